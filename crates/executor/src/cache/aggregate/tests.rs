@@ -1,0 +1,191 @@
+//! The state of a task follows from its Jobs and pods.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::PodStatus;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use task::State;
+use task::status::TaskStatus;
+
+use super::super::object::{Job, JobEnd, Pod, Reason};
+use super::super::phase;
+use crate::labels::Owner;
+
+fn job(rank: u32, num_nodes: u32, end: Option<JobEnd>) -> Job {
+    Job {
+        uid: format!("job-{rank}"),
+        name: format!("train-abc-node-{rank}"),
+        task_id: "abc".to_owned(),
+        task_name: "train".to_owned(),
+        owner: Owner::from_labels(&[("username".to_owned(), "alice".to_owned())].into()).unwrap(),
+        username: "alice".to_owned(),
+        rank,
+        num_nodes,
+        created_at: Timestamp::UNIX_EPOCH,
+        owned_by: None,
+        claims: Vec::new(),
+        submission: None,
+        fingerprint: None,
+        end,
+    }
+}
+
+fn pod(rank: u32, status: Value) -> Pod {
+    let status: PodStatus = serde_json::from_value(status).unwrap();
+    Pod {
+        uid: format!("pod-{rank}"),
+        name: format!("train-abc-node-{rank}-x"),
+        task_id: "abc".to_owned(),
+        job_uid: Some(format!("job-{rank}")),
+        created_at: Timestamp::UNIX_EPOCH,
+        node_name: None,
+        ip: None,
+        phase: phase::of(&status),
+    }
+}
+
+fn aggregate(jobs: &[Job], pods: &[Pod], warnings: &HashMap<String, Reason>) -> TaskStatus {
+    let pods = pods.iter().map(|pod| (pod.job_uid.as_deref().unwrap(), pod)).collect();
+    super::status(jobs, &pods, |uid| warnings.get(uid), "default", "now".to_owned())
+}
+
+/// State, reason and message of a task with one node.
+fn single(status: Value) -> (State, Option<String>, Option<String>) {
+    let status = aggregate(&[job(0, 1, None)], &[pod(0, status)], &HashMap::new());
+    (status.status, status.reason, status.message)
+}
+
+fn terminated(reason: &str, code: i32) -> Value {
+    json!({
+        "phase": "Failed",
+        "containerStatuses": [{
+            "name": "task", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"terminated": {"reason": reason, "exitCode": code}},
+        }],
+    })
+}
+
+fn waiting(reason: &str, message: Option<&str>) -> Value {
+    json!({
+        "phase": "Pending",
+        "containerStatuses": [{
+            "name": "task", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"waiting": {"reason": reason, "message": message}},
+        }],
+    })
+}
+
+fn running() -> Value {
+    json!({
+        "phase": "Running",
+        "containerStatuses": [{
+            "name": "task", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+            "state": {"running": {"startedAt": "2026-11-23T15:30:34Z"}},
+        }],
+    })
+}
+
+#[test]
+fn what_keeps_a_task_from_running_is_said_in_the_words_of_kubernetes() {
+    let unschedulable = json!({"phase": "Pending", "conditions": [{
+        "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+        "message": "0/1 nodes are available: 1 Insufficient cpu.",
+    }]});
+    for (status, reason, message) in [
+        (unschedulable, "Unschedulable", "0/1 nodes are available: 1 Insufficient cpu."),
+        (waiting("ImagePullBackOff", Some("Back-off pulling image")), "ImagePullBackOff", "Back-off pulling image"),
+        (waiting("CreateContainerConfigError", Some("no key")), "CreateContainerConfigError", "no key"),
+        (waiting("ContainerCreating", None), "ContainerCreating", "the container is being created"),
+        (json!({"phase": "Pending"}), "Pending", "the pod waits to be scheduled"),
+    ] {
+        assert_eq!(single(status), (State::Pending, Some(reason.to_owned()), Some(message.to_owned())));
+    }
+}
+
+#[test]
+fn why_a_task_failed_is_said() {
+    let evicted = json!({"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."});
+    let preempted = json!({"phase": "Failed", "conditions": [{
+        "type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler", "message": "preempted",
+    }]});
+    let mut setup = terminated("Error", 3);
+    setup["containerStatuses"][0]["state"]["terminated"]["message"] = json!("setup failed with exit code 3\n");
+    for (status, reason, message) in [
+        (terminated("Error", 3), "Error", "the container ended with exit code 3"),
+        (setup, "Error", "setup failed with exit code 3"),
+        (
+            terminated("OOMKilled", 137),
+            "OOMKilled",
+            "the container needed more memory than it may have; ask for more `memory`",
+        ),
+        (evicted, "Evicted", "The node was low on resource: memory."),
+        (preempted, "PreemptionByScheduler", "preempted"),
+        (json!({"phase": "Failed", "reason": "DeadlineExceeded"}), "DeadlineExceeded", "the pod failed: DeadlineExceeded"),
+    ] {
+        assert_eq!(single(status), (State::Failed, Some(reason.to_owned()), Some(message.to_owned())));
+    }
+}
+
+#[test]
+fn running_means_that_a_container_runs() {
+    assert_eq!(single(running()).0, State::Running);
+    assert_eq!(single(json!({"phase": "Running"})).0, State::Pending);
+}
+
+#[test]
+fn a_warning_says_more_than_that_a_container_is_being_created() {
+    let mount = Reason::new("FailedMount", "no such volume");
+    let quota = Reason::new("FailedCreate", "exceeded quota");
+    let creating = [pod(0, waiting("ContainerCreating", None))];
+    let status = aggregate(&[job(0, 1, None)], &creating, &[("pod-0".to_owned(), mount)].into());
+    assert_eq!(status.reason.as_deref(), Some("FailedMount"));
+    let status = aggregate(&[job(0, 1, None)], &[], &[("job-0".to_owned(), quota)].into());
+    assert_eq!((status.status, status.message.as_deref()), (State::Pending, Some("exceeded quota")));
+}
+
+#[test]
+fn a_pod_that_was_deleted_is_said_to_be() {
+    let exceeded = JobEnd::Failed(Reason::new("BackoffLimitExceeded", "Job has reached the specified backoff limit"));
+    let status = aggregate(&[job(0, 1, Some(exceeded))], &[], &HashMap::new());
+    assert_eq!((status.status, status.reason.as_deref()), (State::Failed, Some("PodDeleted")));
+}
+
+#[test]
+fn the_node_is_named_where_there_are_several() {
+    let jobs = [job(0, 2, None), job(1, 2, None)];
+    let status = aggregate(&jobs, &[pod(0, running()), pod(1, terminated("Error", 3))], &HashMap::new());
+    assert_eq!(status.message.as_deref(), Some("node 1: the container ended with exit code 3"));
+    insta::assert_json_snapshot!(status);
+}
+
+#[test]
+fn a_node_without_a_job_is_not_forgotten() {
+    let status = aggregate(&[job(1, 3, None)], &[pod(1, running())], &HashMap::new());
+    let ranks: Vec<u32> = status.metadata.nodes.iter().map(|node| node.rank).collect();
+    assert_eq!((ranks, status.metadata.pending_nodes), (vec![0, 1, 2], 2));
+}
+
+proptest! {
+    /// Whatever the nodes do: they are all counted, and the task's state follows from the counts.
+    #[test]
+    fn every_node_is_counted_once(kinds in prop::collection::vec(0_u8..5, 1..8)) {
+        let count = u32::try_from(kinds.len()).unwrap();
+        let jobs: Vec<Job> = (0..count).map(|rank| job(rank, count, None)).collect();
+        let pods: Vec<Pod> = kinds.iter().zip(0..).filter_map(|(kind, rank)| match kind {
+            0 => None,
+            1 => Some(pod(rank, json!({"phase": "Pending"}))),
+            2 => Some(pod(rank, running())),
+            3 => Some(pod(rank, terminated("Error", 1))),
+            _ => Some(pod(rank, json!({"phase": "Succeeded"}))),
+        }).collect();
+        let status = aggregate(&jobs, &pods, &HashMap::new());
+        let metadata = &status.metadata;
+        let sum = metadata.succeeded_nodes + metadata.failed_nodes + metadata.running_nodes + metadata.pending_nodes;
+        prop_assert_eq!(sum, count);
+        prop_assert_eq!(status.status == State::Failed, metadata.failed_nodes > 0);
+        prop_assert_eq!(status.status == State::Completed, metadata.succeeded_nodes == count);
+        prop_assert_eq!(status.reason.is_some() && status.status == State::Completed, false);
+    }
+}

@@ -1,0 +1,301 @@
+//! Kubernetes' objects as our own structs: the one place that digs in their fields, and drops what is not needed.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use task::State;
+
+use crate::kubernetes::{self, ObjectMeta};
+use crate::labels::{self, Owner};
+
+/// Why something is as it is: a word of Kubernetes and a sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// Such as `Unschedulable` or `OOMKilled`.
+    pub reason: String,
+    /// For a person.
+    pub message: String,
+}
+
+impl Reason {
+    pub(super) fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            message: message.into(),
+        }
+    }
+}
+
+/// The Job of one node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    pub uid: String,
+    pub name: String,
+    pub task_id: String,
+    pub task_name: String,
+    pub owner: Owner,
+    pub username: String,
+    pub rank: u32,
+    pub num_nodes: u32,
+    pub created_at: Timestamp,
+    /// The uid of the object that owns it.
+    pub owned_by: Option<String>,
+    /// The claims that its pods mount.
+    pub claims: Vec<String>,
+    pub submission: Option<String>,
+    pub fingerprint: Option<String>,
+    pub end: Option<JobEnd>,
+}
+
+/// How a Job ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobEnd {
+    Complete,
+    Failed(Reason),
+}
+
+/// The object that owns the Jobs of a task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskOwner {
+    pub uid: String,
+    pub name: String,
+    pub task_id: String,
+    pub version: String,
+    pub committed: bool,
+    pub deadline: Option<Timestamp>,
+}
+
+/// A pod of a node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pod {
+    pub uid: String,
+    pub name: String,
+    pub task_id: String,
+    /// The Job that made it.
+    pub job_uid: Option<String>,
+    pub created_at: Timestamp,
+    pub node_name: Option<String>,
+    pub ip: Option<String>,
+    pub phase: Phase,
+}
+
+/// Where a pod stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Phase {
+    Pending(Option<Reason>),
+    Running { since: Option<Timestamp> },
+    Ended(PodEnd),
+}
+
+/// How a pod ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PodEnd {
+    pub state: State,
+    pub reason: Option<Reason>,
+    pub exit_code: Option<i32>,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+}
+
+/// The claim behind a volume.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Volume {
+    pub uid: String,
+    pub claim: String,
+    pub id: String,
+    pub name: String,
+    pub owner: Owner,
+    pub username: String,
+    pub size: String,
+    pub storage_class: Option<String>,
+    pub access_modes: Vec<String>,
+    pub phase: String,
+    pub created_at: Timestamp,
+    pub terminating: bool,
+}
+
+/// What Kubernetes warns of about a Job or a pod.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Warning {
+    /// The uid of the Job or pod.
+    pub about: String,
+    pub reason: Reason,
+}
+
+impl Job {
+    /// `None` for an object that is no node of a task.
+    pub fn from_resource(job: kubernetes::Job) -> Option<Self> {
+        let spec = job.spec?;
+        let claims = spec
+            .template
+            .spec
+            .and_then(|pod| pod.volumes)
+            .into_iter()
+            .flatten()
+            .filter_map(|volume| volume.persistent_volume_claim)
+            .map(|source| source.claim_name)
+            .collect();
+        let identity = Identity::read(&job.metadata, labels::TASK_ID, labels::TASK_NAME)?;
+        Some(Self {
+            rank: number(identity.labels, labels::NODE_INDEX).unwrap_or(0),
+            num_nodes: number(identity.annotations, labels::NUM_NODES).unwrap_or(1),
+            owned_by: owner_uid(&job.metadata, "ConfigMap"),
+            claims,
+            submission: identity.annotations.get(labels::SUBMISSION).cloned(),
+            fingerprint: identity.annotations.get(labels::FINGERPRINT).cloned(),
+            end: job.status.and_then(job_end),
+            uid: identity.uid,
+            name: identity.object,
+            task_id: identity.id,
+            task_name: identity.name,
+            owner: identity.owner,
+            username: identity.username,
+            created_at: identity.created_at,
+        })
+    }
+}
+
+impl TaskOwner {
+    /// `None` for a ConfigMap that owns no task.
+    pub fn from_metadata(metadata: &ObjectMeta) -> Option<Self> {
+        let annotations = metadata.annotations.as_ref()?;
+        Some(Self {
+            uid: metadata.uid.clone()?,
+            name: metadata.name.clone()?,
+            task_id: metadata.labels.as_ref()?.get(labels::TASK_ID)?.clone(),
+            version: metadata.resource_version.clone()?,
+            committed: annotations.contains_key(labels::COMMITTED),
+            deadline: annotations.get(labels::SUBMIT_DEADLINE).and_then(|text| task::time::parse(text)),
+        })
+    }
+}
+
+impl Pod {
+    /// `None` for a pod of no task.
+    pub fn from_resource(pod: kubernetes::Pod) -> Option<Self> {
+        let job_uid = owner_uid(&pod.metadata, "Job");
+        let metadata = pod.metadata;
+        let status = pod.status.unwrap_or_default();
+        Some(Self {
+            uid: metadata.uid?,
+            name: metadata.name?,
+            task_id: metadata.labels?.remove(labels::TASK_ID)?,
+            job_uid,
+            created_at: metadata.creation_timestamp?.0,
+            node_name: pod.spec.and_then(|spec| spec.node_name),
+            ip: status.pod_ip.clone(),
+            phase: super::phase::of(&status),
+        })
+    }
+
+    /// Whether its container runs, or has run: whether it can have a log.
+    pub fn has_log(&self) -> bool {
+        match &self.phase {
+            Phase::Pending(_) => false,
+            Phase::Running { .. } | Phase::Ended(_) => true,
+        }
+    }
+}
+
+impl Volume {
+    /// `None` for a claim that is no volume of a user.
+    pub fn from_resource(claim: kubernetes::PersistentVolumeClaim) -> Option<Self> {
+        let identity = Identity::read(&claim.metadata, labels::VOLUME_ID, labels::VOLUME_NAME)?;
+        let terminating = claim.metadata.deletion_timestamp.is_some();
+        let spec = claim.spec.unwrap_or_default();
+        let size = spec
+            .resources
+            .and_then(|resources| resources.requests)
+            .and_then(|mut requests| requests.remove("storage"))
+            .map(|size| size.0);
+        Some(Self {
+            uid: identity.uid,
+            claim: identity.object,
+            id: identity.id,
+            name: identity.name,
+            owner: identity.owner,
+            username: identity.username,
+            size: size.unwrap_or_default(),
+            storage_class: spec.storage_class_name,
+            access_modes: spec.access_modes.unwrap_or_default(),
+            phase: claim.status.and_then(|status| status.phase).unwrap_or_else(|| "Pending".to_owned()),
+            created_at: identity.created_at,
+            terminating,
+        })
+    }
+}
+
+impl Warning {
+    /// `None` for an event that says nothing about a Job or a pod.
+    pub fn from_resource(event: kubernetes::Event) -> Option<Self> {
+        Some(Self {
+            about: event.involved_object.uid?,
+            reason: Reason::new(event.reason?, event.message?),
+        })
+    }
+}
+
+/// What the labels and annotations of a Job or a claim say about who made it and what it is.
+struct Identity<'a> {
+    labels: &'a BTreeMap<String, String>,
+    annotations: &'a BTreeMap<String, String>,
+    uid: String,
+    object: String,
+    id: String,
+    name: String,
+    owner: Owner,
+    username: String,
+    created_at: Timestamp,
+}
+
+impl<'a> Identity<'a> {
+    fn read(metadata: &'a ObjectMeta, id: &str, name: &str) -> Option<Self> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        let labels = metadata.labels.as_ref()?;
+        let annotations = metadata.annotations.as_ref().unwrap_or(&NONE);
+        let either = |annotation: &str, label: &str| annotations.get(annotation).or_else(|| labels.get(label)).cloned();
+        let id = labels.get(id)?.clone();
+        Some(Self {
+            labels,
+            annotations,
+            uid: metadata.uid.clone()?,
+            object: metadata.name.clone()?,
+            name: either(labels::EXACT_NAME, name).unwrap_or_else(|| id.clone()),
+            id,
+            owner: Owner::from_labels(labels)?,
+            username: either(labels::EXACT_USERNAME, labels::USERNAME)?,
+            created_at: annotations
+                .get(labels::CREATED_AT)
+                .and_then(|text| task::time::parse(text))
+                .or_else(|| metadata.creation_timestamp.as_ref().map(|time| time.0))?,
+        })
+    }
+}
+
+fn number(map: &BTreeMap<String, String>, key: &str) -> Option<u32> {
+    map.get(key)?.parse().ok()
+}
+
+fn owner_uid(metadata: &ObjectMeta, kind: &str) -> Option<String> {
+    metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .find(|owner| owner.kind == kind)
+        .map(|owner| owner.uid.clone())
+}
+
+fn job_end(status: k8s_openapi::api::batch::v1::JobStatus) -> Option<JobEnd> {
+    status
+        .conditions?
+        .into_iter()
+        .filter(|condition| condition.status == "True")
+        .find_map(|condition| match condition.type_.as_str() {
+            "Complete" => Some(JobEnd::Complete),
+            "Failed" => Some(JobEnd::Failed(Reason::new(
+                condition.reason.unwrap_or_else(|| "Failed".to_owned()),
+                condition.message.unwrap_or_default(),
+            ))),
+            _ => None,
+        })
+}

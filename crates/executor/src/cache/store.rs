@@ -1,0 +1,206 @@
+//! What the watches have seen and this process has done: questions to it, and changes of our own making.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use task::UserName;
+use tokio::sync::watch;
+
+use super::object::{Job, TaskOwner, Volume};
+use super::state::{State, Task};
+use super::view::View;
+use crate::labels::Owner;
+
+/// The cache. Locks are held for moments and never over an `await`.
+pub struct Cache {
+    state: RwLock<State>,
+}
+
+/// How much the cache holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Visible tasks.
+    pub tasks: usize,
+    /// Pods.
+    pub pods: usize,
+    /// Volumes.
+    pub volumes: usize,
+}
+
+impl Cache {
+    /// An empty cache of one namespace.
+    #[must_use]
+    pub fn new(namespace: String) -> Self {
+        Self {
+            state: RwLock::new(State::new(namespace)),
+        }
+    }
+
+    /// A task of this user.
+    #[must_use]
+    pub fn task(&self, user: &UserName, id: &str) -> Option<Arc<View>> {
+        self.view(id)
+            .filter(|view| view.owner == Owner::of(user) || view.owner == Owner::of_python(user))
+    }
+
+    /// The tasks of a user, or of everybody, oldest first.
+    #[must_use]
+    pub fn tasks(&self, user: Option<&UserName>) -> Vec<(String, Arc<View>)> {
+        let state = self.read();
+        let mut keys: Vec<&(Timestamp, String)> = match user {
+            Some(user) => [Owner::of(user), Owner::of_python(user)]
+                .iter()
+                .filter_map(|owner| state.by_owner.get(owner))
+                .flatten()
+                .collect(),
+            None => state.by_owner.values().flatten().collect(),
+        };
+        keys.sort_unstable();
+        keys.into_iter()
+            .filter_map(|(_, id)| Some((id.clone(), state.tasks.get(id)?.view.clone()?)))
+            .collect()
+    }
+
+    /// The volumes of a user, or of everybody, oldest first.
+    #[must_use]
+    pub fn volumes(&self, user: Option<&UserName>) -> Vec<Volume> {
+        let owners = user.map(|user| [Owner::of(user), Owner::of_python(user)]);
+        let state = self.read();
+        let mut volumes: Vec<Volume> = state
+            .volumes
+            .values()
+            .filter(|volume| owners.as_ref().is_none_or(|owners| owners.contains(&volume.owner)))
+            .cloned()
+            .collect();
+        volumes.sort_unstable_by(|left, right| (left.created_at, &left.id).cmp(&(right.created_at, &right.id)));
+        volumes
+    }
+
+    /// The tasks that have not ended and mount this claim.
+    #[must_use]
+    pub fn tasks_using(&self, claim: &str) -> Vec<String> {
+        let state = self.read();
+        let uses = |task: &Task| task.jobs.iter().any(|job| job.claims.iter().any(|used| used == claim));
+        let mut users: Vec<String> = state
+            .tasks
+            .iter()
+            .filter(|(_, task)| task.view.as_ref().is_some_and(|view| !view.state.is_final()) && uses(task))
+            .map(|(id, _)| id.clone())
+            .collect();
+        users.sort_unstable();
+        users
+    }
+
+    /// Whether anything has this task identifier.
+    #[must_use]
+    pub fn knows(&self, id: &str) -> bool {
+        self.read().tasks.contains_key(id)
+    }
+
+    /// The task that a submission made, if it is visible: its identifier and the fingerprint of its definition.
+    #[must_use]
+    pub fn submitted(&self, user: &UserName, submission: &str) -> Option<(String, Option<String>)> {
+        let owner = Owner::of(user);
+        let state = self.read();
+        state.by_owner.get(&owner)?.iter().find_map(|(_, id)| {
+            let job = state.tasks.get(id)?.jobs.first()?;
+            (job.submission.as_deref() == Some(submission)).then(|| (id.clone(), job.fingerprint.clone()))
+        })
+    }
+
+    /// The task as it is now, and a receiver that wakes when it changes and closes when it is forgotten.
+    #[must_use]
+    pub fn follow(&self, id: &str) -> Option<watch::Receiver<()>> {
+        let mut state = self.write();
+        let task = state.tasks.get_mut(id)?;
+        Some(task.followers.get_or_insert_with(|| watch::Sender::new(())).subscribe())
+    }
+
+    /// The task with this identifier, whoever asks.
+    #[must_use]
+    pub fn view(&self, id: &str) -> Option<Arc<View>> {
+        self.read().tasks.get(id)?.view.clone()
+    }
+
+    /// Whether a pod is there and has not ended; `None` when there is no such pod.
+    #[must_use]
+    pub fn pod_ended(&self, id: &str, uid: &str) -> Option<bool> {
+        let state = self.read();
+        let pod = state.tasks.get(id)?.pods.iter().find(|pod| pod.uid == uid)?;
+        Some(matches!(pod.phase, super::Phase::Ended(_)))
+    }
+
+    /// The owners of tasks whose creation did not end before `now`.
+    #[must_use]
+    pub fn abandoned(&self, now: Timestamp) -> Vec<TaskOwner> {
+        let overdue = |owner: &&TaskOwner| !owner.committed && owner.deadline.is_none_or(|deadline| deadline < now);
+        self.read()
+            .tasks
+            .values()
+            .filter_map(|task| task.owner.as_ref())
+            .filter(overdue)
+            .cloned()
+            .collect()
+    }
+
+    /// How much the cache holds.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let state = self.read();
+        Counts {
+            tasks: state.by_owner.values().map(BTreeSet::len).sum(),
+            pods: state.tasks.values().map(|task| task.pods.len()).sum(),
+            volumes: state.volumes.len(),
+        }
+    }
+
+    /// How long ago the last event arrived.
+    #[must_use]
+    pub fn age(&self) -> Option<Duration> {
+        self.read().last_event.map(|time| time.elapsed())
+    }
+
+    /// What this process has just made, before any watch shows it.
+    pub fn made(&self, owner: Option<TaskOwner>, jobs: Vec<Job>) {
+        self.write().change(|state| {
+            if let Some(owner) = owner {
+                state.made_owner(owner);
+            }
+            for job in jobs {
+                state.made_job(job);
+            }
+        });
+    }
+
+    /// A task that this process has just deleted.
+    pub fn stopped(&self, id: &str) {
+        self.write().change(|state| state.forget_task(id));
+    }
+
+    /// A volume that this process has just made.
+    pub fn made_volume(&self, volume: Volume) {
+        self.write().change(|state| state.made_volume(volume));
+    }
+
+    /// A volume that this process has just deleted: gone, or for as long as a task uses it on its way.
+    pub fn deleted_volume(&self, uid: &str, in_use: bool) {
+        self.write().change(|state| state.deleted_volume(uid, in_use));
+    }
+
+    /// Applies what a watch has seen.
+    pub(super) fn apply(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.write();
+        state.last_event = Some(Instant::now());
+        state.change(change);
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

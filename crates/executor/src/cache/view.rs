@@ -1,0 +1,113 @@
+//! A task as requests see it: aggregated and encoded once, shared by all readers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use task::State;
+use task::status::TaskStatus;
+
+use super::aggregate;
+use super::object::{Job, Phase, Pod, Reason};
+use crate::labels::Owner;
+
+/// A task at one moment.
+#[derive(Debug)]
+pub struct View {
+    /// Whose it is.
+    pub owner: Owner,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Its state.
+    pub state: State,
+    /// Its status, as JSON.
+    pub json: Bytes,
+    /// When it last changed, as in `json`.
+    pub(super) updated_at: String,
+    /// How many nodes it has; decides whether log lines have a prefix.
+    pub num_nodes: u32,
+    /// Its Jobs, in rank order: name and uid.
+    pub jobs: Vec<(String, String)>,
+    /// The object that owns the Jobs: name and uid.
+    pub owned_by: Option<(String, String)>,
+    /// Its nodes' pods, in rank order.
+    pub nodes: Vec<NodePod>,
+}
+
+/// Where the log of one node is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodePod {
+    /// The node.
+    pub rank: u32,
+    /// Its newest pod with a log: name and uid.
+    pub pod: Option<(String, String)>,
+    /// Whether nothing will be written any more.
+    pub ended: bool,
+}
+
+impl View {
+    /// The view of a task, or `None` when `jobs` is empty. The time of `previous` is kept when nothing else changed.
+    pub(super) fn build<'a>(
+        jobs: &[Job],
+        pods: &[Pod],
+        owned_by: Option<(String, String)>,
+        warning: impl Fn(&str) -> Option<&'a Reason>,
+        namespace: &str,
+        previous: Option<&Arc<Self>>,
+    ) -> Option<Arc<Self>> {
+        let first = jobs.first()?;
+        let newest = newest_pods(pods);
+        let now = task::time::format(Timestamp::now());
+        let since = previous.map_or_else(|| now.clone(), |previous| previous.updated_at.clone());
+        let mut status = aggregate::status(jobs, &newest, warning, namespace, since);
+        let mut json = encode(&status);
+        if previous.is_some_and(|previous| previous.json != json) {
+            status.updated_at = now;
+            json = encode(&status);
+        }
+        let nodes = jobs
+            .iter()
+            .zip(status.metadata.nodes.iter())
+            .map(|(job, node)| {
+                let pod = newest.get(job.uid.as_str());
+                NodePod {
+                    rank: job.rank,
+                    pod: pod.filter(|pod| pod.has_log()).map(|pod| (pod.name.clone(), pod.uid.clone())),
+                    ended: match pod {
+                        Some(pod) => matches!(pod.phase, Phase::Ended(_)),
+                        None => node.status.is_final(),
+                    },
+                }
+            })
+            .collect();
+        Some(Arc::new(Self {
+            owner: first.owner.clone(),
+            created_at: first.created_at,
+            state: status.status,
+            json,
+            updated_at: status.updated_at,
+            num_nodes: status.metadata.num_nodes,
+            jobs: jobs.iter().map(|job| (job.name.clone(), job.uid.clone())).collect(),
+            owned_by,
+            nodes,
+        }))
+    }
+}
+
+fn encode(status: &TaskStatus) -> Bytes {
+    Bytes::from(serde_json::to_vec(status).expect("a status is plain data"))
+}
+
+/// The newest pod of each Job, by the Job's uid.
+fn newest_pods(pods: &[Pod]) -> HashMap<&str, &Pod> {
+    let mut newest: HashMap<&str, &Pod> = HashMap::with_capacity(pods.len());
+    for pod in pods {
+        let Some(job) = pod.job_uid.as_deref() else { continue };
+        let kept = newest.entry(job).or_insert(pod);
+        if (pod.created_at, &pod.uid) > (kept.created_at, &kept.uid) {
+            *kept = pod;
+        }
+    }
+    newest
+}

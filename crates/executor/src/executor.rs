@@ -1,0 +1,241 @@
+//! The one entrance: everything that the API does to tasks and volumes.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::Stream;
+use kube::Client;
+use task::volume::VolumeStatus;
+use task::{Id, UserName, VolumeDefinition};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::cache::{Cache, Counts, Health, View, Volume};
+use crate::error::Error;
+use crate::kubernetes::Calls;
+use crate::logs::{LogOptions, Logs};
+use crate::submit::Request;
+use crate::{cache, stop, submit, sweep, volumes};
+
+/// How long the first lists may take. 20,000 tasks arrive in less.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether they have arrived.
+const SYNC_POLL: Duration = Duration::from_millis(5);
+
+/// How long the first call may take: a wrong address must be noticed before a person gives up.
+const REACH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Tasks and volumes of one namespace.
+pub struct Executor {
+    calls: Calls,
+    cache: Arc<Cache>,
+    health: Arc<Health>,
+    logs: Logs,
+    stop: CancellationToken,
+    tracker: TaskTracker,
+}
+
+impl Executor {
+    /// Starts watching `namespace`, or the client's own, and returns when the cache is in sync.
+    ///
+    /// # Errors
+    /// The API server does not answer, or does not let us read what we need.
+    pub async fn start(client: Client, namespace: Option<String>) -> Result<Self, Error> {
+        let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+        let calls = Calls::new(client, namespace.clone());
+        calls.probe(REACH_TIMEOUT).await?;
+        let cache = Arc::new(Cache::new(namespace));
+        let executor = Self {
+            logs: Logs::new(calls.clone(), Arc::clone(&cache)),
+            calls,
+            cache,
+            health: Arc::default(),
+            stop: CancellationToken::new(),
+            tracker: TaskTracker::new(),
+        };
+        let Self { calls, cache, health, stop, tracker, .. } = &executor;
+        cache::watch(calls, cache, health, stop, tracker);
+        executor.wait_for_sync().await?;
+        tracker.spawn(sweep::sweep(calls.clone(), Arc::clone(cache), Arc::clone(health), stop.clone()));
+        Ok(executor)
+    }
+
+    /// The namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.calls.namespace()
+    }
+
+    /// Whether answers are true now.
+    ///
+    /// # Errors
+    /// [`Error::OutOfSync`] when the API server has not been reachable for a while.
+    pub fn check(&self) -> Result<(), Error> {
+        self.health.check()
+    }
+
+    /// How much the cache holds.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.cache.counts()
+    }
+
+    /// How long ago the last event arrived.
+    #[must_use]
+    pub fn cache_age(&self) -> Option<Duration> {
+        self.cache.age()
+    }
+
+    /// Makes a task: all of it, or nothing. It goes on even when the caller does not wait for it.
+    ///
+    /// # Errors
+    /// A volume that is not there, a reused key, or Kubernetes' refusal.
+    pub async fn submit(&self, request: Request) -> Result<String, Error> {
+        self.health.check()?;
+        let (calls, cache) = self.parts();
+        self.finish(async move {
+            let claims = volumes::resolve(&calls, &cache, &request.user, &request.definition.volumes).await?;
+            submit::submit(&calls, &cache, request, claims).await
+        })
+        .await
+    }
+
+    /// A task of this user, or `None`.
+    ///
+    /// # Errors
+    /// The cache is out of sync.
+    pub fn task(&self, user: &UserName, id: &str) -> Result<Option<Arc<View>>, Error> {
+        self.health.check()?;
+        Ok(self.cache.task(user, id))
+    }
+
+    /// The tasks of a user, or of everybody, oldest first.
+    ///
+    /// # Errors
+    /// The cache is out of sync.
+    pub fn tasks(&self, user: Option<&UserName>) -> Result<Vec<(String, Arc<View>)>, Error> {
+        self.health.check()?;
+        Ok(self.cache.tasks(user))
+    }
+
+    /// Stops a task of this user; whether there was one.
+    ///
+    /// # Errors
+    /// Kubernetes refused, or was not reached.
+    pub async fn stop(&self, user: &UserName, id: &str) -> Result<bool, Error> {
+        let Some(view) = self.task(user, id)? else { return Ok(false) };
+        let (calls, cache) = self.parts();
+        let id = id.to_owned();
+        self.finish(async move { stop::stop(&calls, &cache, &id, &view).await }).await?;
+        Ok(true)
+    }
+
+    /// Stops the tasks of a user, or of everybody; how many.
+    ///
+    /// # Errors
+    /// [`Error::StopAll`] when some could not be stopped.
+    pub async fn stop_all(&self, user: Option<&UserName>) -> Result<usize, Error> {
+        let tasks = self.tasks(user)?;
+        let (calls, cache) = self.parts();
+        self.finish(async move { stop::stop_all(&calls, &cache, tasks).await }).await
+    }
+
+    /// The log of a task of this user, or `None`.
+    ///
+    /// # Errors
+    /// The cache is out of sync.
+    pub fn logs(
+        &self,
+        user: &UserName,
+        id: &str,
+        options: &LogOptions,
+    ) -> Result<Option<impl Stream<Item = Result<Bytes, Infallible>> + Send + use<>>, Error> {
+        let view = self.task(user, id)?;
+        Ok(view.map(|view| self.logs.stream(id, &view, options)))
+    }
+
+    /// Makes a volume.
+    ///
+    /// # Errors
+    /// Kubernetes refused, or was not reached.
+    pub async fn create_volume(&self, user: UserName, definition: VolumeDefinition) -> Result<Id, Error> {
+        self.health.check()?;
+        let (calls, cache) = self.parts();
+        self.finish(async move { volumes::create(&calls, &cache, &user, &definition).await })
+            .await
+    }
+
+    /// The volumes of a user, or of everybody, oldest first.
+    ///
+    /// # Errors
+    /// The cache is out of sync.
+    pub fn volumes(&self, user: Option<&UserName>) -> Result<Vec<VolumeStatus>, Error> {
+        self.health.check()?;
+        let volumes = self.cache.volumes(user);
+        Ok(volumes.into_iter().map(|volume| volumes::status(volume, self.namespace())).collect())
+    }
+
+    /// A volume of this user, or `None`.
+    ///
+    /// # Errors
+    /// The cache is out of sync.
+    pub fn volume(&self, user: &UserName, id: &str) -> Result<Option<VolumeStatus>, Error> {
+        let volume = self.find_volume(user, id)?;
+        Ok(volume.map(|volume| volumes::status(volume, self.namespace())))
+    }
+
+    /// Deletes a volume of this user; `None` when there is none, else the tasks that still use it.
+    ///
+    /// # Errors
+    /// Kubernetes refused, or was not reached.
+    pub async fn delete_volume(&self, user: &UserName, id: &str) -> Result<Option<Vec<String>>, Error> {
+        let Some(volume) = self.find_volume(user, id)? else { return Ok(None) };
+        let (calls, cache) = self.parts();
+        let users = self.finish(async move { volumes::delete(&calls, &cache, &volume).await }).await?;
+        Ok(Some(users))
+    }
+
+    /// Ends the watches and waits for what is being done.
+    pub async fn shut_down(&self) {
+        self.stop.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
+    fn find_volume(&self, user: &UserName, id: &str) -> Result<Option<Volume>, Error> {
+        self.health.check()?;
+        Ok(self.cache.volumes(Some(user)).into_iter().find(|volume| volume.id == id))
+    }
+
+    fn parts(&self) -> (Calls, Arc<Cache>) {
+        (self.calls.clone(), Arc::clone(&self.cache))
+    }
+
+    /// Runs a change to its end: a caller who goes away must not leave it half done.
+    async fn finish<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.tracker.spawn(change).await?
+    }
+
+    async fn wait_for_sync(&self) -> Result<(), Error> {
+        let deadline = Instant::now() + SYNC_TIMEOUT;
+        while self.health.check().is_err() {
+            if Instant::now() >= deadline {
+                self.stop.cancel();
+                return Err(Error::NeverInSync {
+                    limit: SYNC_TIMEOUT,
+                    reason: self.health.last_failure().unwrap_or_else(|| "no answer".to_owned()),
+                });
+            }
+            sleep(SYNC_POLL).await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,20 @@
+//! Runs tasks on Kubernetes: manifests, submit, stop, the watch cache, logs, volumes. It does not know which Kubernetes.
+
+mod cache;
+mod error;
+mod executor;
+mod kubernetes;
+pub mod labels;
+mod logs;
+pub mod manifest;
+mod stop;
+mod submit;
+mod sweep;
+mod volumes;
+
+pub use cache::{Counts, View};
+pub use error::Error;
+pub use executor::Executor;
+pub use kubernetes::connect;
+pub use logs::LogOptions;
+pub use submit::Request;

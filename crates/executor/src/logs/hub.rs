@@ -1,0 +1,183 @@
+//! One upstream stream for each pod that is followed, however many follow it.
+//!
+//! The kubelet spends one inotify instance on each stream that follows, and Linux allows 128 for a user.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::chunk::Style;
+use super::position::Position;
+use super::ring::{Cursor, Ring};
+use super::upstream::{Interruption, Part, Reader, Source};
+use crate::cache::Cache;
+use crate::kubernetes::Calls;
+
+/// The pauses after an answer that ended too early.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long the end of a pod may come after the end of its log before the log is opened again.
+const END_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often the log of an ended pod is asked for. It cannot come to be by waiting.
+const TRIES_AFTER_END: u32 = 4;
+
+/// A pod whose log is wanted.
+#[derive(Debug, Clone)]
+pub(super) struct Followed {
+    /// The task.
+    pub task_id: String,
+    /// The pod's uid.
+    pub uid: String,
+    /// Where its log is.
+    pub source: Source,
+}
+
+/// The streams that are open.
+#[derive(Default)]
+pub(super) struct Hubs {
+    open: Mutex<HashMap<String, Weak<Hub>>>,
+}
+
+/// The stream of one pod. It ends with its last follower.
+struct Hub {
+    ring: Arc<Ring>,
+    _stop: DropGuard,
+}
+
+/// A follower's share of a stream.
+pub(super) struct Share {
+    /// Its place.
+    pub cursor: Cursor,
+    _hub: Arc<Hub>,
+}
+
+impl Hubs {
+    /// Joins the stream of a pod at `position`, or starts it there; `None` when there is one that has moved past it.
+    pub fn join(&self, calls: &Calls, cache: &Arc<Cache>, pod: &Followed, position: Position) -> Option<Share> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hub) = open.get(&pod.uid).and_then(Weak::upgrade) {
+            return Some(Share {
+                cursor: hub.ring.follow(position)?,
+                _hub: hub,
+            });
+        }
+        open.retain(|_, hub| hub.strong_count() > 0);
+        let stop = CancellationToken::new();
+        let ring = Ring::new(position);
+        let cursor = ring.follow(position)?;
+        let hub = Arc::new(Hub {
+            ring: Arc::clone(&ring),
+            _stop: stop.clone().drop_guard(),
+        });
+        open.insert(pod.uid.clone(), Arc::downgrade(&hub));
+        metrics::gauge!("k8s_cli_log_streams").increment(1.0);
+        let upstream = Upstream {
+            calls: calls.clone(),
+            cache: Arc::clone(cache),
+            pod: pod.clone(),
+            ring,
+        };
+        tokio::spawn(async move {
+            stop.run_until_cancelled(upstream.run(position)).await;
+            metrics::gauge!("k8s_cli_log_streams").decrement(1.0);
+        });
+        Some(Share { cursor, _hub: hub })
+    }
+
+    /// Whether a stream is open that a follower at `position` can join.
+    pub fn covers(&self, uid: &str, position: Position) -> bool {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let hub = open.get(uid).and_then(Weak::upgrade);
+        hub.is_some_and(|hub| hub.ring.follow(position).is_some())
+    }
+}
+
+/// Fills the ring of one pod.
+struct Upstream {
+    calls: Calls,
+    cache: Arc<Cache>,
+    pod: Followed,
+    ring: Arc<Ring>,
+}
+
+impl Upstream {
+    /// Reads until the pod has ended and all of its log was read. An answer that begins after the pod was known to have
+    /// ended, and ends without an error, is complete; any other may have been cut.
+    async fn run(self, mut position: Position) {
+        let mut pause = FIRST_PAUSE;
+        let mut tries = 0;
+        loop {
+            let ended = self.has_ended();
+            let before = position;
+            match self.read(&mut position, ended).await {
+                Ok(()) if ended => break,
+                Ok(()) => self.wait_for_end().await,
+                Err(interruption) if interruption.is_gone() => break,
+                Err(interruption) => {
+                    tracing::debug!(pod = self.pod.source.pod, %interruption, "a log stream was interrupted");
+                    tries += u32::from(ended);
+                    if tries == TRIES_AFTER_END {
+                        break;
+                    }
+                    sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+            if position > before {
+                pause = FIRST_PAUSE;
+            }
+        }
+        self.ring.close();
+    }
+
+    async fn read(&self, position: &mut Position, ended: bool) -> Result<(), Interruption> {
+        let part = Part {
+            from: *position,
+            tail: None,
+            follow: !ended,
+        };
+        let mut reader = Reader::open(&self.calls, &self.pod.source, part).await?;
+        while let Some(chunk) = reader.next().await? {
+            *position = reader.position();
+            self.ring.push(chunk).await;
+        }
+        if ended && let Some(chunk) = reader.finish()? {
+            self.ring.push(chunk).await;
+        }
+        Ok(())
+    }
+
+    /// A pod that is gone has ended, too.
+    fn has_ended(&self) -> bool {
+        self.cache.pod_ended(&self.pod.task_id, &self.pod.uid).unwrap_or(true)
+    }
+
+    /// The log usually ends a moment before the pod is said to have.
+    async fn wait_for_end(&self) {
+        let waiting = async {
+            while let Some(mut changes) = self.cache.follow(&self.pod.task_id) {
+                if self.has_ended() || changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = timeout(END_PATIENCE, waiting).await;
+    }
+}
+
+/// How a pod's log is written for most.
+pub(super) fn common_style(rank: u32, num_nodes: u32) -> Style {
+    Style {
+        prefix: if num_nodes > 1 {
+            format!("node-{rank} | ")
+        } else {
+            String::new()
+        },
+        timestamps: false,
+    }
+}

@@ -1,0 +1,113 @@
+//! The logs of all nodes as one stream, in which no line is torn.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::Stream;
+use tokio::time::{Instant, Sleep};
+
+use super::node::Piece;
+
+/// How long the other nodes wait for the rest of a line that is too long to be passed on whole. After that it is broken.
+const LINE_PATIENCE: Duration = Duration::from_secs(2);
+
+type Node = Pin<Box<dyn Stream<Item = Piece> + Send>>;
+
+/// The merged stream.
+pub(super) struct Merged {
+    nodes: VecDeque<Node>,
+    /// The first node is within a line, and keeps its turn.
+    within_line: bool,
+    /// The last byte that was given out was no newline.
+    unterminated: bool,
+    /// The node of the unterminated line has ended.
+    patience: Pin<Box<Sleep>>,
+}
+
+impl Merged {
+    pub fn new(nodes: impl IntoIterator<Item = Node>) -> Self {
+        Self {
+            nodes: nodes.into_iter().collect(),
+            within_line: false,
+            unterminated: false,
+            patience: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        }
+    }
+
+    fn give(&mut self, piece: &Piece, continues: bool) -> Bytes {
+        let breaks = self.unterminated && !continues;
+        self.unterminated = piece.is_open;
+        self.within_line = piece.is_open;
+        if piece.is_open {
+            self.patience.as_mut().reset(Instant::now() + LINE_PATIENCE);
+        }
+        if breaks {
+            // The next line must not continue the last one of another node, which had no end.
+            let mut text = Vec::with_capacity(piece.text.len() + 1);
+            text.push(b'\n');
+            text.extend_from_slice(&piece.text);
+            return text.into();
+        }
+        piece.text.clone()
+    }
+}
+
+impl Stream for Merged {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        let mut continues = this.within_line;
+        let mut asked = 0;
+        while asked < this.nodes.len() {
+            let Some(mut node) = this.nodes.pop_front() else { break };
+            match node.as_mut().poll_next(context) {
+                Poll::Ready(Some(piece)) => {
+                    let text = this.give(&piece, continues);
+                    if this.within_line {
+                        this.nodes.push_front(node);
+                    } else {
+                        this.nodes.push_back(node);
+                    }
+                    if text.is_empty() {
+                        continues = this.within_line;
+                        asked = 0;
+                        continue;
+                    }
+                    return Poll::Ready(Some(Ok(text)));
+                }
+                Poll::Ready(None) => {
+                    this.within_line = false;
+                    continues = false;
+                }
+                Poll::Pending if this.within_line => {
+                    this.nodes.push_front(node);
+                    if this.nodes.len() == 1 || this.patience.as_mut().poll(context).is_pending() {
+                        return Poll::Pending;
+                    }
+                    this.within_line = false;
+                    continues = false;
+                    if let Some(node) = this.nodes.pop_front() {
+                        this.nodes.push_back(node);
+                    }
+                    asked += 1;
+                }
+                Poll::Pending => {
+                    this.nodes.push_back(node);
+                    asked += 1;
+                }
+            }
+        }
+        if this.nodes.is_empty() {
+            return Poll::Ready(None);
+        }
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,230 @@
+//! The log of one node for one follower: from before its pod exists to the end of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::sleep;
+
+use super::chunk::{Chunk, Style};
+use super::hub::{Followed, Hubs, Share, common_style};
+use super::position::Position;
+use super::ring::Next;
+use super::upstream::{Interruption, Part, Reader, Source};
+use crate::cache::Cache;
+use crate::kubernetes::Calls;
+
+/// The pause before a log that could not be read is read again.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How often in a row it is tried to read what is there, without getting further.
+const TRIES: u32 = 20;
+
+/// What every node of a follower shares.
+#[derive(Clone)]
+pub(super) struct Context {
+    pub calls: Calls,
+    pub cache: Arc<Cache>,
+    pub hubs: Arc<Hubs>,
+    pub task_id: String,
+    pub num_nodes: u32,
+    pub follow: bool,
+    pub tail: Option<u32>,
+    pub since: Position,
+    pub timestamps: bool,
+}
+
+/// A piece of the log of a node.
+#[derive(Debug)]
+pub(super) struct Piece {
+    /// The text, as the follower wants it.
+    pub text: Bytes,
+    /// Whether it ends within a line.
+    pub is_open: bool,
+}
+
+/// The log of one node.
+pub(super) struct NodeLog {
+    context: Context,
+    rank: u32,
+    style: Style,
+    position: Position,
+    /// Counts from the end once; what comes later is not cut.
+    tail: Option<u32>,
+    stage: Stage,
+}
+
+enum Stage {
+    /// There is no log yet.
+    Waiting,
+    /// Reading what is there, for this follower alone.
+    Reading { pod: Followed, tries: u32 },
+    Open { pod: Followed, tries: u32, ended: bool, reader: Reader },
+    /// Following the stream that all followers of the pod share.
+    Following { pod: Followed, share: Share },
+    Done,
+}
+
+impl NodeLog {
+    pub fn new(context: Context, rank: u32) -> Self {
+        let style = Style {
+            timestamps: context.timestamps,
+            ..common_style(rank, context.num_nodes)
+        };
+        Self {
+            rank,
+            style,
+            position: context.since,
+            tail: context.tail,
+            stage: Stage::Waiting,
+            context,
+        }
+    }
+
+    /// The next piece; `None` when there will be none. Can be dropped at any time without losing anything.
+    pub async fn next(&mut self) -> Option<Piece> {
+        loop {
+            match &mut self.stage {
+                Stage::Waiting => self.stage = self.wait().await,
+                Stage::Reading { pod, tries } => {
+                    let (pod, tries) = (pod.clone(), *tries);
+                    self.stage = self.open(pod, tries).await;
+                }
+                Stage::Open { reader, .. } => match reader.next().await {
+                    Ok(Some(chunk)) => {
+                        self.tail = None;
+                        return Some(self.piece(&chunk));
+                    }
+                    Ok(None) => {
+                        if let Some(piece) = self.read_all() {
+                            return Some(piece);
+                        }
+                    }
+                    Err(interruption) => self.interrupted(&interruption).await,
+                },
+                Stage::Following { pod, share } => match share.cursor.next().await {
+                    Next::Chunk(chunk) => return Some(self.piece(&chunk)),
+                    Next::Closed => self.stage = Stage::Done,
+                    Next::Behind => {
+                        let pod = pod.clone();
+                        self.stage = Stage::Reading { pod, tries: 0 };
+                    }
+                },
+                Stage::Done => return None,
+            }
+        }
+    }
+
+    /// Waits until the node has a pod with a log, or will have none.
+    async fn wait(&mut self) -> Stage {
+        let mut waited = false;
+        loop {
+            let changes = self.context.cache.follow(&self.context.task_id);
+            let Some(view) = self.context.cache.view(&self.context.task_id) else { return Stage::Done };
+            let Some(node) = view.nodes.iter().find(|node| node.rank == self.rank) else { return Stage::Done };
+            if let Some((name, uid)) = &node.pod {
+                return self.start(name, uid, waited && !node.ended);
+            }
+            if node.ended || !self.context.follow {
+                return Stage::Done;
+            }
+            waited = true;
+            let Some(mut changes) = changes else { return Stage::Done };
+            if changes.changed().await.is_err() {
+                return Stage::Done;
+            }
+        }
+    }
+
+    /// A log that has only just begun is followed from its beginning; of another, what is there is read first.
+    fn start(&self, name: &str, uid: &str, just_begun: bool) -> Stage {
+        let pod = Followed {
+            task_id: self.context.task_id.clone(),
+            uid: uid.to_owned(),
+            source: Source {
+                pod: name.to_owned(),
+                style: common_style(self.rank, self.context.num_nodes),
+            },
+        };
+        let can_follow = self.context.follow && self.tail.is_none();
+        if can_follow && (just_begun || self.context.hubs.covers(uid, self.position)) {
+            return self.follow(pod);
+        }
+        Stage::Reading { pod, tries: 0 }
+    }
+
+    fn follow(&self, pod: Followed) -> Stage {
+        let context = &self.context;
+        match context.hubs.join(&context.calls, &context.cache, &pod, self.position) {
+            Some(share) => Stage::Following { pod, share },
+            None => Stage::Reading { pod, tries: 0 },
+        }
+    }
+
+    async fn open(&mut self, pod: Followed, tries: u32) -> Stage {
+        let ended = self.has_ended(&pod);
+        let part = Part {
+            from: self.position,
+            tail: self.tail,
+            follow: false,
+        };
+        match Reader::open(&self.context.calls, &pod.source, part).await {
+            Ok(reader) => Stage::Open {
+                pod,
+                tries,
+                ended,
+                reader,
+            },
+            Err(interruption) if interruption.is_gone() => Stage::Done,
+            Err(interruption) => self.retry(pod, tries, &interruption).await,
+        }
+    }
+
+    /// All that was there has been read.
+    fn read_all(&mut self) -> Option<Piece> {
+        let Stage::Open { pod, ended, mut reader, .. } = std::mem::replace(&mut self.stage, Stage::Done) else {
+            return None;
+        };
+        // What is read last is the end of the log only if the pod had ended before, or if no more is wanted.
+        if ended || !self.context.follow {
+            let last = reader.finish().ok().flatten()?;
+            return Some(self.piece(&last));
+        }
+        self.position = self.position.max(reader.position());
+        self.tail = None;
+        self.stage = self.follow(pod);
+        None
+    }
+
+    async fn interrupted(&mut self, interruption: &Interruption) {
+        if let Stage::Open { pod, tries, .. } = std::mem::replace(&mut self.stage, Stage::Done) {
+            self.stage = self.retry(pod, tries, interruption).await;
+        }
+    }
+
+    async fn retry(&mut self, pod: Followed, tries: u32, interruption: &Interruption) -> Stage {
+        tracing::debug!(pod = pod.source.pod, %interruption, "a log could not be read");
+        if tries == TRIES {
+            return Stage::Done;
+        }
+        sleep(PAUSE).await;
+        Stage::Reading { pod, tries: tries + 1 }
+    }
+
+    fn has_ended(&self, pod: &Followed) -> bool {
+        self.context.cache.pod_ended(&pod.task_id, &pod.uid).unwrap_or(true)
+    }
+
+    fn piece(&mut self, chunk: &Chunk) -> Piece {
+        let text = if self.style.timestamps {
+            chunk.write(self.position, &self.style)
+        } else {
+            chunk.common(self.position, &self.style)
+        };
+        self.position = self.position.max(chunk.after());
+        Piece {
+            text,
+            is_open: chunk.is_open(),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! A place in the log of a pod that can be found again after a reconnect.
+//!
+//! The API can resume a log only by time, and only by whole seconds; several lines may have the same time, and standard
+//! output and error may be out of order by a little. So a place is the latest time so far and the number of lines since.
+
+use jiff::Timestamp;
+
+/// How much of a line has been read when all of it has.
+const WHOLE: u64 = u64::MAX;
+
+/// The place behind some line, or within it. Later places are greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Position {
+    /// The latest time of any line up to here.
+    at: Timestamp,
+    /// How many lines there were since the one that had it first, which counts.
+    lines: u32,
+    /// How many bytes of the last line, its time not counted; [`WHOLE`] for all.
+    bytes: u64,
+}
+
+impl Position {
+    /// Before the first line.
+    pub const START: Self = Self {
+        at: Timestamp::MIN,
+        lines: 0,
+        bytes: WHOLE,
+    };
+
+    /// Just before everything that was written at `time` or later.
+    pub fn since(time: Timestamp) -> Self {
+        let before = time.checked_sub(jiff::SignedDuration::from_nanos(1)).unwrap_or(Timestamp::MIN);
+        Self {
+            at: before,
+            lines: u32::MAX,
+            bytes: WHOLE,
+        }
+    }
+
+    /// The place behind the next line, which was written at `time`.
+    pub fn next_line(self, time: Timestamp) -> Self {
+        let lines = if time > self.at { 1 } else { self.lines.saturating_add(1) };
+        Self {
+            at: self.at.max(time),
+            lines,
+            bytes: WHOLE,
+        }
+    }
+
+    /// The place behind the first `bytes` of the line that this place is behind.
+    pub fn within(self, bytes: u64) -> Self {
+        Self { bytes, ..self }
+    }
+
+    /// How much of the line that `line` is behind was read before this place.
+    pub fn read_of(self, line: Self) -> u64 {
+        match (line.at, line.lines).cmp(&(self.at, self.lines)) {
+            std::cmp::Ordering::Less => WHOLE,
+            std::cmp::Ordering::Equal => self.bytes,
+            std::cmp::Ordering::Greater => 0,
+        }
+    }
+
+    /// From when the log must be asked for to continue here. `None` is from its beginning.
+    pub fn resume_time(self) -> Option<Timestamp> {
+        if self.at == Timestamp::MIN {
+            return None;
+        }
+        Timestamp::from_second(self.at.as_second()).ok()
+    }
+
+    /// The latest time so far.
+    pub fn time(self) -> Timestamp {
+        self.at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use proptest::prelude::*;
+
+    use super::Position;
+
+    fn time(nanosecond: i32) -> Timestamp {
+        Timestamp::new(1_700_000_000, nanosecond).unwrap()
+    }
+
+    #[test]
+    fn what_is_older_than_a_time_lies_before_it() {
+        let since = Position::since(time(5));
+        assert!(Position::START.next_line(time(4)) <= since);
+        assert!(Position::START.next_line(time(5)) > since);
+    }
+
+    proptest! {
+        /// Whatever the clock does, each line has a place of its own behind the last one.
+        #[test]
+        fn every_line_lies_behind_the_one_before(times in prop::collection::vec(0_i32..5, 1..50)) {
+            let mut position = Position::START;
+            for nanosecond in times {
+                let next = position.next_line(time(nanosecond));
+                prop_assert!(next > position);
+                prop_assert!(next.within(3) > position && next.within(3) < next);
+                position = next;
+            }
+        }
+    }
+}

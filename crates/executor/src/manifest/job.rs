@@ -1,0 +1,157 @@
+//! The Job of one node.
+
+use std::collections::{BTreeMap, HashMap};
+
+use task::Resources as Asked;
+
+use super::escape::escape;
+use super::script::{INIT, SCRIPT_FOLDER, SCRIPT_KEY, Script, script};
+use super::{DEFAULT_IMAGE, Submission};
+use crate::kubernetes::{
+    ConfigMapVolumeSource, Container, EnvVar, Job, JobSpec, ObjectMeta, OwnerReference,
+    PersistentVolumeClaimVolumeSource, PodSpec, PodTemplateSpec, Quantity, ResourceRequirements, Volume, VolumeMount,
+};
+use crate::labels;
+
+/// The volume of a long script.
+const SCRIPT_VOLUME: &str = "k8s-cli-script";
+
+/// The Job of the node with this `rank`, owned by `owner` if the task has one.
+#[must_use]
+pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -> Job {
+    let mut labels = submission.labels();
+    labels.insert(labels::NODE_INDEX.to_owned(), rank.to_string());
+    let mut metadata = submission.metadata(submission.job_name(rank));
+    metadata.labels = Some(labels.clone());
+    metadata.owner_references = owner.map(|owner| vec![owner.clone()]);
+    Job {
+        metadata,
+        spec: Some(JobSpec {
+            backoff_limit: Some(0),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(labels),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(pod(submission, rank)),
+            },
+            ..JobSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn pod(submission: &Submission, rank: u32) -> PodSpec {
+    let script = script(&submission.definition);
+    let (mut volumes, mut mounts) = claims(submission);
+    let from = match &script {
+        Script::Argument(text) => vec!["-c".to_owned(), escape(text)],
+        Script::File(_) => {
+            volumes.push(script_volume(submission));
+            mounts.push(VolumeMount {
+                name: SCRIPT_VOLUME.to_owned(),
+                mount_path: SCRIPT_FOLDER.to_owned(),
+                read_only: Some(true),
+                ..VolumeMount::default()
+            });
+            vec![format!("{SCRIPT_FOLDER}/{SCRIPT_KEY}")]
+        }
+    };
+    let args = [escape(INIT), "k8s-cli".to_owned()].into_iter().chain(from).collect();
+    PodSpec {
+        containers: vec![Container {
+            name: labels::CONTAINER.to_owned(),
+            image: Some(submission.definition.resources.image.clone().unwrap_or_else(|| DEFAULT_IMAGE.to_owned())),
+            command: Some(vec!["/bin/bash".to_owned(), "-c".to_owned()]),
+            args: Some(args),
+            env: Some(environment(submission, rank)),
+            resources: resources(&submission.definition.resources),
+            volume_mounts: (!mounts.is_empty()).then_some(mounts),
+            ..Container::default()
+        }],
+        restart_policy: Some("Never".to_owned()),
+        // The variables of every Service of the namespace would come on top of the user's, and may not fit.
+        enable_service_links: Some(false),
+        volumes: (!volumes.is_empty()).then_some(volumes),
+        ..PodSpec::default()
+    }
+}
+
+/// The user's variables, then ours, which win.
+fn environment(submission: &Submission, rank: u32) -> Vec<EnvVar> {
+    let ours = [
+        ("NODE_RANK", rank.to_string()),
+        ("NUM_NODES", submission.definition.num_nodes.to_string()),
+    ];
+    let variable = |name: &str, value: String| EnvVar {
+        name: name.to_owned(),
+        value: Some(value),
+        value_from: None,
+    };
+    let users = submission
+        .definition
+        .envs
+        .iter()
+        .filter(|(name, _)| ours.iter().all(|(our, _)| our != name))
+        .map(|(name, text)| variable(name, escape(text)));
+    users
+        .chain(ours.iter().map(|(name, value)| variable(name, value.clone())))
+        .collect()
+}
+
+/// Requests equal limits; GPUs are limits, which Kubernetes requests as well.
+fn resources(asked: &Asked) -> Option<ResourceRequirements> {
+    let mut requests = BTreeMap::new();
+    for (name, amount) in [("cpu", &asked.cpus), ("memory", &asked.memory)] {
+        if let Some(amount) = amount {
+            requests.insert(name.to_owned(), Quantity(amount.to_string()));
+        }
+    }
+    let mut limits = requests.clone();
+    if asked.gpus > 0 {
+        limits.insert("nvidia.com/gpu".to_owned(), Quantity(asked.gpus.to_string()));
+    }
+    (!limits.is_empty()).then(|| ResourceRequirements {
+        requests: (!requests.is_empty()).then_some(requests),
+        limits: Some(limits),
+        claims: None,
+    })
+}
+
+/// One volume for each claim, however often it is mounted: Kubernetes refuses the same name twice.
+fn claims(submission: &Submission) -> (Vec<Volume>, Vec<VolumeMount>) {
+    let mut names: HashMap<&str, String> = HashMap::new();
+    let mut volumes = Vec::new();
+    let mut mounts = Vec::new();
+    for (mount, claim) in submission.definition.volumes.iter().zip(&submission.claims) {
+        let name = names.entry(claim).or_insert_with(|| {
+            let name = format!("volume-{}", volumes.len());
+            volumes.push(Volume {
+                name: name.clone(),
+                persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+                    claim_name: claim.clone(),
+                    read_only: None,
+                }),
+                ..Volume::default()
+            });
+            name
+        });
+        mounts.push(VolumeMount {
+            name: name.clone(),
+            mount_path: mount.path.clone(),
+            ..VolumeMount::default()
+        });
+    }
+    (volumes, mounts)
+}
+
+fn script_volume(submission: &Submission) -> Volume {
+    Volume {
+        name: SCRIPT_VOLUME.to_owned(),
+        config_map: Some(ConfigMapVolumeSource {
+            name: submission.base_name(),
+            ..ConfigMapVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}

@@ -1,0 +1,100 @@
+//! What Kubernetes is asked to make, as pure functions of what a person asked for.
+
+mod escape;
+mod job;
+mod owner;
+mod script;
+mod volume;
+
+pub use job::job;
+pub use owner::owner;
+pub use script::{SCRIPT_FOLDER, SCRIPT_KEY, Script, script};
+pub use volume::claim;
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use task::{Id, Name, TaskDefinition, UserName};
+
+use crate::kubernetes::ObjectMeta;
+use crate::labels;
+
+/// The image of a task that names none.
+pub const DEFAULT_IMAGE: &str = "python:3.13-slim";
+
+/// One submission of a task: what was asked for, by whom, and what it is called.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// Its identifier.
+    pub id: Id,
+    /// Its name: the person's, else `task-{id}`.
+    pub name: Name,
+    /// Who asked.
+    pub user: UserName,
+    /// What was asked for.
+    pub definition: TaskDefinition,
+    /// The claim behind each of the definition's volumes, in the same order.
+    pub claims: Vec<String>,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// What tells its objects from those of another submission.
+    pub token: String,
+    /// A hash of the definition.
+    pub fingerprint: String,
+}
+
+impl Submission {
+    /// The name of the object that owns the Jobs, and of the Job of a task with one node.
+    #[must_use]
+    pub fn base_name(&self) -> String {
+        self.name.object_name(self.id.as_str())
+    }
+
+    /// The name of the Job of one node.
+    #[must_use]
+    pub fn job_name(&self, rank: u32) -> String {
+        if self.definition.num_nodes == 1 {
+            return self.base_name();
+        }
+        self.name.object_name(&format!("{}-node-{rank}", self.id))
+    }
+
+    /// Whether the Jobs need an owner: there are several, or the script is too long for an argument.
+    #[must_use]
+    pub fn needs_owner(&self) -> bool {
+        self.definition.num_nodes > 1 || matches!(script(&self.definition), Script::File(_))
+    }
+
+    fn labels(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([
+            (labels::TASK.to_owned(), labels::TRUE.to_owned()),
+            (labels::TASK_ID.to_owned(), self.id.to_string()),
+            (labels::TASK_NAME.to_owned(), self.name.label_value()),
+            (labels::USERNAME.to_owned(), labels::username_label(&self.user)),
+            (labels::USER.to_owned(), labels::user_label(&self.user)),
+        ])
+    }
+
+    fn annotations(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([
+            (labels::CREATED_AT.to_owned(), task::time::format(self.created_at)),
+            (labels::NUM_NODES.to_owned(), self.definition.num_nodes.to_string()),
+            (labels::EXACT_USERNAME.to_owned(), self.user.to_string()),
+            (labels::EXACT_NAME.to_owned(), self.name.to_string()),
+            (labels::SUBMISSION.to_owned(), self.token.clone()),
+            (labels::FINGERPRINT.to_owned(), self.fingerprint.clone()),
+        ])
+    }
+
+    fn metadata(&self, name: String) -> ObjectMeta {
+        ObjectMeta {
+            name: Some(name),
+            labels: Some(self.labels()),
+            annotations: Some(self.annotations()),
+            ..ObjectMeta::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! The bash that a node runs.
+
+use task::TaskDefinition;
+use task::definition::MAX_ARGUMENT_BYTES;
+
+/// Where a script that is too long for an argument is mounted.
+pub const SCRIPT_FOLDER: &str = "/etc/k8s-cli";
+/// Its file, and its key in the owner of the task.
+pub const SCRIPT_KEY: &str = "script";
+
+/// What process 1 of the container does: it starts the node's script as a child in a process group of its own, passes
+/// TERM on to that group, and ends with the child's exit code.
+///
+/// Bash as process 1 would ignore TERM and hold the node for the whole grace period. Job control (`set -m`) makes the
+/// group, and is switched off again because it would print notices into the log. `wait` returns when a trapped signal
+/// arrives, before the child has ended; so it is asked again until no signal came in between.
+pub(super) const INIT: &str = r#"set -m
+/bin/bash "$@" &
+set +m
+child=$!
+trap 'signalled=1; kill -TERM -- "-$child" 2>/dev/null' TERM
+while
+  signalled=
+  wait "$child"
+  code=$?
+  [ -n "$signalled" ]
+do :; done
+exit "$code"
+"#;
+
+/// A node's script, and how it reaches bash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Script {
+    /// As an argument.
+    Argument(String),
+    /// As a file, because Linux takes no longer argument.
+    File(String),
+}
+
+/// The script of every node of a task: into the folder, the setup, the run, in one shell.
+///
+/// The setup is an argument of `eval`, so that what is left open in it cannot swallow the run, and `set -e` in it works.
+/// When it fails the node fails, and the reason is left where Kubernetes looks for one.
+#[must_use]
+pub fn script(definition: &TaskDefinition) -> Script {
+    let mut text = String::new();
+    if let Some(workdir) = &definition.workdir {
+        text.push_str(&format!("cd {} || exit\n", folder(workdir)));
+    }
+    if let Some(setup) = &definition.setup {
+        text.push_str(&format!(
+            "eval {}\n\
+             case $? in 0) ;; *) set -- $?; echo \"setup failed with exit code $1\" >/dev/termination-log; exit $1 ;; esac\n",
+            quoted(setup)
+        ));
+    }
+    text.push_str(&definition.run);
+    if text.len() > MAX_ARGUMENT_BYTES {
+        Script::File(text)
+    } else {
+        Script::Argument(text)
+    }
+}
+
+/// `~` and variables are expanded, spaces are kept.
+fn folder(path: &str) -> String {
+    let (home, rest) = match path.strip_prefix('~') {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => ("~", rest),
+        _ => ("", path),
+    };
+    if rest.is_empty() {
+        return home.to_owned();
+    }
+    let mut quoted = String::new();
+    for character in rest.chars() {
+        if matches!(character, '"' | '\\' | '`') {
+            quoted.push('\\');
+        }
+        quoted.push(character);
+    }
+    // A path that starts with a dash would be an option.
+    let here = if home.is_empty() && rest.starts_with('-') { "./" } else { "" };
+    format!("{home}\"{here}{quoted}\"")
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Output};
+
+    use serde_json::{Value, json};
+    use task::TaskDefinition;
+
+    use super::{INIT, Script, script};
+
+    fn run(definition: &Value) -> Output {
+        let task = TaskDefinition::parse(definition, 1).unwrap();
+        let Script::Argument(text) = script(&task) else { panic!("a short script") };
+        Command::new("/bin/bash").args(["-c", INIT, "k8s-cli", "-c", &text]).output().unwrap()
+    }
+
+    fn prints(definition: &Value, expected: &str) {
+        let output = run(definition);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{definition} {output:?}");
+    }
+
+    #[test]
+    fn run_alone_is_the_whole_script() {
+        let task = TaskDefinition::parse(&json!({"run": "echo $$"}), 1).unwrap();
+        assert_eq!(script(&task), Script::Argument("echo $$".to_owned()));
+    }
+
+    #[test]
+    fn what_setup_exports_is_seen_in_run() {
+        prints(&json!({"setup": "A='it''s'; export A", "run": "echo $A"}), "its\n");
+    }
+
+    #[test]
+    fn a_failing_setup_ends_the_node_with_its_code() {
+        let output = run(&json!({"setup": "echo before; (exit 3)", "run": "echo never"}));
+        assert_eq!(output.status.code(), Some(3));
+        assert_eq!(output.stdout, b"before\n");
+    }
+
+    #[test]
+    fn set_e_works_in_setup() {
+        assert_eq!(run(&json!({"setup": "set -e\nfalse\ntrue", "run": "echo never"})).stdout, b"");
+    }
+
+    #[test]
+    fn a_setup_that_leaves_something_open_does_not_swallow_run() {
+        prints(&json!({"setup": "cat >/dev/null <<END", "run": "echo run"}), "run\n");
+        assert_ne!(run(&json!({"setup": "echo 'open", "run": "echo never"})).status.code(), Some(0));
+    }
+
+    #[test]
+    fn a_folder_with_spaces_or_variables_is_entered() {
+        prints(&json!({"setup": "mkdir -p '/tmp/k8s-cli test'", "run": "true"}), "");
+        prints(&json!({"workdir": "/tmp/k8s-cli test", "run": "pwd"}), "/tmp/k8s-cli test\n");
+        prints(&json!({"workdir": "$PWD/..", "run": "[ -d . ] && echo in"}), "in\n");
+        prints(&json!({"workdir": "~", "run": "[ \"$PWD\" = ~ ] && echo home"}), "home\n");
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_ends_the_node() {
+        let output = run(&json!({"workdir": "/nowhere", "run": "echo never"}));
+        assert_eq!((output.status.code(), output.stdout), (Some(1), Vec::new()));
+    }
+
+    #[test]
+    fn arguments_and_name_are_those_of_a_plain_bash() {
+        prints(&json!({"setup": "true", "run": "echo $0 $#"}), "/bin/bash 0\n");
+    }
+
+    #[test]
+    fn the_exit_code_is_that_of_the_script() {
+        assert_eq!(run(&json!({"run": "exit 7"})).status.code(), Some(7));
+    }
+
+    #[test]
+    fn a_long_script_is_a_file() {
+        let task = TaskDefinition::parse(&json!({"run": "#".repeat(131_072)}), 1).unwrap();
+        assert!(matches!(script(&task), Script::File(_)));
+    }
+}

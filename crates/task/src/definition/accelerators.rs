@@ -1,0 +1,74 @@
+//! SkyPilot's ways to ask for GPUs: `H100`, `H100:8`, `{H100: 8}`, and the bare count `"1"`.
+
+use serde_json::Value;
+
+use crate::validation::{self, Cursor};
+
+/// More than any machine has.
+const MAX_COUNT: f64 = 1024.0;
+
+/// GPUs of one node.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Accelerators {
+    /// The model, when one was named.
+    pub model: Option<String>,
+    /// How many; at least 1.
+    pub count: u32,
+}
+
+pub(super) fn read(value: &Value, cursor: &mut Cursor) -> Option<Accelerators> {
+    let Value::Object(fields) = value else {
+        let text = validation::string(value, cursor)?;
+        return match from_text(&text) {
+            Some(accelerators) => Some(accelerators),
+            None => refuse(&text, value, cursor),
+        };
+    };
+    let mut models = fields.iter();
+    let (Some((model, count)), None) = (models.next(), models.next()) else {
+        return cursor.refuse("name one model; candidates are not supported", value);
+    };
+    let count = match count {
+        Value::Null => Some(1),
+        count => count.as_f64().and_then(whole),
+    };
+    match count {
+        Some(count) if is_model(model) => Some(Accelerators {
+            model: Some(model.clone()),
+            count,
+        }),
+        _ => refuse(model, value, cursor),
+    }
+}
+
+fn from_text(text: &str) -> Option<Accelerators> {
+    if let Ok(count) = text.parse::<u32>() {
+        let count = whole(f64::from(count))?;
+        return Some(Accelerators { model: None, count });
+    }
+    let (model, count) = text.split_once(':').unwrap_or((text, "1"));
+    Some(Accelerators {
+        model: is_model(model).then(|| model.to_owned()),
+        count: whole(count.parse().ok()?)?,
+    })
+    .filter(|accelerators| accelerators.model.is_some())
+}
+
+fn is_model(model: &str) -> bool {
+    model.starts_with(|first: char| first.is_ascii_alphabetic())
+        && model.len() <= 63
+        && model.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}
+
+/// Kubernetes has whole GPUs only: half a one is one, as SkyPilot does it.
+fn whole(count: f64) -> Option<u32> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked first")]
+    (count > 0.0 && count <= MAX_COUNT).then(|| count.ceil() as u32)
+}
+
+fn refuse<T>(text: &str, value: &Value, cursor: &mut Cursor) -> Option<T> {
+    cursor.refuse(
+        format!("`{text}` names no accelerators; write `H100`, `H100:8` or a count"),
+        value,
+    )
+}

@@ -1,0 +1,271 @@
+//! The definition of a task: what a person asks to be run.
+
+mod accelerators;
+mod resources;
+mod schema;
+
+use serde_json::Value;
+
+pub use resources::Resources;
+
+use crate::Name;
+use crate::validation::{self, Cursor, ErrorDetail, Object};
+
+/// The most bytes that `setup` and `run` may have together, and `envs` as well. Both are kept in Kubernetes objects,
+/// which etcd limits to 1.5 MiB each (<https://etcd.io/docs/latest/dev-guide/limit/>).
+pub const MAX_TEXT_BYTES: usize = 1_000_000;
+
+/// Linux takes no longer single argument or variable: `MAX_ARG_STRLEN`, 32 pages, with its closing NUL.
+pub const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
+
+/// The longest path Linux takes.
+const MAX_PATH_BYTES: usize = 4095;
+
+/// Keys of SkyPilot's task file that have no meaning here yet.
+/// Source: SkyPilot's `get_task_schema`, release 0.14.
+const UNSUPPORTED: &[&str] = &[
+    "secrets",
+    "managed_secrets",
+    "config",
+    "service",
+    "pool",
+    "api_server_access",
+    "event_callback",
+    "inputs",
+    "outputs",
+    "file_mounts_mapping",
+    "volume_mounts",
+    "experimental",
+];
+
+/// A valid task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskDefinition {
+    /// What the person calls it.
+    pub name: Option<Name>,
+    /// The folder of the container in which `setup` and `run` start.
+    pub workdir: Option<String>,
+    /// How many nodes run it at once; at least 1.
+    pub num_nodes: u32,
+    /// What each node needs.
+    pub resources: Resources,
+    /// Environment variables, in the order they were written.
+    pub envs: Vec<(String, String)>,
+    /// Volumes, in the order they were written.
+    pub volumes: Vec<VolumeMount>,
+    /// Bash that runs before `run`, and must succeed.
+    pub setup: Option<String>,
+    /// The bash that is the task.
+    pub run: String,
+    /// What was asked for and has no effect, for the person to know.
+    pub warnings: Vec<String>,
+}
+
+/// A volume and where it is seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeMount {
+    /// An absolute path in the container.
+    pub path: String,
+    /// The name of one of the user's volumes, or of a PersistentVolumeClaim.
+    pub volume: String,
+}
+
+impl TaskDefinition {
+    /// Reads a definition from a request body. `max_nodes` is the server's limit.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(body: &Value, max_nodes: u32) -> Result<Self, Vec<ErrorDetail>> {
+        validation::parse(body, "body", |value, cursor| Self::read(value, cursor, max_nodes))
+    }
+
+    fn read(value: &Value, cursor: &mut Cursor, max_nodes: u32) -> Option<Self> {
+        let start = cursor.mark();
+        let mut object = Object::open(value, cursor)?;
+        let name = object.optional("name", Name::parse);
+        let workdir = object.optional("workdir", workdir);
+        let num_nodes = object.with_default("num_nodes", 1, num_nodes);
+        let resources = object.optional("resources", Resources::read).unwrap_or_default();
+        let envs = object.optional("envs", envs).unwrap_or_default();
+        let file_mounts = object.has("file_mounts");
+        object.optional("file_mounts", file_mount_map);
+        let volumes = object.optional("volumes", volume_mounts).unwrap_or_default();
+        let setup = object.optional("setup", script);
+        let run = object.required("run", script);
+        object.finish(UNSUPPORTED);
+
+        let (num_nodes, run) = (num_nodes?, run?);
+        // The limits of this server come last: a client of another one must not see them before its own mistakes.
+        if !cursor.clean_since(start) {
+            return None;
+        }
+        let num_nodes = within_max_nodes(num_nodes, max_nodes, value, cursor)?;
+        within_text_limit(setup.as_deref(), &run, &envs, value, cursor)?;
+        let mut warnings = resources.warnings.clone();
+        if file_mounts {
+            warnings.push("`file_mounts` has no effect; put the data into a volume".to_owned());
+        }
+        Some(Self {
+            name,
+            workdir,
+            num_nodes,
+            resources,
+            envs,
+            volumes,
+            setup,
+            run,
+            warnings,
+        })
+    }
+}
+
+fn num_nodes(value: &Value, cursor: &mut Cursor) -> Option<i64> {
+    let nodes = validation::integer(value, cursor)?;
+    if nodes >= 1 {
+        return Some(nodes);
+    }
+    cursor.report_with(
+        "greater_than_equal",
+        "Input should be greater than or equal to 1",
+        value,
+        serde_json::json!({ "ge": 1 }),
+    )
+}
+
+fn within_max_nodes(nodes: i64, max_nodes: u32, body: &Value, cursor: &mut Cursor) -> Option<u32> {
+    match u32::try_from(nodes) {
+        Ok(nodes) if nodes <= max_nodes => Some(nodes),
+        _ => cursor.within("num_nodes", |cursor| {
+            cursor.report_with(
+                "less_than_equal",
+                format!("Input should be less than or equal to {max_nodes}"),
+                &body["num_nodes"],
+                serde_json::json!({ "le": max_nodes }),
+            )
+        }),
+    }
+}
+
+fn within_text_limit(
+    setup: Option<&str>,
+    run: &str,
+    envs: &[(String, String)],
+    body: &Value,
+    cursor: &mut Cursor,
+) -> Option<()> {
+    let script = setup.map_or(0, str::len) + run.len();
+    if script > MAX_TEXT_BYTES {
+        return cursor.within("run", |cursor| {
+            cursor.refuse(
+                format!("`setup` and `run` have {script} bytes together, more than {MAX_TEXT_BYTES}; put the script into a volume or the image"),
+                &body["run"],
+            )
+        });
+    }
+    let variables: usize = envs.iter().map(|(name, text)| name.len() + text.len()).sum();
+    if variables > MAX_TEXT_BYTES {
+        return cursor.within("envs", |cursor| {
+            cursor.refuse(
+                format!("the variables have {variables} bytes together, more than {MAX_TEXT_BYTES}; put the data into a volume"),
+                &body["envs"],
+            )
+        });
+    }
+    Some(())
+}
+
+/// Text that a process can be given: Linux ends arguments and variables at a NUL.
+fn argument(value: &Value, cursor: &mut Cursor, text: String) -> Option<String> {
+    if text.contains('\0') {
+        return cursor.refuse("a NUL character cannot be passed to a process", value);
+    }
+    Some(text)
+}
+
+fn script(value: &Value, cursor: &mut Cursor) -> Option<String> {
+    let text = validation::string(value, cursor)?;
+    argument(value, cursor, text)
+}
+
+fn workdir(value: &Value, cursor: &mut Cursor) -> Option<String> {
+    let path = validation::string(value, cursor)?;
+    if path.is_empty() || path.len() > MAX_PATH_BYTES || path.chars().any(char::is_control) {
+        return cursor.refuse(
+            format!("a folder has 1 to {MAX_PATH_BYTES} bytes and no control characters"),
+            value,
+        );
+    }
+    Some(path)
+}
+
+fn envs(value: &Value, cursor: &mut Cursor) -> Option<Vec<(String, String)>> {
+    validation::map(value, cursor, |name, value, cursor| {
+        let text = match value {
+            // SkyPilot makes variables with Python's `str`, which capitalises these two.
+            Value::Bool(true) => "True".to_owned(),
+            Value::Bool(false) => "False".to_owned(),
+            _ => validation::text_or_number(value, cursor)?,
+        };
+        if !is_variable_name(name) {
+            return cursor.refuse(
+                format!("`{name}` is no name of an environment variable; use letters, digits and `_`, and no digit first"),
+                value,
+            );
+        }
+        if name.len() + text.len() + 1 > MAX_ARGUMENT_BYTES {
+            return cursor.refuse(
+                format!("a variable has at most {MAX_ARGUMENT_BYTES} bytes with its name; put the data into a volume"),
+                value,
+            );
+        }
+        Some((name.to_owned(), argument(value, cursor, text)?))
+    })
+}
+
+fn is_variable_name(name: &str) -> bool {
+    !name.starts_with(|first: char| first.is_ascii_digit())
+        && !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// File mounts are checked for their shape only: there is nothing yet that would copy the files.
+fn file_mount_map(value: &Value, cursor: &mut Cursor) -> Option<Vec<String>> {
+    validation::map(value, cursor, |_, value, cursor| validation::string(value, cursor))
+}
+
+fn volume_mounts(value: &Value, cursor: &mut Cursor) -> Option<Vec<VolumeMount>> {
+    validation::map(value, cursor, |path, value, cursor| {
+        let volume = validation::string(value, cursor)?;
+        if volume.is_empty() {
+            return cursor.refuse("the name of a volume is missing", value);
+        }
+        if let Some(reason) = mount_path_fault(path) {
+            return cursor.refuse(reason, value);
+        }
+        Some(VolumeMount {
+            path: path.to_owned(),
+            volume,
+        })
+    })
+}
+
+/// What Kubernetes or the container runtime would refuse about a mount path.
+fn mount_path_fault(path: &str) -> Option<String> {
+    let fault = if !path.starts_with('/') {
+        "must start with `/`"
+    } else if path.trim_matches('/').is_empty() {
+        "must not be the root of the container"
+    } else if path.contains(':') {
+        "must not contain `:`"
+    } else if path.split('/').any(|part| part == "..") {
+        "must not contain `..`"
+    } else if path.len() > MAX_PATH_BYTES || path.chars().any(char::is_control) {
+        "must be a path that Linux takes"
+    } else {
+        return None;
+    };
+    Some(format!("the mount path {fault}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! What a definition takes, makes of it, and refuses.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::TaskDefinition;
+
+fn parse(body: &Value) -> TaskDefinition {
+    TaskDefinition::parse(body, 100).unwrap_or_else(|errors| panic!("{body}: {errors:?}"))
+}
+
+/// The field and the kind of each error.
+fn faults(body: &Value) -> Vec<String> {
+    let Err(errors) = TaskDefinition::parse(body, 100) else {
+        return Vec::new();
+    };
+    errors
+        .iter()
+        .map(|error| {
+            let path = serde_json::to_value(&error.loc).unwrap();
+            let path: Vec<String> = path
+                .as_array()
+                .unwrap()
+                .iter()
+                .skip(1)
+                .map(|step| step.as_str().map_or_else(|| step.to_string(), str::to_owned))
+                .collect();
+            format!("{} {}", path.join("."), error.kind)
+        })
+        .collect()
+}
+
+#[test]
+fn run_alone_is_a_task_of_one_node() {
+    let task = parse(&json!({"run": "true"}));
+    assert_eq!((task.num_nodes, task.run.as_str(), task.name), (1, "true", None));
+}
+
+#[test]
+fn nulls_are_absent() {
+    let task = parse(&json!({
+        "run": "true", "name": null, "resources": null, "envs": null, "volumes": null,
+        "setup": null, "workdir": null, "file_mounts": null,
+    }));
+    assert_eq!(task, parse(&json!({"run": "true"})));
+}
+
+#[test]
+fn numbers_are_taken_where_skypilot_takes_them() {
+    let task = parse(&json!({
+        "run": "true",
+        "resources": {"cpus": 4, "memory": 16, "accelerators": {"H100": 8}},
+        "envs": {"E": 10, "F": 0.5, "G": true},
+    }));
+    assert_eq!(task.resources.cpus.unwrap().as_str(), "4");
+    assert_eq!(task.resources.memory.unwrap().as_str(), "16Gi");
+    assert_eq!(task.resources.gpus, 8);
+    let envs: Vec<&str> = task.envs.iter().map(|(_, text)| text.as_str()).collect();
+    assert_eq!(envs, ["10", "0.5", "True"]);
+}
+
+#[test]
+fn accelerators_are_counted() {
+    for (input, count) in [
+        (json!("1"), 1),
+        (json!("V100"), 1),
+        (json!("V100:2"), 2),
+        (json!("V100:0.5"), 1),
+        (json!({"V100": null}), 1),
+    ] {
+        assert_eq!(parse(&json!({"run": "x", "resources": {"accelerators": input}})).resources.gpus, count, "{input}");
+    }
+}
+
+#[test]
+fn a_mistake_is_reported_with_its_path() {
+    for (body, expected) in [
+        (json!({"run": "x", "name": "my task"}), "name value_error"),
+        (json!({"run": "x", "resources": {"cpus": "lots"}}), "resources.cpus value_error"),
+        (json!({"run": "x", "resources": {"memory": "0"}}), "resources.memory value_error"),
+        (json!({"run": "x", "resources": {"accelerators": "V100:x"}}), "resources.accelerators value_error"),
+        (json!({"run": "x", "resources": {"accelerators": "0"}}), "resources.accelerators value_error"),
+        (json!({"run": "x", "resources": {"image_id": "not an image"}}), "resources.image_id value_error"),
+        (json!({"run": "x", "resources": {"ports": [0]}}), "resources.ports.0 value_error"),
+        (json!({"run": "x", "resources": {"gpu": 1}}), "resources.gpu extra_forbidden"),
+        (json!({"run": "x", "envs": {"1A": "x"}}), "envs.1A value_error"),
+        (json!({"run": "x", "envs": {"A": "\0"}}), "envs.A value_error"),
+        (json!({"run": "x", "envs": {"A": null}}), "envs.A string_type"),
+        (json!({"run": "x", "envs": {"A": "x".repeat(131_072)}}), "envs.A value_error"),
+        (json!({"run": "x", "volumes": {"data": "v"}}), "volumes.data value_error"),
+        (json!({"run": "x", "volumes": {"/": "v"}}), "volumes./ value_error"),
+        (json!({"run": "x", "volumes": {"/a/../b": "v"}}), "volumes./a/../b value_error"),
+        (json!({"run": "x", "volumes": {"/a:b": "v"}}), "volumes./a:b value_error"),
+        (json!({"run": "\0"}), "run value_error"),
+        (json!({"run": "x".repeat(1_000_001)}), "run value_error"),
+        (json!({"run": "x", "workdir": ""}), "workdir value_error"),
+        (json!({"run": "x", "num_nodes": 101}), "num_nodes less_than_equal"),
+        (json!({"run": "x", "nmae": 1}), "nmae extra_forbidden"),
+    ] {
+        assert_eq!(faults(&body), [expected], "{body:.200}");
+    }
+}
+
+#[test]
+fn the_limit_of_nodes_is_not_reported_beside_other_errors() {
+    assert_eq!(faults(&json!({"run": 1, "num_nodes": 1e30})), ["run string_type"]);
+}
+
+#[test]
+fn what_has_no_effect_is_said() {
+    let task = parse(&json!({
+        "run": "x", "file_mounts": {"/a": "b"},
+        "resources": {"use_spot": true, "disk_size": 10, "ports": "8080-8090", "instance_type": "x"},
+    }));
+    insta::assert_json_snapshot!(task.warnings, @r#"
+    [
+      "`resources.instance_type` has no effect on this server",
+      "`resources.use_spot` has no effect on this server",
+      "`resources.disk_size` has no effect on this server",
+      "`resources.ports` has no effect on this server",
+      "`file_mounts` has no effect; put the data into a volume"
+    ]
+    "#);
+}
+
+fn json_value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,12}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((key(), inner), 0..6).prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    })
+}
+
+fn key() -> impl Strategy<Value = String> {
+    prop_oneof![
+        prop::sample::select(vec![
+            "name", "workdir", "num_nodes", "resources", "envs", "file_mounts", "volumes", "setup", "run", "cpus",
+            "memory", "accelerators", "image_id", "ports", "disk_size", "use_spot",
+        ])
+        .prop_map(str::to_owned),
+        "[A-Z/a-z_]{0,8}",
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_json_is_a_task_or_has_errors(body in json_value()) {
+        if let Err(errors) = TaskDefinition::parse(&body, 100) {
+            prop_assert!(!errors.is_empty());
+        }
+    }
+}

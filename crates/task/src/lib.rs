@@ -1,0 +1,20 @@
+//! What a task, a volume and their states are: definitions, validation, wire types. No I/O, no Kubernetes client, no HTTP.
+
+pub mod definition;
+pub mod id;
+pub mod name;
+pub mod quantity;
+pub mod status;
+pub mod time;
+pub mod user;
+pub mod validation;
+pub mod volume;
+
+pub use definition::{Resources, TaskDefinition, VolumeMount};
+pub use id::Id;
+pub use name::Name;
+pub use quantity::Quantity;
+pub use status::State;
+pub use user::UserName;
+pub use validation::ErrorDetail;
+pub use volume::VolumeDefinition;

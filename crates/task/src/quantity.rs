@@ -1,0 +1,252 @@
+//! Kubernetes quantities such as `500m`, `1Gi` and `1e3`, and SkyPilot's sizes such as `16`, `16+` and `32GB`.
+//!
+//! Grammar: <https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>.
+
+use std::fmt;
+
+const NANO: i128 = 1_000_000_000;
+const GIBIBYTE: i128 = 1 << 30;
+/// More than any machine has; a larger number is bytes where gibibytes were meant.
+const MAX_BYTES: i128 = 1 << 60;
+/// No container starts with less; a smaller number is `m` (milli) where `Mi` was meant.
+const MIN_MEMORY_BYTES: i128 = 1 << 20;
+
+/// A quantity as Kubernetes takes it, with its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quantity {
+    text: String,
+    /// In billionths: the smallest suffix is `n`.
+    nanos: i128,
+}
+
+impl Quantity {
+    /// Reads a quantity in Kubernetes' own grammar. `None` when it is none, or is beyond 2^63 - 1.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let nanos = nanos(text)?;
+        (nanos.abs() <= i128::from(i64::MAX) * NANO).then(|| Self {
+            text: text.to_owned(),
+            nanos,
+        })
+    }
+
+    /// Processors: `4`, `0.5`, `500m`, and `4+`, which Kubernetes cannot say and which asks for 4.
+    ///
+    /// # Errors
+    /// Why the text is no number of processors.
+    pub fn cpus(text: &str) -> Result<Self, String> {
+        let parsed = Self::parse(text.strip_suffix('+').unwrap_or(text))
+            .ok_or_else(|| format!("`{text}` is no number of CPUs; write `4`, `0.5` or `500m`"))?;
+        if parsed.nanos <= 0 {
+            return Err("the number of CPUs must be more than 0".to_owned());
+        }
+        if parsed.nanos % (NANO / 1000) != 0 {
+            return Err("CPUs are counted in steps of `1m`".to_owned());
+        }
+        Ok(parsed)
+    }
+
+    /// Memory: a Kubernetes quantity, or SkyPilot's `16`, `16+` and `32GB`, whose units are powers of 1024.
+    ///
+    /// # Errors
+    /// Why the text is no amount of memory.
+    pub fn memory(text: &str) -> Result<Self, String> {
+        let parsed = Self::bytes(text.strip_suffix('+').unwrap_or(text))
+            .ok_or_else(|| format!("`{text}` is no amount of memory; write `16`, `16GB`, `16Gi` or `512Mi`"))?;
+        if parsed.nanos < MIN_MEMORY_BYTES * NANO {
+            return Err(format!("`{text}` is less than 1 MiB; write `512Mi` or `16Gi`"));
+        }
+        parsed.within_limit()
+    }
+
+    /// The size of a volume, in the same units as memory.
+    ///
+    /// # Errors
+    /// Why the text is no size.
+    pub fn size(text: &str) -> Result<Self, String> {
+        let parsed =
+            Self::bytes(text).ok_or_else(|| format!("`{text}` is no size; write `10Gi`, `500Mi` or `100GB`"))?;
+        if parsed.nanos <= 0 {
+            return Err("the size must be more than 0".to_owned());
+        }
+        parsed.within_limit()
+    }
+
+    /// The quantity as Kubernetes reads it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    fn within_limit(self) -> Result<Self, String> {
+        if self.nanos > MAX_BYTES * NANO {
+            return Err("that is more than 1 EiB; a number without a unit is in GiB".to_owned());
+        }
+        Ok(self)
+    }
+
+    fn bytes(text: &str) -> Option<Self> {
+        let digits = text.trim_end_matches(|last: char| last.is_ascii_alphabetic());
+        let unit = &text[digits.len()..];
+        let text = match unit {
+            // No unit is GB, and GB is 2^30 bytes: SkyPilot's documentation, "Task YAML", `memory`.
+            "" => format!("{digits}Gi"),
+            _ => match skypilot_unit(unit) {
+                Some(binary) => format!("{digits}{binary}"),
+                None => text.to_owned(),
+            },
+        };
+        let parsed = Self::parse(&text)?;
+        if parsed.nanos % NANO == 0 {
+            return Some(parsed);
+        }
+        // Kubernetes has no part of a byte.
+        let whole = parsed.nanos.div_euclid(NANO) + 1;
+        Some(Self {
+            text: whole.to_string(),
+            nanos: whole.checked_mul(NANO)?,
+        })
+    }
+}
+
+impl fmt::Display for Quantity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.text)
+    }
+}
+
+/// `gb`, `GB` and `Gb`, but not `gB`; two-letter units only, so that Kubernetes' `G` keeps its own meaning.
+fn skypilot_unit(unit: &str) -> Option<&'static str> {
+    let lower = unit.to_ascii_lowercase();
+    let upper = unit.to_ascii_uppercase();
+    let mut capitalised = lower.clone();
+    capitalised.get_mut(..1)?.make_ascii_uppercase();
+    if unit != lower && unit != upper && unit != capitalised {
+        return None;
+    }
+    match lower.as_str() {
+        "kb" | "ki" => Some("Ki"),
+        "mb" | "mi" => Some("Mi"),
+        "gb" | "gi" => Some("Gi"),
+        "tb" | "ti" => Some("Ti"),
+        "pb" | "pi" => Some("Pi"),
+        _ => None,
+    }
+}
+
+fn nanos(text: &str) -> Option<i128> {
+    let (negative, unsigned) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let split = unsigned
+        .find(|character: char| !character.is_ascii_digit() && character != '.')
+        .unwrap_or(unsigned.len());
+    let (digits, suffix) = unsigned.split_at(split);
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') || digits.len() > 30 {
+        return None;
+    }
+    let mantissa: i128 = format!("{whole}{fraction}").parse().ok()?;
+    let (multiplier, divisor) = scale(suffix)?;
+    let divisor = divisor.checked_mul(10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?)?;
+    let numerator = mantissa.checked_mul(multiplier)?;
+    // Kubernetes rounds what is finer than a billionth up.
+    let value = numerator / divisor + i128::from(numerator % divisor != 0);
+    Some(if negative { -value } else { value })
+}
+
+/// The factor of a suffix as a fraction, in billionths.
+fn scale(suffix: &str) -> Option<(i128, i128)> {
+    Some(match suffix {
+        "n" => (1, 1),
+        "u" => (1_000, 1),
+        "m" => (1_000_000, 1),
+        "" => (NANO, 1),
+        "k" => (NANO * 1_000, 1),
+        "M" => (NANO * 1_000_000, 1),
+        "G" => (NANO * NANO, 1),
+        "T" => (NANO * NANO * 1_000, 1),
+        "P" => (NANO * NANO * 1_000_000, 1),
+        "E" => (NANO * NANO * NANO, 1),
+        "Ki" => (NANO << 10, 1),
+        "Mi" => (NANO << 20, 1),
+        "Gi" => (NANO * GIBIBYTE, 1),
+        "Ti" => (NANO << 40, 1),
+        "Pi" => (NANO << 50, 1),
+        "Ei" => (NANO << 60, 1),
+        _ => {
+            let exponent: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
+            let power = 10_i128.checked_pow(exponent.unsigned_abs())?;
+            if exponent < 0 { (NANO, power) } else { (NANO.checked_mul(power)?, 1) }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::Quantity;
+
+    #[test]
+    fn quantities_have_the_value_kubernetes_gives_them() {
+        for (text, nanos) in [
+            ("1", 1_000_000_000),
+            ("500m", 500_000_000),
+            ("1Ki", 1024 * 1_000_000_000),
+            ("1e3", 1_000_000_000_000),
+            ("1E-3", 1_000_000),
+            (".5", 500_000_000),
+            ("0.5Ki", 512 * 1_000_000_000),
+        ] {
+            assert_eq!(Quantity::parse(text).unwrap().nanos, nanos, "{text}");
+        }
+        for text in ["", "lots", "1gi", "1 Gi", "..", "1.2.3", "i", "1Ee", "1e99", "9999999999999999999"] {
+            assert_eq!(Quantity::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn memory_is_read_as_skypilot_and_as_kubernetes_read_it() {
+        for (text, expected) in [
+            ("16", "16Gi"),
+            ("16+", "16Gi"),
+            ("32GB", "32Gi"),
+            ("1024mb", "1024Mi"),
+            ("128Mi", "128Mi"),
+            ("16G", "16G"),
+            ("0.1", "107374183"),
+        ] {
+            assert_eq!(Quantity::memory(text).unwrap().as_str(), expected, "{text}");
+        }
+        for text in ["500m", "lots", "0", "-1", "1073741824000", "gB", "1gB", "+"] {
+            assert!(Quantity::memory(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn cpus_are_more_than_nothing_in_steps_of_a_thousandth() {
+        assert_eq!(Quantity::cpus("4+").unwrap().as_str(), "4");
+        assert_eq!(Quantity::cpus("0.5").unwrap().as_str(), "0.5");
+        for text in ["0", "-1", "0.0001", "lots", "4x", "é", "1é"] {
+            assert!(Quantity::cpus(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_a_parser_panic(text: String) {
+            let _ = Quantity::cpus(&text);
+            let _ = Quantity::memory(&text);
+            let _ = Quantity::size(&text);
+        }
+
+        #[test]
+        fn every_whole_number_with_a_suffix_is_a_quantity(number in 0_i64..1_000_000, suffix in "|m|k|M|G|Ki|Mi|Gi") {
+            let text = format!("{number}{suffix}");
+            prop_assert!(Quantity::parse(&text).is_some());
+        }
+    }
+}

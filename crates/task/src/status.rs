@@ -1,0 +1,102 @@
+//! The state of a task as the API answers it.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Where a task, or one node of it, stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// No container runs yet; `reason` and `message` say why.
+    Pending,
+    /// A container runs.
+    Running,
+    /// Every node succeeded.
+    Completed,
+    /// A node failed.
+    Failed,
+}
+
+impl State {
+    /// Whether nothing will change any more.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::Completed | Self::Failed => true,
+            Self::Pending | Self::Running => false,
+        }
+    }
+}
+
+/// The answer of `GET /tasks/{task_id}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct TaskStatus {
+    /// The identifier.
+    pub task_id: String,
+    /// What the person calls it, else `task-{task_id}`.
+    pub name: String,
+    /// The state of all nodes together.
+    pub status: State,
+    /// What keeps the task from running, or why it failed: one of Kubernetes' reasons.
+    pub reason: Option<String>,
+    /// The same for a person, naming the node.
+    pub message: Option<String>,
+    /// RFC 3339, UTC.
+    pub created_at: String,
+    /// When the state was last seen to change; RFC 3339, UTC.
+    pub updated_at: String,
+    /// The exact name of its owner.
+    pub username: String,
+    /// Where it is in Kubernetes, and each of its nodes.
+    pub metadata: TaskMetadata,
+}
+
+/// Where a task is in Kubernetes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct TaskMetadata {
+    /// The Job of the first node.
+    pub job_name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// How many nodes were asked for.
+    pub num_nodes: u32,
+    /// The Jobs, in rank order.
+    pub node_jobs: Vec<String>,
+    /// How many nodes ended with exit code 0.
+    pub succeeded_nodes: u32,
+    /// How many nodes failed.
+    pub failed_nodes: u32,
+    /// How many nodes run.
+    pub running_nodes: u32,
+    /// How many nodes wait.
+    pub pending_nodes: u32,
+    /// The nodes, in rank order.
+    pub nodes: Vec<NodeStatus>,
+}
+
+/// One node of a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct NodeStatus {
+    /// 0 to `num_nodes` - 1.
+    pub rank: u32,
+    /// Its state.
+    pub status: State,
+    /// What keeps it from running, or why it failed.
+    pub reason: Option<String>,
+    /// The same for a person.
+    pub message: Option<String>,
+    /// Its Job.
+    pub job_name: String,
+    /// Its pod, once there is one.
+    pub pod_name: Option<String>,
+    /// The machine, once one is chosen.
+    pub node_name: Option<String>,
+    /// The pod's address, once it has one.
+    pub pod_ip: Option<String>,
+    /// What the container ended with.
+    pub exit_code: Option<i32>,
+    /// When the container started; RFC 3339, UTC.
+    pub started_at: Option<String>,
+    /// When the container ended; RFC 3339, UTC.
+    pub finished_at: Option<String>,
+}

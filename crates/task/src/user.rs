@@ -1,0 +1,101 @@
+//! Who asks: the exact name from the `X-User` header.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::validation::{ErrorDetail, Location};
+
+/// The longest user name, in bytes. A mail address has at most 254.
+pub const MAX_BYTES: usize = 256;
+
+/// One exact user name: not empty, at most [`MAX_BYTES`] bytes, without control characters.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct UserName(String);
+
+impl UserName {
+    /// Reads the values of all `X-User` headers of a request. The bytes are UTF-8 where that is valid, else Latin-1.
+    ///
+    /// # Errors
+    /// No header, an empty one, a long one, control characters, or two headers that could name two people.
+    pub fn from_headers<'h>(values: impl IntoIterator<Item = &'h [u8]>) -> Result<Self, ErrorDetail> {
+        let mut values = values.into_iter();
+        let Some(bytes) = values.next() else {
+            return Err(error("missing", "Field required", Value::Null));
+        };
+        let name = match std::str::from_utf8(bytes) {
+            Ok(text) => text.to_owned(),
+            Err(_) => bytes.iter().map(|byte| char::from(*byte)).collect(),
+        };
+        if values.next().is_some() {
+            return Err(refused("there must be one X-User header, not several", name));
+        }
+        if name.is_empty() {
+            let mut detail = error("string_too_short", "String should have at least 1 character", json!(name));
+            detail.ctx = Some(json!({ "min_length": 1 }));
+            return Err(detail);
+        }
+        if name.len() > MAX_BYTES {
+            return Err(refused(&format!("a user name has at most {MAX_BYTES} bytes"), name));
+        }
+        if name.chars().any(char::is_control) {
+            return Err(refused("a user name has no control characters", name));
+        }
+        Ok(Self(name))
+    }
+
+    /// The exact name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for UserName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+fn refused(reason: &str, name: String) -> ErrorDetail {
+    let mut detail = error("value_error", &format!("Value error, {reason}"), json!(name));
+    detail.ctx = Some(json!({ "error": reason }));
+    detail
+}
+
+fn error(kind: &'static str, msg: &str, input: Value) -> ErrorDetail {
+    ErrorDetail::new(kind, [Location::from("header"), Location::from("x-user")], msg, input)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::UserName;
+
+    fn kind(values: &[&[u8]]) -> &'static str {
+        UserName::from_headers(values.iter().copied()).map_or_else(|detail| detail.kind, |_| "ok")
+    }
+
+    #[test]
+    fn a_header_is_one_exact_name() {
+        for name in ["a@b", "x,y", "x=y", "a b", "日本", "'; drop"] {
+            assert_eq!(UserName::from_headers([name.as_bytes()]).unwrap().as_str(), name);
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_latin_1() {
+        assert_eq!(UserName::from_headers([&b"caf\xe9"[..]]).unwrap().as_str(), "café");
+    }
+
+    #[test]
+    fn what_names_nobody_is_refused() {
+        assert_eq!(kind(&[]), "missing");
+        assert_eq!(kind(&[b""]), "string_too_short");
+        assert_eq!(kind(&[&[b'a'; 257]]), "value_error");
+        assert_eq!(kind(&[b"a\tb"]), "value_error");
+        assert_eq!(kind(&[b"a", b"b"]), "value_error");
+        assert_eq!(kind(&[&[b'a'; 256]]), "ok");
+    }
+}
