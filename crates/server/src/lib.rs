@@ -1,1 +1,13 @@
-//! placeholder
+//! The REST API of k8s-cli: routes, extractors, errors, OpenAPI, logging, and the listener.
+
+pub mod app;
+pub mod args;
+mod error;
+mod extract;
+mod handlers;
+mod limits;
+pub mod listener;
+mod openapi;
+mod router;
+pub mod run;
+pub mod telemetry;

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::validation::{self, Cursor, ErrorDetail, Object};
 use crate::{Name, Quantity};
@@ -101,7 +102,7 @@ fn access_modes(value: &Value, cursor: &mut Cursor) -> Option<Vec<&'static str>>
 }
 
 /// The answer of `GET /volumes/{volume_id}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct VolumeStatus {
     /// The identifier.
     pub volume_id: String,
@@ -124,7 +125,7 @@ pub struct VolumeStatus {
 }
 
 /// Where a volume is in Kubernetes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct VolumeMetadata {
     /// The PersistentVolumeClaim.
     pub pvc_name: String,

@@ -76,7 +76,9 @@ impl State {
     }
 
     pub fn put_job(&mut self, job: Job) {
-        self.unconfirmed.remove(&job.uid);
+        if let Some(made) = self.unconfirmed.remove(&job.uid) {
+            metrics::histogram!("k8s_cli_watch_latency_seconds").record(made.elapsed().as_secs_f64());
+        }
         if !self.tombstones.contains_key(&job.uid) {
             self.task(&job.task_id).put_job(job);
         }

@@ -1,0 +1,77 @@
+//! The command line and the environment of the server.
+
+use std::net::IpAddr;
+
+use clap::{Parser, ValueEnum};
+
+/// Runs computing tasks on Kubernetes behind a REST API.
+///
+/// The cluster is the one that KUBECONFIG or ~/.kube/config names, or the one this process runs in.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "k8s-cli-api", version, max_term_width = 100)]
+pub struct Args {
+    /// Port to listen on; 0 picks a free one, which the log names.
+    #[arg(long, env = "K8S_CLI_API_PORT", default_value_t = 8000)]
+    pub port: u16,
+
+    /// Address to listen on. The X-User header is believed, so let only a trusted proxy reach any other than loopback.
+    #[arg(long, env = "K8S_CLI_API_HOST", default_value = "127.0.0.1")]
+    pub host: IpAddr,
+
+    /// Namespace of all tasks and volumes; that of the kubeconfig's context when absent.
+    #[arg(long, short, env = "K8S_CLI_API_NAMESPACE")]
+    pub namespace: Option<String>,
+
+    /// Form of the log: auto is text on a terminal, else JSON.
+    #[arg(long, env = "K8S_CLI_API_LOG_FORMAT", value_enum, default_value_t = LogFormat::Auto)]
+    pub log_format: LogFormat,
+
+    /// Level of the log: error, warn, info, debug, trace, or directives such as `info,executor=debug`.
+    #[arg(long, env = "K8S_CLI_API_LOG_LEVEL", default_value = "info")]
+    pub log_level: String,
+
+    /// Most nodes of one task.
+    #[arg(long, env = "K8S_CLI_API_MAX_NODES", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub max_nodes: u32,
+
+    /// Most connections at once; more are answered 503.
+    #[arg(long, env = "K8S_CLI_API_MAX_CONNECTIONS", default_value_t = 8192)]
+    pub max_connections: usize,
+
+    /// Most log streams at once; more are answered 503.
+    #[arg(long, env = "K8S_CLI_API_MAX_STREAMS", default_value_t = 4096)]
+    pub max_streams: usize,
+
+    /// Most log streams of one user at once; more are answered 429.
+    #[arg(long, env = "K8S_CLI_API_MAX_STREAMS_PER_USER", default_value_t = 1024)]
+    pub max_streams_per_user: usize,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Text on a terminal, else JSON.
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Args;
+
+    #[test]
+    fn the_command_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_is_what_it_was() {
+        // Defaults that the environment of the test overrides would be shown.
+        insta::assert_snapshot!(Args::command().mut_args(|argument| argument.hide_env_values(true)).render_long_help());
+    }
+}

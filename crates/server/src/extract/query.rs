@@ -1,0 +1,108 @@
+//! Query parameters. The last one of a name counts; unknown ones are ignored, as FastAPI does it.
+
+use std::collections::HashMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use task::ErrorDetail;
+use task::validation::{self, Cursor};
+
+/// The parameters of a request.
+pub struct Query(HashMap<String, String>);
+
+impl Query {
+    pub fn of(uri: &http::Uri) -> Self {
+        let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+        Self(pairs.into_owned().collect())
+    }
+
+    /// A flag.
+    pub fn flag(&self, name: &'static str, default: bool, errors: &mut Vec<ErrorDetail>) -> bool {
+        self.read(name, errors, |text, cursor| match validation::boolean_text(text) {
+            Some(flag) => Some(flag),
+            None => cursor.report(
+                "bool_parsing",
+                "Input should be a valid boolean, unable to interpret input",
+                &json!(text),
+            ),
+        })
+        .unwrap_or(default)
+    }
+
+    /// A number of at least 0.
+    pub fn count(&self, name: &'static str, errors: &mut Vec<ErrorDetail>) -> Option<u32> {
+        self.read(name, errors, |text, cursor| {
+            let input = json!(text);
+            let number = validation::integer(&input, cursor)?;
+            if number < 0 {
+                return cursor.report_with(
+                    "greater_than_equal",
+                    "Input should be greater than or equal to 0",
+                    &input,
+                    json!({ "ge": 0 }),
+                );
+            }
+            // More lines or nodes than that cannot be.
+            Some(u32::try_from(number).unwrap_or(u32::MAX))
+        })
+    }
+
+    /// A time, or how long ago it was.
+    pub fn since(&self, name: &'static str, errors: &mut Vec<ErrorDetail>) -> Option<Timestamp> {
+        self.read(name, errors, |text, cursor| match since(text, Timestamp::now()) {
+            Some(time) => Some(time),
+            None => cursor.refuse(
+                "write how long ago, such as `10m`, or a time, such as `2026-11-23T15:30:00Z`",
+                &Value::from(text),
+            ),
+        })
+    }
+
+    fn read<T>(
+        &self,
+        name: &'static str,
+        errors: &mut Vec<ErrorDetail>,
+        parse: impl FnOnce(&str, &mut Cursor) -> Option<T>,
+    ) -> Option<T> {
+        let text = self.0.get(name)?;
+        let mut cursor = Cursor::at("query");
+        let value = cursor.within(name, |cursor| parse(text, cursor));
+        errors.extend(cursor.into_errors());
+        value
+    }
+}
+
+fn since(text: &str, now: Timestamp) -> Option<Timestamp> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Some(time);
+    }
+    let ago: SignedDuration = text.parse().ok()?;
+    if ago.is_negative() {
+        return None;
+    }
+    // Longer ago than time goes back is from the beginning.
+    Some(now.checked_sub(ago).unwrap_or(Timestamp::MIN))
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::since;
+
+    #[test]
+    fn since_is_a_time_or_a_duration() {
+        let now: Timestamp = "2026-11-23T15:30:00Z".parse().unwrap();
+        for (text, expected) in [
+            ("10m", Some("2026-11-23T15:20:00Z")),
+            ("1h30m", Some("2026-11-23T14:00:00Z")),
+            ("PT10S", Some("2026-11-23T15:29:50Z")),
+            ("2026-11-23T15:29:00Z", Some("2026-11-23T15:29:00Z")),
+            ("-10m", None),
+            ("yesterday", None),
+            ("", None),
+        ] {
+            assert_eq!(since(text, now), expected.map(|time| time.parse().unwrap()), "{text}");
+        }
+    }
+}

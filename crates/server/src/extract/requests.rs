@@ -1,0 +1,147 @@
+//! One type for each kind of request. Errors are collected in FastAPI's order: query, header, body.
+
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use executor::LogOptions;
+use http::request::Parts;
+use serde_json::Value;
+use task::validation::Location;
+use task::{ErrorDetail, TaskDefinition, UserName, VolumeDefinition};
+
+use super::body::{self, Content};
+use super::query::Query;
+use super::user;
+use crate::app::AppState;
+use crate::error::ApiError;
+
+/// A request about one thing of a user.
+pub struct Caller(pub UserName);
+
+/// A request about all things of a user, or of everybody.
+pub struct Listing {
+    /// Who asks.
+    pub user: UserName,
+    /// Whether other users' things are meant, too.
+    pub all_users: bool,
+}
+
+/// A request for the log of a task.
+pub struct LogRequest {
+    /// Who asks.
+    pub user: UserName,
+    /// Which part.
+    pub options: LogOptions,
+}
+
+/// A task to be made.
+pub struct SubmitTask(pub executor::Request);
+
+/// A volume to be made.
+pub struct CreateVolume {
+    /// Who asks.
+    pub user: UserName,
+    /// What is asked for.
+    pub definition: VolumeDefinition,
+}
+
+impl Listing {
+    /// Whose things are meant; `None` is everybody's.
+    pub fn whose(&self) -> Option<&UserName> {
+        (!self.all_users).then_some(&self.user)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let mut errors = Vec::new();
+        let user = user::user(&parts.headers, &mut errors);
+        complete(user.map(Self), errors)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Listing {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let mut errors = Vec::new();
+        let all_users = Query::of(&parts.uri).flag("all_users", false, &mut errors);
+        let user = user::user(&parts.headers, &mut errors);
+        complete(user.map(|user| Self { user, all_users }), errors)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for LogRequest {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let mut errors = Vec::new();
+        let query = Query::of(&parts.uri);
+        let options = LogOptions {
+            follow: query.flag("follow", true, &mut errors),
+            tail: query.count("tail", &mut errors),
+            since: query.since("since", &mut errors),
+            timestamps: query.flag("timestamps", false, &mut errors),
+            node: query.count("node", &mut errors),
+        };
+        let user = user::user(&parts.headers, &mut errors);
+        complete(user.map(|user| Self { user, options }), errors)
+    }
+}
+
+impl FromRequest<AppState> for SubmitTask {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &AppState) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let content = body::read(&parts.headers, body).await?;
+        let mut errors = Vec::new();
+        let user = user::user(&parts.headers, &mut errors);
+        let idempotency_key = user::idempotency_key(&parts.headers, &mut errors);
+        let definition = define(content, &mut errors, |body| TaskDefinition::parse(body, app.max_nodes));
+        let request = user.zip(definition).map(|(user, definition)| executor::Request {
+            user,
+            definition,
+            idempotency_key,
+        });
+        complete(request.map(Self), errors)
+    }
+}
+
+impl<S: Sync> FromRequest<S> for CreateVolume {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let content = body::read(&parts.headers, body).await?;
+        let mut errors = Vec::new();
+        let user = user::user(&parts.headers, &mut errors);
+        let definition = define(content, &mut errors, VolumeDefinition::parse);
+        let volume = user.zip(definition);
+        complete(volume.map(|(user, definition)| Self { user, definition }), errors)
+    }
+}
+
+fn define<T>(
+    content: Content,
+    errors: &mut Vec<ErrorDetail>,
+    parse: impl FnOnce(&Value) -> Result<T, Vec<ErrorDetail>>,
+) -> Option<T> {
+    let found = match content {
+        Content::Value(body) => parse(&body),
+        Content::Missing => Err(vec![ErrorDetail::new(
+            "missing",
+            [Location::from("body")],
+            "Field required",
+            Value::Null,
+        )]),
+    };
+    found.map_err(|more| errors.extend(more)).ok()
+}
+
+fn complete<T>(request: Option<T>, errors: Vec<ErrorDetail>) -> Result<T, ApiError> {
+    match request {
+        Some(request) if errors.is_empty() => Ok(request),
+        _ => Err(ApiError::Invalid(errors)),
+    }
+}

@@ -1,0 +1,36 @@
+//! The `X-User` and `Idempotency-Key` headers.
+
+use http::HeaderMap;
+use serde_json::json;
+use task::validation::Location;
+use task::{ErrorDetail, UserName};
+
+/// The longest key that is taken: a UUID has 36 characters.
+const MAX_KEY: usize = 255;
+
+/// Who asks.
+pub fn user(headers: &HeaderMap, errors: &mut Vec<ErrorDetail>) -> Option<UserName> {
+    let values = headers.get_all("x-user").iter().map(http::HeaderValue::as_bytes);
+    match UserName::from_headers(values) {
+        Ok(user) => Some(user),
+        Err(error) => {
+            errors.push(error);
+            None
+        }
+    }
+}
+
+/// What tells a repeated request from a new one.
+pub fn idempotency_key(headers: &HeaderMap, errors: &mut Vec<ErrorDetail>) -> Option<String> {
+    let value = headers.get("idempotency-key")?;
+    let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
+    if !text.is_empty() && text.len() <= MAX_KEY && value.to_str().is_ok() {
+        return Some(text);
+    }
+    let reason = format!("an idempotency key has 1 to {MAX_KEY} visible ASCII characters");
+    let loc = ["header", "idempotency-key"].map(Location::from);
+    let mut error = ErrorDetail::new("value_error", loc, format!("Value error, {reason}"), json!(text));
+    error.ctx = Some(json!({ "error": reason }));
+    errors.push(error);
+    None
+}

@@ -1,0 +1,113 @@
+//! The OpenAPI document and two pages that show it, without anything from the internet.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+
+use super::json;
+use crate::app::AppState;
+use crate::error::detailed;
+
+/// Redoc 2.5.4, MIT; its licence is beside it.
+static REDOC: &[u8] = include_bytes!("../../assets/redoc.standalone.js");
+
+/// Only what this server sends may run or be loaded. Both pages set styles from their scripts, and draw from data URLs.
+const POLICY: &str = "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+                      worker-src 'self' blob:; frame-ancestors 'none'";
+
+const SWAGGER_PAGE: &str = r#"<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>k8s-cli API</title>
+<link rel="stylesheet" href="/docs/assets/swagger-ui.css">
+<link rel="icon" href="data:,">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="/docs/assets/swagger-ui-bundle.js"></script>
+<script src="/docs/assets/start.js"></script>
+</body>
+</html>
+"#;
+
+const SWAGGER_START: &str = r##"SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#swagger-ui",
+  layout: "BaseLayout",
+  deepLinking: true,
+  showExtensions: true,
+  showCommonExtensions: true,
+  presets: [SwaggerUIBundle.presets.apis, SwaggerUIBundle.SwaggerUIStandalonePreset],
+});
+"##;
+
+const REDOC_PAGE: &str = r#"<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>k8s-cli API</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<style>body { margin: 0; padding: 0; }</style>
+</head>
+<body>
+<redoc spec-url="/openapi.json"></redoc>
+<script src="/redoc/assets/redoc.standalone.js"></script>
+</body>
+</html>
+"#;
+
+/// The OpenAPI document.
+pub async fn openapi(State(app): State<AppState>) -> Response {
+    json(app.openapi.clone())
+}
+
+/// The document in Swagger UI.
+pub async fn docs() -> Response {
+    page(SWAGGER_PAGE)
+}
+
+/// The document in Redoc.
+pub async fn redoc() -> Response {
+    page(REDOC_PAGE)
+}
+
+/// A file of Swagger UI.
+pub async fn docs_asset(Path(name): Path<String>) -> Response {
+    if name == "start.js" {
+        return asset("text/javascript", SWAGGER_START.as_bytes().into());
+    }
+    let config = Arc::new(utoipa_swagger_ui::Config::from("/openapi.json"));
+    match utoipa_swagger_ui::serve(&name, config) {
+        Ok(Some(file)) => {
+            let content_type = file.content_type.clone();
+            asset(&content_type, Cow::Owned(file.bytes.to_vec()))
+        }
+        Ok(None) | Err(_) => detailed(StatusCode::NOT_FOUND, "Not Found"),
+    }
+}
+
+/// Redoc.
+pub async fn redoc_asset() -> Response {
+    asset("text/javascript", REDOC.into())
+}
+
+fn page(html: &'static str) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+    ];
+    (headers, html).into_response()
+}
+
+fn asset(content_type: &str, bytes: Cow<'static, [u8]>) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, content_type),
+        (header::CACHE_CONTROL, "public, max-age=3600"),
+    ];
+    (headers, bytes).into_response()
+}

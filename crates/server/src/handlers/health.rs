@@ -1,0 +1,69 @@
+//! Whether the server lives, whether it can serve, and what it measures.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::AppState;
+use crate::error::detailed;
+
+/// That the server lives.
+#[derive(Serialize, ToSchema)]
+pub struct HealthResponse {
+    /// `ok`.
+    status: &'static str,
+    /// `k8s-cli-api`.
+    service: &'static str,
+}
+
+/// Say that the server lives.
+#[utoipa::path(
+    get, path = "/", operation_id = "health_check", tag = "health",
+    responses((status = 200, description = "The server lives.", body = HealthResponse)),
+)]
+pub async fn health_check() -> Json<HealthResponse> {
+    Json(HealthResponse {
+        status: "ok",
+        service: "k8s-cli-api",
+    })
+}
+
+/// Say that the process lives. Nothing else is looked at.
+#[utoipa::path(
+    get, path = "/healthz", operation_id = "healthz", tag = "health",
+    responses((status = 200, description = "The process lives.", body = HealthResponse)),
+)]
+pub async fn healthz() -> Json<HealthResponse> {
+    health_check().await
+}
+
+/// Say whether answers are true now: the cache is in sync and the Kubernetes API answers.
+#[utoipa::path(
+    get, path = "/readyz", operation_id = "readyz", tag = "health",
+    responses(
+        (status = 200, description = "Answers are true.", body = HealthResponse),
+        (status = 503, description = "The state of the cluster is not known, or the server is stopping."),
+    ),
+)]
+pub async fn readyz(State(app): State<AppState>) -> Response {
+    if app.stopping.is_cancelled() {
+        return detailed(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping");
+    }
+    match app.executor.check() {
+        Ok(()) => health_check().await.into_response(),
+        Err(error) => detailed(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+    }
+}
+
+/// Show the measurements, for Prometheus.
+#[utoipa::path(
+    get, path = "/metrics", operation_id = "metrics", tag = "health",
+    responses((status = 200, description = "The measurements.", body = String, content_type = "text/plain; version=0.0.4; charset=utf-8")),
+)]
+pub async fn metrics(State(app): State<AppState>) -> Response {
+    let text = app.metrics.render(&app.executor);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}

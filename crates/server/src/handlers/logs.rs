@@ -1,0 +1,116 @@
+//! The log of a task, as one stream.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use http::{HeaderValue, header};
+use serde_json::json;
+use task::ErrorDetail;
+use task::validation::Location;
+
+use super::tasks::{failed, not_found};
+use crate::app::AppState;
+use crate::error::{ApiError, ApiResult};
+use crate::extract::{LogRequest, ResourceId};
+use crate::limits::StreamPermit;
+
+/// Stream the log of a task.
+///
+/// All nodes in one stream of bytes, from before the first pod exists to the end of the last one. Lines of a task with
+/// more than one node start with `node-{rank} | `.
+#[utoipa::path(
+    get, path = "/tasks/{task_id}/logs", operation_id = "stream_task_logs", tag = "tasks",
+    params(
+        ("task_id" = String, Path, description = "The task."),
+        ("follow" = Option<bool>, Query, description = "Go on until the task ends (the default); else end with what is there."),
+        ("tail" = Option<u32>, Query, description = "Only so many last lines of each node."),
+        ("since" = Option<String>, Query, description = "Only what was written since: how long ago, such as 10m, or an RFC 3339 time.", example = "10m"),
+        ("timestamps" = Option<bool>, Query, description = "Start each line with its time."),
+        ("node" = Option<u32>, Query, description = "Only the node of this rank."),
+    ),
+    responses(
+        (status = 200, description = "The log, as it is written.", body = String, content_type = "text/plain; charset=utf-8"),
+        (status = 404, description = "The user has no such task, or the task no such node."),
+    ),
+)]
+pub async fn stream_task_logs(
+    State(app): State<AppState>,
+    ResourceId(id): ResourceId,
+    request: LogRequest,
+) -> ApiResult<Response> {
+    let LogRequest { user, options } = request;
+    let task = app.executor.task(&user, &id);
+    let view = task.map_err(|source| failed("stream task logs", &user, source))?;
+    let view = view.ok_or_else(|| not_found(&id))?;
+    if let Some(node) = options.node.filter(|node| *node >= view.num_nodes) {
+        return Err(no_such_node(node, view.num_nodes));
+    }
+    let permit = app.limits.stream(&user)?;
+    let stream = app.executor.logs(&user, &id, &options);
+    let stream = stream.map_err(|source| failed("stream task logs", &user, source))?;
+    let stream = stream.ok_or_else(|| not_found(&id))?;
+    let stream = Measured {
+        stream: stream.take_until(app.stopping.clone().cancelled_owned()).boxed(),
+        start: Instant::now(),
+        bytes: 0,
+        id,
+        user: user.to_string(),
+        _permit: permit,
+    };
+    let mut response = Response::new(Body::from_stream(stream));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    // A proxy that buffers would make a live log wait for more.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    Ok(response)
+}
+
+fn no_such_node(node: u32, num_nodes: u32) -> ApiError {
+    let mut error = ErrorDetail::new(
+        "less_than",
+        ["query", "node"].map(Location::from),
+        format!("Input should be less than {num_nodes}"),
+        json!(node.to_string()),
+    );
+    error.ctx = Some(json!({ "lt": num_nodes }));
+    ApiError::Invalid(vec![error])
+}
+
+/// A log stream that is counted, and logged when it ends.
+struct Measured {
+    stream: Pin<Box<dyn Stream<Item = Result<Bytes, Infallible>> + Send>>,
+    start: Instant,
+    bytes: u64,
+    id: String,
+    user: String,
+    _permit: StreamPermit,
+}
+
+impl Stream for Measured {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = self.stream.poll_next_unpin(context);
+        if let Poll::Ready(Some(Ok(bytes))) = &next {
+            self.bytes += bytes.len() as u64;
+        }
+        next
+    }
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        let duration_ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (task_id, user, bytes) = (&self.id, &self.user, self.bytes);
+        tracing::info!(event = "log_stream_ended", task_id, user, bytes, duration_ms, "log stream ended");
+    }
+}

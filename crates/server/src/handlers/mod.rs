@@ -1,0 +1,24 @@
+//! What each route does.
+
+pub mod docs;
+pub mod health;
+pub mod logs;
+pub mod tasks;
+pub mod volumes;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderValue, header};
+
+/// The identifier that a request is about, for its line in the log.
+#[derive(Debug, Clone)]
+pub struct Subject(pub String);
+
+/// JSON that is already encoded.
+fn json(body: Bytes) -> Response {
+    let mut response = Response::new(Body::from(body));
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}

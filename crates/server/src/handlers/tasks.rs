@@ -1,0 +1,202 @@
+//! Tasks: submit, list, status, stop.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{AppendHeaders, IntoResponse, Response};
+use bytes::{BufMut, BytesMut};
+use executor::Error;
+use http::{HeaderName, HeaderValue, header};
+use serde::Serialize;
+use task::UserName;
+use task::status::TaskStatus;
+use utoipa::ToSchema;
+
+use super::{Subject, json};
+use crate::app::AppState;
+use crate::error::{ApiError, ApiResult};
+use crate::extract::{Caller, Listing, ResourceId, SubmitTask};
+
+/// The answer to a submit.
+#[derive(Serialize, ToSchema)]
+pub struct TaskSubmitResponse {
+    /// The identifier of the new task.
+    task_id: String,
+    /// `submitted`.
+    status: &'static str,
+    /// For a person.
+    message: String,
+}
+
+/// The answer to a stop.
+#[derive(Serialize, ToSchema)]
+pub struct TaskStopResponse {
+    /// The task.
+    task_id: String,
+    /// `stopped`.
+    status: &'static str,
+    /// For a person.
+    message: String,
+}
+
+/// The answer to a stop of all tasks.
+#[derive(Serialize, ToSchema)]
+pub struct TaskStopAllResponse {
+    /// How many tasks were stopped.
+    count: usize,
+    /// `stopped`.
+    status: &'static str,
+    /// For a person.
+    message: String,
+}
+
+/// Tasks, oldest first.
+#[derive(Serialize, ToSchema)]
+pub struct TaskListResponse {
+    tasks: Vec<TaskStatus>,
+}
+
+/// Submit a task.
+///
+/// The answer comes when all of its Kubernetes objects exist; when one cannot be made, none is left. A request that is
+/// repeated with the same `Idempotency-Key` gives the same task. What was asked for and has no effect is said in
+/// `Warning` headers.
+#[utoipa::path(
+    post, path = "/tasks/submit", operation_id = "submit_task", tag = "tasks",
+    params(("Idempotency-Key" = Option<String>, Header, description = "Any text; a repeated request with it makes no second task.")),
+    request_body = task::TaskDefinition,
+    responses(
+        (status = 200, description = "The task is submitted.", body = TaskSubmitResponse),
+        (status = 409, description = "The Idempotency-Key was used for another task."),
+    ),
+)]
+pub async fn submit_task(State(app): State<AppState>, SubmitTask(request): SubmitTask) -> ApiResult<Response> {
+    let _permit = app.limits.change()?;
+    let start = std::time::Instant::now();
+    let (user, warnings) = (request.user.clone(), request.definition.warnings.clone());
+    let (name, num_nodes) = (request.definition.name.clone(), request.definition.num_nodes);
+    let submitted = app.executor.submit(request).await;
+    metrics::histogram!("k8s_cli_submit_seconds").record(start.elapsed().as_secs_f64());
+    let id = submitted.map_err(|source| failed("submit task", &user, source))?;
+    let name = name.as_ref().map(task::Name::as_str);
+    tracing::info!(event = "task_submitted", task_id = id, user = %user, name, num_nodes, "task submitted");
+    let warnings: Vec<(HeaderName, HeaderValue)> = warnings.iter().filter_map(|text| warning(text)).collect();
+    let answer = TaskSubmitResponse {
+        message: format!("Task submitted successfully with ID: {id}"),
+        status: "submitted",
+        task_id: id.clone(),
+    };
+    let mut response = (AppendHeaders(warnings), Json(answer)).into_response();
+    response.extensions_mut().insert(Subject(id));
+    Ok(response)
+}
+
+/// Stop all tasks.
+#[utoipa::path(
+    post, path = "/tasks/stop", operation_id = "stop_all_tasks", tag = "tasks",
+    params(("all_users" = Option<bool>, Query, description = "Stop the tasks of all users.")),
+    responses((status = 200, description = "The tasks are stopped.", body = TaskStopAllResponse)),
+)]
+pub async fn stop_all_tasks(State(app): State<AppState>, listing: Listing) -> ApiResult<Json<TaskStopAllResponse>> {
+    let _permit = app.limits.change()?;
+    let stopped = app.executor.stop_all(listing.whose()).await;
+    let count = stopped.map_err(|source| failed("stop all tasks", &listing.user, source))?;
+    let all_users = listing.all_users;
+    tracing::info!(event = "all_tasks_stopped", user = %listing.user, all_users, count, "all tasks stopped");
+    let whose = if all_users { " for all users" } else { "" };
+    Ok(Json(TaskStopAllResponse {
+        count,
+        status: "stopped",
+        message: format!("Stopped {count} tasks{whose}"),
+    }))
+}
+
+/// Stop a task.
+///
+/// Its processes get TERM, and KILL after the grace period of 30 seconds. Its status and its volumes' mounts go with it.
+#[utoipa::path(
+    post, path = "/tasks/{task_id}/stop", operation_id = "stop_task", tag = "tasks",
+    params(("task_id" = String, Path, description = "The task.")),
+    responses(
+        (status = 200, description = "The task is stopped.", body = TaskStopResponse),
+        (status = 404, description = "The user has no such task."),
+    ),
+)]
+pub async fn stop_task(
+    State(app): State<AppState>,
+    ResourceId(id): ResourceId,
+    Caller(user): Caller,
+) -> ApiResult<Json<TaskStopResponse>> {
+    let _permit = app.limits.change()?;
+    let stopped = app.executor.stop(&user, &id).await;
+    if !stopped.map_err(|source| failed("stop task", &user, source))? {
+        return Err(not_found(&id));
+    }
+    tracing::info!(event = "task_stopped", task_id = id, user = %user, "task stopped");
+    Ok(Json(TaskStopResponse {
+        message: format!("Task {id} stopped successfully"),
+        status: "stopped",
+        task_id: id,
+    }))
+}
+
+/// List tasks.
+#[utoipa::path(
+    get, path = "/tasks", operation_id = "list_tasks", tag = "tasks",
+    params(("all_users" = Option<bool>, Query, description = "List the tasks of all users.")),
+    responses((status = 200, description = "The tasks, oldest first.", body = TaskListResponse)),
+)]
+pub async fn list_tasks(State(app): State<AppState>, listing: Listing) -> ApiResult<Response> {
+    let tasks = app.executor.tasks(listing.whose());
+    let tasks = tasks.map_err(|source| failed("list tasks", &listing.user, source))?;
+    let size: usize = tasks.iter().map(|(_, view)| view.json.len() + 1).sum();
+    let mut body = BytesMut::with_capacity(size + 16);
+    body.put_slice(b"{\"tasks\":[");
+    for (index, (_, view)) in tasks.iter().enumerate() {
+        if index > 0 {
+            body.put_u8(b',');
+        }
+        body.put_slice(&view.json);
+    }
+    body.put_slice(b"]}");
+    Ok(json(body.freeze()))
+}
+
+/// Get the status of a task.
+#[utoipa::path(
+    get, path = "/tasks/{task_id}", operation_id = "get_task_status", tag = "tasks",
+    params(("task_id" = String, Path, description = "The task.")),
+    responses(
+        (status = 200, description = "The status of the task and of each of its nodes.", body = TaskStatus),
+        (status = 404, description = "The user has no such task."),
+    ),
+)]
+pub async fn get_task_status(
+    State(app): State<AppState>,
+    ResourceId(id): ResourceId,
+    Caller(user): Caller,
+) -> ApiResult<Response> {
+    let task = app.executor.task(&user, &id);
+    match task.map_err(|source| failed("get task status", &user, source))? {
+        Some(view) => Ok(json(view.json.clone())),
+        None => Err(not_found(&id)),
+    }
+}
+
+pub(super) fn not_found(id: &str) -> ApiError {
+    ApiError::NotFound(format!("Task {id} not found"))
+}
+
+pub(super) fn failed(operation: &'static str, user: &UserName, source: Error) -> ApiError {
+    ApiError::Executor {
+        operation,
+        user: user.to_string(),
+        source,
+    }
+}
+
+/// As the Kubernetes API warns: <https://kubernetes.io/blog/2020/09/03/warnings/>.
+fn warning(text: &str) -> Option<(HeaderName, HeaderValue)> {
+    let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
+    let value = HeaderValue::from_str(&format!("299 - \"{quoted}\"")).ok()?;
+    Some((header::WARNING, value))
+}

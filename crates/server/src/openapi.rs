@@ -1,0 +1,141 @@
+//! The OpenAPI document: what the routes say of themselves, and what is the same for all of them.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::router;
+
+/// Routes that need no user.
+const PUBLIC: &[&str] = &["/", "/healthz", "/readyz", "/metrics"];
+
+/// The document, encoded once. `max_nodes` is this server's limit.
+pub fn document(max_nodes: u32) -> Bytes {
+    let (_, openapi) = router::api();
+    let mut document = serde_json::to_value(openapi).expect("the document is plain data");
+    document["info"] = json!({
+        "title": "k8s-cli API",
+        "version": env!("CARGO_PKG_VERSION"),
+        "description": "Runs computing tasks on Kubernetes.",
+        "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    });
+    document["components"]["schemas"]["TaskDefinition"]["properties"]["num_nodes"]["maximum"] = json!(max_nodes);
+    document["components"]["schemas"]["ValidationError"] = validation_error();
+    document["components"]["schemas"]["HTTPValidationError"] = json!({
+        "type": "object",
+        "required": ["detail"],
+        "properties": {"detail": {"type": "array", "items": reference("ValidationError")}},
+    });
+    document["components"]["schemas"]["ErrorResponse"] = json!({
+        "type": "object",
+        "required": ["detail"],
+        "properties": {"detail": {"type": "string"}},
+    });
+    let paths = document["paths"].as_object_mut().expect("there are routes");
+    for (path, operations) in paths {
+        for (method, operation) in operations.as_object_mut().expect("a route has methods") {
+            complete(path, method, operation);
+        }
+    }
+    Bytes::from(serde_json::to_vec(&document).expect("the document is plain data"))
+}
+
+/// What every operation has in common.
+fn complete(path: &str, method: &str, operation: &mut Value) {
+    let public = PUBLIC.contains(&path);
+    if !public {
+        let header = json!({
+            "name": "X-User",
+            "in": "header",
+            "required": true,
+            "description": "The exact name of the user.",
+            "schema": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+            "example": "alice@example.com",
+        });
+        match operation["parameters"].as_array_mut() {
+            Some(parameters) => parameters.push(header),
+            None => operation["parameters"] = json!([header]),
+        }
+    }
+    for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+        constrain(parameter);
+    }
+    let body = operation.get("requestBody").is_some();
+    let responses = &mut operation["responses"];
+    for (_, response) in responses.as_object_mut().expect("an operation has responses") {
+        if response.get("content").is_none() {
+            response["content"] = error_content("ErrorResponse");
+        }
+    }
+    if public {
+        return;
+    }
+    let mut add = |status: &str, description: &str, schema: &str| {
+        if responses.get(status).is_none() {
+            responses[status] = json!({"description": description, "content": error_content(schema)});
+        }
+    };
+    add("404", "There is no such thing.", "ErrorResponse");
+    add("422", "The request is wrong; every error is listed.", "HTTPValidationError");
+    add("500", "The server or the cluster failed.", "ErrorResponse");
+    add("503", "Too much at once; try again later.", "ErrorResponse");
+    if body {
+        add("400", "The body is not UTF-8.", "ErrorResponse");
+        add("408", "The body did not arrive in time.", "ErrorResponse");
+        add("413", "The body is too large.", "ErrorResponse");
+    }
+    if path.ends_with("/logs") && method == "get" {
+        add("429", "The user has too many log streams open.", "ErrorResponse");
+    }
+}
+
+/// What the types of parameters do not say.
+fn constrain(parameter: &mut Value) {
+    // FastAPI's optional parameters may be absent, but not empty.
+    if parameter["in"] == "query"
+        && let Some(types) = parameter["schema"]["type"].as_array()
+    {
+        let kind = types.iter().find(|kind| *kind != "null").cloned().unwrap_or(Value::Null);
+        parameter["schema"]["type"] = kind;
+    }
+    match parameter["name"].as_str() {
+        Some("since") => parameter["schema"]["pattern"] = json!("^[1-9][0-9]{0,4}[smhd]$"),
+        Some("Idempotency-Key") => {
+            parameter["schema"] = json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"});
+        }
+        Some("node") => parameter["schema"]["maximum"] = json!(0),
+        _ => {}
+    }
+}
+
+fn validation_error() -> Value {
+    json!({
+        "type": "object",
+        "required": ["type", "loc", "msg", "input"],
+        "properties": {
+            "type": {"type": "string"},
+            "loc": {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]}},
+            "msg": {"type": "string"},
+            "input": {},
+            "ctx": {"type": "object"},
+        },
+    })
+}
+
+fn error_content(schema: &str) -> Value {
+    json!({"application/json": {"schema": reference(schema)}})
+}
+
+fn reference(schema: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{schema}")})
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    #[test]
+    fn the_document_is_what_it_was() {
+        let document: Value = serde_json::from_slice(&super::document(1000)).unwrap();
+        insta::assert_json_snapshot!(document);
+    }
+}

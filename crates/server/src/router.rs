@@ -1,0 +1,135 @@
+//! All routes. The OpenAPI document is made from the same registration.
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{HeaderValue, Method, StatusCode, Uri, header};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::AppState;
+use crate::error::detailed;
+use crate::handlers::{docs, health, logs, tasks, volumes};
+use crate::telemetry;
+
+/// The routes of the API, and their document.
+pub fn api() -> (Router<AppState>, OpenApi) {
+    OpenApiRouter::new()
+        // Tasks. `submit` and `stop` are tried before an identifier.
+        .routes(routes!(tasks::submit_task))
+        .routes(routes!(tasks::stop_all_tasks))
+        .routes(routes!(tasks::list_tasks))
+        .routes(routes!(tasks::get_task_status))
+        .routes(routes!(tasks::stop_task))
+        .routes(routes!(logs::stream_task_logs))
+        // Volumes.
+        .routes(routes!(volumes::create_volume))
+        .routes(routes!(volumes::list_volumes))
+        .routes(routes!(volumes::get_volume_status, volumes::delete_volume))
+        // Health.
+        .routes(routes!(health::health_check))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
+        .split_for_parts()
+}
+
+/// Everything that the server answers.
+pub fn router(app: AppState) -> Router {
+    let (api, _) = api();
+    let pages = Router::new()
+        .route("/openapi.json", get(docs::openapi))
+        .route("/docs", get(docs::docs))
+        .route("/docs/assets/{name}", get(docs::docs_asset))
+        .route("/redoc", get(docs::redoc))
+        .route("/redoc/assets/redoc.standalone.js", get(docs::redoc_asset));
+    api.route_layer(from_fn(refuse_head))
+        .merge(pages)
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(not_found)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(app.clone(), telemetry::request::observe))
+        .with_state(app)
+}
+
+/// FastAPI answers HEAD on its routes with 405, where axum would run the GET handler.
+async fn refuse_head(request: Request, next: Next) -> Response {
+    if request.method() == Method::HEAD {
+        let mut response = method_not_allowed().await;
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+        return response;
+    }
+    let mut response = next.run(request).await;
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED
+        && let Some(allow) = response.headers_mut().get_mut(header::ALLOW)
+        && let Ok(methods) = allow.to_str()
+    {
+        let methods: Vec<&str> = methods.split(',').filter(|method| *method != "HEAD").collect();
+        if let Ok(value) = HeaderValue::from_str(&methods.join(", ")) {
+            *allow = value;
+        }
+    }
+    response
+}
+
+async fn method_not_allowed() -> Response {
+    detailed(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+}
+
+/// A known path with a slash too many is redirected, as FastAPI does it.
+async fn not_found(uri: Uri) -> Response {
+    let path = uri.path();
+    let Some(shorter) = path.strip_suffix('/').filter(|shorter| is_known(shorter)) else {
+        return detailed(StatusCode::NOT_FOUND, "Not Found");
+    };
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    // Relative to this host: a Host header must not decide where the client goes.
+    match HeaderValue::from_str(&format!("{shorter}{query}")) {
+        Ok(location) => (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, location)]).into_response(),
+        Err(_) => detailed(StatusCode::NOT_FOUND, "Not Found"),
+    }
+}
+
+/// Whether a path without its last slash is one of the API's. Every part of it must be there.
+fn is_known(path: &str) -> bool {
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    if parts.iter().any(|part| part.is_empty()) {
+        return false;
+    }
+    match parts.as_slice() {
+        ["tasks" | "volumes" | "docs" | "redoc" | "healthz" | "readyz" | "metrics" | "openapi.json"] => true,
+        ["tasks" | "volumes", _] => true,
+        ["tasks", _, last] => matches!(*last, "stop" | "logs"),
+        _ => false,
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the layer gives the panic away")]
+fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+    let reason = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("unknown");
+    tracing::error!(reason, "a handler panicked");
+    detailed(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_known;
+
+    #[test]
+    fn only_a_path_of_the_api_is_redirected() {
+        for path in ["/tasks", "/tasks/abc", "/tasks/abc/logs", "/volumes/x", "/docs"] {
+            assert!(is_known(path), "{path}");
+        }
+        for path in ["", "//tasks", "//evil.example", "/tasks//logs", "/tasks/a/b", "/nothing"] {
+            assert!(!is_known(path), "{path}");
+        }
+    }
+}

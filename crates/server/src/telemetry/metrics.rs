@@ -1,0 +1,83 @@
+//! Measurements for Prometheus.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use executor::Executor;
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_process::Collector;
+use tokio_util::sync::CancellationToken;
+
+/// Upper bounds in seconds: from an answer out of memory to a call that runs into its timeout.
+const SECONDS: &[f64] = &[
+    0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
+
+/// How often recorded values are moved into their buckets. Without it they pile up until somebody asks
+/// (metrics-rs/metrics#467).
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// What `/metrics` shows.
+pub struct Metrics {
+    handle: PrometheusHandle,
+    process: Collector,
+}
+
+impl Metrics {
+    /// Starts measuring. Once in a process.
+    ///
+    /// # Errors
+    /// It was started before.
+    pub fn install(stopping: &CancellationToken) -> anyhow::Result<Self> {
+        let handle = PrometheusBuilder::new()
+            .set_buckets(SECONDS)
+            .and_then(PrometheusBuilder::install_recorder)
+            .context("cannot start the metrics")?;
+        describe();
+        let process = Collector::default();
+        process.describe();
+        let (upkeep, stopping) = (handle.clone(), stopping.clone());
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(UPKEEP);
+            while stopping.run_until_cancelled(ticks.tick()).await.is_some() {
+                upkeep.run_upkeep();
+            }
+        });
+        Ok(Self { handle, process })
+    }
+
+    /// The measurements, as text.
+    #[expect(clippy::cast_precision_loss, reason = "no cache holds 2^52 objects")]
+    pub fn render(&self, executor: &Executor) -> String {
+        self.process.collect();
+        let counts = executor.counts();
+        metrics::gauge!("k8s_cli_cache_objects", "kind" => "task").set(counts.tasks as f64);
+        metrics::gauge!("k8s_cli_cache_objects", "kind" => "pod").set(counts.pods as f64);
+        metrics::gauge!("k8s_cli_cache_objects", "kind" => "volume").set(counts.volumes as f64);
+        metrics::gauge!("k8s_cli_cache_in_sync").set(if executor.check().is_ok() { 1.0 } else { 0.0 });
+        if let Some(age) = executor.cache_age() {
+            metrics::gauge!("k8s_cli_cache_age_seconds").set(age.as_secs_f64());
+        }
+        self.handle.render()
+    }
+}
+
+fn describe() {
+    describe_counter!("k8s_cli_http_requests_total", "Requests by route, method and status.");
+    describe_histogram!("k8s_cli_http_request_seconds", Unit::Seconds, "Time to the head of the answer, by route.");
+    describe_histogram!("k8s_cli_submit_seconds", Unit::Seconds, "Time of a submit in the executor.");
+    describe_histogram!("k8s_cli_kubernetes_call_seconds", Unit::Seconds, "Time of a call to the Kubernetes API.");
+    describe_histogram!(
+        "k8s_cli_watch_latency_seconds",
+        Unit::Seconds,
+        "From the answer to a create of ours until the watch shows the object."
+    );
+    describe_counter!("k8s_cli_watch_events_total", "Events of all watches.");
+    describe_gauge!("k8s_cli_cache_objects", "Objects in the cache, by kind.");
+    describe_gauge!("k8s_cli_cache_in_sync", "1 when answers are true, 0 when the cluster cannot be seen.");
+    describe_gauge!("k8s_cli_cache_age_seconds", Unit::Seconds, "Time since the last event.");
+    describe_gauge!("k8s_cli_http_connections", "Open connections.");
+    describe_gauge!("k8s_cli_log_followers", "Open log streams of clients.");
+    describe_gauge!("k8s_cli_log_streams", "Open log streams to the Kubernetes API that followers share.");
+}

@@ -1,0 +1,88 @@
+//! One line and two measurements for each request.
+
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::{HeaderMap, HeaderValue};
+use task::Id;
+
+use crate::app::AppState;
+use crate::handlers::Subject;
+
+/// The longest request identifier that is taken over.
+const MAX_REQUEST_ID: usize = 64;
+
+const REQUEST_ID: &str = "x-request-id";
+
+/// Gives the request an identifier, runs it, and says what it came to.
+pub async fn observe(State(_): State<AppState>, request: Request, next: Next) -> Response {
+    let start = Instant::now();
+    let request_id = request_id(request.headers());
+    let method = request.method().clone();
+    // Never the path itself: it has the identifiers of all users in it.
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let user = request.headers().get("x-user").map(|user| String::from_utf8_lossy(user.as_bytes()).into_owned());
+    let path = request.uri().clone();
+
+    let mut response = next.run(request).await;
+
+    let route = route.as_ref().map_or("unknown", MatchedPath::as_str);
+    let status = response.status().as_u16();
+    let elapsed = start.elapsed();
+    let method_label = method_label(&method);
+    metrics::counter!(
+        "k8s_cli_http_requests_total",
+        "route" => route.to_owned(), "method" => method_label, "status" => status_label(status)
+    )
+    .increment(1);
+    metrics::histogram!("k8s_cli_http_request_seconds", "route" => route.to_owned()).record(elapsed.as_secs_f64());
+    let duration_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+    let id = match response.extensions().get::<Subject>() {
+        Some(Subject(id)) => Some(id.as_str()),
+        None => path_id(route, path.path()),
+    };
+    let (task_id, volume_id) = if route.starts_with("/volumes") { (None, id) } else { (id, None) };
+    let user = user.as_deref();
+    tracing::info!(event = "request", request_id, user, operation = route, %method, task_id, volume_id, status, duration_us, "request");
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+/// The client's, when it is short and harmless in a log, else a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    let harmless = |text: &&str| {
+        (1..=MAX_REQUEST_ID).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+    };
+    match given.filter(harmless) {
+        Some(given) => given.to_owned(),
+        None => Id::random().to_string(),
+    }
+}
+
+fn path_id<'p>(route: &str, path: &'p str) -> Option<&'p str> {
+    route.contains('{').then(|| path.split('/').nth(2)).flatten()
+}
+
+/// A method is any text that a client likes; a label is not.
+fn method_label(method: &http::Method) -> &'static str {
+    match *method {
+        http::Method::GET => "GET",
+        http::Method::POST => "POST",
+        http::Method::DELETE => "DELETE",
+        http::Method::PUT => "PUT",
+        http::Method::PATCH => "PATCH",
+        http::Method::HEAD => "HEAD",
+        http::Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+fn status_label(status: u16) -> String {
+    status.to_string()
+}
