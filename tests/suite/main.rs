@@ -1,1 +1,13 @@
-//! x
+//! The end-to-end suite. One binary; each module is a chapter of what the API promises.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
+
+mod contract; // Recorded requests and the manifests they made.
+mod deviations_tasks; // Where existing implementations are wrong and this one is not: tasks.
+mod deviations_users; // The same for users and what they may see.
+mod deviations_volumes; // The same for volumes.
+mod faults; // Servers that are killed, clusters that go away, many followers.
+mod idempotency; // Requests that are repeated.
+mod limits; // Too much at once.
+mod logs; // Bytes, order, parameters and ends of log streams.
+mod operations; // Health, metrics, documents, start and stop of the server.
+mod states; // Why a task waits, and why it failed.

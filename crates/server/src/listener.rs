@@ -17,7 +17,7 @@ use crate::limits::{DRAIN_TIMEOUT, HEAD_TIMEOUT, MAX_HEAD_BYTES, MAX_HEADERS};
 
 /// What a connection too many is told. It has not been read from, so nothing else can be said.
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
-    content-length: 42\r\nconnection: close\r\n\r\n{\"detail\": \"too many connections at once\"}\n";
+    content-length: 43\r\nconnection: close\r\n\r\n{\"detail\": \"too many connections at once\"}\n";
 
 /// The pause after a connection could not be accepted: there are no file descriptors, and some must be closed first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -47,13 +47,16 @@ pub fn router(app: AppState) -> Router {
         .route("/docs/assets/{name}", get(docs::docs_asset))
         .route("/redoc", get(docs::redoc))
         .route("/redoc/assets/redoc.standalone.js", get(docs::redoc_asset));
-    api.route_layer(from_fn(refuse_head))
+    let routes: Router = api
+        .route_layer(from_fn(refuse_head))
         .merge(pages)
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(app.clone(), telemetry::request::observe))
-        .with_state(app)
+        .with_state(app);
+    // axum adds `Allow` outside of all layers of the router that has the routes.
+    Router::new().fallback_service(routes).layer(from_fn(allow_as_fastapi))
 }
 
 /// FastAPI answers HEAD on its routes with 405, where axum would run the GET handler.
@@ -63,6 +66,11 @@ async fn refuse_head(request: Request, next: Next) -> Response {
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
         return response;
     }
+    next.run(request).await
+}
+
+/// axum counts HEAD among the methods of every GET route.
+async fn allow_as_fastapi(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if response.status() == StatusCode::METHOD_NOT_ALLOWED
         && let Some(allow) = response.headers_mut().get_mut(header::ALLOW)

@@ -10,7 +10,7 @@ pub(super) const KINDS: usize = 5;
 
 /// For how long answers are still given after the cache has lost contact. What is answered then was true this long ago,
 /// which is less than an event may take on a busy cluster; a watch that is renewed must not make requests fail.
-const GRACE: Duration = Duration::from_secs(3);
+const GRACE: Duration = Duration::from_secs(5);
 
 /// After a failure a watch tries again within its longest pause (1 s) and says when it failed again; a silence of this
 /// length means that it holds.

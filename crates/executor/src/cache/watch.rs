@@ -37,7 +37,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often the API server is asked whether it answers, and how long it may take.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Warnings that say why a pod does not come to run. Others are about what its own status already says.
 const WARNINGS: &str = "type=Warning,reason!=Unhealthy,reason!=BackOff,reason!=FailedScheduling,reason!=BackoffLimitExceeded";

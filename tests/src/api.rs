@@ -1,0 +1,198 @@
+//! A client of the API, for one user.
+
+use std::time::Duration;
+
+use reqwest::{Client, Method, RequestBuilder};
+use serde_json::{Value, json};
+
+use crate::eventually;
+
+/// One user's access to a server.
+#[derive(Clone)]
+pub struct Api {
+    client: Client,
+    base: String,
+    user: Vec<u8>,
+}
+
+/// A status and a JSON body.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body; null when it is no JSON.
+    pub body: Value,
+}
+
+impl Answer {
+    /// The body, of an answer that must be 200.
+    #[must_use]
+    pub fn ok(self) -> Value {
+        assert_eq!(self.status, 200, "{}", self.body);
+        self.body
+    }
+
+    /// The `detail` of an error that must have this status.
+    #[must_use]
+    pub fn error(self, status: u16) -> String {
+        assert_eq!(self.status, status, "{}", self.body);
+        match &self.body["detail"] {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        }
+    }
+
+    /// The path, kind and message of the only error of a 422.
+    #[must_use]
+    pub fn invalid(self) -> (String, String, String) {
+        assert_eq!(self.status, 422, "{}", self.body);
+        let errors = self.body["detail"].as_array().expect("a list of errors");
+        assert_eq!(errors.len(), 1, "{}", self.body);
+        let path: Vec<String> = errors[0]["loc"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|step| step.as_str().map_or_else(|| step.to_string(), str::to_owned))
+            .collect();
+        let text = |key: &str| errors[0][key].as_str().unwrap().to_owned();
+        (path.join("."), text("type"), text("msg"))
+    }
+}
+
+impl Api {
+    /// Access for `user` to the server at `base`.
+    #[must_use]
+    pub fn new(base: &str, user: impl AsRef<[u8]>) -> Self {
+        Self {
+            client: Client::builder().no_proxy().build().unwrap(),
+            base: base.to_owned(),
+            user: user.as_ref().to_vec(),
+        }
+    }
+
+    /// The same server, for another user.
+    #[must_use]
+    pub fn as_user(&self, user: impl AsRef<[u8]>) -> Self {
+        Self {
+            user: user.as_ref().to_vec(),
+            ..self.clone()
+        }
+    }
+
+    /// Where the server is.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// A request that is not sent yet.
+    #[must_use]
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client
+            .request(method, format!("{}{path}", self.base))
+            .header("X-User", self.user.as_slice())
+    }
+
+    /// Sends a request; `None` when there is no answer.
+    pub async fn try_send(&self, request: RequestBuilder) -> Option<Answer> {
+        let response = request.send().await.ok()?;
+        let status = response.status().as_u16();
+        let bytes = response.bytes().await.ok()?;
+        Some(Answer {
+            status,
+            body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+        })
+    }
+
+    /// Sends a request.
+    pub async fn send(&self, request: RequestBuilder) -> Answer {
+        self.try_send(request).await.expect("the server answers")
+    }
+
+    /// GET.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(self.request(Method::GET, path)).await
+    }
+
+    /// POST with a JSON body.
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// DELETE.
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.send(self.request(Method::DELETE, path)).await
+    }
+
+    /// Submits a task that must be taken, and gives its identifier.
+    pub async fn submit(&self, task: &Value) -> String {
+        let body = self.post("/tasks/submit", task).await.ok();
+        body["task_id"].as_str().unwrap().to_owned()
+    }
+
+    /// Submits bash as a task.
+    pub async fn run(&self, run: &str) -> String {
+        self.submit(&json!({ "run": run })).await
+    }
+
+    /// Submits with an idempotency key.
+    pub async fn submit_once(&self, key: &str, task: &Value) -> Option<Answer> {
+        let request = self.request(Method::POST, "/tasks/submit").header("Idempotency-Key", key);
+        self.try_send(request.json(task)).await
+    }
+
+    /// Stops a task.
+    pub async fn stop(&self, id: &str) -> Answer {
+        self.post(&format!("/tasks/{id}/stop"), &Value::Null).await
+    }
+
+    /// The status of a task that must be there.
+    pub async fn status(&self, id: &str) -> Value {
+        self.get(&format!("/tasks/{id}")).await.ok()
+    }
+
+    /// The identifiers of this user's tasks.
+    pub async fn task_ids(&self) -> Vec<String> {
+        let body = self.get("/tasks").await.ok();
+        let tasks = body["tasks"].as_array().unwrap();
+        tasks.iter().map(|task| task["task_id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Waits until a task is in a state.
+    pub async fn wait_for(&self, id: &str, state: &str) -> Value {
+        let what = format!("task {id} to be {state}");
+        eventually(Duration::from_secs(90), &what, async || {
+            let status = self.status(id).await;
+            (status["status"] == state).then_some(status)
+        })
+        .await
+    }
+
+    /// Waits until a task waits, and for this reason.
+    pub async fn wait_for_reason(&self, id: &str, reason: &str) -> Value {
+        eventually(Duration::from_secs(60), &format!("task {id} to say {reason}"), async || {
+            let status = self.status(id).await;
+            (status["reason"] == reason).then_some(status)
+        })
+        .await
+    }
+
+    /// The whole log of a task, when it has ended.
+    pub async fn logs(&self, id: &str, query: &str) -> Vec<u8> {
+        let response = self.request(Method::GET, &format!("/tasks/{id}/logs{query}")).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/plain; charset=utf-8");
+        response.bytes().await.unwrap().to_vec()
+    }
+
+    /// The whole log of a task as text.
+    pub async fn log_text(&self, id: &str, query: &str) -> String {
+        String::from_utf8(self.logs(id, query).await).unwrap()
+    }
+
+    /// Creates a volume and gives its identifier.
+    pub async fn create_volume(&self, volume: &Value) -> String {
+        let body = self.post("/volumes/create", volume).await.ok();
+        body["volume_id"].as_str().unwrap().to_owned()
+    }
+}

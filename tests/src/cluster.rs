@@ -1,0 +1,126 @@
+//! A look at the cluster behind the server, and what a test changes there.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, ServiceAccount};
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::eventually;
+
+/// One namespace of the cluster.
+#[derive(Clone)]
+pub struct Cluster {
+    client: Client,
+    /// Its name.
+    pub namespace: String,
+}
+
+impl Cluster {
+    /// The cluster that `KUBECONFIG` names, with a new namespace, or with one that is there.
+    pub async fn connect(namespace: Option<String>) -> Self {
+        let client = Client::try_default().await.expect("a cluster: test-cluster/cluster up, or set KUBECONFIG");
+        match namespace {
+            Some(namespace) => Self { client, namespace },
+            None => Self::create(client).await,
+        }
+    }
+
+    async fn create(client: Client) -> Self {
+        let namespace = format!("e2e-{:08x}", fastrand::u32(..));
+        let manifest: Namespace = serde_json::from_value(json!({"metadata": {"name": namespace}})).unwrap();
+        Api::all(client.clone()).create(&PostParams::default(), &manifest).await.unwrap();
+        let cluster = Self { client, namespace };
+        // No pod can be made before the namespace has its account.
+        eventually(Duration::from_secs(30), "the default service account", async || {
+            cluster.api::<ServiceAccount>().get_opt("default").await.unwrap()
+        })
+        .await;
+        cluster
+    }
+
+    /// Begins to delete the namespace and all that is in it.
+    pub async fn delete(&self) {
+        let params = DeleteParams::default();
+        let _ = Api::<Namespace>::all(self.client.clone()).delete(&self.namespace, &params).await;
+    }
+
+    /// Typed access.
+    #[must_use]
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Typed access to what is in no namespace.
+    #[must_use]
+    pub fn global<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = k8s_openapi::ClusterResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::all(self.client.clone())
+    }
+
+    /// Makes an object.
+    pub async fn make<K>(&self, manifest: Value) -> K
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Serialize + Debug,
+        K::DynamicType: Default,
+    {
+        let object: K = serde_json::from_value(manifest).unwrap();
+        self.api::<K>().create(&PostParams::default(), &object).await.unwrap()
+    }
+
+    /// The Jobs of a task, in rank order.
+    pub async fn jobs(&self, id: &str) -> Vec<Job> {
+        let params = ListParams::default().labels(&format!("task-id={id}"));
+        let mut jobs = self.api::<Job>().list(&params).await.unwrap().items;
+        jobs.sort_by_key(ResourceExt::name_any);
+        jobs
+    }
+
+    /// All Jobs.
+    pub async fn all_jobs(&self) -> Vec<Job> {
+        self.api::<Job>().list(&ListParams::default()).await.unwrap().items
+    }
+
+    /// All owners of tasks.
+    pub async fn owners(&self) -> Vec<ConfigMap> {
+        let params = ListParams::default().labels("skypilot-task=true");
+        self.api::<ConfigMap>().list(&params).await.unwrap().items
+    }
+
+    /// All pods.
+    pub async fn pods(&self) -> Vec<Pod> {
+        self.api::<Pod>().list(&ListParams::default()).await.unwrap().items
+    }
+
+    /// How much of a processor, in thousandths, the largest machine has.
+    pub async fn free_cpus(&self) -> u64 {
+        let nodes = self.global::<Node>().list(&ListParams::default()).await.unwrap().items;
+        let allocatable = |node: &Node| {
+            let amount = node.status.as_ref()?.allocatable.as_ref()?.get("cpu")?.0.clone();
+            match amount.strip_suffix('m') {
+                Some(thousandths) => thousandths.parse().ok(),
+                None => amount.parse::<u64>().ok().map(|whole| whole * 1000),
+            }
+        };
+        nodes.iter().filter_map(allocatable).max().unwrap()
+    }
+
+    /// The claim of a volume.
+    pub async fn claim(&self, id: &str) -> Option<PersistentVolumeClaim> {
+        let params = ListParams::default().labels(&format!("volume-id={id}"));
+        self.api::<PersistentVolumeClaim>().list(&params).await.unwrap().items.pop()
+    }
+}

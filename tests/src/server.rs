@@ -1,0 +1,111 @@
+//! A server process of the test's own.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+/// A running server; it is killed when this is dropped.
+pub struct Server {
+    child: Child,
+    base: String,
+    arguments: Vec<String>,
+}
+
+impl Server {
+    /// Starts a server and waits until it listens.
+    #[must_use]
+    pub fn start(arguments: &[&str]) -> Self {
+        let mut all = vec!["--port", "0", "--log-format", "json"];
+        all.extend_from_slice(arguments);
+        let arguments: Vec<String> = all.into_iter().map(str::to_owned).collect();
+        let (child, base) = spawn(&arguments);
+        Self { child, base, arguments }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Ends it at once, as a power cut would.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to stop and waits; whether it ended well.
+    pub fn terminate(&mut self) -> bool {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").arg(&pid).status().unwrap().success());
+        self.child.wait().unwrap().success()
+    }
+
+    /// Starts it again, at the same address.
+    pub fn restart(&mut self) {
+        let port = self.base.rsplit(':').next().unwrap().to_owned();
+        let index = self.arguments.iter().position(|argument| argument == "--port").unwrap() + 1;
+        self.arguments[index] = port;
+        let (child, base) = spawn(&self.arguments);
+        self.child = child;
+        self.base = base;
+    }
+
+    /// How much memory it has, in bytes.
+    #[must_use]
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The binary that the same build made, or the one that `K8S_CLI_API_BIN` names.
+fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("K8S_CLI_API_BIN") {
+        return path.into();
+    }
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(2).unwrap().join("k8s-cli-api")
+}
+
+fn spawn(arguments: &[String]) -> (Child, String) {
+    let mut child = Command::new(binary())
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the server is built: cargo build -p server");
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut seen = Vec::new();
+    let base = loop {
+        let Some(Ok(line)) = log.next() else {
+            panic!("the server did not start: {}", seen.join("\n"));
+        };
+        let entry: Value = serde_json::from_str(&line).unwrap_or_default();
+        if entry["event"] == "listening" {
+            break format!("http://{}", entry["address"].as_str().unwrap());
+        }
+        seen.push(line);
+    };
+    // A full pipe would stop the server.
+    let echo = std::env::var_os("K8S_CLI_TEST_SERVER_LOG").is_some();
+    std::thread::spawn(move || {
+        for line in log.map_while(Result::ok) {
+            if echo {
+                eprintln!("{line}");
+            }
+        }
+    });
+    (child, base)
+}

@@ -1,0 +1,199 @@
+//! Servers that are killed at any instant, a cluster that goes away, and many followers.
+
+use std::collections::{BTreeMap, HashMap};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use e2e::{Api, World, eventually, repetitions};
+use futures::StreamExt;
+use futures::future::join_all;
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use crate::logs::assert_in_order;
+
+/// Submits tasks until there are `count`, each with a key, again and again until it is acknowledged. Every third has
+/// three nodes. Gives the identifiers and how many nodes each has.
+async fn submit_all(api: Api, count: usize) -> HashMap<String, usize> {
+    let workers = 8;
+    let submitted = join_all((0..workers).map(|worker| {
+        let api = api.clone();
+        async move {
+            let mut mine = Vec::new();
+            for index in (worker..count).step_by(workers) {
+                let nodes = if index % 3 == 0 { 3 } else { 1 };
+                // No machine has so many processors: what is tested is what exists, not what runs.
+                let resources = json!({"cpus": 100_000});
+                let task = json!({"name": format!("t{index}"), "num_nodes": nodes, "run": "true", "resources": resources});
+                let key = format!("key-{index}");
+                let id = eventually(Duration::from_secs(120), "a submit to be acknowledged", async || {
+                    let answer = api.submit_once(&key, &task).await?;
+                    (answer.status == 200).then(|| answer.body["task_id"].as_str().unwrap().to_owned())
+                })
+                .await;
+                mine.push((id, nodes));
+            }
+            mine
+        }
+    }))
+    .await;
+    submitted.into_iter().flatten().collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_killed_while_it_submits_leaves_whole_tasks_only() {
+    let kills = repetitions("K8S_CLI_E2E_KILLS", 10);
+    let count = repetitions("K8S_CLI_E2E_SUBMITS", 60);
+    let mut world = World::own(&[]).await;
+    let submitting = submit_all(world.api.clone(), count);
+    let killing = async {
+        for _ in 0..kills {
+            tokio::time::sleep(Duration::from_millis(fastrand::u64(20..400))).await;
+            world.server().kill();
+            world.server().restart();
+        }
+    };
+    let (acknowledged, ()) = tokio::join!(submitting, killing);
+    assert_eq!(acknowledged.len(), count);
+    assert_whole(&world, &acknowledged).await;
+}
+
+/// Every acknowledged task is there, with all its nodes; nothing else is.
+async fn assert_whole(world: &World, acknowledged: &HashMap<String, usize>) {
+    // What a killed server left unfinished is removed when its deadline is over.
+    eventually(Duration::from_secs(90), "unfinished tasks to be removed", async || {
+        let owners = world.cluster.owners().await;
+        let unfinished = owners.iter().filter(|owner| !owner.annotations().contains_key("k8s-cli/committed"));
+        (unfinished.count() == 0).then_some(())
+    })
+    .await;
+    let mut jobs: BTreeMap<String, usize> = BTreeMap::new();
+    eventually(Duration::from_secs(60), "the Jobs of unfinished tasks to go", async || {
+        jobs = BTreeMap::new();
+        for job in world.cluster.all_jobs().await {
+            *jobs.entry(job.labels()["task-id"].clone()).or_default() += 1;
+        }
+        jobs.keys().all(|id| acknowledged.contains_key(id)).then_some(())
+    })
+    .await;
+    for (id, nodes) in acknowledged {
+        assert_eq!(jobs.get(id), Some(nodes), "{id}");
+    }
+    let mut listed = world.api.task_ids().await;
+    listed.sort_unstable();
+    assert_eq!(listed, jobs.keys().cloned().collect::<Vec<_>>());
+}
+
+/// Stops and starts the API server of the test cluster; `None` where there is no way to do so.
+fn control_apiserver() -> Option<impl Fn(&str)> {
+    let script = std::env::var("K8S_CLI_TEST_CLUSTER").ok()?;
+    Some(move |action: &str| {
+        let status = Command::new(&script).args(["apiserver", action]).status().unwrap();
+        assert!(status.success(), "{script} apiserver {action}");
+    })
+}
+
+/// Asks for the status all the time; every answer that is 200 must be one of these states.
+fn watch_status(api: &Api, id: &str, done: &Arc<AtomicBool>) -> tokio::task::JoinHandle<(usize, usize)> {
+    let (api, id, done) = (api.clone(), id.to_owned(), Arc::clone(done));
+    tokio::spawn(async move {
+        let (mut right, mut refused) = (0, 0);
+        while !done.load(Ordering::Relaxed) {
+            let answer = api.get(&format!("/tasks/{id}")).await;
+            match (answer.status, answer.body["status"].as_str()) {
+                (200, Some("running" | "completed")) => right += 1,
+                (500, _) => refused += 1,
+                other => panic!("a wrong answer: {other:?} {}", answer.body),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        (right, refused)
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_goes_away_for_20_seconds_costs_no_line() {
+    let Some(apiserver) = control_apiserver() else {
+        println!("skipped: K8S_CLI_TEST_CLUSTER names no script that can stop the API server");
+        return;
+    };
+    let world = World::own(&[]).await;
+    // 30,000 lines over half a minute, so that the API server is away in the middle of them.
+    let script = "i=0; while [ $i -lt 30000 ]; do echo \"line $i of node $NODE_RANK\"; i=$((i + 1)); \
+                  [ $((i % 1000)) -ne 0 ] || sleep 1; done";
+    let id = world.api.submit(&json!({"num_nodes": 3, "run": script})).await;
+    eventually(Duration::from_secs(120), "all nodes to run", async || {
+        (world.api.status(&id).await["metadata"]["running_nodes"] == 3).then_some(())
+    })
+    .await;
+    let following = tokio::spawn({
+        let (api, id) = (world.api.clone(), id.clone());
+        async move { api.log_text(&id, "").await }
+    });
+    let done = Arc::new(AtomicBool::new(false));
+    let asking = watch_status(&world.api, &id, &done);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let start = Instant::now();
+    apiserver("stop");
+    eventually(Duration::from_secs(10), "the server to say that it is not ready", async || {
+        (world.api.get("/readyz").await.status == 503).then_some(())
+    })
+    .await;
+    let detail = world.api.post("/tasks/submit", &json!({"run": "true"})).await.error(500);
+    assert!(detail.starts_with("Failed to submit task: "), "{detail}");
+    tokio::time::sleep(Duration::from_secs(20).saturating_sub(start.elapsed())).await;
+    apiserver("start");
+    let started = Instant::now();
+    eventually(Duration::from_secs(5), "a fresh status", async || {
+        (world.api.get("/readyz").await.status == 200).then_some(())
+    })
+    .await;
+    println!("fresh {:?} after the start of the API server", started.elapsed());
+    assert_in_order(&following.await.unwrap(), 3, 30_000);
+    world.api.wait_for(&id, "completed").await;
+    done.store(true, Ordering::Relaxed);
+    let (right, refused) = asking.await.unwrap();
+    println!("{right} right answers, {refused} refused");
+    assert!(right > 0 && refused > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_followers_of_one_task_each_get_every_line_and_slow_nobody() {
+    let followers = repetitions("K8S_CLI_E2E_FOLLOWERS", 300);
+    let count = 2000;
+    let world = World::own(&[]).await;
+    let script = format!(
+        "i=0; while [ $i -lt {count} ]; do echo \"line $i of node $NODE_RANK\"; i=$((i + 1)); \
+         [ $((i % 200)) -ne 0 ] || sleep 1; done"
+    );
+    let id = world.api.submit(&json!({"num_nodes": 3, "run": script})).await;
+    let path = format!("/tasks/{id}/logs");
+    let following: Vec<_> = (0..followers)
+        .map(|_| {
+            let request = world.api.request(reqwest::Method::GET, &path);
+            tokio::spawn(async move {
+                let mut stream = request.send().await.unwrap().bytes_stream();
+                let mut log = Vec::new();
+                while let Some(chunk) = stream.next().await {
+                    log.extend_from_slice(&chunk.unwrap());
+                }
+                String::from_utf8(log).unwrap()
+            })
+        })
+        .collect();
+    let mut slowest = Duration::ZERO;
+    while !following.iter().all(tokio::task::JoinHandle::is_finished) {
+        let start = Instant::now();
+        let answer: Value = world.api.get("/tasks").await.ok();
+        assert_eq!(answer["tasks"].as_array().unwrap().len(), 1);
+        slowest = slowest.max(start.elapsed());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for log in join_all(following).await {
+        assert_in_order(&log.unwrap(), 3, count);
+    }
+    println!("{followers} followers; slowest GET /tasks {slowest:?}");
+    assert!(slowest < Duration::from_millis(50), "{slowest:?}");
+}

@@ -1,0 +1,185 @@
+//! Log streams: bytes as the task wrote them, all nodes, from before the first pod to the end of the last.
+
+use std::time::{Duration, Instant};
+
+use e2e::{World, eventually};
+use futures::StreamExt;
+use futures::future::join_all;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Bash that writes `count` numbered lines; each line says its number.
+fn numbered(count: u32) -> String {
+    format!("i=0; while [ $i -lt {count} ]; do echo \"line $i of node $NODE_RANK\"; i=$((i + 1)); done")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_come_out_as_they_were_written() {
+    let world = World::new().await;
+    let script = r"exec 2>&1
+        echo; echo; head -c 100000 /dev/zero | tr '\0' x; echo
+        printf '\033[31mred\033[0m [/] [bold]x[/bold]\n'; printf '\xff\xfe\x80 \x00 a\rb\tc\x07\n'
+        printf 'an error\n' >&2
+        printf 'no newline at the end'";
+    let id = world.api.run(script).await;
+    let mut expected = b"\n\n".to_vec();
+    expected.extend(vec![b'x'; 100_000]);
+    expected.extend(b"\n\x1b[31mred\x1b[0m [/] [bold]x[/bold]\n\xff\xfe\x80 \x00 a\rb\tc\x07\nan error\nno newline at the end");
+    let followed = world.api.logs(&id, "").await;
+    assert_eq!(sha256(&followed), sha256(&expected), "{}", String::from_utf8_lossy(&followed));
+    world.api.wait_for(&id, "completed").await;
+    let read = world.api.logs(&id, "?follow=false").await;
+    assert_eq!(sha256(&read), sha256(&expected));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_million_random_bytes_keep_their_sum() {
+    let world = World::new().await;
+    // What containerd takes for one is the end of a line: `\r\n` becomes `\n` before any client can see it.
+    let script = "head -c 1000000 /dev/urandom | tr -d '\\r' >/tmp/bytes; sha256sum </tmp/bytes >/data/sum; cat /tmp/bytes";
+    world.api.create_volume(&json!({"name": "sum", "size": "1Mi"})).await;
+    let id = world.api.submit(&json!({"run": script, "volumes": {"/data": "sum"}})).await;
+    let seen = world.api.logs(&id, "").await;
+    let id = world.api.submit(&json!({"run": "cat /data/sum", "volumes": {"/data": "sum"}})).await;
+    let sum = world.api.log_text(&id, "").await;
+    assert_eq!(format!("{}  -\n", sha256(&seen)), sum);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_asked_for_in_the_same_moment_are_complete() {
+    let world = World::new().await;
+    let logs = join_all((0..10).map(|index| {
+        let api = world.api.clone();
+        async move {
+            let id = api.run(&format!("echo first {index}; echo last {index}")).await;
+            (index, api.log_text(&id, "").await)
+        }
+    }))
+    .await;
+    for (index, log) in logs {
+        assert_eq!(log, format!("first {index}\nlast {index}\n"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_nodes_are_in_one_stream_with_whole_lines_in_order() {
+    let world = World::new().await;
+    let id = world.api.submit(&json!({"num_nodes": 3, "run": numbered(2000)})).await;
+    let log = world.api.log_text(&id, "").await;
+    assert_in_order(&log, 3, 2000);
+    // Read again by followers that come when all is over.
+    for query in ["", "?follow=false"] {
+        assert_in_order(&world.api.log_text(&id, query).await, 3, 2000);
+    }
+}
+
+/// Each node's lines once, in order, and nothing else.
+pub fn assert_in_order(log: &str, nodes: usize, count: usize) {
+    let mut next = vec![0_usize; nodes];
+    for line in log.lines() {
+        let (prefix, text) = line.split_once(" | ").unwrap_or_else(|| panic!("no prefix: {line:?}"));
+        let node: usize = prefix.strip_prefix("node-").unwrap().parse().unwrap();
+        assert_eq!(text, format!("line {} of node {node}", next[node]));
+        next[node] += 1;
+    }
+    assert_eq!(next, vec![count; nodes]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_prefix_depends_on_the_task_and_not_on_the_pods_there_are() {
+    let world = World::new().await;
+    // The second node cannot start as long as the first holds what both need.
+    let cpus = world.cluster.free_cpus().await * 2 / 3;
+    let task = json!({"num_nodes": 2, "run": "echo here", "resources": {"cpus": format!("{cpus}m")}});
+    let id = world.api.submit(&task).await;
+    let log = world.api.log_text(&id, "").await;
+    let mut lines: Vec<&str> = log.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["node-0 | here", "node-1 | here"]);
+    let single = world.api.run("echo here").await;
+    assert_eq!(world.api.log_text(&single, "").await, "here\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_stream_while_the_task_runs() {
+    let world = World::new().await;
+    let id = world.api.run("echo one; sleep 3; echo two; sleep 600").await;
+    let path = format!("/tasks/{id}/logs");
+    let mut stream = world.api.request(reqwest::Method::GET, &path).send().await.unwrap().bytes_stream();
+    let first = stream.next().await.unwrap().unwrap();
+    let time = Instant::now();
+    assert_eq!(&first[..], b"one\n");
+    let second = stream.next().await.unwrap().unwrap();
+    assert_eq!(&second[..], b"two\n");
+    assert!(time.elapsed() > Duration::from_secs(1), "the lines came together");
+    assert_eq!(world.api.stop(&id).await.status, 200);
+    assert!(stream.next().await.is_none(), "the stream ends when the task is stopped");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parameters_choose_the_part() {
+    let world = World::new().await;
+    let id = world.api.submit(&json!({"num_nodes": 2, "run": "echo old; sleep 5; echo a; echo b; printf c"})).await;
+    world.api.wait_for(&id, "completed").await;
+    let node = world.api.log_text(&id, "?node=1&follow=false").await;
+    assert_eq!(node, "node-1 | old\nnode-1 | a\nnode-1 | b\nnode-1 | c");
+    assert_eq!(world.api.log_text(&id, "?node=1&tail=2").await, "node-1 | b\nnode-1 | c");
+    assert_eq!(world.api.log_text(&id, "?node=0&tail=0").await, "");
+    let stamped = world.api.log_text(&id, "?node=0&timestamps=true").await;
+    let times: Vec<&str> = stamped.lines().map(|line| line.split(' ').nth(2).unwrap()).collect();
+    assert!(times.iter().all(|time| time.ends_with('Z') && time.len() == 30), "{stamped}");
+    assert_eq!(world.api.log_text(&id, &format!("?node=0&since={}", times[1])).await, "node-0 | a\nnode-0 | b\nnode-0 | c");
+    assert_eq!(world.api.log_text(&id, "?since=1h&node=0&tail=1").await, "node-0 | c");
+    for (query, path) in [
+        ("?node=2", "query.node"),
+        ("?node=-1", "query.node"),
+        ("?tail=x", "query.tail"),
+        ("?since=yesterday", "query.since"),
+        ("?follow=maybe", "query.follow"),
+    ] {
+        assert_eq!(world.api.get(&format!("/tasks/{id}/logs{query}")).await.invalid().0, path);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_without_follow_ends_with_what_is_there() {
+    let world = World::new().await;
+    let id = world.api.run("echo now; sleep 600").await;
+    eventually(Duration::from_secs(30), "the line", async || {
+        (world.api.log_text(&id, "?follow=false").await == "now\n").then_some(())
+    })
+    .await;
+    let pending = world.api.submit(&json!({"run": "true", "resources": {"cpus": "1000000"}})).await;
+    assert_eq!(world.api.log_text(&pending, "?follow=false").await, "");
+    for id in [id, pending] {
+        assert_eq!(world.api.stop(&id).await.status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upstream_streams_are_shared_and_given_up_with_the_last_client() {
+    let world = World::own(&[]).await;
+    let id = world.api.submit(&json!({"num_nodes": 2, "run": "echo up; sleep 600"})).await;
+    let path = format!("/tasks/{id}/logs");
+    let mut followers = Vec::new();
+    for _ in 0..20 {
+        let response = world.api.request(reqwest::Method::GET, &path).send().await.unwrap();
+        let mut stream = response.bytes_stream();
+        stream.next().await.unwrap().unwrap();
+        followers.push(stream);
+    }
+    let streams = async |expected: f64| {
+        eventually(Duration::from_secs(20), &format!("{expected} upstream streams"), async || {
+            (crate::operations::metric(&world.api, "k8s_cli_log_streams").await == Some(expected)).then_some(())
+        })
+        .await;
+    };
+    streams(2.0).await;
+    drop(followers);
+    streams(0.0).await;
+    assert_eq!(crate::operations::metric(&world.api, "k8s_cli_log_followers").await, Some(0.0));
+}

@@ -1,0 +1,139 @@
+//! What the engineer who runs the server sees: health, metrics, documents, start and stop.
+
+use std::process::Command;
+use std::time::Duration;
+
+use e2e::{Api, World, raw};
+use futures::StreamExt;
+use serde_json::json;
+
+/// The sum of a metric over its labels.
+pub async fn metric(api: &Api, name: &str) -> Option<f64> {
+    let response = api.request(reqwest::Method::GET, "/metrics").send().await.unwrap();
+    let text = response.text().await.unwrap();
+    let values: Vec<f64> = text
+        .lines()
+        .filter(|line| line.starts_with(&format!("{name} ")) || line.starts_with(&format!("{name}{{")))
+        .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+        .collect();
+    (!values.is_empty()).then(|| values.iter().sum())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_needs_no_user() {
+    let world = World::new().await;
+    for path in ["/", "/healthz", "/readyz"] {
+        let answer = raw(world.api.base(), "GET", path, &[], None);
+        assert_eq!((answer.status, answer.json()), (200, json!({"status": "ok", "service": "k8s-cli-api"})), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_is_measured() {
+    let world = World::own(&[]).await;
+    let id = world.api.run("true").await;
+    world.api.status(&id).await;
+    world.api.get("/tasks/none").await;
+    for name in [
+        "k8s_cli_http_requests_total",
+        "k8s_cli_http_request_seconds_count",
+        "k8s_cli_submit_seconds_count",
+        "k8s_cli_kubernetes_call_seconds_count",
+        "k8s_cli_watch_events_total",
+        "k8s_cli_cache_objects",
+        "k8s_cli_cache_in_sync",
+        "k8s_cli_http_connections",
+        "process_resident_memory_bytes",
+    ] {
+        assert!(metric(&world.api, name).await.is_some_and(|value| value > 0.0), "{name}");
+    }
+    let text = raw(world.api.base(), "GET", "/metrics", &[], None);
+    let text = String::from_utf8(text.body).unwrap();
+    assert!(!text.contains(&id), "no label may be as many as the tasks");
+    assert!(text.contains(r#"route="/tasks/{task_id}",method="GET",status="404""#), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documents_need_nothing_from_the_internet() {
+    let world = World::new().await;
+    for (page, script) in [
+        ("/docs", "/docs/assets/swagger-ui-bundle.js"),
+        ("/redoc", "/redoc/assets/redoc.standalone.js"),
+    ] {
+        let answer = raw(world.api.base(), "GET", page, &[], None);
+        let html = String::from_utf8(answer.body.clone()).unwrap();
+        assert_eq!(answer.status, 200);
+        assert!(html.contains(script) && !html.contains("http"), "{html}");
+        let asset = raw(world.api.base(), "GET", script, &[], None);
+        assert_eq!((asset.status, asset.header("content-type")), (200, Some("text/javascript")));
+    }
+    let document = raw(world.api.base(), "GET", "/openapi.json", &[], None).json();
+    assert_eq!(document["openapi"], "3.1.0");
+    // The routes of the specification, its health check included.
+    for path in [
+        "/", "/tasks", "/tasks/submit", "/tasks/stop", "/tasks/{task_id}", "/tasks/{task_id}/stop",
+        "/tasks/{task_id}/logs", "/volumes", "/volumes/create", "/volumes/{volume_id}",
+    ] {
+        assert!(document["paths"].get(path).is_some(), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_keeps_its_identifier_and_a_dangerous_one_is_replaced() {
+    let world = World::new().await;
+    let answer = raw(world.api.base(), "GET", "/", &[("X-Request-Id", b"abc-123")], None);
+    assert_eq!(answer.header("x-request-id"), Some("abc-123"));
+    let answer = raw(world.api.base(), "GET", "/", &[("X-Request-Id", b"a b\"c")], None);
+    assert!(answer.header("x-request-id").is_some_and(|id| id.len() == 8));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_of_the_server_ends_open_streams_and_itself() {
+    let mut world = World::own(&[]).await;
+    let id = world.api.run("echo up; sleep 600").await;
+    let path = format!("/tasks/{id}/logs");
+    let mut stream = world.api.request(reqwest::Method::GET, &path).send().await.unwrap().bytes_stream();
+    stream.next().await.unwrap().unwrap();
+    let start = std::time::Instant::now();
+    assert!(world.server().terminate());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(stream.next().await.is_none_or(|chunk| chunk.is_err()));
+}
+
+/// The exit code and the last line of standard error of a server that cannot start.
+fn failed_start(environment: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String) {
+    let server = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("k8s-cli-api");
+    let mut command = Command::new(std::env::var_os("K8S_CLI_API_BIN").map_or(server, Into::into));
+    command.args(["--port", "0"]).args(arguments).env_remove("KUBECONFIG");
+    for (name, value) in environment {
+        command.env(name, value);
+    }
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    (output.status.code(), text.lines().last().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn a_server_without_a_usable_cluster_says_so_in_one_sentence() {
+    let folder = std::env::temp_dir().join(format!("k8s-cli-{:x}", fastrand::u64(..)));
+    std::fs::create_dir(&folder).unwrap();
+    let broken = folder.join("broken");
+    std::fs::write(&broken, "not: [a kubeconfig").unwrap();
+    let unreachable = folder.join("unreachable");
+    let config = "apiVersion: v1\nkind: Config\nclusters: [{name: x, cluster: {server: 'http://127.0.0.1:9'}}]\n\
+                  users: [{name: x, user: {}}]\ncontexts: [{name: x, context: {cluster: x, user: x}}]\ncurrent-context: x\n";
+    std::fs::write(&unreachable, config).unwrap();
+    let home = folder.to_str().unwrap();
+    let missing = folder.join("missing");
+    for (environment, sentence) in [
+        (vec![("HOME", home)], "error: no Kubernetes cluster is configured"),
+        (vec![("KUBECONFIG", missing.to_str().unwrap())], "error: the Kubernetes configuration cannot be used"),
+        (vec![("KUBECONFIG", broken.to_str().unwrap())], "error: the Kubernetes configuration cannot be used"),
+        (vec![("KUBECONFIG", unreachable.to_str().unwrap())], "error: could not reach the Kubernetes API"),
+    ] {
+        let (code, line) = failed_start(&environment, &[]);
+        assert_eq!(code, Some(1), "{line}");
+        assert!(line.starts_with(sentence), "{line}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
