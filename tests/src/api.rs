@@ -86,7 +86,6 @@ impl Api {
     }
 
     /// A request that is not sent yet.
-    #[must_use]
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client
             .request(method, format!("{}{path}", self.base))
@@ -137,7 +136,9 @@ impl Api {
 
     /// Submits with an idempotency key.
     pub async fn submit_once(&self, key: &str, task: &Value) -> Option<Answer> {
-        let request = self.request(Method::POST, "/tasks/submit").header("Idempotency-Key", key);
+        let request = self
+            .request(Method::POST, "/tasks/submit")
+            .header("Idempotency-Key", key);
         self.try_send(request.json(task)).await
     }
 
@@ -155,7 +156,10 @@ impl Api {
     pub async fn task_ids(&self) -> Vec<String> {
         let body = self.get("/tasks").await.ok();
         let tasks = body["tasks"].as_array().unwrap();
-        tasks.iter().map(|task| task["task_id"].as_str().unwrap().to_owned()).collect()
+        tasks
+            .iter()
+            .map(|task| task["task_id"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     /// Waits until a task is in a state.
@@ -170,16 +174,24 @@ impl Api {
 
     /// Waits until a task waits, and for this reason.
     pub async fn wait_for_reason(&self, id: &str, reason: &str) -> Value {
-        eventually(Duration::from_secs(60), &format!("task {id} to say {reason}"), async || {
-            let status = self.status(id).await;
-            (status["reason"] == reason).then_some(status)
-        })
+        eventually(
+            Duration::from_secs(60),
+            &format!("task {id} to say {reason}"),
+            async || {
+                let status = self.status(id).await;
+                (status["reason"] == reason).then_some(status)
+            },
+        )
         .await
     }
 
     /// The whole log of a task, when it has ended.
     pub async fn logs(&self, id: &str, query: &str) -> Vec<u8> {
-        let response = self.request(Method::GET, &format!("/tasks/{id}/logs{query}")).send().await.unwrap();
+        let response = self
+            .request(Method::GET, &format!("/tasks/{id}/logs{query}"))
+            .send()
+            .await
+            .unwrap();
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/plain; charset=utf-8");
         response.bytes().await.unwrap().to_vec()

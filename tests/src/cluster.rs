@@ -25,7 +25,9 @@ pub struct Cluster {
 impl Cluster {
     /// The cluster that `KUBECONFIG` names, with a new namespace, or with one that is there.
     pub async fn connect(namespace: Option<String>) -> Self {
-        let client = Client::try_default().await.expect("a cluster: test-cluster/cluster up, or set KUBECONFIG");
+        let client = Client::try_default()
+            .await
+            .expect("a cluster: test-cluster/cluster up, or set KUBECONFIG");
         match namespace {
             Some(namespace) => Self { client, namespace },
             None => Self::create(client).await,
@@ -35,7 +37,10 @@ impl Cluster {
     async fn create(client: Client) -> Self {
         let namespace = format!("e2e-{:08x}", fastrand::u32(..));
         let manifest: Namespace = serde_json::from_value(json!({"metadata": {"name": namespace}})).unwrap();
-        Api::all(client.clone()).create(&PostParams::default(), &manifest).await.unwrap();
+        Api::all(client.clone())
+            .create(&PostParams::default(), &manifest)
+            .await
+            .unwrap();
         let cluster = Self { client, namespace };
         // No pod can be made before the namespace has its account.
         eventually(Duration::from_secs(30), "the default service account", async || {
@@ -48,7 +53,9 @@ impl Cluster {
     /// Begins to delete the namespace and all that is in it.
     pub async fn delete(&self) {
         let params = DeleteParams::default();
-        let _ = Api::<Namespace>::all(self.client.clone()).delete(&self.namespace, &params).await;
+        let _ = Api::<Namespace>::all(self.client.clone())
+            .delete(&self.namespace, &params)
+            .await;
     }
 
     /// Typed access.
@@ -121,6 +128,11 @@ impl Cluster {
     /// The claim of a volume.
     pub async fn claim(&self, id: &str) -> Option<PersistentVolumeClaim> {
         let params = ListParams::default().labels(&format!("volume-id={id}"));
-        self.api::<PersistentVolumeClaim>().list(&params).await.unwrap().items.pop()
+        self.api::<PersistentVolumeClaim>()
+            .list(&params)
+            .await
+            .unwrap()
+            .items
+            .pop()
     }
 }

@@ -21,7 +21,10 @@ impl RawAnswer {
     /// A header.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// The body as JSON; null when it is none.
@@ -57,7 +60,10 @@ pub fn raw(base: &str, method: &str, path: &str, headers: &[(&str, &[u8])], body
 }
 
 fn parse(answer: &[u8]) -> RawAnswer {
-    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("an answer has a head");
+    let end = answer
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .expect("an answer has a head");
     let head = String::from_utf8_lossy(&answer[..end]).into_owned();
     let mut lines = head.split("\r\n");
     let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();

@@ -60,7 +60,10 @@ impl Drop for World {
         let cluster = self.cluster.clone();
         // The test's runtime is busy dropping this.
         let deleting = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(async {
                 // Its own client: the other one's worker belongs to the test's runtime.
                 Cluster::connect(Some(cluster.namespace)).await.delete().await;
@@ -88,5 +91,8 @@ pub async fn eventually<T>(limit: Duration, what: &str, mut ask: impl AsyncFnMut
 /// How often a long test repeats itself: `usual` times, or what `name` says in the environment.
 #[must_use]
 pub fn repetitions(name: &str, usual: usize) -> usize {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(usual)
 }

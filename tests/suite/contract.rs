@@ -32,7 +32,13 @@ fn send(base: &str, row: &Value) -> RawAnswer {
         .map(|(name, value)| (name.as_str(), value.as_str().unwrap().as_bytes()))
         .collect();
     let text = |key: &str| row[key].as_str().unwrap();
-    raw(base, text("method"), text("path"), &headers, row["body"].as_str().map(str::as_bytes))
+    raw(
+        base,
+        text("method"),
+        text("path"),
+        &headers,
+        row["body"].as_str().map(str::as_bytes),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,12 +86,24 @@ fn assert_subset(what: &str, wanted: &Value, got: &Value, recorded: &str, ours: 
 
 /// What a command and its arguments print, as the kubelet would start them.
 fn effect(container: &Value) -> (Vec<u8>, Option<i32>) {
-    let part = |key: &str| container[key].as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned());
+    let part = |key: &str| {
+        container[key]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|text| text.as_str().unwrap().to_owned())
+    };
     let mut words = part("command").chain(part("args").map(|text| kubelet(&text)));
     let mut command = Command::new(words.next().unwrap());
-    command.args(words).env_clear().env("PATH", std::env::var("PATH").unwrap());
+    command
+        .args(words)
+        .env_clear()
+        .env("PATH", std::env::var("PATH").unwrap());
     for variable in container["env"].as_array().unwrap() {
-        command.env(variable["name"].as_str().unwrap(), kubelet(variable["value"].as_str().unwrap()));
+        command.env(
+            variable["name"].as_str().unwrap(),
+            kubelet(variable["value"].as_str().unwrap()),
+        );
     }
     let output = command.output().unwrap();
     (output.stdout, output.status.code())
@@ -99,13 +117,29 @@ fn kubelet(text: &str) -> String {
 fn compare_job(name: &str, recorded: &Value, job: &Job, id: (&str, &str)) {
     let got = serde_json::to_value(job).unwrap();
     let (recorded_id, our_id) = id;
-    assert_eq!(with_id(&recorded["metadata"]["name"], recorded_id, our_id), got["metadata"]["name"], "{name}");
+    assert_eq!(
+        with_id(&recorded["metadata"]["name"], recorded_id, our_id),
+        got["metadata"]["name"],
+        "{name}"
+    );
     for part in ["labels", "annotations"] {
-        assert_subset(name, &recorded["metadata"][part], &got["metadata"][part], recorded_id, our_id);
+        assert_subset(
+            name,
+            &recorded["metadata"][part],
+            &got["metadata"][part],
+            recorded_id,
+            our_id,
+        );
     }
     assert_eq!(recorded["spec"]["backoffLimit"], got["spec"]["backoffLimit"], "{name}");
     let (wanted, got) = (&recorded["spec"]["template"], &got["spec"]["template"]);
-    assert_subset(name, &wanted["metadata"]["labels"], &got["metadata"]["labels"], recorded_id, our_id);
+    assert_subset(
+        name,
+        &wanted["metadata"]["labels"],
+        &got["metadata"]["labels"],
+        recorded_id,
+        our_id,
+    );
     assert_eq!(wanted["spec"]["restartPolicy"], got["spec"]["restartPolicy"], "{name}");
     let (wanted, got) = (&wanted["spec"]["containers"][0], &got["spec"]["containers"][0]);
     for key in ["name", "image"] {
@@ -129,7 +163,9 @@ async fn the_jobs_carry_all_that_the_recorded_ones_carry() {
     for row in rows("manifests.jsonl") {
         let name = row["name"].as_str().unwrap();
         // A volume that is not there is refused here.
-        let Some(recorded) = row["jobs"].as_array().filter(|_| name != "missing_volume") else { continue };
+        let Some(recorded) = row["jobs"].as_array().filter(|_| name != "missing_volume") else {
+            continue;
+        };
         let ours = world.api.submit(&row["request"]).await;
         let id = (row["answer"]["task_id"].as_str().unwrap(), ours.as_str());
         let jobs = world.cluster.jobs(&ours).await;
@@ -148,11 +184,17 @@ async fn the_jobs_carry_all_that_the_recorded_ones_carry() {
         for key in row["task_status"]["metadata"].as_object().unwrap().keys() {
             assert!(status["metadata"].get(key).is_some(), "{name} {key}");
         }
-        assert_eq!(world.api.as_user("bob").get(&format!("/tasks/{ours}")).await.status, row["other_user"]);
+        assert_eq!(
+            world.api.as_user("bob").get(&format!("/tasks/{ours}")).await.status,
+            row["other_user"]
+        );
         let stopped = world.api.stop(&ours).await;
         assert_eq!(stopped.status, 200);
         assert_eq!(stopped.body["message"], with_id(&row["stop"][1]["message"], id.0, id.1));
-        assert_eq!(world.api.get(&format!("/tasks/{ours}")).await.status, row["after_stop"][0]);
+        assert_eq!(
+            world.api.get(&format!("/tasks/{ours}")).await.status,
+            row["after_stop"][0]
+        );
         compared += 1;
     }
     assert_eq!(compared, 7);
@@ -168,9 +210,18 @@ async fn the_claims_carry_all_that_the_recorded_ones_carry() {
         let ours = world.api.create_volume(&row["request"]).await;
         let recorded_id = row["answer"]["volume_id"].as_str().unwrap();
         let claim = serde_json::to_value(world.cluster.claim(&ours).await.unwrap()).unwrap();
-        assert_eq!(with_id(&recorded["metadata"]["name"], recorded_id, &ours), claim["metadata"]["name"]);
+        assert_eq!(
+            with_id(&recorded["metadata"]["name"], recorded_id, &ours),
+            claim["metadata"]["name"]
+        );
         for part in ["labels", "annotations"] {
-            assert_subset(name, &recorded["metadata"][part], &claim["metadata"][part], recorded_id, &ours);
+            assert_subset(
+                name,
+                &recorded["metadata"][part],
+                &claim["metadata"][part],
+                recorded_id,
+                &ours,
+            );
         }
         for key in ["accessModes", "resources", "storageClassName"] {
             assert_eq!(recorded["spec"][key], claim["spec"][key], "{name} {key}");
@@ -180,7 +231,10 @@ async fn the_claims_carry_all_that_the_recorded_ones_carry() {
             assert_eq!(row["volume_status"][key], status[key], "{name} {key}");
         }
         let deleted = world.api.delete(&format!("/volumes/{ours}")).await.ok();
-        assert_eq!(deleted["message"], with_id(&row["delete"][1]["message"], recorded_id, &ours));
+        assert_eq!(
+            deleted["message"],
+            with_id(&row["delete"][1]["message"], recorded_id, &ours)
+        );
         assert_eq!(world.api.get(&format!("/volumes/{ours}")).await.status, 404);
         compared += 1;
     }

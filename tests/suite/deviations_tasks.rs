@@ -4,9 +4,7 @@ use std::time::{Duration, Instant};
 
 use e2e::{World, eventually, raw};
 use futures::future::join_all;
-use k8s_openapi::api::admissionregistration::v1::{
-    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
-};
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::ResourceExt;
@@ -23,8 +21,15 @@ async fn a_task_whose_objects_cannot_all_be_made_leaves_none() {
         quota.status.and_then(|status| status.hard).map(drop)
     })
     .await;
-    let detail = world.api.post("/tasks/submit", &json!({"run": "true", "num_nodes": 3})).await.error(500);
-    assert!(detail.starts_with("Failed to submit task: ") && detail.contains("exceeded quota"), "{detail}");
+    let detail = world
+        .api
+        .post("/tasks/submit", &json!({"run": "true", "num_nodes": 3}))
+        .await
+        .error(500);
+    assert!(
+        detail.starts_with("Failed to submit task: ") && detail.contains("exceeded quota"),
+        "{detail}"
+    );
     assert_eq!(world.cluster.all_jobs().await.len(), 0);
     assert_eq!(world.cluster.owners().await.len(), 0);
     assert!(world.api.task_ids().await.is_empty());
@@ -40,9 +45,18 @@ async fn mistakes_are_told_with_their_path_and_nothing_is_made() {
     let world = World::own(&[]).await;
     for (task, path) in [
         (json!({"run": "x", "name": "my task"}), "body.name"),
-        (json!({"run": "x", "resources": {"cpus": "lots"}}), "body.resources.cpus"),
-        (json!({"run": "x", "resources": {"memory": "much"}}), "body.resources.memory"),
-        (json!({"run": "x", "resources": {"accelerators": "V100:many"}}), "body.resources.accelerators"),
+        (
+            json!({"run": "x", "resources": {"cpus": "lots"}}),
+            "body.resources.cpus",
+        ),
+        (
+            json!({"run": "x", "resources": {"memory": "much"}}),
+            "body.resources.memory",
+        ),
+        (
+            json!({"run": "x", "resources": {"accelerators": "V100:many"}}),
+            "body.resources.accelerators",
+        ),
         (json!({"run": "x", "envs": {"MY-VAR": "x"}}), "body.envs.MY-VAR"),
         (json!({"run": "x".repeat(1_000_001)}), "body.run"),
     ] {
@@ -51,7 +65,10 @@ async fn mistakes_are_told_with_their_path_and_nothing_is_made() {
     }
     for (volume, path) in [
         (json!({"name": "v", "size": "big"}), "body.size"),
-        (json!({"name": "v", "size": "1Gi", "access_modes": ["Sometimes"]}), "body.access_modes.0"),
+        (
+            json!({"name": "v", "size": "1Gi", "access_modes": ["Sometimes"]}),
+            "body.access_modes.0",
+        ),
         (json!({"name": "a b", "size": "1Gi"}), "body.name"),
     ] {
         assert_eq!(world.api.post("/volumes/create", &volume).await.invalid().0, path);
@@ -62,7 +79,10 @@ async fn mistakes_are_told_with_their_path_and_nothing_is_made() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_keys_are_refused_with_the_nearest_known_one() {
     let world = World::new().await;
-    let answer = world.api.post("/tasks/submit", &json!({"run": "x", "num_node": 2})).await;
+    let answer = world
+        .api
+        .post("/tasks/submit", &json!({"run": "x", "num_node": 2}))
+        .await;
     let (path, kind, message) = answer.invalid();
     assert_eq!((path.as_str(), kind.as_str()), ("body.num_node", "extra_forbidden"));
     assert!(message.contains("did you mean `num_nodes`?"), "{message}");
@@ -72,7 +92,13 @@ async fn unknown_keys_are_refused_with_the_nearest_known_one() {
 async fn a_body_with_nan_is_told_where() {
     let world = World::new().await;
     let headers: [(&str, &[u8]); 2] = [("X-User", b"alice"), ("Content-Type", b"application/json")];
-    let answer = raw(world.api.base(), "POST", "/tasks/submit", &headers, Some(br#"{"num_nodes": NaN, "run": "x"}"#));
+    let answer = raw(
+        world.api.base(),
+        "POST",
+        "/tasks/submit",
+        &headers,
+        Some(br#"{"num_nodes": NaN, "run": "x"}"#),
+    );
     assert_eq!(answer.status, 422);
     assert_eq!(answer.json()["detail"][0]["type"], "json_invalid");
 }
@@ -94,7 +120,10 @@ async fn numbers_are_taken_as_skypilot_takes_them() {
 async fn a_name_that_kubernetes_would_refuse_is_kept_exactly() {
     let world = World::new().await;
     for name in ["My_Task", "a.b", &"n".repeat(253)] {
-        let id = world.api.submit(&json!({"name": name, "num_nodes": 2, "run": "true"})).await;
+        let id = world
+            .api
+            .submit(&json!({"name": name, "num_nodes": 2, "run": "true"}))
+            .await;
         assert_eq!(world.api.status(&id).await["name"], name);
         world.api.wait_for(&id, "completed").await;
     }
@@ -113,7 +142,10 @@ async fn dollars_arrive_as_they_were_written() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failing_setup_fails_the_node_and_run_does_not_start() {
     let world = World::new().await;
-    let id = world.api.submit(&json!({"setup": "echo setting up; (exit 4)", "run": "echo never"})).await;
+    let id = world
+        .api
+        .submit(&json!({"setup": "echo setting up; (exit 4)", "run": "echo never"}))
+        .await;
     let status = world.api.wait_for(&id, "failed").await;
     assert_eq!(status["message"], "setup failed with exit code 4");
     assert_eq!(status["metadata"]["nodes"][0]["exit_code"], 4);
@@ -123,11 +155,17 @@ async fn a_failing_setup_fails_the_node_and_run_does_not_start() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_script_longer_than_an_argument_works() {
     let world = World::new().await;
-    let script = format!("cat >/tmp/text <<'END'\n{}\nEND\nsha256sum </tmp/text; wc -c </tmp/text", "x$$\n".repeat(50_000));
+    let script = format!(
+        "cat >/tmp/text <<'END'\n{}\nEND\nsha256sum </tmp/text; wc -c </tmp/text",
+        "x$$\n".repeat(50_000)
+    );
     let id = world.api.run(&script).await;
     let log = world.api.log_text(&id, "").await;
     let text = format!("{}\n", "x$$\n".repeat(50_000));
-    assert_eq!(log, format!("{}  -\n{}\n", crate::logs::sha256(text.as_bytes()), text.len()));
+    assert_eq!(
+        log,
+        format!("{}  -\n{}\n", crate::logs::sha256(text.as_bytes()), text.len())
+    );
     assert_eq!(world.cluster.jobs(&id).await.len(), 1);
     assert_eq!(world.api.stop(&id).await.status, 200);
 }
@@ -135,8 +173,14 @@ async fn a_script_longer_than_an_argument_works() {
 #[tokio::test(flavor = "multi_thread")]
 async fn stop_reaches_the_processes_and_they_end() {
     let world = World::new().await;
-    let id = world.api.run("trap 'echo stopped; exit 0' TERM; echo started; sleep 600 & wait").await;
-    let plain = world.api.submit(&json!({"num_nodes": 2, "run": "echo up; sleep 600"})).await;
+    let id = world
+        .api
+        .run("trap 'echo stopped; exit 0' TERM; echo started; sleep 600 & wait")
+        .await;
+    let plain = world
+        .api
+        .submit(&json!({"num_nodes": 2, "run": "echo up; sleep 600"}))
+        .await;
     for task in [&id, &plain] {
         world.api.wait_for(task, "running").await;
     }
@@ -159,7 +203,9 @@ async fn stop_reaches_the_processes_and_they_end() {
     eventually(Duration::from_secs(15), "the pods to go", async || {
         let of_ours = |pod: &k8s_openapi::api::core::v1::Pod| {
             let labels = pod.metadata.labels.as_ref();
-            labels.and_then(|labels| labels.get("task-id")).is_some_and(|task| *task == id || *task == plain)
+            labels
+                .and_then(|labels| labels.get("task-id"))
+                .is_some_and(|task| *task == id || *task == plain)
         };
         (!world.cluster.pods().await.iter().any(of_ours)).then_some(())
     })
@@ -174,7 +220,10 @@ async fn ten_stops_at_once_are_no_error() {
     let answers = join_all((0..10).map(|_| world.api.stop(&id))).await;
     let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
     assert!(statuses.contains(&200), "{statuses:?}");
-    assert!(statuses.iter().all(|status| matches!(status, 200 | 404)), "{statuses:?}");
+    assert!(
+        statuses.iter().all(|status| matches!(status, 200 | 404)),
+        "{statuses:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -199,20 +248,47 @@ async fn one_task_that_cannot_be_stopped_does_not_keep_the_others() {
         "metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"]},
     }))
     .unwrap();
-    world.cluster.global().create(&PostParams::default(), &policy).await.unwrap();
-    world.cluster.global().create(&PostParams::default(), &binding).await.unwrap();
+    world
+        .cluster
+        .global()
+        .create(&PostParams::default(), &policy)
+        .await
+        .unwrap();
+    world
+        .cluster
+        .global()
+        .create(&PostParams::default(), &binding)
+        .await
+        .unwrap();
     // The API server takes a moment to heed a policy.
     let job = world.cluster.jobs(&stubborn).await[0].name_any();
     eventually(Duration::from_secs(30), "the policy to hold", async || {
         let rehearsal = DeleteParams::default().dry_run();
-        world.cluster.api::<Job>().delete(&job, &rehearsal).await.err().map(drop)
+        world
+            .cluster
+            .api::<Job>()
+            .delete(&job, &rehearsal)
+            .await
+            .err()
+            .map(drop)
     })
     .await;
     let detail = world.api.post("/tasks/stop", &json!(null)).await.error(500);
     let deleted = DeleteParams::default();
-    let _ = world.cluster.global::<ValidatingAdmissionPolicyBinding>().delete(&name, &deleted).await;
-    let _ = world.cluster.global::<ValidatingAdmissionPolicy>().delete(&name, &deleted).await;
-    assert!(detail.contains("stopped 3 tasks") && detail.contains(&stubborn), "{detail}");
+    let _ = world
+        .cluster
+        .global::<ValidatingAdmissionPolicyBinding>()
+        .delete(&name, &deleted)
+        .await;
+    let _ = world
+        .cluster
+        .global::<ValidatingAdmissionPolicy>()
+        .delete(&name, &deleted)
+        .await;
+    assert!(
+        detail.contains("stopped 3 tasks") && detail.contains(&stubborn),
+        "{detail}"
+    );
     assert!(detail.contains("not this one"), "{detail}");
     assert_eq!(world.api.task_ids().await, [stubborn]);
     for id in others {
@@ -233,7 +309,11 @@ async fn what_cannot_be_an_identifier_is_not_found() {
         ("/tasks/nothere1/logs", "Task nothere1 not found"),
     ] {
         let answer = raw(world.api.base(), "GET", path, &[("X-User", b"alice")], None);
-        assert_eq!((answer.status, &answer.json()["detail"]), (404, &json!(detail)), "{path}");
+        assert_eq!(
+            (answer.status, &answer.json()["detail"]),
+            (404, &json!(detail)),
+            "{path}"
+        );
     }
 }
 
@@ -244,5 +324,8 @@ async fn what_has_no_effect_is_said_in_a_warning() {
     let request = world.api.request(reqwest::Method::POST, "/tasks/submit").json(&task);
     let response = request.send().await.unwrap();
     assert_eq!(response.status(), 200);
-    assert_eq!(response.headers()["warning"], "299 - \"`resources.use_spot` has no effect on this server\"");
+    assert_eq!(
+        response.headers()["warning"],
+        "299 - \"`resources.use_spot` has no effect on this server\""
+    );
 }

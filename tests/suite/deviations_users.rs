@@ -7,7 +7,19 @@ use serde_json::json;
 async fn any_name_is_one_user_who_sees_only_what_is_theirs() {
     let world = World::new().await;
     let long = "n".repeat(200);
-    let names = ["a@b", "a-b", "a b", "a,b", "x,y", "x=y", "x!=y", "日本語", "a.b", "(a)", &long];
+    let names = [
+        "a@b",
+        "a-b",
+        "a b",
+        "a,b",
+        "x,y",
+        "x=y",
+        "x!=y",
+        "日本語",
+        "a.b",
+        "(a)",
+        &long,
+    ];
     let mut ids = Vec::new();
     for name in names {
         let user = world.api.as_user(name);
@@ -17,14 +29,17 @@ async fn any_name_is_one_user_who_sees_only_what_is_theirs() {
     }
     for (name, id, volume) in &ids {
         let user = world.api.as_user(name);
-        assert_eq!(user.task_ids().await, [id.clone()], "{name}");
+        assert_eq!(user.task_ids().await, std::slice::from_ref(id), "{name}");
         assert_eq!(user.status(id).await["username"], *name);
         let volumes = user.get("/volumes").await.ok();
         assert_eq!(volumes["volumes"].as_array().unwrap().len(), 1, "{name}");
         assert_eq!(user.get(&format!("/volumes/{volume}")).await.ok()["username"], *name);
         for (other, ..) in ids.iter().filter(|(other, ..)| other != name) {
             let other = world.api.as_user(other);
-            assert_eq!(other.get(&format!("/tasks/{id}")).await.error(404), format!("Task {id} not found"));
+            assert_eq!(
+                other.get(&format!("/tasks/{id}")).await.error(404),
+                format!("Task {id} not found")
+            );
             assert_eq!(other.stop(id).await.status, 404);
             assert_eq!(other.delete(&format!("/volumes/{volume}")).await.status, 404);
         }
@@ -43,7 +58,10 @@ async fn stopping_all_tasks_of_one_user_keeps_those_of_others() {
     alice.run("sleep 600").await;
     let answer = alice.post("/tasks/stop", &json!(null)).await.ok();
     // Tasks are counted, not Jobs.
-    assert_eq!((&answer["count"], &answer["message"]), (&json!(2), &json!("Stopped 2 tasks")));
+    assert_eq!(
+        (&answer["count"], &answer["message"]),
+        (&json!(2), &json!("Stopped 2 tasks"))
+    );
     assert_eq!(bob.task_ids().await, [kept]);
 }
 
@@ -79,7 +97,8 @@ async fn bytes_that_are_not_utf8_are_latin_1() {
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_of_the_python_implementation_are_seen_by_their_user() {
     let world = World::new().await;
-    let labels = json!({"skypilot-task": "true", "task-id": "0123abcd", "task-name": "old", "username": "a-b", "node-idx": "0"});
+    let labels =
+        json!({"skypilot-task": "true", "task-id": "0123abcd", "task-name": "old", "username": "a-b", "node-idx": "0"});
     let pod_labels = json!({"skypilot-task": "true", "task-id": "0123abcd", "username": "a-b", "node-idx": "0"});
     let job = json!({
         "metadata": {

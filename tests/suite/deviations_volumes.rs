@@ -13,17 +13,29 @@ async fn a_volume_keeps_data_from_task_to_task_at_any_number_of_paths() {
     let writer = json!({"volumes": {"/a": "data", "/b": "data"}, "run": "echo kept >/a/file; cat /b/file"});
     let id = world.api.submit(&writer).await;
     assert_eq!(world.api.log_text(&id, "").await, "kept\n");
-    let id = world.api.submit(&json!({"volumes": {"/c": "data"}, "run": "cat /c/file"})).await;
+    let id = world
+        .api
+        .submit(&json!({"volumes": {"/c": "data"}, "run": "cat /c/file"}))
+        .await;
     assert_eq!(world.api.log_text(&id, "").await, "kept\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn access_modes_that_are_null_mean_the_default_and_none_are_refused() {
     let world = World::new().await;
-    let id = world.api.create_volume(&json!({"name": "v", "size": "1Mi", "access_modes": null})).await;
+    let id = world
+        .api
+        .create_volume(&json!({"name": "v", "size": "1Mi", "access_modes": null}))
+        .await;
     let status = world.api.get(&format!("/volumes/{id}")).await.ok();
     assert_eq!(status["access_modes"], json!(["ReadWriteOnce"]));
-    let answer = world.api.post("/volumes/create", &json!({"name": "v", "size": "1Mi", "access_modes": []})).await;
+    let answer = world
+        .api
+        .post(
+            "/volumes/create",
+            &json!({"name": "v", "size": "1Mi", "access_modes": []}),
+        )
+        .await;
     assert_eq!(answer.invalid().0, "body.access_modes");
 }
 
@@ -31,7 +43,10 @@ async fn access_modes_that_are_null_mean_the_default_and_none_are_refused() {
 async fn a_task_that_names_a_volume_which_is_not_there_is_refused() {
     let world = World::new().await;
     for name in ["nope", "Not/A/Name", "../pods", "."] {
-        let answer = world.api.post("/tasks/submit", &json!({"run": "x", "volumes": {"/data": name}})).await;
+        let answer = world
+            .api
+            .post("/tasks/submit", &json!({"run": "x", "volumes": {"/data": name}}))
+            .await;
         let (path, _, message) = answer.invalid();
         assert_eq!(path, "body.volumes./data");
         assert!(message.contains(&format!("volume \"{name}\" not found")), "{message}");
@@ -69,10 +84,21 @@ async fn a_volume_in_use_goes_when_its_tasks_end() {
     let id = world.api.submit(&task).await;
     world.api.wait_for(&id, "running").await;
     let answer = world.api.delete(&format!("/volumes/{volume}")).await.ok();
-    assert_eq!(answer["message"], format!("Volume {volume} is deleted when task {id} ends"));
+    assert_eq!(
+        answer["message"],
+        format!("Volume {volume} is deleted when task {id} ends")
+    );
     let status = world.api.get(&format!("/volumes/{volume}")).await.ok();
     assert_eq!(status["status"], "Terminating");
-    assert!(world.api.post("/tasks/submit", &task).await.invalid().2.contains("not found"));
+    assert!(
+        world
+            .api
+            .post("/tasks/submit", &task)
+            .await
+            .invalid()
+            .2
+            .contains("not found")
+    );
     assert_eq!(world.api.stop(&id).await.status, 200);
     eventually(Duration::from_secs(60), "the volume to go", async || {
         (world.api.get(&format!("/volumes/{volume}")).await.status == 404).then_some(())

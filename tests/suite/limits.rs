@@ -13,7 +13,13 @@ async fn a_body_that_is_too_large_is_refused() {
     let world = World::new().await;
     let headers: [(&str, &[u8]); 2] = [("X-User", b"alice"), ("Content-Type", b"application/json")];
     let body = format!("{{\"run\": \"{}\"}}", "x".repeat(5 * 1024 * 1024));
-    let answer = raw(world.api.base(), "POST", "/tasks/submit", &headers, Some(body.as_bytes()));
+    let answer = raw(
+        world.api.base(),
+        "POST",
+        "/tasks/submit",
+        &headers,
+        Some(body.as_bytes()),
+    );
     assert_eq!(answer.status, 413);
     assert!(answer.json()["detail"].as_str().unwrap().contains("bytes"));
 }
@@ -43,14 +49,20 @@ async fn more_streams_than_allowed_are_refused() {
     let bob = world.api.as_user("bob");
     let bobs = bob.run("echo up; sleep 600").await;
     let open = async |api: &e2e::Api, id: &str| {
-        api.request(reqwest::Method::GET, &format!("/tasks/{id}/logs")).send().await.unwrap()
+        api.request(reqwest::Method::GET, &format!("/tasks/{id}/logs"))
+            .send()
+            .await
+            .unwrap()
     };
     let mut streams = Vec::new();
     for (api, id) in [(&world.api, &id), (&world.api, &id)] {
         streams.push(open(api, id).await);
     }
     let refused = open(&world.api, &id).await;
-    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (429, &"1".parse().unwrap()));
+    assert_eq!(
+        (refused.status().as_u16(), &refused.headers()["retry-after"]),
+        (429, &"1".parse().unwrap())
+    );
     streams.push(open(&bob, &bobs).await);
     assert_eq!(open(&bob, &bobs).await.status(), 503);
     // What is closed can be opened again.
@@ -80,6 +92,9 @@ async fn more_connections_than_allowed_are_told_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn more_nodes_than_allowed_are_refused() {
     let world = World::own(&["--max-nodes", "2"]).await;
-    let answer = world.api.post("/tasks/submit", &json!({"run": "true", "num_nodes": 3})).await;
+    let answer = world
+        .api
+        .post("/tasks/submit", &json!({"run": "true", "num_nodes": 3}))
+        .await;
     assert_eq!(answer.invalid().1, "less_than_equal");
 }

@@ -28,9 +28,16 @@ async fn bytes_come_out_as_they_were_written() {
     let id = world.api.run(script).await;
     let mut expected = b"\n\n".to_vec();
     expected.extend(vec![b'x'; 100_000]);
-    expected.extend(b"\n\x1b[31mred\x1b[0m [/] [bold]x[/bold]\n\xff\xfe\x80 \x00 a\rb\tc\x07\nan error\nno newline at the end");
+    expected.extend(
+        b"\n\x1b[31mred\x1b[0m [/] [bold]x[/bold]\n\xff\xfe\x80 \x00 a\rb\tc\x07\nan error\nno newline at the end",
+    );
     let followed = world.api.logs(&id, "").await;
-    assert_eq!(sha256(&followed), sha256(&expected), "{}", String::from_utf8_lossy(&followed));
+    assert_eq!(
+        sha256(&followed),
+        sha256(&expected),
+        "{}",
+        String::from_utf8_lossy(&followed)
+    );
     world.api.wait_for(&id, "completed").await;
     let read = world.api.logs(&id, "?follow=false").await;
     assert_eq!(sha256(&read), sha256(&expected));
@@ -40,11 +47,18 @@ async fn bytes_come_out_as_they_were_written() {
 async fn a_million_random_bytes_keep_their_sum() {
     let world = World::new().await;
     // What containerd takes for one is the end of a line: `\r\n` becomes `\n` before any client can see it.
-    let script = "head -c 1000000 /dev/urandom | tr -d '\\r' >/tmp/bytes; sha256sum </tmp/bytes >/data/sum; cat /tmp/bytes";
+    let script =
+        "head -c 1000000 /dev/urandom | tr -d '\\r' >/tmp/bytes; sha256sum </tmp/bytes >/data/sum; cat /tmp/bytes";
     world.api.create_volume(&json!({"name": "sum", "size": "1Mi"})).await;
-    let id = world.api.submit(&json!({"run": script, "volumes": {"/data": "sum"}})).await;
+    let id = world
+        .api
+        .submit(&json!({"run": script, "volumes": {"/data": "sum"}}))
+        .await;
     let seen = world.api.logs(&id, "").await;
-    let id = world.api.submit(&json!({"run": "cat /data/sum", "volumes": {"/data": "sum"}})).await;
+    let id = world
+        .api
+        .submit(&json!({"run": "cat /data/sum", "volumes": {"/data": "sum"}}))
+        .await;
     let sum = world.api.log_text(&id, "").await;
     assert_eq!(format!("{}  -\n", sha256(&seen)), sum);
 }
@@ -109,7 +123,13 @@ async fn lines_stream_while_the_task_runs() {
     let world = World::new().await;
     let id = world.api.run("echo one; sleep 3; echo two; sleep 600").await;
     let path = format!("/tasks/{id}/logs");
-    let mut stream = world.api.request(reqwest::Method::GET, &path).send().await.unwrap().bytes_stream();
+    let mut stream = world
+        .api
+        .request(reqwest::Method::GET, &path)
+        .send()
+        .await
+        .unwrap()
+        .bytes_stream();
     let first = stream.next().await.unwrap().unwrap();
     let time = Instant::now();
     assert_eq!(&first[..], b"one\n");
@@ -117,22 +137,37 @@ async fn lines_stream_while_the_task_runs() {
     assert_eq!(&second[..], b"two\n");
     assert!(time.elapsed() > Duration::from_secs(1), "the lines came together");
     assert_eq!(world.api.stop(&id).await.status, 200);
-    assert!(stream.next().await.is_none(), "the stream ends when the task is stopped");
+    assert!(
+        stream.next().await.is_none(),
+        "the stream ends when the task is stopped"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn parameters_choose_the_part() {
     let world = World::new().await;
-    let id = world.api.submit(&json!({"num_nodes": 2, "run": "echo old; sleep 5; echo a; echo b; printf c"})).await;
+    let id = world
+        .api
+        .submit(&json!({"num_nodes": 2, "run": "echo old; sleep 5; echo a; echo b; printf c"}))
+        .await;
     world.api.wait_for(&id, "completed").await;
     let node = world.api.log_text(&id, "?node=1&follow=false").await;
     assert_eq!(node, "node-1 | old\nnode-1 | a\nnode-1 | b\nnode-1 | c");
-    assert_eq!(world.api.log_text(&id, "?node=1&tail=2").await, "node-1 | b\nnode-1 | c");
+    assert_eq!(
+        world.api.log_text(&id, "?node=1&tail=2").await,
+        "node-1 | b\nnode-1 | c"
+    );
     assert_eq!(world.api.log_text(&id, "?node=0&tail=0").await, "");
     let stamped = world.api.log_text(&id, "?node=0&timestamps=true").await;
     let times: Vec<&str> = stamped.lines().map(|line| line.split(' ').nth(2).unwrap()).collect();
-    assert!(times.iter().all(|time| time.ends_with('Z') && time.len() == 30), "{stamped}");
-    assert_eq!(world.api.log_text(&id, &format!("?node=0&since={}", times[1])).await, "node-0 | a\nnode-0 | b\nnode-0 | c");
+    assert!(
+        times.iter().all(|time| time.ends_with('Z') && time.len() == 30),
+        "{stamped}"
+    );
+    assert_eq!(
+        world.api.log_text(&id, &format!("?node=0&since={}", times[1])).await,
+        "node-0 | a\nnode-0 | b\nnode-0 | c"
+    );
     assert_eq!(world.api.log_text(&id, "?since=1h&node=0&tail=1").await, "node-0 | c");
     for (query, path) in [
         ("?node=2", "query.node"),
@@ -141,7 +176,10 @@ async fn parameters_choose_the_part() {
         ("?since=yesterday", "query.since"),
         ("?follow=maybe", "query.follow"),
     ] {
-        assert_eq!(world.api.get(&format!("/tasks/{id}/logs{query}")).await.invalid().0, path);
+        assert_eq!(
+            world.api.get(&format!("/tasks/{id}/logs{query}")).await.invalid().0,
+            path
+        );
     }
 }
 
@@ -153,7 +191,10 @@ async fn a_read_without_follow_ends_with_what_is_there() {
         (world.api.log_text(&id, "?follow=false").await == "now\n").then_some(())
     })
     .await;
-    let pending = world.api.submit(&json!({"run": "true", "resources": {"cpus": "1000000"}})).await;
+    let pending = world
+        .api
+        .submit(&json!({"run": "true", "resources": {"cpus": "1000000"}}))
+        .await;
     assert_eq!(world.api.log_text(&pending, "?follow=false").await, "");
     for id in [id, pending] {
         assert_eq!(world.api.stop(&id).await.status, 200);
@@ -163,7 +204,10 @@ async fn a_read_without_follow_ends_with_what_is_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn upstream_streams_are_shared_and_given_up_with_the_last_client() {
     let world = World::own(&[]).await;
-    let id = world.api.submit(&json!({"num_nodes": 2, "run": "echo up; sleep 600"})).await;
+    let id = world
+        .api
+        .submit(&json!({"num_nodes": 2, "run": "echo up; sleep 600"}))
+        .await;
     let path = format!("/tasks/{id}/logs");
     let mut followers = Vec::new();
     for _ in 0..20 {
@@ -173,13 +217,20 @@ async fn upstream_streams_are_shared_and_given_up_with_the_last_client() {
         followers.push(stream);
     }
     let streams = async |expected: f64| {
-        eventually(Duration::from_secs(20), &format!("{expected} upstream streams"), async || {
-            (crate::operations::metric(&world.api, "k8s_cli_log_streams").await == Some(expected)).then_some(())
-        })
+        eventually(
+            Duration::from_secs(20),
+            &format!("{expected} upstream streams"),
+            async || {
+                (crate::operations::metric(&world.api, "k8s_cli_log_streams").await == Some(expected)).then_some(())
+            },
+        )
         .await;
     };
     streams(2.0).await;
     drop(followers);
     streams(0.0).await;
-    assert_eq!(crate::operations::metric(&world.api, "k8s_cli_log_followers").await, Some(0.0));
+    assert_eq!(
+        crate::operations::metric(&world.api, "k8s_cli_log_followers").await,
+        Some(0.0)
+    );
 }

@@ -24,7 +24,11 @@ async fn health_needs_no_user() {
     let world = World::new().await;
     for path in ["/", "/healthz", "/readyz"] {
         let answer = raw(world.api.base(), "GET", path, &[], None);
-        assert_eq!((answer.status, answer.json()), (200, json!({"status": "ok", "service": "k8s-cli-api"})), "{path}");
+        assert_eq!(
+            (answer.status, answer.json()),
+            (200, json!({"status": "ok", "service": "k8s-cli-api"})),
+            "{path}"
+        );
     }
 }
 
@@ -45,12 +49,18 @@ async fn what_happens_is_measured() {
         "k8s_cli_http_connections",
         "process_resident_memory_bytes",
     ] {
-        assert!(metric(&world.api, name).await.is_some_and(|value| value > 0.0), "{name}");
+        assert!(
+            metric(&world.api, name).await.is_some_and(|value| value > 0.0),
+            "{name}"
+        );
     }
     let text = raw(world.api.base(), "GET", "/metrics", &[], None);
     let text = String::from_utf8(text.body).unwrap();
     assert!(!text.contains(&id), "no label may be as many as the tasks");
-    assert!(text.contains(r#"route="/tasks/{task_id}",method="GET",status="404""#), "{text}");
+    assert!(
+        text.contains(r#"route="/tasks/{task_id}",method="GET",status="404""#),
+        "{text}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,14 +75,25 @@ async fn the_documents_need_nothing_from_the_internet() {
         assert_eq!(answer.status, 200);
         assert!(html.contains(script) && !html.contains("http"), "{html}");
         let asset = raw(world.api.base(), "GET", script, &[], None);
-        assert_eq!((asset.status, asset.header("content-type")), (200, Some("text/javascript")));
+        assert_eq!(
+            (asset.status, asset.header("content-type")),
+            (200, Some("text/javascript"))
+        );
     }
     let document = raw(world.api.base(), "GET", "/openapi.json", &[], None).json();
     assert_eq!(document["openapi"], "3.1.0");
     // The routes of the specification, its health check included.
     for path in [
-        "/", "/tasks", "/tasks/submit", "/tasks/stop", "/tasks/{task_id}", "/tasks/{task_id}/stop",
-        "/tasks/{task_id}/logs", "/volumes", "/volumes/create", "/volumes/{volume_id}",
+        "/",
+        "/tasks",
+        "/tasks/submit",
+        "/tasks/stop",
+        "/tasks/{task_id}",
+        "/tasks/{task_id}/stop",
+        "/tasks/{task_id}/logs",
+        "/volumes",
+        "/volumes/create",
+        "/volumes/{volume_id}",
     ] {
         assert!(document["paths"].get(path).is_some(), "{path}");
     }
@@ -92,7 +113,13 @@ async fn a_stop_of_the_server_ends_open_streams_and_itself() {
     let mut world = World::own(&[]).await;
     let id = world.api.run("echo up; sleep 600").await;
     let path = format!("/tasks/{id}/logs");
-    let mut stream = world.api.request(reqwest::Method::GET, &path).send().await.unwrap().bytes_stream();
+    let mut stream = world
+        .api
+        .request(reqwest::Method::GET, &path)
+        .send()
+        .await
+        .unwrap()
+        .bytes_stream();
     stream.next().await.unwrap().unwrap();
     let start = std::time::Instant::now();
     assert!(world.server().terminate());
@@ -102,7 +129,12 @@ async fn a_stop_of_the_server_ends_open_streams_and_itself() {
 
 /// The exit code and the last line of standard error of a server that cannot start.
 fn failed_start(environment: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String) {
-    let server = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("k8s-cli-api");
+    let server = std::env::current_exe()
+        .unwrap()
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .join("k8s-cli-api");
     let mut command = Command::new(std::env::var_os("K8S_CLI_API_BIN").map_or(server, Into::into));
     command.args(["--port", "0"]).args(arguments).env_remove("KUBECONFIG");
     for (name, value) in environment {
@@ -127,9 +159,18 @@ fn a_server_without_a_usable_cluster_says_so_in_one_sentence() {
     let missing = folder.join("missing");
     for (environment, sentence) in [
         (vec![("HOME", home)], "error: no Kubernetes cluster is configured"),
-        (vec![("KUBECONFIG", missing.to_str().unwrap())], "error: the Kubernetes configuration cannot be used"),
-        (vec![("KUBECONFIG", broken.to_str().unwrap())], "error: the Kubernetes configuration cannot be used"),
-        (vec![("KUBECONFIG", unreachable.to_str().unwrap())], "error: could not reach the Kubernetes API"),
+        (
+            vec![("KUBECONFIG", missing.to_str().unwrap())],
+            "error: the Kubernetes configuration cannot be used",
+        ),
+        (
+            vec![("KUBECONFIG", broken.to_str().unwrap())],
+            "error: the Kubernetes configuration cannot be used",
+        ),
+        (
+            vec![("KUBECONFIG", unreachable.to_str().unwrap())],
+            "error: could not reach the Kubernetes API",
+        ),
     ] {
         let (code, line) = failed_start(&environment, &[]);
         assert_eq!(code, Some(1), "{line}");

@@ -58,10 +58,22 @@ impl Executor {
             stop: CancellationToken::new(),
             tracker: TaskTracker::new(),
         };
-        let Self { calls, cache, health, stop, tracker, .. } = &executor;
+        let Self {
+            calls,
+            cache,
+            health,
+            stop,
+            tracker,
+            ..
+        } = &executor;
         cache::watch(calls, cache, health, stop, tracker);
         executor.wait_for_sync().await?;
-        tracker.spawn(sweep::sweep(calls.clone(), Arc::clone(cache), Arc::clone(health), stop.clone()));
+        tracker.spawn(sweep::sweep(
+            calls.clone(),
+            Arc::clone(cache),
+            Arc::clone(health),
+            stop.clone(),
+        ));
         Ok(executor)
     }
 
@@ -128,10 +140,13 @@ impl Executor {
     /// # Errors
     /// Kubernetes refused, or was not reached.
     pub async fn stop(&self, user: &UserName, id: &str) -> Result<bool, Error> {
-        let Some(view) = self.task(user, id)? else { return Ok(false) };
+        let Some(view) = self.task(user, id)? else {
+            return Ok(false);
+        };
         let (calls, cache) = self.parts();
         let id = id.to_owned();
-        self.finish(async move { stop::stop(&calls, &cache, &id, &view).await }).await?;
+        self.finish(async move { stop::stop(&calls, &cache, &id, &view).await })
+            .await?;
         Ok(true)
     }
 
@@ -142,7 +157,8 @@ impl Executor {
     pub async fn stop_all(&self, user: Option<&UserName>) -> Result<usize, Error> {
         let tasks = self.tasks(user)?;
         let (calls, cache) = self.parts();
-        self.finish(async move { stop::stop_all(&calls, &cache, tasks).await }).await
+        self.finish(async move { stop::stop_all(&calls, &cache, tasks).await })
+            .await
     }
 
     /// The log of a task of this user, or `None`.
@@ -177,7 +193,10 @@ impl Executor {
     pub fn volumes(&self, user: Option<&UserName>) -> Result<Vec<VolumeStatus>, Error> {
         self.health.check()?;
         let volumes = self.cache.volumes(user);
-        Ok(volumes.into_iter().map(|volume| volumes::status(volume, self.namespace())).collect())
+        Ok(volumes
+            .into_iter()
+            .map(|volume| volumes::status(volume, self.namespace()))
+            .collect())
     }
 
     /// A volume of this user, or `None`.
@@ -194,9 +213,13 @@ impl Executor {
     /// # Errors
     /// Kubernetes refused, or was not reached.
     pub async fn delete_volume(&self, user: &UserName, id: &str) -> Result<Option<Vec<String>>, Error> {
-        let Some(volume) = self.find_volume(user, id)? else { return Ok(None) };
+        let Some(volume) = self.find_volume(user, id)? else {
+            return Ok(None);
+        };
         let (calls, cache) = self.parts();
-        let users = self.finish(async move { volumes::delete(&calls, &cache, &volume).await }).await?;
+        let users = self
+            .finish(async move { volumes::delete(&calls, &cache, &volume).await })
+            .await?;
         Ok(Some(users))
     }
 
@@ -209,7 +232,11 @@ impl Executor {
 
     fn find_volume(&self, user: &UserName, id: &str) -> Result<Option<Volume>, Error> {
         self.health.check()?;
-        Ok(self.cache.volumes(Some(user)).into_iter().find(|volume| volume.id == id))
+        Ok(self
+            .cache
+            .volumes(Some(user))
+            .into_iter()
+            .find(|volume| volume.id == id))
     }
 
     fn parts(&self) -> (Calls, Arc<Cache>) {

@@ -104,7 +104,11 @@ pub fn username_label(user: &UserName) -> String {
         .take(task::name::MAX_LABEL_LENGTH)
         .collect();
     let label = label.trim_matches(|end: char| !end.is_ascii_alphanumeric());
-    if label.is_empty() { "user".to_owned() } else { label.to_owned() }
+    if label.is_empty() {
+        "user".to_owned()
+    } else {
+        label.to_owned()
+    }
 }
 
 /// A hash of several parts, as a label value.
@@ -146,7 +150,15 @@ mod tests {
 
     #[test]
     fn every_user_has_a_valid_label() {
-        for name in ["alice@example.com", "x,y", "x=y", "日本", "-", &"a".repeat(200), &"é".repeat(100)] {
+        for name in [
+            "alice@example.com",
+            "x,y",
+            "x=y",
+            "日本",
+            "-",
+            &"a".repeat(200),
+            &"é".repeat(100),
+        ] {
             let label = username_label(&user(name));
             assert!(!label.is_empty() && label.len() <= 63, "{label}");
             assert!(label.starts_with(|end: char| end.is_ascii_alphanumeric()), "{label}");

@@ -137,7 +137,10 @@ async fn make(calls: &Calls, cache: &Cache, submission: &Submission) -> Result<M
 
 /// One Job is a whole task: its create is the moment at which the task exists.
 async fn make_single(calls: &Calls, cache: &Cache, submission: &Submission) -> Result<Made, Error> {
-    let created = match calls.create("create the Job", &manifest::job(submission, 0, None)).await {
+    let created = match calls
+        .create("create the Job", &manifest::job(submission, 0, None))
+        .await
+    {
         Ok(created) => created,
         Err(error) => {
             if error.is_transient() {
@@ -150,7 +153,9 @@ async fn make_single(calls: &Calls, cache: &Cache, submission: &Submission) -> R
         Created::Ours(job) => job,
         Created::Taken(_) => return Ok(Made::Nothing),
     };
-    let Some(job) = Job::from_resource(job) else { return Ok(Made::Nothing) };
+    let Some(job) = Job::from_resource(job) else {
+        return Ok(Made::Nothing);
+    };
     if job.fingerprint.as_deref() != Some(submission.fingerprint.as_str()) {
         return Ok(Made::OtherDefinition);
     }
@@ -196,11 +201,7 @@ fn has_fingerprint(owner: &ConfigMap, submission: &Submission) -> bool {
 }
 
 /// The Jobs, all at once, then the commit. The same request twice at once makes the same Jobs together.
-async fn make_jobs(
-    calls: &Calls,
-    submission: &Submission,
-    owner: &ConfigMap,
-) -> Result<(ConfigMap, Vec<Job>), Error> {
+async fn make_jobs(calls: &Calls, submission: &Submission, owner: &ConfigMap) -> Result<(ConfigMap, Vec<Job>), Error> {
     let uid = owner.metadata.uid.clone().unwrap_or_default();
     let reference = OwnerReference {
         api_version: "v1".to_owned(),
@@ -261,22 +262,26 @@ async fn undo(calls: &Calls, submission: &Submission) {
 async fn undo_once(calls: &Calls, submission: &Submission) -> Result<(), Error> {
     const ACTION: &str = "remove what a failed submit left";
     let token = Some(submission.token.as_str());
-    let is_ours = |metadata: &kubernetes::ObjectMeta| {
-        metadata.annotations.as_ref().and_then(labels::submission) == token
-    };
+    let is_ours =
+        |metadata: &kubernetes::ObjectMeta| metadata.annotations.as_ref().and_then(labels::submission) == token;
     if submission.needs_owner()
         && let Some(owner) = calls.get::<ConfigMap>(ACTION, &submission.base_name()).await?
         && is_ours(&owner.metadata)
     {
         let uid = owner.metadata.uid.unwrap_or_default();
-        calls.delete::<ConfigMap>(ACTION, &submission.base_name(), &uid, None).await?;
+        calls
+            .delete::<ConfigMap>(ACTION, &submission.base_name(), &uid, None)
+            .await?;
     }
     // The owner's deletion takes the Jobs with it, some time later; the caller shall find none now.
     let selector = format!("{}={}", labels::TASK_ID, submission.id);
     let jobs = calls.list::<kubernetes::Job>(ACTION, &selector).await?;
     stream::iter(jobs.into_iter().filter(|job| is_ours(&job.metadata)))
         .map(|job| async move {
-            let (name, uid) = (job.metadata.name.unwrap_or_default(), job.metadata.uid.unwrap_or_default());
+            let (name, uid) = (
+                job.metadata.name.unwrap_or_default(),
+                job.metadata.uid.unwrap_or_default(),
+            );
             calls.delete::<kubernetes::Job>(ACTION, &name, &uid, None).await
         })
         .buffer_unordered(CONCURRENT_CREATES)

@@ -29,10 +29,18 @@ pub(crate) async fn sweep(calls: Calls, cache: Arc<Cache>, health: Arc<Health>, 
         for owner in cache.abandoned(Timestamp::now() - CLOCK_TOLERANCE) {
             // The version makes this lose against a commit that arrives at the same time.
             let deleted = calls
-                .delete::<ConfigMap>("remove an unfinished task", &owner.name, &owner.uid, Some(&owner.version))
+                .delete::<ConfigMap>(
+                    "remove an unfinished task",
+                    &owner.name,
+                    &owner.uid,
+                    Some(&owner.version),
+                )
                 .await;
             match deleted {
-                Ok(()) => tracing::warn!(task_id = owner.task_id, "removed a task whose creation was never finished"),
+                Ok(()) => tracing::warn!(
+                    task_id = owner.task_id,
+                    "removed a task whose creation was never finished"
+                ),
                 Err(error) if error.is_conflict() => {}
                 Err(error) => tracing::warn!(task_id = owner.task_id, %error, "an unfinished task is still there"),
             }

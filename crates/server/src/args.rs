@@ -72,6 +72,10 @@ mod tests {
     #[test]
     fn the_help_is_what_it_was() {
         // Defaults that the environment of the test overrides would be shown.
-        insta::assert_snapshot!(Args::command().mut_args(|argument| argument.hide_env_values(true)).render_long_help());
+        insta::assert_snapshot!(
+            Args::command()
+                .mut_args(|argument| argument.hide_env_values(true))
+                .render_long_help()
+        );
     }
 }

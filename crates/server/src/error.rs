@@ -98,7 +98,10 @@ fn executor_error(operation: &'static str, user: &str, error: &Error) -> Respons
 }
 
 fn failed(operation: &str, error: &Error) -> Response {
-    detailed(StatusCode::INTERNAL_SERVER_ERROR, &format!("Failed to {operation}: {error}"))
+    detailed(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        &format!("Failed to {operation}: {error}"),
+    )
 }
 
 fn causes(error: &Error) -> String {
@@ -121,7 +124,9 @@ fn invalid(errors: &[ErrorDetail]) -> Response {
 }
 
 fn later(mut response: Response) -> Response {
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }
 
@@ -154,6 +159,9 @@ mod tests {
         assert_eq!(status(Error::OutOfSync { since: Duration::ZERO }), 500);
         assert_eq!(status(Error::NoFreeId { tries: 1 }), 500);
         assert_eq!(ApiError::TooLarge.into_response().status(), 413);
-        assert_eq!(ApiError::Busy(String::new()).into_response().headers()["retry-after"], "1");
+        assert_eq!(
+            ApiError::Busy(String::new()).into_response().headers()["retry-after"],
+            "1"
+        );
     }
 }

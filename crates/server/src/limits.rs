@@ -65,14 +65,16 @@ impl Limits {
 
     /// Asks for the right to hold a log stream.
     pub fn stream(&self, user: &UserName) -> Result<StreamPermit, ApiError> {
-        let permit = Arc::clone(&self.streams).try_acquire_owned().map_err(|_| {
-            ApiError::Busy("too many log streams at once; close one, or try again later".to_owned())
-        })?;
+        let permit = Arc::clone(&self.streams)
+            .try_acquire_owned()
+            .map_err(|_| ApiError::Busy("too many log streams at once; close one, or try again later".to_owned()))?;
         let mut streams_of = self.streams_of.lock().unwrap_or_else(PoisonError::into_inner);
         let open = streams_of.entry(user.clone()).or_default();
         if *open >= self.max_streams_per_user {
             let most = self.max_streams_per_user;
-            return Err(ApiError::TooMany(format!("you have {most} log streams open; close one first")));
+            return Err(ApiError::TooMany(format!(
+                "you have {most} log streams open; close one first"
+            )));
         }
         *open += 1;
         drop(streams_of);

@@ -75,7 +75,11 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
         }
     };
     add("404", "There is no such thing.", "ErrorResponse");
-    add("422", "The request is wrong; every error is listed.", "HTTPValidationError");
+    add(
+        "422",
+        "The request is wrong; every error is listed.",
+        "HTTPValidationError",
+    );
     add("500", "The server or the cluster failed.", "ErrorResponse");
     add("503", "Too much at once; try again later.", "ErrorResponse");
     if body {
@@ -94,7 +98,11 @@ fn constrain(parameter: &mut Value) {
     if parameter["in"] == "query"
         && let Some(types) = parameter["schema"]["type"].as_array()
     {
-        let kind = types.iter().find(|kind| *kind != "null").cloned().unwrap_or(Value::Null);
+        let kind = types
+            .iter()
+            .find(|kind| *kind != "null")
+            .cloned()
+            .unwrap_or(Value::Null);
         parameter["schema"]["type"] = kind;
     }
     match parameter["name"].as_str() {

@@ -63,7 +63,9 @@ pub fn router(app: AppState) -> Router {
 async fn refuse_head(request: Request, next: Next) -> Response {
     if request.method() == Method::HEAD {
         let mut response = method_not_allowed().await;
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+        response
+            .headers_mut()
+            .insert(header::ALLOW, HeaderValue::from_static("GET"));
         return response;
     }
     next.run(request).await
@@ -136,7 +138,14 @@ mod tests {
         for path in ["/tasks", "/tasks/abc", "/tasks/abc/logs", "/volumes/x", "/docs"] {
             assert!(is_known(path), "{path}");
         }
-        for path in ["", "//tasks", "//evil.example", "/tasks//logs", "/tasks/a/b", "/nothing"] {
+        for path in [
+            "",
+            "//tasks",
+            "//evil.example",
+            "/tasks//logs",
+            "/tasks/a/b",
+            "/nothing",
+        ] {
             assert!(!is_known(path), "{path}");
         }
     }

@@ -19,7 +19,11 @@ impl Id {
     /// A random identifier. Its owner must still notice when it is taken.
     #[must_use]
     pub fn random() -> Self {
-        Self((0..LENGTH).map(|_| char::from(ALPHABET[fastrand::usize(..ALPHABET.len())])).collect())
+        Self(
+            (0..LENGTH)
+                .map(|_| char::from(ALPHABET[fastrand::usize(..ALPHABET.len())]))
+                .collect(),
+        )
     }
 
     /// The identifier that `parts` always give: how a repeated request finds what the first one made.
@@ -69,7 +73,11 @@ mod tests {
     #[test]
     fn a_random_id_is_eight_lower_case_letters_or_digits() {
         let id = Id::random();
-        assert!(id.as_str().bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()));
+        assert!(
+            id.as_str()
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+        );
         assert_eq!(id.as_str().len(), 8);
     }
 }

@@ -53,7 +53,8 @@ impl Name {
     #[must_use]
     pub fn label_value(&self) -> String {
         let cut = &self.0[..self.0.len().min(MAX_LABEL_LENGTH)];
-        cut.trim_end_matches(|last: char| !last.is_ascii_alphanumeric()).to_owned()
+        cut.trim_end_matches(|last: char| !last.is_ascii_alphanumeric())
+            .to_owned()
     }
 
     /// The name followed by `suffix`, as an RFC 1123 label of at most 63 characters.
@@ -110,7 +111,10 @@ mod tests {
     #[test]
     fn what_is_no_name_is_refused() {
         for text in ["", "-a", "a-", "a b", "é", &"a".repeat(254)] {
-            assert!(validation::parse(&json!(text), "body", Name::parse).is_err(), "{text:?}");
+            assert!(
+                validation::parse(&json!(text), "body", Name::parse).is_err(),
+                "{text:?}"
+            );
         }
     }
 

@@ -179,7 +179,11 @@ fn scale(suffix: &str) -> Option<(i128, i128)> {
         _ => {
             let exponent: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
             let power = 10_i128.checked_pow(exponent.unsigned_abs())?;
-            if exponent < 0 { (NANO, power) } else { (NANO.checked_mul(power)?, 1) }
+            if exponent < 0 {
+                (NANO, power)
+            } else {
+                (NANO.checked_mul(power)?, 1)
+            }
         }
     })
 }
@@ -203,7 +207,18 @@ mod tests {
         ] {
             assert_eq!(Quantity::parse(text).unwrap().nanos, nanos, "{text}");
         }
-        for text in ["", "lots", "1gi", "1 Gi", "..", "1.2.3", "i", "1Ee", "1e99", "9999999999999999999"] {
+        for text in [
+            "",
+            "lots",
+            "1gi",
+            "1 Gi",
+            "..",
+            "1.2.3",
+            "i",
+            "1Ee",
+            "1e99",
+            "9999999999999999999",
+        ] {
             assert_eq!(Quantity::parse(text), None, "{text}");
         }
     }

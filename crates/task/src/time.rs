@@ -22,7 +22,10 @@ mod tests {
     #[test]
     fn a_time_is_read_with_and_without_its_zone() {
         for text in ["2026-11-23T15:30:34.854651Z", "2026-11-23T15:30:34.854651"] {
-            assert_eq!(super::format(super::parse(text).unwrap()), "2026-11-23T15:30:34.854651Z");
+            assert_eq!(
+                super::format(super::parse(text).unwrap()),
+                "2026-11-23T15:30:34.854651Z"
+            );
         }
         assert_eq!(super::parse("yesterday"), None);
     }

@@ -20,7 +20,7 @@ impl UserName {
     ///
     /// # Errors
     /// No header, an empty one, a long one, control characters, or two headers that could name two people.
-    pub fn from_headers<'h>(values: impl IntoIterator<Item = &'h [u8]>) -> Result<Self, ErrorDetail> {
+    pub fn from_headers<'h>(values: impl IntoIterator<Item = &'h [u8]>) -> Result<Self, Box<ErrorDetail>> {
         let mut values = values.into_iter();
         let Some(bytes) = values.next() else {
             return Err(error("missing", "Field required", Value::Null));
@@ -33,7 +33,11 @@ impl UserName {
             return Err(refused("there must be one X-User header, not several", name));
         }
         if name.is_empty() {
-            let mut detail = error("string_too_short", "String should have at least 1 character", json!(name));
+            let mut detail = error(
+                "string_too_short",
+                "String should have at least 1 character",
+                json!(name),
+            );
             detail.ctx = Some(json!({ "min_length": 1 }));
             return Err(detail);
         }
@@ -59,14 +63,19 @@ impl fmt::Display for UserName {
     }
 }
 
-fn refused(reason: &str, name: String) -> ErrorDetail {
+fn refused(reason: &str, name: String) -> Box<ErrorDetail> {
     let mut detail = error("value_error", &format!("Value error, {reason}"), json!(name));
     detail.ctx = Some(json!({ "error": reason }));
     detail
 }
 
-fn error(kind: &'static str, msg: &str, input: Value) -> ErrorDetail {
-    ErrorDetail::new(kind, [Location::from("header"), Location::from("x-user")], msg, input)
+fn error(kind: &'static str, msg: &str, input: Value) -> Box<ErrorDetail> {
+    Box::new(ErrorDetail::new(
+        kind,
+        [Location::from("header"), Location::from("x-user")],
+        msg,
+        input,
+    ))
 }
 
 #[cfg(test)]

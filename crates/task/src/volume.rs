@@ -150,7 +150,10 @@ mod tests {
     fn a_null_means_the_default_and_an_empty_list_does_not() {
         let volume = VolumeDefinition::parse(&json!({"name": "v", "size": "1Gi", "access_modes": null})).unwrap();
         assert_eq!(volume.access_modes, ["ReadWriteOnce"]);
-        assert_eq!(kinds(&json!({"name": "v", "size": "1Gi", "access_modes": []})), ["too_short"]);
+        assert_eq!(
+            kinds(&json!({"name": "v", "size": "1Gi", "access_modes": []})),
+            ["too_short"]
+        );
     }
 
     #[test]

@@ -133,11 +133,7 @@ fn without_pod(reason: &Reason, pod: Option<&Pod>) -> Reason {
 }
 
 /// A warning says more than `ContainerCreating` does: which volume is missing, or why no sandbox can be made.
-fn pending<'a>(
-    reason: Option<&Reason>,
-    pod: Option<&Pod>,
-    warning: impl Fn(&str) -> Option<&'a Reason>,
-) -> Reason {
+fn pending<'a>(reason: Option<&Reason>, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&'a Reason>) -> Reason {
     let warned = pod.and_then(|pod| warning(&pod.uid));
     match (reason, warned) {
         (Some(reason), None) => reason.clone(),

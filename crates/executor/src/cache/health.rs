@@ -96,7 +96,9 @@ impl Health {
 
     fn check_at(&self, now: Instant) -> Result<(), Error> {
         let state = self.lock();
-        let trusted = state.well.is_some_and(|well| now.saturating_duration_since(well) < GRACE);
+        let trusted = state
+            .well
+            .is_some_and(|well| now.saturating_duration_since(well) < GRACE);
         if state.is_well(now) || trusted {
             return Ok(());
         }
@@ -112,9 +114,8 @@ impl Health {
 
 impl State {
     fn is_well(&self, now: Instant) -> bool {
-        let broken = |failure: &Option<Instant>| {
-            failure.is_some_and(|failure| now.saturating_duration_since(failure) < SETTLED)
-        };
+        let broken =
+            |failure: &Option<Instant>| failure.is_some_and(|failure| now.saturating_duration_since(failure) < SETTLED);
         self.listed.iter().all(|listed| *listed) && !self.unreachable && !self.broken.iter().any(broken)
     }
 

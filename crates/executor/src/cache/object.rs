@@ -165,7 +165,9 @@ impl TaskOwner {
             task_id: metadata.labels.as_ref()?.get(labels::TASK_ID)?.clone(),
             version: metadata.resource_version.clone()?,
             committed: annotations.contains_key(labels::COMMITTED),
-            deadline: annotations.get(labels::SUBMIT_DEADLINE).and_then(|text| task::time::parse(text)),
+            deadline: annotations
+                .get(labels::SUBMIT_DEADLINE)
+                .and_then(|text| task::time::parse(text)),
         })
     }
 }
@@ -218,7 +220,10 @@ impl Volume {
             size: size.unwrap_or_default(),
             storage_class: spec.storage_class_name,
             access_modes: spec.access_modes.unwrap_or_default(),
-            phase: claim.status.and_then(|status| status.phase).unwrap_or_else(|| "Pending".to_owned()),
+            phase: claim
+                .status
+                .and_then(|status| status.phase)
+                .unwrap_or_else(|| "Pending".to_owned()),
             created_at: identity.created_at,
             terminating,
         })

@@ -40,19 +40,35 @@ fn end(state: State, reason: Option<Reason>, ended: Option<&ContainerStateTermin
 fn failure(status: &PodStatus, ended: Option<&ContainerStateTerminated>) -> Reason {
     if let Some(disruption) = condition(status, "DisruptionTarget", "True") {
         return Reason::new(
-            disruption.reason.clone().unwrap_or_else(|| "DisruptionTarget".to_owned()),
-            disruption.message.clone().unwrap_or_else(|| "the pod was ended by the cluster".to_owned()),
+            disruption
+                .reason
+                .clone()
+                .unwrap_or_else(|| "DisruptionTarget".to_owned()),
+            disruption
+                .message
+                .clone()
+                .unwrap_or_else(|| "the pod was ended by the cluster".to_owned()),
         );
     }
     if let Some(reason) = &status.reason {
-        let message = status.message.clone().unwrap_or_else(|| format!("the pod failed: {reason}"));
+        let message = status
+            .message
+            .clone()
+            .unwrap_or_else(|| format!("the pod failed: {reason}"));
         return Reason::new(reason.clone(), message);
     }
     let Some(ended) = ended else {
-        return Reason::new("Failed", status.message.clone().unwrap_or_else(|| "the pod failed".to_owned()));
+        return Reason::new(
+            "Failed",
+            status.message.clone().unwrap_or_else(|| "the pod failed".to_owned()),
+        );
     };
     let reason = ended.reason.clone().unwrap_or_else(|| "Error".to_owned());
-    let said = ended.message.as_deref().map(str::trim).filter(|message| !message.is_empty());
+    let said = ended
+        .message
+        .as_deref()
+        .map(str::trim)
+        .filter(|message| !message.is_empty());
     let message = match (said, reason.as_str()) {
         (Some(message), _) => message.to_owned(),
         (None, "OOMKilled") => "the container needed more memory than it may have; ask for more `memory`".to_owned(),

@@ -152,7 +152,9 @@ impl State {
     }
 
     pub fn retain_owners(&mut self, listed: &Listed) {
-        self.retain(listed, |task, keep| task.owner.take_if(|owner| !keep(&owner.uid)).is_some());
+        self.retain(listed, |task, keep| {
+            task.owner.take_if(|owner| !keep(&owner.uid)).is_some()
+        });
     }
 
     pub fn retain_pods(&mut self, listed: &Listed) {
@@ -242,7 +244,14 @@ impl State {
         let before = task.view.take();
         task.view = task.visible_owner().and_then(|owned_by| {
             let warning = |uid: &str| self.warnings.get(uid);
-            View::build(&task.jobs, &task.pods, owned_by, warning, &self.namespace, before.as_ref())
+            View::build(
+                &task.jobs,
+                &task.pods,
+                owned_by,
+                warning,
+                &self.namespace,
+                before.as_ref(),
+            )
         });
         if let Some(followers) = &task.followers {
             followers.send_replace(());

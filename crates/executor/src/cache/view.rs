@@ -73,7 +73,9 @@ impl View {
                 let pod = newest.get(job.uid.as_str());
                 NodePod {
                     rank: job.rank,
-                    pod: pod.filter(|pod| pod.has_log()).map(|pod| (pod.name.clone(), pod.uid.clone())),
+                    pod: pod
+                        .filter(|pod| pod.has_log())
+                        .map(|pod| (pod.name.clone(), pod.uid.clone())),
                     ended: match pod {
                         Some(pod) => matches!(pod.phase, Phase::Ended(_)),
                         None => node.status.is_final(),

@@ -40,7 +40,8 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Warnings that say why a pod does not come to run. Others are about what its own status already says.
-const WARNINGS: &str = "type=Warning,reason!=Unhealthy,reason!=BackOff,reason!=FailedScheduling,reason!=BackoffLimitExceeded";
+const WARNINGS: &str =
+    "type=Warning,reason!=Unhealthy,reason!=BackOff,reason!=FailedScheduling,reason!=BackoffLimitExceeded";
 
 /// Starts the watches and the probe; they end with `stop`.
 pub fn watch(calls: &Calls, cache: &Arc<Cache>, health: &Arc<Health>, stop: &CancellationToken, tracker: &TaskTracker) {
@@ -54,7 +55,11 @@ pub fn watch(calls: &Calls, cache: &Arc<Cache>, health: &Arc<Health>, stop: &Can
     tracker.spawn(watcher.clone().keep::<Job>(0, labelled(labels::TASK_SELECTOR)));
     tracker.spawn(watcher.clone().keep::<Pod>(1, labelled(labels::TASK_SELECTOR)));
     tracker.spawn(watcher.clone().keep::<Volume>(2, labelled(labels::VOLUME_SELECTOR)));
-    tracker.spawn(watcher.clone().keep::<Warning>(3, watcher::Config::default().fields(WARNINGS)));
+    tracker.spawn(
+        watcher
+            .clone()
+            .keep::<Warning>(3, watcher::Config::default().fields(WARNINGS)),
+    );
     tracker.spawn(watcher.clone().keep::<TaskOwner>(4, labelled(labels::TASK_SELECTOR)));
     tracker.spawn(watcher.probe());
 }

@@ -93,7 +93,11 @@ impl Calls {
                     return Err(error);
                 };
                 let ours = labels::submission(existing.annotations()) == labels::submission(object.annotations());
-                Ok(if ours { Created::Ours(existing) } else { Created::Taken(existing) })
+                Ok(if ours {
+                    Created::Ours(existing)
+                } else {
+                    Created::Taken(existing)
+                })
             }
             Err(error) => Err(error),
         }

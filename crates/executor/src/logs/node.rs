@@ -58,10 +58,21 @@ enum Stage {
     /// There is no log yet.
     Waiting,
     /// Reading what is there, for this follower alone.
-    Reading { pod: Followed, tries: u32 },
-    Open { pod: Followed, tries: u32, ended: bool, reader: Reader },
+    Reading {
+        pod: Followed,
+        tries: u32,
+    },
+    Open {
+        pod: Followed,
+        tries: u32,
+        ended: bool,
+        reader: Reader,
+    },
     /// Following the stream that all followers of the pod share.
-    Following { pod: Followed, share: Share },
+    Following {
+        pod: Followed,
+        share: Share,
+    },
     Done,
 }
 
@@ -120,8 +131,12 @@ impl NodeLog {
         let mut waited = false;
         loop {
             let changes = self.context.cache.follow(&self.context.task_id);
-            let Some(view) = self.context.cache.view(&self.context.task_id) else { return Stage::Done };
-            let Some(node) = view.nodes.iter().find(|node| node.rank == self.rank) else { return Stage::Done };
+            let Some(view) = self.context.cache.view(&self.context.task_id) else {
+                return Stage::Done;
+            };
+            let Some(node) = view.nodes.iter().find(|node| node.rank == self.rank) else {
+                return Stage::Done;
+            };
             if let Some((name, uid)) = &node.pod {
                 return self.start(name, uid, waited && !node.ended);
             }
@@ -182,7 +197,10 @@ impl NodeLog {
 
     /// All that was there has been read.
     fn read_all(&mut self) -> Option<Piece> {
-        let Stage::Open { pod, ended, mut reader, .. } = std::mem::replace(&mut self.stage, Stage::Done) else {
+        let Stage::Open {
+            pod, ended, mut reader, ..
+        } = std::mem::replace(&mut self.stage, Stage::Done)
+        else {
             return None;
         };
         // What is read last is the end of the log only if the pod had ended before, or if no more is wanted.

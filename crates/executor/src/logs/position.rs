@@ -29,7 +29,9 @@ impl Position {
 
     /// Just before everything that was written at `time` or later.
     pub fn since(time: Timestamp) -> Self {
-        let before = time.checked_sub(jiff::SignedDuration::from_nanos(1)).unwrap_or(Timestamp::MIN);
+        let before = time
+            .checked_sub(jiff::SignedDuration::from_nanos(1))
+            .unwrap_or(Timestamp::MIN);
         Self {
             at: before,
             lines: u32::MAX,
@@ -39,7 +41,11 @@ impl Position {
 
     /// The place behind the next line, which was written at `time`.
     pub fn next_line(self, time: Timestamp) -> Self {
-        let lines = if time > self.at { 1 } else { self.lines.saturating_add(1) };
+        let lines = if time > self.at {
+            1
+        } else {
+            self.lines.saturating_add(1)
+        };
         Self {
             at: self.at.max(time),
             lines,

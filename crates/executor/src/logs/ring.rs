@@ -16,6 +16,11 @@ const CAPACITY: usize = 512 * 1024;
 /// for each time that one has caught up.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// How many followers are a crowd, and how long the log pauses after each chunk for one: all of them are woken by a
+/// chunk, and other requests shall have their turn in between. What is written meanwhile becomes one larger chunk.
+const CROWD: usize = 16;
+const PACE: Duration = Duration::from_millis(5);
+
 /// A window on a log that moves with its end.
 pub(super) struct Ring {
     state: Mutex<State>,
@@ -78,7 +83,11 @@ impl Ring {
         if position < state.start {
             return None;
         }
-        let read = state.chunks.iter().take_while(|chunk| chunk.after() <= position).count();
+        let read = state
+            .chunks
+            .iter()
+            .take_while(|chunk| chunk.after() <= position)
+            .count();
         let id = state.next_cursor;
         let next = state.first + read as u64;
         state.next_cursor += 1;
@@ -101,8 +110,11 @@ impl Ring {
                 break;
             }
         }
-        self.lock().push(chunk);
+        let followers = self.lock().push(chunk);
         self.news.notify_waiters();
+        if followers > CROWD {
+            tokio::time::sleep(PACE).await;
+        }
     }
 
     /// The log has ended.
@@ -122,7 +134,8 @@ impl State {
         self.size >= CAPACITY && self.cursors.values().any(|next| *next <= self.first)
     }
 
-    fn push(&mut self, chunk: Chunk) {
+    /// Gives the number of followers that are up to date.
+    fn push(&mut self, chunk: Chunk) -> usize {
         self.size += chunk.size();
         self.chunks.push_back(Arc::new(chunk));
         while self.size > CAPACITY && self.chunks.len() > 1 {
@@ -135,6 +148,7 @@ impl State {
         // Whoever has lost a chunk is no longer waited for.
         let first = self.first;
         self.cursors.retain(|_, next| *next >= first);
+        self.cursors.len()
     }
 }
 

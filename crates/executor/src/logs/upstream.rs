@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use futures::{AsyncBufRead, AsyncBufReadExt};
+use futures::{AsyncBufRead, AsyncBufReadExt, FutureExt};
 use tokio::time::timeout;
 
 use super::chunk::{Chunk, Style};
@@ -63,6 +63,9 @@ pub(super) struct Reader {
     stream: Pin<Box<dyn AsyncBufRead + Send>>,
     parser: Parser,
     style: Style,
+    buffer: Vec<u8>,
+    /// How the connection broke, behind what is in the buffer.
+    broken: Option<std::io::Error>,
 }
 
 impl Reader {
@@ -81,12 +84,16 @@ impl Reader {
         let stream = if part.follow {
             opening.await
         } else {
-            timeout(OPEN_TIMEOUT, opening).await.map_err(|_| Interruption::Timeout)?
+            timeout(OPEN_TIMEOUT, opening)
+                .await
+                .map_err(|_| Interruption::Timeout)?
         };
         Ok(Self {
             stream: Box::pin(stream.map_err(Interruption::Open)?),
             parser: Parser::resume(part.from),
             style: source.style.clone(),
+            buffer: Vec::new(),
+            broken: None,
         })
     }
 
@@ -98,15 +105,39 @@ impl Reader {
     /// The next chunk; `None` at the end of the answer.
     pub async fn next(&mut self) -> Result<Option<Chunk>, Interruption> {
         loop {
+            if let Some(error) = self.broken.take() {
+                return Err(Interruption::Broken(error));
+            }
             let bytes = self.stream.fill_buf().await.map_err(Interruption::Broken)?;
             if bytes.is_empty() {
                 return Ok(None);
             }
             let size = bytes.len().min(MAX_READ);
-            let chunk = self.parser.push(&bytes[..size], &self.style)?;
+            self.buffer.clear();
+            self.buffer.extend_from_slice(&bytes[..size]);
             self.stream.consume_unpin(size);
+            self.take_what_is_there();
+            let chunk = self.parser.push(&self.buffer, &self.style)?;
             if chunk.is_some() {
                 return Ok(chunk);
+            }
+        }
+    }
+
+    /// The API server sends each line by itself; those that have arrived together are passed on together.
+    fn take_what_is_there(&mut self) {
+        while self.buffer.len() < MAX_READ {
+            match self.stream.fill_buf().now_or_never() {
+                Some(Ok(bytes)) if !bytes.is_empty() => {
+                    let size = bytes.len().min(MAX_READ);
+                    self.buffer.extend_from_slice(&bytes[..size]);
+                    self.stream.consume_unpin(size);
+                }
+                Some(Err(error)) => {
+                    self.broken = Some(error);
+                    return;
+                }
+                Some(Ok(_)) | None => return,
             }
         }
     }

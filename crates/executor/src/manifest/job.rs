@@ -61,7 +61,14 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
     PodSpec {
         containers: vec![Container {
             name: labels::CONTAINER.to_owned(),
-            image: Some(submission.definition.resources.image.clone().unwrap_or_else(|| DEFAULT_IMAGE.to_owned())),
+            image: Some(
+                submission
+                    .definition
+                    .resources
+                    .image
+                    .clone()
+                    .unwrap_or_else(|| DEFAULT_IMAGE.to_owned()),
+            ),
             command: Some(vec!["/bin/bash".to_owned(), "-c".to_owned()]),
             args: Some(args),
             env: Some(environment(submission, rank)),

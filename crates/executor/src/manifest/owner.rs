@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::script::{SCRIPT_KEY, Script, script};
 use super::Submission;
+use super::script::{SCRIPT_KEY, Script, script};
 use crate::kubernetes::ConfigMap;
 use crate::labels;
 

@@ -79,7 +79,11 @@ fn folder(path: &str) -> String {
         quoted.push(character);
     }
     // A path that starts with a dash would be an option.
-    let here = if home.is_empty() && rest.starts_with('-') { "./" } else { "" };
+    let here = if home.is_empty() && rest.starts_with('-') {
+        "./"
+    } else {
+        ""
+    };
     format!("{home}\"{here}{quoted}\"")
 }
 
@@ -98,13 +102,22 @@ mod tests {
 
     fn run(definition: &Value) -> Output {
         let task = TaskDefinition::parse(definition, 1).unwrap();
-        let Script::Argument(text) = script(&task) else { panic!("a short script") };
-        Command::new("/bin/bash").args(["-c", INIT, "k8s-cli", "-c", &text]).output().unwrap()
+        let Script::Argument(text) = script(&task) else {
+            panic!("a short script")
+        };
+        Command::new("/bin/bash")
+            .args(["-c", INIT, "k8s-cli", "-c", &text])
+            .output()
+            .unwrap()
     }
 
     fn prints(definition: &Value, expected: &str) {
         let output = run(definition);
-        assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{definition} {output:?}");
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout),
+            expected,
+            "{definition} {output:?}"
+        );
     }
 
     #[test]
@@ -127,21 +140,33 @@ mod tests {
 
     #[test]
     fn set_e_works_in_setup() {
-        assert_eq!(run(&json!({"setup": "set -e\nfalse\ntrue", "run": "echo never"})).stdout, b"");
+        assert_eq!(
+            run(&json!({"setup": "set -e\nfalse\ntrue", "run": "echo never"})).stdout,
+            b""
+        );
     }
 
     #[test]
     fn a_setup_that_leaves_something_open_does_not_swallow_run() {
         prints(&json!({"setup": "cat >/dev/null <<END", "run": "echo run"}), "run\n");
-        assert_ne!(run(&json!({"setup": "echo 'open", "run": "echo never"})).status.code(), Some(0));
+        assert_ne!(
+            run(&json!({"setup": "echo 'open", "run": "echo never"})).status.code(),
+            Some(0)
+        );
     }
 
     #[test]
     fn a_folder_with_spaces_or_variables_is_entered() {
         prints(&json!({"setup": "mkdir -p '/tmp/k8s-cli test'", "run": "true"}), "");
-        prints(&json!({"workdir": "/tmp/k8s-cli test", "run": "pwd"}), "/tmp/k8s-cli test\n");
+        prints(
+            &json!({"workdir": "/tmp/k8s-cli test", "run": "pwd"}),
+            "/tmp/k8s-cli test\n",
+        );
         prints(&json!({"workdir": "$PWD/..", "run": "[ -d . ] && echo in"}), "in\n");
-        prints(&json!({"workdir": "~", "run": "[ \"$PWD\" = ~ ] && echo home"}), "home\n");
+        prints(
+            &json!({"workdir": "~", "run": "[ \"$PWD\" = ~ ] && echo home"}),
+            "home\n",
+        );
     }
 
     #[test]

@@ -17,7 +17,11 @@ fn submission(body: &Value) -> Submission {
         name: definition.name.clone().unwrap_or_else(|| Name::generated("task", &id)),
         id,
         user: user(),
-        claims: definition.volumes.iter().map(|mount| format!("{}-claim", mount.volume)).collect(),
+        claims: definition
+            .volumes
+            .iter()
+            .map(|mount| format!("{}-claim", mount.volume))
+            .collect(),
         definition,
         created_at: Timestamp::UNIX_EPOCH,
         token: "token".to_owned(),
@@ -50,7 +54,10 @@ fn everything_asked_for_is_in_the_job() {
 
 #[test]
 fn the_owner_of_a_task_has_a_deadline() {
-    insta::assert_yaml_snapshot!(owner(&submission(&json!({"run": "x", "num_nodes": 2})), Timestamp::UNIX_EPOCH));
+    insta::assert_yaml_snapshot!(owner(
+        &submission(&json!({"run": "x", "num_nodes": 2})),
+        Timestamp::UNIX_EPOCH
+    ));
 }
 
 #[test]
@@ -60,14 +67,25 @@ fn a_long_script_is_mounted_from_the_owner() {
     let data = owner(&task, Timestamp::UNIX_EPOCH).data.unwrap();
     assert_eq!(data["script"], task.definition.run);
     let manifest = job(&task, 0, None);
-    insta::assert_yaml_snapshot!(manifest.spec.unwrap().template.spec.unwrap().containers[0].args.as_ref().unwrap()[2..]);
+    insta::assert_yaml_snapshot!(
+        manifest.spec.unwrap().template.spec.unwrap().containers[0]
+            .args
+            .as_ref()
+            .unwrap()[2..]
+    );
 }
 
 #[test]
 fn a_volume_is_a_claim() {
     let definition = json!({"name": "data", "size": "1Gi", "access_modes": ["ReadWriteMany"], "storage_class": "fast"});
     let definition = VolumeDefinition::parse(&definition).unwrap();
-    insta::assert_yaml_snapshot!(claim(&definition, &Id::derived(&[b"v"]), &user(), Timestamp::UNIX_EPOCH, "token"));
+    insta::assert_yaml_snapshot!(claim(
+        &definition,
+        &Id::derived(&[b"v"]),
+        &user(),
+        Timestamp::UNIX_EPOCH,
+        "token"
+    ));
 }
 
 #[test]

@@ -25,7 +25,9 @@ pub enum Content {
 /// # Errors
 /// It is too large, too slow, or not JSON although it says so.
 pub async fn read(headers: &HeaderMap, body: Body) -> Result<Content, ApiError> {
-    let bytes = timeout(BODY_TIMEOUT, collect(body)).await.map_err(|_| ApiError::TooSlow)??;
+    let bytes = timeout(BODY_TIMEOUT, collect(body))
+        .await
+        .map_err(|_| ApiError::TooSlow)??;
     if bytes.is_empty() {
         return Ok(Content::Missing);
     }
@@ -60,7 +62,11 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 /// Says where, in characters from the start, as Python does.
 fn syntax_error(text: &str, error: &serde_json::Error) -> ErrorDetail {
-    let line_start: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+    let line_start: usize = text
+        .split_inclusive('\n')
+        .take(error.line().saturating_sub(1))
+        .map(str::len)
+        .sum();
     // Columns count bytes, and the one that is wrong is the last that was read.
     let offset = (line_start + error.column().saturating_sub(1)).min(text.len());
     let characters = text.char_indices().take_while(|(index, _)| *index < offset).count();

@@ -14,7 +14,7 @@ pub fn user(headers: &HeaderMap, errors: &mut Vec<ErrorDetail>) -> Option<UserNa
     match UserName::from_headers(values) {
         Ok(user) => Some(user),
         Err(error) => {
-            errors.push(error);
+            errors.push(*error);
             None
         }
     }

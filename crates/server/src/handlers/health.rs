@@ -65,5 +65,9 @@ pub async fn readyz(State(app): State<AppState>) -> Response {
 )]
 pub async fn metrics(State(app): State<AppState>) -> Response {
     let text = app.metrics.render(&app.executor);
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        text,
+    )
+        .into_response()
 }

@@ -66,7 +66,10 @@ pub async fn stream_task_logs(
     };
     let mut response = Response::new(Body::from_stream(stream));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     // A proxy that buffers would make a live log wait for more.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -111,6 +114,13 @@ impl Drop for Measured {
     fn drop(&mut self) {
         let duration_ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         let (task_id, user, bytes) = (&self.id, &self.user, self.bytes);
-        tracing::info!(event = "log_stream_ended", task_id, user, bytes, duration_ms, "log stream ended");
+        tracing::info!(
+            event = "log_stream_ended",
+            task_id,
+            user,
+            bytes,
+            duration_ms,
+            "log stream ended"
+        );
     }
 }

@@ -52,7 +52,9 @@ pub async fn create_volume(State(app): State<AppState>, request: CreateVolume) -
     let CreateVolume { user, definition } = request;
     let name = definition.name.clone();
     let created = app.executor.create_volume(user.clone(), definition).await;
-    let id = created.map_err(|source| failed("create volume", &user, source))?.to_string();
+    let id = created
+        .map_err(|source| failed("create volume", &user, source))?
+        .to_string();
     tracing::info!(event = "volume_created", volume_id = id, user = %user, %name, "volume created");
     let answer = VolumeCreateResponse {
         message: format!("Volume created successfully with ID: {id}"),

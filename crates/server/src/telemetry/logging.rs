@@ -12,9 +12,12 @@ use crate::args::{Args, LogFormat};
 /// # Errors
 /// The level is none.
 pub fn init(args: &Args) -> anyhow::Result<()> {
-    let filter = EnvFilter::builder()
-        .parse(&args.log_level)
-        .with_context(|| format!("`{}` is no log level; use `info` or `info,executor=debug`", args.log_level))?;
+    let filter = EnvFilter::builder().parse(&args.log_level).with_context(|| {
+        format!(
+            "`{}` is no log level; use `info` or `info,executor=debug`",
+            args.log_level
+        )
+    })?;
     let terminal = std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -65,9 +65,21 @@ impl Metrics {
 
 fn describe() {
     describe_counter!("k8s_cli_http_requests_total", "Requests by route, method and status.");
-    describe_histogram!("k8s_cli_http_request_seconds", Unit::Seconds, "Time to the head of the answer, by route.");
-    describe_histogram!("k8s_cli_submit_seconds", Unit::Seconds, "Time of a submit in the executor.");
-    describe_histogram!("k8s_cli_kubernetes_call_seconds", Unit::Seconds, "Time of a call to the Kubernetes API.");
+    describe_histogram!(
+        "k8s_cli_http_request_seconds",
+        Unit::Seconds,
+        "Time to the head of the answer, by route."
+    );
+    describe_histogram!(
+        "k8s_cli_submit_seconds",
+        Unit::Seconds,
+        "Time of a submit in the executor."
+    );
+    describe_histogram!(
+        "k8s_cli_kubernetes_call_seconds",
+        Unit::Seconds,
+        "Time of a call to the Kubernetes API."
+    );
     describe_histogram!(
         "k8s_cli_watch_latency_seconds",
         Unit::Seconds,
@@ -75,9 +87,15 @@ fn describe() {
     );
     describe_counter!("k8s_cli_watch_events_total", "Events of all watches.");
     describe_gauge!("k8s_cli_cache_objects", "Objects in the cache, by kind.");
-    describe_gauge!("k8s_cli_cache_in_sync", "1 when answers are true, 0 when the cluster cannot be seen.");
+    describe_gauge!(
+        "k8s_cli_cache_in_sync",
+        "1 when answers are true, 0 when the cluster cannot be seen."
+    );
     describe_gauge!("k8s_cli_cache_age_seconds", Unit::Seconds, "Time since the last event.");
     describe_gauge!("k8s_cli_http_connections", "Open connections.");
     describe_gauge!("k8s_cli_log_followers", "Open log streams of clients.");
-    describe_gauge!("k8s_cli_log_streams", "Open log streams to the Kubernetes API that followers share.");
+    describe_gauge!(
+        "k8s_cli_log_streams",
+        "Open log streams to the Kubernetes API that followers share."
+    );
 }

@@ -23,7 +23,10 @@ pub async fn observe(State(_): State<AppState>, request: Request, next: Next) ->
     let method = request.method().clone();
     // Never the path itself: it has the identifiers of all users in it.
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let user = request.headers().get("x-user").map(|user| String::from_utf8_lossy(user.as_bytes()).into_owned());
+    let user = request
+        .headers()
+        .get("x-user")
+        .map(|user| String::from_utf8_lossy(user.as_bytes()).into_owned());
     let path = request.uri().clone();
 
     let mut response = next.run(request).await;
@@ -43,7 +46,11 @@ pub async fn observe(State(_): State<AppState>, request: Request, next: Next) ->
         Some(Subject(id)) => Some(id.as_str()),
         None => path_id(route, path.path()),
     };
-    let (task_id, volume_id) = if route.starts_with("/volumes") { (None, id) } else { (id, None) };
+    let (task_id, volume_id) = if route.starts_with("/volumes") {
+        (None, id)
+    } else {
+        (id, None)
+    };
     let user = user.as_deref();
     tracing::info!(event = "request", request_id, user, operation = route, %method, task_id, volume_id, status, duration_us, "request");
     if let Ok(value) = HeaderValue::from_str(&request_id) {
@@ -57,7 +64,9 @@ fn request_id(headers: &HeaderMap) -> String {
     let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
     let harmless = |text: &&str| {
         (1..=MAX_REQUEST_ID).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
     };
     match given.filter(harmless) {
         Some(given) => given.to_owned(),

@@ -57,12 +57,18 @@ fn from_text(text: &str) -> Option<Accelerators> {
 fn is_model(model: &str) -> bool {
     model.starts_with(|first: char| first.is_ascii_alphabetic())
         && model.len() <= 63
-        && model.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+        && model
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
 /// Kubernetes has whole GPUs only: half a one is one, as SkyPilot does it.
 fn whole(count: f64) -> Option<u32> {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked first")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the range is checked first"
+    )]
     (count > 0.0 && count <= MAX_COUNT).then(|| count.ceil() as u32)
 }
 

@@ -208,7 +208,9 @@ fn envs(value: &Value, cursor: &mut Cursor) -> Option<Vec<(String, String)>> {
         };
         if !is_variable_name(name) {
             return cursor.refuse(
-                format!("`{name}` is no name of an environment variable; use letters, digits and `_`, and no digit first"),
+                format!(
+                    "`{name}` is no name of an environment variable; use letters, digits and `_`, and no digit first"
+                ),
                 value,
             );
         }

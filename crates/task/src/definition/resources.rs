@@ -74,7 +74,10 @@ impl Resources {
         ignored(use_spot == Some(true), "use_spot");
         ignored(disk_size.is_some(), "disk_size");
         ignored(ports.is_some(), "ports");
-        if let Some(model) = accelerators.as_ref().and_then(|accelerators| accelerators.model.as_ref()) {
+        if let Some(model) = accelerators
+            .as_ref()
+            .and_then(|accelerators| accelerators.model.as_ref())
+        {
             warnings.push(format!(
                 "`resources.accelerators` asks for any GPU of the cluster; the model `{model}` is not looked at"
             ));

@@ -221,7 +221,14 @@ mod tests {
 
     #[test]
     fn every_property_of_the_schema_is_a_key_of_the_parser() {
-        let keys = |schema: Value| schema["properties"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        let keys = |schema: Value| {
+            schema["properties"]
+                .as_object()
+                .unwrap()
+                .keys()
+                .cloned()
+                .collect::<Vec<_>>()
+        };
         for key in keys(task()) {
             let errors = TaskDefinition::parse(&json!({ format!("{key}_"): 1 }), 1).unwrap_err();
             assert!(knows(&errors, &key), "{key}");

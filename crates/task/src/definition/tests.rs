@@ -68,7 +68,13 @@ fn accelerators_are_counted() {
         (json!("V100:0.5"), 1),
         (json!({"V100": null}), 1),
     ] {
-        assert_eq!(parse(&json!({"run": "x", "resources": {"accelerators": input}})).resources.gpus, count, "{input}");
+        assert_eq!(
+            parse(&json!({"run": "x", "resources": {"accelerators": input}}))
+                .resources
+                .gpus,
+            count,
+            "{input}"
+        );
     }
 }
 
@@ -76,21 +82,54 @@ fn accelerators_are_counted() {
 fn a_mistake_is_reported_with_its_path() {
     for (body, expected) in [
         (json!({"run": "x", "name": "my task"}), "name value_error"),
-        (json!({"run": "x", "resources": {"cpus": "lots"}}), "resources.cpus value_error"),
-        (json!({"run": "x", "resources": {"memory": "0"}}), "resources.memory value_error"),
-        (json!({"run": "x", "resources": {"accelerators": "V100:x"}}), "resources.accelerators value_error"),
-        (json!({"run": "x", "resources": {"accelerators": "0"}}), "resources.accelerators value_error"),
-        (json!({"run": "x", "resources": {"image_id": "not an image"}}), "resources.image_id value_error"),
-        (json!({"run": "x", "resources": {"ports": [0]}}), "resources.ports.0 value_error"),
-        (json!({"run": "x", "resources": {"gpu": 1}}), "resources.gpu extra_forbidden"),
+        (
+            json!({"run": "x", "resources": {"cpus": "lots"}}),
+            "resources.cpus value_error",
+        ),
+        (
+            json!({"run": "x", "resources": {"memory": "0"}}),
+            "resources.memory value_error",
+        ),
+        (
+            json!({"run": "x", "resources": {"accelerators": "V100:x"}}),
+            "resources.accelerators value_error",
+        ),
+        (
+            json!({"run": "x", "resources": {"accelerators": "0"}}),
+            "resources.accelerators value_error",
+        ),
+        (
+            json!({"run": "x", "resources": {"image_id": "not an image"}}),
+            "resources.image_id value_error",
+        ),
+        (
+            json!({"run": "x", "resources": {"ports": [0]}}),
+            "resources.ports.0 value_error",
+        ),
+        (
+            json!({"run": "x", "resources": {"gpu": 1}}),
+            "resources.gpu extra_forbidden",
+        ),
         (json!({"run": "x", "envs": {"1A": "x"}}), "envs.1A value_error"),
         (json!({"run": "x", "envs": {"A": "\0"}}), "envs.A value_error"),
         (json!({"run": "x", "envs": {"A": null}}), "envs.A string_type"),
-        (json!({"run": "x", "envs": {"A": "x".repeat(131_072)}}), "envs.A value_error"),
-        (json!({"run": "x", "volumes": {"data": "v"}}), "volumes.data value_error"),
+        (
+            json!({"run": "x", "envs": {"A": "x".repeat(131_072)}}),
+            "envs.A value_error",
+        ),
+        (
+            json!({"run": "x", "volumes": {"data": "v"}}),
+            "volumes.data value_error",
+        ),
         (json!({"run": "x", "volumes": {"/": "v"}}), "volumes./ value_error"),
-        (json!({"run": "x", "volumes": {"/a/../b": "v"}}), "volumes./a/../b value_error"),
-        (json!({"run": "x", "volumes": {"/a:b": "v"}}), "volumes./a:b value_error"),
+        (
+            json!({"run": "x", "volumes": {"/a/../b": "v"}}),
+            "volumes./a/../b value_error",
+        ),
+        (
+            json!({"run": "x", "volumes": {"/a:b": "v"}}),
+            "volumes./a:b value_error",
+        ),
         (json!({"run": "\0"}), "run value_error"),
         (json!({"run": "x".repeat(1_000_001)}), "run value_error"),
         (json!({"run": "x", "workdir": ""}), "workdir value_error"),
@@ -142,8 +181,22 @@ fn json_value() -> impl Strategy<Value = Value> {
 fn key() -> impl Strategy<Value = String> {
     prop_oneof![
         prop::sample::select(vec![
-            "name", "workdir", "num_nodes", "resources", "envs", "file_mounts", "volumes", "setup", "run", "cpus",
-            "memory", "accelerators", "image_id", "ports", "disk_size", "use_spot",
+            "name",
+            "workdir",
+            "num_nodes",
+            "resources",
+            "envs",
+            "file_mounts",
+            "volumes",
+            "setup",
+            "run",
+            "cpus",
+            "memory",
+            "accelerators",
+            "image_id",
+            "ports",
+            "disk_size",
+            "use_spot",
         ])
         .prop_map(str::to_owned),
         "[A-Z/a-z_]{0,8}",

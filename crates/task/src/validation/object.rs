@@ -92,7 +92,9 @@ impl<'a, 'c> Object<'a, 'c> {
             }
             let mut message = "Extra inputs are not permitted".to_owned();
             if unsupported.contains(&key.as_str()) {
-                message.push_str(&format!(": `{key}` is a key of SkyPilot that this server does not support"));
+                message.push_str(&format!(
+                    ": `{key}` is a key of SkyPilot that this server does not support"
+                ));
             } else if let Some(nearest) = nearest(key, &self.known) {
                 message.push_str(&format!(": did you mean `{nearest}`?"));
             }

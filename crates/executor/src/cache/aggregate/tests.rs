@@ -94,13 +94,32 @@ fn what_keeps_a_task_from_running_is_said_in_the_words_of_kubernetes() {
         "message": "0/1 nodes are available: 1 Insufficient cpu.",
     }]});
     for (status, reason, message) in [
-        (unschedulable, "Unschedulable", "0/1 nodes are available: 1 Insufficient cpu."),
-        (waiting("ImagePullBackOff", Some("Back-off pulling image")), "ImagePullBackOff", "Back-off pulling image"),
-        (waiting("CreateContainerConfigError", Some("no key")), "CreateContainerConfigError", "no key"),
-        (waiting("ContainerCreating", None), "ContainerCreating", "the container is being created"),
+        (
+            unschedulable,
+            "Unschedulable",
+            "0/1 nodes are available: 1 Insufficient cpu.",
+        ),
+        (
+            waiting("ImagePullBackOff", Some("Back-off pulling image")),
+            "ImagePullBackOff",
+            "Back-off pulling image",
+        ),
+        (
+            waiting("CreateContainerConfigError", Some("no key")),
+            "CreateContainerConfigError",
+            "no key",
+        ),
+        (
+            waiting("ContainerCreating", None),
+            "ContainerCreating",
+            "the container is being created",
+        ),
         (json!({"phase": "Pending"}), "Pending", "the pod waits to be scheduled"),
     ] {
-        assert_eq!(single(status), (State::Pending, Some(reason.to_owned()), Some(message.to_owned())));
+        assert_eq!(
+            single(status),
+            (State::Pending, Some(reason.to_owned()), Some(message.to_owned()))
+        );
     }
 }
 
@@ -122,9 +141,16 @@ fn why_a_task_failed_is_said() {
         ),
         (evicted, "Evicted", "The node was low on resource: memory."),
         (preempted, "PreemptionByScheduler", "preempted"),
-        (json!({"phase": "Failed", "reason": "DeadlineExceeded"}), "DeadlineExceeded", "the pod failed: DeadlineExceeded"),
+        (
+            json!({"phase": "Failed", "reason": "DeadlineExceeded"}),
+            "DeadlineExceeded",
+            "the pod failed: DeadlineExceeded",
+        ),
     ] {
-        assert_eq!(single(status), (State::Failed, Some(reason.to_owned()), Some(message.to_owned())));
+        assert_eq!(
+            single(status),
+            (State::Failed, Some(reason.to_owned()), Some(message.to_owned()))
+        );
     }
 }
 
@@ -142,21 +168,37 @@ fn a_warning_says_more_than_that_a_container_is_being_created() {
     let status = aggregate(&[job(0, 1, None)], &creating, &[("pod-0".to_owned(), mount)].into());
     assert_eq!(status.reason.as_deref(), Some("FailedMount"));
     let status = aggregate(&[job(0, 1, None)], &[], &[("job-0".to_owned(), quota)].into());
-    assert_eq!((status.status, status.message.as_deref()), (State::Pending, Some("exceeded quota")));
+    assert_eq!(
+        (status.status, status.message.as_deref()),
+        (State::Pending, Some("exceeded quota"))
+    );
 }
 
 #[test]
 fn a_pod_that_was_deleted_is_said_to_be() {
-    let exceeded = JobEnd::Failed(Reason::new("BackoffLimitExceeded", "Job has reached the specified backoff limit"));
+    let exceeded = JobEnd::Failed(Reason::new(
+        "BackoffLimitExceeded",
+        "Job has reached the specified backoff limit",
+    ));
     let status = aggregate(&[job(0, 1, Some(exceeded))], &[], &HashMap::new());
-    assert_eq!((status.status, status.reason.as_deref()), (State::Failed, Some("PodDeleted")));
+    assert_eq!(
+        (status.status, status.reason.as_deref()),
+        (State::Failed, Some("PodDeleted"))
+    );
 }
 
 #[test]
 fn the_node_is_named_where_there_are_several() {
     let jobs = [job(0, 2, None), job(1, 2, None)];
-    let status = aggregate(&jobs, &[pod(0, running()), pod(1, terminated("Error", 3))], &HashMap::new());
-    assert_eq!(status.message.as_deref(), Some("node 1: the container ended with exit code 3"));
+    let status = aggregate(
+        &jobs,
+        &[pod(0, running()), pod(1, terminated("Error", 3))],
+        &HashMap::new(),
+    );
+    assert_eq!(
+        status.message.as_deref(),
+        Some("node 1: the container ended with exit code 3")
+    );
     insta::assert_json_snapshot!(status);
 }
 

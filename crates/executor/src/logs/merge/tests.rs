@@ -22,7 +22,10 @@ fn node(pieces: Vec<(u64, &'static str)>) -> Node {
 
 async fn merged(nodes: Vec<Node>) -> String {
     let pieces: Vec<_> = Merged::new(nodes).collect().await;
-    pieces.into_iter().map(|piece| String::from_utf8_lossy(&piece.unwrap()).into_owned()).collect()
+    pieces
+        .into_iter()
+        .map(|piece| String::from_utf8_lossy(&piece.unwrap()).into_owned())
+        .collect()
 }
 
 #[tokio::test(start_paused = true)]

@@ -74,7 +74,13 @@ fn a_line_longer_than_the_limit_arrives_in_parts_and_whole() {
 
 #[test]
 fn a_connection_that_breaks_within_a_long_line_continues_there() {
-    let long = [(0..=MAX_WHOLE_LINE * 2).map(|index| b'a' + (index % 26) as u8).collect(), b"\n".to_vec()].concat();
+    let long = [
+        (0..=MAX_WHOLE_LINE * 2)
+            .map(|index| b'a' + (index % 26) as u8)
+            .collect(),
+        b"\n".to_vec(),
+    ]
+    .concat();
     let lines = [(start(), b"first\n".to_vec()), (start(), long.clone())];
     let pieces = [(MAX_WHOLE_LINE + 100, true)];
     let expected = [b"first\n".to_vec(), long].concat();
@@ -94,7 +100,10 @@ fn times_are_written_where_they_are_asked_for() {
 #[test]
 fn an_error_of_the_kubelet_is_not_taken_for_the_log() {
     let mut parser = Parser::resume(Position::START);
-    let answer = parser.push(b"failed to create fsnotify watcher: too many open files\n", &Style::default());
+    let answer = parser.push(
+        b"failed to create fsnotify watcher: too many open files\n",
+        &Style::default(),
+    );
     assert!(answer.is_err());
 }
 
@@ -102,7 +111,10 @@ fn an_error_of_the_kubelet_is_not_taken_for_the_log() {
 fn the_rest_of_an_older_line_is_dropped() {
     let mut parser = Parser::resume(Position::since(start()));
     let answer = parser.push(b"rest of a line\n2026-11-23T15:30:35Z new\n", &Style::default());
-    assert_eq!(&answer.unwrap().unwrap().common(Position::START, &Style::default())[..], b"new\n");
+    assert_eq!(
+        &answer.unwrap().unwrap().common(Position::START, &Style::default())[..],
+        b"new\n"
+    );
 }
 
 #[test]

@@ -1,0 +1,154 @@
+//! The same work, done by kube-apiserver alone.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::measure::{for_a_while, repeat};
+
+/// How long the controllers may take to be done with what was created.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// A namespace of the cluster, for one run.
+pub struct Kubernetes {
+    client: Client,
+    /// Its name.
+    pub namespace: String,
+}
+
+impl Kubernetes {
+    /// Makes the namespace.
+    pub async fn connect() -> anyhow::Result<Self> {
+        let client = Client::try_default().await.context("no cluster; try `just cluster`")?;
+        let namespace = format!("bench-{:08x}", fastrand::u32(..));
+        let manifest: Namespace = serde_json::from_value(json!({"metadata": {"name": namespace}}))?;
+        Api::all(client.clone())
+            .create(&PostParams::default(), &manifest)
+            .await?;
+        let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &namespace);
+        while accounts.get_opt("default").await?.is_none() {
+            sleep(Duration::from_millis(50)).await;
+        }
+        Ok(Self { client, namespace })
+    }
+
+    /// Removes it.
+    pub async fn delete(&self) {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        if let Err(error) = namespaces.delete(&self.namespace, &DeleteParams::default()).await {
+            eprintln!("namespace `{}` is left: {error}", self.namespace);
+        }
+    }
+
+    fn jobs(&self) -> Api<Job> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Creates Jobs like those of the tasks, but that the server does not watch.
+    pub async fn create(&self, concurrency: usize, count: usize) -> anyhow::Result<Duration> {
+        let template = template()?;
+        repeat(
+            concurrency,
+            count,
+            async || Ok(self.jobs()),
+            async |jobs| {
+                let mut job = template.clone();
+                job.metadata.name = Some(format!("bench-{:016x}", fastrand::u64(..)));
+                // As the server does it: the answer is read and understood.
+                jobs.create(&PostParams::default(), &job).await?;
+                Ok(())
+            },
+        )
+        .await
+    }
+
+    /// Waits until the controllers have done with all Jobs.
+    pub async fn calm(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + SETTLE_TIMEOUT;
+        while !self.all_ended().await? {
+            anyhow::ensure!(
+                Instant::now() < deadline,
+                "the Jobs do not end; are there simulated nodes?"
+            );
+            sleep(Duration::from_millis(500)).await;
+        }
+        Ok(())
+    }
+
+    /// Whether all Jobs have succeeded; one that has not is enough to know.
+    async fn all_ended(&self) -> anyhow::Result<bool> {
+        let active = ListParams::default().fields("status.successful=0").limit(1);
+        Ok(self.jobs().list(&active).await?.items.is_empty())
+    }
+
+    /// Waits until as many tasks have ended as were made.
+    pub async fn settle(&self, tasks: usize) -> anyhow::Result<()> {
+        eprintln!("waiting for the controllers to be done with {tasks} tasks and {tasks} Jobs");
+        self.calm().await
+    }
+
+    /// The name of a Job.
+    pub async fn any_job(&self) -> anyhow::Result<String> {
+        let jobs = self.jobs().list(&ListParams::default().limit(1)).await?;
+        Ok(jobs.items.first().context("there are Jobs")?.name_any())
+    }
+
+    /// How often a second a Job can be read; the answer is not even understood.
+    pub async fn reads(&self, concurrency: usize, limit: Duration, job: &str) -> anyhow::Result<f64> {
+        let path = format!("/apis/batch/v1/namespaces/{}/jobs/{job}", self.namespace);
+        for_a_while(
+            concurrency,
+            limit,
+            async || Ok(self.client.clone()),
+            async |client| {
+                let request = http_get(&path)?;
+                client.request_text(request).await?;
+                Ok(())
+            },
+        )
+        .await
+    }
+
+    /// How long a list of the tasks' Jobs takes; the answer is not even understood.
+    pub async fn list_time(&self) -> anyhow::Result<Duration> {
+        let path = format!(
+            "/apis/batch/v1/namespaces/{}/jobs?labelSelector=skypilot-task%3Dtrue",
+            self.namespace
+        );
+        let start = Instant::now();
+        const TIMES: u32 = 5;
+        for _ in 0..TIMES {
+            self.client.request_text(http_get(&path)?).await?;
+        }
+        Ok(start.elapsed() / TIMES)
+    }
+}
+
+fn http_get(path: &str) -> anyhow::Result<http::Request<Vec<u8>>> {
+    Ok(http::Request::get(path).body(Vec::new())?)
+}
+
+fn template() -> anyhow::Result<Job> {
+    Ok(serde_json::from_value(json!({
+        "metadata": {
+            "name": "bench",
+            "labels": {"bench": "true", "task-id": "01234567", "task-name": "bench", "username": "bench", "node-idx": "0"},
+            "annotations": {"created-at": "2026-11-23T15:30:34.854651Z", "num-nodes": "1"},
+        },
+        "spec": {"backoffLimit": 0, "template": {
+            "metadata": {"labels": {"bench": "true", "task-id": "01234567", "username": "bench", "node-idx": "0"}},
+            "spec": {"restartPolicy": "Never", "enableServiceLinks": false, "containers": [{
+                "name": "task", "image": "python:3.13-slim",
+                "command": ["/bin/bash", "-c"], "args": ["echo hello"],
+                "env": [{"name": "NODE_RANK", "value": "0"}, {"name": "NUM_NODES", "value": "1"}],
+                "resources": {"requests": {"cpu": "1m"}, "limits": {"cpu": "1m"}},
+            }]},
+        }},
+    }))?)
+}

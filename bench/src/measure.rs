@@ -1,0 +1,85 @@
+//! Repeating something many times at once, and what it took.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::future::try_join_all;
+
+/// Times of single requests.
+#[derive(Debug, Default)]
+pub struct Samples(Vec<Duration>);
+
+impl Samples {
+    /// Adds a time.
+    pub fn add(&mut self, time: Duration) {
+        self.0.push(time);
+    }
+
+    /// Half were faster.
+    pub fn median(&self) -> Duration {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable();
+        sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+    }
+
+    /// None was slower.
+    pub fn slowest(&self) -> Duration {
+        self.0.iter().copied().max().unwrap_or_default()
+    }
+}
+
+/// So many a second.
+#[expect(clippy::cast_precision_loss, reason = "no run has 2^52 requests")]
+pub fn rate(count: usize, time: Duration) -> f64 {
+    count as f64 / time.as_secs_f64()
+}
+
+/// Does something `count` times, `concurrency` of them at once, each on a connection of its own. Gives the whole time.
+pub async fn repeat<C>(
+    concurrency: usize,
+    count: usize,
+    open: impl AsyncFn() -> anyhow::Result<C>,
+    act: impl AsyncFn(&mut C) -> anyhow::Result<()>,
+) -> anyhow::Result<Duration> {
+    let left = AtomicUsize::new(count);
+    let mut connections = Vec::new();
+    for _ in 0..concurrency {
+        connections.push(open().await?);
+    }
+    let start = Instant::now();
+    try_join_all(connections.into_iter().map(async |mut connection| {
+        while left
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+            .is_ok()
+        {
+            act(&mut connection).await?;
+        }
+        anyhow::Ok(())
+    }))
+    .await?;
+    Ok(start.elapsed())
+}
+
+/// Does something for a while, and gives how often a second.
+pub async fn for_a_while<C>(
+    concurrency: usize,
+    limit: Duration,
+    open: impl AsyncFn() -> anyhow::Result<C>,
+    act: impl AsyncFn(&mut C) -> anyhow::Result<()>,
+) -> anyhow::Result<f64> {
+    let done = AtomicUsize::new(0);
+    let mut connections = Vec::new();
+    for _ in 0..concurrency {
+        connections.push(open().await?);
+    }
+    let start = Instant::now();
+    try_join_all(connections.into_iter().map(async |mut connection| {
+        while start.elapsed() < limit {
+            act(&mut connection).await?;
+            done.fetch_add(1, Ordering::Relaxed);
+        }
+        anyhow::Ok(())
+    }))
+    .await?;
+    Ok(rate(done.into_inner(), start.elapsed()))
+}

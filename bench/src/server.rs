@@ -1,0 +1,58 @@
+//! The server that is measured: a release build, started as a person would.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::Context;
+
+/// A running server; it is killed when this is dropped.
+pub struct Server {
+    child: Child,
+    /// Where it listens.
+    pub address: String,
+}
+
+impl Server {
+    /// Starts the server of the same build, with its usual log, which goes nowhere.
+    pub fn start(namespace: &str) -> anyhow::Result<Self> {
+        let binary = std::env::current_exe()?.with_file_name("k8s-cli-api");
+        let mut child = Command::new(&binary)
+            .args(["--port", "0", "--log-format", "json", "--namespace", namespace])
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start `{}`; build it with `--release`", binary.display()))?;
+        let mut log = BufReader::new(child.stderr.take().context("standard error is piped")?);
+        let mut line = String::new();
+        let address = loop {
+            line.clear();
+            anyhow::ensure!(log.read_line(&mut line)? > 0, "the server did not start");
+            let entry: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            if entry["event"] == "listening" {
+                break entry["address"]
+                    .as_str()
+                    .context("the server says where it listens")?
+                    .to_owned();
+            }
+        };
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        Ok(Self { child, address })
+    }
+
+    /// How much memory it has, in bytes.
+    pub fn resident(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .context("Linux says it")?;
+        let kibibytes: u64 = line.split_whitespace().nth(1).context("a number")?.parse()?;
+        Ok(kibibytes * 1024)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
