@@ -54,7 +54,7 @@ bench *arguments:
 
 # Try every documented request against a running server, with schemathesis
 fuzz-api:
-    test-cluster/schemathesis
+    tests/schemathesis/run
 
 # Accept changed snapshots
 snapshots:

@@ -169,8 +169,9 @@ async fn parameters_choose_the_part() {
         "node-0 | a\nnode-0 | b\nnode-0 | c"
     );
     assert_eq!(world.api.log_text(&id, "?since=1h&node=0&tail=1").await, "node-0 | c");
+    let detail = world.api.get(&format!("/tasks/{id}/logs?node=2")).await.error(404);
+    assert_eq!(detail, format!("Task {id} has no node 2; it has 2, counted from 0"));
     for (query, path) in [
-        ("?node=2", "query.node"),
         ("?node=-1", "query.node"),
         ("?tail=x", "query.tail"),
         ("?since=yesterday", "query.since"),

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::ApiError;
 
-/// The largest request body: a script and variables of a megabyte each, with what JSON adds to them.
+/// The largest request body: scripts and variables of a megabyte each, with what JSON adds to them.
 pub const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 
 /// How long a body may take to arrive.

@@ -2,8 +2,15 @@
 
 use bytes::Bytes;
 use serde_json::{Value, json};
+use task::user;
 
 use crate::router;
+
+/// No control characters, and no spaces at the ends.
+const USER_PATTERN: &str = "^[!-~\u{a0}-\u{10ffff}]([ -~\u{a0}-\u{10ffff}]*[!-~\u{a0}-\u{10ffff}])?$";
+
+/// A part of what is taken: a number and its unit, or a time in UTC.
+const SINCE_PATTERN: &str = "^([1-9][0-9]{0,4}[smhd]|20[0-9]{2}-0[1-9]-[12][0-9]T[01][0-9]:[0-5][0-9]:[0-5][0-9]Z)$";
 
 /// Routes that need no user.
 const PUBLIC: &[&str] = &["/", "/healthz", "/readyz", "/metrics"];
@@ -48,15 +55,17 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
             "in": "header",
             "required": true,
             "description": "The exact name of the user.",
-            "schema": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+            // HTTP takes spaces at the ends away.
+            "schema": {"type": "string", "minLength": 1, "maxLength": user::MAX_BYTES, "pattern": USER_PATTERN},
             "example": "alice@example.com",
         });
-        match operation["parameters"].as_array_mut() {
+        match operation.get_mut("parameters").and_then(Value::as_array_mut) {
             Some(parameters) => parameters.push(header),
             None => operation["parameters"] = json!([header]),
         }
     }
-    for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+    let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+    for parameter in parameters.into_iter().flatten() {
         constrain(parameter);
     }
     let body = operation.get("requestBody").is_some();
@@ -106,11 +115,10 @@ fn constrain(parameter: &mut Value) {
         parameter["schema"]["type"] = kind;
     }
     match parameter["name"].as_str() {
-        Some("since") => parameter["schema"]["pattern"] = json!("^[1-9][0-9]{0,4}[smhd]$"),
+        Some("since") => parameter["schema"]["pattern"] = json!(SINCE_PATTERN),
         Some("Idempotency-Key") => {
             parameter["schema"] = json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"});
         }
-        Some("node") => parameter["schema"]["maximum"] = json!(0),
         _ => {}
     }
 }

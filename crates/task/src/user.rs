@@ -41,7 +41,7 @@ impl UserName {
             detail.ctx = Some(json!({ "min_length": 1 }));
             return Err(detail);
         }
-        if name.len() > MAX_BYTES {
+        if bytes.len() > MAX_BYTES {
             return Err(refused(&format!("a user name has at most {MAX_BYTES} bytes"), name));
         }
         if name.chars().any(char::is_control) {

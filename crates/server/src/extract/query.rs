@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{Span, SpanRelativeTo, Timestamp};
 use serde_json::{Value, json};
 use task::ErrorDetail;
 use task::validation::{self, Cursor};
@@ -76,7 +76,9 @@ fn since(text: &str, now: Timestamp) -> Option<Timestamp> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Some(time);
     }
-    let ago: SignedDuration = text.parse().ok()?;
+    let span: Span = text.parse().ok()?;
+    // A day is 24 hours here: nobody who asks for a log means the calendar.
+    let ago = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
     if ago.is_negative() {
         return None;
     }
@@ -98,6 +100,7 @@ mod tests {
             ("1h30m", Some("2026-11-23T14:00:00Z")),
             ("PT10S", Some("2026-11-23T15:29:50Z")),
             ("2026-11-23T15:29:00Z", Some("2026-11-23T15:29:00Z")),
+            ("3d", Some("2026-11-20T15:30:00Z")),
             ("-10m", None),
             ("yesterday", None),
             ("", None),

@@ -11,9 +11,6 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use http::{HeaderValue, header};
-use serde_json::json;
-use task::ErrorDetail;
-use task::validation::Location;
 
 use super::tasks::{failed, not_found};
 use crate::app::AppState;
@@ -50,7 +47,10 @@ pub async fn stream_task_logs(
     let view = task.map_err(|source| failed("stream task logs", &user, source))?;
     let view = view.ok_or_else(|| not_found(&id))?;
     if let Some(node) = options.node.filter(|node| *node >= view.num_nodes) {
-        return Err(no_such_node(node, view.num_nodes));
+        let nodes = view.num_nodes;
+        return Err(ApiError::NotFound(format!(
+            "Task {id} has no node {node}; it has {nodes}, counted from 0"
+        )));
     }
     let permit = app.limits.stream(&user)?;
     let stream = app.executor.logs(&user, &id, &options);
@@ -75,17 +75,6 @@ pub async fn stream_task_logs(
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     Ok(response)
-}
-
-fn no_such_node(node: u32, num_nodes: u32) -> ApiError {
-    let mut error = ErrorDetail::new(
-        "less_than",
-        ["query", "node"].map(Location::from),
-        format!("Input should be less than {num_nodes}"),
-        json!(node.to_string()),
-    );
-    error.ctx = Some(json!({ "lt": num_nodes }));
-    ApiError::Invalid(vec![error])
 }
 
 /// A log stream that is counted, and logged when it ends.

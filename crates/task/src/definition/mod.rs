@@ -11,12 +11,19 @@ pub use resources::Resources;
 use crate::Name;
 use crate::validation::{self, Cursor, ErrorDetail, Object};
 
-/// The most bytes that `setup` and `run` may have together, and `envs` as well. Both are kept in Kubernetes objects,
-/// which etcd limits to 1.5 MiB each (<https://etcd.io/docs/latest/dev-guide/limit/>).
-pub const MAX_TEXT_BYTES: usize = 1_000_000;
+/// The most bytes that `setup` and `run` may have, each, They are kept in a
+/// Kubernetes object, which etcd limits to 1.5 MiB (<https://etcd.io/docs/latest/dev-guide/limit/>).
+pub const MAX_SCRIPT_BYTES: usize = 500_000;
+
+/// The most bytes that all variables may have together; see [`MAX_SCRIPT_BYTES`].
+pub const MAX_VARIABLES_BYTES: usize = 1_000_000;
 
 /// Linux takes no longer single argument or variable: `MAX_ARG_STRLEN`, 32 pages, with its closing NUL.
 pub const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
+
+/// The longest name and the longest value of a variable; together with `=` they are an argument.
+const MAX_VARIABLE_NAME_BYTES: usize = 255;
+const MAX_VARIABLE_BYTES: usize = 130_000;
 
 /// The longest path Linux takes.
 const MAX_PATH_BYTES: usize = 4095;
@@ -100,7 +107,7 @@ impl TaskDefinition {
             return None;
         }
         let num_nodes = within_max_nodes(num_nodes, max_nodes, value, cursor)?;
-        within_text_limit(setup.as_deref(), &run, &envs, value, cursor)?;
+        within_variables_limit(&envs, value, cursor)?;
         let mut warnings = resources.warnings.clone();
         if file_mounts {
             warnings.push("`file_mounts` has no effect; put the data into a volume".to_owned());
@@ -146,32 +153,19 @@ fn within_max_nodes(nodes: i64, max_nodes: u32, body: &Value, cursor: &mut Curso
     }
 }
 
-fn within_text_limit(
-    setup: Option<&str>,
-    run: &str,
-    envs: &[(String, String)],
-    body: &Value,
-    cursor: &mut Cursor,
-) -> Option<()> {
-    let script = setup.map_or(0, str::len) + run.len();
-    if script > MAX_TEXT_BYTES {
-        return cursor.within("run", |cursor| {
-            cursor.refuse(
-                format!("`setup` and `run` have {script} bytes together, more than {MAX_TEXT_BYTES}; put the script into a volume or the image"),
-                &body["run"],
-            )
-        });
+fn within_variables_limit(envs: &[(String, String)], body: &Value, cursor: &mut Cursor) -> Option<()> {
+    let bytes: usize = envs.iter().map(|(name, text)| name.len() + text.len()).sum();
+    if bytes <= MAX_VARIABLES_BYTES {
+        return Some(());
     }
-    let variables: usize = envs.iter().map(|(name, text)| name.len() + text.len()).sum();
-    if variables > MAX_TEXT_BYTES {
-        return cursor.within("envs", |cursor| {
-            cursor.refuse(
-                format!("the variables have {variables} bytes together, more than {MAX_TEXT_BYTES}; put the data into a volume"),
-                &body["envs"],
-            )
-        });
-    }
-    Some(())
+    cursor.within("envs", |cursor| {
+        cursor.refuse(
+            format!(
+                "the variables have {bytes} bytes together, more than {MAX_VARIABLES_BYTES}; put the data into a volume"
+            ),
+            &body["envs"],
+        )
+    })
 }
 
 /// Text that a process can be given: Linux ends arguments and variables at a NUL.
@@ -184,6 +178,13 @@ fn argument(value: &Value, cursor: &mut Cursor, text: String) -> Option<String> 
 
 fn script(value: &Value, cursor: &mut Cursor) -> Option<String> {
     let text = validation::string(value, cursor)?;
+    if text.len() > MAX_SCRIPT_BYTES {
+        let bytes = text.len();
+        return cursor.refuse(
+            format!("the script has {bytes} bytes, more than {MAX_SCRIPT_BYTES}; put it into a volume or the image"),
+            value,
+        );
+    }
     argument(value, cursor, text)
 }
 
@@ -214,9 +215,11 @@ fn envs(value: &Value, cursor: &mut Cursor) -> Option<Vec<(String, String)>> {
                 value,
             );
         }
-        if name.len() + text.len() + 1 > MAX_ARGUMENT_BYTES {
+        if name.len() > MAX_VARIABLE_NAME_BYTES || text.len() > MAX_VARIABLE_BYTES {
             return cursor.refuse(
-                format!("a variable has at most {MAX_ARGUMENT_BYTES} bytes with its name; put the data into a volume"),
+                format!(
+                    "a variable has at most {MAX_VARIABLE_BYTES} bytes, and its name {MAX_VARIABLE_NAME_BYTES}; put the data into a volume"
+                ),
                 value,
             );
         }

@@ -8,7 +8,7 @@ use crate::validation::{self, Cursor, Object};
 
 /// The longest image reference: a 255 byte name, a 128 byte tag and a digest.
 /// Source: <https://pkg.go.dev/github.com/distribution/reference>.
-const MAX_IMAGE_BYTES: usize = 512;
+pub(super) const MAX_IMAGE_BYTES: usize = 512;
 
 /// The highest TCP port.
 const MAX_PORT: i64 = 65_535;
@@ -144,7 +144,7 @@ fn port(value: &Value, cursor: &mut Cursor) -> Option<()> {
 fn image(value: &Value, cursor: &mut Cursor) -> Option<String> {
     let text = validation::string(value, cursor)?;
     let image = text.strip_prefix("docker:").unwrap_or(&text);
-    let valid = image.len() <= MAX_IMAGE_BYTES
+    let valid = text.len() <= MAX_IMAGE_BYTES
         && image.starts_with(|first: char| first.is_ascii_alphanumeric())
         && image
             .bytes()

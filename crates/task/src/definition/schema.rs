@@ -6,12 +6,10 @@ use serde_json::{Value, json};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::{MAX_TEXT_BYTES, TaskDefinition};
+use super::resources::MAX_IMAGE_BYTES;
+use super::{MAX_PATH_BYTES, MAX_SCRIPT_BYTES, MAX_VARIABLE_BYTES, MAX_VARIABLE_NAME_BYTES, TaskDefinition};
 use crate::volume::{ACCESS_MODES, STORAGE_CLASS_PATTERN};
 use crate::{VolumeDefinition, name};
-
-/// Half of the limit: JSON Schema counts characters, the limit counts bytes.
-const MAX_TEXT_CHARACTERS: usize = MAX_TEXT_BYTES / 8;
 
 /// Text that a process can be given has no NUL.
 const NO_NUL: &str = "^[^\\u0000]*$";
@@ -62,7 +60,7 @@ fn task() -> Value {
                 "type": ["string", "null"],
                 "description": "The folder of the container in which setup and run start.",
                 "minLength": 1,
-                "maxLength": 1000,
+                "maxLength": MAX_PATH_BYTES,
                 "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
             },
             "num_nodes": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 1},
@@ -70,11 +68,10 @@ fn task() -> Value {
             "envs": {
                 "type": ["object", "null"],
                 "description": "Environment variables of setup and run.",
-                "propertyNames": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$", "maxLength": 1000},
+                "propertyNames": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$", "maxLength": MAX_VARIABLE_NAME_BYTES},
                 "additionalProperties": {
-                    "type": ["string", "number", "boolean"], "pattern": NO_NUL, "maxLength": 4096,
+                    "type": ["string", "number", "boolean"], "pattern": NO_NUL, "maxLength": MAX_VARIABLE_BYTES,
                 },
-                "maxProperties": 100,
             },
             "file_mounts": {
                 "type": ["object", "null"],
@@ -84,20 +81,20 @@ fn task() -> Value {
             "volumes": {
                 "type": ["object", "null"],
                 "description": "Which volume is mounted at which path: the name of one of the user's volumes, or of a PersistentVolumeClaim that belongs to no user.",
-                "propertyNames": {"type": "string", "pattern": "^(/[A-Za-z0-9_-]+)+$", "maxLength": 1000},
+                "propertyNames": {"type": "string", "pattern": "^(/[A-Za-z0-9_-]+)+$", "maxLength": MAX_PATH_BYTES},
                 "additionalProperties": {"type": "string", "minLength": 1},
             },
             "setup": {
                 "type": ["string", "null"],
                 "description": "Bash that runs before run, in the same shell. When it fails, the node fails.",
                 "pattern": NO_NUL,
-                "maxLength": MAX_TEXT_CHARACTERS,
+                "maxLength": MAX_SCRIPT_BYTES,
             },
             "run": {
                 "type": "string",
                 "description": "The bash that is the task.",
                 "pattern": NO_NUL,
-                "maxLength": MAX_TEXT_CHARACTERS,
+                "maxLength": MAX_SCRIPT_BYTES,
             },
         },
         "examples": [
@@ -158,7 +155,7 @@ fn resources() -> Value {
                 "type": ["string", "null"],
                 "description": "The image; bash must be in it.",
                 "pattern": "^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$",
-                "maxLength": 500,
+                "maxLength": MAX_IMAGE_BYTES,
             },
         },
     })

@@ -114,7 +114,7 @@ fn a_mistake_is_reported_with_its_path() {
         (json!({"run": "x", "envs": {"A": "\0"}}), "envs.A value_error"),
         (json!({"run": "x", "envs": {"A": null}}), "envs.A string_type"),
         (
-            json!({"run": "x", "envs": {"A": "x".repeat(131_072)}}),
+            json!({"run": "x", "envs": {"A": "x".repeat(130_001)}}),
             "envs.A value_error",
         ),
         (
@@ -131,13 +131,22 @@ fn a_mistake_is_reported_with_its_path() {
             "volumes./a:b value_error",
         ),
         (json!({"run": "\0"}), "run value_error"),
-        (json!({"run": "x".repeat(1_000_001)}), "run value_error"),
+        (json!({"run": "x".repeat(500_001)}), "run value_error"),
+        (json!({"run": "x", "setup": "x".repeat(500_001)}), "setup value_error"),
+        (json!({"run": "x", "envs": variables(8)}), "envs value_error"),
         (json!({"run": "x", "workdir": ""}), "workdir value_error"),
         (json!({"run": "x", "num_nodes": 101}), "num_nodes less_than_equal"),
         (json!({"run": "x", "nmae": 1}), "nmae extra_forbidden"),
     ] {
         assert_eq!(faults(&body), [expected], "{body:.200}");
     }
+}
+
+fn variables(count: usize) -> Value {
+    (0..count)
+        .map(|index| (format!("V{index}"), Value::from("x".repeat(130_000))))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 #[test]
