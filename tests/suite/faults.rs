@@ -1,6 +1,8 @@
 //! Servers that are killed at any instant, a cluster that goes away, and many followers.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -196,34 +198,55 @@ async fn many_followers_of_one_task_each_get_every_line_and_slow_nobody() {
             })
         })
         .collect();
-    // From a thread of its own: what is measured shall be the server, not this process with its hundreds of streams.
     let done = Arc::new(AtomicBool::new(false));
-    let asking = std::thread::spawn({
-        let (base, done) = (world.api.base().to_owned(), Arc::clone(&done));
-        move || {
-            let mut times = Vec::new();
-            while !done.load(Ordering::Relaxed) {
-                let start = Instant::now();
-                let answer = raw(&base, "GET", "/tasks", &[("X-User", b"alice@example.com")], None);
-                times.push(start.elapsed());
-                assert_eq!(answer.json()["tasks"].as_array().unwrap().len(), 1);
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            times.sort_unstable();
-            times
-        }
-    });
+    let asking = time_lists(world.api.base().to_owned(), Arc::clone(&done));
     let logs = join_all(following).await;
     done.store(true, Ordering::Relaxed);
-    let times = asking.join().unwrap();
+    let (times, bare) = asking.join().unwrap();
     for log in logs {
         assert_in_order(&log.unwrap(), 3, count);
     }
     let usual = times[times.len() * 95 / 100];
-    let slowest = times[times.len() - 1];
+    let (slowest, machine) = (times[times.len() - 1], bare[bare.len() - 1]);
     println!(
-        "{followers} followers; {} times GET /tasks: 95 of 100 within {usual:?}, slowest {slowest:?}",
+        "{followers} followers, {} times GET /tasks: 95 of 100 within {usual:?}, slowest {slowest:?}",
         times.len()
     );
-    assert!(usual < Duration::from_millis(50), "{usual:?}");
+    println!("a bare socket on the same machine meanwhile: slowest {machine:?}");
+    let limit = Duration::from_millis(50);
+    assert!(usual < limit, "{usual:?}");
+    // The machine is shared with all followers, three tasks and a cluster; for that the server can do nothing.
+    assert!(slowest < limit + machine, "{slowest:?} {machine:?}");
+}
+
+/// Times `GET /tasks` and, in turns, an answer of a socket that has nothing else to do; both sorted. In a thread of its own:
+/// what is measured shall be the server, not this process with its hundreds of streams.
+fn time_lists(base: String, done: Arc<AtomicBool>) -> std::thread::JoinHandle<(Vec<Duration>, Vec<Duration>)> {
+    let idle = TcpListener::bind("127.0.0.1:0").unwrap();
+    let bare = format!("http://{}", idle.local_addr().unwrap());
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = idle.accept() {
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    std::thread::spawn(move || {
+        let ask = |base: &str| {
+            let start = Instant::now();
+            let answer = raw(base, "GET", "/tasks", &[("X-User", b"alice@example.com")], None);
+            (start.elapsed(), answer)
+        };
+        let (mut ours, mut machine) = (Vec::new(), Vec::new());
+        while !done.load(Ordering::Relaxed) {
+            let (time, answer) = ask(&base);
+            assert_eq!(answer.json()["tasks"].as_array().unwrap().len(), 1);
+            ours.push(time);
+            machine.push(ask(&bare).0);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        ours.sort_unstable();
+        machine.sort_unstable();
+        (ours, machine)
+    })
 }

@@ -74,6 +74,7 @@ mod tests {
         // Defaults that the environment of the test overrides would be shown.
         insta::assert_snapshot!(
             Args::command()
+                .term_width(100)
                 .mut_args(|argument| argument.hide_env_values(true))
                 .render_long_help()
         );

@@ -142,7 +142,7 @@ impl Upstream {
             follow: !ended,
         };
         let mut reader = Reader::open(&self.calls, &self.pod.source, part).await?;
-        while let Some(chunk) = reader.next().await? {
+        while let Some(chunk) = reader.next(self.ring.pace()).await? {
             *position = reader.position();
             self.ring.push(chunk).await;
         }

@@ -17,6 +17,9 @@ use crate::kubernetes::Calls;
 /// The pause before a log that could not be read is read again.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// How long a follower that reads by itself gathers what arrives: it is behind, and in a hurry only as a whole.
+const GATHER: Duration = Duration::from_millis(1);
+
 /// How often in a row it is tried to read what is there, without getting further.
 const TRIES: u32 = 20;
 
@@ -101,7 +104,7 @@ impl NodeLog {
                     let (pod, tries) = (pod.clone(), *tries);
                     self.stage = self.open(pod, tries).await;
                 }
-                Stage::Open { reader, .. } => match reader.next().await {
+                Stage::Open { reader, .. } => match reader.next(GATHER).await {
                     Ok(Some(chunk)) => {
                         self.tail = None;
                         return Some(self.piece(&chunk));

@@ -16,10 +16,11 @@ const CAPACITY: usize = 512 * 1024;
 /// for each time that one has caught up.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// How many followers are a crowd, and how long the log pauses after each chunk for one: all of them are woken by a
-/// chunk, and other requests shall have their turn in between. What is written meanwhile becomes one larger chunk.
-const CROWD: usize = 16;
-const PACE: Duration = Duration::from_millis(5);
+/// How many followers are a crowd, and for how long what is written is gathered for each of them: all are woken by a
+/// chunk, and other requests shall have their turn in between.
+const CROWD: usize = 8;
+const PACE: Duration = Duration::from_micros(200);
+const MAX_PACE: Duration = Duration::from_millis(250);
 
 /// A window on a log that moves with its end.
 pub(super) struct Ring {
@@ -110,11 +111,18 @@ impl Ring {
                 break;
             }
         }
-        let followers = self.lock().push(chunk);
+        self.lock().push(chunk);
         self.news.notify_waiters();
-        if followers > CROWD {
-            tokio::time::sleep(PACE).await;
+    }
+
+    /// How long to gather what is written before it is pushed.
+    pub fn pace(&self) -> Duration {
+        let followers = self.lock().cursors.len();
+        if followers <= CROWD {
+            return Duration::ZERO;
         }
+        PACE.saturating_mul(u32::try_from(followers).unwrap_or(u32::MAX))
+            .min(MAX_PACE)
     }
 
     /// The log has ended.
@@ -134,8 +142,7 @@ impl State {
         self.size >= CAPACITY && self.cursors.values().any(|next| *next <= self.first)
     }
 
-    /// Gives the number of followers that are up to date.
-    fn push(&mut self, chunk: Chunk) -> usize {
+    fn push(&mut self, chunk: Chunk) {
         self.size += chunk.size();
         self.chunks.push_back(Arc::new(chunk));
         while self.size > CAPACITY && self.chunks.len() > 1 {
@@ -148,7 +155,6 @@ impl State {
         // Whoever has lost a chunk is no longer waited for.
         let first = self.first;
         self.cursors.retain(|_, next| *next >= first);
-        self.cursors.len()
     }
 }
 

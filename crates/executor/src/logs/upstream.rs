@@ -3,8 +3,8 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use futures::{AsyncBufRead, AsyncBufReadExt, FutureExt};
-use tokio::time::timeout;
+use futures::{AsyncBufRead, AsyncBufReadExt};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::chunk::{Chunk, Style};
 use super::parse::{NotALog, Parser};
@@ -15,8 +15,8 @@ use crate::labels;
 /// How long the API server may take to begin an answer that does not follow.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How much is taken at once.
-const MAX_READ: usize = 32 * 1024;
+/// How much is gathered before it is passed on.
+const MAX_READ: usize = 64 * 1024;
 
 /// What to read.
 #[derive(Debug, Clone)]
@@ -102,44 +102,46 @@ impl Reader {
         self.parser.position()
     }
 
-    /// The next chunk; `None` at the end of the answer.
-    pub async fn next(&mut self) -> Result<Option<Chunk>, Interruption> {
+    /// The next chunk; `None` at the end of the answer. What arrives within `pace` of the first bytes is a part of it: the
+    /// API server sends each line by itself.
+    pub async fn next(&mut self, pace: Duration) -> Result<Option<Chunk>, Interruption> {
         loop {
             if let Some(error) = self.broken.take() {
                 return Err(Interruption::Broken(error));
             }
-            let bytes = self.stream.fill_buf().await.map_err(Interruption::Broken)?;
-            if bytes.is_empty() {
+            if self.buffer.is_empty() && !self.take().await.map_err(Interruption::Broken)? {
                 return Ok(None);
             }
-            let size = bytes.len().min(MAX_READ);
+            self.gather(Instant::now() + pace).await;
+            let chunk = self.parser.push(&self.buffer, &self.style);
             self.buffer.clear();
-            self.buffer.extend_from_slice(&bytes[..size]);
-            self.stream.consume_unpin(size);
-            self.take_what_is_there();
-            let chunk = self.parser.push(&self.buffer, &self.style)?;
-            if chunk.is_some() {
-                return Ok(chunk);
+            if let Some(chunk) = chunk? {
+                return Ok(Some(chunk));
             }
         }
     }
 
-    /// The API server sends each line by itself; those that have arrived together are passed on together.
-    fn take_what_is_there(&mut self) {
+    /// Reads on until the buffer is full, the time is over, or the answer is.
+    async fn gather(&mut self, deadline: Instant) {
         while self.buffer.len() < MAX_READ {
-            match self.stream.fill_buf().now_or_never() {
-                Some(Ok(bytes)) if !bytes.is_empty() => {
-                    let size = bytes.len().min(MAX_READ);
-                    self.buffer.extend_from_slice(&bytes[..size]);
-                    self.stream.consume_unpin(size);
-                }
-                Some(Err(error)) => {
+            match timeout_at(deadline, self.take()).await {
+                Ok(Ok(true)) => {}
+                Ok(Err(error)) => {
                     self.broken = Some(error);
                     return;
                 }
-                Some(Ok(_)) | None => return,
+                Ok(Ok(false)) | Err(_) => return,
             }
         }
+    }
+
+    /// Moves what has arrived into the buffer; false at the end of the answer. Can be dropped without losing anything.
+    async fn take(&mut self) -> Result<bool, std::io::Error> {
+        let bytes = self.stream.fill_buf().await?;
+        let size = bytes.len();
+        self.buffer.extend_from_slice(bytes);
+        self.stream.consume_unpin(size);
+        Ok(size > 0)
     }
 
     /// A last line without a newline, when the log is known to have ended.

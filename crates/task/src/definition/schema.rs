@@ -146,7 +146,13 @@ fn resources() -> Value {
             },
             "instance_type": {"type": ["string", "null"], "description": "Accepted, without effect."},
             "use_spot": {"type": ["boolean", "null"], "description": "Accepted, without effect."},
-            "disk_size": {"type": ["integer", "null"], "description": "Accepted, without effect."},
+            "disk_size": {
+                "description": "Accepted, without effect.",
+                "anyOf": [
+                    {"type": ["integer", "boolean", "null"]},
+                    {"type": "string", "pattern": "^[1-9][0-9]{0,5}(GB|Gi)?$"},
+                ],
+            },
             "ports": {
                 "description": "Accepted, without effect.",
                 "anyOf": [port.clone(), {"type": "array", "items": port}, {"type": "null"}],
