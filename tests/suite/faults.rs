@@ -50,15 +50,26 @@ async fn a_server_killed_while_it_submits_leaves_whole_tasks_only() {
     let kills = repetitions("K8S_CLI_E2E_KILLS", 10);
     let count = repetitions("K8S_CLI_E2E_SUBMITS", 60);
     let mut world = World::own(&[]).await;
-    let submitting = submit_all(world.api.clone(), count);
+    let done = AtomicBool::new(false);
+    let api = world.api.clone();
+    let submitting = async {
+        let acknowledged = submit_all(api, count).await;
+        done.store(true, Ordering::Relaxed);
+        acknowledged
+    };
     let killing = async {
+        let mut during = 0;
         for _ in 0..kills {
-            tokio::time::sleep(Duration::from_millis(fastrand::u64(20..400))).await;
+            tokio::time::sleep(Duration::from_millis(fastrand::u64(1..80))).await;
+            during += usize::from(!done.load(Ordering::Relaxed));
             world.server().kill();
             world.server().restart();
         }
+        println!("{during} of {kills} kills before all of {count} submits were acknowledged");
+        during
     };
-    let (acknowledged, ()) = tokio::join!(submitting, killing);
+    let (acknowledged, during) = tokio::join!(submitting, killing);
+    assert!(during > 0);
     assert_eq!(acknowledged.len(), count);
     assert_whole(&world, &acknowledged).await;
 }
