@@ -25,13 +25,16 @@ test:
     cargo test --locked
 
 # Run the end-to-end suite on the cluster that KUBECONFIG names; the test cluster by default
-e2e *arguments:
+e2e: (suite "--skip" "faults::") (suite "faults::" "--nocapture" "--test-threads" "1")
+
+# Run a part of the end-to-end suite; the arguments are those of its test runner
+suite *arguments:
     cargo build --locked -p server
-    K8S_CLI_TEST_CLUSTER={{ justfile_directory() }}/test-cluster/cluster cargo test --locked -p e2e {{ arguments }}
+    K8S_CLI_TEST_CLUSTER={{ justfile_directory() }}/test-cluster/cluster cargo test --locked -p e2e --test suite -- {{ arguments }}
 
 # The long runs of the same suite: kills, followers
 e2e-long:
-    K8S_CLI_E2E_KILLS=30 K8S_CLI_E2E_SUBMITS=200 just e2e -- faults --nocapture --test-threads 1
+    K8S_CLI_E2E_KILLS=30 K8S_CLI_E2E_SUBMITS=200 just suite faults:: --nocapture --test-threads 1
 
 # Start the test cluster: a real Kubernetes on this machine
 cluster:

@@ -20,8 +20,8 @@ pub enum ApiError {
     BadRequest(&'static str),
     /// There is no such thing for this user.
     NotFound(String),
-    /// The body is too large.
-    TooLarge,
+    /// The body has more bytes than this.
+    TooLarge(usize),
     /// The body took too long to arrive.
     TooSlow,
     /// The user has too much open.
@@ -48,9 +48,9 @@ impl IntoResponse for ApiError {
             Self::Invalid(errors) => invalid(&errors),
             Self::BadRequest(detail) => detailed(StatusCode::BAD_REQUEST, detail),
             Self::NotFound(detail) => detailed(StatusCode::NOT_FOUND, &detail),
-            Self::TooLarge => detailed(
+            Self::TooLarge(limit) => detailed(
                 StatusCode::PAYLOAD_TOO_LARGE,
-                &format!("the body has more than {} bytes", crate::limits::MAX_BODY_BYTES),
+                &format!("the body has more than {limit} bytes"),
             ),
             Self::TooSlow => detailed(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
             Self::TooMany(detail) => later(detailed(StatusCode::TOO_MANY_REQUESTS, &detail)),
@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(status(Error::IdempotencyKeyReused), 409);
         assert_eq!(status(Error::OutOfSync { since: Duration::ZERO }), 500);
         assert_eq!(status(Error::NoFreeId { tries: 1 }), 500);
-        assert_eq!(ApiError::TooLarge.into_response().status(), 413);
+        assert_eq!(ApiError::TooLarge(1).into_response().status(), 413);
         assert_eq!(
             ApiError::Busy(String::new()).into_response().headers()["retry-after"],
             "1"

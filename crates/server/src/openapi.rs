@@ -7,7 +7,7 @@ use task::user;
 use crate::router;
 
 /// No control characters, and no spaces at the ends.
-const USER_PATTERN: &str = "^[!-~\u{a0}-\u{10ffff}]([ -~\u{a0}-\u{10ffff}]*[!-~\u{a0}-\u{10ffff}])?$";
+const USER_PATTERN: &str = "^[!-~\\u00a0-\\uffff]([ -~\\u00a0-\\uffff]*[!-~\\u00a0-\\uffff])?$";
 
 /// A part of what is taken: a number and its unit, or a time in UTC.
 const SINCE_PATTERN: &str = "^([1-9][0-9]{0,4}[smhd]|20[0-9]{2}-0[1-9]-[12][0-9]T[01][0-9]:[0-5][0-9]:[0-5][0-9]Z)$";

@@ -6,7 +6,8 @@ use task::State;
 use task::status::{NodeStatus, TaskMetadata, TaskStatus};
 use task::time::format;
 
-use super::object::{Job, JobEnd, Phase, Pod, Reason};
+use super::object::{Job, JobEnd, Pod};
+use super::phase::{Phase, Reason};
 
 /// The status of a task. `jobs` are in rank order and not empty; `warning` gives the last warning about a uid.
 pub(super) fn status<'a>(

@@ -15,7 +15,8 @@ mod view;
 mod watch;
 
 pub use health::Health;
-pub use object::{Job, Phase, TaskOwner, Volume};
+pub use object::{Job, TaskOwner, Volume};
+pub use phase::Phase;
 pub use store::{Cache, Counts};
 pub use view::View;
 pub use watch::watch;

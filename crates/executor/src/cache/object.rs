@@ -3,28 +3,10 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use task::State;
 
+use super::phase::{self, Phase, Reason};
 use crate::kubernetes::{self, ObjectMeta};
 use crate::labels::{self, Owner};
-
-/// Why something is as it is: a word of Kubernetes and a sentence.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reason {
-    /// Such as `Unschedulable` or `OOMKilled`.
-    pub reason: String,
-    /// For a person.
-    pub message: String,
-}
-
-impl Reason {
-    pub(super) fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
-            message: message.into(),
-        }
-    }
-}
 
 /// The Job of one node.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,24 +59,6 @@ pub struct Pod {
     pub node_name: Option<String>,
     pub ip: Option<String>,
     pub phase: Phase,
-}
-
-/// Where a pod stands.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Phase {
-    Pending(Option<Reason>),
-    Running { since: Option<Timestamp> },
-    Ended(PodEnd),
-}
-
-/// How a pod ended.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PodEnd {
-    pub state: State,
-    pub reason: Option<Reason>,
-    pub exit_code: Option<i32>,
-    pub started_at: Option<Timestamp>,
-    pub finished_at: Option<Timestamp>,
 }
 
 /// The claim behind a volume.
@@ -186,7 +150,7 @@ impl Pod {
             created_at: metadata.creation_timestamp?.0,
             node_name: pod.spec.and_then(|spec| spec.node_name),
             ip: status.pod_ip.clone(),
-            phase: super::phase::of(&status),
+            phase: phase::of(&status),
         })
     }
 

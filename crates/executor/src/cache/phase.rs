@@ -1,9 +1,44 @@
 //! From the status that the kubelet and the scheduler write to one of a few phases, with its reason.
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, PodCondition, PodStatus};
 use task::State;
 
-use super::object::{Phase, PodEnd, Reason};
+/// Why something is as it is: a word of Kubernetes and a sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// Such as `Unschedulable` or `OOMKilled`.
+    pub reason: String,
+    /// For a person.
+    pub message: String,
+}
+
+impl Reason {
+    pub(super) fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            message: message.into(),
+        }
+    }
+}
+
+/// Where a pod stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Phase {
+    Pending(Option<Reason>),
+    Running { since: Option<Timestamp> },
+    Ended(PodEnd),
+}
+
+/// How a pod ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PodEnd {
+    pub state: State,
+    pub reason: Option<Reason>,
+    pub exit_code: Option<i32>,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+}
 
 /// The phase of a pod. `Running` means that its container runs.
 pub(super) fn of(status: &PodStatus) -> Phase {

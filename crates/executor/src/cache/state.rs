@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::object::{Job, Pod, Reason, TaskOwner, Volume, Warning};
+use super::object::{Job, Pod, TaskOwner, Volume, Warning};
+use super::phase::Reason;
 use super::view::View;
 use crate::labels::Owner;
 

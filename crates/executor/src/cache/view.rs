@@ -9,7 +9,8 @@ use task::State;
 use task::status::TaskStatus;
 
 use super::aggregate;
-use super::object::{Job, Phase, Pod, Reason};
+use super::object::{Job, Pod};
+use super::phase::{Phase, Reason};
 use crate::labels::Owner;
 
 /// A task at one moment.

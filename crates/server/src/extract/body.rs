@@ -44,7 +44,7 @@ pub async fn read(headers: &HeaderMap, body: Body) -> Result<Content, ApiError> 
 async fn collect(body: Body) -> Result<Bytes, ApiError> {
     match Limited::new(body, MAX_BODY_BYTES).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::TooLarge),
+        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::TooLarge(MAX_BODY_BYTES)),
         Err(_) => Err(ApiError::BadRequest("There was an error parsing the body")),
     }
 }

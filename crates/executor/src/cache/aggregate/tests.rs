@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use task::State;
 use task::status::TaskStatus;
 
-use super::super::object::{Job, JobEnd, Pod, Reason};
-use super::super::phase;
+use super::super::object::{Job, JobEnd, Pod};
+use super::super::phase::{self, Reason};
 use crate::labels::Owner;
 
 fn job(rank: u32, num_nodes: u32, end: Option<JobEnd>) -> Job {
