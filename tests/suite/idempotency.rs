@@ -64,3 +64,20 @@ async fn requests_without_a_key_are_new_tasks() {
     let distinct: std::collections::HashSet<&String> = ids.iter().collect();
     assert_eq!(distinct.len(), 5);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_is_answered_when_the_volume_of_the_task_is_going() {
+    let world = World::new().await;
+    let volume = world.api.create_volume(&json!({"name": "going", "size": "1Mi"})).await;
+    let task = json!({"run": "sleep 600", "volumes": {"/data": "going"}});
+    let key = format!("key-{:x}", fastrand::u64(..));
+    let first = world.api.submit_once(&key, &task).await.unwrap().ok();
+    let id = first["task_id"].as_str().unwrap();
+    world.api.wait_for(id, "running").await;
+    assert_eq!(world.api.delete(&format!("/volumes/{volume}")).await.status, 200);
+    assert_eq!(
+        world.api.submit_once(&key, &task).await.unwrap().ok()["task_id"],
+        first["task_id"]
+    );
+    assert_eq!(world.api.stop(id).await.status, 200);
+}

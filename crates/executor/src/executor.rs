@@ -110,11 +110,8 @@ impl Executor {
     pub async fn submit(&self, request: Request) -> Result<String, Error> {
         self.health.check()?;
         let (calls, cache) = self.parts();
-        self.finish(async move {
-            let claims = volumes::resolve(&calls, &cache, &request.user, &request.definition.volumes).await?;
-            submit::submit(&calls, &cache, request, claims).await
-        })
-        .await
+        self.finish(async move { submit::submit(&calls, &cache, request).await })
+            .await
     }
 
     /// A task of this user, or `None`.

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::kubernetes::{self, Calls, ConfigMap, Created, OwnerReference};
 use crate::labels;
 use crate::manifest::{self, Submission};
+use crate::volumes;
 
 /// How many Jobs of one task are created at once: the API server takes this many without queueing, and one task must
 /// not hold all of its attention.
@@ -44,18 +45,15 @@ pub struct Request {
 }
 
 /// Makes a task and returns its identifier.
-pub(crate) async fn submit(
-    calls: &Calls,
-    cache: &Cache,
-    request: Request,
-    claims: Vec<String>,
-) -> Result<String, Error> {
+pub(crate) async fn submit(calls: &Calls, cache: &Cache, request: Request) -> Result<String, Error> {
     let fingerprint = labels::hash(&[format!("{:?}", request.definition).as_bytes()]);
+    // Before anything else is asked: the volumes of a task that was made long ago may be gone.
+    if let Some(known) = repeated(cache, &request, &fingerprint)? {
+        return Ok(known);
+    }
+    let claims = volumes::resolve(calls, cache, &request.user, &request.definition.volumes).await?;
     for attempt in 0..ID_TRIES {
         let submission = submission(&request, claims.clone(), fingerprint.clone(), attempt);
-        if let Some(known) = repeated(cache, &request, &submission)? {
-            return Ok(known);
-        }
         // Another task has the identifier under another name; the create would not notice.
         if request.idempotency_key.is_none() && cache.knows(submission.id.as_str()) {
             continue;
@@ -87,7 +85,7 @@ fn submission(request: &Request, claims: Vec<String>, fingerprint: String, attem
             // The name is a part of it: two definitions under one key must not share an identifier.
             let name = name.map_or("", Name::as_str).as_bytes();
             let id = Id::derived(&[parts[0], parts[1], name, &attempt.to_be_bytes()]);
-            (id, labels::hash(&parts))
+            (id, key_token(&request.user, key))
         }
         None => (Id::random(), format!("{}{}", Id::random(), Id::random())),
     };
@@ -104,17 +102,20 @@ fn submission(request: &Request, claims: Vec<String>, fingerprint: String, attem
 }
 
 /// The task that the same `Idempotency-Key` has made before.
-fn repeated(cache: &Cache, request: &Request, submission: &Submission) -> Result<Option<String>, Error> {
-    if request.idempotency_key.is_none() {
+fn repeated(cache: &Cache, request: &Request, fingerprint: &str) -> Result<Option<String>, Error> {
+    let Some(key) = &request.idempotency_key else {
         return Ok(None);
-    }
-    match cache.submitted(&request.user, &submission.token) {
+    };
+    match cache.submitted(&request.user, &key_token(&request.user, key)) {
         None => Ok(None),
-        Some((_, fingerprint)) if fingerprint.as_deref() != Some(submission.fingerprint.as_str()) => {
-            Err(Error::IdempotencyKeyReused)
-        }
+        Some((_, known)) if known.as_deref() != Some(fingerprint) => Err(Error::IdempotencyKeyReused),
         Some((id, _)) => Ok(Some(id)),
     }
+}
+
+/// What tells the submissions under a key from all others.
+fn key_token(user: &UserName, key: &str) -> String {
+    labels::hash(&[user.as_str().as_bytes(), key.as_bytes()])
 }
 
 async fn make(calls: &Calls, cache: &Cache, submission: &Submission) -> Result<Made, Error> {

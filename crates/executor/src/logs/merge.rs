@@ -24,7 +24,7 @@ pub(super) struct Merged {
     within_line: bool,
     /// The last byte that was given out was no newline.
     unterminated: bool,
-    /// The node of the unterminated line has ended.
+    /// When the others no longer wait for the rest of the line.
     patience: Pin<Box<Sleep>>,
 }
 
