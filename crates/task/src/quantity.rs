@@ -5,9 +5,14 @@
 use std::fmt;
 
 const NANO: i128 = 1_000_000_000;
+const MILLI: i128 = NANO / 1000;
 const GIBIBYTE: i128 = 1 << 30;
 /// More than any machine has; a larger number is bytes where gibibytes were meant.
 const MAX_BYTES: i128 = 1 << 60;
+/// [`MAX_BYTES`] as a number without a unit.
+pub(crate) const MAX_MEMORY_GIBIBYTES: i64 = 1 << 30;
+/// More than any machine has.
+pub(crate) const MAX_CPUS: i64 = 1_000_000;
 /// No container starts with less; a smaller number is `m` (milli) where `Mi` was meant.
 const MIN_MEMORY_BYTES: i128 = 1 << 20;
 
@@ -37,13 +42,21 @@ impl Quantity {
     pub fn cpus(text: &str) -> Result<Self, String> {
         let parsed = Self::parse(text.strip_suffix('+').unwrap_or(text))
             .ok_or_else(|| format!("`{text}` is no number of CPUs; write `4`, `0.5` or `500m`"))?;
-        if parsed.nanos <= 0 {
-            return Err("the number of CPUs must be more than 0".to_owned());
+        if parsed.nanos < MILLI {
+            return Err("the least number of CPUs is `1m`".to_owned());
         }
-        if parsed.nanos % (NANO / 1000) != 0 {
-            return Err("CPUs are counted in steps of `1m`".to_owned());
+        if parsed.nanos > i128::from(MAX_CPUS) * NANO {
+            return Err(format!("that is more than {MAX_CPUS} CPUs"));
         }
-        Ok(parsed)
+        if parsed.nanos % MILLI == 0 {
+            return Ok(parsed);
+        }
+        // Kubernetes counts in thousandths, and rounds up.
+        let thousandths = parsed.nanos / MILLI + 1;
+        Ok(Self {
+            text: format!("{thousandths}m"),
+            nanos: thousandths * MILLI,
+        })
     }
 
     /// Memory: a Kubernetes quantity, or SkyPilot's `16`, `16+` and `32GB`, whose units are powers of 1024.
@@ -245,7 +258,8 @@ mod tests {
     fn cpus_are_more_than_nothing_in_steps_of_a_thousandth() {
         assert_eq!(Quantity::cpus("4+").unwrap().as_str(), "4");
         assert_eq!(Quantity::cpus("0.5").unwrap().as_str(), "0.5");
-        for text in ["0", "-1", "0.0001", "lots", "4x", "é", "1é"] {
+        assert_eq!(Quantity::cpus("0.3333").unwrap().as_str(), "334m");
+        for text in ["0", "-1", "0.0001", "1000001", "lots", "4x", "é", "1é"] {
             assert!(Quantity::cpus(text).is_err(), "{text}");
         }
     }

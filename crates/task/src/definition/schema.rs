@@ -8,6 +8,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::resources::MAX_IMAGE_BYTES;
 use super::{MAX_PATH_BYTES, MAX_SCRIPT_BYTES, MAX_VARIABLE_BYTES, MAX_VARIABLE_NAME_BYTES, TaskDefinition};
+use crate::quantity::{MAX_CPUS, MAX_MEMORY_GIBIBYTES};
 use crate::volume::{ACCESS_MODES, STORAGE_CLASS_PATTERN};
 use crate::{VolumeDefinition, name};
 
@@ -105,7 +106,13 @@ fn task() -> Value {
 
 fn resources() -> Value {
     let quantity = "^[1-9][0-9]{0,5}\\+?$";
-    let port = json!({"type": "integer", "minimum": 1, "maximum": 65535});
+    let number = |minimum: f64, maximum: i64| json!({"type": "number", "minimum": minimum, "maximum": maximum});
+    // Pydantic's conversions make a number of text and of `true`.
+    let port = json!({"anyOf": [
+        {"type": "integer", "minimum": 1, "maximum": 65535},
+        {"type": "string", "pattern": "^[1-9][0-9]{0,3}(-[1-5][0-9]{4})?$"},
+        {"type": "boolean", "enum": [true]},
+    ]});
     json!({
         "type": ["object", "null"],
         "description": "What each node needs.",
@@ -116,7 +123,7 @@ fn resources() -> Value {
                 "anyOf": [
                     {"type": "string", "pattern": quantity},
                     {"type": "string", "pattern": "^[1-9][0-9]{0,5}m$"},
-                    {"type": "integer", "minimum": 1, "maximum": 100_000},
+                    number(0.001, MAX_CPUS),
                     {"type": "null"},
                 ],
             },
@@ -125,7 +132,7 @@ fn resources() -> Value {
                 "anyOf": [
                     {"type": "string", "pattern": quantity},
                     {"type": "string", "pattern": "^[1-9][0-9]{0,5}(GB|Gi|MB|Mi)$"},
-                    {"type": "integer", "minimum": 1, "maximum": 100_000},
+                    number(1.0 / 1024.0, MAX_MEMORY_GIBIBYTES),
                     {"type": "null"},
                 ],
             },
@@ -145,7 +152,14 @@ fn resources() -> Value {
                 ],
             },
             "instance_type": {"type": ["string", "null"], "description": "Accepted, without effect."},
-            "use_spot": {"type": ["boolean", "null"], "description": "Accepted, without effect."},
+            "use_spot": {
+                "description": "Accepted, without effect.",
+                "anyOf": [
+                    {"type": ["boolean", "null"]},
+                    {"type": "integer", "enum": [0, 1]},
+                    {"type": "string", "enum": ["0", "1", "off", "on", "f", "t", "false", "true", "n", "y", "no", "yes"]},
+                ],
+            },
             "disk_size": {
                 "description": "Accepted, without effect.",
                 "anyOf": [
