@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota, ServiceAccount,
+};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
@@ -86,6 +88,17 @@ impl Cluster {
     {
         let object: K = serde_json::from_value(manifest).unwrap();
         self.api::<K>().create(&PostParams::default(), &object).await.unwrap()
+    }
+
+    /// Sets a quota and waits until it is counted.
+    pub async fn limit(&self, hard: Value) {
+        let quota = json!({"metadata": {"name": "limit"}, "spec": {"hard": hard}});
+        let _: ResourceQuota = self.make(quota).await;
+        eventually(Duration::from_secs(20), "the quota to be counted", async || {
+            let quota = self.api::<ResourceQuota>().get("limit").await.unwrap();
+            quota.status.and_then(|status| status.hard).map(drop)
+        })
+        .await;
     }
 
     /// The Jobs of a task, in rank order.

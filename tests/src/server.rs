@@ -52,14 +52,6 @@ impl Server {
         self.child = child;
         self.base = base;
     }
-
-    /// How much memory it has, in bytes.
-    #[must_use]
-    pub fn resident(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
-    }
 }
 
 impl Drop for Server {

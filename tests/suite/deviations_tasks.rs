@@ -6,7 +6,6 @@ use e2e::{World, eventually, raw};
 use futures::future::join_all;
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::json;
@@ -14,13 +13,7 @@ use serde_json::json;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_whose_objects_cannot_all_be_made_leaves_none() {
     let world = World::own(&[]).await;
-    let quota = json!({"metadata": {"name": "one"}, "spec": {"hard": {"count/jobs.batch": "1"}}});
-    let _: ResourceQuota = world.cluster.make(quota).await;
-    eventually(Duration::from_secs(20), "the quota to be counted", async || {
-        let quota = world.cluster.api::<ResourceQuota>().get("one").await.unwrap();
-        quota.status.and_then(|status| status.hard).map(drop)
-    })
-    .await;
+    world.cluster.limit(json!({"count/jobs.batch": "1"})).await;
     let detail = world
         .api
         .post("/tasks/submit", &json!({"run": "true", "num_nodes": 3}))

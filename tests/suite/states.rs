@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use e2e::{World, eventually};
-use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::DeleteParams;
 use serde_json::json;
@@ -72,13 +72,7 @@ async fn a_task_whose_volume_is_not_bound_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_whose_pods_a_quota_forbids_says_so() {
     let world = World::own(&[]).await;
-    let quota = json!({"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}});
-    let _: ResourceQuota = world.cluster.make(quota).await;
-    eventually(Duration::from_secs(20), "the quota to be counted", async || {
-        let quota = world.cluster.api::<ResourceQuota>().get("none").await.unwrap();
-        quota.status.and_then(|status| status.hard).map(drop)
-    })
-    .await;
+    world.cluster.limit(json!({"pods": "0"})).await;
     let id = world.api.run("true").await;
     let status = world.api.wait_for_reason(&id, "FailedCreate").await;
     assert_eq!(status["status"], "pending");

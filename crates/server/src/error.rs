@@ -67,13 +67,10 @@ impl IntoResponse for ApiError {
 /// The caller's mistakes are told to the caller; ours are told to the caller and logged.
 fn executor_error(operation: &'static str, user: &str, error: &Error) -> Response {
     match error {
-        Error::VolumeNotFound { path, volume } => invalid(&[ErrorDetail {
-            kind: "value_error",
-            loc: ["body", "volumes", path].map(Location::from).into(),
-            msg: format!("Value error, {error}"),
-            input: json!(volume),
-            ctx: Some(json!({ "error": error.to_string() })),
-        }]),
+        Error::VolumeNotFound { path, volume } => {
+            let loc = ["body", "volumes", path].map(Location::from);
+            invalid(&[ErrorDetail::refused(loc, error.to_string(), json!(volume))])
+        }
         Error::IdempotencyKeyReused => detailed(StatusCode::CONFLICT, &error.to_string()),
         // Nothing of ours failed, and while the API server is away every request ends here.
         Error::OutOfSync { .. } => {

@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::extract::Request;
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderValue, Method, StatusCode, Uri, header};
@@ -53,7 +53,7 @@ pub fn router(app: AppState) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn_with_state(app.clone(), telemetry::request::observe))
+        .layer(from_fn(telemetry::request::observe))
         .with_state(app);
     // axum adds `Allow` outside of all layers of the router that has the routes.
     Router::new().fallback_service(routes).layer(from_fn(allow_as_fastapi))

@@ -64,18 +64,15 @@ impl fmt::Display for UserName {
 }
 
 fn refused(reason: &str, name: String) -> Box<ErrorDetail> {
-    let mut detail = error("value_error", &format!("Value error, {reason}"), json!(name));
-    detail.ctx = Some(json!({ "error": reason }));
-    detail
+    Box::new(ErrorDetail::refused(header(), reason, json!(name)))
 }
 
 fn error(kind: &'static str, msg: &str, input: Value) -> Box<ErrorDetail> {
-    Box::new(ErrorDetail::new(
-        kind,
-        [Location::from("header"), Location::from("x-user")],
-        msg,
-        input,
-    ))
+    Box::new(ErrorDetail::new(kind, header(), msg, input))
+}
+
+fn header() -> [Location; 2] {
+    ["header", "x-user"].map(Location::from)
 }
 
 #[cfg(test)]

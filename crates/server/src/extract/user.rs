@@ -29,8 +29,6 @@ pub fn idempotency_key(headers: &HeaderMap, errors: &mut Vec<ErrorDetail>) -> Op
     }
     let reason = format!("an idempotency key has 1 to {MAX_KEY} visible ASCII characters");
     let loc = ["header", "idempotency-key"].map(Location::from);
-    let mut error = ErrorDetail::new("value_error", loc, format!("Value error, {reason}"), json!(text));
-    error.ctx = Some(json!({ "error": reason }));
-    errors.push(error);
+    errors.push(ErrorDetail::refused(loc, reason, json!(text)));
     None
 }

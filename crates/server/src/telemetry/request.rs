@@ -2,13 +2,12 @@
 
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue};
 use task::Id;
 
-use crate::app::AppState;
 use crate::handlers::Subject;
 
 /// The longest request identifier that is taken over.
@@ -17,7 +16,7 @@ const MAX_REQUEST_ID: usize = 64;
 const REQUEST_ID: &str = "x-request-id";
 
 /// Gives the request an identifier, runs it, and says what it came to.
-pub async fn observe(State(_): State<AppState>, request: Request, next: Next) -> Response {
+pub async fn observe(request: Request, next: Next) -> Response {
     let start = Instant::now();
     let request_id = request_id(request.headers());
     let method = request.method().clone();

@@ -1,6 +1,6 @@
 //! Where validation stands in the input, and what it has found so far.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{ErrorDetail, Location};
 
@@ -51,9 +51,9 @@ impl Cursor {
 
     /// Records that a value of the right type is refused, and why (Pydantic's `value_error`).
     pub fn refuse<T>(&mut self, reason: impl Into<String>, input: &Value) -> Option<T> {
-        let reason = reason.into();
-        let msg = format!("Value error, {reason}");
-        self.push("value_error", msg, input, Some(json!({ "error": reason })))
+        let refused = ErrorDetail::refused(self.path.clone(), reason, input.clone());
+        self.errors.push(refused);
+        None
     }
 
     /// The present moment, to be compared with a later one.

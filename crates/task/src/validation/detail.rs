@@ -1,7 +1,7 @@
 //! One validation error, as FastAPI writes it in the `detail` list of a 422.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A step on the way to the value an error is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -44,6 +44,15 @@ impl ErrorDetail {
             msg: msg.into(),
             input,
             ctx: None,
+        }
+    }
+
+    /// A value of the right type that is refused, and why (Pydantic's `value_error`).
+    pub fn refused(loc: impl IntoIterator<Item = Location>, reason: impl Into<String>, input: Value) -> Self {
+        let reason = reason.into();
+        Self {
+            ctx: Some(json!({ "error": reason })),
+            ..Self::new("value_error", loc, format!("Value error, {reason}"), input)
         }
     }
 }
