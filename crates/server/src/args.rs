@@ -1,12 +1,14 @@
 //! The command line and the environment of the server.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
 /// Runs computing tasks on Kubernetes behind a REST API.
 ///
-/// The cluster is the one that KUBECONFIG or ~/.kube/config names, or the one this process runs in.
+/// The cluster is the one that KUBECONFIG or ~/.kube/config names, or the one this process runs in. Where there is none,
+/// the tasks run on this machine.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "k8s-cli-api", version, max_term_width = 100)]
 pub struct Args {
@@ -17,6 +19,22 @@ pub struct Args {
     /// Address to listen on. The X-User header is believed, so let only a trusted proxy reach any other than loopback.
     #[arg(long, env = "K8S_CLI_API_HOST", default_value = "127.0.0.1")]
     pub host: IpAddr,
+
+    /// Where tasks run: auto is the cluster that is configured, and this machine when none is.
+    #[arg(long, env = "K8S_CLI_API_BACKEND", value_enum, default_value_t = BackendChoice::Auto)]
+    pub backend: BackendChoice,
+
+    /// Folder for everything when tasks run on this machine; below XDG_DATA_HOME or ~/.local/share when absent.
+    #[arg(long, env = "K8S_CLI_API_STATE_DIR", value_name = "FOLDER")]
+    pub state_dir: Option<PathBuf>,
+
+    /// Loopback address at which kubectl can use this machine's Kubernetes; the log names the kubeconfig to use.
+    #[arg(long, env = "K8S_CLI_API_KUBE_LISTEN", value_name = "ADDRESS")]
+    pub kube_listen: Option<SocketAddr>,
+
+    /// Most MiB of log kept of one node when tasks run on this machine; then the oldest part goes.
+    #[arg(long, env = "K8S_CLI_API_LOG_LIMIT", value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    pub log_limit: u64,
 
     /// Namespace of all tasks and volumes; that of the kubeconfig's context when absent.
     #[arg(long, short, env = "K8S_CLI_API_NAMESPACE")]
@@ -45,6 +63,17 @@ pub struct Args {
     /// Most log streams of one user at once; more are answered 429.
     #[arg(long, env = "K8S_CLI_API_MAX_STREAMS_PER_USER", default_value_t = 1024)]
     pub max_streams_per_user: usize,
+}
+
+/// Where tasks run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BackendChoice {
+    /// The cluster that is configured; this machine when none is.
+    Auto,
+    /// The cluster that is configured, or none.
+    Cluster,
+    /// This machine.
+    Embedded,
 }
 
 /// How the log is written.

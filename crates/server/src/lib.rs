@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod args;
+mod backend;
 mod error;
 mod extract;
 mod handlers;

@@ -1,4 +1,4 @@
-//! `k8s-cli-api`: the API server.
+//! `k8s-cli-api`: the API server; and, called by itself, the supervisor of a container.
 
 use std::process::ExitCode;
 
@@ -7,6 +7,9 @@ use server::args::Args;
 use server::{run, telemetry};
 
 fn main() -> ExitCode {
+    if let Some(code) = embedded::entered() {
+        return code;
+    }
     let args = Args::parse();
     if let Err(error) = telemetry::logging::init(&args) {
         eprintln!("error: {}", sentence(&error));

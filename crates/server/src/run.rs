@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, AppState};
 use crate::args::Args;
+use crate::backend::Backend;
 use crate::limits::Limits;
 use crate::telemetry::metrics::Metrics;
 use crate::{listener, openapi, router};
@@ -25,10 +26,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let stopping = CancellationToken::new();
     stop_on_signal(stopping.clone())?;
     let metrics = Metrics::install(&stopping)?;
-    let client = executor::connect().await?;
+    let backend = Backend::choose(&args).await?;
     let executor = tokio::select! {
-        started = Executor::start(client, args.namespace) => started?,
-        () = stopping.cancelled() => return Ok(()),
+        started = Executor::start(backend.client.clone(), args.namespace) => started?,
+        () = stopping.cancelled() => {
+            backend.stop().await;
+            return Ok(());
+        }
     };
     let address = SocketAddr::new(args.host, args.port);
     let listener = TcpListener::bind(address)
@@ -50,6 +54,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     tracing::info!(event = "listening", %address, namespace, version = env!("CARGO_PKG_VERSION"), "listening");
     listener::serve(listener, router::router(app.clone()), args.max_connections, stopping).await;
     app.executor.shut_down().await;
+    backend.stop().await;
     tracing::info!(event = "stopped", "stopped");
     Ok(())
 }

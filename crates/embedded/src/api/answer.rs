@@ -1,0 +1,44 @@
+//! Answers as HTTP.
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use serde_json::Value;
+
+use crate::refusal::Refusal;
+
+/// A JSON document.
+pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response {
+    typed(status, "application/json", Body::from(body.into()))
+}
+
+/// A JSON value.
+pub(super) fn value(status: StatusCode, value: &Value) -> Response {
+    json(status, value.to_string())
+}
+
+/// Any body.
+pub(super) fn typed(status: StatusCode, content_type: &'static str, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// A refusal.
+pub(super) fn refusal(refusal: &Refusal) -> Response {
+    value(refusal.code, &refusal.to_json())
+}
+
+/// Adds warnings, as `kubectl` shows them.
+pub(super) fn warn(response: &mut Response, warnings: &[String]) {
+    for warning in warnings {
+        let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(text) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+            response.headers_mut().append(header::WARNING, text);
+        }
+    }
+}

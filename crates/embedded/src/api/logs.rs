@@ -1,0 +1,113 @@
+//! `pods/log`.
+
+use axum::body::Body;
+use axum::response::Response;
+use futures::stream;
+use http::StatusCode;
+use jiff::Timestamp;
+
+use super::query::Query;
+use super::{Api, Call, answer};
+use crate::node::Wanted;
+use crate::object::Object;
+use crate::refusal::{FieldErrors, Refusal};
+use crate::store;
+
+/// The log of a pod, as plain bytes.
+pub(super) async fn read(api: &Api, call: Call) -> Result<Response, Refusal> {
+    let (namespace, name) = call.target.one();
+    let (kind, namespace, name) = (call.target.kind, namespace.to_owned(), name.to_owned());
+    let missing = Refusal::not_found(kind, &name);
+    let found = api.store.read(move |connection| store::get(connection, kind, &namespace, &name)).await?;
+    let value = serde_json::from_slice(&found.ok_or(missing)?).map_err(Refusal::internal)?;
+    let pod = Object { kind, value };
+    check(&pod, &call.query)?;
+    let wanted = wanted(&call.query)?;
+    let reader = api.node.log(&pod, wanted);
+    let stopping = api.stopping.clone();
+    let body = stream::unfold((reader, stopping), |(mut reader, stopping)| async move {
+        let next = tokio::select! {
+            next = reader.next() => next,
+            () = stopping.cancelled() => return None,
+        };
+        match next {
+            Ok(bytes) => bytes.map(|bytes| (Ok(bytes), (reader, stopping))),
+            Err(error) => Some((Err(error), (reader, stopping))),
+        }
+    });
+    Ok(answer::typed(StatusCode::OK, "text/plain", Body::from_stream(body)))
+}
+
+/// Whether there is a log.
+fn check(pod: &Object, query: &Query) -> Result<(), Refusal> {
+    let container = pod.value["spec"]["containers"][0]["name"].as_str().unwrap_or_default();
+    if let Some(asked) = query.get("container").filter(|asked| *asked != container) {
+        return Err(Refusal::bad_request(format!("container {asked} is not valid for pod {}", pod.name())));
+    }
+    if query.flag("previous") {
+        return Err(Refusal::bad_request(format!(
+            "previous terminated container \"{container}\" in pod \"{}\" not found",
+            pod.name()
+        )));
+    }
+    if !pod.value["spec"]["nodeName"].is_string() {
+        return Err(Refusal::bad_request(format!("pod {} does not have a host assigned", pod.name())));
+    }
+    let state = &pod.value["status"]["containerStatuses"][0]["state"];
+    let runs_or_ran = state["running"].is_object() || state["terminated"].is_object();
+    if !runs_or_ran {
+        let reason = state["waiting"]["reason"].as_str().unwrap_or("ContainerCreating");
+        return Err(Refusal::bad_request(format!(
+            "container \"{container}\" in pod \"{}\" is waiting to start: {reason}",
+            pod.name()
+        )));
+    }
+    Ok(())
+}
+
+fn wanted(query: &Query) -> Result<Wanted, Refusal> {
+    let mut errors = FieldErrors::default();
+    let mut count = |name: &str, least: i64| -> Result<Option<i64>, Refusal> {
+        let number = query.number(name)?;
+        if let Some(number) = number.filter(|number| *number < least) {
+            let why = match least {
+                0 => "must be greater than or equal to 0",
+                _ => "must be greater than 0",
+            };
+            errors.invalid(name, number, why);
+        }
+        Ok(number)
+    };
+    let tail = count("tailLines", 0)?;
+    let limit = count("limitBytes", 1)?;
+    let seconds = count("sinceSeconds", 1)?;
+    let mut since = None;
+    if let Some(text) = query.get("sinceTime") {
+        let time: Result<Timestamp, _> = text.parse();
+        since = Some(time.map_err(|error| Refusal::bad_request(format!("sinceTime: {error}")))?);
+        if seconds.is_some() {
+            errors.forbidden("", "at most one of `sinceTime` or `sinceSeconds` may be specified");
+        }
+    }
+    errors.into_result(&log_options(), "")?;
+    if let Some(seconds) = seconds {
+        since = Some(Timestamp::now() - jiff::Span::new().seconds(seconds));
+    }
+    let size = |number: Option<i64>| number.and_then(|number| usize::try_from(number).ok());
+    Ok(Wanted {
+        follow: query.flag("follow"),
+        timestamps: query.flag("timestamps"),
+        since,
+        tail: size(tail),
+        limit: size(limit),
+    })
+}
+
+/// The name that a real API server gives to these parameters.
+fn log_options() -> crate::object::Kind {
+    let pods = crate::object::kind_of("pods");
+    crate::object::Kind {
+        kind: "PodLogOptions",
+        ..*pods
+    }
+}

@@ -1,0 +1,91 @@
+//! The Kubernetes API over HTTP, as an axum Router: `kube::Client` can stand on it without a socket.
+
+mod answer;
+mod discovery;
+mod logs;
+mod patch;
+mod path;
+mod query;
+mod read;
+mod table;
+mod view;
+mod watch;
+mod write;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use http::{HeaderMap, Method};
+use tokio_util::sync::CancellationToken;
+
+use self::path::{Path, Target};
+use self::query::Query;
+use crate::node::Node;
+use crate::refusal::Refusal;
+use crate::store::Store;
+
+/// What the handlers need.
+#[derive(Clone)]
+pub struct Api {
+    /// All objects.
+    pub store: Arc<Store>,
+    /// Where the logs are.
+    pub node: Arc<Node>,
+    /// Ends the streams.
+    pub stopping: CancellationToken,
+}
+
+/// The API.
+pub fn router(api: Api) -> Router {
+    Router::new().fallback(handle).with_state(api)
+}
+
+async fn handle(State(api): State<Api>, request: Request) -> Response {
+    match route(&api, request).await {
+        Ok(response) => response,
+        Err(refusal) => answer::refusal(&refusal),
+    }
+}
+
+/// A request for objects, taken apart.
+struct Call {
+    target: Target,
+    query: Query,
+    headers: HeaderMap,
+    body: Body,
+}
+
+async fn route(api: &Api, request: Request) -> Result<Response, Refusal> {
+    let (parts, body) = request.into_parts();
+    let target = match path::parse(parts.uri.path())? {
+        Path::Objects(target) => target,
+        Path::Document(document) if parts.method == Method::GET => return discovery::document(&document),
+        Path::AccessReview if parts.method == Method::POST => return discovery::access_review(body).await,
+        Path::Document(_) | Path::AccessReview => return Err(Refusal::method_not_allowed()),
+    };
+    let call = Call {
+        target,
+        query: Query::parse(parts.uri.query().unwrap_or_default())?,
+        headers: parts.headers,
+        body,
+    };
+    let subresource = call.target.subresource.clone();
+    match (parts.method, call.target.name.is_some(), subresource.as_deref()) {
+        (Method::GET, true, Some("log")) => logs::read(api, call).await,
+        (Method::GET, true, None | Some("status")) if call.query.flag("watch") => watch::watch(api, call).await,
+        (Method::GET, true, None | Some("status")) => read::get(api, call).await,
+        (Method::GET, false, None) if call.query.flag("watch") => watch::watch(api, call).await,
+        (Method::GET, false, None) => read::list(api, call).await,
+        (Method::POST, false, None) => write::create(api, call).await,
+        (Method::POST, true, Some("eviction")) => write::evict(api, call).await,
+        (Method::PUT, true, None | Some("status")) => write::replace(api, call).await,
+        (Method::PATCH, true, None | Some("status")) => patch::patch(api, call).await,
+        (Method::DELETE, true, None) => write::delete(api, call).await,
+        (Method::DELETE, false, None) => write::delete_collection(api, call).await,
+        (_, _, None | Some("status" | "log" | "eviction")) => Err(Refusal::method_not_allowed()),
+        _ => Err(Refusal::no_such_path()),
+    }
+}

@@ -1,0 +1,104 @@
+//! Patches of four kinds.
+
+use axum::response::Response;
+use http::{StatusCode, header};
+use serde_json::Value;
+
+use super::write::{FieldValidation, body, change, check_type, create_in};
+use super::{Api, Call};
+use crate::object::{Object, strategic_merge};
+use crate::refusal::Refusal;
+use crate::store::Durability;
+
+/// The kinds of patches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Json,
+    Merge,
+    Strategic,
+    Apply,
+}
+
+const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
+
+impl Form {
+    fn of(content_type: &str) -> Result<Self, Refusal> {
+        match content_type.split(';').next().unwrap_or_default().trim() {
+            "application/json-patch+json" => Ok(Self::Json),
+            "application/merge-patch+json" => Ok(Self::Merge),
+            "application/strategic-merge-patch+json" => Ok(Self::Strategic),
+            "application/apply-patch+yaml" => Ok(Self::Apply),
+            _ => Err(Refusal::unsupported_media_type(ACCEPTED)),
+        }
+    }
+
+    /// The object as the patch wants it.
+    fn applied(self, old: &Object, patch: &Value) -> Result<Value, Refusal> {
+        let mut value = old.value.clone();
+        let unreadable = |why: String| Refusal::bad_request(format!("error decoding patch: {why}"));
+        match self {
+            Self::Json => {
+                let patch: json_patch::Patch =
+                    serde_json::from_value(patch.clone()).map_err(|error| unreadable(error.to_string()))?;
+                json_patch::patch(&mut value, &patch).map_err(|error| {
+                    let mut refusal = Refusal::invalid(old.kind, old.name(), &[]);
+                    refusal.message = format!("the server rejected our request due to an error in our request: {error}");
+                    refusal
+                })?;
+            }
+            Self::Merge => json_patch::merge(&mut value, patch),
+            // What is applied says less than it could about lists that have been changed by others: they are merged.
+            Self::Strategic | Self::Apply => strategic_merge(&mut value, patch).map_err(unreadable)?,
+        }
+        Ok(value)
+    }
+}
+
+/// PATCH.
+pub(super) async fn patch(api: &Api, call: Call) -> Result<Response, Refusal> {
+    let content_type = call.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let form = Form::of(content_type.unwrap_or_default())?;
+    let validation = FieldValidation::of(&call.query)?;
+    let keep = !call.query.dry_run()?;
+    let bytes = body(call.body).await?;
+    let patch: Value = serde_json::from_slice(&bytes)
+        .map_err(|error| Refusal::bad_request(format!("error decoding patch: {error}")))?;
+    if form == Form::Apply {
+        if call.query.get("fieldManager").is_none() {
+            return Err(Refusal::bad_request("PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch"));
+        }
+        check_type(&patch, call.target.kind)?;
+    } else if !patch.is_object() && form != Form::Json {
+        return Err(Refusal::bad_request("error decoding patch: it must be an object"));
+    }
+    let target = call.target.clone();
+    let (written, is_new) = api
+        .store
+        .write(Durability::Disk, keep, move |transaction| {
+            let (namespace, name) = target.one();
+            let is_status = target.subresource.is_some();
+            let Some(old) = transaction.get(target.kind, namespace, name)? else {
+                if form != Form::Apply || is_status {
+                    return Err(Refusal::not_found(target.kind, name));
+                }
+                let mut object = Object::new(target.kind, patch);
+                object.set("name", name);
+                if target.kind.namespaced {
+                    object.set("namespace", namespace);
+                }
+                return Ok((create_in(transaction, object, validation)?, true));
+            };
+            let mut new = Object::new(target.kind, form.applied(&old, &patch)?);
+            if new.name() != name {
+                return Err(Refusal::bad_request(format!(
+                    "the name of the object ({}) does not match the name on the URL ({name})",
+                    new.name()
+                )));
+            }
+            new.metadata_mut().shift_remove("managedFields");
+            Ok((change(transaction, &old, new, is_status, validation)?, false))
+        })
+        .await?;
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(written.respond(status, &call.headers))
+}

@@ -1,0 +1,199 @@
+//! Watches: what changes, from a version on.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures::stream;
+use http::StatusCode;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::view::View;
+use super::{Api, Call, answer, read};
+use crate::object::{FieldSelector, Kind, LabelSelector, Selection};
+use crate::refusal::Refusal;
+use crate::store::{self, Change, Hub, Position};
+
+/// How long a watch lasts that does not say so: as long as a real API server's shortest.
+const DEFAULT_SECONDS: i64 = 1800;
+
+/// How often a watch that asked for it is told how far it has come.
+const BOOKMARK: Duration = Duration::from_secs(60);
+
+struct Watch {
+    hub: Arc<Hub>,
+    newest: watch::Receiver<Position>,
+    stopping: CancellationToken,
+    kind: &'static Kind,
+    namespace: Option<String>,
+    labels: LabelSelector,
+    fields: FieldSelector,
+    view: View,
+    position: Position,
+    bookmarks: bool,
+    next_bookmark: Instant,
+    end: Instant,
+    ready: VecDeque<Bytes>,
+    is_first: bool,
+    over: bool,
+}
+
+/// Answers with changes as they happen, one JSON document a line.
+pub(super) async fn watch(api: &Api, mut call: Call) -> Result<Response, Refusal> {
+    // An object with a name is watched as a list of one.
+    if let Some(name) = call.target.name.take() {
+        call.query.select("metadata.name", &name);
+    }
+    let asked = call.query.version()?;
+    let initial = call.query.flag("sendInitialEvents") || asked.unwrap_or(0) == 0;
+    let seconds = call.query.number("timeoutSeconds")?.filter(|seconds| *seconds > 0);
+    let bookmarks = call.query.flag("allowWatchBookmarks");
+    let wanted = store::Query {
+        limit: None,
+        from: None,
+        ..read::wanted(&call)?
+    };
+    let now = Instant::now();
+    let mut watch = Watch {
+        hub: Arc::clone(api.store.hub()),
+        newest: api.store.hub().subscribe(),
+        stopping: api.stopping.clone(),
+        kind: wanted.kind,
+        namespace: wanted.namespace.clone(),
+        labels: wanted.labels.clone(),
+        fields: wanted.fields.clone(),
+        view: View::accepted(&call.headers),
+        position: asked.unwrap_or(0),
+        bookmarks,
+        next_bookmark: now + BOOKMARK,
+        end: now + Duration::from_secs(seconds.unwrap_or(DEFAULT_SECONDS).unsigned_abs()),
+        ready: VecDeque::new(),
+        is_first: true,
+        over: false,
+    };
+    if initial {
+        let page = api.store.read(move |connection| store::list(connection, &wanted)).await?;
+        for object in &page.objects {
+            watch.push("ADDED", object);
+        }
+        watch.position = page.version;
+        if bookmarks {
+            watch.bookmark(true);
+        }
+    }
+    let body = Body::from_stream(stream::unfold(watch, |mut watch| async move {
+        let line = watch.next().await?;
+        Some((Ok::<_, std::convert::Infallible>(line), watch))
+    }));
+    Ok(answer::typed(StatusCode::OK, "application/json", body))
+}
+
+impl Watch {
+    /// The next lines; `None` at the end.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if !self.ready.is_empty() {
+                return Some(self.take_ready());
+            }
+            if self.over {
+                return None;
+            }
+            self.newest.borrow_and_update();
+            self.collect();
+            if !self.ready.is_empty() {
+                continue;
+            }
+            tokio::select! {
+                changed = self.newest.changed() => self.over |= changed.is_err(),
+                () = sleep_until(self.next_bookmark), if self.bookmarks => self.bookmark(false),
+                () = sleep_until(self.end) => {
+                    if self.bookmarks {
+                        self.bookmark(false);
+                    }
+                    self.over = true;
+                }
+                () = self.stopping.cancelled() => self.over = true,
+            }
+        }
+    }
+
+    /// All that is ready, in one piece.
+    fn take_ready(&mut self) -> Bytes {
+        if self.ready.len() == 1 {
+            return self.ready.pop_front().unwrap_or_default();
+        }
+        let mut all = Vec::with_capacity(self.ready.iter().map(Bytes::len).sum());
+        for line in self.ready.drain(..) {
+            all.extend_from_slice(&line);
+        }
+        all.into()
+    }
+
+    fn collect(&mut self) {
+        // Read before the changes: what is published in between is collected the next time.
+        let newest = self.hub.newest();
+        match self.hub.since(self.kind, self.position) {
+            Ok(changes) => {
+                for change in changes {
+                    self.position = change.version;
+                    self.take(&change);
+                }
+                self.position = self.position.max(newest);
+            }
+            Err(oldest) => {
+                let status = Refusal::expired(self.position, oldest).to_json();
+                self.ready.push_back(line("ERROR", status.to_string().as_bytes()));
+                self.over = true;
+            }
+        }
+    }
+
+    fn take(&mut self, change: &Change) {
+        if self.namespace.as_ref().is_some_and(|namespace| *namespace != change.namespace) {
+            return;
+        }
+        let matches = |selection: &Option<Selection>| {
+            let selection = selection.as_ref();
+            selection.is_some_and(|selection| self.labels.matches(selection) && self.fields.matches(selection))
+        };
+        let word = match (matches(&change.before), matches(&change.after)) {
+            (false, true) => "ADDED",
+            (true, true) => "MODIFIED",
+            (true, false) => "DELETED",
+            (false, false) => return,
+        };
+        self.push(word, &change.object);
+    }
+
+    fn push(&mut self, word: &str, object: &Bytes) {
+        let shown = self.view.watched(self.kind, object, self.is_first);
+        self.is_first = false;
+        self.ready.push_back(line(word, &shown));
+    }
+
+    /// Tells how far it has come.
+    fn bookmark(&mut self, ends_initial: bool) {
+        let mut metadata = json!({"resourceVersion": self.position.to_string()});
+        if ends_initial {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        metadata["creationTimestamp"] = Value::Null;
+        let object = json!({"kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": metadata});
+        self.ready.push_back(line("BOOKMARK", object.to_string().as_bytes()));
+        self.next_bookmark = Instant::now() + BOOKMARK;
+    }
+}
+
+fn line(word: &str, object: &[u8]) -> Bytes {
+    let mut line = Vec::with_capacity(object.len() + 40);
+    line.extend_from_slice(format!("{{\"type\":\"{word}\",\"object\":").as_bytes());
+    line.extend_from_slice(object);
+    line.extend_from_slice(b"}\n");
+    line.into()
+}

@@ -1,0 +1,52 @@
+//! The processes of a container: a supervisor that outlives the server, and the user's command below it.
+//!
+//! ```text
+//! server ──spawns──► supervisor ──spawns──► beginner ──becomes──► the user's command
+//!                    holds the lock,        mounts, new root,
+//!                    keeps the log,         working folder
+//!                    writes the outcome
+//! ```
+//!
+//! The supervisor is the same program, called with a word that no user types. The server can be killed at any instant: the
+//! lock of a container's folder says whether its supervisor lives, and the outcome in it how it ended.
+
+mod begin;
+mod folder;
+mod order;
+#[cfg(target_os = "linux")]
+mod probe;
+mod record;
+#[cfg(target_os = "linux")]
+mod root;
+mod supervise;
+#[cfg(target_os = "linux")]
+mod unshare;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+pub use folder::Folder;
+pub use order::{Mount, Order, Outcome};
+pub use record::{Record, parse_record, segments};
+
+/// The word that makes the program a supervisor of the container in the folder that follows.
+pub const SUPERVISE: &str = "__container-supervise";
+/// The word that makes it the beginning of the container.
+const BEGIN: &str = "__container-begin";
+/// The word that makes it a command within the container whose process number follows.
+pub const PROBE: &str = "__container-probe";
+
+/// Does what this process was started for, if it was started for a container.
+#[must_use]
+pub fn entered() -> Option<ExitCode> {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).take(2).collect();
+    let [word, folder] = arguments.as_slice() else { return None };
+    match word.to_str()? {
+        SUPERVISE => Some(supervise::run(&Folder::at(PathBuf::from(folder)))),
+        BEGIN => Some(begin::run(&Folder::at(PathBuf::from(folder)))),
+        #[cfg(target_os = "linux")]
+        PROBE => Some(probe::run(folder)),
+        _ => None,
+    }
+}

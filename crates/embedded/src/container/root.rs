@@ -1,0 +1,206 @@
+//! The container's own view of the machine: the host's files, with its volumes, its `/tmp`, `/dev` and processes.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{Gid, Uid};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind_recursive, mount_change, mount_remount, unmount};
+use rustix::process::{getgid, getuid, pivot_root, set_parent_process_death_signal};
+use rustix::thread::{CapabilitySet, UnshareFlags};
+
+use super::begin::{WORK, named};
+use super::folder::Folder;
+use super::order::{Mount, Order};
+use super::unshare::unshare;
+
+/// Lets the next child be the first process of a namespace of processes. Who is not root gets a user namespace, in which
+/// the user is still the same.
+pub(super) fn separate() -> io::Result<()> {
+    if getuid().is_root() {
+        return Ok(unshare(UnshareFlags::NEWPID)?);
+    }
+    let (user, group): (Uid, Gid) = (getuid(), getgid());
+    unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWPID)?;
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("{0} {0} 1", user.as_raw()))?;
+    fs::write("/proc/self/gid_map", format!("{0} {0} 1", group.as_raw()))?;
+    // The next program shall be able to mount, too.
+    keep_rights(CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_CHROOT)
+}
+
+/// Rights that survive the start of another program.
+fn keep_rights(rights: CapabilitySet) -> io::Result<()> {
+    let mut sets = rustix::thread::capabilities(None)?;
+    sets.inheritable |= rights;
+    rustix::thread::set_capabilities(None, sets)?;
+    for right in rights.iter() {
+        rustix::thread::configure_capability_in_ambient_set(right, true)?;
+    }
+    Ok(())
+}
+
+/// Makes the new root and enters it.
+pub(super) fn build(folder: &Folder, order: &Order) -> io::Result<()> {
+    unshare(UnshareFlags::NEWNS | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC)?;
+    // Nothing that is mounted here is seen outside.
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    let root = folder.root();
+    mount("tmpfs", &root, "tmpfs", MountFlags::NOSUID, Some(c"mode=755"))
+        .map_err(|error| named(error.into(), "cannot make the container's root"))?;
+    mirror(Path::new("/"), &root, &["dev", "proc", "tmp", "workspace"])?;
+    let own = |source: PathBuf, target: &str| Mount {
+        source,
+        target: target.into(),
+        read_only: false,
+    };
+    devices(&root)?;
+    let mut attached = Vec::new();
+    attach(&root, &own(folder.last_words(), "/dev/termination-log"), &mut attached)?;
+    attach(&root, &own(folder.temporary(), "/tmp"), &mut attached)?;
+    attach(&root, &own(folder.work(), WORK), &mut attached)?;
+    fs::create_dir_all(root.join("proc"))?;
+    mount_bind_recursive("/proc", root.join("proc"))?;
+    // What is mounted above comes before what is mounted below it.
+    let mut mounts = order.mounts.clone();
+    mounts.sort_by_key(|mount| mount.target.components().count());
+    for mount in &mounts {
+        attach(&root, mount, &mut attached)
+            .map_err(|error| named(error, &format!("cannot mount a volume at `{}`", mount.target.display())))?;
+    }
+    std::env::set_current_dir(&root)?;
+    pivot_root(".", ".")?;
+    unmount(".", UnmountFlags::DETACH)?;
+    std::env::set_current_dir("/")?;
+    // Where the system allows it; else the host's processes stay visible.
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    let _ = mount("proc", "/proc", "proc", flags, None::<&std::ffi::CStr>);
+    let _ = rustix::system::sethostname(order.hostname.as_bytes());
+    rustix::thread::clear_ambient_capability_set()?;
+    // Without its supervisor nobody would keep its log or know its end.
+    set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    Ok(())
+}
+
+/// Shows the entries of a folder in another, but for some.
+fn mirror(from: &Path, to: &Path, except: &[&str]) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if except.iter().any(|other| name == **other) {
+            continue;
+        }
+        // What cannot be shown is missed by who needs it.
+        let _ = show(&entry.path(), &to.join(&name));
+    }
+    Ok(())
+}
+
+fn show(from: &Path, to: &Path) -> io::Result<()> {
+    let kind = fs::symlink_metadata(from)?.file_type();
+    if kind.is_symlink() {
+        return std::os::unix::fs::symlink(fs::read_link(from)?, to);
+    }
+    if kind.is_dir() {
+        fs::create_dir_all(to)?;
+    } else {
+        File::create(to)?;
+    }
+    Ok(mount_bind_recursive(from, to)?)
+}
+
+/// The machine's devices, with shared memory and last words of the container's own.
+fn devices(root: &Path) -> io::Result<()> {
+    let target = root.join("dev");
+    fs::create_dir_all(&target)?;
+    mount("tmpfs", &target, "tmpfs", MountFlags::NOSUID, Some(c"mode=755"))?;
+    for entry in fs::read_dir("/dev")? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let text = name.to_string_lossy();
+        // Terminals and disks of the host are of no use, and many.
+        let hidden = ["tty", "vcs", "loop", "ram", "shm", "termination-log"];
+        if text != "tty" && hidden.iter().any(|prefix| text.starts_with(prefix)) {
+            continue;
+        }
+        let _ = show(&entry.path(), &target.join(&name));
+    }
+    let shared = target.join("shm");
+    fs::create_dir_all(&shared)?;
+    Ok(mount("tmpfs", &shared, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(c"mode=1777"))?)
+}
+
+/// Mounts a folder or file at a path below the new root, and makes the path if it is not there.
+fn attach(root: &Path, wanted: &Mount, attached: &mut Vec<PathBuf>) -> io::Result<()> {
+    let is_folder = fs::metadata(&wanted.source)?.is_dir();
+    let target = reach(root, &wanted.target, is_folder, attached)?;
+    mount_bind_recursive(&wanted.source, &target)?;
+    if wanted.read_only {
+        let flags = MountFlags::BIND | MountFlags::RDONLY;
+        mount_remount(&target, flags, c"")?;
+    }
+    attached.push(target);
+    Ok(())
+}
+
+/// A path below the new root, made as far as it is missing. A folder of the host in which something must be made is first
+/// replaced by one that shows the same, so that the host does not change; in a volume it is made as it is in a container.
+fn reach(root: &Path, path: &Path, is_folder: bool, attached: &[PathBuf]) -> io::Result<PathBuf> {
+    let mut here = root.to_owned();
+    let steps: Vec<Component<'_>> = path.components().collect();
+    for (index, step) in steps.iter().enumerate() {
+        let name = match step {
+            Component::Normal(name) => name,
+            Component::RootDir | Component::CurDir => continue,
+            _ => return Err(io::Error::other("the path must be absolute and without `..`")),
+        };
+        let next = here.join(name);
+        let next = follow(root, &next)?;
+        if !next.exists() {
+            if !attached.iter().any(|volume| here.starts_with(volume)) {
+                make_room(root, &here)?;
+            }
+            if index + 1 == steps.len() && !is_folder {
+                File::create(&next)?;
+            } else {
+                fs::create_dir(&next)?;
+            }
+        }
+        here = next;
+    }
+    Ok(here)
+}
+
+/// Where a link of the host leads to, below the new root.
+fn follow(root: &Path, path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    // As many as Linux follows.
+    for _ in 0..40 {
+        let Ok(metadata) = fs::symlink_metadata(&path) else { return Ok(path) };
+        if !metadata.file_type().is_symlink() {
+            return Ok(path);
+        }
+        let to = fs::read_link(&path)?;
+        path = match to.strip_prefix("/") {
+            Ok(absolute) => root.join(absolute),
+            Err(_) => path.parent().unwrap_or(root).join(to),
+        };
+    }
+    Err(io::Error::other("too many links"))
+}
+
+/// Lets something be made in a folder without changing the host.
+fn make_room(root: &Path, folder: &Path) -> io::Result<()> {
+    let own = rustix::fs::stat(root)?.st_dev;
+    if rustix::fs::stat(folder)?.st_dev == own {
+        return Ok(());
+    }
+    // What is there is put aside, and shown again in a folder of our own.
+    let aside = root.join(".aside");
+    fs::create_dir_all(&aside)?;
+    mount_bind_recursive(folder, &aside)?;
+    mount("tmpfs", folder, "tmpfs", MountFlags::NOSUID, Some(c"mode=755"))?;
+    mirror(&aside, folder, &[])?;
+    unmount(&aside, UnmountFlags::DETACH)?;
+    fs::remove_dir(&aside)
+}

@@ -1,0 +1,79 @@
+//! Deleting: at once, after a grace period, or when the last finalizer goes.
+
+use crate::object::Object;
+use crate::refusal::Refusal;
+use crate::store::Transaction;
+
+/// Keeps an owner until what it owns is gone.
+pub const FOREGROUND: &str = "foregroundDeletion";
+/// Keeps an owner until what it owns no longer names it.
+pub const ORPHAN: &str = "orphan";
+
+/// What becomes of what an object owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Propagation {
+    /// It is deleted afterwards.
+    #[default]
+    Background,
+    /// It is deleted first.
+    Foreground,
+    /// It stays.
+    Orphan,
+}
+
+/// How to delete.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// How many seconds a pod may take to end; its own wish when `None`.
+    pub grace: Option<u32>,
+    /// What becomes of what it owns.
+    pub propagation: Propagation,
+}
+
+/// Deletes an object, or begins to; gives its last known state.
+pub fn delete(transaction: &mut Transaction<'_>, mut object: Object, options: Options) -> Result<Object, Refusal> {
+    let grace = grace_of(&object, options.grace);
+    if object.is_deleting() {
+        let left = object.value["metadata"]["deletionGracePeriodSeconds"].as_u64().unwrap_or(0);
+        if options.grace.is_none() || u64::from(grace) >= left {
+            return Ok(object);
+        }
+    }
+    match options.propagation {
+        Propagation::Background => {}
+        Propagation::Foreground => object.add_finalizer(FOREGROUND),
+        Propagation::Orphan => object.add_finalizer(ORPHAN),
+    }
+    object.begin_deletion(grace, transaction.now);
+    if object.kind.plural == "namespaces" {
+        object.value["status"]["phase"] = "Terminating".into();
+    }
+    let object = transaction.update(object)?;
+    settle(transaction, object)
+}
+
+/// Removes an object that is being deleted if nothing keeps it any more.
+pub fn settle(transaction: &mut Transaction<'_>, object: Object) -> Result<Object, Refusal> {
+    let grace = object.value["metadata"]["deletionGracePeriodSeconds"].as_u64().unwrap_or(0);
+    let kept = !object.is_deleting()
+        || !object.finalizers().is_empty()
+        || grace > 0
+        || (object.kind.plural == "namespaces" && object.value["spec"]["finalizers"].as_array().is_some_and(|list| !list.is_empty()));
+    if !kept {
+        transaction.remove(object.clone())?;
+    }
+    Ok(object)
+}
+
+/// A pod that does not run needs no time to end.
+fn grace_of(object: &Object, asked: Option<u32>) -> u32 {
+    if object.kind.plural != "pods" {
+        return 0;
+    }
+    let runs = object.value["spec"]["nodeName"].is_string() && (object.kind.is_active)(&object.value);
+    if !runs {
+        return 0;
+    }
+    let own = object.value["spec"]["terminationGracePeriodSeconds"].as_u64();
+    asked.unwrap_or_else(|| own.and_then(|own| u32::try_from(own).ok()).unwrap_or(30))
+}

@@ -1,0 +1,240 @@
+//! The Job controller: what [`super::job_decision`] decides is done here.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::delete::{Options, delete, settle};
+use super::event::{Kind as EventKind, record};
+use super::job_decision::{Decision, End, Failure, Job, Pod, decide};
+use super::quota;
+use crate::object::{Object, kind_of, time};
+use crate::refusal::Refusal;
+use crate::resources::Admit;
+use crate::resources::pod::TRACKING;
+use crate::store::Transaction;
+
+/// How long to wait after a pod could not be made.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// The part of a Job's name that its pods' names begin with; with a dash and five characters they have 63.
+const MAX_POD_PREFIX: usize = 57;
+
+/// Brings a Job where it should be; after how long to look at it again.
+pub(super) fn reconcile(transaction: &mut Transaction<'_>, object: Object) -> Result<Option<Duration>, Refusal> {
+    let mut pods = transaction.dependents(object.uid())?;
+    pods.retain(|pod| pod.kind.plural == "pods");
+    let facts: Vec<Pod> = pods.iter().map(pod_facts).collect();
+    let before = job_facts(&object);
+    let decision = decide(&before, &facts, transaction.now);
+    if decision.remove {
+        delete(transaction, object, Options::default())?;
+        return Ok(None);
+    }
+    for index in &decision.count {
+        let mut pod = pods[*index].clone();
+        pod.remove_finalizer(TRACKING);
+        pods[*index] = transaction.update(pod.clone())?;
+        if pod.is_deleting() {
+            settle(transaction, pods[*index].clone())?;
+        }
+    }
+    for index in &decision.delete {
+        record(
+            transaction,
+            &object,
+            EventKind::Normal,
+            "job-controller",
+            "SuccessfulDelete",
+            &format!("Deleted pod: {}", pods[*index].name()),
+        )?;
+        delete(transaction, pods[*index].clone(), Options::default())?;
+    }
+    let mut wait = decision.again_in.map(|seconds| Duration::from_secs(seconds.unsigned_abs()));
+    let mut made = 0;
+    for _ in 0..decision.create {
+        if let Err(refusal) = create_pod(transaction, &object) {
+            let message = format!("Error creating: {}", refusal.message);
+            record(transaction, &object, EventKind::Warning, "job-controller", "FailedCreate", &message)?;
+            wait = Some(wait.map_or(RETRY, |other| other.min(RETRY)));
+            break;
+        }
+        made += 1;
+    }
+    let active = decision.active - (decision.create - made);
+    tell(transaction, &object, &before, &decision)?;
+    let mut changed = object;
+    write_status(&mut changed, &before, &decision, active, transaction.now);
+    transaction.update(changed)?;
+    Ok(wait)
+}
+
+fn create_pod(transaction: &mut Transaction<'_>, job: &Object) -> Result<(), Refusal> {
+    let template = &job.value["spec"]["template"];
+    let prefix = job.name();
+    let mut cut = prefix.len().min(MAX_POD_PREFIX);
+    while !prefix.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    let mut pod = Object::new(
+        kind_of("pods"),
+        json!({
+            "metadata": {
+                "name": format!("{}-{}", &prefix[..cut], super::random_suffix()),
+                "generateName": format!("{}-", &prefix[..cut]),
+                "namespace": job.namespace(),
+                "creationTimestamp": time(transaction.now),
+                "generation": 1,
+                "ownerReferences": [{
+                    "apiVersion": "batch/v1", "kind": "Job", "name": job.name(), "uid": job.uid(),
+                    "controller": true, "blockOwnerDeletion": true,
+                }],
+                "finalizers": [TRACKING],
+            },
+            "spec": template["spec"],
+        }),
+    );
+    pod.set("uid", uuid::Uuid::new_v4().to_string());
+    for field in ["labels", "annotations"] {
+        if template["metadata"][field].is_object() {
+            pod.set(field, template["metadata"][field].clone());
+        }
+    }
+    quota::check(transaction, &pod)?;
+    let value = (pod.kind.admit)(Admit {
+        object: pod.clone(),
+        old: None,
+    })?;
+    let pod = transaction.create(Object::new(pod.kind, value))?;
+    let message = format!("Created pod: {}", pod.name());
+    record(transaction, job, EventKind::Normal, "job-controller", "SuccessfulCreate", &message)
+}
+
+fn tell(transaction: &mut Transaction<'_>, job: &Object, before: &Job, decision: &Decision) -> Result<(), Refusal> {
+    if decision.job.is_complete && !before.is_complete {
+        record(transaction, job, EventKind::Normal, "job-controller", "Completed", "Job completed")?;
+    }
+    if let Some(failure) = decision.job.failure.as_ref().filter(|_| before.failure.is_none()) {
+        record(transaction, job, EventKind::Warning, "job-controller", &failure.reason, &failure.message)?;
+    }
+    if decision.job.suspended && !before.says_suspended {
+        record(transaction, job, EventKind::Normal, "job-controller", "Suspended", "Job suspended")?;
+    }
+    Ok(())
+}
+
+fn parse_time(value: &Value) -> Option<Timestamp> {
+    value.as_str()?.parse().ok()
+}
+
+fn condition<'a>(object: &'a Object, kind: &str) -> Option<&'a Value> {
+    let conditions = object.value["status"]["conditions"].as_array()?;
+    conditions
+        .iter()
+        .find(|condition| condition["type"] == kind && condition["status"] == "True")
+}
+
+fn job_facts(job: &Object) -> Job {
+    let (spec, status) = (&job.value["spec"], &job.value["status"]);
+    let failed = condition(job, "Failed");
+    let failing = failed.or_else(|| condition(job, "FailureTarget"));
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let ended = failed.or_else(|| condition(job, "Complete"));
+    Job {
+        parallelism: spec["parallelism"].as_i64().unwrap_or(1),
+        completions: spec["completions"].as_i64(),
+        backoff_limit: spec["backoffLimit"].as_i64().unwrap_or(6),
+        active_deadline: spec["activeDeadlineSeconds"].as_i64(),
+        time_to_live: spec["ttlSecondsAfterFinished"].as_i64(),
+        suspended: spec["suspend"].as_bool().unwrap_or(false),
+        deleting: job.is_deleting(),
+        started: parse_time(&status["startTime"]),
+        ended: ended.and_then(|condition| parse_time(&condition["lastTransitionTime"])),
+        succeeded: status["succeeded"].as_i64().unwrap_or(0),
+        failed: status["failed"].as_i64().unwrap_or(0),
+        says_suspended: condition(job, "Suspended").is_some(),
+        failure: failing.map(|condition| Failure {
+            reason: text(&condition["reason"]),
+            message: text(&condition["message"]),
+        }),
+        is_failed: failed.is_some(),
+        success: condition(job, "SuccessCriteriaMet").is_some() || condition(job, "Complete").is_some(),
+        is_complete: condition(job, "Complete").is_some(),
+    }
+}
+
+fn pod_facts(pod: &Object) -> Pod {
+    let status = &pod.value["status"];
+    let phase = status["phase"].as_str().unwrap_or_default();
+    let finished = parse_time(&status["containerStatuses"][0]["state"]["terminated"]["finishedAt"]);
+    let created = parse_time(&pod.value["metadata"]["creationTimestamp"]).unwrap_or_default();
+    Pod {
+        end: matches!(phase, "Succeeded" | "Failed").then(|| End {
+            succeeded: phase == "Succeeded",
+            at: finished.unwrap_or(created),
+        }),
+        ready: condition(pod, "Ready").is_some(),
+        deleting: pod.is_deleting(),
+        tracked: pod.finalizers().contains(&TRACKING),
+    }
+}
+
+fn write_status(object: &mut Object, before: &Job, decision: &Decision, active: usize, now: Timestamp) {
+    let job = &decision.job;
+    let mut conditions: Vec<Value> = object.value["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let stamp = time(now);
+    let mut set = |kind: &str, is: bool, reason: &str, message: &str| {
+        conditions.retain(|condition| condition["type"] != kind);
+        conditions.push(json!({
+            "type": kind, "status": if is { "True" } else { "False" }, "lastProbeTime": stamp,
+            "lastTransitionTime": stamp, "reason": reason, "message": message,
+        }));
+    };
+    if job.suspended && !before.says_suspended {
+        set("Suspended", true, "JobSuspended", "Job suspended");
+    } else if !job.suspended && before.says_suspended {
+        set("Suspended", false, "JobResumed", "Job resumed");
+    }
+    if let Some(failure) = &job.failure {
+        if before.failure.is_none() {
+            set("FailureTarget", true, &failure.reason, &failure.message);
+        }
+        if job.is_failed && !before.is_failed {
+            set("Failed", true, &failure.reason, &failure.message);
+        }
+    }
+    if job.success {
+        let words = ("CompletionsReached", "Reached expected number of succeeded pods");
+        if !before.success {
+            set("SuccessCriteriaMet", true, words.0, words.1);
+        }
+        if job.is_complete && !before.is_complete {
+            set("Complete", true, words.0, words.1);
+        }
+    }
+    if !object.value["status"].is_object() {
+        object.value["status"] = json!({});
+    }
+    let Value::Object(status) = &mut object.value["status"] else { return };
+    let mut put = |field: &str, value: Value| {
+        if value.is_null() || value == 0 {
+            status.shift_remove(field);
+        } else {
+            status.insert(field.to_owned(), value);
+        }
+    };
+    put("startTime", job.started.map(time).into());
+    put("active", active.into());
+    put("succeeded", job.succeeded.into());
+    put("failed", job.failed.into());
+    if job.is_complete && !before.is_complete {
+        put("completionTime", job.ended.map(time).into());
+    }
+    status.insert("ready".to_owned(), decision.ready.into());
+    status.insert("terminating".to_owned(), decision.terminating.into());
+    status.insert("uncountedTerminatedPods".to_owned(), json!({}));
+    if !conditions.is_empty() {
+        status.insert("conditions".to_owned(), conditions.into());
+    }
+}

@@ -1,0 +1,383 @@
+//! What to do about a Job: a pure function of the Job, its pods and the time.
+//!
+//! The rules are those of the Job controller of Kubernetes 1.37 for Jobs without an index:
+//! <https://kubernetes.io/docs/concepts/workloads/controllers/job/>.
+
+use jiff::Timestamp;
+
+/// The first pause after a failed pod; each further failure doubles it.
+const FIRST_BACKOFF: i64 = 10;
+/// The longest pause.
+const LONGEST_BACKOFF: i64 = 600;
+
+/// A Job, as far as it matters.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Job {
+    pub parallelism: i64,
+    pub completions: Option<i64>,
+    pub backoff_limit: i64,
+    pub active_deadline: Option<i64>,
+    pub time_to_live: Option<i64>,
+    pub suspended: bool,
+    pub deleting: bool,
+    pub started: Option<Timestamp>,
+    pub ended: Option<Timestamp>,
+    pub succeeded: i64,
+    pub failed: i64,
+    /// It was suspended before, and says so.
+    pub says_suspended: bool,
+    /// Why it is failing, or failed.
+    pub failure: Option<Failure>,
+    pub is_failed: bool,
+    /// It is succeeding, or complete.
+    pub success: bool,
+    pub is_complete: bool,
+}
+
+/// One of its pods.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Pod {
+    pub end: Option<End>,
+    pub ready: bool,
+    pub deleting: bool,
+    /// Whether it was not counted yet.
+    pub tracked: bool,
+}
+
+/// How a pod ended.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct End {
+    pub succeeded: bool,
+    pub at: Timestamp,
+}
+
+/// Why a Job failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub reason: String,
+    pub message: String,
+}
+
+/// What to do, and what to say.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Decision {
+    /// Indexes of pods that are counted now.
+    pub count: Vec<usize>,
+    /// Indexes of pods to be deleted.
+    pub delete: Vec<usize>,
+    /// How many pods to make.
+    pub create: usize,
+    /// The Job itself goes.
+    pub remove: bool,
+    /// Look again after so many seconds.
+    pub again_in: Option<i64>,
+    /// The new state.
+    pub job: Job,
+    pub active: usize,
+    pub ready: usize,
+    pub terminating: usize,
+}
+
+/// Decides.
+pub(super) fn decide(job: &Job, pods: &[Pod], now: Timestamp) -> Decision {
+    let mut decision = Decision {
+        job: job.clone(),
+        ..Decision::default()
+    };
+    for (index, pod) in pods.iter().enumerate() {
+        if pod.tracked && (pod.end.is_some() || pod.deleting) {
+            decision.count.push(index);
+            let over = job.is_failed || job.is_complete;
+            match pod.end {
+                _ if over => {}
+                Some(End { succeeded: true, .. }) => decision.job.succeeded += 1,
+                _ => decision.job.failed += 1,
+            }
+        }
+    }
+    let runs = |pod: &Pod| pod.end.is_none() && !pod.deleting;
+    decision.active = pods.iter().filter(|pod| runs(pod)).count();
+    decision.ready = pods.iter().filter(|pod| runs(pod) && pod.ready).count();
+    decision.terminating = pods.iter().filter(|pod| pod.end.is_none() && pod.deleting).count();
+    if job.deleting {
+        return decision;
+    }
+    if job.is_failed || job.is_complete {
+        live_out(&mut decision, now);
+        return decision;
+    }
+    if decision.job.started.is_none() && !job.suspended {
+        decision.job.started = Some(now);
+    }
+    judge(&mut decision, now);
+    if decision.job.failure.is_some() || decision.job.success {
+        end(&mut decision, pods, now);
+    } else {
+        work(&mut decision, pods, now);
+    }
+    decision
+}
+
+/// What a Job that ended still has to do: to go in time.
+fn live_out(decision: &mut Decision, now: Timestamp) {
+    let Some(seconds) = decision.job.time_to_live else { return };
+    let ended = decision.job.ended.unwrap_or(now);
+    let left = ended.as_second() + seconds - now.as_second();
+    if left <= 0 {
+        decision.remove = true;
+    } else {
+        decision.again_in = Some(left);
+    }
+}
+
+/// Whether it has failed or succeeded.
+fn judge(decision: &mut Decision, now: Timestamp) {
+    let job = &mut decision.job;
+    if job.failure.is_some() || job.success {
+        return;
+    }
+    let failure = |reason: &str, message: &str| {
+        Some(Failure {
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+        })
+    };
+    if job.failed > job.backoff_limit {
+        job.failure = failure("BackoffLimitExceeded", "Job has reached the specified backoff limit");
+        return;
+    }
+    if let (Some(seconds), Some(started), false) = (job.active_deadline, job.started, job.suspended) {
+        let left = started.as_second() + seconds - now.as_second();
+        if left <= 0 {
+            job.failure = failure("DeadlineExceeded", "Job was active longer than specified deadline");
+            return;
+        }
+        decision.again_in = Some(left);
+    }
+    job.success = match job.completions {
+        Some(wanted) => job.succeeded >= wanted,
+        None => job.succeeded > 0 && decision.active == 0,
+    };
+}
+
+/// Ends what still runs, and is over when nothing does.
+fn end(decision: &mut Decision, pods: &[Pod], now: Timestamp) {
+    decision.again_in = None;
+    decision.delete = (0..pods.len()).filter(|index| pods[*index].end.is_none() && !pods[*index].deleting).collect();
+    decision.terminating += decision.delete.len();
+    if decision.job.failure.is_some() {
+        // What is ended with it has failed, too.
+        decision.job.failed += i64::try_from(decision.delete.len()).unwrap_or(0);
+    }
+    decision.count.extend(decision.delete.iter().filter(|index| pods[**index].tracked));
+    decision.active = 0;
+    decision.ready = 0;
+    if decision.terminating == 0 {
+        decision.job.is_failed = decision.job.failure.is_some();
+        decision.job.is_complete = !decision.job.is_failed;
+        decision.job.ended = Some(now);
+        live_out(decision, now);
+    }
+}
+
+/// Makes as many pods run as shall run.
+fn work(decision: &mut Decision, pods: &[Pod], now: Timestamp) {
+    let job = &mut decision.job;
+    job.says_suspended |= job.suspended;
+    if job.suspended {
+        job.started = None;
+    } else if job.says_suspended && job.started.is_none() {
+        job.started = Some(now);
+    }
+    let wanted = match job.completions {
+        _ if job.suspended => 0,
+        Some(completions) => job.parallelism.min(completions - job.succeeded),
+        None if job.succeeded > 0 => i64::try_from(decision.active).unwrap_or(0).min(job.parallelism),
+        None => job.parallelism,
+    };
+    let wanted = usize::try_from(wanted.max(0)).unwrap_or(0);
+    if decision.active > wanted {
+        // Those that are not ready yet have lost least.
+        let mut running: Vec<usize> =
+            (0..pods.len()).filter(|index| pods[*index].end.is_none() && !pods[*index].deleting).collect();
+        running.sort_by_key(|index| pods[*index].ready);
+        decision.delete = running[..decision.active - wanted].to_vec();
+        return;
+    }
+    let missing = wanted - decision.active;
+    if missing == 0 {
+        return;
+    }
+    let pause = backoff(pods, now);
+    if pause > 0 {
+        decision.again_in = Some(decision.again_in.map_or(pause, |other| other.min(pause)));
+    } else {
+        decision.create = missing;
+        decision.active += missing;
+    }
+}
+
+/// How many seconds to wait after the last failures.
+fn backoff(pods: &[Pod], now: Timestamp) -> i64 {
+    let ends = || pods.iter().filter_map(|pod| pod.end);
+    let last_success = ends().filter(|end| end.succeeded).map(|end| end.at).max();
+    let failures = ends().filter(|end| !end.succeeded && last_success.is_none_or(|time| end.at > time));
+    let (count, last) = failures.fold((0_u32, None), |(count, last), end| (count + 1, last.max(Some(end.at))));
+    let Some(last) = last else { return 0 };
+    let pause = FIRST_BACKOFF.saturating_mul(1 << (count - 1).min(10)).min(LONGEST_BACKOFF);
+    last.as_second() + pause - now.as_second()
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use proptest::prelude::*;
+
+    use super::{Decision, End, Job, Pod, decide};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn job() -> Job {
+        Job {
+            parallelism: 1,
+            completions: Some(1),
+            ..Job::default()
+        }
+    }
+
+    fn running() -> Pod {
+        Pod {
+            end: None,
+            ready: true,
+            deleting: false,
+            tracked: true,
+        }
+    }
+
+    fn ended(succeeded: bool) -> Pod {
+        Pod {
+            end: Some(End {
+                succeeded,
+                at: at(50),
+            }),
+            ready: false,
+            ..running()
+        }
+    }
+
+    #[test]
+    fn a_new_job_makes_its_pods_and_starts() {
+        let decision = decide(&job(), &[], at(100));
+        assert_eq!((decision.create, decision.active), (1, 1));
+        assert_eq!(decision.job.started, Some(at(100)));
+    }
+
+    #[test]
+    fn a_job_is_complete_when_enough_pods_have_succeeded() {
+        let decision = decide(&job(), &[ended(true)], at(100));
+        assert!(decision.job.is_complete && decision.job.succeeded == 1 && decision.count == [0]);
+        assert_eq!(decision.job.ended, Some(at(100)));
+    }
+
+    #[test]
+    fn a_job_fails_when_more_pods_failed_than_it_allows() {
+        let decision = decide(&job(), &[ended(false)], at(100));
+        assert!(decision.job.is_failed);
+        assert_eq!(decision.job.failure.unwrap().reason, "BackoffLimitExceeded");
+        let patient = Job {
+            backoff_limit: 1,
+            ..job()
+        };
+        let decision = decide(&patient, &[ended(false)], at(55));
+        assert_eq!((decision.create, decision.again_in), (0, Some(5)));
+        assert_eq!(decide(&patient, &[ended(false)], at(60)).create, 1);
+    }
+
+    #[test]
+    fn a_deadline_ends_what_runs_and_then_the_job() {
+        let late = Job {
+            active_deadline: Some(10),
+            started: Some(at(0)),
+            ..job()
+        };
+        assert_eq!(decide(&late, &[running()], at(4)).again_in, Some(6));
+        let decision = decide(&late, &[running()], at(10));
+        assert_eq!(decision.delete, [0]);
+        assert!(!decision.job.is_failed && decision.job.failure.is_some());
+        let gone = Pod {
+            deleting: true,
+            tracked: false,
+            ..running()
+        };
+        assert!(!decide(&decision.job, std::slice::from_ref(&gone), at(11)).job.is_failed);
+        assert!(decide(&decision.job, &[], at(12)).job.is_failed);
+    }
+
+    #[test]
+    fn a_suspended_job_has_no_pods_and_starts_anew_when_resumed() {
+        let suspended = Job {
+            suspended: true,
+            started: Some(at(1)),
+            ..job()
+        };
+        let decision = decide(&suspended, &[running()], at(10));
+        assert_eq!(decision.delete, [0]);
+        assert_eq!(decision.job.started, None);
+        let resumed = Job {
+            suspended: false,
+            ..decision.job
+        };
+        let decision = decide(&resumed, &[], at(20));
+        assert_eq!((decision.create, decision.job.started), (1, Some(at(20))));
+    }
+
+    #[test]
+    fn a_job_goes_when_its_time_to_live_is_over() {
+        let over = Job {
+            is_complete: true,
+            ended: Some(at(100)),
+            time_to_live: Some(5),
+            ..job()
+        };
+        assert_eq!(decide(&over, &[], at(103)).again_in, Some(2));
+        assert!(decide(&over, &[], at(105)).remove);
+    }
+
+    fn pods() -> impl Strategy<Value = Vec<Pod>> {
+        let pod = (any::<Option<bool>>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+            |(end, ready, deleting, tracked)| Pod {
+                end: end.map(|succeeded| End {
+                    succeeded,
+                    at: at(50),
+                }),
+                ready,
+                deleting,
+                tracked,
+            },
+        );
+        proptest::collection::vec(pod, 0..6)
+    }
+
+    proptest! {
+        #[test]
+        fn no_more_pods_run_than_shall_run_and_no_end_is_undone(
+            parallelism in 0_i64..4, completions in proptest::option::of(0_i64..4), limit in 0_i64..3,
+            suspended: bool, pods in pods(),
+        ) {
+            let job = Job { parallelism, completions, backoff_limit: limit, suspended, ..Job::default() };
+            let decision = decide(&job, &pods, at(1000));
+            let alive = pods.iter().filter(|pod| pod.end.is_none() && !pod.deleting).count();
+            let after = alive - decision.delete.len() + decision.create;
+            prop_assert!(after <= usize::try_from(parallelism).unwrap() || decision.create == 0);
+            prop_assert!(decision.create == 0 || decision.delete.is_empty());
+            prop_assert!(!(decision.job.is_complete && decision.job.is_failed));
+            let over = decision.job.is_complete || decision.job.is_failed;
+            let again = decide(&decision.job, &[], at(1001));
+            if over {
+                prop_assert_eq!(&again, &Decision { job: decision.job.clone(), ..Decision::default() });
+            }
+        }
+    }
+}

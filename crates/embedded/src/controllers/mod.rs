@@ -1,0 +1,200 @@
+//! What Kubernetes does by itself. The controllers see each change in the transaction that made it, and what they do about
+//! it is a part of that transaction: there is no moment, and no crash, between a cause and its effect.
+
+mod claim;
+mod collect;
+pub mod delete;
+mod event;
+mod job;
+mod job_decision;
+mod namespace;
+pub mod quota;
+mod schedule;
+
+pub use event::{Kind as EventKind, record as record_event};
+pub use schedule::set_condition;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use crate::object::{Key, Object, kind_of};
+use crate::refusal::Refusal;
+use crate::store::{Touched, Transaction};
+
+/// How long an event is kept: Kubernetes' default.
+const EVENT_LIFE: Duration = Duration::from_secs(3600);
+
+/// How often old events are looked for.
+const EVENT_SWEEP: Duration = Duration::from_secs(300);
+
+/// All controllers, and what they have to remember between transactions. All of it can be read again from the store.
+#[derive(Debug, Default)]
+pub struct Controllers {
+    scheduler: schedule::Scheduler,
+    /// When to look at which object again.
+    timers: BTreeMap<Instant, BTreeSet<Key>>,
+    next_sweep: Option<Instant>,
+    /// Whether what is remembered must be read again.
+    is_stale: bool,
+}
+
+impl Controllers {
+    /// Reads what is remembered, and does what was left undone.
+    pub fn load(&mut self, transaction: &mut Transaction<'_>) {
+        *self = Self::default();
+        self.next_sweep = Some(Instant::now());
+        let loaded = self.scheduler.load(transaction).and_then(|()| {
+            for kind in ["namespaces", "resourcequotas", "persistentvolumeclaims", "jobs"] {
+                for object in transaction.active(kind_of(kind))? {
+                    self.reconcile(transaction, &object.key())?;
+                }
+            }
+            Ok(())
+        });
+        report(loaded);
+        self.react(transaction);
+    }
+
+    /// What is remembered may be wrong.
+    pub fn forget(&mut self) {
+        self.is_stale = true;
+    }
+
+    /// Does something about each change that was not seen yet, and about the changes this makes, until there are none.
+    pub fn react(&mut self, transaction: &mut Transaction<'_>) {
+        if std::mem::take(&mut self.is_stale) {
+            self.load(transaction);
+        }
+        loop {
+            let mut unseen = transaction.take_unseen();
+            if unseen.is_empty() {
+                report(self.scheduler.place(transaction));
+                unseen = transaction.take_unseen();
+            }
+            if unseen.is_empty() {
+                return;
+            }
+            for touched in unseen {
+                report(self.look_at(transaction, &touched));
+            }
+        }
+    }
+
+    /// Does what was to be done by now.
+    pub fn wake(&mut self, transaction: &mut Transaction<'_>) {
+        let now = Instant::now();
+        while let Some(entry) = self.timers.first_entry().filter(|entry| *entry.key() <= now) {
+            for key in entry.remove() {
+                report(self.reconcile(transaction, &key));
+            }
+        }
+        if self.next_sweep.is_some_and(|time| time <= now) {
+            self.next_sweep = Some(now + EVENT_SWEEP);
+            report(event::sweep(transaction, EVENT_LIFE));
+        }
+        self.react(transaction);
+    }
+
+    /// When there is something to be done.
+    pub fn next_wake(&self) -> Option<Instant> {
+        let timer = self.timers.first_key_value().map(|(time, _)| *time);
+        timer.into_iter().chain(self.next_sweep).min()
+    }
+
+    fn wake_at(&mut self, key: Key, wait: Duration) {
+        self.timers.entry(Instant::now() + wait).or_default().insert(key);
+    }
+
+    fn look_at(&mut self, transaction: &mut Transaction<'_>, touched: &Touched) -> Result<(), Refusal> {
+        let Some(object) = touched.after.as_ref().or(touched.before.as_ref()) else {
+            return Ok(());
+        };
+        match object.kind.plural {
+            "pods" => self.pod_changed(transaction, touched, object)?,
+            "nodes" => self.scheduler.node_changed(touched),
+            "storageclasses" => {
+                for claim in transaction.active(kind_of("persistentvolumeclaims"))? {
+                    claim::reconcile(transaction, &self.scheduler, claim)?;
+                }
+            }
+            "events" => return Ok(()),
+            _ => {}
+        }
+        match &touched.after {
+            Some(after) => {
+                if touched.before.is_none() {
+                    collect::created(transaction, after)?;
+                }
+                collect::deleting(transaction, after)?;
+                if matches!(
+                    after.kind.plural,
+                    "jobs" | "persistentvolumeclaims" | "resourcequotas" | "namespaces"
+                ) {
+                    self.reconcile(transaction, &after.key())?;
+                }
+            }
+            None => {
+                collect::removed(transaction, object)?;
+                namespace::emptied(transaction, object.namespace())?;
+            }
+        }
+        if touched.before.is_none() != touched.after.is_none() || object.kind.plural == "pods" {
+            quota::count(transaction, object)?;
+        }
+        Ok(())
+    }
+
+    fn pod_changed(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        touched: &Touched,
+        pod: &Object,
+    ) -> Result<(), Refusal> {
+        self.scheduler.pod_changed(touched);
+        let gone = touched.after.as_ref().is_none_or(|after| !(after.kind.is_active)(&after.value));
+        if gone {
+            claim::released(transaction, &self.scheduler, pod)?;
+        }
+        let owners = pod.owners();
+        if let Some(owner) = owners.iter().find(|owner| owner.controller && owner.kind == "Job") {
+            let key = Key {
+                kind: "jobs",
+                namespace: pod.namespace().to_owned(),
+                name: owner.name.to_owned(),
+            };
+            self.reconcile(transaction, &key)?;
+        }
+        Ok(())
+    }
+
+    /// Brings one object where it should be.
+    fn reconcile(&mut self, transaction: &mut Transaction<'_>, key: &Key) -> Result<(), Refusal> {
+        let Some(object) = transaction.get(kind_of(key.kind), &key.namespace, &key.name)? else {
+            return Ok(());
+        };
+        match key.kind {
+            "jobs" => {
+                if let Some(wait) = job::reconcile(transaction, object)? {
+                    self.wake_at(key.clone(), wait);
+                }
+            }
+            "persistentvolumeclaims" => claim::reconcile(transaction, &self.scheduler, object)?,
+            "resourcequotas" => quota::reconcile(transaction, object)?,
+            "namespaces" => namespace::reconcile(transaction, &object)?,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn report(result: Result<(), Refusal>) {
+    if let Err(refusal) = result {
+        tracing::warn!(reason = refusal.reason, message = refusal.message, "a controller could not do its work");
+    }
+}
+
+/// The end of a generated name: five characters without vowels, so that no word comes out.
+pub fn random_suffix() -> String {
+    const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    (0..5).map(|_| char::from(ALPHABET[fastrand::usize(..ALPHABET.len())])).collect()
+}

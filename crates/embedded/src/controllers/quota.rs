@@ -1,0 +1,75 @@
+//! ResourceQuotas that count objects.
+
+use serde_json::{Map, Value, json};
+
+use crate::object::{Kind, Object, kind_of};
+use crate::refusal::Refusal;
+use crate::store::Transaction;
+
+/// The names under which a quota counts a kind.
+fn names(kind: &Kind) -> [String; 2] {
+    [format!("count/{}", kind.resource()), kind.plural.to_owned()]
+}
+
+/// Refuses an object that is one too many.
+///
+/// # Errors
+/// A quota of the namespace is used up.
+pub fn check(transaction: &Transaction<'_>, object: &Object) -> Result<(), Refusal> {
+    if !object.kind.namespaced || object.kind.plural == "events" {
+        return Ok(());
+    }
+    for quota in transaction.list(kind_of("resourcequotas"), object.namespace())? {
+        for name in names(object.kind) {
+            let Some(hard) = quota.value["spec"]["hard"][&name].as_str() else { continue };
+            let limit = quantity::nanos(hard).unwrap_or(0) / quantity::NANO;
+            let used = used(transaction, object.kind, object.namespace(), &name)?;
+            if i128::from(used) + 1 > limit {
+                let why = format!(
+                    "exceeded quota: {}, requested: {name}=1, used: {name}={used}, limited: {name}={hard}",
+                    quota.name()
+                );
+                return Err(Refusal::forbidden(object.kind, object.name(), &why));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `pods` counts those that have not ended, `count/pods` all.
+fn used(transaction: &Transaction<'_>, kind: &'static Kind, namespace: &str, name: &str) -> Result<i64, Refusal> {
+    if name == "pods" {
+        let active = transaction.active(kind)?;
+        let here = active.iter().filter(|pod| pod.namespace() == namespace && (kind.is_active)(&pod.value));
+        return Ok(i64::try_from(here.count()).unwrap_or(i64::MAX));
+    }
+    transaction.count(kind, namespace)
+}
+
+/// Something was made or went: the quotas that count it are counted again.
+pub(super) fn count(transaction: &mut Transaction<'_>, object: &Object) -> Result<(), Refusal> {
+    if !object.kind.namespaced || object.kind.plural == "resourcequotas" {
+        return Ok(());
+    }
+    for quota in transaction.list(kind_of("resourcequotas"), object.namespace())? {
+        let counts = names(object.kind).iter().any(|name| quota.value["spec"]["hard"].get(name).is_some());
+        if counts {
+            reconcile(transaction, quota)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes what is used of a quota into its status.
+pub(super) fn reconcile(transaction: &mut Transaction<'_>, mut quota: Object) -> Result<(), Refusal> {
+    let hard = quota.value["spec"]["hard"].as_object().cloned().unwrap_or_default();
+    let mut counted = Map::new();
+    for kind in &crate::object::KINDS {
+        for name in names(kind).iter().filter(|name| hard.contains_key(*name)) {
+            let used = used(transaction, kind, quota.namespace(), name)?;
+            counted.insert(name.clone(), used.to_string().into());
+        }
+    }
+    quota.value["status"] = json!({"hard": hard, "used": Value::Object(counted)});
+    transaction.update(quota).map(drop)
+}

@@ -1,0 +1,302 @@
+//! The scheduler: pods wait in the order they were made, and each starts as soon as the machine has room for it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::{Value, json};
+
+use super::event::{Kind as EventKind, record};
+use crate::object::{Object, kind_of, time};
+use crate::refusal::Refusal;
+use crate::store::{Touched, Transaction};
+
+/// Amounts of resources, in billionths.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Amounts(BTreeMap<String, i128>);
+
+impl Amounts {
+    fn read(value: &Value) -> Self {
+        let amounts = value.as_object().into_iter().flatten();
+        Self(
+            amounts
+                .filter_map(|(name, amount)| Some((name.clone(), quantity::nanos(amount.as_str()?)?)))
+                .collect(),
+        )
+    }
+
+    /// What a pod asks for: its container's requests, and a place.
+    fn of_pod(pod: &Object) -> Self {
+        let mut all = Self::default();
+        for container in pod.value["spec"]["containers"].as_array().into_iter().flatten() {
+            all.add(&Self::read(&container["resources"]["requests"]), 1);
+        }
+        all.0.insert("pods".to_owned(), quantity::NANO);
+        all
+    }
+
+    fn add(&mut self, other: &Self, sign: i128) {
+        for (name, amount) in &other.0 {
+            *self.0.entry(name.clone()).or_default() += sign * amount;
+        }
+    }
+
+    /// The names of what is not enough, in the scheduler's words.
+    fn lacks(&self, used: &Self, wanted: &Self) -> Vec<String> {
+        let short = wanted.0.iter().filter(|(name, amount)| {
+            let have = self.0.get(*name).copied().unwrap_or(0);
+            let taken = used.0.get(*name).copied().unwrap_or(0);
+            **amount > 0 && taken + **amount > have
+        });
+        short
+            .map(|(name, _)| match name.as_str() {
+                "pods" => "1 Too many pods".to_owned(),
+                name => format!("1 Insufficient {name}"),
+            })
+            .collect()
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Waiting {
+    namespace: String,
+    name: String,
+    amounts: Amounts,
+    selector: BTreeMap<String, String>,
+    claims: Vec<String>,
+    /// What was last said about it.
+    said: String,
+}
+
+#[derive(Debug, Clone)]
+struct Placed {
+    namespace: String,
+    amounts: Amounts,
+    claims: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+struct Machine {
+    name: String,
+    allocatable: Amounts,
+    labels: BTreeMap<String, String>,
+    cordoned: bool,
+}
+
+/// Who waits, who has a place, and what places there are.
+#[derive(Debug, Default)]
+pub(super) struct Scheduler {
+    machine: Option<Machine>,
+    /// By the order in which they were made.
+    waiting: BTreeMap<(String, u64), Waiting>,
+    order: HashMap<String, (String, u64)>,
+    placed: HashMap<String, Placed>,
+    used: Amounts,
+    counter: u64,
+    /// Whether something changed since everybody was last looked at.
+    is_due: bool,
+}
+
+impl Scheduler {
+    /// Reads who waits and who has a place.
+    pub fn load(&mut self, transaction: &Transaction<'_>) -> Result<(), Refusal> {
+        *self = Self::default();
+        for pod in transaction.active(kind_of("pods"))? {
+            self.enter(&pod);
+        }
+        for node in transaction.every(kind_of("nodes"))? {
+            self.machine = Some(machine(&node));
+        }
+        self.is_due = true;
+        Ok(())
+    }
+
+    /// The machine changed.
+    pub fn node_changed(&mut self, touched: &Touched) {
+        self.machine = touched.after.as_ref().map(machine);
+        self.is_due = true;
+    }
+
+    /// A pod changed.
+    pub fn pod_changed(&mut self, touched: &Touched) {
+        if let Some(before) = &touched.before {
+            self.leave(before.uid());
+        }
+        match (&touched.after, &touched.before) {
+            (Some(after), _) => self.enter(after),
+            (None, Some(before)) => drop(self.order.remove(before.uid())),
+            (None, None) => {}
+        }
+    }
+
+    /// Whether a pod that has not ended uses a claim.
+    pub fn uses(&self, namespace: &str, claim: &str) -> bool {
+        let names = |here: &str, claims: &[String]| here == namespace && claims.iter().any(|one| one == claim);
+        self.waiting.values().any(|pod| names(&pod.namespace, &pod.claims))
+            || self.placed.values().any(|pod| names(&pod.namespace, &pod.claims))
+    }
+
+    fn enter(&mut self, pod: &Object) {
+        if !(pod.kind.is_active)(&pod.value) {
+            return;
+        }
+        let uid = pod.uid().to_owned();
+        let amounts = Amounts::of_pod(pod);
+        let claims = claims(pod);
+        if pod.value["spec"]["nodeName"].is_string() {
+            self.used.add(&amounts, 1);
+            let namespace = pod.namespace().to_owned();
+            self.placed.insert(uid, Placed { namespace, amounts, claims });
+            return;
+        }
+        if pod.is_deleting() {
+            return;
+        }
+        self.counter += 1;
+        let created = pod.value["metadata"]["creationTimestamp"].as_str().unwrap_or_default();
+        let order = self.order.get(&uid).cloned().unwrap_or((created.to_owned(), self.counter));
+        let selector = pod.value["spec"]["nodeSelector"].as_object().into_iter().flatten();
+        let waiting = Waiting {
+            namespace: pod.namespace().to_owned(),
+            name: pod.name().to_owned(),
+            amounts,
+            selector: selector
+                .map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()))
+                .collect(),
+            claims,
+            said: said(pod),
+        };
+        self.order.insert(uid, order.clone());
+        self.waiting.insert(order, waiting);
+        self.is_due = true;
+    }
+
+    fn leave(&mut self, uid: &str) {
+        if let Some(order) = self.order.get(uid) {
+            self.waiting.remove(order);
+        }
+        if let Some(placed) = self.placed.remove(uid) {
+            self.used.add(&placed.amounts, -1);
+            self.order.remove(uid);
+            self.is_due = true;
+        }
+    }
+
+    /// Gives places to those who wait, as far as there are any.
+    pub fn place(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Refusal> {
+        if !std::mem::take(&mut self.is_due) {
+            return Ok(());
+        }
+        let mut used = self.used.clone();
+        for (order, pod) in self.waiting.clone() {
+            match self.obstacle(transaction, &pod, &used)? {
+                None => {
+                    used.add(&pod.amounts, 1);
+                    self.bind(transaction, &pod)?;
+                }
+                Some(message) if message != pod.said => {
+                    if let Some(waiting) = self.waiting.get_mut(&order) {
+                        waiting.said.clone_from(&message);
+                    }
+                    refuse(transaction, &pod, &message)?;
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Why a pod cannot have a place now.
+    fn obstacle(&self, transaction: &Transaction<'_>, pod: &Waiting, used: &Amounts) -> Result<Option<String>, Refusal> {
+        for claim in &pod.claims {
+            let found = transaction.get(kind_of("persistentvolumeclaims"), &pod.namespace, claim)?;
+            let why = match found {
+                None => format!("persistentvolumeclaim \"{claim}\" not found"),
+                Some(found) if found.is_deleting() => {
+                    format!("persistentvolumeclaim \"{claim}\" is being deleted")
+                }
+                Some(found) if found.value["status"]["phase"] != "Bound" => {
+                    "pod has unbound immediate PersistentVolumeClaims".to_owned()
+                }
+                Some(_) => continue,
+            };
+            return Ok(Some(format!("0/1 nodes are available: {why}.")));
+        }
+        let Some(machine) = &self.machine else {
+            return Ok(Some("no nodes available to schedule pods".to_owned()));
+        };
+        let mut why = Vec::new();
+        if machine.cordoned {
+            why.push("1 node(s) were unschedulable".to_owned());
+        } else if pod.selector.iter().any(|(key, value)| machine.labels.get(key) != Some(value)) {
+            why.push("1 node(s) didn't match Pod's node affinity/selector".to_owned());
+        } else {
+            why = machine.allocatable.lacks(used, &pod.amounts);
+        }
+        Ok((!why.is_empty()).then(|| format!("0/1 nodes are available: {}.", why.join(", "))))
+    }
+
+    fn bind(&self, transaction: &mut Transaction<'_>, waiting: &Waiting) -> Result<(), Refusal> {
+        let found = transaction.get(kind_of("pods"), &waiting.namespace, &waiting.name)?;
+        let (Some(mut pod), Some(machine)) = (found, &self.machine) else {
+            return Ok(());
+        };
+        pod.value["spec"]["nodeName"] = machine.name.as_str().into();
+        let stamp = time(transaction.now);
+        set_condition(&mut pod, json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": stamp}));
+        let pod = transaction.update(pod)?;
+        let message = format!("Successfully assigned {}/{} to {}", pod.namespace(), pod.name(), machine.name);
+        record(transaction, &pod, EventKind::Normal, "default-scheduler", "Scheduled", &message)
+    }
+}
+
+fn refuse(transaction: &mut Transaction<'_>, waiting: &Waiting, message: &str) -> Result<(), Refusal> {
+    let Some(mut pod) = transaction.get(kind_of("pods"), &waiting.namespace, &waiting.name)? else {
+        return Ok(());
+    };
+    let stamp = time(transaction.now);
+    set_condition(
+        &mut pod,
+        json!({
+            "type": "PodScheduled", "status": "False", "lastProbeTime": null, "lastTransitionTime": stamp,
+            "reason": "Unschedulable", "message": message,
+        }),
+    );
+    let pod = transaction.update(pod)?;
+    record(transaction, &pod, EventKind::Warning, "default-scheduler", "FailedScheduling", message)
+}
+
+/// Sets a condition of a pod.
+pub fn set_condition(pod: &mut Object, condition: Value) {
+    let conditions = &mut pod.value["status"]["conditions"];
+    if !conditions.is_array() {
+        *conditions = json!([]);
+    }
+    if let Value::Array(list) = conditions {
+        list.retain(|one| one["type"] != condition["type"]);
+        list.push(condition);
+    }
+}
+
+fn said(pod: &Object) -> String {
+    let conditions = pod.value["status"]["conditions"].as_array();
+    let scheduled = conditions.into_iter().flatten().find(|one| one["type"] == "PodScheduled");
+    let message = scheduled.and_then(|condition| condition["message"].as_str());
+    message.unwrap_or_default().to_owned()
+}
+
+fn claims(pod: &Object) -> Vec<String> {
+    let volumes = pod.value["spec"]["volumes"].as_array().into_iter().flatten();
+    volumes
+        .filter_map(|volume| volume["persistentVolumeClaim"]["claimName"].as_str())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn machine(node: &Object) -> Machine {
+    let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+    Machine {
+        name: node.name().to_owned(),
+        allocatable: Amounts::read(&node.value["status"]["allocatable"]),
+        labels: node.labels().into_iter().map(owned).collect(),
+        cordoned: node.value["spec"]["unschedulable"] == true,
+    }
+}

@@ -1,0 +1,159 @@
+//! The engine: its start, its parts, its end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::Router;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{Api, router};
+use crate::controllers::Controllers;
+use crate::error::Error;
+use crate::node::{Node, Settings, node_object};
+use crate::object::{Object, kind_of, time};
+use crate::refusal::Refusal;
+use crate::resources::claim::DEFAULT_CLASS;
+use crate::resources::Admit;
+use crate::store::{Durability, Store, Transaction};
+use crate::{kubeconfig, listen};
+
+/// How an engine is set up.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where everything is kept; made if it is not there.
+    pub state_folder: PathBuf,
+    /// How large the log of one pod may grow, in bytes; then its oldest part goes.
+    pub log_limit: u64,
+}
+
+/// A small Kubernetes.
+pub struct Engine {
+    store: Arc<Store>,
+    node: Arc<Node>,
+    api: Api,
+    folder: PathBuf,
+    stopping: CancellationToken,
+}
+
+/// Where the state is kept when nobody says otherwise: below the XDG data folder.
+///
+/// # Errors
+/// There is no home folder.
+pub fn state_folder() -> Result<PathBuf, Error> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let data = variable("XDG_DATA_HOME").filter(|path| path.is_absolute());
+    let data = data.or_else(|| variable("HOME").map(|home| home.join(".local/share")));
+    data.map(|data| data.join("k8s-cli")).ok_or(Error::NoHome)
+}
+
+impl Engine {
+    /// Starts, and finds what was there before: objects, and containers that run.
+    ///
+    /// # Errors
+    /// The folder is in use, or cannot be used.
+    pub async fn start(options: Options) -> Result<Self, Error> {
+        let unusable = |path: &Path, source: io::Error| Error::StateFolder {
+            path: path.to_owned(),
+            source,
+        };
+        std::fs::create_dir_all(&options.state_folder).map_err(|error| unusable(&options.state_folder, error))?;
+        let folder = options.state_folder.canonicalize().map_err(|error| unusable(&options.state_folder, error))?;
+        keep_private(&folder).map_err(|error| unusable(&folder, error))?;
+        let program = std::env::current_exe().map_err(|error| unusable(&folder, error))?;
+        let stopping = CancellationToken::new();
+        let store = Arc::new(Store::open(&folder, Controllers::default())?);
+        let settings = Settings {
+            state: folder.clone(),
+            log_limit: options.log_limit,
+            program,
+        };
+        let node = Arc::new(Node::new(Arc::clone(&store), settings, stopping.clone()));
+        let failed = |refusal: Refusal| unusable(&folder, io::Error::other(refusal.message));
+        store.write(Durability::Disk, true, furnish).await.map_err(failed)?;
+        node.start().await.map_err(failed)?;
+        let api = Api {
+            store: Arc::clone(&store),
+            node: Arc::clone(&node),
+            stopping: stopping.clone(),
+        };
+        Ok(Self {
+            store,
+            node,
+            api,
+            folder,
+            stopping,
+        })
+    }
+
+    /// The API, for a client in this process.
+    #[must_use]
+    pub fn router(&self) -> Router {
+        router(self.api.clone())
+    }
+
+    /// The folder with everything.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Serves the API at an address of this machine, to whoever has the kubeconfig that it writes; gives that file, and
+    /// the address.
+    ///
+    /// # Errors
+    /// The address is not of this machine alone, or is taken.
+    pub async fn listen(&self, address: SocketAddr) -> Result<(PathBuf, SocketAddr), Error> {
+        let access = kubeconfig::Access::new()?;
+        let address = listen::listen(address, &access, self.router(), self.stopping.clone()).await?;
+        let path = self.folder.join("kubeconfig");
+        access.write(&path, address).map_err(|source| Error::StateFolder {
+            path: path.clone(),
+            source,
+        })?;
+        Ok((path, address))
+    }
+
+    /// Ends the engine. The containers run on, and the next one finds them.
+    pub async fn stop(&self) {
+        self.stopping.cancel();
+        self.node.stopped().await;
+        self.store.close();
+    }
+}
+
+/// Tokens and logs are nobody else's business.
+fn keep_private(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
+}
+
+/// What every cluster has: namespaces, a class for volumes, and the node as it is now.
+fn furnish(transaction: &mut Transaction<'_>) -> Result<(), Refusal> {
+    for name in ["default", "kube-system"] {
+        make_once(transaction, "namespaces", json!({"metadata": {"name": name}}))?;
+    }
+    let default = json!({"storageclass.kubernetes.io/is-default-class": "true"});
+    let class = json!({"metadata": {"name": DEFAULT_CLASS, "annotations": default}, "provisioner": "k8s-cli/folder"});
+    make_once(transaction, "storageclasses", class)?;
+    let kind = kind_of("nodes");
+    let fresh = node_object(None);
+    match transaction.get(kind, "", fresh.name())? {
+        None => transaction.create(fresh).map(drop),
+        Some(old) => transaction.update(node_object(Some(&old))).map(drop),
+    }
+}
+
+fn make_once(transaction: &mut Transaction<'_>, plural: &'static str, value: serde_json::Value) -> Result<(), Refusal> {
+    let kind = kind_of(plural);
+    let mut object = Object::new(kind, value);
+    if transaction.get(kind, "", object.name())?.is_some() {
+        return Ok(());
+    }
+    object.set("uid", uuid::Uuid::new_v4().to_string());
+    object.set("creationTimestamp", time(transaction.now));
+    let value = (kind.admit)(Admit { object, old: None })?;
+    transaction.create(Object::new(kind, value)).map(drop)
+}

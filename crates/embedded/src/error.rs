@@ -1,0 +1,45 @@
+//! What can go wrong when the engine starts.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why the engine does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another server uses the state folder.
+    #[error("`{}` is in use by another server; stop that one, or choose another folder with `--state-dir`", .0.display())]
+    InUse(PathBuf),
+    /// The state folder cannot be used.
+    #[error("cannot use `{}` as the state folder; choose another one with `--state-dir`", .path.display())]
+    StateFolder {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The database cannot be used.
+    #[error("cannot use the database `{}`", .path.display())]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: rusqlite::Error,
+    },
+    /// The database was written by a newer version.
+    #[error("the database `{}` was written by a newer version; use that version, or another `--state-dir`", .0.display())]
+    Newer(PathBuf),
+    /// The address for `kubectl` cannot be served.
+    #[error("cannot serve the Kubernetes API on `{address}`; choose another address with `--kube-listen`")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The certificate for `kubectl` cannot be made.
+    #[error("cannot make a certificate for the Kubernetes API")]
+    Certificate(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// There is no home folder to keep the state under.
+    #[error("neither `XDG_DATA_HOME` nor `HOME` is set; say where to keep the state with `--state-dir`")]
+    NoHome,
+}

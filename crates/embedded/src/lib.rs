@@ -1,0 +1,24 @@
+//! Kubernetes on one machine, in this process.
+//!
+//! An [`Engine`] is an API server, its controllers and one node. [`Engine::router`] is its API: `kube::Client` stands on it
+//! without a socket, and [`Engine::listen`] serves it to `kubectl`. Pods are processes of this machine: the host is their
+//! image. Everything is kept in one folder and survives the process, and so do the containers.
+//!
+//! A program that starts an engine must call [`entered`] first: it is also the program that supervises the containers.
+
+mod api;
+mod container;
+mod controllers;
+mod engine;
+mod error;
+mod kubeconfig;
+mod listen;
+mod node;
+mod object;
+mod refusal;
+mod resources;
+mod store;
+
+pub use container::entered;
+pub use engine::{Engine, Options, state_folder};
+pub use error::Error;

@@ -1,0 +1,90 @@
+//! The engine's API on a port of this machine, over TLS, for whoever has the token.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use http::header;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+use crate::kubeconfig::Access;
+use crate::refusal::Refusal;
+
+/// How long a client may take for its handshake or the head of a request.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Serves until the engine stops; gives the address.
+pub(crate) async fn listen(
+    address: SocketAddr,
+    access: &Access,
+    router: Router,
+    stopping: CancellationToken,
+) -> Result<SocketAddr, Error> {
+    let failed = |source| Error::Listen { address, source };
+    if !address.ip().is_loopback() {
+        return Err(failed(io::Error::other("only addresses of this machine itself are served: 127.0.0.1 or ::1")));
+    }
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let local = listener.local_addr().map_err(failed)?;
+    let acceptor = TlsAcceptor::from(Arc::clone(&access.tls));
+    let token = access.token();
+    let router = router.layer(middleware::from_fn(move |request: Request, next: Next| {
+        let token = token.clone();
+        async move { admit(&token, request, next).await }
+    }));
+    tokio::spawn(async move {
+        loop {
+            let stream = tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        // Too many files are open; some will be closed.
+                        tracing::warn!(%error, "a connection cannot be taken");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        continue;
+                    }
+                },
+                () = stopping.cancelled() => return,
+            };
+            tokio::spawn(serve(stream, acceptor.clone(), router.clone(), stopping.clone()));
+        }
+    });
+    Ok(local)
+}
+
+async fn admit(token: &crate::kubeconfig::Token, request: Request, next: Next) -> Response {
+    let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if token.is_shown(header) {
+        return next.run(request).await;
+    }
+    let refusal = Refusal::unauthorized();
+    let body = Body::from(refusal.to_json().to_string());
+    (refusal.code, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+async fn serve(stream: TcpStream, acceptor: TlsAcceptor, router: Router, stopping: CancellationToken) {
+    let _ = stream.set_nodelay(true);
+    let Ok(Ok(stream)) = timeout(PATIENCE, acceptor.accept(stream)).await else { return };
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    tokio::select! {
+        result = connection => if let Err(error) = result {
+            tracing::debug!(%error, "a connection ended");
+        },
+        () = stopping.cancelled() => {}
+    }
+}

@@ -1,0 +1,175 @@
+//! Limits of memory and processes by control groups, where this process may make some.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// How many processes and threads a pod may have. A fork bomb ends there; a data loader does not come near.
+const MAX_PROCESSES: u32 = 16_384;
+
+/// What a pod may use.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Limits {
+    /// Memory, in bytes.
+    pub memory: Option<u64>,
+    /// Requested processors, in thousandths; its share when there are too few.
+    pub cpu_thousandths: u64,
+}
+
+/// The groups that this process can make groups in.
+#[derive(Debug, Clone)]
+pub(super) enum ControlGroups {
+    /// One hierarchy: <https://docs.kernel.org/admin-guide/cgroup-v2.html>.
+    Two(PathBuf),
+    /// A hierarchy for each controller: memory, pids, cpu.
+    One { memory: PathBuf, pids: PathBuf, cpu: PathBuf },
+    /// None: limits are not kept.
+    None,
+}
+
+impl ControlGroups {
+    /// Looks for them.
+    pub fn find() -> Self {
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let found = two(&own).or_else(|| one(&own)).unwrap_or(Self::None);
+        match &found {
+            Self::None => tracing::warn!(
+                "no control groups can be made: limits of memory are not kept; start under `systemd-run --user --scope -p Delegate=yes`, or as root"
+            ),
+            known => tracing::debug!(groups = ?known, "control groups"),
+        }
+        found
+    }
+
+    /// Makes the groups of a pod.
+    pub fn make(&self, uid: &str, limits: Limits) -> Vec<PathBuf> {
+        let result = match self {
+            Self::None => return Vec::new(),
+            Self::Two(base) => make_two(&base.join(uid), limits),
+            Self::One { memory, pids, cpu } => {
+                make_one(&memory.join(uid), &pids.join(uid), &cpu.join(uid), limits)
+            }
+        };
+        result.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the control group of a pod cannot be made; its limits are not kept");
+            Vec::new()
+        })
+    }
+
+    /// Removes groups that are empty by now.
+    pub fn remove(&self, groups: &[PathBuf]) {
+        for group in groups {
+            match fs::remove_dir(group) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::debug!(group = %group.display(), %error, "a control group cannot be removed");
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// A line of `/proc/self/cgroup` is `number:controllers:path`.
+fn own_path(own: &str, controller: &str) -> Option<String> {
+    own.lines().find_map(|line| {
+        let mut parts = line.splitn(3, ':');
+        let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+        controllers.split(',').any(|one| one == controller).then(|| path.trim_start_matches('/').to_owned())
+    })
+}
+
+fn two(own: &str) -> Option<ControlGroups> {
+    let root = Path::new("/sys/fs/cgroup");
+    let controllers = fs::read_to_string(root.join("cgroup.controllers")).ok()?;
+    if !controllers.split_whitespace().any(|one| one == "memory") {
+        return None;
+    }
+    let base = root.join(own_path(own, "")?);
+    // A group with processes can have no groups with limits below it: this process moves aside.
+    let (server, pods) = (base.join("k8s-cli-server"), base.join("k8s-cli-pods"));
+    let delegated = (|| {
+        fs::create_dir_all(&server)?;
+        fs::create_dir_all(&pods)?;
+        fs::write(server.join("cgroup.procs"), "0")?;
+        fs::write(base.join("cgroup.subtree_control"), "+memory +pids +cpu")?;
+        fs::write(pods.join("cgroup.subtree_control"), "+memory +pids +cpu")
+    })();
+    delegated.ok().map(|()| ControlGroups::Two(pods))
+}
+
+fn one(own: &str) -> Option<ControlGroups> {
+    let base = |controller: &str| {
+        let path = Path::new("/sys/fs/cgroup").join(controller).join(own_path(own, controller)?).join("k8s-cli-pods");
+        fs::create_dir_all(&path).ok().map(|()| path)
+    };
+    Some(ControlGroups::One {
+        memory: base("memory")?,
+        pids: base("pids")?,
+        cpu: base("cpu")?,
+    })
+}
+
+fn make_two(group: &Path, limits: Limits) -> io::Result<Vec<PathBuf>> {
+    fs::create_dir_all(group)?;
+    fs::write(group.join("pids.max"), MAX_PROCESSES.to_string())?;
+    if let Some(bytes) = limits.memory {
+        fs::write(group.join("memory.max"), bytes.to_string())?;
+        fs::write(group.join("memory.swap.max"), "0").or_else(ignore_missing)?;
+        // The whole container ends, as with the kubelet.
+        fs::write(group.join("memory.oom.group"), "1")?;
+    }
+    fs::write(group.join("cpu.weight"), weight(limits.cpu_thousandths).to_string())?;
+    Ok(vec![group.to_owned()])
+}
+
+fn make_one(memory: &Path, pids: &Path, cpu: &Path, limits: Limits) -> io::Result<Vec<PathBuf>> {
+    for group in [memory, pids, cpu] {
+        fs::create_dir_all(group)?;
+    }
+    fs::write(pids.join("pids.max"), MAX_PROCESSES.to_string())?;
+    if let Some(bytes) = limits.memory {
+        fs::write(memory.join("memory.limit_in_bytes"), bytes.to_string())?;
+        fs::write(memory.join("memory.memsw.limit_in_bytes"), bytes.to_string()).or_else(ignore_missing)?;
+    }
+    fs::write(cpu.join("cpu.shares"), shares(limits.cpu_thousandths).to_string())?;
+    Ok(vec![memory.to_owned(), pids.to_owned(), cpu.to_owned()])
+}
+
+/// Swap is not counted everywhere.
+fn ignore_missing(error: io::Error) -> io::Result<()> {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => Ok(()),
+        _ => Err(error),
+    }
+}
+
+/// As the kubelet: 1024 for a processor, 2 at least.
+fn shares(thousandths: u64) -> u64 {
+    (thousandths * 1024 / 1000).clamp(2, 262_144)
+}
+
+/// Shares in the range of the second version:
+/// <https://github.com/kubernetes/enhancements/tree/master/keps/sig-node/2254-cgroup-v2>.
+fn weight(thousandths: u64) -> u64 {
+    1 + (shares(thousandths) - 2) * 9999 / 262_142
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{own_path, shares, weight};
+
+    #[test]
+    fn the_own_group_is_found_in_both_versions() {
+        let text = "4:memory:/a/b\n3:cpu,cpuacct:/c\n0::/user.slice/x.scope\n";
+        assert_eq!(own_path(text, "memory").unwrap(), "a/b");
+        assert_eq!(own_path(text, "cpu").unwrap(), "c");
+        assert_eq!(own_path(text, "").unwrap(), "user.slice/x.scope");
+        assert_eq!(own_path(text, "pids"), None);
+    }
+
+    #[test]
+    fn shares_are_those_of_the_kubelet() {
+        assert_eq!((shares(0), shares(1000), shares(500)), (2, 1024, 512));
+        assert_eq!((weight(0), weight(1000)), (1, 39));
+    }
+}

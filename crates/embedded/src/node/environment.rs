@@ -1,0 +1,195 @@
+//! The variables of a container, and what `$(NAME)` means in them and in its command.
+
+use std::collections::HashMap;
+
+use k8s_openapi::api::core::v1::{EnvVarSource, ObjectFieldSelector};
+use serde_json::Value;
+
+use super::plan::Plan;
+use crate::object::Object;
+
+/// ConfigMaps and Secrets that the pod names.
+pub(super) type Sources = HashMap<(&'static str, String), Value>;
+
+/// Replaces `$(NAME)` by the variable's value, and `$$` by `$`; what is not known stays as it is.
+///
+/// The rules are Kubernetes': <https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/>.
+pub(super) fn expand(text: &str, known: &[(String, String)]) -> String {
+    let mut result = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        result.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            result.push('$');
+            rest = after;
+        } else if let Some((name, after)) = rest.strip_prefix('(').and_then(|inner| inner.split_once(')')) {
+            match known.iter().rev().find(|(key, _)| key == name) {
+                Some((_, value)) => result.push_str(value),
+                None => {
+                    result.push_str("$(");
+                    result.push_str(name);
+                    result.push(')');
+                }
+            }
+            rest = after;
+        } else {
+            result.push('$');
+        }
+    }
+    result.push_str(rest);
+    result
+}
+
+/// The ConfigMaps and Secrets that the variables come from, and whether each must be there.
+pub(super) fn references(plan: &Plan) -> Vec<(&'static str, String, bool)> {
+    let mut all = Vec::new();
+    for source in plan.container.env_from.iter().flatten() {
+        if let Some(map) = &source.config_map_ref {
+            all.push(("configmaps", map.name.clone(), map.optional != Some(true)));
+        }
+        if let Some(secret) = &source.secret_ref {
+            all.push(("secrets", secret.name.clone(), secret.optional != Some(true)));
+        }
+    }
+    for source in plan.container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref()) {
+        if let Some(key) = &source.config_map_key_ref {
+            all.push(("configmaps", key.name.clone(), key.optional != Some(true)));
+        }
+        if let Some(key) = &source.secret_key_ref {
+            all.push(("secrets", key.name.clone(), key.optional != Some(true)));
+        }
+    }
+    all
+}
+
+/// All variables of a container. The host is the image: its `PATH` and home are those of the server.
+///
+/// # Errors
+/// A variable comes from something that is not there.
+pub(super) fn variables(plan: &Plan, pod: &Object, address: &str, sources: &Sources) -> Result<Vec<(String, String)>, String> {
+    let mut all: Vec<(String, String)> = Vec::new();
+    let mut set = |name: String, value: String| {
+        all.retain(|(known, _)| *known != name);
+        all.push((name, value));
+    };
+    for name in ["PATH", "HOME"] {
+        if let Ok(value) = std::env::var(name) {
+            set(name.to_owned(), value);
+        }
+    }
+    set("HOSTNAME".to_owned(), plan.hostname.clone());
+    for source in plan.container.env_from.iter().flatten() {
+        let prefix = source.prefix.clone().unwrap_or_default();
+        let map = source.config_map_ref.as_ref().map(|map| ("configmaps", map.name.clone()));
+        let secret = source.secret_ref.as_ref().map(|secret| ("secrets", secret.name.clone()));
+        for key in [map, secret].into_iter().flatten() {
+            for (name, value) in data(sources.get(&key)) {
+                set(format!("{prefix}{name}"), value);
+            }
+        }
+    }
+    for variable in plan.container.env.iter().flatten() {
+        let value = match &variable.value_from {
+            None => Some(expand(variable.value.as_deref().unwrap_or_default(), &all)),
+            Some(source) => from_source(source, plan, pod, address, sources)?,
+        };
+        if let Some(value) = value {
+            all.retain(|(known, _)| *known != variable.name);
+            all.push((variable.name.clone(), value));
+        }
+    }
+    Ok(all)
+}
+
+fn from_source(source: &EnvVarSource, plan: &Plan, pod: &Object, address: &str, sources: &Sources) -> Result<Option<String>, String> {
+    if let Some(field) = &source.field_ref {
+        return Ok(Some(self::field(field, pod, address)));
+    }
+    let keyed = |kind: &'static str, word: &str, name: &str, key: &str, optional: Option<bool>| {
+        let found = data(sources.get(&(kind, name.to_owned()))).remove(key);
+        match found {
+            Some(value) => Ok(Some(value)),
+            None if optional == Some(true) => Ok(None),
+            None => Err(format!("couldn't find key {key} in {word} {}/{name}", plan.namespace)),
+        }
+    };
+    if let Some(key) = &source.config_map_key_ref {
+        return keyed("configmaps", "ConfigMap", &key.name, &key.key, key.optional);
+    }
+    if let Some(key) = &source.secret_key_ref {
+        return keyed("secrets", "Secret", &key.name, &key.key, key.optional);
+    }
+    Err("this source of a variable is not known".to_owned())
+}
+
+/// A field of a pod, as the downward API names it.
+pub(super) fn field(field: &ObjectFieldSelector, pod: &Object, address: &str) -> String {
+    let metadata = &pod.value["metadata"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let keyed = |prefix: &str| {
+        let inner = field.field_path.strip_prefix(prefix)?.strip_suffix("']")?;
+        Some(inner.to_owned())
+    };
+    if let Some(key) = keyed("metadata.labels['") {
+        return text(&metadata["labels"][key]);
+    }
+    if let Some(key) = keyed("metadata.annotations['") {
+        return text(&metadata["annotations"][key]);
+    }
+    match field.field_path.as_str() {
+        "metadata.name" => text(&metadata["name"]),
+        "metadata.namespace" => text(&metadata["namespace"]),
+        "metadata.uid" => text(&metadata["uid"]),
+        "metadata.labels" => lines(&metadata["labels"]),
+        "metadata.annotations" => lines(&metadata["annotations"]),
+        "spec.nodeName" => text(&pod.value["spec"]["nodeName"]),
+        "spec.serviceAccountName" => text(&pod.value["spec"]["serviceAccountName"]),
+        "status.podIP" | "status.podIPs" => address.to_owned(),
+        "status.hostIP" | "status.hostIPs" => "127.0.0.1".to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// `key="value"`, one a line, in the order of the keys.
+fn lines(map: &Value) -> String {
+    let mut pairs: Vec<String> = map
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={:?}", value.as_str().unwrap_or_default()))
+        .collect();
+    pairs.sort_unstable();
+    pairs.join("\n")
+}
+
+/// The texts of a ConfigMap or a Secret.
+fn data(object: Option<&Value>) -> HashMap<String, String> {
+    let Some(object) = object else { return HashMap::new() };
+    super::projection::data(object)
+        .into_iter()
+        .map(|(key, bytes)| (key, String::from_utf8_lossy(&bytes).into_owned()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::expand;
+
+    #[test]
+    fn references_are_replaced_as_the_kubelet_does_it() {
+        let known = [("A".to_owned(), "1".to_owned()), ("B".to_owned(), "$(A)".to_owned())];
+        for (text, expected) in [
+            ("$(A)", "1"),
+            ("$$(A)", "$(A)"),
+            ("$$$(A)", "$1"),
+            ("x$(B)y", "x$(A)y"),
+            ("$(C)", "$(C)"),
+            ("$A $", "$A $"),
+            ("$(A", "$(A"),
+            ("ü$(A)é", "ü1é"),
+        ] {
+            assert_eq!(expand(text, &known), expected, "{text}");
+        }
+    }
+}

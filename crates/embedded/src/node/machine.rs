@@ -1,0 +1,102 @@
+//! This machine as a `v1/Node`.
+
+use std::fs;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::object::{Object, kind_of, time};
+
+/// As many pods at once as the kubelet's default.
+const MAX_PODS: u32 = 110;
+
+/// The node's name: the machine's, as a DNS name.
+pub fn name() -> String {
+    let system = rustix::system::uname();
+    let text = system.nodename().to_string_lossy().to_lowercase();
+    let clean: String = text.chars().map(|one| if one.is_ascii_alphanumeric() { one } else { '-' }).collect();
+    match clean.trim_matches('-') {
+        "" => "localhost".to_owned(),
+        name => name.chars().take(63).collect(),
+    }
+}
+
+/// The object that describes this machine. `old` is what was known about it; what people set there stays.
+pub fn node_object(old: Option<&Object>) -> Object {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let amounts = json!({
+        "cpu": cpus.to_string(),
+        "memory": format!("{}Ki", memory_kibibytes()),
+        "pods": MAX_PODS.to_string(),
+    });
+    let name = name();
+    let now = time(Timestamp::now());
+    let mut node = old.cloned().unwrap_or_else(|| {
+        let mut node = Object::new(kind_of("nodes"), json!({"spec": {}}));
+        node.set("uid", uuid::Uuid::new_v4().to_string());
+        node.set("creationTimestamp", now.as_str());
+        node
+    });
+    node.set("name", name.as_str());
+    let mut labels: serde_json::Map<String, Value> =
+        node.value["metadata"]["labels"].as_object().cloned().unwrap_or_default();
+    for (key, value) in [
+        ("kubernetes.io/hostname", name.as_str()),
+        ("kubernetes.io/os", std::env::consts::OS),
+        ("kubernetes.io/arch", architecture()),
+    ] {
+        labels.insert(key.to_owned(), value.into());
+    }
+    node.set("labels", labels);
+    let system = rustix::system::uname();
+    node.value["status"] = json!({
+        "capacity": amounts,
+        "allocatable": amounts,
+        "addresses": [
+            {"type": "InternalIP", "address": "127.0.0.1"},
+            {"type": "Hostname", "address": name},
+        ],
+        "conditions": [{
+            "type": "Ready", "status": "True", "reason": "KubeletReady", "message": "this process runs the pods",
+            "lastHeartbeatTime": now, "lastTransitionTime": now,
+        }],
+        "nodeInfo": {
+            "machineID": "", "systemUUID": "", "bootID": "",
+            "kernelVersion": system.release().to_string_lossy(),
+            "osImage": os_name(),
+            "containerRuntimeVersion": format!("k8s-cli://{}", env!("CARGO_PKG_VERSION")),
+            "kubeletVersion": format!("v1.37.0+k8s-cli-{}", env!("CARGO_PKG_VERSION")),
+            "kubeProxyVersion": "",
+            "operatingSystem": std::env::consts::OS,
+            "architecture": architecture(),
+        },
+    });
+    node
+}
+
+/// The name that Kubernetes has for the processor.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn memory_kibibytes() -> u64 {
+    rustix::system::sysinfo().totalram as u64 * u64::from(rustix::system::sysinfo().mem_unit) / 1024
+}
+
+#[cfg(not(target_os = "linux"))]
+fn memory_kibibytes() -> u64 {
+    let output = std::process::Command::new("sysctl").args(["-n", "hw.memsize"]).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    text.ok().and_then(|text| text.parse::<u64>().ok()).unwrap_or(1 << 33) / 1024
+}
+
+fn os_name() -> String {
+    let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    name.map_or_else(|| std::env::consts::OS.to_owned(), |name| name.trim_matches('"').to_owned())
+}

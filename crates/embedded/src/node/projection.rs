@@ -1,0 +1,141 @@
+//! Folders whose files come from objects: ConfigMaps, Secrets, the downward API. They change as a whole.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::{ConfigMap, KeyToPath, Secret};
+use serde_json::Value;
+
+/// Files: their paths, and what is in them.
+pub(super) type Files = BTreeMap<String, Vec<u8>>;
+
+/// What a ConfigMap or a Secret holds.
+pub(super) fn data(object: &Value) -> Files {
+    match object["kind"].as_str() {
+        Some("Secret") => {
+            let secret: Secret = serde_json::from_value(object.clone()).unwrap_or_default();
+            secret.data.into_iter().flatten().map(|(key, value)| (key, value.0)).collect()
+        }
+        _ => {
+            let map: ConfigMap = serde_json::from_value(object.clone()).unwrap_or_default();
+            let texts = map.data.into_iter().flatten().map(|(key, text)| (key, text.into_bytes()));
+            let binary = map.binary_data.into_iter().flatten().map(|(key, value)| (key, value.0));
+            texts.chain(binary).collect()
+        }
+    }
+}
+
+/// The files that are chosen from what there is: all, or those that are named.
+///
+/// # Errors
+/// One that is named is not there.
+pub(super) fn chosen(all: Files, items: Option<&[KeyToPath]>, optional: bool) -> Result<Files, String> {
+    let Some(items) = items.filter(|items| !items.is_empty()) else {
+        return Ok(all);
+    };
+    let mut files = Files::new();
+    for item in items {
+        match all.get(&item.key) {
+            Some(bytes) => {
+                files.insert(item.path.clone(), bytes.clone());
+            }
+            None if optional => {}
+            None => return Err(format!("references non-existent config key: {}", item.key)),
+        }
+    }
+    Ok(files)
+}
+
+/// Makes a folder show these files, all at once, as the kubelet does: `..data` is a link to a folder with the files, and
+/// each file is a link through it.
+///
+/// # Errors
+/// The disk is full, or not ours.
+pub(super) fn write(folder: &Path, files: &Files, mode: u32) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    if shown(folder).as_ref() == Some(files) {
+        return Ok(());
+    }
+    let old = fs::read_link(folder.join("..data")).ok();
+    let version = format!("..{}", uuid::Uuid::new_v4().simple());
+    let inner = folder.join(&version);
+    for (path, bytes) in files {
+        let file = inner.join(path);
+        fs::create_dir_all(file.parent().unwrap_or(&inner))?;
+        fs::write(&file, bytes)?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode))?;
+    }
+    fs::create_dir_all(&inner)?;
+    let next = folder.join("..data_tmp");
+    let _ = fs::remove_file(&next);
+    symlink(&version, &next)?;
+    fs::rename(next, folder.join("..data"))?;
+    link(folder, files)?;
+    if let Some(old) = old {
+        fs::remove_dir_all(folder.join(old))?;
+    }
+    Ok(())
+}
+
+/// The links that people see: one for the first step of each path.
+fn link(folder: &Path, files: &Files) -> io::Result<()> {
+    let first = |path: &str| path.split('/').next().unwrap_or_default().to_owned();
+    let wanted: Vec<String> = files.keys().map(|path| first(path)).collect();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if !name.starts_with("..") && !wanted.contains(&name) {
+            fs::remove_file(folder.join(name))?;
+        }
+    }
+    for name in wanted {
+        let path = folder.join(&name);
+        if fs::symlink_metadata(&path).is_err() {
+            symlink(format!("..data/{name}"), path)?;
+        }
+    }
+    Ok(())
+}
+
+/// What the folder shows now.
+fn shown(folder: &Path) -> Option<Files> {
+    let current = folder.join("..data");
+    let mut files = Files::new();
+    collect(&fs::canonicalize(current).ok()?, "", &mut files).ok()?;
+    Some(files)
+}
+
+fn collect(folder: &Path, prefix: &str, files: &mut Files) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        if entry.file_type()?.is_dir() {
+            collect(&entry.path(), &format!("{name}/"), files)?;
+        } else {
+            files.insert(name, fs::read(entry.path())?);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Files, write};
+
+    #[test]
+    fn a_folder_shows_its_files_and_then_others() {
+        let folder = std::env::temp_dir().join(format!("k8s-cli-projection-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        let files = |pairs: &[(&str, &str)]| -> Files {
+            pairs.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect()
+        };
+        write(&folder, &files(&[("a", "1"), ("b/c", "2")]), 0o644).unwrap();
+        assert_eq!(std::fs::read(folder.join("b/c")).unwrap(), b"2");
+        write(&folder, &files(&[("a", "3")]), 0o644).unwrap();
+        assert_eq!(std::fs::read(folder.join("a")).unwrap(), b"3");
+        assert!(!folder.join("b").exists());
+        let _ = std::fs::remove_dir_all(folder);
+    }
+}

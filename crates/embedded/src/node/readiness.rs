@@ -1,0 +1,99 @@
+//! Readiness probes: a command within the container that says whether it is ready.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Probe;
+use tokio::process::Command;
+use tokio::time::{sleep, timeout};
+
+use crate::container::{Folder, PROBE};
+
+/// A container's readiness, as it is found out.
+#[derive(Debug)]
+pub(super) struct Readiness {
+    command: Vec<String>,
+    period: Duration,
+    limit: Duration,
+    successes_needed: i32,
+    failures_needed: i32,
+    next: Duration,
+    in_a_row: (bool, i32),
+    /// Whether it is ready.
+    pub is_ready: bool,
+}
+
+impl Readiness {
+    /// What a container says about how its readiness is found out; without a probe it is ready when it runs.
+    pub fn of(probe: Option<&Probe>) -> Self {
+        let command = probe.and_then(|probe| probe.exec.as_ref()?.command.clone()).unwrap_or_default();
+        let seconds = |value: Option<i32>, default: i32| {
+            Duration::from_secs(u64::try_from(value.unwrap_or(default)).unwrap_or(1))
+        };
+        Self {
+            is_ready: command.is_empty(),
+            command,
+            period: seconds(probe.and_then(|probe| probe.period_seconds), 10),
+            limit: seconds(probe.and_then(|probe| probe.timeout_seconds), 1),
+            successes_needed: probe.and_then(|probe| probe.success_threshold).unwrap_or(1),
+            failures_needed: probe.and_then(|probe| probe.failure_threshold).unwrap_or(3),
+            next: seconds(probe.and_then(|probe| probe.initial_delay_seconds), 0),
+            in_a_row: (false, 0),
+        }
+    }
+
+    /// Waits for the next probe and its result; whether the readiness changed. Without a probe it never ends.
+    pub async fn next(&mut self, program: &std::path::Path, folder: &Folder) -> bool {
+        if self.command.is_empty() {
+            return std::future::pending().await;
+        }
+        sleep(self.next).await;
+        self.next = self.period;
+        let Some(process) = folder.started().and_then(|started| started.process) else {
+            return false;
+        };
+        let mut command = Command::new(program);
+        command.arg(PROBE).arg(process.to_string()).args(&self.command);
+        let order = folder.order();
+        command.env_clear().envs(order.into_iter().flat_map(|order| order.environment));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        let status = timeout(self.limit, command.status()).await;
+        let succeeded = matches!(status, Ok(Ok(status)) if status.success());
+        self.count(succeeded)
+    }
+
+    fn count(&mut self, succeeded: bool) -> bool {
+        let (last, count) = self.in_a_row;
+        self.in_a_row = (succeeded, if last == succeeded { count + 1 } else { 1 });
+        let needed = if succeeded { self.successes_needed } else { self.failures_needed };
+        let changes = self.in_a_row.1 >= needed && self.is_ready != succeeded;
+        if changes {
+            self.is_ready = succeeded;
+        }
+        changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::{ExecAction, Probe};
+
+    use super::Readiness;
+
+    #[test]
+    fn thresholds_decide_when_readiness_changes() {
+        let probe = Probe {
+            exec: Some(ExecAction {
+                command: Some(vec!["true".to_owned()]),
+            }),
+            success_threshold: Some(2),
+            failure_threshold: Some(2),
+            ..Probe::default()
+        };
+        let mut readiness = Readiness::of(Some(&probe));
+        assert!(!readiness.is_ready);
+        let changes: Vec<bool> = [true, true, true, false, true, false, false].map(|one| readiness.count(one)).into();
+        assert_eq!(changes, [false, true, false, false, false, false, true]);
+        assert!(Readiness::of(None).is_ready);
+    }
+}

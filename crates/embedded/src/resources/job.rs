@@ -1,0 +1,121 @@
+//! Jobs.
+
+use k8s_openapi::api::batch::v1::{Job, JobSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use serde_json::Value;
+
+use super::pod_spec::{self, Use};
+use super::{Admit, pod};
+use crate::object::name;
+use crate::refusal::{FieldErrors, Refusal};
+
+/// The label of a Job's pods that holds its uid.
+pub const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
+/// The label of a Job's pods that holds its name.
+pub const JOB_NAME: &str = "batch.kubernetes.io/job-name";
+
+/// `batch/v1/Job`.
+pub fn admit(admit: Admit) -> Result<Value, Refusal> {
+    admit.typed::<Job>(complete, |job, old, errors| {
+        let Some(spec) = &job.spec else {
+            errors.required("spec", "");
+            return;
+        };
+        check(spec, job.metadata.name.as_deref().unwrap_or_default(), old.is_none(), errors);
+        if let Some(old) = old.and_then(|old| old.spec.as_ref()) {
+            check_change(spec, old, errors);
+        }
+    })
+}
+
+/// A Job has ended when a condition says so; one with a time to live is still to be removed.
+pub fn is_active(job: &Value) -> bool {
+    let conditions = job["status"]["conditions"].as_array();
+    let ended = conditions.into_iter().flatten().any(|condition| {
+        (condition["type"] == "Complete" || condition["type"] == "Failed") && condition["status"] == "True"
+    });
+    !ended || job["spec"]["ttlSecondsAfterFinished"].is_i64() || job["status"]["terminating"].as_i64() > Some(0)
+}
+
+fn complete(job: &mut Job, old: Option<&Job>) {
+    let uid = job.metadata.uid.clone().unwrap_or_default();
+    let name = job.metadata.name.clone().unwrap_or_default();
+    let spec = job.spec.get_or_insert_default();
+    if spec.completions.is_none() && spec.parallelism.is_none() {
+        spec.completions = Some(1);
+    }
+    spec.parallelism.get_or_insert(1);
+    spec.backoff_limit.get_or_insert(6);
+    spec.completion_mode.get_or_insert_with(|| "NonIndexed".to_owned());
+    spec.suspend.get_or_insert(false);
+    spec.manual_selector.get_or_insert(false);
+    spec.pod_replacement_policy.get_or_insert_with(|| "TerminatingOrFailed".to_owned());
+    if old.is_none() && spec.manual_selector == Some(false) {
+        let labels = spec.template.metadata.get_or_insert_default().labels.get_or_insert_default();
+        for (key, value) in [
+            (CONTROLLER_UID, &uid),
+            (JOB_NAME, &name),
+            ("controller-uid", &uid),
+            ("job-name", &name),
+        ] {
+            labels.insert(key.to_owned(), value.clone());
+        }
+        let selector = spec.selector.get_or_insert_with(LabelSelector::default);
+        selector
+            .match_labels
+            .get_or_insert_default()
+            .insert(CONTROLLER_UID.to_owned(), uid);
+    }
+    pod::complete_spec(spec.template.spec.get_or_insert_default());
+    if job.metadata.labels.is_none() && old.is_none() {
+        // A Job without labels gets those of its pods.
+        let labels = spec.template.metadata.as_ref().and_then(|metadata| metadata.labels.clone());
+        job.metadata.labels = labels;
+    }
+}
+
+fn check(spec: &JobSpec, name: &str, is_new: bool, errors: &mut FieldErrors) {
+    for (field, value) in [
+        ("parallelism", spec.parallelism.map(i64::from)),
+        ("completions", spec.completions.map(i64::from)),
+        ("activeDeadlineSeconds", spec.active_deadline_seconds),
+        ("backoffLimit", spec.backoff_limit.map(i64::from)),
+        ("ttlSecondsAfterFinished", spec.ttl_seconds_after_finished.map(i64::from)),
+    ] {
+        if let Some(value) = value.filter(|value| *value < 0) {
+            errors.invalid(format!("spec.{field}"), value, "must be greater than or equal to 0");
+        }
+    }
+    // Its name is a label of its pods.
+    if is_new && name.len() > 63 {
+        errors.invalid("spec.template.labels", name, "must be no more than 63 bytes");
+    }
+    if spec.completion_mode.as_deref() != Some("NonIndexed") {
+        let mode = spec.completion_mode.as_deref().unwrap_or_default();
+        errors.unsupported("spec.completionMode", mode, &["NonIndexed"]);
+    }
+    if let Some(metadata) = spec.template.metadata.as_ref().and_then(|metadata| serde_json::to_value(metadata).ok()) {
+        name::check_metadata(&metadata, "spec.template", errors);
+    }
+    match &spec.template.spec {
+        None => errors.required("spec.template.spec", ""),
+        Some(pod) => pod_spec::check(pod, "spec.template.spec", Use::Job, errors),
+    }
+}
+
+fn check_change(new: &JobSpec, old: &JobSpec, errors: &mut FieldErrors) {
+    if new.completions != old.completions {
+        errors.invalid("spec.completions", new.completions, IMMUTABLE);
+    }
+    if new.completion_mode != old.completion_mode {
+        errors.invalid("spec.completionMode", new.completion_mode.clone(), IMMUTABLE);
+    }
+    if new.selector != old.selector {
+        errors.invalid("spec.selector", serde_json::to_value(&new.selector).unwrap_or_default(), IMMUTABLE);
+    }
+    if new.template != old.template {
+        errors.invalid("spec.template", serde_json::to_value(&new.template).unwrap_or_default(), IMMUTABLE);
+    }
+}
+
+const IMMUTABLE: &str = "field is immutable";

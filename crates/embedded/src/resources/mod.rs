@@ -1,0 +1,111 @@
+//! What each kind demands of its objects: types, defaults, validation. One file per kind or family.
+
+pub mod claim;
+pub mod config;
+pub mod job;
+pub mod plain;
+pub mod pod;
+mod pod_spec;
+pub mod service;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::object::{Kind, Object, name};
+use crate::refusal::{FieldErrors, Refusal};
+
+/// An object that wants to be stored.
+#[derive(Debug)]
+pub struct Admit<'a> {
+    /// The object, with its metadata complete.
+    pub object: Object,
+    /// What it replaces.
+    pub old: Option<&'a Object>,
+}
+
+impl Admit<'_> {
+    fn read<T: DeserializeOwned>(kind: &Kind, value: &Value) -> Result<T, Refusal> {
+        let mut value = value.clone();
+        quantities_to_text(&mut value);
+        serde_json::from_value(value).map_err(|error| Refusal::undecodable(kind, &error.to_string()))
+    }
+
+    /// Reads the object as its type, completes it, checks it.
+    fn typed<T: DeserializeOwned + Serialize>(
+        self,
+        complete: fn(&mut T, Option<&T>),
+        check: fn(&T, Option<&T>, &mut FieldErrors),
+    ) -> Result<Value, Refusal> {
+        let kind = self.object.kind;
+        let mut new: T = Self::read(kind, &self.object.value)?;
+        let old: Option<T> = self.old.map(|old| Self::read(kind, &old.value)).transpose()?;
+        complete(&mut new, old.as_ref());
+        let mut errors = FieldErrors::default();
+        if self.old.is_none() {
+            kind.check_name(self.object.name(), &mut errors);
+        }
+        name::check_metadata(&self.object.value["metadata"], "metadata", &mut errors);
+        check(&new, old.as_ref(), &mut errors);
+        errors.into_result(kind, self.object.name())?;
+        serde_json::to_value(new).map_err(Refusal::internal)
+    }
+}
+
+/// Kubernetes takes numbers for quantities; the types do not.
+fn quantities_to_text(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                let quantities = matches!(
+                    key.as_str(),
+                    "requests" | "limits" | "hard" | "used" | "capacity" | "allocatable"
+                );
+                match value {
+                    Value::Object(amounts) if quantities => {
+                        for amount in amounts.values_mut().filter(|amount| amount.is_number()) {
+                            *amount = amount.to_string().into();
+                        }
+                    }
+                    other => quantities_to_text(other),
+                }
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(quantities_to_text),
+        _ => {}
+    }
+}
+
+/// The paths that are in what was sent and not in what the type knows.
+#[must_use]
+pub fn unknown_fields(sent: &Value, known: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    collect_unknown(sent, known, "", &mut found);
+    found
+}
+
+fn collect_unknown(sent: &Value, known: &Value, path: &str, found: &mut Vec<String>) {
+    match (sent, known) {
+        (Value::Object(sent), Value::Object(known)) => {
+            for (key, value) in sent {
+                let here = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                match known.get(key) {
+                    Some(below) => collect_unknown(value, below, &here, found),
+                    None if value.is_null() || here == "status" || is_written_away(&here) => {}
+                    None => found.push(here),
+                }
+            }
+        }
+        (Value::Array(sent), Value::Array(known)) => {
+            for (index, (sent, known)) in sent.iter().zip(known).enumerate() {
+                collect_unknown(sent, known, &format!("{path}[{index}]"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Fields that are known and are not kept as they were sent.
+fn is_written_away(path: &str) -> bool {
+    matches!(path, "stringData" | "metadata.generateName" | "metadata.selfLink" | "metadata.managedFields")
+}

@@ -1,0 +1,157 @@
+//! Pods.
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus, Probe, ResourceRequirements, Volume};
+use serde_json::Value;
+
+use super::Admit;
+use super::pod_spec::{self, Use};
+use crate::refusal::{FieldErrors, Refusal};
+
+/// Keeps a pod until its Job has counted it.
+pub const TRACKING: &str = "batch.kubernetes.io/job-tracking";
+
+/// `v1/Pod`.
+pub fn admit(admit: Admit) -> Result<Value, Refusal> {
+    admit.typed::<Pod>(
+        |pod, _| {
+            let spec = pod.spec.get_or_insert_default();
+            complete_spec(spec);
+            spec.enable_service_links.get_or_insert(true);
+            spec.service_account_name.get_or_insert_with(|| "default".to_owned());
+            let class = quality_of_service(spec);
+            let status = pod.status.get_or_insert_with(|| PodStatus {
+                phase: Some("Pending".to_owned()),
+                ..PodStatus::default()
+            });
+            status.qos_class.get_or_insert(class);
+        },
+        |pod, old, errors| {
+            let Some(spec) = &pod.spec else { return };
+            pod_spec::check(spec, "spec", Use::Pod, errors);
+            if let Some(old) = old.and_then(|old| old.spec.as_ref()) {
+                check_change(spec, old, errors);
+            }
+        },
+    )
+}
+
+/// A pod has ended when its phase says so.
+pub fn is_active(pod: &Value) -> bool {
+    !matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
+}
+
+/// What Kubernetes adds to every pod.
+pub fn complete_spec(spec: &mut PodSpec) {
+    spec.restart_policy.get_or_insert_with(|| "Always".to_owned());
+    spec.dns_policy.get_or_insert_with(|| "ClusterFirst".to_owned());
+    spec.termination_grace_period_seconds.get_or_insert(30);
+    spec.scheduler_name.get_or_insert_with(|| "default-scheduler".to_owned());
+    spec.security_context.get_or_insert_default();
+    spec.containers.iter_mut().for_each(complete_container);
+    spec.volumes.iter_mut().flatten().for_each(complete_volume);
+}
+
+fn complete_container(container: &mut Container) {
+    let image = container.image.as_deref().unwrap_or_default();
+    let tag = image.rsplit('/').next().unwrap_or_default();
+    let newest = !tag.contains(':') || tag.ends_with(":latest");
+    let policy = if newest { "Always" } else { "IfNotPresent" };
+    container.image_pull_policy.get_or_insert_with(|| policy.to_owned());
+    container.termination_message_path.get_or_insert_with(|| "/dev/termination-log".to_owned());
+    container.termination_message_policy.get_or_insert_with(|| "File".to_owned());
+    for port in container.ports.iter_mut().flatten() {
+        port.protocol.get_or_insert_with(|| "TCP".to_owned());
+    }
+    complete_resources(container.resources.get_or_insert_default());
+    for probe in [
+        &mut container.readiness_probe,
+        &mut container.liveness_probe,
+        &mut container.startup_probe,
+    ] {
+        probe.iter_mut().for_each(complete_probe);
+    }
+}
+
+/// What is limited and not requested is requested in the same amount.
+fn complete_resources(resources: &mut ResourceRequirements) {
+    if let Some(limits) = resources.limits.clone() {
+        let requests = resources.requests.get_or_insert_default();
+        for (name, amount) in limits {
+            requests.entry(name).or_insert(amount);
+        }
+    }
+}
+
+fn complete_probe(probe: &mut Probe) {
+    probe.timeout_seconds.get_or_insert(1);
+    probe.period_seconds.get_or_insert(10);
+    probe.success_threshold.get_or_insert(1);
+    probe.failure_threshold.get_or_insert(3);
+}
+
+fn complete_volume(volume: &mut Volume) {
+    const MODE: i32 = 0o644;
+    if let Some(source) = &mut volume.config_map {
+        source.default_mode.get_or_insert(MODE);
+    }
+    if let Some(source) = &mut volume.secret {
+        source.default_mode.get_or_insert(MODE);
+    }
+    if let Some(source) = &mut volume.downward_api {
+        source.default_mode.get_or_insert(MODE);
+        for field in source.items.iter_mut().flatten().filter_map(|item| item.field_ref.as_mut()) {
+            field.api_version.get_or_insert_with(|| "v1".to_owned());
+        }
+    }
+}
+
+/// <https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/>
+fn quality_of_service(spec: &PodSpec) -> String {
+    let counted = |container: &Container| {
+        let resources = container.resources.clone().unwrap_or_default();
+        let (requests, limits) = (resources.requests.unwrap_or_default(), resources.limits.unwrap_or_default());
+        let whole = ["cpu", "memory"].iter().all(|name| limits.contains_key(*name));
+        let any = ["cpu", "memory"]
+            .iter()
+            .any(|name| limits.contains_key(*name) || requests.contains_key(*name));
+        (whole && requests == limits, any)
+    };
+    let all: Vec<(bool, bool)> = spec.containers.iter().map(counted).collect();
+    let class = match (all.iter().all(|(whole, _)| *whole), all.iter().any(|(_, any)| *any)) {
+        (true, true) => "Guaranteed",
+        (_, true) => "Burstable",
+        _ => "BestEffort",
+    };
+    class.to_owned()
+}
+
+fn check_change(new: &PodSpec, old: &PodSpec, errors: &mut FieldErrors) {
+    match (old.active_deadline_seconds, new.active_deadline_seconds) {
+        (Some(old), Some(new)) if new > old => {
+            errors.invalid(
+                "spec.activeDeadlineSeconds",
+                new,
+                "must be less than or equal to previous value",
+            );
+        }
+        (Some(_), None) => {
+            let why = "must not update from a positive integer to nil value";
+            errors.invalid("spec.activeDeadlineSeconds", Value::Null, why);
+        }
+        _ => {}
+    }
+    let comparable = |spec: &PodSpec| {
+        let mut spec = spec.clone();
+        spec.active_deadline_seconds = None;
+        spec.tolerations = None;
+        spec.node_name = None;
+        for container in &mut spec.containers {
+            container.image = None;
+        }
+        spec
+    };
+    if comparable(new) != comparable(old) {
+        let why = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
+        errors.forbidden("spec", why);
+    }
+}

@@ -1,0 +1,177 @@
+//! What is demanded of a pod's spec, alone or in a Job.
+
+use std::collections::{BTreeMap, HashSet};
+
+use k8s_openapi::api::core::v1::{Container, PodSpec, Probe, ResourceRequirements, Volume};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use crate::object::name;
+use crate::refusal::FieldErrors;
+
+/// Where the spec is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// In a pod of its own.
+    Pod,
+    /// In a Job's template.
+    Job,
+}
+
+/// Checks all of it.
+pub(super) fn check(spec: &PodSpec, path: &str, usage: Use, errors: &mut FieldErrors) {
+    let policy = spec.restart_policy.as_deref().unwrap_or_default();
+    let policies: &[&str] = match usage {
+        // A container that is to be started again where it ended is not built yet: nothing here asks for it.
+        Use::Pod => &["Never"],
+        Use::Job => &["Never"],
+    };
+    if usage == Use::Job && policy == "Always" {
+        errors.unsupported(format!("{path}.restartPolicy"), policy, &["OnFailure", "Never"]);
+    } else if !policies.contains(&policy) {
+        errors.unsupported(format!("{path}.restartPolicy"), policy, policies);
+    }
+    if let Some(seconds) = spec.active_deadline_seconds.filter(|seconds| *seconds < 1) {
+        let why = "must be between 1 and 2147483647, inclusive";
+        errors.invalid(format!("{path}.activeDeadlineSeconds"), seconds, why);
+    }
+    if spec.containers.is_empty() {
+        errors.required(format!("{path}.containers"), "");
+    }
+    if spec.containers.len() > 1 || spec.init_containers.as_ref().is_some_and(|list| !list.is_empty()) {
+        let why = "on this machine a pod has one container and no init containers";
+        errors.forbidden(format!("{path}.containers"), why);
+    }
+    let volumes = check_volumes(spec.volumes.as_deref().unwrap_or_default(), path, errors);
+    for (index, container) in spec.containers.iter().enumerate() {
+        check_container(container, &format!("{path}.containers[{index}]"), &volumes, errors);
+    }
+}
+
+fn check_volumes<'a>(volumes: &'a [Volume], path: &str, errors: &mut FieldErrors) -> HashSet<&'a str> {
+    let mut names = HashSet::new();
+    for (index, volume) in volumes.iter().enumerate() {
+        let here = format!("{path}.volumes[{index}]");
+        if volume.name.is_empty() {
+            errors.required(format!("{here}.name"), "");
+        } else if let Err(why) = name::label(&volume.name) {
+            errors.invalid(format!("{here}.name"), volume.name.as_str(), why);
+        } else if !names.insert(volume.name.as_str()) {
+            errors.duplicate(format!("{here}.name"), &volume.name);
+        }
+        let known = [
+            volume.empty_dir.is_some(),
+            volume.config_map.is_some(),
+            volume.secret.is_some(),
+            volume.downward_api.is_some(),
+            volume.persistent_volume_claim.is_some(),
+            volume.host_path.is_some(),
+        ];
+        match known.iter().filter(|is| **is).count() {
+            1 => {}
+            0 => errors.required(&here, "must specify a volume type"),
+            _ => errors.forbidden(&here, "may not specify more than 1 volume type"),
+        }
+        if let Some(claim) = &volume.persistent_volume_claim
+            && claim.claim_name.is_empty()
+        {
+            errors.required(format!("{here}.persistentVolumeClaim.claimName"), "");
+        }
+    }
+    names
+}
+
+fn check_container(container: &Container, path: &str, volumes: &HashSet<&str>, errors: &mut FieldErrors) {
+    if container.name.is_empty() {
+        errors.required(format!("{path}.name"), "");
+    } else if let Err(why) = name::label(&container.name) {
+        errors.invalid(format!("{path}.name"), container.name.as_str(), why);
+    }
+    if container.image.as_deref().unwrap_or_default().is_empty() {
+        errors.required(format!("{path}.image"), "");
+    }
+    for (index, variable) in container.env.iter().flatten().enumerate() {
+        if variable.name.is_empty() {
+            errors.required(format!("{path}.env[{index}].name"), "");
+        } else if variable.name.contains('=') || !variable.name.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
+            let why = "a valid environment variable name must consist only of printable ASCII characters other than '='";
+            errors.invalid(format!("{path}.env[{index}].name"), variable.name.as_str(), why);
+        }
+        if variable.value_from.is_some() && variable.value.as_deref().is_some_and(|value| !value.is_empty()) {
+            errors.invalid(
+                format!("{path}.env[{index}].valueFrom"),
+                "",
+                "may not be specified when `value` is not empty",
+            );
+        }
+    }
+    let mut paths = HashSet::new();
+    for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
+        let here = format!("{path}.volumeMounts[{index}]");
+        if mount.name.is_empty() {
+            errors.required(format!("{here}.name"), "");
+        } else if !volumes.contains(mount.name.as_str()) {
+            errors.not_found(format!("{here}.name"), &mount.name);
+        }
+        if mount.mount_path.is_empty() {
+            errors.required(format!("{here}.mountPath"), "");
+        } else if !paths.insert(mount.mount_path.as_str()) {
+            errors.invalid(format!("{here}.mountPath"), mount.mount_path.as_str(), "must be unique");
+        }
+        if mount.sub_path.as_deref().is_some_and(|path| path.split('/').any(|step| step == "..")) {
+            errors.invalid(format!("{here}.subPath"), mount.sub_path.clone(), "must not contain '..'");
+        }
+    }
+    if let Some(resources) = &container.resources {
+        check_resources(resources, &format!("{path}.resources"), errors);
+    }
+    if let Some(probe) = &container.readiness_probe {
+        check_probe(probe, &format!("{path}.readinessProbe"), errors);
+    }
+}
+
+fn check_resources(resources: &ResourceRequirements, path: &str, errors: &mut FieldErrors) {
+    let none = BTreeMap::new();
+    let limits = resources.limits.as_ref().unwrap_or(&none);
+    let requests = resources.requests.as_ref().unwrap_or(&none);
+    let mut values = |kind: &str, amounts: &BTreeMap<String, Quantity>| {
+        for (name, amount) in amounts {
+            let field = format!("{path}.{kind}[{name}]");
+            let standard = ["cpu", "memory", "ephemeral-storage"].contains(&name.as_str());
+            if !standard && !name.contains('/') && !name.starts_with("hugepages-") {
+                let why = "must be a standard resource type or fully qualified";
+                errors.invalid(field.clone(), name.as_str(), why);
+            }
+            match quantity::nanos(&amount.0) {
+                None => {
+                    let why = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+                    errors.invalid(field, amount.0.as_str(), why);
+                }
+                Some(value) if value < 0 => {
+                    errors.invalid(field, amount.0.as_str(), "must be greater than or equal to 0");
+                }
+                Some(value) if !standard && value % quantity::NANO != 0 => {
+                    errors.invalid(field, amount.0.as_str(), "must be an integer");
+                }
+                Some(_) => {}
+            }
+        }
+    };
+    values("limits", limits);
+    values("requests", requests);
+    for (name, request) in requests {
+        let Some(limit) = limits.get(name) else { continue };
+        if quantity::nanos(&request.0) > quantity::nanos(&limit.0) {
+            let why = format!("must be less than or equal to {name} limit of {}", limit.0);
+            errors.invalid(format!("{path}.requests"), request.0.as_str(), &why);
+        }
+    }
+}
+
+fn check_probe(probe: &Probe, path: &str, errors: &mut FieldErrors) {
+    if probe.exec.is_none() {
+        errors.required(path, "must specify a handler type");
+    }
+    if probe.period_seconds.is_some_and(|seconds| seconds < 1) {
+        errors.invalid(format!("{path}.periodSeconds"), probe.period_seconds, "must be greater than or equal to 1");
+    }
+}

@@ -1,0 +1,106 @@
+//! The file: its schema, its settings, its lock.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use crate::error::Error;
+
+/// The version of the schema. One more for each change, with a step in [`migrate`].
+const SCHEMA_VERSION: i64 = 1;
+
+const SCHEMA: &str = "
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    INSERT INTO meta VALUES ('version', 1);
+    CREATE TABLE objects (
+        id INTEGER PRIMARY KEY,
+        kind TEXT NOT NULL,
+        namespace TEXT NOT NULL,
+        name TEXT NOT NULL,
+        uid TEXT NOT NULL,
+        -- Whether the controllers have something to do with it.
+        active INTEGER NOT NULL,
+        -- In front of the object, so that a selector need not read it.
+        labels TEXT NOT NULL,
+        object BLOB NOT NULL
+    );
+    CREATE UNIQUE INDEX objects_key ON objects (kind, namespace, name);
+    CREATE UNIQUE INDEX objects_uid ON objects (uid);
+    CREATE INDEX objects_active ON objects (kind) WHERE active;
+    CREATE TABLE owners (
+        owner TEXT NOT NULL,
+        dependent TEXT NOT NULL,
+        PRIMARY KEY (owner, dependent)
+    ) WITHOUT ROWID;
+    CREATE INDEX owners_dependent ON owners (dependent);
+";
+
+/// The folder and its database, held by this process alone.
+#[derive(Debug)]
+pub(super) struct Database {
+    path: PathBuf,
+    /// Held as long as this lives.
+    _lock: File,
+}
+
+impl Database {
+    /// Takes the folder.
+    pub fn open(folder: &Path) -> Result<Self, Error> {
+        let unusable = |source| Error::StateFolder {
+            path: folder.to_owned(),
+            source,
+        };
+        fs::create_dir_all(folder).map_err(unusable)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(folder.join("lock"))
+            .map_err(unusable)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::InUse(folder.to_owned())),
+            Err(TryLockError::Error(source)) => return Err(unusable(source)),
+        }
+        let database = Self {
+            path: folder.join("state.db"),
+            _lock: lock,
+        };
+        let connection = database.connect()?;
+        migrate(&connection).map_err(|source| database.error(source))?.then_some(()).ok_or_else(|| Error::Newer(database.path.clone()))?;
+        Ok(database)
+    }
+
+    /// A connection of its own.
+    pub fn connect(&self) -> Result<Connection, Error> {
+        let open = || {
+            let connection = Connection::open(&self.path)?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            connection.pragma_update(None, "busy_timeout", 5000)?;
+            // A log that once grew gives its space back.
+            connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+            connection.set_prepared_statement_cache_capacity(64);
+            Ok(connection)
+        };
+        open().map_err(|source| self.error(source))
+    }
+
+    fn error(&self, source: rusqlite::Error) -> Error {
+        Error::Database {
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+/// Brings the schema up to date; false when it is from the future.
+fn migrate(connection: &Connection) -> rusqlite::Result<bool> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version == 0 {
+        let all = format!("BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;");
+        connection.execute_batch(&all)?;
+    }
+    Ok(version <= SCHEMA_VERSION)
+}

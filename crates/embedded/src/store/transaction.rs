@@ -1,0 +1,251 @@
+//! Reading and changing objects within one transaction.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde_json::Value;
+
+use super::hub::Change;
+use crate::object::{Kind, Object, Selection};
+use crate::refusal::Refusal;
+
+/// A transaction under way. What it changed is seen by nobody else until it is committed.
+pub struct Transaction<'a> {
+    connection: &'a Connection,
+    /// The newest version.
+    pub(super) version: i64,
+    pub(super) changes: Vec<Change>,
+    /// What was changed and the controllers have not seen.
+    pub(super) unseen: Vec<Touched>,
+    /// When it began; all of it happens at once.
+    pub now: Timestamp,
+}
+
+/// An object that was changed, before and after.
+#[derive(Debug)]
+pub struct Touched {
+    /// Before; `None` when it was made.
+    pub before: Option<Object>,
+    /// After; `None` when it was removed.
+    pub after: Option<Object>,
+}
+
+fn failed(error: rusqlite::Error) -> Refusal {
+    tracing::error!(%error, "the database failed");
+    Refusal::internal("the database failed")
+}
+
+impl<'a> Transaction<'a> {
+    pub(super) fn new(connection: &'a Connection, version: i64) -> Self {
+        Self {
+            connection,
+            version,
+            changes: Vec::new(),
+            unseen: Vec::new(),
+            now: Timestamp::now(),
+        }
+    }
+
+    /// What was changed and the controllers have not seen.
+    pub fn take_unseen(&mut self) -> Vec<Touched> {
+        std::mem::take(&mut self.unseen)
+    }
+
+    fn read(kind: &'static Kind, row: &Row<'_>) -> rusqlite::Result<Object> {
+        let bytes = row.get_ref(0)?.as_blob()?;
+        let value: Value = serde_json::from_slice(bytes).map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, Box::new(error))
+        })?;
+        Ok(Object { kind, value })
+    }
+
+    /// One object.
+    pub fn get(&self, kind: &'static Kind, namespace: &str, name: &str) -> Result<Option<Object>, Refusal> {
+        let sql = "SELECT object FROM objects WHERE kind = ?1 AND namespace = ?2 AND name = ?3";
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
+        statement
+            .query_row(params![kind.plural, namespace, name], |row| Self::read(kind, row))
+            .optional()
+            .map_err(failed)
+    }
+
+    /// The object with this uid.
+    pub fn by_uid(&self, uid: &str) -> Result<Option<Object>, Refusal> {
+        let sql = "SELECT object, kind FROM objects WHERE uid = ?1";
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
+        statement
+            .query_row(params![uid], read_any)
+            .optional()
+            .map_err(failed)
+    }
+
+    /// All objects of a kind, in a namespace.
+    pub fn list(&self, kind: &'static Kind, namespace: &str) -> Result<Vec<Object>, Refusal> {
+        let sql = "SELECT object FROM objects WHERE kind = ?1 AND namespace = ?2 ORDER BY name";
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
+        let rows = statement.query_map(params![kind.plural, namespace], |row| Self::read(kind, row));
+        rows.and_then(Iterator::collect).map_err(failed)
+    }
+
+    /// All objects of a kind, wherever they are.
+    pub fn every(&self, kind: &'static Kind) -> Result<Vec<Object>, Refusal> {
+        let sql = "SELECT object FROM objects WHERE kind = ?1";
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
+        let rows = statement.query_map(params![kind.plural], |row| Self::read(kind, row));
+        rows.and_then(Iterator::collect).map_err(failed)
+    }
+
+    /// How many objects of a kind a namespace has.
+    pub fn count(&self, kind: &'static Kind, namespace: &str) -> Result<i64, Refusal> {
+        let sql = "SELECT count(*) FROM objects WHERE kind = ?1 AND namespace = ?2";
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
+        statement
+            .query_row(params![kind.plural, namespace], |row| row.get(0))
+            .map_err(failed)
+    }
+
+    /// The objects of a kind with which the controllers have something to do.
+    pub fn active(&self, kind: &'static Kind) -> Result<Vec<Object>, Refusal> {
+        let sql = "SELECT object FROM objects WHERE kind = ?1 AND active ORDER BY id";
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
+        let rows = statement.query_map(params![kind.plural], |row| Self::read(kind, row));
+        rows.and_then(Iterator::collect).map_err(failed)
+    }
+
+    /// What an object owns.
+    pub fn dependents(&self, uid: &str) -> Result<Vec<Object>, Refusal> {
+        let sql = "SELECT object, kind FROM owners JOIN objects ON uid = dependent WHERE owner = ?1 ORDER BY id";
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
+        let rows = statement.query_map(params![uid], read_any);
+        rows.and_then(Iterator::collect).map_err(failed)
+    }
+
+    /// Stores an object that must be new.
+    ///
+    /// # Errors
+    /// Its name is taken.
+    pub fn create(&mut self, mut object: Object) -> Result<Object, Refusal> {
+        if self.get(object.kind, object.namespace(), object.name())?.is_some() {
+            return Err(Refusal::already_exists(object.kind, object.name()));
+        }
+        let bytes = self.stamp(&mut object);
+        let sql = "INSERT INTO objects (kind, namespace, name, uid, active, labels, object) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
+        statement
+            .execute(params![
+                object.kind.plural,
+                object.namespace(),
+                object.name(),
+                object.uid(),
+                object.is_active(),
+                labels_text(&object),
+                &bytes[..]
+            ])
+            .map_err(failed)?;
+        self.write_owners(&object)?;
+        self.note(None, Some(&object), bytes);
+        Ok(object)
+    }
+
+    /// Stores a changed object; nothing happens when it is not changed.
+    ///
+    /// # Errors
+    /// There is none to be changed.
+    pub fn update(&mut self, mut object: Object) -> Result<Object, Refusal> {
+        let Some(before) = self.get(object.kind, object.namespace(), object.name())? else {
+            return Err(Refusal::not_found(object.kind, object.name()));
+        };
+        object.set("resourceVersion", before.version().to_string());
+        if object == before {
+            return Ok(object);
+        }
+        let bytes = self.stamp(&mut object);
+        let sql = "UPDATE objects SET active = ?2, labels = ?3, object = ?4 WHERE uid = ?1";
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
+        let labels = labels_text(&object);
+        statement
+            .execute(params![before.uid(), object.is_active(), labels, &bytes[..]])
+            .map_err(failed)?;
+        if before.value["metadata"]["ownerReferences"] != object.value["metadata"]["ownerReferences"] {
+            self.forget_owners(before.uid())?;
+            self.write_owners(&object)?;
+        }
+        self.note(Some(before), Some(&object), bytes);
+        Ok(object)
+    }
+
+    /// Removes an object at once.
+    pub fn remove(&mut self, mut object: Object) -> Result<(), Refusal> {
+        let bytes = self.stamp(&mut object);
+        let sql = "DELETE FROM objects WHERE uid = ?1";
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
+        if statement.execute(params![object.uid()]).map_err(failed)? == 0 {
+            return Ok(());
+        }
+        self.forget_owners(object.uid())?;
+        self.note(Some(object), None, bytes);
+        Ok(())
+    }
+
+    /// Gives the object the next version, and writes it as bytes.
+    fn stamp(&mut self, object: &mut Object) -> Bytes {
+        self.version += 1;
+        object.set("resourceVersion", self.version.to_string());
+        // A JSON value is always written.
+        serde_json::to_vec(&object.value).unwrap_or_default().into()
+    }
+
+    fn note(&mut self, before: Option<Object>, after: Option<&Object>, bytes: Bytes) {
+        let Some(shown) = after.or(before.as_ref()) else { return };
+        self.changes.push(Change {
+            version: self.version,
+            kind: shown.kind,
+            namespace: shown.namespace().to_owned(),
+            object: bytes,
+            before: before.as_ref().map(Selection::of),
+            after: after.map(Selection::of),
+        });
+        self.unseen.push(Touched {
+            before,
+            after: after.cloned(),
+        });
+    }
+
+    fn write_owners(&self, object: &Object) -> Result<(), Refusal> {
+        let sql = "INSERT OR IGNORE INTO owners VALUES (?1, ?2)";
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
+        for owner in object.owners() {
+            statement.execute(params![owner.uid, object.uid()]).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    fn forget_owners(&self, uid: &str) -> Result<(), Refusal> {
+        let sql = "DELETE FROM owners WHERE dependent = ?1";
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
+        statement.execute(params![uid]).map(drop).map_err(failed)
+    }
+
+    pub(super) fn savepoint(&self, step: &str) -> rusqlite::Result<()> {
+        self.connection.execute_batch(step)
+    }
+
+    pub(super) fn write_version(&self) -> rusqlite::Result<()> {
+        let sql = "UPDATE meta SET value = ?1 WHERE name = 'version'";
+        self.connection.prepare_cached(sql)?.execute(params![self.version]).map(drop)
+    }
+}
+
+fn read_any(row: &Row<'_>) -> rusqlite::Result<Object> {
+    let plural = row.get_ref(1)?.as_str()?;
+    let kind = crate::object::named(plural).ok_or(rusqlite::Error::InvalidQuery)?;
+    Transaction::read(kind, row)
+}
+
+fn labels_text(object: &Object) -> String {
+    let labels: BTreeMap<&str, &str> = object.labels();
+    // Texts are always written.
+    serde_json::to_string(&labels).unwrap_or_default()
+}
