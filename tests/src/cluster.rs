@@ -1,6 +1,7 @@
 //! A look at the cluster behind the server, and what a test changes there.
 
 use std::fmt::Debug;
+use std::path::Path;
 use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
@@ -9,7 +10,8 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota, ServiceAccount,
 };
 use kube::api::{DeleteParams, ListParams, PostParams};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -33,6 +35,16 @@ impl Cluster {
         match namespace {
             Some(namespace) => Self { client, namespace },
             None => Self::create(client).await,
+        }
+    }
+
+    /// The cluster that a kubeconfig names.
+    pub async fn of_file(path: &Path, namespace: &str) -> Self {
+        let kubeconfig = Kubeconfig::read_from(path).expect("the engine has written it");
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+        Self {
+            client: Client::try_from(config).unwrap(),
+            namespace: namespace.to_owned(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the end-to-end suite is written with: a server, a client of its API, and a look at the cluster behind it.
 //!
-//! `K8S_CLI_API_URL` names a running server; without it each test starts its own, in a namespace of its own. The cluster
-//! is the one that `KUBECONFIG` names.
+//! Each test starts a server of its own: with a Kubernetes of its own inside, or, with `K8S_CLI_E2E_BACKEND=cluster`, in a
+//! namespace of its own on the cluster that `KUBECONFIG` names. `K8S_CLI_API_URL` names a running server instead.
 #![allow(
     clippy::unwrap_used,
     clippy::missing_panics_doc,
@@ -9,13 +9,15 @@
 )]
 
 mod api;
+mod backend;
 mod cluster;
 mod raw;
 mod server;
 mod world;
 
 pub use api::{Answer, Api};
+pub use backend::Backend;
 pub use cluster::Cluster;
 pub use raw::{RawAnswer, raw};
 pub use server::Server;
-pub use world::{World, eventually, repetitions};
+pub use world::{World, eventually, repetitions, supervisors};

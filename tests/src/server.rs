@@ -20,8 +20,13 @@ impl Server {
         let mut all = vec!["--port", "0", "--log-format", "json"];
         all.extend_from_slice(arguments);
         let arguments: Vec<String> = all.into_iter().map(str::to_owned).collect();
-        let (child, base) = spawn(&arguments);
-        Self { child, base, arguments }
+        let (child, base, kube) = spawn(&arguments);
+        let mut server = Self { child, base, arguments };
+        if let Some(kube) = kube {
+            // The same address after a restart.
+            server.replace("--kube-listen", kube);
+        }
+        server
     }
 
     /// Where it listens.
@@ -43,12 +48,22 @@ impl Server {
         self.child.wait().unwrap().success()
     }
 
+    fn replace(&mut self, option: &str, value: String) {
+        let index = self.arguments.iter().position(|argument| argument == option).unwrap() + 1;
+        self.arguments[index] = value;
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Starts it again, at the same address.
     pub fn restart(&mut self) {
         let port = self.base.rsplit(':').next().unwrap().to_owned();
-        let index = self.arguments.iter().position(|argument| argument == "--port").unwrap() + 1;
-        self.arguments[index] = port;
-        let (child, base) = spawn(&self.arguments);
+        self.replace("--port", port);
+        let (child, base, _) = spawn(&self.arguments);
         self.child = child;
         self.base = base;
     }
@@ -70,7 +85,7 @@ fn binary() -> PathBuf {
     test.ancestors().nth(2).unwrap().join("k8s-cli-api")
 }
 
-fn spawn(arguments: &[String]) -> (Child, String) {
+fn spawn(arguments: &[String]) -> (Child, String, Option<String>) {
     let mut child = Command::new(binary())
         .args(arguments)
         .stdin(Stdio::null())
@@ -80,11 +95,15 @@ fn spawn(arguments: &[String]) -> (Child, String) {
         .expect("the server is built: cargo build -p server");
     let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut seen = Vec::new();
+    let mut kube = None;
     let base = loop {
         let Some(Ok(line)) = log.next() else {
             panic!("the server did not start: {}", seen.join("\n"));
         };
         let entry: Value = serde_json::from_str(&line).unwrap_or_default();
+        if entry["event"] == "kube_listening" {
+            kube = entry["address"].as_str().map(str::to_owned);
+        }
         if entry["event"] == "listening" {
             break format!("http://{}", entry["address"].as_str().unwrap());
         }
@@ -99,5 +118,5 @@ fn spawn(arguments: &[String]) -> (Child, String) {
             }
         }
     });
-    (child, base)
+    (child, base, kube)
 }

@@ -1,8 +1,9 @@
 //! A server, a user of it, and the cluster behind it, for one test.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::{Api, Cluster, Server};
+use crate::{Api, Backend, Cluster, Server};
 
 /// All that a test needs; what it made goes when it is dropped.
 pub struct World {
@@ -12,7 +13,17 @@ pub struct World {
     pub cluster: Cluster,
     /// The server, when it is the test's own.
     pub server: Option<Server>,
-    own_namespace: bool,
+    ending: Ending,
+}
+
+/// What goes with a world.
+enum Ending {
+    /// Nothing: others use it.
+    Nothing,
+    /// The namespace.
+    Namespace,
+    /// The engine, with all that runs on it.
+    Engine(PathBuf),
 }
 
 impl World {
@@ -25,7 +36,7 @@ impl World {
                     api: Api::new(base.trim_end_matches('/'), "alice@example.com"),
                     cluster: Cluster::connect(Some(namespace)).await,
                     server: None,
-                    own_namespace: false,
+                    ending: Ending::Nothing,
                 }
             }
             Err(_) => Self::own(&[]).await,
@@ -34,6 +45,27 @@ impl World {
 
     /// A server of the test's own, in a new namespace.
     pub async fn own(arguments: &[&str]) -> Self {
+        match Backend::chosen() {
+            Backend::Cluster => Self::on_cluster(arguments).await,
+            Backend::Embedded => Self::on_this_machine(arguments).await,
+        }
+    }
+
+    async fn on_this_machine(arguments: &[&str]) -> Self {
+        let folder = std::env::temp_dir().join(format!("k8s-cli-e2e-{:016x}", fastrand::u64(..)));
+        let state = folder.to_string_lossy().into_owned();
+        let mut all = vec!["--backend", "embedded", "--state-dir", &state, "--kube-listen", "127.0.0.1:0"];
+        all.extend_from_slice(arguments);
+        let server = Server::start(&all);
+        Self {
+            api: Api::new(server.base(), "alice@example.com"),
+            cluster: Cluster::of_file(&folder.join("kubeconfig"), "default").await,
+            server: Some(server),
+            ending: Ending::Engine(folder),
+        }
+    }
+
+    async fn on_cluster(arguments: &[&str]) -> Self {
         let cluster = Cluster::connect(None).await;
         let mut all = vec!["--namespace", cluster.namespace.as_str()];
         all.extend_from_slice(arguments);
@@ -42,7 +74,16 @@ impl World {
             api: Api::new(server.base(), "alice@example.com"),
             cluster,
             server: Some(server),
-            own_namespace: true,
+            ending: Ending::Namespace,
+        }
+    }
+
+    /// The folder of the engine, when the tasks run on this machine.
+    #[must_use]
+    pub fn state_folder(&self) -> Option<&Path> {
+        match &self.ending {
+            Ending::Engine(folder) => Some(folder),
+            _ => None,
         }
     }
 
@@ -54,8 +95,15 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        if !self.own_namespace {
-            return;
+        match &self.ending {
+            Ending::Nothing => return,
+            Ending::Engine(folder) => {
+                self.server = None;
+                end_containers(folder);
+                let _ = std::fs::remove_dir_all(folder);
+                return;
+            }
+            Ending::Namespace => {}
         }
         let cluster = self.cluster.clone();
         // The test's runtime is busy dropping this.
@@ -70,6 +118,36 @@ impl Drop for World {
             });
         });
         let _ = deleting.join();
+    }
+}
+
+/// The supervisors of containers that run on, by the folders they keep.
+#[must_use]
+pub fn supervisors(state: &Path) -> Vec<i32> {
+    let running = |path: PathBuf| {
+        let started: serde_json::Value = serde_json::from_slice(&std::fs::read(path.join("started.json")).ok()?).ok()?;
+        let pid = i32::try_from(started["supervisor"].as_i64()?).ok()?;
+        // The number may be another process' by now.
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let folder = path.to_string_lossy().into_owned();
+        String::from_utf8_lossy(&command).contains(&folder).then_some(pid)
+    };
+    let pods = std::fs::read_dir(state.join("pods")).into_iter().flatten().flatten();
+    pods.filter_map(|pod| running(pod.path())).collect()
+}
+
+/// Containers outlive their server; those of a test shall not outlive the test.
+fn end_containers(state: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let running = supervisors(state);
+        if running.is_empty() || Instant::now() > deadline {
+            return;
+        }
+        for pid in running {
+            let _ = std::process::Command::new("kill").args(["-USR1", &pid.to_string()]).status();
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use e2e::{Api, World, eventually, raw, repetitions};
+use e2e::{Api, Backend, World, eventually, raw, repetitions};
 use futures::StreamExt;
 use futures::future::join_all;
 use kube::ResourceExt;
@@ -135,6 +135,9 @@ fn watch_status(api: &Api, id: &str, done: &Arc<AtomicBool>) -> tokio::task::Joi
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_that_goes_away_for_20_seconds_costs_no_line() {
+    if Backend::Embedded.lacks("its API server is the same process") {
+        return;
+    }
     let Some(apiserver) = control_apiserver() else {
         println!("skipped: K8S_CLI_TEST_CLUSTER names no script that can stop the API server");
         return;

@@ -106,7 +106,7 @@ impl Engine {
     /// # Errors
     /// The address is not of this machine alone, or is taken.
     pub async fn listen(&self, address: SocketAddr) -> Result<(PathBuf, SocketAddr), Error> {
-        let access = kubeconfig::Access::new()?;
+        let access = kubeconfig::Access::of(&self.folder)?;
         let address = listen::listen(address, &access, self.router(), self.stopping.clone()).await?;
         let path = self.folder.join("kubeconfig");
         access.write(&path, address).map_err(|source| Error::StateFolder {

@@ -5,16 +5,30 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
+use k8s_openapi::ByteString;
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::Error;
 
-/// What a client needs, and what the server checks it with. Made anew at each start.
+/// What a client needs, and what the server checks it with. Kept from start to start, so that a kubeconfig stays good.
 pub(crate) struct Access {
-    certificate: String,
-    token: Token,
+    kept: Kept,
     pub tls: Arc<ServerConfig>,
+}
+
+/// What is kept, for its owner's eyes.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    /// In PEM.
+    certificate: String,
+    /// In DER, base64.
+    certificate_der: ByteString,
+    /// PKCS 8 in DER, base64.
+    key: ByteString,
+    token: String,
 }
 
 /// What a request must show.
@@ -36,36 +50,55 @@ fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Certificate(Box::new(error))
 }
 
-impl Access {
-    /// A new key, certificate and token.
-    pub fn new() -> Result<Self, Error> {
+impl Kept {
+    fn new() -> Result<Self, Error> {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
         let made = rcgen::generate_simple_self_signed(names).map_err(failed)?;
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+        Ok(Self {
+            certificate: made.cert.pem(),
+            certificate_der: ByteString(made.cert.der().to_vec()),
+            key: ByteString(made.signing_key.serialize_der()),
+            // 244 random bits, in a form that no file format changes.
+            token: format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple()),
+        })
+    }
+}
+
+impl Access {
+    /// The key, certificate and token that are kept in a folder; made when there are none.
+    pub fn of(folder: &Path) -> Result<Self, Error> {
+        let path = folder.join("access.json");
+        let known = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let kept = match known {
+            Some(kept) => kept,
+            None => {
+                let kept = Kept::new()?;
+                let text = serde_json::to_string(&kept).map_err(failed)?;
+                write_private(&path, &text).map_err(|source| Error::StateFolder { path, source })?;
+                kept
+            }
+        };
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(kept.key.0.clone()));
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(failed)?
             .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
+            .with_single_cert(vec![kept.certificate_der.0.clone().into()], key)
             .map_err(failed)?;
         Ok(Self {
-            certificate: made.cert.pem(),
-            // 244 random bits, in a form that no file format changes.
-            token: Token(format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple()).into()),
+            kept,
             tls: Arc::new(tls),
         })
     }
 
     /// What a request must show.
     pub fn token(&self) -> Token {
-        self.token.clone()
+        Token(self.kept.token.as_str().into())
     }
 
     /// Writes the kubeconfig, for its owner's eyes.
     pub fn write(&self, path: &Path, address: SocketAddr) -> io::Result<()> {
-        use std::io::Write;
-        use std::os::unix::fs::OpenOptionsExt;
         let host = match address.ip() {
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => format!("[{ip}]"),
@@ -74,18 +107,24 @@ impl Access {
             "apiVersion": "v1", "kind": "Config", "current-context": "k8s-cli",
             "clusters": [{"name": "k8s-cli", "cluster": {
                 "server": format!("https://{host}:{}", address.port()),
-                "certificate-authority-data": k8s_openapi::ByteString(self.certificate.clone().into_bytes()),
+                "certificate-authority-data": ByteString(self.kept.certificate.clone().into_bytes()),
             }}],
-            "users": [{"name": "k8s-cli", "user": {"token": *self.token.0}}],
+            "users": [{"name": "k8s-cli", "user": {"token": self.kept.token}}],
             "contexts": [{"name": "k8s-cli", "context": {
                 "cluster": "k8s-cli", "user": "k8s-cli", "namespace": "default",
             }}],
         });
-        // Another process never reads a half.
-        let new = path.with_extension("new");
-        let _ = std::fs::remove_file(&new);
-        let mut file = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&new)?;
-        writeln!(file, "{config:#}")?;
-        std::fs::rename(new, path)
+        write_private(path, &format!("{config:#}\n"))
     }
+}
+
+/// Another process never reads a half, and nobody else reads anything.
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let new = path.with_extension("new");
+    let _ = std::fs::remove_file(&new);
+    let mut file = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&new)?;
+    file.write_all(text.as_bytes())?;
+    std::fs::rename(new, path)
 }
