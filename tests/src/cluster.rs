@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::path::Path;
 use std::time::Duration;
 
+use http_body_util::BodyExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
@@ -41,7 +42,9 @@ impl Cluster {
     /// The cluster that a kubeconfig names.
     pub async fn of_file(path: &Path, namespace: &str) -> Self {
         let kubeconfig = Kubeconfig::read_from(path).expect("the engine has written it");
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .unwrap();
         Self {
             client: Client::try_from(config).unwrap(),
             namespace: namespace.to_owned(),
@@ -90,6 +93,14 @@ impl Cluster {
         K::DynamicType: Default,
     {
         Api::all(self.client.clone())
+    }
+
+    /// Sends a request as it is to the API server, and gives the status and the whole body.
+    pub async fn raw(&self, request: http::Request<Vec<u8>>) -> (u16, Vec<u8>) {
+        let response = self.client.send(request.map(Into::into)).await.unwrap();
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap();
+        (status, body.to_bytes().to_vec())
     }
 
     /// Makes an object.

@@ -54,12 +54,21 @@ impl World {
     async fn on_this_machine(arguments: &[&str]) -> Self {
         let folder = std::env::temp_dir().join(format!("k8s-cli-e2e-{:016x}", fastrand::u64(..)));
         let state = folder.to_string_lossy().into_owned();
-        let mut all = vec!["--backend", "embedded", "--state-dir", &state, "--kube-listen", "127.0.0.1:0"];
+        let namespace = format!("e2e-{:08x}", fastrand::u32(..));
+        let mut all = vec![
+            "--backend",
+            "embedded",
+            "--state-dir",
+            &state,
+            "--kube-listen",
+            "127.0.0.1:0",
+        ];
+        all.extend_from_slice(&["--namespace", &namespace]);
         all.extend_from_slice(arguments);
         let server = Server::start(&all);
         Self {
             api: Api::new(server.base(), "alice@example.com"),
-            cluster: Cluster::of_file(&folder.join("kubeconfig"), "default").await,
+            cluster: Cluster::of_file(&folder.join("kubeconfig"), &namespace).await,
             server: Some(server),
             ending: Ending::Engine(folder),
         }
@@ -125,7 +134,8 @@ impl Drop for World {
 #[must_use]
 pub fn supervisors(state: &Path) -> Vec<i32> {
     let running = |path: PathBuf| {
-        let started: serde_json::Value = serde_json::from_slice(&std::fs::read(path.join("started.json")).ok()?).ok()?;
+        let started: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(path.join("started.json")).ok()?).ok()?;
         let pid = i32::try_from(started["supervisor"].as_i64()?).ok()?;
         // The number may be another process' by now.
         let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
@@ -145,7 +155,9 @@ fn end_containers(state: &Path) {
             return;
         }
         for pid in running {
-            let _ = std::process::Command::new("kill").args(["-USR1", &pid.to_string()]).status();
+            let _ = std::process::Command::new("kill")
+                .args(["-USR1", &pid.to_string()])
+                .status();
         }
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -7,6 +7,8 @@ mod deviations_users; // The same for users and what they may see.
 mod deviations_volumes; // The same for volumes.
 mod faults; // Servers that are killed, clusters that go away, many followers.
 mod idempotency; // Requests that are repeated.
+mod kubectl; // The real kubectl on the engine.
+mod kubernetes_api; // The embedded engine beside a real API server.
 mod limits; // Too much at once.
 mod logs; // Bytes, order, parameters and ends of log streams.
 mod operations; // Health, metrics, documents, start and stop of the server.

@@ -172,7 +172,7 @@ fn a_server_without_a_usable_cluster_says_so_in_one_sentence() {
             "error: could not reach the Kubernetes API",
         ),
     ] {
-        let (code, line) = failed_start(&environment, &[]);
+        let (code, line) = failed_start(&environment, &["--backend", "cluster"]);
         assert_eq!(code, Some(1), "{line}");
         assert!(line.starts_with(sentence), "{line}");
     }

@@ -15,8 +15,8 @@ use crate::error::Error;
 use crate::node::{Node, Settings, node_object};
 use crate::object::{Object, kind_of, time};
 use crate::refusal::Refusal;
-use crate::resources::claim::DEFAULT_CLASS;
 use crate::resources::Admit;
+use crate::resources::claim::DEFAULT_CLASS;
 use crate::store::{Durability, Store, Transaction};
 use crate::{kubeconfig, listen};
 
@@ -43,7 +43,11 @@ pub struct Engine {
 /// # Errors
 /// There is no home folder.
 pub fn state_folder() -> Result<PathBuf, Error> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let variable = |name: &str| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     let data = variable("XDG_DATA_HOME").filter(|path| path.is_absolute());
     let data = data.or_else(|| variable("HOME").map(|home| home.join(".local/share")));
     data.map(|data| data.join("k8s-cli")).ok_or(Error::NoHome)
@@ -60,7 +64,10 @@ impl Engine {
             source,
         };
         std::fs::create_dir_all(&options.state_folder).map_err(|error| unusable(&options.state_folder, error))?;
-        let folder = options.state_folder.canonicalize().map_err(|error| unusable(&options.state_folder, error))?;
+        let folder = options
+            .state_folder
+            .canonicalize()
+            .map_err(|error| unusable(&options.state_folder, error))?;
         keep_private(&folder).map_err(|error| unusable(&folder, error))?;
         let program = std::env::current_exe().map_err(|error| unusable(&folder, error))?;
         let stopping = CancellationToken::new();
@@ -89,7 +96,6 @@ impl Engine {
     }
 
     /// The API, for a client in this process.
-    #[must_use]
     pub fn router(&self) -> Router {
         router(self.api.clone())
     }

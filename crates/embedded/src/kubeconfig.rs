@@ -41,7 +41,10 @@ impl Token {
         let Some(shown) = header.and_then(|text| text.strip_prefix("Bearer ")) else {
             return false;
         };
-        let differences = shown.bytes().zip(self.0.bytes()).fold(0, |all, (one, other)| all | (one ^ other));
+        let differences = shown
+            .bytes()
+            .zip(self.0.bytes())
+            .fold(0, |all, (one, other)| all | (one ^ other));
         shown.len() == self.0.len() && differences == 0
     }
 }
@@ -68,7 +71,9 @@ impl Access {
     /// The key, certificate and token that are kept in a folder; made when there are none.
     pub fn of(folder: &Path) -> Result<Self, Error> {
         let path = folder.join("access.json");
-        let known = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let known = std::fs::read(&path)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let kept = match known {
             Some(kept) => kept,
             None => {
@@ -124,7 +129,11 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let new = path.with_extension("new");
     let _ = std::fs::remove_file(&new);
-    let mut file = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&new)?;
+    let mut file = std::fs::OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(&new)?;
     file.write_all(text.as_bytes())?;
     std::fs::rename(new, path)
 }

@@ -34,7 +34,9 @@ pub(crate) async fn listen(
 ) -> Result<SocketAddr, Error> {
     let failed = |source| Error::Listen { address, source };
     if !address.ip().is_loopback() {
-        return Err(failed(io::Error::other("only addresses of this machine itself are served: 127.0.0.1 or ::1")));
+        return Err(failed(io::Error::other(
+            "only addresses of this machine itself are served: 127.0.0.1 or ::1",
+        )));
     }
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let local = listener.local_addr().map_err(failed)?;
@@ -65,7 +67,10 @@ pub(crate) async fn listen(
 }
 
 async fn admit(token: &crate::kubeconfig::Token, request: Request, next: Next) -> Response {
-    let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let header = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
     if token.is_shown(header) {
         return next.run(request).await;
     }
@@ -76,7 +81,9 @@ async fn admit(token: &crate::kubeconfig::Token, request: Request, next: Next) -
 
 async fn serve(stream: TcpStream, acceptor: TlsAcceptor, router: Router, stopping: CancellationToken) {
     let _ = stream.set_nodelay(true);
-    let Ok(Ok(stream)) = timeout(PATIENCE, acceptor.accept(stream)).await else { return };
+    let Ok(Ok(stream)) = timeout(PATIENCE, acceptor.accept(stream)).await else {
+        return;
+    };
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)

@@ -18,6 +18,8 @@ pub struct Refusal {
     pub details: Value,
 }
 
+const OPTIONS: &str = "Options";
+
 impl Refusal {
     fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
         Self {
@@ -69,10 +71,7 @@ impl Refusal {
 
     /// The change does not fit what is there.
     pub fn conflict(kind: &Kind, name: &str, why: &str) -> Self {
-        let message = format!(
-            "Operation cannot be fulfilled on {} \"{name}\": {why}",
-            kind.resource()
-        );
+        let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", kind.resource());
         Self::new(StatusCode::CONFLICT, "Conflict", message).about(kind, name)
     }
 
@@ -96,6 +95,51 @@ impl Refusal {
             .iter()
             .map(|error| json!({"reason": error.reason, "message": error.message, "field": error.field}))
             .collect();
+        refusal
+    }
+
+    /// A parameter of the request is wrong; `options` is the name of the type that it belongs to.
+    pub fn invalid_option(options: &str, group: &str, errors: FieldErrors) -> Self {
+        let kind = Kind {
+            kind: OPTIONS,
+            group: "",
+            ..*crate::object::kind_of("configmaps")
+        };
+        let mut refusal = Self::invalid(&kind, "", &errors.0);
+        let qualified = if group.is_empty() {
+            options.to_owned()
+        } else {
+            format!("{options}.{group}")
+        };
+        refusal.message = refusal.message.replacen(OPTIONS, &qualified, 1);
+        refusal.details["kind"] = options.into();
+        if !group.is_empty() {
+            refusal.details["group"] = group.into();
+        }
+        refusal
+    }
+
+    /// A patch makes something that cannot be read.
+    pub fn invalid_patch(why: &str) -> Self {
+        let message = format!(" \"\" is invalid: patch: Invalid value: \"\": {why}");
+        let mut refusal = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message);
+        let cause =
+            json!({"reason": "FieldValueInvalid", "message": format!("Invalid value: \"\": {why}"), "field": "patch"});
+        refusal.details = json!({"causes": [cause]});
+        refusal
+    }
+
+    /// A JSON patch does not fit.
+    pub fn unfit_patch(why: &str) -> Self {
+        let message = format!("the server rejected our request due to an error in our request: {why}");
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
+    }
+
+    /// What was to be deleted is not what is there.
+    pub fn precondition(kind: &Kind, name: &str, what: &str, wanted: &str, actual: &str) -> Self {
+        let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {actual}");
+        let mut refusal = Self::conflict(kind, name, &why);
+        refusal.details["kind"] = kind.kind.into();
         refusal
     }
 
@@ -131,9 +175,8 @@ impl Refusal {
 
     /// The body is in a form that is not taken.
     pub fn unsupported_media_type(accepted: &str) -> Self {
-        let message = format!(
-            "the body of the request was in an unknown format - accepted media types include: {accepted}"
-        );
+        let message =
+            format!("the body of the request was in an unknown format - accepted media types include: {accepted}");
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
     }
 
@@ -232,6 +275,11 @@ impl FieldErrors {
     pub fn too_long(&mut self, field: impl Into<String>, limit: usize) {
         let message = format!("Too long: may not be more than {limit} bytes");
         self.add(field, "FieldValueTooLong", message);
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Ends in a refusal if anything is wrong.

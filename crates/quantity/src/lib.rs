@@ -13,6 +13,44 @@ pub fn nanos(text: &str) -> Option<i128> {
     (value.abs() <= i128::from(i64::MAX) * NANO).then_some(value)
 }
 
+/// The form in which Kubernetes writes a quantity back: the same family of suffixes, the largest of them that needs no
+/// fraction. `None` when the text is no quantity.
+#[must_use]
+pub fn canonical(text: &str) -> Option<String> {
+    let value = nanos(text)?;
+    let suffix = text.trim_start_matches(|one: char| one.is_ascii_digit() || matches!(one, '+' | '-' | '.'));
+    let whole = value / NANO;
+    if suffix.ends_with('i') && value % NANO == 0 && whole.abs() >= 1024 {
+        let (mut number, mut power) = (whole, 0);
+        while number % 1024 == 0 && power < 6 {
+            number /= 1024;
+            power += 1;
+        }
+        return Some(format!("{number}{}", ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"][power]));
+    }
+    if value == 0 {
+        return Some("0".to_owned());
+    }
+    let (mut number, mut step) = (value, 0_usize);
+    while number % 1000 == 0 && step < 9 {
+        number /= 1000;
+        step += 1;
+    }
+    let is_exponent = suffix.len() > 1 && suffix.starts_with(['e', 'E']) && !suffix.ends_with('i');
+    if is_exponent {
+        let exponent = i32::try_from(step).unwrap_or(0) * 3 - 9;
+        return Some(if exponent == 0 {
+            number.to_string()
+        } else {
+            format!("{number}e{exponent}")
+        });
+    }
+    Some(format!(
+        "{number}{}",
+        ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"][step]
+    ))
+}
+
 fn unbounded(text: &str) -> Option<i128> {
     let (negative, unsigned) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
@@ -71,7 +109,7 @@ fn scale(suffix: &str) -> Option<(i128, i128)> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::nanos;
+    use super::{canonical, nanos};
 
     #[test]
     fn quantities_have_the_value_kubernetes_gives_them() {
@@ -102,7 +140,33 @@ mod tests {
         }
     }
 
+    #[test]
+    fn quantities_are_written_back_as_kubernetes_writes_them() {
+        for (text, expected) in [
+            ("0.01", "10m"),
+            ("1000m", "1"),
+            ("1024Mi", "1Gi"),
+            ("0.5Gi", "512Mi"),
+            ("1Ki", "1Ki"),
+            ("1500M", "1500M"),
+            ("1000", "1k"),
+            ("1e3", "1e3"),
+            ("0Gi", "0"),
+            ("0.5Ki", "512"),
+            ("-2", "-2"),
+            ("2E", "2E"),
+        ] {
+            assert_eq!(canonical(text).as_deref(), Some(expected), "{text}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn what_is_written_back_has_the_same_value(number in 0_i64..1_000_000, suffix in "|m|k|M|G|Ki|Mi|Gi|e3|e-3") {
+            let text = format!("{number}{suffix}");
+            prop_assert_eq!(nanos(&canonical(&text).unwrap()), nanos(&text));
+        }
+
         #[test]
         fn every_whole_number_with_a_suffix_is_a_quantity(number in 0_i64..1_000_000, suffix in "|m|k|M|G|Ki|Mi|Gi") {
             let text = format!("{number}{suffix}");

@@ -31,10 +31,16 @@ impl Backend {
         };
         match client {
             Some(_) if args.kube_listen.is_some() || args.state_dir.is_some() => {
-                bail!("`--kube-listen` and `--state-dir` are for tasks on this machine, but a cluster is configured; add `--backend embedded`")
+                bail!(
+                    "`--kube-listen` and `--state-dir` are for tasks on this machine, but a cluster is configured; add `--backend embedded`"
+                )
             }
             Some(client) => {
-                tracing::info!(event = "backend", backend = "cluster", "tasks run on the cluster that is configured");
+                tracing::info!(
+                    event = "backend",
+                    backend = "cluster",
+                    "tasks run on the cluster that is configured"
+                );
                 Ok(Self { client, engine: None })
             }
             None => Self::embedded(args).await,
@@ -96,9 +102,14 @@ async fn make_namespace(client: &Client, name: &str) -> anyhow::Result<()> {
         },
         ..Namespace::default()
     };
-    match Api::all(client.clone()).create(&PostParams::default(), &namespace).await {
+    match Api::all(client.clone())
+        .create(&PostParams::default(), &namespace)
+        .await
+    {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("cannot make the namespace `{name}`; choose another with `--namespace`")),
+        Err(error) => {
+            Err(error).with_context(|| format!("cannot make the namespace `{name}`; choose another with `--namespace`"))
+        }
     }
 }

@@ -17,7 +17,11 @@ const MINOR: &str = "37";
 pub(super) fn document(document: &Document) -> Result<Response, Refusal> {
     let value = match document {
         Document::Health => {
-            return Ok(answer::typed(StatusCode::OK, "text/plain; charset=utf-8", Body::from("ok")));
+            return Ok(answer::typed(
+                StatusCode::OK,
+                "text/plain; charset=utf-8",
+                Body::from("ok"),
+            ));
         }
         Document::Versions => json!({
             "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [],
@@ -45,7 +49,11 @@ pub(super) fn document(document: &Document) -> Result<Response, Refusal> {
 }
 
 fn groups() -> Vec<&'static str> {
-    let mut names: Vec<&str> = KINDS.iter().map(|kind| kind.group).filter(|group| !group.is_empty()).collect();
+    let mut names: Vec<&str> = KINDS
+        .iter()
+        .map(|kind| kind.group)
+        .filter(|group| !group.is_empty())
+        .collect();
     names.dedup();
     names
 }
@@ -65,12 +73,23 @@ fn group_version(group: &str) -> String {
 fn resources(group: &str) -> Value {
     let mut list = Vec::new();
     for kind in KINDS.iter().filter(|kind| kind.group == group) {
-        let entry = |name: String, verbs: &[&str]| json!({
-            "name": name, "singularName": "", "namespaced": kind.namespaced, "kind": kind.kind, "verbs": verbs,
-        });
+        let entry = |name: String, verbs: &[&str]| {
+            json!({
+                "name": name, "singularName": "", "namespaced": kind.namespaced, "kind": kind.kind, "verbs": verbs,
+            })
+        };
         let mut whole = entry(
             kind.plural.to_owned(),
-            &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+            &[
+                "create",
+                "delete",
+                "deletecollection",
+                "get",
+                "list",
+                "patch",
+                "update",
+                "watch",
+            ],
         );
         whole["singularName"] = kind.singular.into();
         if !kind.short.is_empty() {
@@ -123,7 +142,10 @@ fn open_api(group: &str) -> Value {
             "parameters": parameters, "responses": {"200": {"description": "OK"}},
             "x-kubernetes-action": "patch", "x-kubernetes-group-version-kind": names,
         });
-        paths.insert(format!("{base}{within}/{}/{{name}}", kind.plural), json!({"patch": operation}));
+        paths.insert(
+            format!("{base}{within}/{}/{{name}}", kind.plural),
+            json!({"patch": operation}),
+        );
     }
     json!({
         "openapi": "3.0.0", "info": {"title": "Kubernetes", "version": format!("v1.{MINOR}.0")},
@@ -133,7 +155,11 @@ fn open_api(group: &str) -> Value {
 
 fn schemas(group: &str) -> Map<String, Value> {
     let of = |kind: &Kind| {
-        let name = format!("io.k8s.api.{}.v1.{}", if group.is_empty() { "core" } else { group }, kind.kind);
+        let name = format!(
+            "io.k8s.api.{}.v1.{}",
+            if group.is_empty() { "core" } else { group },
+            kind.kind
+        );
         let names = json!([{"group": group, "version": "v1", "kind": kind.kind}]);
         let any = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true, "x-kubernetes-group-version-kind": names});
         (name, any)

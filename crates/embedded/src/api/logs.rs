@@ -18,11 +18,18 @@ pub(super) async fn read(api: &Api, call: Call) -> Result<Response, Refusal> {
     let (namespace, name) = call.target.one();
     let (kind, namespace, name) = (call.target.kind, namespace.to_owned(), name.to_owned());
     let missing = Refusal::not_found(kind, &name);
-    let found = api.store.read(move |connection| store::get(connection, kind, &namespace, &name)).await?;
+    let found = api
+        .store
+        .read(move |connection| store::get(connection, kind, &namespace, &name))
+        .await?;
     let value = serde_json::from_slice(&found.ok_or(missing)?).map_err(Refusal::internal)?;
     let pod = Object { kind, value };
-    check(&pod, &call.query)?;
     let wanted = wanted(&call.query)?;
+    check(&pod, &call.query)?;
+    if !pod.value["spec"]["nodeName"].is_string() {
+        // There is nobody to ask.
+        return Ok(answer::typed(StatusCode::NO_CONTENT, "text/plain", Body::empty()));
+    }
     let reader = api.node.log(&pod, wanted);
     let stopping = api.stopping.clone();
     let body = stream::unfold((reader, stopping), |(mut reader, stopping)| async move {
@@ -42,7 +49,10 @@ pub(super) async fn read(api: &Api, call: Call) -> Result<Response, Refusal> {
 fn check(pod: &Object, query: &Query) -> Result<(), Refusal> {
     let container = pod.value["spec"]["containers"][0]["name"].as_str().unwrap_or_default();
     if let Some(asked) = query.get("container").filter(|asked| *asked != container) {
-        return Err(Refusal::bad_request(format!("container {asked} is not valid for pod {}", pod.name())));
+        return Err(Refusal::bad_request(format!(
+            "container {asked} is not valid for pod {}",
+            pod.name()
+        )));
     }
     if query.flag("previous") {
         return Err(Refusal::bad_request(format!(
@@ -51,7 +61,7 @@ fn check(pod: &Object, query: &Query) -> Result<(), Refusal> {
         )));
     }
     if !pod.value["spec"]["nodeName"].is_string() {
-        return Err(Refusal::bad_request(format!("pod {} does not have a host assigned", pod.name())));
+        return Ok(());
     }
     let state = &pod.value["status"]["containerStatuses"][0]["state"];
     let runs_or_ran = state["running"].is_object() || state["terminated"].is_object();
@@ -86,10 +96,12 @@ fn wanted(query: &Query) -> Result<Wanted, Refusal> {
         let time: Result<Timestamp, _> = text.parse();
         since = Some(time.map_err(|error| Refusal::bad_request(format!("sinceTime: {error}")))?);
         if seconds.is_some() {
-            errors.forbidden("", "at most one of `sinceTime` or `sinceSeconds` may be specified");
+            errors.forbidden("[]", "at most one of `sinceTime` or `sinceSeconds` may be specified");
         }
     }
-    errors.into_result(&log_options(), "")?;
+    if !errors.is_empty() {
+        return Err(Refusal::invalid_option("PodLogOptions", "", errors));
+    }
     if let Some(seconds) = seconds {
         since = Some(Timestamp::now() - jiff::Span::new().seconds(seconds));
     }
@@ -101,13 +113,4 @@ fn wanted(query: &Query) -> Result<Wanted, Refusal> {
         tail: size(tail),
         limit: size(limit),
     })
-}
-
-/// The name that a real API server gives to these parameters.
-fn log_options() -> crate::object::Kind {
-    let pods = crate::object::kind_of("pods");
-    crate::object::Kind {
-        kind: "PodLogOptions",
-        ..*pods
-    }
 }

@@ -4,10 +4,11 @@ use axum::response::Response;
 use http::{StatusCode, header};
 use serde_json::Value;
 
+use super::query::META;
 use super::write::{FieldValidation, body, change, check_type, create_in};
 use super::{Api, Call};
 use crate::object::{Object, strategic_merge};
-use crate::refusal::Refusal;
+use crate::refusal::{FieldErrors, Refusal};
 use crate::store::Durability;
 
 /// The kinds of patches.
@@ -40,11 +41,7 @@ impl Form {
             Self::Json => {
                 let patch: json_patch::Patch =
                     serde_json::from_value(patch.clone()).map_err(|error| unreadable(error.to_string()))?;
-                json_patch::patch(&mut value, &patch).map_err(|error| {
-                    let mut refusal = Refusal::invalid(old.kind, old.name(), &[]);
-                    refusal.message = format!("the server rejected our request due to an error in our request: {error}");
-                    refusal
-                })?;
+                json_patch::patch(&mut value, &patch).map_err(|error| Refusal::unfit_patch(&error.to_string()))?;
             }
             Self::Merge => json_patch::merge(&mut value, patch),
             // What is applied says less than it could about lists that have been changed by others: they are merged.
@@ -56,16 +53,21 @@ impl Form {
 
 /// PATCH.
 pub(super) async fn patch(api: &Api, call: Call) -> Result<Response, Refusal> {
-    let content_type = call.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let content_type = call
+        .headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
     let form = Form::of(content_type.unwrap_or_default())?;
-    let validation = FieldValidation::of(&call.query)?;
-    let keep = !call.query.dry_run()?;
+    let validation = FieldValidation::of(&call.query, "PatchOptions")?;
+    let keep = !call.query.dry_run("PatchOptions")?;
     let bytes = body(call.body).await?;
     let patch: Value = serde_json::from_slice(&bytes)
         .map_err(|error| Refusal::bad_request(format!("error decoding patch: {error}")))?;
     if form == Form::Apply {
         if call.query.get("fieldManager").is_none() {
-            return Err(Refusal::bad_request("PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch"));
+            let mut errors = FieldErrors::default();
+            errors.required("fieldManager", "is required for apply patch");
+            return Err(Refusal::invalid_option("PatchOptions", META, errors));
         }
         check_type(&patch, call.target.kind)?;
     } else if !patch.is_object() && form != Form::Json {
@@ -96,7 +98,17 @@ pub(super) async fn patch(api: &Api, call: Call) -> Result<Response, Refusal> {
                 )));
             }
             new.metadata_mut().shift_remove("managedFields");
-            Ok((change(transaction, &old, new, is_status, validation)?, false))
+            if new.uid() != old.uid() {
+                let mut errors = FieldErrors::default();
+                errors.invalid("metadata.uid", new.uid(), "field is immutable");
+                errors.into_result(target.kind, name)?;
+            }
+            match change(transaction, &old, new, is_status, validation) {
+                Err(refusal) if refusal.reason == "BadRequest" && validation != FieldValidation::Strict => {
+                    Err(Refusal::invalid_patch(&refusal.message))
+                }
+                changed => changed.map(|written| (written, false)),
+            }
         })
         .await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };

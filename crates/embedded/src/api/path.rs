@@ -152,11 +152,27 @@ mod tests {
             read("/api/v1/namespaces/a/pods/b/log"),
             Some(("pods".into(), text("a"), text("b"), text("log")))
         );
-        assert_eq!(read("/apis/batch/v1/jobs"), Some(("jobs.batch".into(), None, None, None)));
-        assert_eq!(read("/api/v1/nodes/x"), Some(("nodes".into(), text(""), text("x"), None)));
-        assert_eq!(read("/api/v1/namespaces/x"), Some(("namespaces".into(), text(""), text("x"), None)));
+        assert_eq!(
+            read("/apis/batch/v1/jobs"),
+            Some(("jobs.batch".into(), None, None, None))
+        );
+        assert_eq!(
+            read("/api/v1/nodes/x"),
+            Some(("nodes".into(), text(""), text("x"), None))
+        );
+        assert_eq!(
+            read("/api/v1/namespaces/x"),
+            Some(("namespaces".into(), text(""), text("x"), None))
+        );
         assert_eq!(read("/api/v1/namespaces/x/status").unwrap().3, text("status"));
-        for path in ["/api/v1/jobs", "/api/v1/pods/x", "/apis/batch/v2/jobs", "/api/v1/namespaces/a/nodes", "/x", "/api/v1/namespaces/a/pods/b/exec"] {
+        for path in [
+            "/api/v1/jobs",
+            "/api/v1/pods/x",
+            "/apis/batch/v2/jobs",
+            "/api/v1/namespaces/a/nodes",
+            "/x",
+            "/api/v1/namespaces/a/pods/b/exec",
+        ] {
             assert_eq!(read(path), None, "{path}");
         }
     }

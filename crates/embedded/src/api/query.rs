@@ -1,8 +1,11 @@
 //! The query of a request.
 
 use crate::object::{FieldSelector, Kind, LabelSelector};
-use crate::refusal::Refusal;
+use crate::refusal::{FieldErrors, Refusal};
 use crate::store::Continue;
+
+/// The group of the types of parameters.
+pub(super) const META: &str = "meta.k8s.io";
 
 /// The parameters, as they were sent.
 #[derive(Debug, Default)]
@@ -16,7 +19,10 @@ impl Query {
 
     /// Narrows the field selector.
     pub fn select(&mut self, field: &str, value: &str) {
-        let known = self.get("fieldSelector").map(|text| format!("{text},")).unwrap_or_default();
+        let known = self
+            .get("fieldSelector")
+            .map(|text| format!("{text},"))
+            .unwrap_or_default();
         let selector = format!("{known}{field}={value}");
         self.0.retain(|(key, _)| key != "fieldSelector");
         self.0.push(("fieldSelector".to_owned(), selector));
@@ -77,13 +83,15 @@ impl Query {
     ///
     /// # Errors
     /// It says neither yes nor no.
-    pub fn dry_run(&self) -> Result<bool, Refusal> {
+    pub fn dry_run(&self, options: &str) -> Result<bool, Refusal> {
         match self.get("dryRun") {
             None => Ok(false),
             Some("All") => Ok(true),
-            Some(other) => Err(Refusal::bad_request(format!(
-                "dryRun: Unsupported value: \"{other}\": supported values: \"All\""
-            ))),
+            Some(other) => {
+                let mut errors = FieldErrors::default();
+                errors.unsupported("dryRun", other, &["All"]);
+                Err(Refusal::invalid_option(options, META, errors))
+            }
         }
     }
 }

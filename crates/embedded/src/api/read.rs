@@ -13,16 +13,29 @@ pub(super) async fn get(api: &Api, call: Call) -> Result<Response, Refusal> {
     let (namespace, name) = call.target.one();
     let (kind, namespace, name) = (call.target.kind, namespace.to_owned(), name.to_owned());
     let missing = Refusal::not_found(kind, &name);
-    let found = api.store.read(move |connection| store::get(connection, kind, &namespace, &name)).await?;
+    let found = api
+        .store
+        .read(move |connection| store::get(connection, kind, &namespace, &name))
+        .await?;
     let object = found.ok_or(missing)?;
-    Ok(answer::json(StatusCode::OK, View::accepted(&call.headers).one(kind, &object)))
+    Ok(answer::json(
+        StatusCode::OK,
+        View::accepted(&call.headers).one(kind, &object),
+    ))
 }
 
 /// What to list.
 pub(super) fn wanted(call: &Call) -> Result<Query, Refusal> {
     let kind = call.target.kind;
-    let namespace = if kind.namespaced { call.target.namespace.clone() } else { None };
-    let limit = call.query.number("limit")?.and_then(|limit| usize::try_from(limit).ok());
+    let namespace = if kind.namespaced {
+        call.target.namespace.clone()
+    } else {
+        None
+    };
+    let limit = call
+        .query
+        .number("limit")?
+        .and_then(|limit| usize::try_from(limit).ok());
     Ok(Query {
         kind,
         namespace,

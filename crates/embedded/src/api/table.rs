@@ -14,7 +14,11 @@ struct Column {
 }
 
 const fn column(name: &'static str, cell: fn(&Value) -> String) -> Column {
-    Column { name, wide: false, cell }
+    Column {
+        name,
+        wide: false,
+        cell,
+    }
 }
 
 const fn wide(name: &'static str, cell: fn(&Value) -> String) -> Column {
@@ -54,7 +58,10 @@ const POD: &[Column] = &[
     }),
     column("Status", pod_status),
     column("Restarts", |pod| {
-        let restarts: i64 = statuses(pod).iter().filter_map(|status| status["restartCount"].as_i64()).sum();
+        let restarts: i64 = statuses(pod)
+            .iter()
+            .filter_map(|status| status["restartCount"].as_i64())
+            .sum();
         restarts.to_string()
     }),
     AGE,
@@ -84,7 +91,12 @@ const CLAIM: &[Column] = &[
 const NODE: &[Column] = &[
     NAME,
     column("Status", |node| {
-        if node["spec"]["unschedulable"] == true { "Ready,SchedulingDisabled" } else { "Ready" }.to_owned()
+        if node["spec"]["unschedulable"] == true {
+            "Ready,SchedulingDisabled"
+        } else {
+            "Ready"
+        }
+        .to_owned()
     }),
     column("Roles", |_| "<none>".to_owned()),
     AGE,
@@ -92,8 +104,12 @@ const NODE: &[Column] = &[
     wide("Internal-IP", |node| text(&node["status"]["addresses"][0]["address"])),
     wide("External-IP", |_| "<none>".to_owned()),
     wide("OS-Image", |node| text(&node["status"]["nodeInfo"]["osImage"])),
-    wide("Kernel-Version", |node| text(&node["status"]["nodeInfo"]["kernelVersion"])),
-    wide("Container-Runtime", |node| text(&node["status"]["nodeInfo"]["containerRuntimeVersion"])),
+    wide("Kernel-Version", |node| {
+        text(&node["status"]["nodeInfo"]["kernelVersion"])
+    }),
+    wide("Container-Runtime", |node| {
+        text(&node["status"]["nodeInfo"]["containerRuntimeVersion"])
+    }),
 ];
 
 const EVENT: &[Column] = &[
@@ -119,9 +135,14 @@ const SERVICE: &[Column] = &[
     column("External-IP", |_| "<none>".to_owned()),
     column("Port(s)", |service| {
         let ports = service["spec"]["ports"].as_array().into_iter().flatten();
-        let shown: Vec<String> =
-            ports.map(|port| format!("{}/{}", port["port"], text(&port["protocol"]))).collect();
-        if shown.is_empty() { "<none>".to_owned() } else { shown.join(",") }
+        let shown: Vec<String> = ports
+            .map(|port| format!("{}/{}", port["port"], text(&port["protocol"])))
+            .collect();
+        if shown.is_empty() {
+            "<none>".to_owned()
+        } else {
+            shown.join(",")
+        }
     }),
     AGE,
     wide("Selector", |service| pairs(&service["spec"]["selector"])),
@@ -139,11 +160,17 @@ const DATA: &[Column] = &[
 const SECRET: &[Column] = &[
     NAME,
     column("Type", |secret| text(&secret["type"])),
-    column("Data", |secret| secret["data"].as_object().map_or(0, serde_json::Map::len).to_string()),
+    column("Data", |secret| {
+        secret["data"].as_object().map_or(0, serde_json::Map::len).to_string()
+    }),
     AGE,
 ];
 
-const NAMESPACE: &[Column] = &[NAME, column("Status", |namespace| text(&namespace["status"]["phase"])), AGE];
+const NAMESPACE: &[Column] = &[
+    NAME,
+    column("Status", |namespace| text(&namespace["status"]["phase"])),
+    AGE,
+];
 
 const OTHER: &[Column] = &[NAME, AGE];
 
@@ -180,7 +207,9 @@ pub(super) fn table(kind: &Kind, objects: &[Value], metadata: Option<Value>, wit
             json!({"cells": cells, "object": partial_of(object)})
         })
         .collect();
-    let version = objects.first().map(|object| object["metadata"]["resourceVersion"].clone());
+    let version = objects
+        .first()
+        .map(|object| object["metadata"]["resourceVersion"].clone());
     json!({
         "kind": "Table", "apiVersion": "meta.k8s.io/v1",
         "metadata": metadata.unwrap_or_else(|| json!({"resourceVersion": version})),
@@ -194,11 +223,18 @@ fn text(value: &Value) -> String {
 }
 
 fn or_none(value: &Value) -> String {
-    value.as_str().filter(|text| !text.is_empty()).unwrap_or("<none>").to_owned()
+    value
+        .as_str()
+        .filter(|text| !text.is_empty())
+        .unwrap_or("<none>")
+        .to_owned()
 }
 
 fn statuses(pod: &Value) -> Vec<Value> {
-    pod["status"]["containerStatuses"].as_array().cloned().unwrap_or_default()
+    pod["status"]["containerStatuses"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default()
 }
 
 fn pod_status(pod: &Value) -> String {
@@ -209,7 +245,10 @@ fn pod_status(pod: &Value) -> String {
     let waiting = state["waiting"]["reason"].as_str();
     let ended = state["terminated"]["reason"].as_str();
     let own = pod["status"]["reason"].as_str();
-    waiting.or(own).or(ended).map_or_else(|| text(&pod["status"]["phase"]), str::to_owned)
+    waiting
+        .or(own)
+        .or(ended)
+        .map_or_else(|| text(&pod["status"]["phase"]), str::to_owned)
 }
 
 fn job_status(job: &Value) -> String {
@@ -245,7 +284,11 @@ fn containers(spec: &Value, field: &str) -> String {
 fn pairs(map: &Value) -> String {
     let pairs = map.as_object().into_iter().flatten();
     let shown: Vec<String> = pairs.map(|(key, value)| format!("{key}={}", text(value))).collect();
-    if shown.is_empty() { "<none>".to_owned() } else { shown.join(",") }
+    if shown.is_empty() {
+        "<none>".to_owned()
+    } else {
+        shown.join(",")
+    }
 }
 
 fn access_modes(modes: &Value) -> String {
@@ -269,7 +312,9 @@ fn since(value: &Value) -> String {
 }
 
 fn between(from: &Value, to: &Value) -> String {
-    let Some(from) = parse(from) else { return "<unknown>".to_owned() };
+    let Some(from) = parse(from) else {
+        return "<unknown>".to_owned();
+    };
     let to = parse(to).unwrap_or_else(Timestamp::now);
     human(to.as_second() - from.as_second())
 }

@@ -78,7 +78,10 @@ pub(super) async fn watch(api: &Api, mut call: Call) -> Result<Response, Refusal
         over: false,
     };
     if initial {
-        let page = api.store.read(move |connection| store::list(connection, &wanted)).await?;
+        let page = api
+            .store
+            .read(move |connection| store::list(connection, &wanted))
+            .await?;
         for object in &page.objects {
             watch.push("ADDED", object);
         }
@@ -155,7 +158,11 @@ impl Watch {
     }
 
     fn take(&mut self, change: &Change) {
-        if self.namespace.as_ref().is_some_and(|namespace| *namespace != change.namespace) {
+        if self
+            .namespace
+            .as_ref()
+            .is_some_and(|namespace| *namespace != change.namespace)
+        {
             return;
         }
         let matches = |selection: &Option<Selection>| {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::path::Target;
-use super::query::Query;
+use super::query::{META, Query};
 use super::view::View;
 use super::{Api, Call, answer, read};
 use crate::controllers::delete::{Options, Propagation, delete as delete_object, settle};
@@ -33,14 +33,16 @@ pub(super) enum FieldValidation {
 }
 
 impl FieldValidation {
-    pub fn of(query: &Query) -> Result<Self, Refusal> {
+    pub fn of(query: &Query, options: &str) -> Result<Self, Refusal> {
         match query.get("fieldValidation") {
             None | Some("Warn") => Ok(Self::Warn),
             Some("Ignore") => Ok(Self::Ignore),
             Some("Strict") => Ok(Self::Strict),
-            Some(other) => Err(Refusal::bad_request(format!(
-                "fieldValidation: Unsupported value: \"{other}\": supported values: \"Ignore\", \"Warn\", \"Strict\""
-            ))),
+            Some(other) => {
+                let mut errors = FieldErrors::default();
+                errors.unsupported("fieldValidation", other, &["Ignore", "Strict", "Warn"]);
+                Err(Refusal::invalid_option(options, META, errors))
+            }
         }
     }
 
@@ -54,7 +56,10 @@ impl FieldValidation {
                 .collect();
         }
         if self == Self::Strict && !unknown.is_empty() {
-            return Err(Refusal::undecodable(kind, &format!("strict decoding error: {}", unknown.join(", "))));
+            return Err(Refusal::undecodable(
+                kind,
+                &format!("strict decoding error: {}", unknown.join(", ")),
+            ));
         }
         Ok(unknown)
     }
@@ -87,13 +92,21 @@ pub(super) async fn body(body: Body) -> Result<Vec<u8>, Refusal> {
 /// Reads a body that is an object.
 async fn object(call: Body, headers: &HeaderMap, kind: &'static Kind) -> Result<Value, Refusal> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let content_type = content_type.unwrap_or("application/json").split(';').next().unwrap_or_default();
+    let content_type = content_type
+        .unwrap_or("application/json")
+        .split(';')
+        .next()
+        .unwrap_or_default();
     if !matches!(content_type.trim(), "application/json" | "*/*" | "") {
         return Err(Refusal::unsupported_media_type("application/json"));
     }
     let bytes = body(call).await?;
-    let value: Value = serde_json::from_slice(&bytes)
-        .map_err(|error| Refusal::bad_request(format!("the object provided is unrecognized (must be of type {}): {error}", kind.kind)))?;
+    let value: Value = serde_json::from_slice(&bytes).map_err(|error| {
+        Refusal::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): {error}",
+            kind.kind
+        ))
+    })?;
     check_type(&value, kind)?;
     Ok(value)
 }
@@ -140,15 +153,17 @@ fn place(object: &mut Object, target: &Target) -> Result<(), Refusal> {
 
 /// POST: makes an object.
 pub(super) async fn create(api: &Api, call: Call) -> Result<Response, Refusal> {
-    let validation = FieldValidation::of(&call.query)?;
-    let keep = !call.query.dry_run()?;
+    let validation = FieldValidation::of(&call.query, "CreateOptions")?;
+    let keep = !call.query.dry_run("CreateOptions")?;
     let kind = call.target.kind;
     let sent = object(call.body, &call.headers, kind).await?;
     let mut object = Object::new(kind, sent);
     place(&mut object, &call.target)?;
     let written = api
         .store
-        .write(Durability::Disk, keep, move |transaction| create_in(transaction, object, validation))
+        .write(Durability::Disk, keep, move |transaction| {
+            create_in(transaction, object, validation)
+        })
         .await?;
     Ok(written.respond(StatusCode::CREATED, &call.headers))
 }
@@ -161,7 +176,9 @@ pub(super) fn create_in(
 ) -> Result<Written, Refusal> {
     let kind = object.kind;
     if !object.text_of("resourceVersion").is_empty() {
-        return Err(Refusal::bad_request("resourceVersion should not be set on objects to be created"));
+        return Err(Refusal::bad_request(
+            "resourceVersion should not be set on objects to be created",
+        ));
     }
     check_namespace(transaction, &object)?;
     begin(&mut object, transaction.now);
@@ -193,7 +210,13 @@ pub(super) fn create_in(
 
 /// What every new object has.
 fn begin(object: &mut Object, now: Timestamp) {
-    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields", "generation"] {
+    for field in [
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "managedFields",
+        "generation",
+    ] {
         object.metadata_mut().shift_remove(field);
     }
     object.set("uid", uuid::Uuid::new_v4().to_string());
@@ -224,8 +247,8 @@ fn check_namespace(transaction: &Transaction<'_>, object: &Object) -> Result<(),
 
 /// PUT: replaces an object, or its status.
 pub(super) async fn replace(api: &Api, call: Call) -> Result<Response, Refusal> {
-    let validation = FieldValidation::of(&call.query)?;
-    let keep = !call.query.dry_run()?;
+    let validation = FieldValidation::of(&call.query, "UpdateOptions")?;
+    let keep = !call.query.dry_run("UpdateOptions")?;
     let target = call.target.clone();
     let sent = object(call.body, &call.headers, target.kind).await?;
     let written = api
@@ -258,18 +281,23 @@ pub(super) fn change(
 ) -> Result<Written, Refusal> {
     let kind = old.kind;
     if !new.uid().is_empty() && new.uid() != old.uid() {
-        let why = format!(
-            "Precondition failed: UID in precondition: {}, UID in object meta: {}",
-            new.uid(),
-            old.uid()
-        );
-        return Err(Refusal::conflict(kind, old.name(), &why));
+        let mut refusal = Refusal::precondition(kind, old.name(), "UID", new.uid(), old.uid());
+        refusal.details["kind"] = kind.plural.into();
+        return Err(refusal);
     }
     let version = new.text_of("resourceVersion");
     if !version.is_empty() && version != "0" && version != old.text_of("resourceVersion") {
         return Err(Refusal::modified(kind, old.name()));
     }
-    for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "resourceVersion", "generateName"] {
+    for field in [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "resourceVersion",
+        "generateName",
+    ] {
         match old.value["metadata"].get(field) {
             Some(value) => new.set(field, value.clone()),
             None => drop(new.metadata_mut().shift_remove(field)),
@@ -307,25 +335,30 @@ struct Wish {
     keep: bool,
 }
 
-async fn wish(call_body: Body, query: &Query) -> Result<Wish, Refusal> {
+async fn wish(kind: &Kind, call_body: Body, query: &Query) -> Result<Wish, Refusal> {
     let bytes = body(call_body).await?;
     let sent: Value = if bytes.is_empty() {
         json!({})
     } else {
-        serde_json::from_slice(&bytes).map_err(|error| Refusal::bad_request(format!("invalid delete options: {error}")))?
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Refusal::bad_request(format!("invalid delete options: {error}")))?
     };
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let propagation = text(&sent["propagationPolicy"]).or_else(|| query.get("propagationPolicy").map(str::to_owned));
     let propagation = match propagation.as_deref() {
+        // What existed before there was a choice: <https://github.com/kubernetes/kubernetes/blob/master/pkg/registry/batch/job/strategy.go>.
+        None if kind.plural == "jobs" => Propagation::Orphan,
         None | Some("Background") => Propagation::Background,
         Some("Foreground") => Propagation::Foreground,
         Some("Orphan") => Propagation::Orphan,
         Some(other) => {
             let mut errors = FieldErrors::default();
-            errors.unsupported("propagationPolicy", other, &["Background", "Foreground", "Orphan"]);
-            let kind = Kind { kind: "DeleteOptions", group: "meta.k8s.io", ..copy_of("configmaps") };
-            errors.into_result(&kind, "")?;
-            Propagation::Background
+            errors.unsupported(
+                "propagationPolicy",
+                other,
+                &["Foreground", "Background", "Orphan", "nil"],
+            );
+            return Err(Refusal::invalid_option("DeleteOptions", META, errors));
         }
     };
     let grace = match sent["gracePeriodSeconds"].as_i64() {
@@ -340,19 +373,13 @@ async fn wish(call_body: Body, query: &Query) -> Result<Wish, Refusal> {
         },
         uid: text(&sent["preconditions"]["uid"]),
         version: text(&sent["preconditions"]["resourceVersion"]),
-        keep: !query.dry_run()? && !dry_run,
+        keep: !query.dry_run("DeleteOptions")? && !dry_run,
     })
-}
-
-/// A kind to take words from.
-fn copy_of(plural: &'static str) -> Kind {
-    let known = kind_of(plural);
-    Kind { ..*known }
 }
 
 /// DELETE of one object.
 pub(super) async fn delete(api: &Api, call: Call) -> Result<Response, Refusal> {
-    let wish = wish(call.body, &call.query).await?;
+    let wish = wish(call.target.kind, call.body, &call.query).await?;
     let target = call.target.clone();
     let keep = wish.keep;
     let (object, gone) = api
@@ -366,10 +393,7 @@ pub(super) async fn delete(api: &Api, call: Call) -> Result<Response, Refusal> {
                 ("ResourceVersion", &wish.version, object.text_of("resourceVersion")),
             ] {
                 if let Some(wanted) = wanted.as_ref().filter(|wanted| *wanted != actual) {
-                    let why = format!(
-                        "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {actual}"
-                    );
-                    return Err(Refusal::conflict(target.kind, name, &why));
+                    return Err(Refusal::precondition(target.kind, name, what, wanted, actual));
                 }
             }
             let deleted = delete_object(transaction, object, wish.options)?;
@@ -400,8 +424,11 @@ fn success(object: &Object) -> Value {
 pub(super) async fn delete_collection(api: &Api, call: Call) -> Result<Response, Refusal> {
     let wanted = read::wanted(&call)?;
     let kind = wanted.kind;
-    let wish = wish(call.body, &call.query).await?;
-    let page = api.store.read(move |connection| store::list(connection, &wanted)).await?;
+    let wish = wish(call.target.kind, call.body, &call.query).await?;
+    let page = api
+        .store
+        .read(move |connection| store::list(connection, &wanted))
+        .await?;
     let mut deleted = Vec::new();
     for bytes in page.objects {
         let object = Object {
@@ -420,12 +447,15 @@ pub(super) async fn delete_collection(api: &Api, call: Call) -> Result<Response,
             .await?;
         deleted.extend(done.map(|object| object.value.to_string().into()));
     }
-    Ok(answer::json(StatusCode::OK, View::Whole.list(kind, &deleted, page.version, None)))
+    Ok(answer::json(
+        StatusCode::OK,
+        View::Whole.list(kind, &deleted, page.version, None),
+    ))
 }
 
 /// POST to `eviction`: deletes a pod, and says why.
 pub(super) async fn evict(api: &Api, call: Call) -> Result<Response, Refusal> {
-    let wish = wish(Body::empty(), &call.query).await?;
+    let wish = wish(call.target.kind, Body::empty(), &call.query).await?;
     let target = call.target.clone();
     api.store
         .write(Durability::Disk, wish.keep, move |transaction| {

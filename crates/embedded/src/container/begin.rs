@@ -140,7 +140,10 @@ pub(super) fn end_descendants() {
     use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
     loop {
         let children = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
-        let children: Vec<Pid> = children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect();
+        let children: Vec<Pid> = children
+            .split_whitespace()
+            .filter_map(|pid| Pid::from_raw(pid.parse().ok()?))
+            .collect();
         if children.is_empty() {
             return;
         }

@@ -136,7 +136,11 @@ impl Folder {
 
     fn lock_file(&self) -> io::Result<File> {
         let mut options = OpenOptions::new();
-        options.create(true).truncate(false).write(true).open(self.0.join("lock"))
+        options
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.0.join("lock"))
     }
 
     /// Becomes its supervisor; `None` when it has one.

@@ -41,7 +41,9 @@ pub const PROBE: &str = "__container-probe";
 #[must_use]
 pub fn entered() -> Option<ExitCode> {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).take(2).collect();
-    let [word, folder] = arguments.as_slice() else { return None };
+    let [word, folder] = arguments.as_slice() else {
+        return None;
+    };
     match word.to_str()? {
         SUPERVISE => Some(supervise::run(&Folder::at(PathBuf::from(folder)))),
         BEGIN => Some(begin::run(&Folder::at(PathBuf::from(folder)))),

@@ -45,7 +45,10 @@ pub fn segments(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut all = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        let number = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
+        let number = path
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .and_then(|stem| stem.parse().ok());
         all.extend(number.map(|number| (number, path)));
     }
     all.sort_unstable();
@@ -233,7 +236,11 @@ mod tests {
         }
         let kept = contents(&folder);
         assert_eq!(kept.last().unwrap().1, b"line 9999");
-        let size: u64 = segments(&folder).unwrap().iter().map(|(_, path)| path.metadata().unwrap().len()).sum();
+        let size: u64 = segments(&folder)
+            .unwrap()
+            .iter()
+            .map(|(_, path)| path.metadata().unwrap().len())
+            .sum();
         assert!((32 * 1024..=96 * 1024).contains(&size), "{size}");
         let first: usize = String::from_utf8_lossy(&kept[0].1)["line ".len()..].parse().unwrap();
         assert!(first > 0 && kept.len() == 10_000 - first);

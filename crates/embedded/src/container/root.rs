@@ -5,7 +5,9 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Gid, Uid};
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind_recursive, mount_change, mount_remount, unmount};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind_recursive, mount_change, mount_remount, unmount,
+};
 use rustix::process::{getgid, getuid, pivot_root, set_parent_process_death_signal};
 use rustix::thread::{CapabilitySet, UnshareFlags};
 
@@ -127,7 +129,13 @@ fn devices(root: &Path) -> io::Result<()> {
     }
     let shared = target.join("shm");
     fs::create_dir_all(&shared)?;
-    Ok(mount("tmpfs", &shared, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(c"mode=1777"))?)
+    Ok(mount(
+        "tmpfs",
+        &shared,
+        "tmpfs",
+        MountFlags::NOSUID | MountFlags::NODEV,
+        Some(c"mode=1777"),
+    )?)
 }
 
 /// Mounts a folder or file at a path below the new root, and makes the path if it is not there.
@@ -176,7 +184,9 @@ fn follow(root: &Path, path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     // As many as Linux follows.
     for _ in 0..40 {
-        let Ok(metadata) = fs::symlink_metadata(&path) else { return Ok(path) };
+        let Ok(metadata) = fs::symlink_metadata(&path) else {
+            return Ok(path);
+        };
         if !metadata.file_type().is_symlink() {
             return Ok(path);
         }

@@ -35,7 +35,9 @@ pub(super) fn run(folder: &Folder) -> ExitCode {
     if folder.started().is_some() {
         return ExitCode::FAILURE;
     }
-    let Some(order) = folder.order() else { return ExitCode::FAILURE };
+    let Some(order) = folder.order() else {
+        return ExitCode::FAILURE;
+    };
     let outcome = supervise(folder, &order).unwrap_or_else(|error| Outcome {
         code: 128,
         error: Some(error.to_string()),
@@ -44,7 +46,11 @@ pub(super) fn run(folder: &Folder) -> ExitCode {
     });
     let written = folder.write_outcome(&outcome);
     drop(lock);
-    if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if written.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn supervise(folder: &Folder, order: &Order) -> io::Result<Outcome> {
@@ -84,7 +90,9 @@ fn supervise(folder: &Folder, order: &Order) -> io::Result<Outcome> {
         ended: None,
     };
     let status = supervisor.attend()?;
-    let error = std::fs::read_to_string(folder.error()).ok().filter(|text| !text.is_empty());
+    let error = std::fs::read_to_string(folder.error())
+        .ok()
+        .filter(|text| !text.is_empty());
     Ok(Outcome {
         code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
         signal: status.signal(),
@@ -191,7 +199,9 @@ impl Supervisor {
     }
 
     fn read(&mut self, index: usize, buffer: &mut [u8]) -> io::Result<()> {
-        let Some((pipe, stream)) = &mut self.pipes[index] else { return Ok(()) };
+        let Some((pipe, stream)) = &mut self.pipes[index] else {
+            return Ok(());
+        };
         match pipe.read(buffer) {
             Ok(0) => {
                 self.recorder.finish(stream)?;
@@ -212,10 +222,11 @@ impl Supervisor {
         if came(&mut self.signals.kill) {
             self.signal(Signal::KILL);
         }
-        if came(&mut self.signals.child) && self.ended.is_none() {
-            if let Some(status) = self.child.try_wait()? {
-                self.ended = Some((status, Instant::now()));
-            }
+        if came(&mut self.signals.child)
+            && self.ended.is_none()
+            && let Some(status) = self.child.try_wait()?
+        {
+            self.ended = Some((status, Instant::now()));
         }
         if self.ended.is_some() {
             // In a process namespace there is nobody left; without one there may be.
@@ -239,7 +250,9 @@ fn out_of_memory(order: &Order) -> bool {
         order.control_groups.iter().any(|group| {
             let text = std::fs::read_to_string(group.join(file)).unwrap_or_default();
             let found = text.lines().filter_map(|line| line.strip_prefix(key));
-            found.filter_map(|count| count.trim().parse::<u64>().ok()).any(|count| count > 0)
+            found
+                .filter_map(|count| count.trim().parse::<u64>().ok())
+                .any(|count| count > 0)
         })
     };
     counts("memory.events", "oom_kill ") || counts("memory.oom_control", "oom_kill ")

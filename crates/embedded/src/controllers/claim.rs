@@ -27,7 +27,10 @@ pub(super) fn reconcile(
     if claim.value["status"]["phase"] == "Bound" {
         return Ok(());
     }
-    let class = claim.value["spec"]["storageClassName"].as_str().unwrap_or_default().to_owned();
+    let class = claim.value["spec"]["storageClassName"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     if transaction.get(kind_of("storageclasses"), "", &class)?.is_none() {
         let message = format!("storageclass.storage.k8s.io \"{class}\" not found");
         return record(
@@ -51,7 +54,10 @@ pub(super) fn reconcile(
 /// A pod ended: claims that wait for it may go.
 pub(super) fn released(transaction: &mut Transaction<'_>, scheduler: &Scheduler, pod: &Object) -> Result<(), Refusal> {
     let volumes = pod.value["spec"]["volumes"].as_array().cloned().unwrap_or_default();
-    for name in volumes.iter().filter_map(|volume| volume["persistentVolumeClaim"]["claimName"].as_str()) {
+    for name in volumes
+        .iter()
+        .filter_map(|volume| volume["persistentVolumeClaim"]["claimName"].as_str())
+    {
         let claim = transaction.get(kind_of("persistentvolumeclaims"), pod.namespace(), name)?;
         if let Some(claim) = claim.filter(Object::is_deleting) {
             reconcile(transaction, scheduler, claim)?;

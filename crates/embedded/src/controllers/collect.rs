@@ -35,7 +35,10 @@ pub(super) fn deleting(transaction: &mut Transaction<'_>, object: &Object) -> Re
     } else if finalizers.contains(&FOREGROUND) {
         let mut blocked = false;
         for dependent in transaction.dependents(object.uid())? {
-            blocked |= dependent.owners().iter().any(|owner| owner.uid == object.uid() && owner.blocks);
+            blocked |= dependent
+                .owners()
+                .iter()
+                .any(|owner| owner.uid == object.uid() && owner.blocks);
             if !dependent.is_deleting() {
                 let options = Options {
                     grace: None,

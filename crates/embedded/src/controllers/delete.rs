@@ -34,7 +34,9 @@ pub struct Options {
 pub fn delete(transaction: &mut Transaction<'_>, mut object: Object, options: Options) -> Result<Object, Refusal> {
     let grace = grace_of(&object, options.grace);
     if object.is_deleting() {
-        let left = object.value["metadata"]["deletionGracePeriodSeconds"].as_u64().unwrap_or(0);
+        let left = object.value["metadata"]["deletionGracePeriodSeconds"]
+            .as_u64()
+            .unwrap_or(0);
         if options.grace.is_none() || u64::from(grace) >= left {
             return Ok(object);
         }
@@ -44,8 +46,13 @@ pub fn delete(transaction: &mut Transaction<'_>, mut object: Object, options: Op
         Propagation::Foreground => object.add_finalizer(FOREGROUND),
         Propagation::Orphan => object.add_finalizer(ORPHAN),
     }
+    let is_namespace = object.kind.plural == "namespaces";
+    if grace == 0 && object.finalizers().is_empty() && !is_namespace {
+        transaction.remove(object.clone())?;
+        return Ok(object);
+    }
     object.begin_deletion(grace, transaction.now);
-    if object.kind.plural == "namespaces" {
+    if is_namespace {
         object.value["status"]["phase"] = "Terminating".into();
     }
     let object = transaction.update(object)?;
@@ -54,11 +61,16 @@ pub fn delete(transaction: &mut Transaction<'_>, mut object: Object, options: Op
 
 /// Removes an object that is being deleted if nothing keeps it any more.
 pub fn settle(transaction: &mut Transaction<'_>, object: Object) -> Result<Object, Refusal> {
-    let grace = object.value["metadata"]["deletionGracePeriodSeconds"].as_u64().unwrap_or(0);
+    let grace = object.value["metadata"]["deletionGracePeriodSeconds"]
+        .as_u64()
+        .unwrap_or(0);
     let kept = !object.is_deleting()
         || !object.finalizers().is_empty()
         || grace > 0
-        || (object.kind.plural == "namespaces" && object.value["spec"]["finalizers"].as_array().is_some_and(|list| !list.is_empty()));
+        || (object.kind.plural == "namespaces"
+            && object.value["spec"]["finalizers"]
+                .as_array()
+                .is_some_and(|list| !list.is_empty()));
     if !kept {
         transaction.remove(object.clone())?;
     }

@@ -84,7 +84,10 @@ pub(super) fn sweep(transaction: &mut Transaction<'_>, life: Duration) -> Result
     let oldest = time(transaction.now - life);
     for event in transaction.every(kind_of("events"))? {
         // Times of this form are in the order of their texts.
-        if event.value["lastTimestamp"].as_str().is_some_and(|last| last < oldest.as_str()) {
+        if event.value["lastTimestamp"]
+            .as_str()
+            .is_some_and(|last| last < oldest.as_str())
+        {
             transaction.remove(event)?;
         }
     }

@@ -51,12 +51,21 @@ pub(super) fn reconcile(transaction: &mut Transaction<'_>, object: Object) -> Re
         )?;
         delete(transaction, pods[*index].clone(), Options::default())?;
     }
-    let mut wait = decision.again_in.map(|seconds| Duration::from_secs(seconds.unsigned_abs()));
+    let mut wait = decision
+        .again_in
+        .map(|seconds| Duration::from_secs(seconds.unsigned_abs()));
     let mut made = 0;
     for _ in 0..decision.create {
         if let Err(refusal) = create_pod(transaction, &object) {
             let message = format!("Error creating: {}", refusal.message);
-            record(transaction, &object, EventKind::Warning, "job-controller", "FailedCreate", &message)?;
+            record(
+                transaction,
+                &object,
+                EventKind::Warning,
+                "job-controller",
+                "FailedCreate",
+                &message,
+            )?;
             wait = Some(wait.map_or(RETRY, |other| other.min(RETRY)));
             break;
         }
@@ -108,18 +117,46 @@ fn create_pod(transaction: &mut Transaction<'_>, job: &Object) -> Result<(), Ref
     })?;
     let pod = transaction.create(Object::new(pod.kind, value))?;
     let message = format!("Created pod: {}", pod.name());
-    record(transaction, job, EventKind::Normal, "job-controller", "SuccessfulCreate", &message)
+    record(
+        transaction,
+        job,
+        EventKind::Normal,
+        "job-controller",
+        "SuccessfulCreate",
+        &message,
+    )
 }
 
 fn tell(transaction: &mut Transaction<'_>, job: &Object, before: &Job, decision: &Decision) -> Result<(), Refusal> {
     if decision.job.is_complete && !before.is_complete {
-        record(transaction, job, EventKind::Normal, "job-controller", "Completed", "Job completed")?;
+        record(
+            transaction,
+            job,
+            EventKind::Normal,
+            "job-controller",
+            "Completed",
+            "Job completed",
+        )?;
     }
     if let Some(failure) = decision.job.failure.as_ref().filter(|_| before.failure.is_none()) {
-        record(transaction, job, EventKind::Warning, "job-controller", &failure.reason, &failure.message)?;
+        record(
+            transaction,
+            job,
+            EventKind::Warning,
+            "job-controller",
+            &failure.reason,
+            &failure.message,
+        )?;
     }
     if decision.job.suspended && !before.says_suspended {
-        record(transaction, job, EventKind::Normal, "job-controller", "Suspended", "Job suspended")?;
+        record(
+            transaction,
+            job,
+            EventKind::Normal,
+            "job-controller",
+            "Suspended",
+            "Job suspended",
+        )?;
     }
     Ok(())
 }
@@ -182,7 +219,10 @@ fn pod_facts(pod: &Object) -> Pod {
 
 fn write_status(object: &mut Object, before: &Job, decision: &Decision, active: usize, now: Timestamp) {
     let job = &decision.job;
-    let mut conditions: Vec<Value> = object.value["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let mut conditions: Vec<Value> = object.value["status"]["conditions"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     let stamp = time(now);
     let mut set = |kind: &str, is: bool, reason: &str, message: &str| {
         conditions.retain(|condition| condition["type"] != kind);
@@ -216,7 +256,9 @@ fn write_status(object: &mut Object, before: &Job, decision: &Decision, active: 
     if !object.value["status"].is_object() {
         object.value["status"] = json!({});
     }
-    let Value::Object(status) = &mut object.value["status"] else { return };
+    let Value::Object(status) = &mut object.value["status"] else {
+        return;
+    };
     let mut put = |field: &str, value: Value| {
         if value.is_null() || value == 0 {
             status.shift_remove(field);

@@ -120,7 +120,9 @@ pub(super) fn decide(job: &Job, pods: &[Pod], now: Timestamp) -> Decision {
 
 /// What a Job that ended still has to do: to go in time.
 fn live_out(decision: &mut Decision, now: Timestamp) {
-    let Some(seconds) = decision.job.time_to_live else { return };
+    let Some(seconds) = decision.job.time_to_live else {
+        return;
+    };
     let ended = decision.job.ended.unwrap_or(now);
     let left = ended.as_second() + seconds - now.as_second();
     if left <= 0 {
@@ -163,13 +165,17 @@ fn judge(decision: &mut Decision, now: Timestamp) {
 /// Ends what still runs, and is over when nothing does.
 fn end(decision: &mut Decision, pods: &[Pod], now: Timestamp) {
     decision.again_in = None;
-    decision.delete = (0..pods.len()).filter(|index| pods[*index].end.is_none() && !pods[*index].deleting).collect();
+    decision.delete = (0..pods.len())
+        .filter(|index| pods[*index].end.is_none() && !pods[*index].deleting)
+        .collect();
     decision.terminating += decision.delete.len();
     if decision.job.failure.is_some() {
         // What is ended with it has failed, too.
         decision.job.failed += i64::try_from(decision.delete.len()).unwrap_or(0);
     }
-    decision.count.extend(decision.delete.iter().filter(|index| pods[**index].tracked));
+    decision
+        .count
+        .extend(decision.delete.iter().filter(|index| pods[**index].tracked));
     decision.active = 0;
     decision.ready = 0;
     if decision.terminating == 0 {
@@ -198,8 +204,9 @@ fn work(decision: &mut Decision, pods: &[Pod], now: Timestamp) {
     let wanted = usize::try_from(wanted.max(0)).unwrap_or(0);
     if decision.active > wanted {
         // Those that are not ready yet have lost least.
-        let mut running: Vec<usize> =
-            (0..pods.len()).filter(|index| pods[*index].end.is_none() && !pods[*index].deleting).collect();
+        let mut running: Vec<usize> = (0..pods.len())
+            .filter(|index| pods[*index].end.is_none() && !pods[*index].deleting)
+            .collect();
         running.sort_by_key(|index| pods[*index].ready);
         decision.delete = running[..decision.active - wanted].to_vec();
         return;
@@ -224,7 +231,9 @@ fn backoff(pods: &[Pod], now: Timestamp) -> i64 {
     let failures = ends().filter(|end| !end.succeeded && last_success.is_none_or(|time| end.at > time));
     let (count, last) = failures.fold((0_u32, None), |(count, last), end| (count + 1, last.max(Some(end.at))));
     let Some(last) = last else { return 0 };
-    let pause = FIRST_BACKOFF.saturating_mul(1 << (count - 1).min(10)).min(LONGEST_BACKOFF);
+    let pause = FIRST_BACKOFF
+        .saturating_mul(1 << (count - 1).min(10))
+        .min(LONGEST_BACKOFF);
     last.as_second() + pause - now.as_second()
 }
 
@@ -258,10 +267,7 @@ mod tests {
 
     fn ended(succeeded: bool) -> Pod {
         Pod {
-            end: Some(End {
-                succeeded,
-                at: at(50),
-            }),
+            end: Some(End { succeeded, at: at(50) }),
             ready: false,
             ..running()
         }
@@ -348,10 +354,7 @@ mod tests {
     fn pods() -> impl Strategy<Value = Vec<Pod>> {
         let pod = (any::<Option<bool>>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
             |(end, ready, deleting, tracked)| Pod {
-                end: end.map(|succeeded| End {
-                    succeeded,
-                    at: at(50),
-                }),
+                end: end.map(|succeeded| End { succeeded, at: at(50) }),
                 ready,
                 deleting,
                 tracked,

@@ -151,7 +151,10 @@ impl Controllers {
         pod: &Object,
     ) -> Result<(), Refusal> {
         self.scheduler.pod_changed(touched);
-        let gone = touched.after.as_ref().is_none_or(|after| !(after.kind.is_active)(&after.value));
+        let gone = touched
+            .after
+            .as_ref()
+            .is_none_or(|after| !(after.kind.is_active)(&after.value));
         if gone {
             claim::released(transaction, &self.scheduler, pod)?;
         }
@@ -189,12 +192,18 @@ impl Controllers {
 
 fn report(result: Result<(), Refusal>) {
     if let Err(refusal) = result {
-        tracing::warn!(reason = refusal.reason, message = refusal.message, "a controller could not do its work");
+        tracing::warn!(
+            reason = refusal.reason,
+            message = refusal.message,
+            "a controller could not do its work"
+        );
     }
 }
 
 /// The end of a generated name: five characters without vowels, so that no word comes out.
 pub fn random_suffix() -> String {
     const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    (0..5).map(|_| char::from(ALPHABET[fastrand::usize(..ALPHABET.len())])).collect()
+    (0..5)
+        .map(|_| char::from(ALPHABET[fastrand::usize(..ALPHABET.len())]))
+        .collect()
 }

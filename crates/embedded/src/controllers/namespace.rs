@@ -12,7 +12,10 @@ pub(super) fn reconcile(transaction: &mut Transaction<'_>, namespace: &Object) -
     if !namespace.is_deleting() {
         let accounts = kind_of("serviceaccounts");
         if transaction.get(accounts, namespace.name(), "default")?.is_none() {
-            let mut account = Object::new(accounts, json!({"metadata": {"name": "default", "namespace": namespace.name()}}));
+            let mut account = Object::new(
+                accounts,
+                json!({"metadata": {"name": "default", "namespace": namespace.name()}}),
+            );
             account.set("uid", uuid::Uuid::new_v4().to_string());
             account.set("creationTimestamp", time(transaction.now));
             transaction.create(account)?;

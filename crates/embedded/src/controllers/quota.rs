@@ -1,4 +1,4 @@
-//! ResourceQuotas that count objects.
+//! Resource quotas that count objects.
 
 use serde_json::{Map, Value, json};
 
@@ -21,7 +21,9 @@ pub fn check(transaction: &Transaction<'_>, object: &Object) -> Result<(), Refus
     }
     for quota in transaction.list(kind_of("resourcequotas"), object.namespace())? {
         for name in names(object.kind) {
-            let Some(hard) = quota.value["spec"]["hard"][&name].as_str() else { continue };
+            let Some(hard) = quota.value["spec"]["hard"][&name].as_str() else {
+                continue;
+            };
             let limit = quantity::nanos(hard).unwrap_or(0) / quantity::NANO;
             let used = used(transaction, object.kind, object.namespace(), &name)?;
             if i128::from(used) + 1 > limit {
@@ -40,7 +42,9 @@ pub fn check(transaction: &Transaction<'_>, object: &Object) -> Result<(), Refus
 fn used(transaction: &Transaction<'_>, kind: &'static Kind, namespace: &str, name: &str) -> Result<i64, Refusal> {
     if name == "pods" {
         let active = transaction.active(kind)?;
-        let here = active.iter().filter(|pod| pod.namespace() == namespace && (kind.is_active)(&pod.value));
+        let here = active
+            .iter()
+            .filter(|pod| pod.namespace() == namespace && (kind.is_active)(&pod.value));
         return Ok(i64::try_from(here.count()).unwrap_or(i64::MAX));
     }
     transaction.count(kind, namespace)
@@ -52,7 +56,9 @@ pub(super) fn count(transaction: &mut Transaction<'_>, object: &Object) -> Resul
         return Ok(());
     }
     for quota in transaction.list(kind_of("resourcequotas"), object.namespace())? {
-        let counts = names(object.kind).iter().any(|name| quota.value["spec"]["hard"].get(name).is_some());
+        let counts = names(object.kind)
+            .iter()
+            .any(|name| quota.value["spec"]["hard"].get(name).is_some());
         if counts {
             reconcile(transaction, quota)?;
         }

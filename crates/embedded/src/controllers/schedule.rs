@@ -144,7 +144,14 @@ impl Scheduler {
         if pod.value["spec"]["nodeName"].is_string() {
             self.used.add(&amounts, 1);
             let namespace = pod.namespace().to_owned();
-            self.placed.insert(uid, Placed { namespace, amounts, claims });
+            self.placed.insert(
+                uid,
+                Placed {
+                    namespace,
+                    amounts,
+                    claims,
+                },
+            );
             return;
         }
         if pod.is_deleting() {
@@ -152,7 +159,11 @@ impl Scheduler {
         }
         self.counter += 1;
         let created = pod.value["metadata"]["creationTimestamp"].as_str().unwrap_or_default();
-        let order = self.order.get(&uid).cloned().unwrap_or((created.to_owned(), self.counter));
+        let order = self
+            .order
+            .get(&uid)
+            .cloned()
+            .unwrap_or((created.to_owned(), self.counter));
         let selector = pod.value["spec"]["nodeSelector"].as_object().into_iter().flatten();
         let waiting = Waiting {
             namespace: pod.namespace().to_owned(),
@@ -205,7 +216,12 @@ impl Scheduler {
     }
 
     /// Why a pod cannot have a place now.
-    fn obstacle(&self, transaction: &Transaction<'_>, pod: &Waiting, used: &Amounts) -> Result<Option<String>, Refusal> {
+    fn obstacle(
+        &self,
+        transaction: &Transaction<'_>,
+        pod: &Waiting,
+        used: &Amounts,
+    ) -> Result<Option<String>, Refusal> {
         for claim in &pod.claims {
             let found = transaction.get(kind_of("persistentvolumeclaims"), &pod.namespace, claim)?;
             let why = match found {
@@ -226,7 +242,11 @@ impl Scheduler {
         let mut why = Vec::new();
         if machine.cordoned {
             why.push("1 node(s) were unschedulable".to_owned());
-        } else if pod.selector.iter().any(|(key, value)| machine.labels.get(key) != Some(value)) {
+        } else if pod
+            .selector
+            .iter()
+            .any(|(key, value)| machine.labels.get(key) != Some(value))
+        {
             why.push("1 node(s) didn't match Pod's node affinity/selector".to_owned());
         } else {
             why = machine.allocatable.lacks(used, &pod.amounts);
@@ -241,10 +261,25 @@ impl Scheduler {
         };
         pod.value["spec"]["nodeName"] = machine.name.as_str().into();
         let stamp = time(transaction.now);
-        set_condition(&mut pod, json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": stamp}));
+        set_condition(
+            &mut pod,
+            json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": stamp}),
+        );
         let pod = transaction.update(pod)?;
-        let message = format!("Successfully assigned {}/{} to {}", pod.namespace(), pod.name(), machine.name);
-        record(transaction, &pod, EventKind::Normal, "default-scheduler", "Scheduled", &message)
+        let message = format!(
+            "Successfully assigned {}/{} to {}",
+            pod.namespace(),
+            pod.name(),
+            machine.name
+        );
+        record(
+            transaction,
+            &pod,
+            EventKind::Normal,
+            "default-scheduler",
+            "Scheduled",
+            &message,
+        )
     }
 }
 
@@ -261,7 +296,14 @@ fn refuse(transaction: &mut Transaction<'_>, waiting: &Waiting, message: &str) -
         }),
     );
     let pod = transaction.update(pod)?;
-    record(transaction, &pod, EventKind::Warning, "default-scheduler", "FailedScheduling", message)
+    record(
+        transaction,
+        &pod,
+        EventKind::Warning,
+        "default-scheduler",
+        "FailedScheduling",
+        message,
+    )
 }
 
 /// Sets a condition of a pod.
@@ -278,7 +320,10 @@ pub fn set_condition(pod: &mut Object, condition: Value) {
 
 fn said(pod: &Object) -> String {
     let conditions = pod.value["status"]["conditions"].as_array();
-    let scheduled = conditions.into_iter().flatten().find(|one| one["type"] == "PodScheduled");
+    let scheduled = conditions
+        .into_iter()
+        .flatten()
+        .find(|one| one["type"] == "PodScheduled");
     let message = scheduled.and_then(|condition| condition["message"].as_str());
     message.unwrap_or_default().to_owned()
 }

@@ -36,11 +36,19 @@ impl Addresses {
 
     /// An address that a pod has already.
     pub fn keep(&self, address: Ipv4Addr) {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner).0.insert(address);
+        self.used
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+            .insert(address);
     }
 
     /// An address is free again.
     pub fn free(&self, address: Ipv4Addr) {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner).0.remove(&address);
+        self.used
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+            .remove(&address);
     }
 }

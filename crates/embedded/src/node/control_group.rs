@@ -22,7 +22,11 @@ pub(super) enum ControlGroups {
     /// One hierarchy: <https://docs.kernel.org/admin-guide/cgroup-v2.html>.
     Two(PathBuf),
     /// A hierarchy for each controller: memory, pids, cpu.
-    One { memory: PathBuf, pids: PathBuf, cpu: PathBuf },
+    One {
+        memory: PathBuf,
+        pids: PathBuf,
+        cpu: PathBuf,
+    },
     /// None: limits are not kept.
     None,
 }
@@ -46,9 +50,7 @@ impl ControlGroups {
         let result = match self {
             Self::None => return Vec::new(),
             Self::Two(base) => make_two(&base.join(uid), limits),
-            Self::One { memory, pids, cpu } => {
-                make_one(&memory.join(uid), &pids.join(uid), &cpu.join(uid), limits)
-            }
+            Self::One { memory, pids, cpu } => make_one(&memory.join(uid), &pids.join(uid), &cpu.join(uid), limits),
         };
         result.unwrap_or_else(|error| {
             tracing::warn!(%error, "the control group of a pod cannot be made; its limits are not kept");
@@ -74,7 +76,10 @@ fn own_path(own: &str, controller: &str) -> Option<String> {
     own.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':');
         let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
-        controllers.split(',').any(|one| one == controller).then(|| path.trim_start_matches('/').to_owned())
+        controllers
+            .split(',')
+            .any(|one| one == controller)
+            .then(|| path.trim_start_matches('/').to_owned())
     })
 }
 
@@ -99,7 +104,10 @@ fn two(own: &str) -> Option<ControlGroups> {
 
 fn one(own: &str) -> Option<ControlGroups> {
     let base = |controller: &str| {
-        let path = Path::new("/sys/fs/cgroup").join(controller).join(own_path(own, controller)?).join("k8s-cli-pods");
+        let path = Path::new("/sys/fs/cgroup")
+            .join(controller)
+            .join(own_path(own, controller)?)
+            .join("k8s-cli-pods");
         fs::create_dir_all(&path).ok().map(|()| path)
     };
     Some(ControlGroups::One {

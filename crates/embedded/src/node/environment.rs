@@ -52,7 +52,13 @@ pub(super) fn references(plan: &Plan) -> Vec<(&'static str, String, bool)> {
             all.push(("secrets", secret.name.clone(), secret.optional != Some(true)));
         }
     }
-    for source in plan.container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref()) {
+    for source in plan
+        .container
+        .env
+        .iter()
+        .flatten()
+        .filter_map(|variable| variable.value_from.as_ref())
+    {
         if let Some(key) = &source.config_map_key_ref {
             all.push(("configmaps", key.name.clone(), key.optional != Some(true)));
         }
@@ -67,7 +73,12 @@ pub(super) fn references(plan: &Plan) -> Vec<(&'static str, String, bool)> {
 ///
 /// # Errors
 /// A variable comes from something that is not there.
-pub(super) fn variables(plan: &Plan, pod: &Object, address: &str, sources: &Sources) -> Result<Vec<(String, String)>, String> {
+pub(super) fn variables(
+    plan: &Plan,
+    pod: &Object,
+    address: &str,
+    sources: &Sources,
+) -> Result<Vec<(String, String)>, String> {
     let mut all: Vec<(String, String)> = Vec::new();
     let mut set = |name: String, value: String| {
         all.retain(|(known, _)| *known != name);
@@ -81,8 +92,14 @@ pub(super) fn variables(plan: &Plan, pod: &Object, address: &str, sources: &Sour
     set("HOSTNAME".to_owned(), plan.hostname.clone());
     for source in plan.container.env_from.iter().flatten() {
         let prefix = source.prefix.clone().unwrap_or_default();
-        let map = source.config_map_ref.as_ref().map(|map| ("configmaps", map.name.clone()));
-        let secret = source.secret_ref.as_ref().map(|secret| ("secrets", secret.name.clone()));
+        let map = source
+            .config_map_ref
+            .as_ref()
+            .map(|map| ("configmaps", map.name.clone()));
+        let secret = source
+            .secret_ref
+            .as_ref()
+            .map(|secret| ("secrets", secret.name.clone()));
         for key in [map, secret].into_iter().flatten() {
             for (name, value) in data(sources.get(&key)) {
                 set(format!("{prefix}{name}"), value);
@@ -102,7 +119,13 @@ pub(super) fn variables(plan: &Plan, pod: &Object, address: &str, sources: &Sour
     Ok(all)
 }
 
-fn from_source(source: &EnvVarSource, plan: &Plan, pod: &Object, address: &str, sources: &Sources) -> Result<Option<String>, String> {
+fn from_source(
+    source: &EnvVarSource,
+    plan: &Plan,
+    pod: &Object,
+    address: &str,
+    sources: &Sources,
+) -> Result<Option<String>, String> {
     if let Some(field) = &source.field_ref {
         return Ok(Some(self::field(field, pod, address)));
     }

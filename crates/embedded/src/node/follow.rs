@@ -71,7 +71,9 @@ impl Followers {
     /// Waits for changes in a folder.
     pub fn follow(&self, folder: &Path) -> Following {
         let mut waiting = lock(&self.waiting);
-        let entry = waiting.entry(folder.to_owned()).or_insert_with(|| (0, watch::Sender::new(())));
+        let entry = waiting
+            .entry(folder.to_owned())
+            .or_insert_with(|| (0, watch::Sender::new(())));
         entry.0 += 1;
         let is_first = entry.0 == 1;
         let changed = entry.1.subscribe();
@@ -103,7 +105,9 @@ impl Following {
 impl Drop for Following {
     fn drop(&mut self) {
         let mut waiting = lock(&self.followers.waiting);
-        let Some(entry) = waiting.get_mut(&self.folder) else { return };
+        let Some(entry) = waiting.get_mut(&self.folder) else {
+            return;
+        };
         entry.0 -= 1;
         if entry.0 > 0 {
             return;

@@ -102,7 +102,9 @@ impl LogReader {
     }
 
     async fn read(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let Some(mut cursor) = self.cursor.take() else { return Ok(None) };
+        let Some(mut cursor) = self.cursor.take() else {
+            return Ok(None);
+        };
         let done = tokio::task::spawn_blocking(move || {
             let result = cursor.read();
             (cursor, result)
@@ -134,7 +136,9 @@ impl Cursor {
         }
         let mut buffer = vec![0; READ];
         loop {
-            let Some((number, file)) = &mut self.current else { return Ok(None) };
+            let Some((number, file)) = &mut self.current else {
+                return Ok(None);
+            };
             let count = file.read(&mut buffer)?;
             if count == 0 {
                 // A file that has a successor does not grow any more; what came just before it was made is read first.
@@ -165,7 +169,9 @@ impl Cursor {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),
         };
-        let Some((mut number, path)) = all.first().cloned() else { return Ok(false) };
+        let Some((mut number, path)) = all.first().cloned() else {
+            return Ok(false);
+        };
         let mut file = File::open(path)?;
         if let Some(lines) = self.tail.take() {
             let mut missing = lines;

@@ -14,7 +14,10 @@ const MAX_PODS: u32 = 110;
 pub fn name() -> String {
     let system = rustix::system::uname();
     let text = system.nodename().to_string_lossy().to_lowercase();
-    let clean: String = text.chars().map(|one| if one.is_ascii_alphanumeric() { one } else { '-' }).collect();
+    let clean: String = text
+        .chars()
+        .map(|one| if one.is_ascii_alphanumeric() { one } else { '-' })
+        .collect();
     match clean.trim_matches('-') {
         "" => "localhost".to_owned(),
         name => name.chars().take(63).collect(),
@@ -38,8 +41,10 @@ pub fn node_object(old: Option<&Object>) -> Object {
         node
     });
     node.set("name", name.as_str());
-    let mut labels: serde_json::Map<String, Value> =
-        node.value["metadata"]["labels"].as_object().cloned().unwrap_or_default();
+    let mut labels: serde_json::Map<String, Value> = node.value["metadata"]["labels"]
+        .as_object()
+        .cloned()
+        .unwrap_or_default();
     for (key, value) in [
         ("kubernetes.io/hostname", name.as_str()),
         ("kubernetes.io/os", std::env::consts::OS),
@@ -98,5 +103,8 @@ fn memory_kibibytes() -> u64 {
 fn os_name() -> String {
     let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
-    name.map_or_else(|| std::env::consts::OS.to_owned(), |name| name.trim_matches('"').to_owned())
+    name.map_or_else(
+        || std::env::consts::OS.to_owned(),
+        |name| name.trim_matches('"').to_owned(),
+    )
 }

@@ -110,13 +110,16 @@ impl Node {
         let position = self.store.hub().newest();
         let active = self
             .store
-            .write(store::Durability::Process, true, |transaction| transaction.active(kind_of("pods")))
+            .write(store::Durability::Process, true, |transaction| {
+                transaction.active(kind_of("pods"))
+            })
             .await?;
         for pod in active {
             self.pod_is(Arc::new(pod));
         }
         self.sweep("pods", |node, uid| node.dispose(uid)).await?;
-        self.sweep("volumes", |node, uid| remove_folder(&node.volume(uid))).await?;
+        self.sweep("volumes", |node, uid| remove_folder(&node.volume(uid)))
+            .await?;
         Ok(position)
     }
 
@@ -125,11 +128,16 @@ impl Node {
         let Ok(entries) = std::fs::read_dir(self.settings.state.join(what)) else {
             return Ok(());
         };
-        for uid in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+        for uid in entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+        {
             let asked = uid.clone();
             let known = self
                 .store
-                .write(store::Durability::Process, true, move |transaction| transaction.by_uid(&asked))
+                .write(store::Durability::Process, true, move |transaction| {
+                    transaction.by_uid(&asked)
+                })
                 .await?;
             if known.is_none() {
                 dispose(self, &uid);
@@ -162,7 +170,9 @@ impl Node {
     /// Passes changes on; an error when some are no longer known.
     fn catch_up(self: &Arc<Self>, hub: &Hub, position: i64) -> Result<(), ()> {
         for change in hub.since(kind_of("pods"), position).map_err(drop)? {
-            let Some(pod) = read(&change.object, "pods") else { continue };
+            let Some(pod) = read(&change.object, "pods") else {
+                continue;
+            };
             if change.after.is_some() {
                 self.pod_is(Arc::new(pod));
             } else {

@@ -45,7 +45,10 @@ impl Plan {
             namespace: pod.metadata.namespace.unwrap_or_default(),
             container: spec.containers.into_iter().next()?,
             volumes: spec.volumes.unwrap_or_default(),
-            grace: spec.termination_grace_period_seconds.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(30),
+            grace: spec
+                .termination_grace_period_seconds
+                .and_then(|seconds| u32::try_from(seconds).ok())
+                .unwrap_or(30),
             // A host name has 63 characters at most.
             hostname: spec.hostname.unwrap_or_else(|| name.chars().take(63).collect()),
             name,
@@ -57,9 +60,10 @@ impl Plan {
     /// What it may use.
     pub fn limits(&self) -> Limits {
         let resources = self.container.resources.clone().unwrap_or_default();
-        let amount = |map: Option<std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>>, name: &str| {
-            quantity::nanos(&map?.get(name)?.0)
-        };
+        let amount = |map: Option<
+            std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>,
+        >,
+                      name: &str| { quantity::nanos(&map?.get(name)?.0) };
         let bytes = amount(resources.limits, "memory").map(|nanos| nanos / quantity::NANO);
         let cpu = amount(resources.requests, "cpu").unwrap_or(0) * 1000 / quantity::NANO;
         Limits {

@@ -17,11 +17,20 @@ pub(super) fn data(object: &Value) -> Files {
     match object["kind"].as_str() {
         Some("Secret") => {
             let secret: Secret = serde_json::from_value(object.clone()).unwrap_or_default();
-            secret.data.into_iter().flatten().map(|(key, value)| (key, value.0)).collect()
+            secret
+                .data
+                .into_iter()
+                .flatten()
+                .map(|(key, value)| (key, value.0))
+                .collect()
         }
         _ => {
             let map: ConfigMap = serde_json::from_value(object.clone()).unwrap_or_default();
-            let texts = map.data.into_iter().flatten().map(|(key, text)| (key, text.into_bytes()));
+            let texts = map
+                .data
+                .into_iter()
+                .flatten()
+                .map(|(key, text)| (key, text.into_bytes()));
             let binary = map.binary_data.into_iter().flatten().map(|(key, value)| (key, value.0));
             texts.chain(binary).collect()
         }
@@ -129,7 +138,10 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("k8s-cli-projection-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         let files = |pairs: &[(&str, &str)]| -> Files {
-            pairs.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect()
+            pairs
+                .iter()
+                .map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec()))
+                .collect()
         };
         write(&folder, &files(&[("a", "1"), ("b/c", "2")]), 0o644).unwrap();
         assert_eq!(std::fs::read(folder.join("b/c")).unwrap(), b"2");

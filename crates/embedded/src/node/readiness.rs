@@ -26,7 +26,9 @@ pub(super) struct Readiness {
 impl Readiness {
     /// What a container says about how its readiness is found out; without a probe it is ready when it runs.
     pub fn of(probe: Option<&Probe>) -> Self {
-        let command = probe.and_then(|probe| probe.exec.as_ref()?.command.clone()).unwrap_or_default();
+        let command = probe
+            .and_then(|probe| probe.exec.as_ref()?.command.clone())
+            .unwrap_or_default();
         let seconds = |value: Option<i32>, default: i32| {
             Duration::from_secs(u64::try_from(value.unwrap_or(default)).unwrap_or(1))
         };
@@ -55,8 +57,14 @@ impl Readiness {
         let mut command = Command::new(program);
         command.arg(PROBE).arg(process.to_string()).args(&self.command);
         let order = folder.order();
-        command.env_clear().envs(order.into_iter().flat_map(|order| order.environment));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        command
+            .env_clear()
+            .envs(order.into_iter().flat_map(|order| order.environment));
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true);
         let status = timeout(self.limit, command.status()).await;
         let succeeded = matches!(status, Ok(Ok(status)) if status.success());
         self.count(succeeded)
@@ -65,7 +73,11 @@ impl Readiness {
     fn count(&mut self, succeeded: bool) -> bool {
         let (last, count) = self.in_a_row;
         self.in_a_row = (succeeded, if last == succeeded { count + 1 } else { 1 });
-        let needed = if succeeded { self.successes_needed } else { self.failures_needed };
+        let needed = if succeeded {
+            self.successes_needed
+        } else {
+            self.failures_needed
+        };
         let changes = self.in_a_row.1 >= needed && self.is_ready != succeeded;
         if changes {
             self.is_ready = succeeded;
@@ -92,7 +104,9 @@ mod tests {
         };
         let mut readiness = Readiness::of(Some(&probe));
         assert!(!readiness.is_ready);
-        let changes: Vec<bool> = [true, true, true, false, true, false, false].map(|one| readiness.count(one)).into();
+        let changes: Vec<bool> = [true, true, true, false, true, false, false]
+            .map(|one| readiness.count(one))
+            .into();
         assert_eq!(changes, [false, true, false, false, false, false, true]);
         assert!(Readiness::of(None).is_ready);
     }

@@ -47,7 +47,10 @@ fn set(pod: &mut Object, phase: &str, ready: bool, container: Value, now: Timest
         let known = pod.value["status"]["conditions"].as_array().into_iter().flatten();
         let word = if is { "True" } else { "False" };
         let mut since = stamp.clone();
-        if let Some(same) = known.into_iter().find(|one| one["type"] == kind && one["status"] == word) {
+        if let Some(same) = known
+            .into_iter()
+            .find(|one| one["type"] == kind && one["status"] == word)
+        {
             since = same["lastTransitionTime"].as_str().unwrap_or(&stamp).to_owned();
         }
         let mut condition = json!({"type": kind, "status": word, "lastProbeTime": null, "lastTransitionTime": since});
@@ -79,7 +82,14 @@ pub(super) fn waiting(pod: &mut Object, plan: &Plan, reason: &str, message: Opti
 }
 
 /// It runs.
-pub(super) fn running(pod: &mut Object, plan: &Plan, address: Ipv4Addr, started: Timestamp, ready: bool, now: Timestamp) {
+pub(super) fn running(
+    pod: &mut Object,
+    plan: &Plan,
+    address: Ipv4Addr,
+    started: Timestamp,
+    ready: bool,
+    now: Timestamp,
+) {
     begin(pod, now);
     pod.value["status"]["podIP"] = address.to_string().into();
     pod.value["status"]["podIPs"] = json!([{"ip": address.to_string()}]);
@@ -138,7 +148,11 @@ pub(super) fn ended(pod: &mut Object, plan: &Plan, ending: &Ending<'_>, now: Tim
         terminated["message"] = message.into();
     }
     begin(pod, now);
-    let phase = if outcome.code == 0 && !ending.is_late { "Succeeded" } else { "Failed" };
+    let phase = if outcome.code == 0 && !ending.is_late {
+        "Succeeded"
+    } else {
+        "Failed"
+    };
     if ending.is_late {
         pod.value["status"]["reason"] = "DeadlineExceeded".into();
         let words = "Pod was active on the node longer than the specified deadline";

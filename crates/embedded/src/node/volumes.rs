@@ -52,7 +52,9 @@ pub(super) fn prepare(
     }
     let mut mounts = Vec::new();
     for mount in plan.container.volume_mounts.iter().flatten() {
-        let Some((place, read_only)) = places.get(mount.name.as_str()) else { continue };
+        let Some((place, read_only)) = places.get(mount.name.as_str()) else {
+            continue;
+        };
         let mut source = place.clone();
         if let Some(below) = mount.sub_path.as_deref().filter(|path| !path.is_empty()) {
             source = source.join(below);
@@ -81,7 +83,9 @@ fn make(
     let create = |path: &Path| fs::create_dir_all(path).map_err(|error| error.to_string());
     if let Some(claim) = &volume.persistent_volume_claim {
         let found = sources.get(&("persistentvolumeclaims", claim.claim_name.clone()));
-        let uid = found.and_then(|claim| claim["metadata"]["uid"].as_str()).unwrap_or_default();
+        let uid = found
+            .and_then(|claim| claim["metadata"]["uid"].as_str())
+            .unwrap_or_default();
         let path = claims(uid);
         create(&path)?;
         return Ok((path, claim.read_only == Some(true)));
@@ -102,7 +106,9 @@ fn files(volume: &Volume, pod: &Object, address: &str, sources: &Sources) -> Res
     let mode = |mode: Option<i32>| u32::try_from(mode.unwrap_or(0o644)).unwrap_or(0o644);
     let known = |kind: &'static str, name: &str| -> Option<&Value> { sources.get(&(kind, name.to_owned())) };
     if let Some(source) = &volume.config_map {
-        let all = known("configmaps", &source.name).map(projection::data).unwrap_or_default();
+        let all = known("configmaps", &source.name)
+            .map(projection::data)
+            .unwrap_or_default();
         let files = projection::chosen(all, source.items.as_deref(), source.optional == Some(true))?;
         return Ok(Some((files, mode(source.default_mode))));
     }

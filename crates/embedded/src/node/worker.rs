@@ -51,7 +51,11 @@ pub(super) async fn run(node: &Arc<Node>, pod: &Arc<Object>, mut newest: watch::
         address,
     };
     if let Err(refusal) = worker.live(&mut newest).await {
-        tracing::error!(pod = worker.plan.name, message = refusal.message, "the state of a pod cannot be written");
+        tracing::error!(
+            pod = worker.plan.name,
+            message = refusal.message,
+            "the state of a pod cannot be written"
+        );
     }
     node.addresses.free(address);
 }
@@ -135,7 +139,11 @@ impl Worker<'_> {
     async fn tell(&self, reason: &'static str, message: &str) -> Result<(), Refusal> {
         let (plan, message) = (self.plan.clone(), message.to_owned());
         self.change(move |transaction, mut pod| {
-            let event = if message.starts_with("MountVolume") { "FailedMount" } else { "Failed" };
+            let event = if message.starts_with("MountVolume") {
+                "FailedMount"
+            } else {
+                "Failed"
+            };
             status::waiting(&mut pod, &plan, reason, Some(&message), transaction.now);
             let pod = transaction.update(pod)?;
             record_event(transaction, &pod, EventKind::Warning, "kubelet", event, &message)
@@ -151,9 +159,11 @@ impl Worker<'_> {
         let uid = self.plan.uid.clone();
         self.node
             .store
-            .write(Durability::Process, true, move |transaction| match transaction.by_uid(&uid)? {
-                Some(pod) => work(transaction, pod),
-                None => Ok(()),
+            .write(Durability::Process, true, move |transaction| {
+                match transaction.by_uid(&uid)? {
+                    Some(pod) => work(transaction, pod),
+                    None => Ok(()),
+                }
             })
             .await
     }
@@ -178,7 +188,10 @@ impl Worker<'_> {
                 return Ok(Err(if index < from_variables {
                     ("CreateContainerConfigError", format!("{singular} \"{name}\" not found"))
                 } else {
-                    ("ContainerCreating", format!("MountVolume.SetUp failed for volume : {singular} \"{name}\" not found"))
+                    (
+                        "ContainerCreating",
+                        format!("MountVolume.SetUp failed for volume : {singular} \"{name}\" not found"),
+                    )
                 }));
             }
         }
@@ -187,13 +200,21 @@ impl Worker<'_> {
 
     fn order(&self, pod: &Object, sources: &Sources) -> Result<Order, (&'static str, String)> {
         let address = self.address.to_string();
-        self.folder.prepare().map_err(|error| ("RunContainerError", format!("cannot make the pod's folder: {error}")))?;
-        let mounts = volumes::prepare(&self.plan, pod, &address, sources, &self.folder, |uid| self.node.volume(uid))
-            .map_err(|why| ("ContainerCreating", why))?;
+        self.folder
+            .prepare()
+            .map_err(|error| ("RunContainerError", format!("cannot make the pod's folder: {error}")))?;
+        let mounts = volumes::prepare(&self.plan, pod, &address, sources, &self.folder, |uid| {
+            self.node.volume(uid)
+        })
+        .map_err(|why| ("ContainerCreating", why))?;
         let environment = environment::variables(&self.plan, pod, &address, sources)
             .map_err(|why| ("CreateContainerConfigError", why))?;
         let container = &self.plan.container;
-        let words = container.command.iter().flatten().chain(container.args.iter().flatten());
+        let words = container
+            .command
+            .iter()
+            .flatten()
+            .chain(container.args.iter().flatten());
         Ok(Order {
             command: words.map(|word| expand(word, &environment)).collect(),
             environment,
@@ -210,7 +231,11 @@ impl Worker<'_> {
         self.folder.write_order(order)?;
         let mut command = Command::new(&self.node.settings.program);
         command.arg(SUPERVISE).arg(self.folder.path());
-        command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
         // Dropping it leaves it alone: it outlives this process.
         let mut child = command.spawn()?;
         let mut line = String::new();
@@ -230,10 +255,13 @@ impl Worker<'_> {
         let folder = self.folder.clone();
         let (sender, receiver) = tokio::sync::oneshot::channel();
         // A thread of its own: as many as there are containers may wait, for days, and none may keep the server from ending.
-        let spawned = std::thread::Builder::new().name("adopted".to_owned()).stack_size(64 * 1024).spawn(move || {
-            let _ = folder.wait();
-            let _ = sender.send(());
-        });
+        let spawned = std::thread::Builder::new()
+            .name("adopted".to_owned())
+            .stack_size(64 * 1024)
+            .spawn(move || {
+                let _ = folder.wait();
+                let _ = sender.send(());
+            });
         if let Err(error) = spawned {
             tracing::error!(%error, "no thread can be made to wait for a container");
         }
@@ -296,7 +324,11 @@ impl Worker<'_> {
         };
         let wish = Wish::read(pod);
         let mut wait = LONG;
-        let until = |time: Timestamp| Duration::try_from(time - now).unwrap_or_default().max(Duration::from_millis(1));
+        let until = |time: Timestamp| {
+            Duration::try_from(time - now)
+                .unwrap_or_default()
+                .max(Duration::from_millis(1))
+        };
         if let Some(seconds) = wish.deadline.filter(|_| !ends.asked) {
             let since = self.folder.started().map_or(now, |started| started.at);
             let deadline = self.plan.started.unwrap_or(since) + jiff::Span::new().seconds(seconds);
@@ -329,7 +361,12 @@ impl Worker<'_> {
         for volume in self.plan.volumes.iter().filter(|volume| volume.downward_api.is_some()) {
             let own = self.folder.volumes().join(&volume.name);
             if let Err(error) = volumes::refresh(volume, pod, &address, &own) {
-                tracing::warn!(pod = self.plan.name, volume = volume.name, error, "a volume cannot be brought up to date");
+                tracing::warn!(
+                    pod = self.plan.name,
+                    volume = volume.name,
+                    error,
+                    "a volume cannot be brought up to date"
+                );
             }
         }
     }
@@ -342,9 +379,14 @@ impl Worker<'_> {
         let outcome = self.folder.outcome();
         let started = self.folder.started();
         let message = read_tail(&self.folder.last_words());
-        self.report(outcome, started.map(|started| started.at), message, is_late).await?;
+        self.report(outcome, started.map(|started| started.at), message, is_late)
+            .await?;
         let gone = newest.borrow().is_none();
-        let groups = self.folder.order().map(|order| order.control_groups).unwrap_or_default();
+        let groups = self
+            .folder
+            .order()
+            .map(|order| order.control_groups)
+            .unwrap_or_default();
         self.node.control_groups.remove(&groups);
         let folder = self.folder.clone();
         let tidied = tokio::task::spawn_blocking(move || if gone { folder.remove() } else { folder.tidy() });
@@ -372,7 +414,9 @@ impl Worker<'_> {
             }
             if pod.is_deleting() {
                 // The controllers may have changed it meanwhile.
-                let Some(mut pod) = transaction.by_uid(pod.uid())? else { return Ok(()) };
+                let Some(mut pod) = transaction.by_uid(pod.uid())? else {
+                    return Ok(());
+                };
                 pod.set("deletionGracePeriodSeconds", 0);
                 let pod = transaction.update(pod)?;
                 settle(transaction, pod)?;

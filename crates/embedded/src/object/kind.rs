@@ -155,7 +155,12 @@ pub static KINDS: [Kind; 12] = [
     },
     Kind {
         short: &["cm"],
-        ..core("ConfigMap", "configmaps", "configmap", resources::config::admit_config_map)
+        ..core(
+            "ConfigMap",
+            "configmaps",
+            "configmap",
+            resources::config::admit_config_map,
+        )
     },
     Kind {
         fields: &["type"],
@@ -198,13 +203,23 @@ pub static KINDS: [Kind; 12] = [
         has_status: true,
         fields: &["status.phase"],
         is_name: super::name::label,
-        ..core("Namespace", "namespaces", "namespace", resources::plain::admit_namespace)
+        ..core(
+            "Namespace",
+            "namespaces",
+            "namespace",
+            resources::plain::admit_namespace,
+        )
     },
     Kind {
         short: &["quota"],
         has_status: true,
         is_active: |_| true,
-        ..core("ResourceQuota", "resourcequotas", "resourcequota", resources::plain::admit_quota)
+        ..core(
+            "ResourceQuota",
+            "resourcequotas",
+            "resourcequota",
+            resources::plain::admit_quota,
+        )
     },
     Kind {
         short: &["sa"],

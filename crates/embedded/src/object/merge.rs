@@ -17,8 +17,14 @@ enum ListKind {
 /// The patch strategies of the fields that are used here, from the types' `patchStrategy` and `patchMergeKey` tags.
 fn list_kind(field: &str) -> ListKind {
     match field {
-        "containers" | "initContainers" | "ephemeralContainers" | "env" | "volumes" | "imagePullSecrets"
-        | "resourceClaims" | "secrets" => ListKind::Keyed("name"),
+        "containers"
+        | "initContainers"
+        | "ephemeralContainers"
+        | "env"
+        | "volumes"
+        | "imagePullSecrets"
+        | "resourceClaims"
+        | "secrets" => ListKind::Keyed("name"),
         "volumeMounts" => ListKind::Keyed("mountPath"),
         "volumeDevices" => ListKind::Keyed("devicePath"),
         "ownerReferences" => ListKind::Keyed("uid"),
@@ -115,7 +121,11 @@ fn merge_field(map: &mut Map<String, Value>, key: &str, change: &Value) -> Resul
 
 fn merge_list(entries: &mut Vec<Value>, changes: &[Value], by: &str) -> Result<(), String> {
     if changes.iter().any(|change| change["$patch"] == "replace") {
-        *entries = changes.iter().filter(|change| change["$patch"] != "replace").cloned().collect();
+        *entries = changes
+            .iter()
+            .filter(|change| change["$patch"] != "replace")
+            .cloned()
+            .collect();
         return Ok(());
     }
     for change in changes {
@@ -185,7 +195,10 @@ mod tests {
     #[test]
     fn null_removes_and_other_lists_are_replaced() {
         let patch = json!({"a": null, "args": ["z"]});
-        assert_eq!(merged(json!({"a": 1, "args": ["x", "y"]}), &patch), json!({"args": ["z"]}));
+        assert_eq!(
+            merged(json!({"a": 1, "args": ["x", "y"]}), &patch),
+            json!({"args": ["z"]})
+        );
     }
 
     #[test]

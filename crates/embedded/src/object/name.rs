@@ -80,6 +80,22 @@ pub fn qualified(text: &str) -> Result<(), String> {
     is_mixed(part).then_some(()).ok_or_else(|| PART.to_owned())
 }
 
+/// Checks the names of finalizers.
+pub fn check_finalizers(names: &[&str], errors: &mut FieldErrors) {
+    for (index, name) in names.iter().enumerate() {
+        let field = format!("metadata.finalizers[{index}]");
+        if let Err(why) = qualified(name) {
+            errors.invalid(field, *name, &why);
+        } else if !name.contains('/') && !["kubernetes", "orphan", "foregroundDeletion"].contains(name) {
+            errors.invalid(
+                field,
+                *name,
+                "name is neither a standard finalizer name nor is it fully qualified",
+            );
+        }
+    }
+}
+
 /// How large all annotations of an object may be together, in bytes.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
 

@@ -143,7 +143,10 @@ fn requirement(part: &str) -> Result<Requirement, String> {
         return Ok(Requirement::DoesNotExist(checked_key(key)?));
     }
     if let Some((key, value)) = part.split_once("!=") {
-        return Ok(Requirement::NotIn(checked_key(key)?, vec![checked_value(value.trim())?]));
+        return Ok(Requirement::NotIn(
+            checked_key(key)?,
+            vec![checked_value(value.trim())?],
+        ));
     }
     if let Some((key, value)) = part.split_once('=') {
         let value = value.strip_prefix('=').unwrap_or(value).trim();
@@ -151,7 +154,12 @@ fn requirement(part: &str) -> Result<Requirement, String> {
     }
     for (sign, greater) in [('>', true), ('<', false)] {
         if let Some((key, value)) = part.split_once(sign) {
-            let bound = value.trim().parse().map_err(|_| format!("values[0]: Invalid value: \"{}\": for 'Gt', 'Lt' operators, the value must be an integer", value.trim()))?;
+            let bound = value.trim().parse().map_err(|_| {
+                format!(
+                    "values[0]: Invalid value: \"{}\": for 'Gt', 'Lt' operators, the value must be an integer",
+                    value.trim()
+                )
+            })?;
             let key = checked_key(key)?;
             return Ok(if greater {
                 Requirement::Greater(key, bound)
@@ -212,7 +220,9 @@ impl FieldSelector {
             let mut known = known.iter().chain(kind.fields);
             let Some(path) = known.find(|known| **known == path) else {
                 let why = match kind.fields {
-                    [] => format!("\"{path}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""),
+                    [] => format!(
+                        "\"{path}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+                    ),
                     _ => format!("field label not supported: {path}"),
                 };
                 return Err(Refusal::bad_request(why));
@@ -231,7 +241,10 @@ impl FieldSelector {
     /// The one name that can match, if the selector says so.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        let exact = self.0.iter().find(|(path, equal, _)| *path == "metadata.name" && *equal);
+        let exact = self
+            .0
+            .iter()
+            .find(|(path, equal, _)| *path == "metadata.name" && *equal);
         exact.map(|(_, _, value)| value.as_str())
     }
 
@@ -259,7 +272,19 @@ mod tests {
     #[test]
     fn a_selector_matches_as_kubernetes_says() {
         let labels = [("a", "1"), ("k8s.io/b", "x")];
-        for selector in ["", "a", "a=1", "a==1", "a!=2", "a in (1, 2)", "!c", "c!=x", "c notin (1)", "a>0", "a<2,k8s.io/b"] {
+        for selector in [
+            "",
+            "a",
+            "a=1",
+            "a==1",
+            "a!=2",
+            "a in (1, 2)",
+            "!c",
+            "c!=x",
+            "c notin (1)",
+            "a>0",
+            "a<2,k8s.io/b",
+        ] {
             assert!(matches(selector, &labels), "{selector}");
         }
         for selector in ["c", "a=2", "a!=1", "a in (2)", "!a", "a notin (1,2)", "a>1", "a=1,c"] {

@@ -55,7 +55,10 @@ fn check(spec: &PersistentVolumeClaimSpec, errors: &mut FieldErrors) {
         let why = "may not use ReadWriteOncePod with other access modes";
         errors.forbidden("spec.accessModes", why);
     }
-    let requests = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
+    let requests = spec
+        .resources
+        .as_ref()
+        .and_then(|resources| resources.requests.as_ref());
     match requests.and_then(|requests| requests.get("storage")) {
         None => errors.required("spec.resources[storage]", ""),
         Some(size) => match quantity::nanos(&size.0) {
@@ -63,7 +66,11 @@ fn check(spec: &PersistentVolumeClaimSpec, errors: &mut FieldErrors) {
             _ => errors.invalid("spec.resources[storage]", size.0.as_str(), "must be greater than zero"),
         },
     }
-    if let Some(mode) = spec.volume_mode.as_deref().filter(|mode| !["Block", "Filesystem"].contains(mode)) {
+    if let Some(mode) = spec
+        .volume_mode
+        .as_deref()
+        .filter(|mode| !["Block", "Filesystem"].contains(mode))
+    {
         errors.unsupported("spec.volumeMode", mode, &["Block", "Filesystem"]);
     }
 }
@@ -75,7 +82,8 @@ fn check_change(new: &PersistentVolumeClaimSpec, old: &PersistentVolumeClaimSpec
         ..spec.clone()
     };
     if comparable(new) != comparable(old) {
-        let why = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
+        let why =
+            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
         errors.forbidden("spec", why);
     }
     let size = |spec: &PersistentVolumeClaimSpec| {

@@ -18,7 +18,11 @@ pub fn admit_config_map(admit: Admit) -> Result<Value, Refusal> {
         |_, _| {},
         |map, old, errors| {
             let texts = map.data.iter().flatten().map(|(key, value)| (key, value.len()));
-            let binary = map.binary_data.iter().flatten().map(|(key, value)| (key, value.0.len()));
+            let binary = map
+                .binary_data
+                .iter()
+                .flatten()
+                .map(|(key, value)| (key, value.0.len()));
             check_data("data", texts.chain(binary), errors);
             for key in map.binary_data.iter().flatten().map(|(key, _)| key) {
                 if map.data.as_ref().is_some_and(|data| data.contains_key(key)) {
@@ -44,17 +48,27 @@ pub fn admit_secret(admit: Admit) -> Result<Value, Refusal> {
         |secret, old| {
             if let Some(texts) = secret.string_data.take() {
                 let data: &mut BTreeMap<String, ByteString> = secret.data.get_or_insert_default();
-                data.extend(texts.into_iter().map(|(key, text)| (key, ByteString(text.into_bytes()))));
+                data.extend(
+                    texts
+                        .into_iter()
+                        .map(|(key, text)| (key, ByteString(text.into_bytes()))),
+                );
             }
             let kept = old.and_then(|old| old.type_.clone());
-            secret.type_.get_or_insert_with(|| kept.unwrap_or_else(|| "Opaque".to_owned()));
+            secret
+                .type_
+                .get_or_insert_with(|| kept.unwrap_or_else(|| "Opaque".to_owned()));
         },
         |secret, old, errors| {
             let sizes = secret.data.iter().flatten().map(|(key, value)| (key, value.0.len()));
             check_data("data", sizes, errors);
             if let Some(old) = old {
                 if secret.type_ != old.type_ {
-                    errors.invalid("type", secret.type_.as_deref().unwrap_or_default(), "field is immutable");
+                    errors.invalid(
+                        "type",
+                        secret.type_.as_deref().unwrap_or_default(),
+                        "field is immutable",
+                    );
                 }
                 if old.immutable == Some(true) && secret.data != old.data {
                     errors.forbidden("data", IMMUTABLE);

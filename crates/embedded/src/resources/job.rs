@@ -21,7 +21,12 @@ pub fn admit(admit: Admit) -> Result<Value, Refusal> {
             errors.required("spec", "");
             return;
         };
-        check(spec, job.metadata.name.as_deref().unwrap_or_default(), old.is_none(), errors);
+        check(
+            spec,
+            job.metadata.name.as_deref().unwrap_or_default(),
+            old.is_none(),
+            errors,
+        );
         if let Some(old) = old.and_then(|old| old.spec.as_ref()) {
             check_change(spec, old, errors);
         }
@@ -41,6 +46,14 @@ fn complete(job: &mut Job, old: Option<&Job>) {
     let uid = job.metadata.uid.clone().unwrap_or_default();
     let name = job.metadata.name.clone().unwrap_or_default();
     let spec = job.spec.get_or_insert_default();
+    if job.metadata.labels.is_none() && old.is_none() {
+        // A Job without labels gets those of its pods.
+        job.metadata.labels = spec
+            .template
+            .metadata
+            .as_ref()
+            .and_then(|metadata| metadata.labels.clone());
+    }
     if spec.completions.is_none() && spec.parallelism.is_none() {
         spec.completions = Some(1);
     }
@@ -49,9 +62,15 @@ fn complete(job: &mut Job, old: Option<&Job>) {
     spec.completion_mode.get_or_insert_with(|| "NonIndexed".to_owned());
     spec.suspend.get_or_insert(false);
     spec.manual_selector.get_or_insert(false);
-    spec.pod_replacement_policy.get_or_insert_with(|| "TerminatingOrFailed".to_owned());
+    spec.pod_replacement_policy
+        .get_or_insert_with(|| "TerminatingOrFailed".to_owned());
     if old.is_none() && spec.manual_selector == Some(false) {
-        let labels = spec.template.metadata.get_or_insert_default().labels.get_or_insert_default();
+        let labels = spec
+            .template
+            .metadata
+            .get_or_insert_default()
+            .labels
+            .get_or_insert_default();
         for (key, value) in [
             (CONTROLLER_UID, &uid),
             (JOB_NAME, &name),
@@ -67,11 +86,6 @@ fn complete(job: &mut Job, old: Option<&Job>) {
             .insert(CONTROLLER_UID.to_owned(), uid);
     }
     pod::complete_spec(spec.template.spec.get_or_insert_default());
-    if job.metadata.labels.is_none() && old.is_none() {
-        // A Job without labels gets those of its pods.
-        let labels = spec.template.metadata.as_ref().and_then(|metadata| metadata.labels.clone());
-        job.metadata.labels = labels;
-    }
 }
 
 fn check(spec: &JobSpec, name: &str, is_new: bool, errors: &mut FieldErrors) {
@@ -80,7 +94,10 @@ fn check(spec: &JobSpec, name: &str, is_new: bool, errors: &mut FieldErrors) {
         ("completions", spec.completions.map(i64::from)),
         ("activeDeadlineSeconds", spec.active_deadline_seconds),
         ("backoffLimit", spec.backoff_limit.map(i64::from)),
-        ("ttlSecondsAfterFinished", spec.ttl_seconds_after_finished.map(i64::from)),
+        (
+            "ttlSecondsAfterFinished",
+            spec.ttl_seconds_after_finished.map(i64::from),
+        ),
     ] {
         if let Some(value) = value.filter(|value| *value < 0) {
             errors.invalid(format!("spec.{field}"), value, "must be greater than or equal to 0");
@@ -94,8 +111,32 @@ fn check(spec: &JobSpec, name: &str, is_new: bool, errors: &mut FieldErrors) {
         let mode = spec.completion_mode.as_deref().unwrap_or_default();
         errors.unsupported("spec.completionMode", mode, &["NonIndexed"]);
     }
-    if let Some(metadata) = spec.template.metadata.as_ref().and_then(|metadata| serde_json::to_value(metadata).ok()) {
+    if let Some(metadata) = spec
+        .template
+        .metadata
+        .as_ref()
+        .and_then(|metadata| serde_json::to_value(metadata).ok())
+    {
         name::check_metadata(&metadata, "spec.template", errors);
+    }
+    let labels = spec
+        .template
+        .metadata
+        .as_ref()
+        .and_then(|metadata| metadata.labels.clone())
+        .unwrap_or_default();
+    let wanted = spec
+        .selector
+        .as_ref()
+        .and_then(|selector| selector.match_labels.clone())
+        .unwrap_or_default();
+    if wanted.iter().any(|(key, value)| labels.get(key) != Some(value)) {
+        let shown = serde_json::to_value(&labels).unwrap_or_default();
+        errors.invalid(
+            "spec.template.metadata.labels",
+            shown,
+            "`selector` does not match template `labels`",
+        );
     }
     match &spec.template.spec {
         None => errors.required("spec.template.spec", ""),
@@ -111,10 +152,24 @@ fn check_change(new: &JobSpec, old: &JobSpec, errors: &mut FieldErrors) {
         errors.invalid("spec.completionMode", new.completion_mode.clone(), IMMUTABLE);
     }
     if new.selector != old.selector {
-        errors.invalid("spec.selector", serde_json::to_value(&new.selector).unwrap_or_default(), IMMUTABLE);
+        errors.invalid(
+            "spec.selector",
+            serde_json::to_value(&new.selector).unwrap_or_default(),
+            IMMUTABLE,
+        );
     }
-    if new.template != old.template {
-        errors.invalid("spec.template", serde_json::to_value(&new.template).unwrap_or_default(), IMMUTABLE);
+    if new.template.spec != old.template.spec {
+        errors.invalid(
+            "spec.template.spec",
+            serde_json::to_value(&new.template.spec).unwrap_or_default(),
+            IMMUTABLE,
+        );
+    } else if new.template != old.template {
+        errors.invalid(
+            "spec.template",
+            serde_json::to_value(&new.template).unwrap_or_default(),
+            IMMUTABLE,
+        );
     }
 }
 

@@ -27,7 +27,7 @@ pub struct Admit<'a> {
 impl Admit<'_> {
     fn read<T: DeserializeOwned>(kind: &Kind, value: &Value) -> Result<T, Refusal> {
         let mut value = value.clone();
-        quantities_to_text(&mut value);
+        canonical_quantities(&mut value).map_err(|why| Refusal::undecodable(kind, &why))?;
         serde_json::from_value(value).map_err(|error| Refusal::undecodable(kind, &error.to_string()))
     }
 
@@ -45,15 +45,33 @@ impl Admit<'_> {
         if self.old.is_none() {
             kind.check_name(self.object.name(), &mut errors);
         }
-        name::check_metadata(&self.object.value["metadata"], "metadata", &mut errors);
+        let value = serde_json::to_value(&new).map_err(Refusal::internal)?;
+        name::check_metadata(&value["metadata"], "metadata", &mut errors);
+        name::check_finalizers(&self.object.finalizers(), &mut errors);
+        if let Some(old) = self.old.filter(|old| old.is_deleting()) {
+            let known = old.finalizers();
+            let added: Vec<&str> = self
+                .object
+                .finalizers()
+                .into_iter()
+                .filter(|one| !known.contains(one))
+                .collect();
+            if !added.is_empty() {
+                let why = format!(
+                    "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{:?}}}",
+                    added.join(", ")
+                );
+                errors.forbidden("metadata.finalizers", &why);
+            }
+        }
         check(&new, old.as_ref(), &mut errors);
         errors.into_result(kind, self.object.name())?;
-        serde_json::to_value(new).map_err(Refusal::internal)
+        Ok(value)
     }
 }
 
-/// Kubernetes takes numbers for quantities; the types do not.
-fn quantities_to_text(value: &mut Value) {
+/// Kubernetes takes numbers for quantities, and writes all of them in one form; the types do not.
+fn canonical_quantities(value: &mut Value) -> Result<(), String> {
     match value {
         Value::Object(map) => {
             for (key, value) in map {
@@ -63,17 +81,29 @@ fn quantities_to_text(value: &mut Value) {
                 );
                 match value {
                     Value::Object(amounts) if quantities => {
-                        for amount in amounts.values_mut().filter(|amount| amount.is_number()) {
-                            *amount = amount.to_string().into();
+                        for amount in amounts
+                            .values_mut()
+                            .filter(|amount| amount.is_number() || amount.is_string())
+                        {
+                            let text = amount.as_str().map_or_else(|| amount.to_string(), str::to_owned);
+                            let canonical = quantity::canonical(&text).ok_or_else(|| {
+                                "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'".to_owned()
+                            })?;
+                            *amount = canonical.into();
                         }
                     }
-                    other => quantities_to_text(other),
+                    other => canonical_quantities(other)?,
                 }
             }
         }
-        Value::Array(list) => list.iter_mut().for_each(quantities_to_text),
+        Value::Array(list) => {
+            for value in list {
+                canonical_quantities(value)?;
+            }
+        }
         _ => {}
     }
+    Ok(())
 }
 
 /// The paths that are in what was sent and not in what the type knows.
@@ -88,7 +118,11 @@ fn collect_unknown(sent: &Value, known: &Value, path: &str, found: &mut Vec<Stri
     match (sent, known) {
         (Value::Object(sent), Value::Object(known)) => {
             for (key, value) in sent {
-                let here = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                let here = if path.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{path}.{key}")
+                };
                 match known.get(key) {
                     Some(below) => collect_unknown(value, below, &here, found),
                     None if value.is_null() || here == "status" || is_written_away(&here) => {}
@@ -107,5 +141,8 @@ fn collect_unknown(sent: &Value, known: &Value, path: &str, found: &mut Vec<Stri
 
 /// Fields that are known and are not kept as they were sent.
 fn is_written_away(path: &str) -> bool {
-    matches!(path, "stringData" | "metadata.generateName" | "metadata.selfLink" | "metadata.managedFields")
+    matches!(
+        path,
+        "stringData" | "metadata.generateName" | "metadata.selfLink" | "metadata.managedFields"
+    )
 }

@@ -1,6 +1,8 @@
 //! Kinds with little to complete and to check.
 
-use k8s_openapi::api::core::v1::{Event, Namespace, NamespaceSpec, NamespaceStatus, Node, ResourceQuota, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    Event, Namespace, NamespaceSpec, NamespaceStatus, Node, ResourceQuota, ServiceAccount,
+};
 use k8s_openapi::api::storage::v1::StorageClass;
 use serde_json::Value;
 

@@ -1,6 +1,8 @@
 //! Pods.
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus, Probe, ResourceRequirements, Volume};
+use k8s_openapi::api::core::v1::{
+    Container, EmptyDirVolumeSource, Pod, PodSpec, PodStatus, Probe, ResourceRequirements, Volume,
+};
 use serde_json::Value;
 
 use super::Admit;
@@ -16,6 +18,9 @@ pub fn admit(admit: Admit) -> Result<Value, Refusal> {
         |pod, _| {
             let spec = pod.spec.get_or_insert_default();
             complete_spec(spec);
+            for container in &mut spec.containers {
+                complete_resources(container.resources.get_or_insert_default());
+            }
             spec.enable_service_links.get_or_insert(true);
             spec.service_account_name.get_or_insert_with(|| "default".to_owned());
             let class = quality_of_service(spec);
@@ -45,7 +50,8 @@ pub fn complete_spec(spec: &mut PodSpec) {
     spec.restart_policy.get_or_insert_with(|| "Always".to_owned());
     spec.dns_policy.get_or_insert_with(|| "ClusterFirst".to_owned());
     spec.termination_grace_period_seconds.get_or_insert(30);
-    spec.scheduler_name.get_or_insert_with(|| "default-scheduler".to_owned());
+    spec.scheduler_name
+        .get_or_insert_with(|| "default-scheduler".to_owned());
     spec.security_context.get_or_insert_default();
     spec.containers.iter_mut().for_each(complete_container);
     spec.volumes.iter_mut().flatten().for_each(complete_volume);
@@ -57,12 +63,16 @@ fn complete_container(container: &mut Container) {
     let newest = !tag.contains(':') || tag.ends_with(":latest");
     let policy = if newest { "Always" } else { "IfNotPresent" };
     container.image_pull_policy.get_or_insert_with(|| policy.to_owned());
-    container.termination_message_path.get_or_insert_with(|| "/dev/termination-log".to_owned());
-    container.termination_message_policy.get_or_insert_with(|| "File".to_owned());
+    container
+        .termination_message_path
+        .get_or_insert_with(|| "/dev/termination-log".to_owned());
+    container
+        .termination_message_policy
+        .get_or_insert_with(|| "File".to_owned());
     for port in container.ports.iter_mut().flatten() {
         port.protocol.get_or_insert_with(|| "TCP".to_owned());
     }
-    complete_resources(container.resources.get_or_insert_default());
+    container.resources.get_or_insert_default();
     for probe in [
         &mut container.readiness_probe,
         &mut container.liveness_probe,
@@ -91,6 +101,13 @@ fn complete_probe(probe: &mut Probe) {
 
 fn complete_volume(volume: &mut Volume) {
     const MODE: i32 = 0o644;
+    let of_no_type = Volume {
+        name: volume.name.clone(),
+        ..Volume::default()
+    };
+    if *volume == of_no_type {
+        volume.empty_dir = Some(EmptyDirVolumeSource::default());
+    }
     if let Some(source) = &mut volume.config_map {
         source.default_mode.get_or_insert(MODE);
     }
@@ -99,7 +116,12 @@ fn complete_volume(volume: &mut Volume) {
     }
     if let Some(source) = &mut volume.downward_api {
         source.default_mode.get_or_insert(MODE);
-        for field in source.items.iter_mut().flatten().filter_map(|item| item.field_ref.as_mut()) {
+        for field in source
+            .items
+            .iter_mut()
+            .flatten()
+            .filter_map(|item| item.field_ref.as_mut())
+        {
             field.api_version.get_or_insert_with(|| "v1".to_owned());
         }
     }
@@ -109,7 +131,10 @@ fn complete_volume(volume: &mut Volume) {
 fn quality_of_service(spec: &PodSpec) -> String {
     let counted = |container: &Container| {
         let resources = container.resources.clone().unwrap_or_default();
-        let (requests, limits) = (resources.requests.unwrap_or_default(), resources.limits.unwrap_or_default());
+        let (requests, limits) = (
+            resources.requests.unwrap_or_default(),
+            resources.limits.unwrap_or_default(),
+        );
         let whole = ["cpu", "memory"].iter().all(|name| limits.contains_key(*name));
         let any = ["cpu", "memory"]
             .iter()

@@ -20,15 +20,14 @@ pub(super) enum Use {
 /// Checks all of it.
 pub(super) fn check(spec: &PodSpec, path: &str, usage: Use, errors: &mut FieldErrors) {
     let policy = spec.restart_policy.as_deref().unwrap_or_default();
-    let policies: &[&str] = match usage {
-        // A container that is to be started again where it ended is not built yet: nothing here asks for it.
-        Use::Pod => &["Never"],
-        Use::Job => &["Never"],
-    };
     if usage == Use::Job && policy == "Always" {
-        errors.unsupported(format!("{path}.restartPolicy"), policy, &["OnFailure", "Never"]);
-    } else if !policies.contains(&policy) {
-        errors.unsupported(format!("{path}.restartPolicy"), policy, policies);
+        errors.required(
+            format!("{path}.restartPolicy"),
+            "valid values: \"OnFailure\", \"Never\"",
+        );
+    } else if policy != "Never" {
+        // A container that ended is not started again in its pod: a Job makes another pod.
+        errors.unsupported(format!("{path}.restartPolicy"), policy, &["Never"]);
     }
     if let Some(seconds) = spec.active_deadline_seconds.filter(|seconds| *seconds < 1) {
         let why = "must be between 1 and 2147483647, inclusive";
@@ -93,7 +92,8 @@ fn check_container(container: &Container, path: &str, volumes: &HashSet<&str>, e
         if variable.name.is_empty() {
             errors.required(format!("{path}.env[{index}].name"), "");
         } else if variable.name.contains('=') || !variable.name.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
-            let why = "a valid environment variable name must consist only of printable ASCII characters other than '='";
+            let why =
+                "a valid environment variable name must consist only of printable ASCII characters other than '='";
             errors.invalid(format!("{path}.env[{index}].name"), variable.name.as_str(), why);
         }
         if variable.value_from.is_some() && variable.value.as_deref().is_some_and(|value| !value.is_empty()) {
@@ -117,8 +117,16 @@ fn check_container(container: &Container, path: &str, volumes: &HashSet<&str>, e
         } else if !paths.insert(mount.mount_path.as_str()) {
             errors.invalid(format!("{here}.mountPath"), mount.mount_path.as_str(), "must be unique");
         }
-        if mount.sub_path.as_deref().is_some_and(|path| path.split('/').any(|step| step == "..")) {
-            errors.invalid(format!("{here}.subPath"), mount.sub_path.clone(), "must not contain '..'");
+        if mount
+            .sub_path
+            .as_deref()
+            .is_some_and(|path| path.split('/').any(|step| step == ".."))
+        {
+            errors.invalid(
+                format!("{path}.volumeMounts.subPath"),
+                mount.sub_path.clone(),
+                "must not contain '..'",
+            );
         }
     }
     if let Some(resources) = &container.resources {
@@ -143,7 +151,8 @@ fn check_resources(resources: &ResourceRequirements, path: &str, errors: &mut Fi
             }
             match quantity::nanos(&amount.0) {
                 None => {
-                    let why = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+                    let why =
+                        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
                     errors.invalid(field, amount.0.as_str(), why);
                 }
                 Some(value) if value < 0 => {
@@ -172,6 +181,10 @@ fn check_probe(probe: &Probe, path: &str, errors: &mut FieldErrors) {
         errors.required(path, "must specify a handler type");
     }
     if probe.period_seconds.is_some_and(|seconds| seconds < 1) {
-        errors.invalid(format!("{path}.periodSeconds"), probe.period_seconds, "must be greater than or equal to 1");
+        errors.invalid(
+            format!("{path}.periodSeconds"),
+            probe.period_seconds,
+            "must be greater than or equal to 1",
+        );
     }
 }

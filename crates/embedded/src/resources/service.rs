@@ -26,6 +26,12 @@ pub fn admit(admit: Admit) -> Result<Value, Refusal> {
                     let why = "must be between 1 and 65535, inclusive";
                     errors.invalid(format!("spec.ports[{index}].port"), port.port, why);
                 }
+                if let Some(IntOrString::Int(target)) = &port.target_port
+                    && !(1..=65535).contains(target)
+                {
+                    let why = "must be between 1 and 65535, inclusive";
+                    errors.invalid(format!("spec.ports[{index}].targetPort"), *target, why);
+                }
                 if ports.len() > 1 && port.name.is_none() {
                     errors.required(format!("spec.ports[{index}].name"), "");
                 }
@@ -33,7 +39,11 @@ pub fn admit(admit: Admit) -> Result<Value, Refusal> {
             let known = ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"];
             let kind = spec.type_.unwrap_or_default();
             if !known.contains(&kind.as_str()) {
-                errors.unsupported("spec.type", &kind, &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"]);
+                errors.unsupported(
+                    "spec.type",
+                    &kind,
+                    &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"],
+                );
             }
         },
     )

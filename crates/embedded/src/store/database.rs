@@ -68,7 +68,10 @@ impl Database {
             _lock: lock,
         };
         let connection = database.connect()?;
-        migrate(&connection).map_err(|source| database.error(source))?.then_some(()).ok_or_else(|| Error::Newer(database.path.clone()))?;
+        migrate(&connection)
+            .map_err(|source| database.error(source))?
+            .then_some(())
+            .ok_or_else(|| Error::Newer(database.path.clone()))?;
         Ok(database)
     }
 

@@ -1,4 +1,4 @@
-//! Where all objects are: SQLite, with one writer, many readers, and a window on the latest changes for watches.
+//! Where all objects are: `SQLite`, with one writer, many readers, and a window on the latest changes for watches.
 //!
 //! ```text
 //! API, node ──► writer thread ──► one transaction for all that wait ──► commit ──► answers

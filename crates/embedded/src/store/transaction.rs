@@ -75,10 +75,7 @@ impl<'a> Transaction<'a> {
     pub fn by_uid(&self, uid: &str) -> Result<Option<Object>, Refusal> {
         let sql = "SELECT object, kind FROM objects WHERE uid = ?1";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
-        statement
-            .query_row(params![uid], read_any)
-            .optional()
-            .map_err(failed)
+        statement.query_row(params![uid], read_any).optional().map_err(failed)
     }
 
     /// All objects of a kind, in a namespace.
@@ -234,7 +231,10 @@ impl<'a> Transaction<'a> {
 
     pub(super) fn write_version(&self) -> rusqlite::Result<()> {
         let sql = "UPDATE meta SET value = ?1 WHERE name = 'version'";
-        self.connection.prepare_cached(sql)?.execute(params![self.version]).map(drop)
+        self.connection
+            .prepare_cached(sql)?
+            .execute(params![self.version])
+            .map(drop)
     }
 }
 

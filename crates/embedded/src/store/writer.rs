@@ -32,10 +32,13 @@ pub enum Durability {
 
 type Work = Box<dyn FnOnce(&mut Transaction<'_>) -> Outcome + Send>;
 
+/// Tells who asked whether it was committed.
+type Answer = Box<dyn FnOnce(Result<(), Refusal>) + Send>;
+
 /// Whether what was done shall stay, and what to say when it does, or does not.
 struct Outcome {
     keep: bool,
-    answer: Box<dyn FnOnce(Result<(), Refusal>) + Send>,
+    answer: Answer,
 }
 
 enum Message {
@@ -120,9 +123,7 @@ impl Store {
             }
         });
         let stopped = || Refusal::internal("the store has stopped");
-        self.works
-            .send(Message::Do(durability, work))
-            .map_err(|_| stopped())?;
+        self.works.send(Message::Do(durability, work)).map_err(|_| stopped())?;
         receiver.await.map_err(|_| stopped())?
     }
 
@@ -135,9 +136,7 @@ impl Store {
         work: impl FnOnce(&Connection) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let store = Arc::clone(self);
-        let done = tokio::task::spawn_blocking(move || {
-            store.reader.with(|| store.database.connect(), work)
-        });
+        let done = tokio::task::spawn_blocking(move || store.reader.with(|| store.database.connect(), work));
         done.await.map_err(Refusal::internal)?
     }
 
@@ -164,7 +163,10 @@ impl Writer {
     fn run(mut self, works: &Receiver<Message>) {
         self.transact(Vec::new(), true);
         loop {
-            let wait = self.controllers.next_wake().map(|time| time.saturating_duration_since(Instant::now()));
+            let wait = self
+                .controllers
+                .next_wake()
+                .map(|time| time.saturating_duration_since(Instant::now()));
             let first = match wait {
                 // Timers may be far away; a bound keeps the arithmetic of the platform out of the game.
                 Some(wait) => works.recv_timeout(wait.min(Duration::from_secs(3600))),
@@ -219,7 +221,7 @@ impl Writer {
         &mut self,
         batch: Vec<(Durability, Work)>,
         is_first: bool,
-        answers: &mut Vec<Box<dyn FnOnce(Result<(), Refusal>) + Send>>,
+        answers: &mut Vec<Answer>,
     ) -> rusqlite::Result<()> {
         let mut works = batch.into_iter();
         let begun = self.connection.execute_batch("BEGIN IMMEDIATE");
