@@ -14,6 +14,14 @@ pub struct Server {
 }
 
 impl Server {
+    /// The server's program with these arguments, on a free port.
+    #[must_use]
+    pub fn command(arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command.args(["--port", "0"]).args(arguments);
+        command
+    }
+
     /// Starts a server and waits until it listens.
     #[must_use]
     pub fn start(arguments: &[&str]) -> Self {

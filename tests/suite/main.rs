@@ -1,7 +1,9 @@
 //! The end-to-end suite. One binary; each module is a chapter of what the API promises.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
 
+mod containers; // What a container sees, and what it cannot do to others.
 mod contract; // Recorded requests and the manifests they made.
+mod crashes; // The engine is killed at any instant.
 mod deviations_tasks; // Where existing implementations are wrong and this one is not: tasks.
 mod deviations_users; // The same for users and what they may see.
 mod deviations_volumes; // The same for volumes.

@@ -76,9 +76,12 @@ impl Plan {
 impl Wish {
     /// What the newest state of a pod asks for.
     pub fn read(object: &Object) -> Self {
-        let end = object.value["metadata"]["deletionTimestamp"].as_str();
+        let metadata = &object.value["metadata"];
+        let end: Option<Timestamp> = metadata["deletionTimestamp"].as_str().and_then(|text| text.parse().ok());
+        // The time is cut to whole seconds; nobody's grace period is cut with it.
+        let cut = i64::from(metadata["deletionGracePeriodSeconds"].as_i64() > Some(0));
         Self {
-            end_by: end.and_then(|text| text.parse().ok()),
+            end_by: end.map(|time| time + jiff::Span::new().seconds(cut)),
             deadline: object.value["spec"]["activeDeadlineSeconds"].as_i64(),
         }
     }

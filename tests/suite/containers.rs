@@ -1,0 +1,337 @@
+//! What a container sees, and what it cannot do to others. With a container runtime or as processes of this machine.
+
+use std::time::{Duration, Instant};
+
+use e2e::{Backend, World, eventually, repetitions, supervisors};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use kube::ResourceExt;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::{Value, json};
+
+const IMAGE: &str = "python:3.13-slim";
+
+/// A pod that runs a script, with more in its container and its spec.
+fn pod(script: &str, container: &Value, spec: &Value) -> Value {
+    let mut main = json!({"name": "main", "image": IMAGE, "command": ["/bin/bash", "-c", script]});
+    main.as_object_mut()
+        .unwrap()
+        .extend(container.as_object().unwrap().clone());
+    let mut all = json!({"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "containers": [main]});
+    all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    json!({"metadata": {"name": format!("p-{:08x}", fastrand::u32(..))}, "spec": all})
+}
+
+async fn phase(world: &World, name: &str) -> String {
+    let pod = world.cluster.api::<Pod>().get(name).await.unwrap();
+    pod.status.and_then(|status| status.phase).unwrap_or_default()
+}
+
+async fn wait_for_phase(world: &World, name: &str, wanted: &str) {
+    eventually(
+        Duration::from_secs(90),
+        &format!("pod {name} to be {wanted}"),
+        async || {
+            let found = phase(world, name).await;
+            assert!(
+                found == wanted || !["Failed", "Succeeded"].contains(&found.as_str()),
+                "{name} is {found}"
+            );
+            (found == wanted).then_some(())
+        },
+    )
+    .await;
+}
+
+async fn log(world: &World, name: &str) -> String {
+    world
+        .cluster
+        .api::<Pod>()
+        .logs(name, &kube::api::LogParams::default())
+        .await
+        .unwrap()
+}
+
+/// Processes whose command line has this text, outside of any test.
+fn processes(text: &str) -> usize {
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = all.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    lines
+        .filter(|line| String::from_utf8_lossy(line).replace('\0', " ").contains(text))
+        .count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn volumes_from_objects_show_what_is_in_them_and_follow_the_pods_annotations() {
+    let world = World::own(&[]).await;
+    let _: ConfigMap = world
+        .cluster
+        .make(json!({"metadata": {"name": "config"}, "data": {"file": "from config"}}))
+        .await;
+    let _: Secret = world
+        .cluster
+        .make(json!({"metadata": {"name": "secret"}, "stringData": {"key": "from secret"}}))
+        .await;
+    let script = "cat /c/file; echo; cat /s/key; echo; echo $FROM $NAME; : >/c/file || echo read only; \
+                  until grep -q opened /d/annotations; do sleep 0.05; done; echo seen; mkdir /e/new && echo empty";
+    let container = json!({
+        "env": [
+            {"name": "FROM", "valueFrom": {"configMapKeyRef": {"name": "config", "key": "file"}}},
+            {"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        ],
+        "volumeMounts": [
+            {"name": "c", "mountPath": "/c"}, {"name": "s", "mountPath": "/s"},
+            {"name": "d", "mountPath": "/d"}, {"name": "e", "mountPath": "/e"},
+        ],
+    });
+    let spec = json!({"volumes": [
+        {"name": "c", "configMap": {"name": "config"}},
+        {"name": "s", "secret": {"secretName": "secret"}},
+        {"name": "d", "downwardAPI": {"items": [
+            {"path": "annotations", "fieldRef": {"fieldPath": "metadata.annotations"}},
+        ]}},
+        {"name": "e", "emptyDir": {}},
+    ]});
+    let made: Pod = world.cluster.make(pod(script, &container, &spec)).await;
+    let name = made.name_any();
+    wait_for_phase(&world, &name, "Running").await;
+    let patch = Patch::Merge(json!({"metadata": {"annotations": {"gate": "opened"}}}));
+    world
+        .cluster
+        .api::<Pod>()
+        .patch(&name, &PatchParams::default(), &patch)
+        .await
+        .unwrap();
+    wait_for_phase(&world, &name, "Succeeded").await;
+    let text = log(&world, &name).await;
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.contains("Read-only file system"))
+        .collect();
+    let names = format!("from config {name}");
+    assert_eq!(
+        lines,
+        ["from config", "from secret", &names, "read only", "seen", "empty"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_is_ready_when_its_probe_says_so() {
+    let world = World::own(&[]).await;
+    let probe = json!({"readinessProbe": {"exec": {"command": ["test", "-f", "/tmp/ready"]}, "periodSeconds": 1}});
+    let made: Pod = world
+        .cluster
+        .make(pod("sleep 2; touch /tmp/ready; sleep 600", &probe, &json!({})))
+        .await;
+    let name = made.name_any();
+    wait_for_phase(&world, &name, "Running").await;
+    let ready = async || {
+        let pod = world.cluster.api::<Pod>().get(&name).await.unwrap();
+        let status = pod.status.unwrap();
+        status.container_statuses.unwrap()[0].ready
+    };
+    assert!(!ready().await);
+    eventually(Duration::from_secs(30), "the pod to be ready", async || {
+        ready().await.then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_of_a_task_have_addresses_of_their_own() {
+    let world = World::own(&[]).await;
+    let id = world.api.submit(&json!({"num_nodes": 2, "run": "sleep 1"})).await;
+    let status = world.api.wait_for(&id, "completed").await;
+    let nodes = status["metadata"]["nodes"].as_array().unwrap();
+    assert_ne!(nodes[0]["pod_ip"], nodes[1]["pod_ip"], "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_environment_is_the_pods_and_not_the_servers() {
+    if Backend::Cluster.lacks("its images have environments of their own") {
+        return;
+    }
+    let world = World::own(&[]).await;
+    let id = world
+        .api
+        .submit(&json!({"run": "env | cut -d= -f1 | sort", "envs": {"MINE": "1"}}))
+        .await;
+    let names = world.api.log_text(&id, "").await;
+    let bashs_own = ["OLDPWD", "PWD", "SHLVL", "_"];
+    let names: Vec<&str> = names.lines().filter(|name| !bashs_own.contains(name)).collect();
+    assert_eq!(names, ["HOME", "HOSTNAME", "MINE", "NODE_RANK", "NUM_NODES", "PATH"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tasks_children_end_with_it_however_far_they_went() {
+    if Backend::Cluster.lacks("a container runtime sees to it") {
+        return;
+    }
+    let world = World::own(&[]).await;
+    let marker = format!("9{:08}", fastrand::u32(..100_000_000));
+    let script = format!("setsid sleep {marker} & (setsid nohup sleep {marker} & ) ; sleep 0.2; echo done");
+    let id = world.api.run(&script).await;
+    world.api.wait_for(&id, "completed").await;
+    assert_eq!(world.api.log_text(&id, "").await, "done\n");
+    let found = eventually(Duration::from_secs(5), "the children to end", async || {
+        (processes(&format!("sleep {marker}")) == 0).then_some(0)
+    })
+    .await;
+    assert_eq!(found, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_ignores_term_is_killed_after_its_grace_period() {
+    let world = World::own(&[]).await;
+    let made: Pod = world
+        .cluster
+        .make(pod("trap '' TERM; while :; do sleep 600; done", &json!({}), &json!({})))
+        .await;
+    let name = made.name_any();
+    wait_for_phase(&world, &name, "Running").await;
+    let start = Instant::now();
+    world
+        .cluster
+        .api::<Pod>()
+        .delete(&name, &DeleteParams::default())
+        .await
+        .unwrap();
+    eventually(Duration::from_secs(30), "the pod to go", async || {
+        world
+            .cluster
+            .api::<Pod>()
+            .get_opt(&name)
+            .await
+            .unwrap()
+            .is_none()
+            .then_some(())
+    })
+    .await;
+    assert!(start.elapsed() >= Duration::from_millis(900), "{:?}", start.elapsed());
+    if let Some(state) = world.state_folder() {
+        assert!(supervisors(state).is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_of_a_pod_ends_it_and_its_log_stays() {
+    let world = World::own(&[]).await;
+    let script = "trap 'echo ending; exit 0' TERM; echo up; while :; do sleep 0.1; done";
+    let made: Pod = world.cluster.make(pod(script, &json!({}), &json!({}))).await;
+    let name = made.name_any();
+    wait_for_phase(&world, &name, "Running").await;
+    let patch = Patch::Merge(json!({"spec": {"activeDeadlineSeconds": 1}}));
+    world
+        .cluster
+        .api::<Pod>()
+        .patch(&name, &PatchParams::default(), &patch)
+        .await
+        .unwrap();
+    wait_for_phase(&world, &name, "Failed").await;
+    let pod = world.cluster.api::<Pod>().get(&name).await.unwrap();
+    assert_eq!(pod.status.unwrap().reason.as_deref(), Some("DeadlineExceeded"));
+    assert_eq!(log(&world, &name).await, "up\nending\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_suspended_ends_its_pods_and_goes_on_when_resumed() {
+    let world = World::own(&[]).await;
+    let template = json!({"spec": {"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "containers": [
+        {"name": "main", "image": IMAGE, "command": ["/bin/bash", "-c", "trap 'exit 1' TERM; while :; do sleep 0.1; done"]},
+    ]}});
+    let _: Job = world
+        .cluster
+        .make(json!({"metadata": {"name": "s"}, "spec": {"template": template}}))
+        .await;
+    let active = async || {
+        let job = world.cluster.api::<Job>().get("s").await.unwrap();
+        job.status.and_then(|status| status.active).unwrap_or(0)
+    };
+    let change = async |suspend: bool| {
+        let patch = Patch::Merge(json!({"spec": {"suspend": suspend}}));
+        world
+            .cluster
+            .api::<Job>()
+            .patch("s", &PatchParams::default(), &patch)
+            .await
+            .unwrap();
+    };
+    eventually(Duration::from_secs(60), "a pod", async || {
+        (active().await == 1).then_some(())
+    })
+    .await;
+    change(true).await;
+    eventually(Duration::from_secs(60), "no pod", async || {
+        (active().await == 0 && world.cluster.pods().await.is_empty()).then_some(())
+    })
+    .await;
+    change(false).await;
+    eventually(Duration::from_secs(60), "a new pod", async || {
+        (active().await == 1).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fork_bomb_and_a_memory_hog_do_not_keep_others_from_running() {
+    if Backend::Cluster.lacks("it would be a test of the cluster") {
+        return;
+    }
+    let world = World::own(&[]).await;
+    let limits = json!({"memory": "64Mi"});
+    let bomb = world
+        .api
+        .submit(&json!({"run": "b() { b | b & }; b; sleep 600", "resources": limits}))
+        .await;
+    let hog = world
+        .api
+        .submit(&json!({"run": "x=$(head -c 500000000 /dev/zero | tr '\\0' x)", "resources": limits}))
+        .await;
+    world.api.wait_for(&hog, "failed").await;
+    let start = Instant::now();
+    let other = world.api.run("echo still here").await;
+    assert_eq!(world.api.log_text(&other, "").await, "still here\n");
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    world.api.stop(&bomb).await;
+    let state = world.state_folder().unwrap();
+    eventually(Duration::from_secs(60), "the bomb to end", async || {
+        supervisors(state).is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_never_ends_is_kept_to_its_limit_and_its_end_is_whole() {
+    if Backend::Cluster.lacks("the kubelet rotates logs as its operator says") {
+        return;
+    }
+    let mebibytes = repetitions("K8S_CLI_E2E_LOG_MIB", 256);
+    let world = World::own(&["--log-limit", "16"]).await;
+    let count = mebibytes * (1 << 20) / 64;
+    let script = format!("yes {} | head -n {count}; echo the end", "x".repeat(63));
+    let id = world.api.run(&script).await;
+    let other = world.api.run("echo beside").await;
+    assert_eq!(world.api.log_text(&other, "").await, "beside\n");
+    eventually(Duration::from_secs(300), "the writer to end", async || {
+        (world.api.status(&id).await["status"] == "completed").then_some(())
+    })
+    .await;
+    let size: u64 = walk(world.state_folder().unwrap());
+    assert!(size < 40 << 20, "{size} bytes are kept");
+    assert_eq!(world.api.log_text(&id, "?tail=1").await, "the end\n");
+    let kept = world.api.logs(&id, "").await;
+    assert!(
+        kept.len() > 8 << 20 && kept.ends_with(b"x\nthe end\n"),
+        "{}",
+        kept.len()
+    );
+}
+
+fn walk(folder: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let size = |entry: std::fs::DirEntry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => walk(&entry.path()),
+        _ => entry.metadata().map_or(0, |metadata| metadata.len()),
+    };
+    entries.map(size).sum()
+}
