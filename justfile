@@ -1,6 +1,6 @@
 # Recipes for everything that is done twice. `just` alone lists them.
 
-export KUBECONFIG := env("KUBECONFIG", "/tmp/k8s-cli-test-cluster/admin.kubeconfig")
+cluster_kubeconfig := env("KUBECONFIG", "/tmp/k8s-cli-test-cluster/admin.kubeconfig")
 
 _:
     @just --list
@@ -20,21 +20,32 @@ deny:
     cargo deny check
     cargo machete
 
-# Run the fast tests
+# Run all tests that need nothing but this machine
 test:
     cargo test --locked
+    just e2e embedded
 
-# Run the end-to-end suite on the cluster that KUBECONFIG names; the test cluster by default
-e2e: (suite "--skip" "faults::") (suite "faults::" "--nocapture" "--test-threads" "1")
+# Run the end-to-end suite: `embedded` on this machine alone, `cluster` on the one that KUBECONFIG names or the test cluster
+e2e backend:
+    just suite {{ backend }} --skip faults:: --skip crashes::
+    just suite {{ backend }} faults:: crashes:: --nocapture --test-threads 1
 
 # Run a part of the end-to-end suite; the arguments are those of its test runner
-suite *arguments:
+suite backend *arguments:
     cargo build --locked -p server
-    K8S_CLI_TEST_CLUSTER={{ justfile_directory() }}/test-cluster/cluster cargo test --locked -p e2e --test suite -- {{ arguments }}
+    K8S_CLI_E2E_BACKEND={{ backend }} K8S_CLI_TEST_CLUSTER={{ justfile_directory() }}/test-cluster/cluster \
+        {{ if backend == "cluster" { "KUBECONFIG=" + cluster_kubeconfig } else { "KUBECONFIG=" } }} \
+        cargo test --locked -p e2e --test suite -- {{ arguments }}
 
-# The long runs of the same suite: kills, followers
-e2e-long:
-    K8S_CLI_E2E_KILLS=30 K8S_CLI_E2E_SUBMITS=200 just suite faults:: --nocapture --test-threads 1
+# The long runs of the same suite: kills, followers, crashes, a log of 2 GiB
+e2e-long backend:
+    K8S_CLI_E2E_KILLS=30 K8S_CLI_E2E_SUBMITS=200 K8S_CLI_E2E_CRASHES=100 \
+        just suite {{ backend }} faults:: crashes:: --nocapture --test-threads 1
+    K8S_CLI_E2E_LOG_MIB=2048 just suite {{ backend }} log_that_never_ends --nocapture
+
+# Record what a real Kubernetes answers, for the engine to be compared with
+record:
+    K8S_CLI_E2E_RECORD=1 just suite cluster the_same_requests
 
 # Start the test cluster: a real Kubernetes on this machine
 cluster:
@@ -44,20 +55,20 @@ cluster:
 cluster-down:
     test-cluster/cluster down
 
-# Run the server on the cluster that KUBECONFIG names
+# Run the server: on the cluster that is configured, else on this machine
 serve *arguments:
     cargo run --release --locked -p server -- {{ arguments }}
 
-# Measure ours beside kube-apiserver alone (needs the test cluster)
-bench *arguments:
+# Measure ours beside its limit: `embedded` on this machine, `cluster` on the test cluster
+bench backend *arguments:
     cargo build --release --locked -p server -p bench
-    test-cluster/cluster kwok 4
-    target/release/bench {{ arguments }}
-    test-cluster/cluster kwok 0
+    {{ if backend == "cluster" { "test-cluster/cluster kwok 4" } else { "true" } }}
+    KUBECONFIG={{ cluster_kubeconfig }} target/release/bench {{ backend }} {{ arguments }}
+    {{ if backend == "cluster" { "test-cluster/cluster kwok 0" } else { "true" } }}
 
 # Try every documented request against a running server, with schemathesis
 fuzz-api:
-    tests/schemathesis/run
+    KUBECONFIG={{ cluster_kubeconfig }} tests/schemathesis/run
 
 # Accept changed snapshots
 snapshots:

@@ -29,6 +29,20 @@ impl Connection {
         })
     }
 
+    /// Asks for the log of a task, and waits for its first byte.
+    pub async fn first_byte_of_log(mut self, task: &str) -> anyhow::Result<()> {
+        let request = format!("GET /tasks/{task}/logs HTTP/1.1\r\nhost: bench\r\nx-user: bench\r\n\r\n");
+        self.stream.write_all(request.as_bytes()).await?;
+        self.buffer.clear();
+        loop {
+            anyhow::ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "there is no log");
+            let head = self.buffer.windows(4).position(|window| window == b"\r\n\r\n");
+            if head.is_some_and(|end| self.buffer.len() > end + 4) {
+                return Ok(());
+            }
+        }
+    }
+
     /// Sends a request as user `bench` and reads the answer, which must say how long it is.
     pub async fn send(&mut self, method: &str, path: &str, body: Option<&str>) -> anyhow::Result<Answer> {
         let body = body.unwrap_or_default();

@@ -1,41 +1,28 @@
-//! Measures k8s-cli-api beside kube-apiserver alone, in one run on one machine: absolute times differ from machine to
-//! machine, the ratios do not.
+//! Measures k8s-cli-api beside its limit, in one run on one machine: absolute times differ from machine to machine, the
+//! ratios do not.
 
+mod cluster;
+mod embedded;
 mod http;
 mod kubernetes;
 mod measure;
 mod server;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::Context;
 use clap::Parser;
-use serde_json::json;
 
-use crate::http::Connection;
-use crate::kubernetes::Kubernetes;
-use crate::measure::{Samples, rate, repeat};
-use crate::server::Server;
-
-/// Measures k8s-cli-api beside kube-apiserver alone.
+/// Measures k8s-cli-api beside its limit.
 #[derive(Debug, Parser)]
-struct Args {
-    /// How many tasks there are.
-    #[arg(long, default_value_t = 2000)]
-    tasks: usize,
-
-    /// How many requests are under way at once.
-    #[arg(long, default_value_t = 32)]
-    concurrency: usize,
-
-    /// How long each rate of reads is measured, in seconds.
-    #[arg(long, default_value_t = 5)]
-    seconds: u64,
+enum Command {
+    /// On the cluster that KUBECONFIG names, beside kube-apiserver alone.
+    Cluster(cluster::Args),
+    /// On this machine, beside bash alone.
+    Embedded(embedded::Args),
 }
 
 /// A figure and the bound it has to keep.
-struct Verdict {
+pub struct Verdict {
     name: &'static str,
     ours: String,
     beside: String,
@@ -45,12 +32,11 @@ struct Verdict {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
-    let args = Args::parse();
-    let kubernetes = Kubernetes::connect().await?;
-    let result = measure(&args, &kubernetes).await;
-    kubernetes.delete().await;
-    let verdicts = result?;
-    println!("{:<34} {:>16} {:>26}   bound", "", "ours", "kube-apiserver alone");
+    let (verdicts, limit) = match Command::parse() {
+        Command::Cluster(args) => (cluster::run(&args).await?, "kube-apiserver alone"),
+        Command::Embedded(args) => (embedded::run(&args).await?, "bash alone"),
+    };
+    println!("{:<38} {:>16} {:>26}   bound", "", "ours", limit);
     for verdict in &verdicts {
         let Verdict {
             name,
@@ -60,149 +46,10 @@ async fn main() -> anyhow::Result<ExitCode> {
             kept,
         } = verdict;
         println!(
-            "{name:<34} {ours:>16} {beside:>26}   {bound}{}",
+            "{name:<38} {ours:>16} {beside:>26}   {bound}{}",
             if *kept { "" } else { "  NOT KEPT" }
         );
     }
     let all = verdicts.iter().all(|verdict| verdict.kept);
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-async fn measure(args: &Args, kubernetes: &Kubernetes) -> anyhow::Result<Vec<Verdict>> {
-    let server = Server::start(&kubernetes.namespace)?;
-    let idle = server.resident()?;
-    eprintln!(
-        "creating {} tasks through the server, and as many Jobs without it, in turns",
-        args.tasks
-    );
-    let (submits, creates) = create(args, kubernetes, &server).await?;
-    kubernetes.settle(args.tasks).await?;
-    let id = first_task(&server).await?;
-    let job = kubernetes.any_job().await?;
-    let limit = Duration::from_secs(args.seconds);
-
-    eprintln!("reading one status for {} s, and one Job for as long", args.seconds);
-    let statuses = reads(args.concurrency, limit, &server, &format!("/tasks/{id}")).await?;
-    let gets = kubernetes.reads(args.concurrency, limit, &job).await?;
-    eprintln!("listing");
-    let lists = lists(&server, args.tasks).await?;
-    let apiserver_list = kubernetes.list_time().await?;
-    let resident = server.resident()?;
-
-    let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
-    #[expect(clippy::cast_precision_loss, reason = "no process has 2^52 bytes")]
-    let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    Ok(vec![
-        Verdict {
-            name: "submit, rate",
-            ours: format!("{submits:.0}/s"),
-            beside: format!("{creates:.0}/s ({:.2})", submits / creates),
-            bound: "at least 0.7",
-            kept: submits >= 0.7 * creates,
-        },
-        Verdict {
-            name: "status, rate",
-            ours: format!("{statuses:.0}/s"),
-            beside: format!("{gets:.0}/s ({:.1})", statuses / gets),
-            bound: "at least 10 times",
-            kept: statuses >= 10.0 * gets,
-        },
-        Verdict {
-            name: "list, median",
-            ours: format!("{:.2} ms", milliseconds(lists.median())),
-            beside: format!("{:.0} ms", milliseconds(apiserver_list)),
-            bound: "under 10 ms",
-            kept: lists.median() < Duration::from_millis(10),
-        },
-        Verdict {
-            name: "list, slowest of 100",
-            ours: format!("{:.2} ms", milliseconds(lists.slowest())),
-            beside: String::new(),
-            bound: "",
-            kept: true,
-        },
-        Verdict {
-            name: "resident, before the tasks",
-            ours: format!("{:.1} MiB", mebibytes(idle)),
-            beside: String::new(),
-            bound: "",
-            kept: true,
-        },
-        Verdict {
-            name: "resident, after all",
-            ours: format!("{:.1} MiB", mebibytes(resident)),
-            beside: String::new(),
-            bound: "under 40 MiB",
-            kept: resident < 40 << 20,
-        },
-    ])
-}
-
-/// Creates tasks and Jobs in turns, so that a machine that gets slower is slower for both. Gives both rates.
-async fn create(args: &Args, kubernetes: &Kubernetes, server: &Server) -> anyhow::Result<(f64, f64)> {
-    const ROUNDS: usize = 8;
-    let share = args.tasks / ROUNDS;
-    let (mut ours, mut theirs) = (Duration::ZERO, Duration::ZERO);
-    let body = json!({"name": "bench", "run": "echo hello", "resources": {"cpus": "1m"}}).to_string();
-    for _ in 0..ROUNDS {
-        theirs += kubernetes.create(args.concurrency, share).await?;
-        // Both leave work behind for the controllers; it must not count for the other.
-        kubernetes.calm().await?;
-        ours += repeat(
-            args.concurrency,
-            share,
-            async || {
-                let connection = Connection::open(&server.address).await?;
-                Ok((connection, body.clone()))
-            },
-            async |(connection, body)| {
-                let answer = connection.send("POST", "/tasks/submit", Some(body)).await?;
-                anyhow::ensure!(answer.status == 200, "{}", String::from_utf8_lossy(&answer.body));
-                Ok(())
-            },
-        )
-        .await?;
-        kubernetes.calm().await?;
-    }
-    let created = share * ROUNDS;
-    Ok((rate(created, ours), rate(created, theirs)))
-}
-
-async fn first_task(server: &Server) -> anyhow::Result<String> {
-    let mut connection = Connection::open(&server.address).await?;
-    let answer = connection.send("GET", "/tasks", None).await?;
-    let list: serde_json::Value = serde_json::from_slice(&answer.body)?;
-    let id = list["tasks"][0]["task_id"].as_str().context("there are tasks")?;
-    Ok(id.to_owned())
-}
-
-async fn reads(concurrency: usize, limit: Duration, server: &Server, path: &str) -> anyhow::Result<f64> {
-    measure::for_a_while(
-        concurrency,
-        limit,
-        async || Connection::open(&server.address).await,
-        async |connection| {
-            let answer = connection.send("GET", path, None).await?;
-            anyhow::ensure!(answer.status == 200, "status {}", answer.status);
-            Ok(())
-        },
-    )
-    .await
-}
-
-async fn lists(server: &Server, tasks: usize) -> anyhow::Result<Samples> {
-    let mut connection = Connection::open(&server.address).await?;
-    let mut samples = Samples::default();
-    for _ in 0..100 {
-        let start = std::time::Instant::now();
-        let answer = connection.send("GET", "/tasks", None).await?;
-        samples.add(start.elapsed());
-        let found = answer
-            .body
-            .windows(11)
-            .filter(|window| window == b"\"task_id\":\"")
-            .count();
-        anyhow::ensure!(found >= tasks - tasks % 8, "{found} tasks of {tasks}");
-    }
-    Ok(samples)
 }

@@ -28,6 +28,17 @@ impl Samples {
     }
 }
 
+/// A time in milliseconds.
+pub fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+/// An amount of memory in MiB.
+#[expect(clippy::cast_precision_loss, reason = "no process has 2^52 bytes")]
+pub fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
 /// So many a second.
 #[expect(clippy::cast_precision_loss, reason = "no run has 2^52 requests")]
 pub fn rate(count: usize, time: Duration) -> f64 {

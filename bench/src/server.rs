@@ -14,10 +14,11 @@ pub struct Server {
 
 impl Server {
     /// Starts the server of the same build, with its usual log, which goes nowhere.
-    pub fn start(namespace: &str) -> anyhow::Result<Self> {
+    pub fn start(arguments: &[&str]) -> anyhow::Result<Self> {
         let binary = std::env::current_exe()?.with_file_name("k8s-cli-api");
         let mut child = Command::new(&binary)
-            .args(["--port", "0", "--log-format", "json", "--namespace", namespace])
+            .args(["--port", "0", "--log-format", "json"])
+            .args(arguments)
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot start `{}`; build it with `--release`", binary.display()))?;

@@ -18,6 +18,6 @@ mod world;
 pub use api::{Answer, Api};
 pub use backend::Backend;
 pub use cluster::Cluster;
-pub use raw::{RawAnswer, raw};
+pub use raw::{RawAnswer, raw, raw_from};
 pub use server::Server;
 pub use world::{World, eventually, repetitions, supervisors};

@@ -38,9 +38,23 @@ impl RawAnswer {
 #[must_use]
 pub fn raw(base: &str, method: &str, path: &str, headers: &[(&str, &[u8])], body: Option<&[u8]>) -> RawAnswer {
     let address = base.strip_prefix("http://").unwrap();
+    raw_from(base, address, method, path, headers, body)
+}
+
+/// The same, for the server under another name.
+#[must_use]
+pub fn raw_from(
+    base: &str,
+    host: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &[u8])],
+    body: Option<&[u8]>,
+) -> RawAnswer {
+    let address = base.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n").into_bytes();
+    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n").into_bytes();
     for (name, value) in headers {
         request.extend_from_slice(name.as_bytes());
         request.extend_from_slice(b": ");

@@ -34,7 +34,7 @@ async fn submit_until(api: Api, worker: usize, done: &AtomicBool) -> Vec<String>
     acknowledged
 }
 
-/// What SQLite thinks of its file.
+/// What `SQLite` thinks of its file.
 fn integrity(state: &Path) -> String {
     let connection = Connection::open(state.join("state.db")).unwrap();
     connection

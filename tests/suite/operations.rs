@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use e2e::{Api, World, raw};
+use e2e::{Api, Backend, World, raw, raw_from};
 use futures::StreamExt;
 use serde_json::json;
 
@@ -29,6 +29,19 @@ async fn health_needs_no_user() {
             (200, json!({"status": "ok", "service": "k8s-cli-api"})),
             "{path}"
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_web_page_cannot_run_commands_on_this_machine() {
+    if Backend::Cluster.lacks("tasks do not run on this machine, and proxies keep the host they were asked for") {
+        return;
+    }
+    let world = World::own(&[]).await;
+    let address = world.api.base().strip_prefix("http://").unwrap();
+    for (host, status) in [("rebound.example", 403), (address, 200), ("localhost:80", 200)] {
+        let answer = raw_from(world.api.base(), host, "GET", "/tasks", &[("X-User", b"alice")], None);
+        assert_eq!(answer.status, status, "{host}");
     }
 }
 

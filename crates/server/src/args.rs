@@ -24,7 +24,7 @@ pub struct Args {
     #[arg(long, env = "K8S_CLI_API_BACKEND", value_enum, default_value_t = BackendChoice::Auto)]
     pub backend: BackendChoice,
 
-    /// Folder for everything when tasks run on this machine; below XDG_DATA_HOME or ~/.local/share when absent.
+    /// Folder for everything when tasks run on this machine; below ~/.local/share when absent.
     #[arg(long, env = "K8S_CLI_API_STATE_DIR", value_name = "FOLDER")]
     pub state_dir: Option<PathBuf>,
 

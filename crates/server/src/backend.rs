@@ -83,6 +83,11 @@ impl Backend {
         })
     }
 
+    /// Whether tasks are processes of this machine.
+    pub fn is_this_machine(&self) -> bool {
+        self.engine.is_some()
+    }
+
     /// Ends what is in this process.
     pub async fn stop(&self) {
         if let Some(engine) = &self.engine {

@@ -8,6 +8,7 @@ mod extract;
 mod handlers;
 mod limits;
 pub mod listener;
+mod local;
 mod openapi;
 mod router;
 pub mod run;

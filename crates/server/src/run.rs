@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
+use axum::middleware::from_fn;
 use executor::Executor;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,6 +14,7 @@ use crate::app::{App, AppState};
 use crate::args::Args;
 use crate::backend::Backend;
 use crate::limits::Limits;
+use crate::local::local_hosts_only;
 use crate::telemetry::metrics::Metrics;
 use crate::{listener, openapi, router};
 
@@ -52,7 +54,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         max_nodes: args.max_nodes,
     }));
     tracing::info!(event = "listening", %address, namespace, version = env!("CARGO_PKG_VERSION"), "listening");
-    listener::serve(listener, router::router(app.clone()), args.max_connections, stopping).await;
+    let mut routes = router::router(app.clone());
+    if backend.is_this_machine() && address.ip().is_loopback() {
+        routes = routes.layer(from_fn(local_hosts_only));
+    }
+    listener::serve(listener, routes, args.max_connections, stopping).await;
     app.executor.shut_down().await;
     backend.stop().await;
     tracing::info!(event = "stopped", "stopped");

@@ -133,7 +133,10 @@ fn objects(group: &str, steps: &[&str]) -> Result<Path, Refusal> {
 mod tests {
     use super::{Path, parse};
 
-    fn read(path: &str) -> Option<(String, Option<String>, Option<String>, Option<String>)> {
+    /// Resource, namespace, name, subresource.
+    type Named = (String, Option<String>, Option<String>, Option<String>);
+
+    fn read(path: &str) -> Option<Named> {
         match parse(path) {
             Ok(Path::Objects(target)) => Some((
                 target.kind.resource(),

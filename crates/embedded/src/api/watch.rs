@@ -165,7 +165,7 @@ impl Watch {
         {
             return;
         }
-        let matches = |selection: &Option<Selection>| {
+        let matches = |selection: &Option<Arc<Selection>>| {
             let selection = selection.as_ref();
             selection.is_some_and(|selection| self.labels.matches(selection) && self.fields.matches(selection))
         };

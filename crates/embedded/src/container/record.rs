@@ -94,8 +94,9 @@ impl Recorder {
         })
     }
 
-    /// Takes what a stream has written.
-    pub fn take(&mut self, stream: &mut Stream, bytes: &[u8]) -> io::Result<()> {
+    /// Takes what a stream has written. What the disk has no room for is lost: a task does not end because its log cannot
+    /// be kept.
+    pub fn take(&mut self, stream: &mut Stream, bytes: &[u8]) {
         let head = head(stream.name);
         let mut rest = bytes;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
@@ -110,16 +111,22 @@ impl Recorder {
             self.add(&head, false, &stream.part, b"");
             stream.part = tail;
         }
-        self.flush()
+        self.write_out();
     }
 
     /// A stream has ended; what is left has no newline.
-    pub fn finish(&mut self, stream: &mut Stream) -> io::Result<()> {
+    pub fn finish(&mut self, stream: &mut Stream) {
         if !stream.part.is_empty() {
             let part = std::mem::take(&mut stream.part);
             self.add(&head(stream.name), false, &part, b"");
         }
-        self.flush()
+        self.write_out();
+    }
+
+    fn write_out(&mut self) {
+        // There is nobody to be told: this process has no log of its own.
+        let _ = self.flush();
+        self.buffer.clear();
     }
 
     fn add(&mut self, head: &str, ends: bool, first: &[u8], second: &[u8]) {
@@ -142,7 +149,6 @@ impl Recorder {
         }
         self.file.write_all(&self.buffer)?;
         self.size += self.buffer.len() as u64;
-        self.buffer.clear();
         Ok(())
     }
 
@@ -209,10 +215,10 @@ mod tests {
         let folder = scratch("bytes");
         let mut recorder = Recorder::open(&folder, 1 << 20).unwrap();
         let (mut out, mut error) = (Stream::new("stdout"), Stream::new("stderr"));
-        recorder.take(&mut out, b"one\ntw").unwrap();
-        recorder.take(&mut error, b"other\n").unwrap();
-        recorder.take(&mut out, b"o\n\n\0\xff").unwrap();
-        recorder.finish(&mut out).unwrap();
+        recorder.take(&mut out, b"one\ntw");
+        recorder.take(&mut error, b"other\n");
+        recorder.take(&mut out, b"o\n\n\0\xff");
+        recorder.finish(&mut out);
         let expected: Vec<(bool, Vec<u8>)> = [
             (true, &b"one"[..]),
             (true, b"other"),
@@ -232,7 +238,7 @@ mod tests {
         let mut recorder = Recorder::open(&folder, 64 * 1024).unwrap();
         let mut out = Stream::new("stdout");
         for number in 0..10_000 {
-            recorder.take(&mut out, format!("line {number}\n").as_bytes()).unwrap();
+            recorder.take(&mut out, format!("line {number}\n").as_bytes());
         }
         let kept = contents(&folder);
         assert_eq!(kept.last().unwrap().1, b"line 9999");

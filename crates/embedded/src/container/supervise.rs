@@ -158,7 +158,7 @@ impl Supervisor {
                 && (self.pipes.iter().all(Option::is_none) || at.elapsed() > DRAIN)
             {
                 for (_, stream) in self.pipes.iter_mut().flatten() {
-                    self.recorder.finish(stream)?;
+                    self.recorder.finish(stream);
                 }
                 return Ok(status);
             }
@@ -204,10 +204,10 @@ impl Supervisor {
         };
         match pipe.read(buffer) {
             Ok(0) => {
-                self.recorder.finish(stream)?;
+                self.recorder.finish(stream);
                 self.pipes[index] = None;
             }
-            Ok(count) => self.recorder.take(stream, &buffer[..count])?,
+            Ok(count) => self.recorder.take(stream, &buffer[..count]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

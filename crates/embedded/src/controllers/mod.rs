@@ -27,6 +27,9 @@ const EVENT_LIFE: Duration = Duration::from_secs(3600);
 /// How often old events are looked for.
 const EVENT_SWEEP: Duration = Duration::from_secs(300);
 
+/// How soon the next of them are removed when there are many.
+const MORE_EVENTS: Duration = Duration::from_millis(100);
+
 /// All controllers, and what they have to remember between transactions. All of it can be read again from the store.
 #[derive(Debug, Default)]
 pub struct Controllers {
@@ -90,7 +93,10 @@ impl Controllers {
         }
         if self.next_sweep.is_some_and(|time| time <= now) {
             self.next_sweep = Some(now + EVENT_SWEEP);
-            report(event::sweep(transaction, EVENT_LIFE));
+            match event::sweep(transaction, EVENT_LIFE) {
+                Ok(true) => self.next_sweep = Some(now + MORE_EVENTS),
+                swept => report(swept.map(drop)),
+            }
         }
         self.react(transaction);
     }

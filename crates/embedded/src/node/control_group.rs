@@ -108,13 +108,23 @@ fn one(own: &str) -> Option<ControlGroups> {
             .join(controller)
             .join(own_path(own, controller)?)
             .join("k8s-cli-pods");
-        fs::create_dir_all(&path).ok().map(|()| path)
+        fs::create_dir_all(&path)
+            .and_then(|()| try_out(&path))
+            .ok()
+            .map(|()| path)
     };
     Some(ControlGroups::One {
         memory: base("memory")?,
         pids: base("pids")?,
         cpu: base("cpu")?,
     })
+}
+
+/// The groups may be there, and somebody else's.
+fn try_out(base: &Path) -> io::Result<()> {
+    let group = base.join(format!("try-{}", std::process::id()));
+    fs::create_dir(&group)?;
+    fs::remove_dir(&group)
 }
 
 fn make_two(group: &Path, limits: Limits) -> io::Result<Vec<PathBuf>> {

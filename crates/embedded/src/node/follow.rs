@@ -70,16 +70,18 @@ impl Followers {
 
     /// Waits for changes in a folder.
     pub fn follow(&self, folder: &Path) -> Following {
-        let mut waiting = lock(&self.waiting);
-        let entry = waiting
-            .entry(folder.to_owned())
-            .or_insert_with(|| (0, watch::Sender::new(())));
-        entry.0 += 1;
-        let is_first = entry.0 == 1;
-        let changed = entry.1.subscribe();
-        drop(waiting);
+        // Held to the end: nobody stops the watch that is begun here.
+        let mut watcher = lock(&self.watcher);
+        let (is_first, changed) = {
+            let mut waiting = lock(&self.waiting);
+            let entry = waiting
+                .entry(folder.to_owned())
+                .or_insert_with(|| (0, watch::Sender::new(())));
+            entry.0 += 1;
+            (entry.0 == 1, entry.1.subscribe())
+        };
         if is_first
-            && let Some(watcher) = lock(&self.watcher).as_mut()
+            && let Some(watcher) = watcher.as_mut()
             && let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive)
         {
             tracing::debug!(%error, folder = %folder.display(), "a log is looked at once a second");
@@ -104,6 +106,7 @@ impl Following {
 
 impl Drop for Following {
     fn drop(&mut self) {
+        let mut watcher = lock(&self.followers.watcher);
         let mut waiting = lock(&self.followers.waiting);
         let Some(entry) = waiting.get_mut(&self.folder) else {
             return;
@@ -113,8 +116,9 @@ impl Drop for Following {
             return;
         }
         waiting.remove(&self.folder);
+        // The watcher's own thread may wait for it.
         drop(waiting);
-        if let Some(watcher) = lock(&self.followers.watcher).as_mut() {
+        if let Some(watcher) = watcher.as_mut() {
             // The folder may be gone.
             let _ = watcher.unwatch(&self.folder);
         }

@@ -108,14 +108,24 @@ impl Node {
     /// All that is there: pods get their workers, and what belongs to nothing any more goes.
     async fn take_stock(self: &Arc<Self>) -> Result<i64, Refusal> {
         let position = self.store.hub().newest();
-        let active = self
+        let known: Vec<String> = self.workers().keys().cloned().collect();
+        let (active, gone) = self
             .store
-            .write(store::Durability::Process, true, |transaction| {
-                transaction.active(kind_of("pods"))
+            .write(store::Durability::Process, true, move |transaction| {
+                let mut gone = Vec::new();
+                for uid in known {
+                    if transaction.by_uid(&uid)?.is_none() {
+                        gone.push(uid);
+                    }
+                }
+                Ok((transaction.active(kind_of("pods"))?, gone))
             })
             .await?;
         for pod in active {
             self.pod_is(Arc::new(pod));
+        }
+        for uid in gone {
+            self.pod_was(&uid);
         }
         self.sweep("pods", |node, uid| node.dispose(uid)).await?;
         self.sweep("volumes", |node, uid| remove_folder(&node.volume(uid)))

@@ -77,7 +77,9 @@ impl Wish {
     /// What the newest state of a pod asks for.
     pub fn read(object: &Object) -> Self {
         let metadata = &object.value["metadata"];
-        let end: Option<Timestamp> = metadata["deletionTimestamp"].as_str().and_then(|text| text.parse().ok());
+        let end: Option<Timestamp> = metadata["deletionTimestamp"]
+            .as_str()
+            .and_then(|text| text.parse().ok());
         // The time is cut to whole seconds; nobody's grace period is cut with it.
         let cut = i64::from(metadata["deletionGracePeriodSeconds"].as_i64() > Some(0));
         Self {

@@ -50,12 +50,13 @@ pub(super) async fn run(node: &Arc<Node>, pod: &Arc<Object>, mut newest: watch::
         folder,
         address,
     };
-    if let Err(refusal) = worker.live(&mut newest).await {
-        tracing::error!(
-            pod = worker.plan.name,
-            message = refusal.message,
-            "the state of a pod cannot be written"
-        );
+    while let Err(refusal) = worker.live(&mut newest).await {
+        let (pod, message) = (&worker.plan.name, refusal.message);
+        tracing::error!(pod, message, "the state of a pod cannot be written; trying again");
+        tokio::select! {
+            () = sleep(RETRY) => {}
+            () = node.stopping.cancelled() => break,
+        }
     }
     node.addresses.free(address);
 }

@@ -8,7 +8,7 @@ use super::{Kind, Object, name};
 use crate::refusal::Refusal;
 
 /// What of an object a selector can see.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     labels: BTreeMap<String, String>,
     fields: Vec<(&'static str, String)>,

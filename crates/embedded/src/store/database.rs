@@ -21,6 +21,8 @@ const SCHEMA: &str = "
         uid TEXT NOT NULL,
         -- Whether the controllers have something to do with it.
         active INTEGER NOT NULL,
+        -- When it was last written, in seconds since 1970.
+        written INTEGER NOT NULL,
         -- In front of the object, so that a selector need not read it.
         labels TEXT NOT NULL,
         object BLOB NOT NULL
@@ -28,6 +30,7 @@ const SCHEMA: &str = "
     CREATE UNIQUE INDEX objects_key ON objects (kind, namespace, name);
     CREATE UNIQUE INDEX objects_uid ON objects (uid);
     CREATE INDEX objects_active ON objects (kind) WHERE active;
+    CREATE INDEX objects_events ON objects (written) WHERE kind = 'events';
     CREATE TABLE owners (
         owner TEXT NOT NULL,
         dependent TEXT NOT NULL,

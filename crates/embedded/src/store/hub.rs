@@ -9,10 +9,10 @@ use tokio::sync::watch;
 use crate::object::{KINDS, Kind, Selection};
 
 /// How many changes of a kind are kept for watches that come back. A real API server's window is of the same order.
-const WINDOW: usize = 2048;
+const WINDOW: usize = 1024;
 
 /// How large the kept changes of a kind may be together, in bytes.
-const WINDOW_BYTES: usize = 4 << 20;
+const WINDOW_BYTES: usize = 3 << 20;
 
 /// One change of an object.
 #[derive(Debug)]
@@ -26,9 +26,9 @@ pub struct Change {
     /// The object after the change, or, when it was removed, its last state.
     pub object: Bytes,
     /// What selectors saw before; `None` when it was made.
-    pub before: Option<Selection>,
+    pub before: Option<Arc<Selection>>,
     /// What selectors see now; `None` when it was removed.
-    pub after: Option<Selection>,
+    pub after: Option<Arc<Selection>>,
 }
 
 /// Behind a change: where a watch goes on.

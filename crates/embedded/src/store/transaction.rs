@@ -1,6 +1,7 @@
 //! Reading and changing objects within one transaction.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -94,6 +95,14 @@ impl<'a> Transaction<'a> {
         rows.and_then(Iterator::collect).map_err(failed)
     }
 
+    /// Some of the events that were last told before a time.
+    pub fn old_events(&self, before: Timestamp, limit: i64) -> Result<Vec<Object>, Refusal> {
+        let sql = "SELECT object, kind FROM objects WHERE kind = 'events' AND written < ?1 ORDER BY written LIMIT ?2";
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
+        let rows = statement.query_map(params![before.as_second(), limit], read_any);
+        rows.and_then(Iterator::collect).map_err(failed)
+    }
+
     /// How many objects of a kind a namespace has.
     pub fn count(&self, kind: &'static Kind, namespace: &str) -> Result<i64, Refusal> {
         let sql = "SELECT count(*) FROM objects WHERE kind = ?1 AND namespace = ?2";
@@ -128,7 +137,7 @@ impl<'a> Transaction<'a> {
             return Err(Refusal::already_exists(object.kind, object.name()));
         }
         let bytes = self.stamp(&mut object);
-        let sql = "INSERT INTO objects (kind, namespace, name, uid, active, labels, object) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let sql = "INSERT INTO objects (kind, namespace, name, uid, active, written, labels, object) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         statement
             .execute(params![
@@ -137,6 +146,7 @@ impl<'a> Transaction<'a> {
                 object.name(),
                 object.uid(),
                 object.is_active(),
+                self.now.as_second(),
                 labels_text(&object),
                 &bytes[..]
             ])
@@ -159,11 +169,17 @@ impl<'a> Transaction<'a> {
             return Ok(object);
         }
         let bytes = self.stamp(&mut object);
-        let sql = "UPDATE objects SET active = ?2, labels = ?3, object = ?4 WHERE uid = ?1";
+        let sql = "UPDATE objects SET active = ?2, written = ?3, labels = ?4, object = ?5 WHERE uid = ?1";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         let labels = labels_text(&object);
         statement
-            .execute(params![before.uid(), object.is_active(), labels, &bytes[..]])
+            .execute(params![
+                before.uid(),
+                object.is_active(),
+                self.now.as_second(),
+                labels,
+                &bytes[..]
+            ])
             .map_err(failed)?;
         if before.value["metadata"]["ownerReferences"] != object.value["metadata"]["ownerReferences"] {
             self.forget_owners(before.uid())?;
@@ -196,13 +212,18 @@ impl<'a> Transaction<'a> {
 
     fn note(&mut self, before: Option<Object>, after: Option<&Object>, bytes: Bytes) {
         let Some(shown) = after.or(before.as_ref()) else { return };
+        let seen = before.as_ref().map(|before| Arc::new(Selection::of(before)));
         self.changes.push(Change {
             version: self.version,
             kind: shown.kind,
             namespace: shown.namespace().to_owned(),
             object: bytes,
-            before: before.as_ref().map(Selection::of),
-            after: after.map(Selection::of),
+            after: match (after.map(Selection::of), &seen) {
+                // Most changes change nothing that a selector sees.
+                (Some(now), Some(before)) if now == **before => seen.clone(),
+                (now, _) => now.map(Arc::new),
+            },
+            before: seen,
         });
         self.unseen.push(Touched {
             before,

@@ -122,7 +122,7 @@ impl Store {
                 }),
             }
         });
-        let stopped = || Refusal::internal("the store has stopped");
+        let stopped = || Refusal::internal("the database could not be written, or the store has stopped");
         self.works.send(Message::Do(durability, work)).map_err(|_| stopped())?;
         receiver.await.map_err(|_| stopped())?
     }
@@ -223,13 +223,12 @@ impl Writer {
         is_first: bool,
         answers: &mut Vec<Answer>,
     ) -> rusqlite::Result<()> {
-        let mut works = batch.into_iter();
-        let begun = self.connection.execute_batch("BEGIN IMMEDIATE");
+        self.connection.execute_batch("BEGIN IMMEDIATE")?;
         let mut transaction = Transaction::new(&self.connection, self.version);
-        if begun.is_ok() && is_first {
+        if is_first {
             self.controllers.load(&mut transaction);
         }
-        for (_, work) in works.by_ref() {
+        for (_, work) in batch {
             let mark = (transaction.version, transaction.changes.len());
             transaction.savepoint("SAVEPOINT work")?;
             let outcome = work(&mut transaction);
@@ -244,7 +243,6 @@ impl Writer {
             transaction.savepoint("RELEASE work")?;
             answers.push(outcome.answer);
         }
-        begun?;
         self.controllers.wake(&mut transaction);
         if transaction.version == self.version {
             return self.connection.execute_batch("COMMIT");

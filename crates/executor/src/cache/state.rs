@@ -97,7 +97,13 @@ impl State {
         let pods = &mut self.task(&pod.task_id).pods;
         match pods.iter_mut().find(|known| known.uid == pod.uid) {
             Some(known) => *known = pod,
-            None => pods.push(pod),
+            None => {
+                // Most tasks have one; a list would make room for four.
+                if pods.is_empty() {
+                    pods.reserve_exact(1);
+                }
+                pods.push(pod);
+            }
         }
     }
 
@@ -290,6 +296,10 @@ impl Task {
                 let place = self
                     .jobs
                     .partition_point(|known| (known.rank, &known.uid) < (job.rank, &job.uid));
+                // The first of most tasks is the only one; a list would make room for four.
+                if self.jobs.is_empty() {
+                    self.jobs.reserve_exact(1);
+                }
                 self.jobs.insert(place, job);
             }
         }

@@ -99,7 +99,12 @@ impl View {
 }
 
 fn encode(status: &TaskStatus) -> Bytes {
-    Bytes::from(serde_json::to_vec(status).expect("a status is plain data"))
+    // Without the room that writing left behind: there are as many of these as there are tasks.
+    Bytes::from(
+        serde_json::to_vec(status)
+            .expect("a status is plain data")
+            .into_boxed_slice(),
+    )
 }
 
 /// The newest pod of each Job, by the Job's uid.

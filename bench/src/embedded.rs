@@ -1,0 +1,201 @@
+//! The server with the engine in its own process, beside bash started by hand.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::Verdict;
+use crate::http::Connection;
+use crate::measure::{Samples, mebibytes, milliseconds, repeat};
+use crate::server::Server;
+
+/// How many requests are under way at once.
+const CONCURRENCY: usize = 8;
+
+/// How long all tasks may take to end.
+const TIMEOUT: Duration = Duration::from_secs(1200);
+
+/// How much to measure.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// How many tasks of `true` run through.
+    #[arg(long, default_value_t = 1000)]
+    tasks: usize,
+
+    /// How many tasks are kept when the memory is measured.
+    #[arg(long, default_value_t = 10_000)]
+    kept: usize,
+
+    /// How often the time to the first log line is measured.
+    #[arg(long, default_value_t = 50)]
+    lines: usize,
+}
+
+/// A folder that goes with this.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Measures, with a state folder of its own.
+pub async fn run(args: &Args) -> anyhow::Result<Vec<Verdict>> {
+    let folder = Scratch(std::env::temp_dir().join(format!("k8s-cli-bench-{:016x}", fastrand::u64(..))));
+    let state = folder.0.to_str().context("the folder's name is a text")?;
+    let server = Server::start(&["--backend", "embedded", "--state-dir", state])?;
+    let idle = server.resident()?;
+    eprintln!("{} times from a submit to the first line of its log", args.lines);
+    let lines = first_lines(&server, args.lines).await?;
+    let shells = shells(args.lines)?;
+    eprintln!(
+        "{} tasks of `true`, {CONCURRENCY} submits at once; then as many by hand",
+        args.tasks
+    );
+    let tasks = run_through(&server, args.tasks).await?;
+    let by_hand = by_hand(args.tasks).await?;
+    let made = args.lines + args.tasks;
+    eprintln!("tasks until there are {}", args.kept);
+    run_through(&server, args.kept.saturating_sub(made)).await?;
+    let resident = server.resident()?;
+    let count = all(&server).await?.len();
+    anyhow::ensure!(count >= args.kept, "{count} tasks are kept");
+    let whole = |time: Duration| format!("{:.1} s", time.as_secs_f64());
+    Ok(vec![
+        Verdict {
+            name: "submit to first log line, median",
+            ours: format!("{:.1} ms", milliseconds(lines.median())),
+            beside: format!("{:.1} ms", milliseconds(shells.median())),
+            bound: "under 50 ms",
+            kept: lines.median() < Duration::from_millis(50),
+        },
+        Verdict {
+            name: "submit to first log line, slowest",
+            ours: format!("{:.1} ms", milliseconds(lines.slowest())),
+            beside: format!("{:.1} ms", milliseconds(shells.slowest())),
+            bound: "",
+            kept: true,
+        },
+        Verdict {
+            name: "all tasks of `true` run through",
+            ours: whole(tasks),
+            beside: whole(by_hand),
+            bound: "1,000 under 20 s",
+            kept: tasks.as_secs_f64() < 20.0 * args.tasks as f64 / 1000.0,
+        },
+        Verdict {
+            name: "resident, before the tasks",
+            ours: format!("{:.1} MiB", mebibytes(idle)),
+            beside: String::new(),
+            bound: "",
+            kept: true,
+        },
+        Verdict {
+            name: "resident, with all finished tasks kept",
+            ours: format!("{:.1} MiB", mebibytes(resident)),
+            beside: format!("{count} tasks"),
+            bound: "10,000 under 100 MiB",
+            kept: resident < 100 << 20,
+        },
+    ])
+}
+
+async fn first_lines(server: &Server, count: usize) -> anyhow::Result<Samples> {
+    let mut samples = Samples::default();
+    let task = json!({"run": "echo here"}).to_string();
+    for _ in 0..count {
+        let mut connection = Connection::open(&server.address).await?;
+        let following = Connection::open(&server.address).await?;
+        let start = Instant::now();
+        let answer = connection.send("POST", "/tasks/submit", Some(&task)).await?;
+        let made: Value = serde_json::from_slice(&answer.body)?;
+        following
+            .first_byte_of_log(made["task_id"].as_str().context("a task has an identifier")?)
+            .await?;
+        samples.add(start.elapsed());
+        // The end of one is not a part of the next.
+        settle(server).await?;
+    }
+    Ok(samples)
+}
+
+/// A shell within namespaces of its own, as each container is, that starts another: the same processes without any server.
+fn shell() -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--pid", "--ipc", "--uts", "--fork"]);
+    command
+        .args(["bash", "-c", "bash -c 'echo here'; exit"])
+        .stdin(Stdio::null());
+    command
+}
+
+fn shells(count: usize) -> anyhow::Result<Samples> {
+    let mut samples = Samples::default();
+    for _ in 0..count {
+        let start = Instant::now();
+        shell().output().context("util-linux and bash")?;
+        samples.add(start.elapsed());
+    }
+    Ok(samples)
+}
+
+async fn by_hand(count: usize) -> anyhow::Result<Duration> {
+    let processors = std::thread::available_parallelism()?.get();
+    let open = async || Ok(());
+    repeat(processors, count, open, async |()| {
+        let status = tokio::process::Command::from(shell())
+            .stdout(Stdio::null())
+            .status()
+            .await?;
+        anyhow::ensure!(status.success(), "unshare and bash: {status}");
+        Ok(())
+    })
+    .await
+}
+
+/// From the first submit to the end of the last task.
+async fn run_through(server: &Server, count: usize) -> anyhow::Result<Duration> {
+    let start = Instant::now();
+    let task = json!({"run": "true"}).to_string();
+    repeat(
+        CONCURRENCY,
+        count,
+        async || Connection::open(&server.address).await,
+        async |connection| {
+            let answer = connection.send("POST", "/tasks/submit", Some(&task)).await?;
+            anyhow::ensure!(answer.status == 200, "{}", String::from_utf8_lossy(&answer.body));
+            Ok(())
+        },
+    )
+    .await?;
+    settle(server).await?;
+    Ok(start.elapsed())
+}
+
+async fn all(server: &Server) -> anyhow::Result<Vec<Value>> {
+    let mut connection = Connection::open(&server.address).await?;
+    let answer = connection.send("GET", "/tasks", None).await?;
+    let mut list: Value = serde_json::from_slice(&answer.body)?;
+    Ok(list["tasks"].as_array_mut().map(std::mem::take).unwrap_or_default())
+}
+
+/// Waits until all tasks have completed.
+async fn settle(server: &Server) -> anyhow::Result<()> {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        let mut connection = Connection::open(&server.address).await?;
+        let answer = connection.send("GET", "/tasks", None).await?;
+        let text = String::from_utf8_lossy(&answer.body);
+        anyhow::ensure!(!text.contains("\"status\":\"failed\""), "a task has failed");
+        if !text.contains("\"status\":\"running\"") && !text.contains("\"status\":\"pending\"") {
+            return Ok(());
+        }
+        anyhow::ensure!(Instant::now() < deadline, "the tasks do not end");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
