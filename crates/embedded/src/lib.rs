@@ -7,6 +7,7 @@
 //! A program that starts an engine must call [`entered`] first: it is also the program that supervises the containers.
 
 mod api;
+mod aside;
 mod container;
 mod controllers;
 mod engine;

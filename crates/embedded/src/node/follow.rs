@@ -63,11 +63,6 @@ impl Followers {
         }
     }
 
-    /// Another handle to the same.
-    pub fn handle(&self) -> Self {
-        self.clone()
-    }
-
     /// Waits for changes in a folder.
     pub fn follow(&self, folder: &Path) -> Following {
         // Held to the end: nobody stops the watch that is begun here.
@@ -94,6 +89,28 @@ impl Followers {
     }
 }
 
+impl Followers {
+    /// One who waited for changes in a folder does so no more.
+    fn leave(&self, folder: &Path) {
+        let mut watcher = lock(&self.watcher);
+        let mut waiting = lock(&self.waiting);
+        let Some(entry) = waiting.get_mut(folder) else {
+            return;
+        };
+        entry.0 -= 1;
+        if entry.0 > 0 {
+            return;
+        }
+        waiting.remove(folder);
+        // The watcher's own thread may wait for it.
+        drop(waiting);
+        if let Some(watcher) = watcher.as_mut() {
+            // The folder may be gone.
+            let _ = watcher.unwatch(folder);
+        }
+    }
+}
+
 impl Following {
     /// Waits until something may have changed.
     pub async fn changed(&mut self) {
@@ -106,21 +123,11 @@ impl Following {
 
 impl Drop for Following {
     fn drop(&mut self) {
-        let mut watcher = lock(&self.followers.watcher);
-        let mut waiting = lock(&self.followers.waiting);
-        let Some(entry) = waiting.get_mut(&self.folder) else {
-            return;
-        };
-        entry.0 -= 1;
-        if entry.0 > 0 {
-            return;
-        }
-        waiting.remove(&self.folder);
-        // The watcher's own thread may wait for it.
-        drop(waiting);
-        if let Some(watcher) = watcher.as_mut() {
-            // The folder may be gone.
-            let _ = watcher.unwatch(&self.folder);
+        let (followers, folder) = (self.followers.clone(), std::mem::take(&mut self.folder));
+        // The watcher may have to be waited for; without a runtime there is nobody whom that could hold.
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || followers.leave(&folder))),
+            Err(_) => followers.leave(&folder),
         }
     }
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::follow::{Followers, Following};
+use crate::aside::Aside;
 use crate::container::{Folder, Record, parse_record, segments};
 
 /// How much is read at once.
@@ -34,6 +35,7 @@ pub struct LogReader {
     cursor: Option<Cursor>,
     folder: Folder,
     followers: Followers,
+    aside: Aside,
     /// The log's folder and the container's, when there is something to wait for.
     following: Option<[Following; 2]>,
     follow: bool,
@@ -42,7 +44,7 @@ pub struct LogReader {
 
 impl LogReader {
     /// Begins to read.
-    pub(super) fn open(folder: Folder, followers: Followers, wanted: Wanted) -> Self {
+    pub(super) fn open(folder: Folder, followers: Followers, aside: Aside, wanted: Wanted) -> Self {
         Self {
             cursor: Some(Cursor {
                 folder: folder.log(),
@@ -55,6 +57,7 @@ impl LogReader {
             }),
             folder,
             followers,
+            aside,
             following: None,
             follow: wanted.follow,
             left: wanted.limit,
@@ -70,9 +73,8 @@ impl LogReader {
             if self.left == Some(0) {
                 return Ok(None);
             }
-            // Before reading: what is written before the end is read after it is known.
-            let over = !self.follow || self.has_ended();
-            if let Some(mut bytes) = self.read().await? {
+            let (over, bytes) = self.read().await?;
+            if let Some(mut bytes) = bytes {
                 if let Some(left) = &mut self.left {
                     bytes.truncate(*left);
                     *left -= bytes.len();
@@ -84,10 +86,7 @@ impl LogReader {
             }
             match &mut self.following {
                 // What came between reading and waiting is found when it is read again.
-                None => {
-                    let follow = |path| self.followers.follow(path);
-                    self.following = Some([follow(&self.folder.log()), follow(self.folder.path())]);
-                }
+                None => self.following = Some(self.follow().await?),
                 Some([log, container]) => tokio::select! {
                     () = log.changed() => {}
                     () = container.changed() => {}
@@ -96,23 +95,37 @@ impl LogReader {
         }
     }
 
-    fn has_ended(&self) -> bool {
-        let unattended = || matches!(self.folder.take(), Ok(Some(_)) | Err(_));
-        self.folder.outcome().is_some() || (self.folder.started().is_some() && unattended())
+    /// Begins to wait for changes of the log and of the container. All that touches files is done aside from the async
+    /// threads: hundreds may begin to follow at once.
+    async fn follow(&self) -> io::Result<[Following; 2]> {
+        let (followers, folder) = (self.followers.clone(), self.folder.clone());
+        let begun = self
+            .aside
+            .run(move || [followers.follow(&folder.log()), followers.follow(folder.path())]);
+        begun.await.map_err(io::Error::other)
     }
 
-    async fn read(&mut self) -> io::Result<Option<Vec<u8>>> {
+    /// Whether nothing more will come, and what there is.
+    async fn read(&mut self) -> io::Result<(bool, Option<Vec<u8>>)> {
         let Some(mut cursor) = self.cursor.take() else {
-            return Ok(None);
+            return Ok((true, None));
         };
-        let done = tokio::task::spawn_blocking(move || {
+        let (follow, folder) = (self.follow, self.folder.clone());
+        let done = self.aside.run(move || {
+            // Before reading: what is written before the end is read after it is known.
+            let over = !follow || has_ended(&folder);
             let result = cursor.read();
-            (cursor, result)
+            (cursor, over, result)
         });
-        let (cursor, result) = done.await.map_err(io::Error::other)?;
+        let (cursor, over, result) = done.await.map_err(io::Error::other)?;
         self.cursor = Some(cursor);
-        result
+        Ok((over, result?))
     }
+}
+
+fn has_ended(folder: &Folder) -> bool {
+    let unattended = || matches!(folder.take(), Ok(Some(_)) | Err(_));
+    folder.outcome().is_some() || (folder.started().is_some() && unattended())
 }
 
 /// A place in the files of a log.

@@ -28,6 +28,7 @@ use tokio_util::task::TaskTracker;
 use self::addresses::Addresses;
 use self::control_group::ControlGroups;
 use self::follow::Followers;
+use crate::aside::Aside;
 use crate::container::Folder;
 use crate::object::{Object, kind_of};
 use crate::refusal::Refusal;
@@ -55,6 +56,7 @@ pub struct Node {
     addresses: Addresses,
     control_groups: ControlGroups,
     followers: Followers,
+    aside: Aside,
     stopping: CancellationToken,
     tracker: TaskTracker,
 }
@@ -69,6 +71,7 @@ impl Node {
             addresses: Addresses::default(),
             control_groups: ControlGroups::find(),
             followers: Followers::start(),
+            aside: Aside::default(),
             stopping,
             tracker: TaskTracker::new(),
         }
@@ -254,7 +257,7 @@ impl Node {
     /// The log of a pod.
     pub fn log(self: &Arc<Self>, pod: &Object, wanted: Wanted) -> LogReader {
         let folder = self.folder(pod.uid());
-        LogReader::open(folder, self.followers.handle(), wanted)
+        LogReader::open(folder, self.followers.clone(), self.aside.clone(), wanted)
     }
 }
 

@@ -13,6 +13,7 @@ use super::database::Database;
 use super::hub::Hub;
 use super::reader::Reader;
 use super::transaction::Transaction;
+use crate::aside::Aside;
 use crate::controllers::Controllers;
 use crate::error::Error;
 use crate::refusal::Refusal;
@@ -52,6 +53,7 @@ pub struct Store {
     thread: std::sync::Mutex<Option<JoinHandle<()>>>,
     hub: Arc<Hub>,
     reader: Reader,
+    aside: Aside,
     database: Database,
 }
 
@@ -90,6 +92,7 @@ impl Store {
             thread: Some(thread).into(),
             hub,
             reader: Reader::default(),
+            aside: Aside::default(),
             database,
         })
     }
@@ -136,7 +139,9 @@ impl Store {
         work: impl FnOnce(&Connection) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let store = Arc::clone(self);
-        let done = tokio::task::spawn_blocking(move || store.reader.with(|| store.database.connect(), work));
+        let done = self
+            .aside
+            .run(move || store.reader.with(|| store.database.connect(), work));
         done.await.map_err(Refusal::internal)?
     }
 

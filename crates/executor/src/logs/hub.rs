@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -37,10 +38,23 @@ pub(super) struct Followed {
     pub source: Source,
 }
 
+/// How many followers ask for the log of a pod at once. Hundreds may arrive in one moment; other requests must not wait for
+/// all of them.
+const OPENING: usize = 4;
+
 /// The streams that are open.
-#[derive(Default)]
 pub(super) struct Hubs {
     open: Mutex<HashMap<String, Weak<Hub>>>,
+    opening: Semaphore,
+}
+
+impl Default for Hubs {
+    fn default() -> Self {
+        Self {
+            open: Mutex::default(),
+            opening: Semaphore::new(OPENING),
+        }
+    }
 }
 
 /// The stream of one pod. It ends with its last follower.
@@ -87,6 +101,12 @@ impl Hubs {
             metrics::gauge!("k8s_cli_log_streams").decrement(1.0);
         });
         Some(Share { cursor, _hub: hub })
+    }
+
+    /// Waits for one's turn to ask for a log.
+    pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // Nobody closes it.
+        self.opening.acquire().await.ok()
     }
 
     /// Whether a stream is open that a follower at `position` can join.

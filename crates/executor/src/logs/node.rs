@@ -186,7 +186,10 @@ impl NodeLog {
             tail: self.tail,
             follow: false,
         };
-        match Reader::open(&self.context.calls, &pod.source, part).await {
+        let turn = self.context.hubs.turn().await;
+        let opened = Reader::open(&self.context.calls, &pod.source, part).await;
+        drop(turn);
+        match opened {
             Ok(reader) => Stage::Open {
                 pod,
                 tries,
