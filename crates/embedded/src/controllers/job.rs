@@ -15,6 +15,9 @@ use crate::resources::Admit;
 use crate::resources::pod::TRACKING;
 use crate::store::Transaction;
 
+/// How long after its pods were counted a Job ends. Whoever watches both shall see the reason first.
+const SOON: Duration = Duration::from_millis(5);
+
 /// How long to wait after a pod could not be made.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -51,9 +54,10 @@ pub(super) fn reconcile(transaction: &mut Transaction<'_>, object: Object) -> Re
         )?;
         delete(transaction, pods[*index].clone(), Options::default())?;
     }
-    let mut wait = decision
-        .again_in
-        .map(|seconds| Duration::from_secs(seconds.unsigned_abs()));
+    let mut wait = match decision.again_in {
+        _ if decision.soon => Some(SOON),
+        seconds => seconds.map(|seconds| Duration::from_secs(seconds.unsigned_abs())),
+    };
     let mut made = 0;
     for _ in 0..decision.create {
         if let Err(refusal) = create_pod(transaction, &object) {

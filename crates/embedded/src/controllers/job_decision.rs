@@ -69,6 +69,8 @@ pub(super) struct Decision {
     pub create: usize,
     /// The Job itself goes.
     pub remove: bool,
+    /// Pods were counted: what follows from that is decided in a moment, when everybody has seen how they ended.
+    pub soon: bool,
     /// Look again after so many seconds.
     pub again_in: Option<i64>,
     /// The new state.
@@ -100,6 +102,10 @@ pub(super) fn decide(job: &Job, pods: &[Pod], now: Timestamp) -> Decision {
     decision.ready = pods.iter().filter(|pod| runs(pod) && pod.ready).count();
     decision.terminating = pods.iter().filter(|pod| pod.end.is_none() && pod.deleting).count();
     if job.deleting {
+        return decision;
+    }
+    if !decision.count.is_empty() {
+        decision.soon = true;
         return decision;
     }
     if job.is_failed || job.is_complete {
@@ -273,6 +279,25 @@ mod tests {
         }
     }
 
+    /// What is decided when all pods have been counted.
+    fn settled(job: &Job, pods: &[Pod], now: Timestamp) -> Decision {
+        let counted = decide(job, pods, now);
+        if !counted.soon {
+            return counted;
+        }
+        let mut pods = pods.to_vec();
+        for index in &counted.count {
+            pods[*index].tracked = false;
+        }
+        decide(&counted.job, &pods, now)
+    }
+
+    #[test]
+    fn pods_are_counted_once_and_before_anything_follows() {
+        let counted = decide(&job(), &[ended(true)], at(100));
+        assert!(counted.soon && counted.count == [0] && counted.job.succeeded == 1 && !counted.job.is_complete);
+    }
+
     #[test]
     fn a_new_job_makes_its_pods_and_starts() {
         let decision = decide(&job(), &[], at(100));
@@ -282,23 +307,23 @@ mod tests {
 
     #[test]
     fn a_job_is_complete_when_enough_pods_have_succeeded() {
-        let decision = decide(&job(), &[ended(true)], at(100));
-        assert!(decision.job.is_complete && decision.job.succeeded == 1 && decision.count == [0]);
+        let decision = settled(&job(), &[ended(true)], at(100));
+        assert!(decision.job.is_complete && decision.job.succeeded == 1);
         assert_eq!(decision.job.ended, Some(at(100)));
     }
 
     #[test]
     fn a_job_fails_when_more_pods_failed_than_it_allows() {
-        let decision = decide(&job(), &[ended(false)], at(100));
+        let decision = settled(&job(), &[ended(false)], at(100));
         assert!(decision.job.is_failed);
         assert_eq!(decision.job.failure.unwrap().reason, "BackoffLimitExceeded");
         let patient = Job {
             backoff_limit: 1,
             ..job()
         };
-        let decision = decide(&patient, &[ended(false)], at(55));
+        let decision = settled(&patient, &[ended(false)], at(55));
         assert_eq!((decision.create, decision.again_in), (0, Some(5)));
-        assert_eq!(decide(&patient, &[ended(false)], at(60)).create, 1);
+        assert_eq!(settled(&patient, &[ended(false)], at(60)).create, 1);
     }
 
     #[test]
@@ -370,7 +395,7 @@ mod tests {
             suspended: bool, pods in pods(),
         ) {
             let job = Job { parallelism, completions, backoff_limit: limit, suspended, ..Job::default() };
-            let decision = decide(&job, &pods, at(1000));
+            let decision = settled(&job, &pods, at(1000));
             let alive = pods.iter().filter(|pod| pod.end.is_none() && !pod.deleting).count();
             let after = alive - decision.delete.len() + decision.create;
             prop_assert!(after <= usize::try_from(parallelism).unwrap() || decision.create == 0);
