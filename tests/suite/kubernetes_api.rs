@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use e2e::{Cluster, World, eventually};
+use e2e::{Backend, Cluster, World, eventually};
+use futures::future::join_all;
 use http::Request;
 use serde_json::{Value, json};
 
@@ -186,4 +187,28 @@ async fn the_same_requests_have_the_same_answers_on_every_kubernetes() {
     }
     println!("{} requests, {} answered differently", answers.len(), differences.len());
     assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_that_has_missed_too_much_is_told_to_begin_anew() {
+    if Backend::Cluster.lacks("it forgets changes after minutes, as its operator says") {
+        return;
+    }
+    let world = World::own(&[]).await;
+    let path = "/api/v1/namespaces/{ns}/configmaps";
+    let body = json!({"metadata": {"name": "c"}, "data": {"n": "0"}});
+    send(&world.cluster, &json!({"method": "POST", "path": path, "body": body})).await;
+    let kind = "application/merge-patch+json";
+    let patches = (1..1500).map(|number| {
+        let body = json!({"data": {"n": number.to_string()}});
+        json!({"method": "PATCH", "path": format!("{path}/c"), "type": kind, "body": body})
+    });
+    let patches: Vec<Value> = patches.collect();
+    for some in patches.chunks(64) {
+        join_all(some.iter().map(|patch| send(&world.cluster, patch))).await;
+    }
+    let watch = json!({"method": "GET", "path": format!("{path}?watch=true&resourceVersion=1&timeoutSeconds=1")});
+    let (status, body) = send(&world.cluster, &watch).await;
+    assert_eq!(status, 200);
+    assert_eq!(events(&body), json!([["ERROR", 410, "Expired"]]));
 }
