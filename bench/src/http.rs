@@ -31,7 +31,7 @@ impl Connection {
 
     /// Asks for the log of a task, and waits for its first byte.
     pub async fn first_byte_of_log(mut self, task: &str) -> anyhow::Result<()> {
-        let request = format!("GET /tasks/{task}/logs HTTP/1.1\r\nhost: bench\r\nx-user: bench\r\n\r\n");
+        let request = format!("GET /tasks/{task}/logs HTTP/1.1\r\nhost: localhost\r\nx-user: bench\r\n\r\n");
         self.stream.write_all(request.as_bytes()).await?;
         self.buffer.clear();
         loop {
@@ -47,7 +47,7 @@ impl Connection {
     pub async fn send(&mut self, method: &str, path: &str, body: Option<&str>) -> anyhow::Result<Answer> {
         let body = body.unwrap_or_default();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: bench\r\nx-user: bench\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nx-user: bench\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
         self.stream.write_all(request.as_bytes()).await?;
