@@ -88,13 +88,7 @@ pub async fn run(args: &Args) -> anyhow::Result<Vec<Verdict>> {
             bound: "1,000 under 20 s",
             kept: tasks.as_secs_f64() < 20.0 * args.tasks as f64 / 1000.0,
         },
-        Verdict {
-            name: "resident, before the tasks",
-            ours: format!("{:.1} MiB", mebibytes(idle)),
-            beside: String::new(),
-            bound: "",
-            kept: true,
-        },
+        Verdict::plain("resident, before the tasks", format!("{:.1} MiB", mebibytes(idle))),
         Verdict {
             name: "resident, with all finished tasks kept",
             ours: format!("{:.1} MiB", mebibytes(resident)),

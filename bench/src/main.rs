@@ -30,6 +30,19 @@ pub struct Verdict {
     kept: bool,
 }
 
+impl Verdict {
+    /// A figure that has no bound and nothing to stand beside.
+    fn plain(name: &'static str, ours: String) -> Self {
+        Self {
+            name,
+            ours,
+            beside: String::new(),
+            bound: "",
+            kept: true,
+        }
+    }
+}
+
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let (verdicts, limit) = match Command::parse() {

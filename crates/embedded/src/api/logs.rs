@@ -2,28 +2,22 @@
 
 use axum::body::Body;
 use axum::response::Response;
-use futures::stream;
 use http::StatusCode;
 use jiff::Timestamp;
 
 use super::query::Query;
-use super::{Api, Call, answer};
+use super::{Api, Call, answer, read};
 use crate::node::Wanted;
 use crate::object::Object;
 use crate::refusal::{FieldErrors, Refusal};
-use crate::store;
 
 /// The log of a pod, as plain bytes.
-pub(super) async fn read(api: &Api, call: Call) -> Result<Response, Refusal> {
-    let (namespace, name) = call.target.one();
-    let (kind, namespace, name) = (call.target.kind, namespace.to_owned(), name.to_owned());
-    let missing = Refusal::not_found(kind, &name);
-    let found = api
-        .store
-        .read(move |connection| store::get(connection, kind, &namespace, &name))
-        .await?;
-    let value = serde_json::from_slice(&found.ok_or(missing)?).map_err(Refusal::internal)?;
-    let pod = Object { kind, value };
+pub(super) async fn stream(api: &Api, call: Call) -> Result<Response, Refusal> {
+    let object = read::fetch(api, &call.target).await?;
+    let pod = Object {
+        kind: call.target.kind,
+        value: serde_json::from_slice(&object).map_err(Refusal::internal)?,
+    };
     let wanted = wanted(&call.query)?;
     check(&pod, &call.query)?;
     if !pod.value["spec"]["nodeName"].is_string() {
@@ -32,7 +26,7 @@ pub(super) async fn read(api: &Api, call: Call) -> Result<Response, Refusal> {
     }
     let reader = api.node.log(&pod, wanted);
     let stopping = api.stopping.clone();
-    let body = stream::unfold((reader, stopping), |(mut reader, stopping)| async move {
+    let body = futures::stream::unfold((reader, stopping), |(mut reader, stopping)| async move {
         let next = tokio::select! {
             next = reader.next() => next,
             () = stopping.cancelled() => return None,

@@ -74,7 +74,7 @@ async fn route(api: &Api, request: Request) -> Result<Response, Refusal> {
     };
     let subresource = call.target.subresource.clone();
     match (parts.method, call.target.name.is_some(), subresource.as_deref()) {
-        (Method::GET, true, Some("log")) => logs::read(api, call).await,
+        (Method::GET, true, Some("log")) => logs::stream(api, call).await,
         (Method::GET, true, None | Some("status")) if call.query.flag("watch") => watch::watch(api, call).await,
         (Method::GET, true, None | Some("status")) => read::get(api, call).await,
         (Method::GET, false, None) if call.query.flag("watch") => watch::watch(api, call).await,

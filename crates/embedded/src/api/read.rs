@@ -1,27 +1,32 @@
 //! Getting one object, and listing many.
 
 use axum::response::Response;
+use bytes::Bytes;
 use http::StatusCode;
 
+use super::path::Target;
 use super::view::View;
 use super::{Api, Call, answer, query};
 use crate::refusal::Refusal;
 use crate::store::{self, Query};
 
-/// One object.
-pub(super) async fn get(api: &Api, call: Call) -> Result<Response, Refusal> {
-    let (namespace, name) = call.target.one();
-    let (kind, namespace, name) = (call.target.kind, namespace.to_owned(), name.to_owned());
+/// The object that a path names, as it is stored.
+pub(super) async fn fetch(api: &Api, target: &Target) -> Result<Bytes, Refusal> {
+    let (namespace, name) = target.one();
+    let (kind, namespace, name) = (target.kind, namespace.to_owned(), name.to_owned());
     let missing = Refusal::not_found(kind, &name);
     let found = api
         .store
         .read(move |connection| store::get(connection, kind, &namespace, &name))
         .await?;
-    let object = found.ok_or(missing)?;
-    Ok(answer::json(
-        StatusCode::OK,
-        View::accepted(&call.headers).one(kind, &object),
-    ))
+    found.ok_or(missing)
+}
+
+/// One object.
+pub(super) async fn get(api: &Api, call: Call) -> Result<Response, Refusal> {
+    let object = fetch(api, &call.target).await?;
+    let shown = View::accepted(&call.headers).one(call.target.kind, &object);
+    Ok(answer::json(StatusCode::OK, shown))
 }
 
 /// What to list.

@@ -111,23 +111,17 @@ impl Node {
     /// All that is there: pods get their workers, and what belongs to nothing any more goes.
     async fn take_stock(self: &Arc<Self>) -> Result<i64, Refusal> {
         let position = self.store.hub().newest();
-        let known: Vec<String> = self.workers().keys().cloned().collect();
-        let (active, gone) = self
+        let active = self
             .store
-            .write(store::Durability::Process, true, move |transaction| {
-                let mut gone = Vec::new();
-                for uid in known {
-                    if transaction.by_uid(&uid)?.is_none() {
-                        gone.push(uid);
-                    }
-                }
-                Ok((transaction.active(kind_of("pods"))?, gone))
+            .write(store::Durability::Process, true, |transaction| {
+                transaction.active(kind_of("pods"))
             })
             .await?;
         for pod in active {
             self.pod_is(Arc::new(pod));
         }
-        for uid in gone {
+        let known: Vec<String> = self.workers().keys().cloned().collect();
+        for uid in self.unknown(known).await? {
             self.pod_was(&uid);
         }
         self.sweep("pods", |node, uid| node.dispose(uid)).await?;
@@ -141,22 +135,28 @@ impl Node {
         let Ok(entries) = std::fs::read_dir(self.settings.state.join(what)) else {
             return Ok(());
         };
-        for uid in entries
+        let uids = entries
             .flatten()
-            .filter_map(|entry| entry.file_name().into_string().ok())
-        {
-            let asked = uid.clone();
-            let known = self
-                .store
-                .write(store::Durability::Process, true, move |transaction| {
-                    transaction.by_uid(&asked)
-                })
-                .await?;
-            if known.is_none() {
-                dispose(self, &uid);
-            }
+            .filter_map(|entry| entry.file_name().into_string().ok());
+        for uid in self.unknown(uids.collect()).await? {
+            dispose(self, &uid);
         }
         Ok(())
+    }
+
+    /// Those for which there is no object.
+    async fn unknown(&self, uids: Vec<String>) -> Result<Vec<String>, Refusal> {
+        self.store
+            .write(store::Durability::Process, true, move |transaction| {
+                let mut unknown = Vec::new();
+                for uid in uids {
+                    if transaction.by_uid(&uid)?.is_none() {
+                        unknown.push(uid);
+                    }
+                }
+                Ok(unknown)
+            })
+            .await
     }
 
     async fn follow(self: Arc<Self>, mut position: i64) {

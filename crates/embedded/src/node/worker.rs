@@ -88,7 +88,6 @@ struct Ends {
     asked: bool,
     /// When it is killed.
     kill_at: Option<Timestamp>,
-    killed: bool,
     is_late: bool,
 }
 
@@ -350,7 +349,6 @@ impl Worker<'_> {
         }
         if kill_at <= now {
             kill(&self.folder);
-            ends.killed = true;
             return RETRY;
         }
         until(kill_at)

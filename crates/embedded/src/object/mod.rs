@@ -57,16 +57,11 @@ impl Object {
 
     /// Its metadata, to be changed.
     pub fn metadata_mut(&mut self) -> &mut Map<String, Value> {
-        match &mut self.value["metadata"] {
-            Value::Object(map) => map,
-            other => {
-                *other = json!({});
-                match other {
-                    Value::Object(map) => map,
-                    _ => unreachable!("it was made an object above"),
-                }
-            }
+        let metadata = &mut self.value["metadata"];
+        if !metadata.is_object() {
+            *metadata = json!({});
         }
+        metadata.as_object_mut().expect("it was made an object above")
     }
 
     /// Sets a field of the metadata.
