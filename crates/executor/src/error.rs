@@ -77,6 +77,12 @@ pub enum Error {
         /// The others, each with its reason.
         failures: Vec<String>,
     },
+    /// An object of ours is no JSON.
+    #[error("a Kubernetes object could not be encoded")]
+    Encoding {
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
     /// Our own code failed.
     #[error("an internal task failed")]
     Internal {

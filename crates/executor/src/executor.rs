@@ -8,6 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::Stream;
 use kube::Client;
+use serde_json::Value;
+use task::status::Machine;
 use task::volume::VolumeStatus;
 use task::{Id, UserName, VolumeDefinition};
 use tokio::time::{Instant, sleep};
@@ -19,7 +21,7 @@ use crate::error::Error;
 use crate::kubernetes::Calls;
 use crate::logs::{LogOptions, Logs};
 use crate::submit::Request;
-use crate::{cache, stop, submit, sweep, volumes};
+use crate::{cache, nodes, stop, submit, sweep, volumes};
 
 /// How long the first lists may take. 20,000 tasks arrive in less.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
@@ -34,6 +36,7 @@ const REACH_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Executor {
     calls: Calls,
     cache: Arc<Cache>,
+    kubernetes: String,
     health: Arc<Health>,
     logs: Logs,
     stop: CancellationToken,
@@ -48,12 +51,13 @@ impl Executor {
     pub async fn start(client: Client, namespace: Option<String>) -> Result<Self, Error> {
         let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
         let calls = Calls::new(client, namespace.clone());
-        calls.probe(REACH_TIMEOUT).await?;
+        let kubernetes = calls.probe(REACH_TIMEOUT).await?;
         let cache = Arc::new(Cache::new(namespace));
         let executor = Self {
             logs: Logs::new(calls.clone(), Arc::clone(&cache)),
             calls,
             cache,
+            kubernetes,
             health: Arc::default(),
             stop: CancellationToken::new(),
             tracker: TaskTracker::new(),
@@ -81,6 +85,21 @@ impl Executor {
     #[must_use]
     pub fn namespace(&self) -> &str {
         self.calls.namespace()
+    }
+
+    /// The version of Kubernetes at the start.
+    #[must_use]
+    pub fn kubernetes(&self) -> &str {
+        &self.kubernetes
+    }
+
+    /// The machines that tasks can run on.
+    ///
+    /// # Errors
+    /// Kubernetes refused, or was not reached.
+    pub async fn machines(&self) -> Result<Vec<Machine>, Error> {
+        let nodes = self.calls.nodes().await?;
+        Ok(nodes.iter().map(nodes::machine).collect())
     }
 
     /// Whether answers are true now.
@@ -112,6 +131,15 @@ impl Executor {
         let (calls, cache) = self.parts();
         self.finish(async move { submit::submit(&calls, &cache, request).await })
             .await
+    }
+
+    /// The Kubernetes objects that a submit would make. Nothing is made.
+    ///
+    /// # Errors
+    /// A volume that is not there, or Kubernetes' refusal.
+    pub async fn dry_run(&self, request: Request) -> Result<Vec<Value>, Error> {
+        self.health.check()?;
+        submit::dry_run(&self.calls, &self.cache, request).await
     }
 
     /// A task of this user, or `None`.

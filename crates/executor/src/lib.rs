@@ -7,6 +7,7 @@ mod kubernetes;
 pub mod labels;
 mod logs;
 pub mod manifest;
+mod nodes;
 mod stop;
 mod submit;
 mod sweep;

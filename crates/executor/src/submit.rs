@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{Value, json};
 use task::{Id, Name, TaskDefinition, UserName};
 use tokio::time::{sleep, timeout};
 
@@ -65,6 +66,31 @@ pub(crate) async fn submit(calls: &Calls, cache: &Cache, request: Request) -> Re
         }
     }
     Err(Error::NoFreeId { tries: ID_TRIES })
+}
+
+/// The Kubernetes objects that a submit would make, checked by Kubernetes. Nothing is made.
+pub(crate) async fn dry_run(calls: &Calls, cache: &Cache, request: Request) -> Result<Vec<Value>, Error> {
+    const ACTION: &str = "check the Job";
+    let claims = volumes::resolve(calls, cache, &request.user, &request.definition.volumes).await?;
+    let submission = submission(&request, claims, String::new(), 0);
+    let jobs: Vec<kubernetes::Job> = (0..submission.definition.num_nodes)
+        .map(|rank| manifest::job(&submission, rank, None))
+        .collect();
+    // They differ in their rank only.
+    calls.check(ACTION, &jobs[0]).await?;
+    let mut objects = Vec::new();
+    if submission.needs_owner() {
+        let owner = manifest::owner(&submission, submission.created_at);
+        objects.push(encoded(&owner)?);
+    }
+    for job in &jobs {
+        objects.push(encoded(job)?);
+    }
+    Ok(objects)
+}
+
+fn encoded(object: &impl Serialize) -> Result<Value, Error> {
+    serde_json::to_value(object).map_err(|source| Error::Encoding { source })
 }
 
 /// What an attempt came to.

@@ -11,6 +11,8 @@ use crate::telemetry::metrics::Metrics;
 
 /// The components of the server, built once at start.
 pub struct App {
+    /// Where tasks run: `cluster` or `embedded`.
+    pub backend: &'static str,
     /// Runs the tasks.
     pub executor: Executor,
     /// What is allowed at once.

@@ -83,6 +83,11 @@ impl Backend {
         })
     }
 
+    /// Its name, as `--backend` has it.
+    pub fn name(&self) -> &'static str {
+        if self.is_this_machine() { "embedded" } else { "cluster" }
+    }
+
     /// Whether tasks are processes of this machine.
     pub fn is_this_machine(&self) -> bool {
         self.engine.is_some()

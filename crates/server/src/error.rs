@@ -85,6 +85,7 @@ fn executor_error(operation: &'static str, user: &str, error: &Error) -> Respons
         | Error::NoFreeId { .. }
         | Error::SubmitDeadline { .. }
         | Error::StopAll { .. }
+        | Error::Encoding { .. }
         | Error::Internal { .. } => {
             let causes = causes(error);
             let backtrace = Backtrace::force_capture();

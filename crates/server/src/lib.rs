@@ -11,5 +11,8 @@ pub mod listener;
 mod local;
 mod openapi;
 mod router;
-pub mod run;
-pub mod telemetry;
+mod run;
+mod telemetry;
+
+pub use embedded::entered;
+pub use run::main;

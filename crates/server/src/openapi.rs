@@ -13,7 +13,7 @@ const USER_PATTERN: &str = "^[!-~\\u00a0-\\uffff]([ -~\\u00a0-\\uffff]*[!-~\\u00
 const SINCE_PATTERN: &str = "^([1-9][0-9]{0,4}[smhd]|20[0-9]{2}-0[1-9]-[12][0-9]T[01][0-9]:[0-5][0-9]:[0-5][0-9]Z)$";
 
 /// Routes that need no user.
-const PUBLIC: &[&str] = &["/", "/healthz", "/readyz", "/metrics"];
+const PUBLIC: &[&str] = &["/", "/healthz", "/readyz", "/version", "/metrics"];
 
 /// The document, encoded once. `max_nodes` is this server's limit.
 pub fn document(max_nodes: u32) -> Bytes {

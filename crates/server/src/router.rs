@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use crate::app::AppState;
 use crate::error::detailed;
-use crate::handlers::{docs, health, logs, tasks, volumes};
+use crate::handlers::{docs, health, logs, nodes, tasks, volumes};
 use crate::telemetry;
 
 /// The routes of the API, and their document.
@@ -30,10 +30,13 @@ pub fn api() -> (Router<AppState>, OpenApi) {
         .routes(routes!(volumes::create_volume))
         .routes(routes!(volumes::list_volumes))
         .routes(routes!(volumes::get_volume_status, volumes::delete_volume))
+        // The cluster.
+        .routes(routes!(nodes::list_nodes))
         // Health.
         .routes(routes!(health::health_check))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
+        .routes(routes!(health::version))
         .routes(routes!(health::metrics))
         .split_for_parts()
 }
@@ -111,7 +114,10 @@ fn is_known(path: &str) -> bool {
         return false;
     }
     match parts.as_slice() {
-        ["tasks" | "volumes" | "docs" | "redoc" | "healthz" | "readyz" | "metrics" | "openapi.json"] => true,
+        [
+            "tasks" | "volumes" | "docs" | "redoc" | "nodes" | "healthz" | "readyz" | "version" | "metrics"
+            | "openapi.json",
+        ] => true,
         ["tasks" | "volumes", _] => true,
         ["tasks", _, last] => matches!(*last, "stop" | "logs"),
         _ => false,

@@ -1,6 +1,7 @@
 //! The server from its start to its end.
 
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -15,15 +16,41 @@ use crate::args::Args;
 use crate::backend::Backend;
 use crate::limits::Limits;
 use crate::local::local_hosts_only;
+use crate::telemetry::logging;
 use crate::telemetry::metrics::Metrics;
 use crate::{listener, openapi, router};
+
+/// The whole program, for who has read its command line.
+#[must_use]
+pub fn main(args: Args) -> ExitCode {
+    if let Err(error) = logging::init(&args) {
+        eprintln!("error: {}", sentence(&error));
+        return ExitCode::from(2);
+    }
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", sentence(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The whole chain of causes in one line; some of them have a picture of the file below their first line.
+fn sentence(error: &anyhow::Error) -> String {
+    let causes: Vec<String> = error
+        .chain()
+        .map(|cause| cause.to_string().lines().next().unwrap_or_default().to_owned())
+        .collect();
+    causes.join(": ")
+}
 
 /// Runs the server until it is told to stop by TERM or INT.
 ///
 /// # Errors
 /// The cluster cannot be used, or the address is taken.
 #[tokio::main]
-pub async fn run(args: Args) -> anyhow::Result<()> {
+async fn run(args: Args) -> anyhow::Result<()> {
     raise_file_limit();
     let stopping = CancellationToken::new();
     stop_on_signal(stopping.clone())?;
@@ -46,6 +73,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
     let namespace = executor.namespace().to_owned();
     let app = AppState(Arc::new(App {
+        backend: backend.name(),
         executor,
         limits: Limits::new(args.max_streams, args.max_streams_per_user),
         metrics,
@@ -68,6 +96,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 fn stop_on_signal(stopping: CancellationToken) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for TERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for INT")?;
+    // The end of the terminal it was started from is not the end of a server.
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for HUP")?;
+    tokio::spawn(async move { while hangup.recv().await.is_some() {} });
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}

@@ -1,10 +1,12 @@
 //! The state of a task as the API answers it.
 
-use serde::Serialize;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// Where a task, or one node of it, stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// No container runs yet; `reason` and `message` say why.
@@ -28,8 +30,19 @@ impl State {
     }
 }
 
+impl fmt::Display for State {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+        })
+    }
+}
+
 /// The answer of `GET /tasks/{task_id}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TaskStatus {
     /// The identifier.
     pub task_id: String,
@@ -52,7 +65,7 @@ pub struct TaskStatus {
 }
 
 /// Where a task is in Kubernetes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TaskMetadata {
     /// The Job of the first node.
     pub job_name: String,
@@ -71,11 +84,12 @@ pub struct TaskMetadata {
     /// How many nodes wait.
     pub pending_nodes: u32,
     /// The nodes, in rank order.
+    #[serde(default)]
     pub nodes: Vec<NodeStatus>,
 }
 
 /// One node of a task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeStatus {
     /// 0 to `num_nodes` - 1.
     pub rank: u32,
@@ -99,4 +113,32 @@ pub struct NodeStatus {
     pub started_at: Option<String>,
     /// When the container ended; RFC 3339, UTC.
     pub finished_at: Option<String>,
+}
+
+/// A machine that tasks can run on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Machine {
+    /// Kubernetes' name of it.
+    pub name: String,
+    /// Whether new pods are started on it.
+    pub ready: bool,
+    /// Processors that it gives to pods, as Kubernetes writes it.
+    pub cpus: String,
+    /// Memory that it gives to pods, as Kubernetes writes it.
+    pub memory: String,
+    /// GPUs that it gives to pods.
+    pub gpus: u32,
+}
+
+/// The answer of `GET /version`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Version {
+    /// The server's version.
+    pub version: String,
+    /// `cluster`, or `embedded` when tasks run on the server's machine.
+    pub backend: String,
+    /// Where the tasks are.
+    pub namespace: String,
+    /// The version of Kubernetes when the server started.
+    pub kubernetes: String,
 }

@@ -1,6 +1,6 @@
 //! The definition of a volume, and its state on the wire.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -102,7 +102,7 @@ fn access_modes(value: &Value, cursor: &mut Cursor) -> Option<Vec<&'static str>>
 }
 
 /// The answer of `GET /volumes/{volume_id}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VolumeStatus {
     /// The identifier.
     pub volume_id: String,
@@ -125,7 +125,7 @@ pub struct VolumeStatus {
 }
 
 /// Where a volume is in Kubernetes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VolumeMetadata {
     /// The PersistentVolumeClaim.
     pub pvc_name: String,

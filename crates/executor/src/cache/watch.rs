@@ -135,11 +135,11 @@ impl Watcher {
             let answer = self.calls.probe(PROBE_TIMEOUT).await;
             match (&answer, reachable) {
                 (Err(error), true) => tracing::warn!(error = %error, "the Kubernetes API is not reachable"),
-                (Ok(()), false) => tracing::info!("the Kubernetes API is reachable again"),
+                (Ok(_), false) => tracing::info!("the Kubernetes API is reachable again"),
                 _ => {}
             }
             reachable = answer.is_ok();
-            self.health.probed(answer.map_err(|error| error.to_string()));
+            self.health.probed(answer.map(drop).map_err(|error| error.to_string()));
         }
     }
 }

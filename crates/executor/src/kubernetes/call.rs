@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
-use super::{Api, Client, DeleteParams, ListParams, Patch, PatchParams, PostParams, Resource, ResourceExt};
+use super::{Api, Client, DeleteParams, ListParams, Node, Patch, PatchParams, PostParams, Resource, ResourceExt};
 use crate::error::Error;
 use crate::labels;
 
@@ -63,14 +63,40 @@ impl Calls {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Asks the API server for its version: the cheapest proof that it answers.
+    /// Asks the API server for its version, such as `v1.37.2`: the cheapest proof that it answers.
     ///
     /// # Errors
     /// It does not answer within `limit`.
-    pub async fn probe(&self, limit: Duration) -> Result<(), Error> {
-        once("reach the Kubernetes API", limit, self.client.apiserver_version())
-            .await
-            .map(drop)
+    pub async fn probe(&self, limit: Duration) -> Result<String, Error> {
+        let version = once("reach the Kubernetes API", limit, self.client.apiserver_version()).await?;
+        Ok(version.git_version)
+    }
+
+    /// The machines of the cluster. The server may lack the right to see them, which are of no namespace.
+    ///
+    /// # Errors
+    /// Kubernetes could not be reached, or refused.
+    pub async fn nodes(&self) -> Result<Vec<Node>, Error> {
+        let api: Api<Node> = Api::all(self.client.clone());
+        let params = ListParams::default();
+        Ok(repeated("list nodes", || api.list(&params)).await?.items)
+    }
+
+    /// Lets Kubernetes check an object as if it were created, with quotas and policies. Nothing is kept.
+    ///
+    /// # Errors
+    /// Kubernetes refused it, or could not be reached.
+    pub async fn check<K>(&self, action: &'static str, object: &K) -> Result<(), Error>
+    where
+        K: Resource<Scope = kube::core::NamespaceResourceScope> + Clone + DeserializeOwned + Serialize + Debug,
+        K::DynamicType: Default,
+    {
+        let api = self.api::<K>();
+        let params = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        repeated(action, || api.create(&params, object)).await.map(drop)
     }
 
     /// Creates an object with a name of our choice. A try whose answer was lost is repeated: the submission annotation

@@ -8,7 +8,7 @@ pub use client::connect;
 
 pub use k8s_openapi::api::batch::v1::{Job, JobSpec};
 pub use k8s_openapi::api::core::v1::{
-    ConfigMap, ConfigMapVolumeSource, Container, EnvVar, Event, PersistentVolumeClaim, PersistentVolumeClaimSpec,
+    ConfigMap, ConfigMapVolumeSource, Container, EnvVar, Event, Node, PersistentVolumeClaim, PersistentVolumeClaimSpec,
     PersistentVolumeClaimVolumeSource, Pod, PodSpec, PodTemplateSpec, ResourceRequirements, Volume, VolumeMount,
     VolumeResourceRequirements,
 };

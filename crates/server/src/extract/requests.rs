@@ -33,7 +33,12 @@ pub struct LogRequest {
 }
 
 /// A task to be made.
-pub struct SubmitTask(pub executor::Request);
+pub struct SubmitTask {
+    /// Who asks for what.
+    pub request: executor::Request,
+    /// Whether it is only to be checked.
+    pub dry_run: bool,
+}
 
 /// A volume to be made.
 pub struct CreateVolume {
@@ -96,6 +101,7 @@ impl FromRequest<AppState> for SubmitTask {
         let (parts, body) = request.into_parts();
         let content = body::read(&parts.headers, body).await?;
         let mut errors = Vec::new();
+        let dry_run = Query::of(&parts.uri).flag("dry_run", false, &mut errors);
         let user = user::user(&parts.headers, &mut errors);
         let idempotency_key = user::idempotency_key(&parts.headers, &mut errors);
         let definition = define(content, &mut errors, |body| TaskDefinition::parse(body, app.max_nodes));
@@ -104,7 +110,7 @@ impl FromRequest<AppState> for SubmitTask {
             definition,
             idempotency_key,
         });
-        complete(request.map(Self), errors)
+        complete(request.map(|request| Self { request, dry_run }), errors)
     }
 }
 

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use serde::Serialize;
+use task::status::Version;
 use utoipa::ToSchema;
 
 use crate::app::AppState;
@@ -56,6 +57,20 @@ pub async fn readyz(State(app): State<AppState>) -> Response {
         Ok(()) => health_check().await.into_response(),
         Err(error) => detailed(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
     }
+}
+
+/// Say which version this is, and where tasks run.
+#[utoipa::path(
+    get, path = "/version", operation_id = "version", tag = "health",
+    responses((status = 200, description = "The version.", body = Version)),
+)]
+pub async fn version(State(app): State<AppState>) -> Json<Version> {
+    Json(Version {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        backend: app.backend.to_owned(),
+        namespace: app.executor.namespace().to_owned(),
+        kubernetes: app.executor.kubernetes().to_owned(),
+    })
 }
 
 /// Show the measurements, for Prometheus.

@@ -1,6 +1,5 @@
 //! The log of a task, as one stream.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -11,6 +10,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use http::{HeaderValue, header};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::tasks::{failed, not_found};
 use crate::app::AppState;
@@ -57,7 +57,8 @@ pub async fn stream_task_logs(
     let stream = stream.map_err(|source| failed("stream task logs", &user, source))?;
     let stream = stream.ok_or_else(|| not_found(&id))?;
     let stream = Measured {
-        stream: stream.take_until(app.stopping.clone().cancelled_owned()).boxed(),
+        stream: stream.map(|piece| piece.map_err(|never| match never {})).boxed(),
+        stopping: Box::pin(app.stopping.clone().cancelled_owned()),
         start: Instant::now(),
         bytes: 0,
         id,
@@ -79,7 +80,8 @@ pub async fn stream_task_logs(
 
 /// A log stream that is counted, and logged when it ends.
 struct Measured {
-    stream: Pin<Box<dyn Stream<Item = Result<Bytes, Infallible>> + Send>>,
+    stream: Pin<Box<dyn Stream<Item = Result<Bytes, Stopping>> + Send>>,
+    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
     start: Instant,
     bytes: u64,
     id: String,
@@ -87,10 +89,18 @@ struct Measured {
     _permit: StreamPermit,
 }
 
+/// The server stops before the log has ended. The connection is cut, so that a client does not take it for the end.
+#[derive(Debug, thiserror::Error)]
+#[error("the server is stopping")]
+struct Stopping;
+
 impl Stream for Measured {
-    type Item = Result<Bytes, Infallible>;
+    type Item = Result<Bytes, Stopping>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.stopping.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Some(Err(Stopping)));
+        }
         let next = self.stream.poll_next_unpin(context);
         if let Poll::Ready(Some(Ok(bytes))) = &next {
             self.bytes += bytes.len() as u64;

@@ -3,6 +3,7 @@
 pub mod docs;
 pub mod health;
 pub mod logs;
+pub mod nodes;
 pub mod tasks;
 pub mod volumes;
 

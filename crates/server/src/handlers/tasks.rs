@@ -7,6 +7,7 @@ use bytes::{BufMut, BytesMut};
 use executor::Error;
 use http::{HeaderName, HeaderValue, header};
 use serde::Serialize;
+use serde_json::Value;
 use task::UserName;
 use task::status::TaskStatus;
 use utoipa::ToSchema;
@@ -25,6 +26,28 @@ pub struct TaskSubmitResponse {
     status: &'static str,
     /// For a person.
     message: String,
+}
+
+/// The answer to a submit with `dry_run=true`.
+#[derive(Serialize, ToSchema)]
+pub struct TaskDryRunResponse {
+    /// `dry_run`.
+    status: &'static str,
+    /// For a person.
+    message: String,
+    /// The Kubernetes objects that would be made.
+    #[schema(value_type = Vec<Object>)]
+    manifests: Vec<Value>,
+}
+
+/// What a submit came to.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum SubmitAnswer {
+    /// A task was made.
+    Submitted(TaskSubmitResponse),
+    /// Nothing was made.
+    DryRun(TaskDryRunResponse),
 }
 
 /// The answer to a stop.
@@ -59,18 +82,25 @@ pub struct TaskListResponse {
 ///
 /// The answer comes when all of its Kubernetes objects exist; when one cannot be made, none is left. A request that is
 /// repeated with the same `Idempotency-Key` gives the same task. What was asked for and has no effect is said in
-/// `Warning` headers.
+/// `Warning` headers. With `dry_run=true` the task and its first Job are checked as for a submit, and nothing is made.
 #[utoipa::path(
     post, path = "/tasks/submit", operation_id = "submit_task", tag = "tasks",
-    params(("Idempotency-Key" = Option<String>, Header, description = "Any text; a repeated request with it makes no second task.")),
+    params(
+        ("dry_run" = Option<bool>, Query, description = "Check the task, answer with what would be made, and make nothing."),
+        ("Idempotency-Key" = Option<String>, Header, description = "Any text; a repeated request with it makes no second task."),
+    ),
     request_body = task::TaskDefinition,
     responses(
-        (status = 200, description = "The task is submitted.", body = TaskSubmitResponse),
+        (status = 200, description = "The task is submitted, or would be.", body = SubmitAnswer),
         (status = 409, description = "The Idempotency-Key was used for another task."),
     ),
 )]
-pub async fn submit_task(State(app): State<AppState>, SubmitTask(request): SubmitTask) -> ApiResult<Response> {
+pub async fn submit_task(State(app): State<AppState>, submit: SubmitTask) -> ApiResult<Response> {
     let _permit = app.limits.change()?;
+    let SubmitTask { request, dry_run } = submit;
+    if dry_run {
+        return dry_run_task(&app, request).await;
+    }
     let start = std::time::Instant::now();
     let (user, warnings) = (request.user.clone(), request.definition.warnings.clone());
     let (name, num_nodes) = (request.definition.name.clone(), request.definition.num_nodes);
@@ -79,15 +109,32 @@ pub async fn submit_task(State(app): State<AppState>, SubmitTask(request): Submi
     let id = submitted.map_err(|source| failed("submit task", &user, source))?;
     let name = name.as_ref().map(task::Name::as_str);
     tracing::info!(event = "task_submitted", task_id = id, user = %user, name, num_nodes, "task submitted");
-    let warnings: Vec<(HeaderName, HeaderValue)> = warnings.iter().filter_map(|text| warning(text)).collect();
-    let answer = TaskSubmitResponse {
+    let answer = SubmitAnswer::Submitted(TaskSubmitResponse {
         message: format!("Task submitted successfully with ID: {id}"),
         status: "submitted",
         task_id: id.clone(),
-    };
-    let mut response = (AppendHeaders(warnings), Json(answer)).into_response();
+    });
+    let mut response = warned(&warnings, answer);
     response.extensions_mut().insert(Subject(id));
     Ok(response)
+}
+
+async fn dry_run_task(app: &AppState, request: executor::Request) -> ApiResult<Response> {
+    let (user, warnings) = (request.user.clone(), request.definition.warnings.clone());
+    let manifests = app.executor.dry_run(request).await;
+    let manifests = manifests.map_err(|source| failed("submit task", &user, source))?;
+    let answer = SubmitAnswer::DryRun(TaskDryRunResponse {
+        status: "dry_run",
+        message: "Nothing was made".to_owned(),
+        manifests,
+    });
+    Ok(warned(&warnings, answer))
+}
+
+/// An answer with what was asked for and has no effect.
+fn warned(warnings: &[String], answer: SubmitAnswer) -> Response {
+    let warnings: Vec<(HeaderName, HeaderValue)> = warnings.iter().filter_map(|text| warning(text)).collect();
+    (AppendHeaders(warnings), Json(answer)).into_response()
 }
 
 /// Stop all tasks.
