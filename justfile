@@ -32,7 +32,7 @@ e2e backend:
 
 # Run a part of the end-to-end suite; the arguments are those of its test runner
 suite backend *arguments:
-    cargo build --locked -p server
+    cargo build --locked -p server -p cli
     K8S_CLI_E2E_BACKEND={{ backend }} K8S_CLI_TEST_CLUSTER={{ justfile_directory() }}/test-cluster/cluster \
         {{ if backend == "cluster" { "KUBECONFIG=" + cluster_kubeconfig } else { "KUBECONFIG=" } }} \
         cargo test --locked -p e2e --test suite -- {{ arguments }}

@@ -11,6 +11,7 @@
 mod api;
 mod backend;
 mod cluster;
+mod command_line;
 mod raw;
 mod server;
 mod world;
@@ -18,6 +19,7 @@ mod world;
 pub use api::{Answer, Api};
 pub use backend::Backend;
 pub use cluster::Cluster;
+pub use command_line::{CommandLine, Ran};
 pub use raw::{RawAnswer, raw, raw_from};
 pub use server::Server;
 pub use world::{World, eventually, repetitions, supervisors};

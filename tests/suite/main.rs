@@ -1,6 +1,8 @@
 //! The end-to-end suite. One binary; each module is a chapter of what the API promises.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
 
+mod command_line; // The command line on a real server.
+mod command_line_output; // What each of its commands prints, at all widths.
 mod containers; // What a container sees, and what it cannot do to others.
 mod contract; // Recorded requests and the manifests they made.
 mod crashes; // The engine is killed at any instant.

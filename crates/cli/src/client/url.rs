@@ -1,0 +1,123 @@
+//! Where the server is.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::error::{Error, Result};
+
+/// The port of a server that is not told otherwise.
+const DEFAULT_PORT: u16 = 8000;
+
+/// The address of a server, without a slash at the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiUrl {
+    text: String,
+    host: String,
+    is_default: bool,
+}
+
+impl ApiUrl {
+    /// The address that was given, else that of this machine.
+    ///
+    /// # Errors
+    /// It is no address.
+    pub fn find(given: Option<&str>) -> Result<Self> {
+        match given.filter(|text| !text.is_empty()) {
+            Some(text) => Self::parse(text),
+            None => Self::default_address(),
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let wrong = || {
+            Error::Usage(format!(
+                "`{text}` is no address of a server; write it like http://host:8000"
+            ))
+        };
+        let url = reqwest::Url::parse(text).map_err(|_| wrong())?;
+        let host = url
+            .host_str()
+            .filter(|_| matches!(url.scheme(), "http" | "https"))
+            .ok_or_else(wrong)?;
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(wrong());
+        }
+        Ok(Self {
+            text: url.as_str().trim_end_matches('/').to_owned(),
+            host: host.to_owned(),
+            is_default: false,
+        })
+    }
+
+    /// Where `k8s-cli api start` starts one: the variable is the server's own.
+    fn default_address() -> Result<Self> {
+        let port = match std::env::var("K8S_CLI_API_PORT") {
+            Ok(text) => text
+                .parse()
+                .map_err(|_| Error::Usage(format!("K8S_CLI_API_PORT is `{text}`, which is no port")))?,
+            Err(_) => DEFAULT_PORT,
+        };
+        let mut url = Self::parse(&format!("http://127.0.0.1:{port}"))?;
+        url.is_default = true;
+        Ok(url)
+    }
+
+    /// Whether nobody has named another: only then is a server started when none answers.
+    pub fn is_default(&self) -> bool {
+        self.is_default
+    }
+
+    /// Whether it is without TLS.
+    pub fn is_plain(&self) -> bool {
+        self.text.starts_with("http:")
+    }
+
+    /// Whether the server is here.
+    pub fn is_this_machine(&self) -> bool {
+        let host = self.host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+
+    /// The port that is in it.
+    pub fn port(&self) -> Option<u16> {
+        reqwest::Url::parse(&self.text).ok()?.port_or_known_default()
+    }
+}
+
+impl fmt::Display for ApiUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ApiUrl;
+
+    #[test]
+    fn an_address_has_a_scheme_and_a_host() {
+        for text in [
+            "http://localhost:8000",
+            "https://tasks.example.com/api/",
+            "http://[::1]:1",
+        ] {
+            assert!(ApiUrl::find(Some(text)).is_ok(), "{text}");
+        }
+        for text in ["localhost:8000", "ftp://host", "nothing", "http://", "http://host/?a=1"] {
+            assert!(ApiUrl::find(Some(text)).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn paths_are_added_behind_one_slash() {
+        let url = ApiUrl::find(Some("https://tasks.example.com/api/")).unwrap();
+        assert_eq!(url.to_string(), "https://tasks.example.com/api");
+    }
+
+    #[test]
+    fn this_machine_is_known_by_all_its_names() {
+        let here = |text| ApiUrl::find(Some(text)).unwrap().is_this_machine();
+        assert!(here("http://localhost:1") && here("http://127.0.0.2:1") && here("http://[::1]:1"));
+        assert!(!here("http://example.com"));
+    }
+}

@@ -1,0 +1,74 @@
+//! `k8s-cli api ...`: a server of one's own.
+
+use std::io::ErrorKind;
+
+use task::status::Version;
+
+use crate::args::ApiCommand;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::local;
+use crate::output::{print, say};
+
+/// Runs the command; `serve` is run before there is a runtime.
+///
+/// # Errors
+/// It fails.
+pub async fn run(context: &Context, command: ApiCommand) -> Result<()> {
+    match command {
+        ApiCommand::Start => {
+            if context.client.get_bytes("/readyz").await.is_ok() {
+                say(&format!("a server answers at {} already", context.client.url()));
+                return Ok(());
+            }
+            local::start(&context.client).await
+        }
+        ApiCommand::Stop => {
+            match local::stop().await? {
+                Some(stopped) => say(&format!(
+                    "stopped the server at {} (process {}); tasks of this machine run on",
+                    stopped.url, stopped.pid
+                )),
+                None => say("no server was started here"),
+            }
+            Ok(())
+        }
+        ApiCommand::Status => status(context).await,
+        ApiCommand::Logs(args) => {
+            let path = local::log_path()?;
+            match local::last_lines(&path, args.tail) {
+                Ok(lines) => print(&lines.join("\n")),
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    say("no server was started here");
+                    Ok(())
+                }
+                Err(source) => Err(Error::File {
+                    action: "read",
+                    path,
+                    source,
+                }),
+            }
+        }
+        ApiCommand::Serve(args) => Err(Error::Usage(format!("cannot serve at port {} from here", args.port))),
+    }
+}
+
+async fn status(context: &Context) -> Result<()> {
+    let version: Version = context.client.get("/version").await?;
+    let place = match version.backend.as_str() {
+        "embedded" => "this machine".to_owned(),
+        _ => format!(
+            "Kubernetes {}, in namespace `{}`",
+            version.kubernetes, version.namespace
+        ),
+    };
+    let mut text = format!(
+        "server:  {}, version {}\ntasks:   on {place}\n",
+        context.client.url(),
+        version.version
+    );
+    if let Some(running) = local::running()?.filter(|running| running.url == context.client.url().to_string()) {
+        text.push_str(&format!("process: {}\n", running.pid));
+    }
+    print(&text)
+}

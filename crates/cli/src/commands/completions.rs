@@ -1,0 +1,58 @@
+//! `k8s-cli completions`, and what only the server knows about completing.
+
+use std::time::Duration;
+
+use clap_complete::aot::Shell;
+use clap_complete::engine::CompletionCandidate;
+use clap_complete::env::Shells;
+use task::status::TaskStatus;
+use task::volume::VolumeStatus;
+
+use crate::client::{ApiUrl, Client};
+use crate::error::{Error, Result};
+use crate::output::print;
+use crate::things::{Thing, list};
+use crate::user::User;
+
+/// How long a person waits for a list after pressing Tab.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Prints the script that makes a shell ask us.
+///
+/// # Errors
+/// The shell is not one of those that can, or the output cannot be written.
+pub fn run(shell: Shell) -> Result<()> {
+    let shells = Shells::builtins();
+    let completer = shells
+        .completer(&shell.to_string())
+        .ok_or_else(|| Error::Usage(format!("there are no completions for {shell}")))?;
+    let mut script = Vec::new();
+    completer.write_registration("COMPLETE", "k8s_cli", "k8s-cli", "k8s-cli", &mut script)?;
+    print(&String::from_utf8_lossy(&script))
+}
+
+/// The user's tasks.
+pub fn tasks() -> Vec<CompletionCandidate> {
+    candidates::<TaskStatus>()
+}
+
+/// The user's volumes.
+pub fn volumes() -> Vec<CompletionCandidate> {
+    candidates::<VolumeStatus>()
+}
+
+/// Identifiers with their names. Completion never complains.
+fn candidates<T: Thing>() -> Vec<CompletionCandidate> {
+    known::<T>().unwrap_or_default()
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn known<T: Thing>() -> Result<Vec<CompletionCandidate>> {
+    let url = ApiUrl::find(std::env::var("K8S_CLI_API_URL").ok().as_deref())?;
+    let user = User::find(std::env::var("K8S_CLI_USER").ok().as_deref())?;
+    let client = Client::new(&url, &user)?;
+    let things = tokio::time::timeout(PATIENCE, list::<T>(&client, false)).await;
+    let things = things.map_err(|_| Error::TimedOut("the server is slow".to_owned()))??;
+    let candidate = |thing: &T| CompletionCandidate::new(thing.id()).help(Some(thing.name().to_owned().into()));
+    Ok(things.iter().map(|kept| candidate(&kept.item)).collect())
+}

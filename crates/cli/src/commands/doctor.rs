@@ -1,0 +1,176 @@
+//! `k8s-cli doctor`: everything that a task needs, looked at in turn.
+
+use task::status::{Machine, Version};
+
+use crate::client::Nodes;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::output::{plural, print};
+
+/// How something is.
+enum Finding {
+    Good(String),
+    /// It works, but perhaps not as meant.
+    Doubtful {
+        what: String,
+        remedy: String,
+    },
+    Bad {
+        what: String,
+        remedy: String,
+    },
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Something is wrong; all of it was printed.
+pub async fn run(context: &Context) -> Result<()> {
+    let mut findings = vec![("user", user(context))];
+    match context.client.get::<Version>("/version").await {
+        Ok(version) => {
+            findings.push(("server", server(context, &version)));
+            findings.push(("tasks", backend(&version)));
+            findings.push(("ready", ready(context).await));
+            let found = context.client.get::<Nodes>("/nodes").await;
+            let machines = found.map(|found| found.nodes);
+            findings.push(("nodes", nodes(machines.as_deref())));
+            findings.push(("gpus", gpus(machines.as_deref().unwrap_or_default())));
+        }
+        Err(error) => findings.push(("server", unreachable(context, &error))),
+    }
+    let mut problems = 0;
+    let mut text = String::new();
+    for (topic, finding) in findings {
+        text.push_str(&line(topic, &finding));
+        problems += usize::from(matches!(finding, Finding::Bad { .. }));
+    }
+    print(&text)?;
+    match problems {
+        0 => Ok(()),
+        count => Err(Error::Several(format!("found {}", plural(count, "problem")))),
+    }
+}
+
+fn line(topic: &str, finding: &Finding) -> String {
+    use anstyle::AnsiColor::{Green, Red, Yellow};
+    let (color, word, what, remedy) = match finding {
+        Finding::Good(what) => (Green, "ok", what, None),
+        Finding::Doubtful { what, remedy } => (Yellow, "note", what, Some(remedy)),
+        Finding::Bad { what, remedy } => (Red, "bad", what, Some(remedy)),
+    };
+    let style = color.on_default().bold();
+    let mut text = format!("{style}{word:<5}{style:#} {topic:<7} {what}\n");
+    if let Some(remedy) = remedy {
+        text.push_str(&format!("{:<13} -> {remedy}\n", ""));
+    }
+    text
+}
+
+fn user(context: &Context) -> Finding {
+    Finding::Good(format!("`{}`, from {}", context.user.name, context.user.source))
+}
+
+fn server(context: &Context, version: &Version) -> Finding {
+    let own = env!("CARGO_PKG_VERSION");
+    let what = format!("{} answers, version {}", context.client.url(), version.version);
+    if version.version == own {
+        return Finding::Good(what);
+    }
+    Finding::Doubtful {
+        what,
+        remedy: format!("this command line has version {own}; use the same version on both sides"),
+    }
+}
+
+fn unreachable(context: &Context, error: &Error) -> Finding {
+    let url = context.client.url();
+    let remedy = match error {
+        Error::Unreachable { .. } if url.is_default() => {
+            "`k8s-cli api start` starts one; `jobs submit` does so by itself".to_owned()
+        }
+        Error::Unreachable { .. } => "is the address right, and does the server run?".to_owned(),
+        Error::NotFound(_) | Error::Answer { .. } => {
+            "another program listens there; name the server with `--api-url`, or another port with K8S_CLI_API_PORT"
+                .to_owned()
+        }
+        _ => "`k8s-cli api logs` may say more".to_owned(),
+    };
+    Finding::Bad {
+        what: format!("{url}: {error}"),
+        remedy,
+    }
+}
+
+fn backend(version: &Version) -> Finding {
+    if version.backend == "embedded" {
+        return Finding::Doubtful {
+            what: "run on the server's own machine; images are not used".to_owned(),
+            remedy: "to use a cluster, start the server with KUBECONFIG set".to_owned(),
+        };
+    }
+    Finding::Good(format!(
+        "run on Kubernetes {}, in namespace `{}`",
+        version.kubernetes, version.namespace
+    ))
+}
+
+async fn ready(context: &Context) -> Finding {
+    match context.client.get_bytes("/readyz").await {
+        Ok(_) => Finding::Good("the server sees the cluster as it is".to_owned()),
+        Err(error) => Finding::Bad {
+            what: error.to_string(),
+            remedy: "it recovers by itself when the cluster answers; `k8s-cli api logs` says more".to_owned(),
+        },
+    }
+}
+
+fn nodes(nodes: Result<&[Machine], &Error>) -> Finding {
+    let nodes = match nodes {
+        Ok(nodes) => nodes,
+        Err(error) => {
+            return Finding::Doubtful {
+                what: format!("not known: {error}"),
+                remedy: "to list them the server needs a right; docs/OPERATIONS.md has it".to_owned(),
+            };
+        }
+    };
+    let ready: Vec<String> = nodes
+        .iter()
+        .filter(|node| node.ready)
+        .map(|node| format!("{} ({} cpus, {} memory)", node.name, node.cpus, node.memory))
+        .collect();
+    let unready = nodes.len() - ready.len();
+    match (ready.as_slice(), unready) {
+        ([], _) => Finding::Bad {
+            what: format!("none of {} takes tasks", plural(nodes.len(), "node")),
+            remedy: "`kubectl get nodes` says why".to_owned(),
+        },
+        (ready, 0) => Finding::Good(shortened(ready)),
+        (ready, unready) => Finding::Doubtful {
+            what: format!("{}; {} not ready", shortened(ready), plural(unready, "node")),
+            remedy: "`kubectl get nodes` says why".to_owned(),
+        },
+    }
+}
+
+/// The first few of many.
+fn shortened(names: &[String]) -> String {
+    const SHOWN: usize = 4;
+    match names.len().checked_sub(SHOWN) {
+        None | Some(0) => names.join(", "),
+        Some(more) => format!("{} and {more} more", names[..SHOWN].join(", ")),
+    }
+}
+
+fn gpus(nodes: &[Machine]) -> Finding {
+    let with: Vec<&Machine> = nodes.iter().filter(|node| node.gpus > 0).collect();
+    if with.is_empty() {
+        return Finding::Doubtful {
+            what: "none found".to_owned(),
+            remedy: "tasks that ask for GPUs will wait; a cluster has them when its device plugin says so".to_owned(),
+        };
+    }
+    let count: u32 = with.iter().map(|node| node.gpus).sum();
+    Finding::Good(format!("{count} on {}", plural(with.len(), "node")))
+}

@@ -1,0 +1,29 @@
+//! `k8s-cli jobs logs`.
+
+use task::status::TaskStatus;
+
+use super::outcome::follow_to_the_end;
+use crate::args::Logs;
+use crate::context::Context;
+use crate::error::Result;
+use crate::logs::{LogOptions, print_now};
+use crate::things::find;
+
+/// Runs the command.
+///
+/// # Errors
+/// The task is not there, or its log cannot be read.
+pub async fn run(context: &Context, args: Logs) -> Result<()> {
+    let task = find::<TaskStatus>(&context.client, &args.task).await?.item;
+    let options = LogOptions {
+        tail: args.tail,
+        since: args.since,
+        timestamps: args.timestamps,
+        node: args.node,
+    };
+    if args.no_follow {
+        print_now(&context.client, &task, &options, context.terminal).await
+    } else {
+        follow_to_the_end(context, &task, &options, args.exit_code).await
+    }
+}

@@ -1,0 +1,30 @@
+//! `k8s-cli jobs ...`.
+
+mod list;
+mod logs;
+mod outcome;
+mod status;
+mod stop;
+mod submit;
+mod top;
+mod wait;
+
+use crate::args::JobsCommand;
+use crate::context::Context;
+use crate::error::Result;
+
+/// Runs the command.
+///
+/// # Errors
+/// It fails.
+pub async fn run(context: Context, command: JobsCommand) -> Result<()> {
+    match command {
+        JobsCommand::Submit(args) => submit::run(&context, *args).await,
+        JobsCommand::List(args) => list::run(&context, args).await,
+        JobsCommand::Status(args) => status::run(&context, args).await,
+        JobsCommand::Stop(args) => stop::run(&context, args).await,
+        JobsCommand::Logs(args) => logs::run(&context, args).await,
+        JobsCommand::Wait(args) => wait::run(&context, args).await,
+        JobsCommand::Top(args) => top::run(&context, args).await,
+    }
+}

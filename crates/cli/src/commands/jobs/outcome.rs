@@ -1,0 +1,82 @@
+//! How a task ended, as a sentence and as an exit code.
+
+use task::State;
+use task::status::{NodeStatus, TaskStatus};
+
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::logs::{End, LogOptions, follow};
+use crate::output::{age_of, say};
+
+/// Follows a log to its end, or until Ctrl-C, and says how the task ended.
+///
+/// # Errors
+/// The following fails; or, with `exit_code`, the task did.
+pub async fn follow_to_the_end(
+    context: &Context,
+    task: &TaskStatus,
+    options: &LogOptions,
+    exit_code: bool,
+) -> Result<()> {
+    let id = &task.task_id;
+    let end = tokio::select! {
+        end = follow(&context.client, task, options, context.terminal) => end?,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            say(&format!("task {id} runs on; `k8s-cli jobs logs {id}` follows it again, `k8s-cli jobs stop {id}` stops it"));
+            return Err(Error::Interrupted);
+        }
+    };
+    match end {
+        End::Ended(task) => {
+            say(&sentence(&task));
+            match (exit_code, code(&task)) {
+                (true, code) if code != 0 => Err(Error::Ended(code)),
+                _ => Ok(()),
+            }
+        }
+        End::Stopped => {
+            say(&format!("task {id} was stopped"));
+            if exit_code { Err(Error::Ended(1)) } else { Ok(()) }
+        }
+    }
+}
+
+/// One line for a person.
+pub fn sentence(task: &TaskStatus) -> String {
+    let mut text = format!("task {} {}", task.task_id, task.status);
+    if let Some(took) = took(task) {
+        text.push_str(&format!(" after {took}"));
+    }
+    if task.status == State::Failed {
+        let why = [&task.reason, &task.message];
+        for part in why.into_iter().flatten() {
+            text.push_str(&format!(": {part}"));
+        }
+    }
+    text
+}
+
+/// The time from the first start of a node to the last end.
+fn took(task: &TaskStatus) -> Option<String> {
+    let times = |of: fn(&NodeStatus) -> Option<&String>| {
+        let nodes = task.metadata.nodes.iter();
+        nodes.filter_map(move |node| of(node)?.parse::<jiff::Timestamp>().ok())
+    };
+    let start = times(|node| node.started_at.as_ref()).min()?;
+    let end = times(|node| node.finished_at.as_ref()).max()?;
+    Some(age_of(end.duration_since(start)))
+}
+
+/// 0 for success; else the exit code of the node that failed first, and 1 when it has none.
+fn code(task: &TaskStatus) -> u8 {
+    if task.status == State::Completed {
+        return 0;
+    }
+    let failed = task.metadata.nodes.iter().filter(|node| node.status == State::Failed);
+    let first = failed
+        .filter(|node| node.exit_code.is_some())
+        .min_by(|left, right| left.finished_at.cmp(&right.finished_at));
+    let code = first.and_then(|node| u8::try_from(node.exit_code?).ok());
+    code.filter(|code| *code != 0).unwrap_or(1)
+}

@@ -1,0 +1,43 @@
+//! `k8s-cli jobs stop`.
+
+use task::status::TaskStatus;
+
+use crate::args::Stop;
+use crate::client::{Removed, Stopped};
+use crate::commands::{confirm, remove_each};
+use crate::context::Context;
+use crate::error::Result;
+use crate::output::{plural, print, say};
+use crate::things::{find_all, list};
+
+/// Runs the command.
+///
+/// # Errors
+/// A task is not there, or cannot be stopped.
+pub async fn run(context: &Context, args: Stop) -> Result<()> {
+    if args.all {
+        return all(context, args.all_users, args.yes).await;
+    }
+    let tasks = find_all::<TaskStatus>(&context.client, &args.tasks, args.ignore_not_found).await?;
+    let ids: Vec<&str> = tasks.iter().map(|kept| kept.item.task_id.as_str()).collect();
+    let stop = async |id: &str| context.client.post::<Removed>(&format!("/tasks/{id}/stop")).await;
+    remove_each("task", "stopped", &ids, stop).await
+}
+
+async fn all(context: &Context, all_users: bool, yes: bool) -> Result<()> {
+    if !yes {
+        let count = list::<TaskStatus>(&context.client, all_users).await?.len();
+        if count == 0 {
+            say("there are no tasks");
+            return Ok(());
+        }
+        let whose = if all_users { " of all users" } else { "" };
+        confirm(&format!("stop {}{whose}", plural(count, "task")), "--yes")?;
+    }
+    let answer: Stopped = context
+        .client
+        .post(&format!("/tasks/stop?all_users={all_users}"))
+        .await?;
+    let count = usize::try_from(answer.count).unwrap_or(usize::MAX);
+    print(&format!("Stopped {}", plural(count, "task")))
+}

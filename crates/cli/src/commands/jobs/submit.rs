@@ -1,0 +1,86 @@
+//! `k8s-cli jobs submit`.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+use task::status::TaskStatus;
+
+use super::outcome::follow_to_the_end;
+use crate::args::{Format, Submit};
+use crate::client::{DryRun, Submitted};
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::logs::LogOptions;
+use crate::output::{self, print, say, warn};
+use crate::task_file::TaskFile;
+use crate::things::get;
+
+/// Runs the command.
+///
+/// # Errors
+/// The task is wrong, or the server does not take it.
+pub async fn run(context: &Context, args: Submit) -> Result<()> {
+    let Submit {
+        file,
+        detach,
+        quiet,
+        exit_code,
+        dry_run,
+        output,
+        idempotency_key,
+        overrides,
+        url: _,
+        command,
+    } = args;
+    let mut task = match &file {
+        Some(path) => TaskFile::read(path)?,
+        None => TaskFile::command(&command)?,
+    };
+    task.apply(&overrides)?;
+    task.check()?;
+    task.warnings().iter().for_each(|warning| warn(warning));
+    let key = idempotency_key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+    if dry_run {
+        let answer: DryRun = send(context, &task, "/tasks/submit?dry_run=true", &key).await?;
+        return print_manifests(&answer.manifests, output);
+    }
+    let Submitted { task_id: id } = send(context, &task, "/tasks/submit", &key).await?;
+    if quiet {
+        return print(&id);
+    }
+    if detach {
+        print(&id)?;
+        say(&format!("submitted; `k8s-cli jobs logs {id}` follows it"));
+        return Ok(());
+    }
+    say(&format!("task {id} submitted"));
+    let status = get::<TaskStatus>(&context.client, &id).await?;
+    follow_to_the_end(context, &status.item, &LogOptions::default(), exit_code).await
+}
+
+/// Sends the task; what the server finds wrong with it is shown in the file.
+async fn send<T: serde::de::DeserializeOwned>(context: &Context, task: &TaskFile, path: &str, key: &str) -> Result<T> {
+    let submit = async || context.client.submit::<T>(path, task.body(), key).await;
+    let (answer, warnings) = match context.with_server(submit).await {
+        Err(Error::Invalid { faults }) if faults.iter().all(|fault| fault.loc.first() == Some(&json!("body"))) => {
+            return Err(Error::Task(task.report(&faults)));
+        }
+        answered => answered?,
+    };
+    warnings.iter().for_each(|warning| warn(warning));
+    Ok(answer)
+}
+
+/// As `kubectl apply -f -` reads them.
+fn print_manifests(manifests: &[Value], format: Format) -> Result<()> {
+    if format == Format::Json {
+        let list = HashMap::from([
+            ("items", json!(manifests)),
+            ("kind", json!("List")),
+            ("apiVersion", json!("v1")),
+        ]);
+        return print(&output::json(&json!(list)));
+    }
+    let documents: Vec<String> = manifests.iter().map(output::yaml).collect::<Result<_>>()?;
+    print(&documents.join("---\n"))
+}

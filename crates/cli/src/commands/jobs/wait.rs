@@ -1,0 +1,95 @@
+//! `k8s-cli jobs wait`.
+
+use std::time::Duration;
+
+use task::State;
+use task::status::TaskStatus;
+use tokio::time::{sleep, timeout};
+
+use super::outcome::sentence;
+use crate::args::{Conditions, Wait};
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::output::say;
+use crate::things::{find_all, get};
+
+/// The first pause between two looks, and the longest: what ends soon is seen soon, and what runs for hours costs little.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Runs the command.
+///
+/// # Errors
+/// A task is not there, will never be in that state, or is not in time.
+pub async fn run(context: &Context, args: Wait) -> Result<()> {
+    let tasks = find_all::<TaskStatus>(&context.client, &args.tasks, false).await?;
+    let all = async {
+        for kept in &tasks {
+            one(context, &kept.item.task_id, args.condition, args.quiet).await?;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        done = async {
+            match args.timeout {
+                Some(limit) => timeout(limit, all).await.unwrap_or_else(|_| Err(Error::TimedOut(format!("waited {limit:?} in vain")))),
+                None => all.await,
+            }
+        } => done,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            Err(Error::Interrupted)
+        }
+    }
+}
+
+async fn one(context: &Context, id: &str, condition: Conditions, quiet: bool) -> Result<()> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match get::<TaskStatus>(&context.client, id).await {
+            Ok(kept) => match reached(condition, kept.item.status) {
+                Some(true) => {
+                    if !quiet {
+                        say(&sentence(&kept.item));
+                    }
+                    return Ok(());
+                }
+                Some(false) => return Err(Error::Several(sentence(&kept.item))),
+                None => {}
+            },
+            Err(Error::NotFound(_)) => return Err(Error::NotFound(format!("task {id} was stopped"))),
+            Err(Error::Unreachable { .. } | Error::Server { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Whether it is so; `None` while it can still become so.
+fn reached(condition: Conditions, state: State) -> Option<bool> {
+    match (condition, state) {
+        (Conditions::Done | Conditions::Running, State::Completed | State::Failed) => Some(true),
+        (Conditions::Running, State::Running) => Some(true),
+        (Conditions::Completed, State::Completed) | (Conditions::Failed, State::Failed) => Some(true),
+        (Conditions::Completed, State::Failed) | (Conditions::Failed, State::Completed) => Some(false),
+        (_, State::Pending) | (Conditions::Done | Conditions::Completed | Conditions::Failed, State::Running) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use task::State;
+
+    use super::reached;
+    use crate::args::Conditions;
+
+    #[test]
+    fn what_can_no_longer_become_true_is_not_waited_for() {
+        assert_eq!(reached(Conditions::Completed, State::Failed), Some(false));
+        assert_eq!(reached(Conditions::Failed, State::Completed), Some(false));
+        assert_eq!(reached(Conditions::Running, State::Completed), Some(true));
+        assert_eq!(reached(Conditions::Done, State::Running), None);
+        assert_eq!(reached(Conditions::Running, State::Pending), None);
+    }
+}

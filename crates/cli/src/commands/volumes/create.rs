@@ -1,0 +1,59 @@
+//! `k8s-cli volumes create`.
+
+use serde_json::json;
+
+use crate::args::Create;
+use crate::client;
+use crate::context::Context;
+use crate::error::{Error, Fault, Result};
+use crate::output::{print, say};
+
+/// Runs the command.
+///
+/// # Errors
+/// The volume is refused.
+pub async fn run(context: &Context, args: Create) -> Result<()> {
+    let Create {
+        name,
+        size,
+        storage_class,
+        access_modes,
+        quiet,
+        url: _,
+    } = args;
+    let mut body = json!({"name": name, "size": size});
+    if let Some(class) = storage_class {
+        body["storage_class"] = json!(class);
+    }
+    if !access_modes.is_empty() {
+        body["access_modes"] = json!(access_modes);
+    }
+    let create = async || context.client.create::<client::Created>("/volumes/create", &body).await;
+    let created = match context.with_server(create).await {
+        Err(Error::Invalid { faults }) => return Err(Error::Usage(as_typed(&faults))),
+        created => created?,
+    };
+    print(&created.volume_id)?;
+    if !quiet {
+        say(&format!(
+            "volume `{name}` created; `k8s-cli jobs submit task.yaml --volume {name}:/data` mounts it"
+        ));
+    }
+    Ok(())
+}
+
+/// The faults, with the words of the command line.
+fn as_typed(faults: &[Fault]) -> String {
+    let typed = faults.iter().map(|fault| {
+        let path = fault.path();
+        let word = match path.first().map(String::as_str) {
+            Some("name") => "NAME",
+            Some("size") => "SIZE",
+            Some("storage_class") => "--storage-class",
+            Some("access_modes") => "--access-modes",
+            _ => return fault.to_string(),
+        };
+        format!("`{word}`: {}", fault.message())
+    });
+    typed.collect::<Vec<_>>().join("; ")
+}

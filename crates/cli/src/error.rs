@@ -1,0 +1,197 @@
+//! Every way in which a command can fail, and the exit code of each.
+
+use std::io;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::task_file::Report;
+
+/// Why a command did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What was typed makes no sense together.
+    #[error("{0}")]
+    Usage(String),
+    /// The task is wrong, in the file or in what the server says of it.
+    #[error("{0}")]
+    Task(Report),
+    /// A file cannot be read or written.
+    #[error("cannot {action} `{}`", path.display())]
+    File {
+        /// `read` or `write`.
+        action: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is no such thing for this user.
+    #[error("{0}")]
+    NotFound(String),
+    /// The server refuses this user.
+    #[error("the server refuses this: {0}")]
+    Refused(String),
+    /// No server answers.
+    #[error("no answer from `{url}`")]
+    Unreachable {
+        /// Where it was looked for.
+        url: String,
+        /// Why.
+        source: reqwest::Error,
+    },
+    /// The server answers with an error.
+    #[error("{detail}")]
+    Server {
+        /// The HTTP status.
+        status: u16,
+        /// What it says.
+        detail: String,
+        /// To find it in the server's log.
+        request_id: Option<String>,
+    },
+    /// The server finds fault with the values it was sent.
+    #[error("{}", faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; "))]
+    Invalid {
+        /// All of them.
+        faults: Vec<Fault>,
+    },
+    /// An answer that is none of ours.
+    #[error("`{url}` does not answer as a k8s-cli server")]
+    Answer {
+        /// Who answered.
+        url: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// The server on this machine does not start or stop.
+    #[error("{0}")]
+    Local(String),
+    /// What was waited for did not happen in time.
+    #[error("{0}")]
+    TimedOut(String),
+    /// Something of several things failed, and each was told.
+    #[error("{0}")]
+    Several(String),
+    /// The person pressed Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
+    /// The task ended so, and its exit code was asked for.
+    #[error("the task ended with exit code {0}")]
+    Ended(u8),
+    /// Standard output cannot be written.
+    #[error("cannot write the output")]
+    Output(#[from] io::Error),
+}
+
+/// One value that the server does not take.
+#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+pub struct Fault {
+    /// Pydantic's name of the fault.
+    #[serde(rename = "type", default)]
+    pub kind: String,
+    /// The way to it; the first step is `body`, `query`, `header` or `path`.
+    pub loc: Vec<Value>,
+    /// What is wrong.
+    pub msg: String,
+}
+
+impl Fault {
+    /// The keys below the body, the query or the header.
+    pub fn path(&self) -> Vec<String> {
+        let step = |step: &Value| step.as_str().map_or_else(|| step.to_string(), str::to_owned);
+        self.loc.iter().skip(1).map(step).collect()
+    }
+
+    /// What is wrong, without Pydantic's `Value error, `.
+    pub fn message(&self) -> String {
+        let message = self.msg.strip_prefix("Value error, ").unwrap_or(&self.msg);
+        let mut characters = message.chars();
+        match characters.next() {
+            Some(first) => first.to_lowercase().chain(characters).collect(),
+            None => String::new(),
+        }
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let path = self.path().join(".");
+        if path.is_empty() {
+            formatter.write_str(&self.message())
+        } else {
+            write!(formatter, "`{path}`: {}", self.message())
+        }
+    }
+}
+
+impl Error {
+    /// The exit code; `k8s-cli --help` lists them.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) | Self::Task(_) | Self::Invalid { .. } | Self::File { action: "read", .. } => 2,
+            Self::NotFound(_) => 3,
+            Self::Refused(_) => 4,
+            Self::Unreachable { .. } => 5,
+            Self::TimedOut(_) => 124,
+            Self::Interrupted => 130,
+            Self::Ended(code) => *code,
+            Self::File { .. }
+            | Self::Server { .. }
+            | Self::Answer { .. }
+            | Self::Local(_)
+            | Self::Several(_)
+            | Self::Output(_) => 1,
+        }
+    }
+
+    /// What the person can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unreachable { .. } => Some(
+                "start a server with `k8s-cli api start`, or name one with `--api-url` or K8S_CLI_API_URL".to_owned(),
+            ),
+            Self::Answer { .. } => Some("is another program listening there? `k8s-cli doctor` looks".to_owned()),
+            Self::Refused(_) => Some("`k8s-cli auth whoami` shows the user that was sent".to_owned()),
+            Self::Server {
+                request_id: Some(id), ..
+            } => Some(format!("request id {id}, for the server's log")),
+            _ => None,
+        }
+    }
+
+    /// Whether the reader of our output has gone: `k8s-cli jobs logs ID | head` is no failure.
+    pub fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// Whether there is nothing to add to what was printed already.
+    pub fn is_silent(&self) -> bool {
+        matches!(self, Self::Ended(_) | Self::Interrupted)
+    }
+}
+
+/// The result of a command.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::Fault;
+
+    #[test]
+    fn a_fault_names_the_path_and_says_it_in_our_words() {
+        let fault = |loc, msg: &str| {
+            Fault {
+                kind: String::new(),
+                loc,
+                msg: msg.to_owned(),
+            }
+            .to_string()
+        };
+        let loc = vec![json!("body"), json!("resources"), json!("ports"), json!(1)];
+        assert_eq!(fault(loc, "Value error, no port"), "`resources.ports.1`: no port");
+        assert_eq!(fault(vec![json!("body")], "Field required"), "field required");
+    }
+}

@@ -1,0 +1,278 @@
+//! A server of one's own, in the background of this machine.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use etcetera::BaseStrategy;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use serde::{Deserialize, Serialize};
+use task::status::Version;
+use tokio::time::{Instant, sleep};
+
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::output::say;
+
+/// How long a server may take to start: it waits up to 10 s for a cluster, and 30 s for its first lists.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long it may take to stop: it lets open requests end for 10 s.
+const STOP_PATIENCE: Duration = Duration::from_secs(20);
+
+/// The pause between two looks at it.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A log that is longer begins anew when a server is started; the old one is kept once.
+const MAX_LOG_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How much of the log's end is read for its last lines.
+const MAX_TAIL_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Which process it is.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Running {
+    /// Its number.
+    pub pid: i32,
+    /// When it started, as the system writes it: the number may be another process' by now.
+    started: String,
+    /// Where it listens.
+    pub url: String,
+}
+
+/// Starts a server at the client's address, unless one answers there, and returns when it answers.
+///
+/// # Errors
+/// It does not start; the message says why, in its own words.
+pub async fn start(client: &Client) -> Result<()> {
+    if !client.url().is_this_machine() {
+        return Err(Error::Usage(format!(
+            "`{}` is not this machine; start its server there",
+            client.url()
+        )));
+    }
+    if answers(client).await {
+        return Ok(());
+    }
+    let log = log_path()?;
+    let (mut child, beginning) = spawn(client, &log)?;
+    let deadline = Instant::now() + START_PATIENCE;
+    while !answers(client).await {
+        if let Ok(Some(_)) = child.try_wait() {
+            // Another one that was started at the same time may have been faster.
+            if answers(client).await {
+                return Ok(());
+            }
+            return Err(Error::Local(why_it_ended(&log, beginning)));
+        }
+        if Instant::now() > deadline {
+            let pid = child.id();
+            return Err(Error::Local(format!(
+                "the server (process {pid}) has not answered for {START_PATIENCE:?}; see `k8s-cli api logs`"
+            )));
+        }
+        sleep(PAUSE).await;
+    }
+    remember(&child, client)?;
+    say(&format!(
+        "started a server (process {}): {}; `k8s-cli api stop` stops it",
+        child.id(),
+        where_tasks_run(client).await
+    ));
+    Ok(())
+}
+
+/// Stops the server that was started; `None` when none runs.
+///
+/// # Errors
+/// It does not end.
+pub async fn stop() -> Result<Option<Running>> {
+    let Some(running) = running()? else {
+        return Ok(None);
+    };
+    let gone = |error: &rustix::io::Errno| *error == rustix::io::Errno::SRCH;
+    let pid = Pid::from_raw(running.pid).ok_or_else(|| Error::Local("the file of the server is broken".to_owned()))?;
+    match kill_process(pid, Signal::TERM) {
+        Err(error) if !gone(&error) => {
+            return Err(Error::Local(format!("cannot stop process {}: {error}", running.pid)));
+        }
+        _ => {}
+    }
+    let deadline = Instant::now() + STOP_PATIENCE;
+    while test_kill_process(pid).is_ok() && started_at(running.pid).as_ref() == Some(&running.started) {
+        if Instant::now() > deadline {
+            return Err(Error::Local(format!(
+                "process {} has not ended after {STOP_PATIENCE:?}; see `k8s-cli api logs`",
+                running.pid
+            )));
+        }
+        sleep(PAUSE).await;
+    }
+    let _ = std::fs::remove_file(record_path()?);
+    Ok(Some(running))
+}
+
+/// The server that was started and still runs.
+///
+/// # Errors
+/// The home folder is not known.
+pub fn running() -> Result<Option<Running>> {
+    let Ok(text) = std::fs::read(record_path()?) else {
+        return Ok(None);
+    };
+    let record: Option<Running> = serde_json::from_slice(&text).ok();
+    Ok(record.filter(|record| started_at(record.pid).as_ref() == Some(&record.started)))
+}
+
+/// Where the server writes its log.
+///
+/// # Errors
+/// The home folder is not known.
+pub fn log_path() -> Result<PathBuf> {
+    Ok(folder()?.join("api.log"))
+}
+
+/// The last lines of a file.
+///
+/// # Errors
+/// It cannot be read.
+pub fn last_lines(path: &Path, count: usize) -> std::io::Result<Vec<String>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(MAX_TAIL_BYTES)))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    Ok(lines[lines.len().saturating_sub(count)..]
+        .iter()
+        .map(|line| (*line).to_owned())
+        .collect())
+}
+
+/// Where the tasks of a server run, for a person.
+pub async fn where_tasks_run(client: &Client) -> String {
+    match client.get::<Version>("/version").await {
+        Ok(version) if version.backend == "embedded" => "tasks run on this machine".to_owned(),
+        Ok(version) => format!("tasks run on the cluster, in namespace `{}`", version.namespace),
+        Err(_) => "its version is not known".to_owned(),
+    }
+}
+
+async fn answers(client: &Client) -> bool {
+    client.get_bytes("/readyz").await.is_ok()
+}
+
+fn spawn(client: &Client, log: &Path) -> Result<(Child, u64)> {
+    let unusable = |source| Error::File {
+        action: "write",
+        path: log.to_owned(),
+        source,
+    };
+    std::fs::create_dir_all(folder()?).map_err(unusable)?;
+    if std::fs::metadata(log).is_ok_and(|metadata| metadata.len() > MAX_LOG_BYTES) {
+        std::fs::rename(log, log.with_extension("log.old")).map_err(unusable)?;
+    }
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(log)
+        .map_err(unusable)?;
+    let beginning = file.metadata().map_err(unusable)?.len();
+    let program =
+        std::env::current_exe().map_err(|error| Error::Local(format!("cannot find this program: {error}")))?;
+    let port = client.url().port().unwrap_or_default().to_string();
+    let mut command = Command::new(program);
+    command.args(["api", "serve", "--port", &port]);
+    command
+        .stdin(Stdio::null())
+        .stdout(file.try_clone().map_err(unusable)?)
+        .stderr(file);
+    // Ctrl-C and the end of this terminal are not meant for it.
+    command.process_group(0).current_dir("/");
+    let child = command
+        .spawn()
+        .map_err(|error| Error::Local(format!("cannot start a server: {error}")))?;
+    Ok((child, beginning))
+}
+
+/// What the server said last, from where its part of the log begins.
+fn why_it_ended(log: &Path, beginning: u64) -> String {
+    let read = || {
+        let mut file = File::open(log)?;
+        file.seek(SeekFrom::Start(beginning))?;
+        BufReader::new(file).lines().collect::<std::io::Result<Vec<String>>>()
+    };
+    let lines = read().unwrap_or_default();
+    let error = lines.iter().rev().find_map(|line| line.strip_prefix("error: "));
+    match error {
+        Some(error) => format!("the server did not start: {error}"),
+        None => format!("the server did not start; see `{}`", log.display()),
+    }
+}
+
+fn remember(child: &Child, client: &Client) -> Result<()> {
+    let pid = i32::try_from(child.id()).unwrap_or_default();
+    let record = Running {
+        pid,
+        started: started_at(pid).unwrap_or_default(),
+        url: client.url().to_string(),
+    };
+    let path = record_path()?;
+    let text = serde_json::to_string(&record).map_err(std::io::Error::from)?;
+    std::fs::write(&path, text).map_err(|source| Error::File {
+        action: "write",
+        path,
+        source,
+    })
+}
+
+/// When a process started: on Linux in ticks since the machine did, elsewhere as `ps` says it. `None` when it has ended.
+fn started_at(pid: i32) -> Option<String> {
+    if let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        // The name of the program, in parentheses, may have spaces; 20 fields behind it is the time
+        // (<https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>).
+        let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
+        let has_ended = fields.first() == Some(&"Z");
+        return fields.get(19).filter(|_| !has_ended).map(|ticks| (*ticks).to_owned());
+    }
+    if cfg!(target_os = "linux") {
+        return None;
+    }
+    let output = Command::new("ps")
+        .args(["-o", "lstart=", "-p", &pid.to_string()])
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    (!text.is_empty()).then_some(text)
+}
+
+fn record_path() -> Result<PathBuf> {
+    Ok(folder()?.join("api.json"))
+}
+
+/// The same folder as that of the tasks of this machine.
+fn folder() -> Result<PathBuf> {
+    if let Some(folder) = std::env::var_os("K8S_CLI_API_STATE_DIR") {
+        return Ok(folder.into());
+    }
+    let folders = etcetera::base_strategy::Xdg::new()
+        .map_err(|error| Error::Local(format!("the home folder is not known: {error}; set HOME")))?;
+    Ok(folders.data_dir().join("k8s-cli"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::started_at;
+
+    #[test]
+    fn a_process_is_known_by_when_it_started() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert_eq!(started_at(own), started_at(own));
+        assert!(started_at(own).is_some());
+        assert_eq!(started_at(i32::MAX), None);
+    }
+}

@@ -1,0 +1,281 @@
+//! One log, over as many connections as it takes.
+
+use std::fs::File;
+use std::io::Write;
+use std::time::Duration;
+
+use futures::StreamExt;
+use reqwest::Response;
+use task::State;
+use task::status::TaskStatus;
+use tokio::time::{Instant, sleep};
+
+use super::lines::{LineStyle, Lines};
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::output::{Terminal, raw_stdout, say};
+use crate::things::{escaped, get};
+
+/// The first pause before another connection is tried; it doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long a server may be away before the person is given up on it.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// How long nothing may arrive before it is looked why.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Which part of a log, and how.
+#[derive(Debug, Clone, Default)]
+pub struct LogOptions {
+    /// Only so many last lines of each node.
+    pub tail: Option<u32>,
+    /// Only what was written since.
+    pub since: Option<String>,
+    /// Start lines with their time.
+    pub timestamps: bool,
+    /// Only this node.
+    pub node: Option<u32>,
+}
+
+/// A log that is followed.
+#[derive(Debug)]
+pub struct Follow<'a> {
+    client: &'a Client,
+    id: &'a str,
+    options: &'a LogOptions,
+    /// How many nodes the log is of.
+    nodes: u32,
+    lines: Lines,
+    stdout: File,
+    /// What was last said about why there is nothing.
+    said: Option<String>,
+}
+
+/// How the following ended.
+#[derive(Debug)]
+pub enum End {
+    /// The task has ended so.
+    Ended(Box<TaskStatus>),
+    /// The task is gone: somebody has stopped it.
+    Stopped,
+}
+
+/// How one connection ended.
+enum Broken {
+    /// As it shall.
+    Complete,
+    /// In its middle.
+    Lost,
+}
+
+/// Follows a log to its end.
+///
+/// # Errors
+/// The server refuses, or stays away; the output cannot be written.
+pub async fn follow(client: &Client, task: &TaskStatus, options: &LogOptions, terminal: Terminal) -> Result<End> {
+    let has_nodes = task.metadata.num_nodes > 1;
+    let style = LineStyle {
+        has_nodes,
+        timestamps: options.timestamps,
+        color: terminal.color && terminal.width.is_some(),
+    };
+    let mut follow = Follow {
+        client,
+        id: &task.task_id,
+        options,
+        nodes: if options.node.is_some() {
+            1
+        } else {
+            task.metadata.num_nodes
+        },
+        lines: Lines::new(style),
+        stdout: raw_stdout()?,
+        said: None,
+    };
+    follow.run().await
+}
+
+impl Follow<'_> {
+    async fn run(&mut self) -> Result<End> {
+        let mut since = self.options.since.clone();
+        let mut tail = self.options.tail;
+        let mut lost_at: Option<Instant> = None;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.connect(since.as_deref(), tail).await {
+                Ok(response) => {
+                    if lost_at.take().is_some() {
+                        say("connected again");
+                    }
+                    pause = FIRST_PAUSE;
+                    if let Broken::Complete = self.read(response).await?
+                        && let Some(end) = self.end().await?
+                    {
+                        return Ok(end);
+                    }
+                }
+                Err(Error::NotFound(_)) if lost_at.is_some() || self.lines.has_begun() => return Ok(End::Stopped),
+                Err(error) if is_passing(&error) && (lost_at.is_some() || self.lines.has_begun()) => {
+                    let since = *lost_at.get_or_insert_with(|| {
+                        say(&format!("{error}; trying again"));
+                        Instant::now()
+                    });
+                    if since.elapsed() > PATIENCE {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+            // Who wants the last lines only does not want the whole log of a node that has said nothing yet.
+            let nodes = if self.options.tail.is_some() { 0 } else { self.nodes };
+            if let Some(time) = self.lines.reconnect(nodes) {
+                since = Some(time);
+            }
+            if self.lines.has_begun() {
+                // The last lines were counted once; what came later is not cut.
+                tail = None;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn connect(&self, since: Option<&str>, tail: Option<u32>) -> Result<Response> {
+        let path = path(
+            self.id,
+            true,
+            true,
+            &LogOptions {
+                tail,
+                since: since.map(str::to_owned),
+                ..self.options.clone()
+            },
+        );
+        self.client.stream(&path).await
+    }
+
+    async fn read(&mut self, response: Response) -> Result<Broken> {
+        let mut stream = response.bytes_stream();
+        let mut text = Vec::new();
+        loop {
+            let next = tokio::select! {
+                next = stream.next() => next,
+                () = sleep(SILENCE), if !self.lines.has_begun() => {
+                    self.say_why().await;
+                    continue;
+                }
+            };
+            match next {
+                Some(Ok(bytes)) => {
+                    text.clear();
+                    self.lines.take(&bytes, &mut text);
+                    self.stdout.write_all(&text)?;
+                }
+                Some(Err(_)) => return Ok(Broken::Lost),
+                None => {
+                    text.clear();
+                    self.lines.finish(&mut text);
+                    self.stdout.write_all(&text)?;
+                    return Ok(Broken::Complete);
+                }
+            }
+        }
+    }
+
+    /// Says why there is nothing yet, whenever that changes.
+    async fn say_why(&mut self) {
+        let Ok(task) = get::<TaskStatus>(self.client, self.id).await else {
+            return;
+        };
+        let task = task.item;
+        if task.status != State::Pending {
+            return;
+        }
+        let why = match (&task.reason, &task.message) {
+            (Some(reason), Some(message)) => format!("pending: {reason}: {message}"),
+            (Some(reason), None) => format!("pending: {reason}"),
+            _ => return,
+        };
+        if self.said.as_ref() != Some(&why) {
+            say(&why);
+            self.said = Some(why);
+        }
+    }
+
+    /// How the task ended; `None` when it has not, and the server ended the stream for another reason.
+    async fn end(&self) -> Result<Option<End>> {
+        match get::<TaskStatus>(self.client, self.id).await {
+            Ok(task) => Ok(is_over(&task.item, self.options.node).then(|| End::Ended(Box::new(task.item)))),
+            Err(Error::NotFound(_)) => Ok(Some(End::Stopped)),
+            Err(error) if is_passing(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn is_over(task: &TaskStatus, node: Option<u32>) -> bool {
+    let node = node.and_then(|rank| task.metadata.nodes.iter().find(|node| node.rank == rank));
+    task.status.is_final() || node.is_some_and(|node| node.status.is_final())
+}
+
+/// Whether it may work in a moment.
+fn is_passing(error: &Error) -> bool {
+    match error {
+        Error::Unreachable { .. } => true,
+        Error::Server { status, .. } => matches!(status, 429 | 500 | 502 | 503 | 504),
+        _ => false,
+    }
+}
+
+/// Prints what is there now.
+///
+/// # Errors
+/// The server refuses, or the connection breaks; the output cannot be written.
+pub async fn print_now(client: &Client, task: &TaskStatus, options: &LogOptions, terminal: Terminal) -> Result<()> {
+    let has_nodes = task.metadata.num_nodes > 1;
+    let is_colored = has_nodes && terminal.color && terminal.width.is_some();
+    let mut lines = Lines::new(LineStyle {
+        has_nodes,
+        timestamps: options.timestamps,
+        color: is_colored,
+    });
+    let path = path(&task.task_id, false, options.timestamps || is_colored, options);
+    let mut stream = client.stream(&path).await?.bytes_stream();
+    let mut stdout = raw_stdout()?;
+    let mut text = Vec::new();
+    while let Some(bytes) = stream.next().await {
+        let bytes = bytes.map_err(|source| Error::Unreachable {
+            url: client.url().to_string(),
+            source: source.without_url(),
+        })?;
+        if is_colored {
+            text.clear();
+            lines.take(&bytes, &mut text);
+            stdout.write_all(&text)?;
+        } else {
+            // As it is, without a look at it.
+            stdout.write_all(&bytes)?;
+        }
+    }
+    text.clear();
+    lines.finish(&mut text);
+    stdout.write_all(&text)?;
+    Ok(())
+}
+
+fn path(id: &str, follow: bool, timestamps: bool, options: &LogOptions) -> String {
+    let mut path = format!("/tasks/{}/logs?follow={follow}&timestamps={timestamps}", escaped(id));
+    let given = [
+        ("tail", options.tail.map(|lines| lines.to_string())),
+        ("since", options.since.clone()),
+        ("node", options.node.map(|rank| rank.to_string())),
+    ];
+    for (name, value) in given {
+        if let Some(value) = value {
+            path.push_str(&format!("&{name}={}", escaped(&value)));
+        }
+    }
+    path
+}

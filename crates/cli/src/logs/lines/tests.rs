@@ -1,0 +1,135 @@
+use proptest::prelude::*;
+
+use super::{LineStyle, Lines};
+
+/// A line as the server sends it.
+#[derive(Debug, Clone)]
+struct Line {
+    node: u32,
+    second: u32,
+    content: Vec<u8>,
+}
+
+fn time(second: u32) -> String {
+    format!("2026-11-24T10:00:{second:02}.000000000Z")
+}
+
+/// What the server answers from `since`, in this order of lines.
+fn answer(lines: &[Line], since: Option<&str>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for line in lines {
+        let time = time(line.second);
+        if since.is_some_and(|since| time.as_str() < since) {
+            continue;
+        }
+        bytes.extend_from_slice(format!("node-{} | {time} ", line.node).as_bytes());
+        bytes.extend_from_slice(&line.content);
+        bytes.push(b'\n');
+    }
+    bytes
+}
+
+/// The lines of one node as they were printed, after one or several connections.
+fn of_node(printed: &[u8], node: u32) -> Vec<Vec<u8>> {
+    let prefix = format!("node-{node} | ").into_bytes();
+    let lines = printed.split_inclusive(|byte| *byte == b'\n');
+    lines
+        .filter_map(|line| line.strip_prefix(prefix.as_slice()).map(<[u8]>::to_vec))
+        .collect()
+}
+
+fn log() -> impl Strategy<Value = Vec<Line>> {
+    let line = (0_u32..3, 0_u32..2, prop::collection::vec(any::<u8>(), 0..80)).prop_map(|(node, step, content)| {
+        let content = content
+            .into_iter()
+            .map(|byte| if byte == b'\n' { b' ' } else { byte })
+            .collect();
+        Line {
+            node,
+            second: step,
+            content,
+        }
+    });
+    prop::collection::vec(line, 1..30).prop_map(|mut lines| {
+        // The times of a node never go back.
+        let mut latest = [0; 3];
+        for line in &mut lines {
+            let latest = &mut latest[line.node as usize];
+            *latest += line.second;
+            line.second = *latest;
+        }
+        lines
+    })
+}
+
+#[test]
+fn content_comes_out_as_it_went_in() {
+    let style = LineStyle::default();
+    let mut lines = Lines::new(style);
+    let mut out = Vec::new();
+    let content = b"\x1b[1m[/] \xff\0 2026-11-24T10:00:00.0Z \r";
+    for chunk in [b"2026-11-24T10:00:00.000000001Z ".as_slice(), content, b"\n"] {
+        lines.take(chunk, &mut out);
+    }
+    assert_eq!(out, [content.as_slice(), b"\n"].concat());
+}
+
+#[test]
+fn the_rest_of_a_broken_line_is_not_lost() {
+    let mut lines = Lines::new(LineStyle {
+        has_nodes: true,
+        ..LineStyle::default()
+    });
+    let mut out = Vec::new();
+    lines.take(
+        b"node-0 | 2026-11-24T10:00:00.000000001Z long\nthe rest\nnode-1 | 2026-11-24T10:00:00.000000001Z b\n",
+        &mut out,
+    );
+    assert_eq!(out, b"node-0 | long\nthe rest\nnode-1 | b\n");
+}
+
+#[test]
+fn a_node_that_has_said_nothing_is_asked_for_from_its_beginning() {
+    let mut lines = Lines::new(LineStyle {
+        has_nodes: true,
+        ..LineStyle::default()
+    });
+    lines.take(b"node-0 | 2026-11-24T10:00:05.000000000Z a\n", &mut Vec::new());
+    assert_eq!(lines.reconnect(2), None);
+    lines.take(b"node-1 | 2026-11-24T10:00:03.000000000Z a\n", &mut Vec::new());
+    assert_eq!(lines.reconnect(2).unwrap(), "2026-11-24T10:00:03.000000000Z");
+}
+
+proptest! {
+    /// However an answer is cut into pieces, and wherever connections break, each node's lines come out once, in order.
+    #[test]
+    fn no_line_is_lost_or_doubled_by_a_lost_connection(
+        log in log(),
+        cuts in prop::collection::vec((0.0..1.0_f64, 1_usize..40), 0..4),
+    ) {
+        let mut lines = Lines::new(LineStyle { has_nodes: true, ..LineStyle::default() });
+        let mut out = Vec::new();
+        let mut since: Option<String> = None;
+        let breaks = cuts.into_iter().chain([(1.0, 1)]);
+        for (share, piece) in breaks {
+            let bytes = answer(&log, since.as_deref());
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "small")]
+            let end = (bytes.len() as f64 * share) as usize;
+            for chunk in bytes[..end].chunks(piece) {
+                lines.take(chunk, &mut out);
+            }
+            since = lines.reconnect(3);
+        }
+        for node in 0..3 {
+            let expected: Vec<Vec<u8>> = log
+                .iter()
+                .filter(|line| line.node == node)
+                .map(|line| [line.content.as_slice(), b"\n"].concat())
+                .collect();
+            // A line that was cut is continued without its prefix, behind whatever the cut left.
+            let printed = out.split(|byte| *byte == b'\n').count() - 1;
+            prop_assert_eq!(printed, log.len());
+            prop_assert_eq!(of_node(&out, node), expected);
+        }
+    }
+}

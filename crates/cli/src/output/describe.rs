@@ -1,0 +1,136 @@
+//! One thing for a person, as `kubectl describe` does it.
+
+use std::fmt::Write;
+
+use task::status::{NodeStatus, TaskStatus};
+use task::volume::VolumeStatus;
+
+use super::table::{Cell, Table, fixed, flexible, or_dash, status_cell};
+use super::{Terminal, age};
+
+/// Everything about a task and its nodes.
+pub fn describe_task(task: &TaskStatus, wide: bool, terminal: Terminal) -> String {
+    let metadata = &task.metadata;
+    let mut lines = vec![
+        ("Task", task.task_id.clone()),
+        ("Name", task.name.clone()),
+        ("User", task.username.clone()),
+        ("Status", task.status.to_string()),
+    ];
+    lines.extend(task.reason.clone().map(|reason| ("Reason", reason)));
+    lines.extend(task.message.clone().map(|message| ("Message", message)));
+    lines.push((
+        "Created",
+        format!("{} ({} ago)", task.created_at, age(&task.created_at)),
+    ));
+    lines.push((
+        "Changed",
+        format!("{} ({} ago)", task.updated_at, age(&task.updated_at)),
+    ));
+    lines.push(("Nodes", counts(task)));
+    if wide {
+        lines.push(("Namespace", metadata.namespace.clone()));
+    }
+    let mut text = fields(&lines);
+    if metadata.nodes.is_empty() {
+        return text;
+    }
+    text.push('\n');
+    let mut columns = vec![
+        fixed("NODE"),
+        fixed("STATUS"),
+        flexible("REASON"),
+        fixed("EXIT"),
+        fixed("AGE"),
+        fixed("TIME"),
+        flexible("MACHINE"),
+    ];
+    if wide {
+        columns.extend([fixed("IP"), flexible("JOB"), flexible("POD")]);
+    }
+    let mut table = Table::new(&columns);
+    for node in &metadata.nodes {
+        table.add(node_line(node, wide));
+    }
+    text.push_str(&table.render(terminal, true));
+    text
+}
+
+fn counts(task: &TaskStatus) -> String {
+    let metadata = &task.metadata;
+    let parts = [
+        (metadata.pending_nodes, "pending"),
+        (metadata.running_nodes, "running"),
+        (metadata.succeeded_nodes, "succeeded"),
+        (metadata.failed_nodes, "failed"),
+    ];
+    let said: Vec<String> = parts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, word)| format!("{count} {word}"))
+        .collect();
+    format!("{} ({})", metadata.num_nodes, said.join(", "))
+}
+
+fn node_line(node: &NodeStatus, wide: bool) -> Vec<Cell> {
+    let mut cells = vec![
+        Cell::from(node.rank.to_string()),
+        status_cell(node.status),
+        or_dash(node.reason.as_ref()),
+        Cell::from(node.exit_code.map_or_else(|| "-".to_owned(), |code| code.to_string())),
+        Cell::from(node.started_at.as_deref().map_or_else(|| "-".to_owned(), age)),
+        Cell::from(ran_for(node)),
+        or_dash(node.node_name.as_ref()),
+    ];
+    if wide {
+        cells.extend([
+            or_dash(node.pod_ip.as_ref()),
+            Cell::from(node.job_name.clone()),
+            or_dash(node.pod_name.as_ref()),
+        ]);
+    }
+    cells
+}
+
+/// How long a container ran, or has run.
+fn ran_for(node: &NodeStatus) -> String {
+    let time = |text: &Option<String>| text.as_deref()?.parse::<jiff::Timestamp>().ok();
+    match (time(&node.started_at), time(&node.finished_at)) {
+        (Some(start), end) => super::age_of(end.unwrap_or_else(jiff::Timestamp::now).duration_since(start)),
+        (None, _) => "-".to_owned(),
+    }
+}
+
+/// Everything about a volume.
+pub fn describe_volume(volume: &VolumeStatus, wide: bool) -> String {
+    let mut lines = vec![
+        ("Volume", volume.volume_id.clone()),
+        ("Name", volume.name.clone()),
+        ("User", volume.username.clone()),
+        ("Status", volume.status.clone()),
+        ("Size", volume.size.clone()),
+        ("Access", volume.access_modes.join(", ")),
+        ("Class", volume.storage_class.clone().unwrap_or_else(|| "-".to_owned())),
+        (
+            "Created",
+            format!("{} ({} ago)", volume.created_at, age(&volume.created_at)),
+        ),
+    ];
+    if wide {
+        lines.push(("Namespace", volume.metadata.namespace.clone()));
+        lines.push(("Claim", volume.metadata.pvc_name.clone()));
+    }
+    fields(&lines)
+}
+
+fn fields(lines: &[(&str, String)]) -> String {
+    let mut text = String::new();
+    for (name, value) in lines {
+        let value: String = value
+            .chars()
+            .map(|character| if character.is_control() { ' ' } else { character })
+            .collect();
+        let _ = writeln!(text, "{:<10} {value}", format!("{name}:"));
+    }
+    text
+}

@@ -1,0 +1,74 @@
+//! From what was typed to an exit code.
+
+use std::error::Error as _;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use clap_complete::CompleteEnv;
+
+use crate::args::{ApiCommand, Args, Command};
+use crate::commands;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::output::say;
+
+/// Runs what was typed.
+#[must_use]
+pub fn main() -> ExitCode {
+    CompleteEnv::with_factory(Args::command).complete();
+    let args = Args::parse();
+    if let Command::Api(ApiCommand::Serve(serve)) = args.command {
+        return server::main(*serve);
+    }
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader has what it wanted: `k8s-cli jobs logs ID | head`.
+        Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(error) => {
+            if !error.is_silent() {
+                tell(&error);
+            }
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// One thread is enough for one person, and is there at once.
+#[tokio::main(flavor = "current_thread")]
+async fn run(args: Args) -> Result<()> {
+    let Args { global, command } = args;
+    match command {
+        Command::Jobs(command) => commands::jobs::run(Context::new(&global, command.short_url())?, command).await,
+        Command::Volumes(command) => commands::volumes::run(Context::new(&global, command.short_url())?, command).await,
+        Command::Auth(command) => commands::auth::run(&global, command),
+        Command::Api(command) => commands::api::run(&Context::new(&global, None)?, command).await,
+        Command::Doctor => commands::doctor::run(&Context::new(&global, None)?).await,
+        Command::Completions { shell } => commands::completions::run(shell),
+        Command::Man { folder } => commands::man::run(&folder),
+    }
+}
+
+/// What lies at the bottom; the layers above say the same in other words.
+fn innermost(error: &Error) -> Option<&dyn std::error::Error> {
+    let mut cause = error.source()?;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    Some(cause)
+}
+
+fn tell(error: &Error) {
+    let style = anstyle::AnsiColor::Red.on_default().bold();
+    match error {
+        // It has a heading for each fault.
+        Error::Task(report) => say(&report.to_string()),
+        other => {
+            let cause = innermost(other).map(|cause| format!(": {cause}")).unwrap_or_default();
+            say(&format!("{style}error:{style:#} {other}{cause}"));
+        }
+    }
+    if let Some(hint) = error.hint() {
+        let style = anstyle::AnsiColor::Cyan.on_default().bold();
+        say(&format!("{style}hint:{style:#} {hint}"));
+    }
+}

@@ -1,0 +1,311 @@
+//! One YAML document as JSON, with the place of every value.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+use serde_saphyr::{DuplicateKeyPolicy, Location, NonFiniteFloatPolicy, Spanned};
+
+/// The way to a value: keys, and indices as text.
+pub type Path = Vec<String>;
+
+/// Where a value is in the text, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its key, when it has one.
+    pub key: Option<Range<usize>>,
+    /// It itself, or its beginning.
+    pub value: Range<usize>,
+}
+
+/// A document.
+#[derive(Debug)]
+pub struct Document {
+    /// What it says.
+    pub value: Value,
+    /// Where it says it.
+    pub places: BTreeMap<Path, Place>,
+    /// Variables that YAML 1.1, and so SkyPilot, reads as something else than what is written.
+    pub differing: Vec<String>,
+}
+
+/// Why a text is no document.
+#[derive(Debug)]
+pub struct Mistake {
+    /// What is wrong.
+    pub message: String,
+    /// Where, when that is known.
+    pub place: Option<Range<usize>>,
+}
+
+impl Document {
+    /// Reads the one document of `text`, in YAML 1.2. Variables keep the text that was written: `012` is `012`.
+    ///
+    /// # Errors
+    /// It is no YAML, or several documents.
+    pub fn parse(text: &str) -> Result<Self, Mistake> {
+        let options = serde_saphyr::options! {
+            duplicate_keys: DuplicateKeyPolicy::LastWins,
+            strict_booleans: true,
+            with_snippet: false,
+            non_finite_float_policy: NonFiniteFloatPolicy::AsString,
+        };
+        let root: Spanned<Data> =
+            serde_saphyr::from_str_with_options(text, options).map_err(|error| Mistake::of(&error, text))?;
+        let mut reader = Reader {
+            text,
+            places: BTreeMap::new(),
+            differing: Vec::new(),
+            mistake: None,
+        };
+        let value = reader.value(&mut Path::new(), root, None);
+        if let Some(mistake) = reader.mistake {
+            return Err(mistake);
+        }
+        if value.is_null() {
+            let message = "the file is empty; a task has at least `run`".to_owned();
+            return Err(Mistake { message, place: None });
+        }
+        Ok(Self {
+            value,
+            places: reader.places,
+            differing: reader.differing,
+        })
+    }
+}
+
+impl Mistake {
+    fn of(error: &serde_saphyr::Error, text: &str) -> Self {
+        let message = match error {
+            serde_saphyr::Error::MultipleDocuments { .. } => {
+                "the file has several documents; a task is one, so submit each by itself".to_owned()
+            }
+            other => plain(&other.to_string()),
+        };
+        Self {
+            message,
+            place: error.location().and_then(|location| range(location, text)),
+        }
+    }
+}
+
+/// The message without the place that is shown beside it.
+fn plain(message: &str) -> String {
+    let first = message.lines().next().unwrap_or(message);
+    let end = first.find(" at line ").unwrap_or(first.len());
+    let text = match first.strip_prefix("error: ") {
+        Some(_) => &first["error: ".len()..end],
+        None => &first[..end],
+    };
+    text.trim_end_matches([':', ' ']).to_owned()
+}
+
+fn range(location: Location, text: &str) -> Option<Range<usize>> {
+    let span = location.span();
+    let start = match span.byte_offset() {
+        Some(offset) => usize::try_from(offset).ok()?.min(text.len()),
+        None => offset(location, text)?,
+    };
+    let length = usize::try_from(span.byte_len().unwrap_or(0)).ok()?;
+    let end = (start + length).min(text.len());
+    (text.is_char_boundary(start) && text.is_char_boundary(end)).then_some(start..end)
+}
+
+/// Where a line and a column are, both counted from 1.
+fn offset(location: Location, text: &str) -> Option<usize> {
+    let line = usize::try_from(location.line()).ok()?.checked_sub(1)?;
+    let column = usize::try_from(location.column()).ok()?.checked_sub(1)?;
+    let start: usize = text.split_inclusive('\n').take(line).map(str::len).sum();
+    let within: usize = text[start..].chars().take(column).map(char::len_utf8).sum();
+    Some(start + within)
+}
+
+struct Reader<'t> {
+    text: &'t str,
+    places: BTreeMap<Path, Place>,
+    differing: Vec<String>,
+    mistake: Option<Mistake>,
+}
+
+impl Reader<'_> {
+    fn value(&mut self, path: &mut Path, node: Spanned<Data>, key: Option<Range<usize>>) -> Value {
+        let used = range(node.referenced, self.text).unwrap_or(0..0);
+        let defined = range(node.defined, self.text).unwrap_or(0..0);
+        self.places.insert(path.clone(), Place { key, value: used });
+        match node.value {
+            Data::Null => Value::Null,
+            Data::Bool(_) | Data::Number(_) if is_script(path) => Value::String(self.text[defined].to_owned()),
+            Data::Bool(flag) => Value::Bool(flag),
+            Data::Number(number) if is_variable(path) => self.variable(path, &number, defined),
+            Data::Number(number) => Value::Number(number),
+            Data::Text(text) => {
+                if is_variable(path) && text == self.text[defined.clone()] && yaml_1_1_differs(&text) {
+                    self.differing.push(format!("{}: {text}", path[1]));
+                }
+                Value::String(text)
+            }
+            Data::List(items) => {
+                let items = items.into_iter().enumerate();
+                let read = items.map(|(index, item)| self.below(path, index.to_string(), item, None));
+                Value::Array(read.collect())
+            }
+            Data::Map(entries) => {
+                let mut map = Map::new();
+                for (name, item) in entries {
+                    let place = range(name.referenced, self.text);
+                    if map.contains_key(&name.value) {
+                        self.twice(path, &name.value, place.clone());
+                    }
+                    let value = self.below(path, name.value.clone(), item, place);
+                    map.insert(name.value, value);
+                }
+                Value::Object(map)
+            }
+        }
+    }
+
+    /// `PyYAML` takes the last of two keys without a word, which hides what a person forgot to remove.
+    fn twice(&mut self, path: &Path, key: &str, place: Option<Range<usize>>) {
+        let first = self.places.get(&[path.as_slice(), &[key.to_owned()]].concat());
+        let first = first.and_then(|first| first.key.as_ref());
+        let line = first.map_or(1, |first| self.text[..first.start].matches('\n').count() + 1);
+        let message = format!("the key `{key}` is there twice; it is also in line {line}");
+        self.mistake.get_or_insert(Mistake { message, place });
+    }
+
+    fn below(&mut self, path: &mut Path, step: String, item: Spanned<Data>, key: Option<Range<usize>>) -> Value {
+        path.push(step);
+        let value = self.value(path, item, key);
+        path.pop();
+        value
+    }
+
+    /// A number in a variable is the text that was written: `1.10` is not `1.1`.
+    fn variable(&mut self, path: &Path, number: &Number, place: Range<usize>) -> Value {
+        let written = &self.text[place];
+        if written.is_empty() {
+            return Value::Number(number.clone());
+        }
+        if yaml_1_1_differs(written) {
+            self.differing.push(format!("{}: {written}", path[1]));
+        }
+        Value::String(written.to_owned())
+    }
+}
+
+fn is_variable(path: &[String]) -> bool {
+    matches!(path, [map, _] if map == "envs" || map == "secrets")
+}
+
+/// `run: true` is a command, however YAML calls it.
+fn is_script(path: &[String]) -> bool {
+    matches!(path, [key] if key == "run" || key == "setup")
+}
+
+/// Whether `PyYAML`, which SkyPilot reads files with, makes another text of an unquoted scalar
+/// (<https://yaml.org/type/bool.html>, <https://yaml.org/type/int.html>, <https://yaml.org/type/float.html>).
+fn yaml_1_1_differs(written: &str) -> bool {
+    let word = written.to_ascii_lowercase();
+    if matches!(word.as_str(), "yes" | "no" | "on" | "off") {
+        return true;
+    }
+    let unsigned = word.trim_start_matches(['-', '+']);
+    let has_digits_only = |text: &str, others: &[char]| {
+        text.starts_with(|first: char| first.is_ascii_digit())
+            && text
+                .chars()
+                .all(|character| character.is_ascii_digit() || others.contains(&character))
+    };
+    let octal =
+        unsigned.len() > 1 && unsigned.starts_with('0') && unsigned.chars().all(|digit| matches!(digit, '0'..='7'));
+    let sexagesimal = unsigned.contains(':') && has_digits_only(unsigned, &[':', '.']) && !unsigned.ends_with(':');
+    let grouped = unsigned.contains('_') && has_digits_only(unsigned, &['_', '.']);
+    let trailing_zero = unsigned.contains('.') && has_digits_only(unsigned, &['.']) && {
+        let fraction = unsigned.rsplit('.').next().unwrap_or_default();
+        fraction.len() > 1 && fraction.ends_with('0')
+    };
+    octal || sexagesimal || grouped || trailing_zero
+}
+
+/// Any YAML value.
+#[derive(Debug)]
+enum Data {
+    Null,
+    Bool(bool),
+    Number(Number),
+    Text(String),
+    List(Vec<Spanned<Data>>),
+    Map(Vec<(Spanned<String>, Spanned<Data>)>),
+}
+
+impl<'de> Deserialize<'de> for Data {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(DataVisitor)
+    }
+}
+
+struct DataVisitor;
+
+impl<'de> Visitor<'de> for DataVisitor {
+    type Value = Data;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Data, E> {
+        Ok(Data::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Data, E> {
+        Ok(Data::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Data, D::Error> {
+        Data::deserialize(deserializer)
+    }
+
+    fn visit_bool<E>(self, flag: bool) -> Result<Data, E> {
+        Ok(Data::Bool(flag))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Data, E> {
+        Ok(Data::Number(number.into()))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Data, E> {
+        Ok(Data::Number(number.into()))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Data, E> {
+        // JSON has no infinity; as a text it is refused where it is.
+        Ok(Number::from_f64(number).map_or_else(|| Data::Text(number.to_string()), Data::Number))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Data, E> {
+        Ok(Data::Text(text.to_owned()))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Data, E> {
+        Ok(Data::Text(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Data, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Data::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Data, A::Error> {
+        let mut map: Vec<(Spanned<String>, Spanned<Data>)> = Vec::new();
+        while let Some(key) = entries.next_key::<Spanned<String>>()? {
+            let value = entries.next_value()?;
+            map.push((key, value));
+        }
+        Ok(Data::Map(map))
+    }
+}

@@ -1,0 +1,163 @@
+use serde_json::json;
+
+use super::{Overrides, TaskFile};
+use crate::error::{Error, Fault};
+
+fn parsed(text: &str) -> TaskFile {
+    TaskFile::parse("task.yaml".to_owned(), text.to_owned()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// What a person without colours reads.
+fn refused(text: &str) -> String {
+    let parsed = TaskFile::parse("task.yaml".to_owned(), text.to_owned());
+    let error = match parsed {
+        Ok(mut task) => task.check().expect_err("it is wrong"),
+        Err(error) => error,
+    };
+    assert_eq!(error.exit_code(), 2);
+    anstream::adapter::strip_str(&error.to_string()).to_string()
+}
+
+#[test]
+fn variables_hold_what_was_written() {
+    let task = parsed("run: a\nenvs: {A: 012, B: 1.10, C: 12:30, D: yes, E: true, F: '1', G: 1e3, H: 0x10, I: ~}\n");
+    let expected = json!({"A": "012", "B": "1.10", "C": "12:30", "D": "yes", "E": true, "F": "1", "G": "1e3", "H": "0x10", "I": null});
+    assert_eq!(task.body()["envs"], expected);
+    let warned: Vec<&str> = task
+        .warnings()
+        .iter()
+        .map(|warning| warning.split('`').nth(1).unwrap())
+        .collect();
+    assert_eq!(warned, ["A: 012", "B: 1.10", "C: 12:30", "D: yes"]);
+}
+
+#[test]
+fn a_script_is_text_whatever_it_looks_like() {
+    assert_eq!(
+        parsed("run: true\nsetup: 012\n").body(),
+        &json!({"run": "true", "setup": "012"})
+    );
+}
+
+#[test]
+fn numbers_elsewhere_are_numbers() {
+    let task = parsed("run: a\nnum_nodes: 2\nresources: {cpus: 0.5, use_spot: true}\n");
+    assert_eq!(task.body()["num_nodes"], json!(2));
+    assert_eq!(task.body()["resources"], json!({"cpus": 0.5, "use_spot": true}));
+}
+
+#[test]
+fn scripts_keep_their_lines_and_json_is_yaml() {
+    assert_eq!(parsed("run: |\n  a\n  b\n").body(), &json!({"run": "a\nb\n"}));
+    assert_eq!(
+        parsed("{\"run\": \"a\", \"num_nodes\": 2}").body(),
+        &json!({"run": "a", "num_nodes": 2})
+    );
+}
+
+#[test]
+fn anchors_and_merges_work() {
+    let task = parsed("run: a\nresources: &r {cpus: 1}\nenvs:\n  <<: {A: x}\n  B: y\n");
+    assert_eq!(task.body()["envs"], json!({"A": "x", "B": "y"}));
+}
+
+#[test]
+fn flags_win_over_the_file_and_are_named_when_they_are_wrong() {
+    let mut task = parsed("run: a\nresources: {cpus: 1}\nenvs: {A: x, B: y}\n");
+    let overrides = Overrides {
+        cpus: Some("many".to_owned()),
+        num_nodes: Some(3),
+        env: vec!["A=z".to_owned()],
+        volume: vec!["data:/data".to_owned()],
+        ..Overrides::default()
+    };
+    task.apply(&overrides).unwrap();
+    assert_eq!(task.body()["envs"], json!({"A": "z", "B": "y"}));
+    assert_eq!(task.body()["volumes"], json!({"/data": "data"}));
+    let error = anstream::adapter::strip_str(&task.check().unwrap_err().to_string()).to_string();
+    assert!(error.starts_with("error: `--cpus`: "), "{error}");
+}
+
+#[test]
+fn a_variable_without_a_value_must_get_one() {
+    let mut task = parsed("run: a\nenvs: {TOKEN: }\n");
+    let error = anstream::adapter::strip_str(&task.check().unwrap_err().to_string()).to_string();
+    assert!(
+        error.contains("`envs.TOKEN`: has no value; give one with `--env TOKEN=VALUE`"),
+        "{error}"
+    );
+    let env = vec!["TOKEN=".to_owned()];
+    task.apply(&Overrides {
+        env,
+        ..Overrides::default()
+    })
+    .unwrap();
+    task.check().unwrap();
+}
+
+#[test]
+fn a_command_is_quoted_for_bash() {
+    let words = ["echo", "it's", "$HOME", "a b"].map(str::to_owned);
+    let task = TaskFile::command(&words).unwrap();
+    let run = task.body()["run"].as_str().unwrap();
+    let output = std::process::Command::new("bash").args(["-c", run]).output().unwrap();
+    assert_eq!(output.stdout, b"it's $HOME a b\n");
+}
+
+#[test]
+fn faults_are_shown_in_the_file() {
+    insta::assert_snapshot!(refused(
+        "name: hello\nnum_node: 2\nresources:\n  cpu: 4\n  memory: lots\nenvs:\n  1X: a\nrun: |\n  echo hello\n"
+    ));
+}
+
+#[test]
+fn what_is_missing_is_missing_in_the_file() {
+    insta::assert_snapshot!(refused("name: hello\n"));
+}
+
+#[test]
+fn what_is_no_yaml_is_shown_in_the_file() {
+    let cases = [
+        "run: 'open\n",
+        "run: a\n  setup: b\n",
+        "run: a\nrun: b\n",
+        "run: a\n---\nrun: b\n",
+        "",
+        "- run\n",
+        "run: *nothing\n",
+        "run: a\nresources: {cpus: .inf}\n",
+        "run:\n\t- a\n",
+    ];
+    let shown: Vec<String> = cases
+        .iter()
+        .map(|text| format!("{text:?}\n{}", refused(text)))
+        .collect();
+    insta::assert_snapshot!(shown.join("\n\n"));
+}
+
+#[test]
+fn the_servers_faults_are_shown_in_the_file() {
+    let task = parsed("run: a\nvolumes:\n  /data: missing\n");
+    let fault = Fault {
+        kind: "value_error".to_owned(),
+        loc: vec![json!("body"), json!("volumes"), json!("/data")],
+        msg: "Value error, volume \"missing\" not found".to_owned(),
+    };
+    let error = Error::Task(task.report(&[fault]));
+    insta::assert_snapshot!(anstream::adapter::strip_str(&error.to_string()).to_string());
+}
+
+proptest::proptest! {
+    /// Whatever a file holds, it is a task or an error, and every error can be shown.
+    #[test]
+    fn no_file_is_too_strange(text in "[ -~\n\té€&*{}\\[\\]:,'\"|>-]{0,120}") {
+        if let Ok(mut task) = TaskFile::parse("task.yaml".to_owned(), text.clone())
+            && let Err(error) = task.check()
+        {
+            proptest::prop_assert!(!error.to_string().is_empty());
+        } else if let Err(error) = TaskFile::parse("task.yaml".to_owned(), text) {
+            proptest::prop_assert!(!error.to_string().is_empty());
+        }
+    }
+}

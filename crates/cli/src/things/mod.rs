@@ -1,0 +1,193 @@
+//! Tasks and volumes: their lists, and finding one by what a person calls it.
+
+mod task;
+mod volume;
+
+use serde_json::value::RawValue;
+
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::output::{Item, Kept, age};
+
+/// The longest list of candidates in a message.
+const MAX_CANDIDATES: usize = 5;
+
+/// How many characters an identifier has.
+const ID_LENGTH: usize = 8;
+
+/// A thing that the server keeps for a user.
+pub trait Thing: Item {
+    /// `task`, `volume`.
+    const KIND: &'static str;
+    /// The path of all of them.
+    const PATH: &'static str;
+    /// When it was made.
+    fn created_at(&self) -> &str;
+}
+
+/// All things of a user, or of everybody.
+///
+/// # Errors
+/// The server does not give them.
+pub async fn list<T: Thing>(client: &Client, all_users: bool) -> Result<Vec<Kept<T>>> {
+    let query = if all_users { "?all_users=true" } else { "" };
+    let answer = client.get_bytes(&format!("{}{query}", T::PATH)).await?;
+    let url = client.url().to_string();
+    let wrong = |source| Error::Answer {
+        url: url.clone(),
+        source,
+    };
+    let mut lists: std::collections::HashMap<String, Vec<Box<RawValue>>> =
+        serde_json::from_slice(&answer).map_err(wrong)?;
+    let raw = lists.remove(T::LIST).unwrap_or_default();
+    raw.into_iter().map(|raw| Kept::read(raw, &url)).collect()
+}
+
+/// One thing by its identifier.
+///
+/// # Errors
+/// There is none, or the server does not give it.
+pub async fn get<T: Thing>(client: &Client, id: &str) -> Result<Kept<T>> {
+    let raw = client.get(&format!("{}/{}", T::PATH, escaped(id))).await?;
+    Kept::read(raw, &client.url().to_string())
+}
+
+/// One thing by its identifier, the beginning of it, or its name.
+///
+/// # Errors
+/// There is none, or there are several.
+pub async fn find<T: Thing>(client: &Client, reference: &str) -> Result<Kept<T>> {
+    // An identifier is the usual case, and costs one small answer.
+    if is_id(reference) {
+        match get(client, reference).await {
+            Err(Error::NotFound(_)) => {}
+            found => return found,
+        }
+    }
+    choose(list(client, false).await?, reference)
+}
+
+/// Several things; each once, in the order in which they were named.
+///
+/// # Errors
+/// One is not there, unless that shall be ignored.
+pub async fn find_all<T: Thing>(
+    client: &Client,
+    references: &[String],
+    ignore_not_found: bool,
+) -> Result<Vec<Kept<T>>> {
+    let mut found: Vec<Kept<T>> = Vec::new();
+    for reference in references {
+        match find::<T>(client, reference).await {
+            Ok(kept) if found.iter().any(|known| known.item.id() == kept.item.id()) => {}
+            Ok(kept) => found.push(kept),
+            Err(Error::NotFound(_)) if ignore_not_found => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+/// The name, the identifier, or the one identifier that begins so: in this order.
+fn choose<T: Thing>(mut things: Vec<Kept<T>>, reference: &str) -> Result<Kept<T>> {
+    let kind = T::KIND;
+    let fits: [&dyn Fn(&T) -> bool; 3] = [
+        &|thing| thing.id() == reference,
+        &|thing| thing.name() == reference,
+        &|thing| !reference.is_empty() && thing.id().starts_with(reference),
+    ];
+    for fit in fits {
+        let found: Vec<usize> = (0..things.len()).filter(|index| fit(&things[*index].item)).collect();
+        match found.as_slice() {
+            [] => {}
+            [index] => return Ok(things.swap_remove(*index)),
+            several => {
+                let shown = several.iter().rev().take(MAX_CANDIDATES).map(|index| {
+                    let thing = &things[*index].item;
+                    format!("{} ({} ago)", thing.id(), age(thing.created_at()))
+                });
+                let shown: Vec<String> = shown.collect();
+                return Err(Error::Usage(format!(
+                    "`{reference}` is {} {kind}s; say which: {}",
+                    several.len(),
+                    shown.join(", ")
+                )));
+            }
+        }
+    }
+    Err(Error::NotFound(not_found(&things, reference)))
+}
+
+fn not_found<T: Thing>(things: &[Kept<T>], reference: &str) -> String {
+    let kind = T::KIND;
+    let names = things.iter().flat_map(|kept| [kept.item.name(), kept.item.id()]);
+    let nearest = names
+        .map(|name| (strsim::jaro_winkler(name, reference), name))
+        .filter(|(similarity, _)| *similarity > 0.8)
+        .max_by(|left, right| left.0.total_cmp(&right.0));
+    match nearest {
+        Some((_, name)) => format!("you have no {kind} `{reference}`; did you mean `{name}`?"),
+        None => format!(
+            "you have no {kind} `{reference}`; `k8s-cli {} list` shows yours",
+            list_command::<T>()
+        ),
+    }
+}
+
+fn list_command<T: Thing>() -> &'static str {
+    if T::KIND == "task" { "jobs" } else { "volumes" }
+}
+
+fn is_id(text: &str) -> bool {
+    text.len() == ID_LENGTH
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+}
+
+/// A part of a path.
+pub fn escaped(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use ::task::status::TaskStatus;
+    use serde_json::json;
+
+    use super::choose;
+    use crate::error::Error;
+    use crate::output::Kept;
+
+    fn tasks(tasks: &[(&str, &str)]) -> Vec<Kept<TaskStatus>> {
+        let task = |(id, name): &(&str, &str)| {
+            let value = json!({
+                "task_id": id, "name": name, "status": "running", "username": "alice",
+                "created_at": "2026-11-24T10:00:00Z", "updated_at": "2026-11-24T10:00:00Z",
+                "metadata": {"job_name": "j", "namespace": "default", "num_nodes": 1, "node_jobs": ["j"],
+                    "succeeded_nodes": 0, "failed_nodes": 0, "running_nodes": 1, "pending_nodes": 0},
+            });
+            Kept::read(serde_json::value::to_raw_value(&value).unwrap(), "http://test").unwrap()
+        };
+        tasks.iter().map(task).collect()
+    }
+
+    #[test]
+    fn a_task_is_found_by_identifier_name_or_beginning() {
+        let all = [("abcd1234", "train"), ("abzz1234", "eval"), ("train000", "other")];
+        let found = |reference: &str| choose(tasks(&all), reference).map(|kept| kept.item.task_id);
+        assert_eq!(found("abzz1234").unwrap(), "abzz1234");
+        assert_eq!(found("abc").unwrap(), "abcd1234");
+        assert_eq!(found("train").unwrap(), "abcd1234", "a name before a beginning");
+        assert!(matches!(found("ab"), Err(Error::Usage(_))), "two begin so");
+        assert!(matches!(found(""), Err(Error::NotFound(_))));
+    }
+
+    #[test]
+    fn the_nearest_name_is_offered() {
+        let Err(error) = choose(tasks(&[("abcd1234", "train")]), "trian") else {
+            panic!("found")
+        };
+        assert_eq!(error.to_string(), "you have no task `trian`; did you mean `train`?");
+    }
+}

@@ -1,0 +1,203 @@
+//! The command line as a person uses it: in a shell, in a pipe, in a terminal of some width.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+
+use crate::World;
+
+/// `k8s-cli` for one user, with a home folder of its own.
+pub struct CommandLine {
+    home: PathBuf,
+    url: Option<String>,
+    user: Option<String>,
+}
+
+/// What a command left behind.
+#[derive(Debug, Clone)]
+pub struct Ran {
+    /// The exit code.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Standard output, of a command that must have worked.
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, 0, "{}", self.stderr);
+        String::from_utf8(self.stdout).unwrap()
+    }
+
+    /// Standard error, of a command that must have ended so.
+    pub fn failed(self, code: i32) -> String {
+        assert_eq!(
+            self.code,
+            code,
+            "{}{}",
+            String::from_utf8_lossy(&self.stdout),
+            self.stderr
+        );
+        self.stderr
+    }
+}
+
+impl CommandLine {
+    /// For the user of a world, on its server.
+    #[must_use]
+    pub fn of(world: &World) -> Self {
+        let mut cli = Self::fresh();
+        cli.url = Some(world.api.base().to_owned());
+        cli.user = Some("alice@example.com".to_owned());
+        cli
+    }
+
+    /// For somebody who has just installed it.
+    #[must_use]
+    pub fn fresh() -> Self {
+        let home = std::env::temp_dir().join(format!("k8s-cli-home-{:016x}", fastrand::u64(..)));
+        std::fs::create_dir_all(&home).unwrap();
+        Self {
+            home,
+            url: None,
+            user: None,
+        }
+    }
+
+    /// The home folder.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// Writes a file into the home folder, which is also where commands run.
+    pub fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.home.join(name), text).unwrap();
+    }
+
+    /// A command that was not started yet.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy().into_owned();
+            if name.starts_with("K8S_CLI_") || name.starts_with("XDG_") {
+                command.env_remove(name);
+            }
+        }
+        for name in ["NO_COLOR", "CLICOLOR_FORCE", "CLICOLOR", "COLUMNS", "KUBECONFIG"] {
+            command.env_remove(name);
+        }
+        command
+            .args(arguments)
+            .current_dir(&self.home)
+            .env("HOME", &self.home)
+            .env("TERM", "xterm");
+        if let Some(url) = &self.url {
+            command.env("K8S_CLI_API_URL", url);
+        }
+        if let Some(user) = &self.user {
+            command.env("K8S_CLI_USER", user);
+        }
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs a command in a pipe.
+    #[must_use]
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        let output = self
+            .command(arguments)
+            .output()
+            .expect("the command line is built: cargo build -p cli");
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            stdout: output.stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Runs a command whose standard output is a terminal of this width, and standard error is not.
+    #[must_use]
+    pub fn on_terminal(&self, width: u16, arguments: &[&str]) -> Ran {
+        let (terminal, end) = terminal(width);
+        let mut command = self.command(arguments);
+        let child = command.stdout(Stdio::from(end)).spawn().unwrap();
+        drop(command);
+        let reading = std::thread::spawn(move || read_all(terminal));
+        let output = child.wait_with_output().unwrap();
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            stdout: reading.join().unwrap(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Starts a command all of whose streams are a terminal; gives what is shown there.
+    #[must_use]
+    pub fn start_on_terminal(&self, width: u16, arguments: &[&str]) -> (Child, File) {
+        let (terminal, end) = terminal(width);
+        let mut command = self.command(arguments);
+        command
+            .stdin(end.try_clone().unwrap())
+            .stderr(end.try_clone().unwrap())
+            .stdout(end);
+        (command.spawn().unwrap(), terminal)
+    }
+}
+
+impl Drop for CommandLine {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.home);
+    }
+}
+
+/// A terminal of 24 rows, and the end that a program gets.
+fn terminal(width: u16) -> (File, OwnedFd) {
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let path = ptsname(&ours, Vec::new()).unwrap();
+    let path = PathBuf::from(path.into_string().unwrap());
+    let theirs = File::options().read(true).write(true).open(path).unwrap();
+    let size = Winsize {
+        ws_row: 24,
+        ws_col: width,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    tcsetwinsize(&theirs, size).unwrap();
+    (ours.into(), theirs.into())
+}
+
+/// All that is shown; the kernel makes an error of the end of a terminal.
+fn read_all(mut terminal: File) -> Vec<u8> {
+    let mut shown = Vec::new();
+    let mut buffer = [0; 65536];
+    while let Ok(count) = terminal.read(&mut buffer) {
+        if count == 0 {
+            break;
+        }
+        shown.extend_from_slice(&buffer[..count]);
+    }
+    shown
+}
+
+/// The binary that the same build made, or the one that `K8S_CLI_BIN` names.
+fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("K8S_CLI_BIN") {
+        return path.into();
+    }
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(2).unwrap().join("k8s-cli")
+}

@@ -1,0 +1,502 @@
+//! The command line on a real server: finding tasks, exit codes, logs that are not changed, and connections that break.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use e2e::{Backend, CommandLine, World, eventually};
+use serde_json::{Value, json};
+
+use crate::logs::sha256;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn id_of(text: &str) -> String {
+    text.lines().last().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_is_followed_to_its_end() {
+    let world = World::new().await;
+    let cli = CommandLine::of(&world);
+    cli.write(
+        "task.yaml",
+        "name: hello\nnum_nodes: 2\nrun: echo \"hello from $NODE_RANK\"\n",
+    );
+    let ran = cli.run(&["jobs", "submit", "task.yaml"]);
+    let told = ran.stderr.clone();
+    let mut lines: Vec<String> = ran.ok().lines().map(str::to_owned).collect();
+    lines.sort();
+    assert_eq!(lines, ["node-0 | hello from 0", "node-1 | hello from 1"]);
+    assert!(
+        told.contains(" submitted\n") && told.contains(" completed after "),
+        "{told}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_exit_code_is_the_tasks_when_it_is_asked_for() {
+    let world = World::new().await;
+    let cli = CommandLine::of(&world);
+    let told = cli
+        .run(&["jobs", "submit", "--exit-code", "--", "bash", "-c", "exit 7"])
+        .failed(7);
+    assert!(told.contains("failed"), "{told}");
+    cli.run(&["jobs", "submit", "--", "bash", "-c", "exit 7"]).ok();
+    cli.run(&["jobs", "submit", "--exit-code", "--", "true"]).ok();
+    let id = id_of(&cli.run(&["jobs", "submit", "-q", "--", "bash", "-c", "exit 3"]).ok());
+    cli.run(&["jobs", "wait", &id]).ok();
+    cli.run(&["jobs", "wait", &id, "--for", "completed"]).failed(1);
+    cli.run(&["jobs", "logs", &id, "--exit-code"]).failed(3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_is_found_by_name_identifier_or_its_beginning() {
+    let world = World::new().await;
+    let cli = CommandLine::of(&world);
+    let id = id_of(
+        &cli.run(&["jobs", "submit", "-q", "--name", "train", "--", "sleep", "600"])
+            .ok(),
+    );
+    for reference in [id.as_str(), "train", &id[..5]] {
+        let shown = cli.run(&["jobs", "status", "-o", "name", reference]).ok();
+        assert_eq!(shown.trim(), id);
+    }
+    let told = cli.run(&["jobs", "status", "trian"]).failed(3);
+    assert!(told.contains("did you mean `train`?"), "{told}");
+    let second = id_of(
+        &cli.run(&["jobs", "submit", "-q", "--name", "train", "--", "sleep", "600"])
+            .ok(),
+    );
+    let told = cli.run(&["jobs", "stop", "train"]).failed(2);
+    assert!(told.contains(&id) && told.contains(&second), "{told}");
+    cli.run(&["jobs", "stop", &id, &second]).ok();
+    cli.run(&["jobs", "stop", &id]).failed(3);
+    cli.run(&["jobs", "stop", &id, "--ignore-not-found"]).ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_ends_when_the_time_is_over() {
+    let world = World::new().await;
+    let cli = CommandLine::of(&world);
+    let id = id_of(&cli.run(&["jobs", "submit", "-q", "--", "sleep", "600"]).ok());
+    cli.run(&["jobs", "wait", &id, "--for", "running", "--timeout", "1m"])
+        .ok();
+    cli.run(&["jobs", "wait", &id, "--timeout", "1s"]).failed(124);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn control_c_leaves_the_task_running_and_says_so() {
+    let world = World::new().await;
+    let cli = CommandLine::of(&world);
+    let mut child = cli
+        .command(&["jobs", "submit", "--", "bash", "-c", "echo here; sleep 600"])
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert_eq!(line, "here\n");
+    let pid = child.id().to_string();
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("runs on"), "{told}");
+    assert_eq!(
+        cli.run(&["jobs", "list", "-q", "--status", "running"])
+            .ok()
+            .lines()
+            .count(),
+        1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_shows_the_manifests_and_makes_nothing() {
+    let world = World::new().await;
+    let cli = CommandLine::of(&world);
+    cli.write(
+        "task.yaml",
+        "name: hello\nnum_nodes: 2\nresources: {cpus: 2}\nrun: echo hello\n",
+    );
+    let text = cli.run(&["jobs", "submit", "task.yaml", "--dry-run"]).ok();
+    assert_eq!(text.matches("kind: Job\n").count(), 2, "{text}");
+    let list: Value = serde_json::from_str(
+        &cli.run(&["jobs", "submit", "task.yaml", "--dry-run", "-o", "json"])
+            .ok(),
+    )
+    .unwrap();
+    assert_eq!(list["items"].as_array().unwrap().len(), 3);
+    cli.run(&["jobs", "submit", "--dry-run", "--volume", "nothing:/data", "--", "true"])
+        .failed(2);
+    assert_eq!(cli.run(&["jobs", "list", "-q"]).ok(), "");
+    // Kubernetes has checked it, too: a quota says no.
+    world.cluster.limit(json!({"count/jobs.batch": "0"})).await;
+    let told = cli.run(&["jobs", "submit", "task.yaml", "--dry-run"]).failed(1);
+    assert!(told.contains("exceeded quota"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn volumes_are_made_found_and_deleted() {
+    let world = World::new().await;
+    let cli = CommandLine::of(&world);
+    let id = id_of(
+        &cli.run(&["volumes", "create", "data", "1Gi", "-a", "ReadWriteOnce"])
+            .ok(),
+    );
+    let shown: Value = serde_json::from_str(&cli.run(&["volumes", "status", "data", "-o", "json"]).ok()).unwrap();
+    assert_eq!(
+        (shown["volume_id"].as_str(), shown["size"].as_str()),
+        (Some(id.as_str()), Some("1Gi"))
+    );
+    let written = cli.run(&[
+        "jobs",
+        "submit",
+        "--exit-code",
+        "--volume",
+        "data:/data",
+        "--",
+        "bash",
+        "-c",
+        "echo kept >/data/file",
+    ]);
+    written.ok();
+    let read = cli.run(&["jobs", "submit", "--volume", "data:/data", "--", "cat", "/data/file"]);
+    assert_eq!(read.ok(), "kept\n");
+    let told = cli.run(&["volumes", "delete", "data"]).failed(2);
+    assert!(told.contains("--force"), "{told}");
+    cli.run(&["volumes", "delete", "data", "--force"]).ok();
+    let told = cli
+        .run(&["volumes", "create", "data", "much", "-s", "No Class"])
+        .failed(2);
+    assert!(
+        told.contains("`SIZE`: ") && told.contains("`--storage-class`: "),
+        "{told}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_finds_wrong_is_shown_in_the_file() {
+    let world = World::new().await;
+    let cli = CommandLine::of(&world);
+    cli.write("task.yaml", "run: 'true'\nvolumes:\n  /data: missing\n");
+    let told = cli.run(&["jobs", "submit", "task.yaml"]).failed(2);
+    assert!(
+        told.contains("task.yaml:3:10") && told.contains("volume \"missing\" not found"),
+        "{told}"
+    );
+    let told = cli
+        .run(&["jobs", "submit", "--num-nodes", "100000", "--", "true"])
+        .failed(2);
+    assert!(
+        told.contains("`--num-nodes`: input should be less than or equal to 1000"),
+        "{told}"
+    );
+}
+
+/// 64 MiB of random bytes, with what terminals and markup trip over, and a line of a MiB: a log that nothing may change.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bytes_of_a_log_are_not_touched() {
+    let world = World::new().await;
+    let cli = CommandLine::of(&world);
+    // Kubernetes keeps 10 MB of a log, and what is written faster than it is read is lost there.
+    let random = match Backend::chosen() {
+        Backend::Embedded => 64 << 20,
+        Backend::Cluster => 4 << 20,
+    };
+    // containerd makes `\n` of `\r\n` before any client can see it.
+    let script = r#"
+        { head -c 1048576 /dev/zero | tr '\0' x; echo
+          printf '\033[31mred\033[0m [/] [bold]x[/bold] \xff\xfe\x80 \x00\n'
+          head -c RANDOM_BYTES /dev/urandom | tr -d '\r'; echo; } >/data/bytes
+        sha256sum </data/bytes >/data/sum; cat /data/bytes"#
+        .replace("RANDOM_BYTES", &random.to_string());
+    cli.run(&["volumes", "create", "bytes", "1Gi", "-q"]).ok();
+    let id = id_of(
+        &cli.run(&[
+            "jobs",
+            "submit",
+            "-q",
+            "--name",
+            "bytes",
+            "--volume",
+            "bytes:/data",
+            "--",
+            "bash",
+            "-c",
+            &script,
+        ])
+        .ok(),
+    );
+    let followed = cli.run(&["jobs", "logs", &id]);
+    assert_eq!(followed.code, 0, "{}", followed.stderr);
+    let sum = cli
+        .run(&["jobs", "submit", "--volume", "bytes:/data", "--", "cat", "/data/sum"])
+        .ok();
+    assert_eq!(format!("{}  -\n", sha256(&followed.stdout)), sum);
+    let read = cli.run(&["jobs", "logs", &id, "--no-follow"]);
+    assert_eq!(format!("{}  -\n", sha256(&read.stdout)), sum);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_leaves_is_no_failure() {
+    let world = World::new().await;
+    let cli = CommandLine::of(&world);
+    let id = id_of(&cli.run(&["jobs", "submit", "-q", "--", "seq", "200000"]).ok());
+    cli.run(&["jobs", "wait", &id]).ok();
+    let mut child = cli.command(&["jobs", "logs", &id]).spawn().unwrap();
+    let mut first = [0; 2];
+    child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()),
+        (Some(0), "")
+    );
+}
+
+/// The server is killed and started again, and stopped and started again, while three nodes are followed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_restarted_costs_a_follower_no_line() {
+    const LINES: usize = 150;
+    let mut world = World::own(&[]).await;
+    let cli = CommandLine::of(&world);
+    let script = format!("for i in $(seq {LINES}); do echo \"$NODE_RANK $i\"; sleep 0.05; done");
+    let id = id_of(
+        &cli.run(&["jobs", "submit", "-q", "--num-nodes", "3", "--", "bash", "-c", &script])
+            .ok(),
+    );
+    let mut child = cli.command(&["jobs", "logs", &id]).spawn().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut seen = Vec::new();
+    for round in 0..4 {
+        // Somewhere within the log.
+        for _ in 0..80 {
+            seen.push(output.next().unwrap().unwrap());
+        }
+        if round % 2 == 0 {
+            world.server().kill();
+        } else {
+            assert!(world.server().terminate());
+        }
+        world.server().restart();
+    }
+    seen.extend(output.map(Result::unwrap));
+    let mut told = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert!(child.wait().unwrap().success(), "{told}");
+    for rank in 0..3 {
+        let prefix = format!("node-{rank} | {rank} ");
+        let numbers: Vec<usize> = seen
+            .iter()
+            .filter_map(|line| line.strip_prefix(&prefix)?.parse().ok())
+            .collect();
+        assert_eq!(numbers, (1..=LINES).collect::<Vec<_>>(), "node {rank}: {told}");
+    }
+    assert_eq!(seen.len(), 3 * LINES, "nothing else was printed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_a_task_waits_is_said_while_it_is_followed() {
+    let world = World::new().await;
+    let cli = CommandLine::of(&world);
+    let mut child = cli
+        .command(&["jobs", "submit", "--cpus", "900", "--", "true"])
+        .spawn()
+        .unwrap();
+    let mut told = BufReader::new(child.stderr.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
+    let line = told
+        .find(|line| line.contains("pending: Unschedulable: "))
+        .expect("the reason");
+    assert!(line.contains("Insufficient cpu"), "{line}");
+    cli.run(&["jobs", "stop", "--all", "--yes"]).ok();
+    assert!(told.any(|line| line.contains("was stopped")));
+    assert!(child.wait().unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_without_a_question() {
+    let world = World::new().await;
+    let cli = CommandLine::of(&world);
+    let id = id_of(&cli.run(&["jobs", "submit", "-q", "--", "sleep", "600"]).ok());
+    let told = cli.run(&["jobs", "stop", "--all"]).failed(2);
+    assert!(
+        told.contains("this would stop 1 task;") && told.contains("--yes"),
+        "{told}"
+    );
+    let (mut child, mut terminal) = cli.start_on_terminal(80, &["jobs", "stop", "--all"]);
+    terminal.write_all(b"n\n").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(id_of(&cli.run(&["jobs", "list", "-q"]).ok()), id);
+    let (mut child, mut terminal) = cli.start_on_terminal(80, &["jobs", "stop", "--all"]);
+    terminal.write_all(b"y\n").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(cli.run(&["jobs", "list", "-q"]).ok(), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_prints_what_changes() {
+    let world = World::new().await;
+    let cli = CommandLine::of(&world);
+    let mut child = cli.command(&["jobs", "list", "--watch", "-o", "json"]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
+    let id = id_of(&cli.run(&["jobs", "submit", "-q", "--", "sleep", "3"]).ok());
+    let mut states = Vec::new();
+    while states.last().is_none_or(|state| state != "completed") {
+        let task: Value = serde_json::from_str(&lines.next().unwrap()).unwrap();
+        assert_eq!(task["task_id"], id.as_str());
+        states.push(task["status"].as_str().unwrap().to_owned());
+    }
+    assert!(states.contains(&"running".to_owned()), "{states:?}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_view_of_ones_tasks_shows_the_last_line_of_each_node() {
+    let world = World::new().await;
+    let cli = CommandLine::of(&world);
+    let script = "echo \"epoch $((NODE_RANK + 7))\"; sleep 600";
+    let id = id_of(
+        &cli.run(&["jobs", "submit", "-q", "--num-nodes", "2", "--", "bash", "-c", script])
+            .ok(),
+    );
+    let shown = eventually(MINUTE, "both lines", async || {
+        let shown = cli.run(&["jobs", "top"]).ok();
+        (shown.contains("epoch 7") && shown.contains("epoch 8")).then_some(shown)
+    })
+    .await;
+    assert!(shown.contains(&id) && shown.contains("1 running"), "{shown}");
+    let (mut child, mut terminal) = cli.start_on_terminal(100, &["jobs", "top"]);
+    let mut screen = Vec::new();
+    let mut buffer = [0; 4096];
+    while !String::from_utf8_lossy(&screen).contains("epoch 8") {
+        let count = terminal.read(&mut buffer).unwrap();
+        screen.extend_from_slice(&buffer[..count]);
+    }
+    terminal.write_all(b"q").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn completions_know_the_users_tasks() {
+    let world = World::new().await;
+    let cli = CommandLine::of(&world);
+    let id = id_of(
+        &cli.run(&["jobs", "submit", "-q", "--name", "train", "--", "sleep", "600"])
+            .ok(),
+    );
+    let mut command = cli.command(&["--", "k8s-cli", "jobs", "logs", ""]);
+    command
+        .env("COMPLETE", "bash")
+        .env("_CLAP_COMPLETE_INDEX", "3")
+        .env("_CLAP_COMPLETE_SPACE", "true");
+    let output = command
+        .env("_CLAP_IFS", "\n")
+        .env("_CLAP_COMPLETE_COMP_TYPE", "9")
+        .output()
+        .unwrap();
+    let offered = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(offered.lines().any(|line| line == id), "{offered}");
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(cli.run(&["completions", shell]).ok().contains("k8s-cli"), "{shell}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_submit_that_is_repeated_makes_no_second_task() {
+    let world = World::new().await;
+    let cli = CommandLine::of(&world);
+    let submit = ["jobs", "submit", "-q", "--idempotency-key", "once", "--", "true"];
+    assert_eq!(cli.run(&submit).ok(), cli.run(&submit).ok());
+    let other = ["jobs", "submit", "-q", "--idempotency-key", "once", "--", "false"];
+    let told = cli.run(&other).failed(1);
+    assert!(told.contains("Idempotency-Key"), "{told}");
+}
+
+/// From nothing to the last line: no server, no configuration, no cluster.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_command_starts_a_server_by_itself() {
+    if Backend::chosen() == Backend::Cluster {
+        println!("not on a cluster: the server would use it");
+        return;
+    }
+    let cli = CommandLine::fresh();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+        .to_string();
+    let run = |arguments: &[&str]| {
+        let output = cli
+            .command(arguments)
+            .env("K8S_CLI_API_PORT", &port)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            told,
+        )
+    };
+    let (code, _, told) = run(&["jobs", "list"]);
+    assert!(code == Some(5) && told.contains("k8s-cli api start"), "{told}");
+    let (code, _, told) = run(&["doctor"]);
+    assert_eq!(code, Some(1), "{told}");
+    let start = Instant::now();
+    let (code, out, told) = run(&["jobs", "submit", "--", "echo", "first"]);
+    assert_eq!((code, out.as_str()), (Some(0), "first\n"), "{told}");
+    assert!(
+        told.contains("started a server") && told.contains("on this machine"),
+        "{told}"
+    );
+    println!("from nothing to the last line: {:?}", start.elapsed());
+    let (code, out, _) = run(&["api", "status"]);
+    assert!(code == Some(0) && out.contains("process: "), "{out}");
+    let (code, out, told) = run(&["doctor"]);
+    assert_eq!(code, Some(0), "{out}{told}");
+    let (_, _, told) = run(&["api", "start"]);
+    assert!(told.contains("answers"), "{told}");
+    let (code, out, _) = run(&["api", "logs", "--tail", "1000"]);
+    assert!(code == Some(0) && out.contains("task_submitted"), "{out}");
+    let (code, _, told) = run(&["api", "stop"]);
+    assert!(code == Some(0) && told.contains("stopped the server"), "{told}");
+    let (code, _, told) = run(&["api", "stop"]);
+    assert!(code == Some(0) && told.contains("no server was started here"), "{told}");
+    // What was run is known to the next one.
+    let (_, _, _) = run(&["api", "start"]);
+    let (_, out, _) = run(&["jobs", "list", "-q"]);
+    assert_eq!(out.lines().count(), 1);
+    run(&["api", "stop"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_one_is_is_remembered_where_the_python_command_line_does() {
+    let cli = CommandLine::fresh();
+    cli.run(&["auth", "login", "élise@example.com"]).ok();
+    assert_eq!(cli.run(&["auth", "whoami"]).ok(), "élise@example.com\n");
+    let file = cli.home().join(".config/k8s-cli/user.json");
+    let saved: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    assert_eq!(saved["username"], "élise@example.com");
+    assert_eq!(cli.run(&["--user", "bob", "auth", "whoami"]).ok(), "bob\n");
+    cli.run(&["auth", "login", "a\tb"]).failed(2);
+    std::fs::write(&file, "{").unwrap();
+    let told = cli.run(&["auth", "whoami"]).failed(2);
+    assert!(told.contains("is broken"), "{told}");
+    cli.run(&["auth", "logout"]).ok();
+    assert_ne!(cli.run(&["auth", "whoami"]).ok(), "élise@example.com\n");
+}
