@@ -59,9 +59,9 @@ cluster-down:
 serve *arguments:
     cargo run --release --locked -p server -- {{ arguments }}
 
-# Measure ours beside its limit: `embedded` on this machine, `cluster` on the test cluster
+# Measure ours beside its limit: `embedded` on this machine, `cluster` on the test cluster, `command-line` (needs hyperfine)
 bench backend *arguments:
-    cargo build --release --locked -p server -p bench
+    cargo build --release --locked -p server -p cli -p bench
     {{ if backend == "cluster" { "test-cluster/cluster kwok 4" } else { "true" } }}
     KUBECONFIG={{ cluster_kubeconfig }} target/release/bench {{ backend }} {{ arguments }}
     {{ if backend == "cluster" { "test-cluster/cluster kwok 0" } else { "true" } }}

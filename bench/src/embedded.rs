@@ -1,6 +1,6 @@
 //! The server with the engine in its own process, beside bash started by hand.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,19 @@ pub struct Args {
 }
 
 /// A folder that goes with this.
-struct Scratch(PathBuf);
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// A folder that is not there yet.
+    pub fn new() -> Self {
+        Self(std::env::temp_dir().join(format!("k8s-cli-bench-{:016x}", fastrand::u64(..))))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
 
 impl Drop for Scratch {
     fn drop(&mut self) {
@@ -46,8 +58,8 @@ impl Drop for Scratch {
 
 /// Measures, with a state folder of its own.
 pub async fn run(args: &Args) -> anyhow::Result<Vec<Verdict>> {
-    let folder = Scratch(std::env::temp_dir().join(format!("k8s-cli-bench-{:016x}", fastrand::u64(..))));
-    let state = folder.0.to_str().context("the folder's name is a text")?;
+    let folder = Scratch::new();
+    let state = folder.path().to_str().context("the folder's name is a text")?;
     let server = Server::start(&["--backend", "embedded", "--state-dir", state])?;
     let idle = server.resident()?;
     eprintln!("{} times from a submit to the first line of its log", args.lines);
@@ -153,7 +165,7 @@ async fn by_hand(count: usize) -> anyhow::Result<Duration> {
 }
 
 /// From the first submit to the end of the last task.
-async fn run_through(server: &Server, count: usize) -> anyhow::Result<Duration> {
+pub async fn run_through(server: &Server, count: usize) -> anyhow::Result<Duration> {
     let start = Instant::now();
     let task = json!({"run": "true"}).to_string();
     repeat(

@@ -2,6 +2,7 @@
 //! ratios do not.
 
 mod cluster;
+mod command_line;
 mod embedded;
 mod http;
 mod kubernetes;
@@ -19,6 +20,8 @@ enum Command {
     Cluster(cluster::Args),
     /// On this machine, beside bash alone.
     Embedded(embedded::Args),
+    /// The command line, beside kubectl.
+    CommandLine(command_line::Args),
 }
 
 /// A figure and the bound it has to keep.
@@ -48,6 +51,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     let (verdicts, limit) = match Command::parse() {
         Command::Cluster(args) => (cluster::run(&args).await?, "kube-apiserver alone"),
         Command::Embedded(args) => (embedded::run(&args).await?, "bash alone"),
+        Command::CommandLine(args) => (command_line::run(&args).await?, "kubectl"),
     };
     println!("{:<38} {:>16} {:>26}   bound", "", "ours", limit);
     for verdict in &verdicts {

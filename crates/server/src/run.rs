@@ -7,7 +7,6 @@ use std::sync::Arc;
 use anyhow::Context;
 use axum::middleware::from_fn;
 use executor::Executor;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -64,8 +63,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         }
     };
     let address = SocketAddr::new(args.host, args.port);
-    let listener = TcpListener::bind(address)
-        .await
+    let listener = listener::listen(address)
         .with_context(|| format!("cannot listen on `{address}`; choose another port with `--port`"))?;
     let address = listener.local_addr().context("the listener has no address")?;
     if !address.ip().is_loopback() {
