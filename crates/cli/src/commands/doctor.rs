@@ -86,8 +86,11 @@ fn server(context: &Context, version: &Version) -> Finding {
 fn unreachable(context: &Context, error: &Error) -> Finding {
     let url = context.client.url();
     let remedy = match error {
-        Error::Unreachable { .. } if url.is_default() => {
-            "`k8s-cli api start` starts one; `jobs submit` does so by itself".to_owned()
+        Error::Unreachable { source, .. } if source.is_connect() && url.is_default() => {
+            return Finding::Doubtful {
+                what: format!("none runs at {url}"),
+                remedy: "`jobs submit` starts one when it is needed, and so does `k8s-cli api start`".to_owned(),
+            };
         }
         Error::Unreachable { .. } => "is the address right, and does the server run?".to_owned(),
         Error::NotFound(_) | Error::Answer { .. } => {
@@ -97,7 +100,7 @@ fn unreachable(context: &Context, error: &Error) -> Finding {
         _ => "`k8s-cli api logs` may say more".to_owned(),
     };
     Finding::Bad {
-        what: format!("{url}: {error}"),
+        what: error.to_string(),
         remedy,
     }
 }

@@ -1,5 +1,7 @@
 //! How a task ended, as a sentence and as an exit code.
 
+use std::io::IsTerminal;
+
 use task::State;
 use task::status::{NodeStatus, TaskStatus};
 
@@ -23,6 +25,10 @@ pub async fn follow_to_the_end(
         end = follow(&context.client, task, options, context.terminal) => end?,
         interrupted = tokio::signal::ctrl_c() => {
             interrupted?;
+            if std::io::stderr().is_terminal() {
+                // Behind the `^C` that the terminal shows.
+                say("");
+            }
             say(&format!("task {id} runs on; `k8s-cli jobs logs {id}` follows it again, `k8s-cli jobs stop {id}` stops it"));
             return Err(Error::Interrupted);
         }
