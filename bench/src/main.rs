@@ -15,7 +15,7 @@ use clap::Parser;
 
 /// Measures k8s-cli-api beside its limit.
 #[derive(Debug, Parser)]
-enum Command {
+enum Subject {
     /// On the cluster that KUBECONFIG names, beside kube-apiserver alone.
     Cluster(cluster::Args),
     /// On this machine, beside bash alone.
@@ -48,10 +48,10 @@ impl Verdict {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
-    let (verdicts, limit) = match Command::parse() {
-        Command::Cluster(args) => (cluster::run(&args).await?, "kube-apiserver alone"),
-        Command::Embedded(args) => (embedded::run(&args).await?, "bash alone"),
-        Command::CommandLine(args) => (command_line::run(&args).await?, "kubectl"),
+    let (verdicts, limit) = match Subject::parse() {
+        Subject::Cluster(args) => (cluster::run(&args).await?, "kube-apiserver alone"),
+        Subject::Embedded(args) => (embedded::run(&args).await?, "bash alone"),
+        Subject::CommandLine(args) => (command_line::run(&args).await?, "kubectl"),
     };
     println!("{:<38} {:>16} {:>26}   bound", "", "ours", limit);
     for verdict in &verdicts {

@@ -93,19 +93,30 @@ fn effect(container: &Value) -> (Vec<u8>, Option<i32>) {
             .iter()
             .map(|text| text.as_str().unwrap().to_owned())
     };
-    let mut words = part("command").chain(part("args").map(|text| kubelet(&text)));
+    // What a node of several waits for.
+    let gang = std::env::temp_dir().join(format!("k8s-cli-gang-{:016x}", fastrand::u64(..)));
+    std::fs::create_dir(&gang).unwrap();
+    for (file, text) in [("node-ips", "127.0.0.1\n127.0.0.2"), ("run", "true")] {
+        std::fs::write(gang.join(file), text).unwrap();
+    }
+    let place = gang.to_str().unwrap();
+    let local = |text: String| {
+        let text = text.replace("/etc/k8s-cli-gang", place);
+        text.replace("/etc/k8s-cli-state", place)
+    };
+    let mut words = part("command").chain(part("args").map(|text| local(kubelet(&text))));
     let mut command = Command::new(words.next().unwrap());
     command
         .args(words)
         .env_clear()
         .env("PATH", std::env::var("PATH").unwrap());
     for variable in container["env"].as_array().unwrap() {
-        command.env(
-            variable["name"].as_str().unwrap(),
-            kubelet(variable["value"].as_str().unwrap()),
-        );
+        // An address comes from the pod.
+        let value = variable["value"].as_str().unwrap_or("127.0.0.1");
+        command.env(variable["name"].as_str().unwrap(), kubelet(value));
     }
     let output = command.output().unwrap();
+    std::fs::remove_dir_all(&gang).unwrap();
     (output.stdout, output.status.code())
 }
 

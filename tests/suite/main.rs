@@ -10,6 +10,7 @@ mod deviations_tasks; // Where existing implementations are wrong and this one i
 mod deviations_users; // The same for users and what they may see.
 mod deviations_volumes; // The same for volumes.
 mod faults; // Servers that are killed, clusters that go away, many followers.
+mod gang; // Nodes of one task start together, know each other, and end together.
 mod idempotency; // Requests that are repeated.
 mod kubectl; // The real kubectl on the engine.
 mod kubernetes_api; // The embedded engine beside a real API server.

@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::kubernetes::Calls;
 use crate::logs::{LogOptions, Logs};
 use crate::submit::Request;
-use crate::{cache, nodes, stop, submit, sweep, volumes};
+use crate::{cache, gang, nodes, stop, submit, sweep, volumes};
 
 /// How long the first lists may take. 20,000 tasks arrive in less.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
@@ -72,6 +72,12 @@ impl Executor {
         } = &executor;
         cache::watch(calls, cache, health, stop, tracker);
         executor.wait_for_sync().await?;
+        tracker.spawn(gang::control(
+            calls.clone(),
+            Arc::clone(cache),
+            Arc::clone(health),
+            stop.clone(),
+        ));
         tracker.spawn(sweep::sweep(
             calls.clone(),
             Arc::clone(cache),

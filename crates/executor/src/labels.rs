@@ -49,6 +49,19 @@ pub const SUBMIT_DEADLINE: &str = "k8s-cli/submit-deadline";
 /// On the owner of a task: all its Jobs exist.
 pub const COMMITTED: &str = "k8s-cli/committed";
 
+/// On the Jobs of a task whose nodes start together: what they wait for, [`GANG_START`] or [`GANG_SETUP`].
+pub const GANG: &str = "k8s-cli/gang";
+/// The nodes wait until all run.
+pub const GANG_START: &str = "start";
+/// The nodes also wait until the setup of all has ended.
+pub const GANG_SETUP: &str = "start,setup";
+/// On a pod: the addresses of all nodes in rank order, one a line. It lets the node begin.
+pub const NODE_IPS: &str = "k8s-cli/node-ips";
+/// On a pod: the setup of all nodes has ended. It lets the node run.
+pub const RUN: &str = "k8s-cli/run";
+/// On a pod or Job that was ended because another node failed: the rank of that node.
+pub const ENDED_BECAUSE_OF: &str = "k8s-cli/ended-because-of-node";
+
 /// The container of a node.
 pub const CONTAINER: &str = "task";
 

@@ -3,6 +3,7 @@
 mod cache;
 mod error;
 mod executor;
+mod gang;
 mod kubernetes;
 pub mod labels;
 mod logs;

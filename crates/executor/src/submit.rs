@@ -210,6 +210,11 @@ async fn make_owned(calls: &Calls, cache: &Cache, submission: &Submission, limit
     if !has_fingerprint(&owner, submission) {
         return Ok(Made::OtherDefinition);
     }
+    // The same request twice at once makes the Jobs together, and all of them must say the same.
+    let submission = &Submission {
+        created_at: made_at(&owner).unwrap_or(submission.created_at),
+        ..submission.clone()
+    };
     match make_jobs(calls, submission, &owner).await {
         Ok((owner, jobs)) => {
             cache.made(TaskOwner::from_metadata(&owner.metadata), jobs);
@@ -220,6 +225,10 @@ async fn make_owned(calls: &Calls, cache: &Cache, submission: &Submission, limit
             Err(error)
         }
     }
+}
+
+fn made_at(owner: &ConfigMap) -> Option<Timestamp> {
+    task::time::parse(owner.metadata.annotations.as_ref()?.get(labels::CREATED_AT)?)
 }
 
 fn has_fingerprint(owner: &ConfigMap, submission: &Submission) -> bool {

@@ -9,6 +9,12 @@ use task::time::format;
 use super::object::{Job, JobEnd, Pod};
 use super::phase::{Phase, Reason};
 
+/// A node whose container runs, and waits for the others of its task.
+const WAITING_FOR_NODES: &str = "WaitingForNodes";
+
+/// A node that was ended because another had failed.
+const NODE_FAILED: &str = "NodeFailed";
+
 /// The status of a task. `jobs` are in rank order and not empty; `warning` gives the last warning about a uid.
 pub(super) fn status<'a>(
     jobs: &[Job],
@@ -78,9 +84,9 @@ fn reason(nodes: &[NodeStatus], state: State) -> Option<Reason> {
     let node = nodes
         .iter()
         .filter(|node| node.status == wanted && node.reason.is_some())
-        .min_by(|left, right| {
-            let end = |node: &NodeStatus| (node.finished_at.is_none(), node.finished_at.clone(), node.rank);
-            end(left).cmp(&end(right))
+        .min_by_key(|node| {
+            let follows = matches!(node.reason.as_deref(), Some(WAITING_FOR_NODES | NODE_FAILED));
+            (follows, node.finished_at.is_none(), node.finished_at.clone(), node.rank)
         })?;
     let message = node.message.clone().unwrap_or_default();
     Some(Reason {
@@ -96,8 +102,12 @@ fn reason(nodes: &[NodeStatus], state: State) -> Option<Reason> {
 fn node<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&'a Reason>) -> NodeStatus {
     let (state, reason) = match (&job.end, pod.map(|pod| &pod.phase)) {
         (Some(JobEnd::Complete), _) => (State::Completed, None),
-        (_, Some(Phase::Ended(end))) => (end.state, end.reason.clone()),
-        (Some(JobEnd::Failed(reason)), _) => (State::Failed, Some(without_pod(reason, pod))),
+        (_, Some(Phase::Ended(end))) => (end.state, end.reason.clone().map(|reason| because(job, pod, reason))),
+        (Some(JobEnd::Failed(reason)), _) => (State::Failed, Some(because(job, pod, without_pod(reason, pod)))),
+        (None, Some(Phase::Running { .. })) if job.gang.is_some() && !pod.is_some_and(|pod| pod.may_begin) => {
+            let waiting = "the container runs, and waits until all nodes do";
+            (State::Pending, Some(Reason::new(WAITING_FOR_NODES, waiting)))
+        }
         (None, Some(Phase::Running { .. })) => (State::Running, None),
         (None, Some(Phase::Pending(reason))) => (State::Pending, Some(pending(reason.as_ref(), pod, warning))),
         (None, None) => {
@@ -122,6 +132,15 @@ fn node<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&'a R
         exit_code,
         started_at: started_at.map(format),
         finished_at: finished_at.map(format),
+    }
+}
+
+/// What was ended by us did not fail by itself.
+fn because(job: &Job, pod: Option<&Pod>, reason: Reason) -> Reason {
+    let of = pod.and_then(|pod| pod.ended_because_of).or(job.ended_because_of);
+    match of {
+        Some(rank) if rank != job.rank => Reason::new(NODE_FAILED, format!("ended because node {rank} had failed")),
+        _ => reason,
     }
 }
 

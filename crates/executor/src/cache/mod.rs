@@ -15,8 +15,10 @@ mod view;
 mod watch;
 
 pub use health::Health;
-pub use object::{Job, TaskOwner, Volume};
+pub use object::{Gang, Job, JobEnd, Pod, TaskOwner, Volume};
 pub use phase::Phase;
-pub use store::{Cache, Counts};
+#[cfg(test)]
+pub use phase::{PodEnd, Reason};
+pub use store::{Cache, Counts, GangTask};
 pub use view::View;
 pub use watch::watch;

@@ -27,6 +27,19 @@ pub struct Job {
     pub submission: Option<String>,
     pub fingerprint: Option<String>,
     pub end: Option<JobEnd>,
+    /// What its node waits for, when the nodes of the task start together.
+    pub gang: Option<Gang>,
+    /// The rank of the node whose failure it was ended for.
+    pub ended_because_of: Option<u32>,
+}
+
+/// What the nodes of a task wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gang {
+    /// That all of them run.
+    Start,
+    /// Also that the setup of all has ended.
+    Setup,
 }
 
 /// How a Job ended.
@@ -59,6 +72,14 @@ pub struct Pod {
     pub node_name: Option<String>,
     pub ip: Option<String>,
     pub phase: Phase,
+    /// Whether its node may begin, and may run: the gates of a gang.
+    pub may_begin: bool,
+    pub may_run: bool,
+    /// Of a gang with a setup: whether that has ended.
+    pub ready: bool,
+    pub terminating: bool,
+    /// The rank of the node whose failure it was ended for.
+    pub ended_because_of: Option<u32>,
 }
 
 /// The claim behind a volume.
@@ -108,6 +129,12 @@ impl Job {
             submission: identity.annotations.get(labels::SUBMISSION).cloned(),
             fingerprint: identity.annotations.get(labels::FINGERPRINT).cloned(),
             end: job.status.and_then(job_end),
+            gang: match identity.annotations.get(labels::GANG).map(String::as_str) {
+                Some(labels::GANG_START) => Some(Gang::Start),
+                Some(labels::GANG_SETUP) => Some(Gang::Setup),
+                _ => None,
+            },
+            ended_because_of: number(identity.annotations, labels::ENDED_BECAUSE_OF),
             uid: identity.uid,
             name: identity.object,
             task_id: identity.id,
@@ -141,8 +168,14 @@ impl Pod {
     pub fn from_resource(pod: kubernetes::Pod) -> Option<Self> {
         let job_uid = owner_uid(&pod.metadata, "Job");
         let metadata = pod.metadata;
+        let annotations = metadata.annotations.unwrap_or_default();
         let status = pod.status.unwrap_or_default();
         Some(Self {
+            may_begin: annotations.contains_key(labels::NODE_IPS),
+            may_run: annotations.contains_key(labels::RUN),
+            ready: phase::is_ready(&status),
+            terminating: metadata.deletion_timestamp.is_some(),
+            ended_because_of: number(&annotations, labels::ENDED_BECAUSE_OF),
             uid: metadata.uid?,
             name: metadata.name?,
             task_id: metadata.labels?.remove(labels::TASK_ID)?,

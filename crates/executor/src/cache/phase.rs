@@ -61,6 +61,11 @@ pub(super) fn of(status: &PodStatus) -> Phase {
     }
 }
 
+/// Whether the kubelet says that it is ready.
+pub(super) fn is_ready(status: &PodStatus) -> bool {
+    condition(status, "Ready", "True").is_some()
+}
+
 fn end(state: State, reason: Option<Reason>, ended: Option<&ContainerStateTerminated>) -> PodEnd {
     PodEnd {
         state,

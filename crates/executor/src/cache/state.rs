@@ -9,7 +9,8 @@ use tokio::sync::watch;
 
 use super::object::{Job, Pod, TaskOwner, Volume, Warning};
 use super::phase::Reason;
-use super::view::View;
+use super::store::GangTask;
+use super::view::{View, newest_pods};
 use crate::labels::Owner;
 
 /// How many warnings are kept. The newest are those that say why something waits now.
@@ -33,6 +34,8 @@ pub(super) struct State {
     unconfirmed: HashMap<String, Instant>,
     /// Tasks to be aggregated again.
     touched: HashSet<String>,
+    /// Tasks with several nodes that have changed since they were last looked at.
+    pub gangs: HashSet<String>,
 }
 
 #[derive(Default)]
@@ -65,6 +68,7 @@ impl State {
             tombstones: HashMap::new(),
             unconfirmed: HashMap::new(),
             touched: HashSet::new(),
+            gangs: HashSet::new(),
         }
     }
 
@@ -260,6 +264,9 @@ impl State {
                 before.as_ref(),
             )
         });
+        if task.view.is_some() && task.jobs[0].gang.is_some() {
+            self.gangs.insert(id.to_owned());
+        }
         if let Some(followers) = &task.followers {
             followers.send_replace(());
             if followers.is_closed() {
@@ -303,6 +310,21 @@ impl Task {
                 self.jobs.insert(place, job);
             }
         }
+    }
+
+    /// `None` when its nodes do not start together, or all have ended.
+    pub fn gang(&self) -> Option<GangTask> {
+        let view = self.view.as_ref()?;
+        self.jobs.first()?.gang?;
+        if self.jobs.iter().all(|job| job.end.is_some()) {
+            return None;
+        }
+        let newest = newest_pods(&self.pods);
+        let pod = |job: &Job| newest.get(job.uid.as_str()).map(|pod| (*pod).clone());
+        Some(GangTask {
+            num_nodes: view.num_nodes,
+            nodes: self.jobs.iter().map(|job| (job.clone(), pod(job))).collect(),
+        })
     }
 
     /// `None` hides the task: it is owned, and its owner is not committed or is gone.

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use task::UserName;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
-use super::object::{Job, TaskOwner, Volume};
+use super::object::{Job, Pod, TaskOwner, Volume};
 use super::state::{State, Task};
 use super::view::View;
 use crate::labels::Owner;
@@ -16,6 +16,16 @@ use crate::labels::Owner;
 /// The cache. Locks are held for moments and never over an `await`.
 pub struct Cache {
     state: RwLock<State>,
+    gangs_changed: Notify,
+}
+
+/// A task whose nodes start together: its Jobs in rank order, each with its newest pod.
+#[derive(Debug, Clone, Default)]
+pub struct GangTask {
+    /// How many nodes it has; until all Jobs are made there are fewer.
+    pub num_nodes: u32,
+    /// Its nodes.
+    pub nodes: Vec<(Job, Option<Pod>)>,
 }
 
 /// How much the cache holds.
@@ -35,6 +45,7 @@ impl Cache {
     pub fn new(namespace: String) -> Self {
         Self {
             state: RwLock::new(State::new(namespace)),
+            gangs_changed: Notify::new(),
         }
     }
 
@@ -145,6 +156,39 @@ impl Cache {
             .collect()
     }
 
+    /// Waits until a task with several nodes has changed.
+    pub async fn gangs_changed(&self) {
+        self.gangs_changed.notified().await;
+    }
+
+    /// The tasks with several nodes that have changed since this was last asked, and are not over.
+    pub fn take_gangs(&self) -> Vec<(String, GangTask)> {
+        let mut state = self.write();
+        let ids = std::mem::take(&mut state.gangs);
+        ids.into_iter()
+            .filter_map(|id| {
+                let gang = state.tasks.get(&id)?.gang()?;
+                Some((id, gang))
+            })
+            .collect()
+    }
+
+    /// Has a task looked at again.
+    pub fn look_again(&self, id: String) {
+        self.write().gangs.insert(id);
+        self.gangs_changed.notify_one();
+    }
+
+    /// What a call of this process has made of a Job, before any watch shows it.
+    pub fn changed_job(&self, job: Job) {
+        self.change(|state| state.put_job(job));
+    }
+
+    /// What a call of this process has made of a pod, before any watch shows it.
+    pub fn changed_pod(&self, pod: Pod) {
+        self.change(|state| state.put_pod(pod));
+    }
+
     /// How much the cache holds.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -164,7 +208,7 @@ impl Cache {
 
     /// What this process has just made, before any watch shows it.
     pub fn made(&self, owner: Option<TaskOwner>, jobs: Vec<Job>) {
-        self.write().change(|state| {
+        self.change(|state| {
             if let Some(owner) = owner {
                 state.made_owner(owner);
             }
@@ -176,24 +220,33 @@ impl Cache {
 
     /// A task that this process has just deleted.
     pub fn stopped(&self, id: &str) {
-        self.write().change(|state| state.forget_task(id));
+        self.change(|state| state.forget_task(id));
     }
 
     /// A volume that this process has just made.
     pub fn made_volume(&self, volume: Volume) {
-        self.write().change(|state| state.made_volume(volume));
+        self.change(|state| state.made_volume(volume));
     }
 
     /// A volume that this process has just deleted: gone, or for as long as a task uses it on its way.
     pub fn deleted_volume(&self, uid: &str, in_use: bool) {
-        self.write().change(|state| state.deleted_volume(uid, in_use));
+        self.change(|state| state.deleted_volume(uid, in_use));
     }
 
     /// Applies what a watch has seen.
     pub(super) fn apply(&self, change: impl FnOnce(&mut State)) {
+        self.change(|state| {
+            state.last_event = Some(Instant::now());
+            change(state);
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.write();
-        state.last_event = Some(Instant::now());
         state.change(change);
+        if !state.gangs.is_empty() {
+            self.gangs_changed.notify_one();
+        }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {

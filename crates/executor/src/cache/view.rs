@@ -108,7 +108,7 @@ fn encode(status: &TaskStatus) -> Bytes {
 }
 
 /// The newest pod of each Job, by the Job's uid.
-fn newest_pods(pods: &[Pod]) -> HashMap<&str, &Pod> {
+pub(super) fn newest_pods(pods: &[Pod]) -> HashMap<&str, &Pod> {
     let mut newest: HashMap<&str, &Pod> = HashMap::with_capacity(pods.len());
     for pod in pods {
         let Some(job) = pod.job_uid.as_deref() else { continue };

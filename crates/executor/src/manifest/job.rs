@@ -6,10 +6,11 @@ use task::Resources as Asked;
 
 use super::escape::escape;
 use super::script::{INIT, SCRIPT_FOLDER, SCRIPT_KEY, Script, script};
-use super::{DEFAULT_IMAGE, Submission};
+use super::{DEFAULT_IMAGE, Submission, gang};
 use crate::kubernetes::{
-    ConfigMapVolumeSource, Container, EnvVar, Job, JobSpec, ObjectMeta, OwnerReference,
-    PersistentVolumeClaimVolumeSource, PodSpec, PodTemplateSpec, Quantity, ResourceRequirements, Volume, VolumeMount,
+    ConfigMapVolumeSource, Container, EnvVar, EnvVarSource, Job, JobSpec, ObjectFieldSelector, ObjectMeta,
+    OwnerReference, PersistentVolumeClaimVolumeSource, PodSpec, PodTemplateSpec, Quantity, ResourceRequirements,
+    Volume, VolumeMount,
 };
 use crate::labels;
 
@@ -23,6 +24,10 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
     labels.insert(labels::NODE_INDEX.to_owned(), rank.to_string());
     let mut metadata = submission.metadata(submission.job_name(rank));
     metadata.labels = Some(labels.clone());
+    if let Some(waits_for) = gang::annotation(submission) {
+        let annotations = metadata.annotations.get_or_insert_default();
+        annotations.insert(labels::GANG.to_owned(), waits_for.to_owned());
+    }
     metadata.owner_references = owner.map(|owner| vec![owner.clone()]);
     Job {
         metadata,
@@ -58,7 +63,7 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
         }
     };
     let args = [escape(INIT), "k8s-cli".to_owned()].into_iter().chain(from).collect();
-    PodSpec {
+    let mut pod = PodSpec {
         containers: vec![Container {
             name: labels::CONTAINER.to_owned(),
             image: Some(
@@ -81,29 +86,65 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
         enable_service_links: Some(false),
         volumes: (!volumes.is_empty()).then_some(volumes),
         ..PodSpec::default()
+    };
+    if submission.definition.num_nodes > 1 {
+        gang::complete(&mut pod, submission);
     }
+    pod
 }
 
-/// The user's variables, then ours, which win.
+/// The user's variables, then ours, which win. The addresses of several nodes are known later; see `script`.
+///
+/// The names are SkyPilot's: <https://docs.skypilot.co/en/latest/running-jobs/environment-variables.html>.
 fn environment(submission: &Submission, rank: u32) -> Vec<EnvVar> {
-    let ours = [
-        ("NODE_RANK", rank.to_string()),
-        ("NUM_NODES", submission.definition.num_nodes.to_string()),
+    let definition = &submission.definition;
+    let (rank, nodes, gpus) = (
+        rank.to_string(),
+        definition.num_nodes.to_string(),
+        definition.resources.gpus.to_string(),
+    );
+    let mut ours = vec![
+        variable("NODE_RANK", rank.clone()),
+        variable("NUM_NODES", nodes.clone()),
+        variable("SKYPILOT_NODE_RANK", rank.clone()),
+        variable("SKYPILOT_NUM_NODES", nodes),
+        variable("SKYPILOT_NUM_GPUS_PER_NODE", gpus.clone()),
+        variable("SKYPILOT_TASK_ID", submission.skypilot_task_id()),
+        variable("SKYPILOT_SETUP_NODE_RANK", rank),
+        variable("SKYPILOT_SETUP_NUM_GPUS_PER_NODE", gpus),
     ];
-    let variable = |name: &str, value: String| EnvVar {
+    if definition.num_nodes == 1 {
+        ours.extend(["SKYPILOT_NODE_IPS", "SKYPILOT_SETUP_NODE_IPS"].map(own_address));
+    }
+    let users = definition
+        .envs
+        .iter()
+        .filter(|(name, _)| ours.iter().all(|our| our.name != *name))
+        .map(|(name, text)| variable(name, escape(text)));
+    let users: Vec<EnvVar> = users.collect();
+    users.into_iter().chain(ours).collect()
+}
+
+fn variable(name: &str, value: String) -> EnvVar {
+    EnvVar {
         name: name.to_owned(),
         value: Some(value),
         value_from: None,
-    };
-    let users = submission
-        .definition
-        .envs
-        .iter()
-        .filter(|(name, _)| ours.iter().all(|(our, _)| our != name))
-        .map(|(name, text)| variable(name, escape(text)));
-    users
-        .chain(ours.iter().map(|(name, value)| variable(name, value.clone())))
-        .collect()
+    }
+}
+
+fn own_address(name: &str) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value: None,
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector {
+                field_path: "status.podIP".to_owned(),
+                ..ObjectFieldSelector::default()
+            }),
+            ..EnvVarSource::default()
+        }),
+    }
 }
 
 /// Requests equal limits; GPUs are limits, which Kubernetes requests as well.

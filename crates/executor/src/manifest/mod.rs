@@ -1,6 +1,7 @@
 //! What Kubernetes is asked to make, as pure functions of what a person asked for.
 
 mod escape;
+mod gang;
 mod job;
 mod owner;
 mod script;
@@ -63,6 +64,13 @@ impl Submission {
     #[must_use]
     pub fn needs_owner(&self) -> bool {
         self.definition.num_nodes > 1 || matches!(script(&self.definition), Script::File(_))
+    }
+
+    /// SkyPilot's name of the task, the same in all nodes and attempts: `sky-{time}_{name}_{id}`.
+    #[must_use]
+    pub fn skypilot_task_id(&self) -> String {
+        let time = self.created_at.strftime("%Y-%m-%d-%H-%M-%S-%6f");
+        format!("sky-{time}_{}_{}", self.name, self.id)
     }
 
     fn labels(&self) -> BTreeMap<String, String> {

@@ -8,6 +8,17 @@ pub const SCRIPT_FOLDER: &str = "/etc/k8s-cli";
 /// Its file, and its key in the owner of the task.
 pub const SCRIPT_KEY: &str = "script";
 
+/// Where a node of several finds what it waits for: the addresses of all nodes, and the word to run.
+pub const GANG_FOLDER: &str = "/etc/k8s-cli-gang";
+/// The file with the addresses in [`GANG_FOLDER`].
+pub const NODE_IPS_FILE: &str = "node-ips";
+/// The file with the word to run in [`GANG_FOLDER`].
+pub const RUN_FILE: &str = "run";
+/// Where a node says that its setup has ended.
+pub const STATE_FOLDER: &str = "/etc/k8s-cli-state";
+/// The file that says so.
+pub const SETUP_DONE: &str = "/etc/k8s-cli-state/setup-done";
+
 /// What process 1 of the container does: it starts the node's script as a child in a process group of its own, passes
 /// TERM on to that group, and ends with the child's exit code.
 ///
@@ -40,10 +51,15 @@ pub enum Script {
 /// The script of every node of a task: into the folder, the setup, the run, in one shell.
 ///
 /// The setup is an argument of `eval`, so that what is left open in it cannot swallow the run, and `set -e` in it works.
-/// When it fails the node fails, and the reason is left where Kubernetes looks for one.
+/// When it fails the node fails, and the reason is left where Kubernetes looks for one. A node of several waits before the
+/// setup until all run, and before the run until the setup of all has ended.
 #[must_use]
 pub fn script(definition: &TaskDefinition) -> Script {
     let mut text = String::new();
+    let is_gang = definition.num_nodes > 1;
+    if is_gang {
+        text.push_str(&start_together());
+    }
     if let Some(workdir) = &definition.workdir {
         text.push_str(&format!("cd {} || exit\n", folder(workdir)));
     }
@@ -53,6 +69,12 @@ pub fn script(definition: &TaskDefinition) -> Script {
              case $? in 0) ;; *) set -- $?; echo \"setup failed with exit code $1\" >/dev/termination-log; exit $1 ;; esac\n",
             quoted(setup)
         ));
+        if is_gang {
+            text.push_str(&format!(": >{SETUP_DONE}\nk8s_cli_wait {GANG_FOLDER}/{RUN_FILE}\n"));
+        }
+    }
+    if is_gang {
+        text.push_str("unset -f k8s_cli_wait\n");
     }
     text.push_str(&definition.run);
     if text.len() > MAX_ARGUMENT_BYTES {
@@ -60,6 +82,30 @@ pub fn script(definition: &TaskDefinition) -> Script {
     } else {
         Script::Argument(text)
     }
+}
+
+/// Bash waits with what it has itself: a read with a time limit from a pipe that nobody writes to. An image may have no `sleep`.
+///
+/// The variables are SkyPilot's (<https://docs.skypilot.co/en/latest/running-jobs/environment-variables.html>), and those of
+/// `torch.distributed` where the person has not set them.
+fn start_together() -> String {
+    format!(
+        r#"k8s_cli_wait() {{
+  local pipe
+  exec {{pipe}}<> <(:)
+  until [ -s "$1" ]; do read -rt 0.05 -u "$pipe"; done
+  exec {{pipe}}>&-
+}}
+k8s_cli_wait {GANG_FOLDER}/{NODE_IPS_FILE}
+SKYPILOT_NODE_IPS=$(<{GANG_FOLDER}/{NODE_IPS_FILE})
+SKYPILOT_SETUP_NODE_IPS=$SKYPILOT_NODE_IPS
+MASTER_ADDR=${{MASTER_ADDR-${{SKYPILOT_NODE_IPS%%$'\n'*}}}}
+MASTER_PORT=${{MASTER_PORT-29500}}
+WORLD_SIZE=${{WORLD_SIZE-$NUM_NODES}}
+RANK=${{RANK-$NODE_RANK}}
+export SKYPILOT_NODE_IPS SKYPILOT_SETUP_NODE_IPS MASTER_ADDR MASTER_PORT WORLD_SIZE RANK
+"#
+    )
 }
 
 /// `~` and variables are expanded, spaces are kept.

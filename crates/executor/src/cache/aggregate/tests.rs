@@ -29,6 +29,8 @@ fn job(rank: u32, num_nodes: u32, end: Option<JobEnd>) -> Job {
         submission: None,
         fingerprint: None,
         end,
+        gang: None,
+        ended_because_of: None,
     }
 }
 
@@ -43,6 +45,11 @@ fn pod(rank: u32, status: Value) -> Pod {
         node_name: None,
         ip: None,
         phase: phase::of(&status),
+        may_begin: false,
+        may_run: false,
+        ready: false,
+        terminating: false,
+        ended_because_of: None,
     }
 }
 

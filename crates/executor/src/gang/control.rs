@@ -1,0 +1,124 @@
+//! Doing what was decided, whenever a task has changed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::decide::{Action, Target, decide};
+use crate::cache::{Cache, GangTask, Health, Pod};
+use crate::error::Error;
+use crate::kubernetes::{self, Calls};
+use crate::labels;
+
+/// How many tasks are looked after at once, and how many objects of each are changed at once.
+const CONCURRENT_TASKS: usize = 8;
+const CONCURRENT_CHANGES: usize = 32;
+
+/// How long changes are gathered before they are looked at: the nodes of a task come in one after the other.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// The pause before something that failed, or could not be known, is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Looks after all tasks with several nodes, until `stop`.
+pub(crate) async fn control(calls: Calls, cache: Arc<Cache>, health: Arc<Health>, stop: CancellationToken) {
+    let work = async {
+        loop {
+            cache.gangs_changed().await;
+            sleep(GATHER).await;
+            // What is not known must not be acted on; the changes are kept.
+            while health.check().is_err() {
+                sleep(RETRY).await;
+            }
+            stream::iter(cache.take_gangs())
+                .for_each_concurrent(CONCURRENT_TASKS, |(id, task)| look_after(&calls, &cache, id, task))
+                .await;
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = work => {}
+    }
+}
+
+async fn look_after(calls: &Calls, cache: &Arc<Cache>, id: String, task: GangTask) {
+    let mut failed = None;
+    for action in decide(&task) {
+        tracing::debug!(task_id = id, ?action, "a task with several nodes");
+        if let Err(error) = act(calls, cache, action).await {
+            failed = Some(error);
+        }
+    }
+    if let Some(error) = failed {
+        tracing::warn!(task_id = id, %error, "the nodes of a task could not be changed; trying again");
+        let cache = Arc::clone(cache);
+        tokio::spawn(async move {
+            sleep(RETRY).await;
+            cache.look_again(id);
+        });
+    }
+}
+
+async fn act(calls: &Calls, cache: &Cache, action: Action) -> Result<(), Error> {
+    match action {
+        Action::Begin { pods, node_ips } => {
+            let change = json!({"metadata": {"annotations": {labels::NODE_IPS: node_ips}}});
+            change_pods(calls, cache, "let the nodes begin", pods, &change).await
+        }
+        Action::Run { pods } => {
+            let change = json!({"metadata": {"annotations": {labels::RUN: labels::TRUE}}});
+            change_pods(calls, cache, "let the nodes run", pods, &change).await
+        }
+        Action::EndPod { pod, because_of } => {
+            // The kubelet ends a pod that is over its deadline with TERM, and keeps its log.
+            change_pods(calls, cache, "end a node", vec![pod], &end(because_of)).await
+        }
+        Action::EndJob {
+            job: (name, uid),
+            because_of,
+        } => {
+            let job = calls
+                .merge::<kubernetes::Job>("end a node", &name, &uid, end(because_of))
+                .await?;
+            if let Some(job) = job.and_then(crate::cache::Job::from_resource) {
+                cache.changed_job(job);
+            }
+            Ok(())
+        }
+    }
+}
+
+fn end(because_of: u32) -> Value {
+    json!({
+        "metadata": {"annotations": {labels::ENDED_BECAUSE_OF: because_of.to_string()}},
+        "spec": {"activeDeadlineSeconds": 1},
+    })
+}
+
+/// Changes pods, as many as possible: one that cannot be changed does not keep the others waiting.
+async fn change_pods(
+    calls: &Calls,
+    cache: &Cache,
+    action: &'static str,
+    pods: Vec<Target>,
+    change: &Value,
+) -> Result<(), Error> {
+    let results: Vec<Result<(), Error>> = stream::iter(pods)
+        .map(|(name, uid)| async move {
+            let changed = calls
+                .merge::<kubernetes::Pod>(action, &name, &uid, change.clone())
+                .await?;
+            if let Some(pod) = changed.and_then(Pod::from_resource) {
+                cache.changed_pod(pod);
+            }
+            Ok(())
+        })
+        .buffer_unordered(CONCURRENT_CHANGES)
+        .collect()
+        .await;
+    results.into_iter().collect()
+}

@@ -1,0 +1,113 @@
+//! What a task with several nodes needs next.
+
+use task::State;
+
+use crate::cache::{Gang, GangTask, Job, JobEnd, Phase, Pod};
+
+/// An object to be changed: its name and uid.
+pub type Target = (String, String);
+
+/// A step towards what shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// All nodes run: tell these their addresses, and so let them begin.
+    Begin { pods: Vec<Target>, node_ips: String },
+    /// The setup of all has ended: let these run.
+    Run { pods: Vec<Target> },
+    /// End a pod, because this node has failed: TERM, the grace period, KILL. Its log stays.
+    EndPod { pod: Target, because_of: u32 },
+    /// End a node that has no pod on a machine yet.
+    EndJob { job: Target, because_of: u32 },
+}
+
+/// The steps that can be taken now, in any order.
+pub fn decide(task: &GangTask) -> Vec<Action> {
+    if let Some(failed) = first_failure(task) {
+        return task
+            .nodes
+            .iter()
+            .filter_map(|(job, pod)| end(job, pod.as_ref(), failed))
+            .collect();
+    }
+    let Some(pods) = all_running(task) else {
+        return Vec::new();
+    };
+    let closed = |is_open: fn(&Pod) -> bool| -> Vec<Target> {
+        pods.iter()
+            .filter(|pod| !is_open(pod))
+            .map(|pod| target(&pod.name, &pod.uid))
+            .collect()
+    };
+    let waiting = closed(|pod| pod.may_begin);
+    if !waiting.is_empty() {
+        let addresses: Option<Vec<&str>> = pods.iter().map(|pod| pod.ip.as_deref()).collect();
+        return addresses.map_or_else(Vec::new, |addresses| {
+            vec![Action::Begin {
+                pods: waiting,
+                node_ips: addresses.join("\n"),
+            }]
+        });
+    }
+    let has_setup = task.nodes.iter().any(|(job, _)| job.gang == Some(Gang::Setup));
+    let waiting = closed(|pod| pod.may_run);
+    // Who may run already was ready once: what it does since is no setup.
+    if has_setup && !waiting.is_empty() && pods.iter().all(|pod| pod.ready || pod.may_run) {
+        return vec![Action::Run { pods: waiting }];
+    }
+    Vec::new()
+}
+
+/// The rank of the node that failed by itself, the first one of several.
+fn first_failure(task: &GangTask) -> Option<u32> {
+    let failed = task.nodes.iter().filter_map(|(job, pod)| {
+        if job.ended_because_of.is_some() || pod.as_ref().is_some_and(|pod| pod.ended_because_of.is_some()) {
+            return None;
+        }
+        match (&job.end, pod.as_ref().map(|pod| &pod.phase)) {
+            (_, Some(Phase::Ended(end))) if end.state == State::Failed => {
+                Some((end.finished_at.is_none(), end.finished_at, job.rank))
+            }
+            (Some(JobEnd::Failed(_)), _) => Some((true, None, job.rank)),
+            _ => None,
+        }
+    });
+    failed.min().map(|(_, _, rank)| rank)
+}
+
+fn end(job: &Job, pod: Option<&Pod>, because_of: u32) -> Option<Action> {
+    if job.end.is_some() || job.ended_because_of.is_some() {
+        return None;
+    }
+    match pod {
+        Some(pod) if matches!(pod.phase, Phase::Ended(_)) || pod.ended_because_of.is_some() => None,
+        Some(pod) if pod.node_name.is_some() => Some(Action::EndPod {
+            pod: target(&pod.name, &pod.uid),
+            because_of,
+        }),
+        _ => Some(Action::EndJob {
+            job: target(&job.name, &job.uid),
+            because_of,
+        }),
+    }
+}
+
+/// The pods in rank order, if every node has one that runs, or has run.
+fn all_running(task: &GangTask) -> Option<Vec<&Pod>> {
+    if task.nodes.len() != usize::try_from(task.num_nodes).ok()? {
+        return None;
+    }
+    let running = |pod: &&Pod| match pod.phase {
+        Phase::Running { .. } => !pod.terminating,
+        // A node that was let begin may have ended while others are still told so.
+        Phase::Ended(_) => pod.may_begin,
+        Phase::Pending(_) => false,
+    };
+    task.nodes.iter().map(|(_, pod)| pod.as_ref().filter(running)).collect()
+}
+
+fn target(name: &str, uid: &str) -> Target {
+    (name.to_owned(), uid.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

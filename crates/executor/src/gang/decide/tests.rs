@@ -1,0 +1,243 @@
+use jiff::Timestamp;
+use proptest::prelude::*;
+use task::State;
+
+use super::{Action, decide};
+use crate::cache::{Gang, GangTask, Job, JobEnd, Phase, Pod, PodEnd, Reason};
+use crate::labels::Owner;
+
+fn job(rank: u32, num_nodes: u32) -> Job {
+    Job {
+        uid: format!("job-{rank}"),
+        name: format!("job-{rank}"),
+        task_id: "abc".to_owned(),
+        task_name: "train".to_owned(),
+        owner: Owner::from_labels(&[("username".to_owned(), "alice".to_owned())].into()).unwrap(),
+        username: "alice".to_owned(),
+        rank,
+        num_nodes,
+        created_at: Timestamp::UNIX_EPOCH,
+        owned_by: None,
+        claims: Vec::new(),
+        submission: None,
+        fingerprint: None,
+        end: None,
+        gang: Some(Gang::Setup),
+        ended_because_of: None,
+    }
+}
+
+fn pod(rank: u32, phase: Phase) -> Pod {
+    Pod {
+        uid: format!("pod-{rank}"),
+        name: format!("pod-{rank}"),
+        task_id: "abc".to_owned(),
+        job_uid: Some(format!("job-{rank}")),
+        created_at: Timestamp::UNIX_EPOCH,
+        node_name: Some("machine".to_owned()),
+        ip: Some(format!("10.0.0.{rank}")),
+        phase,
+        may_begin: false,
+        may_run: false,
+        ready: false,
+        terminating: false,
+        ended_because_of: None,
+    }
+}
+
+fn running() -> Phase {
+    Phase::Running { since: None }
+}
+
+fn ended(state: State, second: i64) -> Phase {
+    Phase::Ended(PodEnd {
+        state,
+        reason: None,
+        exit_code: Some(i32::from(state == State::Failed)),
+        started_at: None,
+        finished_at: Some(Timestamp::from_second(second).unwrap()),
+    })
+}
+
+fn gang(pods: Vec<Option<Pod>>) -> GangTask {
+    let num_nodes = u32::try_from(pods.len()).unwrap();
+    let nodes = pods.into_iter().zip(0..);
+    GangTask {
+        num_nodes,
+        nodes: nodes.map(|(pod, rank)| (job(rank, num_nodes), pod)).collect(),
+    }
+}
+
+#[test]
+fn nobody_begins_before_all_run() {
+    let waits = || pod(1, Phase::Pending(None));
+    assert_eq!(decide(&gang(vec![Some(pod(0, running())), None])), []);
+    assert_eq!(decide(&gang(vec![Some(pod(0, running())), Some(waits())])), []);
+    let mut one_is_missing = gang(vec![Some(pod(0, running()))]);
+    one_is_missing.num_nodes = 2;
+    assert_eq!(decide(&one_is_missing), []);
+    let going = Pod {
+        terminating: true,
+        ..pod(1, running())
+    };
+    assert_eq!(decide(&gang(vec![Some(pod(0, running())), Some(going)])), []);
+}
+
+#[test]
+fn all_are_told_all_addresses_in_rank_order() {
+    let actions = decide(&gang((0..3).map(|rank| Some(pod(rank, running()))).collect()));
+    let [Action::Begin { pods, node_ips }] = actions.as_slice() else {
+        panic!("{actions:?}")
+    };
+    assert_eq!((pods.len(), node_ips.as_str()), (3, "10.0.0.0\n10.0.0.1\n10.0.0.2"));
+}
+
+#[test]
+fn a_server_that_was_killed_between_two_pods_is_continued() {
+    let told = Pod {
+        may_begin: true,
+        ..pod(0, running())
+    };
+    let actions = decide(&gang(vec![Some(told), Some(pod(1, running()))]));
+    let [Action::Begin { pods, .. }] = actions.as_slice() else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(pods, &[("pod-1".to_owned(), "pod-1".to_owned())]);
+}
+
+#[test]
+fn nobody_runs_before_every_setup_has_ended() {
+    let begun = |rank, ready| Pod {
+        may_begin: true,
+        ready,
+        ..pod(rank, running())
+    };
+    assert_eq!(decide(&gang(vec![Some(begun(0, true)), Some(begun(1, false))])), []);
+    let actions = decide(&gang(vec![Some(begun(0, true)), Some(begun(1, true))]));
+    assert!(
+        matches!(actions.as_slice(), [Action::Run { pods }] if pods.len() == 2),
+        "{actions:?}"
+    );
+    // One that runs already may have stopped being ready: it is asked for its setup only once.
+    let runs = Pod {
+        may_run: true,
+        ..begun(0, false)
+    };
+    let actions = decide(&gang(vec![Some(runs), Some(begun(1, true))]));
+    assert!(
+        matches!(actions.as_slice(), [Action::Run { pods }] if pods.len() == 1),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn the_first_failure_ends_all_others_and_is_named() {
+    let unscheduled = Pod {
+        node_name: None,
+        ..pod(3, Phase::Pending(None))
+    };
+    let actions = decide(&gang(vec![
+        Some(pod(0, ended(State::Failed, 9))),
+        Some(pod(1, ended(State::Failed, 5))),
+        Some(pod(2, running())),
+        Some(unscheduled),
+        None,
+        Some(pod(5, ended(State::Completed, 1))),
+    ]));
+    let name = |kind: &str, rank: u32| (format!("{kind}-{rank}"), format!("{kind}-{rank}"));
+    assert_eq!(
+        actions,
+        [
+            Action::EndPod {
+                pod: name("pod", 2),
+                because_of: 1
+            },
+            Action::EndJob {
+                job: name("job", 3),
+                because_of: 1
+            },
+            Action::EndJob {
+                job: name("job", 4),
+                because_of: 1
+            },
+        ]
+    );
+}
+
+#[test]
+fn what_was_ended_is_no_failure_of_its_own() {
+    let ended_by_us = Pod {
+        ended_because_of: Some(1),
+        ..pod(0, ended(State::Failed, 1))
+    };
+    let going = Pod {
+        ended_because_of: Some(1),
+        ..pod(2, running())
+    };
+    let actions = decide(&gang(vec![
+        Some(ended_by_us),
+        Some(pod(1, ended(State::Failed, 5))),
+        Some(going),
+    ]));
+    assert_eq!(actions, []);
+}
+
+#[test]
+fn a_pod_that_was_deleted_is_a_failure() {
+    let mut task = gang(vec![None, Some(pod(1, running()))]);
+    task.nodes[0].0.end = Some(JobEnd::Failed(Reason {
+        reason: "BackoffLimitExceeded".to_owned(),
+        message: String::new(),
+    }));
+    let actions = decide(&task);
+    assert!(
+        matches!(actions.as_slice(), [Action::EndPod { because_of: 0, .. }]),
+        "{actions:?}"
+    );
+}
+
+/// A node at any moment of its life.
+fn any_node(rank: u32) -> impl Strategy<Value = Option<Pod>> {
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    (0..5_u8, flags).prop_map(move |(phase, (may_begin, may_run, ready, scheduled))| {
+        let phase = match phase {
+            0 => return None,
+            1 => Phase::Pending(None),
+            2 => ended(State::Completed, 1),
+            3 => ended(State::Failed, 2),
+            _ => running(),
+        };
+        let is_pending = matches!(phase, Phase::Pending(_));
+        Some(Pod {
+            may_begin: may_begin && !is_pending,
+            may_run: may_run && may_begin && !is_pending,
+            ready,
+            node_name: (scheduled || !is_pending).then(|| "machine".to_owned()),
+            ..pod(rank, phase)
+        })
+    })
+}
+
+proptest! {
+    /// Whatever has happened: a failure ends every other node and opens nothing; without one, nothing is ended, and a gate
+    /// opens only for nodes that all run.
+    #[test]
+    fn gates_and_ends_exclude_each_other(pods in (any_node(0), any_node(1), any_node(2))) {
+        let pods = vec![pods.0, pods.1, pods.2];
+        let is_failed = |pod: &Option<Pod>| pod.as_ref().is_some_and(|pod| matches!(&pod.phase, Phase::Ended(end) if end.state == State::Failed));
+        let is_over = |pod: &Option<Pod>| pod.as_ref().is_some_and(|pod| matches!(pod.phase, Phase::Ended(_)));
+        let is_up = |pod: &Option<Pod>| pod.as_ref().is_some_and(|pod| !matches!(pod.phase, Phase::Pending(_)));
+        let actions = decide(&gang(pods.clone()));
+        if pods.iter().any(is_failed) {
+            let unended = pods.iter().filter(|pod| !is_over(pod)).count();
+            prop_assert_eq!(actions.len(), unended);
+            let ends = actions.iter().all(|action| matches!(action, Action::EndPod { .. } | Action::EndJob { .. }));
+            prop_assert!(ends);
+        } else if !pods.iter().all(is_up) {
+            prop_assert_eq!(actions, []);
+        } else {
+            let opens = actions.iter().all(|action| matches!(action, Action::Begin { .. } | Action::Run { .. }));
+            prop_assert!(opens && actions.len() <= 1);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What the pods of several nodes have beside others': the files they wait for, and the wish for machines of their own.
+
+use std::collections::BTreeMap;
+
+use super::Submission;
+use super::script::{GANG_FOLDER, NODE_IPS_FILE, RUN_FILE, SETUP_DONE, STATE_FOLDER};
+use crate::kubernetes::{
+    Affinity, DownwardAPIVolumeFile, DownwardAPIVolumeSource, EmptyDirVolumeSource, ExecAction, LabelSelector,
+    ObjectFieldSelector, PodAffinityTerm, PodAntiAffinity, PodSpec, Probe, Volume, VolumeMount,
+    WeightedPodAffinityTerm,
+};
+use crate::labels;
+
+/// The volume with the files that a node waits for.
+const GANG_VOLUME: &str = "k8s-cli-gang";
+
+/// The volume where it says that its setup has ended.
+const STATE_VOLUME: &str = "k8s-cli-state";
+
+/// How strongly a machine of its own is wished for, of 100.
+const SPREAD_WEIGHT: i32 = 100;
+
+/// What the Jobs say that their nodes wait for; `None` when there is one node.
+pub(super) fn annotation(submission: &Submission) -> Option<&'static str> {
+    match (submission.definition.num_nodes, &submission.definition.setup) {
+        (1, _) => None,
+        (_, None) => Some(labels::GANG_START),
+        (_, Some(_)) => Some(labels::GANG_SETUP),
+    }
+}
+
+/// Adds it to a pod of several.
+pub(super) fn complete(pod: &mut PodSpec, submission: &Submission) {
+    let volumes = pod.volumes.get_or_insert_default();
+    volumes.push(Volume {
+        name: GANG_VOLUME.to_owned(),
+        downward_api: Some(DownwardAPIVolumeSource {
+            items: Some(vec![
+                annotation_file(NODE_IPS_FILE, labels::NODE_IPS),
+                annotation_file(RUN_FILE, labels::RUN),
+            ]),
+            ..DownwardAPIVolumeSource::default()
+        }),
+        ..Volume::default()
+    });
+    let has_setup = submission.definition.setup.is_some();
+    if has_setup {
+        volumes.push(Volume {
+            name: STATE_VOLUME.to_owned(),
+            empty_dir: Some(EmptyDirVolumeSource::default()),
+            ..Volume::default()
+        });
+    }
+    for container in &mut pod.containers {
+        let mounts = container.volume_mounts.get_or_insert_default();
+        mounts.push(VolumeMount {
+            name: GANG_VOLUME.to_owned(),
+            mount_path: GANG_FOLDER.to_owned(),
+            read_only: Some(true),
+            ..VolumeMount::default()
+        });
+        if has_setup {
+            mounts.push(VolumeMount {
+                name: STATE_VOLUME.to_owned(),
+                mount_path: STATE_FOLDER.to_owned(),
+                ..VolumeMount::default()
+            });
+            container.readiness_probe = Some(setup_probe());
+        }
+    }
+    pod.affinity = Some(spread(submission));
+}
+
+/// The kubelet shows an annotation of the pod as a file, and keeps it true.
+fn annotation_file(path: &str, annotation: &str) -> DownwardAPIVolumeFile {
+    DownwardAPIVolumeFile {
+        path: path.to_owned(),
+        field_ref: Some(ObjectFieldSelector {
+            field_path: format!("metadata.annotations['{annotation}']"),
+            ..ObjectFieldSelector::default()
+        }),
+        ..DownwardAPIVolumeFile::default()
+    }
+}
+
+/// A node is ready when its setup has ended: so the server learns of it without being reached from the pod.
+fn setup_probe() -> Probe {
+    let command = ["/bin/bash", "-c", &format!("[ -e {SETUP_DONE} ]")];
+    Probe {
+        exec: Some(ExecAction {
+            command: Some(command.map(str::to_owned).to_vec()),
+        }),
+        period_seconds: Some(1),
+        failure_threshold: Some(1),
+        ..Probe::default()
+    }
+}
+
+/// Nodes of one task use the same kind of thing, so they prefer different machines.
+fn spread(submission: &Submission) -> Affinity {
+    let task = BTreeMap::from([(labels::TASK_ID.to_owned(), submission.id.to_string())]);
+    Affinity {
+        pod_anti_affinity: Some(PodAntiAffinity {
+            preferred_during_scheduling_ignored_during_execution: Some(vec![WeightedPodAffinityTerm {
+                weight: SPREAD_WEIGHT,
+                pod_affinity_term: PodAffinityTerm {
+                    topology_key: "kubernetes.io/hostname".to_owned(),
+                    label_selector: Some(LabelSelector {
+                        match_labels: Some(task),
+                        ..LabelSelector::default()
+                    }),
+                    ..PodAffinityTerm::default()
+                },
+            }]),
+            ..PodAntiAffinity::default()
+        }),
+        ..Affinity::default()
+    }
+}

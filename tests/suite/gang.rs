@@ -1,0 +1,285 @@
+//! Nodes of one task start together, know each other, and end together.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use e2e::{World, eventually};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::DeleteParams;
+use serde_json::{Value, json};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// What follows `word` in the lines of each node, by rank.
+fn said(log: &str, word: &str) -> HashMap<u32, String> {
+    log.lines()
+        .filter_map(|line| {
+            let (rank, text) = line.strip_prefix("node-")?.split_once(" | ")?;
+            Some((rank.parse().ok()?, text.strip_prefix(word)?.trim().to_owned()))
+        })
+        .collect()
+}
+
+fn seconds(times: &HashMap<u32, String>) -> Vec<f64> {
+    times.values().map(|time| time.parse().unwrap()).collect()
+}
+
+fn nodes(status: &Value) -> &Vec<Value> {
+    status["metadata"]["nodes"].as_array().unwrap()
+}
+
+/// Each node listens at its own address, and reaches all others.
+const ALL_TO_ALL: &str = r#"
+    echo "start $EPOCHREALTIME"
+    mapfile -t ips <<<"$SKYPILOT_NODE_IPS"
+    own=${ips[SKYPILOT_NODE_RANK]} port=23456
+    if command -v python3 >/dev/null; then
+      python3 -c 'import socket, sys
+s = socket.create_server((sys.argv[1], int(sys.argv[2])), backlog=64)
+while True: s.accept()[0].close()' "$own" $port &
+    else
+      httpd -f -p "$own:$port" &
+    fi
+    reached=0
+    for ip in "${ips[@]}"; do
+      for try in $(seq 200); do
+        (exec 3<>"/dev/tcp/$ip/$port") 2>/dev/null && { reached=$((reached + 1)); break; }
+        sleep 0.05
+      done
+    done
+    echo "reached $reached"
+    echo "ips ${ips[*]}"
+    echo "number $(echo "$SKYPILOT_NODE_IPS" | wc -l) $SKYPILOT_NUM_NODES $SKYPILOT_NUM_GPUS_PER_NODE $WORLD_SIZE"
+    echo "head $MASTER_ADDR:$MASTER_PORT"
+    echo "id $SKYPILOT_TASK_ID"
+    sleep 2; kill %1
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn eight_nodes_start_together_and_reach_each_other() {
+    let world = World::new().await;
+    let task = json!({"num_nodes": 8, "resources": {"cpus": "10m"}, "run": ALL_TO_ALL});
+    let id = world.api.submit(&task).await;
+    let log = world.api.log_text(&id, "").await;
+    let status = world.api.wait_for(&id, "completed").await;
+    let starts = seconds(&said(&log, "start "));
+    assert_eq!(starts.len(), 8, "{log}");
+    let spread = starts.iter().copied().fold(f64::MIN, f64::max) - starts.iter().copied().fold(f64::MAX, f64::min);
+    println!("8 nodes started within {:.0} ms", spread * 1000.0);
+    assert!(spread < 1.0, "{spread}");
+    let own: Vec<&str> = nodes(&status)
+        .iter()
+        .map(|node| node["pod_ip"].as_str().unwrap())
+        .collect();
+    for rank in 0..8 {
+        assert_eq!(said(&log, "ips ")[&rank], own.join(" "));
+        assert_eq!(said(&log, "reached ")[&rank], "8", "{log}");
+        assert_eq!(said(&log, "number ")[&rank], "8 8 0 8");
+        assert_eq!(said(&log, "head ")[&rank], format!("{}:29500", own[0]));
+        assert_eq!(said(&log, "id ")[&rank], said(&log, "id ")[&0]);
+    }
+    assert!(said(&log, "id ")[&0].ends_with(&format!("_{id}")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_node_has_the_same_variables() {
+    let world = World::new().await;
+    let run = "echo \"$SKYPILOT_NODE_RANK $SKYPILOT_NUM_NODES $SKYPILOT_NUM_GPUS_PER_NODE $SKYPILOT_NODE_IPS\"; \
+               echo \"$SKYPILOT_SETUP_NODE_RANK $SKYPILOT_SETUP_NODE_IPS ${MASTER_ADDR-none} $MINE\"";
+    let id = world
+        .api
+        .submit(&json!({"run": run, "envs": {"MINE": "m", "SKYPILOT_NODE_RANK": "7"}}))
+        .await;
+    let log = world.api.log_text(&id, "").await;
+    let status = world.api.wait_for(&id, "completed").await;
+    let ip = nodes(&status)[0]["pod_ip"].as_str().unwrap();
+    assert_eq!(log, format!("0 1 0 {ip}\n0 {ip} none m\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_person_sets_is_not_set_otherwise() {
+    let world = World::new().await;
+    let task = json!({
+        "num_nodes": 2, "envs": {"MASTER_PORT": "1234", "WORLD_SIZE": ""},
+        "run": "echo \"is $MASTER_PORT,$WORLD_SIZE,$RANK\"",
+    });
+    let id = world.api.submit(&task).await;
+    let log = world.api.log_text(&id, "").await;
+    assert_eq!(said(&log, "is ")[&1], "1234,,1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_runs_before_the_slowest_setup_has_ended() {
+    let world = World::new().await;
+    let task = json!({
+        "num_nodes": 4, "resources": {"cpus": "10m"},
+        "setup": "sleep $((NODE_RANK * 2)); export SEEN=$NODE_RANK; echo \"set up $EPOCHREALTIME\"",
+        "run": "echo \"ran $EPOCHREALTIME\"; echo \"seen $SEEN\"",
+    });
+    let id = world.api.submit(&task).await;
+    let log = world.api.log_text(&id, "").await;
+    world.api.wait_for(&id, "completed").await;
+    let slowest = seconds(&said(&log, "set up ")).into_iter().fold(f64::MIN, f64::max);
+    let ran = seconds(&said(&log, "ran "));
+    assert_eq!(ran.len(), 4, "{log}");
+    let first = ran.into_iter().fold(f64::MAX, f64::min);
+    println!(
+        "the first ran {:.0} ms after the slowest setup",
+        (first - slowest) * 1000.0
+    );
+    assert!(first >= slowest, "{log}");
+    assert_eq!(said(&log, "seen ")[&3], "3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_setup_that_fails_on_one_node_lets_no_node_run() {
+    let world = World::new().await;
+    let task = json!({
+        "num_nodes": 3, "resources": {"cpus": "10m"},
+        "setup": "echo setup; [ $NODE_RANK != 1 ]",
+        "run": "echo ran",
+    });
+    let id = world.api.submit(&task).await;
+    let log = world.api.log_text(&id, "").await;
+    let status = world.api.wait_for(&id, "failed").await;
+    assert!(!log.contains("ran"), "{log}");
+    assert_eq!(said(&log, "setup").len(), 3, "{log}");
+    let message = status["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("node 1: ") && message.contains("setup failed with exit code 1"),
+        "{message}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_failure_ends_the_others_and_is_named() {
+    let world = World::new().await;
+    let run = r#"
+        trap 'echo "ended"; exit 143' TERM
+        echo "here"
+        if [ $NODE_RANK = 2 ]; then sleep 1; exit 3; fi
+        sleep 3600 & wait"#;
+    let id = world
+        .api
+        .submit(&json!({"num_nodes": 4, "resources": {"cpus": "10m"}, "run": run}))
+        .await;
+    world.api.wait_for(&id, "running").await;
+    let start = Instant::now();
+    let status = world.api.wait_for(&id, "failed").await;
+    println!("failed {:?} after it ran", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert_eq!(status["reason"], "Error");
+    assert_eq!(status["message"], "node 2: the container ended with exit code 3");
+    let status = eventually(MINUTE, "all nodes to end", async || {
+        let status = world.api.status(&id).await;
+        nodes(&status)
+            .iter()
+            .all(|node| node["status"] == "failed")
+            .then_some(status)
+    })
+    .await;
+    println!("all have ended {:?} after it ran", start.elapsed());
+    assert_eq!(status["message"], "node 2: the container ended with exit code 3");
+    for node in nodes(&status) {
+        if node["rank"] == 2 {
+            assert_eq!((&node["exit_code"], &node["reason"]), (&json!(3), &json!("Error")));
+        } else {
+            assert_eq!(node["reason"], "NodeFailed", "{node}");
+            assert_eq!(node["message"], "ended because node 2 had failed");
+        }
+    }
+    let log = world.api.log_text(&id, "").await;
+    assert_eq!(said(&log, "here").len(), 4, "{log}");
+    let mut ended: Vec<u32> = said(&log, "ended").into_keys().collect();
+    ended.sort_unstable();
+    assert_eq!(ended, [0, 1, 3], "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_deleted_ends_the_others() {
+    let world = World::new().await;
+    let id = world
+        .api
+        .submit(&json!({"num_nodes": 3, "resources": {"cpus": "10m"}, "run": "echo here; sleep 3600"}))
+        .await;
+    let status = world.api.wait_for(&id, "running").await;
+    let pod = nodes(&status)[1]["pod_name"].as_str().unwrap();
+    world
+        .cluster
+        .api::<Pod>()
+        .delete(pod, &DeleteParams::default())
+        .await
+        .unwrap();
+    let status = eventually(MINUTE, "all nodes to end", async || {
+        let status = world.api.status(&id).await;
+        nodes(&status)
+            .iter()
+            .all(|node| node["status"] == "failed")
+            .then_some(status)
+    })
+    .await;
+    assert!(status["message"].as_str().unwrap().starts_with("node 1: "), "{status}");
+    assert_ne!(nodes(&status)[1]["reason"], "NodeFailed");
+    assert_eq!(nodes(&status)[0]["reason"], "NodeFailed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_cannot_be_placed_keeps_the_task_pending_and_is_named() {
+    let world = World::new().await;
+    // One fits, two do not.
+    let most = world.cluster.free_cpus().await * 6 / 10;
+    let task = json!({"num_nodes": 2, "resources": {"cpus": format!("{most}m")}, "run": "echo ran"});
+    let id = world.api.submit(&task).await;
+    let status = world.api.wait_for_reason(&id, "Unschedulable").await;
+    assert_eq!(status["status"], "pending");
+    let waiting = eventually(MINUTE, "the other node to run", async || {
+        let status = world.api.status(&id).await;
+        let waiting = nodes(&status).iter().any(|node| node["reason"] == "WaitingForNodes");
+        waiting.then_some(status)
+    })
+    .await;
+    assert_eq!(waiting["reason"], "Unschedulable", "{waiting}");
+    let log = world.api.log_text(&id, "?follow=false").await;
+    assert_eq!(log, "", "nothing has run");
+}
+
+/// A server is killed again and again while tasks start, are set up, and fail: the same comes of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_killed_at_any_moment_disturbs_no_start_and_no_end() {
+    let kills = e2e::repetitions("K8S_CLI_E2E_GANG_KILLS", 8);
+    let mut world = World::own(&[]).await;
+    let good = json!({
+        "num_nodes": 3, "resources": {"cpus": "10m"},
+        "setup": "sleep 0.$NODE_RANK; echo \"set up $EPOCHREALTIME\"", "run": "echo \"ran $EPOCHREALTIME\"",
+    });
+    let bad = json!({
+        "num_nodes": 3, "resources": {"cpus": "10m"},
+        "run": "sleep 0.5; [ $NODE_RANK != 1 ] || exit 3; sleep 3600",
+    });
+    let mut done = 0;
+    while done < kills {
+        let (good, bad) = (world.api.submit(&good).await, world.api.submit(&bad).await);
+        for _ in 0..4 {
+            tokio::time::sleep(Duration::from_millis(fastrand::u64(0..700))).await;
+            world.server().kill();
+            world.server().restart();
+            done += 1;
+        }
+        world.api.wait_for(&good, "completed").await;
+        let status = world.api.wait_for(&bad, "failed").await;
+        assert_eq!(status["message"], "node 1: the container ended with exit code 3");
+        eventually(MINUTE, "all nodes to end", async || {
+            let status = world.api.status(&bad).await;
+            nodes(&status)
+                .iter()
+                .all(|node| node["status"] == "failed")
+                .then_some(())
+        })
+        .await;
+        let log = world.api.log_text(&good, "").await;
+        let slowest = seconds(&said(&log, "set up ")).into_iter().fold(f64::MIN, f64::max);
+        let first = seconds(&said(&log, "ran ")).into_iter().fold(f64::MAX, f64::min);
+        assert!(first >= slowest && said(&log, "ran ").len() == 3, "{log}");
+    }
+    println!("{done} kills");
+}
