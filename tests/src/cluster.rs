@@ -161,6 +161,12 @@ impl Cluster {
         nodes.iter().filter_map(allocatable).max().unwrap()
     }
 
+    /// Evicts a pod, as a drain of its machine does.
+    pub async fn evict(&self, pod: &str) {
+        let params = kube::api::EvictParams::default();
+        self.api::<Pod>().evict(pod, &params).await.unwrap();
+    }
+
     /// The claim of a volume.
     pub async fn claim(&self, id: &str) -> Option<PersistentVolumeClaim> {
         let params = ListParams::default().labels(&format!("volume-id={id}"));

@@ -283,3 +283,91 @@ async fn a_server_that_is_killed_at_any_moment_disturbs_no_start_and_no_end() {
     }
     println!("{done} kills");
 }
+
+/// Bash whose attempts end with these exit codes, one after the other; what it remembers is in a volume.
+fn attempts(codes: &str) -> String {
+    format!(
+        "n=$(cat /data/n 2>/dev/null || echo 0); echo $((n + 1)) >/data/n\n\
+         echo \"attempt $n\"; codes=({codes}); exit ${{codes[n]}}"
+    )
+}
+
+async fn with_recovery(world: &World, recovery: Value, run: &str) -> String {
+    world.api.create_volume(&json!({"name": "memory", "size": "1Mi"})).await;
+    let task = json!({"run": run, "volumes": {"/data": "memory"}, "resources": {"job_recovery": recovery}});
+    world.api.submit(&task).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_fails_is_run_again_as_often_as_it_may() {
+    let world = World::new().await;
+    let id = with_recovery(&world, json!({"max_restarts_on_errors": 2}), &attempts("1 1 0")).await;
+    let log = world.api.log_text(&id, "").await;
+    let status = world.api.wait_for(&id, "completed").await;
+    assert_eq!(log, "attempt 0\nattempt-2 | attempt 1\nattempt-3 | attempt 2\n");
+    assert_eq!(nodes(&status)[0]["attempt"], 3);
+    let before = status["metadata"]["attempts"].as_array().unwrap();
+    assert_eq!(before.len(), 2, "{status}");
+    for (attempt, number) in before.iter().zip(1..) {
+        assert_eq!(
+            (&attempt["attempt"], &attempt["reason"]),
+            (&json!(number), &json!("Error"))
+        );
+        assert_eq!(attempt["message"], "the container ended with exit code 1");
+        assert!(
+            attempt["started_at"].is_string() && attempt["finished_at"].is_string(),
+            "{attempt}"
+        );
+    }
+    assert_eq!(world.api.log_text(&id, "?follow=false").await, log);
+    assert_eq!(world.api.stop(&id).await.status, 200);
+    eventually(MINUTE, "all Jobs to be gone", async || {
+        world.cluster.jobs(&id).await.is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_fails_too_often_has_failed() {
+    let world = World::new().await;
+    let id = with_recovery(
+        &world,
+        json!({"max_restarts_on_errors": 1, "recover_on_exit_codes": [9]}),
+        &attempts("9 1 9 2 0"),
+    )
+    .await;
+    let log = world.api.log_text(&id, "").await;
+    let status = world.api.wait_for(&id, "failed").await;
+    // The nines do not count: the second failure of its own is the last.
+    assert_eq!(log.lines().count(), 4, "{log}");
+    assert_eq!(status["message"], "the container ended with exit code 2");
+    assert_eq!(nodes(&status)[0]["attempt"], 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_eviction_does_not_count_and_all_nodes_begin_anew() {
+    let world = World::new().await;
+    let task = json!({
+        "num_nodes": 2,
+        "resources": {"cpus": "10m", "job_recovery": {"max_restarts_on_errors": 0}},
+        "run": "echo \"id $SKYPILOT_TASK_ID\"; sleep 3; echo over",
+    });
+    let id = world.api.submit(&task).await;
+    let status = world.api.wait_for(&id, "running").await;
+    let pod = nodes(&status)[1]["pod_name"].as_str().unwrap();
+    world.cluster.evict(pod).await;
+    let log = world.api.log_text(&id, "").await;
+    let status = world.api.wait_for(&id, "completed").await;
+    let before = &status["metadata"]["attempts"];
+    assert_eq!(before.as_array().unwrap().len(), 1, "{status}");
+    assert!(
+        before[0]["message"].as_str().unwrap().starts_with("node 1: "),
+        "{before}"
+    );
+    for rank in 0..2 {
+        let first = said(&log, "id ").get(&rank).cloned().unwrap_or_default();
+        let prefix = format!("node-{rank} attempt-2 | ");
+        let second: Vec<&str> = log.lines().filter_map(|line| line.strip_prefix(&prefix)).collect();
+        assert_eq!(second, [format!("id {first}").as_str(), "over"], "{log}");
+    }
+}

@@ -62,6 +62,15 @@ pub const RUN: &str = "k8s-cli/run";
 /// On a pod or Job that was ended because another node failed: the rank of that node.
 pub const ENDED_BECAUSE_OF: &str = "k8s-cli/ended-because-of-node";
 
+/// On the Jobs of a task that is run again after a failure: how often after failures of its own.
+pub const MAX_RESTARTS: &str = "k8s-cli/max-restarts-on-errors";
+/// On the same: the exit codes after which it is run again without counting, separated by commas.
+pub const RECOVER_ON: &str = "k8s-cli/recover-on-exit-codes";
+/// On the Jobs of an attempt after the first: its number.
+pub const ATTEMPT: &str = "k8s-cli/attempt";
+/// On the same: how many failures of its own came before it.
+pub const RESTARTS: &str = "k8s-cli/restarts-on-errors";
+
 /// The container of a node.
 pub const CONTAINER: &str = "task";
 

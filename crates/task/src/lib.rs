@@ -10,7 +10,7 @@ pub mod user;
 pub mod validation;
 pub mod volume;
 
-pub use definition::{Resources, TaskDefinition, VolumeMount};
+pub use definition::{Recovery, Resources, TaskDefinition, VolumeMount};
 pub use id::Id;
 pub use name::Name;
 pub use quantity::Quantity;

@@ -37,6 +37,12 @@ impl Name {
         )
     }
 
+    /// A name that was taken before, such as one in an annotation.
+    #[must_use]
+    pub fn of(text: &str) -> Option<Self> {
+        is_valid(text).then(|| Self(text.to_owned()))
+    }
+
     /// A name that this program made.
     #[must_use]
     pub fn generated(prefix: &str, id: &crate::Id) -> Self {

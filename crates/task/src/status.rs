@@ -83,9 +83,27 @@ pub struct TaskMetadata {
     pub running_nodes: u32,
     /// How many nodes wait.
     pub pending_nodes: u32,
+    /// The attempts before the present one, oldest first.
+    #[serde(default)]
+    pub attempts: Vec<AttemptStatus>,
     /// The nodes, in rank order.
     #[serde(default)]
     pub nodes: Vec<NodeStatus>,
+}
+
+/// An attempt to run a task that has ended, and was followed by another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AttemptStatus {
+    /// 1 is the first.
+    pub attempt: u32,
+    /// Why it failed.
+    pub reason: Option<String>,
+    /// The same for a person, naming the node.
+    pub message: Option<String>,
+    /// When its first container started; RFC 3339, UTC.
+    pub started_at: Option<String>,
+    /// When its last container ended; RFC 3339, UTC.
+    pub finished_at: Option<String>,
 }
 
 /// One node of a task.
@@ -93,6 +111,9 @@ pub struct TaskMetadata {
 pub struct NodeStatus {
     /// 0 to `num_nodes` - 1.
     pub rank: u32,
+    /// Which attempt this is; 1 is the first.
+    #[serde(default = "first_attempt")]
+    pub attempt: u32,
     /// Its state.
     pub status: State,
     /// What keeps it from running, or why it failed.
@@ -113,6 +134,10 @@ pub struct NodeStatus {
     pub started_at: Option<String>,
     /// When the container ended; RFC 3339, UTC.
     pub finished_at: Option<String>,
+}
+
+fn first_attempt() -> u32 {
+    1
 }
 
 /// A machine that tasks can run on.

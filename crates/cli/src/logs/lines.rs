@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! node-1 | 2026-11-24T10:00:00.123456789Z what the task wrote
-//! └─ node ┘ └─────── time ─────────────┘ └──── content ─────┘
+//! └prefix┘ └─────── time ─────────────┘ └──── content ─────┘
 //! ```
+//!
+//! The prefix names the node, where there are several, and the attempt, after the first: `node-1 attempt-2 | `.
 
-use std::collections::BTreeMap;
+use std::collections::{HashMap, HashSet};
 
 use anstyle::{AnsiColor, Style};
 
@@ -43,10 +45,10 @@ pub struct LineStyle {
 #[derive(Debug)]
 pub struct Lines {
     style: LineStyle,
-    /// Where each node's log has been read to, over all connections.
-    read: BTreeMap<u32, Position>,
-    /// Where each node's log is in this answer.
-    here: BTreeMap<u32, Position>,
+    /// The logs that have begun, one for each prefix.
+    logs: Vec<Log>,
+    /// Which of them has this prefix.
+    by_prefix: HashMap<Vec<u8>, usize>,
     stage: Stage,
     /// The beginning of the line, held back; `None` when it is written as it comes.
     held: Option<Vec<u8>>,
@@ -54,12 +56,22 @@ pub struct Lines {
     is_open: bool,
 }
 
+/// The log of one attempt of one node.
+#[derive(Debug)]
+struct Log {
+    node: u32,
+    /// Where it has been read to, over all connections; `None` before the end of its first line.
+    read: Option<Position>,
+    /// Where it is in this answer.
+    here: Position,
+}
+
 #[derive(Debug)]
 enum Stage {
     /// At the beginning of a line; this much of it has arrived.
     Header(Vec<u8>),
-    /// Within the content of a line of this node, of which so many bytes are known.
-    Content { node: u32, known: Known },
+    /// Within the content of a line of this log, of which so many bytes are known.
+    Content { log: usize, known: Known },
     /// Within the rest of a line that the server has broken.
     Rest,
 }
@@ -77,8 +89,8 @@ impl Lines {
     pub fn new(style: LineStyle) -> Self {
         Self {
             style,
-            read: BTreeMap::new(),
-            here: BTreeMap::new(),
+            logs: Vec::new(),
+            by_prefix: HashMap::new(),
             stage: Stage::Header(Vec::new()),
             held: None,
             is_open: false,
@@ -87,20 +99,24 @@ impl Lines {
 
     /// Begins with another answer; gives the time from which it must be asked for, if not from the beginning.
     pub fn reconnect(&mut self, nodes: u32) -> Option<String> {
-        self.here.clear();
         self.held = None;
         self.stage = Stage::Header(Vec::new());
+        for log in &mut self.logs {
+            log.here = Position::default();
+        }
+        let begun = || self.logs.iter().filter_map(|log| Some((log.node, log.read.as_ref()?)));
         // Of a node that has said nothing yet, nothing may be left out.
-        if self.read.len() < usize::try_from(nodes).unwrap_or(usize::MAX) {
+        let spoken: HashSet<u32> = begun().map(|(node, _)| node).collect();
+        if spoken.len() < usize::try_from(nodes).unwrap_or(usize::MAX) {
             return None;
         }
-        let earliest = self.read.values().map(Position::time).min()?;
+        let earliest = begun().map(|(_, read)| read.time()).min()?;
         String::from_utf8(earliest.to_vec()).ok()
     }
 
     /// Whether anything has arrived.
     pub fn has_begun(&self) -> bool {
-        !self.read.is_empty()
+        self.logs.iter().any(|log| log.read.is_some())
     }
 
     /// Writes what was held back: no more will come of a line that has no end.
@@ -121,9 +137,9 @@ impl Lines {
                     let begun = std::mem::take(begun);
                     self.header(begun, before, bytes.len(), out)
                 }
-                Stage::Content { node, known } => {
-                    let (node, known) = (*node, *known);
-                    self.content(node, known, bytes, out)
+                Stage::Content { log, known } => {
+                    let (log, known) = (*log, *known);
+                    self.content(log, known, bytes, out)
                 }
                 Stage::Rest => {
                     let end = line_end(bytes);
@@ -143,12 +159,13 @@ impl Lines {
         let new = begun.len() - before;
         match parse(&begun, self.style.has_nodes) {
             Some(header) => {
-                let here = self.here.entry(header.node).or_default();
+                let log = match self.by_prefix.get(header.prefix) {
+                    Some(log) => *log,
+                    None => self.begin(header.prefix, header.node),
+                };
+                let Log { here, read, .. } = &mut self.logs[log];
                 here.next_line(header.time);
-                let known = self
-                    .read
-                    .get(&header.node)
-                    .map_or(Known::Nothing, |read| read.knows(here));
+                let known = read.as_ref().map_or(Known::Nothing, |read| read.knows(here));
                 if known == Known::Nothing {
                     if self.is_open {
                         // The rest of the line that broke off is gone.
@@ -162,10 +179,7 @@ impl Lines {
                         self.write(&written, out);
                     }
                 }
-                self.stage = Stage::Content {
-                    node: header.node,
-                    known,
-                };
+                self.stage = Stage::Content { log, known };
                 header.length - before
             }
             None if begun.len() < MAX_HEADER_BYTES && new == arrived && !begun.contains(&b'\n') => {
@@ -186,21 +200,30 @@ impl Lines {
         }
     }
 
-    fn content(&mut self, node: u32, known: Known, bytes: &[u8], out: &mut Vec<u8>) -> usize {
+    fn begin(&mut self, prefix: &[u8], node: u32) -> usize {
+        self.by_prefix.insert(prefix.to_vec(), self.logs.len());
+        self.logs.push(Log {
+            node,
+            read: None,
+            here: Position::default(),
+        });
+        self.logs.len() - 1
+    }
+
+    fn content(&mut self, log: usize, known: Known, bytes: &[u8], out: &mut Vec<u8>) -> usize {
         let end = line_end(bytes);
         let taken = end.unwrap_or(bytes.len());
-        let here = self.here.entry(node).or_default();
-        let before = here.clone();
-        here.read(taken as u64, end.is_some());
+        let here = &mut self.logs[log].here;
         let skipped = match known {
             Known::All => taken,
             Known::Nothing => 0,
-            Known::Part(part) => usize::try_from(part.saturating_sub(before.bytes_read()))
-                .unwrap_or(taken)
-                .min(taken),
+            Known::Part(part) => {
+                let missing = part.saturating_sub(here.bytes_read());
+                usize::try_from(missing).unwrap_or(taken).min(taken)
+            }
         };
-        let here = here.clone();
         let is_whole = end.is_some();
+        here.read(taken as u64, is_whole);
         if is_whole {
             self.stage = Stage::Header(Vec::new());
         }
@@ -218,7 +241,12 @@ impl Lines {
             }
             None => self.write(&bytes[skipped..taken], out),
         }
-        self.read.insert(node, here);
+        let Log { read, here, .. } = &mut self.logs[log];
+        match read {
+            // Its text is kept, and filled anew.
+            Some(read) => read.clone_from(here),
+            None => *read = Some(here.clone()),
+        }
         taken
     }
 
@@ -236,12 +264,18 @@ fn line_end(bytes: &[u8]) -> Option<usize> {
 }
 
 fn parse(line: &[u8], has_nodes: bool) -> Option<Header<'_>> {
-    let (node, prefix) = if has_nodes {
-        let end = line.windows(3).position(|window| window == b" | ")? + 3;
-        let rank = line[..end - 3].strip_prefix(b"node-")?;
-        (std::str::from_utf8(rank).ok()?.parse().ok()?, end)
-    } else {
-        (0, 0)
+    let has_prefix = has_nodes || line.starts_with(b"attempt-");
+    let prefix = match has_prefix {
+        true => memchr::memmem::find(line, b" | ")? + 3,
+        false => 0,
+    };
+    let node = match line[..prefix].strip_prefix(b"node-") {
+        Some(rank) => {
+            let digits = rank.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            std::str::from_utf8(&rank[..digits]).ok()?.parse().ok()?
+        }
+        None if has_nodes => return None,
+        None => 0,
     };
     let time_end = line[prefix..].iter().position(|byte| *byte == b' ')? + prefix;
     let time = &line[prefix..time_end];

@@ -4,7 +4,7 @@
 ///
 /// The server shows for each line the latest time of any line so far, which never goes back. So a line is known by that
 /// time and by how many lines have had it, whatever part of the log an answer begins with.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, PartialEq, Eq, Default)]
 pub struct Position {
     /// The latest time, as the server writes it: in UTC with nine digits, so that texts compare as times do.
     time: Vec<u8>,
@@ -27,11 +27,29 @@ pub enum Known {
     Nothing,
 }
 
+impl Clone for Position {
+    fn clone(&self) -> Self {
+        Self {
+            time: self.time.clone(),
+            ..*self
+        }
+    }
+
+    /// Once for each line, so without an allocation.
+    fn clone_from(&mut self, other: &Self) {
+        self.time.clone_from(&other.time);
+        self.lines = other.lines;
+        self.bytes = other.bytes;
+        self.is_whole = other.is_whole;
+    }
+}
+
 impl Position {
     /// The place before the next line, which has this time.
     pub fn next_line(&mut self, time: &[u8]) {
         if time > self.time.as_slice() {
-            self.time = time.to_vec();
+            self.time.clear();
+            self.time.extend_from_slice(time);
             self.lines = 1;
         } else {
             self.lines += 1;

@@ -28,6 +28,15 @@ pub fn describe_task(task: &TaskStatus, wide: bool, terminal: Terminal) -> Strin
         format!("{} ({} ago)", task.updated_at, age(&task.updated_at)),
     ));
     lines.push(("Nodes", counts(task)));
+    for attempt in &metadata.attempts {
+        let parts = [
+            attempt.started_at.clone(),
+            attempt.reason.clone(),
+            attempt.message.clone(),
+        ];
+        let said: Vec<String> = parts.into_iter().flatten().collect();
+        lines.push(("Before", format!("attempt {}: {}", attempt.attempt, said.join(": "))));
+    }
     if wide {
         lines.push(("Namespace", metadata.namespace.clone()));
     }

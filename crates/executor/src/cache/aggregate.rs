@@ -54,6 +54,7 @@ pub(super) fn status<'a>(
             failed_nodes: failed,
             running_nodes: running,
             pending_nodes: pending,
+            attempts: Vec::new(),
             nodes,
         },
     }
@@ -80,14 +81,7 @@ fn reason(nodes: &[NodeStatus], state: State) -> Option<Reason> {
         State::Pending | State::Running => State::Pending,
         State::Completed => return None,
     };
-    // The node that failed first is the cause; the others may have failed because of it.
-    let node = nodes
-        .iter()
-        .filter(|node| node.status == wanted && node.reason.is_some())
-        .min_by_key(|node| {
-            let follows = matches!(node.reason.as_deref(), Some(WAITING_FOR_NODES | NODE_FAILED));
-            (follows, node.finished_at.is_none(), node.finished_at.clone(), node.rank)
-        })?;
+    let node = cause(nodes, wanted)?;
     let message = node.message.clone().unwrap_or_default();
     Some(Reason {
         reason: node.reason.clone()?,
@@ -97,6 +91,17 @@ fn reason(nodes: &[NodeStatus], state: State) -> Option<Reason> {
             message
         },
     })
+}
+
+/// The node that is the cause of a state; the others may be in it because of that one.
+pub(super) fn cause(nodes: &[NodeStatus], state: State) -> Option<&NodeStatus> {
+    nodes
+        .iter()
+        .filter(|node| node.status == state && node.reason.is_some())
+        .min_by_key(|node| {
+            let follows = matches!(node.reason.as_deref(), Some(WAITING_FOR_NODES | NODE_FAILED));
+            (follows, node.finished_at.is_none(), node.finished_at.clone(), node.rank)
+        })
 }
 
 fn node<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&'a Reason>) -> NodeStatus {
@@ -122,6 +127,7 @@ fn node<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&'a R
     };
     NodeStatus {
         rank: job.rank,
+        attempt: job.attempt,
         status: state,
         message: reason.as_ref().map(|reason| reason.message.clone()),
         reason: reason.map(|reason| reason.reason),
@@ -169,6 +175,7 @@ fn missing(jobs: &[Job], num_nodes: u32) -> Vec<NodeStatus> {
         .filter(|rank| jobs.iter().all(|job| job.rank != *rank))
         .map(|rank| NodeStatus {
             rank,
+            attempt: jobs[0].attempt,
             status: State::Pending,
             reason: Some("JobMissing".to_owned()),
             message: Some("the Job of this node does not exist".to_owned()),

@@ -9,6 +9,7 @@ mod health;
 mod kept;
 mod object;
 mod phase;
+mod recovery;
 mod state;
 mod store;
 mod view;
@@ -19,6 +20,8 @@ pub use object::{Gang, Job, JobEnd, Pod, TaskOwner, Volume};
 pub use phase::Phase;
 #[cfg(test)]
 pub use phase::{PodEnd, Reason};
+#[cfg(test)]
+pub use recovery::Restart;
 pub use store::{Cache, Counts, GangTask};
 pub use view::View;
 pub use watch::watch;

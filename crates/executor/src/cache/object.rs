@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use task::Recovery;
 
 use super::phase::{self, Phase, Reason};
 use crate::kubernetes::{self, ObjectMeta};
@@ -27,6 +28,12 @@ pub struct Job {
     pub submission: Option<String>,
     pub fingerprint: Option<String>,
     pub end: Option<JobEnd>,
+    /// Which attempt of the task it belongs to; 1 is the first.
+    pub attempt: u32,
+    /// How often the task had failed by itself before that attempt.
+    pub restarts: u32,
+    /// When the task is run again.
+    pub recovery: Option<Box<Recovery>>,
     /// What its node waits for, when the nodes of the task start together.
     pub gang: Option<Gang>,
     /// The rank of the node whose failure it was ended for.
@@ -129,6 +136,9 @@ impl Job {
             submission: identity.annotations.get(labels::SUBMISSION).cloned(),
             fingerprint: identity.annotations.get(labels::FINGERPRINT).cloned(),
             end: job.status.and_then(job_end),
+            attempt: number(identity.annotations, labels::ATTEMPT).unwrap_or(1),
+            restarts: number(identity.annotations, labels::RESTARTS).unwrap_or(0),
+            recovery: recovery(identity.annotations).map(Box::new),
             gang: match identity.annotations.get(labels::GANG).map(String::as_str) {
                 Some(labels::GANG_START) => Some(Gang::Start),
                 Some(labels::GANG_SETUP) => Some(Gang::Setup),
@@ -272,6 +282,14 @@ impl<'a> Identity<'a> {
                 .or_else(|| metadata.creation_timestamp.as_ref().map(|time| time.0))?,
         })
     }
+}
+
+fn recovery(annotations: &BTreeMap<String, String>) -> Option<Recovery> {
+    let codes = annotations.get(labels::RECOVER_ON).map_or("", String::as_str);
+    Some(Recovery {
+        max_restarts_on_errors: number(annotations, labels::MAX_RESTARTS)?,
+        recover_on_exit_codes: codes.split(',').filter_map(|code| code.parse().ok()).collect(),
+    })
 }
 
 fn number(map: &BTreeMap<String, String>, key: &str) -> Option<u32> {

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::object::{Job, Pod, TaskOwner, Volume, Warning};
 use super::phase::Reason;
 use super::store::GangTask;
-use super::view::{View, newest_pods};
+use super::view::{Attempts, View, newest_pods};
 use crate::labels::Owner;
 
 /// How many warnings are kept. The newest are those that say why something waits now.
@@ -40,7 +40,7 @@ pub(super) struct State {
 
 #[derive(Default)]
 pub(super) struct Task {
-    /// In rank order.
+    /// By attempt and rank.
     pub jobs: Vec<Job>,
     pub pods: Vec<Pod>,
     pub owner: Option<TaskOwner>,
@@ -256,7 +256,7 @@ impl State {
         task.view = task.visible_owner().and_then(|owned_by| {
             let warning = |uid: &str| self.warnings.get(uid);
             View::build(
-                &task.jobs,
+                Attempts::of(&task.jobs),
                 &task.pods,
                 owned_by,
                 warning,
@@ -264,7 +264,7 @@ impl State {
                 before.as_ref(),
             )
         });
-        if task.view.is_some() && task.jobs[0].gang.is_some() {
+        if task.view.is_some() && (task.jobs[0].gang.is_some() || task.jobs[0].recovery.is_some()) {
             self.gangs.insert(id.to_owned());
         }
         if let Some(followers) = &task.followers {
@@ -300,9 +300,9 @@ impl Task {
         match self.jobs.iter_mut().find(|known| known.uid == job.uid) {
             Some(known) => *known = job,
             None => {
-                let place = self
-                    .jobs
-                    .partition_point(|known| (known.rank, &known.uid) < (job.rank, &job.uid));
+                let place = self.jobs.partition_point(|known| {
+                    (known.attempt, known.rank, &known.uid) < (job.attempt, job.rank, &job.uid)
+                });
                 // The first of most tasks is the only one; a list would make room for four.
                 if self.jobs.is_empty() {
                     self.jobs.reserve_exact(1);
@@ -312,18 +312,27 @@ impl Task {
         }
     }
 
-    /// `None` when its nodes do not start together, or all have ended.
+    /// `None` when there is nothing to look after: one node that is run once, or all is over.
     pub fn gang(&self) -> Option<GangTask> {
         let view = self.view.as_ref()?;
-        self.jobs.first()?.gang?;
-        if self.jobs.iter().all(|job| job.end.is_some()) {
+        let Attempts { earlier, present } = Attempts::of(&self.jobs);
+        let first = present.first()?;
+        let is_looked_after = first.gang.is_some() || first.recovery.is_some();
+        let is_over = view.state.is_final() && present.iter().all(|job| job.end.is_some());
+        if !is_looked_after || is_over {
             return None;
         }
         let newest = newest_pods(&self.pods);
         let pod = |job: &Job| newest.get(job.uid.as_str()).map(|pod| (*pod).clone());
         Some(GangTask {
             num_nodes: view.num_nodes,
-            nodes: self.jobs.iter().map(|job| (job.clone(), pod(job))).collect(),
+            nodes: present.iter().map(|job| (job.clone(), pod(job))).collect(),
+            before: earlier
+                .iter()
+                .filter(|job| job.attempt + 1 == first.attempt)
+                .cloned()
+                .collect(),
+            restart: view.restart.filter(|restart| restart.is_due),
         })
     }
 

@@ -9,6 +9,7 @@ use task::UserName;
 use tokio::sync::{Notify, watch};
 
 use super::object::{Job, Pod, TaskOwner, Volume};
+use super::recovery::Restart;
 use super::state::{State, Task};
 use super::view::View;
 use crate::labels::Owner;
@@ -24,8 +25,12 @@ pub struct Cache {
 pub struct GangTask {
     /// How many nodes it has; until all Jobs are made there are fewer.
     pub num_nodes: u32,
-    /// Its nodes.
+    /// Its nodes in the present attempt.
     pub nodes: Vec<(Job, Option<Pod>)>,
+    /// The Jobs of the attempt before.
+    pub before: Vec<Job>,
+    /// That the present attempt has failed, and the next one can begin.
+    pub restart: Option<Restart>,
 }
 
 /// How much the cache holds.

@@ -11,6 +11,7 @@ use task::status::TaskStatus;
 use super::aggregate;
 use super::object::{Job, Pod};
 use super::phase::{Phase, Reason};
+use super::recovery::{self, Restart};
 use crate::labels::Owner;
 
 /// A task at one moment.
@@ -32,8 +33,12 @@ pub struct View {
     pub jobs: Vec<(String, String)>,
     /// The object that owns the Jobs: name and uid.
     pub owned_by: Option<(String, String)>,
-    /// Its nodes' pods, in rank order.
+    /// Its nodes' pods, by attempt and rank.
     pub nodes: Vec<NodePod>,
+    /// Whether it may be run again after a failure.
+    pub recovers: bool,
+    /// That it has failed, and will be.
+    pub restart: Option<Restart>,
 }
 
 /// Where the log of one node is.
@@ -41,6 +46,8 @@ pub struct View {
 pub struct NodePod {
     /// The node.
     pub rank: u32,
+    /// The attempt.
+    pub attempt: u32,
     /// Its newest pod with a log: name and uid.
     pub pod: Option<(String, String)>,
     /// Whether nothing will be written any more.
@@ -48,41 +55,36 @@ pub struct NodePod {
 }
 
 impl View {
-    /// The view of a task, or `None` when `jobs` is empty. The time of `previous` is kept when nothing else changed.
+    /// The view of a task, or `None` when it has no Jobs. The time of `previous` is kept when nothing else changed.
     pub(super) fn build<'a>(
-        jobs: &[Job],
+        jobs: Attempts<'_>,
         pods: &[Pod],
         owned_by: Option<(String, String)>,
         warning: impl Fn(&str) -> Option<&'a Reason>,
         namespace: &str,
         previous: Option<&Arc<Self>>,
     ) -> Option<Arc<Self>> {
-        let first = jobs.first()?;
+        let first = jobs.present.first()?;
         let newest = newest_pods(pods);
         let now = task::time::format(Timestamp::now());
         let since = previous.map_or_else(|| now.clone(), |previous| previous.updated_at.clone());
-        let mut status = aggregate::status(jobs, &newest, warning, namespace, since);
+        let mut status = aggregate::status(jobs.present, &newest, &warning, namespace, since);
+        let restart = recovery::restart(&status, jobs.present);
+        if restart.is_some() {
+            recovery::say_recovering(&mut status);
+        }
+        for attempt in jobs.earlier.chunk_by(|left, right| left.attempt == right.attempt) {
+            let of_it = aggregate::status(attempt, &newest, &warning, namespace, String::new());
+            status.metadata.attempts.push(recovery::earlier(of_it));
+        }
         let mut json = encode(&status);
         if previous.is_some_and(|previous| previous.json != json) {
             status.updated_at = now;
             json = encode(&status);
         }
-        let nodes = jobs
-            .iter()
-            .zip(status.metadata.nodes.iter())
-            .map(|(job, node)| {
-                let pod = newest.get(job.uid.as_str());
-                NodePod {
-                    rank: job.rank,
-                    pod: pod
-                        .filter(|pod| pod.has_log())
-                        .map(|pod| (pod.name.clone(), pod.uid.clone())),
-                    ended: match pod {
-                        Some(pod) => matches!(pod.phase, Phase::Ended(_)),
-                        None => node.status.is_final(),
-                    },
-                }
-            })
+        let all = || jobs.earlier.iter().chain(jobs.present);
+        let nodes = all()
+            .map(|job| NodePod::of(job, newest.get(job.uid.as_str()).copied(), jobs.is_earlier(job)))
             .collect();
         Some(Arc::new(Self {
             owner: first.owner.clone(),
@@ -91,10 +93,52 @@ impl View {
             json,
             updated_at: status.updated_at,
             num_nodes: status.metadata.num_nodes,
-            jobs: jobs.iter().map(|job| (job.name.clone(), job.uid.clone())).collect(),
+            jobs: all().map(|job| (job.name.clone(), job.uid.clone())).collect(),
             owned_by,
             nodes,
+            recovers: first.recovery.is_some(),
+            restart,
         }))
+    }
+}
+
+/// The Jobs of a task, by attempt and rank.
+#[derive(Clone, Copy)]
+pub(super) struct Attempts<'a> {
+    /// Of attempts that were followed by another.
+    pub earlier: &'a [Job],
+    /// Of the newest one.
+    pub present: &'a [Job],
+}
+
+impl<'a> Attempts<'a> {
+    /// Finds the newest attempt among Jobs in their order.
+    pub fn of(jobs: &'a [Job]) -> Self {
+        let newest = jobs.last().map_or(1, |job| job.attempt);
+        let (earlier, present) = jobs.split_at(jobs.partition_point(|job| job.attempt < newest));
+        Self { earlier, present }
+    }
+
+    fn is_earlier(&self, job: &Job) -> bool {
+        self.present
+            .first()
+            .is_some_and(|present| job.attempt < present.attempt)
+    }
+}
+
+impl NodePod {
+    fn of(job: &Job, pod: Option<&Pod>, is_earlier: bool) -> Self {
+        Self {
+            rank: job.rank,
+            attempt: job.attempt,
+            pod: pod
+                .filter(|pod| pod.has_log())
+                .map(|pod| (pod.name.clone(), pod.uid.clone())),
+            ended: match pod {
+                Some(pod) => matches!(pod.phase, Phase::Ended(_)),
+                None => job.end.is_some() || is_earlier,
+            },
+        }
     }
 }
 

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
+use task::Name;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::decide::{Action, Target, decide};
 use crate::cache::{Cache, GangTask, Health, Pod};
 use crate::error::Error;
-use crate::kubernetes::{self, Calls};
-use crate::labels;
+use crate::kubernetes::{self, Calls, Created};
+use crate::{labels, manifest};
 
 /// How many tasks are looked after at once, and how many objects of each are changed at once.
 const CONCURRENT_TASKS: usize = 8;
@@ -65,6 +66,11 @@ async fn look_after(calls: &Calls, cache: &Arc<Cache>, id: String, task: GangTas
 
 async fn act(calls: &Calls, cache: &Cache, action: Action) -> Result<(), Error> {
     match action {
+        Action::MakeAttempt {
+            from,
+            attempt,
+            restarts,
+        } => make_attempt(calls, cache, from, attempt, restarts).await,
         Action::Begin { pods, node_ips } => {
             let change = json!({"metadata": {"annotations": {labels::NODE_IPS: node_ips}}});
             change_pods(calls, cache, "let the nodes begin", pods, &change).await
@@ -97,6 +103,38 @@ fn end(because_of: u32) -> Value {
         "metadata": {"annotations": {labels::ENDED_BECAUSE_OF: because_of.to_string()}},
         "spec": {"activeDeadlineSeconds": 1},
     })
+}
+
+/// Makes the Jobs of the next attempt. Their names follow from its number: whoever makes them, there is one of each.
+async fn make_attempt(
+    calls: &Calls,
+    cache: &Cache,
+    from: Vec<Target>,
+    attempt: u32,
+    restarts: u32,
+) -> Result<(), Error> {
+    const ACTION: &str = "run the task again";
+    let results: Vec<Result<(), Error>> = stream::iter(from)
+        .map(|(name, uid)| async move {
+            let Some(job) = calls.get::<kubernetes::Job>(ACTION, &name).await? else {
+                return Ok(());
+            };
+            let task_name = crate::cache::Job::from_resource(job.clone()).and_then(|job| Name::of(&job.task_name));
+            let (Some(task_name), true) = (task_name, job.metadata.uid.as_ref() == Some(&uid)) else {
+                return Ok(());
+            };
+            let next = manifest::next_attempt(job, &task_name, attempt, restarts);
+            if let Created::Ours(job) = calls.create(ACTION, &next).await?
+                && let Some(job) = crate::cache::Job::from_resource(job)
+            {
+                cache.made(None, vec![job]);
+            }
+            Ok(())
+        })
+        .buffer_unordered(CONCURRENT_CHANGES)
+        .collect()
+        .await;
+    results.into_iter().collect()
 }
 
 /// Changes pods, as many as possible: one that cannot be changed does not keep the others waiting.

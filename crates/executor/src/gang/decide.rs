@@ -18,10 +18,23 @@ pub enum Action {
     EndPod { pod: Target, because_of: u32 },
     /// End a node that has no pod on a machine yet.
     EndJob { job: Target, because_of: u32 },
+    /// Make the Jobs of an attempt from those of the attempt before.
+    MakeAttempt {
+        from: Vec<Target>,
+        attempt: u32,
+        restarts: u32,
+    },
 }
 
 /// The steps that can be taken now, in any order.
 pub fn decide(task: &GangTask) -> Vec<Action> {
+    if let Some(next) = next_attempt(task) {
+        return vec![next];
+    }
+    let starts_together = task.nodes.iter().any(|(job, _)| job.gang.is_some());
+    if !starts_together {
+        return Vec::new();
+    }
     if let Some(failed) = first_failure(task) {
         return task
             .nodes
@@ -55,6 +68,30 @@ pub fn decide(task: &GangTask) -> Vec<Action> {
         return vec![Action::Run { pods: waiting }];
     }
     Vec::new()
+}
+
+/// An attempt that is due, or that another server has begun to make.
+fn next_attempt(task: &GangTask) -> Option<Action> {
+    let (job, _) = task.nodes.first()?;
+    if let Some(restart) = task.restart {
+        return Some(Action::MakeAttempt {
+            from: task.nodes.iter().map(|(job, _)| target(&job.name, &job.uid)).collect(),
+            attempt: job.attempt + 1,
+            restarts: job.restarts + u32::from(restart.counts),
+        });
+    }
+    let is_made = |rank: u32| task.nodes.iter().any(|(job, _)| job.rank == rank);
+    let missing: Vec<Target> = task
+        .before
+        .iter()
+        .filter(|before| !is_made(before.rank))
+        .map(|before| target(&before.name, &before.uid))
+        .collect();
+    (!missing.is_empty()).then_some(Action::MakeAttempt {
+        from: missing,
+        attempt: job.attempt,
+        restarts: job.restarts,
+    })
 }
 
 /// The rank of the node that failed by itself, the first one of several.

@@ -191,13 +191,15 @@ impl Upstream {
 }
 
 /// How a pod's log is written for most.
-pub(super) fn common_style(rank: u32, num_nodes: u32) -> Style {
+pub(super) fn common_style(rank: u32, num_nodes: u32, attempt: u32) -> Style {
+    let prefix = match (num_nodes > 1, attempt > 1) {
+        (false, false) => String::new(),
+        (true, false) => format!("node-{rank} | "),
+        (false, true) => format!("attempt-{attempt} | "),
+        (true, true) => format!("node-{rank} attempt-{attempt} | "),
+    };
     Style {
-        prefix: if num_nodes > 1 {
-            format!("node-{rank} | ")
-        } else {
-            String::new()
-        },
+        prefix,
         timestamps: false,
     }
 }

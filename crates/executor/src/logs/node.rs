@@ -50,6 +50,8 @@ pub(super) struct Piece {
 pub(super) struct NodeLog {
     context: Context,
     rank: u32,
+    /// The attempt whose log is read; 0 before the first.
+    attempt: u32,
     style: Style,
     position: Position,
     /// Counts from the end once; what comes later is not cut.
@@ -83,10 +85,11 @@ impl NodeLog {
     pub fn new(context: Context, rank: u32) -> Self {
         let style = Style {
             timestamps: context.timestamps,
-            ..common_style(rank, context.num_nodes)
+            ..common_style(rank, context.num_nodes, 1)
         };
         Self {
             rank,
+            attempt: 0,
             style,
             position: context.since,
             tail: context.tail,
@@ -118,7 +121,7 @@ impl NodeLog {
                 },
                 Stage::Following { pod, share } => match share.cursor.next().await {
                     Next::Chunk(chunk) => return Some(self.piece(&chunk)),
-                    Next::Closed => self.stage = Stage::Done,
+                    Next::Closed => self.stage = self.over(),
                     Next::Behind => {
                         let pod = pod.clone();
                         self.stage = Stage::Reading { pod, tries: 0 };
@@ -129,7 +132,7 @@ impl NodeLog {
         }
     }
 
-    /// Waits until the node has a pod with a log, or will have none.
+    /// Waits until the node has a pod with a log that was not read yet, or will have none.
     async fn wait(&mut self) -> Stage {
         let mut waited = false;
         loop {
@@ -137,13 +140,28 @@ impl NodeLog {
             let Some(view) = self.context.cache.view(&self.context.task_id) else {
                 return Stage::Done;
             };
-            let Some(node) = view.nodes.iter().find(|node| node.rank == self.rank) else {
-                return Stage::Done;
+            let mut attempts = view.nodes.iter().filter(|node| node.rank == self.rank);
+            let Some(node) = attempts.find(|node| node.attempt > self.attempt) else {
+                // Another attempt may follow; a task that is not run again has just one.
+                if !view.recovers || view.state.is_final() || !self.context.follow {
+                    return Stage::Done;
+                }
+                let Some(mut changes) = changes else { return Stage::Done };
+                if changes.changed().await.is_err() {
+                    return Stage::Done;
+                }
+                continue;
             };
             if let Some((name, uid)) = &node.pod {
+                self.attempt = node.attempt;
+                self.style.prefix = common_style(self.rank, self.context.num_nodes, self.attempt).prefix;
                 return self.start(name, uid, waited && !node.ended);
             }
-            if node.ended || !self.context.follow {
+            if node.ended {
+                self.attempt = node.attempt;
+                continue;
+            }
+            if !self.context.follow {
                 return Stage::Done;
             }
             waited = true;
@@ -154,6 +172,13 @@ impl NodeLog {
         }
     }
 
+    /// The log of this attempt has been read to its end.
+    fn over(&mut self) -> Stage {
+        self.position = self.context.since;
+        self.tail = self.context.tail;
+        Stage::Waiting
+    }
+
     /// A log that has only just begun is followed from its beginning; of another, what is there is read first.
     fn start(&self, name: &str, uid: &str, just_begun: bool) -> Stage {
         let pod = Followed {
@@ -161,7 +186,7 @@ impl NodeLog {
             uid: uid.to_owned(),
             source: Source {
                 pod: name.to_owned(),
-                style: common_style(self.rank, self.context.num_nodes),
+                style: common_style(self.rank, self.context.num_nodes, self.attempt),
             },
         };
         let can_follow = self.context.follow && self.tail.is_none();
@@ -196,7 +221,7 @@ impl NodeLog {
                 ended,
                 reader,
             },
-            Err(interruption) if interruption.is_gone() => Stage::Done,
+            Err(interruption) if interruption.is_gone() => self.over(),
             Err(interruption) => self.retry(pod, tries, &interruption).await,
         }
     }
@@ -211,8 +236,9 @@ impl NodeLog {
         };
         // What is read last is the end of the log only if the pod had ended before, or if no more is wanted.
         if ended || !self.context.follow {
-            let last = reader.finish().ok().flatten()?;
-            return Some(self.piece(&last));
+            let last = reader.finish().ok().flatten().map(|last| self.piece(&last));
+            self.stage = self.over();
+            return last;
         }
         self.position = self.position.max(reader.position());
         self.tail = None;
@@ -229,7 +255,7 @@ impl NodeLog {
     async fn retry(&mut self, pod: Followed, tries: u32, interruption: &Interruption) -> Stage {
         tracing::debug!(pod = pod.source.pod, %interruption, "a log could not be read");
         if tries == TRIES {
-            return Stage::Done;
+            return self.over();
         }
         sleep(PAUSE).await;
         Stage::Reading { pod, tries: tries + 1 }

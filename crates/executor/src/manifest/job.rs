@@ -28,6 +28,16 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
         let annotations = metadata.annotations.get_or_insert_default();
         annotations.insert(labels::GANG.to_owned(), waits_for.to_owned());
     }
+    if let Some(recovery) = &submission.definition.resources.recovery {
+        let codes: Vec<String> = recovery.recover_on_exit_codes.iter().map(u8::to_string).collect();
+        metadata.annotations.get_or_insert_default().extend([
+            (
+                labels::MAX_RESTARTS.to_owned(),
+                recovery.max_restarts_on_errors.to_string(),
+            ),
+            (labels::RECOVER_ON.to_owned(), codes.join(",")),
+        ]);
+    }
     metadata.owner_references = owner.map(|owner| vec![owner.clone()]);
     Job {
         metadata,

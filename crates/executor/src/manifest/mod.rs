@@ -1,5 +1,6 @@
 //! What Kubernetes is asked to make, as pure functions of what a person asked for.
 
+mod attempt;
 mod escape;
 mod gang;
 mod job;
@@ -7,6 +8,7 @@ mod owner;
 mod script;
 mod volume;
 
+pub use attempt::next_attempt;
 pub use job::job;
 pub use owner::owner;
 pub use script::{SCRIPT_FOLDER, SCRIPT_KEY, Script, script};
@@ -60,10 +62,13 @@ impl Submission {
         self.name.object_name(&format!("{}-node-{rank}", self.id))
     }
 
-    /// Whether the Jobs need an owner: there are several, or the script is too long for an argument.
+    /// Whether the Jobs need an owner: there are several, or there may be when it is run again, or the script is too long for
+    /// an argument.
     #[must_use]
     pub fn needs_owner(&self) -> bool {
-        self.definition.num_nodes > 1 || matches!(script(&self.definition), Script::File(_))
+        self.definition.num_nodes > 1
+            || self.definition.resources.recovery.is_some()
+            || matches!(script(&self.definition), Script::File(_))
     }
 
     /// SkyPilot's name of the task, the same in all nodes and attempts: `sky-{time}_{name}_{id}`.

@@ -1,11 +1,13 @@
 //! The definition of a task: what a person asks to be run.
 
 mod accelerators;
+mod recovery;
 mod resources;
 mod schema;
 
 use serde_json::Value;
 
+pub use recovery::Recovery;
 pub use resources::Resources;
 
 use crate::Name;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::accelerators;
+use super::{Recovery, accelerators, recovery};
 use crate::Quantity;
 use crate::validation::{self, Cursor, Object};
 
@@ -31,7 +31,6 @@ const UNSUPPORTED: &[&str] = &[
     "autostop",
     "priority",
     "priority_class",
-    "job_recovery",
     "any_of",
     "ordered",
 ];
@@ -47,6 +46,8 @@ pub struct Resources {
     pub gpus: u32,
     /// The image, without SkyPilot's `docker:`.
     pub image: Option<String>,
+    /// Whether, and when, the task is run again after a failure.
+    pub recovery: Option<Recovery>,
     /// What was asked for and has no effect.
     pub(super) warnings: Vec<String>,
 }
@@ -62,6 +63,7 @@ impl Resources {
         let disk_size = object.optional("disk_size", disk_size);
         let ports = object.optional("ports", ports);
         let image = object.optional("image_id", image);
+        let recovery = object.optional("job_recovery", recovery::read).flatten();
         object.finish(UNSUPPORTED);
 
         let mut warnings = Vec::new();
@@ -87,6 +89,7 @@ impl Resources {
             memory,
             gpus: accelerators.map_or(0, |accelerators| accelerators.count),
             image,
+            recovery,
             warnings,
         })
     }

@@ -171,6 +171,27 @@ fn resources() -> Value {
                 "description": "Accepted, without effect.",
                 "anyOf": [port.clone(), {"type": "array", "items": port}, {"type": "null"}],
             },
+            "job_recovery": {
+                "description": "When a task that failed is run again.",
+                "anyOf": [
+                    {"type": ["string", "null"]},
+                    {
+                        "type": "object",
+                        "additionalProperties": false,
+                        "properties": {
+                            "strategy": {"type": ["string", "null"]},
+                            "max_restarts_on_errors": {"type": "integer", "minimum": 0, "maximum": 1000, "default": 0},
+                            "recover_on_exit_codes": {
+                                "anyOf": [
+                                    {"type": "integer", "minimum": 0, "maximum": 255},
+                                    {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 255}},
+                                    {"type": "null"},
+                                ],
+                            },
+                        },
+                    },
+                ],
+            },
             "image_id": {
                 "type": ["string", "null"],
                 "description": "The image; bash must be in it.",

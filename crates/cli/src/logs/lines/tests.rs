@@ -89,6 +89,18 @@ fn the_rest_of_a_broken_line_is_not_lost() {
 }
 
 #[test]
+fn attempts_are_told_apart() {
+    let mut lines = Lines::new(LineStyle::default());
+    let mut out = Vec::new();
+    let answer = b"2026-11-24T10:00:00.000000001Z a\nattempt-2 | 2026-11-24T10:00:00.000000001Z b\n";
+    lines.take(answer, &mut out);
+    assert_eq!(lines.reconnect(1).unwrap(), "2026-11-24T10:00:00.000000001Z");
+    lines.take(answer, &mut out);
+    lines.take(b"attempt-2 | 2026-11-24T10:00:00.000000001Z c\n", &mut out);
+    assert_eq!(out, b"a\nattempt-2 | b\nattempt-2 | c\n");
+}
+
+#[test]
 fn a_node_that_has_said_nothing_is_asked_for_from_its_beginning() {
     let mut lines = Lines::new(LineStyle {
         has_nodes: true,

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use task::State;
 
 use super::{Action, decide};
-use crate::cache::{Gang, GangTask, Job, JobEnd, Phase, Pod, PodEnd, Reason};
+use crate::cache::{Gang, GangTask, Job, JobEnd, Phase, Pod, PodEnd, Reason, Restart};
 use crate::labels::Owner;
 
 fn job(rank: u32, num_nodes: u32) -> Job {
@@ -24,6 +24,9 @@ fn job(rank: u32, num_nodes: u32) -> Job {
         end: None,
         gang: Some(Gang::Setup),
         ended_because_of: None,
+        attempt: 1,
+        restarts: 0,
+        recovery: None,
     }
 }
 
@@ -63,6 +66,8 @@ fn gang(pods: Vec<Option<Pod>>) -> GangTask {
     let num_nodes = u32::try_from(pods.len()).unwrap();
     let nodes = pods.into_iter().zip(0..);
     GangTask {
+        before: Vec::new(),
+        restart: None,
         num_nodes,
         nodes: nodes.map(|(pod, rank)| (job(rank, num_nodes), pod)).collect(),
     }
@@ -194,6 +199,48 @@ fn a_pod_that_was_deleted_is_a_failure() {
         matches!(actions.as_slice(), [Action::EndPod { because_of: 0, .. }]),
         "{actions:?}"
     );
+}
+
+#[test]
+fn the_next_attempt_has_a_job_for_each_node() {
+    let mut task = gang((0..2).map(|rank| Some(pod(rank, ended(State::Failed, 1)))).collect());
+    task.restart = Some(Restart {
+        counts: true,
+        is_due: true,
+    });
+    let actions = decide(&task);
+    let [
+        Action::MakeAttempt {
+            from,
+            attempt: 2,
+            restarts: 1,
+        },
+    ] = actions.as_slice()
+    else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(from.len(), 2);
+}
+
+#[test]
+fn an_attempt_that_another_server_has_begun_to_make_is_continued() {
+    let mut task = gang(vec![Some(pod(0, running()))]);
+    task.num_nodes = 2;
+    task.before = vec![job(0, 2), job(1, 2)];
+    task.nodes[0].0.attempt = 3;
+    task.nodes[0].0.restarts = 1;
+    let actions = decide(&task);
+    let [
+        Action::MakeAttempt {
+            from,
+            attempt: 3,
+            restarts: 1,
+        },
+    ] = actions.as_slice()
+    else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(from, &[("job-1".to_owned(), "job-1".to_owned())]);
 }
 
 /// A node at any moment of its life.

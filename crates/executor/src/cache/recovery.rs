@@ -1,0 +1,89 @@
+//! Whether a task that has failed is run again, and what is said of earlier attempts.
+
+use task::State;
+use task::status::{AttemptStatus, NodeStatus, TaskStatus};
+
+use super::aggregate::cause;
+use super::object::Job;
+
+/// A task that has failed, and is between two attempts.
+const RECOVERING: &str = "Recovering";
+
+/// What the cluster does to a pod that has done nothing wrong.
+/// Sources: <https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions>, and the reasons that the
+/// kubelet writes (<https://kubernetes.io/docs/concepts/cluster-administration/node-shutdown/>).
+const DISRUPTIONS: &[&str] = &[
+    "PreemptionByScheduler",
+    "DeletionByTaintManager",
+    "EvictionByEvictionAPI",
+    "DeletionByPodGC",
+    "TerminationByKubelet",
+    "DisruptionTarget",
+    "Evicted",
+    "Preempting",
+    "NodeLost",
+    "NodeShutdown",
+    "Terminated",
+    "PodDeleted",
+];
+
+/// That a task is run again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restart {
+    /// Whether it counts as a failure of the task's own.
+    pub counts: bool,
+    /// Whether all nodes have ended, so that the next attempt can begin.
+    pub is_due: bool,
+}
+
+/// Whether a task is run again. `jobs` are those of the present attempt.
+pub(super) fn restart(status: &TaskStatus, jobs: &[Job]) -> Option<Restart> {
+    let job = jobs.first()?;
+    let recovery = job.recovery.as_ref()?;
+    if status.status != State::Failed {
+        return None;
+    }
+    let node = cause(&status.metadata.nodes, State::Failed)?;
+    let is_disrupted = node
+        .reason
+        .as_deref()
+        .is_some_and(|reason| DISRUPTIONS.contains(&reason));
+    let is_listed = node
+        .exit_code
+        .and_then(|code| u8::try_from(code).ok())
+        .is_some_and(|code| recovery.recover_on_exit_codes.contains(&code));
+    let counts = !is_disrupted && !is_listed;
+    if counts && job.restarts >= recovery.max_restarts_on_errors {
+        return None;
+    }
+    let is_due = status.metadata.nodes.iter().all(|node| node.status.is_final());
+    Some(Restart { counts, is_due })
+}
+
+/// Says of a task that is run again that it is not over.
+pub(super) fn say_recovering(status: &mut TaskStatus) {
+    let why = status
+        .message
+        .take()
+        .or_else(|| status.reason.take())
+        .unwrap_or_default();
+    let attempt = status.metadata.nodes.first().map_or(1, |node| node.attempt);
+    status.status = State::Pending;
+    status.reason = Some(RECOVERING.to_owned());
+    status.message = Some(format!(
+        "attempt {attempt} has failed and is followed by another; {why}"
+    ));
+}
+
+/// What is left to say of an attempt that was followed by another.
+pub(super) fn earlier(status: TaskStatus) -> AttemptStatus {
+    let nodes = &status.metadata.nodes;
+    let times = |of: fn(&NodeStatus) -> Option<&String>| nodes.iter().filter_map(of).cloned();
+    AttemptStatus {
+        attempt: nodes.first().map_or(1, |node| node.attempt),
+        started_at: times(|node| node.started_at.as_ref()).min(),
+        finished_at: times(|node| node.finished_at.as_ref()).max(),
+        reason: status.reason,
+        message: status.message,
+    }
+}

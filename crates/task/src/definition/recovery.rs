@@ -1,0 +1,62 @@
+//! SkyPilot's `job_recovery`: when a task that failed is run again.
+
+use serde_json::Value;
+
+use super::super::validation::{self, Cursor, Object};
+
+/// More than anybody waits for.
+const MAX_RESTARTS: i64 = 1000;
+
+/// When a task that failed is run again. What the cluster ended (eviction, preemption, a lost machine) always is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recovery {
+    /// How often after a failure of its own.
+    pub max_restarts_on_errors: u32,
+    /// Exit codes after which it is run again without counting.
+    pub recover_on_exit_codes: Vec<u8>,
+}
+
+/// A strategy (all of them mean the same on one cluster), or an object. `none` is no recovery.
+///
+/// Source: <https://docs.skypilot.co/en/latest/reference/yaml-spec.html#resources-job-recovery>.
+pub(super) fn read(value: &Value, cursor: &mut Cursor) -> Option<Option<Recovery>> {
+    if let Value::String(strategy) = value {
+        let recovers = !strategy.eq_ignore_ascii_case("none");
+        return Some(recovers.then(Recovery::default));
+    }
+    let mut object = Object::open(value, cursor)?;
+    let strategy = object.optional("strategy", validation::string);
+    let restarts = object.with_default("max_restarts_on_errors", 0, restarts);
+    let codes = object.optional("recover_on_exit_codes", codes);
+    object.finish(&[]);
+    let recovers = strategy.is_none_or(|strategy| !strategy.eq_ignore_ascii_case("none"));
+    let recovery = Recovery {
+        max_restarts_on_errors: restarts?,
+        recover_on_exit_codes: codes.unwrap_or_default(),
+    };
+    Some(recovers.then_some(recovery))
+}
+
+fn restarts(value: &Value, cursor: &mut Cursor) -> Option<u32> {
+    let number = validation::integer(value, cursor)?;
+    match u32::try_from(number) {
+        Ok(restarts) if number <= MAX_RESTARTS => Some(restarts),
+        _ => cursor.refuse(format!("write a number from 0 to {MAX_RESTARTS}"), value),
+    }
+}
+
+/// One code, or a list.
+fn codes(value: &Value, cursor: &mut Cursor) -> Option<Vec<u8>> {
+    match value {
+        Value::Array(_) => validation::list(value, cursor, code),
+        _ => code(value, cursor).map(|code| vec![code]),
+    }
+}
+
+fn code(value: &Value, cursor: &mut Cursor) -> Option<u8> {
+    let number = validation::integer(value, cursor)?;
+    match u8::try_from(number) {
+        Ok(code) => Some(code),
+        Err(_) => cursor.refuse("an exit code is a number from 0 to 255", value),
+    }
+}
