@@ -105,6 +105,37 @@ pub fn assert_in_order(log: &str, nodes: usize, count: usize) {
     assert_eq!(next, vec![count; nodes]);
 }
 
+/// How much processor time a process has had, in hundredths of a second
+/// (<https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>).
+fn processor_time(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let ticks = |index: usize| fields[index].parse::<u64>().unwrap();
+    ticks(11) + ticks(12)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_in_which_nothing_happens_costs_nothing_to_follow() {
+    let mut world = World::own(&[]).await;
+    let id = world.api.run("echo here; sleep 600").await;
+    let path = format!("/tasks/{id}/logs");
+    let mut stream = world
+        .api
+        .request(reqwest::Method::GET, &path)
+        .send()
+        .await
+        .unwrap()
+        .bytes_stream();
+    assert_eq!(stream.next().await.unwrap().unwrap(), "here\n");
+    let pid = world.server().pid();
+    let before = processor_time(pid);
+    let quiet = tokio::time::timeout(Duration::from_secs(3), stream.next()).await;
+    assert!(quiet.is_err(), "nothing was written");
+    let spent = processor_time(pid) - before;
+    println!("3 s of following took {spent}0 ms of a processor");
+    assert!(spent < 15, "{spent}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_prefix_depends_on_the_task_and_not_on_the_pods_there_are() {
     let world = World::new().await;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -48,6 +48,10 @@ impl Followers {
                 }
                 return;
             };
+            // Whoever is woken opens files of the folder to look, and must not wake itself by that.
+            if matches!(event.kind, EventKind::Access(_)) {
+                return;
+            }
             for path in &event.paths {
                 for folder in path.ancestors().take(2) {
                     if let Some((_, sender)) = waiting.get(folder) {
