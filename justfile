@@ -27,8 +27,8 @@ test:
 
 # Run the end-to-end suite: `embedded` on this machine alone, `cluster` on the one that KUBECONFIG names or the test cluster
 e2e backend:
-    just suite {{ backend }} --skip faults:: --skip crashes::
-    just suite {{ backend }} faults:: crashes:: --nocapture --test-threads 1
+    just suite {{ backend }} --skip faults:: --skip crashes:: --skip timing::
+    just suite {{ backend }} faults:: crashes:: timing:: --nocapture --test-threads 1
 
 # Run a part of the end-to-end suite; the arguments are those of its test runner
 suite backend *arguments:

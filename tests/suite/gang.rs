@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// What follows `word` in the lines of each node, by rank.
-fn said(log: &str, word: &str) -> HashMap<u32, String> {
+pub fn said(log: &str, word: &str) -> HashMap<u32, String> {
     log.lines()
         .filter_map(|line| {
             let (rank, text) = line.strip_prefix("node-")?.split_once(" | ")?;
@@ -20,65 +20,12 @@ fn said(log: &str, word: &str) -> HashMap<u32, String> {
         .collect()
 }
 
-fn seconds(times: &HashMap<u32, String>) -> Vec<f64> {
+pub fn seconds(times: &HashMap<u32, String>) -> Vec<f64> {
     times.values().map(|time| time.parse().unwrap()).collect()
 }
 
-fn nodes(status: &Value) -> &Vec<Value> {
+pub fn nodes(status: &Value) -> &Vec<Value> {
     status["metadata"]["nodes"].as_array().unwrap()
-}
-
-/// Each node listens at its own address, and reaches all others.
-const ALL_TO_ALL: &str = r#"
-    echo "start $EPOCHREALTIME"
-    mapfile -t ips <<<"$SKYPILOT_NODE_IPS"
-    own=${ips[SKYPILOT_NODE_RANK]} port=23456
-    if command -v python3 >/dev/null; then
-      python3 -c 'import socket, sys
-s = socket.create_server((sys.argv[1], int(sys.argv[2])), backlog=64)
-while True: s.accept()[0].close()' "$own" $port &
-    else
-      httpd -f -p "$own:$port" &
-    fi
-    reached=0
-    for ip in "${ips[@]}"; do
-      for try in $(seq 200); do
-        (exec 3<>"/dev/tcp/$ip/$port") 2>/dev/null && { reached=$((reached + 1)); break; }
-        sleep 0.05
-      done
-    done
-    echo "reached $reached"
-    echo "ips ${ips[*]}"
-    echo "number $(echo "$SKYPILOT_NODE_IPS" | wc -l) $SKYPILOT_NUM_NODES $SKYPILOT_NUM_GPUS_PER_NODE $WORLD_SIZE"
-    echo "head $MASTER_ADDR:$MASTER_PORT"
-    echo "id $SKYPILOT_TASK_ID"
-    sleep 2; kill %1
-"#;
-
-#[tokio::test(flavor = "multi_thread")]
-async fn eight_nodes_start_together_and_reach_each_other() {
-    let world = World::new().await;
-    let task = json!({"num_nodes": 8, "resources": {"cpus": "10m"}, "run": ALL_TO_ALL});
-    let id = world.api.submit(&task).await;
-    let log = world.api.log_text(&id, "").await;
-    let status = world.api.wait_for(&id, "completed").await;
-    let starts = seconds(&said(&log, "start "));
-    assert_eq!(starts.len(), 8, "{log}");
-    let spread = starts.iter().copied().fold(f64::MIN, f64::max) - starts.iter().copied().fold(f64::MAX, f64::min);
-    println!("8 nodes started within {:.0} ms", spread * 1000.0);
-    assert!(spread < 1.0, "{spread}");
-    let own: Vec<&str> = nodes(&status)
-        .iter()
-        .map(|node| node["pod_ip"].as_str().unwrap())
-        .collect();
-    for rank in 0..8 {
-        assert_eq!(said(&log, "ips ")[&rank], own.join(" "));
-        assert_eq!(said(&log, "reached ")[&rank], "8", "{log}");
-        assert_eq!(said(&log, "number ")[&rank], "8 8 0 8");
-        assert_eq!(said(&log, "head ")[&rank], format!("{}:29500", own[0]));
-        assert_eq!(said(&log, "id ")[&rank], said(&log, "id ")[&0]);
-    }
-    assert!(said(&log, "id ")[&0].ends_with(&format!("_{id}")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,50 +96,6 @@ async fn a_setup_that_fails_on_one_node_lets_no_node_run() {
         message.starts_with("node 1: ") && message.contains("setup failed with exit code 1"),
         "{message}"
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_first_failure_ends_the_others_and_is_named() {
-    let world = World::new().await;
-    let run = r#"
-        trap 'echo "ended"; exit 143' TERM
-        echo "here"
-        if [ $NODE_RANK = 2 ]; then sleep 1; exit 3; fi
-        sleep 3600 & wait"#;
-    let id = world
-        .api
-        .submit(&json!({"num_nodes": 4, "resources": {"cpus": "10m"}, "run": run}))
-        .await;
-    world.api.wait_for(&id, "running").await;
-    let start = Instant::now();
-    let status = world.api.wait_for(&id, "failed").await;
-    println!("failed {:?} after it ran", start.elapsed());
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
-    assert_eq!(status["reason"], "Error");
-    assert_eq!(status["message"], "node 2: the container ended with exit code 3");
-    let status = eventually(MINUTE, "all nodes to end", async || {
-        let status = world.api.status(&id).await;
-        nodes(&status)
-            .iter()
-            .all(|node| node["status"] == "failed")
-            .then_some(status)
-    })
-    .await;
-    println!("all have ended {:?} after it ran", start.elapsed());
-    assert_eq!(status["message"], "node 2: the container ended with exit code 3");
-    for node in nodes(&status) {
-        if node["rank"] == 2 {
-            assert_eq!((&node["exit_code"], &node["reason"]), (&json!(3), &json!("Error")));
-        } else {
-            assert_eq!(node["reason"], "NodeFailed", "{node}");
-            assert_eq!(node["message"], "ended because node 2 had failed");
-        }
-    }
-    let log = world.api.log_text(&id, "").await;
-    assert_eq!(said(&log, "here").len(), 4, "{log}");
-    let mut ended: Vec<u32> = said(&log, "ended").into_keys().collect();
-    ended.sort_unstable();
-    assert_eq!(ended, [0, 1, 3], "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -370,4 +273,40 @@ async fn an_eviction_does_not_count_and_all_nodes_begin_anew() {
         let second: Vec<&str> = log.lines().filter_map(|line| line.strip_prefix(&prefix)).collect();
         assert_eq!(second, [format!("id {first}").as_str(), "over"], "{log}");
     }
+}
+
+/// Two tasks each hold a part of what they need, and neither can have the rest: one must give way.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_tasks_that_hold_a_part_each_the_later_one_gives_way_and_both_complete() {
+    let world = World::new().await;
+    let all = world.cluster.free_cpus().await;
+    let task = |nodes: u32, percent: u64, run: &str| json!({"num_nodes": nodes, "resources": {"cpus": format!("{}m", all * percent / 100)}, "run": run});
+    let placed = async |id: &str, count: usize| {
+        eventually(3 * MINUTE, "nodes to find a place", async || {
+            let status = world.api.status(id).await;
+            let placed = nodes(&status)
+                .iter()
+                .filter(|node| !node["node_name"].is_null())
+                .count();
+            (placed == count).then_some(())
+        })
+        .await;
+    };
+    let blocker = world.api.submit(&task(1, 20, "sleep 600")).await;
+    placed(&blocker, 1).await;
+    // 20 + 2 * 30 are taken, and the third 30 have no room; 15 do.
+    let earlier = world.api.submit(&task(3, 30, "echo ran")).await;
+    placed(&earlier, 2).await;
+    let later = world.api.submit(&task(3, 15, "echo ran")).await;
+    placed(&later, 1).await;
+    // Room for another 15, and then for nobody: 2 * 30 + 2 * 15 are held.
+    world.api.stop(&blocker).await;
+    let start = Instant::now();
+    world.api.wait_for_reason(&later, "GaveWay").await;
+    println!("the later one gave way after {:?}", start.elapsed());
+    for id in [&earlier, &later] {
+        world.api.wait_for(id, "completed").await;
+    }
+    println!("both have completed after {:?}", start.elapsed());
+    assert_eq!(world.cluster.pods().await.len(), 6, "no pods are left of what gave way");
 }

@@ -18,3 +18,4 @@ mod limits; // Too much at once.
 mod logs; // Bytes, order, parameters and ends of log streams.
 mod operations; // Health, metrics, documents, start and stop of the server.
 mod states; // Why a task waits, and why it failed.
+mod timing; // What has to happen in time; run alone.

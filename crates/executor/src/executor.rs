@@ -78,6 +78,12 @@ impl Executor {
             Arc::clone(health),
             stop.clone(),
         ));
+        tracker.spawn(gang::make_room(
+            calls.clone(),
+            Arc::clone(cache),
+            Arc::clone(health),
+            stop.clone(),
+        ));
         tracker.spawn(sweep::sweep(
             calls.clone(),
             Arc::clone(cache),

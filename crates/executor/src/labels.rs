@@ -62,6 +62,11 @@ pub const RUN: &str = "k8s-cli/run";
 /// On a pod or Job that was ended because another node failed: the rank of that node.
 pub const ENDED_BECAUSE_OF: &str = "k8s-cli/ended-because-of-node";
 
+/// On the Jobs of a task that gave its place to an earlier one: when, RFC 3339, and how often by then.
+pub const GAVE_WAY_AT: &str = "k8s-cli/gave-way-at";
+/// See [`GAVE_WAY_AT`].
+pub const GAVE_WAY: &str = "k8s-cli/gave-way";
+
 /// On the Jobs of a task that is run again after a failure: how often after failures of its own.
 pub const MAX_RESTARTS: &str = "k8s-cli/max-restarts-on-errors";
 /// On the same: the exit codes after which it is run again without counting, separated by commas.

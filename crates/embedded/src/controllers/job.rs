@@ -52,7 +52,14 @@ pub(super) fn reconcile(transaction: &mut Transaction<'_>, object: Object) -> Re
             "SuccessfulDelete",
             &format!("Deleted pod: {}", pods[*index].name()),
         )?;
-        delete(transaction, pods[*index].clone(), Options::default())?;
+        let mut pod = pods[*index].clone();
+        if pod.finalizers().contains(&TRACKING) {
+            // What the Job ends because fewer pods shall run is not counted as failed (`deleteJobPods` of Kubernetes' Job
+            // controller takes the finalizer away as well).
+            pod.remove_finalizer(TRACKING);
+            pod = transaction.update(pod)?;
+        }
+        delete(transaction, pod, Options::default())?;
     }
     let mut wait = match decision.again_in {
         _ if decision.soon => Some(SOON),

@@ -106,6 +106,13 @@ pub(super) fn cause(nodes: &[NodeStatus], state: State) -> Option<&NodeStatus> {
 
 fn node<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&'a Reason>) -> NodeStatus {
     let (state, reason) = match (&job.end, pod.map(|pod| &pod.phase)) {
+        _ if job.suspended => (State::Pending, Some(suspended(job))),
+        // It goes before it has begun, because its task gives way; the Job says whether that is so.
+        (None, Some(Phase::Ended(_)))
+            if pod.is_some_and(|pod| pod.terminating && !pod.may_begin) && job.gang.is_some() =>
+        {
+            (State::Pending, Some(Reason::new("Pending", "the pod is going")))
+        }
         (Some(JobEnd::Complete), _) => (State::Completed, None),
         (_, Some(Phase::Ended(end))) => (end.state, end.reason.clone().map(|reason| because(job, pod, reason))),
         (Some(JobEnd::Failed(reason)), _) => (State::Failed, Some(because(job, pod, without_pod(reason, pod)))),
@@ -138,6 +145,16 @@ fn node<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&'a R
         exit_code,
         started_at: started_at.map(format),
         finished_at: finished_at.map(format),
+    }
+}
+
+fn suspended(job: &Job) -> Reason {
+    match job.gave_way {
+        Some(_) => Reason::new(
+            "GaveWay",
+            "a task that was submitted earlier needs the room, and this one had only a part of what it needs; it tries again",
+        ),
+        None => Reason::new("Suspended", "the Job is suspended"),
     }
 }
 

@@ -34,6 +34,10 @@ pub struct Job {
     pub restarts: u32,
     /// When the task is run again.
     pub recovery: Option<Box<Recovery>>,
+    /// Whether it has no pods because somebody wants it so.
+    pub suspended: bool,
+    /// When its task gave its place to an earlier one, and how often by then.
+    pub gave_way: Option<(Timestamp, u32)>,
     /// What its node waits for, when the nodes of the task start together.
     pub gang: Option<Gang>,
     /// The rank of the node whose failure it was ended for.
@@ -136,6 +140,8 @@ impl Job {
             submission: identity.annotations.get(labels::SUBMISSION).cloned(),
             fingerprint: identity.annotations.get(labels::FINGERPRINT).cloned(),
             end: job.status.and_then(job_end),
+            suspended: spec.suspend.unwrap_or(false),
+            gave_way: gave_way(identity.annotations),
             attempt: number(identity.annotations, labels::ATTEMPT).unwrap_or(1),
             restarts: number(identity.annotations, labels::RESTARTS).unwrap_or(0),
             recovery: recovery(identity.annotations).map(Box::new),
@@ -282,6 +288,11 @@ impl<'a> Identity<'a> {
                 .or_else(|| metadata.creation_timestamp.as_ref().map(|time| time.0))?,
         })
     }
+}
+
+fn gave_way(annotations: &BTreeMap<String, String>) -> Option<(Timestamp, u32)> {
+    let at = task::time::parse(annotations.get(labels::GAVE_WAY_AT)?)?;
+    Some((at, number(annotations, labels::GAVE_WAY)?))
 }
 
 fn recovery(annotations: &BTreeMap<String, String>) -> Option<Recovery> {

@@ -178,6 +178,26 @@ impl Cache {
             .collect()
     }
 
+    /// The tasks with several nodes none of which may begin yet.
+    pub fn waiting_gangs(&self) -> Vec<(String, GangTask)> {
+        let state = self.read();
+        let waits = |task: &&Task| {
+            task.view
+                .as_ref()
+                .is_some_and(|view| view.state == task::State::Pending)
+        };
+        state
+            .tasks
+            .iter()
+            .filter(|(_, task)| waits(task))
+            .filter_map(|(id, task)| Some((id.clone(), task.gang()?)))
+            .filter(|(_, gang)| {
+                let has_begun = |pod: &Option<Pod>| pod.as_ref().is_some_and(|pod| pod.may_begin);
+                gang.nodes[0].0.gang.is_some() && !gang.nodes.iter().any(|(_, pod)| has_begun(pod))
+            })
+            .collect()
+    }
+
     /// Has a task looked at again.
     pub fn look_again(&self, id: String) {
         self.write().gangs.insert(id);

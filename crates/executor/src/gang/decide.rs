@@ -31,6 +31,10 @@ pub fn decide(task: &GangTask) -> Vec<Action> {
     if let Some(next) = next_attempt(task) {
         return vec![next];
     }
+    // Their pods are going, which is no failure.
+    if task.nodes.iter().any(|(job, _)| job.suspended) {
+        return Vec::new();
+    }
     let starts_together = task.nodes.iter().any(|(job, _)| job.gang.is_some());
     if !starts_together {
         return Vec::new();
@@ -101,6 +105,8 @@ fn first_failure(task: &GangTask) -> Option<u32> {
             return None;
         }
         match (&job.end, pod.as_ref().map(|pod| &pod.phase)) {
+            // One that is being deleted may be so because its task gives way; the Job says what it was.
+            (None, _) if pod.as_ref().is_some_and(|pod| pod.terminating) => None,
             (_, Some(Phase::Ended(end))) if end.state == State::Failed => {
                 Some((end.finished_at.is_none(), end.finished_at, job.rank))
             }

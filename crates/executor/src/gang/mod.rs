@@ -9,5 +9,8 @@
 
 mod control;
 mod decide;
+mod make_room;
+mod room;
 
 pub(crate) use control::control;
+pub(crate) use make_room::make_room;

@@ -1,0 +1,142 @@
+//! Several tasks that each hold a part of what they need, and wait for the rest: the latest one gives way.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// How long a task must have waited for room before another gives way. Schedulers and autoscalers come to their end first.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a task that gave way waits before it tries again; it doubles each time.
+const FIRST_BACK_OFF: Duration = Duration::from_secs(15);
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(300);
+
+/// A task none of whose nodes may begin, because some have no place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// The task.
+    pub id: String,
+    /// When it was submitted.
+    pub created_at: Timestamp,
+    /// How many of its nodes have a place.
+    pub held: usize,
+    /// How long it has waited.
+    pub since: Duration,
+}
+
+/// A task that gave way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suspended {
+    /// The task.
+    pub id: String,
+    /// When it was submitted.
+    pub created_at: Timestamp,
+    /// When it gave way.
+    pub at: Timestamp,
+    /// How often it has.
+    pub times: u32,
+}
+
+/// Which task gives way now: the latest one that holds room, if an earlier one waits for room, too.
+pub fn gives_way(waiting: &[Waiting]) -> Option<&Waiting> {
+    let patient = || waiting.iter().filter(|task| task.since >= PATIENCE);
+    let latest = patient()
+        .filter(|task| task.held > 0)
+        .max_by_key(|task| (task.created_at, &task.id))?;
+    patient()
+        .any(|task| (task.created_at, &task.id) < (latest.created_at, &latest.id))
+        .then_some(latest)
+}
+
+/// Which tasks try again now, the earliest first: their time has come, and no earlier task waits for room.
+pub fn try_again<'a>(suspended: &'a [Suspended], waiting: &[Waiting], now: Timestamp) -> Vec<&'a Suspended> {
+    let is_due = |task: &&Suspended| {
+        let pause = FIRST_BACK_OFF
+            .saturating_mul(1 << (task.times.clamp(1, 10) - 1))
+            .min(LONGEST_BACK_OFF);
+        task.at.checked_add(pause).is_ok_and(|due| due <= now)
+    };
+    let is_first = |task: &&Suspended| waiting.iter().all(|other| other.created_at >= task.created_at);
+    let mut due: Vec<&Suspended> = suspended.iter().filter(is_due).filter(is_first).collect();
+    due.sort_by_key(|task| Reverse((task.created_at, task.id.clone())));
+    due.reverse();
+    due
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+    use proptest::prelude::*;
+
+    use super::{PATIENCE, Suspended, Waiting, gives_way, try_again};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn waiting(id: &str, second: i64, held: usize) -> Waiting {
+        Waiting {
+            id: id.to_owned(),
+            created_at: at(second),
+            held,
+            since: PATIENCE,
+        }
+    }
+
+    #[test]
+    fn of_two_that_hold_a_part_each_the_later_one_gives_way() {
+        let both = [waiting("b", 2, 2), waiting("a", 1, 2)];
+        assert_eq!(gives_way(&both).unwrap().id, "b");
+        // Alone, it waits for others to end.
+        assert_eq!(gives_way(&both[..1]), None);
+        // One that holds nothing keeps nothing from anybody.
+        assert_eq!(gives_way(&[waiting("a", 1, 2), waiting("b", 2, 0)]), None);
+        let fresh = Waiting {
+            since: Duration::ZERO,
+            ..waiting("a", 1, 2)
+        };
+        assert_eq!(gives_way(&[fresh, waiting("b", 2, 2)]), None);
+    }
+
+    #[test]
+    fn it_tries_again_after_a_while_and_behind_the_earlier_one() {
+        let suspended = [Suspended {
+            id: "b".to_owned(),
+            created_at: at(2),
+            at: at(100),
+            times: 1,
+        }];
+        assert_eq!(try_again(&suspended, &[], at(114)), Vec::<&Suspended>::new());
+        assert_eq!(try_again(&suspended, &[], at(115)).len(), 1);
+        assert_eq!(
+            try_again(&suspended, &[waiting("a", 1, 0)], at(115)),
+            Vec::<&Suspended>::new()
+        );
+        assert_eq!(try_again(&suspended, &[waiting("c", 3, 0)], at(115)).len(), 1);
+        let often = [Suspended {
+            times: 3,
+            ..suspended[0].clone()
+        }];
+        assert_eq!(try_again(&often, &[], at(159)).len(), 0);
+        assert_eq!(try_again(&often, &[], at(160)).len(), 1);
+    }
+
+    proptest! {
+        /// The earliest task that waits never gives way: so one of them comes to its end.
+        #[test]
+        fn the_earliest_never_gives_way(tasks in prop::collection::vec((0_i64..5, 0_usize..3), 1..6)) {
+            let tasks: Vec<Waiting> = tasks
+                .into_iter()
+                .enumerate()
+                .map(|(index, (second, held))| waiting(&index.to_string(), second, held))
+                .collect();
+            let earliest = tasks.iter().min_by_key(|task| (task.created_at, &task.id)).unwrap();
+            if let Some(task) = gives_way(&tasks) {
+                prop_assert!(task.id != earliest.id && task.held > 0);
+            }
+        }
+    }
+}
