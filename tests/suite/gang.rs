@@ -310,3 +310,34 @@ async fn of_two_tasks_that_hold_a_part_each_the_later_one_gives_way_and_both_com
     println!("both have completed after {:?}", start.elapsed());
     assert_eq!(world.cluster.pods().await.len(), 6, "no pods are left of what gave way");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_runs_longer_than_it_may_is_ended_and_keeps_its_log() {
+    let world = World::own(&["--max-duration", "2s"]).await;
+    let task = json!({
+        "num_nodes": 2, "resources": {"cpus": "10m", "job_recovery": {"max_restarts_on_errors": 3}},
+        "run": "echo here; sleep 3600",
+    });
+    let by_default = world.api.submit(&task).await;
+    let of_its_own = world
+        .api
+        .submit(&json!({"max_duration": "10m", "run": "sleep 4; echo over"}))
+        .await;
+    let status = world.api.wait_for(&by_default, "failed").await;
+    assert_eq!(status["reason"], "DeadlineExceeded", "{status}");
+    assert!(
+        status["message"]
+            .as_str()
+            .unwrap()
+            .ends_with("it ran longer than its `max_duration` of 2 s"),
+        "{status}"
+    );
+    let log = world.api.log_text(&by_default, "").await;
+    assert_eq!(said(&log, "here").len(), 2, "{log}");
+    world.api.wait_for(&of_its_own, "completed").await;
+    let refused = world
+        .api
+        .post("/tasks/submit", &json!({"run": "x", "max_duration": "90"}))
+        .await;
+    assert_eq!(refused.invalid().0, "body.max_duration");
+}

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
@@ -51,6 +52,10 @@ pub struct Args {
     /// Most nodes of one task.
     #[arg(long, env = "K8S_CLI_API_MAX_NODES", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub max_nodes: u32,
+
+    /// How long each node of a task may run that says nothing of it: 90s, 30m, 2h; for ever when absent.
+    #[arg(long, env = "K8S_CLI_API_MAX_DURATION", value_name = "TIME", value_parser = task::definition::parse_duration)]
+    pub max_duration: Option<Duration>,
 
     /// Most connections at once; more are answered 503.
     #[arg(long, env = "K8S_CLI_API_MAX_CONNECTIONS", default_value_t = 8192)]

@@ -77,6 +77,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         metrics,
         openapi: openapi::document(args.max_nodes),
         stopping: stopping.clone(),
+        max_duration: args.max_duration,
         max_nodes: args.max_nodes,
     }));
     tracing::info!(event = "listening", %address, namespace, version = env!("CARGO_PKG_VERSION"), "listening");

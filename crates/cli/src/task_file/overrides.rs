@@ -36,6 +36,10 @@ pub struct Overrides {
     #[arg(long)]
     pub image: Option<String>,
 
+    /// How long each node may run: 90s, 30m, 1h30m.
+    #[arg(long, value_name = "TIME")]
+    pub max_duration: Option<String>,
+
     /// A variable, or the name of one whose value is taken from here; may be repeated.
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,
@@ -62,6 +66,7 @@ impl Overrides {
             memory,
             gpus,
             image,
+            max_duration,
             env,
             env_file,
             volume,
@@ -73,6 +78,10 @@ impl Overrides {
         if let Some(name) = name {
             body["name"] = json!(name);
             origin.set_by(&["name"], "--name");
+        }
+        if let Some(time) = max_duration {
+            body["max_duration"] = json!(time);
+            origin.set_by(&["max_duration"], "--max-duration");
         }
         if let Some(nodes) = num_nodes {
             body["num_nodes"] = json!(nodes);

@@ -15,6 +15,9 @@ const WAITING_FOR_NODES: &str = "WaitingForNodes";
 /// A node that was ended because another had failed.
 const NODE_FAILED: &str = "NodeFailed";
 
+/// Kubernetes' word for a pod that ran too long.
+pub(super) const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
+
 /// The status of a task. `jobs` are in rank order and not empty; `warning` gives the last warning about a uid.
 pub(super) fn status<'a>(
     jobs: &[Job],
@@ -163,6 +166,13 @@ fn because(job: &Job, pod: Option<&Pod>, reason: Reason) -> Reason {
     let of = pod.and_then(|pod| pod.ended_because_of).or(job.ended_because_of);
     match of {
         Some(rank) if rank != job.rank => Reason::new(NODE_FAILED, format!("ended because node {rank} had failed")),
+        None if reason.reason == DEADLINE_EXCEEDED && job.max_duration.is_some() => {
+            let seconds = job.max_duration.unwrap_or_default();
+            Reason::new(
+                DEADLINE_EXCEEDED,
+                format!("it ran longer than its `max_duration` of {seconds} s"),
+            )
+        }
         _ => reason,
     }
 }

@@ -34,6 +34,8 @@ pub struct Job {
     pub restarts: u32,
     /// When the task is run again.
     pub recovery: Option<Box<Recovery>>,
+    /// How many seconds its node may run.
+    pub max_duration: Option<i64>,
     /// Whether it has no pods because somebody wants it so.
     pub suspended: bool,
     /// When its task gave its place to an earlier one, and how often by then.
@@ -122,10 +124,9 @@ impl Job {
     /// `None` for an object that is no node of a task.
     pub fn from_resource(job: kubernetes::Job) -> Option<Self> {
         let spec = job.spec?;
-        let claims = spec
-            .template
-            .spec
-            .and_then(|pod| pod.volumes)
+        let pod = spec.template.spec.unwrap_or_default();
+        let claims = pod
+            .volumes
             .into_iter()
             .flatten()
             .filter_map(|volume| volume.persistent_volume_claim)
@@ -140,6 +141,7 @@ impl Job {
             submission: identity.annotations.get(labels::SUBMISSION).cloned(),
             fingerprint: identity.annotations.get(labels::FINGERPRINT).cloned(),
             end: job.status.and_then(job_end),
+            max_duration: pod.active_deadline_seconds,
             suspended: spec.suspend.unwrap_or(false),
             gave_way: gave_way(identity.annotations),
             attempt: number(identity.annotations, labels::ATTEMPT).unwrap_or(1),

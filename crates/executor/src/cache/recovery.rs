@@ -3,7 +3,7 @@
 use task::State;
 use task::status::{AttemptStatus, NodeStatus, TaskStatus};
 
-use super::aggregate::cause;
+use super::aggregate::{DEADLINE_EXCEEDED, cause};
 use super::object::Job;
 
 /// A task that has failed, and is between two attempts.
@@ -44,6 +44,10 @@ pub(super) fn restart(status: &TaskStatus, jobs: &[Job]) -> Option<Restart> {
         return None;
     }
     let node = cause(&status.metadata.nodes, State::Failed)?;
+    // Another attempt would take as long.
+    if node.reason.as_deref() == Some(DEADLINE_EXCEEDED) {
+        return None;
+    }
     let is_disrupted = node
         .reason
         .as_deref()

@@ -92,6 +92,11 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
             ..Container::default()
         }],
         restart_policy: Some("Never".to_owned()),
+        // Of the pod and not of the Job, which would delete the pod and its log.
+        active_deadline_seconds: submission
+            .definition
+            .max_duration
+            .and_then(|duration| i64::try_from(duration.as_secs()).ok()),
         // The variables of every Service of the namespace would come on top of the user's, and may not fit.
         enable_service_links: Some(false),
         volumes: (!volumes.is_empty()).then_some(volumes),

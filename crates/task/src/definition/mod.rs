@@ -1,12 +1,16 @@
 //! The definition of a task: what a person asks to be run.
 
 mod accelerators;
+mod duration;
 mod recovery;
 mod resources;
 mod schema;
 
+use std::time::Duration;
+
 use serde_json::Value;
 
+pub use duration::parse_duration;
 pub use recovery::Recovery;
 pub use resources::Resources;
 
@@ -66,6 +70,8 @@ pub struct TaskDefinition {
     pub setup: Option<String>,
     /// The bash that is the task.
     pub run: String,
+    /// How long each node may run; for ever when absent.
+    pub max_duration: Option<Duration>,
     /// What was asked for and has no effect, for the person to know.
     pub warnings: Vec<String>,
 }
@@ -101,6 +107,7 @@ impl TaskDefinition {
         let volumes = object.optional("volumes", volume_mounts).unwrap_or_default();
         let setup = object.optional("setup", script);
         let run = object.required("run", script);
+        let max_duration = object.optional("max_duration", duration::read);
         object.finish(UNSUPPORTED);
 
         let (num_nodes, run) = (num_nodes?, run?);
@@ -123,6 +130,7 @@ impl TaskDefinition {
             volumes,
             setup,
             run,
+            max_duration,
             warnings,
         })
     }

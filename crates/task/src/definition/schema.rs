@@ -74,6 +74,11 @@ fn task() -> Value {
                     "type": ["string", "number", "boolean"], "pattern": NO_NUL, "maxLength": MAX_VARIABLE_BYTES,
                 },
             },
+            "max_duration": {
+                "type": ["string", "null"],
+                "description": "How long each node may run, such as 90s, 30m or 1h30m.",
+                "pattern": "^[1-9][0-9]{0,3}[smh]$",
+            },
             "file_mounts": {
                 "type": ["object", "null"],
                 "description": "Accepted, without effect.",

@@ -31,6 +31,7 @@ fn job(rank: u32, num_nodes: u32, end: Option<JobEnd>) -> Job {
         end,
         gang: None,
         ended_because_of: None,
+        max_duration: None,
         suspended: false,
         gave_way: None,
         attempt: 1,

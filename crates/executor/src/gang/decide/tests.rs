@@ -24,6 +24,7 @@ fn job(rank: u32, num_nodes: u32) -> Job {
         end: None,
         gang: Some(Gang::Setup),
         ended_because_of: None,
+        max_duration: None,
         suspended: false,
         gave_way: None,
         attempt: 1,
