@@ -210,7 +210,16 @@ async fn users_servers_and_help() {
     let Some((_world, mut recorded)) = Recorded::on(&[]).await else {
         return;
     };
+    let home = recorded.cli.home().to_str().unwrap().to_owned();
+    recorded.names.push((home, "/HOME".to_owned()));
     recorded.run(&WIDTHS, &["auth", "whoami"]);
+    recorded.run(&[80], &["auth", "login", "carol@example.com"]);
+    recorded.run(&[], &["auth", "logout"]);
+    recorded.run(&[], &["auth", "logout"]);
+    recorded.run(&[80], &["api", "stop"]);
+    recorded.run(&[80], &["api", "logs"]);
+    recorded.run(&[80], &["man", "pages"]);
+    recorded.run(&[], &["completions", "tcsh"]);
     recorded.run(&[], &["--api-url", "http://127.0.0.1:1", "jobs", "list"]);
     recorded.run(&[], &["--api-url", "nothing", "jobs", "list"]);
     recorded.run(&[], &["--user", "", "jobs", "list"]);

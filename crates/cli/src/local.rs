@@ -57,8 +57,14 @@ pub async fn start(client: &Client) -> Result<()> {
     if answers(client).await {
         return Ok(());
     }
+    // Of two that start one at once, the second finds the server of the first.
+    let _turn = turn()?;
+    if answers(client).await {
+        return Ok(());
+    }
     let log = log_path()?;
     let (mut child, beginning) = spawn(client, &log)?;
+    remember(&child, client)?;
     let deadline = Instant::now() + START_PATIENCE;
     while !answers(client).await {
         if let Ok(Some(_)) = child.try_wait() {
@@ -76,7 +82,6 @@ pub async fn start(client: &Client) -> Result<()> {
         }
         sleep(PAUSE).await;
     }
-    remember(&child, client)?;
     say(&format!(
         "started a server (process {}): {}; `k8s-cli api stop` stops it",
         child.id(),
@@ -166,6 +171,25 @@ async fn answers(client: &Client) -> bool {
     client.get_bytes("/readyz").await.is_ok()
 }
 
+/// The right to start a server; waits for whoever has it. The system gives it back when the process ends.
+fn turn() -> Result<File> {
+    let path = folder()?.join("start.lock");
+    let open = || {
+        std::fs::create_dir_all(folder()?)?;
+        let file = File::create(&path)?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).map_err(std::io::Error::from)?;
+        Ok::<File, Error>(file)
+    };
+    open().map_err(|error| match error {
+        Error::Output(source) => Error::File {
+            action: "write",
+            path,
+            source,
+        },
+        other => other,
+    })
+}
+
 fn spawn(client: &Client, log: &Path) -> Result<(Child, u64)> {
     let unusable = |source| Error::File {
         action: "write",
@@ -192,7 +216,7 @@ fn spawn(client: &Client, log: &Path) -> Result<(Child, u64)> {
         .stdout(file.try_clone().map_err(unusable)?)
         .stderr(file);
     // Ctrl-C and the end of this terminal are not meant for it.
-    command.process_group(0).current_dir("/");
+    command.process_group(0);
     let child = command
         .spawn()
         .map_err(|error| Error::Local(format!("cannot start a server: {error}")))?;

@@ -62,6 +62,8 @@ pub const RUN: &str = "k8s-cli/run";
 /// On a pod or Job that was ended because another node failed: the rank of that node.
 pub const ENDED_BECAUSE_OF: &str = "k8s-cli/ended-because-of-node";
 
+/// On the Jobs of a task: how many seconds each node may run.
+pub const MAX_DURATION: &str = "k8s-cli/max-duration";
 /// On the Jobs of a task that gave its place to an earlier one: when, RFC 3339, and how often by then.
 pub const GAVE_WAY_AT: &str = "k8s-cli/gave-way-at";
 /// See [`GAVE_WAY_AT`].

@@ -60,7 +60,7 @@ Examples:
   k8s-cli jobs list --status pending,running
   k8s-cli jobs list --watch
   k8s-cli jobs list -q --status failed | xargs k8s-cli jobs stop
-  k8s-cli jobs list -o json | jq '.[].task_id'";
+  k8s-cli jobs list -o json | jq -r '.tasks[].task_id'";
 
 pub const LOGS: &str = "\
 Examples:

@@ -228,7 +228,7 @@ pub struct Logs {
     #[arg(long, value_name = "RANK")]
     pub node: Option<u32>,
 
-    /// End with the exit code of the task.
+    /// End with the exit code of the task; with --node, of that node.
     #[arg(long, conflicts_with = "no_follow")]
     pub exit_code: bool,
 

@@ -15,6 +15,7 @@ pub use answers::{Created, DryRun, Nodes, Removed, Stopped, Submitted};
 pub use url::ApiUrl;
 
 use crate::error::{Error, Fault, Result};
+use crate::output::plain;
 use crate::user::User;
 
 /// How long a server may take to accept a connection: even one on another continent does.
@@ -120,8 +121,9 @@ impl Client {
     /// No answer, or an error.
     pub async fn stream(&self, path: &str) -> Result<Response> {
         let request = self.request(Method::GET, path);
-        let response = request.send().await.map_err(|error| self.unreachable(error))?;
-        self.checked(response).await
+        let head = tokio::time::timeout(ANSWER_TIMEOUT, request.send()).await;
+        let response = head.map_err(|_| Error::TimedOut(format!("`{}` does not answer", self.url)))?;
+        self.checked(response.map_err(|error| self.unreachable(error))?).await
     }
 
     /// POST without a body.
@@ -174,7 +176,7 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let url = format!("{}{path}", self.url);
+        let url = self.url.join(path);
         self.http.request(method, url).header("X-User", self.user.clone())
     }
 
@@ -260,7 +262,7 @@ fn refusal(status: StatusCode, detail: Value, request_id: Option<String>, url: &
         return Error::Invalid { faults };
     }
     let detail = match detail {
-        Value::String(text) if !text.is_empty() => text,
+        Value::String(text) if !text.is_empty() => plain(&text),
         Value::String(_) => format!("`{url}` answers {status}"),
         other => other.to_string(),
     };
@@ -287,7 +289,7 @@ fn warning(value: &str) -> Option<String> {
             character
         });
     }
-    Some(text)
+    Some(plain(&text))
 }
 
 #[cfg(test)]

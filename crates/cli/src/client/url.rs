@@ -12,6 +12,8 @@ const DEFAULT_PORT: u16 = 8000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiUrl {
     text: String,
+    /// The same for people: without a password.
+    shown: String,
     host: String,
     is_default: bool,
 }
@@ -42,8 +44,13 @@ impl ApiUrl {
         if url.query().is_some() || url.fragment().is_some() {
             return Err(wrong());
         }
+        let mut shown = url.clone();
+        if shown.password().is_some() {
+            let _ = shown.set_password(None);
+        }
         Ok(Self {
             text: url.as_str().trim_end_matches('/').to_owned(),
+            shown: shown.as_str().trim_end_matches('/').to_owned(),
             host: host.to_owned(),
             is_default: false,
         })
@@ -78,6 +85,11 @@ impl ApiUrl {
         host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
+    /// The address of a path below it, as it is sent.
+    pub fn join(&self, path: &str) -> String {
+        format!("{}{path}", self.text)
+    }
+
     /// The port that is in it.
     pub fn port(&self) -> Option<u16> {
         reqwest::Url::parse(&self.text).ok()?.port_or_known_default()
@@ -86,7 +98,7 @@ impl ApiUrl {
 
 impl fmt::Display for ApiUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.text)
+        formatter.write_str(&self.shown)
     }
 }
 

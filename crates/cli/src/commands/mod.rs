@@ -12,7 +12,7 @@ use std::io::{IsTerminal, Write};
 
 use crate::client::Removed;
 use crate::error::{Error, Result};
-use crate::output::{plural, print, say};
+use crate::output::{plain, plural, print, say};
 
 /// Asks before something is lost. Where there is no terminal nobody can answer, and a flag must say it.
 fn confirm(action: &str, flag: &str) -> Result<()> {
@@ -42,7 +42,8 @@ async fn remove_each(
     let mut failed = 0;
     for id in ids {
         match remove(id).await {
-            Ok(answer) => print(&answer.message)?,
+            // The rest goes on, also when nobody reads this.
+            Ok(answer) => drop(print(&plain(&answer.message))),
             // Somebody else was faster.
             Err(Error::NotFound(_)) => say(&format!("{kind} {id} was {done} already")),
             Err(error) if ids.len() > 1 => {

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::lines::{LineStyle, Lines};
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::output::{Terminal, raw_stdout, say};
+use crate::output::{Terminal, plain, raw_stdout, say};
 use crate::things::{escaped, get};
 
 /// The first pause before another connection is tried; it doubles up to the longest.
@@ -103,6 +103,7 @@ impl Follow<'_> {
         let mut tail = self.options.tail;
         let mut lost_at: Option<Instant> = None;
         let mut pause = FIRST_PAUSE;
+        let mut was_connected = false;
         loop {
             match self.connect(since.as_deref(), tail).await {
                 Ok(response) => {
@@ -110,14 +111,15 @@ impl Follow<'_> {
                         say("connected again");
                     }
                     pause = FIRST_PAUSE;
+                    was_connected = true;
                     if let Broken::Complete = self.read(response).await?
                         && let Some(end) = self.end().await?
                     {
                         return Ok(end);
                     }
                 }
-                Err(Error::NotFound(_)) if lost_at.is_some() || self.lines.has_begun() => return Ok(End::Stopped),
-                Err(error) if is_passing(&error) && (lost_at.is_some() || self.lines.has_begun()) => {
+                Err(Error::NotFound(_)) if was_connected => return Ok(End::Stopped),
+                Err(error) if is_passing(&error) && was_connected => {
                     let since = *lost_at.get_or_insert_with(|| {
                         say(&format!("{error}; trying again"));
                         Instant::now()
@@ -199,7 +201,7 @@ impl Follow<'_> {
             _ => return,
         };
         if self.said.as_ref() != Some(&why) {
-            say(&why);
+            say(&plain(&why));
             self.said = Some(why);
         }
     }

@@ -64,6 +64,11 @@ pub fn say(text: &str) {
     let _ = writeln!(anstream::stderr().lock(), "{text}");
 }
 
+/// Text of tasks and servers, which must not move the cursor or set the title of the terminal.
+pub fn plain(text: &str) -> String {
+    text.replace(|character: char| character.is_control() && character != '\n', " ")
+}
+
 /// Says what may be wrong although it worked.
 pub fn warn(text: &str) {
     let style = anstyle::AnsiColor::Yellow.on_default().bold();

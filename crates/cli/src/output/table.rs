@@ -154,7 +154,7 @@ fn draw(cell: &Cell, width: usize, color: bool, line: &mut String) {
     let style = if color { cell.style } else { Style::new() };
     let shown = cut(&cell.text, width);
     line.push_str(&format!("{style}{shown}{style:#}"));
-    line.extend(std::iter::repeat_n(' ', width + GAP - shown.width()));
+    line.extend(std::iter::repeat_n(' ', (width + GAP).saturating_sub(shown.width())));
 }
 
 /// The beginning of a text, and a sign that there is more.
@@ -171,6 +171,8 @@ fn cut(text: &str, width: usize) -> String {
         }
         cut.push(character);
     }
+    // Some characters are wider together than one by one.
+    while cut.width() >= width && cut.pop().is_some() {}
     cut.push('…');
     cut
 }
@@ -192,7 +194,7 @@ mod tests {
         ]);
         let names = [
             "a name that is rather long for a table",
-            "名前が長いタスクです、とても長い",
+            "名前が長いタスクです、とても長い ✔️✔️✔️✔️✔️✔️✔️✔️✔️✔️✔️✔️✔️✔️",
         ];
         for name in names {
             let cells = [

@@ -23,7 +23,9 @@ pub fn from_flags(files: &[PathBuf], flags: &[String]) -> Result<Vec<(String, St
             Some((name, value)) => (name.to_owned(), value.to_owned()),
             None => (flag.clone(), own(flag)?),
         };
-        variables.push((name, value, format!("--env {flag}")));
+        // The value may be a secret.
+        let origin = format!("--env {name}");
+        variables.push((name, value, origin));
     }
     Ok(variables)
 }

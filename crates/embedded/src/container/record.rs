@@ -7,8 +7,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
+use jiff::{SignedDuration, Timestamp};
 
 /// How large one file grows, in bytes.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
@@ -77,6 +77,8 @@ pub(super) struct Recorder {
     size: u64,
     file: File,
     buffer: Vec<u8>,
+    /// When the last line was written.
+    last: Timestamp,
 }
 
 impl Recorder {
@@ -91,24 +93,24 @@ impl Recorder {
             size: 0,
             file: create(folder, number)?,
             buffer: Vec::new(),
+            last: Timestamp::MIN,
         })
     }
 
     /// Takes what a stream has written. What the disk has no room for is lost: a task does not end because its log cannot
     /// be kept.
     pub fn take(&mut self, stream: &mut Stream, bytes: &[u8]) {
-        let head = head(stream.name);
         let mut rest = bytes;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let (line, after) = rest.split_at(end);
             rest = &after[1..];
-            self.add(&head, true, &stream.part, line);
+            self.add(stream.name, true, &stream.part, line);
             stream.part.clear();
         }
         stream.part.extend_from_slice(rest);
         while stream.part.len() >= MAX_PART {
             let tail = stream.part.split_off(MAX_PART);
-            self.add(&head, false, &stream.part, b"");
+            self.add(stream.name, false, &stream.part, b"");
             stream.part = tail;
         }
         self.write_out();
@@ -118,7 +120,7 @@ impl Recorder {
     pub fn finish(&mut self, stream: &mut Stream) {
         if !stream.part.is_empty() {
             let part = std::mem::take(&mut stream.part);
-            self.add(&head(stream.name), false, &part, b"");
+            self.add(stream.name, false, &part, b"");
         }
         self.write_out();
     }
@@ -129,8 +131,14 @@ impl Recorder {
         self.buffer.clear();
     }
 
-    fn add(&mut self, head: &str, ends: bool, first: &[u8], second: &[u8]) {
-        self.buffer.extend_from_slice(head.as_bytes());
+    /// Each line has a time of its own, as containerd gives it: readers find a place again by it, wherever they begin.
+    fn add(&mut self, stream: &str, ends: bool, first: &[u8], second: &[u8]) {
+        let after_last = self
+            .last
+            .checked_add(SignedDuration::from_nanos(1))
+            .unwrap_or(self.last);
+        self.last = Timestamp::now().max(after_last);
+        self.buffer.extend_from_slice(head(self.last, stream).as_bytes());
         self.buffer.extend_from_slice(if ends { b"F " } else { b"P " });
         self.buffer.extend_from_slice(first);
         self.buffer.extend_from_slice(second);
@@ -177,11 +185,11 @@ fn create(folder: &Path, number: u64) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
-fn head(stream: &str) -> String {
+fn head(at: Timestamp, stream: &str) -> String {
     static PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(9));
     let mut text = String::with_capacity(40);
     // A String takes everything.
-    let _ = PRINTER.print_timestamp(&Timestamp::now(), &mut text);
+    let _ = PRINTER.print_timestamp(&at, &mut text);
     text.push(' ');
     text.push_str(stream);
     text.push(' ');

@@ -8,12 +8,16 @@ use task::time::format;
 
 use super::object::{Job, JobEnd, Pod};
 use super::phase::{Phase, Reason};
+use super::recovery;
 
 /// A node whose container runs, and waits for the others of its task.
 const WAITING_FOR_NODES: &str = "WaitingForNodes";
 
 /// A node that was ended because another had failed.
-const NODE_FAILED: &str = "NodeFailed";
+pub(super) const NODE_FAILED: &str = "NodeFailed";
+
+/// Kubernetes' word for a Job whose pod has failed.
+const BACKOFF_LIMIT_EXCEEDED: &str = "BackoffLimitExceeded";
 
 /// Kubernetes' word for a pod that ran too long.
 pub(super) const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
@@ -103,7 +107,15 @@ pub(super) fn cause(nodes: &[NodeStatus], state: State) -> Option<&NodeStatus> {
         .filter(|node| node.status == state && node.reason.is_some())
         .min_by_key(|node| {
             let follows = matches!(node.reason.as_deref(), Some(WAITING_FOR_NODES | NODE_FAILED));
-            (follows, node.finished_at.is_none(), node.finished_at.clone(), node.rank)
+            // What the cluster did to one node is what the others failed of in the same second.
+            let is_own = !node.reason.as_deref().is_some_and(recovery::is_disruption);
+            (
+                follows,
+                is_own,
+                node.finished_at.is_none(),
+                node.finished_at.clone(),
+                node.rank,
+            )
         })
 }
 
@@ -117,7 +129,17 @@ fn node<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&'a R
             (State::Pending, Some(Reason::new("Pending", "the pod is going")))
         }
         (Some(JobEnd::Complete), _) => (State::Completed, None),
+        // Deleted while it ran: how its container took that is not why it ended.
+        (_, Some(Phase::Ended(end))) if end.state == State::Failed && is_deleted(pod, end.reason.as_ref()) => {
+            (State::Failed, Some(because(job, pod, pod_deleted())))
+        }
         (_, Some(Phase::Ended(end))) => (end.state, end.reason.clone().map(|reason| because(job, pod, reason))),
+        // How its pod ended is about to be seen.
+        (Some(JobEnd::Failed(reason)), Some(Phase::Running { .. }))
+            if reason.reason == BACKOFF_LIMIT_EXCEEDED && pod.is_some_and(|pod| !pod.terminating) =>
+        {
+            (State::Running, None)
+        }
         (Some(JobEnd::Failed(reason)), _) => (State::Failed, Some(because(job, pod, without_pod(reason, pod)))),
         (None, Some(Phase::Running { .. })) if job.gang.is_some() && !pod.is_some_and(|pod| pod.may_begin) => {
             let waiting = "the container runs, and waits until all nodes do";
@@ -177,12 +199,21 @@ fn because(job: &Job, pod: Option<&Pod>, reason: Reason) -> Reason {
     }
 }
 
-/// A Job whose pod is gone says only that it has failed as often as it may.
+/// A Job whose pod is gone, or is going, says only that it has failed as often as it may.
 fn without_pod(reason: &Reason, pod: Option<&Pod>) -> Reason {
-    if pod.is_none() && reason.reason == "BackoffLimitExceeded" {
-        return Reason::new("PodDeleted", "the pod was deleted before it had ended");
+    if pod.is_none_or(|pod| pod.terminating) && reason.reason == BACKOFF_LIMIT_EXCEEDED {
+        return pod_deleted();
     }
     reason.clone()
+}
+
+fn is_deleted(pod: Option<&Pod>, reason: Option<&Reason>) -> bool {
+    let is_known = reason.is_some_and(|reason| recovery::is_disruption(&reason.reason));
+    pod.is_some_and(|pod| pod.terminating && pod.ended_because_of.is_none()) && !is_known
+}
+
+fn pod_deleted() -> Reason {
+    Reason::new("PodDeleted", "the pod was deleted before it had ended")
 }
 
 /// A warning says more than `ContainerCreating` does: which volume is missing, or why no sandbox can be made.

@@ -23,5 +23,5 @@ pub use phase::{PodEnd, Reason};
 #[cfg(test)]
 pub use recovery::Restart;
 pub use store::{Cache, Counts, GangTask};
-pub use view::View;
+pub use view::{NodePod, View};
 pub use watch::watch;

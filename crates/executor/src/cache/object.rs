@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::JobCondition;
 use task::Recovery;
 
 use super::phase::{self, Phase, Reason};
@@ -35,7 +36,7 @@ pub struct Job {
     /// When the task is run again.
     pub recovery: Option<Box<Recovery>>,
     /// How many seconds its node may run.
-    pub max_duration: Option<i64>,
+    pub max_duration: Option<u32>,
     /// Whether it has no pods because somebody wants it so.
     pub suspended: bool,
     /// When its task gave its place to an earlier one, and how often by then.
@@ -85,6 +86,8 @@ pub struct Pod {
     pub node_name: Option<String>,
     pub ip: Option<String>,
     pub phase: Phase,
+    /// When the kubelet accepted it; its deadline counts from here.
+    pub accepted_at: Option<Timestamp>,
     /// Whether its node may begin, and may run: the gates of a gang.
     pub may_begin: bool,
     pub may_run: bool,
@@ -141,7 +144,7 @@ impl Job {
             submission: identity.annotations.get(labels::SUBMISSION).cloned(),
             fingerprint: identity.annotations.get(labels::FINGERPRINT).cloned(),
             end: job.status.and_then(job_end),
-            max_duration: pod.active_deadline_seconds,
+            max_duration: number(identity.annotations, labels::MAX_DURATION),
             suspended: spec.suspend.unwrap_or(false),
             gave_way: gave_way(identity.annotations),
             attempt: number(identity.annotations, labels::ATTEMPT).unwrap_or(1),
@@ -191,6 +194,7 @@ impl Pod {
         Some(Self {
             may_begin: annotations.contains_key(labels::NODE_IPS),
             may_run: annotations.contains_key(labels::RUN),
+            accepted_at: status.start_time.as_ref().map(|time| time.0),
             ready: phase::is_ready(&status),
             terminating: metadata.deletion_timestamp.is_some(),
             ended_because_of: number(&annotations, labels::ENDED_BECAUSE_OF),
@@ -318,17 +322,20 @@ fn owner_uid(metadata: &ObjectMeta, kind: &str) -> Option<String> {
         .map(|owner| owner.uid.clone())
 }
 
+/// A Job that has failed says so when all of its pods are gone, which those of a lost machine never are; before that it says
+/// that it will (`FailureTarget`, since Kubernetes 1.31).
 fn job_end(status: k8s_openapi::api::batch::v1::JobStatus) -> Option<JobEnd> {
-    status
-        .conditions?
-        .into_iter()
-        .filter(|condition| condition.status == "True")
-        .find_map(|condition| match condition.type_.as_str() {
-            "Complete" => Some(JobEnd::Complete),
-            "Failed" => Some(JobEnd::Failed(Reason::new(
-                condition.reason.unwrap_or_else(|| "Failed".to_owned()),
-                condition.message.unwrap_or_default(),
-            ))),
-            _ => None,
-        })
+    let conditions = status.conditions?;
+    let found = |kind: &str| {
+        let is_true = |condition: &&JobCondition| condition.type_ == kind && condition.status == "True";
+        conditions.iter().find(is_true)
+    };
+    if found("Complete").is_some() {
+        return Some(JobEnd::Complete);
+    }
+    let failed = found("Failed").or_else(|| found("FailureTarget"))?;
+    Some(JobEnd::Failed(Reason::new(
+        failed.reason.clone().unwrap_or_else(|| "Failed".to_owned()),
+        failed.message.clone().unwrap_or_default(),
+    )))
 }

@@ -3,7 +3,7 @@
 use task::State;
 use task::status::{AttemptStatus, NodeStatus, TaskStatus};
 
-use super::aggregate::{DEADLINE_EXCEEDED, cause};
+use super::aggregate::{DEADLINE_EXCEEDED, NODE_FAILED, cause};
 use super::object::Job;
 
 /// A task that has failed, and is between two attempts.
@@ -27,6 +27,11 @@ const DISRUPTIONS: &[&str] = &[
     "PodDeleted",
 ];
 
+/// Whether it was the cluster and not the task.
+pub(super) fn is_disruption(reason: &str) -> bool {
+    DISRUPTIONS.contains(&reason)
+}
+
 /// That a task is run again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Restart {
@@ -48,15 +53,17 @@ pub(super) fn restart(status: &TaskStatus, jobs: &[Job]) -> Option<Restart> {
     if node.reason.as_deref() == Some(DEADLINE_EXCEEDED) {
         return None;
     }
-    let is_disrupted = node
-        .reason
-        .as_deref()
-        .is_some_and(|reason| DISRUPTIONS.contains(&reason));
-    let is_listed = node
-        .exit_code
-        .and_then(|code| u8::try_from(code).ok())
-        .is_some_and(|code| recovery.recover_on_exit_codes.contains(&code));
-    let counts = !is_disrupted && !is_listed;
+    // Any node that failed by itself can be the one that does not count: one that is evicted, or ends with a listed code, makes
+    // others fail in the same second.
+    let spares = |node: &NodeStatus| {
+        let code = node.exit_code.and_then(|code| u8::try_from(code).ok());
+        node.reason.as_deref().is_some_and(is_disruption)
+            || code.is_some_and(|code| recovery.recover_on_exit_codes.contains(&code))
+    };
+    let failed = status.metadata.nodes.iter().filter(|node| node.status == State::Failed);
+    let counts = !failed
+        .filter(|node| node.reason.as_deref() != Some(NODE_FAILED))
+        .any(spares);
     if counts && job.restarts >= recovery.max_restarts_on_errors {
         return None;
     }

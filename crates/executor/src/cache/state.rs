@@ -206,6 +206,28 @@ impl State {
         }
     }
 
+    /// What a patch of ours has set. The rest of its answer may be older than what a watch has shown.
+    pub fn changed_job(&mut self, job: Job) {
+        let known = self.tasks.get_mut(&job.task_id);
+        if let Some(known) = known.and_then(|task| task.jobs.iter_mut().find(|known| known.uid == job.uid)) {
+            known.suspended = job.suspended;
+            known.gave_way = job.gave_way;
+            known.ended_because_of = job.ended_because_of;
+            self.touched.insert(job.task_id);
+        }
+    }
+
+    /// See [`Self::changed_job`].
+    pub fn changed_pod(&mut self, pod: &Pod) {
+        let known = self.tasks.get_mut(&pod.task_id);
+        if let Some(known) = known.and_then(|task| task.pods.iter_mut().find(|known| known.uid == pod.uid)) {
+            known.may_begin = pod.may_begin;
+            known.may_run = pod.may_run;
+            known.ended_because_of = pod.ended_because_of;
+            self.touched.insert(pod.task_id.clone());
+        }
+    }
+
     /// The pods stay: their logs are followed to the end.
     pub fn forget_task(&mut self, id: &str) {
         if !self.tasks.contains_key(id) {

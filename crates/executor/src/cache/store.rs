@@ -206,12 +206,12 @@ impl Cache {
 
     /// What a call of this process has made of a Job, before any watch shows it.
     pub fn changed_job(&self, job: Job) {
-        self.change(|state| state.put_job(job));
+        self.change(|state| state.changed_job(job));
     }
 
     /// What a call of this process has made of a pod, before any watch shows it.
     pub fn changed_pod(&self, pod: Pod) {
-        self.change(|state| state.put_pod(pod));
+        self.change(|state| state.changed_pod(&pod));
     }
 
     /// How much the cache holds.

@@ -47,13 +47,15 @@ pub(crate) async fn control(calls: Calls, cache: Arc<Cache>, health: Arc<Health>
 }
 
 async fn look_after(calls: &Calls, cache: &Arc<Cache>, id: String, task: GangTask) {
-    let mut failed = None;
-    for action in decide(&task) {
-        tracing::debug!(task_id = id, ?action, "a task with several nodes");
-        if let Err(error) = act(calls, cache, action).await {
-            failed = Some(error);
-        }
-    }
+    let results: Vec<Result<(), Error>> = stream::iter(decide(&task))
+        .map(|action| {
+            tracing::debug!(task_id = id, ?action, "a task with several nodes");
+            act(calls, cache, action)
+        })
+        .buffer_unordered(CONCURRENT_CHANGES)
+        .collect()
+        .await;
+    let failed = results.into_iter().find_map(Result::err);
     if let Some(error) = failed {
         tracing::warn!(task_id = id, %error, "the nodes of a task could not be changed; trying again");
         let cache = Arc::clone(cache);
@@ -72,16 +74,27 @@ async fn act(calls: &Calls, cache: &Cache, action: Action) -> Result<(), Error> 
             restarts,
         } => make_attempt(calls, cache, from, attempt, restarts).await,
         Action::Begin { pods, node_ips } => {
-            let change = json!({"metadata": {"annotations": {labels::NODE_IPS: node_ips}}});
-            change_pods(calls, cache, "let the nodes begin", pods, &change).await
+            let change = |deadline: Option<i64>| {
+                let annotations = json!({"annotations": {labels::NODE_IPS: node_ips}});
+                match deadline {
+                    Some(seconds) => json!({"metadata": annotations, "spec": {"activeDeadlineSeconds": seconds}}),
+                    None => json!({"metadata": annotations}),
+                }
+            };
+            let changes = pods
+                .into_iter()
+                .map(|(pod, deadline)| (pod, change(deadline)))
+                .collect();
+            change_pods(calls, cache, "let the nodes begin", changes).await
         }
         Action::Run { pods } => {
             let change = json!({"metadata": {"annotations": {labels::RUN: labels::TRUE}}});
-            change_pods(calls, cache, "let the nodes run", pods, &change).await
+            let changes = pods.into_iter().map(|pod| (pod, change.clone())).collect();
+            change_pods(calls, cache, "let the nodes run", changes).await
         }
         Action::EndPod { pod, because_of } => {
             // The kubelet ends a pod that is over its deadline with TERM, and keeps its log.
-            change_pods(calls, cache, "end a node", vec![pod], &end(because_of)).await
+            change_pods(calls, cache, "end a node", vec![(pod, end(because_of))]).await
         }
         Action::EndJob {
             job: (name, uid),
@@ -142,14 +155,11 @@ async fn change_pods(
     calls: &Calls,
     cache: &Cache,
     action: &'static str,
-    pods: Vec<Target>,
-    change: &Value,
+    changes: Vec<(Target, Value)>,
 ) -> Result<(), Error> {
-    let results: Vec<Result<(), Error>> = stream::iter(pods)
-        .map(|(name, uid)| async move {
-            let changed = calls
-                .merge::<kubernetes::Pod>(action, &name, &uid, change.clone())
-                .await?;
+    let results: Vec<Result<(), Error>> = stream::iter(changes)
+        .map(|((name, uid), change)| async move {
+            let changed = calls.merge::<kubernetes::Pod>(action, &name, &uid, change).await?;
             if let Some(pod) = changed.and_then(Pod::from_resource) {
                 cache.changed_pod(pod);
             }

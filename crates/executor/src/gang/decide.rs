@@ -10,8 +10,11 @@ pub type Target = (String, String);
 /// A step towards what shall be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// All nodes run: tell these their addresses, and so let them begin.
-    Begin { pods: Vec<Target>, node_ips: String },
+    /// All nodes run: tell these their addresses, and so let them begin; each with its deadline in seconds, if it has one.
+    Begin {
+        pods: Vec<(Target, Option<i64>)>,
+        node_ips: String,
+    },
     /// The setup of all has ended: let these run.
     Run { pods: Vec<Target> },
     /// End a pod, because this node has failed: TERM, the grace period, KILL. Its log stays.
@@ -49,29 +52,44 @@ pub fn decide(task: &GangTask) -> Vec<Action> {
     let Some(pods) = all_running(task) else {
         return Vec::new();
     };
-    let closed = |is_open: fn(&Pod) -> bool| -> Vec<Target> {
-        pods.iter()
-            .filter(|pod| !is_open(pod))
-            .map(|pod| target(&pod.name, &pod.uid))
-            .collect()
-    };
-    let waiting = closed(|pod| pod.may_begin);
+    let has_ended = |pod: &Pod| matches!(pod.phase, Phase::Ended(_));
+    let waiting: Vec<&&Pod> = pods.iter().filter(|pod| !pod.may_begin).collect();
     if !waiting.is_empty() {
         let addresses: Option<Vec<&str>> = pods.iter().map(|pod| pod.ip.as_deref()).collect();
-        return addresses.map_or_else(Vec::new, |addresses| {
-            vec![Action::Begin {
-                pods: waiting,
-                node_ips: addresses.join("\n"),
-            }]
-        });
+        let Some(addresses) = addresses else {
+            return Vec::new();
+        };
+        let with_deadline = |pod: &&&Pod| (target(&pod.name, &pod.uid), deadline(task, &pods, pod));
+        return vec![Action::Begin {
+            pods: waiting.iter().map(with_deadline).collect(),
+            node_ips: addresses.join("\n"),
+        }];
     }
     let has_setup = task.nodes.iter().any(|(job, _)| job.gang == Some(Gang::Setup));
-    let waiting = closed(|pod| pod.may_run);
-    // Who may run already was ready once: what it does since is no setup.
-    if has_setup && !waiting.is_empty() && pods.iter().all(|pod| pod.ready || pod.may_run) {
+    // Who may run already was ready once: what it does since is no setup. Who has ended said in its setup that it is done.
+    let is_set_up = |pod: &&Pod| pod.ready || pod.may_run || has_ended(pod);
+    let waiting: Vec<Target> = pods
+        .iter()
+        .filter(|pod| !pod.may_run && !has_ended(pod))
+        .map(|pod| target(&pod.name, &pod.uid))
+        .collect();
+    if has_setup && !waiting.is_empty() && pods.iter().all(is_set_up) {
         return vec![Action::Run { pods: waiting }];
     }
     Vec::new()
+}
+
+/// The deadline of a pod, which the kubelet counts from when it accepted the pod: what it has waited for the others, and what
+/// it may run. All of these are times of the cluster's clocks.
+fn deadline(task: &GangTask, pods: &[&Pod], pod: &Pod) -> Option<i64> {
+    let (job, _) = task.nodes.first()?;
+    let seconds = i64::from(job.max_duration?);
+    let starts = pods.iter().filter_map(|pod| match pod.phase {
+        Phase::Running { since } => since,
+        Phase::Pending(_) | Phase::Ended(_) => None,
+    });
+    let waited = starts.max()?.as_second() - pod.accepted_at?.as_second();
+    Some(seconds + waited.max(0))
 }
 
 /// An attempt that is due, or that another server has begun to make.
@@ -107,6 +125,12 @@ fn first_failure(task: &GangTask) -> Option<u32> {
         match (&job.end, pod.as_ref().map(|pod| &pod.phase)) {
             // One that is being deleted may be so because its task gives way; the Job says what it was.
             (None, _) if pod.as_ref().is_some_and(|pod| pod.terminating) => None,
+            // How it ended is about to be seen.
+            (Some(JobEnd::Failed(_)), Some(Phase::Running { .. }))
+                if pod.as_ref().is_some_and(|pod| !pod.terminating) =>
+            {
+                None
+            }
             (_, Some(Phase::Ended(end))) if end.state == State::Failed => {
                 Some((end.finished_at.is_none(), end.finished_at, job.rank))
             }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -48,6 +48,11 @@ pub(crate) async fn make_room(calls: Calls, cache: Arc<Cache>, health: Arc<Healt
             );
             changes.push((&task.id, suspend(now, times)));
         }
+        // A server that was killed in between has suspended a part of it.
+        let is_half = |task: &&Suspended| tasks[&task.id].nodes.iter().any(|(job, _)| !job.suspended);
+        for task in suspended.iter().filter(is_half) {
+            changes.push((&task.id, suspend(task.at, task.times)));
+        }
         for task in try_again(&suspended, &waiting, now) {
             tracing::info!(
                 event = "tries_again",
@@ -69,7 +74,8 @@ fn sort(tasks: &HashMap<String, GangTask>, since: &mut HashMap<String, Instant>)
     let (mut waiting, mut suspended) = (Vec::new(), Vec::new());
     for (id, task) in tasks {
         let (job, _) = &task.nodes[0];
-        if let (true, Some((at, times))) = (task.nodes.iter().any(|(job, _)| job.suspended), job.gave_way) {
+        let gave_way = task.nodes.iter().filter(|(job, _)| job.suspended);
+        if let Some((at, times)) = gave_way.filter_map(|(job, _)| job.gave_way).max() {
             suspended.push(Suspended {
                 id: id.clone(),
                 created_at: job.created_at,
@@ -121,7 +127,7 @@ async fn change_jobs(calls: &Calls, cache: &Cache, task: &GangTask, change: &Val
         .iter()
         .map(|(job, _)| (job.name.clone(), job.uid.clone()))
         .collect();
-    stream::iter(jobs)
+    let results: Vec<Result<(), Error>> = stream::iter(jobs)
         .map(|(name, uid)| async move {
             let changed = calls
                 .merge::<kubernetes::Job>("make room", &name, &uid, change.clone())
@@ -132,6 +138,7 @@ async fn change_jobs(calls: &Calls, cache: &Cache, task: &GangTask, change: &Val
             Ok(())
         })
         .buffer_unordered(CONCURRENT_CHANGES)
-        .try_collect()
-        .await
+        .collect()
+        .await;
+    results.into_iter().collect()
 }

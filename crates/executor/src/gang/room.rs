@@ -57,7 +57,12 @@ pub fn try_again<'a>(suspended: &'a [Suspended], waiting: &[Waiting], now: Times
             .min(LONGEST_BACK_OFF);
         task.at.checked_add(pause).is_ok_and(|due| due <= now)
     };
-    let is_first = |task: &&Suspended| waiting.iter().all(|other| other.created_at >= task.created_at);
+    // One that holds nothing gains nothing by this one's absence.
+    let is_first = |task: &&Suspended| {
+        waiting
+            .iter()
+            .all(|other| other.held == 0 || other.created_at >= task.created_at)
+    };
     let mut due: Vec<&Suspended> = suspended.iter().filter(is_due).filter(is_first).collect();
     due.sort_by_key(|task| Reverse((task.created_at, task.id.clone())));
     due.reverse();
@@ -112,10 +117,10 @@ mod tests {
         assert_eq!(try_again(&suspended, &[], at(114)), Vec::<&Suspended>::new());
         assert_eq!(try_again(&suspended, &[], at(115)).len(), 1);
         assert_eq!(
-            try_again(&suspended, &[waiting("a", 1, 0)], at(115)),
+            try_again(&suspended, &[waiting("a", 1, 1)], at(115)),
             Vec::<&Suspended>::new()
         );
-        assert_eq!(try_again(&suspended, &[waiting("c", 3, 0)], at(115)).len(), 1);
+        assert_eq!(try_again(&suspended, &[waiting("c", 3, 1)], at(115)).len(), 1);
         let often = [Suspended {
             times: 3,
             ..suspended[0].clone()

@@ -67,7 +67,7 @@ impl Stream for Merged {
             let Some(mut node) = this.nodes.pop_front() else { break };
             match node.as_mut().poll_next(context) {
                 Poll::Ready(Some(piece)) => {
-                    let text = this.give(&piece, continues);
+                    let text = this.give(&piece, continues && !piece.begins);
                     if this.within_line {
                         this.nodes.push_front(node);
                     } else {

@@ -11,7 +11,7 @@ use super::hub::{Followed, Hubs, Share, common_style};
 use super::position::Position;
 use super::ring::Next;
 use super::upstream::{Interruption, Part, Reader, Source};
-use crate::cache::Cache;
+use crate::cache::{Cache, NodePod};
 use crate::kubernetes::Calls;
 
 /// The pause before a log that could not be read is read again.
@@ -44,6 +44,8 @@ pub(super) struct Piece {
     pub text: Bytes,
     /// Whether it ends within a line.
     pub is_open: bool,
+    /// Whether the log of a pod begins with it: it does not continue the line before, of another pod.
+    pub begins: bool,
 }
 
 /// The log of one node.
@@ -52,6 +54,10 @@ pub(super) struct NodeLog {
     rank: u32,
     /// The attempt whose log is read; 0 before the first.
     attempt: u32,
+    /// Nothing of that log has been passed on.
+    begins: bool,
+    /// The pod whose log is read. One attempt has another when it gave its place away.
+    pod: Option<String>,
     style: Style,
     position: Position,
     /// Counts from the end once; what comes later is not cut.
@@ -90,6 +96,8 @@ impl NodeLog {
         Self {
             rank,
             attempt: 0,
+            begins: true,
+            pod: None,
             style,
             position: context.since,
             tail: context.tail,
@@ -140,10 +148,15 @@ impl NodeLog {
             let Some(view) = self.context.cache.view(&self.context.task_id) else {
                 return Stage::Done;
             };
-            let mut attempts = view.nodes.iter().filter(|node| node.rank == self.rank);
-            let Some(node) = attempts.find(|node| node.attempt > self.attempt) else {
-                // Another attempt may follow; a task that is not run again has just one.
-                if !view.recovers || view.state.is_final() || !self.context.follow {
+            let of_this_node = || view.nodes.iter().filter(|node| node.rank == self.rank);
+            let is_new = |node: &&NodePod| {
+                let other = node.pod.as_ref().is_some_and(|(_, uid)| Some(uid) != self.pod.as_ref());
+                node.attempt > self.attempt || (node.attempt == self.attempt && other)
+            };
+            let Some(node) = of_this_node().find(is_new) else {
+                // Another attempt may follow, or another pod.
+                let has_ended = of_this_node().next_back().is_none_or(|node| node.ended);
+                if view.state.is_final() || !self.context.follow || (has_ended && !view.recovers) {
                     return Stage::Done;
                 }
                 let Some(mut changes) = changes else { return Stage::Done };
@@ -154,6 +167,8 @@ impl NodeLog {
             };
             if let Some((name, uid)) = &node.pod {
                 self.attempt = node.attempt;
+                self.pod = Some(uid.clone());
+                self.begins = true;
                 self.style.prefix = common_style(self.rank, self.context.num_nodes, self.attempt).prefix;
                 return self.start(name, uid, waited && !node.ended);
             }
@@ -275,6 +290,7 @@ impl NodeLog {
         Piece {
             text,
             is_open: chunk.is_open(),
+            begins: std::mem::take(&mut self.begins),
         }
     }
 }

@@ -25,7 +25,9 @@ pub fn next_attempt(job: Job, name: &Name, attempt: u32, restarts: u32) -> Job {
         label(labels::NODE_INDEX).unwrap_or_default()
     );
     let mut annotations = job.metadata.annotations.unwrap_or_default();
-    annotations.remove(labels::ENDED_BECAUSE_OF);
+    for of_the_attempt_before in [labels::ENDED_BECAUSE_OF, labels::GAVE_WAY_AT, labels::GAVE_WAY] {
+        annotations.remove(of_the_attempt_before);
+    }
     annotations.extend([
         (labels::ATTEMPT.to_owned(), attempt.to_string()),
         (labels::RESTARTS.to_owned(), restarts.to_string()),

@@ -38,6 +38,10 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
             (labels::RECOVER_ON.to_owned(), codes.join(",")),
         ]);
     }
+    if let Some(seconds) = max_duration(submission) {
+        let annotations = metadata.annotations.get_or_insert_default();
+        annotations.insert(labels::MAX_DURATION.to_owned(), seconds.to_string());
+    }
     metadata.owner_references = owner.map(|owner| vec![owner.clone()]);
     Job {
         metadata,
@@ -92,11 +96,9 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
             ..Container::default()
         }],
         restart_policy: Some("Never".to_owned()),
-        // Of the pod and not of the Job, which would delete the pod and its log.
-        active_deadline_seconds: submission
-            .definition
-            .max_duration
-            .and_then(|duration| i64::try_from(duration.as_secs()).ok()),
+        // Of the pod and not of the Job, which would delete the pod and its log. Of several nodes it counts from when they
+        // begin, and is set then.
+        active_deadline_seconds: max_duration(submission).filter(|_| submission.definition.num_nodes == 1),
         // The variables of every Service of the namespace would come on top of the user's, and may not fit.
         enable_service_links: Some(false),
         volumes: (!volumes.is_empty()).then_some(volumes),
@@ -106,6 +108,11 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
         gang::complete(&mut pod, submission);
     }
     pod
+}
+
+/// In seconds.
+fn max_duration(submission: &Submission) -> Option<i64> {
+    i64::try_from(submission.definition.max_duration?.as_secs()).ok()
 }
 
 /// The user's variables, then ours, which win. The addresses of several nodes are known later; see `script`.

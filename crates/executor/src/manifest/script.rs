@@ -84,6 +84,8 @@ pub fn script(definition: &TaskDefinition) -> Script {
     }
 }
 
+/// Options that the person's setup has set (`set -e`, `set -x`) are off while it waits.
+///
 /// Bash waits with what it has itself: a read with a time limit from a pipe that nobody writes to. An image may have no `sleep`.
 ///
 /// The variables are SkyPilot's (<https://docs.skypilot.co/en/latest/running-jobs/environment-variables.html>), and those of
@@ -91,7 +93,8 @@ pub fn script(definition: &TaskDefinition) -> Script {
 fn start_together() -> String {
     format!(
         r#"k8s_cli_wait() {{
-  local pipe
+  local - pipe
+  {{ set +exu; }} 2>/dev/null
   exec {{pipe}}<> <(:)
   until [ -s "$1" ]; do read -rt 0.05 -u "$pipe"; done
   exec {{pipe}}>&-
@@ -229,6 +232,42 @@ mod tests {
     #[test]
     fn the_exit_code_is_that_of_the_script() {
         assert_eq!(run(&json!({"run": "exit 7"})).status.code(), Some(7));
+    }
+
+    /// What a node of several does when both of its gates are open after a while.
+    #[test]
+    fn options_of_the_setup_do_not_end_the_waiting() {
+        let folder = std::env::temp_dir().join(format!("k8s-cli-script-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let place = folder.to_str().unwrap();
+        let body = json!({"num_nodes": 2, "setup": "set -euo pipefail", "run": "echo \"ran $SKYPILOT_NODE_IPS\""});
+        let task = TaskDefinition::parse(&body, 2).unwrap();
+        let Script::Argument(text) = script(&task) else {
+            panic!("a short script")
+        };
+        let text = text
+            .replace("/etc/k8s-cli-gang", place)
+            .replace("/etc/k8s-cli-state", place);
+        let node = Command::new("/bin/bash")
+            .args(["-c", INIT, "k8s-cli", "-c", &text])
+            .env("NUM_NODES", "2")
+            .env("NODE_RANK", "0")
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::fs::write(folder.join("node-ips"), "10.0.0.1").unwrap();
+        while !folder.join("setup-done").exists() {
+            std::thread::yield_now();
+        }
+        // It waits for more than one look.
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        std::fs::write(folder.join("run"), "true").unwrap();
+        let output = node.wait_with_output().unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(
+            (output.status.code(), output.stdout.as_slice()),
+            (Some(0), &b"ran 10.0.0.1\n"[..])
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use task::status::TaskStatus;
 
 use crate::args::{Format, List, SortKey, StateName};
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::output::{Item, Kept, REFRESH, print, print_items, say};
 use crate::things::list;
 
@@ -69,6 +69,16 @@ fn state(name: StateName) -> State {
 
 /// Prints all tasks once, then each that changes, until Ctrl-C.
 async fn watch(context: &Context, args: &List) -> Result<()> {
+    tokio::select! {
+        ended = watch_for_ever(context, args) => ended,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            Err(Error::Interrupted)
+        }
+    }
+}
+
+async fn watch_for_ever(context: &Context, args: &List) -> Result<()> {
     let mut known: HashMap<String, String> = HashMap::new();
     let mut headers = !args.format.no_headers;
     loop {
@@ -81,10 +91,7 @@ async fn watch(context: &Context, args: &List) -> Result<()> {
             print_changes(&tasks, args, headers, context)?;
             headers = false;
         }
-        tokio::select! {
-            () = tokio::time::sleep(REFRESH) => {}
-            interrupted = tokio::signal::ctrl_c() => return Ok(interrupted?),
-        }
+        tokio::time::sleep(REFRESH).await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! `k8s-cli jobs logs`.
 
+use jiff::{Span, SpanRelativeTo, Timestamp};
 use task::status::TaskStatus;
 
 use super::outcome::follow_to_the_end;
@@ -17,7 +18,7 @@ pub async fn run(context: &Context, args: Logs) -> Result<()> {
     let task = find::<TaskStatus>(&context.client, &args.task).await?.item;
     let options = LogOptions {
         tail: args.tail,
-        since: args.since,
+        since: args.since.map(absolute),
         timestamps: args.timestamps,
         node: args.node,
     };
@@ -25,5 +26,16 @@ pub async fn run(context: &Context, args: Logs) -> Result<()> {
         print_now(&context.client, &task, &options, context.terminal).await
     } else {
         follow_to_the_end(context, &task, &options, args.exit_code).await
+    }
+}
+
+/// How long ago, as a time: a connection that breaks must not move it. What is none is left for the server to refuse.
+fn absolute(since: String) -> String {
+    let ago = since
+        .parse::<Span>()
+        .and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
+    match ago.and_then(|ago| Timestamp::now().checked_sub(ago)) {
+        Ok(time) => time.to_string(),
+        Err(_) => since,
     }
 }

@@ -8,7 +8,7 @@ use task::status::{NodeStatus, TaskStatus};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::logs::{End, LogOptions, follow};
-use crate::output::{age_of, say};
+use crate::output::{age_of, plain, say};
 
 /// Follows a log to its end, or until Ctrl-C, and says how the task ended.
 ///
@@ -36,7 +36,7 @@ pub async fn follow_to_the_end(
     match end {
         End::Ended(task) => {
             say(&sentence(&task));
-            match (exit_code, code(&task)) {
+            match (exit_code, code(&task, options.node)) {
                 (true, code) if code != 0 => Err(Error::Ended(code)),
                 _ => Ok(()),
             }
@@ -57,7 +57,7 @@ pub fn sentence(task: &TaskStatus) -> String {
     if task.status == State::Failed {
         let why = [&task.reason, &task.message];
         for part in why.into_iter().flatten() {
-            text.push_str(&format!(": {part}"));
+            text.push_str(&format!(": {}", plain(part)));
         }
     }
     text
@@ -74,15 +74,22 @@ fn took(task: &TaskStatus) -> Option<String> {
     Some(age_of(end.duration_since(start)))
 }
 
-/// 0 for success; else the exit code of the node that failed first, and 1 when it has none.
-fn code(task: &TaskStatus) -> u8 {
-    if task.status == State::Completed {
+/// 0 for success; else the exit code of the node that failed first by itself, and 1 when it has none. Who has followed one
+/// node asks for that one's.
+fn code(task: &TaskStatus, node: Option<u32>) -> u8 {
+    let is_asked_for = |candidate: &&NodeStatus| node.is_none_or(|rank| candidate.rank == rank);
+    let mut nodes = task.metadata.nodes.iter().filter(is_asked_for);
+    let has_succeeded = match node {
+        Some(_) => nodes.clone().all(|node| node.status == State::Completed),
+        None => task.status == State::Completed,
+    };
+    if has_succeeded {
         return 0;
     }
-    let failed = task.metadata.nodes.iter().filter(|node| node.status == State::Failed);
-    let first = failed
-        .filter(|node| node.exit_code.is_some())
-        .min_by(|left, right| left.finished_at.cmp(&right.finished_at));
+    let failed = nodes
+        .by_ref()
+        .filter(|node| node.status == State::Failed && node.exit_code.is_some());
+    let first = failed.min_by_key(|node| (node.reason.as_deref() == Some("NodeFailed"), node.finished_at.clone()));
     let code = first.and_then(|node| u8::try_from(node.exit_code?).ok());
     code.filter(|code| *code != 0).unwrap_or(1)
 }

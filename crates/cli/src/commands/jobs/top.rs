@@ -46,9 +46,12 @@ pub async fn run(context: &Context, args: Top) -> Result<()> {
             user: context.user.clone(),
         };
         here.terminal.width = Some(usize::from(width));
-        match view(&here, &args, usize::from(height)).await {
-            Ok(text) => screen.draw(&text.replacen('\n', "   (q leaves)\n", 1), height)?,
-            Err(error) => break Err(error),
+        tokio::select! {
+            view = view(&here, &args, usize::from(height)) => match view {
+                Ok(text) => screen.draw(&text.replacen('\n', "   (q leaves)\n", 1), height)?,
+                Err(error) => break Err(error),
+            },
+            _ = quit.recv() => break Ok(()),
         }
         tokio::select! {
             () = tokio::time::sleep(REFRESH) => {}
@@ -239,7 +242,8 @@ fn of_node(line: &str, num_nodes: u32) -> Option<(u32, String)> {
         1 => (0, line),
         _ => {
             let (rank, text) = line.strip_prefix("node-")?.split_once(" | ")?;
-            (rank.parse().ok()?, text)
+            // An attempt after the first is named behind the rank.
+            (rank.split(' ').next()?.parse().ok()?, text)
         }
     };
     let seen = text.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default();

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use futures::future::try_join_all;
 use task::State;
 use task::status::TaskStatus;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::outcome::sentence;
 use crate::args::{Conditions, Wait};
@@ -17,18 +18,19 @@ use crate::things::{find_all, get};
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long a server may be away.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 /// Runs the command.
 ///
 /// # Errors
 /// A task is not there, will never be in that state, or is not in time.
 pub async fn run(context: &Context, args: Wait) -> Result<()> {
     let tasks = find_all::<TaskStatus>(&context.client, &args.tasks, false).await?;
-    let all = async {
-        for kept in &tasks {
-            one(context, &kept.item.task_id, args.condition, args.quiet).await?;
-        }
-        Ok(())
-    };
+    let each = tasks
+        .iter()
+        .map(|kept| one(context, &kept.item.task_id, args.condition, args.quiet));
+    let all = async { try_join_all(each).await.map(drop) };
     tokio::select! {
         done = async {
             match args.timeout {
@@ -45,20 +47,32 @@ pub async fn run(context: &Context, args: Wait) -> Result<()> {
 
 async fn one(context: &Context, id: &str, condition: Conditions, quiet: bool) -> Result<()> {
     let mut pause = FIRST_PAUSE;
+    let mut away_since: Option<Instant> = None;
     loop {
         match get::<TaskStatus>(&context.client, id).await {
-            Ok(kept) => match reached(condition, kept.item.status) {
-                Some(true) => {
-                    if !quiet {
-                        say(&sentence(&kept.item));
+            Ok(kept) => {
+                away_since = None;
+                match reached(condition, kept.item.status) {
+                    Some(true) => {
+                        if !quiet {
+                            say(&sentence(&kept.item));
+                        }
+                        return Ok(());
                     }
-                    return Ok(());
+                    Some(false) => return Err(Error::Several(sentence(&kept.item))),
+                    None => {}
                 }
-                Some(false) => return Err(Error::Several(sentence(&kept.item))),
-                None => {}
-            },
+            }
             Err(Error::NotFound(_)) => return Err(Error::NotFound(format!("task {id} was stopped"))),
-            Err(Error::Unreachable { .. } | Error::Server { .. }) => {}
+            Err(error @ (Error::Unreachable { .. } | Error::Server { .. })) => {
+                let since = *away_since.get_or_insert_with(|| {
+                    say(&format!("{error}; trying again"));
+                    Instant::now()
+                });
+                if since.elapsed() > PATIENCE {
+                    return Err(error);
+                }
+            }
             Err(error) => return Err(error),
         }
         sleep(pause).await;

@@ -51,6 +51,7 @@ fn pod(rank: u32, status: Value) -> Pod {
         node_name: None,
         ip: None,
         phase: phase::of(&status),
+        accepted_at: None,
         may_begin: false,
         may_run: false,
         ready: false,

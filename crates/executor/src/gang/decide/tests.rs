@@ -43,6 +43,7 @@ fn pod(rank: u32, phase: Phase) -> Pod {
         node_name: Some("machine".to_owned()),
         ip: Some(format!("10.0.0.{rank}")),
         phase,
+        accepted_at: None,
         may_begin: false,
         may_run: false,
         ready: false,
@@ -110,7 +111,7 @@ fn a_server_that_was_killed_between_two_pods_is_continued() {
     let [Action::Begin { pods, .. }] = actions.as_slice() else {
         panic!("{actions:?}")
     };
-    assert_eq!(pods, &[("pod-1".to_owned(), "pod-1".to_owned())]);
+    assert_eq!(pods, &[(("pod-1".to_owned(), "pod-1".to_owned()), None)]);
 }
 
 #[test]
@@ -136,6 +137,41 @@ fn nobody_runs_before_every_setup_has_ended() {
         matches!(actions.as_slice(), [Action::Run { pods }] if pods.len() == 1),
         "{actions:?}"
     );
+}
+
+#[test]
+fn a_node_that_is_done_in_its_setup_does_not_keep_the_others() {
+    let done = Pod {
+        may_begin: true,
+        ..pod(0, ended(State::Completed, 1))
+    };
+    let set_up = Pod {
+        may_begin: true,
+        ready: true,
+        ..pod(1, running())
+    };
+    let actions = decide(&gang(vec![Some(done), Some(set_up)]));
+    assert!(
+        matches!(actions.as_slice(), [Action::Run { pods }] if pods.len() == 1),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn the_time_that_a_node_has_waited_for_the_others_is_not_counted() {
+    let at = |second| Some(Timestamp::from_second(second).unwrap());
+    let waits = |rank, accepted, since| Pod {
+        accepted_at: at(accepted),
+        ..pod(rank, Phase::Running { since: at(since) })
+    };
+    let mut task = gang(vec![Some(waits(0, 100, 101)), Some(waits(1, 500, 502))]);
+    task.nodes[0].0.max_duration = Some(60);
+    let actions = decide(&task);
+    let [Action::Begin { pods, .. }] = actions.as_slice() else {
+        panic!("{actions:?}")
+    };
+    let deadlines: Vec<Option<i64>> = pods.iter().map(|(_, deadline)| *deadline).collect();
+    assert_eq!(deadlines, [Some(462), Some(62)]);
 }
 
 #[test]

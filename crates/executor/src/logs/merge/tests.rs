@@ -15,6 +15,7 @@ fn node(pieces: Vec<(u64, &'static str)>) -> Node {
         Piece {
             text: Bytes::from_static(text.as_bytes()),
             is_open: !text.ends_with('\n'),
+            begins: false,
         }
     });
     Box::pin(pieces)
