@@ -1,7 +1,7 @@
 //! Doing what was decided, whenever a task has changed.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::decide::{Action, Target, decide};
+use super::pauses::Pauses;
 use crate::cache::{Cache, GangTask, Health, Pod};
 use crate::error::Error;
 use crate::kubernetes::{self, Calls, Created};
@@ -27,6 +28,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Looks after all tasks with several nodes, until `stop`.
 pub(crate) async fn control(calls: Calls, cache: Arc<Cache>, health: Arc<Health>, stop: CancellationToken) {
+    let pauses = Pauses::default();
     let work = async {
         loop {
             cache.gangs_changed().await;
@@ -36,7 +38,9 @@ pub(crate) async fn control(calls: Calls, cache: Arc<Cache>, health: Arc<Health>
                 sleep(RETRY).await;
             }
             stream::iter(cache.take_gangs())
-                .for_each_concurrent(CONCURRENT_TASKS, |(id, task)| look_after(&calls, &cache, id, task))
+                .for_each_concurrent(CONCURRENT_TASKS, |(id, task)| {
+                    look_after(&calls, &cache, &pauses, id, task)
+                })
                 .await;
         }
     };
@@ -46,7 +50,13 @@ pub(crate) async fn control(calls: Calls, cache: Arc<Cache>, health: Arc<Health>
     }
 }
 
-async fn look_after(calls: &Calls, cache: &Arc<Cache>, id: String, task: GangTask) {
+async fn look_after(calls: &Calls, cache: &Arc<Cache>, pauses: &Pauses, id: String, task: GangTask) {
+    if let (Some(_), Some((job, _))) = (task.restart, task.nodes.first())
+        && let Some(left) = pauses.left(&id, job.attempt + 1, Instant::now())
+    {
+        look_again(cache, id, left);
+        return;
+    }
     let results: Vec<Result<(), Error>> = stream::iter(decide(&task))
         .map(|action| {
             tracing::debug!(task_id = id, ?action, "a task with several nodes");
@@ -58,12 +68,16 @@ async fn look_after(calls: &Calls, cache: &Arc<Cache>, id: String, task: GangTas
     let failed = results.into_iter().find_map(Result::err);
     if let Some(error) = failed {
         tracing::warn!(task_id = id, %error, "the nodes of a task could not be changed; trying again");
-        let cache = Arc::clone(cache);
-        tokio::spawn(async move {
-            sleep(RETRY).await;
-            cache.look_again(id);
-        });
+        look_again(cache, id, RETRY);
     }
+}
+
+fn look_again(cache: &Arc<Cache>, id: String, after: Duration) {
+    let cache = Arc::clone(cache);
+    tokio::spawn(async move {
+        sleep(after).await;
+        cache.look_again(id);
+    });
 }
 
 async fn act(calls: &Calls, cache: &Cache, action: Action) -> Result<(), Error> {

@@ -10,6 +10,7 @@
 mod control;
 mod decide;
 mod make_room;
+mod pauses;
 mod room;
 
 pub(crate) use control::control;
