@@ -240,6 +240,21 @@ mod tests {
         let _ = std::fs::remove_dir_all(folder);
     }
 
+    /// Readers count lines of the same time, and one who begins in the middle of them would count wrongly.
+    #[test]
+    fn lines_that_were_written_together_have_times_of_their_own() {
+        let folder = scratch("times");
+        let mut recorder = Recorder::open(&folder, 1 << 20).unwrap();
+        let mut out = Stream::new("stdout");
+        recorder.take(&mut out, "line\n".repeat(1000).as_bytes());
+        let (_, path) = segments(&folder).unwrap().remove(0);
+        let text = String::from_utf8(std::fs::read(path).unwrap()).unwrap();
+        let times: Vec<&str> = text.lines().map(|line| line.split(' ').next().unwrap()).collect();
+        assert_eq!(times.len(), 1000);
+        assert!(times.is_sorted_by(|left, right| left < right));
+        let _ = std::fs::remove_dir_all(folder);
+    }
+
     #[test]
     fn a_log_over_its_limit_loses_its_oldest_part() {
         let folder = scratch("limit");
