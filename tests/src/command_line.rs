@@ -14,8 +14,8 @@ use crate::World;
 /// `k8s-cli` for one user, with a home folder of its own.
 pub struct CommandLine {
     home: PathBuf,
-    url: Option<String>,
-    user: Option<String>,
+    /// Set in the environment of each command.
+    variables: Vec<(&'static str, String)>,
 }
 
 /// What a command left behind.
@@ -54,8 +54,8 @@ impl CommandLine {
     #[must_use]
     pub fn of(world: &World) -> Self {
         let mut cli = Self::fresh();
-        cli.url = Some(world.api.base().to_owned());
-        cli.user = Some("alice@example.com".to_owned());
+        cli.set("K8S_CLI_API_URL", world.api.base());
+        cli.set("K8S_CLI_USER", "alice@example.com");
         cli
     }
 
@@ -66,9 +66,29 @@ impl CommandLine {
         std::fs::create_dir_all(&home).unwrap();
         Self {
             home,
-            url: None,
-            user: None,
+            variables: Vec::new(),
         }
+    }
+
+    /// The same, whose own server will listen at a port that is free now.
+    #[must_use]
+    pub fn with_free_port() -> Self {
+        let mut cli = Self::fresh();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        cli.set("K8S_CLI_API_PORT", &free.local_addr().unwrap().port().to_string());
+        cli
+    }
+
+    /// Sets a variable for all commands that follow.
+    pub fn set(&mut self, name: &'static str, value: &str) {
+        self.variables.push((name, value.to_owned()));
+    }
+
+    /// The variable as it was set.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        let set = self.variables.iter().find(|(known, _)| *known == name);
+        set.map(|(_, value)| value.as_str())
     }
 
     /// The home folder.
@@ -100,13 +120,8 @@ impl CommandLine {
             .current_dir(&self.home)
             .env("HOME", &self.home)
             .env("TERM", "xterm");
-        if let Some(url) = &self.url {
-            command.env("K8S_CLI_API_URL", url);
-        }
-        if let Some(user) = &self.user {
-            command.env("K8S_CLI_USER", user);
-        }
         command
+            .envs(self.variables.iter().map(|(name, value)| (*name, value.as_str())))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

@@ -1,7 +1,6 @@
 //! The command line on a real server: finding tasks, exit codes, logs that are not changed, and connections that break.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use e2e::{Backend, CommandLine, World, eventually};
@@ -134,7 +133,8 @@ async fn a_dry_run_shows_the_manifests_and_makes_nothing() {
             .ok(),
     )
     .unwrap();
-    assert_eq!(list["items"].as_array().unwrap().len(), 3);
+    // The owner, the Service and two Jobs.
+    assert_eq!(list["items"].as_array().unwrap().len(), 4);
     cli.run(&["jobs", "submit", "--dry-run", "--volume", "nothing:/data", "--", "true"])
         .failed(2);
     assert_eq!(cli.run(&["jobs", "list", "-q"]).ok(), "");
@@ -359,6 +359,11 @@ async fn a_watch_prints_what_changes() {
         states.push(task["status"].as_str().unwrap().to_owned());
     }
     assert!(states.contains(&"running".to_owned()), "{states:?}");
+    let mut told = BufReader::new(child.stderr.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
+    cli.run(&["jobs", "stop", &id]).ok();
+    assert_eq!(told.next().unwrap(), format!("task {id} is no longer in the list"));
     child.kill().unwrap();
     child.wait().unwrap();
 }
@@ -432,26 +437,11 @@ async fn the_first_command_starts_a_server_by_itself() {
         println!("not on a cluster: the server would use it");
         return;
     }
-    let cli = CommandLine::fresh();
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-        .to_string();
+    let cli = CommandLine::with_free_port();
     let run = |arguments: &[&str]| {
-        let output = cli
-            .command(arguments)
-            .env("K8S_CLI_API_PORT", &port)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        (
-            output.status.code(),
-            String::from_utf8_lossy(&output.stdout).into_owned(),
-            told,
-        )
+        let ran = cli.run(arguments);
+        let out = String::from_utf8_lossy(&ran.stdout).into_owned();
+        (Some(ran.code), out, ran.stderr)
     };
     let (code, _, told) = run(&["jobs", "list"]);
     assert!(code == Some(5) && told.contains("k8s-cli api start"), "{told}");

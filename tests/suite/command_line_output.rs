@@ -4,6 +4,45 @@
 
 use e2e::{Backend, CommandLine, Ran, World};
 
+/// Where a command prints.
+#[derive(Clone, Copy)]
+struct Place {
+    width: Option<u16>,
+    name: &'static str,
+    /// What a task and a volume that are made there are called.
+    task: &'static str,
+    volume: &'static str,
+}
+
+const PIPE: Place = Place {
+    width: None,
+    name: "in a pipe",
+    task: "TASKpipe",
+    volume: "data-pip",
+};
+
+const PLACES: [Place; 4] = [
+    PIPE,
+    Place {
+        width: Some(40),
+        name: "40 columns",
+        task: "TASKco40",
+        volume: "data-c40",
+    },
+    Place {
+        width: Some(80),
+        name: "80 columns",
+        task: "TASKco80",
+        volume: "data-c80",
+    },
+    Place {
+        width: Some(200),
+        name: "200 columns",
+        task: "TASKc200",
+        volume: "data-200",
+    },
+];
+
 /// A command line whose every word is kept.
 struct Recorded {
     cli: CommandLine,
@@ -12,22 +51,35 @@ struct Recorded {
     text: String,
 }
 
+fn is_here() -> bool {
+    let is_here = Backend::chosen() == Backend::Embedded;
+    if !is_here {
+        println!("not on a cluster: names of machines and reasons are its own");
+    }
+    is_here
+}
+
 impl Recorded {
     async fn on(arguments: &[&str]) -> Option<(World, Self)> {
-        if Backend::chosen() == Backend::Cluster {
-            println!("not on a cluster: names of machines and reasons are its own");
+        if !is_here() {
             return None;
         }
         let world = World::own(arguments).await;
-        let recorded = Self {
-            cli: CommandLine::of(&world),
-            names: vec![
-                (world.api.base().to_owned(), "http://SERVER".to_owned()),
-                (world.cluster.namespace.clone(), "e2e-NAMESPAC".to_owned()),
-            ],
-            text: String::new(),
-        };
+        let names = vec![
+            (world.api.base().to_owned(), "http://SERVER".to_owned()),
+            (world.cluster.namespace.clone(), "e2e-NAMESPAC".to_owned()),
+        ];
+        let recorded = Self::of(CommandLine::of(&world), names);
         Some((world, recorded))
+    }
+
+    fn of(cli: CommandLine, mut names: Vec<(String, String)>) -> Self {
+        names.push((cli.home().to_str().unwrap().to_owned(), "/HOME".to_owned()));
+        Self {
+            cli,
+            names,
+            text: String::new(),
+        }
     }
 
     /// Calls `id` by `name` from now on, which must be as long.
@@ -43,14 +95,28 @@ impl Recorded {
         self.name(id.trim(), name)
     }
 
-    /// Runs a command in a pipe and on terminals of these widths.
-    fn run(&mut self, widths: &[u16], arguments: &[&str]) {
-        let ran = self.cli.run(arguments);
-        self.keep("in a pipe", arguments, &ran);
-        for width in widths {
-            let ran = self.cli.on_terminal(*width, arguments);
-            self.keep(&format!("{width} columns"), arguments, &ran);
+    /// Runs a command that changes nothing in every place.
+    fn run(&mut self, arguments: &[&str]) {
+        for place in PLACES {
+            self.run_at(place, arguments);
         }
+    }
+
+    /// Runs a command in a pipe, or on a terminal of some width.
+    fn run_at(&mut self, place: Place, arguments: &[&str]) {
+        let ran = match place.width {
+            None => self.cli.run(arguments),
+            Some(width) => self.cli.on_terminal(width, arguments),
+        };
+        // A task that is made and followed is named on the way.
+        let made = ran
+            .stderr
+            .strip_prefix("task ")
+            .and_then(|told| told.split_once(" submitted\n"));
+        if let Some((id, _)) = made {
+            self.name(id, place.task);
+        }
+        self.keep(place.name, arguments, &ran);
     }
 
     fn keep(&mut self, place: &str, arguments: &[&str], ran: &Ran) {
@@ -86,7 +152,11 @@ impl Recorded {
             (r"\b\d{1,2}s\n", "##s\n"),
             (r#""127\.[\d.]+""#, "\"127.x.y.z\""),
             (r#"("?node_name"?): .*"#, "$1: MACHINE"),
-            (r"(TASK[a-z0-9]{4})-[a-z0-9]{5}\b", "$1-PODid"),
+            (r"(TASK[a-z0-9]{4}(-node-\d)?)-[a-z0-9]{5}\b", "$1-PODid"),
+            (r"process(:?) \d+", "process$1 PID"),
+            (r"\S+ \([\d.]+ cpus, \w+ memory\)", "MACHINE (# cpus, # memory)"),
+            (r"request: [0-9a-z]{8}\b", "request: REQUEST_"),
+            (r#""request_id":"[0-9a-z]{8}""#, r#""request_id":"REQUEST_""#),
         ] {
             settings.add_filter(pattern, replacement);
         }
@@ -94,46 +164,35 @@ impl Recorded {
     }
 }
 
-const WIDTHS: [u16; 3] = [40, 80, 200];
-
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_and_states_of_tasks() {
     let Some((_world, mut recorded)) = Recorded::on(&[]).await else {
         return;
     };
-    recorded.run(&[80], &["jobs", "list"]);
+    recorded.run(&["jobs", "list"]);
     let done = recorded.submit("TASKdone", &["--name", "hello", "--", "echo", "hello"]);
-    let failed = recorded.submit(
-        "TASKfail",
-        &[
-            "--name",
-            "a-name-that-is-rather-long-for-a-table",
-            "--",
-            "bash",
-            "-c",
-            "exit 3",
-        ],
-    );
+    let long = "a-name-that-is-rather-long-for-a-table";
+    let failed = recorded.submit("TASKfail", &["--name", long, "--", "bash", "-c", "exit 3"]);
     recorded.cli.run(&["jobs", "wait", &done, &failed, "-q"]).ok();
-    let waiting = recorded.submit(
-        "TASKwait",
-        &["--name", "train", "--cpus", "900", "--num-nodes", "2", "--", "true"],
-    );
-    recorded.run(&WIDTHS, &["jobs", "list"]);
-    recorded.run(&WIDTHS, &["jobs", "list", "--details"]);
-    recorded.run(
-        &[80],
-        &["jobs", "list", "--all-users", "--sort-by", "name", "--no-headers"],
-    );
-    recorded.run(&[], &["jobs", "list", "--status", "failed,pending", "-q"]);
-    recorded.run(&[], &["jobs", "list", "--status", "running"]);
-    recorded.run(&[], &["jobs", "list", "--status", "completed", "-o", "json"]);
-    recorded.run(&[], &["jobs", "list", "--status", "completed", "-o", "yaml"]);
-    recorded.run(&WIDTHS, &["jobs", "status", &waiting]);
-    recorded.run(&[80], &["jobs", "wait", &done]);
-    recorded.run(&[80], &["jobs", "wait", &failed, "--for", "completed"]);
-    recorded.run(&[80], &["jobs", "status", "nothing"]);
-    recorded.run(&WIDTHS, &["jobs", "top", &waiting]);
+    let nodes = ["--name", "train", "--cpus", "900", "--num-nodes", "2", "--", "true"];
+    let waiting = recorded.submit("TASKwait", &nodes);
+    recorded.run(&["jobs", "list"]);
+    recorded.run(&["jobs", "list", "--details"]);
+    recorded.run(&["jobs", "list", "--all-users", "--sort-by", "name", "--no-headers"]);
+    recorded.run(&["jobs", "list", "--status", "failed,pending", "-q"]);
+    recorded.run(&["jobs", "list", "--status", "running"]);
+    recorded.run(&["jobs", "list", "--status", "completed", "-o", "json"]);
+    recorded.run(&["jobs", "list", "--status", "completed", "-o", "yaml"]);
+    recorded.run(&["jobs", "status", &waiting]);
+    // Where the names of pods are cut, their random ends are, too.
+    for place in [PIPE, PLACES[3]] {
+        recorded.run_at(place, &["jobs", "status", &waiting, "-o", "wide"]);
+    }
+    recorded.run(&["jobs", "wait", &done]);
+    recorded.run(&["jobs", "wait", &failed, "--for", "completed"]);
+    recorded.run(&["jobs", "status", "nothing"]);
+    recorded.run(&["jobs", "status", "nothing", "-o", "json"]);
+    recorded.run(&["jobs", "top", &waiting]);
     recorded.check("lists_and_states_of_tasks");
 }
 
@@ -150,8 +209,8 @@ async fn submits_logs_and_stops() {
         "task.yaml",
         "name: hello\nenvs: {TOKEN: }\nworkdir: ~/code\nrun: true\n",
     );
-    recorded.run(&WIDTHS, &["jobs", "submit", "wrong.yaml"]);
-    recorded.run(&[80], &["jobs", "submit", "task.yaml"]);
+    recorded.run(&["jobs", "submit", "wrong.yaml"]);
+    recorded.run(&["jobs", "submit", "task.yaml"]);
     recorded.cli.write(
         "warned.yaml",
         "envs: {A: 012}\nworkdir: .\nresources: {use_spot: true}\nrun: true\n",
@@ -159,30 +218,39 @@ async fn submits_logs_and_stops() {
     let ran = recorded.cli.run(&["jobs", "submit", "warned.yaml", "--detach"]);
     let id = String::from_utf8_lossy(&ran.stdout).trim().to_owned();
     recorded.name(&id, "TASKwarn");
-    recorded.keep("in a pipe", &["jobs", "submit", "warned.yaml", "--detach"], &ran);
-    recorded.run(&[], &["jobs", "submit", "nothing.yaml"]);
-    recorded.run(&[], &["jobs", "submit", "--env", "NOT_SET_HERE", "--", "true"]);
-    recorded.run(&[], &["jobs", "submit", "--memory", "lots", "--", "true"]);
-    let id = recorded.submit(
-        "TASKid01",
-        &[
-            "--num-nodes",
-            "2",
-            "--",
-            "bash",
-            "-c",
-            "[ $NODE_RANK = 0 ] || echo \"node 1 of two\"",
-        ],
-    );
+    recorded.keep(PIPE.name, &["jobs", "submit", "warned.yaml", "--detach"], &ran);
+    recorded.run(&["jobs", "submit", "--exit-code", "--", "echo", "hello"]);
+    recorded.run(&["jobs", "submit", "--exit-code", "--", "bash", "-c", "echo no; exit 7"]);
+    recorded.run(&["jobs", "submit", "nothing.yaml"]);
+    recorded.run(&["jobs", "submit", "--env", "NOT_SET_HERE", "--", "true"]);
+    recorded.run(&["jobs", "submit", "--memory", "lots", "--", "true"]);
+    recorded.run(&[
+        "jobs",
+        "submit",
+        "--volume",
+        "nothing:/data",
+        "--dry-run",
+        "-o",
+        "json",
+        "--",
+        "true",
+    ]);
+    let script = "[ $NODE_RANK = 0 ] || echo \"node 1 of two\"";
+    let id = recorded.submit("TASKid01", &["--num-nodes", "2", "--", "bash", "-c", script]);
     recorded.cli.run(&["jobs", "wait", &id, "-q"]).ok();
-    recorded.run(&WIDTHS, &["jobs", "logs", &id, "--no-follow"]);
-    recorded.run(&WIDTHS, &["jobs", "logs", &id, "--node", "1"]);
-    recorded.run(&[], &["jobs", "logs", &id, "--node", "7"]);
-    recorded.run(&[], &["jobs", "logs", &id, "--since", "long ago"]);
-    recorded.run(&[80], &["jobs", "stop", &id]);
-    recorded.run(&[], &["jobs", "stop", &id]);
-    recorded.run(&[], &["jobs", "stop", "--all"]);
-    recorded.run(&[80], &["jobs", "stop", "--all", "--yes"]);
+    recorded.run(&["jobs", "logs", &id, "--no-follow"]);
+    recorded.run(&["jobs", "logs", &id, "--node", "1"]);
+    recorded.run(&["jobs", "logs", &id, "--node", "7"]);
+    recorded.run(&["jobs", "logs", &id, "--since", "long ago"]);
+    recorded.run(&["jobs", "stop", "--all"]);
+    recorded.run(&["jobs", "stop", "nothing"]);
+    recorded.cli.run(&["jobs", "stop", "--all", "--yes"]).ok();
+    for (place, name) in PLACES.into_iter().zip(["TASKstp1", "TASKstp2", "TASKstp3", "TASKstp4"]) {
+        let id = recorded.submit(name, &["--", "sleep", "600"]);
+        recorded.run_at(place, &["jobs", "stop", &id]);
+        recorded.submit(&name.replace("stp", "all"), &["--", "sleep", "600"]);
+        recorded.run_at(place, &["jobs", "stop", "--all", "--yes"]);
+    }
     recorded.check("submits_logs_and_stops");
 }
 
@@ -191,18 +259,46 @@ async fn volumes() {
     let Some((_world, mut recorded)) = Recorded::on(&[]).await else {
         return;
     };
-    recorded.run(&[80], &["volumes", "list"]);
+    recorded.run(&["volumes", "list"]);
     let id = recorded.cli.run(&["volumes", "create", "my-data", "10Gi", "-q"]).ok();
     let id = recorded.name(id.trim(), "VOLUMEid");
-    recorded.run(&WIDTHS, &["volumes", "list"]);
-    recorded.run(&WIDTHS, &["volumes", "list", "--details", "--all-users"]);
-    recorded.run(&WIDTHS, &["volumes", "status", "my-data"]);
-    recorded.run(&[], &["volumes", "status", &id, "-o", "yaml"]);
-    recorded.run(&[], &["volumes", "status", "my-date"]);
-    recorded.run(&[], &["volumes", "create", "no name", "much"]);
-    recorded.run(&[80], &["volumes", "delete", "my-data"]);
-    recorded.run(&[80], &["volumes", "delete", "my-data", "--force"]);
+    recorded.run(&["volumes", "list"]);
+    recorded.run(&["volumes", "list", "--details", "--all-users"]);
+    recorded.run(&["volumes", "status", "my-data"]);
+    recorded.run(&["volumes", "status", &id, "-o", "yaml"]);
+    recorded.run(&["volumes", "status", "my-date"]);
+    recorded.run(&["volumes", "create", "no name", "much"]);
+    recorded.run(&["volumes", "delete", "my-data"]);
+    for place in PLACES {
+        let id = recorded.cli.run(&["volumes", "create", place.volume, "1Gi", "-q"]).ok();
+        recorded.name(id.trim(), &place.task.replace("TASK", "VOLU"));
+        recorded.run_at(place, &["volumes", "delete", place.volume, "--force"]);
+    }
     recorded.check("volumes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_of_ones_own() {
+    if !is_here() {
+        return;
+    }
+    let mut cli = CommandLine::with_free_port();
+    cli.set("K8S_CLI_USER", "alice@example.com");
+    let url = format!("http://127.0.0.1:{}", cli.variable("K8S_CLI_API_PORT").unwrap());
+    let mut recorded = Recorded::of(cli, vec![(url, "http://SERVER".to_owned())]);
+    recorded.run(&["doctor"]);
+    recorded.run(&["api", "status"]);
+    recorded.run(&["api", "stop"]);
+    recorded.run(&["api", "logs"]);
+    for place in PLACES {
+        recorded.run_at(place, &["api", "start"]);
+        recorded.run_at(place, &["api", "start"]);
+        recorded.run_at(place, &["api", "status"]);
+        recorded.run_at(place, &["doctor"]);
+        recorded.run_at(place, &["api", "stop"]);
+        recorded.run_at(place, &["api", "logs", "--tail", "1"]);
+    }
+    recorded.check("a_server_of_ones_own");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -210,21 +306,22 @@ async fn users_servers_and_help() {
     let Some((_world, mut recorded)) = Recorded::on(&[]).await else {
         return;
     };
-    let home = recorded.cli.home().to_str().unwrap().to_owned();
-    recorded.names.push((home, "/HOME".to_owned()));
-    recorded.run(&WIDTHS, &["auth", "whoami"]);
-    recorded.run(&[80], &["auth", "login", "carol@example.com"]);
-    recorded.run(&[], &["auth", "logout"]);
-    recorded.run(&[], &["auth", "logout"]);
-    recorded.run(&[80], &["api", "stop"]);
-    recorded.run(&[80], &["api", "logs"]);
-    recorded.run(&[80], &["man", "pages"]);
-    recorded.run(&[], &["completions", "tcsh"]);
-    recorded.run(&[], &["--api-url", "http://127.0.0.1:1", "jobs", "list"]);
-    recorded.run(&[], &["--api-url", "nothing", "jobs", "list"]);
-    recorded.run(&[], &["--user", "", "jobs", "list"]);
-    recorded.run(&[80], &["api", "status"]);
-    recorded.run(&[], &["jobs", "lits"]);
+    recorded.run(&["auth", "whoami"]);
+    recorded.run(&["auth", "login", "carol@example.com"]);
+    recorded.run(&["auth", "login", ""]);
+    recorded.run_at(PIPE, &["auth", "logout"]);
+    recorded.run(&["auth", "logout"]);
+    recorded.run(&["man", "pages"]);
+    recorded.run(&["completions", "bash"]);
+    recorded.run_at(PIPE, &["completions", "zsh"]);
+    recorded.run_at(PIPE, &["completions", "fish"]);
+    recorded.run(&["completions", "tcsh"]);
+    recorded.run(&["--api-url", "http://127.0.0.1:1", "jobs", "list"]);
+    recorded.run(&["--api-url", "http://127.0.0.1:1", "jobs", "list", "-o", "json"]);
+    recorded.run(&["--api-url", "nothing", "jobs", "list"]);
+    recorded.run(&["--user", "", "jobs", "list"]);
+    recorded.run(&["api", "status"]);
+    recorded.run(&["jobs", "lits"]);
     for words in [
         vec!["--help"],
         vec!["jobs", "--help"],
@@ -243,8 +340,8 @@ async fn users_servers_and_help() {
         vec!["doctor", "--help"],
         vec!["completions", "--help"],
     ] {
-        recorded.run(&[], &words);
+        recorded.run_at(PIPE, &words);
     }
-    recorded.run(&[40, 80, 200], &["jobs", "logs", "-h"]);
+    recorded.run(&["jobs", "logs", "-h"]);
     recorded.check("users_servers_and_help");
 }

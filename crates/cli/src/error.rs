@@ -1,9 +1,10 @@
 //! Every way in which a command can fail, and the exit code of each.
 
+use std::error::Error as _;
 use std::io;
 use std::path::PathBuf;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::task_file::Report;
 
@@ -28,10 +29,10 @@ pub enum Error {
     },
     /// There is no such thing for this user.
     #[error("{0}")]
-    NotFound(String),
+    NotFound(Said),
     /// The server refuses this user.
     #[error("the server refuses this: {0}")]
-    Refused(String),
+    Refused(Said),
     /// No server answers.
     #[error("no answer from `{url}`")]
     Unreachable {
@@ -41,20 +42,20 @@ pub enum Error {
         source: reqwest::Error,
     },
     /// The server answers with an error.
-    #[error("{detail}")]
+    #[error("{said}")]
     Server {
         /// The HTTP status.
         status: u16,
         /// What it says.
-        detail: String,
-        /// To find it in the server's log.
-        request_id: Option<String>,
+        said: Said,
     },
     /// The server finds fault with the values it was sent.
     #[error("{}", faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; "))]
     Invalid {
         /// All of them.
         faults: Vec<Fault>,
+        /// See [`Said`].
+        request_id: Option<String>,
     },
     /// An answer that is none of ours.
     #[error("`{url}` does not answer as a k8s-cli server")]
@@ -82,6 +83,27 @@ pub enum Error {
     /// Standard output cannot be written.
     #[error("cannot write the output")]
     Output(#[from] io::Error),
+}
+
+/// What was said of an error, by the server or by ourselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// The words.
+    pub text: String,
+    /// The server's name of the request, to find it in its log; `None` when it was not asked.
+    pub request_id: Option<String>,
+}
+
+impl From<String> for Said {
+    fn from(text: String) -> Self {
+        Self { text, request_id: None }
+    }
+}
+
+impl std::fmt::Display for Said {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.text)
+    }
 }
 
 /// One value that the server does not take.
@@ -146,16 +168,78 @@ impl Error {
     }
 
     /// What the person can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Unreachable { .. } => Some(
-                "start a server with `k8s-cli api start`, or name one with `--api-url` or K8S_CLI_API_URL".to_owned(),
-            ),
-            Self::Answer { .. } => Some("is another program listening there? `k8s-cli doctor` looks".to_owned()),
-            Self::Refused(_) => Some("`k8s-cli auth whoami` shows the user that was sent".to_owned()),
-            Self::Server {
-                request_id: Some(id), ..
-            } => Some(format!("request id {id}, for the server's log")),
+            Self::Unreachable { .. } => {
+                Some("start a server with `k8s-cli api start`, or name one with `--api-url` or K8S_CLI_API_URL")
+            }
+            Self::Answer { .. } => Some("is another program listening there? `k8s-cli doctor` looks"),
+            Self::Refused(_) => Some("`k8s-cli auth whoami` shows the user that was sent"),
+            _ => None,
+        }
+    }
+
+    /// The server's name of the request that failed.
+    pub fn request_id(&self) -> Option<&str> {
+        match self {
+            Self::NotFound(said) | Self::Refused(said) | Self::Server { said, .. } => said.request_id.as_deref(),
+            Self::Invalid { request_id, .. } => request_id.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The whole of it, with its innermost cause: the layers between say the same in other words.
+    pub fn message(&self) -> String {
+        let mut cause = self.source();
+        while let Some(inner) = cause.and_then(std::error::Error::source) {
+            cause = Some(inner);
+        }
+        match cause {
+            Some(cause) => format!("{self}: {cause}"),
+            None => self.to_string(),
+        }
+    }
+
+    /// For programs, which asked for JSON.
+    pub fn json(&self) -> Value {
+        // What is wrong with a task is a picture of its file, with headings.
+        let plain_message = anstream::adapter::strip_str(&self.message()).to_string();
+        let plain_message = plain_message.strip_prefix("error: ").unwrap_or(&plain_message);
+        json!({"error": {
+            "code": self.code(),
+            "message": plain_message,
+            "status": self.status(),
+            "request_id": self.request_id(),
+        }})
+    }
+
+    /// What went wrong, in a word that stays the same.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Usage(_) => "usage",
+            Self::Task(_) | Self::Invalid { .. } => "invalid",
+            Self::File { .. } => "file",
+            Self::NotFound(_) => "not_found",
+            Self::Refused(_) => "refused",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Server { .. } => "server",
+            Self::Answer { .. } => "no_server",
+            Self::Local(_) => "local_server",
+            Self::TimedOut(_) => "timed_out",
+            Self::Several(_) => "several",
+            Self::Interrupted => "interrupted",
+            Self::Ended(_) => "task_failed",
+            Self::Output(_) => "output",
+        }
+    }
+
+    /// The HTTP status, of an error that the server answered.
+    fn status(&self) -> Option<u16> {
+        match self {
+            Self::Server { status, .. } => Some(*status),
+            Self::Invalid { .. } => Some(422),
+            Self::NotFound(said) if said.request_id.is_some() => Some(404),
+            Self::Refused(_) => Some(403),
             _ => None,
         }
     }
@@ -178,7 +262,24 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 mod tests {
     use serde_json::json;
 
-    use super::Fault;
+    use super::{Error, Fault, Said};
+
+    #[test]
+    fn programs_get_the_code_and_the_request() {
+        let error = Error::NotFound(Said {
+            text: "task `x` not found".to_owned(),
+            request_id: Some("r1".to_owned()),
+        });
+        let expected =
+            json!({"error": {"code": "not_found", "message": "task `x` not found", "status": 404, "request_id": "r1"}});
+        assert_eq!(error.json(), expected);
+        let own = Error::NotFound(Said::from("none".to_owned()));
+        assert_eq!(
+            (own.status(), own.request_id()),
+            (None, None),
+            "the server was not asked"
+        );
+    }
 
     #[test]
     fn a_fault_names_the_path_and_says_it_in_our_words() {

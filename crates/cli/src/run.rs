@@ -1,12 +1,11 @@
 //! From what was typed to an exit code.
 
-use std::error::Error as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use clap_complete::CompleteEnv;
 
-use crate::args::{ApiCommand, Args, Command};
+use crate::args::{ApiCommand, Args, Command, Format};
 use crate::commands;
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -20,13 +19,14 @@ pub fn main() -> ExitCode {
     if let Command::Api(ApiCommand::Serve(serve)) = args.command {
         return server::main(*serve);
     }
+    let is_json = args.command.format() == Some(Format::Json);
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         // The reader has what it wanted: `k8s-cli jobs logs ID | head`.
         Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
         Err(error) => {
             if !error.is_silent() {
-                tell(&error);
+                tell(&error, is_json);
             }
             ExitCode::from(error.exit_code())
         }
@@ -48,27 +48,22 @@ async fn run(args: Args) -> Result<()> {
     }
 }
 
-/// What lies at the bottom; the layers above say the same in other words.
-fn innermost(error: &Error) -> Option<&dyn std::error::Error> {
-    let mut cause = error.source()?;
-    while let Some(inner) = cause.source() {
-        cause = inner;
+fn tell(error: &Error, is_json: bool) {
+    if is_json {
+        say(&error.json().to_string());
+        return;
     }
-    Some(cause)
-}
-
-fn tell(error: &Error) {
     let style = anstyle::AnsiColor::Red.on_default().bold();
     match error {
         // It has a heading for each fault.
         Error::Task(report) => say(&report.to_string()),
-        other => {
-            let cause = innermost(other).map(|cause| format!(": {cause}")).unwrap_or_default();
-            say(&format!("{style}error:{style:#} {other}{cause}"));
-        }
+        other => say(&format!("{style}error:{style:#} {}", other.message())),
     }
+    let style = anstyle::AnsiColor::Cyan.on_default().bold();
     if let Some(hint) = error.hint() {
-        let style = anstyle::AnsiColor::Cyan.on_default().bold();
         say(&format!("{style}hint:{style:#} {hint}"));
+    }
+    if let Some(id) = error.request_id() {
+        say(&format!("{style}request:{style:#} {id}"));
     }
 }

@@ -48,6 +48,16 @@ impl JobsCommand {
         };
         url.short_api_url.as_deref()
     }
+
+    /// See [`super::Command::format`].
+    pub fn format(&self) -> Option<Format> {
+        match self {
+            Self::Submit(args) => Some(args.output),
+            Self::List(args) => Some(args.format.format()),
+            Self::Status(args) => Some(args.output.format),
+            Self::Stop(_) | Self::Logs(_) | Self::Wait(_) | Self::Top(_) => None,
+        }
+    }
 }
 
 /// An address in the short form of the Python command line.

@@ -102,6 +102,17 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// The form of its output, of a command that has several.
+    pub fn format(&self) -> Option<Format> {
+        match self {
+            Self::Jobs(command) => command.format(),
+            Self::Volumes(command) => command.format(),
+            _ => None,
+        }
+    }
+}
+
 /// Who you are.
 #[derive(Debug, Subcommand)]
 pub enum AuthCommand {

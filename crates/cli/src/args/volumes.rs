@@ -5,7 +5,7 @@ use clap_complete::engine::ArgValueCandidates;
 
 use super::help;
 use super::jobs::ShortUrl;
-use super::output::{ListFormat, Output};
+use super::output::{Format, ListFormat, Output};
 use crate::commands::completions;
 
 /// What can be done with volumes.
@@ -35,6 +35,15 @@ impl VolumesCommand {
             Self::List(_) => return None,
         };
         url.short_api_url.as_deref()
+    }
+
+    /// See [`super::Command::format`].
+    pub fn format(&self) -> Option<Format> {
+        match self {
+            Self::List(args) => Some(args.format.format()),
+            Self::Status(args) => Some(args.output.format),
+            Self::Create(_) | Self::Delete(_) => None,
+        }
     }
 }
 

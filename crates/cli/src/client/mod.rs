@@ -1,6 +1,7 @@
 //! Requests to the server, and its answers as our own values.
 
 mod answers;
+mod away;
 mod url;
 
 use std::time::Duration;
@@ -12,9 +13,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use answers::{Created, DryRun, Nodes, Removed, Stopped, Submitted};
+pub use away::{Away, is_passing};
 pub use url::ApiUrl;
 
-use crate::error::{Error, Fault, Result};
+use crate::error::{Error, Fault, Result, Said};
 use crate::output::plain;
 use crate::user::User;
 
@@ -158,7 +160,8 @@ impl Client {
         };
         let response = self.send(Repeat::Yes, request).await?;
         let warnings = response.headers().get_all(header::WARNING).iter();
-        let warnings = warnings.filter_map(|value| warning(value.to_str().ok()?)).collect();
+        let text = |value: &header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let warnings = warnings.filter_map(|value| warning(&text(value))).collect();
         Ok((self.decode(&self.body(response).await?)?, warnings))
     }
 
@@ -259,20 +262,20 @@ fn refusal(status: StatusCode, detail: Value, request_id: Option<String>, url: &
     if status == StatusCode::UNPROCESSABLE_ENTITY
         && let Ok(faults) = serde_json::from_value::<Vec<Fault>>(detail.clone())
     {
-        return Error::Invalid { faults };
+        return Error::Invalid { faults, request_id };
     }
-    let detail = match detail {
+    let text = match detail {
         Value::String(text) if !text.is_empty() => plain(&text),
         Value::String(_) => format!("`{url}` answers {status}"),
         other => other.to_string(),
     };
+    let said = Said { text, request_id };
     match status {
-        StatusCode::NOT_FOUND => Error::NotFound(detail),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Refused(detail),
+        StatusCode::NOT_FOUND => Error::NotFound(said),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Refused(said),
         _ => Error::Server {
             status: status.as_u16(),
-            detail,
-            request_id,
+            said,
         },
     }
 }

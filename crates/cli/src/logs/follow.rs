@@ -8,10 +8,10 @@ use futures::StreamExt;
 use reqwest::Response;
 use task::State;
 use task::status::TaskStatus;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::lines::{LineStyle, Lines};
-use crate::client::Client;
+use crate::client::{Away, Client, is_passing};
 use crate::error::{Error, Result};
 use crate::output::{Terminal, plain, raw_stdout, say};
 use crate::things::{escaped, get};
@@ -19,9 +19,6 @@ use crate::things::{escaped, get};
 /// The first pause before another connection is tried; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-
-/// How long a server may be away before the person is given up on it.
-const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How long nothing may arrive before it is looked why.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -101,13 +98,13 @@ impl Follow<'_> {
     async fn run(&mut self) -> Result<End> {
         let mut since = self.options.since.clone();
         let mut tail = self.options.tail;
-        let mut lost_at: Option<Instant> = None;
+        let mut away = Away::default();
         let mut pause = FIRST_PAUSE;
         let mut was_connected = false;
         loop {
             match self.connect(since.as_deref(), tail).await {
                 Ok(response) => {
-                    if lost_at.take().is_some() {
+                    if away.is_back() {
                         say("connected again");
                     }
                     pause = FIRST_PAUSE;
@@ -115,19 +112,15 @@ impl Follow<'_> {
                     if let Broken::Complete = self.read(response).await?
                         && let Some(end) = self.end().await?
                     {
+                        // A last line without an end; before the end of the task it would come again.
+                        let mut text = Vec::new();
+                        self.lines.finish(&mut text);
+                        self.stdout.write_all(&text)?;
                         return Ok(end);
                     }
                 }
                 Err(Error::NotFound(_)) if was_connected => return Ok(End::Stopped),
-                Err(error) if is_passing(&error) && was_connected => {
-                    let since = *lost_at.get_or_insert_with(|| {
-                        say(&format!("{error}; trying again"));
-                        Instant::now()
-                    });
-                    if since.elapsed() > PATIENCE {
-                        return Err(error);
-                    }
-                }
+                Err(error) if was_connected => away.ride_out(error)?,
                 Err(error) => return Err(error),
             }
             // Who wants the last lines only does not want the whole log of a node that has said nothing yet.
@@ -176,12 +169,7 @@ impl Follow<'_> {
                     self.stdout.write_all(&text)?;
                 }
                 Some(Err(_)) => return Ok(Broken::Lost),
-                None => {
-                    text.clear();
-                    self.lines.finish(&mut text);
-                    self.stdout.write_all(&text)?;
-                    return Ok(Broken::Complete);
-                }
+                None => return Ok(Broken::Complete),
             }
         }
     }
@@ -220,15 +208,6 @@ impl Follow<'_> {
 fn is_over(task: &TaskStatus, node: Option<u32>) -> bool {
     let node = node.and_then(|rank| task.metadata.nodes.iter().find(|node| node.rank == rank));
     task.status.is_final() || node.is_some_and(|node| node.status.is_final())
-}
-
-/// Whether it may work in a moment.
-fn is_passing(error: &Error) -> bool {
-    match error {
-        Error::Unreachable { .. } => true,
-        Error::Server { status, .. } => matches!(status, 429 | 500 | 502 | 503 | 504),
-        _ => false,
-    }
 }
 
 /// Prints what is there now.

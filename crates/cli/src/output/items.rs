@@ -4,7 +4,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{Table, Terminal, print};
+use super::table::{Cell, Column, Table};
+use super::{Terminal, print};
 use crate::args::Format;
 use crate::error::{Error, Result};
 
@@ -16,10 +17,64 @@ pub trait Item: DeserializeOwned {
     fn id(&self) -> &str;
     /// What its owner calls it.
     fn name(&self) -> &str;
-    /// An empty table for such things.
-    fn table(wide: bool, all_users: bool) -> Table;
-    /// Adds it to that table.
-    fn add_to(&self, table: &mut Table, wide: bool, all_users: bool);
+    /// The columns of a table of such things, each with what a thing shows in it.
+    fn columns() -> Vec<ItemColumn<Self>>;
+}
+
+/// A column of a table of things.
+pub struct ItemColumn<T> {
+    /// Its heading.
+    pub column: Column,
+    /// What a thing shows there.
+    pub cell: fn(&T) -> Cell,
+    /// When it is there.
+    pub shown: Shown,
+}
+
+/// When a column is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// Always.
+    Always,
+    /// In lists of all users.
+    AllUsers,
+    /// Where there shall be more.
+    Wide,
+}
+
+impl<T> ItemColumn<T> {
+    /// A column that is always there.
+    pub fn new(column: Column, cell: fn(&T) -> Cell) -> Self {
+        let shown = Shown::Always;
+        Self { column, cell, shown }
+    }
+
+    /// A column of lists of all users.
+    pub fn all_users(column: Column, cell: fn(&T) -> Cell) -> Self {
+        let shown = Shown::AllUsers;
+        Self { column, cell, shown }
+    }
+
+    /// A column of wide tables.
+    pub fn wide(column: Column, cell: fn(&T) -> Cell) -> Self {
+        let shown = Shown::Wide;
+        Self { column, cell, shown }
+    }
+}
+
+fn table<T: Item>(items: &[Kept<T>], wide: bool, all_users: bool) -> Table {
+    let mut columns = T::columns();
+    columns.retain(|column| match column.shown {
+        Shown::Always => true,
+        Shown::AllUsers => all_users,
+        Shown::Wide => wide,
+    });
+    let headings: Vec<Column> = columns.iter().map(|column| column.column).collect();
+    let mut table = Table::new(&headings);
+    for kept in items {
+        table.add(columns.iter().map(|column| (column.cell)(&kept.item)).collect());
+    }
+    table
 }
 
 /// A thing, with the text that the server sent: a newer server may say more than we know.
@@ -58,11 +113,7 @@ pub fn print_items<T: Item>(
 ) -> Result<()> {
     match format {
         Format::Table | Format::Wide => {
-            let wide = format == Format::Wide;
-            let mut table = T::table(wide, all_users);
-            for kept in items {
-                kept.item.add_to(&mut table, wide, all_users);
-            }
+            let table = table(items, format == Format::Wide, all_users);
             print(&table.render(terminal, headers))
         }
         Format::Name => {

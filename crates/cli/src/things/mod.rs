@@ -3,11 +3,12 @@
 mod task;
 mod volume;
 
+use ::task::UserName;
 use serde_json::value::RawValue;
 
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::output::{Item, Kept, age};
+use crate::output::{Item, Kept, age, say};
 
 /// The longest list of candidates in a message.
 const MAX_CANDIDATES: usize = 5;
@@ -115,7 +116,7 @@ fn choose<T: Thing>(mut things: Vec<Kept<T>>, reference: &str) -> Result<Kept<T>
             }
         }
     }
-    Err(Error::NotFound(not_found(&things, reference)))
+    Err(Error::NotFound(not_found(&things, reference).into()))
 }
 
 fn not_found<T: Thing>(things: &[Kept<T>], reference: &str) -> String {
@@ -132,6 +133,16 @@ fn not_found<T: Thing>(things: &[Kept<T>], reference: &str) -> String {
             list_command::<T>()
         ),
     }
+}
+
+/// Says that a list is empty, and of what.
+pub fn say_none<T: Thing>(all_users: bool, user: &UserName, which: &str) {
+    let of = if all_users {
+        String::new()
+    } else {
+        format!(" of `{user}`")
+    };
+    say(&format!("no {}s{of}{which}", T::KIND));
 }
 
 fn list_command<T: Thing>() -> &'static str {

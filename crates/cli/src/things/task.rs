@@ -3,7 +3,7 @@
 use task::status::TaskStatus;
 
 use super::Thing;
-use crate::output::{Cell, Item, Table, age, fixed, flexible, or_dash, status_cell};
+use crate::output::{Cell, Item, ItemColumn, age, fixed, flexible, or_dash, status_cell};
 
 impl Thing for TaskStatus {
     const KIND: &'static str = "task";
@@ -25,49 +25,19 @@ impl Item for TaskStatus {
         &self.name
     }
 
-    fn table(wide: bool, all_users: bool) -> Table {
-        let mut columns = vec![
-            fixed("ID"),
-            flexible("NAME"),
-            fixed("STATUS"),
-            flexible("REASON"),
-            fixed("NODES"),
-            fixed("AGE"),
-        ];
-        if all_users {
-            columns.insert(2, flexible("USER"));
-        }
-        if wide {
-            columns.extend([
-                flexible("MESSAGE"),
-                fixed("CREATED"),
-                flexible("JOB"),
-                fixed("NAMESPACE"),
-            ]);
-        }
-        Table::new(&columns)
-    }
-
-    fn add_to(&self, table: &mut Table, wide: bool, all_users: bool) {
-        let mut cells = vec![
-            Cell::from(self.task_id.as_str()),
-            Cell::from(self.name.as_str()),
-            status_cell(self.status),
-            or_dash(self.reason.as_ref()),
-            Cell::from(self.metadata.num_nodes.to_string()),
-            Cell::from(age(&self.created_at)),
-        ];
-        if all_users {
-            cells.insert(2, Cell::from(self.username.as_str()));
-        }
-        if wide {
-            cells.extend([
-                or_dash(self.message.as_ref()),
-                Cell::from(self.created_at.as_str()),
-                Cell::from(self.metadata.job_name.as_str()),
-                Cell::from(self.metadata.namespace.as_str()),
-            ]);
-        }
-        table.add(cells);
+    fn columns() -> Vec<ItemColumn<Self>> {
+        vec![
+            ItemColumn::new(fixed("ID"), |task| Cell::from(task.task_id.as_str())),
+            ItemColumn::new(flexible("NAME"), |task| Cell::from(task.name.as_str())),
+            ItemColumn::all_users(flexible("USER"), |task| Cell::from(task.username.as_str())),
+            ItemColumn::new(fixed("STATUS"), |task| status_cell(task.status)),
+            ItemColumn::new(flexible("REASON"), |task| or_dash(task.reason.as_ref())),
+            ItemColumn::new(fixed("NODES"), |task| Cell::from(task.metadata.num_nodes.to_string())),
+            ItemColumn::new(fixed("AGE"), |task| Cell::from(age(&task.created_at))),
+            ItemColumn::wide(flexible("MESSAGE"), |task| or_dash(task.message.as_ref())),
+            ItemColumn::wide(fixed("CREATED"), |task| Cell::from(task.created_at.as_str())),
+            ItemColumn::wide(flexible("JOB"), |task| Cell::from(task.metadata.job_name.as_str())),
+            ItemColumn::wide(fixed("NAMESPACE"), |task| Cell::from(task.metadata.namespace.as_str())),
+        ]
     }
 }

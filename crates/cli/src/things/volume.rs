@@ -3,7 +3,7 @@
 use task::volume::VolumeStatus;
 
 use super::Thing;
-use crate::output::{Cell, Item, Table, age, fixed, flexible, or_dash};
+use crate::output::{Cell, Item, ItemColumn, age, fixed, flexible, or_dash};
 
 impl Thing for VolumeStatus {
     const KIND: &'static str = "volume";
@@ -25,49 +25,23 @@ impl Item for VolumeStatus {
         &self.name
     }
 
-    fn table(wide: bool, all_users: bool) -> Table {
-        let mut columns = vec![
-            fixed("ID"),
-            flexible("NAME"),
-            fixed("STATUS"),
-            fixed("SIZE"),
-            flexible("ACCESS"),
-            fixed("AGE"),
-        ];
-        if all_users {
-            columns.insert(2, flexible("USER"));
-        }
-        if wide {
-            columns.extend([
-                flexible("CLASS"),
-                fixed("CREATED"),
-                flexible("CLAIM"),
-                fixed("NAMESPACE"),
-            ]);
-        }
-        Table::new(&columns)
-    }
-
-    fn add_to(&self, table: &mut Table, wide: bool, all_users: bool) {
-        let mut cells = vec![
-            Cell::from(self.volume_id.as_str()),
-            Cell::from(self.name.as_str()),
-            Cell::from(self.status.as_str()),
-            Cell::from(self.size.as_str()),
-            Cell::from(self.access_modes.join(",")),
-            Cell::from(age(&self.created_at)),
-        ];
-        if all_users {
-            cells.insert(2, Cell::from(self.username.as_str()));
-        }
-        if wide {
-            cells.extend([
-                or_dash(self.storage_class.as_ref()),
-                Cell::from(self.created_at.as_str()),
-                Cell::from(self.metadata.pvc_name.as_str()),
-                Cell::from(self.metadata.namespace.as_str()),
-            ]);
-        }
-        table.add(cells);
+    fn columns() -> Vec<ItemColumn<Self>> {
+        vec![
+            ItemColumn::new(fixed("ID"), |volume| Cell::from(volume.volume_id.as_str())),
+            ItemColumn::new(flexible("NAME"), |volume| Cell::from(volume.name.as_str())),
+            ItemColumn::all_users(flexible("USER"), |volume| Cell::from(volume.username.as_str())),
+            ItemColumn::new(fixed("STATUS"), |volume| Cell::from(volume.status.as_str())),
+            ItemColumn::new(fixed("SIZE"), |volume| Cell::from(volume.size.as_str())),
+            ItemColumn::new(flexible("ACCESS"), |volume| Cell::from(volume.access_modes.join(","))),
+            ItemColumn::new(fixed("AGE"), |volume| Cell::from(age(&volume.created_at))),
+            ItemColumn::wide(flexible("CLASS"), |volume| or_dash(volume.storage_class.as_ref())),
+            ItemColumn::wide(fixed("CREATED"), |volume| Cell::from(volume.created_at.as_str())),
+            ItemColumn::wide(flexible("CLAIM"), |volume| {
+                Cell::from(volume.metadata.pvc_name.as_str())
+            }),
+            ItemColumn::wide(fixed("NAMESPACE"), |volume| {
+                Cell::from(volume.metadata.namespace.as_str())
+            }),
+        ]
     }
 }

@@ -241,9 +241,10 @@ pub(super) fn failed(operation: &'static str, user: &UserName, source: Error) ->
     }
 }
 
-/// As the Kubernetes API warns: <https://kubernetes.io/blog/2020/09/03/warnings/>.
+/// As the Kubernetes API warns, in UTF-8: <https://kubernetes.io/blog/2020/09/03/warnings/>.
 fn warning(text: &str) -> Option<(HeaderName, HeaderValue)> {
-    let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
-    let value = HeaderValue::from_str(&format!("299 - \"{quoted}\"")).ok()?;
+    let line = text.replace(char::is_control, " ");
+    let quoted = line.replace('\\', "\\\\").replace('"', "\\\"");
+    let value = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()).ok()?;
     Some((header::WARNING, value))
 }

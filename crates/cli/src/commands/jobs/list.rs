@@ -2,14 +2,16 @@
 
 use std::collections::HashMap;
 
+use serde_json::Value;
 use task::State;
 use task::status::TaskStatus;
 
 use crate::args::{Format, List, SortKey, StateName};
+use crate::client::Away;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::output::{Item, Kept, REFRESH, print, print_items, say};
-use crate::things::list;
+use crate::output::{Item, Kept, REFRESH, print, print_items, say, yaml};
+use crate::things::{list, say_none};
 
 /// Runs the command.
 ///
@@ -22,15 +24,8 @@ pub async fn run(context: &Context, args: List) -> Result<()> {
     let tasks = tasks(context, &args).await?;
     let format = args.format.format();
     if tasks.is_empty() && matches!(format, Format::Table | Format::Wide) {
-        let of = if args.all_users {
-            String::new()
-        } else {
-            format!(" of `{}`", context.user.name)
-        };
-        say(&format!(
-            "no tasks{of}{}",
-            if args.status.is_empty() { "" } else { " in these states" }
-        ));
+        let which = if args.status.is_empty() { "" } else { " in these states" };
+        say_none::<TaskStatus>(args.all_users, &context.user.name, which);
         return Ok(());
     }
     print_items(
@@ -81,8 +76,28 @@ async fn watch(context: &Context, args: &List) -> Result<()> {
 async fn watch_for_ever(context: &Context, args: &List) -> Result<()> {
     let mut known: HashMap<String, String> = HashMap::new();
     let mut headers = !args.format.no_headers;
+    let mut was_seen = false;
+    let mut away = Away::default();
     loop {
-        let mut tasks = tasks(context, args).await?;
+        let mut tasks = match tasks(context, args).await {
+            Ok(tasks) => tasks,
+            // What cannot be seen at all is said at once; later it is waited for.
+            Err(error) if !was_seen => return Err(error),
+            Err(error) => {
+                away.ride_out(error)?;
+                tokio::time::sleep(REFRESH).await;
+                continue;
+            }
+        };
+        was_seen = true;
+        away.is_back();
+        // One that is gone was stopped, or is in none of the states that were asked for.
+        let is_there = |id: &String| tasks.iter().any(|kept| kept.item.id() == id);
+        let gone: Vec<String> = known.keys().filter(|id| !is_there(id)).cloned().collect();
+        for id in gone {
+            known.remove(&id);
+            say(&format!("task {id} is no longer in the list"));
+        }
         tasks.retain(|kept| known.get(kept.item.id()).is_none_or(|raw| raw != kept.raw.get()));
         for kept in &tasks {
             known.insert(kept.item.id().to_owned(), kept.raw.get().to_owned());
@@ -104,6 +119,16 @@ fn print_changes(tasks: &[Kept<TaskStatus>], args: &List, headers: bool, context
                 .map(|kept| format!("{}\n", kept.raw.get()))
                 .collect::<String>(),
         ),
+        Format::Yaml => {
+            let documents: Vec<String> = tasks.iter().map(one_yaml).collect::<Result<_>>()?;
+            print(&documents.concat())
+        }
         format => print_items(tasks, format, args.all_users, headers, context.terminal),
     }
+}
+
+/// One document of a stream of them.
+fn one_yaml(kept: &Kept<TaskStatus>) -> Result<String> {
+    let value: Value = serde_json::from_str(kept.raw.get()).map_err(std::io::Error::from)?;
+    Ok(format!("---\n{}", yaml(&value)?))
 }

@@ -62,7 +62,7 @@ pub async fn run(context: &Context, args: Submit) -> Result<()> {
 async fn send<T: serde::de::DeserializeOwned>(context: &Context, task: &TaskFile, path: &str, key: &str) -> Result<T> {
     let submit = async || context.client.submit::<T>(path, task.body(), key).await;
     let (answer, warnings) = match context.with_server(submit).await {
-        Err(Error::Invalid { faults }) if faults.iter().all(|fault| fault.loc.first() == Some(&json!("body"))) => {
+        Err(Error::Invalid { faults, .. }) if faults.iter().all(|fault| fault.loc.first() == Some(&json!("body"))) => {
             return Err(Error::Task(task.report(&faults)));
         }
         answered => answered?,

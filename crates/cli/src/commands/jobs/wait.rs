@@ -5,10 +5,11 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use task::State;
 use task::status::TaskStatus;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::outcome::sentence;
 use crate::args::{Conditions, Wait};
+use crate::client::Away;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::output::say;
@@ -18,26 +19,23 @@ use crate::things::{find_all, get};
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long a server may be away.
-const PATIENCE: Duration = Duration::from_secs(600);
-
 /// Runs the command.
 ///
 /// # Errors
 /// A task is not there, will never be in that state, or is not in time.
 pub async fn run(context: &Context, args: Wait) -> Result<()> {
-    let tasks = find_all::<TaskStatus>(&context.client, &args.tasks, false).await?;
-    let each = tasks
-        .iter()
-        .map(|kept| one(context, &kept.item.task_id, args.condition, args.quiet));
-    let all = async { try_join_all(each).await.map(drop) };
+    let all = async {
+        let tasks = find_all::<TaskStatus>(&context.client, &args.tasks, false).await?;
+        let ids = tasks.iter().map(|kept| &kept.item.task_id);
+        try_join_all(ids.map(|id| one(context, id, args.condition, args.quiet))).await
+    };
     tokio::select! {
         done = async {
             match args.timeout {
                 Some(limit) => timeout(limit, all).await.unwrap_or_else(|_| Err(Error::TimedOut(format!("waited {limit:?} in vain")))),
                 None => all.await,
             }
-        } => done,
+        } => done.map(drop),
         interrupted = tokio::signal::ctrl_c() => {
             interrupted?;
             Err(Error::Interrupted)
@@ -47,11 +45,11 @@ pub async fn run(context: &Context, args: Wait) -> Result<()> {
 
 async fn one(context: &Context, id: &str, condition: Conditions, quiet: bool) -> Result<()> {
     let mut pause = FIRST_PAUSE;
-    let mut away_since: Option<Instant> = None;
+    let mut away = Away::default();
     loop {
         match get::<TaskStatus>(&context.client, id).await {
             Ok(kept) => {
-                away_since = None;
+                away.is_back();
                 match reached(condition, kept.item.status) {
                     Some(true) => {
                         if !quiet {
@@ -63,17 +61,8 @@ async fn one(context: &Context, id: &str, condition: Conditions, quiet: bool) ->
                     None => {}
                 }
             }
-            Err(Error::NotFound(_)) => return Err(Error::NotFound(format!("task {id} was stopped"))),
-            Err(error @ (Error::Unreachable { .. } | Error::Server { .. })) => {
-                let since = *away_since.get_or_insert_with(|| {
-                    say(&format!("{error}; trying again"));
-                    Instant::now()
-                });
-                if since.elapsed() > PATIENCE {
-                    return Err(error);
-                }
-            }
-            Err(error) => return Err(error),
+            Err(Error::NotFound(_)) => return Err(Error::NotFound(format!("task {id} was stopped").into())),
+            Err(error) => away.ride_out(error)?,
         }
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);

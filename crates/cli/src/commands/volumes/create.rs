@@ -30,7 +30,7 @@ pub async fn run(context: &Context, args: Create) -> Result<()> {
     }
     let create = async || context.client.create::<client::Created>("/volumes/create", &body).await;
     let created = match context.with_server(create).await {
-        Err(Error::Invalid { faults }) => return Err(Error::Usage(as_typed(&faults))),
+        Err(Error::Invalid { faults, .. }) => return Err(Error::Usage(as_typed(&faults))),
         created => created?,
     };
     print(&created.volume_id)?;

@@ -8,8 +8,8 @@ use task::volume::VolumeStatus;
 use crate::args::{Format, ListVolumes, ShowVolumes, VolumesCommand};
 use crate::context::Context;
 use crate::error::Result;
-use crate::output::{describe_volume, print, print_items, print_one, say};
-use crate::things::{find_all, list};
+use crate::output::{describe_volume, print, print_items, print_one};
+use crate::things::{find_all, list, say_none};
 
 /// Runs the command.
 ///
@@ -28,12 +28,7 @@ async fn list_volumes(context: &Context, args: ListVolumes) -> Result<()> {
     let volumes = list::<VolumeStatus>(&context.client, args.all_users).await?;
     let format = args.format.format();
     if volumes.is_empty() && matches!(format, Format::Table | Format::Wide) {
-        let of = if args.all_users {
-            String::new()
-        } else {
-            format!(" of `{}`", context.user.name)
-        };
-        say(&format!("no volumes{of}"));
+        say_none::<VolumeStatus>(args.all_users, &context.user.name, "");
         return Ok(());
     }
     print_items(
