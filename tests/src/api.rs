@@ -172,6 +172,17 @@ impl Api {
         .await
     }
 
+    /// Waits until each node of a task is in a state.
+    pub async fn wait_for_nodes(&self, id: &str, state: &str) -> Value {
+        let what = format!("all nodes of task {id} to be {state}");
+        eventually(Duration::from_secs(60), &what, async || {
+            let status = self.status(id).await;
+            let mut nodes = status["metadata"]["nodes"].as_array().unwrap().iter();
+            nodes.all(|node| node["status"] == state).then_some(status)
+        })
+        .await
+    }
+
     /// Waits until a task waits, and for this reason.
     pub async fn wait_for_reason(&self, id: &str, reason: &str) -> Value {
         eventually(

@@ -10,7 +10,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota, ServiceAccount,
 };
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, Resource, ResourceExt};
 use serde::Serialize;
@@ -159,6 +159,18 @@ impl Cluster {
             }
         };
         nodes.iter().filter_map(allocatable).max().unwrap()
+    }
+
+    /// Lets machines take no new pods, or take them again. It concerns all tests.
+    pub async fn cordon(&self, unschedulable: bool) {
+        let nodes = self.global::<Node>();
+        let patch = Patch::Merge(json!({"spec": {"unschedulable": unschedulable}}));
+        for node in nodes.list(&ListParams::default()).await.unwrap().items {
+            nodes
+                .patch(&node.name_any(), &PatchParams::default(), &patch)
+                .await
+                .unwrap();
+        }
     }
 
     /// Evicts a pod, as a drain of its machine does.

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::panic::AssertUnwindSafe;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use e2e::{Api, Backend, World, eventually, raw, repetitions};
-use futures::StreamExt;
 use futures::future::join_all;
+use futures::{FutureExt, StreamExt};
 use kube::ResourceExt;
 use serde_json::json;
 
@@ -263,4 +264,44 @@ fn time_lists(base: String, done: Arc<AtomicBool>) -> std::thread::JoinHandle<(V
         machine.sort_unstable();
         (ours, machine)
     })
+}
+
+/// A machine that is to be repaired takes no new pods, and one node of a task has no place yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_takes_no_pods_keeps_a_task_waiting_until_it_does() {
+    let world = World::new().await;
+    let all = world.cluster.free_cpus().await;
+    let cpus = |percent: u64| json!({"cpus": format!("{}m", all * percent / 100)});
+    let blocker = world
+        .api
+        .submit(&json!({"resources": cpus(60), "run": "sleep 600"}))
+        .await;
+    world.api.wait_for(&blocker, "running").await;
+    let id = world
+        .api
+        .submit(&json!({"num_nodes": 2, "resources": cpus(30), "run": "echo ran"}))
+        .await;
+    world.api.wait_for_reason(&id, "Unschedulable").await;
+    world.cluster.cordon(true).await;
+    let waiting = async {
+        world.api.stop(&blocker).await;
+        eventually(Duration::from_secs(60), "the machine to be the reason", async || {
+            let status = world.api.status(&id).await;
+            let message = status["message"].as_str()?.to_owned();
+            message.contains("1 node(s) were unschedulable").then_some(status)
+        })
+        .await
+    };
+    // Whatever comes of it, the machine is of use to others again.
+    let waiting = AssertUnwindSafe(waiting).catch_unwind().await;
+    world.cluster.cordon(false).await;
+    let waiting = waiting.unwrap();
+    assert_eq!(
+        (&waiting["status"], &waiting["reason"]),
+        (&json!("pending"), &json!("Unschedulable"))
+    );
+    assert!(waiting["message"].as_str().unwrap().starts_with("node "), "{waiting}");
+    world.api.wait_for(&id, "completed").await;
+    let log = world.api.log_text(&id, "").await;
+    assert_eq!(log.matches("ran").count(), 2, "{log}");
 }

@@ -1,11 +1,13 @@
 //! Nodes of one task start together, know each other, and end together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use e2e::{World, eventually};
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::DeleteParams;
+use e2e::{Backend, World, eventually};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -113,14 +115,7 @@ async fn a_pod_that_is_deleted_ends_the_others() {
         .delete(pod, &DeleteParams::default())
         .await
         .unwrap();
-    let status = eventually(MINUTE, "all nodes to end", async || {
-        let status = world.api.status(&id).await;
-        nodes(&status)
-            .iter()
-            .all(|node| node["status"] == "failed")
-            .then_some(status)
-    })
-    .await;
+    let status = world.api.wait_for_nodes(&id, "failed").await;
     assert!(status["message"].as_str().unwrap().starts_with("node 1: "), "{status}");
     assert_ne!(nodes(&status)[1]["reason"], "NodeFailed");
     assert_eq!(nodes(&status)[0]["reason"], "NodeFailed");
@@ -171,14 +166,7 @@ async fn a_server_that_is_killed_at_any_moment_disturbs_no_start_and_no_end() {
         world.api.wait_for(&good, "completed").await;
         let status = world.api.wait_for(&bad, "failed").await;
         assert_eq!(status["message"], "node 1: the container ended with exit code 3");
-        eventually(MINUTE, "all nodes to end", async || {
-            let status = world.api.status(&bad).await;
-            nodes(&status)
-                .iter()
-                .all(|node| node["status"] == "failed")
-                .then_some(())
-        })
-        .await;
+        world.api.wait_for_nodes(&bad, "failed").await;
         let log = world.api.log_text(&good, "").await;
         let slowest = seconds(&said(&log, "set up ")).into_iter().fold(f64::MIN, f64::max);
         let first = seconds(&said(&log, "ran ")).into_iter().fold(f64::MAX, f64::min);
@@ -312,32 +300,80 @@ async fn of_two_tasks_that_hold_a_part_each_the_later_one_gives_way_and_both_com
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_runs_longer_than_it_may_is_ended_and_keeps_its_log() {
-    let world = World::own(&["--max-duration", "2s"]).await;
-    let task = json!({
-        "num_nodes": 2, "resources": {"cpus": "10m", "job_recovery": {"max_restarts_on_errors": 3}},
-        "run": "echo here; sleep 3600",
-    });
-    let by_default = world.api.submit(&task).await;
-    let of_its_own = world
+async fn a_job_that_is_deleted_by_hand_ends_the_others() {
+    let world = World::new().await;
+    let id = world
         .api
-        .submit(&json!({"max_duration": "10m", "run": "sleep 4; echo over"}))
+        .submit(&json!({"num_nodes": 3, "resources": {"cpus": "10m"}, "run": "echo here; sleep 3600"}))
         .await;
-    let status = world.api.wait_for(&by_default, "failed").await;
-    assert_eq!(status["reason"], "DeadlineExceeded", "{status}");
-    assert!(
-        status["message"]
-            .as_str()
-            .unwrap()
-            .ends_with("it ran longer than its `max_duration` of 2 s"),
+    let status = world.api.wait_for(&id, "running").await;
+    let job = nodes(&status)[1]["job_name"].as_str().unwrap();
+    world
+        .cluster
+        .api::<Job>()
+        .delete(job, &DeleteParams::background())
+        .await
+        .unwrap();
+    let status = world.api.wait_for_nodes(&id, "failed").await;
+    assert_eq!(
+        status["message"], "node 1: the Job of this node was deleted",
         "{status}"
     );
-    let log = world.api.log_text(&by_default, "").await;
-    assert_eq!(said(&log, "here").len(), 2, "{log}");
-    world.api.wait_for(&of_its_own, "completed").await;
-    let refused = world
-        .api
-        .post("/tasks/submit", &json!({"run": "x", "max_duration": "90"}))
+    assert_eq!(nodes(&status)[0]["reason"], "NodeFailed");
+    let log = world.api.log_text(&id, "").await;
+    assert!(log.contains("node-0 | here") && log.contains("node-2 | here"), "{log}");
+}
+
+/// What DNS answers is what the endpoints of the Service say.
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_have_host_names_where_the_cluster_has_dns() {
+    let world = World::new().await;
+    let task = json!({"num_nodes": 2, "resources": {"cpus": "10m"}, "run": "echo \"is $HOSTNAME\"; sleep 3600"});
+    let id = world.api.submit(&task).await;
+    let status = world.api.wait_for(&id, "running").await;
+    let name = format!("task-{id}");
+    let service = world.cluster.api::<Service>().get(&name).await.unwrap();
+    assert_eq!(service.spec.unwrap().cluster_ip.as_deref(), Some("None"));
+    if Backend::chosen() == Backend::Embedded {
+        println!("no DNS on this machine: its engine has no endpoints");
+    } else {
+        let expected: HashSet<(String, String)> = nodes(&status)
+            .iter()
+            .map(|node| {
+                (
+                    format!("node-{}", node["rank"]),
+                    node["pod_ip"].as_str().unwrap().to_owned(),
+                )
+            })
+            .collect();
+        let labelled = ListParams::default().labels(&format!("kubernetes.io/service-name={name}"));
+        eventually(MINUTE, "the endpoints of both nodes", async || {
+            let slices = world.cluster.api::<EndpointSlice>().list(&labelled).await.unwrap();
+            let endpoints = slices.items.into_iter().filter_map(|slice| slice.endpoints).flatten();
+            let known: HashSet<(String, String)> = endpoints
+                .filter_map(|endpoint| Some((endpoint.hostname?, endpoint.addresses.first()?.clone())))
+                .collect();
+            (known == expected).then_some(())
+        })
         .await;
-    assert_eq!(refused.invalid().0, "body.max_duration");
+    }
+    let log = eventually(MINUTE, "both host names", async || {
+        let log = world.api.log_text(&id, "?follow=false").await;
+        (said(&log, "is ").len() == 2).then_some(log)
+    })
+    .await;
+    assert_eq!(said(&log, "is ")[&1], "node-1");
+    // It goes with the task.
+    assert_eq!(world.api.stop(&id).await.status, 200);
+    eventually(MINUTE, "the Service to be gone", async || {
+        world
+            .cluster
+            .api::<Service>()
+            .get_opt(&name)
+            .await
+            .unwrap()
+            .is_none()
+            .then_some(())
+    })
+    .await;
 }

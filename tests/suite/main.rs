@@ -15,6 +15,7 @@ mod idempotency; // Requests that are repeated.
 mod kubectl; // The real kubectl on the engine.
 mod kubernetes_api; // The embedded engine beside a real API server.
 mod limits; // Too much at once.
+mod limits_of_time; // How long a task waits, runs, and is kept.
 mod logs; // Bytes, order, parameters and ends of log streams.
 mod operations; // Health, metrics, documents, start and stop of the server.
 mod states; // Why a task waits, and why it failed.

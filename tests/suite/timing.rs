@@ -2,12 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::{World, eventually};
+use e2e::World;
 use serde_json::json;
 
 use crate::gang::{nodes, said, seconds};
-
-const MINUTE: Duration = Duration::from_secs(60);
 
 /// Each node listens at its own address, and reaches all others.
 const ALL_TO_ALL: &str = r#"
@@ -81,14 +79,7 @@ async fn the_first_failure_ends_the_others_and_is_named() {
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     assert_eq!(status["reason"], "Error");
     assert_eq!(status["message"], "node 2: the container ended with exit code 3");
-    let status = eventually(MINUTE, "all nodes to end", async || {
-        let status = world.api.status(&id).await;
-        nodes(&status)
-            .iter()
-            .all(|node| node["status"] == "failed")
-            .then_some(status)
-    })
-    .await;
+    let status = world.api.wait_for_nodes(&id, "failed").await;
     println!("all have ended {:?} after it ran", start.elapsed());
     assert_eq!(status["message"], "node 2: the container ended with exit code 3");
     for node in nodes(&status) {
@@ -104,4 +95,40 @@ async fn the_first_failure_ends_the_others_and_is_named() {
     let mut ended: Vec<u32> = said(&log, "ended").into_keys().collect();
     ended.sort_unstable();
     assert_eq!(ended, [0, 1, 3], "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_has_no_place_in_time_fails_and_frees_what_it_holds() {
+    let world = World::new().await;
+    // One node fits, two do not.
+    let most = world.cluster.free_cpus().await * 6 / 10;
+    let id = world
+        .api
+        .submit(&json!({
+            "num_nodes": 2, "resources": {"cpus": format!("{most}m"), "job_recovery": {"max_restarts_on_errors": 3}},
+            "config": {"kubernetes": {"provision_timeout": 3}}, "run": "echo ran",
+        }))
+        .await;
+    let start = Instant::now();
+    let status = world.api.wait_for_nodes(&id, "failed").await;
+    println!("has ended after {:?}", start.elapsed());
+    assert_eq!(status["reason"], "ProvisionTimeout", "{status}");
+    let message = status["message"].as_str().unwrap();
+    assert!(
+        message.contains("within its `provision_timeout` of 3 s: 0/1 nodes are available"),
+        "{message}"
+    );
+    let reasons: Vec<&str> = nodes(&status)
+        .iter()
+        .map(|node| node["reason"].as_str().unwrap())
+        .collect();
+    assert!(
+        reasons.contains(&"NodeFailed"),
+        "the one that had a place is ended, too: {reasons:?}"
+    );
+    assert_eq!(world.api.log_text(&id, "").await, "");
+    // Nothing is held: another task of that size runs at once.
+    let next = json!({"resources": {"cpus": format!("{most}m")}, "run": "true"});
+    let next = world.api.submit(&next).await;
+    world.api.wait_for(&next, "completed").await;
 }

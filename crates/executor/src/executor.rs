@@ -21,7 +21,8 @@ use crate::error::Error;
 use crate::kubernetes::Calls;
 use crate::logs::{LogOptions, Logs};
 use crate::submit::Request;
-use crate::{cache, gang, nodes, stop, submit, sweep, volumes};
+use crate::ticks::Background;
+use crate::{cache, expire, gang, nodes, stop, submit, sweep, volumes};
 
 /// How long the first lists may take. 20,000 tasks arrive in less.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
@@ -32,6 +33,17 @@ const SYNC_POLL: Duration = Duration::from_millis(5);
 /// How long the first call may take: a wrong address must be noticed before a person gives up.
 const REACH_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What holds for tasks that say nothing of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Defaults {
+    /// How long each node may run; for ever when absent.
+    pub max_duration: Option<Duration>,
+    /// How long the nodes may wait for a place on a machine; for ever when absent.
+    pub provision_timeout: Option<Duration>,
+    /// How long a task is kept after its end; until it is stopped when absent.
+    pub ttl_after_finished: Option<Duration>,
+}
+
 /// Tasks and volumes of one namespace.
 pub struct Executor {
     calls: Calls,
@@ -39,6 +51,7 @@ pub struct Executor {
     kubernetes: String,
     health: Arc<Health>,
     logs: Logs,
+    defaults: Defaults,
     stop: CancellationToken,
     tracker: TaskTracker,
 }
@@ -48,7 +61,7 @@ impl Executor {
     ///
     /// # Errors
     /// The API server does not answer, or does not let us read what we need.
-    pub async fn start(client: Client, namespace: Option<String>) -> Result<Self, Error> {
+    pub async fn start(client: Client, namespace: Option<String>, defaults: Defaults) -> Result<Self, Error> {
         let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
         let calls = Calls::new(client, namespace.clone());
         let kubernetes = calls.probe(REACH_TIMEOUT).await?;
@@ -59,6 +72,7 @@ impl Executor {
             cache,
             kubernetes,
             health: Arc::default(),
+            defaults,
             stop: CancellationToken::new(),
             tracker: TaskTracker::new(),
         };
@@ -72,24 +86,18 @@ impl Executor {
         } = &executor;
         cache::watch(calls, cache, health, stop, tracker);
         executor.wait_for_sync().await?;
-        tracker.spawn(gang::control(
-            calls.clone(),
-            Arc::clone(cache),
-            Arc::clone(health),
-            stop.clone(),
-        ));
-        tracker.spawn(gang::make_room(
-            calls.clone(),
-            Arc::clone(cache),
-            Arc::clone(health),
-            stop.clone(),
-        ));
-        tracker.spawn(sweep::sweep(
-            calls.clone(),
-            Arc::clone(cache),
-            Arc::clone(health),
-            stop.clone(),
-        ));
+        let background = Background {
+            calls: calls.clone(),
+            cache: Arc::clone(cache),
+            health: Arc::clone(health),
+            stop: stop.clone(),
+        };
+        tracker.spawn(gang::control(background.clone()));
+        tracker.spawn(gang::make_room(background.clone()));
+        tracker.spawn(gang::end_unplaced(background.clone()));
+        tracker.spawn(gang::end_incomplete(background.clone()));
+        tracker.spawn(sweep::sweep(background.clone()));
+        tracker.spawn(expire::expire(background));
         Ok(executor)
     }
 
@@ -140,8 +148,8 @@ impl Executor {
     /// A volume that is not there, a reused key, or Kubernetes' refusal.
     pub async fn submit(&self, request: Request) -> Result<String, Error> {
         self.health.check()?;
-        let (calls, cache) = self.parts();
-        self.finish(async move { submit::submit(&calls, &cache, request).await })
+        let ((calls, cache), defaults) = (self.parts(), self.defaults);
+        self.finish(async move { submit::submit(&calls, &cache, request, defaults).await })
             .await
     }
 
@@ -151,7 +159,7 @@ impl Executor {
     /// A volume that is not there, or Kubernetes' refusal.
     pub async fn dry_run(&self, request: Request) -> Result<Vec<Value>, Error> {
         self.health.check()?;
-        submit::dry_run(&self.calls, &self.cache, request).await
+        submit::dry_run(&self.calls, &self.cache, request, self.defaults).await
     }
 
     /// A task of this user, or `None`.

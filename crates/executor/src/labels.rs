@@ -64,10 +64,18 @@ pub const ENDED_BECAUSE_OF: &str = "k8s-cli/ended-because-of-node";
 
 /// On the Jobs of a task: how many seconds each node may run.
 pub const MAX_DURATION: &str = "k8s-cli/max-duration";
-/// On the Jobs of a task that gave its place to an earlier one: when, RFC 3339, and how often by then.
+/// On the Jobs of a task: within how many seconds each node must have a place on a machine.
+pub const PROVISION_TIMEOUT: &str = "k8s-cli/provision-timeout";
+/// On the Jobs of a task that had no place in time: what kept it from one.
+pub const PROVISION_TIMED_OUT: &str = "k8s-cli/provision-timed-out";
+/// On the Jobs of a task: how many seconds after its end it is deleted.
+pub const TTL_AFTER_FINISHED: &str = "k8s-cli/ttl-seconds-after-finished";
+/// On the Jobs of a task that has given its place to an earlier one, and has not tried again since: when, RFC 3339.
 pub const GAVE_WAY_AT: &str = "k8s-cli/gave-way-at";
-/// See [`GAVE_WAY_AT`].
+/// On the Jobs of a task that gave its place to an earlier one: how often.
 pub const GAVE_WAY: &str = "k8s-cli/gave-way";
+/// Kueue's label of the queue that a Job waits in (<https://kueue.sigs.k8s.io/docs/tasks/run/jobs/>).
+pub const QUEUE: &str = "kueue.x-k8s.io/queue-name";
 
 /// On the Jobs of a task that is run again after a failure: how often after failures of its own.
 pub const MAX_RESTARTS: &str = "k8s-cli/max-restarts-on-errors";

@@ -3,6 +3,7 @@
 mod cache;
 mod error;
 mod executor;
+mod expire;
 mod gang;
 mod kubernetes;
 pub mod labels;
@@ -12,11 +13,12 @@ mod nodes;
 mod stop;
 mod submit;
 mod sweep;
+mod ticks;
 mod volumes;
 
 pub use cache::{Counts, View};
 pub use error::Error;
-pub use executor::Executor;
+pub use executor::{Defaults, Executor};
 pub use kubernetes::connect;
 pub use logs::LogOptions;
 pub use submit::Request;

@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::cache::{Cache, Job, TaskOwner};
 use crate::error::Error;
+use crate::executor::Defaults;
 use crate::kubernetes::{self, Calls, ConfigMap, Created, OwnerReference};
 use crate::labels;
 use crate::manifest::{self, Submission};
@@ -46,7 +47,12 @@ pub struct Request {
 }
 
 /// Makes a task and returns its identifier.
-pub(crate) async fn submit(calls: &Calls, cache: &Cache, request: Request) -> Result<String, Error> {
+pub(crate) async fn submit(
+    calls: &Calls,
+    cache: &Cache,
+    request: Request,
+    defaults: Defaults,
+) -> Result<String, Error> {
     let fingerprint = labels::hash(&[format!("{:?}", request.definition).as_bytes()]);
     // Before anything else is asked: the volumes of a task that was made long ago may be gone.
     if let Some(known) = repeated(cache, &request, &fingerprint)? {
@@ -54,7 +60,7 @@ pub(crate) async fn submit(calls: &Calls, cache: &Cache, request: Request) -> Re
     }
     let claims = volumes::resolve(calls, cache, &request.user, &request.definition.volumes).await?;
     for attempt in 0..ID_TRIES {
-        let submission = submission(&request, claims.clone(), fingerprint.clone(), attempt);
+        let submission = submission(&request, defaults, claims.clone(), fingerprint.clone(), attempt);
         // Another task has the identifier under another name; the create would not notice.
         if request.idempotency_key.is_none() && cache.knows(submission.id.as_str()) {
             continue;
@@ -69,10 +75,15 @@ pub(crate) async fn submit(calls: &Calls, cache: &Cache, request: Request) -> Re
 }
 
 /// The Kubernetes objects that a submit would make, checked by Kubernetes. Nothing is made.
-pub(crate) async fn dry_run(calls: &Calls, cache: &Cache, request: Request) -> Result<Vec<Value>, Error> {
+pub(crate) async fn dry_run(
+    calls: &Calls,
+    cache: &Cache,
+    request: Request,
+    defaults: Defaults,
+) -> Result<Vec<Value>, Error> {
     const ACTION: &str = "check the Job";
     let claims = volumes::resolve(calls, cache, &request.user, &request.definition.volumes).await?;
-    let submission = submission(&request, claims, String::new(), 0);
+    let submission = submission(&request, defaults, claims, String::new(), 0);
     let jobs: Vec<kubernetes::Job> = (0..submission.definition.num_nodes)
         .map(|rank| manifest::job(&submission, rank, None))
         .collect();
@@ -82,6 +93,9 @@ pub(crate) async fn dry_run(calls: &Calls, cache: &Cache, request: Request) -> R
     if submission.needs_owner() {
         let owner = manifest::owner(&submission, submission.created_at);
         objects.push(encoded(&owner)?);
+    }
+    if submission.definition.num_nodes > 1 {
+        objects.push(encoded(&manifest::service(&submission, None))?);
     }
     for job in &jobs {
         objects.push(encoded(job)?);
@@ -103,7 +117,13 @@ enum Made {
     OtherDefinition,
 }
 
-fn submission(request: &Request, claims: Vec<String>, fingerprint: String, attempt: usize) -> Submission {
+fn submission(
+    request: &Request,
+    defaults: Defaults,
+    claims: Vec<String>,
+    fingerprint: String,
+    attempt: usize,
+) -> Submission {
     let name = request.definition.name.as_ref();
     let (id, token) = match &request.idempotency_key {
         Some(key) => {
@@ -124,6 +144,7 @@ fn submission(request: &Request, claims: Vec<String>, fingerprint: String, attem
         created_at: Timestamp::now(),
         token,
         fingerprint,
+        defaults,
     }
 }
 
@@ -246,12 +267,12 @@ async fn make_jobs(calls: &Calls, submission: &Submission, owner: &ConfigMap) ->
         uid: uid.clone(),
         ..OwnerReference::default()
     };
-    let jobs: Vec<Job> = stream::iter(0..submission.definition.num_nodes)
+    let jobs = stream::iter(0..submission.definition.num_nodes)
         .map(|rank| make_node(calls, submission, rank, &reference))
         .buffer_unordered(CONCURRENT_CREATES)
         .try_filter_map(|job| async move { Ok(Job::from_resource(job)) })
-        .try_collect()
-        .await?;
+        .try_collect::<Vec<Job>>();
+    let (jobs, ()) = tokio::try_join!(jobs, make_service(calls, submission, &reference))?;
     let commit = json!({"metadata": {"annotations": {labels::COMMITTED: labels::TRUE}}});
     let committed = calls
         .merge::<ConfigMap>("commit the task", &submission.base_name(), &uid, commit)
@@ -259,6 +280,21 @@ async fn make_jobs(calls: &Calls, submission: &Submission, owner: &ConfigMap) ->
     // Someone deleted the owner meanwhile: the Jobs are going, and there is no task.
     let owner = committed.ok_or(Error::SubmitDeadline { limit: DEADLINE })?;
     Ok((owner, jobs))
+}
+
+/// Host names are a convenience: where the server may not make Services, or a quota is used up, the task runs without them.
+async fn make_service(calls: &Calls, submission: &Submission, owner: &OwnerReference) -> Result<(), Error> {
+    if submission.definition.num_nodes == 1 {
+        return Ok(());
+    }
+    let service = manifest::service(submission, Some(owner));
+    match calls.create("create the Service of the task", &service).await {
+        Err(error) if error.is_forbidden() => {
+            tracing::warn!(task_id = %submission.id, %error, "the nodes of a task have no host names");
+            Ok(())
+        }
+        made => made.map(drop),
+    }
 }
 
 async fn make_node(

@@ -1,7 +1,6 @@
 //! What all requests share.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use executor::Executor;
@@ -24,8 +23,6 @@ pub struct App {
     pub openapi: Bytes,
     /// Ends the log streams when the server stops.
     pub stopping: CancellationToken,
-    /// How long each node of a task may run that says nothing of it.
-    pub max_duration: Option<Duration>,
     /// Most nodes of one task.
     pub max_nodes: u32,
 }

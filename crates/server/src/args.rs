@@ -57,6 +57,14 @@ pub struct Args {
     #[arg(long, env = "K8S_CLI_API_MAX_DURATION", value_name = "TIME", value_parser = task::definition::parse_duration)]
     pub max_duration: Option<Duration>,
 
+    /// How long the nodes of a task that says nothing of it may wait for a place on a machine: 90s, 30m, 2h; for ever when absent.
+    #[arg(long, env = "K8S_CLI_API_PROVISION_TIMEOUT", value_name = "TIME", value_parser = task::definition::parse_duration)]
+    pub provision_timeout: Option<Duration>,
+
+    /// How long a task is kept after its end, with its log: 90s, 30m, 2h, 7d; until it is stopped when absent.
+    #[arg(long, env = "K8S_CLI_API_TTL_AFTER_FINISHED", value_name = "TIME", value_parser = task::definition::parse_duration)]
+    pub ttl_after_finished: Option<Duration>,
+
     /// Most connections at once; more are answered 503.
     #[arg(long, env = "K8S_CLI_API_MAX_CONNECTIONS", default_value_t = 8192)]
     pub max_connections: usize,

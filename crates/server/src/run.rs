@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use axum::middleware::from_fn;
-use executor::Executor;
+use executor::{Defaults, Executor};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -55,8 +55,13 @@ async fn run(args: Args) -> anyhow::Result<()> {
     stop_on_signal(stopping.clone())?;
     let metrics = Metrics::install(&stopping)?;
     let backend = Backend::choose(&args).await?;
+    let defaults = Defaults {
+        max_duration: args.max_duration,
+        provision_timeout: args.provision_timeout,
+        ttl_after_finished: args.ttl_after_finished,
+    };
     let executor = tokio::select! {
-        started = Executor::start(backend.client.clone(), args.namespace) => started?,
+        started = Executor::start(backend.client.clone(), args.namespace, defaults) => started?,
         () = stopping.cancelled() => {
             backend.stop().await;
             return Ok(());
@@ -77,7 +82,6 @@ async fn run(args: Args) -> anyhow::Result<()> {
         metrics,
         openapi: openapi::document(args.max_nodes),
         stopping: stopping.clone(),
-        max_duration: args.max_duration,
         max_nodes: args.max_nodes,
     }));
     tracing::info!(event = "listening", %address, namespace, version = env!("CARGO_PKG_VERSION"), "listening");

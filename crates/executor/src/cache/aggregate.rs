@@ -1,13 +1,13 @@
 //! From the Jobs and pods of a task to its state: pure functions, called when an event arrives.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use task::State;
 use task::status::{NodeStatus, TaskMetadata, TaskStatus};
 use task::time::format;
 
 use super::object::{Job, JobEnd, Pod};
-use super::phase::{Phase, Reason};
+use super::phase::{Phase, PodEnd, Reason};
 use super::recovery;
 
 /// A node whose container runs, and waits for the others of its task.
@@ -18,6 +18,9 @@ pub(super) const NODE_FAILED: &str = "NodeFailed";
 
 /// Kubernetes' word for a Job whose pod has failed.
 const BACKOFF_LIMIT_EXCEEDED: &str = "BackoffLimitExceeded";
+
+/// A node that had no place on a machine for longer than its task wanted to wait.
+pub(super) const PROVISION_TIMEOUT: &str = "ProvisionTimeout";
 
 /// Kubernetes' word for a pod that ran too long.
 pub(super) const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
@@ -36,8 +39,10 @@ pub(super) fn status<'a>(
         .iter()
         .map(|job| node(job, pods.get(job.uid.as_str()).copied(), &warning))
         .collect();
-    nodes.extend(missing(jobs, num_nodes));
-    nodes.sort_by_key(|node| node.rank);
+    if nodes.len() < num_nodes as usize {
+        nodes.extend(missing(jobs, num_nodes));
+        nodes.sort_by_key(|node| node.rank);
+    }
     let count = |state: State| u32::try_from(nodes.iter().filter(|node| node.status == state).count()).unwrap_or(0);
     let counts = [State::Completed, State::Failed, State::Running, State::Pending].map(count);
     let [succeeded, failed, running, pending] = counts;
@@ -120,38 +125,7 @@ pub(super) fn cause(nodes: &[NodeStatus], state: State) -> Option<&NodeStatus> {
 }
 
 fn node<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&'a Reason>) -> NodeStatus {
-    let (state, reason) = match (&job.end, pod.map(|pod| &pod.phase)) {
-        _ if job.suspended => (State::Pending, Some(suspended(job))),
-        // It goes before it has begun, because its task gives way; the Job says whether that is so.
-        (None, Some(Phase::Ended(_)))
-            if pod.is_some_and(|pod| pod.terminating && !pod.may_begin) && job.gang.is_some() =>
-        {
-            (State::Pending, Some(Reason::new("Pending", "the pod is going")))
-        }
-        (Some(JobEnd::Complete), _) => (State::Completed, None),
-        // Deleted while it ran: how its container took that is not why it ended.
-        (_, Some(Phase::Ended(end))) if end.state == State::Failed && is_deleted(pod, end.reason.as_ref()) => {
-            (State::Failed, Some(because(job, pod, pod_deleted())))
-        }
-        (_, Some(Phase::Ended(end))) => (end.state, end.reason.clone().map(|reason| because(job, pod, reason))),
-        // How its pod ended is about to be seen.
-        (Some(JobEnd::Failed(reason)), Some(Phase::Running { .. }))
-            if reason.reason == BACKOFF_LIMIT_EXCEEDED && pod.is_some_and(|pod| !pod.terminating) =>
-        {
-            (State::Running, None)
-        }
-        (Some(JobEnd::Failed(reason)), _) => (State::Failed, Some(because(job, pod, without_pod(reason, pod)))),
-        (None, Some(Phase::Running { .. })) if job.gang.is_some() && !pod.is_some_and(|pod| pod.may_begin) => {
-            let waiting = "the container runs, and waits until all nodes do";
-            (State::Pending, Some(Reason::new(WAITING_FOR_NODES, waiting)))
-        }
-        (None, Some(Phase::Running { .. })) => (State::Running, None),
-        (None, Some(Phase::Pending(reason))) => (State::Pending, Some(pending(reason.as_ref(), pod, warning))),
-        (None, None) => {
-            let waiting = || Reason::new("Pending", "Kubernetes has not made the pod yet");
-            (State::Pending, Some(warning(&job.uid).cloned().unwrap_or_else(waiting)))
-        }
-    };
+    let (state, reason) = state_of(job, pod, warning);
     let (started_at, finished_at, exit_code) = match pod.map(|pod| &pod.phase) {
         Some(Phase::Running { since }) => (*since, None, None),
         Some(Phase::Ended(end)) => (end.started_at, end.finished_at, end.exit_code),
@@ -173,18 +147,75 @@ fn node<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&'a R
     }
 }
 
+/// Where a node stands, and why.
+fn state_of<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&'a Reason>) -> (State, Option<Reason>) {
+    if job.suspended {
+        return (State::Pending, Some(suspended(job)));
+    }
+    if job.end == Some(JobEnd::Complete) {
+        return (State::Completed, None);
+    }
+    match (pod.map(|pod| &pod.phase), &job.end) {
+        (Some(Phase::Ended(end)), _) => ended(job, pod, end),
+        // How its pod ended is about to be seen.
+        (Some(Phase::Running { .. }), Some(JobEnd::Failed(reason)))
+            if reason.reason == BACKOFF_LIMIT_EXCEEDED && pod.is_some_and(|pod| !pod.terminating) =>
+        {
+            (State::Running, None)
+        }
+        (_, Some(JobEnd::Failed(reason))) => (State::Failed, Some(because(job, pod, without_pod(reason, pod)))),
+        (Some(Phase::Running { .. }), _) => started(job, pod),
+        (Some(Phase::Pending(reason)), _) => (State::Pending, Some(pending(reason.as_ref(), pod, warning))),
+        (None, _) => {
+            let waiting = || Reason::new("Pending", "Kubernetes has not made the pod yet");
+            (State::Pending, Some(warning(&job.uid).cloned().unwrap_or_else(waiting)))
+        }
+    }
+}
+
+/// A node whose container has ended, or never came to run.
+fn ended(job: &Job, pod: Option<&Pod>, end: &PodEnd) -> (State, Option<Reason>) {
+    let has_not_begun = pod.is_some_and(|pod| pod.terminating && !pod.may_begin);
+    if job.end.is_none() && job.gang.is_some() && has_not_begun {
+        // It goes before it has begun, because its task gives way; the Job says whether that is so.
+        return (State::Pending, Some(Reason::new("Pending", "the pod is going")));
+    }
+    // Deleted while it ran: how its container took that is not why it ended.
+    let reason = match &end.reason {
+        reason if end.state == State::Failed && is_deleted(pod, reason.as_ref()) => Some(pod_deleted()),
+        reason => reason.clone(),
+    };
+    (end.state, reason.map(|reason| because(job, pod, reason)))
+}
+
+/// A node whose container runs.
+fn started(job: &Job, pod: Option<&Pod>) -> (State, Option<Reason>) {
+    if job.gang.is_some() && !pod.is_some_and(|pod| pod.may_begin) {
+        let waiting = "the container runs, and waits until all nodes do";
+        return (State::Pending, Some(Reason::new(WAITING_FOR_NODES, waiting)));
+    }
+    (State::Running, None)
+}
+
 fn suspended(job: &Job) -> Reason {
-    match job.gave_way {
-        Some(_) => Reason::new(
+    match (job.gave_way_at, &job.queue) {
+        (Some(_), _) => Reason::new(
             "GaveWay",
             "a task that was submitted earlier needs the room, and this one had only a part of what it needs; it tries again",
         ),
-        None => Reason::new("Suspended", "the Job is suspended"),
+        (None, Some(queue)) => Reason::new("Suspended", format!("it waits in the queue `{queue}`")),
+        (None, None) => Reason::new("Suspended", "the Job is suspended"),
     }
 }
 
 /// What was ended by us did not fail by itself.
 fn because(job: &Job, pod: Option<&Pod>, reason: Reason) -> Reason {
+    if let (Some(why), Some(seconds)) = (&job.provision_timed_out, job.provision_timeout) {
+        return Reason::new(
+            PROVISION_TIMEOUT,
+            format!("it had no place on a machine within its `provision_timeout` of {seconds} s: {why}"),
+        );
+    }
     let of = pod.and_then(|pod| pod.ended_because_of).or(job.ended_because_of);
     match of {
         Some(rank) if rank != job.rank => Reason::new(NODE_FAILED, format!("ended because node {rank} had failed")),
@@ -227,23 +258,34 @@ fn pending<'a>(reason: Option<&Reason>, pod: Option<&Pod>, warning: impl Fn(&str
     }
 }
 
-/// Nodes whose Job is not there: it was deleted by hand, or an implementation without an owner is making it.
+/// Nodes whose Job is not there. Of a task that was made as a whole it was deleted by hand, and the others end because of it;
+/// an implementation without an owner may still be making it.
 fn missing(jobs: &[Job], num_nodes: u32) -> Vec<NodeStatus> {
+    let made: HashSet<u32> = jobs.iter().map(|job| job.rank).collect();
+    let all_ended = jobs.iter().all(|job| job.owned_by.is_some() && job.end.is_some());
+    let is_deleted = |rank: u32| all_ended || jobs.iter().any(|job| job.ended_because_of == Some(rank));
     (0..num_nodes)
-        .filter(|rank| jobs.iter().all(|job| job.rank != *rank))
-        .map(|rank| NodeStatus {
-            rank,
-            attempt: jobs[0].attempt,
-            status: State::Pending,
-            reason: Some("JobMissing".to_owned()),
-            message: Some("the Job of this node does not exist".to_owned()),
-            job_name: String::new(),
-            pod_name: None,
-            node_name: None,
-            pod_ip: None,
-            exit_code: None,
-            started_at: None,
-            finished_at: None,
+        .filter(|rank| !made.contains(rank))
+        .map(|rank| {
+            let (status, reason, message) = if is_deleted(rank) {
+                (State::Failed, "JobDeleted", "the Job of this node was deleted")
+            } else {
+                (State::Pending, "JobMissing", "the Job of this node does not exist")
+            };
+            NodeStatus {
+                rank,
+                attempt: jobs[0].attempt,
+                status,
+                reason: Some(reason.to_owned()),
+                message: Some(message.to_owned()),
+                job_name: String::new(),
+                pod_name: None,
+                node_name: None,
+                pod_ip: None,
+                exit_code: None,
+                started_at: None,
+                finished_at: None,
+            }
         })
         .collect()
 }

@@ -5,6 +5,8 @@
 //! ```
 
 mod aggregate;
+#[cfg(test)]
+mod examples;
 mod health;
 mod kept;
 mod object;

@@ -37,10 +37,26 @@ pub struct Job {
     pub recovery: Option<Box<Recovery>>,
     /// How many seconds its node may run.
     pub max_duration: Option<u32>,
+    /// Within how many seconds its node must have a place.
+    pub provision_timeout: Option<u32>,
+    /// What kept it from one, when the time was over.
+    pub provision_timed_out: Option<Box<str>>,
+    /// How many seconds after its end the task is deleted.
+    pub ttl_after_finished: Option<u32>,
+    /// When Kubernetes has it from.
+    pub made_at: Timestamp,
+    /// When its controller began with it, or it was last resumed.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
     /// Whether it has no pods because somebody wants it so.
     pub suspended: bool,
-    /// When its task gave its place to an earlier one, and how often by then.
-    pub gave_way: Option<(Timestamp, u32)>,
+    /// Kueue's queue that it waits in.
+    pub queue: Option<Box<str>>,
+    /// When its task gave its place to an earlier one, until it tries again.
+    pub gave_way_at: Option<Timestamp>,
+    /// How often that was.
+    pub gave_way: u32,
     /// What its node waits for, when the nodes of the task start together.
     pub gang: Option<Gang>,
     /// The rank of the node whose failure it was ended for.
@@ -136,6 +152,8 @@ impl Job {
             .map(|source| source.claim_name)
             .collect();
         let identity = Identity::read(&job.metadata, labels::TASK_ID, labels::TASK_NAME)?;
+        let status = job.status.unwrap_or_default();
+        let job_end = job_end(status.conditions.as_deref().unwrap_or_default());
         Some(Self {
             rank: number(identity.labels, labels::NODE_INDEX).unwrap_or(0),
             num_nodes: number(identity.annotations, labels::NUM_NODES).unwrap_or(1),
@@ -143,10 +161,18 @@ impl Job {
             claims,
             submission: identity.annotations.get(labels::SUBMISSION).cloned(),
             fingerprint: identity.annotations.get(labels::FINGERPRINT).cloned(),
-            end: job.status.and_then(job_end),
+            started_at: status.start_time.as_ref().map(|time| time.0),
+            ended_at: job_end.as_ref().and_then(|(_, at)| *at),
+            end: job_end.map(|(end, _)| end),
             max_duration: number(identity.annotations, labels::MAX_DURATION),
+            provision_timeout: number(identity.annotations, labels::PROVISION_TIMEOUT),
+            provision_timed_out: text(identity.annotations, labels::PROVISION_TIMED_OUT),
+            ttl_after_finished: number(identity.annotations, labels::TTL_AFTER_FINISHED),
+            made_at: job.metadata.creation_timestamp.as_ref()?.0,
             suspended: spec.suspend.unwrap_or(false),
-            gave_way: gave_way(identity.annotations),
+            queue: text(identity.labels, labels::QUEUE),
+            gave_way_at: time(identity.annotations, labels::GAVE_WAY_AT),
+            gave_way: number(identity.annotations, labels::GAVE_WAY).unwrap_or(0),
             attempt: number(identity.annotations, labels::ATTEMPT).unwrap_or(1),
             restarts: number(identity.annotations, labels::RESTARTS).unwrap_or(0),
             recovery: recovery(identity.annotations).map(Box::new),
@@ -296,9 +322,12 @@ impl<'a> Identity<'a> {
     }
 }
 
-fn gave_way(annotations: &BTreeMap<String, String>) -> Option<(Timestamp, u32)> {
-    let at = task::time::parse(annotations.get(labels::GAVE_WAY_AT)?)?;
-    Some((at, number(annotations, labels::GAVE_WAY)?))
+fn text(map: &BTreeMap<String, String>, key: &str) -> Option<Box<str>> {
+    map.get(key).map(|text| text.as_str().into())
+}
+
+fn time(map: &BTreeMap<String, String>, key: &str) -> Option<Timestamp> {
+    task::time::parse(map.get(key)?)
 }
 
 fn recovery(annotations: &BTreeMap<String, String>) -> Option<Recovery> {
@@ -322,20 +351,23 @@ fn owner_uid(metadata: &ObjectMeta, kind: &str) -> Option<String> {
         .map(|owner| owner.uid.clone())
 }
 
-/// A Job that has failed says so when all of its pods are gone, which those of a lost machine never are; before that it says
+/// How a Job ended, and when.
+///
+/// One that has failed says so when all of its pods are gone, which those of a lost machine never are; before that it says
 /// that it will (`FailureTarget`, since Kubernetes 1.31).
-fn job_end(status: k8s_openapi::api::batch::v1::JobStatus) -> Option<JobEnd> {
-    let conditions = status.conditions?;
+fn job_end(conditions: &[JobCondition]) -> Option<(JobEnd, Option<Timestamp>)> {
     let found = |kind: &str| {
         let is_true = |condition: &&JobCondition| condition.type_ == kind && condition.status == "True";
         conditions.iter().find(is_true)
     };
-    if found("Complete").is_some() {
-        return Some(JobEnd::Complete);
+    let at = |condition: &JobCondition| condition.last_transition_time.as_ref().map(|time| time.0);
+    if let Some(complete) = found("Complete") {
+        return Some((JobEnd::Complete, at(complete)));
     }
     let failed = found("Failed").or_else(|| found("FailureTarget"))?;
-    Some(JobEnd::Failed(Reason::new(
+    let reason = Reason::new(
         failed.reason.clone().unwrap_or_else(|| "Failed".to_owned()),
         failed.message.clone().unwrap_or_default(),
-    )))
+    );
+    Some((JobEnd::Failed(reason), at(failed)))
 }

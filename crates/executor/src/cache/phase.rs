@@ -14,7 +14,7 @@ pub struct Reason {
 }
 
 impl Reason {
-    pub(super) fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
+    pub fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),
             message: message.into(),

@@ -3,7 +3,7 @@
 use task::State;
 use task::status::{AttemptStatus, NodeStatus, TaskStatus};
 
-use super::aggregate::{DEADLINE_EXCEEDED, NODE_FAILED, cause};
+use super::aggregate::{DEADLINE_EXCEEDED, NODE_FAILED, PROVISION_TIMEOUT, cause};
 use super::object::Job;
 
 /// A task that has failed, and is between two attempts.
@@ -45,12 +45,14 @@ pub struct Restart {
 pub(super) fn restart(status: &TaskStatus, jobs: &[Job]) -> Option<Restart> {
     let job = jobs.first()?;
     let recovery = job.recovery.as_ref()?;
-    if status.status != State::Failed {
+    // The next attempt is made from the Jobs of this one.
+    let is_whole = jobs.len() >= status.metadata.nodes.len();
+    if status.status != State::Failed || !is_whole {
         return None;
     }
     let node = cause(&status.metadata.nodes, State::Failed)?;
-    // Another attempt would take as long.
-    if node.reason.as_deref() == Some(DEADLINE_EXCEEDED) {
+    // Another attempt would take as long, or wait as long.
+    if matches!(node.reason.as_deref(), Some(DEADLINE_EXCEEDED | PROVISION_TIMEOUT)) {
         return None;
     }
     // Any node that failed by itself can be the one that does not count: one that is evicted, or ends with a listed code, makes

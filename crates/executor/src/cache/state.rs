@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use super::object::{Job, Pod, TaskOwner, Volume, Warning};
@@ -212,7 +212,9 @@ impl State {
         if let Some(known) = known.and_then(|task| task.jobs.iter_mut().find(|known| known.uid == job.uid)) {
             known.suspended = job.suspended;
             known.gave_way = job.gave_way;
+            known.gave_way_at = job.gave_way_at;
             known.ended_because_of = job.ended_because_of;
+            known.provision_timed_out = job.provision_timed_out;
             self.touched.insert(job.task_id);
         }
     }
@@ -339,7 +341,7 @@ impl Task {
         let view = self.view.as_ref()?;
         let Attempts { earlier, present } = Attempts::of(&self.jobs);
         let first = present.first()?;
-        let is_looked_after = first.gang.is_some() || first.recovery.is_some();
+        let is_looked_after = first.gang.is_some() || first.recovery.is_some() || first.provision_timeout.is_some();
         let is_over = view.state.is_final() && present.iter().all(|job| job.end.is_some());
         if !is_looked_after || is_over {
             return None;
@@ -356,6 +358,27 @@ impl Task {
                 .collect(),
             restart: view.restart.filter(|restart| restart.is_due),
         })
+    }
+
+    /// Whether no container of it has begun.
+    pub fn is_pending(&self) -> bool {
+        let view = self.view.as_ref();
+        view.is_some_and(|view| view.state == task::State::Pending)
+    }
+
+    /// Whether all of it ended longer ago than it is to be kept. What has no owner Kubernetes deletes by itself.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        let Some(view) = self.view.as_ref().filter(|view| view.owned_by.is_some()) else {
+            return false;
+        };
+        let present = Attempts::of(&self.jobs).present;
+        let Some(seconds) = present.first().and_then(|job| job.ttl_after_finished) else {
+            return false;
+        };
+        let ends: Option<Vec<Timestamp>> = present.iter().map(|job| job.ended_at).collect();
+        let end = ends.and_then(|ends| ends.into_iter().max());
+        let is_over = |end: Timestamp| now.duration_since(end) >= SignedDuration::from_secs(seconds.into());
+        view.state.is_final() && end.is_some_and(is_over)
     }
 
     /// `None` hides the task: it is owned, and its owner is not committed or is gone.

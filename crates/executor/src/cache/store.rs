@@ -1,6 +1,6 @@
 //! What the watches have seen and this process has done: questions to it, and changes of our own making.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use super::object::{Job, Pod, TaskOwner, Volume};
 use super::recovery::Restart;
 use super::state::{State, Task};
-use super::view::View;
+use super::view::{Attempts, View};
 use crate::labels::Owner;
 
 /// The cache. Locks are held for moments and never over an `await`.
@@ -166,35 +166,63 @@ impl Cache {
         self.gangs_changed.notified().await;
     }
 
-    /// The tasks with several nodes that have changed since this was last asked, and are not over.
-    pub fn take_gangs(&self) -> Vec<(String, GangTask)> {
+    /// At most `limit` tasks with several nodes that have changed since this was last asked, and are not over. Those in `busy`
+    /// are kept for later.
+    pub fn take_gangs(&self, busy: &HashSet<String>, limit: usize) -> Vec<(String, GangTask)> {
         let mut state = self.write();
-        let ids = std::mem::take(&mut state.gangs);
-        ids.into_iter()
-            .filter_map(|id| {
-                let gang = state.tasks.get(&id)?.gang()?;
-                Some((id, gang))
-            })
-            .collect()
+        let mut taken = Vec::new();
+        for id in std::mem::take(&mut state.gangs) {
+            if taken.len() >= limit || busy.contains(&id) {
+                state.gangs.insert(id);
+            } else if let Some(gang) = state.tasks.get(&id).and_then(Task::gang) {
+                taken.push((id, gang));
+            }
+        }
+        taken
     }
 
     /// The tasks with several nodes none of which may begin yet.
     pub fn waiting_gangs(&self) -> Vec<(String, GangTask)> {
+        let mut tasks = self.looked_after(|task| {
+            let is_gang = task.jobs.iter().any(|job| job.gang.is_some());
+            is_gang && task.is_pending()
+        });
+        let has_begun = |pod: &Option<Pod>| pod.as_ref().is_some_and(|pod| pod.may_begin);
+        tasks.retain(|(_, gang)| !gang.nodes.iter().any(|(_, pod)| has_begun(pod)));
+        tasks
+    }
+
+    /// The tasks that wait, and do not want to wait for ever.
+    pub fn unplaced(&self) -> Vec<(String, GangTask)> {
+        self.looked_after(|task| {
+            let has_limit = task.jobs.last().is_some_and(|job| job.provision_timeout.is_some());
+            has_limit && task.is_pending()
+        })
+    }
+
+    /// The tasks with several nodes that have fewer Jobs than nodes.
+    pub fn incomplete(&self) -> Vec<(String, GangTask)> {
+        self.looked_after(|task| {
+            let is_gang = task.jobs.last().is_some_and(|job| job.gang.is_some());
+            let nodes = task.view.as_ref().map_or(0, |view| view.num_nodes);
+            is_gang && Attempts::of(&task.jobs).present.len() < nodes as usize
+        })
+    }
+
+    /// The tasks of several Jobs, or with an owner, that ended so long ago that they shall go.
+    pub fn expired(&self, now: Timestamp) -> Vec<(String, Arc<View>)> {
         let state = self.read();
-        let waits = |task: &&Task| {
-            task.view
-                .as_ref()
-                .is_some_and(|view| view.state == task::State::Pending)
-        };
-        state
-            .tasks
-            .iter()
-            .filter(|(_, task)| waits(task))
+        let tasks = state.tasks.iter().filter(|(_, task)| task.is_expired(now));
+        tasks
+            .filter_map(|(id, task)| Some((id.clone(), Arc::clone(task.view.as_ref()?))))
+            .collect()
+    }
+
+    fn looked_after(&self, is_meant: impl Fn(&Task) -> bool) -> Vec<(String, GangTask)> {
+        let state = self.read();
+        let tasks = state.tasks.iter().filter(|(_, task)| is_meant(task));
+        tasks
             .filter_map(|(id, task)| Some((id.clone(), task.gang()?)))
-            .filter(|(_, gang)| {
-                let has_begun = |pod: &Option<Pod>| pod.as_ref().is_some_and(|pod| pod.may_begin);
-                gang.nodes[0].0.gang.is_some() && !gang.nodes.iter().any(|(_, pod)| has_begun(pod))
-            })
             .collect()
     }
 
@@ -204,14 +232,16 @@ impl Cache {
         self.gangs_changed.notify_one();
     }
 
-    /// What a call of this process has made of a Job, before any watch shows it.
-    pub fn changed_job(&self, job: Job) {
-        self.change(|state| state.changed_job(job));
-    }
-
-    /// What a call of this process has made of a pod, before any watch shows it.
-    pub fn changed_pod(&self, pod: Pod) {
-        self.change(|state| state.changed_pod(&pod));
+    /// What calls of this process have made of Jobs and pods, before any watch shows it.
+    pub fn changed(&self, jobs: Vec<Job>, pods: Vec<Pod>) {
+        self.change(|state| {
+            for job in jobs {
+                state.changed_job(job);
+            }
+            for pod in pods {
+                state.changed_pod(&pod);
+            }
+        });
     }
 
     /// How much the cache holds.

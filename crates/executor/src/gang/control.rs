@@ -1,24 +1,25 @@
 //! Doing what was decided, whenever a task has changed.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::stream::FuturesUnordered;
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
-use task::Name;
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 
+use super::change::{CONCURRENT_CHANGES, change_jobs, change_pods};
 use super::decide::{Action, Target, decide};
 use super::pauses::Pauses;
-use crate::cache::{Cache, GangTask, Health, Pod};
+use crate::cache::{Cache, GangTask};
 use crate::error::Error;
 use crate::kubernetes::{self, Calls, Created};
+use crate::ticks::Background;
 use crate::{labels, manifest};
 
-/// How many tasks are looked after at once, and how many objects of each are changed at once.
-const CONCURRENT_TASKS: usize = 8;
-const CONCURRENT_CHANGES: usize = 32;
+/// How many tasks are looked after at once.
+const CONCURRENT_TASKS: usize = 16;
 
 /// How long changes are gathered before they are looked at: the nodes of a task come in one after the other.
 const GATHER: Duration = Duration::from_millis(5);
@@ -26,50 +27,63 @@ const GATHER: Duration = Duration::from_millis(5);
 /// The pause before something that failed, or could not be known, is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Looks after all tasks with several nodes, until `stop`.
-pub(crate) async fn control(calls: Calls, cache: Arc<Cache>, health: Arc<Health>, stop: CancellationToken) {
-    let pauses = Pauses::default();
-    let work = async {
-        loop {
-            cache.gangs_changed().await;
-            sleep(GATHER).await;
-            // What is not known must not be acted on; the changes are kept.
-            while health.check().is_err() {
-                sleep(RETRY).await;
-            }
-            stream::iter(cache.take_gangs())
-                .for_each_concurrent(CONCURRENT_TASKS, |(id, task)| {
-                    look_after(&calls, &cache, &pauses, id, task)
-                })
-                .await;
-        }
-    };
+/// Looks after all tasks with several nodes, until the process stops.
+pub(crate) async fn control(background: Background) {
+    let stop = background.stop.clone();
     tokio::select! {
         () = stop.cancelled() => {}
-        () = work => {}
+        () = control_for_ever(background) => {}
     }
 }
 
-async fn look_after(calls: &Calls, cache: &Arc<Cache>, pauses: &Pauses, id: String, task: GangTask) {
+/// Each task is looked after by itself: one whose changes take long holds up no other.
+async fn control_for_ever(background: Background) {
+    let Background {
+        calls, cache, health, ..
+    } = background;
+    let pauses = Pauses::default();
+    let mut busy: HashSet<String> = HashSet::new();
+    let mut work = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            Some(id) = work.next() => {
+                busy.remove(&id);
+            }
+            () = cache.gangs_changed() => {
+                sleep(GATHER).await;
+            }
+        }
+        // What is not known must not be acted on; the changes are kept.
+        while health.check().is_err() {
+            sleep(RETRY).await;
+        }
+        for (id, task) in cache.take_gangs(&busy, CONCURRENT_TASKS.saturating_sub(busy.len())) {
+            busy.insert(id.clone());
+            work.push(look_after(&calls, &cache, &pauses, id, task));
+        }
+    }
+}
+
+/// Takes the steps that can be taken now; gives the identifier back.
+async fn look_after(calls: &Calls, cache: &Arc<Cache>, pauses: &Pauses, id: String, task: GangTask) -> String {
     if let (Some(_), Some((job, _))) = (task.restart, task.nodes.first())
         && let Some(left) = pauses.left(&id, job.attempt + 1, Instant::now())
     {
-        look_again(cache, id, left);
-        return;
+        look_again(cache, id.clone(), left);
+        return id;
     }
-    let results: Vec<Result<(), Error>> = stream::iter(decide(&task))
-        .map(|action| {
-            tracing::debug!(task_id = id, ?action, "a task with several nodes");
-            act(calls, cache, action)
-        })
-        .buffer_unordered(CONCURRENT_CHANGES)
-        .collect()
-        .await;
-    let failed = results.into_iter().find_map(Result::err);
+    let mut failed = None;
+    for action in decide(&task) {
+        tracing::debug!(task_id = id, ?action, "a task with several nodes");
+        if let Err(error) = act(calls, cache, action).await {
+            failed.get_or_insert(error);
+        }
+    }
     if let Some(error) = failed {
         tracing::warn!(task_id = id, %error, "the nodes of a task could not be changed; trying again");
-        look_again(cache, id, RETRY);
+        look_again(cache, id.clone(), RETRY);
     }
+    id
 }
 
 fn look_again(cache: &Arc<Cache>, id: String, after: Duration) {
@@ -80,7 +94,11 @@ fn look_again(cache: &Arc<Cache>, id: String, after: Duration) {
     });
 }
 
-async fn act(calls: &Calls, cache: &Cache, action: Action) -> Result<(), Error> {
+/// Takes one step.
+///
+/// # Errors
+/// Something could not be changed; the rest was.
+pub(super) async fn act(calls: &Calls, cache: &Cache, action: Action) -> Result<(), Error> {
     match action {
         Action::MakeAttempt {
             from,
@@ -95,41 +113,30 @@ async fn act(calls: &Calls, cache: &Cache, action: Action) -> Result<(), Error> 
                     None => json!({"metadata": annotations}),
                 }
             };
-            let changes = pods
-                .into_iter()
-                .map(|(pod, deadline)| (pod, change(deadline)))
-                .collect();
-            change_pods(calls, cache, "let the nodes begin", changes).await
+            let changes = pods.into_iter().map(|(pod, deadline)| (pod, change(deadline)));
+            change_pods(calls, cache, "let the nodes begin", changes.collect()).await
         }
         Action::Run { pods } => {
             let change = json!({"metadata": {"annotations": {labels::RUN: labels::TRUE}}});
-            let changes = pods.into_iter().map(|pod| (pod, change.clone())).collect();
-            change_pods(calls, cache, "let the nodes run", changes).await
+            change_pods(calls, cache, "let the nodes run", all(pods, &change)).await
         }
-        Action::EndPod { pod, because_of } => {
+        Action::End { pods, jobs, because_of } => {
+            let change = json!({
+                "metadata": {"annotations": {labels::ENDED_BECAUSE_OF: because_of.to_string()}},
+                "spec": {"activeDeadlineSeconds": 1},
+            });
             // The kubelet ends a pod that is over its deadline with TERM, and keeps its log.
-            change_pods(calls, cache, "end a node", vec![(pod, end(because_of))]).await
-        }
-        Action::EndJob {
-            job: (name, uid),
-            because_of,
-        } => {
-            let job = calls
-                .merge::<kubernetes::Job>("end a node", &name, &uid, end(because_of))
-                .await?;
-            if let Some(job) = job.and_then(crate::cache::Job::from_resource) {
-                cache.changed_job(job);
-            }
-            Ok(())
+            let (pods, jobs) = tokio::join!(
+                change_pods(calls, cache, "end a node", all(pods, &change)),
+                change_jobs(calls, cache, "end a node", all(jobs, &change)),
+            );
+            pods.and(jobs)
         }
     }
 }
 
-fn end(because_of: u32) -> Value {
-    json!({
-        "metadata": {"annotations": {labels::ENDED_BECAUSE_OF: because_of.to_string()}},
-        "spec": {"activeDeadlineSeconds": 1},
-    })
+fn all(targets: Vec<Target>, change: &Value) -> Vec<(Target, Value)> {
+    targets.into_iter().map(|target| (target, change.clone())).collect()
 }
 
 /// Makes the Jobs of the next attempt. Their names follow from its number: whoever makes them, there is one of each.
@@ -146,36 +153,16 @@ async fn make_attempt(
             let Some(job) = calls.get::<kubernetes::Job>(ACTION, &name).await? else {
                 return Ok(());
             };
-            let task_name = crate::cache::Job::from_resource(job.clone()).and_then(|job| Name::of(&job.task_name));
-            let (Some(task_name), true) = (task_name, job.metadata.uid.as_ref() == Some(&uid)) else {
+            if job.metadata.uid.as_ref() != Some(&uid) {
+                return Ok(());
+            }
+            let Some(next) = manifest::next_attempt(job, attempt, restarts) else {
                 return Ok(());
             };
-            let next = manifest::next_attempt(job, &task_name, attempt, restarts);
             if let Created::Ours(job) = calls.create(ACTION, &next).await?
                 && let Some(job) = crate::cache::Job::from_resource(job)
             {
                 cache.made(None, vec![job]);
-            }
-            Ok(())
-        })
-        .buffer_unordered(CONCURRENT_CHANGES)
-        .collect()
-        .await;
-    results.into_iter().collect()
-}
-
-/// Changes pods, as many as possible: one that cannot be changed does not keep the others waiting.
-async fn change_pods(
-    calls: &Calls,
-    cache: &Cache,
-    action: &'static str,
-    changes: Vec<(Target, Value)>,
-) -> Result<(), Error> {
-    let results: Vec<Result<(), Error>> = stream::iter(changes)
-        .map(|((name, uid), change)| async move {
-            let changed = calls.merge::<kubernetes::Pod>(action, &name, &uid, change).await?;
-            if let Some(pod) = changed.and_then(Pod::from_resource) {
-                cache.changed_pod(pod);
             }
             Ok(())
         })

@@ -17,10 +17,13 @@ pub enum Action {
     },
     /// The setup of all has ended: let these run.
     Run { pods: Vec<Target> },
-    /// End a pod, because this node has failed: TERM, the grace period, KILL. Its log stays.
-    EndPod { pod: Target, because_of: u32 },
-    /// End a node that has no pod on a machine yet.
-    EndJob { job: Target, because_of: u32 },
+    /// End nodes because this one has failed: their pods by TERM, the grace period and KILL, so that their logs stay; of nodes
+    /// that have no pod on a machine yet, their Jobs.
+    End {
+        pods: Vec<Target>,
+        jobs: Vec<Target>,
+        because_of: u32,
+    },
     /// Make the Jobs of an attempt from those of the attempt before.
     MakeAttempt {
         from: Vec<Target>,
@@ -34,38 +37,53 @@ pub fn decide(task: &GangTask) -> Vec<Action> {
     if let Some(next) = next_attempt(task) {
         return vec![next];
     }
-    // Their pods are going, which is no failure.
-    if task.nodes.iter().any(|(job, _)| job.suspended) {
-        return Vec::new();
-    }
-    let starts_together = task.nodes.iter().any(|(job, _)| job.gang.is_some());
-    if !starts_together {
+    let any = |is: fn(&Job) -> bool| task.nodes.iter().any(|(job, _)| is(job));
+    // The pods of suspended Jobs are going, which is no failure.
+    if any(|job| job.suspended) || !any(|job| job.gang.is_some()) {
         return Vec::new();
     }
     if let Some(failed) = first_failure(task) {
-        return task
-            .nodes
-            .iter()
-            .filter_map(|(job, pod)| end(job, pod.as_ref(), failed))
-            .collect();
+        return end_all(task, failed);
     }
-    let Some(pods) = all_running(task) else {
+    // One that is about to end because it had no place must not begin in its last second.
+    if any(|job| job.provision_timed_out.is_some()) {
         return Vec::new();
-    };
-    let has_ended = |pod: &Pod| matches!(pod.phase, Phase::Ended(_));
+    }
+    open_gate(task).into_iter().collect()
+}
+
+/// Ends every node that has not ended, because of this one.
+pub fn end_all(task: &GangTask, because_of: u32) -> Vec<Action> {
+    let (mut pods, mut jobs) = (Vec::new(), Vec::new());
+    for (job, pod) in &task.nodes {
+        if job.end.is_some() || job.ended_because_of.is_some() {
+            continue;
+        }
+        match pod {
+            Some(pod) if matches!(pod.phase, Phase::Ended(_)) || pod.ended_because_of.is_some() => {}
+            Some(pod) if pod.node_name.is_some() => pods.push(target(&pod.name, &pod.uid)),
+            _ => jobs.push(target(&job.name, &job.uid)),
+        }
+    }
+    let is_nothing = pods.is_empty() && jobs.is_empty();
+    let end = Action::End { pods, jobs, because_of };
+    if is_nothing { Vec::new() } else { vec![end] }
+}
+
+/// The gate that can be opened now: the first when all nodes run, the second when the setup of all has ended.
+fn open_gate(task: &GangTask) -> Option<Action> {
+    let pods = all_running(task)?;
     let waiting: Vec<&&Pod> = pods.iter().filter(|pod| !pod.may_begin).collect();
     if !waiting.is_empty() {
-        let addresses: Option<Vec<&str>> = pods.iter().map(|pod| pod.ip.as_deref()).collect();
-        let Some(addresses) = addresses else {
-            return Vec::new();
-        };
+        let addresses: Vec<&str> = pods.iter().map(|pod| pod.ip.as_deref()).collect::<Option<_>>()?;
         let with_deadline = |pod: &&&Pod| (target(&pod.name, &pod.uid), deadline(task, &pods, pod));
-        return vec![Action::Begin {
+        return Some(Action::Begin {
             pods: waiting.iter().map(with_deadline).collect(),
             node_ips: addresses.join("\n"),
-        }];
+        });
     }
     let has_setup = task.nodes.iter().any(|(job, _)| job.gang == Some(Gang::Setup));
+    let has_ended = |pod: &Pod| matches!(pod.phase, Phase::Ended(_));
     // Who may run already was ready once: what it does since is no setup. Who has ended said in its setup that it is done.
     let is_set_up = |pod: &&Pod| pod.ready || pod.may_run || has_ended(pod);
     let waiting: Vec<Target> = pods
@@ -73,10 +91,8 @@ pub fn decide(task: &GangTask) -> Vec<Action> {
         .filter(|pod| !pod.may_run && !has_ended(pod))
         .map(|pod| target(&pod.name, &pod.uid))
         .collect();
-    if has_setup && !waiting.is_empty() && pods.iter().all(is_set_up) {
-        return vec![Action::Run { pods: waiting }];
-    }
-    Vec::new()
+    let opens = has_setup && !waiting.is_empty() && pods.iter().all(is_set_up);
+    opens.then_some(Action::Run { pods: waiting })
 }
 
 /// The deadline of a pod, which the kubelet counts from when it accepted the pod: what it has waited for the others, and what
@@ -141,23 +157,6 @@ fn first_failure(task: &GangTask) -> Option<u32> {
     failed.min().map(|(_, _, rank)| rank)
 }
 
-fn end(job: &Job, pod: Option<&Pod>, because_of: u32) -> Option<Action> {
-    if job.end.is_some() || job.ended_because_of.is_some() {
-        return None;
-    }
-    match pod {
-        Some(pod) if matches!(pod.phase, Phase::Ended(_)) || pod.ended_because_of.is_some() => None,
-        Some(pod) if pod.node_name.is_some() => Some(Action::EndPod {
-            pod: target(&pod.name, &pod.uid),
-            because_of,
-        }),
-        _ => Some(Action::EndJob {
-            job: target(&job.name, &job.uid),
-            because_of,
-        }),
-    }
-}
-
 /// The pods in rank order, if every node has one that runs, or has run.
 fn all_running(task: &GangTask) -> Option<Vec<&Pod>> {
     if task.nodes.len() != usize::try_from(task.num_nodes).ok()? {
@@ -172,7 +171,8 @@ fn all_running(task: &GangTask) -> Option<Vec<&Pod>> {
     task.nodes.iter().map(|(_, pod)| pod.as_ref().filter(running)).collect()
 }
 
-fn target(name: &str, uid: &str) -> Target {
+/// An object by its name and uid.
+pub fn target(name: &str, uid: &str) -> Target {
     (name.to_owned(), uid.to_owned())
 }
 

@@ -1,5 +1,7 @@
 //! The Job of a node that is run again, from the one that has failed.
 
+use std::collections::BTreeMap;
+
 use task::Name;
 
 use crate::kubernetes::{Job, ObjectMeta};
@@ -15,16 +17,17 @@ const OF_THE_JOB: [&str; 4] = [
 
 /// The Job of the same node in attempt number `attempt`, before which the task has failed by itself `restarts` times.
 ///
-/// The name follows from the attempt, so that two servers that do this make one Job.
+/// The name follows from the attempt, so that two servers that do this make one Job. `None` for a Job that is none of ours.
 #[must_use]
-pub fn next_attempt(job: Job, name: &Name, attempt: u32, restarts: u32) -> Job {
-    let label = |name: &str| job.metadata.labels.as_ref()?.get(name).cloned();
+pub fn next_attempt(job: Job, attempt: u32, restarts: u32) -> Option<Job> {
+    let labels = job.metadata.labels?;
+    let mut annotations = job.metadata.annotations?;
+    let name = Name::of(annotations.get(labels::EXACT_NAME)?)?;
     let suffix = format!(
         "{}-node-{}-attempt-{attempt}",
-        label(labels::TASK_ID).unwrap_or_default(),
-        label(labels::NODE_INDEX).unwrap_or_default()
+        labels.get(labels::TASK_ID)?,
+        labels.get(labels::NODE_INDEX)?
     );
-    let mut annotations = job.metadata.annotations.unwrap_or_default();
     for of_the_attempt_before in [labels::ENDED_BECAUSE_OF, labels::GAVE_WAY_AT, labels::GAVE_WAY] {
         annotations.remove(of_the_attempt_before);
     }
@@ -43,21 +46,23 @@ pub fn next_attempt(job: Job, name: &Name, attempt: u32, restarts: u32) -> Job {
             .as_mut()
             .and_then(|metadata| metadata.labels.as_mut())
         {
-            labels.retain(|label, _| !OF_THE_JOB.contains(&label.as_str()));
+            *labels = without_the_jobs(std::mem::take(labels));
         }
     }
-    Job {
+    Some(Job {
         metadata: ObjectMeta {
             name: Some(name.object_name(&suffix)),
-            labels: job.metadata.labels.map(|mut labels| {
-                labels.retain(|label, _| !OF_THE_JOB.contains(&label.as_str()));
-                labels
-            }),
+            labels: Some(without_the_jobs(labels)),
             annotations: Some(annotations),
             owner_references: job.metadata.owner_references,
             ..ObjectMeta::default()
         },
         spec,
         status: None,
-    }
+    })
+}
+
+fn without_the_jobs(mut labels: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    labels.retain(|label, _| !OF_THE_JOB.contains(&label.as_str()));
+    labels
 }

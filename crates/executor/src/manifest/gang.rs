@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Submission;
 use super::script::{GANG_FOLDER, NODE_IPS_FILE, RUN_FILE, SETUP_DONE, STATE_FOLDER};
+use super::service::{host_name, service_name};
 use crate::kubernetes::{
     Affinity, DownwardAPIVolumeFile, DownwardAPIVolumeSource, EmptyDirVolumeSource, ExecAction, LabelSelector,
     ObjectFieldSelector, PodAffinityTerm, PodAntiAffinity, PodSpec, Probe, Volume, VolumeMount,
@@ -30,7 +31,9 @@ pub(super) fn annotation(submission: &Submission) -> Option<&'static str> {
 }
 
 /// Adds it to a pod of several.
-pub(super) fn complete(pod: &mut PodSpec, submission: &Submission) {
+pub(super) fn complete(pod: &mut PodSpec, submission: &Submission, rank: u32) {
+    pod.hostname = Some(host_name(rank));
+    pod.subdomain = Some(service_name(submission));
     let volumes = pod.volumes.get_or_insert_default();
     volumes.push(Volume {
         name: GANG_VOLUME.to_owned(),

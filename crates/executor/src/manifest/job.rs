@@ -24,29 +24,23 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
     labels.insert(labels::NODE_INDEX.to_owned(), rank.to_string());
     let mut metadata = submission.metadata(submission.job_name(rank));
     metadata.labels = Some(labels.clone());
-    if let Some(waits_for) = gang::annotation(submission) {
-        let annotations = metadata.annotations.get_or_insert_default();
-        annotations.insert(labels::GANG.to_owned(), waits_for.to_owned());
-    }
-    if let Some(recovery) = &submission.definition.resources.recovery {
-        let codes: Vec<String> = recovery.recover_on_exit_codes.iter().map(u8::to_string).collect();
-        metadata.annotations.get_or_insert_default().extend([
-            (
-                labels::MAX_RESTARTS.to_owned(),
-                recovery.max_restarts_on_errors.to_string(),
-            ),
-            (labels::RECOVER_ON.to_owned(), codes.join(",")),
-        ]);
-    }
-    if let Some(seconds) = max_duration(submission) {
-        let annotations = metadata.annotations.get_or_insert_default();
-        annotations.insert(labels::MAX_DURATION.to_owned(), seconds.to_string());
+    let annotations = metadata.annotations.get_or_insert_default();
+    annotations.extend(wishes(submission).map(|(name, value)| (name.to_owned(), value)));
+    if let Some(queue) = &submission.definition.kubernetes.local_queue_name {
+        // Of the Job only: it is Jobs that Kueue lets in.
+        metadata
+            .labels
+            .get_or_insert_default()
+            .insert(labels::QUEUE.to_owned(), queue.clone());
     }
     metadata.owner_references = owner.map(|owner| vec![owner.clone()]);
+    let ttl = submission.ttl_after_finished().filter(|_| !submission.needs_owner());
+    let ttl = ttl.and_then(|seconds| i32::try_from(seconds).ok());
     Job {
         metadata,
         spec: Some(JobSpec {
             backoff_limit: Some(0),
+            ttl_seconds_after_finished: ttl,
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
                     labels: Some(labels),
@@ -58,6 +52,28 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
         }),
         status: None,
     }
+}
+
+/// What the task wants to be done with its Jobs, as their annotations.
+fn wishes(submission: &Submission) -> impl Iterator<Item = (&'static str, String)> {
+    let recovery = submission.definition.resources.recovery.as_ref();
+    let codes = |codes: &[u8]| codes.iter().map(u8::to_string).collect::<Vec<_>>().join(",");
+    let seconds = |seconds: Option<i64>| seconds.map(|seconds| seconds.to_string());
+    let wishes = [
+        (labels::GANG, gang::annotation(submission).map(str::to_owned)),
+        (
+            labels::MAX_RESTARTS,
+            recovery.map(|recovery| recovery.max_restarts_on_errors.to_string()),
+        ),
+        (
+            labels::RECOVER_ON,
+            recovery.map(|recovery| codes(&recovery.recover_on_exit_codes)),
+        ),
+        (labels::MAX_DURATION, seconds(submission.max_duration())),
+        (labels::PROVISION_TIMEOUT, seconds(submission.provision_timeout())),
+        (labels::TTL_AFTER_FINISHED, seconds(submission.ttl_after_finished())),
+    ];
+    wishes.into_iter().filter_map(|(name, value)| Some((name, value?)))
 }
 
 fn pod(submission: &Submission, rank: u32) -> PodSpec {
@@ -98,21 +114,18 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
         restart_policy: Some("Never".to_owned()),
         // Of the pod and not of the Job, which would delete the pod and its log. Of several nodes it counts from when they
         // begin, and is set then.
-        active_deadline_seconds: max_duration(submission).filter(|_| submission.definition.num_nodes == 1),
+        active_deadline_seconds: submission
+            .max_duration()
+            .filter(|_| submission.definition.num_nodes == 1),
         // The variables of every Service of the namespace would come on top of the user's, and may not fit.
         enable_service_links: Some(false),
         volumes: (!volumes.is_empty()).then_some(volumes),
         ..PodSpec::default()
     };
     if submission.definition.num_nodes > 1 {
-        gang::complete(&mut pod, submission);
+        gang::complete(&mut pod, submission, rank);
     }
     pod
-}
-
-/// In seconds.
-fn max_duration(submission: &Submission) -> Option<i64> {
-    i64::try_from(submission.definition.max_duration?.as_secs()).ok()
 }
 
 /// The user's variables, then ours, which win. The addresses of several nodes are known later; see `script`.

@@ -6,19 +6,23 @@ mod gang;
 mod job;
 mod owner;
 mod script;
+mod service;
 mod volume;
 
 pub use attempt::next_attempt;
 pub use job::job;
 pub use owner::owner;
 pub use script::{SCRIPT_FOLDER, SCRIPT_KEY, Script, script};
+pub use service::service;
 pub use volume::claim;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use task::{Id, Name, TaskDefinition, UserName};
 
+use crate::executor::Defaults;
 use crate::kubernetes::ObjectMeta;
 use crate::labels;
 
@@ -44,6 +48,8 @@ pub struct Submission {
     pub token: String,
     /// A hash of the definition.
     pub fingerprint: String,
+    /// What holds where the definition says nothing.
+    pub defaults: Defaults,
 }
 
 impl Submission {
@@ -69,6 +75,27 @@ impl Submission {
         self.definition.num_nodes > 1
             || self.definition.resources.recovery.is_some()
             || matches!(script(&self.definition), Script::File(_))
+    }
+
+    /// In seconds, how long each node may run.
+    #[must_use]
+    pub fn max_duration(&self) -> Option<i64> {
+        seconds(self.definition.max_duration.or(self.defaults.max_duration))
+    }
+
+    /// In seconds, how long the nodes may wait for a place.
+    #[must_use]
+    pub fn provision_timeout(&self) -> Option<i64> {
+        match self.definition.kubernetes.provision_timeout {
+            Some(asked) => seconds(asked.duration()),
+            None => seconds(self.defaults.provision_timeout),
+        }
+    }
+
+    /// In seconds, how long the task is kept after its end.
+    #[must_use]
+    pub fn ttl_after_finished(&self) -> Option<i64> {
+        seconds(self.defaults.ttl_after_finished)
     }
 
     /// SkyPilot's name of the task, the same in all nodes and attempts: `sky-{time}_{name}_{id}`.
@@ -107,6 +134,10 @@ impl Submission {
             ..ObjectMeta::default()
         }
     }
+}
+
+fn seconds(duration: Option<Duration>) -> Option<i64> {
+    i64::try_from(duration?.as_secs()).ok()
 }
 
 #[cfg(test)]

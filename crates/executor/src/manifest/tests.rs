@@ -1,10 +1,13 @@
 //! What Kubernetes is asked to make for a request, held against snapshots.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use task::{Id, Name, TaskDefinition, UserName, VolumeDefinition};
 
-use super::{Submission, claim, job, owner};
+use super::{Submission, claim, job, owner, service};
+use crate::executor::Defaults;
 
 fn user() -> UserName {
     UserName::from_headers([&b"alice@example.com"[..]]).unwrap()
@@ -26,6 +29,7 @@ fn submission(body: &Value) -> Submission {
         created_at: Timestamp::UNIX_EPOCH,
         token: "token".to_owned(),
         fingerprint: "fingerprint".to_owned(),
+        defaults: Defaults::default(),
     }
 }
 
@@ -58,6 +62,53 @@ fn the_owner_of_a_task_has_a_deadline() {
         &submission(&json!({"run": "x", "num_nodes": 2})),
         Timestamp::UNIX_EPOCH
     ));
+}
+
+#[test]
+fn nodes_of_several_have_host_names() {
+    let task = submission(&json!({"run": "x", "num_nodes": 2}));
+    insta::assert_yaml_snapshot!(service(&task, None));
+    let pod = job(&task, 1, None).spec.unwrap().template.spec.unwrap();
+    assert_eq!(pod.hostname.as_deref(), Some("node-1"));
+    assert_eq!(pod.subdomain, service(&task, None).metadata.name);
+    let single = submission(&json!({"run": "x"}));
+    assert_eq!(
+        job(&single, 0, None).spec.unwrap().template.spec.unwrap().hostname,
+        None
+    );
+}
+
+#[test]
+fn what_the_task_says_goes_before_what_the_server_does() {
+    let minute = Some(Duration::from_secs(60));
+    let with_defaults = |body: &Value| Submission {
+        defaults: Defaults {
+            max_duration: minute,
+            provision_timeout: minute,
+            ttl_after_finished: minute,
+        },
+        ..submission(body)
+    };
+    let says_nothing = with_defaults(&json!({"run": "x"}));
+    assert_eq!(
+        (says_nothing.max_duration(), says_nothing.provision_timeout()),
+        (Some(60), Some(60))
+    );
+    let says = with_defaults(&json!({
+        "run": "x", "max_duration": "2m", "config": {"kubernetes": {"provision_timeout": -1}},
+    }));
+    assert_eq!((says.max_duration(), says.provision_timeout()), (Some(120), None));
+    // Kubernetes deletes what is one Job alone; the rest goes as a whole.
+    let ttl = |task: &Submission| job(task, 0, None).spec.unwrap().ttl_seconds_after_finished;
+    assert_eq!(ttl(&says_nothing), Some(60));
+    assert_eq!(ttl(&with_defaults(&json!({"run": "x", "num_nodes": 2}))), None);
+}
+
+#[test]
+fn a_task_waits_in_the_queue_that_it_names() {
+    let task = submission(&json!({"run": "x", "config": {"kubernetes": {"kueue": {"local_queue_name": "team-a"}}}}));
+    let labels = job(&task, 0, None).metadata.labels.unwrap();
+    assert_eq!(labels["kueue.x-k8s.io/queue-name"], "team-a");
 }
 
 #[test]

@@ -105,13 +105,9 @@ impl FromRequest<AppState> for SubmitTask {
         let user = user::user(&parts.headers, &mut errors);
         let idempotency_key = user::idempotency_key(&parts.headers, &mut errors);
         let definition = define(content, &mut errors, |body| TaskDefinition::parse(body, app.max_nodes));
-        let with_default = |definition: TaskDefinition| TaskDefinition {
-            max_duration: definition.max_duration.or(app.max_duration),
-            ..definition
-        };
         let request = user.zip(definition).map(|(user, definition)| executor::Request {
             user,
-            definition: with_default(definition),
+            definition,
             idempotency_key,
         });
         complete(request.map(|request| Self { request, dry_run }), errors)

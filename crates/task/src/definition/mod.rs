@@ -1,6 +1,7 @@
 //! The definition of a task: what a person asks to be run.
 
 mod accelerators;
+mod config;
 mod duration;
 mod recovery;
 mod resources;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+pub use config::{KubernetesConfig, ProvisionTimeout};
 pub use duration::parse_duration;
 pub use recovery::Recovery;
 pub use resources::Resources;
@@ -39,7 +41,6 @@ const MAX_PATH_BYTES: usize = 4095;
 const UNSUPPORTED: &[&str] = &[
     "secrets",
     "managed_secrets",
-    "config",
     "service",
     "pool",
     "api_server_access",
@@ -72,6 +73,8 @@ pub struct TaskDefinition {
     pub run: String,
     /// How long each node may run; for ever when absent.
     pub max_duration: Option<Duration>,
+    /// What it asks of Kubernetes.
+    pub kubernetes: KubernetesConfig,
     /// What was asked for and has no effect, for the person to know.
     pub warnings: Vec<String>,
 }
@@ -108,6 +111,7 @@ impl TaskDefinition {
         let setup = object.optional("setup", script);
         let run = object.required("run", script);
         let max_duration = object.optional("max_duration", duration::read);
+        let kubernetes = object.optional("config", config::read).unwrap_or_default();
         object.finish(UNSUPPORTED);
 
         let (num_nodes, run) = (num_nodes?, run?);
@@ -131,6 +135,7 @@ impl TaskDefinition {
             setup,
             run,
             max_duration,
+            kubernetes,
             warnings,
         })
     }

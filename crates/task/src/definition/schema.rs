@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use super::config::{MAX_QUEUE_LENGTH, MAX_SECONDS};
 use super::resources::MAX_IMAGE_BYTES;
 use super::{MAX_PATH_BYTES, MAX_SCRIPT_BYTES, MAX_VARIABLE_BYTES, MAX_VARIABLE_NAME_BYTES, TaskDefinition};
 use crate::quantity::{MAX_CPUS, MAX_MEMORY_GIBIBYTES};
@@ -79,6 +80,7 @@ fn task() -> Value {
                 "description": "How long each node may run, such as 90s, 30m or 1h30m.",
                 "pattern": "^[1-9][0-9]{0,3}[smh]$",
             },
+            "config": config(),
             "file_mounts": {
                 "type": ["object", "null"],
                 "description": "Accepted, without effect.",
@@ -106,6 +108,40 @@ fn task() -> Value {
         "examples": [
             {"name": "hello", "num_nodes": 3, "run": "echo hello from node $NODE_RANK of $NUM_NODES"},
         ],
+    })
+}
+
+fn config() -> Value {
+    json!({
+        "type": ["object", "null"],
+        "description": "What the task asks of Kubernetes.",
+        "additionalProperties": false,
+        "properties": {
+            "kubernetes": {
+                "type": ["object", "null"],
+                "additionalProperties": false,
+                "properties": {
+                    "provision_timeout": {
+                        "type": ["integer", "null"],
+                        "description": "Seconds until all nodes must have a place on a machine; else the task fails. -1 is for ever.",
+                        "minimum": -1,
+                        "maximum": MAX_SECONDS,
+                    },
+                    "kueue": {
+                        "type": ["object", "null"],
+                        "additionalProperties": false,
+                        "properties": {
+                            "local_queue_name": {
+                                "type": ["string", "null"],
+                                "description": "Kueue's queue that the Jobs wait in.",
+                                "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+                                "maxLength": MAX_QUEUE_LENGTH,
+                            },
+                        },
+                    },
+                },
+            },
+        },
     })
 }
 

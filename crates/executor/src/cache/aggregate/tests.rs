@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -11,52 +10,22 @@ use task::status::TaskStatus;
 
 use super::super::object::{Job, JobEnd, Pod};
 use super::super::phase::{self, Reason};
-use crate::labels::Owner;
 
 fn job(rank: u32, num_nodes: u32, end: Option<JobEnd>) -> Job {
     Job {
-        uid: format!("job-{rank}"),
         name: format!("train-abc-node-{rank}"),
-        task_id: "abc".to_owned(),
-        task_name: "train".to_owned(),
-        owner: Owner::from_labels(&[("username".to_owned(), "alice".to_owned())].into()).unwrap(),
-        username: "alice".to_owned(),
-        rank,
-        num_nodes,
-        created_at: Timestamp::UNIX_EPOCH,
-        owned_by: None,
-        claims: Vec::new(),
-        submission: None,
-        fingerprint: None,
         end,
-        gang: None,
-        ended_because_of: None,
-        max_duration: None,
-        suspended: false,
-        gave_way: None,
-        attempt: 1,
-        restarts: 0,
-        recovery: None,
+        ..Job::example(rank, num_nodes)
     }
 }
 
 fn pod(rank: u32, status: Value) -> Pod {
     let status: PodStatus = serde_json::from_value(status).unwrap();
     Pod {
-        uid: format!("pod-{rank}"),
         name: format!("train-abc-node-{rank}-x"),
-        task_id: "abc".to_owned(),
-        job_uid: Some(format!("job-{rank}")),
-        created_at: Timestamp::UNIX_EPOCH,
         node_name: None,
         ip: None,
-        phase: phase::of(&status),
-        accepted_at: None,
-        may_begin: false,
-        may_run: false,
-        ready: false,
-        terminating: false,
-        ended_because_of: None,
+        ..Pod::example(rank, phase::of(&status))
     }
 }
 
@@ -221,6 +190,53 @@ fn a_node_without_a_job_is_not_forgotten() {
     let status = aggregate(&[job(1, 3, None)], &[pod(1, running())], &HashMap::new());
     let ranks: Vec<u32> = status.metadata.nodes.iter().map(|node| node.rank).collect();
     assert_eq!((ranks, status.metadata.pending_nodes), (vec![0, 1, 2], 2));
+}
+
+#[test]
+fn a_job_that_was_deleted_fails_the_task_when_the_others_ended_because_of_it() {
+    let exceeded = || Some(JobEnd::Failed(Reason::new("DeadlineExceeded", "too long")));
+    let other = Job {
+        ended_because_of: Some(1),
+        ..job(0, 2, exceeded())
+    };
+    let status = aggregate(&[other], &[], &HashMap::new());
+    assert_eq!(
+        (status.status, status.reason.as_deref(), status.message.as_deref()),
+        (
+            State::Failed,
+            Some("JobDeleted"),
+            Some("node 1: the Job of this node was deleted")
+        )
+    );
+}
+
+#[test]
+fn a_task_without_a_place_says_what_kept_it_from_one() {
+    let exceeded = Some(JobEnd::Failed(Reason::new("DeadlineExceeded", "too long")));
+    let full = Job {
+        provision_timeout: Some(60),
+        provision_timed_out: Some("0/1 nodes are available".into()),
+        ..job(0, 1, exceeded)
+    };
+    let status = aggregate(&[full], &[], &HashMap::new());
+    assert_eq!(
+        (status.reason.as_deref(), status.message.as_deref()),
+        (
+            Some("ProvisionTimeout"),
+            Some("it had no place on a machine within its `provision_timeout` of 60 s: 0/1 nodes are available")
+        )
+    );
+}
+
+#[test]
+fn a_job_that_waits_in_a_queue_names_it() {
+    let queued = Job {
+        suspended: true,
+        queue: Some("team-a".into()),
+        ..job(0, 1, None)
+    };
+    let status = aggregate(&[queued], &[], &HashMap::new());
+    assert_eq!(status.message.as_deref(), Some("it waits in the queue `team-a`"));
 }
 
 proptest! {

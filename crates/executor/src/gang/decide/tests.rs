@@ -4,52 +4,16 @@ use task::State;
 
 use super::{Action, decide};
 use crate::cache::{Gang, GangTask, Job, JobEnd, Phase, Pod, PodEnd, Reason, Restart};
-use crate::labels::Owner;
 
 fn job(rank: u32, num_nodes: u32) -> Job {
     Job {
-        uid: format!("job-{rank}"),
-        name: format!("job-{rank}"),
-        task_id: "abc".to_owned(),
-        task_name: "train".to_owned(),
-        owner: Owner::from_labels(&[("username".to_owned(), "alice".to_owned())].into()).unwrap(),
-        username: "alice".to_owned(),
-        rank,
-        num_nodes,
-        created_at: Timestamp::UNIX_EPOCH,
-        owned_by: None,
-        claims: Vec::new(),
-        submission: None,
-        fingerprint: None,
-        end: None,
         gang: Some(Gang::Setup),
-        ended_because_of: None,
-        max_duration: None,
-        suspended: false,
-        gave_way: None,
-        attempt: 1,
-        restarts: 0,
-        recovery: None,
+        ..Job::example(rank, num_nodes)
     }
 }
 
 fn pod(rank: u32, phase: Phase) -> Pod {
-    Pod {
-        uid: format!("pod-{rank}"),
-        name: format!("pod-{rank}"),
-        task_id: "abc".to_owned(),
-        job_uid: Some(format!("job-{rank}")),
-        created_at: Timestamp::UNIX_EPOCH,
-        node_name: Some("machine".to_owned()),
-        ip: Some(format!("10.0.0.{rank}")),
-        phase,
-        accepted_at: None,
-        may_begin: false,
-        may_run: false,
-        ready: false,
-        terminating: false,
-        ended_because_of: None,
-    }
+    Pod::example(rank, phase)
 }
 
 fn running() -> Phase {
@@ -189,23 +153,12 @@ fn the_first_failure_ends_all_others_and_is_named() {
         Some(pod(5, ended(State::Completed, 1))),
     ]));
     let name = |kind: &str, rank: u32| (format!("{kind}-{rank}"), format!("{kind}-{rank}"));
-    assert_eq!(
-        actions,
-        [
-            Action::EndPod {
-                pod: name("pod", 2),
-                because_of: 1
-            },
-            Action::EndJob {
-                job: name("job", 3),
-                because_of: 1
-            },
-            Action::EndJob {
-                job: name("job", 4),
-                because_of: 1
-            },
-        ]
-    );
+    let end = Action::End {
+        pods: vec![name("pod", 2)],
+        jobs: vec![name("job", 3), name("job", 4)],
+        because_of: 1,
+    };
+    assert_eq!(actions, [end]);
 }
 
 #[test]
@@ -235,7 +188,7 @@ fn a_pod_that_was_deleted_is_a_failure() {
     }));
     let actions = decide(&task);
     assert!(
-        matches!(actions.as_slice(), [Action::EndPod { because_of: 0, .. }]),
+        matches!(actions.as_slice(), [Action::End { because_of: 0, .. }]),
         "{actions:?}"
     );
 }
@@ -282,6 +235,13 @@ fn an_attempt_that_another_server_has_begun_to_make_is_continued() {
     assert_eq!(from, &[("job-1".to_owned(), "job-1".to_owned())]);
 }
 
+#[test]
+fn one_that_had_no_place_in_time_does_not_begin_in_its_last_second() {
+    let mut task = gang((0..2).map(|rank| Some(pod(rank, running()))).collect());
+    task.nodes[1].0.provision_timed_out = Some("full".into());
+    assert_eq!(decide(&task), []);
+}
+
 /// A node at any moment of its life.
 fn any_node(rank: u32) -> impl Strategy<Value = Option<Pod>> {
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
@@ -316,9 +276,11 @@ proptest! {
         let actions = decide(&gang(pods.clone()));
         if pods.iter().any(is_failed) {
             let unended = pods.iter().filter(|pod| !is_over(pod)).count();
-            prop_assert_eq!(actions.len(), unended);
-            let ends = actions.iter().all(|action| matches!(action, Action::EndPod { .. } | Action::EndJob { .. }));
-            prop_assert!(ends);
+            let ended = actions.iter().map(|action| match action {
+                Action::End { pods, jobs, .. } => pods.len() + jobs.len(),
+                other => panic!("{other:?}"),
+            });
+            prop_assert_eq!(ended.sum::<usize>(), unended);
         } else if !pods.iter().all(is_up) {
             prop_assert_eq!(actions, []);
         } else {

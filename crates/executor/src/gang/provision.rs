@@ -1,0 +1,162 @@
+//! Ending tasks that had no place on the machines for longer than they wanted to wait.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::change::change_jobs;
+use super::decide::{Target, target};
+use crate::cache::{GangTask, Job, Phase, Pod};
+use crate::labels;
+use crate::ticks::Background;
+
+/// How often waiting tasks are looked at. It is a look into memory.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Kubernetes' times are cut to whole seconds: so much may be missing.
+const ROUNDING: i64 = 1;
+
+/// Ends tasks whose `provision_timeout` is over, until the process stops.
+pub(crate) async fn end_unplaced(background: Background) {
+    let mut ticks = background.every(INTERVAL);
+    while ticks.next().await.is_some() {
+        let now = Timestamp::now();
+        for (id, task) in background.cache.unplaced() {
+            let overdue = overdue(&task, now);
+            if overdue.is_empty() {
+                continue;
+            }
+            tracing::info!(
+                event = "provision_timeout",
+                task_id = id,
+                nodes = overdue.len(),
+                "a task had no place in time"
+            );
+            let changes = overdue.into_iter().map(|(job, why)| (job, end(&why))).collect();
+            let ended = change_jobs(&background.calls, &background.cache, "end a node", changes).await;
+            if let Err(error) = ended {
+                tracing::warn!(task_id = id, %error, "a task that had no place could not be ended; trying again");
+            }
+        }
+    }
+}
+
+/// The Job goes with its pods, which have no log yet: their node has not begun. A suspended Job has no deadline.
+fn end(why: &str) -> Value {
+    json!({
+        "metadata": {"annotations": {labels::PROVISION_TIMED_OUT: why}},
+        "spec": {"activeDeadlineSeconds": 1, "suspend": false},
+    })
+}
+
+/// The nodes whose time is over, each with what keeps it from a place. The others end because of them.
+fn overdue(task: &GangTask, now: Timestamp) -> Vec<(Target, String)> {
+    let has_begun = |pod: &Option<Pod>| pod.as_ref().is_some_and(|pod| pod.may_begin);
+    if task.nodes.iter().any(|(_, pod)| has_begun(pod)) {
+        return Vec::new();
+    }
+    let is_over = |job: &Job| {
+        let (Some(seconds), Some(since)) = (job.provision_timeout, waits_since(job)) else {
+            return false;
+        };
+        now.duration_since(since) > SignedDuration::from_secs(i64::from(seconds) + ROUNDING)
+    };
+    task.nodes
+        .iter()
+        .filter(|(job, _)| job.end.is_none() && job.provision_timed_out.is_none() && is_over(job))
+        .filter_map(|(job, pod)| Some((target(&job.name, &job.uid), unplaced(job, pod.as_ref())?)))
+        .collect()
+}
+
+/// From when on a node waits for a place. `None` while somebody else holds it back, such as a queue.
+fn waits_since(job: &Job) -> Option<Timestamp> {
+    if job.gave_way > 0 {
+        return Some(job.made_at);
+    }
+    (!job.suspended).then(|| job.started_at.unwrap_or(job.made_at))
+}
+
+/// What keeps a node from a place; `None` when it has one.
+fn unplaced(job: &Job, pod: Option<&Pod>) -> Option<String> {
+    if job.suspended {
+        return Some("it gave way to a task that was submitted earlier".to_owned());
+    }
+    match pod {
+        Some(pod) if pod.node_name.is_some() => None,
+        Some(pod) => Some(match &pod.phase {
+            Phase::Pending(Some(reason)) => reason.message.clone(),
+            _ => "the pod waits to be scheduled".to_owned(),
+        }),
+        None => Some("Kubernetes has not made its pod".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::overdue;
+    use crate::cache::{GangTask, Job, Phase, Pod, Reason};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn task() -> GangTask {
+        let job = |rank| Job {
+            provision_timeout: Some(60),
+            made_at: at(100),
+            ..Job::example(rank, 2)
+        };
+        let placed = Pod::example(0, Phase::Running { since: None });
+        let full = Reason::new("Unschedulable", "0/1 nodes are available: 1 Insufficient cpu.");
+        let waiting = Pod {
+            node_name: None,
+            ..Pod::example(1, Phase::Pending(Some(full)))
+        };
+        GangTask {
+            num_nodes: 2,
+            nodes: vec![(job(0), Some(placed)), (job(1), Some(waiting))],
+            ..GangTask::default()
+        }
+    }
+
+    #[test]
+    fn a_node_without_a_place_is_ended_when_its_time_is_over() {
+        assert_eq!(overdue(&task(), at(161)), []);
+        let ended = overdue(&task(), at(162));
+        let why = "0/1 nodes are available: 1 Insufficient cpu.".to_owned();
+        assert_eq!(ended, [(("job-1".to_owned(), "job-1".to_owned()), why)]);
+    }
+
+    #[test]
+    fn a_task_that_has_begun_or_was_ended_already_is_left_alone() {
+        let mut begun = task();
+        begun.nodes[0].1.as_mut().unwrap().may_begin = true;
+        assert_eq!(overdue(&begun, at(1000)), []);
+        let mut ended = task();
+        ended.nodes[1].0.provision_timed_out = Some("full".into());
+        assert_eq!(overdue(&ended, at(1000)), []);
+    }
+
+    #[test]
+    fn the_time_in_a_queue_does_not_count_but_that_after_giving_way_does() {
+        let mut queued = task();
+        for (job, pod) in &mut queued.nodes {
+            job.suspended = true;
+            *pod = None;
+        }
+        assert_eq!(overdue(&queued, at(1000)), []);
+        for (job, _) in &mut queued.nodes {
+            job.gave_way = 1;
+        }
+        assert_eq!(overdue(&queued, at(162)).len(), 2);
+        let mut resumed = task();
+        for (job, _) in &mut resumed.nodes {
+            job.started_at = Some(at(500));
+        }
+        assert_eq!(overdue(&resumed, at(561)), []);
+        assert_eq!(overdue(&resumed, at(562)).len(), 1);
+    }
+}

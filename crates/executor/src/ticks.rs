@@ -1,0 +1,53 @@
+//! Looking after things from time to time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Interval;
+use tokio_util::sync::CancellationToken;
+
+use crate::cache::{Cache, Health};
+use crate::kubernetes::Calls;
+
+/// What those need who look after things in the background.
+#[derive(Clone)]
+pub(crate) struct Background {
+    pub calls: Calls,
+    pub cache: Arc<Cache>,
+    pub health: Arc<Health>,
+    pub stop: CancellationToken,
+}
+
+/// Times to look at things.
+pub(crate) struct Ticks {
+    ticks: Interval,
+    health: Arc<Health>,
+    stop: CancellationToken,
+}
+
+impl Background {
+    /// Times to look, so far apart.
+    pub fn every(&self, interval: Duration) -> Ticks {
+        Ticks {
+            ticks: tokio::time::interval(interval),
+            health: Arc::clone(&self.health),
+            stop: self.stop.clone(),
+        }
+    }
+}
+
+impl Ticks {
+    /// Waits for the next time at which what is in the cache is true; `None` when the process stops.
+    pub async fn next(&mut self) -> Option<()> {
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return None,
+                _ = self.ticks.tick() => {}
+            }
+            // What is not known must not be acted on.
+            if self.health.check().is_ok() {
+                return Some(());
+            }
+        }
+    }
+}
