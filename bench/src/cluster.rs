@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::json;
 
-use crate::Verdict;
 use crate::http::Connection;
 use crate::kubernetes::Kubernetes;
 use crate::measure::{self, Samples, mebibytes, milliseconds, rate, repeat};
 use crate::server::Server;
+use crate::{Verdict, gang};
 
 /// How much to measure.
 #[derive(Debug, clap::Args)]
@@ -55,8 +55,9 @@ async fn measure(args: &Args, kubernetes: &Kubernetes) -> anyhow::Result<Vec<Ver
     let lists = lists(&server, args.tasks).await?;
     let apiserver_list = kubernetes.list_time().await?;
     let resident = server.resident()?;
+    let gang = gang::measure(kubernetes, &server).await?;
 
-    Ok(vec![
+    let mut verdicts = vec![
         Verdict {
             name: "submit, rate",
             ours: format!("{submits:.0}/s"),
@@ -90,7 +91,9 @@ async fn measure(args: &Args, kubernetes: &Kubernetes) -> anyhow::Result<Vec<Ver
             bound: "under 40 MiB",
             kept: resident < 40 << 20,
         },
-    ])
+    ];
+    verdicts.extend(gang);
+    Ok(verdicts)
 }
 
 /// Creates tasks and Jobs in turns, so that a machine that gets slower is slower for both. Gives both rates.
@@ -99,8 +102,9 @@ async fn create(args: &Args, kubernetes: &Kubernetes, server: &Server) -> anyhow
     let share = args.tasks / ROUNDS;
     let (mut ours, mut theirs) = (Duration::ZERO, Duration::ZERO);
     let body = json!({"name": "bench", "run": "echo hello", "resources": {"cpus": "1m"}}).to_string();
+    let template = server.manifest(&body).await?;
     for _ in 0..ROUNDS {
-        theirs += kubernetes.create(args.concurrency, share).await?;
+        theirs += kubernetes.create(&template, args.concurrency, share).await?;
         // Both leave work behind for the controllers; it must not count for the other.
         kubernetes.calm().await?;
         ours += repeat(

@@ -50,9 +50,8 @@ impl Kubernetes {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Creates Jobs like those of the tasks, but that the server does not watch.
-    pub async fn create(&self, concurrency: usize, count: usize) -> anyhow::Result<Duration> {
-        let template = template()?;
+    /// Creates Jobs like those of a task, but that the server does not watch.
+    pub async fn create(&self, template: &Job, concurrency: usize, count: usize) -> anyhow::Result<Duration> {
         repeat(
             concurrency,
             count,
@@ -132,23 +131,4 @@ impl Kubernetes {
 
 fn http_get(path: &str) -> anyhow::Result<http::Request<Vec<u8>>> {
     Ok(http::Request::get(path).body(Vec::new())?)
-}
-
-fn template() -> anyhow::Result<Job> {
-    Ok(serde_json::from_value(json!({
-        "metadata": {
-            "name": "bench",
-            "labels": {"bench": "true", "task-id": "01234567", "task-name": "bench", "username": "bench", "node-idx": "0"},
-            "annotations": {"created-at": "2026-11-23T15:30:34.854651Z", "num-nodes": "1"},
-        },
-        "spec": {"backoffLimit": 0, "template": {
-            "metadata": {"labels": {"bench": "true", "task-id": "01234567", "username": "bench", "node-idx": "0"}},
-            "spec": {"restartPolicy": "Never", "enableServiceLinks": false, "containers": [{
-                "name": "task", "image": "python:3.13-slim",
-                "command": ["/bin/bash", "-c"], "args": ["echo hello"],
-                "env": [{"name": "NODE_RANK", "value": "0"}, {"name": "NUM_NODES", "value": "1"}],
-                "resources": {"requests": {"cpu": "1m"}, "limits": {"cpu": "1m"}},
-            }]},
-        }},
-    }))?)
 }

@@ -4,6 +4,7 @@
 mod cluster;
 mod command_line;
 mod embedded;
+mod gang;
 mod http;
 mod kubernetes;
 mod measure;

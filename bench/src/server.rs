@@ -4,6 +4,10 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::Context;
+use k8s_openapi::api::batch::v1::Job;
+use serde_json::Value;
+
+use crate::http::Connection;
 
 /// A running server; it is killed when this is dropped.
 pub struct Server {
@@ -13,6 +17,28 @@ pub struct Server {
 }
 
 impl Server {
+    /// A Job that this server would make for a task, without the label by which it finds its own.
+    pub async fn manifest(&self, task: &str) -> anyhow::Result<Job> {
+        let mut connection = Connection::open(&self.address).await?;
+        let answer = connection
+            .send("POST", "/tasks/submit?dry_run=true", Some(task))
+            .await?;
+        let answer: Value = serde_json::from_slice(&answer.body)?;
+        let mut manifests = answer["manifests"].as_array().into_iter().flatten();
+        let job = manifests
+            .find(|manifest| manifest["kind"] == "Job")
+            .context("a task has a Job")?;
+        let mut job: Job = serde_json::from_value(job.clone())?;
+        let pod = job.spec.as_mut().and_then(|spec| spec.template.metadata.as_mut());
+        for labels in [job.metadata.labels.as_mut(), pod.and_then(|pod| pod.labels.as_mut())]
+            .into_iter()
+            .flatten()
+        {
+            labels.remove("skypilot-task");
+        }
+        Ok(job)
+    }
+
     /// Starts the server of the same build, with its usual log, which goes nowhere.
     pub fn start(arguments: &[&str]) -> anyhow::Result<Self> {
         let binary = std::env::current_exe()?.with_file_name("k8s-cli-api");
