@@ -75,6 +75,8 @@ impl Recorded {
 
     fn of(cli: CommandLine, mut names: Vec<(String, String)>) -> Self {
         names.push((cli.home().to_str().unwrap().to_owned(), "/HOME".to_owned()));
+        let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        names.push((format!("   {machine}\n"), "   MACHINE\n".to_owned()));
         Self {
             cli,
             names,
@@ -194,6 +196,22 @@ async fn lists_and_states_of_tasks() {
     recorded.run(&["jobs", "status", "nothing", "-o", "json"]);
     recorded.run(&["jobs", "top", &waiting]);
     recorded.check("lists_and_states_of_tasks");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_was_run_again() {
+    let Some((_world, mut recorded)) = Recorded::on(&[]).await else {
+        return;
+    };
+    recorded.cli.write(
+        "task.yaml",
+        "resources: {job_recovery: {max_restarts_on_errors: 1}}\nrun: echo a try; exit 3\n",
+    );
+    let id = recorded.submit("TASKagai", &["--name", "again", "task.yaml"]);
+    recorded.cli.run(&["jobs", "wait", &id, "-q"]).ok();
+    recorded.run(&["jobs", "status", &id]);
+    recorded.run(&["jobs", "logs", &id, "--no-follow"]);
+    recorded.check("a_task_that_was_run_again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

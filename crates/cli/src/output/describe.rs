@@ -5,7 +5,8 @@ use std::fmt::Write;
 use task::status::{NodeStatus, TaskStatus};
 use task::volume::VolumeStatus;
 
-use super::table::{Cell, Table, fixed, flexible, or_dash, status_cell};
+use super::items::{ItemColumn, table};
+use super::table::{Cell, fixed, flexible, or_dash, status_cell};
 use super::{Terminal, age};
 
 /// Everything about a task and its nodes.
@@ -45,22 +46,8 @@ pub fn describe_task(task: &TaskStatus, wide: bool, terminal: Terminal) -> Strin
         return text;
     }
     text.push('\n');
-    let mut columns = vec![
-        fixed("NODE"),
-        fixed("STATUS"),
-        flexible("REASON"),
-        fixed("EXIT"),
-        fixed("AGE"),
-        fixed("TIME"),
-        flexible("MACHINE"),
-    ];
-    if wide {
-        columns.extend([fixed("IP"), flexible("JOB"), flexible("POD")]);
-    }
-    let mut table = Table::new(&columns);
-    for node in &metadata.nodes {
-        table.add(node_line(node, wide));
-    }
+    let has_attempts = metadata.nodes.iter().any(|node| node.attempt > 1);
+    let table = table(metadata.nodes.iter(), node_columns(has_attempts), wide, false);
     text.push_str(&table.render(terminal, true));
     text
 }
@@ -81,24 +68,29 @@ fn counts(task: &TaskStatus) -> String {
     format!("{} ({})", metadata.num_nodes, said.join(", "))
 }
 
-fn node_line(node: &NodeStatus, wide: bool) -> Vec<Cell> {
-    let mut cells = vec![
-        Cell::from(node.rank.to_string()),
-        status_cell(node.status),
-        or_dash(node.reason.as_ref()),
-        Cell::from(node.exit_code.map_or_else(|| "-".to_owned(), |code| code.to_string())),
-        Cell::from(node.started_at.as_deref().map_or_else(|| "-".to_owned(), age)),
-        Cell::from(ran_for(node)),
-        or_dash(node.node_name.as_ref()),
-    ];
-    if wide {
-        cells.extend([
-            or_dash(node.pod_ip.as_ref()),
-            Cell::from(node.job_name.clone()),
-            or_dash(node.pod_name.as_ref()),
-        ]);
-    }
-    cells
+fn node_columns(has_attempts: bool) -> Vec<ItemColumn<NodeStatus>> {
+    let attempt = if has_attempts {
+        ItemColumn::new
+    } else {
+        ItemColumn::wide
+    };
+    vec![
+        ItemColumn::new(fixed("NODE"), |node| Cell::from(node.rank.to_string())),
+        attempt(fixed("ATTEMPT"), |node: &NodeStatus| Cell::from(node.attempt.to_string())),
+        ItemColumn::new(fixed("STATUS"), |node| status_cell(node.status)),
+        ItemColumn::new(flexible("REASON"), |node| or_dash(node.reason.as_ref())),
+        ItemColumn::new(fixed("EXIT"), |node| {
+            Cell::from(node.exit_code.map_or_else(|| "-".to_owned(), |code| code.to_string()))
+        }),
+        ItemColumn::new(fixed("AGE"), |node| {
+            Cell::from(node.started_at.as_deref().map_or_else(|| "-".to_owned(), age))
+        }),
+        ItemColumn::new(fixed("TIME"), |node| Cell::from(ran_for(node))),
+        ItemColumn::new(flexible("MACHINE"), |node| or_dash(node.node_name.as_ref())),
+        ItemColumn::wide(fixed("IP"), |node| or_dash(node.pod_ip.as_ref())),
+        ItemColumn::wide(flexible("JOB"), |node| Cell::from(node.job_name.as_str())),
+        ItemColumn::wide(flexible("POD"), |node| or_dash(node.pod_name.as_ref())),
+    ]
 }
 
 /// How long a container ran, or has run.

@@ -62,8 +62,13 @@ impl<T> ItemColumn<T> {
     }
 }
 
-fn table<T: Item>(items: &[Kept<T>], wide: bool, all_users: bool) -> Table {
-    let mut columns = T::columns();
+/// A table of things, in those of the columns that shall be there.
+pub fn table<'a, T: 'a>(
+    items: impl Iterator<Item = &'a T>,
+    mut columns: Vec<ItemColumn<T>>,
+    wide: bool,
+    all_users: bool,
+) -> Table {
     columns.retain(|column| match column.shown {
         Shown::Always => true,
         Shown::AllUsers => all_users,
@@ -71,8 +76,8 @@ fn table<T: Item>(items: &[Kept<T>], wide: bool, all_users: bool) -> Table {
     });
     let headings: Vec<Column> = columns.iter().map(|column| column.column).collect();
     let mut table = Table::new(&headings);
-    for kept in items {
-        table.add(columns.iter().map(|column| (column.cell)(&kept.item)).collect());
+    for item in items {
+        table.add(columns.iter().map(|column| (column.cell)(item)).collect());
     }
     table
 }
@@ -113,7 +118,8 @@ pub fn print_items<T: Item>(
 ) -> Result<()> {
     match format {
         Format::Table | Format::Wide => {
-            let table = table(items, format == Format::Wide, all_users);
+            let items = items.iter().map(|kept| &kept.item);
+            let table = table(items, T::columns(), format == Format::Wide, all_users);
             print(&table.render(terminal, headers))
         }
         Format::Name => {
