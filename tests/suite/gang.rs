@@ -245,9 +245,17 @@ async fn an_eviction_does_not_count_and_all_nodes_begin_anew() {
     });
     let id = world.api.submit(&task).await;
     let status = world.api.wait_for(&id, "running").await;
+    let (api, followed) = (world.api.clone(), id.clone());
+    let log = tokio::spawn(async move { api.log_text(&followed, "").await });
+    // What is not read by then goes with the pod.
+    eventually(MINUTE, "both nodes to have begun", async || {
+        let log = world.api.log_text(&id, "?follow=false").await;
+        (said(&log, "id ").len() == 2).then_some(())
+    })
+    .await;
     let pod = nodes(&status)[1]["pod_name"].as_str().unwrap();
     world.cluster.evict(pod).await;
-    let log = world.api.log_text(&id, "").await;
+    let log = log.await.unwrap();
     let status = world.api.wait_for(&id, "completed").await;
     let before = &status["metadata"]["attempts"];
     assert_eq!(before.as_array().unwrap().len(), 1, "{status}");

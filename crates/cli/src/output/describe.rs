@@ -76,7 +76,9 @@ fn node_columns(has_attempts: bool) -> Vec<ItemColumn<NodeStatus>> {
     };
     vec![
         ItemColumn::new(fixed("NODE"), |node| Cell::from(node.rank.to_string())),
-        attempt(fixed("ATTEMPT"), |node: &NodeStatus| Cell::from(node.attempt.to_string())),
+        attempt(fixed("ATTEMPT"), |node: &NodeStatus| {
+            Cell::from(node.attempt.to_string())
+        }),
         ItemColumn::new(fixed("STATUS"), |node| status_cell(node.status)),
         ItemColumn::new(flexible("REASON"), |node| or_dash(node.reason.as_ref())),
         ItemColumn::new(fixed("EXIT"), |node| {

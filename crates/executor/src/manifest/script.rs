@@ -23,11 +23,14 @@ pub const SETUP_DONE: &str = "/etc/k8s-cli-state/setup-done";
 /// TERM on to that group, and ends with the child's exit code.
 ///
 /// Bash as process 1 would ignore TERM and hold the node for the whole grace period. Job control (`set -m`) makes the
-/// group, and is switched off again because it would print notices into the log. `wait` returns when a trapped signal
-/// arrives, before the child has ended; so it is asked again until no signal came in between.
-pub(super) const INIT: &str = r#"set -m
-/bin/bash "$@" &
+/// group, and prints notices: it is switched off again, and what bash itself says is not heard, for a child may end before it
+/// is off. `wait` returns when a trapped signal arrives, before the child has ended; so it is asked again until no signal
+/// came in between.
+pub(super) const INIT: &str = r#"exec 3>&2 2>/dev/null
+set -m
+/bin/bash "$@" 2>&3 3>&- &
 set +m
+exec 3>&-
 child=$!
 trap 'signalled=1; kill -TERM -- "-$child" 2>/dev/null' TERM
 while
@@ -227,6 +230,20 @@ mod tests {
     #[test]
     fn arguments_and_name_are_those_of_a_plain_bash() {
         prints(&json!({"setup": "true", "run": "echo $0 $#"}), "/bin/bash 0\n");
+    }
+
+    #[test]
+    fn bash_says_nothing_of_a_child_that_ends_at_once() {
+        let slow = INIT.replace("set +m", "sleep 0.2\nset +m");
+        assert_ne!(slow, INIT);
+        let output = Command::new("/bin/bash")
+            .args(["-c", &slow, "k8s-cli", "-c", "echo out; echo err >&2"])
+            .output()
+            .unwrap();
+        assert_eq!(
+            (output.stdout.as_slice(), output.stderr.as_slice()),
+            (&b"out\n"[..], &b"err\n"[..])
+        );
     }
 
     #[test]
