@@ -42,13 +42,8 @@ pub enum Error {
         source: reqwest::Error,
     },
     /// The server answers with an error.
-    #[error("{said}")]
-    Server {
-        /// The HTTP status.
-        status: u16,
-        /// What it says.
-        said: Said,
-    },
+    #[error("{0}")]
+    Server(Said),
     /// The server finds fault with the values it was sent.
     #[error("{}", faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; "))]
     Invalid {
@@ -90,13 +85,19 @@ pub enum Error {
 pub struct Said {
     /// The words.
     pub text: String,
-    /// The server's name of the request, to find it in its log; `None` when it was not asked.
+    /// The HTTP status; `None` when the server was not asked.
+    pub status: Option<u16>,
+    /// The server's name of the request, to find it in its log.
     pub request_id: Option<String>,
 }
 
 impl From<String> for Said {
     fn from(text: String) -> Self {
-        Self { text, request_id: None }
+        Self {
+            text,
+            status: None,
+            request_id: None,
+        }
     }
 }
 
@@ -159,7 +160,7 @@ impl Error {
             Self::Interrupted => 130,
             Self::Ended(code) => *code,
             Self::File { .. }
-            | Self::Server { .. }
+            | Self::Server(_)
             | Self::Answer { .. }
             | Self::Local(_)
             | Self::Several(_)
@@ -182,7 +183,7 @@ impl Error {
     /// The server's name of the request that failed.
     pub fn request_id(&self) -> Option<&str> {
         match self {
-            Self::NotFound(said) | Self::Refused(said) | Self::Server { said, .. } => said.request_id.as_deref(),
+            Self::NotFound(said) | Self::Refused(said) | Self::Server(said) => said.request_id.as_deref(),
             Self::Invalid { request_id, .. } => request_id.as_deref(),
             _ => None,
         }
@@ -222,7 +223,7 @@ impl Error {
             Self::NotFound(_) => "not_found",
             Self::Refused(_) => "refused",
             Self::Unreachable { .. } => "unreachable",
-            Self::Server { .. } => "server",
+            Self::Server(_) => "server",
             Self::Answer { .. } => "no_server",
             Self::Local(_) => "local_server",
             Self::TimedOut(_) => "timed_out",
@@ -236,10 +237,8 @@ impl Error {
     /// The HTTP status, of an error that the server answered.
     fn status(&self) -> Option<u16> {
         match self {
-            Self::Server { status, .. } => Some(*status),
+            Self::NotFound(said) | Self::Refused(said) | Self::Server(said) => said.status,
             Self::Invalid { .. } => Some(422),
-            Self::NotFound(said) if said.request_id.is_some() => Some(404),
-            Self::Refused(_) => Some(403),
             _ => None,
         }
     }
@@ -268,6 +267,7 @@ mod tests {
     fn programs_get_the_code_and_the_request() {
         let error = Error::NotFound(Said {
             text: "task `x` not found".to_owned(),
+            status: Some(404),
             request_id: Some("r1".to_owned()),
         });
         let expected =

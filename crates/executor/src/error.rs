@@ -111,12 +111,6 @@ impl Error {
         self.status().is_some_and(Status::is_conflict)
     }
 
-    /// Whether we have no right to this, or a quota is used up.
-    #[must_use]
-    pub fn is_forbidden(&self) -> bool {
-        self.status().is_some_and(|status| status.code == 403)
-    }
-
     /// Whether the same call may succeed a moment later: the server was busy, or was not reached.
     #[must_use]
     pub fn is_transient(&self) -> bool {

@@ -18,6 +18,9 @@ pub(crate) async fn expire(background: Background) {
     let mut ticks = background.every(INTERVAL);
     while ticks.next().await.is_some() {
         for (id, view) in background.cache.expired(Timestamp::now()) {
+            if background.stop.is_cancelled() {
+                break;
+            }
             match stop::stop(&background.calls, &background.cache, &id, &view).await {
                 Ok(()) => tracing::info!(
                     event = "task_expired",

@@ -282,14 +282,14 @@ async fn make_jobs(calls: &Calls, submission: &Submission, owner: &ConfigMap) ->
     Ok((owner, jobs))
 }
 
-/// Host names are a convenience: where the server may not make Services, or a quota is used up, the task runs without them.
+/// Host names are a convenience: where Kubernetes refuses a Service (no right, a quota, a policy), the task runs without them.
 async fn make_service(calls: &Calls, submission: &Submission, owner: &OwnerReference) -> Result<(), Error> {
     if submission.definition.num_nodes == 1 {
         return Ok(());
     }
     let service = manifest::service(submission, Some(owner));
     match calls.create("create the Service of the task", &service).await {
-        Err(error) if error.is_forbidden() => {
+        Err(error) if !error.is_transient() => {
             tracing::warn!(task_id = %submission.id, %error, "the nodes of a task have no host names");
             Ok(())
         }

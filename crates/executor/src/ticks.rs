@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Interval;
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::{Cache, Health};
@@ -28,8 +28,11 @@ pub(crate) struct Ticks {
 impl Background {
     /// Times to look, so far apart.
     pub fn every(&self, interval: Duration) -> Ticks {
+        let mut ticks = tokio::time::interval(interval);
+        // What took longer than the interval needs no other look at once.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ticks {
-            ticks: tokio::time::interval(interval),
+            ticks,
             health: Arc::clone(&self.health),
             stop: self.stop.clone(),
         }

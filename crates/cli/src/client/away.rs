@@ -44,8 +44,8 @@ impl Away {
 /// Whether it may work in a moment.
 pub fn is_passing(error: &Error) -> bool {
     match error {
-        Error::Unreachable { .. } => true,
-        Error::Server { status, .. } => matches!(status, 429 | 500 | 502 | 503 | 504),
+        Error::Unreachable { .. } | Error::TimedOut(_) => true,
+        Error::Server(said) => matches!(said.status, Some(429 | 500 | 502 | 503 | 504)),
         _ => false,
     }
 }

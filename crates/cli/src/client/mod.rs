@@ -269,14 +269,15 @@ fn refusal(status: StatusCode, detail: Value, request_id: Option<String>, url: &
         Value::String(_) => format!("`{url}` answers {status}"),
         other => other.to_string(),
     };
-    let said = Said { text, request_id };
+    let said = Said {
+        text,
+        status: Some(status.as_u16()),
+        request_id,
+    };
     match status {
         StatusCode::NOT_FOUND => Error::NotFound(said),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Refused(said),
-        _ => Error::Server {
-            status: status.as_u16(),
-            said,
-        },
+        _ => Error::Server(said),
     }
 }
 

@@ -207,7 +207,9 @@ impl Follow<'_> {
 
 fn is_over(task: &TaskStatus, node: Option<u32>) -> bool {
     let node = node.and_then(|rank| task.metadata.nodes.iter().find(|node| node.rank == rank));
-    task.status.is_final() || node.is_some_and(|node| node.status.is_final())
+    // Of a task that waits, a node has ended whose attempt is followed by another.
+    let waits = task.status == State::Pending;
+    task.status.is_final() || (!waits && node.is_some_and(|node| node.status.is_final()))
 }
 
 /// Prints what is there now.

@@ -20,14 +20,16 @@ pub(super) const NODE_FAILED: &str = "NodeFailed";
 const BACKOFF_LIMIT_EXCEEDED: &str = "BackoffLimitExceeded";
 
 /// A node that had no place on a machine for longer than its task wanted to wait.
-pub(super) const PROVISION_TIMEOUT: &str = "ProvisionTimeout";
+pub(super) const NO_PLACE_IN_TIME: &str = "ProvisionTimeout";
 
 /// Kubernetes' word for a pod that ran too long.
 pub(super) const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
 
-/// The status of a task. `jobs` are in rank order and not empty; `warning` gives the last warning about a uid.
+/// The status of a task. `jobs` are in rank order and not empty; those of `to_be_made` that are not among them will be, by
+/// rank; `warning` gives the last warning about a uid.
 pub(super) fn status<'a>(
     jobs: &[Job],
+    to_be_made: &[Job],
     pods: &HashMap<&str, &Pod>,
     warning: impl Fn(&str) -> Option<&'a Reason>,
     namespace: &str,
@@ -40,7 +42,7 @@ pub(super) fn status<'a>(
         .map(|job| node(job, pods.get(job.uid.as_str()).copied(), &warning))
         .collect();
     if nodes.len() < num_nodes as usize {
-        nodes.extend(missing(jobs, num_nodes));
+        nodes.extend(missing(jobs, to_be_made, num_nodes));
         nodes.sort_by_key(|node| node.rank);
     }
     let count = |state: State| u32::try_from(nodes.iter().filter(|node| node.status == state).count()).unwrap_or(0);
@@ -149,8 +151,12 @@ fn node<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&'a R
 
 /// Where a node stands, and why.
 fn state_of<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&'a Reason>) -> (State, Option<Reason>) {
-    if job.suspended {
+    if job.is_suspended() {
         return (State::Pending, Some(suspended(job)));
+    }
+    if job.end.is_none() && job.is_over() {
+        let suspended = Reason::new("Suspended", "the Job was suspended when its task ended");
+        return (State::Failed, Some(because(job, pod, suspended)));
     }
     if job.end == Some(JobEnd::Complete) {
         return (State::Completed, None);
@@ -212,20 +218,20 @@ fn suspended(job: &Job) -> Reason {
 fn because(job: &Job, pod: Option<&Pod>, reason: Reason) -> Reason {
     if let (Some(why), Some(seconds)) = (&job.provision_timed_out, job.provision_timeout) {
         return Reason::new(
-            PROVISION_TIMEOUT,
+            NO_PLACE_IN_TIME,
             format!("it had no place on a machine within its `provision_timeout` of {seconds} s: {why}"),
         );
     }
     let of = pod.and_then(|pod| pod.ended_because_of).or(job.ended_because_of);
     match of {
         Some(rank) if rank != job.rank => Reason::new(NODE_FAILED, format!("ended because node {rank} had failed")),
-        None if reason.reason == DEADLINE_EXCEEDED && job.max_duration.is_some() => {
-            let seconds = job.max_duration.unwrap_or_default();
-            Reason::new(
+        None if reason.reason == DEADLINE_EXCEEDED => match job.max_duration {
+            Some(seconds) => Reason::new(
                 DEADLINE_EXCEEDED,
                 format!("it ran longer than its `max_duration` of {seconds} s"),
-            )
-        }
+            ),
+            None => reason,
+        },
         _ => reason,
     }
 }
@@ -260,10 +266,13 @@ fn pending<'a>(reason: Option<&Reason>, pod: Option<&Pod>, warning: impl Fn(&str
 
 /// Nodes whose Job is not there. Of a task that was made as a whole it was deleted by hand, and the others end because of it;
 /// an implementation without an owner may still be making it.
-fn missing(jobs: &[Job], num_nodes: u32) -> Vec<NodeStatus> {
+fn missing(jobs: &[Job], to_be_made: &[Job], num_nodes: u32) -> Vec<NodeStatus> {
     let made: HashSet<u32> = jobs.iter().map(|job| job.rank).collect();
-    let all_ended = jobs.iter().all(|job| job.owned_by.is_some() && job.end.is_some());
-    let is_deleted = |rank: u32| all_ended || jobs.iter().any(|job| job.ended_because_of == Some(rank));
+    let all_ended = jobs.iter().all(|job| job.owned_by.is_some() && job.is_over());
+    let is_deleted = |rank: u32| {
+        let will_be_made = to_be_made.iter().any(|job| job.rank == rank);
+        !will_be_made && (all_ended || jobs.iter().any(|job| job.ended_because_of == Some(rank)))
+    };
     (0..num_nodes)
         .filter(|rank| !made.contains(rank))
         .map(|rank| {

@@ -140,6 +140,22 @@ pub struct Warning {
 }
 
 impl Job {
+    /// Its place among the Jobs of its task.
+    pub fn place(&self) -> (u32, u32, &str) {
+        (self.attempt, self.rank, &self.uid)
+    }
+
+    /// Whether nothing will become of it any more. One that is suspended when its task ends has no pods, and ends no further.
+    pub fn is_over(&self) -> bool {
+        let is_told_to_end = self.ended_because_of.is_some() || self.provision_timed_out.is_some();
+        self.end.is_some() || (self.suspended && is_told_to_end)
+    }
+
+    /// Whether it waits because somebody wants it so.
+    pub fn is_suspended(&self) -> bool {
+        self.suspended && !self.is_over()
+    }
+
     /// `None` for an object that is no node of a task.
     pub fn from_resource(job: kubernetes::Job) -> Option<Self> {
         let spec = job.spec?;

@@ -3,7 +3,7 @@
 use task::State;
 use task::status::{AttemptStatus, NodeStatus, TaskStatus};
 
-use super::aggregate::{DEADLINE_EXCEEDED, NODE_FAILED, PROVISION_TIMEOUT, cause};
+use super::aggregate::{DEADLINE_EXCEEDED, NO_PLACE_IN_TIME, NODE_FAILED, cause};
 use super::object::Job;
 
 /// A task that has failed, and is between two attempts.
@@ -52,7 +52,7 @@ pub(super) fn restart(status: &TaskStatus, jobs: &[Job]) -> Option<Restart> {
     }
     let node = cause(&status.metadata.nodes, State::Failed)?;
     // Another attempt would take as long, or wait as long.
-    if matches!(node.reason.as_deref(), Some(DEADLINE_EXCEEDED | PROVISION_TIMEOUT)) {
+    if matches!(node.reason.as_deref(), Some(DEADLINE_EXCEEDED | NO_PLACE_IN_TIME)) {
         return None;
     }
     // Any node that failed by itself can be the one that does not count: one that is evicted, or ends with a listed code, makes

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::object::{Job, Pod, TaskOwner, Volume, Warning};
 use super::phase::Reason;
 use super::store::GangTask;
-use super::view::{Attempts, View, newest_pods};
+use super::view::{Attempts, View, before};
 use crate::labels::Owner;
 
 /// How many warnings are kept. The newest are those that say why something waits now.
@@ -206,15 +206,12 @@ impl State {
         }
     }
 
-    /// What a patch of ours has set. The rest of its answer may be older than what a watch has shown.
+    /// What a patch of ours has set for good. The rest of its answer may be older than what a watch has shown.
     pub fn changed_job(&mut self, job: Job) {
         let known = self.tasks.get_mut(&job.task_id);
         if let Some(known) = known.and_then(|task| task.jobs.iter_mut().find(|known| known.uid == job.uid)) {
-            known.suspended = job.suspended;
-            known.gave_way = job.gave_way;
-            known.gave_way_at = job.gave_way_at;
-            known.ended_because_of = job.ended_because_of;
-            known.provision_timed_out = job.provision_timed_out;
+            known.ended_because_of = job.ended_because_of.or(known.ended_because_of);
+            known.provision_timed_out = job.provision_timed_out.or(known.provision_timed_out.take());
             self.touched.insert(job.task_id);
         }
     }
@@ -223,9 +220,9 @@ impl State {
     pub fn changed_pod(&mut self, pod: &Pod) {
         let known = self.tasks.get_mut(&pod.task_id);
         if let Some(known) = known.and_then(|task| task.pods.iter_mut().find(|known| known.uid == pod.uid)) {
-            known.may_begin = pod.may_begin;
-            known.may_run = pod.may_run;
-            known.ended_because_of = pod.ended_because_of;
+            known.may_begin |= pod.may_begin;
+            known.may_run |= pod.may_run;
+            known.ended_because_of = pod.ended_because_of.or(known.ended_because_of);
             self.touched.insert(pod.task_id.clone());
         }
     }
@@ -324,9 +321,7 @@ impl Task {
         match self.jobs.iter_mut().find(|known| known.uid == job.uid) {
             Some(known) => *known = job,
             None => {
-                let place = self.jobs.partition_point(|known| {
-                    (known.attempt, known.rank, &known.uid) < (job.attempt, job.rank, &job.uid)
-                });
+                let place = self.jobs.partition_point(|known| known.place() < job.place());
                 // The first of most tasks is the only one; a list would make room for four.
                 if self.jobs.is_empty() {
                     self.jobs.reserve_exact(1);
@@ -342,25 +337,19 @@ impl Task {
         let Attempts { earlier, present } = Attempts::of(&self.jobs);
         let first = present.first()?;
         let is_looked_after = first.gang.is_some() || first.recovery.is_some() || first.provision_timeout.is_some();
-        let is_over = view.state.is_final() && present.iter().all(|job| job.end.is_some());
+        let is_made = |job: &Job| present.iter().any(|made| made.rank == job.rank);
+        let is_whole = before(earlier, present).iter().all(is_made);
+        let is_over = view.state.is_final() && is_whole && present.iter().all(Job::is_over);
         if !is_looked_after || is_over {
             return None;
         }
-        let newest = newest_pods(&self.pods);
-        let pod = |job: &Job| newest.get(job.uid.as_str()).map(|pod| (*pod).clone());
         Some(GangTask {
-            num_nodes: view.num_nodes,
-            nodes: present.iter().map(|job| (job.clone(), pod(job))).collect(),
-            before: earlier
-                .iter()
-                .filter(|job| job.attempt + 1 == first.attempt)
-                .cloned()
-                .collect(),
             restart: view.restart.filter(|restart| restart.is_due),
+            ..GangTask::of(self.jobs.clone(), &self.pods, view.num_nodes)
         })
     }
 
-    /// Whether no container of it has begun.
+    /// Whether it waits: to begin, or to be run again.
     pub fn is_pending(&self) -> bool {
         let view = self.view.as_ref();
         view.is_some_and(|view| view.state == task::State::Pending)
@@ -375,10 +364,9 @@ impl Task {
         let Some(seconds) = present.first().and_then(|job| job.ttl_after_finished) else {
             return false;
         };
-        let ends: Option<Vec<Timestamp>> = present.iter().map(|job| job.ended_at).collect();
-        let end = ends.and_then(|ends| ends.into_iter().max());
-        let is_over = |end: Timestamp| now.duration_since(end) >= SignedDuration::from_secs(seconds.into());
-        view.state.is_final() && end.is_some_and(is_over)
+        let end = present.iter().filter_map(|job| job.ended_at).max();
+        let is_long_ago = |end: Timestamp| now.duration_since(end) >= SignedDuration::from_secs(seconds.into());
+        view.state.is_final() && present.iter().all(Job::is_over) && end.is_some_and(is_long_ago)
     }
 
     /// `None` hides the task: it is owned, and its owner is not committed or is gone.

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use super::object::{Job, Pod, TaskOwner, Volume};
 use super::recovery::Restart;
 use super::state::{State, Task};
-use super::view::{Attempts, View};
+use super::view::{Attempts, View, before, newest_pods};
 use crate::labels::Owner;
 
 /// The cache. Locks are held for moments and never over an `await`.
@@ -20,7 +20,8 @@ pub struct Cache {
     gangs_changed: Notify,
 }
 
-/// A task whose nodes start together: its Jobs in rank order, each with its newest pod.
+/// A task that is looked after: its nodes start together, or it may be run again, or does not wait for ever. Its Jobs in rank
+/// order, each with its newest pod.
 #[derive(Debug, Clone, Default)]
 pub struct GangTask {
     /// How many nodes it has; until all Jobs are made there are fewer.
@@ -42,6 +43,22 @@ pub struct Counts {
     pub pods: usize,
     /// Volumes.
     pub volumes: usize,
+}
+
+impl GangTask {
+    /// Puts together what Kubernetes has of a task, in any order.
+    pub fn of(mut jobs: Vec<Job>, pods: &[Pod], num_nodes: u32) -> Self {
+        jobs.sort_unstable_by(|left, right| left.place().cmp(&right.place()));
+        let Attempts { earlier, present } = Attempts::of(&jobs);
+        let newest = newest_pods(pods);
+        let pod = |job: &Job| newest.get(job.uid.as_str()).map(|pod| (*pod).clone());
+        Self {
+            num_nodes,
+            nodes: present.iter().map(|job| (job.clone(), pod(job))).collect(),
+            before: before(earlier, present).to_vec(),
+            restart: None,
+        }
+    }
 }
 
 impl Cache {
@@ -171,10 +188,12 @@ impl Cache {
     pub fn take_gangs(&self, busy: &HashSet<String>, limit: usize) -> Vec<(String, GangTask)> {
         let mut state = self.write();
         let mut taken = Vec::new();
-        for id in std::mem::take(&mut state.gangs) {
-            if taken.len() >= limit || busy.contains(&id) {
-                state.gangs.insert(id);
-            } else if let Some(gang) = state.tasks.get(&id).and_then(Task::gang) {
+        while taken.len() < limit {
+            let Some(id) = state.gangs.iter().find(|id| !busy.contains(*id)).cloned() else {
+                break;
+            };
+            state.gangs.remove(&id);
+            if let Some(gang) = state.tasks.get(&id).and_then(Task::gang) {
                 taken.push((id, gang));
             }
         }
@@ -188,7 +207,8 @@ impl Cache {
             is_gang && task.is_pending()
         });
         let has_begun = |pod: &Option<Pod>| pod.as_ref().is_some_and(|pod| pod.may_begin);
-        tasks.retain(|(_, gang)| !gang.nodes.iter().any(|(_, pod)| has_begun(pod)));
+        let is_ending = |job: &Job| job.provision_timed_out.is_some() || job.ended_because_of.is_some();
+        tasks.retain(|(_, gang)| !gang.nodes.iter().any(|(job, pod)| has_begun(pod) || is_ending(job)));
         tasks
     }
 
@@ -310,5 +330,58 @@ impl Cache {
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use task::Recovery;
+
+    use super::Cache;
+    use crate::cache::{Gang, Job, JobEnd, Reason};
+
+    fn failed(rank: u32, attempt: u32) -> Job {
+        Job {
+            uid: format!("job-{rank}-{attempt}"),
+            attempt,
+            gang: Some(Gang::Start),
+            recovery: Some(Box::new(Recovery::default())),
+            end: Some(JobEnd::Failed(Reason::new("PodFailurePolicy", "it failed"))),
+            ..Job::example(rank, 2)
+        }
+    }
+
+    fn looked_after(jobs: Vec<Job>) -> Vec<usize> {
+        let cache = Cache::new("default".to_owned());
+        cache.made(None, jobs);
+        let tasks = cache.take_gangs(&HashSet::new(), 10);
+        tasks.iter().map(|(_, task)| task.before.len()).collect()
+    }
+
+    #[test]
+    fn an_attempt_that_is_half_made_is_looked_after_until_it_is_whole() {
+        assert_eq!(looked_after(vec![failed(0, 1), failed(1, 1), failed(0, 2)]), [2]);
+        let whole = vec![failed(0, 1), failed(1, 1), failed(0, 2), failed(1, 2)];
+        assert_eq!(looked_after(whole), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn a_task_that_is_being_changed_is_not_given_to_another() {
+        let cache = Cache::new("default".to_owned());
+        let waits = Job {
+            end: None,
+            ..failed(0, 1)
+        };
+        cache.made(None, vec![waits]);
+        let busy = HashSet::from(["abc".to_owned()]);
+        assert!(cache.take_gangs(&busy, 10).is_empty());
+        assert!(cache.take_gangs(&HashSet::new(), 0).is_empty());
+        assert_eq!(cache.take_gangs(&HashSet::new(), 10).len(), 1);
+        assert!(
+            cache.take_gangs(&HashSet::new(), 10).is_empty(),
+            "nothing has changed since"
+        );
     }
 }

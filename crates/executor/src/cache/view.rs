@@ -68,13 +68,14 @@ impl View {
         let newest = newest_pods(pods);
         let now = task::time::format(Timestamp::now());
         let since = previous.map_or_else(|| now.clone(), |previous| previous.updated_at.clone());
-        let mut status = aggregate::status(jobs.present, &newest, &warning, namespace, since);
+        let to_be_made = before(jobs.earlier, jobs.present);
+        let mut status = aggregate::status(jobs.present, to_be_made, &newest, &warning, namespace, since);
         let restart = recovery::restart(&status, jobs.present);
         if restart.is_some() {
             recovery::say_recovering(&mut status);
         }
         for attempt in jobs.earlier.chunk_by(|left, right| left.attempt == right.attempt) {
-            let of_it = aggregate::status(attempt, &newest, &warning, namespace, String::new());
+            let of_it = aggregate::status(attempt, &[], &newest, &warning, namespace, String::new());
             status.metadata.attempts.push(recovery::earlier(of_it));
         }
         let mut json = encode(&status);
@@ -149,6 +150,12 @@ fn encode(status: &TaskStatus) -> Bytes {
             .expect("a status is plain data")
             .into_boxed_slice(),
     )
+}
+
+/// The Jobs of the attempt before: what is not made of the present one will be made of these.
+pub(super) fn before<'a>(earlier: &'a [Job], present: &[Job]) -> &'a [Job] {
+    let number = present.first().map_or(0, |job| job.attempt.saturating_sub(1));
+    &earlier[earlier.partition_point(|job| job.attempt < number)..]
 }
 
 /// The newest pod of each Job, by the Job's uid.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt, stream};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -45,17 +46,21 @@ async fn control_for_ever(background: Background) {
     let mut busy: HashSet<String> = HashSet::new();
     let mut work = FuturesUnordered::new();
     loop {
+        let changed = async {
+            cache.gangs_changed().await;
+            sleep(GATHER).await;
+        };
+        // Whichever comes first, all that has changed is looked at below.
         tokio::select! {
             Some(id) = work.next() => {
                 busy.remove(&id);
             }
-            () = cache.gangs_changed() => {
-                sleep(GATHER).await;
-            }
+            () = changed => {}
+            () = sleep(RETRY), if health.check().is_err() => {}
         }
         // What is not known must not be acted on; the changes are kept.
-        while health.check().is_err() {
-            sleep(RETRY).await;
+        if health.check().is_err() {
+            continue;
         }
         for (id, task) in cache.take_gangs(&busy, CONCURRENT_TASKS.saturating_sub(busy.len())) {
             busy.insert(id.clone());
@@ -73,7 +78,7 @@ async fn look_after(calls: &Calls, cache: &Arc<Cache>, pauses: &Pauses, id: Stri
         return id;
     }
     let mut failed = None;
-    for action in decide(&task) {
+    for action in decide(&task, Timestamp::now()) {
         tracing::debug!(task_id = id, ?action, "a task with several nodes");
         if let Err(error) = act(calls, cache, action).await {
             failed.get_or_insert(error);

@@ -1,5 +1,6 @@
 //! What a task with several nodes needs next.
 
+use jiff::Timestamp;
 use task::State;
 
 use crate::cache::{Gang, GangTask, Job, JobEnd, Phase, Pod};
@@ -33,30 +34,29 @@ pub enum Action {
 }
 
 /// The steps that can be taken now, in any order.
-pub fn decide(task: &GangTask) -> Vec<Action> {
+pub fn decide(task: &GangTask, now: Timestamp) -> Vec<Action> {
     if let Some(next) = next_attempt(task) {
         return vec![next];
     }
     let any = |is: fn(&Job) -> bool| task.nodes.iter().any(|(job, _)| is(job));
-    // The pods of suspended Jobs are going, which is no failure.
-    if any(|job| job.suspended) || !any(|job| job.gang.is_some()) {
+    if !any(|job| job.gang.is_some()) {
         return Vec::new();
     }
     if let Some(failed) = first_failure(task) {
         return end_all(task, failed);
     }
-    // One that is about to end because it had no place must not begin in its last second.
-    if any(|job| job.provision_timed_out.is_some()) {
+    // What is about to end because it had no place must not begin in its last second, nor what somebody holds back.
+    if any(|job| job.provision_timed_out.is_some() || job.suspended) {
         return Vec::new();
     }
-    open_gate(task).into_iter().collect()
+    open_gate(task, now).into_iter().collect()
 }
 
 /// Ends every node that has not ended, because of this one.
 pub fn end_all(task: &GangTask, because_of: u32) -> Vec<Action> {
     let (mut pods, mut jobs) = (Vec::new(), Vec::new());
     for (job, pod) in &task.nodes {
-        if job.end.is_some() || job.ended_because_of.is_some() {
+        if job.is_over() || job.ended_because_of.is_some() {
             continue;
         }
         match pod {
@@ -71,12 +71,12 @@ pub fn end_all(task: &GangTask, because_of: u32) -> Vec<Action> {
 }
 
 /// The gate that can be opened now: the first when all nodes run, the second when the setup of all has ended.
-fn open_gate(task: &GangTask) -> Option<Action> {
+fn open_gate(task: &GangTask, now: Timestamp) -> Option<Action> {
     let pods = all_running(task)?;
     let waiting: Vec<&&Pod> = pods.iter().filter(|pod| !pod.may_begin).collect();
     if !waiting.is_empty() {
         let addresses: Vec<&str> = pods.iter().map(|pod| pod.ip.as_deref()).collect::<Option<_>>()?;
-        let with_deadline = |pod: &&&Pod| (target(&pod.name, &pod.uid), deadline(task, &pods, pod));
+        let with_deadline = |pod: &&&Pod| (target(&pod.name, &pod.uid), deadline(task, &pods, pod, now));
         return Some(Action::Begin {
             pods: waiting.iter().map(with_deadline).collect(),
             node_ips: addresses.join("\n"),
@@ -95,16 +95,17 @@ fn open_gate(task: &GangTask) -> Option<Action> {
     opens.then_some(Action::Run { pods: waiting })
 }
 
-/// The deadline of a pod, which the kubelet counts from when it accepted the pod: what it has waited for the others, and what
-/// it may run. All of these are times of the cluster's clocks.
-fn deadline(task: &GangTask, pods: &[&Pod], pod: &Pod) -> Option<i64> {
+/// The deadline of a pod, which the kubelet counts from when it accepted the pod: what it has waited for the others and for a
+/// server, and what it may run. Should our clock be behind those of the cluster, they count.
+fn deadline(task: &GangTask, pods: &[&Pod], pod: &Pod, now: Timestamp) -> Option<i64> {
     let (job, _) = task.nodes.first()?;
     let seconds = i64::from(job.max_duration?);
     let starts = pods.iter().filter_map(|pod| match pod.phase {
         Phase::Running { since } => since,
         Phase::Pending(_) | Phase::Ended(_) => None,
     });
-    let waited = starts.max()?.as_second() - pod.accepted_at?.as_second();
+    let begins = starts.max().map_or(now, |last| last.max(now));
+    let waited = begins.as_second() - pod.accepted_at?.as_second();
     Some(seconds + waited.max(0))
 }
 

@@ -51,12 +51,13 @@ fn changes(
         );
         changes.push((task.id.clone(), suspend(now, times)));
     }
-    // A server that was killed in between has suspended a part of it.
+    let again = try_again(&suspended, &waiting, now);
+    // A server that was killed in between has suspended a part of it. One that is to be resumed may be half so by now.
     let is_half = |task: &&Suspended| tasks[&task.id].nodes.iter().any(|(job, _)| !job.suspended);
-    for task in suspended.iter().filter(is_half) {
+    for task in suspended.iter().filter(is_half).filter(|task| !again.contains(task)) {
         changes.push((task.id.clone(), suspend(task.at, task.times)));
     }
-    for task in try_again(&suspended, &waiting, now) {
+    for task in again {
         tracing::info!(
             event = "tries_again",
             task_id = task.id,

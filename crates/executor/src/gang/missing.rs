@@ -1,33 +1,28 @@
 //! Nodes whose Job somebody has deleted: the others would wait for them, or hold their machines, for ever.
 
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::control::act;
 use super::decide::end_all;
+use super::fresh::{Suspicions, fresh};
 use crate::cache::GangTask;
 use crate::error::Error;
-use crate::kubernetes::{self, Calls};
-use crate::labels;
 use crate::ticks::Background;
 
 /// How often tasks are looked at. It is a look into memory.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a Job must have been missing before Kubernetes is asked for it: the watch of Jobs may be behind that of owners.
-const PATIENCE: Duration = Duration::from_secs(3);
-
 /// Ends tasks one of whose Jobs was deleted, until the process stops.
 pub(crate) async fn end_incomplete(background: Background) {
     let mut ticks = background.every(INTERVAL);
-    let mut since: HashMap<String, Instant> = HashMap::new();
+    let mut suspicions = Suspicions::default();
     while ticks.next().await.is_some() {
-        let tasks = background.cache.incomplete();
-        since.retain(|id, _| tasks.iter().any(|(known, _)| known == id));
-        for (id, task) in tasks {
-            let waited = since.entry(id.clone()).or_insert_with(Instant::now).elapsed();
-            if waited < PATIENCE {
-                continue;
+        let mut tasks = background.cache.incomplete();
+        // Of most of them all others have been told to end already.
+        tasks.retain(|(_, task)| missing(task).is_some_and(|rank| !end_all(task, rank).is_empty()));
+        for (id, task) in suspicions.lasting(tasks) {
+            if background.stop.is_cancelled() {
+                break;
             }
             if let Err(error) = end(&background, &id, &task).await {
                 tracing::warn!(task_id = id, %error, "a task that lacks a Job could not be ended; trying again");
@@ -37,21 +32,15 @@ pub(crate) async fn end_incomplete(background: Background) {
 }
 
 async fn end(background: &Background, id: &str, task: &GangTask) -> Result<(), Error> {
-    let Some(rank) = missing(task) else { return Ok(()) };
-    if is_there(&background.calls, id, rank, task).await? {
-        return Ok(());
-    }
-    let actions = end_all(task, rank);
-    if actions.is_empty() {
-        return Ok(());
-    }
+    let task = fresh(&background.calls, id, task).await?;
+    let Some(rank) = missing(&task) else { return Ok(()) };
     tracing::info!(
         event = "job_deleted",
         task_id = id,
         rank,
         "the Job of a node is gone; the others are ended"
     );
-    for action in actions {
+    for action in end_all(&task, rank) {
         act(&background.calls, &background.cache, action).await?;
     }
     Ok(())
@@ -61,18 +50,9 @@ async fn end(background: &Background, id: &str, task: &GangTask) -> Result<(), E
 fn missing(task: &GangTask) -> Option<u32> {
     let has_job = |rank: &u32| task.nodes.iter().any(|(job, _)| job.rank == *rank);
     let is_to_be_made = |rank: &u32| task.before.iter().any(|job| job.rank == *rank);
-    (0..task.num_nodes).find(|rank| !has_job(rank) && !is_to_be_made(rank))
-}
-
-/// Whether Kubernetes has the Job after all.
-async fn is_there(calls: &Calls, id: &str, rank: u32, task: &GangTask) -> Result<bool, Error> {
-    let selector = format!("{}={id},{}={rank}", labels::TASK_ID, labels::NODE_INDEX);
-    let jobs = calls
-        .list::<kubernetes::Job>("look for the Job of a node", &selector)
-        .await?;
-    let attempt = task.nodes.first().map_or(1, |(job, _)| job.attempt);
-    let mut jobs = jobs.into_iter().filter_map(crate::cache::Job::from_resource);
-    Ok(jobs.any(|job| job.attempt == attempt))
+    // Without any, the task itself is gone.
+    let is_there = !task.nodes.is_empty();
+    (0..task.num_nodes).find(|rank| is_there && !has_job(rank) && !is_to_be_made(rank))
 }
 
 #[cfg(test)]

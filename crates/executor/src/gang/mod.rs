@@ -13,6 +13,7 @@
 mod change;
 mod control;
 mod decide;
+mod fresh;
 mod make_room;
 mod missing;
 mod pauses;

@@ -21,12 +21,9 @@ impl Pauses {
         };
         // Of tasks that were stopped meanwhile nobody asks again.
         due.retain(|_, (_, at)| *at + LONGEST > now);
-        if at > now {
-            due.insert(id.to_owned(), (attempt, at));
-            return Some(at - now);
-        }
-        due.remove(id);
-        None
+        // It is kept when it is over: an attempt that could not be made is tried again, without another pause.
+        due.insert(id.to_owned(), (attempt, at));
+        (at > now).then(|| at - now)
     }
 }
 

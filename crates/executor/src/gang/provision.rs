@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::change::change_jobs;
 use super::decide::{Target, target};
+use super::fresh::{Suspicions, fresh};
 use crate::cache::{GangTask, Job, Phase, Pod};
+use crate::error::Error;
 use crate::labels;
 use crate::ticks::Background;
 
@@ -20,34 +22,43 @@ const ROUNDING: i64 = 1;
 /// Ends tasks whose `provision_timeout` is over, until the process stops.
 pub(crate) async fn end_unplaced(background: Background) {
     let mut ticks = background.every(INTERVAL);
+    let mut suspicions = Suspicions::default();
     while ticks.next().await.is_some() {
         let now = Timestamp::now();
-        for (id, task) in background.cache.unplaced() {
-            let overdue = overdue(&task, now);
-            if overdue.is_empty() {
-                continue;
+        let mut tasks = background.cache.unplaced();
+        tasks.retain(|(_, task)| !overdue(task, now).is_empty());
+        for (id, task) in suspicions.lasting(tasks) {
+            if background.stop.is_cancelled() {
+                break;
             }
-            tracing::info!(
-                event = "provision_timeout",
-                task_id = id,
-                nodes = overdue.len(),
-                "a task had no place in time"
-            );
-            let changes = overdue.into_iter().map(|(job, why)| (job, end(&why))).collect();
-            let ended = change_jobs(&background.calls, &background.cache, "end a node", changes).await;
-            if let Err(error) = ended {
+            if let Err(error) = end(&background, &id, &task).await {
                 tracing::warn!(task_id = id, %error, "a task that had no place could not be ended; trying again");
             }
         }
     }
 }
 
-/// The Job goes with its pods, which have no log yet: their node has not begun. A suspended Job has no deadline.
-fn end(why: &str) -> Value {
-    json!({
-        "metadata": {"annotations": {labels::PROVISION_TIMED_OUT: why}},
-        "spec": {"activeDeadlineSeconds": 1, "suspend": false},
-    })
+/// The Jobs go with their pods, which have no log yet: their nodes have not begun.
+async fn end(background: &Background, id: &str, task: &GangTask) -> Result<(), Error> {
+    let task = fresh(&background.calls, id, task).await?;
+    let overdue = overdue(&task, Timestamp::now());
+    if overdue.is_empty() {
+        return Ok(());
+    }
+    tracing::info!(
+        event = "provision_timeout",
+        task_id = id,
+        nodes = overdue.len(),
+        "a task had no place in time"
+    );
+    let change = |why: String| {
+        json!({
+            "metadata": {"annotations": {labels::PROVISION_TIMED_OUT: why}},
+            "spec": {"activeDeadlineSeconds": 1},
+        })
+    };
+    let changes = overdue.into_iter().map(|(job, why)| (job, change(why))).collect();
+    change_jobs(&background.calls, &background.cache, "end a node", changes).await
 }
 
 /// The nodes whose time is over, each with what keeps it from a place. The others end because of them.
@@ -64,17 +75,19 @@ fn overdue(task: &GangTask, now: Timestamp) -> Vec<(Target, String)> {
     };
     task.nodes
         .iter()
-        .filter(|(job, _)| job.end.is_none() && job.provision_timed_out.is_none() && is_over(job))
+        .filter(|(job, _)| !job.is_over() && job.provision_timed_out.is_none() && is_over(job))
         .filter_map(|(job, pod)| Some((target(&job.name, &job.uid), unplaced(job, pod.as_ref())?)))
         .collect()
 }
 
 /// From when on a node waits for a place. `None` while somebody else holds it back, such as a queue.
 fn waits_since(job: &Job) -> Option<Timestamp> {
-    if job.gave_way > 0 {
-        return Some(job.made_at);
+    match (job.suspended, job.gave_way_at, job.gave_way) {
+        (true, None, _) => None,
+        (false, None, 0) => Some(job.started_at.unwrap_or(job.made_at)),
+        // It has given way, for which its controller begins anew.
+        _ => Some(job.made_at),
     }
-    (!job.suspended).then(|| job.started_at.unwrap_or(job.made_at))
 }
 
 /// What keeps a node from a place; `None` when it has one.
@@ -150,6 +163,10 @@ mod tests {
         assert_eq!(overdue(&queued, at(1000)), []);
         for (job, _) in &mut queued.nodes {
             job.gave_way = 1;
+        }
+        assert_eq!(overdue(&queued, at(1000)), [], "somebody else has suspended it since");
+        for (job, _) in &mut queued.nodes {
+            job.gave_way_at = Some(at(110));
         }
         assert_eq!(overdue(&queued, at(162)).len(), 2);
         let mut resumed = task();

@@ -1,6 +1,5 @@
 //! Several tasks that each hold a part of what they need, and wait for the rest: the latest one gives way.
 
-use std::cmp::Reverse;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -64,8 +63,7 @@ pub fn try_again<'a>(suspended: &'a [Suspended], waiting: &[Waiting], now: Times
             .all(|other| other.held == 0 || other.created_at >= task.created_at)
     };
     let mut due: Vec<&Suspended> = suspended.iter().filter(is_due).filter(is_first).collect();
-    due.sort_by_key(|task| Reverse((task.created_at, task.id.clone())));
-    due.reverse();
+    due.sort_by_key(|task| (task.created_at, &task.id));
     due
 }
 

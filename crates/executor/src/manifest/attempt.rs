@@ -28,7 +28,12 @@ pub fn next_attempt(job: Job, attempt: u32, restarts: u32) -> Option<Job> {
         labels.get(labels::TASK_ID)?,
         labels.get(labels::NODE_INDEX)?
     );
-    for of_the_attempt_before in [labels::ENDED_BECAUSE_OF, labels::GAVE_WAY_AT, labels::GAVE_WAY] {
+    for of_the_attempt_before in [
+        labels::ENDED_BECAUSE_OF,
+        labels::GAVE_WAY_AT,
+        labels::GAVE_WAY,
+        labels::PROVISION_TIMED_OUT,
+    ] {
         annotations.remove(of_the_attempt_before);
     }
     annotations.extend([

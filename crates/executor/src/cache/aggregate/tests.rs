@@ -31,7 +31,7 @@ fn pod(rank: u32, status: Value) -> Pod {
 
 fn aggregate(jobs: &[Job], pods: &[Pod], warnings: &HashMap<String, Reason>) -> TaskStatus {
     let pods = pods.iter().map(|pod| (pod.job_uid.as_deref().unwrap(), pod)).collect();
-    super::status(jobs, &pods, |uid| warnings.get(uid), "default", "now".to_owned())
+    super::status(jobs, &[], &pods, |uid| warnings.get(uid), "default", "now".to_owned())
 }
 
 /// State, reason and message of a task with one node.

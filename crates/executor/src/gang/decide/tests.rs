@@ -2,8 +2,12 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use task::State;
 
-use super::{Action, decide};
+use super::Action;
 use crate::cache::{Gang, GangTask, Job, JobEnd, Phase, Pod, PodEnd, Reason, Restart};
+
+fn decide(task: &GangTask) -> Vec<Action> {
+    super::decide(task, Timestamp::UNIX_EPOCH)
+}
 
 fn job(rank: u32, num_nodes: u32) -> Job {
     Job {
@@ -136,6 +140,12 @@ fn the_time_that_a_node_has_waited_for_the_others_is_not_counted() {
     };
     let deadlines: Vec<Option<i64>> = pods.iter().map(|(_, deadline)| *deadline).collect();
     assert_eq!(deadlines, [Some(462), Some(62)]);
+    // The server was away for a while after all ran.
+    let late = super::decide(&task, Timestamp::from_second(602).unwrap());
+    let [Action::Begin { pods, .. }] = late.as_slice() else {
+        panic!("{late:?}")
+    };
+    assert_eq!(pods[1].1, Some(162));
 }
 
 #[test]
@@ -239,6 +249,20 @@ fn an_attempt_that_another_server_has_begun_to_make_is_continued() {
 fn one_that_had_no_place_in_time_does_not_begin_in_its_last_second() {
     let mut task = gang((0..2).map(|rank| Some(pod(rank, running()))).collect());
     task.nodes[1].0.provision_timed_out = Some("full".into());
+    assert_eq!(decide(&task), []);
+}
+
+#[test]
+fn a_failure_ends_those_that_wait_in_a_queue_too() {
+    let mut task = gang(vec![Some(pod(0, ended(State::Failed, 1))), None]);
+    task.nodes[1].0.suspended = true;
+    let actions = decide(&task);
+    assert!(
+        matches!(actions.as_slice(), [Action::End { jobs, because_of: 0, .. }] if jobs.len() == 1),
+        "{actions:?}"
+    );
+    task.nodes[1].0.ended_because_of = Some(0);
+    assert!(task.nodes[1].0.is_over());
     assert_eq!(decide(&task), []);
 }
 
