@@ -141,7 +141,7 @@ async fn a_node_that_cannot_be_placed_keeps_the_task_pending_and_is_named() {
     assert_eq!(log, "", "nothing has run");
 }
 
-/// A server is killed again and again while tasks start, are set up, and fail: the same comes of it.
+/// A server is killed again and again while tasks start, are set up, fail, and lose a pod: the same comes of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_killed_at_any_moment_disturbs_no_start_and_no_end() {
     let kills = e2e::repetitions("K8S_CLI_E2E_GANG_KILLS", 8);
@@ -154,9 +154,15 @@ async fn a_server_that_is_killed_at_any_moment_disturbs_no_start_and_no_end() {
         "num_nodes": 3, "resources": {"cpus": "10m"},
         "run": "sleep 0.5; [ $NODE_RANK != 1 ] || exit 3; sleep 3600",
     });
+    let sleeps = json!({"num_nodes": 3, "resources": {"cpus": "10m"}, "run": "sleep 3600"});
     let mut done = 0;
     while done < kills {
+        let robbed = world.api.submit(&sleeps).await;
+        let status = world.api.wait_for(&robbed, "running").await;
+        let pod = nodes(&status)[1]["pod_name"].as_str().unwrap();
         let (good, bad) = (world.api.submit(&good).await, world.api.submit(&bad).await);
+        let pods = world.cluster.api::<Pod>();
+        pods.delete(pod, &DeleteParams::default()).await.unwrap();
         for _ in 0..4 {
             tokio::time::sleep(Duration::from_millis(fastrand::u64(0..700))).await;
             world.server().kill();
@@ -167,6 +173,9 @@ async fn a_server_that_is_killed_at_any_moment_disturbs_no_start_and_no_end() {
         let status = world.api.wait_for(&bad, "failed").await;
         assert_eq!(status["message"], "node 1: the container ended with exit code 3");
         world.api.wait_for_nodes(&bad, "failed").await;
+        let status = world.api.wait_for_nodes(&robbed, "failed").await;
+        assert!(status["message"].as_str().unwrap().starts_with("node 1: "), "{status}");
+        assert_eq!(nodes(&status)[0]["reason"], "NodeFailed", "{status}");
         let log = world.api.log_text(&good, "").await;
         let slowest = seconds(&said(&log, "set up ")).into_iter().fold(f64::MIN, f64::max);
         let first = seconds(&said(&log, "ran ")).into_iter().fold(f64::MAX, f64::min);
