@@ -158,7 +158,11 @@ async fn an_api_server_that_goes_away_for_20_seconds_costs_no_line() {
     });
     let done = Arc::new(AtomicBool::new(false));
     let asking = watch_status(&world.api, &id, &done);
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    eventually(Duration::from_secs(60), "lines of all nodes", async || {
+        let log = world.api.log_text(&id, "?follow=false").await;
+        (log.lines().count() > 6000).then_some(())
+    })
+    .await;
     let start = Instant::now();
     apiserver("stop");
     eventually(

@@ -14,6 +14,9 @@ use super::state::{State, Task};
 use super::view::{Attempts, View, before, newest_pods};
 use crate::labels::Owner;
 
+/// How many attempts keep their Jobs, with the logs of their pods. A task that is preempted every hour must not fill a namespace.
+pub const KEPT_ATTEMPTS: u32 = 10;
+
 /// The cache. Locks are held for moments and never over an `await`.
 pub struct Cache {
     state: RwLock<State>,
@@ -30,6 +33,8 @@ pub struct GangTask {
     pub nodes: Vec<(Job, Option<Pod>)>,
     /// The Jobs of the attempt before.
     pub before: Vec<Job>,
+    /// The Jobs of attempts that are too long ago to be kept.
+    pub outdated: Vec<Job>,
     /// That the present attempt has failed, and the next one can begin.
     pub restart: Option<Restart>,
 }
@@ -56,6 +61,15 @@ impl GangTask {
             num_nodes,
             nodes: present.iter().map(|job| (job.clone(), pod(job))).collect(),
             before: before(earlier, present).to_vec(),
+            outdated: earlier
+                .iter()
+                .filter(|job| {
+                    present
+                        .first()
+                        .is_some_and(|first| job.attempt + KEPT_ATTEMPTS <= first.attempt)
+                })
+                .cloned()
+                .collect(),
             restart: None,
         }
     }
@@ -339,7 +353,7 @@ mod tests {
 
     use task::Recovery;
 
-    use super::Cache;
+    use super::{Cache, GangTask};
     use crate::cache::{Gang, Job, JobEnd, Reason};
 
     fn failed(rank: u32, attempt: u32) -> Job {
@@ -365,6 +379,15 @@ mod tests {
         assert_eq!(looked_after(vec![failed(0, 1), failed(1, 1), failed(0, 2)]), [2]);
         let whole = vec![failed(0, 1), failed(1, 1), failed(0, 2), failed(1, 2)];
         assert_eq!(looked_after(whole), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn the_jobs_of_attempts_that_are_long_past_are_outdated() {
+        let jobs = (1..=12).flat_map(|attempt| [failed(0, attempt), failed(1, attempt)]);
+        let task = GangTask::of(jobs.collect(), &[], 2);
+        let outdated: Vec<u32> = task.outdated.iter().map(|job| job.attempt).collect();
+        assert_eq!(outdated, [1, 1, 2, 2]);
+        assert_eq!((task.before.len(), task.nodes.len()), (2, 2));
     }
 
     #[test]

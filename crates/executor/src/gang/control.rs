@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::stream::FuturesUnordered;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -110,6 +110,15 @@ pub(super) async fn act(calls: &Calls, cache: &Cache, action: Action) -> Result<
             attempt,
             restarts,
         } => make_attempt(calls, cache, from, attempt, restarts).await,
+        Action::Remove { jobs } => {
+            let delete = |(name, uid): Target| async move {
+                calls
+                    .delete::<kubernetes::Job>("delete the Jobs of an old attempt", &name, &uid, None)
+                    .await
+            };
+            let deletes = stream::iter(jobs).map(delete).buffer_unordered(CONCURRENT_CHANGES);
+            deletes.try_collect().await
+        }
         Action::Begin { pods, node_ips } => {
             let change = |deadline: Option<i64>| {
                 let annotations = json!({"annotations": {labels::NODE_IPS: node_ips}});

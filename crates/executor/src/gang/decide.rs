@@ -25,6 +25,8 @@ pub enum Action {
         jobs: Vec<Target>,
         because_of: u32,
     },
+    /// Delete Jobs, with their pods and logs.
+    Remove { jobs: Vec<Target> },
     /// Make the Jobs of an attempt from those of the attempt before.
     MakeAttempt {
         from: Vec<Target>,
@@ -35,6 +37,15 @@ pub enum Action {
 
 /// The steps that can be taken now, in any order.
 pub fn decide(task: &GangTask, now: Timestamp) -> Vec<Action> {
+    let mut actions = steps(task, now);
+    if !task.outdated.is_empty() {
+        let jobs = task.outdated.iter().map(|job| target(&job.name, &job.uid));
+        actions.push(Action::Remove { jobs: jobs.collect() });
+    }
+    actions
+}
+
+fn steps(task: &GangTask, now: Timestamp) -> Vec<Action> {
     if let Some(next) = next_attempt(task) {
         return vec![next];
     }

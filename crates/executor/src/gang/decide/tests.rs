@@ -38,10 +38,9 @@ fn gang(pods: Vec<Option<Pod>>) -> GangTask {
     let num_nodes = u32::try_from(pods.len()).unwrap();
     let nodes = pods.into_iter().zip(0..);
     GangTask {
-        before: Vec::new(),
-        restart: None,
         num_nodes,
         nodes: nodes.map(|(pod, rank)| (job(rank, num_nodes), pod)).collect(),
+        ..GangTask::default()
     }
 }
 
@@ -264,6 +263,18 @@ fn a_failure_ends_those_that_wait_in_a_queue_too() {
     task.nodes[1].0.ended_because_of = Some(0);
     assert!(task.nodes[1].0.is_over());
     assert_eq!(decide(&task), []);
+}
+
+#[test]
+fn what_is_too_long_ago_is_removed() {
+    let task = GangTask {
+        outdated: vec![job(0, 1)],
+        ..gang(vec![Some(pod(0, running()))])
+    };
+    let remove = Action::Remove {
+        jobs: vec![("job-0".to_owned(), "job-0".to_owned())],
+    };
+    assert!(decide(&task).contains(&remove));
 }
 
 /// A node at any moment of its life.
