@@ -394,3 +394,17 @@ async fn nodes_have_host_names_where_the_cluster_has_dns() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_kubernetes_refuses_keeps_no_task_from_running() {
+    if Backend::chosen() == Backend::Embedded {
+        println!("not on this machine: its engine has quotas of Jobs only");
+        return;
+    }
+    let world = World::new().await;
+    world.cluster.limit(json!({"count/services": "0"})).await;
+    let task = json!({"num_nodes": 2, "resources": {"cpus": "10m"}, "run": "echo ran"});
+    let id = world.api.submit(&task).await;
+    world.api.wait_for(&id, "completed").await;
+    assert_eq!(said(&world.api.log_text(&id, "").await, "ran").len(), 2);
+}

@@ -3,8 +3,9 @@
 use std::process::Command;
 use std::time::Duration;
 
-use e2e::{Api, Backend, World, raw, raw_from};
+use e2e::{Api, Backend, World, eventually, raw, raw_from};
 use futures::StreamExt;
+use k8s_openapi::api::batch::v1::Job;
 use serde_json::json;
 
 /// The sum of a metric over its labels.
@@ -190,4 +191,37 @@ fn a_server_without_a_usable_cluster_says_so_in_one_sentence() {
         assert!(line.starts_with(sentence), "{line}");
     }
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_starts_says_of_a_task_what_the_one_before_said() {
+    let mut world = World::own(&[]).await;
+    let task = json!({"num_nodes": 2, "resources": {"cpus": "10m"}, "run": "exit $NODE_RANK"});
+    let (failed, done) = (world.api.submit(&task).await, world.api.run("true").await);
+    world.api.wait_for(&failed, "failed").await;
+    world.api.wait_for(&done, "completed").await;
+    // Kubernetes has the last of it a moment later.
+    let settled = eventually(Duration::from_secs(60), "all Jobs to have ended", async || {
+        let jobs = [world.cluster.jobs(&failed).await, world.cluster.jobs(&done).await].concat();
+        let has_ended = |job: &Job| job.status.as_ref().is_some_and(|status| status.conditions.is_some());
+        jobs.iter().all(has_ended).then_some(())
+    });
+    settled.await;
+    let seen = async |world: &World| {
+        let mut statuses = [world.api.status(&failed).await, world.api.status(&done).await];
+        // What this server has seen itself it has seen to the microsecond; Kubernetes has whole seconds.
+        for status in &mut statuses {
+            status["updated_at"].take();
+        }
+        statuses
+    };
+    let before = seen(&world).await;
+    world.server().terminate();
+    world.server().restart();
+    assert_eq!(seen(&world).await, before);
+    let first = world.api.status(&done).await;
+    world.server().terminate();
+    world.server().restart();
+    assert_eq!(world.api.status(&done).await, first, "also when it has changed");
+    assert!(first["updated_at"].as_str() >= first["created_at"].as_str(), "{first}");
 }

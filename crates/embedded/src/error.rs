@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another server uses the state folder.
-    #[error("`{}` is in use by another server; stop that one, or choose another folder with `--state-dir`", .0.display())]
+    #[error("`{}` is in use by another server; stop that one, or choose another folder with `--state-dir` or K8S_CLI_API_STATE_DIR", .0.display())]
     InUse(PathBuf),
     /// The state folder cannot be used.
     #[error("cannot use `{}` as the state folder; choose another one with `--state-dir`", .path.display())]

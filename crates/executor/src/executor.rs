@@ -86,6 +86,7 @@ impl Executor {
         } = &executor;
         cache::watch(calls, cache, health, stop, tracker);
         executor.wait_for_sync().await?;
+        cache.complete();
         let background = Background {
             calls: calls.clone(),
             cache: Arc::clone(cache),

@@ -49,7 +49,8 @@ pub(crate) async fn delete(calls: &Calls, cache: &Cache, volume: &Volume) -> Res
 
 /// The claims behind the volumes that a task names, in their order.
 ///
-/// A name is first one of the user's own volumes, then the name of a claim: the user's own, or one that no user owns.
+/// A name is first that of one of the user's own volumes, of several the oldest; then the identifier of one; then the name of a
+/// claim: the user's own, or one that no user owns.
 pub(crate) async fn resolve(
     calls: &Calls,
     cache: &Cache,
@@ -62,8 +63,9 @@ pub(crate) async fn resolve(
     let own = cache.volumes(Some(user));
     let mut claims = Vec::with_capacity(mounts.len());
     for mount in mounts {
-        let named = |volume: &&Volume| !volume.terminating && volume.name == mount.volume;
-        let claim = match own.iter().find(named) {
+        let present = || own.iter().filter(|volume| !volume.terminating);
+        let named = present().find(|volume| volume.name == mount.volume);
+        let claim = match named.or_else(|| present().find(|volume| volume.id == mount.volume)) {
             Some(volume) => volume.claim.clone(),
             None => literal(calls, user, mount).await?,
         };

@@ -26,6 +26,8 @@ pub(super) struct State {
     pub by_owner: HashMap<Owner, BTreeSet<(Timestamp, String)>>,
     pub volumes: HashMap<String, Volume>,
     pub last_event: Option<Instant>,
+    /// Whether all that was there at the start has been seen; until then a change is a part of it that was not seen yet.
+    pub is_complete: bool,
     warnings: HashMap<String, Reason>,
     warned: VecDeque<String>,
     /// Objects that are gone, by uid.
@@ -63,6 +65,7 @@ impl State {
             by_owner: HashMap::new(),
             volumes: HashMap::new(),
             last_event: None,
+            is_complete: false,
             warnings: HashMap::new(),
             warned: VecDeque::new(),
             tombstones: HashMap::new(),
@@ -282,7 +285,7 @@ impl State {
                 owned_by,
                 warning,
                 &self.namespace,
-                before.as_ref(),
+                before.as_ref().filter(|_| self.is_complete),
             )
         });
         if task.view.is_some() && (task.jobs[0].gang.is_some() || task.jobs[0].recovery.is_some()) {

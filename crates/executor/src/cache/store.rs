@@ -322,6 +322,11 @@ impl Cache {
         self.change(|state| state.deleted_volume(uid, in_use));
     }
 
+    /// All that was there at the start has been seen.
+    pub fn complete(&self) {
+        self.write().is_complete = true;
+    }
+
     /// Applies what a watch has seen.
     pub(super) fn apply(&self, change: impl FnOnce(&mut State)) {
         self.change(|state| {

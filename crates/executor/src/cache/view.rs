@@ -67,7 +67,10 @@ impl View {
         let first = jobs.present.first()?;
         let newest = newest_pods(pods);
         let now = task::time::format(Timestamp::now());
-        let since = previous.map_or_else(|| now.clone(), |previous| previous.updated_at.clone());
+        let since = match previous {
+            Some(previous) => previous.updated_at.clone(),
+            None => task::time::format(last_change(jobs, &newest)),
+        };
         let to_be_made = before(jobs.earlier, jobs.present);
         let mut status = aggregate::status(jobs.present, to_be_made, &newest, &warning, namespace, since);
         let restart = recovery::restart(&status, jobs.present);
@@ -150,6 +153,21 @@ fn encode(status: &TaskStatus) -> Bytes {
             .expect("a status is plain data")
             .into_boxed_slice(),
     )
+}
+
+/// When a task that was not known before has last changed, as Kubernetes has it: any server says the same of it.
+fn last_change(jobs: Attempts<'_>, pods: &HashMap<&str, &Pod>) -> Timestamp {
+    let of_pod = |pod: &Pod| match &pod.phase {
+        Phase::Pending(_) => None,
+        Phase::Running { since } => *since,
+        Phase::Ended(end) => end.finished_at,
+    };
+    let of_job = |job: &Job| {
+        let pod = pods.get(job.uid.as_str()).and_then(|pod| of_pod(pod));
+        job.ended_at.max(pod).unwrap_or(job.created_at).max(job.created_at)
+    };
+    let times = jobs.earlier.iter().chain(jobs.present).map(of_job);
+    times.max().unwrap_or_else(Timestamp::now)
 }
 
 /// The Jobs of the attempt before: what is not made of the present one will be made of these.

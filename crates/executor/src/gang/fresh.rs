@@ -9,7 +9,7 @@ use crate::kubernetes::{self, Calls};
 use crate::labels;
 
 /// How long something must have looked wrong before Kubernetes is asked.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Since when tasks have looked wrong.
 #[derive(Debug, Default)]

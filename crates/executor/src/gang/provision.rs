@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::change::change_jobs;
 use super::decide::{Target, target};
-use super::fresh::{Suspicions, fresh};
+use super::fresh::{PATIENCE, Suspicions, fresh};
 use crate::cache::{GangTask, Job, Phase, Pod};
 use crate::error::Error;
 use crate::labels;
@@ -24,10 +24,14 @@ pub(crate) async fn end_unplaced(background: Background) {
     let mut ticks = background.every(INTERVAL);
     let mut suspicions = Suspicions::default();
     while ticks.next().await.is_some() {
-        let now = Timestamp::now();
+        // They are suspected before their time is over, so that they end when it is.
+        let soon = Timestamp::now() + PATIENCE;
         let mut tasks = background.cache.unplaced();
-        tasks.retain(|(_, task)| !overdue(task, now).is_empty());
+        tasks.retain(|(_, task)| !overdue(task, soon).is_empty());
         for (id, task) in suspicions.lasting(tasks) {
+            if overdue(&task, Timestamp::now()).is_empty() {
+                continue;
+            }
             if background.stop.is_cancelled() {
                 break;
             }

@@ -42,6 +42,16 @@ do :; done
 exit "$code"
 "#;
 
+/// A setup that fails says so where Kubernetes looks for a reason, also when it ends the shell itself (`exit 3`, `set -e`).
+const SETUP_FAILED: &str = r#"k8s_cli_setup() { [ "$1" = 0 ] || echo "setup failed with exit code $1" >/dev/termination-log; }
+trap 'k8s_cli_setup $?' EXIT
+"#;
+
+/// A trap that the setup has set for the end of the whole script stays.
+const SETUP_SUCCEEDED: &str = r#"case $(trap -p EXIT) in *k8s_cli_setup*) trap - EXIT ;; esac
+unset -f k8s_cli_setup
+"#;
+
 /// A node's script, and how it reaches bash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Script {
@@ -67,11 +77,9 @@ pub fn script(definition: &TaskDefinition) -> Script {
         text.push_str(&format!("cd {} || exit\n", folder(workdir)));
     }
     if let Some(setup) = &definition.setup {
-        text.push_str(&format!(
-            "eval {}\n\
-             case $? in 0) ;; *) set -- $?; echo \"setup failed with exit code $1\" >/dev/termination-log; exit $1 ;; esac\n",
-            quoted(setup)
-        ));
+        text.push_str(SETUP_FAILED);
+        text.push_str(&format!("eval {}\ncase $? in 0) ;; *) exit ;; esac\n", quoted(setup)));
+        text.push_str(SETUP_SUCCEEDED);
         if is_gang {
             text.push_str(&format!(": >{SETUP_DONE}\nk8s_cli_wait {GANG_FOLDER}/{RUN_FILE}\n"));
         }
@@ -116,13 +124,12 @@ export SKYPILOT_NODE_IPS SKYPILOT_SETUP_NODE_IPS MASTER_ADDR MASTER_PORT WORLD_S
 
 /// `~` and variables are expanded, spaces are kept.
 fn folder(path: &str) -> String {
+    // The slash must stand outside of the quotes: bash expands no `~"/code"`.
     let (home, rest) = match path.strip_prefix('~') {
-        Some(rest) if rest.is_empty() || rest.starts_with('/') => ("~", rest),
+        Some("") => return "~".to_owned(),
+        Some(rest) if rest.starts_with('/') => ("~/", rest.trim_start_matches('/')),
         _ => ("", path),
     };
-    if rest.is_empty() {
-        return home.to_owned();
-    }
     let mut quoted = String::new();
     for character in rest.chars() {
         if matches!(character, '"' | '\\' | '`') {
@@ -208,6 +215,35 @@ mod tests {
     }
 
     #[test]
+    fn a_setup_that_ends_the_shell_itself_has_failed_too() {
+        let message = "/dev/termination-log";
+        for setup in ["false", "exit 3", "set -e; false; true", "trap 'echo mine' EXIT; false"] {
+            let task = TaskDefinition::parse(&json!({"setup": setup, "run": "echo ran"}), 1).unwrap();
+            let Script::Argument(text) = script(&task) else {
+                panic!("a short script")
+            };
+            let text = text.replace(message, "/dev/stderr");
+            let output = Command::new("/bin/bash").args(["-c", &text]).output().unwrap();
+            assert!(
+                !output.status.success() && !String::from_utf8_lossy(&output.stdout).contains("ran"),
+                "{setup}"
+            );
+            let own_trap = setup.starts_with("trap");
+            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(
+                own_trap || told.starts_with("setup failed with exit code "),
+                "{setup}: {told}"
+            );
+        }
+        prints(
+            &json!({"setup": "trap 'echo bye' EXIT", "run": "echo ran"}),
+            "ran\nbye\n",
+        );
+        let run_fails = run(&json!({"setup": "true", "run": "exit 4"}));
+        assert_eq!((run_fails.status.code(), run_fails.stderr), (Some(4), Vec::new()));
+    }
+
+    #[test]
     fn a_folder_with_spaces_or_variables_is_entered() {
         prints(&json!({"setup": "mkdir -p '/tmp/k8s-cli test'", "run": "true"}), "");
         prints(
@@ -219,6 +255,15 @@ mod tests {
             &json!({"workdir": "~", "run": "[ \"$PWD\" = ~ ] && echo home"}),
             "home\n",
         );
+        let task = TaskDefinition::parse(&json!({"workdir": "~/k8s-cli test", "run": "pwd"}), 1).unwrap();
+        let Script::Argument(text) = script(&task) else {
+            panic!("a short script")
+        };
+        let output = Command::new("/bin/bash")
+            .args(["-c", &text])
+            .env("HOME", "/tmp")
+            .output();
+        assert_eq!(output.unwrap().stdout, b"/tmp/k8s-cli test\n");
     }
 
     #[test]

@@ -122,6 +122,8 @@ impl TaskDefinition {
         let num_nodes = within_max_nodes(num_nodes, max_nodes, value, cursor)?;
         within_variables_limit(&envs, value, cursor)?;
         let mut warnings = resources.warnings.clone();
+        let taken = envs.iter().filter(|(name, _)| is_set_by_us(name));
+        warnings.extend(taken.map(|(name, _)| format!("`envs.{name}` is set for each node; yours is not used")));
         if file_mounts {
             warnings.push("`file_mounts` has no effect; put the data into a volume".to_owned());
         }
@@ -240,6 +242,18 @@ fn envs(value: &Value, cursor: &mut Cursor) -> Option<Vec<(String, String)>> {
         }
         Some((name.to_owned(), argument(value, cursor, text)?))
     })
+}
+
+/// Variables that tell a node its place; `executor` sets them.
+fn is_set_by_us(name: &str) -> bool {
+    const OURS: [&str; 5] = [
+        "NODE_RANK",
+        "NUM_NODES",
+        "SKYPILOT_NODE_RANK",
+        "SKYPILOT_NUM_NODES",
+        "SKYPILOT_TASK_ID",
+    ];
+    OURS.contains(&name)
 }
 
 fn is_variable_name(name: &str) -> bool {

@@ -4,6 +4,9 @@ use serde_json::Value;
 
 use super::super::validation::{self, Cursor, Object};
 
+/// SkyPilot's strategies. They differ in where they look for machines next, of which one cluster has one place.
+pub(super) const STRATEGIES: [&str; 2] = ["FAILOVER", "EAGER_NEXT_REGION"];
+
 /// More than anybody waits for.
 const MAX_RESTARTS: i64 = 1000;
 
@@ -20,21 +23,37 @@ pub struct Recovery {
 ///
 /// Source: <https://docs.skypilot.co/en/latest/reference/yaml-spec.html#resources-job-recovery>.
 pub(super) fn read(value: &Value, cursor: &mut Cursor) -> Option<Option<Recovery>> {
-    if let Value::String(strategy) = value {
-        let recovers = !strategy.eq_ignore_ascii_case("none");
-        return Some(recovers.then(Recovery::default));
+    if let Value::String(_) = value {
+        return Some(strategy(value, cursor)?.then(Recovery::default));
     }
     let mut object = Object::open(value, cursor)?;
-    let strategy = object.optional("strategy", validation::string);
+    let recovers = object.optional("strategy", strategy).unwrap_or(true);
     let restarts = object.with_default("max_restarts_on_errors", 0, restarts);
     let codes = object.optional("recover_on_exit_codes", codes);
     object.finish(&[]);
-    let recovers = strategy.is_none_or(|strategy| !strategy.eq_ignore_ascii_case("none"));
     let recovery = Recovery {
         max_restarts_on_errors: restarts?,
         recover_on_exit_codes: codes.unwrap_or_default(),
     };
     Some(recovers.then_some(recovery))
+}
+
+/// Whether this strategy recovers at all.
+fn strategy(value: &Value, cursor: &mut Cursor) -> Option<bool> {
+    let name = validation::string(value, cursor)?;
+    if name.eq_ignore_ascii_case("none") {
+        return Some(false);
+    }
+    if STRATEGIES.iter().any(|known| name.eq_ignore_ascii_case(known)) {
+        return Some(true);
+    }
+    cursor.refuse(
+        format!(
+            "`{name}` is no strategy; write {} or none; `max_restarts_on_errors` is a key beside `strategy`",
+            STRATEGIES.join(", ")
+        ),
+        value,
+    )
 }
 
 fn restarts(value: &Value, cursor: &mut Cursor) -> Option<u32> {

@@ -215,12 +215,12 @@ fn resources() -> Value {
             "job_recovery": {
                 "description": "When a task that failed is run again.",
                 "anyOf": [
-                    {"type": ["string", "null"]},
+                    {"type": ["string", "null"], "enum": ["FAILOVER", "EAGER_NEXT_REGION", "none", null]},
                     {
                         "type": "object",
                         "additionalProperties": false,
                         "properties": {
-                            "strategy": {"type": ["string", "null"]},
+                            "strategy": {"type": ["string", "null"], "enum": ["FAILOVER", "EAGER_NEXT_REGION", "none", null]},
                             "max_restarts_on_errors": {"type": "integer", "minimum": 0, "maximum": 1000, "default": 0},
                             "recover_on_exit_codes": {
                                 "anyOf": [
