@@ -335,7 +335,7 @@ async fn nothing_is_lost_without_a_question() {
     );
     let (mut child, mut terminal) = cli.start_on_terminal(80, &["jobs", "stop", "--all"]);
     terminal.write_all(b"n\n").unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(child.wait().unwrap().code(), Some(1));
     assert_eq!(id_of(&cli.run(&["jobs", "list", "-q"]).ok()), id);
     let (mut child, mut terminal) = cli.start_on_terminal(80, &["jobs", "stop", "--all"]);
     terminal.write_all(b"y\n").unwrap();
@@ -459,6 +459,19 @@ async fn the_first_command_starts_a_server_by_itself() {
     assert!(code == Some(0) && out.contains("process: "), "{out}");
     let (code, out, told) = run(&["doctor"]);
     assert_eq!(code, Some(0), "{out}{told}");
+    // A start that fails must not make this one unknown.
+    let elsewhere = CommandLine::with_free_port();
+    let port = elsewhere.variable("K8S_CLI_API_PORT").unwrap().to_owned();
+    let failed = cli
+        .command(&["api", "start"])
+        .env("K8S_CLI_API_PORT", port)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert!(
+        !failed.status.success() && told.contains("in use by another server"),
+        "{told}"
+    );
     let (_, _, told) = run(&["api", "start"]);
     assert!(told.contains("answers"), "{told}");
     let (code, out, _) = run(&["api", "logs", "--tail", "1000"]);

@@ -237,6 +237,7 @@ async fn submits_logs_and_stops() {
     let id = String::from_utf8_lossy(&ran.stdout).trim().to_owned();
     recorded.name(&id, "TASKwarn");
     recorded.keep(PIPE.name, &["jobs", "submit", "warned.yaml", "--detach"], &ran);
+    recorded.cli.run(&["jobs", "wait", &id, "-q"]).ok();
     recorded.run(&["jobs", "submit", "--exit-code", "--", "echo", "hello"]);
     recorded.run(&["jobs", "submit", "--exit-code", "--", "bash", "-c", "echo no; exit 7"]);
     recorded.run(&["jobs", "submit", "nothing.yaml"]);
@@ -292,6 +293,13 @@ async fn volumes() {
         recorded.name(id.trim(), &place.task.replace("TASK", "VOLU"));
         recorded.run_at(place, &["volumes", "delete", place.volume, "--force"]);
     }
+    let create = ["volumes", "create", "twice", "1Gi"];
+    let first = recorded.cli.run(&[create.as_slice(), &["-q"]].concat()).ok();
+    recorded.name(first.trim(), "VOLUtwi1");
+    let ran = recorded.cli.run(&create);
+    let second = String::from_utf8_lossy(&ran.stdout).trim().to_owned();
+    recorded.name(&second, "VOLUtwi2");
+    recorded.keep(PIPE.name, &create, &ran);
     recorded.check("volumes");
 }
 

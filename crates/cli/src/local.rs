@@ -64,10 +64,13 @@ pub async fn start(client: &Client) -> Result<()> {
     }
     let log = log_path()?;
     let (mut child, beginning) = spawn(client, &log)?;
+    // Before it answers: should this process be killed meanwhile, the server can be stopped all the same.
+    let before = std::fs::read(record_path()?).ok();
     remember(&child, client)?;
     let deadline = Instant::now() + START_PATIENCE;
     while !answers(client).await {
         if let Ok(Some(_)) = child.try_wait() {
+            forget(before.as_deref())?;
             // Another one that was started at the same time may have been faster.
             if answers(client).await {
                 return Ok(());
@@ -248,6 +251,20 @@ fn remember(child: &Child, client: &Client) -> Result<()> {
     let path = record_path()?;
     let text = serde_json::to_string(&record).map_err(std::io::Error::from)?;
     std::fs::write(&path, text).map_err(|source| Error::File {
+        action: "write",
+        path,
+        source,
+    })
+}
+
+/// Remembers what was remembered before.
+fn forget(before: Option<&[u8]>) -> Result<()> {
+    let path = record_path()?;
+    let done = match before {
+        Some(record) => std::fs::write(&path, record),
+        None => std::fs::remove_file(&path),
+    };
+    done.map_err(|source| Error::File {
         action: "write",
         path,
         source,

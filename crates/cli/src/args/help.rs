@@ -49,7 +49,7 @@ Examples:
   k8s-cli jobs submit task.yaml
   k8s-cli jobs submit task.yaml --num-nodes 4 --env EPOCHS=10 --env WANDB_API_KEY
   k8s-cli jobs submit --cpus 2 --memory 8 -- python3 train.py --epochs 10
-  id=$(k8s-cli jobs submit -q task.yaml) && k8s-cli jobs wait $id
+  id=$(k8s-cli jobs submit -q task.yaml) && k8s-cli jobs wait $id --for completed
   k8s-cli jobs submit task.yaml --exit-code || echo it failed
   k8s-cli jobs submit task.yaml --dry-run > manifests.yaml
 

@@ -52,7 +52,7 @@ impl JobsCommand {
     /// See [`super::Command::format`].
     pub fn format(&self) -> Option<Format> {
         match self {
-            Self::Submit(args) => Some(args.output),
+            Self::Submit(args) => args.output,
             Self::List(args) => Some(args.format.format()),
             Self::Status(args) => Some(args.output.format),
             Self::Stop(_) | Self::Logs(_) | Self::Wait(_) | Self::Top(_) => None,
@@ -94,9 +94,9 @@ pub struct Submit {
     #[arg(long, conflicts_with_all = ["detach", "quiet", "exit_code"])]
     pub dry_run: bool,
 
-    /// Form of the manifests of --dry-run: yaml, json.
-    #[arg(short, long, value_enum, default_value_t = Format::Yaml, value_name = "FORMAT", requires = "dry_run", hide_possible_values = true, hide_default_value = true)]
-    pub output: Format,
+    /// Form of the manifests of --dry-run, or of the answer with --detach: yaml, json.
+    #[arg(short, long, value_enum, value_name = "FORMAT", hide_possible_values = true)]
+    pub output: Option<Format>,
 
     /// Submitting again with the same key makes no second task; each submit has a key of its own when this is absent.
     #[arg(long, value_name = "KEY")]

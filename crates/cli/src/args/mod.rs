@@ -75,10 +75,10 @@ pub enum Color {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Submit, list, follow and stop tasks.
-    #[command(subcommand, visible_alias = "job")]
+    #[command(subcommand, alias = "job")]
     Jobs(JobsCommand),
     /// Create, list and delete volumes, which keep data from task to task.
-    #[command(subcommand, visible_alias = "volume")]
+    #[command(subcommand, alias = "volume")]
     Volumes(VolumesCommand),
     /// Say who you are.
     #[command(subcommand)]

@@ -35,9 +35,11 @@ impl Away {
         Ok(())
     }
 
-    /// It answers; whether it had been away.
-    pub fn is_back(&mut self) -> bool {
-        self.since.take().is_some()
+    /// It answers.
+    pub fn is_back(&mut self) {
+        if self.since.take().is_some() {
+            say("connected again");
+        }
     }
 }
 

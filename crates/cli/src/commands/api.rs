@@ -29,6 +29,12 @@ pub async fn run(context: &Context, command: ApiCommand) -> Result<()> {
                     "stopped the server at {} (process {}); tasks of this machine run on",
                     stopped.url, stopped.pid
                 )),
+                None if context.client.get_bytes("/readyz").await.is_ok() => {
+                    return Err(Error::Local(format!(
+                        "a server answers at {}, but none was started here in the background; stop it where it was started",
+                        context.client.url()
+                    )));
+                }
                 None => say("no server was started here"),
             }
             Ok(())

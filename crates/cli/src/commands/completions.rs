@@ -41,18 +41,32 @@ pub fn volumes() -> Vec<CompletionCandidate> {
     candidates::<VolumeStatus>()
 }
 
-/// Identifiers with their names. Completion never complains.
+/// The user's volumes by name, with the folder that most people want.
+pub fn volumes_to_mount() -> Vec<CompletionCandidate> {
+    let volumes = known::<VolumeStatus>().unwrap_or_default();
+    let mount = |name: &String| CompletionCandidate::new(format!("{name}:/data"));
+    volumes.iter().map(|(_, name)| mount(name)).collect()
+}
+
+/// Identifiers with their names, and names. Completion never complains.
 fn candidates<T: Thing>() -> Vec<CompletionCandidate> {
-    known::<T>().unwrap_or_default()
+    let things = known::<T>().unwrap_or_default();
+    let by_id = things
+        .iter()
+        .map(|(id, name)| CompletionCandidate::new(id).help(Some(name.clone().into())));
+    // A name that several have says nothing.
+    let is_unique = |name: &String| things.iter().filter(|(_, other)| other == name).count() == 1;
+    let names = things.iter().map(|(_, name)| name).filter(|name| is_unique(name));
+    by_id.chain(names.map(CompletionCandidate::new)).collect()
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn known<T: Thing>() -> Result<Vec<CompletionCandidate>> {
+async fn known<T: Thing>() -> Result<Vec<(String, String)>> {
     let url = ApiUrl::find(std::env::var("K8S_CLI_API_URL").ok().as_deref())?;
     let user = User::find(std::env::var("K8S_CLI_USER").ok().as_deref())?;
     let client = Client::new(&url, &user)?;
     let things = tokio::time::timeout(PATIENCE, list::<T>(&client, false)).await;
     let things = things.map_err(|_| Error::TimedOut("the server is slow".to_owned()))??;
-    let candidate = |thing: &T| CompletionCandidate::new(thing.id()).help(Some(thing.name().to_owned().into()));
-    Ok(things.iter().map(|kept| candidate(&kept.item)).collect())
+    let both = |thing: &T| (thing.id().to_owned(), thing.name().to_owned());
+    Ok(things.iter().map(|kept| both(&kept.item)).collect())
 }

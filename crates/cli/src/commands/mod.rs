@@ -28,7 +28,7 @@ fn confirm(action: &str, flag: &str) -> Result<()> {
     std::io::stdin().read_line(&mut answer)?;
     match answer.trim().to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
-        _ => Err(Error::Interrupted),
+        _ => Err(Error::Several("nothing was done".to_owned())),
     }
 }
 

@@ -1,7 +1,7 @@
 //! One log, over as many connections as it takes.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -46,6 +46,8 @@ pub struct Follow<'a> {
     nodes: u32,
     lines: Lines,
     stdout: File,
+    /// Whether the log and what is said beside it are seen together.
+    is_terminal: bool,
     /// What was last said about why there is nothing.
     said: Option<String>,
 }
@@ -89,6 +91,7 @@ pub async fn follow(client: &Client, task: &TaskStatus, options: &LogOptions, te
         },
         lines: Lines::new(style),
         stdout: raw_stdout()?,
+        is_terminal: terminal.width.is_some() && std::io::stderr().is_terminal(),
         said: None,
     };
     follow.run().await
@@ -104,9 +107,7 @@ impl Follow<'_> {
         loop {
             match self.connect(since.as_deref(), tail).await {
                 Ok(response) => {
-                    if away.is_back() {
-                        say("connected again");
-                    }
+                    away.is_back();
                     pause = FIRST_PAUSE;
                     was_connected = true;
                     if let Broken::Complete = self.read(response).await?
@@ -116,6 +117,10 @@ impl Follow<'_> {
                         let mut text = Vec::new();
                         self.lines.finish(&mut text);
                         self.stdout.write_all(&text)?;
+                        if self.lines.is_open() && self.is_terminal {
+                            // What is said next shall begin a line, where both are seen; the log itself is not changed.
+                            say("");
+                        }
                         return Ok(end);
                     }
                 }

@@ -119,10 +119,15 @@ impl Lines {
         self.logs.iter().any(|log| log.read.is_some())
     }
 
+    /// Whether the last line has no end yet.
+    pub fn is_open(&self) -> bool {
+        self.is_open
+    }
+
     /// Writes what was held back: no more will come of a line that has no end.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         if let Some(held) = self.held.take() {
-            out.extend_from_slice(&held);
+            self.write(&held, out);
         }
     }
 

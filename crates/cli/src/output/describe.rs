@@ -30,13 +30,11 @@ pub fn describe_task(task: &TaskStatus, wide: bool, terminal: Terminal) -> Strin
     ));
     lines.push(("Nodes", counts(task)));
     for attempt in &metadata.attempts {
-        let parts = [
-            attempt.started_at.clone(),
-            attempt.reason.clone(),
-            attempt.message.clone(),
-        ];
-        let said: Vec<String> = parts.into_iter().flatten().collect();
-        lines.push(("Before", format!("attempt {}: {}", attempt.attempt, said.join(": "))));
+        let took = time_between(&attempt.started_at, &attempt.finished_at);
+        let parts = [attempt.reason.as_deref(), attempt.message.as_deref()];
+        let why: Vec<&str> = parts.into_iter().flatten().collect();
+        let said = format!("attempt {} failed after {took}: {}", attempt.attempt, why.join(": "));
+        lines.push(("Earlier", said));
     }
     if wide {
         lines.push(("Namespace", metadata.namespace.clone()));
@@ -96,9 +94,14 @@ fn node_columns(has_attempts: bool) -> Vec<ItemColumn<NodeStatus>> {
 }
 
 /// How long a container ran, or has run.
-fn ran_for(node: &NodeStatus) -> String {
+pub fn ran_for(node: &NodeStatus) -> String {
+    time_between(&node.started_at, &node.finished_at)
+}
+
+/// Until now, when there is no end.
+fn time_between(start: &Option<String>, end: &Option<String>) -> String {
     let time = |text: &Option<String>| text.as_deref()?.parse::<jiff::Timestamp>().ok();
-    match (time(&node.started_at), time(&node.finished_at)) {
+    match (time(start), time(end)) {
         (Some(start), end) => super::age_of(end.unwrap_or_else(jiff::Timestamp::now).duration_since(start)),
         (None, _) => "-".to_owned(),
     }

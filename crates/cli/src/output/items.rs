@@ -116,11 +116,26 @@ pub fn print_items<T: Item>(
     headers: bool,
     terminal: Terminal,
 ) -> Result<()> {
+    print_items_below(items, format, all_users, headers, terminal, &mut Vec::new())
+}
+
+/// Prints more of a list; a table goes on below another whose columns had these widths.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn print_items_below<T: Item>(
+    items: &[Kept<T>],
+    format: Format,
+    all_users: bool,
+    headers: bool,
+    terminal: Terminal,
+    above: &mut Vec<usize>,
+) -> Result<()> {
     match format {
         Format::Table | Format::Wide => {
             let items = items.iter().map(|kept| &kept.item);
             let table = table(items, T::columns(), format == Format::Wide, all_users);
-            print(&table.render(terminal, headers))
+            print(&table.render_below(terminal, headers, above))
         }
         Format::Name => {
             let names: String = items.iter().map(|kept| format!("{}\n", kept.item.id())).collect();

@@ -11,8 +11,8 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 pub use age::{age, age_of};
-pub use describe::{describe_task, describe_volume};
-pub use items::{Item, ItemColumn, Kept, json, print_items, print_one, yaml};
+pub use describe::{describe_task, describe_volume, ran_for};
+pub use items::{Item, ItemColumn, Kept, json, print_items, print_items_below, print_one, yaml};
 pub use table::{Cell, Table, fixed, flexible, or_dash, status_cell};
 
 use crate::args::Color;

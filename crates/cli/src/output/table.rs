@@ -101,7 +101,12 @@ impl Table {
     }
 
     /// The text, made to fit the terminal's width if there is one.
-    pub fn render(mut self, terminal: Terminal, headers: bool) -> String {
+    pub fn render(self, terminal: Terminal, headers: bool) -> String {
+        self.render_below(terminal, headers, &mut Vec::new())
+    }
+
+    /// The same below a table whose columns had these widths: they stay, or grow.
+    pub fn render_below(mut self, terminal: Terminal, headers: bool, above: &mut Vec<usize>) -> String {
         if headers {
             let bold = Style::new().bold();
             let name = |column: &Column| Cell {
@@ -110,9 +115,12 @@ impl Table {
             };
             self.rows.insert(0, self.columns.iter().map(name).collect());
         }
-        let mut widths: Vec<usize> = (0..self.columns.len())
-            .map(|index| self.rows.iter().map(|row| row[index].text.width()).max().unwrap_or(0))
-            .collect();
+        above.resize(self.columns.len(), 0);
+        for (index, width) in above.iter_mut().enumerate() {
+            let widest = self.rows.iter().map(|row| row[index].text.width()).max();
+            *width = widest.unwrap_or(0).max(*width);
+        }
+        let mut widths = above.clone();
         if let Some(limit) = terminal.width {
             fit(&mut widths, &self.columns, limit);
         }

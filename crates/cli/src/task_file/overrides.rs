@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use clap_complete::engine::ArgValueCandidates;
 use serde_json::{Value, json};
 
 use super::report::Origin;
 use super::{object, variables};
+use crate::commands::completions;
 use crate::error::{Error, Result};
 
 /// What flags can change about a task.
@@ -44,12 +46,12 @@ pub struct Overrides {
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,
 
-    /// File with a variable in each line; --env wins over it, and it wins over the task file.
+    /// File with NAME=VALUE or NAME in each line, values as they are; --env wins over it, and it wins over the task file.
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub env_file: Vec<PathBuf>,
 
     /// A volume and the folder at which it is seen; may be repeated.
-    #[arg(long, value_name = "NAME:PATH")]
+    #[arg(long, value_name = "NAME:PATH", add = ArgValueCandidates::new(completions::volumes_to_mount))]
     pub volume: Vec<String>,
 }
 

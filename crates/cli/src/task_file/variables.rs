@@ -31,16 +31,59 @@ pub fn from_flags(files: &[PathBuf], flags: &[String]) -> Result<Vec<(String, St
 }
 
 fn of_file(path: &Path) -> Result<Vec<(String, String)>> {
-    let unreadable = |error: dotenvy::Error| match error {
-        dotenvy::Error::Io(source) => Error::File {
-            action: "read",
-            path: path.to_owned(),
-            source,
-        },
-        other => Error::Usage(format!("`--env-file {}`: {other}", path.display())),
-    };
-    let variables = dotenvy::from_path_iter(path).map_err(unreadable)?;
-    variables.collect::<Result<_, _>>().map_err(unreadable)
+    let text = std::fs::read_to_string(path).map_err(|source| Error::File {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })?;
+    let mut variables = Vec::new();
+    for (line, number) in text.trim_start_matches('\u{feff}').lines().zip(1..) {
+        match parse_line(line) {
+            Line::Nothing => {}
+            Line::Variable(name, value) => variables.push((name.to_owned(), value.to_owned())),
+            Line::Own(name) => variables.push((name.to_owned(), own(name)?)),
+            // Its text may be a secret.
+            Line::Wrong => {
+                return Err(Error::Usage(format!(
+                    "`{}:{number}`: write NAME=VALUE, or NAME for your own value",
+                    path.display()
+                )));
+            }
+        }
+    }
+    Ok(variables)
+}
+
+/// A line of a file with variables.
+#[derive(Debug, PartialEq, Eq)]
+enum Line<'a> {
+    Nothing,
+    Variable(&'a str, &'a str),
+    /// The value is that of our own environment.
+    Own(&'a str),
+    Wrong,
+}
+
+/// As `docker run --env-file` and `kubectl create --from-env-file` read it: the value is what stands behind `=`, to the end of the
+/// line, whatever it is. Beyond that, `export ` may stand before it, and quotes around the whole value are left out.
+fn parse_line(line: &str) -> Line<'_> {
+    let line = line.trim_start();
+    if line.is_empty() || line.starts_with('#') {
+        return Line::Nothing;
+    }
+    let line = line.strip_prefix("export ").map_or(line, str::trim_start);
+    let is_name = |name: &str| !name.is_empty() && !name.contains(char::is_whitespace);
+    match line.split_once('=') {
+        Some((name, value)) if is_name(name) => Line::Variable(name, unquoted(value)),
+        None if is_name(line.trim_end()) => Line::Own(line.trim_end()),
+        _ => Line::Wrong,
+    }
+}
+
+fn unquoted(value: &str) -> &str {
+    let trimmed = value.trim_end();
+    let inner = |quote: char| trimmed.strip_prefix(quote)?.strip_suffix(quote);
+    inner('"').or_else(|| inner('\'')).unwrap_or(value)
 }
 
 fn own(name: &str) -> Result<String> {
@@ -67,4 +110,42 @@ pub fn all_have_values(body: &Value, origin: &Origin) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Line, parse_line};
+
+    #[test]
+    fn a_value_is_what_stands_there() {
+        for (line, name, value) in [
+            ("A=1", "A", "1"),
+            ("A=", "A", ""),
+            ("PW=pa$$word ${B} # \\x", "PW", "pa$$word ${B} # \\x"),
+            ("P={\"a\": 1}", "P", "{\"a\": 1}"),
+            ("C=it's", "C", "it's"),
+            ("E=a=b", "E", "a=b"),
+            ("export B=\"two words\"", "B", "two words"),
+            ("  S='$x'", "S", "$x"),
+        ] {
+            assert_eq!(parse_line(line), Line::Variable(name, value), "{line}");
+        }
+        assert_eq!(parse_line("HOME"), Line::Own("HOME"));
+        for line in ["", "  ", "# A=1"] {
+            assert_eq!(parse_line(line), Line::Nothing, "{line}");
+        }
+        for line in ["=1", "two words", "A B=1"] {
+            assert_eq!(parse_line(line), Line::Wrong, "{line}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_is_changed(value in "[^\\r\\n'\"]*") {
+            let line = format!("NAME={value}");
+            prop_assert_eq!(parse_line(&line), Line::Variable("NAME", &value));
+        }
+    }
 }

@@ -10,7 +10,7 @@ use crate::args::{Format, List, SortKey, StateName};
 use crate::client::Away;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::output::{Item, Kept, REFRESH, print, print_items, say, yaml};
+use crate::output::{Item, Kept, REFRESH, print, print_items, print_items_below, say, yaml};
 use crate::things::{list, say_none};
 
 /// Runs the command.
@@ -78,6 +78,7 @@ async fn watch_for_ever(context: &Context, args: &List) -> Result<()> {
     let mut headers = !args.format.no_headers;
     let mut was_seen = false;
     let mut away = Away::default();
+    let mut widths = Vec::new();
     loop {
         let mut tasks = match tasks(context, args).await {
             Ok(tasks) => tasks,
@@ -103,14 +104,20 @@ async fn watch_for_ever(context: &Context, args: &List) -> Result<()> {
             known.insert(kept.item.id().to_owned(), kept.raw.get().to_owned());
         }
         if !tasks.is_empty() {
-            print_changes(&tasks, args, headers, context)?;
+            print_changes(&tasks, args, headers, context, &mut widths)?;
             headers = false;
         }
         tokio::time::sleep(REFRESH).await;
     }
 }
 
-fn print_changes(tasks: &[Kept<TaskStatus>], args: &List, headers: bool, context: &Context) -> Result<()> {
+fn print_changes(
+    tasks: &[Kept<TaskStatus>],
+    args: &List,
+    headers: bool,
+    context: &Context,
+    widths: &mut Vec<usize>,
+) -> Result<()> {
     match args.format.format() {
         // One object in each line: a stream has no end at which a list could be closed.
         Format::Json => print(
@@ -123,7 +130,7 @@ fn print_changes(tasks: &[Kept<TaskStatus>], args: &List, headers: bool, context
             let documents: Vec<String> = tasks.iter().map(one_yaml).collect::<Result<_>>()?;
             print(&documents.concat())
         }
-        format => print_items(tasks, format, args.all_users, headers, context.terminal),
+        format => print_items_below(tasks, format, args.all_users, headers, context.terminal, widths),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 
+use jiff::Timestamp;
 use task::State;
 use task::status::{NodeStatus, TaskStatus};
 
@@ -63,15 +64,15 @@ pub fn sentence(task: &TaskStatus) -> String {
     text
 }
 
-/// The time from the first start of a node to the last end.
-fn took(task: &TaskStatus) -> Option<String> {
-    let times = |of: fn(&NodeStatus) -> Option<&String>| {
-        let nodes = task.metadata.nodes.iter();
-        nodes.filter_map(move |node| of(node)?.parse::<jiff::Timestamp>().ok())
-    };
-    let start = times(|node| node.started_at.as_ref()).min()?;
-    let end = times(|node| node.finished_at.as_ref()).max()?;
-    Some(age_of(end.duration_since(start)))
+/// The time from the first start of a node, in whatever attempt, to the last end; of a task that has ended.
+pub fn took(task: &TaskStatus) -> Option<String> {
+    let time = |text: &Option<String>| text.as_deref()?.parse::<Timestamp>().ok();
+    let attempts = task.metadata.attempts.iter().map(|attempt| time(&attempt.started_at));
+    let nodes = task.metadata.nodes.iter();
+    let starts = nodes.clone().map(|node| time(&node.started_at)).chain(attempts);
+    let end = nodes.filter_map(|node| time(&node.finished_at)).max()?;
+    let is_over = task.status.is_final();
+    is_over.then_some(age_of(end.duration_since(starts.flatten().min()?)))
 }
 
 /// 0 for success; else the exit code of the node that failed first by itself, and 1 when it has none. Who has followed one

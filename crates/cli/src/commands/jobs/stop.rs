@@ -26,13 +26,21 @@ pub async fn run(context: &Context, args: Stop) -> Result<()> {
 
 async fn all(context: &Context, all_users: bool, yes: bool) -> Result<()> {
     if !yes {
-        let count = list::<TaskStatus>(&context.client, all_users).await?.len();
-        if count == 0 {
+        let tasks = list::<TaskStatus>(&context.client, all_users).await?;
+        let ended = tasks.iter().filter(|kept| kept.item.status.is_final()).count();
+        if tasks.is_empty() {
             say("there are no tasks");
             return Ok(());
         }
         let whose = if all_users { " of all users" } else { "" };
-        confirm(&format!("stop {}{whose}", plural(count, "task")), "--yes")?;
+        let stop = format!("stop {}{whose}", plural(tasks.len() - ended, "task"));
+        let forget = format!("forget {ended} that ended, with their logs");
+        let action = match (tasks.len() - ended, ended) {
+            (_, 0) => stop,
+            (0, _) => format!("forget {}{whose} that ended, with their logs", plural(ended, "task")),
+            _ => format!("{stop}, and {forget}"),
+        };
+        confirm(&action, "--yes")?;
     }
     let answer: Stopped = context
         .client

@@ -32,6 +32,12 @@ pub async fn run(context: &Context, args: Submit) -> Result<()> {
         url: _,
         command,
     } = args;
+    if output.is_some() && !dry_run && !detach {
+        return Err(Error::Usage(
+            "`--output` is for `--dry-run` or `--detach`; the output of a submit that is followed is the log"
+                .to_owned(),
+        ));
+    }
     let mut task = match &file {
         Some(path) => TaskFile::read(path)?,
         None => TaskFile::command(&command)?,
@@ -42,11 +48,14 @@ pub async fn run(context: &Context, args: Submit) -> Result<()> {
     let key = idempotency_key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     if dry_run {
         let answer: DryRun = send(context, &task, "/tasks/submit?dry_run=true", &key).await?;
-        return print_manifests(&answer.manifests, output);
+        return print_manifests(&answer.manifests, output.unwrap_or(Format::Yaml));
     }
     let Submitted { task_id: id } = send(context, &task, "/tasks/submit", &key).await?;
-    if quiet {
-        return print(&id);
+    match output {
+        Some(Format::Json) => return print(&output::json(&json!({"task_id": id}))),
+        Some(Format::Yaml) => return print(&output::yaml(&json!({"task_id": id}))?),
+        _ if quiet => return print(&id),
+        _ => {}
     }
     if detach {
         print(&id)?;

@@ -7,15 +7,15 @@ use std::time::Duration;
 use crossterm::event::{Event, KeyCode, KeyModifiers};
 use crossterm::{cursor, event, execute, terminal};
 use futures::future::join_all;
-use jiff::Timestamp;
 use task::State;
-use task::status::{NodeStatus, TaskStatus};
+use task::status::TaskStatus;
 use tokio::time::timeout;
 
+use super::outcome::took;
 use crate::args::Top;
 use crate::context::Context;
 use crate::error::Result;
-use crate::output::{Cell, REFRESH, Table, age, fixed, flexible, plural, print, status_cell};
+use crate::output::{Cell, REFRESH, Table, age, fixed, flexible, plural, print, ran_for, status_cell};
 use crate::things::{find_all, list};
 
 /// How long the last lines of the logs may take; a view that hangs is none.
@@ -32,6 +32,8 @@ const DEFAULT_HEIGHT: usize = 50;
 /// # Errors
 /// The server does not give the tasks.
 pub async fn run(context: &Context, args: Top) -> Result<()> {
+    // What is not there from the beginning was mistyped; what goes later was stopped.
+    find_all::<TaskStatus>(&context.client, &args.tasks, false).await?;
     if context.terminal.width.is_none() || !stdin().is_terminal() {
         return print(&view(context, &args, DEFAULT_HEIGHT).await?);
     }
@@ -138,8 +140,8 @@ async fn view(context: &Context, args: &Top, height: usize) -> Result<String> {
     let mut table = Table::new(&[
         fixed("ID"),
         flexible("NAME"),
-        fixed("NODE"),
         fixed("STATUS"),
+        fixed("NODE"),
         fixed("TIME"),
         flexible("LAST LINE"),
     ]);
@@ -180,13 +182,13 @@ fn add(table: &mut Table, task: &TaskStatus, lines: &HashMap<u32, String>) {
     table.add(vec![
         Cell::from(task.task_id.as_str()),
         Cell::from(task.name.as_str()),
+        status_cell(task.status),
         Cell::from(if task.metadata.num_nodes > 1 {
             format!("{} nodes", task.metadata.num_nodes)
         } else {
             String::new()
         }),
-        status_cell(task.status),
-        Cell::from(age(&task.created_at)),
+        Cell::from(took(task).unwrap_or_else(|| age(&task.created_at))),
         Cell::from(own),
     ]);
     if !several {
@@ -196,9 +198,9 @@ fn add(table: &mut Table, task: &TaskStatus, lines: &HashMap<u32, String>) {
         table.add(vec![
             Cell::from(""),
             Cell::from(""),
-            Cell::from(node.rank.to_string()),
             status_cell(node.status),
-            Cell::from(ran(node)),
+            Cell::from(node.rank.to_string()),
+            Cell::from(ran_for(node)),
             Cell::from(
                 lines
                     .get(&node.rank)
@@ -207,17 +209,6 @@ fn add(table: &mut Table, task: &TaskStatus, lines: &HashMap<u32, String>) {
                     .unwrap_or_default(),
             ),
         ]);
-    }
-}
-
-fn ran(node: &NodeStatus) -> String {
-    match node
-        .started_at
-        .as_deref()
-        .and_then(|text| text.parse::<Timestamp>().ok())
-    {
-        Some(_) => age(node.started_at.as_deref().unwrap_or_default()),
-        None => "-".to_owned(),
     }
 }
 

@@ -1,12 +1,14 @@
 //! `k8s-cli volumes create`.
 
 use serde_json::json;
+use task::volume::VolumeStatus;
 
 use crate::args::Create;
 use crate::client;
 use crate::context::Context;
 use crate::error::{Error, Fault, Result};
-use crate::output::{print, say};
+use crate::output::{print, say, warn};
+use crate::things::list;
 
 /// Runs the command.
 ///
@@ -34,7 +36,14 @@ pub async fn run(context: &Context, args: Create) -> Result<()> {
         created => created?,
     };
     print(&created.volume_id)?;
-    if !quiet {
+    let volumes = list::<VolumeStatus>(&context.client, false).await?;
+    let oldest = volumes.iter().map(|kept| &kept.item).find(|volume| volume.name == name);
+    if let Some(other) = oldest.filter(|oldest| oldest.volume_id != created.volume_id) {
+        warn(&format!(
+            "`{name}` is also volume {}, which tasks that say `{name}` mount; say `{}` to mount this one",
+            other.volume_id, created.volume_id
+        ));
+    } else if !quiet {
         say(&format!(
             "volume `{name}` created; `k8s-cli jobs submit task.yaml --volume {name}:/data` mounts it"
         ));
