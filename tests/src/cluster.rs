@@ -67,6 +67,16 @@ impl Cluster {
         cluster
     }
 
+    /// Waits until nothing is left of tests that have ended: to end their pods keeps a small machine busy.
+    pub async fn calm(&self) {
+        eventually(Duration::from_secs(180), "other namespaces to be gone", async || {
+            let namespaces = self.global::<Namespace>().list(&ListParams::default()).await.unwrap();
+            let is_going = |namespace: &Namespace| namespace.metadata.deletion_timestamp.is_some();
+            (!namespaces.items.iter().any(is_going)).then_some(())
+        })
+        .await;
+    }
+
     /// Begins to delete the namespace and all that is in it.
     pub async fn delete(&self) {
         let params = DeleteParams::default();

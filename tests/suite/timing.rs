@@ -37,6 +37,7 @@ while True: s.accept()[0].close()' "$own" $port &
 #[tokio::test(flavor = "multi_thread")]
 async fn eight_nodes_start_together_and_reach_each_other() {
     let world = World::new().await;
+    world.cluster.calm().await;
     let task = json!({"num_nodes": 8, "resources": {"cpus": "10m"}, "run": ALL_TO_ALL});
     let id = world.api.submit(&task).await;
     let log = world.api.log_text(&id, "").await;
@@ -63,6 +64,7 @@ async fn eight_nodes_start_together_and_reach_each_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_failure_ends_the_others_and_is_named() {
     let world = World::new().await;
+    world.cluster.calm().await;
     let run = r#"
         trap 'echo "ended"; exit 143' TERM
         echo "here"
@@ -99,6 +101,7 @@ async fn the_first_failure_ends_the_others_and_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_has_no_place_in_time_fails_and_frees_what_it_holds() {
     let world = World::new().await;
+    world.cluster.calm().await;
     // One node fits, two do not.
     let most = world.cluster.free_cpus().await * 6 / 10;
     let id = world
