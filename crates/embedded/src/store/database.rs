@@ -2,10 +2,16 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
 use crate::error::Error;
+
+/// How long a folder that is in use is waited for. A server that was killed while it started a process leaves a child behind that
+/// holds the lock until it has become that process.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// The version of the schema. One more for each change, with a step in [`migrate`].
 const SCHEMA_VERSION: i64 = 1;
@@ -61,10 +67,14 @@ impl Database {
             .write(true)
             .open(folder.join("lock"))
             .map_err(unusable)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Error::InUse(folder.to_owned())),
-            Err(TryLockError::Error(source)) => return Err(unusable(source)),
+        let deadline = Instant::now() + LOCK_PATIENCE;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::WouldBlock) => return Err(Error::InUse(folder.to_owned())),
+                Err(TryLockError::Error(source)) => return Err(unusable(source)),
+            }
         }
         let database = Self {
             path: folder.join("state.db"),
@@ -109,4 +119,29 @@ fn migrate(connection: &Connection) -> rusqlite::Result<bool> {
         connection.execute_batch(&all)?;
     }
     Ok(version <= SCHEMA_VERSION)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::time::Duration;
+
+    use super::Database;
+    use crate::error::Error;
+
+    #[test]
+    fn a_folder_that_is_given_back_in_a_moment_is_waited_for() {
+        let folder = std::env::temp_dir().join(format!("k8s-cli-lock-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let held = File::create(folder.join("lock")).unwrap();
+        held.lock().unwrap();
+        assert!(matches!(Database::open(&folder), Err(Error::InUse(_))));
+        let release = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(held);
+        });
+        Database::open(&folder).unwrap();
+        release.join().unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }
