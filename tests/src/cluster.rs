@@ -67,6 +67,18 @@ impl Cluster {
         cluster
     }
 
+    /// Waits until there is no object of this name.
+    pub async fn wait_until_gone<K>(&self, limit: Duration, name: &str)
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+        K::DynamicType: Default,
+    {
+        eventually(limit, &format!("`{name}` to be gone"), async || {
+            self.api::<K>().get_opt(name).await.unwrap().is_none().then_some(())
+        })
+        .await;
+    }
+
     /// Waits until nothing is left of tests that have ended: to end their pods keeps a small machine busy.
     pub async fn calm(&self) {
         eventually(Duration::from_secs(180), "other namespaces to be gone", async || {

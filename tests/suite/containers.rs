@@ -197,17 +197,10 @@ async fn a_container_that_ignores_term_is_killed_after_its_grace_period() {
         .delete(&name, &DeleteParams::default())
         .await
         .unwrap();
-    eventually(Duration::from_secs(30), "the pod to go", async || {
-        world
-            .cluster
-            .api::<Pod>()
-            .get_opt(&name)
-            .await
-            .unwrap()
-            .is_none()
-            .then_some(())
-    })
-    .await;
+    world
+        .cluster
+        .wait_until_gone::<Pod>(Duration::from_secs(30), &name)
+        .await;
     assert!(start.elapsed() >= Duration::from_millis(900), "{:?}", start.elapsed());
     if let Some(state) = world.state_folder() {
         assert!(supervisors(state).is_empty());

@@ -382,17 +382,7 @@ async fn nodes_have_host_names_where_the_cluster_has_dns() {
     assert_eq!(said(&log, "is ")[&1], "node-1");
     // It goes with the task.
     assert_eq!(world.api.stop(&id).await.status, 200);
-    eventually(MINUTE, "the Service to be gone", async || {
-        world
-            .cluster
-            .api::<Service>()
-            .get_opt(&name)
-            .await
-            .unwrap()
-            .is_none()
-            .then_some(())
-    })
-    .await;
+    world.cluster.wait_until_gone::<Service>(MINUTE, &name).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -187,9 +187,10 @@ fn ended(job: &Job, pod: Option<&Pod>, end: &PodEnd) -> (State, Option<Reason>) 
         return (State::Pending, Some(Reason::new("Pending", "the pod is going")));
     }
     // Deleted while it ran: how its container took that is not why it ended.
-    let reason = match &end.reason {
-        reason if end.state == State::Failed && is_deleted(pod, reason.as_ref()) => Some(pod_deleted()),
-        reason => reason.clone(),
+    let reason = if end.state == State::Failed && is_deleted(pod, end.reason.as_ref()) {
+        Some(pod_deleted())
+    } else {
+        end.reason.clone()
     };
     (end.state, reason.map(|reason| because(job, pod, reason)))
 }

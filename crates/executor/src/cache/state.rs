@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::object::{Job, Pod, TaskOwner, Volume, Warning};
 use super::phase::Reason;
 use super::store::GangTask;
-use super::view::{Attempts, View, before};
+use super::view::{Attempts, View};
 use crate::labels::Owner;
 
 /// How many warnings are kept. The newest are those that say why something waits now.
@@ -337,18 +337,19 @@ impl Task {
     /// `None` when there is nothing to look after: one node that is run once, or all is over.
     pub fn gang(&self) -> Option<GangTask> {
         let view = self.view.as_ref()?;
-        let Attempts { earlier, present } = Attempts::of(&self.jobs);
+        let jobs = Attempts::of(&self.jobs);
+        let present = jobs.present;
         let first = present.first()?;
         let is_looked_after = first.gang.is_some() || first.recovery.is_some() || first.provision_timeout.is_some();
         let is_made = |job: &Job| present.iter().any(|made| made.rank == job.rank);
-        let is_whole = before(earlier, present).iter().all(is_made);
+        let is_whole = jobs.before().iter().all(is_made);
         let is_over = view.state.is_final() && is_whole && present.iter().all(Job::is_over);
         if !is_looked_after || is_over {
             return None;
         }
         Some(GangTask {
             restart: view.restart.filter(|restart| restart.is_due),
-            ..GangTask::of(self.jobs.clone(), &self.pods, view.num_nodes)
+            ..GangTask::of_attempts(jobs, &self.pods, view.num_nodes)
         })
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use super::object::{Job, Pod, TaskOwner, Volume};
 use super::recovery::Restart;
 use super::state::{State, Task};
-use super::view::{Attempts, View, before, newest_pods};
+use super::view::{Attempts, View, newest_pods};
 use crate::labels::Owner;
 
 /// How many attempts keep their Jobs, with the logs of their pods. A task that is preempted every hour must not fill a namespace.
@@ -54,22 +54,17 @@ impl GangTask {
     /// Puts together what Kubernetes has of a task, in any order.
     pub fn of(mut jobs: Vec<Job>, pods: &[Pod], num_nodes: u32) -> Self {
         jobs.sort_unstable_by(|left, right| left.place().cmp(&right.place()));
-        let Attempts { earlier, present } = Attempts::of(&jobs);
+        Self::of_attempts(Attempts::of(&jobs), pods, num_nodes)
+    }
+
+    pub(super) fn of_attempts(jobs: Attempts<'_>, pods: &[Pod], num_nodes: u32) -> Self {
         let newest = newest_pods(pods);
         let pod = |job: &Job| newest.get(job.uid.as_str()).map(|pod| (*pod).clone());
         Self {
             num_nodes,
-            nodes: present.iter().map(|job| (job.clone(), pod(job))).collect(),
-            before: before(earlier, present).to_vec(),
-            outdated: earlier
-                .iter()
-                .filter(|job| {
-                    present
-                        .first()
-                        .is_some_and(|first| job.attempt + KEPT_ATTEMPTS <= first.attempt)
-                })
-                .cloned()
-                .collect(),
+            nodes: jobs.present.iter().map(|job| (job.clone(), pod(job))).collect(),
+            before: jobs.before().to_vec(),
+            outdated: jobs.at_least(KEPT_ATTEMPTS).to_vec(),
             restart: None,
         }
     }

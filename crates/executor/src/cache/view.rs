@@ -71,8 +71,7 @@ impl View {
             Some(previous) => previous.updated_at.clone(),
             None => task::time::format(last_change(jobs, &newest)),
         };
-        let to_be_made = before(jobs.earlier, jobs.present);
-        let mut status = aggregate::status(jobs.present, to_be_made, &newest, &warning, namespace, since);
+        let mut status = aggregate::status(jobs.present, jobs.before(), &newest, &warning, namespace, since);
         let restart = recovery::restart(&status, jobs.present);
         if restart.is_some() {
             recovery::say_recovering(&mut status);
@@ -123,10 +122,24 @@ impl<'a> Attempts<'a> {
         Self { earlier, present }
     }
 
-    fn is_earlier(&self, job: &Job) -> bool {
-        self.present
-            .first()
-            .is_some_and(|present| job.attempt < present.attempt)
+    /// The Jobs of the attempt before: what is not made of the present one will be made of these.
+    pub fn before(self) -> &'a [Job] {
+        let number = self.number().saturating_sub(1);
+        &self.earlier[self.earlier.partition_point(|job| job.attempt < number)..]
+    }
+
+    /// The Jobs of attempts that are at least so many before the present one.
+    pub fn at_least(self, ago: u32) -> &'a [Job] {
+        let number = self.number();
+        &self.earlier[..self.earlier.partition_point(|job| job.attempt + ago <= number)]
+    }
+
+    fn number(self) -> u32 {
+        self.present.first().map_or(0, |job| job.attempt)
+    }
+
+    fn is_earlier(self, job: &Job) -> bool {
+        job.attempt < self.number()
     }
 }
 
@@ -168,12 +181,6 @@ fn last_change(jobs: Attempts<'_>, pods: &HashMap<&str, &Pod>) -> Timestamp {
     };
     let times = jobs.earlier.iter().chain(jobs.present).map(of_job);
     times.max().unwrap_or_else(Timestamp::now)
-}
-
-/// The Jobs of the attempt before: what is not made of the present one will be made of these.
-pub(super) fn before<'a>(earlier: &'a [Job], present: &[Job]) -> &'a [Job] {
-    let number = present.first().map_or(0, |job| job.attempt.saturating_sub(1));
-    &earlier[earlier.partition_point(|job| job.attempt < number)..]
 }
 
 /// The newest pod of each Job, by the Job's uid.
