@@ -104,12 +104,16 @@ impl Recorded {
         }
     }
 
-    /// Runs a command in a pipe, or on a terminal of some width.
-    fn run_at(&mut self, place: Place, arguments: &[&str]) {
-        let ran = match place.width {
+    fn ran_at(&self, place: Place, arguments: &[&str]) -> Ran {
+        match place.width {
             None => self.cli.run(arguments),
             Some(width) => self.cli.on_terminal(width, arguments),
-        };
+        }
+    }
+
+    /// Runs a command in a pipe, or on a terminal of some width, and keeps what it printed.
+    fn run_at(&mut self, place: Place, arguments: &[&str]) {
+        let ran = self.ran_at(place, arguments);
         // A task that is made and followed is named on the way.
         let made = ran
             .stderr
@@ -289,8 +293,11 @@ async fn volumes() {
     recorded.run(&["volumes", "create", "no name", "much"]);
     recorded.run(&["volumes", "delete", "my-data"]);
     for place in PLACES {
-        let id = recorded.cli.run(&["volumes", "create", place.volume, "1Gi", "-q"]).ok();
-        recorded.name(id.trim(), &place.task.replace("TASK", "VOLU"));
+        let create = ["volumes", "create", place.volume, "1Gi"];
+        let ran = recorded.ran_at(place, &create);
+        let id = String::from_utf8_lossy(&ran.stdout).trim().to_owned();
+        recorded.name(&id, &place.task.replace("TASK", "VOLU"));
+        recorded.keep(place.name, &create, &ran);
         recorded.run_at(place, &["volumes", "delete", place.volume, "--force"]);
     }
     let create = ["volumes", "create", "twice", "1Gi"];
@@ -333,9 +340,11 @@ async fn users_servers_and_help() {
         return;
     };
     recorded.run(&["auth", "whoami"]);
-    recorded.run(&["auth", "login", "carol@example.com"]);
     recorded.run(&["auth", "login", ""]);
-    recorded.run_at(PIPE, &["auth", "logout"]);
+    for place in PLACES {
+        recorded.run_at(place, &["auth", "login", "carol@example.com"]);
+        recorded.run_at(place, &["auth", "logout"]);
+    }
     recorded.run(&["auth", "logout"]);
     recorded.run(&["man", "pages"]);
     recorded.run(&["completions", "bash"]);
