@@ -39,9 +39,9 @@ suite backend *arguments:
 
 # The long runs of the same suite: kills, followers, crashes, a log of 2 GiB
 e2e-long backend:
-    K8S_CLI_E2E_KILLS=30 K8S_CLI_E2E_SUBMITS=200 K8S_CLI_E2E_CRASHES=100 \
+    K8S_CLI_E2E_KILLS=30 K8S_CLI_E2E_SUBMITS=200 K8S_CLI_E2E_CRASHES=100 K8S_CLI_E2E_DEADLINE=3600 \
         just suite {{ backend }} faults:: crashes:: --nocapture --test-threads 1
-    K8S_CLI_E2E_LOG_MIB=2048 just suite {{ backend }} log_that_never_ends --nocapture
+    K8S_CLI_E2E_LOG_MIB=2048 K8S_CLI_E2E_DEADLINE=3600 just suite {{ backend }} log_that_never_ends --nocapture
 
 # Record what a real Kubernetes answers, for the engine to be compared with
 record:

@@ -1,6 +1,6 @@
 //! A look at the cluster behind the server, and what a test changes there.
 
-use std::fmt::Debug;
+use std::fmt::{Debug, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota, ServiceAccount,
+    ConfigMap, Event, Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota, ServiceAccount,
 };
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -23,6 +23,7 @@ use crate::eventually;
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
+    config: Config,
     /// Its name.
     pub namespace: String,
 }
@@ -30,12 +31,12 @@ pub struct Cluster {
 impl Cluster {
     /// The cluster that `KUBECONFIG` names, with a new namespace, or with one that is there.
     pub async fn connect(namespace: Option<String>) -> Self {
-        let client = Client::try_default()
+        let config = Config::infer()
             .await
             .expect("a cluster: test-cluster/cluster up, or set KUBECONFIG");
         match namespace {
-            Some(namespace) => Self { client, namespace },
-            None => Self::create(client).await,
+            Some(namespace) => Self::of(config, namespace),
+            None => Self::create(config).await,
         }
     }
 
@@ -45,20 +46,33 @@ impl Cluster {
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
             .await
             .unwrap();
+        Self::of(config, namespace.to_owned())
+    }
+
+    fn of(config: Config, namespace: String) -> Self {
+        let client = Client::try_from(config.clone()).unwrap();
         Self {
-            client: Client::try_from(config).unwrap(),
-            namespace: namespace.to_owned(),
+            client,
+            config,
+            namespace,
         }
     }
 
-    async fn create(client: Client) -> Self {
+    /// The same with connections of its own: those of a client end with the runtime in which it was made.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self::of(self.config.clone(), self.namespace.clone())
+    }
+
+    async fn create(config: Config) -> Self {
         let namespace = format!("e2e-{:08x}", fastrand::u32(..));
         let manifest: Namespace = serde_json::from_value(json!({"metadata": {"name": namespace}})).unwrap();
-        Api::all(client.clone())
+        let cluster = Self::of(config, namespace);
+        cluster
+            .global()
             .create(&PostParams::default(), &manifest)
             .await
             .unwrap();
-        let cluster = Self { client, namespace };
         // No pod can be made before the namespace has its account.
         eventually(Duration::from_secs(30), "the default service account", async || {
             cluster.api::<ServiceAccount>().get_opt("default").await.unwrap()
@@ -168,6 +182,27 @@ impl Cluster {
     /// All pods.
     pub async fn pods(&self) -> Vec<Pod> {
         self.api::<Pod>().list(&ListParams::default()).await.unwrap().items
+    }
+
+    /// What a person would look at first when nothing happens: pods, and what was said of them.
+    pub(crate) async fn describe(&self) -> Result<String, kube::Error> {
+        let mut text = String::new();
+        for pod in self.api::<Pod>().list(&ListParams::default()).await?.items {
+            let status = json!(pod.status);
+            let _ = writeln!(
+                text,
+                "pod {}: {} {}",
+                pod.name_any(),
+                status["phase"],
+                status["containerStatuses"]
+            );
+        }
+        for event in self.api::<Event>().list(&ListParams::default()).await?.items {
+            let (about, count) = (event.involved_object.name.unwrap_or_default(), event.count.unwrap_or(1));
+            let (reason, message) = (event.reason.unwrap_or_default(), event.message.unwrap_or_default());
+            let _ = writeln!(text, "event of {about}, {count} times: {reason}: {message}");
+        }
+        Ok(text)
     }
 
     /// How much of a processor, in thousandths, the largest machine has.

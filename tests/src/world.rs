@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::deadline::Deadline;
 use crate::{Api, Backend, Cluster, Server};
 
 /// All that a test needs; what it made goes when it is dropped.
@@ -14,6 +15,7 @@ pub struct World {
     /// The server, when it is the test's own.
     pub server: Option<Server>,
     ending: Ending,
+    _deadline: Deadline,
 }
 
 /// What goes with a world.
@@ -32,12 +34,8 @@ impl World {
         match std::env::var("K8S_CLI_API_URL") {
             Ok(base) => {
                 let namespace = std::env::var("K8S_CLI_API_NAMESPACE").unwrap_or_else(|_| "default".to_owned());
-                Self {
-                    api: Api::new(base.trim_end_matches('/'), "alice@example.com"),
-                    cluster: Cluster::connect(Some(namespace)).await,
-                    server: None,
-                    ending: Ending::Nothing,
-                }
+                let cluster = Cluster::connect(Some(namespace)).await;
+                Self::of(base.trim_end_matches('/'), cluster, None, Ending::Nothing)
             }
             Err(_) => Self::own(&[]).await,
         }
@@ -66,24 +64,29 @@ impl World {
         all.extend_from_slice(&["--namespace", &namespace]);
         all.extend_from_slice(arguments);
         let server = Server::start(&all);
-        Self {
-            api: Api::new(server.base(), "alice@example.com"),
-            cluster: Cluster::of_file(&folder.join("kubeconfig"), &namespace).await,
-            server: Some(server),
-            ending: Ending::Engine(folder),
-        }
+        let cluster = Cluster::of_file(&folder.join("kubeconfig"), &namespace).await;
+        Self::of_server(server, cluster, Ending::Engine(folder))
     }
 
     async fn on_cluster(arguments: &[&str]) -> Self {
         let cluster = Cluster::connect(None).await;
         let mut all = vec!["--namespace", cluster.namespace.as_str()];
         all.extend_from_slice(arguments);
-        let server = Server::start(&all);
+        Self::of_server(Server::start(&all), cluster, Ending::Namespace)
+    }
+
+    fn of_server(server: Server, cluster: Cluster, ending: Ending) -> Self {
+        let base = server.base().to_owned();
+        Self::of(&base, cluster, Some(server), ending)
+    }
+
+    fn of(base: &str, cluster: Cluster, server: Option<Server>, ending: Ending) -> Self {
         Self {
-            api: Api::new(server.base(), "alice@example.com"),
+            api: Api::new(base, "alice@example.com"),
+            _deadline: Deadline::start(&cluster),
             cluster,
-            server: Some(server),
-            ending: Ending::Namespace,
+            server,
+            ending,
         }
     }
 
@@ -122,8 +125,7 @@ impl Drop for World {
                 .build()
                 .unwrap();
             runtime.block_on(async {
-                // Its own client: the other one's worker belongs to the test's runtime.
-                Cluster::connect(Some(cluster.namespace)).await.delete().await;
+                cluster.again().delete().await;
             });
         });
         let _ = deleting.join();
@@ -178,9 +180,9 @@ pub async fn eventually<T>(limit: Duration, what: &str, mut ask: impl AsyncFnMut
     }
 }
 
-/// How often a long test repeats itself: `usual` times, or what `name` says in the environment.
+/// How long or how often: as `name` says in the environment, or as usual.
 #[must_use]
-pub fn repetitions(name: &str, usual: usize) -> usize {
+pub fn from_environment(name: &str, usual: usize) -> usize {
     std::env::var(name)
         .ok()
         .and_then(|text| text.parse().ok())

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::{Backend, World, eventually, repetitions, supervisors};
+use e2e::{Backend, World, eventually, from_environment, supervisors};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::ResourceExt;
@@ -299,7 +299,7 @@ async fn a_log_that_never_ends_is_kept_to_its_limit_and_its_end_is_whole() {
     if Backend::Cluster.lacks("the kubelet rotates logs as its operator says") {
         return;
     }
-    let mebibytes = repetitions("K8S_CLI_E2E_LOG_MIB", 256);
+    let mebibytes = from_environment("K8S_CLI_E2E_LOG_MIB", 256);
     let world = World::own(&["--log-limit", "16"]).await;
     let count = mebibytes * (1 << 20) / 64;
     let script = format!("yes {} | head -n {count}; echo the end", "x".repeat(63));

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use e2e::{Api, Backend, World, eventually, repetitions, supervisors};
+use e2e::{Api, Backend, World, eventually, from_environment, supervisors};
 use futures::future::join_all;
 use rusqlite::Connection;
 use serde_json::json;
@@ -61,7 +61,7 @@ async fn an_engine_killed_at_any_instant_loses_no_task_no_line_and_no_process() 
     if Backend::Cluster.lacks("the state is not in the server's process") {
         return;
     }
-    let kills = repetitions("K8S_CLI_E2E_CRASHES", 15);
+    let kills = from_environment("K8S_CLI_E2E_CRASHES", 15);
     let mut world = World::own(&[]).await;
     let state = world.state_folder().unwrap().to_owned();
     let done = AtomicBool::new(false);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use e2e::{Api, Backend, World, eventually, raw, repetitions};
+use e2e::{Api, Backend, World, eventually, from_environment, raw};
 use futures::future::join_all;
 use futures::{FutureExt, StreamExt};
 use kube::ResourceExt;
@@ -48,8 +48,8 @@ async fn submit_all(api: Api, count: usize) -> HashMap<String, usize> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_killed_while_it_submits_leaves_whole_tasks_only() {
-    let kills = repetitions("K8S_CLI_E2E_KILLS", 10);
-    let count = repetitions("K8S_CLI_E2E_SUBMITS", 60);
+    let kills = from_environment("K8S_CLI_E2E_KILLS", 10);
+    let count = from_environment("K8S_CLI_E2E_SUBMITS", 60);
     let mut world = World::own(&[]).await;
     let done = AtomicBool::new(false);
     let api = world.api.clone();
@@ -195,7 +195,7 @@ async fn an_api_server_that_goes_away_for_20_seconds_costs_no_line() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_followers_of_one_task_each_get_every_line_and_slow_nobody() {
-    let followers = repetitions("K8S_CLI_E2E_FOLLOWERS", 300);
+    let followers = from_environment("K8S_CLI_E2E_FOLLOWERS", 300);
     let count = 2000;
     let world = World::own(&[]).await;
     let script = format!(

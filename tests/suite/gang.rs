@@ -144,7 +144,7 @@ async fn a_node_that_cannot_be_placed_keeps_the_task_pending_and_is_named() {
 /// A server is killed again and again while tasks start, are set up, fail, and lose a pod: the same comes of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_killed_at_any_moment_disturbs_no_start_and_no_end() {
-    let kills = e2e::repetitions("K8S_CLI_E2E_GANG_KILLS", 8);
+    let kills = e2e::from_environment("K8S_CLI_E2E_GANG_KILLS", 8);
     let mut world = World::own(&[]).await;
     let good = json!({
         "num_nodes": 3, "resources": {"cpus": "10m"},
