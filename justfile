@@ -43,6 +43,11 @@ e2e-long backend:
         just suite {{ backend }} faults:: crashes:: --nocapture --test-threads 1
     K8S_CLI_E2E_LOG_MIB=2048 K8S_CLI_E2E_DEADLINE=3600 just suite {{ backend }} log_that_never_ends --nocapture
 
+# The tests of queues, with Kueue on the test cluster
+e2e-kueue:
+    test-cluster/cluster kueue
+    K8S_CLI_E2E_KUEUE=1 just suite cluster kueue::
+
 # Record what a real Kubernetes answers, for the engine to be compared with
 record:
     K8S_CLI_E2E_RECORD=1 just suite cluster the_same_requests

@@ -318,6 +318,10 @@ async fn why_a_task_waits_is_said_while_it_is_followed() {
         .find(|line| line.contains("pending: Unschedulable: "))
         .expect("the reason");
     assert!(line.contains("Insufficient cpu"), "{line}");
+    let line = told
+        .find(|line| line.contains("the most that one node of a task can have here: "))
+        .expect("what there is");
+    assert!(line.contains(" cpus, ") && line.contains(" memory, "), "{line}");
     cli.run(&["jobs", "stop", "--all", "--yes"]).ok();
     assert!(told.any(|line| line.contains("was stopped")));
     assert!(child.wait().unwrap().success());

@@ -341,6 +341,23 @@ async fn a_job_that_is_deleted_by_hand_ends_the_others() {
     assert!(log.contains("node-0 | here") && log.contains("node-2 | here"), "{log}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_all_of_whose_jobs_are_deleted_by_hand_leaves_nothing() {
+    let world = World::new().await;
+    let task = json!({"num_nodes": 2, "resources": {"cpus": "10m"}, "run": "sleep 3600"});
+    let id = world.api.submit(&task).await;
+    world.api.wait_for(&id, "running").await;
+    assert_eq!(world.cluster.owners().await.len(), 1);
+    let all = ListParams::default().labels(&format!("task-id={id}"));
+    let jobs = world.cluster.api::<Job>();
+    jobs.delete_collection(&DeleteParams::background(), &all).await.unwrap();
+    eventually(Duration::from_secs(60), "the owner to be gone", async || {
+        world.cluster.owners().await.is_empty().then_some(())
+    })
+    .await;
+    assert_eq!(world.api.get(&format!("/tasks/{id}")).await.status, 404);
+}
+
 /// What DNS answers is what the endpoints of the Service say.
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_have_host_names_where_the_cluster_has_dns() {

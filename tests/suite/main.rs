@@ -14,6 +14,7 @@ mod gang; // Nodes of one task start together, know each other, and end together
 mod idempotency; // Requests that are repeated.
 mod kubectl; // The real kubectl on the engine.
 mod kubernetes_api; // The embedded engine beside a real API server.
+mod kueue; // Queues of Kueue, where there is one.
 mod limits; // Too much at once.
 mod limits_of_time; // How long a task waits, runs, and is kept.
 mod logs; // Bytes, order, parameters and ends of log streams.

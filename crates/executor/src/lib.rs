@@ -12,6 +12,7 @@ pub mod manifest;
 mod nodes;
 mod stop;
 mod submit;
+mod suspicions;
 mod sweep;
 mod ticks;
 mod volumes;

@@ -5,7 +5,7 @@ use task::status::{Machine, Version};
 use crate::client::Nodes;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::output::{plural, print};
+use crate::output::{memory, plural, print};
 
 /// How something is.
 enum Finding {
@@ -141,7 +141,7 @@ fn nodes(nodes: Result<&[Machine], &Error>) -> Finding {
     let ready: Vec<String> = nodes
         .iter()
         .filter(|node| node.ready)
-        .map(|node| format!("{} ({} cpus, {} memory)", node.name, node.cpus, node.memory))
+        .map(|node| format!("{} ({} cpus, {} memory)", node.name, node.cpus, memory(&node.memory)))
         .collect();
     let unready = nodes.len() - ready.len();
     match (ready.as_slice(), unready) {

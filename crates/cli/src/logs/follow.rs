@@ -11,9 +11,9 @@ use task::status::TaskStatus;
 use tokio::time::sleep;
 
 use super::lines::{LineStyle, Lines};
-use crate::client::{Away, Client, is_passing};
+use crate::client::{Away, Client, Nodes, is_passing};
 use crate::error::{Error, Result};
-use crate::output::{Terminal, plain, raw_stdout, say};
+use crate::output::{Terminal, most, plain, raw_stdout, say};
 use crate::things::{escaped, get};
 
 /// The first pause before another connection is tried; it doubles up to the longest.
@@ -50,6 +50,7 @@ pub struct Follow<'a> {
     is_terminal: bool,
     /// What was last said about why there is nothing.
     said: Option<String>,
+    has_said_what_there_is: bool,
 }
 
 /// How the following ended.
@@ -93,6 +94,7 @@ pub async fn follow(client: &Client, task: &TaskStatus, options: &LogOptions, te
         stdout: raw_stdout()?,
         is_terminal: terminal.width.is_some() && std::io::stderr().is_terminal(),
         said: None,
+        has_said_what_there_is: false,
     };
     follow.run().await
 }
@@ -196,6 +198,22 @@ impl Follow<'_> {
         if self.said.as_ref() != Some(&why) {
             say(&plain(&why));
             self.said = Some(why);
+            self.say_what_there_is(&task).await;
+        }
+    }
+
+    /// Whoever asked for more than any machine has would wait for ever; the scheduler does not say how much there is.
+    async fn say_what_there_is(&mut self, task: &TaskStatus) {
+        let lacks = |message: &String| message.contains("Insufficient");
+        if self.has_said_what_there_is || !task.message.as_ref().is_some_and(lacks) {
+            return;
+        }
+        self.has_said_what_there_is = true;
+        // Not every server may look at machines; then nothing more is said.
+        if let Ok(found) = self.client.get::<Nodes>("/nodes").await
+            && let Some(most) = most(&found.nodes)
+        {
+            say(&format!("the most that one node of a task can have here: {most}"));
         }
     }
 

@@ -3,6 +3,7 @@
 mod age;
 mod describe;
 mod items;
+mod machine;
 mod table;
 
 use std::fs::File;
@@ -13,6 +14,7 @@ use std::time::Duration;
 pub use age::{age, age_of};
 pub use describe::{describe_task, describe_volume, ran_for};
 pub use items::{Item, ItemColumn, Kept, json, print_items, print_items_below, print_one, yaml};
+pub use machine::{memory, most};
 pub use table::{Cell, Table, fixed, flexible, or_dash, status_cell};
 
 use crate::args::Color;

@@ -187,6 +187,17 @@ impl Cache {
             .collect()
     }
 
+    /// The owners of tasks all of whose Jobs are gone, by the tasks' identifiers.
+    #[must_use]
+    pub fn emptied(&self) -> Vec<(String, TaskOwner)> {
+        let state = self.read();
+        let empty = state.tasks.iter().filter(|(_, task)| task.jobs.is_empty());
+        empty
+            .filter_map(|(id, task)| Some((id.clone(), task.owner.clone()?)))
+            .filter(|(_, owner)| owner.committed)
+            .collect()
+    }
+
     /// Waits until a task with several nodes has changed.
     pub async fn gangs_changed(&self) {
         self.gangs_changed.notified().await;

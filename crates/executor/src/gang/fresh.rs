@@ -1,28 +1,9 @@
 //! A second look, at Kubernetes itself, before something is done that cannot be undone: a watch may be behind.
 
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
-
 use crate::cache::{GangTask, Job, Pod};
 use crate::error::Error;
 use crate::kubernetes::{self, Calls};
 use crate::labels;
-
-/// How long something must have looked wrong before Kubernetes is asked.
-pub const PATIENCE: Duration = Duration::from_secs(3);
-
-/// Since when tasks have looked wrong.
-#[derive(Debug, Default)]
-pub struct Suspicions(HashMap<String, Instant>);
-
-impl Suspicions {
-    /// Those of the tasks that look wrong now that have done so for a while.
-    pub fn lasting(&mut self, wrong: Vec<(String, GangTask)>) -> Vec<(String, GangTask)> {
-        self.0.retain(|id, _| wrong.iter().any(|(known, _)| known == id));
-        let mut lasts = |id: &String| self.0.entry(id.clone()).or_insert_with(Instant::now).elapsed() >= PATIENCE;
-        wrong.into_iter().filter(|(id, _)| lasts(id)).collect()
-    }
-}
 
 /// The task as Kubernetes has it now.
 ///

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::control::act;
 use super::decide::end_all;
-use super::fresh::{Suspicions, fresh};
+use super::fresh::fresh;
 use crate::cache::GangTask;
 use crate::error::Error;
+use crate::suspicions::Suspicions;
 use crate::ticks::Background;
 
 /// How often tasks are looked at. It is a look into memory.

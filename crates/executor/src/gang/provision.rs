@@ -7,10 +7,11 @@ use serde_json::json;
 
 use super::change::change_jobs;
 use super::decide::{Target, target};
-use super::fresh::{PATIENCE, Suspicions, fresh};
+use super::fresh::fresh;
 use crate::cache::{GangTask, Job, Phase, Pod};
 use crate::error::Error;
 use crate::labels;
+use crate::suspicions::{PATIENCE, Suspicions};
 use crate::ticks::Background;
 
 /// How often waiting tasks are looked at. It is a look into memory.

@@ -1,0 +1,143 @@
+//! Tasks in a queue of Kueue, where the cluster has it (`test-cluster/cluster kueue`, `just e2e-kueue`).
+
+use std::time::Duration;
+
+use e2e::{Backend, World, eventually, from_environment};
+use serde_json::{Value, json};
+
+use crate::gang::said;
+
+const GROUP: &str = "/apis/kueue.x-k8s.io/v1beta2";
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A world whose namespace has a queue `team` with this many CPUs; `None` where there is no Kueue.
+async fn with_queue(cpus: u32) -> Option<World> {
+    if Backend::Embedded.lacks("Kueue is a controller of a cluster") {
+        return None;
+    }
+    if from_environment("K8S_CLI_E2E_KUEUE", 0) == 0 {
+        println!("not here: no K8S_CLI_E2E_KUEUE; `just e2e-kueue` starts Kueue");
+        return None;
+    }
+    let world = World::new().await;
+    let namespace = world.cluster.namespace.clone();
+    let quotas = json!([{"name": "cpu", "nominalQuota": cpus}, {"name": "memory", "nominalQuota": "64Gi"}]);
+    let queue = json!({
+        "apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "ClusterQueue", "metadata": {"name": namespace},
+        "spec": {"namespaceSelector": {}, "resourceGroups": [
+            {"coveredResources": ["cpu", "memory"], "flavors": [{"name": "default", "resources": quotas}]},
+        ]},
+    });
+    send(&world, "POST", "/clusterqueues", &queue).await;
+    let queue = json!({
+        "apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "LocalQueue", "metadata": {"name": "team"},
+        "spec": {"clusterQueue": namespace},
+    });
+    send(&world, "POST", &format!("/namespaces/{namespace}/localqueues"), &queue).await;
+    Some(world)
+}
+
+async fn send(world: &World, method: &str, path: &str, body: &Value) -> Value {
+    let kind = if method == "PATCH" {
+        "application/merge-patch+json"
+    } else {
+        "application/json"
+    };
+    let request = http::Request::builder()
+        .method(method)
+        .uri(format!("{GROUP}{path}"))
+        .header("content-type", kind)
+        .body(if body.is_null() {
+            Vec::new()
+        } else {
+            body.to_string().into_bytes()
+        })
+        .unwrap();
+    let (status, answer) = world.cluster.raw(request).await;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    assert!((200..300).contains(&status), "{method} {path}: {answer}");
+    serde_json::from_str(&answer).unwrap()
+}
+
+/// A task in the queue, each of whose nodes needs one CPU of its quota.
+fn queued(nodes: u32, run: &str) -> Value {
+    json!({
+        "num_nodes": nodes, "run": run, "resources": {"cpus": 1},
+        "config": {"kubernetes": {"kueue": {"local_queue_name": "team"}}},
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_waits_in_its_queue_for_quota_and_no_timeout_runs() {
+    let Some(world) = with_queue(1).await else { return };
+    let first = world.api.submit(&queued(1, "sleep 6; echo first")).await;
+    world.api.wait_for(&first, "running").await;
+    let mut task = queued(1, "echo second");
+    task["config"]["kubernetes"]["provision_timeout"] = json!(2);
+    let second = world.api.submit(&task).await;
+    let status = world.api.wait_for_reason(&second, "Suspended").await;
+    assert!(status["message"].as_str().unwrap().contains("`team`"), "{status}");
+    world.api.wait_for(&first, "completed").await;
+    world.api.wait_for(&second, "completed").await;
+    assert_eq!(world.api.log_text(&second, "").await, "second\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_are_let_in_start_together() {
+    let Some(world) = with_queue(2).await else { return };
+    let holds = world.api.submit(&queued(1, "sleep 3600")).await;
+    world.api.wait_for(&holds, "running").await;
+    let gang = world
+        .api
+        .submit(&queued(2, "echo \"together $SKYPILOT_NODE_RANK\""))
+        .await;
+    // One node is let in, and the other one waits for quota.
+    eventually(MINUTE, "one node to be let in", async || {
+        let suspended = |job: &k8s_openapi::api::batch::v1::Job| job.spec.as_ref().unwrap().suspend == Some(true);
+        let jobs = world.cluster.jobs(&gang).await;
+        (jobs.iter().filter(|job| suspended(job)).count() == 1).then_some(())
+    })
+    .await;
+    assert_eq!(world.api.log_text(&gang, "?follow=false").await, "");
+    world.api.stop(&holds).await;
+    world.api.wait_for(&gang, "completed").await;
+    let log = world.api.log_text(&gang, "").await;
+    assert_eq!(said(&log, "together").len(), 2, "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_task_leaves_its_queue() {
+    let Some(world) = with_queue(1).await else { return };
+    let waits = world.api.submit(&queued(2, "sleep 3600")).await;
+    world.api.wait_for_reason(&waits, "Suspended").await;
+    world.api.stop(&waits).await;
+    let path = format!("/namespaces/{}/workloads", world.cluster.namespace);
+    eventually(MINUTE, "its Workloads to be gone", async || {
+        let list = send(&world, "GET", &path, &Value::Null).await;
+        list["items"].as_array().unwrap().is_empty().then_some(())
+    })
+    .await;
+}
+
+/// As when a task of higher priority needs the quota.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_kueue_evicts_waits_and_begins_anew() {
+    let Some(world) = with_queue(2).await else { return };
+    for nodes in [1, 2] {
+        let id = world.api.submit(&queued(nodes, "sleep 3600")).await;
+        world.api.wait_for_nodes(&id, "running").await;
+        let queue = format!("/clusterqueues/{}", world.cluster.namespace);
+        send(
+            &world,
+            "PATCH",
+            &queue,
+            &json!({"spec": {"stopPolicy": "HoldAndDrain"}}),
+        )
+        .await;
+        world.api.wait_for_reason(&id, "Suspended").await;
+        send(&world, "PATCH", &queue, &json!({"spec": {"stopPolicy": "None"}})).await;
+        world.api.wait_for_nodes(&id, "running").await;
+        assert_eq!(world.api.status(&id).await["status"], "running");
+        world.api.stop(&id).await;
+    }
+}
