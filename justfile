@@ -46,7 +46,7 @@ e2e-long backend:
 # The tests of queues, with Kueue on the test cluster
 e2e-kueue:
     test-cluster/cluster kueue
-    K8S_CLI_E2E_KUEUE=1 just suite cluster kueue::
+    K8S_CLI_E2E_KUEUE=1 just suite cluster kueue:: --test-threads 1
 
 # Record what a real Kubernetes answers, for the engine to be compared with
 record:

@@ -283,9 +283,16 @@ async fn an_eviction_does_not_count_and_all_nodes_begin_anew() {
 /// Two tasks each hold a part of what they need, and neither can have the rest: one must give way.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_tasks_that_hold_a_part_each_the_later_one_gives_way_and_both_complete() {
-    let world = World::new().await;
+    give_way(&World::new().await, &json!({})).await;
+}
+
+/// The same for tasks with this `config`.
+pub async fn give_way(world: &World, config: &Value) {
     let all = world.cluster.free_cpus().await;
-    let task = |nodes: u32, percent: u64, run: &str| json!({"num_nodes": nodes, "resources": {"cpus": format!("{}m", all * percent / 100)}, "run": run});
+    let task = |nodes: u32, percent: u64, run: &str| {
+        let cpus = format!("{}m", all * percent / 100);
+        json!({"num_nodes": nodes, "resources": {"cpus": cpus}, "run": run, "config": config})
+    };
     let placed = async |id: &str, count: usize| {
         eventually(3 * MINUTE, "nodes to find a place", async || {
             let status = world.api.status(id).await;

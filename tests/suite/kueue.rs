@@ -5,7 +5,7 @@ use std::time::Duration;
 use e2e::{Backend, World, eventually, from_environment};
 use serde_json::{Value, json};
 
-use crate::gang::said;
+use crate::gang::{give_way, said};
 
 const GROUP: &str = "/apis/kueue.x-k8s.io/v1beta2";
 const MINUTE: Duration = Duration::from_secs(60);
@@ -83,22 +83,25 @@ async fn a_task_waits_in_its_queue_for_quota_and_no_timeout_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_that_are_let_in_start_together() {
+async fn nodes_are_let_in_together_or_not_at_all() {
     let Some(world) = with_queue(2).await else { return };
     let holds = world.api.submit(&queued(1, "sleep 3600")).await;
     world.api.wait_for(&holds, "running").await;
-    let gang = world
-        .api
-        .submit(&queued(2, "echo \"together $SKYPILOT_NODE_RANK\""))
-        .await;
-    // One node is let in, and the other one waits for quota.
-    eventually(MINUTE, "one node to be let in", async || {
-        let suspended = |job: &k8s_openapi::api::batch::v1::Job| job.spec.as_ref().unwrap().suspend == Some(true);
-        let jobs = world.cluster.jobs(&gang).await;
-        (jobs.iter().filter(|job| suspended(job)).count() == 1).then_some(())
-    })
-    .await;
-    assert_eq!(world.api.log_text(&gang, "?follow=false").await, "");
+    let mut task = queued(2, "echo \"together $SKYPILOT_NODE_RANK\"");
+    task["config"]["kubernetes"]["provision_timeout"] = json!(2);
+    let gang = world.api.submit(&task).await;
+    let status = world.api.wait_for_reason(&gang, "SchedulingGated").await;
+    assert!(
+        status["message"]
+            .as_str()
+            .unwrap()
+            .ends_with("it waits in the queue `team`"),
+        "{status}"
+    );
+    // It holds no part of the quota while it waits: who needs less goes before.
+    let fits = world.api.submit(&queued(1, "true")).await;
+    world.api.wait_for(&fits, "completed").await;
+    assert_eq!(world.api.status(&gang).await["reason"], "SchedulingGated");
     world.api.stop(&holds).await;
     world.api.wait_for(&gang, "completed").await;
     let log = world.api.log_text(&gang, "").await;
@@ -106,15 +109,35 @@ async fn nodes_that_are_let_in_start_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tasks_that_share_a_queue_all_have_their_turn() {
+    let Some(world) = with_queue(3).await else { return };
+    let task = |exit: usize| queued(2, &format!("sleep 1; exit {exit}"));
+    // What fails gives its quota back, too.
+    let submits = (0..8).map(|index| {
+        let task = task(index % 2);
+        let api = &world.api;
+        async move { api.submit(&task).await }
+    });
+    for (index, id) in futures::future::join_all(submits).await.into_iter().enumerate() {
+        let end = if index % 2 == 0 { "completed" } else { "failed" };
+        world.api.wait_for(&id, end).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_task_leaves_its_queue() {
     let Some(world) = with_queue(1).await else { return };
+    let runs = world.api.submit(&queued(1, "sleep 3600")).await;
+    world.api.wait_for(&runs, "running").await;
     let waits = world.api.submit(&queued(2, "sleep 3600")).await;
-    world.api.wait_for_reason(&waits, "Suspended").await;
+    world.api.wait_for_reason(&waits, "SchedulingGated").await;
     world.api.stop(&waits).await;
+    world.api.stop(&runs).await;
     let path = format!("/namespaces/{}/workloads", world.cluster.namespace);
-    eventually(MINUTE, "its Workloads to be gone", async || {
+    eventually(MINUTE, "its Workloads and pods to be gone", async || {
         let list = send(&world, "GET", &path, &Value::Null).await;
-        list["items"].as_array().unwrap().is_empty().then_some(())
+        let is_empty = list["items"].as_array().unwrap().is_empty() && world.cluster.pods().await.is_empty();
+        is_empty.then_some(())
     })
     .await;
 }
@@ -123,7 +146,7 @@ async fn a_stopped_task_leaves_its_queue() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_kueue_evicts_waits_and_begins_anew() {
     let Some(world) = with_queue(2).await else { return };
-    for nodes in [1, 2] {
+    for (nodes, reason) in [(1, "Suspended"), (2, "SchedulingGated")] {
         let id = world.api.submit(&queued(nodes, "sleep 3600")).await;
         world.api.wait_for_nodes(&id, "running").await;
         let queue = format!("/clusterqueues/{}", world.cluster.namespace);
@@ -134,10 +157,18 @@ async fn a_task_that_kueue_evicts_waits_and_begins_anew() {
             &json!({"spec": {"stopPolicy": "HoldAndDrain"}}),
         )
         .await;
-        world.api.wait_for_reason(&id, "Suspended").await;
+        world.api.wait_for_reason(&id, reason).await;
         send(&world, "PATCH", &queue, &json!({"spec": {"stopPolicy": "None"}})).await;
         world.api.wait_for_nodes(&id, "running").await;
-        assert_eq!(world.api.status(&id).await["status"], "running");
+        let status = world.api.status(&id).await;
+        assert_eq!(status["status"], "running", "{status}");
         world.api.stop(&id).await;
     }
+}
+
+/// A quota may promise more than the machines have.
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_that_were_let_in_give_way_for_room_on_machines() {
+    let Some(world) = with_queue(1000).await else { return };
+    give_way(&world, &json!({"kubernetes": {"kueue": {"local_queue_name": "team"}}})).await;
 }

@@ -74,8 +74,14 @@ pub const TTL_AFTER_FINISHED: &str = "k8s-cli/ttl-seconds-after-finished";
 pub const GAVE_WAY_AT: &str = "k8s-cli/gave-way-at";
 /// On the Jobs of a task that gave its place to an earlier one: how often.
 pub const GAVE_WAY: &str = "k8s-cli/gave-way";
-/// Kueue's label of the queue that a Job waits in (<https://kueue.sigs.k8s.io/docs/tasks/run/jobs/>).
+/// Kueue's label of the queue that a Job, or the pods of a group, wait in (<https://kueue.sigs.k8s.io/docs/tasks/run/jobs/>).
 pub const QUEUE: &str = "kueue.x-k8s.io/queue-name";
+/// Kueue's label of the group that a pod belongs to.
+pub const POD_GROUP: &str = "kueue.x-k8s.io/pod-group-name";
+/// Kueue's annotation of how many pods the group has.
+pub const POD_GROUP_COUNT: &str = "kueue.x-k8s.io/pod-group-total-count";
+/// Kueue's annotation that no other pod will take the place of one that has ended.
+pub const RETRIABLE_IN_GROUP: &str = "kueue.x-k8s.io/retriable-in-group";
 
 /// On the Jobs of a task that is run again after a failure: how often after failures of its own.
 pub const MAX_RESTARTS: &str = "k8s-cli/max-restarts-on-errors";

@@ -6,7 +6,7 @@ use task::State;
 use task::status::{NodeStatus, TaskMetadata, TaskStatus};
 use task::time::format;
 
-use super::object::{Job, JobEnd, Pod};
+use super::object::{GATED, Job, JobEnd, Pod};
 use super::phase::{Phase, PodEnd, Reason};
 use super::recovery;
 
@@ -171,7 +171,12 @@ fn state_of<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&
         }
         (_, Some(JobEnd::Failed(reason))) => (State::Failed, Some(because(job, pod, without_pod(reason, pod)))),
         (Some(Phase::Running { .. }), _) => started(job, pod),
-        (Some(Phase::Pending(reason)), _) => (State::Pending, Some(pending(reason.as_ref(), pod, warning))),
+        (Some(Phase::Pending(reason)), _) => {
+            let queue = job.queue.as_deref().filter(|_| pod.is_some_and(Pod::is_gated));
+            let queued = queue.map(|queue| queued(GATED, queue));
+            let reason = queued.unwrap_or_else(|| pending(reason.as_ref(), pod, warning));
+            (State::Pending, Some(reason))
+        }
         (None, _) => {
             let waiting = || Reason::new("Pending", "Kubernetes has not made the pod yet");
             (State::Pending, Some(warning(&job.uid).cloned().unwrap_or_else(waiting)))
@@ -210,9 +215,13 @@ fn suspended(job: &Job) -> Reason {
             "GaveWay",
             "a task that was submitted earlier needs the room, and this one had only a part of what it needs; it tries again",
         ),
-        (None, Some(queue)) => Reason::new("Suspended", format!("it waits in the queue `{queue}`")),
+        (None, Some(queue)) => queued("Suspended", queue),
         (None, None) => Reason::new("Suspended", "the Job is suspended"),
     }
+}
+
+fn queued(reason: &str, queue: &str) -> Reason {
+    Reason::new(reason, format!("it waits in the queue `{queue}`"))
 }
 
 /// What was ended by us did not fail by itself.

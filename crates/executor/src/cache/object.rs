@@ -10,6 +10,10 @@ use super::phase::{self, Phase, Reason};
 use crate::kubernetes::{self, ObjectMeta};
 use crate::labels::{self, Owner};
 
+/// Kubernetes' reason of a pod that somebody holds back from the scheduler
+/// (<https://kubernetes.io/docs/concepts/scheduling-eviction/pod-scheduling-readiness/>).
+pub(super) const GATED: &str = "SchedulingGated";
+
 /// The Job of one node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
@@ -159,6 +163,8 @@ impl Job {
     /// `None` for an object that is no node of a task.
     pub fn from_resource(job: kubernetes::Job) -> Option<Self> {
         let spec = job.spec?;
+        let pod_labels = spec.template.metadata.and_then(|metadata| metadata.labels);
+        let group_queue = pod_labels.and_then(|labels| text(&labels, labels::QUEUE));
         let pod = spec.template.spec.unwrap_or_default();
         let claims = pod
             .volumes
@@ -186,7 +192,7 @@ impl Job {
             ttl_after_finished: number(identity.annotations, labels::TTL_AFTER_FINISHED),
             made_at: job.metadata.creation_timestamp.as_ref()?.0,
             suspended: spec.suspend.unwrap_or(false),
-            queue: text(identity.labels, labels::QUEUE),
+            queue: text(identity.labels, labels::QUEUE).or(group_queue),
             gave_way_at: time(identity.annotations, labels::GAVE_WAY_AT),
             gave_way: number(identity.annotations, labels::GAVE_WAY).unwrap_or(0),
             attempt: number(identity.annotations, labels::ATTEMPT).unwrap_or(1),
@@ -249,6 +255,11 @@ impl Pod {
             ip: status.pod_ip.clone(),
             phase: phase::of(&status),
         })
+    }
+
+    /// Whether somebody holds it back from the scheduler, such as a queue.
+    pub fn is_gated(&self) -> bool {
+        matches!(&self.phase, Phase::Pending(Some(reason)) if reason.reason == GATED)
     }
 
     /// Whether its container runs, or has run: whether it can have a log.

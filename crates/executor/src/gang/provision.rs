@@ -1,5 +1,6 @@
 //! Ending tasks that had no place on the machines for longer than they wanted to wait.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -24,29 +25,61 @@ const ROUNDING: i64 = 1;
 pub(crate) async fn end_unplaced(background: Background) {
     let mut ticks = background.every(INTERVAL);
     let mut suspicions = Suspicions::default();
+    let mut let_in = LetIn::default();
     while ticks.next().await.is_some() {
         // They are suspected before their time is over, so that they end when it is.
-        let soon = Timestamp::now() + PATIENCE;
+        let now = Timestamp::now();
         let mut tasks = background.cache.unplaced();
-        tasks.retain(|(_, task)| !overdue(task, soon).is_empty());
+        let_in.look_at(&tasks, now);
+        tasks.retain(|(id, task)| !overdue(task, let_in.of(id), now + PATIENCE).is_empty());
         for (id, task) in suspicions.lasting(tasks) {
-            if overdue(&task, Timestamp::now()).is_empty() {
+            if overdue(&task, let_in.of(&id), now).is_empty() {
                 continue;
             }
             if background.stop.is_cancelled() {
                 break;
             }
-            if let Err(error) = end(&background, &id, &task).await {
+            if let Err(error) = end(&background, &id, &task, let_in.of(&id)).await {
                 tracing::warn!(task_id = id, %error, "a task that had no place could not be ended; trying again");
             }
         }
     }
 }
 
+/// When the queues of tasks with pods that wait in one have let them in. Kubernetes does not keep that time; for a server that has
+/// just started it is now, so that no task ends too early.
+#[derive(Default)]
+struct LetIn(HashMap<String, Timestamp>);
+
+impl LetIn {
+    fn look_at(&mut self, tasks: &[(String, GangTask)], now: Timestamp) {
+        self.0.retain(|id, _| tasks.iter().any(|(known, _)| known == id));
+        for (id, task) in tasks {
+            let waits = task
+                .nodes
+                .iter()
+                .any(|(_, pod)| pod.as_ref().is_some_and(Pod::is_gated));
+            if waits {
+                self.0.insert(id.clone(), now);
+            } else if task
+                .nodes
+                .iter()
+                .any(|(job, _)| job.queue.is_some() && job.num_nodes > 1)
+            {
+                self.0.entry(id.clone()).or_insert(now);
+            }
+        }
+    }
+
+    fn of(&self, id: &str) -> Option<Timestamp> {
+        self.0.get(id).copied()
+    }
+}
+
 /// The Jobs go with their pods, which have no log yet: their nodes have not begun.
-async fn end(background: &Background, id: &str, task: &GangTask) -> Result<(), Error> {
+async fn end(background: &Background, id: &str, task: &GangTask, let_in: Option<Timestamp>) -> Result<(), Error> {
     let task = fresh(&background.calls, id, task).await?;
-    let overdue = overdue(&task, Timestamp::now());
+    let overdue = overdue(&task, let_in, Timestamp::now());
     if overdue.is_empty() {
         return Ok(());
     }
@@ -67,7 +100,7 @@ async fn end(background: &Background, id: &str, task: &GangTask) -> Result<(), E
 }
 
 /// The nodes whose time is over, each with what keeps it from a place. The others end because of them.
-fn overdue(task: &GangTask, now: Timestamp) -> Vec<(Target, String)> {
+fn overdue(task: &GangTask, let_in: Option<Timestamp>, now: Timestamp) -> Vec<(Target, String)> {
     let has_begun = |pod: &Option<Pod>| pod.as_ref().is_some_and(|pod| pod.may_begin);
     if task.nodes.iter().any(|(_, pod)| has_begun(pod)) {
         return Vec::new();
@@ -76,6 +109,7 @@ fn overdue(task: &GangTask, now: Timestamp) -> Vec<(Target, String)> {
         let (Some(seconds), Some(since)) = (job.provision_timeout, waits_since(job)) else {
             return false;
         };
+        let since = let_in.map_or(since, |time| time.max(since));
         now.duration_since(since) > SignedDuration::from_secs(i64::from(seconds) + ROUNDING)
     };
     task.nodes
@@ -101,7 +135,7 @@ fn unplaced(job: &Job, pod: Option<&Pod>) -> Option<String> {
         return Some("it gave way to a task that was submitted earlier".to_owned());
     }
     match pod {
-        Some(pod) if pod.node_name.is_some() => None,
+        Some(pod) if pod.node_name.is_some() || pod.is_gated() => None,
         Some(pod) => Some(match &pod.phase {
             Phase::Pending(Some(reason)) => reason.message.clone(),
             _ => "the pod waits to be scheduled".to_owned(),
@@ -114,7 +148,7 @@ fn unplaced(job: &Job, pod: Option<&Pod>) -> Option<String> {
 mod tests {
     use jiff::Timestamp;
 
-    use super::overdue;
+    use super::{LetIn, overdue};
     use crate::cache::{GangTask, Job, Phase, Pod, Reason};
 
     fn at(second: i64) -> Timestamp {
@@ -142,8 +176,8 @@ mod tests {
 
     #[test]
     fn a_node_without_a_place_is_ended_when_its_time_is_over() {
-        assert_eq!(overdue(&task(), at(161)), []);
-        let ended = overdue(&task(), at(162));
+        assert_eq!(overdue(&task(), None, at(161)), []);
+        let ended = overdue(&task(), None, at(162));
         let why = "0/1 nodes are available: 1 Insufficient cpu.".to_owned();
         assert_eq!(ended, [(("job-1".to_owned(), "job-1".to_owned()), why)]);
     }
@@ -152,10 +186,10 @@ mod tests {
     fn a_task_that_has_begun_or_was_ended_already_is_left_alone() {
         let mut begun = task();
         begun.nodes[0].1.as_mut().unwrap().may_begin = true;
-        assert_eq!(overdue(&begun, at(1000)), []);
+        assert_eq!(overdue(&begun, None, at(1000)), []);
         let mut ended = task();
         ended.nodes[1].0.provision_timed_out = Some("full".into());
-        assert_eq!(overdue(&ended, at(1000)), []);
+        assert_eq!(overdue(&ended, None, at(1000)), []);
     }
 
     #[test]
@@ -165,20 +199,49 @@ mod tests {
             job.suspended = true;
             *pod = None;
         }
-        assert_eq!(overdue(&queued, at(1000)), []);
+        assert_eq!(overdue(&queued, None, at(1000)), []);
         for (job, _) in &mut queued.nodes {
             job.gave_way = 1;
         }
-        assert_eq!(overdue(&queued, at(1000)), [], "somebody else has suspended it since");
+        assert_eq!(
+            overdue(&queued, None, at(1000)),
+            [],
+            "somebody else has suspended it since"
+        );
         for (job, _) in &mut queued.nodes {
             job.gave_way_at = Some(at(110));
         }
-        assert_eq!(overdue(&queued, at(162)).len(), 2);
+        assert_eq!(overdue(&queued, None, at(162)).len(), 2);
         let mut resumed = task();
         for (job, _) in &mut resumed.nodes {
             job.started_at = Some(at(500));
         }
-        assert_eq!(overdue(&resumed, at(561)), []);
-        assert_eq!(overdue(&resumed, at(562)).len(), 1);
+        assert_eq!(overdue(&resumed, None, at(561)), []);
+        assert_eq!(overdue(&resumed, None, at(562)).len(), 1);
+    }
+
+    #[test]
+    fn the_time_of_pods_in_a_queue_begins_when_they_are_let_in() {
+        let mut queued = task();
+        let gated = Reason::new(
+            "SchedulingGated",
+            "Scheduling is blocked due to non-empty scheduling gates",
+        );
+        for (job, pod) in &mut queued.nodes {
+            job.queue = Some("team".into());
+            let pod = pod.as_mut().unwrap();
+            (pod.node_name, pod.phase) = (None, Phase::Pending(Some(gated.clone())));
+        }
+        let mut let_in = LetIn::default();
+        let_in.look_at(&[("a".to_owned(), queued.clone())], at(1000));
+        assert_eq!(overdue(&queued, let_in.of("a"), at(2000)), []);
+        let mut waits = task();
+        waits.nodes[0].0.queue = Some("team".into());
+        let_in.look_at(&[("a".to_owned(), waits.clone())], at(1001));
+        assert_eq!(overdue(&waits, let_in.of("a"), at(1061)), []);
+        assert_eq!(overdue(&waits, let_in.of("a"), at(1062)).len(), 1);
+        let mut restarted = LetIn::default();
+        restarted.look_at(&[("a".to_owned(), waits.clone())], at(1500));
+        assert_eq!(overdue(&waits, restarted.of("a"), at(1561)), []);
     }
 }

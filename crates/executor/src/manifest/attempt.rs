@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use task::Name;
 
+use super::queue;
 use crate::kubernetes::{Job, ObjectMeta};
 use crate::labels;
 
@@ -23,11 +24,8 @@ pub fn next_attempt(job: Job, attempt: u32, restarts: u32) -> Option<Job> {
     let labels = job.metadata.labels?;
     let mut annotations = job.metadata.annotations?;
     let name = Name::of(annotations.get(labels::EXACT_NAME)?)?;
-    let suffix = format!(
-        "{}-node-{}-attempt-{attempt}",
-        labels.get(labels::TASK_ID)?,
-        labels.get(labels::NODE_INDEX)?
-    );
+    let id = labels.get(labels::TASK_ID)?.clone();
+    let suffix = format!("{}-node-{}-attempt-{attempt}", id, labels.get(labels::NODE_INDEX)?);
     for of_the_attempt_before in [
         labels::ENDED_BECAUSE_OF,
         labels::GAVE_WAY_AT,
@@ -52,6 +50,7 @@ pub fn next_attempt(job: Job, attempt: u32, restarts: u32) -> Option<Job> {
             .and_then(|metadata| metadata.labels.as_mut())
         {
             *labels = without_the_jobs(std::mem::take(labels));
+            queue::next_group(labels, &id, attempt);
         }
     }
     Some(Job {

@@ -6,7 +6,7 @@ use task::Resources as Asked;
 
 use super::escape::escape;
 use super::script::{INIT, SCRIPT_FOLDER, SCRIPT_KEY, Script, script};
-use super::{DEFAULT_IMAGE, Submission, gang};
+use super::{DEFAULT_IMAGE, Submission, gang, queue};
 use crate::kubernetes::{
     ConfigMapVolumeSource, Container, EnvVar, EnvVarSource, Job, JobSpec, ObjectFieldSelector, ObjectMeta,
     OwnerReference, PersistentVolumeClaimVolumeSource, PodSpec, PodTemplateSpec, Quantity, ResourceRequirements,
@@ -26,13 +26,15 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
     metadata.labels = Some(labels.clone());
     let annotations = metadata.annotations.get_or_insert_default();
     annotations.extend(wishes(submission).map(|(name, value)| (name.to_owned(), value)));
-    if let Some(queue) = &submission.definition.kubernetes.local_queue_name {
-        // Of the Job only: it is Jobs that Kueue lets in.
-        metadata
-            .labels
-            .get_or_insert_default()
-            .insert(labels::QUEUE.to_owned(), queue.clone());
-    }
+    metadata
+        .labels
+        .get_or_insert_default()
+        .extend(queue::of_job(submission));
+    let mut pod_metadata = ObjectMeta {
+        labels: Some(labels),
+        ..ObjectMeta::default()
+    };
+    queue::complete(&mut pod_metadata, submission);
     metadata.owner_references = owner.map(|owner| vec![owner.clone()]);
     let ttl = submission.ttl_after_finished().filter(|_| !submission.needs_owner());
     let ttl = ttl.and_then(|seconds| i32::try_from(seconds).ok());
@@ -42,10 +44,7 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
             backoff_limit: Some(0),
             ttl_seconds_after_finished: ttl,
             template: PodTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(labels),
-                    ..ObjectMeta::default()
-                }),
+                metadata: Some(pod_metadata),
                 spec: Some(pod(submission, rank)),
             },
             ..JobSpec::default()
@@ -56,18 +55,20 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
 
 /// What the task wants to be done with its Jobs, as their annotations.
 fn wishes(submission: &Submission) -> impl Iterator<Item = (&'static str, String)> {
-    let recovery = submission.definition.resources.recovery.as_ref();
+    let recovery = submission.recovery();
     let codes = |codes: &[u8]| codes.iter().map(u8::to_string).collect::<Vec<_>>().join(",");
     let seconds = |seconds: Option<i64>| seconds.map(|seconds| seconds.to_string());
     let wishes = [
         (labels::GANG, gang::annotation(submission).map(str::to_owned)),
         (
             labels::MAX_RESTARTS,
-            recovery.map(|recovery| recovery.max_restarts_on_errors.to_string()),
+            recovery
+                .as_ref()
+                .map(|recovery| recovery.max_restarts_on_errors.to_string()),
         ),
         (
             labels::RECOVER_ON,
-            recovery.map(|recovery| codes(&recovery.recover_on_exit_codes)),
+            recovery.as_ref().map(|recovery| codes(&recovery.recover_on_exit_codes)),
         ),
         (labels::MAX_DURATION, seconds(submission.max_duration())),
         (labels::PROVISION_TIMEOUT, seconds(submission.provision_timeout())),

@@ -5,6 +5,7 @@ mod escape;
 mod gang;
 mod job;
 mod owner;
+mod queue;
 mod script;
 mod service;
 mod volume;
@@ -20,7 +21,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use task::{Id, Name, TaskDefinition, UserName};
+use task::{Id, Name, Recovery, TaskDefinition, UserName};
 
 use crate::executor::Defaults;
 use crate::kubernetes::ObjectMeta;
@@ -75,6 +76,14 @@ impl Submission {
         self.definition.num_nodes > 1
             || self.definition.resources.recovery.is_some()
             || matches!(script(&self.definition), Script::File(_))
+    }
+
+    /// When the task is run again. What Kueue takes back from a task with several nodes, it lets in again, as it does with a Job.
+    #[must_use]
+    pub fn recovery(&self) -> Option<Recovery> {
+        let is_queued = self.definition.num_nodes > 1 && self.definition.kubernetes.local_queue_name.is_some();
+        let asked = self.definition.resources.recovery.clone();
+        asked.or_else(|| is_queued.then(Recovery::default))
     }
 
     /// In seconds, how long each node may run.

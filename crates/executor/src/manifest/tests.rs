@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use task::{Id, Name, TaskDefinition, UserName, VolumeDefinition};
+use task::{Id, Name, Recovery, TaskDefinition, UserName, VolumeDefinition};
 
-use super::{Submission, claim, job, owner, service};
+use super::{Submission, claim, job, next_attempt, owner, service};
 use crate::executor::Defaults;
+use crate::kubernetes::Job;
 
 fn user() -> UserName {
     UserName::from_headers([&b"alice@example.com"[..]]).unwrap()
@@ -109,6 +110,38 @@ fn a_task_waits_in_the_queue_that_it_names() {
     let task = submission(&json!({"run": "x", "config": {"kubernetes": {"kueue": {"local_queue_name": "team-a"}}}}));
     let labels = job(&task, 0, None).metadata.labels.unwrap();
     assert_eq!(labels["kueue.x-k8s.io/queue-name"], "team-a");
+}
+
+#[test]
+fn several_nodes_wait_in_the_queue_as_a_group_of_pods() {
+    let queued =
+        json!({"run": "x", "num_nodes": 3, "config": {"kubernetes": {"kueue": {"local_queue_name": "team-a"}}}});
+    let task = submission(&queued);
+    let first = job(&task, 2, None);
+    // A Job in a queue would be let in without the others.
+    let without_queue = |job: &Job| {
+        !job.metadata
+            .labels
+            .as_ref()
+            .unwrap()
+            .contains_key("kueue.x-k8s.io/queue-name")
+    };
+    let pod = |job: &Job| job.spec.clone().unwrap().template.metadata.unwrap();
+    assert!(without_queue(&first));
+    let (labels, annotations) = (pod(&first).labels.unwrap(), pod(&first).annotations.unwrap());
+    assert_eq!(labels["kueue.x-k8s.io/queue-name"], "team-a");
+    assert_eq!(labels["kueue.x-k8s.io/pod-group-name"], format!("task-{}", task.id));
+    assert_eq!(annotations["kueue.x-k8s.io/pod-group-total-count"], "3");
+    assert_eq!(annotations["kueue.x-k8s.io/retriable-in-group"], "false");
+    assert_eq!(
+        task.recovery(),
+        Some(Recovery::default()),
+        "what Kueue takes back is let in again"
+    );
+    let second = next_attempt(first, 2, 0).unwrap();
+    assert!(without_queue(&second));
+    let group = format!("task-{}-attempt-2", task.id);
+    assert_eq!(pod(&second).labels.unwrap()["kueue.x-k8s.io/pod-group-name"], group);
 }
 
 #[test]

@@ -41,7 +41,7 @@ const UNSUPPORTED_OF_KUBERNETES: &[&str] = &[
 pub struct KubernetesConfig {
     /// How long its nodes may wait for a place; the server's default when absent.
     pub provision_timeout: Option<ProvisionTimeout>,
-    /// Kueue's queue that its Jobs wait in.
+    /// Kueue's queue that the task waits in.
     pub local_queue_name: Option<String>,
 }
 

@@ -133,7 +133,7 @@ fn config() -> Value {
                         "properties": {
                             "local_queue_name": {
                                 "type": ["string", "null"],
-                                "description": "Kueue's queue that the Jobs wait in.",
+                                "description": "Kueue's queue that the task waits in.",
                                 "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
                                 "maxLength": MAX_QUEUE_LENGTH,
                             },
