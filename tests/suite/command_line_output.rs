@@ -160,7 +160,7 @@ impl Recorded {
             (r#"("?node_name"?): .*"#, "$1: MACHINE"),
             (r"(TASK[a-z0-9]{4}(-node-\d)?)-[a-z0-9]{5}\b", "$1-PODid"),
             (r"process(:?) \d+", "process$1 PID"),
-            (r"\S+ \([\d.]+ cpus, \w+ memory\)", "MACHINE (# cpus, # memory)"),
+            (r"\S+ \([\d.]+ cpus, [\w.]+ memory\)", "MACHINE (# cpus, # memory)"),
             (r"request: [0-9a-z]{8}\b", "request: REQUEST_"),
             (r#""request_id":"[0-9a-z]{8}""#, r#""request_id":"REQUEST_""#),
         ] {
