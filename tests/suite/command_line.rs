@@ -1,4 +1,4 @@
-//! The command line on a real server: finding tasks, exit codes, logs that are not changed, and connections that break.
+//! The command line on a real server: finding tasks, exit codes, prompts, and its server in the background.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::time::{Duration, Instant};
@@ -6,11 +6,9 @@ use std::time::{Duration, Instant};
 use e2e::{Backend, CommandLine, World, eventually};
 use serde_json::{Value, json};
 
-use crate::logs::sha256;
-
 const MINUTE: Duration = Duration::from_secs(60);
 
-fn id_of(text: &str) -> String {
+pub fn id_of(text: &str) -> String {
     text.lines().last().unwrap().to_owned()
 }
 
@@ -200,131 +198,6 @@ async fn what_the_server_finds_wrong_is_shown_in_the_file() {
         told.contains("`--num-nodes`: input should be less than or equal to 1000"),
         "{told}"
     );
-}
-
-/// 64 MiB of random bytes, with what terminals and markup trip over, and a line of a MiB: a log that nothing may change.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_bytes_of_a_log_are_not_touched() {
-    let world = World::new().await;
-    let cli = CommandLine::of(&world);
-    // Kubernetes keeps 10 MB of a log, and what is written faster than it is read is lost there.
-    let random = match Backend::chosen() {
-        Backend::Embedded => 64 << 20,
-        Backend::Cluster => 4 << 20,
-    };
-    // containerd makes `\n` of `\r\n` before any client can see it.
-    let script = r#"
-        { head -c 1048576 /dev/zero | tr '\0' x; echo
-          printf '\033[31mred\033[0m [/] [bold]x[/bold] \xff\xfe\x80 \x00\n'
-          head -c RANDOM_BYTES /dev/urandom | tr -d '\r'; echo; } >/data/bytes
-        sha256sum </data/bytes >/data/sum; cat /data/bytes"#
-        .replace("RANDOM_BYTES", &random.to_string());
-    cli.run(&["volumes", "create", "bytes", "1Gi", "-q"]).ok();
-    let id = id_of(
-        &cli.run(&[
-            "jobs",
-            "submit",
-            "-q",
-            "--name",
-            "bytes",
-            "--volume",
-            "bytes:/data",
-            "--",
-            "bash",
-            "-c",
-            &script,
-        ])
-        .ok(),
-    );
-    let followed = cli.run(&["jobs", "logs", &id]);
-    assert_eq!(followed.code, 0, "{}", followed.stderr);
-    let sum = cli
-        .run(&["jobs", "submit", "--volume", "bytes:/data", "--", "cat", "/data/sum"])
-        .ok();
-    assert_eq!(format!("{}  -\n", sha256(&followed.stdout)), sum);
-    let read = cli.run(&["jobs", "logs", &id, "--no-follow"]);
-    assert_eq!(format!("{}  -\n", sha256(&read.stdout)), sum);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_leaves_is_no_failure() {
-    let world = World::new().await;
-    let cli = CommandLine::of(&world);
-    let id = id_of(&cli.run(&["jobs", "submit", "-q", "--", "seq", "200000"]).ok());
-    cli.run(&["jobs", "wait", &id]).ok();
-    let mut child = cli.command(&["jobs", "logs", &id]).spawn().unwrap();
-    let mut first = [0; 2];
-    child.stdout.take().unwrap().read_exact(&mut first).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()),
-        (Some(0), "")
-    );
-}
-
-/// The server is killed and started again, and stopped and started again, while three nodes are followed.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_restarted_costs_a_follower_no_line() {
-    const LINES: usize = 150;
-    let mut world = World::own(&[]).await;
-    let cli = CommandLine::of(&world);
-    let script = format!("for i in $(seq {LINES}); do echo \"$NODE_RANK $i\"; sleep 0.05; done");
-    let id = id_of(
-        &cli.run(&["jobs", "submit", "-q", "--num-nodes", "3", "--", "bash", "-c", &script])
-            .ok(),
-    );
-    let mut child = cli.command(&["jobs", "logs", &id]).spawn().unwrap();
-    let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut seen = Vec::new();
-    for round in 0..4 {
-        // Somewhere within the log.
-        for _ in 0..80 {
-            seen.push(output.next().unwrap().unwrap());
-        }
-        if round % 2 == 0 {
-            world.server().kill();
-        } else {
-            assert!(world.server().terminate());
-        }
-        world.server().restart();
-    }
-    seen.extend(output.map(Result::unwrap));
-    let mut told = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
-    assert!(child.wait().unwrap().success(), "{told}");
-    for rank in 0..3 {
-        let prefix = format!("node-{rank} | {rank} ");
-        let numbers: Vec<usize> = seen
-            .iter()
-            .filter_map(|line| line.strip_prefix(&prefix)?.parse().ok())
-            .collect();
-        assert_eq!(numbers, (1..=LINES).collect::<Vec<_>>(), "node {rank}: {told}");
-    }
-    assert_eq!(seen.len(), 3 * LINES, "nothing else was printed");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn why_a_task_waits_is_said_while_it_is_followed() {
-    let world = World::new().await;
-    let cli = CommandLine::of(&world);
-    let mut child = cli
-        .command(&["jobs", "submit", "--cpus", "900", "--", "true"])
-        .spawn()
-        .unwrap();
-    let mut told = BufReader::new(child.stderr.take().unwrap())
-        .lines()
-        .map_while(Result::ok);
-    let line = told
-        .find(|line| line.contains("pending: Unschedulable: "))
-        .expect("the reason");
-    assert!(line.contains("Insufficient cpu"), "{line}");
-    let line = told
-        .find(|line| line.contains("the most that one node of a task can have here: "))
-        .expect("what there is");
-    assert!(line.contains(" cpus, ") && line.contains(" memory, "), "{line}");
-    cli.run(&["jobs", "stop", "--all", "--yes"]).ok();
-    assert!(told.any(|line| line.contains("was stopped")));
-    assert!(child.wait().unwrap().success());
 }
 
 #[tokio::test(flavor = "multi_thread")]

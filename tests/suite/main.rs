@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
 
 mod command_line; // The command line on a real server.
+mod command_line_logs; // What it makes of logs.
 mod command_line_output; // What each of its commands prints, at all widths.
 mod containers; // What a container sees, and what it cannot do to others.
 mod contract; // Recorded requests and the manifests they made.

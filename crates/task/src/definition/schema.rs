@@ -148,12 +148,7 @@ fn config() -> Value {
 fn resources() -> Value {
     let quantity = "^[1-9][0-9]{0,5}\\+?$";
     let number = |minimum: f64, maximum: i64| json!({"type": "number", "minimum": minimum, "maximum": maximum});
-    // Pydantic's conversions make a number of text and of `true`.
-    let port = json!({"anyOf": [
-        {"type": "integer", "minimum": 1, "maximum": 65535},
-        {"type": "string", "pattern": "^[1-9][0-9]{0,3}(-[1-5][0-9]{4})?$"},
-        {"type": "boolean", "enum": [true]},
-    ]});
+    let ignored = ignored();
     json!({
         "type": ["object", "null"],
         "description": "What each node needs.",
@@ -192,47 +187,11 @@ fn resources() -> Value {
                     {"type": "null"},
                 ],
             },
-            "instance_type": {"type": ["string", "null"], "description": "Accepted, without effect."},
-            "use_spot": {
-                "description": "Accepted, without effect.",
-                "anyOf": [
-                    {"type": ["boolean", "null"]},
-                    {"type": "integer", "enum": [0, 1]},
-                    {"type": "string", "enum": ["0", "1", "off", "on", "f", "t", "false", "true", "n", "y", "no", "yes"]},
-                ],
-            },
-            "disk_size": {
-                "description": "Accepted, without effect.",
-                "anyOf": [
-                    {"type": ["integer", "boolean", "null"]},
-                    {"type": "string", "pattern": "^[1-9][0-9]{0,5}(GB|Gi)?$"},
-                ],
-            },
-            "ports": {
-                "description": "Accepted, without effect.",
-                "anyOf": [port.clone(), {"type": "array", "items": port}, {"type": "null"}],
-            },
-            "job_recovery": {
-                "description": "When a task that failed is run again.",
-                "anyOf": [
-                    {"type": ["string", "null"], "enum": ["FAILOVER", "EAGER_NEXT_REGION", "none", null]},
-                    {
-                        "type": "object",
-                        "additionalProperties": false,
-                        "properties": {
-                            "strategy": {"type": ["string", "null"], "enum": ["FAILOVER", "EAGER_NEXT_REGION", "none", null]},
-                            "max_restarts_on_errors": {"type": "integer", "minimum": 0, "maximum": 1000, "default": 0},
-                            "recover_on_exit_codes": {
-                                "anyOf": [
-                                    {"type": "integer", "minimum": 0, "maximum": 255},
-                                    {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 255}},
-                                    {"type": "null"},
-                                ],
-                            },
-                        },
-                    },
-                ],
-            },
+            "instance_type": ignored["instance_type"],
+            "use_spot": ignored["use_spot"],
+            "disk_size": ignored["disk_size"],
+            "ports": ignored["ports"],
+            "job_recovery": job_recovery(),
             "image_id": {
                 "type": ["string", "null"],
                 "description": "The image; bash must be in it.",
@@ -240,6 +199,62 @@ fn resources() -> Value {
                 "maxLength": MAX_IMAGE_BYTES,
             },
         },
+    })
+}
+
+/// What SkyPilot knows and has no effect here.
+fn ignored() -> Value {
+    // Pydantic's conversions make a number of text and of `true`.
+    let port = json!({"anyOf": [
+        {"type": "integer", "minimum": 1, "maximum": 65535},
+        {"type": "string", "pattern": "^[1-9][0-9]{0,3}(-[1-5][0-9]{4})?$"},
+        {"type": "boolean", "enum": [true]},
+    ]});
+    json!({
+        "instance_type": {"type": ["string", "null"], "description": "Accepted, without effect."},
+        "use_spot": {
+            "description": "Accepted, without effect.",
+            "anyOf": [
+                {"type": ["boolean", "null"]},
+                {"type": "integer", "enum": [0, 1]},
+                {"type": "string", "enum": ["0", "1", "off", "on", "f", "t", "false", "true", "n", "y", "no", "yes"]},
+            ],
+        },
+        "disk_size": {
+            "description": "Accepted, without effect.",
+            "anyOf": [
+                {"type": ["integer", "boolean", "null"]},
+                {"type": "string", "pattern": "^[1-9][0-9]{0,5}(GB|Gi)?$"},
+            ],
+        },
+        "ports": {
+            "description": "Accepted, without effect.",
+            "anyOf": [port.clone(), {"type": "array", "items": port}, {"type": "null"}],
+        },
+    })
+}
+
+fn job_recovery() -> Value {
+    json!({
+        "description": "When a task that failed is run again.",
+        "anyOf": [
+            {"type": ["string", "null"], "enum": ["FAILOVER", "EAGER_NEXT_REGION", "none", null]},
+            {
+                "type": "object",
+                "additionalProperties": false,
+                "properties": {
+                    "strategy": {"type": ["string", "null"], "enum": ["FAILOVER", "EAGER_NEXT_REGION", "none", null]},
+                    "max_restarts_on_errors": {"type": "integer", "minimum": 0, "maximum": 1000, "default": 0},
+                    "recover_on_exit_codes": {
+                        "anyOf": [
+                            {"type": "integer", "minimum": 0, "maximum": 255},
+                            {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 255}},
+                            {"type": "null"},
+                        ],
+                    },
+                },
+            },
+        ],
     })
 }
 
