@@ -314,11 +314,9 @@ async fn a_log_that_never_ends_is_kept_to_its_limit_and_its_end_is_whole() {
     assert!(size < 40 << 20, "{size} bytes are kept");
     assert_eq!(world.api.log_text(&id, "?tail=1").await, "the end\n");
     let kept = world.api.logs(&id, "").await;
-    assert!(
-        kept.len() > 8 << 20 && kept.ends_with(b"x\nthe end\n"),
-        "{}",
-        kept.len()
-    );
+    // The oldest quarter may be gone, and each line is kept with its time and stream, which are 40 bytes beside its 64.
+    let least = (16 << 20) / 4 * 3 / 104 * 64;
+    assert!(kept.len() >= least && kept.ends_with(b"x\nthe end\n"), "{}", kept.len());
 }
 
 fn walk(folder: &std::path::Path) -> u64 {
