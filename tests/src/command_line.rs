@@ -10,12 +10,14 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::World;
+use crate::deadline::Deadline;
 
 /// `k8s-cli` for one user, with a home folder of its own.
 pub struct CommandLine {
     home: PathBuf,
     /// Set in the environment of each command.
     variables: Vec<(&'static str, String)>,
+    _deadline: Deadline,
 }
 
 /// What a command left behind.
@@ -67,6 +69,7 @@ impl CommandLine {
         Self {
             home,
             variables: Vec::new(),
+            _deadline: Deadline::start(None),
         }
     }
 

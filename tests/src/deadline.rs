@@ -19,21 +19,17 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// For the test that runs in this thread, in a namespace.
-    pub(crate) fn start(cluster: &Cluster) -> Self {
+    /// For the test that runs in this thread, with its namespace if it has one.
+    pub(crate) fn start(cluster: Option<&Cluster>) -> Self {
         let (over, wait) = channel();
         let test = std::thread::current().name().unwrap_or("a test").to_owned();
-        let cluster = cluster.clone();
+        let cluster = cluster.cloned();
         let limit = Duration::from_secs(from_environment("K8S_CLI_E2E_DEADLINE", SECONDS) as u64);
         std::thread::spawn(move || {
             if wait.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-                let found = seen_from_outside(&cluster);
+                let found = cluster.as_ref().map(seen_from_outside).unwrap_or_default();
                 // Not `eprintln!`, which the runner of tests keeps to itself until the test has ended.
-                let _ = write!(
-                    std::io::stderr(),
-                    "\n`{test}` has not ended after {limit:?}; in namespace `{}`:\n{found}",
-                    cluster.namespace
-                );
+                let _ = write!(std::io::stderr(), "\n`{test}` has not ended after {limit:?}\n{found}");
                 let us = std::process::id().to_string();
                 let _ = Command::new("pkill").args(["-KILL", "-P", &us]).status();
                 std::process::exit(101);
@@ -43,18 +39,19 @@ impl Deadline {
     }
 }
 
-/// Pods and events of the namespace, as far as they can be had soon.
+/// Pods and events of the namespace, by its name, as far as they can be had soon.
 fn seen_from_outside(cluster: &Cluster) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime");
-    runtime.block_on(async {
+    let found = runtime.block_on(async {
         let describe = async { cluster.again().describe().await };
         match tokio::time::timeout(Duration::from_secs(20), describe).await {
             Ok(Ok(text)) => text,
             Ok(Err(error)) => format!("nothing could be read: {error}\n"),
             Err(_) => "its API server does not answer\n".to_owned(),
         }
-    })
+    });
+    format!("in namespace `{}`:\n{found}", cluster.namespace)
 }

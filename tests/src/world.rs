@@ -83,7 +83,7 @@ impl World {
     fn of(base: &str, cluster: Cluster, server: Option<Server>, ending: Ending) -> Self {
         Self {
             api: Api::new(base, "alice@example.com"),
-            _deadline: Deadline::start(&cluster),
+            _deadline: Deadline::start(Some(&cluster)),
             cluster,
             server,
             ending,
