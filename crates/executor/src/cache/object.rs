@@ -259,7 +259,16 @@ impl Pod {
 
     /// Whether somebody holds it back from the scheduler, such as a queue.
     pub fn is_gated(&self) -> bool {
-        matches!(&self.phase, Phase::Pending(Some(reason)) if reason.reason == GATED)
+        self.is_pending_for(GATED)
+    }
+
+    /// Whether the scheduler has found no place for it.
+    pub fn is_unschedulable(&self) -> bool {
+        self.is_pending_for("Unschedulable")
+    }
+
+    fn is_pending_for(&self, why: &str) -> bool {
+        matches!(&self.phase, Phase::Pending(Some(reason)) if reason.reason == why)
     }
 
     /// Whether its container runs, or has run: whether it can have a log.

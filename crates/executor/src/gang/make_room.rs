@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::change::change_jobs;
 use super::decide::target;
 use super::room::{Suspended, Waiting, gives_way, try_again};
-use crate::cache::{GangTask, Phase};
+use crate::cache::{GangTask, Pod};
 use crate::labels;
 use crate::ticks::Background;
 
@@ -101,13 +101,8 @@ fn sort(tasks: &HashMap<String, GangTask>, since: &mut HashMap<String, Instant>)
 
 /// Whether the scheduler has found no place for a node.
 fn has_no_place(task: &GangTask) -> bool {
-    task.nodes.iter().any(|(_, pod)| {
-        let reason = match pod.as_ref().map(|pod| &pod.phase) {
-            Some(Phase::Pending(Some(reason))) => &reason.reason,
-            _ => return false,
-        };
-        reason == "Unschedulable"
-    })
+    let mut pods = task.nodes.iter().filter_map(|(_, pod)| pod.as_ref());
+    pods.any(Pod::is_unschedulable)
 }
 
 /// Kubernetes deletes the pods of a suspended Job, without counting them as failed.

@@ -81,9 +81,14 @@ impl Submission {
     /// When the task is run again. What Kueue takes back from a task with several nodes, it lets in again, as it does with a Job.
     #[must_use]
     pub fn recovery(&self) -> Option<Recovery> {
-        let is_queued = self.definition.num_nodes > 1 && self.definition.kubernetes.local_queue_name.is_some();
         let asked = self.definition.resources.recovery.clone();
-        asked.or_else(|| is_queued.then(Recovery::default))
+        asked.or_else(|| self.queue_of_group().map(|_| Recovery::default()))
+    }
+
+    /// Kueue's queue that the pods of several nodes wait in as a group.
+    fn queue_of_group(&self) -> Option<&str> {
+        let queue = self.definition.kubernetes.local_queue_name.as_deref();
+        queue.filter(|_| self.definition.num_nodes > 1)
     }
 
     /// In seconds, how long each node may run.

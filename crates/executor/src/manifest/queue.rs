@@ -17,19 +17,18 @@ pub(super) fn of_job(submission: &Submission) -> Option<(String, String)> {
 /// Kueue lets in Jobs one by one, so that two tasks could hold a part of the quota each and wait for ever; the pods of a group it
 /// lets in together, or not at all (<https://kueue.sigs.k8s.io/docs/tasks/run/plain_pods/#running-a-group-of-pods-to-be-admitted-together>).
 pub(super) fn complete(pod: &mut ObjectMeta, submission: &Submission) {
-    let nodes = submission.definition.num_nodes;
-    let Some(queue) = &submission.definition.kubernetes.local_queue_name else {
+    let Some(queue) = submission.queue_of_group() else {
         return;
     };
-    if nodes == 1 {
-        return;
-    }
     pod.labels.get_or_insert_default().extend([
-        (labels::QUEUE.to_owned(), queue.clone()),
+        (labels::QUEUE.to_owned(), queue.to_owned()),
         (labels::POD_GROUP.to_owned(), group(submission.id.as_str(), 1)),
     ]);
     pod.annotations.get_or_insert_default().extend([
-        (labels::POD_GROUP_COUNT.to_owned(), nodes.to_string()),
+        (
+            labels::POD_GROUP_COUNT.to_owned(),
+            submission.definition.num_nodes.to_string(),
+        ),
         // The quota is free when all have ended, however they did; another attempt is another group.
         (labels::RETRIABLE_IN_GROUP.to_owned(), "false".to_owned()),
     ]);
