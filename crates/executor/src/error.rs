@@ -33,10 +33,36 @@ pub enum Error {
         limit: Duration,
     },
     /// The watch cache does not know the present state.
-    #[error("the Kubernetes API has not been reachable for {} s; try again later", since.as_secs())]
+    #[error("the state of the cluster has not been seen for {} s: {reason}; try again later", since.as_secs())]
     OutOfSync {
         /// Since when.
         since: Duration,
+        /// What failed last, in its own words.
+        reason: String,
+    },
+    /// The server may not do everything that it has to.
+    #[error("the server lacks rights in the namespace `{namespace}`: {}; give them to it as docs/OPERATIONS.md says", missing.join(", "))]
+    MissingRights {
+        /// Where.
+        namespace: String,
+        /// Each as verb and resource.
+        missing: Vec<String>,
+    },
+    /// The namespace of the tasks does not exist.
+    #[error("the namespace `{namespace}` does not exist; create it, or choose another with `--namespace`")]
+    NoNamespace {
+        /// Its name.
+        namespace: String,
+    },
+    /// The namespace lets no pod run that this server makes.
+    #[error("the namespace `{namespace}` enforces the Pod Security Standard `{level}`, which the pods of this server do not meet; start it with `--pod-security restricted` ({warning})")]
+    PodSecurity {
+        /// Its name.
+        namespace: String,
+        /// What it enforces.
+        level: String,
+        /// What Kubernetes says of our pods.
+        warning: String,
     },
     /// The first lists did not arrive.
     #[error("the state of the cluster could not be read within {} s: {reason}", limit.as_secs())]
@@ -57,6 +83,9 @@ pub enum Error {
     /// An `Idempotency-Key` came again with another task.
     #[error("the Idempotency-Key was used for another task; use a new key for a new task")]
     IdempotencyKeyReused,
+    /// Somebody else has made an object that has the name of an `Idempotency-Key`.
+    #[error("the Idempotency-Key cannot be used: another object has its name; use a new key")]
+    IdempotencyKeyTaken,
     /// No free identifier was found.
     #[error("no free identifier was found in {tries} tries")]
     NoFreeId {
@@ -105,6 +134,12 @@ impl Error {
         self.status().is_some_and(Status::is_already_exists)
     }
 
+    /// Whether we may not do this.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        self.status().is_some_and(|status| status.code == 403)
+    }
+
     /// Whether a precondition was not met.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
@@ -125,6 +160,15 @@ impl Error {
         }
     }
 
+    /// Whether what failed may have been done, or may yet be: no answer has come that says it was not.
+    #[must_use]
+    pub fn is_ambiguous(&self) -> bool {
+        match self {
+            Self::SubmitDeadline { .. } => true,
+            error => error.is_transient() && self.status().is_none_or(|status| status.code != 429),
+        }
+    }
+
     fn status(&self) -> Option<&Status> {
         match self {
             Self::Kubernetes { source, .. } => match source.as_ref() {
@@ -137,17 +181,28 @@ impl Error {
 }
 
 /// Kubernetes' own sentence where there is one; the client's wrapping says the same thing twice.
-fn explain(error: &kube::Error) -> String {
+pub(crate) fn explain(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
         kube::Error::Api(status) => format!("the Kubernetes API answered {} {}", status.code, status.reason),
-        kube::Error::HyperError(_) | kube::Error::Service(_) => {
-            let mut cause: &dyn std::error::Error = error;
-            while let Some(inner) = cause.source() {
-                cause = inner;
-            }
-            format!("the Kubernetes API was not reached: {cause}")
+        kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => {
+            format!("the Kubernetes API was not reached: {}", root_cause(error))
         }
+        kube::Error::Auth(_) => format!("there are no credentials for the Kubernetes API: {}", root_cause(error)),
         other => other.to_string(),
     }
+}
+
+/// The last cause: the outer ones only say on whose behalf it was.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+/// Whether what was asked for is too old to be known.
+pub(crate) fn is_expired(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 410)
 }

@@ -1,6 +1,5 @@
 //! The one entrance: everything that the API does to tasks and volumes.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +18,12 @@ use tokio_util::task::TaskTracker;
 use crate::cache::{Cache, Counts, Health, View, Volume};
 use crate::error::Error;
 use crate::kubernetes::Calls;
-use crate::logs::{LogOptions, Logs};
-use crate::submit::Request;
+use crate::logs::{LogCut, LogOptions, Logs};
+use crate::rights::Rights;
+use crate::settings::Settings;
+use crate::submit::{Request, Submitted};
 use crate::ticks::Background;
-use crate::{cache, expire, gang, nodes, stop, submit, sweep, volumes};
+use crate::{cache, expire, gang, nodes, rights, stop, submit, sweep, volumes};
 
 /// How long the first lists may take. 20,000 tasks arrive in less.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
@@ -33,73 +34,75 @@ const SYNC_POLL: Duration = Duration::from_millis(5);
 /// How long the first call may take: a wrong address must be noticed before a person gives up.
 const REACH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What holds for tasks that say nothing of it.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Defaults {
-    /// How long each node may run; for ever when absent.
-    pub max_duration: Option<Duration>,
-    /// How long the nodes may wait for a place on a machine; for ever when absent.
-    pub provision_timeout: Option<Duration>,
-    /// How long a task is kept after its end; until it is stopped when absent.
-    pub ttl_after_finished: Option<Duration>,
-}
-
 /// Tasks and volumes of one namespace.
 pub struct Executor {
     calls: Calls,
     cache: Arc<Cache>,
     kubernetes: String,
     health: Arc<Health>,
+    rights: Arc<Rights>,
     logs: Logs,
-    defaults: Defaults,
+    settings: Arc<Settings>,
     stop: CancellationToken,
     tracker: TaskTracker,
 }
 
 impl Executor {
-    /// Starts watching `namespace`, or the client's own, and returns when the cache is in sync.
+    /// Starts watching the namespace, and returns when the cache is in sync.
     ///
     /// # Errors
-    /// The API server does not answer, or does not let us read what we need.
-    pub async fn start(client: Client, namespace: Option<String>, defaults: Defaults) -> Result<Self, Error> {
-        let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
-        let calls = Calls::new(client, namespace.clone());
+    /// The API server does not answer, the namespace does not exist, or we may not read what we need.
+    pub async fn start(client: Client, settings: Settings) -> Result<Self, Error> {
+        let namespace = settings.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
+        let calls = Calls::new(client, namespace.clone(), settings.clock);
         let kubernetes = calls.probe(REACH_TIMEOUT).await?;
-        let cache = Arc::new(Cache::new(namespace));
+        let rights = Arc::new(Rights::default());
+        rights.review(&calls).await?;
+        if let Err(error) = rights.check(&namespace) {
+            match error {
+                Error::NoNamespace { .. } => return Err(error),
+                // It can be given while the server runs; until then it is not ready.
+                error => tracing::error!(%error, "the server cannot do its work"),
+            }
+        }
+        let cache = Arc::new(Cache::new(namespace, settings.clock));
         let executor = Self {
             logs: Logs::new(calls.clone(), Arc::clone(&cache)),
             calls,
             cache,
             kubernetes,
             health: Arc::default(),
-            defaults,
+            rights,
+            settings: Arc::new(settings),
             stop: CancellationToken::new(),
             tracker: TaskTracker::new(),
         };
-        let Self {
-            calls,
-            cache,
-            health,
-            stop,
-            tracker,
-            ..
-        } = &executor;
-        cache::watch(calls, cache, health, stop, tracker);
+        let (calls, cache, health) = (&executor.calls, &executor.cache, &executor.health);
+        cache::watch(calls, cache, health, &executor.stop, &executor.tracker);
         executor.wait_for_sync().await?;
         cache.complete();
+        executor.look_after();
+        Ok(executor)
+    }
+
+    /// Starts what goes on in the background.
+    fn look_after(&self) {
         let background = Background {
-            calls: calls.clone(),
-            cache: Arc::clone(cache),
-            health: Arc::clone(health),
-            stop: stop.clone(),
+            calls: self.calls.clone(),
+            cache: Arc::clone(&self.cache),
+            health: Arc::clone(&self.health),
+            stop: self.stop.clone(),
+            folded: Arc::default(),
+            rights: Arc::clone(&self.rights),
         };
+        let tracker = &self.tracker;
         tracker.spawn(gang::control(background.clone()));
         tracker.spawn(gang::make_room(background.clone()));
         tracker.spawn(gang::end_unplaced(background.clone()));
         tracker.spawn(gang::end_incomplete(background.clone()));
         tracker.spawn(sweep::sweep(background.clone()));
+        tracker.spawn(rights::keep(background.clone()));
         tracker.spawn(expire::expire(background));
-        Ok(executor)
     }
 
     /// The namespace.
@@ -131,6 +134,15 @@ impl Executor {
         self.health.check()
     }
 
+    /// Whether everything works: answers are true, and nothing is missing that the work needs.
+    ///
+    /// # Errors
+    /// [`Error::OutOfSync`], or what is missing.
+    pub fn check_ready(&self) -> Result<(), Error> {
+        self.health.check()?;
+        self.rights.check(self.namespace())
+    }
+
     /// How much the cache holds.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -147,10 +159,10 @@ impl Executor {
     ///
     /// # Errors
     /// A volume that is not there, a reused key, or Kubernetes' refusal.
-    pub async fn submit(&self, request: Request) -> Result<String, Error> {
+    pub async fn submit(&self, request: Request) -> Result<Submitted, Error> {
         self.health.check()?;
-        let ((calls, cache), defaults) = (self.parts(), self.defaults);
-        self.finish(async move { submit::submit(&calls, &cache, request, defaults).await })
+        let ((calls, cache), settings) = (self.parts(), Arc::clone(&self.settings));
+        self.finish(async move { submit::submit(&calls, &cache, request, &settings).await })
             .await
     }
 
@@ -160,7 +172,7 @@ impl Executor {
     /// A volume that is not there, or Kubernetes' refusal.
     pub async fn dry_run(&self, request: Request) -> Result<Vec<Value>, Error> {
         self.health.check()?;
-        submit::dry_run(&self.calls, &self.cache, request, self.defaults).await
+        submit::dry_run(&self.calls, &self.cache, request, &self.settings).await
     }
 
     /// A task of this user, or `None`.
@@ -190,8 +202,7 @@ impl Executor {
             return Ok(false);
         };
         let (calls, cache) = self.parts();
-        let id = id.to_owned();
-        self.finish(async move { stop::stop(&calls, &cache, &id, &view).await })
+        self.finish(async move { stop::stop(&calls, &cache, &view).await })
             .await?;
         Ok(true)
     }
@@ -201,7 +212,8 @@ impl Executor {
     /// # Errors
     /// [`Error::StopAll`] when some could not be stopped.
     pub async fn stop_all(&self, user: Option<&UserName>) -> Result<usize, Error> {
-        let tasks = self.tasks(user)?;
+        // What is on its way was stopped before.
+        let tasks = self.tasks(user)?.into_iter().filter(|(_, view)| !view.terminating).collect();
         let (calls, cache) = self.parts();
         self.finish(async move { stop::stop_all(&calls, &cache, tasks).await })
             .await
@@ -216,9 +228,9 @@ impl Executor {
         user: &UserName,
         id: &str,
         options: &LogOptions,
-    ) -> Result<Option<impl Stream<Item = Result<Bytes, Infallible>> + Send + use<>>, Error> {
+    ) -> Result<Option<impl Stream<Item = Result<Bytes, LogCut>> + Send + use<>>, Error> {
         let view = self.task(user, id)?;
-        Ok(view.map(|view| self.logs.stream(id, &view, options)))
+        Ok(view.map(|view| self.logs.stream(&view, options)))
     }
 
     /// Makes a volume.

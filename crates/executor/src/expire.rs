@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-
+use crate::cache::{TaskOwner, View};
+use crate::error::Error;
+use crate::kubernetes::{ConfigMap, Target};
 use crate::stop;
 use crate::ticks::Background;
 
@@ -17,18 +18,29 @@ const INTERVAL: Duration = Duration::from_secs(5);
 pub(crate) async fn expire(background: Background) {
     let mut ticks = background.every(INTERVAL);
     while ticks.next().await.is_some() {
-        for (id, view) in background.cache.expired(Timestamp::now()) {
+        for (view, owner) in background.cache.expired(background.calls.now()) {
             if background.stop.is_cancelled() {
                 break;
             }
-            match stop::stop(&background.calls, &background.cache, &id, &view).await {
-                Ok(()) => tracing::info!(
-                    event = "task_expired",
-                    task_id = id,
-                    "deleted a task that ended long ago"
-                ),
-                Err(error) => tracing::warn!(task_id = id, %error, "a task that ended long ago is still there"),
+            let task_id = &*view.key.id;
+            match delete(&background, &view, &owner).await {
+                Ok(()) => tracing::info!(event = "task_expired", task_id, "deleted a task that ended long ago"),
+                Err(error) if error.is_conflict() => {}
+                Err(error) => background.warn(&format!("expire {task_id}"), || {
+                    tracing::warn!(task_id, %error, "a task that ended long ago is still there");
+                }),
             }
         }
     }
+}
+
+/// The owner goes in the version that was seen: a task that has begun another attempt meanwhile has another one.
+async fn delete(background: &Background, view: &View, owner: &TaskOwner) -> Result<(), Error> {
+    let target = Target {
+        name: &owner.name,
+        uid: &owner.uid,
+        version: Some(&owner.version),
+    };
+    background.calls.delete::<ConfigMap>("delete a task that ended long ago", target).await?;
+    stop::stop(&background.calls, &background.cache, view).await
 }

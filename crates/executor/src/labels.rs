@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha224};
-use task::UserName;
+use task::{Name, UserName};
 
 /// On everything that belongs to a task.
 pub const TASK: &str = "skypilot-task";
@@ -44,6 +44,11 @@ pub const EXACT_NAME: &str = "k8s-cli/name";
 pub const SUBMISSION: &str = "k8s-cli/submission";
 /// A hash of what was submitted, to notice an `Idempotency-Key` that comes with another task.
 pub const FINGERPRINT: &str = "k8s-cli/fingerprint";
+/// On the owner of a task: the one try of a submit that made it. Tries with the same `Idempotency-Key` share everything else.
+pub const TRY: &str = "k8s-cli/try";
+/// On the owner of a task whose nodes start together or that may be run again: which attempt it is in, and how far that has
+/// come; see `gang::turn`.
+pub const TURN: &str = "k8s-cli/turn";
 /// On the owner of a task: until when its Jobs are being created, RFC 3339.
 pub const SUBMIT_DEADLINE: &str = "k8s-cli/submit-deadline";
 /// On the owner of a task: all its Jobs exist.
@@ -61,6 +66,12 @@ pub const NODE_IPS: &str = "k8s-cli/node-ips";
 pub const RUN: &str = "k8s-cli/run";
 /// On a pod or Job that was ended because another node failed: the rank of that node.
 pub const ENDED_BECAUSE_OF: &str = "k8s-cli/ended-because-of-node";
+
+/// On a Job whose pod was ended after its container had, because another container went on: the exit code.
+pub const EXIT_CODE: &str = "k8s-cli/exit-code";
+
+/// On a claim that every user of the namespace may mount, where the operator wants claims to say so.
+pub const SHARED: &str = "k8s-cli/shared";
 
 /// On the Jobs of a task: how many seconds each node may run.
 pub const MAX_DURATION: &str = "k8s-cli/max-duration";
@@ -126,6 +137,12 @@ impl Owner {
     fn python(username: &str) -> Self {
         Self(format!("python:{username}"))
     }
+
+    /// Sorts before every other: where a search among all owners begins.
+    #[must_use]
+    pub fn first() -> Self {
+        Self(String::new())
+    }
 }
 
 /// The value of [`USER`]: the SHA-224 of the name in hexadecimal, 56 characters of the 63 that a label can have.
@@ -165,6 +182,34 @@ pub fn hash(parts: &[&[u8]]) -> String {
         hash.update(part);
     }
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The name of the Job of one node: it follows from the task, so that whoever makes it, there is one of each.
+#[must_use]
+pub fn job_name(name: &Name, id: &str, rank: u32, num_nodes: u32, attempt: u32) -> String {
+    name.object_name(&match (num_nodes, attempt) {
+        (1, 1) => id.to_owned(),
+        (_, 1) => format!("{id}-node-{rank}"),
+        (_, attempt) => format!("{id}-node-{rank}-attempt-{attempt}"),
+    })
+}
+
+/// The token of all submits of a user under one `Idempotency-Key`.
+#[must_use]
+pub fn key_token(user: &UserName, key: &str) -> String {
+    hash(&[user.as_str().as_bytes(), key.as_bytes()])
+}
+
+/// The name of the object that reserves an `Idempotency-Key` with this token, whatever it is used for.
+#[must_use]
+pub fn key_object_name(token: &str) -> String {
+    format!("key-{token}")
+}
+
+/// Whether a token is that of an `Idempotency-Key`; those of other submits are random and shorter.
+#[must_use]
+pub fn is_key_token(token: &str) -> bool {
+    token.len() == 2 * <Sha224 as Digest>::output_size()
 }
 
 /// The submission that made an object.

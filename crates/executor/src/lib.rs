@@ -1,25 +1,31 @@
 //! Runs tasks on Kubernetes: manifests, submit, stop, the watch cache, logs, volumes. It does not know which Kubernetes.
 
+mod backoff;
 mod cache;
 mod error;
 mod executor;
 mod expire;
+mod folded;
 mod gang;
 mod kubernetes;
 pub mod labels;
 mod logs;
 pub mod manifest;
 mod nodes;
+mod rights;
+mod settings;
 mod stop;
 mod submit;
 mod suspicions;
 mod sweep;
 mod ticks;
+mod undo;
 mod volumes;
 
 pub use cache::{Counts, View};
 pub use error::Error;
-pub use executor::{Defaults, Executor};
+pub use executor::Executor;
 pub use kubernetes::connect;
-pub use logs::LogOptions;
-pub use submit::Request;
+pub use logs::{LogCut, LogOptions};
+pub use settings::{Defaults, PodSecurity, PodSettings, Settings, SharedClaims};
+pub use submit::{Request, Submitted};

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use serde_json::json;
 
-use crate::cache::{Cache, View};
+use crate::cache::{self, Cache, View};
 use crate::error::Error;
-use crate::kubernetes::{Calls, ConfigMap, Job};
+use crate::kubernetes::{Calls, ConfigMap, Deleted, Job, Pod, Target};
 
 /// How many Jobs of one task are deleted at once.
 const CONCURRENT_DELETES: usize = 16;
@@ -15,18 +16,39 @@ const CONCURRENT_DELETES: usize = 16;
 const CONCURRENT_STOPS: usize = 8;
 
 /// Deletes the objects of one task. The owner goes first: from that moment the rest goes even if this process does not
-/// live to see it.
-pub(crate) async fn stop(calls: &Calls, cache: &Cache, id: &str, view: &View) -> Result<(), Error> {
+/// live to see it. What a finalizer holds back is ended, and stays visible as `Terminating`.
+pub(crate) async fn stop(calls: &Calls, cache: &Cache, view: &View) -> Result<(), Error> {
     const ACTION: &str = "delete the Jobs of the task";
+    let mut gone = Vec::new();
     if let Some((name, uid)) = &view.owned_by {
-        calls.delete::<ConfigMap>(ACTION, name, uid, None).await?;
+        let version = None;
+        let target = Target { name, uid, version };
+        if let Deleted::Gone = calls.delete::<ConfigMap>(ACTION, target).await? {
+            gone.push(uid.clone());
+        }
     }
-    stream::iter(view.jobs.clone())
-        .map(|(name, uid)| async move { calls.delete::<Job>(ACTION, &name, &uid, None).await })
-        .buffer_unordered(CONCURRENT_DELETES)
-        .try_collect::<()>()
-        .await?;
-    cache.stopped(id);
+    let deletes = stream::iter(view.jobs.clone()).map(|(name, uid)| async move {
+        let target = Target {
+            name: &name,
+            uid: &uid,
+            version: None,
+        };
+        let deleted = calls.delete::<Job>(ACTION, target).await?;
+        Ok::<_, Error>((uid, deleted))
+    });
+    let mut deletes = deletes.buffer_unordered(CONCURRENT_DELETES);
+    let mut held = Vec::new();
+    while let Some((uid, deleted)) = deletes.try_next().await? {
+        match deleted {
+            Deleted::Gone => gone.push(uid),
+            Deleted::Held(job) => held.extend(cache::Job::from_resource(job)),
+        }
+    }
+    let is_held = !held.is_empty();
+    cache.deleted(&gone, held);
+    if is_held {
+        end_pods(calls, &cache.running_pods(&view.key)).await?;
+    }
     Ok(())
 }
 
@@ -34,7 +56,7 @@ pub(crate) async fn stop(calls: &Calls, cache: &Cache, id: &str, view: &View) ->
 pub(crate) async fn stop_all(calls: &Calls, cache: &Cache, tasks: Vec<(String, Arc<View>)>) -> Result<usize, Error> {
     let results: Vec<Result<(), String>> = stream::iter(tasks)
         .map(|(id, view)| async move {
-            stop(calls, cache, &id, &view)
+            stop(calls, cache, &view)
                 .await
                 .map_err(|error| format!("task `{id}`: {error}"))
         })
@@ -47,4 +69,23 @@ pub(crate) async fn stop_all(calls: &Calls, cache: &Cache, tasks: Vec<(String, A
         return Ok(stopped);
     }
     Err(Error::StopAll { stopped, failures })
+}
+
+/// Ends pods of a deleted Job that its finalizers keep: Kubernetes deletes them only after it. The kubelet ends a pod that is over
+/// its deadline with TERM.
+pub(crate) async fn end_pods(calls: &Calls, pods: &[cache::Pod]) -> Result<(), Error> {
+    let end = |pod: &cache::Pod| {
+        let (name, uid) = (pod.name.clone(), pod.uid.clone());
+        async move {
+            let target = Target {
+                name: &name,
+                uid: &uid,
+                version: None,
+            };
+            let change = json!({"spec": {"activeDeadlineSeconds": 1}});
+            calls.merge::<Pod>("end a pod of a stopped task", target, change).await
+        }
+    };
+    let ends: Vec<_> = pods.iter().map(end).collect();
+    stream::iter(ends).buffer_unordered(CONCURRENT_DELETES).try_for_each(|_| async { Ok(()) }).await
 }

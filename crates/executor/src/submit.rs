@@ -1,4 +1,8 @@
 //! Submitting a task: all of its objects, or none.
+//!
+//! A task without an `Idempotency-Key` that is one Job exists when that Job does. Every other one has an owner, and exists when
+//! that is committed. The owner of a task with a key is called after the key, whatever the task is like: so the key is
+//! reserved by the create of one object, and who comes second joins the first, or is refused.
 
 use std::time::Duration;
 
@@ -7,33 +11,34 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 use task::{Id, Name, TaskDefinition, UserName};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::cache::{Cache, Job, TaskOwner};
 use crate::error::Error;
-use crate::executor::Defaults;
-use crate::kubernetes::{self, Calls, ConfigMap, Created, OwnerReference};
+use crate::kubernetes::{self, Calls, ConfigMap, Created, OwnerReference, Target};
 use crate::labels;
 use crate::manifest::{self, Submission};
+use crate::settings::Settings;
+use crate::undo::{Fate, settle, undo};
 use crate::volumes;
 
 /// How many Jobs of one task are created at once: the API server takes this many without queueing, and one task must
 /// not hold all of its attention.
 const CONCURRENT_CREATES: usize = 32;
 
-/// How long the creation of a task may take: a base, and more for each node.
-const DEADLINE: Duration = Duration::from_secs(20);
+/// How long the creation of a task may take: a base in which a slow admission webhook may be tried again, and more for each node.
+const DEADLINE: Duration = Duration::from_secs(60);
 const DEADLINE_PER_NODE: Duration = Duration::from_millis(50);
 
-/// How many identifiers are tried. The first is free but for one in a million million.
-const ID_TRIES: usize = 4;
+/// How many identifiers are tried, and how often a task under a key is begun anew because another try of it has gone. The first
+/// is right but for one in a million million.
+const TRIES: usize = 4;
 
-/// How long a caller waits for what its failed submit left to be removed; after that it goes on without the caller.
-const UNDO_PATIENCE: Duration = Duration::from_secs(5);
+/// What the API server says of a Job whose pods a Pod Security Standard may refuse.
+const VIOLATES_POD_SECURITY: &str = "would violate PodSecurity";
 
-/// How long the objects of a failed submit are looked for, when Kubernetes does not answer.
-const UNDO_PAUSE: Duration = Duration::from_secs(1);
-const UNDO_TRIES: usize = 300;
+/// The label of a namespace that says what its pods must keep to.
+const ENFORCED: &str = "pod-security.kubernetes.io/enforce";
 
 /// What is submitted, and how it can be recognised when it comes again.
 #[derive(Debug, Clone)]
@@ -46,32 +51,43 @@ pub struct Request {
     pub idempotency_key: Option<String>,
 }
 
-/// Makes a task and returns its identifier.
+/// A task that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submitted {
+    /// Its identifier.
+    pub id: String,
+    /// What Kubernetes warns of.
+    pub warnings: Vec<String>,
+}
+
+/// Makes a task.
 pub(crate) async fn submit(
     calls: &Calls,
     cache: &Cache,
     request: Request,
-    defaults: Defaults,
-) -> Result<String, Error> {
+    settings: &Settings,
+) -> Result<Submitted, Error> {
     let fingerprint = labels::hash(&[format!("{:?}", request.definition).as_bytes()]);
     // Before anything else is asked: the volumes of a task that was made long ago may be gone.
-    if let Some(known) = repeated(cache, &request, &fingerprint)? {
-        return Ok(known);
+    if let Some(id) = repeated(cache, &request, &fingerprint)? {
+        let warnings = Vec::new();
+        return Ok(Submitted { id, warnings });
     }
-    let claims = volumes::resolve(calls, cache, &request.user, &request.definition.volumes).await?;
-    for attempt in 0..ID_TRIES {
-        let submission = submission(&request, defaults, claims.clone(), fingerprint.clone(), attempt);
+    let claims = volumes::resolve(calls, cache, &request.user, &request.definition.volumes, settings.shared_claims);
+    let claims = claims.await?;
+    for _ in 0..TRIES {
+        let submission = submission(&request, settings, claims.clone(), fingerprint.clone(), calls.now());
         // Another task has the identifier under another name; the create would not notice.
-        if request.idempotency_key.is_none() && cache.knows(submission.id.as_str()) {
+        if cache.knows(submission.id.as_str()) {
             continue;
         }
         match make(calls, cache, &submission).await? {
-            Made::Task => return Ok(submission.id.to_string()),
+            Made::Task(submitted) => return Ok(submitted),
             Made::OtherDefinition => return Err(Error::IdempotencyKeyReused),
             Made::Nothing => {}
         }
     }
-    Err(Error::NoFreeId { tries: ID_TRIES })
+    Err(Error::NoFreeId { tries: TRIES })
 }
 
 /// The Kubernetes objects that a submit would make, checked by Kubernetes. Nothing is made.
@@ -79,11 +95,11 @@ pub(crate) async fn dry_run(
     calls: &Calls,
     cache: &Cache,
     request: Request,
-    defaults: Defaults,
+    settings: &Settings,
 ) -> Result<Vec<Value>, Error> {
     const ACTION: &str = "check the Job";
-    let claims = volumes::resolve(calls, cache, &request.user, &request.definition.volumes).await?;
-    let submission = submission(&request, defaults, claims, String::new(), 0);
+    let claims = volumes::resolve(calls, cache, &request.user, &request.definition.volumes, settings.shared_claims);
+    let submission = submission(&request, settings, claims.await?, String::new(), calls.now());
     let jobs: Vec<kubernetes::Job> = (0..submission.definition.num_nodes)
         .map(|rank| manifest::job(&submission, rank, None))
         .collect();
@@ -110,41 +126,36 @@ fn encoded(object: &impl Serialize) -> Result<Value, Error> {
 /// What an attempt came to.
 enum Made {
     /// The task is there.
-    Task,
-    /// The name belongs to a task of another submission.
+    Task(Submitted),
+    /// The name belongs to a task of another submission, or what this one had joined is gone.
     Nothing,
-    /// The name belongs to this submission with another definition.
+    /// The key belongs to a task with another definition.
     OtherDefinition,
 }
 
 fn submission(
     request: &Request,
-    defaults: Defaults,
+    settings: &Settings,
     claims: Vec<String>,
     fingerprint: String,
-    attempt: usize,
+    now: Timestamp,
 ) -> Submission {
-    let name = request.definition.name.as_ref();
-    let (id, token) = match &request.idempotency_key {
-        Some(key) => {
-            let parts = [request.user.as_str(), key.as_str()].map(str::as_bytes);
-            // The name is a part of it: two definitions under one key must not share an identifier.
-            let name = name.map_or("", Name::as_str).as_bytes();
-            let id = Id::derived(&[parts[0], parts[1], name, &attempt.to_be_bytes()]);
-            (id, key_token(&request.user, key))
-        }
-        None => (Id::random(), format!("{}{}", Id::random(), Id::random())),
-    };
+    let random = || format!("{}{}", Id::random(), Id::random());
+    let key = request.idempotency_key.as_ref();
+    let id = Id::random();
+    let name = request.definition.name.clone();
     Submission {
-        name: name.cloned().unwrap_or_else(|| Name::generated("task", &id)),
+        name: name.unwrap_or_else(|| Name::generated("task", &id)),
         id,
         user: request.user.clone(),
         definition: request.definition.clone(),
         claims,
-        created_at: Timestamp::now(),
-        token,
+        created_at: now,
+        token: key.map_or_else(random, |key| labels::key_token(&request.user, key)),
+        try_token: random(),
         fingerprint,
-        defaults,
+        defaults: settings.defaults,
+        pods: settings.pods.clone(),
     }
 }
 
@@ -153,16 +164,11 @@ fn repeated(cache: &Cache, request: &Request, fingerprint: &str) -> Result<Optio
     let Some(key) = &request.idempotency_key else {
         return Ok(None);
     };
-    match cache.submitted(&request.user, &key_token(&request.user, key)) {
+    match cache.submitted(&request.user, &labels::key_token(&request.user, key)) {
         None => Ok(None),
         Some((_, known)) if known.as_deref() != Some(fingerprint) => Err(Error::IdempotencyKeyReused),
         Some((id, _)) => Ok(Some(id)),
     }
-}
-
-/// What tells the submissions under a key from all others.
-fn key_token(user: &UserName, key: &str) -> String {
-    labels::hash(&[user.as_str().as_bytes(), key.as_bytes()])
 }
 
 async fn make(calls: &Calls, cache: &Cache, submission: &Submission) -> Result<Made, Error> {
@@ -174,112 +180,121 @@ async fn make(calls: &Calls, cache: &Cache, submission: &Submission) -> Result<M
             make_single(calls, cache, submission).await
         }
     };
-    match timeout(limit, attempt).await {
-        Ok(made) => made,
-        Err(_) => {
-            undo(calls, submission).await;
-            Err(Error::SubmitDeadline { limit })
+    let made = timeout(limit, attempt).await.unwrap_or(Err(Error::SubmitDeadline { limit }));
+    let Err(error) = made else { return made };
+    if !submission.is_keyed() {
+        undo(calls, submission, error.is_ambiguous()).await;
+        return Err(error);
+    }
+    // Whoever commits a task under a key commits it for all who ask for it, also for this request.
+    match settle(calls, submission).await {
+        Some(Fate::Committed(owner)) => Ok(Made::Task(committed(cache, &owner, Vec::new(), Vec::new()))),
+        Some(Fate::Undone) => Err(error),
+        None => {
+            undo(calls, submission, error.is_ambiguous()).await;
+            Err(error)
         }
     }
 }
 
 /// One Job is a whole task: its create is the moment at which the task exists.
 async fn make_single(calls: &Calls, cache: &Cache, submission: &Submission) -> Result<Made, Error> {
-    let created = match calls
-        .create("create the Job", &manifest::job(submission, 0, None))
-        .await
-    {
-        Ok(created) => created,
-        Err(error) => {
-            if error.is_transient() {
-                undo(calls, submission).await;
-            }
-            return Err(error);
-        }
-    };
-    let job = match created {
-        Created::Ours(job) => job,
+    let manifest = manifest::job(submission, 0, None);
+    let mut warnings = Vec::new();
+    let job = match calls.create("create the Job", &manifest, &mut warnings).await? {
+        Created::Made(job) | Created::Shared(job) => job,
         Created::Taken(_) => return Ok(Made::Nothing),
     };
-    let Some(job) = Job::from_resource(job) else {
-        return Ok(Made::Nothing);
-    };
-    if job.fingerprint.as_deref() != Some(submission.fingerprint.as_str()) {
-        return Ok(Made::OtherDefinition);
-    }
-    cache.made(None, vec![job]);
-    Ok(Made::Task)
+    refuse_hopeless(calls, &warnings).await?;
+    cache.made(None, Job::from_resource(job).into_iter().collect());
+    Ok(Made::Task(Submitted {
+        id: submission.id.to_string(),
+        warnings,
+    }))
 }
 
 /// Several objects are a task when their owner is committed; until then nobody sees them, and whoever finds the owner
 /// after its deadline removes it.
 async fn make_owned(calls: &Calls, cache: &Cache, submission: &Submission, limit: Duration) -> Result<Made, Error> {
     let deadline = submission.created_at + limit;
-    let created = calls
-        .create("create the owner of the task", &manifest::owner(submission, deadline))
-        .await;
-    let owner = match created {
-        Ok(Created::Ours(owner)) => owner,
-        Ok(Created::Taken(_)) => return Ok(Made::Nothing),
-        Err(error) => {
-            if error.is_transient() {
-                undo(calls, submission).await;
-            }
-            return Err(error);
-        }
+    let manifest = manifest::owner(submission, deadline);
+    let mut warnings = Vec::new();
+    let owner = match calls.create("create the owner of the task", &manifest, &mut warnings).await? {
+        Created::Made(owner) | Created::Shared(owner) => owner,
+        // Of a key nobody else has the name; somebody else has made an object that looks like it.
+        Created::Taken(_) if submission.is_keyed() => return Err(Error::IdempotencyKeyTaken),
+        Created::Taken(_) => return Ok(Made::Nothing),
     };
-    if !has_fingerprint(&owner, submission) {
+    let Ok(known) = TaskOwner::from_metadata(&owner.metadata) else {
+        return Err(Error::IdempotencyKeyTaken);
+    };
+    if known.fingerprint.as_ref() != Some(&submission.fingerprint) {
         return Ok(Made::OtherDefinition);
     }
-    // The same request twice at once makes the Jobs together, and all of them must say the same.
-    let submission = &Submission {
-        created_at: made_at(&owner).unwrap_or(submission.created_at),
-        ..submission.clone()
-    };
-    match make_jobs(calls, submission, &owner).await {
-        Ok((owner, jobs)) => {
-            cache.made(TaskOwner::from_metadata(&owner.metadata), jobs);
-            Ok(Made::Task)
-        }
-        Err(error) => {
-            undo(calls, submission).await;
-            Err(error)
-        }
+    if known.terminating {
+        return Ok(Made::Nothing);
     }
+    if known.committed {
+        return Ok(Made::Task(committed(cache, &owner, Vec::new(), warnings)));
+    }
+    // Who joins another try makes the same Jobs: all of them must say the same.
+    let submission = &submission.joined(&known, made_at(&owner));
+    let mut jobs = Vec::new();
+    match make_jobs(calls, submission, &owner, &mut jobs, &mut warnings).await? {
+        Some(owner) => Ok(Made::Task(committed(cache, &owner, jobs, warnings))),
+        // It was undone by the try that had made it, or swept.
+        None => Ok(Made::Nothing),
+    }
+}
+
+/// A task whose owner is committed, and what this process has made of it.
+fn committed(cache: &Cache, owner: &ConfigMap, jobs: Vec<Job>, warnings: Vec<String>) -> Submitted {
+    let known = TaskOwner::from_metadata(&owner.metadata).ok();
+    let id = known.as_ref().map(|owner| owner.key.id.to_string()).unwrap_or_default();
+    cache.made(known, jobs);
+    Submitted { id, warnings }
 }
 
 fn made_at(owner: &ConfigMap) -> Option<Timestamp> {
     task::time::parse(owner.metadata.annotations.as_ref()?.get(labels::CREATED_AT)?)
 }
 
-fn has_fingerprint(owner: &ConfigMap, submission: &Submission) -> bool {
-    let annotations = owner.metadata.annotations.as_ref();
-    annotations.and_then(|annotations| annotations.get(labels::FINGERPRINT)) == Some(&submission.fingerprint)
-}
-
-/// The Jobs, all at once, then the commit. The same request twice at once makes the same Jobs together.
-async fn make_jobs(calls: &Calls, submission: &Submission, owner: &ConfigMap) -> Result<(ConfigMap, Vec<Job>), Error> {
+/// The Jobs, all at once, then the commit. `None` when the owner is gone meanwhile: the Jobs are going, and there is no task.
+async fn make_jobs(
+    calls: &Calls,
+    submission: &Submission,
+    owner: &ConfigMap,
+    made: &mut Vec<Job>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<ConfigMap>, Error> {
     let uid = owner.metadata.uid.clone().unwrap_or_default();
     let reference = OwnerReference {
         api_version: "v1".to_owned(),
         kind: "ConfigMap".to_owned(),
-        name: submission.base_name(),
+        name: submission.owner_name(),
         uid: uid.clone(),
         ..OwnerReference::default()
     };
     let jobs = stream::iter(0..submission.definition.num_nodes)
         .map(|rank| make_node(calls, submission, rank, &reference))
         .buffer_unordered(CONCURRENT_CREATES)
-        .try_filter_map(|job| async move { Ok(Job::from_resource(job)) })
-        .try_collect::<Vec<Job>>();
+        .try_collect::<Vec<_>>();
     let (jobs, ()) = tokio::try_join!(jobs, make_service(calls, submission, &reference))?;
+    for (job, warned) in jobs {
+        made.extend(Job::from_resource(job));
+        warnings.extend(warned);
+    }
+    // All Jobs are alike, and so is what is said of them.
+    warnings.sort_unstable();
+    warnings.dedup();
+    refuse_hopeless(calls, warnings).await?;
     let commit = json!({"metadata": {"annotations": {labels::COMMITTED: labels::TRUE}}});
-    let committed = calls
-        .merge::<ConfigMap>("commit the task", &submission.base_name(), &uid, commit)
-        .await?;
-    // Someone deleted the owner meanwhile: the Jobs are going, and there is no task.
-    let owner = committed.ok_or(Error::SubmitDeadline { limit: DEADLINE })?;
-    Ok((owner, jobs))
+    let target = Target {
+        name: &submission.owner_name(),
+        uid: &uid,
+        version: None,
+    };
+    calls.merge::<ConfigMap>("commit the task", target, commit).await
 }
 
 /// Host names are a convenience: where Kubernetes refuses a Service (no right, a quota, a policy), the task runs without them.
@@ -288,7 +303,7 @@ async fn make_service(calls: &Calls, submission: &Submission, owner: &OwnerRefer
         return Ok(());
     }
     let service = manifest::service(submission, Some(owner));
-    match calls.create("create the Service of the task", &service).await {
+    match calls.create("create the Service of the task", &service, &mut Vec::new()).await {
         Err(error) if !error.is_transient() => {
             tracing::warn!(task_id = %submission.id, %error, "the nodes of a task have no host names");
             Ok(())
@@ -302,61 +317,31 @@ async fn make_node(
     submission: &Submission,
     rank: u32,
     owner: &OwnerReference,
-) -> Result<kubernetes::Job, Error> {
+) -> Result<(kubernetes::Job, Vec<String>), Error> {
     let manifest = manifest::job(submission, rank, Some(owner));
-    match calls.create("create a Job of the task", &manifest).await? {
-        Created::Ours(job) => Ok(job),
+    let mut warnings = Vec::new();
+    match calls.create("create a Job of the task", &manifest, &mut warnings).await? {
+        Created::Made(job) | Created::Shared(job) => Ok((job, warnings)),
         Created::Taken(_) => Err(Error::NoFreeId { tries: 1 }),
     }
 }
 
-/// Removes whatever a failed submit may have left. When Kubernetes does not answer, it is asked again later: the request
-/// that failed may still have arrived.
-async fn undo(calls: &Calls, submission: &Submission) {
-    if let Ok(Ok(())) = timeout(UNDO_PATIENCE, undo_once(calls, submission)).await {
-        return;
+/// A Job whose pods the namespace refuses is taken by Kubernetes, with a warning, and waits for ever.
+///
+/// # Errors
+/// [`Error::PodSecurity`], where the namespace enforces what Kubernetes warns of.
+async fn refuse_hopeless(calls: &Calls, warnings: &[String]) -> Result<(), Error> {
+    let Some(warning) = warnings.iter().find(|warning| warning.contains(VIOLATES_POD_SECURITY)) else {
+        return Ok(());
+    };
+    // Without the right to read the namespace it is not known whether it only warns.
+    let labels = calls.namespace_labels().await?.unwrap_or_default();
+    match labels.get(ENFORCED) {
+        Some(level) if warning.contains(&format!("\"{level}:")) => Err(Error::PodSecurity {
+            namespace: calls.namespace().to_owned(),
+            level: level.clone(),
+            warning: warning.clone(),
+        }),
+        _ => Ok(()),
     }
-    let (calls, submission) = (calls.clone(), submission.clone());
-    tokio::spawn(async move {
-        for _ in 0..UNDO_TRIES {
-            sleep(UNDO_PAUSE).await;
-            if undo_once(&calls, &submission).await.is_ok() {
-                return;
-            }
-        }
-        tracing::error!(
-            task_id = %submission.id,
-            "the objects of a failed submit may be left; delete what has this `task-id` label"
-        );
-    });
-}
-
-async fn undo_once(calls: &Calls, submission: &Submission) -> Result<(), Error> {
-    const ACTION: &str = "remove what a failed submit left";
-    let token = Some(submission.token.as_str());
-    let is_ours =
-        |metadata: &kubernetes::ObjectMeta| metadata.annotations.as_ref().and_then(labels::submission) == token;
-    if submission.needs_owner()
-        && let Some(owner) = calls.get::<ConfigMap>(ACTION, &submission.base_name()).await?
-        && is_ours(&owner.metadata)
-    {
-        let uid = owner.metadata.uid.unwrap_or_default();
-        calls
-            .delete::<ConfigMap>(ACTION, &submission.base_name(), &uid, None)
-            .await?;
-    }
-    // The owner's deletion takes the Jobs with it, some time later; the caller shall find none now.
-    let selector = format!("{}={}", labels::TASK_ID, submission.id);
-    let jobs = calls.list::<kubernetes::Job>(ACTION, &selector).await?;
-    stream::iter(jobs.into_iter().filter(|job| is_ours(&job.metadata)))
-        .map(|job| async move {
-            let (name, uid) = (
-                job.metadata.name.unwrap_or_default(),
-                job.metadata.uid.unwrap_or_default(),
-            );
-            calls.delete::<kubernetes::Job>(ACTION, &name, &uid, None).await
-        })
-        .buffer_unordered(CONCURRENT_CREATES)
-        .try_collect()
-        .await
 }

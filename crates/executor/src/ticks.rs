@@ -7,7 +7,9 @@ use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::{Cache, Health};
+use crate::folded::Folded;
 use crate::kubernetes::Calls;
+use crate::rights::Rights;
 
 /// What those need who look after things in the background.
 #[derive(Clone)]
@@ -16,6 +18,8 @@ pub(crate) struct Background {
     pub cache: Arc<Cache>,
     pub health: Arc<Health>,
     pub stop: CancellationToken,
+    pub folded: Arc<Folded>,
+    pub rights: Arc<Rights>,
 }
 
 /// Times to look at things.
@@ -26,6 +30,13 @@ pub(crate) struct Ticks {
 }
 
 impl Background {
+    /// Says something in the log that would be said each second, once a minute. `what` tells it from others.
+    pub fn warn(&self, what: &str, say: impl FnOnce()) {
+        if self.folded.tell(what).is_some() {
+            say();
+        }
+    }
+
     /// Times to look, so far apart.
     pub fn every(&self, interval: Duration) -> Ticks {
         let mut ticks = tokio::time::interval(interval);

@@ -1,14 +1,14 @@
 //! Volumes: making and deleting them, and finding the ones that a task names.
 
-use jiff::Timestamp;
 use task::volume::{VolumeMetadata, VolumeStatus};
 use task::{Id, UserName, VolumeDefinition, VolumeMount};
 
 use crate::cache::{Cache, Volume};
 use crate::error::Error;
-use crate::kubernetes::{Calls, Created, PersistentVolumeClaim};
-use crate::labels::Owner;
+use crate::kubernetes::{Calls, Created, PersistentVolumeClaim, Target};
+use crate::labels::{self, Owner};
 use crate::manifest;
+use crate::settings::SharedClaims;
 
 /// How many identifiers are tried.
 const ID_TRIES: usize = 4;
@@ -23,10 +23,10 @@ pub(crate) async fn create(
     for _ in 0..ID_TRIES {
         let id = Id::random();
         let token = Id::random();
-        let claim = manifest::claim(definition, &id, user, Timestamp::now(), token.as_str());
-        match calls.create("create the PersistentVolumeClaim", &claim).await? {
-            Created::Ours(claim) => {
-                if let Some(volume) = Volume::from_resource(claim) {
+        let claim = manifest::claim(definition, &id, user, calls.now(), token.as_str());
+        match calls.create("create the PersistentVolumeClaim", &claim, &mut Vec::new()).await? {
+            Created::Made(claim) | Created::Shared(claim) => {
+                if let Ok(volume) = Volume::from_resource(claim) {
                     cache.made_volume(volume);
                 }
                 return Ok(id);
@@ -39,9 +39,12 @@ pub(crate) async fn create(
 
 /// Deletes a volume and returns the tasks that still use it: it goes when they end.
 pub(crate) async fn delete(calls: &Calls, cache: &Cache, volume: &Volume) -> Result<Vec<String>, Error> {
-    calls
-        .delete::<PersistentVolumeClaim>("delete the PersistentVolumeClaim", &volume.claim, &volume.uid, None)
-        .await?;
+    let target = Target {
+        name: &volume.claim,
+        uid: &volume.uid,
+        version: None,
+    };
+    calls.delete::<PersistentVolumeClaim>("delete the PersistentVolumeClaim", target).await?;
     let users = cache.tasks_using(&volume.claim);
     cache.deleted_volume(&volume.uid, !users.is_empty());
     Ok(users)
@@ -56,6 +59,7 @@ pub(crate) async fn resolve(
     cache: &Cache,
     user: &UserName,
     mounts: &[VolumeMount],
+    shared: SharedClaims,
 ) -> Result<Vec<String>, Error> {
     if mounts.is_empty() {
         return Ok(Vec::new());
@@ -67,14 +71,14 @@ pub(crate) async fn resolve(
         let named = present().find(|volume| volume.name == mount.volume);
         let claim = match named.or_else(|| present().find(|volume| volume.id == mount.volume)) {
             Some(volume) => volume.claim.clone(),
-            None => literal(calls, user, mount).await?,
+            None => literal(calls, user, mount, shared).await?,
         };
         claims.push(claim);
     }
     Ok(claims)
 }
 
-async fn literal(calls: &Calls, user: &UserName, mount: &VolumeMount) -> Result<String, Error> {
+async fn literal(calls: &Calls, user: &UserName, mount: &VolumeMount, shared: SharedClaims) -> Result<String, Error> {
     let not_found = || Error::VolumeNotFound {
         path: mount.path.clone(),
         volume: mount.volume.clone(),
@@ -87,8 +91,12 @@ async fn literal(calls: &Calls, user: &UserName, mount: &VolumeMount) -> Result<
         .get::<PersistentVolumeClaim>("look for the volume", &mount.volume)
         .await?
         .ok_or_else(not_found)?;
-    let owner = claim.metadata.labels.as_ref().and_then(Owner::from_labels);
-    let usable = owner.is_none_or(|owner| owner == Owner::of(user) || owner == Owner::of_python(user));
+    let labels = claim.metadata.labels.unwrap_or_default();
+    let is_shared = labels.get(labels::SHARED).is_some_and(|shared| shared == labels::TRUE);
+    let usable = match Owner::from_labels(&labels) {
+        Some(owner) => owner == Owner::of(user) || owner == Owner::of_python(user),
+        None => is_shared || shared == SharedClaims::Any,
+    };
     if !usable || claim.metadata.deletion_timestamp.is_some() {
         return Err(not_found());
     }

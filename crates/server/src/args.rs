@@ -50,7 +50,7 @@ pub struct Args {
     pub log_level: String,
 
     /// Most nodes of one task.
-    #[arg(long, env = "K8S_CLI_API_MAX_NODES", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, env = "K8S_CLI_API_MAX_NODES", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=i64::from(task::definition::MAX_NODES)))]
     pub max_nodes: u32,
 
     /// How long each node of a task may run that says nothing of it: 90s, 30m, 2h; for ever when absent.
@@ -64,6 +64,18 @@ pub struct Args {
     /// How long a task is kept after its end, with its log: 90s, 30m, 2h, 7d; until it is stopped when absent.
     #[arg(long, env = "K8S_CLI_API_TTL_AFTER_FINISHED", value_name = "TIME", value_parser = task::definition::parse_duration)]
     pub ttl_after_finished: Option<Duration>,
+
+    /// Pod Security Standard that the pods of tasks meet; `restricted` runs them as user 1000, without any privileges.
+    #[arg(long, env = "K8S_CLI_API_POD_SECURITY", value_enum, default_value_t = PodSecurityChoice::Baseline)]
+    pub pod_security: PodSecurityChoice,
+
+    /// Service account whose token the pods of tasks get; they get none when absent.
+    #[arg(long, env = "K8S_CLI_API_SERVICE_ACCOUNT", value_name = "NAME")]
+    pub service_account: Option<String>,
+
+    /// Which PersistentVolumeClaims that belong to no user a task may mount: any in the namespace, or those labeled k8s-cli/shared=true.
+    #[arg(long, env = "K8S_CLI_API_SHARED_CLAIMS", value_enum, default_value_t = SharedClaimsChoice::Any)]
+    pub shared_claims: SharedClaimsChoice,
 
     /// Most connections at once; more are answered 503.
     #[arg(long, env = "K8S_CLI_API_MAX_CONNECTIONS", default_value_t = 8192)]
@@ -87,6 +99,24 @@ pub enum BackendChoice {
     Cluster,
     /// This machine.
     Embedded,
+}
+
+/// A Pod Security Standard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PodSecurityChoice {
+    /// Nothing beyond what every pod of a task meets.
+    Baseline,
+    /// No root, no privileges, no way to get any.
+    Restricted,
+}
+
+/// Which claims without a user can be mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SharedClaimsChoice {
+    /// Any in the namespace.
+    Any,
+    /// Those labeled k8s-cli/shared=true.
+    Labelled,
 }
 
 /// How the log is written.

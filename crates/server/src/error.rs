@@ -71,7 +71,7 @@ fn executor_error(operation: &'static str, user: &str, error: &Error) -> Respons
             let loc = ["body", "volumes", path].map(Location::from);
             invalid(&[ErrorDetail::refused(loc, error.to_string(), json!(volume))])
         }
-        Error::IdempotencyKeyReused => detailed(StatusCode::CONFLICT, &error.to_string()),
+        Error::IdempotencyKeyReused | Error::IdempotencyKeyTaken => detailed(StatusCode::CONFLICT, &error.to_string()),
         // Nothing of ours failed, and while the API server is away every request ends here.
         Error::OutOfSync { .. } => {
             tracing::warn!(operation, user, %error, "request failed");
@@ -82,6 +82,9 @@ fn executor_error(operation: &'static str, user: &str, error: &Error) -> Respons
         | Error::Kubernetes { .. }
         | Error::Timeout { .. }
         | Error::NeverInSync { .. }
+        | Error::MissingRights { .. }
+        | Error::NoNamespace { .. }
+        | Error::PodSecurity { .. }
         | Error::NoFreeId { .. }
         | Error::SubmitDeadline { .. }
         | Error::StopAll { .. }
@@ -154,7 +157,10 @@ mod tests {
         };
         assert_eq!(status(volume), 422);
         assert_eq!(status(Error::IdempotencyKeyReused), 409);
-        assert_eq!(status(Error::OutOfSync { since: Duration::ZERO }), 500);
+        assert_eq!(status(Error::OutOfSync {
+                since: Duration::ZERO,
+                reason: String::new()
+            }), 500);
         assert_eq!(status(Error::NoFreeId { tries: 1 }), 500);
         assert_eq!(ApiError::TooLarge(1).into_response().status(), 413);
         assert_eq!(

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use axum::middleware::from_fn;
-use executor::{Defaults, Executor};
+use executor::{Defaults, Executor, PodSecurity, PodSettings, Settings, SharedClaims};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, AppState};
-use crate::args::Args;
+use crate::args::{Args, PodSecurityChoice, SharedClaimsChoice};
 use crate::backend::Backend;
 use crate::limits::Limits;
 use crate::local::local_hosts_only;
@@ -55,13 +55,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
     stop_on_signal(stopping.clone())?;
     let metrics = Metrics::install(&stopping)?;
     let backend = Backend::choose(&args).await?;
-    let defaults = Defaults {
-        max_duration: args.max_duration,
-        provision_timeout: args.provision_timeout,
-        ttl_after_finished: args.ttl_after_finished,
-    };
     let executor = tokio::select! {
-        started = Executor::start(backend.client.clone(), args.namespace, defaults) => started?,
+        started = Executor::start(backend.client.clone(), settings(&args)) => started?,
         () = stopping.cancelled() => {
             backend.stop().await;
             return Ok(());
@@ -94,6 +89,30 @@ async fn run(args: Args) -> anyhow::Result<()> {
     backend.stop().await;
     tracing::info!(event = "stopped", "stopped");
     Ok(())
+}
+
+/// What the operator has decided for all tasks.
+fn settings(args: &Args) -> Settings {
+    Settings {
+        namespace: args.namespace.clone(),
+        defaults: Defaults {
+            max_duration: args.max_duration,
+            provision_timeout: args.provision_timeout,
+            ttl_after_finished: args.ttl_after_finished,
+        },
+        pods: PodSettings {
+            security: match args.pod_security {
+                PodSecurityChoice::Baseline => PodSecurity::Baseline,
+                PodSecurityChoice::Restricted => PodSecurity::Restricted,
+            },
+            service_account: args.service_account.clone(),
+        },
+        shared_claims: match args.shared_claims {
+            SharedClaimsChoice::Any => SharedClaims::Any,
+            SharedClaimsChoice::Labelled => SharedClaims::Labelled,
+        },
+        ..Settings::default()
+    }
 }
 
 fn stop_on_signal(stopping: CancellationToken) -> anyhow::Result<()> {

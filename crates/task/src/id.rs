@@ -45,6 +45,18 @@ impl Id {
         Self(text)
     }
 
+    /// Whether this could be one.
+    #[must_use]
+    pub fn is_one(text: &str) -> bool {
+        text.len() == LENGTH && text.bytes().all(|byte| ALPHABET.contains(&byte))
+    }
+
+    /// An identifier that was made before, such as one in a label.
+    #[must_use]
+    pub fn of(text: &str) -> Option<Self> {
+        Self::is_one(text).then(|| Self(text.to_owned()))
+    }
+
     /// The identifier as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

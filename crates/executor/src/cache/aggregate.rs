@@ -7,11 +7,14 @@ use task::status::{NodeStatus, TaskMetadata, TaskStatus};
 use task::time::format;
 
 use super::object::{GATED, Job, JobEnd, Pod};
-use super::phase::{Phase, PodEnd, Reason};
+use super::phase::{DEADLINE_EXCEEDED, POD_DELETED, Phase, PodEnd, Reason};
 use super::recovery;
 
 /// A node whose container runs, and waits for the others of its task.
 const WAITING_FOR_NODES: &str = "WaitingForNodes";
+
+/// A task that was stopped, and is still there.
+const TERMINATING: &str = "Terminating";
 
 /// A node that was ended because another had failed.
 pub(super) const NODE_FAILED: &str = "NodeFailed";
@@ -21,9 +24,6 @@ const BACKOFF_LIMIT_EXCEEDED: &str = "BackoffLimitExceeded";
 
 /// A node that had no place on a machine for longer than its task wanted to wait.
 pub(super) const NO_PLACE_IN_TIME: &str = "ProvisionTimeout";
-
-/// Kubernetes' word for a pod that ran too long.
-pub(super) const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
 
 /// The status of a task. `jobs` are in rank order and not empty; those of `to_be_made` that are not among them will be, by
 /// rank; `warning` gives the last warning about a uid.
@@ -51,7 +51,7 @@ pub(super) fn status<'a>(
     let state = overall(succeeded, failed, running, num_nodes);
     let reason = reason(&nodes, state);
     TaskStatus {
-        task_id: first.task_id.clone(),
+        task_id: first.key.id.to_string(),
         name: first.task_name.clone(),
         status: state,
         reason: reason.as_ref().map(|reason| reason.reason.clone()),
@@ -154,12 +154,17 @@ fn state_of<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&
     if job.is_suspended() {
         return (State::Pending, Some(suspended(job)));
     }
-    if job.end.is_none() && job.is_over() {
+    if job.end.is_none() && job.suspended && job.is_over() {
         let suspended = Reason::new("Suspended", "the Job was suspended when its task ended");
         return (State::Failed, Some(because(job, pod, suspended)));
     }
-    if job.end == Some(JobEnd::Complete) {
+    let has_failed = |pod: &Pod| matches!(&pod.phase, Phase::Ended(end) if end.state == State::Failed);
+    // A pod that was told to end and did so with exit code 0 makes its Job complete all the same.
+    if job.end == Some(JobEnd::Complete) && !pod.is_some_and(has_failed) {
         return (State::Completed, None);
+    }
+    if let (None, Some(code)) = (pod, job.exit_code) {
+        return exited(job, code);
     }
     match (pod.map(|pod| &pod.phase), &job.end) {
         (Some(Phase::Ended(end)), _) => ended(job, pod, end),
@@ -182,6 +187,35 @@ fn state_of<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&
             (State::Pending, Some(warning(&job.uid).cloned().unwrap_or_else(waiting)))
         }
     }
+}
+
+/// A node whose pod is gone, and whose container had ended with this code before other containers did.
+fn exited(job: &Job, code: i32) -> (State, Option<Reason>) {
+    match code {
+        0 => (State::Completed, None),
+        code => {
+            let reason = Reason::new("Error", format!("the container ended with exit code {code}"));
+            (State::Failed, Some(because(job, None, reason)))
+        }
+    }
+}
+
+/// Says of a task whose nodes wait for each other what really keeps them from beginning.
+pub(super) fn say_obstacle(status: &mut TaskStatus, obstacle: &str) {
+    if status.reason.as_deref() == Some(WAITING_FOR_NODES) {
+        status.message = Some(format!("the nodes cannot begin: {obstacle}"));
+    }
+}
+
+/// Says of a task that was deleted what keeps it from going.
+pub(super) fn say_terminating(status: &mut TaskStatus, jobs: &[Job]) {
+    let held = jobs.iter().find_map(|job| Some((&job.name, job.terminating.as_deref()?)));
+    let why = match held {
+        Some((name, finalizers)) if !finalizers.is_empty() => format!("; its Job `{name}` waits for the finalizer `{finalizers}`"),
+        _ => String::new(),
+    };
+    status.reason = Some(TERMINATING.to_owned());
+    status.message = Some(format!("the task is being stopped{why}"));
 }
 
 /// A node whose container has ended, or never came to run.
@@ -260,7 +294,7 @@ fn is_deleted(pod: Option<&Pod>, reason: Option<&Reason>) -> bool {
 }
 
 fn pod_deleted() -> Reason {
-    Reason::new("PodDeleted", "the pod was deleted before it had ended")
+    Reason::new(POD_DELETED, "the pod was deleted before it had ended")
 }
 
 /// A warning says more than `ContainerCreating` does: which volume is missing, or why no sandbox can be made.

@@ -1,9 +1,15 @@
 //! A Job and a pod to begin a test with.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
-use super::{Job, Phase, Pod};
+use super::{Job, Phase, Pod, TaskKey};
 use crate::labels::Owner;
+
+fn alice() -> Owner {
+    Owner::from_labels(&[("username".to_owned(), "alice".to_owned())].into()).unwrap()
+}
 
 impl Job {
     /// The Job of a node that does not start together with others.
@@ -11,18 +17,24 @@ impl Job {
         Self {
             uid: format!("job-{rank}"),
             name: format!("job-{rank}"),
-            task_id: "abc".to_owned(),
+            key: Arc::new(TaskKey {
+                id: "abc".into(),
+                owner: alice(),
+                submission: None,
+            }),
             task_name: "train".to_owned(),
-            owner: Owner::from_labels(&[("username".to_owned(), "alice".to_owned())].into()).unwrap(),
             username: "alice".to_owned(),
             rank,
             num_nodes,
             created_at: Timestamp::UNIX_EPOCH,
             owned_by: None,
             claims: Vec::new(),
-            submission: None,
             fingerprint: None,
+            pod_submission: None,
             end: None,
+            exit_code: None,
+            terminating: None,
+            version: "1".to_owned(),
             attempt: 1,
             restarts: 0,
             recovery: None,
@@ -49,13 +61,17 @@ impl Pod {
         Self {
             uid: format!("pod-{rank}"),
             name: format!("pod-{rank}"),
-            task_id: "abc".to_owned(),
-            job_uid: Some(format!("job-{rank}")),
+            job_uid: format!("job-{rank}"),
+            owner: alice(),
+            submission: None,
+            version: "1".to_owned(),
             created_at: Timestamp::UNIX_EPOCH,
             node_name: Some("machine".to_owned()),
             ip: Some(format!("10.0.0.{rank}")),
             phase,
             accepted_at: None,
+            outlived: false,
+            is_told_to_end: false,
             may_begin: false,
             may_run: false,
             ready: false,

@@ -1,177 +1,137 @@
-//! Whether the cache shows the present: the watches have listed, none of them is broken, and the API server answers.
+//! Whether the cache shows the present: until when it is known that nothing was missed.
+//!
+//! That no error has come proves nothing: a connection can die without one, and something between us and the API server can
+//! hold back what it should pass on. A bookmark proves something. It is the answer to a watch that was asked for at a known
+//! moment, and comes behind everything that had happened by then.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::error::Error;
 
-/// How many kinds of objects are watched.
-pub(super) const KINDS: usize = 5;
+/// The kinds of objects that the cache consists of.
+pub(super) const KINDS: usize = 4;
 
-/// For how long answers are still given after the cache has lost contact. What is answered then was true this long ago,
-/// which is less than an event may take on a busy cluster; a watch that is renewed must not make requests fail.
-const GRACE: Duration = Duration::from_secs(5);
+/// How old an answer may be. A watch is asked for anew each 3 s and proves itself 1 to 2 s later, so that 5 s are usual; the
+/// rest is for a machine or an API server that is slow.
+const BOUND: Duration = Duration::from_secs(10);
 
-/// After a failure a watch tries again within its longest pause (1 s) and says when it failed again; a silence of this
-/// length means that it holds.
-const SETTLED: Duration = Duration::from_millis(1500);
-
-/// What the watches and the probe report.
-pub struct Health {
-    state: Mutex<State>,
-}
+/// What the watches report.
+pub struct Health(Mutex<State>);
 
 struct State {
-    listed: [bool; KINDS],
-    broken: [Option<Instant>; KINDS],
-    unreachable: bool,
-    /// When everything was last known to be well.
-    well: Option<Instant>,
+    /// For each kind: everything up to here has been seen.
+    seen: [Option<Instant>; KINDS],
+    /// For each kind: why the last list or watch failed, until one succeeds.
+    failures: [Option<String>; KINDS],
     started: Instant,
-    last_failure: Option<String>,
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Self {
-            state: Mutex::new(State {
-                listed: [false; KINDS],
-                broken: [None; KINDS],
-                unreachable: false,
-                well: None,
-                started: Instant::now(),
-                last_failure: None,
-            }),
-        }
+        Self(Mutex::new(State {
+            seen: [None; KINDS],
+            failures: Default::default(),
+            started: Instant::now(),
+        }))
     }
 }
 
 impl Health {
-    /// Whether reads can be answered from the cache.
+    /// Whether reads can be answered from the cache: nothing is missing in it that is older than 10 s.
     ///
     /// # Errors
-    /// [`Error::OutOfSync`] when the cache may be older than the moment for which it is trusted without contact.
+    /// [`Error::OutOfSync`], with the reason in the words of what failed.
     pub fn check(&self) -> Result<(), Error> {
-        self.check_at(Instant::now())
-    }
-
-    /// Why the last list, watch or probe failed.
-    #[must_use]
-    pub fn last_failure(&self) -> Option<String> {
-        self.lock().last_failure.clone()
-    }
-
-    pub(super) fn listed(&self, kind: usize) {
-        let mut state = self.lock();
-        state.listed[kind] = true;
-        state.broken[kind] = None;
-        state.note(Instant::now());
-    }
-
-    pub(super) fn watched(&self, kind: usize) {
-        let mut state = self.lock();
-        state.broken[kind] = None;
-        state.note(Instant::now());
-    }
-
-    pub(super) fn failed(&self, kind: usize, failure: String) {
-        let mut state = self.lock();
-        state.note(Instant::now());
-        state.broken[kind] = Some(Instant::now());
-        state.last_failure = Some(failure);
-    }
-
-    /// What the regular call to the API server came to.
-    pub fn probed(&self, answer: Result<(), String>) {
-        let mut state = self.lock();
-        // Noted before the change: until now everything was as the state said.
-        if answer.is_ok() {
-            state.unreachable = false;
-            state.note(Instant::now());
-        } else {
-            state.unreachable = true;
-            state.last_failure = answer.err();
-        }
-    }
-
-    fn check_at(&self, now: Instant) -> Result<(), Error> {
+        let now = Instant::now();
         let state = self.lock();
-        let trusted = state
-            .well
-            .is_some_and(|well| now.saturating_duration_since(well) < GRACE);
-        if state.is_well(now) || trusted {
+        let seen = state.seen.iter().min().copied().flatten();
+        let age = now.saturating_duration_since(seen.unwrap_or(state.started));
+        if seen.is_some() && age < BOUND {
             return Ok(());
         }
         Err(Error::OutOfSync {
-            since: now.saturating_duration_since(state.well.unwrap_or(state.started)),
+            since: age,
+            reason: state.failure().unwrap_or_else(|| "the watches are silent".to_owned()),
         })
     }
 
+    /// Why the last list or watch failed, if it did.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<String> {
+        self.lock().failure()
+    }
+
+    /// Everything of a kind that had happened up to `moment` has been seen.
+    pub(super) fn proven(&self, kind: usize, moment: Instant) {
+        let mut state = self.lock();
+        state.seen[kind] = state.seen[kind].max(Some(moment));
+        state.failures[kind] = None;
+    }
+
+    pub(super) fn failed(&self, kind: usize, failure: String) {
+        self.lock().failures[kind] = Some(failure);
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    fn is_well(&self, now: Instant) -> bool {
-        let broken =
-            |failure: &Option<Instant>| failure.is_some_and(|failure| now.saturating_duration_since(failure) < SETTLED);
-        self.listed.iter().all(|listed| *listed) && !self.unreachable && !self.broken.iter().any(broken)
-    }
-
-    fn note(&mut self, now: Instant) {
-        if self.is_well(now) {
-            self.well = Some(now);
-        }
+    fn failure(&self) -> Option<String> {
+        self.failures.iter().flatten().next().cloned()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
-    use super::{GRACE, Health, KINDS, SETTLED};
+    use tokio::time::{Instant, sleep};
 
-    fn listed() -> Health {
+    use super::{BOUND, Health, KINDS};
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_answered_before_every_kind_was_listed() {
         let health = Health::default();
-        (0..KINDS).for_each(|kind| health.listed(kind));
-        health
-    }
-
-    #[test]
-    fn nothing_is_answered_before_every_kind_was_listed() {
-        let health = Health::default();
-        (1..KINDS).for_each(|kind| health.listed(kind));
+        (1..KINDS).for_each(|kind| health.proven(kind, Instant::now()));
         assert!(health.check().is_err());
-        health.listed(0);
+        health.proven(0, Instant::now());
         assert!(health.check().is_ok());
     }
 
-    #[test]
-    fn a_short_loss_of_contact_is_bridged_and_a_long_one_is_not() {
-        let health = listed();
-        health.probed(Err("refused".to_owned()));
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_not_trusted_for_longer_than_the_bound() {
+        let health = Health::default();
+        (0..KINDS).for_each(|kind| health.proven(kind, Instant::now()));
+        sleep(BOUND - Duration::from_millis(1)).await;
         assert!(health.check().is_ok());
-        assert!(health.check_at(Instant::now() + GRACE).is_err());
-        health.probed(Ok(()));
-        assert!(health.check_at(Instant::now() + GRACE).is_ok());
+        sleep(Duration::from_millis(1)).await;
+        let error = health.check().unwrap_err().to_string();
+        assert!(error.contains("the watches are silent"), "{error}");
     }
 
-    #[test]
-    fn a_watch_that_failed_is_trusted_again_when_it_has_been_silent() {
-        let health = listed();
-        health.failed(0, "cut".to_owned());
-        let later = Instant::now() + SETTLED + Duration::from_millis(1);
-        assert!(health.check_at(later).is_ok());
+    #[tokio::test(start_paused = true)]
+    async fn one_silent_kind_is_enough_and_its_failure_is_said() {
+        let health = Health::default();
+        (0..KINDS).for_each(|kind| health.proven(kind, Instant::now()));
+        sleep(BOUND).await;
+        (1..KINDS).for_each(|kind| health.proven(kind, Instant::now()));
+        health.failed(0, "pods is forbidden".to_owned());
+        assert!(health.check().unwrap_err().to_string().contains("pods is forbidden"));
+        health.proven(0, Instant::now());
+        assert!(health.check().is_ok());
     }
 
-    #[test]
-    fn a_watch_that_goes_on_failing_is_not_trusted() {
-        let health = listed();
-        // As if the loss had begun long ago.
-        health.lock().well = Instant::now().checked_sub(GRACE);
-        health.failed(0, "cut".to_owned());
-        health.lock().well = Instant::now().checked_sub(GRACE);
+    #[tokio::test(start_paused = true)]
+    async fn what_a_late_answer_proves_is_the_moment_of_its_question() {
+        let health = Health::default();
+        let asked = Instant::now();
+        sleep(BOUND).await;
+        (0..KINDS).for_each(|kind| health.proven(kind, asked));
         assert!(health.check().is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 use kube::core::PartialObjectMeta;
 
+use super::identity::Ignored;
 use super::object::{Job, Pod, TaskOwner, Volume, Warning};
 use super::state::{Listed, State};
 use crate::kubernetes;
@@ -11,12 +12,14 @@ pub(super) trait Kept: Sized + Send + 'static {
     /// Kubernetes' type.
     type Resource;
 
-    fn from_resource(resource: Self::Resource) -> Option<Self>;
-    fn uid(&self) -> &str;
+    /// Whether the cache is complete only when this kind is. Of the others it is shown what there is.
+    const IS_STATE: bool = true;
+
+    fn from_resource(resource: Self::Resource) -> Result<Self, Ignored>;
     /// The object is there, or has changed.
     fn put(self, state: &mut State);
-    /// The object is gone.
-    fn remove(self, state: &mut State);
+    /// The object is no longer there, or no longer one of ours.
+    fn remove(uid: &str, state: &mut State);
     /// Forgets what a list no longer shows.
     fn retain(state: &mut State, listed: &Listed);
 }
@@ -24,17 +27,14 @@ pub(super) trait Kept: Sized + Send + 'static {
 impl Kept for Job {
     type Resource = kubernetes::Job;
 
-    fn from_resource(resource: Self::Resource) -> Option<Self> {
+    fn from_resource(resource: Self::Resource) -> Result<Self, Ignored> {
         Self::from_resource(resource)
-    }
-    fn uid(&self) -> &str {
-        &self.uid
     }
     fn put(self, state: &mut State) {
         state.put_job(self);
     }
-    fn remove(self, state: &mut State) {
-        state.remove_job(&self);
+    fn remove(uid: &str, state: &mut State) {
+        state.unseen(uid);
     }
     fn retain(state: &mut State, listed: &Listed) {
         state.retain_jobs(listed);
@@ -44,17 +44,14 @@ impl Kept for Job {
 impl Kept for Pod {
     type Resource = kubernetes::Pod;
 
-    fn from_resource(resource: Self::Resource) -> Option<Self> {
+    fn from_resource(resource: Self::Resource) -> Result<Self, Ignored> {
         Self::from_resource(resource)
-    }
-    fn uid(&self) -> &str {
-        &self.uid
     }
     fn put(self, state: &mut State) {
         state.put_pod(self);
     }
-    fn remove(self, state: &mut State) {
-        state.remove_pod(&self);
+    fn remove(uid: &str, state: &mut State) {
+        state.remove_pod(uid);
     }
     fn retain(state: &mut State, listed: &Listed) {
         state.retain_pods(listed);
@@ -64,17 +61,14 @@ impl Kept for Pod {
 impl Kept for TaskOwner {
     type Resource = PartialObjectMeta<kubernetes::ConfigMap>;
 
-    fn from_resource(resource: Self::Resource) -> Option<Self> {
+    fn from_resource(resource: Self::Resource) -> Result<Self, Ignored> {
         Self::from_metadata(&resource.metadata)
-    }
-    fn uid(&self) -> &str {
-        &self.uid
     }
     fn put(self, state: &mut State) {
         state.put_owner(self);
     }
-    fn remove(self, state: &mut State) {
-        state.remove_owner(&self);
+    fn remove(uid: &str, state: &mut State) {
+        state.unseen(uid);
     }
     fn retain(state: &mut State, listed: &Listed) {
         state.retain_owners(listed);
@@ -84,17 +78,14 @@ impl Kept for TaskOwner {
 impl Kept for Volume {
     type Resource = kubernetes::PersistentVolumeClaim;
 
-    fn from_resource(resource: Self::Resource) -> Option<Self> {
+    fn from_resource(resource: Self::Resource) -> Result<Self, Ignored> {
         Self::from_resource(resource)
-    }
-    fn uid(&self) -> &str {
-        &self.uid
     }
     fn put(self, state: &mut State) {
         state.put_volume(self);
     }
-    fn remove(self, state: &mut State) {
-        state.remove_volume(&self);
+    fn remove(uid: &str, state: &mut State) {
+        state.remove_volume(uid);
     }
     fn retain(state: &mut State, listed: &Listed) {
         state.retain_volumes(listed);
@@ -104,16 +95,15 @@ impl Kept for Volume {
 impl Kept for Warning {
     type Resource = kubernetes::Event;
 
-    fn from_resource(resource: Self::Resource) -> Option<Self> {
+    const IS_STATE: bool = false;
+
+    fn from_resource(resource: Self::Resource) -> Result<Self, Ignored> {
         Self::from_resource(resource)
-    }
-    fn uid(&self) -> &str {
-        &self.about
     }
     fn put(self, state: &mut State) {
         state.put_warning(self);
     }
     /// Kubernetes forgets events after an hour; what they said stays true until something new is said.
-    fn remove(self, _: &mut State) {}
+    fn remove(_: &str, _: &mut State) {}
     fn retain(_: &mut State, _: &Listed) {}
 }

@@ -7,23 +7,33 @@
 mod aggregate;
 #[cfg(test)]
 mod examples;
+mod gang_task;
+mod graves;
 mod health;
+mod identity;
 mod kept;
+mod members;
 mod object;
 mod phase;
 mod recovery;
 mod state;
 mod store;
+mod task;
+mod turn;
 mod view;
+mod warnings;
 mod watch;
 
+pub use gang_task::GangTask;
 pub use health::Health;
+pub use identity::TaskKey;
 pub use object::{Gang, Job, JobEnd, Pod, TaskOwner, Volume};
 pub use phase::Phase;
 #[cfg(test)]
 pub use phase::{PodEnd, Reason};
 #[cfg(test)]
 pub use recovery::Restart;
-pub use store::{Cache, Counts, GangTask};
+pub use store::{Cache, Counts};
+pub use turn::{Stage, Turn};
 pub use view::{NodePod, View};
 pub use watch::watch;

@@ -3,8 +3,9 @@
 use task::State;
 use task::status::{AttemptStatus, NodeStatus, TaskStatus};
 
-use super::aggregate::{DEADLINE_EXCEEDED, NO_PLACE_IN_TIME, NODE_FAILED, cause};
+use super::aggregate::{NO_PLACE_IN_TIME, NODE_FAILED, cause};
 use super::object::Job;
+use super::phase::{DEADLINE_EXCEEDED, POD_DELETED};
 
 /// A task that has failed, and is between two attempts.
 const RECOVERING: &str = "Recovering";
@@ -24,7 +25,7 @@ const DISRUPTIONS: &[&str] = &[
     "NodeLost",
     "NodeShutdown",
     "Terminated",
-    "PodDeleted",
+    POD_DELETED,
 ];
 
 /// Whether it was the cluster and not the task.

@@ -1,53 +1,47 @@
 //! What the cache holds, and how it stays in itself consistent: every change ends with the aggregation of what it touched.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
-use tokio::sync::watch;
+use clock::Clock;
+use jiff::Timestamp;
+use task::UserName;
+use tokio::time::Instant;
 
+use super::graves::{Gone, Graves};
+use super::identity::TaskKey;
 use super::object::{Job, Pod, TaskOwner, Volume, Warning};
-use super::phase::Reason;
-use super::store::GangTask;
-use super::view::{Attempts, View};
-use crate::labels::Owner;
-
-/// How many warnings are kept. The newest are those that say why something waits now.
-const MAX_WARNINGS: usize = 4096;
-
-/// How long a deleted object is remembered, so that a late answer about it cannot bring it back. Longer than any call.
-const TOMBSTONE_LIFE: Duration = Duration::from_secs(300);
+use super::task::Task;
+use super::view::{Context, View};
+use super::warnings::Warnings;
+use crate::labels::{self, Owner};
 
 pub(super) struct State {
     namespace: String,
-    pub tasks: HashMap<String, Task>,
+    pub clock: Clock,
+    pub tasks: BTreeMap<Arc<TaskKey>, Task>,
     /// The visible tasks of each user, oldest first.
-    pub by_owner: HashMap<Owner, BTreeSet<(Timestamp, String)>>,
+    pub by_owner: HashMap<Owner, BTreeSet<(Timestamp, Arc<TaskKey>)>>,
+    /// The tasks that were submitted with an `Idempotency-Key`, by its token.
+    pub by_token: HashMap<Box<str>, BTreeSet<Arc<TaskKey>>>,
     pub volumes: HashMap<String, Volume>,
     pub last_event: Option<Instant>,
     /// Whether all that was there at the start has been seen; until then a change is a part of it that was not seen yet.
     pub is_complete: bool,
-    warnings: HashMap<String, Reason>,
-    warned: VecDeque<String>,
-    /// Objects that are gone, by uid.
-    tombstones: HashMap<String, Instant>,
+    /// The task of each object, by the object's uid.
+    homes: HashMap<String, Arc<TaskKey>>,
+    /// Pods whose Job was not seen yet, by its uid.
+    homeless: HashMap<String, Vec<Pod>>,
+    pub warnings: Warnings,
+    graves: Graves,
     /// Objects that this process made and no watch has shown yet, by uid.
     unconfirmed: HashMap<String, Instant>,
     /// Tasks to be aggregated again.
-    touched: HashSet<String>,
+    touched: HashSet<Arc<TaskKey>>,
     /// Tasks with several nodes that have changed since they were last looked at.
-    pub gangs: HashSet<String>,
-}
-
-#[derive(Default)]
-pub(super) struct Task {
-    /// By attempt and rank.
-    pub jobs: Vec<Job>,
-    pub pods: Vec<Pod>,
-    pub owner: Option<TaskOwner>,
-    pub view: Option<Arc<View>>,
-    pub followers: Option<watch::Sender<()>>,
+    pub gangs: HashSet<Arc<TaskKey>>,
+    /// What keeps tasks from going on, when it is something that we could not do.
+    obstacles: HashMap<Arc<TaskKey>, String>,
 }
 
 /// What a list of one kind showed, to forget what is no longer there.
@@ -58,152 +52,192 @@ pub(super) struct Listed<'a> {
 }
 
 impl State {
-    pub fn new(namespace: String) -> Self {
+    pub fn new(namespace: String, clock: Clock) -> Self {
         Self {
             namespace,
-            tasks: HashMap::new(),
+            clock,
+            tasks: BTreeMap::new(),
             by_owner: HashMap::new(),
+            by_token: HashMap::new(),
             volumes: HashMap::new(),
             last_event: None,
             is_complete: false,
-            warnings: HashMap::new(),
-            warned: VecDeque::new(),
-            tombstones: HashMap::new(),
+            homes: HashMap::new(),
+            homeless: HashMap::new(),
+            warnings: Warnings::default(),
+            graves: Graves::default(),
             unconfirmed: HashMap::new(),
             touched: HashSet::new(),
             gangs: HashSet::new(),
+            obstacles: HashMap::new(),
         }
     }
 
     /// Changes anything, then aggregates every task that was touched, once.
     pub fn change(&mut self, change: impl FnOnce(&mut Self)) {
         change(self);
-        for id in std::mem::take(&mut self.touched) {
-            self.refresh(&id);
+        for key in std::mem::take(&mut self.touched) {
+            self.refresh(&key);
         }
+    }
+
+    /// All tasks that claim an identifier, whoever's they are.
+    pub fn claiming<'a>(&'a self, id: &'a str) -> impl Iterator<Item = (&'a Arc<TaskKey>, &'a Task)> {
+        let first = TaskKey {
+            id: id.into(),
+            owner: Owner::first(),
+            submission: None,
+        };
+        self.tasks.range::<TaskKey, _>(&first..).take_while(move |(key, _)| *key.id == *id)
     }
 
     pub fn put_job(&mut self, job: Job) {
         if let Some(made) = self.unconfirmed.remove(&job.uid) {
             metrics::histogram!("k8s_cli_watch_latency_seconds").record(made.elapsed().as_secs_f64());
         }
-        if !self.tombstones.contains_key(&job.uid) {
-            self.task(&job.task_id).put_job(job);
+        if !self.graves.refuses(&job.uid) {
+            self.take_in_job(job);
         }
     }
 
-    pub fn put_owner(&mut self, owner: TaskOwner) {
+    fn take_in_job(&mut self, mut job: Job) {
+        let key = self.settle(&job.uid, &job.key);
+        job.key = Arc::clone(&key);
+        if let Some(token) = key.submission.as_deref().filter(|token| labels::is_key_token(token)) {
+            self.by_token.entry(token.into()).or_default().insert(Arc::clone(&key));
+        }
+        let pods = self.homeless.remove(&job.uid).unwrap_or_default();
+        self.task(&key).put_job(job);
+        for pod in pods {
+            self.put_pod(pod);
+        }
+    }
+
+    pub fn put_owner(&mut self, mut owner: TaskOwner) {
         self.unconfirmed.remove(&owner.uid);
-        if !self.tombstones.contains_key(&owner.uid) {
-            let task = self.task(&owner.task_id);
-            task.owner = Some(owner);
+        if !self.graves.refuses(&owner.uid) {
+            owner.key = self.settle(&owner.uid, &owner.key);
+            let key = Arc::clone(&owner.key);
+            self.task(&key).put_owner(owner);
         }
     }
 
     pub fn put_pod(&mut self, pod: Pod) {
-        let pods = &mut self.task(&pod.task_id).pods;
-        match pods.iter_mut().find(|known| known.uid == pod.uid) {
-            Some(known) => *known = pod,
-            None => {
-                // Most tasks have one; a list would make room for four.
-                if pods.is_empty() {
-                    pods.reserve_exact(1);
-                }
-                pods.push(pod);
-            }
+        // The Job may be gone before the last news of its pod.
+        let Some(key) = self.homes.get(&pod.uid).or_else(|| self.homes.get(&pod.job_uid)).cloned() else {
+            let pods = self.homeless.entry(pod.job_uid.clone()).or_default();
+            pods.retain(|known| known.uid != pod.uid);
+            pods.push(pod);
+            return;
+        };
+        let job = self.tasks.get(&key).and_then(|task| task.all_jobs().find(|job| job.uid == pod.job_uid));
+        if job.is_none_or(|job| pod.is_of(job)) {
+            self.settle(&pod.uid, &key);
+            self.task(&key).put_pod(pod);
         }
     }
 
     pub fn put_volume(&mut self, volume: Volume) {
         self.unconfirmed.remove(&volume.uid);
-        if !self.tombstones.contains_key(&volume.uid) {
+        if !self.graves.refuses(&volume.uid) {
             self.volumes.insert(volume.uid.clone(), volume);
         }
     }
 
     pub fn put_warning(&mut self, warning: Warning) {
-        let concerned = |task: &Task| {
-            task.jobs.iter().any(|job| job.uid == warning.about) || task.pods.iter().any(|pod| pod.uid == warning.about)
-        };
-        if let Some((id, _)) = self.tasks.iter().find(|(_, task)| concerned(task)) {
-            self.touched.insert(id.clone());
-        }
-        if self.warnings.insert(warning.about.clone(), warning.reason).is_none() {
-            self.warned.push_back(warning.about);
-        }
-        if self.warned.len() > MAX_WARNINGS
-            && let Some(oldest) = self.warned.pop_front()
-        {
-            self.warnings.remove(&oldest);
+        match self.homes.get(&warning.about) {
+            Some(key) => {
+                self.touched.insert(Arc::clone(key));
+                self.warnings.put(warning);
+            }
+            None => self.warnings.put_early(warning),
         }
     }
 
-    pub fn remove_job(&mut self, job: &Job) {
-        self.task(&job.task_id).jobs.retain(|known| known.uid != job.uid);
-        self.bury(job.uid.clone());
+    /// A watch no longer shows a Job or an owner. The pods stay: their logs are followed to the end.
+    pub fn unseen(&mut self, uid: &str) {
+        self.forget_object(uid);
+        self.bury(uid, Gone::Unseen);
     }
 
-    pub fn remove_owner(&mut self, owner: &TaskOwner) {
-        self.task(&owner.task_id).owner.take_if(|known| known.uid == owner.uid);
-        self.bury(owner.uid.clone());
+    /// Kubernetes has told that a Job or an owner is deleted.
+    pub fn deleted(&mut self, uid: &str) {
+        self.forget_object(uid);
+        self.bury(uid, Gone::Deleted);
     }
 
-    pub fn remove_pod(&mut self, pod: &Pod) {
-        self.task(&pod.task_id).pods.retain(|known| known.uid != pod.uid);
+    pub fn remove_pod(&mut self, uid: &str) {
+        self.warnings.forget(uid);
+        if let Some(key) = self.homes.remove(uid) {
+            self.task(&key).pods.retain(|known| known.uid != uid);
+        } else {
+            self.homeless.retain(|_, pods| {
+                pods.retain(|pod| pod.uid != uid);
+                !pods.is_empty()
+            });
+        }
     }
 
-    pub fn remove_volume(&mut self, volume: &Volume) {
-        self.volumes.remove(&volume.uid);
-        self.bury(volume.uid.clone());
+    /// A watch no longer shows a claim.
+    pub fn remove_volume(&mut self, uid: &str) {
+        self.volumes.remove(uid);
+        self.bury(uid, Gone::Unseen);
     }
 
     pub fn retain_jobs(&mut self, listed: &Listed) {
-        self.retain(listed, |task, keep| {
-            let before = task.jobs.len();
-            task.jobs.retain(|job| keep(&job.uid));
-            task.jobs.len() != before
-        });
+        let jobs = self.tasks.values().flat_map(Task::all_jobs);
+        for uid in self.no_longer(listed, jobs.map(|job| &job.uid)) {
+            self.forget_object(&uid);
+        }
     }
 
     pub fn retain_owners(&mut self, listed: &Listed) {
-        self.retain(listed, |task, keep| {
-            task.owner.take_if(|owner| !keep(&owner.uid)).is_some()
-        });
+        let owners = self.tasks.values().flat_map(Task::owners);
+        for uid in self.no_longer(listed, owners.map(|owner| &owner.uid)) {
+            self.forget_object(&uid);
+        }
     }
 
     pub fn retain_pods(&mut self, listed: &Listed) {
-        self.retain(listed, |task, keep| {
-            let before = task.pods.len();
-            task.pods.retain(|pod| keep(&pod.uid));
-            task.pods.len() != before
-        });
+        let pods = self.tasks.values().flat_map(|task| &task.pods);
+        let homeless = self.homeless.values().flatten();
+        for uid in self.no_longer(listed, pods.chain(homeless).map(|pod| &pod.uid)) {
+            self.remove_pod(&uid);
+        }
     }
 
     pub fn retain_volumes(&mut self, listed: &Listed) {
-        let unconfirmed = &self.unconfirmed;
-        self.volumes.retain(|uid, _| is_kept(unconfirmed, listed, uid));
+        for uid in self.no_longer(listed, self.volumes.keys()) {
+            self.volumes.remove(&uid);
+        }
     }
 
     /// A watch that was faster knows the object better; one that saw its end must not be overruled.
     pub fn made_job(&mut self, job: Job) {
-        let known = |task: &Task| task.jobs.iter().any(|known| known.uid == job.uid);
-        if self.tasks.get(&job.task_id).is_some_and(known) || self.tombstones.contains_key(&job.uid) {
+        if self.homes.contains_key(&job.uid) || self.graves.holds(&job.uid) {
             return;
         }
         self.unconfirmed.insert(job.uid.clone(), Instant::now());
-        self.task(&job.task_id).put_job(job);
+        self.take_in_job(job);
     }
 
-    pub fn made_owner(&mut self, owner: TaskOwner) {
-        if !self.tombstones.contains_key(&owner.uid) {
-            self.unconfirmed.insert(owner.uid.clone(), Instant::now());
-            let task = self.task(&owner.task_id);
-            task.owner = Some(owner);
+    /// See [`Self::made_job`]. An owner changes, and an answer may be newer than what a watch has shown.
+    pub fn made_owner(&mut self, mut owner: TaskOwner) {
+        let known = self.homes.get(&owner.uid).and_then(|key| self.tasks.get(key));
+        let known = known.into_iter().flat_map(Task::owners).find(|known| known.uid == owner.uid);
+        if known.is_some_and(|known| known.is_newer_than(&owner)) {
+            return;
+        }
+        if !self.graves.holds(&owner.uid) {
+            self.unconfirmed.entry(owner.uid.clone()).or_insert_with(Instant::now);
+            owner.key = self.settle(&owner.uid, &owner.key);
+            let key = Arc::clone(&owner.key);
+            self.task(&key).put_owner(owner);
         }
     }
 
     pub fn made_volume(&mut self, volume: Volume) {
-        if !self.volumes.contains_key(&volume.uid) && !self.tombstones.contains_key(&volume.uid) {
+        if !self.volumes.contains_key(&volume.uid) && !self.graves.holds(&volume.uid) {
             self.unconfirmed.insert(volume.uid.clone(), Instant::now());
             self.volumes.insert(volume.uid.clone(), volume);
         }
@@ -211,85 +245,105 @@ impl State {
 
     /// What a patch of ours has set for good. The rest of its answer may be older than what a watch has shown.
     pub fn changed_job(&mut self, job: Job) {
-        let known = self.tasks.get_mut(&job.task_id);
-        if let Some(known) = known.and_then(|task| task.jobs.iter_mut().find(|known| known.uid == job.uid)) {
+        let Some(key) = self.homes.get(&job.uid).cloned() else { return };
+        if let Some(known) = self.task(&key).job_mut(&job.uid) {
             known.ended_because_of = job.ended_because_of.or(known.ended_because_of);
             known.provision_timed_out = job.provision_timed_out.or(known.provision_timed_out.take());
-            self.touched.insert(job.task_id);
+            known.exit_code = job.exit_code.or(known.exit_code);
         }
     }
 
     /// See [`Self::changed_job`].
     pub fn changed_pod(&mut self, pod: &Pod) {
-        let known = self.tasks.get_mut(&pod.task_id);
-        if let Some(known) = known.and_then(|task| task.pods.iter_mut().find(|known| known.uid == pod.uid)) {
+        let Some(key) = self.homes.get(&pod.uid).cloned() else { return };
+        let pods = &mut self.task(&key).pods;
+        if let Some(known) = pods.iter_mut().find(|known| known.uid == pod.uid) {
             known.may_begin |= pod.may_begin;
             known.may_run |= pod.may_run;
             known.ended_because_of = pod.ended_because_of.or(known.ended_because_of);
-            self.touched.insert(pod.task_id.clone());
         }
     }
 
-    /// The pods stay: their logs are followed to the end.
-    pub fn forget_task(&mut self, id: &str) {
-        if !self.tasks.contains_key(id) {
-            return;
-        }
-        let task = self.task(id);
-        let jobs = std::mem::take(&mut task.jobs);
-        let owner = task.owner.take();
-        for uid in jobs.into_iter().map(|job| job.uid).chain(owner.map(|owner| owner.uid)) {
-            self.bury(uid);
+    /// A task that is the better for it is not looked at again because of it: only what is said of it changes.
+    pub fn obstructed(&mut self, key: &Arc<TaskKey>, why: Option<String>) {
+        let before = match &why {
+            Some(why) => self.obstacles.insert(Arc::clone(key), why.clone()),
+            None => self.obstacles.remove(key),
+        };
+        if before != why && self.tasks.contains_key(key) {
+            let is_waiting = self.gangs.contains(key);
+            self.refresh(key);
+            if !is_waiting {
+                self.gangs.remove(key);
+            }
         }
     }
 
     pub fn deleted_volume(&mut self, uid: &str, in_use: bool) {
         if !in_use {
             self.volumes.remove(uid);
-            self.bury(uid.to_owned());
+            self.bury(uid, Gone::Deleted);
         } else if let Some(volume) = self.volumes.get_mut(uid) {
             volume.terminating = true;
         }
     }
 
-    /// The task with this identifier, to be changed.
-    fn task(&mut self, id: &str) -> &mut Task {
-        self.touched.insert(id.to_owned());
-        self.tasks.entry(id.to_owned()).or_default()
-    }
-
-    fn bury(&mut self, uid: String) {
-        self.tombstones.retain(|_, buried| buried.elapsed() < TOMBSTONE_LIFE);
-        self.unconfirmed.remove(&uid);
-        self.tombstones.insert(uid, Instant::now());
-    }
-
-    fn retain(&mut self, listed: &Listed, forget: impl Fn(&mut Task, &dyn Fn(&str) -> bool) -> bool) {
-        let unconfirmed = &self.unconfirmed;
-        let keep = |uid: &str| is_kept(unconfirmed, listed, uid);
-        for (id, task) in &mut self.tasks {
-            if forget(task, &keep) {
-                self.touched.insert(id.clone());
+    /// Notes where an object belongs, and takes it from where it belonged before: its labels may have changed.
+    fn settle(&mut self, uid: &str, key: &Arc<TaskKey>) -> Arc<TaskKey> {
+        let key = self.tasks.get_key_value(key).map_or(key, |(known, _)| known).clone();
+        match self.homes.insert(uid.to_owned(), Arc::clone(&key)) {
+            Some(before) if before != key => {
+                let task = self.task(&before);
+                task.remove_job(uid);
+                task.remove_owner(uid);
             }
+            Some(_) => {}
+            None => self.warnings.adopt(uid),
+        }
+        key
+    }
+
+    /// The task with this key, to be changed.
+    fn task(&mut self, key: &Arc<TaskKey>) -> &mut Task {
+        self.touched.insert(Arc::clone(key));
+        self.tasks.entry(Arc::clone(key)).or_default()
+    }
+
+    fn forget_object(&mut self, uid: &str) {
+        self.warnings.forget(uid);
+        if let Some(key) = self.homes.remove(uid) {
+            let task = self.task(&key);
+            task.remove_job(uid);
+            task.remove_owner(uid);
         }
     }
 
-    fn refresh(&mut self, id: &str) {
-        let Some(task) = self.tasks.get_mut(id) else { return };
+    fn bury(&mut self, uid: &str, how: Gone) {
+        self.unconfirmed.remove(uid);
+        self.graves.bury(uid, how);
+    }
+
+    /// Those of `known` that a list no longer shows.
+    fn no_longer<'a>(&self, listed: &Listed, known: impl Iterator<Item = &'a String>) -> Vec<String> {
+        let is_new = |uid: &String| self.unconfirmed.get(uid).is_some_and(|made| *made >= listed.started);
+        known.filter(|uid| !listed.uids.contains(*uid) && !is_new(uid)).cloned().collect()
+    }
+
+    fn refresh(&mut self, key: &Arc<TaskKey>) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
         let before = task.view.take();
-        task.view = task.visible_owner().and_then(|owned_by| {
-            let warning = |uid: &str| self.warnings.get(uid);
-            View::build(
-                Attempts::of(&task.jobs),
-                &task.pods,
-                owned_by,
-                warning,
-                &self.namespace,
-                before.as_ref().filter(|_| self.is_complete),
-            )
-        });
-        if task.view.is_some() && (task.jobs[0].gang.is_some() || task.jobs[0].recovery.is_some()) {
-            self.gangs.insert(id.to_owned());
+        let context = Context {
+            warnings: &self.warnings,
+            namespace: &self.namespace,
+            now: self.clock.now(),
+            previous: before.as_ref().filter(|_| self.is_complete),
+            obstacle: self.obstacles.get(key).map(String::as_str),
+        };
+        task.view = task.is_visible().then(|| View::build(key, task, &context)).flatten();
+        let is_looked_after = |job: &Job| job.gang.is_some() || job.recovery.is_some();
+        let is_outlived = task.pods.iter().any(|pod| pod.outlived);
+        if task.view.is_some() && (is_outlived || task.jobs.first().is_some_and(is_looked_after)) {
+            self.gangs.insert(Arc::clone(key));
         }
         if let Some(followers) = &task.followers {
             followers.send_replace(());
@@ -297,93 +351,67 @@ impl State {
                 task.followers = None;
             }
         }
-        let key = |view: &Arc<View>| (view.owner.clone(), (view.created_at, id.to_owned()));
-        let (old, new) = (before.as_ref().map(key), task.view.as_ref().map(key));
-        if task.jobs.is_empty() && task.pods.is_empty() && task.owner.is_none() {
-            self.tasks.remove(id);
+        self.arrange(&key.id);
+        if self.tasks.get(key).is_some_and(Task::is_empty) {
+            self.forget(key);
         }
-        if old == new {
-            return;
-        }
-        if let Some((owner, entry)) = old
-            && let Some(entries) = self.by_owner.get_mut(&owner)
+    }
+
+    fn forget(&mut self, key: &Arc<TaskKey>) {
+        self.tasks.remove(key);
+        self.obstacles.remove(key);
+        if let Some(token) = key.submission.as_deref()
+            && let Some(keys) = self.by_token.get_mut(token)
         {
-            entries.remove(&entry);
-            if entries.is_empty() {
-                self.by_owner.remove(&owner);
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_token.remove(token);
             }
         }
-        if let Some((owner, entry)) = new {
-            self.by_owner.entry(owner).or_default().insert(entry);
-        }
     }
-}
 
-impl Task {
-    fn put_job(&mut self, job: Job) {
-        match self.jobs.iter_mut().find(|known| known.uid == job.uid) {
-            Some(known) => *known = job,
-            None => {
-                let place = self.jobs.partition_point(|known| known.place() < job.place());
-                // The first of most tasks is the only one; a list would make room for four.
-                if self.jobs.is_empty() {
-                    self.jobs.reserve_exact(1);
+    /// Decides which of the tasks that claim one identifier are in the lists of their users.
+    fn arrange(&mut self, id: &str) {
+        let claims: Vec<(&Arc<TaskKey>, &Task)> = self.claiming(id).collect();
+        for (key, listed) in shown(claims) {
+            let Some(task) = self.tasks.get_mut(&key) else { continue };
+            let before = std::mem::replace(&mut task.listed, listed);
+            if before == listed {
+                continue;
+            }
+            if let Some(before) = before
+                && let Some(entries) = self.by_owner.get_mut(&key.owner)
+            {
+                entries.remove(&(before, Arc::clone(&key)));
+                if entries.is_empty() {
+                    self.by_owner.remove(&key.owner);
                 }
-                self.jobs.insert(place, job);
+            }
+            if let Some(listed) = listed {
+                self.by_owner.entry(key.owner.clone()).or_default().insert((listed, key));
             }
         }
     }
-
-    /// `None` when there is nothing to look after: one node that is run once, or all is over.
-    pub fn gang(&self) -> Option<GangTask> {
-        let view = self.view.as_ref()?;
-        let jobs = Attempts::of(&self.jobs);
-        let present = jobs.present;
-        let first = present.first()?;
-        let is_looked_after = first.gang.is_some() || first.recovery.is_some() || first.provision_timeout.is_some();
-        let is_made = |job: &Job| present.iter().any(|made| made.rank == job.rank);
-        let is_whole = jobs.before().iter().all(is_made);
-        let is_over = view.state.is_final() && is_whole && present.iter().all(Job::is_over);
-        if !is_looked_after || is_over {
-            return None;
-        }
-        Some(GangTask {
-            restart: view.restart.filter(|restart| restart.is_due),
-            ..GangTask::of_attempts(jobs, &self.pods, view.num_nodes)
-        })
-    }
-
-    /// Whether it waits: to begin, or to be run again.
-    pub fn is_pending(&self) -> bool {
-        let view = self.view.as_ref();
-        view.is_some_and(|view| view.state == task::State::Pending)
-    }
-
-    /// Whether all of it ended longer ago than it is to be kept. What has no owner Kubernetes deletes by itself.
-    pub fn is_expired(&self, now: Timestamp) -> bool {
-        let Some(view) = self.view.as_ref().filter(|view| view.owned_by.is_some()) else {
-            return false;
-        };
-        let present = Attempts::of(&self.jobs).present;
-        let Some(seconds) = present.first().and_then(|job| job.ttl_after_finished) else {
-            return false;
-        };
-        let end = present.iter().filter_map(|job| job.ended_at).max();
-        let is_long_ago = |end: Timestamp| now.duration_since(end) >= SignedDuration::from_secs(seconds.into());
-        view.state.is_final() && present.iter().all(Job::is_over) && end.is_some_and(is_long_ago)
-    }
-
-    /// `None` hides the task: it is owned, and its owner is not committed or is gone.
-    #[expect(clippy::option_option, reason = "hidden, without an owner, with one")]
-    fn visible_owner(&self) -> Option<Option<(String, String)>> {
-        let Some(owned_by) = self.jobs.first().and_then(|job| job.owned_by.as_ref()) else {
-            return Some(None);
-        };
-        let owner = self.owner.as_ref()?;
-        (owner.committed && owner.uid == *owned_by).then(|| Some((owner.name.clone(), owner.uid.clone())))
-    }
 }
 
-fn is_kept(unconfirmed: &HashMap<String, Instant>, listed: &Listed, uid: &str) -> bool {
-    listed.uids.contains(uid) || unconfirmed.get(uid).is_some_and(|made| *made >= listed.started)
+/// Which of the tasks that claim one identifier are shown, and under which time: of each user the first that was made, and one of
+/// the Python implementation only where none of ours has the identifier.
+fn shown(mut claims: Vec<(&Arc<TaskKey>, &Task)>) -> Vec<(Arc<TaskKey>, Option<Timestamp>)> {
+    let time = |task: &Task| task.view.as_ref().map(|view| view.created_at);
+    if let [(key, task)] = claims.as_slice() {
+        return vec![(Arc::clone(key), time(task))];
+    }
+    claims.sort_by_key(|(key, task)| (key.submission.is_none(), task.view.as_ref().map(|view| view.made_at)));
+    let mut taken: Vec<Owner> = Vec::new();
+    let mut all = Vec::with_capacity(claims.len());
+    for (key, task) in claims {
+        let listed = time(task).filter(|_| !taken.contains(&key.owner));
+        if let Some(view) = task.view.as_ref().filter(|_| listed.is_some()) {
+            taken.push(key.owner.clone());
+            let user = UserName::from_headers([view.username.as_bytes()]);
+            taken.extend(user.ok().map(|user| Owner::of_python(&user)));
+        }
+        all.push((Arc::clone(key), listed));
+    }
+    all
 }

@@ -2,41 +2,26 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use clock::Clock;
 use jiff::Timestamp;
 use task::UserName;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
-use super::object::{Job, Pod, TaskOwner, Volume};
-use super::recovery::Restart;
-use super::state::{State, Task};
-use super::view::{Attempts, View, newest_pods};
+use super::gang_task::GangTask;
+use super::identity::TaskKey;
+use super::object::{FAILED_CREATE, Job, Pod, TaskOwner, Volume};
+use super::state::State;
+use super::task::Task;
+use super::view::{Attempts, View};
 use crate::labels::Owner;
-
-/// How many attempts keep their Jobs, with the logs of their pods. A task that is preempted every hour must not fill a namespace.
-pub const KEPT_ATTEMPTS: u32 = 10;
 
 /// The cache. Locks are held for moments and never over an `await`.
 pub struct Cache {
     state: RwLock<State>,
     gangs_changed: Notify,
-}
-
-/// A task that is looked after: its nodes start together, or it may be run again, or does not wait for ever. Its Jobs in rank
-/// order, each with its newest pod.
-#[derive(Debug, Clone, Default)]
-pub struct GangTask {
-    /// How many nodes it has; until all Jobs are made there are fewer.
-    pub num_nodes: u32,
-    /// Its nodes in the present attempt.
-    pub nodes: Vec<(Job, Option<Pod>)>,
-    /// The Jobs of the attempt before.
-    pub before: Vec<Job>,
-    /// The Jobs of attempts that are too long ago to be kept.
-    pub outdated: Vec<Job>,
-    /// That the present attempt has failed, and the next one can begin.
-    pub restart: Option<Restart>,
 }
 
 /// How much the cache holds.
@@ -50,32 +35,12 @@ pub struct Counts {
     pub volumes: usize,
 }
 
-impl GangTask {
-    /// Puts together what Kubernetes has of a task, in any order.
-    pub fn of(mut jobs: Vec<Job>, pods: &[Pod], num_nodes: u32) -> Self {
-        jobs.sort_unstable_by(|left, right| left.place().cmp(&right.place()));
-        Self::of_attempts(Attempts::of(&jobs), pods, num_nodes)
-    }
-
-    pub(super) fn of_attempts(jobs: Attempts<'_>, pods: &[Pod], num_nodes: u32) -> Self {
-        let newest = newest_pods(pods);
-        let pod = |job: &Job| newest.get(job.uid.as_str()).map(|pod| (*pod).clone());
-        Self {
-            num_nodes,
-            nodes: jobs.present.iter().map(|job| (job.clone(), pod(job))).collect(),
-            before: jobs.before().to_vec(),
-            outdated: jobs.at_least(KEPT_ATTEMPTS).to_vec(),
-            restart: None,
-        }
-    }
-}
-
 impl Cache {
     /// An empty cache of one namespace.
     #[must_use]
-    pub fn new(namespace: String) -> Self {
+    pub fn new(namespace: String, clock: Clock) -> Self {
         Self {
-            state: RwLock::new(State::new(namespace)),
+            state: RwLock::new(State::new(namespace, clock)),
             gangs_changed: Notify::new(),
         }
     }
@@ -83,15 +48,19 @@ impl Cache {
     /// A task of this user.
     #[must_use]
     pub fn task(&self, user: &UserName, id: &str) -> Option<Arc<View>> {
-        self.view(id)
-            .filter(|view| view.owner == Owner::of(user) || view.owner == Owner::of_python(user))
+        let state = self.read();
+        // Of each of the two kinds at most one is listed, and none of the second when there is one of the first.
+        [Owner::of(user), Owner::of_python(user)].iter().find_map(|owner| {
+            let mut claims = state.claiming(id).filter(|(key, task)| key.owner == *owner && task.listed.is_some());
+            claims.find_map(|(_, task)| task.view.clone())
+        })
     }
 
     /// The tasks of a user, or of everybody, oldest first.
     #[must_use]
     pub fn tasks(&self, user: Option<&UserName>) -> Vec<(String, Arc<View>)> {
         let state = self.read();
-        let mut keys: Vec<&(Timestamp, String)> = match user {
+        let mut entries: Vec<&(Timestamp, Arc<TaskKey>)> = match user {
             Some(user) => [Owner::of(user), Owner::of_python(user)]
                 .iter()
                 .filter_map(|owner| state.by_owner.get(owner))
@@ -99,9 +68,10 @@ impl Cache {
                 .collect(),
             None => state.by_owner.values().flatten().collect(),
         };
-        keys.sort_unstable();
-        keys.into_iter()
-            .filter_map(|(_, id)| Some((id.clone(), state.tasks.get(id)?.view.clone()?)))
+        entries.sort_unstable();
+        entries
+            .into_iter()
+            .filter_map(|(_, key)| Some((key.id.to_string(), state.tasks.get(key)?.view.clone()?)))
             .collect()
     }
 
@@ -116,7 +86,9 @@ impl Cache {
             .filter(|volume| owners.as_ref().is_none_or(|owners| owners.contains(&volume.owner)))
             .cloned()
             .collect();
-        volumes.sort_unstable_by(|left, right| (left.created_at, &left.id).cmp(&(right.created_at, &right.id)));
+        // What Kubernetes wrote comes first: anybody can write another time into an annotation.
+        let age = |volume: &Volume| (volume.made_at, volume.created_at, volume.id.clone());
+        volumes.sort_by_cached_key(age);
         volumes
     }
 
@@ -129,7 +101,7 @@ impl Cache {
             .tasks
             .iter()
             .filter(|(_, task)| task.view.as_ref().is_some_and(|view| !view.state.is_final()) && uses(task))
-            .map(|(id, _)| id.clone())
+            .map(|(key, _)| key.id.to_string())
             .collect();
         users.sort_unstable();
         users
@@ -138,64 +110,83 @@ impl Cache {
     /// Whether anything has this task identifier.
     #[must_use]
     pub fn knows(&self, id: &str) -> bool {
-        self.read().tasks.contains_key(id)
+        self.read().claiming(id).next().is_some()
     }
 
-    /// The task that a submission made, if it is visible: its identifier and the fingerprint of its definition.
+    /// The task that was submitted with the `Idempotency-Key` of this token, if it is visible: its identifier and the
+    /// fingerprint of its definition.
     #[must_use]
-    pub fn submitted(&self, user: &UserName, submission: &str) -> Option<(String, Option<String>)> {
+    pub fn submitted(&self, user: &UserName, token: &str) -> Option<(String, Option<String>)> {
         let owner = Owner::of(user);
         let state = self.read();
-        state.by_owner.get(&owner)?.iter().find_map(|(_, id)| {
-            let job = state.tasks.get(id)?.jobs.first()?;
-            (job.submission.as_deref() == Some(submission)).then(|| (id.clone(), job.fingerprint.clone()))
-        })
+        let keys = state.by_token.get(token)?.iter().filter(|key| key.owner == owner);
+        let tasks = keys.filter_map(|key| Some((key, state.tasks.get(key)?)));
+        let visible = tasks.filter_map(|(key, task)| Some((task.view.as_ref()?.made_at, key, task.jobs.first()?)));
+        let (_, key, job) = visible.min_by_key(|(made_at, key, _)| (*made_at, *key))?;
+        Some((key.id.to_string(), job.fingerprint.clone()))
     }
 
-    /// The task as it is now, and a receiver that wakes when it changes and closes when it is forgotten.
+    /// A receiver that wakes when a task changes, and closes when it is forgotten.
     #[must_use]
-    pub fn follow(&self, id: &str) -> Option<watch::Receiver<()>> {
+    pub fn follow(&self, key: &TaskKey) -> Option<watch::Receiver<()>> {
         let mut state = self.write();
-        let task = state.tasks.get_mut(id)?;
+        let task = state.tasks.get_mut(key)?;
         Some(task.followers.get_or_insert_with(|| watch::Sender::new(())).subscribe())
     }
 
-    /// The task with this identifier, whoever asks.
+    /// A task as it is now, whoever asks.
     #[must_use]
-    pub fn view(&self, id: &str) -> Option<Arc<View>> {
-        self.read().tasks.get(id)?.view.clone()
+    pub fn view(&self, key: &TaskKey) -> Option<Arc<View>> {
+        self.read().tasks.get(key)?.view.clone()
     }
 
-    /// Whether a pod is there and has not ended; `None` when there is no such pod.
+    /// Whether a pod has ended, or, when its machine was lost, its Job has; `None` when there is no such pod.
     #[must_use]
-    pub fn pod_ended(&self, id: &str, uid: &str) -> Option<bool> {
+    pub fn pod_ended(&self, key: &TaskKey, uid: &str) -> Option<bool> {
         let state = self.read();
-        let pod = state.tasks.get(id)?.pods.iter().find(|pod| pod.uid == uid)?;
-        Some(matches!(pod.phase, super::Phase::Ended(_)))
+        let task = state.tasks.get(key)?;
+        let pod = task.pods.iter().find(|pod| pod.uid == uid)?;
+        let is_lost = || pod.terminating && task.all_jobs().any(|job| job.uid == pod.job_uid && job.is_over());
+        Some(matches!(pod.phase, super::Phase::Ended(_)) || is_lost())
     }
 
     /// The owners of tasks whose creation did not end before `now`.
     #[must_use]
     pub fn abandoned(&self, now: Timestamp) -> Vec<TaskOwner> {
-        let overdue = |owner: &&TaskOwner| !owner.committed && owner.deadline.is_none_or(|deadline| deadline < now);
-        self.read()
-            .tasks
-            .values()
-            .filter_map(|task| task.owner.as_ref())
-            .filter(overdue)
-            .cloned()
+        let overdue = |owner: &&TaskOwner| !owner.committed && owner.deadline.is_some_and(|deadline| deadline < now);
+        let state = self.read();
+        let owners = state.tasks.values().flat_map(Task::owners);
+        owners.filter(overdue).filter(|owner| !owner.terminating).cloned().collect()
+    }
+
+    /// The owners of tasks all of whose Jobs are gone.
+    #[must_use]
+    pub fn emptied(&self) -> Vec<(Arc<TaskKey>, TaskOwner)> {
+        let state = self.read();
+        let owners = state.tasks.iter().filter_map(|(key, task)| Some((key, task, task.owner()?)));
+        owners
+            .filter(|(_, task, owner)| owner.committed && !owner.terminating && task.all_jobs().next().is_none())
+            .map(|(key, _, owner)| (Arc::clone(key), owner.clone()))
             .collect()
     }
 
-    /// The owners of tasks all of whose Jobs are gone, by the tasks' identifiers.
+    /// The tasks that somebody has deleted, and that something keeps from going, with the pods that still run.
     #[must_use]
-    pub fn emptied(&self) -> Vec<(String, TaskOwner)> {
+    pub fn terminating(&self) -> Vec<(Arc<View>, Vec<Pod>)> {
         let state = self.read();
-        let empty = state.tasks.iter().filter(|(_, task)| task.jobs.is_empty());
-        empty
-            .filter_map(|(id, task)| Some((id.clone(), task.owner.clone()?)))
-            .filter(|(_, owner)| owner.committed)
+        let tasks = state.tasks.values().filter(|task| task.is_terminating());
+        let runs = |pod: &&Pod| !matches!(pod.phase, super::Phase::Ended(_)) && !pod.terminating && !pod.is_told_to_end;
+        tasks
+            .filter_map(|task| Some((task.view.clone()?, task.pods.iter().filter(runs).cloned().collect())))
             .collect()
+    }
+
+    /// The pods of a task that have not ended.
+    #[must_use]
+    pub fn running_pods(&self, key: &TaskKey) -> Vec<Pod> {
+        let state = self.read();
+        let pods = state.tasks.get(key).map(|task| &task.pods).into_iter().flatten();
+        pods.filter(|pod| !matches!(pod.phase, super::Phase::Ended(_))).cloned().collect()
     }
 
     /// Waits until a task with several nodes has changed.
@@ -205,23 +196,23 @@ impl Cache {
 
     /// At most `limit` tasks with several nodes that have changed since this was last asked, and are not over. Those in `busy`
     /// are kept for later.
-    pub fn take_gangs(&self, busy: &HashSet<String>, limit: usize) -> Vec<(String, GangTask)> {
+    pub fn take_gangs(&self, busy: &HashSet<Arc<TaskKey>>, limit: usize) -> Vec<(Arc<TaskKey>, GangTask)> {
         let mut state = self.write();
         let mut taken = Vec::new();
         while taken.len() < limit {
-            let Some(id) = state.gangs.iter().find(|id| !busy.contains(*id)).cloned() else {
+            let Some(key) = state.gangs.iter().find(|key| !busy.contains(*key)).cloned() else {
                 break;
             };
-            state.gangs.remove(&id);
-            if let Some(gang) = state.tasks.get(&id).and_then(Task::gang) {
-                taken.push((id, gang));
+            state.gangs.remove(&key);
+            if let Some(gang) = state.tasks.get(&key).and_then(Task::gang) {
+                taken.push((key, gang));
             }
         }
         taken
     }
 
     /// The tasks with several nodes none of which may begin yet.
-    pub fn waiting_gangs(&self) -> Vec<(String, GangTask)> {
+    pub fn waiting_gangs(&self) -> Vec<(Arc<TaskKey>, GangTask)> {
         let mut tasks = self.looked_after(|task| {
             let is_gang = task.jobs.iter().any(|job| job.gang.is_some());
             is_gang && task.is_pending()
@@ -233,7 +224,7 @@ impl Cache {
     }
 
     /// The tasks that wait, and do not want to wait for ever.
-    pub fn unplaced(&self) -> Vec<(String, GangTask)> {
+    pub fn unplaced(&self) -> Vec<(Arc<TaskKey>, GangTask)> {
         self.looked_after(|task| {
             let has_limit = task.jobs.last().is_some_and(|job| job.provision_timeout.is_some());
             has_limit && task.is_pending()
@@ -241,7 +232,7 @@ impl Cache {
     }
 
     /// The tasks with several nodes that have fewer Jobs than nodes.
-    pub fn incomplete(&self) -> Vec<(String, GangTask)> {
+    pub fn incomplete(&self) -> Vec<(Arc<TaskKey>, GangTask)> {
         self.looked_after(|task| {
             let is_gang = task.jobs.last().is_some_and(|job| job.gang.is_some());
             let nodes = task.view.as_ref().map_or(0, |view| view.num_nodes);
@@ -250,25 +241,36 @@ impl Cache {
     }
 
     /// The tasks of several Jobs, or with an owner, that ended so long ago that they shall go.
-    pub fn expired(&self, now: Timestamp) -> Vec<(String, Arc<View>)> {
+    pub fn expired(&self, now: Timestamp) -> Vec<(Arc<View>, TaskOwner)> {
         let state = self.read();
-        let tasks = state.tasks.iter().filter(|(_, task)| task.is_expired(now));
+        let tasks = state.tasks.values().filter(|task| task.is_expired(now));
+        tasks.filter_map(|task| task.view.clone().zip(task.owner().cloned())).collect()
+    }
+
+    fn looked_after(&self, is_meant: impl Fn(&Task) -> bool) -> Vec<(Arc<TaskKey>, GangTask)> {
+        let state = self.read();
+        let tasks = state.tasks.iter().filter(|(_, task)| is_meant(task));
+        let is_refused = |job: &Job, pod: &Option<Pod>| {
+            let warning = state.warnings.get(&job.uid);
+            pod.is_none() && warning.is_some_and(|warning| warning.reason == FAILED_CREATE)
+        };
         tasks
-            .filter_map(|(id, task)| Some((id.clone(), Arc::clone(task.view.as_ref()?))))
+            .filter_map(|(key, task)| {
+                let mut gang = task.gang()?;
+                gang.is_refused = gang.nodes.iter().any(|(job, pod)| is_refused(job, pod));
+                Some((Arc::clone(key), gang))
+            })
             .collect()
     }
 
-    fn looked_after(&self, is_meant: impl Fn(&Task) -> bool) -> Vec<(String, GangTask)> {
-        let state = self.read();
-        let tasks = state.tasks.iter().filter(|(_, task)| is_meant(task));
-        tasks
-            .filter_map(|(id, task)| Some((id.clone(), task.gang()?)))
-            .collect()
+    /// What keeps a task from going on that no object of Kubernetes says; `None` when nothing does any more.
+    pub fn obstructed(&self, key: &Arc<TaskKey>, why: Option<String>) {
+        self.change(|state| state.obstructed(key, why));
     }
 
     /// Has a task looked at again.
-    pub fn look_again(&self, id: String) {
-        self.write().gangs.insert(id);
+    pub fn look_again(&self, key: Arc<TaskKey>) {
+        self.write().gangs.insert(key);
         self.gangs_changed.notify_one();
     }
 
@@ -313,9 +315,16 @@ impl Cache {
         });
     }
 
-    /// A task that this process has just deleted.
-    pub fn stopped(&self, id: &str) {
-        self.change(|state| state.forget_task(id));
+    /// What this process has just deleted: the uids of what is gone, and the Jobs that something keeps from going.
+    pub fn deleted(&self, gone: &[String], held: Vec<Job>) {
+        self.change(|state| {
+            for uid in gone {
+                state.deleted(uid);
+            }
+            for job in held {
+                state.put_job(job);
+            }
+        });
     }
 
     /// A volume that this process has just made.
@@ -362,6 +371,7 @@ impl Cache {
 mod tests {
     use std::collections::HashSet;
 
+    use clock::Clock;
     use task::Recovery;
 
     use super::{Cache, GangTask};
@@ -379,7 +389,7 @@ mod tests {
     }
 
     fn looked_after(jobs: Vec<Job>) -> Vec<usize> {
-        let cache = Cache::new("default".to_owned());
+        let cache = Cache::new("default".to_owned(), Clock::system());
         cache.made(None, jobs);
         let tasks = cache.take_gangs(&HashSet::new(), 10);
         tasks.iter().map(|(_, task)| task.before.len()).collect()
@@ -395,7 +405,7 @@ mod tests {
     #[test]
     fn the_jobs_of_attempts_that_are_long_past_are_outdated() {
         let jobs = (1..=12).flat_map(|attempt| [failed(0, attempt), failed(1, attempt)]);
-        let task = GangTask::of(jobs.collect(), &[], 2);
+        let task = GangTask::of(None, jobs.collect(), &[], 2);
         let outdated: Vec<u32> = task.outdated.iter().map(|job| job.attempt).collect();
         assert_eq!(outdated, [1, 1, 2, 2]);
         assert_eq!((task.before.len(), task.nodes.len()), (2, 2));
@@ -403,13 +413,13 @@ mod tests {
 
     #[test]
     fn a_task_that_is_being_changed_is_not_given_to_another() {
-        let cache = Cache::new("default".to_owned());
+        let cache = Cache::new("default".to_owned(), Clock::system());
         let waits = Job {
             end: None,
             ..failed(0, 1)
         };
         cache.made(None, vec![waits]);
-        let busy = HashSet::from(["abc".to_owned()]);
+        let busy = HashSet::from([Job::example(0, 2).key]);
         assert!(cache.take_gangs(&busy, 10).is_empty());
         assert!(cache.take_gangs(&HashSet::new(), 0).is_empty());
         assert_eq!(cache.take_gangs(&HashSet::new(), 10).len(), 1);

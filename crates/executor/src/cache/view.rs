@@ -9,18 +9,24 @@ use task::State;
 use task::status::TaskStatus;
 
 use super::aggregate;
+use super::identity::TaskKey;
 use super::object::{Job, Pod};
-use super::phase::{Phase, Reason};
+use super::phase::Phase;
 use super::recovery::{self, Restart};
-use crate::labels::Owner;
+use super::task::Task;
+use super::warnings::Warnings;
 
 /// A task at one moment.
 #[derive(Debug)]
 pub struct View {
-    /// Whose it is.
-    pub owner: Owner,
-    /// When it was made.
+    /// Which task it is.
+    pub key: Arc<TaskKey>,
+    /// The exact name of its user.
+    pub username: String,
+    /// When it was asked for.
     pub created_at: Timestamp,
+    /// When Kubernetes has its first Job from.
+    pub made_at: Timestamp,
     /// Its state.
     pub state: State,
     /// Its status, as JSON.
@@ -39,6 +45,21 @@ pub struct View {
     pub recovers: bool,
     /// That it has failed, and will be.
     pub restart: Option<Restart>,
+    /// Whether somebody has deleted it, and something keeps it from going.
+    pub terminating: bool,
+    /// Whether it has Jobs that nobody has deleted.
+    pub has_live_jobs: bool,
+}
+
+/// What the view of a task depends on beside its objects.
+pub(super) struct Context<'a> {
+    pub warnings: &'a Warnings,
+    pub namespace: &'a str,
+    pub now: Timestamp,
+    /// The view before the change; its time is kept when nothing else changed.
+    pub previous: Option<&'a Arc<View>>,
+    /// What keeps the task from going on, when we could not do something.
+    pub obstacle: Option<&'a str>,
 }
 
 /// Where the log of one node is.
@@ -55,52 +76,58 @@ pub struct NodePod {
 }
 
 impl View {
-    /// The view of a task, or `None` when it has no Jobs. The time of `previous` is kept when nothing else changed.
-    pub(super) fn build<'a>(
-        jobs: Attempts<'_>,
-        pods: &[Pod],
-        owned_by: Option<(String, String)>,
-        warning: impl Fn(&str) -> Option<&'a Reason>,
-        namespace: &str,
-        previous: Option<&Arc<Self>>,
-    ) -> Option<Arc<Self>> {
+    /// The view of a task, or `None` when it has no Jobs.
+    pub(super) fn build(key: &Arc<TaskKey>, task: &Task, context: &Context<'_>) -> Option<Arc<Self>> {
+        let (jobs, namespace) = (Attempts::of(&task.jobs), context.namespace);
+        let warning = |uid: &str| context.warnings.get(uid);
         let first = jobs.present.first()?;
-        let newest = newest_pods(pods);
-        let now = task::time::format(Timestamp::now());
-        let since = match previous {
+        let newest = newest_pods(&task.pods);
+        let since = match context.previous {
             Some(previous) => previous.updated_at.clone(),
-            None => task::time::format(last_change(jobs, &newest)),
+            None => task::time::format(last_change(jobs, &newest, context.now)),
         };
-        let mut status = aggregate::status(jobs.present, jobs.before(), &newest, &warning, namespace, since);
-        let restart = recovery::restart(&status, jobs.present);
+        let mut status = aggregate::status(jobs.present, jobs.before(), &newest, warning, namespace, since);
+        let terminating = task.is_terminating();
+        let restart = recovery::restart(&status, jobs.present).filter(|_| !terminating);
         if restart.is_some() {
             recovery::say_recovering(&mut status);
         }
+        if let Some(obstacle) = context.obstacle {
+            aggregate::say_obstacle(&mut status, obstacle);
+        }
+        if terminating {
+            aggregate::say_terminating(&mut status, jobs.present);
+        }
         for attempt in jobs.earlier.chunk_by(|left, right| left.attempt == right.attempt) {
-            let of_it = aggregate::status(attempt, &[], &newest, &warning, namespace, String::new());
+            let of_it = aggregate::status(attempt, &[], &newest, warning, namespace, String::new());
             status.metadata.attempts.push(recovery::earlier(of_it));
         }
         let mut json = encode(&status);
-        if previous.is_some_and(|previous| previous.json != json) {
-            status.updated_at = now;
+        if context.previous.is_some_and(|previous| previous.json != json) {
+            status.updated_at = task::time::format(context.now);
             json = encode(&status);
         }
         let all = || jobs.earlier.iter().chain(jobs.present);
         let nodes = all()
             .map(|job| NodePod::of(job, newest.get(job.uid.as_str()).copied(), jobs.is_earlier(job)))
             .collect();
+        let owner = task.owner().filter(|_| first.owned_by.is_some());
         Some(Arc::new(Self {
-            owner: first.owner.clone(),
+            key: Arc::clone(key),
+            username: first.username.clone(),
             created_at: first.created_at,
+            made_at: all().map(|job| job.made_at).min().unwrap_or(first.made_at),
             state: status.status,
             json,
             updated_at: status.updated_at,
             num_nodes: status.metadata.num_nodes,
             jobs: all().map(|job| (job.name.clone(), job.uid.clone())).collect(),
-            owned_by,
+            owned_by: owner.map(|owner| (owner.name.clone(), owner.uid.clone())),
             nodes,
             recovers: first.recovery.is_some(),
             restart,
+            terminating,
+            has_live_jobs: all().any(|job| job.terminating.is_none()),
         }))
     }
 }
@@ -153,7 +180,7 @@ impl NodePod {
                 .map(|pod| (pod.name.clone(), pod.uid.clone())),
             ended: match pod {
                 Some(pod) => matches!(pod.phase, Phase::Ended(_)),
-                None => job.end.is_some() || is_earlier,
+                None => job.is_over() || is_earlier,
             },
         }
     }
@@ -169,7 +196,7 @@ fn encode(status: &TaskStatus) -> Bytes {
 }
 
 /// When a task that was not known before has last changed, as Kubernetes has it: any server says the same of it.
-fn last_change(jobs: Attempts<'_>, pods: &HashMap<&str, &Pod>) -> Timestamp {
+fn last_change(jobs: Attempts<'_>, pods: &HashMap<&str, &Pod>, now: Timestamp) -> Timestamp {
     let of_pod = |pod: &Pod| match &pod.phase {
         Phase::Pending(_) => None,
         Phase::Running { since } => *since,
@@ -180,15 +207,14 @@ fn last_change(jobs: Attempts<'_>, pods: &HashMap<&str, &Pod>) -> Timestamp {
         job.ended_at.max(pod).unwrap_or(job.created_at).max(job.created_at)
     };
     let times = jobs.earlier.iter().chain(jobs.present).map(of_job);
-    times.max().unwrap_or_else(Timestamp::now)
+    times.max().unwrap_or(now)
 }
 
 /// The newest pod of each Job, by the Job's uid.
 pub(super) fn newest_pods(pods: &[Pod]) -> HashMap<&str, &Pod> {
     let mut newest: HashMap<&str, &Pod> = HashMap::with_capacity(pods.len());
     for pod in pods {
-        let Some(job) = pod.job_uid.as_deref() else { continue };
-        let kept = newest.entry(job).or_insert(pod);
+        let kept = newest.entry(&pod.job_uid).or_insert(pod);
         if (pod.created_at, &pod.uid) > (kept.created_at, &kept.uid) {
             *kept = pod;
         }

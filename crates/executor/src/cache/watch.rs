@@ -1,16 +1,17 @@
 //! The watches that fill the cache.
+//!
+//! Each kind is listed, and then watched in requests of a few seconds, one after the other. `kube::runtime::watcher` does
+//! that as well, and swallows what matters most here: the bookmarks, which prove that nothing was missed (`health`).
 
 use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures::StreamExt;
-use kube::core::NamespaceResourceScope;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::utils::Backoff;
-use kube::runtime::watcher::{self, Event};
+use futures::{FutureExt, StreamExt};
+use kube::core::{NamespaceResourceScope, WatchEvent};
 use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,11 +20,22 @@ use super::kept::Kept;
 use super::object::{Job, Pod, TaskOwner, Volume, Warning};
 use super::state::{Listed, State};
 use super::store::Cache;
-use crate::kubernetes::{Calls, Resource};
+use crate::backoff::Backoff;
+use crate::folded::Folded;
+use crate::error::{explain, is_expired};
+use crate::kubernetes::{Calls, ListParams, Resource, ResourceExt, WatchParams};
 use crate::labels;
 
-/// How long one watch request lasts. It is also how long a connection that has silently died goes unnoticed.
-const WATCH_SECONDS: u32 = 30;
+/// How long one watch request lasts. An API server sends a bookmark 2 s before the end, or at once where that is over, so that
+/// each request proves something soon after it was made
+/// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#watch-bookmarks>).
+const WATCH_SECONDS: u32 = 3;
+
+/// How long nothing at all may arrive on a watch: its time, and more for a slow network.
+const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 5);
+
+/// How long a page of a list may take.
+const LIST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How many objects a list brings at once: a page is decoded whole, and 100 Jobs are about half a megabyte.
 const PAGE: u32 = 100;
@@ -31,37 +43,50 @@ const PAGE: u32 = 100;
 /// How many events are applied under one lock, when that many have arrived.
 const BATCH: usize = 128;
 
-/// The pauses after a failed watch: short, because all answers wait for it, and few enough not to burden a cluster.
+/// The pauses after a failed list or watch: short, because all answers wait for it, and few enough not to burden a cluster.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// How often the API server is asked whether it answers, and how long it may take.
-const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Warnings that say why a pod does not come to run. Others are about what its own status already says.
 const WARNINGS: &str =
     "type=Warning,reason!=Unhealthy,reason!=BackOff,reason!=FailedScheduling,reason!=BackoffLimitExceeded";
 
-/// Starts the watches and the probe; they end with `stop`.
+/// Starts the watches; they end with `stop`.
 pub fn watch(calls: &Calls, cache: &Arc<Cache>, health: &Arc<Health>, stop: &CancellationToken, tracker: &TaskTracker) {
     let watcher = Watcher {
         calls: calls.clone(),
         cache: Arc::clone(cache),
         health: Arc::clone(health),
-        stop: stop.clone(),
+        ignored: Arc::default(),
     };
-    let labelled = |selector: &str| watcher::Config::default().labels(selector);
-    tracker.spawn(watcher.clone().keep::<Job>(0, labelled(labels::TASK_SELECTOR)));
-    tracker.spawn(watcher.clone().keep::<Pod>(1, labelled(labels::TASK_SELECTOR)));
-    tracker.spawn(watcher.clone().keep::<Volume>(2, labelled(labels::VOLUME_SELECTOR)));
-    tracker.spawn(
-        watcher
-            .clone()
-            .keep::<Warning>(3, watcher::Config::default().fields(WARNINGS)),
-    );
-    tracker.spawn(watcher.clone().keep::<TaskOwner>(4, labelled(labels::TASK_SELECTOR)));
-    tracker.spawn(watcher.probe());
+    let tasks = || Selection {
+        labels: Some(labels::TASK_SELECTOR),
+        fields: None,
+    };
+    let volumes = Selection {
+        labels: Some(labels::VOLUME_SELECTOR),
+        fields: None,
+    };
+    let warnings = Selection {
+        labels: None,
+        fields: Some(WARNINGS),
+    };
+    let spawn = |watch| {
+        let stop = stop.clone();
+        tracker.spawn(async move { stop.run_until_cancelled(watch).await });
+    };
+    spawn(watcher.clone().keep::<Job>(0, tasks()).boxed());
+    spawn(watcher.clone().keep::<Pod>(1, tasks()).boxed());
+    spawn(watcher.clone().keep::<Volume>(2, volumes).boxed());
+    spawn(watcher.clone().keep::<TaskOwner>(3, tasks()).boxed());
+    spawn(watcher.keep::<Warning>(4, warnings).boxed());
+}
+
+/// Which objects of a kind are meant.
+#[derive(Clone, Copy)]
+struct Selection {
+    labels: Option<&'static str>,
+    fields: Option<&'static str>,
 }
 
 #[derive(Clone)]
@@ -69,149 +94,173 @@ struct Watcher {
     calls: Calls,
     cache: Arc<Cache>,
     health: Arc<Health>,
-    stop: CancellationToken,
+    ignored: Arc<Folded>,
 }
 
+/// Why a watch did not go on to its end.
+enum Interruption {
+    /// The history that it asked for is over: it must list again, which is no fault.
+    Expired,
+    Failed(String),
+}
+
+
 impl Watcher {
-    /// Keeps one kind of object in the cache until the process stops.
-    async fn keep<K>(self, kind: usize, config: watcher::Config)
+    /// Keeps one kind of object in the cache for ever.
+    async fn keep<K>(self, kind: usize, selection: Selection)
     where
         K: Kept,
         K::Resource: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send,
-        <K::Resource as Resource>::DynamicType: Default + Clone,
+        <K::Resource as Resource>::DynamicType: Default,
     {
-        let config = config.timeout(WATCH_SECONDS).page_size(PAGE);
-        let mut events = watcher::watcher(self.calls.api::<K::Resource>(), config)
-            .backoff(Pauses::default())
-            .ready_chunks(BATCH)
-            .take_until(self.stop.clone().cancelled_owned())
-            .boxed();
-        let mut list = List::default();
-        while let Some(batch) = events.next().await {
-            let mut seen = Vec::with_capacity(batch.len());
-            for event in batch {
-                match event {
-                    Ok(event) => seen.push(event),
-                    Err(error) => self.report(kind, &error),
+        let mut pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut version = None;
+        loop {
+            let outcome = match &mut version {
+                None => self.list::<K>(kind, selection).await.map(|listed| version = Some(listed)),
+                Some(version) => self.follow::<K>(kind, selection, version).await,
+            };
+            match outcome {
+                Ok(()) => pauses.reset(),
+                Err(Interruption::Expired) => version = None,
+                Err(Interruption::Failed(why)) => {
+                    tracing::debug!(kind, why, "a list or watch failed");
+                    if K::IS_STATE {
+                        self.health.failed(kind, why);
+                    }
+                    sleep(pauses.next()).await;
                 }
             }
-            if seen.is_empty() {
-                continue;
-            }
-            metrics::counter!("k8s_cli_watch_events_total").increment(seen.len() as u64);
-            let listed = seen.iter().any(|event| matches!(event, Event::InitDone));
-            self.cache.apply(|state| {
-                for event in seen {
-                    list.apply::<K>(event, state);
+        }
+    }
+
+    /// Lists all objects, page by page, forgets the others, and gives the version to go on from.
+    async fn list<K>(&self, kind: usize, selection: Selection) -> Result<String, Interruption>
+    where
+        K: Kept,
+        K::Resource: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send,
+        <K::Resource as Resource>::DynamicType: Default,
+    {
+        let api = self.calls.api::<K::Resource>();
+        let started = Instant::now();
+        let mut uids = HashSet::new();
+        let mut params = ListParams {
+            label_selector: selection.labels.map(str::to_owned),
+            field_selector: selection.fields.map(str::to_owned),
+            limit: Some(PAGE),
+            ..ListParams::default()
+        };
+        loop {
+            let page = timeout(LIST_TIMEOUT, api.list(&params))
+                .await
+                .map_err(|_| Interruption::Failed("a list was not answered".to_owned()))?
+                .map_err(|error| self.interruption(&error))?;
+            uids.extend(page.items.iter().filter_map(|resource| resource.meta().uid.clone()));
+            self.apply(page.items.len(), |watcher, state| {
+                for resource in page.items {
+                    watcher.put::<K>(resource, state);
                 }
             });
-            if listed {
-                self.health.listed(kind);
-            } else {
-                self.health.watched(kind);
+            params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            if params.continue_token.is_none() {
+                let listed = Listed { uids: &uids, started };
+                self.apply(0, |_, state| K::retain(state, &listed));
+                self.proven::<K>(kind, started);
+                return Ok(page.metadata.resource_version.unwrap_or_default());
             }
         }
     }
 
-    fn report(&self, kind: usize, error: &watcher::Error) {
-        let gone = matches!(error, watcher::Error::WatchError(status) if status.code == 410);
-        // The history that the watch asked for is over: it lists again, which is no fault.
-        if !gone {
-            tracing::debug!(error = error as &dyn std::error::Error, kind, "a watch failed");
-            self.health.failed(kind, explain(error));
+    /// Watches for a few seconds. What was seen is seen, however it ends: `version` is always where to go on.
+    async fn follow<K>(&self, kind: usize, selection: Selection, version: &mut String) -> Result<(), Interruption>
+    where
+        K: Kept,
+        K::Resource: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send,
+        <K::Resource as Resource>::DynamicType: Default,
+    {
+        let api = self.calls.api::<K::Resource>();
+        let params = WatchParams {
+            label_selector: selection.labels.map(str::to_owned),
+            field_selector: selection.fields.map(str::to_owned),
+            timeout: Some(WATCH_SECONDS),
+            bookmarks: true,
+            ..WatchParams::default()
+        };
+        let silent = || Interruption::Failed("a watch was silent".to_owned());
+        let asked = Instant::now();
+        let events = timeout(SILENCE, api.watch(&params, version)).await.map_err(|_| silent())?;
+        let events = events.map_err(|error| self.interruption(&error))?;
+        let mut events = events.ready_chunks(BATCH).boxed();
+        while let Some(batch) = timeout(SILENCE, events.next()).await.map_err(|_| silent())? {
+            let mut result = Ok(());
+            let mut bookmarked = false;
+            self.apply(batch.len(), |watcher, state| {
+                for event in batch {
+                    match event {
+                        Ok(WatchEvent::Added(resource) | WatchEvent::Modified(resource)) => {
+                            *version = resource.resource_version().unwrap_or_default();
+                            watcher.put::<K>(resource, state);
+                        }
+                        Ok(WatchEvent::Deleted(resource)) => {
+                            *version = resource.resource_version().unwrap_or_default();
+                            K::remove(resource.meta().uid.as_deref().unwrap_or_default(), state);
+                        }
+                        Ok(WatchEvent::Bookmark(bookmark)) => {
+                            *version = bookmark.metadata.resource_version;
+                            bookmarked = true;
+                        }
+                        Ok(WatchEvent::Error(status)) => result = Err(self.interruption(&kube::Error::Api(status))),
+                        Err(error) => result = Err(self.interruption(&error)),
+                    }
+                }
+            });
+            if bookmarked {
+                self.proven::<K>(kind, asked);
+            }
+            result?;
+        }
+        // A connection that is cut at once ends like one whose time is over; without a pause it would be made again and again.
+        if asked.elapsed() < Duration::from_secs(1) {
+            return Err(Interruption::Failed("a watch was cut".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn interruption(&self, error: &kube::Error) -> Interruption {
+        self.calls.note(error);
+        if is_expired(error) {
+            Interruption::Expired
+        } else {
+            Interruption::Failed(explain(error))
         }
     }
 
-    /// Asks the API server regularly whether it answers: a watch on which nothing happens does not tell.
-    async fn probe(self) {
-        let mut ticks = tokio::time::interval(PROBE_INTERVAL);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut reachable = true;
-        while !self.stop.is_cancelled() {
-            tokio::select! {
-                () = self.stop.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
-            let answer = self.calls.probe(PROBE_TIMEOUT).await;
-            match (&answer, reachable) {
-                (Err(error), true) => tracing::warn!(error = %error, "the Kubernetes API is not reachable"),
-                (Ok(_), false) => tracing::info!("the Kubernetes API is reachable again"),
-                _ => {}
-            }
-            reachable = answer.is_ok();
-            self.health.probed(answer.map(drop).map_err(|error| error.to_string()));
+    fn apply(&self, events: usize, change: impl FnOnce(&Self, &mut State)) {
+        metrics::counter!("k8s_cli_watch_events_total").increment(events as u64);
+        self.cache.apply(|state| change(self, state));
+    }
+
+    fn proven<K: Kept>(&self, kind: usize, moment: Instant) {
+        if K::IS_STATE {
+            self.health.proven(kind, moment);
         }
     }
-}
 
-/// The uids of a list that is arriving.
-#[derive(Default)]
-struct List {
-    started: Option<Instant>,
-    uids: HashSet<String>,
-}
-
-impl List {
-    fn apply<K: Kept>(&mut self, event: Event<K::Resource>, state: &mut State) {
-        match event {
-            Event::Init => {
-                self.started = Some(Instant::now());
-                self.uids.clear();
-            }
-            Event::InitApply(resource) => {
-                if let Some(object) = K::from_resource(resource) {
-                    self.uids.insert(object.uid().to_owned());
-                    object.put(state);
+    /// Takes an object in. One that was ours and was changed so that it no longer is goes.
+    fn put<K: Kept>(&self, resource: K::Resource, state: &mut State)
+    where
+        K::Resource: ResourceExt,
+    {
+        let (uid, name) = (resource.uid().unwrap_or_default(), resource.name_any());
+        match K::from_resource(resource) {
+            Ok(object) => object.put(state),
+            Err(why) => {
+                K::remove(&uid, state);
+                // Events of all kinds come by; most are none of ours.
+                if K::IS_STATE && self.ignored.tell(&uid).is_some() {
+                    tracing::warn!(name, uid, %why, "ignored an object that this server has not made");
                 }
             }
-            Event::InitDone => {
-                let listed = Listed {
-                    uids: &std::mem::take(&mut self.uids),
-                    started: self.started.take().unwrap_or_else(Instant::now),
-                };
-                K::retain(state, &listed);
-            }
-            Event::Apply(resource) => {
-                if let Some(object) = K::from_resource(resource) {
-                    object.put(state);
-                }
-            }
-            Event::Delete(resource) => {
-                if let Some(object) = K::from_resource(resource) {
-                    object.remove(state);
-                }
-            }
         }
     }
-}
-
-/// Doubling pauses.
-#[derive(Default)]
-struct Pauses {
-    tries: u32,
-}
-
-impl Iterator for Pauses {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(self.tries));
-        self.tries += 1;
-        Some(pause.min(LONGEST_PAUSE))
-    }
-}
-
-impl Backoff for Pauses {
-    fn reset(&mut self) {
-        self.tries = 0;
-    }
-}
-
-/// The last cause: the outer ones only say that it was a watch.
-fn explain(error: &watcher::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }

@@ -11,6 +11,22 @@ use crate::kubernetes::{self, Calls, Resource};
 /// How many objects of one task are changed at once.
 pub const CONCURRENT_CHANGES: usize = 32;
 
+/// A change of one object; of a version of it, where it must not overrule another change.
+#[derive(Debug, Clone)]
+pub struct Change {
+    pub object: Target,
+    pub version: Option<String>,
+    pub merge: Value,
+}
+
+impl Change {
+    /// A change of whatever the object has become.
+    pub fn of(object: Target, merge: Value) -> Self {
+        let version = None;
+        Self { object, version, merge }
+    }
+}
+
 /// Changes pods, as many as possible: one that cannot be changed does not keep the others waiting.
 ///
 /// # Errors
@@ -19,10 +35,10 @@ pub async fn change_pods(
     calls: &Calls,
     cache: &Cache,
     action: &'static str,
-    changes: Vec<(Target, Value)>,
+    changes: Vec<Change>,
 ) -> Result<(), Error> {
     let (changed, result) = merge_all::<kubernetes::Pod>(calls, action, changes).await;
-    cache.changed(Vec::new(), changed.into_iter().filter_map(Pod::from_resource).collect());
+    cache.changed(Vec::new(), changed.into_iter().filter_map(|pod| Pod::from_resource(pod).ok()).collect());
     result
 }
 
@@ -34,21 +50,25 @@ pub async fn change_jobs(
     calls: &Calls,
     cache: &Cache,
     action: &'static str,
-    changes: Vec<(Target, Value)>,
+    changes: Vec<Change>,
 ) -> Result<(), Error> {
     let (changed, result) = merge_all::<kubernetes::Job>(calls, action, changes).await;
-    cache.changed(changed.into_iter().filter_map(Job::from_resource).collect(), Vec::new());
+    cache.changed(changed.into_iter().filter_map(|job| Job::from_resource(job).ok()).collect(), Vec::new());
     result
 }
 
 /// What has become of them, and the first error. One that is gone needs no change.
-async fn merge_all<K>(calls: &Calls, action: &'static str, changes: Vec<(Target, Value)>) -> (Vec<K>, Result<(), Error>)
+async fn merge_all<K>(calls: &Calls, action: &'static str, changes: Vec<Change>) -> (Vec<K>, Result<(), Error>)
 where
     K: Resource<Scope = kube::core::NamespaceResourceScope> + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
     K::DynamicType: Default,
 {
     let mut answers = stream::iter(changes)
-        .map(|((name, uid), change)| async move { calls.merge::<K>(action, &name, &uid, change).await })
+        .map(|change| async move {
+            let (name, uid) = &change.object;
+            let version = change.version.as_deref();
+            calls.merge::<K>(action, kubernetes::Target { name, uid, version }, change.merge).await
+        })
         .buffer_unordered(CONCURRENT_CHANGES);
     let (mut changed, mut result) = (Vec::new(), Ok(()));
     while let Some(answer) = answers.next().await {

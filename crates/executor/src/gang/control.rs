@@ -1,19 +1,21 @@
 //! Doing what was decided, whenever a task has changed.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt, stream};
-use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use super::change::{CONCURRENT_CHANGES, change_jobs, change_pods};
-use super::decide::{Action, Target, decide};
+use super::change::{CONCURRENT_CHANGES, Change, change_jobs, change_pods};
+use super::decide::{Action, Outlived, Target, decide};
+use super::fresh::fresh;
 use super::pauses::Pauses;
-use crate::cache::{Cache, GangTask};
+use super::take_turn::take_turn;
+use crate::backoff::Backoff;
+use crate::cache::{Cache, GangTask, Stage, TaskKey, Turn};
 use crate::error::Error;
 use crate::kubernetes::{self, Calls, Created};
 use crate::ticks::Background;
@@ -25,8 +27,12 @@ const CONCURRENT_TASKS: usize = 16;
 /// How long changes are gathered before they are looked at: the nodes of a task come in one after the other.
 const GATHER: Duration = Duration::from_millis(5);
 
-/// The pause before something that failed, or could not be known, is tried again.
+/// The pauses before something that failed, or could not be known, is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+
+/// How soon a task is looked at again when another server was faster.
+const OUTRUN: Duration = Duration::from_millis(200);
 
 /// Looks after all tasks with several nodes, until the process stops.
 pub(crate) async fn control(background: Background) {
@@ -37,13 +43,21 @@ pub(crate) async fn control(background: Background) {
     }
 }
 
+/// What came of looking after a task.
+enum Outcome {
+    /// All steps that could be taken were.
+    Done,
+    /// It may be looked at again after this time.
+    Later(Duration),
+    Failed(Error),
+}
+
 /// Each task is looked after by itself: one whose changes take long holds up no other.
 async fn control_for_ever(background: Background) {
-    let Background {
-        calls, cache, health, ..
-    } = background;
+    let Background { cache, health, .. } = &background;
     let pauses = Pauses::default();
-    let mut busy: HashSet<String> = HashSet::new();
+    let mut busy: HashSet<Arc<TaskKey>> = HashSet::new();
+    let mut failing: HashMap<Arc<TaskKey>, Backoff> = HashMap::new();
     let mut work = FuturesUnordered::new();
     loop {
         let changed = async {
@@ -52,8 +66,9 @@ async fn control_for_ever(background: Background) {
         };
         // Whichever comes first, all that has changed is looked at below.
         tokio::select! {
-            Some(id) = work.next() => {
-                busy.remove(&id);
+            Some((key, outcome)) = work.next() => {
+                busy.remove(&key);
+                finish(&background, &mut failing, key, outcome);
             }
             () = changed => {}
             () = sleep(RETRY), if health.check().is_err() => {}
@@ -62,40 +77,105 @@ async fn control_for_ever(background: Background) {
         if health.check().is_err() {
             continue;
         }
-        for (id, task) in cache.take_gangs(&busy, CONCURRENT_TASKS.saturating_sub(busy.len())) {
-            busy.insert(id.clone());
-            work.push(look_after(&calls, &cache, &pauses, id, task));
+        for (key, task) in cache.take_gangs(&busy, CONCURRENT_TASKS.saturating_sub(busy.len())) {
+            busy.insert(Arc::clone(&key));
+            work.push(async {
+                let outcome = look_after(&background.calls, cache, &pauses, &key, task).await;
+                (key, outcome)
+            });
         }
     }
 }
 
-/// Takes the steps that can be taken now; gives the identifier back.
-async fn look_after(calls: &Calls, cache: &Arc<Cache>, pauses: &Pauses, id: String, task: GangTask) -> String {
+/// Has a task looked at again that could not be brought further, and says why it could not.
+fn finish(
+    background: &Background,
+    failing: &mut HashMap<Arc<TaskKey>, Backoff>,
+    key: Arc<TaskKey>,
+    outcome: Outcome,
+) {
+    let error = match outcome {
+        Outcome::Failed(error) => error,
+        Outcome::Done | Outcome::Later(_) => {
+            if failing.remove(&key).is_some() {
+                background.cache.obstructed(&key, None);
+            }
+            if let Outcome::Later(pause) = outcome {
+                look_again(&background.cache, key, pause);
+            }
+            return;
+        }
+    };
+    let task_id = &*key.id;
+    background.warn(&format!("control {task_id} {error}"), || {
+        tracing::warn!(task_id, %error, "the nodes of a task could not be changed; trying again");
+    });
+    background.cache.obstructed(&key, Some(error.to_string()));
+    let backoff = failing.entry(Arc::clone(&key)).or_insert_with(|| Backoff::new(RETRY, LONGEST_RETRY));
+    look_again(&background.cache, key, backoff.next());
+}
+
+/// Takes the steps that can be taken now.
+async fn look_after(calls: &Calls, cache: &Cache, pauses: &Pauses, key: &Arc<TaskKey>, task: GangTask) -> Outcome {
     if let (Some(_), Some((job, _))) = (task.restart, task.nodes.first())
-        && let Some(left) = pauses.left(&id, job.attempt + 1, Instant::now())
+        && let Some(left) = pauses.left(key, job.attempt + 1, Instant::now())
     {
-        look_again(cache, id.clone(), left);
-        return id;
+        return Outcome::Later(left);
     }
-    let mut failed = None;
-    for action in decide(&task, Timestamp::now()) {
-        tracing::debug!(task_id = id, ?action, "a task with several nodes");
-        if let Err(error) = act(calls, cache, action).await {
-            failed.get_or_insert(error);
-        }
+    match steps(calls, cache, key, task).await {
+        Ok(true) => Outcome::Done,
+        Ok(false) => Outcome::Later(OUTRUN),
+        Err(error) => Outcome::Failed(error),
     }
-    if let Some(error) = failed {
-        tracing::warn!(task_id = id, %error, "the nodes of a task could not be changed; trying again");
-        look_again(cache, id.clone(), RETRY);
-    }
-    id
 }
 
-fn look_again(cache: &Arc<Cache>, id: String, after: Duration) {
+/// Whether nobody else was faster.
+async fn steps(calls: &Calls, cache: &Cache, key: &Arc<TaskKey>, mut task: GangTask) -> Result<bool, Error> {
+    let mut actions = decide(&task, calls.now());
+    let mut is_fresh = false;
+    if actions.iter().any(Action::is_final) {
+        let Some(now) = fresh(calls, key, &task).await? else { return Ok(true) };
+        actions = decide(&now, calls.now());
+        (task, is_fresh) = (now, true);
+    }
+    let (mut failed, mut is_first) = (None, true);
+    for action in actions {
+        tracing::debug!(task_id = %key.id, ?action, "a task with several nodes");
+        match turn_for(&task, &action) {
+            Some(turn) if !take_turn(calls, cache, &task, turn).await? => is_first = false,
+            _ => {
+                if let Err(error) = act(calls, cache, action).await {
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+    }
+    if !is_first && !is_fresh {
+        // The watch of owners may be behind for a while; Kubernetes is not.
+        if let Some(owner) = fresh(calls, key, &task).await?.and_then(|task| task.owner) {
+            cache.made(Some(owner), Vec::new());
+        }
+    }
+    failed.map_or(Ok(is_first), Err)
+}
+
+/// Where a task must stand before this is done.
+fn turn_for(task: &GangTask, action: &Action) -> Option<Turn> {
+    match action {
+        Action::Begin { .. } | Action::Run { .. } => Some(task.turn().at(Stage::Begun)),
+        Action::MakeAttempt { attempt, .. } if task.turn().attempt < *attempt => Some(Turn {
+            attempt: *attempt,
+            stage: Stage::Waiting,
+        }),
+        Action::MakeAttempt { .. } | Action::End { .. } | Action::EndOthers { .. } | Action::Remove { .. } => None,
+    }
+}
+
+fn look_again(cache: &Arc<Cache>, key: Arc<TaskKey>, after: Duration) {
     let cache = Arc::clone(cache);
     tokio::spawn(async move {
         sleep(after).await;
-        cache.look_again(id);
+        cache.look_again(key);
     });
 }
 
@@ -112,13 +192,17 @@ pub(super) async fn act(calls: &Calls, cache: &Cache, action: Action) -> Result<
         } => make_attempt(calls, cache, from, attempt, restarts).await,
         Action::Remove { jobs } => {
             let delete = |(name, uid): Target| async move {
-                calls
-                    .delete::<kubernetes::Job>("delete the Jobs of an old attempt", &name, &uid, None)
-                    .await
+                let target = kubernetes::Target {
+                    name: &name,
+                    uid: &uid,
+                    version: None,
+                };
+                calls.delete::<kubernetes::Job>("delete the Jobs of an old attempt", target).await
             };
             let deletes = stream::iter(jobs).map(delete).buffer_unordered(CONCURRENT_CHANGES);
-            deletes.try_collect().await
+            deletes.try_for_each(|_| async { Ok(()) }).await
         }
+        Action::EndOthers { nodes } => end_others(calls, cache, nodes).await,
         Action::Begin { pods, node_ips } => {
             let change = |deadline: Option<i64>| {
                 let annotations = json!({"annotations": {labels::NODE_IPS: node_ips}});
@@ -127,7 +211,7 @@ pub(super) async fn act(calls: &Calls, cache: &Cache, action: Action) -> Result<
                     None => json!({"metadata": annotations}),
                 }
             };
-            let changes = pods.into_iter().map(|(pod, deadline)| (pod, change(deadline)));
+            let changes = pods.into_iter().map(|(pod, deadline)| Change::of(pod, change(deadline)));
             change_pods(calls, cache, "let the nodes begin", changes.collect()).await
         }
         Action::Run { pods } => {
@@ -149,8 +233,20 @@ pub(super) async fn act(calls: &Calls, cache: &Cache, action: Action) -> Result<
     }
 }
 
-fn all(targets: Vec<Target>, change: &Value) -> Vec<(Target, Value)> {
-    targets.into_iter().map(|target| (target, change.clone())).collect()
+fn all(targets: Vec<Target>, change: &Value) -> Vec<Change> {
+    targets.into_iter().map(|target| Change::of(target, change.clone())).collect()
+}
+
+/// How a container ended is written down before its pod is ended: from then on the pod and its Job say `DeadlineExceeded`.
+async fn end_others(calls: &Calls, cache: &Cache, nodes: Vec<Outlived>) -> Result<(), Error> {
+    const ACTION: &str = "end the other containers of a node";
+    let ended = |code: i32| json!({"annotations": {labels::EXIT_CODE: code.to_string()}});
+    let jobs = nodes.iter().map(|node| Change::of(node.job.clone(), json!({"metadata": ended(node.exit_code)})));
+    change_jobs(calls, cache, ACTION, jobs.collect()).await?;
+    let end = |node: Outlived| {
+        Change::of(node.pod, json!({"metadata": ended(node.exit_code), "spec": {"activeDeadlineSeconds": 1}}))
+    };
+    change_pods(calls, cache, ACTION, nodes.into_iter().map(end).collect()).await
 }
 
 /// Makes the Jobs of the next attempt. Their names follow from its number: whoever makes them, there is one of each.
@@ -173,10 +269,11 @@ async fn make_attempt(
             let Some(next) = manifest::next_attempt(job, attempt, restarts) else {
                 return Ok(());
             };
-            if let Created::Ours(job) = calls.create(ACTION, &next).await?
-                && let Some(job) = crate::cache::Job::from_resource(job)
-            {
-                cache.made(None, vec![job]);
+            match calls.create(ACTION, &next, &mut Vec::new()).await? {
+                Created::Made(job) | Created::Shared(job) => {
+                    cache.made(None, crate::cache::Job::from_resource(job).into_iter().collect());
+                }
+                Created::Taken(_) => tracing::warn!(name = next.metadata.name, "somebody else has made a Job of this name"),
             }
             Ok(())
         })

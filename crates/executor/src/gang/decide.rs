@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use task::State;
 
-use crate::cache::{Gang, GangTask, Job, JobEnd, Phase, Pod};
+use crate::cache::{Gang, GangTask, Job, JobEnd, Phase, Pod, Stage};
 
 /// An object to be changed: its name and uid.
 pub type Target = (String, String);
@@ -25,6 +25,8 @@ pub enum Action {
         jobs: Vec<Target>,
         because_of: u32,
     },
+    /// End the other containers of pods whose own container has ended, and keep how that was, which their end would hide.
+    EndOthers { nodes: Vec<Outlived> },
     /// Delete Jobs, with their pods and logs.
     Remove { jobs: Vec<Target> },
     /// Make the Jobs of an attempt from those of the attempt before.
@@ -35,9 +37,32 @@ pub enum Action {
     },
 }
 
+/// A node whose container has ended while others in its pod go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outlived {
+    pub job: Target,
+    pub pod: Target,
+    pub exit_code: i32,
+}
+
+impl Action {
+    /// Whether it cannot be undone by anything that happens later: then Kubernetes is looked at before.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::End { .. } | Self::EndOthers { .. } | Self::Remove { .. } | Self::MakeAttempt { .. } => true,
+            // Opening a gate is decided between servers by their turns.
+            Self::Begin { .. } | Self::Run { .. } => false,
+        }
+    }
+}
+
 /// The steps that can be taken now, in any order.
 pub fn decide(task: &GangTask, now: Timestamp) -> Vec<Action> {
     let mut actions = steps(task, now);
+    let outlived: Vec<Outlived> = task.nodes.iter().filter_map(outlived).collect();
+    if !outlived.is_empty() {
+        actions.push(Action::EndOthers { nodes: outlived });
+    }
     if !task.outdated.is_empty() {
         let jobs = task.outdated.iter().map(|job| target(&job.name, &job.uid));
         actions.push(Action::Remove { jobs: jobs.collect() });
@@ -57,10 +82,22 @@ fn steps(task: &GangTask, now: Timestamp) -> Vec<Action> {
         return end_all(task, failed);
     }
     // What is about to end because it had no place must not begin in its last second, nor what somebody holds back.
-    if any(|job| job.provision_timed_out.is_some() || job.suspended) {
+    let turn = task.turn();
+    let is_its_turn = matches!(turn.stage, Stage::Waiting | Stage::Begun);
+    if !is_its_turn || any(|job| job.provision_timed_out.is_some() || job.suspended) {
         return Vec::new();
     }
     open_gate(task, now).into_iter().collect()
+}
+
+fn outlived((job, pod): &(Job, Option<Pod>)) -> Option<Outlived> {
+    let pod = pod.as_ref().filter(|pod| pod.outlived && !pod.is_told_to_end && !pod.terminating)?;
+    let Phase::Ended(end) = &pod.phase else { return None };
+    Some(Outlived {
+        job: target(&job.name, &job.uid),
+        pod: target(&pod.name, &pod.uid),
+        exit_code: end.exit_code?,
+    })
 }
 
 /// Ends every node that has not ended, because of this one.

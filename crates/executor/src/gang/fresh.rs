@@ -1,20 +1,39 @@
 //! A second look, at Kubernetes itself, before something is done that cannot be undone: a watch may be behind.
 
-use crate::cache::{GangTask, Job, Pod};
+use crate::cache::{GangTask, Job, Pod, TaskKey, TaskOwner};
 use crate::error::Error;
-use crate::kubernetes::{self, Calls};
+use crate::kubernetes::{self, Calls, ConfigMap};
 use crate::labels;
 
-/// The task as Kubernetes has it now.
+const ACTION: &str = "look at a task again";
+
+/// The task as Kubernetes has it now; `None` when it is gone, or going.
 ///
 /// # Errors
 /// Kubernetes was not reached, or refused.
-pub async fn fresh(calls: &Calls, id: &str, task: &GangTask) -> Result<GangTask, Error> {
-    const ACTION: &str = "look at a task again";
-    let selector = format!("{}={id}", labels::TASK_ID);
-    let jobs = calls.list::<kubernetes::Job>(ACTION, &selector).await?;
-    let pods = calls.list::<kubernetes::Pod>(ACTION, &selector).await?;
-    let pods: Vec<Pod> = pods.into_iter().filter_map(Pod::from_resource).collect();
-    let jobs = jobs.into_iter().filter_map(Job::from_resource).collect();
-    Ok(GangTask::of(jobs, &pods, task.num_nodes))
+pub async fn fresh(calls: &Calls, key: &TaskKey, task: &GangTask) -> Result<Option<GangTask>, Error> {
+    let selector = format!("{}={}", labels::TASK_ID, key.id);
+    let owner = async {
+        match &task.owner {
+            Some(owner) => calls.get::<ConfigMap>(ACTION, &owner.name).await,
+            None => Ok(None),
+        }
+    };
+    // The owner first: what it says of the Jobs is then not newer than they are.
+    let owner = owner.await?.and_then(|owner| TaskOwner::from_metadata(&owner.metadata).ok());
+    let is_same = |known: &TaskOwner| owner.as_ref().is_some_and(|owner| owner.uid == known.uid && !owner.terminating);
+    if task.owner.as_ref().is_some_and(|known| !is_same(known)) {
+        return Ok(None);
+    }
+    let (jobs, pods) = tokio::try_join!(
+        calls.list::<kubernetes::Job>(ACTION, &selector),
+        calls.list::<kubernetes::Pod>(ACTION, &selector),
+    )?;
+    let jobs = jobs.into_iter().filter_map(|job| Job::from_resource(job).ok());
+    let jobs: Vec<Job> = jobs.filter(|job| *job.key == *key).collect();
+    let pods: Vec<Pod> = pods.into_iter().filter_map(|pod| Pod::from_resource(pod).ok()).collect();
+    if jobs.iter().any(|job| job.terminating.is_some()) {
+        return Ok(None);
+    }
+    Ok(Some(GangTask::of(owner, jobs, &pods, task.num_nodes)))
 }

@@ -1,12 +1,17 @@
 //! Nodes whose Job somebody has deleted: the others would wait for them, or hold their machines, for ever.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use task::Name;
 
 use super::control::act;
 use super::decide::end_all;
 use super::fresh::fresh;
-use crate::cache::GangTask;
+use crate::cache::{GangTask, TaskKey};
 use crate::error::Error;
+use crate::kubernetes::{self, Calls, ResourceExt};
+use crate::labels;
 use crate::suspicions::Suspicions;
 use crate::ticks::Background;
 
@@ -21,30 +26,39 @@ pub(crate) async fn end_incomplete(background: Background) {
         let mut tasks = background.cache.incomplete();
         // Of most of them all others have been told to end already.
         tasks.retain(|(_, task)| missing(task).is_some_and(|rank| !end_all(task, rank).is_empty()));
-        for (id, task) in suspicions.lasting(tasks) {
+        for (key, task) in suspicions.lasting(tasks) {
             if background.stop.is_cancelled() {
                 break;
             }
-            if let Err(error) = end(&background, &id, &task).await {
-                tracing::warn!(task_id = id, %error, "a task that lacks a Job could not be ended; trying again");
+            if let Err(error) = end(&background, &key, &task).await {
+                background.warn(&format!("missing {} {error}", key.id), || {
+                    tracing::warn!(task_id = %key.id, %error, "a task that lacks a Job could not be ended; trying again");
+                });
             }
         }
     }
 }
 
-async fn end(background: &Background, id: &str, task: &GangTask) -> Result<(), Error> {
-    let task = fresh(&background.calls, id, task).await?;
+async fn end(background: &Background, key: &Arc<TaskKey>, task: &GangTask) -> Result<(), Error> {
+    let Some(task) = fresh(&background.calls, key, task).await? else { return Ok(()) };
     let Some(rank) = missing(&task) else { return Ok(()) };
-    tracing::info!(
-        event = "job_deleted",
-        task_id = id,
-        rank,
-        "the Job of a node is gone; the others are ended"
-    );
+    // One that has lost its labels is in no list, and is there.
+    if is_there(&background.calls, &task, rank).await? {
+        return Ok(());
+    }
+    tracing::info!(event = "job_deleted", task_id = %key.id, rank, "the Job of a node is gone; the others are ended");
     for action in end_all(&task, rank) {
         act(&background.calls, &background.cache, action).await?;
     }
     Ok(())
+}
+
+async fn is_there(calls: &Calls, task: &GangTask, rank: u32) -> Result<bool, Error> {
+    let (Some((job, _)), Some(owner)) = (task.nodes.first(), &task.owner) else { return Ok(false) };
+    let Some(name) = Name::of(&job.task_name) else { return Ok(false) };
+    let name = labels::job_name(&name, &job.key.id, rank, task.num_nodes, job.attempt);
+    let job = calls.get::<kubernetes::Job>("look for the Job of a node", &name).await?;
+    Ok(job.is_some_and(|job| job.owner_references().iter().any(|reference| reference.uid == owner.uid)))
 }
 
 /// The first node that has no Job, and will be given none from the attempt before.

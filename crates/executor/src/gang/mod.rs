@@ -8,7 +8,8 @@
 //! (`provision`), and whose Job is gone (`missing`).
 //!
 //! All state is in Kubernetes: a gate is open when a pod has its annotation. So any server goes on where another one
-//! stopped, and two of them do the same thing twice without harm.
+//! stopped, and two of them do the same thing twice without harm. What excludes each other (to begin, to give way, to end for
+//! want of a place, to be run again) is first written into the owner of the task (`take_turn`), which only one of them can.
 
 mod change;
 mod control;
@@ -19,6 +20,7 @@ mod missing;
 mod pauses;
 mod provision;
 mod room;
+mod take_turn;
 
 pub(crate) use control::control;
 pub(crate) use make_room::make_room;

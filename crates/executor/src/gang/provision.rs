@@ -1,15 +1,17 @@
 //! Ending tasks that had no place on the machines for longer than they wanted to wait.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::change::change_jobs;
+use super::change::{Change, change_jobs, change_pods};
 use super::decide::{Target, target};
 use super::fresh::fresh;
-use crate::cache::{GangTask, Job, Phase, Pod};
+use super::take_turn::take_turn;
+use crate::cache::{GangTask, Job, Phase, Pod, Stage, TaskKey};
 use crate::error::Error;
 use crate::labels;
 use crate::suspicions::{PATIENCE, Suspicions};
@@ -28,19 +30,24 @@ pub(crate) async fn end_unplaced(background: Background) {
     let mut let_in = LetIn::default();
     while ticks.next().await.is_some() {
         // They are suspected before their time is over, so that they end when it is.
-        let now = Timestamp::now();
+        let now = background.calls.now();
         let mut tasks = background.cache.unplaced();
         let_in.look_at(&tasks, now);
-        tasks.retain(|(id, task)| !overdue(task, let_in.of(id), now + PATIENCE).is_empty());
-        for (id, task) in suspicions.lasting(tasks) {
-            if overdue(&task, let_in.of(&id), now).is_empty() {
+        tasks.retain(|(key, task)| !overdue(task, let_in.of(key), now + PATIENCE).is_empty());
+        for (key, task) in suspicions.lasting(tasks) {
+            if overdue(&task, let_in.of(&key), now).is_empty() {
                 continue;
             }
             if background.stop.is_cancelled() {
                 break;
             }
-            if let Err(error) = end(&background, &id, &task, let_in.of(&id)).await {
-                tracing::warn!(task_id = id, %error, "a task that had no place could not be ended; trying again");
+            match end(&background, &key, &task, let_in.of(&key)).await {
+                Ok(()) => {}
+                // It has changed meanwhile: perhaps it has a place now.
+                Err(error) if error.is_conflict() => {}
+                Err(error) => background.warn(&format!("unplaced {} {error}", key.id), || {
+                    tracing::warn!(task_id = %key.id, %error, "a task that had no place could not be ended; trying again");
+                }),
             }
         }
     }
@@ -49,60 +56,78 @@ pub(crate) async fn end_unplaced(background: Background) {
 /// When the queues of tasks with pods that wait in one have let them in. Kubernetes does not keep that time; for a server that has
 /// just started it is now, so that no task ends too early.
 #[derive(Default)]
-struct LetIn(HashMap<String, Timestamp>);
+struct LetIn(HashMap<Arc<TaskKey>, Timestamp>);
 
 impl LetIn {
-    fn look_at(&mut self, tasks: &[(String, GangTask)], now: Timestamp) {
-        self.0.retain(|id, _| tasks.iter().any(|(known, _)| known == id));
-        for (id, task) in tasks {
-            let waits = task
-                .nodes
-                .iter()
-                .any(|(_, pod)| pod.as_ref().is_some_and(Pod::is_gated));
-            if waits {
-                self.0.insert(id.clone(), now);
-            } else if task
-                .nodes
-                .iter()
-                .any(|(job, _)| job.queue.is_some() && job.num_nodes > 1)
-            {
-                self.0.entry(id.clone()).or_insert(now);
+    fn look_at(&mut self, tasks: &[(Arc<TaskKey>, GangTask)], now: Timestamp) {
+        let known = std::mem::take(&mut self.0);
+        for (key, task) in tasks {
+            let mut nodes = task.nodes.iter();
+            if nodes.any(|(_, pod)| pod.as_ref().is_some_and(Pod::is_gated)) {
+                self.0.insert(Arc::clone(key), now);
+            } else if task.nodes.iter().any(|(job, _)| job.queue.is_some() && job.num_nodes > 1) {
+                self.0.insert(Arc::clone(key), known.get(key).copied().unwrap_or(now));
             }
         }
     }
 
-    fn of(&self, id: &str) -> Option<Timestamp> {
-        self.0.get(id).copied()
+    fn of(&self, key: &TaskKey) -> Option<Timestamp> {
+        self.0.get(key).copied()
     }
 }
 
 /// The Jobs go with their pods, which have no log yet: their nodes have not begun.
-async fn end(background: &Background, id: &str, task: &GangTask, let_in: Option<Timestamp>) -> Result<(), Error> {
-    let task = fresh(&background.calls, id, task).await?;
-    let overdue = overdue(&task, let_in, Timestamp::now());
+async fn end(background: &Background, key: &Arc<TaskKey>, task: &GangTask, let_in: Option<Timestamp>) -> Result<(), Error> {
+    const ACTION: &str = "end a node";
+    let Background { calls, cache, .. } = background;
+    let Some(task) = fresh(calls, key, task).await? else { return Ok(()) };
+    let overdue = overdue(&task, let_in, calls.now());
     if overdue.is_empty() {
         return Ok(());
     }
-    tracing::info!(
-        event = "provision_timeout",
-        task_id = id,
-        nodes = overdue.len(),
-        "a task had no place in time"
-    );
-    let change = |why: String| {
+    // Nodes that start together cannot begin once it is written that they will not. Of others each has its own moment.
+    let is_gang = task.nodes.iter().any(|(job, _)| job.gang.is_some());
+    if !is_gang {
+        end_waiting_pods(background, &task, &overdue).await?;
+    } else if !take_turn(calls, cache, &task, task.turn().at(Stage::Unplaced)).await? {
+        return Ok(());
+    }
+    tracing::info!(event = "provision_timeout", task_id = %key.id, nodes = overdue.len(), "a task had no place in time");
+    let change = |why: &str| {
         json!({
             "metadata": {"annotations": {labels::PROVISION_TIMED_OUT: why}},
             "spec": {"activeDeadlineSeconds": 1},
         })
     };
-    let changes = overdue.into_iter().map(|(job, why)| (job, change(why))).collect();
-    change_jobs(&background.calls, &background.cache, "end a node", changes).await
+    let version = |job: &Target| {
+        let nodes = task.nodes.iter().find(|(known, _)| known.uid == job.1);
+        nodes.filter(|(_, pod)| !is_gang && pod.is_none()).map(|(job, _)| job.version.clone())
+    };
+    let changes = overdue.iter().map(|(job, why)| Change {
+        object: job.clone(),
+        version: version(job),
+        merge: change(why),
+    });
+    change_jobs(calls, cache, ACTION, changes.collect()).await
+}
+
+/// A pod that gets its place at this moment has another version than the one that was seen without; then it is not ended. One that
+/// gets it later is ended by its kubelet.
+async fn end_waiting_pods(background: &Background, task: &GangTask, overdue: &[(Target, String)]) -> Result<(), Error> {
+    let is_overdue = |job: &Job| overdue.iter().any(|((_, uid), _)| *uid == job.uid);
+    let waiting = task.nodes.iter().filter(|(job, _)| is_overdue(job)).filter_map(|(_, pod)| pod.as_ref());
+    let change = |pod: &Pod| Change {
+        object: target(&pod.name, &pod.uid),
+        version: Some(pod.version.clone()),
+        merge: json!({"spec": {"activeDeadlineSeconds": 1}}),
+    };
+    let changes = waiting.filter(|pod| !pod.is_told_to_end).map(change).collect();
+    change_pods(&background.calls, &background.cache, "end a pod without a place", changes).await
 }
 
 /// The nodes whose time is over, each with what keeps it from a place. The others end because of them.
 fn overdue(task: &GangTask, let_in: Option<Timestamp>, now: Timestamp) -> Vec<(Target, String)> {
-    let has_begun = |pod: &Option<Pod>| pod.as_ref().is_some_and(|pod| pod.may_begin);
-    if task.nodes.iter().any(|(_, pod)| has_begun(pod)) {
+    if task.has_begun() {
         return Vec::new();
     }
     let is_over = |job: &Job| {
@@ -146,13 +171,19 @@ fn unplaced(job: &Job, pod: Option<&Pod>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use jiff::Timestamp;
 
     use super::{LetIn, overdue};
-    use crate::cache::{GangTask, Job, Phase, Pod, Reason};
+    use crate::cache::{GangTask, Job, Phase, Pod, Reason, TaskKey};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
+    }
+
+    fn key() -> Arc<TaskKey> {
+        Job::example(0, 2).key
     }
 
     fn task() -> GangTask {
@@ -233,15 +264,15 @@ mod tests {
             (pod.node_name, pod.phase) = (None, Phase::Pending(Some(gated.clone())));
         }
         let mut let_in = LetIn::default();
-        let_in.look_at(&[("a".to_owned(), queued.clone())], at(1000));
-        assert_eq!(overdue(&queued, let_in.of("a"), at(2000)), []);
+        let_in.look_at(&[(key(), queued.clone())], at(1000));
+        assert_eq!(overdue(&queued, let_in.of(&key()), at(2000)), []);
         let mut waits = task();
         waits.nodes[0].0.queue = Some("team".into());
-        let_in.look_at(&[("a".to_owned(), waits.clone())], at(1001));
-        assert_eq!(overdue(&waits, let_in.of("a"), at(1061)), []);
-        assert_eq!(overdue(&waits, let_in.of("a"), at(1062)).len(), 1);
+        let_in.look_at(&[(key(), waits.clone())], at(1001));
+        assert_eq!(overdue(&waits, let_in.of(&key()), at(1061)), []);
+        assert_eq!(overdue(&waits, let_in.of(&key()), at(1062)).len(), 1);
         let mut restarted = LetIn::default();
-        restarted.look_at(&[("a".to_owned(), waits.clone())], at(1500));
-        assert_eq!(overdue(&waits, restarted.of("a"), at(1561)), []);
+        restarted.look_at(&[(key(), waits.clone())], at(1500));
+        assert_eq!(overdue(&waits, restarted.of(&key()), at(1561)), []);
     }
 }

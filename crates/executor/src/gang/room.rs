@@ -1,8 +1,11 @@
 //! Several tasks that each hold a part of what they need, and wait for the rest: the latest one gives way.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+
+use crate::cache::TaskKey;
 
 /// How long a task must have waited for room before another gives way. Schedulers and autoscalers come to their end first.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -15,7 +18,7 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(300);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
     /// The task.
-    pub id: String,
+    pub key: Arc<TaskKey>,
     /// When it was submitted.
     pub created_at: Timestamp,
     /// How many of its nodes have a place.
@@ -28,7 +31,7 @@ pub struct Waiting {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suspended {
     /// The task.
-    pub id: String,
+    pub key: Arc<TaskKey>,
     /// When it was submitted.
     pub created_at: Timestamp,
     /// When it gave way.
@@ -42,9 +45,9 @@ pub fn gives_way(waiting: &[Waiting]) -> Option<&Waiting> {
     let patient = || waiting.iter().filter(|task| task.since >= PATIENCE);
     let latest = patient()
         .filter(|task| task.held > 0)
-        .max_by_key(|task| (task.created_at, &task.id))?;
+        .max_by_key(|task| (task.created_at, &task.key))?;
     patient()
-        .any(|task| (task.created_at, &task.id) < (latest.created_at, &latest.id))
+        .any(|task| (task.created_at, &task.key) < (latest.created_at, &latest.key))
         .then_some(latest)
 }
 
@@ -63,18 +66,27 @@ pub fn try_again<'a>(suspended: &'a [Suspended], waiting: &[Waiting], now: Times
             .all(|other| other.held == 0 || other.created_at >= task.created_at)
     };
     let mut due: Vec<&Suspended> = suspended.iter().filter(is_due).filter(is_first).collect();
-    due.sort_by_key(|task| (task.created_at, &task.id));
+    due.sort_by_key(|task| (task.created_at, &task.key));
     due
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use jiff::Timestamp;
     use proptest::prelude::*;
 
     use super::{PATIENCE, Suspended, Waiting, gives_way, try_again};
+    use crate::cache::{Job, TaskKey};
+
+    fn key(id: &str) -> Arc<TaskKey> {
+        Arc::new(TaskKey {
+            id: id.into(),
+            ..TaskKey::clone(&Job::example(0, 1).key)
+        })
+    }
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -82,7 +94,7 @@ mod tests {
 
     fn waiting(id: &str, second: i64, held: usize) -> Waiting {
         Waiting {
-            id: id.to_owned(),
+            key: key(id),
             created_at: at(second),
             held,
             since: PATIENCE,
@@ -92,7 +104,7 @@ mod tests {
     #[test]
     fn of_two_that_hold_a_part_each_the_later_one_gives_way() {
         let both = [waiting("b", 2, 2), waiting("a", 1, 2)];
-        assert_eq!(gives_way(&both).unwrap().id, "b");
+        assert_eq!(gives_way(&both).unwrap().key, key("b"));
         // Alone, it waits for others to end.
         assert_eq!(gives_way(&both[..1]), None);
         // One that holds nothing keeps nothing from anybody.
@@ -107,7 +119,7 @@ mod tests {
     #[test]
     fn it_tries_again_after_a_while_and_behind_the_earlier_one() {
         let suspended = [Suspended {
-            id: "b".to_owned(),
+            key: key("b"),
             created_at: at(2),
             at: at(100),
             times: 1,
@@ -136,9 +148,9 @@ mod tests {
                 .enumerate()
                 .map(|(index, (second, held))| waiting(&index.to_string(), second, held))
                 .collect();
-            let earliest = tasks.iter().min_by_key(|task| (task.created_at, &task.id)).unwrap();
+            let earliest = tasks.iter().min_by_key(|task| (task.created_at, &task.key)).unwrap();
             if let Some(task) = gives_way(&tasks) {
-                prop_assert!(task.id != earliest.id && task.held > 0);
+                prop_assert!(task.key != earliest.key && task.held > 0);
             }
         }
     }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use kube::client::ClientBuilder;
 use kube::config::{Config, KubeConfigOptions, KubeconfigError};
 
-use super::Client;
+use super::{Client, answer};
 use crate::error::Error;
 
 /// How long a TCP connection and its TLS handshake may take.
@@ -20,9 +21,10 @@ pub async fn connect() -> Result<Client, Error> {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     // A repeated POST makes a second object, or an error (kube-rs/kube#2082); `Calls` repeats what may be repeated.
     config.default_retry = false;
-    Client::try_from(config).map_err(|source| Error::Configuration {
+    let builder = ClientBuilder::try_from(config).map_err(|source| Error::Configuration {
         source: Box::new(source),
-    })
+    })?;
+    Ok(builder.with_layer(&answer::listening()).build())
 }
 
 /// `Config::infer` would go on to the pod's account after a broken kubeconfig; a broken one must be an error.

@@ -14,7 +14,8 @@ use super::chunk::Style;
 use super::position::Position;
 use super::ring::{Cursor, Ring};
 use super::upstream::{Interruption, Part, Reader, Source};
-use crate::cache::Cache;
+use crate::backoff::Backoff;
+use crate::cache::{Cache, TaskKey};
 use crate::kubernetes::Calls;
 
 /// The pauses after an answer that ended too early.
@@ -31,7 +32,7 @@ const TRIES_AFTER_END: u32 = 4;
 #[derive(Debug, Clone)]
 pub(super) struct Followed {
     /// The task.
-    pub task_id: String,
+    pub key: Arc<TaskKey>,
     /// The pod's uid.
     pub uid: String,
     /// Where its log is.
@@ -128,31 +129,34 @@ struct Upstream {
 impl Upstream {
     /// Reads until the pod has ended and all of its log was read. An answer that begins after the pod was known to have
     /// ended, and ends without an error, is complete; any other may have been cut.
-    async fn run(self, mut position: Position) {
-        let mut pause = FIRST_PAUSE;
+    async fn run(self, position: Position) {
+        let end = self.read_to_end(position).await;
+        self.ring.close(end);
+    }
+
+    async fn read_to_end(&self, mut position: Position) -> Result<(), Arc<str>> {
+        let mut pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         let mut tries = 0;
         loop {
             let ended = self.has_ended();
             let before = position;
             match self.read(&mut position, ended).await {
-                Ok(()) if ended => break,
+                Ok(()) if ended => return Ok(()),
                 Ok(()) => self.wait_for_end().await,
-                Err(interruption) if interruption.is_gone() => break,
+                Err(interruption) if interruption.is_gone() => return Ok(()),
                 Err(interruption) => {
                     tracing::debug!(pod = self.pod.source.pod, %interruption, "a log stream was interrupted");
                     tries += u32::from(ended);
-                    if tries == TRIES_AFTER_END {
-                        break;
+                    if tries == TRIES_AFTER_END || interruption.is_permanent() {
+                        return Err(interruption.to_string().into());
                     }
-                    sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    sleep(pauses.next()).await;
                 }
             }
             if position > before {
-                pause = FIRST_PAUSE;
+                pauses.reset();
             }
         }
-        self.ring.close();
     }
 
     async fn read(&self, position: &mut Position, ended: bool) -> Result<(), Interruption> {
@@ -174,13 +178,13 @@ impl Upstream {
 
     /// A pod that is gone has ended, too.
     fn has_ended(&self) -> bool {
-        self.cache.pod_ended(&self.pod.task_id, &self.pod.uid).unwrap_or(true)
+        self.cache.pod_ended(&self.pod.key, &self.pod.uid).unwrap_or(true)
     }
 
     /// The log usually ends a moment before the pod is said to have.
     async fn wait_for_end(&self) {
         let waiting = async {
-            while let Some(mut changes) = self.cache.follow(&self.pod.task_id) {
+            while let Some(mut changes) = self.cache.follow(&self.pod.key) {
                 if self.has_ended() || changes.changed().await.is_err() {
                     return;
                 }

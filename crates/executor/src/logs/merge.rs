@@ -1,7 +1,6 @@
 //! The logs of all nodes as one stream, in which no line is torn.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -10,12 +9,13 @@ use bytes::Bytes;
 use futures::Stream;
 use tokio::time::{Instant, Sleep};
 
+use super::LogCut;
 use super::node::Piece;
 
 /// How long the other nodes wait for the rest of a line that is too long to be passed on whole. After that it is broken.
 const LINE_PATIENCE: Duration = Duration::from_secs(2);
 
-type Node = Pin<Box<dyn Stream<Item = Piece> + Send>>;
+type Node = Pin<Box<dyn Stream<Item = Result<Piece, LogCut>> + Send>>;
 
 /// The merged stream.
 pub(super) struct Merged {
@@ -57,7 +57,7 @@ impl Merged {
 }
 
 impl Stream for Merged {
-    type Item = Result<Bytes, Infallible>;
+    type Item = Result<Bytes, LogCut>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
@@ -66,7 +66,12 @@ impl Stream for Merged {
         while asked < this.nodes.len() {
             let Some(mut node) = this.nodes.pop_front() else { break };
             match node.as_mut().poll_next(context) {
-                Poll::Ready(Some(piece)) => {
+                // What others still say would follow a gap that nobody sees.
+                Poll::Ready(Some(Err(cut))) => {
+                    this.nodes.clear();
+                    return Poll::Ready(Some(Err(cut)));
+                }
+                Poll::Ready(Some(Ok(piece))) => {
                     let text = this.give(&piece, continues && !piece.begins);
                     if this.within_line {
                         this.nodes.push_front(node);

@@ -16,7 +16,6 @@ mod position;
 mod ring;
 mod upstream;
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -45,6 +44,16 @@ pub struct LogOptions {
     pub node: Option<u32>,
 }
 
+/// A log that could not be read to its end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the log of node {node} could not be read to its end: {reason}")]
+pub struct LogCut {
+    /// The rank of the node.
+    pub node: u32,
+    /// Why, in the words of who refused.
+    pub reason: Arc<str>,
+}
+
 /// All log streams of this process.
 pub(crate) struct Logs {
     calls: Calls,
@@ -61,18 +70,18 @@ impl Logs {
         }
     }
 
-    /// The log of a task. The stream ends when the task does; dropping it gives up what it holds upstream.
+    /// The log of a task. The stream ends when the task does, or with an error when the rest cannot be read; dropping it gives up
+    /// what it holds upstream.
     pub fn stream(
         &self,
-        task_id: &str,
         view: &View,
         options: &LogOptions,
-    ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + use<> {
+    ) -> impl Stream<Item = Result<Bytes, LogCut>> + Send + use<> {
         let context = Context {
             calls: self.calls.clone(),
             cache: Arc::clone(&self.cache),
             hubs: Arc::clone(&self.hubs),
-            task_id: task_id.to_owned(),
+            key: Arc::clone(&view.key),
             num_nodes: view.num_nodes,
             follow: options.follow,
             tail: options.tail,

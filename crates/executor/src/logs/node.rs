@@ -1,17 +1,19 @@
 //! The log of one node for one follower: from before its pod exists to the end of it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
+use super::LogCut;
 use super::chunk::{Chunk, Style};
 use super::hub::{Followed, Hubs, Share, common_style};
 use super::position::Position;
 use super::ring::Next;
 use super::upstream::{Interruption, Part, Reader, Source};
-use crate::cache::{Cache, NodePod};
+use crate::cache::{Cache, NodePod, TaskKey};
 use crate::kubernetes::Calls;
 
 /// The pause before a log that could not be read is read again.
@@ -20,8 +22,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How long a follower that reads by itself gathers what arrives: it is behind, and in a hurry only as a whole.
 const GATHER: Duration = Duration::from_millis(1);
 
-/// How often in a row it is tried to read what is there, without getting further.
-const TRIES: u32 = 20;
+/// How long it is tried to read what is there without getting further, when nothing more will be written or is wanted.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What every node of a follower shares.
 #[derive(Clone)]
@@ -29,7 +31,7 @@ pub(super) struct Context {
     pub calls: Calls,
     pub cache: Arc<Cache>,
     pub hubs: Arc<Hubs>,
-    pub task_id: String,
+    pub key: Arc<TaskKey>,
     pub num_nodes: u32,
     pub follow: bool,
     pub tail: Option<u32>,
@@ -56,8 +58,10 @@ pub(super) struct NodeLog {
     attempt: u32,
     /// Nothing of that log has been passed on.
     begins: bool,
-    /// The pod whose log is read. One attempt has another when it gave its place away.
-    pod: Option<String>,
+    /// The pods whose logs were read, by uid. One attempt has several when it gave its place away. A log is never read twice.
+    read: HashSet<String>,
+    /// Since when it is tried in vain to read what is there.
+    failing_since: Option<Instant>,
     style: Style,
     position: Position,
     /// Counts from the end once; what comes later is not cut.
@@ -71,11 +75,9 @@ enum Stage {
     /// Reading what is there, for this follower alone.
     Reading {
         pod: Followed,
-        tries: u32,
     },
     Open {
         pod: Followed,
-        tries: u32,
         ended: bool,
         reader: Reader,
     },
@@ -84,6 +86,8 @@ enum Stage {
         pod: Followed,
         share: Share,
     },
+    /// The rest cannot be read.
+    Cut(Arc<str>),
     Done,
 }
 
@@ -97,7 +101,8 @@ impl NodeLog {
             rank,
             attempt: 0,
             begins: true,
-            pod: None,
+            read: HashSet::new(),
+            failing_since: None,
             style,
             position: context.since,
             tail: context.tail,
@@ -107,34 +112,40 @@ impl NodeLog {
     }
 
     /// The next piece; `None` when there will be none. Can be dropped at any time without losing anything.
-    pub async fn next(&mut self) -> Option<Piece> {
+    pub async fn next(&mut self) -> Option<Result<Piece, LogCut>> {
         loop {
             match &mut self.stage {
                 Stage::Waiting => self.stage = self.wait().await,
-                Stage::Reading { pod, tries } => {
-                    let (pod, tries) = (pod.clone(), *tries);
-                    self.stage = self.open(pod, tries).await;
+                Stage::Reading { pod } => {
+                    let pod = pod.clone();
+                    self.stage = self.open(pod).await;
                 }
                 Stage::Open { reader, .. } => match reader.next(GATHER).await {
                     Ok(Some(chunk)) => {
                         self.tail = None;
-                        return Some(self.piece(&chunk));
+                        return Some(Ok(self.piece(&chunk)));
                     }
                     Ok(None) => {
                         if let Some(piece) = self.read_all() {
-                            return Some(piece);
+                            return Some(Ok(piece));
                         }
                     }
                     Err(interruption) => self.interrupted(&interruption).await,
                 },
                 Stage::Following { pod, share } => match share.cursor.next().await {
-                    Next::Chunk(chunk) => return Some(self.piece(&chunk)),
+                    Next::Chunk(chunk) => return Some(Ok(self.piece(&chunk))),
                     Next::Closed => self.stage = self.over(),
+                    Next::Cut(reason) => self.stage = Stage::Cut(reason),
                     Next::Behind => {
                         let pod = pod.clone();
-                        self.stage = Stage::Reading { pod, tries: 0 };
+                        self.stage = Stage::Reading { pod };
                     }
                 },
+                Stage::Cut(reason) => {
+                    let (node, reason) = (self.rank, Arc::clone(reason));
+                    self.stage = Stage::Done;
+                    return Some(Err(LogCut { node, reason }));
+                }
                 Stage::Done => return None,
             }
         }
@@ -144,13 +155,13 @@ impl NodeLog {
     async fn wait(&mut self) -> Stage {
         let mut waited = false;
         loop {
-            let changes = self.context.cache.follow(&self.context.task_id);
-            let Some(view) = self.context.cache.view(&self.context.task_id) else {
+            let changes = self.context.cache.follow(&self.context.key);
+            let Some(view) = self.context.cache.view(&self.context.key) else {
                 return Stage::Done;
             };
             let of_this_node = || view.nodes.iter().filter(|node| node.rank == self.rank);
             let is_new = |node: &&NodePod| {
-                let other = node.pod.as_ref().is_some_and(|(_, uid)| Some(uid) != self.pod.as_ref());
+                let other = node.pod.as_ref().is_some_and(|(_, uid)| !self.read.contains(uid));
                 node.attempt > self.attempt || (node.attempt == self.attempt && other)
             };
             let Some(node) = of_this_node().find(is_new) else {
@@ -166,8 +177,11 @@ impl NodeLog {
                 continue;
             };
             if let Some((name, uid)) = &node.pod {
+                if node.attempt > self.attempt {
+                    self.read.clear();
+                }
                 self.attempt = node.attempt;
-                self.pod = Some(uid.clone());
+                self.read.insert(uid.clone());
                 self.begins = true;
                 self.style.prefix = common_style(self.rank, self.context.num_nodes, self.attempt).prefix;
                 return self.start(name, uid, waited && !node.ended);
@@ -197,7 +211,7 @@ impl NodeLog {
     /// A log that has only just begun is followed from its beginning; of another, what is there is read first.
     fn start(&self, name: &str, uid: &str, just_begun: bool) -> Stage {
         let pod = Followed {
-            task_id: self.context.task_id.clone(),
+            key: Arc::clone(&self.context.key),
             uid: uid.to_owned(),
             source: Source {
                 pod: name.to_owned(),
@@ -208,18 +222,18 @@ impl NodeLog {
         if can_follow && (just_begun || self.context.hubs.covers(uid, self.position)) {
             return self.follow(pod);
         }
-        Stage::Reading { pod, tries: 0 }
+        Stage::Reading { pod }
     }
 
     fn follow(&self, pod: Followed) -> Stage {
         let context = &self.context;
         match context.hubs.join(&context.calls, &context.cache, &pod, self.position) {
             Some(share) => Stage::Following { pod, share },
-            None => Stage::Reading { pod, tries: 0 },
+            None => Stage::Reading { pod },
         }
     }
 
-    async fn open(&mut self, pod: Followed, tries: u32) -> Stage {
+    async fn open(&mut self, pod: Followed) -> Stage {
         let ended = self.has_ended(&pod);
         let part = Part {
             from: self.position,
@@ -230,14 +244,9 @@ impl NodeLog {
         let opened = Reader::open(&self.context.calls, &pod.source, part).await;
         drop(turn);
         match opened {
-            Ok(reader) => Stage::Open {
-                pod,
-                tries,
-                ended,
-                reader,
-            },
+            Ok(reader) => Stage::Open { pod, ended, reader },
             Err(interruption) if interruption.is_gone() => self.over(),
-            Err(interruption) => self.retry(pod, tries, &interruption).await,
+            Err(interruption) => self.retry(pod, &interruption).await,
         }
     }
 
@@ -262,25 +271,29 @@ impl NodeLog {
     }
 
     async fn interrupted(&mut self, interruption: &Interruption) {
-        if let Stage::Open { pod, tries, .. } = std::mem::replace(&mut self.stage, Stage::Done) {
-            self.stage = self.retry(pod, tries, interruption).await;
+        if let Stage::Open { pod, .. } = std::mem::replace(&mut self.stage, Stage::Done) {
+            self.stage = self.retry(pod, interruption).await;
         }
     }
 
-    async fn retry(&mut self, pod: Followed, tries: u32, interruption: &Interruption) -> Stage {
+    /// Waits before another try, as long as one may be of use: a log that is written to is waited for without an end.
+    async fn retry(&mut self, pod: Followed, interruption: &Interruption) -> Stage {
         tracing::debug!(pod = pod.source.pod, %interruption, "a log could not be read");
-        if tries == TRIES {
-            return self.over();
+        let since = *self.failing_since.get_or_insert_with(Instant::now);
+        let is_written_to = self.context.follow && !self.has_ended(&pod);
+        if interruption.is_permanent() || (!is_written_to && since.elapsed() >= PATIENCE) {
+            return Stage::Cut(interruption.to_string().into());
         }
         sleep(PAUSE).await;
-        Stage::Reading { pod, tries: tries + 1 }
+        Stage::Reading { pod }
     }
 
     fn has_ended(&self, pod: &Followed) -> bool {
-        self.context.cache.pod_ended(&pod.task_id, &pod.uid).unwrap_or(true)
+        self.context.cache.pod_ended(&pod.key, &pod.uid).unwrap_or(true)
     }
 
     fn piece(&mut self, chunk: &Chunk) -> Piece {
+        self.failing_since = None;
         let text = if self.style.timestamps {
             chunk.write(self.position, &self.style)
         } else {

@@ -38,7 +38,8 @@ struct State {
     size: usize,
     /// The place before the first chunk kept.
     start: Position,
-    closed: bool,
+    /// How the log has ended, when it has: an error when the rest of it cannot be read.
+    end: Option<Result<(), Arc<str>>>,
     /// The number of the next chunk of each follower.
     cursors: HashMap<u64, u64>,
     next_cursor: u64,
@@ -58,6 +59,8 @@ pub(super) enum Next {
     Behind,
     /// The log has ended, and all of it was read.
     Closed,
+    /// The rest of the log cannot be read.
+    Cut(Arc<str>),
 }
 
 impl Ring {
@@ -69,7 +72,7 @@ impl Ring {
                 first: 0,
                 size: 0,
                 start,
-                closed: false,
+                end: None,
                 cursors: HashMap::new(),
                 next_cursor: 0,
             }),
@@ -125,9 +128,9 @@ impl Ring {
             .min(MAX_PACE)
     }
 
-    /// The log has ended.
-    pub fn close(&self) {
-        self.lock().closed = true;
+    /// The log has ended, or the rest of it cannot be read.
+    pub fn close(&self, end: Result<(), Arc<str>>) {
+        self.lock().end = Some(end);
         self.news.notify_waiters();
     }
 
@@ -179,7 +182,10 @@ impl Cursor {
         };
         let index = usize::try_from(next - state.first).unwrap_or(usize::MAX);
         let Some(chunk) = state.chunks.get(index).map(Arc::clone) else {
-            return state.closed.then_some(Next::Closed);
+            return state.end.clone().map(|end| match end {
+                Ok(()) => Next::Closed,
+                Err(reason) => Next::Cut(reason),
+            });
         };
         state.cursors.insert(self.id, next + 1);
         drop(state);

@@ -9,10 +9,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::chunk::{Chunk, Style};
 use super::parse::{NotALog, Parser};
 use super::position::Position;
+use crate::error::explain;
 use crate::kubernetes::{Calls, LogParams, Pod};
 use crate::labels;
 
-/// How long the API server may take to begin an answer that does not follow.
+/// How long nothing may arrive of an answer that does not follow.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How much is gathered before it is passed on.
@@ -41,9 +42,9 @@ pub(super) struct Part {
 /// Why reading ended before the log did.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Interruption {
-    #[error("the log could not be opened: {0}")]
+    #[error("{}", explain(.0))]
     Open(#[source] kube::Error),
-    #[error("the API server did not begin to answer")]
+    #[error("the Kubernetes API did not answer")]
     Timeout,
     #[error("the connection broke: {0}")]
     Broken(#[source] std::io::Error),
@@ -58,6 +59,13 @@ impl Interruption {
     }
 }
 
+impl Interruption {
+    /// Whether another try would be refused, too: we may not read logs, or the container has none.
+    pub fn is_permanent(&self) -> bool {
+        matches!(self, Self::Open(kube::Error::Api(status)) if matches!(status.code, 403 | 405 | 422))
+    }
+}
+
 /// A log that is being read.
 pub(super) struct Reader {
     stream: Pin<Box<dyn AsyncBufRead + Send>>,
@@ -65,7 +73,9 @@ pub(super) struct Reader {
     style: Style,
     buffer: Vec<u8>,
     /// How the connection broke, behind what is in the buffer.
-    broken: Option<std::io::Error>,
+    broken: Option<Interruption>,
+    /// How long nothing may arrive. A log that is followed may be silent for days.
+    patience: Option<Duration>,
 }
 
 impl Reader {
@@ -94,6 +104,7 @@ impl Reader {
             style: source.style.clone(),
             buffer: Vec::new(),
             broken: None,
+            patience: (!part.follow).then_some(OPEN_TIMEOUT),
         })
     }
 
@@ -106,10 +117,10 @@ impl Reader {
     /// API server sends each line by itself.
     pub async fn next(&mut self, pace: Duration) -> Result<Option<Chunk>, Interruption> {
         loop {
-            if let Some(error) = self.broken.take() {
-                return Err(Interruption::Broken(error));
+            if let Some(interruption) = self.broken.take() {
+                return Err(interruption);
             }
-            if self.buffer.is_empty() && !self.take().await.map_err(Interruption::Broken)? {
+            if self.buffer.is_empty() && !self.take().await? {
                 return Ok(None);
             }
             self.gather(Instant::now() + pace).await;
@@ -136,8 +147,13 @@ impl Reader {
     }
 
     /// Moves what has arrived into the buffer; false at the end of the answer. Can be dropped without losing anything.
-    async fn take(&mut self) -> Result<bool, std::io::Error> {
-        let bytes = self.stream.fill_buf().await?;
+    async fn take(&mut self) -> Result<bool, Interruption> {
+        let filling = self.stream.fill_buf();
+        let bytes = match self.patience {
+            Some(patience) => timeout(patience, filling).await.map_err(|_| Interruption::Timeout)?,
+            None => filling.await,
+        };
+        let bytes = bytes.map_err(Interruption::Broken)?;
         let size = bytes.len();
         self.buffer.extend_from_slice(bytes);
         self.stream.consume_unpin(size);

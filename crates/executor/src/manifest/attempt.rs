@@ -25,12 +25,14 @@ pub fn next_attempt(job: Job, attempt: u32, restarts: u32) -> Option<Job> {
     let mut annotations = job.metadata.annotations?;
     let name = Name::of(annotations.get(labels::EXACT_NAME)?)?;
     let id = labels.get(labels::TASK_ID)?.clone();
-    let suffix = format!("{}-node-{}-attempt-{attempt}", id, labels.get(labels::NODE_INDEX)?);
+    let rank = labels.get(labels::NODE_INDEX)?.parse().ok()?;
+    let num_nodes = annotations.get(labels::NUM_NODES)?.parse().ok()?;
     for of_the_attempt_before in [
         labels::ENDED_BECAUSE_OF,
         labels::GAVE_WAY_AT,
         labels::GAVE_WAY,
         labels::PROVISION_TIMED_OUT,
+        labels::EXIT_CODE,
     ] {
         annotations.remove(of_the_attempt_before);
     }
@@ -55,7 +57,7 @@ pub fn next_attempt(job: Job, attempt: u32, restarts: u32) -> Option<Job> {
     }
     Some(Job {
         metadata: ObjectMeta {
-            name: Some(name.object_name(&suffix)),
+            name: Some(labels::job_name(&name, &id, rank, num_nodes, attempt)),
             labels: Some(without_the_jobs(labels)),
             annotations: Some(annotations),
             owner_references: job.metadata.owner_references,

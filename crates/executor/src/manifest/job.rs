@@ -6,7 +6,7 @@ use task::Resources as Asked;
 
 use super::escape::escape;
 use super::script::{INIT, SCRIPT_FOLDER, SCRIPT_KEY, Script, script};
-use super::{DEFAULT_IMAGE, Submission, gang, queue};
+use super::{DEFAULT_IMAGE, Submission, gang, queue, security};
 use crate::kubernetes::{
     ConfigMapVolumeSource, Container, EnvVar, EnvVarSource, Job, JobSpec, ObjectFieldSelector, ObjectMeta,
     OwnerReference, PersistentVolumeClaimVolumeSource, PodSpec, PodTemplateSpec, Quantity, ResourceRequirements,
@@ -32,6 +32,8 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
         .extend(queue::of_job(submission));
     let mut pod_metadata = ObjectMeta {
         labels: Some(labels),
+        // A pod without it was not made from this template.
+        annotations: Some(BTreeMap::from([(labels::SUBMISSION.to_owned(), submission.token.clone())])),
         ..ObjectMeta::default()
     };
     queue::complete(&mut pod_metadata, submission);
@@ -110,8 +112,13 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
             env: Some(environment(submission, rank)),
             resources: resources(&submission.definition.resources),
             volume_mounts: (!mounts.is_empty()).then_some(mounts),
+            security_context: security::of_container(submission.pods.security),
             ..Container::default()
         }],
+        security_context: security::of_pod(submission.pods.security),
+        service_account_name: submission.pods.service_account.clone(),
+        // A token of the namespace is for whom the operator gives it to, not for every task.
+        automount_service_account_token: Some(submission.pods.service_account.is_some()),
         restart_policy: Some("Never".to_owned()),
         // Of the pod and not of the Job, which would delete the pod and its log. Of several nodes it counts from when they
         // begin, and is set then.
@@ -233,7 +240,7 @@ fn script_volume(submission: &Submission) -> Volume {
     Volume {
         name: SCRIPT_VOLUME.to_owned(),
         config_map: Some(ConfigMapVolumeSource {
-            name: submission.base_name(),
+            name: submission.owner_name(),
             ..ConfigMapVolumeSource::default()
         }),
         ..Volume::default()

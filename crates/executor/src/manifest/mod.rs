@@ -7,6 +7,7 @@ mod job;
 mod owner;
 mod queue;
 mod script;
+mod security;
 mod service;
 mod volume;
 
@@ -23,9 +24,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use task::{Id, Name, Recovery, TaskDefinition, UserName};
 
-use crate::executor::Defaults;
+use crate::cache::TaskOwner;
 use crate::kubernetes::ObjectMeta;
 use crate::labels;
+use crate::settings::{Defaults, PodSettings};
 
 /// The image of a task that names none.
 pub const DEFAULT_IMAGE: &str = "python:3.13-slim";
@@ -47,33 +49,63 @@ pub struct Submission {
     pub created_at: Timestamp,
     /// What tells its objects from those of another submission.
     pub token: String,
+    /// What tells this try of it from another.
+    pub try_token: String,
     /// A hash of the definition.
     pub fingerprint: String,
     /// What holds where the definition says nothing.
     pub defaults: Defaults,
+    /// What its pods are like.
+    pub pods: PodSettings,
 }
 
 impl Submission {
-    /// The name of the object that owns the Jobs, and of the Job of a task with one node.
+    /// The name of the Job of a task with one node.
     #[must_use]
     pub fn base_name(&self) -> String {
         self.name.object_name(self.id.as_str())
     }
 
+    /// The name of the object that owns the Jobs. Under an `Idempotency-Key` it is the key's, whatever is submitted with it.
+    #[must_use]
+    pub fn owner_name(&self) -> String {
+        if self.is_keyed() {
+            labels::key_object_name(&self.token)
+        } else {
+            self.base_name()
+        }
+    }
+
+    /// Whether it was submitted with an `Idempotency-Key`.
+    #[must_use]
+    pub fn is_keyed(&self) -> bool {
+        labels::is_key_token(&self.token)
+    }
+
+    /// The same, as another try of it has begun to make it.
+    #[must_use]
+    pub fn joined(&self, owner: &TaskOwner, created_at: Option<Timestamp>) -> Self {
+        let name = Name::of(&owner.task_name);
+        Self {
+            id: Id::of(&owner.key.id).unwrap_or_else(|| self.id.clone()),
+            name: name.unwrap_or_else(|| self.name.clone()),
+            created_at: created_at.unwrap_or(self.created_at),
+            ..self.clone()
+        }
+    }
+
     /// The name of the Job of one node.
     #[must_use]
     pub fn job_name(&self, rank: u32) -> String {
-        if self.definition.num_nodes == 1 {
-            return self.base_name();
-        }
-        self.name.object_name(&format!("{}-node-{rank}", self.id))
+        labels::job_name(&self.name, self.id.as_str(), rank, self.definition.num_nodes, 1)
     }
 
     /// Whether the Jobs need an owner: there are several, or there may be when it is run again, or the script is too long for
-    /// an argument.
+    /// an argument, or a key has to be reserved.
     #[must_use]
     pub fn needs_owner(&self) -> bool {
-        self.definition.num_nodes > 1
+        self.is_keyed()
+            || self.definition.num_nodes > 1
             || self.definition.resources.recovery.is_some()
             || matches!(script(&self.definition), Script::File(_))
     }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::Submission;
 use super::script::{SCRIPT_KEY, Script, script};
+use crate::cache::Turn;
 use crate::kubernetes::ConfigMap;
 use crate::labels;
 
@@ -13,11 +14,12 @@ use crate::labels;
 /// not exist for anybody; after `deadline` an uncommitted one is removed.
 #[must_use]
 pub fn owner(submission: &Submission, deadline: Timestamp) -> ConfigMap {
-    let mut metadata = submission.metadata(submission.base_name());
-    metadata
-        .annotations
-        .get_or_insert_default()
-        .insert(labels::SUBMIT_DEADLINE.to_owned(), task::time::format(deadline));
+    let mut metadata = submission.metadata(submission.owner_name());
+    metadata.annotations.get_or_insert_default().extend([
+        (labels::SUBMIT_DEADLINE.to_owned(), task::time::format(deadline)),
+        (labels::TRY.to_owned(), submission.try_token.clone()),
+        (labels::TURN.to_owned(), Turn::FIRST.to_string()),
+    ]);
     let data = match script(&submission.definition) {
         Script::Argument(_) => None,
         Script::File(text) => Some(BTreeMap::from([(SCRIPT_KEY.to_owned(), text)])),

@@ -26,19 +26,23 @@ pub const SETUP_DONE: &str = "/etc/k8s-cli-state/setup-done";
 /// group, and prints notices: it is switched off again, and what bash itself says is not heard, for a child may end before it
 /// is off. `wait` returns when a trapped signal arrives, before the child has ended; so it is asked again until no signal
 /// came in between.
+///
+/// A script that was told to end and does so with code 0 has saved what it could, and has not done its work: with that code
+/// Kubernetes would take an evicted pod for a completed one, and nobody would run it again. Its code becomes that of TERM.
 pub(super) const INIT: &str = r#"exec 3>&2 2>/dev/null
 set -m
 /bin/bash "$@" 2>&3 3>&- &
 set +m
 exec 3>&-
 child=$!
-trap 'signalled=1; kill -TERM -- "-$child" 2>/dev/null' TERM
+trap 'signalled=1 told=1; kill -TERM -- "-$child" 2>/dev/null' TERM
 while
   signalled=
   wait "$child"
   code=$?
   [ -n "$signalled" ]
 do :; done
+case "$told:$code" in 1:0) code=143 ;; esac
 exit "$code"
 "#;
 
@@ -293,7 +297,27 @@ mod tests {
 
     #[test]
     fn the_exit_code_is_that_of_the_script() {
-        assert_eq!(run(&json!({"run": "exit 7"})).status.code(), Some(7));
+        for code in [0, 7, 10, 143] {
+            assert_eq!(run(&json!({"run": format!("exit {code}")})).status.code(), Some(code));
+        }
+    }
+
+    #[test]
+    fn a_script_that_was_told_to_end_has_not_succeeded() {
+        for (handler, code) in [("exit 0", 143), ("exit 5", 5), ("true", 143)] {
+            let script = format!("trap '{handler}' TERM; echo ready; while :; do read -rt 0.1 <> <(:); done");
+            let script = if handler == "true" { "echo ready; sleep 600".to_owned() } else { script };
+            let mut node = Command::new("/bin/bash")
+                .args(["-c", INIT, "k8s-cli", "-c", &script])
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut ready = [0; 6];
+            std::io::Read::read_exact(node.stdout.as_mut().unwrap(), &mut ready).unwrap();
+            let told = Command::new("kill").args(["-TERM", &node.id().to_string()]).status();
+            assert!(told.unwrap().success());
+            assert_eq!(node.wait().unwrap().code(), Some(code), "{handler}");
+        }
     }
 
     /// What a node of several does when both of its gates are open after a while.

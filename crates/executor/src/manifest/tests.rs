@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use task::{Id, Name, Recovery, TaskDefinition, UserName, VolumeDefinition};
 
 use super::{Submission, claim, job, next_attempt, owner, service};
-use crate::executor::Defaults;
+
 use crate::kubernetes::Job;
+use crate::settings::{Defaults, PodSettings};
 
 fn user() -> UserName {
     UserName::from_headers([&b"alice@example.com"[..]]).unwrap()
@@ -29,8 +30,10 @@ fn submission(body: &Value) -> Submission {
         definition,
         created_at: Timestamp::UNIX_EPOCH,
         token: "token".to_owned(),
+        try_token: "try".to_owned(),
         fingerprint: "fingerprint".to_owned(),
         defaults: Defaults::default(),
+        pods: PodSettings::default(),
     }
 }
 

@@ -41,19 +41,19 @@ pub async fn healthz() -> Json<HealthResponse> {
     health_check().await
 }
 
-/// Say whether answers are true now: the cache is in sync and the Kubernetes API answers.
+/// Say whether answers are true now: the cache is in sync, and the server may do everything that it has to.
 #[utoipa::path(
     get, path = "/readyz", operation_id = "readyz", tag = "health",
     responses(
         (status = 200, description = "Answers are true.", body = HealthResponse),
-        (status = 503, description = "The state of the cluster is not known, or the server is stopping."),
+        (status = 503, description = "The state of the cluster is not known, a right or the namespace is missing, or the server is stopping."),
     ),
 )]
 pub async fn readyz(State(app): State<AppState>) -> Response {
     if app.stopping.is_cancelled() {
         return detailed(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping");
     }
-    match app.executor.check() {
+    match app.executor.check_ready() {
         Ok(()) => health_check().await.into_response(),
         Err(error) => detailed(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
     }

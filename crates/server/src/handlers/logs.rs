@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
+use executor::LogCut;
 use futures::{Stream, StreamExt};
 use http::{HeaderValue, header};
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -57,7 +58,7 @@ pub async fn stream_task_logs(
     let stream = stream.map_err(|source| failed("stream task logs", &user, source))?;
     let stream = stream.ok_or_else(|| not_found(&id))?;
     let stream = Measured {
-        stream: stream.map(|piece| piece.map_err(|never| match never {})).boxed(),
+        stream: stream.boxed(),
         stopping: Box::pin(app.stopping.clone().cancelled_owned()),
         start: Instant::now(),
         bytes: 0,
@@ -80,7 +81,7 @@ pub async fn stream_task_logs(
 
 /// A log stream that is counted, and logged when it ends.
 struct Measured {
-    stream: Pin<Box<dyn Stream<Item = Result<Bytes, Stopping>> + Send>>,
+    stream: Pin<Box<dyn Stream<Item = Result<Bytes, LogCut>> + Send>>,
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
     start: Instant,
     bytes: u64,
@@ -89,23 +90,29 @@ struct Measured {
     _permit: StreamPermit,
 }
 
-/// The server stops before the log has ended. The connection is cut, so that a client does not take it for the end.
+/// The stream ends before the log has. The connection is cut, so that a client does not take it for the end.
 #[derive(Debug, thiserror::Error)]
-#[error("the server is stopping")]
-struct Stopping;
+enum Cut {
+    #[error("the server is stopping")]
+    Stopping,
+    #[error(transparent)]
+    Log(#[from] LogCut),
+}
 
 impl Stream for Measured {
-    type Item = Result<Bytes, Stopping>;
+    type Item = Result<Bytes, Cut>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.stopping.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Some(Err(Stopping)));
+            return Poll::Ready(Some(Err(Cut::Stopping)));
         }
-        let next = self.stream.poll_next_unpin(context);
-        if let Poll::Ready(Some(Ok(bytes))) = &next {
-            self.bytes += bytes.len() as u64;
+        let next = std::task::ready!(self.stream.poll_next_unpin(context));
+        match &next {
+            Some(Ok(bytes)) => self.bytes += bytes.len() as u64,
+            Some(Err(cut)) => tracing::warn!(task_id = self.id, user = self.user, %cut, "a log stream is cut"),
+            None => {}
         }
-        next
+        Poll::Ready(next.map(|piece| piece.map_err(Cut::from)))
     }
 }
 

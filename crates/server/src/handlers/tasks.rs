@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use bytes::{BufMut, BytesMut};
-use executor::Error;
+use executor::{Error, Submitted};
 use http::{HeaderName, HeaderValue, header};
 use serde::Serialize;
 use serde_json::Value;
@@ -102,11 +102,12 @@ pub async fn submit_task(State(app): State<AppState>, submit: SubmitTask) -> Api
         return dry_run_task(&app, request).await;
     }
     let start = std::time::Instant::now();
-    let (user, warnings) = (request.user.clone(), request.definition.warnings.clone());
+    let (user, mut warnings) = (request.user.clone(), request.definition.warnings.clone());
     let (name, num_nodes) = (request.definition.name.clone(), request.definition.num_nodes);
     let submitted = app.executor.submit(request).await;
     metrics::histogram!("k8s_cli_submit_seconds").record(start.elapsed().as_secs_f64());
-    let id = submitted.map_err(|source| failed("submit task", &user, source))?;
+    let Submitted { id, warnings: said } = submitted.map_err(|source| failed("submit task", &user, source))?;
+    warnings.extend(said);
     let name = name.as_ref().map(task::Name::as_str);
     tracing::info!(event = "task_submitted", task_id = id, user = %user, name, num_nodes, "task submitted");
     let answer = SubmitAnswer::Submitted(TaskSubmitResponse {

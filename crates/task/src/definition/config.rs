@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::validation::{self, Cursor, Object};
 
-/// The longest wait that can be asked for: a year, in seconds.
-pub(super) const MAX_SECONDS: i64 = 365 * 24 * 60 * 60;
+/// The longest wait that can be asked for.
+pub(super) const MAX_SECONDS: i64 = super::duration::MAX_SECONDS as i64;
 
 /// The longest name of a queue, which becomes the value of a label.
 pub(super) const MAX_QUEUE_LENGTH: usize = 63;

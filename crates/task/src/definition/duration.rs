@@ -7,8 +7,10 @@ use serde_json::Value;
 
 use crate::validation::{self, Cursor};
 
-/// The longest time that can be asked for: a year.
-const MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// The longest time that can be asked for: a year, in seconds.
+pub const MAX_SECONDS: u32 = 365 * 24 * 60 * 60;
+
+const MAX: Duration = Duration::from_secs(MAX_SECONDS as u64);
 
 /// Reads a time with its units; a day has 24 hours. A number alone could mean seconds or minutes, and is refused.
 ///

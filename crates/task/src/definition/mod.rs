@@ -12,8 +12,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 pub use config::{KubernetesConfig, ProvisionTimeout};
-pub use duration::parse_duration;
-pub use recovery::Recovery;
+pub use duration::{MAX_SECONDS, parse_duration};
+pub use recovery::{MAX_RESTARTS, Recovery};
 pub use resources::Resources;
 
 use crate::Name;
@@ -22,6 +22,9 @@ use crate::validation::{self, Cursor, ErrorDetail, Object};
 /// The most bytes that `setup` and `run` may have, each, They are kept in a
 /// Kubernetes object, which etcd limits to 1.5 MiB (<https://etcd.io/docs/latest/dev-guide/limit/>).
 pub const MAX_SCRIPT_BYTES: usize = 500_000;
+
+/// The most nodes of one task.
+pub const MAX_NODES: u32 = 1000;
 
 /// The most bytes that all variables may have together; see [`MAX_SCRIPT_BYTES`].
 pub const MAX_VARIABLES_BYTES: usize = 1_000_000;

@@ -7,8 +7,8 @@ use super::super::validation::{self, Cursor, Object};
 /// SkyPilot's strategies. They differ in where they look for machines next, of which one cluster has one place.
 pub(super) const STRATEGIES: [&str; 2] = ["FAILOVER", "EAGER_NEXT_REGION"];
 
-/// More than anybody waits for.
-const MAX_RESTARTS: i64 = 1000;
+/// The most restarts after failures of its own: more than anybody waits for.
+pub const MAX_RESTARTS: u32 = 1000;
 
 /// When a task that failed is run again. What the cluster ended (eviction, preemption, a lost machine) always is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -59,7 +59,7 @@ fn strategy(value: &Value, cursor: &mut Cursor) -> Option<bool> {
 fn restarts(value: &Value, cursor: &mut Cursor) -> Option<u32> {
     let number = validation::integer(value, cursor)?;
     match u32::try_from(number) {
-        Ok(restarts) if number <= MAX_RESTARTS => Some(restarts),
+        Ok(restarts) if number <= i64::from(MAX_RESTARTS) => Some(restarts),
         _ => cursor.refuse(format!("write a number from 0 to {MAX_RESTARTS}"), value),
     }
 }

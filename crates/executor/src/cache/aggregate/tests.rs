@@ -25,12 +25,12 @@ fn pod(rank: u32, status: Value) -> Pod {
         name: format!("train-abc-node-{rank}-x"),
         node_name: None,
         ip: None,
-        ..Pod::example(rank, phase::of(&status))
+        ..Pod::example(rank, phase::of(&status, phase::Circumstances::default()))
     }
 }
 
 fn aggregate(jobs: &[Job], pods: &[Pod], warnings: &HashMap<String, Reason>) -> TaskStatus {
-    let pods = pods.iter().map(|pod| (pod.job_uid.as_deref().unwrap(), pod)).collect();
+    let pods = pods.iter().map(|pod| (pod.job_uid.as_str(), pod)).collect();
     super::status(jobs, &[], &pods, |uid| warnings.get(uid), "default", "now".to_owned())
 }
 

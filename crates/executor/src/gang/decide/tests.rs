@@ -29,6 +29,7 @@ fn ended(state: State, second: i64) -> Phase {
         state,
         reason: None,
         exit_code: Some(i32::from(state == State::Failed)),
+        has_run: true,
         started_at: None,
         finished_at: Some(Timestamp::from_second(second).unwrap()),
     })

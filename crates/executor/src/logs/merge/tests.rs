@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use proptest::prelude::*;
 
-use super::{Merged, Node, Piece};
+use super::{LogCut, Merged, Node, Piece};
 
 /// A node that writes these pieces, waiting before each one that has a pause in milliseconds.
 fn node(pieces: Vec<(u64, &'static str)>) -> Node {
@@ -12,11 +12,11 @@ fn node(pieces: Vec<(u64, &'static str)>) -> Node {
         if pause > 0 {
             tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
         }
-        Piece {
+        Ok(Piece {
             text: Bytes::from_static(text.as_bytes()),
             is_open: !text.ends_with('\n'),
             begins: false,
-        }
+        })
     });
     Box::pin(pieces)
 }
@@ -48,6 +48,17 @@ async fn a_last_line_without_newline_is_ended_only_when_another_follows() {
     assert_eq!(merged(vec![node(vec![(0, "end")])]).await, "end");
     let other = node(vec![(10, "1\n")]);
     assert_eq!(merged(vec![node(vec![(0, "end")]), other]).await, "end\n1\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_cut_ends_all_with_an_error() {
+    let cut = LogCut {
+        node: 1,
+        reason: "pods is forbidden".into(),
+    };
+    let broken = stream::iter([Err(cut.clone())]).boxed();
+    let pieces: Vec<_> = Merged::new([node(vec![(0, "1\n"), (10, "2\n")]), broken]).collect().await;
+    assert_eq!(pieces, [Ok(Bytes::from_static(b"1\n")), Err(cut)]);
 }
 
 proptest! {

@@ -1,0 +1,265 @@
+//! What the labels and annotations of an object say it belongs to, read with the bounds of a request.
+//!
+//! Whoever may create objects in the namespace can write anything there. What this program could not have written is
+//! ignored, and said once.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use task::{Id, Name, UserName};
+
+use crate::kubernetes::ObjectMeta;
+use crate::labels::{self, Owner};
+
+/// The longest submission token: the hash of a key. Others are shorter.
+const MAX_TOKEN: usize = 64;
+
+/// The longest identifier. Ours have 8 characters.
+const MAX_ID: usize = 63;
+
+/// How far a time of creation in an annotation may be from the one that Kubernetes wrote. The clocks of the two machines
+/// differ, and a later attempt carries the time of the first.
+const CREATED_AT_TOLERANCE: SignedDuration = SignedDuration::from_hours(24);
+
+/// Why an object that carries our labels is none of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Ignored(pub &'static str);
+
+/// Which task an object says it belongs to. Objects belong together when all three agree: a stranger can write the
+/// identifier of somebody's task into a label, but what carries another user or another submission is another task.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskKey {
+    /// The identifier. First, so that all tasks that claim it are neighbours.
+    pub id: Box<str>,
+    /// Whose it is.
+    pub owner: Owner,
+    /// The submission that made it; `None` for one of the Python implementation.
+    pub submission: Option<Box<str>>,
+}
+
+/// What an object says about who made it and what it is.
+pub struct Identity<'a> {
+    pub labels: &'a BTreeMap<String, String>,
+    pub annotations: &'a BTreeMap<String, String>,
+    pub uid: &'a str,
+    pub object: &'a str,
+    pub id: &'a str,
+    pub name: &'a str,
+    pub owner: Owner,
+    pub username: &'a str,
+    pub submission: Option<&'a str>,
+    pub created_at: Timestamp,
+    pub made_at: Timestamp,
+}
+
+impl<'a> Identity<'a> {
+    /// Reads it; `id` and `name` are the labels that hold them.
+    ///
+    /// # Errors
+    /// This program could not have written it, nor the Python implementation.
+    pub fn read(metadata: &'a ObjectMeta, id: &str, name: &str) -> Result<Self, Ignored> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        let labels = metadata.labels.as_ref().unwrap_or(&NONE);
+        let annotations = metadata.annotations.as_ref().unwrap_or(&NONE);
+        let (Some(uid), Some(object), Some(made_at)) =
+            (&metadata.uid, &metadata.name, &metadata.creation_timestamp)
+        else {
+            return Err(Ignored("it has no uid, name or time of creation"));
+        };
+        let id = labels.get(id).filter(|id| is_id(id)).ok_or(Ignored("it has no identifier"))?;
+        let submission = labels::submission(annotations);
+        let (owner, username) = user(labels, annotations, submission)?;
+        if submission.is_some() && !Id::is_one(id) {
+            return Err(Ignored("its identifier is none of ours"));
+        }
+        let exact_name = annotations.get(labels::EXACT_NAME).or_else(|| labels.get(name));
+        let name = exact_name.map_or(id.as_str(), String::as_str);
+        if Name::of(name).is_none() {
+            return Err(Ignored("its name could not have been submitted"));
+        }
+        let near = |time: &Timestamp| time.duration_since(made_at.0).abs() <= CREATED_AT_TOLERANCE;
+        let is_later_attempt = annotations.contains_key(labels::ATTEMPT);
+        let created_at = time(annotations, labels::CREATED_AT)
+            .filter(|time| near(time) || (is_later_attempt && *time <= made_at.0))
+            .unwrap_or(made_at.0);
+        Ok(Self {
+            labels,
+            annotations,
+            uid,
+            object,
+            id,
+            name,
+            owner,
+            username,
+            submission,
+            created_at,
+            made_at: made_at.0,
+        })
+    }
+
+    /// The task that it says it belongs to.
+    pub fn key(&self) -> TaskKey {
+        TaskKey {
+            id: self.id.into(),
+            owner: self.owner.clone(),
+            submission: self.submission.map(Into::into),
+        }
+    }
+
+    /// Whether the Python implementation made it, which knows nothing of our annotations.
+    pub fn is_python(&self) -> bool {
+        self.submission.is_none()
+    }
+}
+
+/// Whose an object is. One of ours has a token, and the readable name of its user is the one that was hashed.
+fn user<'a>(
+    labels: &'a BTreeMap<String, String>,
+    annotations: &'a BTreeMap<String, String>,
+    submission: Option<&str>,
+) -> Result<(Owner, &'a str), Ignored> {
+    let owner = Owner::from_labels(labels).ok_or(Ignored("it has no user"))?;
+    match (labels.get(labels::USER), submission) {
+        (Some(hash), Some(token)) => {
+            let is_token = (1..=MAX_TOKEN).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            if !is_token {
+                return Err(Ignored("its submission is none"));
+            }
+            let username = annotations.get(labels::EXACT_USERNAME).ok_or(Ignored("it does not name its user"))?;
+            let user = UserName::from_headers([username.as_bytes()]).map_err(|_| Ignored("its user is none"))?;
+            if labels::user_label(&user) != *hash {
+                return Err(Ignored("it names another user than its label"));
+            }
+            Ok((owner, username))
+        }
+        (Some(_), None) => Err(Ignored("it has no submission")),
+        (None, Some(_)) => Err(Ignored("it has a submission and no `k8s-cli/user`")),
+        (None, None) => {
+            let username = labels.get(labels::USERNAME).ok_or(Ignored("it has no user"))?;
+            Ok((owner, username))
+        }
+    }
+}
+
+/// Whether a label value can be the identifier of a task or volume: it becomes a part of paths and selectors.
+fn is_id(text: &str) -> bool {
+    (1..=MAX_ID).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}
+
+/// A text, cut to `most` bytes.
+pub fn text(map: &BTreeMap<String, String>, key: &str, most: usize) -> Option<Box<str>> {
+    map.get(key).map(|text| cut(text, most).into())
+}
+
+/// A text without what is behind its first `most` bytes.
+pub fn cut(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
+}
+
+/// A time.
+pub fn time(map: &BTreeMap<String, String>, key: &str) -> Option<Timestamp> {
+    task::time::parse(map.get(key)?)
+}
+
+/// A number that is at most `most`; `absent` when there is none.
+///
+/// # Errors
+/// It is no number, or a greater one: a server that believed it could be made to hold millions of nodes.
+pub fn number(
+    map: &BTreeMap<String, String>,
+    key: &'static str,
+    most: u32,
+    what: &'static str,
+) -> Result<Option<u32>, Ignored> {
+    match map.get(key) {
+        None => Ok(None),
+        Some(text) => match text.parse::<u32>() {
+            Ok(number) if number <= most => Ok(Some(number)),
+            _ => Err(Ignored(what)),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::{Identity, cut};
+    use crate::kubernetes::ObjectMeta;
+    use crate::labels;
+
+    const ALICE: &str = "alice@example.com";
+
+    fn metadata(change: impl FnOnce(&mut Value)) -> ObjectMeta {
+        let user = task::UserName::from_headers([ALICE.as_bytes()]).unwrap();
+        let mut value = json!({
+            "uid": "u", "name": "train-abcd1234", "creationTimestamp": "2026-11-23T15:30:34Z",
+            "labels": {"task-id": "abcd1234", "task-name": "train", "username": "alice-example.com",
+                       "k8s-cli/user": labels::user_label(&user)},
+            "annotations": {"k8s-cli/username": ALICE, "k8s-cli/submission": "token", "k8s-cli/name": "train",
+                            "created-at": "2026-11-23T15:30:30Z"},
+        });
+        change(&mut value);
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn ignored(change: impl FnOnce(&mut Value)) -> &'static str {
+        let metadata = metadata(change);
+        let ignored = Identity::read(&metadata, labels::TASK_ID, labels::TASK_NAME).err();
+        ignored.expect("it is none of ours").0
+    }
+
+    #[test]
+    fn an_object_of_ours_says_whose_it_is() {
+        let metadata = metadata(|_| {});
+        let identity = Identity::read(&metadata, labels::TASK_ID, labels::TASK_NAME).unwrap();
+        assert_eq!((identity.username, identity.is_python()), (ALICE, false));
+        assert_eq!(identity.created_at.to_string(), "2026-11-23T15:30:30Z");
+    }
+
+    #[test]
+    fn what_this_program_could_not_have_written_is_ignored() {
+        ignored(|object| drop(object["annotations"].as_object_mut().unwrap().remove("k8s-cli/submission")));
+        ignored(|object| object["annotations"]["k8s-cli/submission"] = "a b".into());
+        ignored(|object| object["annotations"]["k8s-cli/submission"] = "a".repeat(65).into());
+        ignored(|object| object["annotations"]["k8s-cli/username"] = "bob".into());
+        ignored(|object| drop(object["annotations"].as_object_mut().unwrap().remove("k8s-cli/username")));
+        ignored(|object| object["annotations"]["k8s-cli/name"] = "a/b".into());
+        ignored(|object| drop(object["labels"].as_object_mut().unwrap().remove("k8s-cli/user")));
+        ignored(|object| object["labels"]["task-id"] = "".into());
+    }
+
+    #[test]
+    fn a_time_of_creation_that_cannot_be_is_that_of_kubernetes() {
+        let metadata = metadata(|object| object["annotations"]["created-at"] = "1970-01-01T00:00:00Z".into());
+        let identity = Identity::read(&metadata, labels::TASK_ID, labels::TASK_NAME).unwrap();
+        assert_eq!(Some(Time(identity.created_at)), metadata.creation_timestamp);
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_is_cut_between_characters(text in ".{0,40}", most in 0_usize..50) {
+            prop_assert!(cut(&text, most).len() <= most && text.starts_with(cut(&text, most)));
+        }
+
+        /// Whatever is in the labels and annotations, reading it ends well.
+        #[test]
+        fn nothing_in_labels_and_annotations_makes_the_reader_panic(values in prop::collection::vec(".{0,80}", 8)) {
+            let metadata = metadata(|object| {
+                for (index, key) in ["task-id", "task-name", "username", "k8s-cli/user"].iter().enumerate() {
+                    object["labels"][*key] = values[index].clone().into();
+                }
+                for (index, key) in ["k8s-cli/username", "k8s-cli/submission", "k8s-cli/name", "created-at"].iter().enumerate() {
+                    object["annotations"][*key] = values[index + 4].clone().into();
+                }
+            });
+            let _ = Identity::read(&metadata, labels::TASK_ID, labels::TASK_NAME);
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Which of the objects that claim to belong to a task do.
+
+use super::object::{Job, TaskOwner};
+
+/// Which of the Jobs that carry one key belong to its task.
+///
+/// A task of the Python implementation is all of them. One of ours is one Job without an owner, or the Jobs of one owner, in
+/// attempts that the owner knows of. A Job that was made to look like one of them has another owner, or a later time.
+#[derive(Debug, Clone, Copy)]
+pub enum Members<'a> {
+    All,
+    Owned(&'a TaskOwner),
+    Single(&'a str),
+    None,
+}
+
+impl<'a> Members<'a> {
+    pub fn of(owner: Option<&'a TaskOwner>, jobs: impl Iterator<Item = &'a Job> + Clone) -> Self {
+        if jobs.clone().any(|job| job.key.submission.is_none()) {
+            return Self::All;
+        }
+        let is_single = |job: &&Job| job.owned_by.is_none() && job.num_nodes == 1 && job.attempt == 1;
+        let single = jobs.filter(is_single).min_by_key(|job| (job.made_at, &job.uid));
+        match (owner, single) {
+            (Some(owner), Some(single)) if single.made_at < owner.made_at => Self::Single(&single.uid),
+            (Some(owner), _) => Self::Owned(owner),
+            (None, Some(single)) => Self::Single(&single.uid),
+            (None, None) => Self::None,
+        }
+    }
+
+    pub fn include(self, job: &Job) -> bool {
+        match self {
+            Self::All => true,
+            Self::Owned(owner) => owner.owns(job),
+            Self::Single(uid) => job.uid == uid,
+            Self::None => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

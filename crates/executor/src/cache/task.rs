@@ -1,0 +1,170 @@
+//! One task as the watches have shown it: which of the objects that claim to belong to it do, and what follows from them.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use task::State;
+use tokio::sync::watch;
+
+use super::gang_task::GangTask;
+use super::members::Members;
+use super::object::{Job, Pod, TaskOwner};
+use super::view::{Attempts, View};
+
+/// What carries the key of one task.
+#[derive(Default)]
+pub(super) struct Task {
+    /// Its Jobs, by attempt and rank.
+    pub jobs: Vec<Job>,
+    /// Jobs that carry its key and are none of its own.
+    others: Vec<Job>,
+    pub pods: Vec<Pod>,
+    owners: Vec<TaskOwner>,
+    pub view: Option<Arc<View>>,
+    pub followers: Option<watch::Sender<()>>,
+    /// The time under which it is in the list of its user's tasks.
+    pub listed: Option<Timestamp>,
+}
+
+impl Task {
+    pub fn put_job(&mut self, job: Job) {
+        self.take_job(&job.uid);
+        // The first of most tasks is the only one; a list would make room for four.
+        if self.jobs.is_empty() {
+            self.jobs.reserve_exact(1);
+        }
+        let place = self.jobs.partition_point(|known| known.place() < job.place());
+        self.jobs.insert(place, job);
+        self.sort_out();
+    }
+
+    /// Whether there was one.
+    pub fn remove_job(&mut self, uid: &str) -> bool {
+        let was_there = self.take_job(uid);
+        self.sort_out();
+        was_there
+    }
+
+    /// Puts the owner in its place, or a newer state of it.
+    pub fn put_owner(&mut self, owner: TaskOwner) {
+        self.owners.retain(|known| known.uid != owner.uid);
+        self.owners.push(owner);
+        self.sort_out();
+    }
+
+    pub fn remove_owner(&mut self, uid: &str) {
+        self.owners.retain(|known| known.uid != uid);
+        self.sort_out();
+    }
+
+    pub fn put_pod(&mut self, pod: Pod) {
+        match self.pods.iter_mut().find(|known| known.uid == pod.uid) {
+            Some(known) => *known = pod,
+            None => {
+                if self.pods.is_empty() {
+                    self.pods.reserve_exact(1);
+                }
+                self.pods.push(pod);
+            }
+        }
+    }
+
+    /// The Jobs that carry its key, its own or not.
+    pub fn all_jobs(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.iter().chain(&self.others)
+    }
+
+    /// The objects that carry its key and may own Jobs.
+    pub fn owners(&self) -> &[TaskOwner] {
+        &self.owners
+    }
+
+    pub fn job_mut(&mut self, uid: &str) -> Option<&mut Job> {
+        self.jobs.iter_mut().chain(&mut self.others).find(|job| job.uid == uid)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && self.others.is_empty() && self.pods.is_empty() && self.owners.is_empty()
+    }
+
+    /// The owner of its Jobs. Of several the first one that was made: the others were made by somebody who knew it.
+    pub fn owner(&self) -> Option<&TaskOwner> {
+        self.owners.iter().min_by_key(|owner| (owner.made_at, &owner.uid))
+    }
+
+    fn take_job(&mut self, uid: &str) -> bool {
+        let before = self.jobs.len() + self.others.len();
+        self.jobs.retain(|job| job.uid != uid);
+        self.others.retain(|job| job.uid != uid);
+        before != self.jobs.len() + self.others.len()
+    }
+
+    /// Decides which of the Jobs are its own.
+    fn sort_out(&mut self) {
+        let members = Members::of(self.owner(), self.jobs.iter().chain(&self.others));
+        let is_right = self.jobs.iter().all(|job| members.include(job)) && !self.others.iter().any(|job| members.include(job));
+        if is_right {
+            return;
+        }
+        let is_member: Vec<bool> = self.jobs.iter().chain(&self.others).map(|job| members.include(job)).collect();
+        let all = std::mem::take(&mut self.jobs).into_iter().chain(std::mem::take(&mut self.others));
+        for (job, is_member) in all.zip(is_member) {
+            if is_member { self.jobs.push(job) } else { self.others.push(job) }
+        }
+        self.jobs.sort_unstable_by(|left, right| left.place().cmp(&right.place()));
+    }
+
+    /// Whether it is to be seen: it has Jobs, and what owns them is committed.
+    pub fn is_visible(&self) -> bool {
+        let is_owned = self.jobs.first().is_some_and(|job| job.owned_by.is_some());
+        !self.jobs.is_empty() && (!is_owned || self.owner().is_none_or(|owner| owner.committed))
+    }
+
+    /// Whether somebody has deleted it, and something keeps it from going.
+    pub fn is_terminating(&self) -> bool {
+        let owner = self.owner().filter(|owner| owner.terminating);
+        owner.is_some() || self.jobs.iter().any(|job| job.terminating.is_some())
+    }
+
+    /// `None` when there is nothing to look after: one node that is run once, or all is over.
+    pub fn gang(&self) -> Option<GangTask> {
+        let view = self.view.as_ref()?;
+        let jobs = Attempts::of(&self.jobs);
+        let present = jobs.present;
+        let first = present.first()?;
+        let is_outlived = self.pods.iter().any(|pod| pod.outlived);
+        let is_looked_after = first.gang.is_some() || first.recovery.is_some() || first.provision_timeout.is_some();
+        let is_made = |job: &Job| present.iter().any(|made| made.rank == job.rank);
+        let is_whole = jobs.before().iter().all(is_made);
+        let is_over = view.state.is_final() && is_whole && present.iter().all(Job::is_over);
+        if self.is_terminating() || !(is_outlived || is_looked_after && !is_over) {
+            return None;
+        }
+        Some(GangTask {
+            restart: view.restart.filter(|restart| restart.is_due),
+            owner: self.owner().cloned(),
+            ..GangTask::of_attempts(jobs, &self.pods, view.num_nodes)
+        })
+    }
+
+    /// Whether it waits: to begin, or to be run again.
+    pub fn is_pending(&self) -> bool {
+        let view = self.view.as_ref();
+        view.is_some_and(|view| view.state == State::Pending)
+    }
+
+    /// Whether all of it ended longer ago than it is to be kept. What has no owner Kubernetes deletes by itself.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        let Some(view) = self.view.as_ref().filter(|view| view.owned_by.is_some()) else {
+            return false;
+        };
+        let present = Attempts::of(&self.jobs).present;
+        let Some(seconds) = present.first().and_then(|job| job.ttl_after_finished) else {
+            return false;
+        };
+        let end = present.iter().filter_map(|job| job.ended_at).max();
+        let is_long_ago = |end: Timestamp| now.duration_since(end) >= SignedDuration::from_secs(seconds.into());
+        let is_over = view.state.is_final() && present.iter().all(Job::is_over);
+        is_over && !self.is_terminating() && end.is_some_and(is_long_ago)
+    }
+}

@@ -1,0 +1,143 @@
+//! Whether the server may do what it has to: asked at the start, and again while something is missing or was refused.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::time::sleep;
+
+use crate::error::Error;
+use crate::kubernetes::{Calls, ConfigMap, ObjectMeta, ResourceAttributes};
+use crate::ticks::Background;
+
+/// What is needed, as docs/OPERATIONS.md has it: group, resource, subresource, verbs. Without `services` nodes have no host names;
+/// everything else goes on.
+const NEEDED: &[(&str, &str, &str, &[&str])] = &[
+    ("batch", "jobs", "", &["create", "get", "list", "watch", "patch", "delete"]),
+    ("", "pods", "", &["get", "list", "watch", "patch"]),
+    ("", "pods", "log", &["get"]),
+    ("", "events", "", &["get", "list", "watch"]),
+    ("", "persistentvolumeclaims", "", &["create", "get", "list", "watch", "delete"]),
+    ("", "configmaps", "", &["create", "get", "list", "watch", "patch", "delete"]),
+];
+
+/// How many are asked for at once.
+const CONCURRENT_REVIEWS: usize = 8;
+
+/// How often they are asked for again while some are missing, or after a refusal.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// What the last review has found.
+#[derive(Debug, Default)]
+pub(crate) struct Rights(Mutex<Found>);
+
+#[derive(Debug, Default)]
+struct Found {
+    missing: Vec<String>,
+    has_no_namespace: bool,
+}
+
+impl Rights {
+    /// Whether nothing is missing.
+    ///
+    /// # Errors
+    /// What is.
+    pub fn check(&self, namespace: &str) -> Result<(), Error> {
+        let found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let namespace = namespace.to_owned();
+        if found.has_no_namespace {
+            return Err(Error::NoNamespace { namespace });
+        }
+        let missing = found.missing.clone();
+        missing.is_empty().then_some(()).ok_or(Error::MissingRights { namespace, missing })
+    }
+
+    /// Asks Kubernetes what we may do, and whether the namespace is there.
+    ///
+    /// # Errors
+    /// Kubernetes does not say, or could not be reached.
+    pub async fn review(&self, calls: &Calls) -> Result<(), Error> {
+        let mut reviews = Vec::new();
+        for (group, resource, subresource, verbs) in NEEDED {
+            reviews.extend(verbs.iter().map(|verb| missing(calls, group, resource, subresource, verb)));
+        }
+        let missing: Vec<Option<String>> = stream::iter(reviews).buffered(CONCURRENT_REVIEWS).try_collect().await?;
+        let has_no_namespace = !namespace_exists(calls).await?;
+        let found = Found {
+            missing: missing.into_iter().flatten().collect(),
+            has_no_namespace,
+        };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        Ok(())
+    }
+}
+
+async fn missing(
+    calls: &Calls,
+    group: &str,
+    resource: &str,
+    subresource: &str,
+    verb: &str,
+) -> Result<Option<String>, Error> {
+    let attributes = ResourceAttributes {
+        group: Some(group.to_owned()),
+        resource: Some(resource.to_owned()),
+        subresource: Some(subresource.to_owned()).filter(|name| !name.is_empty()),
+        verb: Some(verb.to_owned()),
+        ..ResourceAttributes::default()
+    };
+    let path = match subresource {
+        "" => resource.to_owned(),
+        subresource => format!("{resource}/{subresource}"),
+    };
+    match calls.may(attributes).await {
+        Ok(true) => Ok(None),
+        Ok(false) => Ok(Some(format!("`{verb}` on `{path}`"))),
+        // Whoever may not even ask learns it from the refusals.
+        Err(error) if error.is_forbidden() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether there is a namespace to make something in. Lists of one that does not exist are empty; a create says so.
+async fn namespace_exists(calls: &Calls) -> Result<bool, Error> {
+    let probe = ConfigMap {
+        metadata: ObjectMeta {
+            name: Some("k8s-cli-namespace-probe".to_owned()),
+            ..ObjectMeta::default()
+        },
+        ..ConfigMap::default()
+    };
+    match calls.check("look for the namespace", &probe).await {
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) if error.is_transient() => Err(error),
+        // A policy may refuse such an object; then the namespace is there.
+        _ => Ok(true),
+    }
+}
+
+/// Reviews the rights again while some are missing, and when Kubernetes refuses something, until the process stops.
+pub(crate) async fn keep(background: Background) {
+    let stop = background.stop.clone();
+    stop.run_until_cancelled(keep_for_ever(&background)).await;
+}
+
+async fn keep_for_ever(background: &Background) {
+    let Background { calls, rights, .. } = background;
+    let missing = || rights.check(calls.namespace()).err().map(|error| error.to_string());
+    loop {
+        let before = missing();
+        if before.is_none() {
+            calls.refused().await;
+        }
+        if let Err(error) = rights.review(calls).await {
+            tracing::debug!(%error, "the rights of the server could not be reviewed");
+        }
+        match (&before, missing()) {
+            (_, Some(missing)) if before.as_ref() != Some(&missing) => tracing::error!(missing, "the server cannot do its work"),
+            (Some(_), None) => tracing::info!("the server has all rights that it needs"),
+            _ => {}
+        }
+        sleep(INTERVAL).await;
+    }
+}
