@@ -6,18 +6,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
-use serde_json::json;
+use clock::Clock;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{Api, router};
 use crate::controllers::Controllers;
 use crate::error::Error;
-use crate::node::{Node, Settings, node_object};
-use crate::object::{Object, kind_of, time};
+use crate::furniture::furnish;
+use crate::node::{Node, Settings, node_name, node_object};
 use crate::refusal::Refusal;
-use crate::resources::Admit;
-use crate::resources::claim::DEFAULT_CLASS;
-use crate::store::{Durability, Store, Transaction};
+use crate::store::{Durability, Store};
 use crate::{kubeconfig, listen};
 
 /// How an engine is set up.
@@ -79,11 +77,17 @@ impl Engine {
         };
         let node = Arc::new(Node::new(Arc::clone(&store), settings, stopping.clone()));
         let failed = |refusal: Refusal| unusable(&folder, io::Error::other(refusal.message));
-        store.write(Durability::Disk, true, furnish).await.map_err(failed)?;
+        let furnished = store.write(Durability::Disk, true, |transaction| {
+            furnish(transaction, &node_name(), |transaction, old| {
+                node_object(old, transaction.now, transaction.random)
+            })
+        });
+        furnished.await.map_err(failed)?;
         node.start().await.map_err(failed)?;
         let api = Api {
             store: Arc::clone(&store),
-            node: Arc::clone(&node),
+            node: Some(Arc::clone(&node)),
+            clock: Clock::system(),
             stopping: stopping.clone(),
         };
         Ok(Self {
@@ -134,32 +138,4 @@ impl Engine {
 fn keep_private(folder: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
-}
-
-/// What every cluster has: namespaces, a class for volumes, and the node as it is now.
-fn furnish(transaction: &mut Transaction<'_>) -> Result<(), Refusal> {
-    for name in ["default", "kube-system"] {
-        make_once(transaction, "namespaces", json!({"metadata": {"name": name}}))?;
-    }
-    let default = json!({"storageclass.kubernetes.io/is-default-class": "true"});
-    let class = json!({"metadata": {"name": DEFAULT_CLASS, "annotations": default}, "provisioner": "k8s-cli/folder"});
-    make_once(transaction, "storageclasses", class)?;
-    let kind = kind_of("nodes");
-    let fresh = node_object(None);
-    match transaction.get(kind, "", fresh.name())? {
-        None => transaction.create(fresh).map(drop),
-        Some(old) => transaction.update(node_object(Some(&old))).map(drop),
-    }
-}
-
-fn make_once(transaction: &mut Transaction<'_>, plural: &'static str, value: serde_json::Value) -> Result<(), Refusal> {
-    let kind = kind_of(plural);
-    let mut object = Object::new(kind, value);
-    if transaction.get(kind, "", object.name())?.is_some() {
-        return Ok(());
-    }
-    object.set("uid", uuid::Uuid::new_v4().to_string());
-    object.set("creationTimestamp", time(transaction.now));
-    let value = (kind.admit)(Admit { object, old: None })?;
-    transaction.create(Object::new(kind, value)).map(drop)
 }

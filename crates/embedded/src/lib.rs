@@ -4,22 +4,28 @@
 //! without a socket, and [`Engine::listen`] serves it to `kubectl`. Pods are processes of this machine: the host is their
 //! image. Everything is kept in one folder and survives the process, and so do the containers.
 //!
+//! A [`ControlPlane`] is the same without the node, in memory: for simulations, which run on a paused clock.
+//!
 //! A program that starts an engine must call [`entered`] first: it is also the program that supervises the containers.
 
 mod api;
 mod aside;
 mod container;
+mod control_plane;
 mod controllers;
 mod engine;
 mod error;
+mod furniture;
 mod kubeconfig;
 mod listen;
 mod node;
 mod object;
+mod random;
 mod refusal;
 mod resources;
 mod store;
 
 pub use container::entered;
+pub use control_plane::{ControlPlane, Machine};
 pub use engine::{Engine, Options, state_folder};
 pub use error::Error;

@@ -18,13 +18,17 @@ pub(super) async fn stream(api: &Api, call: Call) -> Result<Response, Refusal> {
         kind: call.target.kind,
         value: serde_json::from_slice(&object).map_err(Refusal::internal)?,
     };
-    let wanted = wanted(&call.query)?;
+    let wanted = wanted(&call.query, api.clock.now())?;
     check(&pod, &call.query)?;
     if !pod.value["spec"]["nodeName"].is_string() {
         // There is nobody to ask.
         return Ok(answer::typed(StatusCode::NO_CONTENT, "text/plain", Body::empty()));
     }
-    let reader = api.node.log(&pod, wanted);
+    let Some(node) = &api.node else {
+        // Nothing has written one.
+        return Ok(answer::typed(StatusCode::OK, "text/plain", Body::empty()));
+    };
+    let reader = node.log(&pod, wanted);
     let stopping = api.stopping.clone();
     let body = futures::stream::unfold((reader, stopping), |(mut reader, stopping)| async move {
         let next = tokio::select! {
@@ -69,7 +73,7 @@ fn check(pod: &Object, query: &Query) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn wanted(query: &Query) -> Result<Wanted, Refusal> {
+fn wanted(query: &Query, now: Timestamp) -> Result<Wanted, Refusal> {
     let mut errors = FieldErrors::default();
     let mut count = |name: &str, least: i64| -> Result<Option<i64>, Refusal> {
         let number = query.number(name)?;
@@ -97,7 +101,7 @@ fn wanted(query: &Query) -> Result<Wanted, Refusal> {
         return Err(Refusal::invalid_option("PodLogOptions", "", errors));
     }
     if let Some(seconds) = seconds {
-        since = Some(Timestamp::now() - jiff::Span::new().seconds(seconds));
+        since = Some(now - jiff::Span::new().seconds(seconds));
     }
     let size = |number: Option<i64>| number.and_then(|number| usize::try_from(number).ok());
     Ok(Wanted {

@@ -18,6 +18,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
+use clock::Clock;
 use http::{HeaderMap, Method};
 use tokio_util::sync::CancellationToken;
 
@@ -32,8 +33,10 @@ use crate::store::Store;
 pub struct Api {
     /// All objects.
     pub store: Arc<Store>,
-    /// Where the logs are.
-    pub node: Arc<Node>,
+    /// Where the logs are; `None` where nothing runs the pods.
+    pub node: Option<Arc<Node>>,
+    /// Tells ages.
+    pub clock: Clock,
     /// Ends the streams.
     pub stopping: CancellationToken,
 }

@@ -5,6 +5,7 @@ use http::{StatusCode, header};
 use serde_json::Value;
 
 use super::query::META;
+use super::view::View;
 use super::write::{FieldValidation, body, change, check_type, create_in};
 use super::{Api, Call};
 use crate::object::{Object, strategic_merge};
@@ -112,5 +113,5 @@ pub(super) async fn patch(api: &Api, call: Call) -> Result<Response, Refusal> {
         })
         .await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok(written.respond(status, &call.headers))
+    Ok(written.respond(status, View::accepted(&call.headers, api.clock)))
 }

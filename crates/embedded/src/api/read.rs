@@ -25,7 +25,7 @@ pub(super) async fn fetch(api: &Api, target: &Target) -> Result<Bytes, Refusal> 
 /// One object.
 pub(super) async fn get(api: &Api, call: Call) -> Result<Response, Refusal> {
     let object = fetch(api, &call.target).await?;
-    let shown = View::accepted(&call.headers).one(call.target.kind, &object);
+    let shown = View::accepted(&call.headers, api.clock).one(call.target.kind, &object);
     Ok(answer::json(StatusCode::OK, shown))
 }
 
@@ -56,7 +56,7 @@ pub(super) async fn list(api: &Api, call: Call) -> Result<Response, Refusal> {
     call.query.version()?;
     let wanted = wanted(&call)?;
     let kind = wanted.kind;
-    let view = View::accepted(&call.headers);
+    let view = View::accepted(&call.headers, api.clock);
     let body = api
         .store
         .read(move |connection| {

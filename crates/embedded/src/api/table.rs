@@ -10,23 +10,38 @@ use crate::object::Kind;
 struct Column {
     name: &'static str,
     wide: bool,
-    cell: fn(&Value) -> String,
+    cell: Cell,
+}
+
+/// What stands in a column.
+enum Cell {
+    Words(fn(&Value) -> String),
+    /// How long it is from a time to another, or to now where there is no other.
+    Span(fn(&Value) -> (&Value, Option<&Value>)),
 }
 
 const fn column(name: &'static str, cell: fn(&Value) -> String) -> Column {
     Column {
         name,
         wide: false,
-        cell,
+        cell: Cell::Words(cell),
     }
 }
 
-const fn wide(name: &'static str, cell: fn(&Value) -> String) -> Column {
-    Column { name, wide: true, cell }
+const fn span(name: &'static str, times: fn(&Value) -> (&Value, Option<&Value>)) -> Column {
+    Column {
+        name,
+        wide: false,
+        cell: Cell::Span(times),
+    }
+}
+
+const fn wide(column: Column) -> Column {
+    Column { wide: true, ..column }
 }
 
 const NAME: Column = column("Name", |object| text(&object["metadata"]["name"]));
-const AGE: Column = column("Age", |object| since(&object["metadata"]["creationTimestamp"]));
+const AGE: Column = span("Age", |object| (&object["metadata"]["creationTimestamp"], None));
 
 const JOB: &[Column] = &[
     NAME,
@@ -38,14 +53,18 @@ const JOB: &[Column] = &[
             None => format!("{done}/1 of {}", job["spec"]["parallelism"].as_i64().unwrap_or(1)),
         }
     }),
-    column("Duration", |job| {
-        let end = &job["status"]["completionTime"];
-        between(&job["status"]["startTime"], end)
+    span("Duration", |job| {
+        let status = &job["status"];
+        (&status["startTime"], Some(&status["completionTime"]))
     }),
     AGE,
-    wide("Containers", |job| containers(&job["spec"]["template"]["spec"], "name")),
-    wide("Images", |job| containers(&job["spec"]["template"]["spec"], "image")),
-    wide("Selector", |job| pairs(&job["spec"]["selector"]["matchLabels"])),
+    wide(column("Containers", |job| {
+        containers(&job["spec"]["template"]["spec"], "name")
+    })),
+    wide(column("Images", |job| {
+        containers(&job["spec"]["template"]["spec"], "image")
+    })),
+    wide(column("Selector", |job| pairs(&job["spec"]["selector"]["matchLabels"]))),
 ];
 
 const POD: &[Column] = &[
@@ -65,10 +84,12 @@ const POD: &[Column] = &[
         restarts.to_string()
     }),
     AGE,
-    wide("IP", |pod| or_none(&pod["status"]["podIP"])),
-    wide("Node", |pod| or_none(&pod["spec"]["nodeName"])),
-    wide("Nominated Node", |pod| or_none(&pod["status"]["nominatedNodeName"])),
-    wide("Readiness Gates", |_| "<none>".to_owned()),
+    wide(column("IP", |pod| or_none(&pod["status"]["podIP"]))),
+    wide(column("Node", |pod| or_none(&pod["spec"]["nodeName"]))),
+    wide(column("Nominated Node", |pod| {
+        or_none(&pod["status"]["nominatedNodeName"])
+    })),
+    wide(column("Readiness Gates", |_| "<none>".to_owned())),
 ];
 
 const CLAIM: &[Column] = &[
@@ -85,7 +106,7 @@ const CLAIM: &[Column] = &[
     column("StorageClass", |claim| text(&claim["spec"]["storageClassName"])),
     column("VolumeAttributesClass", |_| "<unset>".to_owned()),
     AGE,
-    wide("VolumeMode", |claim| text(&claim["spec"]["volumeMode"])),
+    wide(column("VolumeMode", |claim| text(&claim["spec"]["volumeMode"]))),
 ];
 
 const NODE: &[Column] = &[
@@ -101,31 +122,35 @@ const NODE: &[Column] = &[
     column("Roles", |_| "<none>".to_owned()),
     AGE,
     column("Version", |node| text(&node["status"]["nodeInfo"]["kubeletVersion"])),
-    wide("Internal-IP", |node| text(&node["status"]["addresses"][0]["address"])),
-    wide("External-IP", |_| "<none>".to_owned()),
-    wide("OS-Image", |node| text(&node["status"]["nodeInfo"]["osImage"])),
-    wide("Kernel-Version", |node| {
+    wide(column("Internal-IP", |node| {
+        text(&node["status"]["addresses"][0]["address"])
+    })),
+    wide(column("External-IP", |_| "<none>".to_owned())),
+    wide(column("OS-Image", |node| text(&node["status"]["nodeInfo"]["osImage"]))),
+    wide(column("Kernel-Version", |node| {
         text(&node["status"]["nodeInfo"]["kernelVersion"])
-    }),
-    wide("Container-Runtime", |node| {
+    })),
+    wide(column("Container-Runtime", |node| {
         text(&node["status"]["nodeInfo"]["containerRuntimeVersion"])
-    }),
+    })),
 ];
 
 const EVENT: &[Column] = &[
-    column("Last Seen", |event| since(&event["lastTimestamp"])),
+    span("Last Seen", |event| (&event["lastTimestamp"], None)),
     column("Type", |event| text(&event["type"])),
     column("Reason", |event| text(&event["reason"])),
     column("Object", |event| {
         let about = &event["involvedObject"];
         format!("{}/{}", text(&about["kind"]).to_lowercase(), text(&about["name"]))
     }),
-    wide("Subobject", |event| text(&event["involvedObject"]["fieldPath"])),
-    wide("Source", |event| text(&event["source"]["component"])),
+    wide(column("Subobject", |event| text(&event["involvedObject"]["fieldPath"]))),
+    wide(column("Source", |event| text(&event["source"]["component"]))),
     column("Message", |event| text(&event["message"]).trim().to_owned()),
-    wide("First Seen", |event| since(&event["firstTimestamp"])),
-    wide("Count", |event| event["count"].as_i64().unwrap_or(1).to_string()),
-    wide("Name", |event| text(&event["metadata"]["name"])),
+    wide(span("First Seen", |event| (&event["firstTimestamp"], None))),
+    wide(column("Count", |event| {
+        event["count"].as_i64().unwrap_or(1).to_string()
+    })),
+    wide(column("Name", |event| text(&event["metadata"]["name"]))),
 ];
 
 const SERVICE: &[Column] = &[
@@ -145,7 +170,7 @@ const SERVICE: &[Column] = &[
         }
     }),
     AGE,
-    wide("Selector", |service| pairs(&service["spec"]["selector"])),
+    wide(column("Selector", |service| pairs(&service["spec"]["selector"]))),
 ];
 
 const DATA: &[Column] = &[
@@ -190,7 +215,13 @@ fn columns(kind: &Kind) -> &'static [Column] {
 }
 
 /// A `meta.k8s.io/v1` Table.
-pub(super) fn table(kind: &Kind, objects: &[Value], metadata: Option<Value>, with_columns: bool) -> Value {
+pub(super) fn table(
+    kind: &Kind,
+    objects: &[Value],
+    metadata: Option<Value>,
+    with_columns: bool,
+    now: Timestamp,
+) -> Value {
     let columns = columns(kind);
     let definitions: Vec<Value> = columns
         .iter()
@@ -203,7 +234,7 @@ pub(super) fn table(kind: &Kind, objects: &[Value], metadata: Option<Value>, wit
     let rows: Vec<Value> = objects
         .iter()
         .map(|object| {
-            let cells: Vec<String> = columns.iter().map(|column| (column.cell)(object)).collect();
+            let cells: Vec<String> = columns.iter().map(|column| column.cell.show(object, now)).collect();
             json!({"cells": cells, "object": partial_of(object)})
         })
         .collect();
@@ -307,16 +338,20 @@ fn parse(value: &Value) -> Option<Timestamp> {
     value.as_str()?.parse().ok()
 }
 
-fn since(value: &Value) -> String {
-    between(value, &Value::Null)
-}
-
-fn between(from: &Value, to: &Value) -> String {
-    let Some(from) = parse(from) else {
-        return "<unknown>".to_owned();
-    };
-    let to = parse(to).unwrap_or_else(Timestamp::now);
-    human(to.as_second() - from.as_second())
+impl Cell {
+    fn show(&self, object: &Value, now: Timestamp) -> String {
+        match self {
+            Self::Words(words) => words(object),
+            Self::Span(times) => {
+                let (from, to) = times(object);
+                let Some(from) = parse(from) else {
+                    return "<unknown>".to_owned();
+                };
+                let to = to.and_then(parse).unwrap_or(now);
+                human(to.as_second() - from.as_second())
+            }
+        }
+    }
 }
 
 /// A duration in the form of `k8s.io/apimachinery/pkg/util/duration.HumanDuration`.

@@ -1,6 +1,7 @@
 //! In which form a client wants its objects: whole, their metadata only, or as a table for people.
 
 use bytes::Bytes;
+use clock::Clock;
 use http::{HeaderMap, header};
 use serde_json::{Value, json};
 
@@ -8,20 +9,21 @@ use super::table;
 use crate::object::Kind;
 
 /// The form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum View {
     Whole,
     Metadata,
-    Table,
+    /// With ages by this clock.
+    Table(Clock),
 }
 
 impl View {
     /// The first form of the `Accept` header that is known.
-    pub fn accepted(headers: &HeaderMap) -> Self {
+    pub fn accepted(headers: &HeaderMap, clock: Clock) -> Self {
         let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
         for wish in accept.unwrap_or_default().split(',') {
             if wish.contains("as=Table") {
-                return Self::Table;
+                return Self::Table(clock);
             }
             if wish.contains("as=PartialObjectMetadata") {
                 return Self::Metadata;
@@ -38,14 +40,18 @@ impl View {
         match self {
             Self::Whole => object.clone(),
             Self::Metadata => partial(object).to_string().into(),
-            Self::Table => table::table(kind, &[read(object)], None, true).to_string().into(),
+            Self::Table(clock) => table::table(kind, &[read(object)], None, true, clock.now())
+                .to_string()
+                .into(),
         }
     }
 
     /// One object of a watch; a table says its columns only once.
     pub fn watched(self, kind: &Kind, object: &Bytes, is_first: bool) -> Bytes {
         match self {
-            Self::Table => table::table(kind, &[read(object)], None, is_first).to_string().into(),
+            Self::Table(clock) => table::table(kind, &[read(object)], None, is_first, clock.now())
+                .to_string()
+                .into(),
             other => other.one(kind, object),
         }
     }
@@ -84,9 +90,11 @@ impl View {
                 .to_string()
                 .into()
             }
-            Self::Table => {
+            Self::Table(clock) => {
                 let objects: Vec<Value> = objects.iter().map(read).collect();
-                table::table(kind, &objects, Some(metadata), true).to_string().into()
+                table::table(kind, &objects, Some(metadata), true, clock.now())
+                    .to_string()
+                    .into()
             }
         }
     }

@@ -26,6 +26,10 @@ const DEFAULT_SECONDS: i64 = 1800;
 /// How often a watch that asked for it is told how far it has come.
 const BOOKMARK: Duration = Duration::from_secs(60);
 
+/// How long before its end it is told as well, so that the next watch begins near the present (`nextBookmarkTime` of
+/// <https://github.com/kubernetes/kubernetes/blob/master/staging/src/k8s.io/apiserver/pkg/storage/cacher/cache_watcher.go>).
+const LAST_BOOKMARK: Duration = Duration::from_secs(2);
+
 struct Watch {
     hub: Arc<Hub>,
     newest: watch::Receiver<Position>,
@@ -36,8 +40,8 @@ struct Watch {
     fields: FieldSelector,
     view: View,
     position: Position,
-    bookmarks: bool,
-    next_bookmark: Instant,
+    /// When it is told how far it has come; `None` when it did not ask, or when that will not be again.
+    next_bookmark: Option<Instant>,
     end: Instant,
     ready: VecDeque<Bytes>,
     is_first: bool,
@@ -60,6 +64,7 @@ pub(super) async fn watch(api: &Api, mut call: Call) -> Result<Response, Refusal
         ..read::wanted(&call)?
     };
     let now = Instant::now();
+    let end = now + Duration::from_secs(seconds.unwrap_or(DEFAULT_SECONDS).unsigned_abs());
     let mut watch = Watch {
         hub: Arc::clone(api.store.hub()),
         newest: api.store.hub().subscribe(),
@@ -68,11 +73,10 @@ pub(super) async fn watch(api: &Api, mut call: Call) -> Result<Response, Refusal
         namespace: wanted.namespace.clone(),
         labels: wanted.labels.clone(),
         fields: wanted.fields.clone(),
-        view: View::accepted(&call.headers),
+        view: View::accepted(&call.headers, api.clock),
         position: asked.unwrap_or(0),
-        bookmarks,
-        next_bookmark: now + BOOKMARK,
-        end: now + Duration::from_secs(seconds.unwrap_or(DEFAULT_SECONDS).unsigned_abs()),
+        next_bookmark: bookmarks.then(|| next_bookmark(now, end)).flatten(),
+        end,
         ready: VecDeque::new(),
         is_first: true,
         over: false,
@@ -113,15 +117,16 @@ impl Watch {
                 continue;
             }
             tokio::select! {
-                changed = self.newest.changed() => self.over |= changed.is_err(),
-                () = sleep_until(self.next_bookmark), if self.bookmarks => self.bookmark(false),
-                () = sleep_until(self.end) => {
-                    if self.bookmarks {
-                        self.bookmark(false);
-                    }
-                    self.over = true;
-                }
+                // What is due at the same time has always the same order; changes, of which there may be more and more, come last.
+                biased;
                 () = self.stopping.cancelled() => self.over = true,
+                () = sleep_until(self.end) => self.over = true,
+                () = sleep_until(self.next_bookmark.unwrap_or(self.end)), if self.next_bookmark.is_some() => {
+                    self.bookmark(false);
+                    let now = Instant::now();
+                    self.next_bookmark = next_bookmark(now, self.end).filter(|next| *next > now);
+                }
+                changed = self.newest.changed() => self.over |= changed.is_err(),
             }
         }
     }
@@ -193,8 +198,13 @@ impl Watch {
         metadata["creationTimestamp"] = Value::Null;
         let object = json!({"kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": metadata});
         self.ready.push_back(line("BOOKMARK", object.to_string().as_bytes()));
-        self.next_bookmark = Instant::now() + BOOKMARK;
     }
+}
+
+/// When a watch that ends at `end` is told next how far it has come.
+fn next_bookmark(now: Instant, end: Instant) -> Option<Instant> {
+    let last = end.checked_sub(LAST_BOOKMARK).filter(|last| *last >= now)?;
+    Some(last.min(now + BOOKMARK))
 }
 
 fn line(word: &str, object: &[u8]) -> Bytes {

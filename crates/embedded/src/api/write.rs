@@ -4,7 +4,6 @@ use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::path::Target;
@@ -12,7 +11,7 @@ use super::query::{META, Query};
 use super::view::View;
 use super::{Api, Call, answer, read};
 use crate::controllers::delete::{Options, Propagation, delete as delete_object, settle};
-use crate::controllers::{quota, random_suffix};
+use crate::controllers::quota;
 use crate::object::{Kind, Object, kind_of, time};
 use crate::refusal::{FieldErrors, Refusal};
 use crate::resources::{Admit, unknown_fields};
@@ -72,9 +71,9 @@ pub(super) struct Written {
 }
 
 impl Written {
-    pub fn respond(self, status: StatusCode, headers: &HeaderMap) -> Response {
+    pub fn respond(self, status: StatusCode, view: View) -> Response {
         let bytes = self.object.value.to_string().into();
-        let mut response = answer::json(status, View::accepted(headers).one(self.object.kind, &bytes));
+        let mut response = answer::json(status, view.one(self.object.kind, &bytes));
         answer::warn(&mut response, &self.warnings);
         response
     }
@@ -165,7 +164,7 @@ pub(super) async fn create(api: &Api, call: Call) -> Result<Response, Refusal> {
             create_in(transaction, object, validation)
         })
         .await?;
-    Ok(written.respond(StatusCode::CREATED, &call.headers))
+    Ok(written.respond(StatusCode::CREATED, View::accepted(&call.headers, api.clock)))
 }
 
 /// Makes an object whose namespace is set.
@@ -181,7 +180,7 @@ pub(super) fn create_in(
         ));
     }
     check_namespace(transaction, &object)?;
-    begin(&mut object, transaction.now);
+    begin(&mut object, transaction);
     let prefix = object.text_of("generateName").to_owned();
     let generated = object.name().is_empty() && !prefix.is_empty();
     if object.name().is_empty() && !generated {
@@ -192,7 +191,7 @@ pub(super) fn create_in(
     let sent = object.value.clone();
     for left in (0..NAME_TRIES).rev() {
         if generated {
-            object.set("name", format!("{prefix}{}", random_suffix()));
+            object.set("name", format!("{prefix}{}", transaction.random.suffix()));
         }
         quota::check(transaction, &object)?;
         let value = (kind.admit)(Admit {
@@ -209,7 +208,7 @@ pub(super) fn create_in(
 }
 
 /// What every new object has.
-fn begin(object: &mut Object, now: Timestamp) {
+fn begin(object: &mut Object, transaction: &mut Transaction<'_>) {
     for field in [
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
@@ -219,8 +218,8 @@ fn begin(object: &mut Object, now: Timestamp) {
     ] {
         object.metadata_mut().shift_remove(field);
     }
-    object.set("uid", uuid::Uuid::new_v4().to_string());
-    object.set("creationTimestamp", time(now));
+    object.set("uid", transaction.random.uid());
+    object.set("creationTimestamp", time(transaction.now));
     if object.kind.has_status {
         if let Value::Object(map) = &mut object.value {
             map.shift_remove("status");
@@ -268,7 +267,7 @@ pub(super) async fn replace(api: &Api, call: Call) -> Result<Response, Refusal> 
             change(transaction, &old, new, target.subresource.is_some(), validation)
         })
         .await?;
-    Ok(written.respond(StatusCode::OK, &call.headers))
+    Ok(written.respond(StatusCode::OK, View::accepted(&call.headers, api.clock)))
 }
 
 /// Stores a changed object in the place of the old one.

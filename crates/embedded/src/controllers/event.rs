@@ -67,7 +67,7 @@ pub fn record(
             "reportingInstance": "",
         }),
     );
-    event.set("uid", uuid::Uuid::new_v4().to_string());
+    event.set("uid", transaction.random.uid());
     transaction.create(event).map(drop)
 }
 

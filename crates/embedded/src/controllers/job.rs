@@ -101,7 +101,7 @@ fn create_pod(transaction: &mut Transaction<'_>, job: &Object) -> Result<(), Ref
         kind_of("pods"),
         json!({
             "metadata": {
-                "name": format!("{}-{}", &prefix[..cut], super::random_suffix()),
+                "name": format!("{}-{}", &prefix[..cut], transaction.random.suffix()),
                 "generateName": format!("{}-", &prefix[..cut]),
                 "namespace": job.namespace(),
                 "creationTimestamp": time(transaction.now),
@@ -115,7 +115,7 @@ fn create_pod(transaction: &mut Transaction<'_>, job: &Object) -> Result<(), Ref
             "spec": template["spec"],
         }),
     );
-    pod.set("uid", uuid::Uuid::new_v4().to_string());
+    pod.set("uid", transaction.random.uid());
     for field in ["labels", "annotations"] {
         if template["metadata"][field].is_object() {
             pod.set(field, template["metadata"][field].clone());

@@ -15,7 +15,9 @@ pub use event::{Kind as EventKind, record as record_event};
 pub use schedule::set_condition;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::object::{Key, Object, kind_of};
 use crate::refusal::Refusal;
@@ -34,7 +36,7 @@ const MORE_EVENTS: Duration = Duration::from_millis(100);
 #[derive(Debug, Default)]
 pub struct Controllers {
     scheduler: schedule::Scheduler,
-    /// When to look at which object again.
+    /// When to look at which object again. Tokio's clock, which is the machine's unless it is paused; it needs no runtime.
     timers: BTreeMap<Instant, BTreeSet<Key>>,
     next_sweep: Option<Instant>,
     /// Whether what is remembered must be read again.
@@ -204,12 +206,4 @@ fn report(result: Result<(), Refusal>) {
             "a controller could not do its work"
         );
     }
-}
-
-/// The end of a generated name: five characters without vowels, so that no word comes out.
-pub fn random_suffix() -> String {
-    const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    (0..5)
-        .map(|_| char::from(ALPHABET[fastrand::usize(..ALPHABET.len())]))
-        .collect()
 }

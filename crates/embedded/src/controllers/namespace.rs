@@ -16,7 +16,7 @@ pub(super) fn reconcile(transaction: &mut Transaction<'_>, namespace: &Object) -
                 accounts,
                 json!({"metadata": {"name": "default", "namespace": namespace.name()}}),
             );
-            account.set("uid", uuid::Uuid::new_v4().to_string());
+            account.set("uid", transaction.random.uid());
             account.set("creationTimestamp", time(transaction.now));
             transaction.create(account)?;
         }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::object::{Object, kind_of, time};
+use crate::random::Random;
 
 /// As many pods at once as the kubelet's default.
 const MAX_PODS: u32 = 110;
@@ -25,7 +26,7 @@ pub fn name() -> String {
 }
 
 /// The object that describes this machine. `old` is what was known about it; what people set there stays.
-pub fn node_object(old: Option<&Object>) -> Object {
+pub fn node_object(old: Option<Object>, now: Timestamp, random: &mut Random) -> Object {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let amounts = json!({
         "cpu": cpus.to_string(),
@@ -33,10 +34,10 @@ pub fn node_object(old: Option<&Object>) -> Object {
         "pods": MAX_PODS.to_string(),
     });
     let name = name();
-    let now = time(Timestamp::now());
-    let mut node = old.cloned().unwrap_or_else(|| {
+    let now = time(now);
+    let mut node = old.unwrap_or_else(|| {
         let mut node = Object::new(kind_of("nodes"), json!({"spec": {}}));
-        node.set("uid", uuid::Uuid::new_v4().to_string());
+        node.set("uid", random.uid());
         node.set("creationTimestamp", now.as_str());
         node
     });

@@ -14,7 +14,7 @@ mod volumes;
 mod worker;
 
 pub use log::{LogReader, Wanted};
-pub use machine::node_object;
+pub use machine::{name as node_name, node_object};
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -45,6 +45,12 @@ const SCHEMA: &str = "
     CREATE INDEX owners_dependent ON owners (dependent);
 ";
 
+/// What is said in place of a path when there is none.
+pub(super) const MEMORY: &str = ":memory:";
+
+/// How many statements a connection keeps prepared: more than there are.
+const STATEMENTS: usize = 64;
+
 /// The folder and its database, held by this process alone.
 #[derive(Debug)]
 pub(super) struct Database {
@@ -97,17 +103,32 @@ impl Database {
             connection.pragma_update(None, "busy_timeout", 5000)?;
             // A log that once grew gives its space back.
             connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
-            connection.set_prepared_statement_cache_capacity(64);
+            connection.set_prepared_statement_cache_capacity(STATEMENTS);
             Ok(connection)
         };
         open().map_err(|source| self.error(source))
     }
 
     fn error(&self, source: rusqlite::Error) -> Error {
-        Error::Database {
-            path: self.path.clone(),
-            source,
-        }
+        error(&self.path, source)
+    }
+}
+
+/// A database of its own, which goes with its one connection.
+pub(super) fn in_memory() -> Result<Connection, Error> {
+    let open = || {
+        let connection = Connection::open_in_memory()?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        migrate(&connection)?;
+        Ok(connection)
+    };
+    open().map_err(|source| error(MEMORY, source))
+}
+
+pub(super) fn error(path: impl Into<PathBuf>, source: rusqlite::Error) -> Error {
+    Error::Database {
+        path: path.into(),
+        source,
     }
 }
 

@@ -6,14 +6,20 @@
 //!                    └────────────────────────────────────────────────► hub ──► watches
 //! API ──► reader (its own connection) ──► answers
 //! ```
+//!
+//! In memory there is neither thread nor reader: whoever asks does the work, and the rest is the same.
 
 mod database;
+mod entrance;
 mod hub;
+mod inline;
 mod reader;
+mod threads;
 mod transaction;
 mod writer;
 
+pub use entrance::Store;
 pub use hub::{Change, Hub, Position};
 pub use reader::{Continue, Query, get, list};
 pub use transaction::{Touched, Transaction};
-pub use writer::{Durability, Store};
+pub use writer::Durability;

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::hub::Change;
 use crate::object::{Kind, Object, Selection};
+use crate::random::Random;
 use crate::refusal::Refusal;
 
 /// A transaction under way. What it changed is seen by nobody else until it is committed.
@@ -22,6 +23,8 @@ pub struct Transaction<'a> {
     pub(super) unseen: Vec<Touched>,
     /// When it began; all of it happens at once.
     pub now: Timestamp,
+    /// For new identities and names.
+    pub random: &'a mut Random,
 }
 
 /// An object that was changed, before and after.
@@ -39,13 +42,14 @@ fn failed(error: rusqlite::Error) -> Refusal {
 }
 
 impl<'a> Transaction<'a> {
-    pub(super) fn new(connection: &'a Connection, version: i64) -> Self {
+    pub(super) fn new(connection: &'a Connection, version: i64, now: Timestamp, random: &'a mut Random) -> Self {
         Self {
             connection,
             version,
             changes: Vec::new(),
             unseen: Vec::new(),
-            now: Timestamp::now(),
+            now,
+            random,
         }
     }
 

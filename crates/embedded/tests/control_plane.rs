@@ -1,0 +1,234 @@
+//! The control plane on a paused clock: what it does by itself, and when.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
+
+use std::time::Duration;
+
+use clock::Clock;
+use embedded::{ControlPlane, Machine};
+use futures::{AsyncBufReadExt, StreamExt};
+use http::{Method, Request};
+use jiff::Timestamp;
+use kube::Client;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+/// A control plane and a client for it.
+struct World {
+    plane: ControlPlane,
+    client: Client,
+}
+
+impl World {
+    async fn new() -> Self {
+        Self::seeded(1).await
+    }
+
+    async fn seeded(seed: u64) -> Self {
+        let clock = Clock::simulated(Timestamp::UNIX_EPOCH);
+        let plane = ControlPlane::start(clock, seed, Machine::default()).await.unwrap();
+        let client = Client::new(plane.router(), "default");
+        Self { plane, client }
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: &Value) -> kube::Result<Value> {
+        let content = match method {
+            Method::PATCH => "application/merge-patch+json",
+            _ => "application/json",
+        };
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", content);
+        self.client
+            .request(request.body(body.to_string().into_bytes()).unwrap())
+            .await
+    }
+
+    async fn get(&self, path: &str) -> kube::Result<Value> {
+        let request = Request::get(path).body(Vec::new()).unwrap();
+        self.client.request(request).await
+    }
+
+    async fn list(&self, path: &str) -> Vec<Value> {
+        self.get(path).await.unwrap()["items"].as_array().cloned().unwrap()
+    }
+
+    async fn make_job(&self, spec: Value) -> Value {
+        let mut job = json!({"metadata": {"name": "job"}, "spec": {"backoffLimit": 0}});
+        job["spec"]["template"]["spec"] = json!({
+            "restartPolicy": "Never",
+            "containers": [{"name": "task", "image": "none", "resources": {"requests": {"cpu": "1"}}}],
+        });
+        for (name, value) in spec.as_object().into_iter().flatten() {
+            job["spec"][name] = value.clone();
+        }
+        self.ask(Method::POST, JOBS, &job).await.unwrap()
+    }
+
+    async fn pod(&self) -> Value {
+        self.list(PODS).await.pop().unwrap()
+    }
+
+    async fn set_status(&self, status: &Value) {
+        let name = self.pod().await["metadata"]["name"].as_str().unwrap().to_owned();
+        let path = format!("{PODS}/{name}/status");
+        self.ask(Method::PATCH, &path, &json!({"status": status}))
+            .await
+            .unwrap();
+    }
+
+    async fn job_conditions(&self) -> Vec<String> {
+        let job = self.get(JOB).await.unwrap();
+        let conditions = job["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions
+            .iter()
+            .map(|one| one["type"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// What a watch of the Jobs tells until it ends, and after how many seconds.
+    async fn watch(&self, parameters: &str) -> Vec<(String, u64)> {
+        let start = Instant::now();
+        let path = format!("{JOBS}?watch=true&{parameters}");
+        let request = Request::get(path).body(Vec::new()).unwrap();
+        let body = self.client.request_stream(request).await.unwrap();
+        let mut lines = std::pin::pin!(body.lines());
+        let mut told = Vec::new();
+        while let Some(line) = lines.next().await {
+            let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            let word = event["type"].as_str().unwrap().to_owned();
+            told.push((word, start.elapsed().as_secs()));
+        }
+        told.push(("end".to_owned(), start.elapsed().as_secs()));
+        told
+    }
+}
+
+const JOBS: &str = "/apis/batch/v1/namespaces/default/jobs";
+const JOB: &str = "/apis/batch/v1/namespaces/default/jobs/job";
+const PODS: &str = "/api/v1/namespaces/default/pods";
+
+fn told(events: &[(&str, u64)]) -> Vec<(String, u64)> {
+    events.iter().map(|(word, at)| ((*word).to_owned(), *at)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_goes_to_the_node_and_ends_as_its_pods_status_says() {
+    let world = World::new().await;
+    world.make_job(json!({})).await;
+    let pod = world.pod().await;
+    assert_eq!(pod["spec"]["nodeName"], "node");
+    assert_eq!(pod["status"]["phase"], "Pending");
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(
+        world.pod().await["status"]["phase"],
+        "Pending",
+        "nobody has said that it runs"
+    );
+    world.set_status(&json!({"phase": "Running"})).await;
+    world.set_status(&json!({"phase": "Succeeded"})).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.job_conditions().await, ["SuccessCriteriaMet", "Complete"]);
+    world.plane.stop();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_pod_stays_until_the_node_says_that_it_ended() {
+    let world = World::new().await;
+    world.make_job(json!({})).await;
+    world.set_status(&json!({"phase": "Running"})).await;
+    world
+        .ask(Method::DELETE, JOB, &json!({"propagationPolicy": "Background"}))
+        .await
+        .unwrap();
+    sleep(Duration::from_secs(100)).await;
+    let pod = world.pod().await;
+    assert_eq!(pod["metadata"]["deletionTimestamp"], "1970-01-01T00:00:30Z");
+    world.set_status(&json!({"phase": "Failed"})).await;
+    let path = format!("{PODS}/{}", pod["metadata"]["name"].as_str().unwrap());
+    world
+        .ask(Method::DELETE, &path, &json!({"gracePeriodSeconds": 0}))
+        .await
+        .unwrap();
+    assert!(world.list(PODS).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_and_the_time_to_live_of_a_job_pass_in_simulated_time() {
+    let world = World::new().await;
+    let start = std::time::Instant::now();
+    world
+        .make_job(json!({"activeDeadlineSeconds": 600, "ttlSecondsAfterFinished": 300}))
+        .await;
+    world.set_status(&json!({"phase": "Running"})).await;
+    sleep(Duration::from_secs(590)).await;
+    assert!(world.job_conditions().await.is_empty());
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(world.job_conditions().await, ["FailureTarget"]);
+    assert!(world.pod().await["metadata"]["deletionTimestamp"].is_string());
+    world.set_status(&json!({"phase": "Failed"})).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.job_conditions().await, ["FailureTarget", "Failed"]);
+    sleep(Duration::from_secs(290)).await;
+    assert!(world.get(JOB).await.is_ok());
+    sleep(Duration::from_secs(20)).await;
+    assert!(world.get(JOB).await.is_err());
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "the time was not really waited for"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_has_bookmarks_every_minute_and_two_seconds_before_its_end() {
+    let world = World::new().await;
+    world.make_job(json!({})).await;
+    let bookmarked = world
+        .watch("resourceVersion=0&timeoutSeconds=150&allowWatchBookmarks=true")
+        .await;
+    let expected = [
+        ("ADDED", 0),
+        ("BOOKMARK", 0),
+        ("BOOKMARK", 60),
+        ("BOOKMARK", 120),
+        ("BOOKMARK", 148),
+        ("end", 150),
+    ];
+    assert_eq!(bookmarked, told(&expected));
+    let now = world.get(JOBS).await.unwrap()["metadata"]["resourceVersion"].clone();
+    let from = format!("resourceVersion={}&timeoutSeconds", now.as_str().unwrap());
+    let short = world.watch(&format!("{from}=3&allowWatchBookmarks=true")).await;
+    assert_eq!(short, told(&[("BOOKMARK", 1), ("end", 3)]));
+    let shorter = world.watch(&format!("{from}=1&allowWatchBookmarks=true")).await;
+    assert_eq!(shorter, told(&[("end", 1)]));
+    let plain = world.watch(&format!("{from}=150")).await;
+    assert_eq!(plain, told(&[("end", 150)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_has_written_a_log() {
+    let world = World::new().await;
+    world.make_job(json!({})).await;
+    let running =
+        json!({"name": "task", "state": {"running": {}}, "ready": true, "restartCount": 0, "image": "", "imageID": ""});
+    world
+        .set_status(&json!({"phase": "Running", "containerStatuses": [running]}))
+        .await;
+    let name = world.pod().await["metadata"]["name"].as_str().unwrap().to_owned();
+    let request = Request::get(format!("{PODS}/{name}/log?follow=true"))
+        .body(Vec::new())
+        .unwrap();
+    assert_eq!(world.client.request_text(request).await.unwrap(), "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_seed_gives_the_same_objects() {
+    let mut seen = Vec::new();
+    for seed in [7, 7, 8] {
+        let world = World::seeded(seed).await;
+        world.make_job(json!({})).await;
+        seen.push((world.pod().await, world.get(JOB).await.unwrap()));
+    }
+    assert_eq!(seen[0], seen[1]);
+    assert_ne!(seen[0], seen[2]);
+}
