@@ -1,11 +1,12 @@
 //! A look at the cluster behind the server, and what a test changes there.
 
 use std::fmt::{Debug, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Event, Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota, ServiceAccount,
@@ -234,6 +235,22 @@ impl Cluster {
     pub async fn evict(&self, pod: &str) {
         let params = kube::api::EvictParams::default();
         self.api::<Pod>().evict(pod, &params).await.unwrap();
+    }
+
+    /// A kubeconfig of a service account of the namespace; the file is the caller's.
+    pub async fn kubeconfig_of(&self, account: &str) -> PathBuf {
+        let request: TokenRequest = serde_json::from_value(json!({"spec": {"audiences": []}})).unwrap();
+        let token = self
+            .api::<ServiceAccount>()
+            .create_token_request(account, &PostParams::default(), &request)
+            .await
+            .unwrap();
+        let mut config = Kubeconfig::read().unwrap();
+        let token = token.status.unwrap().token;
+        config.auth_infos[0].auth_info = Some(serde_json::from_value(json!({"token": token})).unwrap());
+        let path = std::env::temp_dir().join(format!("k8s-cli-e2e-{account}-{:016x}", fastrand::u64(..)));
+        std::fs::write(&path, serde_json::to_vec(&config).unwrap()).unwrap();
+        path
     }
 
     /// The claim of a volume.

@@ -13,14 +13,18 @@ mod backend;
 mod cluster;
 mod command_line;
 mod deadline;
+mod proxy;
 mod raw;
 mod server;
+mod webhook;
 mod world;
 
 pub use api::{Answer, Api};
 pub use backend::Backend;
 pub use cluster::Cluster;
 pub use command_line::{CommandLine, Ran};
+pub use proxy::Proxy;
 pub use raw::{RawAnswer, raw, raw_from};
 pub use server::Server;
+pub use webhook::Webhook;
 pub use world::{World, eventually, from_environment, supervisors};

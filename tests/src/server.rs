@@ -1,7 +1,7 @@
 //! A server process of the test's own.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
@@ -11,6 +11,7 @@ pub struct Server {
     child: Child,
     base: String,
     arguments: Vec<String>,
+    kubeconfig: Option<PathBuf>,
 }
 
 impl Server {
@@ -25,11 +26,23 @@ impl Server {
     /// Starts a server and waits until it listens.
     #[must_use]
     pub fn start(arguments: &[&str]) -> Self {
+        Self::start_on(None, arguments)
+    }
+
+    /// Starts a server on the cluster that a kubeconfig names, instead of the one that all tests use.
+    #[must_use]
+    pub fn start_on(kubeconfig: Option<&Path>, arguments: &[&str]) -> Self {
+        let kubeconfig = kubeconfig.map(Path::to_owned);
         let mut all = vec!["--port", "0", "--log-format", "json"];
         all.extend_from_slice(arguments);
         let arguments: Vec<String> = all.into_iter().map(str::to_owned).collect();
-        let (child, base, kube) = spawn(&arguments);
-        let mut server = Self { child, base, arguments };
+        let (child, base, kube) = spawn(&arguments, kubeconfig.as_deref());
+        let mut server = Self {
+            child,
+            base,
+            arguments,
+            kubeconfig,
+        };
         if let Some(kube) = kube {
             // The same address after a restart.
             server.replace("--kube-listen", kube);
@@ -71,7 +84,7 @@ impl Server {
     pub fn restart(&mut self) {
         let port = self.base.rsplit(':').next().unwrap().to_owned();
         self.replace("--port", port);
-        let (child, base, _) = spawn(&self.arguments);
+        let (child, base, _) = spawn(&self.arguments, self.kubeconfig.as_deref());
         self.child = child;
         self.base = base;
     }
@@ -93,8 +106,12 @@ fn binary() -> PathBuf {
     test.ancestors().nth(2).unwrap().join("k8s-cli-api")
 }
 
-fn spawn(arguments: &[String]) -> (Child, String, Option<String>) {
-    let mut child = Command::new(binary())
+fn spawn(arguments: &[String], kubeconfig: Option<&Path>) -> (Child, String, Option<String>) {
+    let mut command = Command::new(binary());
+    if let Some(kubeconfig) = kubeconfig {
+        command.env("KUBECONFIG", kubeconfig);
+    }
+    let mut child = command
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -99,6 +99,25 @@ impl World {
         }
     }
 
+    /// How another program reaches the same Kubernetes.
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        match self.state_folder() {
+            Some(folder) => folder.join("kubeconfig"),
+            None => std::env::var_os("KUBECONFIG").expect("the suite runs on a cluster that it names").into(),
+        }
+    }
+
+    /// Another server of the same tasks.
+    #[must_use]
+    pub fn another(&self, kubeconfig: &Path, arguments: &[&str]) -> (Server, Api) {
+        let mut all = vec!["--backend", "cluster", "--namespace", &self.cluster.namespace];
+        all.extend_from_slice(arguments);
+        let server = Server::start_on(Some(kubeconfig), &all);
+        let api = Api::new(server.base(), "alice@example.com");
+        (server, api)
+    }
+
     /// The test's own server.
     pub fn server(&mut self) -> &mut Server {
         self.server.as_mut().expect("a server of the test's own")

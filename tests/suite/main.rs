@@ -20,5 +20,7 @@ mod limits; // Too much at once.
 mod limits_of_time; // How long a task waits, runs, and is kept.
 mod logs; // Bytes, order, parameters and ends of log streams.
 mod operations; // Health, metrics, documents, start and stop of the server.
+mod shared_cluster; // What a cluster that others use does to tasks: webhooks, sidecars, disruptions, quotas, policies.
 mod states; // Why a task waits, and why it failed.
+mod strangers; // What others make with our labels.
 mod timing; // What has to happen in time; run alone.

@@ -86,6 +86,15 @@ pub enum Error {
     /// Somebody else has made an object that has the name of an `Idempotency-Key`.
     #[error("the Idempotency-Key cannot be used: another object has its name; use a new key")]
     IdempotencyKeyTaken,
+    /// The task of an `Idempotency-Key` is on its way.
+    #[error("the task of the Idempotency-Key is being stopped; try again when it is gone, or use a new key")]
+    IdempotencyKeyTerminating,
+    /// Somebody else has made a Job where the next attempt of a task has to be.
+    #[error("another Job has the name `{name}`; delete it, so that the task can be run again")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
     /// No free identifier was found.
     #[error("no free identifier was found in {tries} tries")]
     NoFreeId {

@@ -25,7 +25,7 @@ mod volumes;
 pub use cache::{Counts, View};
 pub use error::Error;
 pub use executor::Executor;
-pub use kubernetes::connect;
+pub use kubernetes::{client, connect};
 pub use logs::{LogCut, LogOptions};
 pub use settings::{Defaults, PodSecurity, PodSettings, Settings, SharedClaims};
 pub use submit::{Request, Submitted};

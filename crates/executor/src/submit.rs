@@ -232,7 +232,7 @@ async fn make_owned(calls: &Calls, cache: &Cache, submission: &Submission, limit
         return Ok(Made::OtherDefinition);
     }
     if known.terminating {
-        return Ok(Made::Nothing);
+        return Err(Error::IdempotencyKeyTerminating);
     }
     if known.committed {
         return Ok(Made::Task(committed(cache, &owner, Vec::new(), warnings)));

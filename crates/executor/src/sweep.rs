@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use task::Name;
 
-use crate::cache::{Job, TaskOwner, View};
+use crate::cache::{TaskOwner, View};
 use crate::error::Error;
-use crate::kubernetes::{self, Calls, ConfigMap, Target};
+use crate::kubernetes::{self, Calls, ConfigMap, ResourceExt, Target};
 use crate::stop;
 use crate::suspicions::Suspicions;
 use crate::ticks::Background;
@@ -45,19 +46,28 @@ pub(crate) async fn sweep(background: Background) {
 
 /// Ends a stop that another process has begun, or a person: the owner is deleted, and its Jobs go with it.
 async fn finish(background: &Background, view: &View, pods: &[cache::Pod]) -> Result<(), Error> {
-    if view.has_live_jobs {
+    if view.is_disowned {
         return stop::stop(&background.calls, &background.cache, view).await;
     }
     stop::end_pods(&background.calls, pods).await
 }
 
-/// The watch of Jobs may be behind the one of owners, so that Kubernetes itself is asked first.
+/// The watch of Jobs may be behind the one of owners, and does not show a Job that has lost its labels: Kubernetes itself is asked
+/// first, for whatever the owner owns.
 async fn remove_empty(calls: &Calls, owner: &TaskOwner) -> Result<bool, Error> {
+    const ACTION: &str = "look at a task again";
+    let is_owned = |job: &kubernetes::Job| job.owner_references().iter().any(|reference| reference.uid == owner.uid);
     let selector = format!("{}={}", labels::TASK_ID, owner.key.id);
-    let jobs = calls.list::<kubernetes::Job>("look at a task again", &selector).await?;
-    let mut jobs = jobs.into_iter().filter_map(|job| Job::from_resource(job).ok());
-    if jobs.any(|job| owner.owns(&job)) {
+    if calls.list::<kubernetes::Job>(ACTION, &selector).await?.iter().any(is_owned) {
         return Ok(false);
+    }
+    let Some(name) = Name::of(&owner.task_name) else { return Ok(false) };
+    let attempt = owner.turn.map_or(1, |turn| turn.attempt);
+    for rank in 0..owner.num_nodes {
+        let name = labels::job_name(&name, &owner.key.id, rank, owner.num_nodes, attempt);
+        if calls.get::<kubernetes::Job>(ACTION, &name).await?.as_ref().is_some_and(is_owned) {
+            return Ok(false);
+        }
     }
     remove(calls, owner).await
 }

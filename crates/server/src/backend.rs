@@ -73,7 +73,7 @@ impl Backend {
                 kubeconfig.display()
             );
         }
-        let client = Client::new(engine.router(), "default");
+        let client = executor::client(engine.router(), "default");
         if let Some(namespace) = &args.namespace {
             make_namespace(&client, namespace).await?;
         }

@@ -71,7 +71,9 @@ fn executor_error(operation: &'static str, user: &str, error: &Error) -> Respons
             let loc = ["body", "volumes", path].map(Location::from);
             invalid(&[ErrorDetail::refused(loc, error.to_string(), json!(volume))])
         }
-        Error::IdempotencyKeyReused | Error::IdempotencyKeyTaken => detailed(StatusCode::CONFLICT, &error.to_string()),
+        Error::IdempotencyKeyReused | Error::IdempotencyKeyTaken | Error::IdempotencyKeyTerminating => {
+            detailed(StatusCode::CONFLICT, &error.to_string())
+        }
         // Nothing of ours failed, and while the API server is away every request ends here.
         Error::OutOfSync { .. } => {
             tracing::warn!(operation, user, %error, "request failed");
@@ -85,6 +87,7 @@ fn executor_error(operation: &'static str, user: &str, error: &Error) -> Respons
         | Error::MissingRights { .. }
         | Error::NoNamespace { .. }
         | Error::PodSecurity { .. }
+        | Error::NameTaken { .. }
         | Error::NoFreeId { .. }
         | Error::SubmitDeadline { .. }
         | Error::StopAll { .. }

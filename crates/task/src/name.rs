@@ -66,7 +66,7 @@ impl Name {
     /// The name followed by `suffix`, as an RFC 1123 label of at most 63 characters.
     #[must_use]
     pub fn object_name(&self, suffix: &str) -> String {
-        let room = MAX_LABEL_LENGTH - suffix.len() - 1;
+        let room = MAX_LABEL_LENGTH.saturating_sub(suffix.len() + 1);
         let label: String = self
             .0
             .chars()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Job, Phase, Pod, TaskKey};
+use super::{Job, Phase, Pod, TaskKey, TaskOwner, Turn};
 use crate::labels::Owner;
 
 fn alice() -> Owner {
@@ -51,6 +51,26 @@ impl Job {
             gave_way: 0,
             gang: None,
             ended_because_of: None,
+        }
+    }
+}
+
+impl TaskOwner {
+    /// The owner of a task with two nodes.
+    pub fn example() -> Self {
+        Self {
+            uid: "owner".to_owned(),
+            name: "train-abc".to_owned(),
+            key: Job::example(0, 2).key,
+            task_name: "train".to_owned(),
+            made_at: Timestamp::UNIX_EPOCH,
+            version: "1".to_owned(),
+            committed: true,
+            terminating: false,
+            deadline: None,
+            fingerprint: None,
+            num_nodes: 2,
+            turn: Some(Turn::FIRST),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! A task as those see it who look after it: its Jobs in rank order, each with its newest pod.
 
+use jiff::{SignedDuration, Timestamp};
+
 use super::aggregate;
 use super::members::Members;
 use super::object::{Job, Pod, TaskOwner};
@@ -9,6 +11,9 @@ use super::view::{Attempts, newest_pods};
 
 /// How many attempts keep their Jobs, with the logs of their pods. A task that is preempted every hour must not fill a namespace.
 pub const KEPT_ATTEMPTS: u32 = 10;
+
+/// How far two clocks may differ that say when a task was submitted.
+const AGREEMENT: SignedDuration = SignedDuration::from_mins(1);
 
 /// A task that is looked after: its nodes start together, or it may be run again, or does not wait for ever.
 #[derive(Debug, Clone, Default)]
@@ -32,7 +37,7 @@ pub struct GangTask {
 impl GangTask {
     /// Puts together what Kubernetes has of a task, in any order. Jobs and pods that only claim to belong to it are left out.
     pub fn of(owner: Option<TaskOwner>, mut jobs: Vec<Job>, pods: &[Pod], num_nodes: u32) -> Self {
-        let members = Members::of(owner.as_ref(), jobs.iter());
+        let members = Members::of(owner.as_slice(), jobs.iter());
         let is_member: Vec<bool> = jobs.iter().map(|job| members.include(job)).collect();
         let mut is_member = is_member.into_iter();
         jobs.retain(|_| is_member.next().unwrap_or(false));
@@ -47,15 +52,26 @@ impl GangTask {
 
     /// Where the task stands, as its owner says it. In what an older version has made the Jobs say it.
     pub fn turn(&self) -> Turn {
-        if let Some(turn) = self.owner.as_ref().and_then(|owner| owner.turn) {
+        let told = self.owner.as_ref().and_then(|owner| owner.turn);
+        let turn = told.unwrap_or(Turn {
+            attempt: self.nodes.first().map_or(1, |(job, _)| job.attempt),
+            stage: Stage::Waiting,
+        });
+        if turn.stage != Stage::Waiting {
             return turn;
         }
-        let gave_way = self.nodes.iter().filter(|(job, _)| job.suspended);
+        // A Job that was suspended so late that its task was already trying again: it has to be resumed all the same.
+        let gave_way = self.nodes.iter().filter(|(job, _)| job.is_suspended());
         let gave_way = gave_way.filter_map(|(job, _)| Some((job.gave_way_at?, job.gave_way))).max();
-        Turn {
-            attempt: self.nodes.first().map_or(1, |(job, _)| job.attempt),
-            stage: gave_way.map_or(Stage::Waiting, |(at, times)| Stage::GaveWay { times, at }),
-        }
+        turn.at(gave_way.map_or(Stage::Waiting, |(at, times)| Stage::GaveWay { times, at }))
+    }
+
+    /// When it was submitted, for who comes first: as its annotation says it to a fraction of a second, if Kubernetes agrees.
+    pub fn submitted_at(&self) -> Timestamp {
+        let Some((job, _)) = self.nodes.first() else { return Timestamp::MAX };
+        let made_at = self.owner.as_ref().map_or(job.made_at, |owner| owner.made_at);
+        let is_near = job.created_at.duration_since(made_at).abs() <= AGREEMENT;
+        if is_near { job.created_at } else { made_at }
     }
 
     /// Whether its nodes may begin, or soon may, whatever else is seen of them.

@@ -1,8 +1,8 @@
 //! Whether the cache shows the present: until when it is known that nothing was missed.
 //!
 //! That no error has come proves nothing: a connection can die without one, and something between us and the API server can
-//! hold back what it should pass on. A bookmark proves something. It is the answer to a watch that was asked for at a known
-//! moment, and comes behind everything that had happened by then.
+//! hold back what it should pass on. The end of an answer proves something: it comes behind everything else in it. A watch that
+//! was asked for at a known moment, for a known time, and has come to its end, has shown all that happened in that time.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,8 +14,8 @@ use crate::error::Error;
 /// The kinds of objects that the cache consists of.
 pub(super) const KINDS: usize = 4;
 
-/// How old an answer may be. A watch is asked for anew each 3 s and proves itself 1 to 2 s later, so that 5 s are usual; the
-/// rest is for a machine or an API server that is slow.
+/// How old an answer may be. A watch is asked for anew each 3 s, and proves itself at its end; the rest is for a machine or an API
+/// server that is slow.
 const BOUND: Duration = Duration::from_secs(10);
 
 /// What the watches report.

@@ -17,9 +17,11 @@ const MAX_TOKEN: usize = 64;
 /// The longest identifier. Ours have 8 characters.
 const MAX_ID: usize = 63;
 
-/// How far a time of creation in an annotation may be from the one that Kubernetes wrote. The clocks of the two machines
-/// differ, and a later attempt carries the time of the first.
+/// How far a time of creation in an annotation may lie behind the one that Kubernetes wrote: the clocks of two machines differ.
 const CREATED_AT_TOLERANCE: SignedDuration = SignedDuration::from_hours(24);
+
+/// Nothing was made for Kubernetes before there was one.
+const FIRST_SECOND: i64 = 1_388_534_400;
 
 /// Why an object that carries our labels is none of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -78,11 +80,11 @@ impl<'a> Identity<'a> {
         if Name::of(name).is_none() {
             return Err(Ignored("its name could not have been submitted"));
         }
-        let near = |time: &Timestamp| time.duration_since(made_at.0).abs() <= CREATED_AT_TOLERANCE;
-        let is_later_attempt = annotations.contains_key(labels::ATTEMPT);
-        let created_at = time(annotations, labels::CREATED_AT)
-            .filter(|time| near(time) || (is_later_attempt && *time <= made_at.0))
-            .unwrap_or(made_at.0);
+        // It is shown, and sorts lists. Which task was first where that matters, Kubernetes says.
+        let can_be = |time: &Timestamp| {
+            time.as_second() >= FIRST_SECOND && time.duration_since(made_at.0) <= CREATED_AT_TOLERANCE
+        };
+        let created_at = time(annotations, labels::CREATED_AT).filter(can_be).unwrap_or(made_at.0);
         Ok(Self {
             labels,
             annotations,

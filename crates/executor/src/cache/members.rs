@@ -15,17 +15,33 @@ pub enum Members<'a> {
 }
 
 impl<'a> Members<'a> {
-    pub fn of(owner: Option<&'a TaskOwner>, jobs: impl Iterator<Item = &'a Job> + Clone) -> Self {
+    pub fn of(owners: &'a [TaskOwner], jobs: impl Iterator<Item = &'a Job> + Clone) -> Self {
         if jobs.clone().any(|job| job.key.submission.is_none()) {
             return Self::All;
         }
+        // Kubernetes' times are whole seconds. Of two in the same one, the one that owns Jobs was not made to look like it.
+        let owns = |owner: &TaskOwner| jobs.clone().any(|job| owner.owns(job));
+        let owner = match owners {
+            [] => None,
+            [owner] => Some(owner),
+            several => several.iter().min_by_key(|owner| (owner.made_at, !owns(owner), &owner.uid)),
+        };
         let is_single = |job: &&Job| job.owned_by.is_none() && job.num_nodes == 1 && job.attempt == 1;
-        let single = jobs.filter(is_single).min_by_key(|job| (job.made_at, &job.uid));
+        let single = jobs.clone().filter(is_single).min_by_key(|job| (job.made_at, &job.uid));
         match (owner, single) {
             (Some(owner), Some(single)) if single.made_at < owner.made_at => Self::Single(&single.uid),
+            (Some(owner), Some(single)) if single.made_at == owner.made_at && !owns(owner) => Self::Single(&single.uid),
             (Some(owner), _) => Self::Owned(owner),
             (None, Some(single)) => Self::Single(&single.uid),
             (None, None) => Self::None,
+        }
+    }
+
+    /// What owns them.
+    pub fn owner(self) -> Option<&'a TaskOwner> {
+        match self {
+            Self::Owned(owner) => Some(owner),
+            Self::All | Self::Single(_) | Self::None => None,
         }
     }
 

@@ -129,6 +129,7 @@ pub struct TaskOwner {
     pub terminating: bool,
     pub deadline: Option<Timestamp>,
     pub fingerprint: Option<String>,
+    pub num_nodes: u32,
     /// Which attempt its task is in; `None` when an older version made it.
     pub turn: Option<Turn>,
 }
@@ -226,8 +227,8 @@ impl Job {
         }
         let attempt = wishes.attempt;
         // Kubernetes has each name once, so that nobody can put a second Job in the place of one.
-        let expected = Name::of(identity.name).map(|name| labels::job_name(&name, &key.id, rank, num_nodes, attempt));
-        if !identity.is_python() && expected.is_none_or(|expected| expected != identity.object) {
+        let expected = || Name::of(identity.name).map(|name| labels::job_name(&name, &key.id, rank, num_nodes, attempt));
+        if !identity.is_python() && expected().is_none_or(|expected| expected != identity.object) {
             return Err(Ignored("its name does not follow from its task"));
         }
         let spec = job.spec.unwrap_or_default();
@@ -344,13 +345,15 @@ impl TaskOwner {
     pub fn from_metadata(metadata: &ObjectMeta) -> Result<Self, Ignored> {
         let identity = Identity::read(metadata, labels::TASK_ID, labels::TASK_NAME)?;
         let token = identity.submission.ok_or(Ignored("it has no submission"))?;
-        let of_key = labels::key_object_name(token);
+        let is_of_key = labels::is_key_token(token) && identity.object == labels::key_object_name(token);
         let of_name = Name::of(identity.name).map(|name| name.object_name(identity.id));
-        if identity.object != of_key && of_name.is_none_or(|name| name != identity.object) {
+        if !is_of_key && of_name.is_none_or(|name| name != identity.object) {
             return Err(Ignored("its name does not follow from its task"));
         }
         let turn = identity.annotations.get(labels::TURN);
+        let num_nodes = number(identity.annotations, labels::NUM_NODES, MAX_NODES, "its number of nodes is none")?;
         Ok(Self {
+            num_nodes: num_nodes.unwrap_or(1).max(1),
             uid: identity.uid.to_owned(),
             name: identity.object.to_owned(),
             key: Arc::new(identity.key()),

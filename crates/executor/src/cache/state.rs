@@ -39,7 +39,7 @@ pub(super) struct State {
     /// Tasks to be aggregated again.
     touched: HashSet<Arc<TaskKey>>,
     /// Tasks with several nodes that have changed since they were last looked at.
-    pub gangs: HashSet<Arc<TaskKey>>,
+    pub gangs: BTreeSet<Arc<TaskKey>>,
     /// What keeps tasks from going on, when it is something that we could not do.
     obstacles: HashMap<Arc<TaskKey>, String>,
 }
@@ -68,7 +68,7 @@ impl State {
             graves: Graves::default(),
             unconfirmed: HashMap::new(),
             touched: HashSet::new(),
-            gangs: HashSet::new(),
+            gangs: BTreeSet::new(),
             obstacles: HashMap::new(),
         }
     }
@@ -131,7 +131,8 @@ impl State {
             return;
         };
         let job = self.tasks.get(&key).and_then(|task| task.all_jobs().find(|job| job.uid == pod.job_uid));
-        if job.is_none_or(|job| pod.is_of(job)) {
+        let is_known = self.homes.contains_key(&pod.uid);
+        if job.map_or(is_known, |job| pod.is_of(job)) {
             self.settle(&pod.uid, &key);
             self.task(&key).put_pod(pod);
         }
@@ -223,11 +224,6 @@ impl State {
 
     /// See [`Self::made_job`]. An owner changes, and an answer may be newer than what a watch has shown.
     pub fn made_owner(&mut self, mut owner: TaskOwner) {
-        let known = self.homes.get(&owner.uid).and_then(|key| self.tasks.get(key));
-        let known = known.into_iter().flat_map(Task::owners).find(|known| known.uid == owner.uid);
-        if known.is_some_and(|known| known.is_newer_than(&owner)) {
-            return;
-        }
         if !self.graves.holds(&owner.uid) {
             self.unconfirmed.entry(owner.uid.clone()).or_insert_with(Instant::now);
             owner.key = self.settle(&owner.uid, &owner.key);
@@ -266,11 +262,12 @@ impl State {
 
     /// A task that is the better for it is not looked at again because of it: only what is said of it changes.
     pub fn obstructed(&mut self, key: &Arc<TaskKey>, why: Option<String>) {
-        let before = match &why {
-            Some(why) => self.obstacles.insert(Arc::clone(key), why.clone()),
+        let is_there = self.tasks.contains_key(key);
+        let before = match why.clone().filter(|_| is_there) {
+            Some(why) => self.obstacles.insert(Arc::clone(key), why),
             None => self.obstacles.remove(key),
         };
-        if before != why && self.tasks.contains_key(key) {
+        if before != why && is_there {
             let is_waiting = self.gangs.contains(key);
             self.refresh(key);
             if !is_waiting {
@@ -401,13 +398,17 @@ fn shown(mut claims: Vec<(&Arc<TaskKey>, &Task)>) -> Vec<(Arc<TaskKey>, Option<T
     if let [(key, task)] = claims.as_slice() {
         return vec![(Arc::clone(key), time(task))];
     }
-    claims.sort_by_key(|(key, task)| (key.submission.is_none(), task.view.as_ref().map(|view| view.made_at)));
-    let mut taken: Vec<Owner> = Vec::new();
+    // Of two that were made in the same second the one that is shown already stays.
+    claims.sort_by_key(|(key, task)| {
+        let made_at = task.view.as_ref().map(|view| view.made_at);
+        (key.submission.is_none(), made_at, task.listed.is_none())
+    });
+    let mut taken: HashSet<Owner> = HashSet::new();
     let mut all = Vec::with_capacity(claims.len());
     for (key, task) in claims {
         let listed = time(task).filter(|_| !taken.contains(&key.owner));
         if let Some(view) = task.view.as_ref().filter(|_| listed.is_some()) {
-            taken.push(key.owner.clone());
+            taken.insert(key.owner.clone());
             let user = UserName::from_headers([view.username.as_bytes()]);
             taken.extend(user.ok().map(|user| Owner::of_python(&user)));
         }

@@ -15,6 +15,7 @@ use super::identity::TaskKey;
 use super::object::{FAILED_CREATE, Job, Pod, TaskOwner, Volume};
 use super::state::State;
 use super::task::Task;
+use super::turn::Stage;
 use super::view::{Attempts, View};
 use crate::labels::Owner;
 
@@ -189,6 +190,12 @@ impl Cache {
         pods.filter(|pod| !matches!(pod.phase, super::Phase::Ended(_))).cloned().collect()
     }
 
+    /// Whether anything of a task is left.
+    #[must_use]
+    pub fn has(&self, key: &TaskKey) -> bool {
+        self.read().tasks.contains_key(key)
+    }
+
     /// Waits until a task with several nodes has changed.
     pub async fn gangs_changed(&self) {
         self.gangs_changed.notified().await;
@@ -223,11 +230,12 @@ impl Cache {
         tasks
     }
 
-    /// The tasks that wait, and do not want to wait for ever.
+    /// The tasks that wait, and do not want to wait for ever, and those of which it is decided that they have waited long enough.
     pub fn unplaced(&self) -> Vec<(Arc<TaskKey>, GangTask)> {
         self.looked_after(|task| {
             let has_limit = task.jobs.last().is_some_and(|job| job.provision_timeout.is_some());
-            has_limit && task.is_pending()
+            let turn = task.owner().and_then(|owner| owner.turn);
+            has_limit && (task.is_pending() || turn.is_some_and(|turn| turn.stage == Stage::Unplaced))
         })
     }
 

@@ -19,7 +19,10 @@ pub(super) struct Task {
     /// Jobs that carry its key and are none of its own.
     others: Vec<Job>,
     pub pods: Vec<Pod>,
+    /// What carries its key and may own Jobs.
     owners: Vec<TaskOwner>,
+    /// The uid of the one that does.
+    accepted: Option<String>,
     pub view: Option<Arc<View>>,
     pub followers: Option<watch::Sender<()>>,
     /// The time under which it is in the list of its user's tasks.
@@ -45,8 +48,11 @@ impl Task {
         was_there
     }
 
-    /// Puts the owner in its place, or a newer state of it.
+    /// Puts an owner in its place, or a newer state of it: the answer to a change of ours may be ahead of the watch.
     pub fn put_owner(&mut self, owner: TaskOwner) {
+        if self.owners.iter().any(|known| known.uid == owner.uid && known.is_newer_than(&owner)) {
+            return;
+        }
         self.owners.retain(|known| known.uid != owner.uid);
         self.owners.push(owner);
         self.sort_out();
@@ -87,9 +93,10 @@ impl Task {
         self.jobs.is_empty() && self.others.is_empty() && self.pods.is_empty() && self.owners.is_empty()
     }
 
-    /// The owner of its Jobs. Of several the first one that was made: the others were made by somebody who knew it.
+    /// The owner of its Jobs; none of one Job alone, whatever else carries its key.
     pub fn owner(&self) -> Option<&TaskOwner> {
-        self.owners.iter().min_by_key(|owner| (owner.made_at, &owner.uid))
+        let accepted = self.accepted.as_ref()?;
+        self.owners.iter().find(|owner| owner.uid == *accepted)
     }
 
     fn take_job(&mut self, uid: &str) -> bool {
@@ -99,19 +106,20 @@ impl Task {
         before != self.jobs.len() + self.others.len()
     }
 
-    /// Decides which of the Jobs are its own.
+    /// Decides which of the Jobs are its own, and what owns them.
     fn sort_out(&mut self) {
-        let members = Members::of(self.owner(), self.jobs.iter().chain(&self.others));
+        let members = Members::of(&self.owners, self.jobs.iter().chain(&self.others));
+        let accepted = members.owner().map(|owner| owner.uid.clone());
         let is_right = self.jobs.iter().all(|job| members.include(job)) && !self.others.iter().any(|job| members.include(job));
-        if is_right {
-            return;
+        if !is_right {
+            let is_member: Vec<bool> = self.jobs.iter().chain(&self.others).map(|job| members.include(job)).collect();
+            let all = std::mem::take(&mut self.jobs).into_iter().chain(std::mem::take(&mut self.others));
+            for (job, is_member) in all.zip(is_member) {
+                if is_member { self.jobs.push(job) } else { self.others.push(job) }
+            }
+            self.jobs.sort_unstable_by(|left, right| left.place().cmp(&right.place()));
         }
-        let is_member: Vec<bool> = self.jobs.iter().chain(&self.others).map(|job| members.include(job)).collect();
-        let all = std::mem::take(&mut self.jobs).into_iter().chain(std::mem::take(&mut self.others));
-        for (job, is_member) in all.zip(is_member) {
-            if is_member { self.jobs.push(job) } else { self.others.push(job) }
-        }
-        self.jobs.sort_unstable_by(|left, right| left.place().cmp(&right.place()));
+        self.accepted = accepted;
     }
 
     /// Whether it is to be seen: it has Jobs, and what owns them is committed.
@@ -120,10 +128,12 @@ impl Task {
         !self.jobs.is_empty() && (!is_owned || self.owner().is_none_or(|owner| owner.committed))
     }
 
-    /// Whether somebody has deleted it, and something keeps it from going.
+    /// Whether somebody has deleted it, and something keeps it from going: its owner, or all of its present Jobs. One Job alone
+    /// that is deleted, or those of an earlier attempt, are not the task.
     pub fn is_terminating(&self) -> bool {
-        let owner = self.owner().filter(|owner| owner.terminating);
-        owner.is_some() || self.jobs.iter().any(|job| job.terminating.is_some())
+        let present = Attempts::of(&self.jobs).present;
+        let are_going = !present.is_empty() && present.iter().all(|job| job.terminating.is_some());
+        are_going || self.owner().is_some_and(|owner| owner.terminating)
     }
 
     /// `None` when there is nothing to look after: one node that is run once, or all is over.

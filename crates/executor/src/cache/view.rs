@@ -47,8 +47,8 @@ pub struct View {
     pub restart: Option<Restart>,
     /// Whether somebody has deleted it, and something keeps it from going.
     pub terminating: bool,
-    /// Whether it has Jobs that nobody has deleted.
-    pub has_live_jobs: bool,
+    /// Whether what owns its Jobs was deleted, so that they have to go as well.
+    pub is_disowned: bool,
 }
 
 /// What the view of a task depends on beside its objects.
@@ -116,7 +116,7 @@ impl View {
             key: Arc::clone(key),
             username: first.username.clone(),
             created_at: first.created_at,
-            made_at: all().map(|job| job.made_at).min().unwrap_or(first.made_at),
+            made_at: owner.map_or(first.made_at, |owner| owner.made_at),
             state: status.status,
             json,
             updated_at: status.updated_at,
@@ -127,7 +127,7 @@ impl View {
             recovers: first.recovery.is_some(),
             restart,
             terminating,
-            has_live_jobs: all().any(|job| job.terminating.is_none()),
+            is_disowned: owner.is_some_and(|owner| owner.terminating),
         }))
     }
 }

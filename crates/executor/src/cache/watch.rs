@@ -1,7 +1,7 @@
 //! The watches that fill the cache.
 //!
 //! Each kind is listed, and then watched in requests of a few seconds, one after the other. `kube::runtime::watcher` does
-//! that as well, and swallows what matters most here: the bookmarks, which prove that nothing was missed (`health`).
+//! that as well, and swallows what matters most here: bookmarks and ends, which prove that nothing was missed (`health`).
 
 use std::collections::HashSet;
 use std::fmt::Debug;
@@ -23,16 +23,18 @@ use super::store::Cache;
 use crate::backoff::Backoff;
 use crate::folded::Folded;
 use crate::error::{explain, is_expired};
-use crate::kubernetes::{Calls, ListParams, Resource, ResourceExt, WatchParams};
+use crate::kubernetes::{Calls, Ending, ListParams, Resource, ResourceExt, WatchParams};
 use crate::labels;
 
-/// How long one watch request lasts. An API server sends a bookmark 2 s before the end, or at once where that is over, so that
-/// each request proves something soon after it was made
+/// How long one watch request lasts. The end of its answer proves what was seen: an API server ends it when this time is over, and
+/// everything that it has sent by then comes before the end. Bookmarks would say so earlier, and are not promised: an API
+/// server has none to send of a kind of which nothing has changed since its start
 /// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#watch-bookmarks>).
 const WATCH_SECONDS: u32 = 3;
+const WATCH: Duration = Duration::from_secs(WATCH_SECONDS as u64);
 
 /// How long nothing at all may arrive on a watch: its time, and more for a slow network.
-const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 5);
+const SILENCE: Duration = WATCH.saturating_add(Duration::from_secs(5));
 
 /// How long a page of a list may take.
 const LIST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -122,7 +124,10 @@ impl Watcher {
             };
             match outcome {
                 Ok(()) => pauses.reset(),
-                Err(Interruption::Expired) => version = None,
+                Err(Interruption::Expired) => {
+                    version = None;
+                    sleep(pauses.next()).await;
+                }
                 Err(Interruption::Failed(why)) => {
                     tracing::debug!(kind, why, "a list or watch failed");
                     if K::IS_STATE {
@@ -188,7 +193,9 @@ impl Watcher {
         };
         let silent = || Interruption::Failed("a watch was silent".to_owned());
         let asked = Instant::now();
-        let events = timeout(SILENCE, api.watch(&params, version)).await.map_err(|_| silent())?;
+        let ending = Ending::default();
+        let opening = ending.noted(api.watch(&params, version));
+        let events = timeout(SILENCE, opening).await.map_err(|_| silent())?;
         let events = events.map_err(|error| self.interruption(&error))?;
         let mut events = events.ready_chunks(BATCH).boxed();
         while let Some(batch) = timeout(SILENCE, events.next()).await.map_err(|_| silent())? {
@@ -219,10 +226,11 @@ impl Watcher {
             }
             result?;
         }
-        // A connection that is cut at once ends like one whose time is over; without a pause it would be made again and again.
-        if asked.elapsed() < Duration::from_secs(1) {
+        // `kube` ends a watch whose connection is cut like one whose time is over.
+        if !ending.is_whole() || asked.elapsed() < WATCH {
             return Err(Interruption::Failed("a watch was cut".to_owned()));
         }
+        self.proven::<K>(kind, asked + WATCH);
         Ok(())
     }
 

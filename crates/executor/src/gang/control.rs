@@ -15,7 +15,7 @@ use super::fresh::fresh;
 use super::pauses::Pauses;
 use super::take_turn::take_turn;
 use crate::backoff::Backoff;
-use crate::cache::{Cache, GangTask, Stage, TaskKey, Turn};
+use crate::cache::{Cache, GangTask, Job, Stage, TaskKey, Turn};
 use crate::error::Error;
 use crate::kubernetes::{self, Calls, Created};
 use crate::ticks::Background;
@@ -111,6 +111,7 @@ fn finish(
         tracing::warn!(task_id, %error, "the nodes of a task could not be changed; trying again");
     });
     background.cache.obstructed(&key, Some(error.to_string()));
+    failing.retain(|key, _| background.cache.has(key));
     let backoff = failing.entry(Arc::clone(&key)).or_insert_with(|| Backoff::new(RETRY, LONGEST_RETRY));
     look_again(&background.cache, key, backoff.next());
 }
@@ -266,14 +267,21 @@ async fn make_attempt(
             if job.metadata.uid.as_ref() != Some(&uid) {
                 return Ok(());
             }
+            let ended_at = Job::from_resource(job.clone()).ok().and_then(|job| job.ended_at);
             let Some(next) = manifest::next_attempt(job, attempt, restarts) else {
                 return Ok(());
             };
-            match calls.create(ACTION, &next, &mut Vec::new()).await? {
-                Created::Made(job) | Created::Shared(job) => {
-                    cache.made(None, crate::cache::Job::from_resource(job).into_iter().collect());
+            let made = match calls.create(ACTION, &next, &mut Vec::new()).await? {
+                Created::Made(job) | Created::Shared(job) => Job::from_resource(job).ok(),
+                Created::Taken(_) => None,
+            };
+            // One that was there before the attempt before it had ended was made by somebody who knew its name.
+            match made.filter(|made| ended_at.is_none_or(|ended_at| made.made_at >= ended_at)) {
+                Some(made) => cache.made(None, vec![made]),
+                None => {
+                    let name = next.metadata.name.unwrap_or_default();
+                    return Err(Error::NameTaken { name });
                 }
-                Created::Taken(_) => tracing::warn!(name = next.metadata.name, "somebody else has made a Job of this name"),
             }
             Ok(())
         })

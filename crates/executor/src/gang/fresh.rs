@@ -32,8 +32,9 @@ pub async fn fresh(calls: &Calls, key: &TaskKey, task: &GangTask) -> Result<Opti
     let jobs = jobs.into_iter().filter_map(|job| Job::from_resource(job).ok());
     let jobs: Vec<Job> = jobs.filter(|job| *job.key == *key).collect();
     let pods: Vec<Pod> = pods.into_iter().filter_map(|pod| Pod::from_resource(pod).ok()).collect();
-    if jobs.iter().any(|job| job.terminating.is_some()) {
-        return Ok(None);
-    }
-    Ok(Some(GangTask::of(owner, jobs, &pods, task.num_nodes)))
+    let mut now = GangTask::of(owner, jobs, &pods, task.num_nodes);
+    let is_going = now.nodes.iter().all(|(job, _)| job.terminating.is_some());
+    // Why a pod is not made, only events say.
+    now.is_refused = task.is_refused && now.nodes.iter().any(|(_, pod)| pod.is_none());
+    Ok((!is_going).then_some(now))
 }

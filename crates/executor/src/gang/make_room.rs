@@ -94,7 +94,14 @@ async fn make(background: &Background, key: &Arc<TaskKey>, task: &GangTask, what
             tracing::info!(event = "gave_way", task_id, times, "a task gives its place to an earlier one");
             change_jobs(calls, cache, ACTION, suspends(&task, at, times)).await
         }
-        (Move::Complete, Stage::GaveWay { times, at }) => change_jobs(calls, cache, ACTION, suspends(&task, at, times)).await,
+        // Who resumes it at this moment looks again: the owner has another version then.
+        (Move::Complete, Stage::GaveWay { times, .. }) if !task.has_begun() => {
+            let at = calls.now();
+            if !take_turn(calls, cache, &task, turn.at(Stage::GaveWay { times, at })).await? {
+                return Ok(());
+            }
+            change_jobs(calls, cache, ACTION, suspends(&task, at, times)).await
+        }
         (Move::TryAgain, Stage::GaveWay { .. }) => {
             tracing::info!(event = "tries_again", task_id, "a task that gave way tries again");
             let resumes = task.nodes.iter().map(|(job, _)| change(job, resume()));
@@ -109,18 +116,18 @@ async fn make(background: &Background, key: &Arc<TaskKey>, task: &GangTask, what
 fn sort(tasks: &Tasks, since: &mut HashMap<Arc<TaskKey>, Instant>) -> (Vec<Waiting>, Vec<Suspended>) {
     let (mut waiting, mut suspended) = (Vec::new(), Vec::new());
     for (key, task) in tasks {
-        let Some((job, _)) = task.nodes.first() else { continue };
+        let created_at = task.submitted_at();
         if let Stage::GaveWay { times, at } = task.turn().stage {
             suspended.push(Suspended {
                 key: Arc::clone(key),
-                created_at: job.created_at,
+                created_at,
                 at,
                 times,
             });
         } else if task.turn().stage == Stage::Waiting && has_no_place(task) {
             waiting.push(Waiting {
                 key: Arc::clone(key),
-                created_at: job.created_at,
+                created_at,
                 held: held(task),
                 since: since.entry(Arc::clone(key)).or_insert_with(Instant::now).elapsed(),
             });

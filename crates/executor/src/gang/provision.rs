@@ -130,6 +130,9 @@ fn overdue(task: &GangTask, let_in: Option<Timestamp>, now: Timestamp) -> Vec<(T
     if task.has_begun() {
         return Vec::new();
     }
+    if task.turn().stage == Stage::Unplaced {
+        return left_over(task);
+    }
     let is_over = |job: &Job| {
         let (Some(seconds), Some(since)) = (job.provision_timeout, waits_since(job)) else {
             return false;
@@ -141,6 +144,17 @@ fn overdue(task: &GangTask, let_in: Option<Timestamp>, now: Timestamp) -> Vec<(T
         .iter()
         .filter(|(job, _)| !job.is_over() && job.provision_timed_out.is_none() && is_over(job))
         .filter_map(|(job, pod)| Some((target(&job.name, &job.uid), unplaced(job, pod.as_ref())?)))
+        .collect()
+}
+
+/// The nodes that have to end because it was decided that the task had no place in time, whoever decided it, and whatever has become
+/// of their places since.
+fn left_over(task: &GangTask) -> Vec<(Target, String)> {
+    let of_others = || "other nodes of the task had no place in time".to_owned();
+    let nodes = task.nodes.iter().filter(|(job, _)| !job.is_over() && job.provision_timed_out.is_none());
+    nodes
+        .filter(|(job, _)| job.ended_because_of.is_none())
+        .map(|(job, pod)| (target(&job.name, &job.uid), unplaced(job, pod.as_ref()).unwrap_or_else(of_others)))
         .collect()
 }
 
@@ -176,7 +190,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::{LetIn, overdue};
-    use crate::cache::{GangTask, Job, Phase, Pod, Reason, TaskKey};
+    use crate::cache::{GangTask, Job, Phase, Pod, Reason, Stage, TaskKey, TaskOwner, Turn};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -221,6 +235,21 @@ mod tests {
         let mut ended = task();
         ended.nodes[1].0.provision_timed_out = Some("full".into());
         assert_eq!(overdue(&ended, None, at(1000)), []);
+    }
+
+    #[test]
+    fn what_was_decided_is_done_to_the_end_also_when_there_is_a_place_by_now() {
+        let mut decided = task();
+        let turn = Some(Turn {
+            attempt: 1,
+            stage: Stage::Unplaced,
+        });
+        decided.owner = Some(TaskOwner {
+            turn,
+            ..TaskOwner::example()
+        });
+        decided.nodes[1].1.as_mut().unwrap().node_name = Some("machine".to_owned());
+        assert_eq!(overdue(&decided, None, at(0)).len(), 2);
     }
 
     #[test]

@@ -1,11 +1,21 @@
-//! What an answer of the API server says in its headers, which `kube` does not pass on: warnings, and when to try again.
+//! What `kube` does not pass on of an answer of the API server: warnings, when to try again, and whether it came to its end.
 
 use std::cell::RefCell;
 use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderMap, Response, header};
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, header};
+use http_body::{Frame, SizeHint};
+use kube::client::Body;
 use tower::util::MapResponseLayer;
+use tower::{Layer, Service};
+
+use super::Client;
 
 /// How many warnings are kept of one call, and how much of each. An admission policy may write long ones.
 const MAX_WARNINGS: usize = 10;
@@ -20,6 +30,23 @@ pub(super) struct Headers {
 
 tokio::task_local! {
     static HEADERS: RefCell<Headers>;
+    static ENDING: Ending;
+}
+
+/// Whether an answer came to its end. `kube` ends a watch in the same way when its connection is cut.
+#[derive(Debug, Clone, Default)]
+pub struct Ending(Arc<AtomicBool>);
+
+impl Ending {
+    /// Whether all of the answer has arrived.
+    pub fn is_whole(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Runs a call whose answer notes its end here.
+    pub async fn noted<T>(&self, call: impl Future<Output = T>) -> T {
+        ENDING.scope(self.clone(), call).await
+    }
 }
 
 /// Runs a call and gives what its headers have said.
@@ -31,13 +58,58 @@ pub(super) async fn heard<T>(call: impl Future<Output = T>) -> (T, Headers) {
     scope.await
 }
 
+/// A client over any API server in this process, with answers that are listened to.
+pub fn client<S, B>(service: S, namespace: &str) -> Client
+where
+    S: Service<Request<Body>, Response = Response<B>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<tower::BoxError>,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<tower::BoxError>,
+{
+    Client::new(listening().layer(service), namespace)
+}
+
 /// Listens to the answers that a client gets. The future of a request is run by who makes it, so that its headers are heard there.
-pub(super) fn listening<B>() -> MapResponseLayer<impl Fn(Response<B>) -> Response<B> + Clone> {
+pub(super) fn listening<B>() -> MapResponseLayer<impl Fn(Response<B>) -> Response<Noted<B>> + Clone> {
     MapResponseLayer::new(|response: Response<B>| {
         // Watches and logs do not ask.
         let _ = HEADERS.try_with(|heard| heard.borrow_mut().read(response.headers()));
-        response
+        let ending = ENDING.try_with(Ending::clone).ok();
+        response.map(|body| Noted { body, ending })
     })
+}
+
+/// A body that notes that it came to its end.
+#[derive(Debug)]
+pub struct Noted<B> {
+    body: B,
+    ending: Option<Ending>,
+}
+
+impl<B: http_body::Body + Unpin> http_body::Body for Noted<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
+        if let (None, Some(ending)) = (&frame, &self.ending) {
+            ending.0.store(true, Ordering::Relaxed);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        // The end is noted when it is asked for.
+        self.ending.is_none() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 impl Headers {
@@ -71,9 +143,26 @@ mod tests {
     use std::time::Duration;
 
     use http::Response;
+    use http_body_util::{BodyExt, Full, StreamBody};
     use tower::{Layer, Service, ServiceExt, service_fn};
 
-    use super::{heard, listening, warning};
+    use super::{Ending, Noted, heard, listening, warning};
+
+    #[tokio::test]
+    async fn an_answer_that_is_cut_has_not_come_to_its_end() {
+        let ending = Ending::default();
+        let noted = |body| Noted {
+            body,
+            ending: Some(ending.clone()),
+        };
+        let cut = futures::stream::iter([Ok(http_body::Frame::data(bytes::Bytes::new())), Err("cut")]);
+        assert!(noted(StreamBody::new(cut)).collect().await.is_err() && !ending.is_whole());
+        let whole = Noted {
+            body: Full::new(bytes::Bytes::from_static(b"all")),
+            ending: Some(ending.clone()),
+        };
+        assert!(whole.collect().await.is_ok() && ending.is_whole());
+    }
 
     #[test]
     fn a_warning_is_unquoted() {

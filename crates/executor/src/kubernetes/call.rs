@@ -295,8 +295,12 @@ impl Calls {
                 let held = left.filter(|object| !object.finalizers().is_empty());
                 Ok(held.map_or(Deleted::Gone, Deleted::Held))
             }
-            // Another object has the name by now: the one that was meant is gone.
-            Err(error) if target.version.is_none() && error.is_conflict() => Ok(Deleted::Gone),
+            // Another object may have the name by now: then the one that was meant is gone.
+            Err(error) if target.version.is_none() && error.is_conflict() => {
+                let object = self.get::<K>(action, target.name).await?;
+                let is_still_there = object.is_some_and(|object| object.meta().uid.as_deref() == Some(target.uid));
+                if is_still_there { Err(error) } else { Ok(Deleted::Gone) }
+            }
             Err(error) => Err(error),
         }
     }

@@ -4,6 +4,7 @@ mod answer;
 mod call;
 mod client;
 
+pub use answer::{Ending, client};
 pub use call::{Calls, Created, Deleted, Target};
 pub use client::connect;
 

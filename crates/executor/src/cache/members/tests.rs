@@ -21,16 +21,9 @@ fn at(second: i64) -> Timestamp {
 fn owner(uid: &str) -> TaskOwner {
     TaskOwner {
         uid: uid.to_owned(),
-        name: "train-abc".to_owned(),
         key: key(),
-        task_name: "train".to_owned(),
         made_at: at(100),
-        version: "1".to_owned(),
-        committed: true,
-        terminating: false,
-        deadline: None,
-        fingerprint: None,
-        turn: Some(Turn::FIRST),
+        ..TaskOwner::example()
     }
 }
 
@@ -46,7 +39,8 @@ fn owned(uid: &str, attempt: u32) -> Job {
 }
 
 fn included(owner: Option<&TaskOwner>, jobs: &[Job]) -> Vec<String> {
-    let members = Members::of(owner, jobs.iter());
+    let owners: Vec<TaskOwner> = owner.into_iter().cloned().collect();
+    let members = Members::of(&owners, jobs.iter());
     jobs.iter().filter(|job| members.include(job)).map(|job| job.uid.clone()).collect()
 }
 
@@ -95,6 +89,20 @@ fn a_later_config_map_does_not_hide_a_single_job() {
         ..single.clone()
     };
     assert_eq!(included(None, &[copy, single.clone()]), [single.uid]);
+}
+
+#[test]
+fn what_was_made_in_the_same_second_to_look_like_it_owns_nothing() {
+    let single = Job {
+        owned_by: None,
+        made_at: at(100),
+        key: key(),
+        ..Job::example(0, 1)
+    };
+    assert_eq!(included(Some(&owner("copy")), std::slice::from_ref(&single)), [single.uid.clone()]);
+    let owners = [owner("a-copy"), owner("owner")];
+    let jobs = [owned("ours", 1)];
+    assert_eq!(Members::of(&owners, jobs.iter()).owner().unwrap().uid, "owner");
 }
 
 #[test]

@@ -1,0 +1,124 @@
+//! An admission webhook of a test's own, as another team of a shared cluster may have one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Json, State};
+use axum::routing::post;
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use kube::api::{DeleteParams, PostParams};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::Cluster;
+
+/// A webhook that is asked for every new object of one kind in one namespace; it goes when this is dropped.
+pub struct Webhook {
+    name: String,
+    cluster: Cluster,
+    asked: Arc<AtomicUsize>,
+}
+
+/// How long it takes for the first so many requests, after which it lets everything through at once.
+#[derive(Clone)]
+struct Slowness {
+    asked: Arc<AtomicUsize>,
+    first: usize,
+    pause: Duration,
+}
+
+impl Webhook {
+    /// One that takes `pause` for each of the `first` creates of `resource`, such as `batch/jobs`, and then lets it through.
+    pub async fn slow(cluster: &Cluster, resource: &str, first: usize, pause: Duration) -> Self {
+        let key = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+        let certificate = key.cert.der().to_vec();
+        let config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![CertificateDer::from(certificate.clone())],
+                PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap(),
+            )
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let slowness = Slowness {
+            asked: Arc::clone(&asked),
+            first,
+            pause,
+        };
+        let router = Router::new().route("/", post(review)).with_state(slowness);
+        tokio::spawn(serve(listener, TlsAcceptor::from(Arc::new(config)), router));
+        let name = format!("e2e-{:08x}", fastrand::u32(..));
+        let (group, plural) = resource.split_once('/').unwrap();
+        let configuration = json!({
+            "metadata": {"name": name},
+            "webhooks": [{
+                "name": format!("{name}.example.com"), "admissionReviewVersions": ["v1"], "sideEffects": "None",
+                "timeoutSeconds": 30,
+                "clientConfig": {"url": format!("https://{address}/"), "caBundle": base64(key.cert.pem().as_bytes())},
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": cluster.namespace}},
+                "rules": [{"apiGroups": [group], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": [plural]}],
+            }],
+        });
+        let configuration: ValidatingWebhookConfiguration = serde_json::from_value(configuration).unwrap();
+        let api = cluster.global::<ValidatingWebhookConfiguration>();
+        api.create(&PostParams::default(), &configuration).await.unwrap();
+        Self {
+            name,
+            cluster: cluster.clone(),
+            asked,
+        }
+    }
+
+    /// What the API server calls it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}.example.com", self.name)
+    }
+
+    /// How often it was asked.
+    #[must_use]
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Takes it away.
+    pub async fn remove(&self) {
+        let api = self.cluster.global::<ValidatingWebhookConfiguration>();
+        let _ = api.delete(&self.name, &DeleteParams::default()).await;
+    }
+}
+
+async fn review(State(slowness): State<Slowness>, Json(review): Json<Value>) -> Json<Value> {
+    if slowness.asked.fetch_add(1, Ordering::Relaxed) < slowness.first {
+        tokio::time::sleep(slowness.pause).await;
+    }
+    let response = json!({"uid": review["request"]["uid"], "allowed": true});
+    Json(json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}))
+}
+
+async fn serve(listener: TcpListener, acceptor: TlsAcceptor, router: Router) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let (acceptor, router) = (acceptor.clone(), router.clone());
+        tokio::spawn(async move {
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            let service = hyper_util::service::TowerToHyperService::new(router);
+            let connection = hyper::server::conn::http1::Builder::new();
+            let _ = connection.serve_connection(hyper_util::rt::TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+/// As JSON has bytes in a Kubernetes object.
+fn base64(bytes: &[u8]) -> String {
+    serde_json::to_value(k8s_openapi::ByteString(bytes.to_vec()))
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap()
+}

@@ -1,0 +1,407 @@
+//! What a cluster that others use does to tasks: webhooks, sidecars, disruptions, quotas, policies, silence.
+
+use std::time::{Duration, Instant};
+
+use e2e::{Backend, Cluster, Proxy, Webhook, World, eventually};
+use futures::future::join_all;
+use k8s_openapi::api::admissionregistration::v1::{MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::ResourceExt;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+const LATE: Duration = Duration::from_secs(60);
+
+/// Adds something to the specification of each pod that is made in the namespace.
+async fn mutate_pods(cluster: &Cluster, expression: &str) -> String {
+    let name = format!("e2e-{:08x}", fastrand::u32(..));
+    let policy = json!({
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": cluster.namespace}},
+                "resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
+            },
+            "reinvocationPolicy": "Never", "failurePolicy": "Fail",
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": expression}}],
+        },
+    });
+    let policy: MutatingAdmissionPolicy = serde_json::from_value(policy).unwrap();
+    cluster.global().create(&PostParams::default(), &policy).await.unwrap();
+    let binding: MutatingAdmissionPolicyBinding =
+        serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"policyName": name}})).unwrap();
+    cluster.global().create(&PostParams::default(), &binding).await.unwrap();
+    // It is in force a moment later.
+    let probe = json!({"metadata": {"name": "probe"}, "spec": {"restartPolicy": "Never", "containers": [{
+        "name": "task", "image": "docker.io/library/python:3.13-slim", "command": ["true"],
+    }]}});
+    let params = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let probe: Pod = serde_json::from_value(probe).unwrap();
+    eventually(LATE, "the policy to be in force", async || {
+        let pod = cluster.api::<Pod>().create(&params, &probe).await.unwrap().spec.unwrap();
+        (pod.containers.len() > 1 || pod.init_containers.is_some()).then_some(())
+    })
+    .await;
+    name
+}
+
+async fn forget_policy(cluster: &Cluster, name: &str) {
+    let params = DeleteParams::default();
+    let _ = cluster.global::<MutatingAdmissionPolicyBinding>().delete(name, &params).await;
+    let _ = cluster.global::<MutatingAdmissionPolicy>().delete(name, &params).await;
+}
+
+/// A sidecar in front of all containers, which runs this.
+fn sidecar(script: &str) -> String {
+    format!(
+        r#"[JSONPatch{{op: "add", path: "/spec/containers/0", value: Object.spec.containers{{
+            name: "a-sidecar", image: "docker.io/library/python:3.13-slim", command: ["/bin/bash", "-c", "{script}"]}}}}]"#
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_injected_sidecar_is_not_taken_for_the_task() {
+    if Backend::Embedded.lacks("admission policies, and pods with several containers") {
+        return;
+    }
+    let world = World::own(&[]).await;
+    let policy = mutate_pods(&world.cluster, &sidecar("trap 'exit 0' TERM; while :; do sleep 0.1; done")).await;
+    let failing = world.api.run("echo out; exit 7").await;
+    let succeeding = world.api.run("echo fine").await;
+    let gang = world.api.submit(&json!({"num_nodes": 2, "setup": "true", "run": "echo ran"})).await;
+    let status = world.api.wait_for(&failing, "failed").await;
+    assert_eq!(status["metadata"]["nodes"][0]["exit_code"], 7, "{status}");
+    assert_eq!(world.api.log_text(&failing, "").await, "out\n");
+    for id in [&succeeding, &gang] {
+        let status = world.api.wait_for(id, "completed").await;
+        assert_eq!(status["metadata"]["nodes"][0]["exit_code"], 0, "{status}");
+    }
+    eventually(LATE, "the sidecars to end with their tasks", async || {
+        let pods = world.cluster.pods().await;
+        let runs = |pod: &&Pod| pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
+        (pods.iter().filter(runs).count() == 0).then_some(())
+    })
+    .await;
+    // What Kubernetes now says of their pods and Jobs changes nothing.
+    for (id, state) in [(&failing, "failed"), (&succeeding, "completed"), (&gang, "completed")] {
+        assert_eq!(world.api.status(id).await["status"], state);
+    }
+    forget_policy(&world.cluster, &policy).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_init_container_that_fails_is_named_and_the_log_is_empty() {
+    if Backend::Embedded.lacks("admission policies, and init containers") {
+        return;
+    }
+    let world = World::own(&[]).await;
+    let failing = r#"[JSONPatch{op: "add", path: "/spec/initContainers", value: [Object.spec.initContainers{
+        name: "check", image: "docker.io/library/python:3.13-slim", command: ["/bin/bash", "-c", "exit 3"]}]}]"#;
+    let policy = mutate_pods(&world.cluster, failing).await;
+    let id = world.api.run("echo never").await;
+    let status = world.api.wait_for(&id, "failed").await;
+    assert_eq!(status["reason"], "InitContainerFailed", "{status}");
+    assert!(status["message"].as_str().unwrap().contains("`check` ended with exit code 3"), "{status}");
+    for query in ["", "?follow=false"] {
+        let log = tokio::time::timeout(Duration::from_secs(20), world.api.log_text(&id, query)).await;
+        assert_eq!(log.expect("the log ends"), "");
+    }
+    forget_policy(&world.cluster, &policy).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_of_a_task_that_never_started_ends() {
+    if Backend::Embedded.lacks("images are not used: the host is the image") {
+        return;
+    }
+    let world = World::own(&[]).await;
+    let task = json!({"run": "true", "max_duration": "3s", "resources": {"image_id": "localhost:1/not/there:1"}});
+    let id = world.api.submit(&task).await;
+    let log = tokio::time::timeout(LATE, world.api.log_text(&id, "")).await;
+    assert_eq!(log.expect("the log ends"), "");
+    assert_eq!(world.api.wait_for(&id, "failed").await["reason"], "DeadlineExceeded");
+    let log = tokio::time::timeout(Duration::from_secs(20), world.api.log_text(&id, "?follow=false")).await;
+    assert_eq!(log.expect("the log ends"), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_evicted_task_that_exits_with_0_has_failed_and_is_run_again() {
+    let world = World::own(&[]).await;
+    let polite = "trap 'exit 0' TERM; echo attempt; if [ ! -e /data/once ]; then touch /data/once; while :; do sleep 0.1; done; fi";
+    world.api.create_volume(&json!({"name": "once", "size": "1Mi"})).await;
+    let recovers = world
+        .api
+        .submit(&json!({"run": polite, "volumes": {"/data": "once"}, "resources": {"job_recovery": "FAILOVER"}}))
+        .await;
+    let plain = world.api.run("trap 'exit 0' TERM; while :; do sleep 0.1; done").await;
+    let gang = world
+        .api
+        .submit(&json!({"num_nodes": 2, "run": "trap 'exit 0' TERM; while :; do sleep 0.1; done"}))
+        .await;
+    for id in [&recovers, &plain] {
+        world.api.wait_for(id, "running").await;
+    }
+    world.api.wait_for_nodes(&gang, "running").await;
+    let pods = world.cluster.pods().await;
+    let of = |id: &str| pods.iter().find(|pod| pod.labels()["task-id"] == *id).unwrap().name_any();
+    for id in [&recovers, &plain, &gang] {
+        world.cluster.evict(&of(id)).await;
+    }
+    assert_eq!(world.api.wait_for(&recovers, "completed").await["metadata"]["nodes"][0]["attempt"], 2);
+    for id in [&plain, &gang] {
+        let status = world.api.wait_for(id, "failed").await;
+        assert!(
+            matches!(status["reason"].as_str(), Some("EvictionByEvictionAPI" | "PodDeleted")),
+            "{status}"
+        );
+    }
+    // Nobody runs on for a task that is over.
+    eventually(LATE, "the other node to end", async || {
+        let status = world.api.status(&gang).await;
+        (status["metadata"]["running_nodes"] == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_gangs_that_a_quota_has_room_for_one_of_come_to_their_end() {
+    if Backend::Embedded.lacks("its quotas are of Jobs only") {
+        return;
+    }
+    let world = World::own(&[]).await;
+    world.cluster.limit(json!({"pods": "2"})).await;
+    let task = json!({"num_nodes": 2, "run": "echo ran"});
+    let ids = join_all((0..2).map(|_| world.api.submit(&task))).await;
+    for id in &ids {
+        eventually(Duration::from_secs(180), "both to end", async || {
+            let status = world.api.status(id).await;
+            // Those that have ended keep their pods, and so their part of the quota.
+            if status["status"] == "completed" {
+                world.api.stop(id).await;
+                return Some(());
+            }
+            None
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_reserved_whatever_is_submitted_with_it() {
+    let world = World::own(&[]).await;
+    let (_other, second) = world.another(&world.kubeconfig(), &[]);
+    for round in 0..5 {
+        let key = format!("key-{round}-{:x}", fastrand::u64(..));
+        let tasks = [
+            json!({"name": "a", "run": "true"}),
+            json!({"name": "b", "run": "true"}),
+            json!({"name": "a", "num_nodes": 2, "run": "true"}),
+            json!({"run": "true"}),
+        ];
+        let submits = tasks.iter().enumerate().map(|(index, task)| {
+            let api = if index % 2 == 0 { &world.api } else { &second };
+            api.submit_once(&key, task)
+        });
+        let answers: Vec<_> = join_all(submits).await.into_iter().map(Option::unwrap).collect();
+        let made: Vec<&Value> = answers.iter().filter(|answer| answer.status == 200).map(|answer| &answer.body).collect();
+        assert_eq!(made.len(), 1, "{answers:?}");
+        assert!(answers.iter().all(|answer| matches!(answer.status, 200 | 409)), "{answers:?}");
+        let id = made[0]["task_id"].as_str().unwrap();
+        world.api.wait_for(id, "completed").await;
+        let log = tokio::time::timeout(LATE, world.api.log_text(id, "?follow=false")).await;
+        assert_eq!(log.expect("the log ends"), "");
+    }
+    assert_eq!(world.api.task_ids().await.len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_retry_was_answered_for_is_not_undone_by_the_first_try() {
+    if Backend::Embedded.lacks("webhooks") {
+        return;
+    }
+    for nodes in [1, 2] {
+        let world = World::own(&[]).await;
+        // The first create of a Job takes longer than the first try may.
+        let webhook = Webhook::slow(&world.cluster, "batch/jobs", 1, Duration::from_secs(28)).await;
+        let task = json!({"name": "once", "num_nodes": nodes, "run": "sleep 600"});
+        let first = tokio::spawn({
+            let (api, task) = (world.api.clone(), task.clone());
+            async move { api.submit_once("key", &task).await }
+        });
+        eventually(LATE, "the first try to hang", async || (webhook.asked() > 0).then_some(())).await;
+        let (_server, second) = world.another(&world.kubeconfig(), &[]);
+        let id = second.submit_once("key", &task).await.unwrap().ok()["task_id"].clone();
+        let id = id.as_str().unwrap();
+        let first = first.await.unwrap().unwrap();
+        assert!(first.status != 200 || first.body["task_id"] == id, "{first:?}");
+        webhook.remove().await;
+        world.api.wait_for(id, "running").await;
+        // Longer than anything that the first try may have left to be done.
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(world.api.status(id).await["status"], "running");
+        assert_eq!(world.api.task_ids().await, [id]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_may_take_its_time_and_is_named_when_it_takes_too_long() {
+    if Backend::Embedded.lacks("webhooks") {
+        return;
+    }
+    let world = World::own(&[]).await;
+    let slow = Webhook::slow(&world.cluster, "batch/jobs", 1, Duration::from_secs(12)).await;
+    assert!(!world.api.run("true").await.is_empty());
+    assert_eq!(slow.asked(), 1, "the create was not repeated");
+    slow.remove().await;
+    let stuck = Webhook::slow(&world.cluster, "batch/jobs", 100, Duration::from_secs(40)).await;
+    let detail = world.api.post("/tasks/submit", &json!({"run": "true"})).await.error(500);
+    assert!(detail.contains(&stuck.name()), "{detail}");
+    stuck.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_watches_make_no_old_answers() {
+    let world = World::own(&[]).await;
+    let proxy = Proxy::start(&world.kubeconfig()).await;
+    let (_server, behind) = world.another(proxy.kubeconfig(), &[]);
+    assert_eq!(behind.get("/readyz").await.status, 200);
+    for _ in 0..2 {
+        proxy.silence();
+        let id = world.api.run("sleep 600").await;
+        let made = Instant::now();
+        let answers = eventually(LATE, "the server to see again", async || {
+            let answer = behind.get(&format!("/tasks/{id}")).await;
+            // The bound is 10 s; a busy machine may need a moment for the answer itself.
+            if made.elapsed() > Duration::from_secs(11) {
+                assert_ne!(answer.status, 404, "an answer that is {:?} old", made.elapsed());
+            }
+            (answer.status == 200).then_some(answer)
+        })
+        .await;
+        assert_eq!(answers.status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_that_a_finalizer_holds_up_ends_the_pods_and_is_said() {
+    let mut world = World::own(&[]).await;
+    let id = world.api.run("sleep 600").await;
+    world.api.wait_for(&id, "running").await;
+    let name = world.cluster.jobs(&id).await[0].name_any();
+    let jobs = world.cluster.api::<Job>();
+    let finalizers = async |names: Value| {
+        let change = Patch::Merge(json!({"metadata": {"finalizers": names}}));
+        jobs.patch(&name, &PatchParams::default(), &change).await.unwrap();
+    };
+    finalizers(json!(["example.com/audit"])).await;
+    assert_eq!(world.api.stop(&id).await.status, 200);
+    let terminating = async |world: &World| {
+        let status = world.api.status(&id).await;
+        assert_eq!(status["reason"], "Terminating", "{status}");
+        assert!(status["message"].as_str().unwrap().contains("example.com/audit"), "{status}");
+        status
+    };
+    terminating(&world).await;
+    world.server().kill();
+    world.server().restart();
+    terminating(&world).await;
+    eventually(LATE, "the pod to end", async || {
+        (terminating(&world).await["metadata"]["running_nodes"] == 0).then_some(())
+    })
+    .await;
+    assert_eq!(world.api.post("/tasks/stop", &Value::Null).await.ok()["count"], 0);
+    finalizers(Value::Null).await;
+    eventually(LATE, "the task to be gone", async || {
+        (world.api.get(&format!("/tasks/{id}")).await.status == 404).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_pod_security_tasks_run_with_the_setting_and_are_refused_without() {
+    if Backend::Embedded.lacks("Pod Security Standards") {
+        return;
+    }
+    let restricted = World::own(&["--pod-security", "restricted"]).await;
+    let enforce = async |world: &World| {
+        let labels = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
+        let namespaces = world.cluster.global::<Namespace>();
+        namespaces.patch(&world.cluster.namespace, &PatchParams::default(), &Patch::Merge(labels)).await.unwrap();
+    };
+    enforce(&restricted).await;
+    let id = restricted.api.run("id -u").await;
+    restricted.api.wait_for(&id, "completed").await;
+    assert_eq!(restricted.api.log_text(&id, "").await, "1000\n");
+    let open = World::own(&[]).await;
+    enforce(&open).await;
+    for nodes in [1, 2] {
+        let refused = open.api.post("/tasks/submit", &json!({"num_nodes": nodes, "run": "true"})).await;
+        let detail = refused.error(500);
+        assert!(detail.contains("--pod-security restricted") && detail.contains("`restricted`"), "{detail}");
+    }
+    assert_eq!(open.api.task_ids().await, Vec::<String>::new());
+    eventually(LATE, "nothing to be left", async || open.cluster.all_jobs().await.is_empty().then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_right_is_named_by_readyz_and_by_the_task() {
+    if Backend::Embedded.lacks("rights") {
+        return;
+    }
+    let mut world = World::own(&[]).await;
+    let namespace = world.cluster.namespace.clone();
+    let _: ServiceAccount = world.cluster.make(json!({"metadata": {"name": "limited"}})).await;
+    let rules = json!([
+        {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "get", "list", "watch", "patch", "delete"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]},
+        {"apiGroups": [""], "resources": ["events"], "verbs": ["get", "list", "watch"]},
+        {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
+        {"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": ["create", "get", "list", "watch", "delete"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create", "get", "list", "watch", "patch", "delete"]},
+    ]);
+    let _: Role = world.cluster.make(json!({"metadata": {"name": "limited"}, "rules": rules})).await;
+    let _: RoleBinding = world
+        .cluster
+        .make(json!({
+            "metadata": {"name": "limited"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "limited"},
+            "subjects": [{"kind": "ServiceAccount", "name": "limited", "namespace": namespace}],
+        }))
+        .await;
+    let kubeconfig = world.cluster.kubeconfig_of("limited").await;
+    let (_server, limited) = world.another(&kubeconfig, &[]);
+    let detail = limited.get("/readyz").await.error(503);
+    assert!(detail.contains("`patch` on `pods`"), "{detail}");
+    // The other server has all rights, and would let the nodes begin.
+    world.server().kill();
+    let gang = limited.submit(&json!({"num_nodes": 2, "run": "true"})).await;
+    eventually(LATE, "the real reason to be said", async || {
+        let status = limited.status(&gang).await;
+        status["message"].as_str()?.contains("forbidden").then_some(())
+    })
+    .await;
+    let rights = json!({"rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "patch"]}]});
+    let mut more = rules.as_array().unwrap().clone();
+    more.extend(rights["rules"].as_array().unwrap().clone());
+    let change = Patch::Merge(json!({"rules": more}));
+    world.cluster.api::<Role>().patch("limited", &PatchParams::default(), &change).await.unwrap();
+    limited.wait_for(&gang, "completed").await;
+    eventually(LATE, "the server to be ready", async || (limited.get("/readyz").await.status == 200).then_some(())).await;
+    let _ = std::fs::remove_file(kubeconfig);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_does_not_exist_is_no_start() {
+    let world = World::own(&[]).await;
+    let output = e2e::Server::command(&["--backend", "cluster", "--namespace", "not-there"])
+        .env("KUBECONFIG", world.kubeconfig())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("the namespace `not-there` does not exist"), "{said}");
+}

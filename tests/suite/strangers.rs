@@ -1,0 +1,275 @@
+//! What others make in the namespace with our labels is not believed.
+
+use std::time::Duration;
+
+use e2e::{Backend, World, eventually};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Event, PersistentVolumeClaim};
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha224};
+
+use crate::operations::metric;
+
+fn user_label(user: &str) -> String {
+    Sha224::digest(user).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A Job that says it belongs to a task.
+fn job(name: &str, labels: Value, annotations: Value) -> Value {
+    json!({
+        "metadata": {"name": name, "labels": labels, "annotations": annotations},
+        "spec": {"template": {
+            "metadata": {"labels": labels},
+            "spec": {"restartPolicy": "Never", "containers": [{
+                "name": "task", "image": "docker.io/library/python:3.13-slim", "command": ["/bin/bash", "-c", "echo stranger"],
+            }]},
+        }},
+    })
+}
+
+fn labels(id: &str, user: &str) -> Value {
+    json!({"skypilot-task": "true", "task-id": id, "task-name": "train", "username": user, "k8s-cli/user": user_label(user)})
+}
+
+/// Waits until the server has seen everything that was made before: a task that is made later is seen later.
+async fn seen(world: &World) {
+    let other = world.another(&world.kubeconfig(), &[]);
+    let id = other.1.run("true").await;
+    eventually(Duration::from_secs(20), "the server to have caught up", async || {
+        (world.api.get(&format!("/tasks/{id}")).await.status == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_with_the_identifier_of_a_task_does_not_take_it_over() {
+    let world = World::own(&[]).await;
+    let single = world.api.run("echo mine; sleep 600").await;
+    let gang = world.api.submit(&json!({"num_nodes": 2, "run": "echo mine; sleep 600"})).await;
+    world.api.wait_for(&single, "running").await;
+    world.api.wait_for_nodes(&gang, "running").await;
+    let before = world.cluster.all_jobs().await;
+    for id in [&single, &gang] {
+        let ours = world.cluster.jobs(id).await.remove(0);
+        let (of_job, all) = (json!(ours.labels()), json!(ours.annotations()));
+        let mut copied = all.clone();
+        copied["k8s-cli/attempt"] = "12".into();
+        copied["k8s-cli/gang"] = "start".into();
+        let mut renamed = all.clone();
+        renamed["k8s-cli/name"] = "other".into();
+        for (index, (labels, annotations)) in [
+            (labels(id, "mallory"), json!({"k8s-cli/username": "mallory", "k8s-cli/attempt": "12", "k8s-cli/gang": "start"})),
+            (labels(id, "mallory"), copied.clone()),
+            (of_job.clone(), copied.clone()),
+            (of_job.clone(), renamed),
+            (json!({"skypilot-task": "true", "task-id": id, "username": "alice-example.com"}), json!({})),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let mut stranger = job(&format!("stranger-{index}-{id}"), labels, annotations);
+            stranger["metadata"]["ownerReferences"] = json!(ours.owner_references());
+            let _: Job = world.cluster.make(stranger).await;
+        }
+        // The name of the next attempt, and everything else of ours.
+        let rank = if *id == single { "-node-0" } else { "" };
+        let mut next = job(&format!("{}{rank}-attempt-2", ours.name_any()), of_job, copied);
+        next["metadata"]["annotations"]["k8s-cli/attempt"] = "2".into();
+        next["metadata"]["ownerReferences"] = json!(ours.owner_references());
+        let _: Job = world.cluster.make(next).await;
+    }
+    seen(&world).await;
+    for id in [&single, &gang] {
+        let status = world.api.status(id).await;
+        assert_eq!((&status["status"], &status["username"]), (&json!("running"), &json!("alice@example.com")));
+        assert_eq!(status["metadata"]["attempts"], json!([]), "{status}");
+        let log = world.api.log_text(id, "?follow=false").await;
+        assert!(log.contains("mine") && !log.contains("stranger"), "{log}");
+    }
+    let mallory = world.api.as_user("mallory");
+    for id in [&single, &gang] {
+        let _ = mallory.stop(id).await;
+        assert_eq!(world.api.status(id).await["status"], "running");
+    }
+    let listed = world.api.task_ids().await;
+    assert_eq!(listed.iter().filter(|id| **id == single || **id == gang).count(), 2, "{listed:?}");
+    let after: Vec<_> = world.cluster.all_jobs().await.iter().filter_map(ResourceExt::uid).collect();
+    assert!(before.iter().all(|job| after.contains(&job.uid().unwrap())), "a Job of the tasks is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_config_map_with_the_identifier_of_a_task_neither_hides_it_nor_is_swept() {
+    let world = World::own(&[]).await;
+    let single = world.api.run("sleep 600").await;
+    let gang = world.api.submit(&json!({"num_nodes": 2, "run": "sleep 600"})).await;
+    world.api.wait_for_nodes(&gang, "running").await;
+    let owner = world.cluster.owners().await.remove(0);
+    let mut copied = json!(owner.annotations());
+    copied.as_object_mut().unwrap().remove("k8s-cli/committed");
+    copied["k8s-cli/submit-deadline"] = "2020-01-01T00:00:00Z".into();
+    for (index, (labels, annotations)) in [
+        (labels(&gang, "mallory"), json!({})),
+        (labels(&single, "mallory"), json!({})),
+        (json!({"skypilot-task": "true", "task-id": gang}), json!({"k8s-cli/submit-deadline": "2020-01-01T00:00:00Z"})),
+        (json!(owner.labels()), copied),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let stranger = json!({"metadata": {"name": format!("stranger-{index}"), "labels": labels, "annotations": annotations}});
+        let _: ConfigMap = world.cluster.make(stranger).await;
+    }
+    seen(&world).await;
+    // One that a server could have left behind is swept, and then the others were looked at, too.
+    let (mut of_ours, mut abandoned) = (json!(owner.labels()), json!(owner.annotations()));
+    of_ours["task-id"] = "abandon1".into();
+    abandoned.as_object_mut().unwrap().remove("k8s-cli/committed");
+    abandoned["k8s-cli/submit-deadline"] = "2020-01-01T00:00:00Z".into();
+    let name = format!("{}-abandon1", abandoned["k8s-cli/name"].as_str().unwrap());
+    let left_behind = json!({"metadata": {"name": name, "labels": of_ours, "annotations": abandoned}});
+    let _: ConfigMap = world.cluster.make(left_behind).await;
+    world.cluster.wait_until_gone::<ConfigMap>(Duration::from_secs(30), &name).await;
+    for id in [&single, &gang] {
+        assert_eq!(world.api.status(id).await["status"], "running");
+    }
+    let left = world.cluster.api::<ConfigMap>().list(&kube::api::ListParams::default()).await.unwrap();
+    let left = left.items.iter().filter(|object| object.name_any().starts_with("stranger-")).count();
+    assert_eq!(left, 4, "what is not ours is not swept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_that_no_request_could_have_are_ignored() {
+    let mut world = World::own(&[]).await;
+    let id = world.api.run("sleep 600").await;
+    let ours = world.cluster.jobs(&id).await.remove(0);
+    for (index, (key, number)) in [
+        ("num-nodes", "4294967295"),
+        ("num-nodes", "2000000"),
+        ("k8s-cli/attempt", "4294967295"),
+        ("k8s-cli/max-duration", "4294967295"),
+        ("k8s-cli/max-restarts-on-errors", "4294967295"),
+        ("k8s-cli/ended-because-of-node", "4294967295"),
+        ("k8s-cli/gave-way", "4294967295"),
+        ("created-at", "-9999-01-01T00:00:00Z"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for (labels, all) in [
+            (json!(ours.labels()), json!(ours.annotations())),
+            (json!({"skypilot-task": "true", "task-id": format!("python{index:02}"), "username": "alice-example.com"}), json!({})),
+        ] {
+            let mut annotations = all;
+            annotations[key] = number.into();
+            let name = format!("stranger-{index}-{:x}", fastrand::u32(..));
+            let _: Job = world.cluster.make(job(&name, labels, annotations)).await;
+        }
+    }
+    seen(&world).await;
+    assert_eq!(world.api.status(&id).await["metadata"]["num_nodes"], 1);
+    let size = world.api.get("/tasks?all_users=true").await.ok().to_string().len();
+    assert!(size < 100_000, "{size} bytes");
+    world.server().kill();
+    world.server().restart();
+    assert_eq!(world.api.status(&id).await["metadata"]["num_nodes"], 1);
+    assert!(metric(&world.api, "process_resident_memory_bytes").await.unwrap() < 200e6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_of_anybody_is_not_the_message_of_a_task() {
+    let world = World::own(&[]).await;
+    let id = world.api.submit(&json!({"run": "true", "resources": {"cpus": "1000000"}})).await;
+    world.api.wait_for_reason(&id, "Unschedulable").await;
+    let job = world.cluster.jobs(&id).await.remove(0);
+    for (reason, component) in [("FailedCreate", "mallory"), ("Scam", "")] {
+        let event = json!({
+            "metadata": {"name": format!("lie-{}", reason.to_lowercase())}, "type": "Warning", "reason": reason,
+            "message": "send your password to mallory", "source": {"component": component},
+            "involvedObject": {"kind": "Job", "namespace": world.cluster.namespace, "name": job.name_any(), "uid": job.uid()},
+        });
+        let _: Event = world.cluster.make(event).await;
+    }
+    seen(&world).await;
+    let status = world.api.status(&id).await.to_string();
+    assert!(!status.contains("mallory"), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn labels_that_are_taken_away_and_given_back_leave_nothing_behind() {
+    let world = World::own(&[]).await;
+    let id = world.api.run("sleep 600").await;
+    let gang = world.api.submit(&json!({"num_nodes": 2, "run": "sleep 600"})).await;
+    world.api.wait_for(&id, "running").await;
+    world.api.wait_for_nodes(&gang, "running").await;
+    let set = async |name: &str, label: &str, value: Value| {
+        let change = Patch::Merge(json!({"metadata": {"labels": {label: value}}}));
+        world.cluster.api::<Job>().patch(name, &PatchParams::default(), &change).await.unwrap();
+    };
+    let shown = async |id: &str, status: u16| {
+        eventually(Duration::from_secs(20), &format!("{id} to be {status}"), async || {
+            (world.api.get(&format!("/tasks/{id}")).await.status == status).then_some(())
+        })
+        .await;
+    };
+    let name = world.cluster.jobs(&id).await[0].name_any();
+    for (label, away, back) in [
+        ("skypilot-task", Value::Null, json!("true")),
+        ("task-id", json!("phantom1"), json!(id)),
+        ("k8s-cli/user", json!(user_label("mallory")), json!(user_label("alice@example.com"))),
+    ] {
+        set(&name, label, away).await;
+        shown(&id, 404).await;
+        assert_eq!(world.api.get("/tasks/phantom1").await.status, 404);
+        set(&name, label, back).await;
+        shown(&id, 200).await;
+        world.api.wait_for(&id, "running").await;
+    }
+    // A node that has lost its label is not one that was deleted.
+    let node = world.cluster.jobs(&gang).await[1].name_any();
+    set(&node, "skypilot-task", Value::Null).await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    set(&node, "skypilot-task", json!("true")).await;
+    world.api.wait_for_nodes(&gang, "running").await;
+    assert_eq!(world.api.status(&gang).await["status"], "running");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_get_no_token_unless_the_operator_names_an_account() {
+    let world = World::own(&[]).await;
+    world.api.run("true").await;
+    let [job] = world.cluster.all_jobs().await.try_into().unwrap();
+    let pod = job.spec.unwrap().template.spec.unwrap();
+    assert_eq!((pod.automount_service_account_token, pod.service_account_name), (Some(false), None));
+    let named = World::own(&["--service-account", "default"]).await;
+    named.api.run("true").await;
+    let [job] = named.cluster.all_jobs().await.try_into().unwrap();
+    let pod = job.spec.unwrap().template.spec.unwrap();
+    assert_eq!(pod.service_account_name.as_deref(), Some("default"));
+    assert_ne!(pod.automount_service_account_token, Some(false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_of_another_application_is_mounted_only_where_the_operator_lets_it() {
+    let world = World::own(&["--shared-claims", "labelled"]).await;
+    for (name, labels) in [("database", json!({})), ("datasets", json!({"k8s-cli/shared": "true"}))] {
+        let claim = json!({
+            "metadata": {"name": name, "labels": labels},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}},
+        });
+        let _: PersistentVolumeClaim = world.cluster.make(claim).await;
+    }
+    let mounts = |name: &str| json!({"run": "true", "volumes": {"/data": name}});
+    assert_eq!(world.api.post("/tasks/submit", &mounts("database")).await.status, 422);
+    assert_eq!(world.api.post("/tasks/submit", &mounts("datasets")).await.status, 200);
+    let open = World::own(&[]).await;
+    if Backend::chosen() == Backend::Embedded {
+        let claim = json!({
+            "metadata": {"name": "database"},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}},
+        });
+        let _: PersistentVolumeClaim = open.cluster.make(claim).await;
+        assert_eq!(open.api.post("/tasks/submit", &mounts("database")).await.status, 200);
+    }
+}
