@@ -55,7 +55,9 @@ pub enum Error {
         namespace: String,
     },
     /// The namespace lets no pod run that this server makes.
-    #[error("the namespace `{namespace}` enforces the Pod Security Standard `{level}`, which the pods of this server do not meet; start it with `--pod-security restricted` ({warning})")]
+    #[error(
+        "the namespace `{namespace}` enforces the Pod Security Standard `{level}`, which the pods of this server do not meet; start it with `--pod-security restricted` ({warning})"
+    )]
     PodSecurity {
         /// Its name.
         namespace: String,

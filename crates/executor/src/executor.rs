@@ -53,7 +53,10 @@ impl Executor {
     /// # Errors
     /// The API server does not answer, the namespace does not exist, or we may not read what we need.
     pub async fn start(client: Client, settings: Settings) -> Result<Self, Error> {
-        let namespace = settings.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
+        let namespace = settings
+            .namespace
+            .clone()
+            .unwrap_or_else(|| client.default_namespace().to_owned());
         let calls = Calls::new(client, namespace.clone(), settings.clock);
         let kubernetes = calls.probe(REACH_TIMEOUT).await?;
         let rights = Arc::new(Rights::default());
@@ -213,7 +216,11 @@ impl Executor {
     /// [`Error::StopAll`] when some could not be stopped.
     pub async fn stop_all(&self, user: Option<&UserName>) -> Result<usize, Error> {
         // What is on its way was stopped before.
-        let tasks = self.tasks(user)?.into_iter().filter(|(_, view)| !view.terminating).collect();
+        let tasks = self
+            .tasks(user)?
+            .into_iter()
+            .filter(|(_, view)| !view.terminating)
+            .collect();
         let (calls, cache) = self.parts();
         self.finish(async move { stop::stop_all(&calls, &cache, tasks).await })
             .await

@@ -41,6 +41,9 @@ async fn delete(background: &Background, view: &View, owner: &TaskOwner) -> Resu
         uid: &owner.uid,
         version: Some(&owner.version),
     };
-    background.calls.delete::<ConfigMap>("delete a task that ended long ago", target).await?;
+    background
+        .calls
+        .delete::<ConfigMap>("delete a task that ended long ago", target)
+        .await?;
     stop::stop(&background.calls, &background.cache, view).await
 }

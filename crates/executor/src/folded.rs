@@ -47,7 +47,10 @@ mod tests {
     async fn the_same_is_said_once_a_minute_with_how_often_it_was_not() {
         let folded = Folded::default();
         assert_eq!(folded.tell("a"), Some(0));
-        assert_eq!((folded.tell("a"), folded.tell("a"), folded.tell("b")), (None, None, Some(0)));
+        assert_eq!(
+            (folded.tell("a"), folded.tell("a"), folded.tell("b")),
+            (None, None, Some(0))
+        );
         tokio::time::sleep(QUIET + Duration::from_secs(1)).await;
         assert_eq!((folded.tell("a"), folded.tell("a")), (Some(2), None));
     }

@@ -13,12 +13,27 @@ use crate::ticks::Background;
 /// What is needed, as docs/OPERATIONS.md has it: group, resource, subresource, verbs. Without `services` nodes have no host names;
 /// everything else goes on.
 const NEEDED: &[(&str, &str, &str, &[&str])] = &[
-    ("batch", "jobs", "", &["create", "get", "list", "watch", "patch", "delete"]),
+    (
+        "batch",
+        "jobs",
+        "",
+        &["create", "get", "list", "watch", "patch", "delete"],
+    ),
     ("", "pods", "", &["get", "list", "watch", "patch"]),
     ("", "pods", "log", &["get"]),
     ("", "events", "", &["get", "list", "watch"]),
-    ("", "persistentvolumeclaims", "", &["create", "get", "list", "watch", "delete"]),
-    ("", "configmaps", "", &["create", "get", "list", "watch", "patch", "delete"]),
+    (
+        "",
+        "persistentvolumeclaims",
+        "",
+        &["create", "get", "list", "watch", "delete"],
+    ),
+    (
+        "",
+        "configmaps",
+        "",
+        &["create", "get", "list", "watch", "patch", "delete"],
+    ),
 ];
 
 /// How many are asked for at once.
@@ -49,7 +64,10 @@ impl Rights {
             return Err(Error::NoNamespace { namespace });
         }
         let missing = found.missing.clone();
-        missing.is_empty().then_some(()).ok_or(Error::MissingRights { namespace, missing })
+        missing
+            .is_empty()
+            .then_some(())
+            .ok_or(Error::MissingRights { namespace, missing })
     }
 
     /// Asks Kubernetes what we may do, and whether the namespace is there.
@@ -59,7 +77,11 @@ impl Rights {
     pub async fn review(&self, calls: &Calls) -> Result<(), Error> {
         let mut reviews = Vec::new();
         for (group, resource, subresource, verbs) in NEEDED {
-            reviews.extend(verbs.iter().map(|verb| missing(calls, group, resource, subresource, verb)));
+            reviews.extend(
+                verbs
+                    .iter()
+                    .map(|verb| missing(calls, group, resource, subresource, verb)),
+            );
         }
         let missing: Vec<Option<String>> = stream::iter(reviews).buffered(CONCURRENT_REVIEWS).try_collect().await?;
         let has_no_namespace = !namespace_exists(calls).await?;
@@ -134,7 +156,9 @@ async fn keep_for_ever(background: &Background) {
             tracing::debug!(%error, "the rights of the server could not be reviewed");
         }
         match (&before, missing()) {
-            (_, Some(missing)) if before.as_ref() != Some(&missing) => tracing::error!(missing, "the server cannot do its work"),
+            (_, Some(missing)) if before.as_ref() != Some(&missing) => {
+                tracing::error!(missing, "the server cannot do its work")
+            }
             (Some(_), None) => tracing::info!("the server has all rights that it needs"),
             _ => {}
         }

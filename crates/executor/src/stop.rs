@@ -87,5 +87,8 @@ pub(crate) async fn end_pods(calls: &Calls, pods: &[cache::Pod]) -> Result<(), E
         }
     };
     let ends: Vec<_> = pods.iter().map(end).collect();
-    stream::iter(ends).buffer_unordered(CONCURRENT_DELETES).try_for_each(|_| async { Ok(()) }).await
+    stream::iter(ends)
+        .buffer_unordered(CONCURRENT_DELETES)
+        .try_for_each(|_| async { Ok(()) })
+        .await
 }

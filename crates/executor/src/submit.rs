@@ -73,7 +73,13 @@ pub(crate) async fn submit(
         let warnings = Vec::new();
         return Ok(Submitted { id, warnings });
     }
-    let claims = volumes::resolve(calls, cache, &request.user, &request.definition.volumes, settings.shared_claims);
+    let claims = volumes::resolve(
+        calls,
+        cache,
+        &request.user,
+        &request.definition.volumes,
+        settings.shared_claims,
+    );
     let claims = claims.await?;
     for _ in 0..TRIES {
         let submission = submission(&request, settings, claims.clone(), fingerprint.clone(), calls.now());
@@ -98,7 +104,13 @@ pub(crate) async fn dry_run(
     settings: &Settings,
 ) -> Result<Vec<Value>, Error> {
     const ACTION: &str = "check the Job";
-    let claims = volumes::resolve(calls, cache, &request.user, &request.definition.volumes, settings.shared_claims);
+    let claims = volumes::resolve(
+        calls,
+        cache,
+        &request.user,
+        &request.definition.volumes,
+        settings.shared_claims,
+    );
     let submission = submission(&request, settings, claims.await?, String::new(), calls.now());
     let jobs: Vec<kubernetes::Job> = (0..submission.definition.num_nodes)
         .map(|rank| manifest::job(&submission, rank, None))
@@ -180,7 +192,9 @@ async fn make(calls: &Calls, cache: &Cache, submission: &Submission) -> Result<M
             make_single(calls, cache, submission).await
         }
     };
-    let made = timeout(limit, attempt).await.unwrap_or(Err(Error::SubmitDeadline { limit }));
+    let made = timeout(limit, attempt)
+        .await
+        .unwrap_or(Err(Error::SubmitDeadline { limit }));
     let Err(error) = made else { return made };
     if !submission.is_keyed() {
         undo(calls, submission, error.is_ambiguous()).await;
@@ -219,7 +233,10 @@ async fn make_owned(calls: &Calls, cache: &Cache, submission: &Submission, limit
     let deadline = submission.created_at + limit;
     let manifest = manifest::owner(submission, deadline);
     let mut warnings = Vec::new();
-    let owner = match calls.create("create the owner of the task", &manifest, &mut warnings).await? {
+    let owner = match calls
+        .create("create the owner of the task", &manifest, &mut warnings)
+        .await?
+    {
         Created::Made(owner) | Created::Shared(owner) => owner,
         // Of a key nobody else has the name; somebody else has made an object that looks like it.
         Created::Taken(_) if submission.is_keyed() => return Err(Error::IdempotencyKeyTaken),
@@ -303,7 +320,10 @@ async fn make_service(calls: &Calls, submission: &Submission, owner: &OwnerRefer
         return Ok(());
     }
     let service = manifest::service(submission, Some(owner));
-    match calls.create("create the Service of the task", &service, &mut Vec::new()).await {
+    match calls
+        .create("create the Service of the task", &service, &mut Vec::new())
+        .await
+    {
         Err(error) if !error.is_transient() => {
             tracing::warn!(task_id = %submission.id, %error, "the nodes of a task have no host names");
             Ok(())
@@ -320,7 +340,10 @@ async fn make_node(
 ) -> Result<(kubernetes::Job, Vec<String>), Error> {
     let manifest = manifest::job(submission, rank, Some(owner));
     let mut warnings = Vec::new();
-    match calls.create("create a Job of the task", &manifest, &mut warnings).await? {
+    match calls
+        .create("create a Job of the task", &manifest, &mut warnings)
+        .await?
+    {
         Created::Made(job) | Created::Shared(job) => Ok((job, warnings)),
         Created::Taken(_) => Err(Error::NoFreeId { tries: 1 }),
     }

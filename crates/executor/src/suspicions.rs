@@ -23,6 +23,9 @@ impl Suspicions {
             let since = known.get(key).copied().unwrap_or_else(Instant::now);
             self.0.insert(Arc::clone(key), since);
         }
-        wrong.into_iter().filter(|(key, _)| self.0[key].elapsed() >= PATIENCE).collect()
+        wrong
+            .into_iter()
+            .filter(|(key, _)| self.0[key].elapsed() >= PATIENCE)
+            .collect()
     }
 }

@@ -56,16 +56,32 @@ async fn finish(background: &Background, view: &View, pods: &[cache::Pod]) -> Re
 /// first, for whatever the owner owns.
 async fn remove_empty(calls: &Calls, owner: &TaskOwner) -> Result<bool, Error> {
     const ACTION: &str = "look at a task again";
-    let is_owned = |job: &kubernetes::Job| job.owner_references().iter().any(|reference| reference.uid == owner.uid);
+    let is_owned = |job: &kubernetes::Job| {
+        job.owner_references()
+            .iter()
+            .any(|reference| reference.uid == owner.uid)
+    };
     let selector = format!("{}={}", labels::TASK_ID, owner.key.id);
-    if calls.list::<kubernetes::Job>(ACTION, &selector).await?.iter().any(is_owned) {
+    if calls
+        .list::<kubernetes::Job>(ACTION, &selector)
+        .await?
+        .iter()
+        .any(is_owned)
+    {
         return Ok(false);
     }
-    let Some(name) = Name::of(&owner.task_name) else { return Ok(false) };
+    let Some(name) = Name::of(&owner.task_name) else {
+        return Ok(false);
+    };
     let attempt = owner.turn.map_or(1, |turn| turn.attempt);
     for rank in 0..owner.num_nodes {
         let name = labels::job_name(&name, &owner.key.id, rank, owner.num_nodes, attempt);
-        if calls.get::<kubernetes::Job>(ACTION, &name).await?.as_ref().is_some_and(is_owned) {
+        if calls
+            .get::<kubernetes::Job>(ACTION, &name)
+            .await?
+            .as_ref()
+            .is_some_and(is_owned)
+        {
             return Ok(false);
         }
     }

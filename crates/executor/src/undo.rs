@@ -75,8 +75,12 @@ async fn remove_owned(calls: &Calls, owner: &ConfigMap) -> Result<(), Error> {
         version: owner.metadata.resource_version.as_deref(),
     };
     calls.delete::<ConfigMap>(ACTION, target).await?;
-    let Some(id) = owner.labels().get(labels::TASK_ID) else { return Ok(()) };
-    let jobs = calls.list::<kubernetes::Job>(ACTION, &format!("{}={id}", labels::TASK_ID)).await?;
+    let Some(id) = owner.labels().get(labels::TASK_ID) else {
+        return Ok(());
+    };
+    let jobs = calls
+        .list::<kubernetes::Job>(ACTION, &format!("{}={id}", labels::TASK_ID))
+        .await?;
     let is_owned = |job: &kubernetes::Job| job.owner_references().iter().any(|owner| owner.uid == uid);
     stream::iter(jobs.into_iter().filter(is_owned))
         .map(|job| remove_job(calls, job))

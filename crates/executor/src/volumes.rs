@@ -24,7 +24,10 @@ pub(crate) async fn create(
         let id = Id::random();
         let token = Id::random();
         let claim = manifest::claim(definition, &id, user, calls.now(), token.as_str());
-        match calls.create("create the PersistentVolumeClaim", &claim, &mut Vec::new()).await? {
+        match calls
+            .create("create the PersistentVolumeClaim", &claim, &mut Vec::new())
+            .await?
+        {
             Created::Made(claim) | Created::Shared(claim) => {
                 if let Ok(volume) = Volume::from_resource(claim) {
                     cache.made_volume(volume);
@@ -44,7 +47,9 @@ pub(crate) async fn delete(calls: &Calls, cache: &Cache, volume: &Volume) -> Res
         uid: &volume.uid,
         version: None,
     };
-    calls.delete::<PersistentVolumeClaim>("delete the PersistentVolumeClaim", target).await?;
+    calls
+        .delete::<PersistentVolumeClaim>("delete the PersistentVolumeClaim", target)
+        .await?;
     let users = cache.tasks_using(&volume.claim);
     cache.deleted_volume(&volume.uid, !users.is_empty());
     Ok(users)

@@ -160,10 +160,13 @@ mod tests {
         };
         assert_eq!(status(volume), 422);
         assert_eq!(status(Error::IdempotencyKeyReused), 409);
-        assert_eq!(status(Error::OutOfSync {
+        assert_eq!(
+            status(Error::OutOfSync {
                 since: Duration::ZERO,
                 reason: String::new()
-            }), 500);
+            }),
+            500
+        );
         assert_eq!(status(Error::NoFreeId { tries: 1 }), 500);
         assert_eq!(ApiError::TooLarge(1).into_response().status(), 413);
         assert_eq!(

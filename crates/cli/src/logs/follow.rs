@@ -8,7 +8,7 @@ use futures::StreamExt;
 use reqwest::Response;
 use task::State;
 use task::status::TaskStatus;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::lines::{LineStyle, Lines};
 use crate::client::{Away, Client, Nodes, is_passing};
@@ -51,6 +51,7 @@ pub struct Follow<'a> {
     /// What was last said about why there is nothing.
     said: Option<String>,
     has_said_what_there_is: bool,
+    read_bytes: u64,
 }
 
 /// How the following ended.
@@ -60,6 +61,34 @@ pub enum End {
     Ended(Box<TaskStatus>),
     /// The task is gone: somebody has stopped it.
     Stopped,
+}
+
+/// Connections that the server has cut at once, one after the other, without a byte on any of them: it cannot read the log.
+#[derive(Default)]
+struct Cuts {
+    count: u32,
+    last: Option<(Instant, u64)>,
+}
+
+impl Cuts {
+    /// A server that is restarted cuts fewer.
+    const MOST: u32 = 8;
+
+    /// Notes a connection, when so many bytes were read before it.
+    fn connected(&mut self, read_bytes: u64) -> Result<()> {
+        let at_once = |(at, before): (Instant, u64)| read_bytes == before && at.elapsed() < LONGEST_PAUSE * 2;
+        self.count = if self.last.is_some_and(at_once) {
+            self.count + 1
+        } else {
+            0
+        };
+        self.last = Some((Instant::now(), read_bytes));
+        if self.count < Self::MOST {
+            return Ok(());
+        }
+        let why = "the server cannot read this log to its end; its own log says why";
+        Err(Error::Server(why.to_owned().into()))
+    }
 }
 
 /// How one connection ended.
@@ -95,6 +124,7 @@ pub async fn follow(client: &Client, task: &TaskStatus, options: &LogOptions, te
         is_terminal: terminal.width.is_some() && std::io::stderr().is_terminal(),
         said: None,
         has_said_what_there_is: false,
+        read_bytes: 0,
     };
     follow.run().await
 }
@@ -106,9 +136,11 @@ impl Follow<'_> {
         let mut away = Away::default();
         let mut pause = FIRST_PAUSE;
         let mut was_connected = false;
+        let mut cuts = Cuts::default();
         loop {
             match self.connect(since.as_deref(), tail).await {
                 Ok(response) => {
+                    cuts.connected(self.read_bytes)?;
                     away.is_back();
                     pause = FIRST_PAUSE;
                     was_connected = true;
@@ -172,6 +204,7 @@ impl Follow<'_> {
             match next {
                 Some(Ok(bytes)) => {
                     text.clear();
+                    self.read_bytes += bytes.len() as u64;
                     self.lines.take(&bytes, &mut text);
                     self.stdout.write_all(&text)?;
                 }

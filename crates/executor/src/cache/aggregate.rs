@@ -6,7 +6,8 @@ use task::State;
 use task::status::{NodeStatus, TaskMetadata, TaskStatus};
 use task::time::format;
 
-use super::object::{GATED, Job, JobEnd, Pod};
+use super::job::{Job, JobEnd};
+use super::object::{GATED, Pod};
 use super::phase::{DEADLINE_EXCEEDED, POD_DELETED, Phase, PodEnd, Reason};
 use super::recovery;
 
@@ -209,9 +210,13 @@ pub(super) fn say_obstacle(status: &mut TaskStatus, obstacle: &str) {
 
 /// Says of a task that was deleted what keeps it from going.
 pub(super) fn say_terminating(status: &mut TaskStatus, jobs: &[Job]) {
-    let held = jobs.iter().find_map(|job| Some((&job.name, job.terminating.as_deref()?)));
+    let held = jobs
+        .iter()
+        .find_map(|job| Some((&job.name, job.terminating.as_deref()?)));
     let why = match held {
-        Some((name, finalizers)) if !finalizers.is_empty() => format!("; its Job `{name}` waits for the finalizer `{finalizers}`"),
+        Some((name, finalizers)) if !finalizers.is_empty() => {
+            format!("; its Job `{name}` waits for the finalizer `{finalizers}`")
+        }
         _ => String::new(),
     };
     status.reason = Some(TERMINATING.to_owned());

@@ -3,8 +3,9 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::aggregate;
+use super::job::Job;
 use super::members::Members;
-use super::object::{Job, Pod, TaskOwner};
+use super::object::{Pod, TaskOwner};
 use super::recovery::{self, Restart};
 use super::turn::{Stage, Turn};
 use super::view::{Attempts, newest_pods};
@@ -62,13 +63,17 @@ impl GangTask {
         }
         // A Job that was suspended so late that its task was already trying again: it has to be resumed all the same.
         let gave_way = self.nodes.iter().filter(|(job, _)| job.is_suspended());
-        let gave_way = gave_way.filter_map(|(job, _)| Some((job.gave_way_at?, job.gave_way))).max();
+        let gave_way = gave_way
+            .filter_map(|(job, _)| Some((job.gave_way_at?, job.gave_way)))
+            .max();
         turn.at(gave_way.map_or(Stage::Waiting, |(at, times)| Stage::GaveWay { times, at }))
     }
 
     /// When it was submitted, for who comes first: as its annotation says it to a fraction of a second, if Kubernetes agrees.
     pub fn submitted_at(&self) -> Timestamp {
-        let Some((job, _)) = self.nodes.first() else { return Timestamp::MAX };
+        let Some((job, _)) = self.nodes.first() else {
+            return Timestamp::MAX;
+        };
         let made_at = self.owner.as_ref().map_or(job.made_at, |owner| owner.made_at);
         let is_near = job.created_at.duration_since(made_at).abs() <= AGREEMENT;
         if is_near { job.created_at } else { made_at }
@@ -82,7 +87,12 @@ impl GangTask {
 
     pub(super) fn of_attempts(jobs: Attempts<'_>, pods: &[Pod], num_nodes: u32) -> Self {
         let newest = newest_pods(pods);
-        let pod = |job: &Job| newest.get(job.uid.as_str()).map(|pod| (*pod).clone()).filter(|pod| pod.is_of(job));
+        let pod = |job: &Job| {
+            newest
+                .get(job.uid.as_str())
+                .map(|pod| (*pod).clone())
+                .filter(|pod| pod.is_of(job))
+        };
         Self {
             num_nodes,
             nodes: jobs.present.iter().map(|job| (job.clone(), pod(job))).collect(),

@@ -29,7 +29,11 @@ impl Graves {
     /// Remembers that an object is gone.
     pub fn bury(&mut self, uid: &str, how: Gone) {
         let now = Instant::now();
-        while self.order.front().is_some_and(|(_, at)| now.duration_since(*at) >= LIFE) {
+        while self
+            .order
+            .front()
+            .is_some_and(|(_, at)| now.duration_since(*at) >= LIFE)
+        {
             if let Some((oldest, _)) = self.order.pop_front() {
                 self.gone.remove(&oldest);
             }

@@ -23,6 +23,10 @@ const CREATED_AT_TOLERANCE: SignedDuration = SignedDuration::from_hours(24);
 /// Nothing was made for Kubernetes before there was one.
 const FIRST_SECOND: i64 = 1_388_534_400;
 
+/// How much is kept of a sentence of Kubernetes. An admission policy may write a long one.
+pub const MAX_MESSAGE: usize = 2048;
+pub const MAX_REASON: usize = 128;
+
 /// Why an object that carries our labels is none of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -64,12 +68,14 @@ impl<'a> Identity<'a> {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
         let labels = metadata.labels.as_ref().unwrap_or(&NONE);
         let annotations = metadata.annotations.as_ref().unwrap_or(&NONE);
-        let (Some(uid), Some(object), Some(made_at)) =
-            (&metadata.uid, &metadata.name, &metadata.creation_timestamp)
+        let (Some(uid), Some(object), Some(made_at)) = (&metadata.uid, &metadata.name, &metadata.creation_timestamp)
         else {
             return Err(Ignored("it has no uid, name or time of creation"));
         };
-        let id = labels.get(id).filter(|id| is_id(id)).ok_or(Ignored("it has no identifier"))?;
+        let id = labels
+            .get(id)
+            .filter(|id| is_id(id))
+            .ok_or(Ignored("it has no identifier"))?;
         let submission = labels::submission(annotations);
         let (owner, username) = user(labels, annotations, submission)?;
         if submission.is_some() && !Id::is_one(id) {
@@ -84,7 +90,9 @@ impl<'a> Identity<'a> {
         let can_be = |time: &Timestamp| {
             time.as_second() >= FIRST_SECOND && time.duration_since(made_at.0) <= CREATED_AT_TOLERANCE
         };
-        let created_at = time(annotations, labels::CREATED_AT).filter(can_be).unwrap_or(made_at.0);
+        let created_at = time(annotations, labels::CREATED_AT)
+            .filter(can_be)
+            .unwrap_or(made_at.0);
         Ok(Self {
             labels,
             annotations,
@@ -124,11 +132,14 @@ fn user<'a>(
     let owner = Owner::from_labels(labels).ok_or(Ignored("it has no user"))?;
     match (labels.get(labels::USER), submission) {
         (Some(hash), Some(token)) => {
-            let is_token = (1..=MAX_TOKEN).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            let is_token =
+                (1..=MAX_TOKEN).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_alphanumeric());
             if !is_token {
                 return Err(Ignored("its submission is none"));
             }
-            let username = annotations.get(labels::EXACT_USERNAME).ok_or(Ignored("it does not name its user"))?;
+            let username = annotations
+                .get(labels::EXACT_USERNAME)
+                .ok_or(Ignored("it does not name its user"))?;
             let user = UserName::from_headers([username.as_bytes()]).map_err(|_| Ignored("its user is none"))?;
             if labels::user_label(&user) != *hash {
                 return Err(Ignored("it names another user than its label"));
@@ -186,6 +197,16 @@ pub fn number(
     }
 }
 
+/// The uid of the owner of this kind; of a pod only the Job that controls it counts.
+pub fn owner_uid(metadata: &ObjectMeta, kind: &str) -> Option<String> {
+    metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .find(|owner| owner.kind == kind && (kind != "Job" || owner.controller == Some(true)))
+        .map(|owner| owner.uid.clone())
+}
+
 #[cfg(test)]
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -227,11 +248,25 @@ mod tests {
 
     #[test]
     fn what_this_program_could_not_have_written_is_ignored() {
-        ignored(|object| drop(object["annotations"].as_object_mut().unwrap().remove("k8s-cli/submission")));
+        ignored(|object| {
+            drop(
+                object["annotations"]
+                    .as_object_mut()
+                    .unwrap()
+                    .remove("k8s-cli/submission"),
+            )
+        });
         ignored(|object| object["annotations"]["k8s-cli/submission"] = "a b".into());
         ignored(|object| object["annotations"]["k8s-cli/submission"] = "a".repeat(65).into());
         ignored(|object| object["annotations"]["k8s-cli/username"] = "bob".into());
-        ignored(|object| drop(object["annotations"].as_object_mut().unwrap().remove("k8s-cli/username")));
+        ignored(|object| {
+            drop(
+                object["annotations"]
+                    .as_object_mut()
+                    .unwrap()
+                    .remove("k8s-cli/username"),
+            )
+        });
         ignored(|object| object["annotations"]["k8s-cli/name"] = "a/b".into());
         ignored(|object| drop(object["labels"].as_object_mut().unwrap().remove("k8s-cli/user")));
         ignored(|object| object["labels"]["task-id"] = "".into());

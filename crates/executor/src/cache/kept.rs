@@ -3,7 +3,8 @@
 use kube::core::PartialObjectMeta;
 
 use super::identity::Ignored;
-use super::object::{Job, Pod, TaskOwner, Volume, Warning};
+use super::job::Job;
+use super::object::{Pod, TaskOwner, Volume, Warning};
 use super::state::{Listed, State};
 use crate::kubernetes;
 

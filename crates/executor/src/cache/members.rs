@@ -1,6 +1,7 @@
 //! Which of the objects that claim to belong to a task do.
 
-use super::object::{Job, TaskOwner};
+use super::job::Job;
+use super::object::TaskOwner;
 
 /// Which of the Jobs that carry one key belong to its task.
 ///
@@ -24,7 +25,9 @@ impl<'a> Members<'a> {
         let owner = match owners {
             [] => None,
             [owner] => Some(owner),
-            several => several.iter().min_by_key(|owner| (owner.made_at, !owns(owner), &owner.uid)),
+            several => several
+                .iter()
+                .min_by_key(|owner| (owner.made_at, !owns(owner), &owner.uid)),
         };
         let is_single = |job: &&Job| job.owned_by.is_none() && job.num_nodes == 1 && job.attempt == 1;
         let single = jobs.clone().filter(is_single).min_by_key(|job| (job.made_at, &job.uid));

@@ -11,6 +11,7 @@ mod gang_task;
 mod graves;
 mod health;
 mod identity;
+mod job;
 mod kept;
 mod members;
 mod object;
@@ -27,7 +28,8 @@ mod watch;
 pub use gang_task::GangTask;
 pub use health::Health;
 pub use identity::TaskKey;
-pub use object::{Gang, Job, JobEnd, Pod, TaskOwner, Volume};
+pub use job::{Gang, Job, JobEnd};
+pub use object::{Pod, TaskOwner, Volume};
 pub use phase::Phase;
 #[cfg(test)]
 pub use phase::{PodEnd, Reason};

@@ -110,7 +110,11 @@ fn end(status: &PodStatus, ended: Option<&ContainerStateTerminated>, circumstanc
     let reason = failure(status, ended, circumstances);
     let time = |time: Option<&Time>| time.map(|time| time.0);
     PodEnd {
-        state: if reason.is_some() { State::Failed } else { State::Completed },
+        state: if reason.is_some() {
+            State::Failed
+        } else {
+            State::Completed
+        },
         reason,
         exit_code: ended.map(|ended| ended.exit_code),
         has_run: ended.is_some_and(|ended| ended.started_at.is_some() || ended.container_id.is_some()),
@@ -120,7 +124,11 @@ fn end(status: &PodStatus, ended: Option<&ContainerStateTerminated>, circumstanc
 }
 
 /// Why a pod failed; `None` when it did not. The strongest reason first: what happened to the pod, then to its container.
-fn failure(status: &PodStatus, ended: Option<&ContainerStateTerminated>, circumstances: Circumstances) -> Option<Reason> {
+fn failure(
+    status: &PodStatus,
+    ended: Option<&ContainerStateTerminated>,
+    circumstances: Circumstances,
+) -> Option<Reason> {
     let has_succeeded = match (status.phase.as_deref(), ended) {
         (Some("Succeeded"), _) => true,
         // The pod may have failed because another container did.
@@ -138,7 +146,10 @@ fn failure(status: &PodStatus, ended: Option<&ContainerStateTerminated>, circums
         return None;
     }
     if let Some(reason) = status.reason.as_ref().filter(|_| !circumstances.is_outlived) {
-        let message = status.message.clone().unwrap_or_else(|| format!("the pod failed: {reason}"));
+        let message = status
+            .message
+            .clone()
+            .unwrap_or_else(|| format!("the pod failed: {reason}"));
         return Some(Reason::new(reason.clone(), message));
     }
     let Some(ended) = ended else {
@@ -163,7 +174,10 @@ fn disruption(
         return Some(Disruption {
             since: condition.last_transition_time.as_ref().map(|time| time.0),
             reason: Reason::new(
-                condition.reason.clone().unwrap_or_else(|| "DisruptionTarget".to_owned()),
+                condition
+                    .reason
+                    .clone()
+                    .unwrap_or_else(|| "DisruptionTarget".to_owned()),
                 condition.message.clone().unwrap_or_else(message),
             ),
         });
@@ -180,7 +194,9 @@ fn disruption(
 /// Kubernetes' times are cut to whole seconds, so that the same second counts as later.
 fn has_ended_since(ended: &ContainerStateTerminated, time: Option<Timestamp>) -> bool {
     let finished_at = ended.finished_at.as_ref().map(|time| time.0);
-    finished_at.zip(time).is_none_or(|(finished_at, time)| finished_at >= time)
+    finished_at
+        .zip(time)
+        .is_none_or(|(finished_at, time)| finished_at >= time)
 }
 
 /// That the container ran into the pod's deadline: said by the pod only when its other containers have ended, too.
@@ -190,7 +206,8 @@ fn overdue(status: &PodStatus, ended: &ContainerStateTerminated, circumstances: 
     }
     let deadline = SignedDuration::from_secs(circumstances.deadline_seconds?);
     let due = status.start_time.as_ref()?.0.checked_add(deadline).ok()?;
-    has_ended_since(ended, Some(due)).then(|| Reason::new(DEADLINE_EXCEEDED, "the pod was active longer than its deadline"))
+    has_ended_since(ended, Some(due))
+        .then(|| Reason::new(DEADLINE_EXCEEDED, "the pod was active longer than its deadline"))
 }
 
 /// What kept the container from ever starting.
@@ -273,3 +290,6 @@ fn condition<'a>(status: &'a PodStatus, kind: &str, value: &str) -> Option<&'a P
         .flatten()
         .find(|condition| condition.type_ == kind && condition.status == value)
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use task::State;
 use task::status::{AttemptStatus, NodeStatus, TaskStatus};
 
 use super::aggregate::{NO_PLACE_IN_TIME, NODE_FAILED, cause};
-use super::object::Job;
+use super::job::Job;
 use super::phase::{DEADLINE_EXCEEDED, POD_DELETED};
 
 /// A task that has failed, and is between two attempts.

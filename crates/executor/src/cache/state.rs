@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use super::graves::{Gone, Graves};
 use super::identity::TaskKey;
-use super::object::{Job, Pod, TaskOwner, Volume, Warning};
+use super::job::Job;
+use super::object::{Pod, TaskOwner, Volume, Warning};
 use super::task::Task;
 use super::view::{Context, View};
 use super::warnings::Warnings;
@@ -88,7 +89,9 @@ impl State {
             owner: Owner::first(),
             submission: None,
         };
-        self.tasks.range::<TaskKey, _>(&first..).take_while(move |(key, _)| *key.id == *id)
+        self.tasks
+            .range::<TaskKey, _>(&first..)
+            .take_while(move |(key, _)| *key.id == *id)
     }
 
     pub fn put_job(&mut self, job: Job) {
@@ -124,13 +127,21 @@ impl State {
 
     pub fn put_pod(&mut self, pod: Pod) {
         // The Job may be gone before the last news of its pod.
-        let Some(key) = self.homes.get(&pod.uid).or_else(|| self.homes.get(&pod.job_uid)).cloned() else {
+        let Some(key) = self
+            .homes
+            .get(&pod.uid)
+            .or_else(|| self.homes.get(&pod.job_uid))
+            .cloned()
+        else {
             let pods = self.homeless.entry(pod.job_uid.clone()).or_default();
             pods.retain(|known| known.uid != pod.uid);
             pods.push(pod);
             return;
         };
-        let job = self.tasks.get(&key).and_then(|task| task.all_jobs().find(|job| job.uid == pod.job_uid));
+        let job = self
+            .tasks
+            .get(&key)
+            .and_then(|task| task.all_jobs().find(|job| job.uid == pod.job_uid));
         let is_known = self.homes.contains_key(&pod.uid);
         if job.map_or(is_known, |job| pod.is_of(job)) {
             self.settle(&pod.uid, &key);
@@ -241,7 +252,9 @@ impl State {
 
     /// What a patch of ours has set for good. The rest of its answer may be older than what a watch has shown.
     pub fn changed_job(&mut self, job: Job) {
-        let Some(key) = self.homes.get(&job.uid).cloned() else { return };
+        let Some(key) = self.homes.get(&job.uid).cloned() else {
+            return;
+        };
         if let Some(known) = self.task(&key).job_mut(&job.uid) {
             known.ended_because_of = job.ended_because_of.or(known.ended_because_of);
             known.provision_timed_out = job.provision_timed_out.or(known.provision_timed_out.take());
@@ -251,7 +264,9 @@ impl State {
 
     /// See [`Self::changed_job`].
     pub fn changed_pod(&mut self, pod: &Pod) {
-        let Some(key) = self.homes.get(&pod.uid).cloned() else { return };
+        let Some(key) = self.homes.get(&pod.uid).cloned() else {
+            return;
+        };
         let pods = &mut self.task(&key).pods;
         if let Some(known) = pods.iter_mut().find(|known| known.uid == pod.uid) {
             known.may_begin |= pod.may_begin;
@@ -323,7 +338,10 @@ impl State {
     /// Those of `known` that a list no longer shows.
     fn no_longer<'a>(&self, listed: &Listed, known: impl Iterator<Item = &'a String>) -> Vec<String> {
         let is_new = |uid: &String| self.unconfirmed.get(uid).is_some_and(|made| *made >= listed.started);
-        known.filter(|uid| !listed.uids.contains(*uid) && !is_new(uid)).cloned().collect()
+        known
+            .filter(|uid| !listed.uids.contains(*uid) && !is_new(uid))
+            .cloned()
+            .collect()
     }
 
     fn refresh(&mut self, key: &Arc<TaskKey>) {
@@ -385,7 +403,10 @@ impl State {
                 }
             }
             if let Some(listed) = listed {
-                self.by_owner.entry(key.owner.clone()).or_default().insert((listed, key));
+                self.by_owner
+                    .entry(key.owner.clone())
+                    .or_default()
+                    .insert((listed, key));
             }
         }
     }

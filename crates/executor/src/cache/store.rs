@@ -12,7 +12,8 @@ use tokio::time::Instant;
 
 use super::gang_task::GangTask;
 use super::identity::TaskKey;
-use super::object::{FAILED_CREATE, Job, Pod, TaskOwner, Volume};
+use super::job::Job;
+use super::object::{FAILED_CREATE, Pod, TaskOwner, Volume};
 use super::state::State;
 use super::task::Task;
 use super::turn::Stage;
@@ -52,7 +53,9 @@ impl Cache {
         let state = self.read();
         // Of each of the two kinds at most one is listed, and none of the second when there is one of the first.
         [Owner::of(user), Owner::of_python(user)].iter().find_map(|owner| {
-            let mut claims = state.claiming(id).filter(|(key, task)| key.owner == *owner && task.listed.is_some());
+            let mut claims = state
+                .claiming(id)
+                .filter(|(key, task)| key.owner == *owner && task.listed.is_some());
             claims.find_map(|(_, task)| task.view.clone())
         })
     }
@@ -157,14 +160,21 @@ impl Cache {
         let overdue = |owner: &&TaskOwner| !owner.committed && owner.deadline.is_some_and(|deadline| deadline < now);
         let state = self.read();
         let owners = state.tasks.values().flat_map(Task::owners);
-        owners.filter(overdue).filter(|owner| !owner.terminating).cloned().collect()
+        owners
+            .filter(overdue)
+            .filter(|owner| !owner.terminating)
+            .cloned()
+            .collect()
     }
 
     /// The owners of tasks all of whose Jobs are gone.
     #[must_use]
     pub fn emptied(&self) -> Vec<(Arc<TaskKey>, TaskOwner)> {
         let state = self.read();
-        let owners = state.tasks.iter().filter_map(|(key, task)| Some((key, task, task.owner()?)));
+        let owners = state
+            .tasks
+            .iter()
+            .filter_map(|(key, task)| Some((key, task, task.owner()?)));
         owners
             .filter(|(_, task, owner)| owner.committed && !owner.terminating && task.all_jobs().next().is_none())
             .map(|(key, _, owner)| (Arc::clone(key), owner.clone()))
@@ -187,7 +197,9 @@ impl Cache {
     pub fn running_pods(&self, key: &TaskKey) -> Vec<Pod> {
         let state = self.read();
         let pods = state.tasks.get(key).map(|task| &task.pods).into_iter().flatten();
-        pods.filter(|pod| !matches!(pod.phase, super::Phase::Ended(_))).cloned().collect()
+        pods.filter(|pod| !matches!(pod.phase, super::Phase::Ended(_)))
+            .cloned()
+            .collect()
     }
 
     /// Whether anything of a task is left.
@@ -252,7 +264,9 @@ impl Cache {
     pub fn expired(&self, now: Timestamp) -> Vec<(Arc<View>, TaskOwner)> {
         let state = self.read();
         let tasks = state.tasks.values().filter(|task| task.is_expired(now));
-        tasks.filter_map(|task| task.view.clone().zip(task.owner().cloned())).collect()
+        tasks
+            .filter_map(|task| task.view.clone().zip(task.owner().cloned()))
+            .collect()
     }
 
     fn looked_after(&self, is_meant: impl Fn(&Task) -> bool) -> Vec<(Arc<TaskKey>, GangTask)> {

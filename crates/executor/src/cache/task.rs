@@ -7,8 +7,9 @@ use task::State;
 use tokio::sync::watch;
 
 use super::gang_task::GangTask;
+use super::job::Job;
 use super::members::Members;
-use super::object::{Job, Pod, TaskOwner};
+use super::object::{Pod, TaskOwner};
 use super::view::{Attempts, View};
 
 /// What carries the key of one task.
@@ -50,7 +51,11 @@ impl Task {
 
     /// Puts an owner in its place, or a newer state of it: the answer to a change of ours may be ahead of the watch.
     pub fn put_owner(&mut self, owner: TaskOwner) {
-        if self.owners.iter().any(|known| known.uid == owner.uid && known.is_newer_than(&owner)) {
+        if self
+            .owners
+            .iter()
+            .any(|known| known.uid == owner.uid && known.is_newer_than(&owner))
+        {
             return;
         }
         self.owners.retain(|known| known.uid != owner.uid);
@@ -110,14 +115,27 @@ impl Task {
     fn sort_out(&mut self) {
         let members = Members::of(&self.owners, self.jobs.iter().chain(&self.others));
         let accepted = members.owner().map(|owner| owner.uid.clone());
-        let is_right = self.jobs.iter().all(|job| members.include(job)) && !self.others.iter().any(|job| members.include(job));
+        let is_right =
+            self.jobs.iter().all(|job| members.include(job)) && !self.others.iter().any(|job| members.include(job));
         if !is_right {
-            let is_member: Vec<bool> = self.jobs.iter().chain(&self.others).map(|job| members.include(job)).collect();
-            let all = std::mem::take(&mut self.jobs).into_iter().chain(std::mem::take(&mut self.others));
+            let is_member: Vec<bool> = self
+                .jobs
+                .iter()
+                .chain(&self.others)
+                .map(|job| members.include(job))
+                .collect();
+            let all = std::mem::take(&mut self.jobs)
+                .into_iter()
+                .chain(std::mem::take(&mut self.others));
             for (job, is_member) in all.zip(is_member) {
-                if is_member { self.jobs.push(job) } else { self.others.push(job) }
+                if is_member {
+                    self.jobs.push(job)
+                } else {
+                    self.others.push(job)
+                }
             }
-            self.jobs.sort_unstable_by(|left, right| left.place().cmp(&right.place()));
+            self.jobs
+                .sort_unstable_by(|left, right| left.place().cmp(&right.place()));
         }
         self.accepted = accepted;
     }

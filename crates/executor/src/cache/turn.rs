@@ -121,7 +121,14 @@ mod tests {
 
     #[test]
     fn numbers_have_bounds() {
-        for text in ["0 waiting", "4294967295 begun", "1 gave-way 0 2026-11-23T15:30:34Z", "1", "", "1 begun "] {
+        for text in [
+            "0 waiting",
+            "4294967295 begun",
+            "1 gave-way 0 2026-11-23T15:30:34Z",
+            "1",
+            "",
+            "1 begun ",
+        ] {
             assert!(text.parse::<Turn>().is_err(), "{text}");
         }
     }

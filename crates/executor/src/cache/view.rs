@@ -10,7 +10,8 @@ use task::status::TaskStatus;
 
 use super::aggregate;
 use super::identity::TaskKey;
-use super::object::{Job, Pod};
+use super::job::Job;
+use super::object::Pod;
 use super::phase::Phase;
 use super::recovery::{self, Restart};
 use super::task::Task;

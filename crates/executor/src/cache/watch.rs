@@ -16,13 +16,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::health::Health;
+use super::job::Job;
 use super::kept::Kept;
-use super::object::{Job, Pod, TaskOwner, Volume, Warning};
+use super::object::{Pod, TaskOwner, Volume, Warning};
 use super::state::{Listed, State};
 use super::store::Cache;
 use crate::backoff::Backoff;
-use crate::folded::Folded;
 use crate::error::{explain, is_expired};
+use crate::folded::Folded;
 use crate::kubernetes::{Calls, Ending, ListParams, Resource, ResourceExt, WatchParams};
 use crate::labels;
 
@@ -106,7 +107,6 @@ enum Interruption {
     Failed(String),
 }
 
-
 impl Watcher {
     /// Keeps one kind of object in the cache for ever.
     async fn keep<K>(self, kind: usize, selection: Selection)
@@ -119,7 +119,10 @@ impl Watcher {
         let mut version = None;
         loop {
             let outcome = match &mut version {
-                None => self.list::<K>(kind, selection).await.map(|listed| version = Some(listed)),
+                None => self
+                    .list::<K>(kind, selection)
+                    .await
+                    .map(|listed| version = Some(listed)),
                 Some(version) => self.follow::<K>(kind, selection, version).await,
             };
             match outcome {

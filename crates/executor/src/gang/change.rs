@@ -38,7 +38,13 @@ pub async fn change_pods(
     changes: Vec<Change>,
 ) -> Result<(), Error> {
     let (changed, result) = merge_all::<kubernetes::Pod>(calls, action, changes).await;
-    cache.changed(Vec::new(), changed.into_iter().filter_map(|pod| Pod::from_resource(pod).ok()).collect());
+    cache.changed(
+        Vec::new(),
+        changed
+            .into_iter()
+            .filter_map(|pod| Pod::from_resource(pod).ok())
+            .collect(),
+    );
     result
 }
 
@@ -53,7 +59,13 @@ pub async fn change_jobs(
     changes: Vec<Change>,
 ) -> Result<(), Error> {
     let (changed, result) = merge_all::<kubernetes::Job>(calls, action, changes).await;
-    cache.changed(changed.into_iter().filter_map(|job| Job::from_resource(job).ok()).collect(), Vec::new());
+    cache.changed(
+        changed
+            .into_iter()
+            .filter_map(|job| Job::from_resource(job).ok())
+            .collect(),
+        Vec::new(),
+    );
     result
 }
 
@@ -67,7 +79,9 @@ where
         .map(|change| async move {
             let (name, uid) = &change.object;
             let version = change.version.as_deref();
-            calls.merge::<K>(action, kubernetes::Target { name, uid, version }, change.merge).await
+            calls
+                .merge::<K>(action, kubernetes::Target { name, uid, version }, change.merge)
+                .await
         })
         .buffer_unordered(CONCURRENT_CHANGES);
     let (mut changed, mut result) = (Vec::new(), Ok(()));

@@ -88,12 +88,7 @@ async fn control_for_ever(background: Background) {
 }
 
 /// Has a task looked at again that could not be brought further, and says why it could not.
-fn finish(
-    background: &Background,
-    failing: &mut HashMap<Arc<TaskKey>, Backoff>,
-    key: Arc<TaskKey>,
-    outcome: Outcome,
-) {
+fn finish(background: &Background, failing: &mut HashMap<Arc<TaskKey>, Backoff>, key: Arc<TaskKey>, outcome: Outcome) {
     let error = match outcome {
         Outcome::Failed(error) => error,
         Outcome::Done | Outcome::Later(_) => {
@@ -112,7 +107,9 @@ fn finish(
     });
     background.cache.obstructed(&key, Some(error.to_string()));
     failing.retain(|key, _| background.cache.has(key));
-    let backoff = failing.entry(Arc::clone(&key)).or_insert_with(|| Backoff::new(RETRY, LONGEST_RETRY));
+    let backoff = failing
+        .entry(Arc::clone(&key))
+        .or_insert_with(|| Backoff::new(RETRY, LONGEST_RETRY));
     look_again(&background.cache, key, backoff.next());
 }
 
@@ -135,7 +132,9 @@ async fn steps(calls: &Calls, cache: &Cache, key: &Arc<TaskKey>, mut task: GangT
     let mut actions = decide(&task, calls.now());
     let mut is_fresh = false;
     if actions.iter().any(Action::is_final) {
-        let Some(now) = fresh(calls, key, &task).await? else { return Ok(true) };
+        let Some(now) = fresh(calls, key, &task).await? else {
+            return Ok(true);
+        };
         actions = decide(&now, calls.now());
         (task, is_fresh) = (now, true);
     }
@@ -198,7 +197,9 @@ pub(super) async fn act(calls: &Calls, cache: &Cache, action: Action) -> Result<
                     uid: &uid,
                     version: None,
                 };
-                calls.delete::<kubernetes::Job>("delete the Jobs of an old attempt", target).await
+                calls
+                    .delete::<kubernetes::Job>("delete the Jobs of an old attempt", target)
+                    .await
             };
             let deletes = stream::iter(jobs).map(delete).buffer_unordered(CONCURRENT_CHANGES);
             deletes.try_for_each(|_| async { Ok(()) }).await
@@ -212,7 +213,9 @@ pub(super) async fn act(calls: &Calls, cache: &Cache, action: Action) -> Result<
                     None => json!({"metadata": annotations}),
                 }
             };
-            let changes = pods.into_iter().map(|(pod, deadline)| Change::of(pod, change(deadline)));
+            let changes = pods
+                .into_iter()
+                .map(|(pod, deadline)| Change::of(pod, change(deadline)));
             change_pods(calls, cache, "let the nodes begin", changes.collect()).await
         }
         Action::Run { pods } => {
@@ -235,17 +238,25 @@ pub(super) async fn act(calls: &Calls, cache: &Cache, action: Action) -> Result<
 }
 
 fn all(targets: Vec<Target>, change: &Value) -> Vec<Change> {
-    targets.into_iter().map(|target| Change::of(target, change.clone())).collect()
+    targets
+        .into_iter()
+        .map(|target| Change::of(target, change.clone()))
+        .collect()
 }
 
 /// How a container ended is written down before its pod is ended: from then on the pod and its Job say `DeadlineExceeded`.
 async fn end_others(calls: &Calls, cache: &Cache, nodes: Vec<Outlived>) -> Result<(), Error> {
     const ACTION: &str = "end the other containers of a node";
     let ended = |code: i32| json!({"annotations": {labels::EXIT_CODE: code.to_string()}});
-    let jobs = nodes.iter().map(|node| Change::of(node.job.clone(), json!({"metadata": ended(node.exit_code)})));
+    let jobs = nodes
+        .iter()
+        .map(|node| Change::of(node.job.clone(), json!({"metadata": ended(node.exit_code)})));
     change_jobs(calls, cache, ACTION, jobs.collect()).await?;
     let end = |node: Outlived| {
-        Change::of(node.pod, json!({"metadata": ended(node.exit_code), "spec": {"activeDeadlineSeconds": 1}}))
+        Change::of(
+            node.pod,
+            json!({"metadata": ended(node.exit_code), "spec": {"activeDeadlineSeconds": 1}}),
+        )
     };
     change_pods(calls, cache, ACTION, nodes.into_iter().map(end).collect()).await
 }

@@ -91,7 +91,9 @@ fn steps(task: &GangTask, now: Timestamp) -> Vec<Action> {
 }
 
 fn outlived((job, pod): &(Job, Option<Pod>)) -> Option<Outlived> {
-    let pod = pod.as_ref().filter(|pod| pod.outlived && !pod.is_told_to_end && !pod.terminating)?;
+    let pod = pod
+        .as_ref()
+        .filter(|pod| pod.outlived && !pod.is_told_to_end && !pod.terminating)?;
     let Phase::Ended(end) = &pod.phase else { return None };
     Some(Outlived {
         job: target(&job.name, &job.uid),
@@ -200,6 +202,8 @@ fn first_failure(task: &GangTask) -> Option<u32> {
                 Some((end.finished_at.is_none(), end.finished_at, job.rank))
             }
             (Some(JobEnd::Failed(_)), _) => Some((true, None, job.rank)),
+            // A suspended Job whose task is over ends no further.
+            (None, None) if job.provision_timed_out.is_some() && job.is_over() => Some((true, None, job.rank)),
             _ => None,
         }
     });

@@ -20,8 +20,14 @@ pub async fn fresh(calls: &Calls, key: &TaskKey, task: &GangTask) -> Result<Opti
         }
     };
     // The owner first: what it says of the Jobs is then not newer than they are.
-    let owner = owner.await?.and_then(|owner| TaskOwner::from_metadata(&owner.metadata).ok());
-    let is_same = |known: &TaskOwner| owner.as_ref().is_some_and(|owner| owner.uid == known.uid && !owner.terminating);
+    let owner = owner
+        .await?
+        .and_then(|owner| TaskOwner::from_metadata(&owner.metadata).ok());
+    let is_same = |known: &TaskOwner| {
+        owner
+            .as_ref()
+            .is_some_and(|owner| owner.uid == known.uid && !owner.terminating)
+    };
     if task.owner.as_ref().is_some_and(|known| !is_same(known)) {
         return Ok(None);
     }
@@ -31,7 +37,10 @@ pub async fn fresh(calls: &Calls, key: &TaskKey, task: &GangTask) -> Result<Opti
     )?;
     let jobs = jobs.into_iter().filter_map(|job| Job::from_resource(job).ok());
     let jobs: Vec<Job> = jobs.filter(|job| *job.key == *key).collect();
-    let pods: Vec<Pod> = pods.into_iter().filter_map(|pod| Pod::from_resource(pod).ok()).collect();
+    let pods: Vec<Pod> = pods
+        .into_iter()
+        .filter_map(|pod| Pod::from_resource(pod).ok())
+        .collect();
     let mut now = GangTask::of(owner, jobs, &pods, task.num_nodes);
     let is_going = now.nodes.iter().all(|(job, _)| job.terminating.is_some());
     // Why a pod is not made, only events say.

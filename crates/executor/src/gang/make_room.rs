@@ -81,7 +81,9 @@ fn moves(tasks: &Tasks, since: &mut HashMap<Arc<TaskKey>, Instant>, now: jiff::T
 async fn make(background: &Background, key: &Arc<TaskKey>, task: &GangTask, what: Move) -> Result<(), Error> {
     const ACTION: &str = "make room";
     let Background { calls, cache, .. } = background;
-    let Some(task) = fresh(calls, key, task).await? else { return Ok(()) };
+    let Some(task) = fresh(calls, key, task).await? else {
+        return Ok(());
+    };
     let turn = task.turn();
     let task_id = &*key.id;
     match (what, turn.stage) {
@@ -91,7 +93,12 @@ async fn make(background: &Background, key: &Arc<TaskKey>, task: &GangTask, what
             if !take_turn(calls, cache, &task, turn.at(Stage::GaveWay { times, at })).await? {
                 return Ok(());
             }
-            tracing::info!(event = "gave_way", task_id, times, "a task gives its place to an earlier one");
+            tracing::info!(
+                event = "gave_way",
+                task_id,
+                times,
+                "a task gives its place to an earlier one"
+            );
             change_jobs(calls, cache, ACTION, suspends(&task, at, times)).await
         }
         // Who resumes it at this moment looks again: the owner has another version then.
@@ -146,7 +153,10 @@ fn has_no_place(task: &GangTask) -> bool {
 /// How many of its nodes have what others wait for: a place, or, where a quota is full, a pod.
 fn held(task: &GangTask) -> usize {
     let holds = |pod: &Pod| pod.node_name.is_some() || task.is_refused;
-    task.nodes.iter().filter(|(_, pod)| pod.as_ref().is_some_and(holds)).count()
+    task.nodes
+        .iter()
+        .filter(|(_, pod)| pod.as_ref().is_some_and(holds))
+        .count()
 }
 
 fn change(job: &Job, merge: Value) -> Change {

@@ -40,7 +40,9 @@ pub(crate) async fn end_incomplete(background: Background) {
 }
 
 async fn end(background: &Background, key: &Arc<TaskKey>, task: &GangTask) -> Result<(), Error> {
-    let Some(task) = fresh(&background.calls, key, task).await? else { return Ok(()) };
+    let Some(task) = fresh(&background.calls, key, task).await? else {
+        return Ok(());
+    };
     let Some(rank) = missing(&task) else { return Ok(()) };
     // One that has lost its labels is in no list, and is there.
     if is_there(&background.calls, &task, rank).await? {
@@ -54,11 +56,21 @@ async fn end(background: &Background, key: &Arc<TaskKey>, task: &GangTask) -> Re
 }
 
 async fn is_there(calls: &Calls, task: &GangTask, rank: u32) -> Result<bool, Error> {
-    let (Some((job, _)), Some(owner)) = (task.nodes.first(), &task.owner) else { return Ok(false) };
-    let Some(name) = Name::of(&job.task_name) else { return Ok(false) };
+    let (Some((job, _)), Some(owner)) = (task.nodes.first(), &task.owner) else {
+        return Ok(false);
+    };
+    let Some(name) = Name::of(&job.task_name) else {
+        return Ok(false);
+    };
     let name = labels::job_name(&name, &job.key.id, rank, task.num_nodes, job.attempt);
-    let job = calls.get::<kubernetes::Job>("look for the Job of a node", &name).await?;
-    Ok(job.is_some_and(|job| job.owner_references().iter().any(|reference| reference.uid == owner.uid)))
+    let job = calls
+        .get::<kubernetes::Job>("look for the Job of a node", &name)
+        .await?;
+    Ok(job.is_some_and(|job| {
+        job.owner_references()
+            .iter()
+            .any(|reference| reference.uid == owner.uid)
+    }))
 }
 
 /// The first node that has no Job, and will be given none from the attempt before.

@@ -43,9 +43,9 @@ fn before(attempt: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
-use std::time::Duration;
+    use std::time::Duration;
 
-use tokio::time::Instant;
+    use tokio::time::Instant;
 
     use super::Pauses;
     use crate::cache::Job;
@@ -53,7 +53,11 @@ use tokio::time::Instant;
     #[test]
     fn each_attempt_waits_twice_as_long_as_the_one_before() {
         let (pauses, now) = (Pauses::default(), Instant::now());
-        let seconds = |attempt| pauses.left(&Job::example(0, 1).key, attempt, now).map_or(0, |left| left.as_secs());
+        let seconds = |attempt| {
+            pauses
+                .left(&Job::example(0, 1).key, attempt, now)
+                .map_or(0, |left| left.as_secs())
+        };
         let waits: Vec<u64> = [2, 3, 4, 5, 12, 1000].into_iter().map(seconds).collect();
         assert_eq!(waits, [0, 1, 2, 4, 300, 300]);
     }
@@ -66,6 +70,9 @@ use tokio::time::Instant;
             pauses.left(&Job::example(0, 1).key, 3, now + Duration::from_millis(400)),
             Some(Duration::from_millis(600))
         );
-        assert_eq!(pauses.left(&Job::example(0, 1).key, 3, now + Duration::from_secs(1)), None);
+        assert_eq!(
+            pauses.left(&Job::example(0, 1).key, 3, now + Duration::from_secs(1)),
+            None
+        );
     }
 }

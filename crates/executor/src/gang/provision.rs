@@ -65,7 +65,11 @@ impl LetIn {
             let mut nodes = task.nodes.iter();
             if nodes.any(|(_, pod)| pod.as_ref().is_some_and(Pod::is_gated)) {
                 self.0.insert(Arc::clone(key), now);
-            } else if task.nodes.iter().any(|(job, _)| job.queue.is_some() && job.num_nodes > 1) {
+            } else if task
+                .nodes
+                .iter()
+                .any(|(job, _)| job.queue.is_some() && job.num_nodes > 1)
+            {
                 self.0.insert(Arc::clone(key), known.get(key).copied().unwrap_or(now));
             }
         }
@@ -77,10 +81,17 @@ impl LetIn {
 }
 
 /// The Jobs go with their pods, which have no log yet: their nodes have not begun.
-async fn end(background: &Background, key: &Arc<TaskKey>, task: &GangTask, let_in: Option<Timestamp>) -> Result<(), Error> {
+async fn end(
+    background: &Background,
+    key: &Arc<TaskKey>,
+    task: &GangTask,
+    let_in: Option<Timestamp>,
+) -> Result<(), Error> {
     const ACTION: &str = "end a node";
     let Background { calls, cache, .. } = background;
-    let Some(task) = fresh(calls, key, task).await? else { return Ok(()) };
+    let Some(task) = fresh(calls, key, task).await? else {
+        return Ok(());
+    };
     let overdue = overdue(&task, let_in, calls.now());
     if overdue.is_empty() {
         return Ok(());
@@ -101,7 +112,9 @@ async fn end(background: &Background, key: &Arc<TaskKey>, task: &GangTask, let_i
     };
     let version = |job: &Target| {
         let nodes = task.nodes.iter().find(|(known, _)| known.uid == job.1);
-        nodes.filter(|(_, pod)| !is_gang && pod.is_none()).map(|(job, _)| job.version.clone())
+        nodes
+            .filter(|(_, pod)| !is_gang && pod.is_none())
+            .map(|(job, _)| job.version.clone())
     };
     let changes = overdue.iter().map(|(job, why)| Change {
         object: job.clone(),
@@ -115,14 +128,24 @@ async fn end(background: &Background, key: &Arc<TaskKey>, task: &GangTask, let_i
 /// gets it later is ended by its kubelet.
 async fn end_waiting_pods(background: &Background, task: &GangTask, overdue: &[(Target, String)]) -> Result<(), Error> {
     let is_overdue = |job: &Job| overdue.iter().any(|((_, uid), _)| *uid == job.uid);
-    let waiting = task.nodes.iter().filter(|(job, _)| is_overdue(job)).filter_map(|(_, pod)| pod.as_ref());
+    let waiting = task
+        .nodes
+        .iter()
+        .filter(|(job, _)| is_overdue(job))
+        .filter_map(|(_, pod)| pod.as_ref());
     let change = |pod: &Pod| Change {
         object: target(&pod.name, &pod.uid),
         version: Some(pod.version.clone()),
         merge: json!({"spec": {"activeDeadlineSeconds": 1}}),
     };
     let changes = waiting.filter(|pod| !pod.is_told_to_end).map(change).collect();
-    change_pods(&background.calls, &background.cache, "end a pod without a place", changes).await
+    change_pods(
+        &background.calls,
+        &background.cache,
+        "end a pod without a place",
+        changes,
+    )
+    .await
 }
 
 /// The nodes whose time is over, each with what keeps it from a place. The others end because of them.
@@ -147,14 +170,22 @@ fn overdue(task: &GangTask, let_in: Option<Timestamp>, now: Timestamp) -> Vec<(T
         .collect()
 }
 
-/// The nodes that have to end because it was decided that the task had no place in time, whoever decided it, and whatever has become
-/// of their places since.
+/// The nodes that have to end because it was decided that the task had no place in time, whoever decided it. When all have one by now,
+/// the first stands for the others, which end because of it.
 fn left_over(task: &GangTask) -> Vec<(Target, String)> {
-    let of_others = || "other nodes of the task had no place in time".to_owned();
-    let nodes = task.nodes.iter().filter(|(job, _)| !job.is_over() && job.provision_timed_out.is_none());
-    nodes
-        .filter(|(job, _)| job.ended_because_of.is_none())
-        .map(|(job, pod)| (target(&job.name, &job.uid), unplaced(job, pod.as_ref()).unwrap_or_else(of_others)))
+    let is_told = |job: &Job| job.is_over() || job.provision_timed_out.is_some() || job.ended_because_of.is_some();
+    let nodes = || task.nodes.iter().filter(|(job, _)| !is_told(job));
+    let without: Vec<_> = nodes()
+        .filter_map(|(job, pod)| Some((target(&job.name, &job.uid), unplaced(job, pod.as_ref())?)))
+        .collect();
+    let is_begun = task.nodes.iter().any(|(job, _)| job.provision_timed_out.is_some());
+    if !without.is_empty() || is_begun {
+        return without;
+    }
+    let too_late = || "it had one only when its time was over".to_owned();
+    nodes()
+        .take(1)
+        .map(|(job, _)| (target(&job.name, &job.uid), too_late()))
         .collect()
 }
 
@@ -248,8 +279,17 @@ mod tests {
             turn,
             ..TaskOwner::example()
         });
+        let ranks = |task: &GangTask| -> Vec<String> {
+            overdue(task, None, at(0))
+                .into_iter()
+                .map(|((name, _), _)| name)
+                .collect()
+        };
+        assert_eq!(ranks(&decided), ["job-1"]);
         decided.nodes[1].1.as_mut().unwrap().node_name = Some("machine".to_owned());
-        assert_eq!(overdue(&decided, None, at(0)).len(), 2);
+        assert_eq!(ranks(&decided), ["job-0"]);
+        decided.nodes[0].0.provision_timed_out = Some("too late".into());
+        assert_eq!(ranks(&decided), Vec::<String>::new(), "the other ends because of it");
     }
 
     #[test]

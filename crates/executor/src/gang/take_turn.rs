@@ -23,7 +23,10 @@ pub async fn take_turn(calls: &Calls, cache: &Cache, task: &GangTask, turn: Turn
         version: Some(&owner.version),
     };
     let change = json!({"metadata": {"annotations": {labels::TURN: turn.to_string()}}});
-    match calls.merge::<ConfigMap>("take the turn of a task", target, change).await {
+    match calls
+        .merge::<ConfigMap>("take the turn of a task", target, change)
+        .await
+    {
         Ok(Some(owner)) => {
             cache.made(TaskOwner::from_metadata(&owner.metadata).ok(), Vec::new());
             Ok(true)

@@ -114,7 +114,9 @@ impl<B: http_body::Body + Unpin> http_body::Body for Noted<B> {
 
 impl Headers {
     fn read(&mut self, headers: &HeaderMap) {
-        let seconds = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let seconds = headers
+            .get(header::RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.parse().ok());
         self.retry_after = seconds.map(Duration::from_secs);
         let texts = headers.get_all(header::WARNING).iter();
         let texts = texts.filter_map(|value| warning(std::str::from_utf8(value.as_bytes()).ok()?));
@@ -166,7 +168,10 @@ mod tests {
 
     #[test]
     fn a_warning_is_unquoted() {
-        assert_eq!(warning(r#"299 - "unknown field \"spec.x\"""#).unwrap(), r#"unknown field "spec.x""#);
+        assert_eq!(
+            warning(r#"299 - "unknown field \"spec.x\"""#).unwrap(),
+            r#"unknown field "spec.x""#
+        );
         assert_eq!(warning("299 - nothing"), None);
         assert_eq!(warning(r#"299 - "open"#), None);
     }
@@ -180,7 +185,13 @@ mod tests {
         let mut service = listening().layer(answer);
         let (_, first) = heard(service.ready().await.unwrap().call(1)).await;
         let (_, second) = heard(service.ready().await.unwrap().call(2)).await;
-        assert_eq!((first.warnings, first.retry_after), (vec!["of 1".to_owned()], Some(Duration::from_secs(1))));
-        assert_eq!((second.warnings, second.retry_after), (vec!["of 2".to_owned()], Some(Duration::from_secs(2))));
+        assert_eq!(
+            (first.warnings, first.retry_after),
+            (vec!["of 1".to_owned()], Some(Duration::from_secs(1)))
+        );
+        assert_eq!(
+            (second.warnings, second.retry_after),
+            (vec!["of 2".to_owned()], Some(Duration::from_secs(2)))
+        );
     }
 }

@@ -160,7 +160,10 @@ impl Calls {
             dry_run: true,
             ..PostParams::default()
         };
-        self.repeated(action, WRITE_TIMEOUT, || api.create(&params, object)).await.answer.map(drop)
+        self.repeated(action, WRITE_TIMEOUT, || api.create(&params, object))
+            .await
+            .answer
+            .map(drop)
     }
 
     /// Whether we may do this in the namespace.
@@ -180,7 +183,9 @@ impl Calls {
         };
         let api: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
         let params = PostParams::default();
-        let answer = self.repeated("review our rights", READ_TIMEOUT, || api.create(&params, &review)).await;
+        let answer = self
+            .repeated("review our rights", READ_TIMEOUT, || api.create(&params, &review))
+            .await;
         Ok(answer.answer?.status.is_some_and(|status| status.allowed))
     }
 
@@ -190,7 +195,11 @@ impl Calls {
     /// It does not exist, or Kubernetes could not be reached.
     pub async fn namespace_labels(&self) -> Result<Option<BTreeMap<String, String>>, Error> {
         let api: Api<Namespace> = Api::all(self.client.clone());
-        match self.repeated("read the namespace", READ_TIMEOUT, || api.get(&self.namespace)).await.answer {
+        match self
+            .repeated("read the namespace", READ_TIMEOUT, || api.get(&self.namespace))
+            .await
+            .answer
+        {
             Ok(namespace) => Ok(Some(namespace.metadata.labels.unwrap_or_default())),
             Err(error) if error.is_forbidden() => Ok(None),
             Err(error) => Err(error),
@@ -214,7 +223,9 @@ impl Calls {
     {
         let api = self.api::<K>();
         let params = PostParams::default();
-        let made = self.repeated(action, WRITE_TIMEOUT, || api.create(&params, object)).await;
+        let made = self
+            .repeated(action, WRITE_TIMEOUT, || api.create(&params, object))
+            .await;
         warnings.extend(made.warnings);
         match made.answer {
             Ok(made) => Ok(Created::Made(made)),
@@ -252,7 +263,11 @@ impl Calls {
     {
         let api = self.api::<K>();
         let params = ListParams::default().labels(labels);
-        Ok(self.repeated(action, READ_TIMEOUT, || api.list(&params)).await.answer?.items)
+        Ok(self
+            .repeated(action, READ_TIMEOUT, || api.list(&params))
+            .await
+            .answer?
+            .items)
     }
 
     /// Merges `change` into an object; `None` when there is none.
@@ -260,7 +275,12 @@ impl Calls {
     /// # Errors
     /// Kubernetes could not be reached, or refused; a conflict when the version is not the newest. A try whose answer was lost may
     /// have changed it, and then the next one is a conflict.
-    pub async fn merge<K>(&self, action: &'static str, target: Target<'_>, mut change: Value) -> Result<Option<K>, Error>
+    pub async fn merge<K>(
+        &self,
+        action: &'static str,
+        target: Target<'_>,
+        mut change: Value,
+    ) -> Result<Option<K>, Error>
     where
         K: Resource<Scope = kube::core::NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
         K::DynamicType: Default,
@@ -272,7 +292,11 @@ impl Calls {
         }
         let api = self.api::<K>();
         let (params, patch) = (PatchParams::default(), Patch::Merge(change));
-        found(self.repeated(action, WRITE_TIMEOUT, || api.patch(target.name, &params, &patch)).await.answer)
+        found(
+            self.repeated(action, WRITE_TIMEOUT, || api.patch(target.name, &params, &patch))
+                .await
+                .answer,
+        )
     }
 
     /// Deletes an object, and in the background what it owns. Nothing there is a success.
@@ -289,7 +313,11 @@ impl Calls {
             uid: Some(target.uid.to_owned()),
             resource_version: target.version.map(str::to_owned),
         });
-        match found(self.repeated(action, WRITE_TIMEOUT, || api.delete(target.name, &params)).await.answer) {
+        match found(
+            self.repeated(action, WRITE_TIMEOUT, || api.delete(target.name, &params))
+                .await
+                .answer,
+        ) {
             Ok(answer) => {
                 let left = answer.and_then(|answer| answer.left());
                 let held = left.filter(|object| !object.finalizers().is_empty());
@@ -317,7 +345,9 @@ impl Calls {
             if let Err(Error::Kubernetes { source, .. }) = &outcome.answer {
                 self.note(source);
             }
-            let pause = pauses.next().map(|pause| outcome.retry_after.unwrap_or(pause).max(pause));
+            let pause = pauses
+                .next()
+                .map(|pause| outcome.retry_after.unwrap_or(pause).max(pause));
             match (&outcome.answer, pause) {
                 (Err(error), Some(pause)) if error.is_transient() && start.elapsed() + pause < RETRY_LIMIT => {
                     tracing::debug!(action, %error, "trying again");

@@ -79,7 +79,7 @@ enum Stage {
     Open {
         pod: Followed,
         ended: bool,
-        reader: Reader,
+        reader: Box<Reader>,
     },
     /// Following the stream that all followers of the pod share.
     Following {
@@ -244,7 +244,11 @@ impl NodeLog {
         let opened = Reader::open(&self.context.calls, &pod.source, part).await;
         drop(turn);
         match opened {
-            Ok(reader) => Stage::Open { pod, ended, reader },
+            Ok(reader) => Stage::Open {
+                pod,
+                ended,
+                reader: Box::new(reader),
+            },
             Err(interruption) if interruption.is_gone() => self.over(),
             Err(interruption) => self.retry(pod, &interruption).await,
         }

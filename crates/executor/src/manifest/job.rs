@@ -33,7 +33,10 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
     let mut pod_metadata = ObjectMeta {
         labels: Some(labels),
         // A pod without it was not made from this template.
-        annotations: Some(BTreeMap::from([(labels::SUBMISSION.to_owned(), submission.token.clone())])),
+        annotations: Some(BTreeMap::from([(
+            labels::SUBMISSION.to_owned(),
+            submission.token.clone(),
+        )])),
         ..ObjectMeta::default()
     };
     queue::complete(&mut pod_metadata, submission);

@@ -306,7 +306,11 @@ mod tests {
     fn a_script_that_was_told_to_end_has_not_succeeded() {
         for (handler, code) in [("exit 0", 143), ("exit 5", 5), ("true", 143)] {
             let script = format!("trap '{handler}' TERM; echo ready; while :; do read -rt 0.1 <> <(:); done");
-            let script = if handler == "true" { "echo ready; sleep 600".to_owned() } else { script };
+            let script = if handler == "true" {
+                "echo ready; sleep 600".to_owned()
+            } else {
+                script
+            };
             let mut node = Command::new("/bin/bash")
                 .args(["-c", INIT, "k8s-cli", "-c", &script])
                 .stdout(std::process::Stdio::piped())

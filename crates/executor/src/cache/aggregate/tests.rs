@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use task::State;
 use task::status::TaskStatus;
 
-use super::super::object::{Job, JobEnd, Pod};
+use super::super::job::{Job, JobEnd};
+use super::super::object::Pod;
 use super::super::phase::{self, Reason};
 
 fn job(rank: u32, num_nodes: u32, end: Option<JobEnd>) -> Job {

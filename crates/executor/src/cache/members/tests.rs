@@ -41,7 +41,10 @@ fn owned(uid: &str, attempt: u32) -> Job {
 fn included(owner: Option<&TaskOwner>, jobs: &[Job]) -> Vec<String> {
     let owners: Vec<TaskOwner> = owner.into_iter().cloned().collect();
     let members = Members::of(&owners, jobs.iter());
-    jobs.iter().filter(|job| members.include(job)).map(|job| job.uid.clone()).collect()
+    jobs.iter()
+        .filter(|job| members.include(job))
+        .map(|job| job.uid.clone())
+        .collect()
 }
 
 #[test]
@@ -54,7 +57,10 @@ fn the_jobs_of_an_owner_are_those_that_it_owns() {
         owned_by: None,
         ..owned("without", 1)
     };
-    assert_eq!(included(Some(&owner("owner")), &[owned("ours", 1), stranger, without]), ["ours"]);
+    assert_eq!(
+        included(Some(&owner("owner")), &[owned("ours", 1), stranger, without]),
+        ["ours"]
+    );
 }
 
 #[test]
@@ -81,8 +87,11 @@ fn a_later_config_map_does_not_hide_a_single_job() {
             ..Job::example(0, 1)
         }
     };
-    assert_eq!(included(Some(&owner("copy")), std::slice::from_ref(&single)), [single.uid.clone()]);
-    assert_eq!(included(None, std::slice::from_ref(&single)), [single.uid.clone()]);
+    assert_eq!(
+        included(Some(&owner("copy")), std::slice::from_ref(&single)),
+        [single.uid.as_str()]
+    );
+    assert_eq!(included(None, std::slice::from_ref(&single)), [single.uid.as_str()]);
     let copy = Job {
         uid: "copy".to_owned(),
         made_at: at(100),
@@ -99,7 +108,10 @@ fn what_was_made_in_the_same_second_to_look_like_it_owns_nothing() {
         key: key(),
         ..Job::example(0, 1)
     };
-    assert_eq!(included(Some(&owner("copy")), std::slice::from_ref(&single)), [single.uid.clone()]);
+    assert_eq!(
+        included(Some(&owner("copy")), std::slice::from_ref(&single)),
+        [single.uid.as_str()]
+    );
     let owners = [owner("a-copy"), owner("owner")];
     let jobs = [owned("ours", 1)];
     assert_eq!(Members::of(&owners, jobs.iter()).owner().unwrap().uid, "owner");

@@ -57,7 +57,9 @@ async fn a_node_that_is_cut_ends_all_with_an_error() {
         reason: "pods is forbidden".into(),
     };
     let broken = stream::iter([Err(cut.clone())]).boxed();
-    let pieces: Vec<_> = Merged::new([node(vec![(0, "1\n"), (10, "2\n")]), broken]).collect().await;
+    let pieces: Vec<_> = Merged::new([node(vec![(0, "1\n"), (10, "2\n")]), broken])
+        .collect()
+        .await;
     assert_eq!(pieces, [Ok(Bytes::from_static(b"1\n")), Err(cut)]);
 }
 

@@ -1,0 +1,271 @@
+//! The Job of one node, as our own struct: the one place that digs in its fields.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::JobCondition;
+use task::definition::{MAX_NODES, MAX_RESTARTS, MAX_SECONDS};
+use task::{Name, Recovery};
+
+use super::identity::{Identity, Ignored, MAX_MESSAGE, MAX_REASON, TaskKey, cut, number, owner_uid, text, time};
+use super::phase::Reason;
+use crate::kubernetes::{self, ObjectMeta};
+use crate::labels;
+
+/// More attempts than a task can have: the pauses between them grow to minutes.
+const MAX_ATTEMPT: u32 = 1_000_000;
+
+/// The Job of one node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    pub uid: String,
+    pub name: String,
+    /// The task that it says it belongs to.
+    pub key: Arc<TaskKey>,
+    pub task_name: String,
+    pub username: String,
+    pub rank: u32,
+    pub num_nodes: u32,
+    pub created_at: Timestamp,
+    /// The uid of the object that owns it.
+    pub owned_by: Option<String>,
+    /// The claims that its pods mount.
+    pub claims: Vec<String>,
+    pub fingerprint: Option<String>,
+    /// The submission that its pods carry; none in those of older versions.
+    pub pod_submission: Option<Box<str>>,
+    pub end: Option<JobEnd>,
+    /// The exit code of its container, when its pod was ended because another container went on.
+    pub exit_code: Option<i32>,
+    /// What keeps it from going, when it was deleted: its finalizers.
+    pub terminating: Option<Box<str>>,
+    /// Its version in Kubernetes, for changes that must not overrule another.
+    pub version: String,
+    /// Which attempt of the task it belongs to; 1 is the first.
+    pub attempt: u32,
+    /// How often the task had failed by itself before that attempt.
+    pub restarts: u32,
+    /// When the task is run again.
+    pub recovery: Option<Box<Recovery>>,
+    /// How many seconds its node may run.
+    pub max_duration: Option<u32>,
+    /// Within how many seconds its node must have a place.
+    pub provision_timeout: Option<u32>,
+    /// What kept it from one, when the time was over.
+    pub provision_timed_out: Option<Box<str>>,
+    /// How many seconds after its end the task is deleted.
+    pub ttl_after_finished: Option<u32>,
+    /// When Kubernetes has it from.
+    pub made_at: Timestamp,
+    /// When its controller began with it, or it was last resumed.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// Whether it has no pods because somebody wants it so.
+    pub suspended: bool,
+    /// Kueue's queue that it waits in.
+    pub queue: Option<Box<str>>,
+    /// When its task gave its place to an earlier one, until it tries again.
+    pub gave_way_at: Option<Timestamp>,
+    /// How often that was.
+    pub gave_way: u32,
+    /// What its node waits for, when the nodes of the task start together.
+    pub gang: Option<Gang>,
+    /// The rank of the node whose failure it was ended for.
+    pub ended_because_of: Option<u32>,
+}
+
+/// What the nodes of a task wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gang {
+    /// That all of them run.
+    Start,
+    /// Also that the setup of all has ended.
+    Setup,
+}
+
+/// How a Job ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobEnd {
+    Complete,
+    Failed(Reason),
+}
+
+impl Job {
+    /// Its place among the Jobs of its task.
+    pub fn place(&self) -> (u32, u32, &str) {
+        (self.attempt, self.rank, &self.uid)
+    }
+
+    /// Whether nothing will become of it any more. One that is suspended when its task ends has no pods, and ends no further.
+    pub fn is_over(&self) -> bool {
+        let is_told_to_end = self.ended_because_of.is_some() || self.provision_timed_out.is_some();
+        self.end.is_some() || self.exit_code.is_some() || (self.suspended && is_told_to_end)
+    }
+
+    /// Whether it waits because somebody wants it so.
+    pub fn is_suspended(&self) -> bool {
+        self.suspended && !self.is_over()
+    }
+
+    /// Reads a Job of a task.
+    ///
+    /// # Errors
+    /// It is none that this program or the Python implementation could have made.
+    pub fn from_resource(job: kubernetes::Job) -> Result<Self, Ignored> {
+        let identity = Identity::read(&job.metadata, labels::TASK_ID, labels::TASK_NAME)?;
+        let key = Arc::new(identity.key());
+        let wishes = Wishes::read(&identity)?;
+        let rank = number(identity.labels, labels::NODE_INDEX, MAX_NODES, "its rank is none")?.unwrap_or(0);
+        let num_nodes = number(
+            identity.annotations,
+            labels::NUM_NODES,
+            MAX_NODES,
+            "its number of nodes is none",
+        )?;
+        let num_nodes = num_nodes.unwrap_or(1).max(1);
+        if rank >= num_nodes {
+            return Err(Ignored("its rank is not one of its task"));
+        }
+        let attempt = wishes.attempt;
+        // Kubernetes has each name once, so that nobody can put a second Job in the place of one.
+        let expected =
+            || Name::of(identity.name).map(|name| labels::job_name(&name, &key.id, rank, num_nodes, attempt));
+        if !identity.is_python() && expected().is_none_or(|expected| expected != identity.object) {
+            return Err(Ignored("its name does not follow from its task"));
+        }
+        let spec = job.spec.unwrap_or_default();
+        let pod_metadata = spec.template.metadata.unwrap_or_default();
+        let group_queue = pod_metadata
+            .labels
+            .and_then(|labels| text(&labels, labels::QUEUE, MAX_REASON));
+        let pod_annotations = pod_metadata.annotations.unwrap_or_default();
+        let volumes = spec.template.spec.and_then(|pod| pod.volumes).into_iter().flatten();
+        let claims = volumes
+            .filter_map(|volume| volume.persistent_volume_claim)
+            .map(|source| source.claim_name)
+            .collect();
+        let status = job.status.unwrap_or_default();
+        let job_end = job_end(status.conditions.as_deref().unwrap_or_default());
+        Ok(Self {
+            rank,
+            num_nodes,
+            owned_by: owner_uid(&job.metadata, "ConfigMap"),
+            claims,
+            fingerprint: identity.annotations.get(labels::FINGERPRINT).cloned(),
+            pod_submission: labels::submission(&pod_annotations).map(Into::into),
+            started_at: status.start_time.as_ref().map(|time| time.0),
+            ended_at: job_end.as_ref().and_then(|(_, at)| *at),
+            end: job_end.map(|(end, _)| end),
+            exit_code: wishes.exit_code,
+            terminating: terminating(&job.metadata),
+            version: job.metadata.resource_version.clone().unwrap_or_default(),
+            max_duration: wishes.max_duration,
+            provision_timeout: wishes.provision_timeout,
+            provision_timed_out: text(wishes.of, labels::PROVISION_TIMED_OUT, MAX_MESSAGE),
+            ttl_after_finished: wishes.ttl_after_finished,
+            made_at: identity.made_at,
+            suspended: spec.suspend.unwrap_or(false),
+            queue: text(identity.labels, labels::QUEUE, MAX_REASON).or(group_queue),
+            gave_way_at: time(wishes.of, labels::GAVE_WAY_AT),
+            gave_way: wishes.gave_way,
+            attempt,
+            restarts: wishes.restarts,
+            recovery: wishes.recovery,
+            gang: wishes.gang,
+            ended_because_of: wishes.ended_because_of,
+            uid: identity.uid.to_owned(),
+            name: identity.object.to_owned(),
+            key,
+            task_name: identity.name.to_owned(),
+            username: identity.username.to_owned(),
+            created_at: identity.created_at,
+        })
+    }
+}
+
+/// What the annotations of a Job want to be done with it.
+struct Wishes<'a> {
+    of: &'a BTreeMap<String, String>,
+    attempt: u32,
+    restarts: u32,
+    max_duration: Option<u32>,
+    provision_timeout: Option<u32>,
+    ttl_after_finished: Option<u32>,
+    gave_way: u32,
+    recovery: Option<Box<Recovery>>,
+    gang: Option<Gang>,
+    ended_because_of: Option<u32>,
+    exit_code: Option<i32>,
+}
+
+impl<'a> Wishes<'a> {
+    /// The Python implementation has none of them: on its Jobs somebody else wrote them.
+    fn read(identity: &Identity<'a>) -> Result<Self, Ignored> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        let of = if identity.is_python() {
+            &NONE
+        } else {
+            identity.annotations
+        };
+        let seconds = |key| number(of, key, MAX_SECONDS, "one of its times is none");
+        let codes = of.get(labels::RECOVER_ON).map_or("", String::as_str);
+        let restarts = number(of, labels::MAX_RESTARTS, MAX_RESTARTS, "its restarts are none")?;
+        let mut recover_on_exit_codes: Vec<u8> = codes.split(',').filter_map(|code| code.parse().ok()).collect();
+        recover_on_exit_codes.sort_unstable();
+        recover_on_exit_codes.dedup();
+        Ok(Self {
+            of,
+            attempt: number(of, labels::ATTEMPT, MAX_ATTEMPT, "its attempt is none")?
+                .unwrap_or(1)
+                .max(1),
+            restarts: number(of, labels::RESTARTS, MAX_RESTARTS, "its restarts are none")?.unwrap_or(0),
+            max_duration: seconds(labels::MAX_DURATION)?,
+            provision_timeout: seconds(labels::PROVISION_TIMEOUT)?,
+            ttl_after_finished: seconds(labels::TTL_AFTER_FINISHED)?,
+            gave_way: number(of, labels::GAVE_WAY, MAX_ATTEMPT, "how often it gave way is none")?.unwrap_or(0),
+            recovery: restarts.map(|max_restarts_on_errors| {
+                Box::new(Recovery {
+                    max_restarts_on_errors,
+                    recover_on_exit_codes,
+                })
+            }),
+            gang: match of.get(labels::GANG).map(String::as_str) {
+                Some(labels::GANG_START) => Some(Gang::Start),
+                Some(labels::GANG_SETUP) => Some(Gang::Setup),
+                _ => None,
+            },
+            ended_because_of: number(of, labels::ENDED_BECAUSE_OF, MAX_NODES, "the node it ended for is none")?,
+            exit_code: of.get(labels::EXIT_CODE).and_then(|code| code.parse().ok()),
+        })
+    }
+}
+
+/// The finalizers of an object that was deleted, for a person.
+fn terminating(metadata: &ObjectMeta) -> Option<Box<str>> {
+    metadata.deletion_timestamp.as_ref()?;
+    let finalizers = metadata.finalizers.as_deref().unwrap_or_default().join("`, `");
+    Some(cut(&finalizers, MAX_MESSAGE).into())
+}
+
+/// How a Job ended, and when.
+///
+/// One that has failed says so when all of its pods are gone, which those of a lost machine never are; before that it says
+/// that it will (`FailureTarget`, since Kubernetes 1.31).
+fn job_end(conditions: &[JobCondition]) -> Option<(JobEnd, Option<Timestamp>)> {
+    let found = |kind: &str| {
+        let is_true = |condition: &&JobCondition| condition.type_ == kind && condition.status == "True";
+        conditions.iter().find(is_true)
+    };
+    let at = |condition: &JobCondition| condition.last_transition_time.as_ref().map(|time| time.0);
+    if let Some(complete) = found("Complete") {
+        return Some((JobEnd::Complete, at(complete)));
+    }
+    let failed = found("Failed").or_else(|| found("FailureTarget"))?;
+    let reason = Reason::new(
+        failed.reason.clone().unwrap_or_else(|| "Failed".to_owned()),
+        failed.message.clone().unwrap_or_default(),
+    );
+    Some((JobEnd::Failed(reason), at(failed)))
+}

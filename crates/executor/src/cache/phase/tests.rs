@@ -1,0 +1,175 @@
+//! What the status of a pod means for the task in it.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::PodStatus;
+use serde_json::{Value, json};
+use task::State;
+
+use super::{Circumstances, Phase, PodEnd, is_outlived, is_ready, of};
+
+fn status(value: &Value) -> PodStatus {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+fn container(name: &str, ready: bool, state: &Value) -> Value {
+    json!({"name": name, "image": "", "imageID": "", "ready": ready, "restartCount": 0, "state": state})
+}
+
+fn terminated(code: i32, finished: &str) -> Value {
+    json!({"terminated": {"exitCode": code, "reason": "x", "startedAt": "2026-11-23T15:30:00Z", "finishedAt": finished}})
+}
+
+fn running() -> Value {
+    json!({"running": {"startedAt": "2026-11-23T15:30:00Z"}})
+}
+
+fn end(value: &Value, circumstances: Circumstances) -> PodEnd {
+    match of(&status(value), circumstances) {
+        Phase::Ended(end) => end,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn reason(end: &PodEnd) -> Option<&str> {
+    end.reason.as_ref().map(|reason| reason.reason.as_str())
+}
+
+fn at(text: &str) -> Option<Timestamp> {
+    Some(text.parse().unwrap())
+}
+
+#[test]
+fn a_container_that_others_have_put_first_is_not_the_task() {
+    let sidecar = container("a-sidecar", true, &running());
+    let of_task = |code| container("task", false, &terminated(code, "2026-11-23T15:31:00Z"));
+    let goes_on = json!({"phase": "Running", "containerStatuses": [sidecar, of_task(7)]});
+    let failed = end(&goes_on, Circumstances::default());
+    assert_eq!((failed.state, failed.exit_code), (State::Failed, Some(7)));
+    assert!(is_outlived(&status(&goes_on)) && !is_ready(&status(&goes_on)));
+    // It was ended by us, so what the pod says of itself is not how the task ended.
+    let ended = json!({
+        "phase": "Failed", "reason": "DeadlineExceeded",
+        "containerStatuses": [container("a-sidecar", false, &terminated(143, "2026-11-23T15:32:00Z")), of_task(0)],
+    });
+    let circumstances = Circumstances {
+        is_outlived: true,
+        deadline_seconds: Some(1),
+        ..Circumstances::default()
+    };
+    assert_eq!(end(&ended, circumstances).state, State::Completed);
+    assert_eq!(reason(&end(&ended, Circumstances::default())), Some("DeadlineExceeded"));
+    // One that fails does not make the task fail.
+    let other_failed = json!({
+        "phase": "Failed",
+        "containerStatuses": [container("a-sidecar", false, &terminated(1, "2026-11-23T15:31:00Z")), of_task(0)],
+    });
+    assert_eq!(end(&other_failed, Circumstances::default()).state, State::Completed);
+}
+
+#[test]
+fn a_task_alone_in_its_pod_is_over_when_the_pod_is() {
+    let alone = json!({"phase": "Running", "containerStatuses": [container("task", false, &terminated(0, "2026-11-23T15:31:00Z"))]});
+    assert!(matches!(
+        of(&status(&alone), Circumstances::default()),
+        Phase::Running { .. }
+    ));
+    assert!(!is_outlived(&status(&alone)));
+}
+
+#[test]
+fn a_deadline_that_other_containers_hide_is_told() {
+    let hidden = json!({
+        "phase": "Running", "startTime": "2026-11-23T15:30:00Z",
+        "containerStatuses": [container("a-sidecar", true, &running()), container("task", false, &terminated(143, "2026-11-23T15:31:00Z"))],
+    });
+    let circumstances = Circumstances {
+        deadline_seconds: Some(60),
+        ..Circumstances::default()
+    };
+    assert_eq!(reason(&end(&hidden, circumstances)), Some("DeadlineExceeded"));
+    assert_eq!(reason(&end(&hidden, Circumstances::default())), Some("x"));
+}
+
+#[test]
+fn a_disruption_is_a_failure_whatever_the_exit_code() {
+    let evicted = |finished: &str| {
+        json!({
+            "phase": "Succeeded",
+            "conditions": [{
+                "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "message": "evicted",
+                "lastTransitionTime": "2026-11-23T15:31:00Z",
+            }],
+            "containerStatuses": [container("task", false, &terminated(0, finished))],
+        })
+    };
+    let during = end(&evicted("2026-11-23T15:31:00Z"), Circumstances::default());
+    assert_eq!(
+        (during.state, reason(&during)),
+        (State::Failed, Some("EvictionByEvictionAPI"))
+    );
+    assert_eq!(
+        end(&evicted("2026-11-23T15:30:59Z"), Circumstances::default()).state,
+        State::Completed
+    );
+    let deleted = json!({"phase": "Succeeded", "containerStatuses": [container("task", false, &terminated(0, "2026-11-23T15:31:00Z"))]});
+    let circumstances = |deleted_at| Circumstances {
+        deleted_at,
+        ..Circumstances::default()
+    };
+    let during = end(&deleted, circumstances(at("2026-11-23T15:31:00Z")));
+    assert_eq!((during.state, reason(&during)), (State::Failed, Some("PodDeleted")));
+    assert_eq!(
+        end(&deleted, circumstances(at("2026-11-23T15:31:01Z"))).state,
+        State::Completed
+    );
+}
+
+#[test]
+fn what_never_started_has_no_log() {
+    let pulling = json!({"waiting": {"reason": "ContainerCreating"}});
+    for state in [
+        pulling,
+        json!({"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown"}}),
+    ] {
+        let failed = json!({
+            "phase": "Failed", "reason": "DeadlineExceeded", "containerStatuses": [container("task", false, &state)],
+        });
+        assert!(!end(&failed, Circumstances::default()).has_run);
+    }
+    let ran = json!({"phase": "Failed", "containerStatuses": [container("task", false, &terminated(1, "2026-11-23T15:31:00Z"))]});
+    assert!(end(&ran, Circumstances::default()).has_run);
+}
+
+#[test]
+fn an_init_container_that_holds_the_task_up_is_named() {
+    let waits = |init: &Value| {
+        let status = json!({
+            "phase": "Pending", "initContainerStatuses": [init],
+            "containerStatuses": [container("task", false, &json!({"waiting": {"reason": "PodInitializing"}}))],
+        });
+        match of(&serde_json::from_value(status).unwrap(), Circumstances::default()) {
+            Phase::Pending(Some(reason)) => (reason.reason, reason.message),
+            other => panic!("{other:?}"),
+        }
+    };
+    let pull = container(
+        "proxy",
+        false,
+        &json!({"waiting": {"reason": "ErrImagePull", "message": "no such image"}}),
+    );
+    assert_eq!(
+        waits(&pull),
+        (
+            "ErrImagePull".to_owned(),
+            "the init container `proxy`: no such image".to_owned()
+        )
+    );
+    let runs = container("proxy", false, &running());
+    assert_eq!(waits(&runs).1, "the init container `proxy` runs");
+    let failed = json!({
+        "phase": "Failed", "initContainerStatuses": [container("proxy", false, &terminated(3, "2026-11-23T15:31:00Z"))],
+        "containerStatuses": [container("task", false, &json!({"waiting": {"reason": "PodInitializing"}}))],
+    });
+    let failed = end(&failed, Circumstances::default());
+    assert_eq!((reason(&failed), failed.has_run), (Some("InitContainerFailed"), false));
+}
