@@ -10,7 +10,6 @@ use bytes::Bytes;
 use futures::stream;
 use http::StatusCode;
 use serde_json::{Value, json};
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +31,6 @@ const LAST_BOOKMARK: Duration = Duration::from_secs(2);
 
 struct Watch {
     hub: Arc<Hub>,
-    newest: watch::Receiver<Position>,
     stopping: CancellationToken,
     kind: &'static Kind,
     namespace: Option<String>,
@@ -67,7 +65,6 @@ pub(super) async fn watch(api: &Api, mut call: Call) -> Result<Response, Refusal
     let end = now + Duration::from_secs(seconds.unwrap_or(DEFAULT_SECONDS).unsigned_abs());
     let mut watch = Watch {
         hub: Arc::clone(api.store.hub()),
-        newest: api.store.hub().subscribe(),
         stopping: api.stopping.clone(),
         kind: wanted.kind,
         namespace: wanted.namespace.clone(),
@@ -111,8 +108,7 @@ impl Watch {
             if self.over {
                 return None;
             }
-            self.newest.borrow_and_update();
-            self.collect();
+            let seen = self.collect();
             if !self.ready.is_empty() {
                 continue;
             }
@@ -126,7 +122,7 @@ impl Watch {
                     let now = Instant::now();
                     self.next_bookmark = next_bookmark(now, self.end).filter(|next| *next > now);
                 }
-                changed = self.newest.changed() => self.over |= changed.is_err(),
+                () = self.hub.newer_than(seen) => {}
             }
         }
     }
@@ -143,7 +139,8 @@ impl Watch {
         all.into()
     }
 
-    fn collect(&mut self) {
+    /// Takes what has changed; up to which version it has looked.
+    fn collect(&mut self) -> Position {
         // Read before the changes: what is published in between is collected the next time.
         let newest = self.hub.newest();
         match self.hub.since(self.kind, self.position) {
@@ -160,6 +157,7 @@ impl Watch {
                 self.over = true;
             }
         }
+        newest
     }
 
     fn take(&mut self, change: &Change) {

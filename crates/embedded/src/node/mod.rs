@@ -161,9 +161,8 @@ impl Node {
 
     async fn follow(self: Arc<Self>, mut position: i64) {
         let hub = Arc::clone(self.store.hub());
-        let mut newest = hub.subscribe();
         loop {
-            let seen = *newest.borrow_and_update();
+            let seen = hub.newest();
             if let Err(()) = self.catch_up(&hub, position) {
                 tracing::warn!("the node has missed changes, and looks at everything again");
                 match self.take_stock().await {
@@ -174,7 +173,7 @@ impl Node {
                 position = position.max(seen);
             }
             tokio::select! {
-                changed = newest.changed() => if changed.is_err() { return },
+                () = hub.newer_than(seen) => {}
                 () = self.stopping.cancelled() => return,
             }
         }

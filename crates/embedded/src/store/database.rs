@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
 use crate::error::Error;
 
@@ -103,7 +104,7 @@ impl Database {
             connection.pragma_update(None, "busy_timeout", 5000)?;
             // A log that once grew gives its space back.
             connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
-            connection.set_prepared_statement_cache_capacity(STATEMENTS);
+            prepare_once(&connection)?;
             Ok(connection)
         };
         open().map_err(|source| self.error(source))
@@ -118,11 +119,20 @@ impl Database {
 pub(super) fn in_memory() -> Result<Connection, Error> {
     let open = || {
         let connection = Connection::open_in_memory()?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        prepare_once(&connection)?;
         migrate(&connection)?;
         Ok(connection)
     };
     open().map_err(|source| error(MEMORY, source))
+}
+
+/// Lets statements be prepared once. Without the guarantee `SQLite` looks at the value of `kind` to see whether the index of events
+/// is of use, and so prepares each statement again for each value (<https://sqlite.org/queryplanner-ng.html#qpstab>).
+fn prepare_once(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+        .map(drop)
 }
 
 pub(super) fn error(path: impl Into<PathBuf>, source: rusqlite::Error) -> Error {

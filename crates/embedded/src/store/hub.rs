@@ -1,10 +1,12 @@
 //! The latest changes of each kind, for watches.
 
 use std::collections::{HashMap, VecDeque};
+use std::pin::pin;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::object::{KINDS, Kind, Selection};
 
@@ -44,7 +46,9 @@ struct Ring {
 /// The windows of all kinds.
 pub struct Hub {
     rings: HashMap<&'static str, Mutex<Ring>>,
-    newest: watch::Sender<Position>,
+    newest: AtomicI64,
+    /// Wakes those who wait in the order in which they began to: `tokio`'s `watch` would draw lots.
+    changed: Notify,
 }
 
 impl Hub {
@@ -57,7 +61,8 @@ impl Hub {
         };
         Self {
             rings: KINDS.iter().map(|kind| (kind.plural, Mutex::new(ring()))).collect(),
-            newest: watch::Sender::new(version),
+            newest: AtomicI64::new(version),
+            changed: Notify::new(),
         }
     }
 
@@ -78,7 +83,8 @@ impl Hub {
                 ring.forgotten = oldest.version;
             }
         }
-        self.newest.send_replace(version);
+        self.newest.store(version, Ordering::Release);
+        self.changed.notify_waiters();
     }
 
     /// The changes of a kind behind a position.
@@ -94,15 +100,23 @@ impl Hub {
         Ok(ring.changes.range(start..).cloned().collect())
     }
 
-    /// Tells when there are new changes.
-    #[must_use]
-    pub fn subscribe(&self) -> watch::Receiver<Position> {
-        self.newest.subscribe()
+    /// Waits until there are changes behind a position.
+    pub async fn newer_than(&self, position: Position) {
+        let mut changed = pin!(self.changed.notified());
+        loop {
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            if self.newest() > position {
+                return;
+            }
+            changed.as_mut().await;
+            changed.set(self.changed.notified());
+        }
     }
 
     /// The newest version there is.
     #[must_use]
     pub fn newest(&self) -> Position {
-        *self.newest.borrow()
+        self.newest.load(Ordering::Acquire)
     }
 }
