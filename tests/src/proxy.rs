@@ -27,10 +27,7 @@ impl Proxy {
         std::fs::write(&path, serde_json::to_vec(&config).unwrap()).unwrap();
         let held = Arc::new(watch::Sender::new(0));
         tokio::spawn(accept(listener, target, Arc::clone(&held)));
-        Self {
-            held,
-            kubeconfig: path,
-        }
+        Self { held, kubeconfig: path }
     }
 
     /// The kubeconfig of a server that goes through it.

@@ -8,6 +8,7 @@ use axum::Router;
 use axum::extract::{Json, State};
 use axum::routing::post;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use k8s_openapi::api::batch::v1::Job;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -15,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::Cluster;
+use crate::{Cluster, eventually};
 
 /// A webhook that is asked for every new object of one kind in one namespace; it goes when this is dropped.
 pub struct Webhook {
@@ -27,14 +28,17 @@ pub struct Webhook {
 /// How long it takes for the first so many requests, after which it lets everything through at once.
 #[derive(Clone)]
 struct Slowness {
+    /// How often it was asked for something that is to be kept.
     asked: Arc<AtomicUsize>,
+    /// How often it was asked only to check something, which it does at once.
+    checked: Arc<AtomicUsize>,
     first: usize,
     pause: Duration,
 }
 
 impl Webhook {
-    /// One that takes `pause` for each of the `first` creates of `resource`, such as `batch/jobs`, and then lets it through.
-    pub async fn slow(cluster: &Cluster, resource: &str, first: usize, pause: Duration) -> Self {
+    /// One that takes `pause` for each of the `first` creates of Jobs, and then lets it through.
+    pub async fn slow(cluster: &Cluster, first: usize, pause: Duration) -> Self {
         let key = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
         let certificate = key.cert.der().to_vec();
         let config = ServerConfig::builder()
@@ -46,16 +50,16 @@ impl Webhook {
             .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let asked = Arc::new(AtomicUsize::new(0));
+        let (asked, checked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let slowness = Slowness {
             asked: Arc::clone(&asked),
+            checked: Arc::clone(&checked),
             first,
             pause,
         };
         let router = Router::new().route("/", post(review)).with_state(slowness);
         tokio::spawn(serve(listener, TlsAcceptor::from(Arc::new(config)), router));
         let name = format!("e2e-{:08x}", fastrand::u32(..));
-        let (group, plural) = resource.split_once('/').unwrap();
         let configuration = json!({
             "metadata": {"name": name},
             "webhooks": [{
@@ -63,12 +67,13 @@ impl Webhook {
                 "timeoutSeconds": 30,
                 "clientConfig": {"url": format!("https://{address}/"), "caBundle": base64(key.cert.pem().as_bytes())},
                 "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": cluster.namespace}},
-                "rules": [{"apiGroups": [group], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": [plural]}],
+                "rules": [{"apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["jobs"]}],
             }],
         });
         let configuration: ValidatingWebhookConfiguration = serde_json::from_value(configuration).unwrap();
         let api = cluster.global::<ValidatingWebhookConfiguration>();
         api.create(&PostParams::default(), &configuration).await.unwrap();
+        in_force(cluster, &checked).await;
         Self {
             name,
             cluster: cluster.clone(),
@@ -95,8 +100,26 @@ impl Webhook {
     }
 }
 
+/// The API server reads what webhooks there are from a watch of its own.
+async fn in_force(cluster: &Cluster, checked: &AtomicUsize) {
+    let pod = json!({"restartPolicy": "Never", "containers": [{"name": "task", "image": "none"}]});
+    let probe = json!({"metadata": {"name": "probe"}, "spec": {"template": {"spec": pod}}});
+    let probe: Job = serde_json::from_value(probe).unwrap();
+    let params = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    eventually(Duration::from_secs(30), "the webhook to be in force", async || {
+        cluster.api::<Job>().create(&params, &probe).await.unwrap();
+        (checked.load(Ordering::Relaxed) > 0).then_some(())
+    })
+    .await;
+}
+
 async fn review(State(slowness): State<Slowness>, Json(review): Json<Value>) -> Json<Value> {
-    if slowness.asked.fetch_add(1, Ordering::Relaxed) < slowness.first {
+    if review["request"]["dryRun"] == true {
+        slowness.checked.fetch_add(1, Ordering::Relaxed);
+    } else if slowness.asked.fetch_add(1, Ordering::Relaxed) < slowness.first {
         tokio::time::sleep(slowness.pause).await;
     }
     let response = json!({"uid": review["request"]["uid"], "allowed": true});
@@ -107,10 +130,14 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, router: Router) {
     while let Ok((stream, _)) = listener.accept().await {
         let (acceptor, router) = (acceptor.clone(), router.clone());
         tokio::spawn(async move {
-            let Ok(stream) = acceptor.accept(stream).await else { return };
+            let Ok(stream) = acceptor.accept(stream).await else {
+                return;
+            };
             let service = hyper_util::service::TowerToHyperService::new(router);
             let connection = hyper::server::conn::http1::Builder::new();
-            let _ = connection.serve_connection(hyper_util::rt::TokioIo::new(stream), service).await;
+            let _ = connection
+                .serve_connection(hyper_util::rt::TokioIo::new(stream), service)
+                .await;
         });
     }
 }

@@ -104,7 +104,9 @@ impl World {
     pub fn kubeconfig(&self) -> PathBuf {
         match self.state_folder() {
             Some(folder) => folder.join("kubeconfig"),
-            None => std::env::var_os("KUBECONFIG").expect("the suite runs on a cluster that it names").into(),
+            None => std::env::var_os("KUBECONFIG")
+                .expect("the suite runs on a cluster that it names")
+                .into(),
         }
     }
 

@@ -43,7 +43,13 @@ async fn mutate_pods(cluster: &Cluster, expression: &str) -> String {
     };
     let probe: Pod = serde_json::from_value(probe).unwrap();
     eventually(LATE, "the policy to be in force", async || {
-        let pod = cluster.api::<Pod>().create(&params, &probe).await.unwrap().spec.unwrap();
+        let pod = cluster
+            .api::<Pod>()
+            .create(&params, &probe)
+            .await
+            .unwrap()
+            .spec
+            .unwrap();
         (pod.containers.len() > 1 || pod.init_containers.is_some()).then_some(())
     })
     .await;
@@ -52,7 +58,10 @@ async fn mutate_pods(cluster: &Cluster, expression: &str) -> String {
 
 async fn forget_policy(cluster: &Cluster, name: &str) {
     let params = DeleteParams::default();
-    let _ = cluster.global::<MutatingAdmissionPolicyBinding>().delete(name, &params).await;
+    let _ = cluster
+        .global::<MutatingAdmissionPolicyBinding>()
+        .delete(name, &params)
+        .await;
     let _ = cluster.global::<MutatingAdmissionPolicy>().delete(name, &params).await;
 }
 
@@ -70,10 +79,17 @@ async fn an_injected_sidecar_is_not_taken_for_the_task() {
         return;
     }
     let world = World::own(&[]).await;
-    let policy = mutate_pods(&world.cluster, &sidecar("trap 'exit 0' TERM; while :; do sleep 0.1; done")).await;
+    let policy = mutate_pods(
+        &world.cluster,
+        &sidecar("trap 'exit 0' TERM; while :; do sleep 0.1; done"),
+    )
+    .await;
     let failing = world.api.run("echo out; exit 7").await;
     let succeeding = world.api.run("echo fine").await;
-    let gang = world.api.submit(&json!({"num_nodes": 2, "setup": "true", "run": "echo ran"})).await;
+    let gang = world
+        .api
+        .submit(&json!({"num_nodes": 2, "setup": "true", "run": "echo ran"}))
+        .await;
     let status = world.api.wait_for(&failing, "failed").await;
     assert_eq!(status["metadata"]["nodes"][0]["exit_code"], 7, "{status}");
     assert_eq!(world.api.log_text(&failing, "").await, "out\n");
@@ -106,7 +122,13 @@ async fn an_init_container_that_fails_is_named_and_the_log_is_empty() {
     let id = world.api.run("echo never").await;
     let status = world.api.wait_for(&id, "failed").await;
     assert_eq!(status["reason"], "InitContainerFailed", "{status}");
-    assert!(status["message"].as_str().unwrap().contains("`check` ended with exit code 3"), "{status}");
+    assert!(
+        status["message"]
+            .as_str()
+            .unwrap()
+            .contains("`check` ended with exit code 3"),
+        "{status}"
+    );
     for query in ["", "?follow=false"] {
         let log = tokio::time::timeout(Duration::from_secs(20), world.api.log_text(&id, query)).await;
         assert_eq!(log.expect("the log ends"), "");
@@ -148,11 +170,19 @@ async fn an_evicted_task_that_exits_with_0_has_failed_and_is_run_again() {
     }
     world.api.wait_for_nodes(&gang, "running").await;
     let pods = world.cluster.pods().await;
-    let of = |id: &str| pods.iter().find(|pod| pod.labels()["task-id"] == *id).unwrap().name_any();
+    let of = |id: &str| {
+        pods.iter()
+            .find(|pod| pod.labels()["task-id"] == *id)
+            .unwrap()
+            .name_any()
+    };
     for id in [&recovers, &plain, &gang] {
         world.cluster.evict(&of(id)).await;
     }
-    assert_eq!(world.api.wait_for(&recovers, "completed").await["metadata"]["nodes"][0]["attempt"], 2);
+    assert_eq!(
+        world.api.wait_for(&recovers, "completed").await["metadata"]["nodes"][0]["attempt"],
+        2
+    );
     for id in [&plain, &gang] {
         let status = world.api.wait_for(id, "failed").await;
         assert!(
@@ -208,10 +238,22 @@ async fn a_key_is_reserved_whatever_is_submitted_with_it() {
             api.submit_once(&key, task)
         });
         let answers: Vec<_> = join_all(submits).await.into_iter().map(Option::unwrap).collect();
-        let made: Vec<&Value> = answers.iter().filter(|answer| answer.status == 200).map(|answer| &answer.body).collect();
+        let made: Vec<&Value> = answers
+            .iter()
+            .filter(|answer| answer.status == 200)
+            .map(|answer| &answer.body)
+            .collect();
         assert_eq!(made.len(), 1, "{answers:?}");
-        assert!(answers.iter().all(|answer| matches!(answer.status, 200 | 409)), "{answers:?}");
+        assert!(
+            answers.iter().all(|answer| matches!(answer.status, 200 | 409)),
+            "{answers:?}"
+        );
         let id = made[0]["task_id"].as_str().unwrap();
+        // The other server may have made it.
+        eventually(LATE, "the task to be seen", async || {
+            (world.api.get(&format!("/tasks/{id}")).await.status == 200).then_some(())
+        })
+        .await;
         world.api.wait_for(id, "completed").await;
         let log = tokio::time::timeout(LATE, world.api.log_text(id, "?follow=false")).await;
         assert_eq!(log.expect("the log ends"), "");
@@ -227,19 +269,26 @@ async fn what_a_retry_was_answered_for_is_not_undone_by_the_first_try() {
     for nodes in [1, 2] {
         let world = World::own(&[]).await;
         // The first create of a Job takes longer than the first try may.
-        let webhook = Webhook::slow(&world.cluster, "batch/jobs", 1, Duration::from_secs(28)).await;
+        let webhook = Webhook::slow(&world.cluster, 1, Duration::from_secs(28)).await;
         let task = json!({"name": "once", "num_nodes": nodes, "run": "sleep 600"});
         let first = tokio::spawn({
             let (api, task) = (world.api.clone(), task.clone());
             async move { api.submit_once("key", &task).await }
         });
-        eventually(LATE, "the first try to hang", async || (webhook.asked() > 0).then_some(())).await;
+        eventually(LATE, "the first try to hang", async || {
+            (webhook.asked() > 0).then_some(())
+        })
+        .await;
         let (_server, second) = world.another(&world.kubeconfig(), &[]);
         let id = second.submit_once("key", &task).await.unwrap().ok()["task_id"].clone();
         let id = id.as_str().unwrap();
         let first = first.await.unwrap().unwrap();
         assert!(first.status != 200 || first.body["task_id"] == id, "{first:?}");
         webhook.remove().await;
+        eventually(LATE, "the task to be seen", async || {
+            (world.api.get(&format!("/tasks/{id}")).await.status == 200).then_some(())
+        })
+        .await;
         world.api.wait_for(id, "running").await;
         // Longer than anything that the first try may have left to be done.
         tokio::time::sleep(Duration::from_secs(10)).await;
@@ -254,12 +303,16 @@ async fn a_webhook_may_take_its_time_and_is_named_when_it_takes_too_long() {
         return;
     }
     let world = World::own(&[]).await;
-    let slow = Webhook::slow(&world.cluster, "batch/jobs", 1, Duration::from_secs(12)).await;
+    let slow = Webhook::slow(&world.cluster, 1, Duration::from_secs(12)).await;
     assert!(!world.api.run("true").await.is_empty());
     assert_eq!(slow.asked(), 1, "the create was not repeated");
     slow.remove().await;
-    let stuck = Webhook::slow(&world.cluster, "batch/jobs", 100, Duration::from_secs(40)).await;
-    let detail = world.api.post("/tasks/submit", &json!({"run": "true"})).await.error(500);
+    let stuck = Webhook::slow(&world.cluster, 100, Duration::from_secs(40)).await;
+    let detail = world
+        .api
+        .post("/tasks/submit", &json!({"run": "true"}))
+        .await
+        .error(500);
     assert!(detail.contains(&stuck.name()), "{detail}");
     stuck.remove().await;
 }
@@ -303,7 +356,10 @@ async fn a_stop_that_a_finalizer_holds_up_ends_the_pods_and_is_said() {
     let terminating = async |world: &World| {
         let status = world.api.status(&id).await;
         assert_eq!(status["reason"], "Terminating", "{status}");
-        assert!(status["message"].as_str().unwrap().contains("example.com/audit"), "{status}");
+        assert!(
+            status["message"].as_str().unwrap().contains("example.com/audit"),
+            "{status}"
+        );
         status
     };
     terminating(&world).await;
@@ -331,7 +387,10 @@ async fn under_pod_security_tasks_run_with_the_setting_and_are_refused_without()
     let enforce = async |world: &World| {
         let labels = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
         let namespaces = world.cluster.global::<Namespace>();
-        namespaces.patch(&world.cluster.namespace, &PatchParams::default(), &Patch::Merge(labels)).await.unwrap();
+        namespaces
+            .patch(&world.cluster.namespace, &PatchParams::default(), &Patch::Merge(labels))
+            .await
+            .unwrap();
     };
     enforce(&restricted).await;
     let id = restricted.api.run("id -u").await;
@@ -340,12 +399,21 @@ async fn under_pod_security_tasks_run_with_the_setting_and_are_refused_without()
     let open = World::own(&[]).await;
     enforce(&open).await;
     for nodes in [1, 2] {
-        let refused = open.api.post("/tasks/submit", &json!({"num_nodes": nodes, "run": "true"})).await;
+        let refused = open
+            .api
+            .post("/tasks/submit", &json!({"num_nodes": nodes, "run": "true"}))
+            .await;
         let detail = refused.error(500);
-        assert!(detail.contains("--pod-security restricted") && detail.contains("`restricted`"), "{detail}");
+        assert!(
+            detail.contains("--pod-security restricted") && detail.contains("`restricted`"),
+            "{detail}"
+        );
     }
     assert_eq!(open.api.task_ids().await, Vec::<String>::new());
-    eventually(LATE, "nothing to be left", async || open.cluster.all_jobs().await.is_empty().then_some(())).await;
+    eventually(LATE, "nothing to be left", async || {
+        open.cluster.all_jobs().await.is_empty().then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -364,7 +432,10 @@ async fn a_missing_right_is_named_by_readyz_and_by_the_task() {
         {"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": ["create", "get", "list", "watch", "delete"]},
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create", "get", "list", "watch", "patch", "delete"]},
     ]);
-    let _: Role = world.cluster.make(json!({"metadata": {"name": "limited"}, "rules": rules})).await;
+    let _: Role = world
+        .cluster
+        .make(json!({"metadata": {"name": "limited"}, "rules": rules}))
+        .await;
     let _: RoleBinding = world
         .cluster
         .make(json!({
@@ -385,13 +456,22 @@ async fn a_missing_right_is_named_by_readyz_and_by_the_task() {
         status["message"].as_str()?.contains("forbidden").then_some(())
     })
     .await;
-    let rights = json!({"rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "patch"]}]});
+    let rights =
+        json!({"rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "patch"]}]});
     let mut more = rules.as_array().unwrap().clone();
     more.extend(rights["rules"].as_array().unwrap().clone());
     let change = Patch::Merge(json!({"rules": more}));
-    world.cluster.api::<Role>().patch("limited", &PatchParams::default(), &change).await.unwrap();
+    world
+        .cluster
+        .api::<Role>()
+        .patch("limited", &PatchParams::default(), &change)
+        .await
+        .unwrap();
     limited.wait_for(&gang, "completed").await;
-    eventually(LATE, "the server to be ready", async || (limited.get("/readyz").await.status == 200).then_some(())).await;
+    eventually(LATE, "the server to be ready", async || {
+        (limited.get("/readyz").await.status == 200).then_some(())
+    })
+    .await;
     let _ = std::fs::remove_file(kubeconfig);
 }
 
@@ -403,5 +483,8 @@ async fn a_namespace_that_does_not_exist_is_no_start() {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && said.contains("the namespace `not-there` does not exist"), "{said}");
+    assert!(
+        !output.status.success() && said.contains("the namespace `not-there` does not exist"),
+        "{said}"
+    );
 }

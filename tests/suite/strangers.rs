@@ -47,7 +47,10 @@ async fn seen(world: &World) {
 async fn a_job_with_the_identifier_of_a_task_does_not_take_it_over() {
     let world = World::own(&[]).await;
     let single = world.api.run("echo mine; sleep 600").await;
-    let gang = world.api.submit(&json!({"num_nodes": 2, "run": "echo mine; sleep 600"})).await;
+    let gang = world
+        .api
+        .submit(&json!({"num_nodes": 2, "run": "echo mine; sleep 600"}))
+        .await;
     world.api.wait_for(&single, "running").await;
     world.api.wait_for_nodes(&gang, "running").await;
     let before = world.cluster.all_jobs().await;
@@ -60,11 +63,17 @@ async fn a_job_with_the_identifier_of_a_task_does_not_take_it_over() {
         let mut renamed = all.clone();
         renamed["k8s-cli/name"] = "other".into();
         for (index, (labels, annotations)) in [
-            (labels(id, "mallory"), json!({"k8s-cli/username": "mallory", "k8s-cli/attempt": "12", "k8s-cli/gang": "start"})),
+            (
+                labels(id, "mallory"),
+                json!({"k8s-cli/username": "mallory", "k8s-cli/attempt": "12", "k8s-cli/gang": "start"}),
+            ),
             (labels(id, "mallory"), copied.clone()),
             (of_job.clone(), copied.clone()),
             (of_job.clone(), renamed),
-            (json!({"skypilot-task": "true", "task-id": id, "username": "alice-example.com"}), json!({})),
+            (
+                json!({"skypilot-task": "true", "task-id": id, "username": "alice-example.com"}),
+                json!({}),
+            ),
         ]
         .into_iter()
         .enumerate()
@@ -83,7 +92,10 @@ async fn a_job_with_the_identifier_of_a_task_does_not_take_it_over() {
     seen(&world).await;
     for id in [&single, &gang] {
         let status = world.api.status(id).await;
-        assert_eq!((&status["status"], &status["username"]), (&json!("running"), &json!("alice@example.com")));
+        assert_eq!(
+            (&status["status"], &status["username"]),
+            (&json!("running"), &json!("alice@example.com"))
+        );
         assert_eq!(status["metadata"]["attempts"], json!([]), "{status}");
         let log = world.api.log_text(id, "?follow=false").await;
         assert!(log.contains("mine") && !log.contains("stranger"), "{log}");
@@ -94,9 +106,22 @@ async fn a_job_with_the_identifier_of_a_task_does_not_take_it_over() {
         assert_eq!(world.api.status(id).await["status"], "running");
     }
     let listed = world.api.task_ids().await;
-    assert_eq!(listed.iter().filter(|id| **id == single || **id == gang).count(), 2, "{listed:?}");
-    let after: Vec<_> = world.cluster.all_jobs().await.iter().filter_map(ResourceExt::uid).collect();
-    assert!(before.iter().all(|job| after.contains(&job.uid().unwrap())), "a Job of the tasks is gone");
+    assert_eq!(
+        listed.iter().filter(|id| **id == single || **id == gang).count(),
+        2,
+        "{listed:?}"
+    );
+    let after: Vec<_> = world
+        .cluster
+        .all_jobs()
+        .await
+        .iter()
+        .filter_map(ResourceExt::uid)
+        .collect();
+    assert!(
+        before.iter().all(|job| after.contains(&job.uid().unwrap())),
+        "a Job of the tasks is gone"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,13 +137,17 @@ async fn a_config_map_with_the_identifier_of_a_task_neither_hides_it_nor_is_swep
     for (index, (labels, annotations)) in [
         (labels(&gang, "mallory"), json!({})),
         (labels(&single, "mallory"), json!({})),
-        (json!({"skypilot-task": "true", "task-id": gang}), json!({"k8s-cli/submit-deadline": "2020-01-01T00:00:00Z"})),
+        (
+            json!({"skypilot-task": "true", "task-id": gang}),
+            json!({"k8s-cli/submit-deadline": "2020-01-01T00:00:00Z"}),
+        ),
         (json!(owner.labels()), copied),
     ]
     .into_iter()
     .enumerate()
     {
-        let stranger = json!({"metadata": {"name": format!("stranger-{index}"), "labels": labels, "annotations": annotations}});
+        let stranger =
+            json!({"metadata": {"name": format!("stranger-{index}"), "labels": labels, "annotations": annotations}});
         let _: ConfigMap = world.cluster.make(stranger).await;
     }
     seen(&world).await;
@@ -130,12 +159,24 @@ async fn a_config_map_with_the_identifier_of_a_task_neither_hides_it_nor_is_swep
     let name = format!("{}-abandon1", abandoned["k8s-cli/name"].as_str().unwrap());
     let left_behind = json!({"metadata": {"name": name, "labels": of_ours, "annotations": abandoned}});
     let _: ConfigMap = world.cluster.make(left_behind).await;
-    world.cluster.wait_until_gone::<ConfigMap>(Duration::from_secs(30), &name).await;
+    world
+        .cluster
+        .wait_until_gone::<ConfigMap>(Duration::from_secs(30), &name)
+        .await;
     for id in [&single, &gang] {
         assert_eq!(world.api.status(id).await["status"], "running");
     }
-    let left = world.cluster.api::<ConfigMap>().list(&kube::api::ListParams::default()).await.unwrap();
-    let left = left.items.iter().filter(|object| object.name_any().starts_with("stranger-")).count();
+    let left = world
+        .cluster
+        .api::<ConfigMap>()
+        .list(&kube::api::ListParams::default())
+        .await
+        .unwrap();
+    let left = left
+        .items
+        .iter()
+        .filter(|object| object.name_any().starts_with("stranger-"))
+        .count();
     assert_eq!(left, 4, "what is not ours is not swept");
 }
 
@@ -159,7 +200,10 @@ async fn numbers_that_no_request_could_have_are_ignored() {
     {
         for (labels, all) in [
             (json!(ours.labels()), json!(ours.annotations())),
-            (json!({"skypilot-task": "true", "task-id": format!("python{index:02}"), "username": "alice-example.com"}), json!({})),
+            (
+                json!({"skypilot-task": "true", "task-id": format!("python{index:02}"), "username": "alice-example.com"}),
+                json!({}),
+            ),
         ] {
             let mut annotations = all;
             annotations[key] = number.into();
@@ -180,7 +224,10 @@ async fn numbers_that_no_request_could_have_are_ignored() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_of_anybody_is_not_the_message_of_a_task() {
     let world = World::own(&[]).await;
-    let id = world.api.submit(&json!({"run": "true", "resources": {"cpus": "1000000"}})).await;
+    let id = world
+        .api
+        .submit(&json!({"run": "true", "resources": {"cpus": "1000000"}}))
+        .await;
     world.api.wait_for_reason(&id, "Unschedulable").await;
     let job = world.cluster.jobs(&id).await.remove(0);
     for (reason, component) in [("FailedCreate", "mallory"), ("Scam", "")] {
@@ -205,7 +252,12 @@ async fn labels_that_are_taken_away_and_given_back_leave_nothing_behind() {
     world.api.wait_for_nodes(&gang, "running").await;
     let set = async |name: &str, label: &str, value: Value| {
         let change = Patch::Merge(json!({"metadata": {"labels": {label: value}}}));
-        world.cluster.api::<Job>().patch(name, &PatchParams::default(), &change).await.unwrap();
+        world
+            .cluster
+            .api::<Job>()
+            .patch(name, &PatchParams::default(), &change)
+            .await
+            .unwrap();
     };
     let shown = async |id: &str, status: u16| {
         eventually(Duration::from_secs(20), &format!("{id} to be {status}"), async || {
@@ -217,7 +269,11 @@ async fn labels_that_are_taken_away_and_given_back_leave_nothing_behind() {
     for (label, away, back) in [
         ("skypilot-task", Value::Null, json!("true")),
         ("task-id", json!("phantom1"), json!(id)),
-        ("k8s-cli/user", json!(user_label("mallory")), json!(user_label("alice@example.com"))),
+        (
+            "k8s-cli/user",
+            json!(user_label("mallory")),
+            json!(user_label("alice@example.com")),
+        ),
     ] {
         set(&name, label, away).await;
         shown(&id, 404).await;
@@ -241,7 +297,10 @@ async fn pods_get_no_token_unless_the_operator_names_an_account() {
     world.api.run("true").await;
     let [job] = world.cluster.all_jobs().await.try_into().unwrap();
     let pod = job.spec.unwrap().template.spec.unwrap();
-    assert_eq!((pod.automount_service_account_token, pod.service_account_name), (Some(false), None));
+    assert_eq!(
+        (pod.automount_service_account_token, pod.service_account_name),
+        (Some(false), None)
+    );
     let named = World::own(&["--service-account", "default"]).await;
     named.api.run("true").await;
     let [job] = named.cluster.all_jobs().await.try_into().unwrap();
