@@ -387,10 +387,19 @@ async fn under_pod_security_tasks_run_with_the_setting_and_are_refused_without()
     let enforce = async |world: &World| {
         let labels = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
         let namespaces = world.cluster.global::<Namespace>();
-        namespaces
-            .patch(&world.cluster.namespace, &PatchParams::default(), &Patch::Merge(labels))
-            .await
-            .unwrap();
+        let (name, params) = (&world.cluster.namespace, PatchParams::default());
+        namespaces.patch(name, &params, &Patch::Merge(labels)).await.unwrap();
+        // The API server learns of it from a watch of its own.
+        let pod = json!({"metadata": {"name": "probe"}, "spec": {"containers": [{"name": "task", "image": "none"}]}});
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        let params = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        eventually(LATE, "the standard to be in force", async || {
+            world.cluster.api::<Pod>().create(&params, &pod).await.err().map(drop)
+        })
+        .await;
     };
     enforce(&restricted).await;
     let id = restricted.api.run("id -u").await;
