@@ -1,0 +1,145 @@
+//! One simulation from its beginning to its end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use embedded::{ControlPlane, Machine};
+use fastrand::Rng;
+use futures::StreamExt;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::clients::{self, USERS};
+use super::direct::{CONFIG_MAPS, Direct, JOBS, PODS};
+use super::faults::Weather;
+use super::history::Kind;
+use super::kubelet::Kubelet;
+use super::promises;
+use super::server::{self, Fortune};
+use super::sim::{Beginning, Sim, happens};
+use super::stranger;
+use super::timeline::{Timeline, Violation};
+
+/// When it is in the simulation, in seconds since 1970.
+const BEGINNING: i64 = 1_767_225_600;
+
+/// How often servers' answers are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// How long it takes at least, and at most, until everything has settled.
+const LEAST_REST: Duration = Duration::from_secs(30);
+const MOST_REST: Duration = Duration::from_secs(180);
+
+/// What came of a simulation.
+pub struct Report {
+    pub violations: Vec<Violation>,
+    pub timeline: String,
+    /// How long it was, in its own time.
+    pub simulated: Duration,
+}
+
+/// Runs the simulation with this seed. `is_told` prints what happens.
+pub fn simulate(seed: u64, is_told: bool) -> Report {
+    // Servers draw identifiers from the thread's own lots.
+    fastrand::seed(seed);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(run(seed, is_told))
+}
+
+async fn run(seed: u64, is_told: bool) -> Report {
+    let mut random = Rng::with_seed(seed);
+    let clock = clock::Clock::simulated(jiff::Timestamp::from_second(BEGINNING).unwrap());
+    let machine = Machine {
+        cpus: random.u32(2..8).to_string(),
+        ..Machine::default()
+    };
+    let plane = ControlPlane::start(clock, seed, machine).await.unwrap();
+    let router = plane.router();
+    let storms = [0.0, 0.02, 0.1, 0.3];
+    let weather = Weather {
+        requests: storms[random.usize(0..4)],
+        watches: storms[random.usize(0..4)],
+        latency: happens(&mut random, 0.7),
+        is_calm: Arc::new(AtomicBool::new(false)),
+    };
+    let sim = Sim::new(Beginning {
+        seed,
+        clock,
+        timeline: Timeline::new(is_told),
+        direct: Direct::new(router.clone()),
+        weather,
+        active: Duration::from_secs(random.u64(20..60)),
+        time_to_live: happens(&mut random, 0.2).then(|| Duration::from_secs(random.u64(5..40))),
+    });
+    let kubelet = Arc::new(Kubelet::default());
+    for (kind, path) in [(Kind::Owner, CONFIG_MAPS), (Kind::Job, JOBS), (Kind::Pod, PODS)] {
+        tokio::spawn(observe(Arc::clone(&sim), Arc::clone(&kubelet), kind, path));
+    }
+    begin(&sim, &router, &mut random);
+    while sim.is_active() {
+        sleep(LOOK).await;
+        promises::look(&sim);
+    }
+    sim.weather.is_calm.store(true, Ordering::Relaxed);
+    sim.tell("it is calm");
+    rest(&sim).await;
+    promises::kept_at_the_end(&sim);
+    let report = Report {
+        violations: sim.timeline.violations(),
+        timeline: sim.timeline.text(),
+        simulated: sim.timeline.elapsed(),
+    };
+    plane.stop();
+    report
+}
+
+/// Lets everybody begin.
+fn begin(sim: &Arc<Sim>, router: &Router, random: &mut Rng) {
+    let fortune = Fortune {
+        dies_writing: [0.0, 0.3, 0.7][random.usize(0..3)],
+        dies: [0.0, 0.3][random.usize(0..2)],
+        is_parted: [0.0, 0.3][random.usize(0..2)],
+    };
+    let servers = random.usize(2..=3);
+    let meddling = [0.0, 0.0, 0.3, 1.0][random.usize(0..4)];
+    sim.tell(format!("seed {}: {servers} servers, {fortune:?}, {:?}, meddling {meddling}", sim.seed, sim.weather));
+    for index in 0..servers {
+        tokio::spawn(server::keep(Arc::clone(sim), index, router.clone(), fortune));
+    }
+    for (index, name) in USERS.into_iter().enumerate() {
+        tokio::spawn(clients::use_servers(Arc::clone(sim), name, index + 1));
+    }
+    if meddling > 0.0 {
+        tokio::spawn(stranger::meddle(Arc::clone(sim), meddling));
+    }
+}
+
+/// Waits until everything that takes its time is over.
+async fn rest(sim: &Arc<Sim>) {
+    let start = Instant::now();
+    let settle = async {
+        loop {
+            sleep(LOOK).await;
+            promises::look(sim);
+            if start.elapsed() >= LEAST_REST && promises::is_settled(sim) {
+                return;
+            }
+        }
+    };
+    let _ = timeout(MOST_REST, settle).await;
+}
+
+/// Follows one kind of object.
+async fn observe(sim: Arc<Sim>, kubelet: Arc<Kubelet>, kind: Kind, path: &'static str) {
+    let mut events = sim.direct.watch(path).await;
+    while let Some(event) = events.next().await {
+        let change = sim.history().take(kind, &event);
+        let Some(change) = change else { continue };
+        promises::changed(&sim, &change);
+        if kind == Kind::Pod {
+            let pod = change.after.gone.is_none().then(|| Arc::clone(&change.after.value));
+            kubelet.changed(&sim, &change.after.uid, pod);
+        }
+    }
+}
