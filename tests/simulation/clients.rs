@@ -35,7 +35,7 @@ struct Wish {
 pub async fn use_servers(sim: Arc<Sim>, name: &'static str, index: usize) {
     let mut random = sim.random(("user", name));
     let mut number = index * 1000;
-    pause(&mut random, 500, 8000).await;
+    pause(&mut random, 500, 6000).await;
     while sim.is_active() {
         match random.u8(0..10) {
             0..=4 => {
@@ -54,7 +54,7 @@ pub async fn use_servers(sim: Arc<Sim>, name: &'static str, index: usize) {
             8 => look(&sim, name, &mut random),
             _ => {}
         }
-        pause(&mut random, 200, 9000).await;
+        pause(&mut random, 200, 11_000).await;
     }
 }
 
@@ -125,7 +125,9 @@ async fn ask(sim: Arc<Sim>, name: &'static str, key: Option<String>, wish: Wish,
 }
 
 async fn submit(sim: &Arc<Sim>, name: &'static str, key: Option<String>, wish: &Wish, random: &mut Rng) -> Outcome {
-    let Some(server) = sim.servers.any(random) else { return Outcome::Lost };
+    let Some(server) = sim.servers.any(random) else {
+        return Outcome::Lost;
+    };
     let number = {
         let mut ledger = sim.ledger();
         ledger.submits.push(Submit {
@@ -133,19 +135,22 @@ async fn submit(sim: &Arc<Sim>, name: &'static str, key: Option<String>, wish: &
             key: key.clone(),
             definition: wish.number,
             server: server.name.clone(),
-            at: Instant::now(),
             outcome: Outcome::Open,
         });
         ledger.submits.len() - 1
     };
     let what = format!("{name} submits {} under {key:?} to {}", wish.number, server.name);
-    sim.tell(format!("{what} ({} nodes)", wish.definition.num_nodes));
+    sim.tell(|| format!("{what} ({} nodes)", wish.definition.num_nodes));
     let request = Request {
         user: user(name),
         definition: wish.definition.clone(),
         idempotency_key: key,
     };
-    let patience = if happens(random, 0.3) { between(random, 100, 10_000) } else { Duration::from_secs(120) };
+    let patience = if happens(random, 0.3) {
+        between(random, 100, 10_000)
+    } else {
+        Duration::from_secs(120)
+    };
     let dead = server.link.dead();
     let outcome = tokio::select! {
         biased;
@@ -161,9 +166,9 @@ async fn submit(sim: &Arc<Sim>, name: &'static str, key: Option<String>, wish: &
         () = sleep(patience) => Outcome::Lost,
     };
     match &outcome {
-        Outcome::Made { id, .. } => sim.tell(format!("{what}: {id}")),
-        Outcome::Refused { why, .. } => sim.tell(format!("{what}: refused, {why}")),
-        Outcome::Lost | Outcome::Open => sim.tell(format!("{what}: no answer")),
+        Outcome::Made { id, .. } => sim.tell(|| format!("{what}: {id}")),
+        Outcome::Refused { why, .. } => sim.tell(|| format!("{what}: refused, {why}")),
+        Outcome::Lost | Outcome::Open => sim.tell(|| format!("{what}: no answer")),
     }
     sim.ledger().submits[number].outcome = outcome.clone();
     if let Outcome::Made { id, .. } = &outcome {
@@ -176,10 +181,15 @@ async fn submit(sim: &Arc<Sim>, name: &'static str, key: Option<String>, wish: &
 fn stop_own(sim: &Arc<Sim>, name: &'static str, random: &mut Rng) {
     let own: Vec<String> = {
         let ledger = sim.ledger();
-        let own = ledger.acknowledged().into_iter().filter(|(id, user, _)| *user == name && ledger.stopped(id).is_none());
+        let own = ledger
+            .acknowledged()
+            .into_iter()
+            .filter(|(id, user, _)| *user == name && ledger.stopped(id).is_none());
         own.map(|(id, _, _)| id).collect()
     };
-    let (Some(server), index) = (sim.servers.any(random), random.usize(..)) else { return };
+    let (Some(server), index) = (sim.servers.any(random), random.usize(..)) else {
+        return;
+    };
     if !own.is_empty() {
         let id = own[index % own.len()].clone();
         tokio::spawn(stop(Arc::clone(sim), server, name, id));
@@ -191,15 +201,13 @@ async fn stop(sim: Arc<Sim>, server: Server, name: &'static str, id: String) {
     let number = {
         let mut ledger = sim.ledger();
         ledger.stops.push(Stop {
-            user: name,
             id: id.clone(),
-            server: server.name.clone(),
             at,
             done: None,
         });
         ledger.stops.len() - 1
     };
-    sim.tell(format!("{name} stops {id} on {}", server.name));
+    sim.tell(|| format!("{name} stops {id} on {}", server.name));
     let (dead, who) = (server.link.dead(), user(name));
     let answer = tokio::select! {
         biased;
@@ -210,14 +218,14 @@ async fn stop(sim: Arc<Sim>, server: Server, name: &'static str, id: String) {
     match answer {
         Ok(true) => {
             sim.ledger().stops[number].done = Some(Instant::now());
-            sim.tell(format!("{name} has stopped {id} on {}", server.name));
+            sim.tell(|| format!("{name} has stopped {id} on {}", server.name));
             promises::stopped(&sim, &server, name, &id);
         }
         Ok(false) => {
-            sim.tell(format!("{} knows no {id} of {name}", server.name));
+            sim.tell(|| format!("{} knows no {id} of {name}", server.name));
             promises::unknown(&sim, &server, &id, at);
         }
-        Err(error) => sim.tell(format!("{id} could not be stopped on {}: {error}", server.name)),
+        Err(error) => sim.tell(|| format!("{id} could not be stopped on {}: {error}", server.name)),
     }
 }
 
@@ -225,9 +233,15 @@ async fn stop(sim: Arc<Sim>, server: Server, name: &'static str, id: String) {
 async fn stop_others(sim: &Arc<Sim>, name: &'static str, random: &mut Rng) {
     let others: Vec<String> = {
         let history = sim.history();
-        history.tasks().into_iter().filter(|id| history.task(id).user() != name).collect()
+        history
+            .tasks()
+            .into_iter()
+            .filter(|id| history.task(id).user() != name)
+            .collect()
     };
-    let (Some(server), index) = (sim.servers.any(random), random.usize(..)) else { return };
+    let (Some(server), index) = (sim.servers.any(random), random.usize(..)) else {
+        return;
+    };
     if others.is_empty() {
         return;
     }

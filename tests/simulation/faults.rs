@@ -227,7 +227,9 @@ impl Shared {
 
     fn partitioned(&self) -> Option<Duration> {
         let until = *lock(&self.partition);
-        until.map(|until| until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
+        until
+            .map(|until| until.saturating_duration_since(Instant::now()))
+            .filter(|left| !left.is_zero())
     }
 
     /// Until when watches deliver nothing; `None` when they do.
@@ -243,7 +245,9 @@ impl Shared {
         let mut hash = DefaultHasher::new();
         (self.seed, request.method().as_str(), request.uri().path()).hash(&mut hash);
         let query = request.uri().query().unwrap_or_default().split('&');
-        query.filter(|part| !part.starts_with("resourceVersion")).for_each(|part| part.hash(&mut hash));
+        query
+            .filter(|part| !part.starts_with("resourceVersion"))
+            .for_each(|part| part.hash(&mut hash));
         let what = hash.finish();
         let mut asked = lock(&self.asked);
         let times = asked.entry(what).or_default();
@@ -253,7 +257,11 @@ impl Shared {
     }
 
     fn latency(&self, random: &mut Rng) -> Duration {
-        if self.weather.latency { Duration::from_millis(random.u64(0..15)) } else { Duration::ZERO }
+        if self.weather.latency {
+            Duration::from_millis(random.u64(0..15))
+        } else {
+            Duration::ZERO
+        }
     }
 
     fn is_calm(&self) -> bool {
@@ -290,10 +298,19 @@ impl Shared {
             return Hold::Never;
         }
         match what {
-            0 => Hold::Cut { at: from, is_clean: true },
-            1 => Hold::Cut { at: from, is_clean: false },
+            0 => Hold::Cut {
+                at: from,
+                is_clean: true,
+            },
+            1 => Hold::Cut {
+                at: from,
+                is_clean: false,
+            },
             2 => Hold::For { from, until: None },
-            _ => Hold::For { from, until: Some(from + time) },
+            _ => Hold::For {
+                from,
+                until: Some(from + time),
+            },
         }
     }
 }
@@ -312,7 +329,9 @@ fn refusal(code: StatusCode) -> Response<Body> {
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code.as_u16(),
         "reason": reason, "message": "the simulated API server does not want to",
     });
-    let mut response = Response::builder().status(code).header(header::CONTENT_TYPE, "application/json");
+    let mut response = Response::builder()
+        .status(code)
+        .header(header::CONTENT_TYPE, "application/json");
     if code == StatusCode::TOO_MANY_REQUESTS {
         response = response.header(header::RETRY_AFTER, "1");
     }

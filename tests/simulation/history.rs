@@ -57,9 +57,15 @@ impl Object {
         let number = |value: &Value| value.as_str().and_then(|text| text.parse().ok());
         let (labels, annotations) = (&metadata["labels"], &metadata["annotations"]);
         let owners = metadata["ownerReferences"].as_array().into_iter().flatten();
-        let spec = if kind == Kind::Pod { &value["spec"] } else { &value["spec"]["template"]["spec"] };
+        let spec = if kind == Kind::Pod {
+            &value["spec"]
+        } else {
+            &value["spec"]["template"]["spec"]
+        };
         let variables = spec["containers"][0]["env"].as_array().into_iter().flatten();
-        let submit = variables.filter(|one| one["name"] == "SUBMIT").find_map(|one| number(&one["value"]));
+        let submit = variables
+            .filter(|one| one["name"] == "SUBMIT")
+            .find_map(|one| number(&one["value"]));
         let now = Instant::now();
         Self {
             kind,
@@ -129,20 +135,26 @@ impl Object {
 
     /// Whether a Job has ended, or will with its last pod.
     pub fn has_ended(&self) -> bool {
-        ["Complete", "FailureTarget", "Failed"].iter().any(|kind| self.has_condition(kind))
+        ["Complete", "FailureTarget", "Failed"]
+            .iter()
+            .any(|kind| self.has_condition(kind))
     }
 
     /// Whether it has a condition.
     pub fn has_condition(&self, kind: &str) -> bool {
         let conditions = self.value["status"]["conditions"].as_array().into_iter().flatten();
-        conditions.into_iter().any(|one| one["type"] == kind && one["status"] == "True")
+        conditions
+            .into_iter()
+            .any(|one| one["type"] == kind && one["status"] == "True")
     }
 }
 
 /// Whether nobody has taken a label away.
 fn is_labelled(value: &Value) -> bool {
     let labels = &value["metadata"]["labels"];
-    ["skypilot-task", "task-id", "k8s-cli/user"].iter().all(|label| labels[*label].is_string())
+    ["skypilot-task", "task-id", "k8s-cli/user"]
+        .iter()
+        .all(|label| labels[*label].is_string())
 }
 
 fn phase(value: &Value) -> &str {
@@ -165,8 +177,8 @@ pub struct History {
 
 impl History {
     /// Takes in an event of a watch.
-    pub fn take(&mut self, kind: Kind, event: &Value) -> Option<Change> {
-        let value = Arc::new(event["object"].clone());
+    pub fn take(&mut self, kind: Kind, event: &mut Value) -> Option<Change> {
+        let value = Arc::new(event["object"].take());
         let uid = value["metadata"]["uid"].as_str()?.to_owned();
         let before = self.objects.get(&uid).cloned();
         let is_gone = event["type"] == "DELETED";
@@ -223,7 +235,8 @@ impl History {
     /// What servers made of a kind for a task.
     pub fn of(&self, kind: Kind, task: &str) -> impl Iterator<Item = &Object> {
         let uids = self.tasks.get(task).into_iter().flatten();
-        uids.filter_map(|uid| self.objects.get(uid)).filter(move |object| object.kind == kind && !object.by_stranger)
+        uids.filter_map(|uid| self.objects.get(uid))
+            .filter(move |object| object.kind == kind && !object.by_stranger)
     }
 
     /// The Job of a pod.
@@ -233,8 +246,15 @@ impl History {
 
     /// The tasks that servers made, each once.
     pub fn tasks(&self) -> Vec<String> {
-        let is_ours = |uid: &String| self.objects.get(uid).is_some_and(|one| !one.by_stranger && one.kind != Kind::Pod);
-        let tasks = self.tasks.iter().filter(|(task, uids)| !task.is_empty() && uids.iter().any(is_ours));
+        let is_ours = |uid: &String| {
+            self.objects
+                .get(uid)
+                .is_some_and(|one| !one.by_stranger && one.kind != Kind::Pod)
+        };
+        let tasks = self
+            .tasks
+            .iter()
+            .filter(|(task, uids)| !task.is_empty() && uids.iter().any(is_ours));
         tasks.map(|(task, _)| task.clone()).collect()
     }
 
@@ -276,7 +296,9 @@ impl Task<'_> {
     /// Since when all of it is gone.
     pub fn gone_since(&self) -> Option<Instant> {
         let all = self.jobs.iter().copied().chain(self.owner);
-        all.map(|object| object.gone).reduce(|left, right| Some(left?.max(right?))).flatten()
+        all.map(|object| object.gone)
+            .reduce(|left, right| Some(left?.max(right?)))
+            .flatten()
     }
 
     /// Whether it is there, for everybody to see.
@@ -286,7 +308,12 @@ impl Task<'_> {
 
     /// Whether nobody has touched its labels since a moment.
     pub fn is_untouched_since(&self, moment: Instant) -> bool {
-        self.jobs.iter().copied().chain(self.owner).filter(|object| object.is_there()).all(|object| object.is_untouched_since(moment))
+        self.jobs
+            .iter()
+            .copied()
+            .chain(self.owner)
+            .filter(|object| object.is_there())
+            .all(|object| object.is_untouched_since(moment))
     }
 
     /// The Jobs of the present attempt.

@@ -32,7 +32,9 @@ impl Kubelet {
             known.send_replace(pod);
             return;
         }
-        let Some(pod) = pod.filter(|pod| pod["spec"]["nodeName"].is_string()) else { return };
+        let Some(pod) = pod.filter(|pod| pod["spec"]["nodeName"].is_string()) else {
+            return;
+        };
         let (sender, newest) = watch::channel(Some(Arc::clone(&pod)));
         pods.insert(uid.to_owned(), sender);
         let worker = Worker::new(Arc::clone(sim), uid, &pod, newest);
@@ -60,12 +62,24 @@ impl Plan {
         let is_slow = happens(random, 0.1);
         Self {
             accepted_after: between(random, 0, 1000),
-            starts_after: if is_slow { between(random, 5000, 30_000) } else { between(random, 100, 3000) },
+            starts_after: if is_slow {
+                between(random, 5000, 30_000)
+            } else {
+                between(random, 100, 3000)
+            },
             setup: between(random, 100, 5000),
             runs: between(random, 500, 40_000),
             exit_code: if happens(random, 0.25) { 1 } else { 0 },
-            sees_after: if happens(random, 0.2) { between(random, 1000, 20_000) } else { between(random, 50, 1500) },
-            ends_after: if happens(random, 0.15) { Duration::from_secs(30) } else { between(random, 50, 2000) },
+            sees_after: if happens(random, 0.2) {
+                between(random, 1000, 20_000)
+            } else {
+                between(random, 50, 1500)
+            },
+            ends_after: if happens(random, 0.15) {
+                Duration::from_secs(30)
+            } else {
+                between(random, 50, 2000)
+            },
             evicted_after: happens(random, 0.05).then(|| between(random, 0, 30_000)),
         }
     }
@@ -161,13 +175,23 @@ impl Worker {
 
     /// Evicts the pod some time after its start, if that is its fate.
     fn be_evicted(&self) {
-        let Some(after) = self.plan.evicted_after.filter(|_| self.sim.is_active()) else { return };
+        let Some(after) = self.plan.evicted_after.filter(|_| self.sim.is_active()) else {
+            return;
+        };
         let (sim, name) = (Arc::clone(&self.sim), self.name.clone());
         tokio::spawn(async move {
             tokio::time::sleep(after).await;
             let body = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}});
-            let done = sim.direct.ask(Method::POST, &format!("{PODS}/{name}/eviction"), &body).await;
-            sim.tell(format!("the cluster evicts {name}: {}", if done.is_ok() { "done" } else { "it is gone" }));
+            let done = sim
+                .direct
+                .ask(Method::POST, &format!("{PODS}/{name}/eviction"), &body)
+                .await;
+            sim.tell(|| {
+                format!(
+                    "the cluster evicts {name}: {}",
+                    if done.is_ok() { "done" } else { "it is gone" }
+                )
+            });
         });
     }
 
@@ -210,8 +234,13 @@ impl Worker {
         let (Some(seconds), Some(accepted)) = (pod["spec"]["activeDeadlineSeconds"].as_i64(), self.accepted) else {
             return Ok(None);
         };
-        let left = Duration::try_from(accepted + Span::new().seconds(seconds) - self.sim.clock.now()).unwrap_or_default();
-        if left.is_zero() { Err(Doom::Late) } else { Ok(Some(Instant::now() + left)) }
+        let left =
+            Duration::try_from(accepted + Span::new().seconds(seconds) - self.sim.clock.now()).unwrap_or_default();
+        if left.is_zero() {
+            Err(Doom::Late)
+        } else {
+            Ok(Some(Instant::now() + left))
+        }
     }
 
     /// Ends the container as it is told to; how it has ended in the end.
@@ -243,7 +272,11 @@ impl Worker {
     fn volume(&self, name: &str) -> bool {
         let pod = self.newest.borrow().clone();
         let volumes = pod.map(|pod| pod["spec"]["volumes"].clone()).unwrap_or_default();
-        volumes.as_array().into_iter().flatten().any(|volume| volume["name"] == name)
+        volumes
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|volume| volume["name"] == name)
     }
 
     async fn runs(&self, is_ready: bool) {
@@ -257,13 +290,18 @@ impl Worker {
         let phase = if has_succeeded { "Succeeded" } else { "Failed" };
         let Some(started) = self.started else {
             let more = json!({"reason": reason, "message": "the container was never started"});
-            return self.report(phase, false, json!({"waiting": {"reason": "ContainerCreating"}}), &more).await;
+            return self
+                .report(phase, false, json!({"waiting": {"reason": "ContainerCreating"}}), &more)
+                .await;
         };
         let terminated = json!({"terminated": {
             "exitCode": code, "reason": if code == 0 { "Completed" } else { "Error" }, "startedAt": second(started),
             "finishedAt": second(self.sim.clock.now()), "containerID": format!("simulated://{}", self.uid),
         }});
-        let more = reason.map_or(json!({}), |reason| json!({"reason": reason, "message": "it was active for too long"}));
+        let more = reason.map_or(
+            json!({}),
+            |reason| json!({"reason": reason, "message": "it was active for too long"}),
+        );
         self.report(phase, false, terminated, &more).await;
     }
 

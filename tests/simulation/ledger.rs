@@ -10,7 +10,6 @@ pub struct Submit {
     /// Which definition; the same number is the same text.
     pub definition: usize,
     pub server: String,
-    pub at: Instant,
     pub outcome: Outcome,
 }
 
@@ -42,9 +41,7 @@ pub enum Outcome {
 /// A stop of a task.
 #[derive(Debug, Clone)]
 pub struct Stop {
-    pub user: &'static str,
     pub id: String,
-    pub server: String,
     pub at: Instant,
     /// When it was acknowledged.
     pub done: Option<Instant>,
@@ -81,12 +78,18 @@ impl Ledger {
 
     /// When its end was first acknowledged.
     pub fn stopped(&self, id: &str) -> Option<Instant> {
-        self.stops.iter().filter(|stop| stop.id == id).filter_map(|stop| stop.done).min()
+        self.stops
+            .iter()
+            .filter(|stop| stop.id == id)
+            .filter_map(|stop| stop.done)
+            .min()
     }
 
     /// Whether a user was told that a task exists.
     pub fn is_acknowledged(&self, id: &str) -> bool {
-        self.submits.iter().any(|submit| matches!(&submit.outcome, Outcome::Made { id: made, .. } if made == id))
+        self.submits
+            .iter()
+            .any(|submit| matches!(&submit.outcome, Outcome::Made { id: made, .. } if made == id))
     }
 
     /// Whether a server died at or after a moment.

@@ -42,7 +42,10 @@ impl Servers {
     }
 
     fn remove(&self, name: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|server| server.name != name);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|server| server.name != name);
     }
 }
 
@@ -67,7 +70,12 @@ pub async fn keep(sim: Arc<Sim>, index: usize, router: axum::Router, fortune: Fo
         let name = format!("s{index}.{life}");
         let dies_writing = sim.is_active() && happens(&mut random, fortune.dies_writing);
         let last_write = random.u32(1..40);
-        let link = Link::new(router.clone(), random.u64(..), sim.weather.clone(), dies_writing.then_some(last_write));
+        let link = Link::new(
+            router.clone(),
+            random.u64(..),
+            sim.weather.clone(),
+            dies_writing.then_some(last_write),
+        );
         let dead = link.dead();
         tokio::select! {
             biased;
@@ -77,7 +85,7 @@ pub async fn keep(sim: Arc<Sim>, index: usize, router: axum::Router, fortune: Fo
         link.kill();
         sim.servers.remove(&name);
         sim.ledger().deaths.push((name.clone(), Instant::now()));
-        sim.tell(format!("{name} is dead"));
+        sim.tell(|| format!("{name} is dead"));
         pause(&mut random, 200, 12_000).await;
     }
 }
@@ -97,11 +105,11 @@ async fn live(sim: &Arc<Sim>, name: &str, link: &Link, random: &mut Rng, fortune
     let executor = match Executor::start(client, settings).await {
         Ok(executor) => Arc::new(executor),
         Err(error) => {
-            sim.tell(format!("{name} does not start: {error}"));
+            sim.tell(|| format!("{name} does not start: {error}"));
             return;
         }
     };
-    sim.tell(format!("{name} runs"));
+    sim.tell(|| format!("{name} runs"));
     let server = Server {
         name: name.to_owned(),
         executor,
@@ -118,7 +126,7 @@ async fn live(sim: &Arc<Sim>, name: &str, link: &Link, random: &mut Rng, fortune
         let (link, sim, name) = (link.clone(), Arc::clone(sim), name.to_owned());
         tokio::spawn(async move {
             sleep(when).await;
-            sim.tell(format!("{name} is cut off for {:.1} s", time.as_secs_f64()));
+            sim.tell(|| format!("{name} is cut off for {:.1} s", time.as_secs_f64()));
             link.part(time);
         });
     }

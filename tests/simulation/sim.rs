@@ -58,7 +58,7 @@ impl Sim {
     }
 
     /// Notes something.
-    pub fn tell(&self, line: impl Into<String>) {
+    pub fn tell(&self, line: impl FnOnce() -> String) {
         self.timeline.tell(line);
     }
 

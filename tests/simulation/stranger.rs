@@ -23,7 +23,9 @@ pub async fn meddle(sim: Arc<Sim>, chance: f64) {
         pause(&mut random, 100, 4000).await;
         let what = random.u8(0..8);
         let victim = victim(&sim, &mut random);
-        let Some(victim) = victim.filter(|_| happens(&mut random, chance)) else { continue };
+        let Some(victim) = victim.filter(|_| happens(&mut random, chance)) else {
+            continue;
+        };
         number += 1;
         match what {
             0 => copy_job(&sim, &victim, number, &mut random).await,
@@ -40,7 +42,10 @@ pub async fn meddle(sim: Arc<Sim>, chance: f64) {
 /// Something that a server has made and that is there. The newest as often as any other.
 fn victim(sim: &Sim, random: &mut Rng) -> Option<Object> {
     let history = sim.history();
-    let mut all: Vec<&Object> = history.all().filter(|object| !object.by_stranger && object.is_there()).collect();
+    let mut all: Vec<&Object> = history
+        .all()
+        .filter(|object| !object.by_stranger && object.is_there())
+        .collect();
     all.sort_by_key(|object| object.made);
     let (any, is_newest) = (random.usize(..), random.bool());
     let last = all.len().checked_sub(1)?;
@@ -60,7 +65,7 @@ async fn make(sim: &Sim, path: &str, object: &Value, what: &str) {
         Ok(made) => format!("{} {}", made["metadata"]["name"], made["metadata"]["uid"]),
         Err(refusal) => refusal["message"].to_string(),
     };
-    sim.tell(format!("the stranger makes {what}: {outcome}"));
+    sim.tell(|| format!("the stranger makes {what}: {outcome}"));
 }
 
 /// A copy of an object without what Kubernetes has put into it.
@@ -115,7 +120,13 @@ async fn copy_job(sim: &Sim, victim: &Object, number: usize, random: &mut Rng) {
         copy["metadata"]["annotations"]["num-nodes"] = random.u32(2..100_000).to_string().into();
     }
     let whose = if is_mallorys { "its own" } else { "another" };
-    make(sim, JOBS, &marked(copy), &format!("a Job like {} of {whose} user", job.name)).await;
+    make(
+        sim,
+        JOBS,
+        &marked(copy),
+        &format!("a Job like {} of {whose} user", job.name),
+    )
+    .await;
 }
 
 /// A ConfigMap like the owner of a task, under the other name that an owner may have.
@@ -216,11 +227,11 @@ async fn take_label(sim: &Arc<Sim>, victim: &Object, random: &mut Rng) {
     }
     let change = |value: Value| json!({"metadata": {"uid": victim.uid, "labels": {label: value}}});
     let taken = sim.direct.ask(Method::PATCH, &path, &change(Value::Null)).await;
-    sim.tell(format!("the stranger takes {label} from {}: {}", victim.name, taken.is_ok()));
+    sim.tell(|| format!("the stranger takes {label} from {}: {}", victim.name, taken.is_ok()));
     let (sim, back) = (Arc::clone(sim), change(known));
     tokio::spawn(async move {
         sleep(time).await;
         let given = sim.direct.ask(Method::PATCH, &path, &back).await;
-        sim.tell(format!("the stranger gives {label} back to {path}: {}", given.is_ok()));
+        sim.tell(|| format!("the stranger gives {label} back to {path}: {}", given.is_ok()));
     });
 }

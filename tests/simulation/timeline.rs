@@ -11,7 +11,18 @@ pub struct Timeline {
     start: Instant,
     lines: Mutex<Vec<(Duration, String)>>,
     violations: Mutex<Vec<Violation>>,
-    is_told: bool,
+    attention: Attention,
+}
+
+/// What is done with what happens. Of thousands of simulations nobody reads it, and those of interest can be run again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attention {
+    /// Nothing.
+    None,
+    /// It is kept.
+    Kept,
+    /// It is kept, and printed at once.
+    Told,
 }
 
 /// A promise that was broken.
@@ -24,13 +35,13 @@ pub struct Violation {
 }
 
 impl Timeline {
-    /// Begins now. `is_told` prints each line at once.
-    pub fn new(is_told: bool) -> Self {
+    /// Begins now.
+    pub fn new(attention: Attention) -> Self {
         Self {
             start: Instant::now(),
             lines: Mutex::default(),
             violations: Mutex::default(),
-            is_told,
+            attention,
         }
     }
 
@@ -39,10 +50,18 @@ impl Timeline {
         self.start.elapsed()
     }
 
+    /// Whether anybody wants to know what happens.
+    pub fn is_kept(&self) -> bool {
+        self.attention != Attention::None
+    }
+
     /// Notes something.
-    pub fn tell(&self, line: impl Into<String>) {
-        let (at, line) = (self.elapsed(), line.into());
-        if self.is_told {
+    pub fn tell(&self, line: impl FnOnce() -> String) {
+        if !self.is_kept() {
+            return;
+        }
+        let (at, line) = (self.elapsed(), line());
+        if self.attention == Attention::Told {
             println!("{}", shown(at, &line));
         }
         lock(&self.lines).push((at, line));
@@ -51,10 +70,13 @@ impl Timeline {
     /// Notes that a promise was broken. The same words are noted once.
     pub fn violated(&self, promise: &'static str, how: String) {
         let mut violations = lock(&self.violations);
-        if violations.iter().any(|known| known.promise == promise && known.how == how) {
+        if violations
+            .iter()
+            .any(|known| known.promise == promise && known.how == how)
+        {
             return;
         }
-        self.tell(format!("BROKEN: {promise}: {how}"));
+        self.tell(|| format!("BROKEN: {promise}: {how}"));
         violations.push(Violation { promise, how });
     }
 

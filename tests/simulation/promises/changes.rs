@@ -13,7 +13,9 @@ pub fn changed(sim: &Arc<Sim>, change: &Change) {
         return;
     }
     let before = change.before.as_ref();
-    tell(sim, before, after);
+    if sim.timeline.is_kept() {
+        tell(sim, before, after);
+    }
     if after.kind != Kind::Pod && before.is_some_and(Object::is_there) && !after.is_there() {
         deleted(sim, after);
     }
@@ -56,15 +58,25 @@ fn tell(sim: &Sim, before: Option<&Object>, after: &Object) {
                 facts.push(format!("{field}={}", spec[field]));
             }
         }
-        for name in ["k8s-cli/turn", "k8s-cli/committed", "k8s-cli/node-ips", "k8s-cli/run", "k8s-cli/ended-because-of-node",
-            "k8s-cli/provision-timed-out", "k8s-cli/gave-way-at"]
-        {
+        for name in [
+            "k8s-cli/turn",
+            "k8s-cli/committed",
+            "k8s-cli/node-ips",
+            "k8s-cli/run",
+            "k8s-cli/ended-because-of-node",
+            "k8s-cli/provision-timed-out",
+            "k8s-cli/gave-way-at",
+        ] {
             if let Some(text) = object.annotation(name) {
                 facts.push(format!("{}={}", &name[8..], text.replace('\n', ",")));
             }
         }
         let ends = ["Complete", "FailureTarget", "Failed", "DisruptionTarget"];
-        facts.extend(ends.iter().filter(|kind| object.has_condition(kind)).map(|kind| (*kind).to_owned()));
+        facts.extend(
+            ends.iter()
+                .filter(|kind| object.has_condition(kind))
+                .map(|kind| (*kind).to_owned()),
+        );
         if object.gone.is_some() {
             facts.push("GONE".to_owned());
         } else if object.deleted.is_some() {
@@ -72,9 +84,8 @@ fn tell(sim: &Sim, before: Option<&Object>, after: &Object) {
         }
         facts.join(" ")
     };
-    let now = facts(after);
-    if before.is_none_or(|before| facts(before) != now) {
-        sim.tell(format!("    {kind} {} [{}]: {now}", after.name, after.task));
+    if before.is_none_or(|before| facts(before) != facts(after)) {
+        sim.tell(|| format!("    {kind} {} [{}]: {}", after.name, after.task, facts(after)));
     }
 }
 
@@ -84,7 +95,8 @@ fn deleted(sim: &Sim, object: &Object) {
     let task = history.task(&object.task);
     let is_outdated = object.kind == Kind::Job && object.attempt + 10 <= task.attempt;
     if ledger.is_acknowledged(&object.task) && !is_outdated && !is_let_go(sim, &ledger, &task, &object.task) {
-        sim.timeline.violated(STAYS, format!("{} of {} is deleted", object.name, object.task));
+        sim.timeline
+            .violated(STAYS, format!("{} of {} is deleted", object.name, object.task));
     }
 }
 
@@ -99,7 +111,10 @@ fn ended(sim: &Sim, object: &Object, what: &str) {
     };
     let is_asked_for = ledger.stop_asked(&object.task).is_some();
     if has_begun && !is_asked_for && !has_failed(&history, &object.task, object.attempt) {
-        sim.timeline.violated(BEGUN, format!("{} of {} has begun and is {what}", object.name, object.task));
+        sim.timeline.violated(
+            BEGUN,
+            format!("{} of {} has begun and is {what}", object.name, object.task),
+        );
     }
 }
 
@@ -107,16 +122,26 @@ fn ended(sim: &Sim, object: &Object, what: &str) {
 fn gate_opened(sim: &Sim, history: &History, pod: &Object) {
     let addresses: Vec<&str> = pod.annotation("k8s-cli/node-ips").unwrap_or_default().lines().collect();
     if addresses.len() != pod.num_nodes as usize {
-        let how = format!("{} is told {} addresses of {} nodes", pod.name, addresses.len(), pod.num_nodes);
+        let how = format!(
+            "{} is told {} addresses of {} nodes",
+            pod.name,
+            addresses.len(),
+            pod.num_nodes
+        );
         sim.timeline.violated(TOGETHER, how);
         return;
     }
     for (rank, address) in addresses.iter().enumerate() {
-        let mut nodes = history.of(Kind::Pod, &pod.task).filter(|one| one.attempt == pod.attempt && one.rank as usize == rank);
+        let mut nodes = history
+            .of(Kind::Pod, &pod.task)
+            .filter(|one| one.attempt == pod.attempt && one.rank as usize == rank);
         let node = nodes.find(|node| node.value["status"]["podIP"] == **address);
         match node {
             Some(node) if node.phase() != "Pending" => {}
-            _ => sim.timeline.violated(TOGETHER, format!("{} is let begin, and node {rank} has not run", pod.name)),
+            _ => sim.timeline.violated(
+                TOGETHER,
+                format!("{} is let begin, and node {rank} has not run", pod.name),
+            ),
         }
     }
 }
@@ -125,22 +150,32 @@ fn gate_opened(sim: &Sim, history: &History, pod: &Object) {
 pub fn begins(sim: &Arc<Sim>, uid: &str) {
     sim.history().begins(uid);
     let (history, ledger) = (sim.history(), sim.ledger());
-    let Some(pod) = history.get(uid).filter(|pod| !pod.by_stranger) else { return };
-    sim.tell(format!("    the code of {} begins", pod.name));
-    if ledger.stopped(&pod.task).is_some_and(|at| at < tokio::time::Instant::now()) {
-        sim.timeline.violated(STOPPED, format!("{} begins after {} was stopped", pod.name, pod.task));
+    let Some(pod) = history.get(uid).filter(|pod| !pod.by_stranger) else {
+        return;
+    };
+    sim.tell(|| format!("    the code of {} begins", pod.name));
+    if ledger
+        .stopped(&pod.task)
+        .is_some_and(|at| at < tokio::time::Instant::now())
+    {
+        sim.timeline
+            .violated(STOPPED, format!("{} begins after {} was stopped", pod.name, pod.task));
     }
     if pod.num_nodes == 1 {
         return;
     }
     let job = history.job_of(pod);
     if job.is_none_or(|job| job.value["spec"]["suspend"] == true) {
-        sim.timeline.violated(TOGETHER, format!("{} begins although its Job gave way", pod.name));
+        sim.timeline
+            .violated(TOGETHER, format!("{} begins although its Job gave way", pod.name));
     }
     for rank in 0..pod.num_nodes {
-        let mut nodes = history.of(Kind::Pod, &pod.task).filter(|one| one.attempt == pod.attempt && one.rank == rank);
+        let mut nodes = history
+            .of(Kind::Pod, &pod.task)
+            .filter(|one| one.attempt == pod.attempt && one.rank == rank);
         if !nodes.any(|node| node.phase() != "Pending") {
-            sim.timeline.violated(TOGETHER, format!("{} begins, and node {rank} has never run", pod.name));
+            sim.timeline
+                .violated(TOGETHER, format!("{} begins, and node {rank} has never run", pod.name));
         }
     }
 }

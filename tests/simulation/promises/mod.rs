@@ -52,7 +52,10 @@ pub const GOES_ON: &str = "what can go on goes on";
 pub fn made(sim: &Arc<Sim>, server: &Server, name: &'static str, id: &str) {
     let (sim, server, id) = (Arc::clone(sim), server.clone(), id.to_owned());
     if id.is_empty() {
-        sim.timeline.violated(STAYS, format!("{} has acknowledged a task without an identifier", server.name));
+        sim.timeline.violated(
+            STAYS,
+            format!("{} has acknowledged a task without an identifier", server.name),
+        );
     }
     tokio::spawn(async move {
         let is_known = matches!(server.executor.task(&user(name), &id), Ok(Some(_)) | Err(_));
@@ -63,9 +66,13 @@ pub fn made(sim: &Arc<Sim>, server: &Server, name: &'static str, id: &str) {
             return;
         }
         if !task.is_there() {
-            sim.timeline.violated(STAYS, format!("{id} was acknowledged by {} and is not there", server.name));
+            sim.timeline.violated(
+                STAYS,
+                format!("{id} was acknowledged by {} and is not there", server.name),
+            );
         } else if !is_known && task.is_untouched_since(Instant::now() - BOUND) {
-            sim.timeline.violated(OWN_WORD, format!("{} does not know {id}", server.name));
+            sim.timeline
+                .violated(OWN_WORD, format!("{} does not know {id}", server.name));
         }
         for other in ledger.acknowledged() {
             check_key(&sim, &ledger, &id, &other.0);
@@ -84,7 +91,10 @@ fn check_key(sim: &Sim, ledger: &Ledger, id: &str, other: &str) {
     let is_same = id != other && key(id).is_some() && key(id) == key(other);
     let is_over = |id: &str| ledger.stop_asked(id).is_some() || sim.time_to_live.is_some();
     if is_same && !is_over(id) && !is_over(other) {
-        sim.timeline.violated(ONE_KEY, format!("{other} and {id} were acknowledged for the key {:?}", key(id)));
+        sim.timeline.violated(
+            ONE_KEY,
+            format!("{other} and {id} were acknowledged for the key {:?}", key(id)),
+        );
     }
 }
 
@@ -99,7 +109,10 @@ pub fn stopped(sim: &Arc<Sim>, server: &Server, name: &'static str, id: &str) {
     if let Ok(Some(view)) = server.executor.task(&user(name), id)
         && !view.terminating
     {
-        sim.timeline.violated(STOPPED, format!("{} shows {id}, which it has just stopped", server.name));
+        sim.timeline.violated(
+            STOPPED,
+            format!("{} shows {id}, which it has just stopped", server.name),
+        );
     }
     let (sim, name, id) = (Arc::clone(sim), server.name.clone(), id.to_owned());
     tokio::spawn(async move {
@@ -108,14 +121,16 @@ pub fn stopped(sim: &Arc<Sim>, server: &Server, name: &'static str, id: &str) {
         let task = history.task(&id);
         let is_left = task.jobs.iter().any(|job| job.is_there()) || task.owner.is_some_and(|owner| owner.is_there());
         if is_left {
-            sim.timeline.violated(STOPPED, format!("{id} was stopped by {name} and is there"));
+            sim.timeline
+                .violated(STOPPED, format!("{id} was stopped by {name} and is there"));
         }
     });
 }
 
 /// A user was told that a task of somebody else is stopped.
 pub fn stopped_by_another(sim: &Sim, server: &Server, name: &str, id: &str) {
-    sim.timeline.violated(APART, format!("{name} has stopped {id} on {}", server.name));
+    sim.timeline
+        .violated(APART, format!("{name} has stopped {id} on {}", server.name));
 }
 
 /// A server says that there is no such task.
@@ -125,7 +140,8 @@ pub fn unknown(sim: &Arc<Sim>, server: &Server, id: &str, asked_at: Instant) {
     let bound = asked_at - BOUND;
     let is_old = task.visible_since().is_some_and(|since| since < bound);
     if is_old && task.is_there() && task.is_untouched_since(bound) && !is_let_go(sim, &ledger, &task, id) {
-        sim.timeline.violated(FRESH, format!("{} does not know {id}", server.name));
+        sim.timeline
+            .violated(FRESH, format!("{} does not know {id}", server.name));
     }
 }
 
@@ -139,5 +155,7 @@ fn has_failed(history: &History, id: &str, attempt: u32) -> bool {
 
 /// Whether the user's code has begun in an attempt.
 fn has_begun(history: &History, id: &str, attempt: u32) -> bool {
-    history.of(Kind::Pod, id).any(|pod| pod.attempt == attempt && pod.begun.is_some())
+    history
+        .of(Kind::Pod, id)
+        .any(|pod| pod.attempt == attempt && pod.begun.is_some())
 }

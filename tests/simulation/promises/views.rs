@@ -51,14 +51,23 @@ impl Seen<'_> {
                 continue;
             }
             // What strangers have made under the same identifier is not it.
-            let is_it = |view: &View| view.jobs.iter().any(|(_, uid)| task.jobs.iter().any(|job| job.uid == *uid));
-            let view = tasks.iter().find(|(known, view)| *known == id && is_it(view)).map(|(_, view)| view);
+            let is_it = |view: &View| {
+                view.jobs
+                    .iter()
+                    .any(|(_, uid)| task.jobs.iter().any(|job| job.uid == *uid))
+            };
+            let view = tasks
+                .iter()
+                .find(|(known, view)| *known == id && is_it(view))
+                .map(|(_, view)| view);
             self.check_task(&id, &task, view.map(Arc::as_ref));
         }
     }
 
     fn violated(&self, promise: &'static str, how: &str) {
-        self.sim.timeline.violated(promise, format!("{} shows {}: {how}", self.server.name, self.user));
+        self.sim
+            .timeline
+            .violated(promise, format!("{} shows {}: {how}", self.server.name, self.user));
     }
 
     /// Everything that is shown as one task is of one task of this user.
@@ -76,7 +85,10 @@ impl Seen<'_> {
         if let Some(job) = jobs.first()
             && view.num_nodes != job.num_nodes
         {
-            self.violated(APART, &format!("{id} with {} nodes of {}", view.num_nodes, job.num_nodes));
+            self.violated(
+                APART,
+                &format!("{id} with {} nodes of {}", view.num_nodes, job.num_nodes),
+            );
         }
     }
 
@@ -111,8 +123,13 @@ impl Seen<'_> {
     fn check_nodes(&self, id: &str, task: &Task<'_>, view: &View, bound: Instant) {
         let status: Value = serde_json::from_slice(&view.json).unwrap();
         for job in task.present() {
-            let pods = self.history.of(Kind::Pod, id).filter(|pod| pod.owners.contains(&job.uid));
-            let Some(pod) = pods.max_by_key(|pod| pod.made) else { continue };
+            let pods = self
+                .history
+                .of(Kind::Pod, id)
+                .filter(|pod| pod.owners.contains(&job.uid));
+            let Some(pod) = pods.max_by_key(|pod| pod.made) else {
+                continue;
+            };
             let is_steady = pod.moved < bound && job.made < bound && pod.is_there() && pod.is_untouched_since(bound);
             if !is_steady || pod.annotation("k8s-cli/ended-because-of-node").is_some() {
                 continue;
@@ -127,7 +144,10 @@ impl Seen<'_> {
                 _ => shown == "pending" || shown == "failed",
             };
             if !is_right {
-                self.violated(FRESH, &format!("node {} of {id} as {shown}, which is {}", job.rank, pod.phase()));
+                self.violated(
+                    FRESH,
+                    &format!("node {} of {id} as {shown}, which is {}", job.rank, pod.phase()),
+                );
             }
         }
     }
