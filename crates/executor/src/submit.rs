@@ -202,7 +202,7 @@ async fn make(calls: &Calls, cache: &Cache, submission: &Submission) -> Result<M
     }
     // Whoever commits a task under a key commits it for all who ask for it, also for this request.
     match settle(calls, submission).await {
-        Some(Fate::Committed(owner)) => Ok(Made::Task(committed(cache, &owner, Vec::new(), Vec::new()))),
+        Some(Fate::Committed(owner)) => joined(calls, cache, *owner, Vec::new()).await,
         Some(Fate::Undone) => Err(error),
         None => {
             undo(calls, submission, error.is_ambiguous()).await;
@@ -252,24 +252,44 @@ async fn make_owned(calls: &Calls, cache: &Cache, submission: &Submission, limit
         return Err(Error::IdempotencyKeyTerminating);
     }
     if known.committed {
-        return Ok(Made::Task(committed(cache, &owner, Vec::new(), warnings)));
+        return joined(calls, cache, known, warnings).await;
     }
     // Who joins another try makes the same Jobs: all of them must say the same.
     let submission = &submission.joined(&known, made_at(&owner));
     let mut jobs = Vec::new();
     match make_jobs(calls, submission, &owner, &mut jobs, &mut warnings).await? {
-        Some(owner) => Ok(Made::Task(committed(cache, &owner, jobs, warnings))),
+        Some(owner) => {
+            let unreadable = TaskOwner {
+                committed: true,
+                ..known
+            };
+            // Somebody may have taken its labels since; the task is made all the same.
+            let owner = TaskOwner::from_metadata(&owner.metadata).unwrap_or(unreadable);
+            cache.made(Some(owner), jobs);
+            Ok(Made::Task(Submitted {
+                id: submission.id.to_string(),
+                warnings,
+            }))
+        }
         // It was undone by the try that had made it, or swept.
         None => Ok(Made::Nothing),
     }
 }
 
-/// A task whose owner is committed, and what this process has made of it.
-fn committed(cache: &Cache, owner: &ConfigMap, jobs: Vec<Job>, warnings: Vec<String>) -> Submitted {
-    let known = TaskOwner::from_metadata(&owner.metadata).ok();
-    let id = known.as_ref().map(|owner| owner.key.id.to_string()).unwrap_or_default();
-    cache.made(known, jobs);
-    Submitted { id, warnings }
+/// A task that another try, perhaps through another server, has made: what our watches do not show yet is read, so that whoever
+/// is told of it can ask for it here.
+async fn joined(calls: &Calls, cache: &Cache, owner: TaskOwner, warnings: Vec<String>) -> Result<Made, Error> {
+    let id = owner.key.id.to_string();
+    if cache.view(&owner.key).is_none() {
+        let selector = format!("{}={id}", labels::TASK_ID);
+        let jobs = calls
+            .list::<kubernetes::Job>("read the Jobs of the task", &selector)
+            .await?;
+        let jobs = jobs.into_iter().filter_map(|job| Job::from_resource(job).ok());
+        let jobs = jobs.filter(|job| owner.owns(job)).collect();
+        cache.made(Some(owner), jobs);
+    }
+    Ok(Made::Task(Submitted { id, warnings }))
 }
 
 fn made_at(owner: &ConfigMap) -> Option<Timestamp> {

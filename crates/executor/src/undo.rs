@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::cache::TaskOwner;
 use crate::error::Error;
 use crate::kubernetes::{self, Calls, ConfigMap, ResourceExt, Target};
 use crate::labels;
@@ -31,8 +32,8 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// What became of a task under a key.
 pub(crate) enum Fate {
     /// It is there, for everybody who asks for it.
-    Committed(Box<ConfigMap>),
-    /// What this try made of it is gone; what another made is left to that one.
+    Committed(Box<TaskOwner>),
+    /// What this try made of it is gone; what another made, or nobody can read, is left to that one.
     Undone,
 }
 
@@ -53,7 +54,8 @@ async fn settle_once(calls: &Calls, submission: &Submission) -> Result<Fate, Err
         let is_this_try = is_ours && annotations.get(labels::TRY) == Some(&submission.try_token);
         let is_same = is_ours && annotations.get(labels::FINGERPRINT) == Some(&submission.fingerprint);
         if submission.is_keyed() && is_committed && is_same {
-            return Ok(Fate::Committed(Box::new(owner)));
+            let owner = TaskOwner::from_metadata(&owner.metadata);
+            return Ok(owner.map_or(Fate::Undone, |owner| Fate::Committed(Box::new(owner))));
         }
         if !is_this_try {
             return Ok(Fate::Undone);

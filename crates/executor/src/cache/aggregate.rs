@@ -159,9 +159,7 @@ fn state_of<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&
         let suspended = Reason::new("Suspended", "the Job was suspended when its task ended");
         return (State::Failed, Some(because(job, pod, suspended)));
     }
-    let has_failed = |pod: &Pod| matches!(&pod.phase, Phase::Ended(end) if end.state == State::Failed);
-    // A pod that was told to end and did so with exit code 0 makes its Job complete all the same.
-    if job.end == Some(JobEnd::Complete) && !pod.is_some_and(has_failed) {
+    if has_completed(job, pod) {
         return (State::Completed, None);
     }
     if let (None, Some(code)) = (pod, job.exit_code) {
@@ -188,6 +186,20 @@ fn state_of<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&
             (State::Pending, Some(warning(&job.uid).cloned().unwrap_or_else(waiting)))
         }
     }
+}
+
+/// Whether a node has done its work: its Job says so, whose controller has counted the pod's success. A pod that the kubelet was told
+/// to end in the moment of its success says afterwards that it failed. One that the cluster ended, and whose container took that
+/// with exit code 0, makes its Job complete all the same, and has not done its work.
+pub fn has_completed(job: &Job, pod: Option<&Pod>) -> bool {
+    let is_disrupted = |pod: &Pod| match &pod.phase {
+        Phase::Ended(end) => end
+            .reason
+            .as_ref()
+            .is_some_and(|reason| recovery::is_disruption(&reason.reason)),
+        Phase::Pending(_) | Phase::Running { .. } => false,
+    };
+    job.end == Some(JobEnd::Complete) && !pod.is_some_and(is_disrupted)
 }
 
 /// A node whose pod is gone, and whose container had ended with this code before other containers did.

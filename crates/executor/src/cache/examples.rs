@@ -33,6 +33,7 @@ impl Job {
             pod_submission: None,
             end: None,
             exit_code: None,
+            is_active: false,
             terminating: None,
             version: "1".to_owned(),
             attempt: 1,

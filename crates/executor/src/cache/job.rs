@@ -38,6 +38,8 @@ pub struct Job {
     pub end: Option<JobEnd>,
     /// The exit code of its container, when its pod was ended because another container went on.
     pub exit_code: Option<i32>,
+    /// Whether it has a pod that has not ended, as its controller counts them.
+    pub is_active: bool,
     /// What keeps it from going, when it was deleted: its finalizers.
     pub terminating: Option<Box<str>>,
     /// Its version in Kubernetes, for changes that must not overrule another.
@@ -159,6 +161,7 @@ impl Job {
             ended_at: job_end.as_ref().and_then(|(_, at)| *at),
             end: job_end.map(|(end, _)| end),
             exit_code: wishes.exit_code,
+            is_active: status.active.is_some_and(|pods| pods > 0),
             terminating: terminating(&job.metadata),
             version: job.metadata.resource_version.clone().unwrap_or_default(),
             max_duration: wishes.max_duration,

@@ -25,6 +25,7 @@ mod view;
 mod warnings;
 mod watch;
 
+pub use aggregate::has_completed;
 pub use gang_task::GangTask;
 pub use health::Health;
 pub use identity::TaskKey;

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use task::State;
 
-use crate::cache::{Gang, GangTask, Job, JobEnd, Phase, Pod, Stage};
+use crate::cache::{Gang, GangTask, Job, JobEnd, Phase, Pod, Stage, has_completed};
 
 /// An object to be changed: its name and uid.
 pub type Target = (String, String);
@@ -187,6 +187,9 @@ fn next_attempt(task: &GangTask) -> Option<Action> {
 fn first_failure(task: &GangTask) -> Option<u32> {
     let failed = task.nodes.iter().filter_map(|(job, pod)| {
         if job.ended_because_of.is_some() || pod.as_ref().is_some_and(|pod| pod.ended_because_of.is_some()) {
+            return None;
+        }
+        if has_completed(job, pod.as_ref()) {
             return None;
         }
         match (&job.end, pod.as_ref().map(|pod| &pod.phase)) {

@@ -210,6 +210,8 @@ fn unplaced(job: &Job, pod: Option<&Pod>) -> Option<String> {
             Phase::Pending(Some(reason)) => reason.message.clone(),
             _ => "the pod waits to be scheduled".to_owned(),
         }),
+        // Somebody has taken its labels: where it is, and whether it runs, is not known.
+        None if job.is_active => None,
         None => Some("Kubernetes has not made its pod".to_owned()),
     }
 }
@@ -266,6 +268,15 @@ mod tests {
         let mut ended = task();
         ended.nodes[1].0.provision_timed_out = Some("full".into());
         assert_eq!(overdue(&ended, None, at(1000)), []);
+    }
+
+    #[test]
+    fn a_node_whose_pod_exists_and_cannot_be_seen_is_left_alone() {
+        let mut hidden = task();
+        hidden.nodes[1].1 = None;
+        assert_eq!(overdue(&hidden, None, at(1000)).len(), 1);
+        hidden.nodes[1].0.is_active = true;
+        assert_eq!(overdue(&hidden, None, at(1000)), []);
     }
 
     #[test]

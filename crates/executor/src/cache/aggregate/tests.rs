@@ -172,6 +172,33 @@ fn a_pod_that_was_deleted_is_said_to_be() {
 }
 
 #[test]
+fn a_pod_that_is_told_to_end_in_the_moment_of_its_success_has_succeeded() {
+    let ends = |status: Value| {
+        let mut pod = pod(0, status);
+        pod.ended_because_of = Some(1);
+        let status = aggregate(
+            &[job(0, 2, Some(JobEnd::Complete)), job(1, 2, None)],
+            &[pod],
+            &HashMap::new(),
+        );
+        let node = &status.metadata.nodes[0];
+        (node.status, node.exit_code)
+    };
+    let success = json!({"terminated": {"exitCode": 0, "startedAt": "2026-11-23T15:30:34Z", "finishedAt": "2026-11-23T15:30:35Z"}});
+    let container = json!([{
+        "name": "task", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": success,
+    }]);
+    let mut status = json!({"phase": "Succeeded", "containerStatuses": container});
+    assert_eq!(ends(status.clone()), (State::Completed, Some(0)));
+    // What the kubelet says when the deadline arrives while the success is on its way.
+    status["phase"] = "Failed".into();
+    status["reason"] = "DeadlineExceeded".into();
+    assert_eq!(ends(status.clone()), (State::Completed, Some(0)));
+    status["reason"] = "Evicted".into();
+    assert_eq!(ends(status).0, State::Failed, "the cluster ended it");
+}
+
+#[test]
 fn the_node_is_named_where_there_are_several() {
     let jobs = [job(0, 2, None), job(1, 2, None)];
     let status = aggregate(
