@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use e2e::World;
+use e2e::{Proxy, World, eventually};
 use serde_json::json;
 
 use crate::gang::{nodes, said, seconds};
@@ -133,4 +133,46 @@ async fn a_task_that_has_no_place_in_time_fails_and_frees_what_it_holds() {
     let next = json!({"resources": {"cpus": format!("{most}m")}, "run": "true"});
     let next = world.api.submit(&next).await;
     world.api.wait_for(&next, "completed").await;
+}
+
+/// What two servers see at one moment each of them may act on at another: one is cut off from the news that both tasks have begun.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_behind_ends_nothing_that_has_begun() {
+    const LATE: Duration = Duration::from_secs(60);
+    /// After so long a server has a task give way. The later it is cut off, the sooner it acts on what it has seen.
+    const NEARLY_PATIENT: Duration = Duration::from_secs(8);
+    let world = World::own(&[]).await;
+    world.cluster.calm().await;
+    let proxy = Proxy::start(&world.kubeconfig()).await;
+    let (_server, behind) = world.another(proxy.kubeconfig(), &[]);
+    assert_eq!(behind.get("/readyz").await.status, 200);
+    let all = world.cluster.free_cpus().await;
+    let task = |nodes: u32, percent: u64, run: &str| json!({"num_nodes": nodes, "resources": {"cpus": format!("{}m", all * percent / 100)}, "run": run});
+    let placed = async |id: &str| {
+        eventually(LATE, "a node to find a place", async || {
+            let status = behind.status(id).await;
+            let placed = nodes(&status).iter().filter(|node| !node["node_name"].is_null());
+            (placed.count() == 1).then_some(())
+        })
+        .await;
+    };
+    let blocker = world.api.submit(&task(1, 55, "sleep 600")).await;
+    placed(&blocker).await;
+    // 55 + 25 are taken, and a second 25 have no room; then 15 have, and no second.
+    let earlier = world.api.submit(&task(2, 25, "sleep 15; echo ran")).await;
+    placed(&earlier).await;
+    let later = world.api.submit(&task(2, 15, "sleep 15; echo ran")).await;
+    placed(&later).await;
+    behind.wait_for_reason(&later, "Unschedulable").await;
+    tokio::time::sleep(NEARLY_PATIENT).await;
+    proxy.silence();
+    world.api.stop(&blocker).await;
+    for id in [&earlier, &later] {
+        let status = world.api.wait_for(id, "completed").await;
+        assert_eq!(status["metadata"]["nodes"].as_array().unwrap().len(), 2, "{status}");
+        for job in world.cluster.jobs(id).await {
+            let gave_way = job.metadata.annotations.unwrap_or_default().remove("k8s-cli/gave-way");
+            assert_eq!(gave_way, None, "it had begun");
+        }
+    }
 }

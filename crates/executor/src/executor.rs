@@ -96,7 +96,6 @@ impl Executor {
             health: Arc::clone(&self.health),
             stop: self.stop.clone(),
             folded: Arc::default(),
-            rights: Arc::clone(&self.rights),
         };
         let tracker = &self.tracker;
         tracker.spawn(gang::control(background.clone()));
@@ -104,7 +103,11 @@ impl Executor {
         tracker.spawn(gang::end_unplaced(background.clone()));
         tracker.spawn(gang::end_incomplete(background.clone()));
         tracker.spawn(sweep::sweep(background.clone()));
-        tracker.spawn(rights::keep(background.clone()));
+        tracker.spawn(rights::keep(
+            Arc::clone(&self.rights),
+            self.calls.clone(),
+            self.stop.clone(),
+        ));
         tracker.spawn(expire::expire(background));
     }
 

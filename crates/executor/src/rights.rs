@@ -1,14 +1,14 @@
 //! Whether the server may do what it has to: asked at the start, and again while something is missing or was refused.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::kubernetes::{Calls, ConfigMap, ObjectMeta, ResourceAttributes};
-use crate::ticks::Background;
 
 /// What is needed, as docs/OPERATIONS.md has it: group, resource, subresource, verbs. Without `services` nodes have no host names;
 /// everything else goes on.
@@ -139,13 +139,11 @@ async fn namespace_exists(calls: &Calls) -> Result<bool, Error> {
 }
 
 /// Reviews the rights again while some are missing, and when Kubernetes refuses something, until the process stops.
-pub(crate) async fn keep(background: Background) {
-    let stop = background.stop.clone();
-    stop.run_until_cancelled(keep_for_ever(&background)).await;
+pub(crate) async fn keep(rights: Arc<Rights>, calls: Calls, stop: CancellationToken) {
+    stop.run_until_cancelled(keep_for_ever(&rights, &calls)).await;
 }
 
-async fn keep_for_ever(background: &Background) {
-    let Background { calls, rights, .. } = background;
+async fn keep_for_ever(rights: &Rights, calls: &Calls) {
     let missing = || rights.check(calls.namespace()).err().map(|error| error.to_string());
     loop {
         let before = missing();

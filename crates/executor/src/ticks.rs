@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 use crate::cache::{Cache, Health};
 use crate::folded::Folded;
 use crate::kubernetes::Calls;
-use crate::rights::Rights;
 
 /// What those need who look after things in the background.
 #[derive(Clone)]
@@ -19,7 +18,6 @@ pub(crate) struct Background {
     pub health: Arc<Health>,
     pub stop: CancellationToken,
     pub folded: Arc<Folded>,
-    pub rights: Arc<Rights>,
 }
 
 /// Times to look at things.

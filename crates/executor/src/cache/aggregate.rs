@@ -8,23 +8,16 @@ use task::time::format;
 
 use super::job::{Job, JobEnd};
 use super::object::{GATED, Pod};
-use super::phase::{DEADLINE_EXCEEDED, POD_DELETED, Phase, PodEnd, Reason};
-use super::recovery;
-
-/// A node whose container runs, and waits for the others of its task.
-const WAITING_FOR_NODES: &str = "WaitingForNodes";
+use super::phase::{Phase, PodEnd, Reason};
+use super::reasons::{
+    DEADLINE_EXCEEDED, NO_PLACE_IN_TIME, NODE_FAILED, POD_DELETED, WAITING_FOR_NODES, cause, is_disruption,
+};
 
 /// A task that was stopped, and is still there.
 const TERMINATING: &str = "Terminating";
 
-/// A node that was ended because another had failed.
-pub(super) const NODE_FAILED: &str = "NodeFailed";
-
 /// Kubernetes' word for a Job whose pod has failed.
 const BACKOFF_LIMIT_EXCEEDED: &str = "BackoffLimitExceeded";
-
-/// A node that had no place on a machine for longer than its task wanted to wait.
-pub(super) const NO_PLACE_IN_TIME: &str = "ProvisionTimeout";
 
 /// The status of a task. `jobs` are in rank order and not empty; those of `to_be_made` that are not among them will be, by
 /// rank; `warning` gives the last warning about a uid.
@@ -108,25 +101,6 @@ fn reason(nodes: &[NodeStatus], state: State) -> Option<Reason> {
     })
 }
 
-/// The node that is the cause of a state; the others may be in it because of that one.
-pub(super) fn cause(nodes: &[NodeStatus], state: State) -> Option<&NodeStatus> {
-    nodes
-        .iter()
-        .filter(|node| node.status == state && node.reason.is_some())
-        .min_by_key(|node| {
-            let follows = matches!(node.reason.as_deref(), Some(WAITING_FOR_NODES | NODE_FAILED));
-            // What the cluster did to one node is what the others failed of in the same second.
-            let is_own = !node.reason.as_deref().is_some_and(recovery::is_disruption);
-            (
-                follows,
-                is_own,
-                node.finished_at.is_none(),
-                node.finished_at.clone(),
-                node.rank,
-            )
-        })
-}
-
 fn node<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&'a Reason>) -> NodeStatus {
     let (state, reason) = state_of(job, pod, warning);
     let (started_at, finished_at, exit_code) = match pod.map(|pod| &pod.phase) {
@@ -193,10 +167,7 @@ fn state_of<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&
 /// with exit code 0, makes its Job complete all the same, and has not done its work.
 pub fn has_completed(job: &Job, pod: Option<&Pod>) -> bool {
     let is_disrupted = |pod: &Pod| match &pod.phase {
-        Phase::Ended(end) => end
-            .reason
-            .as_ref()
-            .is_some_and(|reason| recovery::is_disruption(&reason.reason)),
+        Phase::Ended(end) => end.reason.as_ref().is_some_and(|reason| is_disruption(&reason.reason)),
         Phase::Pending(_) | Phase::Running { .. } => false,
     };
     job.end == Some(JobEnd::Complete) && !pod.is_some_and(is_disrupted)
@@ -306,7 +277,7 @@ fn without_pod(reason: &Reason, pod: Option<&Pod>) -> Reason {
 }
 
 fn is_deleted(pod: Option<&Pod>, reason: Option<&Reason>) -> bool {
-    let is_known = reason.is_some_and(|reason| recovery::is_disruption(&reason.reason));
+    let is_known = reason.is_some_and(|reason| is_disruption(&reason.reason));
     pod.is_some_and(|pod| pod.terminating && pod.ended_because_of.is_none()) && !is_known
 }
 

@@ -3,12 +3,12 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::aggregate;
+use super::attempts::{Attempts, newest_pods};
 use super::job::Job;
 use super::members::Members;
 use super::object::{Pod, TaskOwner};
 use super::recovery::{self, Restart};
 use super::turn::{Stage, Turn};
-use super::view::{Attempts, newest_pods};
 
 /// How many attempts keep their Jobs, with the logs of their pods. A task that is preempted every hour must not fill a namespace.
 pub const KEPT_ATTEMPTS: u32 = 10;

@@ -5,6 +5,7 @@
 //! ```
 
 mod aggregate;
+mod attempts;
 #[cfg(test)]
 mod examples;
 mod gang_task;
@@ -16,7 +17,9 @@ mod kept;
 mod members;
 mod object;
 mod phase;
+mod reasons;
 mod recovery;
+mod render;
 mod state;
 mod store;
 mod task;

@@ -5,13 +5,8 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, PodC
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use task::State;
 
+use super::reasons::{DEADLINE_EXCEEDED, POD_DELETED};
 use crate::labels;
-
-/// A pod that somebody deleted before it had ended.
-pub(super) const POD_DELETED: &str = "PodDeleted";
-
-/// Kubernetes' word for a pod that ran too long.
-pub(super) const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
 
 /// Why something is as it is: a word of Kubernetes and a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,35 +3,11 @@
 use task::State;
 use task::status::{AttemptStatus, NodeStatus, TaskStatus};
 
-use super::aggregate::{NO_PLACE_IN_TIME, NODE_FAILED, cause};
 use super::job::Job;
-use super::phase::{DEADLINE_EXCEEDED, POD_DELETED};
+use super::reasons::{DEADLINE_EXCEEDED, NO_PLACE_IN_TIME, NODE_FAILED, cause, is_disruption};
 
 /// A task that has failed, and is between two attempts.
 const RECOVERING: &str = "Recovering";
-
-/// What the cluster does to a pod that has done nothing wrong.
-/// Sources: <https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions>, and the reasons that the
-/// kubelet writes (<https://kubernetes.io/docs/concepts/cluster-administration/node-shutdown/>).
-const DISRUPTIONS: &[&str] = &[
-    "PreemptionByScheduler",
-    "DeletionByTaintManager",
-    "EvictionByEvictionAPI",
-    "DeletionByPodGC",
-    "TerminationByKubelet",
-    "DisruptionTarget",
-    "Evicted",
-    "Preempting",
-    "NodeLost",
-    "NodeShutdown",
-    "Terminated",
-    POD_DELETED,
-];
-
-/// Whether it was the cluster and not the task.
-pub(super) fn is_disruption(reason: &str) -> bool {
-    DISRUPTIONS.contains(&reason)
-}
 
 /// That a task is run again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

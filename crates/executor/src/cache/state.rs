@@ -12,8 +12,8 @@ use super::graves::{Gone, Graves};
 use super::identity::TaskKey;
 use super::job::Job;
 use super::object::{Pod, TaskOwner, Volume, Warning};
+use super::render::{self, Context};
 use super::task::Task;
-use super::view::{Context, View};
 use super::warnings::Warnings;
 use crate::labels::{self, Owner};
 
@@ -354,7 +354,7 @@ impl State {
             previous: before.as_ref().filter(|_| self.is_complete),
             obstacle: self.obstacles.get(key).map(String::as_str),
         };
-        task.view = task.is_visible().then(|| View::build(key, task, &context)).flatten();
+        task.view = task.is_visible().then(|| render::view(key, task, &context)).flatten();
         let is_looked_after = |job: &Job| job.gang.is_some() || job.recovery.is_some();
         let is_outlived = task.pods.iter().any(|pod| pod.outlived);
         if task.view.is_some() && (is_outlived || task.jobs.first().is_some_and(is_looked_after)) {

@@ -10,6 +10,7 @@ use task::UserName;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::attempts::Attempts;
 use super::gang_task::GangTask;
 use super::identity::TaskKey;
 use super::job::Job;
@@ -17,7 +18,7 @@ use super::object::{FAILED_CREATE, Pod, TaskOwner, Volume};
 use super::state::State;
 use super::task::Task;
 use super::turn::Stage;
-use super::view::{Attempts, View};
+use super::view::View;
 use crate::labels::Owner;
 
 /// The cache. Locks are held for moments and never over an `await`.

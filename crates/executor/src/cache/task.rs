@@ -6,11 +6,12 @@ use jiff::{SignedDuration, Timestamp};
 use task::State;
 use tokio::sync::watch;
 
+use super::attempts::Attempts;
 use super::gang_task::GangTask;
 use super::job::Job;
 use super::members::Members;
 use super::object::{Pod, TaskOwner};
-use super::view::{Attempts, View};
+use super::view::View;
 
 /// What carries the key of one task.
 #[derive(Default)]

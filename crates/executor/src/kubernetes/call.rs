@@ -422,3 +422,6 @@ fn found<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests;

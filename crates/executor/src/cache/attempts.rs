@@ -1,0 +1,56 @@
+//! The Jobs of a task by their attempts, and the newest pod of each.
+
+use std::collections::HashMap;
+
+use super::job::Job;
+use super::object::Pod;
+
+/// The Jobs of a task, by attempt and rank.
+#[derive(Clone, Copy)]
+pub(super) struct Attempts<'a> {
+    /// Of attempts that were followed by another.
+    pub earlier: &'a [Job],
+    /// Of the newest one.
+    pub present: &'a [Job],
+}
+
+impl<'a> Attempts<'a> {
+    /// Finds the newest attempt among Jobs in their order.
+    pub fn of(jobs: &'a [Job]) -> Self {
+        let newest = jobs.last().map_or(1, |job| job.attempt);
+        let (earlier, present) = jobs.split_at(jobs.partition_point(|job| job.attempt < newest));
+        Self { earlier, present }
+    }
+
+    /// The Jobs of the attempt before: what is not made of the present one will be made of these.
+    pub fn before(self) -> &'a [Job] {
+        let number = self.number().saturating_sub(1);
+        &self.earlier[self.earlier.partition_point(|job| job.attempt < number)..]
+    }
+
+    /// The Jobs of attempts that are at least so many before the present one.
+    pub fn at_least(self, ago: u32) -> &'a [Job] {
+        let number = self.number();
+        &self.earlier[..self.earlier.partition_point(|job| job.attempt + ago <= number)]
+    }
+
+    fn number(self) -> u32 {
+        self.present.first().map_or(0, |job| job.attempt)
+    }
+
+    pub fn is_earlier(self, job: &Job) -> bool {
+        job.attempt < self.number()
+    }
+}
+
+/// The newest pod of each Job, by the Job's uid.
+pub(super) fn newest_pods(pods: &[Pod]) -> HashMap<&str, &Pod> {
+    let mut newest: HashMap<&str, &Pod> = HashMap::with_capacity(pods.len());
+    for pod in pods {
+        let kept = newest.entry(&pod.job_uid).or_insert(pod);
+        if (pod.created_at, &pod.uid) > (kept.created_at, &kept.uid) {
+            *kept = pod;
+        }
+    }
+    newest
+}

@@ -1,0 +1,108 @@
+//! How the view of a task is made when something of it has changed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use task::status::TaskStatus;
+
+use super::attempts::{Attempts, newest_pods};
+use super::identity::TaskKey;
+use super::job::Job;
+use super::object::Pod;
+use super::phase::Phase;
+use super::task::Task;
+use super::view::{NodePod, View};
+use super::warnings::Warnings;
+use super::{aggregate, recovery};
+
+/// What the view of a task depends on beside its objects.
+pub(super) struct Context<'a> {
+    pub warnings: &'a Warnings,
+    pub namespace: &'a str,
+    pub now: Timestamp,
+    /// The view before the change; its time is kept when nothing else changed.
+    pub previous: Option<&'a Arc<View>>,
+    /// What keeps the task from going on, when we could not do something.
+    pub obstacle: Option<&'a str>,
+}
+
+/// The view of a task, or `None` when it has no Jobs.
+pub(super) fn view(key: &Arc<TaskKey>, task: &Task, context: &Context<'_>) -> Option<Arc<View>> {
+    let (jobs, namespace) = (Attempts::of(&task.jobs), context.namespace);
+    let warning = |uid: &str| context.warnings.get(uid);
+    let first = jobs.present.first()?;
+    let newest = newest_pods(&task.pods);
+    let since = match context.previous {
+        Some(previous) => previous.updated_at.clone(),
+        None => task::time::format(last_change(jobs, &newest, context.now)),
+    };
+    let mut status = aggregate::status(jobs.present, jobs.before(), &newest, warning, namespace, since);
+    let terminating = task.is_terminating();
+    let restart = recovery::restart(&status, jobs.present).filter(|_| !terminating);
+    if restart.is_some() {
+        recovery::say_recovering(&mut status);
+    }
+    if let Some(obstacle) = context.obstacle {
+        aggregate::say_obstacle(&mut status, obstacle);
+    }
+    if terminating {
+        aggregate::say_terminating(&mut status, jobs.present);
+    }
+    for attempt in jobs.earlier.chunk_by(|left, right| left.attempt == right.attempt) {
+        let of_it = aggregate::status(attempt, &[], &newest, warning, namespace, String::new());
+        status.metadata.attempts.push(recovery::earlier(of_it));
+    }
+    let mut json = encode(&status);
+    if context.previous.is_some_and(|previous| previous.json != json) {
+        status.updated_at = task::time::format(context.now);
+        json = encode(&status);
+    }
+    let all = || jobs.earlier.iter().chain(jobs.present);
+    let nodes = all()
+        .map(|job| NodePod::of(job, newest.get(job.uid.as_str()).copied(), jobs.is_earlier(job)))
+        .collect();
+    let owner = task.owner().filter(|_| first.owned_by.is_some());
+    Some(Arc::new(View {
+        key: Arc::clone(key),
+        username: first.username.clone(),
+        created_at: first.created_at,
+        made_at: owner.map_or(first.made_at, |owner| owner.made_at),
+        state: status.status,
+        json,
+        updated_at: status.updated_at,
+        num_nodes: status.metadata.num_nodes,
+        jobs: all().map(|job| (job.name.clone(), job.uid.clone())).collect(),
+        owned_by: owner.map(|owner| (owner.name.clone(), owner.uid.clone())),
+        nodes,
+        recovers: first.recovery.is_some(),
+        restart,
+        terminating,
+        is_disowned: owner.is_some_and(|owner| owner.terminating),
+    }))
+}
+
+fn encode(status: &TaskStatus) -> Bytes {
+    // Without the room that writing left behind: there are as many of these as there are tasks.
+    Bytes::from(
+        serde_json::to_vec(status)
+            .expect("a status is plain data")
+            .into_boxed_slice(),
+    )
+}
+
+/// When a task that was not known before has last changed, as Kubernetes has it: any server says the same of it.
+fn last_change(jobs: Attempts<'_>, pods: &HashMap<&str, &Pod>, now: Timestamp) -> Timestamp {
+    let of_pod = |pod: &Pod| match &pod.phase {
+        Phase::Pending(_) => None,
+        Phase::Running { since } => *since,
+        Phase::Ended(end) => end.finished_at,
+    };
+    let of_job = |job: &Job| {
+        let pod = pods.get(job.uid.as_str()).and_then(|pod| of_pod(pod));
+        job.ended_at.max(pod).unwrap_or(job.created_at).max(job.created_at)
+    };
+    let times = jobs.earlier.iter().chain(jobs.present).map(of_job);
+    times.max().unwrap_or(now)
+}

@@ -1,0 +1,90 @@
+//! Calls are repeated when and as long as that helps.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use clock::Clock;
+use http::{Request, Response};
+use http_body_util::Full;
+use kube::client::Body;
+use serde_json::json;
+use tokio::time::Instant;
+use tower::service_fn;
+
+use super::Calls;
+use crate::kubernetes::{self, ConfigMap};
+
+/// Calls to an API server that gives these answers one after the other, the last one for ever, and when it was asked.
+fn calls(answers: Vec<Response<String>>) -> (Calls, Arc<Mutex<Vec<Instant>>>) {
+    let asked: Arc<Mutex<Vec<Instant>>> = Arc::default();
+    let (times, answers) = (Arc::clone(&asked), Arc::new(answers));
+    let server = service_fn(move |_: Request<Body>| {
+        let mut times = times.lock().unwrap();
+        let answer = answers[times.len().min(answers.len() - 1)].clone();
+        times.push(Instant::now());
+        async move { Ok::<_, Infallible>(answer.map(|text| Full::new(bytes::Bytes::from(text)))) }
+    });
+    let client = kubernetes::client(server, "default");
+    (Calls::new(client, "default".to_owned(), Clock::system()), asked)
+}
+
+fn answer(code: u16, retry_after: Option<&str>) -> Response<String> {
+    let mut response = Response::builder().status(code);
+    if let Some(seconds) = retry_after {
+        response = response.header("retry-after", seconds);
+    }
+    let body = match code {
+        200 => json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "one"}}),
+        code => json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": "busy"}),
+    };
+    response.body(body.to_string()).unwrap()
+}
+
+/// What came of a call, and the seconds at which it was tried.
+async fn tried(answers: Vec<Response<String>>) -> (bool, Vec<f64>) {
+    let (calls, asked) = calls(answers);
+    let start = Instant::now();
+    let result = calls.get::<ConfigMap>("read it", "one").await;
+    let asked = asked.lock().unwrap();
+    let times = asked.iter().map(|time| time.duration_since(start).as_secs_f64());
+    (result.is_ok(), times.map(|time| (time * 10.0).round() / 10.0).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_is_busy_is_given_the_time_that_it_asks_for() {
+    let busy = || answer(429, Some("4"));
+    assert_eq!(tried(vec![busy(), answer(200, None)]).await, (true, vec![0.0, 4.0]));
+    // What is shorter than our own pause changes nothing.
+    let short = || answer(429, Some("0"));
+    assert_eq!(
+        tried(vec![short(), short(), answer(200, None)]).await,
+        (true, vec![0.0, 0.1, 0.5])
+    );
+    let date = answer(503, Some("Wed, 21 Oct 2026 07:28:00 GMT"));
+    assert_eq!(tried(vec![date, answer(200, None)]).await, (true, vec![0.0, 0.1]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_longer_than_the_limit_of_a_call() {
+    let hour = || answer(429, Some("3600"));
+    assert_eq!(tried(vec![hour()]).await, (false, vec![0.0]));
+    let eight = || answer(429, Some("8"));
+    assert_eq!(tried(vec![eight()]).await, (false, vec![0.0, 8.0, 16.0]));
+    assert_eq!(tried(vec![answer(500, None)]).await, (false, vec![0.0, 0.1, 0.5, 2.0]));
+    assert_eq!(tried(vec![answer(403, None)]).await, (false, vec![0.0]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_never_answered_ends_in_time() {
+    let silent =
+        service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Full<bytes::Bytes>>, Infallible>>());
+    let calls = Calls::new(
+        kubernetes::client(silent, "default"),
+        "default".to_owned(),
+        Clock::system(),
+    );
+    let start = Instant::now();
+    assert!(calls.get::<ConfigMap>("read it", "one").await.is_err());
+    assert!(start.elapsed() <= Duration::from_secs(31), "{:?}", start.elapsed());
+}
