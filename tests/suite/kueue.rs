@@ -1,4 +1,4 @@
-//! Tasks in a queue of Kueue, where the cluster has it (`test-cluster/cluster kueue`, `just e2e-kueue`).
+//! Tasks in a queue of Kueue, where the cluster has it (`test-cluster/cluster kueue`, `cargo xtask e2e-kueue`).
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ async fn with_queue(cpus: u32) -> Option<World> {
         return None;
     }
     if from_environment("K8S_CLI_E2E_KUEUE", 0) == 0 {
-        println!("not here: no K8S_CLI_E2E_KUEUE; `just e2e-kueue` starts Kueue");
+        println!("not here: no K8S_CLI_E2E_KUEUE; `cargo xtask e2e-kueue` starts Kueue");
         return None;
     }
     let world = World::new().await;

@@ -1,0 +1,215 @@
+//! Everything that is done twice: format, lint, test, end-to-end, cluster, bench. CI runs the same.
+
+use std::path::Path;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use xshell::{Cmd, Shell, cmd};
+
+/// Recipes for everything that is done twice.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    recipe: Recipe,
+}
+
+#[derive(Subcommand)]
+enum Recipe {
+    /// Format the code
+    Fmt,
+    /// Check format, lints and documentation
+    Lint,
+    /// Check licenses, advisories and unused dependencies (needs cargo-deny and cargo-machete)
+    Deny,
+    /// Run all tests that need nothing but this machine
+    Test,
+    /// Run the end-to-end suite
+    E2e { backend: Backend },
+    /// Run a part of the end-to-end suite
+    Suite {
+        backend: Backend,
+        /// Passed to the test runner, such as a part of a test's name
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Run the long tests of the same suite: kills, followers, crashes, a log of 2 GiB
+    E2eLong { backend: Backend },
+    /// Run the tests of queues, with Kueue on the test cluster
+    E2eKueue,
+    /// Run several servers over a simulated Kubernetes in which everything goes wrong
+    Simulate {
+        /// How many seeds to run
+        #[arg(long, default_value_t = 10_000)]
+        seeds: u64,
+        /// Run this seed only, and print what happens
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// Record what a real Kubernetes answers, for the engine to be compared with
+    Record,
+    /// Start the test cluster: a real Kubernetes on this machine
+    Cluster,
+    /// Stop the test cluster
+    ClusterDown,
+    /// Run the server: on the cluster that is configured, else on this machine
+    Serve {
+        /// Passed to the server
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Measure ours beside its limit: `embedded` on this machine, `cluster` on the test cluster, `command-line` (needs hyperfine)
+    Bench {
+        what: Bench,
+        /// Passed to the benchmark
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Try every documented request against a running server, with schemathesis
+    FuzzApi,
+    /// Accept changed snapshots
+    Snapshots,
+}
+
+/// Where the end-to-end suite runs.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Backend {
+    /// This machine alone
+    Embedded,
+    /// The cluster that `KUBECONFIG` names, else the test cluster
+    Cluster,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Bench {
+    Embedded,
+    Cluster,
+    CommandLine,
+}
+
+/// What runs by itself: it measures time, or kills servers.
+const ALONE: [&str; 3] = ["faults::", "crashes::", "timing::"];
+
+fn main() -> Result<(), xshell::Error> {
+    let recipe = Arguments::parse().recipe;
+    let shell = Shell::new()?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    shell.change_dir(root);
+    run(&shell, recipe)
+}
+
+fn run(shell: &Shell, recipe: Recipe) -> Result<(), xshell::Error> {
+    match recipe {
+        Recipe::Fmt => cmd!(shell, "cargo fmt --all").run(),
+        Recipe::Lint => lint(shell),
+        Recipe::Deny => {
+            cmd!(shell, "cargo deny check").run()?;
+            cmd!(shell, "cargo machete").run()
+        }
+        Recipe::Test => {
+            cmd!(shell, "cargo test --locked").run()?;
+            cmd!(shell, "cargo test --locked -p e2e --test simulation").run()?;
+            e2e(shell, Backend::Embedded)
+        }
+        Recipe::E2e { backend } => e2e(shell, backend),
+        Recipe::Suite { backend, arguments } => suite(shell, backend, &arguments)?.run(),
+        Recipe::E2eLong { backend } => e2e_long(shell, backend),
+        Recipe::E2eKueue => {
+            cmd!(shell, "test-cluster/cluster kueue").run()?;
+            let arguments = ["kueue::", "--test-threads", "1"];
+            suite(shell, Backend::Cluster, &arguments)?
+                .env("K8S_CLI_E2E_KUEUE", "1")
+                .run()
+        }
+        Recipe::Simulate { seeds, seed } => {
+            let simulate = cmd!(
+                shell,
+                "cargo test --release --locked -p e2e --test simulation -- --nocapture every"
+            )
+            .env("SIM_SEEDS", seeds.to_string());
+            match seed {
+                Some(seed) => simulate.env("SIM_SEED", seed.to_string()).run(),
+                None => simulate.run(),
+            }
+        }
+        Recipe::Record => suite(shell, Backend::Cluster, &["the_same_requests"])?
+            .env("K8S_CLI_E2E_RECORD", "1")
+            .run(),
+        Recipe::Cluster => cmd!(shell, "test-cluster/cluster up").run(),
+        Recipe::ClusterDown => cmd!(shell, "test-cluster/cluster down").run(),
+        Recipe::Serve { arguments } => cmd!(shell, "cargo run --release --locked -p server -- {arguments...}").run(),
+        Recipe::Bench { what, arguments } => bench(shell, what, &arguments),
+        Recipe::FuzzApi => cmd!(shell, "tests/schemathesis/run")
+            .env("KUBECONFIG", kubeconfig())
+            .run(),
+        Recipe::Snapshots => cmd!(shell, "cargo test --locked").env("INSTA_UPDATE", "always").run(),
+    }
+}
+
+fn lint(shell: &Shell) -> Result<(), xshell::Error> {
+    cmd!(shell, "cargo fmt --all --check").run()?;
+    cmd!(shell, "cargo clippy --workspace --all-targets --locked -- -D warnings").run()?;
+    cmd!(
+        shell,
+        "cargo doc --workspace --no-deps --document-private-items --locked --quiet"
+    )
+    .env("RUSTDOCFLAGS", "-D warnings")
+    .run()
+}
+
+fn e2e(shell: &Shell, backend: Backend) -> Result<(), xshell::Error> {
+    let others = ALONE.map(|part| ["--skip", part]).concat();
+    suite(shell, backend, &others)?.run()?;
+    let alone = [ALONE.as_slice(), &["--nocapture", "--test-threads", "1"]].concat();
+    suite(shell, backend, &alone)?.run()
+}
+
+fn e2e_long(shell: &Shell, backend: Backend) -> Result<(), xshell::Error> {
+    let arguments = ["faults::", "crashes::", "--nocapture", "--test-threads", "1"];
+    suite(shell, backend, &arguments)?
+        .env("K8S_CLI_E2E_KILLS", "30")
+        .env("K8S_CLI_E2E_SUBMITS", "200")
+        .env("K8S_CLI_E2E_CRASHES", "100")
+        .env("K8S_CLI_E2E_DEADLINE", "3600")
+        .run()?;
+    suite(shell, backend, &["log_that_never_ends", "--nocapture"])?
+        .env("K8S_CLI_E2E_LOG_MIB", "2048")
+        .env("K8S_CLI_E2E_DEADLINE", "3600")
+        .run()
+}
+
+/// The end-to-end suite, ready to run: it starts the binaries that are built here.
+fn suite<'a>(shell: &'a Shell, backend: Backend, arguments: &[impl AsRef<str>]) -> Result<Cmd<'a>, xshell::Error> {
+    cmd!(shell, "cargo build --locked -p server -p cli").run()?;
+    let arguments = arguments.iter().map(AsRef::as_ref);
+    let (name, kubeconfig) = match backend {
+        Backend::Embedded => ("embedded", String::new()),
+        Backend::Cluster => ("cluster", kubeconfig()),
+    };
+    Ok(cmd!(shell, "cargo test --locked -p e2e --test suite -- {arguments...}")
+        .env("K8S_CLI_E2E_BACKEND", name)
+        .env("K8S_CLI_TEST_CLUSTER", shell.current_dir().join("test-cluster/cluster"))
+        .env("KUBECONFIG", kubeconfig))
+}
+
+fn bench(shell: &Shell, what: Bench, arguments: &[String]) -> Result<(), xshell::Error> {
+    cmd!(shell, "cargo build --release --locked -p server -p cli -p bench").run()?;
+    let name = match what {
+        Bench::Embedded => "embedded",
+        Bench::Cluster => "cluster",
+        Bench::CommandLine => "command-line",
+    };
+    let bench = cmd!(shell, "target/release/bench {name} {arguments...}").env("KUBECONFIG", kubeconfig());
+    if what != Bench::Cluster {
+        return bench.run();
+    }
+    cmd!(shell, "test-cluster/cluster kwok 4").run()?;
+    let measured = bench.run();
+    cmd!(shell, "test-cluster/cluster kwok 0").run()?;
+    measured
+}
+
+/// The cluster that is configured, else the test cluster.
+fn kubeconfig() -> String {
+    let configured = std::env::var("KUBECONFIG").ok().filter(|path| !path.is_empty());
+    configured.unwrap_or_else(|| "/tmp/k8s-cli-test-cluster/admin.kubeconfig".to_owned())
+}
