@@ -25,7 +25,9 @@ pub struct Kubernetes {
 impl Kubernetes {
     /// Makes the namespace.
     pub async fn connect() -> anyhow::Result<Self> {
-        let client = Client::try_default().await.context("no cluster; try `cargo xtask cluster`")?;
+        let client = Client::try_default()
+            .await
+            .context("no cluster; try `cargo xtask cluster`")?;
         let namespace = format!("bench-{:08x}", fastrand::u32(..));
         let manifest: Namespace = serde_json::from_value(json!({"metadata": {"name": namespace}}))?;
         Api::all(client.clone())

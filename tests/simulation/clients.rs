@@ -40,11 +40,11 @@ pub async fn use_servers(sim: Arc<Sim>, name: &'static str, index: usize) {
         match random.u8(0..10) {
             0..=4 => {
                 number += 1;
-                let wish = wish(&mut random, number);
+                let wish = wish(&sim, &mut random, number);
                 let key = random.bool().then(|| format!("key-{number}"));
                 let other = (key.is_some() && happens(&mut random, 0.15)).then(|| {
                     number += 1;
-                    self::wish(&mut random, number)
+                    self::wish(&sim, &mut random, number)
                 });
                 let seed = random.u64(..);
                 tokio::spawn(ask(Arc::clone(&sim), name, key, wish, other, seed));
@@ -59,12 +59,16 @@ pub async fn use_servers(sim: Arc<Sim>, name: &'static str, index: usize) {
 }
 
 /// Something to ask for. Its number is in the variables of its containers, so that what was made for it can be found.
-fn wish(random: &mut Rng, number: usize) -> Wish {
+fn wish(sim: &Sim, random: &mut Rng, number: usize) -> Wish {
     let mut body = json!({
         "name": format!("task{number}"), "run": "true", "envs": {"SUBMIT": number.to_string()},
         "resources": {"cpus": random.u8(1..=2)},
     });
-    let nodes = [1, 1, 1, 2, 2, 3][random.usize(0..6)];
+    let nodes = if sim.is_crowded {
+        [2, 2, 3, 2, 2, 3]
+    } else {
+        [1, 1, 1, 2, 2, 3]
+    }[random.usize(0..6)];
     body["num_nodes"] = nodes.into();
     if happens(random, 0.3) {
         body["setup"] = "true".into();

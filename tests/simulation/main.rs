@@ -28,6 +28,9 @@ use std::time::{Duration, Instant};
 use self::timeline::{Attention, Violation};
 use self::world::{Report, simulate};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How many seeds are run when nobody says so.
 const SEEDS: u64 = 100;
 

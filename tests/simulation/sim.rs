@@ -26,6 +26,8 @@ pub struct Sim {
     pub calm_at: Instant,
     /// How long a task is kept after its end.
     pub time_to_live: Option<Duration>,
+    /// Whether there is much too little room, and everybody wants several nodes.
+    pub is_crowded: bool,
     history: Mutex<History>,
     ledger: Mutex<Ledger>,
 }
@@ -39,6 +41,7 @@ pub struct Beginning {
     pub weather: Weather,
     pub active: Duration,
     pub time_to_live: Option<Duration>,
+    pub is_crowded: bool,
 }
 
 impl Sim {
@@ -52,6 +55,7 @@ impl Sim {
             weather: beginning.weather,
             calm_at: Instant::now() + beginning.active,
             time_to_live: beginning.time_to_live,
+            is_crowded: beginning.is_crowded,
             history: Mutex::default(),
             ledger: Mutex::default(),
         })

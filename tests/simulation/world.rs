@@ -54,8 +54,9 @@ pub fn simulate(seed: u64, attention: Attention) -> Report {
 async fn run(seed: u64, attention: Attention) -> Report {
     let mut random = Rng::with_seed(seed);
     let clock = clock::Clock::simulated(jiff::Timestamp::from_second(BEGINNING).unwrap());
+    let is_crowded = happens(&mut random, 0.3);
     let machine = Machine {
-        cpus: random.u32(2..8).to_string(),
+        cpus: if is_crowded { random.u32(3..6) } else { random.u32(2..8) }.to_string(),
         ..Machine::default()
     };
     let plane = ControlPlane::start(clock, seed, machine).await.unwrap();
@@ -63,7 +64,8 @@ async fn run(seed: u64, attention: Attention) -> Report {
     let storms = [0.0, 0.02, 0.1, 0.3];
     let weather = Weather {
         requests: storms[random.usize(0..4)],
-        watches: storms[random.usize(0..4)],
+        // Who acts on old news must have some.
+        watches: storms[if is_crowded { 3 } else { random.usize(0..4) }],
         latency: happens(&mut random, 0.7),
         is_calm: Arc::new(AtomicBool::new(false)),
     };
@@ -75,6 +77,7 @@ async fn run(seed: u64, attention: Attention) -> Report {
         weather,
         active: Duration::from_secs(random.u64(15..45)),
         time_to_live: happens(&mut random, 0.2).then(|| Duration::from_secs(random.u64(5..40))),
+        is_crowded,
     });
     let kubelet = Arc::new(Kubelet::default());
     for (kind, path) in [(Kind::Owner, CONFIG_MAPS), (Kind::Job, JOBS), (Kind::Pod, PODS)] {
@@ -109,8 +112,8 @@ fn begin(sim: &Arc<Sim>, router: &Router, random: &mut Rng) {
     let meddling = [0.0, 0.0, 0.3, 1.0][random.usize(0..4)];
     sim.tell(|| {
         format!(
-            "seed {}: {servers} servers, {fortune:?}, {:?}, meddling {meddling}",
-            sim.seed, sim.weather
+            "seed {}: {servers} servers, {fortune:?}, {:?}, meddling {meddling}, crowded {}",
+            sim.seed, sim.weather, sim.is_crowded
         )
     });
     for index in 0..servers {

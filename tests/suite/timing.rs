@@ -150,7 +150,7 @@ async fn a_server_that_is_behind_ends_nothing_that_has_begun() {
     let task = |nodes: u32, percent: u64, run: &str| json!({"num_nodes": nodes, "resources": {"cpus": format!("{}m", all * percent / 100)}, "run": run});
     let placed = async |id: &str| {
         eventually(LATE, "a node to find a place", async || {
-            let status = behind.status(id).await;
+            let status = world.api.status(id).await;
             let placed = nodes(&status).iter().filter(|node| !node["node_name"].is_null());
             (placed.count() == 1).then_some(())
         })
@@ -163,7 +163,11 @@ async fn a_server_that_is_behind_ends_nothing_that_has_begun() {
     placed(&earlier).await;
     let later = world.api.submit(&task(2, 15, "sleep 15; echo ran")).await;
     placed(&later).await;
-    behind.wait_for_reason(&later, "Unschedulable").await;
+    eventually(LATE, "the other server to see that both wait", async || {
+        let seen = behind.get(&format!("/tasks/{later}")).await;
+        (seen.status == 200 && seen.body["reason"] == "Unschedulable").then_some(())
+    })
+    .await;
     tokio::time::sleep(NEARLY_PATIENT).await;
     proxy.silence();
     world.api.stop(&blocker).await;
