@@ -116,7 +116,7 @@ async fn first_lines(server: &Server, count: usize) -> anyhow::Result<Samples> {
     let task = json!({"run": "echo here"}).to_string();
     for _ in 0..count {
         let mut connection = Connection::open(&server.address).await?;
-        let following = Connection::open(&server.address).await?;
+        let mut following = Connection::open(&server.address).await?;
         let start = Instant::now();
         let answer = connection.send("POST", "/tasks/submit", Some(&task)).await?;
         let made: Value = serde_json::from_slice(&answer.body)?;

@@ -30,7 +30,7 @@ impl Connection {
     }
 
     /// Asks for the log of a task, and waits for its first byte.
-    pub async fn first_byte_of_log(mut self, task: &str) -> anyhow::Result<()> {
+    pub async fn first_byte_of_log(&mut self, task: &str) -> anyhow::Result<()> {
         let request = format!("GET /tasks/{task}/logs HTTP/1.1\r\nhost: localhost\r\nx-user: bench\r\n\r\n");
         self.stream.write_all(request.as_bytes()).await?;
         self.buffer.clear();

@@ -4,6 +4,7 @@
 mod cluster;
 mod command_line;
 mod embedded;
+mod followers;
 mod gang;
 mod http;
 mod kubernetes;
@@ -21,6 +22,8 @@ enum Subject {
     Cluster(cluster::Args),
     /// On this machine, beside bash alone.
     Embedded(embedded::Args),
+    /// Very many followers of one log, on this machine.
+    Followers(followers::Args),
     /// The command line, beside kubectl.
     CommandLine(command_line::Args),
 }
@@ -52,6 +55,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     let (verdicts, limit) = match Subject::parse() {
         Subject::Cluster(args) => (cluster::run(&args).await?, "kube-apiserver alone"),
         Subject::Embedded(args) => (embedded::run(&args).await?, "bash alone"),
+        Subject::Followers(args) => (followers::run(&args).await?, "in all"),
         Subject::CommandLine(args) => (command_line::run(&args).await?, "kubectl"),
     };
     println!("{:<38} {:>16} {:>26}   bound", "", "ours", limit);

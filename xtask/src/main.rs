@@ -57,7 +57,8 @@ enum Recipe {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Measure ours beside its limit: `embedded` on this machine, `cluster` on the test cluster, `command-line` (needs hyperfine)
+    /// Measure ours beside its limit: `embedded` and `followers` on this machine, `cluster` on the test cluster, `command-line` (needs
+    /// hyperfine)
     Bench {
         what: Bench,
         /// Passed to the benchmark
@@ -83,6 +84,7 @@ enum Backend {
 enum Bench {
     Embedded,
     Cluster,
+    Followers,
     CommandLine,
 }
 
@@ -196,6 +198,7 @@ fn bench(shell: &Shell, what: Bench, arguments: &[String]) -> Result<(), xshell:
     let name = match what {
         Bench::Embedded => "embedded",
         Bench::Cluster => "cluster",
+        Bench::Followers => "followers",
         Bench::CommandLine => "command-line",
     };
     let bench = cmd!(shell, "target/release/bench {name} {arguments...}").env("KUBECONFIG", kubeconfig());
