@@ -22,6 +22,10 @@ pub struct Args {
     #[arg(long, default_value_t = 32)]
     concurrency: usize,
 
+    /// How often a task of 200 nodes is submitted.
+    #[arg(long, default_value_t = 5)]
+    gangs: u32,
+
     /// How long each rate of reads is measured, in seconds.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
@@ -55,7 +59,7 @@ async fn measure(args: &Args, kubernetes: &Kubernetes) -> anyhow::Result<Vec<Ver
     let lists = lists(&server, args.tasks).await?;
     let apiserver_list = kubernetes.list_time().await?;
     let resident = server.resident()?;
-    let gang = gang::measure(kubernetes, &server).await?;
+    let gang = gang::measure(kubernetes, &server, args.gangs).await?;
 
     let mut verdicts = vec![
         Verdict {
