@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::cache::{TaskOwner, View};
 use crate::error::Error;
+use crate::hidden::has_hidden_job;
 use crate::kubernetes::{ConfigMap, Target};
 use crate::stop;
 use crate::ticks::Background;
@@ -24,7 +25,8 @@ pub(crate) async fn expire(background: Background) {
             }
             let task_id = &*view.key.id;
             match delete(&background, &view, &owner).await {
-                Ok(()) => tracing::info!(event = "task_expired", task_id, "deleted a task that ended long ago"),
+                Ok(true) => tracing::info!(event = "task_expired", task_id, "deleted a task that ended long ago"),
+                Ok(false) => {}
                 Err(error) if error.is_conflict() => {}
                 Err(error) => background.warn(&format!("expire {task_id}"), || {
                     tracing::warn!(task_id, %error, "a task that ended long ago is still there");
@@ -34,8 +36,13 @@ pub(crate) async fn expire(background: Background) {
     }
 }
 
-/// The owner goes in the version that was seen: a task that has begun another attempt meanwhile has another one.
-async fn delete(background: &Background, view: &View, owner: &TaskOwner) -> Result<(), Error> {
+/// Whether it was deleted. The owner goes in the version that was seen: a task that has begun another attempt meanwhile has another
+/// one. A Job that has lost its labels may still run.
+async fn delete(background: &Background, view: &View, owner: &TaskOwner) -> Result<bool, Error> {
+    let is_seen = |name: &str| view.jobs.iter().any(|(seen, _)| seen == name);
+    if has_hidden_job(&background.calls, owner, is_seen).await? {
+        return Ok(false);
+    }
     let target = Target {
         name: &owner.name,
         uid: &owner.uid,
@@ -45,5 +52,6 @@ async fn delete(background: &Background, view: &View, owner: &TaskOwner) -> Resu
         .calls
         .delete::<ConfigMap>("delete a task that ended long ago", target)
         .await?;
-    stop::stop(&background.calls, &background.cache, view).await
+    stop::stop(&background.calls, &background.cache, view).await?;
+    Ok(true)
 }

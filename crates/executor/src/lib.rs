@@ -7,6 +7,7 @@ mod executor;
 mod expire;
 mod folded;
 mod gang;
+mod hidden;
 mod kubernetes;
 pub mod labels;
 mod logs;

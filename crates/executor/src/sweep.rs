@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use task::Name;
 
 use crate::cache::{TaskOwner, View};
 use crate::error::Error;
-use crate::kubernetes::{self, Calls, ConfigMap, ResourceExt, Target};
+use crate::hidden::{has_hidden_job, is_owned};
+use crate::kubernetes::{self, Calls, ConfigMap, Target};
 use crate::stop;
 use crate::suspicions::Suspicions;
 use crate::ticks::Background;
@@ -55,35 +55,10 @@ async fn finish(background: &Background, view: &View, pods: &[cache::Pod]) -> Re
 /// The watch of Jobs may be behind the one of owners, and does not show a Job that has lost its labels: Kubernetes itself is asked
 /// first, for whatever the owner owns.
 async fn remove_empty(calls: &Calls, owner: &TaskOwner) -> Result<bool, Error> {
-    const ACTION: &str = "look at a task again";
-    let is_owned = |job: &kubernetes::Job| {
-        job.owner_references()
-            .iter()
-            .any(|reference| reference.uid == owner.uid)
-    };
     let selector = format!("{}={}", labels::TASK_ID, owner.key.id);
-    if calls
-        .list::<kubernetes::Job>(ACTION, &selector)
-        .await?
-        .iter()
-        .any(is_owned)
-    {
+    let jobs = calls.list::<kubernetes::Job>("look at a task again", &selector).await?;
+    if jobs.iter().any(|job| is_owned(job, owner)) || has_hidden_job(calls, owner, |_| false).await? {
         return Ok(false);
-    }
-    let Some(name) = Name::of(&owner.task_name) else {
-        return Ok(false);
-    };
-    let attempt = owner.turn.map_or(1, |turn| turn.attempt);
-    for rank in 0..owner.num_nodes {
-        let name = labels::job_name(&name, &owner.key.id, rank, owner.num_nodes, attempt);
-        if calls
-            .get::<kubernetes::Job>(ACTION, &name)
-            .await?
-            .as_ref()
-            .is_some_and(is_owned)
-        {
-            return Ok(false);
-        }
     }
     remove(calls, owner).await
 }

@@ -1,0 +1,41 @@
+//! Jobs that no watch shows, because somebody has taken their labels: they are found by their names.
+
+use task::Name;
+
+use crate::cache::TaskOwner;
+use crate::error::Error;
+use crate::kubernetes::{self, Calls};
+use crate::labels;
+
+/// Whether Kubernetes has a Job of the present attempt of a task beside those that are `seen`, by name. What has such a Job is not
+/// over, whatever is seen of it.
+///
+/// # Errors
+/// Kubernetes was not reached, or refused.
+pub(crate) async fn has_hidden_job(
+    calls: &Calls,
+    owner: &TaskOwner,
+    seen: impl Fn(&str) -> bool,
+) -> Result<bool, Error> {
+    let Some(name) = Name::of(&owner.task_name) else {
+        return Ok(true);
+    };
+    let attempt = owner.turn.map_or(1, |turn| turn.attempt);
+    for rank in 0..owner.num_nodes {
+        let name = labels::job_name(&name, &owner.key.id, rank, owner.num_nodes, attempt);
+        if seen(&name) {
+            continue;
+        }
+        let job = calls.get::<kubernetes::Job>("look at a task again", &name).await?;
+        if job.is_some_and(|job| is_owned(&job, owner)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a Job is of a task, whatever its labels say.
+pub(crate) fn is_owned(job: &kubernetes::Job, owner: &TaskOwner) -> bool {
+    let mut owners = job.metadata.owner_references.iter().flatten();
+    owners.any(|reference| reference.uid == owner.uid)
+}
