@@ -85,8 +85,96 @@ async fn more_connections_than_allowed_are_told_so() {
     let mut answer = String::new();
     refused.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    let probed = raw(world.api.base(), "GET", "/healthz", &[], None);
+    assert_eq!(
+        (probed.status, &probed.json()["status"]),
+        (200, &json!("ok")),
+        "a probe is answered under all loads"
+    );
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.contains(&format!("content-length: {}", body.len())), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_client_does_not_take_all_connections() {
+    let world = World::own(&["--max-connections", "10", "--max-connections-per-client", "5"]).await;
+    let address = world.api.base().strip_prefix("http://").unwrap().to_owned();
+    let idle: Vec<TcpStream> = (0..5).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    let mut refused = TcpStream::connect(&address).unwrap();
+    refused.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut answer = String::new();
+    refused.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 429 "), "{answer}");
+    // Another address of this machine is another client.
+    let other = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&other, &"127.0.0.77:0".parse::<std::net::SocketAddr>().unwrap()).unwrap();
+    rustix::net::connect(&other, &address.parse::<std::net::SocketAddr>().unwrap()).unwrap();
+    let mut other = TcpStream::from(other);
+    other
+        .write_all(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    other.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
+    drop(idle);
+}
+
+/// Bodies that would become many times their size, as values and in the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_with_very_many_wrong_values_costs_little_and_is_answered_shortly() {
+    let world = World::own(&[]).await;
+    let json: (&str, &[u8]) = ("Content-Type", b"application/json");
+    let peak = |pid: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok())
+            .unwrap_or_default()
+    };
+    let pid = world.server.as_ref().unwrap().pid();
+    let before = peak(pid);
+    let many = |item: &str, count: usize| vec![item; count].join(",");
+    for body in [
+        format!(
+            "{{\"envs\": {{{}}}}}",
+            (0..300_000)
+                .map(|at| format!("\"{at}\":[]"))
+                .collect::<Vec<_>>()
+                .join(",")
+        ),
+        format!("[{}]", many("[]", 1_300_000)),
+        format!("{{\"resources\": {{\"ports\": [{}]}}}}", many("-1", 1_300_000)),
+        (0..300_000).fold("{".to_owned(), |text, at| text + &format!("\"k{at}\":0,")) + "\"run\": 1}",
+    ] {
+        for headers in [vec![json], vec![json, ("X-User", b"alice".as_slice())]] {
+            let start = std::time::Instant::now();
+            let answer = raw(
+                world.api.base(),
+                "POST",
+                "/tasks/submit",
+                &headers,
+                Some(body.as_bytes()),
+            );
+            assert_eq!(answer.status, 422);
+            assert!(answer.body.len() < 500_000, "{}", answer.body.len());
+            assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        }
+    }
+    let grown = peak(pid) - before;
+    assert!(grown < 100 * 1024, "{grown} KiB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_of_many_large_nodes_is_answered_with_some_of_them() {
+    let world = World::new().await;
+    let envs: serde_json::Map<_, _> = (0..8).map(|at| (format!("V{at}"), json!("x".repeat(50_000)))).collect();
+    let body = json!({"run": "true", "num_nodes": 200, "envs": envs}).to_string();
+    let headers: [(&str, &[u8]); 2] = [("X-User", b"alice"), ("Content-Type", b"application/json")];
+    let path = "/tasks/submit?dry_run=true";
+    let answer = raw(world.api.base(), "POST", path, &headers, Some(body.as_bytes()));
+    assert_eq!(answer.status, 200, "{}", answer.json());
+    assert!(answer.body.len() < 4 << 20, "{}", answer.body.len());
+    let warning = answer.header("warning").unwrap();
+    assert!(warning.contains("more nodes are left out"), "{warning}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use e2e::{Api, Backend, World, eventually, raw, raw_from};
+use e2e::{Api, World, eventually, raw, raw_from};
 use futures::StreamExt;
 use k8s_openapi::api::batch::v1::Job;
 use serde_json::json;
@@ -35,15 +35,26 @@ async fn health_needs_no_user() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_web_page_cannot_run_commands_on_this_machine() {
-    if Backend::Cluster.lacks("tasks do not run on this machine, and proxies keep the host they were asked for") {
-        return;
-    }
-    let world = World::own(&[]).await;
+    // On a cluster, too: the page would use the person's kubeconfig.
+    let world = World::own(&["--allowed-host", "tasks.example.com"]).await;
     let address = world.api.base().strip_prefix("http://").unwrap();
-    for (host, status) in [("rebound.example", 403), (address, 200), ("localhost:80", 200)] {
+    for (host, status) in [
+        ("rebound.example", 403),
+        ("[::1].rebound.example", 403),
+        ("tasks.example.com", 200),
+        (address, 200),
+        ("localhost:80", 200),
+    ] {
         let answer = raw_from(world.api.base(), host, "GET", "/tasks", &[("X-User", b"alice")], None);
         assert_eq!(answer.status, status, "{host}");
+        assert!(answer.header("x-request-id").is_some(), "{host}");
     }
+    let metrics = raw(world.api.base(), "GET", "/metrics", &[], None);
+    let metrics = String::from_utf8(metrics.body).unwrap();
+    assert!(
+        metrics.contains(r#"k8s_cli_http_requests_total{route="/tasks",method="GET",status="403"} 2"#),
+        "{metrics}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

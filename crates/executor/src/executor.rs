@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::Stream;
 use kube::Client;
-use serde_json::Value;
 use task::status::Machine;
 use task::volume::VolumeStatus;
 use task::{Id, UserName, VolumeDefinition};
@@ -21,7 +20,7 @@ use crate::kubernetes::Calls;
 use crate::logs::{LogCut, LogOptions, Logs};
 use crate::rights::Rights;
 use crate::settings::Settings;
-use crate::submit::{Request, Submitted};
+use crate::submit::{DryRun, Request, Submitted};
 use crate::ticks::Background;
 use crate::{cache, expire, gang, nodes, rights, stop, submit, sweep, volumes};
 
@@ -176,7 +175,7 @@ impl Executor {
     ///
     /// # Errors
     /// A volume that is not there, or Kubernetes' refusal.
-    pub async fn dry_run(&self, request: Request) -> Result<Vec<Value>, Error> {
+    pub async fn dry_run(&self, request: Request) -> Result<DryRun, Error> {
         self.health.check()?;
         submit::dry_run(&self.calls, &self.cache, request, &self.settings).await
     }

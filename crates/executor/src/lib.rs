@@ -29,4 +29,4 @@ pub use executor::Executor;
 pub use kubernetes::{client, connect};
 pub use logs::{LogCut, LogOptions};
 pub use settings::{Defaults, PodSecurity, PodSettings, Settings, SharedClaims};
-pub use submit::{Request, Submitted};
+pub use submit::{DryRun, Request, Submitted};

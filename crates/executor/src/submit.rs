@@ -96,13 +96,25 @@ pub(crate) async fn submit(
     Err(Error::NoFreeId { tries: TRIES })
 }
 
+/// The most bytes of the Jobs that a dry run shows, all of which are alike but for their rank.
+const MAX_DRY_RUN_BYTES: usize = 2 * 1024 * 1024;
+
+/// The Kubernetes objects that a submit would make.
+#[derive(Debug)]
+pub struct DryRun {
+    /// Some of them, if there are very many.
+    pub objects: Vec<Value>,
+    /// How many Jobs are not among them.
+    pub left_out: u32,
+}
+
 /// The Kubernetes objects that a submit would make, checked by Kubernetes. Nothing is made.
 pub(crate) async fn dry_run(
     calls: &Calls,
     cache: &Cache,
     request: Request,
     settings: &Settings,
-) -> Result<Vec<Value>, Error> {
+) -> Result<DryRun, Error> {
     const ACTION: &str = "check the Job";
     let claims = volumes::resolve(
         calls,
@@ -112,11 +124,16 @@ pub(crate) async fn dry_run(
         settings.shared_claims,
     );
     let submission = submission(&request, settings, claims.await?, String::new(), calls.now());
-    let jobs: Vec<kubernetes::Job> = (0..submission.definition.num_nodes)
-        .map(|rank| manifest::job(&submission, rank, None))
-        .collect();
     // They differ in their rank only.
-    calls.check(ACTION, &jobs[0]).await?;
+    let first = manifest::job(&submission, 0, None);
+    calls.check(ACTION, &first).await?;
+    let bytes = serde_json::to_vec(&first)
+        .map_err(|source| Error::Encoding { source })?
+        .len();
+    let num_nodes = submission.definition.num_nodes;
+    let shown = u32::try_from(MAX_DRY_RUN_BYTES / bytes)
+        .unwrap_or(u32::MAX)
+        .clamp(1, num_nodes);
     let mut objects = Vec::new();
     if submission.needs_owner() {
         let owner = manifest::owner(&submission, submission.created_at);
@@ -125,10 +142,13 @@ pub(crate) async fn dry_run(
     if submission.definition.num_nodes > 1 {
         objects.push(encoded(&manifest::service(&submission, None))?);
     }
-    for job in &jobs {
-        objects.push(encoded(job)?);
+    for rank in 0..shown {
+        objects.push(encoded(&manifest::job(&submission, rank, None))?);
     }
-    Ok(objects)
+    Ok(DryRun {
+        objects,
+        left_out: num_nodes - shown,
+    })
 }
 
 fn encoded(object: &impl Serialize) -> Result<Value, Error> {
@@ -318,7 +338,7 @@ async fn make_jobs(
         .try_collect::<Vec<_>>();
     let (jobs, ()) = tokio::try_join!(jobs, make_service(calls, submission, &reference))?;
     for (job, warned) in jobs {
-        made.extend(Job::from_resource(job));
+        made.extend(job);
         warnings.extend(warned);
     }
     // All Jobs are alike, and so is what is said of them.
@@ -357,14 +377,15 @@ async fn make_node(
     submission: &Submission,
     rank: u32,
     owner: &OwnerReference,
-) -> Result<(kubernetes::Job, Vec<String>), Error> {
+) -> Result<(Option<Job>, Vec<String>), Error> {
     let manifest = manifest::job(submission, rank, Some(owner));
     let mut warnings = Vec::new();
     match calls
         .create("create a Job of the task", &manifest, &mut warnings)
         .await?
     {
-        Created::Made(job) | Created::Shared(job) => Ok((job, warnings)),
+        // A thousand whole Jobs with their scripts are more than needs to be held.
+        Created::Made(job) | Created::Shared(job) => Ok((Job::from_resource(job).ok(), warnings)),
         Created::Taken(_) => Err(Error::NoFreeId { tries: 1 }),
     }
 }

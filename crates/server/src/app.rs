@@ -6,6 +6,7 @@ use bytes::Bytes;
 use executor::Executor;
 use tokio_util::sync::CancellationToken;
 
+use crate::guard::Guard;
 use crate::limits::Limits;
 use crate::telemetry::metrics::Metrics;
 
@@ -15,6 +16,8 @@ pub struct App {
     pub backend: &'static str,
     /// Runs the tasks.
     pub executor: Executor,
+    /// Who may ask.
+    pub guard: Guard,
     /// What is allowed at once.
     pub limits: Limits,
     /// What `/metrics` shows.

@@ -1,7 +1,9 @@
 //! The command line and the environment of the server.
 
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
@@ -20,6 +22,14 @@ pub struct Args {
     /// Address to listen on. The X-User header is believed, so let only a trusted proxy reach any other than loopback.
     #[arg(long, env = "K8S_CLI_API_HOST", default_value = "127.0.0.1")]
     pub host: IpAddr,
+
+    /// Let every account of this machine use a server that listens on loopback; else only its own and root. Needed for a proxy that runs as another account.
+    #[arg(long, env = "K8S_CLI_API_ALLOW_LOCAL_USERS")]
+    pub allow_local_users: bool,
+
+    /// Another name under which a server on loopback is asked, such as that which a proxy keeps; may be repeated.
+    #[arg(long, env = "K8S_CLI_API_ALLOWED_HOST", value_name = "HOST", value_delimiter = ',', value_parser = crate::host::parse)]
+    pub allowed_host: Vec<String>,
 
     /// Where tasks run: auto is the cluster that is configured, and this machine when none is.
     #[arg(long, env = "K8S_CLI_API_BACKEND", value_enum, default_value_t = BackendChoice::Auto)]
@@ -81,6 +91,10 @@ pub struct Args {
     #[arg(long, env = "K8S_CLI_API_MAX_CONNECTIONS", default_value_t = 8192)]
     pub max_connections: usize,
 
+    /// Most connections of one client address at once; more are answered 429. A proxy is one client.
+    #[arg(long, env = "K8S_CLI_API_MAX_CONNECTIONS_PER_CLIENT", default_value_t = 4096)]
+    pub max_connections_per_client: usize,
+
     /// Most log streams at once; more are answered 503.
     #[arg(long, env = "K8S_CLI_API_MAX_STREAMS", default_value_t = 4096)]
     pub max_streams: usize,
@@ -128,6 +142,20 @@ pub enum LogFormat {
     Json,
     /// For people.
     Text,
+}
+
+/// Prints the help, the version, or what is wrong with a command line.
+#[must_use]
+pub fn print(error: &clap::Error) -> ExitCode {
+    let printed = error.print().and_then(|()| std::io::stdout().flush());
+    match printed {
+        // The reader has what it wanted: `k8s-cli --help | head`.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("error: cannot write the output: {error}");
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1)),
+    }
 }
 
 #[cfg(test)]

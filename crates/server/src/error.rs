@@ -18,6 +18,8 @@ pub enum ApiError {
     Invalid(Vec<ErrorDetail>),
     /// The request is not to be understood.
     BadRequest(&'static str),
+    /// Who asks, or what for, is not answered here.
+    Forbidden(String),
     /// There is no such thing for this user.
     NotFound(String),
     /// The body has more bytes than this.
@@ -47,6 +49,7 @@ impl IntoResponse for ApiError {
         match self {
             Self::Invalid(errors) => invalid(&errors),
             Self::BadRequest(detail) => detailed(StatusCode::BAD_REQUEST, detail),
+            Self::Forbidden(detail) => detailed(StatusCode::FORBIDDEN, &detail),
             Self::NotFound(detail) => detailed(StatusCode::NOT_FOUND, &detail),
             Self::TooLarge(limit) => detailed(
                 StatusCode::PAYLOAD_TOO_LARGE,

@@ -5,13 +5,15 @@ pub mod args;
 mod backend;
 mod error;
 mod extract;
+mod guard;
 mod handlers;
+mod host;
 mod limits;
 pub mod listener;
-mod local;
 mod openapi;
 mod router;
 mod run;
+mod shares;
 mod telemetry;
 
 pub use embedded::entered;

@@ -1,22 +1,39 @@
 //! What is allowed at once, and what is said to the one that is too much.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use task::UserName;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::ApiError;
+use crate::shares::{NoShare, Share, Shares};
 
 /// The largest request body: scripts and variables of a megabyte each, with what JSON adds to them.
 pub const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
+
+/// The largest body that needs no room in the budget, and is parsed where it is read: most tasks are smaller, so that they never
+/// wait for others.
+pub const SMALL_BODY_BYTES: usize = 16 * 1024;
+
+/// The most values of a JSON body. Each takes some hundred bytes in memory, and some in an error; a task has far fewer.
+pub const MAX_BODY_VALUES: usize = 50_000;
+
+/// How many bytes of larger bodies are read and parsed at once.
+const BODIES_BYTES: usize = 32 * 1024 * 1024;
+
+/// What one permit of that budget stands for.
+const BODY_UNIT: usize = 1024;
 
 /// How long a body may take to arrive.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long the head of a request may take to arrive, and a connection may be idle.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a client may take to read more of an answer. What it has not read holds memory and a connection, of a stream, too; `k8s-cli` goes
+/// on with a log where it was cut.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The largest head of a request: 64 KiB, more than any proxy passes on.
 pub const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -32,17 +49,14 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The limits that depend on what happens now.
 pub struct Limits {
+    bodies: Arc<Semaphore>,
     changes: Arc<Semaphore>,
-    streams: Arc<Semaphore>,
-    max_streams_per_user: usize,
-    streams_of: Arc<Mutex<HashMap<UserName, usize>>>,
+    streams: Shares<UserName>,
 }
 
 /// The right to hold a log stream.
 pub struct StreamPermit {
-    _permit: OwnedSemaphorePermit,
-    user: UserName,
-    streams_of: Arc<Mutex<HashMap<UserName, usize>>>,
+    _share: Share<UserName>,
 }
 
 impl Limits {
@@ -50,11 +64,16 @@ impl Limits {
     #[must_use]
     pub fn new(max_streams: usize, max_streams_per_user: usize) -> Self {
         Self {
+            bodies: Arc::new(Semaphore::new(BODIES_BYTES / BODY_UNIT)),
             changes: Arc::new(Semaphore::new(MAX_CHANGES)),
-            streams: Arc::new(Semaphore::new(max_streams.min(Semaphore::MAX_PERMITS))),
-            max_streams_per_user,
-            streams_of: Arc::default(),
+            streams: Shares::new(max_streams, max_streams_per_user),
         }
+    }
+
+    /// Waits for room for a large body; `None` when the server has no more room to give.
+    pub async fn room_for_body(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let units = u32::try_from(bytes.min(MAX_BODY_BYTES).div_ceil(BODY_UNIT)).ok()?;
+        Arc::clone(&self.bodies).acquire_many_owned(units).await.ok()
     }
 
     /// Asks for the right to change something.
@@ -65,57 +84,22 @@ impl Limits {
 
     /// Asks for the right to hold a log stream.
     pub fn stream(&self, user: &UserName) -> Result<StreamPermit, ApiError> {
-        let permit = Arc::clone(&self.streams)
-            .try_acquire_owned()
-            .map_err(|_| ApiError::Busy("too many log streams at once; close one, or try again later".to_owned()))?;
-        let mut streams_of = self.streams_of.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = streams_of.entry(user.clone()).or_default();
-        if *open >= self.max_streams_per_user {
-            let most = self.max_streams_per_user;
-            return Err(ApiError::TooMany(format!(
-                "you have {most} log streams open; close one first"
-            )));
-        }
-        *open += 1;
-        drop(streams_of);
+        let share = self.streams.take(user.clone()).map_err(|reason| match reason {
+            NoShare::AllTaken => {
+                ApiError::Busy("too many log streams at once; close one, or try again later".to_owned())
+            }
+            NoShare::OneHasMost => ApiError::TooMany(format!(
+                "you have {} log streams open; close one first",
+                self.streams.most_of_one()
+            )),
+        })?;
         metrics::gauge!("k8s_cli_log_followers").increment(1.0);
-        Ok(StreamPermit {
-            _permit: permit,
-            user: user.clone(),
-            streams_of: Arc::clone(&self.streams_of),
-        })
+        Ok(StreamPermit { _share: share })
     }
 }
 
 impl Drop for StreamPermit {
     fn drop(&mut self) {
         metrics::gauge!("k8s_cli_log_followers").decrement(1.0);
-        let mut streams_of = self.streams_of.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = streams_of.get_mut(&self.user) {
-            *open -= 1;
-            if *open == 0 {
-                streams_of.remove(&self.user);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use task::UserName;
-
-    use super::Limits;
-
-    #[test]
-    fn a_user_has_no_more_streams_than_allowed_and_gets_them_back() {
-        let limits = Limits::new(3, 2);
-        let [alice, bob] = ["alice", "bob"].map(|name| UserName::from_headers([name.as_bytes()]).unwrap());
-        let first = limits.stream(&alice).unwrap_or_else(|_| panic!("the first"));
-        let _second = limits.stream(&alice).unwrap_or_else(|_| panic!("the second"));
-        assert!(limits.stream(&alice).is_err());
-        let _other = limits.stream(&bob).unwrap_or_else(|_| panic!("another user's"));
-        assert!(limits.stream(&bob).is_err());
-        drop(first);
-        assert!(limits.stream(&alice).is_ok());
     }
 }

@@ -9,5 +9,8 @@ fn main() -> ExitCode {
     if let Some(code) = server::entered() {
         return code;
     }
-    server::main(Args::parse())
+    match Args::try_parse() {
+        Ok(args) => server::main(args),
+        Err(error) => server::args::print(&error),
+    }
 }

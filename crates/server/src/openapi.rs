@@ -83,6 +83,11 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
             responses[status] = json!({"description": description, "content": error_content(schema)});
         }
     };
+    add(
+        "403",
+        "Another account of the machine asks, or for another host.",
+        "ErrorResponse",
+    );
     add("404", "There is no such thing.", "ErrorResponse");
     add(
         "422",

@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::extract::Request;
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderValue, Method, StatusCode, Uri, header};
@@ -13,6 +13,7 @@ use utoipa_axum::routes;
 
 use crate::app::AppState;
 use crate::error::detailed;
+use crate::guard;
 use crate::handlers::{docs, health, logs, nodes, tasks, volumes};
 use crate::telemetry;
 
@@ -55,6 +56,7 @@ pub fn router(app: AppState) -> Router {
         .merge(pages)
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
+        .layer(from_fn_with_state(app.clone(), guard::admit))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(telemetry::request::observe))
         .with_state(app);

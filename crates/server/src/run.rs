@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use axum::middleware::from_fn;
 use executor::{Defaults, Executor, PodSecurity, PodSettings, Settings, SharedClaims};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -13,11 +12,12 @@ use tokio_util::sync::CancellationToken;
 use crate::app::{App, AppState};
 use crate::args::{Args, PodSecurityChoice, SharedClaimsChoice};
 use crate::backend::Backend;
+use crate::guard::Guard;
 use crate::limits::Limits;
-use crate::local::local_hosts_only;
+use crate::shares::Shares;
 use crate::telemetry::logging;
 use crate::telemetry::metrics::Metrics;
-use crate::{listener, openapi, router};
+use crate::{listener, openapi};
 
 /// The whole program, for who has read its command line.
 #[must_use]
@@ -37,11 +37,17 @@ pub fn main(args: Args) -> ExitCode {
 
 /// The whole chain of causes in one line; some of them have a picture of the file below their first line.
 fn sentence(error: &anyhow::Error) -> String {
-    let causes: Vec<String> = error
-        .chain()
-        .map(|cause| cause.to_string().lines().next().unwrap_or_default().to_owned())
-        .collect();
-    causes.join(": ")
+    let mut sentence = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        let cause = cause.lines().next().unwrap_or_default();
+        // Some say their causes themselves.
+        if !sentence.contains(cause) {
+            let gap = if sentence.is_empty() { "" } else { ": " };
+            sentence.push_str(&format!("{gap}{cause}"));
+        }
+    }
+    sentence
 }
 
 /// Runs the server until it is told to stop by TERM or INT.
@@ -73,6 +79,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let app = AppState(Arc::new(App {
         backend: backend.name(),
         executor,
+        guard: Guard::new(address, &args)?,
         limits: Limits::new(args.max_streams, args.max_streams_per_user),
         metrics,
         openapi: openapi::document(args.max_nodes),
@@ -80,11 +87,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
         max_nodes: args.max_nodes,
     }));
     tracing::info!(event = "listening", %address, namespace, version = env!("CARGO_PKG_VERSION"), "listening");
-    let mut routes = router::router(app.clone());
-    if backend.is_this_machine() && address.ip().is_loopback() {
-        routes = routes.layer(from_fn(local_hosts_only));
-    }
-    listener::serve(listener, routes, args.max_connections, stopping).await;
+    let connections = Shares::new(args.max_connections, args.max_connections_per_client);
+    listener::serve(listener, app.clone(), connections).await;
     app.executor.shut_down().await;
     backend.stop().await;
     tracing::info!(event = "stopped", "stopped");

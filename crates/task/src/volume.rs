@@ -11,6 +11,9 @@ use crate::{Name, Quantity};
 /// Source: <https://kubernetes.io/docs/concepts/storage/persistent-volumes/#access-modes>.
 pub const ACCESS_MODES: [&str; 4] = ["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"];
 
+/// The most access modes that are read; those that are there twice count once.
+pub(crate) const MAX_ACCESS_MODES: usize = 16;
+
 /// What a storage class may be called, for the OpenAPI document: an RFC 1123 subdomain.
 pub(crate) const STORAGE_CLASS_PATTERN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 
@@ -74,7 +77,7 @@ fn storage_class(value: &Value, cursor: &mut Cursor) -> Option<String> {
 }
 
 fn access_modes(value: &Value, cursor: &mut Cursor) -> Option<Vec<&'static str>> {
-    let mut modes = validation::list(value, cursor, |value, cursor| {
+    let mut modes = validation::list(value, cursor, MAX_ACCESS_MODES, |value, cursor| {
         let text = validation::string(value, cursor)?;
         match ACCESS_MODES.iter().find(|mode| **mode == text) {
             Some(mode) => Some(*mode),

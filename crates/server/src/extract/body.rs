@@ -1,52 +1,132 @@
 //! A JSON body, as FastAPI reads one.
 
 use axum::body::Body;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body::Body as _;
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use task::ErrorDetail;
 use task::validation::Location;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use crate::error::ApiError;
-use crate::limits::{BODY_TIMEOUT, MAX_BODY_BYTES};
+use crate::limits::{BODY_TIMEOUT, Limits, MAX_BODY_BYTES, MAX_BODY_VALUES, SMALL_BODY_BYTES};
 
-/// What a body says.
-pub enum Content {
-    /// There is none.
-    Missing,
-    /// A value; text when the content type is not JSON.
-    Value(Value),
+/// A body that has arrived.
+pub struct Received {
+    bytes: Bytes,
+    is_json: bool,
+    /// Its share of the budget for large bodies, until it is parsed.
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 /// Reads the whole body.
 ///
 /// # Errors
-/// It is too large, too slow, or not JSON although it says so.
-pub async fn read(headers: &HeaderMap, body: Body) -> Result<Content, ApiError> {
-    let bytes = timeout(BODY_TIMEOUT, collect(body))
-        .await
-        .map_err(|_| ApiError::TooSlow)??;
-    if bytes.is_empty() {
-        return Ok(Content::Missing);
+/// It is too large or too slow.
+pub async fn read(limits: &Limits, headers: &HeaderMap, body: Body) -> Result<Received, ApiError> {
+    let reading = timeout(BODY_TIMEOUT, collect(limits, body));
+    let (bytes, room) = reading.await.map_err(|_| ApiError::TooSlow)??;
+    Ok(Received {
+        bytes,
+        is_json: is_json(headers),
+        _room: room,
+    })
+}
+
+/// Whether a body says of itself that it is not small.
+pub fn is_large(body: &Body) -> bool {
+    usize::try_from(body.size_hint().lower()).is_ok_and(|bytes| bytes > SMALL_BODY_BYTES)
+}
+
+async fn collect(limits: &Limits, mut body: Body) -> Result<(Bytes, Option<OwnedSemaphorePermit>), ApiError> {
+    let expected = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
+    let expected = expected.unwrap_or(MAX_BODY_BYTES);
+    let mut received = BytesMut::new();
+    let mut room = None;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| ApiError::BadRequest("There was an error parsing the body"))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        let bytes = received.len() + data.len();
+        if bytes > MAX_BODY_BYTES {
+            return Err(ApiError::TooLarge(MAX_BODY_BYTES));
+        }
+        if bytes > SMALL_BODY_BYTES && room.is_none() {
+            // Once, for all of it: two bodies that each hold a part of the room would wait for each other.
+            room = limits.room_for_body(expected).await;
+        }
+        received.extend_from_slice(&data);
     }
-    if !is_json(headers) {
-        return Ok(Content::Value(String::from_utf8_lossy(&bytes).into()));
+    Ok((received.freeze(), room))
+}
+
+/// Makes something of a body; one that is large is none of the threads' that everybody waits for.
+///
+/// # Errors
+/// It is not JSON although it says so. Inside: what `parse` finds wrong with it.
+pub async fn parse<T: Send + 'static>(
+    received: Received,
+    parse: impl FnOnce(&Value) -> Result<T, Vec<ErrorDetail>> + Send + 'static,
+) -> Result<Result<T, Vec<ErrorDetail>>, ApiError> {
+    let is_small = received.bytes.len() <= SMALL_BODY_BYTES;
+    let work = move || {
+        let missing = || ErrorDetail::new("missing", [Location::from("body")], "Field required", Value::Null);
+        Ok(match received.value()? {
+            Some(body) => parse(&body),
+            None => Err(vec![missing()]),
+        })
+    };
+    if is_small {
+        return work();
     }
-    let text = std::str::from_utf8(&bytes).map_err(|_| ApiError::BadRequest("There was an error parsing the body"))?;
-    match serde_json::from_str(text) {
-        Ok(value) => Ok(Content::Value(value)),
-        Err(error) => Err(ApiError::Invalid(vec![syntax_error(text, &error)])),
+    match tokio::task::spawn_blocking(work).await {
+        Ok(parsed) => parsed,
+        // It is caught, and logged, where all are.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 
-async fn collect(body: Body) -> Result<Bytes, ApiError> {
-    match Limited::new(body, MAX_BODY_BYTES).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::TooLarge(MAX_BODY_BYTES)),
-        Err(_) => Err(ApiError::BadRequest("There was an error parsing the body")),
+impl Received {
+    /// What the body says; text when it is not JSON, `None` when there is none.
+    fn value(&self) -> Result<Option<Value>, ApiError> {
+        if self.bytes.is_empty() {
+            return Ok(None);
+        }
+        if !self.is_json {
+            return Ok(Some(String::from_utf8_lossy(&self.bytes).into()));
+        }
+        let text = std::str::from_utf8(&self.bytes);
+        let text = text.map_err(|_| ApiError::BadRequest("There was an error parsing the body"))?;
+        if has_too_many_values(text) {
+            let reason = format!("the body has more than {MAX_BODY_VALUES} values");
+            let loc = [Location::from("body")];
+            return Err(ApiError::Invalid(vec![ErrorDetail::refused(loc, reason, Value::Null)]));
+        }
+        match serde_json::from_str(text) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => Err(ApiError::Invalid(vec![syntax_error(text, &error)])),
+        }
     }
+}
+
+/// Whether a JSON text would become more values than any task has; the memory for them is many times the text.
+fn has_too_many_values(text: &str) -> bool {
+    let mut count = 1;
+    let mut is_in_string = false;
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => is_in_string = !is_in_string,
+            b'\\' if is_in_string => drop(bytes.next()),
+            b',' | b'[' | b'{' if !is_in_string => count += 1,
+            _ => {}
+        }
+    }
+    count > MAX_BODY_VALUES
 }
 
 /// `application/json`, and `application/something+json`.
@@ -80,9 +160,13 @@ fn syntax_error(text: &str, error: &serde_json::Error) -> ErrorDetail {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+    use http::{HeaderMap, HeaderValue, header};
     use serde_json::{Value, json};
 
-    use super::syntax_error;
+    use super::{has_too_many_values, parse, read, syntax_error};
+    use crate::error::ApiError;
+    use crate::limits::{Limits, MAX_BODY_VALUES};
 
     fn position(text: &str) -> Value {
         let error = serde_json::from_str::<Value>(text).unwrap_err();
@@ -95,5 +179,44 @@ mod tests {
         assert_eq!(position("{\"name\": \"éé\", \"run\": }"), json!(22));
         assert_eq!(position("{\n  \"name\": \"a\",\n  \"run\": \n}"), json!(27));
         assert_eq!(position("{\"run\": NaN}"), json!(8));
+    }
+
+    #[test]
+    fn values_are_counted_and_punctuation_in_texts_is_not() {
+        assert!(!has_too_many_values(&json!({"run": "[{,".repeat(100_000)}).to_string()));
+        assert!(!has_too_many_values(
+            &json!({"run": "\\\",".repeat(100_000)}).to_string()
+        ));
+        assert!(!has_too_many_values(&json!(vec![0; MAX_BODY_VALUES - 2]).to_string()));
+        assert!(has_too_many_values(&json!(vec![0; MAX_BODY_VALUES]).to_string()));
+        assert!(has_too_many_values(&"[".repeat(MAX_BODY_VALUES)));
+    }
+
+    #[tokio::test]
+    async fn a_body_of_very_many_values_is_refused_before_it_is_parsed() {
+        let limits = Limits::new(1, 1);
+        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+        let body = json!(vec![json!([]); MAX_BODY_VALUES]).to_string();
+        let received = read(&limits, &headers, Body::from(body)).await.unwrap();
+        let Err(ApiError::Invalid(errors)) = parse(received, |_| -> Result<(), _> { panic!("parsed") }).await else {
+            panic!("taken");
+        };
+        assert_eq!(errors.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn large_bodies_share_a_budget_and_small_ones_do_not_wait_for_it() {
+        let limits = Limits::new(1, 1);
+        let body = |bytes: usize| Body::from(vec![b' '; bytes]);
+        let mut held = Vec::new();
+        for _ in 0..8 {
+            held.push(read(&limits, &HeaderMap::new(), body(4 << 20)).await.unwrap());
+        }
+        let headers = HeaderMap::new();
+        let mut waiting = std::pin::pin!(read(&limits, &headers, body(1 << 20)));
+        assert!(futures::poll!(&mut waiting).is_pending(), "there is room for no more");
+        assert!(read(&limits, &headers, body(1000)).await.is_ok());
+        held.pop();
+        assert!(waiting.await.is_ok());
     }
 }

@@ -1,13 +1,13 @@
 //! One type for each kind of request. Errors are collected in FastAPI's order: query, header, body.
 
+use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use executor::LogOptions;
 use http::request::Parts;
 use serde_json::Value;
-use task::validation::Location;
 use task::{ErrorDetail, TaskDefinition, UserName, VolumeDefinition};
 
-use super::body::{self, Content};
+use super::body;
 use super::query::Query;
 use super::user;
 use crate::app::AppState;
@@ -99,12 +99,13 @@ impl FromRequest<AppState> for SubmitTask {
 
     async fn from_request(request: Request, app: &AppState) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        let content = body::read(&parts.headers, body).await?;
         let mut errors = Vec::new();
         let dry_run = Query::of(&parts.uri).flag("dry_run", false, &mut errors);
         let user = user::user(&parts.headers, &mut errors);
         let idempotency_key = user::idempotency_key(&parts.headers, &mut errors);
-        let definition = define(content, &mut errors, |body| TaskDefinition::parse(body, app.max_nodes));
+        let max_nodes = app.max_nodes;
+        let define = move |body: &Value| TaskDefinition::parse(body, max_nodes);
+        let definition = defined(app, &parts, body, &mut errors, define).await?;
         let request = user.zip(definition).map(|(user, definition)| executor::Request {
             user,
             definition,
@@ -114,35 +115,34 @@ impl FromRequest<AppState> for SubmitTask {
     }
 }
 
-impl<S: Sync> FromRequest<S> for CreateVolume {
+impl FromRequest<AppState> for CreateVolume {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, app: &AppState) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        let content = body::read(&parts.headers, body).await?;
         let mut errors = Vec::new();
         let user = user::user(&parts.headers, &mut errors);
-        let definition = define(content, &mut errors, VolumeDefinition::parse);
+        let definition = defined(app, &parts, body, &mut errors, VolumeDefinition::parse).await?;
         let volume = user.zip(definition);
         complete(volume.map(|(user, definition)| Self { user, definition }), errors)
     }
 }
 
-fn define<T>(
-    content: Content,
+/// What a body defines; its faults come behind the others.
+async fn defined<T: Send + 'static>(
+    app: &AppState,
+    parts: &Parts,
+    body: Body,
     errors: &mut Vec<ErrorDetail>,
-    parse: impl FnOnce(&Value) -> Result<T, Vec<ErrorDetail>>,
-) -> Option<T> {
-    let found = match content {
-        Content::Value(body) => parse(&body),
-        Content::Missing => Err(vec![ErrorDetail::new(
-            "missing",
-            [Location::from("body")],
-            "Field required",
-            Value::Null,
-        )]),
-    };
-    found.map_err(|more| errors.extend(more)).ok()
+    define: impl FnOnce(&Value) -> Result<T, Vec<ErrorDetail>> + Send + 'static,
+) -> Result<Option<T>, ApiError> {
+    if !errors.is_empty() && body::is_large(&body) {
+        // Nobody knows who sends it, so it is not worth reading.
+        return Err(ApiError::Invalid(std::mem::take(errors)));
+    }
+    let received = body::read(&app.limits, &parts.headers, body).await?;
+    let found = body::parse(received, define).await?;
+    Ok(found.map_err(|more| errors.extend(more)).ok())
 }
 
 fn complete<T>(request: Option<T>, errors: Vec<ErrorDetail>) -> Result<T, ApiError> {

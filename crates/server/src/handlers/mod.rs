@@ -2,6 +2,7 @@
 
 pub mod docs;
 pub mod health;
+mod list;
 pub mod logs;
 pub mod nodes;
 pub mod tasks;

@@ -3,8 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::{AppendHeaders, IntoResponse, Response};
-use bytes::{BufMut, BytesMut};
-use executor::{Error, Submitted};
+use executor::{DryRun, Error, Submitted};
 use http::{HeaderName, HeaderValue, header};
 use serde::Serialize;
 use serde_json::Value;
@@ -12,7 +11,7 @@ use task::UserName;
 use task::status::TaskStatus;
 use utoipa::ToSchema;
 
-use super::{Subject, json};
+use super::{Subject, json, list};
 use crate::app::AppState;
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{Caller, Listing, ResourceId, SubmitTask};
@@ -35,7 +34,7 @@ pub struct TaskDryRunResponse {
     status: &'static str,
     /// For a person.
     message: String,
-    /// The Kubernetes objects that would be made.
+    /// The Kubernetes objects that would be made; of very many large Jobs the first ones.
     #[schema(value_type = Vec<Object>)]
     manifests: Vec<Value>,
 }
@@ -121,13 +120,18 @@ pub async fn submit_task(State(app): State<AppState>, submit: SubmitTask) -> Api
 }
 
 async fn dry_run_task(app: &AppState, request: executor::Request) -> ApiResult<Response> {
-    let (user, warnings) = (request.user.clone(), request.definition.warnings.clone());
-    let manifests = app.executor.dry_run(request).await;
-    let manifests = manifests.map_err(|source| failed("submit task", &user, source))?;
+    let (user, mut warnings) = (request.user.clone(), request.definition.warnings.clone());
+    let checked = app.executor.dry_run(request).await;
+    let DryRun { objects, left_out } = checked.map_err(|source| failed("submit task", &user, source))?;
+    if left_out > 0 {
+        warnings.push(format!(
+            "the Jobs of {left_out} more nodes are left out; they differ from those before them in their rank only"
+        ));
+    }
     let answer = SubmitAnswer::DryRun(TaskDryRunResponse {
         status: "dry_run",
         message: "Nothing was made".to_owned(),
-        manifests,
+        manifests: objects,
     });
     Ok(warned(&warnings, answer))
 }
@@ -196,17 +200,10 @@ pub async fn stop_task(
 pub async fn list_tasks(State(app): State<AppState>, listing: Listing) -> ApiResult<Response> {
     let tasks = app.executor.tasks(listing.whose());
     let tasks = tasks.map_err(|source| failed("list tasks", &listing.user, source))?;
-    let size: usize = tasks.iter().map(|(_, view)| view.json.len() + 1).sum();
-    let mut body = BytesMut::with_capacity(size + 16);
-    body.put_slice(b"{\"tasks\":[");
-    for (index, (_, view)) in tasks.iter().enumerate() {
-        if index > 0 {
-            body.put_u8(b',');
-        }
-        body.put_slice(&view.json);
-    }
-    body.put_slice(b"]}");
-    Ok(json(body.freeze()))
+    Ok(list::answer(
+        "tasks",
+        tasks.iter().map(|(_, view)| view.json.clone()).collect(),
+    ))
 }
 
 /// Get the status of a task.

@@ -93,6 +93,10 @@ fn describe() {
     );
     describe_gauge!("k8s_cli_cache_age_seconds", Unit::Seconds, "Time since the last event.");
     describe_gauge!("k8s_cli_http_connections", "Open connections.");
+    describe_counter!(
+        "k8s_cli_http_connections_refused_total",
+        "Connections that were too many."
+    );
     describe_gauge!("k8s_cli_log_followers", "Open log streams of clients.");
     describe_gauge!(
         "k8s_cli_log_streams",

@@ -7,6 +7,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue};
 use task::Id;
+use task::status::SERVER_HEADER;
 
 use crate::handlers::Subject;
 
@@ -52,6 +53,8 @@ pub async fn observe(request: Request, next: Next) -> Response {
     };
     let user = user.as_deref();
     tracing::info!(event = "request", request_id, user, operation = route, %method, task_id, volume_id, status, duration_us, "request");
+    let own = HeaderValue::from_static(env!("CARGO_PKG_VERSION"));
+    response.headers_mut().insert(SERVER_HEADER, own);
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }

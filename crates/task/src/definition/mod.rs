@@ -29,6 +29,19 @@ pub const MAX_NODES: u32 = 1000;
 /// The most bytes that all variables may have together; see [`MAX_SCRIPT_BYTES`].
 pub const MAX_VARIABLES_BYTES: usize = 1_000_000;
 
+/// The most bytes that script and variables may have in the objects of all nodes together, each of which has its own copy:
+/// a twentieth of what etcd takes in all by default.
+pub const MAX_BYTES_OF_ALL_NODES: usize = 100_000_000;
+
+/// The most variables; a shell with more of them takes seconds to start.
+const MAX_VARIABLES: usize = 10_000;
+
+/// The most volumes; each is a mount, and mounts below each other take the container runtime quadratic time.
+const MAX_VOLUMES: usize = 100;
+
+/// The most file mounts, which have no effect.
+const MAX_FILE_MOUNTS: usize = 1000;
+
 /// Linux takes no longer single argument or variable: `MAX_ARG_STRLEN`, 32 pages, with its closing NUL.
 pub const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
 
@@ -124,6 +137,7 @@ impl TaskDefinition {
         }
         let num_nodes = within_max_nodes(num_nodes, max_nodes, value, cursor)?;
         within_variables_limit(&envs, value, cursor)?;
+        within_limit_of_all_nodes(num_nodes, &envs, [setup.as_deref(), Some(run.as_str())], value, cursor)?;
         let mut warnings = resources.warnings.clone();
         let taken = envs.iter().filter(|(name, _)| is_set_by_us(name));
         warnings.extend(taken.map(|(name, _)| format!("`envs.{name}` is set for each node; yours is not used")));
@@ -188,6 +202,32 @@ fn within_variables_limit(envs: &[(String, String)], body: &Value, cursor: &mut 
     })
 }
 
+/// A script that fits an argument is in the Job of each node; a longer one is kept once.
+fn within_limit_of_all_nodes(
+    num_nodes: u32,
+    envs: &[(String, String)],
+    scripts: [Option<&str>; 2],
+    body: &Value,
+    cursor: &mut Cursor,
+) -> Option<()> {
+    let variables: usize = envs.iter().map(|(name, text)| name.len() + text.len()).sum();
+    let script: usize = scripts.into_iter().flatten().map(str::len).sum();
+    let of_one = variables + if script <= MAX_ARGUMENT_BYTES { script } else { 0 };
+    let of_all = of_one.saturating_mul(usize::try_from(num_nodes).unwrap_or(usize::MAX));
+    if of_all <= MAX_BYTES_OF_ALL_NODES {
+        return Some(());
+    }
+    cursor.within("num_nodes", |cursor| {
+        cursor.refuse(
+            format!(
+                "{num_nodes} nodes with {of_one} bytes of script and variables each are more than \
+                 {MAX_BYTES_OF_ALL_NODES} bytes together; put the data into a volume"
+            ),
+            &body["num_nodes"],
+        )
+    })
+}
+
 /// Text that a process can be given: Linux ends arguments and variables at a NUL.
 fn argument(value: &Value, cursor: &mut Cursor, text: String) -> Option<String> {
     if text.contains('\0') {
@@ -220,7 +260,7 @@ fn workdir(value: &Value, cursor: &mut Cursor) -> Option<String> {
 }
 
 fn envs(value: &Value, cursor: &mut Cursor) -> Option<Vec<(String, String)>> {
-    validation::map(value, cursor, |name, value, cursor| {
+    validation::map(value, cursor, MAX_VARIABLES, |name, value, cursor| {
         let text = match value {
             // SkyPilot makes variables with Python's `str`, which capitalises these two.
             Value::Bool(true) => "True".to_owned(),
@@ -267,11 +307,13 @@ fn is_variable_name(name: &str) -> bool {
 
 /// File mounts are checked for their shape only: there is nothing yet that would copy the files.
 fn file_mount_map(value: &Value, cursor: &mut Cursor) -> Option<Vec<String>> {
-    validation::map(value, cursor, |_, value, cursor| validation::string(value, cursor))
+    validation::map(value, cursor, MAX_FILE_MOUNTS, |_, value, cursor| {
+        validation::string(value, cursor)
+    })
 }
 
 fn volume_mounts(value: &Value, cursor: &mut Cursor) -> Option<Vec<VolumeMount>> {
-    validation::map(value, cursor, |path, value, cursor| {
+    validation::map(value, cursor, MAX_VOLUMES, |path, value, cursor| {
         let volume = validation::string(value, cursor)?;
         if volume.is_empty() {
             return cursor.refuse("the name of a volume is missing", value);
@@ -292,6 +334,8 @@ fn mount_path_fault(path: &str) -> Option<String> {
         "must start with `/`"
     } else if path.trim_matches('/').is_empty() {
         "must not be the root of the container"
+    } else if is_reserved(path) {
+        "must not be in a folder that is the system's or ours: /proc, /sys, /dev, /etc/k8s-cli"
     } else if path.contains(':') {
         "must not contain `:`"
     } else if path.split('/').any(|part| part == "..") {
@@ -302,6 +346,19 @@ fn mount_path_fault(path: &str) -> Option<String> {
         return None;
     };
     Some(format!("the mount path {fault}"))
+}
+
+/// Whether a container needs what is there: a volume over it keeps it from starting, or breaks it.
+fn is_reserved(path: &str) -> bool {
+    const SYSTEMS: [&str; 2] = ["proc", "sys"];
+    let mut parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
+    match (parts.next(), parts.next()) {
+        (Some(first), _) if SYSTEMS.contains(&first) => true,
+        // Shared memory is often a volume.
+        (Some("dev"), below) => below != Some("shm"),
+        (Some("etc"), Some(below)) => below.starts_with("k8s-cli"),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,9 @@ pub(super) const STRATEGIES: [&str; 2] = ["FAILOVER", "EAGER_NEXT_REGION"];
 /// The most restarts after failures of its own: more than anybody waits for.
 pub const MAX_RESTARTS: u32 = 1000;
 
+/// The most exit codes; there are no more.
+pub(super) const MAX_CODES: usize = 256;
+
 /// When a task that failed is run again. What the cluster ended (eviction, preemption, a lost machine) always is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recovery {
@@ -67,7 +70,7 @@ fn restarts(value: &Value, cursor: &mut Cursor) -> Option<u32> {
 /// One code, or a list.
 fn codes(value: &Value, cursor: &mut Cursor) -> Option<Vec<u8>> {
     match value {
-        Value::Array(_) => validation::list(value, cursor, code),
+        Value::Array(_) => validation::list(value, cursor, MAX_CODES, code),
         _ => code(value, cursor).map(|code| vec![code]),
     }
 }

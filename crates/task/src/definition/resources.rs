@@ -13,6 +13,9 @@ pub(super) const MAX_IMAGE_BYTES: usize = 512;
 /// The highest TCP port.
 const MAX_PORT: i64 = 65_535;
 
+/// The most ports and ranges of ports, which have no effect.
+pub(super) const MAX_PORTS: usize = 256;
+
 /// Keys of SkyPilot's `resources` that have no meaning here yet.
 /// Source: SkyPilot's `get_resources_schema`, release 0.14.
 const UNSUPPORTED: &[&str] = &[
@@ -120,7 +123,7 @@ fn disk_size(value: &Value, cursor: &mut Cursor) -> Option<()> {
 /// A port, a range such as `10052-10100`, or a list of both.
 fn ports(value: &Value, cursor: &mut Cursor) -> Option<()> {
     match value {
-        Value::Array(_) => validation::list(value, cursor, port).map(drop),
+        Value::Array(_) => validation::list(value, cursor, MAX_PORTS, port).map(drop),
         _ => port(value, cursor),
     }
 }

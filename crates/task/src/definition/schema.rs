@@ -7,10 +7,14 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::config::{MAX_QUEUE_LENGTH, MAX_SECONDS};
-use super::resources::MAX_IMAGE_BYTES;
-use super::{MAX_PATH_BYTES, MAX_SCRIPT_BYTES, MAX_VARIABLE_BYTES, MAX_VARIABLE_NAME_BYTES, TaskDefinition};
+use super::recovery::MAX_CODES;
+use super::resources::{MAX_IMAGE_BYTES, MAX_PORTS};
+use super::{
+    MAX_FILE_MOUNTS, MAX_PATH_BYTES, MAX_SCRIPT_BYTES, MAX_VARIABLE_BYTES, MAX_VARIABLE_NAME_BYTES, MAX_VARIABLES,
+    MAX_VOLUMES, TaskDefinition,
+};
 use crate::quantity::{MAX_CPUS, MAX_MEMORY_GIBIBYTES};
-use crate::volume::{ACCESS_MODES, STORAGE_CLASS_PATTERN};
+use crate::volume::{ACCESS_MODES, MAX_ACCESS_MODES, STORAGE_CLASS_PATTERN};
 use crate::{VolumeDefinition, name};
 
 /// Text that a process can be given has no NUL.
@@ -70,6 +74,7 @@ fn task() -> Value {
             "envs": {
                 "type": ["object", "null"],
                 "description": "Environment variables of setup and run.",
+                "maxProperties": MAX_VARIABLES,
                 "propertyNames": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$", "maxLength": MAX_VARIABLE_NAME_BYTES},
                 "additionalProperties": {
                     "type": ["string", "number", "boolean"], "pattern": NO_NUL, "maxLength": MAX_VARIABLE_BYTES,
@@ -84,11 +89,13 @@ fn task() -> Value {
             "file_mounts": {
                 "type": ["object", "null"],
                 "description": "Accepted, without effect.",
+                "maxProperties": MAX_FILE_MOUNTS,
                 "additionalProperties": {"type": "string"},
             },
             "volumes": {
                 "type": ["object", "null"],
                 "description": "Which volume is mounted at which path: the name of one of the user's volumes, or of a PersistentVolumeClaim that belongs to no user.",
+                "maxProperties": MAX_VOLUMES,
                 "propertyNames": {"type": "string", "pattern": "^(/[A-Za-z0-9_-]+)+$", "maxLength": MAX_PATH_BYTES},
                 "additionalProperties": {"type": "string", "minLength": 1},
             },
@@ -229,7 +236,7 @@ fn ignored() -> Value {
         },
         "ports": {
             "description": "Accepted, without effect.",
-            "anyOf": [port.clone(), {"type": "array", "items": port}, {"type": "null"}],
+            "anyOf": [port.clone(), {"type": "array", "maxItems": MAX_PORTS, "items": port}, {"type": "null"}],
         },
     })
 }
@@ -248,7 +255,7 @@ fn job_recovery() -> Value {
                     "recover_on_exit_codes": {
                         "anyOf": [
                             {"type": "integer", "minimum": 0, "maximum": 255},
-                            {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 255}},
+                            {"type": "array", "maxItems": MAX_CODES, "items": {"type": "integer", "minimum": 0, "maximum": 255}},
                             {"type": "null"},
                         ],
                     },
@@ -284,6 +291,7 @@ fn volume() -> Value {
                     {
                         "type": "array",
                         "minItems": 1,
+                        "maxItems": MAX_ACCESS_MODES,
                         "items": {"type": "string", "enum": ACCESS_MODES[..3]},
                     },
                     {"type": "array", "minItems": 1, "maxItems": 1, "items": {"type": "string", "enum": [ACCESS_MODES[3]]}},

@@ -220,3 +220,92 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_body_with_very_many_mistakes_is_told_some_of_them_and_repeats_little_of_it() {
+    let wrong: serde_json::Map<String, Value> = (0..5000).map(|index| (format!("key{index}"), json!([]))).collect();
+    let long = "x".repeat(1_000_000);
+    let mut many = json!({"run": [&long], "num_nodes": {&long: &long}, "name": &long, "resources": wrong.clone()});
+    many.as_object_mut().unwrap().extend(wrong.clone());
+    for body in [
+        many,
+        json!({"run": "true", "envs": wrong}),
+        json!({"run": "true", "envs": {&long: "a", "B": &long}}),
+        json!({"run": "true", "resources": {"image_id": &long, "accelerators": &long}}),
+        json!([long]),
+    ] {
+        let errors = TaskDefinition::parse(&body, 100).unwrap_err();
+        let told = serde_json::to_string(&errors).unwrap();
+        assert!(
+            (1..=crate::validation::MAX_ERRORS).contains(&errors.len()),
+            "{}",
+            errors.len()
+        );
+        assert!(told.len() < 500_000, "{}", told.len());
+    }
+}
+
+#[test]
+fn what_is_counted_is_counted_before_its_contents_are_looked_at() {
+    let map = |count: u32, value: Value| -> Value { (0..count).map(|at| (format!("/d{at}"), value.clone())).collect() };
+    let codes = |count: usize| json!({"job_recovery": {"recover_on_exit_codes": vec![-1; count]}});
+    for (body, fault) in [
+        (
+            json!({"run": "true", "volumes": map(101, json!(1))}),
+            "volumes too_long",
+        ),
+        (json!({"run": "true", "envs": map(10_001, json!([]))}), "envs too_long"),
+        (
+            json!({"run": "true", "file_mounts": map(1001, json!([]))}),
+            "file_mounts too_long",
+        ),
+        (
+            json!({"run": "true", "resources": codes(200_000)}),
+            "resources.job_recovery.recover_on_exit_codes too_long",
+        ),
+        (
+            json!({"run": "true", "resources": {"ports": vec![-1; 1000]}}),
+            "resources.ports too_long",
+        ),
+    ] {
+        assert_eq!(faults(&body), [fault]);
+    }
+}
+
+#[test]
+fn the_nodes_of_a_task_have_a_limit_together() {
+    let large = json!({"run": "true", "num_nodes": 100, "envs": (0..8).map(|at| (format!("V{at}"), json!("x".repeat(124_000)))).collect::<serde_json::Map<_, _>>()});
+    assert_eq!(faults(&large), [] as [&str; 0]);
+    let errors =
+        TaskDefinition::parse(&json!({"num_nodes": 200, "run": "true", "envs": large["envs"]}), 1000).unwrap_err();
+    assert!(errors[0].msg.contains("200 nodes with 992"), "{}", errors[0].msg);
+    // A script that is too long for an argument is kept once.
+    let script = json!({"run": "#".repeat(400_000), "num_nodes": 1000});
+    assert!(TaskDefinition::parse(&script, 1000).is_ok());
+}
+
+#[test]
+fn a_volume_is_not_mounted_over_what_a_container_needs() {
+    for path in [
+        "/proc",
+        "/proc/",
+        "/proc/self",
+        "//proc",
+        "/./sys",
+        "/dev",
+        "/dev/termination-log",
+        "/etc/k8s-cli",
+    ] {
+        assert_eq!(
+            faults(&json!({"run": "true", "volumes": {path: "v"}})),
+            [format!("volumes.{path} value_error")]
+        );
+    }
+    for path in ["/process", "/data/proc", "/dev/shm", "/etc/app", "/srv"] {
+        assert_eq!(
+            faults(&json!({"run": "true", "volumes": {path: "v"}})),
+            [] as [&str; 0],
+            "{path}"
+        );
+    }
+}

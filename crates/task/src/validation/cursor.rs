@@ -2,7 +2,15 @@
 
 use serde_json::Value;
 
+use super::excerpt::{MAX_KEY, beginning, excerpt};
 use super::{ErrorDetail, Location};
+
+/// The most errors that are told of one input. A person mends them a few at a time, and an input of some megabytes can have
+/// a million, each of which repeats a part of it.
+pub const MAX_ERRORS: usize = 100;
+
+/// The most bytes of a message, which may repeat a key.
+const MAX_MESSAGE: usize = 1000;
 
 /// The place of the value being parsed, and the errors of the whole input so far.
 #[derive(Debug)]
@@ -51,9 +59,18 @@ impl Cursor {
 
     /// Records that a value of the right type is refused, and why (Pydantic's `value_error`).
     pub fn refuse<T>(&mut self, reason: impl Into<String>, input: &Value) -> Option<T> {
-        let refused = ErrorDetail::refused(self.path.clone(), reason, input.clone());
-        self.errors.push(refused);
+        if !self.is_full() {
+            let reason = beginning(&reason.into(), MAX_MESSAGE);
+            let refused = ErrorDetail::refused(self.shown_path(), reason, excerpt(input));
+            self.errors.push(refused);
+        }
         None
+    }
+
+    /// Whether no further error is told, so that there is no use in looking on.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.errors.len() >= MAX_ERRORS
     }
 
     /// The present moment, to be compared with a later one.
@@ -75,13 +92,23 @@ impl Cursor {
     }
 
     fn push<T>(&mut self, kind: &'static str, msg: String, input: &Value, ctx: Option<Value>) -> Option<T> {
-        self.errors.push(ErrorDetail {
-            kind,
-            loc: self.path.clone(),
-            msg,
-            input: input.clone(),
-            ctx,
-        });
+        if !self.is_full() {
+            self.errors.push(ErrorDetail {
+                kind,
+                loc: self.shown_path(),
+                msg: beginning(&msg, MAX_MESSAGE),
+                input: excerpt(input),
+                ctx,
+            });
+        }
         None
+    }
+
+    fn shown_path(&self) -> Vec<Location> {
+        let shown = |step: &Location| match step {
+            Location::Key(key) => Location::Key(beginning(key, MAX_KEY)),
+            Location::Index(index) => Location::Index(*index),
+        };
+        self.path.iter().map(shown).collect()
     }
 }

@@ -4,10 +4,11 @@
 
 mod cursor;
 mod detail;
+mod excerpt;
 mod lax;
 mod object;
 
-pub use cursor::{Cursor, Mark};
+pub use cursor::{Cursor, MAX_ERRORS, Mark};
 pub use detail::{ErrorDetail, Location};
 pub use lax::{boolean, boolean_text, integer, string, text_or_number};
 pub use object::{Object, list, map};

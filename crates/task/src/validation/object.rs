@@ -1,6 +1,6 @@
 //! Objects, maps and lists: fields in their order of declaration, and keys that nobody declared.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{Cursor, Location};
 
@@ -87,6 +87,9 @@ impl<'a, 'c> Object<'a, 'c> {
     /// Reports every key that was not asked for. `unsupported` are keys that SkyPilot has and this server has not.
     pub fn finish(self, unsupported: &[&str]) {
         for (key, value) in self.fields {
+            if self.cursor.is_full() {
+                return;
+            }
             if self.known.contains(&key.as_str()) {
                 continue;
             }
@@ -105,15 +108,17 @@ impl<'a, 'c> Object<'a, 'c> {
     }
 }
 
-/// A map from any keys to values of one kind, in the order of the input.
+/// A map from any keys to at most so many values of one kind, in the order of the input.
 pub fn map<T>(
     value: &Value,
     cursor: &mut Cursor,
+    most: usize,
     mut parser: impl FnMut(&str, &Value, &mut Cursor) -> Option<T>,
 ) -> Option<Vec<T>> {
     let Value::Object(fields) = value else {
         return cursor.report("dict_type", "Input should be a valid dictionary", value);
     };
+    at_most("Dictionary", fields.len(), most, value, cursor)?;
     collect(
         fields
             .iter()
@@ -121,20 +126,35 @@ pub fn map<T>(
     )
 }
 
-/// A list of values of one kind.
+/// A list of at most so many values of one kind.
 pub fn list<T>(
     value: &Value,
     cursor: &mut Cursor,
+    most: usize,
     mut parser: impl FnMut(&Value, &mut Cursor) -> Option<T>,
 ) -> Option<Vec<T>> {
     let Value::Array(items) = value else {
         return cursor.report("list_type", "Input should be a valid list", value);
     };
+    at_most("List", items.len(), most, value, cursor)?;
     collect(
         items
             .iter()
             .enumerate()
             .map(|(index, item)| cursor.within(Location::Index(index), |cursor| parser(item, cursor))),
+    )
+}
+
+/// The count is looked at before the contents, which may be a million wrong ones.
+fn at_most(what: &str, count: usize, most: usize, value: &Value, cursor: &mut Cursor) -> Option<()> {
+    if count <= most {
+        return Some(());
+    }
+    cursor.report_with(
+        "too_long",
+        format!("{what} should have at most {most} items after validation, not {count}"),
+        value,
+        json!({"field_type": what, "max_length": most, "actual_length": count}),
     )
 }
 

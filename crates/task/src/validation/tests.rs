@@ -76,11 +76,11 @@ fn a_number_is_text_only_where_it_is_allowed() {
 #[test]
 fn all_errors_of_a_list_and_a_map_are_reported() {
     assert_eq!(
-        kinds(&json!([1, "a", 2]), |value, cursor| list(value, cursor, string)).len(),
+        kinds(&json!([1, "a", 2]), |value, cursor| list(value, cursor, 3, string)).len(),
         2
     );
     let errors = parse(&json!({"a": 1, "b": []}), "body", |value, cursor| {
-        map(value, cursor, |_, value, cursor| string(value, cursor))
+        map(value, cursor, 2, |_, value, cursor| string(value, cursor))
     })
     .unwrap_err();
     assert_eq!(errors[1].loc, ["body".into(), "b".into()]);

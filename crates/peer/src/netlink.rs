@@ -1,0 +1,105 @@
+//! One socket, asked for by netlink: <https://man7.org/linux/man-pages/man7/sock_diag.7.html>.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with};
+
+use super::Socket;
+
+/// The header of a message, and the request and the answer behind it, in bytes.
+const HEADER: usize = 16;
+const REQUEST: usize = 56;
+const ANSWER: usize = 72;
+
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const NLM_F_REQUEST: u16 = 1;
+const NLMSG_ERROR: u16 = 2;
+const IPPROTO_TCP: u8 = 6;
+const TCP_LISTEN: u8 = 10;
+
+/// The index of the loopback device, which is the same in all network namespaces. A listener that is bound to the device
+/// would not be found without it.
+const LOOPBACK: u32 = 1;
+
+/// The kernel answers at once; this is for a sandbox that swallows the question.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The socket at `local` that is connected to `remote`, else the one that listens at `local`.
+pub fn find(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Socket>> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(
+        AddressFamily::NETLINK,
+        SocketType::DGRAM,
+        flags,
+        Some(netlink::SOCK_DIAG),
+    )?;
+    rustix::net::sockopt::set_socket_timeout(&socket, rustix::net::sockopt::Timeout::Recv, Some(PATIENCE))?;
+    send(&socket, &request(local, remote), SendFlags::empty())?;
+    let mut answer = [0; 512];
+    let (length, _) = recv(&socket, &mut answer[..], RecvFlags::empty())?;
+    parse(&answer[..length])
+}
+
+fn request(local: SocketAddr, remote: SocketAddr) -> Vec<u8> {
+    let family = match local {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let length = u32::try_from(HEADER + REQUEST).unwrap_or(u32::MAX);
+    let mut message = Vec::with_capacity(HEADER + REQUEST);
+    message.extend(length.to_ne_bytes());
+    message.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    message.extend(NLM_F_REQUEST.to_ne_bytes());
+    message.extend([0; 8]); // Sequence number and port: there is one question.
+    message.extend([u8::try_from(family.as_raw()).unwrap_or_default(), IPPROTO_TCP, 0, 0]);
+    message.extend(u32::MAX.to_ne_bytes()); // In all states.
+    message.extend(local.port().to_be_bytes());
+    message.extend(remote.port().to_be_bytes());
+    message.extend(octets(local.ip()));
+    message.extend(octets(remote.ip()));
+    message.extend(LOOPBACK.to_ne_bytes());
+    message.extend([u8::MAX; 8]); // No cookie.
+    message
+}
+
+fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => {
+            let mut octets = [0; 16];
+            octets[..4].copy_from_slice(&address.octets());
+            octets
+        }
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
+fn parse(answer: &[u8]) -> io::Result<Option<Socket>> {
+    let short = || io::Error::new(io::ErrorKind::UnexpectedEof, "the kernel's answer is cut");
+    let kind = answer.get(4..6).ok_or_else(short)?;
+    let body = answer.get(HEADER..).ok_or_else(short)?;
+    let number = |at: usize| -> io::Result<u32> {
+        let bytes = body.get(at..at + 4).ok_or_else(short)?;
+        Ok(u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+    };
+    if kind == NLMSG_ERROR.to_ne_bytes() {
+        let code = number(0)?.cast_signed();
+        let error = io::Error::from_raw_os_error(-code);
+        return match error.kind() {
+            io::ErrorKind::NotFound => Ok(None),
+            _ => Err(error),
+        };
+    }
+    if kind != SOCK_DIAG_BY_FAMILY.to_ne_bytes() || body.len() < ANSWER {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the kernel answers something else",
+        ));
+    }
+    Ok(Some(Socket {
+        uid: number(64)?,
+        inode: number(68)?,
+        is_listening: body[1] == TCP_LISTEN,
+    }))
+}

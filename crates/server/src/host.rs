@@ -1,0 +1,156 @@
+//! Which host a request names.
+//!
+//! A web page can make its own name mean 127.0.0.1, and then send requests to this server with any header ("DNS
+//! rebinding"); each task would be a command of the page's. Such requests still name the page's host.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use http::{HeaderMap, Uri, header};
+
+/// The most of a host that is repeated in an error.
+const MAX_SHOWN: usize = 253;
+
+/// The hosts that may be asked for: this machine, and those that the operator names.
+#[derive(Debug)]
+pub struct Hosts {
+    named: Vec<String>,
+}
+
+impl Hosts {
+    /// This machine, and `named`.
+    #[must_use]
+    pub fn new(named: &[String]) -> Self {
+        Self { named: named.to_vec() }
+    }
+
+    /// Whether a request is for another host, and what it is told then. Every host that it names counts.
+    pub fn refusal(&self, uri: &Uri, headers: &HeaderMap) -> Option<String> {
+        let in_headers = headers.get_all(header::HOST).iter();
+        let in_headers = in_headers.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let in_uri = uri.authority().map(|authority| authority.as_str().to_owned());
+        let hosts: Vec<String> = in_headers.chain(in_uri).collect();
+        if hosts.is_empty() {
+            return Some("the request names no host; use `localhost` or `127.0.0.1`".to_owned());
+        }
+        let stranger = hosts.iter().find(|host| !self.is_allowed(host))?;
+        let shown: String = stranger.chars().take(MAX_SHOWN).collect();
+        Some(format!(
+            "the host `{shown}` is not this machine; use `localhost` or `127.0.0.1`, or start the server with \
+             `--allowed-host` and the name under which it is asked"
+        ))
+    }
+
+    fn is_allowed(&self, host: &str) -> bool {
+        let Some(name) = name(host) else {
+            return false;
+        };
+        let is_local = name == "localhost" || name.ends_with(".localhost");
+        let is_loopback = name.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
+        is_local || is_loopback || self.named.contains(&name)
+    }
+}
+
+/// The name or the address of a host that may have a port, in lower case; `None` when it is no host.
+pub fn name(host: &str) -> Option<String> {
+    let (name, port) = match host.strip_prefix('[') {
+        Some(rest) => {
+            let (address, port) = rest.split_once(']')?;
+            (address.parse::<Ipv6Addr>().ok()?.to_string(), port)
+        }
+        None => {
+            let end = host.find(':').unwrap_or(host.len());
+            (host[..end].trim_end_matches('.').to_ascii_lowercase(), &host[end..])
+        }
+    };
+    let is_port = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+    let has_port = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');
+    (has_port && !name.is_empty() && name.bytes().all(is_name)).then_some(name)
+}
+
+/// A host as the operator names it.
+///
+/// # Errors
+/// It is none.
+pub fn parse(text: &str) -> Result<String, String> {
+    name(text).ok_or_else(|| format!("`{text}` is no host; write a name such as tasks.example.com"))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue, Uri, header};
+
+    use super::{Hosts, parse};
+
+    fn is_answered(hosts: &Hosts, uri: &str, named: &[&str]) -> bool {
+        let mut headers = HeaderMap::new();
+        for host in named {
+            headers.append(header::HOST, HeaderValue::from_str(host).unwrap());
+        }
+        hosts.refusal(&uri.parse::<Uri>().unwrap(), &headers).is_none()
+    }
+
+    #[test]
+    fn names_of_this_machine_are_answered() {
+        for host in [
+            "localhost",
+            "LOCALHOST:8000",
+            "127.0.0.1:1",
+            "127.3.4.5",
+            "[::1]:8000",
+            "[::1]",
+            "[::ffff:127.0.0.1]:8000",
+            "a.localhost",
+            "localhost.",
+            "localhost:",
+        ] {
+            assert!(is_answered(&Hosts::new(&[]), "/tasks", &[host]), "{host}");
+        }
+    }
+
+    #[test]
+    fn other_hosts_are_refused_whatever_they_begin_with() {
+        for host in [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "[::1].evil.example",
+            "[::1]evil.example",
+            "[::1",
+            "[localhost]",
+            "localhost:evil.example",
+            "localhost:80:evil.example",
+            "127.0.0.1@evil.example",
+            "evil.example@127.0.0.1",
+            "evil.example/localhost",
+            "notlocalhost",
+            "0.0.0.0",
+            "192.168.1.1",
+            "[fe80::1]",
+            "::1",
+        ] {
+            assert!(!is_answered(&Hosts::new(&[]), "/tasks", &[host]), "{host}");
+        }
+        assert!(!is_answered(&Hosts::new(&[]), "/tasks", &[]), "no host at all");
+    }
+
+    #[test]
+    fn every_host_that_a_request_names_counts() {
+        let hosts = Hosts::new(&[]);
+        assert!(!is_answered(&hosts, "/tasks", &["localhost", "evil.example"]));
+        assert!(!is_answered(&hosts, "/tasks", &["evil.example", "localhost"]));
+        assert!(!is_answered(&hosts, "http://evil.example/tasks", &["localhost"]));
+        assert!(is_answered(&hosts, "http://localhost/tasks", &["localhost"]));
+    }
+
+    #[test]
+    fn a_proxy_may_keep_the_name_that_the_operator_allows() {
+        let hosts = Hosts::new(&[parse("Tasks.Example.com:443").unwrap()]);
+        assert!(is_answered(&hosts, "/", &["tasks.example.com"]));
+        assert!(is_answered(&hosts, "/", &["TASKS.example.com.:8443"]));
+        assert!(!is_answered(&hosts, "/", &["tasks.example.com.evil.example"]));
+        assert!(!is_answered(&hosts, "/", &["xtasks.example.com"]));
+        assert!(parse("http://tasks.example.com/").is_err());
+    }
+}
