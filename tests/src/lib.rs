@@ -8,17 +8,20 @@
     reason = "a test that cannot go on shall panic"
 )]
 
+mod account;
 mod api;
 mod backend;
 mod cluster;
 mod command_line;
 mod deadline;
+pub mod program;
 mod proxy;
 mod raw;
 mod server;
 mod webhook;
 mod world;
 
+pub use account::as_another_account;
 pub use api::{Answer, Api};
 pub use backend::Backend;
 pub use cluster::Cluster;

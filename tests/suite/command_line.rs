@@ -39,12 +39,68 @@ async fn the_exit_code_is_the_tasks_when_it_is_asked_for() {
         .run(&["jobs", "submit", "--exit-code", "--", "bash", "-c", "exit 7"])
         .failed(7);
     assert!(told.contains("failed"), "{told}");
-    cli.run(&["jobs", "submit", "--", "bash", "-c", "exit 7"]).ok();
+    cli.run(&["jobs", "submit", "--", "bash", "-c", "exit 7"]).failed(100);
+    cli.run(&["jobs", "submit", "--no-exit-code", "--", "bash", "-c", "exit 7"])
+        .ok();
     cli.run(&["jobs", "submit", "--exit-code", "--", "true"]).ok();
     let id = id_of(&cli.run(&["jobs", "submit", "-q", "--", "bash", "-c", "exit 3"]).ok());
     cli.run(&["jobs", "wait", &id]).ok();
     cli.run(&["jobs", "wait", &id, "--for", "completed"]).failed(1);
     cli.run(&["jobs", "logs", &id, "--exit-code"]).failed(3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_is_stopped_while_it_is_followed_ends_with_103() {
+    let world = World::new().await;
+    let cli = CommandLine::of(&world);
+    for (flag, code) in [("--name=default", 103), ("--exit-code", 103), ("--no-exit-code", 0)] {
+        let mut child = cli
+            .command(&["jobs", "submit", flag, "--", "bash", "-c", "echo here; sleep 600"])
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        cli.run(&["jobs", "stop", "--all", "--yes"]).ok();
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{flag}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_word_with_spaces_is_a_line_of_bash() {
+    let world = World::new().await;
+    let cli = CommandLine::of(&world);
+    let ran = cli.run(&["jobs", "submit", "--", "echo one > f; cat f"]);
+    assert_eq!(ran.ok(), "one\n");
+    let ran = cli.run(&["jobs", "submit", "--", "echo", "one > f; cat f"]);
+    assert_eq!(ran.ok(), "one > f; cat f\n");
+}
+
+#[test]
+fn what_cannot_be_printed_is_a_failure() {
+    let cli = CommandLine::fresh();
+    for arguments in [
+        ["--help"].as_slice(),
+        &["jobs", "submit", "--help"],
+        &["--version"],
+        &["completions", "bash"],
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let status = cli.command(arguments).stdout(full).status().unwrap();
+        assert_eq!(status.code(), Some(1), "{arguments:?}");
+    }
+}
+
+#[test]
+fn words_of_neighbors_are_answered_with_ours() {
+    let cli = CommandLine::fresh();
+    let told = cli.run(&["launch", "task.yaml"]).failed(2);
+    assert!(told.contains("`k8s-cli jobs submit` runs a task"), "{told}");
+    let told = cli.run(&["jobs", "submit", "--dryrun", "task.yaml"]).failed(2);
+    assert!(told.contains("write `--dry-run`"), "{told}");
+    let told = cli.run(&["volumes", "apply", "v.yaml"]).failed(2);
+    assert!(!told.contains("jobs submit"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -362,6 +418,38 @@ async fn the_first_command_starts_a_server_by_itself() {
     let (_, out, _) = run(&["jobs", "list", "-q"]);
     assert_eq!(out.lines().count(), 1);
     run(&["api", "stop"]);
+}
+
+#[test]
+fn the_server_in_the_background_keeps_nothing_of_its_starter() {
+    if Backend::chosen() == Backend::Cluster {
+        println!("not on a cluster: the server would use it");
+        return;
+    }
+    let cli = CommandLine::with_free_port();
+    let start = cli.command(&["api", "start"]);
+    let mut shell = std::process::Command::new("bash");
+    shell
+        .args(["-c", "exec 7>held 42<>held; \"$@\"", "bash"])
+        .arg(start.get_program())
+        .args(start.get_args());
+    for (name, value) in start.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    let started = shell.current_dir(cli.home()).output().unwrap();
+    assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
+    let record = std::fs::read(cli.home().join(".local/share/k8s-cli/api.json")).unwrap();
+    let record: Value = serde_json::from_slice(&record).unwrap();
+    let process = std::path::PathBuf::from(format!("/proc/{}", record["pid"]));
+    let files = std::fs::read_dir(process.join("fd")).unwrap();
+    let open = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+    let held: Vec<_> = open.filter(|file| file.ends_with("held")).collect();
+    let folder = std::fs::read_link(process.join("cwd")).unwrap();
+    cli.run(&["api", "stop"]).ok();
+    assert_eq!((held, folder.as_path()), (Vec::new(), std::path::Path::new("/")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! The end-to-end suite. One binary; each module is a chapter of what the API promises.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
 
+mod accounts; // Other accounts of the machine.
 mod command_line; // The command line on a real server.
 mod command_line_logs; // What it makes of logs.
 mod command_line_output; // What each of its commands prints, at all widths.
@@ -12,6 +13,7 @@ mod deviations_users; // The same for users and what they may see.
 mod deviations_volumes; // The same for volumes.
 mod faults; // Servers that are killed, clusters that go away, many followers.
 mod gang; // Nodes of one task start together, know each other, and end together.
+mod hostile; // Other programs on the port, proxies on the way, and servers that lie.
 mod idempotency; // Requests that are repeated.
 mod kubectl; // The real kubectl on the engine.
 mod kubernetes_api; // The embedded engine beside a real API server.

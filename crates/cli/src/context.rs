@@ -24,11 +24,16 @@ impl Context {
     /// # Errors
     /// The address or the user is none.
     pub fn new(global: &Global, short_url: Option<&str>) -> Result<Self> {
-        let Global { api_url, user, color } = global;
+        let Global {
+            api_url,
+            user,
+            trust_local_server,
+            color,
+        } = global;
         let url = ApiUrl::find(short_url.or(api_url.as_deref()))?;
         let user = User::find(user.as_deref())?;
         Ok(Self {
-            client: Client::new(&url, &user)?,
+            client: Client::new(&url, &user)?.trusting(*trust_local_server),
             user,
             terminal: Terminal::find(*color),
         })

@@ -41,6 +41,22 @@ pub enum Error {
         /// Why.
         source: reqwest::Error,
     },
+    /// Another account of this machine listens where the server should.
+    #[error("`{url}` {who}; nothing was sent to it")]
+    Untrusted {
+        /// Where it listens.
+        url: String,
+        /// What is known of it.
+        who: String,
+    },
+    /// Somebody else answers than a server of ours, or nobody does who listens there.
+    #[error("{what}")]
+    Stranger {
+        /// What is known of it.
+        what: String,
+        /// The HTTP status, if there is an answer.
+        status: Option<u16>,
+    },
     /// The server answers with an error.
     #[error("{0}")]
     Server(Said),
@@ -154,8 +170,12 @@ impl Error {
         match self {
             Self::Usage(_) | Self::Task(_) | Self::Invalid { .. } | Self::File { action: "read", .. } => 2,
             Self::NotFound(_) => 3,
-            Self::Refused(_) => 4,
-            Self::Unreachable { .. } => 5,
+            Self::Refused(_)
+            | Self::Stranger {
+                status: Some(401 | 403 | 407),
+                ..
+            } => 4,
+            Self::Unreachable { .. } | Self::Untrusted { .. } | Self::Stranger { .. } => 5,
             Self::TimedOut(_) => 124,
             Self::Interrupted => 130,
             Self::Ended(code) => *code,
@@ -174,7 +194,17 @@ impl Error {
             Self::Unreachable { .. } => {
                 Some("start a server with `k8s-cli api start`, or name one with `--api-url` or K8S_CLI_API_URL")
             }
+            Self::Stranger {
+                status: Some(401 | 403 | 407 | 502..=504),
+                ..
+            } => Some("ask whoever runs that proxy, or name another server with `--api-url` or K8S_CLI_API_URL"),
+            Self::Stranger { .. } => Some(
+                "another program listens there; name the server with `--api-url`, or another port with K8S_CLI_API_PORT",
+            ),
             Self::Answer { .. } => Some("is another program listening there? `k8s-cli doctor` looks"),
+            Self::Untrusted { .. } => {
+                Some("choose another port with K8S_CLI_API_PORT, or add `--trust-local-server` if you know whose it is")
+            }
             Self::Refused(_) => Some("`k8s-cli auth whoami` shows the user that was sent"),
             _ => None,
         }
@@ -223,6 +253,8 @@ impl Error {
             Self::NotFound(_) => "not_found",
             Self::Refused(_) => "refused",
             Self::Unreachable { .. } => "unreachable",
+            Self::Untrusted { .. } => "untrusted",
+            Self::Stranger { .. } => "no_server",
             Self::Server(_) => "server",
             Self::Answer { .. } => "no_server",
             Self::Local(_) => "local_server",
@@ -239,6 +271,7 @@ impl Error {
         match self {
             Self::NotFound(said) | Self::Refused(said) | Self::Server(said) => said.status,
             Self::Invalid { .. } => Some(422),
+            Self::Stranger { status, .. } => *status,
             _ => None,
         }
     }

@@ -10,6 +10,7 @@ mod client;
 mod commands;
 mod context;
 mod error;
+mod folders;
 mod local;
 mod logs;
 mod output;

@@ -1,5 +1,6 @@
 //! A server of one's own, in the background of this machine.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
@@ -7,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use etcetera::BaseStrategy;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde::{Deserialize, Serialize};
 use task::status::Version;
@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::client::Client;
 use crate::error::{Error, Result};
+use crate::folders;
 use crate::output::say;
 
 /// How long a server may take to start: it waits up to 10 s for a cluster, and 30 s for its first lists.
@@ -54,12 +55,12 @@ pub async fn start(client: &Client) -> Result<()> {
             client.url()
         )));
     }
-    if answers(client).await {
+    if answers(client).await? {
         return Ok(());
     }
     // Of two that start one at once, the second finds the server of the first.
     let _turn = turn()?;
-    if answers(client).await {
+    if answers(client).await? {
         return Ok(());
     }
     let log = log_path()?;
@@ -68,11 +69,12 @@ pub async fn start(client: &Client) -> Result<()> {
     let before = std::fs::read(record_path()?).ok();
     remember(&child, client)?;
     let deadline = Instant::now() + START_PATIENCE;
-    while !answers(client).await {
+    // Whoever else takes the port now makes the server end, which says so.
+    while !answers(client).await.unwrap_or(false) {
         if let Ok(Some(_)) = child.try_wait() {
             forget(before.as_deref())?;
             // Another one that was started at the same time may have been faster.
-            if answers(client).await {
+            if answers(client).await? {
                 return Ok(());
             }
             return Err(Error::Local(why_it_ended(&log, beginning)));
@@ -140,7 +142,7 @@ pub fn running() -> Result<Option<Running>> {
 /// # Errors
 /// The home folder is not known.
 pub fn log_path() -> Result<PathBuf> {
-    Ok(folder()?.join("api.log"))
+    Ok(folders::data()?.join("api.log"))
 }
 
 /// The last lines of a file.
@@ -170,15 +172,23 @@ pub async fn where_tasks_run(client: &Client) -> String {
     }
 }
 
-async fn answers(client: &Client) -> bool {
-    client.get_bytes("/readyz").await.is_ok()
+/// Whether a server of ours answers at the address, and is ready.
+///
+/// # Errors
+/// Somebody else listens there.
+pub async fn answers(client: &Client) -> Result<bool> {
+    match client.get_bytes("/readyz").await {
+        Ok(_) => Ok(true),
+        Err(error @ (Error::Stranger { .. } | Error::Untrusted { .. } | Error::Refused(_))) => Err(error),
+        Err(_) => Ok(false),
+    }
 }
 
 /// The right to start a server; waits for whoever has it. The system gives it back when the process ends.
 fn turn() -> Result<File> {
-    let path = folder()?.join("start.lock");
+    let path = folders::data()?.join("start.lock");
     let open = || {
-        std::fs::create_dir_all(folder()?)?;
+        std::fs::create_dir_all(folders::data()?)?;
         let file = File::create(&path)?;
         rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).map_err(std::io::Error::from)?;
         Ok::<File, Error>(file)
@@ -199,7 +209,7 @@ fn spawn(client: &Client, log: &Path) -> Result<(Child, u64)> {
         path: log.to_owned(),
         source,
     };
-    std::fs::create_dir_all(folder()?).map_err(unusable)?;
+    std::fs::create_dir_all(folders::data()?).map_err(unusable)?;
     if std::fs::metadata(log).is_ok_and(|metadata| metadata.len() > MAX_LOG_BYTES) {
         std::fs::rename(log, log.with_extension("log.old")).map_err(unusable)?;
     }
@@ -212,8 +222,13 @@ fn spawn(client: &Client, log: &Path) -> Result<(Child, u64)> {
     let program =
         std::env::current_exe().map_err(|error| Error::Local(format!("cannot find this program: {error}")))?;
     let port = client.url().port().unwrap_or_default().to_string();
-    let mut command = Command::new(program);
-    command.args(["api", "serve", "--port", &port]);
+    let mut command = Command::new("bash");
+    command
+        .args(["-p", "-c", WITHOUT_THE_STARTERS_FILES, "bash"])
+        .arg(program)
+        .args(["api", "serve", "--port", &port])
+        .current_dir("/")
+        .envs(absolute_paths());
     command
         .stdin(Stdio::null())
         .stdout(file.try_clone().map_err(unusable)?)
@@ -224,6 +239,30 @@ fn spawn(client: &Client, log: &Path) -> Result<(Child, u64)> {
         .spawn()
         .map_err(|error| Error::Local(format!("cannot start a server: {error}")))?;
     Ok((child, beginning))
+}
+
+/// Closes all files but the three that are its own, and becomes the program. A lock that the starter holds would stay held,
+/// and whoever reads its pipe would wait, as long as the server and its tasks run.
+const WITHOUT_THE_STARTERS_FILES: &str = r#"for file in /dev/fd/[0-9]*; do
+  file=${file##*/}
+  case $file in 0 | 1 | 2) ;; *) eval "exec $file>&-" ;; esac
+done
+exec "$@"
+"#;
+
+/// Variables of the server with paths that mean something from this folder, so that they mean the same from its own.
+fn absolute_paths() -> Vec<(&'static str, OsString)> {
+    let here = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+    let all = |paths: OsString| {
+        // An empty one in the list is none.
+        let paths = std::env::split_paths(&paths).filter(|path| !path.as_os_str().is_empty());
+        std::env::join_paths(paths.map(here)).ok()
+    };
+    let names = ["KUBECONFIG", "K8S_CLI_API_STATE_DIR"];
+    let set = names
+        .into_iter()
+        .filter_map(|name| Some((name, all(std::env::var_os(name)?)?)));
+    set.collect()
 }
 
 /// What the server said last, from where its part of the log begins.
@@ -292,17 +331,7 @@ fn started_at(pid: i32) -> Option<String> {
 }
 
 fn record_path() -> Result<PathBuf> {
-    Ok(folder()?.join("api.json"))
-}
-
-/// The same folder as that of the tasks of this machine.
-fn folder() -> Result<PathBuf> {
-    if let Some(folder) = std::env::var_os("K8S_CLI_API_STATE_DIR") {
-        return Ok(folder.into());
-    }
-    let folders = etcetera::base_strategy::Xdg::new()
-        .map_err(|error| Error::Local(format!("the home folder is not known: {error}; set HOME")))?;
-    Ok(folders.data_dir().join("k8s-cli"))
+    Ok(folders::data()?.join("api.json"))
 }
 
 #[cfg(test)]

@@ -5,17 +5,20 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use clap_complete::CompleteEnv;
 
-use crate::args::{ApiCommand, Args, Command, Format};
+use crate::args::{self, ApiCommand, Args, Command, Format};
 use crate::commands;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::output::say;
+use crate::output::{plain, plain_json, say};
 
 /// Runs what was typed.
 #[must_use]
 pub fn main() -> ExitCode {
     CompleteEnv::with_factory(Args::command).complete();
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return mistyped(&error),
+    };
     if let Command::Api(ApiCommand::Serve(serve)) = args.command {
         return server::main(*serve);
     }
@@ -30,6 +33,17 @@ pub fn main() -> ExitCode {
             }
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// What was typed is no command, or asks for help.
+fn mistyped(error: &clap::Error) -> ExitCode {
+    match args::neighbors_sentence(error, std::env::args().nth(1).as_deref()) {
+        Some(sentence) => {
+            tell(&Error::Usage(sentence), false);
+            ExitCode::from(2)
+        }
+        None => server::args::print(error),
     }
 }
 
@@ -50,14 +64,14 @@ async fn run(args: Args) -> Result<()> {
 
 fn tell(error: &Error, is_json: bool) {
     if is_json {
-        say(&error.json().to_string());
+        say(&plain_json(&error.json().to_string()));
         return;
     }
     let style = anstyle::AnsiColor::Red.on_default().bold();
     match error {
         // It has a heading for each fault.
         Error::Task(report) => say(&report.to_string()),
-        other => say(&format!("{style}error:{style:#} {}", other.message())),
+        other => say(&format!("{style}error:{style:#} {}", plain(&other.message()))),
     }
     let style = anstyle::AnsiColor::Cyan.on_default().bold();
     if let Some(hint) = error.hint() {

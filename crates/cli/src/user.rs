@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use etcetera::BaseStrategy;
 use serde::{Deserialize, Serialize};
 use task::UserName;
 
 use crate::error::{Error, Result};
+use crate::folders;
 
 /// A name, and where it comes from.
 #[derive(Debug, Clone)]
@@ -55,13 +55,13 @@ impl User {
 /// The name is none, or the file cannot be written.
 pub fn save(name: &str) -> Result<PathBuf> {
     let user = User::new(name, "the command line".to_owned())?;
-    let path = folder()?.join("user.json");
+    let path = folders::config()?.join("user.json");
     let saved = Saved {
         username: user.name.to_string(),
     };
     let text = serde_json::to_string(&saved).map_err(std::io::Error::from)?;
     let write = || {
-        std::fs::create_dir_all(folder()?)?;
+        std::fs::create_dir_all(folders::config()?)?;
         // A name that is written half must not be read.
         let new = path.with_extension("json.new");
         std::fs::write(&new, text)?;
@@ -84,7 +84,7 @@ pub fn save(name: &str) -> Result<PathBuf> {
 /// # Errors
 /// The file cannot be removed.
 pub fn forget() -> Result<bool> {
-    let path = folder()?.join("user.json");
+    let path = folders::config()?.join("user.json");
     match std::fs::remove_file(&path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
@@ -105,7 +105,7 @@ fn system_name() -> String {
 }
 
 fn saved() -> Result<Option<(String, PathBuf)>> {
-    let path = folder()?.join("user.json");
+    let path = folders::config()?.join("user.json");
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -124,10 +124,4 @@ fn saved() -> Result<Option<(String, PathBuf)>> {
         ))
     })?;
     Ok(Some((saved.username, path)))
-}
-
-fn folder() -> Result<PathBuf> {
-    let folders = etcetera::base_strategy::Xdg::new()
-        .map_err(|error| Error::Local(format!("the home folder is not known: {error}; set HOME")))?;
-    Ok(folders.config_dir().join("k8s-cli"))
 }

@@ -33,8 +33,10 @@ Exit codes:
   1    it did not
   2    what was typed, or the task file, is wrong
   3    there is no such task or volume
-  4    the server refuses the user
-  5    no server answers
+  4    the server, or a proxy on the way, refuses the user
+  5    no server answers, or another program does
+  100  `jobs submit`: the task failed
+  103  the task was stopped
   124  `jobs wait` has waited for its time
   130  Ctrl-C
   with --exit-code, that of the task
@@ -50,7 +52,8 @@ Examples:
   k8s-cli jobs submit task.yaml --num-nodes 4 --env EPOCHS=10 --env WANDB_API_KEY
   k8s-cli jobs submit --cpus 2 --memory 8 -- python3 train.py --epochs 10
   id=$(k8s-cli jobs submit -q task.yaml) && k8s-cli jobs wait $id --for completed
-  k8s-cli jobs submit task.yaml --exit-code || echo it failed
+  k8s-cli jobs submit -- 'date > now; cat now'
+  k8s-cli jobs submit task.yaml || echo it failed
   k8s-cli jobs submit task.yaml --dry-run > manifests.yaml
 
 Ctrl-C ends the following; the task runs on.";

@@ -86,12 +86,16 @@ pub struct Submit {
     #[arg(short, long)]
     pub quiet: bool,
 
-    /// End with the exit code of the task.
+    /// End with the exit code of the task that failed, instead of 100.
     #[arg(long, conflicts_with_all = ["detach", "quiet"])]
     pub exit_code: bool,
 
-    /// Let the server and Kubernetes check the task, print what would be made, and make nothing.
+    /// End with 0 also when the task failed or was stopped.
     #[arg(long, conflicts_with_all = ["detach", "quiet", "exit_code"])]
+    pub no_exit_code: bool,
+
+    /// Let the server and Kubernetes check the task, print what would be made, and make nothing.
+    #[arg(long, conflicts_with_all = ["detach", "quiet", "exit_code", "no_exit_code"])]
     pub dry_run: bool,
 
     /// Form of the manifests of --dry-run, or of the answer with --detach: yaml, json.

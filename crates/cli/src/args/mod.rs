@@ -3,6 +3,7 @@
 mod api;
 mod help;
 mod jobs;
+mod neighbors;
 mod output;
 mod volumes;
 
@@ -13,6 +14,7 @@ use clap_complete::aot::Shell;
 
 pub use api::ApiCommand;
 pub use jobs::{Conditions, JobsCommand, List, Logs, SortKey, StateName, Status, Stop, Submit, Top, Wait};
+pub use neighbors::sentence as neighbors_sentence;
 pub use output::Format;
 pub use volumes::{Create, Delete, ListVolumes, ShowVolumes, VolumesCommand};
 
@@ -54,6 +56,10 @@ pub struct Global {
         hide_env_values = true
     )]
     pub user: Option<String>,
+
+    /// Use a server on this machine that is another account's; else only your own and root's.
+    #[arg(long, env = "K8S_CLI_TRUST_LOCAL_SERVER", global = true, hide_env_values = true)]
+    pub trust_local_server: bool,
 
     /// When to use colours; `NO_COLOR` is respected.
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN", hide_possible_values = true)]

@@ -2,22 +2,27 @@
 
 mod answers;
 mod away;
+mod greeting;
+mod listener;
+mod refusal;
 mod url;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use peer::token::TOKEN_HEADER;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::OnceCell;
 
 pub use answers::{Created, DryRun, Nodes, Removed, Stopped, Submitted};
 pub use away::{Away, is_passing};
 pub use url::ApiUrl;
 
-use crate::error::{Error, Fault, Result, Said};
-use crate::output::plain;
+use crate::error::{Error, Result};
+use crate::output::{plain, with_plain_strings};
 use crate::user::User;
 
 /// How long a server may take to accept a connection: even one on another continent does.
@@ -36,14 +41,15 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause that a server can ask for with `Retry-After`.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// The most of an answer that is no JSON that is shown.
-const MAX_SHOWN_CHARACTERS: usize = 300;
-
 /// One user's access to a server.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
     url: ApiUrl,
+    /// Whether another account's program is believed at an address of this machine.
+    trusts_others: bool,
+    /// Set when the address has answered as a server of ours; what is sent to it to prove who asks.
+    greeted: Arc<OnceCell<Option<header::HeaderValue>>>,
     user: header::HeaderValue,
 }
 
@@ -52,12 +58,6 @@ pub struct Client {
 enum Repeat {
     Yes,
     No,
-}
-
-/// The body of an error.
-#[derive(Deserialize)]
-struct Detail {
-    detail: Value,
 }
 
 impl Client {
@@ -88,8 +88,15 @@ impl Client {
         Ok(Self {
             http: http.build().map_err(unreachable)?,
             url: url.clone(),
+            trusts_others: false,
+            greeted: Arc::default(),
             user,
         })
+    }
+
+    /// The same, which believes another account's program at an address of this machine, if it `trusts_others`.
+    pub fn trusting(self, trusts_others: bool) -> Self {
+        Self { trusts_others, ..self }
     }
 
     /// Where the server is.
@@ -122,6 +129,7 @@ impl Client {
     /// # Errors
     /// No answer, or an error.
     pub async fn stream(&self, path: &str) -> Result<Response> {
+        self.greet().await?;
         let request = self.request(Method::GET, path);
         let head = tokio::time::timeout(ANSWER_TIMEOUT, request.send()).await;
         let response = head.map_err(|_| Error::TimedOut(format!("`{}` does not answer", self.url)))?;
@@ -149,11 +157,11 @@ impl Client {
         self.decode(&self.body(response).await?)
     }
 
-    /// Submits a task; also gives the server's warnings. However often the answer is lost, `key` makes one task of it.
+    /// Submits a task; gives the answer and the server's warnings. However often the answer is lost, `key` makes one task of it.
     ///
     /// # Errors
     /// No answer, or an error.
-    pub async fn submit<T: DeserializeOwned>(&self, path: &str, body: &Value, key: &str) -> Result<(T, Vec<String>)> {
+    pub async fn submit(&self, path: &str, body: &Value, key: &str) -> Result<(Bytes, Vec<String>)> {
         let request = || {
             let request = self.request(Method::POST, path).timeout(ANSWER_TIMEOUT);
             request.header("Idempotency-Key", key).json(body)
@@ -162,7 +170,7 @@ impl Client {
         let warnings = response.headers().get_all(header::WARNING).iter();
         let text = |value: &header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let warnings = warnings.filter_map(|value| warning(&text(value))).collect();
-        Ok((self.decode(&self.body(response).await?)?, warnings))
+        Ok((self.body(response).await?, warnings))
     }
 
     /// DELETE.
@@ -180,7 +188,11 @@ impl Client {
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let url = self.url.join(path);
-        self.http.request(method, url).header("X-User", self.user.clone())
+        let request = self.http.request(method, url).header("X-User", self.user.clone());
+        match self.greeted.get() {
+            Some(Some(token)) => request.header(TOKEN_HEADER, token),
+            _ => request,
+        }
     }
 
     /// Sends a request, again where that helps and does no harm.
@@ -189,6 +201,7 @@ impl Client {
         let mut tries_left = TRIES;
         loop {
             tries_left -= 1;
+            self.greet().await?;
             let wait = match request().send().await {
                 Ok(response) => match asked_to_wait(&response) {
                     Some(wait) if tries_left > 0 => wait.max(pause),
@@ -205,7 +218,21 @@ impl Client {
         }
     }
 
+    /// Nothing is sent to a stranger: before the first request the address must answer as a server of ours does, and before
+    /// each it is looked at whose program listens there.
+    async fn greet(&self) -> Result<()> {
+        if !self.trusts_others {
+            listener::check(&self.url).await?;
+        }
+        let greet = || greeting::greet(&self.http, &self.url, self.trusts_others);
+        self.greeted.get_or_try_init(greet).await?;
+        Ok(())
+    }
+
     async fn checked(&self, response: Response) -> Result<Response> {
+        if let Some(stranger) = refusal::stranger(&response, &self.url) {
+            return Err(stranger);
+        }
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -213,21 +240,26 @@ impl Client {
         let request_id = response.headers().get("x-request-id").and_then(|id| id.to_str().ok());
         let request_id = request_id.map(str::to_owned);
         let body = self.body(response).await?;
-        let detail = match serde_json::from_slice::<Detail>(&body) {
-            Ok(Detail { detail }) => detail,
-            Err(_) => {
-                let text = String::from_utf8_lossy(&body);
-                Value::String(text.chars().take(MAX_SHOWN_CHARACTERS).collect())
-            }
-        };
-        Err(refusal(status, detail, request_id, &self.url))
+        Err(refusal::refusal(status, request_id, &body, &self.url))
     }
 
     async fn body(&self, response: Response) -> Result<Bytes> {
         response.bytes().await.map_err(|error| self.unreachable(error))
     }
 
-    fn decode<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T> {
+    /// An answer as one of our values, whose texts are harmless on a terminal.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn decode<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T> {
+        self.decode_as_sent(with_plain_strings(&String::from_utf8_lossy(body)).as_bytes())
+    }
+
+    /// An answer as one of our values, with all that is in its texts: it must not be printed but by `output::json` or `yaml`.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn decode_as_sent<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T> {
         serde_json::from_slice(body).map_err(|source| Error::Answer {
             url: self.url.to_string(),
             source,
@@ -256,29 +288,6 @@ fn asked_to_wait(response: &Response) -> Option<Duration> {
         .parse()
         .ok()?;
     busy.then(|| Duration::from_secs(after).min(LONGEST_PAUSE))
-}
-
-fn refusal(status: StatusCode, detail: Value, request_id: Option<String>, url: &ApiUrl) -> Error {
-    if status == StatusCode::UNPROCESSABLE_ENTITY
-        && let Ok(faults) = serde_json::from_value::<Vec<Fault>>(detail.clone())
-    {
-        return Error::Invalid { faults, request_id };
-    }
-    let text = match detail {
-        Value::String(text) if !text.is_empty() => plain(&text),
-        Value::String(_) => format!("`{url}` answers {status}"),
-        other => other.to_string(),
-    };
-    let said = Said {
-        text,
-        status: Some(status.as_u16()),
-        request_id,
-    };
-    match status {
-        StatusCode::NOT_FOUND => Error::NotFound(said),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Refused(said),
-        _ => Error::Server(said),
-    }
 }
 
 /// The text of a `Warning` header: `299 - "text"` (RFC 9111 obsoletes it, Kubernetes uses it).

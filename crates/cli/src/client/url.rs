@@ -33,7 +33,8 @@ impl ApiUrl {
     fn parse(text: &str) -> Result<Self> {
         let wrong = || {
             Error::Usage(format!(
-                "`{text}` is no address of a server; write it like http://host:8000"
+                "`{}` is no address of a server; write it like http://host:8000",
+                without_password(text)
             ))
         };
         let url = reqwest::Url::parse(text).map_err(|_| wrong())?;
@@ -79,9 +80,14 @@ impl ApiUrl {
         self.text.starts_with("http:")
     }
 
+    /// The name or the address in it.
+    pub fn host(&self) -> &str {
+        self.host.trim_start_matches('[').trim_end_matches(']')
+    }
+
     /// Whether the server is here.
     pub fn is_this_machine(&self) -> bool {
-        let host = self.host.trim_start_matches('[').trim_end_matches(']');
+        let host = self.host();
         host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
@@ -102,9 +108,36 @@ impl fmt::Display for ApiUrl {
     }
 }
 
+/// Text that is no address, without what would be a name and a password in one.
+fn without_password(text: &str) -> String {
+    let Some((before, host)) = text.rsplit_once('@') else {
+        return text.to_owned();
+    };
+    let scheme = before.split_once("://").map(|(scheme, _)| format!("{scheme}://"));
+    format!("{}…@{host}", scheme.unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::ApiUrl;
+
+    #[test]
+    fn a_password_is_not_shown() {
+        for text in [
+            "http://alice:hunter2@host:1",
+            "http://alice:hunter2@host/?a=1",
+            "alice:hunter2@host",
+            "http://alice:hunter2@",
+            "htp://alice:hunter2@host",
+            "http://alice:hunt@hunter2@host:port",
+        ] {
+            let shown = match ApiUrl::find(Some(text)) {
+                Ok(url) => format!("{url}"),
+                Err(error) => error.to_string(),
+            };
+            assert!(!shown.contains("hunt"), "{shown}");
+        }
+    }
 
     #[test]
     fn an_address_has_a_scheme_and_a_host() {

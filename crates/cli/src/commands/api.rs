@@ -8,7 +8,7 @@ use crate::args::ApiCommand;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::local;
-use crate::output::{print, say};
+use crate::output::{plain, print, say};
 
 /// Runs the command; `serve` is run before there is a runtime.
 ///
@@ -17,7 +17,7 @@ use crate::output::{print, say};
 pub async fn run(context: &Context, command: ApiCommand) -> Result<()> {
     match command {
         ApiCommand::Start => {
-            if context.client.get_bytes("/readyz").await.is_ok() {
+            if local::answers(&context.client).await? {
                 say(&format!("a server answers at {} already", context.client.url()));
                 return Ok(());
             }
@@ -29,7 +29,7 @@ pub async fn run(context: &Context, command: ApiCommand) -> Result<()> {
                     "stopped the server at {} (process {}); tasks of this machine run on",
                     stopped.url, stopped.pid
                 )),
-                None if context.client.get_bytes("/readyz").await.is_ok() => {
+                None if local::answers(&context.client).await.unwrap_or(false) => {
                     return Err(Error::Local(format!(
                         "a server answers at {}, but none was started here in the background; stop it where it was started",
                         context.client.url()
@@ -43,7 +43,7 @@ pub async fn run(context: &Context, command: ApiCommand) -> Result<()> {
         ApiCommand::Logs(args) => {
             let path = local::log_path()?;
             match local::last_lines(&path, args.tail) {
-                Ok(lines) => print(&lines.join("\n")),
+                Ok(lines) => print(&plain(&lines.join("\n"))),
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     say("no server was started here");
                     Ok(())

@@ -12,7 +12,7 @@ use std::io::{IsTerminal, Write};
 
 use crate::client::Removed;
 use crate::error::{Error, Result};
-use crate::output::{plain, plural, print, say};
+use crate::output::{plural, print, say};
 
 /// Asks before something is lost. Where there is no terminal nobody can answer, and a flag must say it.
 fn confirm(action: &str, flag: &str) -> Result<()> {
@@ -43,7 +43,7 @@ async fn remove_each(
     for id in ids {
         match remove(id).await {
             // The rest goes on, also when nobody reads this.
-            Ok(answer) => drop(print(&plain(&answer.message))),
+            Ok(answer) => drop(print(&answer.message)),
             // Somebody else was faster.
             Err(Error::NotFound(_)) => say(&format!("{kind} {id} was {done} already")),
             Err(error) if ids.len() > 1 => {

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::lines::{LineStyle, Lines};
 use crate::client::{Away, Client, Nodes, is_passing};
 use crate::error::{Error, Result};
-use crate::output::{Terminal, most, plain, raw_stdout, say};
+use crate::output::{Terminal, most, raw_stdout, say};
 use crate::things::{escaped, get};
 
 /// The first pause before another connection is tried; it doubles up to the longest.
@@ -229,7 +229,7 @@ impl Follow<'_> {
             _ => return,
         };
         if self.said.as_ref() != Some(&why) {
-            say(&plain(&why));
+            say(&why);
             self.said = Some(why);
             self.say_what_there_is(&task).await;
         }

@@ -7,7 +7,7 @@ use task::volume::VolumeStatus;
 
 use super::items::{ItemColumn, table};
 use super::table::{Cell, fixed, flexible, or_dash, status_cell};
-use super::{Terminal, age};
+use super::{Terminal, age, plain_line};
 
 /// Everything about a task and its nodes.
 pub fn describe_task(task: &TaskStatus, wide: bool, terminal: Terminal) -> String {
@@ -132,11 +132,7 @@ pub fn describe_volume(volume: &VolumeStatus, wide: bool) -> String {
 fn fields(lines: &[(&str, String)]) -> String {
     let mut text = String::new();
     for (name, value) in lines {
-        let value: String = value
-            .chars()
-            .map(|character| if character.is_control() { ' ' } else { character })
-            .collect();
-        let _ = writeln!(text, "{:<10} {value}", format!("{name}:"));
+        let _ = writeln!(text, "{:<10} {}", format!("{name}:"), plain_line(value));
     }
     text
 }

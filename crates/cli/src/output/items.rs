@@ -1,11 +1,13 @@
 //! Things as the server answered them, in the form that was asked for.
 
+use std::io::{self, IsTerminal};
+
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::table::{Cell, Column, Table};
-use super::{Terminal, print};
+use super::{Terminal, is_obeyed, plain, plain_json, print, with_plain_strings};
 use crate::args::Format;
 use crate::error::{Error, Result};
 
@@ -97,7 +99,7 @@ impl<T: Item> Kept<T> {
     /// # Errors
     /// It is another thing.
     pub fn read(raw: Box<RawValue>, url: &str) -> Result<Self> {
-        let item = serde_json::from_str(raw.get()).map_err(|source| Error::Answer {
+        let item = serde_json::from_str(&with_plain_strings(raw.get())).map_err(|source| Error::Answer {
             url: url.to_owned(),
             source,
         })?;
@@ -166,7 +168,7 @@ pub fn print_one<T>(kept: &Kept<T>, format: Format) -> Result<()> {
 
 /// One document for a person who reads it, and for programs.
 pub fn json(value: &Value) -> String {
-    format!("{value:#}")
+    plain_json(&format!("{value:#}")).into_owned()
 }
 
 /// The same in YAML.
@@ -174,5 +176,13 @@ pub fn json(value: &Value) -> String {
 /// # Errors
 /// YAML cannot say it.
 pub fn yaml(value: &Value) -> Result<String> {
-    serde_saphyr::to_string(value).map_err(|error| Error::Local(format!("cannot write YAML: {error}")))
+    let wrong = |error| Error::Local(format!("cannot write YAML: {error}"));
+    let text = serde_saphyr::to_string(value).map_err(wrong)?;
+    // Control characters are escapes in YAML; what changes the order in which a line is read is not, and only a person reads.
+    let is_shown = io::stdout().is_terminal();
+    let is_harmless = |character| character == '\n' || !is_obeyed(character);
+    if is_shown && !text.chars().all(is_harmless) {
+        return Ok(plain(&text));
+    }
+    Ok(text)
 }

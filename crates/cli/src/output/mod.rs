@@ -4,6 +4,7 @@ mod age;
 mod describe;
 mod items;
 mod machine;
+mod plain;
 mod table;
 
 use std::fs::File;
@@ -15,6 +16,7 @@ pub use age::{age, age_of};
 pub use describe::{describe_task, describe_volume, ran_for};
 pub use items::{Item, ItemColumn, Kept, json, print_items, print_items_below, print_one, yaml};
 pub use machine::{memory, most};
+pub use plain::{is_obeyed, plain, plain_json, plain_line, with_plain_strings};
 pub use table::{Cell, Table, fixed, flexible, or_dash, status_cell};
 
 use crate::args::Color;
@@ -64,11 +66,6 @@ pub fn print(text: &str) -> Result<()> {
 pub fn say(text: &str) {
     // Nobody is left to be told that this cannot be told.
     let _ = writeln!(anstream::stderr().lock(), "{text}");
-}
-
-/// Text of tasks and servers, which must not move the cursor or set the title of the terminal.
-pub fn plain(text: &str) -> String {
-    text.replace(|character: char| character.is_control() && character != '\n', " ")
 }
 
 /// Says what may be wrong although it worked.

@@ -4,7 +4,7 @@ use anstyle::{AnsiColor, Style};
 use task::State;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use super::Terminal;
+use super::{Terminal, plain_line};
 
 /// The space between two columns.
 const GAP: usize = 3;
@@ -55,12 +55,8 @@ pub const fn flexible(name: &'static str) -> Column {
 impl<T: Into<String>> From<T> for Cell {
     /// Text of strangers: a task's name or reason must not move the cursor.
     fn from(text: T) -> Self {
-        let mut text = text.into();
-        if text.chars().any(char::is_control) {
-            text = text.replace(char::is_control, " ");
-        }
         Self {
-            text,
+            text: plain_line(&text.into()),
             style: Style::new(),
         }
     }

@@ -50,6 +50,8 @@ impl Document {
             duplicate_keys: DuplicateKeyPolicy::LastWins,
             strict_booleans: true,
             with_snippet: false,
+            // `!secret name` would be taken as the text `name`.
+            reject_unsupported_tags: true,
             non_finite_float_policy: NonFiniteFloatPolicy::AsString,
         };
         let root: Spanned<Data> =
@@ -81,6 +83,9 @@ impl Mistake {
         let message = match error {
             serde_saphyr::Error::MultipleDocuments { .. } => {
                 "the file has several documents; a task is one, so submit each by itself".to_owned()
+            }
+            serde_saphyr::Error::Budget { .. } => {
+                "the file has more values, aliases or levels than a task file can have; is it one?".to_owned()
             }
             other => plain(&other.to_string()),
         };

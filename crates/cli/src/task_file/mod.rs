@@ -71,19 +71,29 @@ impl TaskFile {
         })
     }
 
-    /// A task that runs one command.
+    /// A task that runs one command. A single word with spaces in it is a line of bash, as with `ssh` and `sky`: no program is
+    /// called like that.
     ///
     /// # Errors
     /// A NUL character cannot be passed to a process.
     pub fn command(words: &[String]) -> Result<Self> {
+        if let [line] = words
+            && line.contains(char::is_whitespace)
+        {
+            return Ok(Self::of_run(line));
+        }
         let run = shlex::try_join(words.iter().map(String::as_str)).map_err(|_| {
             Error::Usage("the command has a NUL character, which cannot be passed to a process".to_owned())
         })?;
-        Ok(Self {
+        Ok(Self::of_run(&run))
+    }
+
+    fn of_run(run: &str) -> Self {
+        Self {
             body: json!({ "run": run }),
             origin: Origin::command(),
             warnings: Vec::new(),
-        })
+        }
     }
 
     /// Changes what flags say otherwise.

@@ -161,3 +161,40 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_tag_that_nobody_knows_is_not_dropped() {
+    for text in [
+        "run: !secret name\n",
+        "run: a\nenvs: {A: !vault path}\n",
+        "run: a\nresources: !big {cpus: 1}\n",
+    ] {
+        assert!(refused(text).contains("tag"), "{text}");
+    }
+    parsed("run: !!str true\n");
+}
+
+#[test]
+fn a_file_that_is_too_much_is_told_in_words() {
+    let many = format!("run: a\nenvs: [{}]\n", "a,".repeat(300_000));
+    let deep = format!("run: {}\n", "[".repeat(3000));
+    for text in [many, deep] {
+        let told = refused(&text);
+        assert!(
+            !told.contains("budget") && !told.contains("Nodes {"),
+            "{}",
+            &told[..200.min(told.len())]
+        );
+    }
+}
+
+#[test]
+fn one_word_with_spaces_is_bash_and_several_words_are_a_command() {
+    let run = |words: &[&str]| {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        TaskFile::command(&words).unwrap().body()["run"].clone()
+    };
+    assert_eq!(run(&["echo one > f; cat f"]), "echo one > f; cat f");
+    assert_eq!(run(&["echo", "one > f"]), "echo 'one > f'");
+    assert_eq!(run(&["true"]), "true");
+}

@@ -3,6 +3,8 @@
 mod task;
 mod volume;
 
+use std::collections::HashMap;
+
 use ::task::UserName;
 use serde_json::value::RawValue;
 
@@ -34,12 +36,7 @@ pub async fn list<T: Thing>(client: &Client, all_users: bool) -> Result<Vec<Kept
     let query = if all_users { "?all_users=true" } else { "" };
     let answer = client.get_bytes(&format!("{}{query}", T::PATH)).await?;
     let url = client.url().to_string();
-    let wrong = |source| Error::Answer {
-        url: url.clone(),
-        source,
-    };
-    let mut lists: std::collections::HashMap<String, Vec<Box<RawValue>>> =
-        serde_json::from_slice(&answer).map_err(wrong)?;
+    let mut lists: HashMap<String, Vec<Box<RawValue>>> = client.decode_as_sent(&answer)?;
     let raw = lists.remove(T::LIST).unwrap_or_default();
     raw.into_iter().map(|raw| Kept::read(raw, &url)).collect()
 }
@@ -49,7 +46,8 @@ pub async fn list<T: Thing>(client: &Client, all_users: bool) -> Result<Vec<Kept
 /// # Errors
 /// There is none, or the server does not give it.
 pub async fn get<T: Thing>(client: &Client, id: &str) -> Result<Kept<T>> {
-    let raw = client.get(&format!("{}/{}", T::PATH, escaped(id))).await?;
+    let answer = client.get_bytes(&format!("{}/{}", T::PATH, escaped(id))).await?;
+    let raw = client.decode_as_sent(&answer)?;
     Kept::read(raw, &client.url().to_string())
 }
 

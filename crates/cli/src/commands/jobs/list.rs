@@ -10,7 +10,7 @@ use crate::args::{Format, List, SortKey, StateName};
 use crate::client::Away;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::output::{Item, Kept, REFRESH, print, print_items, print_items_below, say, yaml};
+use crate::output::{Item, Kept, REFRESH, plain_json, print, print_items, print_items_below, say, yaml};
 use crate::things::{list, say_none};
 
 /// Runs the command.
@@ -123,7 +123,7 @@ fn print_changes(
         Format::Json => print(
             &tasks
                 .iter()
-                .map(|kept| format!("{}\n", kept.raw.get()))
+                .map(|kept| format!("{}\n", plain_json(kept.raw.get())))
                 .collect::<String>(),
         ),
         Format::Yaml => {

@@ -3,7 +3,7 @@
 use jiff::{Span, SpanRelativeTo, Timestamp};
 use task::status::TaskStatus;
 
-use super::outcome::follow_to_the_end;
+use super::outcome::{Ending, follow_to_the_end};
 use crate::args::Logs;
 use crate::context::Context;
 use crate::error::Result;
@@ -25,7 +25,12 @@ pub async fn run(context: &Context, args: Logs) -> Result<()> {
     if args.no_follow {
         print_now(&context.client, &task, &options, context.terminal).await
     } else {
-        follow_to_the_end(context, &task, &options, args.exit_code).await
+        let ending = if args.exit_code {
+            Ending::TheTasks
+        } else {
+            Ending::OfTheFollowing
+        };
+        follow_to_the_end(context, &task, &options, ending).await
     }
 }
 

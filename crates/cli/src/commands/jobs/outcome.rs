@@ -9,17 +9,32 @@ use task::status::{NodeStatus, TaskStatus};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::logs::{End, LogOptions, follow};
-use crate::output::{age_of, plain, say};
+use crate::output::{age_of, say};
+
+/// The exit code of a task that failed, as `sky` has it, and of one that was stopped.
+const FAILED: u8 = 100;
+const STOPPED: u8 = 103;
+
+/// What the exit code of a command says that follows a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Whether the log was followed to its end, however the task ended.
+    OfTheFollowing,
+    /// Whether the task succeeded.
+    Failure,
+    /// The task's own exit code.
+    TheTasks,
+}
 
 /// Follows a log to its end, or until Ctrl-C, and says how the task ended.
 ///
 /// # Errors
-/// The following fails; or, with `exit_code`, the task did.
+/// The following fails; or the task did, where `ending` says so.
 pub async fn follow_to_the_end(
     context: &Context,
     task: &TaskStatus,
     options: &LogOptions,
-    exit_code: bool,
+    ending: Ending,
 ) -> Result<()> {
     let id = &task.task_id;
     let end = tokio::select! {
@@ -37,14 +52,18 @@ pub async fn follow_to_the_end(
     match end {
         End::Ended(task) => {
             say(&sentence(&task));
-            match (exit_code, code(&task, options.node)) {
-                (true, code) if code != 0 => Err(Error::Ended(code)),
-                _ => Ok(()),
+            match (ending, code(&task, options.node)) {
+                (Ending::OfTheFollowing, _) | (_, 0) => Ok(()),
+                (Ending::Failure, _) => Err(Error::Ended(FAILED)),
+                (Ending::TheTasks, code) => Err(Error::Ended(code)),
             }
         }
         End::Stopped => {
             say(&format!("task {id} was stopped"));
-            if exit_code { Err(Error::Ended(1)) } else { Ok(()) }
+            match ending {
+                Ending::OfTheFollowing => Ok(()),
+                Ending::Failure | Ending::TheTasks => Err(Error::Ended(STOPPED)),
+            }
         }
     }
 }
@@ -58,7 +77,7 @@ pub fn sentence(task: &TaskStatus) -> String {
     if task.status == State::Failed {
         let why = [&task.reason, &task.message];
         for part in why.into_iter().flatten() {
-            text.push_str(&format!(": {}", plain(part)));
+            text.push_str(&format!(": {part}"));
         }
     }
     text

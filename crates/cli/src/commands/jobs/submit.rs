@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 use task::status::TaskStatus;
 
-use super::outcome::follow_to_the_end;
+use super::outcome::{Ending, follow_to_the_end};
 use crate::args::{Format, Submit};
 use crate::client::{DryRun, Submitted};
 use crate::context::Context;
@@ -25,6 +26,7 @@ pub async fn run(context: &Context, args: Submit) -> Result<()> {
         detach,
         quiet,
         exit_code,
+        no_exit_code,
         dry_run,
         output,
         idempotency_key,
@@ -47,10 +49,12 @@ pub async fn run(context: &Context, args: Submit) -> Result<()> {
     task.warnings().iter().for_each(|warning| warn(warning));
     let key = idempotency_key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     if dry_run {
-        let answer: DryRun = send(context, &task, "/tasks/submit?dry_run=true", &key).await?;
+        let answer = send(context, &task, "/tasks/submit?dry_run=true", &key).await?;
+        let answer: DryRun = context.client.decode_as_sent(&answer)?;
         return print_manifests(&answer.manifests, output.unwrap_or(Format::Yaml));
     }
-    let Submitted { task_id: id } = send(context, &task, "/tasks/submit", &key).await?;
+    let answer = send(context, &task, "/tasks/submit", &key).await?;
+    let Submitted { task_id: id } = context.client.decode(&answer)?;
     match output {
         Some(Format::Json) => return print(&output::json(&json!({"task_id": id}))),
         Some(Format::Yaml) => return print(&output::yaml(&json!({"task_id": id}))?),
@@ -64,12 +68,17 @@ pub async fn run(context: &Context, args: Submit) -> Result<()> {
     }
     say(&format!("task {id} submitted"));
     let status = get::<TaskStatus>(&context.client, &id).await?;
-    follow_to_the_end(context, &status.item, &LogOptions::default(), exit_code).await
+    let ending = match (exit_code, no_exit_code) {
+        (true, _) => Ending::TheTasks,
+        (_, true) => Ending::OfTheFollowing,
+        _ => Ending::Failure,
+    };
+    follow_to_the_end(context, &status.item, &LogOptions::default(), ending).await
 }
 
 /// Sends the task; what the server finds wrong with it is shown in the file.
-async fn send<T: serde::de::DeserializeOwned>(context: &Context, task: &TaskFile, path: &str, key: &str) -> Result<T> {
-    let submit = async || context.client.submit::<T>(path, task.body(), key).await;
+async fn send(context: &Context, task: &TaskFile, path: &str, key: &str) -> Result<Bytes> {
+    let submit = async || context.client.submit(path, task.body(), key).await;
     let (answer, warnings) = match context.with_server(submit).await {
         Err(Error::Invalid { faults, .. }) if faults.iter().all(|fault| fault.loc.first() == Some(&json!("body"))) => {
             return Err(Error::Task(task.report(&faults)));

@@ -1,0 +1,163 @@
+//! Text of others, made harmless before it reaches a terminal: the one place for all that did not come from us.
+//!
+//! A terminal obeys more than it shows: escape sequences move the cursor, set the title, or ask the terminal to type; their
+//! 8-bit forms (C1) do the same, and bidirectional controls show a line in another order than it is read. What is neither a
+//! newline nor a tab is shown as JSON would write it (`\u001b`).
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// Text without anything that a terminal obeys, but newlines and tabs.
+pub fn plain(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\t' => shown.push(character),
+            _ if is_obeyed(character) => push_escape(&mut shown, character),
+            _ => shown.push(character),
+        }
+    }
+    shown
+}
+
+/// The same in one line.
+pub fn plain_line(text: &str) -> String {
+    plain(text).replace(['\n', '\t'], " ")
+}
+
+/// JSON that means the same, with all such characters written as escapes.
+pub fn plain_json(json: &str) -> Cow<'_, str> {
+    if !json.chars().any(|character| is_obeyed(character) && character != '\n') {
+        return json.into();
+    }
+    // Outside of strings it can only be the white space of another system's lines.
+    plain(&json.replace('\r', " ")).into()
+}
+
+/// JSON whose strings, once decoded, are [`plain`].
+///
+/// Done in the JSON, so that no value of ours, whatever its type, can be forgotten.
+pub fn with_plain_strings(json: &str) -> Cow<'_, str> {
+    let mut shown = String::new();
+    let mut done = 0;
+    let mut characters = json.char_indices();
+    while let Some((at, character)) = characters.next() {
+        let escaped = match character {
+            '\\' => match characters.next() {
+                Some((_, 'u')) => escaped_character(&json[at..]).filter(|(character, _)| is_obeyed(*character)),
+                Some((_, 'b')) => Some(('\u{8}', 2)),
+                Some((_, 'f')) => Some(('\u{c}', 2)),
+                Some((_, 'r')) => Some(('\r', 2)),
+                _ => None,
+            },
+            '\r' => None,
+            _ if is_obeyed(character) => Some((character, character.len_utf8())),
+            _ => None,
+        };
+        let Some((character, length)) = escaped.filter(|(character, _)| !matches!(character, '\n' | '\t')) else {
+            continue;
+        };
+        shown.push_str(&json[done..at]);
+        // With escaped backslashes: what is decoded is the escape, and not the character.
+        let mut escape = String::new();
+        push_escape(&mut escape, character);
+        shown.push_str(&escape.replace('\\', "\\\\"));
+        done = at + length;
+        while characters.clone().next().is_some_and(|(next, _)| next < done) {
+            characters.next();
+        }
+    }
+    if done == 0 {
+        return json.into();
+    }
+    shown.push_str(&json[done..]);
+    shown.into()
+}
+
+/// The character of an escape such as `\u001b`, and how many bytes that has. Of two that are a pair, it is none that is obeyed
+/// unless it is a tag.
+fn escaped_character(escape: &str) -> Option<(char, usize)> {
+    let unit = |at: usize| {
+        let digits = escape.get(at..at + 6)?.strip_prefix("\\u")?;
+        u32::from_str_radix(digits, 16).ok()
+    };
+    let first = unit(0)?;
+    if let Some(character) = char::from_u32(first) {
+        return Some((character, 6));
+    }
+    let second = unit(6).filter(|second| (0xdc00..0xe000).contains(second))?;
+    let code = 0x1_0000 + ((first & 0x3ff) << 10) + (second & 0x3ff);
+    Some((char::from_u32(code)?, 12))
+}
+
+/// Whether a terminal does something else with it than to show it.
+pub fn is_obeyed(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{61c}'
+                | '\u{200e}'
+                | '\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2066}'..='\u{2069}'
+                | '\u{feff}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
+fn push_escape(text: &mut String, character: char) {
+    let mut units = [0; 2];
+    for unit in character.encode_utf16(&mut units) {
+        // Writing to a string does not fail.
+        let _ = write!(text, "\\u{unit:04x}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::{is_obeyed, plain, plain_json, plain_line, with_plain_strings};
+
+    const HOSTILE: &str = "a\u{1b}[2J\u{9b}31m\u{202e}\u{2066}\r\u{8}\u{7f}\u{e0041}\u{feff}é\"\\u001b";
+
+    fn is_harmless(text: &str) -> bool {
+        text.chars()
+            .all(|character| !is_obeyed(character) || matches!(character, '\n' | '\t'))
+    }
+
+    #[test]
+    fn what_a_terminal_obeys_is_shown_instead() {
+        assert_eq!(plain("\u{1b}[2J a\tb\nc\r"), "\\u001b[2J a\tb\nc\\u000d");
+        assert_eq!(plain_line("a\nb\u{9b}"), "a b\\u009b");
+        assert_eq!(plain("名前 ✔️ é"), "名前 ✔️ é");
+        assert!(is_harmless(&plain(HOSTILE)));
+    }
+
+    #[test]
+    fn strings_of_json_are_harmless_once_decoded() {
+        let raw =
+            "{\"a\":\"\\u001b]0;x\\u0007\\u009B\\r\\udb40\\udc41\u{9b}\u{202e}\",\"\\u001bk\":[\"\\\\u001b\\n\"]}";
+        let value: Value = serde_json::from_str(&with_plain_strings(raw)).unwrap();
+        let expected =
+            json!({"a": "\\u001b]0;x\\u0007\\u009b\\u000d\\udb40\\udc41\\u009b\\u202e", "\\u001bk": ["\\u001b\n"]});
+        assert_eq!(value, expected);
+    }
+
+    proptest! {
+        #[test]
+        fn no_string_comes_through(text: String) {
+            for text in [text, HOSTILE.to_owned()] {
+                let json = json!({ &text: [&text] }).to_string();
+                let value: Value = serde_json::from_str(&with_plain_strings(&json)).unwrap();
+                let decoded = value.as_object().unwrap().iter().next().unwrap();
+                prop_assert_eq!(decoded.0, &plain(&text));
+                prop_assert_eq!(decoded.1[0].as_str().unwrap(), plain(&text));
+                let printed = plain_json(&json);
+                prop_assert!(is_harmless(&printed));
+                prop_assert_eq!(serde_json::from_str::<Value>(&printed).unwrap(), json!({ &text: [&text] }));
+            }
+        }
+    }
+}

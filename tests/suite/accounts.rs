@@ -1,0 +1,114 @@
+//! Other accounts of the machine: they do not run commands as the server's owner, and are not taken for the server.
+
+use std::io::Read;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use e2e::program::{Program, SERVER, answer};
+use e2e::{CommandLine, RawAnswer, World, as_another_account, raw};
+
+/// What another account is answered.
+fn asked_by_another(base: &str, method: &'static str, path: &'static str) -> Option<RawAnswer> {
+    let base = base.to_owned();
+    as_another_account(move || {
+        let headers: [(&str, &[u8]); 2] = [("X-User", b"alice"), ("Content-Type", b"application/json")];
+        raw(&base, method, path, &headers, Some(br#"{"run": "true"}"#))
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_account_of_the_machine_is_refused() {
+    let world = World::own(&[]).await;
+    for (method, path) in [
+        ("POST", "/tasks/submit"),
+        ("GET", "/tasks"),
+        ("GET", "/healthz"),
+        ("GET", "/nothing"),
+    ] {
+        let Some(answer) = asked_by_another(world.api.base(), method, path) else {
+            return;
+        };
+        assert_eq!(answer.status, 403, "{method} {path}");
+        assert!(answer.header("x-request-id").is_some());
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(
+            detail.contains("--allow-local-users") && detail.contains("uid 65534"),
+            "{detail}"
+        );
+    }
+    assert_eq!(world.api.get("/tasks").await.ok()["tasks"], serde_json::json!([]));
+    let metrics = raw(world.api.base(), "GET", "/metrics", &[], None);
+    let metrics = String::from_utf8(metrics.body).unwrap();
+    let counted = r#"k8s_cli_http_requests_total{route="/tasks/submit",method="POST",status="403"} 1"#;
+    assert!(metrics.contains(counted), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_accounts_are_let_in_where_the_operator_says_so() {
+    let world = World::own(&["--allow-local-users"]).await;
+    if let Some(answer) = asked_by_another(world.api.base(), "POST", "/tasks/submit") {
+        assert_eq!(answer.status, 200);
+    }
+}
+
+/// A program of another account, at an address of this machine.
+struct Stranger {
+    listener: TcpListener,
+}
+
+impl Stranger {
+    fn start() -> Option<Self> {
+        let listener = as_another_account(|| TcpListener::bind("127.0.0.1:0").unwrap())?;
+        Some(Self { listener })
+    }
+
+    fn port(&self) -> String {
+        self.listener.local_addr().unwrap().port().to_string()
+    }
+
+    /// Whether somebody has connected and sent something.
+    fn was_sent_something(&self) -> bool {
+        self.listener.set_nonblocking(true).unwrap();
+        while let Ok((mut stream, _)) = self.listener.accept() {
+            stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+            if stream.read(&mut [0; 1]).is_ok_and(|count| count > 0) {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+#[test]
+fn nothing_is_sent_to_another_accounts_program() {
+    let Some(stranger) = Stranger::start() else {
+        return;
+    };
+    let mut cli = CommandLine::fresh();
+    cli.set("K8S_CLI_API_PORT", &stranger.port());
+    let url = format!("http://localhost:{}", stranger.port());
+    for arguments in [
+        vec!["jobs", "submit", "--env", "TOKEN=secret", "--", "true"],
+        vec!["--api-url", &url, "jobs", "submit", "--", "true"],
+        vec!["jobs", "list"],
+        vec!["api", "start"],
+    ] {
+        let told = cli.run(&arguments).failed(5);
+        assert!(
+            told.contains("another account's program (uid 65534)") && told.contains("--trust-local-server"),
+            "{arguments:?}: {told}"
+        );
+    }
+    assert!(!stranger.was_sent_something());
+}
+
+#[test]
+fn another_accounts_server_is_used_where_the_person_says_so() {
+    let Some(stranger) = Stranger::start() else {
+        return;
+    };
+    let mut cli = CommandLine::fresh();
+    cli.set("K8S_CLI_API_PORT", &stranger.port());
+    let _program = Program::at(stranger.listener, |_| answer("200 OK", SERVER, r#"{"tasks": []}"#));
+    cli.run(&["jobs", "list", "--trust-local-server"]).ok();
+}

@@ -1,0 +1,187 @@
+//! What the command line makes of other programs on the port, of proxies on the way, and of servers that lie.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use e2e::CommandLine;
+use e2e::program::{Program, SERVER, answer};
+use serde_json::json;
+
+fn cli_of(port: &str) -> CommandLine {
+    let mut cli = CommandLine::fresh();
+    cli.set("K8S_CLI_API_PORT", port);
+    cli.set("NO_COLOR", "1");
+    cli
+}
+
+#[test]
+fn another_programs_answer_is_not_taken_for_ours() {
+    const HTML: &str = "content-type: text/html\r\n";
+    for (status, headers, body, code, told) in [
+        (
+            "404 Not Found",
+            HTML,
+            "<h1>Nothing here</h1>",
+            5,
+            "it answers 404 Not Found with a web page",
+        ),
+        (
+            "200 OK",
+            HTML,
+            "<h1>Welcome</h1>",
+            5,
+            "is no k8s-cli server: it answers 200 OK with a web page",
+        ),
+        (
+            "404 Not Found",
+            "",
+            "{\"detail\": \"Not Found\"}",
+            5,
+            "is no k8s-cli server: it answers 404 Not Found",
+        ),
+        (
+            "502 Bad Gateway",
+            HTML,
+            "<h1>nginx</h1>",
+            5,
+            "does not reach the server: it answers 502 Bad Gateway",
+        ),
+        (
+            "401 Unauthorized",
+            HTML,
+            "<h1>nginx</h1>",
+            4,
+            "does not take the name or password",
+        ),
+        (
+            "403 Forbidden",
+            HTML,
+            "<h1>nginx</h1>",
+            4,
+            "refuses you: it answers 403 Forbidden",
+        ),
+        (
+            "302 Found",
+            "location: https://login.example/\r\n",
+            "",
+            5,
+            "to `https://login.example/`",
+        ),
+    ] {
+        let program = Program::start(move |_| answer(status, headers, body));
+        let cli = cli_of(&program.port());
+        for arguments in [
+            ["jobs", "status", "abcd1234"].as_slice(),
+            &["jobs", "list"],
+            &["jobs", "submit", "--", "true"],
+            &["api", "start"],
+            &["api", "status"],
+        ] {
+            let said = cli.run(arguments).failed(code);
+            assert!(said.contains(told) && !said.contains("<h1>"), "{arguments:?}: {said}");
+            assert!(
+                !said.contains("answers at") && !said.contains("no task"),
+                "{arguments:?}: {said}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_silent_program_is_told_within_seconds() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let cli = cli_of(&silent.local_addr().unwrap().port().to_string());
+    for arguments in [
+        ["jobs", "list"].as_slice(),
+        &["api", "start"],
+        &["jobs", "submit", "--", "true"],
+    ] {
+        let start = Instant::now();
+        let said = cli.run(arguments).failed(5);
+        assert!(said.contains("has not answered for 2s"), "{arguments:?}: {said}");
+        assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    }
+    let doctor = cli.run(&["doctor"]);
+    let said = String::from_utf8(doctor.stdout).unwrap();
+    assert!(said.contains("another program listens there"), "{said}");
+}
+
+/// Moves the cursor, sets the title, reverses a line; with and without an escape character.
+const HOSTILE: &str = "\u{1b}[2J\u{1b}]0;title\u{7}\u{9b}31m\u{202e}\u{2066}\r";
+
+/// The answers of a server that lies in every text.
+fn lies(path: &str) -> String {
+    let task = json!({
+        "task_id": format!("abcd{HOSTILE}"), "name": format!("name{HOSTILE}"), "status": "pending",
+        "reason": HOSTILE, "message": HOSTILE, "username": HOSTILE, "created_at": HOSTILE, "updated_at": HOSTILE,
+        "metadata": {"job_name": HOSTILE, "namespace": HOSTILE, "num_nodes": 1, "node_jobs": [HOSTILE],
+            "succeeded_nodes": 0, "failed_nodes": 0, "running_nodes": 0, "pending_nodes": 1},
+    });
+    let ok = |body: serde_json::Value| answer("200 OK", SERVER, &body.to_string());
+    match path.split('?').next().unwrap_or_default() {
+        "/version" => ok(json!({"version": HOSTILE, "backend": HOSTILE, "namespace": HOSTILE, "kubernetes": HOSTILE})),
+        "/nodes" => {
+            ok(json!({"nodes": [{"name": HOSTILE, "ready": true, "cpus": HOSTILE, "memory": HOSTILE, "gpus": 1}]}))
+        }
+        "/tasks" => ok(json!({"tasks": [task]})),
+        "/tasks/abcd1234" => ok(task),
+        "/tasks/submit" => {
+            let fault = json!({"type": HOSTILE, "loc": ["body", HOSTILE], "msg": HOSTILE, "input": HOSTILE});
+            answer(
+                "422 Unprocessable Entity",
+                SERVER,
+                &json!({"detail": [fault]}).to_string(),
+            )
+        }
+        "/volumes/create" => ok(json!({"volume_id": HOSTILE})),
+        "/readyz" => answer(
+            "503 Service Unavailable",
+            SERVER,
+            &json!({"detail": HOSTILE}).to_string(),
+        ),
+        path if path.ends_with("/stop") => answer("500 Internal Server Error", SERVER, HOSTILE),
+        _ => ok(json!({})),
+    }
+}
+
+#[test]
+fn nothing_that_a_server_says_is_obeyed_by_the_terminal() {
+    let program = Program::start(lies);
+    let cli = cli_of(&program.port());
+    for arguments in [
+        ["doctor"].as_slice(),
+        &["api", "status"],
+        &["jobs", "list"],
+        &["jobs", "list", "-o", "wide", "--all-users"],
+        &["jobs", "list", "-o", "json"],
+        &["jobs", "list", "-o", "yaml"],
+        &["jobs", "list", "-q"],
+        &["jobs", "status", "abcd1234"],
+        &["jobs", "status", "abcd1234", "-o", "json"],
+        &["jobs", "status", "abcd1234", "-o", "yaml"],
+        &["jobs", "submit", "--", "true"],
+        &["jobs", "stop", "abcd1234"],
+        &["volumes", "create", "data", "1Gi"],
+    ] {
+        let ran = cli.on_terminal(100, arguments);
+        let shown = String::from_utf8(ran.stdout).unwrap() + &ran.stderr;
+        // The terminal makes `\r\n` of each newline.
+        let shown = shown.replace("\r\n", "\n");
+        let is_obeyed = |character: char| {
+            (character.is_control() && character != '\n')
+                || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        };
+        assert!(!shown.contains(is_obeyed), "{arguments:?}: {shown:?}");
+        // YAML has an escape of its own for it.
+        let is_shown = ["\\u001b", "\\e", "\\x1B"].iter().any(|escape| shown.contains(escape));
+        assert!(is_shown, "{arguments:?}: {shown:?}");
+    }
+}
+
+#[test]
+fn json_for_programs_says_what_the_server_said() {
+    let program = Program::start(lies);
+    let cli = cli_of(&program.port());
+    let list: serde_json::Value = serde_json::from_str(&cli.run(&["jobs", "list", "-o", "json"]).ok()).unwrap();
+    assert_eq!(list["tasks"][0]["reason"], HOSTILE);
+}
