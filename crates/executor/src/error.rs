@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use kube::client::AuthError;
 use kube::core::Status;
+
+/// How many of a credential plugin's last lines are told.
+const MAX_PLUGIN_LINES: usize = 5;
 
 /// Every failure of this crate. A caller decides by variant; the text is for people.
 #[derive(Debug, thiserror::Error)]
@@ -11,10 +15,10 @@ pub enum Error {
     #[error("no Kubernetes cluster is configured; set `KUBECONFIG`, or run inside a cluster")]
     NoCluster,
     /// What names the cluster cannot be used.
-    #[error("the Kubernetes configuration cannot be used")]
+    #[error("the Kubernetes configuration cannot be used: {reason}")]
     Configuration {
         /// What is wrong with it.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        reason: String,
     },
     /// A call was refused or did not arrive.
     #[error("could not {action}: {}", explain(source))]
@@ -197,11 +201,65 @@ pub(crate) fn explain(error: &kube::Error) -> String {
         kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
         kube::Error::Api(status) => format!("the Kubernetes API answered {} {}", status.code, status.reason),
         kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => {
-            format!("the Kubernetes API was not reached: {}", root_cause(error))
+            format!(
+                "the Kubernetes API{} was not reached: {}",
+                place(error),
+                root_cause(error)
+            )
         }
-        kube::Error::Auth(_) => format!("there are no credentials for the Kubernetes API: {}", root_cause(error)),
+        kube::Error::Auth(error) => credentials(error, None),
         other => other.to_string(),
     }
+}
+
+/// That no connection was made, or it broke.
+#[derive(Debug, thiserror::Error)]
+#[error("`{url}` was not reached")]
+pub(crate) struct NotReached {
+    /// Where it was tried.
+    pub url: String,
+    /// Why.
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// Where the API server was looked for, if that is known.
+fn place(error: &kube::Error) -> String {
+    let reached = std::error::Error::source(error).and_then(|source| source.downcast_ref::<NotReached>());
+    reached
+        .map(|reached| format!(" at `{}`", reached.url))
+        .unwrap_or_default()
+}
+
+/// Why there are no credentials; in the plugin's own words, when it has any. The client shows them as Rust writes bytes.
+pub(crate) fn credentials(error: &AuthError, plugin: Option<&str>) -> String {
+    let plugin = plugin.map(|command| format!(" `{command}`")).unwrap_or_default();
+    let why = match error {
+        AuthError::AuthExecStart(source) => format!("the credential plugin{plugin} cannot be run: {source}"),
+        AuthError::AuthExecRun { cmd, out } => {
+            let said = String::from_utf8_lossy(&out.stderr);
+            let said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+            let said = said[said.len().saturating_sub(MAX_PLUGIN_LINES)..].join("; ");
+            let said = if said.is_empty() {
+                "it wrote nothing".to_owned()
+            } else {
+                said
+            };
+            format!("the credential plugin `{cmd}` failed ({}): {said}", out.status)
+        }
+        AuthError::AuthExecParse(source) => {
+            format!(
+                "the credential plugin{plugin} does not answer as one: {}",
+                first_line(&source.to_string())
+            )
+        }
+        other => first_line(&other.to_string()),
+    };
+    format!("there are no credentials for the Kubernetes API: {why}")
+}
+
+/// Some errors draw a picture below their first line.
+pub(crate) fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
 }
 
 /// The last cause: the outer ones only say on whose behalf it was.

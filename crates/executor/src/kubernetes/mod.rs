@@ -3,6 +3,7 @@
 mod answer;
 mod call;
 mod client;
+mod configuration;
 
 pub use answer::{Ending, client};
 pub use call::{Calls, Created, Deleted, Target};

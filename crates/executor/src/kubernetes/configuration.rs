@@ -1,0 +1,146 @@
+//! What names the cluster: kubeconfig files, else the service account of the pod we are in.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use hyper_util::client::proxy::matcher::Matcher;
+use kube::config::{Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
+
+use crate::error::{Error, first_line};
+
+/// The configuration that `kubectl` would use here.
+///
+/// `Config::infer` would go on to the pod's account after a broken kubeconfig; a broken one must be an error.
+///
+/// # Errors
+/// [`Error::NoCluster`] when nothing names a cluster, [`Error::Configuration`] when what names one is broken.
+pub async fn find() -> Result<Config, Error> {
+    match kubeconfig()? {
+        Some(kubeconfig) => of(kubeconfig).await,
+        None if std::env::var_os("KUBERNETES_SERVICE_HOST").is_none() => Err(Error::NoCluster),
+        None => Config::incluster().map_err(|error| unusable(error.to_string())),
+    }
+}
+
+/// What the files say together; `None` when there are none.
+fn kubeconfig() -> Result<Option<Kubeconfig>, Error> {
+    let named = std::env::var_os("KUBECONFIG").unwrap_or_default();
+    let paths: Vec<PathBuf> = std::env::split_paths(&named)
+        .filter(|path| !path.as_os_str().is_empty())
+        .collect();
+    if paths.is_empty() {
+        return match Kubeconfig::read() {
+            Ok(kubeconfig) => Ok(Some(kubeconfig)),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(unusable(explained(&error))),
+        };
+    }
+    merged(&paths).map(Some)
+}
+
+/// As `kubectl` has it: the first file that says something wins, and one of several may be missing.
+fn merged(paths: &[PathBuf]) -> Result<Kubeconfig, Error> {
+    let mut merged: Option<Kubeconfig> = None;
+    for path in paths {
+        let next = match Kubeconfig::read_from(path) {
+            Err(error) if is_absent(&error) && paths.len() > 1 => continue,
+            read => read.map_err(|error| unusable(explained(&error)))?,
+        };
+        let before = merged.take().unwrap_or_default();
+        merged = Some(before.merge(next).map_err(|error| unusable(explained(&error)))?);
+    }
+    merged.ok_or_else(|| {
+        let names: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
+        unusable(format!(
+            "none of the files that `KUBECONFIG` names exists: {}",
+            names.join(", ")
+        ))
+    })
+}
+
+async fn of(kubeconfig: Kubeconfig) -> Result<Config, Error> {
+    let clusters = kubeconfig.clusters.iter().filter_map(|named| named.cluster.as_ref());
+    let with_proxy = clusters.filter(|cluster| cluster.proxy_url.as_ref().is_some_and(|url| !url.is_empty()));
+    let servers: Vec<String> = with_proxy.filter_map(|cluster| cluster.server.clone()).collect();
+    let options = KubeConfigOptions::default();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+    let mut config = config.map_err(|error| unusable(explained(&error)))?;
+    let names_proxy = servers
+        .iter()
+        .any(|server| server.parse().is_ok_and(|url: http::Uri| url == config.cluster_url));
+    if !names_proxy && !is_behind_proxy(&config.cluster_url) {
+        config.proxy_url = None;
+    }
+    Ok(config)
+}
+
+/// Whether the proxy of the environment is meant for this address, by Go's rules, which are `kubectl`'s: never for this machine, nor
+/// for what `NO_PROXY` names.
+fn is_behind_proxy(url: &http::Uri) -> bool {
+    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+    let is_this_machine = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    !is_this_machine && Matcher::from_env().intercept(url).is_some()
+}
+
+fn is_absent(error: &KubeconfigError) -> bool {
+    match error {
+        KubeconfigError::FindPath => true,
+        KubeconfigError::ReadConfig(source, _) => source.kind() == std::io::ErrorKind::NotFound,
+        _ => false,
+    }
+}
+
+/// The client's words hold those of their causes already; its paths are written as Rust writes them.
+fn explained(error: &KubeconfigError) -> String {
+    match error {
+        KubeconfigError::ReadConfig(source, path) => format!("cannot read `{}`: {source}", path.display()),
+        KubeconfigError::ParseNoProxy(source) => format!("`NO_PROXY` cannot be understood: {source}"),
+        other => other.to_string(),
+    }
+}
+
+fn unusable(reason: String) -> Error {
+    Error::Configuration {
+        reason: first_line(&reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::{is_behind_proxy, merged};
+
+    #[test]
+    fn a_missing_file_of_several_is_skipped() {
+        let folder = std::env::temp_dir().join(format!("k8s-cli-kubeconfig-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let [missing, present, broken] = ["missing", "present", "broken"].map(|name| folder.join(name));
+        std::fs::write(&present, "apiVersion: v1\nkind: Config\ncurrent-context: here\n").unwrap();
+        std::fs::write(&broken, "not: [a kubeconfig").unwrap();
+        let context = |paths: &[&PathBuf]| {
+            let paths: Vec<PathBuf> = paths.iter().map(|path| (*path).clone()).collect();
+            merged(&paths).map(|config| config.current_context)
+        };
+        assert_eq!(context(&[&missing, &present]).unwrap().as_deref(), Some("here"));
+        assert_eq!(context(&[&present, &missing]).unwrap().as_deref(), Some("here"));
+        let none = context(&[&missing, &missing]).unwrap_err().to_string();
+        assert!(none.contains("none of the files"), "{none}");
+        // One that is named alone is meant.
+        let alone = context(&[&missing]).unwrap_err().to_string();
+        assert_eq!(alone.matches("No such file").count(), 1, "{alone}");
+        assert!(
+            alone.contains(&format!("cannot read `{}`", missing.display())),
+            "{alone}"
+        );
+        assert!(context(&[&broken, &present]).is_err());
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn this_machine_is_behind_no_proxy() {
+        for url in ["https://127.0.0.1:6443", "https://[::1]:6443", "https://localhost:6443"] {
+            assert!(!is_behind_proxy(&url.parse().unwrap()), "{url}");
+        }
+    }
+}
