@@ -204,6 +204,58 @@ fn a_server_without_a_usable_cluster_says_so_in_one_sentence() {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
+#[test]
+fn first_contact_with_a_cluster_names_what_failed_once() {
+    let folder = std::env::temp_dir().join(format!("k8s-cli-{:x}", fastrand::u64(..)));
+    std::fs::create_dir(&folder).unwrap();
+    let kubeconfig = |name: &str, server: &str, user: &str| {
+        let config = format!(
+            "apiVersion: v1\nkind: Config\nclusters: [{{name: x, cluster: {{server: '{server}'}}}}]\n\
+             users: [{{name: x, user: {user}}}]\ncontexts: [{{name: x, context: {{cluster: x, user: x}}}}]\ncurrent-context: x\n"
+        );
+        let path = folder.join(name);
+        std::fs::write(&path, config).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let plugin = |command: &str| {
+        format!(
+            "{{exec: {{apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never, command: {command}, \
+             args: [-c, 'echo please log in first >&2; exit 3']}}}}"
+        )
+    };
+    let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", proxy.local_addr().unwrap());
+    let unreachable = kubeconfig("unreachable", "https://127.0.0.1:9", "{}");
+    let missing = folder.join("missing").to_str().unwrap().to_owned();
+    let list = format!("{missing}:{unreachable}");
+    let failing = kubeconfig("failing", "https://127.0.0.1:9", &plugin("bash"));
+    let absent = kubeconfig("absent", "https://127.0.0.1:9", &plugin("no-such-plugin"));
+    for (path, told) in [
+        (&unreachable, ["at `https://127.0.0.1:9`", "Connection refused"]),
+        (&list, ["at `https://127.0.0.1:9`", "Connection refused"]),
+        (&failing, ["please log in first", "exit status: 3"]),
+        (&absent, ["`no-such-plugin`", "No such file"]),
+        (&missing, [missing.as_str(), "No such file"]),
+    ] {
+        let environment = [("KUBECONFIG", path.as_str()), ("HTTPS_PROXY", &address)];
+        let (code, line) = failed_start(&environment, &["--backend", "cluster"]);
+        assert_eq!(code, Some(1), "{line}");
+        for part in told {
+            assert_eq!(line.matches(part).count(), 1, "{part}: {line}");
+        }
+        assert!(
+            !line.contains("Some(") && !line.contains("\\n") && !line.contains("[112"),
+            "{line}"
+        );
+    }
+    proxy.set_nonblocking(true).unwrap();
+    assert!(
+        proxy.accept().is_err(),
+        "an API server on this machine is asked without a proxy"
+    );
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_starts_says_of_a_task_what_the_one_before_said() {
     let mut world = World::own(&[]).await;

@@ -235,7 +235,8 @@ pub(crate) fn credentials(error: &AuthError, plugin: Option<&str>) -> String {
     let plugin = plugin.map(|command| format!(" `{command}`")).unwrap_or_default();
     let why = match error {
         AuthError::AuthExecStart(source) => format!("the credential plugin{plugin} cannot be run: {source}"),
-        AuthError::AuthExecRun { cmd, out } => {
+        // The command that the client gives is as Rust writes it, with its variables.
+        AuthError::AuthExecRun { out, .. } => {
             let said = String::from_utf8_lossy(&out.stderr);
             let said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
             let said = said[said.len().saturating_sub(MAX_PLUGIN_LINES)..].join("; ");
@@ -244,7 +245,7 @@ pub(crate) fn credentials(error: &AuthError, plugin: Option<&str>) -> String {
             } else {
                 said
             };
-            format!("the credential plugin `{cmd}` failed ({}): {said}", out.status)
+            format!("the credential plugin{plugin} failed ({}): {said}", out.status)
         }
         AuthError::AuthExecParse(source) => {
             format!(
