@@ -3,6 +3,8 @@
 //! Every account of a machine can connect to a loopback address, and listen at one. The kernel knows whose socket it is: it
 //! is asked by netlink, or, where that is forbidden, its tables in `/proc/net` are read. Other systems than Linux do not say.
 
+#[cfg(any(target_os = "linux", test))]
+mod lookup;
 #[cfg(target_os = "linux")]
 mod netlink;
 #[cfg(any(target_os = "linux", test))]
@@ -68,19 +70,41 @@ pub fn client(local: SocketAddr, peer: SocketAddr) -> io::Result<Option<Account>
         .map(|socket| Account(socket.uid)))
 }
 
-/// Whose process a connection to `address` would reach; `None` when nobody listens there.
+/// Whose process has, or is about to accept, the other end of a connection from `local` to `remote`, which is open; `None` when
+/// no process of this machine has it.
 ///
 /// # Errors
 /// The system does not say.
-pub fn listener(address: SocketAddr) -> io::Result<Option<Account>> {
-    let nobody = match address.ip() {
+pub fn server(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Account>> {
+    let ask = || find(remote, local);
+    Ok(accepting(ask, || find(remote, nobody(remote)))?.map(|socket| Account(socket.uid)))
+}
+
+/// The socket of who serves a connection. One that waits to be accepted belongs to nobody yet; who listens will have it.
+fn accepting(
+    connected: impl Fn() -> io::Result<Option<Socket>>,
+    listening: impl Fn() -> io::Result<Option<Socket>>,
+) -> io::Result<Option<Socket>> {
+    let has_owner = |socket: &Socket| socket.is_listening || socket.inode != 0;
+    match connected()? {
+        Some(socket) if !has_owner(&socket) => {}
+        found => return Ok(found),
+    }
+    let listener = listening()?;
+    // Only if it was not accepted meanwhile is it that listener's.
+    match connected()? {
+        Some(socket) if !has_owner(&socket) => Ok(listener.filter(|socket| socket.is_listening)),
+        found => Ok(found),
+    }
+}
+
+/// The address of the other end of a socket that has none.
+fn nobody(address: SocketAddr) -> SocketAddr {
+    let nobody = match address.ip().to_canonical() {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
-    let socket = find(address, SocketAddr::new(nobody, 0))?;
-    Ok(socket
-        .filter(|socket| socket.is_listening)
-        .map(|socket| Account(socket.uid)))
+    SocketAddr::new(nobody, 0)
 }
 
 /// The socket at `local` that is connected to `remote`, else the one that listens at `local`.
@@ -89,8 +113,7 @@ fn find(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Socket>> {
     let [local, remote] = [local, remote].map(|address| SocketAddr::new(address.ip().to_canonical(), address.port()));
     #[cfg(target_os = "linux")]
     {
-        // Sandboxes and unit files often forbid this family of sockets.
-        netlink::find(local, remote).or_else(|_| table::find(local, remote))
+        lookup::find(local, remote, &netlink::find, &table::find)
     }
     #[cfg(not(target_os = "linux"))]
     {
@@ -107,13 +130,17 @@ mod tests {
 
     use rustix::process::Uid;
 
-    use super::{Account, client, listener, netlink, table};
+    use super::{Account, Socket, accepting, client, netlink, server, table};
 
-    /// Runs something as another account, in a thread that ends with it; `None` where that is not permitted.
+    /// Runs something as another account, in a thread that ends with it; `None` where that is not permitted, and the person who
+    /// runs the tests knows it.
     fn as_nobody<T: Send + 'static>(action: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         let thread = std::thread::spawn(move || {
             if let Err(error) = rustix::thread::set_thread_uid(Uid::from_raw(NOBODY)) {
-                println!("skipped: cannot become account {NOBODY}: {error}");
+                assert!(
+                    std::env::var_os(SKIP).is_some(),
+                    "this test becomes account {NOBODY}: {error}; run it as root, or set {SKIP}=1"
+                );
                 return None;
             }
             Some(action())
@@ -122,6 +149,9 @@ mod tests {
     }
 
     const NOBODY: u32 = 65534;
+
+    /// Set by whoever runs the tests without the right to become another account.
+    const SKIP: &str = "K8S_CLI_SKIP_OTHER_ACCOUNT";
 
     /// Of both families; where IPv6 is switched off, of one.
     fn addresses() -> Vec<SocketAddr> {
@@ -168,7 +198,6 @@ mod tests {
         let (peer, local) = (canonical(peer), canonical(local));
         assert_eq!(table::find(peer, local).unwrap(), netlink::find(peer, local).unwrap());
         let here: SocketAddr = ([127, 0, 0, 1], port).into();
-        assert_eq!(super::listener(here).unwrap(), Some(Account::own()));
         assert!(
             table::find(here, ([0, 0, 0, 0], 0).into())
                 .unwrap()
@@ -190,16 +219,64 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_is_known_by_its_account() {
+    fn a_server_is_known_before_and_after_it_accepts() {
         for address in addresses() {
+            let own = TcpListener::bind(address).unwrap();
+            let own_address = own.local_addr().unwrap();
+            let client_end = TcpStream::connect(own_address).unwrap();
+            let local = client_end.local_addr().unwrap();
+            assert_eq!(
+                server(local, own_address).unwrap(),
+                Some(Account::own()),
+                "in the queue"
+            );
+            let (accepted, _) = own.accept().unwrap();
+            drop(own);
+            assert_eq!(server(local, own_address).unwrap(), Some(Account::own()), "accepted");
+            drop(accepted);
             let Some(other) = as_nobody(move || TcpListener::bind(address).unwrap()) else {
                 return;
             };
             let address = other.local_addr().unwrap();
-            assert_eq!(listener(address).unwrap(), Some(Account::new(NOBODY)));
+            let client_end = TcpStream::connect(address).unwrap();
+            let local = client_end.local_addr().unwrap();
+            assert_eq!(
+                server(local, address).unwrap(),
+                Some(Account::new(NOBODY)),
+                "in the queue"
+            );
+            let Some((_accepted, other)) = as_nobody(move || (other.accept().unwrap(), other)) else {
+                return;
+            };
+            assert_eq!(server(local, address).unwrap(), Some(Account::new(NOBODY)), "accepted");
             drop(other);
-            assert_eq!(listener(address).unwrap(), None);
         }
+    }
+
+    #[test]
+    fn a_connection_that_is_accepted_meanwhile_is_who_accepted_its() {
+        let socket = |uid, inode, is_listening| Socket {
+            uid,
+            inode,
+            is_listening,
+        };
+        let (waiting, accepted) = (socket(0, 0, false), socket(7, 5, false));
+        let answers = |all: &[Option<Socket>]| {
+            let all = std::cell::RefCell::new(all.to_vec());
+            move || Ok(all.borrow_mut().remove(0))
+        };
+        let listener = Some(socket(1000, 9, true));
+        let found =
+            |connected: &[Option<Socket>], listening| accepting(answers(connected), move || Ok(listening)).unwrap();
+        assert_eq!(found(&[Some(accepted)], None), Some(accepted));
+        assert_eq!(found(&[Some(waiting); 2], listener), listener);
+        assert_eq!(
+            found(&[Some(waiting), Some(accepted)], listener),
+            Some(accepted),
+            "not the next listener's"
+        );
+        assert_eq!(found(&[Some(waiting), None], listener), None);
+        assert_eq!(found(&[None], listener), None);
     }
 
     #[test]

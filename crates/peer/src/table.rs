@@ -1,6 +1,7 @@
 //! The kernel's tables of TCP sockets: <https://man7.org/linux/man-pages/man5/proc_net.5.html>.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::Socket;
@@ -16,19 +17,50 @@ struct Line {
 
 /// The socket at `local` that is connected to `remote`, else the one that listens at `local`.
 pub fn find(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Socket>> {
-    let mut tables = std::fs::read_to_string("/proc/net/tcp")?;
-    // Where IPv6 is switched off there is none.
-    tables.push_str(&std::fs::read_to_string("/proc/net/tcp6").unwrap_or_default());
-    let lines: Vec<Line> = tables.lines().filter_map(parse).collect();
-    let connected = lines.iter().find(|line| line.local == local && line.remote == remote);
-    let listening = || {
-        let reached = lines
-            .iter()
-            .filter(|line| line.socket.is_listening && is_reached(line.local, local));
-        // A socket of the very address takes a connection before one of all addresses.
-        reached.max_by_key(|line| (line.local == local, line.local.is_ipv4() == local.is_ipv4()))
+    let mut search = Search {
+        local,
+        remote,
+        listening: None,
     };
-    Ok(connected.or_else(listening).map(|line| line.socket))
+    if let Some(connected) = search.scan(File::open("/proc/net/tcp")?)? {
+        return Ok(Some(connected));
+    }
+    // Where IPv6 is switched off there is none.
+    let connected = match File::open("/proc/net/tcp6") {
+        Ok(table) => search.scan(table)?,
+        Err(_) => None,
+    };
+    Ok(connected.or(search.listening.map(|line| line.socket)))
+}
+
+/// What is looked for, and the best listener so far.
+struct Search {
+    local: SocketAddr,
+    remote: SocketAddr,
+    listening: Option<Line>,
+}
+
+impl Search {
+    /// Reads a table, which may have as many lines as there are connections, up to the one that is connected.
+    fn scan(&mut self, table: File) -> io::Result<Option<Socket>> {
+        let mut lines = BufReader::with_capacity(64 * 1024, table);
+        let mut text = String::new();
+        while lines.read_line(&mut text)? > 0 {
+            if let Some(line) = parse(&text) {
+                if line.local == self.local && line.remote == self.remote {
+                    return Ok(Some(line.socket));
+                }
+                let is_reached = line.socket.is_listening && is_reached(line.local, self.local);
+                // A socket of the very address takes a connection before one of all addresses.
+                let rank = |line: &Line| (line.local == self.local, line.local.is_ipv4() == self.local.is_ipv4());
+                if is_reached && self.listening.as_ref().is_none_or(|best| rank(&line) >= rank(best)) {
+                    self.listening = Some(line);
+                }
+            }
+            text.clear();
+        }
+        Ok(None)
+    }
 }
 
 /// Whether a connection to `address` can reach who listens at `at`.
@@ -38,14 +70,19 @@ fn is_reached(at: SocketAddr, address: SocketAddr) -> bool {
 }
 
 fn parse(line: &str) -> Option<Line> {
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    let is_listening = *fields.get(3)? == TCP_LISTEN;
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let local = address(fields.next()?)?;
+    let remote = address(fields.next()?)?;
+    let is_listening = fields.next()? == TCP_LISTEN;
+    // Queues, timers and retransmissions are between them.
+    let uid = fields.nth(3)?.parse().ok()?;
+    let inode = fields.nth(1)?.parse().ok()?;
     Some(Line {
-        local: address(fields.get(1)?)?,
-        remote: address(fields.get(2)?)?,
+        local,
+        remote,
         socket: Socket {
-            uid: fields.get(7)?.parse().ok()?,
-            inode: fields.get(9)?.parse().ok()?,
+            uid,
+            inode,
             is_listening,
         },
     })
@@ -54,20 +91,15 @@ fn parse(line: &str) -> Option<Line> {
 /// Words of 32 bits in the machine's order, and a port.
 fn address(text: &str) -> Option<SocketAddr> {
     let (words, port) = text.split_once(':')?;
-    let words: Option<Vec<[u8; 4]>> = (0..words.len() / 8)
-        .map(|index| {
-            Some(
-                u32::from_str_radix(words.get(index * 8..index * 8 + 8)?, 16)
-                    .ok()?
-                    .to_ne_bytes(),
-            )
-        })
-        .collect();
-    let octets = words?.concat();
-    let ip = match octets.len() {
-        4 => IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(octets).ok()?)),
-        16 => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(octets).ok()?)),
-        _ => return None,
+    let mut octets = [0; 16];
+    let octets = octets.get_mut(..words.len() / 2)?;
+    for (at, word) in octets.chunks_exact_mut(4).enumerate() {
+        let word_text = words.get(at * 8..at * 8 + 8)?;
+        word.copy_from_slice(&u32::from_str_radix(word_text, 16).ok()?.to_ne_bytes());
+    }
+    let ip = match *octets {
+        [a, b, c, d] => IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
+        _ => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(&*octets).ok()?)),
     };
     Some(SocketAddr::new(ip.to_canonical(), u16::from_str_radix(port, 16).ok()?))
 }

@@ -1,0 +1,127 @@
+//! Asking the kernel in the better of two ways, and in the other where that one says nothing.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::Socket;
+
+/// A way to ask for the socket at the first address that is connected to the second, or listens at the first.
+type Way = dyn Fn(SocketAddr, SocketAddr) -> io::Result<Option<Socket>>;
+
+/// Set when netlink does not work here and will not: sandboxes and unit files often forbid this family of sockets, and kernels
+/// are built without the part that answers.
+static HAS_NO_NETLINK: AtomicBool = AtomicBool::new(false);
+
+/// The socket at `local` that is connected to `remote`, else the one that listens at `local`.
+pub fn find(local: SocketAddr, remote: SocketAddr, netlink: &Way, table: &Way) -> io::Result<Option<Socket>> {
+    find_with(local, remote, netlink, table, &HAS_NO_NETLINK)
+}
+
+fn find_with(
+    local: SocketAddr,
+    remote: SocketAddr,
+    netlink: &Way,
+    table: &Way,
+    has_no_netlink: &AtomicBool,
+) -> io::Result<Option<Socket>> {
+    if !has_no_netlink.load(Ordering::Relaxed) {
+        match netlink(local, remote) {
+            Ok(Some(socket)) => return Ok(Some(socket)),
+            // "No such socket" is also what a kernel says that has nobody to answer for TCP. The other end is this process', so
+            // it is there if anything is; one that has ended is in no table either.
+            Ok(None) if netlink(remote, local).is_ok_and(|own| own.is_some()) => return Ok(None),
+            Ok(None) => {}
+            Err(error) => has_no_netlink.store(is_lasting(&error), Ordering::Relaxed),
+        }
+    }
+    match table(local, remote)? {
+        Some(socket) => Ok(Some(socket)),
+        // The kernel walks its table while others come and go, and may pass a socket by.
+        None => table(local, remote),
+    }
+}
+
+/// Whether the next question would have the same end: not when there are no descriptors or no memory just now.
+fn is_lasting(error: &io::Error) -> bool {
+    use io::ErrorKind::{PermissionDenied, TimedOut, Unsupported, WouldBlock};
+    let is_unknown = [
+        rustix::io::Errno::AFNOSUPPORT,
+        rustix::io::Errno::PROTONOSUPPORT,
+        rustix::io::Errno::NOSYS,
+    ]
+    .iter()
+    .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()));
+    is_unknown || matches!(error.kind(), PermissionDenied | TimedOut | Unsupported | WouldBlock)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io;
+    use std::net::SocketAddr;
+    use std::sync::atomic::AtomicBool;
+
+    use super::{Socket, Way, find_with};
+
+    const SOCKET: Socket = Socket {
+        uid: 1000,
+        inode: 5,
+        is_listening: false,
+    };
+
+    fn ends() -> [SocketAddr; 2] {
+        [([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], 2).into()]
+    }
+
+    fn found(netlink: &Way, table: &Way) -> Option<Socket> {
+        let [local, remote] = ends();
+        find_with(local, remote, netlink, table, &AtomicBool::new(false)).unwrap()
+    }
+
+    #[test]
+    fn a_kernel_without_an_answer_for_tcp_is_not_believed() {
+        let nothing = |_, _| Ok(None);
+        assert_eq!(found(&nothing, &|_, _| Ok(Some(SOCKET))), Some(SOCKET));
+        assert_eq!(found(&nothing, &nothing), None);
+        // One that knows our own end is.
+        let [local, _] = ends();
+        let other_end = move |at, _| Ok((at != local).then_some(SOCKET));
+        assert_eq!(found(&other_end, &|_, _| panic!("not needed")), None);
+        assert_eq!(
+            found(&|_, _| Ok(Some(SOCKET)), &|_, _| panic!("not needed")),
+            Some(SOCKET)
+        );
+    }
+
+    #[test]
+    fn a_socket_that_the_table_passed_by_is_looked_for_again() {
+        let looks = std::rc::Rc::new(Cell::new(0));
+        let counted = std::rc::Rc::clone(&looks);
+        let table = move |_, _| {
+            counted.set(counted.get() + 1);
+            Ok((counted.get() == 2).then_some(SOCKET))
+        };
+        assert_eq!(found(&|_, _| Ok(None), &table), Some(SOCKET));
+        assert_eq!(looks.get(), 2);
+    }
+
+    #[test]
+    fn netlink_that_is_refused_is_asked_once_and_one_that_fails_is_asked_again() {
+        let [local, remote] = ends();
+        for (kind, expected) in [(io::ErrorKind::PermissionDenied, 1), (io::ErrorKind::OutOfMemory, 2)] {
+            let asked = std::rc::Rc::new(Cell::new(0));
+            let counted = std::rc::Rc::clone(&asked);
+            let netlink = move |_, _| {
+                counted.set(counted.get() + 1);
+                Err(kind.into())
+            };
+            let has_no_netlink = AtomicBool::new(false);
+            for _ in 0..2 {
+                let found = find_with(local, remote, &netlink, &|_, _| Ok(Some(SOCKET)), &has_no_netlink);
+                assert_eq!(found.unwrap(), Some(SOCKET));
+            }
+            assert_eq!(asked.get(), expected, "{kind}");
+        }
+    }
+}
