@@ -25,7 +25,7 @@ mod refusal;
 mod resources;
 mod store;
 
-pub use container::entered;
+pub use container::{entered, raise_file_limit};
 pub use control_plane::{ControlPlane, Machine};
 pub use engine::{Engine, Options, state_folder};
 pub use error::Error;

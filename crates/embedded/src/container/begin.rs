@@ -8,6 +8,7 @@ use std::process::{Command, ExitCode};
 use rustix::process::setsid;
 
 use super::folder::Folder;
+use super::inherited;
 use super::order::Order;
 
 /// The variable that tells the beginner what the supervisor could do; taken away before the user's command.
@@ -95,6 +96,7 @@ fn attempt(folder: &Folder) -> Result<Never, Failure> {
 
 /// Everything but the command itself.
 fn enter(folder: &Folder, order: &Order, separated: bool) -> io::Result<()> {
+    inherited::leave(order.open_files).map_err(|error| named(error, "cannot leave what the server has"))?;
     for group in &order.control_groups {
         fs::write(group.join("cgroup.procs"), "0")
             .map_err(|error| named(error, &format!("cannot join the control group `{}`", group.display())))?;

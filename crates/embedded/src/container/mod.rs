@@ -12,6 +12,7 @@
 
 mod begin;
 mod folder;
+mod inherited;
 mod order;
 #[cfg(target_os = "linux")]
 mod probe;
@@ -27,6 +28,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 pub use folder::Folder;
+pub use inherited::{open_files, raise_file_limit};
 pub use order::{Mount, Order, Outcome};
 pub use record::{Record, parse_record, segments};
 

@@ -22,6 +22,9 @@ pub struct Order {
     pub log_limit: u64,
     /// The control groups that it joins.
     pub control_groups: Vec<PathBuf>,
+    /// How many files its processes may open; what the supervisor may when absent.
+    #[serde(default)]
+    pub open_files: Option<u64>,
 }
 
 /// A folder or file of the host at a path of the container.

@@ -20,7 +20,7 @@ use super::plan::{Plan, Wish};
 use super::readiness::Readiness;
 use super::status::{self, Ending};
 use super::{Newest, Node, volumes};
-use crate::container::{Folder, Order, Outcome, SUPERVISE};
+use crate::container::{Folder, Order, Outcome, SUPERVISE, open_files};
 use crate::controllers::delete::settle;
 use crate::controllers::{EventKind, record_event};
 use crate::object::{Object, kind_of};
@@ -223,6 +223,7 @@ impl Worker<'_> {
             mounts,
             log_limit: self.node.settings.log_limit,
             control_groups: self.node.control_groups.make(&self.plan.uid, self.plan.limits()),
+            open_files: open_files(),
         })
     }
 
