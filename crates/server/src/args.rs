@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{Parser, ValueEnum};
 
 /// Runs computing tasks on Kubernetes behind a REST API.
@@ -23,11 +24,11 @@ pub struct Args {
     #[arg(long, env = "K8S_CLI_API_HOST", default_value = "127.0.0.1")]
     pub host: IpAddr,
 
-    /// Let every account of this machine use a server that listens on loopback; else only its own and root. Needed for a proxy that runs as another account.
-    #[arg(long, env = "K8S_CLI_API_ALLOW_LOCAL_USERS")]
+    /// Let every account of this machine use a server that listens on loopback, such as a proxy that runs as another account. Without it, only the server's own account and root may.
+    #[arg(long, env = "K8S_CLI_API_ALLOW_LOCAL_USERS", value_parser = BoolishValueParser::new())]
     pub allow_local_users: bool,
 
-    /// Another name under which a server on loopback is asked, such as that which a proxy keeps; may be repeated.
+    /// Another host name that clients may use, such as a proxy's public one; may be repeated. Without it, a server on loopback accepts only names of this machine, and any other server accepts all.
     #[arg(long, env = "K8S_CLI_API_ALLOWED_HOST", value_name = "HOST", value_delimiter = ',', value_parser = crate::host::parse)]
     pub allowed_host: Vec<String>,
 
@@ -91,8 +92,8 @@ pub struct Args {
     #[arg(long, env = "K8S_CLI_API_MAX_CONNECTIONS", default_value_t = 8192)]
     pub max_connections: usize,
 
-    /// Most connections of one client address at once; more are answered 429. A proxy is one client.
-    #[arg(long, env = "K8S_CLI_API_MAX_CONNECTIONS_PER_CLIENT", default_value_t = 4096)]
+    /// Most connections of one client at once; more are answered 429. A client is an address or, on this machine, an account; a proxy is one client.
+    #[arg(long, env = "K8S_CLI_API_MAX_CONNECTIONS_PER_CLIENT", default_value_t = 6144)]
     pub max_connections_per_client: usize,
 
     /// Most log streams at once; more are answered 503.
@@ -102,6 +103,10 @@ pub struct Args {
     /// Most log streams of one user at once; more are answered 429.
     #[arg(long, env = "K8S_CLI_API_MAX_STREAMS_PER_USER", default_value_t = 1024)]
     pub max_streams_per_user: usize,
+
+    /// Keep nothing of whoever starts this; for `k8s-cli api start`.
+    #[arg(long, hide = true)]
+    pub background: bool,
 }
 
 /// Where tasks run.
@@ -160,13 +165,41 @@ pub fn print(error: &clap::Error) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{ArgAction, CommandFactory, Parser};
 
     use super::Args;
 
     #[test]
     fn the_command_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn all_log_streams_of_one_client_leave_connections_for_others() {
+        let args = Args::parse_from(["k8s-cli-api"]);
+        assert!(args.max_streams < args.max_connections_per_client);
+        assert!(args.max_connections_per_client < args.max_connections);
+    }
+
+    #[test]
+    fn a_switch_in_the_environment_can_be_off() {
+        // The variables of this process are everybody's, so the parser is asked as clap asks it for one.
+        let parse = |text: &str| {
+            let command = Args::command().mut_arg("allow_local_users", |argument| argument.action(ArgAction::Set));
+            let matches = command.try_get_matches_from(["k8s-cli-api", "--allow-local-users", text]);
+            matches.map(|matches| matches.get_flag("allow_local_users"))
+        };
+        for (text, is_on) in [
+            ("1", true),
+            ("true", true),
+            ("yes", true),
+            ("0", false),
+            ("false", false),
+            ("off", false),
+        ] {
+            assert_eq!(parse(text).unwrap(), is_on, "{text}");
+        }
+        assert!(parse("perhaps").is_err());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! kubeconfig. So the server answers its own account and root, whatever Kubernetes is behind it.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -17,6 +17,7 @@ use peer::token::{CHALLENGE_HEADER, PROOF_HEADER, TOKEN_HEADER, Token};
 
 use crate::app::AppState;
 use crate::args::Args;
+use crate::caller::Caller;
 use crate::error::ApiError;
 use crate::host::Hosts;
 
@@ -35,33 +36,52 @@ pub struct Guard {
 #[derive(Debug, Clone)]
 pub struct Refused(Arc<str>);
 
+/// What tells the owner of a server from others.
+#[derive(Debug, Clone)]
+enum Evidence {
+    /// The system says whose a socket is.
+    Socket,
+    /// Who can read a file in this folder is the owner.
+    File(PathBuf),
+}
+
 impl Guard {
     /// For a server that listens at `address`. On other addresses than loopback clients are told apart by a proxy.
     ///
     /// # Errors
     /// The file that proves who asks cannot be written, on a system that needs one.
     pub fn new(address: SocketAddr, args: &Args) -> anyhow::Result<Self> {
+        let evidence = if peer::IS_TOLD {
+            Evidence::Socket
+        } else {
+            // Not the state folder: a client does not know what the server was told.
+            Evidence::File(embedded::state_folder()?)
+        };
+        Self::with(address, args, &evidence)
+    }
+
+    fn with(address: SocketAddr, args: &Args, evidence: &Evidence) -> anyhow::Result<Self> {
         let is_loopback = address.ip().to_canonical().is_loopback();
         let owner = (is_loopback && !args.allow_local_users).then(Account::own);
-        let needs_token = owner.is_some() && !peer::IS_TOLD;
+        let token = match evidence {
+            Evidence::File(folder) if owner.is_some() => Some(new_token(address.port(), folder)?),
+            _ => None,
+        };
         Ok(Self {
             owner,
-            token: needs_token.then(|| new_token(address.port(), args)).transpose()?,
+            token,
             hosts: (is_loopback || !args.allowed_host.is_empty()).then(|| Hosts::new(&args.allowed_host)),
         })
     }
 
     /// Whether the client of a connection is refused, and why.
-    pub fn refusal(&self, connection: std::io::Result<(SocketAddr, SocketAddr)>) -> Option<Refused> {
-        let owner = self.owner?;
-        if !peer::IS_TOLD {
-            return None;
-        }
-        let asks = match connection.and_then(|(local, peer)| peer::client(local, peer)) {
+    pub fn refusal(&self, caller: &Caller) -> Option<Refused> {
+        let owner = self.owner.filter(|_| self.token.is_none())?;
+        let asks = match &caller.account {
             Ok(Some(account)) if account.is_trusted_by(owner) => return None,
             Ok(Some(account)) => format!("you are uid {account}"),
             Ok(None) => "the connection is closed".to_owned(),
-            Err(error) => format!("whose process asks is not known: {error}"),
+            Err(error) => format!("it is not known whose process asks: {error}"),
         };
         let reason = format!(
             "this server answers only its own account (uid {owner}) and root, and {asks}; \
@@ -69,17 +89,48 @@ impl Guard {
         );
         Some(Refused(reason.into()))
     }
+
+    /// Answers what may be asked.
+    async fn admit(&self, request: Request, next: Next) -> Response {
+        if let Some(Refused(reason)) = request.extensions().get() {
+            return ApiError::Forbidden(reason.to_string()).into_response();
+        }
+        // A kubelet names the pod's address, and a load balancer often nothing. There is nothing in it that a web page could use.
+        let is_probe = matches!(request.uri().path(), "/healthz" | "/readyz");
+        let hosts = self.hosts.as_ref().filter(|_| !is_probe);
+        if let Some(reason) = hosts.and_then(|hosts| hosts.refusal(request.uri(), request.headers())) {
+            return ApiError::Forbidden(reason).into_response();
+        }
+        let Some((token, path)) = &self.token else {
+            return next.run(request).await;
+        };
+        let challenge = request.headers().get(CHALLENGE_HEADER).cloned();
+        let sent = request.headers().get(TOKEN_HEADER);
+        let is_known = sent.is_some_and(|sent| token.is(sent.as_bytes()));
+        // Whoever asks for a proof does not send the secret before it has come.
+        let mut response = if is_known || (challenge.is_some() && request.uri().path() == "/healthz") {
+            next.run(request).await
+        } else {
+            let path = path.display();
+            let reason = format!(
+                "this server answers only its own account: send the text of `{path}` in the header `{TOKEN_HEADER}`, \
+                 or start it with `--allow-local-users` to let every account of this machine in"
+            );
+            ApiError::Forbidden(reason).into_response()
+        };
+        let proof = challenge.map(|challenge| token.proof(challenge.as_bytes()));
+        if let Some(proof) = proof.and_then(|proof| HeaderValue::from_str(&proof).ok()) {
+            response.headers_mut().insert(PROOF_HEADER, proof);
+        }
+        response
+    }
 }
 
 /// A new secret for the clients of this server's account.
-fn new_token(port: u16, args: &Args) -> anyhow::Result<(Token, PathBuf)> {
-    let folder = match &args.state_dir {
-        Some(folder) => folder.clone(),
-        None => embedded::state_folder()?,
-    };
-    let path = Token::path(&folder, port);
+fn new_token(port: u16, folder: &Path) -> anyhow::Result<(Token, PathBuf)> {
+    let path = Token::path(folder, port);
     let create = || {
-        std::fs::create_dir_all(&folder)?;
+        std::fs::create_dir_all(folder)?;
         Token::create(&path)
     };
     let token = create().with_context(|| format!("cannot write `{}`", path.display()))?;
@@ -88,91 +139,69 @@ fn new_token(port: u16, args: &Args) -> anyhow::Result<(Token, PathBuf)> {
 
 /// Answers what may be asked.
 pub async fn admit(State(app): State<AppState>, request: Request, next: Next) -> Response {
-    let guard = &app.guard;
-    if let Some(Refused(reason)) = request.extensions().get() {
-        return ApiError::Forbidden(reason.to_string()).into_response();
-    }
-    let hosts = guard.hosts.as_ref();
-    if let Some(reason) = hosts.and_then(|hosts| hosts.refusal(request.uri(), request.headers())) {
-        return ApiError::Forbidden(reason).into_response();
-    }
-    let Some((token, path)) = &guard.token else {
-        return next.run(request).await;
-    };
-    let challenge = request.headers().get(CHALLENGE_HEADER).cloned();
-    let sent = request.headers().get(TOKEN_HEADER);
-    let is_known = sent.is_some_and(|sent| token.is(sent.as_bytes()));
-    // Whoever asks for a proof does not send the secret before it has come.
-    let mut response = if is_known || (challenge.is_some() && request.uri().path() == "/healthz") {
-        next.run(request).await
-    } else {
-        let path = path.display();
-        let reason = format!(
-            "this server answers only its own account: send the text of `{path}` in the header `{TOKEN_HEADER}`, \
-             or start it with `--allow-local-users` to let every account of this machine in"
-        );
-        ApiError::Forbidden(reason).into_response()
-    };
-    let proof = challenge.map(|challenge| token.proof(challenge.as_bytes()));
-    if let Some(proof) = proof.and_then(|proof| HeaderValue::from_str(&proof).ok()) {
-        response.headers_mut().insert(PROOF_HEADER, proof);
-    }
-    response
+    app.guard.admit(request, next).await
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+    use std::path::Path;
+    use std::sync::Arc;
 
+    use axum::Router;
+    use axum::body::Body;
+    use axum::extract::Request;
+    use axum::middleware::{Next, from_fn};
+    use axum::response::Response;
+    use axum::routing::get;
     use clap::Parser;
+    use http::HeaderValue;
     use peer::Account;
+    use peer::token::{CHALLENGE_HEADER, PROOF_HEADER, TOKEN_HEADER, Token};
+    use tower::ServiceExt;
 
-    use super::Guard;
+    use super::{Evidence, Guard};
     use crate::args::Args;
+    use crate::caller::{Caller, Client};
 
-    /// What a server of `owner` says to this process.
-    fn refusal(owner: Option<Account>) -> Option<String> {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (accepted, peer) = listener.accept().unwrap();
+    /// What a server of `owner` says to a client of this account.
+    fn refusal(owner: Option<Account>, account: u32) -> Option<String> {
+        let caller = Caller {
+            client: Client::UNKNOWN,
+            account: Ok(Some(Account::new(account))),
+        };
         let guard = Guard {
             owner,
             token: None,
             hosts: None,
         };
-        let refused = guard.refusal(accepted.local_addr().map(|local| (local, peer)));
-        refused.map(|refused| refused.0.to_string())
+        guard.refusal(&caller).map(|refused| refused.0.to_string())
     }
 
     #[test]
-    fn the_owner_may_ask() {
-        assert_eq!(refusal(Some(Account::own())), None);
-        assert_eq!(refusal(None), None);
+    fn the_owner_and_root_may_ask() {
+        assert_eq!(refusal(Some(Account::new(1000)), 1000), None);
+        assert_eq!(refusal(Some(Account::new(1000)), 0), None);
+        assert_eq!(refusal(None, 1001), None);
     }
 
     #[test]
     fn another_account_is_told_how_it_can_be_let_in() {
-        let own = Account::own();
-        let others = refusal(Some(Account::new(4_000_000)));
-        // Root may do everything.
-        if own == Account::new(0) {
-            assert_eq!(others, None);
-            return;
-        }
-        let told = others.unwrap();
+        let told = refusal(Some(Account::new(1000)), 1001).unwrap();
         assert!(
-            told.contains(&format!("you are uid {own}")) && told.contains("--allow-local-users"),
+            told.contains("(uid 1000)") && told.contains("you are uid 1001") && told.contains("--allow-local-users"),
             "{told}"
         );
     }
 
+    fn guard(host: &str, more: &[&str]) -> Guard {
+        let all = ["k8s-cli-api", "--host", host].into_iter().chain(more.iter().copied());
+        let args = Args::parse_from(all);
+        Guard::with((args.host, 80).into(), &args, &Evidence::Socket).unwrap()
+    }
+
     #[test]
     fn a_loopback_listener_is_guarded_and_another_is_not() {
-        let guard = |host: &str, more: &[&str]| {
-            let all = ["k8s-cli-api", "--host", host].into_iter().chain(more.iter().copied());
-            let args = Args::parse_from(all);
-            Guard::new((args.host, 80).into(), &args).unwrap()
-        };
         for (host, is_guarded) in [("127.0.0.1", true), ("::1", true), ("0.0.0.0", false)] {
             let guard = guard(host, &[]);
             assert_eq!(
@@ -188,5 +217,79 @@ mod tests {
                 .hosts
                 .is_some()
         );
+    }
+
+    /// What a guarded server answers to a request with these headers.
+    async fn answer(guard: &Arc<Guard>, path: &str, headers: &[(&str, &str)]) -> Response {
+        let guard = Arc::clone(guard);
+        let admit = move |request: Request, next: Next| {
+            let guard = Arc::clone(&guard);
+            async move { guard.admit(request, next).await }
+        };
+        let routes = ["/tasks", "/healthz", "/readyz"]
+            .into_iter()
+            .fold(Router::new(), |router, path| {
+                router.route(path, get(|| async { "answered" }))
+            });
+        let mut request = Request::builder().uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::empty()).unwrap();
+        routes.layer(from_fn(admit)).oneshot(request).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_probe_may_name_any_host_or_none() {
+        let guard = Arc::new(guard("0.0.0.0", &["--allowed-host", "tasks.example.com"]));
+        for path in ["/healthz", "/readyz"] {
+            assert_eq!(answer(&guard, path, &[("host", "10.1.2.3:8000")]).await.status(), 200);
+            assert_eq!(answer(&guard, path, &[]).await.status(), 200);
+        }
+        assert_eq!(
+            answer(&guard, "/tasks", &[("host", "10.1.2.3:8000")]).await.status(),
+            403
+        );
+        assert_eq!(
+            answer(&guard, "/tasks", &[("host", "tasks.example.com")])
+                .await
+                .status(),
+            200
+        );
+    }
+
+    /// A server where the system says nothing, with its token.
+    fn with_token(folder: &Path) -> (Arc<Guard>, Token) {
+        let args = Args::parse_from(["k8s-cli-api"]);
+        let address = SocketAddr::from((IpAddr::V4(Ipv4Addr::LOCALHOST), 8123));
+        let guard = Guard::with(address, &args, &Evidence::File(folder.to_owned())).unwrap();
+        (Arc::new(guard), Token::read(&Token::path(folder, 8123)).unwrap())
+    }
+
+    #[tokio::test]
+    async fn where_the_system_says_nothing_only_who_has_the_token_is_answered() {
+        let folder = std::env::temp_dir().join(format!("k8s-cli-guard-{}", std::process::id()));
+        let (guard, token) = with_token(&folder.join("new"));
+        std::fs::remove_dir_all(&folder).unwrap();
+        let caller = Caller {
+            client: Client::UNKNOWN,
+            account: Err(std::io::ErrorKind::Unsupported.into()),
+        };
+        assert!(guard.refusal(&caller).is_none(), "the token decides, for each request");
+        let host = ("host", "localhost");
+        let ask = async |path: &str, header: (&str, &str)| answer(&guard, path, &[host, header]).await;
+        for (path, header) in [
+            ("/tasks", ("x-user", "alice")),
+            ("/tasks", (TOKEN_HEADER, "wrong")),
+            ("/tasks", (CHALLENGE_HEADER, "word")),
+            ("/healthz", ("x-user", "alice")),
+        ] {
+            assert_eq!(ask(path, header).await.status(), 403, "{path} {header:?}");
+        }
+        assert_eq!(ask("/tasks", (TOKEN_HEADER, token.as_str())).await.status(), 200);
+        let greeted = ask("/healthz", (CHALLENGE_HEADER, "word")).await;
+        let proof = greeted.headers().get(PROOF_HEADER).map(HeaderValue::as_bytes);
+        assert_eq!(greeted.status(), 200);
+        assert_eq!(proof, Some(token.proof(b"word").as_bytes()));
     }
 }

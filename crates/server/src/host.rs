@@ -30,7 +30,7 @@ impl Hosts {
         let in_uri = uri.authority().map(|authority| authority.as_str().to_owned());
         let hosts: Vec<String> = in_headers.chain(in_uri).collect();
         if hosts.is_empty() {
-            return Some("the request names no host; use `localhost` or `127.0.0.1`".to_owned());
+            return Some("the request has no Host header; use `localhost` or `127.0.0.1`".to_owned());
         }
         let stranger = hosts.iter().find(|host| !self.is_allowed(host))?;
         let shown: String = stranger.chars().take(MAX_SHOWN).collect();
@@ -73,7 +73,7 @@ pub fn name(host: &str) -> Option<String> {
 /// # Errors
 /// It is none.
 pub fn parse(text: &str) -> Result<String, String> {
-    name(text).ok_or_else(|| format!("`{text}` is no host; write a name such as tasks.example.com"))
+    name(text).ok_or_else(|| format!("`{text}` is not a host name; write one like tasks.example.com"))
 }
 
 #[cfg(test)]

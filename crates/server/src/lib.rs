@@ -3,6 +3,8 @@
 pub mod app;
 pub mod args;
 mod backend;
+mod background;
+mod caller;
 mod error;
 mod extract;
 mod guard;
@@ -11,6 +13,8 @@ mod host;
 mod limits;
 pub mod listener;
 mod openapi;
+mod pace;
+mod room;
 mod router;
 mod run;
 mod shares;

@@ -17,11 +17,14 @@ use crate::limits::Limits;
 use crate::shares::Shares;
 use crate::telemetry::logging;
 use crate::telemetry::metrics::Metrics;
-use crate::{listener, openapi};
+use crate::{background, listener, openapi};
 
 /// The whole program, for who has read its command line.
 #[must_use]
 pub fn main(args: Args) -> ExitCode {
+    if args.background {
+        background::enter();
+    }
     if let Err(error) = logging::init(&args) {
         eprintln!("error: {}", sentence(&error));
         return ExitCode::from(2);
@@ -56,7 +59,7 @@ fn sentence(error: &anyhow::Error) -> String {
 /// The cluster cannot be used, or the address is taken.
 #[tokio::main]
 async fn run(args: Args) -> anyhow::Result<()> {
-    raise_file_limit();
+    embedded::raise_file_limit();
     let stopping = CancellationToken::new();
     stop_on_signal(stopping.clone())?;
     let metrics = Metrics::install(&stopping)?;
@@ -134,17 +137,4 @@ fn stop_on_signal(stopping: CancellationToken) -> anyhow::Result<()> {
         stopping.cancel();
     });
     Ok(())
-}
-
-/// Every follower is a connection; the usual soft limit of 1024 files is too few for the limits above.
-fn raise_file_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::debug!(%error, "the limit of open files stays as it is");
-    }
 }

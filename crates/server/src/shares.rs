@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What is left of something that several share.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Shares<K> {
     all: Arc<Semaphore>,
     most_of_one: usize,
@@ -21,6 +21,10 @@ pub struct Share<K: Eq + Hash> {
     owner: K,
     taken: Arc<Mutex<HashMap<K, usize>>>,
 }
+
+/// A part that nobody's name is on yet.
+#[derive(Debug)]
+pub struct Place(OwnedSemaphorePermit);
 
 /// Why there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +57,23 @@ impl<K: Eq + Hash + Clone> Shares<K> {
     /// # Errors
     /// There is none for this one.
     pub fn take(&self, owner: K) -> Result<Share<K>, NoShare> {
+        self.take_place(self.place()?, owner)
+    }
+
+    /// Takes one part for whom is not known yet.
+    ///
+    /// # Errors
+    /// There is none for anybody.
+    pub fn place(&self) -> Result<Place, NoShare> {
         let permit = Arc::clone(&self.all).try_acquire_owned();
-        let permit = permit.map_err(|_| NoShare::AllTaken)?;
+        permit.map(Place).map_err(|_| NoShare::AllTaken)
+    }
+
+    /// Counts such a part as one's, now that it is known whose.
+    ///
+    /// # Errors
+    /// This one has as much as one may have.
+    pub fn take_place(&self, Place(permit): Place, owner: K) -> Result<Share<K>, NoShare> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let own = taken.get(&owner).copied().unwrap_or_default();
         if own >= self.most_of_one {

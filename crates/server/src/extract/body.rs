@@ -1,5 +1,7 @@
 //! A JSON body, as FastAPI reads one.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
@@ -8,27 +10,28 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use task::ErrorDetail;
 use task::validation::Location;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::error::ApiError;
-use crate::limits::{BODY_TIMEOUT, Limits, MAX_BODY_BYTES, MAX_BODY_VALUES, SMALL_BODY_BYTES};
+use crate::limits::{
+    BODY_BYTES_PER_SECOND, BODY_TIMEOUT, Limits, MAX_BODY_BYTES, MAX_BODY_VALUES, SMALL_BODY_BYTES, STALL_TIMEOUT,
+};
+use crate::room::{Room, Sender};
 
 /// A body that has arrived.
 pub struct Received {
     bytes: Bytes,
     is_json: bool,
     /// Its share of the budget for large bodies, until it is parsed.
-    _room: Option<OwnedSemaphorePermit>,
+    _room: Option<Room>,
 }
 
 /// Reads the whole body.
 ///
 /// # Errors
 /// It is too large or too slow.
-pub async fn read(limits: &Limits, headers: &HeaderMap, body: Body) -> Result<Received, ApiError> {
-    let reading = timeout(BODY_TIMEOUT, collect(limits, body));
-    let (bytes, room) = reading.await.map_err(|_| ApiError::TooSlow)??;
+pub async fn read(limits: &Limits, sender: &Sender, headers: &HeaderMap, body: Body) -> Result<Received, ApiError> {
+    let (bytes, room) = collect(limits, sender, body).await?;
     Ok(Received {
         bytes,
         is_json: is_json(headers),
@@ -36,17 +39,27 @@ pub async fn read(limits: &Limits, headers: &HeaderMap, body: Body) -> Result<Re
     })
 }
 
-/// Whether a body says of itself that it is not small.
+/// Whether a body is not known to be small: one in chunks does not say how long it is.
 pub fn is_large(body: &Body) -> bool {
-    usize::try_from(body.size_hint().lower()).is_ok_and(|bytes| bytes > SMALL_BODY_BYTES)
+    let most = body.size_hint().upper();
+    most.is_none_or(|bytes| bytes > SMALL_BODY_BYTES as u64)
 }
 
-async fn collect(limits: &Limits, mut body: Body) -> Result<(Bytes, Option<OwnedSemaphorePermit>), ApiError> {
+async fn collect(limits: &Limits, sender: &Sender, mut body: Body) -> Result<(Bytes, Option<Room>), ApiError> {
     let expected = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
-    let expected = expected.unwrap_or(MAX_BODY_BYTES);
+    let expected = expected.map_or(MAX_BODY_BYTES, |bytes| bytes.min(MAX_BODY_BYTES));
     let mut received = BytesMut::new();
+    let mut deadline = Instant::now() + BODY_TIMEOUT;
     let mut room = None;
-    while let Some(frame) = body.frame().await {
+    loop {
+        let due = match &room {
+            Some((_, since)) => deadline.min(*since + pace(received.len())),
+            None => deadline,
+        };
+        let next = timeout_at(due, body.frame()).await.map_err(|_| ApiError::TooSlow)?;
+        let Some(frame) = next else {
+            return Ok((received.freeze(), room.map(|(room, _)| room)));
+        };
         let frame = frame.map_err(|_| ApiError::BadRequest("There was an error parsing the body"))?;
         let Ok(data) = frame.into_data() else {
             continue;
@@ -57,11 +70,18 @@ async fn collect(limits: &Limits, mut body: Body) -> Result<(Bytes, Option<Owned
         }
         if bytes > SMALL_BODY_BYTES && room.is_none() {
             // Once, for all of it: two bodies that each hold a part of the room would wait for each other.
-            room = limits.room_for_body(expected).await;
+            let start = Instant::now();
+            let taken = limits.room_for_body(sender, expected).await?;
+            deadline += start.elapsed();
+            room = Some((taken, Instant::now()));
         }
         received.extend_from_slice(&data);
     }
-    Ok((received.freeze(), room))
+}
+
+/// How long after it got room a body may take to have more than so many bytes.
+fn pace(bytes: usize) -> Duration {
+    STALL_TIMEOUT + Duration::from_secs((bytes / BODY_BYTES_PER_SECOND) as u64)
 }
 
 /// Makes something of a body; one that is large is none of the threads' that everybody waits for.
@@ -160,13 +180,21 @@ fn syntax_error(text: &str, error: &serde_json::Error) -> ErrorDetail {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
     use axum::body::Body;
+    use futures::StreamExt;
     use http::{HeaderMap, HeaderValue, header};
     use serde_json::{Value, json};
+    use task::UserName;
+    use tokio::time::Instant;
 
-    use super::{has_too_many_values, parse, read, syntax_error};
+    use super::{has_too_many_values, is_large, parse, read, syntax_error};
+    use crate::caller::Client;
     use crate::error::ApiError;
-    use crate::limits::{Limits, MAX_BODY_VALUES};
+    use crate::limits::{BODY_TIMEOUT, Limits, MAX_BODY_VALUES, STALL_TIMEOUT};
+    use crate::room::Sender;
 
     fn position(text: &str) -> Value {
         let error = serde_json::from_str::<Value>(text).unwrap_err();
@@ -197,26 +225,83 @@ mod tests {
         let limits = Limits::new(1, 1);
         let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
         let body = json!(vec![json!([]); MAX_BODY_VALUES]).to_string();
-        let received = read(&limits, &headers, Body::from(body)).await.unwrap();
+        let received = read(&limits, &sender(1), &headers, Body::from(body)).await.unwrap();
         let Err(ApiError::Invalid(errors)) = parse(received, |_| -> Result<(), _> { panic!("parsed") }).await else {
             panic!("taken");
         };
         assert_eq!(errors.len(), 1);
     }
 
+    /// A sender of its own, of a client and a user.
+    fn sender(number: u8) -> Sender {
+        Sender {
+            client: Client::Address([192, 0, 2, number].into()),
+            user: UserName::from_headers([[b'a' + number].as_slice()]).ok(),
+        }
+    }
+
+    /// A body that says it has 4 MiB, sends a little more than a small one, and stands still.
+    fn stalled() -> Body {
+        let begun = futures::stream::iter([Ok::<_, Infallible>(vec![b' '; 17_000])]);
+        Body::from_stream(begun.chain(futures::stream::pending()))
+    }
+
     #[tokio::test]
     async fn large_bodies_share_a_budget_and_small_ones_do_not_wait_for_it() {
         let limits = Limits::new(1, 1);
+        let headers = HeaderMap::new();
         let body = |bytes: usize| Body::from(vec![b' '; bytes]);
         let mut held = Vec::new();
-        for _ in 0..8 {
-            held.push(read(&limits, &HeaderMap::new(), body(4 << 20)).await.unwrap());
+        for number in 0..8 {
+            held.push(read(&limits, &sender(number), &headers, body(4 << 20)).await.unwrap());
         }
-        let headers = HeaderMap::new();
-        let mut waiting = std::pin::pin!(read(&limits, &headers, body(1 << 20)));
+        let other = sender(9);
+        let mut waiting = std::pin::pin!(read(&limits, &other, &headers, body(1 << 20)));
         assert!(futures::poll!(&mut waiting).is_pending(), "there is room for no more");
-        assert!(read(&limits, &headers, body(1000)).await.is_ok());
+        assert!(read(&limits, &other, &headers, body(1000)).await.is_ok());
         held.pop();
         assert!(waiting.await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_finds_no_room_is_told_to_come_again_and_not_that_it_was_slow() {
+        let limits = Limits::new(1, 1);
+        let headers = HeaderMap::new();
+        let mut held = Vec::new();
+        for number in 0..8 {
+            let body = Body::from(vec![b' '; 4 << 20]);
+            held.push(read(&limits, &sender(number), &headers, body).await.unwrap());
+        }
+        let start = Instant::now();
+        let refused = read(&limits, &sender(9), &headers, Body::from(vec![b' '; 1 << 20])).await;
+        assert!(matches!(refused, Err(ApiError::Busy(_))), "there is room for no more");
+        assert!(start.elapsed() < BODY_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_clients_stalled_bodies_hold_nobody_up_and_are_given_up() {
+        let limits = Limits::new(1, 1);
+        let headers = HeaderMap::new();
+        let attacker = sender(1);
+        let start = Instant::now();
+        let mut stalling: Vec<_> = (0..8)
+            .map(|_| Box::pin(read(&limits, &attacker, &headers, stalled())))
+            .collect();
+        for body in &mut stalling {
+            assert!(futures::poll!(body).is_pending());
+        }
+        let body = Body::from(vec![b' '; 4 << 20]);
+        assert!(read(&limits, &sender(2), &headers, body).await.is_ok());
+        assert_eq!(start.elapsed(), Duration::ZERO, "nobody waits for them");
+        let first = stalling.remove(0).await;
+        assert!(matches!(first, Err(ApiError::TooSlow)));
+        assert!(start.elapsed() <= STALL_TIMEOUT, "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn a_body_that_does_not_say_how_long_it_is_is_not_known_to_be_small() {
+        assert!(is_large(&stalled()));
+        assert!(is_large(&Body::from(vec![b' '; 17_000])));
+        assert!(!is_large(&Body::from("{}")) && !is_large(&Body::empty()));
     }
 }

@@ -7,4 +7,4 @@ mod requests;
 mod user;
 
 pub use path::ResourceId;
-pub use requests::{Caller, CreateVolume, Listing, LogRequest, SubmitTask};
+pub use requests::{Caller, CreateVolume, Listing, LogRequest, Reader, SubmitTask};

@@ -1,5 +1,7 @@
 //! One type for each kind of request. Errors are collected in FastAPI's order: query, header, body.
 
+use std::convert::Infallible;
+
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use executor::LogOptions;
@@ -11,10 +13,15 @@ use super::body;
 use super::query::Query;
 use super::user;
 use crate::app::AppState;
+use crate::caller::Client;
 use crate::error::ApiError;
+use crate::room::Sender;
 
 /// A request about one thing of a user.
 pub struct Caller(pub UserName);
+
+/// Whoever reads an answer that needs no user.
+pub struct Reader(pub Sender);
 
 /// A request about all things of a user, or of everybody.
 pub struct Listing {
@@ -22,6 +29,8 @@ pub struct Listing {
     pub user: UserName,
     /// Whether other users' things are meant, too.
     pub all_users: bool,
+    /// Whose room an answer takes that is a copy.
+    pub sender: Sender,
 }
 
 /// A request for the log of a task.
@@ -55,6 +64,14 @@ impl Listing {
     }
 }
 
+impl<S: Sync> FromRequestParts<S> for Reader {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(sender(parts, None)))
+    }
+}
+
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = ApiError;
 
@@ -72,7 +89,13 @@ impl<S: Sync> FromRequestParts<S> for Listing {
         let mut errors = Vec::new();
         let all_users = Query::of(&parts.uri).flag("all_users", false, &mut errors);
         let user = user::user(&parts.headers, &mut errors);
-        complete(user.map(|user| Self { user, all_users }), errors)
+        let sender = sender(parts, user.as_ref());
+        let listing = user.map(|user| Self {
+            user,
+            all_users,
+            sender,
+        });
+        complete(listing, errors)
     }
 }
 
@@ -105,7 +128,8 @@ impl FromRequest<AppState> for SubmitTask {
         let idempotency_key = user::idempotency_key(&parts.headers, &mut errors);
         let max_nodes = app.max_nodes;
         let define = move |body: &Value| TaskDefinition::parse(body, max_nodes);
-        let definition = defined(app, &parts, body, &mut errors, define).await?;
+        let sender = sender(&parts, user.as_ref());
+        let definition = defined(app, &parts, &sender, body, &mut errors, define).await?;
         let request = user.zip(definition).map(|(user, definition)| executor::Request {
             user,
             definition,
@@ -122,7 +146,8 @@ impl FromRequest<AppState> for CreateVolume {
         let (parts, body) = request.into_parts();
         let mut errors = Vec::new();
         let user = user::user(&parts.headers, &mut errors);
-        let definition = defined(app, &parts, body, &mut errors, VolumeDefinition::parse).await?;
+        let sender = sender(&parts, user.as_ref());
+        let definition = defined(app, &parts, &sender, body, &mut errors, VolumeDefinition::parse).await?;
         let volume = user.zip(definition);
         complete(volume.map(|(user, definition)| Self { user, definition }), errors)
     }
@@ -132,6 +157,7 @@ impl FromRequest<AppState> for CreateVolume {
 async fn defined<T: Send + 'static>(
     app: &AppState,
     parts: &Parts,
+    sender: &Sender,
     body: Body,
     errors: &mut Vec<ErrorDetail>,
     define: impl FnOnce(&Value) -> Result<T, Vec<ErrorDetail>> + Send + 'static,
@@ -140,9 +166,17 @@ async fn defined<T: Send + 'static>(
         // Nobody knows who sends it, so it is not worth reading.
         return Err(ApiError::Invalid(std::mem::take(errors)));
     }
-    let received = body::read(&app.limits, &parts.headers, body).await?;
+    let received = body::read(&app.limits, sender, &parts.headers, body).await?;
     let found = body::parse(received, define).await?;
     Ok(found.map_err(|more| errors.extend(more)).ok())
+}
+
+/// Whose room a body or an answer takes.
+fn sender(parts: &Parts, user: Option<&UserName>) -> Sender {
+    Sender {
+        client: parts.extensions.get().copied().unwrap_or(Client::UNKNOWN),
+        user: user.cloned(),
+    }
 }
 
 fn complete<T>(request: Option<T>, errors: Vec<ErrorDetail>) -> Result<T, ApiError> {

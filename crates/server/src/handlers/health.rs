@@ -8,8 +8,10 @@ use serde::Serialize;
 use task::status::Version;
 use utoipa::ToSchema;
 
+use super::copy;
 use crate::app::AppState;
-use crate::error::detailed;
+use crate::error::{ApiResult, detailed};
+use crate::extract::Reader;
 
 /// That the server lives.
 #[derive(Serialize, ToSchema)]
@@ -78,11 +80,9 @@ pub async fn version(State(app): State<AppState>) -> Json<Version> {
     get, path = "/metrics", operation_id = "metrics", tag = "health",
     responses((status = 200, description = "The measurements.", body = String, content_type = "text/plain; version=0.0.4; charset=utf-8")),
 )]
-pub async fn metrics(State(app): State<AppState>) -> Response {
+pub async fn metrics(State(app): State<AppState>, Reader(sender): Reader) -> ApiResult<Response> {
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
     let text = app.metrics.render(&app.executor);
-    (
-        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-        text,
-    )
-        .into_response()
+    let answer = ([(header::CONTENT_TYPE, kind)], text).into_response();
+    copy::answer(&app.limits, &sender, answer)
 }

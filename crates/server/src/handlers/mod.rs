@@ -1,5 +1,6 @@
 //! What each route does.
 
+mod copy;
 pub mod docs;
 pub mod health;
 mod list;

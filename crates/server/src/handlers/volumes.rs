@@ -7,8 +7,8 @@ use serde::Serialize;
 use task::volume::VolumeStatus;
 use utoipa::ToSchema;
 
-use super::Subject;
 use super::tasks::failed;
+use super::{Subject, copy};
 use crate::app::AppState;
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{Caller, CreateVolume, Listing, ResourceId};
@@ -72,10 +72,11 @@ pub async fn create_volume(State(app): State<AppState>, request: CreateVolume) -
     params(("all_users" = Option<bool>, Query, description = "List the volumes of all users.")),
     responses((status = 200, description = "The volumes, oldest first.", body = VolumeListResponse)),
 )]
-pub async fn list_volumes(State(app): State<AppState>, listing: Listing) -> ApiResult<Json<VolumeListResponse>> {
+pub async fn list_volumes(State(app): State<AppState>, listing: Listing) -> ApiResult<Response> {
     let volumes = app.executor.volumes(listing.whose());
     let volumes = volumes.map_err(|source| failed("list volumes", &listing.user, source))?;
-    Ok(Json(VolumeListResponse { volumes }))
+    let answer = Json(VolumeListResponse { volumes }).into_response();
+    copy::answer(&app.limits, &listing.sender, answer)
 }
 
 /// Get the status of a volume.
