@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kube::client::ClientBuilder;
+use kube::client::{AuthError, ClientBuilder};
 use tower::BoxError;
 use tower::util::MapErrLayer;
 
@@ -34,13 +34,43 @@ pub async fn connect() -> Result<Client, Error> {
     Ok(builder.with_layer(&named).with_layer(&answer::listening()).build())
 }
 
-/// Adds where it was tried to what does not say so.
+/// Adds where it was tried to what does not say so. A plugin that gives no new credentials fails here, too, and was never on the
+/// way to anywhere.
 fn not_reached(error: BoxError, url: &str) -> BoxError {
     if error.is::<kube::Error>() {
         return error;
     }
-    Box::new(NotReached {
-        url: url.trim_end_matches('/').to_owned(),
-        source: error,
-    })
+    match error.downcast::<AuthError>() {
+        Ok(error) => Box::new(kube::Error::Auth(*error)),
+        Err(source) => Box::new(NotReached {
+            url: url.trim_end_matches('/').to_owned(),
+            source,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{ExitStatus, Output};
+
+    use kube::client::AuthError;
+
+    use super::not_reached;
+    use crate::error::explain;
+
+    #[test]
+    fn a_plugin_that_fails_later_is_told_as_one_that_fails_at_the_start() {
+        let error = AuthError::AuthExecRun {
+            cmd: "a-plugin".to_owned(),
+            out: Box::new(Output {
+                status: ExitStatus::from_raw(0x100),
+                stdout: Vec::new(),
+                stderr: b"please log in again\n".to_vec(),
+            }),
+        };
+        let error = not_reached(error.into(), "https://127.0.0.1:6443/");
+        let told = explain(error.downcast_ref::<kube::Error>().unwrap());
+        assert!(told.contains("please log in again") && !told.contains("[112"), "{told}");
+    }
 }
