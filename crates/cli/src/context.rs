@@ -33,7 +33,7 @@ impl Context {
         let url = ApiUrl::find(short_url.or(api_url.as_deref()))?;
         let user = User::find(user.as_deref())?;
         Ok(Self {
-            client: Client::new(&url, &user)?.trusting(*trust_local_server),
+            client: Client::new(&url, &user, *trust_local_server)?,
             user,
             terminal: Terminal::find(*color),
         })

@@ -20,7 +20,7 @@ pub enum Error {
     /// A file cannot be read or written.
     #[error("cannot {action} `{}`", path.display())]
     File {
-        /// `read` or `write`.
+        /// `read`, `write` or `make`.
         action: &'static str,
         /// Which.
         path: PathBuf,
@@ -56,6 +56,14 @@ pub enum Error {
         what: String,
         /// The HTTP status, if there is an answer.
         status: Option<u16>,
+        /// Whether it stands between us and the server.
+        is_proxy: bool,
+    },
+    /// A server of ours, from before this command line.
+    #[error("`{url}` is an older k8s-cli server, which this version cannot use")]
+    Outdated {
+        /// Where it listens.
+        url: String,
     },
     /// The server answers with an error.
     #[error("{0}")]
@@ -175,7 +183,7 @@ impl Error {
                 status: Some(401 | 403 | 407),
                 ..
             } => 4,
-            Self::Unreachable { .. } | Self::Untrusted { .. } | Self::Stranger { .. } => 5,
+            Self::Unreachable { .. } | Self::Untrusted { .. } | Self::Stranger { .. } | Self::Outdated { .. } => 5,
             Self::TimedOut(_) => 124,
             Self::Interrupted => 130,
             Self::Ended(code) => *code,
@@ -194,10 +202,12 @@ impl Error {
             Self::Unreachable { .. } => {
                 Some("start a server with `k8s-cli api start`, or name one with `--api-url` or K8S_CLI_API_URL")
             }
-            Self::Stranger {
-                status: Some(401 | 403 | 407 | 502..=504),
-                ..
-            } => Some("ask whoever runs that proxy, or name another server with `--api-url` or K8S_CLI_API_URL"),
+            Self::Outdated { .. } => Some(
+                "`k8s-cli api stop` stops it if it was started here, and `k8s-cli api start` starts this version; else ask whoever runs it to update it",
+            ),
+            Self::Stranger { is_proxy: true, .. } => {
+                Some("ask whoever runs that proxy, or name another server with `--api-url` or K8S_CLI_API_URL")
+            }
             Self::Stranger { .. } => Some(
                 "another program listens there; name the server with `--api-url`, or another port with K8S_CLI_API_PORT",
             ),
@@ -254,7 +264,9 @@ impl Error {
             Self::Refused(_) => "refused",
             Self::Unreachable { .. } => "unreachable",
             Self::Untrusted { .. } => "untrusted",
+            Self::Stranger { is_proxy: true, .. } => "proxy",
             Self::Stranger { .. } => "no_server",
+            Self::Outdated { .. } => "outdated",
             Self::Server(_) => "server",
             Self::Answer { .. } => "no_server",
             Self::Local(_) => "local_server",

@@ -11,9 +11,17 @@ use crate::error::{Error, Result};
 /// # Errors
 /// The home folder is not known.
 pub fn data() -> Result<PathBuf> {
-    if let Some(folder) = std::env::var_os("K8S_CLI_API_STATE_DIR") {
+    if let Some(folder) = std::env::var_os("K8S_CLI_API_STATE_DIR").filter(|folder| !folder.is_empty()) {
         return Ok(folder.into());
     }
+    Ok(base()?.data_dir().join("k8s-cli"))
+}
+
+/// Of what proves that a server is the person's own. It is the same whatever state folder a server was given.
+///
+/// # Errors
+/// The home folder is not known.
+pub fn tokens() -> Result<PathBuf> {
     Ok(base()?.data_dir().join("k8s-cli"))
 }
 

@@ -1,9 +1,9 @@
 //! A server of one's own, in the background of this machine.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
-use std::os::unix::process::CommandExt;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -82,7 +82,7 @@ pub async fn start(client: &Client) -> Result<()> {
         if Instant::now() > deadline {
             let pid = child.id();
             return Err(Error::Local(format!(
-                "the server (process {pid}) has not answered for {START_PATIENCE:?}; see `k8s-cli api logs`"
+                "the server (process {pid}) did not answer within {START_PATIENCE:?}; see `k8s-cli api logs`"
             )));
         }
         sleep(PAUSE).await;
@@ -179,7 +179,9 @@ pub async fn where_tasks_run(client: &Client) -> String {
 pub async fn answers(client: &Client) -> Result<bool> {
     match client.get_bytes("/readyz").await {
         Ok(_) => Ok(true),
-        Err(error @ (Error::Stranger { .. } | Error::Untrusted { .. } | Error::Refused(_))) => Err(error),
+        Err(
+            error @ (Error::Stranger { .. } | Error::Untrusted { .. } | Error::Outdated { .. } | Error::Refused(_)),
+        ) => Err(error),
         Err(_) => Ok(false),
     }
 }
@@ -188,8 +190,8 @@ pub async fn answers(client: &Client) -> Result<bool> {
 fn turn() -> Result<File> {
     let path = folders::data()?.join("start.lock");
     let open = || {
-        std::fs::create_dir_all(folders::data()?)?;
-        let file = File::create(&path)?;
+        make_folder()?;
+        let file = own_file().write(true).open(&path)?;
         rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).map_err(std::io::Error::from)?;
         Ok::<File, Error>(file)
     };
@@ -203,41 +205,62 @@ fn turn() -> Result<File> {
     })
 }
 
+/// Makes the folder of the server in the background, if it is not there. What is in it is nobody else's business.
+fn make_folder() -> Result<()> {
+    let path = folders::data()?;
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
+    made.map_err(|source| Error::File {
+        action: "make",
+        path,
+        source,
+    })
+}
+
+/// How a file of it is opened.
+fn own_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.create(true).mode(0o600);
+    options
+}
+
+fn write_record(path: &Path, text: &[u8]) -> std::io::Result<()> {
+    own_file().write(true).truncate(true).open(path)?.write_all(text)
+}
+
 fn spawn(client: &Client, log: &Path) -> Result<(Child, u64)> {
     let unusable = |source| Error::File {
         action: "write",
         path: log.to_owned(),
         source,
     };
-    std::fs::create_dir_all(folders::data()?).map_err(unusable)?;
+    make_folder()?;
     if std::fs::metadata(log).is_ok_and(|metadata| metadata.len() > MAX_LOG_BYTES) {
         std::fs::rename(log, log.with_extension("log.old")).map_err(unusable)?;
     }
-    let file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(log)
-        .map_err(unusable)?;
+    let file = own_file().append(true).open(log).map_err(unusable)?;
     let beginning = file.metadata().map_err(unusable)?.len();
     let program =
         std::env::current_exe().map_err(|error| Error::Local(format!("cannot find this program: {error}")))?;
     let port = client.url().port().unwrap_or_default().to_string();
-    let mut command = Command::new("bash");
-    command
+    let arguments = ["api", "serve", "--background", "--port", &port];
+    let start = |command: &mut Command| -> std::io::Result<Child> {
+        let command = command.args(arguments).current_dir("/").envs(absolute_paths());
+        command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file.try_clone()?);
+        command.spawn()
+    };
+    let mut closing = Command::new("bash");
+    closing
         .args(["-p", "-c", WITHOUT_THE_STARTERS_FILES, "bash"])
-        .arg(program)
-        .args(["api", "serve", "--port", &port])
-        .current_dir("/")
-        .envs(absolute_paths());
-    command
-        .stdin(Stdio::null())
-        .stdout(file.try_clone().map_err(unusable)?)
-        .stderr(file);
-    // Ctrl-C and the end of this terminal are not meant for it.
-    command.process_group(0);
-    let child = command
-        .spawn()
-        .map_err(|error| Error::Local(format!("cannot start a server: {error}")))?;
+        .arg(&program);
+    let started = match start(&mut closing) {
+        // A cluster runs tasks without any bash here; then the server keeps the starter's files.
+        Err(error) if error.kind() == ErrorKind::NotFound => start(&mut Command::new(&program)),
+        started => started,
+    };
+    let child = started.map_err(|error| Error::Local(format!("cannot start `{}`: {error}", program.display())))?;
     Ok((child, beginning))
 }
 
@@ -253,16 +276,18 @@ exec "$@"
 /// Variables of the server with paths that mean something from this folder, so that they mean the same from its own.
 fn absolute_paths() -> Vec<(&'static str, OsString)> {
     let here = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
-    let all = |paths: OsString| {
+    let mut variables = Vec::new();
+    if let Some(listed) = std::env::var_os("KUBECONFIG") {
         // An empty one in the list is none.
-        let paths = std::env::split_paths(&paths).filter(|path| !path.as_os_str().is_empty());
-        std::env::join_paths(paths.map(here)).ok()
-    };
-    let names = ["KUBECONFIG", "K8S_CLI_API_STATE_DIR"];
-    let set = names
-        .into_iter()
-        .filter_map(|name| Some((name, all(std::env::var_os(name)?)?)));
-    set.collect()
+        let paths = std::env::split_paths(&listed).filter(|path| !path.as_os_str().is_empty());
+        if let Ok(joined) = std::env::join_paths(paths.map(here)) {
+            variables.push(("KUBECONFIG", joined));
+        }
+    }
+    if let Some(folder) = std::env::var_os("K8S_CLI_API_STATE_DIR").filter(|folder| !folder.is_empty()) {
+        variables.push(("K8S_CLI_API_STATE_DIR", here(folder.into()).into()));
+    }
+    variables
 }
 
 /// What the server said last, from where its part of the log begins.
@@ -289,7 +314,7 @@ fn remember(child: &Child, client: &Client) -> Result<()> {
     };
     let path = record_path()?;
     let text = serde_json::to_string(&record).map_err(std::io::Error::from)?;
-    std::fs::write(&path, text).map_err(|source| Error::File {
+    write_record(&path, text.as_bytes()).map_err(|source| Error::File {
         action: "write",
         path,
         source,
@@ -300,7 +325,7 @@ fn remember(child: &Child, client: &Client) -> Result<()> {
 fn forget(before: Option<&[u8]>) -> Result<()> {
     let path = record_path()?;
     let done = match before {
-        Some(record) => std::fs::write(&path, record),
+        Some(record) => write_record(&path, record),
         None => std::fs::remove_file(&path),
     };
     done.map_err(|source| Error::File {

@@ -38,7 +38,7 @@ pub fn main() -> ExitCode {
 
 /// What was typed is no command, or asks for help.
 fn mistyped(error: &clap::Error) -> ExitCode {
-    match args::neighbors_sentence(error, std::env::args().nth(1).as_deref()) {
+    match args::neighbors_sentence(error) {
         Some(sentence) => {
             tell(&Error::Usage(sentence), false);
             ExitCode::from(2)

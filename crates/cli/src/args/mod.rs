@@ -9,8 +9,11 @@ mod volumes;
 
 use std::path::PathBuf;
 
+use clap::builder::BoolishValueParser;
 use clap::{Parser, Subcommand};
 use clap_complete::aot::Shell;
+
+use crate::error::{Error, Result};
 
 pub use api::ApiCommand;
 pub use jobs::{Conditions, JobsCommand, List, Logs, SortKey, StateName, Status, Stop, Submit, Top, Wait};
@@ -57,13 +60,31 @@ pub struct Global {
     )]
     pub user: Option<String>,
 
-    /// Use a server on this machine that is another account's; else only your own and root's.
-    #[arg(long, env = "K8S_CLI_TRUST_LOCAL_SERVER", global = true, hide_env_values = true)]
+    /// Also use a server on this machine that runs as another account, not just as you or root.
+    #[arg(long, env = "K8S_CLI_TRUST_LOCAL_SERVER", global = true, hide_env_values = true, value_parser = BoolishValueParser::new())]
     pub trust_local_server: bool,
 
     /// When to use colours; `NO_COLOR` is respected.
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN", hide_possible_values = true)]
     pub color: Color,
+}
+
+impl Global {
+    /// What the variables say of them, without a command line.
+    ///
+    /// # Errors
+    /// One of them cannot be understood.
+    pub fn from_environment() -> Result<Self> {
+        #[derive(Parser)]
+        struct Alone {
+            #[command(flatten)]
+            global: Global,
+        }
+        match Alone::try_parse_from(["k8s-cli"]) {
+            Ok(Alone { global }) => Ok(global),
+            Err(error) => Err(Error::Usage(error.to_string())),
+        }
+    }
 }
 
 /// When to use colours.

@@ -12,7 +12,7 @@ const WORDS: &[(&[&str], &str)] = &[
     ),
     (
         &["exec", "ssh", "attach"],
-        "a task runs in containers of its own, with no way in; `k8s-cli jobs submit -- COMMAND` runs another command",
+        "you cannot log in to a task; `k8s-cli jobs submit -- COMMAND` runs a command as a new task",
     ),
     (&["logs", "log", "tail"], "`k8s-cli jobs logs TASK` follows a log"),
     (
@@ -52,31 +52,73 @@ const WORDS: &[(&[&str], &str)] = &[
     (&["storage"], "`k8s-cli volumes list` shows your volumes"),
 ];
 
-/// Flags, and what to write instead.
-const FLAGS: &[(&[&str], &str)] = &[
-    (&["-y", "--yes"], "this command does not ask; leave the flag out"),
+/// The commands that a flag is explained for; each stands for those below it, too.
+type Commands = &'static [&'static str];
+
+const ALL: Commands = &[""];
+const JOBS: Commands = &["jobs"];
+const SUBMIT: Commands = &["jobs submit"];
+
+/// Flags of neighbors: on which commands, how they are written there, and what to write instead. The first that fits counts.
+const FLAGS: &[(Commands, &[&str], &str)] = &[
     (
+        SUBMIT,
+        &["-y", "--yes"],
+        "this command does not ask; leave the flag out",
+    ),
+    (
+        SUBMIT,
         &["-n"],
         "a name is `--name NAME`; the namespace is the server's (`k8s-cli api serve --namespace`)",
     ),
+    (&["jobs logs"], &["-n", "--lines"], "write `--tail LINES`"),
+    (&["jobs logs"], &["-t"], "write `--timestamps`"),
     (
-        &["--namespace", "-A", "--all-namespaces"],
-        "the namespace is the server's (`k8s-cli api serve --namespace`); `--all-users` shows everybody's tasks",
+        &["jobs logs"],
+        &["-p", "--previous"],
+        "the log has all attempts of a task, one after the other",
+    ),
+    (&["api logs"], &["-n", "--lines"], "write `--tail LINES`"),
+    (
+        ALL,
+        &["-n", "--namespace", "-A", "--all-namespaces"],
+        "the namespace is the server's (`k8s-cli api serve --namespace`); `--all-users` shows what others have",
     ),
     (
+        SUBMIT,
         &["--secret", "--secret-file"],
         "there are no secrets beside variables: `--env NAME` takes the value from here, and whoever may read Jobs in Kubernetes can read it",
     ),
     (
+        SUBMIT,
         &["--down", "--autostop", "--idle-minutes-to-autostop", "-i"],
         "the nodes of a task go when it ends; leave the flag out",
     ),
-    (&["--dryrun"], "write `--dry-run`"),
+    (SUBMIT, &["--dryrun"], "write `--dry-run`"),
     (
+        SUBMIT,
         &["--file", "-f", "--filename"],
         "name the file without a flag: `k8s-cli jobs submit task.yaml`",
     ),
+    (&["jobs list"], &["-f", "--follow"], "write `--watch`"),
     (
+        &["jobs status"],
+        &["-f", "--follow", "-w", "--watch"],
+        "`k8s-cli jobs top TASK` shows it as it runs",
+    ),
+    (
+        &["jobs wait"],
+        &["-f", "--follow"],
+        "`k8s-cli jobs logs TASK` follows the log",
+    ),
+    (&["jobs stop", "jobs wait"], &["-a"], "write `--all`"),
+    (
+        &["jobs stop"],
+        &["-f", "--force"],
+        "write `--yes` to stop without a question",
+    ),
+    (
+        ALL,
         &[
             "--cluster",
             "-c",
@@ -88,37 +130,72 @@ const FLAGS: &[(&[&str], &str)] = &[
         ],
         "tasks run where the server's do; another server is `--api-url URL`",
     ),
-    (&["--nodes", "--replicas"], "write `--num-nodes N`"),
-    (&["--cpu"], "write `--cpus N`"),
-    (&["--mem"], "write `--memory SIZE`"),
-    (&["--gpu", "--accelerators"], "write `--gpus N` or `--gpus MODEL:N`"),
-    (&["--image-id"], "write `--image IMAGE`"),
-    (&["-e"], "write `--env NAME=VALUE`"),
-    (&["-v", "--mount"], "write `--volume NAME:/path`"),
-    (&["--detach-run", "--no-follow"], "write `--detach`"),
+    (SUBMIT, &["--nodes", "--replicas"], "write `--num-nodes N`"),
+    (SUBMIT, &["--cpu"], "write `--cpus N`"),
+    (SUBMIT, &["--mem"], "write `--memory SIZE`"),
     (
+        SUBMIT,
+        &["--gpu", "--accelerators"],
+        "write `--gpus N` or `--gpus MODEL:N`",
+    ),
+    (SUBMIT, &["--image-id"], "write `--image IMAGE`"),
+    (SUBMIT, &["-e"], "write `--env NAME=VALUE`"),
+    (SUBMIT, &["-v", "--mount"], "write `--volume NAME:/path`"),
+    (SUBMIT, &["--detach-run", "--no-follow"], "write `--detach`"),
+    (
+        SUBMIT,
         &["--workdir", "--use-spot", "--instance-type", "--disk-size", "--ports"],
         "there is no flag for it; `docs/API.md` says what the task file can have",
     ),
+    (
+        JOBS,
+        &["-l", "--selector"],
+        "tasks have no labels of yours; name them, or use `--status`",
+    ),
+    (ALL, &["-v"], "the version is `k8s-cli --version`"),
 ];
 
-/// What to say of a word or a flag that is a neighbor's, below the word `first`; `None` when it is none.
-pub fn sentence(error: &clap::Error, first: Option<&str>) -> Option<String> {
-    // The words are those of tasks.
-    if matches!(first, Some("volumes" | "volume" | "auth" | "api")) {
-        return None;
-    }
-    let (kind, table) = match error.kind() {
-        ErrorKind::InvalidSubcommand => (ContextKind::InvalidSubcommand, WORDS),
-        ErrorKind::UnknownArgument => (ContextKind::InvalidArg, FLAGS),
+/// What to say of a word or a flag that is a neighbor's; `None` when it is none.
+pub fn sentence(error: &clap::Error) -> Option<String> {
+    let command = command(error)?;
+    let typed = |kind| match error.get(kind) {
+        Some(ContextValue::String(typed)) => typed.split('=').next(),
+        _ => None,
+    };
+    let (word, instead) = match error.kind() {
+        // The words are those of tasks; volumes and servers have their own.
+        ErrorKind::InvalidSubcommand if matches!(command.as_str(), "" | "jobs") => {
+            let word = typed(ContextKind::InvalidSubcommand)?;
+            let (_, instead) = WORDS.iter().find(|(words, _)| words.contains(&word))?;
+            (word, instead)
+        }
+        ErrorKind::UnknownArgument => {
+            let flag = typed(ContextKind::InvalidArg)?;
+            let fits = |commands: Commands| commands.iter().any(|above| is_below(&command, above));
+            let (_, _, instead) = FLAGS
+                .iter()
+                .find(|(commands, flags, _)| flags.contains(&flag) && fits(commands))?;
+            (flag, instead)
+        }
         _ => return None,
     };
-    let Some(ContextValue::String(typed)) = error.get(kind) else {
+    Some(format!("`{word}` is not known here: {instead}"))
+}
+
+/// The command that does not know it, as words: `jobs submit`. It is in the usage line, behind the program and before what it takes.
+fn command(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) else {
         return None;
     };
-    let word = typed.split('=').next().unwrap_or(typed);
-    let (_, instead) = table.iter().find(|(words, _)| words.contains(&word))?;
-    Some(format!("`{word}` is not known here: {instead}"))
+    let usage = usage.to_string();
+    let is_word = |word: &&str| word.starts_with(|letter: char| letter.is_ascii_lowercase());
+    let words = usage.split_whitespace().skip_while(|word| *word != "k8s-cli").skip(1);
+    Some(words.take_while(is_word).collect::<Vec<_>>().join(" "))
+}
+
+fn is_below(command: &str, above: &str) -> bool {
+    let rest = command.strip_prefix(above);
+    rest.is_some_and(|rest| above.is_empty() || rest.is_empty() || rest.starts_with(' '))
 }
 
 #[cfg(test)]
@@ -130,7 +207,7 @@ mod tests {
 
     fn said(line: &str) -> Option<String> {
         let words = std::iter::once("k8s-cli").chain(line.split(' '));
-        sentence(&Args::try_parse_from(words).err()?, line.split(' ').next())
+        sentence(&Args::try_parse_from(words).err()?)
     }
 
     #[test]
@@ -148,38 +225,72 @@ mod tests {
             ("run", "jobs submit"),
             ("ps", "jobs list"),
             ("jobs queue", "jobs list"),
+            ("--user bob queue", "jobs list"),
         ] {
             let said = said(&format!("{word} something")).unwrap_or_else(|| panic!("{word}"));
             assert!(said.contains(ours), "{said}");
         }
-        assert_eq!(said("nothing"), None);
+        for line in [
+            "nothing",
+            "--user bob volumes apply",
+            "volumes get",
+            "api ps",
+            "auth status",
+        ] {
+            assert_eq!(said(line), None, "{line}");
+        }
     }
 
     #[test]
-    fn flags_of_neighbors_are_answered_with_ours() {
-        for (flag, ours) in [
-            ("-y", "does not ask"),
-            ("-n", "--name"),
-            ("--secret=A", "--env"),
-            ("--down", "leave the flag out"),
-            ("--dryrun", "--dry-run"),
+    fn flags_of_neighbors_are_answered_for_the_command_that_was_typed() {
+        for (line, ours) in [
+            ("jobs submit -y task.yaml", "does not ask"),
+            ("jobs submit -n x task.yaml", "--name"),
+            ("jobs submit --secret=A task.yaml", "--env"),
+            ("jobs submit --down task.yaml", "leave the flag out"),
+            ("jobs submit --dryrun task.yaml", "--dry-run"),
+            ("jobs submit -f task.yaml", "without a flag"),
+            ("jobs submit -v data:/data task.yaml", "--volume"),
+            ("--user bob jobs submit -v data:/data task.yaml", "--volume"),
+            ("jobs launch --dryrun task.yaml", "--dry-run"),
+            ("-v", "--version"),
+            ("jobs logs x -n 100", "--tail"),
+            ("jobs list -n default", "the namespace is the server's"),
+            ("volumes list -n default", "the namespace is the server's"),
+            ("jobs list -f", "--watch"),
+            ("jobs status x -f", "jobs top"),
+            ("jobs wait x -f", "jobs logs"),
         ] {
-            let said = said(&format!("jobs submit {flag} task.yaml")).unwrap_or_else(|| panic!("{flag}"));
-            assert!(said.contains(ours), "{said}");
+            let said = said(line).unwrap_or_else(|| panic!("{line}"));
+            assert!(said.contains(ours), "{line}: {said}");
         }
-        assert_eq!(said("jobs submit --nothing task.yaml"), None);
+        for line in [
+            "jobs submit --nothing task.yaml",
+            "volumes create --gpu 1",
+            "jobs list --dryrun",
+            "doctor -f",
+        ] {
+            assert_eq!(said(line), None, "{line}");
+        }
     }
 
     #[test]
     fn what_is_ours_is_in_no_table() {
-        for (words, _) in WORDS {
-            for word in *words {
-                assert!(said(word).is_some(), "{word}");
-            }
+        for word in WORDS.iter().flat_map(|(words, _)| *words) {
+            assert!(said(word).is_some(), "{word}");
         }
-        for (flags, _) in FLAGS {
-            for flag in *flags {
-                assert!(said(&format!("jobs submit {flag} task.yaml")).is_some(), "{flag}");
+        for (commands, flags, instead) in FLAGS {
+            for (command, flag) in commands
+                .iter()
+                .flat_map(|command| flags.iter().map(move |flag| (command, flag)))
+            {
+                // A command that has commands below it takes no flags of its own.
+                let line = match *command {
+                    "" => (*flag).to_owned(),
+                    "jobs" => format!("jobs list {flag}"),
+                    command => format!("{command} {flag} x"),
+                };
+                assert!(said(&line).is_some_and(|said| said.ends_with(instead)), "{line}");
             }
         }
     }

@@ -48,7 +48,7 @@ pub fn is_passing(error: &Error) -> bool {
     match error {
         Error::Unreachable { .. } | Error::TimedOut(_) => true,
         // A proxy whose server is restarted, or somebody who is slow.
-        Error::Stranger { status, .. } => matches!(status, None | Some(502..=504)),
+        Error::Stranger { status, .. } => matches!(status, None | Some(429 | 502..=504)),
         Error::Server(said) => matches!(said.status, Some(429 | 500 | 502 | 503 | 504)),
         _ => false,
     }

@@ -2,12 +2,15 @@
 
 mod answers;
 mod away;
+mod connection;
 mod greeting;
-mod listener;
 mod refusal;
+mod retry;
+#[cfg(test)]
+mod tests;
 mod url;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,13 +18,15 @@ use peer::token::TOKEN_HEADER;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::sync::OnceCell;
 
 pub use answers::{Created, DryRun, Nodes, Removed, Stopped, Submitted};
 pub use away::{Away, is_passing};
 pub use url::ApiUrl;
 
+use self::connection::{Checked, NotTrusted};
+use self::greeting::{Greeted, Proof};
 use crate::error::{Error, Result};
+use crate::folders;
 use crate::output::{plain, with_plain_strings};
 use crate::user::User;
 
@@ -34,22 +39,15 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
 /// When the other side of a silent log stream is asked whether it lives.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// How often a request is sent that may be repeated, and the first pause, which doubles.
-const TRIES: u32 = 5;
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-
-/// The longest pause that a server can ask for with `Retry-After`.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
 /// One user's access to a server.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
     url: ApiUrl,
-    /// Whether another account's program is believed at an address of this machine.
-    trusts_others: bool,
-    /// Set when the address has answered as a server of ours; what is sent to it to prove who asks.
-    greeted: Arc<OnceCell<Option<header::HeaderValue>>>,
+    /// What proves that a server on this machine is the person's own.
+    proof: Proof,
+    /// Set when the address has answered as a server of ours.
+    greeted: Arc<Mutex<Option<Greeted>>>,
     user: header::HeaderValue,
 }
 
@@ -61,11 +59,30 @@ enum Repeat {
 }
 
 impl Client {
-    /// Access for `user` to the server at `url`. Nothing is sent yet.
+    /// Access for `user` to the server at `url`. Nothing is sent yet. An account of this machine that is neither the person's nor
+    /// root's is believed to be the server only when the person `trusts_others`.
     ///
     /// # Errors
     /// The system's certificates cannot be read.
-    pub fn new(url: &ApiUrl, user: &User) -> Result<Self> {
+    pub fn new(url: &ApiUrl, user: &User, trusts_others: bool) -> Result<Self> {
+        // With TLS the certificate says who it is.
+        if !url.is_plain() {
+            return Self::with(url, user, Proof::None, false);
+        }
+        if peer::IS_TOLD {
+            return Self::with(url, user, Proof::None, !trusts_others);
+        }
+        let proof = match url.is_this_machine() {
+            true => Proof::Token {
+                folder: folders::tokens()?,
+                is_optional: trusts_others,
+            },
+            false => Proof::None,
+        };
+        Self::with(url, user, proof, false)
+    }
+
+    fn with(url: &ApiUrl, user: &User, proof: Proof, looks_at_connections: bool) -> Result<Self> {
         let mut http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_keepalive(KEEPALIVE)
@@ -79,24 +96,18 @@ impl Client {
             // A proxy would look for the server on its own machine.
             http = http.no_proxy();
         }
-        let unreachable = |source| Error::Unreachable {
-            url: url.to_string(),
-            source,
-        };
+        if looks_at_connections {
+            http = http.connector_layer(Checked);
+        }
         let user = header::HeaderValue::from_bytes(user.name.as_str().as_bytes())
             .map_err(|_| Error::Usage(format!("`{}` cannot be sent as a user name", user.name)))?;
         Ok(Self {
-            http: http.build().map_err(unreachable)?,
+            http: http.build().map_err(|source| unreachable(url, source))?,
             url: url.clone(),
-            trusts_others: false,
+            proof,
             greeted: Arc::default(),
             user,
         })
-    }
-
-    /// The same, which believes another account's program at an address of this machine, if it `trusts_others`.
-    pub fn trusting(self, trusts_others: bool) -> Self {
-        Self { trusts_others, ..self }
     }
 
     /// Where the server is.
@@ -118,9 +129,7 @@ impl Client {
     /// # Errors
     /// No answer, or an error.
     pub async fn get_bytes(&self, path: &str) -> Result<Bytes> {
-        let response = self
-            .send(Repeat::Yes, || self.request(Method::GET, path).timeout(ANSWER_TIMEOUT))
-            .await?;
+        let response = self.send(Repeat::Yes, || self.request(Method::GET, path)).await?;
         self.body(response).await
     }
 
@@ -129,11 +138,11 @@ impl Client {
     /// # Errors
     /// No answer, or an error.
     pub async fn stream(&self, path: &str) -> Result<Response> {
-        self.greet().await?;
-        let request = self.request(Method::GET, path);
-        let head = tokio::time::timeout(ANSWER_TIMEOUT, request.send()).await;
-        let response = head.map_err(|_| Error::TimedOut(format!("`{}` does not answer", self.url)))?;
-        self.checked(response.map_err(|error| self.unreachable(error))?).await
+        let head = self.attempt(|| self.http.request(Method::GET, self.url.join(path)));
+        let response = tokio::time::timeout(ANSWER_TIMEOUT, head).await;
+        let response = response.map_err(|_| Error::TimedOut(format!("`{}` does not answer", self.url)))??;
+        self.checked(response.map_err(|error| unreachable(&self.url, error))?)
+            .await
     }
 
     /// POST without a body.
@@ -141,9 +150,7 @@ impl Client {
     /// # Errors
     /// No answer, or an error.
     pub async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        let response = self
-            .send(Repeat::No, || self.request(Method::POST, path).timeout(ANSWER_TIMEOUT))
-            .await?;
+        let response = self.send(Repeat::No, || self.request(Method::POST, path)).await?;
         self.decode(&self.body(response).await?)
     }
 
@@ -152,7 +159,7 @@ impl Client {
     /// # Errors
     /// No answer, or an error.
     pub async fn create<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T> {
-        let request = || self.request(Method::POST, path).timeout(ANSWER_TIMEOUT).json(body);
+        let request = || self.request(Method::POST, path).json(body);
         let response = self.send(Repeat::No, request).await?;
         self.decode(&self.body(response).await?)
     }
@@ -163,7 +170,7 @@ impl Client {
     /// No answer, or an error.
     pub async fn submit(&self, path: &str, body: &Value, key: &str) -> Result<(Bytes, Vec<String>)> {
         let request = || {
-            let request = self.request(Method::POST, path).timeout(ANSWER_TIMEOUT);
+            let request = self.request(Method::POST, path);
             request.header("Idempotency-Key", key).json(body)
         };
         let response = self.send(Repeat::Yes, request).await?;
@@ -178,59 +185,77 @@ impl Client {
     /// # Errors
     /// No answer, or an error.
     pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        let response = self
-            .send(Repeat::No, || {
-                self.request(Method::DELETE, path).timeout(ANSWER_TIMEOUT)
-            })
-            .await?;
+        let response = self.send(Repeat::No, || self.request(Method::DELETE, path)).await?;
         self.decode(&self.body(response).await?)
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let url = self.url.join(path);
-        let request = self.http.request(method, url).header("X-User", self.user.clone());
-        match self.greeted.get() {
-            Some(Some(token)) => request.header(TOKEN_HEADER, token),
-            _ => request,
-        }
+        self.http.request(method, self.url.join(path)).timeout(ANSWER_TIMEOUT)
     }
 
     /// Sends a request, again where that helps and does no harm.
     async fn send(&self, repeat: Repeat, request: impl Fn() -> RequestBuilder) -> Result<Response> {
-        let mut pause = FIRST_PAUSE;
-        let mut tries_left = TRIES;
+        let mut tries = retry::Tries::default();
         loop {
-            tries_left -= 1;
-            self.greet().await?;
-            let wait = match request().send().await {
-                Ok(response) => match asked_to_wait(&response) {
-                    Some(wait) if tries_left > 0 => wait.max(pause),
-                    _ => return self.checked(response).await,
+            match self.attempt(&request).await? {
+                Ok(response) => match tries.after(&response) {
+                    Some(pause) => pause.await,
+                    None => return self.checked(response).await,
                 },
-                // Where nobody listens, nobody will in a moment.
-                Err(error) if repeat == Repeat::No || error.is_connect() || tries_left == 0 => {
-                    return Err(self.unreachable(error));
-                }
-                Err(_) => pause,
-            };
-            tokio::time::sleep(wait).await;
-            pause *= 2;
+                Err(error) => match tries.after_break(&error).filter(|_| repeat == Repeat::Yes) {
+                    Some(pause) => pause.await,
+                    None => return Err(unreachable(&self.url, error)),
+                },
+            }
         }
     }
 
-    /// Nothing is sent to a stranger: before the first request the address must answer as a server of ours does, and before
-    /// each it is looked at whose program listens there.
-    async fn greet(&self) -> Result<()> {
-        if !self.trusts_others {
-            listener::check(&self.url).await?;
+    /// Sends a request once to a server that has proven to be one. A server that was started anew has another secret; that one
+    /// is asked for then.
+    async fn attempt(&self, request: impl Fn() -> RequestBuilder) -> Result<Result<Response, reqwest::Error>> {
+        let greeted = self.greet().await?;
+        let sent = self.send_as(&greeted, &request).await;
+        let is_refused = |response: &Response| response.status() == StatusCode::FORBIDDEN;
+        if matches!(self.proof, Proof::None) || !sent.as_ref().is_ok_and(is_refused) {
+            return Ok(sent);
         }
-        let greet = || greeting::greet(&self.http, &self.url, self.trusts_others);
-        self.greeted.get_or_try_init(greet).await?;
-        Ok(())
+        *self.greeted() = None;
+        let anew = self.greet().await?;
+        Ok(match anew == greeted {
+            true => sent,
+            false => self.send_as(&anew, &request).await,
+        })
+    }
+
+    async fn send_as(
+        &self,
+        greeted: &Greeted,
+        request: impl Fn() -> RequestBuilder,
+    ) -> Result<Response, reqwest::Error> {
+        let request = request().header("X-User", self.user.clone());
+        let request = match &greeted.token {
+            Some(token) => request.header(TOKEN_HEADER, token),
+            None => request,
+        };
+        request.send().await
+    }
+
+    /// Nothing is sent to a stranger: before the first request the address must answer as a server of ours does.
+    async fn greet(&self) -> Result<Greeted> {
+        if let Some(greeted) = &*self.greeted() {
+            return Ok(greeted.clone());
+        }
+        let greeted = greeting::greet(&self.http, &self.url, &self.proof).await?;
+        *self.greeted() = Some(greeted.clone());
+        Ok(greeted)
+    }
+
+    fn greeted(&self) -> std::sync::MutexGuard<'_, Option<Greeted>> {
+        self.greeted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn checked(&self, response: Response) -> Result<Response> {
-        if let Some(stranger) = refusal::stranger(&response, &self.url) {
+        if let Some(stranger) = refusal::stranger(&response, &self.url, refusal::Asked::Anything) {
             return Err(stranger);
         }
         let status = response.status();
@@ -244,7 +269,7 @@ impl Client {
     }
 
     async fn body(&self, response: Response) -> Result<Bytes> {
-        response.bytes().await.map_err(|error| self.unreachable(error))
+        response.bytes().await.map_err(|error| unreachable(&self.url, error))
     }
 
     /// An answer as one of our values, whose texts are harmless on a terminal.
@@ -265,29 +290,18 @@ impl Client {
             source,
         })
     }
-
-    fn unreachable(&self, source: reqwest::Error) -> Error {
-        Error::Unreachable {
-            url: self.url.to_string(),
-            source: source.without_url(),
-        }
-    }
 }
 
-/// Whether, and how long, a busy server asks to wait.
-fn asked_to_wait(response: &Response) -> Option<Duration> {
-    let busy = matches!(
-        response.status(),
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
-    );
-    let after = response
-        .headers()
-        .get(header::RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .parse()
-        .ok()?;
-    busy.then(|| Duration::from_secs(after).min(LONGEST_PAUSE))
+/// A request that got no answer, in our words.
+fn unreachable(url: &ApiUrl, source: reqwest::Error) -> Error {
+    let url = url.to_string();
+    match connection::not_trusted(&source) {
+        Some(NotTrusted(who)) => Error::Untrusted { url, who: who.clone() },
+        None => Error::Unreachable {
+            url,
+            source: source.without_url(),
+        },
+    }
 }
 
 /// The text of a `Warning` header: `299 - "text"` (RFC 9111 obsoletes it, Kubernetes uses it).
@@ -303,15 +317,4 @@ fn warning(value: &str) -> Option<String> {
         });
     }
     Some(plain(&text))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::warning;
-
-    #[test]
-    fn a_warning_is_its_quoted_text() {
-        assert_eq!(warning(r#"299 - "say \"no\" \\ yes""#).unwrap(), r#"say "no" \ yes"#);
-        assert_eq!(warning("299 - nothing"), None);
-    }
 }

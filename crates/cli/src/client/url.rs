@@ -33,7 +33,7 @@ impl ApiUrl {
     fn parse(text: &str) -> Result<Self> {
         let wrong = || {
             Error::Usage(format!(
-                "`{}` is no address of a server; write it like http://host:8000",
+                "`{}` is not the address of a server; write it like http://host:8000",
                 without_password(text)
             ))
         };
@@ -62,7 +62,7 @@ impl ApiUrl {
         let port = match std::env::var("K8S_CLI_API_PORT") {
             Ok(text) => text
                 .parse()
-                .map_err(|_| Error::Usage(format!("K8S_CLI_API_PORT is `{text}`, which is no port")))?,
+                .map_err(|_| Error::Usage(format!("K8S_CLI_API_PORT is `{text}`, which is not a port")))?,
             Err(_) => DEFAULT_PORT,
         };
         let mut url = Self::parse(&format!("http://127.0.0.1:{port}"))?;

@@ -8,6 +8,7 @@ use clap_complete::env::Shells;
 use task::status::TaskStatus;
 use task::volume::VolumeStatus;
 
+use crate::args::Global;
 use crate::client::{ApiUrl, Client};
 use crate::error::{Error, Result};
 use crate::output::print;
@@ -62,9 +63,11 @@ fn candidates<T: Thing>() -> Vec<CompletionCandidate> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn known<T: Thing>() -> Result<Vec<(String, String)>> {
-    let url = ApiUrl::find(std::env::var("K8S_CLI_API_URL").ok().as_deref())?;
-    let user = User::find(std::env::var("K8S_CLI_USER").ok().as_deref())?;
-    let client = Client::new(&url, &user)?.trusting(std::env::var_os("K8S_CLI_TRUST_LOCAL_SERVER").is_some());
+    // What is being typed is not complete, but the variables are.
+    let global = Global::from_environment()?;
+    let url = ApiUrl::find(global.api_url.as_deref())?;
+    let user = User::find(global.user.as_deref())?;
+    let client = Client::new(&url, &user, global.trust_local_server)?;
     let things = tokio::time::timeout(PATIENCE, list::<T>(&client, false)).await;
     let things = things.map_err(|_| Error::TimedOut("the server is slow".to_owned()))??;
     let both = |thing: &T| (thing.id().to_owned(), thing.name().to_owned());

@@ -92,7 +92,9 @@ fn unreachable(context: &Context, error: &Error) -> Finding {
                 remedy: "`jobs submit` starts one when it is needed, and so does `k8s-cli api start`".to_owned(),
             };
         }
-        Error::Untrusted { .. } | Error::Stranger { .. } => error.hint().unwrap_or_default().to_owned(),
+        Error::Untrusted { .. } | Error::Stranger { .. } | Error::Outdated { .. } => {
+            error.hint().unwrap_or_default().to_owned()
+        }
         Error::Unreachable { .. } => "is the address right, and does the server run?".to_owned(),
         Error::NotFound(_) | Error::Answer { .. } => {
             "another program listens there; name the server with `--api-url`, or another port with K8S_CLI_API_PORT"

@@ -42,6 +42,8 @@ pub struct Follow<'a> {
     client: &'a Client,
     id: &'a str,
     options: &'a LogOptions,
+    /// Whether what comes later is wanted, too.
+    follow: bool,
     /// How many nodes the log is of.
     nodes: u32,
     lines: Lines,
@@ -104,33 +106,45 @@ enum Broken {
 /// # Errors
 /// The server refuses, or stays away; the output cannot be written.
 pub async fn follow(client: &Client, task: &TaskStatus, options: &LogOptions, terminal: Terminal) -> Result<End> {
-    let has_nodes = task.metadata.num_nodes > 1;
-    let style = LineStyle {
-        has_nodes,
-        timestamps: options.timestamps,
-        color: terminal.color && terminal.width.is_some(),
-    };
-    let mut follow = Follow {
-        client,
-        id: &task.task_id,
-        options,
-        nodes: if options.node.is_some() {
-            1
-        } else {
-            task.metadata.num_nodes
-        },
-        lines: Lines::new(style),
-        stdout: raw_stdout()?,
-        is_terminal: terminal.width.is_some() && std::io::stderr().is_terminal(),
-        said: None,
-        has_said_what_there_is: false,
-        read_bytes: 0,
-    };
-    follow.run().await
+    let end = Follow::new(client, task, options, terminal, true)?.run().await?;
+    Ok(end.unwrap_or(End::Stopped))
 }
 
-impl Follow<'_> {
-    async fn run(&mut self) -> Result<End> {
+impl<'a> Follow<'a> {
+    fn new(
+        client: &'a Client,
+        task: &'a TaskStatus,
+        options: &'a LogOptions,
+        terminal: Terminal,
+        follow: bool,
+    ) -> Result<Self> {
+        let has_nodes = task.metadata.num_nodes > 1;
+        let style = LineStyle {
+            has_nodes,
+            timestamps: options.timestamps,
+            color: terminal.color && terminal.width.is_some(),
+        };
+        Ok(Self {
+            client,
+            id: &task.task_id,
+            options,
+            follow,
+            nodes: if options.node.is_some() {
+                1
+            } else {
+                task.metadata.num_nodes
+            },
+            lines: Lines::new(style),
+            stdout: raw_stdout()?,
+            is_terminal: terminal.width.is_some() && std::io::stderr().is_terminal(),
+            said: None,
+            has_said_what_there_is: false,
+            read_bytes: 0,
+        })
+    }
+
+    /// Reads to the end; `None` when only what there is now was asked for.
+    async fn run(&mut self) -> Result<Option<End>> {
         let mut since = self.options.since.clone();
         let mut tail = self.options.tail;
         let mut away = Away::default();
@@ -144,21 +158,18 @@ impl Follow<'_> {
                     away.is_back();
                     pause = FIRST_PAUSE;
                     was_connected = true;
-                    if let Broken::Complete = self.read(response).await?
-                        && let Some(end) = self.end().await?
-                    {
-                        // A last line without an end; before the end of the task it would come again.
-                        let mut text = Vec::new();
-                        self.lines.finish(&mut text);
-                        self.stdout.write_all(&text)?;
-                        if self.lines.is_open() && self.is_terminal {
-                            // What is said next shall begin a line, where both are seen; the log itself is not changed.
-                            say("");
+                    if let Broken::Complete = self.read(response).await? {
+                        if !self.follow {
+                            self.finish()?;
+                            return Ok(None);
                         }
-                        return Ok(end);
+                        if let Some(end) = self.end().await? {
+                            self.finish()?;
+                            return Ok(Some(end));
+                        }
                     }
                 }
-                Err(Error::NotFound(_)) if was_connected => return Ok(End::Stopped),
+                Err(Error::NotFound(_)) if was_connected => return Ok(Some(End::Stopped)),
                 Err(error) if was_connected => away.ride_out(error)?,
                 Err(error) => return Err(error),
             }
@@ -176,11 +187,22 @@ impl Follow<'_> {
         }
     }
 
+    /// Writes a last line without an end; before the end of the task it would come again.
+    fn finish(&mut self) -> Result<()> {
+        let mut text = Vec::new();
+        self.lines.finish(&mut text);
+        self.stdout.write_all(&text)?;
+        if self.follow && self.lines.is_open() && self.is_terminal {
+            // What is said next shall begin a line, where both are seen; the log itself is not changed.
+            say("");
+        }
+        Ok(())
+    }
+
     async fn connect(&self, since: Option<&str>, tail: Option<u32>) -> Result<Response> {
         let path = path(
             self.id,
-            true,
-            true,
+            self.follow,
             &LogOptions {
                 tail,
                 since: since.map(str::to_owned),
@@ -196,7 +218,7 @@ impl Follow<'_> {
         loop {
             let next = tokio::select! {
                 next = stream.next() => next,
-                () = sleep(SILENCE), if !self.lines.has_begun() => {
+                () = sleep(SILENCE), if self.follow && !self.lines.has_begun() => {
                     self.say_why().await;
                     continue;
                 }
@@ -268,44 +290,18 @@ fn is_over(task: &TaskStatus, node: Option<u32>) -> bool {
     task.status.is_final() || (!waits && node.is_some_and(|node| node.status.is_final()))
 }
 
-/// Prints what is there now.
+/// Prints what is there now, over another connection where one breaks: a server cuts whoever pauses for long in a pager.
 ///
 /// # Errors
-/// The server refuses, or the connection breaks; the output cannot be written.
+/// The server refuses, or stays away; the output cannot be written.
 pub async fn print_now(client: &Client, task: &TaskStatus, options: &LogOptions, terminal: Terminal) -> Result<()> {
-    let has_nodes = task.metadata.num_nodes > 1;
-    let is_colored = has_nodes && terminal.color && terminal.width.is_some();
-    let mut lines = Lines::new(LineStyle {
-        has_nodes,
-        timestamps: options.timestamps,
-        color: is_colored,
-    });
-    let path = path(&task.task_id, false, options.timestamps || is_colored, options);
-    let mut stream = client.stream(&path).await?.bytes_stream();
-    let mut stdout = raw_stdout()?;
-    let mut text = Vec::new();
-    while let Some(bytes) = stream.next().await {
-        let bytes = bytes.map_err(|source| Error::Unreachable {
-            url: client.url().to_string(),
-            source: source.without_url(),
-        })?;
-        if is_colored {
-            text.clear();
-            lines.take(&bytes, &mut text);
-            stdout.write_all(&text)?;
-        } else {
-            // As it is, without a look at it.
-            stdout.write_all(&bytes)?;
-        }
-    }
-    text.clear();
-    lines.finish(&mut text);
-    stdout.write_all(&text)?;
+    Follow::new(client, task, options, terminal, false)?.run().await?;
     Ok(())
 }
 
-fn path(id: &str, follow: bool, timestamps: bool, options: &LogOptions) -> String {
-    let mut path = format!("/tasks/{}/logs?follow={follow}&timestamps={timestamps}", escaped(id));
+/// The times are always asked for: they say where to go on.
+fn path(id: &str, follow: bool, options: &LogOptions) -> String {
+    let mut path = format!("/tasks/{}/logs?follow={follow}&timestamps=true", escaped(id));
     let given = [
         ("tail", options.tail.map(|lines| lines.to_string())),
         ("since", options.since.clone()),

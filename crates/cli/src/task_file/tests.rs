@@ -1,3 +1,5 @@
+//! What is read from task files, and how their faults are shown.
+
 use serde_json::json;
 
 use super::{Overrides, TaskFile};

@@ -1,0 +1,247 @@
+//! The client against servers that prove themselves, do not, are older, restart, or stand behind a proxy.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use peer::token::{CHALLENGE_HEADER, PROOF_HEADER, TOKEN_HEADER, Token};
+use serde_json::{Value, json};
+use task::status::SERVER_HEADER;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
+
+use super::{ApiUrl, Client, Proof, warning};
+use crate::error::{Error, Result};
+use crate::user::User;
+
+#[test]
+fn a_warning_is_its_quoted_text() {
+    assert_eq!(warning(r#"299 - "say \"no\" \\ yes""#).unwrap(), r#"say "no" \ yes"#);
+    assert_eq!(warning("299 - nothing"), None);
+}
+
+/// The head of a request.
+#[derive(Debug, Clone)]
+struct Head(String);
+
+impl Head {
+    fn path(&self) -> &str {
+        self.0.split(' ').nth(1).unwrap()
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.0.lines().filter_map(|line| line.split_once(": "));
+        lines
+            .into_iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+    }
+}
+
+/// A server on this machine that answers each request so; `None` is a connection that breaks.
+struct Server {
+    url: ApiUrl,
+    requests: Arc<Mutex<Vec<Head>>>,
+}
+
+impl Server {
+    async fn start(answer: impl Fn(&Head) -> Option<String> + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let requests = Arc::<Mutex<Vec<Head>>>::default();
+        let seen = Arc::clone(&requests);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let mut stream = BufReader::new(stream);
+                let mut head = String::new();
+                while stream.read_line(&mut head).await.is_ok_and(|count| count > 2) {}
+                let head = Head(head);
+                let answer = answer(&head);
+                seen.lock().unwrap().push(head);
+                // Who has read enough may have left.
+                let _ = stream.write_all(answer.unwrap_or_default().as_bytes()).await;
+            }
+        });
+        Self {
+            url: ApiUrl::find(Some(&url)).unwrap(),
+            requests,
+        }
+    }
+
+    /// What it was sent beyond greetings.
+    fn asked(&self) -> Vec<Head> {
+        let requests = self.requests.lock().unwrap().clone();
+        requests.into_iter().filter(|head| head.path() != "/healthz").collect()
+    }
+}
+
+fn answer(status: &str, headers: &[(&str, &str)], body: &str) -> Option<String> {
+    let headers: String = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect();
+    let length = body.len();
+    Some(format!(
+        "HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    ))
+}
+
+const OURS: (&str, &str) = (SERVER_HEADER, "test");
+
+/// A server of the person's own, which has this secret.
+fn proving(secret: &Mutex<Token>, head: &Head) -> Option<String> {
+    let token = secret.lock().unwrap();
+    let is_known = head.header(TOKEN_HEADER).is_some_and(|sent| token.is(sent.as_bytes()));
+    let proof = head.header(CHALLENGE_HEADER).map(|word| token.proof(word.as_bytes()));
+    match proof {
+        Some(proof) if head.path() == "/healthz" => answer("200 OK", &[OURS, (PROOF_HEADER, &proof)], "{}"),
+        _ if is_known => answer("200 OK", &[OURS], "{}"),
+        _ => answer("403 Forbidden", &[OURS], "{\"detail\": \"no\"}"),
+    }
+}
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = std::env::temp_dir().join(format!("k8s-cli-client-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&folder).unwrap();
+        Self(folder)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A client where the system does not say whose a socket is.
+fn with_token(url: &ApiUrl, folder: &Folder, is_optional: bool) -> Client {
+    let folder = folder.0.clone();
+    let user = User::find(Some("alice")).unwrap();
+    Client::with(url, &user, Proof::Token { folder, is_optional }, false).unwrap()
+}
+
+fn without_proof(url: &ApiUrl) -> Client {
+    let user = User::find(Some("alice")).unwrap();
+    Client::with(url, &user, Proof::None, true).unwrap()
+}
+
+async fn ask(client: &Client) -> Result<Value> {
+    client.get("/tasks").await
+}
+
+#[tokio::test]
+async fn where_nobody_listens_a_server_can_be_started_although_there_is_no_token() {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let url = ApiUrl::find(Some(&format!("http://{free}"))).unwrap();
+    let error = ask(&with_token(&url, &Folder::new(), false)).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Unreachable { source, .. } if source.is_connect()),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_proves_itself_is_sent_the_token_and_one_that_is_started_anew_the_new_one() {
+    let folder = Folder::new();
+    let secret = Arc::new(Mutex::new(Token::create(&folder.0.join("other")).unwrap()));
+    let known = Arc::clone(&secret);
+    let server = Server::start(move |head| proving(&known, head)).await;
+    let path = Token::path(&folder.0, server.url.port().unwrap());
+    *secret.lock().unwrap() = Token::create(&path).unwrap();
+    let client = with_token(&server.url, &folder, false);
+    assert_eq!(ask(&client).await.unwrap(), json!({}));
+    *secret.lock().unwrap() = Token::create(&path).unwrap();
+    assert_eq!(ask(&client).await.unwrap(), json!({}), "after a restart");
+    client.stream("/tasks/x/logs").await.unwrap();
+    *secret.lock().unwrap() = Token::create(&path).unwrap();
+    client.stream("/tasks/x/logs").await.unwrap();
+    // A refusal that has another reason stays one.
+    let refused = Arc::clone(&secret);
+    let refusing = Server::start(move |head| match head.path() {
+        "/healthz" => proving(&refused, head),
+        _ => answer("403 Forbidden", &[OURS], "{\"detail\": \"no\"}"),
+    })
+    .await;
+    *secret.lock().unwrap() = Token::create(&Token::path(&folder.0, refusing.url.port().unwrap())).unwrap();
+    let error = ask(&with_token(&refusing.url, &folder, false)).await.unwrap_err();
+    assert!(matches!(error, Error::Refused(_)), "{error:?}");
+    assert_eq!(refusing.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_prove_itself_is_sent_nothing_unless_it_is_trusted() {
+    let folder = Folder::new();
+    let server = Server::start(|_| answer("200 OK", &[OURS, (PROOF_HEADER, "wrong")], "{}")).await;
+    let error = ask(&with_token(&server.url, &folder, false)).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Untrusted { who, .. } if who.contains("cannot be read")),
+        "{error:?}"
+    );
+    Token::create(&Token::path(&folder.0, server.url.port().unwrap())).unwrap();
+    let error = ask(&with_token(&server.url, &folder, false)).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Untrusted { who, .. } if who.contains("does not prove")),
+        "{error:?}"
+    );
+    assert!(server.asked().is_empty());
+    assert_eq!(ask(&with_token(&server.url, &folder, true)).await.unwrap(), json!({}));
+    let asked = server.asked();
+    assert_eq!(asked.len(), 1);
+    assert_eq!(
+        asked[0].header(TOKEN_HEADER),
+        None,
+        "the secret is for who has proven to know it"
+    );
+}
+
+#[tokio::test]
+async fn a_greeting_is_sent_again_after_a_reset_and_to_a_busy_proxy() {
+    let tries = Mutex::new(0);
+    let server = Server::start(move |_| {
+        let mut tries = tries.lock().unwrap();
+        *tries += 1;
+        match *tries {
+            1 => None,
+            2 => answer("503 Service Unavailable", &[("retry-after", "0")], ""),
+            3 => answer("429 Too Many Requests", &[("retry-after", "0")], ""),
+            _ => answer("200 OK", &[OURS], "{}"),
+        }
+    })
+    .await;
+    assert_eq!(ask(&without_proof(&server.url)).await.unwrap(), json!({}));
+}
+
+#[tokio::test]
+async fn an_older_server_is_known_by_what_it_says_of_itself() {
+    let health = json!({"status": "ok", "service": "k8s-cli-api"}).to_string();
+    let server = Server::start(move |_| answer("200 OK", &[], &health)).await;
+    let error = ask(&without_proof(&server.url)).await.unwrap_err();
+    assert!(matches!(error, Error::Outdated { .. }), "{error:?}");
+    assert!(error.hint().unwrap().contains("api stop"));
+    assert!(server.asked().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_proxy_says_on_the_way_to_a_server_is_told_as_the_proxys() {
+    for status in [
+        "413 Payload Too Large",
+        "400 Bad Request",
+        "408 Request Timeout",
+        "404 Not Found",
+    ] {
+        let server = Server::start(move |head| match head.path() {
+            "/healthz" => answer("200 OK", &[OURS], "{}"),
+            _ => answer(status, &[], "<h1>nginx</h1>"),
+        })
+        .await;
+        let error = ask(&without_proof(&server.url)).await.unwrap_err();
+        let told = error.to_string();
+        assert!(
+            told.starts_with("a proxy on the way to") && told.contains(status) && !told.contains("nginx"),
+            "{told}"
+        );
+        assert!(error.hint().unwrap().contains("proxy"));
+    }
+}
