@@ -14,60 +14,64 @@ fn cli_of(port: &str) -> CommandLine {
     cli
 }
 
+const HTML: &str = "content-type: text/html\r\n";
+
+/// Answers of other programs and of proxies: status, headers, body, and the exit code and the words of the command line.
+const STRANGERS: [(&str, &str, &str, i32, &str); 7] = [
+    (
+        "404 Not Found",
+        HTML,
+        "<h1>Nothing here</h1>",
+        5,
+        "it answers 404 Not Found with a web page",
+    ),
+    (
+        "200 OK",
+        HTML,
+        "<h1>Welcome</h1>",
+        5,
+        "is not a k8s-cli server: it answers 200 OK with a web page",
+    ),
+    (
+        "404 Not Found",
+        "",
+        "{\"detail\": \"Not Found\"}",
+        5,
+        "is not a k8s-cli server: it answers 404 Not Found",
+    ),
+    (
+        "502 Bad Gateway",
+        HTML,
+        "<h1>nginx</h1>",
+        5,
+        "does not reach the server: it answers 502 Bad Gateway",
+    ),
+    (
+        "401 Unauthorized",
+        HTML,
+        "<h1>nginx</h1>",
+        4,
+        "does not accept the name or password",
+    ),
+    (
+        "403 Forbidden",
+        HTML,
+        "<h1>nginx</h1>",
+        4,
+        "refuses you: it answers 403 Forbidden",
+    ),
+    (
+        "302 Found",
+        "location: https://login.example/\r\n",
+        "",
+        5,
+        "to `https://login.example/`",
+    ),
+];
+
 #[test]
 fn another_programs_answer_is_not_taken_for_ours() {
-    const HTML: &str = "content-type: text/html\r\n";
-    for (status, headers, body, code, told) in [
-        (
-            "404 Not Found",
-            HTML,
-            "<h1>Nothing here</h1>",
-            5,
-            "it answers 404 Not Found with a web page",
-        ),
-        (
-            "200 OK",
-            HTML,
-            "<h1>Welcome</h1>",
-            5,
-            "is no k8s-cli server: it answers 200 OK with a web page",
-        ),
-        (
-            "404 Not Found",
-            "",
-            "{\"detail\": \"Not Found\"}",
-            5,
-            "is no k8s-cli server: it answers 404 Not Found",
-        ),
-        (
-            "502 Bad Gateway",
-            HTML,
-            "<h1>nginx</h1>",
-            5,
-            "does not reach the server: it answers 502 Bad Gateway",
-        ),
-        (
-            "401 Unauthorized",
-            HTML,
-            "<h1>nginx</h1>",
-            4,
-            "does not take the name or password",
-        ),
-        (
-            "403 Forbidden",
-            HTML,
-            "<h1>nginx</h1>",
-            4,
-            "refuses you: it answers 403 Forbidden",
-        ),
-        (
-            "302 Found",
-            "location: https://login.example/\r\n",
-            "",
-            5,
-            "to `https://login.example/`",
-        ),
-    ] {
+    for (status, headers, body, code, told) in STRANGERS {
         let program = Program::start(move |_| answer(status, headers, body));
         let cli = cli_of(&program.port());
         for arguments in [
@@ -88,6 +92,44 @@ fn another_programs_answer_is_not_taken_for_ours() {
 }
 
 #[test]
+fn an_older_server_is_told_from_a_stranger() {
+    let health = r#"{"status": "ok", "service": "k8s-cli-api"}"#;
+    let program = Program::start(move |_| answer("200 OK", "content-type: application/json\r\n", health));
+    let cli = cli_of(&program.port());
+    for arguments in [["jobs", "list"], ["api", "start"]] {
+        let said = cli.run(&arguments).failed(5);
+        assert!(
+            said.contains("is an older k8s-cli server") && said.contains("api stop"),
+            "{said}"
+        );
+    }
+}
+
+/// As a server does it to whoever pauses in a pager for too long.
+#[test]
+fn a_log_that_is_cut_is_read_on_also_without_following() {
+    let line = |second: u32, text: &str| format!("2026-11-24T10:00:0{second}.000000000Z {text}\n");
+    let all = [line(1, "one"), line(2, "two"), line(3, "three")].concat();
+    let cuts = std::sync::Mutex::new(0);
+    let program = Program::start(move |path| {
+        if !path.contains("/logs") {
+            return lies(path);
+        }
+        let mut cuts = cuts.lock().unwrap();
+        *cuts += 1;
+        let whole = answer("200 OK", SERVER, &all);
+        // In the middle of the second line, at first.
+        let missing = if *cuts == 1 { line(3, "three").len() + 2 } else { 0 };
+        whole[..whole.len() - missing].to_owned()
+    });
+    let cli = cli_of(&program.port());
+    assert_eq!(
+        cli.run(&["jobs", "logs", "abcd1234", "--no-follow"]).ok(),
+        "one\ntwo\nthree\n"
+    );
+}
+
+#[test]
 fn a_silent_program_is_told_within_seconds() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let cli = cli_of(&silent.local_addr().unwrap().port().to_string());
@@ -98,7 +140,7 @@ fn a_silent_program_is_told_within_seconds() {
     ] {
         let start = Instant::now();
         let said = cli.run(arguments).failed(5);
-        assert!(said.contains("has not answered for 2s"), "{arguments:?}: {said}");
+        assert!(said.contains("did not answer within 2s"), "{arguments:?}: {said}");
         assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
     }
     let doctor = cli.run(&["doctor"]);

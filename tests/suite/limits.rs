@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use e2e::{World, raw};
+use e2e::{World, as_another_account, raw};
 use futures::StreamExt;
 use serde_json::json;
 
@@ -97,7 +97,14 @@ async fn more_connections_than_allowed_are_told_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_client_does_not_take_all_connections() {
-    let world = World::own(&["--max-connections", "10", "--max-connections-per-client", "5"]).await;
+    let world = World::own(&[
+        "--allow-local-users",
+        "--max-connections",
+        "10",
+        "--max-connections-per-client",
+        "5",
+    ])
+    .await;
     let address = world.api.base().strip_prefix("http://").unwrap().to_owned();
     let idle: Vec<TcpStream> = (0..5).map(|_| TcpStream::connect(&address).unwrap()).collect();
     let mut refused = TcpStream::connect(&address).unwrap();
@@ -105,18 +112,77 @@ async fn one_client_does_not_take_all_connections() {
     let mut answer = String::new();
     refused.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 429 "), "{answer}");
-    // Another address of this machine is another client.
-    let other = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
-    rustix::net::bind(&other, &"127.0.0.77:0".parse::<std::net::SocketAddr>().unwrap()).unwrap();
-    rustix::net::connect(&other, &address.parse::<std::net::SocketAddr>().unwrap()).unwrap();
-    let mut other = TcpStream::from(other);
-    other
-        .write_all(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")
-        .unwrap();
-    let mut answer = String::new();
-    other.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
+    // Another account of this machine is another client.
+    let base = world.api.base().to_owned();
+    if let Some(answer) = as_another_account(move || raw(&base, "GET", "/healthz", &[], None)) {
+        assert_eq!(answer.status, 200);
+    }
     drop(idle);
+}
+
+/// Begun bodies that never end.
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_stand_still_hold_up_nobody_else() {
+    let world = World::own(&["--allow-local-users"]).await;
+    let address = world.api.base().strip_prefix("http://").unwrap().to_owned();
+    let attack = move || -> Vec<TcpStream> {
+        let begin = |_| {
+            let mut stream = TcpStream::connect(&address).unwrap();
+            let head = "POST /tasks/submit HTTP/1.1\r\nHost: localhost\r\nX-User: mallory\r\n\
+                        Content-Type: application/json\r\nContent-Length: 4194304\r\n\r\n";
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(&[b' '; 17 * 1024]).unwrap();
+            stream
+        };
+        (0..20).map(begin).collect()
+    };
+    let Some(mut stalled) = as_another_account(attack) else {
+        return;
+    };
+    let body = json!({"run": "true", "envs": {"LARGE": "x".repeat(100_000)}}).to_string();
+    let headers: [(&str, &[u8]); 2] = [("X-User", b"alice"), ("Content-Type", b"application/json")];
+    let start = std::time::Instant::now();
+    let path = "/tasks/submit?dry_run=true";
+    let answer = raw(world.api.base(), "POST", path, &headers, Some(body.as_bytes()));
+    assert_eq!(answer.status, 200);
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    // Those that have room are told soon that they do not go on.
+    let first = &mut stalled[0];
+    first.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+    let mut told = [0; 12];
+    first.read_exact(&mut told).unwrap();
+    assert_eq!(&told, b"HTTP/1.1 408");
+}
+
+/// As many wrong values as are looked at, several times at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_with_as_many_wrong_values_as_are_looked_at_holds_up_no_probe() {
+    let world = World::own(&[]).await;
+    let wrong = vec!["-1"; 49_000].join(",");
+    let body = format!("{{\"run\": \"true\", \"resources\": {{\"ports\": [{wrong}]}}}}");
+    let base = world.api.base().to_owned();
+    let senders: Vec<_> = (0..3)
+        .map(|_| {
+            let (base, body) = (base.clone(), body.clone());
+            std::thread::spawn(move || {
+                let headers: [(&str, &[u8]); 2] = [("X-User", b"alice"), ("Content-Type", b"application/json")];
+                raw(&base, "POST", "/tasks/submit", &headers, Some(body.as_bytes()))
+            })
+        })
+        .collect();
+    let mut slowest = Duration::ZERO;
+    while senders.iter().any(|sender| !sender.is_finished()) {
+        let start = std::time::Instant::now();
+        assert_eq!(raw(&base, "GET", "/healthz", &[], None).status, 200);
+        slowest = slowest.max(start.elapsed());
+    }
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    for sender in senders {
+        let answer = sender.join().unwrap();
+        assert_eq!(answer.status, 422);
+        assert!(answer.json()["detail"].as_array().unwrap().len() <= 101);
+        assert!(answer.body.len() < 500_000, "{}", answer.body.len());
+    }
 }
 
 /// Bodies that would become many times their size, as values and in the answer.
