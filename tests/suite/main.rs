@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
 
 mod accounts; // Other accounts of the machine.
+mod background; // What the server in the background keeps of its starter.
 mod command_line; // The command line on a real server.
 mod command_line_logs; // What it makes of logs.
 mod command_line_output; // What each of its commands prints, at all widths.

@@ -1,0 +1,70 @@
+//! What a server in the background, and its tasks, keep of whoever started it: nothing.
+
+use std::os::unix::fs::PermissionsExt;
+
+use e2e::{Backend, CommandLine};
+use serde_json::Value;
+
+#[test]
+fn the_server_in_the_background_keeps_nothing_of_its_starter() {
+    if Backend::chosen() == Backend::Cluster {
+        println!("not on a cluster: the server would use it");
+        return;
+    }
+    let cli = CommandLine::with_free_port();
+    let start = cli.command(&["api", "start"]);
+    let mut shell = std::process::Command::new("bash");
+    shell
+        .args([
+            "-c",
+            "exec 7>held 42<>held; umask 002; ulimit -S -n 512; trap '' USR1 QUIT; \"$@\"",
+            "bash",
+        ])
+        .arg(start.get_program())
+        .args(start.get_args());
+    for (name, value) in start.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    let started = shell.current_dir(cli.home()).output().unwrap();
+    assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
+    let record = std::fs::read(cli.home().join(".local/share/k8s-cli/api.json")).unwrap();
+    let record: Value = serde_json::from_slice(&record).unwrap();
+    let process = std::path::PathBuf::from(format!("/proc/{}", record["pid"]));
+    let files = std::fs::read_dir(process.join("fd")).unwrap();
+    let open = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+    let held: Vec<_> = open.filter(|file| file.ends_with("held")).collect();
+    let folder = std::fs::read_link(process.join("cwd")).unwrap();
+    let session = std::fs::read_to_string(process.join("stat")).unwrap();
+    let session = session
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .nth(3)
+        .unwrap()
+        .to_owned();
+    // A task has what every container has, whatever the starter and the server have.
+    let task = "umask; ulimit -S -n; grep SigIgn /proc/self/status";
+    let seen = cli.run(&["jobs", "submit", "--", task]).ok();
+    cli.run(&["api", "stop"]).ok();
+    let seen: Vec<&str> = seen.split_whitespace().collect();
+    let ["0022", "512", "SigIgn:", ignored] = seen[..] else {
+        panic!("{seen:?}");
+    };
+    // Behind the first 31 are those of the C library.
+    let ignored = u64::from_str_radix(ignored, 16).unwrap() & 0x7fff_ffff;
+    assert_eq!(ignored, 0, "signals that the starter ignored");
+    assert_eq!(session, record["pid"].to_string(), "a session of its own");
+    for name in ["", "api.json", "api.log", "start.lock"] {
+        let metadata = std::fs::metadata(cli.home().join(".local/share/k8s-cli").join(name)).unwrap();
+        assert_eq!(
+            metadata.permissions().mode() & 0o077,
+            0,
+            "`{name}` is nobody else's business"
+        );
+    }
+    assert_eq!((held, folder.as_path()), (Vec::new(), std::path::Path::new("/")));
+}
