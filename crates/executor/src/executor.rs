@@ -139,13 +139,15 @@ impl Executor {
         self.health.check()
     }
 
-    /// Whether everything works: answers are true, and nothing is missing that the work needs.
+    /// Whether everything works: answers are true, nothing is missing that the work needs, and Kubernetes itself does not say that it
+    /// is not ready.
     ///
     /// # Errors
     /// [`Error::OutOfSync`], or what is missing.
-    pub fn check_ready(&self) -> Result<(), Error> {
+    pub async fn check_ready(&self) -> Result<(), Error> {
         self.health.check()?;
-        self.rights.check(self.namespace())
+        self.rights.check(self.namespace())?;
+        self.calls.check_ready().await
     }
 
     /// How much the cache holds.

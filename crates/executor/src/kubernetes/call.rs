@@ -26,6 +26,9 @@ use crate::labels;
 /// and a caller is not left waiting for ever.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long the API server may take to say that it is ready: less than the second that a kubelet gives a probe of ours.
+const READY_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// How long a call that changes something may take. The API server asks admission webhooks first, each of which may take 10 s by
 /// default and 30 s at most; it then says which one did not answer
 /// (<https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#timeouts>).
@@ -133,6 +136,23 @@ impl Calls {
     pub async fn probe(&self, limit: Duration) -> Result<String, Error> {
         let version = once("reach the Kubernetes API", limit, self.client.apiserver_version()).await;
         Ok(version.answer?.git_version)
+    }
+
+    /// Whether the API server says that it can do its work, such as writing its store. One that does not answer at once, or that does
+    /// not let us ask, says nothing: that the cache has not heard from it for too long is found there.
+    ///
+    /// # Errors
+    /// It says that it is not ready, and why.
+    pub async fn check_ready(&self) -> Result<(), Error> {
+        let request = http::Request::get("/readyz").body(Vec::new());
+        let Ok(request) = request else { return Ok(()) };
+        match timeout(READY_TIMEOUT, self.client.request_text(request)).await {
+            Ok(Err(kube::Error::Api(status))) if status.code >= 500 => Err(Error::Kubernetes {
+                action: "use the Kubernetes API",
+                source: Box::new(kube::Error::Api(status)),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The machines of the cluster. The server may lack the right to see them, which are of no namespace.

@@ -216,6 +216,7 @@ impl NodeLog {
             source: Source {
                 pod: name.to_owned(),
                 style: common_style(self.rank, self.context.num_nodes, self.attempt),
+                shows_parts: self.context.num_nodes == 1,
             },
         };
         let can_follow = self.context.follow && self.tail.is_none();

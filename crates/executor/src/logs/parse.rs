@@ -76,7 +76,12 @@ impl Parser {
         Ok(builder.build(style))
     }
 
-    /// The log has ended: what is left is its last line, without a newline.
+    /// Whether bytes are kept back until the end of their line, and could be passed on as a part of it.
+    pub fn holds_a_part(&self) -> bool {
+        !self.pending.is_empty() && (self.inside.is_some() || split_time(&self.pending).is_some())
+    }
+
+    /// The log has ended, or pauses within a line: what is left is a part of a line.
     ///
     /// # Errors
     /// It is no line of the log.

@@ -139,6 +139,8 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
     pod
 }
 
+const PYTHON_UNBUFFERED: &str = "PYTHONUNBUFFERED";
+
 /// The user's variables, then ours, which win. The addresses of several nodes are known later; see `script`.
 ///
 /// The names are SkyPilot's: <https://docs.skypilot.co/en/latest/running-jobs/environment-variables.html>.
@@ -167,7 +169,10 @@ fn environment(submission: &Submission, rank: u32) -> Vec<EnvVar> {
         .iter()
         .filter(|(name, _)| ours.iter().all(|our| our.name != *name))
         .map(|(name, text)| variable(name, escape(text)));
-    let users: Vec<EnvVar> = users.collect();
+    // What Python prints is seen when it is printed, and not when 8 KiB of it have come together.
+    let unbuffered = !definition.envs.iter().any(|(name, _)| name == PYTHON_UNBUFFERED);
+    let python = unbuffered.then(|| variable(PYTHON_UNBUFFERED, "1".to_owned()));
+    let users: Vec<EnvVar> = python.into_iter().chain(users).collect();
     users.into_iter().chain(ours).collect()
 }
 

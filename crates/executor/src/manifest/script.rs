@@ -19,23 +19,35 @@ pub const STATE_FOLDER: &str = "/etc/k8s-cli-state";
 /// The file that says so.
 pub const SETUP_DONE: &str = "/etc/k8s-cli-state/setup-done";
 
-/// What process 1 of the container does: it starts the node's script as a child in a process group of its own, passes
-/// TERM on to that group, and ends with the child's exit code.
+/// What process 1 of the container does: it starts the node's script as a child, passes TERM on to every process of the container,
+/// and ends with the script's exit code when nothing else runs any more.
 ///
-/// Bash as process 1 would ignore TERM and hold the node for the whole grace period. Job control (`set -m`) makes the
-/// group, and prints notices: it is switched off again, and what bash itself says is not heard, for a child may end before it
-/// is off. `wait` returns when a trapped signal arrives, before the child has ended; so it is asked again until no signal
-/// came in between.
+/// Bash as process 1 would ignore TERM and hold the node for the whole grace period. Only the script's bash would hear of it if it
+/// alone were told: it ends at once, and what it runs in the foreground is killed with the container in the middle of saving. So all
+/// processes are told (`kill -1`), and after TERM process 1 waits for all of them; Kubernetes kills what does not end within the
+/// grace period. Where process 1 is another one (pods that share their processes, machines without namespaces) the script's own
+/// process group takes the place of the whole container: for that the script is started under job control (`set -m`), which is
+/// switched off again at once, since it prints notices. What bash itself says is not heard: a child may end before that.
+///
+/// The variables of the task are those of process 1, too: ours are set after the script has started with its own.
+///
+/// `wait` returns when a trapped signal arrives, before the child has ended; so it is asked again until no signal came in between.
 ///
 /// A script that was told to end and does so with code 0 has saved what it could, and has not done its work: with that code
-/// Kubernetes would take an evicted pod for a completed one, and nobody would run it again. Its code becomes that of TERM.
+/// Kubernetes would take an evicted pod for a completed one, and nobody would run it again. Its code becomes that of TERM. One that had
+/// ended before it was told has succeeded, whatever it has left running.
+///
+/// What still runs when the script ends by itself gets 2 s: a `tee` that the script writes through has not written the end yet. What
+/// runs on is no part of the task, which is over: the log says that it is ended, it gets TERM, and 5 s more.
+///
+/// Bash waits with what it has itself: a read with a time limit from a pipe that nobody writes to. An image may have no `sleep`.
 pub(super) const INIT: &str = r#"exec 3>&2 2>/dev/null
 set -m
 /bin/bash "$@" 2>&3 3>&- &
 set +m
-exec 3>&-
-child=$!
-trap 'signalled=1 told=1; kill -TERM -- "-$child" 2>/dev/null' TERM
+child=$! told= pipe=
+case $$ in 1) all=-1 ;; *) all=-$child ;; esac
+trap 'signalled=1 told=1; kill -TERM -- "$all"' TERM
 while
   signalled=
   wait "$child"
@@ -43,6 +55,17 @@ while
   [ -n "$signalled" ]
 do :; done
 case "$told:$code" in 1:0) code=143 ;; esac
+left() { kill -0 -- "$all"; }
+pause() { [ -n "$pipe" ] || exec {pipe}<> <(:); read -rt 0.05 -u "$pipe"; }
+pauses=0
+while [ -z "$told" ] && left && [ $((pauses += 1)) -le 140 ]; do
+  if [ "$pauses" = 40 ]; then
+    echo '[k8s-cli: the script has ended, and what it left running is ended now]' >&3
+    kill -TERM -- "$all"
+  fi
+  pause
+done
+while [ -n "$told" ] && left; do pause; done
 exit "$code"
 "#;
 
@@ -303,6 +326,20 @@ mod tests {
     }
 
     #[test]
+    fn variables_of_the_task_do_not_lead_process_1_astray() {
+        let mut node = Command::new("/bin/bash");
+        node.args(["-c", INIT, "k8s-cli", "-c", "echo $told $pipe $code"]);
+        let output = node
+            .envs([("told", "1"), ("pipe", "9"), ("code", "2")])
+            .output()
+            .unwrap();
+        assert_eq!(
+            (output.status.code(), output.stdout.as_slice()),
+            (Some(0), &b"1 9 2\n"[..])
+        );
+    }
+
+    #[test]
     fn a_script_that_was_told_to_end_has_not_succeeded() {
         for (handler, code) in [("exit 0", 143), ("exit 5", 5), ("true", 143)] {
             let script = format!("trap '{handler}' TERM; echo ready; while :; do read -rt 0.1 <> <(:); done");
@@ -322,6 +359,58 @@ mod tests {
             assert!(told.unwrap().success());
             assert_eq!(node.wait().unwrap().code(), Some(code), "{handler}");
         }
+    }
+
+    /// Here its processes are those of its process group: this test is not in a container.
+    #[test]
+    fn what_runs_in_the_foreground_has_its_time_when_the_script_is_told_to_end() {
+        let trainer = "bash -c 'trap \"read -rt 0.5 <> <(:); echo saved; exit 0\" TERM; echo ready; while :; do read -rt 0.1 <> <(:); done'";
+        for script in [format!("{trainer}; echo next"), format!("{trainer} & wait")] {
+            let mut node = Command::new("/bin/bash")
+                .args(["-c", INIT, "k8s-cli", "-c", &script])
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut ready = [0; 6];
+            std::io::Read::read_exact(node.stdout.as_mut().unwrap(), &mut ready).unwrap();
+            let told = Command::new("kill").args(["-TERM", &node.id().to_string()]).status();
+            assert!(told.unwrap().success());
+            let output = node.wait_with_output().unwrap();
+            assert_eq!(
+                (output.status.code(), output.stdout.as_slice()),
+                (Some(143), &b"saved\n"[..]),
+                "{script}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_script_leaves_behind_can_finish_and_does_not_stay() {
+        prints(
+            &json!({"run": "exec > >(read -rt 0.5 <> <(:); cat) 2>&1\necho one\necho two"}),
+            "one\ntwo\n",
+        );
+        let output = run(&json!({"run": "sleep 600 & exit 4"}));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(4));
+        assert!(said.contains("what it left running is ended now"), "{said}");
+    }
+
+    #[test]
+    fn a_script_that_had_succeeded_before_it_was_told_stays_a_success() {
+        // What it leaves says so when the script's own bash is gone, and goes on until it is told.
+        let script = "( while kill -0 $$; do read -rt 0.02 <> <(:); done; echo ready; \
+                      while :; do read -rt 0.1 <> <(:); done ) 2>/dev/null &";
+        let mut node = Command::new("/bin/bash")
+            .args(["-c", INIT, "k8s-cli", "-c", script])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = [0; 6];
+        std::io::Read::read_exact(node.stdout.as_mut().unwrap(), &mut ready).unwrap();
+        let told = Command::new("kill").args(["-TERM", &node.id().to_string()]).status();
+        assert!(told.unwrap().success());
+        assert_eq!(node.wait().unwrap().code(), Some(0));
     }
 
     /// What a node of several does when both of its gates are open after a while.

@@ -88,3 +88,35 @@ async fn a_call_that_is_never_answered_ends_in_time() {
     assert!(calls.get::<ConfigMap>("read it", "one").await.is_err());
     assert!(start.elapsed() <= Duration::from_secs(31), "{:?}", start.elapsed());
 }
+
+/// One that does not answer at once is the cache's business, which has to hear from it every few seconds.
+#[tokio::test(start_paused = true)]
+async fn only_an_api_server_that_says_so_is_not_ready() {
+    for (code, is_ready) in [
+        (200, true),
+        (401, true),
+        (403, true),
+        (404, true),
+        (500, false),
+        (503, false),
+    ] {
+        let (calls, _) = calls(vec![answer(code, None)]);
+        let checked = calls.check_ready().await;
+        assert_eq!(checked.is_ok(), is_ready, "{code}");
+        if let Err(error) = checked {
+            assert!(error.to_string().contains("busy"), "{error}");
+        }
+    }
+    let silent =
+        service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Full<bytes::Bytes>>, Infallible>>());
+    let client = kubernetes::client(silent, "default");
+    let start = Instant::now();
+    Calls::new(client, "default".to_owned(), Clock::system())
+        .check_ready()
+        .await
+        .unwrap();
+    assert!(
+        start.elapsed() < Duration::from_secs(1),
+        "a kubelet's probe waits for a second"
+    );
+}
