@@ -16,7 +16,7 @@ use crate::furniture::furnish;
 use crate::node::{Node, Settings, node_name, node_object};
 use crate::refusal::Refusal;
 use crate::store::{Durability, Store};
-use crate::{kubeconfig, listen};
+use crate::{kubeconfig, listen, state};
 
 /// How an engine is set up.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub struct Options {
     pub state_folder: PathBuf,
     /// How large the log of one pod may grow, in bytes; then its oldest part goes.
     pub log_limit: u64,
+    /// How large the logs of all pods may grow together, in bytes; then the oldest of them go.
+    pub total_log_limit: u64,
 }
 
 /// A small Kubernetes.
@@ -57,26 +59,23 @@ impl Engine {
     /// # Errors
     /// The folder is in use, or cannot be used.
     pub async fn start(options: Options) -> Result<Self, Error> {
-        let unusable = |path: &Path, source: io::Error| Error::StateFolder {
-            path: path.to_owned(),
+        let folder = state::claim(&options.state_folder)?;
+        let unusable = |source: io::Error| Error::StateFolder {
+            path: folder.clone(),
             source,
         };
-        std::fs::create_dir_all(&options.state_folder).map_err(|error| unusable(&options.state_folder, error))?;
-        let folder = options
-            .state_folder
-            .canonicalize()
-            .map_err(|error| unusable(&options.state_folder, error))?;
-        keep_private(&folder).map_err(|error| unusable(&folder, error))?;
-        let program = std::env::current_exe().map_err(|error| unusable(&folder, error))?;
+        let program = std::env::current_exe().map_err(unusable)?;
         let stopping = CancellationToken::new();
         let store = Arc::new(Store::open(&folder, Controllers::default())?);
         let settings = Settings {
             state: folder.clone(),
             log_limit: options.log_limit,
+            total_log_limit: options.total_log_limit,
             program,
         };
-        let node = Arc::new(Node::new(Arc::clone(&store), settings, stopping.clone()));
-        let failed = |refusal: Refusal| unusable(&folder, io::Error::other(refusal.message));
+        let node = Node::new(Arc::clone(&store), settings, stopping.clone()).map_err(unusable)?;
+        let node = Arc::new(node);
+        let failed = |refusal: Refusal| unusable(io::Error::other(refusal.message));
         let furnished = store.write(Durability::Disk, true, |transaction| {
             furnish(transaction, &node_name(), |transaction, old| {
                 node_object(old, transaction.now, transaction.random)
@@ -132,10 +131,4 @@ impl Engine {
         self.node.stopped().await;
         self.store.close();
     }
-}
-
-/// Tokens and logs are nobody else's business.
-fn keep_private(folder: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
 }

@@ -11,6 +11,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use serde::{Deserialize, Serialize};
 
+use crate::container::sync_folder;
 use crate::error::Error;
 
 /// What a client needs, and what the server checks it with. Kept from start to start, so that a kubeconfig stays good.
@@ -126,7 +127,12 @@ impl Access {
 /// Another process never reads a half, and nobody else reads anything.
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
     use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+    let is_private = std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o077 == 0);
+    if is_private && std::fs::read_to_string(path).is_ok_and(|known| known == text) {
+        // As at most starts. There may be no room to write it again.
+        return Ok(());
+    }
     let new = path.with_extension("new");
     let _ = std::fs::remove_file(&new);
     let mut file = std::fs::OpenOptions::new()
@@ -135,5 +141,8 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
         .mode(0o600)
         .open(&new)?;
     file.write_all(text.as_bytes())?;
-    std::fs::rename(new, path)
+    // After a power cut there would be a new token in the place of the one that people use.
+    file.sync_all()?;
+    std::fs::rename(new, path)?;
+    sync_folder(path.parent().unwrap_or(Path::new(".")))
 }

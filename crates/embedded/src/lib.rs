@@ -13,6 +13,7 @@ mod aside;
 mod container;
 mod control_plane;
 mod controllers;
+mod disk;
 mod engine;
 mod error;
 mod furniture;
@@ -23,6 +24,7 @@ mod object;
 mod random;
 mod refusal;
 mod resources;
+mod state;
 mod store;
 
 pub use container::{entered, raise_file_limit};

@@ -1,5 +1,6 @@
 //! The engine's API on a port of this machine, over TLS, for whoever has the token.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use http::header;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +26,9 @@ use crate::refusal::Refusal;
 
 /// How long a client may take for its handshake or the head of a request.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many connections there are at once: some for each of a hundred people's `kubectl`, and far fewer than files can be open.
+const MAX_CONNECTIONS: usize = 512;
 
 /// Serves until the engine stops; gives the address.
 pub(crate) async fn listen(
@@ -46,24 +51,39 @@ pub(crate) async fn listen(
         let token = token.clone();
         async move { admit(&token, request, next).await }
     }));
+    let ending = stopping.clone();
+    let serve = move |stream| serve(stream, acceptor.clone(), router.clone(), stopping.clone());
     tokio::spawn(async move {
-        loop {
-            let stream = tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => stream,
-                    Err(error) => {
-                        // Too many files are open; some will be closed.
-                        tracing::warn!(%error, "a connection cannot be taken");
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                        continue;
-                    }
-                },
-                () = stopping.cancelled() => return,
-            };
-            tokio::spawn(serve(stream, acceptor.clone(), router.clone(), stopping.clone()));
-        }
+        let accepting = accept(&listener, MAX_CONNECTIONS, serve);
+        ending.run_until_cancelled(accepting).await;
     });
     Ok(local)
+}
+
+/// Takes connections, for ever, but never more than `limit` at once: the others wait with the system.
+async fn accept<F>(listener: &TcpListener, limit: usize, serve: impl Fn(TcpStream) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let room = Arc::new(Semaphore::new(limit));
+    loop {
+        // Nobody closes it.
+        let permit = Arc::clone(&room).acquire_owned().await.ok();
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let served = serve(stream);
+                tokio::spawn(async move {
+                    let _permit = permit;
+                    served.await;
+                });
+            }
+            Err(error) => {
+                // Too many files are open; some will be closed.
+                tracing::warn!(%error, "a connection cannot be taken");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
 }
 
 async fn admit(token: &crate::kubeconfig::Token, request: Request, next: Next) -> Response {
@@ -93,5 +113,40 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, router: Router, stoppin
             tracing::debug!(%error, "a connection ended");
         },
         () = stopping.cancelled() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::timeout;
+
+    use super::accept;
+
+    /// Writes a byte when it is served, and stays until the client goes.
+    async fn greet(mut stream: TcpStream) {
+        stream.write_all(b"!").await.unwrap();
+        let _ = stream.read(&mut [0]).await;
+    }
+
+    #[tokio::test]
+    async fn more_connections_than_there_may_be_wait_until_others_are_gone() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { accept(&listener, 2, greet).await });
+        let mut served = Vec::new();
+        for _ in 0..2 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.read_exact(&mut [0]).await.unwrap();
+            served.push(stream);
+        }
+        let mut waiting = TcpStream::connect(address).await.unwrap();
+        let early = timeout(Duration::from_millis(200), waiting.read_exact(&mut [0])).await;
+        assert!(early.is_err(), "it is one too many");
+        served.pop();
+        waiting.read_exact(&mut [0]).await.unwrap();
     }
 }

@@ -232,3 +232,74 @@ async fn the_same_seed_gives_the_same_objects() {
     assert_eq!(seen[0], seen[1]);
     assert_ne!(seen[0], seen[2]);
 }
+
+/// See: a deadline of 2^63-1 once ended the engine's only writer.
+#[tokio::test(start_paused = true)]
+async fn no_number_of_an_object_keeps_others_from_being_written() {
+    let world = World::new().await;
+    let most = i64::MAX;
+    world
+        .make_job(json!({"activeDeadlineSeconds": most, "ttlSecondsAfterFinished": i32::MAX}))
+        .await;
+    world.set_status(&json!({"phase": "Running"})).await;
+    sleep(Duration::from_secs(7 * 24 * 3600)).await;
+    assert_eq!(world.job_conditions().await, Vec::<String>::new());
+    let body = json!({"status": {"succeeded": i32::MAX, "failed": i32::MAX}});
+    let path = format!("{JOB}/status");
+    world.ask(Method::PATCH, &path, &body).await.unwrap();
+    world.set_status(&json!({"phase": "Failed"})).await;
+    sleep(Duration::from_secs(1)).await;
+    let map = json!({"metadata": {"name": "other"}});
+    world
+        .ask(Method::POST, "/api/v1/namespaces/default/configmaps", &map)
+        .await
+        .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn numbers_that_nothing_can_do_are_refused() {
+    let world = World::new().await;
+    let container = json!({"name": "task", "image": "none"});
+    let pod = |deadline: i64| {
+        json!({
+            "metadata": {"name": "pod"},
+            "spec": {"restartPolicy": "Never", "containers": [container], "activeDeadlineSeconds": deadline},
+        })
+    };
+    for deadline in [0, i64::from(i32::MAX) + 1, i64::MAX] {
+        let refused = world
+            .ask(Method::POST, PODS, &pod(deadline))
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refused.contains("must be between 1 and 2147483647, inclusive"),
+            "{refused}"
+        );
+    }
+    world.ask(Method::POST, PODS, &pod(i32::MAX.into())).await.unwrap();
+    let job = json!({"metadata": {"name": "job"}, "spec": {"parallelism": i32::MAX, "template": {"spec": {
+        "restartPolicy": "Never", "containers": [container],
+    }}}});
+    let refused = world.ask(Method::POST, JOBS, &job).await.unwrap_err().to_string();
+    assert!(refused.contains("must be less than or equal to 1000"), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_for_more_time_than_there_is_is_answered() {
+    let world = World::new().await;
+    world.make_job(json!({})).await;
+    let day = 24 * 3600;
+    let told = world.watch(&format!("timeoutSeconds={}", i64::MAX)).await;
+    assert_eq!(told.last().unwrap(), &("end".to_owned(), day));
+    let name = world.pod().await["metadata"]["name"].as_str().unwrap().to_owned();
+    world
+        .set_status(&json!({"containerStatuses": [{"name": "task", "state": {"running": {}}}]}))
+        .await;
+    let request = Request::get(format!("{PODS}/{name}/log?sinceSeconds={}", i64::MAX));
+    world
+        .client
+        .request_text(request.body(Vec::new()).unwrap())
+        .await
+        .unwrap();
+}

@@ -48,6 +48,10 @@ pub struct Args {
     #[arg(long, env = "K8S_CLI_API_LOG_LIMIT", value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     pub log_limit: u64,
 
+    /// Most MiB of log kept of all nodes together when tasks run on this machine; then the oldest logs go.
+    #[arg(long, env = "K8S_CLI_API_TOTAL_LOG_LIMIT", value_name = "MIB", default_value_t = 10_240, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    pub total_log_limit: u64,
+
     /// Namespace of all tasks and volumes; that of the kubeconfig's context when absent.
     #[arg(long, short, env = "K8S_CLI_API_NAMESPACE")]
     pub namespace: Option<String>,

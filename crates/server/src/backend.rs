@@ -55,6 +55,7 @@ impl Backend {
         let engine = Engine::start(Options {
             state_folder,
             log_limit: args.log_limit << 20,
+            total_log_limit: args.total_log_limit << 20,
         })
         .await?;
         tracing::warn!(

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::query::Query;
 use super::{Api, Call, answer, read};
 use crate::node::Wanted;
-use crate::object::Object;
+use crate::object::{Object, later};
 use crate::refusal::{FieldErrors, Refusal};
 
 /// The log of a pod, as plain bytes.
@@ -101,7 +101,7 @@ fn wanted(query: &Query, now: Timestamp) -> Result<Wanted, Refusal> {
         return Err(Refusal::invalid_option("PodLogOptions", "", errors));
     }
     if let Some(seconds) = seconds {
-        since = Some(now - jiff::Span::new().seconds(seconds));
+        since = Some(later(now, seconds.saturating_neg()));
     }
     let size = |number: Option<i64>| number.and_then(|number| usize::try_from(number).ok());
     Ok(Wanted {

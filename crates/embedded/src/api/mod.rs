@@ -67,7 +67,11 @@ async fn route(api: &Api, request: Request) -> Result<Response, Refusal> {
         Path::Objects(target) => target,
         Path::Document(document) if parts.method == Method::GET => return discovery::document(&document),
         Path::AccessReview if parts.method == Method::POST => return discovery::access_review(body).await,
-        Path::Document(_) | Path::AccessReview => return Err(Refusal::method_not_allowed()),
+        Path::Readiness if parts.method == Method::GET => {
+            api.store.check().map_err(Refusal::internal)?;
+            return discovery::document(&path::Document::Health);
+        }
+        Path::Document(_) | Path::AccessReview | Path::Readiness => return Err(Refusal::method_not_allowed()),
     };
     let call = Call {
         target,

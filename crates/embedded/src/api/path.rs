@@ -14,6 +14,8 @@ pub(super) enum Path {
     Document(Document),
     /// The question what one may do.
     AccessReview,
+    /// The question whether everything works.
+    Readiness,
 }
 
 /// A document about the API.
@@ -65,7 +67,8 @@ pub(super) fn parse(path: &str) -> Result<Path, Refusal> {
         ["api"] => Document::Versions,
         ["apis"] => Document::Groups,
         ["version"] => Document::Version,
-        ["healthz" | "livez" | "readyz"] => Document::Health,
+        ["healthz" | "livez"] => Document::Health,
+        ["readyz"] => return Ok(Path::Readiness),
         ["openapi", "v3"] => Document::OpenApi,
         ["openapi", "v3", "api", "v1"] => Document::OpenApiOf { group: String::new() },
         ["openapi", "v3", "apis", group, "v1"] if known(group) => Document::OpenApiOf {

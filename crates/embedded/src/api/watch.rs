@@ -22,6 +22,9 @@ use crate::store::{self, Change, Hub, Position};
 /// How long a watch lasts that does not say so: as long as a real API server's shortest.
 const DEFAULT_SECONDS: i64 = 1800;
 
+/// How long one may last, whoever asks for more.
+const MAX_SECONDS: i64 = 24 * 3600;
+
 /// How often a watch that asked for it is told how far it has come.
 const BOOKMARK: Duration = Duration::from_secs(60);
 
@@ -62,7 +65,8 @@ pub(super) async fn watch(api: &Api, mut call: Call) -> Result<Response, Refusal
         ..read::wanted(&call)?
     };
     let now = Instant::now();
-    let end = now + Duration::from_secs(seconds.unwrap_or(DEFAULT_SECONDS).unsigned_abs());
+    let seconds = seconds.unwrap_or(DEFAULT_SECONDS).min(MAX_SECONDS);
+    let end = now + Duration::from_secs(seconds.unsigned_abs());
     let mut watch = Watch {
         hub: Arc::clone(api.store.hub()),
         stopping: api.stopping.clone(),

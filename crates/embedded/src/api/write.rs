@@ -180,6 +180,7 @@ pub(super) fn create_in(
         ));
     }
     check_namespace(transaction, &object)?;
+    check_room(transaction, &object)?;
     begin(&mut object, transaction);
     let prefix = object.text_of("generateName").to_owned();
     let generated = object.name().is_empty() && !prefix.is_empty();
@@ -226,6 +227,19 @@ fn begin(object: &mut Object, transaction: &mut Transaction<'_>) {
         }
         object.set("generation", 1);
     }
+}
+
+/// What is there already takes no room, and whoever makes it again hears that it is there.
+fn check_room(transaction: &Transaction<'_>, object: &Object) -> Result<(), Refusal> {
+    if !transaction.is_crowded
+        || transaction
+            .get(object.kind, object.namespace(), object.name())?
+            .is_some()
+    {
+        return Ok(());
+    }
+    let why = "the disk of the state folder is full; stop tasks, delete volumes, or make room on it";
+    Err(Refusal::internal(why))
 }
 
 fn check_namespace(transaction: &Transaction<'_>, object: &Object) -> Result<(), Refusal> {

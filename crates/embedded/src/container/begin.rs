@@ -139,13 +139,9 @@ pub(super) fn named(error: io::Error, what: &str) -> io::Error {
 /// Ends all processes below this one. They are its children, however often they forked, since it is their reaper.
 #[cfg(target_os = "linux")]
 pub(super) fn end_descendants() {
-    use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
+    use rustix::process::{Signal, WaitOptions, kill_process, wait};
     loop {
-        let children = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
-        let children: Vec<Pid> = children
-            .split_whitespace()
-            .filter_map(|pid| Pid::from_raw(pid.parse().ok()?))
-            .collect();
+        let children = super::family::children();
         if children.is_empty() {
             return;
         }

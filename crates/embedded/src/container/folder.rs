@@ -1,7 +1,7 @@
 //! The folder of one container: everything about it that must survive the server.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -9,6 +9,22 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::order::{Order, Outcome};
+use crate::state::private_file;
+
+const ORDER: &str = "order.json";
+const STARTED: &str = "started.json";
+const OUTCOME: &str = "outcome.json";
+const LOCK: &str = "lock";
+
+/// How long the number of a process can be.
+const MAX_NUMBER: u64 = 10;
+
+/// What becomes the outcome: room that the command cannot take.
+const OUTCOME_ROOM: &str = "outcome.json.new";
+const ROOM_BYTES: usize = 4096;
+
+/// How large a file may be that is read as a whole: they are within the reach of the command. An order has all variables in it.
+const MAX_JSON: u64 = 16 << 20;
 
 /// The folder of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +39,16 @@ pub struct Started {
     pub process: Option<i32>,
     /// When.
     pub at: Timestamp,
+}
+
+impl Started {
+    fn unreadable() -> Self {
+        Self {
+            supervisor: 0,
+            process: None,
+            at: Timestamp::now(),
+        }
+    }
 }
 
 impl Folder {
@@ -95,7 +121,7 @@ impl Folder {
     /// What was ordered.
     #[must_use]
     pub fn order(&self) -> Option<Order> {
-        read_json(&self.0.join("order.json"))
+        read_json(&self.0.join(ORDER))
     }
 
     /// Writes the order.
@@ -103,44 +129,74 @@ impl Folder {
     /// # Errors
     /// The disk is full, or not ours.
     pub fn write_order(&self, order: &Order) -> io::Result<()> {
-        self.write_json("order.json", order)
+        self.write_json(ORDER, order)
     }
 
-    /// That it was started.
+    /// That it was started. A file that cannot be read says that, too: a command is not run a second time because of a bad disk.
     #[must_use]
     pub fn started(&self) -> Option<Started> {
-        read_json(&self.0.join("started.json"))
+        let path = self.0.join(STARTED);
+        match path.try_exists() {
+            Ok(false) => None,
+            _ => Some(read_json(&path).unwrap_or_else(Started::unreadable)),
+        }
     }
 
-    /// Writes that it was started.
+    /// The supervisor's process, if it has one that is alive. It is told twice, since the command can spoil each of the files.
+    #[must_use]
+    pub fn supervisor(&self) -> Option<i32> {
+        let told = self.started()?.supervisor;
+        if !matches!(self.take(), Ok(None)) {
+            return None;
+        }
+        Some(told).filter(|number| *number > 0).or_else(|| {
+            let mut text = String::new();
+            let file = open_plain(&self.0.join(LOCK)).ok()?;
+            file.take(MAX_NUMBER).read_to_string(&mut text).ok()?;
+            text.parse().ok().filter(|number| *number > 0)
+        })
+    }
+
+    /// Writes that it was started, and returns when a power cut cannot undo that. The command must not run before. The room for
+    /// its outcome is taken, too: the command may fill the disk.
+    ///
+    /// # Errors
+    /// The disk is full, or not ours.
+    pub fn begin(&self, started: &Started) -> io::Result<()> {
+        private_file()
+            .open(self.0.join(OUTCOME_ROOM))?
+            .write_all(&[b' '; ROOM_BYTES])?;
+        File::open(self.0.join(ORDER))?.sync_all()?;
+        self.write_durably(STARTED, started)?;
+        // The names of the folder and of the folder that it is in.
+        let parent = self.0.parent().unwrap_or(Path::new("/"));
+        sync_folder(parent)
+    }
+
+    /// Writes which process it is. After a power cut there is none.
     ///
     /// # Errors
     /// The disk is full, or not ours.
     pub fn write_started(&self, started: &Started) -> io::Result<()> {
-        self.write_json("started.json", started)
+        self.write_json(STARTED, started)
     }
 
     /// How it ended.
     #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {
-        read_json(&self.0.join("outcome.json"))
+        read_json(&self.0.join(OUTCOME))
     }
 
-    /// Writes how it ended.
+    /// Writes how it ended, and returns when a power cut cannot undo that.
     ///
     /// # Errors
     /// The disk is full, or not ours.
     pub fn write_outcome(&self, outcome: &Outcome) -> io::Result<()> {
-        self.write_json("outcome.json", outcome)
+        self.write_durably(OUTCOME, outcome)
     }
 
     fn lock_file(&self) -> io::Result<File> {
-        let mut options = OpenOptions::new();
-        options
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(self.0.join("lock"))
+        private_file().open(self.0.join(LOCK))
     }
 
     /// Becomes its supervisor; `None` when it has one.
@@ -156,6 +212,15 @@ impl Folder {
         }
     }
 
+    /// Says in the lock whose it is.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn sign(lock: &mut File, process: i32) -> io::Result<()> {
+        lock.set_len(0)?;
+        lock.write_all(process.to_string().as_bytes())
+    }
+
     /// Waits, in this thread, until it has no supervisor.
     ///
     /// # Errors
@@ -164,43 +229,157 @@ impl Folder {
         self.lock_file()?.lock()
     }
 
-    /// Removes what only a running container needs.
-    pub fn tidy(&self) {
-        for folder in [self.work(), self.temporary(), self.volumes(), self.root()] {
-            if let Err(error) = fs::remove_dir_all(&folder)
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                tracing::warn!(folder = %folder.display(), %error, "cannot be removed");
-            }
-        }
+    /// Whether it is known that no more will come of it. A lock that cannot be asked says nothing: there may be too many open files.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        let is_unattended = || match self.take() {
+            Ok(lock) => lock.is_some(),
+            Err(error) => error.kind() == ErrorKind::NotFound,
+        };
+        self.outcome().is_some() || (self.started().is_some() && is_unattended())
     }
 
-    /// Removes all of it.
-    pub fn remove(&self) {
-        if let Err(error) = fs::remove_dir_all(&self.0)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(folder = %self.0.display(), %error, "cannot be removed");
+    /// Makes it the folder of a container that was not started yet; its log goes on. First the outcome goes: without it, what was
+    /// started has ended with its supervisor.
+    ///
+    /// # Errors
+    /// The folder is gone, or not ours.
+    pub fn renew(&self) -> io::Result<()> {
+        for name in [OUTCOME, STARTED] {
+            match fs::remove_file(self.0.join(name)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => sync_folder(&self.0)?,
+            }
         }
+        Ok(())
+    }
+
+    /// What only a running container needs.
+    #[must_use]
+    pub fn of_the_running(&self) -> [PathBuf; 4] {
+        [self.work(), self.temporary(), self.volumes(), self.root()]
     }
 
     /// A reader sees the old file or the new one, and never a half.
     fn write_json(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
         let bytes = serde_json::to_vec(value).map_err(io::Error::other)?;
         let new = self.0.join(format!("{name}.new"));
-        fs::write(&new, bytes)?;
+        write_over(&new, &bytes)?;
         fs::rename(new, self.0.join(name))
+    }
+
+    /// The same for a file that a power cut leaves as it is.
+    fn write_durably(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
+        let bytes = serde_json::to_vec(value).map_err(io::Error::other)?;
+        let new = self.0.join(format!("{name}.new"));
+        let file = write_over(&new, &bytes)?;
+        // A new name for content that is not on the disk would be an empty file after a power cut.
+        file.sync_all()?;
+        fs::rename(new, self.0.join(name))?;
+        sync_folder(&self.0)
+    }
+}
+
+/// Writes a file that is its owner's alone. It is not cut before: there may be room that was taken for it.
+fn write_over(path: &Path, bytes: &[u8]) -> io::Result<File> {
+    let mut file = private_file().open(path)?;
+    file.write_all(bytes)?;
+    file.set_len(bytes.len() as u64)?;
+    Ok(file)
+}
+
+/// Puts the names in a folder on the disk.
+///
+/// # Errors
+/// The disk fails.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Opens a file that the command may have replaced by a pipe, which would be waited for.
+///
+/// # Errors
+/// There is none that can be read.
+pub(super) fn open_plain(path: &Path) -> io::Result<File> {
+    if path.symlink_metadata()?.is_file() {
+        File::open(path)
+    } else {
+        Err(io::Error::new(ErrorKind::InvalidData, "this is no file"))
     }
 }
 
 /// Reads a file; `None` when there is none that can be read.
-#[must_use]
-pub fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    let mut bytes = Vec::new();
+    let file = open_plain(path).ok()?;
+    file.take(MAX_JSON).read_to_end(&mut bytes).ok()?;
+    serde_json::from_slice(&bytes).ok()
 }
 
 #[cfg(unix)]
 fn open_to_all(folder: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(folder, fs::Permissions::from_mode(0o1777))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{Folder, Started};
+
+    fn scratch(name: &str) -> Folder {
+        let folder = std::env::temp_dir().join(format!("k8s-cli-folder-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        Folder::at(folder)
+    }
+
+    fn started(folder: &Folder) {
+        let started = Started {
+            supervisor: 17,
+            ..Started::unreadable()
+        };
+        folder.write_started(&started).unwrap();
+    }
+
+    /// As when too many files are open: what runs would be taken for something to be removed.
+    #[test]
+    fn a_lock_that_cannot_be_asked_is_no_proof_of_an_end() {
+        let folder = scratch("lock");
+        started(&folder);
+        let lock = folder.path().join("lock");
+        fs::create_dir(&lock).unwrap();
+        assert!(!folder.has_ended());
+        fs::remove_dir(&lock).unwrap();
+        assert!(folder.has_ended());
+        let held = folder.take().unwrap().unwrap();
+        assert!(!folder.has_ended());
+        drop(held);
+        fs::remove_dir_all(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_supervisor_is_known_although_one_of_its_records_was_spoiled() {
+        let folder = scratch("spoiled");
+        started(&folder);
+        assert_eq!(folder.supervisor(), None, "nobody holds the lock");
+        let mut held = folder.take().unwrap().unwrap();
+        assert_eq!(folder.supervisor(), Some(17));
+        fs::write(folder.path().join("started.json"), "").unwrap();
+        assert_eq!(folder.supervisor(), None, "nobody has signed");
+        Folder::sign(&mut held, 18).unwrap();
+        assert_eq!(folder.supervisor(), Some(18));
+        fs::remove_dir_all(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn what_a_command_has_put_in_the_place_of_a_record_is_not_waited_for() {
+        let folder = scratch("pipe");
+        let path = folder.path().join("outcome.json");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        assert_eq!(folder.outcome(), None);
+        fs::remove_dir_all(folder.path()).unwrap();
+    }
 }

@@ -11,11 +11,13 @@
 //! lock of a container's folder says whether its supervisor lives, and the outcome in it how it ended.
 
 mod begin;
+mod family;
 mod folder;
 mod inherited;
 mod order;
 #[cfg(target_os = "linux")]
 mod probe;
+mod processes;
 mod record;
 #[cfg(target_os = "linux")]
 mod root;
@@ -27,10 +29,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-pub use folder::Folder;
 pub use inherited::{open_files, raise_file_limit};
+pub use folder::{Folder, sync_folder};
 pub use order::{Mount, Order, Outcome};
-pub use record::{Record, parse_record, segments};
+pub use record::{Record, gap, parse_record, segments};
 
 /// The word that makes the program a supervisor of the container in the folder that follows.
 pub const SUPERVISE: &str = "__container-supervise";

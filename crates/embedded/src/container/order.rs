@@ -51,4 +51,7 @@ pub struct Outcome {
     pub error: Option<String>,
     /// When.
     pub at: Timestamp,
+    /// How much of its output could not be kept, in bytes, as far as its log does not say so itself.
+    #[serde(default)]
+    pub lost_log_bytes: u64,
 }

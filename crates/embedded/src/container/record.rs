@@ -5,16 +5,23 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use jiff::fmt::temporal::DateTimePrinter;
 use jiff::{SignedDuration, Timestamp};
+
+use super::folder::sync_folder;
 
 /// How large one file grows, in bytes.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
 
 /// How much of a line is kept back until its end is known. containerd's is the same.
 const MAX_PART: usize = 16 * 1024;
+
+/// How long the part of a line that has not ended is kept back: a progress bar writes no newline, and is watched by somebody.
+const PART_PAUSE: Duration = Duration::from_millis(250);
 
 /// One record of the file.
 #[derive(Debug, PartialEq, Eq)]
@@ -60,11 +67,22 @@ pub fn segments(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
 pub(super) struct Stream {
     name: &'static str,
     part: Vec<u8>,
+    /// Since when there is a part.
+    held_since: Option<Instant>,
 }
 
 impl Stream {
     pub fn new(name: &'static str) -> Self {
-        Self { name, part: Vec::new() }
+        Self {
+            name,
+            part: Vec::new(),
+            held_since: None,
+        }
+    }
+
+    /// When the part of a line is shown that has not ended.
+    pub fn due(&self) -> Option<Instant> {
+        self.held_since.map(|since| since + PART_PAUSE)
     }
 }
 
@@ -77,8 +95,30 @@ pub(super) struct Recorder {
     size: u64,
     file: File,
     buffer: Vec<u8>,
+    /// How many bytes of output are in the buffer, without times and streams.
+    held: u64,
+    /// Whether the last record in the file is a part of a line that goes on.
+    file_goes_on: bool,
+    /// The same of the last record in the buffer, or in the file when the buffer is empty.
+    buffer_goes_on: bool,
     /// When the last line was written.
     last: Timestamp,
+    lost: Option<Lost>,
+}
+
+/// Output that could not be written.
+#[derive(Debug)]
+struct Lost {
+    bytes: u64,
+    why: String,
+    /// The time of the last of it: no other record has the same.
+    at: Timestamp,
+}
+
+/// What is shown where output is missing.
+#[must_use]
+pub fn gap(bytes: u64, why: &str) -> String {
+    format!("[k8s-cli: {bytes} bytes of output are missing here: {why}]")
 }
 
 impl Recorder {
@@ -93,14 +133,19 @@ impl Recorder {
             size: 0,
             file: create(folder, number)?,
             buffer: Vec::new(),
+            held: 0,
+            file_goes_on: false,
+            buffer_goes_on: false,
             last: Timestamp::MIN,
+            lost: None,
         })
     }
 
-    /// Takes what a stream has written. What the disk has no room for is lost: a task does not end because its log cannot
-    /// be kept.
+    /// Takes what a stream has written. What the disk has no room for is lost, and the log says so as soon as there is room again:
+    /// a task does not end because its log cannot be kept.
     pub fn take(&mut self, stream: &mut Stream, bytes: &[u8]) {
         let mut rest = bytes;
+        let is_same_line = !bytes.contains(&b'\n');
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let (line, after) = rest.split_at(end);
             rest = &after[1..];
@@ -113,11 +158,17 @@ impl Recorder {
             self.add(stream.name, false, &stream.part, b"");
             stream.part = tail;
         }
+        stream.held_since = match stream.held_since {
+            _ if stream.part.is_empty() => None,
+            Some(since) if is_same_line => Some(since),
+            _ => Some(Instant::now()),
+        };
         self.write_out();
     }
 
-    /// A stream has ended; what is left has no newline.
-    pub fn finish(&mut self, stream: &mut Stream) {
+    /// Writes what there is of a line that has not ended: the stream pauses, or is over.
+    pub fn write_part(&mut self, stream: &mut Stream) {
+        stream.held_since = None;
         if !stream.part.is_empty() {
             let part = std::mem::take(&mut stream.part);
             self.add(stream.name, false, &part, b"");
@@ -125,10 +176,50 @@ impl Recorder {
         self.write_out();
     }
 
+    /// Puts the log on the disk. Not each file when it is full: the command would wait for the disk.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn sync(&self) -> io::Result<()> {
+        for (_, path) in segments(&self.folder)? {
+            match File::open(path) {
+                Ok(file) => file.sync_all()?,
+                // Its time had come.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        sync_folder(&self.folder)
+    }
+
+    /// How many bytes of output could not be written and are not told of in the log.
+    pub fn lost(&self) -> u64 {
+        self.lost.as_ref().map_or(0, |lost| lost.bytes)
+    }
+
+    /// Says in the log that something is missing, if there is room for that now.
+    pub fn tell_what_is_lost(&mut self) {
+        self.write_out();
+    }
+
     fn write_out(&mut self) {
-        // There is nobody to be told: this process has no log of its own.
-        let _ = self.flush();
+        match self.flush() {
+            Ok(()) => {
+                self.file_goes_on = self.buffer_goes_on;
+                self.lost = None;
+            }
+            Err(error) => {
+                self.buffer_goes_on = self.file_goes_on;
+                let before = self.lost.take();
+                self.lost = Some(Lost {
+                    bytes: self.held + before.as_ref().map_or(0, |lost| lost.bytes),
+                    at: self.last,
+                    why: before.map_or_else(|| error.to_string(), |lost| lost.why),
+                });
+            }
+        }
         self.buffer.clear();
+        self.held = 0;
     }
 
     /// Each line has a time of its own, as containerd gives it: readers find a place again by it, wherever they begin.
@@ -143,30 +234,64 @@ impl Recorder {
         self.buffer.extend_from_slice(first);
         self.buffer.extend_from_slice(second);
         self.buffer.push(b'\n');
+        self.held += (first.len() + second.len()) as u64 + u64::from(ends);
+        self.buffer_goes_on = !ends;
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if self.buffer.is_empty() {
+        if self.buffer.is_empty() && self.lost.is_none() {
             return Ok(());
         }
         if self.size >= SEGMENT_BYTES.min(self.limit / 4) {
+            self.file = create(&self.folder, self.number + 1)?;
             self.number += 1;
-            self.file = create(&self.folder, self.number)?;
             self.size = 0;
-            self.forget()?;
+            // What cannot be removed now is removed with the next file.
+            let _ = self.forget();
         }
-        self.file.write_all(&self.buffer)?;
-        self.size += self.buffer.len() as u64;
+        let gap = self.gap_record();
+        let written = self
+            .file
+            .write_all(&gap)
+            .and_then(|()| self.file.write_all(&self.buffer));
+        if let Err(error) = written {
+            // The half of a record would become one with the next. If it cannot be taken away, nothing more comes behind it.
+            if self.file.set_len(self.size).is_err() {
+                self.size = u64::MAX;
+            }
+            return Err(error);
+        }
+        if self.buffer.is_empty() {
+            // The gap alone, which is a whole line.
+            self.buffer_goes_on = false;
+        }
+        self.size += (gap.len() + self.buffer.len()) as u64;
         Ok(())
+    }
+
+    /// The record that tells of what is lost.
+    fn gap_record(&self) -> Vec<u8> {
+        let Some(lost) = &self.lost else {
+            return Vec::new();
+        };
+        let head = head(lost.at, "stderr");
+        // A line that has begun ends here; the gap is a line of its own.
+        let end = if self.file_goes_on {
+            format!("{head}F \n")
+        } else {
+            String::new()
+        };
+        format!("{end}{head}F {}\n", gap(lost.bytes, &lost.why)).into_bytes()
     }
 
     /// Removes the oldest files as long as there is more than there may be.
     fn forget(&self) -> io::Result<()> {
         let all = segments(&self.folder)?;
-        let mut sizes = Vec::new();
-        for (_, path) in &all {
-            sizes.push(fs::metadata(path)?.len());
-        }
+        // Somebody else may have removed one of them.
+        let sizes: Vec<u64> = all
+            .iter()
+            .map(|(_, path)| fs::metadata(path).map_or(0, |metadata| metadata.len()))
+            .collect();
         let mut total: u64 = sizes.iter().sum();
         // The newest file is the one that is written, and always stays.
         for ((_, path), size) in all.iter().zip(&sizes).take(all.len().saturating_sub(1)) {
@@ -182,7 +307,7 @@ impl Recorder {
 
 fn create(folder: &Path, number: u64) -> io::Result<File> {
     let path = folder.join(format!("{number:08}.log"));
-    OpenOptions::new().create(true).append(true).open(path)
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
 fn head(at: Timestamp, stream: &str) -> String {
@@ -226,7 +351,7 @@ mod tests {
         recorder.take(&mut out, b"one\ntw");
         recorder.take(&mut error, b"other\n");
         recorder.take(&mut out, b"o\n\n\0\xff");
-        recorder.finish(&mut out);
+        recorder.write_part(&mut out);
         let expected: Vec<(bool, Vec<u8>)> = [
             (true, &b"one"[..]),
             (true, b"other"),
@@ -252,6 +377,30 @@ mod tests {
         let times: Vec<&str> = text.lines().map(|line| line.split(' ').next().unwrap()).collect();
         assert_eq!(times.len(), 1000);
         assert!(times.is_sorted_by(|left, right| left < right));
+        let _ = std::fs::remove_dir_all(folder);
+    }
+
+    #[test]
+    fn what_a_full_disk_had_no_room_for_is_told_when_it_has() {
+        let folder = scratch("full");
+        let mut recorder = Recorder::open(&folder, 1 << 20).unwrap();
+        let mut out = Stream::new("stdout");
+        recorder.take(&mut out, &[b'x'; super::MAX_PART]);
+        // A disk that is full.
+        recorder.file = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        recorder.take(&mut out, b"lost\nlost, too\n");
+        assert_eq!(recorder.lost(), 15);
+        recorder.take(&mut out, b"here again\n");
+        assert_eq!(recorder.lost(), 0);
+        let kept: Vec<(bool, String)> = contents(&folder)
+            .into_iter()
+            .map(|(ends, text)| (ends, String::from_utf8(text).unwrap()))
+            .collect();
+        let told = "[k8s-cli: 15 bytes of output are missing here: No space left on device (os error 28)]";
+        assert_eq!(
+            kept[1..],
+            [(true, ""), (true, told), (true, "here again")].map(|(ends, text)| (ends, text.to_owned()))
+        );
         let _ = std::fs::remove_dir_all(folder);
     }
 

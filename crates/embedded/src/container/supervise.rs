@@ -1,20 +1,23 @@
 //! The supervisor: it starts the container, keeps its log, passes signals on, and writes how it ended.
 
 use std::fs::File;
-use std::io::{self, PipeReader, Read};
+use std::io::{self, PipeReader, PipeWriter, Read};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, kill_process, setsid};
+use rustix::process::setsid;
 use signal_hook::consts::{SIGCHLD, SIGTERM, SIGUSR1};
 
-use super::folder::{Folder, Started};
+use super::begin::Isolation;
+use super::folder::{Folder, Started, open_plain};
 use super::order::{Order, Outcome};
+use super::processes::Container;
 use super::record::{Recorder, Stream};
 use super::{BEGIN, begin};
 
@@ -24,11 +27,17 @@ const READ: usize = 64 * 1024;
 /// How long output is waited for after the container ended: somebody outside of it may hold its pipe.
 const DRAIN: Duration = Duration::from_secs(2);
 
+/// How often it is looked whether the processes that a container has left are gone.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How often it is tried again to write the outcome.
+const REPORT_PAUSE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
 /// Runs the container of a folder, if nobody does or did.
 pub(super) fn run(folder: &Folder) -> ExitCode {
     // Its own session: a Ctrl-C at the server's terminal is not meant for it.
     let _ = setsid();
-    let lock = match folder.take() {
+    let mut lock = match folder.take() {
         Ok(Some(lock)) => lock,
         Ok(None) | Err(_) => return ExitCode::FAILURE,
     };
@@ -38,35 +47,91 @@ pub(super) fn run(folder: &Folder) -> ExitCode {
     let Some(order) = folder.order() else {
         return ExitCode::FAILURE;
     };
-    let outcome = supervise(folder, &order).unwrap_or_else(|error| Outcome {
+    let number = i32::try_from(std::process::id()).unwrap_or(0);
+    // It says the same as another file.
+    let _ = Folder::sign(&mut lock, number);
+    let (mut signals, prepared) = match prepare(folder, &order, number) {
+        Ok(ready) => ready,
+        Err(error) => {
+            // The server hears why it does not begin, and tries again.
+            println!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = supervise(folder, &order, prepared, &mut signals).unwrap_or_else(|error| Outcome {
         code: 128,
         error: Some(error.to_string()),
         at: Timestamp::now(),
         ..Outcome::default()
     });
-    let written = folder.write_outcome(&outcome);
+    let written = report(folder, &outcome, &mut signals);
     drop(lock);
-    if written.is_ok() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    if written { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Writes how it ended, however long the disk has no room for that; false when it is told to end, or there is nowhere to write to.
+fn report(folder: &Folder, outcome: &Outcome, signals: &mut Signals) -> bool {
+    loop {
+        match folder.write_outcome(outcome) {
+            Ok(()) => return true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return false,
+            Err(_) => make_room(folder),
+        }
+        let streams = [&signals.terminate, &signals.kill];
+        let mut all = streams.map(|stream| PollFd::new(stream, PollFlags::IN));
+        let _ = poll(&mut all, Some(&REPORT_PAUSE));
+        if came(&mut signals.terminate) || came(&mut signals.kill) {
+            return folder.write_outcome(outcome).is_ok();
+        }
     }
 }
 
-fn supervise(folder: &Folder, order: &Order) -> io::Result<Outcome> {
-    let mut started = Started {
-        supervisor: i32::try_from(std::process::id()).unwrap_or(0),
-        process: None,
-        at: Timestamp::now(),
+/// Gives back what the container alone has used of the disk: nothing reads it any more.
+fn make_room(folder: &Folder) {
+    for doomed in folder.of_the_running() {
+        let _ = std::fs::remove_dir_all(doomed);
+    }
+}
+
+/// All that the command needs and that can fail: a failure after the record that it has begun would be its end.
+struct Prepared {
+    started: Started,
+    isolation: Isolation,
+    recorder: Recorder,
+    output: (PipeReader, PipeWriter),
+    errors: (PipeReader, PipeWriter),
+    program: PathBuf,
+}
+
+fn prepare(folder: &Folder, order: &Order, number: i32) -> io::Result<(Signals, Prepared)> {
+    let signals = Signals::listen()?;
+    let prepared = Prepared {
+        started: Started {
+            supervisor: number,
+            process: None,
+            at: Timestamp::now(),
+        },
+        recorder: Recorder::open(&folder.log(), order.log_limit)?,
+        isolation: begin::separate(),
+        output: io::pipe()?,
+        errors: io::pipe()?,
+        program: std::env::current_exe()?,
     };
     // Before the command: it is never run twice, even if this process is killed in between.
-    folder.write_started(&started)?;
-    let signals = Signals::listen()?;
-    let isolation = begin::separate();
-    let recorder = Recorder::open(&folder.log(), order.log_limit)?;
-    let (output, output_end) = io::pipe()?;
-    let (errors, errors_end) = io::pipe()?;
-    let child = Command::new(std::env::current_exe()?)
+    folder.begin(&prepared.started)?;
+    Ok((signals, prepared))
+}
+
+fn supervise(folder: &Folder, order: &Order, prepared: Prepared, signals: &mut Signals) -> io::Result<Outcome> {
+    let Prepared {
+        mut started,
+        isolation,
+        recorder,
+        output: (output, output_end),
+        errors: (errors, errors_end),
+        program,
+    } = prepared;
+    let child = Command::new(program)
         .arg(BEGIN)
         .arg(folder.path())
         .env_clear()
@@ -77,29 +142,49 @@ fn supervise(folder: &Folder, order: &Order) -> io::Result<Outcome> {
         .stderr(errors_end)
         .spawn()?;
     started.process = i32::try_from(child.id()).ok();
-    folder.write_started(&started)?;
+    // Only probes ask for it: without it the command runs all the same.
+    let _ = folder.write_started(&started);
     announce();
     let mut supervisor = Supervisor {
-        child,
+        container: Container::new(child, isolation),
         recorder,
         pipes: [
             Some((output, Stream::new("stdout"))),
             Some((errors, Stream::new("stderr"))),
         ],
         signals,
-        ended: None,
     };
-    let status = supervisor.attend()?;
-    let error = std::fs::read_to_string(folder.error())
-        .ok()
-        .filter(|text| !text.is_empty());
+    let attended = supervisor.attend();
+    if attended.is_err() {
+        // Nobody would keep its log, or hear of its end.
+        supervisor.container.end();
+    }
+    let status = attended?;
+    let mut recorder = supervisor.recorder;
+    if recorder.lost() > 0 {
+        make_room(folder);
+        recorder.tell_what_is_lost();
+    }
+    // Before the end is told: whoever hears of it can read the log, whatever happens to the machine.
+    let _ = recorder.sync();
+    let error = why_it_did_not_begin(folder);
     Ok(Outcome {
         code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
         signal: status.signal(),
         out_of_memory: out_of_memory(order),
         error,
         at: Timestamp::now(),
+        lost_log_bytes: recorder.lost(),
     })
+}
+
+/// What the beginner has left; the file is within the reach of the command, too.
+fn why_it_did_not_begin(folder: &Folder) -> Option<String> {
+    const MAX: u64 = 4096;
+    let mut bytes = Vec::new();
+    let file = open_plain(&folder.error()).ok()?;
+    file.take(MAX).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned()).filter(|text| !text.is_empty())
 }
 
 /// Tells the server, if it is still there, that the container runs.
@@ -141,24 +226,23 @@ fn came(stream: &mut UnixStream) -> bool {
     stream.read(&mut bytes).is_ok_and(|count| count > 0)
 }
 
-struct Supervisor {
-    child: Child,
+struct Supervisor<'a> {
+    container: Container,
     recorder: Recorder,
     pipes: [Option<(PipeReader, Stream)>; 2],
-    signals: Signals,
-    ended: Option<(ExitStatus, Instant)>,
+    signals: &'a mut Signals,
 }
 
-impl Supervisor {
+impl Supervisor<'_> {
     /// Until the container has ended and all it wrote is kept.
     fn attend(&mut self) -> io::Result<ExitStatus> {
         let mut buffer = vec![0; READ];
         loop {
-            if let Some((status, at)) = self.ended
+            if let Some((status, at)) = self.container.ended()
                 && (self.pipes.iter().all(Option::is_none) || at.elapsed() > DRAIN)
             {
                 for (_, stream) in self.pipes.iter_mut().flatten() {
-                    self.recorder.finish(stream);
+                    self.recorder.write_part(stream);
                 }
                 return Ok(status);
             }
@@ -168,8 +252,29 @@ impl Supervisor {
                     self.read(index, &mut buffer)?;
                 }
             }
+            self.show_parts();
             self.heed()?;
         }
+    }
+
+    /// Writes the parts of lines that have waited for their end long enough.
+    fn show_parts(&mut self) {
+        let now = Instant::now();
+        for (_, stream) in self.pipes.iter_mut().flatten() {
+            if stream.due().is_some_and(|due| due <= now) {
+                self.recorder.write_part(stream);
+            }
+        }
+    }
+
+    /// How long to wait at most for something to happen.
+    fn patience(&self) -> Option<Timespec> {
+        let parts = self.pipes.iter().flatten().filter_map(|(_, stream)| stream.due());
+        let end = self.container.is_ending().then(|| Instant::now() + LOOK);
+        let due = parts.chain(end).min()?;
+        // A little later, so that it is due then.
+        let wait = due.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        Timespec::try_from(wait).ok()
     }
 
     /// Waits until there is something to do; which pipes have something to be read.
@@ -183,10 +288,7 @@ impl Supervisor {
                 order.push(index);
             }
         }
-        let limit = self.ended.map(|_| Timespec {
-            tv_sec: 0,
-            tv_nsec: 100_000_000,
-        });
+        let limit = self.patience();
         match poll(&mut all, limit.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -204,7 +306,7 @@ impl Supervisor {
         };
         match pipe.read(buffer) {
             Ok(0) => {
-                self.recorder.finish(stream);
+                self.recorder.write_part(stream);
                 self.pipes[index] = None;
             }
             Ok(count) => self.recorder.take(stream, &buffer[..count]),
@@ -217,30 +319,15 @@ impl Supervisor {
     /// Does what the signals ask for.
     fn heed(&mut self) -> io::Result<()> {
         if came(&mut self.signals.terminate) {
-            self.signal(Signal::TERM);
+            self.container.tell();
         }
         if came(&mut self.signals.kill) {
-            self.signal(Signal::KILL);
+            self.container.kill();
         }
-        if came(&mut self.signals.child)
-            && self.ended.is_none()
-            && let Some(status) = self.child.try_wait()?
-        {
-            self.ended = Some((status, Instant::now()));
-        }
-        if self.ended.is_some() {
-            // In a process namespace there is nobody left; without one there may be.
-            begin::end_descendants();
+        if came(&mut self.signals.child) || self.container.is_ending() {
+            self.container.look()?;
         }
         Ok(())
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        // As long as it was not waited for, the number is its own.
-        if let (Some(pid), None) = (pid, self.ended) {
-            let _ = kill_process(pid, signal);
-        }
     }
 }
 
@@ -256,4 +343,31 @@ fn out_of_memory(order: &Order) -> bool {
         })
     };
     counts("memory.events", "oom_kill ") || counts("memory.oom_control", "oom_kill ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Folder, Order, prepare};
+
+    #[test]
+    fn what_fails_before_the_command_leaves_it_to_be_tried_again() {
+        let path = std::env::temp_dir().join(format!("k8s-cli-prepare-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        let folder = Folder::at(path.clone());
+        // No log can be made there, as on a disk that is full.
+        std::fs::write(folder.log(), "").unwrap();
+        let order = Order {
+            command: vec!["true".to_owned()],
+            environment: Vec::new(),
+            working_folder: None,
+            hostname: "host".to_owned(),
+            mounts: Vec::new(),
+            log_limit: 1 << 20,
+            control_groups: Vec::new(),
+        };
+        assert!(prepare(&folder, &order, 1).is_err());
+        assert_eq!(folder.started(), None);
+        std::fs::remove_dir_all(path).unwrap();
+    }
 }

@@ -35,7 +35,7 @@ pub fn record(
     let name = format!("{}.{:016x}", about.name(), fingerprint(&[about.uid(), reason, message]));
     let events = kind_of("events");
     if let Some(mut known) = transaction.get(events, namespace, &name)? {
-        let count = known.value["count"].as_u64().unwrap_or(1) + 1;
+        let count = known.value["count"].as_u64().unwrap_or(1).saturating_add(1);
         known.value["count"] = count.into();
         known.value["lastTimestamp"] = now.into();
         return transaction.update(known).map(drop);

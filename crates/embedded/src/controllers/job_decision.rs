@@ -92,8 +92,8 @@ pub(super) fn decide(job: &Job, pods: &[Pod], now: Timestamp) -> Decision {
             let over = job.is_failed || job.is_complete;
             match pod.end {
                 _ if over => {}
-                Some(End { succeeded: true, .. }) => decision.job.succeeded += 1,
-                _ => decision.job.failed += 1,
+                Some(End { succeeded: true, .. }) => decision.job.succeeded = decision.job.succeeded.saturating_add(1),
+                _ => decision.job.failed = decision.job.failed.saturating_add(1),
             }
         }
     }
@@ -130,7 +130,7 @@ fn live_out(decision: &mut Decision, now: Timestamp) {
         return;
     };
     let ended = decision.job.ended.unwrap_or(now);
-    let left = ended.as_second() + seconds - now.as_second();
+    let left = ended.as_second().saturating_add(seconds) - now.as_second();
     if left <= 0 {
         decision.remove = true;
     } else {
@@ -155,7 +155,7 @@ fn judge(decision: &mut Decision, now: Timestamp) {
         return;
     }
     if let (Some(seconds), Some(started), false) = (job.active_deadline, job.started, job.suspended) {
-        let left = started.as_second() + seconds - now.as_second();
+        let left = started.as_second().saturating_add(seconds) - now.as_second();
         if left <= 0 {
             job.failure = failure("DeadlineExceeded", "Job was active longer than specified deadline");
             return;
@@ -177,7 +177,8 @@ fn end(decision: &mut Decision, pods: &[Pod], now: Timestamp) {
     decision.terminating += decision.delete.len();
     if decision.job.failure.is_some() {
         // What is ended with it has failed, too.
-        decision.job.failed += i64::try_from(decision.delete.len()).unwrap_or(0);
+        let ended = i64::try_from(decision.delete.len()).unwrap_or(0);
+        decision.job.failed = decision.job.failed.saturating_add(ended);
     }
     decision
         .count
@@ -203,7 +204,7 @@ fn work(decision: &mut Decision, pods: &[Pod], now: Timestamp) {
     }
     let wanted = match job.completions {
         _ if job.suspended => 0,
-        Some(completions) => job.parallelism.min(completions - job.succeeded),
+        Some(completions) => job.parallelism.min(completions.saturating_sub(job.succeeded)),
         None if job.succeeded > 0 => i64::try_from(decision.active).unwrap_or(0).min(job.parallelism),
         None => job.parallelism,
     };

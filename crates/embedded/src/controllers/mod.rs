@@ -32,6 +32,12 @@ const EVENT_SWEEP: Duration = Duration::from_secs(300);
 /// How soon the next of them are removed when there are many.
 const MORE_EVENTS: Duration = Duration::from_millis(100);
 
+/// How soon the next pods are told why they wait when there are many.
+const MORE_TELLING: Duration = Duration::from_millis(50);
+
+/// How far away a timer may be: no clock has room for every number that an object may hold.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+
 /// All controllers, and what they have to remember between transactions. All of it can be read again from the store.
 #[derive(Debug, Default)]
 pub struct Controllers {
@@ -39,6 +45,8 @@ pub struct Controllers {
     /// When to look at which object again. Tokio's clock, which is the machine's unless it is paused; it needs no runtime.
     timers: BTreeMap<Instant, BTreeSet<Key>>,
     next_sweep: Option<Instant>,
+    /// When more pods are told why they wait.
+    next_telling: Option<Instant>,
     /// Whether what is remembered must be read again.
     is_stale: bool,
 }
@@ -51,12 +59,16 @@ impl Controllers {
         let loaded = self.scheduler.load(transaction).and_then(|()| {
             for kind in ["namespaces", "resourcequotas", "persistentvolumeclaims", "jobs"] {
                 for object in transaction.active(kind_of(kind))? {
-                    self.reconcile(transaction, &object.key())?;
+                    self.guarded(transaction, |this, transaction| {
+                        this.reconcile(transaction, &object.key())
+                    });
                 }
             }
             Ok(())
         });
         report(loaded);
+        // One that a controller panics over now is looked at again when it changes.
+        self.is_stale = false;
         self.react(transaction);
     }
 
@@ -73,15 +85,18 @@ impl Controllers {
         loop {
             let mut unseen = transaction.take_unseen();
             if unseen.is_empty() {
-                report(self.scheduler.place(transaction));
+                self.guarded(transaction, |this, transaction| this.scheduler.place(transaction));
                 unseen = transaction.take_unseen();
             }
             if unseen.is_empty() {
-                return;
+                break;
             }
             for touched in unseen {
-                report(self.look_at(transaction, &touched));
+                self.guarded(transaction, |this, transaction| this.look_at(transaction, &touched));
             }
+        }
+        if self.scheduler.has_more() && self.next_telling.is_none() {
+            self.next_telling = Some(Instant::now() + MORE_TELLING);
         }
     }
 
@@ -90,8 +105,12 @@ impl Controllers {
         let now = Instant::now();
         while let Some(entry) = self.timers.first_entry().filter(|entry| *entry.key() <= now) {
             for key in entry.remove() {
-                report(self.reconcile(transaction, &key));
+                self.guarded(transaction, |this, transaction| this.reconcile(transaction, &key));
             }
+        }
+        if self.next_telling.is_some_and(|time| time <= now) {
+            self.next_telling = None;
+            self.scheduler.go_on();
         }
         if self.next_sweep.is_some_and(|time| time <= now) {
             self.next_sweep = Some(now + EVENT_SWEEP);
@@ -106,11 +125,13 @@ impl Controllers {
     /// When there is something to be done.
     pub fn next_wake(&self) -> Option<Instant> {
         let timer = self.timers.first_key_value().map(|(time, _)| *time);
-        timer.into_iter().chain(self.next_sweep).min()
+        timer.into_iter().chain(self.next_sweep).chain(self.next_telling).min()
     }
 
     fn wake_at(&mut self, key: Key, wait: Duration) {
-        self.timers.entry(Instant::now() + wait).or_default().insert(key);
+        // Whoever is looked at too early is looked at again.
+        let due = Instant::now() + wait.min(LONGEST_WAIT);
+        self.timers.entry(due).or_default().insert(key);
     }
 
     fn look_at(&mut self, transaction: &mut Transaction<'_>, touched: &Touched) -> Result<(), Refusal> {
@@ -120,6 +141,7 @@ impl Controllers {
         match object.kind.plural {
             "pods" => self.pod_changed(transaction, touched, object)?,
             "nodes" => self.scheduler.node_changed(touched),
+            "persistentvolumeclaims" => self.scheduler.claim_changed(),
             "storageclasses" => {
                 for claim in transaction.active(kind_of("persistentvolumeclaims"))? {
                     claim::reconcile(transaction, &self.scheduler, claim)?;
@@ -176,6 +198,18 @@ impl Controllers {
             self.reconcile(transaction, &key)?;
         }
         Ok(())
+    }
+
+    /// Does a part of the work that a panic undoes: an object that a controller panics over keeps the others from nothing, and leaves
+    /// no half of an effect. What is remembered of it is read again.
+    fn guarded(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        work: impl FnOnce(&mut Self, &mut Transaction<'_>) -> Result<(), Refusal>,
+    ) {
+        let done = transaction.undone_by_a_panic(|transaction| work(self, transaction));
+        self.is_stale |= done.is_err();
+        report(done.and_then(|result| result));
     }
 
     /// Brings one object where it should be.

@@ -1,6 +1,7 @@
 //! The scheduler: pods wait in the order they were made, and each starts as soon as the machine has room for it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Value, json};
 
@@ -66,7 +67,7 @@ struct Waiting {
     said: String,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Placed {
     namespace: String,
     amounts: Amounts,
@@ -86,14 +87,35 @@ struct Machine {
 pub(super) struct Scheduler {
     machine: Option<Machine>,
     /// By the order in which they were made.
-    waiting: BTreeMap<(String, u64), Waiting>,
-    order: HashMap<String, (String, u64)>,
+    waiting: BTreeMap<Order, Waiting>,
+    order: HashMap<String, Order>,
     placed: HashMap<String, Placed>,
     used: Amounts,
     counter: u64,
-    /// Whether something changed since everybody was last looked at.
-    is_due: bool,
+    due: Due,
 }
+
+/// Who is to be looked at again.
+#[derive(Debug, Default)]
+struct Due {
+    /// Something has become free, or may have.
+    everybody: bool,
+    /// Those who are new, or have changed: they take nothing from those who wait already.
+    some: BTreeSet<Order>,
+    /// Those who are told later why they wait.
+    later: BTreeSet<Order>,
+}
+
+/// A place in the queue.
+type Order = (String, u64);
+
+/// How many pods are told in one transaction that they wait for something else than before. Each is written, with an event, and
+/// everybody who writes waits for that.
+const TOLD_AT_ONCE: usize = 64;
+
+/// What keeps a pod from using a claim, by namespace and name; `None` when nothing does. Of thousands of pods that wait many use
+/// the same one.
+type ClaimObstacles = HashMap<(String, String), Option<String>>;
 
 impl Scheduler {
     /// Reads who waits and who has a place.
@@ -105,26 +127,44 @@ impl Scheduler {
         for node in transaction.every(kind_of("nodes"))? {
             self.machine = Some(machine(&node));
         }
-        self.is_due = true;
+        self.due.everybody = true;
         Ok(())
     }
 
     /// The machine changed.
     pub fn node_changed(&mut self, touched: &Touched) {
         self.machine = touched.after.as_ref().map(machine);
-        self.is_due = true;
+        self.due.everybody = true;
+    }
+
+    /// A claim changed.
+    pub fn claim_changed(&mut self) {
+        self.due.everybody = true;
     }
 
     /// A pod changed.
     pub fn pod_changed(&mut self, touched: &Touched) {
-        if let Some(before) = &touched.before {
-            self.leave(before.uid());
+        let Some(pod) = touched.before.as_ref().or(touched.after.as_ref()) else {
+            return;
+        };
+        let had = touched.before.as_ref().and_then(|before| self.leave(before.uid()));
+        match &touched.after {
+            Some(after) => self.enter(after),
+            None => drop(self.order.remove(pod.uid())),
         }
-        match (&touched.after, &touched.before) {
-            (Some(after), _) => self.enter(after),
-            (None, Some(before)) => drop(self.order.remove(before.uid())),
-            (None, None) => {}
-        }
+        // Most changes of a pod that has a place free nothing.
+        let frees = had.is_some_and(|had| self.placed.get(pod.uid()) != Some(&had));
+        self.due.everybody |= frees;
+    }
+
+    /// Lets those be told who were left for later.
+    pub fn go_on(&mut self) {
+        self.due.some.append(&mut self.due.later);
+    }
+
+    /// Whether somebody is to be told later.
+    pub fn has_more(&self) -> bool {
+        !self.due.later.is_empty()
     }
 
     /// Whether a pod that has not ended uses a claim.
@@ -176,38 +216,53 @@ impl Scheduler {
             said: said(pod),
         };
         self.order.insert(uid, order.clone());
+        self.due.some.insert(order.clone());
         self.waiting.insert(order, waiting);
-        self.is_due = true;
     }
 
-    fn leave(&mut self, uid: &str) {
+    /// Takes a pod out of the queue, or from its place; which it had.
+    fn leave(&mut self, uid: &str) -> Option<Placed> {
         if let Some(order) = self.order.get(uid) {
             self.waiting.remove(order);
         }
-        if let Some(placed) = self.placed.remove(uid) {
-            self.used.add(&placed.amounts, -1);
-            self.order.remove(uid);
-            self.is_due = true;
+        let placed = self.placed.remove(uid)?;
+        self.used.add(&placed.amounts, -1);
+        self.order.remove(uid);
+        Some(placed)
+    }
+
+    /// Those who are to be looked at now, in their order.
+    fn take_due(&mut self) -> Vec<Order> {
+        let due = std::mem::take(&mut self.due);
+        if due.everybody {
+            return self.waiting.keys().cloned().collect();
         }
+        self.due.later = due.later;
+        due.some.into_iter().collect()
     }
 
     /// Gives places to those who wait, as far as there are any.
     pub fn place(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Refusal> {
-        if !std::mem::take(&mut self.is_due) {
-            return Ok(());
-        }
+        let orders = self.take_due();
+        let mut told = 0;
         let mut used = self.used.clone();
-        for (order, pod) in self.waiting.clone() {
-            match self.obstacle(transaction, &pod, &used)? {
+        let mut claims = ClaimObstacles::new();
+        for order in orders {
+            let Some(pod) = self.waiting.get(&order) else { continue };
+            match self.obstacle(transaction, pod, &used, &mut claims)? {
                 None => {
                     used.add(&pod.amounts, 1);
-                    self.bind(transaction, &pod)?;
+                    self.bind(transaction, pod)?;
+                }
+                Some(message) if message != pod.said && told == TOLD_AT_ONCE => {
+                    self.due.later.insert(order);
                 }
                 Some(message) if message != pod.said => {
+                    told += 1;
+                    refuse(transaction, pod, &message)?;
                     if let Some(waiting) = self.waiting.get_mut(&order) {
-                        waiting.said.clone_from(&message);
+                        waiting.said = message;
                     }
-                    refuse(transaction, &pod, &message)?;
                 }
                 Some(_) => {}
             }
@@ -221,20 +276,16 @@ impl Scheduler {
         transaction: &Transaction<'_>,
         pod: &Waiting,
         used: &Amounts,
+        claims: &mut ClaimObstacles,
     ) -> Result<Option<String>, Refusal> {
         for claim in &pod.claims {
-            let found = transaction.get(kind_of("persistentvolumeclaims"), &pod.namespace, claim)?;
-            let why = match found {
-                None => format!("persistentvolumeclaim \"{claim}\" not found"),
-                Some(found) if found.is_deleting() => {
-                    format!("persistentvolumeclaim \"{claim}\" is being deleted")
-                }
-                Some(found) if found.value["status"]["phase"] != "Bound" => {
-                    "pod has unbound immediate PersistentVolumeClaims".to_owned()
-                }
-                Some(_) => continue,
+            let why = match claims.entry((pod.namespace.clone(), claim.clone())) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => unknown.insert(claim_obstacle(transaction, &pod.namespace, claim)?),
             };
-            return Ok(Some(format!("0/1 nodes are available: {why}.")));
+            if let Some(why) = why {
+                return Ok(Some(format!("0/1 nodes are available: {why}.")));
+            }
         }
         let Some(machine) = &self.machine else {
             return Ok(Some("no nodes available to schedule pods".to_owned()));
@@ -281,6 +332,18 @@ impl Scheduler {
             &message,
         )
     }
+}
+
+fn claim_obstacle(transaction: &Transaction<'_>, namespace: &str, claim: &str) -> Result<Option<String>, Refusal> {
+    let found = transaction.get(kind_of("persistentvolumeclaims"), namespace, claim)?;
+    Ok(match found {
+        None => Some(format!("persistentvolumeclaim \"{claim}\" not found")),
+        Some(found) if found.is_deleting() => Some(format!("persistentvolumeclaim \"{claim}\" is being deleted")),
+        Some(found) if found.value["status"]["phase"] != "Bound" => {
+            Some("pod has unbound immediate PersistentVolumeClaims".to_owned())
+        }
+        Some(_) => None,
+    })
 }
 
 fn refuse(transaction: &mut Transaction<'_>, waiting: &Waiting, message: &str) -> Result<(), Refusal> {
@@ -345,3 +408,6 @@ fn machine(node: &Object) -> Machine {
         cordoned: node.value["spec"]["unschedulable"] == true,
     }
 }
+
+#[cfg(test)]
+mod tests;

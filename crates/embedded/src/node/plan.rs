@@ -1,12 +1,15 @@
 //! A pod as the node sees it.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, Volume};
+use serde_json::{Value, json};
 
 use super::control_group::Limits;
-use crate::object::Object;
+use super::restart::Policy;
+use crate::object::{Object, later};
 
 /// What is to be run.
 #[derive(Debug, Clone)]
@@ -22,15 +25,39 @@ pub(super) struct Plan {
     /// The address that it was given before.
     pub address: Option<Ipv4Addr>,
     pub started: Option<Timestamp>,
+    pub policy: Policy,
+    /// How often the container was started again, and how it ended the last time.
+    pub restarts: u32,
+    pub last_state: Value,
 }
 
 /// What others want of a pod that runs.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Wish {
     /// When it must have ended, if it is being deleted.
-    pub end_by: Option<Timestamp>,
+    pub end: Option<Limit>,
     /// It may run only so many seconds.
     pub deadline: Option<i64>,
+}
+
+/// A time of day, and how far away it can be at most: the clock may have been set since it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Limit {
+    pub at: Timestamp,
+    pub most: Duration,
+}
+
+impl Limit {
+    /// How long it is until then.
+    pub fn left(self) -> Duration {
+        let left = Duration::try_from(self.at - Timestamp::now());
+        left.unwrap_or_default().min(self.most)
+    }
+}
+
+/// So many seconds; none when the number is negative.
+pub(super) fn seconds(number: i64) -> Duration {
+    Duration::from_secs(u64::try_from(number).unwrap_or(0))
 }
 
 impl Plan {
@@ -40,6 +67,7 @@ impl Plan {
         let spec = pod.spec?;
         let status = pod.status.unwrap_or_default();
         let name = pod.metadata.name.unwrap_or_default();
+        let container = &object.value["status"]["containerStatuses"][0];
         Some(Self {
             uid: pod.metadata.uid.unwrap_or_default(),
             namespace: pod.metadata.namespace.unwrap_or_default(),
@@ -52,6 +80,11 @@ impl Plan {
             // A host name has 63 characters at most.
             hostname: spec.hostname.unwrap_or_else(|| name.chars().take(63).collect()),
             name,
+            policy: Policy::read(spec.restart_policy.as_deref()),
+            restarts: container["restartCount"]
+                .as_u64()
+                .map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX)),
+            last_state: container.get("lastState").cloned().unwrap_or_else(|| json!({})),
             address: status.pod_ip.and_then(|text| text.parse().ok()),
             started: status.start_time.map(|time| time.0),
         })
@@ -80,11 +113,37 @@ impl Wish {
         let end: Option<Timestamp> = metadata["deletionTimestamp"]
             .as_str()
             .and_then(|text| text.parse().ok());
+        let grace = metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
         // The time is cut to whole seconds; nobody's grace period is cut with it.
-        let cut = i64::from(metadata["deletionGracePeriodSeconds"].as_i64() > Some(0));
+        let cut = i64::from(grace > 0);
         Self {
-            end_by: end.map(|time| time + jiff::Span::new().seconds(cut)),
+            end: end.map(|time| Limit {
+                at: later(time, cut),
+                most: seconds(grace.saturating_add(cut)),
+            }),
             deadline: object.value["spec"]["activeDeadlineSeconds"].as_i64(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::{Timestamp, ToSpan};
+
+    use super::Limit;
+
+    #[test]
+    fn a_clock_that_was_set_back_gives_nobody_more_time_than_was_said() {
+        let most = Duration::from_secs(30);
+        let limit = |at| Limit { at, most }.left();
+        assert_eq!(limit(Timestamp::now() + 5.hours()), most);
+        assert_eq!(limit(Timestamp::now() - 5.hours()), Duration::ZERO);
+        let left = limit(Timestamp::now() + 10.seconds());
+        assert!(
+            left > Duration::from_secs(8) && left <= Duration::from_secs(10),
+            "{left:?}"
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! Folders whose files come from objects: ConfigMaps, Secrets, the downward API. They change as a whole.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
@@ -65,7 +65,7 @@ pub(super) fn chosen(all: Files, items: Option<&[KeyToPath]>, optional: bool) ->
 /// The disk is full, or not ours.
 pub(super) fn write(folder: &Path, files: &Files, mode: u32) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    if shown(folder).as_ref() == Some(files) {
+    if shows(folder, files) {
         return Ok(());
     }
     let old = fs::read_link(folder.join("..data")).ok();
@@ -108,29 +108,50 @@ fn link(folder: &Path, files: &Files) -> io::Result<()> {
     Ok(())
 }
 
-/// What the folder shows now.
-fn shown(folder: &Path) -> Option<Files> {
-    let current = folder.join("..data");
-    let mut files = Files::new();
-    collect(&fs::canonicalize(current).ok()?, "", &mut files).ok()?;
-    Some(files)
+/// Whether the folder shows just these files now. Of what somebody else has put there no more is read than that takes.
+fn shows(folder: &Path, files: &Files) -> bool {
+    let Ok(current) = fs::canonicalize(folder.join("..data")) else {
+        return false;
+    };
+    files.iter().all(|(path, bytes)| holds(&current.join(path), bytes)) && !has_more(&current, files)
 }
 
-fn collect(folder: &Path, prefix: &str, files: &mut Files) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
-        if entry.file_type()?.is_dir() {
-            collect(&entry.path(), &format!("{name}/"), files)?;
-        } else {
-            files.insert(name, fs::read(entry.path())?);
+fn holds(path: &Path, bytes: &[u8]) -> bool {
+    let read = || {
+        // To open a pipe would wait for somebody who writes to it.
+        if !path.symlink_metadata()?.is_file() {
+            return Ok(None);
+        }
+        let mut found = Vec::new();
+        File::open(path)?.take(bytes.len() as u64 + 1).read_to_end(&mut found)?;
+        Ok::<_, io::Error>(Some(found))
+    };
+    read().is_ok_and(|found| found.as_deref() == Some(bytes))
+}
+
+/// Whether there is something that is neither one of the files nor a folder on the way to one.
+fn has_more(root: &Path, files: &Files) -> bool {
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let below = path.strip_prefix(root).unwrap_or(&path);
+            if files.keys().any(|file| Path::new(file) == below) {
+                continue;
+            }
+            if !files.keys().any(|file| Path::new(file).starts_with(below)) {
+                return true;
+            }
+            folders.push(path);
         }
     }
-    Ok(())
+    false
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::{Files, write};
 
     #[test]
@@ -148,6 +169,20 @@ mod tests {
         write(&folder, &files(&[("a", "3")]), 0o644).unwrap();
         assert_eq!(std::fs::read(folder.join("a")).unwrap(), b"3");
         assert!(!folder.join("b").exists());
+        // What somebody has put there does not stay, and is not read.
+        let shown = std::fs::canonicalize(folder.join("..data")).unwrap();
+        File::create(shown.join("a")).unwrap().set_len(1 << 40).unwrap();
+        std::fs::create_dir(shown.join("more")).unwrap();
+        write(&folder, &files(&[("a", "3")]), 0o644).unwrap();
+        assert_eq!(std::fs::read(folder.join("a")).unwrap(), b"3");
+        let shown = std::fs::canonicalize(folder.join("..data")).unwrap();
+        assert!(!shown.join("more").exists());
+        write(&folder, &files(&[("a", "3")]), 0o644).unwrap();
+        assert_eq!(
+            shown,
+            std::fs::canonicalize(folder.join("..data")).unwrap(),
+            "it is the same"
+        );
         let _ = std::fs::remove_dir_all(folder);
     }
 }

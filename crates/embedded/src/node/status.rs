@@ -1,6 +1,7 @@
 //! What the node writes about its pods.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -11,16 +12,16 @@ use crate::controllers::set_condition;
 use crate::object::{Object, time};
 
 /// How much of a container's last words is kept, in bytes: the kubelet's limit.
-const MAX_MESSAGE: usize = 4096;
+pub(super) const MAX_MESSAGE: u64 = 4096;
 
 fn container(plan: &Plan, ready: bool, state: Value) -> Value {
     json!({
         "name": plan.container.name,
         "state": state,
-        "lastState": {},
+        "lastState": plan.last_state,
         "ready": ready,
         "started": ready,
-        "restartCount": 0,
+        "restartCount": plan.restarts,
         "image": plan.container.image,
         "imageID": "",
         "containerID": format!("k8s-cli://{}", plan.uid),
@@ -103,14 +104,14 @@ pub(super) struct Ending<'a> {
     /// What its supervisor says; `None` when that was killed itself.
     pub outcome: Option<&'a Outcome>,
     pub started: Option<Timestamp>,
-    /// What it wrote to its termination log.
+    /// The end of what it wrote to its termination log.
     pub message: Vec<u8>,
     /// It ran longer than it may.
     pub is_late: bool,
 }
 
-/// It has ended.
-pub(super) fn ended(pod: &mut Object, plan: &Plan, ending: &Ending<'_>, now: Timestamp) {
+/// What the status says of a container that has ended, and its exit code.
+pub(super) fn terminated(plan: &Plan, ending: &Ending<'_>, now: Timestamp) -> (Value, i32) {
     let lost = Outcome {
         code: 137,
         error: None,
@@ -139,16 +140,32 @@ pub(super) fn ended(pod: &mut Object, plan: &Plan, ending: &Ending<'_>, now: Tim
     let message = match (&outcome.error, ending.outcome) {
         (Some(error), _) => format!("failed to start the container: {error}"),
         (None, None) => "the container's supervisor was killed, and the container with it".to_owned(),
-        _ => {
-            let cut = ending.message.len().saturating_sub(MAX_MESSAGE);
-            String::from_utf8_lossy(&ending.message[cut..]).into_owned()
-        }
+        _ => String::from_utf8_lossy(&ending.message).into_owned(),
     };
     if !message.is_empty() {
         terminated["message"] = message.into();
     }
+    (json!({"terminated": terminated}), outcome.code)
+}
+
+/// It has ended, and is started again after a pause.
+pub(super) fn backs_off(pod: &mut Object, plan: &Plan, pause: Duration, now: Timestamp) {
     begin(pod, now);
-    let phase = if outcome.code == 0 && !ending.is_late {
+    let (name, seconds) = (&plan.container.name, pause.as_secs());
+    let message = format!(
+        "back-off {seconds}s restarting failed container={name} pod={}",
+        plan.name
+    );
+    let state = json!({"waiting": {"reason": "CrashLoopBackOff", "message": message}});
+    let container = container(plan, false, state);
+    set(pod, "Running", false, container, now);
+}
+
+/// It has ended.
+pub(super) fn ended(pod: &mut Object, plan: &Plan, ending: &Ending<'_>, now: Timestamp) {
+    let (state, code) = terminated(plan, ending, now);
+    begin(pod, now);
+    let phase = if code == 0 && !ending.is_late {
         "Succeeded"
     } else {
         "Failed"
@@ -158,6 +175,6 @@ pub(super) fn ended(pod: &mut Object, plan: &Plan, ending: &Ending<'_>, now: Tim
         let words = "Pod was active on the node longer than the specified deadline";
         pod.value["status"]["message"] = words.into();
     }
-    let container = container(plan, false, json!({"terminated": terminated}));
+    let container = container(plan, false, state);
     set(pod, phase, false, container, now);
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::environment::{Sources, field};
 use super::plan::Plan;
 use super::projection::{self, Files};
-use crate::container::{Folder, Mount};
+use crate::container::{Folder, Mount, sync_folder};
 use crate::object::Object;
 
 /// The objects that the volumes come from, and whether each must be there.
@@ -87,7 +87,12 @@ fn make(
             .and_then(|claim| claim["metadata"]["uid"].as_str())
             .unwrap_or_default();
         let path = claims(uid);
-        create(&path)?;
+        if !path.exists() {
+            create(&path)?;
+            // What a task syncs in it would be lost with the folder's name.
+            let parent = path.parent().unwrap_or(&path);
+            sync_folder(parent).map_err(|error| error.to_string())?;
+        }
         return Ok((path, claim.read_only == Some(true)));
     }
     if let Some(host) = &volume.host_path {

@@ -1,6 +1,10 @@
 //! The life of one pod on this machine.
 
+mod again;
+
+use std::fs::File;
 use std::future::Future;
+use std::io::{Read, Seek, SeekFrom};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::pin::Pin;
@@ -13,17 +17,19 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
+use self::again::Next;
 use super::environment::{self, Sources, expand};
-use super::plan::{Plan, Wish};
+use super::plan::{Limit, Plan, Wish, seconds};
 use super::readiness::Readiness;
+use super::restart::BackOff;
 use super::status::{self, Ending};
 use super::{Newest, Node, volumes};
 use crate::container::{Folder, Order, Outcome, SUPERVISE, open_files};
 use crate::controllers::delete::settle;
 use crate::controllers::{EventKind, record_event};
-use crate::object::{Object, kind_of};
+use crate::object::{Object, kind_of, later};
 use crate::refusal::Refusal;
 use crate::store::{self, Durability};
 
@@ -44,8 +50,9 @@ pub(super) async fn run(node: &Arc<Node>, pod: &Arc<Object>, mut newest: watch::
         }
         None => node.addresses.take(),
     };
-    let worker = Worker {
+    let mut worker = Worker {
         node,
+        back_off: BackOff::after(plan.restarts),
         plan,
         folder,
         address,
@@ -66,44 +73,60 @@ pub(super) fn kill(folder: &Folder) {
     signal(folder, Signal::USR1);
 }
 
-/// Passes a signal to the supervisor of a container, which is alive: it holds the lock.
+/// Passes a signal to the supervisor of a container, if that is alive.
 fn signal(folder: &Folder, signal: Signal) {
-    let supervisor = folder.started().and_then(|started| Pid::from_raw(started.supervisor));
-    if let (Some(supervisor), Ok(None)) = (supervisor, folder.take()) {
+    if let Some(supervisor) = folder.supervisor().and_then(Pid::from_raw) {
         let _ = kill_process(supervisor, signal);
     }
 }
 
 struct Worker<'a> {
     node: &'a Arc<Node>,
+    back_off: BackOff,
     plan: Plan,
     folder: Folder,
     address: Ipv4Addr,
 }
 
-/// How a container is being ended.
+/// How a container is being ended. Its times are those of a clock that nobody sets.
 #[derive(Debug, Default)]
 struct Ends {
     /// It was asked to end.
     asked: bool,
     /// When it is killed.
-    kill_at: Option<Timestamp>,
+    kill_at: Option<Instant>,
+    /// How many seconds it may run, and until when that is.
+    late_at: Option<(i64, Instant)>,
+    /// When it must have ended since it is being deleted, as it was last said and on our clock.
+    end: Option<(Limit, Instant)>,
     is_late: bool,
 }
 
 impl Worker<'_> {
-    async fn live(&self, newest: &mut watch::Receiver<Newest>) -> Result<(), Refusal> {
-        let end = match self.begin(newest).await? {
-            Some(end) => end,
-            // It was not started and shall not be any more.
-            None => return self.finish(newest, false).await,
-        };
-        let is_late = self.attend(end, newest).await?;
-        if self.node.stopping.is_cancelled() && self.folder.outcome().is_none() {
-            // The container runs on; the next server finds it.
-            return Ok(());
+    async fn live(&mut self, newest: &mut watch::Receiver<Newest>) -> Result<(), Refusal> {
+        loop {
+            let end = match self.begin(newest).await? {
+                Some(end) => end,
+                // It was not started and shall not be any more.
+                None => return self.finish(false).await,
+            };
+            // Of all the containers that the pod may have: it is the pod that may run only for so long.
+            self.plan.started = self.plan.started.or_else(|| Some(self.folder.started()?.at));
+            let is_late = self.attend(end, newest).await?;
+            if self.node.stopping.is_cancelled() && self.folder.outcome().is_none() {
+                // The container runs on; the next server finds it.
+                return Ok(());
+            }
+            let is_wanted = newest.borrow().as_ref().is_some_and(|pod| !pod.is_deleting());
+            if is_late || !is_wanted || !self.plan.policy.restarts(self.folder.outcome().as_ref()) {
+                return self.finish(is_late).await;
+            }
+            match self.wait_for_restart(newest).await? {
+                Next::Again => {}
+                Next::Over => return self.finish(self.is_late(newest)).await,
+                Next::Later => return Ok(()),
+            }
         }
-        self.finish(newest, is_late).await
     }
 
     /// Starts the container, or finds it as another server has left it.
@@ -116,6 +139,8 @@ impl Worker<'_> {
             let Some(pod) = newest.borrow_and_update().clone().filter(|pod| !pod.is_deleting()) else {
                 return Ok(None);
             };
+            // After a power cut the pod must be there that the folder belongs to, or its successor would run the command again.
+            self.node.store.persist(pod.version()).await?;
             let why = match self.prepare(&pod).await? {
                 Ok(order) => match self.spawn(&order).await {
                     Ok(end) => return Ok(Some(end)),
@@ -232,8 +257,11 @@ impl Worker<'_> {
         self.folder.write_order(order)?;
         let mut command = Command::new(&self.node.settings.program);
         command.arg(SUPERVISE).arg(self.folder.path());
+        // The supervisor is the same program, and needs what the loader was told about it.
+        let of_the_loader = std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"LD_"));
         command
             .env_clear()
+            .envs(of_the_loader)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
@@ -242,6 +270,10 @@ impl Worker<'_> {
         let mut line = String::new();
         if let Some(output) = child.stdout.take() {
             let _ = BufReader::new(output).read_line(&mut line).await;
+        }
+        if line != "started\n" && self.folder.started().is_none() {
+            let _ = child.wait().await;
+            return Err(std::io::Error::other(line.trim_end().to_owned()));
         }
         let folder = self.folder.clone();
         Ok(Box::pin(async move {
@@ -281,7 +313,7 @@ impl Worker<'_> {
             let newest_pod = newest.borrow_and_update().clone();
             let pause = self.enforce(newest_pod.as_deref(), &mut ends);
             if let Some(pod) = newest_pod.filter(|_| volumes::follows_pod(&self.plan)) {
-                self.refresh(&pod);
+                self.refresh(pod).await?;
             }
             tokio::select! {
                 () = &mut end => return Ok(ends.is_late),
@@ -317,7 +349,7 @@ impl Worker<'_> {
     /// Ends the container if somebody wants it to end; how long there is nothing more to do.
     fn enforce(&self, pod: Option<&Object>, ends: &mut Ends) -> Duration {
         const LONG: Duration = Duration::from_secs(3600);
-        let now = Timestamp::now();
+        let now = Instant::now();
         let Some(pod) = pod else {
             // Removed by force.
             kill(&self.folder);
@@ -325,22 +357,19 @@ impl Worker<'_> {
         };
         let wish = Wish::read(pod);
         let mut wait = LONG;
-        let until = |time: Timestamp| {
-            Duration::try_from(time - now)
-                .unwrap_or_default()
-                .max(Duration::from_millis(1))
-        };
+        let until = |time: Instant| (time - now).clamp(Duration::from_millis(1), LONG);
         if let Some(seconds) = wish.deadline.filter(|_| !ends.asked) {
-            let since = self.folder.started().map_or(now, |started| started.at);
-            let deadline = self.plan.started.unwrap_or(since) + jiff::Span::new().seconds(seconds);
-            if deadline <= now {
+            let late_at = self.late_at(seconds, now, ends);
+            if late_at <= now {
                 ends.is_late = true;
-                ends.kill_at = Some(now + jiff::Span::new().seconds(self.plan.grace));
+                ends.kill_at = Some(now + Duration::from_secs(self.plan.grace.into()));
             } else {
-                wait = until(deadline);
+                wait = until(late_at);
             }
         }
-        if let Some(end_by) = wish.end_by {
+        if let Some(end) = wish.end {
+            let known = ends.end.filter(|(known, _)| *known == end);
+            let (_, end_by) = *ends.end.insert(known.unwrap_or_else(|| (end, now + end.left())));
             ends.kill_at = Some(ends.kill_at.map_or(end_by, |earlier| earlier.min(end_by)));
         }
         let Some(kill_at) = ends.kill_at else { return wait };
@@ -355,42 +384,58 @@ impl Worker<'_> {
         until(kill_at)
     }
 
-    /// Shows the pod's labels and annotations as they are now.
-    fn refresh(&self, pod: &Object) {
-        let address = self.address.to_string();
-        for volume in self.plan.volumes.iter().filter(|volume| volume.downward_api.is_some()) {
-            let own = self.folder.volumes().join(&volume.name);
-            if let Err(error) = volumes::refresh(volume, pod, &address, &own) {
-                tracing::warn!(
-                    pod = self.plan.name,
-                    volume = volume.name,
-                    error,
-                    "a volume cannot be brought up to date"
-                );
-            }
+    /// When it has run for so many seconds.
+    fn late_at(&self, deadline: i64, now: Instant, ends: &mut Ends) -> Instant {
+        if let Some((_, at)) = ends.late_at.filter(|(known, _)| *known == deadline) {
+            return at;
         }
+        let began = || self.folder.started().map_or_else(Timestamp::now, |started| started.at);
+        let limit = Limit {
+            at: later(self.plan.started.unwrap_or_else(began), deadline),
+            most: seconds(deadline),
+        };
+        let at = now + limit.left();
+        ends.late_at = Some((deadline, at));
+        at
     }
 
-    /// Reports the end, and removes what only a running pod needs.
-    async fn finish(&self, newest: &mut watch::Receiver<Newest>, is_late: bool) -> Result<(), Refusal> {
-        if self.node.stopping.is_cancelled() && self.folder.started().is_none() {
+    /// Shows the pod's labels and annotations as they are now.
+    async fn refresh(&self, pod: Arc<Object>) -> Result<(), Refusal> {
+        let (plan, folder, address) = (self.plan.clone(), self.folder.volumes(), self.address.to_string());
+        let refreshed = self.node.aside.run(move || {
+            for volume in plan.volumes.iter().filter(|volume| volume.downward_api.is_some()) {
+                if let Err(error) = volumes::refresh(volume, &pod, &address, &folder.join(&volume.name)) {
+                    let (pod, volume) = (&plan.name, &volume.name);
+                    tracing::warn!(pod, volume, error, "a volume cannot be brought up to date");
+                }
+            }
+        });
+        refreshed.await.map_err(Refusal::internal)
+    }
+
+    /// Takes away what only a running pod needs, and reports the end.
+    async fn finish(&self, is_late: bool) -> Result<(), Refusal> {
+        let (node, folder) = (Arc::clone(self.node), self.folder.clone());
+        let cleared = self.node.aside.run(move || {
+            let started = folder.started();
+            if node.stopping.is_cancelled() && started.is_none() {
+                return None;
+            }
+            let (outcome, message) = (folder.outcome(), read_tail(&folder.last_words()));
+            // Before the report, which may need the room.
+            for doomed in folder.of_the_running() {
+                let _ = node.trash.take(&doomed);
+            }
+            let groups = folder.order().map(|order| order.control_groups);
+            Some((outcome, started, message, groups.unwrap_or_default()))
+        });
+        let Some((outcome, started, message, groups)) = cleared.await.map_err(Refusal::internal)? else {
             return Ok(());
-        }
-        let outcome = self.folder.outcome();
-        let started = self.folder.started();
-        let message = read_tail(&self.folder.last_words());
+        };
         self.report(outcome, started.map(|started| started.at), message, is_late)
             .await?;
-        let gone = newest.borrow().is_none();
-        let groups = self
-            .folder
-            .order()
-            .map(|order| order.control_groups)
-            .unwrap_or_default();
         self.node.control_groups.remove(&groups);
-        let folder = self.folder.clone();
-        let tidied = tokio::task::spawn_blocking(move || if gone { folder.remove() } else { folder.tidy() });
-        tidied.await.map_err(Refusal::internal)
+        Ok(())
     }
 
     async fn report(
@@ -427,6 +472,19 @@ impl Worker<'_> {
     }
 }
 
+/// The end of what a container has left as its last words; they may be as long as the disk.
 fn read_tail(path: &Path) -> Vec<u8> {
-    std::fs::read(path).unwrap_or_default()
+    let read = || {
+        // To open a pipe would wait for somebody who writes to it.
+        if !path.symlink_metadata()?.is_file() {
+            return Ok(Vec::new());
+        }
+        let mut file = File::open(path)?;
+        let beginning = file.metadata()?.len().saturating_sub(status::MAX_MESSAGE);
+        file.seek(SeekFrom::Start(beginning))?;
+        let mut tail = Vec::new();
+        file.take(status::MAX_MESSAGE).read_to_end(&mut tail)?;
+        Ok::<_, std::io::Error>(tail)
+    };
+    read().unwrap_or_default()
 }

@@ -11,7 +11,7 @@ pub use selector::{FieldSelector, LabelSelector, Selection};
 
 use std::collections::BTreeMap;
 
-use jiff::{Timestamp, Unit};
+use jiff::{SignedDuration, Timestamp, Unit};
 use serde_json::{Map, Value, json};
 
 /// An object of a kind.
@@ -174,7 +174,7 @@ impl Object {
 
     /// Marks it as being deleted, with the time it is given.
     pub fn begin_deletion(&mut self, grace: u32, now: Timestamp) {
-        self.set("deletionTimestamp", time(now + jiff::Span::new().seconds(grace)));
+        self.set("deletionTimestamp", time(later(now, grace.into())));
         self.set("deletionGracePeriodSeconds", grace);
     }
 
@@ -200,16 +200,19 @@ pub struct OwnerReference<'a> {
     pub blocks: bool,
 }
 
+/// So many seconds after a time, or before it; what people and programs ask for may be more than there is time.
+#[must_use]
+pub fn later(time: Timestamp, seconds: i64) -> Timestamp {
+    let end = if seconds < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    time.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(end)
+}
+
 /// A time as `metav1.Time` writes it: whole seconds.
 #[must_use]
 pub fn time(timestamp: Timestamp) -> String {
     let whole = timestamp.round(Unit::Second).unwrap_or(timestamp);
     // Rounding up would give times of the future.
-    let whole = if whole > timestamp {
-        whole - jiff::Span::new().seconds(1)
-    } else {
-        whole
-    };
+    let whole = if whole > timestamp { later(whole, -1) } else { whole };
     whole.to_string()
 }
 

@@ -14,6 +14,9 @@ pub const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
 /// The label of a Job's pods that holds its name.
 pub const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 
+/// How many pods of a Job there may be at once. All of them are made in one transaction, and nobody else writes meanwhile.
+const MAX_PARALLELISM: i32 = 1000;
+
 /// `batch/v1/Job`.
 pub fn admit(admit: Admit) -> Result<Value, Refusal> {
     admit.typed::<Job>(complete, |job, old, errors| {
@@ -102,6 +105,10 @@ fn check(spec: &JobSpec, name: &str, is_new: bool, errors: &mut FieldErrors) {
         if let Some(value) = value.filter(|value| *value < 0) {
             errors.invalid(format!("spec.{field}"), value, "must be greater than or equal to 0");
         }
+    }
+    if let Some(many) = spec.parallelism.filter(|many| *many > MAX_PARALLELISM) {
+        let why = format!("must be less than or equal to {MAX_PARALLELISM} on this machine");
+        errors.invalid("spec.parallelism", many, &why);
     }
     // Its name is a label of its pods.
     if is_new && name.len() > 63 {

@@ -19,17 +19,11 @@ pub(super) enum Use {
 
 /// Checks all of it.
 pub(super) fn check(spec: &PodSpec, path: &str, usage: Use, errors: &mut FieldErrors) {
-    let policy = spec.restart_policy.as_deref().unwrap_or_default();
-    if usage == Use::Job && policy == "Always" {
-        errors.required(
-            format!("{path}.restartPolicy"),
-            "valid values: \"OnFailure\", \"Never\"",
-        );
-    } else if policy != "Never" {
-        // A container that ended is not started again in its pod: a Job makes another pod.
-        errors.unsupported(format!("{path}.restartPolicy"), policy, &["Never"]);
-    }
-    if let Some(seconds) = spec.active_deadline_seconds.filter(|seconds| *seconds < 1) {
+    check_restart_policy(spec.restart_policy.as_deref().unwrap_or_default(), path, usage, errors);
+    if let Some(seconds) = spec
+        .active_deadline_seconds
+        .filter(|seconds| !(1..=i32::MAX.into()).contains(seconds))
+    {
         let why = "must be between 1 and 2147483647, inclusive";
         errors.invalid(format!("{path}.activeDeadlineSeconds"), seconds, why);
     }
@@ -43,6 +37,17 @@ pub(super) fn check(spec: &PodSpec, path: &str, usage: Use, errors: &mut FieldEr
     let volumes = check_volumes(spec.volumes.as_deref().unwrap_or_default(), path, errors);
     for (index, container) in spec.containers.iter().enumerate() {
         check_container(container, &format!("{path}.containers[{index}]"), &volumes, errors);
+    }
+}
+
+fn check_restart_policy(policy: &str, path: &str, usage: Use, errors: &mut FieldErrors) {
+    let field = format!("{path}.restartPolicy");
+    match (usage, policy) {
+        (_, "Never") | (Use::Pod, "Always" | "OnFailure") => {}
+        (Use::Pod, _) => errors.unsupported(field, policy, &["Always", "OnFailure", "Never"]),
+        (Use::Job, "Always") => errors.required(field, "valid values: \"OnFailure\", \"Never\""),
+        // A Job does not count the restarts of a container: it makes another pod.
+        (Use::Job, _) => errors.unsupported(field, policy, &["Never"]),
     }
 }
 

@@ -1,13 +1,16 @@
 //! The file: its schema, its settings, its lock.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
+use super::room;
+use crate::disk::Disk;
 use crate::error::Error;
+use crate::state::{DATABASE, make_private, private_file};
 
 /// How long a folder that is in use is waited for. A server that was killed while it started a process leaves a child behind that
 /// holds the lock until it has become that process.
@@ -15,7 +18,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// The version of the schema. One more for each change, with a step in [`migrate`].
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 3;
 
 const SCHEMA: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -46,6 +49,9 @@ const SCHEMA: &str = "
     CREATE INDEX owners_dependent ON owners (dependent);
 ";
 
+/// What has to be removed from the disk: the folders of objects that are gone. Only what is in here is ever removed.
+const LEFTOVERS: &str = "CREATE TABLE leftovers (uid TEXT PRIMARY KEY) WITHOUT ROWID;";
+
 /// What is said in place of a path when there is none.
 pub(super) const MEMORY: &str = ":memory:";
 
@@ -56,6 +62,7 @@ const STATEMENTS: usize = 64;
 #[derive(Debug)]
 pub(super) struct Database {
     path: PathBuf,
+    disk: Disk,
     /// Held as long as this lives.
     _lock: File,
 }
@@ -67,13 +74,8 @@ impl Database {
             path: folder.to_owned(),
             source,
         };
-        fs::create_dir_all(folder).map_err(unusable)?;
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(folder.join("lock"))
-            .map_err(unusable)?;
+        make_private(folder).map_err(unusable)?;
+        let lock = private_file().open(folder.join("lock")).map_err(unusable)?;
         let deadline = Instant::now() + LOCK_PATIENCE;
         loop {
             match lock.try_lock() {
@@ -83,25 +85,58 @@ impl Database {
                 Err(TryLockError::Error(source)) => return Err(unusable(source)),
             }
         }
+        let disk = Disk::of(folder);
+        // Only now: another server's containers may be at work in a folder that is in use.
+        if disk.is_low() {
+            disk.clear();
+        }
         let database = Self {
-            path: folder.join("state.db"),
+            disk,
+            path: folder.join(DATABASE),
             _lock: lock,
         };
-        let connection = database.connect()?;
-        migrate(&connection)
-            .map_err(|source| database.error(source))?
-            .then_some(())
-            .ok_or_else(|| Error::Newer(database.path.clone()))?;
-        Ok(database)
+        loop {
+            match database.prepare() {
+                Ok(()) => return Ok(database),
+                Err(Error::Newer(path)) => return Err(Error::Newer(path)),
+                // It may be for want of a page; only then is the reserve needed.
+                Err(error) => {
+                    if !database.disk.release_part() {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Opens it for a moment, and brings it up to date.
+    fn prepare(&self) -> Result<(), Error> {
+        // SQLite gives its other files the mode of this one.
+        private_file().open(&self.path).map_err(|source| Error::StateFolder {
+            path: self.path.clone(),
+            source,
+        })?;
+        let connection = self.connect()?;
+        let is_ours = migrate(&connection).map_err(|source| self.error(source))?;
+        is_ours.then_some(()).ok_or_else(|| Error::Newer(self.path.clone()))
+    }
+
+    /// The disk that it is on.
+    pub fn disk(&self) -> &Disk {
+        &self.disk
     }
 
     /// A connection of its own.
     pub fn connect(&self) -> Result<Connection, Error> {
         let open = || {
             let connection = Connection::open(&self.path)?;
+            // Its files stay when the last connection is closed: on a disk that is filled meanwhile they could not be made again.
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.pragma_update(None, "busy_timeout", 5000)?;
+            // A large transaction must not need a file in a folder that is full.
+            connection.pragma_update(None, "temp_store", "MEMORY")?;
             // A log that once grew gives its space back.
             connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
             prepare_once(&connection)?;
@@ -145,8 +180,11 @@ pub(super) fn error(path: impl Into<PathBuf>, source: rusqlite::Error) -> Error 
 /// Brings the schema up to date; false when it is from the future.
 fn migrate(connection: &Connection) -> rusqlite::Result<bool> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if version == 0 {
-        let all = format!("BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;");
+    let steps = [SCHEMA, LEFTOVERS, room::SCHEMA];
+    let done = usize::try_from(version).unwrap_or(usize::MAX);
+    if let Some(missing) = steps.get(done..).filter(|missing| !missing.is_empty()) {
+        let all = missing.concat();
+        let all = format!("BEGIN IMMEDIATE; {all} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;");
         connection.execute_batch(&all)?;
     }
     Ok(version <= SCHEMA_VERSION)

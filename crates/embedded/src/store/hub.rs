@@ -47,6 +47,8 @@ struct Ring {
 pub struct Hub {
     rings: HashMap<&'static str, Mutex<Ring>>,
     newest: AtomicI64,
+    /// Up to which version a power cut takes nothing.
+    durable: AtomicI64,
     /// Wakes those who wait in the order in which they began to: `tokio`'s `watch` would draw lots.
     changed: Notify,
 }
@@ -62,6 +64,8 @@ impl Hub {
         Self {
             rings: KINDS.iter().map(|kind| (kind.plural, Mutex::new(ring()))).collect(),
             newest: AtomicI64::new(version),
+            // What another process has written last may not be on the disk.
+            durable: AtomicI64::new(0),
             changed: Notify::new(),
         }
     }
@@ -85,6 +89,17 @@ impl Hub {
         }
         self.newest.store(version, Ordering::Release);
         self.changed.notify_waiters();
+    }
+
+    /// What there is up to `version` is on the disk.
+    pub(super) fn is_durable_up_to(&self, version: Position) {
+        self.durable.fetch_max(version, Ordering::AcqRel);
+    }
+
+    /// Up to which version a power cut takes nothing.
+    #[must_use]
+    pub fn durable(&self) -> Position {
+        self.durable.load(Ordering::Acquire)
     }
 
     /// The changes of a kind behind a position.

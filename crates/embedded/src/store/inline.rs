@@ -31,7 +31,7 @@ struct Shared {
 
 impl Shared {
     fn writer(&self) -> MutexGuard<'_, Writer> {
-        // A work that panics leaves a transaction behind, which the next one undoes.
+        // A work that panics is undone by the writer. If the writer itself panics, its next transaction fails and undoes what is left.
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -11,9 +11,11 @@
 
 mod database;
 mod entrance;
+mod health;
 mod hub;
 mod inline;
 mod reader;
+mod room;
 mod threads;
 mod transaction;
 mod writer;

@@ -1,5 +1,6 @@
 //! Works that are done by a thread, many in one transaction, and reads that are done by others, from one file.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -11,6 +12,7 @@ use rusqlite::Connection;
 use tokio::time::Instant;
 
 use super::database::{self, Database};
+use super::health::Health;
 use super::hub::Hub;
 use super::reader::Reader;
 use super::writer::{Durability, Work, Writer};
@@ -24,6 +26,9 @@ use crate::refusal::Refusal;
 /// not wait for long.
 const BATCH: usize = 64;
 
+/// How often a store that cannot be written is tried again.
+const PROBE: Duration = Duration::from_secs(1);
+
 enum Message {
     Do(Durability, Work),
     Stop,
@@ -33,6 +38,7 @@ pub(super) struct Threads {
     works: Sender<Message>,
     thread: Mutex<Option<JoinHandle<()>>>,
     file: Arc<File>,
+    health: Arc<Health>,
     aside: Aside,
 }
 
@@ -46,12 +52,20 @@ impl Threads {
     pub fn open(folder: &Path, controllers: Controllers) -> Result<(Self, Arc<Hub>), Error> {
         let database = Database::open(folder)?;
         let connection = database.connect()?;
-        let (writer, hub) = Writer::new(connection, controllers, Clock::system(), Random::default())
+        let (mut writer, hub) = Writer::new(connection, controllers, Clock::system(), Random::default())
             .map_err(|source| database::error(folder, source))?;
+        writer.stand_on(database.disk().clone());
+        let health = writer.health();
         let (works, receiver) = channel();
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || run(writer, &receiver))
+            .spawn(move || {
+                // Without its writer the server could only look as if it worked. Its end is seen, and loses nothing.
+                if catch_unwind(AssertUnwindSafe(|| run(writer, &receiver))).is_err() {
+                    tracing::error!("the store's writer panicked, and the server ends");
+                    std::process::abort();
+                }
+            })
             .map_err(|source| Error::StateFolder {
                 path: folder.to_owned(),
                 source,
@@ -63,6 +77,7 @@ impl Threads {
                 reader: Reader::default(),
                 database,
             }),
+            health,
             aside: Aside::default(),
         };
         Ok((threads, hub))
@@ -71,6 +86,17 @@ impl Threads {
     pub fn write(&self, durability: Durability, work: Work) {
         // A store that has stopped drops the work, and whoever asked sees that.
         let _ = self.works.send(Message::Do(durability, work));
+    }
+
+    /// Whether it can be written, and has room for more.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self, limit: Duration) -> Result<(), Error> {
+        // First, since a disk that does not answer would be waited for.
+        self.health.check_pace(limit)?;
+        self.health.check()?;
+        self.file.database.disk().check()
     }
 
     /// Reads in a connection of its own, aside from the async threads.
@@ -103,6 +129,10 @@ fn run(mut writer: Writer, works: &Receiver<Message>) {
             .next_wake()
             .map(|time| time.saturating_duration_since(Instant::now()));
         let first = match wait {
+            // Nobody may be writing: whether it works again, and whether there is room again, has to be found out.
+            _ if writer.health().check().is_err() || writer.lacks_reserve() => {
+                works.recv_timeout(PROBE.min(wait.unwrap_or(PROBE)))
+            }
             // Timers may be far away; a bound keeps the arithmetic of the platform out of the game.
             Some(wait) => works.recv_timeout(wait.min(Duration::from_secs(3600))),
             None => works.recv().map_err(|_| RecvTimeoutError::Disconnected),

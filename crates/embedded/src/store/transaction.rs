@@ -1,6 +1,7 @@
 //! Reading and changing objects within one transaction.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,6 +14,9 @@ use crate::object::{Kind, Object, Selection};
 use crate::random::Random;
 use crate::refusal::Refusal;
 
+/// The kinds whose objects have a folder on the disk.
+const HAVE_FOLDERS: [&str; 2] = ["pods", "persistentvolumeclaims"];
+
 /// A transaction under way. What it changed is seen by nobody else until it is committed.
 pub struct Transaction<'a> {
     connection: &'a Connection,
@@ -23,6 +27,10 @@ pub struct Transaction<'a> {
     pub(super) unseen: Vec<Touched>,
     /// When it began; all of it happens at once.
     pub now: Timestamp,
+    /// Whether the disk has no room for more objects of clients.
+    pub is_crowded: bool,
+    /// Whether all that was written before is to be on the disk afterwards.
+    pub(super) must_last: bool,
     /// For new identities and names.
     pub random: &'a mut Random,
 }
@@ -48,6 +56,8 @@ impl<'a> Transaction<'a> {
             version,
             changes: Vec::new(),
             unseen: Vec::new(),
+            is_crowded: false,
+            must_last: false,
             now,
             random,
         }
@@ -202,8 +212,31 @@ impl<'a> Transaction<'a> {
             return Ok(());
         }
         self.forget_owners(object.uid())?;
+        if HAVE_FOLDERS.contains(&object.kind.plural) {
+            self.execute("INSERT OR IGNORE INTO leftovers VALUES (?1)", object.uid())?;
+        }
         self.note(Some(object), None, bytes);
         Ok(())
+    }
+
+    /// The objects that are gone and whose folders are still to be removed.
+    pub fn leftovers(&self) -> Result<Vec<String>, Refusal> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT uid FROM leftovers")
+            .map_err(failed)?;
+        let rows = statement.query_map([], |row| row.get(0));
+        rows.and_then(Iterator::collect).map_err(failed)
+    }
+
+    /// The folder of an object that is gone has been removed.
+    pub fn forget_leftover(&self, uid: &str) -> Result<(), Refusal> {
+        self.execute("DELETE FROM leftovers WHERE uid = ?1", uid)
+    }
+
+    fn execute(&self, sql: &str, uid: &str) -> Result<(), Refusal> {
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
+        statement.execute(params![uid]).map(drop).map_err(failed)
     }
 
     /// Gives the object the next version, and writes it as bytes.
@@ -245,13 +278,29 @@ impl<'a> Transaction<'a> {
     }
 
     fn forget_owners(&self, uid: &str) -> Result<(), Refusal> {
-        let sql = "DELETE FROM owners WHERE dependent = ?1";
-        let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
-        statement.execute(params![uid]).map(drop).map_err(failed)
+        self.execute("DELETE FROM owners WHERE dependent = ?1", uid)
+    }
+
+    /// Does a part of the work, which leaves nothing behind when it panics.
+    ///
+    /// # Errors
+    /// It has panicked, or the database failed.
+    pub fn undone_by_a_panic<T>(&mut self, part: impl FnOnce(&mut Self) -> T) -> Result<T, Refusal> {
+        let mark = (self.version, self.changes.len(), self.unseen.len());
+        self.savepoint("SAVEPOINT part").map_err(failed)?;
+        let done = catch_unwind(AssertUnwindSafe(|| part(self)));
+        if done.is_err() {
+            self.savepoint("ROLLBACK TO part").map_err(failed)?;
+            self.version = mark.0;
+            self.changes.truncate(mark.1);
+            self.unseen.truncate(mark.2);
+        }
+        self.savepoint("RELEASE part").map_err(failed)?;
+        done.map_err(|_| Refusal::internal("a controller panicked"))
     }
 
     pub(super) fn savepoint(&self, step: &str) -> rusqlite::Result<()> {
-        self.connection.execute_batch(step)
+        self.connection.prepare_cached(step)?.execute([]).map(drop)
     }
 
     pub(super) fn write_version(&self) -> rusqlite::Result<()> {

@@ -1,14 +1,19 @@
 //! The one writer: it does works in one transaction, shows their changes to the controllers, and then answers.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clock::Clock;
 use rusqlite::Connection;
 use tokio::time::Instant;
 
+use super::health::Health;
 use super::hub::Hub;
+use super::room;
 use super::transaction::Transaction;
 use crate::controllers::Controllers;
+use crate::disk::Disk;
 use crate::random::Random;
 use crate::refusal::Refusal;
 
@@ -20,6 +25,9 @@ pub enum Durability {
     /// Nothing: what a client was told is on the disk.
     Disk,
 }
+
+/// How long after a try to make the reserve the next one comes: each may write as much as the disk takes.
+const RESERVE_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) type Work = Box<dyn FnOnce(&mut Transaction<'_>) -> Outcome + Send>;
 
@@ -41,6 +49,11 @@ pub(super) struct Writer {
     durability: Durability,
     clock: Clock,
     random: Random,
+    health: Arc<Health>,
+    /// The disk, when it is on one.
+    disk: Option<Disk>,
+    /// When the disk is to have its reserve again, if it lacks that.
+    reserve_due: Option<Instant>,
 }
 
 impl Writer {
@@ -61,8 +74,27 @@ impl Writer {
             durability: Durability::Disk,
             clock,
             random,
+            health: Arc::default(),
+            disk: None,
+            reserve_due: None,
         };
         Ok((writer, hub))
+    }
+
+    /// From here on it keeps room on this disk.
+    pub fn stand_on(&mut self, disk: Disk) {
+        if !disk.is_low()
+            && let Err(error) = room::make(&self.connection)
+        {
+            tracing::warn!(%error, "no room can be kept in the database for the case that the disk is full");
+        }
+        self.reserve_due = (!disk.hold()).then(Instant::now);
+        self.disk = Some(disk);
+    }
+
+    /// What its transactions have shown.
+    pub fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.health)
     }
 
     /// When the controllers have something to do.
@@ -77,16 +109,13 @@ impl Writer {
 
     /// One transaction: all works, what the controllers do about them, and what the controllers wanted to do by now.
     pub fn transact(&mut self, batch: Vec<(Durability, Work)>, is_first: bool) {
+        self.health.begins();
         let durability = batch.iter().map(|(durability, _)| *durability).max();
         self.set_durability(durability.unwrap_or(Durability::Process));
         let mut answers = Vec::new();
         let committed = self.attempt(batch, is_first, &mut answers);
         if let Err(error) = &committed {
-            // It may be that there is no transaction to be undone.
-            let _ = self.connection.execute_batch("ROLLBACK");
-            tracing::error!(%error, "a transaction failed; what waited for it is refused");
-            // They have seen changes that are none.
-            self.controllers.forget();
+            self.undo(error);
         }
         for answer in answers {
             answer(match &committed {
@@ -94,6 +123,53 @@ impl Writer {
                 Err(_) => Err(Refusal::internal("the database could not be written")),
             });
         }
+        // Nobody waits for this.
+        if committed.is_ok() {
+            self.keep_room();
+        }
+        self.health.ends();
+    }
+
+    /// After a transaction that failed.
+    fn undo(&mut self, error: &rusqlite::Error) {
+        if self.health.check().is_ok() {
+            tracing::error!(%error, "a transaction failed; what waited for it is refused");
+        }
+        self.health.failed(error.to_string());
+        // It may be that there is no transaction to be undone.
+        let _ = self.connection.execute_batch("ROLLBACK");
+        // They have seen changes that are none.
+        self.controllers.forget();
+        // Whether or not it looks full: a quota is a limit that the file system does not tell of.
+        if let Some(disk) = &self.disk {
+            disk.release();
+            self.reserve_due = Some(Instant::now());
+            // What is in the write-ahead log goes to its place, and the next transaction begins at the log's start.
+            let _ = self
+                .connection
+                .query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
+        }
+    }
+
+    /// Renews the room that is kept for a full disk.
+    fn keep_room(&mut self) {
+        let Some(disk) = self.disk.as_ref() else { return };
+        let is_taken = matches!(room::is_taken(&self.connection), Ok(true));
+        let is_due = self.reserve_due.is_some_and(|due| due <= Instant::now());
+        if !(is_taken || is_due) || disk.is_low() {
+            return;
+        }
+        if is_taken && let Err(error) = room::make(&self.connection) {
+            tracing::debug!(%error, "no room can be kept in the database");
+        }
+        if is_due {
+            self.reserve_due = (!disk.hold()).then(|| Instant::now() + RESERVE_PAUSE);
+        }
+    }
+
+    /// Whether the disk lacks its reserve.
+    pub fn lacks_reserve(&self) -> bool {
+        self.reserve_due.is_some()
     }
 
     fn attempt(
@@ -104,14 +180,16 @@ impl Writer {
     ) -> rusqlite::Result<()> {
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
         let mut transaction = Transaction::new(&self.connection, self.version, self.clock.now(), &mut self.random);
+        transaction.is_crowded = self.disk.as_ref().is_some_and(Disk::is_low);
         if is_first {
             self.controllers.load(&mut transaction);
         }
         for (_, work) in batch {
             let mark = (transaction.version, transaction.changes.len());
             transaction.savepoint("SAVEPOINT work")?;
-            let outcome = work(&mut transaction);
-            if outcome.keep {
+            // One that panics is undone like one that is refused; whoever asked hears that it was dropped.
+            let outcome = catch_unwind(AssertUnwindSafe(|| work(&mut transaction))).ok();
+            if outcome.as_ref().is_some_and(|outcome| outcome.keep) {
                 self.controllers.react(&mut transaction);
             } else {
                 transaction.savepoint("ROLLBACK TO work")?;
@@ -120,16 +198,24 @@ impl Writer {
                 transaction.unseen.clear();
             }
             transaction.savepoint("RELEASE work")?;
-            answers.push(outcome.answer);
+            answers.extend(outcome.map(|outcome| outcome.answer));
         }
         self.controllers.wake(&mut transaction);
-        if transaction.version == self.version {
+        let is_lasting = self.durability == Durability::Disk;
+        // A transaction that writes nothing puts nothing on the disk of what was written before, either.
+        let leaves_a_debt = transaction.must_last && self.hub.durable() < self.version;
+        if transaction.version == self.version && !leaves_a_debt && self.health.check().is_ok() {
             return self.connection.execute_batch("COMMIT");
         }
+        // Written although it may be the same: that shows whether the store can be written again.
         transaction.write_version()?;
         let (version, changes) = (transaction.version, transaction.changes);
         self.connection.execute_batch("COMMIT")?;
+        self.health.works();
         self.version = version;
+        if is_lasting {
+            self.hub.is_durable_up_to(version);
+        }
         self.hub.publish(changes, version);
         Ok(())
     }

@@ -43,19 +43,20 @@ pub async fn healthz() -> Json<HealthResponse> {
     health_check().await
 }
 
-/// Say whether answers are true now: the cache is in sync, and the server may do everything that it has to.
+/// Say whether answers are true now and tasks can be submitted: the cache is in sync, the server may do everything that it has to,
+/// and Kubernetes can write its store.
 #[utoipa::path(
     get, path = "/readyz", operation_id = "readyz", tag = "health",
     responses(
         (status = 200, description = "Answers are true.", body = HealthResponse),
-        (status = 503, description = "The state of the cluster is not known, a right or the namespace is missing, or the server is stopping."),
+        (status = 503, description = "The state of the cluster is not known, a right or the namespace is missing, Kubernetes is not ready (as when the disk of its store is full), or the server is stopping."),
     ),
 )]
 pub async fn readyz(State(app): State<AppState>) -> Response {
     if app.stopping.is_cancelled() {
         return detailed(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping");
     }
-    match app.executor.check_ready() {
+    match app.executor.check_ready().await {
         Ok(()) => health_check().await.into_response(),
         Err(error) => detailed(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
     }

@@ -1,0 +1,90 @@
+use serde_json::{Value, json};
+
+use super::{Scheduler, TOLD_AT_ONCE};
+use crate::controllers::Controllers;
+use crate::object::{Object, kind_of};
+use crate::random::Random;
+use crate::store::{Durability, Store, Touched};
+
+fn pod(name: &str, spec: &Value) -> Object {
+    let mut value = json!({
+        "metadata": {"name": name, "namespace": "default", "uid": name, "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"containers": [{"name": "task", "resources": {"requests": {"cpu": "1"}}}]},
+        "status": {"phase": "Pending"},
+    });
+    for (key, one) in spec.as_object().unwrap() {
+        value["spec"][key] = one.clone();
+    }
+    Object {
+        kind: kind_of("pods"),
+        value,
+    }
+}
+
+fn changed(before: Option<&Object>, after: Option<&Object>) -> Touched {
+    Touched {
+        before: before.cloned(),
+        after: after.cloned(),
+    }
+}
+
+/// A scheduler with one pod that has a place, and many that wait and were looked at.
+fn crowded(many: usize) -> (Scheduler, Object) {
+    let mut scheduler = Scheduler::default();
+    let placed = pod("placed", &json!({"nodeName": "node"}));
+    scheduler.pod_changed(&changed(None, Some(&placed)));
+    for index in 0..many {
+        let waits = pod(&format!("waits-{index}"), &json!({}));
+        scheduler.pod_changed(&changed(None, Some(&waits)));
+    }
+    assert_eq!(scheduler.take_due().len(), many);
+    (scheduler, placed)
+}
+
+/// See: each status of a pod that ran once cost a look at all that waited.
+#[test]
+fn only_what_frees_something_costs_a_look_at_all_who_wait() {
+    let (mut scheduler, placed) = crowded(3000);
+    let mut running = placed.clone();
+    running.value["status"]["phase"] = "Running".into();
+    scheduler.pod_changed(&changed(Some(&placed), Some(&running)));
+    assert_eq!(scheduler.take_due().len(), 0);
+    let newcomer = pod("newcomer", &json!({}));
+    scheduler.pod_changed(&changed(None, Some(&newcomer)));
+    assert_eq!(scheduler.take_due().len(), 1);
+    scheduler.pod_changed(&changed(Some(&newcomer), None));
+    assert_eq!(scheduler.take_due().len(), 0);
+    let mut ended = running.clone();
+    ended.value["status"]["phase"] = "Succeeded".into();
+    scheduler.pod_changed(&changed(Some(&running), Some(&ended)));
+    assert_eq!(scheduler.take_due().len(), 3000);
+}
+
+#[tokio::test]
+async fn those_who_hear_why_they_wait_do_not_hear_it_all_in_one_transaction() {
+    let many = TOLD_AT_ONCE * 2 + 1;
+    let store = Store::in_memory(Controllers::default(), clock::Clock::system(), Random::default()).unwrap();
+    let told = store.write(Durability::Process, false, move |transaction| {
+        let mut scheduler = Scheduler::default();
+        for index in 0..many {
+            let made = transaction.create(pod(&format!("waits-{index}"), &json!({})))?;
+            scheduler.pod_changed(&changed(None, Some(&made)));
+        }
+        transaction.take_unseen();
+        let mut told = Vec::new();
+        loop {
+            scheduler.place(transaction)?;
+            let touched = transaction.take_unseen();
+            told.push(touched.iter().filter(|one| is_pod(one)).count());
+            if !scheduler.has_more() {
+                return Ok(told);
+            }
+            scheduler.go_on();
+        }
+    });
+    assert_eq!(told.await.unwrap(), [TOLD_AT_ONCE, TOLD_AT_ONCE, 1]);
+}
+
+fn is_pod(touched: &Touched) -> bool {
+    touched.after.as_ref().is_some_and(|after| after.kind.plural == "pods")
+}

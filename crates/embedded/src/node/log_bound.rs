@@ -1,0 +1,156 @@
+//! How much room the logs of all pods take together: when it is too much, the oldest parts go, whoever wrote them.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::aside::Aside;
+use crate::container::{Folder, segments};
+use crate::state::private_file;
+
+/// How often it is looked at. Each log has a limit of its own, so that not much comes meanwhile.
+const PAUSE: Duration = Duration::from_secs(30);
+
+/// Keeps the logs below `limit` bytes until the engine stops.
+pub(super) async fn keep(pods: PathBuf, limit: u64, aside: Aside, stopping: CancellationToken) {
+    loop {
+        let pods = pods.clone();
+        // The next look finds what this one could not do.
+        let _ = aside.run(move || enforce(&pods, limit)).await;
+        tokio::select! {
+            () = sleep(PAUSE) => {}
+            () = stopping.cancelled() => return,
+        }
+    }
+}
+
+/// A file of a log.
+struct Part {
+    written: SystemTime,
+    size: u64,
+    path: PathBuf,
+    /// The number of the next file, when this is the one that is written.
+    next: Option<u64>,
+}
+
+fn enforce(pods: &Path, limit: u64) {
+    let mut parts = Vec::new();
+    for pod in fs::read_dir(pods).into_iter().flatten().flatten() {
+        // A pod that goes away meanwhile has no log any more.
+        parts.extend(of_pod(&pod.path()).unwrap_or_default());
+    }
+    let mut total: u64 = parts.iter().map(|part| part.size).sum();
+    if total <= limit {
+        return;
+    }
+    parts.sort_by_key(|part| part.written);
+    for part in parts.iter().filter(|part| part.size > 0) {
+        if total <= limit {
+            return;
+        }
+        if remove(part).is_ok() {
+            total -= part.size;
+        }
+    }
+}
+
+fn of_pod(pod: &Path) -> io::Result<Vec<Part>> {
+    let all = segments(&Folder::at(pod.to_owned()).log())?;
+    let newest = all.last().map(|(number, _)| *number);
+    let mut parts = Vec::new();
+    for (number, path) in all {
+        let metadata = fs::metadata(&path)?;
+        parts.push(Part {
+            written: metadata.modified()?,
+            size: metadata.len(),
+            path,
+            next: (newest == Some(number)).then_some(number + 1),
+        });
+    }
+    Ok(parts)
+}
+
+/// Removes a file of a log, unless it is still written to. A log keeps one file at least, whose number says that there were others.
+fn remove(part: &Part) -> io::Result<()> {
+    if let Some(next) = part.next {
+        let log = part.path.parent().unwrap_or(Path::new("/"));
+        let pod = log.parent().unwrap_or(Path::new("/"));
+        if !Folder::at(pod.to_owned()).has_ended() {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
+        // It may have gone on and ended since the files were listed: then it has this one.
+        private_file()
+            .create_new(true)
+            .open(log.join(format!("{next:08}.log")))?;
+    }
+    fs::remove_file(&part.path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+    use std::time::{Duration, SystemTime};
+
+    use super::enforce;
+
+    /// A pod with a log of these files, each of 1000 bytes; the older the higher `age`.
+    fn pod(pods: &Path, name: &str, age: u64, files: u64, has_ended: bool) -> PathBuf {
+        let folder = pods.join(name);
+        fs::create_dir_all(folder.join("log")).unwrap();
+        for number in 0..files {
+            let path = folder.join(format!("log/{number:08}.log"));
+            fs::write(&path, [b'x'; 1000]).unwrap();
+            let written = SystemTime::now() - Duration::from_secs(1000 * age - number);
+            fs::File::options()
+                .write(true)
+                .open(&path)
+                .unwrap()
+                .set_modified(written)
+                .unwrap();
+        }
+        if has_ended {
+            fs::write(
+                folder.join("outcome.json"),
+                r#"{"code":0,"signal":null,"out_of_memory":false,"error":null,"at":"2026-01-01T00:00:00Z"}"#,
+            )
+            .unwrap();
+        }
+        folder.join("log")
+    }
+
+    fn sizes(log: &Path) -> Vec<(String, u64)> {
+        let entries = fs::read_dir(log).unwrap().flatten();
+        let mut all: Vec<(String, u64)> = entries
+            .map(|entry| {
+                (
+                    entry.file_name().to_string_lossy().into_owned(),
+                    entry.metadata().unwrap().len(),
+                )
+            })
+            .collect();
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn the_oldest_parts_of_all_logs_go_and_the_file_that_is_written_stays() {
+        let pods = std::env::temp_dir().join(format!("k8s-cli-log-bound-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&pods);
+        let running = pod(&pods, "running", 3, 2, false);
+        let old = pod(&pods, "old", 2, 2, true);
+        let new = pod(&pods, "new", 1, 2, true);
+        let file = |number: u64, size: u64| (format!("{number:08}.log"), size);
+        enforce(&pods, 6000);
+        assert_eq!(sizes(&running).len() + sizes(&old).len() + sizes(&new).len(), 6);
+        enforce(&pods, 3000);
+        assert_eq!(sizes(&running), [file(1, 1000)]);
+        assert_eq!(sizes(&old), [file(2, 0)]);
+        assert_eq!(sizes(&new), [file(0, 1000), file(1, 1000)]);
+        fs::remove_dir_all(pods).unwrap();
+    }
+}

@@ -1,0 +1,243 @@
+//! The state folder: whether it is ours to use, and what in it is nobody's.
+//!
+//! Nothing is removed because no record of it is found: the record may be what was lost. What the engine removes is what a
+//! record says it has to (`leftovers` in the store); what no record knows is moved aside.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::container::sync_folder;
+use crate::error::Error;
+
+/// The file that says that a folder is ours.
+const MARK: &str = "k8s-cli-state";
+
+const MARK_TEXT: &str = "\
+This folder belongs to k8s-cli: it keeps the tasks of this machine, their logs and their volumes here.
+A folder without this file is not used unless it is empty.
+";
+
+/// The database.
+pub(crate) const DATABASE: &str = "state.db";
+
+/// What may be in a folder that counts as empty: a new file system has the first, and the command line has made the others: those of
+/// a server in the background before that looks, and who a person is where XDG's folders for data and configuration are one.
+const NOTHING: [&str; 6] = [
+    "lost+found",
+    "api.json",
+    "api.log",
+    "api.log.old",
+    "start.lock",
+    "user.json",
+];
+
+/// Where that is moved which no record knows.
+const UNKNOWN: &str = "unknown";
+
+/// Makes the folder, or takes it when it is ours or empty; gives its path without links.
+///
+/// # Errors
+/// [`Error::NotOurs`], or it cannot be made or read.
+pub(crate) fn claim(folder: &Path) -> Result<PathBuf, Error> {
+    let unusable = |source| Error::StateFolder {
+        path: folder.to_owned(),
+        source,
+    };
+    make_private(folder).map_err(unusable)?;
+    let folder = folder.canonicalize().map_err(unusable)?;
+    if folder.join(MARK).exists() {
+        return Ok(folder);
+    }
+    let is_older = has_our_database(&folder);
+    if !is_older && let Some(found) = first_stranger(&folder).map_err(unusable)? {
+        return Err(Error::NotOurs { folder, found });
+    }
+    match mark(&folder) {
+        // The disk may be full, and the database says for now whose the folder is.
+        Err(error) if is_older => tracing::debug!(%error, "the state folder is marked at the next start"),
+        marked => marked.map_err(unusable)?,
+    }
+    Ok(folder)
+}
+
+fn mark(folder: &Path) -> io::Result<()> {
+    let mut mark = private_file().open(folder.join(MARK))?;
+    mark.write_all(MARK_TEXT.as_bytes())?;
+    // A folder that loses its mark in a power cut would be refused afterwards.
+    mark.sync_all()?;
+    sync_folder(folder)
+}
+
+/// Makes a folder for its owner alone. One that is there stays as it is: who made it has chosen who may see it.
+pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
+    if let Some(parent) = folder.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        Err(error) => Err(error),
+        // What is synced in it would be lost in a power cut with its name.
+        Ok(()) => sync_folder(folder.parent().unwrap_or(folder)),
+    }
+}
+
+/// How a file is opened that is its owner's alone when it is new.
+pub(crate) fn private_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    options
+}
+
+/// Moves something that no record knows out of the way; where to.
+///
+/// # Errors
+/// It cannot be moved.
+pub(crate) fn set_aside(state: &Path, path: &Path) -> io::Result<PathBuf> {
+    let kind = path.parent().and_then(Path::file_name).unwrap_or_default();
+    let place = state.join(UNKNOWN).join(kind);
+    make_private(&place)?;
+    let name = path.file_name().unwrap_or_default();
+    let mut target = place.join(name);
+    let mut number = 1;
+    // A second one of the same name must not replace the first.
+    while target.symlink_metadata().is_ok() {
+        number += 1;
+        target = place.join(format!("{}.{number}", name.to_string_lossy()));
+    }
+    fs::rename(path, &target)?;
+    Ok(target)
+}
+
+/// Something in the folder that makes it somebody else's.
+fn first_stranger(folder: &Path) -> io::Result<Option<String>> {
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if !NOTHING.contains(&name.as_str()) {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether an engine that did not leave a mark yet has kept its objects here.
+fn has_our_database(folder: &Path) -> bool {
+    let path = folder.join(DATABASE);
+    let tables = |connection: Connection| {
+        let sql = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('meta', 'objects', 'owners')";
+        connection.query_row(sql, [], |row| row.get::<_, i64>(0))
+    };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let read = || tables(Connection::open_with_flags(&path, flags)?);
+    // On a full disk there is no room for the index of the log; without the log most of it is there.
+    let read_alone = || {
+        let escaped = path
+            .to_string_lossy()
+            .replace('%', "%25")
+            .replace('?', "%3f")
+            .replace('#', "%23");
+        let address = format!("file:{escaped}?immutable=1");
+        tables(Connection::open_with_flags(
+            address,
+            flags | OpenFlags::SQLITE_OPEN_URI,
+        )?)
+    };
+    path.is_file() && read().or_else(|_| read_alone()).is_ok_and(|count| count == 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::{Path, PathBuf};
+
+    use super::{MARK, claim, set_aside};
+    use crate::error::Error;
+
+    fn scratch(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("k8s-cli-state-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        folder
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_folder_that_is_made_is_private_and_found_again() {
+        let folder = scratch("new");
+        claim(&folder.join("below")).unwrap();
+        assert_eq!(mode(&folder.join("below")), 0o700);
+        fs::write(folder.join("below/more"), "").unwrap();
+        claim(&folder.join("below")).unwrap();
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn an_empty_folder_is_taken_as_it_is() {
+        let folder = scratch("empty");
+        fs::create_dir(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(folder.join("lost+found")).unwrap();
+        claim(&folder).unwrap();
+        assert_eq!((mode(&folder), mode(&folder.join(MARK))), (0o755, 0o600));
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_folder_with_something_of_somebody_is_refused_and_stays_as_it_is() {
+        let folder = scratch("stranger");
+        fs::create_dir_all(folder.join("volumes/photos")).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        let error = claim(&folder).unwrap_err();
+        assert!(
+            matches!(&error, Error::NotOurs { found, .. } if found == "volumes"),
+            "{error}"
+        );
+        assert_eq!(mode(&folder), 0o755);
+        assert!(!folder.join(MARK).exists() && folder.join("volumes/photos").exists());
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    /// As an older engine has left it on a disk that is full.
+    #[test]
+    fn a_folder_without_a_mark_is_known_by_its_database_even_when_nothing_can_be_written() {
+        let folder = scratch("older");
+        fs::create_dir_all(folder.join("pods")).unwrap();
+        let connection = rusqlite::Connection::open(folder.join("state.db")).unwrap();
+        let sql =
+            "PRAGMA journal_mode = WAL; CREATE TABLE meta (a); CREATE TABLE objects (a); CREATE TABLE owners (a);";
+        connection.execute_batch(sql).unwrap();
+        drop(connection);
+        // In the place of the files that SQLite makes, and of the mark.
+        for name in ["state.db-shm", "state.db-wal"] {
+            fs::create_dir(folder.join(name)).unwrap();
+        }
+        symlink("nowhere/at-all", folder.join(MARK)).unwrap();
+        claim(&folder).unwrap();
+        fs::remove_file(folder.join("state.db")).unwrap();
+        assert!(matches!(claim(&folder), Err(Error::NotOurs { .. })));
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn what_is_moved_aside_replaces_nothing_that_was_moved_before() {
+        let folder = scratch("aside");
+        let mut places = Vec::new();
+        for text in ["one", "two"] {
+            fs::create_dir_all(folder.join("volumes/v")).unwrap();
+            fs::write(folder.join("volumes/v/data"), text).unwrap();
+            places.push(set_aside(&folder, &folder.join("volumes/v")).unwrap());
+        }
+        let texts: Vec<String> = places
+            .iter()
+            .map(|place| fs::read_to_string(place.join("data")).unwrap())
+            .collect();
+        assert_eq!(texts, ["one", "two"]);
+        fs::remove_dir_all(folder).unwrap();
+    }
+}
