@@ -2,6 +2,9 @@
 //!
 //! Each test starts a server of its own: with a Kubernetes of its own inside, or, with `K8S_CLI_E2E_BACKEND=cluster`, in a
 //! namespace of its own on the cluster that `KUBECONFIG` names. `K8S_CLI_API_URL` names a running server instead.
+//!
+//! Full disks are small ones that are mounted for a test. Where that is not permitted those tests say so and end, unless
+//! `K8S_CLI_E2E_MOUNTS` is set, as in CI: then they fail.
 #![allow(
     clippy::unwrap_used,
     clippy::missing_panics_doc,
@@ -14,10 +17,12 @@ mod backend;
 mod cluster;
 mod command_line;
 mod deadline;
+mod power_cut;
 pub mod program;
 mod proxy;
 mod raw;
 mod server;
+mod small_disk;
 mod webhook;
 mod world;
 
@@ -26,8 +31,10 @@ pub use api::{Answer, Api};
 pub use backend::Backend;
 pub use cluster::Cluster;
 pub use command_line::{CommandLine, Ran};
+pub use power_cut::PowerCut;
 pub use proxy::Proxy;
 pub use raw::{RawAnswer, raw, raw_from};
-pub use server::Server;
+pub use server::{Server, Setting};
+pub use small_disk::SmallDisk;
 pub use webhook::Webhook;
 pub use world::{World, eventually, from_environment, supervisors};

@@ -1,5 +1,6 @@
 //! A server process of the test's own.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,7 +12,16 @@ pub struct Server {
     child: Child,
     base: String,
     arguments: Vec<String>,
-    kubeconfig: Option<PathBuf>,
+    setting: Setting,
+}
+
+/// What a server is started with beside its arguments.
+#[derive(Default)]
+pub struct Setting {
+    /// More variables in its environment.
+    pub environment: Vec<(String, OsString)>,
+    /// The command that becomes the server, with its arguments; the server itself when it is empty.
+    pub launcher: Vec<String>,
 }
 
 impl Server {
@@ -32,16 +42,26 @@ impl Server {
     /// Starts a server on the cluster that a kubeconfig names, instead of the one that all tests use.
     #[must_use]
     pub fn start_on(kubeconfig: Option<&Path>, arguments: &[&str]) -> Self {
-        let kubeconfig = kubeconfig.map(Path::to_owned);
+        let kubeconfig = kubeconfig.map(|path| ("KUBECONFIG".to_owned(), path.into()));
+        let setting = Setting {
+            environment: kubeconfig.into_iter().collect(),
+            ..Setting::default()
+        };
+        Self::start_with(setting, arguments)
+    }
+
+    /// Starts a server in a setting of the test's choice.
+    #[must_use]
+    pub fn start_with(setting: Setting, arguments: &[&str]) -> Self {
         let mut all = vec!["--port", "0", "--log-format", "json"];
         all.extend_from_slice(arguments);
         let arguments: Vec<String> = all.into_iter().map(str::to_owned).collect();
-        let (child, base, kube) = spawn(&arguments, kubeconfig.as_deref());
+        let (child, base, kube) = spawn(&arguments, &setting);
         let mut server = Self {
             child,
             base,
             arguments,
-            kubeconfig,
+            setting,
         };
         if let Some(kube) = kube {
             // The same address after a restart.
@@ -84,7 +104,7 @@ impl Server {
     pub fn restart(&mut self) {
         let port = self.base.rsplit(':').next().unwrap().to_owned();
         self.replace("--port", port);
-        let (child, base, _) = spawn(&self.arguments, self.kubeconfig.as_deref());
+        let (child, base, _) = spawn(&self.arguments, &self.setting);
         self.child = child;
         self.base = base;
     }
@@ -106,12 +126,17 @@ fn binary() -> PathBuf {
     test.ancestors().nth(2).unwrap().join("k8s-cli-api")
 }
 
-fn spawn(arguments: &[String], kubeconfig: Option<&Path>) -> (Child, String, Option<String>) {
-    let mut command = Command::new(binary());
-    if let Some(kubeconfig) = kubeconfig {
-        command.env("KUBECONFIG", kubeconfig);
-    }
+fn spawn(arguments: &[String], setting: &Setting) -> (Child, String, Option<String>) {
+    let mut command = match setting.launcher.split_first() {
+        Some((launcher, more)) => {
+            let mut command = Command::new(launcher);
+            command.args(more).arg(binary());
+            command
+        }
+        None => Command::new(binary()),
+    };
     let mut child = command
+        .envs(setting.environment.iter().map(|(name, value)| (name, value)))
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::deadline::Deadline;
-use crate::{Api, Backend, Cluster, Server};
+use crate::{Api, Backend, Cluster, Server, Setting};
 
 /// All that a test needs; what it made goes when it is dropped.
 pub struct World {
@@ -51,6 +51,11 @@ impl World {
 
     async fn on_this_machine(arguments: &[&str]) -> Self {
         let folder = std::env::temp_dir().join(format!("k8s-cli-e2e-{:016x}", fastrand::u64(..)));
+        Self::in_folder(&folder, Setting::default(), arguments).await
+    }
+
+    /// A server of the test's own on this machine, in a state folder and a setting that the test chooses.
+    pub async fn in_folder(folder: &Path, setting: Setting, arguments: &[&str]) -> Self {
         let state = folder.to_string_lossy().into_owned();
         let namespace = format!("e2e-{:08x}", fastrand::u32(..));
         let mut all = vec![
@@ -63,9 +68,9 @@ impl World {
         ];
         all.extend_from_slice(&["--namespace", &namespace]);
         all.extend_from_slice(arguments);
-        let server = Server::start(&all);
+        let server = Server::start_with(setting, &all);
         let cluster = Cluster::of_file(&folder.join("kubeconfig"), &namespace).await;
-        Self::of_server(server, cluster, Ending::Engine(folder))
+        Self::of_server(server, cluster, Ending::Engine(folder.to_owned()))
     }
 
     async fn on_cluster(arguments: &[&str]) -> Self {

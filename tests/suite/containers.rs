@@ -160,7 +160,18 @@ async fn the_environment_is_the_pods_and_not_the_servers() {
     let bashs_own = ["OLDPWD", "PWD", "SHLVL", "_"];
     let is_other = |name: &&str| !bashs_own.contains(name) && !name.starts_with("SKYPILOT_");
     let names: Vec<&str> = names.lines().filter(is_other).collect();
-    assert_eq!(names, ["HOME", "HOSTNAME", "MINE", "NODE_RANK", "NUM_NODES", "PATH"]);
+    assert_eq!(
+        names,
+        [
+            "HOME",
+            "HOSTNAME",
+            "MINE",
+            "NODE_RANK",
+            "NUM_NODES",
+            "PATH",
+            "PYTHONUNBUFFERED"
+        ]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,7 +184,7 @@ async fn a_tasks_children_end_with_it_however_far_they_went() {
     let script = format!("setsid sleep {marker} & (setsid nohup sleep {marker} & ) ; sleep 0.2; echo done");
     let id = world.api.run(&script).await;
     world.api.wait_for(&id, "completed").await;
-    assert_eq!(world.api.log_text(&id, "").await, "done\n");
+    assert!(world.api.log_text(&id, "").await.starts_with("done\n"));
     let found = eventually(Duration::from_secs(5), "the children to end", async || {
         (processes(&format!("sleep {marker}")) == 0).then_some(0)
     })
@@ -317,6 +328,86 @@ async fn a_log_that_never_ends_is_kept_to_its_limit_and_its_end_is_whole() {
     // The oldest quarter may be gone, and each line is kept with its time and stream, which are 40 bytes beside its 64.
     let least = (16 << 20) / 4 * 3 / 104 * 64;
     assert!(kept.len() >= least && kept.ends_with(b"x\nthe end\n"), "{}", kept.len());
+}
+
+/// The files of a container are within its reach.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_has_spoiled_its_own_record_can_be_stopped() {
+    if Backend::Cluster.lacks("the record is the kubelet's") {
+        return;
+    }
+    let mut world = World::own(&[]).await;
+    let mark = format!("spoiler-{:016x}", fastrand::u64(..));
+    let id = world.api.run(&format!("exec -a {mark} sleep 600")).await;
+    world.api.wait_for(&id, "running").await;
+    assert!(processes(&mark) > 0);
+    let pods = std::fs::read_dir(world.state_folder().unwrap().join("pods")).unwrap();
+    for pod in pods.flatten() {
+        std::fs::write(pod.path().join("started.json"), "").unwrap();
+    }
+    world.server().kill();
+    world.server().restart();
+    assert_eq!(world.api.stop(&id).await.status, 200);
+    eventually(Duration::from_secs(30), "the task to have ended", async || {
+        (processes(&mark) == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_ends_is_started_again_in_its_pod_as_its_policy_says() {
+    let world = World::own(&[]).await;
+    let volume = json!([{"name": "kept", "emptyDir": {}}]);
+    let container = json!({"volumeMounts": [{"name": "kept", "mountPath": "/kept"}]});
+    let script = |then: &str| format!("if [ -e /kept/once ]; then {then}; fi; echo first; : >/kept/once; exit 3");
+    let spec = json!({"restartPolicy": "Always", "volumes": volume});
+    let made: Pod = world.cluster.make(pod(&script("sleep 600"), &container, &spec)).await;
+    let name = made.name_any();
+    let status = eventually(Duration::from_secs(90), "the container to run again", async || {
+        let status = world.cluster.api::<Pod>().get(&name).await.unwrap().status?;
+        let container = status.container_statuses?.into_iter().next()?;
+        (container.restart_count == 1 && container.state.as_ref()?.running.is_some()).then_some(container)
+    })
+    .await;
+    let last = status.last_state.unwrap().terminated.unwrap();
+    assert_eq!((last.exit_code, last.reason.as_deref()), (3, Some("Error")));
+    assert_eq!(phase(&world, &name).await, "Running");
+    let api = world.cluster.api::<Pod>();
+    api.delete(&name, &DeleteParams::default()).await.unwrap();
+    world
+        .cluster
+        .wait_until_gone::<Pod>(Duration::from_secs(60), &name)
+        .await;
+    let spec = json!({"restartPolicy": "OnFailure", "volumes": volume});
+    let made: Pod = world.cluster.make(pod(&script("exit 0"), &container, &spec)).await;
+    wait_for_phase(&world, &made.name_any(), "Succeeded").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn last_words_as_long_as_the_disk_are_read_from_their_end() {
+    if Backend::Cluster.lacks("the kubelet reads them") {
+        return;
+    }
+    let mut world = World::own(&[]).await;
+    let script = "truncate -s 4G /dev/termination-log; echo why >>/dev/termination-log; exit 1";
+    let made: Pod = world.cluster.make(pod(script, &json!({}), &json!({}))).await;
+    let name = made.name_any();
+    wait_for_phase(&world, &name, "Failed").await;
+    let status = world.cluster.api::<Pod>().get(&name).await.unwrap().status.unwrap();
+    let ended = status
+        .container_statuses
+        .unwrap()
+        .remove(0)
+        .state
+        .unwrap()
+        .terminated
+        .unwrap();
+    let words = ended.message.unwrap();
+    assert!(words.ends_with("why\n") && words.len() <= 4096, "{} bytes", words.len());
+    let server = std::fs::read_to_string(format!("/proc/{}/status", world.server().pid())).unwrap();
+    let peak = server.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kibibytes: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(kibibytes < 1 << 20, "the server has used {peak}");
 }
 
 fn walk(folder: &std::path::Path) -> u64 {

@@ -1,0 +1,156 @@
+//! How a node ends: all of its processes are told, and have their time; and what it says on the way is seen.
+
+use std::time::{Duration, Instant};
+
+use e2e::{Backend, Setting, World, eventually};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+/// A process that saves for a second when it is told to end. The handler is bash's: an image may have no Python.
+const TRAINER: &str = r#"bash -c 'trap "echo saving; read -rt 1 <> <(:); echo saved; exit 0" TERM; echo up; while :; do read -rt 0.1 <> <(:); done'"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_script_has_started_hears_that_it_has_to_end_and_is_waited_for() {
+    let world = World::own(&[]).await;
+    everybody_hears(&world).await;
+}
+
+/// As in a container of Docker, or where the system lets nobody have namespaces.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_namespaces_a_node_ends_in_the_same_way() {
+    if Backend::Cluster.lacks("its containers have namespaces") {
+        return;
+    }
+    let folder = std::env::temp_dir().join(format!("k8s-cli-e2e-{:016x}", fastrand::u64(..)));
+    let world = World::in_folder(&folder, no_namespaces(), &[]).await;
+    everybody_hears(&world).await;
+    // What is left of a script that ends by itself.
+    let start = Instant::now();
+    let id = world.api.run("exec > >(tee run.log) 2>&1; echo over").await;
+    world.api.wait_for(&id, "completed").await;
+    assert_eq!(world.api.log_text(&id, "").await, "over\n");
+    // It is 7 s when somebody is waited for who has ended.
+    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+}
+
+/// A server that is refused to make namespaces. Who is not root is it in a namespace of its own.
+fn no_namespaces() -> Setting {
+    let launcher = "setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin";
+    let launcher = if rustix::process::getuid().is_root() {
+        launcher.to_owned()
+    } else {
+        format!("unshare --user --map-root-user {launcher}")
+    };
+    Setting {
+        launcher: launcher.split(' ').map(str::to_owned).collect(),
+        ..Setting::default()
+    }
+}
+
+/// Tasks that are told to end while they do what people's scripts do.
+async fn everybody_hears(world: &World) {
+    let scripts = [
+        format!("{TRAINER}\necho next"),
+        format!("{TRAINER} &\nwait"),
+        format!("timeout 1h {TRAINER}"),
+        format!("setsid -w {TRAINER}; true"),
+        format!("( {TRAINER}; true ); true"),
+    ];
+    let mut ids = Vec::new();
+    for script in &scripts {
+        ids.push(world.api.run(script).await);
+    }
+    for id in &ids {
+        eventually(Duration::from_secs(120), "the task to be up", async || {
+            (world.api.log_text(id, "").await == "up\n").then_some(())
+        })
+        .await;
+    }
+    let deadline = json!({"spec": {"activeDeadlineSeconds": 1}});
+    for pod in world.cluster.pods().await {
+        let api = world.cluster.api::<Pod>();
+        api.patch(&pod.name_any(), &PatchParams::default(), &Patch::Merge(&deadline))
+            .await
+            .unwrap();
+    }
+    for (id, script) in ids.iter().zip(&scripts) {
+        let status = world.api.wait_for(id, "failed").await;
+        assert_eq!(status["metadata"]["nodes"][0]["exit_code"], 143, "{script}: {status}");
+        let log = world.api.log_text(id, "").await;
+        assert_eq!(log, "up\nsaving\nsaved\n", "{script}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_script_leaves_running_ends_with_it_and_the_log_says_so() {
+    let world = World::own(&[]).await;
+    let start = Instant::now();
+    let id = world.api.run("sleep 600 & echo over; exit 6").await;
+    let status = world.api.wait_for(&id, "failed").await;
+    assert_eq!(status["metadata"]["nodes"][0]["exit_code"], 6, "{status}");
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+    assert_eq!(
+        world.api.log_text(&id, "").await,
+        "over\n[k8s-cli: the script has ended, and what it left running is ended now]\n"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_script_writes_through_a_tee_is_kept_to_its_end() {
+    let world = World::own(&[]).await;
+    let script = "exec > >(tee run.log) 2>&1\nseq 2000\necho the end";
+    let mut ids = Vec::new();
+    for _ in 0..12 {
+        ids.push(world.api.run(script).await);
+    }
+    for id in &ids {
+        world.api.wait_for(id, "completed").await;
+        let log = world.api.log_text(id, "").await;
+        assert_eq!(log.lines().count(), 2001, "{id}");
+        assert!(log.ends_with("2000\nthe end\n"), "{id}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_progress_bar_is_seen_while_it_moves() {
+    if Backend::Cluster.lacks("the container runtime keeps a line back until it ends") {
+        return;
+    }
+    let world = World::own(&[]).await;
+    let id = world
+        .api
+        .run("for i in $(seq 100); do printf '\\r%s %%' $i; sleep 0.1; done; echo; echo done")
+        .await;
+    world.api.wait_for(&id, "running").await;
+    let request = world
+        .api
+        .request(reqwest::Method::GET, &format!("/tasks/{id}/logs?follow=true"));
+    let mut stream = request.send().await.unwrap().bytes_stream();
+    let mut seen = Vec::new();
+    while !seen.windows(4).any(|text| text == b"20 %") {
+        seen.extend_from_slice(&stream.next().await.unwrap().unwrap());
+    }
+    // It goes on for several seconds.
+    assert!(!seen.windows(5).any(|text| text == b"100 %"));
+    while let Some(bytes) = stream.next().await {
+        seen.extend_from_slice(&bytes.unwrap());
+    }
+    let expected: String = (1..=100).map(|number| format!("\r{number} %")).collect();
+    assert_eq!(String::from_utf8(seen).unwrap(), format!("{expected}\ndone\n"));
+    // Read again, it is one line.
+    assert_eq!(world.api.log_text(&id, "?tail=1").await, "done\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_says_at_once_what_it_says_unless_the_task_says_otherwise() {
+    let world = World::own(&[]).await;
+    let show = "echo ${PYTHONUNBUFFERED-none}";
+    for (envs, expected) in [(json!({}), "1\n"), (json!({"PYTHONUNBUFFERED": ""}), "\n")] {
+        let id = world.api.submit(&json!({"run": show, "envs": envs})).await;
+        world.api.wait_for(&id, "completed").await;
+        assert_eq!(world.api.log_text(&id, "").await, expected);
+    }
+}

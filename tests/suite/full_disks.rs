@@ -1,0 +1,208 @@
+//! The disk of the state folder is full: what is told stays true, and what takes the room can be ended.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use e2e::{Backend, Setting, SmallDisk, World, eventually};
+use serde_json::json;
+
+/// How large the disk is, in MiB.
+const DISK: u32 = 48;
+
+/// How long anything may take that needs room to be made first.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server whose state is on a small disk, and a folder beside it that its tasks can see.
+struct Site {
+    world: World,
+    beside: PathBuf,
+    disk: SmallDisk,
+}
+
+impl Site {
+    async fn new() -> Option<Self> {
+        if Backend::Cluster.lacks("the kubelet's disk is its operator's") {
+            return None;
+        }
+        // Not below `/tmp`, of which a container has one of its own.
+        let beside = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("full-{:016x}", fastrand::u64(..)));
+        let disk = SmallDisk::mount(&beside, DISK)?;
+        let world = World::in_folder(&disk.folder().join("state"), Setting::default(), &[]).await;
+        Some(Self { world, beside, disk })
+    }
+
+    /// A task that fills the disk, and ends with this code when it is told to.
+    async fn fill(&self, code: u8) -> String {
+        let script = format!(
+            "cat /dev/zero >fill; until [ -e '{}/go' ]; do sleep 0.1; done; exit {code}",
+            self.beside.display()
+        );
+        let id = self.world.api.run(&script).await;
+        self.wait_until_full().await;
+        id
+    }
+
+    async fn wait_until_full(&self) {
+        eventually(PATIENCE, "the disk to be full", async || {
+            self.disk.is_full().then_some(())
+        })
+        .await;
+    }
+
+    async fn wait_for_readiness(&self, status: u16) -> String {
+        eventually(PATIENCE, &format!("/readyz to be {status}"), async || {
+            let answer = self.world.api.get("/readyz").await;
+            (answer.status == status).then(|| answer.body.to_string())
+        })
+        .await
+    }
+
+    /// A task that does as it says, to show that all is well again.
+    async fn works_again(&self) {
+        self.wait_for_readiness(200).await;
+        let id = self.world.api.run("echo works").await;
+        self.world.api.wait_for(&id, "completed").await;
+        assert_eq!(self.world.api.log_text(&id, "").await, "works\n");
+    }
+
+    fn end(self) {
+        drop(self.world);
+        drop(self.disk);
+        fs::remove_dir_all(self.beside).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_fills_the_disk_frees_it_again_and_its_exit_code_is_told() {
+    let Some(site) = Site::new().await else { return };
+    let id = site.fill(3).await;
+    let why = site.wait_for_readiness(503).await;
+    assert!(why.contains("is full"), "{why}");
+    let refused = site.world.api.post("/tasks/submit", &json!({"run": "true"})).await;
+    let why = refused.error(500);
+    assert!(why.contains("is full"), "{why}");
+    assert_eq!(site.world.api.status(&id).await["status"], "running");
+    fs::write(site.beside.join("go"), "").unwrap();
+    let status = site.world.api.wait_for(&id, "failed").await;
+    assert_eq!(status["metadata"]["nodes"][0]["exit_code"], 3, "{status}");
+    site.works_again().await;
+    // What was given up is there again for the next time.
+    fs::remove_file(site.beside.join("go")).unwrap();
+    let id = site.fill(4).await;
+    site.wait_for_readiness(503).await;
+    fs::write(site.beside.join("go"), "").unwrap();
+    let status = site.world.api.wait_for(&id, "failed").await;
+    assert_eq!(status["metadata"]["nodes"][0]["exit_code"], 4, "{status}");
+    site.works_again().await;
+    let reserve = site.disk.folder().join("state/reserve");
+    eventually(PATIENCE, "the reserve to be there again", async || {
+        reserve.exists().then_some(())
+    })
+    .await;
+    site.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_can_have_no_more_files_is_told_and_its_tasks_can_be_stopped() {
+    let Some(site) = Site::new().await else { return };
+    let script = "mkdir many; i=0; while : >many/$((i += 1)); do :; done 2>/dev/null; echo full; sleep 600";
+    let id = site.world.api.run(script).await;
+    let why = site.wait_for_readiness(503).await;
+    assert!(why.contains("more files fit"), "{why}");
+    let refused = site.world.api.post("/tasks/submit", &json!({"run": "true"})).await;
+    assert!(refused.error(500).contains("is full"));
+    eventually(PATIENCE, "the last file to be made", async || {
+        (site.disk.free_files() == 0).then_some(())
+    })
+    .await;
+    assert_eq!(site.world.api.stop(&id).await.status, 200);
+    site.works_again().await;
+    site.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_fills_the_disk_for_ever_can_be_stopped() {
+    let Some(site) = Site::new().await else { return };
+    let id = site
+        .world
+        .api
+        .run("while :; do cat /dev/zero >>fill; done 2>/dev/null")
+        .await;
+    site.wait_until_full().await;
+    assert_eq!(site.world.api.stop(&id).await.status, 200);
+    eventually(PATIENCE, "the task to be gone", async || {
+        site.world.api.task_ids().await.is_empty().then_some(())
+    })
+    .await;
+    site.works_again().await;
+    site.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_starts_on_a_disk_that_is_full() {
+    let Some(mut site) = Site::new().await else { return };
+    let id = site.world.api.run("cat /dev/zero >fill 2>/dev/null; sleep 600").await;
+    site.wait_until_full().await;
+    site.world.server().kill();
+    site.world.server().restart();
+    assert_eq!(site.world.api.status(&id).await["status"], "running");
+    assert!(site.world.server().terminate());
+    site.world.server().restart();
+    assert_eq!(site.world.api.stop(&id).await.status, 200);
+    site.works_again().await;
+    site.end();
+}
+
+/// Whatever the server gives up is taken at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_starts_on_a_disk_that_is_being_filled_for_ever() {
+    let Some(mut site) = Site::new().await else { return };
+    let filler = "while :; do cat /dev/zero >>fill; done 2>/dev/null";
+    let id = site.world.api.run(filler).await;
+    site.wait_until_full().await;
+    for _ in 0..3 {
+        assert!(site.world.server().terminate());
+        site.world.server().restart();
+    }
+    site.world.server().kill();
+    site.world.server().restart();
+    assert_eq!(site.world.api.status(&id).await["status"], "running");
+    assert_eq!(site.world.api.stop(&id).await.status, 200);
+    site.works_again().await;
+    site.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_log_misses_of_a_full_disk_is_told_in_it() {
+    let Some(site) = Site::new().await else { return };
+    let line = "x".repeat(60);
+    let script = format!(
+        "echo before; cat /dev/zero >fill 2>/dev/null; for i in $(seq 2000); do echo $i {line}; done; rm fill; echo; echo after"
+    );
+    let id = site.world.api.run(&script).await;
+    site.world.api.wait_for(&id, "completed").await;
+    let log = site.world.api.log_text(&id, "").await;
+    assert!(log.starts_with("before\n") && log.ends_with("\nafter\n"), "{log}");
+    let is_gap = |text: &&str| text.starts_with("[k8s-cli: ") && text.contains("bytes of output are missing here");
+    assert!(log.lines().any(|text| is_gap(&text)), "{log}");
+    let is_whole = |text: &str| text.split_once(' ').is_some_and(|(_, rest)| rest == line);
+    let torn: Vec<&str> = log
+        .lines()
+        .filter(|text| !is_whole(text) && !is_gap(text) && !["before", "after", ""].contains(text))
+        .collect();
+    assert_eq!(torn, Vec::<&str>::new());
+    site.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_fills_the_disk_itself_says_so_at_its_end() {
+    let Some(site) = Site::new().await else { return };
+    let id = site.world.api.run("yes the same line | head -n 4000000").await;
+    site.world.api.wait_for(&id, "completed").await;
+    let log = site.world.api.log_text(&id, "?tail=3").await;
+    assert!(log.contains("bytes of output are missing here"), "{log}");
+    assert_eq!(site.world.api.stop(&id).await.status, 200);
+    site.works_again().await;
+    site.end();
+}

@@ -1,0 +1,149 @@
+//! The power goes: what the engine has told, and what it has started, is what it finds again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use e2e::{Backend, PowerCut, World, eventually, supervisors};
+use k8s_openapi::api::batch::v1::Job;
+use kube::ResourceExt;
+use serde_json::json;
+
+/// A server on a layer that loses what was not synced.
+struct Site {
+    world: World,
+    layer: PowerCut,
+    place: PathBuf,
+}
+
+impl Site {
+    async fn new(arguments: &[&str]) -> Option<Self> {
+        if Backend::Cluster.lacks("the kubelet's disk is its operator's") {
+            return None;
+        }
+        // Not below `/tmp`, of which a container has one of its own.
+        let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("power-{:016x}", fastrand::u64(..)));
+        fs::create_dir_all(&place).unwrap();
+        let layer = PowerCut::build(&place);
+        let world = World::in_folder(&place.join("state"), layer.setting(), arguments).await;
+        Some(Self { world, layer, place })
+    }
+
+    /// A command that tells that it runs.
+    fn run(&self) -> String {
+        format!("echo run >>'{}/runs'", self.place.display())
+    }
+
+    /// A command that tells that it runs, and the power goes at that moment.
+    fn run_and_cut(&self) -> String {
+        format!("{}; : >'{}'", self.run(), self.layer.switch().display())
+    }
+
+    async fn wait_for_the_cut(&self) {
+        eventually(Duration::from_secs(30), "the command to run", async || {
+            self.layer.switch().exists().then_some(())
+        })
+        .await;
+    }
+
+    /// Everything that runs is gone at once, and so is what was not synced; then the machine starts again.
+    fn cut_power(&mut self) {
+        let state = self.world.state_folder().unwrap().to_owned();
+        self.world.server().kill();
+        for supervisor in supervisors(&state) {
+            let pid = supervisor.to_string();
+            let killed = Command::new("kill").args(["-KILL", &pid]).status().unwrap();
+            assert!(killed.success());
+        }
+        while !supervisors(&state).is_empty() {
+            std::thread::yield_now();
+        }
+        self.layer.strike(&state);
+        self.world.server().restart();
+    }
+
+    fn runs(&self) -> usize {
+        let text = fs::read_to_string(self.place.join("runs")).unwrap_or_default();
+        text.lines().count()
+    }
+
+    fn end(self) {
+        drop(self.world);
+        fs::remove_dir_all(self.place).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_ran_when_the_power_went_is_not_run_again() {
+    let Some(mut site) = Site::new(&[]).await else { return };
+    let id = site.world.api.run(&format!("{}; sleep 600", site.run_and_cut())).await;
+    site.wait_for_the_cut().await;
+    site.cut_power();
+    let status = site.world.api.wait_for(&id, "failed").await;
+    assert_eq!(status["metadata"]["nodes"][0]["exit_code"], 137, "{status}");
+    assert_eq!(site.runs(), 1);
+    site.end();
+}
+
+/// The second pod is made by a controller, for nobody who waits until it is on the disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_that_ran_when_the_power_went_is_not_run_again() {
+    let Some(mut site) = Site::new(&[]).await else { return };
+    let script = format!(
+        "if [ -e '{place}/runs' ]; then {cut}; sleep 600; fi; {run}; exit 1",
+        place = site.place.display(),
+        cut = site.run_and_cut(),
+        run = site.run()
+    );
+    let container = json!({"name": "main", "image": "none", "command": ["/bin/bash", "-c", script]});
+    let made: Job = site
+        .world
+        .cluster
+        .make(json!({"metadata": {"name": "retried"}, "spec": {
+            "backoffLimit": 1, "podReplacementPolicy": "Failed",
+            "template": {"spec": {"restartPolicy": "Never", "containers": [container]}},
+        }}))
+        .await;
+    let name = made.name_any();
+    eventually(Duration::from_secs(60), "the retry to run", async || {
+        site.layer.switch().exists().then_some(())
+    })
+    .await;
+    site.cut_power();
+    eventually(Duration::from_secs(30), "the Job to have failed", async || {
+        let status = site.world.cluster.api::<Job>().get(&name).await.unwrap().status?;
+        let conditions = status.conditions.unwrap_or_default();
+        conditions.iter().any(|one| one.type_ == "Failed").then_some(())
+    })
+    .await;
+    assert_eq!(site.runs(), 2);
+    site.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_success_that_was_told_is_still_one_after_the_power_went() {
+    let Some(mut site) = Site::new(&[]).await else { return };
+    let id = site.world.api.run(&format!("{}; echo said", site.run())).await;
+    site.world.api.wait_for(&id, "completed").await;
+    site.cut_power();
+    site.world.api.wait_for(&id, "completed").await;
+    assert_eq!(site.runs(), 1);
+    assert_eq!(site.world.api.log_text(&id, "").await, "said\n");
+    site.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_of_several_files_is_whole_after_the_power_went() {
+    // A file is a quarter of the limit.
+    let Some(mut site) = Site::new(&["--log-limit", "2"]).await else {
+        return;
+    };
+    let id = site.world.api.run("seq 20000").await;
+    site.world.api.wait_for(&id, "completed").await;
+    site.cut_power();
+    site.world.api.wait_for(&id, "completed").await;
+    let expected: String = (1..=20_000).map(|number| format!("{number}\n")).collect();
+    assert!(site.world.api.log_text(&id, "").await == expected);
+    site.end();
+}

@@ -1,0 +1,189 @@
+//! The state folder of the engine: whose it is, and what becomes of what no record knows.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use e2e::{Backend, Server, World, eventually, supervisors};
+use rusqlite::Connection;
+use serde_json::json;
+
+/// The files below a folder, wherever they are, whose text this is.
+fn files_with(folder: &Path, text: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(files_with(&path, text));
+        } else if fs::read(&path).is_ok_and(|bytes| bytes == text.as_bytes()) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_with_other_peoples_data_is_refused_and_left_as_it_is() {
+    if Backend::Cluster.lacks("it has no state folder") {
+        return;
+    }
+    let folder = std::env::temp_dir().join(format!("k8s-cli-e2e-other-{:016x}", fastrand::u64(..)));
+    for name in ["volumes/photos", "pods/thesis"] {
+        fs::create_dir_all(folder.join(name)).unwrap();
+        fs::write(folder.join(name).join("data"), "precious").unwrap();
+    }
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut server = Server::command(&["--backend", "embedded", "--state-dir", folder.to_str().unwrap()])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    eventually(Duration::from_secs(20), "the server to refuse the folder", async || {
+        server.try_wait().unwrap()
+    })
+    .await;
+    let output = server.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains("is no state folder of k8s-cli") && said.contains("--state-dir"),
+        "{said}"
+    );
+    assert_eq!(files_with(&folder, "precious").len(), 2);
+    assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o755);
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_database_costs_no_data_and_leaves_no_process() {
+    if Backend::Cluster.lacks("the state is not the server's") {
+        return;
+    }
+    let mut world = World::own(&[]).await;
+    let state = world.state_folder().unwrap().to_owned();
+    world.api.create_volume(&json!({"name": "data", "size": "1Mi"})).await;
+    let task = json!({"volumes": {"/data": "data"}, "run": "printf kept >/data/file; printf draft >draft; echo up; sleep 600"});
+    let id = world.api.submit(&task).await;
+    eventually(Duration::from_secs(30), "the task to have written", async || {
+        (!files_with(&state, "draft").is_empty()).then_some(())
+    })
+    .await;
+    world.api.wait_for(&id, "running").await;
+    world.server().kill();
+    for name in ["state.db", "state.db-wal", "state.db-shm"] {
+        fs::remove_file(state.join(name)).unwrap();
+    }
+    world.server().restart();
+    assert_eq!(world.api.task_ids().await, Vec::<String>::new());
+    assert!(supervisors(&state).is_empty());
+    for text in ["kept", "draft"] {
+        let found = files_with(&state, text);
+        assert_eq!(found.len(), 1, "{text}: {found:?}");
+        assert!(found[0].starts_with(state.join("unknown")), "{found:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_record_says_is_gone_is_removed_after_the_next_start() {
+    if Backend::Cluster.lacks("the state is not the server's") {
+        return;
+    }
+    let mut world = World::own(&[]).await;
+    let state = world.state_folder().unwrap().to_owned();
+    world.server().kill();
+    let folder = state.join("volumes/0e37df36-f698-11e6-8dd4-cb9ced3df976");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("file"), "deleted").unwrap();
+    let connection = Connection::open(state.join("state.db")).unwrap();
+    let sql = "INSERT INTO leftovers VALUES ('0e37df36-f698-11e6-8dd4-cb9ced3df976')";
+    connection.execute(sql, []).unwrap();
+    drop(connection);
+    world.server().restart();
+    eventually(Duration::from_secs(20), "the folder to be removed", async || {
+        files_with(&state, "deleted").is_empty().then_some(())
+    })
+    .await;
+    assert!(!state.join("unknown").exists());
+}
+
+/// A deleted volume of many files is out of the way at once, and nobody waits until they are gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_of_very_many_files_is_deleted_beside_tasks_that_run() {
+    if Backend::Cluster.lacks("its volumes are not the server's") {
+        return;
+    }
+    let world = World::own(&[]).await;
+    let state = world.state_folder().unwrap().to_owned();
+    let volume = world.api.create_volume(&json!({"name": "many", "size": "1Gi"})).await;
+    let task = json!({"volumes": {"/many": "many"}, "run": "true"});
+    let id = world.api.submit(&task).await;
+    world.api.wait_for(&id, "completed").await;
+    assert_eq!(world.api.stop(&id).await.status, 200);
+    let folder = fs::read_dir(state.join("volumes"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    for number in 0..50_000 {
+        fs::File::create(folder.join(number.to_string())).unwrap();
+    }
+    eventually(Duration::from_secs(20), "the volume to be deleted", async || {
+        (world.api.delete(&format!("/volumes/{volume}")).await.status == 200).then_some(())
+    })
+    .await;
+    eventually(Duration::from_secs(20), "the volume to be out of the way", async || {
+        (!folder.exists()).then_some(())
+    })
+    .await;
+    let id = world.api.run("echo beside").await;
+    world.api.wait_for(&id, "completed").await;
+    eventually(Duration::from_secs(60), "the trash to be empty", async || {
+        fs::read_dir(state.join("trash"))
+            .unwrap()
+            .next()
+            .is_none()
+            .then_some(())
+    })
+    .await;
+}
+
+/// The bound is looked at when the server starts, and from then on every half minute.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_logs_together_are_kept_below_their_limit() {
+    if Backend::Cluster.lacks("the kubelet keeps the logs") {
+        return;
+    }
+    let mut world = World::own(&["--log-limit", "4", "--total-log-limit", "2"]).await;
+    let state = world.state_folder().unwrap().to_owned();
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let id = world
+            .api
+            .run("yes 0123456789012345678901234567890123456789 | head -n 20000")
+            .await;
+        world.api.wait_for(&id, "completed").await;
+        ids.push(id);
+    }
+    assert!(world.server().terminate());
+    world.server().restart();
+    eventually(Duration::from_secs(20), "the oldest logs to be gone", async || {
+        (size_of_logs(&state) <= 2 << 20).then_some(())
+    })
+    .await;
+    let oldest = world.api.log_text(&ids[0], "").await;
+    assert!(
+        oldest.starts_with("[k8s-cli: the beginning of this log was removed"),
+        "{}",
+        oldest.len()
+    );
+    let newest = world.api.log_text(&ids[1], "?tail=1").await;
+    assert_eq!(newest, "0123456789012345678901234567890123456789\n");
+}
+
+fn size_of_logs(state: &Path) -> u64 {
+    let pods = fs::read_dir(state.join("pods")).unwrap().flatten();
+    let files = pods.flat_map(|pod| fs::read_dir(pod.path().join("log")).into_iter().flatten().flatten());
+    files
+        .map(|file| file.metadata().map_or(0, |metadata| metadata.len()))
+        .sum()
+}
