@@ -339,8 +339,10 @@ async fn a_task_that_has_spoiled_its_own_record_can_be_stopped() {
     let mut world = World::own(&[]).await;
     let mark = format!("spoiler-{:016x}", fastrand::u64(..));
     let id = world.api.run(&format!("exec -a {mark} sleep 600")).await;
-    world.api.wait_for(&id, "running").await;
-    assert!(processes(&mark) > 0);
+    eventually(Duration::from_secs(30), "the task to run", async || {
+        (processes(&mark) > 0).then_some(())
+    })
+    .await;
     let pods = std::fs::read_dir(world.state_folder().unwrap().join("pods")).unwrap();
     for pod in pods.flatten() {
         std::fs::write(pod.path().join("started.json"), "").unwrap();

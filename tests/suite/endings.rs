@@ -9,8 +9,9 @@ use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-/// A process that saves for a second when it is told to end. The handler is bash's: an image may have no Python.
-const TRAINER: &str = r#"bash -c 'trap "echo saving; read -rt 1 <> <(:); echo saved; exit 0" TERM; echo up; while :; do read -rt 0.1 <> <(:); done'"#;
+/// A process that saves for a second when it is told to end. The handler is bash's: an image may have no Python. Below `timeout`, which
+/// passes on what it hears, it is told twice.
+const TRAINER: &str = r#"bash -c 'trap "trap : TERM; echo saving; read -rt 1 <> <(:); echo saved; exit 0" TERM; echo up; while :; do read -rt 0.1 <> <(:); done'"#;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_a_script_has_started_hears_that_it_has_to_end_and_is_waited_for() {
@@ -65,7 +66,7 @@ async fn everybody_hears(world: &World) {
     }
     for id in &ids {
         eventually(Duration::from_secs(120), "the task to be up", async || {
-            (world.api.log_text(id, "").await == "up\n").then_some(())
+            (world.api.log_text(id, "?follow=false").await == "up\n").then_some(())
         })
         .await;
     }

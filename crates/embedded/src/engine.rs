@@ -76,12 +76,17 @@ impl Engine {
         let node = Node::new(Arc::clone(&store), settings, stopping.clone()).map_err(unusable)?;
         let node = Arc::new(node);
         let failed = |refusal: Refusal| unusable(io::Error::other(refusal.message));
-        let furnished = store.write(Durability::Disk, true, |transaction| {
-            furnish(transaction, &node_name(), |transaction, old| {
-                node_object(old, transaction.now, transaction.random)
+        let furnish = || {
+            store.write(Durability::Disk, true, |transaction| {
+                furnish(transaction, &node_name(), |transaction, old| {
+                    node_object(old, transaction.now, transaction.random)
+                })
             })
-        });
-        furnished.await.map_err(failed)?;
+        };
+        if furnish().await.is_err() {
+            // On a full disk the first transaction may only have shown that the reserve is needed.
+            furnish().await.map_err(failed)?;
+        }
         node.start().await.map_err(failed)?;
         let api = Api {
             store: Arc::clone(&store),

@@ -231,7 +231,7 @@ fn begin(object: &mut Object, transaction: &mut Transaction<'_>) {
 
 /// What is there already takes no room, and whoever makes it again hears that it is there.
 fn check_room(transaction: &Transaction<'_>, object: &Object) -> Result<(), Refusal> {
-    if !transaction.is_crowded
+    if !transaction.is_crowded()
         || transaction
             .get(object.kind, object.namespace(), object.name())?
             .is_some()

@@ -29,8 +29,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-pub use inherited::{open_files, raise_file_limit};
 pub use folder::{Folder, sync_folder};
+pub use inherited::{open_files, raise_file_limit};
 pub use order::{Mount, Order, Outcome};
 pub use record::{Record, gap, parse_record, segments};
 

@@ -365,6 +365,7 @@ mod tests {
             mounts: Vec::new(),
             log_limit: 1 << 20,
             control_groups: Vec::new(),
+            open_files: None,
         };
         assert!(prepare(&folder, &order, 1).is_err());
         assert_eq!(folder.started(), None);

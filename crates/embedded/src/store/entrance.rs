@@ -78,6 +78,7 @@ impl Store {
     ) -> Result<T, Refusal> {
         let (sender, receiver) = oneshot::channel();
         let work: Work = Box::new(move |transaction| {
+            transaction.keeps = keep;
             let result = work(transaction);
             Outcome {
                 keep: keep && result.is_ok(),
@@ -223,10 +224,9 @@ mod tests {
         let before = store.hub().newest();
         let made = store.write(Durability::Process, true, |transaction| {
             make(transaction, "cause")?;
-            let effect = transaction.undone_by_a_panic(|transaction| {
+            let effect = transaction.undone_by_a_panic(|transaction| -> Object {
                 make(transaction, "half of the effect").unwrap();
-                let nothing: Option<Object> = None;
-                nothing.unwrap_or_else(|| panic!("as a controller might"))
+                panic!("as a controller might")
             });
             assert!(effect.is_err());
             make(transaction, "next")
@@ -251,6 +251,10 @@ mod tests {
         assert!(store.hub().durable() < version);
         store.persist(version).await.unwrap();
         assert!(store.hub().durable() >= version);
+        assert!(
+            store.hub().newest() > version,
+            "SQLite syncs nothing when nothing changes"
+        );
         store.close();
         std::fs::remove_dir_all(folder).unwrap();
     }

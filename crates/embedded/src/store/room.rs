@@ -5,8 +5,9 @@
 
 use rusqlite::Connection;
 
-/// How much of it there is, in bytes. The removal of a task changes about ten pages of 4 KiB, and frees most of them.
-const ROOM: i64 = 2 << 20;
+/// How much of it there is, in bytes. The removal of a task changes about ten pages of 4 KiB, and frees most of them. The log is as long as
+/// `SQLite` lets it become before it begins again, which is 1,000 pages: then no transaction of usual size needs more.
+const ROOM: i64 = 4 << 20;
 
 /// Its table, which is empty: to fill it makes the files grow, and to empty it leaves the room in them.
 pub(super) const SCHEMA: &str = "CREATE TABLE room (zeros BLOB NOT NULL);";
@@ -18,7 +19,17 @@ pub(super) const SCHEMA: &str = "CREATE TABLE room (zeros BLOB NOT NULL);";
 pub(super) fn make(connection: &Connection) -> rusqlite::Result<()> {
     // Two transactions: pages that one fills and frees at once would never be written.
     connection.execute("INSERT INTO room VALUES (zeroblob(?1))", [ROOM])?;
-    connection.execute("DELETE FROM room", []).map(drop)
+    connection.execute("DELETE FROM room", [])?;
+    // The pages would be in the log alone.
+    checkpoint(connection)
+}
+
+/// Brings what is in the write-ahead log to its place, and lets the log begin again at its start.
+///
+/// # Errors
+/// The disk has no room, or fails.
+pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))
 }
 
 /// Whether new objects have taken most of the room.

@@ -28,7 +28,9 @@ pub struct Transaction<'a> {
     /// When it began; all of it happens at once.
     pub now: Timestamp,
     /// Whether the disk has no room for more objects of clients.
-    pub is_crowded: bool,
+    pub(super) has_no_room: bool,
+    /// Whether what the work does shall stay: it is no dry run.
+    pub(super) keeps: bool,
     /// Whether all that was written before is to be on the disk afterwards.
     pub(super) must_last: bool,
     /// For new identities and names.
@@ -56,11 +58,17 @@ impl<'a> Transaction<'a> {
             version,
             changes: Vec::new(),
             unseen: Vec::new(),
-            is_crowded: false,
+            has_no_room: false,
+            keeps: true,
             must_last: false,
             now,
             random,
         }
+    }
+
+    /// Whether there is no room for what a client wants to make. Of a dry run nothing stays.
+    pub fn is_crowded(&self) -> bool {
+        self.has_no_room && self.keeps
     }
 
     /// What was changed and the controllers have not seen.

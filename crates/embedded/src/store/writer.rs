@@ -83,9 +83,9 @@ impl Writer {
 
     /// From here on it keeps room on this disk.
     pub fn stand_on(&mut self, disk: Disk) {
-        if !disk.is_low()
-            && let Err(error) = room::make(&self.connection)
-        {
+        if disk.is_low() {
+            self.begin_log_again();
+        } else if let Err(error) = room::make(&self.connection) {
             tracing::warn!(%error, "no room can be kept in the database for the case that the disk is full");
         }
         self.reserve_due = (!disk.hold()).then(Instant::now);
@@ -144,10 +144,14 @@ impl Writer {
         if let Some(disk) = &self.disk {
             disk.release();
             self.reserve_due = Some(Instant::now());
-            // What is in the write-ahead log goes to its place, and the next transaction begins at the log's start.
-            let _ = self
-                .connection
-                .query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
+            self.begin_log_again();
+        }
+    }
+
+    /// What is in the write-ahead log goes to its place, and the next transaction begins at the log's start, where there is room.
+    fn begin_log_again(&self) {
+        if let Err(error) = room::checkpoint(&self.connection) {
+            tracing::debug!(%error, "the write-ahead log cannot be emptied");
         }
     }
 
@@ -180,7 +184,7 @@ impl Writer {
     ) -> rusqlite::Result<()> {
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
         let mut transaction = Transaction::new(&self.connection, self.version, self.clock.now(), &mut self.random);
-        transaction.is_crowded = self.disk.as_ref().is_some_and(Disk::is_low);
+        transaction.has_no_room = self.disk.as_ref().is_some_and(Disk::is_low);
         if is_first {
             self.controllers.load(&mut transaction);
         }
@@ -207,7 +211,11 @@ impl Writer {
         if transaction.version == self.version && !leaves_a_debt && self.health.check().is_ok() {
             return self.connection.execute_batch("COMMIT");
         }
-        // Written although it may be the same: that shows whether the store can be written again.
+        if transaction.version == self.version {
+            // SQLite writes nothing that is the same as before: then nothing would be synced, and nothing shown of a store that may work
+            // again.
+            transaction.version += 1;
+        }
         transaction.write_version()?;
         let (version, changes) = (transaction.version, transaction.changes);
         self.connection.execute_batch("COMMIT")?;
