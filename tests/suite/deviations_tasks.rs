@@ -185,6 +185,12 @@ async fn stop_reaches_the_processes_and_they_end() {
         (world.api.log_text(&id, "?follow=false").await == "started\n").then_some(())
     })
     .await;
+    // The kernel drops a signal to process 1 that it does not wait for yet.
+    eventually(Duration::from_secs(20), "both nodes to be up", async || {
+        let log = world.api.log_text(&plain, "?follow=false").await;
+        (log.matches("up\n").count() == 2).then_some(())
+    })
+    .await;
     let start = Instant::now();
     for task in [&id, &plain] {
         assert_eq!(world.api.stop(task).await.ok()["status"], "stopped");

@@ -46,6 +46,34 @@ async fn one_node_has_the_same_variables() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn much_script_and_many_variables_are_stored_once_and_reach_every_node() {
+    let world = World::new().await;
+    let mut envs: serde_json::Map<String, Value> = (0..100)
+        .map(|index| (format!("V{index}"), "x".repeat(1000).into()))
+        .collect();
+    envs.insert("MINE".to_owned(), "$(HOME) $$ $NOT".into());
+    envs.insert("NODE_RANK".to_owned(), "7".into());
+    let run = format!(
+        "{}\necho \"is $MINE,$NODE_RANK,$(printenv | grep -c ^V.*xxx)\"; sleep 3",
+        "# a long script".repeat(1000)
+    );
+    let id = world
+        .api
+        .submit(&json!({"num_nodes": 2, "envs": envs, "run": run}))
+        .await;
+    world.api.wait_for(&id, "running").await;
+    for job in world.cluster.jobs(&id).await {
+        let bytes = serde_json::to_vec(&job.spec).unwrap().len();
+        assert!(bytes < 12_000, "the spec of each Job has {bytes} bytes");
+    }
+    let log = world.api.log_text(&id, "").await;
+    let is = said(&log, "is ");
+    assert_eq!(is[&0], "$(HOME) $$ $NOT,0,100");
+    assert_eq!(is[&1], "$(HOME) $$ $NOT,1,100");
+    world.api.wait_for(&id, "completed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_person_sets_is_not_set_otherwise() {
     let world = World::new().await;
     let task = json!({

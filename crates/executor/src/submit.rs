@@ -139,6 +139,9 @@ pub(crate) async fn dry_run(
         let owner = manifest::owner(&submission, submission.created_at);
         objects.push(encoded(&owner)?);
     }
+    if let Some(environment) = manifest::environment(&submission, None) {
+        objects.push(encoded(&environment)?);
+    }
     if submission.definition.num_nodes > 1 {
         objects.push(encoded(&manifest::service(&submission, None))?);
     }
@@ -336,7 +339,11 @@ async fn make_jobs(
         .map(|rank| make_node(calls, submission, rank, &reference))
         .buffer_unordered(CONCURRENT_CREATES)
         .try_collect::<Vec<_>>();
-    let (jobs, ()) = tokio::try_join!(jobs, make_service(calls, submission, &reference))?;
+    let (jobs, (), ()) = tokio::try_join!(
+        jobs,
+        make_environment(calls, submission, &reference),
+        make_service(calls, submission, &reference)
+    )?;
     for (job, warned) in jobs {
         made.extend(job);
         warnings.extend(warned);
@@ -352,6 +359,24 @@ async fn make_jobs(
         version: None,
     };
     calls.merge::<ConfigMap>("commit the task", target, commit).await
+}
+
+/// The variables, where each node has no copy of its own.
+async fn make_environment(calls: &Calls, submission: &Submission, owner: &OwnerReference) -> Result<(), Error> {
+    let Some(environment) = manifest::environment(submission, Some(owner)) else {
+        return Ok(());
+    };
+    match calls
+        .create(
+            "create the ConfigMap of the task's variables",
+            &environment,
+            &mut Vec::new(),
+        )
+        .await?
+    {
+        Created::Made(_) | Created::Shared(_) => Ok(()),
+        Created::Taken(_) => Err(Error::NoFreeId { tries: 1 }),
+    }
 }
 
 /// Host names are a convenience: where Kubernetes refuses a Service (no right, a quota, a policy), the task runs without them.

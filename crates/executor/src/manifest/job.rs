@@ -6,11 +6,10 @@ use task::Resources as Asked;
 
 use super::escape::escape;
 use super::script::{INIT, SCRIPT_FOLDER, SCRIPT_KEY, Script, script};
-use super::{DEFAULT_IMAGE, Submission, gang, queue, security};
+use super::{DEFAULT_IMAGE, Submission, environment, gang, queue, security};
 use crate::kubernetes::{
-    ConfigMapVolumeSource, Container, EnvVar, EnvVarSource, Job, JobSpec, ObjectFieldSelector, ObjectMeta,
-    OwnerReference, PersistentVolumeClaimVolumeSource, PodSpec, PodTemplateSpec, Quantity, ResourceRequirements,
-    Volume, VolumeMount,
+    ConfigMapVolumeSource, Container, Job, JobSpec, ObjectMeta, OwnerReference, PersistentVolumeClaimVolumeSource,
+    PodSpec, PodTemplateSpec, Quantity, ResourceRequirements, Volume, VolumeMount,
 };
 use crate::labels;
 
@@ -112,7 +111,8 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
             ),
             command: Some(vec!["/bin/bash".to_owned(), "-c".to_owned()]),
             args: Some(args),
-            env: Some(environment(submission, rank)),
+            env: Some(environment::variables(submission, rank)),
+            env_from: environment::source(submission),
             resources: resources(&submission.definition.resources),
             volume_mounts: (!mounts.is_empty()).then_some(mounts),
             security_context: security::of_container(submission.pods.security),
@@ -137,65 +137,6 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
         gang::complete(&mut pod, submission, rank);
     }
     pod
-}
-
-const PYTHON_UNBUFFERED: &str = "PYTHONUNBUFFERED";
-
-/// The user's variables, then ours, which win. The addresses of several nodes are known later; see `script`.
-///
-/// The names are SkyPilot's: <https://docs.skypilot.co/en/latest/running-jobs/environment-variables.html>.
-fn environment(submission: &Submission, rank: u32) -> Vec<EnvVar> {
-    let definition = &submission.definition;
-    let (rank, nodes, gpus) = (
-        rank.to_string(),
-        definition.num_nodes.to_string(),
-        definition.resources.gpus.to_string(),
-    );
-    let mut ours = vec![
-        variable("NODE_RANK", rank.clone()),
-        variable("NUM_NODES", nodes.clone()),
-        variable("SKYPILOT_NODE_RANK", rank.clone()),
-        variable("SKYPILOT_NUM_NODES", nodes),
-        variable("SKYPILOT_NUM_GPUS_PER_NODE", gpus.clone()),
-        variable("SKYPILOT_TASK_ID", submission.skypilot_task_id()),
-        variable("SKYPILOT_SETUP_NODE_RANK", rank),
-        variable("SKYPILOT_SETUP_NUM_GPUS_PER_NODE", gpus),
-    ];
-    if definition.num_nodes == 1 {
-        ours.extend(["SKYPILOT_NODE_IPS", "SKYPILOT_SETUP_NODE_IPS"].map(own_address));
-    }
-    let users = definition
-        .envs
-        .iter()
-        .filter(|(name, _)| ours.iter().all(|our| our.name != *name))
-        .map(|(name, text)| variable(name, escape(text)));
-    // What Python prints is seen when it is printed, and not when 8 KiB of it have come together.
-    let unbuffered = !definition.envs.iter().any(|(name, _)| name == PYTHON_UNBUFFERED);
-    let python = unbuffered.then(|| variable(PYTHON_UNBUFFERED, "1".to_owned()));
-    let users: Vec<EnvVar> = python.into_iter().chain(users).collect();
-    users.into_iter().chain(ours).collect()
-}
-
-fn variable(name: &str, value: String) -> EnvVar {
-    EnvVar {
-        name: name.to_owned(),
-        value: Some(value),
-        value_from: None,
-    }
-}
-
-fn own_address(name: &str) -> EnvVar {
-    EnvVar {
-        name: name.to_owned(),
-        value: None,
-        value_from: Some(EnvVarSource {
-            field_ref: Some(ObjectFieldSelector {
-                field_path: "status.podIP".to_owned(),
-                ..ObjectFieldSelector::default()
-            }),
-            ..EnvVarSource::default()
-        }),
-    }
 }
 
 /// Requests equal limits; GPUs are limits, which Kubernetes requests as well.

@@ -1,6 +1,7 @@
 //! What Kubernetes is asked to make, as pure functions of what a person asked for.
 
 mod attempt;
+mod environment;
 mod escape;
 mod gang;
 mod job;
@@ -12,6 +13,7 @@ mod service;
 mod volume;
 
 pub use attempt::next_attempt;
+pub use environment::environment;
 pub use job::job;
 pub use owner::owner;
 pub use script::{SCRIPT_FOLDER, SCRIPT_KEY, Script, script};

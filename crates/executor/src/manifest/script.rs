@@ -3,6 +3,8 @@
 use task::TaskDefinition;
 use task::definition::MAX_ARGUMENT_BYTES;
 
+use super::environment::MAX_COPIED_BYTES;
+
 /// Where a script that is too long for an argument is mounted.
 pub const SCRIPT_FOLDER: &str = "/etc/k8s-cli";
 /// Its file, and its key in the owner of the task.
@@ -29,7 +31,8 @@ pub const SETUP_DONE: &str = "/etc/k8s-cli-state/setup-done";
 /// process group takes the place of the whole container: for that the script is started under job control (`set -m`), which is
 /// switched off again at once, since it prints notices. What bash itself says is not heard: a child may end before that.
 ///
-/// The variables of the task are those of process 1, too: ours are set after the script has started with its own.
+/// The variables of the task are those of process 1, too: ours are set after the script has started with its own. Only what says
+/// that TERM came before that is set earlier: without a trap process 1 would not hear it, and nobody says it twice.
 ///
 /// `wait` returns when a trapped signal arrives, before the child has ended; so it is asked again until no signal came in between.
 ///
@@ -42,12 +45,14 @@ pub const SETUP_DONE: &str = "/etc/k8s-cli-state/setup-done";
 ///
 /// Bash waits with what it has itself: a read with a time limit from a pipe that nobody writes to. An image may have no `sleep`.
 pub(super) const INIT: &str = r#"exec 3>&2 2>/dev/null
+trap 'k8s_cli_told=1' TERM
 set -m
 /bin/bash "$@" 2>&3 3>&- &
 set +m
 child=$! told= pipe=
 case $$ in 1) all=-1 ;; *) all=-$child ;; esac
 trap 'signalled=1 told=1; kill -TERM -- "$all"' TERM
+[ -z "$k8s_cli_told" ] || { told=1; kill -TERM -- "$all"; }
 while
   signalled=
   wait "$child"
@@ -84,7 +89,7 @@ unset -f k8s_cli_setup
 pub enum Script {
     /// As an argument.
     Argument(String),
-    /// As a file, because Linux takes no longer argument.
+    /// As a file, because Linux takes no longer argument, or because several nodes need not each have a copy.
     File(String),
 }
 
@@ -115,7 +120,8 @@ pub fn script(definition: &TaskDefinition) -> Script {
         text.push_str("unset -f k8s_cli_wait\n");
     }
     text.push_str(&definition.run);
-    if text.len() > MAX_ARGUMENT_BYTES {
+    let most = if is_gang { MAX_COPIED_BYTES } else { MAX_ARGUMENT_BYTES };
+    if text.len() > most {
         Script::File(text)
     } else {
         Script::Argument(text)
@@ -359,6 +365,28 @@ mod tests {
             assert!(told.unwrap().success());
             assert_eq!(node.wait().unwrap().code(), Some(code), "{handler}");
         }
+    }
+
+    #[test]
+    fn a_script_that_is_told_to_end_as_soon_as_it_starts_hears_it() {
+        let slow = INIT.replace("set +m", "sleep 0.5\nset +m");
+        assert_ne!(slow, INIT);
+        let mut node = Command::new("/bin/bash")
+            .args([
+                "-c",
+                &slow,
+                "k8s-cli",
+                "-c",
+                "trap 'exit 5' TERM; echo ready; while :; do read -rt 0.1 <> <(:); done",
+            ])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = [0; 6];
+        std::io::Read::read_exact(node.stdout.as_mut().unwrap(), &mut ready).unwrap();
+        let told = Command::new("kill").args(["-TERM", &node.id().to_string()]).status();
+        assert!(told.unwrap().success());
+        assert_eq!(node.wait().unwrap().code(), Some(5));
     }
 
     /// Here its processes are those of its process group: this test is not in a container.

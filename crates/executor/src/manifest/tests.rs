@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use task::{Id, Name, Recovery, TaskDefinition, UserName, VolumeDefinition};
 
-use super::{Submission, claim, job, next_attempt, owner, service};
+use super::{Submission, claim, environment, job, next_attempt, owner, service};
 
 use crate::kubernetes::Job;
 use crate::settings::{Defaults, PodSettings};
@@ -40,6 +40,27 @@ fn submission(body: &Value) -> Submission {
 #[test]
 fn a_minimal_task_is_one_job() {
     insta::assert_yaml_snapshot!(job(&submission(&json!({"run": "echo hi"})), 0, None));
+}
+
+#[test]
+fn what_is_large_is_stored_once_for_several_nodes() {
+    let value = "x".repeat(100);
+    let envs: serde_json::Map<_, _> = (0..100).map(|index| (format!("V{index}"), json!(value))).collect();
+    let run = format!("echo ran; {}", "#".repeat(5000));
+    let bytes = |job: &Job| serde_json::to_vec(job).unwrap().len();
+    let one = submission(&json!({"run": run, "envs": envs}));
+    assert!(environment(&one, None).is_none() && !one.needs_owner());
+    assert!(bytes(&job(&one, 0, None)) > 15_000);
+    let several = submission(&json!({"run": run, "envs": envs, "num_nodes": 2}));
+    assert!(bytes(&job(&several, 1, None)) < 10_000);
+    let stored = environment(&several, None).unwrap();
+    assert_eq!(stored.data.unwrap().len(), 100);
+    assert!(
+        !stored.metadata.labels.unwrap().contains_key(crate::labels::TASK),
+        "it would be taken for the task"
+    );
+    let script = owner(&several, Timestamp::UNIX_EPOCH).data.unwrap();
+    assert!(script.values().any(|text| text.contains("echo ran")));
 }
 
 #[test]

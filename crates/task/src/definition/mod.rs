@@ -29,10 +29,6 @@ pub const MAX_NODES: u32 = 1000;
 /// The most bytes that all variables may have together; see [`MAX_SCRIPT_BYTES`].
 pub const MAX_VARIABLES_BYTES: usize = 1_000_000;
 
-/// The most bytes that script and variables may have in the objects of all nodes together, each of which has its own copy:
-/// a twentieth of what etcd takes in all by default.
-pub const MAX_BYTES_OF_ALL_NODES: usize = 100_000_000;
-
 /// The most variables; a shell with more of them takes seconds to start.
 const MAX_VARIABLES: usize = 10_000;
 
@@ -45,8 +41,9 @@ const MAX_FILE_MOUNTS: usize = 1000;
 /// Linux takes no longer single argument or variable: `MAX_ARG_STRLEN`, 32 pages, with its closing NUL.
 pub const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
 
-/// The longest name and the longest value of a variable; together with `=` they are an argument.
-const MAX_VARIABLE_NAME_BYTES: usize = 255;
+/// The longest name and the longest value of a variable; together with `=` they are an argument, and a name may be a key of a
+/// ConfigMap.
+const MAX_VARIABLE_NAME_BYTES: usize = 253;
 const MAX_VARIABLE_BYTES: usize = 130_000;
 
 /// The longest path Linux takes.
@@ -137,7 +134,6 @@ impl TaskDefinition {
         }
         let num_nodes = within_max_nodes(num_nodes, max_nodes, value, cursor)?;
         within_variables_limit(&envs, value, cursor)?;
-        within_limit_of_all_nodes(num_nodes, &envs, [setup.as_deref(), Some(run.as_str())], value, cursor)?;
         let mut warnings = resources.warnings.clone();
         let taken = envs.iter().filter(|(name, _)| is_set_by_us(name));
         warnings.extend(taken.map(|(name, _)| format!("`envs.{name}` is set for each node; yours is not used")));
@@ -198,32 +194,6 @@ fn within_variables_limit(envs: &[(String, String)], body: &Value, cursor: &mut 
                 "the variables have {bytes} bytes together, more than {MAX_VARIABLES_BYTES}; put the data into a volume"
             ),
             &body["envs"],
-        )
-    })
-}
-
-/// A script that fits an argument is in the Job of each node; a longer one is kept once.
-fn within_limit_of_all_nodes(
-    num_nodes: u32,
-    envs: &[(String, String)],
-    scripts: [Option<&str>; 2],
-    body: &Value,
-    cursor: &mut Cursor,
-) -> Option<()> {
-    let variables: usize = envs.iter().map(|(name, text)| name.len() + text.len()).sum();
-    let script: usize = scripts.into_iter().flatten().map(str::len).sum();
-    let of_one = variables + if script <= MAX_ARGUMENT_BYTES { script } else { 0 };
-    let of_all = of_one.saturating_mul(usize::try_from(num_nodes).unwrap_or(usize::MAX));
-    if of_all <= MAX_BYTES_OF_ALL_NODES {
-        return Some(());
-    }
-    cursor.within("num_nodes", |cursor| {
-        cursor.refuse(
-            format!(
-                "{num_nodes} nodes with {of_one} bytes of script and variables each are more than \
-                 {MAX_BYTES_OF_ALL_NODES} bytes together; put the data into a volume"
-            ),
-            &body["num_nodes"],
         )
     })
 }

@@ -273,18 +273,6 @@ fn what_is_counted_is_counted_before_its_contents_are_looked_at() {
 }
 
 #[test]
-fn the_nodes_of_a_task_have_a_limit_together() {
-    let large = json!({"run": "true", "num_nodes": 100, "envs": (0..8).map(|at| (format!("V{at}"), json!("x".repeat(124_000)))).collect::<serde_json::Map<_, _>>()});
-    assert_eq!(faults(&large), [] as [&str; 0]);
-    let errors =
-        TaskDefinition::parse(&json!({"num_nodes": 200, "run": "true", "envs": large["envs"]}), 1000).unwrap_err();
-    assert!(errors[0].msg.contains("200 nodes with 992"), "{}", errors[0].msg);
-    // A script that is too long for an argument is kept once.
-    let script = json!({"run": "#".repeat(400_000), "num_nodes": 1000});
-    assert!(TaskDefinition::parse(&script, 1000).is_ok());
-}
-
-#[test]
 fn a_volume_is_not_mounted_over_what_a_container_needs() {
     for path in [
         "/proc",

@@ -1,0 +1,116 @@
+//! The variables of a container: the person's, and ours.
+
+use std::collections::BTreeMap;
+
+use super::Submission;
+use super::escape::escape;
+use crate::kubernetes::{
+    ConfigMap, ConfigMapEnvSource, EnvFromSource, EnvVar, EnvVarSource, ObjectFieldSelector, OwnerReference,
+};
+use crate::labels;
+
+/// The most bytes of the person's variables, and of a script, that the Job of each of several nodes has a copy of. More is stored
+/// once: a thousand nodes with a megabyte each would fill etcd.
+pub const MAX_COPIED_BYTES: usize = 4096;
+
+const PYTHON_UNBUFFERED: &str = "PYTHONUNBUFFERED";
+
+/// The object that holds the person's variables for all nodes, where they are many.
+#[must_use]
+pub fn environment(submission: &Submission, owner: Option<&OwnerReference>) -> Option<ConfigMap> {
+    if !is_stored_once(submission) {
+        return None;
+    }
+    let mut metadata = submission.metadata(environment_name(submission));
+    metadata.owner_references = owner.map(|owner| vec![owner.clone()]);
+    // A ConfigMap with this label is the task itself.
+    metadata.labels.get_or_insert_default().remove(labels::TASK);
+    Some(ConfigMap {
+        metadata,
+        data: Some(submission.definition.envs.iter().cloned().collect::<BTreeMap<_, _>>()),
+        // The kubelet does not watch what cannot change.
+        immutable: Some(true),
+        ..ConfigMap::default()
+    })
+}
+
+/// Where the person's variables come from when the Job does not have them.
+pub(super) fn source(submission: &Submission) -> Option<Vec<EnvFromSource>> {
+    is_stored_once(submission).then(|| {
+        vec![EnvFromSource {
+            config_map_ref: Some(ConfigMapEnvSource {
+                name: environment_name(submission),
+                optional: Some(false),
+            }),
+            ..EnvFromSource::default()
+        }]
+    })
+}
+
+fn is_stored_once(submission: &Submission) -> bool {
+    let envs = submission.definition.envs.iter();
+    let bytes: usize = envs.map(|(name, value)| name.len() + value.len()).sum();
+    submission.definition.num_nodes > 1 && bytes > MAX_COPIED_BYTES
+}
+
+fn environment_name(submission: &Submission) -> String {
+    format!("task-{}-env", submission.id)
+}
+
+/// The user's variables, then ours, which win. The addresses of several nodes are known later; see `script`.
+///
+/// The names are SkyPilot's: <https://docs.skypilot.co/en/latest/running-jobs/environment-variables.html>.
+pub(super) fn variables(submission: &Submission, rank: u32) -> Vec<EnvVar> {
+    let definition = &submission.definition;
+    let (rank, nodes, gpus) = (
+        rank.to_string(),
+        definition.num_nodes.to_string(),
+        definition.resources.gpus.to_string(),
+    );
+    let mut ours = vec![
+        variable("NODE_RANK", rank.clone()),
+        variable("NUM_NODES", nodes.clone()),
+        variable("SKYPILOT_NODE_RANK", rank.clone()),
+        variable("SKYPILOT_NUM_NODES", nodes),
+        variable("SKYPILOT_NUM_GPUS_PER_NODE", gpus.clone()),
+        variable("SKYPILOT_TASK_ID", submission.skypilot_task_id()),
+        variable("SKYPILOT_SETUP_NODE_RANK", rank),
+        variable("SKYPILOT_SETUP_NUM_GPUS_PER_NODE", gpus),
+    ];
+    if definition.num_nodes == 1 {
+        ours.extend(["SKYPILOT_NODE_IPS", "SKYPILOT_SETUP_NODE_IPS"].map(own_address));
+    }
+    let users = definition
+        .envs
+        .iter()
+        .filter(|_| !is_stored_once(submission))
+        .filter(|(name, _)| ours.iter().all(|our| our.name != *name))
+        .map(|(name, text)| variable(name, escape(text)));
+    // What Python prints is seen when it is printed, and not when 8 KiB of it have come together.
+    let is_set = definition.envs.iter().any(|(name, _)| name == PYTHON_UNBUFFERED);
+    let python = (!is_set).then(|| variable(PYTHON_UNBUFFERED, "1".to_owned()));
+    let users: Vec<EnvVar> = python.into_iter().chain(users).collect();
+    users.into_iter().chain(ours).collect()
+}
+
+fn variable(name: &str, value: String) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value: Some(value),
+        value_from: None,
+    }
+}
+
+fn own_address(name: &str) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value: None,
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector {
+                field_path: "status.podIP".to_owned(),
+                ..ObjectFieldSelector::default()
+            }),
+            ..EnvVarSource::default()
+        }),
+    }
+}
