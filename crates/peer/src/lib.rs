@@ -59,6 +59,19 @@ impl fmt::Display for Account {
     }
 }
 
+/// Whether [`client`] answers in microseconds; else it may read tables, or wait for a sandbox that swallows the question.
+#[must_use]
+pub fn is_prompt() -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        lookup::is_prompt()
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        false
+    }
+}
+
 /// Whose process has the other end of a connection from `peer` to `local`; `None` when no process has it any more.
 ///
 /// # Errors

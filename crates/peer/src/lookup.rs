@@ -7,22 +7,37 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::Socket;
 
 /// A way to ask for the socket at the first address that is connected to the second, or listens at the first.
-type Way = dyn Fn(SocketAddr, SocketAddr) -> io::Result<Option<Socket>>;
+type Way<'a> = dyn Fn(SocketAddr, SocketAddr) -> io::Result<Option<Socket>> + 'a;
 
 /// Set when netlink does not work here and will not: sandboxes and unit files often forbid this family of sockets, and kernels
 /// are built without the part that answers.
 static HAS_NO_NETLINK: AtomicBool = AtomicBool::new(false);
 
+/// Set when netlink has answered, which takes microseconds.
+static HAS_NETLINK: AtomicBool = AtomicBool::new(false);
+
+/// Whether the next question will be answered at once.
+pub fn is_prompt() -> bool {
+    HAS_NETLINK.load(Ordering::Relaxed) && !HAS_NO_NETLINK.load(Ordering::Relaxed)
+}
+
 /// The socket at `local` that is connected to `remote`, else the one that listens at `local`.
-pub fn find(local: SocketAddr, remote: SocketAddr, netlink: &Way, table: &Way) -> io::Result<Option<Socket>> {
-    find_with(local, remote, netlink, table, &HAS_NO_NETLINK)
+pub fn find(local: SocketAddr, remote: SocketAddr, netlink: &Way<'_>, table: &Way<'_>) -> io::Result<Option<Socket>> {
+    let asked = |local, remote| {
+        let found = netlink(local, remote);
+        if matches!(found, Ok(Some(_))) {
+            HAS_NETLINK.store(true, Ordering::Relaxed);
+        }
+        found
+    };
+    find_with(local, remote, &asked, table, &HAS_NO_NETLINK)
 }
 
 fn find_with(
     local: SocketAddr,
     remote: SocketAddr,
-    netlink: &Way,
-    table: &Way,
+    netlink: &Way<'_>,
+    table: &Way<'_>,
     has_no_netlink: &AtomicBool,
 ) -> io::Result<Option<Socket>> {
     if !has_no_netlink.load(Ordering::Relaxed) {
@@ -74,7 +89,7 @@ mod tests {
         [([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], 2).into()]
     }
 
-    fn found(netlink: &Way, table: &Way) -> Option<Socket> {
+    fn found(netlink: &Way<'_>, table: &Way<'_>) -> Option<Socket> {
         let [local, remote] = ends();
         find_with(local, remote, netlink, table, &AtomicBool::new(false)).unwrap()
     }

@@ -5,9 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use peer::Account;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 /// How much of an IPv6 address tells one client from another: a network of its own has the rest to choose from.
 const CLIENT_PREFIX: u128 = !0 << 64;
+
+/// How many look at once where that may take long: hundreds of followers that come at once would otherwise start hundreds of
+/// threads, and everybody's answers would wait for those.
+static LOOKS: Semaphore = Semaphore::const_new(4);
 
 /// What is counted as one client. An extension of its requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,7 +50,10 @@ impl Caller {
     pub async fn of(stream: &TcpStream, peer: SocketAddr) -> Self {
         let account = match stream.local_addr() {
             Ok(_) if !peer.ip().to_canonical().is_loopback() => Ok(None),
+            Ok(local) if peer::is_prompt() => peer::client(local, peer),
             Ok(local) => {
+                // It is never closed.
+                let _turn = LOOKS.acquire().await;
                 let asked = tokio::task::spawn_blocking(move || peer::client(local, peer)).await;
                 asked.unwrap_or_else(|error| Err(io::Error::other(error)))
             }
