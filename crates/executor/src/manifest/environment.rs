@@ -48,9 +48,8 @@ pub(super) fn source(submission: &Submission) -> Option<Vec<EnvFromSource>> {
 }
 
 fn is_stored_once(submission: &Submission) -> bool {
-    let envs = submission.definition.envs.iter();
-    let bytes: usize = envs.map(|(name, value)| name.len() + value.len()).sum();
-    submission.definition.num_nodes > 1 && bytes > MAX_COPIED_BYTES
+    let definition = &submission.definition;
+    definition.num_nodes > 1 && definition.variables_bytes() > MAX_COPIED_BYTES
 }
 
 fn environment_name(submission: &Submission) -> String {
@@ -80,10 +79,13 @@ pub(super) fn variables(submission: &Submission, rank: u32) -> Vec<EnvVar> {
     if definition.num_nodes == 1 {
         ours.extend(["SKYPILOT_NODE_IPS", "SKYPILOT_SETUP_NODE_IPS"].map(own_address));
     }
-    let users = definition
-        .envs
+    let copied = if is_stored_once(submission) {
+        &[]
+    } else {
+        definition.envs.as_slice()
+    };
+    let users = copied
         .iter()
-        .filter(|_| !is_stored_once(submission))
         .filter(|(name, _)| ours.iter().all(|our| our.name != *name))
         .map(|(name, text)| variable(name, escape(text)));
     // What Python prints is seen when it is printed, and not when 8 KiB of it have come together.

@@ -185,7 +185,8 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Command, Output};
+    use std::io::Read;
+    use std::process::{Child, Command, Output, Stdio};
 
     use serde_json::{Value, json};
     use task::TaskDefinition;
@@ -331,6 +332,21 @@ mod tests {
         }
     }
 
+    /// A node that has said that it is ready, and is then told to end. What it says after that is not read yet.
+    fn told_to_end(init: &str, script: &str) -> Child {
+        let mut node = Command::new("/bin/bash")
+            .args(["-c", init, "k8s-cli", "-c", script])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = [0; 6];
+        node.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+        assert_eq!(&ready, b"ready\n");
+        let told = Command::new("kill").args(["-TERM", &node.id().to_string()]).status();
+        assert!(told.unwrap().success());
+        node
+    }
+
     #[test]
     fn variables_of_the_task_do_not_lead_process_1_astray() {
         let mut node = Command::new("/bin/bash");
@@ -354,15 +370,7 @@ mod tests {
             } else {
                 script
             };
-            let mut node = Command::new("/bin/bash")
-                .args(["-c", INIT, "k8s-cli", "-c", &script])
-                .stdout(std::process::Stdio::piped())
-                .spawn()
-                .unwrap();
-            let mut ready = [0; 6];
-            std::io::Read::read_exact(node.stdout.as_mut().unwrap(), &mut ready).unwrap();
-            let told = Command::new("kill").args(["-TERM", &node.id().to_string()]).status();
-            assert!(told.unwrap().success());
+            let mut node = told_to_end(INIT, &script);
             assert_eq!(node.wait().unwrap().code(), Some(code), "{handler}");
         }
     }
@@ -371,21 +379,10 @@ mod tests {
     fn a_script_that_is_told_to_end_as_soon_as_it_starts_hears_it() {
         let slow = INIT.replace("set +m", "sleep 0.5\nset +m");
         assert_ne!(slow, INIT);
-        let mut node = Command::new("/bin/bash")
-            .args([
-                "-c",
-                &slow,
-                "k8s-cli",
-                "-c",
-                "trap 'exit 5' TERM; echo ready; while :; do read -rt 0.1 <> <(:); done",
-            ])
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut ready = [0; 6];
-        std::io::Read::read_exact(node.stdout.as_mut().unwrap(), &mut ready).unwrap();
-        let told = Command::new("kill").args(["-TERM", &node.id().to_string()]).status();
-        assert!(told.unwrap().success());
+        let mut node = told_to_end(
+            &slow,
+            "trap 'exit 5' TERM; echo ready; while :; do read -rt 0.1 <> <(:); done",
+        );
         assert_eq!(node.wait().unwrap().code(), Some(5));
     }
 
@@ -394,15 +391,7 @@ mod tests {
     fn what_runs_in_the_foreground_has_its_time_when_the_script_is_told_to_end() {
         let trainer = "bash -c 'trap \"read -rt 0.5 <> <(:); echo saved; exit 0\" TERM; echo ready; while :; do read -rt 0.1 <> <(:); done'";
         for script in [format!("{trainer}; echo next"), format!("{trainer} & wait")] {
-            let mut node = Command::new("/bin/bash")
-                .args(["-c", INIT, "k8s-cli", "-c", &script])
-                .stdout(std::process::Stdio::piped())
-                .spawn()
-                .unwrap();
-            let mut ready = [0; 6];
-            std::io::Read::read_exact(node.stdout.as_mut().unwrap(), &mut ready).unwrap();
-            let told = Command::new("kill").args(["-TERM", &node.id().to_string()]).status();
-            assert!(told.unwrap().success());
+            let node = told_to_end(INIT, &script);
             let output = node.wait_with_output().unwrap();
             assert_eq!(
                 (output.status.code(), output.stdout.as_slice()),
@@ -429,15 +418,7 @@ mod tests {
         // What it leaves says so when the script's own bash is gone, and goes on until it is told.
         let script = "( while kill -0 $$; do read -rt 0.02 <> <(:); done; echo ready; \
                       while :; do read -rt 0.1 <> <(:); done ) 2>/dev/null &";
-        let mut node = Command::new("/bin/bash")
-            .args(["-c", INIT, "k8s-cli", "-c", script])
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut ready = [0; 6];
-        std::io::Read::read_exact(node.stdout.as_mut().unwrap(), &mut ready).unwrap();
-        let told = Command::new("kill").args(["-TERM", &node.id().to_string()]).status();
-        assert!(told.unwrap().success());
+        let mut node = told_to_end(INIT, script);
         assert_eq!(node.wait().unwrap().code(), Some(0));
     }
 
@@ -459,7 +440,7 @@ mod tests {
             .args(["-c", INIT, "k8s-cli", "-c", &text])
             .env("NUM_NODES", "2")
             .env("NODE_RANK", "0")
-            .stdout(std::process::Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         std::fs::write(folder.join("node-ips"), "10.0.0.1").unwrap();

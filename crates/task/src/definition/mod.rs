@@ -110,6 +110,12 @@ impl TaskDefinition {
         validation::parse(body, "body", |value, cursor| Self::read(value, cursor, max_nodes))
     }
 
+    /// How many bytes all variables have together, with their names.
+    #[must_use]
+    pub fn variables_bytes(&self) -> usize {
+        bytes_of(&self.envs)
+    }
+
     fn read(value: &Value, cursor: &mut Cursor, max_nodes: u32) -> Option<Self> {
         let start = cursor.mark();
         let mut object = Object::open(value, cursor)?;
@@ -183,8 +189,12 @@ fn within_max_nodes(nodes: i64, max_nodes: u32, body: &Value, cursor: &mut Curso
     }
 }
 
+fn bytes_of(envs: &[(String, String)]) -> usize {
+    envs.iter().map(|(name, text)| name.len() + text.len()).sum()
+}
+
 fn within_variables_limit(envs: &[(String, String)], body: &Value, cursor: &mut Cursor) -> Option<()> {
-    let bytes: usize = envs.iter().map(|(name, text)| name.len() + text.len()).sum();
+    let bytes = bytes_of(envs);
     if bytes <= MAX_VARIABLES_BYTES {
         return Some(());
     }
