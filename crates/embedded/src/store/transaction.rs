@@ -294,21 +294,31 @@ impl<'a> Transaction<'a> {
     /// # Errors
     /// It has panicked, or the database failed.
     pub fn undone_by_a_panic<T>(&mut self, part: impl FnOnce(&mut Self) -> T) -> Result<T, Refusal> {
+        let done = self.part(part, |_| true).map_err(failed)?;
+        done.ok_or_else(|| Refusal::internal("a controller panicked"))
+    }
+
+    /// Does a part of the work, of which nothing stays when it panics or when its result is not to be kept; `None` when it panicked.
+    pub(super) fn part<T>(
+        &mut self,
+        part: impl FnOnce(&mut Self) -> T,
+        keeps: impl FnOnce(&T) -> bool,
+    ) -> rusqlite::Result<Option<T>> {
         let mark = (self.version, self.changes.len(), self.unseen.len());
-        self.savepoint("SAVEPOINT part").map_err(failed)?;
-        let done = catch_unwind(AssertUnwindSafe(|| part(self)));
-        if done.is_err() {
-            self.savepoint("ROLLBACK TO part").map_err(failed)?;
+        self.step("SAVEPOINT part")?;
+        let done = catch_unwind(AssertUnwindSafe(|| part(self))).ok();
+        if !done.as_ref().is_some_and(keeps) {
+            self.step("ROLLBACK TO part")?;
             self.version = mark.0;
             self.changes.truncate(mark.1);
             self.unseen.truncate(mark.2);
         }
-        self.savepoint("RELEASE part").map_err(failed)?;
-        done.map_err(|_| Refusal::internal("a controller panicked"))
+        self.step("RELEASE part")?;
+        Ok(done)
     }
 
-    pub(super) fn savepoint(&self, step: &str) -> rusqlite::Result<()> {
-        self.connection.prepare_cached(step)?.execute([]).map(drop)
+    fn step(&self, sql: &str) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(sql)?.execute([]).map(drop)
     }
 
     pub(super) fn write_version(&self) -> rusqlite::Result<()> {

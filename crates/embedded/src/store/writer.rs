@@ -1,6 +1,5 @@
 //! The one writer: it does works in one transaction, shows their changes to the controllers, and then answers.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -189,19 +188,11 @@ impl Writer {
             self.controllers.load(&mut transaction);
         }
         for (_, work) in batch {
-            let mark = (transaction.version, transaction.changes.len());
-            transaction.savepoint("SAVEPOINT work")?;
             // One that panics is undone like one that is refused; whoever asked hears that it was dropped.
-            let outcome = catch_unwind(AssertUnwindSafe(|| work(&mut transaction))).ok();
+            let outcome = transaction.part(work, |outcome| outcome.keep)?;
             if outcome.as_ref().is_some_and(|outcome| outcome.keep) {
                 self.controllers.react(&mut transaction);
-            } else {
-                transaction.savepoint("ROLLBACK TO work")?;
-                transaction.version = mark.0;
-                transaction.changes.truncate(mark.1);
-                transaction.unseen.clear();
             }
-            transaction.savepoint("RELEASE work")?;
             answers.extend(outcome.map(|outcome| outcome.answer));
         }
         self.controllers.wake(&mut transaction);
