@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::container::Folder;
 use crate::error::Error;
-use crate::state::private_file;
+use crate::files::private_file;
 
 /// How large the reserve is where the disk is not small, in bytes: a thousand tasks can be stopped with it.
 const RESERVE: u64 = 4 << 20;
@@ -119,9 +119,7 @@ impl Disk {
         for entry in entries(&self.state.join("pods")) {
             let folder = Folder::at(entry);
             if folder.has_ended() {
-                for doomed in folder.of_the_running() {
-                    let _ = fs::remove_dir_all(doomed);
-                }
+                folder.make_room();
             }
         }
     }

@@ -11,8 +11,8 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use serde::{Deserialize, Serialize};
 
-use crate::container::sync_folder;
 use crate::error::Error;
+use crate::files::{Lasting, private_file, take_place};
 
 /// What a client needs, and what the server checks it with. Kept from start to start, so that a kubeconfig stays good.
 pub(crate) struct Access {
@@ -127,7 +127,7 @@ impl Access {
 /// Another process never reads a half, and nobody else reads anything.
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
     use std::io::Write;
-    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+    use std::os::unix::fs::MetadataExt;
     let is_private = std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o077 == 0);
     if is_private && std::fs::read_to_string(path).is_ok_and(|known| known == text) {
         // As at most starts. There may be no room to write it again.
@@ -135,14 +135,8 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
     }
     let new = path.with_extension("new");
     let _ = std::fs::remove_file(&new);
-    let mut file = std::fs::OpenOptions::new()
-        .create_new(true)
-        .write(true)
-        .mode(0o600)
-        .open(&new)?;
+    let mut file = private_file().create_new(true).open(&new)?;
     file.write_all(text.as_bytes())?;
     // After a power cut there would be a new token in the place of the one that people use.
-    file.sync_all()?;
-    std::fs::rename(new, path)?;
-    sync_folder(path.parent().unwrap_or(Path::new(".")))
+    take_place(&file, &new, path, Lasting::Yes)
 }

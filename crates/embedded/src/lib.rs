@@ -16,6 +16,7 @@ mod controllers;
 mod disk;
 mod engine;
 mod error;
+mod files;
 mod furniture;
 mod kubeconfig;
 mod listen;

@@ -3,15 +3,14 @@
 //! Nothing is removed because no record of it is found: the record may be what was lost. What the engine removes is what a
 //! record says it has to (`leftovers` in the store); what no record knows is moved aside.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::container::sync_folder;
 use crate::error::Error;
+use crate::files::{make_private, private_file, sync_folder};
 
 /// The file that says that a folder is ours.
 const MARK: &str = "k8s-cli-state";
@@ -70,26 +69,6 @@ fn mark(folder: &Path) -> io::Result<()> {
     // A folder that loses its mark in a power cut would be refused afterwards.
     mark.sync_all()?;
     sync_folder(folder)
-}
-
-/// Makes a folder for its owner alone. One that is there stays as it is: who made it has chosen who may see it.
-pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
-    if let Some(parent) = folder.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    match DirBuilder::new().mode(0o700).create(folder) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
-        Err(error) => Err(error),
-        // What is synced in it would be lost in a power cut with its name.
-        Ok(()) => sync_folder(folder.parent().unwrap_or(folder)),
-    }
-}
-
-/// How a file is opened that is its owner's alone when it is new.
-pub(crate) fn private_file() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(false).write(true).mode(0o600);
-    options
 }
 
 /// Moves something that no record knows out of the way; where to.

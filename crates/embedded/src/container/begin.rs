@@ -10,13 +10,13 @@ use rustix::process::setsid;
 use super::folder::Folder;
 use super::inherited;
 use super::order::Order;
+use crate::files::named;
+
+/// The word that makes the program the beginning of the container in the folder that follows.
+pub(super) const BEGIN: &str = "__container-begin";
 
 /// The variable that tells the beginner what the supervisor could do; taken away before the user's command.
 pub(super) const ISOLATION: &str = "__CONTAINER_ISOLATION";
-
-/// The pod's own folder, as the container sees it.
-#[cfg(target_os = "linux")]
-pub(super) const WORK: &str = "/workspace";
 
 /// What sets the container apart from the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,17 +123,12 @@ fn enter(folder: &Folder, order: &Order, separated: bool) -> io::Result<()> {
 #[cfg(target_os = "linux")]
 fn build_root(folder: &Folder, order: &Order) -> io::Result<std::path::PathBuf> {
     super::root::build(folder, order)?;
-    Ok(WORK.into())
+    Ok(super::root::WORK.into())
 }
 
 #[cfg(not(target_os = "linux"))]
 fn build_root(folder: &Folder, _: &Order) -> io::Result<std::path::PathBuf> {
     Ok(folder.work())
-}
-
-/// An error with what was attempted.
-pub(super) fn named(error: io::Error, what: &str) -> io::Error {
-    io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
 /// Ends all processes below this one. They are its children, however often they forked, since it is their reaper.

@@ -1,7 +1,7 @@
 //! The folder of one container: everything about it that must survive the server.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::order::{Order, Outcome};
-use crate::state::private_file;
+use crate::files::{self, Lasting, private_file, sync_folder};
 
 const ORDER: &str = "order.json";
 const STARTED: &str = "started.json";
@@ -129,7 +129,7 @@ impl Folder {
     /// # Errors
     /// The disk is full, or not ours.
     pub fn write_order(&self, order: &Order) -> io::Result<()> {
-        self.write_json(ORDER, order)
+        self.write_json(ORDER, order, Lasting::No)
     }
 
     /// That it was started. A file that cannot be read says that, too: a command is not run a second time because of a bad disk.
@@ -150,10 +150,12 @@ impl Folder {
             return None;
         }
         Some(told).filter(|number| *number > 0).or_else(|| {
-            let mut text = String::new();
-            let file = open_plain(&self.0.join(LOCK)).ok()?;
-            file.take(MAX_NUMBER).read_to_string(&mut text).ok()?;
-            text.parse().ok().filter(|number| *number > 0)
+            let text = files::read_beginning(&self.0.join(LOCK), MAX_NUMBER).ok()?;
+            std::str::from_utf8(&text)
+                .ok()?
+                .parse()
+                .ok()
+                .filter(|number| *number > 0)
         })
     }
 
@@ -167,7 +169,7 @@ impl Folder {
             .open(self.0.join(OUTCOME_ROOM))?
             .write_all(&[b' '; ROOM_BYTES])?;
         File::open(self.0.join(ORDER))?.sync_all()?;
-        self.write_durably(STARTED, started)?;
+        self.write_json(STARTED, started, Lasting::Yes)?;
         // The names of the folder and of the folder that it is in.
         let parent = self.0.parent().unwrap_or(Path::new("/"));
         sync_folder(parent)
@@ -178,7 +180,7 @@ impl Folder {
     /// # Errors
     /// The disk is full, or not ours.
     pub fn write_started(&self, started: &Started) -> io::Result<()> {
-        self.write_json(STARTED, started)
+        self.write_json(STARTED, started, Lasting::No)
     }
 
     /// How it ended.
@@ -192,7 +194,7 @@ impl Folder {
     /// # Errors
     /// The disk is full, or not ours.
     pub fn write_outcome(&self, outcome: &Outcome) -> io::Result<()> {
-        self.write_durably(OUTCOME, outcome)
+        self.write_json(OUTCOME, outcome, Lasting::Yes)
     }
 
     fn lock_file(&self) -> io::Result<File> {
@@ -254,66 +256,28 @@ impl Folder {
         Ok(())
     }
 
+    /// Gives back what the container alone has used of the disk, when nothing reads it any more.
+    pub fn make_room(&self) {
+        for doomed in self.of_the_running() {
+            let _ = fs::remove_dir_all(doomed);
+        }
+    }
+
     /// What only a running container needs.
     #[must_use]
     pub fn of_the_running(&self) -> [PathBuf; 4] {
         [self.work(), self.temporary(), self.volumes(), self.root()]
     }
 
-    /// A reader sees the old file or the new one, and never a half.
-    fn write_json(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
+    fn write_json(&self, name: &str, value: &impl Serialize, lasting: Lasting) -> io::Result<()> {
         let bytes = serde_json::to_vec(value).map_err(io::Error::other)?;
-        let new = self.0.join(format!("{name}.new"));
-        write_over(&new, &bytes)?;
-        fs::rename(new, self.0.join(name))
-    }
-
-    /// The same for a file that a power cut leaves as it is.
-    fn write_durably(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
-        let bytes = serde_json::to_vec(value).map_err(io::Error::other)?;
-        let new = self.0.join(format!("{name}.new"));
-        let file = write_over(&new, &bytes)?;
-        // A new name for content that is not on the disk would be an empty file after a power cut.
-        file.sync_all()?;
-        fs::rename(new, self.0.join(name))?;
-        sync_folder(&self.0)
-    }
-}
-
-/// Writes a file that is its owner's alone. It is not cut before: there may be room that was taken for it.
-fn write_over(path: &Path, bytes: &[u8]) -> io::Result<File> {
-    let mut file = private_file().open(path)?;
-    file.write_all(bytes)?;
-    file.set_len(bytes.len() as u64)?;
-    Ok(file)
-}
-
-/// Puts the names in a folder on the disk.
-///
-/// # Errors
-/// The disk fails.
-pub fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-/// Opens a file that the command may have replaced by a pipe, which would be waited for.
-///
-/// # Errors
-/// There is none that can be read.
-pub(super) fn open_plain(path: &Path) -> io::Result<File> {
-    if path.symlink_metadata()?.is_file() {
-        File::open(path)
-    } else {
-        Err(io::Error::new(ErrorKind::InvalidData, "this is no file"))
+        files::replace(&self.0.join(name), &bytes, lasting)
     }
 }
 
 /// Reads a file; `None` when there is none that can be read.
 fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    let mut bytes = Vec::new();
-    let file = open_plain(path).ok()?;
-    file.take(MAX_JSON).read_to_end(&mut bytes).ok()?;
-    serde_json::from_slice(&bytes).ok()
+    serde_json::from_slice(&files::read_beginning(path, MAX_JSON).ok()?).ok()
 }
 
 #[cfg(unix)]

@@ -29,15 +29,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-pub use folder::{Folder, sync_folder};
+pub use folder::Folder;
 pub use inherited::{open_files, raise_file_limit};
 pub use order::{Mount, Order, Outcome};
 pub use record::{Record, gap, parse_record, segments};
 
 /// The word that makes the program a supervisor of the container in the folder that follows.
 pub const SUPERVISE: &str = "__container-supervise";
-/// The word that makes it the beginning of the container.
-const BEGIN: &str = "__container-begin";
 /// The word that makes it a command within the container whose process number follows.
 pub const PROBE: &str = "__container-probe";
 
@@ -50,7 +48,7 @@ pub fn entered() -> Option<ExitCode> {
     };
     match word.to_str()? {
         SUPERVISE => Some(supervise::run(&Folder::at(PathBuf::from(folder)))),
-        BEGIN => Some(begin::run(&Folder::at(PathBuf::from(folder)))),
+        begin::BEGIN => Some(begin::run(&Folder::at(PathBuf::from(folder)))),
         #[cfg(target_os = "linux")]
         PROBE => Some(probe::run(folder)),
         _ => None,

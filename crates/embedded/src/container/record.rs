@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use jiff::fmt::temporal::DateTimePrinter;
 use jiff::{SignedDuration, Timestamp};
 
-use super::folder::sync_folder;
+use crate::files::sync_folder;
 
 /// How large one file grows, in bytes.
 pub const SEGMENT_BYTES: u64 = 64 << 20;

@@ -11,10 +11,13 @@ use rustix::mount::{
 use rustix::process::{getgid, getuid, pivot_root, set_parent_process_death_signal};
 use rustix::thread::{CapabilitySet, UnshareFlags};
 
-use super::begin::{WORK, named};
 use super::folder::Folder;
 use super::order::{Mount, Order};
 use super::unshare::unshare;
+use crate::files::named;
+
+/// The pod's own folder, as the container sees it.
+pub(super) const WORK: &str = "/workspace";
 
 /// Lets the next child be the first process of a namespace of processes. Who is not root gets a user namespace, in which
 /// the user is still the same.

@@ -14,12 +14,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::setsid;
 use signal_hook::consts::{SIGCHLD, SIGTERM, SIGUSR1};
 
-use super::begin::Isolation;
-use super::folder::{Folder, Started, open_plain};
+use super::begin::{self, BEGIN, Isolation};
+use super::folder::{Folder, Started};
 use super::order::{Order, Outcome};
 use super::processes::Container;
 use super::record::{Recorder, Stream};
-use super::{BEGIN, begin};
+use crate::files::read_beginning;
 
 /// How much is read at once.
 const READ: usize = 64 * 1024;
@@ -75,7 +75,7 @@ fn report(folder: &Folder, outcome: &Outcome, signals: &mut Signals) -> bool {
         match folder.write_outcome(outcome) {
             Ok(()) => return true,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return false,
-            Err(_) => make_room(folder),
+            Err(_) => folder.make_room(),
         }
         let streams = [&signals.terminate, &signals.kill];
         let mut all = streams.map(|stream| PollFd::new(stream, PollFlags::IN));
@@ -83,13 +83,6 @@ fn report(folder: &Folder, outcome: &Outcome, signals: &mut Signals) -> bool {
         if came(&mut signals.terminate) || came(&mut signals.kill) {
             return folder.write_outcome(outcome).is_ok();
         }
-    }
-}
-
-/// Gives back what the container alone has used of the disk: nothing reads it any more.
-fn make_room(folder: &Folder) {
-    for doomed in folder.of_the_running() {
-        let _ = std::fs::remove_dir_all(doomed);
     }
 }
 
@@ -162,7 +155,7 @@ fn supervise(folder: &Folder, order: &Order, prepared: Prepared, signals: &mut S
     let status = attended?;
     let mut recorder = supervisor.recorder;
     if recorder.lost() > 0 {
-        make_room(folder);
+        folder.make_room();
         recorder.tell_what_is_lost();
     }
     // Before the end is told: whoever hears of it can read the log, whatever happens to the machine.
@@ -181,9 +174,7 @@ fn supervise(folder: &Folder, order: &Order, prepared: Prepared, signals: &mut S
 /// What the beginner has left; the file is within the reach of the command, too.
 fn why_it_did_not_begin(folder: &Folder) -> Option<String> {
     const MAX: u64 = 4096;
-    let mut bytes = Vec::new();
-    let file = open_plain(&folder.error()).ok()?;
-    file.take(MAX).read_to_end(&mut bytes).ok()?;
+    let bytes = read_beginning(&folder.error(), MAX).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned()).filter(|text| !text.is_empty())
 }
 

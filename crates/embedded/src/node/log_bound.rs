@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::aside::Aside;
 use crate::container::{Folder, segments};
-use crate::state::private_file;
+use crate::files::private_file;
 
 /// How often it is looked at. Each log has a limit of its own, so that not much comes meanwhile.
 const PAUSE: Duration = Duration::from_secs(30);

@@ -36,7 +36,8 @@ use self::control_group::ControlGroups;
 use self::follow::Followers;
 use self::trash::{Taken, Trash};
 use crate::aside::Aside;
-use crate::container::{Folder, sync_folder};
+use crate::container::Folder;
+use crate::files::{make_private, sync_folder};
 use crate::object::{Object, kind_of};
 use crate::refusal::Refusal;
 use crate::state;
@@ -86,7 +87,7 @@ impl Node {
     /// The folders for pods and volumes cannot be made.
     pub fn new(store: Arc<Store>, settings: Settings, stopping: CancellationToken) -> io::Result<Self> {
         for what in FOLDERS {
-            state::make_private(&settings.state.join(what))?;
+            make_private(&settings.state.join(what))?;
         }
         sync_folder(&settings.state)?;
         Ok(Self {

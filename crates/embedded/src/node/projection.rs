@@ -1,13 +1,15 @@
 //! Folders whose files come from objects: ConfigMaps, Secrets, the downward API. They change as a whole.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::{ConfigMap, KeyToPath, Secret};
 use serde_json::Value;
+
+use crate::files::read_beginning;
 
 /// Files: their paths, and what is in them.
 pub(super) type Files = BTreeMap<String, Vec<u8>>;
@@ -117,16 +119,7 @@ fn shows(folder: &Path, files: &Files) -> bool {
 }
 
 fn holds(path: &Path, bytes: &[u8]) -> bool {
-    let read = || {
-        // To open a pipe would wait for somebody who writes to it.
-        if !path.symlink_metadata()?.is_file() {
-            return Ok(None);
-        }
-        let mut found = Vec::new();
-        File::open(path)?.take(bytes.len() as u64 + 1).read_to_end(&mut found)?;
-        Ok::<_, io::Error>(Some(found))
-    };
-    read().is_ok_and(|found| found.as_deref() == Some(bytes))
+    read_beginning(path, bytes.len() as u64 + 1).is_ok_and(|found| found == bytes)
 }
 
 /// Whether there is something that is neither one of the files nor a folder on the way to one.

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Sender, channel};
 
 use tokio::sync::oneshot;
 
-use crate::state::make_private;
+use crate::files::make_private;
 
 pub(super) struct Trash {
     folder: PathBuf,

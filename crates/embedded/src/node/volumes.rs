@@ -10,7 +10,8 @@ use serde_json::Value;
 use super::environment::{Sources, field};
 use super::plan::Plan;
 use super::projection::{self, Files};
-use crate::container::{Folder, Mount, sync_folder};
+use crate::container::{Folder, Mount};
+use crate::files::sync_folder;
 use crate::object::Object;
 
 /// The objects that the volumes come from, and whether each must be there.

@@ -2,7 +2,6 @@
 
 mod again;
 
-use std::fs::File;
 use std::future::Future;
 use std::io::{Read, Seek, SeekFrom};
 use std::net::Ipv4Addr;
@@ -29,6 +28,7 @@ use super::{Newest, Node, volumes};
 use crate::container::{Folder, Order, Outcome, SUPERVISE, open_files};
 use crate::controllers::delete::settle;
 use crate::controllers::{EventKind, record_event};
+use crate::files::open_plain;
 use crate::object::{Object, kind_of, later};
 use crate::refusal::Refusal;
 use crate::store::{self, Durability};
@@ -475,11 +475,7 @@ impl Worker<'_> {
 /// The end of what a container has left as its last words; they may be as long as the disk.
 fn read_tail(path: &Path) -> Vec<u8> {
     let read = || {
-        // To open a pipe would wait for somebody who writes to it.
-        if !path.symlink_metadata()?.is_file() {
-            return Ok(Vec::new());
-        }
-        let mut file = File::open(path)?;
+        let mut file = open_plain(path)?;
         let beginning = file.metadata()?.len().saturating_sub(status::MAX_MESSAGE);
         file.seek(SeekFrom::Start(beginning))?;
         let mut tail = Vec::new();

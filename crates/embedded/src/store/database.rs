@@ -10,7 +10,8 @@ use rusqlite::config::DbConfig;
 use super::room;
 use crate::disk::Disk;
 use crate::error::Error;
-use crate::state::{DATABASE, make_private, private_file};
+use crate::files::{make_private, private_file};
+use crate::state::DATABASE;
 
 /// How long a folder that is in use is waited for. A server that was killed while it started a process leaves a child behind that
 /// holds the lock until it has become that process.
