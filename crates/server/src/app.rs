@@ -17,7 +17,7 @@ pub struct App {
     /// Runs the tasks.
     pub executor: Executor,
     /// Who may ask.
-    pub guard: Guard,
+    pub guard: Arc<Guard>,
     /// What is allowed at once.
     pub limits: Limits,
     /// What `/metrics` shows.

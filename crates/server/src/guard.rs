@@ -15,7 +15,6 @@ use http::HeaderValue;
 use peer::Account;
 use peer::token::{CHALLENGE_HEADER, PROOF_HEADER, TOKEN_HEADER, Token};
 
-use crate::app::AppState;
 use crate::args::Args;
 use crate::caller::Caller;
 use crate::error::ApiError;
@@ -138,8 +137,8 @@ fn new_token(port: u16, folder: &Path) -> anyhow::Result<(Token, PathBuf)> {
 }
 
 /// Answers what may be asked.
-pub async fn admit(State(app): State<AppState>, request: Request, next: Next) -> Response {
-    app.guard.admit(request, next).await
+pub async fn admit(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    guard.admit(request, next).await
 }
 
 #[cfg(test)]
@@ -151,7 +150,7 @@ mod tests {
     use axum::Router;
     use axum::body::Body;
     use axum::extract::Request;
-    use axum::middleware::{Next, from_fn};
+    use axum::middleware::from_fn_with_state;
     use axum::response::Response;
     use axum::routing::get;
     use clap::Parser;
@@ -160,7 +159,7 @@ mod tests {
     use peer::token::{CHALLENGE_HEADER, PROOF_HEADER, TOKEN_HEADER, Token};
     use tower::ServiceExt;
 
-    use super::{Evidence, Guard};
+    use super::{Evidence, Guard, admit};
     use crate::args::Args;
     use crate::caller::{Caller, Client};
 
@@ -221,11 +220,6 @@ mod tests {
 
     /// What a guarded server answers to a request with these headers.
     async fn answer(guard: &Arc<Guard>, path: &str, headers: &[(&str, &str)]) -> Response {
-        let guard = Arc::clone(guard);
-        let admit = move |request: Request, next: Next| {
-            let guard = Arc::clone(&guard);
-            async move { guard.admit(request, next).await }
-        };
         let routes = ["/tasks", "/healthz", "/readyz"]
             .into_iter()
             .fold(Router::new(), |router, path| {
@@ -236,7 +230,8 @@ mod tests {
             request = request.header(*name, *value);
         }
         let request = request.body(Body::empty()).unwrap();
-        routes.layer(from_fn(admit)).oneshot(request).await.unwrap()
+        let admit = from_fn_with_state(Arc::clone(guard), admit);
+        routes.layer(admit).oneshot(request).await.unwrap()
     }
 
     #[tokio::test]

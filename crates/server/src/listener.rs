@@ -17,6 +17,7 @@ use tower::ServiceExt;
 
 use crate::app::AppState;
 use crate::caller::{Caller, Client};
+use crate::handlers::health::HealthResponse;
 use crate::limits::{DRAIN_TIMEOUT, HEAD_TIMEOUT, MAX_HEAD_BYTES, MAX_HEADERS};
 use crate::pace::Paced;
 use crate::router::router;
@@ -30,9 +31,6 @@ const REFUSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long it is waited for what it asks.
 const REFUSED_HEAD_TIMEOUT: Duration = Duration::from_millis(200);
-
-/// What `/healthz` answers.
-const HEALTHY: &str = "{\"status\":\"ok\",\"service\":\"k8s-cli-api\"}";
 
 /// How many connections may wait to be accepted; the system may allow fewer. One that finds no room comes again after a
 /// second, and with the usual 128 a few hundred followers that come at once made others wait for that.
@@ -143,7 +141,7 @@ async fn tell(mut stream: TcpStream, reason: NoShare) -> std::io::Result<()> {
     let is_probe = asked.is_ok() && head.starts_with(b"GET /healthz ");
     let too_many = |detail| format!("{{\"detail\": \"{detail}\"}}\n");
     let (status, body) = match reason {
-        _ if is_probe => ("200 OK", HEALTHY.to_owned()),
+        _ if is_probe => ("200 OK", serde_json::to_string(&HealthResponse::OK).unwrap_or_default()),
         NoShare::AllTaken => ("503 Service Unavailable", too_many("too many connections at once")),
         NoShare::OneHasMost => (
             "429 Too Many Requests",

@@ -1,5 +1,7 @@
 //! All routes. The OpenAPI document is made from the same registration.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
@@ -56,7 +58,7 @@ pub fn router(app: AppState) -> Router {
         .merge(pages)
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
-        .layer(from_fn_with_state(app.clone(), guard::admit))
+        .layer(from_fn_with_state(Arc::clone(&app.guard), guard::admit))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(telemetry::request::observe))
         .with_state(app);

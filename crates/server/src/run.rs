@@ -82,7 +82,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let app = AppState(Arc::new(App {
         backend: backend.name(),
         executor,
-        guard: Guard::new(address, &args)?,
+        guard: Arc::new(Guard::new(address, &args)?),
         limits: Limits::new(args.max_streams, args.max_streams_per_user),
         metrics,
         openapi: openapi::document(args.max_nodes),
