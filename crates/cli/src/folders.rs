@@ -14,7 +14,7 @@ pub fn data() -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os("K8S_CLI_API_STATE_DIR").filter(|folder| !folder.is_empty()) {
         return Ok(folder.into());
     }
-    Ok(base()?.data_dir().join("k8s-cli"))
+    tokens()
 }
 
 /// Of what proves that a server is the person's own. It is the same whatever state folder a server was given.

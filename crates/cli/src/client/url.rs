@@ -80,14 +80,9 @@ impl ApiUrl {
         self.text.starts_with("http:")
     }
 
-    /// The name or the address in it.
-    pub fn host(&self) -> &str {
-        self.host.trim_start_matches('[').trim_end_matches(']')
-    }
-
     /// Whether the server is here.
     pub fn is_this_machine(&self) -> bool {
-        let host = self.host();
+        let host = self.host.trim_start_matches('[').trim_end_matches(']');
         host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
