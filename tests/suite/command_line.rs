@@ -49,19 +49,27 @@ async fn the_exit_code_is_the_tasks_when_it_is_asked_for() {
     cli.run(&["jobs", "logs", &id, "--exit-code"]).failed(3);
 }
 
+/// A command line that follows the log of a task that goes on, and has printed its first line.
+fn submit_and_follow(cli: &CommandLine, flags: &[&str]) -> std::process::Child {
+    let task = ["--", "bash", "-c", "echo here; sleep 600"];
+    let mut child = cli
+        .command(&[&["jobs", "submit"], flags, &task].concat())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert_eq!(line, "here\n");
+    child
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_is_stopped_while_it_is_followed_ends_with_103() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     for (flag, code) in [("--name=default", 103), ("--exit-code", 103), ("--no-exit-code", 0)] {
-        let mut child = cli
-            .command(&["jobs", "submit", flag, "--", "bash", "-c", "echo here; sleep 600"])
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        let mut child = submit_and_follow(&cli, &[flag]);
         cli.run(&["jobs", "stop", "--all", "--yes"]).ok();
         assert_eq!(child.wait().unwrap().code(), Some(code), "{flag}");
     }
@@ -142,15 +150,7 @@ async fn waiting_ends_when_the_time_is_over() {
 async fn control_c_leaves_the_task_running_and_says_so() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
-    let mut child = cli
-        .command(&["jobs", "submit", "--", "bash", "-c", "echo here; sleep 600"])
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    assert_eq!(line, "here\n");
+    let child = submit_and_follow(&cli, &[]);
     let pid = child.id().to_string();
     assert!(
         std::process::Command::new("kill")

@@ -4,22 +4,21 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use e2e::{World, as_another_account, raw};
+use e2e::{RawAnswer, World, as_another_account, raw};
 use futures::StreamExt;
 use serde_json::json;
+
+fn submit(world: &World, headers: &[(&str, &[u8])], body: &str) -> RawAnswer {
+    let path = "/tasks/submit";
+    raw(world.api.base(), "POST", path, headers, Some(body.as_bytes()))
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_is_too_large_is_refused() {
     let world = World::new().await;
     let headers: [(&str, &[u8]); 2] = [("X-User", b"alice"), ("Content-Type", b"application/json")];
     let body = format!("{{\"run\": \"{}\"}}", "x".repeat(5 * 1024 * 1024));
-    let answer = raw(
-        world.api.base(),
-        "POST",
-        "/tasks/submit",
-        &headers,
-        Some(body.as_bytes()),
-    );
+    let answer = submit(&world, &headers, &body);
     assert_eq!(answer.status, 413);
     assert!(answer.json()["detail"].as_str().unwrap().contains("bytes"));
 }
@@ -229,13 +228,7 @@ async fn a_body_with_very_many_wrong_values_costs_little_and_is_answered_shortly
     ] {
         for headers in [vec![json], vec![json, ("X-User", b"alice".as_slice())]] {
             let start = std::time::Instant::now();
-            let answer = raw(
-                world.api.base(),
-                "POST",
-                "/tasks/submit",
-                &headers,
-                Some(body.as_bytes()),
-            );
+            let answer = submit(&world, &headers, &body);
             assert_eq!(answer.status, 422);
             assert!(answer.body.len() < 500_000, "{}", answer.body.len());
             assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
