@@ -95,6 +95,7 @@ impl Executor {
             health: Arc::clone(&self.health),
             stop: self.stop.clone(),
             folded: Arc::default(),
+            hears_within: self.settings.hears_within,
         };
         let tracker = &self.tracker;
         tracker.spawn(gang::control(background.clone()));

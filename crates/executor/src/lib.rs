@@ -28,5 +28,5 @@ pub use error::Error;
 pub use executor::Executor;
 pub use kubernetes::{client, connect};
 pub use logs::{LogCut, LogOptions};
-pub use settings::{Defaults, PodSecurity, PodSettings, Settings, SharedClaims};
+pub use settings::{Defaults, KUBELET_HEARS_WITHIN, PodSecurity, PodSettings, Settings, SharedClaims};
 pub use submit::{DryRun, Request, Submitted};

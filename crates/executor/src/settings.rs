@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use clock::Clock;
 
+/// A kubelet lists its containers each second, after it is done with the list before, and knows nothing newer of a pod until then
+/// (`genericPlegRelistPeriod` in `pkg/kubelet/kubelet.go` of kubernetes/kubernetes). The rest is for the list itself.
+pub const KUBELET_HEARS_WITHIN: Duration = Duration::from_millis(1500);
+
 /// How an executor is set up.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
@@ -15,6 +19,9 @@ pub struct Settings {
     pub pods: PodSettings,
     /// Which claims without an owner a task may mount.
     pub shared_claims: SharedClaims,
+    /// After how long at most a node hears of a change of a pod that it has just looked at: [`KUBELET_HEARS_WITHIN`] for a kubelet,
+    /// and nothing for one that is told of each change at once.
+    pub hears_within: Duration,
     /// The time of day.
     pub clock: Clock,
 }

@@ -18,6 +18,7 @@ pub(crate) struct Background {
     pub health: Arc<Health>,
     pub stop: CancellationToken,
     pub folded: Arc<Folded>,
+    pub hears_within: Duration,
 }
 
 /// Times to look at things.

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
-use executor::{Defaults, Executor, PodSecurity, PodSettings, Settings, SharedClaims};
+use executor::{Defaults, Executor, KUBELET_HEARS_WITHIN, PodSecurity, PodSettings, Settings, SharedClaims};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -65,7 +66,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let metrics = Metrics::install(&stopping)?;
     let backend = Backend::choose(&args).await?;
     let executor = tokio::select! {
-        started = Executor::start(backend.client.clone(), settings(&args)) => started?,
+        started = Executor::start(backend.client.clone(), settings(&args, &backend)) => started?,
         () = stopping.cancelled() => {
             backend.stop().await;
             return Ok(());
@@ -99,7 +100,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// What the operator has decided for all tasks.
-fn settings(args: &Args) -> Settings {
+fn settings(args: &Args, backend: &Backend) -> Settings {
     Settings {
         namespace: args.namespace.clone(),
         defaults: Defaults {
@@ -117,6 +118,10 @@ fn settings(args: &Args) -> Settings {
         shared_claims: match args.shared_claims {
             SharedClaimsChoice::Any => SharedClaims::Any,
             SharedClaimsChoice::Labelled => SharedClaims::Labelled,
+        },
+        hears_within: match backend.is_this_machine() {
+            true => Duration::ZERO,
+            false => KUBELET_HEARS_WITHIN,
         },
         ..Settings::default()
     }

@@ -13,6 +13,7 @@ use super::change::{CONCURRENT_CHANGES, Change, change_jobs, change_pods};
 use super::decide::{Action, Outlived, Target, decide};
 use super::fresh::fresh;
 use super::pauses::Pauses;
+use super::settling::Settling;
 use super::take_turn::take_turn;
 use crate::backoff::Backoff;
 use crate::cache::{Cache, GangTask, Job, Stage, TaskKey, Turn};
@@ -52,10 +53,19 @@ enum Outcome {
     Failed(Error),
 }
 
+/// What some steps wait for.
+struct Waits {
+    attempts: Pauses,
+    gates: Settling,
+}
+
 /// Each task is looked after by itself: one whose changes take long holds up no other.
 async fn control_for_ever(background: Background) {
     let Background { cache, health, .. } = &background;
-    let pauses = Pauses::default();
+    let waits = Waits {
+        attempts: Pauses::default(),
+        gates: Settling::new(background.hears_within),
+    };
     let mut busy: HashSet<Arc<TaskKey>> = HashSet::new();
     let mut failing: HashMap<Arc<TaskKey>, Backoff> = HashMap::new();
     let mut work = FuturesUnordered::new();
@@ -80,7 +90,7 @@ async fn control_for_ever(background: Background) {
         for (key, task) in cache.take_gangs(&busy, CONCURRENT_TASKS.saturating_sub(busy.len())) {
             busy.insert(Arc::clone(&key));
             work.push(async {
-                let outcome = look_after(&background.calls, cache, &pauses, &key, task).await;
+                let outcome = look_after(&background.calls, cache, &waits, &key, task).await;
                 (key, outcome)
             });
         }
@@ -114,30 +124,35 @@ fn finish(background: &Background, failing: &mut HashMap<Arc<TaskKey>, Backoff>,
 }
 
 /// Takes the steps that can be taken now.
-async fn look_after(calls: &Calls, cache: &Cache, pauses: &Pauses, key: &Arc<TaskKey>, task: GangTask) -> Outcome {
+async fn look_after(calls: &Calls, cache: &Cache, waits: &Waits, key: &Arc<TaskKey>, task: GangTask) -> Outcome {
     if let (Some(_), Some((job, _))) = (task.restart, task.nodes.first())
-        && let Some(left) = pauses.left(key, job.attempt + 1, Instant::now())
+        && let Some(left) = waits.attempts.left(key, job.attempt + 1, Instant::now())
     {
         return Outcome::Later(left);
     }
-    match steps(calls, cache, key, task).await {
-        Ok(true) => Outcome::Done,
-        Ok(false) => Outcome::Later(OUTRUN),
-        Err(error) => Outcome::Failed(error),
-    }
+    steps(calls, cache, waits, key, task)
+        .await
+        .unwrap_or_else(Outcome::Failed)
 }
 
-/// Whether nobody else was faster.
-async fn steps(calls: &Calls, cache: &Cache, key: &Arc<TaskKey>, mut task: GangTask) -> Result<bool, Error> {
+/// Decides, and does it.
+async fn steps(
+    calls: &Calls,
+    cache: &Cache,
+    waits: &Waits,
+    key: &Arc<TaskKey>,
+    mut task: GangTask,
+) -> Result<Outcome, Error> {
     let mut actions = decide(&task, calls.now());
     let mut is_fresh = false;
     if actions.iter().any(Action::is_final) {
         let Some(now) = fresh(calls, key, &task).await? else {
-            return Ok(true);
+            return Ok(Outcome::Done);
         };
         actions = decide(&now, calls.now());
         (task, is_fresh) = (now, true);
     }
+    let held_back = waits.gates.hold_back(key, &mut actions, Instant::now());
     let (mut failed, mut is_first) = (None, true);
     for action in actions {
         tracing::debug!(task_id = %key.id, ?action, "a task with several nodes");
@@ -156,7 +171,12 @@ async fn steps(calls: &Calls, cache: &Cache, key: &Arc<TaskKey>, mut task: GangT
             cache.made(Some(owner), Vec::new());
         }
     }
-    failed.map_or(Ok(is_first), Err)
+    match (failed, held_back) {
+        (Some(error), _) => Err(error),
+        (None, Some(left)) => Ok(Outcome::Later(left)),
+        (None, None) if is_first => Ok(Outcome::Done),
+        (None, None) => Ok(Outcome::Later(OUTRUN)),
+    }
 }
 
 /// Where a task must stand before this is done.

@@ -20,6 +20,7 @@ mod missing;
 mod pauses;
 mod provision;
 mod room;
+mod settling;
 mod take_turn;
 
 pub(crate) use control::control;
