@@ -1,5 +1,7 @@
 //! Everything that is done twice: format, lint, test, end-to-end, cluster, bench. CI runs the same.
 
+mod fuzz;
+
 use std::path::Path;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -65,6 +67,8 @@ enum Recipe {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Look for inputs that break what must hold (installs cargo-fuzz)
+    Fuzz(fuzz::Args),
     /// Try every documented request against a running server, with schemathesis
     FuzzApi,
     /// Accept changed snapshots
@@ -126,7 +130,7 @@ fn run(shell: &Shell, recipe: Recipe) -> Result<(), xshell::Error> {
         Recipe::Simulate { seeds, seed } => {
             let simulate = cmd!(
                 shell,
-                "cargo test --release --locked -p e2e --test simulation -- --nocapture every"
+                "cargo test --profile simulation --locked -p e2e --test simulation -- --nocapture every"
             )
             .env("SIM_SEEDS", seeds.to_string());
             match seed {
@@ -141,6 +145,7 @@ fn run(shell: &Shell, recipe: Recipe) -> Result<(), xshell::Error> {
         Recipe::ClusterDown => cmd!(shell, "test-cluster/cluster down").run(),
         Recipe::Serve { arguments } => cmd!(shell, "cargo run --release --locked -p server -- {arguments...}").run(),
         Recipe::Bench { what, arguments } => bench(shell, what, &arguments),
+        Recipe::Fuzz(args) => fuzz::fuzz(shell, &args),
         Recipe::FuzzApi => cmd!(shell, "tests/schemathesis/run")
             .env("KUBECONFIG", kubeconfig())
             .run(),

@@ -11,6 +11,8 @@ mod commands;
 mod context;
 mod error;
 mod folders;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod local;
 mod logs;
 mod output;

@@ -18,6 +18,8 @@ mod engine;
 mod error;
 mod files;
 mod furniture;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod kubeconfig;
 mod listen;
 mod node;

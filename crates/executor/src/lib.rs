@@ -6,6 +6,8 @@ mod error;
 mod executor;
 mod expire;
 mod folded;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod gang;
 mod hidden;
 mod kubernetes;

@@ -7,6 +7,8 @@ mod background;
 mod caller;
 mod error;
 mod extract;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod guard;
 mod handlers;
 mod host;

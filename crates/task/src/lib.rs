@@ -1,6 +1,8 @@
 //! What a task, a volume and their states are: definitions, validation, wire types. No I/O, no Kubernetes client, no HTTP.
 
 pub mod definition;
+#[cfg(fuzzing)]
+pub mod fuzz;
 pub mod id;
 pub mod name;
 pub mod quantity;

@@ -5,3 +5,5 @@ mod lines;
 mod position;
 
 pub use follow::{End, LogOptions, follow, print_now};
+#[cfg(fuzzing)]
+pub use lines::{LineStyle, Lines};

@@ -42,7 +42,7 @@ impl Form {
             Self::Json => {
                 let patch: json_patch::Patch =
                     serde_json::from_value(patch.clone()).map_err(|error| unreadable(error.to_string()))?;
-                json_patch::patch(&mut value, &patch).map_err(|error| Refusal::unfit_patch(&error.to_string()))?;
+                json_patch_within_limits(&mut value, patch)?;
             }
             Self::Merge => json_patch::merge(&mut value, patch),
             // What is applied says less than it could about lists that have been changed by others: they are merged.
@@ -50,6 +50,37 @@ impl Form {
         }
         Ok(value)
     }
+}
+
+/// The most operations of a JSON patch, as kube-apiserver has it.
+const MAX_OPERATIONS: usize = 10_000;
+
+/// The most bytes that a JSON patch copies in all, as kube-apiserver has it. Thirty operations that each copy the whole object
+/// into itself would make a thousand million of it.
+const MAX_COPIED: usize = 3 * 1024 * 1024;
+
+fn json_patch_within_limits(value: &mut Value, patch: json_patch::Patch) -> Result<(), Refusal> {
+    let unfit = |why: String| Refusal::unfit_patch(&why);
+    if patch.0.len() > MAX_OPERATIONS {
+        let count = patch.0.len();
+        return Err(unfit(format!(
+            "a JSON patch may have {MAX_OPERATIONS} operations, and this one has {count}"
+        )));
+    }
+    let mut copied = 0;
+    for operation in patch.0 {
+        if let json_patch::PatchOperation::Copy(copy) = &operation {
+            let source = value.pointer(copy.from.as_str());
+            copied += source.map_or(0, |source| source.to_string().len());
+            if copied > MAX_COPIED {
+                return Err(unfit(format!(
+                    "the patch copies more than {MAX_COPIED} bytes of the object"
+                )));
+            }
+        }
+        json_patch::patch(value, &[operation]).map_err(|error| unfit(error.to_string()))?;
+    }
+    Ok(())
 }
 
 /// PATCH.
@@ -114,4 +145,32 @@ pub(super) async fn patch(api: &Api, call: Call) -> Result<Response, Refusal> {
         .await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok(written.respond(status, View::accepted(&call.headers, api.clock)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::json_patch_within_limits;
+
+    #[test]
+    fn a_json_patch_that_copies_the_object_into_itself_again_and_again_is_refused() {
+        let copies: Vec<_> = (0..64)
+            .map(|index| json!({"op": "copy", "from": "", "path": format!("/copy-{index}")}))
+            .collect();
+        let mut value = json!({"data": {"a": "b"}});
+        let few = serde_json::from_value(json!(copies[..3])).unwrap();
+        assert!(json_patch_within_limits(&mut value, few).is_ok());
+        let many = serde_json::from_value(json!(copies)).unwrap();
+        let refusal = json_patch_within_limits(&mut value, many).unwrap_err();
+        assert!(refusal.message.contains("copies more than"), "{refusal:?}");
+        assert!(value.to_string().len() < 8 * 1024 * 1024);
+    }
+
+    #[test]
+    fn a_json_patch_of_very_many_operations_is_refused() {
+        let tests = vec![json!({"op": "test", "path": "/a", "value": 1}); 10_001];
+        let patch = serde_json::from_value(json!(tests)).unwrap();
+        assert!(json_patch_within_limits(&mut json!({"a": 1}), patch).is_err());
+    }
 }

@@ -8,6 +8,8 @@ mod aggregate;
 mod attempts;
 #[cfg(test)]
 mod examples;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod gang_task;
 mod graves;
 mod health;

@@ -8,6 +8,8 @@
 //! when it has read by itself what it missed.
 
 mod chunk;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod hub;
 mod merge;
 mod node;

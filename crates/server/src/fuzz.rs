@@ -1,0 +1,35 @@
+//! What must hold for whatever a client sends. The targets of `fuzz/` look for inputs that break it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use http::{HeaderMap, HeaderValue, Uri, header};
+
+use crate::host::{self, Hosts};
+
+/// The Host header: who is let in names this machine.
+pub fn hosts(data: &[u8]) {
+    let Ok(value) = HeaderValue::from_bytes(data) else {
+        return;
+    };
+    let headers = HeaderMap::from_iter([(header::HOST, value)]);
+    let refusal = Hosts::new(&[]).refusal(&Uri::from_static("/tasks"), &headers);
+    if let Some(refusal) = refusal {
+        assert!(!refusal.is_empty() && refusal.len() < 2048);
+        return;
+    }
+    let text = String::from_utf8_lossy(data);
+    let name = host::name(&text).expect("who is let in has named a host");
+    let is_here = name == "localhost" || name.ends_with(".localhost");
+    assert!(is_here || name.parse().is_ok_and(is_loopback), "{text:?} is let in");
+    // A browser that is told this name asks this machine, and no other.
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        assert!(is_loopback(address.ip()), "{text:?} is let in");
+    }
+}
+
+fn is_loopback(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.octets()[0] == Ipv4Addr::LOCALHOST.octets()[0],
+        IpAddr::V6(address) => address.is_loopback(),
+    }
+}

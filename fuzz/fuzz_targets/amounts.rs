@@ -1,0 +1,4 @@
+//! Amounts of memory and processors, durations, times.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| task::fuzz::amounts(data));

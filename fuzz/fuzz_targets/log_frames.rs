@@ -1,0 +1,4 @@
+//! A log as the kubelet sends it.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| executor::fuzz::frames(data));

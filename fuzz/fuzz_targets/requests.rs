@@ -1,0 +1,4 @@
+//! Requests to the engine.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| embedded::fuzz::requests(data));

@@ -1,0 +1,4 @@
+//! The YAML of a task file.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| cli::fuzz::task_files(data));
