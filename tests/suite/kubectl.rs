@@ -36,7 +36,7 @@ impl Kubectl {
         command
     }
 
-    fn output(&self, arguments: &[&str], input: Option<&Value>) -> Output {
+    fn output(&self, arguments: &[&str], input: Option<&str>) -> Output {
         let mut child = self
             .command(arguments)
             .stdin(Stdio::piped())
@@ -45,17 +45,21 @@ impl Kubectl {
             .spawn()
             .unwrap();
         if let (Some(input), Some(stdin)) = (input, child.stdin.as_mut()) {
-            std::io::Write::write_all(stdin, input.to_string().as_bytes()).unwrap();
+            std::io::Write::write_all(stdin, input.as_bytes()).unwrap();
         }
         child.wait_with_output().unwrap()
     }
 
     /// What it prints, when it must succeed.
     fn run(&self, arguments: &[&str]) -> String {
-        self.feed(arguments, None)
+        self.pipe(arguments, None)
     }
 
-    fn feed(&self, arguments: &[&str], input: Option<&Value>) -> String {
+    fn feed(&self, arguments: &[&str], input: &Value) -> String {
+        self.pipe(arguments, Some(&input.to_string()))
+    }
+
+    fn pipe(&self, arguments: &[&str], input: Option<&str>) -> String {
         let output = self.output(arguments, input);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert!(
@@ -99,10 +103,7 @@ fn first_lines(mut child: Child, count: usize) -> Vec<String> {
 async fn kubectl_makes_waits_for_and_reads_a_job() {
     let world = World::own(&[]).await;
     let Some(kubectl) = Kubectl::of(&world) else { return };
-    let made = kubectl.feed(
-        &["create", "-f", "-"],
-        Some(&job("hello", "echo one; sleep 1; echo two")),
-    );
+    let made = kubectl.feed(&["create", "-f", "-"], &job("hello", "echo one; sleep 1; echo two"));
     assert_eq!(made, "job.batch/hello created\n");
     let waited = kubectl.run(&["wait", "--for=condition=complete", "--timeout=60s", "job/hello"]);
     assert_eq!(waited, "job.batch/hello condition met\n");
@@ -113,7 +114,7 @@ async fn kubectl_makes_waits_for_and_reads_a_job() {
         stamped.lines().all(|line| line.contains('T') && line.contains("Z ")),
         "{stamped}"
     );
-    let again = kubectl.output(&["create", "-f", "-"], Some(&job("hello", "true")));
+    let again = kubectl.output(&["create", "-f", "-"], Some(&job("hello", "true").to_string()));
     assert!(String::from_utf8_lossy(&again.stderr).contains("jobs.batch \"hello\" already exists"));
 }
 
@@ -122,7 +123,7 @@ async fn kubectl_shows_objects_in_tables() {
     let world = World::own(&[]).await;
     let Some(kubectl) = Kubectl::of(&world) else { return };
     world.api.create_volume(&json!({"name": "data", "size": "1Mi"})).await;
-    kubectl.feed(&["create", "-f", "-"], Some(&job("shown", "sleep 600")));
+    kubectl.feed(&["create", "-f", "-"], &job("shown", "sleep 600"));
     eventually(Duration::from_secs(60), "the pod to run", async || {
         kubectl.run(&["get", "pods"]).contains("Running").then_some(())
     })
@@ -170,7 +171,7 @@ async fn kubectl_follows_objects_and_logs() {
     // The watch may begin before or after the job is made; either way it shows it.
     kubectl.feed(
         &["create", "-f", "-"],
-        Some(&job("followed", "echo one; sleep 2; echo two; sleep 600")),
+        &job("followed", "echo one; sleep 2; echo two; sleep 600"),
     );
     let seen = first_lines(watching, 1);
     assert!(seen[0].starts_with("followed "), "{seen:?}");
@@ -193,10 +194,10 @@ async fn kubectl_changes_objects() {
     let mut config =
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "1", "b": "2"}});
     let apply = ["apply", "-f", "-"];
-    assert_eq!(kubectl.feed(&apply, Some(&config)), "configmap/c created\n");
-    assert_eq!(kubectl.feed(&apply, Some(&config)), "configmap/c unchanged\n");
+    assert_eq!(kubectl.feed(&apply, &config), "configmap/c created\n");
+    assert_eq!(kubectl.feed(&apply, &config), "configmap/c unchanged\n");
     config["data"] = json!({"a": "3"});
-    assert_eq!(kubectl.feed(&apply, Some(&config)), "configmap/c configured\n");
+    assert_eq!(kubectl.feed(&apply, &config), "configmap/c configured\n");
     let data = ["get", "configmap", "c", "-o", "jsonpath={.data}"];
     assert_eq!(kubectl.run(&data), r#"{"a":"3"}"#);
     assert_eq!(
@@ -225,13 +226,10 @@ async fn kubectl_changes_objects() {
     }
     assert_eq!(kubectl.run(&data), r#"{"a":"3","p":"6"}"#);
     config["data"] = json!({"s": "7"});
-    let applied = kubectl.feed(
-        &["apply", "--server-side", "--force-conflicts", "-f", "-"],
-        Some(&config),
-    );
+    let applied = kubectl.feed(&["apply", "--server-side", "--force-conflicts", "-f", "-"], &config);
     assert_eq!(applied, "configmap/c serverside-applied\n");
     let wrong = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "w"}, "dta": {}});
-    let refused = kubectl.output(&["create", "-f", "-"], Some(&wrong));
+    let refused = kubectl.output(&["create", "-f", "-"], Some(&wrong.to_string()));
     assert!(
         String::from_utf8_lossy(&refused.stderr).contains("unknown field \"dta\""),
         "{refused:?}"
@@ -239,6 +237,23 @@ async fn kubectl_changes_objects() {
     assert_eq!(kubectl.run(&["delete", "configmap", "c"]), "configmap \"c\" deleted\n");
     let gone = kubectl.output(&["get", "configmap", "c"], None);
     assert!(String::from_utf8_lossy(&gone.stderr).contains("configmaps \"c\" not found"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_kubectl_makes_of_its_flags_is_taken_or_answered_with_the_way_that_works() {
+    let world = World::own(&[]).await;
+    let Some(kubectl) = Kubectl::of(&world) else { return };
+    let create = ["create", "configmap", "settings", "--from-literal=a=b"];
+    let output = kubectl.output(&create, None);
+    let told = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        let way = "add `--dry-run=client --output yaml` to it and pipe the result to `kubectl apply --filename -`";
+        assert!(told.contains(way), "{told}");
+        let object = kubectl.run(&[create.as_slice(), &["--dry-run=client", "--output", "yaml"]].concat());
+        kubectl.pipe(&["apply", "--filename", "-"], Some(&object));
+    }
+    let data = kubectl.run(&["get", "configmap", "settings", "--output", "jsonpath={.data.a}"]);
+    assert_eq!(data, "b");
 }
 
 #[tokio::test(flavor = "multi_thread")]

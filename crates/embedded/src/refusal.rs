@@ -180,6 +180,13 @@ impl Refusal {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
     }
 
+    /// What `kubectl create job` and the like send. `kubectl apply` and `kubectl create --filename` send JSON.
+    pub fn protobuf() -> Self {
+        let message = "this kubectl command sends protobuf, and tasks on this machine take JSON only; \
+                       add `--dry-run=client --output yaml` to it and pipe the result to `kubectl apply --filename -`";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
+    }
+
     /// The body is too large.
     pub fn too_large(limit: usize) -> Self {
         let message = format!("Request entity is too large: limit is {limit}");

@@ -96,8 +96,10 @@ async fn object(call: Body, headers: &HeaderMap, kind: &'static Kind) -> Result<
         .split(';')
         .next()
         .unwrap_or_default();
-    if !matches!(content_type.trim(), "application/json" | "*/*" | "") {
-        return Err(Refusal::unsupported_media_type("application/json"));
+    match content_type.trim() {
+        "application/json" | "*/*" | "" => {}
+        "application/vnd.kubernetes.protobuf" => return Err(Refusal::protobuf()),
+        _ => return Err(Refusal::unsupported_media_type("application/json")),
     }
     let bytes = body(call).await?;
     let value: Value = serde_json::from_slice(&bytes).map_err(|error| {
