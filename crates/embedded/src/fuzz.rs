@@ -22,7 +22,7 @@ const AFTERWARDS: Duration = Duration::from_secs(3600);
 pub fn selectors(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let labels = LabelSelector::parse(text);
-    for kind in KINDS {
+    for kind in &KINDS {
         let selection = Selection::of(&Object::new(kind, Value::Null));
         let fields = FieldSelector::parse(kind, text);
         let _ = fields.is_ok_and(|selector| selector.matches(&selection));
