@@ -68,7 +68,7 @@ pub fn log_records(data: &[u8]) {
 }
 
 /// Requests to an empty engine, separated by empty lines: `METHOD /path?query [content/type]`, with the body on the
-/// lines below. None of them may cause an internal error, neither right away nor in the controllers later.
+/// lines below. None of them may cause an internal error, either right away or in the controllers later.
 pub fn requests(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let requests: Vec<_> = text.split("\n\n").filter_map(request).take(MAX_REQUESTS).collect();
