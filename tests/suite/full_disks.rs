@@ -109,7 +109,7 @@ async fn a_disk_that_can_have_no_more_files_is_told_and_its_tasks_can_be_stopped
     let script = "mkdir many; i=0; while : >many/$((i += 1)); do :; done 2>/dev/null; echo full; sleep 600";
     let id = site.world.api.run(script).await;
     let why = site.wait_for_readiness(503).await;
-    assert!(why.contains("more files fit"), "{why}");
+    assert!(why.contains("inodes left"), "{why}");
     let refused = site.world.api.post("/tasks/submit", &json!({"run": "true"})).await;
     assert!(refused.error(500).contains("is full"));
     eventually(PATIENCE, "the last file to be made", async || {

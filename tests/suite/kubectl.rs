@@ -247,7 +247,7 @@ async fn what_kubectl_makes_of_its_flags_is_taken_or_answered_with_the_way_that_
     let output = kubectl.output(&create, None);
     let told = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
-        let way = "add `--dry-run=client --output yaml` to it and pipe the result to `kubectl apply --filename -`";
+        let way = "add `--dry-run=client --output yaml` and pipe the output to `kubectl apply --filename -`";
         assert!(told.contains(way), "{told}");
         let object = kubectl.run(&[create.as_slice(), &["--dry-run=client", "--output", "yaml"]].concat());
         kubectl.pipe(&["apply", "--filename", "-"], Some(&object));

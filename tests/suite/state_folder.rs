@@ -45,7 +45,7 @@ async fn a_folder_with_other_peoples_data_is_refused_and_left_as_it_is() {
     let output = server.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        said.contains("is no state folder of k8s-cli") && said.contains("--state-dir"),
+        said.contains("is not a k8s-cli state directory") && said.contains("--state-dir"),
         "{said}"
     );
     assert_eq!(files_with(&folder, "precious").len(), 2);

@@ -1,14 +1,14 @@
-//! Work on files, aside from the async threads, and never more of it at once than the machine can do.
+//! Runs blocking file work off the async threads, with bounded concurrency.
 
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, spawn_blocking};
 
-/// How much is done at once. Hundreds of threads that read files would take the processors from everybody else.
+/// Maximum number of concurrent calls. Hundreds of threads reading files would starve everything else on the machine.
 const AT_ONCE: usize = 4;
 
-/// A place to do such work.
+/// Bounds concurrent blocking calls; clones share the bound.
 #[derive(Debug, Clone)]
 pub(crate) struct Aside(Arc<Semaphore>);
 
@@ -19,11 +19,12 @@ impl Default for Aside {
 }
 
 impl Aside {
-    /// Does `work`, when it is its turn.
+    /// Runs `work` on a blocking thread, once a slot is free.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
-        // Nobody closes it: without a permit the work is done all the same.
+        // The semaphore is never closed; if it were, the work would run without a permit.
         let permit = Arc::clone(&self.0).acquire_owned().await.ok();
         spawn_blocking(move || {
+            // Held by the thread: it can't be cancelled, so it needs its slot even if the caller is gone.
             let _permit = permit;
             work()
         })

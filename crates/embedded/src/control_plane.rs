@@ -1,4 +1,4 @@
-//! API, store and controllers alone, in memory and on any clock: a Kubernetes for simulations, whose pods nobody runs.
+//! The engine without its kubelet, in memory and on any clock, for simulations.
 
 use std::io;
 use std::path::PathBuf;
@@ -17,17 +17,17 @@ use crate::object::{Object, kind_of, time};
 use crate::random::Random;
 use crate::store::{Durability, Store, Transaction};
 
-/// The name of the one node.
+/// Name of the only cluster node.
 const NODE: &str = "node";
 
-/// What the one node has to give.
+/// Capacity of the only cluster node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
-    /// Processors, as a quantity of Kubernetes.
+    /// CPUs, as a Kubernetes quantity.
     pub cpus: String,
-    /// Memory, as a quantity of Kubernetes.
+    /// Memory, as a Kubernetes quantity.
     pub memory: String,
-    /// How many pods there is place for.
+    /// Maximum number of pods.
     pub pods: u32,
 }
 
@@ -41,17 +41,16 @@ impl Default for Machine {
     }
 }
 
-/// A Kubernetes without a kubelet: pods are given to a node, and what becomes of them there is told by whoever plays it. It uses no
-/// thread, no file and no time but the clock's, so that the same requests at the same times always have the same answers.
+/// A Kubernetes without a kubelet: it binds pods to a cluster node, and the simulation plays the kubelet by writing
+/// their status. It uses no threads, no files, and no time but the clock's, so that the same requests at the same times
+/// always get the same responses.
 pub struct ControlPlane {
     api: Api,
 }
 
 impl ControlPlane {
-    /// Starts with what every cluster has, and one node. `seed` chooses the identities and generated names of its objects.
-    ///
-    /// # Errors
-    /// `SQLite` does not work.
+    /// Starts with the default objects of a cluster, and one cluster node. `seed` determines the UIDs and generated
+    /// names of all objects.
     pub async fn start(clock: Clock, seed: u64, machine: Machine) -> Result<Self, Error> {
         let store = Store::in_memory(Controllers::default(), clock, Random::seeded(seed))?;
         let api = Api {
@@ -70,12 +69,12 @@ impl ControlPlane {
         Ok(Self { api })
     }
 
-    /// The API, for a client in this process.
+    /// Returns the API, for clients in this process.
     pub fn router(&self) -> Router {
         router(self.api.clone())
     }
 
-    /// Ends the watches and the controllers.
+    /// Ends all watches and stops the controllers.
     pub fn stop(&self) {
         self.api.stopping.cancel();
         self.api.store.close();

@@ -1,8 +1,8 @@
-//! The disk of the state folder: how much room it has, and a reserve that is given up when it has none.
+//! The disk of the state directory: how much space is left, and a reserve that is released when there is none.
 //!
-//! A disk that is full must not keep us from making room on it: to end a task and remove its files, a few pages have to be
-//! written first. While the server runs they have their place in the database ([`crate::store`] keeps it); the reserve is for the
-//! files that a start needs, and for what was not foreseen.
+//! A full disk must not keep us from freeing space: stopping a task and removing its files starts with writing a few
+//! pages. While the server runs, the database has space for those ([`crate::store`]). The reserve is for the files that
+//! a start writes, and for the unforeseen.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -12,19 +12,19 @@ use crate::container::Folder;
 use crate::error::Error;
 use crate::files::private_file;
 
-/// How large the reserve is where the disk is not small, in bytes: a thousand tasks can be stopped with it.
+/// Size of the reserve in bytes, except on small disks. It is enough to stop a thousand tasks.
 const RESERVE: u64 = 4 << 20;
 
-/// In how many parts it is given up at a start.
+/// Number of parts in which a start releases the reserve.
 const PARTS: u64 = 8;
 
-/// Of a small disk the reserve is this part.
+/// On small disks, the reserve is the disk's size divided by this.
 const SMALL_PART: u64 = 16;
 
-/// How many more files a disk must have room for: a stop makes none, and a task a few dozen.
+/// Minimum number of free inodes. Stopping a task needs none, and starting one needs a few dozen.
 const FILES: u64 = 1000;
 
-/// The disk of a state folder.
+/// The disk that holds the state directory.
 #[derive(Debug, Clone)]
 pub(crate) struct Disk {
     state: PathBuf,
@@ -32,14 +32,13 @@ pub(crate) struct Disk {
     files: u64,
 }
 
-/// What a process that is not root's can still use.
+/// Space and inodes left for processes that don't run as root.
 struct Left {
     bytes: u64,
     files: u64,
 }
 
 impl Disk {
-    /// The disk of this state folder.
     pub fn of(state: &Path) -> Self {
         let disk = rustix::fs::statvfs(state);
         let (bytes, files) = disk.map_or((u64::MAX, u64::MAX), |disk| {
@@ -52,16 +51,13 @@ impl Disk {
         }
     }
 
-    /// Whether there is no room for more tasks. What is left, with the reserve, is for ending those that are there.
+    /// Whether the disk is too full for more tasks. What is left, and the reserve, is for stopping the existing ones.
     pub fn is_low(&self) -> bool {
         let left = self.left();
         left.bytes < 2 * self.reserve || left.files < self.files
     }
 
-    /// What is wrong when the disk is low.
-    ///
-    /// # Errors
-    /// [`Error::DiskFull`].
+    /// Returns [`Error::DiskFull`] if the disk is too full for more tasks.
     pub fn check(&self) -> Result<(), Error> {
         if !self.is_low() {
             return Ok(());
@@ -70,14 +66,14 @@ impl Disk {
         Err(Error::DiskFull {
             folder: self.state.clone(),
             left: if left.files < self.files {
-                format!("{} more files fit", left.files)
+                format!("{} inodes left", left.files)
             } else {
-                format!("{} MiB are free", left.bytes >> 20)
+                format!("{} MiB left", left.bytes >> 20)
             },
         })
     }
 
-    /// Makes the reserve, if it is not there and the disk is not low with it; whether it is there.
+    /// Creates the reserve, unless the disk would be low with it. Returns whether the reserve exists.
     pub fn hold(&self) -> bool {
         let path = self.path();
         if fs::metadata(&path).is_ok_and(|metadata| metadata.len() >= self.reserve) {
@@ -88,21 +84,21 @@ impl Disk {
         }
         let filled = fill(&path, self.reserve);
         if let Err(error) = &filled {
-            tracing::debug!(%error, "no reserve is held on the disk");
+            tracing::debug!(%error, "cannot create the reserve on the disk");
             let _ = fs::remove_file(path);
         }
         filled.is_ok()
     }
 
-    /// Gives the reserve up.
+    /// Releases the whole reserve.
     pub fn release(&self) {
         if fs::remove_file(self.path()).is_ok() {
-            tracing::warn!(state = %self.state.display(), "the disk is full, and the reserve on it was given up");
+            tracing::warn!(state = %self.state.display(), "the disk is full; released the reserve");
         }
     }
 
-    /// Gives up a part of the reserve; false when there is none. Somebody who fills the disk takes it as soon as it is free, and
-    /// there must be some for another try.
+    /// Releases a part of the reserve. Returns false if nothing is left of it. Whatever fills the disk may take the
+    /// space as soon as it is free, so the other parts are kept for more attempts.
     pub fn release_part(&self) -> bool {
         let file = OpenOptions::new().write(true).open(self.path());
         file.is_ok_and(|file| {
@@ -111,7 +107,8 @@ impl Disk {
         })
     }
 
-    /// Makes room on a disk that is low, before anything is written to it: what nobody needs any more goes.
+    /// Frees space on a disk that is low, before anything is written to it: empties the trash, and removes the files of
+    /// containers that have ended.
     pub fn clear(&self) {
         for entry in entries(&self.state.join("trash")) {
             let _ = fs::remove_dir_all(entry);
@@ -124,7 +121,8 @@ impl Disk {
         }
     }
 
-    /// A disk that cannot be asked has room, and so has one that counts no files.
+    /// A disk that cannot be queried counts as having space, and a file system that doesn't count inodes as having
+    /// inodes.
     fn left(&self) -> Left {
         rustix::fs::statvfs(&self.state).map_or(
             Left {
@@ -143,7 +141,7 @@ impl Disk {
     }
 }
 
-/// Zeros that are really written, up to this size: a file with a hole takes no room.
+/// Writes zeros up to this size. A sparse file would not occupy any space.
 fn fill(path: &Path, bytes: u64) -> io::Result<()> {
     let mut file: File = private_file().open(path)?;
     io::copy(&mut io::repeat(0).take(bytes), &mut file)?;

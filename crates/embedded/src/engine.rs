@@ -1,4 +1,4 @@
-//! The engine: its start, its parts, its end.
+//! The engine as a whole: startup, entry points, and shutdown.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,18 +18,18 @@ use crate::refusal::Refusal;
 use crate::store::{Durability, Store};
 use crate::{kubeconfig, listen, state};
 
-/// How an engine is set up.
+/// Settings of an [`Engine`].
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where everything is kept; made if it is not there.
+    /// State directory. Created if it doesn't exist.
     pub state_folder: PathBuf,
-    /// How large the log of one pod may grow, in bytes; then its oldest part goes.
+    /// Size limit for the log of one pod, in bytes. The oldest part is removed first.
     pub log_limit: u64,
-    /// How large the logs of all pods may grow together, in bytes; then the oldest of them go.
+    /// Size limit for the logs of all pods together, in bytes. The oldest parts are removed first.
     pub total_log_limit: u64,
 }
 
-/// A small Kubernetes.
+/// A small Kubernetes: API server, controllers, and one node.
 pub struct Engine {
     store: Arc<Store>,
     node: Arc<Node>,
@@ -38,26 +38,27 @@ pub struct Engine {
     stopping: CancellationToken,
 }
 
-/// Where the state is kept when nobody says otherwise: below the XDG data folder.
+/// Returns the default state directory: `k8s-cli` in `$XDG_DATA_HOME` or `~/.local/share`.
 ///
 /// # Errors
-/// There is no home folder.
+/// [`Error::NoHome`] if neither `XDG_DATA_HOME` nor `HOME` is set.
 pub fn state_folder() -> Result<PathBuf, Error> {
     let variable = |name: &str| {
         std::env::var_os(name)
             .filter(|value| !value.is_empty())
             .map(PathBuf::from)
     };
+    // The specification says to ignore relative paths: <https://specifications.freedesktop.org/basedir-spec/latest/>.
     let data = variable("XDG_DATA_HOME").filter(|path| path.is_absolute());
     let data = data.or_else(|| variable("HOME").map(|home| home.join(".local/share")));
     data.map(|data| data.join("k8s-cli")).ok_or(Error::NoHome)
 }
 
 impl Engine {
-    /// Starts, and finds what was there before: objects, and containers that run.
+    /// Starts the engine with the objects in the state directory, and takes over the containers that still run.
     ///
     /// # Errors
-    /// The folder is in use, or cannot be used.
+    /// [`Error::InUse`] if another server uses the state directory, and [`Error::NotOurs`] if it contains other files.
     pub async fn start(options: Options) -> Result<Self, Error> {
         let folder = state::claim(&options.state_folder)?;
         let unusable = |source: io::Error| Error::StateFolder {
@@ -84,7 +85,8 @@ impl Engine {
             })
         };
         if furnish().await.is_err() {
-            // On a full disk the first transaction may only have shown that the reserve is needed.
+            // On a full disk, the first transaction can fail, but it makes the store release the reserve for the second
+            // one.
             furnish().await.map_err(failed)?;
         }
         node.start().await.map_err(failed)?;
@@ -103,22 +105,22 @@ impl Engine {
         })
     }
 
-    /// The API, for a client in this process.
+    /// Returns the API as a service for clients in this process.
     pub fn router(&self) -> Router {
         router(self.api.clone())
     }
 
-    /// The folder with everything.
+    /// Returns the state directory, with symbolic links resolved.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Serves the API at an address of this machine, to whoever has the kubeconfig that it writes; gives that file, and
-    /// the address.
+    /// Serves the API on a loopback address, and writes a kubeconfig with the credentials for it. Returns the path of
+    /// the kubeconfig and the bound address.
     ///
     /// # Errors
-    /// The address is not of this machine alone, or is taken.
+    /// [`Error::Listen`] if the address is not a loopback address or is already in use.
     pub async fn listen(&self, address: SocketAddr) -> Result<(PathBuf, SocketAddr), Error> {
         let access = kubeconfig::Access::of(&self.folder)?;
         let address = listen::listen(address, &access, self.router(), self.stopping.clone()).await?;
@@ -130,7 +132,7 @@ impl Engine {
         Ok((path, address))
     }
 
-    /// Ends the engine. The containers run on, and the next one finds them.
+    /// Stops the engine. Containers keep running, and the next engine takes them over.
     pub async fn stop(&self) {
         self.stopping.cancel();
         self.node.stopped().await;

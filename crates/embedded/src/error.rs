@@ -1,68 +1,68 @@
-//! What can go wrong with the engine as a whole.
+//! Errors of the engine as a whole.
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Why the engine does not start, or does not work.
+/// Why the engine cannot start or cannot store anything.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Another server uses the state folder.
-    #[error("`{}` is in use by another server; stop that one, or choose another folder with `--state-dir` or K8S_CLI_API_STATE_DIR", .0.display())]
+    /// Another server uses the state directory.
+    #[error("`{}` is in use by another server; stop that server, or choose another directory with `--state-dir` or `K8S_CLI_API_STATE_DIR`", .0.display())]
     InUse(PathBuf),
-    /// The folder holds something, and nothing in it says that it is a state folder.
-    #[error("`{}` is no state folder of k8s-cli: it holds `{found}`; choose an empty or a new folder with `--state-dir`", .folder.display())]
+    /// The directory contains files, but none that marks it as a state directory.
+    #[error("`{}` is not a k8s-cli state directory: it contains `{found}`; choose an empty or new directory with `--state-dir`", .folder.display())]
     NotOurs {
-        /// The folder.
+        /// The directory.
         folder: PathBuf,
-        /// Something in it.
+        /// One of the entries that don't belong to k8s-cli.
         found: String,
     },
-    /// The state folder cannot be used.
-    #[error("cannot use `{}` as the state folder; choose another one with `--state-dir`", .path.display())]
+    /// The state directory cannot be used.
+    #[error("cannot use `{}` as the state directory; choose another one with `--state-dir`", .path.display())]
     StateFolder {
-        /// The file or folder.
+        /// The file or directory that failed.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
     /// The database cannot be used.
     #[error("cannot use the database `{}`", .path.display())]
     Database {
-        /// The file.
+        /// The database file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: rusqlite::Error,
     },
     /// The database was written by a newer version.
-    #[error("the database `{}` was written by a newer version; use that version, or another `--state-dir`", .0.display())]
+    #[error("the database `{}` was written by a newer version; upgrade k8s-cli, or choose another state directory with `--state-dir`", .0.display())]
     Newer(PathBuf),
-    /// The address for `kubectl` cannot be served.
+    /// The Kubernetes API cannot be served on the address.
     #[error("cannot serve the Kubernetes API on `{address}`; choose another address with `--kube-listen`")]
     Listen {
-        /// The address.
+        /// The requested address.
         address: std::net::SocketAddr,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// The certificate for `kubectl` cannot be made.
-    #[error("cannot make a certificate for the Kubernetes API")]
+    /// The certificate for the Kubernetes API cannot be created.
+    #[error("cannot create a certificate for the Kubernetes API")]
     Certificate(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The last transaction failed.
-    #[error("the database cannot be written: {0}")]
+    #[error("cannot write to the database: {0}")]
     Unwritable(String),
-    /// A transaction does not come to its end.
+    /// A transaction doesn't finish.
     #[error("the database has not answered for {} s", .0.as_secs())]
     Hanging(Duration),
-    /// There is no room for more tasks.
-    #[error("the disk of the state folder `{}` is full ({left}); stop tasks, delete volumes, or make room on it", .folder.display())]
+    /// The disk is too full for more tasks.
+    #[error("the disk of the state directory `{}` is full ({left}); stop tasks, delete volumes, or free up space", .folder.display())]
     DiskFull {
-        /// The state folder.
+        /// The state directory.
         folder: PathBuf,
-        /// What is left of what is running out.
+        /// What is left of the resource that is running out, e.g., `12 MiB left`.
         left: String,
     },
-    /// There is no home folder to keep the state under.
-    #[error("neither `XDG_DATA_HOME` nor `HOME` is set; say where to keep the state with `--state-dir`")]
+    /// The default state directory cannot be determined.
+    #[error("neither `XDG_DATA_HOME` nor `HOME` is set; specify a state directory with `--state-dir`")]
     NoHome,
 }

@@ -1,4 +1,4 @@
-//! What a cluster has from its start: namespaces, a class for volumes, a node.
+//! Creates the objects that every cluster has: namespaces, a default storage class, and the cluster node.
 
 use serde_json::json;
 
@@ -8,7 +8,8 @@ use crate::resources::Admit;
 use crate::resources::claim::DEFAULT_CLASS;
 use crate::store::Transaction;
 
-/// Makes what is not there yet. `node` describes the node as it is now, from what was known about it.
+/// Creates missing objects, and updates the cluster node: `node` builds it from its stored state, since the machine may
+/// have changed since the last start.
 pub(crate) fn furnish(
     transaction: &mut Transaction<'_>,
     node_name: &str,
@@ -30,6 +31,7 @@ pub(crate) fn furnish(
     }
 }
 
+/// Creates an object unless it exists, so that users' changes to it survive a restart.
 fn make_once(transaction: &mut Transaction<'_>, plural: &'static str, value: serde_json::Value) -> Result<(), Refusal> {
     let kind = kind_of(plural);
     let mut object = Object::new(kind, value);

@@ -1,5 +1,5 @@
-//! What must hold for whatever a client of the engine sends, and a task writes into the file of its log. The targets of `fuzz/` look
-//! for inputs that break it.
+//! Properties that hold for every request to the engine and for every line that a task writes into its log file. The
+//! targets in `fuzz/` search for inputs that violate them.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::container::parse_record;
 use crate::object::{FieldSelector, KINDS, LabelSelector, Object, Selection, strategic_merge};
 use crate::{ControlPlane, Machine};
 
-/// The most requests of one input.
+/// Maximum number of requests in one input.
 const MAX_REQUESTS: usize = 16;
 
-/// How long the controllers go on after the last request, in their own time.
+/// How long the controllers continue after the last request, in simulated time.
 const AFTERWARDS: Duration = Duration::from_secs(3600);
 
-/// Selectors of labels and of fields: each is read or refused, and matches or does not.
+/// Label and field selectors: parsing either fails or returns a selector that can be matched.
 pub fn selectors(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let labels = LabelSelector::parse(text);
@@ -32,7 +32,7 @@ pub fn selectors(data: &[u8]) {
     }
 }
 
-/// A strategic merge patch, and what it changes, one below the other: done twice it changes nothing more.
+/// An object followed by a strategic merge patch: applying the patch a second time must not change anything.
 pub fn patches(data: &[u8]) {
     let mut values = serde_json::Deserializer::from_slice(data).into_iter::<Value>();
     let (Some(Ok(old)), Some(Ok(patch))) = (values.next(), values.next()) else {
@@ -47,7 +47,7 @@ pub fn patches(data: &[u8]) {
     assert_eq!(once, twice);
 }
 
-/// What deletes, replaces or orders entries says something else about what it has left.
+/// Whether the patch has directives to delete, replace, or order list entries. Those are not idempotent.
 fn has_directive(patch: &Value) -> bool {
     match patch {
         Value::Object(map) => map
@@ -58,7 +58,7 @@ fn has_directive(patch: &Value) -> bool {
     }
 }
 
-/// One line of a container's log file.
+/// Lines of a container's log file.
 pub fn log_records(data: &[u8]) {
     for line in data.split(|byte| *byte == b'\n') {
         if let Some(record) = parse_record(line) {
@@ -67,8 +67,8 @@ pub fn log_records(data: &[u8]) {
     }
 }
 
-/// Requests to an empty engine, separated by empty lines: `METHOD /path?query [content/type]`, and a body in the line below. Each is
-/// answered, none as a fault of the engine, and time passes for its controllers afterwards.
+/// Requests to an empty engine, separated by empty lines: `METHOD /path?query [content/type]`, with the body on the
+/// lines below. None of them may cause an internal error, either right away or in the controllers later.
 pub fn requests(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let requests: Vec<_> = text.split("\n\n").filter_map(request).take(MAX_REQUESTS).collect();
@@ -97,7 +97,7 @@ fn request(text: &str) -> Option<Request<Body>> {
         .filter(|request| !request.uri().query().is_some_and(is_endless))
 }
 
-/// A watch, or a log that is followed, goes on.
+/// Whether the response may never end, as that of a watch or of a log that is followed. Escapes could hide either word.
 fn is_endless(query: &str) -> bool {
     query.contains("watch") || query.contains("follow") || query.contains('%')
 }

@@ -1,4 +1,4 @@
-//! Who may use the engine's address: a certificate, a token, and the kubeconfig with both.
+//! Credentials for the engine's API: a certificate, a token, and the kubeconfig that contains both.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -14,30 +14,32 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::files::{Lasting, private_file, take_place};
 
-/// What a client needs, and what the server checks it with. Kept from start to start, so that a kubeconfig stays good.
+/// The server's TLS configuration, and the clients' credentials. Persisted, so that kubeconfigs stay valid across
+/// restarts.
 pub(crate) struct Access {
     kept: Kept,
     pub tls: Arc<ServerConfig>,
 }
 
-/// What is kept, for its owner's eyes.
+/// The persisted part. It contains secrets, so the file is readable by its owner only.
 #[derive(Serialize, Deserialize)]
 struct Kept {
-    /// In PEM.
+    /// PEM.
     certificate: String,
-    /// In DER, base64.
+    /// DER; base64 in the file.
     certificate_der: ByteString,
-    /// PKCS 8 in DER, base64.
+    /// PKCS #8 in DER; base64 in the file.
     key: ByteString,
     token: String,
 }
 
-/// What a request must show.
+/// The bearer token that requests must present.
 #[derive(Clone)]
 pub(crate) struct Token(Arc<str>);
 
 impl Token {
-    /// Whether an `Authorization` header shows it. The time this takes says nothing about it.
+    /// Checks an `Authorization` header. The comparison does not stop at the first difference, so that its duration
+    /// doesn't reveal how much of a guess is right.
     pub fn is_shown(&self, header: Option<&str>) -> bool {
         let Some(shown) = header.and_then(|text| text.strip_prefix("Bearer ")) else {
             return false;
@@ -62,16 +64,17 @@ impl Kept {
             certificate: made.cert.pem(),
             certificate_der: ByteString(made.cert.der().to_vec()),
             key: ByteString(made.signing_key.serialize_der()),
-            // 244 random bits, in a form that no file format changes.
+            // 244 random bits, in characters that need no quoting in any format.
             token: format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple()),
         })
     }
 }
 
 impl Access {
-    /// The key, certificate and token that are kept in a folder; made when there are none.
+    /// Loads the credentials from a directory, or creates them there.
     pub fn of(folder: &Path) -> Result<Self, Error> {
         let path = folder.join("access.json");
+        // A corrupt file is replaced with new credentials; kubeconfigs with the old ones stop working.
         let known = std::fs::read(&path)
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -98,12 +101,11 @@ impl Access {
         })
     }
 
-    /// What a request must show.
     pub fn token(&self) -> Token {
         Token(self.kept.token.as_str().into())
     }
 
-    /// Writes the kubeconfig, for its owner's eyes.
+    /// Writes a kubeconfig that is readable by its owner only.
     pub fn write(&self, path: &Path, address: SocketAddr) -> io::Result<()> {
         let host = match address.ip() {
             IpAddr::V4(ip) => ip.to_string(),
@@ -124,19 +126,21 @@ impl Access {
     }
 }
 
-/// Another process never reads a half, and nobody else reads anything.
+/// Replaces a file atomically, with mode 0600: other processes never read a partial file, and other users read nothing.
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::MetadataExt;
     let is_private = std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o077 == 0);
     if is_private && std::fs::read_to_string(path).is_ok_and(|known| known == text) {
-        // As at most starts. There may be no room to write it again.
+        // The usual case. Not writing lets the server start while the disk is full.
         return Ok(());
     }
     let new = path.with_extension("new");
+    // Left over from a crash. The mode applies to new files only, hence `create_new`.
     let _ = std::fs::remove_file(&new);
     let mut file = private_file().create_new(true).open(&new)?;
     file.write_all(text.as_bytes())?;
-    // After a power cut there would be a new token in the place of the one that people use.
+    // Without a sync, a power cut could leave an empty file; its replacement would have another token than the users'
+    // kubeconfigs.
     take_place(&file, &new, path, Lasting::Yes)
 }

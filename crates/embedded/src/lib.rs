@@ -1,12 +1,15 @@
-//! Kubernetes on one machine, in this process.
+//! A small Kubernetes for one machine, embedded in this process.
 //!
-//! An [`Engine`] is an API server, its controllers and one node. [`Engine::router`] is its API: `kube::Client` stands on it
-//! without a socket, and [`Engine::listen`] serves it to `kubectl`. Pods are processes of this machine: the host is their
-//! image. Everything is kept in one folder and survives the process, and so do the containers.
+//! An [`Engine`] is an API server with its controllers and one node. [`Engine::router`] is the API: `kube::Client`
+//! calls it without a socket, and [`Engine::listen`] serves it to `kubectl`. Pods are processes of this machine, and
+//! the host's files take the place of an image. All state lives in one directory and outlives the process; so do
+//! running containers.
 //!
-//! A [`ControlPlane`] is the same without the node, in memory: for simulations, which run on a paused clock.
+//! A [`ControlPlane`] is the same without the node, and keeps its state in memory. Simulations run it on a paused
+//! clock.
 //!
-//! A program that starts an engine must call [`entered`] first: it is also the program that supervises the containers.
+//! Programs that start an engine must call [`entered`] first: the engine executes the same program again to supervise
+//! containers.
 
 mod api;
 mod aside;

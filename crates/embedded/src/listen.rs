@@ -1,4 +1,4 @@
-//! The engine's API on a port of this machine, over TLS, for whoever has the token.
+//! Serves the engine's API over TLS on a loopback address, to clients with the token.
 
 use std::future::Future;
 use std::io;
@@ -24,13 +24,16 @@ use crate::error::Error;
 use crate::kubeconfig::Access;
 use crate::refusal::Refusal;
 
-/// How long a client may take for its handshake or the head of a request.
+/// Time limit for the TLS handshake, and for the head of each request. Without it, silent clients would use up all
+/// connections.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How many connections there are at once: some for each of a hundred people's `kubectl`, and far fewer than files can be open.
+/// Maximum number of concurrent connections: several for each of a hundred users' `kubectl`, and far below the limit of
+/// open files.
 const MAX_CONNECTIONS: usize = 512;
 
-/// Serves until the engine stops; gives the address.
+/// Serves in the background until `stopping` is cancelled; returns the bound address. The socket is bound before this
+/// returns, so that the caller sees the error if the port is in use.
 pub(crate) async fn listen(
     address: SocketAddr,
     access: &Access,
@@ -40,7 +43,7 @@ pub(crate) async fn listen(
     let failed = |source| Error::Listen { address, source };
     if !address.ip().is_loopback() {
         return Err(failed(io::Error::other(
-            "only addresses of this machine itself are served: 127.0.0.1 or ::1",
+            "not a loopback address; use `127.0.0.1` or `::1`",
         )));
     }
     let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -60,14 +63,14 @@ pub(crate) async fn listen(
     Ok(local)
 }
 
-/// Takes connections, for ever, but never more than `limit` at once: the others wait with the system.
+/// Accepts connections indefinitely, at most `limit` at a time; further ones wait in the kernel's backlog.
 async fn accept<F>(listener: &TcpListener, limit: usize, serve: impl Fn(TcpStream) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
     let room = Arc::new(Semaphore::new(limit));
     loop {
-        // Nobody closes it.
+        // The semaphore is never closed, so there is always a permit.
         let permit = Arc::clone(&room).acquire_owned().await.ok();
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -78,8 +81,9 @@ where
                 });
             }
             Err(error) => {
-                // Too many files are open; some will be closed.
-                tracing::warn!(%error, "a connection cannot be taken");
+                // Typically too many open files. The connection stays in the backlog, so retrying without a pause would
+                // spin.
+                tracing::warn!(%error, "failed to accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -100,6 +104,7 @@ async fn admit(token: &crate::kubeconfig::Token, request: Request, next: Next) -
 }
 
 async fn serve(stream: TcpStream, acceptor: TlsAcceptor, router: Router, stopping: CancellationToken) {
+    // Watch events are small; Nagle's algorithm would hold them back.
     let _ = stream.set_nodelay(true);
     let Ok(Ok(stream)) = timeout(PATIENCE, acceptor.accept(stream)).await else {
         return;
@@ -108,9 +113,10 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, router: Router, stoppin
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    // On shutdown, connections are dropped: waiting for their requests could take forever, since they may be watches.
     tokio::select! {
         result = connection => if let Err(error) = result {
-            tracing::debug!(%error, "a connection ended");
+            tracing::debug!(%error, "connection failed");
         },
         () = stopping.cancelled() => {}
     }
@@ -126,7 +132,7 @@ mod tests {
 
     use super::accept;
 
-    /// Writes a byte when it is served, and stays until the client goes.
+    /// Writes a byte once served, and holds the connection until the client disconnects.
     async fn greet(mut stream: TcpStream) {
         stream.write_all(b"!").await.unwrap();
         let _ = stream.read(&mut [0]).await;
@@ -145,7 +151,7 @@ mod tests {
         }
         let mut waiting = TcpStream::connect(address).await.unwrap();
         let early = timeout(Duration::from_millis(200), waiting.read_exact(&mut [0])).await;
-        assert!(early.is_err(), "it is one too many");
+        assert!(early.is_err(), "served a third connection despite a limit of two");
         served.pop();
         waiting.read_exact(&mut [0]).await.unwrap();
     }

@@ -1,23 +1,21 @@
-//! What is drawn by lot: identities, and the ends of generated names.
+//! Generates random UIDs, and suffixes of generated names.
 
 use fastrand::Rng;
 
-/// Where the lots come from.
 #[derive(Debug, Default)]
 pub(crate) struct Random {
-    /// A sequence that can be had again; `None` for lots that nobody can foresee.
+    /// A reproducible sequence, for simulations; `None` for unpredictable values.
     sequence: Option<Rng>,
 }
 
 impl Random {
-    /// Lots that are the same for the same seed.
+    /// Always yields the same values for the same seed.
     pub fn seeded(seed: u64) -> Self {
         Self {
             sequence: Some(Rng::with_seed(seed)),
         }
     }
 
-    /// An identity for an object.
     pub fn uid(&mut self) -> String {
         match &mut self.sequence {
             None => uuid::Uuid::new_v4(),
@@ -26,7 +24,8 @@ impl Random {
         .to_string()
     }
 
-    /// The end of a generated name: five characters without vowels, so that no word comes out.
+    /// The suffix of a generated name: five characters of Kubernetes' alphabet (`k8s.io/apimachinery/pkg/util/rand`),
+    /// which has no vowels, so that suffixes don't spell words.
     pub fn suffix(&mut self) -> String {
         const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
         let mut lot = || match &mut self.sequence {

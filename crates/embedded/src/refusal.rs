@@ -1,20 +1,19 @@
-//! What the API answers instead of an object: `metav1.Status` with the reasons of a real API server.
+//! Error responses: `metav1.Status` objects with kube-apiserver's reasons and messages.
 
 use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::object::Kind;
 
-/// A failed request, as `metav1.Status` tells it.
+/// A failed request. Its texts are kube-apiserver's, since clients compare reasons and users search for messages.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
-    /// The HTTP status.
     pub code: StatusCode,
-    /// The machine's word for it.
+    /// Machine-readable reason, e.g., `NotFound`.
     pub reason: &'static str,
-    /// The sentence for people.
+    /// Human-readable message.
     pub message: String,
-    /// What it is about: name, group, kind, causes.
+    /// `metav1.StatusDetails`: name, group, and kind of the object, and the causes.
     pub details: Value,
 }
 
@@ -39,44 +38,42 @@ impl Refusal {
         self
     }
 
-    /// There is no such object.
     pub fn not_found(kind: &Kind, name: &str) -> Self {
         let message = format!("{} \"{name}\" not found", kind.resource());
         Self::new(StatusCode::NOT_FOUND, "NotFound", message).about(kind, name)
     }
 
-    /// There is no such path.
     pub fn no_such_path() -> Self {
         let message = "the server could not find the requested resource";
         Self::new(StatusCode::NOT_FOUND, "NotFound", message)
     }
 
-    /// The path is known, the method is not.
+    /// The path exists, but not with this method.
     pub fn method_not_allowed() -> Self {
         let message = "the server does not allow this method on the requested resource";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
     }
 
-    /// Another object has the name.
     pub fn already_exists(kind: &Kind, name: &str) -> Self {
         let message = format!("{} \"{name}\" already exists", kind.resource());
         Self::new(StatusCode::CONFLICT, "AlreadyExists", message).about(kind, name)
     }
 
-    /// The caller has not seen the newest version.
+    /// The client sent a stale `resourceVersion`.
     pub fn modified(kind: &Kind, name: &str) -> Self {
         let why = "the object has been modified; please apply your changes to the latest version and try again";
         Self::conflict(kind, name, why)
     }
 
-    /// The change does not fit what is there.
+    /// The request conflicts with the state of the object.
     pub fn conflict(kind: &Kind, name: &str, why: &str) -> Self {
         let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", kind.resource());
         Self::new(StatusCode::CONFLICT, "Conflict", message).about(kind, name)
     }
 
-    /// The object is understood, and wrong.
+    /// The object decodes, but fails validation.
     pub fn invalid(kind: &Kind, name: &str, errors: &[FieldError]) -> Self {
+        // Like `field.ErrorList.ToAggregate`, the message has each error once, while the causes repeat them.
         let mut texts: Vec<String> = Vec::new();
         for error in errors {
             let text = format!("{}: {}", error.field, error.message);
@@ -98,8 +95,9 @@ impl Refusal {
         refusal
     }
 
-    /// A parameter of the request is wrong; `options` is the name of the type that it belongs to.
+    /// A query parameter is invalid; `options` is the type it belongs to, e.g., `PatchOptions`.
     pub fn invalid_option(options: &str, group: &str, errors: FieldErrors) -> Self {
+        // `OPTIONS` stands in for the type's name, which is not `'static`, and is replaced below.
         let kind = Kind {
             kind: OPTIONS,
             group: "",
@@ -119,7 +117,7 @@ impl Refusal {
         refusal
     }
 
-    /// A patch makes something that cannot be read.
+    /// The patched object does not decode.
     pub fn invalid_patch(why: &str) -> Self {
         let message = format!(" \"\" is invalid: patch: Invalid value: \"\": {why}");
         let mut refusal = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message);
@@ -129,13 +127,13 @@ impl Refusal {
         refusal
     }
 
-    /// A JSON patch does not fit.
+    /// A JSON patch operation cannot be applied to the object.
     pub fn unfit_patch(why: &str) -> Self {
         let message = format!("the server rejected our request due to an error in our request: {why}");
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
     }
 
-    /// What was to be deleted is not what is there.
+    /// A UID or `resourceVersion` precondition does not hold.
     pub fn precondition(kind: &Kind, name: &str, what: &str, wanted: &str, actual: &str) -> Self {
         let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {actual}");
         let mut refusal = Self::conflict(kind, name, &why);
@@ -143,12 +141,11 @@ impl Refusal {
         refusal
     }
 
-    /// The request cannot be understood.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
     }
 
-    /// The object cannot be read as what its path says it is.
+    /// The body does not decode as the kind that its path names.
     pub fn undecodable(kind: &Kind, why: &str) -> Self {
         let Kind { kind, version, .. } = kind;
         Self::bad_request(format!(
@@ -156,50 +153,49 @@ impl Refusal {
         ))
     }
 
-    /// A rule of the namespace forbids it.
+    /// Admission denied the request, e.g., a quota is exceeded, or the namespace is terminating.
     pub fn forbidden(kind: &Kind, name: &str, why: &str) -> Self {
         let message = format!("{} \"{name}\" is forbidden: {why}", kind.resource());
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message).about(kind, name)
     }
 
-    /// The caller has not shown the token.
+    /// The bearer token is missing or wrong.
     pub fn unauthorized() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized")
     }
 
-    /// Changes since that version are no longer known.
+    /// Changes after `asked` are no longer kept; the client has to list again.
     pub fn expired(asked: i64, oldest: i64) -> Self {
         let message = format!("too old resource version: {asked} ({oldest})");
         Self::new(StatusCode::GONE, "Expired", message)
     }
 
-    /// The body is in a form that is not taken.
     pub fn unsupported_media_type(accepted: &str) -> Self {
         let message =
             format!("the body of the request was in an unknown format - accepted media types include: {accepted}");
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
     }
 
-    /// What `kubectl create job` and the like send. `kubectl apply` and `kubectl create --filename` send JSON.
+    /// `kubectl create job` and similar commands send protobuf; `kubectl apply` and `kubectl create --filename` send
+    /// JSON.
     pub fn protobuf() -> Self {
-        let message = "this kubectl command sends protobuf, and tasks on this machine take JSON only; \
-                       add `--dry-run=client --output yaml` to it and pipe the result to `kubectl apply --filename -`";
+        let message = "protobuf is unsupported; \
+                       add `--dry-run=client --output yaml` and pipe the output to `kubectl apply --filename -`";
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
     }
 
-    /// The body is too large.
     pub fn too_large(limit: usize) -> Self {
         let message = format!("Request entity is too large: limit is {limit}");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", message)
     }
 
-    /// Our own fault; the cause is in the log.
+    /// A failure on our side, such as a bug or an I/O error. Log the cause where it occurs.
     pub fn internal(message: impl std::fmt::Display) -> Self {
         let message = format!("Internal error occurred: {message}");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
     }
 
-    /// The `metav1.Status` object.
+    /// Serializes as a `metav1.Status`.
     pub fn to_json(&self) -> Value {
         let mut status = json!({
             "kind": "Status",
@@ -217,18 +213,17 @@ impl Refusal {
     }
 }
 
-/// One thing that is wrong with an object.
+/// A validation error.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FieldError {
-    /// Its path, such as `spec.template.spec.containers[0].name`.
+    /// Path of the field, e.g., `spec.template.spec.containers[0].name`.
     pub field: String,
-    /// Kubernetes' word for the kind of mistake.
+    /// Machine-readable reason, e.g., `FieldValueRequired`.
     pub reason: &'static str,
-    /// What is wrong.
     pub message: String,
 }
 
-/// Collects what is wrong with an object, all of it.
+/// Collects the validation errors of an object, so that a client sees all of them in one response.
 #[derive(Debug, Default)]
 pub struct FieldErrors(Vec<FieldError>);
 
@@ -241,7 +236,6 @@ impl FieldErrors {
         });
     }
 
-    /// A field that must be there is not.
     pub fn required(&mut self, field: impl Into<String>, why: &str) {
         let message = match why {
             "" => "Required value".to_owned(),
@@ -250,49 +244,40 @@ impl FieldErrors {
         self.add(field, "FieldValueRequired", message);
     }
 
-    /// A value is wrong.
     pub fn invalid(&mut self, field: impl Into<String>, value: impl Into<Value>, why: &str) {
         let message = format!("Invalid value: {}: {why}", shown(&value.into()));
         self.add(field, "FieldValueInvalid", message);
     }
 
-    /// A value is none of those that are possible.
     pub fn unsupported(&mut self, field: impl Into<String>, value: &str, supported: &[&str]) {
         let list: Vec<String> = supported.iter().map(|text| format!("\"{text}\"")).collect();
         let message = format!("Unsupported value: \"{value}\": supported values: {}", list.join(", "));
         self.add(field, "FieldValueNotSupported", message);
     }
 
-    /// A value is there twice.
     pub fn duplicate(&mut self, field: impl Into<String>, value: &str) {
         self.add(field, "FieldValueDuplicate", format!("Duplicate value: \"{value}\""));
     }
 
-    /// A value names what is not there.
+    /// The value refers to something that doesn't exist, e.g., a volume mount without its volume.
     pub fn not_found(&mut self, field: impl Into<String>, value: &str) {
         self.add(field, "FieldValueNotFound", format!("Not found: \"{value}\""));
     }
 
-    /// A field may not be used here.
     pub fn forbidden(&mut self, field: impl Into<String>, why: &str) {
         self.add(field, "FieldValueForbidden", format!("Forbidden: {why}"));
     }
 
-    /// A value is too long.
     pub fn too_long(&mut self, field: impl Into<String>, limit: usize) {
         let message = format!("Too long: may not be more than {limit} bytes");
         self.add(field, "FieldValueTooLong", message);
     }
 
-    /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Ends in a refusal if anything is wrong.
-    ///
-    /// # Errors
-    /// Anything is wrong.
+    /// Fails with [`Refusal::invalid`] if there are errors.
     pub fn into_result(self, kind: &Kind, name: &str) -> Result<(), Refusal> {
         if self.0.is_empty() {
             return Ok(());

@@ -1,7 +1,8 @@
-//! The state folder: whether it is ours to use, and what in it is nobody's.
+//! The state directory: checks that it is ours to use, and moves unknown entries aside.
 //!
-//! Nothing is removed because no record of it is found: the record may be what was lost. What the engine removes is what a
-//! record says it has to (`leftovers` in the store); what no record knows is moved aside.
+//! A missing record is never a reason to delete something, because the record itself may have been lost. The engine
+//! deletes only what a record tells it to delete (`leftovers` in the store). Entries without any record are moved
+//! aside.
 
 use std::fs;
 use std::io::{self, Write};
@@ -12,19 +13,19 @@ use rusqlite::{Connection, OpenFlags};
 use crate::error::Error;
 use crate::files::{make_private, private_file, sync_folder};
 
-/// The file that says that a folder is ours.
+/// File that marks a directory as ours.
 const MARK: &str = "k8s-cli-state";
 
 const MARK_TEXT: &str = "\
-This folder belongs to k8s-cli: it keeps the tasks of this machine, their logs and their volumes here.
-A folder without this file is not used unless it is empty.
+This directory belongs to k8s-cli, which stores the tasks of this machine, their logs, and their volumes in it.
+k8s-cli does not use a directory without this file unless the directory is empty.
 ";
 
-/// The database.
 pub(crate) const DATABASE: &str = "state.db";
 
-/// What may be in a folder that counts as empty: a new file system has the first, and the command line has made the others: those of
-/// a server in the background before that looks, and who a person is where XDG's folders for data and configuration are one.
+/// Entries that a directory may contain and still count as empty. New file systems have the first one. The CLI writes
+/// the others before the server looks: the files of a background server, and the user's name if the XDG directories for
+/// data and for configuration are the same.
 const NOTHING: [&str; 6] = [
     "lost+found",
     "api.json",
@@ -34,13 +35,13 @@ const NOTHING: [&str; 6] = [
     "user.json",
 ];
 
-/// Where that is moved which no record knows.
+/// Subdirectory for entries without a record.
 const UNKNOWN: &str = "unknown";
 
-/// Makes the folder, or takes it when it is ours or empty; gives its path without links.
+/// Creates the state directory, or accepts it if it is ours or empty. Returns its path without symbolic links.
 ///
 /// # Errors
-/// [`Error::NotOurs`], or it cannot be made or read.
+/// [`Error::NotOurs`] if the directory contains other files.
 pub(crate) fn claim(folder: &Path) -> Result<PathBuf, Error> {
     let unusable = |source| Error::StateFolder {
         path: folder.to_owned(),
@@ -56,8 +57,8 @@ pub(crate) fn claim(folder: &Path) -> Result<PathBuf, Error> {
         return Err(Error::NotOurs { folder, found });
     }
     match mark(&folder) {
-        // The disk may be full, and the database says for now whose the folder is.
-        Err(error) if is_older => tracing::debug!(%error, "the state folder is marked at the next start"),
+        // The disk may be full. Until the mark can be written, the database shows that the directory is ours.
+        Err(error) if is_older => tracing::debug!(%error, "cannot mark the state directory yet"),
         marked => marked.map_err(unusable)?,
     }
     Ok(folder)
@@ -66,15 +67,12 @@ pub(crate) fn claim(folder: &Path) -> Result<PathBuf, Error> {
 fn mark(folder: &Path) -> io::Result<()> {
     let mut mark = private_file().open(folder.join(MARK))?;
     mark.write_all(MARK_TEXT.as_bytes())?;
-    // A folder that loses its mark in a power cut would be refused afterwards.
+    // If a power cut lost the mark, the next start would refuse the directory.
     mark.sync_all()?;
     sync_folder(folder)
 }
 
-/// Moves something that no record knows out of the way; where to.
-///
-/// # Errors
-/// It cannot be moved.
+/// Moves an entry without a record aside, and returns its new path.
 pub(crate) fn set_aside(state: &Path, path: &Path) -> io::Result<PathBuf> {
     let kind = path.parent().and_then(Path::file_name).unwrap_or_default();
     let place = state.join(UNKNOWN).join(kind);
@@ -82,7 +80,7 @@ pub(crate) fn set_aside(state: &Path, path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().unwrap_or_default();
     let mut target = place.join(name);
     let mut number = 1;
-    // A second one of the same name must not replace the first.
+    // Keep entries of the same name that were moved aside earlier.
     while target.symlink_metadata().is_ok() {
         number += 1;
         target = place.join(format!("{}.{number}", name.to_string_lossy()));
@@ -91,7 +89,7 @@ pub(crate) fn set_aside(state: &Path, path: &Path) -> io::Result<PathBuf> {
     Ok(target)
 }
 
-/// Something in the folder that makes it somebody else's.
+/// Returns an entry that shows that the directory is used for something else.
 fn first_stranger(folder: &Path) -> io::Result<Option<String>> {
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
@@ -102,7 +100,7 @@ fn first_stranger(folder: &Path) -> io::Result<Option<String>> {
     Ok(None)
 }
 
-/// Whether an engine that did not leave a mark yet has kept its objects here.
+/// Whether the directory holds the database of an older engine, which did not write a mark.
 fn has_our_database(folder: &Path) -> bool {
     let path = folder.join(DATABASE);
     let tables = |connection: Connection| {
@@ -111,7 +109,8 @@ fn has_our_database(folder: &Path) -> bool {
     };
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
     let read = || tables(Connection::open_with_flags(&path, flags)?);
-    // On a full disk there is no room for the index of the log; without the log most of it is there.
+    // On a full disk, SQLite has no space for the index of its write-ahead log. The database without the log is enough
+    // here: it has nearly everything, and certainly the tables.
     let read_alone = || {
         let escaped = path
             .to_string_lossy()
@@ -182,7 +181,7 @@ mod tests {
         fs::remove_dir_all(folder).unwrap();
     }
 
-    /// As an older engine has left it on a disk that is full.
+    /// What an older engine left on a disk that is full now.
     #[test]
     fn a_folder_without_a_mark_is_known_by_its_database_even_when_nothing_can_be_written() {
         let folder = scratch("older");
@@ -192,7 +191,7 @@ mod tests {
             "PRAGMA journal_mode = WAL; CREATE TABLE meta (a); CREATE TABLE objects (a); CREATE TABLE owners (a);";
         connection.execute_batch(sql).unwrap();
         drop(connection);
-        // In the place of the files that SQLite makes, and of the mark.
+        // These take the place of SQLite's files and of the mark, so that none of them can be written.
         for name in ["state.db-shm", "state.db-wal"] {
             fs::create_dir(folder.join(name)).unwrap();
         }

@@ -1,5 +1,5 @@
-//! The control plane on a paused clock: what it does by itself, and when.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
+//! The control plane on a paused clock: what it does on its own, and when.
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 use std::time::Duration;
 
@@ -86,7 +86,7 @@ impl World {
             .collect()
     }
 
-    /// What a watch of the Jobs tells until it ends, and after how many seconds.
+    /// Returns the events of a watch on Jobs until it ends, with the seconds after which they came.
     async fn watch(&self, parameters: &str) -> Vec<(String, u64)> {
         let start = Instant::now();
         let path = format!("{JOBS}?watch=true&{parameters}");
@@ -123,7 +123,7 @@ async fn a_job_goes_to_the_node_and_ends_as_its_pods_status_says() {
     assert_eq!(
         world.pod().await["status"]["phase"],
         "Pending",
-        "nobody has said that it runs"
+        "nothing has reported that it runs"
     );
     world.set_status(&json!({"phase": "Running"})).await;
     world.set_status(&json!({"phase": "Succeeded"})).await;
@@ -173,10 +173,7 @@ async fn the_deadline_and_the_time_to_live_of_a_job_pass_in_simulated_time() {
     assert!(world.get(JOB).await.is_ok());
     sleep(Duration::from_secs(20)).await;
     assert!(world.get(JOB).await.is_err());
-    assert!(
-        start.elapsed() < Duration::from_secs(10),
-        "the time was not really waited for"
-    );
+    assert!(start.elapsed() < Duration::from_secs(10), "the time is simulated");
 }
 
 #[tokio::test(start_paused = true)]
@@ -233,7 +230,7 @@ async fn the_same_seed_gives_the_same_objects() {
     assert_ne!(seen[0], seen[2]);
 }
 
-/// See: a deadline of 2^63-1 once ended the engine's only writer.
+/// A deadline of 2^63-1 once ended the engine's only writer.
 #[tokio::test(start_paused = true)]
 async fn no_number_of_an_object_keeps_others_from_being_written() {
     let world = World::new().await;

@@ -1,4 +1,4 @@
-//! Answers as HTTP.
+//! Builds HTTP responses.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -8,17 +8,14 @@ use serde_json::Value;
 
 use crate::refusal::Refusal;
 
-/// A JSON document.
 pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response {
     typed(status, "application/json", Body::from(body.into()))
 }
 
-/// A JSON value.
 pub(super) fn value(status: StatusCode, value: &Value) -> Response {
     json(status, value.to_string())
 }
 
-/// Any body.
 pub(super) fn typed(status: StatusCode, content_type: &'static str, body: Body) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -28,12 +25,11 @@ pub(super) fn typed(status: StatusCode, content_type: &'static str, body: Body) 
     response
 }
 
-/// A refusal.
 pub(super) fn refusal(refusal: &Refusal) -> Response {
     value(refusal.code, &refusal.to_json())
 }
 
-/// Adds warnings, as `kubectl` shows them.
+/// Adds warnings as `Warning` headers, which `kubectl` prints.
 pub(super) fn warn(response: &mut Response, warnings: &[String]) {
     for warning in warnings {
         let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");

@@ -1,4 +1,4 @@
-//! What the API says about itself.
+//! Discovery documents, OpenAPI, and access reviews.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -10,10 +10,9 @@ use super::{answer, write};
 use crate::object::{KINDS, Kind};
 use crate::refusal::Refusal;
 
-/// Which Kubernetes the engine behaves like.
+/// Minor version of the Kubernetes release that the engine imitates.
 const MINOR: &str = "37";
 
-/// A document.
 pub(super) fn document(document: &Document) -> Result<Response, Refusal> {
     let value = match document {
         Document::Health => {
@@ -124,7 +123,7 @@ fn open_api_index() -> Value {
     json!({"paths": paths})
 }
 
-/// As much as `kubectl` needs to know that the server checks fields itself.
+/// The minimum that makes `kubectl` leave field validation to the server.
 fn open_api(group: &str) -> Value {
     let base = match group {
         "" => "/api/v1".to_owned(),
@@ -167,12 +166,12 @@ fn schemas(group: &str) -> Map<String, Value> {
     KINDS.iter().filter(|kind| kind.group == group).map(of).collect()
 }
 
-/// Whoever may ask may do everything: there is one user.
+/// Allows everything: the engine has a single user, and no RBAC.
 pub(super) async fn access_review(body: Body) -> Result<Response, Refusal> {
     let bytes = write::body(body).await?;
     let mut review: Value = serde_json::from_slice(&bytes).map_err(|error| Refusal::bad_request(error.to_string()))?;
     review["kind"] = "SelfSubjectAccessReview".into();
     review["apiVersion"] = "authorization.k8s.io/v1".into();
-    review["status"] = json!({"allowed": true, "reason": "there is one user"});
+    review["status"] = json!({"allowed": true, "reason": "the engine has a single user"});
     Ok(answer::value(StatusCode::CREATED, &review))
 }

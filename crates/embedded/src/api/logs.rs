@@ -1,4 +1,4 @@
-//! `pods/log`.
+//! The `pods/log` subresource.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -11,7 +11,7 @@ use crate::node::Wanted;
 use crate::object::{Object, later};
 use crate::refusal::{FieldErrors, Refusal};
 
-/// The log of a pod, as plain bytes.
+/// Streams a pod's log as plain text.
 pub(super) async fn stream(api: &Api, call: Call) -> Result<Response, Refusal> {
     let object = read::fetch(api, &call.target).await?;
     let pod = Object {
@@ -21,16 +21,17 @@ pub(super) async fn stream(api: &Api, call: Call) -> Result<Response, Refusal> {
     let wanted = wanted(&call.query, api.clock.now())?;
     check(&pod, &call.query)?;
     if !pod.value["spec"]["nodeName"].is_string() {
-        // There is nobody to ask.
+        // The pod is not scheduled yet, so there is no kubelet to ask. kube-apiserver responds with 204, too.
         return Ok(answer::typed(StatusCode::NO_CONTENT, "text/plain", Body::empty()));
     }
     let Some(node) = &api.node else {
-        // Nothing has written one.
+        // Without a kubelet, no container has written a log.
         return Ok(answer::typed(StatusCode::OK, "text/plain", Body::empty()));
     };
     let reader = node.log(&pod, wanted);
     let stopping = api.stopping.clone();
     let body = futures::stream::unfold((reader, stopping), |(mut reader, stopping)| async move {
+        // Followed logs may never end by themselves, so shutdown ends them.
         let next = tokio::select! {
             next = reader.next() => next,
             () = stopping.cancelled() => return None,
@@ -43,7 +44,7 @@ pub(super) async fn stream(api: &Api, call: Call) -> Result<Response, Refusal> {
     Ok(answer::typed(StatusCode::OK, "text/plain", Body::from_stream(body)))
 }
 
-/// Whether there is a log.
+/// Rejects a request for a log that doesn't exist, with Kubernetes' messages.
 fn check(pod: &Object, query: &Query) -> Result<(), Refusal> {
     let container = pod.value["spec"]["containers"][0]["name"].as_str().unwrap_or_default();
     if let Some(asked) = query.get("container").filter(|asked| *asked != container) {

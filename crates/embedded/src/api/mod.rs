@@ -1,4 +1,4 @@
-//! The Kubernetes API over HTTP, as an axum Router: `kube::Client` can stand on it without a socket.
+//! The Kubernetes API as an axum `Router`, which `kube::Client` can use without a socket.
 
 mod answer;
 mod discovery;
@@ -28,20 +28,18 @@ use crate::node::Node;
 use crate::refusal::Refusal;
 use crate::store::Store;
 
-/// What the handlers need.
+/// State shared by the handlers.
 #[derive(Clone)]
 pub struct Api {
-    /// All objects.
     pub store: Arc<Store>,
-    /// Where the logs are; `None` where nothing runs the pods.
+    /// Serves container logs; `None` in a `ControlPlane`, which runs no pods.
     pub node: Option<Arc<Node>>,
-    /// Tells ages.
+    /// For the ages in tables, and `sinceSeconds` of logs.
     pub clock: Clock,
-    /// Ends the streams.
+    /// Ends watches and followed logs at shutdown.
     pub stopping: CancellationToken,
 }
 
-/// The API.
 pub fn router(api: Api) -> Router {
     Router::new().fallback(handle).with_state(api)
 }
@@ -53,7 +51,7 @@ async fn handle(State(api): State<Api>, request: Request) -> Response {
     }
 }
 
-/// A request for objects, taken apart.
+/// A parsed request for objects.
 struct Call {
     target: Target,
     query: Query,

@@ -1,4 +1,4 @@
-//! Patches of four kinds.
+//! PATCH: JSON patch, merge patch, strategic merge patch, and apply.
 
 use axum::response::Response;
 use http::{StatusCode, header};
@@ -12,7 +12,7 @@ use crate::object::{Object, strategic_merge};
 use crate::refusal::{FieldErrors, Refusal};
 use crate::store::Durability;
 
-/// The kinds of patches.
+/// Patch formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     Json,
@@ -34,7 +34,7 @@ impl Form {
         }
     }
 
-    /// The object as the patch wants it.
+    /// Returns the object with the patch applied.
     fn applied(self, old: &Object, patch: &Value) -> Result<Value, Refusal> {
         let mut value = old.value.clone();
         let unreadable = |why: String| Refusal::bad_request(format!("error decoding patch: {why}"));
@@ -45,18 +45,19 @@ impl Form {
                 json_patch_within_limits(&mut value, patch)?;
             }
             Self::Merge => json_patch::merge(&mut value, patch),
-            // What is applied says less than it could about lists that have been changed by others: they are merged.
+            // Apply has no field management here: it merges, so fields and list entries that were dropped from the
+            // configuration stay in the object.
             Self::Strategic | Self::Apply => strategic_merge(&mut value, patch).map_err(unreadable)?,
         }
         Ok(value)
     }
 }
 
-/// The most operations of a JSON patch, as kube-apiserver has it.
+/// Maximum number of operations in a JSON patch; kube-apiserver's limit.
 const MAX_OPERATIONS: usize = 10_000;
 
-/// The most bytes that a JSON patch copies in all, as kube-apiserver has it. Thirty operations that each copy the whole object
-/// into itself would make a thousand million of it.
+/// Maximum number of bytes that a JSON patch may copy in total; kube-apiserver's limit. Without it, thirty operations
+/// that each copy the whole object into itself would make it a billion times as large.
 const MAX_COPIED: usize = 3 * 1024 * 1024;
 
 fn json_patch_within_limits(value: &mut Value, patch: json_patch::Patch) -> Result<(), Refusal> {
@@ -64,7 +65,7 @@ fn json_patch_within_limits(value: &mut Value, patch: json_patch::Patch) -> Resu
     if patch.0.len() > MAX_OPERATIONS {
         let count = patch.0.len();
         return Err(unfit(format!(
-            "a JSON patch may have {MAX_OPERATIONS} operations, and this one has {count}"
+            "the allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {count}"
         )));
     }
     let mut copied = 0;
@@ -73,9 +74,7 @@ fn json_patch_within_limits(value: &mut Value, patch: json_patch::Patch) -> Resu
             let source = value.pointer(copy.from.as_str());
             copied += source.map_or(0, |source| source.to_string().len());
             if copied > MAX_COPIED {
-                return Err(unfit(format!(
-                    "the patch copies more than {MAX_COPIED} bytes of the object"
-                )));
+                return Err(unfit(format!("the JSON patch copies more than {MAX_COPIED} bytes")));
             }
         }
         json_patch::patch(value, &[operation]).map_err(|error| unfit(error.to_string()))?;
@@ -83,7 +82,6 @@ fn json_patch_within_limits(value: &mut Value, patch: json_patch::Patch) -> Resu
     Ok(())
 }
 
-/// PATCH.
 pub(super) async fn patch(api: &Api, call: Call) -> Result<Response, Refusal> {
     let content_type = call
         .headers
@@ -103,7 +101,7 @@ pub(super) async fn patch(api: &Api, call: Call) -> Result<Response, Refusal> {
         }
         check_type(&patch, call.target.kind)?;
     } else if !patch.is_object() && form != Form::Json {
-        return Err(Refusal::bad_request("error decoding patch: it must be an object"));
+        return Err(Refusal::bad_request("error decoding patch: must be a JSON object"));
     }
     let target = call.target.clone();
     let (written, is_new) = api
@@ -135,6 +133,8 @@ pub(super) async fn patch(api: &Api, call: Call) -> Result<Response, Refusal> {
                 errors.invalid("metadata.uid", new.uid(), "field is immutable");
                 errors.into_result(target.kind, name)?;
             }
+            // As in kube-apiserver: a patched object that doesn't decode is `Invalid`, while unknown fields under
+            // strict validation are a `BadRequest`.
             match change(transaction, &old, new, is_status, validation) {
                 Err(refusal) if refusal.reason == "BadRequest" && validation != FieldValidation::Strict => {
                     Err(Refusal::invalid_patch(&refusal.message))

@@ -1,24 +1,22 @@
-//! What a path names.
+//! Parses request paths.
 
 use percent_encoding::percent_decode_str;
 
 use crate::object::{KINDS, Kind};
 use crate::refusal::Refusal;
 
-/// What a path names.
+/// What a path refers to.
 #[derive(Debug, PartialEq)]
 pub(super) enum Path {
-    /// Objects of a kind.
     Objects(Target),
-    /// A document about the API.
     Document(Document),
-    /// The question what one may do.
+    /// `SelfSubjectAccessReview`: whether the user may do something.
     AccessReview,
-    /// The question whether everything works.
+    /// `/readyz`, which fails while the store is not writable.
     Readiness,
 }
 
-/// A document about the API.
+/// A document about the API itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Document {
     Versions,
@@ -35,14 +33,14 @@ pub(super) enum Document {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Target {
     pub kind: &'static Kind,
-    /// `None` for all namespaces; empty for what is in none.
+    /// `None` for all namespaces; empty for cluster-scoped kinds.
     pub namespace: Option<String>,
     pub name: Option<String>,
     pub subresource: Option<String>,
 }
 
 impl Target {
-    /// The namespace and the name of one object.
+    /// Namespace and name of a single object.
     pub fn one(&self) -> (&str, &str) {
         (
             self.namespace.as_deref().unwrap_or_default(),
@@ -51,10 +49,6 @@ impl Target {
     }
 }
 
-/// Reads a path.
-///
-/// # Errors
-/// There is nothing there.
 pub(super) fn parse(path: &str) -> Result<Path, Refusal> {
     let decoded: Vec<String> = path
         .split('/')
@@ -96,6 +90,7 @@ fn objects(group: &str, steps: &[&str]) -> Result<Path, Refusal> {
     };
     let owned = |text: &&str| (*text).to_owned();
     let (kind, namespace, rest) = match steps {
+        // `namespaces/NAME/status` is a subresource of the namespace, not a kind within it.
         ["namespaces", namespace, plural, rest @ ..] if !matches!(*plural, "status" | "finalize") => {
             (find(plural, true)?, Some((*namespace).to_owned()), rest)
         }
@@ -136,7 +131,7 @@ fn objects(group: &str, steps: &[&str]) -> Result<Path, Refusal> {
 mod tests {
     use super::{Path, parse};
 
-    /// Resource, namespace, name, subresource.
+    /// Resource, namespace, name, and subresource.
     type Named = (String, Option<String>, Option<String>, Option<String>);
 
     fn read(path: &str) -> Option<Named> {

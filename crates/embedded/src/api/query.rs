@@ -1,23 +1,22 @@
-//! The query of a request.
+//! Parses query parameters.
 
 use crate::object::{FieldSelector, Kind, LabelSelector};
 use crate::refusal::{FieldErrors, Refusal};
 use crate::store::Continue;
 
-/// The group of the types of parameters.
+/// API group of the options types, e.g., of `CreateOptions`.
 pub(super) const META: &str = "meta.k8s.io";
 
-/// The parameters, as they were sent.
+/// Decoded query parameters.
 #[derive(Debug, Default)]
 pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Reads a query.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         Ok(Self(form_urlencoded::parse(text.as_bytes()).into_owned().collect()))
     }
 
-    /// Narrows the field selector.
+    /// Adds a requirement to the field selector.
     pub fn select(&mut self, field: &str, value: &str) {
         let known = self
             .get("fieldSelector")
@@ -28,22 +27,19 @@ impl Query {
         self.0.push(("fieldSelector".to_owned(), selector));
     }
 
-    /// A parameter that is not empty.
+    /// A parameter; `None` if absent or empty.
     pub fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
-    /// A switch.
+    /// A boolean parameter; true if present without a value.
     pub fn flag(&self, name: &str) -> bool {
         let found = self.0.iter().find(|(key, _)| key == name);
         found.is_some_and(|(_, value)| matches!(value.as_str(), "" | "1" | "t" | "T" | "true" | "True" | "TRUE"))
     }
 
-    /// A number.
-    ///
-    /// # Errors
-    /// It is none.
+    /// An integer parameter. The error is that of Go's `strconv`, like kube-apiserver's.
     pub fn number(&self, name: &str) -> Result<Option<i64>, Refusal> {
         let number = self.get(name).map(str::parse).transpose();
         number.map_err(|_| {
@@ -52,17 +48,15 @@ impl Query {
         })
     }
 
-    /// The label selector.
     pub fn labels(&self) -> Result<LabelSelector, Refusal> {
         LabelSelector::parse(self.get("labelSelector").unwrap_or_default())
     }
 
-    /// The field selector.
     pub fn fields(&self, kind: &Kind) -> Result<FieldSelector, Refusal> {
         FieldSelector::parse(kind, self.get("fieldSelector").unwrap_or_default())
     }
 
-    /// The version that the caller has seen.
+    /// The `resourceVersion` that the client has seen.
     pub fn version(&self) -> Result<Option<i64>, Refusal> {
         let Some(text) = self.get("resourceVersion") else {
             return Ok(None);
@@ -74,15 +68,12 @@ impl Query {
         version.map(Some)
     }
 
-    /// Where a list goes on.
+    /// Where a paginated list continues.
     pub fn page(&self) -> Result<Option<Continue>, Refusal> {
         self.get("continue").map(read_token).transpose()
     }
 
-    /// Whether nothing shall be stored.
-    ///
-    /// # Errors
-    /// It says neither yes nor no.
+    /// Whether to check the request without storing anything.
     pub fn dry_run(&self, options: &str) -> Result<bool, Refusal> {
         match self.get("dryRun") {
             None => Ok(false),
@@ -96,7 +87,7 @@ impl Query {
     }
 }
 
-/// The token of the next page.
+/// Encodes the `continue` token of the next page.
 pub(super) fn token(next: &Continue) -> String {
     format!("{}.{}.{}", next.version, next.namespace, next.name)
 }
@@ -111,5 +102,5 @@ fn read_token(text: &str) -> Result<Continue, Refusal> {
             name: part()?.to_owned(),
         })
     })();
-    read.ok_or_else(|| Refusal::bad_request("continue key is not valid: it was not made by this server"))
+    read.ok_or_else(|| Refusal::bad_request("continue key is not valid: not issued by this server"))
 }

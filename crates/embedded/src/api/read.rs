@@ -1,4 +1,4 @@
-//! Getting one object, and listing many.
+//! GET: single objects and lists.
 
 use axum::response::Response;
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use super::{Api, Call, answer, query};
 use crate::refusal::Refusal;
 use crate::store::{self, Query};
 
-/// The object that a path names, as it is stored.
+/// Reads the object that a path refers to, as stored.
 pub(super) async fn fetch(api: &Api, target: &Target) -> Result<Bytes, Refusal> {
     let (namespace, name) = target.one();
     let (kind, namespace, name) = (target.kind, namespace.to_owned(), name.to_owned());
@@ -22,14 +22,13 @@ pub(super) async fn fetch(api: &Api, target: &Target) -> Result<Bytes, Refusal> 
     found.ok_or(missing)
 }
 
-/// One object.
 pub(super) async fn get(api: &Api, call: Call) -> Result<Response, Refusal> {
     let object = fetch(api, &call.target).await?;
     let shown = View::accepted(&call.headers, api.clock).one(call.target.kind, &object);
     Ok(answer::json(StatusCode::OK, shown))
 }
 
-/// What to list.
+/// Builds the query of the store for a list.
 pub(super) fn wanted(call: &Call) -> Result<Query, Refusal> {
     let kind = call.target.kind;
     let namespace = if kind.namespaced {
@@ -51,8 +50,8 @@ pub(super) fn wanted(call: &Call) -> Result<Query, Refusal> {
     })
 }
 
-/// Many objects.
 pub(super) async fn list(api: &Api, call: Call) -> Result<Response, Refusal> {
+    // Lists always have the latest state, which satisfies any version; an invalid one is still an error.
     call.query.version()?;
     let wanted = wanted(&call)?;
     let kind = wanted.kind;

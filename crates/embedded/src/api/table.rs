@@ -1,4 +1,4 @@
-//! Objects as `kubectl get` shows them.
+//! Renders objects as tables, with the columns of `kubectl get`.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -6,17 +6,17 @@ use serde_json::{Value, json};
 use super::view::partial_of;
 use crate::object::Kind;
 
-/// A column: its name, whether only `-o wide` shows it, and what stands in it.
+/// A column. Wide ones are shown by `-o wide` only.
 struct Column {
     name: &'static str,
     wide: bool,
     cell: Cell,
 }
 
-/// What stands in a column.
+/// How to render a cell.
 enum Cell {
     Words(fn(&Value) -> String),
-    /// How long it is from a time to another, or to now where there is no other.
+    /// The duration between two times, or until now without the second.
     Span(fn(&Value) -> (&Value, Option<&Value>)),
 }
 
@@ -214,7 +214,7 @@ fn columns(kind: &Kind) -> &'static [Column] {
     }
 }
 
-/// A `meta.k8s.io/v1` Table.
+/// Renders a `meta.k8s.io/v1` `Table`.
 pub(super) fn table(
     kind: &Kind,
     objects: &[Value],
@@ -354,7 +354,7 @@ impl Cell {
     }
 }
 
-/// A duration in the form of `k8s.io/apimachinery/pkg/util/duration.HumanDuration`.
+/// Formats a duration as `k8s.io/apimachinery/pkg/util/duration.HumanDuration` does.
 fn human(seconds: i64) -> String {
     let seconds = seconds.max(0);
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);

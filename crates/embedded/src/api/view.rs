@@ -1,4 +1,4 @@
-//! In which form a client wants its objects: whole, their metadata only, or as a table for people.
+//! Content negotiation: whole objects, metadata only, or tables.
 
 use bytes::Bytes;
 use clock::Clock;
@@ -8,17 +8,17 @@ use serde_json::{Value, json};
 use super::table;
 use crate::object::Kind;
 
-/// The form.
+/// The form in which a client wants objects.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum View {
     Whole,
     Metadata,
-    /// With ages by this clock.
+    /// The clock is for ages.
     Table(Clock),
 }
 
 impl View {
-    /// The first form of the `Accept` header that is known.
+    /// The first supported form in the `Accept` header; whole objects by default.
     pub fn accepted(headers: &HeaderMap, clock: Clock) -> Self {
         let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
         for wish in accept.unwrap_or_default().split(',') {
@@ -35,7 +35,6 @@ impl View {
         Self::Whole
     }
 
-    /// One object.
     pub fn one(self, kind: &Kind, object: &Bytes) -> Bytes {
         match self {
             Self::Whole => object.clone(),
@@ -46,7 +45,7 @@ impl View {
         }
     }
 
-    /// One object of a watch; a table says its columns only once.
+    /// An object of a watch. Like kube-apiserver, only the first table has column definitions.
     pub fn watched(self, kind: &Kind, object: &Bytes, is_first: bool) -> Bytes {
         match self {
             Self::Table(clock) => table::table(kind, &[read(object)], None, is_first, clock.now())
@@ -56,7 +55,6 @@ impl View {
         }
     }
 
-    /// A list.
     pub fn list(self, kind: &Kind, objects: &[Bytes], version: i64, next: Option<String>) -> Bytes {
         let mut metadata = json!({"resourceVersion": version.to_string()});
         if let Some(next) = next {
@@ -64,6 +62,7 @@ impl View {
         }
         match self {
             Self::Whole => {
+                // Stored objects are copied as bytes: parsing and serializing them again would dominate large lists.
                 let head = format!(
                     "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
                     kind.kind,
@@ -108,7 +107,7 @@ fn partial(object: &Bytes) -> Value {
     partial_of(&read(object))
 }
 
-/// The metadata of an object, as an object.
+/// Converts an object to a `PartialObjectMetadata`.
 pub(super) fn partial_of(object: &Value) -> Value {
     json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]})
 }

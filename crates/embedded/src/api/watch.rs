@@ -1,4 +1,4 @@
-//! Watches: what changes, from a version on.
+//! Watches: streams changes after a resource version.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,17 +19,17 @@ use crate::object::{FieldSelector, Kind, LabelSelector, Selection};
 use crate::refusal::Refusal;
 use crate::store::{self, Change, Hub, Position};
 
-/// How long a watch lasts that does not say so: as long as a real API server's shortest.
+/// Default duration of a watch in seconds: the shortest that kube-apiserver picks (`--min-request-timeout`).
 const DEFAULT_SECONDS: i64 = 1800;
 
-/// How long one may last, whoever asks for more.
+/// Maximum duration of a watch, in seconds.
 const MAX_SECONDS: i64 = 24 * 3600;
 
-/// How often a watch that asked for it is told how far it has come.
+/// Interval between bookmarks, for watches that asked for them.
 const BOOKMARK: Duration = Duration::from_secs(60);
 
-/// How long before its end it is told as well, so that the next watch begins near the present (`nextBookmarkTime` of
-/// <https://github.com/kubernetes/kubernetes/blob/master/staging/src/k8s.io/apiserver/pkg/storage/cacher/cache_watcher.go>).
+/// How long before its end a watch gets a last bookmark, so that the next one resumes near the present
+/// (`nextBookmarkTime` in <https://github.com/kubernetes/apiserver/blob/master/pkg/storage/cacher/cache_watcher.go>).
 const LAST_BOOKMARK: Duration = Duration::from_secs(2);
 
 struct Watch {
@@ -41,7 +41,7 @@ struct Watch {
     fields: FieldSelector,
     view: View,
     position: Position,
-    /// When it is told how far it has come; `None` when it did not ask, or when that will not be again.
+    /// `None` if the client didn't ask for bookmarks, or if no further one is due.
     next_bookmark: Option<Instant>,
     end: Instant,
     ready: VecDeque<Bytes>,
@@ -49,9 +49,9 @@ struct Watch {
     over: bool,
 }
 
-/// Answers with changes as they happen, one JSON document a line.
+/// Streams changes as they happen, one JSON document per line.
 pub(super) async fn watch(api: &Api, mut call: Call) -> Result<Response, Refusal> {
-    // An object with a name is watched as a list of one.
+    // Watching a named object is watching a list that is filtered by name.
     if let Some(name) = call.target.name.take() {
         call.query.select("metadata.name", &name);
     }
@@ -103,7 +103,7 @@ pub(super) async fn watch(api: &Api, mut call: Call) -> Result<Response, Refusal
 }
 
 impl Watch {
-    /// The next lines; `None` at the end.
+    /// Returns the next lines; `None` at the end of the watch.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if !self.ready.is_empty() {
@@ -117,7 +117,8 @@ impl Watch {
                 continue;
             }
             tokio::select! {
-                // What is due at the same time has always the same order; changes, of which there may be more and more, come last.
+                // Things that are due at the same time happen in a fixed order, which makes simulations reproducible.
+                // Changes come last: a steady stream of them must not hold up the end of the watch, or a bookmark.
                 biased;
                 () = self.stopping.cancelled() => self.over = true,
                 () = sleep_until(self.end) => self.over = true,
@@ -131,7 +132,7 @@ impl Watch {
         }
     }
 
-    /// All that is ready, in one piece.
+    /// Takes all queued lines as one chunk, so that a burst of changes is a single write.
     fn take_ready(&mut self) -> Bytes {
         if self.ready.len() == 1 {
             return self.ready.pop_front().unwrap_or_default();
@@ -143,9 +144,10 @@ impl Watch {
         all.into()
     }
 
-    /// Takes what has changed; up to which version it has looked.
+    /// Queues the changes since the last call; returns the version up to which it has looked.
     fn collect(&mut self) -> Position {
-        // Read before the changes: what is published in between is collected the next time.
+        // Read this before the changes: what is published in between is collected next time, since the caller then
+        // waits for a version newer than this one.
         let newest = self.hub.newest();
         match self.hub.since(self.kind, self.position) {
             Ok(changes) => {
@@ -156,6 +158,7 @@ impl Watch {
                 self.position = self.position.max(newest);
             }
             Err(oldest) => {
+                // The response has begun, so the status is an event, as in kube-apiserver. The client lists again.
                 let status = Refusal::expired(self.position, oldest).to_json();
                 self.ready.push_back(line("ERROR", status.to_string().as_bytes()));
                 self.over = true;
@@ -176,6 +179,7 @@ impl Watch {
             let selection = selection.as_ref();
             selection.is_some_and(|selection| self.labels.matches(selection) && self.fields.matches(selection))
         };
+        // An object that begins to match the selectors is new to this client, and one that no longer matches is gone.
         let word = match (matches(&change.before), matches(&change.after)) {
             (false, true) => "ADDED",
             (true, true) => "MODIFIED",
@@ -191,7 +195,7 @@ impl Watch {
         self.ready.push_back(line(word, &shown));
     }
 
-    /// Tells how far it has come.
+    /// Queues a bookmark: the version from which the client can resume.
     fn bookmark(&mut self, ends_initial: bool) {
         let mut metadata = json!({"resourceVersion": self.position.to_string()});
         if ends_initial {
@@ -203,7 +207,7 @@ impl Watch {
     }
 }
 
-/// When a watch that ends at `end` is told next how far it has come.
+/// When the next bookmark of a watch that ends at `end` is due.
 fn next_bookmark(now: Instant, end: Instant) -> Option<Instant> {
     let last = end.checked_sub(LAST_BOOKMARK).filter(|last| *last >= now)?;
     Some(last.min(now + BOOKMARK))

@@ -1,4 +1,4 @@
-//! Creating, replacing and deleting objects.
+//! POST, PUT, and DELETE: creates, replaces, and deletes objects.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -17,13 +17,13 @@ use crate::refusal::{FieldErrors, Refusal};
 use crate::resources::{Admit, unknown_fields};
 use crate::store::{self, Durability, Transaction};
 
-/// How large a body may be, in bytes: a real API server's limit.
+/// Maximum size of a request body in bytes; kube-apiserver's limit.
 const MAX_BODY: usize = 3 * 1024 * 1024;
 
-/// How often a generated name that is taken is made anew.
+/// Attempts to generate a name that is not taken; as many as kube-apiserver makes.
 const NAME_TRIES: usize = 8;
 
-/// What to do about fields that are not known.
+/// What to do about unknown fields (`fieldValidation`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FieldValidation {
     Ignore,
@@ -45,7 +45,7 @@ impl FieldValidation {
         }
     }
 
-    /// Warnings about fields that are not known, or a refusal.
+    /// Returns warnings about unknown fields; fails if validation is strict.
     pub fn check(self, kind: &Kind, sent: &Value, known: &Value) -> Result<Vec<String>, Refusal> {
         let mut unknown = Vec::new();
         if self != Self::Ignore {
@@ -64,7 +64,7 @@ impl FieldValidation {
     }
 }
 
-/// What a write gives: the object, and warnings.
+/// Result of a write.
 pub(super) struct Written {
     pub object: Object,
     pub warnings: Vec<String>,
@@ -79,16 +79,18 @@ impl Written {
     }
 }
 
-/// Reads a body, up to the limit.
+/// Reads a body of at most [`MAX_BODY`] bytes.
 pub(super) async fn body(body: Body) -> Result<Vec<u8>, Refusal> {
     match Limited::new(body, MAX_BODY).collect().await {
         Ok(whole) => Ok(whole.to_bytes().to_vec()),
         Err(error) if error.is::<LengthLimitError>() => Err(Refusal::too_large(MAX_BODY)),
-        Err(error) => Err(Refusal::bad_request(format!("the body could not be read: {error}"))),
+        Err(error) => Err(Refusal::bad_request(format!(
+            "failed to read the request body: {error}"
+        ))),
     }
 }
 
-/// Reads a body that is an object.
+/// Reads an object of a kind from the body.
 async fn object(call: Body, headers: &HeaderMap, kind: &'static Kind) -> Result<Value, Refusal> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let content_type = content_type
@@ -134,7 +136,7 @@ pub(super) fn check_type(value: &Value, kind: &Kind) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Gives an object the namespace of its path.
+/// Sets the namespace of the path; fails if the object has another one.
 fn place(object: &mut Object, target: &Target) -> Result<(), Refusal> {
     let namespace = target.namespace.as_deref().unwrap_or_default();
     if !target.kind.namespaced {
@@ -152,7 +154,7 @@ fn place(object: &mut Object, target: &Target) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// POST: makes an object.
+/// POST: creates an object.
 pub(super) async fn create(api: &Api, call: Call) -> Result<Response, Refusal> {
     let validation = FieldValidation::of(&call.query, "CreateOptions")?;
     let keep = !call.query.dry_run("CreateOptions")?;
@@ -169,7 +171,7 @@ pub(super) async fn create(api: &Api, call: Call) -> Result<Response, Refusal> {
     Ok(written.respond(StatusCode::CREATED, View::accepted(&call.headers, api.clock)))
 }
 
-/// Makes an object whose namespace is set.
+/// Creates an object whose namespace is set. Apply uses this, too.
 pub(super) fn create_in(
     transaction: &mut Transaction<'_>,
     mut object: Object,
@@ -210,7 +212,7 @@ pub(super) fn create_in(
     Err(Refusal::already_exists(kind, object.name()))
 }
 
-/// What every new object has.
+/// Sets the system fields of a new object, and removes those that clients can't set.
 fn begin(object: &mut Object, transaction: &mut Transaction<'_>) {
     for field in [
         "deletionTimestamp",
@@ -231,7 +233,7 @@ fn begin(object: &mut Object, transaction: &mut Transaction<'_>) {
     }
 }
 
-/// What is there already takes no room, and whoever makes it again hears that it is there.
+/// Rejects new objects while the disk is full. If the name is taken, the client gets `AlreadyExists` instead.
 fn check_room(transaction: &Transaction<'_>, object: &Object) -> Result<(), Refusal> {
     if !transaction.is_crowded()
         || transaction
@@ -240,7 +242,7 @@ fn check_room(transaction: &Transaction<'_>, object: &Object) -> Result<(), Refu
     {
         return Ok(());
     }
-    let why = "the disk of the state folder is full; stop tasks, delete volumes, or make room on it";
+    let why = "the disk of the state directory is full; stop tasks, delete volumes, or free up space";
     Err(Refusal::internal(why))
 }
 
@@ -286,7 +288,7 @@ pub(super) async fn replace(api: &Api, call: Call) -> Result<Response, Refusal> 
     Ok(written.respond(StatusCode::OK, View::accepted(&call.headers, api.clock)))
 }
 
-/// Stores a changed object in the place of the old one.
+/// Replaces `old` with `new`, or only its status.
 pub(super) fn change(
     transaction: &mut Transaction<'_>,
     old: &Object,
@@ -304,6 +306,7 @@ pub(super) fn change(
     if !version.is_empty() && version != "0" && version != old.text_of("resourceVersion") {
         return Err(Refusal::modified(kind, old.name()));
     }
+    // Clients can't change these fields; what they send is ignored.
     for field in [
         "uid",
         "creationTimestamp",
@@ -319,7 +322,7 @@ pub(super) fn change(
         }
     }
     if is_status {
-        // A change of the status changes nothing else.
+        // The `status` subresource changes nothing but the status; the object itself, everything else.
         let status = new.value["status"].take();
         new = old.clone();
         new.value["status"] = status;
@@ -342,7 +345,7 @@ pub(super) fn change(
     Ok(Written { object, warnings })
 }
 
-/// How and what to delete, as the body and the query say.
+/// Deletion options, from the body and the query.
 struct Wish {
     options: Options,
     uid: Option<String>,
@@ -361,7 +364,8 @@ async fn wish(kind: &Kind, call_body: Body, query: &Query) -> Result<Wish, Refus
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let propagation = text(&sent["propagationPolicy"]).or_else(|| query.get("propagationPolicy").map(str::to_owned));
     let propagation = match propagation.as_deref() {
-        // What existed before there was a choice: <https://github.com/kubernetes/kubernetes/blob/master/pkg/registry/batch/job/strategy.go>.
+        // The Job API keeps its original default for compatibility:
+        // <https://github.com/kubernetes/kubernetes/blob/master/pkg/registry/batch/job/strategy.go>.
         None if kind.plural == "jobs" => Propagation::Orphan,
         None | Some("Background") => Propagation::Background,
         Some("Foreground") => Propagation::Foreground,
@@ -416,6 +420,7 @@ pub(super) async fn delete(api: &Api, call: Call) -> Result<Response, Refusal> {
             Ok((deleted, gone))
         })
         .await?;
+    // For these kinds, kube-apiserver returns the deleted object; for the others, a `Status`.
     let shows_object = !gone
         || matches!(
             call.target.kind.plural,
@@ -435,7 +440,7 @@ fn success(object: &Object) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
 }
 
-/// DELETE of all objects that match.
+/// DELETE of a collection: all objects that match the selectors.
 pub(super) async fn delete_collection(api: &Api, call: Call) -> Result<Response, Refusal> {
     let wanted = read::wanted(&call)?;
     let kind = wanted.kind;
@@ -451,9 +456,11 @@ pub(super) async fn delete_collection(api: &Api, call: Call) -> Result<Response,
             value: serde_json::from_slice(&bytes).map_err(Refusal::internal)?,
         };
         let options = wish.options;
+        // One transaction per object, so that a large collection doesn't hold up other writers.
         let done = api
             .store
             .write(Durability::Disk, wish.keep, move |transaction| {
+                // The list may be outdated: look up the UID, since another object may have the name by now.
                 match transaction.by_uid(object.uid())? {
                     Some(current) => delete_object(transaction, current, options).map(Some),
                     None => Ok(None),
@@ -468,7 +475,7 @@ pub(super) async fn delete_collection(api: &Api, call: Call) -> Result<Response,
     ))
 }
 
-/// POST to `eviction`: deletes a pod, and says why.
+/// POST to `eviction`: deletes a pod, and sets its `DisruptionTarget` condition, so that others can tell why.
 pub(super) async fn evict(api: &Api, call: Call) -> Result<Response, Refusal> {
     let wish = wish(call.target.kind, Body::empty(), &call.query).await?;
     let target = call.target.clone();

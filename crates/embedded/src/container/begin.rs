@@ -1,4 +1,4 @@
-//! The beginning of a container: what is done between the supervisor and the user's command.
+//! The launcher: sets a container up, then becomes the user's command.
 
 use std::fs;
 use std::io;
@@ -12,16 +12,16 @@ use super::inherited;
 use super::order::Order;
 use crate::files::named;
 
-/// The word that makes the program the beginning of the container in the folder that follows.
+/// Argument that makes the program the launcher of the container in the directory that follows.
 pub(super) const BEGIN: &str = "__container-begin";
 
-/// The variable that tells the beginner what the supervisor could do; taken away before the user's command.
+/// Tells the launcher which isolation the supervisor could set up. Removed from the environment of the user's command.
 pub(super) const ISOLATION: &str = "__CONTAINER_ISOLATION";
 
-/// What sets the container apart from the host.
+/// How a container is isolated from the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Isolation {
-    /// Namespaces of its own: it sees its own processes and mounts.
+    /// Namespaces: the container sees only its own processes and mounts.
     Namespaces,
     /// Nothing but a process group.
     None,
@@ -36,7 +36,8 @@ impl Isolation {
     }
 }
 
-/// Lets the next process that is started be the first one of a process namespace, if the system allows it.
+/// Makes the next child the first process of a PID namespace, if the system allows that. If not, orphaned descendants
+/// become children of this process.
 #[cfg(target_os = "linux")]
 pub(super) fn separate() -> Isolation {
     match super::root::separate() {
@@ -53,13 +54,13 @@ pub(super) fn separate() -> Isolation {
     Isolation::None
 }
 
-/// Becomes the user's command; returns only if that cannot be.
+/// Becomes the user's command. Returns only if that fails.
 pub(super) fn run(folder: &Folder) -> ExitCode {
     let error = match attempt(folder) {
         Ok(never) => match never {},
         Err(error) => error,
     };
-    // Opened before the root changed, so that there is somewhere to write to.
+    // Opened before the root changed: its path may not exist in the new root.
     if let Some(mut file) = error.file {
         let _ = io::Write::write_all(&mut file, error.text.as_bytes());
     }
@@ -77,7 +78,7 @@ fn attempt(folder: &Folder) -> Result<Never, Failure> {
     let file = fs::File::create(folder.error()).ok();
     let fail = |text: String, file: Option<fs::File>| Failure { text, file };
     let Some(order) = folder.order() else {
-        return Err(fail("the order of the container cannot be read".to_owned(), file));
+        return Err(fail("cannot read the container's `order.json`".to_owned(), file));
     };
     let separated = std::env::var_os(ISOLATION).is_some_and(|word| word == Isolation::Namespaces.word());
     if let Err(error) = enter(folder, &order, separated) {
@@ -94,9 +95,9 @@ fn attempt(folder: &Folder) -> Result<Never, Failure> {
     Err(fail(format!("exec: \"{program}\": {why}"), file))
 }
 
-/// Everything but the command itself.
+/// Sets everything up except for the command itself.
 fn enter(folder: &Folder, order: &Order, separated: bool) -> io::Result<()> {
-    inherited::leave(order.open_files).map_err(|error| named(error, "cannot leave what the server has"))?;
+    inherited::leave(order.open_files).map_err(|error| named(error, "cannot reset what the server passes on"))?;
     for group in &order.control_groups {
         fs::write(group.join("cgroup.procs"), "0")
             .map_err(|error| named(error, &format!("cannot join the control group `{}`", group.display())))?;
@@ -106,7 +107,7 @@ fn enter(folder: &Folder, order: &Order, separated: bool) -> io::Result<()> {
         build_root(folder, order)?
     } else if let Some(mount) = order.mounts.first() {
         return Err(io::Error::other(format!(
-            "cannot mount `{}`: this system lets no process of yours have mounts of its own; allow user namespaces, or use no volumes",
+            "cannot mount `{}`: unprivileged user namespaces are disabled; enable them, or remove `volumes` from the task",
             mount.target.display()
         )));
     } else {
@@ -114,10 +115,10 @@ fn enter(folder: &Folder, order: &Order, separated: bool) -> io::Result<()> {
     };
     let place = order.working_folder.as_ref().map_or(default, Into::into);
     if order.working_folder.is_some() {
-        // As a container runtime does it.
+        // Container runtimes create it, too.
         let _ = fs::create_dir_all(&place);
     }
-    std::env::set_current_dir(&place).map_err(|error| named(error, &format!("cannot enter `{}`", place.display())))
+    std::env::set_current_dir(&place).map_err(|error| named(error, &format!("cannot change to `{}`", place.display())))
 }
 
 #[cfg(target_os = "linux")]
@@ -131,7 +132,7 @@ fn build_root(folder: &Folder, _: &Order) -> io::Result<std::path::PathBuf> {
     Ok(folder.work())
 }
 
-/// Ends all processes below this one. They are its children, however often they forked, since it is their reaper.
+/// Kills all descendants. This process is their subreaper, so they become its children however often they have forked.
 #[cfg(target_os = "linux")]
 pub(super) fn end_descendants() {
     use rustix::process::{Signal, WaitOptions, kill_process, wait};
@@ -143,7 +144,7 @@ pub(super) fn end_descendants() {
         for child in &children {
             let _ = kill_process(*child, Signal::KILL);
         }
-        // Their own children become ours when they are gone.
+        // The children of those that end become ours, and the next round kills them.
         for _ in &children {
             if wait(WaitOptions::empty()).is_err() {
                 return;

@@ -1,14 +1,13 @@
-//! The processes below this one, which is their reaper. Linux alone tells of them; elsewhere there are none to be seen.
+//! The descendants of this process, which is their subreaper. On systems other than Linux, the lists are empty.
 
 use rustix::process::Pid;
 #[cfg(target_os = "linux")]
 use rustix::process::{WaitOptions, getpgid, waitpid};
 
-/// How deep a tree of processes is looked at: one that is deeper is a mistake or an attack.
+/// Maximum depth of a process tree. A deeper one is a bug or an attack.
 #[cfg(target_os = "linux")]
 const MAX_DEPTH: usize = 64;
 
-/// The children of this process.
 #[cfg(target_os = "linux")]
 pub(super) fn children() -> Vec<Pid> {
     listed("/proc/thread-self/children")
@@ -19,8 +18,8 @@ pub(super) fn children() -> Vec<Pid> {
     Vec::new()
 }
 
-/// Takes away the children that have ended, except one whose end is somebody else's business. Those that nobody waits for stay
-/// in their process group, and whoever asks whether a group is empty would hear that it is not.
+/// Reaps the children that have ended, except one that somebody else waits for. Zombies stay in their process group, so
+/// a check whether the group is empty would fail.
 #[cfg(target_os = "linux")]
 pub(super) fn reap(except: Option<Pid>) {
     for child in children().into_iter().filter(|child| Some(*child) != except) {
@@ -31,7 +30,7 @@ pub(super) fn reap(except: Option<Pid>) {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn reap(_except: Option<Pid>) {}
 
-/// All processes below this one that `first` does not reach with a signal to its own process group or to that of a child.
+/// Returns all descendants that `first` cannot reach by signaling its own process group and those of its children.
 #[cfg(target_os = "linux")]
 pub(super) fn strangers(first: Option<Pid>) -> Vec<Pid> {
     let reached: Vec<Pid> = first
@@ -57,7 +56,7 @@ pub(super) fn strangers(_first: Option<Pid>) -> Vec<Pid> {
     Vec::new()
 }
 
-/// The children of another process, whichever of its threads made them.
+/// Returns the children of another process. Each of its threads lists only the children that it started.
 #[cfg(target_os = "linux")]
 fn children_of(process: Pid) -> Vec<Pid> {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", process.as_raw_nonzero()));

@@ -1,4 +1,4 @@
-//! The folder of one container: everything about it that must survive the server.
+//! The directory of a container, with everything about it that must survive the server.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
@@ -16,28 +16,28 @@ const STARTED: &str = "started.json";
 const OUTCOME: &str = "outcome.json";
 const LOCK: &str = "lock";
 
-/// How long the number of a process can be.
+/// Maximum length of a PID, in digits.
 const MAX_NUMBER: u64 = 10;
 
-/// What becomes the outcome: room that the command cannot take.
+/// Becomes the outcome. It reserves space that the command cannot take, even if it fills the disk.
 const OUTCOME_ROOM: &str = "outcome.json.new";
 const ROOM_BYTES: usize = 4096;
 
-/// How large a file may be that is read as a whole: they are within the reach of the command. An order has all variables in it.
+/// Size limit for files that are read as a whole, because the command can tamper with them. An order includes all
+/// variables.
 const MAX_JSON: u64 = 16 << 20;
 
-/// The folder of a container.
+/// The directory of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folder(PathBuf);
 
-/// That a container was started.
+/// Records that a container was started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
-    /// The supervisor's process.
+    /// PID of the supervisor.
     pub supervisor: i32,
-    /// The container's first process; `None` as long as it is being made.
+    /// PID of the container's first process, or `None` while that is being created.
     pub process: Option<i32>,
-    /// When.
     pub at: Timestamp,
 }
 
@@ -52,64 +52,49 @@ impl Started {
 }
 
 impl Folder {
-    /// The folder at a path.
-    #[must_use]
     pub fn at(path: PathBuf) -> Self {
         Self(path)
     }
 
-    /// Where it is.
-    #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Where the log is kept.
-    #[must_use]
     pub fn log(&self) -> PathBuf {
         self.0.join("log")
     }
 
-    /// The container's own working folder.
-    #[must_use]
+    /// The default working directory.
     pub fn work(&self) -> PathBuf {
         self.0.join("work")
     }
 
-    /// The container's own `/tmp`.
-    #[must_use]
+    /// The container's `/tmp`.
     pub fn temporary(&self) -> PathBuf {
         self.0.join("tmp")
     }
 
-    /// Where the root of the container is put together.
-    #[must_use]
+    /// Where the container's root is mounted.
     pub fn root(&self) -> PathBuf {
         self.0.join("root")
     }
 
-    /// Where the volumes are that belong to the pod.
-    #[must_use]
+    /// The volumes that belong to the pod.
     pub fn volumes(&self) -> PathBuf {
         self.0.join("volumes")
     }
 
-    /// The container's last words: `/dev/termination-log`.
-    #[must_use]
+    /// The termination log, `/dev/termination-log` in the container.
     pub fn last_words(&self) -> PathBuf {
         self.0.join("termination-log")
     }
 
-    /// Why it could not begin.
-    #[must_use]
+    /// Why the container could not start.
     pub fn error(&self) -> PathBuf {
         self.0.join("error")
     }
 
-    /// Makes what a container needs.
-    ///
-    /// # Errors
-    /// The disk is full, or not ours.
+    /// Creates the files and directories that a container needs.
     pub fn prepare(&self) -> io::Result<()> {
         for folder in [self.log(), self.work(), self.temporary(), self.root(), self.volumes()] {
             fs::create_dir_all(folder)?;
@@ -118,22 +103,15 @@ impl Folder {
         open_to_all(&self.temporary())
     }
 
-    /// What was ordered.
-    #[must_use]
     pub fn order(&self) -> Option<Order> {
         read_json(&self.0.join(ORDER))
     }
 
-    /// Writes the order.
-    ///
-    /// # Errors
-    /// The disk is full, or not ours.
     pub fn write_order(&self, order: &Order) -> io::Result<()> {
         self.write_json(ORDER, order, Lasting::No)
     }
 
-    /// That it was started. A file that cannot be read says that, too: a command is not run a second time because of a bad disk.
-    #[must_use]
+    /// Returns the record of the start. An unreadable record counts, too: a bad disk must not make a command run again.
     pub fn started(&self) -> Option<Started> {
         let path = self.0.join(STARTED);
         match path.try_exists() {
@@ -142,8 +120,8 @@ impl Folder {
         }
     }
 
-    /// The supervisor's process, if it has one that is alive. It is told twice, since the command can spoil each of the files.
-    #[must_use]
+    /// Returns the PID of the supervisor, if it is alive. The record and the lock both contain it, because the command
+    /// can tamper with either of them.
     pub fn supervisor(&self) -> Option<i32> {
         let told = self.started()?.supervisor;
         if !matches!(self.take(), Ok(None)) {
@@ -159,40 +137,29 @@ impl Folder {
         })
     }
 
-    /// Writes that it was started, and returns when a power cut cannot undo that. The command must not run before. The room for
-    /// its outcome is taken, too: the command may fill the disk.
-    ///
-    /// # Errors
-    /// The disk is full, or not ours.
+    /// Records the start, and makes that durable. The command must not run before this returns. Also reserves space for
+    /// the outcome, because the command may fill the disk.
     pub fn begin(&self, started: &Started) -> io::Result<()> {
         private_file()
             .open(self.0.join(OUTCOME_ROOM))?
             .write_all(&[b' '; ROOM_BYTES])?;
         File::open(self.0.join(ORDER))?.sync_all()?;
         self.write_json(STARTED, started, Lasting::Yes)?;
-        // The names of the folder and of the folder that it is in.
+        // Sync the name of this directory in its parent, too.
         let parent = self.0.parent().unwrap_or(Path::new("/"));
         sync_folder(parent)
     }
 
-    /// Writes which process it is. After a power cut there is none.
-    ///
-    /// # Errors
-    /// The disk is full, or not ours.
+    /// Records the PID of the first process. This need not be durable: a power cut ends the process.
     pub fn write_started(&self, started: &Started) -> io::Result<()> {
         self.write_json(STARTED, started, Lasting::No)
     }
 
-    /// How it ended.
-    #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {
         read_json(&self.0.join(OUTCOME))
     }
 
-    /// Writes how it ended, and returns when a power cut cannot undo that.
-    ///
-    /// # Errors
-    /// The disk is full, or not ours.
+    /// Records how the container ended, and makes that durable.
     pub fn write_outcome(&self, outcome: &Outcome) -> io::Result<()> {
         self.write_json(OUTCOME, outcome, Lasting::Yes)
     }
@@ -201,10 +168,7 @@ impl Folder {
         private_file().open(self.0.join(LOCK))
     }
 
-    /// Becomes its supervisor; `None` when it has one.
-    ///
-    /// # Errors
-    /// The folder is gone.
+    /// Takes the lock as the supervisor. Returns `None` if there is already one.
     pub fn take(&self) -> io::Result<Option<File>> {
         let file = self.lock_file()?;
         match file.try_lock() {
@@ -214,25 +178,19 @@ impl Folder {
         }
     }
 
-    /// Says in the lock whose it is.
-    ///
-    /// # Errors
-    /// The disk is full.
+    /// Writes the supervisor's PID into the lock.
     pub fn sign(lock: &mut File, process: i32) -> io::Result<()> {
         lock.set_len(0)?;
         lock.write_all(process.to_string().as_bytes())
     }
 
-    /// Waits, in this thread, until it has no supervisor.
-    ///
-    /// # Errors
-    /// The folder is gone.
+    /// Blocks the thread until there is no supervisor.
     pub fn wait(&self) -> io::Result<()> {
         self.lock_file()?.lock()
     }
 
-    /// Whether it is known that no more will come of it. A lock that cannot be asked says nothing: there may be too many open files.
-    #[must_use]
+    /// Whether the container is known to have ended. Failing to check the lock proves nothing: too many files may be
+    /// open.
     pub fn has_ended(&self) -> bool {
         let is_unattended = || match self.take() {
             Ok(lock) => lock.is_some(),
@@ -241,11 +199,9 @@ impl Folder {
         self.outcome().is_some() || (self.started().is_some() && is_unattended())
     }
 
-    /// Makes it the folder of a container that was not started yet; its log goes on. First the outcome goes: without it, what was
-    /// started has ended with its supervisor.
-    ///
-    /// # Errors
-    /// The folder is gone, or not ours.
+    /// Prepares the directory for the next run of the container. The log continues. The outcome is removed
+    /// before the record of the start: after a crash in between, the container counts as ended with its supervisor. The
+    /// other way around, the old outcome would count for the next run.
     pub fn renew(&self) -> io::Result<()> {
         for name in [OUTCOME, STARTED] {
             match fs::remove_file(self.0.join(name)) {
@@ -256,15 +212,14 @@ impl Folder {
         Ok(())
     }
 
-    /// Gives back what the container alone has used of the disk, when nothing reads it any more.
+    /// Frees the space that only the container used, once nothing reads it anymore.
     pub fn make_room(&self) {
         for doomed in self.of_the_running() {
             let _ = fs::remove_dir_all(doomed);
         }
     }
 
-    /// What only a running container needs.
-    #[must_use]
+    /// Returns what only a running container needs.
     pub fn of_the_running(&self) -> [PathBuf; 4] {
         [self.work(), self.temporary(), self.volumes(), self.root()]
     }
@@ -275,7 +230,7 @@ impl Folder {
     }
 }
 
-/// Reads a file; `None` when there is none that can be read.
+/// Returns `None` if the file is missing or cannot be parsed.
 fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&files::read_beginning(path, MAX_JSON).ok()?).ok()
 }
@@ -307,7 +262,7 @@ mod tests {
         folder.write_started(&started).unwrap();
     }
 
-    /// As when too many files are open: what runs would be taken for something to be removed.
+    /// Too many files may be open. If that counted as an end, the files of a running container would be removed.
     #[test]
     fn a_lock_that_cannot_be_asked_is_no_proof_of_an_end() {
         let folder = scratch("lock");
@@ -331,7 +286,7 @@ mod tests {
         let mut held = folder.take().unwrap().unwrap();
         assert_eq!(folder.supervisor(), Some(17));
         fs::write(folder.path().join("started.json"), "").unwrap();
-        assert_eq!(folder.supervisor(), None, "nobody has signed");
+        assert_eq!(folder.supervisor(), None, "the lock contains no PID");
         Folder::sign(&mut held, 18).unwrap();
         assert_eq!(folder.supervisor(), Some(18));
         fs::remove_dir_all(folder.path()).unwrap();

@@ -1,4 +1,4 @@
-//! What a container would inherit from the server, or from whoever started that, and gets as every container has it.
+//! Resets what a container would inherit from the server and from whatever started the server.
 
 use std::io;
 use std::sync::Arc;
@@ -11,14 +11,15 @@ use signal_hook::consts::{
     SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2,
 };
 
-/// How many files a process may open before [`raise_file_limit`].
+/// Limit of open files before [`raise_file_limit`].
 static OPEN_FILES: OnceLock<u64> = OnceLock::new();
 
-/// The mask for new files in containers: programs expect that others can read what they install.
+/// Umask of containers. Programs expect that other users can read the files that they install.
 const MASK: Mode = Mode::WGRP.union(Mode::WOTH);
 
-/// Lets this process open as many files as it may: each follower is a connection, and the usual soft limit of 1024 is too few.
-/// Containers get what was before: old programs close every number that they may have, one by one.
+/// Raises this process's limit of open files to the maximum. Every follower is a connection, so the usual soft limit of
+/// 1024 is too low. Containers keep the original limit, because old programs close every possible descriptor one by
+/// one.
 pub fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     if let Some(current) = limit.current {
@@ -29,16 +30,16 @@ pub fn raise_file_limit() {
         maximum: limit.maximum,
     };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::debug!(%error, "the limit of open files stays as it is");
+        tracing::debug!(%error, "cannot raise the limit of open files");
     }
 }
 
-/// How many files a container may open; `None` when this process' own limit was never changed.
+/// Returns the limit of open files for containers, or `None` if this process never changed its own.
 pub fn open_files() -> Option<u64> {
     OPEN_FILES.get().copied()
 }
 
-/// Gives all of it up; the next program that this process becomes starts without.
+/// Resets this process. The program that it executes next inherits the result.
 pub(super) fn leave(open_files: Option<u64>) -> io::Result<()> {
     umask(MASK);
     if let Some(current) = open_files {
@@ -52,7 +53,7 @@ pub(super) fn leave(open_files: Option<u64>) -> io::Result<()> {
             },
         )?;
     }
-    // A signal that is ignored stays ignored in the next program; one that is caught does not.
+    // A new program inherits ignored signals as ignored, but signals with a handler as default.
     for signal in [
         SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2,
     ] {

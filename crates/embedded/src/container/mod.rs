@@ -1,14 +1,15 @@
-//! The processes of a container: a supervisor that outlives the server, and the user's command below it.
+//! Runs containers: a supervisor that outlives the server, and the user's command below it.
 //!
 //! ```text
-//! server ──spawns──► supervisor ──spawns──► beginner ──becomes──► the user's command
+//! server ──spawns──► supervisor ──spawns──► launcher ──becomes──► the user's command
 //!                    holds the lock,        mounts, new root,
-//!                    keeps the log,         working folder
+//!                    keeps the log,         working directory
 //!                    writes the outcome
 //! ```
 //!
-//! The supervisor is the same program, called with a word that no user types. The server can be killed at any instant: the
-//! lock of a container's folder says whether its supervisor lives, and the outcome in it how it ended.
+//! The supervisor is this same program, started with an argument that no user types. The server can be killed at any
+//! time: the lock in a container's directory shows whether the supervisor is alive, and the outcome shows how the
+//! container ended.
 
 mod begin;
 mod family;
@@ -34,12 +35,13 @@ pub use inherited::{open_files, raise_file_limit};
 pub use order::{Mount, Order, Outcome};
 pub use record::{Record, gap, parse_record, segments};
 
-/// The word that makes the program a supervisor of the container in the folder that follows.
+/// Argument that makes the program supervise the container in the directory that follows.
 pub const SUPERVISE: &str = "__container-supervise";
-/// The word that makes it a command within the container whose process number follows.
+/// Argument that makes the program run a command in the container of the process whose PID follows.
 pub const PROBE: &str = "__container-probe";
 
-/// Does what this process was started for, if it was started for a container.
+/// Runs this process as a part of a container, if it was started as one, and returns its exit code. Otherwise returns
+/// `None`.
 #[must_use]
 pub fn entered() -> Option<ExitCode> {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).take(2).collect();

@@ -1,57 +1,53 @@
-//! What the server orders, and what the supervisor reports.
+//! What the server orders from a supervisor, and what the supervisor reports.
 
 use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// A container to be run.
+/// A container to run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Order {
     /// The command and its arguments.
     pub command: Vec<String>,
-    /// All its variables.
+    /// All environment variables.
     pub environment: Vec<(String, String)>,
-    /// Where it begins; the pod's own folder when `None`.
+    /// Working directory. By default, the pod's own directory.
     pub working_folder: Option<String>,
-    /// What `hostname` says.
     pub hostname: String,
-    /// What is mounted, beside the host's own files.
+    /// Mounts in addition to the host's own files.
     pub mounts: Vec<Mount>,
-    /// How large its log may grow, in bytes; the oldest part goes first.
+    /// Size limit for the log, in bytes. The oldest part is removed first.
     pub log_limit: u64,
-    /// The control groups that it joins.
+    /// Control groups to join.
     pub control_groups: Vec<PathBuf>,
-    /// How many files its processes may open; what the supervisor may when absent.
+    /// Limit of open files. By default, that of the supervisor.
     #[serde(default)]
     pub open_files: Option<u64>,
 }
 
-/// A folder or file of the host at a path of the container.
+/// A directory or file of the host, mounted in the container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
-    /// On the host.
+    /// Path on the host.
     pub source: PathBuf,
-    /// In the container.
+    /// Path in the container.
     pub target: PathBuf,
-    /// Whether it cannot be written.
     pub read_only: bool,
 }
 
 /// How a container ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// The exit code; 128 and the number of the signal when one ended it.
+    /// Exit code. If a signal ended the container, 128 plus the number of the signal.
     pub code: i32,
-    /// The signal.
     pub signal: Option<i32>,
-    /// Whether it took more memory than it may.
+    /// Whether the container exceeded its memory limit.
     pub out_of_memory: bool,
-    /// Why it could not begin.
+    /// Why the container could not start.
     pub error: Option<String>,
-    /// When.
     pub at: Timestamp,
-    /// How much of its output could not be kept, in bytes, as far as its log does not say so itself.
+    /// Bytes of output that could not be written, unless the log itself reports them.
     #[serde(default)]
     pub lost_log_bytes: u64,
 }

@@ -1,4 +1,4 @@
-//! A command within a container that runs: what a readiness probe asks for.
+//! Runs a command in a running container, for readiness probes.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// Enters the namespaces of the process with this number and runs the command that follows it in the arguments.
+/// Enters the namespaces of the process with this PID, and runs the command in the remaining arguments.
 pub(super) fn run(process: &OsStr) -> ExitCode {
     match attempt(process) {
         Ok(code) => ExitCode::from(code),
@@ -23,6 +23,8 @@ fn attempt(process: &OsStr) -> std::io::Result<u8> {
     let open = |name: &str| File::open(folder.join("ns").join(name));
     let own_user = std::fs::read_link("/proc/self/ns/user").ok();
     let is_same_user = std::fs::read_link(folder.join("ns/user")).ok() == own_user;
+    // All are opened before entering any, because `/proc` changes with the mount namespace. The user namespace comes
+    // first, because it grants the rights to enter the others.
     let spaces = [
         (open("user")?, LinkNameSpaceType::User),
         (open("pid")?, LinkNameSpaceType::ProcessID),
@@ -32,6 +34,7 @@ fn attempt(process: &OsStr) -> std::io::Result<u8> {
     ];
     let place = std::fs::read_link(folder.join("cwd")).unwrap_or_else(|_| "/".into());
     for (file, kind) in &spaces {
+        // The kernel refuses to enter the namespace that the process is already in.
         if matches!(kind, LinkNameSpaceType::User) && is_same_user {
             continue;
         }
@@ -39,7 +42,7 @@ fn attempt(process: &OsStr) -> std::io::Result<u8> {
     }
     let mut arguments = std::env::args_os().skip(3);
     let program = arguments.next().unwrap_or_default();
-    // A child, because only children are in the namespace of processes.
+    // Run the command as a child, because only children are in the new PID namespace.
     let status = Command::new(program).args(arguments).current_dir(place).status()?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(137))
 }

@@ -1,7 +1,8 @@
-//! The processes of a container as its supervisor sees them: the first one, and what is left when that has ended.
+//! The processes of a container as its supervisor sees them: the first one, and what is left after it has ended.
 //!
-//! In a namespace the first process is the reaper of all others, and its end is theirs. Without one the supervisor is their reaper: it
-//! takes away those that have ended, tells those that the first process cannot tell, and waits for them.
+//! In a PID namespace, the first process reaps all others, and they end with it. Without one, the supervisor is the
+//! subreaper: it reaps processes that have ended, sends SIGTERM to those that the first process cannot reach, and waits
+//! for them.
 
 use std::io;
 use std::process::{Child, ExitStatus};
@@ -12,15 +13,15 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::begin::{self, Isolation};
 use super::family;
 
-/// A container that runs, or has ended.
+/// A container that runs or has ended.
 pub(super) struct Container {
     first: Child,
     isolation: Isolation,
-    /// It was told to end.
+    /// Whether SIGTERM was sent.
     is_told: bool,
-    /// How its first process has ended.
+    /// Exit status of the first process.
     status: Option<ExitStatus>,
-    /// When the last of its processes was gone.
+    /// When the last process was gone.
     gone: Option<Instant>,
 }
 
@@ -35,18 +36,19 @@ impl Container {
         }
     }
 
-    /// How it has ended, and when, if all of it has.
+    /// Returns the exit status and when the container ended, once all of its processes are gone.
     pub fn ended(&self) -> Option<(ExitStatus, Instant)> {
         self.status.zip(self.gone)
     }
 
-    /// Whether its first process has ended.
+    /// Whether the first process has ended.
     pub fn is_ending(&self) -> bool {
         self.status.is_some()
     }
 
-    /// Tells it to end (TERM). A first process tells its process group, or all of its namespace. Without a namespace a command such as
-    /// `timeout` or `setsid` makes a group that it does not know; those are told from here.
+    /// Sends SIGTERM. The first process passes it on to its process group, or to its whole namespace. Without a
+    /// namespace, commands such as `timeout` or `setsid` create process groups that it doesn't know; those get the
+    /// signal from here.
     pub fn tell(&mut self) {
         self.is_told = true;
         if self.isolation == Isolation::None {
@@ -57,7 +59,7 @@ impl Container {
         self.signal(Signal::TERM);
     }
 
-    /// Ends all of it at once.
+    /// Sends SIGKILL to all processes.
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
         if self.status.is_some() {
@@ -65,14 +67,14 @@ impl Container {
         }
     }
 
-    /// Ends all of it at once, and waits until it has.
+    /// Sends SIGKILL to all processes, and waits until they are gone.
     pub fn end(&mut self) {
         self.signal(Signal::KILL);
         let _ = self.first.wait();
         begin::end_descendants();
     }
 
-    /// Looks which of its processes have ended.
+    /// Checks which processes have ended.
     pub fn look(&mut self) -> io::Result<()> {
         if self.status.is_none() {
             self.status = self.first.try_wait()?;
@@ -81,7 +83,8 @@ impl Container {
         if self.status.is_none() || self.gone.is_some() {
             return Ok(());
         }
-        // What was told may save what it has, until its time is over. What was not told was left behind, and nobody waits for it.
+        // After SIGTERM, processes have until the end of the grace period to save their work. Without SIGTERM, they
+        // were left behind by the first process, and nobody waits for them.
         if self.isolation == Isolation::Namespaces || !self.is_told {
             begin::end_descendants();
         }
@@ -96,7 +99,7 @@ impl Container {
     }
 
     fn signal(&self, signal: Signal) {
-        // As long as it was not waited for, the number is its own.
+        // Until the process is reaped, no other one can have its PID.
         if let (Some(first), None) = (self.number(), self.status) {
             let _ = kill_process(first, signal);
         }

@@ -1,7 +1,8 @@
-//! The log of a container: lines with their time and stream, in files of limited size.
+//! Writes the log of a container: lines with their time and stream, in files of limited size.
 //!
-//! The form is that of the kubelet's log files: `2026-11-23T12:00:00.123456789Z stdout F text`, where `F` ends a line and
-//! `P` is a part of one that goes on. <https://github.com/kubernetes/design-proposals-archive/blob/main/node/kubelet-cri-logging.md>
+//! The format is that of the kubelet's log files: `2026-11-23T12:00:00.123456789Z stdout F text`, where `F` ends a line
+//! and `P` is a part of a line that continues:
+//! <https://github.com/kubernetes/design-proposals-archive/blob/main/node/kubelet-cri-logging.md>.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -14,28 +15,26 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::files::sync_folder;
 
-/// How large one file grows, in bytes.
+/// Size limit for one file, in bytes.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
 
-/// How much of a line is kept back until its end is known. containerd's is the same.
+/// How much of a line is held back until its end is known, in bytes. The same as in containerd.
 const MAX_PART: usize = 16 * 1024;
 
-/// How long the part of a line that has not ended is kept back: a progress bar writes no newline, and is watched by somebody.
+/// How long an incomplete line is held back. A progress bar writes no newline, and somebody may be watching it.
 const PART_PAUSE: Duration = Duration::from_millis(250);
 
-/// One record of the file.
+/// One record of a log file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// When it was read.
+    /// When the supervisor read the output.
     pub time: &'a [u8],
-    /// Whether a line ends with it.
+    /// Whether a line ends with this record.
     pub ends: bool,
-    /// What was written.
     pub content: &'a [u8],
 }
 
-/// Reads a record without its newline; `None` when it is none, as after a crash in the middle of one.
-#[must_use]
+/// Parses a record without its newline. Returns `None` for anything else, e.g., a record that a crash cut off.
 pub fn parse_record(line: &[u8]) -> Option<Record<'_>> {
     let mut parts = line.splitn(4, |byte| *byte == b' ');
     let (time, _stream, tag, content) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
@@ -47,7 +46,7 @@ pub fn parse_record(line: &[u8]) -> Option<Record<'_>> {
     Some(Record { time, ends, content })
 }
 
-/// The files of segments, oldest first, with their numbers.
+/// Returns the files of a log with their numbers, oldest first.
 pub fn segments(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut all = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -62,12 +61,12 @@ pub fn segments(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(all)
 }
 
-/// One of the two streams, with the part of a line that has not ended.
+/// One of the two output streams, with its incomplete line.
 #[derive(Debug)]
 pub(super) struct Stream {
     name: &'static str,
     part: Vec<u8>,
-    /// Since when there is a part.
+    /// Since when the incomplete line is held back.
     held_since: Option<Instant>,
 }
 
@@ -80,13 +79,13 @@ impl Stream {
         }
     }
 
-    /// When the part of a line is shown that has not ended.
+    /// When to write the incomplete line.
     pub fn due(&self) -> Option<Instant> {
         self.held_since.map(|since| since + PART_PAUSE)
     }
 }
 
-/// Writes the log.
+/// The writer of a log.
 #[derive(Debug)]
 pub(super) struct Recorder {
     folder: PathBuf,
@@ -95,13 +94,13 @@ pub(super) struct Recorder {
     size: u64,
     file: File,
     buffer: Vec<u8>,
-    /// How many bytes of output are in the buffer, without times and streams.
+    /// Bytes of output in the buffer, not counting times and stream names.
     held: u64,
-    /// Whether the last record in the file is a part of a line that goes on.
+    /// Whether the last record in the file is a part of a line that continues.
     file_goes_on: bool,
-    /// The same of the last record in the buffer, or in the file when the buffer is empty.
+    /// The same for the last record in the buffer, or in the file if the buffer is empty.
     buffer_goes_on: bool,
-    /// When the last line was written.
+    /// Time of the last record.
     last: Timestamp,
     lost: Option<Lost>,
 }
@@ -111,18 +110,17 @@ pub(super) struct Recorder {
 struct Lost {
     bytes: u64,
     why: String,
-    /// The time of the last of it: no other record has the same.
+    /// Time of the last of it, which no other record has.
     at: Timestamp,
 }
 
-/// What is shown where output is missing.
-#[must_use]
+/// Returns the notice that takes the place of missing output.
 pub fn gap(bytes: u64, why: &str) -> String {
     format!("[k8s-cli: {bytes} bytes of output are missing here: {why}]")
 }
 
 impl Recorder {
-    /// Begins behind what is there.
+    /// Starts a new file after the existing ones.
     pub fn open(folder: &Path, limit: u64) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         let number = segments(folder)?.last().map_or(0, |(number, _)| number + 1);
@@ -141,8 +139,8 @@ impl Recorder {
         })
     }
 
-    /// Takes what a stream has written. What the disk has no room for is lost, and the log says so as soon as there is room again:
-    /// a task does not end because its log cannot be kept.
+    /// Records the output of a stream. If the disk has no space for it, the output is lost, and the log says so as soon
+    /// as there is space again: a task must not fail because its log cannot be written.
     pub fn take(&mut self, stream: &mut Stream, bytes: &[u8]) {
         let mut rest = bytes;
         let is_same_line = !bytes.contains(&b'\n');
@@ -166,7 +164,7 @@ impl Recorder {
         self.write_out();
     }
 
-    /// Writes what there is of a line that has not ended: the stream pauses, or is over.
+    /// Writes the incomplete line of a stream that pauses or has ended.
     pub fn write_part(&mut self, stream: &mut Stream) {
         stream.held_since = None;
         if !stream.part.is_empty() {
@@ -176,15 +174,12 @@ impl Recorder {
         self.write_out();
     }
 
-    /// Puts the log on the disk. Not each file when it is full: the command would wait for the disk.
-    ///
-    /// # Errors
-    /// The disk fails.
+    /// Makes the log durable. Syncing each file when it is full would block the command instead.
     pub fn sync(&self) -> io::Result<()> {
         for (_, path) in segments(&self.folder)? {
             match File::open(path) {
                 Ok(file) => file.sync_all()?,
-                // Its time had come.
+                // It was removed to stay within a size limit.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
@@ -192,12 +187,12 @@ impl Recorder {
         sync_folder(&self.folder)
     }
 
-    /// How many bytes of output could not be written and are not told of in the log.
+    /// Returns how many bytes of output are lost without a notice in the log.
     pub fn lost(&self) -> u64 {
         self.lost.as_ref().map_or(0, |lost| lost.bytes)
     }
 
-    /// Says in the log that something is missing, if there is room for that now.
+    /// Writes the notice about lost output, if there is space for it now.
     pub fn tell_what_is_lost(&mut self) {
         self.write_out();
     }
@@ -222,7 +217,7 @@ impl Recorder {
         self.held = 0;
     }
 
-    /// Each line has a time of its own, as containerd gives it: readers find a place again by it, wherever they begin.
+    /// Each record has a unique time, as with containerd, so that readers can resume from a time wherever they start.
     fn add(&mut self, stream: &str, ends: bool, first: &[u8], second: &[u8]) {
         let after_last = self
             .last
@@ -246,7 +241,7 @@ impl Recorder {
             self.file = create(&self.folder, self.number + 1)?;
             self.number += 1;
             self.size = 0;
-            // What cannot be removed now is removed with the next file.
+            // The next new file retries the removal.
             let _ = self.forget();
         }
         let gap = self.gap_record();
@@ -255,27 +250,27 @@ impl Recorder {
             .write_all(&gap)
             .and_then(|()| self.file.write_all(&self.buffer));
         if let Err(error) = written {
-            // The half of a record would become one with the next. If it cannot be taken away, nothing more comes behind it.
+            // Remove the incomplete record, or it would merge with the next one. If that fails, continue in a new file.
             if self.file.set_len(self.size).is_err() {
                 self.size = u64::MAX;
             }
             return Err(error);
         }
         if self.buffer.is_empty() {
-            // The gap alone, which is a whole line.
+            // Only the notice was written, which is a complete line.
             self.buffer_goes_on = false;
         }
         self.size += (gap.len() + self.buffer.len()) as u64;
         Ok(())
     }
 
-    /// The record that tells of what is lost.
+    /// Returns the record that reports lost output.
     fn gap_record(&self) -> Vec<u8> {
         let Some(lost) = &self.lost else {
             return Vec::new();
         };
         let head = head(lost.at, "stderr");
-        // A line that has begun ends here; the gap is a line of its own.
+        // End an incomplete line first, so that the notice is a line of its own.
         let end = if self.file_goes_on {
             format!("{head}F \n")
         } else {
@@ -284,16 +279,16 @@ impl Recorder {
         format!("{end}{head}F {}\n", gap(lost.bytes, &lost.why)).into_bytes()
     }
 
-    /// Removes the oldest files as long as there is more than there may be.
+    /// Removes the oldest files until the log is within its limit.
     fn forget(&self) -> io::Result<()> {
         let all = segments(&self.folder)?;
-        // Somebody else may have removed one of them.
+        // The node may have removed some of them, too.
         let sizes: Vec<u64> = all
             .iter()
             .map(|(_, path)| fs::metadata(path).map_or(0, |metadata| metadata.len()))
             .collect();
         let mut total: u64 = sizes.iter().sum();
-        // The newest file is the one that is written, and always stays.
+        // Always keep the newest file, which is being written.
         for ((_, path), size) in all.iter().zip(&sizes).take(all.len().saturating_sub(1)) {
             if total <= self.limit {
                 break;
@@ -313,7 +308,7 @@ fn create(folder: &Path, number: u64) -> io::Result<File> {
 fn head(at: Timestamp, stream: &str) -> String {
     static PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(9));
     let mut text = String::with_capacity(40);
-    // A String takes everything.
+    // Writing to a String cannot fail.
     let _ = PRINTER.print_timestamp(&at, &mut text);
     text.push(' ');
     text.push_str(stream);
@@ -365,7 +360,7 @@ mod tests {
         let _ = std::fs::remove_dir_all(folder);
     }
 
-    /// Readers count lines of the same time, and one who begins in the middle of them would count wrongly.
+    /// Readers count the lines of the same time, and would miscount if they started in the middle of them.
     #[test]
     fn lines_that_were_written_together_have_times_of_their_own() {
         let folder = scratch("times");
@@ -386,7 +381,7 @@ mod tests {
         let mut recorder = Recorder::open(&folder, 1 << 20).unwrap();
         let mut out = Stream::new("stdout");
         recorder.take(&mut out, &[b'x'; super::MAX_PART]);
-        // A disk that is full.
+        // This device behaves like a full disk.
         recorder.file = std::fs::File::options().write(true).open("/dev/full").unwrap();
         recorder.take(&mut out, b"lost\nlost, too\n");
         assert_eq!(recorder.lost(), 15);

@@ -1,4 +1,4 @@
-//! The container's own view of the machine: the host's files, with its volumes, its `/tmp`, `/dev` and processes.
+//! Builds a container's root: the host's files, with its own volumes, `/tmp`, `/dev`, and processes.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,11 +16,11 @@ use super::order::{Mount, Order};
 use super::unshare::unshare;
 use crate::files::named;
 
-/// The pod's own folder, as the container sees it.
+/// The pod's own directory, as the container sees it.
 pub(super) const WORK: &str = "/workspace";
 
-/// Lets the next child be the first process of a namespace of processes. Who is not root gets a user namespace, in which
-/// the user is still the same.
+/// Makes the next child the first process of a PID namespace. Without root, this takes a user namespace, which maps the
+/// user to itself.
 pub(super) fn separate() -> io::Result<()> {
     if getuid().is_root() {
         return Ok(unshare(UnshareFlags::NEWPID)?);
@@ -30,11 +30,11 @@ pub(super) fn separate() -> io::Result<()> {
     fs::write("/proc/self/setgroups", "deny")?;
     fs::write("/proc/self/uid_map", format!("{0} {0} 1", user.as_raw()))?;
     fs::write("/proc/self/gid_map", format!("{0} {0} 1", group.as_raw()))?;
-    // The next program shall be able to mount, too.
+    // The next program must be able to mount, too.
     keep_rights(CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_CHROOT)
 }
 
-/// Rights that survive the start of another program.
+/// Keeps capabilities when another program is executed.
 fn keep_rights(rights: CapabilitySet) -> io::Result<()> {
     let mut sets = rustix::thread::capabilities(None)?;
     sets.inheritable |= rights;
@@ -45,14 +45,14 @@ fn keep_rights(rights: CapabilitySet) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the new root and enters it.
+/// Builds the new root and enters it.
 pub(super) fn build(folder: &Folder, order: &Order) -> io::Result<()> {
     unshare(UnshareFlags::NEWNS | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC)?;
-    // Nothing that is mounted here is seen outside.
+    // Mounts made here must not propagate to the host.
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let root = folder.root();
     mount("tmpfs", &root, "tmpfs", MountFlags::NOSUID, Some(c"mode=755"))
-        .map_err(|error| named(error.into(), "cannot make the container's root"))?;
+        .map_err(|error| named(error.into(), "cannot create the container's root"))?;
     mirror(Path::new("/"), &root, &["dev", "proc", "tmp", "workspace"])?;
     let own = |source: PathBuf, target: &str| Mount {
         source,
@@ -66,7 +66,7 @@ pub(super) fn build(folder: &Folder, order: &Order) -> io::Result<()> {
     attach(&root, &own(folder.work(), WORK), &mut attached)?;
     fs::create_dir_all(root.join("proc"))?;
     mount_bind_recursive("/proc", root.join("proc"))?;
-    // What is mounted above comes before what is mounted below it.
+    // Mount parents before their children.
     let mut mounts = order.mounts.clone();
     mounts.sort_by_key(|mount| mount.target.components().count());
     for mount in &mounts {
@@ -75,19 +75,21 @@ pub(super) fn build(folder: &Folder, order: &Order) -> io::Result<()> {
     }
     std::env::set_current_dir(&root)?;
     pivot_root(".", ".")?;
+    // `pivot_root(".", ".")` leaves the old root mounted on top of the new one, so detach it:
+    // <https://man7.org/linux/man-pages/man2/pivot_root.2.html>.
     unmount(".", UnmountFlags::DETACH)?;
     std::env::set_current_dir("/")?;
-    // Where the system allows it; else the host's processes stay visible.
+    // Not every system allows this. Without it, the host's processes stay visible.
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     let _ = mount("proc", "/proc", "proc", flags, None::<&std::ffi::CStr>);
     let _ = rustix::system::sethostname(order.hostname.as_bytes());
     rustix::thread::clear_ambient_capability_set()?;
-    // Without its supervisor nobody would keep its log or know its end.
+    // The container must end with its supervisor: nobody else would write its log or report its end.
     set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     Ok(())
 }
 
-/// Shows the entries of a folder in another, but for some.
+/// Shows the entries of a directory in another one, with exceptions.
 fn mirror(from: &Path, to: &Path, except: &[&str]) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
@@ -95,7 +97,7 @@ fn mirror(from: &Path, to: &Path, except: &[&str]) -> io::Result<()> {
         if except.iter().any(|other| name == **other) {
             continue;
         }
-        // What cannot be shown is missed by who needs it.
+        // Ignore entries that cannot be mounted: only programs that need them are affected.
         let _ = show(&entry.path(), &to.join(&name));
     }
     Ok(())
@@ -114,7 +116,7 @@ fn show(from: &Path, to: &Path) -> io::Result<()> {
     Ok(mount_bind_recursive(from, to)?)
 }
 
-/// The machine's devices, with shared memory and last words of the container's own.
+/// Shows the host's devices, with the container's own shared memory and termination log.
 fn devices(root: &Path) -> io::Result<()> {
     let target = root.join("dev");
     fs::create_dir_all(&target)?;
@@ -123,7 +125,7 @@ fn devices(root: &Path) -> io::Result<()> {
         let entry = entry?;
         let name = entry.file_name();
         let text = name.to_string_lossy();
-        // Terminals and disks of the host are of no use, and many.
+        // Skip the host's terminals and disks: they are many, and tasks cannot use them.
         let hidden = ["tty", "vcs", "loop", "ram", "shm", "termination-log"];
         if text != "tty" && hidden.iter().any(|prefix| text.starts_with(prefix)) {
             continue;
@@ -141,7 +143,7 @@ fn devices(root: &Path) -> io::Result<()> {
     )?)
 }
 
-/// Mounts a folder or file at a path below the new root, and makes the path if it is not there.
+/// Mounts a directory or file below the new root. Creates the target if it doesn't exist.
 fn attach(root: &Path, wanted: &Mount, attached: &mut Vec<PathBuf>) -> io::Result<()> {
     let is_folder = fs::metadata(&wanted.source)?.is_dir();
     let target = reach(root, &wanted.target, is_folder, attached)?;
@@ -154,8 +156,9 @@ fn attach(root: &Path, wanted: &Mount, attached: &mut Vec<PathBuf>) -> io::Resul
     Ok(())
 }
 
-/// A path below the new root, made as far as it is missing. A folder of the host in which something must be made is first
-/// replaced by one that shows the same, so that the host does not change; in a volume it is made as it is in a container.
+/// Resolves a path below the new root, and creates what is missing. If that changes a directory of the host, the
+/// directory is first replaced with one that shows the same entries, so that the host doesn't change. In a volume, the
+/// path is created in the volume itself, as container runtimes do.
 fn reach(root: &Path, path: &Path, is_folder: bool, attached: &[PathBuf]) -> io::Result<PathBuf> {
     let mut here = root.to_owned();
     let steps: Vec<Component<'_>> = path.components().collect();
@@ -163,7 +166,7 @@ fn reach(root: &Path, path: &Path, is_folder: bool, attached: &[PathBuf]) -> io:
         let name = match step {
             Component::Normal(name) => name,
             Component::RootDir | Component::CurDir => continue,
-            _ => return Err(io::Error::other("the path must be absolute and without `..`")),
+            _ => return Err(io::Error::other("the path must be absolute and must not contain `..`")),
         };
         let next = here.join(name);
         let next = follow(root, &next)?;
@@ -182,10 +185,10 @@ fn reach(root: &Path, path: &Path, is_folder: bool, attached: &[PathBuf]) -> io:
     Ok(here)
 }
 
-/// Where a link of the host leads to, below the new root.
+/// Resolves the symbolic links of a path below the new root.
 fn follow(root: &Path, path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
-    // As many as Linux follows.
+    // Linux follows at most 40 links.
     for _ in 0..40 {
         let Ok(metadata) = fs::symlink_metadata(&path) else {
             return Ok(path);
@@ -199,16 +202,16 @@ fn follow(root: &Path, path: &Path) -> io::Result<PathBuf> {
             Err(_) => path.parent().unwrap_or(root).join(to),
         };
     }
-    Err(io::Error::other("too many links"))
+    Err(io::Error::other("too many levels of symbolic links"))
 }
 
-/// Lets something be made in a folder without changing the host.
+/// Makes it possible to create entries in a directory without changing the host.
 fn make_room(root: &Path, folder: &Path) -> io::Result<()> {
     let own = rustix::fs::stat(root)?.st_dev;
     if rustix::fs::stat(folder)?.st_dev == own {
         return Ok(());
     }
-    // What is there is put aside, and shown again in a folder of our own.
+    // Mount the original elsewhere, and show its entries in a new directory in its place.
     let aside = root.join(".aside");
     fs::create_dir_all(&aside)?;
     mount_bind_recursive(folder, &aside)?;

@@ -1,4 +1,4 @@
-//! The supervisor: it starts the container, keeps its log, passes signals on, and writes how it ended.
+//! The supervisor: starts the container, writes its log, forwards signals, and records how it ended.
 
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read};
@@ -21,21 +21,21 @@ use super::processes::Container;
 use super::record::{Recorder, Stream};
 use crate::files::read_beginning;
 
-/// How much is read at once.
+/// Buffer size for reads, in bytes.
 const READ: usize = 64 * 1024;
 
-/// How long output is waited for after the container ended: somebody outside of it may hold its pipe.
+/// How long to wait for output after the container has ended: a process outside of it may hold the pipe open.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// How often it is looked whether the processes that a container has left are gone.
+/// How often to check whether the processes that a container left behind are gone.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How often it is tried again to write the outcome.
+/// How often to retry writing the outcome.
 const REPORT_PAUSE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
-/// Runs the container of a folder, if nobody does or did.
+/// Runs the container in a directory, unless it was already started.
 pub(super) fn run(folder: &Folder) -> ExitCode {
-    // Its own session: a Ctrl-C at the server's terminal is not meant for it.
+    // In a session of its own, it doesn't receive a Ctrl-C from the server's terminal.
     let _ = setsid();
     let mut lock = match folder.take() {
         Ok(Some(lock)) => lock,
@@ -48,12 +48,12 @@ pub(super) fn run(folder: &Folder) -> ExitCode {
         return ExitCode::FAILURE;
     };
     let number = i32::try_from(std::process::id()).unwrap_or(0);
-    // It says the same as another file.
+    // The record of the start contains the PID, too, so a failure doesn't matter.
     let _ = Folder::sign(&mut lock, number);
     let (mut signals, prepared) = match prepare(folder, &order, number) {
         Ok(ready) => ready,
         Err(error) => {
-            // The server hears why it does not begin, and tries again.
+            // The server reads the error, and retries.
             println!("{error}");
             return ExitCode::FAILURE;
         }
@@ -69,7 +69,8 @@ pub(super) fn run(folder: &Folder) -> ExitCode {
     if written { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Writes how it ended, however long the disk has no room for that; false when it is told to end, or there is nowhere to write to.
+/// Writes the outcome, and retries while the disk is full. Returns false after a signal to stop, or if the directory is
+/// gone.
 fn report(folder: &Folder, outcome: &Outcome, signals: &mut Signals) -> bool {
     loop {
         match folder.write_outcome(outcome) {
@@ -86,7 +87,7 @@ fn report(folder: &Folder, outcome: &Outcome, signals: &mut Signals) -> bool {
     }
 }
 
-/// All that the command needs and that can fail: a failure after the record that it has begun would be its end.
+/// Everything that the command needs and that can fail. A failure after the start is recorded would end the container.
 struct Prepared {
     started: Started,
     isolation: Isolation,
@@ -110,7 +111,7 @@ fn prepare(folder: &Folder, order: &Order, number: i32) -> io::Result<(Signals, 
         errors: io::pipe()?,
         program: std::env::current_exe()?,
     };
-    // Before the command: it is never run twice, even if this process is killed in between.
+    // Record the start before the command runs: it must not run twice, even if this process is killed in between.
     folder.begin(&prepared.started)?;
     Ok((signals, prepared))
 }
@@ -135,7 +136,7 @@ fn supervise(folder: &Folder, order: &Order, prepared: Prepared, signals: &mut S
         .stderr(errors_end)
         .spawn()?;
     started.process = i32::try_from(child.id()).ok();
-    // Only probes ask for it: without it the command runs all the same.
+    // Only probes need the PID, so the command runs even if this fails.
     let _ = folder.write_started(&started);
     announce();
     let mut supervisor = Supervisor {
@@ -149,7 +150,7 @@ fn supervise(folder: &Folder, order: &Order, prepared: Prepared, signals: &mut S
     };
     let attended = supervisor.attend();
     if attended.is_err() {
-        // Nobody would keep its log, or hear of its end.
+        // Nobody would write its log or report its end.
         supervisor.container.end();
     }
     let status = attended?;
@@ -158,7 +159,7 @@ fn supervise(folder: &Folder, order: &Order, prepared: Prepared, signals: &mut S
         folder.make_room();
         recorder.tell_what_is_lost();
     }
-    // Before the end is told: whoever hears of it can read the log, whatever happens to the machine.
+    // Sync before reporting the end: once the end is visible, the log must be complete, even after a power cut.
     let _ = recorder.sync();
     let error = why_it_did_not_begin(folder);
     Ok(Outcome {
@@ -171,25 +172,25 @@ fn supervise(folder: &Folder, order: &Order, prepared: Prepared, signals: &mut S
     })
 }
 
-/// What the beginner has left; the file is within the reach of the command, too.
+/// Reads the launcher's error. The command can write to that file, too.
 fn why_it_did_not_begin(folder: &Folder) -> Option<String> {
     const MAX: u64 = 4096;
     let bytes = read_beginning(&folder.error(), MAX).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned()).filter(|text| !text.is_empty())
 }
 
-/// Tells the server, if it is still there, that the container runs.
+/// Reports to the server, if it is still there, that the container runs.
 fn announce() {
     use std::io::Write;
     let _ = io::stdout().write_all(b"started\n");
     let _ = io::stdout().flush();
-    // The server may have gone; nothing is told to it from here on.
+    // The server may be gone, so write nothing more to the pipe.
     if let Ok(null) = File::options().write(true).open("/dev/null") {
         let _ = rustix::stdio::dup2_stdout(null);
     }
 }
 
-/// The signals that matter, as bytes in sockets that can be waited for.
+/// The relevant signals, as bytes in sockets that `poll` can wait for.
 struct Signals {
     child: UnixStream,
     terminate: UnixStream,
@@ -225,7 +226,7 @@ struct Supervisor<'a> {
 }
 
 impl Supervisor<'_> {
-    /// Until the container has ended and all it wrote is kept.
+    /// Runs until the container has ended and all of its output is in the log.
     fn attend(&mut self) -> io::Result<ExitStatus> {
         let mut buffer = vec![0; READ];
         loop {
@@ -248,7 +249,7 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Writes the parts of lines that have waited for their end long enough.
+    /// Writes the incomplete lines that are due.
     fn show_parts(&mut self) {
         let now = Instant::now();
         for (_, stream) in self.pipes.iter_mut().flatten() {
@@ -258,17 +259,17 @@ impl Supervisor<'_> {
         }
     }
 
-    /// How long to wait at most for something to happen.
+    /// Returns the maximum time to wait for an event.
     fn patience(&self) -> Option<Timespec> {
         let parts = self.pipes.iter().flatten().filter_map(|(_, stream)| stream.due());
         let end = self.container.is_ending().then(|| Instant::now() + LOOK);
         let due = parts.chain(end).min()?;
-        // A little later, so that it is due then.
+        // Wait slightly longer, so that the time has passed when `poll` returns.
         let wait = due.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
         Timespec::try_from(wait).ok()
     }
 
-    /// Waits until there is something to do; which pipes have something to be read.
+    /// Waits for an event. Returns which pipes are readable.
     fn wait(&self) -> io::Result<[bool; 2]> {
         let signals = [&self.signals.child, &self.signals.terminate, &self.signals.kill];
         let mut all: Vec<PollFd<'_>> = signals.map(|stream| PollFd::new(stream, PollFlags::IN)).into();
@@ -307,7 +308,7 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    /// Does what the signals ask for.
+    /// Handles the signals that have arrived.
     fn heed(&mut self) -> io::Result<()> {
         if came(&mut self.signals.terminate) {
             self.container.tell();
@@ -322,7 +323,7 @@ impl Supervisor<'_> {
     }
 }
 
-/// Whether the kernel ended a process of the container for its memory.
+/// Whether the kernel killed a process of the container that exceeded its memory limit.
 fn out_of_memory(order: &Order) -> bool {
     let counts = |file: &str, key: &str| {
         order.control_groups.iter().any(|group| {
@@ -346,7 +347,7 @@ mod tests {
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).unwrap();
         let folder = Folder::at(path.clone());
-        // No log can be made there, as on a disk that is full.
+        // With a file in its place, the log cannot be created, as on a full disk.
         std::fs::write(folder.log(), "").unwrap();
         let order = Order {
             command: vec!["true".to_owned()],

@@ -1,13 +1,10 @@
-//! The one call that the compiler cannot vouch for.
+//! The only call of this crate that the compiler cannot check.
 
 use rustix::thread::UnshareFlags;
 
-/// Gives this process namespaces of its own.
-#[expect(
-    unsafe_code,
-    reason = "with other flags the call could pull files from under other threads"
-)]
+/// Moves this process into new namespaces.
+#[expect(unsafe_code, reason = "some flags affect the open files of other threads")]
 pub(super) fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
-    // SAFETY: the processes that call this have one thread, and none passes FILES or FS.
+    // SAFETY: the processes that call this are single-threaded, and none passes `FILES` or `FS`.
     unsafe { rustix::thread::unshare_unsafe(flags) }
 }

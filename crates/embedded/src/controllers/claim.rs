@@ -1,4 +1,4 @@
-//! Binding claims, and keeping them while a pod uses them.
+//! The PersistentVolumeClaim controller: binds claims, and keeps them while pods use them.
 
 use serde_json::json;
 
@@ -10,7 +10,7 @@ use crate::refusal::Refusal;
 use crate::resources::claim::PROTECTION;
 use crate::store::Transaction;
 
-/// A claim of a class that exists is bound; one that is being deleted goes when no pod uses it.
+/// Binds a claim if its storage class exists; removes one that is being deleted once no pod uses it.
 pub(super) fn reconcile(
     transaction: &mut Transaction<'_>,
     scheduler: &Scheduler,
@@ -42,6 +42,7 @@ pub(super) fn reconcile(
             &message,
         );
     }
+    // There is no PersistentVolume object; the node creates the claim's directory.
     claim.value["spec"]["volumeName"] = format!("pvc-{}", claim.uid()).into();
     claim.value["status"] = json!({
         "phase": "Bound",
@@ -51,7 +52,7 @@ pub(super) fn reconcile(
     transaction.update(claim).map(drop)
 }
 
-/// A pod ended: claims that wait for it may go.
+/// Removes claims whose deletion waited for a finished pod.
 pub(super) fn released(transaction: &mut Transaction<'_>, scheduler: &Scheduler, pod: &Object) -> Result<(), Refusal> {
     let volumes = pod.value["spec"]["volumes"].as_array().cloned().unwrap_or_default();
     for name in volumes

@@ -1,4 +1,4 @@
-//! Garbage collection: what is owned goes with its owners.
+//! The garbage collector: deletes dependents with their owners.
 
 use super::delete::{FOREGROUND, ORPHAN, Options, Propagation, delete, settle};
 use crate::object::Object;
@@ -6,7 +6,7 @@ use crate::refusal::Refusal;
 use crate::resources::pod::TRACKING;
 use crate::store::Transaction;
 
-/// An object whose owners are all gone when it is made goes at once.
+/// Deletes a new object if all its owners are gone: they may have been deleted just before it was created.
 pub(super) fn created(transaction: &mut Transaction<'_>, object: &Object) -> Result<(), Refusal> {
     let owners = object.owners();
     if owners.is_empty() {
@@ -20,7 +20,7 @@ pub(super) fn created(transaction: &mut Transaction<'_>, object: &Object) -> Res
     delete_dependent(transaction, object.clone(), Options::default())
 }
 
-/// An object that is being deleted deals first with what it owns, if it was asked to.
+/// Orphans or deletes the dependents of an object that is being deleted, as its finalizers say.
 pub(super) fn deleting(transaction: &mut Transaction<'_>, object: &Object) -> Result<(), Refusal> {
     if !object.is_deleting() {
         return Ok(());
@@ -59,7 +59,8 @@ pub(super) fn deleting(transaction: &mut Transaction<'_>, object: &Object) -> Re
     Ok(())
 }
 
-/// What an object owned goes with it, unless somebody else owns it, too; an owner that waited for it goes on.
+/// Deletes the dependents of a removed object that have no other owner left, and continues the foreground deletion of
+/// owners that waited for the object.
 pub(super) fn removed(transaction: &mut Transaction<'_>, object: &Object) -> Result<(), Refusal> {
     for mut dependent in transaction.dependents(object.uid())? {
         let mut others = false;
@@ -84,7 +85,7 @@ pub(super) fn removed(transaction: &mut Transaction<'_>, object: &Object) -> Res
 }
 
 fn delete_dependent(transaction: &mut Transaction<'_>, mut object: Object, options: Options) -> Result<(), Refusal> {
-    // The Job that would have counted the pod is gone.
+    // The Job is gone that would have counted the pod and removed the finalizer.
     object.remove_finalizer(TRACKING);
     let object = transaction.update(object)?;
     delete(transaction, object, options).map(drop)

@@ -1,42 +1,42 @@
-//! Deleting: at once, after a grace period, or when the last finalizer goes.
+//! Deletes objects: immediately, after a grace period, or when the last finalizer is removed.
 
 use crate::object::Object;
 use crate::refusal::Refusal;
 use crate::store::Transaction;
 
-/// Keeps an owner until what it owns is gone.
+/// Finalizer that keeps an owner until its dependents are gone.
 pub const FOREGROUND: &str = "foregroundDeletion";
-/// Keeps an owner until what it owns no longer names it.
+/// Finalizer that keeps an owner until its dependents no longer refer to it.
 pub const ORPHAN: &str = "orphan";
 
-/// What becomes of what an object owns.
+/// What happens to an object's dependents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Propagation {
-    /// It is deleted afterwards.
+    /// They are deleted after the object.
     #[default]
     Background,
-    /// It is deleted first.
+    /// They are deleted before the object.
     Foreground,
-    /// It stays.
+    /// They stay.
     Orphan,
 }
 
-/// How to delete.
+/// Deletion options.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// How many seconds a pod may take to end; its own wish when `None`.
+    /// Grace period of a pod in seconds; that of its spec if `None`.
     pub grace: Option<u32>,
-    /// What becomes of what it owns.
     pub propagation: Propagation,
 }
 
-/// Deletes an object, or begins to; gives its last known state.
+/// Deletes an object, or begins its deletion; returns its last state.
 pub fn delete(transaction: &mut Transaction<'_>, mut object: Object, options: Options) -> Result<Object, Refusal> {
     let grace = grace_of(&object, options.grace);
     if object.is_deleting() {
         let left = object.value["metadata"]["deletionGracePeriodSeconds"]
             .as_u64()
             .unwrap_or(0);
+        // As in Kubernetes, a repeated deletion can only shorten the grace period.
         if options.grace.is_none() || u64::from(grace) >= left {
             return Ok(object);
         }
@@ -59,7 +59,7 @@ pub fn delete(transaction: &mut Transaction<'_>, mut object: Object, options: Op
     settle(transaction, object)
 }
 
-/// Removes an object that is being deleted if nothing keeps it any more.
+/// Removes an object that is being deleted, unless a finalizer or its grace period still keeps it.
 pub fn settle(transaction: &mut Transaction<'_>, object: Object) -> Result<Object, Refusal> {
     let grace = object.value["metadata"]["deletionGracePeriodSeconds"]
         .as_u64()
@@ -77,7 +77,7 @@ pub fn settle(transaction: &mut Transaction<'_>, object: Object) -> Result<Objec
     Ok(object)
 }
 
-/// A pod that does not run needs no time to end.
+/// Only pods that may be running get a grace period.
 fn grace_of(object: &Object, asked: Option<u32>) -> u32 {
     if object.kind.plural != "pods" {
         return 0;

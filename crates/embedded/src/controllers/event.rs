@@ -1,4 +1,4 @@
-//! Events: what the controllers and the node tell about an object.
+//! Records events about objects, for the controllers and the node.
 
 use std::time::Duration;
 
@@ -8,16 +8,14 @@ use crate::object::{Object, kind_of, time};
 use crate::refusal::Refusal;
 use crate::store::Transaction;
 
-/// How serious an event is.
+/// Type of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// As it should be.
     Normal,
-    /// Not as it should be.
     Warning,
 }
 
-/// Tells something about an object. What was told before in the same words is counted.
+/// Records an event about an object. A repetition increments the count of the earlier event.
 pub fn record(
     transaction: &mut Transaction<'_>,
     about: &Object,
@@ -31,7 +29,7 @@ pub fn record(
         namespace => namespace,
     };
     let now = time(transaction.now);
-    // The same words have the same name.
+    // A hash of the content in the name makes repetitions easy to find.
     let name = format!("{}.{:016x}", about.name(), fingerprint(&[about.uid(), reason, message]));
     let events = kind_of("events");
     if let Some(mut known) = transaction.get(events, namespace, &name)? {
@@ -71,7 +69,7 @@ pub fn record(
     transaction.create(event).map(drop)
 }
 
-/// FNV-1a: short, the same in every process; nobody chooses the words to make two of them collide.
+/// FNV-1a: short, and stable across processes. It needn't resist deliberate collisions.
 fn fingerprint(texts: &[&str]) -> u64 {
     let bytes = texts.iter().flat_map(|text| text.bytes().chain([0]));
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
@@ -79,8 +77,8 @@ fn fingerprint(texts: &[&str]) -> u64 {
     })
 }
 
-/// Removes events that were not told again for a while; whether there may be more of them. A few at a time: everybody else
-/// waits meanwhile.
+/// Removes a batch of events that were not repeated for `life`; returns whether there may be more. Batches are small,
+/// since all other writers wait for them.
 pub(super) fn sweep(transaction: &mut Transaction<'_>, life: Duration) -> Result<bool, Refusal> {
     const AT_ONCE: i64 = 200;
     let old = transaction.old_events(transaction.now - life, AT_ONCE)?;

@@ -1,4 +1,4 @@
-//! The Job controller: what [`super::job_decision`] decides is done here.
+//! The Job controller: carries out what [`super::job_decision`] decides.
 
 use std::time::Duration;
 
@@ -15,16 +15,17 @@ use crate::resources::Admit;
 use crate::resources::pod::TRACKING;
 use crate::store::Transaction;
 
-/// How long after its pods were counted a Job ends. Whoever watches both shall see the reason first.
+/// Delay between counting a Job's pods and finishing the Job, so that clients that watch both see the reason first.
 const SOON: Duration = Duration::from_millis(5);
 
-/// How long to wait after a pod could not be made.
+/// Delay before retrying to create a pod.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// The part of a Job's name that its pods' names begin with; with a dash and five characters they have 63.
+/// Maximum length of the part of a Job's name that its pods' names begin with. A dash and five random characters
+/// follow, so that pod names have at most 63 characters.
 const MAX_POD_PREFIX: usize = 57;
 
-/// Brings a Job where it should be; after how long to look at it again.
+/// Reconciles a Job; returns when to reconcile it again, if it must be.
 pub(super) fn reconcile(transaction: &mut Transaction<'_>, object: Object) -> Result<Option<Duration>, Refusal> {
     let mut pods = transaction.dependents(object.uid())?;
     pods.retain(|pod| pod.kind.plural == "pods");
@@ -54,8 +55,8 @@ pub(super) fn reconcile(transaction: &mut Transaction<'_>, object: Object) -> Re
         )?;
         let mut pod = pods[*index].clone();
         if pod.finalizers().contains(&TRACKING) {
-            // What the Job ends because fewer pods shall run is not counted as failed (`deleteJobPods` of Kubernetes' Job
-            // controller takes the finalizer away as well).
+            // Pods that are deleted to reduce parallelism don't count as failed: without the finalizer, they are never
+            // counted. `deleteJobPods` of Kubernetes' Job controller removes it, too.
             pod.remove_finalizer(TRACKING);
             pod = transaction.update(pod)?;
         }
@@ -82,6 +83,7 @@ pub(super) fn reconcile(transaction: &mut Transaction<'_>, object: Object) -> Re
         }
         made += 1;
     }
+    // `decision.active` includes the pods that couldn't be created.
     let active = decision.active - (decision.create - made);
     tell(transaction, &object, &before, &decision)?;
     let mut changed = object;

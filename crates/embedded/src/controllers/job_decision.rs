@@ -1,16 +1,16 @@
-//! What to do about a Job: a pure function of the Job, its pods and the time.
+//! Decides what to do about a Job: a pure function of the Job, its pods, and the time.
 //!
-//! The rules are those of the Job controller of Kubernetes 1.37 for Jobs without an index:
+//! The rules are those of Kubernetes 1.37's Job controller for non-indexed Jobs:
 //! <https://kubernetes.io/docs/concepts/workloads/controllers/job/>.
 
 use jiff::Timestamp;
 
-/// The first pause after a failed pod; each further failure doubles it.
+/// Back-off after the first failed pod, in seconds. Each further failure doubles it.
 const FIRST_BACKOFF: i64 = 10;
-/// The longest pause.
+/// Maximum back-off, in seconds.
 const LONGEST_BACKOFF: i64 = 600;
 
-/// A Job, as far as it matters.
+/// The facts about a Job that a decision depends on.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Job {
     pub parallelism: i64,
@@ -24,63 +24,61 @@ pub(super) struct Job {
     pub ended: Option<Timestamp>,
     pub succeeded: i64,
     pub failed: i64,
-    /// It was suspended before, and says so.
+    /// Whether its condition `Suspended` is true.
     pub says_suspended: bool,
-    /// Why it is failing, or failed.
+    /// Why it is failing (`FailureTarget`) or has failed (`Failed`).
     pub failure: Option<Failure>,
     pub is_failed: bool,
-    /// It is succeeding, or complete.
+    /// Whether it is succeeding (`SuccessCriteriaMet`) or complete (`Complete`).
     pub success: bool,
     pub is_complete: bool,
 }
 
-/// One of its pods.
+/// The facts about one of its pods.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Pod {
     pub end: Option<End>,
     pub ready: bool,
     pub deleting: bool,
-    /// Whether it was not counted yet.
+    /// Whether it has the tracking finalizer, i.e., has yet to be counted.
     pub tracked: bool,
 }
 
-/// How a pod ended.
+/// How a pod finished.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct End {
     pub succeeded: bool,
     pub at: Timestamp,
 }
 
-/// Why a Job failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Failure {
     pub reason: String,
     pub message: String,
 }
 
-/// What to do, and what to say.
+/// What to do, and the Job's new status.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Decision {
-    /// Indexes of pods that are counted now.
+    /// Indices of pods to count now.
     pub count: Vec<usize>,
-    /// Indexes of pods to be deleted.
+    /// Indices of pods to delete.
     pub delete: Vec<usize>,
-    /// How many pods to make.
+    /// Number of pods to create.
     pub create: usize,
-    /// The Job itself goes.
+    /// Whether to delete the Job itself.
     pub remove: bool,
-    /// Pods were counted: what follows from that is decided in a moment, when everybody has seen how they ended.
+    /// Whether pods were counted. The rest is decided in a moment, after clients have seen how the pods finished.
     pub soon: bool,
-    /// Look again after so many seconds.
+    /// Seconds after which to decide again.
     pub again_in: Option<i64>,
-    /// The new state.
+    /// The new state of the Job.
     pub job: Job,
     pub active: usize,
     pub ready: usize,
     pub terminating: usize,
 }
 
-/// Decides.
 pub(super) fn decide(job: &Job, pods: &[Pod], now: Timestamp) -> Decision {
     let mut decision = Decision {
         job: job.clone(),
@@ -91,6 +89,7 @@ pub(super) fn decide(job: &Job, pods: &[Pod], now: Timestamp) -> Decision {
             decision.count.push(index);
             let over = job.is_failed || job.is_complete;
             match pod.end {
+                // The counts of a finished Job no longer change.
                 _ if over => {}
                 Some(End { succeeded: true, .. }) => decision.job.succeeded = decision.job.succeeded.saturating_add(1),
                 _ => decision.job.failed = decision.job.failed.saturating_add(1),
@@ -124,7 +123,7 @@ pub(super) fn decide(job: &Job, pods: &[Pod], now: Timestamp) -> Decision {
     decision
 }
 
-/// What a Job that ended still has to do: to go in time.
+/// Removes a finished Job when its time to live has passed.
 fn live_out(decision: &mut Decision, now: Timestamp) {
     let Some(seconds) = decision.job.time_to_live else {
         return;
@@ -138,7 +137,7 @@ fn live_out(decision: &mut Decision, now: Timestamp) {
     }
 }
 
-/// Whether it has failed or succeeded.
+/// Decides whether the Job has failed or succeeded.
 fn judge(decision: &mut Decision, now: Timestamp) {
     let job = &mut decision.job;
     if job.failure.is_some() || job.success {
@@ -168,7 +167,7 @@ fn judge(decision: &mut Decision, now: Timestamp) {
     };
 }
 
-/// Ends what still runs, and is over when nothing does.
+/// Deletes the remaining pods, and finishes the Job once they are gone.
 fn end(decision: &mut Decision, pods: &[Pod], now: Timestamp) {
     decision.again_in = None;
     decision.delete = (0..pods.len())
@@ -176,7 +175,7 @@ fn end(decision: &mut Decision, pods: &[Pod], now: Timestamp) {
         .collect();
     decision.terminating += decision.delete.len();
     if decision.job.failure.is_some() {
-        // What is ended with it has failed, too.
+        // Pods that are deleted because the Job failed count as failed.
         let ended = i64::try_from(decision.delete.len()).unwrap_or(0);
         decision.job.failed = decision.job.failed.saturating_add(ended);
     }
@@ -193,7 +192,7 @@ fn end(decision: &mut Decision, pods: &[Pod], now: Timestamp) {
     }
 }
 
-/// Makes as many pods run as shall run.
+/// Creates or deletes pods to get the wanted number of active ones.
 fn work(decision: &mut Decision, pods: &[Pod], now: Timestamp) {
     let job = &mut decision.job;
     job.says_suspended |= job.suspended;
@@ -205,12 +204,13 @@ fn work(decision: &mut Decision, pods: &[Pod], now: Timestamp) {
     let wanted = match job.completions {
         _ if job.suspended => 0,
         Some(completions) => job.parallelism.min(completions.saturating_sub(job.succeeded)),
+        // Without `completions`, no pods are added once one has succeeded.
         None if job.succeeded > 0 => i64::try_from(decision.active).unwrap_or(0).min(job.parallelism),
         None => job.parallelism,
     };
     let wanted = usize::try_from(wanted.max(0)).unwrap_or(0);
     if decision.active > wanted {
-        // Those that are not ready yet have lost least.
+        // Pods that are not ready lose the least work.
         let mut running: Vec<usize> = (0..pods.len())
             .filter(|index| pods[*index].end.is_none() && !pods[*index].deleting)
             .collect();
@@ -231,7 +231,7 @@ fn work(decision: &mut Decision, pods: &[Pod], now: Timestamp) {
     }
 }
 
-/// How many seconds to wait after the last failures.
+/// Seconds to wait before creating pods, because of failures since the last success.
 fn backoff(pods: &[Pod], now: Timestamp) -> i64 {
     let ends = || pods.iter().filter_map(|pod| pod.end);
     let last_success = ends().filter(|end| end.succeeded).map(|end| end.at).max();
@@ -280,7 +280,7 @@ mod tests {
         }
     }
 
-    /// What is decided when all pods have been counted.
+    /// The decision after all pods have been counted.
     fn settled(job: &Job, pods: &[Pod], now: Timestamp) -> Decision {
         let counted = decide(job, pods, now);
         if !counted.soon {

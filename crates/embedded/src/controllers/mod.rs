@@ -1,5 +1,7 @@
-//! What Kubernetes does by itself. The controllers see each change in the transaction that made it, and what they do about
-//! it is a part of that transaction: there is no moment, and no crash, between a cause and its effect.
+//! The controllers: scheduler, Jobs, claims, quotas, namespaces, and garbage collection.
+//!
+//! Controllers see each change within the transaction that made it, and their own changes are part of that transaction.
+//! So no client, and no crash, can come between a cause and its effect.
 
 mod claim;
 mod collect;
@@ -23,36 +25,36 @@ use crate::object::{Key, Object, kind_of};
 use crate::refusal::Refusal;
 use crate::store::{Touched, Transaction};
 
-/// How long an event is kept: Kubernetes' default.
+/// How long events are kept; Kubernetes' default.
 const EVENT_LIFE: Duration = Duration::from_secs(3600);
 
-/// How often old events are looked for.
+/// Interval between removals of old events.
 const EVENT_SWEEP: Duration = Duration::from_secs(300);
 
-/// How soon the next of them are removed when there are many.
+/// Pause between batches of old events.
 const MORE_EVENTS: Duration = Duration::from_millis(100);
 
-/// How soon the next pods are told why they wait when there are many.
+/// Pause between batches of pods whose reason for waiting is updated.
 const MORE_TELLING: Duration = Duration::from_millis(50);
 
-/// How far away a timer may be: no clock has room for every number that an object may hold.
+/// Longest timer. Objects may have numbers that would overflow an `Instant`.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
-/// All controllers, and what they have to remember between transactions. All of it can be read again from the store.
+/// All controllers, and the state that they keep between transactions. All of it can be rebuilt from the store.
 #[derive(Debug, Default)]
 pub struct Controllers {
     scheduler: schedule::Scheduler,
-    /// When to look at which object again. Tokio's clock, which is the machine's unless it is paused; it needs no runtime.
+    /// When to reconcile which object. By tokio's clock, which simulations pause; it works without a runtime, too.
     timers: BTreeMap<Instant, BTreeSet<Key>>,
     next_sweep: Option<Instant>,
-    /// When more pods are told why they wait.
+    /// When the scheduler continues to report why pods wait.
     next_telling: Option<Instant>,
-    /// Whether what is remembered must be read again.
+    /// Whether the state must be rebuilt.
     is_stale: bool,
 }
 
 impl Controllers {
-    /// Reads what is remembered, and does what was left undone.
+    /// Rebuilds the state, and does what was left undone.
     pub fn load(&mut self, transaction: &mut Transaction<'_>) {
         *self = Self::default();
         self.next_sweep = Some(Instant::now());
@@ -67,23 +69,24 @@ impl Controllers {
             Ok(())
         });
         report(loaded);
-        // One that a controller panics over now is looked at again when it changes.
+        // An object whose reconciliation panicked is reconciled when it changes; rebuilding again would loop.
         self.is_stale = false;
         self.react(transaction);
     }
 
-    /// What is remembered may be wrong.
+    /// Marks the state as stale, e.g., after a rollback.
     pub fn forget(&mut self) {
         self.is_stale = true;
     }
 
-    /// Does something about each change that was not seen yet, and about the changes this makes, until there are none.
+    /// Reacts to unseen changes, and to the changes that this makes, until there are none.
     pub fn react(&mut self, transaction: &mut Transaction<'_>) {
         if std::mem::take(&mut self.is_stale) {
             self.load(transaction);
         }
         loop {
             let mut unseen = transaction.take_unseen();
+            // The scheduler runs when everything else is settled, so that it tries the pods once per round.
             if unseen.is_empty() {
                 self.guarded(transaction, |this, transaction| this.scheduler.place(transaction));
                 unseen = transaction.take_unseen();
@@ -100,7 +103,7 @@ impl Controllers {
         }
     }
 
-    /// Does what was to be done by now.
+    /// Does what is due by now.
     pub fn wake(&mut self, transaction: &mut Transaction<'_>) {
         let now = Instant::now();
         while let Some(entry) = self.timers.first_entry().filter(|entry| *entry.key() <= now) {
@@ -122,14 +125,14 @@ impl Controllers {
         self.react(transaction);
     }
 
-    /// When there is something to be done.
+    /// When something is due next.
     pub fn next_wake(&self) -> Option<Instant> {
         let timer = self.timers.first_key_value().map(|(time, _)| *time);
         timer.into_iter().chain(self.next_sweep).chain(self.next_telling).min()
     }
 
     fn wake_at(&mut self, key: Key, wait: Duration) {
-        // Whoever is looked at too early is looked at again.
+        // Reconciling too early does no harm: it sets the next timer.
         let due = Instant::now() + wait.min(LONGEST_WAIT);
         self.timers.entry(due).or_default().insert(key);
     }
@@ -168,6 +171,7 @@ impl Controllers {
                 namespace::emptied(transaction, object.namespace())?;
             }
         }
+        // Quotas count objects, and of pods only those that have not finished.
         if touched.before.is_none() != touched.after.is_none() || object.kind.plural == "pods" {
             quota::count(transaction, object)?;
         }
@@ -200,8 +204,8 @@ impl Controllers {
         Ok(())
     }
 
-    /// Does a part of the work that a panic undoes: an object that a controller panics over keeps the others from nothing, and leaves
-    /// no half of an effect. What is remembered of it is read again.
+    /// Runs `work` in a savepoint. If it panics, its changes are rolled back, and the state is rebuilt: an object that
+    /// makes a controller panic doesn't affect others, and leaves no partial changes.
     fn guarded(
         &mut self,
         transaction: &mut Transaction<'_>,
@@ -212,7 +216,6 @@ impl Controllers {
         report(done.and_then(|result| result));
     }
 
-    /// Brings one object where it should be.
     fn reconcile(&mut self, transaction: &mut Transaction<'_>, key: &Key) -> Result<(), Refusal> {
         let Some(object) = transaction.get(kind_of(key.kind), &key.namespace, &key.name)? else {
             return Ok(());
@@ -237,7 +240,7 @@ fn report(result: Result<(), Refusal>) {
         tracing::warn!(
             reason = refusal.reason,
             message = refusal.message,
-            "a controller could not do its work"
+            "failed to reconcile an object"
         );
     }
 }

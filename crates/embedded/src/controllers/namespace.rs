@@ -1,4 +1,4 @@
-//! Namespaces: what they begin with, and how they end.
+//! The namespace controller: creates default service accounts, and empties deleted namespaces.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::object::{KINDS, Object, kind_of, time};
 use crate::refusal::Refusal;
 use crate::store::Transaction;
 
-/// A namespace has the account that its pods run as; one that is being deleted deletes what is in it.
+/// Creates the default service account, or, if the namespace is being deleted, deletes its contents.
 pub(super) fn reconcile(transaction: &mut Transaction<'_>, namespace: &Object) -> Result<(), Refusal> {
     if !namespace.is_deleting() {
         let accounts = kind_of("serviceaccounts");
@@ -32,7 +32,7 @@ pub(super) fn reconcile(transaction: &mut Transaction<'_>, namespace: &Object) -
     emptied(transaction, namespace.name())
 }
 
-/// Something went from a namespace: when it was the last, a namespace that is being deleted goes, too.
+/// Removes a namespace that is being deleted once it is empty.
 pub(super) fn emptied(transaction: &mut Transaction<'_>, name: &str) -> Result<(), Refusal> {
     let namespaces = kind_of("namespaces");
     let Some(mut namespace) = transaction.get(namespaces, "", name)?.filter(Object::is_deleting) else {

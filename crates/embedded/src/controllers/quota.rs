@@ -1,4 +1,4 @@
-//! Resource quotas that count objects.
+//! Resource quotas on the number of objects.
 
 use serde_json::{Map, Value, json};
 
@@ -6,15 +6,12 @@ use crate::object::{Kind, Object, kind_of};
 use crate::refusal::Refusal;
 use crate::store::Transaction;
 
-/// The names under which a quota counts a kind.
+/// The names under which a quota limits a kind.
 fn names(kind: &Kind) -> [String; 2] {
     [format!("count/{}", kind.resource()), kind.plural.to_owned()]
 }
 
-/// Refuses an object that is one too many.
-///
-/// # Errors
-/// A quota of the namespace is used up.
+/// Rejects an object that would exceed a quota.
 pub fn check(transaction: &Transaction<'_>, object: &Object) -> Result<(), Refusal> {
     if !object.kind.namespaced || object.kind.plural == "events" {
         return Ok(());
@@ -38,7 +35,7 @@ pub fn check(transaction: &Transaction<'_>, object: &Object) -> Result<(), Refus
     Ok(())
 }
 
-/// `pods` counts those that have not ended, `count/pods` all.
+/// As in Kubernetes, `pods` counts pods that have not finished, and `count/pods` all of them.
 fn used(transaction: &Transaction<'_>, kind: &'static Kind, namespace: &str, name: &str) -> Result<i64, Refusal> {
     if name == "pods" {
         let active = transaction.active(kind)?;
@@ -50,7 +47,7 @@ fn used(transaction: &Transaction<'_>, kind: &'static Kind, namespace: &str, nam
     transaction.count(kind, namespace)
 }
 
-/// Something was made or went: the quotas that count it are counted again.
+/// Updates the quotas that limit the kind of a created, deleted, or finished object.
 pub(super) fn count(transaction: &mut Transaction<'_>, object: &Object) -> Result<(), Refusal> {
     if !object.kind.namespaced || object.kind.plural == "resourcequotas" {
         return Ok(());
@@ -66,7 +63,7 @@ pub(super) fn count(transaction: &mut Transaction<'_>, object: &Object) -> Resul
     Ok(())
 }
 
-/// Writes what is used of a quota into its status.
+/// Updates the usage in a quota's status.
 pub(super) fn reconcile(transaction: &mut Transaction<'_>, mut quota: Object) -> Result<(), Refusal> {
     let hard = quota.value["spec"]["hard"].as_object().cloned().unwrap_or_default();
     let mut counted = Map::new();

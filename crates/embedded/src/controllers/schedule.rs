@@ -1,4 +1,4 @@
-//! The scheduler: pods wait in the order they were made, and each starts as soon as the machine has room for it.
+//! The scheduler: tries pods in the order of their creation, and binds those that fit on the machine.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -10,7 +10,7 @@ use crate::object::{Object, kind_of, time};
 use crate::refusal::Refusal;
 use crate::store::{Touched, Transaction};
 
-/// Amounts of resources, in billionths.
+/// Resource quantities by name, in billionths.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Amounts(BTreeMap<String, i128>);
 
@@ -24,7 +24,7 @@ impl Amounts {
         )
     }
 
-    /// What a pod asks for: its container's requests, and a place.
+    /// What a pod needs: its container's requests, and one of the node's `pods`.
     fn of_pod(pod: &Object) -> Self {
         let mut all = Self::default();
         for container in pod.value["spec"]["containers"].as_array().into_iter().flatten() {
@@ -40,7 +40,7 @@ impl Amounts {
         }
     }
 
-    /// The names of what is not enough, in the scheduler's words.
+    /// Which resources are insufficient, in kube-scheduler's words.
     fn lacks(&self, used: &Self, wanted: &Self) -> Vec<String> {
         let short = wanted.0.iter().filter(|(name, amount)| {
             let have = self.0.get(*name).copied().unwrap_or(0);
@@ -63,7 +63,7 @@ struct Waiting {
     amounts: Amounts,
     selector: BTreeMap<String, String>,
     claims: Vec<String>,
-    /// What was last said about it.
+    /// The last reported reason for waiting, which is not reported twice.
     said: String,
 }
 
@@ -82,11 +82,11 @@ struct Machine {
     cordoned: bool,
 }
 
-/// Who waits, who has a place, and what places there are.
+/// The queue of waiting pods, the bound pods, and the machine.
 #[derive(Debug, Default)]
 pub(super) struct Scheduler {
     machine: Option<Machine>,
-    /// By the order in which they were made.
+    /// In the order of their creation.
     waiting: BTreeMap<Order, Waiting>,
     order: HashMap<String, Order>,
     placed: HashMap<String, Placed>,
@@ -95,30 +95,30 @@ pub(super) struct Scheduler {
     due: Due,
 }
 
-/// Who is to be looked at again.
+/// Which waiting pods to try next.
 #[derive(Debug, Default)]
 struct Due {
-    /// Something has become free, or may have.
+    /// All of them, since resources may have become free.
     everybody: bool,
-    /// Those who are new, or have changed: they take nothing from those who wait already.
+    /// New and changed pods. They free nothing, so the others needn't be tried.
     some: BTreeSet<Order>,
-    /// Those who are told later why they wait.
+    /// Pods whose reason for waiting is reported in a later transaction.
     later: BTreeSet<Order>,
 }
 
-/// A place in the queue.
+/// Position in the queue: creation time, which has whole seconds, and a counter.
 type Order = (String, u64);
 
-/// How many pods are told in one transaction that they wait for something else than before. Each is written, with an event, and
-/// everybody who writes waits for that.
+/// Maximum number of pods per transaction whose reason for waiting is updated. Each update writes the pod and an event,
+/// and all other writers wait for it.
 const TOLD_AT_ONCE: usize = 64;
 
-/// What keeps a pod from using a claim, by namespace and name; `None` when nothing does. Of thousands of pods that wait many use
-/// the same one.
+/// Caches why pods can't use a claim, by namespace and name; `None` if they can. Thousands of waiting pods may use the
+/// same claim.
 type ClaimObstacles = HashMap<(String, String), Option<String>>;
 
 impl Scheduler {
-    /// Reads who waits and who has a place.
+    /// Rebuilds the state from the store.
     pub fn load(&mut self, transaction: &Transaction<'_>) -> Result<(), Refusal> {
         *self = Self::default();
         for pod in transaction.active(kind_of("pods"))? {
@@ -131,18 +131,15 @@ impl Scheduler {
         Ok(())
     }
 
-    /// The machine changed.
     pub fn node_changed(&mut self, touched: &Touched) {
         self.machine = touched.after.as_ref().map(machine);
         self.due.everybody = true;
     }
 
-    /// A claim changed.
     pub fn claim_changed(&mut self) {
         self.due.everybody = true;
     }
 
-    /// A pod changed.
     pub fn pod_changed(&mut self, touched: &Touched) {
         let Some(pod) = touched.before.as_ref().or(touched.after.as_ref()) else {
             return;
@@ -152,22 +149,22 @@ impl Scheduler {
             Some(after) => self.enter(after),
             None => drop(self.order.remove(pod.uid())),
         }
-        // Most changes of a pod that has a place free nothing.
+        // Most changes of a bound pod free nothing.
         let frees = had.is_some_and(|had| self.placed.get(pod.uid()) != Some(&had));
         self.due.everybody |= frees;
     }
 
-    /// Lets those be told who were left for later.
+    /// Makes pods due whose report was postponed.
     pub fn go_on(&mut self) {
         self.due.some.append(&mut self.due.later);
     }
 
-    /// Whether somebody is to be told later.
+    /// Whether reports were postponed.
     pub fn has_more(&self) -> bool {
         !self.due.later.is_empty()
     }
 
-    /// Whether a pod that has not ended uses a claim.
+    /// Whether a pod that has not finished uses a claim.
     pub fn uses(&self, namespace: &str, claim: &str) -> bool {
         let names = |here: &str, claims: &[String]| here == namespace && claims.iter().any(|one| one == claim);
         self.waiting.values().any(|pod| names(&pod.namespace, &pod.claims))
@@ -199,6 +196,7 @@ impl Scheduler {
         }
         self.counter += 1;
         let created = pod.value["metadata"]["creationTimestamp"].as_str().unwrap_or_default();
+        // A changed pod keeps its position.
         let order = self
             .order
             .get(&uid)
@@ -220,7 +218,7 @@ impl Scheduler {
         self.waiting.insert(order, waiting);
     }
 
-    /// Takes a pod out of the queue, or from its place; which it had.
+    /// Removes a pod from the queue, or from the bound pods; returns what it had bound.
     fn leave(&mut self, uid: &str) -> Option<Placed> {
         if let Some(order) = self.order.get(uid) {
             self.waiting.remove(order);
@@ -231,7 +229,7 @@ impl Scheduler {
         Some(placed)
     }
 
-    /// Those who are to be looked at now, in their order.
+    /// Takes the pods to try now, in the order of the queue.
     fn take_due(&mut self) -> Vec<Order> {
         let due = std::mem::take(&mut self.due);
         if due.everybody {
@@ -241,7 +239,7 @@ impl Scheduler {
         due.some.into_iter().collect()
     }
 
-    /// Gives places to those who wait, as far as there are any.
+    /// Binds the waiting pods that fit.
     pub fn place(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Refusal> {
         let orders = self.take_due();
         let mut told = 0;
@@ -270,7 +268,7 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Why a pod cannot have a place now.
+    /// Why a pod can't be bound now, in kube-scheduler's words.
     fn obstacle(
         &self,
         transaction: &Transaction<'_>,
@@ -369,7 +367,7 @@ fn refuse(transaction: &mut Transaction<'_>, waiting: &Waiting, message: &str) -
     )
 }
 
-/// Sets a condition of a pod.
+/// Sets a condition of a pod, replacing one of the same type.
 pub fn set_condition(pod: &mut Object, condition: Value) {
     let conditions = &mut pod.value["status"]["conditions"];
     if !conditions.is_array() {

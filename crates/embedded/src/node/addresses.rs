@@ -1,24 +1,24 @@
-//! A loopback address for each pod, so that pods can listen on the same port.
+//! Assigns a loopback address to each pod, so that several pods can listen on the same port.
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::sync::{Mutex, PoisonError};
 
-/// Addresses in use.
+/// Addresses in use, and the offset of the next candidate.
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
     used: Mutex<(HashSet<Ipv4Addr>, u32)>,
 }
 
-/// The first address that is given; everything before it is the host's.
+/// First address for pods; lower ones are left to the host.
 const FIRST: u32 = u32::from_be_bytes([127, 1, 0, 1]);
 const LAST: u32 = u32::from_be_bytes([127, 254, 255, 254]);
 
 impl Addresses {
-    /// An address that no other pod has.
+    /// Returns an address that no other pod has.
     pub fn take(&self) -> Ipv4Addr {
         if cfg!(not(target_os = "linux")) {
-            // Other systems have one loopback address unless somebody adds more.
+            // Other systems have a single loopback address unless somebody adds more.
             return Ipv4Addr::LOCALHOST;
         }
         let mut guard = self.used.lock().unwrap_or_else(PoisonError::into_inner);
@@ -27,14 +27,14 @@ impl Addresses {
             let number = FIRST + *next % (LAST - FIRST);
             *next = next.wrapping_add(1);
             let address = Ipv4Addr::from(number);
-            // Network and broadcast addresses confuse people.
+            // Skip what looks like a network or broadcast address.
             if !matches!(address.octets()[3], 0 | 255) && used.insert(address) {
                 return address;
             }
         }
     }
 
-    /// An address that a pod has already.
+    /// Reserves an address that a pod already has.
     pub fn keep(&self, address: Ipv4Addr) {
         self.used
             .lock()
@@ -43,7 +43,7 @@ impl Addresses {
             .insert(address);
     }
 
-    /// An address is free again.
+    /// Releases an address.
     pub fn free(&self, address: Ipv4Addr) {
         self.used
             .lock()

@@ -1,51 +1,51 @@
-//! Limits of memory and processes by control groups, where this process may make some.
+//! Memory, process, and CPU limits of pods through control groups, where this process may create them.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// How many processes and threads a pod may have. A fork bomb ends there; a data loader does not come near.
+/// Maximum number of processes and threads in a pod. It stops fork bombs, and data loaders stay far below it.
 const MAX_PROCESSES: u32 = 16_384;
 
-/// What a pod may use.
+/// Resources of a pod.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Limits {
-    /// Memory, in bytes.
+    /// Memory limit, in bytes.
     pub memory: Option<u64>,
-    /// Requested processors, in thousandths; its share when there are too few.
+    /// CPU request, in thousandths of a CPU. Determines the pod's share when CPUs are scarce.
     pub cpu_thousandths: u64,
 }
 
-/// The groups that this process can make groups in.
+/// The control groups below which this process can create others.
 #[derive(Debug, Clone)]
 pub(super) enum ControlGroups {
-    /// One hierarchy: <https://docs.kernel.org/admin-guide/cgroup-v2.html>.
+    /// Version 2, with one hierarchy: <https://docs.kernel.org/admin-guide/cgroup-v2.html>.
     Two(PathBuf),
-    /// A hierarchy for each controller: memory, pids, cpu.
+    /// Version 1, with a hierarchy for each controller.
     One {
         memory: PathBuf,
         pids: PathBuf,
         cpu: PathBuf,
     },
-    /// None: limits are not kept.
+    /// Unavailable: limits are not enforced.
     None,
 }
 
 impl ControlGroups {
-    /// Looks for them.
+    /// Detects which version is available to this process.
     pub fn find() -> Self {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let found = two(&own).or_else(|| one(&own)).unwrap_or(Self::None);
         match &found {
             Self::None => tracing::warn!(
-                "no control groups can be made: limits of memory are not kept; start under `systemd-run --user --scope -p Delegate=yes`, or as root"
+                "cannot create control groups, so memory limits are not enforced; start the server with `systemd-run --user --scope -p Delegate=yes`, or as root"
             ),
-            known => tracing::debug!(groups = ?known, "control groups"),
+            known => tracing::debug!(groups = ?known, "using control groups"),
         }
         found
     }
 
-    /// Makes the groups of a pod.
+    /// Creates the groups of a pod. If that fails, the pod runs without limits.
     pub fn make(&self, uid: &str, limits: Limits) -> Vec<PathBuf> {
         let result = match self {
             Self::None => return Vec::new(),
@@ -53,17 +53,17 @@ impl ControlGroups {
             Self::One { memory, pids, cpu } => make_one(&memory.join(uid), &pids.join(uid), &cpu.join(uid), limits),
         };
         result.unwrap_or_else(|error| {
-            tracing::warn!(%error, "the control group of a pod cannot be made; its limits are not kept");
+            tracing::warn!(%error, "cannot create the control group of a pod; its limits are not enforced");
             Vec::new()
         })
     }
 
-    /// Removes groups that are empty by now.
+    /// Removes the groups of a pod, which must be empty.
     pub fn remove(&self, groups: &[PathBuf]) {
         for group in groups {
             match fs::remove_dir(group) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::debug!(group = %group.display(), %error, "a control group cannot be removed");
+                    tracing::debug!(group = %group.display(), %error, "cannot remove a control group");
                 }
                 _ => {}
             }
@@ -71,7 +71,8 @@ impl ControlGroups {
     }
 }
 
-/// A line of `/proc/self/cgroup` is `number:controllers:path`.
+/// Returns this process's group. Lines of `/proc/self/cgroup` are `number:controllers:path`; version 2 has no
+/// controllers.
 fn own_path(own: &str, controller: &str) -> Option<String> {
     own.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':');
@@ -90,7 +91,8 @@ fn two(own: &str) -> Option<ControlGroups> {
         return None;
     }
     let base = root.join(own_path(own, "")?);
-    // A group with processes can have no groups with limits below it: this process moves aside.
+    // A group that contains processes cannot enforce limits on groups below it, so the server moves into a group of its
+    // own: <https://docs.kernel.org/admin-guide/cgroup-v2.html#no-internal-process-constraint>.
     let (server, pods) = (base.join("k8s-cli-server"), base.join("k8s-cli-pods"));
     let delegated = (|| {
         fs::create_dir_all(&server)?;
@@ -120,7 +122,7 @@ fn one(own: &str) -> Option<ControlGroups> {
     })
 }
 
-/// The groups may be there, and somebody else's.
+/// Checks that groups can be created here: the directory may belong to another user.
 fn try_out(base: &Path) -> io::Result<()> {
     let group = base.join(format!("try-{}", std::process::id()));
     fs::create_dir(&group)?;
@@ -133,7 +135,7 @@ fn make_two(group: &Path, limits: Limits) -> io::Result<Vec<PathBuf>> {
     if let Some(bytes) = limits.memory {
         fs::write(group.join("memory.max"), bytes.to_string())?;
         fs::write(group.join("memory.swap.max"), "0").or_else(ignore_missing)?;
-        // The whole container ends, as with the kubelet.
+        // Kill all processes of the container together, as the kubelet does.
         fs::write(group.join("memory.oom.group"), "1")?;
     }
     fs::write(group.join("cpu.weight"), weight(limits.cpu_thousandths).to_string())?;
@@ -153,7 +155,7 @@ fn make_one(memory: &Path, pids: &Path, cpu: &Path, limits: Limits) -> io::Resul
     Ok(vec![memory.to_owned(), pids.to_owned(), cpu.to_owned()])
 }
 
-/// Swap is not counted everywhere.
+/// Swap may not be accounted for on this machine.
 fn ignore_missing(error: io::Error) -> io::Result<()> {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => Ok(()),
@@ -161,12 +163,12 @@ fn ignore_missing(error: io::Error) -> io::Result<()> {
     }
 }
 
-/// As the kubelet: 1024 for a processor, 2 at least.
+/// CPU shares as the kubelet computes them: 1024 for each CPU, and at least 2.
 fn shares(thousandths: u64) -> u64 {
     (thousandths * 1024 / 1000).clamp(2, 262_144)
 }
 
-/// Shares in the range of the second version:
+/// Converts CPU shares to a weight for version 2:
 /// <https://github.com/kubernetes/enhancements/tree/master/keps/sig-node/2254-cgroup-v2>.
 fn weight(thousandths: u64) -> u64 {
     1 + (shares(thousandths) - 2) * 9999 / 262_142

@@ -1,4 +1,4 @@
-//! The variables of a container, and what `$(NAME)` means in them and in its command.
+//! Environment variables of a container, and `$(NAME)` references in them and in its command.
 
 use std::collections::HashMap;
 
@@ -8,12 +8,13 @@ use serde_json::Value;
 use super::plan::Plan;
 use crate::object::Object;
 
-/// ConfigMaps and Secrets that the pod names.
+/// Objects that a pod refers to, by kind and name.
 pub(super) type Sources = HashMap<(&'static str, String), Value>;
 
-/// Replaces `$(NAME)` by the variable's value, and `$$` by `$`; what is not known stays as it is.
+/// Replaces `$(NAME)` with the variable's value, and `$$` with `$`. References to unknown variables stay as they are.
 ///
-/// The rules are Kubernetes': <https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/>.
+/// These are the rules of Kubernetes:
+/// <https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/>.
 pub(super) fn expand(text: &str, known: &[(String, String)]) -> String {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
@@ -41,7 +42,7 @@ pub(super) fn expand(text: &str, known: &[(String, String)]) -> String {
     result
 }
 
-/// The ConfigMaps and Secrets that the variables come from, and whether each must be there.
+/// Returns the ConfigMaps and Secrets that variables come from, and whether each is required.
 pub(super) fn references(plan: &Plan) -> Vec<(&'static str, String, bool)> {
     let mut all = Vec::new();
     for source in plan.container.env_from.iter().flatten() {
@@ -69,10 +70,7 @@ pub(super) fn references(plan: &Plan) -> Vec<(&'static str, String, bool)> {
     all
 }
 
-/// All variables of a container. The host is the image: its `PATH` and home are those of the server.
-///
-/// # Errors
-/// A variable comes from something that is not there.
+/// Returns all variables of a container. The host takes the place of the image, so `PATH` and `HOME` are the server's.
 pub(super) fn variables(
     plan: &Plan,
     pod: &Object,
@@ -143,10 +141,10 @@ fn from_source(
     if let Some(key) = &source.secret_key_ref {
         return keyed("secrets", "Secret", &key.name, &key.key, key.optional);
     }
-    Err("this source of a variable is not known".to_owned())
+    Err("unsupported source of an environment variable".to_owned())
 }
 
-/// A field of a pod, as the downward API names it.
+/// Returns a field of a pod by its downward API path.
 pub(super) fn field(field: &ObjectFieldSelector, pod: &Object, address: &str) -> String {
     let metadata = &pod.value["metadata"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -174,7 +172,7 @@ pub(super) fn field(field: &ObjectFieldSelector, pod: &Object, address: &str) ->
     }
 }
 
-/// `key="value"`, one a line, in the order of the keys.
+/// Returns `key="value"` lines, sorted by key.
 fn lines(map: &Value) -> String {
     let mut pairs: Vec<String> = map
         .as_object()
@@ -186,7 +184,7 @@ fn lines(map: &Value) -> String {
     pairs.join("\n")
 }
 
-/// The texts of a ConfigMap or a Secret.
+/// Returns the entries of a ConfigMap or Secret as text.
 fn data(object: Option<&Value>) -> HashMap<String, String> {
     let Some(object) = object else { return HashMap::new() };
     super::projection::data(object)

@@ -1,4 +1,4 @@
-//! Who waits for a log to grow, and one watch on the file system for all of them.
+//! Wakes the followers of logs when files change, with one file system watcher for all of them.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,20 +9,20 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-/// How long a follower waits before it looks by itself: the file system may not tell, and a supervisor that was killed
-/// tells nothing.
+/// How long a follower waits until it looks anyway: the file system may not report changes, and a supervisor that was
+/// killed changes nothing.
 const LOOK: Duration = Duration::from_secs(1);
 
 type Waiting = HashMap<PathBuf, (usize, watch::Sender<()>)>;
 
-/// All who wait.
+/// All followers.
 #[derive(Clone)]
 pub(super) struct Followers {
     waiting: Arc<Mutex<Waiting>>,
     watcher: Arc<Mutex<Option<RecommendedWatcher>>>,
 }
 
-/// One who waits for changes in a folder.
+/// A follower of the changes in one directory.
 pub struct Following {
     followers: Followers,
     folder: PathBuf,
@@ -30,29 +30,29 @@ pub struct Following {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while it holds one of these.
+    // Never poisoned: nothing panics while holding one of these.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Followers {
-    /// Nobody waits yet.
     pub fn start() -> Self {
         let waiting: Arc<Mutex<Waiting>> = Arc::default();
         let told = Arc::clone(&waiting);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let waiting = lock(&told);
             let Ok(event) = event else {
-                // Something was missed: everybody looks.
+                // Events may have been lost, so wake everyone.
                 for (_, sender) in waiting.values() {
                     let _ = sender.send(());
                 }
                 return;
             };
-            // Whoever is woken opens files of the folder to look, and must not wake itself by that.
+            // Ignore access events: readers open these files and would wake themselves.
             if matches!(event.kind, EventKind::Access(_)) {
                 return;
             }
             for path in &event.paths {
+                // A changed file is below the directory that is followed; a changed directory may be that directory.
                 for folder in path.ancestors().take(2) {
                     if let Some((_, sender)) = waiting.get(folder) {
                         let _ = sender.send(());
@@ -60,16 +60,18 @@ impl Followers {
                 }
             }
         });
-        let watcher = watcher.inspect_err(|error| tracing::warn!(%error, "logs are looked at once a second"));
+        let watcher =
+            watcher.inspect_err(|error| tracing::warn!(%error, "cannot watch files; checking logs every second"));
         Self {
             waiting,
             watcher: Arc::new(Mutex::new(watcher.ok())),
         }
     }
 
-    /// Waits for changes in a folder.
+    /// Registers a follower for changes in a directory.
     pub fn follow(&self, folder: &Path) -> Following {
-        // Held to the end: nobody stops the watch that is begun here.
+        // Held until the end. Otherwise, the last follower of the directory could leave and stop the watch that starts
+        // here.
         let mut watcher = lock(&self.watcher);
         let (is_first, changed) = {
             let mut waiting = lock(&self.waiting);
@@ -83,7 +85,7 @@ impl Followers {
             && let Some(watcher) = watcher.as_mut()
             && let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive)
         {
-            tracing::debug!(%error, folder = %folder.display(), "a log is looked at once a second");
+            tracing::debug!(%error, folder = %folder.display(), "cannot watch a log for changes; checking it every second");
         }
         Following {
             followers: self.clone(),
@@ -94,7 +96,7 @@ impl Followers {
 }
 
 impl Followers {
-    /// One who waited for changes in a folder does so no more.
+    /// Unregisters a follower. The last one of a directory stops the watch.
     fn leave(&self, folder: &Path) {
         let mut watcher = lock(&self.watcher);
         let mut waiting = lock(&self.waiting);
@@ -106,10 +108,10 @@ impl Followers {
             return;
         }
         waiting.remove(folder);
-        // The watcher's own thread may wait for it.
+        // `unwatch` may wait for the watcher's thread, which takes this lock.
         drop(waiting);
         if let Some(watcher) = watcher.as_mut() {
-            // The folder may be gone.
+            // Fails if the directory is already gone.
             let _ = watcher.unwatch(folder);
         }
     }
@@ -128,7 +130,7 @@ impl Following {
 impl Drop for Following {
     fn drop(&mut self) {
         let (followers, folder) = (self.followers.clone(), std::mem::take(&mut self.folder));
-        // The watcher may have to be waited for; without a runtime there is nobody whom that could hold.
+        // `unwatch` can block, so it must not run on an async thread. Without a runtime, there are none.
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn_blocking(move || followers.leave(&folder))),
             Err(_) => followers.leave(&folder),

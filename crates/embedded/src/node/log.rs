@@ -1,4 +1,4 @@
-//! Reading the log of a container, while it grows or after.
+//! Reads the log of a container, while it grows or afterward.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -12,38 +12,37 @@ use super::follow::{Followers, Following};
 use crate::aside::Aside;
 use crate::container::{Folder, Record, gap, parse_record, segments};
 
-/// How much is read at once.
+/// Buffer size for reads, in bytes.
 const READ: usize = 128 * 1024;
 
-/// Which part of a log, and in which form.
+/// Which part of a log to read, and in which format.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
-    /// Go on until the container ends.
+    /// Wait for new lines until the container ends.
     pub follow: bool,
-    /// Each line begins with its time.
+    /// Prefix each line with its time.
     pub timestamps: bool,
-    /// Only lines of this time or later.
+    /// Skip lines before this time.
     pub since: Option<Timestamp>,
-    /// Only so many lines from the end.
+    /// Limit the output to this number of lines from the end.
     pub tail: Option<usize>,
-    /// Not more than so many bytes.
+    /// Limit the output to this number of bytes.
     pub limit: Option<usize>,
 }
 
-/// A log that is being read.
+/// A reader of one log.
 pub struct LogReader {
     cursor: Option<Cursor>,
     folder: Folder,
     followers: Followers,
     aside: Aside,
-    /// The log's folder and the container's, when there is something to wait for.
+    /// Followers of the log's directory and the container's, once there is something to wait for.
     following: Option<[Following; 2]>,
     follow: bool,
     left: Option<usize>,
 }
 
 impl LogReader {
-    /// Begins to read.
     pub(super) fn open(folder: Folder, followers: Followers, aside: Aside, wanted: Wanted) -> Self {
         Self {
             cursor: Some(Cursor {
@@ -66,10 +65,7 @@ impl LogReader {
         }
     }
 
-    /// The next bytes; `None` at the end.
-    ///
-    /// # Errors
-    /// The file cannot be read.
+    /// Returns the next bytes, or `None` at the end.
     pub async fn next(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             if self.left == Some(0) {
@@ -87,7 +83,7 @@ impl LogReader {
                 return Ok(None);
             }
             match &mut self.following {
-                // What came between reading and waiting is found when it is read again.
+                // Follow before reading again: that read finds what was written in between.
                 None => self.following = Some(self.follow().await?),
                 Some([log, container]) => tokio::select! {
                     () = log.changed() => {}
@@ -97,8 +93,8 @@ impl LogReader {
         }
     }
 
-    /// Begins to wait for changes of the log and of the container. All that touches files is done aside from the async
-    /// threads: hundreds may begin to follow at once.
+    /// Starts to follow the log and the container. File access stays off the async threads, because hundreds of readers
+    /// may start at the same time.
     async fn follow(&self) -> io::Result<[Following; 2]> {
         let (followers, folder) = (self.followers.clone(), self.folder.clone());
         let begun = self
@@ -107,14 +103,14 @@ impl LogReader {
         begun.await.map_err(io::Error::other)
     }
 
-    /// Whether nothing more will come, and what there is.
+    /// Reads what there is. Also returns whether nothing more will come.
     async fn read(&mut self) -> io::Result<(bool, Option<Vec<u8>>)> {
         let Some(mut cursor) = self.cursor.take() else {
             return Ok((true, None));
         };
         let (follow, folder) = (self.follow, self.folder.clone());
         let done = self.aside.run(move || {
-            // Before reading: what is written before the end is read after it is known.
+            // Check for the end before reading. The other way around, output written in between would be missed.
             let over = !follow || folder.has_ended();
             let mut result = cursor.read();
             if over && matches!(result, Ok(None)) {
@@ -128,24 +124,24 @@ impl LogReader {
     }
 }
 
-/// A place in the files of a log.
+/// A position in the files of a log.
 #[derive(Debug)]
 struct Cursor {
     folder: PathBuf,
     timestamps: bool,
     since: Option<Timestamp>,
     tail: Option<usize>,
-    /// Not only so many lines from the end were asked for.
+    /// Whether the reader wants the beginning, i.e., set no `tail`.
     wants_beginning: bool,
     current: Option<(u64, File)>,
-    /// Bytes of a record that has not ended.
+    /// Bytes of an incomplete record.
     rest: Vec<u8>,
     at_line_start: bool,
     has_told_the_end: bool,
 }
 
 impl Cursor {
-    /// What there is to be read now; `None` when there is nothing more.
+    /// Returns what can be read now, or `None` if that is nothing.
     fn read(&mut self) -> io::Result<Option<Vec<u8>>> {
         if self.current.is_none() {
             if !self.begin()? {
@@ -162,7 +158,8 @@ impl Cursor {
             };
             let count = file.read(&mut buffer)?;
             if count == 0 {
-                // A file that has a successor does not grow any more; what came just before it was made is read first.
+                // A file that has a successor no longer grows. Read it again first, because the last records may have
+                // been written just before the successor was created.
                 let number = *number;
                 let Some((next, path)) = segments(&self.folder)?.into_iter().find(|(other, _)| *other > number) else {
                     return Ok(None);
@@ -188,23 +185,23 @@ impl Cursor {
         }
     }
 
-    /// What is said when the oldest part was removed and the reader wants some of it.
+    /// Returns a notice if the oldest part was removed and the reader wants it.
     fn lost_beginning(&mut self) -> io::Result<Option<Vec<u8>>> {
         let is_whole = self.current.as_ref().is_none_or(|(number, _)| *number == 0);
         if is_whole || !self.wants_beginning {
             return Ok(None);
         }
-        self.lost_part("the beginning of this log was removed, because it was larger than logs may be")
+        self.lost_part("the beginning of this log was removed to stay within the log size limit")
     }
 
-    /// What is said when a part was removed between the last file that was read and this one.
+    /// Returns a notice if a part was removed between the last file and this one.
     fn lost_middle(&mut self) -> io::Result<Option<Vec<u8>>> {
-        // What it had of a record does not go on.
+        // The rest of this record is gone.
         self.rest.clear();
-        self.lost_part("a part of this log was removed here, because it was larger than logs may be")
+        self.lost_part("a part of this log was removed here to stay within the log size limit")
     }
 
-    /// Says it before the first line of the current file, unless the reader wants only what is newer.
+    /// Formats a notice before the first line of the current file, unless the reader only wants later lines.
     fn lost_part(&mut self, words: &str) -> io::Result<Option<Vec<u8>>> {
         let Some((_, file)) = &self.current else {
             return Ok(None);
@@ -212,7 +209,7 @@ impl Cursor {
         let first = first_time(file)?;
         (&*file).seek(SeekFrom::Start(0))?;
         let at = match first {
-            // No line has the same time.
+            // Just before the first line: times are unique, so no other line has this one.
             Some(time) => time - SignedDuration::from_nanos(1),
             None => Timestamp::try_from(file.metadata()?.modified()?).unwrap_or_default(),
         };
@@ -229,7 +226,7 @@ impl Cursor {
         Ok(Some(told))
     }
 
-    /// What is said, once, when the end could not be kept.
+    /// Returns a notice, once, if the end of the log could not be written.
     fn lost_end(&mut self, folder: &Folder) -> Option<Vec<u8>> {
         let outcome = folder.outcome().filter(|outcome| outcome.lost_log_bytes > 0)?;
         if std::mem::replace(&mut self.has_told_the_end, true) {
@@ -249,7 +246,7 @@ impl Cursor {
         format!("{time}{words}\n").into_bytes()
     }
 
-    /// Finds where to begin; false when there is no log yet.
+    /// Opens the file to start from. Returns false if there is no log yet.
     fn begin(&mut self) -> io::Result<bool> {
         let all = match segments(&self.folder) {
             Ok(all) => all,
@@ -273,7 +270,7 @@ impl Cursor {
                 }
             }
         } else if let Some(since) = self.since {
-            // The newest file that begins before the time.
+            // Find the newest file that starts before `since`.
             for (newer, path) in all.iter().skip(1) {
                 let candidate = File::open(path)?;
                 if first_time(&candidate)?.is_none_or(|time| time > since) {
@@ -287,7 +284,7 @@ impl Cursor {
         Ok(true)
     }
 
-    /// Turns the records that are whole into what the reader sees.
+    /// Formats the complete records for the reader.
     fn show(&mut self) -> Vec<u8> {
         let bytes = std::mem::take(&mut self.rest);
         let mut shown = Vec::with_capacity(bytes.len());
@@ -302,8 +299,8 @@ impl Cursor {
         shown
     }
 
-    /// A line that has begun before the time that was asked for goes on without a time, as the kubelet shows it: with the time of a
-    /// part it would look like another line.
+    /// As with the kubelet, the rest of a line that started before `since` has no time. With the time of a part, it
+    /// would look like another line.
     fn show_record(&mut self, record: &Record<'_>, shown: &mut Vec<u8>) {
         if let Some(since) = self.since {
             if time_of(record).is_some_and(|time| time < since) {
@@ -334,7 +331,7 @@ fn first_time(file: &File) -> io::Result<Option<Timestamp>> {
     Ok(parse_record(&line).and_then(|record| time_of(&record)))
 }
 
-/// Where the last so many lines of a file begin, and how many there are.
+/// Returns where the last `wanted` lines of a file start, and how many there are.
 fn last_lines(file: &File, wanted: usize) -> io::Result<(u64, usize)> {
     let mut reader = BufReader::with_capacity(READ, file);
     let mut starts: VecDeque<u64> = VecDeque::new();
@@ -370,7 +367,7 @@ mod tests {
 
     use super::Cursor;
 
-    /// A log of files with one line each, which says its number; the second is its time.
+    /// Creates a log with one line in each file. The line shows the file's number, which is also its time in seconds.
     fn log(name: &str, numbers: &[u64]) -> PathBuf {
         let folder = std::env::temp_dir().join(format!("k8s-cli-log-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
@@ -408,16 +405,15 @@ mod tests {
         String::from_utf8(all).unwrap()
     }
 
-    const BEGINNING: &str =
-        "[k8s-cli: the beginning of this log was removed, because it was larger than logs may be]\n";
-    const MIDDLE: &str = "[k8s-cli: a part of this log was removed here, because it was larger than logs may be]\n";
+    const BEGINNING: &str = "[k8s-cli: the beginning of this log was removed to stay within the log size limit]\n";
+    const MIDDLE: &str = "[k8s-cli: a part of this log was removed here to stay within the log size limit]\n";
 
     #[test]
     fn what_was_removed_is_told_where_it_is_missing_to_whoever_wants_it() {
         let folder = log("gaps", &[2, 3, 6]);
         let all = format!("{BEGINNING}line 2\nline 3\n{MIDDLE}line 6\n");
         assert_eq!(rest(&mut cursor(&folder, None, None)), all);
-        // As everybody asks who comes again.
+        // Clients that reconnect ask like this.
         assert_eq!(rest(&mut cursor(&folder, Some("2026-01-01T00:00:01Z"), None)), all);
         let expected = format!("line 3\n{MIDDLE}line 6\n");
         assert_eq!(rest(&mut cursor(&folder, Some("2026-01-01T00:00:03Z"), None)), expected);

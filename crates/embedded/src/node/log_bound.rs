@@ -1,4 +1,4 @@
-//! How much room the logs of all pods take together: when it is too much, the oldest parts go, whoever wrote them.
+//! Size limit for the logs of all pods together: removes the oldest parts, whichever pod they belong to.
 
 use std::fs;
 use std::io;
@@ -12,14 +12,14 @@ use crate::aside::Aside;
 use crate::container::{Folder, segments};
 use crate::files::private_file;
 
-/// How often it is looked at. Each log has a limit of its own, so that not much comes meanwhile.
+/// How often to check. In between, the limits of the individual logs bound the growth.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// Keeps the logs below `limit` bytes until the engine stops.
+/// Keeps the total size of all logs below `limit` bytes until the engine stops.
 pub(super) async fn keep(pods: PathBuf, limit: u64, aside: Aside, stopping: CancellationToken) {
     loop {
         let pods = pods.clone();
-        // The next look finds what this one could not do.
+        // The next round retries what failed.
         let _ = aside.run(move || enforce(&pods, limit)).await;
         tokio::select! {
             () = sleep(PAUSE) => {}
@@ -28,19 +28,19 @@ pub(super) async fn keep(pods: PathBuf, limit: u64, aside: Aside, stopping: Canc
     }
 }
 
-/// A file of a log.
+/// One file of a log.
 struct Part {
     written: SystemTime,
     size: u64,
     path: PathBuf,
-    /// The number of the next file, when this is the one that is written.
+    /// Number of the next file, if this is the newest one.
     next: Option<u64>,
 }
 
 fn enforce(pods: &Path, limit: u64) {
     let mut parts = Vec::new();
     for pod in fs::read_dir(pods).into_iter().flatten().flatten() {
-        // A pod that goes away meanwhile has no log any more.
+        // The pod may have been removed in the meantime.
         parts.extend(of_pod(&pod.path()).unwrap_or_default());
     }
     let mut total: u64 = parts.iter().map(|part| part.size).sum();
@@ -74,7 +74,8 @@ fn of_pod(pod: &Path) -> io::Result<Vec<Part>> {
     Ok(parts)
 }
 
-/// Removes a file of a log, unless it is still written to. A log keeps one file at least, whose number says that there were others.
+/// Removes a file of a log, unless it is still being written. A log always keeps one file, whose number tells readers
+/// that earlier ones are missing.
 fn remove(part: &Part) -> io::Result<()> {
     if let Some(next) = part.next {
         let log = part.path.parent().unwrap_or(Path::new("/"));
@@ -82,7 +83,7 @@ fn remove(part: &Part) -> io::Result<()> {
         if !Folder::at(pod.to_owned()).has_ended() {
             return Err(io::ErrorKind::ResourceBusy.into());
         }
-        // It may have gone on and ended since the files were listed: then it has this one.
+        // Fails if the file exists: then the container went on to that file and ended after the files were listed.
         private_file()
             .create_new(true)
             .open(log.join(format!("{next:08}.log")))?;
@@ -98,7 +99,7 @@ mod tests {
 
     use super::enforce;
 
-    /// A pod with a log of these files, each of 1000 bytes; the older the higher `age`.
+    /// Creates a pod with log files of 1000 bytes each. The higher `age`, the older they are.
     fn pod(pods: &Path, name: &str, age: u64, files: u64, has_ended: bool) -> PathBuf {
         let folder = pods.join(name);
         fs::create_dir_all(folder.join("log")).unwrap();

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use crate::object::{Object, kind_of, time};
 use crate::random::Random;
 
-/// As many pods at once as the kubelet's default.
+/// Maximum number of pods, as the kubelet's default.
 const MAX_PODS: u32 = 110;
 
-/// The node's name: the machine's, as a DNS name.
+/// Returns the name of the cluster node: the host name as a DNS label.
 pub fn name() -> String {
     let system = rustix::system::uname();
     let text = system.nodename().to_string_lossy().to_lowercase();
@@ -25,7 +25,7 @@ pub fn name() -> String {
     }
 }
 
-/// The object that describes this machine. `old` is what was known about it; what people set there stays.
+/// Builds the Node of this machine from its last known state `old`. What users have set on it is kept.
 pub fn node_object(old: Option<Object>, now: Timestamp, random: &mut Random) -> Object {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let amounts = json!({
@@ -63,7 +63,7 @@ pub fn node_object(old: Option<Object>, now: Timestamp, random: &mut Random) -> 
             {"type": "Hostname", "address": name},
         ],
         "conditions": [{
-            "type": "Ready", "status": "True", "reason": "KubeletReady", "message": "this process runs the pods",
+            "type": "Ready", "status": "True", "reason": "KubeletReady", "message": "the server runs pods on this machine",
             "lastHeartbeatTime": now, "lastTransitionTime": now,
         }],
         "nodeInfo": {
@@ -80,7 +80,7 @@ pub fn node_object(old: Option<Object>, now: Timestamp, random: &mut Random) -> 
     node
 }
 
-/// The name that Kubernetes has for the processor.
+/// Returns Kubernetes' name for the CPU architecture.
 fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",

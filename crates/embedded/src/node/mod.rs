@@ -1,4 +1,4 @@
-//! The node: it runs the pods that were given to this machine, each in a worker of its own.
+//! The node: runs the pods that are bound to this machine, each in its own worker.
 
 mod addresses;
 mod control_group;
@@ -43,30 +43,30 @@ use crate::refusal::Refusal;
 use crate::state;
 use crate::store::{Durability, Hub, Store};
 
-/// What is kept for pods, and for claims.
+/// Subdirectories of the state directory with the files of pods and of claims.
 const FOLDERS: [&str; 2] = ["pods", "volumes"];
 
-/// How long a container that is ended at once is waited for, and how often it is looked whether it has.
+/// How long to wait for a killed container to end, and how often to check.
 const END_PATIENCE: Duration = Duration::from_secs(20);
 const END_PAUSE: Duration = Duration::from_millis(10);
 
-/// The newest state of a pod; `None` when it was removed.
+/// Newest state of a pod, or `None` if it was removed.
 type Newest = Option<Arc<Object>>;
 
-/// How to run pods.
+/// Settings of a [`Node`].
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where everything is kept.
+    /// State directory.
     pub state: PathBuf,
-    /// How large the log of a pod may grow, in bytes.
+    /// Size limit for the log of one pod, in bytes.
     pub log_limit: u64,
-    /// How large the logs of all pods may grow together, in bytes.
+    /// Size limit for the logs of all pods together, in bytes.
     pub total_log_limit: u64,
-    /// The program that becomes a supervisor.
+    /// Program to execute as supervisor, which is this program.
     pub program: PathBuf,
 }
 
-/// This machine, as a node.
+/// This machine as a cluster node.
 pub struct Node {
     store: Arc<Store>,
     settings: Settings,
@@ -81,10 +81,6 @@ pub struct Node {
 }
 
 impl Node {
-    /// The node of a store.
-    ///
-    /// # Errors
-    /// The folders for pods and volumes cannot be made.
     pub fn new(store: Arc<Store>, settings: Settings, stopping: CancellationToken) -> io::Result<Self> {
         for what in FOLDERS {
             make_private(&settings.state.join(what))?;
@@ -104,7 +100,7 @@ impl Node {
         })
     }
 
-    /// The folder of a pod's container.
+    /// Returns the directory of a pod's container.
     pub fn folder(&self, uid: &str) -> Folder {
         Folder::at(self.settings.state.join("pods").join(uid))
     }
@@ -114,14 +110,11 @@ impl Node {
     }
 
     fn workers(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<Newest>>> {
-        // Nothing panics while it holds the lock.
+        // Never poisoned: nothing panics while holding this lock.
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Finds the pods that are there, and then follows what becomes of them, until the engine stops.
-    ///
-    /// # Errors
-    /// The store cannot be read.
+    /// Takes over the existing pods, then follows their changes until the engine stops.
     pub async fn start(self: &Arc<Self>) -> Result<(), Refusal> {
         for what in FOLDERS {
             self.set_unknown_aside(what).await?;
@@ -139,13 +132,14 @@ impl Node {
         Ok(())
     }
 
-    /// Waits until nothing is under way any more. The containers run on.
+    /// Waits until all workers have returned. Containers keep running.
     pub async fn stopped(&self) {
         self.tracker.wait().await;
     }
 
-    /// All that is there: pods get their workers, and what is left of objects that are gone is removed.
+    /// Catches up with the store: starts workers for active pods, and removes the files of deleted objects.
     async fn take_stock(self: &Arc<Self>) -> Result<i64, Refusal> {
+        // Before the pods are read: changes that arrive in between are then seen twice instead of never.
         let position = self.store.hub().newest();
         let active = self
             .store
@@ -170,8 +164,8 @@ impl Node {
         Ok(position)
     }
 
-    /// Moves aside what is in the place of objects that the store does not know and never knew, as when the database was lost or
-    /// restored. A container that still runs there is ended: nobody could see or stop it any more.
+    /// Moves aside the files of objects that the store doesn't know and never knew, e.g., because the database was lost
+    /// or restored. Kills containers that still run there, because nobody could see or stop them anymore.
     async fn set_unknown_aside(&self, what: &str) -> Result<(), Refusal> {
         let folder = self.settings.state.join(what);
         let names: Vec<OsString> = std::fs::read_dir(&folder)
@@ -204,7 +198,7 @@ impl Node {
         Ok(())
     }
 
-    /// Those for which there is no object.
+    /// Returns the UIDs without an object.
     async fn unknown(&self, uids: Vec<String>) -> Result<Vec<String>, Refusal> {
         self.store
             .write(Durability::Process, true, move |transaction| {
@@ -222,12 +216,13 @@ impl Node {
     async fn follow(self: Arc<Self>, mut position: i64) {
         let hub = Arc::clone(self.store.hub());
         loop {
+            // Before catching up: `newer_than` then also returns for changes that arrive in between.
             let seen = hub.newest();
             if let Err(()) = self.catch_up(&hub, position) {
-                tracing::warn!("the node has missed changes, and looks at everything again");
+                tracing::warn!("missed changes; reading all pods again");
                 match self.take_stock().await {
                     Ok(fresh) => position = fresh,
-                    Err(refusal) => tracing::warn!(message = refusal.message, "the pods cannot be read"),
+                    Err(refusal) => tracing::warn!(message = refusal.message, "cannot read the pods"),
                 }
             } else {
                 position = position.max(seen);
@@ -239,7 +234,7 @@ impl Node {
         }
     }
 
-    /// Passes changes on; an error when some are no longer known.
+    /// Passes changes on to the workers. Fails if the hub no longer has all changes since `position`.
     fn catch_up(self: &Arc<Self>, hub: &Hub, position: i64) -> Result<(), ()> {
         for change in hub.since(kind_of("pods"), position).map_err(drop)? {
             let Some(pod) = read(&change.object, "pods") else {
@@ -261,7 +256,7 @@ impl Node {
         Ok(())
     }
 
-    /// A pod is there, in this state.
+    /// Handles a pod that was added or modified.
     fn pod_is(self: &Arc<Self>, pod: Arc<Object>) {
         let mut workers = self.workers();
         if let Some(worker) = workers.get(pod.uid()) {
@@ -279,6 +274,7 @@ impl Node {
         let node = Arc::clone(self);
         self.tracker.spawn(async move {
             worker::run(&node, &pod, receiver).await;
+            // `pod_was` leaves the cleanup to the worker while there is one.
             let worker = node.workers().remove(&uid);
             if worker.is_some_and(|worker| worker.borrow().is_none()) {
                 node.dispose(&uid);
@@ -286,7 +282,7 @@ impl Node {
         });
     }
 
-    /// A pod is gone.
+    /// Handles a pod that was removed.
     fn pod_was(self: &Arc<Self>, uid: &str) {
         if let Some(worker) = self.workers().get(uid) {
             worker.send_replace(None);
@@ -295,7 +291,7 @@ impl Node {
         self.dispose(uid);
     }
 
-    /// Removes what is kept of a pod or claim that is gone, and then the record that says so.
+    /// Removes the files of a deleted pod or claim, then the record that demands it.
     fn dispose(self: &Arc<Self>, uid: &str) {
         let (node, uid) = (Arc::clone(self), uid.to_owned());
         self.tracker.spawn(async move {
@@ -304,22 +300,23 @@ impl Node {
                 tracing::warn!(
                     uid,
                     message,
-                    "what is left of an object is looked for again at the next start"
+                    "cannot remove the files of a deleted object; retrying at the next start"
                 );
             }
         });
     }
 
     async fn clear_away(self: &Arc<Self>, uid: &str) -> Result<(), Refusal> {
-        // A power cut that takes back that the object is gone must find its folder: without the folder its command would run again.
+        // First, make the deletion durable. If a power cut undid it after the directory is gone, the pod's command
+        // would run again.
         self.store.persist(self.store.hub().newest()).await?;
         let (node, gone) = (Arc::clone(self), uid.to_owned());
         let taken = tokio::task::spawn_blocking(move || node.remove(&gone)).await;
         for folder in taken.map_err(Refusal::internal)?.map_err(Refusal::internal)? {
             let Taken::InPlace(removed) = folder else { continue };
             tokio::select! {
-                removed = removed => removed.map_err(|_| Refusal::internal("its folder cannot be removed"))?,
-                // The next start goes on with it.
+                removed = removed => removed.map_err(|_| Refusal::internal("cannot remove its directory"))?,
+                // The next start continues with it.
                 () = self.stopping.cancelled() => return Ok(()),
             }
         }
@@ -330,7 +327,7 @@ impl Node {
         forgotten.await
     }
 
-    /// Ends what may still run of a pod, and takes away its folder, or that of a claim.
+    /// Kills what still runs of a pod, and moves its directory, or that of a claim, to the trash.
     fn remove(&self, uid: &str) -> io::Result<[Taken; 2]> {
         let folder = self.folder(uid);
         if folder.path().exists() {
@@ -342,26 +339,26 @@ impl Node {
         Ok([self.trash.take(folder.path()), self.trash.take(&self.volume(uid))])
     }
 
-    /// The log of a pod.
     pub fn log(self: &Arc<Self>, pod: &Object, wanted: Wanted) -> LogReader {
         let folder = self.folder(pod.uid());
         LogReader::open(folder, self.followers.clone(), self.aside.clone(), wanted)
     }
 }
 
-/// Ends what runs in a container's folder, and waits until it has, but not for ever: nobody may be able to say which process it is.
+/// Kills the container in a directory, and waits until it has ended. The wait is limited, because it may be impossible
+/// to find out which process to kill.
 fn end(folder: &Folder) -> io::Result<()> {
     let deadline = Instant::now() + END_PATIENCE;
     loop {
         match folder.take() {
             Ok(Some(_)) => return Ok(()),
             Ok(None) if Instant::now() < deadline => {}
-            Ok(None) => return Err(io::Error::other("its container does not end")),
+            Ok(None) => return Err(io::Error::other("timed out waiting for its container to end")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         }
         worker::kill(folder);
-        // Only somebody who waits without an end hears from a lock.
+        // Poll the lock, because waiting for it has no timeout.
         std::thread::sleep(END_PAUSE);
     }
 }
@@ -378,9 +375,9 @@ fn set_aside(state: &Path, path: &Path) {
             event = "set_aside",
             from = %path.display(),
             to = %place.display(),
-            "the database knows nothing of this; it was moved aside, and nothing of it was removed"
+            "moved files aside that the database doesn't know; nothing was deleted"
         ),
-        Err(error) => tracing::warn!(path = %path.display(), %error, "cannot be moved aside"),
+        Err(error) => tracing::warn!(path = %path.display(), %error, "cannot move unknown files aside"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! A pod as the node sees it.
+//! A pod as the node sees it: what to run, and when to stop it.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::control_group::Limits;
 use super::restart::Policy;
 use crate::object::{Object, later};
 
-/// What is to be run.
+/// What to run.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub uid: String,
@@ -19,28 +19,29 @@ pub(super) struct Plan {
     pub name: String,
     pub container: Container,
     pub volumes: Vec<Volume>,
-    /// How long it may take to end, in seconds.
+    /// Grace period, in seconds.
     pub grace: u32,
     pub hostname: String,
-    /// The address that it was given before.
+    /// Address in the pod's status, assigned by an earlier server.
     pub address: Option<Ipv4Addr>,
     pub started: Option<Timestamp>,
     pub policy: Policy,
-    /// How often the container was started again, and how it ended the last time.
+    /// How often the container was restarted, and how it ended the last time.
     pub restarts: u32,
     pub last_state: Value,
 }
 
-/// What others want of a pod that runs.
+/// What the API demands of a running pod.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Wish {
-    /// When it must have ended, if it is being deleted.
+    /// When the grace period ends, if the pod is being deleted.
     pub end: Option<Limit>,
-    /// It may run only so many seconds.
+    /// Maximum run time, in seconds.
     pub deadline: Option<i64>,
 }
 
-/// A time of day, and how far away it can be at most: the clock may have been set since it was written.
+/// A time on the wall clock. `most` limits how far away it is, because the clock may have been set since it was
+/// written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Limit {
     pub at: Timestamp,
@@ -48,20 +49,20 @@ pub(super) struct Limit {
 }
 
 impl Limit {
-    /// How long it is until then.
+    /// Returns the remaining time.
     pub fn left(self) -> Duration {
         let left = Duration::try_from(self.at - Timestamp::now());
         left.unwrap_or_default().min(self.most)
     }
 }
 
-/// So many seconds; none when the number is negative.
+/// Converts seconds. Negative numbers become zero.
 pub(super) fn seconds(number: i64) -> Duration {
     Duration::from_secs(u64::try_from(number).unwrap_or(0))
 }
 
 impl Plan {
-    /// `None` for a pod without a container.
+    /// Returns `None` for a pod without a container.
     pub fn read(object: &Object) -> Option<Self> {
         let pod: Pod = serde_json::from_value(object.value.clone()).ok()?;
         let spec = pod.spec?;
@@ -77,7 +78,7 @@ impl Plan {
                 .termination_grace_period_seconds
                 .and_then(|seconds| u32::try_from(seconds).ok())
                 .unwrap_or(30),
-            // A host name has 63 characters at most.
+            // The kubelet, too, truncates host names to 63 characters.
             hostname: spec.hostname.unwrap_or_else(|| name.chars().take(63).collect()),
             name,
             policy: Policy::read(spec.restart_policy.as_deref()),
@@ -90,7 +91,7 @@ impl Plan {
         })
     }
 
-    /// What it may use.
+    /// Returns the resources of the container.
     pub fn limits(&self) -> Limits {
         let resources = self.container.resources.clone().unwrap_or_default();
         let amount = |map: Option<
@@ -107,14 +108,14 @@ impl Plan {
 }
 
 impl Wish {
-    /// What the newest state of a pod asks for.
+    /// Reads what the newest state of a pod demands.
     pub fn read(object: &Object) -> Self {
         let metadata = &object.value["metadata"];
         let end: Option<Timestamp> = metadata["deletionTimestamp"]
             .as_str()
             .and_then(|text| text.parse().ok());
         let grace = metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
-        // The time is cut to whole seconds; nobody's grace period is cut with it.
+        // `deletionTimestamp` is truncated to seconds. The extra second keeps that from shortening the grace period.
         let cut = i64::from(grace > 0);
         Self {
             end: end.map(|time| Limit {

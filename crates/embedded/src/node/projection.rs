@@ -1,4 +1,4 @@
-//! Folders whose files come from objects: ConfigMaps, Secrets, the downward API. They change as a whole.
+//! Directories with files from ConfigMaps, Secrets, and the downward API, which are updated atomically.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,10 +11,10 @@ use serde_json::Value;
 
 use crate::files::read_beginning;
 
-/// Files: their paths, and what is in them.
+/// Contents of files by path.
 pub(super) type Files = BTreeMap<String, Vec<u8>>;
 
-/// What a ConfigMap or a Secret holds.
+/// Returns the entries of a ConfigMap or Secret.
 pub(super) fn data(object: &Value) -> Files {
     match object["kind"].as_str() {
         Some("Secret") => {
@@ -39,10 +39,7 @@ pub(super) fn data(object: &Value) -> Files {
     }
 }
 
-/// The files that are chosen from what there is: all, or those that are named.
-///
-/// # Errors
-/// One that is named is not there.
+/// Returns the files that `items` selects, or all of them without `items`.
 pub(super) fn chosen(all: Files, items: Option<&[KeyToPath]>, optional: bool) -> Result<Files, String> {
     let Some(items) = items.filter(|items| !items.is_empty()) else {
         return Ok(all);
@@ -60,11 +57,9 @@ pub(super) fn chosen(all: Files, items: Option<&[KeyToPath]>, optional: bool) ->
     Ok(files)
 }
 
-/// Makes a folder show these files, all at once, as the kubelet does: `..data` is a link to a folder with the files, and
-/// each file is a link through it.
-///
-/// # Errors
-/// The disk is full, or not ours.
+/// Makes a directory show exactly these files, all at once. As in the kubelet, `..data` is a link to a directory with
+/// the files, and each file is a link through `..data`:
+/// <https://github.com/kubernetes/kubernetes/blob/master/pkg/volume/util/atomic_writer.go>.
 pub(super) fn write(folder: &Path, files: &Files, mode: u32) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     if shows(folder, files) {
@@ -91,7 +86,7 @@ pub(super) fn write(folder: &Path, files: &Files, mode: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// The links that people see: one for the first step of each path.
+/// Creates the visible links, one for the first component of each path.
 fn link(folder: &Path, files: &Files) -> io::Result<()> {
     let first = |path: &str| path.split('/').next().unwrap_or_default().to_owned();
     let wanted: Vec<String> = files.keys().map(|path| first(path)).collect();
@@ -110,7 +105,8 @@ fn link(folder: &Path, files: &Files) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the folder shows just these files now. Of what somebody else has put there no more is read than that takes.
+/// Whether the directory shows exactly these files. Reads no more than their size, because a task may have put larger
+/// ones there.
 fn shows(folder: &Path, files: &Files) -> bool {
     let Ok(current) = fs::canonicalize(folder.join("..data")) else {
         return false;
@@ -122,7 +118,7 @@ fn holds(path: &Path, bytes: &[u8]) -> bool {
     read_beginning(path, bytes.len() as u64 + 1).is_ok_and(|found| found == bytes)
 }
 
-/// Whether there is something that is neither one of the files nor a folder on the way to one.
+/// Whether the directory contains anything but the files and their parent directories.
 fn has_more(root: &Path, files: &Files) -> bool {
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -162,7 +158,7 @@ mod tests {
         write(&folder, &files(&[("a", "3")]), 0o644).unwrap();
         assert_eq!(std::fs::read(folder.join("a")).unwrap(), b"3");
         assert!(!folder.join("b").exists());
-        // What somebody has put there does not stay, and is not read.
+        // Files that a task has put there don't stay, and are not read.
         let shown = std::fs::canonicalize(folder.join("..data")).unwrap();
         File::create(shown.join("a")).unwrap().set_len(1 << 40).unwrap();
         std::fs::create_dir(shown.join("more")).unwrap();
@@ -174,7 +170,7 @@ mod tests {
         assert_eq!(
             shown,
             std::fs::canonicalize(folder.join("..data")).unwrap(),
-            "it is the same"
+            "unchanged files are not written again"
         );
         let _ = std::fs::remove_dir_all(folder);
     }

@@ -1,4 +1,4 @@
-//! Readiness probes: a command within the container that says whether it is ready.
+//! Readiness probes: commands in a container that determine whether it is ready.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::container::{Folder, PROBE};
 
-/// A container's readiness, as it is found out.
+/// Readiness of a container, and the settings of its probe.
 #[derive(Debug)]
 pub(super) struct Readiness {
     command: Vec<String>,
@@ -19,12 +19,11 @@ pub(super) struct Readiness {
     failures_needed: i32,
     next: Duration,
     in_a_row: (bool, i32),
-    /// Whether it is ready.
     pub is_ready: bool,
 }
 
 impl Readiness {
-    /// What a container says about how its readiness is found out; without a probe it is ready when it runs.
+    /// Reads the settings of a probe, with Kubernetes' defaults. A container without a probe is ready when it runs.
     pub fn of(probe: Option<&Probe>) -> Self {
         let command = probe
             .and_then(|probe| probe.exec.as_ref()?.command.clone())
@@ -44,7 +43,8 @@ impl Readiness {
         }
     }
 
-    /// Waits for the next probe and its result; whether the readiness changed. Without a probe it never ends.
+    /// Waits for the result of the next probe, and returns whether the readiness changed. Never resolves without a
+    /// probe.
     pub async fn next(&mut self, program: &std::path::Path, folder: &Folder) -> bool {
         if self.command.is_empty() {
             return std::future::pending().await;

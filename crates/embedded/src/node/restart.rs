@@ -1,14 +1,14 @@
-//! Whether and when a container that has ended is started again in its pod, as the kubelet does it.
+//! Whether and when a container is restarted in its pod, as the kubelet does it.
 
 use std::time::Duration;
 
 use crate::container::Outcome;
 
-/// The pause before the second restart; each one after that is twice as long, up to the longest.
+/// Delay before the second restart. It doubles with each restart after that, up to `LONGEST_PAUSE`.
 const PAUSE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// A container that ran for so long begins again with the shortest pause.
+/// A run of this length resets the back-off.
 const GOOD_RUN: Duration = Duration::from_secs(600);
 
 /// A pod's `restartPolicy`.
@@ -28,7 +28,7 @@ impl Policy {
         }
     }
 
-    /// Whether a container that has ended like this is started again; `None` when nobody knows how.
+    /// Whether a container with this outcome is restarted; `None` stands for an unknown outcome.
     pub fn restarts(self, outcome: Option<&Outcome>) -> bool {
         match self {
             Self::Always => true,
@@ -38,17 +38,17 @@ impl Policy {
     }
 }
 
-/// How often a container has ended soon after it began.
+/// Number of restarts since the last long run.
 #[derive(Debug, Default)]
 pub(super) struct BackOff(u32);
 
 impl BackOff {
-    /// As far as it has come when the container was started again so many times.
+    /// Resumes the back-off of a container that an earlier server restarted this often.
     pub fn after(restarts: u32) -> Self {
         Self(restarts)
     }
 
-    /// How long to wait before the container is started again that ran for so long: the first time not at all.
+    /// Returns the delay before the next restart, given the length of the last run. The first restart is immediate.
     pub fn next(&mut self, ran: Duration) -> Duration {
         if ran >= GOOD_RUN {
             self.0 = 0;

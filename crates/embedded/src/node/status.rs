@@ -1,4 +1,4 @@
-//! What the node writes about its pods.
+//! The status that the node writes for its pods.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::container::Outcome;
 use crate::controllers::set_condition;
 use crate::object::{Object, time};
 
-/// How much of a container's last words is kept, in bytes: the kubelet's limit.
+/// Size limit for a termination message, in bytes, as with the kubelet.
 pub(super) const MAX_MESSAGE: u64 = 4096;
 
 fn container(plan: &Plan, ready: bool, state: Value) -> Value {
@@ -71,7 +71,6 @@ fn begin(pod: &mut Object, now: Timestamp) {
     }
 }
 
-/// It waits, and why.
 pub(super) fn waiting(pod: &mut Object, plan: &Plan, reason: &str, message: Option<&str>, now: Timestamp) {
     begin(pod, now);
     let mut state = json!({"waiting": {"reason": reason}});
@@ -82,7 +81,6 @@ pub(super) fn waiting(pod: &mut Object, plan: &Plan, reason: &str, message: Opti
     set(pod, "Pending", false, container, now);
 }
 
-/// It runs.
 pub(super) fn running(
     pod: &mut Object,
     plan: &Plan,
@@ -99,18 +97,18 @@ pub(super) fn running(
     set(pod, "Running", ready, container, now);
 }
 
-/// How a container ended, for its status.
+/// How a container ended.
 pub(super) struct Ending<'a> {
-    /// What its supervisor says; `None` when that was killed itself.
+    /// Report of the supervisor, or `None` if the supervisor itself was killed.
     pub outcome: Option<&'a Outcome>,
     pub started: Option<Timestamp>,
-    /// The end of what it wrote to its termination log.
+    /// The end of the termination log.
     pub message: Vec<u8>,
-    /// It ran longer than it may.
+    /// Whether the pod exceeded its `activeDeadlineSeconds`.
     pub is_late: bool,
 }
 
-/// What the status says of a container that has ended, and its exit code.
+/// Returns the state of a container that has ended, and its exit code.
 pub(super) fn terminated(plan: &Plan, ending: &Ending<'_>, now: Timestamp) -> (Value, i32) {
     let lost = Outcome {
         code: 137,
@@ -139,7 +137,7 @@ pub(super) fn terminated(plan: &Plan, ending: &Ending<'_>, now: Timestamp) -> (V
     });
     let message = match (&outcome.error, ending.outcome) {
         (Some(error), _) => format!("failed to start the container: {error}"),
-        (None, None) => "the container's supervisor was killed, and the container with it".to_owned(),
+        (None, None) => "the container ended because its supervisor was killed".to_owned(),
         _ => String::from_utf8_lossy(&ending.message).into_owned(),
     };
     if !message.is_empty() {
@@ -148,7 +146,7 @@ pub(super) fn terminated(plan: &Plan, ending: &Ending<'_>, now: Timestamp) -> (V
     (json!({"terminated": terminated}), outcome.code)
 }
 
-/// It has ended, and is started again after a pause.
+/// The container has ended, and restarts after a pause.
 pub(super) fn backs_off(pod: &mut Object, plan: &Plan, pause: Duration, now: Timestamp) {
     begin(pod, now);
     let (name, seconds) = (&plan.container.name, pause.as_secs());
@@ -161,7 +159,6 @@ pub(super) fn backs_off(pod: &mut Object, plan: &Plan, pause: Duration, now: Tim
     set(pod, "Running", false, container, now);
 }
 
-/// It has ended.
 pub(super) fn ended(pod: &mut Object, plan: &Plan, ending: &Ending<'_>, now: Timestamp) {
     let (state, code) = terminated(plan, ending, now);
     begin(pod, now);

@@ -1,7 +1,7 @@
-//! Where folders go that are no longer needed: out of the way at once, and off the disk when there is time.
+//! The trash: takes directories out of the way immediately, and deletes them in the background.
 //!
-//! A folder with hundreds of thousands of files takes minutes to remove, and nobody waits for that: neither the pod whose end
-//! is to be told, nor the server that stops. What is left over at a stop is removed after the next start.
+//! Deleting a directory with hundreds of thousands of files takes minutes. Neither the report of a pod's end nor the
+//! server's shutdown waits for that. What is left at shutdown is deleted after the next start.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -14,29 +14,27 @@ use crate::files::make_private;
 
 pub(super) struct Trash {
     folder: PathBuf,
-    /// Tells the thread what to remove, and whom to tell when that is gone.
+    /// Passes the thread a path to delete, and whom to notify afterward.
     removals: Sender<(PathBuf, Option<oneshot::Sender<()>>)>,
 }
 
-/// What has become of a folder that was taken away.
+/// What happened to a directory that was moved to the trash.
 #[derive(Debug)]
 pub(super) enum Taken {
-    /// It is out of the way, and goes even if the machine stops now.
+    /// It is out of the way, and will be deleted even if the machine stops now.
     Gone,
-    /// It is removed where it is: this tells when it is gone, or is dropped when it cannot be removed.
+    /// It is being deleted where it is. The receiver resolves when it is gone, or fails if it cannot be deleted.
     InPlace(oneshot::Receiver<()>),
 }
 
 impl Trash {
-    /// The trash of a state folder; what is in it is removed.
-    ///
-    /// # Errors
-    /// Its folder cannot be made.
+    /// Opens the trash of a state directory, and starts deleting its content.
     pub fn open(state: &Path) -> io::Result<Self> {
         let folder = state.join("trash");
         make_private(&folder)?;
         let (removals, receiver) = channel::<(PathBuf, Option<oneshot::Sender<()>>)>();
-        // A thread of its own: it ends with the process, in the middle of a removal if need be.
+        // A thread instead of a blocking task of the runtime: a deletion must not delay shutdown, and can be
+        // interrupted.
         std::thread::Builder::new()
             .name("trash".to_owned())
             .stack_size(256 * 1024)
@@ -45,7 +43,7 @@ impl Trash {
                     if remove(&path)
                         && let Some(done) = done
                     {
-                        // Who asked may have gone.
+                        // Nobody may be waiting any longer.
                         let _ = done.send(());
                     }
                 }
@@ -56,17 +54,17 @@ impl Trash {
         Ok(Self { folder, removals })
     }
 
-    /// Takes a folder away, if it is there.
+    /// Moves a directory to the trash, if it exists.
     pub fn take(&self, path: &Path) -> Taken {
         let target = self.folder.join(uuid::Uuid::new_v4().simple().to_string());
-        // The thread lives as long as this.
+        // Sending cannot fail, because the thread lives as long as this.
         match fs::rename(path, &target) {
             Ok(()) => {
                 let _ = self.removals.send((target, None));
                 Taken::Gone
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Taken::Gone,
-            // It may be on a disk of its own, or the disk may be too full for one more name.
+            // It may be a mount point or on another disk, or the disk may be too full for another name.
             Err(_) => {
                 let (done, receiver) = oneshot::channel();
                 let _ = self.removals.send((path.to_owned(), Some(done)));
@@ -76,13 +74,13 @@ impl Trash {
     }
 }
 
-/// Removes a folder; whether it is gone.
+/// Deletes a directory. Returns whether it is gone.
 fn remove(path: &Path) -> bool {
     match fs::remove_dir_all(path) {
         Ok(()) => true,
         Err(error) if error.kind() == ErrorKind::NotFound => true,
         Err(error) => {
-            tracing::warn!(folder = %path.display(), %error, "cannot be removed");
+            tracing::warn!(folder = %path.display(), %error, "cannot delete a directory");
             false
         }
     }
@@ -108,7 +106,7 @@ mod tests {
         let trash = Trash::open(&state).unwrap();
         let volume = state.join("volume");
         fs::create_dir_all(volume.join("data")).unwrap();
-        // No name fits into what is no folder: as on another disk, the move fails.
+        // Nothing can be moved into a regular file, so moving fails, as it does across disks.
         fs::remove_dir(state.join("trash")).unwrap();
         fs::write(state.join("trash"), "").unwrap();
         let Taken::InPlace(gone) = trash.take(&volume) else {
@@ -126,7 +124,7 @@ mod tests {
         fs::create_dir_all(&kept).unwrap();
         fs::write(kept.join("data"), "precious").unwrap();
         fs::create_dir_all(state.join("trash/old/deep")).unwrap();
-        // A link to elsewhere is removed, and not what it leads to.
+        // The link is deleted, not its target.
         symlink(&kept, state.join("trash/link")).unwrap();
         let trash = Trash::open(&state).unwrap();
         let last = state.join("last");

@@ -1,4 +1,4 @@
-//! The volumes of a pod, as folders of this machine.
+//! Volumes of a pod, as directories of this machine.
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,7 +14,7 @@ use crate::container::{Folder, Mount};
 use crate::files::sync_folder;
 use crate::object::Object;
 
-/// The objects that the volumes come from, and whether each must be there.
+/// Returns the objects that the volumes come from, and whether each is required.
 pub(super) fn references(plan: &Plan) -> Vec<(&'static str, String, bool)> {
     let mut all = Vec::new();
     for volume in &plan.volumes {
@@ -32,10 +32,7 @@ pub(super) fn references(plan: &Plan) -> Vec<(&'static str, String, bool)> {
     all
 }
 
-/// Makes the folders of all volumes, and says what is mounted where.
-///
-/// # Errors
-/// Why a volume cannot be made, for people.
+/// Creates the directories of all volumes, and returns what to mount where. Errors are messages for the pod's status.
 pub(super) fn prepare(
     plan: &Plan,
     pod: &Object,
@@ -72,7 +69,7 @@ pub(super) fn prepare(
     Ok(mounts)
 }
 
-/// One volume: its folder, and whether nobody may write there.
+/// Creates a volume. Returns its directory, and whether it is read-only.
 fn make(
     volume: &Volume,
     pod: &Object,
@@ -90,7 +87,8 @@ fn make(
         let path = claims(uid);
         if !path.exists() {
             create(&path)?;
-            // What a task syncs in it would be lost with the folder's name.
+            // Without this, a power cut could lose the directory's name, and with it the files that a task has synced
+            // inside.
             let parent = path.parent().unwrap_or(&path);
             sync_folder(parent).map_err(|error| error.to_string())?;
         }
@@ -107,7 +105,7 @@ fn make(
     Ok((own.to_owned(), false))
 }
 
-/// The files of a volume that comes from objects.
+/// Returns the files of a volume that comes from API objects, and their mode.
 fn files(volume: &Volume, pod: &Object, address: &str, sources: &Sources) -> Result<Option<(Files, u32)>, String> {
     let mode = |mode: Option<i32>| u32::try_from(mode.unwrap_or(0o644)).unwrap_or(0o644);
     let known = |kind: &'static str, name: &str| -> Option<&Value> { sources.get(&(kind, name.to_owned())) };
@@ -135,10 +133,7 @@ fn files(volume: &Volume, pod: &Object, address: &str, sources: &Sources) -> Res
     Ok(None)
 }
 
-/// Shows the pod's fields as they are now.
-///
-/// # Errors
-/// Why it cannot.
+/// Updates a volume to the pod's current fields.
 pub(super) fn refresh(volume: &Volume, pod: &Object, address: &str, own: &Path) -> Result<(), String> {
     match files(volume, pod, address, &Sources::new())? {
         Some((files, mode)) => projection::write(own, &files, mode).map_err(|error| error.to_string()),
@@ -146,7 +141,7 @@ pub(super) fn refresh(volume: &Volume, pod: &Object, address: &str, own: &Path) 
     }
 }
 
-/// Whether a volume shows fields of the pod, which change.
+/// Whether a volume shows fields of the pod, which can change.
 pub(super) fn follows_pod(plan: &Plan) -> bool {
     plan.volumes.iter().any(|volume| volume.downward_api.is_some())
 }

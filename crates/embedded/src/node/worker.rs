@@ -1,4 +1,4 @@
-//! The life of one pod on this machine.
+//! Runs one pod on this machine.
 
 mod again;
 
@@ -33,13 +33,13 @@ use crate::object::{Object, kind_of, later};
 use crate::refusal::Refusal;
 use crate::store::{self, Durability};
 
-/// How long to wait until something that was missing is looked for again.
+/// How long to wait before looking again for something that is missing.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Ends when the container has.
+/// Resolves when the container has ended.
 type End = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Runs a pod from where it is to its end.
+/// Runs a pod, from whatever state it is in, to its end.
 pub(super) async fn run(node: &Arc<Node>, pod: &Arc<Object>, mut newest: watch::Receiver<Newest>) {
     let Some(plan) = Plan::read(pod) else { return };
     let folder = node.folder(&plan.uid);
@@ -59,7 +59,7 @@ pub(super) async fn run(node: &Arc<Node>, pod: &Arc<Object>, mut newest: watch::
     };
     while let Err(refusal) = worker.live(&mut newest).await {
         let (pod, message) = (&worker.plan.name, refusal.message);
-        tracing::error!(pod, message, "the state of a pod cannot be written; trying again");
+        tracing::error!(pod, message, "cannot write the status of a pod; retrying");
         tokio::select! {
             () = sleep(RETRY) => {}
             () = node.stopping.cancelled() => break,
@@ -68,12 +68,13 @@ pub(super) async fn run(node: &Arc<Node>, pod: &Arc<Object>, mut newest: watch::
     node.addresses.free(address);
 }
 
-/// Ends a container at once; its supervisor reports it.
+/// Kills a container. SIGUSR1 asks the supervisor to do so, because SIGKILL would end the supervisor before it can
+/// report.
 pub(super) fn kill(folder: &Folder) {
     signal(folder, Signal::USR1);
 }
 
-/// Passes a signal to the supervisor of a container, if that is alive.
+/// Sends a signal to the supervisor of a container, if it is alive.
 fn signal(folder: &Folder, signal: Signal) {
     if let Some(supervisor) = folder.supervisor().and_then(Pid::from_raw) {
         let _ = kill_process(supervisor, signal);
@@ -88,16 +89,16 @@ struct Worker<'a> {
     address: Ipv4Addr,
 }
 
-/// How a container is being ended. Its times are those of a clock that nobody sets.
+/// Progress in stopping a container. The times are monotonic, so setting the clock doesn't affect them.
 #[derive(Debug, Default)]
 struct Ends {
-    /// It was asked to end.
+    /// Whether SIGTERM was sent.
     asked: bool,
-    /// When it is killed.
+    /// When to send SIGKILL.
     kill_at: Option<Instant>,
-    /// How many seconds it may run, and until when that is.
+    /// `activeDeadlineSeconds` as last seen, and when it expires.
     late_at: Option<(i64, Instant)>,
-    /// When it must have ended since it is being deleted, as it was last said and on our clock.
+    /// End of the grace period as last seen, and the same on the monotonic clock.
     end: Option<(Limit, Instant)>,
     is_late: bool,
 }
@@ -107,14 +108,14 @@ impl Worker<'_> {
         loop {
             let end = match self.begin(newest).await? {
                 Some(end) => end,
-                // It was not started and shall not be any more.
+                // It was not started and is no longer needed.
                 None => return self.finish(false).await,
             };
-            // Of all the containers that the pod may have: it is the pod that may run only for so long.
+            // `activeDeadlineSeconds` limits the pod, so it counts from the start of the first of its containers.
             self.plan.started = self.plan.started.or_else(|| Some(self.folder.started()?.at));
             let is_late = self.attend(end, newest).await?;
             if self.node.stopping.is_cancelled() && self.folder.outcome().is_none() {
-                // The container runs on; the next server finds it.
+                // The container keeps running, and the next server takes it over.
                 return Ok(());
             }
             let is_wanted = newest.borrow().as_ref().is_some_and(|pod| !pod.is_deleting());
@@ -129,7 +130,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Starts the container, or finds it as another server has left it.
+    /// Starts the container, or takes over the one that another server started.
     async fn begin(&self, newest: &mut watch::Receiver<Newest>) -> Result<Option<End>, Refusal> {
         if self.folder.started().is_some() {
             return Ok(Some(self.adopted()));
@@ -139,12 +140,13 @@ impl Worker<'_> {
             let Some(pod) = newest.borrow_and_update().clone().filter(|pod| !pod.is_deleting()) else {
                 return Ok(None);
             };
-            // After a power cut the pod must be there that the folder belongs to, or its successor would run the command again.
+            // The pod must be durable before its command runs. If a power cut lost it, its replacement would run the
+            // command again.
             self.node.store.persist(pod.version()).await?;
             let why = match self.prepare(&pod).await? {
                 Ok(order) => match self.spawn(&order).await {
                     Ok(end) => return Ok(Some(end)),
-                    Err(error) => ("RunContainerError", format!("the container cannot be started: {error}")),
+                    Err(error) => ("RunContainerError", format!("cannot start the container: {error}")),
                 },
                 Err(why) => why,
             };
@@ -160,7 +162,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Says why it waits.
+    /// Reports why the container is waiting.
     async fn tell(&self, reason: &'static str, message: &str) -> Result<(), Refusal> {
         let (plan, message) = (self.plan.clone(), message.to_owned());
         self.change(move |transaction, mut pod| {
@@ -176,7 +178,7 @@ impl Worker<'_> {
         .await
     }
 
-    /// Changes the pod, if it is still there.
+    /// Updates the pod, if it still exists.
     async fn change(
         &self,
         work: impl FnOnce(&mut store::Transaction<'_>, Object) -> Result<(), Refusal> + Send + 'static,
@@ -193,7 +195,7 @@ impl Worker<'_> {
             .await
     }
 
-    /// Everything that the container needs; or which reason and message it waits with.
+    /// Collects everything that the container needs, or returns the reason and message with which it waits.
     async fn prepare(&self, pod: &Object) -> Result<Result<Order, (&'static str, String)>, Refusal> {
         let mut wanted = environment::references(&self.plan);
         let from_variables = wanted.len();
@@ -227,7 +229,7 @@ impl Worker<'_> {
         let address = self.address.to_string();
         self.folder
             .prepare()
-            .map_err(|error| ("RunContainerError", format!("cannot make the pod's folder: {error}")))?;
+            .map_err(|error| ("RunContainerError", format!("cannot create the pod directory: {error}")))?;
         let mounts = volumes::prepare(&self.plan, pod, &address, sources, &self.folder, |uid| {
             self.node.volume(uid)
         })
@@ -257,7 +259,7 @@ impl Worker<'_> {
         self.folder.write_order(order)?;
         let mut command = Command::new(&self.node.settings.program);
         command.arg(SUPERVISE).arg(self.folder.path());
-        // The supervisor is the same program, and needs what the loader was told about it.
+        // The supervisor is this same program, so it may need the same settings of the dynamic loader.
         let of_the_loader = std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"LD_"));
         command
             .env_clear()
@@ -265,7 +267,7 @@ impl Worker<'_> {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
-        // Dropping it leaves it alone: it outlives this process.
+        // Dropping the handle does not kill the child, which must outlive this process.
         let mut child = command.spawn()?;
         let mut line = String::new();
         if let Some(output) = child.stdout.take() {
@@ -278,16 +280,17 @@ impl Worker<'_> {
         let folder = self.folder.clone();
         Ok(Box::pin(async move {
             let _ = child.wait().await;
-            // One that found another at work has ended before that one.
+            // If another supervisor holds the lock, ours exits immediately: wait for the other one, too.
             let _ = tokio::task::spawn_blocking(move || folder.wait()).await;
         }))
     }
 
-    /// Waits for a supervisor that another server started.
+    /// Waits for a supervisor that another server started, which is not a child of this process.
     fn adopted(&self) -> End {
         let folder = self.folder.clone();
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        // A thread of its own: as many as there are containers may wait, for days, and none may keep the server from ending.
+        // A separate thread: these waits can be as many as there are containers and last for days. On the runtime's
+        // blocking threads, they would keep the server from shutting down.
         let spawned = std::thread::Builder::new()
             .name("adopted".to_owned())
             .stack_size(64 * 1024)
@@ -296,16 +299,16 @@ impl Worker<'_> {
                 let _ = sender.send(());
             });
         if let Err(error) = spawned {
-            tracing::error!(%error, "no thread can be made to wait for a container");
+            tracing::error!(%error, "cannot start a thread to wait for a container");
         }
         Box::pin(async move { drop(receiver.await) })
     }
 
-    /// Keeps the pod's status true until the container ends; whether it was ended because it ran too long.
+    /// Keeps the pod's status current until the container ends. Returns whether the pod exceeded its deadline.
     async fn attend(&self, mut end: End, newest: &mut watch::Receiver<Newest>) -> Result<bool, Refusal> {
         let mut readiness = Readiness::of(self.plan.container.readiness_probe.as_ref());
         let mut ends = Ends::default();
-        // A container that ended at once is reported as ended, and not as running before.
+        // Report a container that has already ended only as ended, never as running.
         if self.folder.outcome().is_none() {
             self.runs(readiness.is_ready).await?;
         }
@@ -346,12 +349,12 @@ impl Worker<'_> {
         .await
     }
 
-    /// Ends the container if somebody wants it to end; how long there is nothing more to do.
+    /// Sends the signals that are due. Returns how long to wait before the next check.
     fn enforce(&self, pod: Option<&Object>, ends: &mut Ends) -> Duration {
         const LONG: Duration = Duration::from_secs(3600);
         let now = Instant::now();
         let Some(pod) = pod else {
-            // Removed by force.
+            // It was deleted without a grace period.
             kill(&self.folder);
             return RETRY;
         };
@@ -384,7 +387,7 @@ impl Worker<'_> {
         until(kill_at)
     }
 
-    /// When it has run for so many seconds.
+    /// Returns when the pod exceeds its deadline.
     fn late_at(&self, deadline: i64, now: Instant, ends: &mut Ends) -> Instant {
         if let Some((_, at)) = ends.late_at.filter(|(known, _)| *known == deadline) {
             return at;
@@ -399,30 +402,31 @@ impl Worker<'_> {
         at
     }
 
-    /// Shows the pod's labels and annotations as they are now.
+    /// Updates the volumes that show the pod's labels and annotations.
     async fn refresh(&self, pod: Arc<Object>) -> Result<(), Refusal> {
         let (plan, folder, address) = (self.plan.clone(), self.folder.volumes(), self.address.to_string());
         let refreshed = self.node.aside.run(move || {
             for volume in plan.volumes.iter().filter(|volume| volume.downward_api.is_some()) {
                 if let Err(error) = volumes::refresh(volume, &pod, &address, &folder.join(&volume.name)) {
                     let (pod, volume) = (&plan.name, &volume.name);
-                    tracing::warn!(pod, volume, error, "a volume cannot be brought up to date");
+                    tracing::warn!(pod, volume, error, "cannot update a volume");
                 }
             }
         });
         refreshed.await.map_err(Refusal::internal)
     }
 
-    /// Takes away what only a running pod needs, and reports the end.
+    /// Removes what only a running pod needs, and reports the end.
     async fn finish(&self, is_late: bool) -> Result<(), Refusal> {
         let (node, folder) = (Arc::clone(self.node), self.folder.clone());
         let cleared = self.node.aside.run(move || {
             let started = folder.started();
             if node.stopping.is_cancelled() && started.is_none() {
+                // It was never started, so the next server starts it.
                 return None;
             }
             let (outcome, message) = (folder.outcome(), read_tail(&folder.last_words()));
-            // Before the report, which may need the room.
+            // Remove files before the report: on a full disk, the report needs their space.
             for doomed in folder.of_the_running() {
                 let _ = node.trash.take(&doomed);
             }
@@ -458,7 +462,7 @@ impl Worker<'_> {
                 pod = transaction.update(pod)?;
             }
             if pod.is_deleting() {
-                // The controllers may have changed it meanwhile.
+                // Controllers may have changed it in the meantime.
                 let Some(mut pod) = transaction.by_uid(pod.uid())? else {
                     return Ok(());
                 };
@@ -472,7 +476,7 @@ impl Worker<'_> {
     }
 }
 
-/// The end of what a container has left as its last words; they may be as long as the disk.
+/// Reads the end of a termination log, which can be as large as the disk.
 fn read_tail(path: &Path) -> Vec<u8> {
     let read = || {
         let mut file = open_plain(path)?;

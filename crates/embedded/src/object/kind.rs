@@ -1,35 +1,33 @@
-//! The kinds there are.
+//! The table of supported kinds.
 
 use serde_json::Value;
 
 use crate::refusal::{FieldErrors, Refusal};
 use crate::resources::{self, Admit};
 
-/// A kind of object.
+/// A kind of object, with the functions that differ by kind.
 pub struct Kind {
-    /// Its API group; empty for the core.
+    /// API group; empty for the core group.
     pub group: &'static str,
-    /// Its version.
     pub version: &'static str,
-    /// Its name: `Job`.
+    /// E.g., `Job`.
     pub kind: &'static str,
-    /// The name in paths: `jobs`.
+    /// The name in paths, e.g., `jobs`.
     pub plural: &'static str,
-    /// The name of one: `job`.
+    /// E.g., `job`.
     pub singular: &'static str,
-    /// What `kubectl` takes for it as well.
+    /// Short names for `kubectl`, e.g., `po`.
     pub short: &'static [&'static str],
-    /// Whether its objects are in namespaces.
     pub namespaced: bool,
-    /// Whether it has a `status` of its own path.
+    /// Whether it has a `status` subresource.
     pub has_status: bool,
-    /// What a field selector may name, beside name and namespace: `spec.nodeName` and its like.
+    /// Fields that field selectors support beside name and namespace, e.g., `spec.nodeName`.
     pub fields: &'static [&'static str],
-    /// Reads, completes and checks a new object or a changed one.
+    /// Decodes a new or changed object, sets its defaults, and validates it.
     pub admit: fn(Admit) -> Result<Value, Refusal>,
-    /// Whether the controllers have something to do with an object.
+    /// Whether the controllers still have work to do on an object.
     pub is_active: fn(&Value) -> bool,
-    /// Checks a name; the error says why it is none.
+    /// Validates a name; the error is why it is invalid.
     pub is_name: fn(&str) -> Result<(), &'static str>,
 }
 
@@ -47,7 +45,6 @@ impl PartialEq for Kind {
 
 impl Kind {
     /// `batch/v1`.
-    #[must_use]
     pub fn api_version(&self) -> String {
         match self.group {
             "" => self.version.to_owned(),
@@ -56,7 +53,6 @@ impl Kind {
     }
 
     /// `jobs.batch`.
-    #[must_use]
     pub fn resource(&self) -> String {
         match self.group {
             "" => self.plural.to_owned(),
@@ -65,7 +61,6 @@ impl Kind {
     }
 
     /// `Job.batch`.
-    #[must_use]
     pub fn qualified(&self) -> String {
         match self.group {
             "" => self.kind.to_owned(),
@@ -73,7 +68,7 @@ impl Kind {
         }
     }
 
-    /// Checks a name for an object of this kind.
+    /// Validates the name of an object of this kind.
     pub fn check_name(&self, name: &str, errors: &mut FieldErrors) {
         if let Err(why) = (self.is_name)(name) {
             errors.invalid("metadata.name", name, why);
@@ -81,19 +76,17 @@ impl Kind {
     }
 }
 
-/// The kind with this plural.
-#[must_use]
+/// Looks up a kind by its plural.
 pub fn named(plural: &str) -> Option<&'static Kind> {
     KINDS.iter().find(|kind| kind.plural == plural)
 }
 
-/// The kind of a type.
+/// Looks up a kind whose plural is known at compile time.
 ///
 /// # Panics
-/// There is none: each type in [`resources`] has one.
-#[must_use]
+/// The plural is not in [`KINDS`].
 pub fn kind_of(plural: &'static str) -> &'static Kind {
-    named(plural).expect("each kind that the controllers use is in the table")
+    named(plural).expect("the plural should be in `KINDS`")
 }
 
 const fn core(
@@ -118,7 +111,7 @@ const fn core(
     }
 }
 
-/// All kinds. Their plurals are different, so that a plural alone names one.
+/// All kinds. Their plurals are unique across groups, so that a plural alone identifies a kind.
 pub static KINDS: [Kind; 12] = [
     Kind {
         group: "batch",

@@ -1,20 +1,21 @@
-//! Strategic merge patches: JSON merge patches that know which lists are maps.
+//! Strategic merge patches: JSON merge patches that merge some lists by key.
 //!
 //! <https://github.com/kubernetes/community/blob/master/contributors/devel/sig-api-machinery/strategic-merge-patch.md>
 
 use serde_json::{Map, Value};
 
-/// How the entries of a list are told apart.
+/// How a patch changes a list.
 enum ListKind {
-    /// By the value of a field.
+    /// Entries with the same value of this field are merged.
     Keyed(&'static str),
-    /// They are texts, and each is there once.
+    /// Values are added unless they are in the list already.
     Set,
-    /// Not at all: the list is replaced.
+    /// The list is replaced.
     Atomic,
 }
 
-/// The patch strategies of the fields that are used here, from the types' `patchStrategy` and `patchMergeKey` tags.
+/// Patch strategies from the `patchStrategy` and `patchMergeKey` tags of the API types. A field's name is enough to
+/// look one up; only `ports` means two things (see [`merge_field`]).
 fn list_kind(field: &str) -> ListKind {
     match field {
         "containers"
@@ -38,10 +39,7 @@ fn list_kind(field: &str) -> ListKind {
     }
 }
 
-/// Applies a strategic merge patch to a value.
-///
-/// # Errors
-/// The patch has a directive that is not known, or an entry of a keyed list without its key.
+/// Applies a strategic merge patch. Fails on an unknown `$patch` directive, and on a list entry without its merge key.
 pub fn strategic_merge(target: &mut Value, patch: &Value) -> Result<(), String> {
     let Value::Object(patch) = patch else {
         *target = patch.clone();
@@ -93,7 +91,7 @@ fn merge_field(map: &mut Map<String, Value>, key: &str, change: &Value) -> Resul
                 *slot = Value::Array(Vec::new());
             }
             if let Value::Array(entries) = slot {
-                // A Service's ports are told apart by `port`, a container's by `containerPort`.
+                // The merge key of a Service's ports is `port`, that of a container's `containerPort`.
                 let by = if by == "containerPort" && changes.iter().any(|one| one.get("port").is_some()) {
                     "port"
                 } else {

@@ -1,4 +1,4 @@
-//! Objects as the API stores them: JSON with a kind, and the one place that reaches into their metadata.
+//! Objects as the API stores them: JSON with a kind, and accessors for their metadata.
 
 mod kind;
 mod merge;
@@ -14,29 +14,25 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp, Unit};
 use serde_json::{Map, Value, json};
 
-/// An object of a kind.
+/// A JSON object and its kind.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Object {
-    /// What it is.
     pub kind: &'static Kind,
-    /// All of it.
     pub value: Value,
 }
 
-/// What names an object: its kind, its namespace (empty where it has none), and its name.
+/// Identifies an object until it is deleted; another one may then take its name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
-    /// The kind's plural with its group.
+    /// The kind's plural.
     pub kind: &'static str,
-    /// Empty for what is in no namespace.
+    /// Empty for cluster-scoped objects.
     pub namespace: String,
-    /// The name.
     pub name: String,
 }
 
 impl Object {
-    /// Wraps the value of an object, and gives it its kind's name and a metadata.
-    #[must_use]
+    /// Wraps a value, and sets its `apiVersion`, `kind`, and, if missing, `metadata`.
     pub fn new(kind: &'static Kind, mut value: Value) -> Self {
         if !value.is_object() {
             value = json!({});
@@ -49,52 +45,45 @@ impl Object {
         Self { kind, value }
     }
 
-    /// A text of its metadata; empty when there is none.
-    #[must_use]
+    /// A string in the metadata; empty if absent.
     pub fn text_of(&self, field: &str) -> &str {
         self.value["metadata"][field].as_str().unwrap_or_default()
     }
 
-    /// Its metadata, to be changed.
     pub fn metadata_mut(&mut self) -> &mut Map<String, Value> {
         let metadata = &mut self.value["metadata"];
         if !metadata.is_object() {
             *metadata = json!({});
         }
-        metadata.as_object_mut().expect("it was made an object above")
+        metadata
+            .as_object_mut()
+            .expect("metadata should be an object, as set above")
     }
 
-    /// Sets a field of the metadata.
+    /// Sets a metadata field.
     pub fn set(&mut self, field: &str, value: impl Into<Value>) {
         self.metadata_mut().insert(field.to_owned(), value.into());
     }
 
-    /// Its name.
-    #[must_use]
     pub fn name(&self) -> &str {
         self.text_of("name")
     }
 
-    /// Its namespace; empty when it has none.
-    #[must_use]
+    /// Empty for cluster-scoped objects.
     pub fn namespace(&self) -> &str {
         self.text_of("namespace")
     }
 
-    /// Its identity, which no other object ever has.
-    #[must_use]
+    /// Unique among all objects, including deleted ones.
     pub fn uid(&self) -> &str {
         self.text_of("uid")
     }
 
-    /// Its version; 0 when it has none.
-    #[must_use]
+    /// The `resourceVersion` as a number; 0 if absent.
     pub fn version(&self) -> i64 {
         self.text_of("resourceVersion").parse().unwrap_or(0)
     }
 
-    /// What names it.
-    #[must_use]
     pub fn key(&self) -> Key {
         Key {
             kind: self.kind.plural,
@@ -103,26 +92,21 @@ impl Object {
         }
     }
 
-    /// Whether it is on its way out.
-    #[must_use]
+    /// Whether its deletion has begun.
     pub fn is_deleting(&self) -> bool {
         self.value["metadata"]["deletionTimestamp"].is_string()
     }
 
-    /// Its labels.
-    #[must_use]
     pub fn labels(&self) -> BTreeMap<&str, &str> {
         pairs(&self.value["metadata"]["labels"])
     }
 
-    /// What must happen before it may go.
-    #[must_use]
     pub fn finalizers(&self) -> Vec<&str> {
         let list = self.value["metadata"]["finalizers"].as_array();
         list.into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
-    /// Adds a finalizer.
+    /// Adds a finalizer unless it is present.
     pub fn add_finalizer(&mut self, name: &str) {
         if !self.finalizers().contains(&name) {
             let mut all: Vec<Value> = self.finalizers().into_iter().map(Value::from).collect();
@@ -131,7 +115,6 @@ impl Object {
         }
     }
 
-    /// Takes a finalizer away.
     pub fn remove_finalizer(&mut self, name: &str) {
         let rest: Vec<Value> = self
             .finalizers()
@@ -146,8 +129,6 @@ impl Object {
         }
     }
 
-    /// Who owns it.
-    #[must_use]
     pub fn owners(&self) -> Vec<OwnerReference<'_>> {
         let list = self.value["metadata"]["ownerReferences"].as_array();
         list.into_iter()
@@ -162,7 +143,6 @@ impl Object {
             .collect()
     }
 
-    /// Takes an owner away.
     pub fn remove_owner(&mut self, uid: &str) {
         if let Some(Value::Array(owners)) = self.metadata_mut().get_mut("ownerReferences") {
             owners.retain(|owner| owner["uid"] != uid);
@@ -172,46 +152,41 @@ impl Object {
         }
     }
 
-    /// Marks it as being deleted, with the time it is given.
+    /// Marks the object as being deleted, with a grace period in seconds. As in Kubernetes, `deletionTimestamp` is the
+    /// end of the grace period.
     pub fn begin_deletion(&mut self, grace: u32, now: Timestamp) {
         self.set("deletionTimestamp", time(later(now, grace.into())));
         self.set("deletionGracePeriodSeconds", grace);
     }
 
-    /// Whether the controllers still have something to do with it.
-    #[must_use]
+    /// Whether the controllers still have work to do on it.
     pub fn is_active(&self) -> bool {
         self.is_deleting() || (self.kind.is_active)(&self.value)
     }
 }
 
-/// One owner of an object.
+/// An entry of `ownerReferences`.
 #[derive(Debug, Clone, Copy)]
 pub struct OwnerReference<'a> {
-    /// Its identity.
     pub uid: &'a str,
-    /// Its kind.
     pub kind: &'a str,
-    /// Its name.
     pub name: &'a str,
-    /// Whether it is the controller.
+    /// Whether this owner is the managing controller.
     pub controller: bool,
-    /// Whether its foreground deletion waits for this object.
+    /// Whether this owner's foreground deletion waits for the object (`blockOwnerDeletion`).
     pub blocks: bool,
 }
 
-/// So many seconds after a time, or before it; what people and programs ask for may be more than there is time.
-#[must_use]
+/// Adds seconds to a time, or subtracts them if negative. Saturates: clients may send any number.
 pub fn later(time: Timestamp, seconds: i64) -> Timestamp {
     let end = if seconds < 0 { Timestamp::MIN } else { Timestamp::MAX };
     time.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(end)
 }
 
-/// A time as `metav1.Time` writes it: whole seconds.
-#[must_use]
+/// Formats a time as `metav1.Time`, in whole seconds.
 pub fn time(timestamp: Timestamp) -> String {
     let whole = timestamp.round(Unit::Second).unwrap_or(timestamp);
-    // Rounding up would give times of the future.
+    // Rounding up would yield times in the future.
     let whole = if whole > timestamp { later(whole, -1) } else { whole };
     whole.to_string()
 }

@@ -1,4 +1,4 @@
-//! What may be a name, a label, an annotation. The words are those of a real API server, which shows them to users.
+//! Validates names, labels, annotations, and finalizers, with kube-apiserver's messages.
 
 use crate::refusal::FieldErrors;
 use serde_json::Value;
@@ -23,10 +23,7 @@ fn is_mixed(text: &str) -> bool {
         && bytes[bytes.len() - 1].is_ascii_alphanumeric()
 }
 
-/// A DNS subdomain of RFC 1123.
-///
-/// # Errors
-/// Why it is none.
+/// Validates a DNS subdomain as defined in RFC 1123.
 pub fn subdomain(text: &str) -> Result<(), &'static str> {
     if text.len() > 253 {
         return Err("must be no more than 253 bytes");
@@ -34,10 +31,7 @@ pub fn subdomain(text: &str) -> Result<(), &'static str> {
     text.split('.').all(is_label).then_some(()).ok_or(SUBDOMAIN)
 }
 
-/// A DNS label of RFC 1123.
-///
-/// # Errors
-/// Why it is none.
+/// Validates a DNS label as defined in RFC 1123.
 pub fn label(text: &str) -> Result<(), &'static str> {
     if text.len() > 63 {
         return Err("must be no more than 63 bytes");
@@ -45,10 +39,7 @@ pub fn label(text: &str) -> Result<(), &'static str> {
     is_label(text).then_some(()).ok_or(LABEL)
 }
 
-/// The value of a label.
-///
-/// # Errors
-/// Why it is none.
+/// Validates a label's value.
 pub fn label_value(text: &str) -> Result<(), &'static str> {
     if text.len() > 63 {
         return Err("must be no more than 63 bytes");
@@ -56,10 +47,7 @@ pub fn label_value(text: &str) -> Result<(), &'static str> {
     (text.is_empty() || is_mixed(text)).then_some(()).ok_or(VALUE)
 }
 
-/// The key of a label or of an annotation.
-///
-/// # Errors
-/// Why it is none.
+/// Validates the key of a label or an annotation.
 pub fn qualified(text: &str) -> Result<(), String> {
     let (prefix, part) = match text.split_once('/') {
         Some((prefix, part)) => (Some(prefix), part),
@@ -80,7 +68,6 @@ pub fn qualified(text: &str) -> Result<(), String> {
     is_mixed(part).then_some(()).ok_or_else(|| PART.to_owned())
 }
 
-/// Checks the names of finalizers.
 pub fn check_finalizers(names: &[&str], errors: &mut FieldErrors) {
     for (index, name) in names.iter().enumerate() {
         let field = format!("metadata.finalizers[{index}]");
@@ -96,10 +83,10 @@ pub fn check_finalizers(names: &[&str], errors: &mut FieldErrors) {
     }
 }
 
-/// How large all annotations of an object may be together, in bytes.
+/// Maximum total size of an object's annotations in bytes; Kubernetes' limit.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
 
-/// Checks labels and annotations.
+/// Validates labels and annotations.
 pub fn check_metadata(metadata: &Value, path: &str, errors: &mut FieldErrors) {
     let pairs = |field: &str| metadata[field].as_object().into_iter().flatten();
     for (key, value) in pairs("labels") {
@@ -112,6 +99,7 @@ pub fn check_metadata(metadata: &Value, path: &str, errors: &mut FieldErrors) {
     }
     let mut size = 0;
     for (key, value) in pairs("annotations") {
+        // As in kube-apiserver, annotation keys are qualified names whose case doesn't matter.
         if let Err(why) = qualified(&key.to_lowercase()) {
             errors.invalid(format!("{path}.annotations"), key.as_str(), &why);
         }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Kind, Object, name};
 use crate::refusal::Refusal;
 
-/// What of an object a selector can see.
+/// The labels and fields of an object that selectors can match.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     labels: BTreeMap<String, String>,
@@ -15,8 +15,6 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// What of this object a selector can see.
-    #[must_use]
     pub fn of(object: &Object) -> Self {
         let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
         let mut fields = vec![
@@ -34,6 +32,7 @@ impl Selection {
 }
 
 fn field(value: &Value, path: &str) -> String {
+    // Selectable fields that have another name in the object.
     let path = match path {
         "status.successful" => "status.succeeded",
         "source" => "source.component",
@@ -47,6 +46,7 @@ fn field(value: &Value, path: &str) -> String {
         Value::String(text) => text.clone(),
         Value::Bool(flag) => flag.to_string(),
         Value::Number(number) => number.to_string(),
+        // Zero values are absent from the JSON.
         _ if path == "spec.unschedulable" => "false".to_owned(),
         _ if path == "status.succeeded" => "0".to_owned(),
         _ => String::new(),
@@ -68,10 +68,6 @@ enum Requirement {
 pub struct LabelSelector(Vec<Requirement>);
 
 impl LabelSelector {
-    /// Reads a selector.
-    ///
-    /// # Errors
-    /// It is none.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         let refuse = |why: String| Refusal::bad_request(format!("unable to parse requirement: {why}"));
         let mut requirements = Vec::new();
@@ -88,19 +84,16 @@ impl LabelSelector {
         Ok(Self(requirements))
     }
 
-    /// Whether everything matches.
-    #[must_use]
+    /// Whether every object matches.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether an object matches.
-    #[must_use]
     pub fn matches(&self, selection: &Selection) -> bool {
         self.matches_labels(|key| selection.labels.get(key).map(String::as_str))
     }
 
-    /// Whether labels match.
+    /// Like [`Self::matches`], for labels that are looked up with `get`.
     pub fn matches_labels<'a>(&self, get: impl Fn(&str) -> Option<&'a str>) -> bool {
         let number = |key: &str| get(key).and_then(|text| text.parse::<i64>().ok());
         self.0.iter().all(|requirement| match requirement {
@@ -114,7 +107,7 @@ impl LabelSelector {
     }
 }
 
-/// Splits at the commas that are outside parentheses.
+/// Splits at commas outside of parentheses.
 fn split(text: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let (mut start, mut depth) = (0, 0_usize);
@@ -201,10 +194,7 @@ fn checked_value(value: &str) -> Result<String, String> {
 pub struct FieldSelector(Vec<(&'static str, bool, String)>);
 
 impl FieldSelector {
-    /// Reads a selector for a kind.
-    ///
-    /// # Errors
-    /// It is none, or names a field that the kind cannot be selected by.
+    /// Parses a selector; fails if the kind doesn't support one of its fields.
     pub fn parse(kind: &Kind, text: &str) -> Result<Self, Refusal> {
         let mut terms = Vec::new();
         for part in text.split(',').filter(|part| !part.is_empty()) {
@@ -232,14 +222,12 @@ impl FieldSelector {
         Ok(Self(terms))
     }
 
-    /// Whether everything matches.
-    #[must_use]
+    /// Whether every object matches.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The one name that can match, if the selector says so.
-    #[must_use]
+    /// The only name that can match, if the selector requires one.
     pub fn name(&self) -> Option<&str> {
         let exact = self
             .0
@@ -248,8 +236,6 @@ impl FieldSelector {
         exact.map(|(_, _, value)| value.as_str())
     }
 
-    /// Whether an object matches.
-    #[must_use]
     pub fn matches(&self, selection: &Selection) -> bool {
         self.0.iter().all(|(path, equal, value)| {
             let found = selection.fields.iter().find(|(field, _)| field == path);

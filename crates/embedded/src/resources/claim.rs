@@ -1,4 +1,4 @@
-//! PersistentVolumeClaims.
+//! Defaults and validation of PersistentVolumeClaims.
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimStatus};
 use serde_json::Value;
@@ -6,10 +6,10 @@ use serde_json::Value;
 use super::Admit;
 use crate::refusal::{FieldErrors, Refusal};
 
-/// The class of a claim that names none.
+/// Storage class of claims that don't name one.
 pub const DEFAULT_CLASS: &str = "standard";
 
-/// Keeps a claim as long as a pod uses it.
+/// Finalizer that keeps a claim while a pod uses it.
 pub const PROTECTION: &str = "kubernetes.io/pvc-protection";
 
 const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];

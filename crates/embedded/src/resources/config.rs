@@ -1,4 +1,4 @@
-//! ConfigMaps and Secrets.
+//! Defaults and validation of ConfigMaps and Secrets.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::Admit;
 use crate::refusal::{FieldErrors, Refusal};
 
-/// How large the data of one object may be together, in bytes: Kubernetes' own limit.
+/// Maximum total size of an object's data in bytes; Kubernetes' limit.
 const MAX_DATA: usize = 1024 * 1024;
 
 /// `v1/ConfigMap`.

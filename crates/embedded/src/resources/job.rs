@@ -1,4 +1,4 @@
-//! Jobs.
+//! Defaults and validation of Jobs.
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -9,12 +9,13 @@ use super::{Admit, pod};
 use crate::object::name;
 use crate::refusal::{FieldErrors, Refusal};
 
-/// The label of a Job's pods that holds its uid.
+/// Label of pods with the UID of their Job.
 pub const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
-/// The label of a Job's pods that holds its name.
+/// Label of pods with the name of their Job.
 pub const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 
-/// How many pods of a Job there may be at once. All of them are made in one transaction, and nobody else writes meanwhile.
+/// Maximum number of a Job's concurrent pods. All of them are created in one transaction, which blocks all other
+/// writers.
 const MAX_PARALLELISM: i32 = 1000;
 
 /// `batch/v1/Job`.
@@ -36,7 +37,7 @@ pub fn admit(admit: Admit) -> Result<Value, Refusal> {
     })
 }
 
-/// A Job has ended when a condition says so; one with a time to live is still to be removed.
+/// A finished Job is still active while its pods terminate, and if its time to live will remove it.
 pub fn is_active(job: &Value) -> bool {
     let conditions = job["status"]["conditions"].as_array();
     let ended = conditions.into_iter().flatten().any(|condition| {
@@ -50,7 +51,7 @@ fn complete(job: &mut Job, old: Option<&Job>) {
     let name = job.metadata.name.clone().unwrap_or_default();
     let spec = job.spec.get_or_insert_default();
     if job.metadata.labels.is_none() && old.is_none() {
-        // A Job without labels gets those of its pods.
+        // As in kube-apiserver, a Job without labels gets those of its pod template.
         job.metadata.labels = spec
             .template
             .metadata
@@ -74,6 +75,7 @@ fn complete(job: &mut Job, old: Option<&Job>) {
             .get_or_insert_default()
             .labels
             .get_or_insert_default();
+        // The labels without a prefix are legacy; Kubernetes still sets them.
         for (key, value) in [
             (CONTROLLER_UID, &uid),
             (JOB_NAME, &name),
@@ -110,7 +112,7 @@ fn check(spec: &JobSpec, name: &str, is_new: bool, errors: &mut FieldErrors) {
         let why = format!("must be less than or equal to {MAX_PARALLELISM} on this machine");
         errors.invalid("spec.parallelism", many, &why);
     }
-    // Its name is a label of its pods.
+    // The name becomes the value of a label of the pods.
     if is_new && name.len() > 63 {
         errors.invalid("spec.template.labels", name, "must be no more than 63 bytes");
     }

@@ -1,4 +1,4 @@
-//! What each kind demands of its objects: types, defaults, validation. One file per kind or family.
+//! Defaulting and validation, one file per kind or family of kinds.
 
 pub mod claim;
 pub mod config;
@@ -15,12 +15,12 @@ use serde_json::Value;
 use crate::object::{Kind, Object, name};
 use crate::refusal::{FieldErrors, Refusal};
 
-/// An object that wants to be stored.
+/// An object to be defaulted and validated before it is stored.
 #[derive(Debug)]
 pub struct Admit<'a> {
-    /// The object, with its metadata complete.
+    /// The object; its system fields are already set.
     pub object: Object,
-    /// What it replaces.
+    /// The stored object, in an update.
     pub old: Option<&'a Object>,
 }
 
@@ -31,7 +31,7 @@ impl Admit<'_> {
         serde_json::from_value(value).map_err(|error| Refusal::undecodable(kind, &error.to_string()))
     }
 
-    /// Reads the object as its type, completes it, checks it.
+    /// Decodes the object as `T`, sets its defaults, and validates it. Fields that `T` doesn't know are dropped.
     fn typed<T: DeserializeOwned + Serialize>(
         self,
         complete: fn(&mut T, Option<&T>),
@@ -70,7 +70,8 @@ impl Admit<'_> {
     }
 }
 
-/// Kubernetes takes numbers for quantities, and writes all of them in one form; the types do not.
+/// Converts quantities to their canonical form. Kubernetes does this when it decodes them, and also accepts numbers;
+/// the Rust types do neither.
 fn canonical_quantities(value: &mut Value) -> Result<(), String> {
     match value {
         Value::Object(map) => {
@@ -106,8 +107,7 @@ fn canonical_quantities(value: &mut Value) -> Result<(), String> {
     Ok(())
 }
 
-/// The paths that are in what was sent and not in what the type knows.
-#[must_use]
+/// Paths of fields in `sent` that are not in `known`.
 pub fn unknown_fields(sent: &Value, known: &Value) -> Vec<String> {
     let mut found = Vec::new();
     collect_unknown(sent, known, "", &mut found);
@@ -139,7 +139,7 @@ fn collect_unknown(sent: &Value, known: &Value, path: &str, found: &mut Vec<Stri
     }
 }
 
-/// Fields that are known and are not kept as they were sent.
+/// Known fields that are not stored as sent.
 fn is_written_away(path: &str) -> bool {
     matches!(
         path,

@@ -1,4 +1,4 @@
-//! Kinds with little to complete and to check.
+//! Kinds with few defaults and little validation.
 
 use k8s_openapi::api::core::v1::{
     Event, Namespace, NamespaceSpec, NamespaceStatus, Node, ResourceQuota, ServiceAccount,

@@ -1,4 +1,4 @@
-//! Pods.
+//! Defaults and validation of pods.
 
 use k8s_openapi::api::core::v1::{
     Container, EmptyDirVolumeSource, Pod, PodSpec, PodStatus, Probe, ResourceRequirements, Volume,
@@ -9,7 +9,7 @@ use super::Admit;
 use super::pod_spec::{self, Use};
 use crate::refusal::{FieldErrors, Refusal};
 
-/// Keeps a pod until its Job has counted it.
+/// Finalizer that keeps a pod until its Job has counted it; otherwise, the result of a deleted pod would be lost.
 pub const TRACKING: &str = "batch.kubernetes.io/job-tracking";
 
 /// `v1/Pod`.
@@ -40,12 +40,12 @@ pub fn admit(admit: Admit) -> Result<Value, Refusal> {
     )
 }
 
-/// A pod has ended when its phase says so.
+/// A pod is active until its phase is `Succeeded` or `Failed`.
 pub fn is_active(pod: &Value) -> bool {
     !matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
 }
 
-/// What Kubernetes adds to every pod.
+/// Sets the defaults of a pod's spec, whether in a pod or in a template.
 pub fn complete_spec(spec: &mut PodSpec) {
     spec.restart_policy.get_or_insert_with(|| "Always".to_owned());
     spec.dns_policy.get_or_insert_with(|| "ClusterFirst".to_owned());
@@ -58,6 +58,7 @@ pub fn complete_spec(spec: &mut PodSpec) {
 }
 
 fn complete_container(container: &mut Container) {
+    // Kubernetes' default, for clients that read it; the engine pulls no images.
     let image = container.image.as_deref().unwrap_or_default();
     let tag = image.rsplit('/').next().unwrap_or_default();
     let newest = !tag.contains(':') || tag.ends_with(":latest");
@@ -82,7 +83,7 @@ fn complete_container(container: &mut Container) {
     }
 }
 
-/// What is limited and not requested is requested in the same amount.
+/// Requests default to limits.
 fn complete_resources(resources: &mut ResourceRequirements) {
     if let Some(limits) = resources.limits.clone() {
         let requests = resources.requests.get_or_insert_default();
@@ -127,7 +128,7 @@ fn complete_volume(volume: &mut Volume) {
     }
 }
 
-/// <https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/>
+/// See <https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/>.
 fn quality_of_service(spec: &PodSpec) -> String {
     let counted = |container: &Container| {
         let resources = container.resources.clone().unwrap_or_default();
@@ -165,6 +166,7 @@ fn check_change(new: &PodSpec, old: &PodSpec, errors: &mut FieldErrors) {
         }
         _ => {}
     }
+    // Without the fields that an update may change.
     let comparable = |spec: &PodSpec| {
         let mut spec = spec.clone();
         spec.active_deadline_seconds = None;

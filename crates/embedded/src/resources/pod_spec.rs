@@ -1,4 +1,4 @@
-//! What is demanded of a pod's spec, alone or in a Job.
+//! Validates a pod's spec, in a pod or in a Job's template.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -8,16 +8,13 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use crate::object::name;
 use crate::refusal::FieldErrors;
 
-/// Where the spec is used.
+/// Where the spec is used, which determines the possible restart policies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
-    /// In a pod of its own.
     Pod,
-    /// In a Job's template.
     Job,
 }
 
-/// Checks all of it.
 pub(super) fn check(spec: &PodSpec, path: &str, usage: Use, errors: &mut FieldErrors) {
     check_restart_policy(spec.restart_policy.as_deref().unwrap_or_default(), path, usage, errors);
     if let Some(seconds) = spec
@@ -31,7 +28,7 @@ pub(super) fn check(spec: &PodSpec, path: &str, usage: Use, errors: &mut FieldEr
         errors.required(format!("{path}.containers"), "");
     }
     if spec.containers.len() > 1 || spec.init_containers.as_ref().is_some_and(|list| !list.is_empty()) {
-        let why = "on this machine a pod has one container and no init containers";
+        let why = "pods on this machine must have one container and no init containers";
         errors.forbidden(format!("{path}.containers"), why);
     }
     let volumes = check_volumes(spec.volumes.as_deref().unwrap_or_default(), path, errors);
@@ -46,7 +43,7 @@ fn check_restart_policy(policy: &str, path: &str, usage: Use, errors: &mut Field
         (_, "Never") | (Use::Pod, "Always" | "OnFailure") => {}
         (Use::Pod, _) => errors.unsupported(field, policy, &["Always", "OnFailure", "Never"]),
         (Use::Job, "Always") => errors.required(field, "valid values: \"OnFailure\", \"Never\""),
-        // A Job does not count the restarts of a container: it makes another pod.
+        // `OnFailure` is unsupported: the engine's Job controller counts failed pods, not the restarts of containers.
         (Use::Job, _) => errors.unsupported(field, policy, &["Never"]),
     }
 }

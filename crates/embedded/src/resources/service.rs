@@ -1,4 +1,4 @@
-//! Services: names for pods. Nothing is forwarded on one machine, where each pod has an address of its own.
+//! Defaults and validation of Services. They forward no traffic: on one machine, pods reach each other directly.
 
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -56,6 +56,7 @@ fn complete(spec: &mut ServiceSpec, old: Option<&ServiceSpec>) {
     if spec.cluster_ip.as_deref().unwrap_or_default().is_empty() {
         let kept = old.and_then(|old| old.cluster_ip.clone());
         spec.cluster_ip = Some(kept.unwrap_or_else(|| {
+            // Never routed: it only has to look like an address of Kubernetes' usual service range.
             let [high, low] = fastrand::u16(1..).to_be_bytes();
             format!("10.96.{high}.{low}")
         }));

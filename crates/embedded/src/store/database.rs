@@ -1,4 +1,4 @@
-//! The file: its schema, its settings, its lock.
+//! The database file: its schema, settings, and lock.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -13,12 +13,12 @@ use crate::error::Error;
 use crate::files::{make_private, private_file};
 use crate::state::DATABASE;
 
-/// How long a folder that is in use is waited for. A server that was killed while it started a process leaves a child behind that
-/// holds the lock until it has become that process.
+/// How long to wait for the lock of the state directory. If a server is killed while it starts a process, the forked
+/// child holds the lock until it calls `exec`.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-/// The version of the schema. One more for each change, with a step in [`migrate`].
+/// Version of the schema. Each change increments it, and adds a step to [`migrate`].
 const SCHEMA_VERSION: i64 = 3;
 
 const SCHEMA: &str = "
@@ -30,11 +30,11 @@ const SCHEMA: &str = "
         namespace TEXT NOT NULL,
         name TEXT NOT NULL,
         uid TEXT NOT NULL,
-        -- Whether the controllers have something to do with it.
+        -- Whether the controllers have work to do on it.
         active INTEGER NOT NULL,
-        -- When it was last written, in seconds since 1970.
+        -- Time of the last write, in seconds since 1970.
         written INTEGER NOT NULL,
-        -- In front of the object, so that a selector need not read it.
+        -- Before the object, so that label selectors do not read it.
         labels TEXT NOT NULL,
         object BLOB NOT NULL
     );
@@ -50,26 +50,26 @@ const SCHEMA: &str = "
     CREATE INDEX owners_dependent ON owners (dependent);
 ";
 
-/// What has to be removed from the disk: the folders of objects that are gone. Only what is in here is ever removed.
+/// Deleted objects whose directories have yet to be removed. Directories that are not listed here are never removed.
 const LEFTOVERS: &str = "CREATE TABLE leftovers (uid TEXT PRIMARY KEY) WITHOUT ROWID;";
 
-/// What is said in place of a path when there is none.
+/// Stands in for the path of an in-memory database in errors.
 pub(super) const MEMORY: &str = ":memory:";
 
-/// How many statements a connection keeps prepared: more than there are.
+/// Number of statements that a connection keeps prepared: more than there are, so that none is evicted.
 const STATEMENTS: usize = 64;
 
-/// The folder and its database, held by this process alone.
+/// The database in a state directory that this process has locked.
 #[derive(Debug)]
 pub(super) struct Database {
     path: PathBuf,
     disk: Disk,
-    /// Held as long as this lives.
+    /// Released when dropped.
     _lock: File,
 }
 
 impl Database {
-    /// Takes the folder.
+    /// Locks the directory, opens its database, and migrates the schema.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let unusable = |source| Error::StateFolder {
             path: folder.to_owned(),
@@ -87,7 +87,7 @@ impl Database {
             }
         }
         let disk = Disk::of(folder);
-        // Only now: another server's containers may be at work in a folder that is in use.
+        // Clear only under the lock: another server's containers may be running in a directory that is in use.
         if disk.is_low() {
             disk.clear();
         }
@@ -100,7 +100,7 @@ impl Database {
             match database.prepare() {
                 Ok(()) => return Ok(database),
                 Err(Error::Newer(path)) => return Err(Error::Newer(path)),
-                // It may be for want of a page; only then is the reserve needed.
+                // The disk may lack a page or two: release the reserve step by step, and only as far as needed.
                 Err(error) => {
                     if !database.disk.release_part() {
                         return Err(error);
@@ -110,9 +110,9 @@ impl Database {
         }
     }
 
-    /// Opens it for a moment, and brings it up to date.
+    /// Creates the file if missing, and migrates the schema.
     fn prepare(&self) -> Result<(), Error> {
-        // SQLite gives its other files the mode of this one.
+        // SQLite creates its other files with the mode of this one, so this makes all of them private.
         private_file().open(&self.path).map_err(|source| Error::StateFolder {
             path: self.path.clone(),
             source,
@@ -122,23 +122,24 @@ impl Database {
         is_ours.then_some(()).ok_or_else(|| Error::Newer(self.path.clone()))
     }
 
-    /// The disk that it is on.
     pub fn disk(&self) -> &Disk {
         &self.disk
     }
 
-    /// A connection of its own.
+    /// Opens another connection.
     pub fn connect(&self) -> Result<Connection, Error> {
         let open = || {
             let connection = Connection::open(&self.path)?;
-            // Its files stay when the last connection is closed: on a disk that is filled meanwhile they could not be made again.
+            // Keep the write-ahead log when the last connection closes: if the disk fills up, it couldn't be created
+            // again.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
+            // Each commit syncs the log; the writer relaxes this for transactions that needn't survive a power cut.
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.pragma_update(None, "busy_timeout", 5000)?;
-            // A large transaction must not need a file in a folder that is full.
+            // A large transaction must not need a temporary file on a full disk.
             connection.pragma_update(None, "temp_store", "MEMORY")?;
-            // A log that once grew gives its space back.
+            // A log that has grown beyond this gives its space back.
             connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
             prepare_once(&connection)?;
             Ok(connection)
@@ -151,7 +152,7 @@ impl Database {
     }
 }
 
-/// A database of its own, which goes with its one connection.
+/// Opens an in-memory database, which lives as long as its connection.
 pub(super) fn in_memory() -> Result<Connection, Error> {
     let open = || {
         let connection = Connection::open_in_memory()?;
@@ -162,8 +163,9 @@ pub(super) fn in_memory() -> Result<Connection, Error> {
     open().map_err(|source| error(MEMORY, source))
 }
 
-/// Lets statements be prepared once. Without the guarantee `SQLite` looks at the value of `kind` to see whether the index of events
-/// is of use, and so prepares each statement again for each value (<https://sqlite.org/queryplanner-ng.html#qpstab>).
+/// Makes the cache of prepared statements effective. Without the query planner stability guarantee, `SQLite` considers
+/// the bound value of `kind` to decide whether the partial index of events applies, and prepares a statement again for
+/// each value (<https://sqlite.org/queryplanner-ng.html#qpstab>).
 fn prepare_once(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection
@@ -178,7 +180,7 @@ pub(super) fn error(path: impl Into<PathBuf>, source: rusqlite::Error) -> Error 
     }
 }
 
-/// Brings the schema up to date; false when it is from the future.
+/// Migrates the schema in a single transaction; returns false if a newer version of k8s-cli wrote it.
 fn migrate(connection: &Connection) -> rusqlite::Result<bool> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let steps = [SCHEMA, LEFTOVERS, room::SCHEMA];

@@ -1,4 +1,4 @@
-//! The store as the API, the node and the controllers' clock see it: one way in, however the works get to the writer.
+//! The store's interface, the same in a file and in memory.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,8 @@ use crate::error::Error;
 use crate::random::Random;
 use crate::refusal::Refusal;
 
-/// How long a transaction may take before the store is said not to work. The largest take a second, and a busy disk some more.
+/// How long a transaction may take before the store counts as hanging. The largest take about a second, and longer on a
+/// busy disk.
 const HANGS: Duration = Duration::from_secs(15);
 
 /// The store of all objects.
@@ -28,17 +29,14 @@ pub struct Store {
 }
 
 enum Way {
-    /// From a file: a thread writes, others read.
+    /// In a file: one thread writes, others read.
     Threads(Threads),
-    /// From memory: whoever asks does it.
+    /// In memory: the caller's thread does the work.
     Inline(Inline),
 }
 
 impl Store {
-    /// Opens the store in a folder, and lets the controllers do what was left undone.
-    ///
-    /// # Errors
-    /// The folder is in use, or cannot be used.
+    /// Opens the store in a state directory. The controllers finish what was left undone.
     pub fn open(folder: &Path, controllers: Controllers) -> Result<Self, Error> {
         let (threads, hub) = Threads::open(folder, controllers)?;
         Ok(Self {
@@ -47,10 +45,7 @@ impl Store {
         })
     }
 
-    /// Makes a store that lives as long as this process, and needs no thread but the one that asks. Its timers are tokio's.
-    ///
-    /// # Errors
-    /// `SQLite` does not work.
+    /// Creates a store in memory, without threads of its own. Its timers are tokio's, so a paused clock drives them.
     pub fn in_memory(controllers: Controllers, clock: Clock, random: Random) -> Result<Self, Error> {
         let (inline, hub) = Inline::new(controllers, clock, random)?;
         Ok(Self {
@@ -59,17 +54,13 @@ impl Store {
         })
     }
 
-    /// The window on the latest changes.
-    #[must_use]
+    /// The window of recent changes, for watches.
     pub fn hub(&self) -> &Arc<Hub> {
         &self.hub
     }
 
-    /// Does `work` in a transaction, and waits until it is committed. What it changed stays only if it gives no error and
-    /// is to be kept at all.
-    ///
-    /// # Errors
-    /// What `work` refuses; an internal error when the transaction cannot be committed.
+    /// Runs `work` in a transaction, and waits until it is committed. Its changes are rolled back if it fails, or if
+    /// `keep` is false (a dry run). Fails with the error of `work`, or with an internal error if the commit fails.
     pub async fn write<T: Send + 'static>(
         &self,
         durability: Durability,
@@ -83,28 +74,26 @@ impl Store {
             Outcome {
                 keep: keep && result.is_ok(),
                 answer: Box::new(move |committed| {
-                    // Who asked may have gone.
+                    // The caller may have been cancelled.
                     let _ = sender.send(committed.and(result));
                 }),
             }
         });
-        // A work that cannot be handed over drops the sender.
+        // If the writer has stopped, the work is dropped, and the sender with it.
         match &self.way {
             Way::Threads(threads) => threads.write(durability, work),
             Way::Inline(inline) => inline.write(durability, work),
         }
-        let stopped = || Refusal::internal("the database could not be written, or the store has stopped");
+        let stopped = || Refusal::internal("failed to write to the database, or the store has stopped");
         receiver.await.map_err(|_| stopped())?
     }
 
-    /// Returns when a power cut takes nothing any more of what there is up to `version`.
-    ///
-    /// # Errors
-    /// The database cannot be written.
+    /// Waits until all changes up to `version` would survive a power cut.
     pub async fn persist(&self, version: Position) -> Result<(), Refusal> {
         if self.hub.durable() >= version {
             return Ok(());
         }
+        // Syncing this transaction syncs all earlier ones, too.
         let last = |transaction: &mut Transaction<'_>| {
             transaction.must_last = true;
             Ok(())
@@ -112,10 +101,7 @@ impl Store {
         self.write(Durability::Disk, true, last).await
     }
 
-    /// Reads what is committed.
-    ///
-    /// # Errors
-    /// What `work` gives; an internal error when the database cannot be read.
+    /// Runs `work` on committed data.
     pub async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, Refusal> + Send + 'static,
@@ -126,15 +112,12 @@ impl Store {
         }
     }
 
-    /// Whether it can be written, and has room for more.
-    ///
-    /// # Errors
-    /// Why not.
+    /// Fails if the store is not writable, or if its disk is full.
     pub fn check(&self) -> Result<(), Error> {
         self.check_within(HANGS)
     }
 
-    /// The same, when a transaction that takes longer than `limit` hangs.
+    /// Like [`Self::check`], with another limit than [`HANGS`].
     fn check_within(&self, limit: Duration) -> Result<(), Error> {
         match &self.way {
             Way::Threads(threads) => threads.check(limit),
@@ -142,7 +125,7 @@ impl Store {
         }
     }
 
-    /// Ends the writer when it has done what waits for it.
+    /// Stops the writer after pending work.
     pub fn close(&self) {
         match &self.way {
             Way::Threads(threads) => threads.close(),
@@ -191,7 +174,7 @@ mod tests {
         std::fs::remove_dir_all(folder).unwrap();
     }
 
-    /// The server may be killed between the end of an object and the end of its folder.
+    /// The server may be killed after an object is deleted, and before its directory is removed.
     #[tokio::test]
     async fn an_object_that_is_gone_is_remembered_until_its_folder_is_gone_too() {
         let folder = std::env::temp_dir().join(format!("k8s-cli-leftover-{}", std::process::id()));

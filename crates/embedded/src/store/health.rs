@@ -1,34 +1,32 @@
-//! Whether the store can be written, as its writer has found.
+//! Tracks whether the store is writable.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
 
-/// What its transactions show.
+/// The writer records its transactions here, and others check them.
 #[derive(Debug, Default)]
 pub(super) struct Health(Mutex<Shown>);
 
 #[derive(Debug, Default)]
 struct Shown {
-    /// Why the last one failed.
+    /// Why the last transaction failed, if it did.
     failure: Option<String>,
-    /// When the one began that is under way.
+    /// When the running transaction began, if there is one.
     begun: Option<Instant>,
 }
 
 impl Health {
     fn shown(&self) -> MutexGuard<'_, Shown> {
-        // Nothing panics while it holds the lock.
+        // No code panics while it holds the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A transaction begins.
     pub fn begins(&self) {
         self.shown().begun = Some(Instant::now());
     }
 
-    /// It is over.
     pub fn ends(&self) {
         self.shown().begun = None;
     }
@@ -41,8 +39,7 @@ impl Health {
         self.shown().failure = None;
     }
 
-    /// # Errors
-    /// Why the last transaction failed.
+    /// Fails if the last transaction failed.
     pub fn check(&self) -> Result<(), Error> {
         match &self.shown().failure {
             None => Ok(()),
@@ -50,8 +47,7 @@ impl Health {
         }
     }
 
-    /// # Errors
-    /// A transaction has not ended within `limit`.
+    /// Fails if the running transaction has taken longer than `limit`.
     pub fn check_pace(&self, limit: Duration) -> Result<(), Error> {
         match self.shown().begun.map(|begun| begun.elapsed()) {
             Some(elapsed) if elapsed > limit => Err(Error::Hanging(elapsed)),

@@ -1,4 +1,4 @@
-//! The latest changes of each kind, for watches.
+//! Keeps the most recent changes of each kind, for watches.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
@@ -10,36 +10,36 @@ use tokio::sync::Notify;
 
 use crate::object::{KINDS, Kind, Selection};
 
-/// How many changes of a kind are kept for watches that come back. A real API server's window is of the same order.
+/// Number of changes of a kind that are kept, for watches that resume. kube-apiserver's watch cache is of the same
+/// order.
 const WINDOW: usize = 1024;
 
-/// How large the kept changes of a kind may be together, in bytes.
+/// Maximum total size of the kept changes of a kind, in bytes.
 const WINDOW_BYTES: usize = 3 << 20;
 
-/// One change of an object.
+/// A change of an object.
 #[derive(Debug)]
 pub struct Change {
-    /// The version that the change made.
+    /// The version that the change created.
     pub version: i64,
-    /// What it is about.
     pub kind: &'static Kind,
-    /// Empty where there is none.
+    /// Empty for cluster-scoped objects.
     pub namespace: String,
-    /// The object after the change, or, when it was removed, its last state.
+    /// The object after the change, or its last state if it was deleted.
     pub object: Bytes,
-    /// What selectors saw before; `None` when it was made.
+    /// What selectors matched before; `None` if the object was created.
     pub before: Option<Arc<Selection>>,
-    /// What selectors see now; `None` when it was removed.
+    /// What selectors match now; `None` if the object was deleted.
     pub after: Option<Arc<Selection>>,
 }
 
-/// Behind a change: where a watch goes on.
+/// The version after which a watch resumes.
 pub type Position = i64;
 
 struct Ring {
     changes: VecDeque<Arc<Change>>,
     bytes: usize,
-    /// The version of the newest change that is no longer kept.
+    /// Version of the newest change that was dropped.
     forgotten: Position,
 }
 
@@ -47,14 +47,15 @@ struct Ring {
 pub struct Hub {
     rings: HashMap<&'static str, Mutex<Ring>>,
     newest: AtomicI64,
-    /// Up to which version a power cut takes nothing.
+    /// Changes up to this version survive a power cut.
     durable: AtomicI64,
-    /// Wakes those who wait in the order in which they began to: `tokio`'s `watch` would draw lots.
+    /// Wakes waiters in the order in which they began to wait. Tokio's `watch` wakes them in random order, so that
+    /// simulations would not be reproducible.
     changed: Notify,
 }
 
 impl Hub {
-    /// Windows that begin behind `version`.
+    /// Creates empty windows, which start after `version`.
     pub(super) fn new(version: Position) -> Self {
         let ring = || Ring {
             changes: VecDeque::new(),
@@ -64,18 +65,18 @@ impl Hub {
         Self {
             rings: KINDS.iter().map(|kind| (kind.plural, Mutex::new(ring()))).collect(),
             newest: AtomicI64::new(version),
-            // What another process has written last may not be on the disk.
+            // The last commits of the previous process may not have been synced.
             durable: AtomicI64::new(0),
             changed: Notify::new(),
         }
     }
 
     fn ring(&self, kind: &Kind) -> MutexGuard<'_, Ring> {
-        // Nothing panics while it holds the lock; if it did, the window would still be whole.
+        // No code panics while it holds the lock; if it did, the window would still be consistent.
         self.rings[kind.plural].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shows changes to the watches; `version` is behind the last of them.
+    /// Publishes changes to the watches; `version` is the newest one after them.
     pub(super) fn publish(&self, changes: Vec<Change>, version: Position) {
         for change in changes {
             let mut ring = self.ring(change.kind);
@@ -87,25 +88,25 @@ impl Hub {
                 ring.forgotten = oldest.version;
             }
         }
+        // After the changes: a watch that sees this version must find all changes up to it.
         self.newest.store(version, Ordering::Release);
         self.changed.notify_waiters();
     }
 
-    /// What there is up to `version` is on the disk.
+    /// Records that all changes up to `version` are on disk.
     pub(super) fn is_durable_up_to(&self, version: Position) {
         self.durable.fetch_max(version, Ordering::AcqRel);
     }
 
-    /// Up to which version a power cut takes nothing.
-    #[must_use]
+    /// Changes up to this version survive a power cut.
     pub fn durable(&self) -> Position {
         self.durable.load(Ordering::Acquire)
     }
 
-    /// The changes of a kind behind a position.
+    /// The changes of a kind after `position`.
     ///
     /// # Errors
-    /// Some of them are no longer known; the oldest version that is.
+    /// Some of these changes were dropped; the error is the version of the newest one.
     pub fn since(&self, kind: &Kind, position: Position) -> Result<Vec<Arc<Change>>, Position> {
         let ring = self.ring(kind);
         if position < ring.forgotten {
@@ -115,11 +116,11 @@ impl Hub {
         Ok(ring.changes.range(start..).cloned().collect())
     }
 
-    /// Waits until there are changes behind a position.
+    /// Waits for a version newer than `position`.
     pub async fn newer_than(&self, position: Position) {
         let mut changed = pin!(self.changed.notified());
         loop {
-            // From here on no change is missed.
+            // Register before looking: a change that is published in between wakes this waiter.
             changed.as_mut().enable();
             if self.newest() > position {
                 return;
@@ -129,8 +130,6 @@ impl Hub {
         }
     }
 
-    /// The newest version there is.
-    #[must_use]
     pub fn newest(&self) -> Position {
         self.newest.load(Ordering::Acquire)
     }

@@ -1,5 +1,6 @@
-//! Works that are done by whoever asks, at once and in memory. No other thread is waited for: while tokio's clock is paused, such
-//! a wait would let it jump to the next timer.
+//! The store in memory: runs work immediately, on the caller's thread.
+//!
+//! It never waits for another thread: during such a wait, tokio's paused clock would jump to the next timer.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,19 +20,20 @@ use crate::refusal::Refusal;
 
 pub(super) struct Inline {
     shared: Arc<Shared>,
-    /// Wakes the controllers.
+    /// Wakes the controllers when one of their timers is due.
     timer: AbortOnDropHandle<()>,
 }
 
 struct Shared {
     writer: Mutex<Writer>,
-    /// The controllers want to be woken at another time.
+    /// Notified when the controllers' next timer changes.
     rescheduled: Notify,
 }
 
 impl Shared {
     fn writer(&self) -> MutexGuard<'_, Writer> {
-        // A work that panics is undone by the writer. If the writer itself panics, its next transaction fails and undoes what is left.
+        // The writer rolls back work that panics. If the writer itself panics, its next transaction fails and rolls
+        // back the rest.
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -54,7 +56,7 @@ impl Shared {
 }
 
 impl Inline {
-    /// An empty store, and its window.
+    /// Creates an empty store and its hub.
     pub fn new(controllers: Controllers, clock: Clock, random: Random) -> Result<(Self, Arc<Hub>), Error> {
         let (mut writer, hub) = Writer::new(database::in_memory()?, controllers, clock, random)
             .map_err(|source| database::error(database::MEMORY, source))?;

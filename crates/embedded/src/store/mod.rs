@@ -1,13 +1,13 @@
-//! Where all objects are: `SQLite`, with one writer, many readers, and a window on the latest changes for watches.
+//! Stores all objects in `SQLite`, with one writer, many readers, and a window of recent changes for watches.
 //!
 //! ```text
-//! API, node ──► writer thread ──► one transaction for all that wait ──► commit ──► answers
-//!                    │ each change is shown to the controllers, whose own changes are part of the same transaction
+//! API, node ──► writer thread ──► one transaction per batch ──► commit ──► responses
+//!                    │ the controllers react to each change in the same transaction
 //!                    └────────────────────────────────────────────────► hub ──► watches
-//! API ──► reader (its own connection) ──► answers
+//! API ──► reader (its own connection) ──► responses
 //! ```
 //!
-//! In memory there is neither thread nor reader: whoever asks does the work, and the rest is the same.
+//! In memory, there are neither threads nor readers: the caller's thread does the work. The rest is the same.
 
 mod database;
 mod entrance;

@@ -1,4 +1,4 @@
-//! Reading what is committed.
+//! Reads committed objects.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -10,67 +10,63 @@ use crate::error::Error;
 use crate::object::{FieldSelector, Kind, LabelSelector, Object, Selection};
 use crate::refusal::Refusal;
 
-/// How many idle connections are kept.
+/// Maximum number of idle connections.
 const IDLE: usize = 4;
 
-/// Connections that nobody uses now.
+/// A pool of idle connections.
 #[derive(Default)]
 pub struct Reader {
     idle: Mutex<Vec<Connection>>,
 }
 
-/// Where a list goes on.
+/// Where a paginated list continues.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Continue {
-    /// The version of the first page, which is that of the whole list.
+    /// The version of the first page, which all pages report.
     pub version: i64,
-    /// Behind this namespace and name.
+    /// Namespace and name of the last object of the previous page.
     pub namespace: String,
-    /// See above.
     pub name: String,
 }
 
-/// A part of a list.
 #[derive(Debug)]
 pub struct Page {
-    /// The version that a watch goes on from.
+    /// The version from which a watch can continue.
     pub version: i64,
-    /// The objects, as they are stored.
+    /// The objects, as stored.
     pub objects: Vec<Bytes>,
-    /// Where the next page begins.
+    /// `None` on the last page.
     pub next: Option<Continue>,
 }
 
 /// Which objects to list.
 #[derive(Debug, Clone)]
 pub struct Query {
-    /// Of this kind.
     pub kind: &'static Kind,
-    /// In this namespace; in all when `None`.
+    /// `None` for all namespaces.
     pub namespace: Option<String>,
-    /// With these labels.
     pub labels: LabelSelector,
-    /// With these fields.
     pub fields: FieldSelector,
-    /// Not more than so many.
+    /// Maximum number of objects per page.
     pub limit: Option<usize>,
-    /// Behind this.
+    /// Where to continue a previous list.
     pub from: Option<Continue>,
 }
 
 fn failed(error: rusqlite::Error) -> Refusal {
-    tracing::error!(%error, "the database cannot be read");
-    Refusal::internal("the database cannot be read")
+    tracing::error!(%error, "failed to read the database");
+    Refusal::internal("failed to read the database")
 }
 
 impl Reader {
-    /// Runs `work` with a connection.
+    /// Runs `work` on an idle connection, or on a new one.
     pub(super) fn with<T>(
         &self,
         connect: impl FnOnce() -> Result<Connection, Error>,
         work: impl FnOnce(&Connection) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        // A statement of its own: a guard within the `match` would hold the lock while `connect` runs.
         let taken = idle().pop();
         let connection = match taken {
             Some(connection) => connection,
@@ -85,7 +81,7 @@ impl Reader {
     }
 }
 
-/// One object, as it is stored.
+/// Reads an object as stored.
 pub fn get(connection: &Connection, kind: &Kind, namespace: &str, name: &str) -> Result<Option<Bytes>, Refusal> {
     let sql = "SELECT object FROM objects WHERE kind = ?1 AND namespace = ?2 AND name = ?3";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
@@ -97,8 +93,9 @@ pub fn get(connection: &Connection, kind: &Kind, namespace: &str, name: &str) ->
         .map_err(failed)
 }
 
-/// A page of a list. Labels are looked at without reading the objects.
+/// Reads a page of a list. Label selectors are evaluated without reading the objects.
 pub fn list(connection: &Connection, query: &Query) -> Result<Page, Refusal> {
+    // In a transaction, so that the version and the objects are from the same snapshot.
     connection.execute_batch("BEGIN").map_err(failed)?;
     let page = list_within(connection, query);
     connection.execute_batch("COMMIT").map_err(failed)?;
@@ -109,7 +106,9 @@ fn list_within(connection: &Connection, query: &Query) -> Result<Page, Refusal> 
     let newest: i64 = connection
         .query_row("SELECT value FROM meta WHERE name = 'version'", [], |row| row.get(0))
         .map_err(failed)?;
+    // Later pages have newer objects, but report the version of the first page: a watch from there misses no change.
     let version = query.from.as_ref().map_or(newest, |from| from.version);
+    // `?3 = ?3` and `?2 = ?2` are always true: they give both statements the same parameters.
     let sql = match query.namespace {
         Some(_) => {
             "SELECT namespace, name, labels, object FROM objects

@@ -1,4 +1,4 @@
-//! Works that are done by a thread, many in one transaction, and reads that are done by others, from one file.
+//! The store in a file: one thread writes in batches, others read.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -22,11 +22,11 @@ use crate::error::Error;
 use crate::random::Random;
 use crate::refusal::Refusal;
 
-/// How many works one transaction does: enough that a commit costs each of them little, few enough that the first need
-/// not wait for long.
+/// Maximum number of work items per transaction: enough to spread the cost of a commit, and few enough that the first
+/// one doesn't wait long.
 const BATCH: usize = 64;
 
-/// How often a store that cannot be written is tried again.
+/// How often to retry while the store is not writable.
 const PROBE: Duration = Duration::from_secs(1);
 
 enum Message {
@@ -48,7 +48,7 @@ struct File {
 }
 
 impl Threads {
-    /// The store in a folder, and its window.
+    /// Opens the store in a state directory, and creates its hub.
     pub fn open(folder: &Path, controllers: Controllers) -> Result<(Self, Arc<Hub>), Error> {
         let database = Database::open(folder)?;
         let connection = database.connect()?;
@@ -60,9 +60,10 @@ impl Threads {
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || {
-                // Without its writer the server could only look as if it worked. Its end is seen, and loses nothing.
+                // Without its writer, the server would only appear to work. Aborting is noticed, and loses no committed
+                // data.
                 if catch_unwind(AssertUnwindSafe(|| run(writer, &receiver))).is_err() {
-                    tracing::error!("the store's writer panicked, and the server ends");
+                    tracing::error!("the store's writer panicked; aborting the server");
                     std::process::abort();
                 }
             })
@@ -84,22 +85,18 @@ impl Threads {
     }
 
     pub fn write(&self, durability: Durability, work: Work) {
-        // A store that has stopped drops the work, and whoever asked sees that.
+        // If the store has stopped, the work is dropped, and its caller gets an error.
         let _ = self.works.send(Message::Do(durability, work));
     }
 
-    /// Whether it can be written, and has room for more.
-    ///
-    /// # Errors
-    /// Why not.
     pub fn check(&self, limit: Duration) -> Result<(), Error> {
-        // First, since a disk that does not answer would be waited for.
+        // First, since asking a disk that hangs for its free space would hang as well.
         self.health.check_pace(limit)?;
         self.health.check()?;
         self.file.database.disk().check()
     }
 
-    /// Reads in a connection of its own, aside from the async threads.
+    /// Reads off the async threads, on a connection other than the writer's.
     pub async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, Refusal> + Send + 'static,
@@ -120,20 +117,21 @@ impl Threads {
     }
 }
 
-/// Writes what comes, and lets the controllers do what is due.
+/// The writer's loop: commits work in batches, and wakes the controllers.
 fn run(mut writer: Writer, works: &Receiver<Message>) {
     writer.transact(Vec::new(), true);
     loop {
-        // The time of day of this thread: it is in no runtime, so that no paused clock drives it.
+        // This thread is outside of any runtime, so tokio's `Instant` is real time, even where tests pause tokio's
+        // clock.
         let wait = writer
             .next_wake()
             .map(|time| time.saturating_duration_since(Instant::now()));
         let first = match wait {
-            // Nobody may be writing: whether it works again, and whether there is room again, has to be found out.
+            // Probe regularly: without other writes, nothing would notice that the disk works, or has space, again.
             _ if writer.health().check().is_err() || writer.lacks_reserve() => {
                 works.recv_timeout(PROBE.min(wait.unwrap_or(PROBE)))
             }
-            // Timers may be far away; a bound keeps the arithmetic of the platform out of the game.
+            // Platforms differ in the longest timeout that they support. Waking up early does no harm.
             Some(wait) => works.recv_timeout(wait.min(Duration::from_secs(3600))),
             None => works.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
@@ -144,6 +142,7 @@ fn run(mut writer: Writer, works: &Receiver<Message>) {
             Err(RecvTimeoutError::Timeout) => {}
         }
         let mut stop = false;
+        // Work that queued up during the last commit shares the next one.
         while batch.len() < BATCH {
             match works.try_recv() {
                 Ok(Message::Do(durability, work)) => batch.push((durability, work)),

@@ -1,4 +1,4 @@
-//! Reading and changing objects within one transaction.
+//! Reads and changes objects within a transaction.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,41 +14,41 @@ use crate::object::{Kind, Object, Selection};
 use crate::random::Random;
 use crate::refusal::Refusal;
 
-/// The kinds whose objects have a folder on the disk.
+/// Kinds whose objects have a directory on disk.
 const HAVE_FOLDERS: [&str; 2] = ["pods", "persistentvolumeclaims"];
 
-/// A transaction under way. What it changed is seen by nobody else until it is committed.
+/// A running transaction. Its changes are invisible to others until it is committed.
 pub struct Transaction<'a> {
     connection: &'a Connection,
-    /// The newest version.
+    /// The newest version, including this transaction's changes.
     pub(super) version: i64,
     pub(super) changes: Vec<Change>,
-    /// What was changed and the controllers have not seen.
+    /// Changes that the controllers have yet to see.
     pub(super) unseen: Vec<Touched>,
-    /// When it began; all of it happens at once.
+    /// When the transaction began. All its changes have this time.
     pub now: Timestamp,
-    /// Whether the disk has no room for more objects of clients.
+    /// Whether the disk is too full for new objects of clients.
     pub(super) has_no_room: bool,
-    /// Whether what the work does shall stay: it is no dry run.
+    /// False in a dry run.
     pub(super) keeps: bool,
-    /// Whether all that was written before is to be on the disk afterwards.
+    /// Whether to sync earlier commits, too, even if this transaction writes nothing.
     pub(super) must_last: bool,
-    /// For new identities and names.
+    /// For UIDs and generated names.
     pub random: &'a mut Random,
 }
 
-/// An object that was changed, before and after.
+/// A changed object.
 #[derive(Debug)]
 pub struct Touched {
-    /// Before; `None` when it was made.
+    /// `None` if the object was created.
     pub before: Option<Object>,
-    /// After; `None` when it was removed.
+    /// `None` if the object was deleted.
     pub after: Option<Object>,
 }
 
 fn failed(error: rusqlite::Error) -> Refusal {
-    tracing::error!(%error, "the database failed");
-    Refusal::internal("the database failed")
+    tracing::error!(%error, "database error");
+    Refusal::internal("database error")
 }
 
 impl<'a> Transaction<'a> {
@@ -66,12 +66,12 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// Whether there is no room for what a client wants to make. Of a dry run nothing stays.
+    /// Whether to reject new objects of clients for lack of disk space. A dry run needs none.
     pub fn is_crowded(&self) -> bool {
         self.has_no_room && self.keeps
     }
 
-    /// What was changed and the controllers have not seen.
+    /// Takes the changes that the controllers have yet to see.
     pub fn take_unseen(&mut self) -> Vec<Touched> {
         std::mem::take(&mut self.unseen)
     }
@@ -84,7 +84,6 @@ impl<'a> Transaction<'a> {
         Ok(Object { kind, value })
     }
 
-    /// One object.
     pub fn get(&self, kind: &'static Kind, namespace: &str, name: &str) -> Result<Option<Object>, Refusal> {
         let sql = "SELECT object FROM objects WHERE kind = ?1 AND namespace = ?2 AND name = ?3";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
@@ -94,14 +93,13 @@ impl<'a> Transaction<'a> {
             .map_err(failed)
     }
 
-    /// The object with this uid.
     pub fn by_uid(&self, uid: &str) -> Result<Option<Object>, Refusal> {
         let sql = "SELECT object, kind FROM objects WHERE uid = ?1";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         statement.query_row(params![uid], read_any).optional().map_err(failed)
     }
 
-    /// All objects of a kind, in a namespace.
+    /// All objects of a kind in a namespace.
     pub fn list(&self, kind: &'static Kind, namespace: &str) -> Result<Vec<Object>, Refusal> {
         let sql = "SELECT object FROM objects WHERE kind = ?1 AND namespace = ?2 ORDER BY name";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
@@ -109,7 +107,7 @@ impl<'a> Transaction<'a> {
         rows.and_then(Iterator::collect).map_err(failed)
     }
 
-    /// All objects of a kind, wherever they are.
+    /// All objects of a kind in all namespaces.
     pub fn every(&self, kind: &'static Kind) -> Result<Vec<Object>, Refusal> {
         let sql = "SELECT object FROM objects WHERE kind = ?1";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
@@ -117,7 +115,7 @@ impl<'a> Transaction<'a> {
         rows.and_then(Iterator::collect).map_err(failed)
     }
 
-    /// Some of the events that were last told before a time.
+    /// The oldest events that were last recorded before a time.
     pub fn old_events(&self, before: Timestamp, limit: i64) -> Result<Vec<Object>, Refusal> {
         let sql = "SELECT object, kind FROM objects WHERE kind = 'events' AND written < ?1 ORDER BY written LIMIT ?2";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
@@ -125,7 +123,7 @@ impl<'a> Transaction<'a> {
         rows.and_then(Iterator::collect).map_err(failed)
     }
 
-    /// How many objects of a kind a namespace has.
+    /// Number of objects of a kind in a namespace.
     pub fn count(&self, kind: &'static Kind, namespace: &str) -> Result<i64, Refusal> {
         let sql = "SELECT count(*) FROM objects WHERE kind = ?1 AND namespace = ?2";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
@@ -134,7 +132,7 @@ impl<'a> Transaction<'a> {
             .map_err(failed)
     }
 
-    /// The objects of a kind with which the controllers have something to do.
+    /// Objects of a kind on which the controllers have work to do, oldest first.
     pub fn active(&self, kind: &'static Kind) -> Result<Vec<Object>, Refusal> {
         let sql = "SELECT object FROM objects WHERE kind = ?1 AND active ORDER BY id";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
@@ -142,7 +140,7 @@ impl<'a> Transaction<'a> {
         rows.and_then(Iterator::collect).map_err(failed)
     }
 
-    /// What an object owns.
+    /// Objects owned by the object with this UID, oldest first.
     pub fn dependents(&self, uid: &str) -> Result<Vec<Object>, Refusal> {
         let sql = "SELECT object, kind FROM owners JOIN objects ON uid = dependent WHERE owner = ?1 ORDER BY id";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
@@ -150,10 +148,7 @@ impl<'a> Transaction<'a> {
         rows.and_then(Iterator::collect).map_err(failed)
     }
 
-    /// Stores an object that must be new.
-    ///
-    /// # Errors
-    /// Its name is taken.
+    /// Stores a new object; fails if its name is taken.
     pub fn create(&mut self, mut object: Object) -> Result<Object, Refusal> {
         if self.get(object.kind, object.namespace(), object.name())?.is_some() {
             return Err(Refusal::already_exists(object.kind, object.name()));
@@ -178,10 +173,8 @@ impl<'a> Transaction<'a> {
         Ok(object)
     }
 
-    /// Stores a changed object; nothing happens when it is not changed.
-    ///
-    /// # Errors
-    /// There is none to be changed.
+    /// Stores a changed object. Like kube-apiserver, it does nothing if nothing changed: no new version, no watch
+    /// event.
     pub fn update(&mut self, mut object: Object) -> Result<Object, Refusal> {
         let Some(before) = self.get(object.kind, object.namespace(), object.name())? else {
             return Err(Refusal::not_found(object.kind, object.name()));
@@ -211,7 +204,7 @@ impl<'a> Transaction<'a> {
         Ok(object)
     }
 
-    /// Removes an object at once.
+    /// Removes an object immediately, regardless of finalizers.
     pub fn remove(&mut self, mut object: Object) -> Result<(), Refusal> {
         let bytes = self.stamp(&mut object);
         let sql = "DELETE FROM objects WHERE uid = ?1";
@@ -220,6 +213,7 @@ impl<'a> Transaction<'a> {
             return Ok(());
         }
         self.forget_owners(object.uid())?;
+        // In the same transaction as the deletion, so that a crash can't leave a directory that is never removed.
         if HAVE_FOLDERS.contains(&object.kind.plural) {
             self.execute("INSERT OR IGNORE INTO leftovers VALUES (?1)", object.uid())?;
         }
@@ -227,7 +221,7 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    /// The objects that are gone and whose folders are still to be removed.
+    /// UIDs of deleted objects whose directories have yet to be removed.
     pub fn leftovers(&self) -> Result<Vec<String>, Refusal> {
         let mut statement = self
             .connection
@@ -237,7 +231,7 @@ impl<'a> Transaction<'a> {
         rows.and_then(Iterator::collect).map_err(failed)
     }
 
-    /// The folder of an object that is gone has been removed.
+    /// Records that the directory of a deleted object has been removed.
     pub fn forget_leftover(&self, uid: &str) -> Result<(), Refusal> {
         self.execute("DELETE FROM leftovers WHERE uid = ?1", uid)
     }
@@ -247,11 +241,11 @@ impl<'a> Transaction<'a> {
         statement.execute(params![uid]).map(drop).map_err(failed)
     }
 
-    /// Gives the object the next version, and writes it as bytes.
+    /// Sets the next version, and serializes the object.
     fn stamp(&mut self, object: &mut Object) -> Bytes {
         self.version += 1;
         object.set("resourceVersion", self.version.to_string());
-        // A JSON value is always written.
+        // Serializing a JSON value never fails.
         serde_json::to_vec(&object.value).unwrap_or_default().into()
     }
 
@@ -264,7 +258,7 @@ impl<'a> Transaction<'a> {
             namespace: shown.namespace().to_owned(),
             object: bytes,
             after: match (after.map(Selection::of), &seen) {
-                // Most changes change nothing that a selector sees.
+                // Most changes don't affect selectors; sharing the selection saves memory.
                 (Some(now), Some(before)) if now == **before => seen.clone(),
                 (now, _) => now.map(Arc::new),
             },
@@ -289,16 +283,14 @@ impl<'a> Transaction<'a> {
         self.execute("DELETE FROM owners WHERE dependent = ?1", uid)
     }
 
-    /// Does a part of the work, which leaves nothing behind when it panics.
-    ///
-    /// # Errors
-    /// It has panicked, or the database failed.
+    /// Runs `part` in a savepoint. A panic is rolled back, and becomes an error.
     pub fn undone_by_a_panic<T>(&mut self, part: impl FnOnce(&mut Self) -> T) -> Result<T, Refusal> {
         let done = self.part(part, |_| true).map_err(failed)?;
         done.ok_or_else(|| Refusal::internal("a controller panicked"))
     }
 
-    /// Does a part of the work, of which nothing stays when it panics or when its result is not to be kept; `None` when it panicked.
+    /// Runs `part` in a savepoint, and rolls it back if it panics, or if `keeps` is false for its result. Returns
+    /// `None` after a panic.
     pub(super) fn part<T>(
         &mut self,
         part: impl FnOnce(&mut Self) -> T,
@@ -306,6 +298,7 @@ impl<'a> Transaction<'a> {
     ) -> rusqlite::Result<Option<T>> {
         let mark = (self.version, self.changes.len(), self.unseen.len());
         self.step("SAVEPOINT part")?;
+        // Unwind safe, since the rollback below discards what a panic left half done.
         let done = catch_unwind(AssertUnwindSafe(|| part(self))).ok();
         if !done.as_ref().is_some_and(keeps) {
             self.step("ROLLBACK TO part")?;
@@ -338,6 +331,6 @@ fn read_any(row: &Row<'_>) -> rusqlite::Result<Object> {
 
 fn labels_text(object: &Object) -> String {
     let labels: BTreeMap<&str, &str> = object.labels();
-    // Texts are always written.
+    // Serializing strings never fails.
     serde_json::to_string(&labels).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! The one writer: it does works in one transaction, shows their changes to the controllers, and then answers.
+//! The only writer: runs work in transactions, lets the controllers react, and responds after the commit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,24 +16,24 @@ use crate::disk::Disk;
 use crate::random::Random;
 use crate::refusal::Refusal;
 
-/// What a power cut may take.
+/// What must survive a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Durability {
-    /// What tells of processes, which do not survive a power cut either.
+    /// Nothing: for the state of processes, which don't survive it either.
     Process,
-    /// Nothing: what a client was told is on the disk.
+    /// Everything: what was confirmed to a client is on disk.
     Disk,
 }
 
-/// How long after a try to make the reserve the next one comes: each may write as much as the disk takes.
+/// Pause between attempts to restore the reserve, since each may write as much as the disk takes.
 const RESERVE_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) type Work = Box<dyn FnOnce(&mut Transaction<'_>) -> Outcome + Send>;
 
-/// Tells who asked whether it was committed.
+/// Reports to the caller whether the work was committed.
 pub(super) type Answer = Box<dyn FnOnce(Result<(), Refusal>) + Send>;
 
-/// Whether what was done shall stay, and what to say when it does, or does not.
+/// Whether to keep the changes of a work item, and how to respond to its caller.
 pub(super) struct Outcome {
     pub keep: bool,
     pub answer: Answer,
@@ -44,19 +44,19 @@ pub(super) struct Writer {
     controllers: Controllers,
     hub: Arc<Hub>,
     version: i64,
-    /// How the connection is set.
+    /// What the connection's `synchronous` mode currently provides.
     durability: Durability,
     clock: Clock,
     random: Random,
     health: Arc<Health>,
-    /// The disk, when it is on one.
+    /// `None` in memory.
     disk: Option<Disk>,
-    /// When the disk is to have its reserve again, if it lacks that.
+    /// When to try to restore the disk's reserve; `None` if it is in place.
     reserve_due: Option<Instant>,
 }
 
 impl Writer {
-    /// A writer of what a connection leads to, and the window on what it does.
+    /// Creates a writer, and the hub that it publishes to.
     pub fn new(
         connection: Connection,
         controllers: Controllers,
@@ -80,33 +80,33 @@ impl Writer {
         Ok((writer, hub))
     }
 
-    /// From here on it keeps room on this disk.
+    /// Keeps a reserve on this disk from now on.
     pub fn stand_on(&mut self, disk: Disk) {
         if disk.is_low() {
             self.begin_log_again();
         } else if let Err(error) = room::make(&self.connection) {
-            tracing::warn!(%error, "no room can be kept in the database for the case that the disk is full");
+            tracing::warn!(%error, "failed to reserve space in the database for a full disk");
         }
         self.reserve_due = (!disk.hold()).then(Instant::now);
         self.disk = Some(disk);
     }
 
-    /// What its transactions have shown.
     pub fn health(&self) -> Arc<Health> {
         Arc::clone(&self.health)
     }
 
-    /// When the controllers have something to do.
+    /// When the next timer of the controllers is due.
     pub fn next_wake(&self) -> Option<Instant> {
         self.controllers.next_wake()
     }
 
-    /// For reads between two transactions.
+    /// For reads between transactions.
     pub fn connection(&self) -> &Connection {
         &self.connection
     }
 
-    /// One transaction: all works, what the controllers do about them, and what the controllers wanted to do by now.
+    /// Runs a transaction: all work items, the controllers' reactions to them, and the controllers' timers that are
+    /// due.
     pub fn transact(&mut self, batch: Vec<(Durability, Work)>, is_first: bool) {
         self.health.begins();
         let durability = batch.iter().map(|(durability, _)| *durability).max();
@@ -119,27 +119,28 @@ impl Writer {
         for answer in answers {
             answer(match &committed {
                 Ok(()) => Ok(()),
-                Err(_) => Err(Refusal::internal("the database could not be written")),
+                Err(_) => Err(Refusal::internal("failed to write to the database")),
             });
         }
-        // Nobody waits for this.
+        // After the responses, since no caller waits for this.
         if committed.is_ok() {
             self.keep_room();
         }
         self.health.ends();
     }
 
-    /// After a transaction that failed.
+    /// Cleans up after a failed transaction.
     fn undo(&mut self, error: &rusqlite::Error) {
+        // Log only the first failure: while the disk is full, all transactions fail.
         if self.health.check().is_ok() {
-            tracing::error!(%error, "a transaction failed; what waited for it is refused");
+            tracing::error!(%error, "transaction failed; its requests are rejected");
         }
         self.health.failed(error.to_string());
-        // It may be that there is no transaction to be undone.
+        // This fails if the transaction failed to begin, or is already rolled back.
         let _ = self.connection.execute_batch("ROLLBACK");
-        // They have seen changes that are none.
+        // They have seen changes that were rolled back.
         self.controllers.forget();
-        // Whether or not it looks full: a quota is a limit that the file system does not tell of.
+        // Even if the disk doesn't look full: the free space of a file system doesn't reflect quotas.
         if let Some(disk) = &self.disk {
             disk.release();
             self.reserve_due = Some(Instant::now());
@@ -147,14 +148,14 @@ impl Writer {
         }
     }
 
-    /// What is in the write-ahead log goes to its place, and the next transaction begins at the log's start, where there is room.
+    /// Empties the write-ahead log, so that the next transaction writes at its beginning, where there is space.
     fn begin_log_again(&self) {
         if let Err(error) = room::checkpoint(&self.connection) {
-            tracing::debug!(%error, "the write-ahead log cannot be emptied");
+            tracing::debug!(%error, "failed to checkpoint the write-ahead log");
         }
     }
 
-    /// Renews the room that is kept for a full disk.
+    /// Restores the reserve for a full disk, if it was used.
     fn keep_room(&mut self) {
         let Some(disk) = self.disk.as_ref() else { return };
         let is_taken = matches!(room::is_taken(&self.connection), Ok(true));
@@ -163,7 +164,7 @@ impl Writer {
             return;
         }
         if is_taken && let Err(error) = room::make(&self.connection) {
-            tracing::debug!(%error, "no room can be kept in the database");
+            tracing::debug!(%error, "failed to reserve space in the database");
         }
         if is_due {
             self.reserve_due = (!disk.hold()).then(|| Instant::now() + RESERVE_PAUSE);
@@ -188,7 +189,8 @@ impl Writer {
             self.controllers.load(&mut transaction);
         }
         for (_, work) in batch {
-            // One that panics is undone like one that is refused; whoever asked hears that it was dropped.
+            // Work that panics is rolled back like work that fails. It has no outcome, and its caller gets an error
+            // because the work was dropped.
             let outcome = transaction.part(work, |outcome| outcome.keep)?;
             if outcome.as_ref().is_some_and(|outcome| outcome.keep) {
                 self.controllers.react(&mut transaction);
@@ -197,14 +199,14 @@ impl Writer {
         }
         self.controllers.wake(&mut transaction);
         let is_lasting = self.durability == Durability::Disk;
-        // A transaction that writes nothing puts nothing on the disk of what was written before, either.
+        // A transaction without writes doesn't sync earlier commits.
         let leaves_a_debt = transaction.must_last && self.hub.durable() < self.version;
         if transaction.version == self.version && !leaves_a_debt && self.health.check().is_ok() {
             return self.connection.execute_batch("COMMIT");
         }
         if transaction.version == self.version {
-            // SQLite writes nothing that is the same as before: then nothing would be synced, and nothing shown of a store that may work
-            // again.
+            // SQLite doesn't write unchanged pages. Without a new version, nothing would be synced, and a store that
+            // had failed would not prove that it works again.
             transaction.version += 1;
         }
         transaction.write_version()?;
@@ -215,6 +217,7 @@ impl Writer {
         if is_lasting {
             self.hub.is_durable_up_to(version);
         }
+        // Only after the commit: watches must not see changes that may still be rolled back.
         self.hub.publish(changes, version);
         Ok(())
     }
@@ -229,7 +232,7 @@ impl Writer {
         };
         match self.connection.pragma_update(None, "synchronous", mode) {
             Ok(()) => self.durability = durability,
-            Err(error) => tracing::warn!(%error, "the durability of the database cannot be set"),
+            Err(error) => tracing::warn!(%error, "failed to set the durability of the database"),
         }
     }
 }

@@ -28,7 +28,7 @@ fn changed(before: Option<&Object>, after: Option<&Object>) -> Touched {
     }
 }
 
-/// A scheduler with one pod that has a place, and many that wait and were looked at.
+/// A scheduler with one bound pod, and many waiting pods that were already tried.
 fn crowded(many: usize) -> (Scheduler, Object) {
     let mut scheduler = Scheduler::default();
     let placed = pod("placed", &json!({"nodeName": "node"}));
@@ -41,7 +41,7 @@ fn crowded(many: usize) -> (Scheduler, Object) {
     (scheduler, placed)
 }
 
-/// See: each status of a pod that ran once cost a look at all that waited.
+/// Regression test: each status update of a running pod made the scheduler try all waiting pods.
 #[test]
 fn only_what_frees_something_costs_a_look_at_all_who_wait() {
     let (mut scheduler, placed) = crowded(3000);

@@ -1,4 +1,4 @@
-//! A container that has ended, and is started again in its pod.
+//! Restarts a container in its pod.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,18 +15,18 @@ use crate::controllers::{EventKind, record_event};
 use crate::object::later;
 use crate::refusal::Refusal;
 
-/// What comes after the pause.
+/// What to do after the back-off delay.
 pub(super) enum Next {
-    /// The container is started again.
+    /// Restart the container.
     Again,
-    /// It shall not be any more.
+    /// The pod is being deleted or has exceeded its deadline.
     Over,
-    /// The next server goes on.
+    /// The server is stopping, and the next one continues.
     Later,
 }
 
 impl Worker<'_> {
-    /// Waits until the container is to be started again, and makes its folder ready for that.
+    /// Waits for the back-off delay, then resets the container's directory.
     pub(super) async fn wait_for_restart(&mut self, newest: &mut watch::Receiver<Newest>) -> Result<Next, Refusal> {
         let pause = self.tell_pause().await?;
         let due = Instant::now() + pause;
@@ -47,7 +47,7 @@ impl Worker<'_> {
         self.plan.restarts = self.plan.restarts.saturating_add(1);
         let (node, folder) = (Arc::clone(self.node), self.folder.clone());
         let renewed = self.node.aside.run(move || {
-            // What belongs to the pod stays: its volumes.
+            // Volumes stay, because they belong to the pod.
             for doomed in [folder.work(), folder.temporary()] {
                 let _ = node.trash.take(&doomed);
             }
@@ -57,7 +57,7 @@ impl Worker<'_> {
         Ok(Next::Again)
     }
 
-    /// Says how the container has ended, and how long it is until it is started again.
+    /// Reports how the container ended. Returns the delay before it is restarted.
     async fn tell_pause(&mut self) -> Result<Duration, Refusal> {
         let (outcome, started) = (self.folder.outcome(), self.folder.started().map(|started| started.at));
         let ran = outcome
@@ -85,7 +85,7 @@ impl Worker<'_> {
         Ok(pause)
     }
 
-    /// Whether the pod has been there for longer than it may.
+    /// Whether the pod has exceeded its deadline.
     pub(super) fn is_late(&self, newest: &watch::Receiver<Newest>) -> bool {
         let deadline = newest.borrow().as_ref().and_then(|pod| Wish::read(pod).deadline);
         let started = self.plan.started.zip(deadline);
