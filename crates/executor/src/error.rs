@@ -176,7 +176,7 @@ impl Error {
     }
 
     /// Whether the failed change may have been made, or may still be: no answer says that it was not. 429 is such an
-    /// answer, because the API server sends it before it processes the request.
+    /// answer, because the kube-apiserver sends it before it processes the request.
     #[must_use]
     pub fn is_ambiguous(&self) -> bool {
         match self {

@@ -50,7 +50,7 @@ impl Executor {
     /// Starts watching the namespace, and returns once the cache is in sync.
     ///
     /// # Errors
-    /// The API server does not answer, the namespace does not exist, or a permission that the watches need is missing.
+    /// Kubernetes does not answer, the namespace does not exist, or a permission that the watches need is missing.
     pub async fn start(client: Client, settings: Settings) -> Result<Self, Error> {
         let namespace = settings
             .namespace
@@ -316,7 +316,7 @@ impl Executor {
                 self.stop.cancel();
                 return Err(Error::NeverInSync {
                     limit: SYNC_TIMEOUT,
-                    reason: self.health.last_failure().unwrap_or_else(|| "no answer".to_owned()),
+                    reason: self.health.last_failure().unwrap_or_else(|| "no response".to_owned()),
                 });
             }
             sleep(SYNC_POLL).await;

@@ -22,7 +22,7 @@ use crate::settings::Settings;
 use crate::undo::{Fate, settle, undo};
 use crate::volumes;
 
-/// How many Jobs of one task are created concurrently: as many as the API server handles without queueing, and few
+/// How many Jobs of one task are created concurrently: as many as the kube-apiserver handles without queueing, and few
 /// enough that one large task does not starve the others.
 const CONCURRENT_CREATES: usize = 32;
 
@@ -35,7 +35,7 @@ const DEADLINE_PER_NODE: Duration = Duration::from_millis(50);
 /// collision of random IDs is practically impossible, so the first ID works.
 const TRIES: usize = 4;
 
-/// Part of the warning that the API server sends for a Job whose pods may violate a Pod Security Standard.
+/// Part of the warning that the kube-apiserver sends for a Job whose pods may violate a Pod Security Standard.
 const VIOLATES_POD_SECURITY: &str = "would violate PodSecurity";
 
 /// The namespace label that names the enforced Pod Security Standard.

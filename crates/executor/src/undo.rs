@@ -24,7 +24,7 @@ const CONCURRENT_DELETES: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often, and for how long, the cleanup is repeated if Kubernetes does not answer, or a create may still be in
-/// flight there. API servers abort a request after one minute.
+/// flight there. A kube-apiserver aborts a request after one minute.
 const PAUSE: Duration = Duration::from_secs(2);
 const IN_FLIGHT: Duration = Duration::from_secs(90);
 const LIMIT: Duration = Duration::from_secs(600);

@@ -15,7 +15,7 @@ use crate::error::Error;
 pub(super) const KINDS: usize = 4;
 
 /// How old the cache may be. Each watch lasts 3 seconds and proves at its end that it is complete; the rest is for a
-/// slow machine or API server.
+/// slow machine or kube-apiserver.
 const BOUND: Duration = Duration::from_secs(10);
 
 /// The progress and failures of the watches.

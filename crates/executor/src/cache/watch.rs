@@ -27,9 +27,9 @@ use crate::folded::Folded;
 use crate::kubernetes::{Calls, Ending, ListParams, Resource, ResourceExt, WatchParams};
 use crate::labels;
 
-/// How long one watch request lasts. The API server ends the response after this time, and everything it has sent
+/// How long one watch request lasts. The kube-apiserver ends the response after this time, and everything it has sent
 /// precedes the end, so the end proves that nothing was missed. Bookmarks would prove it earlier, but are not
-/// guaranteed: an API server sends none for a kind that has not changed since it started
+/// guaranteed: a kube-apiserver sends none for a kind that has not changed since it started
 /// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#watch-bookmarks>).
 const WATCH_SECONDS: u32 = 3;
 const WATCH: Duration = Duration::from_secs(WATCH_SECONDS as u64);
@@ -46,8 +46,8 @@ const PAGE: u32 = 100;
 /// How many buffered events are applied under one lock.
 const BATCH: usize = 128;
 
-/// The pauses after a failed list or watch: short, because reads fail meanwhile, but not so short that they burden the
-/// API server.
+/// The pauses after a failed list or watch: short, because the cache gets out of date meanwhile, but not so short that
+/// they burden the kube-apiserver.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 

@@ -58,7 +58,7 @@ pub(super) async fn heard<T>(call: impl Future<Output = T>) -> (T, Headers) {
     scope.await
 }
 
-/// A client for an API server in this process, with captured responses.
+/// A client for a Kubernetes API in this process, with captured responses.
 pub fn client<S, B>(service: S, namespace: &str) -> Client
 where
     S: Service<Request<Body>, Response = Response<B>> + Send + 'static,

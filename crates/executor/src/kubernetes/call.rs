@@ -22,16 +22,16 @@ use super::{
 use crate::error::Error;
 use crate::labels;
 
-/// The time limit of a read. Kubernetes aims for 1 second in 99% of reads; this leaves room for an overloaded API
-/// server without hanging the caller.
+/// The time limit of a read. Kubernetes aims for 1 second in 99% of reads; this leaves room for an overloaded
+/// kube-apiserver without hanging the caller.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The time limit of a readiness check. It must stay below the 1 second after which a kubelet's probe of our server
 /// times out.
 const READY_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The time limit of a write. The API server first calls admission webhooks, each of which may take 10 seconds by
-/// default and 30 at most; if one times out, the API server's error names it
+/// The time limit of a write. The kube-apiserver first calls admission webhooks, each of which may take 10 seconds by
+/// default and 30 at most; if one times out, the kube-apiserver's error names it
 /// (<https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#timeouts>).
 const WRITE_TIMEOUT: Duration = Duration::from_secs(35);
 
@@ -124,15 +124,16 @@ impl Calls {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Reads the version of the API server, e.g., `v1.37.2`, within `limit`. This is the cheapest proof that it
+    /// Reads the version of the kube-apiserver, e.g., `v1.37.2`, within `limit`. This is the cheapest proof that it
     /// answers.
     pub async fn probe(&self, limit: Duration) -> Result<String, Error> {
         let version = once("reach the Kubernetes API", limit, self.client.apiserver_version()).await;
         Ok(version.answer?.git_version)
     }
 
-    /// Fails if the API server reports that it is not ready, e.g., because it cannot write to its store. An API server
-    /// that is slow, or that denies the check, passes: the cache notices on its own if updates stop arriving.
+    /// Fails if the kube-apiserver reports that it is not ready, e.g., because it cannot write to its store. A
+    /// kube-apiserver that is slow, or that denies the check, passes: the cache notices on its own if updates stop
+    /// arriving.
     pub async fn check_ready(&self) -> Result<(), Error> {
         let request = http::Request::get("/readyz").body(Vec::new());
         let Ok(request) = request else { return Ok(()) };
@@ -277,7 +278,7 @@ impl Calls {
         K: Resource<Scope = kube::core::NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
         K::DynamicType: Default,
     {
-        // The API server rejects a patch that contains another uid or version than the object has.
+        // The kube-apiserver rejects a patch that contains another uid or version than the object has.
         change["metadata"]["uid"] = target.uid.into();
         if let Some(version) = target.version {
             change["metadata"]["resourceVersion"] = version.into();
@@ -379,7 +380,7 @@ struct Outcome<T> {
     answer: Result<T, Error>,
     /// The warnings of Kubernetes.
     warnings: Vec<String>,
-    /// The `Retry-After` of the API server.
+    /// The `Retry-After` of the kube-apiserver.
     retry_after: Option<Duration>,
 }
 

@@ -1,7 +1,7 @@
 //! Streams the log of a task: all nodes merged into one live stream of bytes.
 //!
 //! ```text
-//! API server -> hub (one stream per pod) -> ring -> node (a cursor in the ring, or its own read) -> merge -> follower
+//! kube-apiserver -> hub (one stream per pod) -> ring -> node (ring cursor, or its own read) -> merge -> follower
 //! ```
 //!
 //! A follower holds at most one chunk per node. If it cannot keep up, it leaves the shared stream, reads on its own
@@ -73,7 +73,7 @@ impl Logs {
     }
 
     /// Streams the log of a task. The stream ends with the task, or with an error if the rest cannot be read. Dropping
-    /// it releases its streams from the API server.
+    /// it releases its streams from the kube-apiserver.
     pub fn stream(
         &self,
         view: &View,

@@ -125,8 +125,8 @@ impl Parser {
 fn split_time(line: &[u8]) -> Option<(Timestamp, &[u8])> {
     static PARSER: DateTimeParser = DateTimeParser::new();
     let head = &line[..line.len().min(MAX_TIME)];
-    // A missing space means that the timestamp itself may be incomplete, or that the last part of a line is empty, for
-    // which the kubelet writes no space.
+    // Without a space, the timestamp may be incomplete, or the last part of a line is empty: the kubelet then writes no
+    // space.
     let end = head.iter().position(|byte| *byte == b' ')?;
     let time = PARSER.parse_timestamp(&line[..end]).ok()?;
     Some((time, &line[end + 1..]))

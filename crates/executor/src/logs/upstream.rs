@@ -1,4 +1,4 @@
-//! Reads one log response of the API server, with timestamps.
+//! Reads one log response of the kube-apiserver, with timestamps.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -88,7 +88,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Requests a part of a log. When following, the API server may not respond before the next line is written, so
+    /// Requests a part of a log. When following, the kube-apiserver may not respond before the next line is written, so
     /// there is no timeout.
     pub async fn open(calls: &Calls, source: &Source, part: Part) -> Result<Self, Interruption> {
         let params = LogParams {
@@ -126,7 +126,7 @@ impl Reader {
     }
 
     /// Returns the next chunk, or `None` at the end of the response. Collects data for `pace` after the first bytes,
-    /// because the API server sends each line separately.
+    /// because the kube-apiserver sends each line separately.
     pub async fn next(&mut self, pace: Duration) -> Result<Option<Chunk>, Interruption> {
         loop {
             if let Some(interruption) = self.broken.take() {

@@ -30,7 +30,7 @@ pub const SETUP_DONE: &str = "/etc/k8s-cli-state/setup-done";
 /// waits for all of them; Kubernetes sends SIGKILL after the grace period. Where this shell is not process 1 (pods with
 /// a shared process namespace, machines without namespaces), the script's process group takes the place of the
 /// container. The script is started under job control (`set -m`) to get one, and job control is switched off again,
-/// because it prints notices. Bash's own messages are discarded, because a child may end before that.
+/// because it prints notices. Bash's own messages are discarded, because a child that ends before that triggers one.
 ///
 /// The task's environment variables are visible here as well, so ours are set only after the script has inherited its
 /// own. The exception is the flag that SIGTERM arrived early: without a trap process 1 would miss the signal, and

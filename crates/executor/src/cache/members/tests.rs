@@ -1,4 +1,4 @@
-//! How forged objects in the namespace are told from those of a task.
+//! How forged objects in the namespace are distinguished from those of a task.
 
 use std::sync::Arc;
 

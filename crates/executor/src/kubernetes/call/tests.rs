@@ -15,7 +15,7 @@ use tower::service_fn;
 use super::Calls;
 use crate::kubernetes::{self, ConfigMap};
 
-/// Calls to an API server that gives these answers in turn, repeating the last one, and the times at which it was
+/// Calls to a kube-apiserver that gives these answers in turn, repeating the last one, and the times at which it was
 /// called.
 fn calls(answers: Vec<Response<String>>) -> (Calls, Arc<Mutex<Vec<Instant>>>) {
     let asked: Arc<Mutex<Vec<Instant>>> = Arc::default();
@@ -90,7 +90,7 @@ async fn a_call_that_is_never_answered_ends_in_time() {
     assert!(start.elapsed() <= Duration::from_secs(31), "{:?}", start.elapsed());
 }
 
-/// An API server that does not answer in time is left to the cache, which must hear from it every few seconds.
+/// A kube-apiserver that does not answer in time is left to the cache, which must hear from it every few seconds.
 #[tokio::test(start_paused = true)]
 async fn only_an_api_server_that_says_so_is_not_ready() {
     for (code, is_ready) in [
