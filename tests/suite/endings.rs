@@ -96,7 +96,7 @@ async fn what_a_script_leaves_running_ends_with_it_and_the_log_says_so() {
     assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
     assert_eq!(
         world.api.log_text(&id, "").await,
-        "over\n[k8s-cli: the script has ended, and what it left running is ended now]\n"
+        "over\n[k8s-cli: the script has exited; terminating the processes it left running]\n"
     );
 }
 

@@ -199,7 +199,7 @@ async fn a_server_that_is_killed_at_any_moment_disturbs_no_start_and_no_end() {
         }
         world.api.wait_for(&good, "completed").await;
         let status = world.api.wait_for(&bad, "failed").await;
-        assert_eq!(status["message"], "node 1: the container ended with exit code 3");
+        assert_eq!(status["message"], "node 1: the container exited with code 3");
         world.api.wait_for_nodes(&bad, "failed").await;
         let status = world.api.wait_for_nodes(&robbed, "failed").await;
         assert!(status["message"].as_str().unwrap().starts_with("node 1: "), "{status}");
@@ -241,7 +241,7 @@ async fn a_task_that_fails_is_run_again_as_often_as_it_may() {
             (&attempt["attempt"], &attempt["reason"]),
             (&json!(number), &json!("Error"))
         );
-        assert_eq!(attempt["message"], "the container ended with exit code 1");
+        assert_eq!(attempt["message"], "the container exited with code 1");
         assert!(
             attempt["started_at"].is_string() && attempt["finished_at"].is_string(),
             "{attempt}"
@@ -268,7 +268,7 @@ async fn a_task_that_fails_too_often_has_failed() {
     let status = world.api.wait_for(&id, "failed").await;
     // The nines do not count: the second failure of its own is the last.
     assert_eq!(log.lines().count(), 4, "{log}");
-    assert_eq!(status["message"], "the container ended with exit code 2");
+    assert_eq!(status["message"], "the container exited with code 2");
     assert_eq!(nodes(&status)[0]["attempt"], 4);
 }
 
@@ -368,7 +368,7 @@ async fn a_job_that_is_deleted_by_hand_ends_the_others() {
         .unwrap();
     let status = world.api.wait_for_nodes(&id, "failed").await;
     assert_eq!(
-        status["message"], "node 1: the Job of this node was deleted",
+        status["message"], "node 1: the Job for this node was deleted",
         "{status}"
     );
     assert_eq!(nodes(&status)[0]["reason"], "NodeFailed");

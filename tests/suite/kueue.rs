@@ -95,7 +95,7 @@ async fn nodes_are_let_in_together_or_not_at_all() {
         status["message"]
             .as_str()
             .unwrap()
-            .ends_with("it waits in the queue `team`"),
+            .ends_with("waiting in queue `team`"),
         "{status}"
     );
     // It holds no part of the quota while it waits: who needs less goes before.

@@ -27,7 +27,7 @@ async fn a_task_that_runs_longer_than_it_may_is_ended_and_keeps_its_log() {
         status["message"]
             .as_str()
             .unwrap()
-            .ends_with("it ran longer than its `max_duration` of 2 s"),
+            .ends_with("exceeded the `max_duration` of 2s"),
         "{status}"
     );
     let log = world.api.log_text(&by_default, "").await;

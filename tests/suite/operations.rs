@@ -186,11 +186,11 @@ fn a_server_without_a_usable_cluster_says_so_in_one_sentence() {
         (vec![("HOME", home)], "error: no Kubernetes cluster is configured"),
         (
             vec![("KUBECONFIG", missing.to_str().unwrap())],
-            "error: the Kubernetes configuration cannot be used",
+            "error: invalid Kubernetes configuration",
         ),
         (
             vec![("KUBECONFIG", broken.to_str().unwrap())],
-            "error: the Kubernetes configuration cannot be used",
+            "error: invalid Kubernetes configuration",
         ),
         (
             vec![("KUBECONFIG", unreachable.to_str().unwrap())],

@@ -493,7 +493,7 @@ async fn a_namespace_that_does_not_exist_is_no_start() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        !output.status.success() && said.contains("the namespace `not-there` does not exist"),
+        !output.status.success() && said.contains("namespace `not-there` not found"),
         "{said}"
     );
 }

@@ -93,7 +93,7 @@ async fn a_failed_task_says_which_node_and_why() {
         .submit(&json!({"num_nodes": 2, "run": "exit $((NODE_RANK * 3))"}))
         .await;
     let status = world.api.wait_for(&id, "failed").await;
-    assert_eq!(status["message"], "node 1: the container ended with exit code 3");
+    assert_eq!(status["message"], "node 1: the container exited with code 3");
     eventually(Duration::from_secs(20), "the other node to end", async || {
         let status = world.api.status(&id).await;
         let nodes = &status["metadata"]["nodes"];

@@ -77,15 +77,15 @@ async fn the_first_failure_ends_the_others_and_is_named() {
     let status = world.api.wait_for(&id, "failed").await;
     let seen = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     assert_eq!(status["reason"], "Error");
-    assert_eq!(status["message"], "node 2: the container ended with exit code 3");
+    assert_eq!(status["message"], "node 2: the container exited with code 3");
     let status = world.api.wait_for_nodes(&id, "failed").await;
-    assert_eq!(status["message"], "node 2: the container ended with exit code 3");
+    assert_eq!(status["message"], "node 2: the container exited with code 3");
     for node in nodes(&status) {
         if node["rank"] == 2 {
             assert_eq!((&node["exit_code"], &node["reason"]), (&json!(3), &json!("Error")));
         } else {
             assert_eq!(node["reason"], "NodeFailed", "{node}");
-            assert_eq!(node["message"], "ended because node 2 had failed");
+            assert_eq!(node["message"], "terminated because node 2 failed");
         }
     }
     let log = world.api.log_text(&id, "").await;
@@ -117,7 +117,7 @@ async fn a_task_that_has_no_place_in_time_fails_and_frees_what_it_holds() {
     assert_eq!(status["reason"], "ProvisionTimeout", "{status}");
     let message = status["message"].as_str().unwrap();
     assert!(
-        message.contains("within its `provision_timeout` of 3 s: 0/1 nodes are available"),
+        message.contains("within the `provision_timeout` of 3s: 0/1 nodes are available"),
         "{message}"
     );
     let reasons: Vec<&str> = nodes(&status)

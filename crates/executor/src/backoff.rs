@@ -1,8 +1,8 @@
-//! Pauses that double.
+//! Exponential backoff.
 
 use std::time::Duration;
 
-/// The pauses between tries of something that fails.
+/// The pauses between retries.
 #[derive(Debug, Clone)]
 pub(crate) struct Backoff {
     first: Duration,
@@ -11,7 +11,6 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// Pauses from `first` to `longest`.
     pub fn new(first: Duration, longest: Duration) -> Self {
         Self {
             first,
@@ -20,14 +19,14 @@ impl Backoff {
         }
     }
 
-    /// The next pause, twice as long as the one before.
+    /// The next pause, twice as long as the previous one up to the longest.
     pub fn next(&mut self) -> Duration {
         let pause = self.next;
         self.next = pause.saturating_mul(2).min(self.longest);
         pause
     }
 
-    /// It has not failed: the next pause is the first.
+    /// Starts over with the first pause after a success.
     pub fn reset(&mut self) {
         self.next = self.first;
     }

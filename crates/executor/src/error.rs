@@ -1,155 +1,155 @@
-//! What can go wrong between a task and Kubernetes.
+//! The error type of this crate, and how failures of the Kubernetes API are worded.
 
 use std::time::Duration;
 
 use kube::client::AuthError;
 use kube::core::Status;
 
-/// How many of a credential plugin's last lines are told.
+/// How many of a credential plugin's last lines are shown: the last ones usually say what to do.
 const MAX_PLUGIN_LINES: usize = 5;
 
-/// Every failure of this crate. A caller decides by variant; the text is for people.
+/// Every failure of this crate. Callers decide by variant; the text is for users.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nothing in the environment names a cluster.
-    #[error("no Kubernetes cluster is configured; set `KUBECONFIG`, or run inside a cluster")]
+    /// Neither a kubeconfig nor a service account names a cluster.
+    #[error("no Kubernetes cluster is configured; set `KUBECONFIG` or run inside a cluster")]
     NoCluster,
-    /// What names the cluster cannot be used.
-    #[error("the Kubernetes configuration cannot be used: {reason}")]
+    /// The kubeconfig or the service account is invalid.
+    #[error("invalid Kubernetes configuration: {reason}")]
     Configuration {
-        /// What is wrong with it.
+        /// What is invalid.
         reason: String,
     },
-    /// A call was refused or did not arrive.
+    /// A call was refused, or did not reach the Kubernetes API.
     #[error("could not {action}: {}", explain(source))]
     Kubernetes {
-        /// What was tried.
+        /// What the call was for, in the form "could not ...".
         action: &'static str,
-        /// What happened.
+        /// The client's error.
         source: Box<kube::Error>,
     },
-    /// A call was not answered.
-    #[error("could not {action}: the Kubernetes API did not answer within {} s", limit.as_secs())]
+    /// A call was not answered in time.
+    #[error("could not {action}: the Kubernetes API did not respond within {}s", limit.as_secs())]
     Timeout {
-        /// What was tried.
+        /// What the call was for, in the form "could not ...".
         action: &'static str,
-        /// How long.
+        /// The time limit of the call.
         limit: Duration,
     },
-    /// The watch cache does not know the present state.
-    #[error("the state of the cluster has not been seen for {} s: {reason}; try again later", since.as_secs())]
+    /// The watch cache is too old to answer from.
+    #[error("no updates from the Kubernetes API for {}s: {reason}; try again later", since.as_secs())]
     OutOfSync {
-        /// Since when.
+        /// How old the cache is.
         since: Duration,
-        /// What failed last, in its own words.
+        /// The last failure of a list or watch, in its own words.
         reason: String,
     },
-    /// The server may not do everything that it has to.
-    #[error("the server lacks rights in the namespace `{namespace}`: {}; give them to it as docs/OPERATIONS.md says", missing.join(", "))]
+    /// RBAC denies something the server needs.
+    #[error("the server lacks permissions in namespace `{namespace}`: {}; grant them as described in docs/OPERATIONS.md", missing.join(", "))]
     MissingRights {
-        /// Where.
+        /// The namespace of the tasks.
         namespace: String,
-        /// Each as verb and resource.
+        /// The missing permissions, each as verb and resource.
         missing: Vec<String>,
     },
     /// The namespace of the tasks does not exist.
-    #[error("the namespace `{namespace}` does not exist; create it, or choose another with `--namespace`")]
+    #[error("namespace `{namespace}` not found; create it, or choose another one with `--namespace`")]
     NoNamespace {
-        /// Its name.
+        /// The name of the namespace.
         namespace: String,
     },
-    /// The namespace lets no pod run that this server makes.
+    /// The Pod Security Standard of the namespace rejects every pod of this server.
     #[error(
-        "the namespace `{namespace}` enforces the Pod Security Standard `{level}`, which the pods of this server do not meet; start it with `--pod-security restricted` ({warning})"
+        "namespace `{namespace}` enforces the `{level}` Pod Security Standard, which the pods of this server violate; start the server with `--pod-security restricted` ({warning})"
     )]
     PodSecurity {
-        /// Its name.
+        /// The name of the namespace.
         namespace: String,
-        /// What it enforces.
+        /// The enforced level.
         level: String,
-        /// What Kubernetes says of our pods.
+        /// The warning of the Kubernetes API.
         warning: String,
     },
-    /// The first lists did not arrive.
-    #[error("the state of the cluster could not be read within {} s: {reason}", limit.as_secs())]
+    /// The first lists did not complete in time.
+    #[error("timed out after {}s waiting for the initial state of the cluster: {reason}", limit.as_secs())]
     NeverInSync {
-        /// How long it was tried.
+        /// How long the server waited.
         limit: Duration,
         /// The last failure.
         reason: String,
     },
-    /// A task names a volume that its user cannot use.
+    /// A task names a volume that does not exist, or that belongs to another user.
     #[error("volume \"{volume}\" not found")]
     VolumeNotFound {
-        /// Where the task wants it.
+        /// The mount path in the task.
         path: String,
-        /// What the task calls it.
+        /// The name of the volume in the task.
         volume: String,
     },
-    /// An `Idempotency-Key` came again with another task.
-    #[error("the Idempotency-Key was used for another task; use a new key for a new task")]
+    /// The same `Idempotency-Key` was submitted with a different task.
+    #[error("the Idempotency-Key was already used for a different task; use a new key")]
     IdempotencyKeyReused,
-    /// Somebody else has made an object that has the name of an `Idempotency-Key`.
-    #[error("the Idempotency-Key cannot be used: another object has its name; use a new key")]
+    /// An object that this server did not create has the name that an `Idempotency-Key` reserves.
+    #[error("the Idempotency-Key cannot be used: an unrelated object already has its name; use a new key")]
     IdempotencyKeyTaken,
-    /// The task of an `Idempotency-Key` is on its way.
-    #[error("the task of the Idempotency-Key is being stopped; try again when it is gone, or use a new key")]
+    /// The task of an `Idempotency-Key` is being deleted.
+    #[error("the task with this Idempotency-Key is being stopped; try again once it is gone, or use a new key")]
     IdempotencyKeyTerminating,
-    /// Somebody else has made a Job where the next attempt of a task has to be.
-    #[error("another Job has the name `{name}`; delete it, so that the task can be run again")]
+    /// A Job that this server did not create has the name of the Job of the next attempt.
+    #[error("an unrelated Job is already named `{name}`; delete it so that the task can be retried")]
     NameTaken {
-        /// The name.
+        /// The name of the Job.
         name: String,
     },
-    /// No free identifier was found.
-    #[error("no free identifier was found in {tries} tries")]
+    /// Every generated ID was already in use.
+    #[error("no unused ID found in {tries} tries")]
     NoFreeId {
-        /// How many were tried.
+        /// How many IDs were tried.
         tries: usize,
     },
-    /// A task could not be made within its time.
-    #[error("the Kubernetes objects could not be created within {} s", limit.as_secs())]
+    /// The objects of a task could not be created in time.
+    #[error("timed out after {}s creating the Kubernetes objects of the task", limit.as_secs())]
     SubmitDeadline {
-        /// How long.
+        /// The time limit of the submit.
         limit: Duration,
     },
     /// Some of several tasks could not be stopped.
-    #[error("stopped {stopped} tasks; not stopped: {}", failures.join("; "))]
+    #[error("stopped {stopped} tasks; could not stop {}", failures.join("; "))]
     StopAll {
         /// How many were stopped.
         stopped: usize,
-        /// The others, each with its reason.
+        /// The others, each as ``task `ID`: reason``.
         failures: Vec<String>,
     },
-    /// An object of ours is no JSON.
-    #[error("a Kubernetes object could not be encoded")]
+    /// A Kubernetes object could not be serialized.
+    #[error("could not encode a Kubernetes object")]
     Encoding {
-        /// What is wrong with it.
+        /// The serialization error.
         source: serde_json::Error,
     },
-    /// Our own code failed.
-    #[error("an internal task failed")]
+    /// A background future of this process panicked.
+    #[error("internal error: a background operation failed")]
     Internal {
-        /// How it ended.
+        /// How the future ended.
         #[from]
         source: tokio::task::JoinError,
     },
 }
 
 impl Error {
-    /// Whether the object does not exist.
+    /// Whether the object was not found.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         self.status().is_some_and(Status::is_not_found)
     }
 
-    /// Whether the name is taken.
+    /// Whether another object has the name.
     #[must_use]
     pub fn is_already_exists(&self) -> bool {
         self.status().is_some_and(Status::is_already_exists)
     }
 
-    /// Whether we may not do this.
+    /// Whether the Kubernetes API answered 403.
     #[must_use]
     pub fn is_forbidden(&self) -> bool {
         self.status().is_some_and(|status| status.code == 403)
@@ -161,7 +161,7 @@ impl Error {
         self.status().is_some_and(Status::is_conflict)
     }
 
-    /// Whether the same call may succeed a moment later: the server was busy, or was not reached.
+    /// Whether the same call may succeed a moment later: the API was busy, or could not be reached.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -175,7 +175,8 @@ impl Error {
         }
     }
 
-    /// Whether what failed may have been done, or may yet be: no answer has come that says it was not.
+    /// Whether the failed change may have been made, or may still be: no answer says that it was not. 429 is such an
+    /// answer, because the kube-apiserver sends it before it processes the request.
     #[must_use]
     pub fn is_ambiguous(&self) -> bool {
         match self {
@@ -195,14 +196,14 @@ impl Error {
     }
 }
 
-/// Kubernetes' own sentence where there is one; the client's wrapping says the same thing twice.
+/// The message of the Kubernetes API where there is one; the client's own wrapping repeats it.
 pub(crate) fn explain(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
-        kube::Error::Api(status) => format!("the Kubernetes API answered {} {}", status.code, status.reason),
+        kube::Error::Api(status) => format!("the Kubernetes API returned {} {}", status.code, status.reason),
         kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => {
             format!(
-                "the Kubernetes API{} was not reached: {}",
+                "the Kubernetes API{} is unreachable: {}",
                 place(error),
                 root_cause(error)
             )
@@ -212,17 +213,17 @@ pub(crate) fn explain(error: &kube::Error) -> String {
     }
 }
 
-/// That no connection was made, or it broke.
+/// A connection could not be made, or broke.
 #[derive(Debug, thiserror::Error)]
-#[error("`{url}` was not reached")]
+#[error("could not reach `{url}`")]
 pub(crate) struct NotReached {
-    /// Where it was tried.
+    /// The address of the cluster.
     pub url: String,
-    /// Why.
+    /// The connection error.
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
-/// Where the API server was looked for, if that is known.
+/// The address of the cluster, where the error carries it.
 fn place(error: &kube::Error) -> String {
     let reached = std::error::Error::source(error).and_then(|source| source.downcast_ref::<NotReached>());
     reached
@@ -230,40 +231,36 @@ fn place(error: &kube::Error) -> String {
         .unwrap_or_default()
 }
 
-/// Why there are no credentials; in the plugin's own words, when it has any. The client shows them as Rust writes bytes.
+/// Why there are no credentials, with the output of the plugin, which the client would show as a list of bytes.
 pub(crate) fn credentials(error: &AuthError, plugin: Option<&str>) -> String {
     let plugin = plugin.map(|command| format!(" `{command}`")).unwrap_or_default();
     let why = match error {
-        AuthError::AuthExecStart(source) => format!("the credential plugin{plugin} cannot be run: {source}"),
-        // The command that the client gives is as Rust writes it, with its variables.
+        AuthError::AuthExecStart(source) => format!("cannot run credential plugin{plugin}: {source}"),
+        // The command in the client's error is in Rust's debug format and includes the environment, so it is not shown.
         AuthError::AuthExecRun { out, .. } => {
             let said = String::from_utf8_lossy(&out.stderr);
             let said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
             let said = said[said.len().saturating_sub(MAX_PLUGIN_LINES)..].join("; ");
-            let said = if said.is_empty() {
-                "it wrote nothing".to_owned()
-            } else {
-                said
-            };
-            format!("the credential plugin{plugin} failed ({}): {said}", out.status)
+            let said = if said.is_empty() { "no output".to_owned() } else { said };
+            format!("credential plugin{plugin} failed ({}): {said}", out.status)
         }
         AuthError::AuthExecParse(source) => {
             format!(
-                "the credential plugin{plugin} does not answer as one: {}",
+                "credential plugin{plugin} returned invalid output: {}",
                 first_line(&source.to_string())
             )
         }
         other => first_line(&other.to_string()),
     };
-    format!("there are no credentials for the Kubernetes API: {why}")
+    format!("no credentials for the Kubernetes API: {why}")
 }
 
-/// Some errors draw a picture below their first line.
+/// Drops the source excerpt that some parsers draw below the first line.
 pub(crate) fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
 
-/// The last cause: the outer ones only say on whose behalf it was.
+/// The innermost cause: the outer ones only name the layers that the error passed through.
 fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {
@@ -272,7 +269,7 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-/// Whether what was asked for is too old to be known.
+/// Whether the requested resource version is no longer available.
 pub(crate) fn is_expired(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 410)
 }

@@ -1,4 +1,4 @@
-//! The one entrance: everything that the API does to tasks and volumes.
+//! The public interface of this crate: everything the API does to tasks and volumes.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -24,16 +24,16 @@ use crate::submit::{DryRun, Request, Submitted};
 use crate::ticks::Background;
 use crate::{cache, expire, gang, nodes, rights, stop, submit, sweep, volumes};
 
-/// How long the first lists may take. 20,000 tasks arrive in less.
+/// How long the first lists may take. Even 20,000 tasks arrive sooner.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often it is looked whether they have arrived.
+/// How often to check whether they have arrived.
 const SYNC_POLL: Duration = Duration::from_millis(5);
 
-/// How long the first call may take: a wrong address must be noticed before a person gives up.
+/// How long the first call may take: a wrong address should fail before the user gives up waiting.
 const REACH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Tasks and volumes of one namespace.
+/// The tasks and volumes of one namespace.
 pub struct Executor {
     calls: Calls,
     cache: Arc<Cache>,
@@ -47,10 +47,10 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Starts watching the namespace, and returns when the cache is in sync.
+    /// Starts watching the namespace, and returns once the cache is in sync.
     ///
     /// # Errors
-    /// The API server does not answer, the namespace does not exist, or we may not read what we need.
+    /// Kubernetes does not answer, the namespace does not exist, or a permission that the watches need is missing.
     pub async fn start(client: Client, settings: Settings) -> Result<Self, Error> {
         let namespace = settings
             .namespace
@@ -63,8 +63,8 @@ impl Executor {
         if let Err(error) = rights.check(&namespace) {
             match error {
                 Error::NoNamespace { .. } => return Err(error),
-                // It can be given while the server runs; until then it is not ready.
-                error => tracing::error!(%error, "the server cannot do its work"),
+                // Missing permissions can be granted while the server runs; until then, it is not ready.
+                error => tracing::error!(%error, "the server is not ready"),
             }
         }
         let cache = Arc::new(Cache::new(namespace, settings.clock));
@@ -87,7 +87,7 @@ impl Executor {
         Ok(executor)
     }
 
-    /// Starts what goes on in the background.
+    /// Starts the background controllers.
     fn look_after(&self) {
         let background = Background {
             calls: self.calls.clone(),
@@ -111,62 +111,59 @@ impl Executor {
         tracker.spawn(expire::expire(background));
     }
 
-    /// The namespace.
+    /// The namespace of all tasks and volumes.
     #[must_use]
     pub fn namespace(&self) -> &str {
         self.calls.namespace()
     }
 
-    /// The version of Kubernetes at the start.
+    /// The version of Kubernetes when the executor started.
     #[must_use]
     pub fn kubernetes(&self) -> &str {
         &self.kubernetes
     }
 
-    /// The machines that tasks can run on.
-    ///
-    /// # Errors
-    /// Kubernetes refused, or was not reached.
+    /// The cluster nodes. Listing them needs a cluster-wide permission that the server may lack.
     pub async fn machines(&self) -> Result<Vec<Machine>, Error> {
         let nodes = self.calls.nodes().await?;
         Ok(nodes.iter().map(nodes::machine).collect())
     }
 
-    /// Whether answers are true now.
+    /// Whether the cache is recent enough to answer from.
     ///
     /// # Errors
-    /// [`Error::OutOfSync`] when the API server has not been reachable for a while.
+    /// [`Error::OutOfSync`] if the Kubernetes API has not confirmed its state for a while.
     pub fn check(&self) -> Result<(), Error> {
         self.health.check()
     }
 
-    /// Whether everything works: answers are true, nothing is missing that the work needs, and Kubernetes itself does not say that it
-    /// is not ready.
+    /// Whether the server can do its work: the cache is up to date, no permission is missing, and Kubernetes reports
+    /// that it is ready.
     ///
     /// # Errors
-    /// [`Error::OutOfSync`], or what is missing.
+    /// [`Error::OutOfSync`], [`Error::NoNamespace`], [`Error::MissingRights`], or Kubernetes' own report.
     pub async fn check_ready(&self) -> Result<(), Error> {
         self.health.check()?;
         self.rights.check(self.namespace())?;
         self.calls.check_ready().await
     }
 
-    /// How much the cache holds.
+    /// The number of objects in the cache.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.cache.counts()
     }
 
-    /// How long ago the last event arrived.
+    /// The time since the last watch event.
     #[must_use]
     pub fn cache_age(&self) -> Option<Duration> {
         self.cache.age()
     }
 
-    /// Makes a task: all of it, or nothing. It goes on even when the caller does not wait for it.
+    /// Submits a task: creates all of its objects, or none. Continues even if the caller drops the future.
     ///
     /// # Errors
-    /// A volume that is not there, a reused key, or Kubernetes' refusal.
+    /// [`Error::VolumeNotFound`], [`Error::IdempotencyKeyReused`], or a rejection by Kubernetes.
     pub async fn submit(&self, request: Request) -> Result<Submitted, Error> {
         self.health.check()?;
         let ((calls, cache), settings) = (self.parts(), Arc::clone(&self.settings));
@@ -174,37 +171,34 @@ impl Executor {
             .await
     }
 
-    /// The Kubernetes objects that a submit would make. Nothing is made.
+    /// The objects that a submit would create, validated by Kubernetes. Creates nothing.
     ///
     /// # Errors
-    /// A volume that is not there, or Kubernetes' refusal.
+    /// [`Error::VolumeNotFound`], or a rejection by Kubernetes.
     pub async fn dry_run(&self, request: Request) -> Result<DryRun, Error> {
         self.health.check()?;
         submit::dry_run(&self.calls, &self.cache, request, &self.settings).await
     }
 
-    /// A task of this user, or `None`.
+    /// The task with this ID, if it belongs to the user.
     ///
     /// # Errors
-    /// The cache is out of sync.
+    /// [`Error::OutOfSync`].
     pub fn task(&self, user: &UserName, id: &str) -> Result<Option<Arc<View>>, Error> {
         self.health.check()?;
         Ok(self.cache.task(user, id))
     }
 
-    /// The tasks of a user, or of everybody, oldest first.
+    /// The tasks of one user, or of all users, oldest first.
     ///
     /// # Errors
-    /// The cache is out of sync.
+    /// [`Error::OutOfSync`].
     pub fn tasks(&self, user: Option<&UserName>) -> Result<Vec<(String, Arc<View>)>, Error> {
         self.health.check()?;
         Ok(self.cache.tasks(user))
     }
 
-    /// Stops a task of this user; whether there was one.
-    ///
-    /// # Errors
-    /// Kubernetes refused, or was not reached.
+    /// Stops a task of this user. Returns whether it existed.
     pub async fn stop(&self, user: &UserName, id: &str) -> Result<bool, Error> {
         let Some(view) = self.task(user, id)? else {
             return Ok(false);
@@ -215,12 +209,12 @@ impl Executor {
         Ok(true)
     }
 
-    /// Stops the tasks of a user, or of everybody; how many.
+    /// Stops the tasks of one user, or of all users. Returns how many.
     ///
     /// # Errors
-    /// [`Error::StopAll`] when some could not be stopped.
+    /// [`Error::StopAll`] if some could not be stopped.
     pub async fn stop_all(&self, user: Option<&UserName>) -> Result<usize, Error> {
-        // What is on its way was stopped before.
+        // Don't count tasks that are already being stopped.
         let tasks = self
             .tasks(user)?
             .into_iter()
@@ -231,10 +225,10 @@ impl Executor {
             .await
     }
 
-    /// The log of a task of this user, or `None`.
+    /// The log of a task, if it belongs to the user.
     ///
     /// # Errors
-    /// The cache is out of sync.
+    /// [`Error::OutOfSync`].
     pub fn logs(
         &self,
         user: &UserName,
@@ -245,10 +239,7 @@ impl Executor {
         Ok(view.map(|view| self.logs.stream(&view, options)))
     }
 
-    /// Makes a volume.
-    ///
-    /// # Errors
-    /// Kubernetes refused, or was not reached.
+    /// Creates a volume and returns its ID.
     pub async fn create_volume(&self, user: UserName, definition: VolumeDefinition) -> Result<Id, Error> {
         self.health.check()?;
         let (calls, cache) = self.parts();
@@ -256,10 +247,10 @@ impl Executor {
             .await
     }
 
-    /// The volumes of a user, or of everybody, oldest first.
+    /// The volumes of one user, or of all users, oldest first.
     ///
     /// # Errors
-    /// The cache is out of sync.
+    /// [`Error::OutOfSync`].
     pub fn volumes(&self, user: Option<&UserName>) -> Result<Vec<VolumeStatus>, Error> {
         self.health.check()?;
         let volumes = self.cache.volumes(user);
@@ -269,19 +260,16 @@ impl Executor {
             .collect())
     }
 
-    /// A volume of this user, or `None`.
+    /// The volume with this ID, if it belongs to the user.
     ///
     /// # Errors
-    /// The cache is out of sync.
+    /// [`Error::OutOfSync`].
     pub fn volume(&self, user: &UserName, id: &str) -> Result<Option<VolumeStatus>, Error> {
         let volume = self.find_volume(user, id)?;
         Ok(volume.map(|volume| volumes::status(volume, self.namespace())))
     }
 
-    /// Deletes a volume of this user; `None` when there is none, else the tasks that still use it.
-    ///
-    /// # Errors
-    /// Kubernetes refused, or was not reached.
+    /// Deletes a volume of this user. Returns the tasks that still use it, or `None` if the volume was not found.
     pub async fn delete_volume(&self, user: &UserName, id: &str) -> Result<Option<Vec<String>>, Error> {
         let Some(volume) = self.find_volume(user, id)? else {
             return Ok(None);
@@ -293,7 +281,7 @@ impl Executor {
         Ok(Some(users))
     }
 
-    /// Ends the watches and waits for what is being done.
+    /// Stops the watches and waits for changes in progress.
     pub async fn shut_down(&self) {
         self.stop.cancel();
         self.tracker.close();
@@ -313,7 +301,7 @@ impl Executor {
         (self.calls.clone(), Arc::clone(&self.cache))
     }
 
-    /// Runs a change to its end: a caller who goes away must not leave it half done.
+    /// Runs a change to completion in its own tokio task: a client that disconnects must not leave it half done.
     async fn finish<T: Send + 'static>(
         &self,
         change: impl Future<Output = Result<T, Error>> + Send + 'static,
@@ -328,7 +316,7 @@ impl Executor {
                 self.stop.cancel();
                 return Err(Error::NeverInSync {
                     limit: SYNC_TIMEOUT,
-                    reason: self.health.last_failure().unwrap_or_else(|| "no answer".to_owned()),
+                    reason: self.health.last_failure().unwrap_or_else(|| "no response".to_owned()),
                 });
             }
             sleep(SYNC_POLL).await;

@@ -1,7 +1,7 @@
-//! Deleting tasks that ended long enough ago.
+//! Deletes finished tasks after their time to live.
 //!
-//! A task that is one Job alone says so in its `ttlSecondsAfterFinished`, and Kubernetes deletes it. The Jobs of others are a
-//! whole, which ends with its last Job, and goes with its owner.
+//! A single Job without an owner has `ttlSecondsAfterFinished`, so Kubernetes deletes it. The Jobs of other tasks
+//! finish at different times and must be deleted together, with their owner.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::kubernetes::{ConfigMap, Target};
 use crate::stop;
 use crate::ticks::Background;
 
-/// How often they are looked for. It is a look into memory.
+/// How often to look for expired tasks. A check only reads the cache.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Deletes tasks whose time is over, until the process stops.
+/// Deletes expired tasks until shutdown.
 pub(crate) async fn expire(background: Background) {
     let mut ticks = background.every(INTERVAL);
     while ticks.next().await.is_some() {
@@ -25,19 +25,19 @@ pub(crate) async fn expire(background: Background) {
             }
             let task_id = &*view.key.id;
             match delete(&background, &view, &owner).await {
-                Ok(true) => tracing::info!(event = "task_expired", task_id, "deleted a task that ended long ago"),
+                Ok(true) => tracing::info!(event = "task_expired", task_id, "deleted an expired task"),
                 Ok(false) => {}
                 Err(error) if error.is_conflict() => {}
                 Err(error) => background.warn(&format!("expire {task_id}"), || {
-                    tracing::warn!(task_id, %error, "a task that ended long ago is still there");
+                    tracing::warn!(task_id, %error, "failed to delete an expired task; retrying");
                 }),
             }
         }
     }
 }
 
-/// Whether it was deleted. The owner goes in the version that was seen: a task that has begun another attempt meanwhile has another
-/// one. A Job that has lost its labels may still run.
+/// Deletes the task, and returns whether it did. The owner is deleted only in the version that was seen, because
+/// starting another attempt changes it. A task with a Job that lost its labels is kept: that Job may still run.
 async fn delete(background: &Background, view: &View, owner: &TaskOwner) -> Result<bool, Error> {
     let is_seen = |name: &str| view.jobs.iter().any(|(seen, _)| seen == name);
     if has_hidden_job(&background.calls, owner, is_seen).await? {
@@ -50,7 +50,7 @@ async fn delete(background: &Background, view: &View, owner: &TaskOwner) -> Resu
     };
     background
         .calls
-        .delete::<ConfigMap>("delete a task that ended long ago", target)
+        .delete::<ConfigMap>("delete the expired task", target)
         .await?;
     stop::stop(&background.calls, &background.cache, view).await?;
     Ok(true)

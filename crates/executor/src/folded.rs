@@ -1,4 +1,4 @@
-//! Log lines that say the same again and again, told once a minute.
+//! Limits repeated log lines to one per minute.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,18 +6,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long nothing more is said of the same thing.
+/// How long a repeated line is suppressed.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// Of how many things it is remembered that they were said. Beyond that everything is said again.
+/// How many different lines are remembered. At the limit all are forgotten, so that memory stays bounded.
 const MAX_KNOWN: usize = 4096;
 
-/// What was said, and when.
+/// When each line was last logged, and how many were suppressed since.
 #[derive(Debug, Default)]
 pub(crate) struct Folded(Mutex<HashMap<String, (Instant, u64)>>);
 
 impl Folded {
-    /// Whether something is to be said now, and how often it was not said since it last was. `what` tells it from others.
+    /// Returns `None` if a line with this key must be suppressed, else the number of lines suppressed since the last
+    /// one.
     pub fn tell(&self, what: &str) -> Option<u64> {
         let now = Instant::now();
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,5 +1,4 @@
-//! What must hold for whatever others write into a log, or on an object of the namespace. The targets of `fuzz/` look for inputs
-//! that break it.
+//! Entry points of the fuzz targets in `fuzz/`: invariants for any log content, and for any object in the namespace.
 
 pub use crate::cache::fuzz::objects;
 pub use crate::logs::fuzz::frames;

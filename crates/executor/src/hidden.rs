@@ -1,4 +1,4 @@
-//! Jobs that no watch shows, because somebody has taken their labels: they are found by their names.
+//! Finds Jobs that no watch shows, because somebody removed their labels, by their names.
 
 use task::Name;
 
@@ -7,11 +7,8 @@ use crate::error::Error;
 use crate::kubernetes::{self, Calls};
 use crate::labels;
 
-/// Whether Kubernetes has a Job of the present attempt of a task beside those that are `seen`, by name. What has such a Job is not
-/// over, whatever is seen of it.
-///
-/// # Errors
-/// Kubernetes was not reached, or refused.
+/// Whether a task has a Job of its current attempt that is not `seen`, by name. Such a task is not over, whatever the
+/// cache shows.
 pub(crate) async fn has_hidden_job(
     calls: &Calls,
     owner: &TaskOwner,
@@ -26,7 +23,7 @@ pub(crate) async fn has_hidden_job(
         if seen(&name) {
             continue;
         }
-        let job = calls.get::<kubernetes::Job>("look at a task again", &name).await?;
+        let job = calls.get::<kubernetes::Job>("refresh the task", &name).await?;
         if job.is_some_and(|job| is_owned(&job, owner)) {
             return Ok(true);
         }
@@ -34,7 +31,7 @@ pub(crate) async fn has_hidden_job(
     Ok(false)
 }
 
-/// Whether a Job is of a task, whatever its labels say.
+/// Whether a Job belongs to a task, regardless of its labels.
 pub(crate) fn is_owned(job: &kubernetes::Job, owner: &TaskOwner) -> bool {
     let mut owners = job.metadata.owner_references.iter().flatten();
     owners.any(|reference| reference.uid == owner.uid)

@@ -1,124 +1,126 @@
-//! Labels, annotations and other words that our Kubernetes objects carry, and who they belong to.
+//! Labels, annotations, and names of our Kubernetes objects, and how they identify a user.
 //!
-//! The plain ones are those of the Python implementation, so that each sees the other's objects.
+//! Those without the `k8s-cli/` prefix are the Python implementation's, so that each implementation sees the other's
+//! objects.
 
 use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha224};
 use task::{Name, UserName};
 
-/// On everything that belongs to a task.
+/// Label on every object of a task.
 pub const TASK: &str = "skypilot-task";
-/// On everything that belongs to a volume.
+/// Label on every object of a volume.
 pub const VOLUME: &str = "skypilot-volume";
 /// The value of [`TASK`] and [`VOLUME`].
 pub const TRUE: &str = "true";
-/// Selects our Jobs, Pods and task owners.
+/// Selects our Jobs, pods, and task owners.
 pub const TASK_SELECTOR: &str = "skypilot-task=true";
 /// Selects our volumes.
 pub const VOLUME_SELECTOR: &str = "skypilot-volume=true";
-/// The identifier of a task.
+/// The ID of a task.
 pub const TASK_ID: &str = "task-id";
-/// The name of a task, as far as a label can hold it.
+/// The name of a task, shortened to fit a label.
 pub const TASK_NAME: &str = "task-name";
 /// The rank of a node.
 pub const NODE_INDEX: &str = "node-idx";
-/// The identifier of a volume.
+/// The ID of a volume.
 pub const VOLUME_ID: &str = "volume-id";
-/// The name of a volume, as far as a label can hold it.
+/// The name of a volume, shortened to fit a label.
 pub const VOLUME_NAME: &str = "volume-name";
-/// The user, as far as a label can hold the name. For people; never compared but on objects that have no [`USER`].
+/// The user, with characters that labels don't allow replaced. For display; compared only on objects without [`USER`].
 pub const USERNAME: &str = "username";
-/// The user, encoded so that two users never share a value. This is what authorisation compares.
+/// The hashed user, unique per user. Authorization compares this one.
 pub const USER: &str = "k8s-cli/user";
 
-/// When it was made, RFC 3339.
+/// When the task or volume was submitted (RFC 3339).
 pub const CREATED_AT: &str = "created-at";
-/// How many nodes the task has.
+/// The number of nodes of the task.
 pub const NUM_NODES: &str = "num-nodes";
-/// The exact name of the user.
+/// The exact user name.
 pub const EXACT_USERNAME: &str = "k8s-cli/username";
 /// The exact name of the task or volume.
 pub const EXACT_NAME: &str = "k8s-cli/name";
-/// One submission: a random text, or the hash of an `Idempotency-Key`. The same on all objects of a task.
+/// The token of a submission: random, or the hash of an `Idempotency-Key`. The same on all objects of a task.
 pub const SUBMISSION: &str = "k8s-cli/submission";
-/// A hash of what was submitted, to notice an `Idempotency-Key` that comes with another task.
+/// A hash of the submitted task, to detect an `Idempotency-Key` that is reused with a different task.
 pub const FINGERPRINT: &str = "k8s-cli/fingerprint";
-/// On the owner of a task: the one try of a submit that made it. Tries with the same `Idempotency-Key` share everything else.
+/// On the owner of a task: a token of the try that created it. Tries with the same `Idempotency-Key` share everything
+/// else.
 pub const TRY: &str = "k8s-cli/try";
-/// On the owner of a task whose nodes start together or that may be run again: which attempt it is in, and how far that has
-/// come; see `gang::turn`.
+/// On the owner of a task: the current attempt and its stage; see `cache::turn`.
 pub const TURN: &str = "k8s-cli/turn";
-/// On the owner of a task: until when its Jobs are being created, RFC 3339.
+/// On the owner of a task: the deadline for creating its Jobs (RFC 3339).
 pub const SUBMIT_DEADLINE: &str = "k8s-cli/submit-deadline";
-/// On the owner of a task: all its Jobs exist.
+/// On the owner of a task: all of its Jobs exist.
 pub const COMMITTED: &str = "k8s-cli/committed";
 
-/// On the Jobs of a task whose nodes start together: what they wait for, [`GANG_START`] or [`GANG_SETUP`].
+/// On the Jobs of a gang: the gates of its nodes, [`GANG_START`] or [`GANG_SETUP`].
 pub const GANG: &str = "k8s-cli/gang";
-/// The nodes wait until all run.
+/// The nodes wait until all of them run.
 pub const GANG_START: &str = "start";
-/// The nodes also wait until the setup of all has ended.
+/// The nodes also wait until the setup of all of them has ended.
 pub const GANG_SETUP: &str = "start,setup";
-/// On a pod: the addresses of all nodes in rank order, one a line. It lets the node begin.
+/// On a pod: the IP addresses of all nodes in rank order, one per line. Opens the start gate.
 pub const NODE_IPS: &str = "k8s-cli/node-ips";
-/// On a pod: the setup of all nodes has ended. It lets the node run.
+/// On a pod: the setup of all nodes has ended. Opens the run gate.
 pub const RUN: &str = "k8s-cli/run";
 /// On a pod or Job that was ended because another node failed: the rank of that node.
 pub const ENDED_BECAUSE_OF: &str = "k8s-cli/ended-because-of-node";
 
-/// On a Job whose pod was ended after its container had, because another container went on: the exit code.
+/// On a Job or pod that was ended because other containers outlived the task's container: the exit code of that
+/// container.
 pub const EXIT_CODE: &str = "k8s-cli/exit-code";
 
-/// On a claim that every user of the namespace may mount, where the operator wants claims to say so.
+/// On a PersistentVolumeClaim that all users may mount, where the operator requires this label.
 pub const SHARED: &str = "k8s-cli/shared";
 
 /// On the Jobs of a task: how many seconds each node may run.
 pub const MAX_DURATION: &str = "k8s-cli/max-duration";
-/// On the Jobs of a task: within how many seconds each node must have a place on a machine.
+/// On the Jobs of a task: within how many seconds each node must be scheduled.
 pub const PROVISION_TIMEOUT: &str = "k8s-cli/provision-timeout";
-/// On the Jobs of a task that had no place in time: what kept it from one.
+/// On the Jobs of a task that was not scheduled in time: the reason.
 pub const PROVISION_TIMED_OUT: &str = "k8s-cli/provision-timed-out";
-/// On the Jobs of a task: how many seconds after its end it is deleted.
+/// On the Jobs of a task: how many seconds the finished task is kept.
 pub const TTL_AFTER_FINISHED: &str = "k8s-cli/ttl-seconds-after-finished";
-/// On the Jobs of a task that has given its place to an earlier one, and has not tried again since: when, RFC 3339.
+/// On the Jobs of a task that gave way and has not retried yet: when it did (RFC 3339).
 pub const GAVE_WAY_AT: &str = "k8s-cli/gave-way-at";
-/// On the Jobs of a task that gave its place to an earlier one: how often.
+/// On the Jobs of a task that gave way: how many times.
 pub const GAVE_WAY: &str = "k8s-cli/gave-way";
-/// Kueue's label of the queue that a Job, or the pods of a group, wait in (<https://kueue.sigs.k8s.io/docs/tasks/run/jobs/>).
+/// Kueue's label for the queue of a Job or of a group of pods (<https://kueue.sigs.k8s.io/docs/tasks/run/jobs/>).
 pub const QUEUE: &str = "kueue.x-k8s.io/queue-name";
-/// Kueue's label of the group that a pod belongs to.
+/// Kueue's label for the group of a pod.
 pub const POD_GROUP: &str = "kueue.x-k8s.io/pod-group-name";
-/// Kueue's annotation of how many pods the group has.
+/// Kueue's annotation for the number of pods in the group.
 pub const POD_GROUP_COUNT: &str = "kueue.x-k8s.io/pod-group-total-count";
-/// Kueue's annotation that no other pod will take the place of one that has ended.
+/// Kueue's annotation that declares that finished pods will not be replaced.
 pub const RETRIABLE_IN_GROUP: &str = "kueue.x-k8s.io/retriable-in-group";
 
-/// On the Jobs of a task that is run again after a failure: how often after failures of its own.
+/// On the Jobs of a task that may be retried: how many failures of its own are allowed.
 pub const MAX_RESTARTS: &str = "k8s-cli/max-restarts-on-errors";
-/// On the same: the exit codes after which it is run again without counting, separated by commas.
+/// On the same Jobs: the exit codes, separated by commas, that don't count as such a failure.
 pub const RECOVER_ON: &str = "k8s-cli/recover-on-exit-codes";
-/// On the Jobs of an attempt after the first: its number.
+/// On the Jobs of every attempt after the first: the number of the attempt.
 pub const ATTEMPT: &str = "k8s-cli/attempt";
-/// On the same: how many failures of its own came before it.
+/// On the same Jobs: how many failures of its own the task had before.
 pub const RESTARTS: &str = "k8s-cli/restarts-on-errors";
 
-/// The container of a node.
+/// The name of the task's container.
 pub const CONTAINER: &str = "task";
 
-/// Whose an object is, as its labels say it.
+/// The user that an object belongs to, according to its labels.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Owner(String);
 
 impl Owner {
-    /// How the objects of `user` are labelled by this program.
+    /// The owner of objects that this program creates for `user`.
     #[must_use]
     pub fn of(user: &UserName) -> Self {
         Self(user_label(user))
     }
 
-    /// How the objects of `user` are labelled by the Python implementation, which writes `-` for `@` and refuses all
-    /// else that no label can hold.
+    /// The owner of objects that the Python implementation creates for `user`. It replaces `@` with `-`, and rejects
+    /// names with other characters that labels don't allow.
     #[must_use]
     pub fn of_python(user: &UserName) -> Self {
         Self::python(&user.as_str().replace('@', "-"))
@@ -133,25 +135,25 @@ impl Owner {
         }
     }
 
-    /// The colon keeps the two kinds apart: a hash has none.
+    /// The prefix separates the two kinds of owners, because a hash contains no colon.
     fn python(username: &str) -> Self {
         Self(format!("python:{username}"))
     }
 
-    /// Sorts before every other: where a search among all owners begins.
+    /// Sorts before every other owner, as the start of a range over all owners.
     #[must_use]
     pub fn first() -> Self {
         Self(String::new())
     }
 }
 
-/// The value of [`USER`]: the SHA-224 of the name in hexadecimal, 56 characters of the 63 that a label can have.
+/// The value of [`USER`]: the SHA-224 of the name in hexadecimal. Its 56 characters fit a label, which allows 63.
 #[must_use]
 pub fn user_label(user: &UserName) -> String {
     hash(&[user.as_str().as_bytes()])
 }
 
-/// The value of [`USERNAME`]: what a label cannot hold becomes `-`.
+/// The value of [`USERNAME`]: characters that labels don't allow become `-`.
 #[must_use]
 pub fn username_label(user: &UserName) -> String {
     let label: String = user
@@ -171,7 +173,8 @@ pub fn username_label(user: &UserName) -> String {
     }
 }
 
-/// A hash of several parts, as a label value.
+/// A hash of several parts, as a label value. Each part is prefixed with its length, so that moving a byte from one
+/// part to the next changes the hash.
 #[must_use]
 pub fn hash(parts: &[&[u8]]) -> String {
     let mut hash = Sha224::new();
@@ -184,7 +187,7 @@ pub fn hash(parts: &[&[u8]]) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The name of the Job of one node: it follows from the task, so that whoever makes it, there is one of each.
+/// The name of the Job of a node. It derives from the task, so that two servers cannot create the same Job twice.
 #[must_use]
 pub fn job_name(name: &Name, id: &str, rank: u32, num_nodes: u32, attempt: u32) -> String {
     name.object_name(&match (num_nodes, attempt) {
@@ -194,25 +197,25 @@ pub fn job_name(name: &Name, id: &str, rank: u32, num_nodes: u32, attempt: u32) 
     })
 }
 
-/// The token of all submits of a user under one `Idempotency-Key`.
+/// The token that all submits of a user with the same `Idempotency-Key` share.
 #[must_use]
 pub fn key_token(user: &UserName, key: &str) -> String {
     hash(&[user.as_str().as_bytes(), key.as_bytes()])
 }
 
-/// The name of the object that reserves an `Idempotency-Key` with this token, whatever it is used for.
+/// The name of the object that reserves an `Idempotency-Key` with this token, whatever task is submitted.
 #[must_use]
 pub fn key_object_name(token: &str) -> String {
     format!("key-{token}")
 }
 
-/// Whether a token is that of an `Idempotency-Key`; those of other submits are random and shorter.
+/// Whether a token derives from an `Idempotency-Key`. Random tokens are shorter.
 #[must_use]
 pub fn is_key_token(token: &str) -> bool {
     token.len() == 2 * <Sha224 as Digest>::output_size()
 }
 
-/// The submission that made an object.
+/// The token of the submission that created an object.
 #[must_use]
 pub fn submission(annotations: &BTreeMap<String, String>) -> Option<&str> {
     annotations.get(SUBMISSION).map(String::as_str)

@@ -1,4 +1,5 @@
-//! Runs tasks on Kubernetes: manifests, submit, stop, the watch cache, logs, volumes. It does not know which Kubernetes.
+//! Runs tasks on Kubernetes: manifests, submit, stop, the watch cache, logs, and volumes. Works the same on a cluster
+//! and on the embedded engine.
 
 mod backoff;
 mod cache;

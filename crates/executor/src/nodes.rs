@@ -1,4 +1,4 @@
-//! The machines of the cluster, as a person who wants to know why nothing runs asks for them.
+//! Summarizes cluster nodes for users who want to know why nothing is scheduled.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use task::status::Machine;
 
 use crate::kubernetes::{Node, Quantity, ResourceExt};
 
-/// GPUs of all makers whose device plugins count them.
+/// The extended resources of the common GPU device plugins.
 const GPUS: [&str; 3] = ["nvidia.com/gpu", "amd.com/gpu", "gpu.intel.com/i915"];
 
-/// What there is to say of a machine.
+/// The summary of a cluster node.
 pub(crate) fn machine(node: &Node) -> Machine {
     let status = node.status.as_ref();
     let allocatable = status.and_then(|status| status.allocatable.as_ref());

@@ -1,4 +1,4 @@
-//! Whether the server may do what it has to: asked at the start, and again while something is missing or was refused.
+//! Checks the server's own permissions at startup, and again while some are missing or after a call was denied.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Error;
 use crate::kubernetes::{Calls, ConfigMap, ObjectMeta, ResourceAttributes};
 
-/// What is needed, as docs/OPERATIONS.md has it: group, resource, subresource, verbs. Without `services` nodes have no host names;
-/// everything else goes on.
+/// The required permissions, as listed in docs/OPERATIONS.md: group, resource, subresource, verbs. `services` is not
+/// among them: without it, nodes only lack host names.
 const NEEDED: &[(&str, &str, &str, &[&str])] = &[
     (
         "batch",
@@ -36,13 +36,13 @@ const NEEDED: &[(&str, &str, &str, &[&str])] = &[
     ),
 ];
 
-/// How many are asked for at once.
+/// How many access reviews are sent concurrently.
 const CONCURRENT_REVIEWS: usize = 8;
 
-/// How often they are asked for again while some are missing, or after a refusal.
+/// How often the permissions are checked while some are missing or after a denial.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// What the last review has found.
+/// The result of the last review.
 #[derive(Debug, Default)]
 pub(crate) struct Rights(Mutex<Found>);
 
@@ -53,10 +53,7 @@ struct Found {
 }
 
 impl Rights {
-    /// Whether nothing is missing.
-    ///
-    /// # Errors
-    /// What is.
+    /// Fails if a permission or the namespace is missing.
     pub fn check(&self, namespace: &str) -> Result<(), Error> {
         let found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let namespace = namespace.to_owned();
@@ -70,10 +67,7 @@ impl Rights {
             .ok_or(Error::MissingRights { namespace, missing })
     }
 
-    /// Asks Kubernetes what we may do, and whether the namespace is there.
-    ///
-    /// # Errors
-    /// Kubernetes does not say, or could not be reached.
+    /// Asks Kubernetes which permissions the server has, and whether the namespace exists.
     pub async fn review(&self, calls: &Calls) -> Result<(), Error> {
         let mut reviews = Vec::new();
         for (group, resource, subresource, verbs) in NEEDED {
@@ -115,13 +109,13 @@ async fn missing(
     match calls.may(attributes).await {
         Ok(true) => Ok(None),
         Ok(false) => Ok(Some(format!("`{verb}` on `{path}`"))),
-        // Whoever may not even ask learns it from the refusals.
+        // Without permission to create access reviews, missing permissions show up as denied calls instead.
         Err(error) if error.is_forbidden() => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Whether there is a namespace to make something in. Lists of one that does not exist are empty; a create says so.
+/// Whether the namespace exists. A list in a nonexistent namespace is merely empty, so try a dry-run create.
 async fn namespace_exists(calls: &Calls) -> Result<bool, Error> {
     let probe = ConfigMap {
         metadata: ObjectMeta {
@@ -130,15 +124,15 @@ async fn namespace_exists(calls: &Calls) -> Result<bool, Error> {
         },
         ..ConfigMap::default()
     };
-    match calls.check("look for the namespace", &probe).await {
+    match calls.check("look up the namespace", &probe).await {
         Err(error) if error.is_not_found() => Ok(false),
         Err(error) if error.is_transient() => Err(error),
-        // A policy may refuse such an object; then the namespace is there.
+        // A policy may reject the object, but then the namespace exists.
         _ => Ok(true),
     }
 }
 
-/// Reviews the rights again while some are missing, and when Kubernetes refuses something, until the process stops.
+/// Repeats the review while permissions are missing and after each denied call, until shutdown.
 pub(crate) async fn keep(rights: Arc<Rights>, calls: Calls, stop: CancellationToken) {
     stop.run_until_cancelled(keep_for_ever(&rights, &calls)).await;
 }
@@ -151,13 +145,13 @@ async fn keep_for_ever(rights: &Rights, calls: &Calls) {
             calls.refused().await;
         }
         if let Err(error) = rights.review(calls).await {
-            tracing::debug!(%error, "the rights of the server could not be reviewed");
+            tracing::debug!(%error, "failed to review the server's permissions");
         }
         match (&before, missing()) {
             (_, Some(missing)) if before.as_ref() != Some(&missing) => {
-                tracing::error!(missing, "the server cannot do its work")
+                tracing::error!(missing, "the server is not ready")
             }
-            (Some(_), None) => tracing::info!("the server has all rights that it needs"),
+            (Some(_), None) => tracing::info!("the server has all required permissions"),
             _ => {}
         }
         sleep(INTERVAL).await;

@@ -1,67 +1,68 @@
-//! What the operator has decided for all tasks of a namespace.
+//! Settings of the operator that apply to all tasks of a namespace.
 
 use std::time::Duration;
 
 use clock::Clock;
 
-/// A kubelet lists its containers each second, after it is done with the list before, and knows nothing newer of a pod until then
-/// (`genericPlegRelistPeriod` in `pkg/kubelet/kubelet.go` of kubernetes/kubernetes). The rest is for the list itself.
+/// The longest time after which a kubelet notices a change of a pod that it has just synced. It relists its containers
+/// one second after the previous relist ended, and acts on nothing newer until then (`genericPlegRelistPeriod` in
+/// `pkg/kubelet/kubelet.go` of kubernetes/kubernetes). The rest is for the relist itself.
 pub const KUBELET_HEARS_WITHIN: Duration = Duration::from_millis(1500);
 
-/// How an executor is set up.
+/// The configuration of an executor.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
-    /// The namespace of all tasks and volumes; the client's own when absent.
+    /// The namespace of all tasks and volumes. Defaults to the client's namespace.
     pub namespace: Option<String>,
-    /// What holds for tasks that say nothing of it.
+    /// Defaults for tasks that don't set these fields.
     pub defaults: Defaults,
-    /// What the pods of all tasks are like.
+    /// Settings for the pods of all tasks.
     pub pods: PodSettings,
-    /// Which claims without an owner a task may mount.
+    /// Which PersistentVolumeClaims without a user a task may mount.
     pub shared_claims: SharedClaims,
-    /// After how long at most a node hears of a change of a pod that it has just looked at: [`KUBELET_HEARS_WITHIN`] for a kubelet,
-    /// and nothing for one that is told of each change at once.
+    /// The longest time after which a node notices a change of its pod: [`KUBELET_HEARS_WITHIN`] for kubelets, and zero
+    /// for a node that is notified of every change.
     pub hears_within: Duration,
-    /// The time of day.
+    /// The time source.
     pub clock: Clock,
 }
 
-/// What holds for tasks that say nothing of it.
+/// Defaults for tasks that don't set these fields.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Defaults {
-    /// How long each node may run; for ever when absent.
+    /// How long each node may run. Unlimited if unset.
     pub max_duration: Option<Duration>,
-    /// How long the nodes may wait for a place on a machine; for ever when absent.
+    /// How long the nodes may wait to be scheduled. Unlimited if unset.
     pub provision_timeout: Option<Duration>,
-    /// How long a task is kept after its end; until it is stopped when absent.
+    /// How long a finished task is kept. If unset, until it is stopped.
     pub ttl_after_finished: Option<Duration>,
 }
 
-/// What the pods of all tasks are like.
+/// Settings for the pods of all tasks.
 #[derive(Debug, Clone, Default)]
 pub struct PodSettings {
-    /// What they keep to.
+    /// The Pod Security Standard that the pods meet.
     pub security: PodSecurity,
-    /// The service account whose token they get; without one they get none.
+    /// The service account whose token is mounted. If unset, no token is mounted.
     pub service_account: Option<String>,
 }
 
 /// A Pod Security Standard (<https://kubernetes.io/docs/concepts/security/pod-security-standards/>).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PodSecurity {
-    /// Nothing beyond what every pod of ours keeps to: no privileges that an image does not bring along.
+    /// No restrictions beyond those of every pod of this server: it requests no privileges.
     #[default]
     Baseline,
-    /// No root, no way to become root, no capabilities.
+    /// Runs as non-root, without privilege escalation or capabilities.
     Restricted,
 }
 
-/// Which claims that belong to no user of this server a task may mount by their names.
+/// Which PersistentVolumeClaims that belong to no user a task may mount by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SharedClaims {
-    /// All in the namespace, as the Python implementation has it.
+    /// All in the namespace, as in the Python implementation.
     #[default]
     Any,
-    /// Those with the label `k8s-cli/shared=true`.
+    /// Only those with the label `k8s-cli/shared=true`.
     Labelled,
 }

@@ -1,4 +1,4 @@
-//! Stopping tasks: deleting their Kubernetes objects.
+//! Stops tasks by deleting their Kubernetes objects.
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use crate::cache::{self, Cache, View};
 use crate::error::Error;
 use crate::kubernetes::{Calls, ConfigMap, Deleted, Job, Pod, Target};
 
-/// How many Jobs of one task are deleted at once.
+/// How many Jobs of one task are deleted concurrently.
 const CONCURRENT_DELETES: usize = 16;
 
-/// How many tasks are stopped at once; each may delete several Jobs.
+/// How many tasks are stopped concurrently; each may delete several Jobs.
 const CONCURRENT_STOPS: usize = 8;
 
-/// Deletes the objects of one task. The owner goes first: from that moment the rest goes even if this process does not
-/// live to see it. What a finalizer holds back is ended, and stays visible as `Terminating`.
+/// Deletes the objects of one task. The owner is deleted first, so that Kubernetes removes the rest even if this
+/// process dies now. If finalizers hold a Job, its pods are ended, and the task stays visible as `Terminating`.
 pub(crate) async fn stop(calls: &Calls, cache: &Cache, view: &View) -> Result<(), Error> {
     const ACTION: &str = "delete the Jobs of the task";
     let mut gone = Vec::new();
@@ -52,7 +52,7 @@ pub(crate) async fn stop(calls: &Calls, cache: &Cache, view: &View) -> Result<()
     Ok(())
 }
 
-/// Stops many tasks; one that cannot be stopped does not keep the others running. Returns how many were stopped.
+/// Stops many tasks and returns their number. A failure does not prevent the others from being stopped.
 pub(crate) async fn stop_all(calls: &Calls, cache: &Cache, tasks: Vec<(String, Arc<View>)>) -> Result<usize, Error> {
     let results: Vec<Result<(), String>> = stream::iter(tasks)
         .map(|(id, view)| async move {
@@ -71,8 +71,8 @@ pub(crate) async fn stop_all(calls: &Calls, cache: &Cache, tasks: Vec<(String, A
     Err(Error::StopAll { stopped, failures })
 }
 
-/// Ends pods of a deleted Job that its finalizers keep: Kubernetes deletes them only after it. The kubelet ends a pod that is over
-/// its deadline with TERM.
+/// Ends the pods of a deleted Job that is held by finalizers: Kubernetes would delete them only after the Job. The
+/// kubelet sends SIGTERM to a pod that exceeds its deadline.
 pub(crate) async fn end_pods(calls: &Calls, pods: &[cache::Pod]) -> Result<(), Error> {
     let end = |pod: &cache::Pod| {
         let (name, uid) = (pod.name.clone(), pod.uid.clone());
@@ -83,7 +83,9 @@ pub(crate) async fn end_pods(calls: &Calls, pods: &[cache::Pod]) -> Result<(), E
                 version: None,
             };
             let change = json!({"spec": {"activeDeadlineSeconds": 1}});
-            calls.merge::<Pod>("end a pod of a stopped task", target, change).await
+            calls
+                .merge::<Pod>("terminate a pod of a stopped task", target, change)
+                .await
         }
     };
     let ends: Vec<_> = pods.iter().map(end).collect();

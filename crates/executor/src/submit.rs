@@ -1,8 +1,8 @@
-//! Submitting a task: all of its objects, or none.
+//! Submits a task: creates all of its objects, or none.
 //!
-//! A task without an `Idempotency-Key` that is one Job exists when that Job does. Every other one has an owner, and exists when
-//! that is committed. The owner of a task with a key is called after the key, whatever the task is like: so the key is
-//! reserved by the create of one object, and who comes second joins the first, or is refused.
+//! A task that consists of one Job and has no `Idempotency-Key` exists as soon as its Job does. Every other task has an
+//! owner, and exists once the owner is committed. With a key, the owner's name derives from the key alone, so that a
+//! single create reserves the key: a second submit with the same key joins the first one, or is rejected.
 
 use std::time::Duration;
 
@@ -22,45 +22,45 @@ use crate::settings::Settings;
 use crate::undo::{Fate, settle, undo};
 use crate::volumes;
 
-/// How many Jobs of one task are created at once: the API server takes this many without queueing, and one task must
-/// not hold all of its attention.
+/// How many Jobs of one task are created concurrently: as many as the kube-apiserver handles without queueing, and few
+/// enough that one large task does not starve the others.
 const CONCURRENT_CREATES: usize = 32;
 
-/// How long the creation of a task may take: a base in which a slow admission webhook may be tried again, and more for each node.
+/// The time limit of a submit: a base that leaves room to retry through a slow admission webhook, plus a share for each
+/// node.
 const DEADLINE: Duration = Duration::from_secs(60);
 const DEADLINE_PER_NODE: Duration = Duration::from_millis(50);
 
-/// How many identifiers are tried, and how often a task under a key is begun anew because another try of it has gone. The first
-/// is right but for one in a million million.
+/// How many IDs are tried, and how often a submit with a key starts over because the try it had joined was undone. A
+/// collision of random IDs is practically impossible, so the first ID works.
 const TRIES: usize = 4;
 
-/// What the API server says of a Job whose pods a Pod Security Standard may refuse.
+/// Part of the warning that the kube-apiserver sends for a Job whose pods may violate a Pod Security Standard.
 const VIOLATES_POD_SECURITY: &str = "would violate PodSecurity";
 
-/// The label of a namespace that says what its pods must keep to.
+/// The namespace label that names the enforced Pod Security Standard.
 const ENFORCED: &str = "pod-security.kubernetes.io/enforce";
 
-/// What is submitted, and how it can be recognised when it comes again.
+/// A request to submit a task.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Who asks.
+    /// The user who submits the task.
     pub user: UserName,
-    /// What is asked for.
+    /// The validated task.
     pub definition: TaskDefinition,
-    /// The `Idempotency-Key` of the request.
+    /// The `Idempotency-Key` of the request, which identifies it when it is repeated.
     pub idempotency_key: Option<String>,
 }
 
-/// A task that was made.
+/// The result of a submit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submitted {
-    /// Its identifier.
+    /// The ID of the task.
     pub id: String,
-    /// What Kubernetes warns of.
+    /// Warnings from the Kubernetes API.
     pub warnings: Vec<String>,
 }
 
-/// Makes a task.
 pub(crate) async fn submit(
     calls: &Calls,
     cache: &Cache,
@@ -68,7 +68,7 @@ pub(crate) async fn submit(
     settings: &Settings,
 ) -> Result<Submitted, Error> {
     let fingerprint = labels::hash(&[format!("{:?}", request.definition).as_bytes()]);
-    // Before anything else is asked: the volumes of a task that was made long ago may be gone.
+    // Check this before the volumes, which may be gone if the task was submitted long ago.
     if let Some(id) = repeated(cache, &request, &fingerprint)? {
         let warnings = Vec::new();
         return Ok(Submitted { id, warnings });
@@ -83,7 +83,7 @@ pub(crate) async fn submit(
     let claims = claims.await?;
     for _ in 0..TRIES {
         let submission = submission(&request, settings, claims.clone(), fingerprint.clone(), calls.now());
-        // Another task has the identifier under another name; the create would not notice.
+        // The create would not notice another task with this ID, because object names also contain the task name.
         if cache.knows(submission.id.as_str()) {
             continue;
         }
@@ -96,26 +96,26 @@ pub(crate) async fn submit(
     Err(Error::NoFreeId { tries: TRIES })
 }
 
-/// The most bytes of the Jobs that a dry run shows, all of which are alike but for their rank.
+/// The most bytes of Jobs that a dry run returns. The Jobs differ only in their rank.
 const MAX_DRY_RUN_BYTES: usize = 2 * 1024 * 1024;
 
-/// The Kubernetes objects that a submit would make.
+/// The objects that a submit would create.
 #[derive(Debug)]
 pub struct DryRun {
-    /// Some of them, if there are very many.
+    /// The manifests, without some of the Jobs if there are very many.
     pub objects: Vec<Value>,
-    /// How many Jobs are not among them.
+    /// How many Jobs were left out.
     pub left_out: u32,
 }
 
-/// The Kubernetes objects that a submit would make, checked by Kubernetes. Nothing is made.
+/// Builds the objects that a submit would create and validates them on the Kubernetes API, without creating anything.
 pub(crate) async fn dry_run(
     calls: &Calls,
     cache: &Cache,
     request: Request,
     settings: &Settings,
 ) -> Result<DryRun, Error> {
-    const ACTION: &str = "check the Job";
+    const ACTION: &str = "validate the Job";
     let claims = volumes::resolve(
         calls,
         cache,
@@ -124,7 +124,7 @@ pub(crate) async fn dry_run(
         settings.shared_claims,
     );
     let submission = submission(&request, settings, claims.await?, String::new(), calls.now());
-    // They differ in their rank only.
+    // Validating one Job is enough: they differ only in their rank.
     let first = manifest::job(&submission, 0, None);
     calls.check(ACTION, &first).await?;
     let bytes = serde_json::to_vec(&first)
@@ -158,13 +158,13 @@ fn encoded(object: &impl Serialize) -> Result<Value, Error> {
     serde_json::to_value(object).map_err(|source| Error::Encoding { source })
 }
 
-/// What an attempt came to.
+/// The outcome of one try to create a task.
 enum Made {
-    /// The task is there.
+    /// The task exists.
     Task(Submitted),
-    /// The name belongs to a task of another submission, or what this one had joined is gone.
+    /// The name belongs to another submission, or the try that this one joined was undone. Try again.
     Nothing,
-    /// The key belongs to a task with another definition.
+    /// The key belongs to a task with a different definition.
     OtherDefinition,
 }
 
@@ -194,7 +194,7 @@ fn submission(
     }
 }
 
-/// The task that the same `Idempotency-Key` has made before.
+/// The ID of the task that was already submitted with the same `Idempotency-Key`, if any.
 fn repeated(cache: &Cache, request: &Request, fingerprint: &str) -> Result<Option<String>, Error> {
     let Some(key) = &request.idempotency_key else {
         return Ok(None);
@@ -223,7 +223,7 @@ async fn make(calls: &Calls, cache: &Cache, submission: &Submission) -> Result<M
         undo(calls, submission, error.is_ambiguous()).await;
         return Err(error);
     }
-    // Whoever commits a task under a key commits it for all who ask for it, also for this request.
+    // Another request with the same key may have committed the task meanwhile, and then this one has succeeded as well.
     match settle(calls, submission).await {
         Some(Fate::Committed(owner)) => joined(calls, cache, *owner, Vec::new()).await,
         Some(Fate::Undone) => Err(error),
@@ -234,7 +234,7 @@ async fn make(calls: &Calls, cache: &Cache, submission: &Submission) -> Result<M
     }
 }
 
-/// One Job is a whole task: its create is the moment at which the task exists.
+/// Creates a task that is a single Job; the task exists as soon as the Job does.
 async fn make_single(calls: &Calls, cache: &Cache, submission: &Submission) -> Result<Made, Error> {
     let manifest = manifest::job(submission, 0, None);
     let mut warnings = Vec::new();
@@ -250,18 +250,19 @@ async fn make_single(calls: &Calls, cache: &Cache, submission: &Submission) -> R
     }))
 }
 
-/// Several objects are a task when their owner is committed; until then nobody sees them, and whoever finds the owner
-/// after its deadline removes it.
+/// Creates a task that consists of several objects. The task stays invisible until its owner is committed, and a sweep
+/// removes owners that are still uncommitted after their deadline. So a server that dies at any point leaves no partial
+/// task behind.
 async fn make_owned(calls: &Calls, cache: &Cache, submission: &Submission, limit: Duration) -> Result<Made, Error> {
     let deadline = submission.created_at + limit;
     let manifest = manifest::owner(submission, deadline);
     let mut warnings = Vec::new();
     let owner = match calls
-        .create("create the owner of the task", &manifest, &mut warnings)
+        .create("create the owner ConfigMap of the task", &manifest, &mut warnings)
         .await?
     {
         Created::Made(owner) | Created::Shared(owner) => owner,
-        // Of a key nobody else has the name; somebody else has made an object that looks like it.
+        // The name derives from the key, so only somebody outside this server can have taken it.
         Created::Taken(_) if submission.is_keyed() => return Err(Error::IdempotencyKeyTaken),
         Created::Taken(_) => return Ok(Made::Nothing),
     };
@@ -277,7 +278,7 @@ async fn make_owned(calls: &Calls, cache: &Cache, submission: &Submission, limit
     if known.committed {
         return joined(calls, cache, known, warnings).await;
     }
-    // Who joins another try makes the same Jobs: all of them must say the same.
+    // Use the ID, name, and time of the try that came first, so that both tries create identical Jobs.
     let submission = &submission.joined(&known, made_at(&owner));
     let mut jobs = Vec::new();
     match make_jobs(calls, submission, &owner, &mut jobs, &mut warnings).await? {
@@ -286,7 +287,7 @@ async fn make_owned(calls: &Calls, cache: &Cache, submission: &Submission, limit
                 committed: true,
                 ..known
             };
-            // Somebody may have taken its labels since; the task is made all the same.
+            // The task exists even if somebody removed the owner's labels meanwhile.
             let owner = TaskOwner::from_metadata(&owner.metadata).unwrap_or(unreadable);
             cache.made(Some(owner), jobs);
             Ok(Made::Task(Submitted {
@@ -294,19 +295,19 @@ async fn make_owned(calls: &Calls, cache: &Cache, submission: &Submission, limit
                 warnings,
             }))
         }
-        // It was undone by the try that had made it, or swept.
+        // The try that created the owner undid it, or the sweep removed it.
         None => Ok(Made::Nothing),
     }
 }
 
-/// A task that another try, perhaps through another server, has made: what our watches do not show yet is read, so that whoever
-/// is told of it can ask for it here.
+/// Returns a task that another try created, perhaps on another server. Reads its Jobs if the watches have not seen
+/// them, so that the caller can immediately query the task on this server.
 async fn joined(calls: &Calls, cache: &Cache, owner: TaskOwner, warnings: Vec<String>) -> Result<Made, Error> {
     let id = owner.key.id.to_string();
     if cache.view(&owner.key).is_none() {
         let selector = format!("{}={id}", labels::TASK_ID);
         let jobs = calls
-            .list::<kubernetes::Job>("read the Jobs of the task", &selector)
+            .list::<kubernetes::Job>("list the Jobs of the task", &selector)
             .await?;
         let jobs = jobs.into_iter().filter_map(|job| Job::from_resource(job).ok());
         let jobs = jobs.filter(|job| owner.owns(job)).collect();
@@ -319,7 +320,8 @@ fn made_at(owner: &ConfigMap) -> Option<Timestamp> {
     task::time::parse(owner.metadata.annotations.as_ref()?.get(labels::CREATED_AT)?)
 }
 
-/// The Jobs, all at once, then the commit. `None` when the owner is gone meanwhile: the Jobs are going, and there is no task.
+/// Creates all Jobs concurrently, then commits the owner. Returns `None` if the owner was deleted meanwhile; its Jobs
+/// are then garbage-collected.
 async fn make_jobs(
     calls: &Calls,
     submission: &Submission,
@@ -348,7 +350,7 @@ async fn make_jobs(
         made.extend(job);
         warnings.extend(warned);
     }
-    // All Jobs are alike, and so is what is said of them.
+    // All Jobs are alike, so each of them triggers the same warnings.
     warnings.sort_unstable();
     warnings.dedup();
     refuse_hopeless(calls, warnings).await?;
@@ -361,14 +363,14 @@ async fn make_jobs(
     calls.merge::<ConfigMap>("commit the task", target, commit).await
 }
 
-/// The variables, where each node has no copy of its own.
+/// Creates the ConfigMap with the environment variables, if they are too large to copy into every Job.
 async fn make_environment(calls: &Calls, submission: &Submission, owner: &OwnerReference) -> Result<(), Error> {
     let Some(environment) = manifest::environment(submission, Some(owner)) else {
         return Ok(());
     };
     match calls
         .create(
-            "create the ConfigMap of the task's variables",
+            "create the ConfigMap of the environment variables",
             &environment,
             &mut Vec::new(),
         )
@@ -379,7 +381,8 @@ async fn make_environment(calls: &Calls, submission: &Submission, owner: &OwnerR
     }
 }
 
-/// Host names are a convenience: where Kubernetes refuses a Service (no right, a quota, a policy), the task runs without them.
+/// Creates the Service for host names. Host names are optional: if Kubernetes rejects the Service (RBAC, quota,
+/// policy), the task runs without them.
 async fn make_service(calls: &Calls, submission: &Submission, owner: &OwnerReference) -> Result<(), Error> {
     if submission.definition.num_nodes == 1 {
         return Ok(());
@@ -390,7 +393,7 @@ async fn make_service(calls: &Calls, submission: &Submission, owner: &OwnerRefer
         .await
     {
         Err(error) if !error.is_transient() => {
-            tracing::warn!(task_id = %submission.id, %error, "the nodes of a task have no host names");
+            tracing::warn!(task_id = %submission.id, %error, "failed to create a Service; the nodes of the task have no host names");
             Ok(())
         }
         made => made.map(drop),
@@ -409,21 +412,19 @@ async fn make_node(
         .create("create a Job of the task", &manifest, &mut warnings)
         .await?
     {
-        // A thousand whole Jobs with their scripts are more than needs to be held.
+        // Keep only the reduced Job: a thousand full ones with their scripts would take too much memory.
         Created::Made(job) | Created::Shared(job) => Ok((Job::from_resource(job).ok(), warnings)),
         Created::Taken(_) => Err(Error::NoFreeId { tries: 1 }),
     }
 }
 
-/// A Job whose pods the namespace refuses is taken by Kubernetes, with a warning, and waits for ever.
-///
-/// # Errors
-/// [`Error::PodSecurity`], where the namespace enforces what Kubernetes warns of.
+/// Fails if the namespace enforces the Pod Security Standard that a warning mentions. Kubernetes accepts such a Job
+/// with only a warning, and its pods would stay pending forever.
 async fn refuse_hopeless(calls: &Calls, warnings: &[String]) -> Result<(), Error> {
     let Some(warning) = warnings.iter().find(|warning| warning.contains(VIOLATES_POD_SECURITY)) else {
         return Ok(());
     };
-    // Without the right to read the namespace it is not known whether it only warns.
+    // Without permission to read the namespace, it is unknown whether the standard is enforced.
     let labels = calls.namespace_labels().await?.unwrap_or_default();
     match labels.get(ENFORCED) {
         Some(level) if warning.contains(&format!("\"{level}:")) => Err(Error::PodSecurity {

@@ -1,4 +1,4 @@
-//! What looks wrong in the cache must do so for a while before Kubernetes is asked about it: a watch may be behind.
+//! Delays reactions to inconsistencies in the cache, which may only mean that one watch lags behind another.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,15 +8,15 @@ use tokio::time::Instant;
 
 use crate::cache::TaskKey;
 
-/// How long something must have looked wrong before Kubernetes is asked.
+/// How long an inconsistency must last before Kubernetes is asked about it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Since when tasks have looked wrong.
+/// When each inconsistency was first seen.
 #[derive(Debug, Default)]
 pub(crate) struct Suspicions(HashMap<Arc<TaskKey>, Instant>);
 
 impl Suspicions {
-    /// Those of the tasks that look wrong now that have done so for a while.
+    /// Those of the inconsistent tasks that have been so for [`PATIENCE`]. Tasks that are not passed are forgotten.
     pub(crate) fn lasting<T>(&mut self, wrong: Vec<(Arc<TaskKey>, T)>) -> Vec<(Arc<TaskKey>, T)> {
         let known = std::mem::take(&mut self.0);
         for (key, _) in &wrong {

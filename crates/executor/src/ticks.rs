@@ -1,4 +1,4 @@
-//! Looking after things from time to time.
+//! Shared state and timing of the background controllers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::cache::{Cache, Health};
 use crate::folded::Folded;
 use crate::kubernetes::Calls;
 
-/// What those need who look after things in the background.
+/// Dependencies shared by the background controllers.
 #[derive(Clone)]
 pub(crate) struct Background {
     pub calls: Calls,
@@ -21,7 +21,7 @@ pub(crate) struct Background {
     pub hears_within: Duration,
 }
 
-/// Times to look at things.
+/// Ticks that are skipped while the cache is outdated.
 pub(crate) struct Ticks {
     ticks: Interval,
     health: Arc<Health>,
@@ -29,17 +29,17 @@ pub(crate) struct Ticks {
 }
 
 impl Background {
-    /// Says something in the log that would be said each second, once a minute. `what` tells it from others.
+    /// Logs a recurring problem at most once per minute. `what` identifies the problem.
     pub fn warn(&self, what: &str, say: impl FnOnce()) {
         if self.folded.tell(what).is_some() {
             say();
         }
     }
 
-    /// Times to look, so far apart.
+    /// Ticks at this interval.
     pub fn every(&self, interval: Duration) -> Ticks {
         let mut ticks = tokio::time::interval(interval);
-        // What took longer than the interval needs no other look at once.
+        // After a slow pass, wait a full interval instead of catching up.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ticks {
             ticks,
@@ -50,14 +50,14 @@ impl Background {
 }
 
 impl Ticks {
-    /// Waits for the next time at which what is in the cache is true; `None` when the process stops.
+    /// Waits for the next tick with an up-to-date cache. Returns `None` on shutdown.
     pub async fn next(&mut self) -> Option<()> {
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return None,
                 _ = self.ticks.tick() => {}
             }
-            // What is not known must not be acted on.
+            // Acting on an outdated cache could undo what another server has done.
             if self.health.check().is_ok() {
                 return Some(());
             }

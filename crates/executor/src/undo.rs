@@ -1,8 +1,8 @@
-//! Removing what a failed submit has left.
+//! Removes what a failed submit left behind.
 //!
-//! A submit that failed may be repeated with the same `Idempotency-Key`, and the repeat may have been answered. So an object is
-//! removed only by the try that made it, and only while nobody can have been told of it: before the commit, in the version
-//! that was seen uncommitted. Without a key nobody else can have asked for it.
+//! A failed submit may have been repeated with the same `Idempotency-Key`, and the repeat may have succeeded. An object
+//! is therefore removed only by the try that created it, and only before it is committed, in the version that was seen
+//! uncommitted: nobody can have been given its ID yet. Without a key there are no repeats.
 
 use std::time::Duration;
 
@@ -15,29 +15,29 @@ use crate::kubernetes::{self, Calls, ConfigMap, ResourceExt, Target};
 use crate::labels;
 use crate::manifest::Submission;
 
-const ACTION: &str = "remove what a failed submit left";
+const ACTION: &str = "clean up after a failed submit";
 
-/// How many Jobs are deleted at once.
+/// How many Jobs are deleted concurrently.
 const CONCURRENT_DELETES: usize = 32;
 
-/// How long a caller waits for what its failed submit left to be removed; after that it goes on without the caller.
+/// How long the caller waits for the cleanup. After that, it continues in the background.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often it is looked for, and for how long, when Kubernetes does not answer, or a create may still be under way there. An API
-/// server gives up a request after a minute.
+/// How often, and for how long, the cleanup is repeated if Kubernetes does not answer, or a create may still be in
+/// flight there. A kube-apiserver aborts a request after one minute.
 const PAUSE: Duration = Duration::from_secs(2);
 const IN_FLIGHT: Duration = Duration::from_secs(90);
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// What became of a task under a key.
+/// The fate of a task with a key.
 pub(crate) enum Fate {
-    /// It is there, for everybody who asks for it.
+    /// The task exists, for every request with the key.
     Committed(Box<TaskOwner>),
-    /// What this try made of it is gone; what another made, or nobody can read, is left to that one.
+    /// The objects of this try are gone. Objects of another try, and unreadable ones, are left alone.
     Undone,
 }
 
-/// Decides what becomes of a task under a key whose submit has failed here; `None` when Kubernetes does not say in time.
+/// Determines the fate of a task with a key whose submit failed here, or `None` if Kubernetes does not answer in time.
 pub(crate) async fn settle(calls: &Calls, submission: &Submission) -> Option<Fate> {
     timeout(PATIENCE, settle_once(calls, submission)).await.ok()?.ok()
 }
@@ -61,14 +61,14 @@ async fn settle_once(calls: &Calls, submission: &Submission) -> Result<Fate, Err
             return Ok(Fate::Undone);
         }
         match remove_owned(calls, &owner).await {
-            // Somebody has changed it since: perhaps it is committed now.
+            // Somebody changed the owner, perhaps to commit it, so look again.
             Err(error) if error.is_conflict() => {}
             removed => return removed.map(|()| Fate::Undone),
         }
     }
 }
 
-/// Removes an owner, in the version that was seen, and the Jobs that are its own: Kubernetes would take some time for them.
+/// Deletes an owner in the version that was seen, and its Jobs, which garbage collection would delete only later.
 async fn remove_owned(calls: &Calls, owner: &ConfigMap) -> Result<(), Error> {
     let uid = owner.uid().unwrap_or_default();
     let target = Target {
@@ -100,8 +100,8 @@ async fn remove_job(calls: &Calls, job: kubernetes::Job) -> Result<(), Error> {
     calls.delete::<kubernetes::Job>(ACTION, target).await.map(drop)
 }
 
-/// Removes whatever a failed submit may have left. When Kubernetes does not answer it is asked again later, and when a request
-/// that failed may still arrive (`is_ambiguous`), it is looked for as long as it may.
+/// Removes everything that a failed submit may have left. Tries again in the background while Kubernetes does not
+/// answer, or while a request that failed may still take effect (`is_ambiguous`).
 pub(crate) async fn undo(calls: &Calls, submission: &Submission, is_ambiguous: bool) {
     let start = Instant::now();
     let first = timeout(PATIENCE, undo_once(calls, submission)).await;
@@ -119,7 +119,7 @@ pub(crate) async fn undo(calls: &Calls, submission: &Submission, is_ambiguous: b
         }
         tracing::error!(
             task_id = %submission.id,
-            "the objects of a failed submit may be left; delete what has this `task-id` label"
+            "objects of a failed submit may remain; delete everything with this `task-id` label"
         );
     });
 }

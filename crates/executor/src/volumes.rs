@@ -1,4 +1,4 @@
-//! Volumes: making and deleting them, and finding the ones that a task names.
+//! Creates and deletes volumes, and resolves the ones that a task mounts.
 
 use task::volume::{VolumeMetadata, VolumeStatus};
 use task::{Id, UserName, VolumeDefinition, VolumeMount};
@@ -10,10 +10,10 @@ use crate::labels::{self, Owner};
 use crate::manifest;
 use crate::settings::SharedClaims;
 
-/// How many identifiers are tried.
+/// How many IDs are tried before giving up.
 const ID_TRIES: usize = 4;
 
-/// Makes a volume and returns its identifier.
+/// Creates a volume and returns its ID.
 pub(crate) async fn create(
     calls: &Calls,
     cache: &Cache,
@@ -40,7 +40,7 @@ pub(crate) async fn create(
     Err(Error::NoFreeId { tries: ID_TRIES })
 }
 
-/// Deletes a volume and returns the tasks that still use it: it goes when they end.
+/// Deletes a volume and returns the tasks that still use it. Kubernetes removes it only when they end.
 pub(crate) async fn delete(calls: &Calls, cache: &Cache, volume: &Volume) -> Result<Vec<String>, Error> {
     let target = Target {
         name: &volume.claim,
@@ -55,10 +55,10 @@ pub(crate) async fn delete(calls: &Calls, cache: &Cache, volume: &Volume) -> Res
     Ok(users)
 }
 
-/// The claims behind the volumes that a task names, in their order.
+/// The PersistentVolumeClaims of the volumes that a task mounts, in the same order.
 ///
-/// A name is first that of one of the user's own volumes, of several the oldest; then the identifier of one; then the name of a
-/// claim: the user's own, or one that no user owns.
+/// A name is looked up first among the names of the user's volumes (the oldest one wins), then among their IDs, then
+/// among PersistentVolumeClaims that belong to the user or to nobody.
 pub(crate) async fn resolve(
     calls: &Calls,
     cache: &Cache,
@@ -88,12 +88,12 @@ async fn literal(calls: &Calls, user: &UserName, mount: &VolumeMount, shared: Sh
         path: mount.path.clone(),
         volume: mount.volume.clone(),
     };
-    // What cannot be the name of a claim is not put into a request.
+    // Never put a string that cannot be a name into a request path.
     if !is_claim_name(&mount.volume) {
         return Err(not_found());
     }
     let claim = calls
-        .get::<PersistentVolumeClaim>("look for the volume", &mount.volume)
+        .get::<PersistentVolumeClaim>("look up the volume", &mount.volume)
         .await?
         .ok_or_else(not_found)?;
     let labels = claim.metadata.labels.unwrap_or_default();
@@ -116,7 +116,7 @@ fn is_claim_name(name: &str) -> bool {
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.'))
 }
 
-/// The state of a volume on the wire.
+/// The status of a volume in the API.
 pub(crate) fn status(volume: Volume, namespace: &str) -> VolumeStatus {
     VolumeStatus {
         volume_id: volume.id,

@@ -1,4 +1,4 @@
-//! From the Jobs and pods of a task to its state: pure functions, called when an event arrives.
+//! Derives the status of a task from its Jobs and pods, with pure functions.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,14 +13,15 @@ use super::reasons::{
     DEADLINE_EXCEEDED, NO_PLACE_IN_TIME, NODE_FAILED, POD_DELETED, WAITING_FOR_NODES, cause, is_disruption,
 };
 
-/// A task that was stopped, and is still there.
+/// The reason of a task that was stopped but still exists.
 const TERMINATING: &str = "Terminating";
 
-/// Kubernetes' word for a Job whose pod has failed.
+/// The reason Kubernetes gives for a Job whose pod failed.
 const BACKOFF_LIMIT_EXCEEDED: &str = "BackoffLimitExceeded";
 
-/// The status of a task. `jobs` are in rank order and not empty; those of `to_be_made` that are not among them will be, by
-/// rank; `warning` gives the last warning about a uid.
+/// The status of a task. `jobs` are in rank order and not empty. `to_be_made` are the Jobs of the previous attempt:
+/// where `jobs` lacks a rank that they have, the Job will still be created. `warning` looks up the last warning about a
+/// uid.
 pub(super) fn status<'a>(
     jobs: &[Job],
     to_be_made: &[Job],
@@ -68,7 +69,7 @@ pub(super) fn status<'a>(
     }
 }
 
-/// The state of all nodes together: one failure fails the task, and only all successes complete it.
+/// One failed node fails the task; only when all nodes have completed is the task completed.
 fn overall(succeeded: u32, failed: u32, running: u32, num_nodes: u32) -> State {
     if failed > 0 {
         State::Failed
@@ -81,8 +82,8 @@ fn overall(succeeded: u32, failed: u32, running: u32, num_nodes: u32) -> State {
     }
 }
 
-/// The reason of the first node that has one for the state the task is in, naming the node where there are several.
-/// A running task whose last nodes wait says what they wait for.
+/// The reason of the node that caused the state of the task, prefixed with the node if there are several. A running
+/// task whose last nodes are pending shows what those nodes wait for.
 fn reason(nodes: &[NodeStatus], state: State) -> Option<Reason> {
     let wanted = match state {
         State::Failed => State::Failed,
@@ -124,13 +125,12 @@ fn node<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&'a R
     }
 }
 
-/// Where a node stands, and why.
 fn state_of<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&'a Reason>) -> (State, Option<Reason>) {
     if job.is_suspended() {
         return (State::Pending, Some(suspended(job)));
     }
     if job.end.is_none() && job.suspended && job.is_over() {
-        let suspended = Reason::new("Suspended", "the Job was suspended when its task ended");
+        let suspended = Reason::new("Suspended", "the Job was suspended when the task ended");
         return (State::Failed, Some(because(job, pod, suspended)));
     }
     if has_completed(job, pod) {
@@ -141,7 +141,7 @@ fn state_of<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&
     }
     match (pod.map(|pod| &pod.phase), &job.end) {
         (Some(Phase::Ended(end)), _) => ended(job, pod, end),
-        // How its pod ended is about to be seen.
+        // The Job controller saw the failure first. The pod's own status follows shortly and says more.
         (Some(Phase::Running { .. }), Some(JobEnd::Failed(reason)))
             if reason.reason == BACKOFF_LIMIT_EXCEEDED && pod.is_some_and(|pod| !pod.terminating) =>
         {
@@ -156,15 +156,15 @@ fn state_of<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&
             (State::Pending, Some(reason))
         }
         (None, _) => {
-            let waiting = || Reason::new("Pending", "Kubernetes has not made the pod yet");
+            let waiting = || Reason::new("Pending", "waiting for Kubernetes to create the pod");
             (State::Pending, Some(warning(&job.uid).cloned().unwrap_or_else(waiting)))
         }
     }
 }
 
-/// Whether a node has done its work: its Job says so, whose controller has counted the pod's success. A pod that the kubelet was told
-/// to end in the moment of its success says afterwards that it failed. One that the cluster ended, and whose container took that
-/// with exit code 0, makes its Job complete all the same, and has not done its work.
+/// Whether a node completed. The Job's `Complete` condition decides, because its controller has counted the pod's
+/// success: if the deadline fires at the same moment, the kubelet still overwrites the pod's status with a failure. An
+/// evicted pod whose container handles SIGTERM and exits with 0 also completes its Job, but has not finished its work.
 pub fn has_completed(job: &Job, pod: Option<&Pod>) -> bool {
     let is_disrupted = |pod: &Pod| match &pod.phase {
         Phase::Ended(end) => end.reason.as_ref().is_some_and(|reason| is_disruption(&reason.reason)),
@@ -173,32 +173,32 @@ pub fn has_completed(job: &Job, pod: Option<&Pod>) -> bool {
     job.end == Some(JobEnd::Complete) && !pod.is_some_and(is_disrupted)
 }
 
-/// A node whose pod is gone, and whose container had ended with this code before other containers did.
+/// A node whose pod is gone; its exit code was recorded before the pod's other containers were ended.
 fn exited(job: &Job, code: i32) -> (State, Option<Reason>) {
     match code {
         0 => (State::Completed, None),
         code => {
-            let reason = Reason::new("Error", format!("the container ended with exit code {code}"));
+            let reason = Reason::new("Error", format!("the container exited with code {code}"));
             (State::Failed, Some(because(job, None, reason)))
         }
     }
 }
 
-/// Says of a task whose nodes wait for each other what really keeps them from beginning.
+/// Replaces "waiting for the other nodes" with what the server failed to do.
 pub(super) fn say_obstacle(status: &mut TaskStatus, obstacle: &str) {
     if status.reason.as_deref() == Some(WAITING_FOR_NODES) {
-        status.message = Some(format!("the nodes cannot begin: {obstacle}"));
+        status.message = Some(format!("the nodes cannot start: {obstacle}"));
     }
 }
 
-/// Says of a task that was deleted what keeps it from going.
+/// Marks a deleted task as terminating and names the finalizers that hold it.
 pub(super) fn say_terminating(status: &mut TaskStatus, jobs: &[Job]) {
     let held = jobs
         .iter()
         .find_map(|job| Some((&job.name, job.terminating.as_deref()?)));
     let why = match held {
         Some((name, finalizers)) if !finalizers.is_empty() => {
-            format!("; its Job `{name}` waits for the finalizer `{finalizers}`")
+            format!("; Job `{name}` is waiting for finalizer `{finalizers}`")
         }
         _ => String::new(),
     };
@@ -206,14 +206,15 @@ pub(super) fn say_terminating(status: &mut TaskStatus, jobs: &[Job]) {
     status.message = Some(format!("the task is being stopped{why}"));
 }
 
-/// A node whose container has ended, or never came to run.
+/// A node whose container has ended or never started.
 fn ended(job: &Job, pod: Option<&Pod>, end: &PodEnd) -> (State, Option<Reason>) {
     let has_not_begun = pod.is_some_and(|pod| pod.terminating && !pod.may_begin);
     if job.end.is_none() && job.gang.is_some() && has_not_begun {
-        // It goes before it has begun, because its task gives way; the Job says whether that is so.
-        return (State::Pending, Some(Reason::new("Pending", "the pod is going")));
+        // A pod deleted before it began usually belongs to a preempted task. Whether it does is known once the Job's
+        // own status arrives.
+        return (State::Pending, Some(Reason::new("Pending", "the pod is terminating")));
     }
-    // Deleted while it ran: how its container took that is not why it ended.
+    // How the container reacted to the deletion is not why it ended.
     let reason = if end.state == State::Failed && is_deleted(pod, end.reason.as_ref()) {
         Some(pod_deleted())
     } else {
@@ -222,10 +223,9 @@ fn ended(job: &Job, pod: Option<&Pod>, end: &PodEnd) -> (State, Option<Reason>) 
     (end.state, reason.map(|reason| because(job, pod, reason)))
 }
 
-/// A node whose container runs.
 fn started(job: &Job, pod: Option<&Pod>) -> (State, Option<Reason>) {
     if job.gang.is_some() && !pod.is_some_and(|pod| pod.may_begin) {
-        let waiting = "the container runs, and waits until all nodes do";
+        let waiting = "the container is running and waiting for the other nodes to start";
         return (State::Pending, Some(Reason::new(WAITING_FOR_NODES, waiting)));
     }
     (State::Running, None)
@@ -235,7 +235,7 @@ fn suspended(job: &Job) -> Reason {
     match (job.gave_way_at, &job.queue) {
         (Some(_), _) => Reason::new(
             "GaveWay",
-            "a task that was submitted earlier needs the room, and this one had only a part of what it needs; it tries again",
+            "released its resources to an earlier task because not all nodes could be scheduled; retrying",
         ),
         (None, Some(queue)) => queued("Suspended", queue),
         (None, None) => Reason::new("Suspended", "the Job is suspended"),
@@ -243,32 +243,30 @@ fn suspended(job: &Job) -> Reason {
 }
 
 fn queued(reason: &str, queue: &str) -> Reason {
-    Reason::new(reason, format!("it waits in the queue `{queue}`"))
+    Reason::new(reason, format!("waiting in queue `{queue}`"))
 }
 
-/// What was ended by us did not fail by itself.
+/// Replaces the reason of a node that this server ended: Kubernetes only reports `DeadlineExceeded`, because nodes are
+/// ended with a deadline.
 fn because(job: &Job, pod: Option<&Pod>, reason: Reason) -> Reason {
     if let (Some(why), Some(seconds)) = (&job.provision_timed_out, job.provision_timeout) {
         return Reason::new(
             NO_PLACE_IN_TIME,
-            format!("it had no place on a machine within its `provision_timeout` of {seconds} s: {why}"),
+            format!("not scheduled within the `provision_timeout` of {seconds}s: {why}"),
         );
     }
     let of = pod.and_then(|pod| pod.ended_because_of).or(job.ended_because_of);
     match of {
-        Some(rank) if rank != job.rank => Reason::new(NODE_FAILED, format!("ended because node {rank} had failed")),
+        Some(rank) if rank != job.rank => Reason::new(NODE_FAILED, format!("terminated because node {rank} failed")),
         None if reason.reason == DEADLINE_EXCEEDED => match job.max_duration {
-            Some(seconds) => Reason::new(
-                DEADLINE_EXCEEDED,
-                format!("it ran longer than its `max_duration` of {seconds} s"),
-            ),
+            Some(seconds) => Reason::new(DEADLINE_EXCEEDED, format!("exceeded the `max_duration` of {seconds}s")),
             None => reason,
         },
         _ => reason,
     }
 }
 
-/// A Job whose pod is gone, or is going, says only that it has failed as often as it may.
+/// A Job whose pod was deleted only reports that its backoff limit is reached.
 fn without_pod(reason: &Reason, pod: Option<&Pod>) -> Reason {
     if pod.is_none_or(|pod| pod.terminating) && reason.reason == BACKOFF_LIMIT_EXCEEDED {
         return pod_deleted();
@@ -282,22 +280,22 @@ fn is_deleted(pod: Option<&Pod>, reason: Option<&Reason>) -> bool {
 }
 
 fn pod_deleted() -> Reason {
-    Reason::new(POD_DELETED, "the pod was deleted before it had ended")
+    Reason::new(POD_DELETED, "the pod was deleted before it finished")
 }
 
-/// A warning says more than `ContainerCreating` does: which volume is missing, or why no sandbox can be made.
+/// A warning says more than `ContainerCreating`, e.g., which volume is missing or why the sandbox fails.
 fn pending<'a>(reason: Option<&Reason>, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&'a Reason>) -> Reason {
     let warned = pod.and_then(|pod| warning(&pod.uid));
     match (reason, warned) {
         (Some(reason), None) => reason.clone(),
         (Some(reason), Some(_)) if reason.reason != "ContainerCreating" => reason.clone(),
         (_, Some(warned)) => warned.clone(),
-        (None, None) => Reason::new("Pending", "the pod waits to be scheduled"),
+        (None, None) => Reason::new("Pending", "the pod is waiting to be scheduled"),
     }
 }
 
-/// Nodes whose Job is not there. Of a task that was made as a whole it was deleted by hand, and the others end because of it;
-/// an implementation without an owner may still be making it.
+/// Nodes without a Job. In a task that was created completely, somebody deleted the Job, and the other nodes end
+/// because of it. The Python implementation creates Jobs without an owner, and may still be creating this one.
 fn missing(jobs: &[Job], to_be_made: &[Job], num_nodes: u32) -> Vec<NodeStatus> {
     let made: HashSet<u32> = jobs.iter().map(|job| job.rank).collect();
     let all_ended = jobs.iter().all(|job| job.owned_by.is_some() && job.is_over());
@@ -309,9 +307,9 @@ fn missing(jobs: &[Job], to_be_made: &[Job], num_nodes: u32) -> Vec<NodeStatus> 
         .filter(|rank| !made.contains(rank))
         .map(|rank| {
             let (status, reason, message) = if is_deleted(rank) {
-                (State::Failed, "JobDeleted", "the Job of this node was deleted")
+                (State::Failed, "JobDeleted", "the Job for this node was deleted")
             } else {
-                (State::Pending, "JobMissing", "the Job of this node does not exist")
+                (State::Pending, "JobMissing", "the Job for this node does not exist")
             };
             NodeStatus {
                 rank,

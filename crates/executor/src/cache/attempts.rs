@@ -1,34 +1,34 @@
-//! The Jobs of a task by their attempts, and the newest pod of each.
+//! Splits the Jobs of a task by attempt, and finds the newest pod of each.
 
 use std::collections::HashMap;
 
 use super::job::Job;
 use super::object::Pod;
 
-/// The Jobs of a task, by attempt and rank.
+/// The Jobs of a task, sorted by attempt and rank.
 #[derive(Clone, Copy)]
 pub(super) struct Attempts<'a> {
-    /// Of attempts that were followed by another.
+    /// The Jobs of all attempts but the newest.
     pub earlier: &'a [Job],
-    /// Of the newest one.
+    /// The Jobs of the newest attempt.
     pub present: &'a [Job],
 }
 
 impl<'a> Attempts<'a> {
-    /// Finds the newest attempt among Jobs in their order.
+    /// Splits sorted Jobs at the newest attempt.
     pub fn of(jobs: &'a [Job]) -> Self {
         let newest = jobs.last().map_or(1, |job| job.attempt);
         let (earlier, present) = jobs.split_at(jobs.partition_point(|job| job.attempt < newest));
         Self { earlier, present }
     }
 
-    /// The Jobs of the attempt before: what is not made of the present one will be made of these.
+    /// The Jobs of the previous attempt, from which missing Jobs of the current one are created.
     pub fn before(self) -> &'a [Job] {
         let number = self.number().saturating_sub(1);
         &self.earlier[self.earlier.partition_point(|job| job.attempt < number)..]
     }
 
-    /// The Jobs of attempts that are at least so many before the present one.
+    /// The Jobs of attempts that are at least `ago` attempts old.
     pub fn at_least(self, ago: u32) -> &'a [Job] {
         let number = self.number();
         &self.earlier[..self.earlier.partition_point(|job| job.attempt + ago <= number)]

@@ -1,4 +1,4 @@
-//! A Job and a pod to begin a test with.
+//! Example objects for tests.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ fn alice() -> Owner {
 }
 
 impl Job {
-    /// The Job of a node that does not start together with others.
+    /// The Job of a node outside of a gang.
     pub fn example(rank: u32, num_nodes: u32) -> Self {
         Self {
             uid: format!("job-{rank}"),
@@ -77,7 +77,7 @@ impl TaskOwner {
 }
 
 impl Pod {
-    /// Its pod, on a machine.
+    /// The pod of [`Job::example`] with the same rank, on a cluster node.
     pub fn example(rank: u32, phase: Phase) -> Self {
         Self {
             uid: format!("pod-{rank}"),

@@ -1,4 +1,4 @@
-//! Objects as they stand in the namespace, with whatever others have written on them.
+//! Fuzz target for objects in the namespace with arbitrary content.
 
 use k8s_openapi::api::batch::v1 as batch;
 use k8s_openapi::api::core::v1 as core;
@@ -8,7 +8,7 @@ use super::identity::{MAX_MESSAGE, MAX_REASON};
 use super::object::{Pod, TaskOwner, Volume, Warning};
 use super::{Job, identity};
 
-/// Each is taken or ignored, and what is kept of it is bounded.
+/// Checks that every object is either accepted or ignored, and that what is kept of it is bounded.
 pub fn objects(data: &[u8]) {
     if let Some(job) = read::<batch::Job>(data) {
         if let Ok(job) = Job::from_resource(job) {

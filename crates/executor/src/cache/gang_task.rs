@@ -1,4 +1,4 @@
-//! A task as those see it who look after it: its Jobs in rank order, each with its newest pod.
+//! A task as the controllers see it: its Jobs in rank order, each with its newest pod.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -10,33 +10,34 @@ use super::object::{Pod, TaskOwner};
 use super::recovery::{self, Restart};
 use super::turn::{Stage, Turn};
 
-/// How many attempts keep their Jobs, with the logs of their pods. A task that is preempted every hour must not fill a namespace.
+/// How many earlier attempts keep their Jobs, with the logs of their pods. Without a limit, a task that is preempted
+/// every hour would fill the namespace.
 pub const KEPT_ATTEMPTS: u32 = 10;
 
-/// How far two clocks may differ that say when a task was submitted.
+/// How far the clocks of the server and of Kubernetes may disagree about when a task was submitted.
 const AGREEMENT: SignedDuration = SignedDuration::from_mins(1);
 
-/// A task that is looked after: its nodes start together, or it may be run again, or does not wait for ever.
+/// A task that a controller works on: a gang, or a task that may be retried or has a provisioning timeout.
 #[derive(Debug, Clone, Default)]
 pub struct GangTask {
-    /// How many nodes it has; until all Jobs are made there are fewer.
+    /// How many nodes the task has. There may be fewer Jobs while some are still being created.
     pub num_nodes: u32,
-    /// Its nodes in the present attempt.
+    /// The nodes of the current attempt.
     pub nodes: Vec<(Job, Option<Pod>)>,
-    /// The Jobs of the attempt before.
+    /// The Jobs of the previous attempt.
     pub before: Vec<Job>,
-    /// The Jobs of attempts that are too long ago to be kept.
+    /// The Jobs of attempts that are too old to keep.
     pub outdated: Vec<Job>,
-    /// That the present attempt has failed, and the next one can begin.
+    /// Set if the current attempt has failed and the next one can start.
     pub restart: Option<Restart>,
-    /// What owns its Jobs.
+    /// The owner of the Jobs.
     pub owner: Option<TaskOwner>,
-    /// Whether Kubernetes refuses to make one of its pods, such as for a quota.
+    /// Whether Kubernetes refuses to create one of its pods, e.g., because of a quota.
     pub is_refused: bool,
 }
 
 impl GangTask {
-    /// Puts together what Kubernetes has of a task, in any order. Jobs and pods that only claim to belong to it are left out.
+    /// Assembles a task from its objects, in any order. Drops Jobs and pods that only claim to belong to it.
     pub fn of(owner: Option<TaskOwner>, mut jobs: Vec<Job>, pods: &[Pod], num_nodes: u32) -> Self {
         let members = Members::of(owner.as_slice(), jobs.iter());
         let is_member: Vec<bool> = jobs.iter().map(|job| members.include(job)).collect();
@@ -51,7 +52,8 @@ impl GangTask {
         }
     }
 
-    /// Where the task stands, as its owner says it. In what an older version has made the Jobs say it.
+    /// The current turn according to the owner. Owners created by older versions record none, so it is derived from the
+    /// Jobs.
     pub fn turn(&self) -> Turn {
         let told = self.owner.as_ref().and_then(|owner| owner.turn);
         let turn = told.unwrap_or(Turn {
@@ -61,7 +63,8 @@ impl GangTask {
         if turn.stage != Stage::Waiting {
             return turn;
         }
-        // A Job that was suspended so late that its task was already trying again: it has to be resumed all the same.
+        // A delayed suspend may arrive after the owner was reset. Such a Job must still be resumed, so the task still
+        // counts as giving way.
         let gave_way = self.nodes.iter().filter(|(job, _)| job.is_suspended());
         let gave_way = gave_way
             .filter_map(|(job, _)| Some((job.gave_way_at?, job.gave_way)))
@@ -69,7 +72,8 @@ impl GangTask {
         turn.at(gave_way.map_or(Stage::Waiting, |(at, times)| Stage::GaveWay { times, at }))
     }
 
-    /// When it was submitted, for who comes first: as its annotation says it to a fraction of a second, if Kubernetes agrees.
+    /// When the task was submitted, for ordering tasks. The annotation has fractions of a second, but anybody can edit
+    /// it, so it counts only if it roughly agrees with Kubernetes.
     pub fn submitted_at(&self) -> Timestamp {
         let Some((job, _)) = self.nodes.first() else {
             return Timestamp::MAX;
@@ -79,7 +83,7 @@ impl GangTask {
         if is_near { job.created_at } else { made_at }
     }
 
-    /// Whether its nodes may begin, or soon may, whatever else is seen of them.
+    /// Whether the start gate is open or about to be opened.
     pub fn has_begun(&self) -> bool {
         let may_begin = |pod: &Option<Pod>| pod.as_ref().is_some_and(|pod| pod.may_begin);
         self.turn().stage == Stage::Begun || self.nodes.iter().any(|(_, pod)| may_begin(pod))
@@ -103,7 +107,7 @@ impl GangTask {
     }
 }
 
-/// Whether the next attempt can begin.
+/// The retry of the current attempt, if it can start now.
 fn restart(jobs: Attempts<'_>, pods: &[Pod]) -> Option<Restart> {
     jobs.present.first()?;
     let newest = newest_pods(pods);

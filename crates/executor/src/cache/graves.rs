@@ -1,27 +1,27 @@
-//! Objects that are gone, so that a late answer or event about one cannot bring it back.
+//! Remembers deleted objects, so that a late response or event cannot bring one back.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long an object is remembered. Longer than any call.
+/// How long a deleted object is remembered: longer than any call can take.
 const LIFE: Duration = Duration::from_secs(300);
 
-/// How an object went.
+/// How this process learned that an object is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gone {
-    /// Kubernetes has told us, as the answer to a call, that it is deleted.
+    /// The response to a call confirmed the deletion.
     Deleted,
-    /// A watch no longer shows it. It may be deleted, or its labels were changed, and may be changed back.
+    /// A watch no longer shows the object. It may be deleted, or only its labels changed, and may change back.
     Unseen,
 }
 
-/// What is gone, by uid.
+/// Deleted objects by uid.
 #[derive(Debug, Default)]
 pub(super) struct Graves {
     gone: HashMap<String, Gone>,
-    /// In the order in which they went.
+    /// The uids in order of deletion, for expiry.
     order: VecDeque<(String, Instant)>,
 }
 
@@ -39,7 +39,7 @@ impl Graves {
             }
         }
         match self.gone.get_mut(uid) {
-            // What was deleted stays so, whatever a watch shows.
+            // A confirmed deletion is final, even if a watch still shows the object.
             Some(known) if how == Gone::Deleted => *known = how,
             Some(_) => {}
             None => {
@@ -49,12 +49,12 @@ impl Graves {
         }
     }
 
-    /// Whether an answer to a call about this object is late.
+    /// Whether a response about this object is too late to be applied.
     pub fn holds(&self, uid: &str) -> bool {
         self.gone.contains_key(uid)
     }
 
-    /// Whether a watch that shows this object is late. One that a watch has lost from sight has come back.
+    /// Whether a watch event about this object is outdated. An object that only disappeared from a watch has come back.
     pub fn refuses(&mut self, uid: &str) -> bool {
         match self.gone.get(uid) {
             None => false,

@@ -1,8 +1,8 @@
-//! Whether the cache shows the present: until when it is known that nothing was missed.
+//! Tracks up to which moment the cache is known to be complete.
 //!
-//! That no error has come proves nothing: a connection can die without one, and something between us and the API server can
-//! hold back what it should pass on. The end of an answer proves something: it comes behind everything else in it. A watch that
-//! was asked for at a known moment, for a known time, and has come to its end, has shown all that happened in that time.
+//! The absence of errors proves nothing: connections can die silently, and proxies can buffer. The end of a response
+//! does, because it arrives after everything else in it. A watch that was requested at a known moment with a fixed
+//! duration and ran to its end has therefore shown everything that happened in between.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,18 +11,18 @@ use tokio::time::Instant;
 
 use crate::error::Error;
 
-/// The kinds of objects that the cache consists of.
+/// The number of object kinds that must be up to date.
 pub(super) const KINDS: usize = 4;
 
-/// How old an answer may be. A watch is asked for anew each 3 s, and proves itself at its end; the rest is for a machine or an API
-/// server that is slow.
+/// How old the cache may be. Each watch lasts 3 seconds and proves at its end that it is complete; the rest is for a
+/// slow machine or kube-apiserver.
 const BOUND: Duration = Duration::from_secs(10);
 
-/// What the watches report.
+/// The progress and failures of the watches.
 pub struct Health(Mutex<State>);
 
 struct State {
-    /// For each kind: everything up to here has been seen.
+    /// For each kind: everything up to this moment has been seen.
     seen: [Option<Instant>; KINDS],
     /// For each kind: why the last list or watch failed, until one succeeds.
     failures: [Option<String>; KINDS],
@@ -40,10 +40,7 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Whether reads can be answered from the cache: nothing is missing in it that is older than 10 s.
-    ///
-    /// # Errors
-    /// [`Error::OutOfSync`], with the reason in the words of what failed.
+    /// Fails with [`Error::OutOfSync`] if the cache may lack a change that is older than 10 seconds.
     pub fn check(&self) -> Result<(), Error> {
         let now = Instant::now();
         let state = self.lock();
@@ -59,12 +56,11 @@ impl Health {
     }
 
     /// Why the last list or watch failed, if it did.
-    #[must_use]
     pub fn last_failure(&self) -> Option<String> {
         self.lock().failure()
     }
 
-    /// Everything of a kind that had happened up to `moment` has been seen.
+    /// Records that everything of a kind that happened up to `moment` has been seen.
     pub(super) fn proven(&self, kind: usize, moment: Instant) {
         let mut state = self.lock();
         state.seen[kind] = state.seen[kind].max(Some(moment));

@@ -1,7 +1,7 @@
-//! What the labels and annotations of an object say it belongs to, read with the bounds of a request.
+//! Reads and validates the labels and annotations that assign an object to a user and a task.
 //!
-//! Whoever may create objects in the namespace can write anything there. What this program could not have written is
-//! ignored, and said once.
+//! Anybody who may create objects in the namespace can write arbitrary labels. Objects that this program could not have
+//! written are ignored, with one warning each.
 
 use std::collections::BTreeMap;
 
@@ -11,40 +11,40 @@ use task::{Id, Name, UserName};
 use crate::kubernetes::ObjectMeta;
 use crate::labels::{self, Owner};
 
-/// The longest submission token: the hash of a key. Others are shorter.
+/// The longest submission token, which is a hash. Others are shorter.
 const MAX_TOKEN: usize = 64;
 
-/// The longest identifier. Ours have 8 characters.
+/// The longest ID, which is the longest label value. Ours have 8 characters.
 const MAX_ID: usize = 63;
 
-/// How far a time of creation in an annotation may lie behind the one that Kubernetes wrote: the clocks of two machines differ.
+/// How far the creation time in an annotation may be ahead of the one from Kubernetes, because clocks differ.
 const CREATED_AT_TOLERANCE: SignedDuration = SignedDuration::from_hours(24);
 
-/// Nothing was made for Kubernetes before there was one.
+/// The beginning of 2014, the year of Kubernetes' first release. Earlier creation times are invalid.
 const FIRST_SECOND: i64 = 1_388_534_400;
 
-/// How much is kept of a sentence of Kubernetes. An admission policy may write a long one.
+/// Limits on a message and a reason from Kubernetes, because an admission policy may send long ones.
 pub const MAX_MESSAGE: usize = 2048;
 pub const MAX_REASON: usize = 128;
 
-/// Why an object that carries our labels is none of ours.
+/// Why an object that carries our labels is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Ignored(pub &'static str);
 
-/// Which task an object says it belongs to. Objects belong together when all three agree: a stranger can write the
-/// identifier of somebody's task into a label, but what carries another user or another submission is another task.
+/// The task that an object claims to belong to. Objects belong together only if all three fields agree. Anybody can
+/// copy a task's ID into a label, but an object with another user or submission then counts as another task.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskKey {
-    /// The identifier. First, so that all tasks that claim it are neighbours.
+    /// The ID. It comes first, so that all tasks with the same ID are adjacent in sorted order.
     pub id: Box<str>,
-    /// Whose it is.
+    /// The user.
     pub owner: Owner,
-    /// The submission that made it; `None` for one of the Python implementation.
+    /// The token of the submission, or `None` for a task of the Python implementation.
     pub submission: Option<Box<str>>,
 }
 
-/// What an object says about who made it and what it is.
+/// The validated labels and annotations of an object.
 pub struct Identity<'a> {
     pub labels: &'a BTreeMap<String, String>,
     pub annotations: &'a BTreeMap<String, String>,
@@ -60,33 +60,31 @@ pub struct Identity<'a> {
 }
 
 impl<'a> Identity<'a> {
-    /// Reads it; `id` and `name` are the labels that hold them.
-    ///
-    /// # Errors
-    /// This program could not have written it, nor the Python implementation.
+    /// Reads the metadata of an object; `id` and `name` are the labels for its ID and name. Fails if neither this
+    /// program nor the Python implementation could have written it.
     pub fn read(metadata: &'a ObjectMeta, id: &str, name: &str) -> Result<Self, Ignored> {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
         let labels = metadata.labels.as_ref().unwrap_or(&NONE);
         let annotations = metadata.annotations.as_ref().unwrap_or(&NONE);
         let (Some(uid), Some(object), Some(made_at)) = (&metadata.uid, &metadata.name, &metadata.creation_timestamp)
         else {
-            return Err(Ignored("it has no uid, name or time of creation"));
+            return Err(Ignored("it has no uid, name, or creation time"));
         };
         let id = labels
             .get(id)
             .filter(|id| is_id(id))
-            .ok_or(Ignored("it has no identifier"))?;
+            .ok_or(Ignored("it has no valid ID"))?;
         let submission = labels::submission(annotations);
         let (owner, username) = user(labels, annotations, submission)?;
         if submission.is_some() && !Id::is_one(id) {
-            return Err(Ignored("its identifier is none of ours"));
+            return Err(Ignored("its ID is not one of this server"));
         }
         let exact_name = annotations.get(labels::EXACT_NAME).or_else(|| labels.get(name));
         let name = exact_name.map_or(id.as_str(), String::as_str);
         if Name::of(name).is_none() {
-            return Err(Ignored("its name could not have been submitted"));
+            return Err(Ignored("its name is invalid"));
         }
-        // It is shown, and sorts lists. Which task was first where that matters, Kubernetes says.
+        // This time is only displayed and used for sorting. Where precedence matters, the time from Kubernetes decides.
         let can_be = |time: &Timestamp| {
             time.as_second() >= FIRST_SECOND && time.duration_since(made_at.0) <= CREATED_AT_TOLERANCE
         };
@@ -108,7 +106,6 @@ impl<'a> Identity<'a> {
         })
     }
 
-    /// The task that it says it belongs to.
     pub fn key(&self) -> TaskKey {
         TaskKey {
             id: self.id.into(),
@@ -117,13 +114,13 @@ impl<'a> Identity<'a> {
         }
     }
 
-    /// Whether the Python implementation made it, which knows nothing of our annotations.
+    /// Whether the Python implementation created it, which writes none of our annotations.
     pub fn is_python(&self) -> bool {
         self.submission.is_none()
     }
 }
 
-/// Whose an object is. One of ours has a token, and the readable name of its user is the one that was hashed.
+/// The user of an object. Our objects have a token, and an annotation with the name whose hash is in the label.
 fn user<'a>(
     labels: &'a BTreeMap<String, String>,
     annotations: &'a BTreeMap<String, String>,
@@ -135,19 +132,20 @@ fn user<'a>(
             let is_token =
                 (1..=MAX_TOKEN).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_alphanumeric());
             if !is_token {
-                return Err(Ignored("its submission is none"));
+                return Err(Ignored("its submission token is invalid"));
             }
             let username = annotations
                 .get(labels::EXACT_USERNAME)
                 .ok_or(Ignored("it does not name its user"))?;
-            let user = UserName::from_headers([username.as_bytes()]).map_err(|_| Ignored("its user is none"))?;
+            let user =
+                UserName::from_headers([username.as_bytes()]).map_err(|_| Ignored("its user name is invalid"))?;
             if labels::user_label(&user) != *hash {
-                return Err(Ignored("it names another user than its label"));
+                return Err(Ignored("its user name does not match its `k8s-cli/user` label"));
             }
             Ok((owner, username))
         }
-        (Some(_), None) => Err(Ignored("it has no submission")),
-        (None, Some(_)) => Err(Ignored("it has a submission and no `k8s-cli/user`")),
+        (Some(_), None) => Err(Ignored("it has no submission token")),
+        (None, Some(_)) => Err(Ignored("it has a submission token but no `k8s-cli/user` label")),
         (None, None) => {
             let username = labels.get(labels::USERNAME).ok_or(Ignored("it has no user"))?;
             Ok((owner, username))
@@ -155,7 +153,7 @@ fn user<'a>(
     }
 }
 
-/// Whether a label value can be the identifier of a task or volume: it becomes a part of paths and selectors.
+/// Whether a label value can be the ID of a task or volume, which becomes part of paths and selectors.
 fn is_id(text: &str) -> bool {
     (1..=MAX_ID).contains(&text.len())
         && text
@@ -163,25 +161,23 @@ fn is_id(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
-/// A text, cut to `most` bytes.
+/// The value of `key`, truncated to `most` bytes.
 pub fn text(map: &BTreeMap<String, String>, key: &str, most: usize) -> Option<Box<str>> {
     map.get(key).map(|text| cut(text, most).into())
 }
 
-/// A text without what is behind its first `most` bytes.
+/// A text, truncated to `most` bytes at a character boundary.
 pub fn cut(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]
 }
 
-/// A time.
+/// The value of `key` as a time, if it is valid.
 pub fn time(map: &BTreeMap<String, String>, key: &str) -> Option<Timestamp> {
     task::time::parse(map.get(key)?)
 }
 
-/// A number that is at most `most`; `absent` when there is none.
-///
-/// # Errors
-/// It is no number, or a greater one: a server that believed it could be made to hold millions of nodes.
+/// The value of `key` as a number, or `None` if it is missing. Fails if it is not a number, or exceeds `most`:
+/// otherwise one forged annotation could make the server allocate millions of nodes.
 pub fn number(
     map: &BTreeMap<String, String>,
     key: &'static str,
@@ -197,7 +193,7 @@ pub fn number(
     }
 }
 
-/// The uid of the owner of this kind; of a pod only the Job that controls it counts.
+/// The uid of the owner of this kind. A Job must also be the controller.
 pub fn owner_uid(metadata: &ObjectMeta, kind: &str) -> Option<String> {
     metadata
         .owner_references

@@ -1,4 +1,4 @@
-//! The Job of one node, as our own struct: the one place that digs in its fields.
+//! Converts the Job of a node into a struct with only the fields that the cache needs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::phase::Reason;
 use crate::kubernetes::{self, ObjectMeta};
 use crate::labels;
 
-/// More attempts than a task can have: the pauses between them grow to minutes.
+/// An upper bound that no task can reach, because the pauses between attempts grow to minutes.
 const MAX_ATTEMPT: u32 = 1_000_000;
 
 /// The Job of one node.
@@ -21,73 +21,71 @@ const MAX_ATTEMPT: u32 = 1_000_000;
 pub struct Job {
     pub uid: String,
     pub name: String,
-    /// The task that it says it belongs to.
+    /// The task it claims to belong to.
     pub key: Arc<TaskKey>,
     pub task_name: String,
     pub username: String,
     pub rank: u32,
     pub num_nodes: u32,
     pub created_at: Timestamp,
-    /// The uid of the object that owns it.
+    /// The uid of its owner.
     pub owned_by: Option<String>,
-    /// The claims that its pods mount.
+    /// The PersistentVolumeClaims that its pods mount.
     pub claims: Vec<String>,
     pub fingerprint: Option<String>,
-    /// The submission that its pods carry; none in those of older versions.
+    /// The submission token in its pod template; older versions of this program wrote none.
     pub pod_submission: Option<Box<str>>,
     pub end: Option<JobEnd>,
-    /// The exit code of its container, when its pod was ended because another container went on.
+    /// The exit code of the task's container, if its pod was ended because other containers kept running.
     pub exit_code: Option<i32>,
-    /// Whether it has a pod that has not ended, as its controller counts them.
+    /// Whether the Job controller counts an active pod.
     pub is_active: bool,
-    /// What keeps it from going, when it was deleted: its finalizers.
+    /// The finalizers that hold it after its deletion.
     pub terminating: Option<Box<str>>,
-    /// Its version in Kubernetes, for changes that must not overrule another.
+    /// Its `resourceVersion`, for patches that must not overwrite a concurrent change.
     pub version: String,
-    /// Which attempt of the task it belongs to; 1 is the first.
+    /// The attempt it belongs to, starting at 1.
     pub attempt: u32,
-    /// How often the task had failed by itself before that attempt.
+    /// How many failures of its own the task had before that attempt.
     pub restarts: u32,
-    /// When the task is run again.
+    /// When the task is retried.
     pub recovery: Option<Box<Recovery>>,
     /// How many seconds its node may run.
     pub max_duration: Option<u32>,
-    /// Within how many seconds its node must have a place.
+    /// Within how many seconds its node must be scheduled.
     pub provision_timeout: Option<u32>,
-    /// What kept it from one, when the time was over.
+    /// What kept the node from being scheduled in time.
     pub provision_timed_out: Option<Box<str>>,
-    /// How many seconds after its end the task is deleted.
+    /// How many seconds the finished task is kept.
     pub ttl_after_finished: Option<u32>,
-    /// When Kubernetes has it from.
+    /// The creation time from Kubernetes.
     pub made_at: Timestamp,
-    /// When its controller began with it, or it was last resumed.
+    /// When the Job controller started or last resumed it.
     pub started_at: Option<Timestamp>,
-    /// When it ended.
     pub ended_at: Option<Timestamp>,
-    /// Whether it has no pods because somebody wants it so.
+    /// Whether it is suspended, and so has no pods.
     pub suspended: bool,
-    /// Kueue's queue that it waits in.
+    /// The Kueue queue it waits in.
     pub queue: Option<Box<str>>,
-    /// When its task gave its place to an earlier one, until it tries again.
+    /// When its task gave way to an earlier one, until it retries.
     pub gave_way_at: Option<Timestamp>,
-    /// How often that was.
+    /// How many times its task gave way.
     pub gave_way: u32,
-    /// What its node waits for, when the nodes of the task start together.
+    /// The gates of its node, in a gang.
     pub gang: Option<Gang>,
-    /// The rank of the node whose failure it was ended for.
+    /// The rank of the failed node because of which this Job was ended.
     pub ended_because_of: Option<u32>,
 }
 
-/// What the nodes of a task wait for.
+/// The gates of the nodes in a gang.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gang {
-    /// That all of them run.
+    /// The nodes wait until all of them run.
     Start,
-    /// Also that the setup of all has ended.
+    /// The nodes also wait until the setup of all of them has ended.
     Setup,
 }
 
-/// How a Job ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobEnd {
     Complete,
@@ -95,47 +93,46 @@ pub enum JobEnd {
 }
 
 impl Job {
-    /// Its place among the Jobs of its task.
+    /// The sort key among the Jobs of its task.
     pub fn place(&self) -> (u32, u32, &str) {
         (self.attempt, self.rank, &self.uid)
     }
 
-    /// Whether nothing will become of it any more. One that is suspended when its task ends has no pods, and ends no further.
+    /// Whether the Job is final. A Job that is suspended when its task ends has no pods, and Kubernetes never sets an
+    /// end on it.
     pub fn is_over(&self) -> bool {
         let is_told_to_end = self.ended_because_of.is_some() || self.provision_timed_out.is_some();
         self.end.is_some() || self.exit_code.is_some() || (self.suspended && is_told_to_end)
     }
 
-    /// Whether it waits because somebody wants it so.
+    /// Whether the Job is suspended and will be resumed.
     pub fn is_suspended(&self) -> bool {
         self.suspended && !self.is_over()
     }
 
-    /// Reads a Job of a task.
-    ///
-    /// # Errors
-    /// It is none that this program or the Python implementation could have made.
+    /// Reads the Job of a node. Fails for a Job that neither this program nor the Python implementation could have
+    /// created.
     pub fn from_resource(job: kubernetes::Job) -> Result<Self, Ignored> {
         let identity = Identity::read(&job.metadata, labels::TASK_ID, labels::TASK_NAME)?;
         let key = Arc::new(identity.key());
         let wishes = Wishes::read(&identity)?;
-        let rank = number(identity.labels, labels::NODE_INDEX, MAX_NODES, "its rank is none")?.unwrap_or(0);
+        let rank = number(identity.labels, labels::NODE_INDEX, MAX_NODES, "its rank is invalid")?.unwrap_or(0);
         let num_nodes = number(
             identity.annotations,
             labels::NUM_NODES,
             MAX_NODES,
-            "its number of nodes is none",
+            "its number of nodes is invalid",
         )?;
         let num_nodes = num_nodes.unwrap_or(1).max(1);
         if rank >= num_nodes {
-            return Err(Ignored("its rank is not one of its task"));
+            return Err(Ignored("its rank exceeds its number of nodes"));
         }
         let attempt = wishes.attempt;
-        // Kubernetes has each name once, so that nobody can put a second Job in the place of one.
+        // Names are unique, so checking the name ensures that nobody can add a second Job for the same node.
         let expected =
             || Name::of(identity.name).map(|name| labels::job_name(&name, &key.id, rank, num_nodes, attempt));
         if !identity.is_python() && expected().is_none_or(|expected| expected != identity.object) {
-            return Err(Ignored("its name does not follow from its task"));
+            return Err(Ignored("its name does not match its task"));
         }
         let spec = job.spec.unwrap_or_default();
         let pod_metadata = spec.template.metadata.unwrap_or_default();
@@ -188,7 +185,7 @@ impl Job {
     }
 }
 
-/// What the annotations of a Job want to be done with it.
+/// What the annotations of a Job ask the server to do.
 struct Wishes<'a> {
     of: &'a BTreeMap<String, String>,
     attempt: u32,
@@ -204,7 +201,8 @@ struct Wishes<'a> {
 }
 
 impl<'a> Wishes<'a> {
-    /// The Python implementation has none of them: on its Jobs somebody else wrote them.
+    /// Jobs of the Python implementation have none of these annotations, so any that they carry were added by somebody
+    /// else, and are ignored.
     fn read(identity: &Identity<'a>) -> Result<Self, Ignored> {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
         let of = if identity.is_python() {
@@ -212,22 +210,27 @@ impl<'a> Wishes<'a> {
         } else {
             identity.annotations
         };
-        let seconds = |key| number(of, key, MAX_SECONDS, "one of its times is none");
+        let seconds = |key| number(of, key, MAX_SECONDS, "one of its durations is invalid");
         let codes = of.get(labels::RECOVER_ON).map_or("", String::as_str);
-        let restarts = number(of, labels::MAX_RESTARTS, MAX_RESTARTS, "its restarts are none")?;
+        let restarts = number(
+            of,
+            labels::MAX_RESTARTS,
+            MAX_RESTARTS,
+            "its number of restarts is invalid",
+        )?;
         let mut recover_on_exit_codes: Vec<u8> = codes.split(',').filter_map(|code| code.parse().ok()).collect();
         recover_on_exit_codes.sort_unstable();
         recover_on_exit_codes.dedup();
         Ok(Self {
             of,
-            attempt: number(of, labels::ATTEMPT, MAX_ATTEMPT, "its attempt is none")?
+            attempt: number(of, labels::ATTEMPT, MAX_ATTEMPT, "its attempt is invalid")?
                 .unwrap_or(1)
                 .max(1),
-            restarts: number(of, labels::RESTARTS, MAX_RESTARTS, "its restarts are none")?.unwrap_or(0),
+            restarts: number(of, labels::RESTARTS, MAX_RESTARTS, "its number of restarts is invalid")?.unwrap_or(0),
             max_duration: seconds(labels::MAX_DURATION)?,
             provision_timeout: seconds(labels::PROVISION_TIMEOUT)?,
             ttl_after_finished: seconds(labels::TTL_AFTER_FINISHED)?,
-            gave_way: number(of, labels::GAVE_WAY, MAX_ATTEMPT, "how often it gave way is none")?.unwrap_or(0),
+            gave_way: number(of, labels::GAVE_WAY, MAX_ATTEMPT, "how often it gave way is invalid")?.unwrap_or(0),
             recovery: restarts.map(|max_restarts_on_errors| {
                 Box::new(Recovery {
                     max_restarts_on_errors,
@@ -239,23 +242,28 @@ impl<'a> Wishes<'a> {
                 Some(labels::GANG_SETUP) => Some(Gang::Setup),
                 _ => None,
             },
-            ended_because_of: number(of, labels::ENDED_BECAUSE_OF, MAX_NODES, "the node it ended for is none")?,
+            ended_because_of: number(
+                of,
+                labels::ENDED_BECAUSE_OF,
+                MAX_NODES,
+                "the failed node that it names is invalid",
+            )?,
             exit_code: of.get(labels::EXIT_CODE).and_then(|code| code.parse().ok()),
         })
     }
 }
 
-/// The finalizers of an object that was deleted, for a person.
+/// The finalizers of a deleted object, joined for display.
 fn terminating(metadata: &ObjectMeta) -> Option<Box<str>> {
     metadata.deletion_timestamp.as_ref()?;
     let finalizers = metadata.finalizers.as_deref().unwrap_or_default().join("`, `");
     Some(cut(&finalizers, MAX_MESSAGE).into())
 }
 
-/// How a Job ended, and when.
+/// How and when a Job ended.
 ///
-/// One that has failed says so when all of its pods are gone, which those of a lost machine never are; before that it says
-/// that it will (`FailureTarget`, since Kubernetes 1.31).
+/// A failed Job gets the condition `Failed` only when all of its pods are gone, which never happens on a lost cluster
+/// node. Before that it has the condition `FailureTarget` (since Kubernetes 1.31).
 fn job_end(conditions: &[JobCondition]) -> Option<(JobEnd, Option<Timestamp>)> {
     let found = |kind: &str| {
         let is_true = |condition: &&JobCondition| condition.type_ == kind && condition.status == "True";

@@ -1,4 +1,4 @@
-//! The kinds of objects that the watches keep.
+//! The kinds of objects that the cache watches, and how each is stored.
 
 use kube::core::PartialObjectMeta;
 
@@ -8,20 +8,20 @@ use super::object::{Pod, TaskOwner, Volume, Warning};
 use super::state::{Listed, State};
 use crate::kubernetes;
 
-/// A kind of object, as Kubernetes has it and as we keep it.
+/// A watched kind of object.
 pub(super) trait Kept: Sized + Send + 'static {
-    /// Kubernetes' type.
+    /// The Kubernetes type.
     type Resource;
 
-    /// Whether the cache is complete only when this kind is. Of the others it is shown what there is.
+    /// Whether the cache counts as up to date only if this kind is. Warnings are optional.
     const IS_STATE: bool = true;
 
     fn from_resource(resource: Self::Resource) -> Result<Self, Ignored>;
-    /// The object is there, or has changed.
+    /// Adds or replaces an object.
     fn put(self, state: &mut State);
-    /// The object is no longer there, or no longer one of ours.
+    /// Removes an object that no longer exists or is no longer ours.
     fn remove(uid: &str, state: &mut State);
-    /// Forgets what a list no longer shows.
+    /// Removes everything that a list does not contain.
     fn retain(state: &mut State, listed: &Listed);
 }
 
@@ -104,7 +104,7 @@ impl Kept for Warning {
     fn put(self, state: &mut State) {
         state.put_warning(self);
     }
-    /// Kubernetes forgets events after an hour; what they said stays true until something new is said.
+    /// Does nothing: Kubernetes expires events after an hour, but the last warning stays valid until a newer one.
     fn remove(_: &str, _: &mut State) {}
     fn retain(_: &mut State, _: &Listed) {}
 }

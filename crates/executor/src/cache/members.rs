@@ -1,12 +1,12 @@
-//! Which of the objects that claim to belong to a task do.
+//! Decides which of the objects that claim to belong to a task do.
 
 use super::job::Job;
 use super::object::TaskOwner;
 
-/// Which of the Jobs that carry one key belong to its task.
+/// The Jobs with one key that belong to its task.
 ///
-/// A task of the Python implementation is all of them. One of ours is one Job without an owner, or the Jobs of one owner, in
-/// attempts that the owner knows of. A Job that was made to look like one of them has another owner, or a later time.
+/// In the Python implementation, these are all Jobs with the key. Here, they are one Job without an owner, or the Jobs
+/// of one owner, in attempts that the owner has recorded. A forged Job has a different owner, or was created later.
 #[derive(Debug, Clone, Copy)]
 pub enum Members<'a> {
     All,
@@ -20,7 +20,8 @@ impl<'a> Members<'a> {
         if jobs.clone().any(|job| job.key.submission.is_none()) {
             return Self::All;
         }
-        // Kubernetes' times are whole seconds. Of two in the same one, the one that owns Jobs was not made to look like it.
+        // Creation times are whole seconds. If two owners have the same one, the one with matching Jobs is not the
+        // forged one.
         let owns = |owner: &TaskOwner| jobs.clone().any(|job| owner.owns(job));
         let owner = match owners {
             [] => None,
@@ -40,7 +41,6 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// What owns them.
     pub fn owner(self) -> Option<&'a TaskOwner> {
         match self {
             Self::Owned(owner) => Some(owner),

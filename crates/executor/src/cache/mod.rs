@@ -1,7 +1,7 @@
-//! The state of our objects, kept in memory by watching, aggregated when an event arrives.
+//! Keeps our objects in memory by watching them, and updates the status of a task with every event.
 //!
 //! ```text
-//! apiserver -> watch -> object (ours, trimmed) -> store (by task, by user) -> view (status, as JSON) -> GET
+//! kube-apiserver -> watch -> object (ours, trimmed) -> store (by task, by user) -> view (status, as JSON) -> GET
 //! ```
 
 mod aggregate;

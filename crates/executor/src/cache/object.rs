@@ -1,4 +1,4 @@
-//! Owners, pods, claims and events as our own structs: the one place that digs in their fields, and drops what is not needed.
+//! Converts owners, pods, claims, and events into structs with only the fields that the cache needs.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use super::turn::Turn;
 use crate::kubernetes::{self, ObjectMeta};
 use crate::labels::{self, Owner};
 
-/// Who tells why a pod does not come to run, as the events name it. What others tell about our objects is not shown: anybody
-/// who may create events can.
+/// Components whose events explain why a pod does not start. Other events are ignored, because anybody who may create
+/// events could put text into the status of a task.
 const REPORTERS: &[&str] = &[
     "attachdetach-controller",
     "cluster-autoscaler",
@@ -28,11 +28,11 @@ const REPORTERS: &[&str] = &[
     "taint-eviction-controller",
 ];
 
-/// Kubernetes' reason of a pod that somebody holds back from the scheduler
+/// The reason of a pod that a scheduling gate holds back
 /// (<https://kubernetes.io/docs/concepts/scheduling-eviction/pod-scheduling-readiness/>).
 pub(super) const GATED: &str = "SchedulingGated";
 
-/// The object that owns the Jobs of a task.
+/// The ConfigMap that owns the Jobs of a task.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskOwner {
     pub uid: String,
@@ -46,42 +46,42 @@ pub struct TaskOwner {
     pub deadline: Option<Timestamp>,
     pub fingerprint: Option<String>,
     pub num_nodes: u32,
-    /// Which attempt its task is in; `None` when an older version made it.
+    /// The current attempt and its stage, or `None` if an older version of this program created the owner.
     pub turn: Option<Turn>,
 }
 
-/// A pod of a node.
+/// The pod of a node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pod {
     pub uid: String,
     pub name: String,
-    /// The Job that made it.
+    /// The uid of its Job.
     pub job_uid: String,
     pub owner: Owner,
     pub submission: Option<Box<str>>,
-    /// Its version in Kubernetes, for changes that must not overrule another.
+    /// Its `resourceVersion`, for patches that must not overwrite a concurrent change.
     pub version: String,
     pub created_at: Timestamp,
     pub node_name: Option<String>,
     pub ip: Option<String>,
     pub phase: Phase,
-    /// When the kubelet accepted it; its deadline counts from here.
+    /// When the kubelet accepted the pod; its deadline counts from here.
     pub accepted_at: Option<Timestamp>,
-    /// Whether another of its containers goes on after ours has ended.
+    /// Whether other containers are still running after the task's container has ended.
     pub outlived: bool,
-    /// Whether its deadline was set to end it now.
+    /// Whether the server has set a deadline that ends the pod now.
     pub is_told_to_end: bool,
-    /// Whether its node may begin, and may run: the gates of a gang.
+    /// Whether the start gate and the run gate are open.
     pub may_begin: bool,
     pub may_run: bool,
-    /// Of a gang with a setup: whether that has ended.
+    /// In a gang with a setup: whether the setup has ended.
     pub ready: bool,
     pub terminating: bool,
-    /// The rank of the node whose failure it was ended for.
+    /// The rank of the failed node because of which this pod was ended.
     pub ended_because_of: Option<u32>,
 }
 
-/// The claim behind a volume.
+/// The PersistentVolumeClaim of a volume.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Volume {
     pub uid: String,
@@ -99,7 +99,7 @@ pub struct Volume {
     pub terminating: bool,
 }
 
-/// What Kubernetes warns of about a Job or a pod.
+/// A warning event about a Job or a pod.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Warning {
     /// The uid of the Job or pod.
@@ -107,28 +107,25 @@ pub struct Warning {
     pub reason: Reason,
 }
 
-/// Kubernetes' word for an event about a Job whose pod cannot be made.
+/// The event reason for a Job whose pod cannot be created.
 pub(super) const FAILED_CREATE: &str = "FailedCreate";
 
 impl TaskOwner {
-    /// Reads the owner of a task.
-    ///
-    /// # Errors
-    /// It is none that this program could have made.
+    /// Reads the owner of a task. Fails for a ConfigMap that this program could not have created.
     pub fn from_metadata(metadata: &ObjectMeta) -> Result<Self, Ignored> {
         let identity = Identity::read(metadata, labels::TASK_ID, labels::TASK_NAME)?;
-        let token = identity.submission.ok_or(Ignored("it has no submission"))?;
+        let token = identity.submission.ok_or(Ignored("it has no submission token"))?;
         let is_of_key = labels::is_key_token(token) && identity.object == labels::key_object_name(token);
         let of_name = Name::of(identity.name).map(|name| name.object_name(identity.id));
         if !is_of_key && of_name.is_none_or(|name| name != identity.object) {
-            return Err(Ignored("its name does not follow from its task"));
+            return Err(Ignored("its name does not match its task"));
         }
         let turn = identity.annotations.get(labels::TURN);
         let num_nodes = number(
             identity.annotations,
             labels::NUM_NODES,
             MAX_NODES,
-            "its number of nodes is none",
+            "its number of nodes is invalid",
         )?;
         Ok(Self {
             num_nodes: num_nodes.unwrap_or(1).max(1),
@@ -148,7 +145,7 @@ impl TaskOwner {
 }
 
 impl TaskOwner {
-    /// Whether this is a later state. Versions are numbers that grow
+    /// Whether this is a later state. Resource versions are increasing integers
     /// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>).
     pub fn is_newer_than(&self, other: &Self) -> bool {
         let number = |owner: &Self| owner.version.parse::<u64>().ok();
@@ -157,7 +154,8 @@ impl TaskOwner {
             .is_some_and(|(this, other)| this > other)
     }
 
-    /// Whether this Job was made under it: its name and attempt follow from it, so that there is one of each.
+    /// Whether this Job was created for this owner. Name and attempt must match as well, which leaves one possible Job
+    /// per node and attempt.
     pub fn owns(&self, job: &Job) -> bool {
         let is_known = self.turn.is_none_or(|turn| job.attempt <= turn.attempt);
         is_known && job.owned_by.as_ref() == Some(&self.uid) && job.task_name == self.task_name && job.key == self.key
@@ -165,12 +163,9 @@ impl TaskOwner {
 }
 
 impl Pod {
-    /// Reads a pod of a node.
-    ///
-    /// # Errors
-    /// No Job made it.
+    /// Reads the pod of a node. Fails if no Job controls it.
     pub fn from_resource(pod: kubernetes::Pod) -> Result<Self, Ignored> {
-        let job_uid = owner_uid(&pod.metadata, "Job").ok_or(Ignored("no Job made it"))?;
+        let job_uid = owner_uid(&pod.metadata, "Job").ok_or(Ignored("no Job controls it"))?;
         let metadata = pod.metadata;
         let owner = metadata
             .labels
@@ -179,7 +174,7 @@ impl Pod {
             .ok_or(Ignored("it has no user"))?;
         let (Some(uid), Some(name), Some(created_at)) = (metadata.uid, metadata.name, metadata.creation_timestamp)
         else {
-            return Err(Ignored("it has no uid, name or time of creation"));
+            return Err(Ignored("it has no uid, name, or creation time"));
         };
         let annotations = metadata.annotations.unwrap_or_default();
         let status = pod.status.unwrap_or_default();
@@ -203,7 +198,7 @@ impl Pod {
                 &annotations,
                 labels::ENDED_BECAUSE_OF,
                 MAX_NODES,
-                "the node it ended for is none",
+                "the failed node that it names is invalid",
             )?,
             outlived: phase::is_outlived(&status),
             is_told_to_end: spec.active_deadline_seconds == Some(1),
@@ -220,17 +215,18 @@ impl Pod {
         })
     }
 
-    /// Whether this Job made it: the pod carries what the Job's template does. Without it, somebody else wrote the reference.
+    /// Whether this Job created the pod. The pod must carry the annotation of the Job's template: anybody can write an
+    /// owner reference.
     pub fn is_of(&self, job: &Job) -> bool {
         self.job_uid == job.uid && self.owner == job.key.owner && self.submission == job.pod_submission
     }
 
-    /// Whether somebody holds it back from the scheduler, such as a queue.
+    /// Whether a scheduling gate holds the pod back, e.g., for a queue.
     pub fn is_gated(&self) -> bool {
         self.is_pending_for(GATED)
     }
 
-    /// Whether the scheduler has found no place for it.
+    /// Whether the scheduler cannot place the pod.
     pub fn is_unschedulable(&self) -> bool {
         self.is_pending_for("Unschedulable")
     }
@@ -239,7 +235,7 @@ impl Pod {
         matches!(&self.phase, Phase::Pending(Some(reason)) if reason.reason == why)
     }
 
-    /// Whether its container runs, or has run: whether it can have a log.
+    /// Whether the container is running or has run, and so can have a log.
     pub fn has_log(&self) -> bool {
         match &self.phase {
             Phase::Pending(_) => false,
@@ -250,10 +246,8 @@ impl Pod {
 }
 
 impl Volume {
-    /// Reads the claim of a volume.
-    ///
-    /// # Errors
-    /// It is none that this program or the Python implementation could have made.
+    /// Reads the PersistentVolumeClaim of a volume. Fails for a claim that neither this program nor the Python
+    /// implementation could have created.
     pub fn from_resource(claim: kubernetes::PersistentVolumeClaim) -> Result<Self, Ignored> {
         let identity = Identity::read(&claim.metadata, labels::VOLUME_ID, labels::VOLUME_NAME)?;
         let terminating = claim.metadata.deletion_timestamp.is_some();
@@ -285,20 +279,17 @@ impl Volume {
 }
 
 impl Warning {
-    /// Reads an event about a Job or a pod.
-    ///
-    /// # Errors
-    /// It is about something else, or none of those tell it who know.
+    /// Reads a warning event about a Job or a pod. Fails for other objects and for unknown reporters.
     pub fn from_resource(event: kubernetes::Event) -> Result<Self, Ignored> {
         let source = event.source.and_then(|source| source.component);
         let reporter = source.filter(|source| !source.is_empty()).or(event.reporting_component);
         let is_known = reporter.is_some_and(|reporter| REPORTERS.contains(&reporter.as_str()));
         let about = event.involved_object;
         if !is_known || !matches!(about.kind.as_deref(), Some("Job" | "Pod")) {
-            return Err(Ignored("none of those tell it who know"));
+            return Err(Ignored("it is not from a known component"));
         }
         let (Some(about), Some(reason), Some(message)) = (about.uid, event.reason, event.message) else {
-            return Err(Ignored("it says nothing"));
+            return Err(Ignored("it is incomplete"));
         };
         Ok(Self {
             about,

@@ -1,4 +1,4 @@
-//! From the status that the kubelet and the scheduler write to one of a few phases, with its reason.
+//! Reduces the status of a pod to a phase with a reason.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, PodCondition, PodStatus};
@@ -8,12 +8,12 @@ use task::State;
 use super::reasons::{DEADLINE_EXCEEDED, POD_DELETED};
 use crate::labels;
 
-/// Why something is as it is: a word of Kubernetes and a sentence.
+/// Why something is in its state, in the form of a Kubernetes condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason {
-    /// Such as `Unschedulable` or `OOMKilled`.
+    /// A CamelCase word, e.g., `Unschedulable` or `OOMKilled`.
     pub reason: String,
-    /// For a person.
+    /// A sentence for users.
     pub message: String,
 }
 
@@ -26,7 +26,6 @@ impl Reason {
     }
 }
 
-/// Where a pod stands.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Phase {
     Pending(Option<Reason>),
@@ -34,39 +33,38 @@ pub enum Phase {
     Ended(PodEnd),
 }
 
-/// How a pod ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PodEnd {
     pub state: State,
     pub reason: Option<Reason>,
     pub exit_code: Option<i32>,
-    /// Whether its container was ever started: whether it can have a log.
+    /// Whether the container ever started, and so can have a log.
     pub has_run: bool,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
 }
 
-/// What a pod's metadata and specification say that decides what its status means.
+/// Facts from the metadata and spec of a pod that change what its status means.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Circumstances {
     /// Its `activeDeadlineSeconds`.
     pub deadline_seconds: Option<i64>,
-    /// When somebody asked for its deletion.
+    /// When the deletion was requested.
     pub deleted_at: Option<Timestamp>,
-    /// Whether we ended it because other containers went on when ours had ended.
+    /// Whether the server ended the pod because other containers kept running after the task's container.
     pub is_outlived: bool,
 }
 
-/// The phase of a pod. What counts is the container that runs the task: an admission webhook may have put others beside it,
-/// and Kubernetes' own phase is that of all of them together. `Running` means that the container runs.
+/// The phase of a pod, as decided by the container that runs the task. Admission webhooks may have injected other
+/// containers, which Kubernetes' own phase includes. `Running` means that the task's container runs.
 pub(super) fn of(status: &PodStatus, circumstances: Circumstances) -> Phase {
     let container = container(status);
     let ended = container.and_then(|container| container.state.as_ref()?.terminated.as_ref());
     match (status.phase.as_deref(), ended) {
         (Some("Succeeded" | "Failed"), _) => Phase::Ended(end(status, ended, circumstances)),
-        // Others go on beside it, perhaps for ever.
+        // Injected containers keep running, perhaps forever, and would keep the pod in phase `Running`.
         (Some("Running"), Some(_)) if is_outlived(status) => Phase::Ended(end(status, ended, circumstances)),
-        // The kubelet is about to say how the pod ended, which is more than how its container did.
+        // The kubelet is about to report the end of the pod, which says more than the end of its container.
         (Some("Running"), Some(ended)) => Phase::Running {
             since: ended.started_at.as_ref().map(|time| time.0),
         },
@@ -80,15 +78,15 @@ pub(super) fn of(status: &PodStatus, circumstances: Circumstances) -> Phase {
     }
 }
 
-/// The container that runs the task. The Python implementation has only one, with a name of its own.
+/// The container that runs the task. Pods of the Python implementation have one container, with a different name.
 fn container(status: &PodStatus) -> Option<&ContainerStatus> {
     let containers = status.container_statuses.as_deref().unwrap_or_default();
     let ours = containers.iter().find(|container| container.name == labels::CONTAINER);
     ours.or_else(|| containers.first().filter(|_| containers.len() == 1))
 }
 
-/// Whether other containers go on after the one that runs the task has ended. Sidecars of Kubernetes' own kind, which are init
-/// containers, do not count: the kubelet ends them.
+/// Whether other containers keep running after the task's container has ended. Native sidecars, which are init
+/// containers, don't count: the kubelet terminates them.
 pub(super) fn is_outlived(status: &PodStatus) -> bool {
     let state = |container: &'_ ContainerStatus| container.state.clone().unwrap_or_default();
     let has_ended = container(status).is_some_and(|container| state(container).terminated.is_some());
@@ -96,7 +94,7 @@ pub(super) fn is_outlived(status: &PodStatus) -> bool {
     has_ended && status.phase.as_deref() == Some("Running") && others.any(|other| state(other).running.is_some())
 }
 
-/// Whether the kubelet says that the container that runs the task is ready. The pod is not before all containers are.
+/// Whether the task's container is ready. The pod's `Ready` condition would also wait for injected containers.
 pub(super) fn is_ready(status: &PodStatus) -> bool {
     container(status).is_some_and(|container| container.ready)
 }
@@ -118,7 +116,8 @@ fn end(status: &PodStatus, ended: Option<&ContainerStateTerminated>, circumstanc
     }
 }
 
-/// Why a pod failed; `None` when it did not. The strongest reason first: what happened to the pod, then to its container.
+/// Why a pod failed, or `None` if it succeeded. What happened to the pod takes precedence over what happened to its
+/// container.
 fn failure(
     status: &PodStatus,
     ended: Option<&ContainerStateTerminated>,
@@ -126,11 +125,11 @@ fn failure(
 ) -> Option<Reason> {
     let has_succeeded = match (status.phase.as_deref(), ended) {
         (Some("Succeeded"), _) => true,
-        // The pod may have failed because another container did.
+        // The pod's phase may be `Failed` because of an injected container.
         (_, Some(ended)) => ended.exit_code == 0 && (status.reason.is_none() || circumstances.is_outlived),
         (_, None) => false,
     };
-    // A task that was told to end and does so with exit code 0 has not done its work.
+    // A task that exits with 0 after SIGTERM has not finished its work.
     if let Some(reason) = disruption(status, ended, circumstances) {
         let ended_before = has_succeeded && !ended.is_some_and(|ended| has_ended_since(ended, reason.since));
         if !ended_before {
@@ -153,7 +152,7 @@ fn failure(
     Some(overdue(status, ended, circumstances).unwrap_or_else(|| exited(ended)))
 }
 
-/// Something that ended a pod from outside, and since when.
+/// An external event that ended a pod, and when it began.
 struct Disruption {
     since: Option<Timestamp>,
     reason: Reason,
@@ -165,7 +164,7 @@ fn disruption(
     circumstances: Circumstances,
 ) -> Option<Disruption> {
     if let Some(condition) = condition(status, "DisruptionTarget", "True") {
-        let message = || "the pod was ended by the cluster".to_owned();
+        let message = || "the pod was terminated by the cluster".to_owned();
         return Some(Disruption {
             since: condition.last_transition_time.as_ref().map(|time| time.0),
             reason: Reason::new(
@@ -177,16 +176,16 @@ fn disruption(
             ),
         });
     }
-    // Of a failure there is more to say, also when the pod was deleted meanwhile.
+    // A failed container says more than "deleted", even if the pod was deleted as well.
     let deleted_at = circumstances.deleted_at?;
     let has_succeeded = ended.is_some_and(|ended| ended.exit_code == 0);
     has_succeeded.then(|| Disruption {
         since: Some(deleted_at),
-        reason: Reason::new(POD_DELETED, "the pod was deleted before it had ended"),
+        reason: Reason::new(POD_DELETED, "the pod was deleted before it finished"),
     })
 }
 
-/// Kubernetes' times are cut to whole seconds, so that the same second counts as later.
+/// Kubernetes truncates times to whole seconds, so the same second counts as later.
 fn has_ended_since(ended: &ContainerStateTerminated, time: Option<Timestamp>) -> bool {
     let finished_at = ended.finished_at.as_ref().map(|time| time.0);
     finished_at
@@ -194,21 +193,21 @@ fn has_ended_since(ended: &ContainerStateTerminated, time: Option<Timestamp>) ->
         .is_none_or(|(finished_at, time)| finished_at >= time)
 }
 
-/// That the container ran into the pod's deadline: said by the pod only when its other containers have ended, too.
+/// Detects that the container ran into the pod's deadline. The pod itself reports this only once all of its containers
+/// have ended.
 fn overdue(status: &PodStatus, ended: &ContainerStateTerminated, circumstances: Circumstances) -> Option<Reason> {
     if circumstances.is_outlived {
         return None;
     }
     let deadline = SignedDuration::from_secs(circumstances.deadline_seconds?);
     let due = status.start_time.as_ref()?.0.checked_add(deadline).ok()?;
-    has_ended_since(ended, Some(due))
-        .then(|| Reason::new(DEADLINE_EXCEEDED, "the pod was active longer than its deadline"))
+    has_ended_since(ended, Some(due)).then(|| Reason::new(DEADLINE_EXCEEDED, "the pod exceeded its deadline"))
 }
 
-/// What kept the container from ever starting.
+/// Why the container never started.
 fn never_started(status: &PodStatus) -> Reason {
     let said = status.message.clone().map(|message| Reason::new("Failed", message));
-    let failed = || Reason::new("Failed", "the pod failed before its container was started");
+    let failed = || Reason::new("Failed", "the pod failed before its container started");
     said.or_else(|| initializing(status)).unwrap_or_else(failed)
 }
 
@@ -221,10 +220,10 @@ fn exited(ended: &ContainerStateTerminated) -> Reason {
         .filter(|message| !message.is_empty());
     let message = match (said, reason.as_str()) {
         (Some(message), _) => message.to_owned(),
-        (None, "OOMKilled") => "the container needed more memory than it may have; ask for more `memory`".to_owned(),
+        (None, "OOMKilled") => "the container exceeded its memory limit; increase `memory`".to_owned(),
         (None, _) => match ended.signal {
-            Some(signal) if signal != 0 => format!("the container was ended by signal {signal}"),
-            _ => format!("the container ended with exit code {}", ended.exit_code),
+            Some(signal) if signal != 0 => format!("the container was terminated by signal {signal}"),
+            _ => format!("the container exited with code {}", ended.exit_code),
         },
     };
     Reason::new(reason, message)
@@ -238,7 +237,7 @@ fn unscheduled(status: &PodStatus) -> Option<Reason> {
     ))
 }
 
-/// What a pod waits for: its own container, or one that has to come to an end before it.
+/// What a pod waits for: its own container, or an init container that runs before it.
 fn waiting(status: &PodStatus) -> Option<Reason> {
     let reason = container(status).and_then(waiting_for);
     match reason {
@@ -257,7 +256,8 @@ fn waiting_for(container: &ContainerStatus) -> Option<Reason> {
     Some(Reason::new(reason, message))
 }
 
-/// What the first init container that has not succeeded is doing. The task has none of its own; the cluster may add some.
+/// The state of the first init container that has not succeeded. Tasks have none, but admission webhooks may inject
+/// some.
 fn initializing(status: &PodStatus) -> Option<Reason> {
     let mut containers = status.init_container_statuses.iter().flatten();
     containers.find_map(|container| {
@@ -265,16 +265,16 @@ fn initializing(status: &PodStatus) -> Option<Reason> {
         let state = container.state.as_ref()?;
         if let Some(ended) = &state.terminated {
             let exit_code = ended.exit_code;
-            let message = format!("the init container `{name}` ended with exit code {exit_code}");
+            let message = format!("init container `{name}` exited with code {exit_code}");
             return (exit_code != 0).then(|| Reason::new("InitContainerFailed", message));
         }
         if let Some(reason) = waiting_for(container) {
-            let message = format!("the init container `{name}`: {}", reason.message);
+            let message = format!("init container `{name}`: {}", reason.message);
             return (reason.reason != "PodInitializing").then(|| Reason::new(reason.reason, message));
         }
-        // A sidecar of Kubernetes' own kind runs beside the task, and holds nothing up.
+        // A native sidecar runs alongside the task and does not delay it.
         let runs = state.running.is_some() && container.started != Some(true);
-        runs.then(|| Reason::new("PodInitializing", format!("the init container `{name}` runs")))
+        runs.then(|| Reason::new("PodInitializing", format!("init container `{name}` is running")))
     })
 }
 

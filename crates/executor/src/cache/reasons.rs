@@ -1,26 +1,26 @@
-//! The words that say why a node is in its state, and which of several nodes is the cause.
+//! The `reason` words of a status, and which node's reason the task shows.
 
 use task::State;
 use task::status::NodeStatus;
 
-/// A node whose container runs, and waits for the others of its task.
+/// The container runs but waits for the other nodes of the task.
 pub(super) const WAITING_FOR_NODES: &str = "WaitingForNodes";
 
-/// A node that was ended because another had failed.
+/// The node was ended because another one failed.
 pub(super) const NODE_FAILED: &str = "NodeFailed";
 
-/// A node that had no place on a machine for longer than its task wanted to wait.
+/// The node could not be scheduled within the provisioning timeout.
 pub(super) const NO_PLACE_IN_TIME: &str = "ProvisionTimeout";
 
-/// A pod that somebody deleted before it had ended.
+/// Somebody deleted the pod before it finished.
 pub(super) const POD_DELETED: &str = "PodDeleted";
 
-/// Kubernetes' word for a pod that ran too long.
+/// Kubernetes' reason for a pod or Job that exceeded its deadline.
 pub(super) const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
 
-/// What the cluster does to a pod that has done nothing wrong.
-/// Sources: <https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions>, and the reasons that the
-/// kubelet writes (<https://kubernetes.io/docs/concepts/cluster-administration/node-shutdown/>).
+/// Reasons for which the cluster ends a pod through no fault of the task.
+/// Sources: <https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions>, and the
+/// reasons set by the kubelet (<https://kubernetes.io/docs/concepts/cluster-administration/node-shutdown/>).
 const DISRUPTIONS: &[&str] = &[
     "PreemptionByScheduler",
     "DeletionByTaintManager",
@@ -36,19 +36,18 @@ const DISRUPTIONS: &[&str] = &[
     POD_DELETED,
 ];
 
-/// Whether it was the cluster and not the task.
 pub(super) fn is_disruption(reason: &str) -> bool {
     DISRUPTIONS.contains(&reason)
 }
 
-/// The node that is the cause of a state; the others may be in it because of that one.
+/// The node that caused the state of the task; the others may only have followed it.
 pub(super) fn cause(nodes: &[NodeStatus], state: State) -> Option<&NodeStatus> {
     nodes
         .iter()
         .filter(|node| node.status == state && node.reason.is_some())
         .min_by_key(|node| {
             let follows = matches!(node.reason.as_deref(), Some(WAITING_FOR_NODES | NODE_FAILED));
-            // What the cluster did to one node is what the others failed of in the same second.
+            // When the cluster ends one node, the others often fail in the same second because they lost their peer.
             let is_own = !node.reason.as_deref().is_some_and(is_disruption);
             (
                 follows,

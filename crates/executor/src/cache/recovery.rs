@@ -1,4 +1,4 @@
-//! Whether a task that has failed is run again, and what is said of earlier attempts.
+//! Decides whether a failed task is retried, and summarizes earlier attempts.
 
 use task::State;
 use task::status::{AttemptStatus, NodeStatus, TaskStatus};
@@ -6,34 +6,34 @@ use task::status::{AttemptStatus, NodeStatus, TaskStatus};
 use super::job::Job;
 use super::reasons::{DEADLINE_EXCEEDED, NO_PLACE_IN_TIME, NODE_FAILED, cause, is_disruption};
 
-/// A task that has failed, and is between two attempts.
+/// The reason of a task between two attempts.
 const RECOVERING: &str = "Recovering";
 
-/// That a task is run again.
+/// A pending retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Restart {
-    /// Whether it counts as a failure of the task's own.
+    /// Whether the failure counts toward `max_restarts_on_errors`.
     pub counts: bool,
-    /// Whether all nodes have ended, so that the next attempt can begin.
+    /// Whether all nodes have finished, so that the next attempt can start.
     pub is_due: bool,
 }
 
-/// Whether a task is run again. `jobs` are those of the present attempt.
+/// Whether the task is retried. `jobs` are those of the current attempt.
 pub(super) fn restart(status: &TaskStatus, jobs: &[Job]) -> Option<Restart> {
     let job = jobs.first()?;
     let recovery = job.recovery.as_ref()?;
-    // The next attempt is made from the Jobs of this one.
+    // The Jobs of the next attempt are copies of these, so none may be missing.
     let is_whole = jobs.len() >= status.metadata.nodes.len();
     if status.status != State::Failed || !is_whole {
         return None;
     }
     let node = cause(&status.metadata.nodes, State::Failed)?;
-    // Another attempt would take as long, or wait as long.
+    // Another attempt would time out as well.
     if matches!(node.reason.as_deref(), Some(DEADLINE_EXCEEDED | NO_PLACE_IN_TIME)) {
         return None;
     }
-    // Any node that failed by itself can be the one that does not count: one that is evicted, or ends with a listed code, makes
-    // others fail in the same second.
+    // One exempt node exempts the whole failure: when a node is evicted or exits with a listed code, its peers fail in
+    // the same second because they lost it.
     let spares = |node: &NodeStatus| {
         let code = node.exit_code.and_then(|code| u8::try_from(code).ok());
         node.reason.as_deref().is_some_and(is_disruption)
@@ -50,7 +50,7 @@ pub(super) fn restart(status: &TaskStatus, jobs: &[Job]) -> Option<Restart> {
     Some(Restart { counts, is_due })
 }
 
-/// Says of a task that is run again that it is not over.
+/// Turns the status of a failed task that will be retried into a pending one.
 pub(super) fn say_recovering(status: &mut TaskStatus) {
     let why = status
         .message
@@ -60,12 +60,10 @@ pub(super) fn say_recovering(status: &mut TaskStatus) {
     let attempt = status.metadata.nodes.first().map_or(1, |node| node.attempt);
     status.status = State::Pending;
     status.reason = Some(RECOVERING.to_owned());
-    status.message = Some(format!(
-        "attempt {attempt} has failed and is followed by another; {why}"
-    ));
+    status.message = Some(format!("attempt {attempt} failed and will be retried: {why}"));
 }
 
-/// What is left to say of an attempt that was followed by another.
+/// The summary of an attempt that was followed by another one.
 pub(super) fn earlier(status: TaskStatus) -> AttemptStatus {
     let nodes = &status.metadata.nodes;
     let times = |of: fn(&NodeStatus) -> Option<&String>| nodes.iter().filter_map(of).cloned();

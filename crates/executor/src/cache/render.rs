@@ -1,4 +1,4 @@
-//! How the view of a task is made when something of it has changed.
+//! Builds the view of a task after a change.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,18 +17,18 @@ use super::view::{NodePod, View};
 use super::warnings::Warnings;
 use super::{aggregate, recovery};
 
-/// What the view of a task depends on beside its objects.
+/// What a view depends on besides the objects of the task.
 pub(super) struct Context<'a> {
     pub warnings: &'a Warnings,
     pub namespace: &'a str,
     pub now: Timestamp,
-    /// The view before the change; its time is kept when nothing else changed.
+    /// The view before the change. If nothing else has changed, its time is kept.
     pub previous: Option<&'a Arc<View>>,
-    /// What keeps the task from going on, when we could not do something.
+    /// The error that keeps the server from moving the task on.
     pub obstacle: Option<&'a str>,
 }
 
-/// The view of a task, or `None` when it has no Jobs.
+/// The view of a task, or `None` if it has no Jobs.
 pub(super) fn view(key: &Arc<TaskKey>, task: &Task, context: &Context<'_>) -> Option<Arc<View>> {
     let (jobs, namespace) = (Attempts::of(&task.jobs), context.namespace);
     let warning = |uid: &str| context.warnings.get(uid);
@@ -84,7 +84,7 @@ pub(super) fn view(key: &Arc<TaskKey>, task: &Task, context: &Context<'_>) -> Op
 }
 
 fn encode(status: &TaskStatus) -> Bytes {
-    // Without the room that writing left behind: there are as many of these as there are tasks.
+    // Drop the spare capacity: there is one of these per task.
     Bytes::from(
         serde_json::to_vec(status)
             .expect("a status is plain data")
@@ -92,7 +92,8 @@ fn encode(status: &TaskStatus) -> Bytes {
     )
 }
 
-/// When a task that was not known before has last changed, as Kubernetes has it: any server says the same of it.
+/// When a task last changed, for a task that is new to this cache. Uses only times from Kubernetes, so that all servers
+/// agree.
 fn last_change(jobs: Attempts<'_>, pods: &HashMap<&str, &Pod>, now: Timestamp) -> Timestamp {
     let of_pod = |pod: &Pod| match &pod.phase {
         Phase::Pending(_) => None,

@@ -1,4 +1,4 @@
-//! What the cache holds, and how it stays in itself consistent: every change ends with the aggregation of what it touched.
+//! The content of the cache. Every change ends by aggregating the tasks it touched, so that views are never stale.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -23,32 +23,33 @@ pub(super) struct State {
     pub tasks: BTreeMap<Arc<TaskKey>, Task>,
     /// The visible tasks of each user, oldest first.
     pub by_owner: HashMap<Owner, BTreeSet<(Timestamp, Arc<TaskKey>)>>,
-    /// The tasks that were submitted with an `Idempotency-Key`, by its token.
+    /// The tasks submitted with an `Idempotency-Key`, by its token.
     pub by_token: HashMap<Box<str>, BTreeSet<Arc<TaskKey>>>,
     pub volumes: HashMap<String, Volume>,
     pub last_event: Option<Instant>,
-    /// Whether all that was there at the start has been seen; until then a change is a part of it that was not seen yet.
+    /// Whether the first lists are complete. Before that, an event only fills the cache, and must not count as a change
+    /// of its task.
     pub is_complete: bool,
     /// The task of each object, by the object's uid.
     homes: HashMap<String, Arc<TaskKey>>,
-    /// Pods whose Job was not seen yet, by its uid.
+    /// Pods that arrived before their Job, by the Job's uid. The watches are independent, so either may come first.
     homeless: HashMap<String, Vec<Pod>>,
     pub warnings: Warnings,
     graves: Graves,
-    /// Objects that this process made and no watch has shown yet, by uid.
+    /// When this process created objects that no watch has shown yet, by uid.
     unconfirmed: HashMap<String, Instant>,
-    /// Tasks to be aggregated again.
+    /// Tasks to aggregate at the end of the current change.
     touched: HashSet<Arc<TaskKey>>,
-    /// Tasks with several nodes that have changed since they were last looked at.
+    /// Tasks that changed since a controller last took them.
     pub gangs: BTreeSet<Arc<TaskKey>>,
-    /// What keeps tasks from going on, when it is something that we could not do.
+    /// Errors of the server that keep tasks from moving on.
     obstacles: HashMap<Arc<TaskKey>, String>,
 }
 
-/// What a list of one kind showed, to forget what is no longer there.
+/// The result of a list of one kind, for removing everything that it does not contain.
 pub(super) struct Listed<'a> {
     pub uids: &'a HashSet<String>,
-    /// What was made later than this may be missing in the list.
+    /// Objects created after this time may be missing in the list.
     pub started: Instant,
 }
 
@@ -74,7 +75,7 @@ impl State {
         }
     }
 
-    /// Changes anything, then aggregates every task that was touched, once.
+    /// Makes a change, then aggregates each task that it touched, once.
     pub fn change(&mut self, change: impl FnOnce(&mut Self)) {
         change(self);
         for key in std::mem::take(&mut self.touched) {
@@ -82,7 +83,7 @@ impl State {
         }
     }
 
-    /// All tasks that claim an identifier, whoever's they are.
+    /// All tasks with this ID, of any user.
     pub fn claiming<'a>(&'a self, id: &'a str) -> impl Iterator<Item = (&'a Arc<TaskKey>, &'a Task)> {
         let first = TaskKey {
             id: id.into(),
@@ -126,7 +127,7 @@ impl State {
     }
 
     pub fn put_pod(&mut self, pod: Pod) {
-        // The Job may be gone before the last news of its pod.
+        // The last event of a pod may arrive after its Job is gone; then the pod's own entry names the task.
         let Some(key) = self
             .homes
             .get(&pod.uid)
@@ -166,13 +167,13 @@ impl State {
         }
     }
 
-    /// A watch no longer shows a Job or an owner. The pods stay: their logs are followed to the end.
+    /// Removes a Job or an owner that a watch no longer shows. Its pods stay, because their logs may still be followed.
     pub fn unseen(&mut self, uid: &str) {
         self.forget_object(uid);
         self.bury(uid, Gone::Unseen);
     }
 
-    /// Kubernetes has told that a Job or an owner is deleted.
+    /// Removes a Job or an owner that Kubernetes has confirmed as deleted.
     pub fn deleted(&mut self, uid: &str) {
         self.forget_object(uid);
         self.bury(uid, Gone::Deleted);
@@ -190,7 +191,7 @@ impl State {
         }
     }
 
-    /// A watch no longer shows a claim.
+    /// Removes a volume that a watch no longer shows.
     pub fn remove_volume(&mut self, uid: &str) {
         self.volumes.remove(uid);
         self.bury(uid, Gone::Unseen);
@@ -224,7 +225,8 @@ impl State {
         }
     }
 
-    /// A watch that was faster knows the object better; one that saw its end must not be overruled.
+    /// Adds a Job from the response to a create. If the watch was faster, it has a newer version, or has already seen
+    /// the deletion, and neither may be overwritten.
     pub fn made_job(&mut self, job: Job) {
         if self.homes.contains_key(&job.uid) || self.graves.holds(&job.uid) {
             return;
@@ -233,7 +235,8 @@ impl State {
         self.take_in_job(job);
     }
 
-    /// See [`Self::made_job`]. An owner changes, and an answer may be newer than what a watch has shown.
+    /// Adds an owner from the response to a create or a patch; see [`Self::made_job`]. Owners are versioned, so the
+    /// newer one is kept.
     pub fn made_owner(&mut self, mut owner: TaskOwner) {
         if !self.graves.holds(&owner.uid) {
             self.unconfirmed.entry(owner.uid.clone()).or_insert_with(Instant::now);
@@ -250,7 +253,8 @@ impl State {
         }
     }
 
-    /// What a patch of ours has set for good. The rest of its answer may be older than what a watch has shown.
+    /// Takes from the response to a patch only what never changes back. The rest may be older than what a watch has
+    /// shown.
     pub fn changed_job(&mut self, job: Job) {
         let Some(key) = self.homes.get(&job.uid).cloned() else {
             return;
@@ -262,7 +266,7 @@ impl State {
         }
     }
 
-    /// See [`Self::changed_job`].
+    /// The same as [`Self::changed_job`] for a pod.
     pub fn changed_pod(&mut self, pod: &Pod) {
         let Some(key) = self.homes.get(&pod.uid).cloned() else {
             return;
@@ -275,7 +279,8 @@ impl State {
         }
     }
 
-    /// A task that is the better for it is not looked at again because of it: only what is said of it changes.
+    /// Sets or clears the obstacle of a task. Only the status text changes, so the task is not queued again; otherwise
+    /// every failure would trigger the next try immediately.
     pub fn obstructed(&mut self, key: &Arc<TaskKey>, why: Option<String>) {
         let is_there = self.tasks.contains_key(key);
         let before = match why.clone().filter(|_| is_there) {
@@ -300,7 +305,7 @@ impl State {
         }
     }
 
-    /// Notes where an object belongs, and takes it from where it belonged before: its labels may have changed.
+    /// Assigns an object to a task, and removes it from its previous task: somebody may have edited its labels.
     fn settle(&mut self, uid: &str, key: &Arc<TaskKey>) -> Arc<TaskKey> {
         let key = self.tasks.get_key_value(key).map_or(key, |(known, _)| known).clone();
         match self.homes.insert(uid.to_owned(), Arc::clone(&key)) {
@@ -315,7 +320,7 @@ impl State {
         key
     }
 
-    /// The task with this key, to be changed.
+    /// The task with this key, marked as touched.
     fn task(&mut self, key: &Arc<TaskKey>) -> &mut Task {
         self.touched.insert(Arc::clone(key));
         self.tasks.entry(Arc::clone(key)).or_default()
@@ -335,7 +340,8 @@ impl State {
         self.graves.bury(uid, how);
     }
 
-    /// Those of `known` that a list no longer shows.
+    /// The uids in `known` that a list no longer contains. Objects that this process created after the list started
+    /// don't count.
     fn no_longer<'a>(&self, listed: &Listed, known: impl Iterator<Item = &'a String>) -> Vec<String> {
         let is_new = |uid: &String| self.unconfirmed.get(uid).is_some_and(|made| *made >= listed.started);
         known
@@ -344,6 +350,12 @@ impl State {
             .collect()
     }
 
+    /// Updates everything that derives from the objects of a task: its view, its place in the controllers' queue and in
+    /// its user's list, and its followers. The new view is stored before the followers wake, and the write lock is held
+    /// throughout, so a follower never reads an older state than the one it was woken for. The previous view is taken
+    /// out first: if the JSON is the same, the new view keeps the old `updated_at`, and a repeated list does not look
+    /// like a change. An empty task is removed last, because [`Self::arrange`] still needs its entry to take it off the
+    /// list.
     fn refresh(&mut self, key: &Arc<TaskKey>) {
         let Some(task) = self.tasks.get_mut(key) else { return };
         let before = task.view.take();
@@ -385,7 +397,7 @@ impl State {
         }
     }
 
-    /// Decides which of the tasks that claim one identifier are in the lists of their users.
+    /// Decides which of the tasks with the same ID are listed for their users.
     fn arrange(&mut self, id: &str) {
         let claims: Vec<(&Arc<TaskKey>, &Task)> = self.claiming(id).collect();
         for (key, listed) in shown(claims) {
@@ -412,14 +424,15 @@ impl State {
     }
 }
 
-/// Which of the tasks that claim one identifier are shown, and under which time: of each user the first that was made, and one of
-/// the Python implementation only where none of ours has the identifier.
+/// Which of the tasks with the same ID are listed, and under which creation time: for each user the one that was
+/// created first, and a Python task only if none of ours has the ID. Without this, anybody who may create Jobs could
+/// shadow another user's task by copying its ID.
 fn shown(mut claims: Vec<(&Arc<TaskKey>, &Task)>) -> Vec<(Arc<TaskKey>, Option<Timestamp>)> {
     let time = |task: &Task| task.view.as_ref().map(|view| view.created_at);
     if let [(key, task)] = claims.as_slice() {
         return vec![(Arc::clone(key), time(task))];
     }
-    // Of two that were made in the same second the one that is shown already stays.
+    // If two were created in the same second, the one that is already listed stays.
     claims.sort_by_key(|(key, task)| {
         let made_at = task.view.as_ref().map(|view| view.made_at);
         (key.submission.is_none(), made_at, task.listed.is_none())

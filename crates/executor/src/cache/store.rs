@@ -1,4 +1,4 @@
-//! What the watches have seen and this process has done: questions to it, and changes of our own making.
+//! The cache itself: queries, and the methods through which watches and this process change it.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -21,26 +21,24 @@ use super::turn::Stage;
 use super::view::View;
 use crate::labels::Owner;
 
-/// The cache. Locks are held for moments and never over an `await`.
+/// The cache. Its lock is held only briefly, and never across an `await`.
 pub struct Cache {
     state: RwLock<State>,
     gangs_changed: Notify,
 }
 
-/// How much the cache holds.
+/// The number of objects in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
-    /// Visible tasks.
+    /// Visible tasks of all users.
     pub tasks: usize,
-    /// Pods.
+    /// Pods of tasks.
     pub pods: usize,
-    /// Volumes.
+    /// Volumes of all users.
     pub volumes: usize,
 }
 
 impl Cache {
-    /// An empty cache of one namespace.
-    #[must_use]
     pub fn new(namespace: String, clock: Clock) -> Self {
         Self {
             state: RwLock::new(State::new(namespace, clock)),
@@ -48,11 +46,10 @@ impl Cache {
         }
     }
 
-    /// A task of this user.
-    #[must_use]
+    /// The visible task with this ID, if it belongs to the user.
     pub fn task(&self, user: &UserName, id: &str) -> Option<Arc<View>> {
         let state = self.read();
-        // Of each of the two kinds at most one is listed, and none of the second when there is one of the first.
+        // Of each kind of owner at most one task is listed, and a Python task only if none of ours has the ID.
         [Owner::of(user), Owner::of_python(user)].iter().find_map(|owner| {
             let mut claims = state
                 .claiming(id)
@@ -61,8 +58,7 @@ impl Cache {
         })
     }
 
-    /// The tasks of a user, or of everybody, oldest first.
-    #[must_use]
+    /// The visible tasks of one user, or of all users, oldest first.
     pub fn tasks(&self, user: Option<&UserName>) -> Vec<(String, Arc<View>)> {
         let state = self.read();
         let mut entries: Vec<&(Timestamp, Arc<TaskKey>)> = match user {
@@ -80,8 +76,7 @@ impl Cache {
             .collect()
     }
 
-    /// The volumes of a user, or of everybody, oldest first.
-    #[must_use]
+    /// The volumes of one user, or of all users, oldest first.
     pub fn volumes(&self, user: Option<&UserName>) -> Vec<Volume> {
         let owners = user.map(|user| [Owner::of(user), Owner::of_python(user)]);
         let state = self.read();
@@ -91,14 +86,13 @@ impl Cache {
             .filter(|volume| owners.as_ref().is_none_or(|owners| owners.contains(&volume.owner)))
             .cloned()
             .collect();
-        // What Kubernetes wrote comes first: anybody can write another time into an annotation.
+        // Sort by the creation time from Kubernetes first: anybody can edit the time in the annotation.
         let age = |volume: &Volume| (volume.made_at, volume.created_at, volume.id.clone());
         volumes.sort_by_cached_key(age);
         volumes
     }
 
-    /// The tasks that have not ended and mount this claim.
-    #[must_use]
+    /// The unfinished tasks that mount this PersistentVolumeClaim.
     pub fn tasks_using(&self, claim: &str) -> Vec<String> {
         let state = self.read();
         let uses = |task: &Task| task.jobs.iter().any(|job| job.claims.iter().any(|used| used == claim));
@@ -112,15 +106,12 @@ impl Cache {
         users
     }
 
-    /// Whether anything has this task identifier.
-    #[must_use]
+    /// Whether any task has this ID, visible or not.
     pub fn knows(&self, id: &str) -> bool {
         self.read().claiming(id).next().is_some()
     }
 
-    /// The task that was submitted with the `Idempotency-Key` of this token, if it is visible: its identifier and the
-    /// fingerprint of its definition.
-    #[must_use]
+    /// The visible task of the `Idempotency-Key` with this token: its ID and the fingerprint of its definition.
     pub fn submitted(&self, user: &UserName, token: &str) -> Option<(String, Option<String>)> {
         let owner = Owner::of(user);
         let state = self.read();
@@ -131,22 +122,20 @@ impl Cache {
         Some((key.id.to_string(), job.fingerprint.clone()))
     }
 
-    /// A receiver that wakes when a task changes, and closes when it is forgotten.
-    #[must_use]
+    /// Returns a receiver that wakes when the task changes, and closes when it is removed from the cache.
     pub fn follow(&self, key: &TaskKey) -> Option<watch::Receiver<()>> {
         let mut state = self.write();
         let task = state.tasks.get_mut(key)?;
         Some(task.followers.get_or_insert_with(|| watch::Sender::new(())).subscribe())
     }
 
-    /// A task as it is now, whoever asks.
-    #[must_use]
+    /// The current view of a task, for any user.
     pub fn view(&self, key: &TaskKey) -> Option<Arc<View>> {
         self.read().tasks.get(key)?.view.clone()
     }
 
-    /// Whether a pod has ended, or, when its machine was lost, its Job has; `None` when there is no such pod.
-    #[must_use]
+    /// Whether a pod has ended, or `None` if there is no such pod. A pod on a lost cluster node never reports its end,
+    /// so the end of its Job counts as well.
     pub fn pod_ended(&self, key: &TaskKey, uid: &str) -> Option<bool> {
         let state = self.read();
         let task = state.tasks.get(key)?;
@@ -155,8 +144,7 @@ impl Cache {
         Some(matches!(pod.phase, super::Phase::Ended(_)) || is_lost())
     }
 
-    /// The owners of tasks whose creation did not end before `now`.
-    #[must_use]
+    /// The uncommitted owners whose deadline has passed at `now`.
     pub fn abandoned(&self, now: Timestamp) -> Vec<TaskOwner> {
         let overdue = |owner: &&TaskOwner| !owner.committed && owner.deadline.is_some_and(|deadline| deadline < now);
         let state = self.read();
@@ -168,8 +156,7 @@ impl Cache {
             .collect()
     }
 
-    /// The owners of tasks all of whose Jobs are gone.
-    #[must_use]
+    /// The committed owners without any Job.
     pub fn emptied(&self) -> Vec<(Arc<TaskKey>, TaskOwner)> {
         let state = self.read();
         let owners = state
@@ -182,8 +169,7 @@ impl Cache {
             .collect()
     }
 
-    /// The tasks that somebody has deleted, and that something keeps from going, with the pods that still run.
-    #[must_use]
+    /// The deleted tasks that finalizers still hold, with their running pods.
     pub fn terminating(&self) -> Vec<(Arc<View>, Vec<Pod>)> {
         let state = self.read();
         let tasks = state.tasks.values().filter(|task| task.is_terminating());
@@ -194,7 +180,6 @@ impl Cache {
     }
 
     /// The pods of a task that have not ended.
-    #[must_use]
     pub fn running_pods(&self, key: &TaskKey) -> Vec<Pod> {
         let state = self.read();
         let pods = state.tasks.get(key).map(|task| &task.pods).into_iter().flatten();
@@ -203,19 +188,18 @@ impl Cache {
             .collect()
     }
 
-    /// Whether anything of a task is left.
-    #[must_use]
+    /// Whether the cache contains anything of a task.
     pub fn has(&self, key: &TaskKey) -> bool {
         self.read().tasks.contains_key(key)
     }
 
-    /// Waits until a task with several nodes has changed.
+    /// Waits until a task in the queue of [`Self::take_gangs`] has changed.
     pub async fn gangs_changed(&self) {
         self.gangs_changed.notified().await;
     }
 
-    /// At most `limit` tasks with several nodes that have changed since this was last asked, and are not over. Those in `busy`
-    /// are kept for later.
+    /// Takes up to `limit` tasks that changed since they were last taken and still need attention. Leaves those in
+    /// `busy` in the queue, so that two workers never change the same task.
     pub fn take_gangs(&self, busy: &HashSet<Arc<TaskKey>>, limit: usize) -> Vec<(Arc<TaskKey>, GangTask)> {
         let mut state = self.write();
         let mut taken = Vec::new();
@@ -231,7 +215,7 @@ impl Cache {
         taken
     }
 
-    /// The tasks with several nodes none of which may begin yet.
+    /// The gangs that wait at the start gate.
     pub fn waiting_gangs(&self) -> Vec<(Arc<TaskKey>, GangTask)> {
         let mut tasks = self.looked_after(|task| {
             let is_gang = task.jobs.iter().any(|job| job.gang.is_some());
@@ -243,7 +227,7 @@ impl Cache {
         tasks
     }
 
-    /// The tasks that wait, and do not want to wait for ever, and those of which it is decided that they have waited long enough.
+    /// The pending tasks with a provisioning timeout, and those for which a server has recorded that it elapsed.
     pub fn unplaced(&self) -> Vec<(Arc<TaskKey>, GangTask)> {
         self.looked_after(|task| {
             let has_limit = task.jobs.last().is_some_and(|job| job.provision_timeout.is_some());
@@ -252,7 +236,7 @@ impl Cache {
         })
     }
 
-    /// The tasks with several nodes that have fewer Jobs than nodes.
+    /// The gangs with fewer Jobs than nodes.
     pub fn incomplete(&self) -> Vec<(Arc<TaskKey>, GangTask)> {
         self.looked_after(|task| {
             let is_gang = task.jobs.last().is_some_and(|job| job.gang.is_some());
@@ -261,7 +245,7 @@ impl Cache {
         })
     }
 
-    /// The tasks of several Jobs, or with an owner, that ended so long ago that they shall go.
+    /// The tasks with an owner whose time to live has elapsed. Kubernetes deletes the others.
     pub fn expired(&self, now: Timestamp) -> Vec<(Arc<View>, TaskOwner)> {
         let state = self.read();
         let tasks = state.tasks.values().filter(|task| task.is_expired(now));
@@ -286,18 +270,18 @@ impl Cache {
             .collect()
     }
 
-    /// What keeps a task from going on that no object of Kubernetes says; `None` when nothing does any more.
+    /// Sets the error that keeps the server from moving a task on, which no Kubernetes object shows; `None` clears it.
     pub fn obstructed(&self, key: &Arc<TaskKey>, why: Option<String>) {
         self.change(|state| state.obstructed(key, why));
     }
 
-    /// Has a task looked at again.
+    /// Queues a task for [`Self::take_gangs`].
     pub fn look_again(&self, key: Arc<TaskKey>) {
         self.write().gangs.insert(key);
         self.gangs_changed.notify_one();
     }
 
-    /// What calls of this process have made of Jobs and pods, before any watch shows it.
+    /// Applies Jobs and pods that this process has changed, before any watch shows them.
     pub fn changed(&self, jobs: Vec<Job>, pods: Vec<Pod>) {
         self.change(|state| {
             for job in jobs {
@@ -309,8 +293,7 @@ impl Cache {
         });
     }
 
-    /// How much the cache holds.
-    #[must_use]
+    /// The number of objects in the cache.
     pub fn counts(&self) -> Counts {
         let state = self.read();
         Counts {
@@ -320,13 +303,12 @@ impl Cache {
         }
     }
 
-    /// How long ago the last event arrived.
-    #[must_use]
+    /// The time since the last watch event.
     pub fn age(&self) -> Option<Duration> {
         self.read().last_event.map(|time| time.elapsed())
     }
 
-    /// What this process has just made, before any watch shows it.
+    /// Adds objects that this process has created, before any watch shows them.
     pub fn made(&self, owner: Option<TaskOwner>, jobs: Vec<Job>) {
         self.change(|state| {
             if let Some(owner) = owner {
@@ -338,7 +320,7 @@ impl Cache {
         });
     }
 
-    /// What this process has just deleted: the uids of what is gone, and the Jobs that something keeps from going.
+    /// Removes objects that this process has deleted, by uid, and updates the Jobs that finalizers hold.
     pub fn deleted(&self, gone: &[String], held: Vec<Job>) {
         self.change(|state| {
             for uid in gone {
@@ -350,22 +332,22 @@ impl Cache {
         });
     }
 
-    /// A volume that this process has just made.
+    /// Adds a volume that this process has created.
     pub fn made_volume(&self, volume: Volume) {
         self.change(|state| state.made_volume(volume));
     }
 
-    /// A volume that this process has just deleted: gone, or for as long as a task uses it on its way.
+    /// Removes a volume that this process has deleted, or marks it as terminating while a task uses it.
     pub fn deleted_volume(&self, uid: &str, in_use: bool) {
         self.change(|state| state.deleted_volume(uid, in_use));
     }
 
-    /// All that was there at the start has been seen.
+    /// Ends the initial phase, in which every change only fills the cache.
     pub fn complete(&self) {
         self.write().is_complete = true;
     }
 
-    /// Applies what a watch has seen.
+    /// Applies watch events.
     pub(super) fn apply(&self, change: impl FnOnce(&mut State)) {
         self.change(|state| {
             state.last_event = Some(Instant::now());

@@ -1,4 +1,4 @@
-//! One task as the watches have shown it: which of the objects that claim to belong to it do, and what follows from them.
+//! The objects of one task: which of those that claim to belong to it do, and what follows from them.
 
 use std::sync::Arc;
 
@@ -13,28 +13,28 @@ use super::members::Members;
 use super::object::{Pod, TaskOwner};
 use super::view::View;
 
-/// What carries the key of one task.
+/// All objects with the key of one task.
 #[derive(Default)]
 pub(super) struct Task {
-    /// Its Jobs, by attempt and rank.
+    /// The Jobs of the task, by attempt and rank.
     pub jobs: Vec<Job>,
-    /// Jobs that carry its key and are none of its own.
+    /// Jobs that have the key but don't belong to the task.
     others: Vec<Job>,
     pub pods: Vec<Pod>,
-    /// What carries its key and may own Jobs.
+    /// ConfigMaps that have the key and may own the Jobs.
     owners: Vec<TaskOwner>,
     /// The uid of the one that does.
     accepted: Option<String>,
     pub view: Option<Arc<View>>,
     pub followers: Option<watch::Sender<()>>,
-    /// The time under which it is in the list of its user's tasks.
+    /// The creation time under which the task is in its user's list.
     pub listed: Option<Timestamp>,
 }
 
 impl Task {
     pub fn put_job(&mut self, job: Job) {
         self.take_job(&job.uid);
-        // The first of most tasks is the only one; a list would make room for four.
+        // Most tasks have one Job, and a first push would allocate room for four.
         if self.jobs.is_empty() {
             self.jobs.reserve_exact(1);
         }
@@ -43,14 +43,14 @@ impl Task {
         self.sort_out();
     }
 
-    /// Whether there was one.
+    /// Removes a Job, and returns whether it was there.
     pub fn remove_job(&mut self, uid: &str) -> bool {
         let was_there = self.take_job(uid);
         self.sort_out();
         was_there
     }
 
-    /// Puts an owner in its place, or a newer state of it: the answer to a change of ours may be ahead of the watch.
+    /// Adds or replaces an owner. The response to a patch may be ahead of the watch, so an older state is ignored.
     pub fn put_owner(&mut self, owner: TaskOwner) {
         if self
             .owners
@@ -81,12 +81,12 @@ impl Task {
         }
     }
 
-    /// The Jobs that carry its key, its own or not.
+    /// All Jobs with the key, whether they belong to the task or not.
     pub fn all_jobs(&self) -> impl Iterator<Item = &Job> {
         self.jobs.iter().chain(&self.others)
     }
 
-    /// The objects that carry its key and may own Jobs.
+    /// All ConfigMaps with the key.
     pub fn owners(&self) -> &[TaskOwner] {
         &self.owners
     }
@@ -99,7 +99,7 @@ impl Task {
         self.jobs.is_empty() && self.others.is_empty() && self.pods.is_empty() && self.owners.is_empty()
     }
 
-    /// The owner of its Jobs; none of one Job alone, whatever else carries its key.
+    /// The owner of the Jobs. A single Job has none, even if a ConfigMap has the same key.
     pub fn owner(&self) -> Option<&TaskOwner> {
         let accepted = self.accepted.as_ref()?;
         self.owners.iter().find(|owner| owner.uid == *accepted)
@@ -112,7 +112,7 @@ impl Task {
         before != self.jobs.len() + self.others.len()
     }
 
-    /// Decides which of the Jobs are its own, and what owns them.
+    /// Decides which of the Jobs belong to the task, and what owns them.
     fn sort_out(&mut self) {
         let members = Members::of(&self.owners, self.jobs.iter().chain(&self.others));
         let accepted = members.owner().map(|owner| owner.uid.clone());
@@ -141,21 +141,22 @@ impl Task {
         self.accepted = accepted;
     }
 
-    /// Whether it is to be seen: it has Jobs, and what owns them is committed.
+    /// Whether users can see the task: it has Jobs, and their owner is committed.
     pub fn is_visible(&self) -> bool {
         let is_owned = self.jobs.first().is_some_and(|job| job.owned_by.is_some());
         !self.jobs.is_empty() && (!is_owned || self.owner().is_none_or(|owner| owner.committed))
     }
 
-    /// Whether somebody has deleted it, and something keeps it from going: its owner, or all of its present Jobs. One Job alone
-    /// that is deleted, or those of an earlier attempt, are not the task.
+    /// Whether the task was deleted but finalizers still hold its owner or all Jobs of its current attempt. A single
+    /// deleted Job of a gang, or the Jobs of earlier attempts, don't count.
     pub fn is_terminating(&self) -> bool {
         let present = Attempts::of(&self.jobs).present;
         let are_going = !present.is_empty() && present.iter().all(|job| job.terminating.is_some());
         are_going || self.owner().is_some_and(|owner| owner.terminating)
     }
 
-    /// `None` when there is nothing to look after: one node that is run once, or all is over.
+    /// The task as the controllers see it, or `None` if it needs no attention: a single node that is not retried, or a
+    /// finished task.
     pub fn gang(&self) -> Option<GangTask> {
         let view = self.view.as_ref()?;
         let jobs = Attempts::of(&self.jobs);
@@ -176,13 +177,13 @@ impl Task {
         })
     }
 
-    /// Whether it waits: to begin, or to be run again.
+    /// Whether the task waits to start, or to be retried.
     pub fn is_pending(&self) -> bool {
         let view = self.view.as_ref();
         view.is_some_and(|view| view.state == State::Pending)
     }
 
-    /// Whether all of it ended longer ago than it is to be kept. What has no owner Kubernetes deletes by itself.
+    /// Whether the time to live of the task has elapsed. Kubernetes deletes tasks without an owner.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         let Some(view) = self.view.as_ref().filter(|view| view.owned_by.is_some()) else {
             return false;

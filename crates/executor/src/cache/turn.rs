@@ -1,9 +1,10 @@
-//! Which attempt a task is in and how far it has come, as its owner says it: the one place where servers take turns.
+//! The current attempt of a task and its stage, as recorded in the owner. All servers synchronize on this.
 //!
-//! Opening the gates of a gang, giving way, ending for want of a place and beginning another attempt exclude each other, and
-//! cannot be undone. They are decided in different objects (pods, Jobs), by several servers, one of which may be behind. So
-//! each of them is first written here, with the version of the owner that was looked at: of two servers one loses, looks
-//! again, and sees what the other has begun. What is written here is then done by any server, also when the first one dies.
+//! Opening a gate, giving way, ending for lack of resources, and starting the next attempt exclude each other and are
+//! irreversible. They change different objects (pods, Jobs), and several servers may decide on them, one of which may
+//! lag. Each step is therefore first recorded here, with the version of the owner that the decision was based on. If
+//! two servers try, one gets a conflict, reads the task again, and sees the step of the other. Any server then carries
+//! out a recorded step, even if the one that recorded it dies.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,38 +13,39 @@ use jiff::Timestamp;
 
 use super::identity::Ignored;
 
-/// More attempts, and more times to give way, than a task can have.
+/// An upper bound on attempts, and on how often a task gives way, that no task can reach.
 const MOST: u32 = 1_000_000;
 
-/// Where a task stands.
+/// The current attempt and its stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Turn {
-    /// The attempt; 1 is the first. Jobs of a later one are not believed.
+    /// The attempt, starting at 1. Jobs with a later attempt are ignored.
     pub attempt: u32,
-    /// How far it has come.
+    /// How far the attempt has come.
     pub stage: Stage,
 }
 
 /// How far an attempt has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// None of its nodes may begin yet.
+    /// No node may begin yet.
     Waiting,
-    /// Its nodes may begin. From now on only a failure, a deadline or a person ends them.
+    /// The nodes may begin. From now on the attempt ends only by finishing, failing, exceeding a deadline, or being
+    /// stopped.
     Begun,
-    /// It gives its place to an earlier task: all of its Jobs are suspended, until it tries again.
+    /// The task gives way to an earlier one: its Jobs are suspended until it retries.
     GaveWay {
-        /// How often it has.
+        /// How many times it has given way.
         times: u32,
-        /// When.
+        /// When it last gave way.
         at: Timestamp,
     },
-    /// It is ended, because it had no place in time.
+    /// The attempt ends because it could not be scheduled in time.
     Unplaced,
 }
 
 impl Turn {
-    /// The first.
+    /// The turn of a new task.
     pub const FIRST: Self = Self {
         attempt: 1,
         stage: Stage::Waiting,
@@ -71,7 +73,7 @@ impl FromStr for Turn {
     type Err = Ignored;
 
     fn from_str(text: &str) -> Result<Self, Ignored> {
-        let wrong = Ignored("its turn is none");
+        let wrong = Ignored("its turn is invalid");
         let number = |text: &str| text.parse().ok().filter(|number| (1..=MOST).contains(number));
         let words: Vec<&str> = text.splitn(5, ' ').collect();
         let (attempt, stage) = match words.as_slice() {

@@ -1,4 +1,4 @@
-//! A task as requests see it: aggregated and encoded once, shared by all readers.
+//! A snapshot of a task for requests: aggregated and encoded once, and shared by all readers.
 
 use std::sync::Arc;
 
@@ -12,51 +12,51 @@ use super::object::Pod;
 use super::phase::Phase;
 use super::recovery::Restart;
 
-/// A task at one moment.
+/// A snapshot of a task.
 #[derive(Debug)]
 pub struct View {
-    /// Which task it is.
+    /// Identifies the task.
     pub key: Arc<TaskKey>,
-    /// The exact name of its user.
+    /// The exact name of the user.
     pub username: String,
-    /// When it was asked for.
+    /// When the task was submitted.
     pub created_at: Timestamp,
-    /// When Kubernetes has its first Job from.
+    /// When Kubernetes created the owner or the first Job.
     pub made_at: Timestamp,
-    /// Its state.
+    /// The state of the task.
     pub state: State,
-    /// Its status, as JSON.
+    /// The status of the task as JSON.
     pub json: Bytes,
-    /// When it last changed, as in `json`.
+    /// When the status last changed, as in `json`.
     pub(super) updated_at: String,
-    /// How many nodes it has; decides whether log lines have a prefix.
+    /// The number of nodes. Log lines have a prefix if there are several.
     pub num_nodes: u32,
-    /// Its Jobs, in rank order: name and uid.
+    /// The names and uids of the Jobs, by attempt and rank.
     pub jobs: Vec<(String, String)>,
-    /// The object that owns the Jobs: name and uid.
+    /// The name and uid of the owner of the Jobs.
     pub owned_by: Option<(String, String)>,
-    /// Its nodes' pods, by attempt and rank.
+    /// The pods of the nodes, by attempt and rank.
     pub nodes: Vec<NodePod>,
-    /// Whether it may be run again after a failure.
+    /// Whether the task may be retried after a failure.
     pub recovers: bool,
-    /// That it has failed, and will be.
+    /// Set if the task has failed and will be retried.
     pub restart: Option<Restart>,
-    /// Whether somebody has deleted it, and something keeps it from going.
+    /// Whether the task was deleted but finalizers still hold it.
     pub terminating: bool,
-    /// Whether what owns its Jobs was deleted, so that they have to go as well.
+    /// Whether the owner was deleted, so that the Jobs must be deleted as well.
     pub is_disowned: bool,
 }
 
-/// Where the log of one node is.
+/// Where to find the log of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodePod {
-    /// The node.
+    /// The rank of the node.
     pub rank: u32,
     /// The attempt.
     pub attempt: u32,
-    /// Its newest pod with a log: name and uid.
+    /// The name and uid of its newest pod, if that can have a log.
     pub pod: Option<(String, String)>,
-    /// Whether nothing will be written any more.
+    /// Whether the log is complete.
     pub ended: bool,
 }
 

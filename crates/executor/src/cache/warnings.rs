@@ -1,14 +1,14 @@
-//! The last warning about each Job and pod, and those that arrive before the object they are about.
+//! The last warning about each Job and pod, including those that arrive before their object.
 
 use std::collections::{HashMap, VecDeque};
 
 use super::object::Warning;
 use super::phase::Reason;
 
-/// How many warnings wait for their object. Most of them are about objects that are none of ours, or are long gone.
+/// How many warnings wait for their object. Most are about unrelated or long-deleted objects.
 const MAX_EARLY: usize = 1024;
 
-/// Warnings by uid.
+/// Warnings by the uid of their object.
 #[derive(Default)]
 pub(super) struct Warnings {
     known: HashMap<String, Reason>,
@@ -16,12 +16,12 @@ pub(super) struct Warnings {
 }
 
 impl Warnings {
-    /// Keeps a warning about an object that is there.
+    /// Stores a warning about a known object.
     pub fn put(&mut self, warning: Warning) {
         self.known.insert(warning.about, warning.reason);
     }
 
-    /// Keeps a warning until its object is there; of too many the oldest goes.
+    /// Stores a warning until its object arrives. Drops the oldest one if there are too many.
     pub fn put_early(&mut self, warning: Warning) {
         if self.early.len() == MAX_EARLY {
             self.early.pop_front();
@@ -29,9 +29,9 @@ impl Warnings {
         self.early.push_back(warning);
     }
 
-    /// An object is there now.
+    /// Applies the warnings that arrived before this object.
     pub fn adopt(&mut self, uid: &str) {
-        // There are none but in the moments after a start, and when somebody floods us with events.
+        // The list is nearly empty, except right after startup or during a flood of events.
         while let Some(index) = self.early.iter().position(|warning| warning.about == uid) {
             if let Some(warning) = self.early.remove(index) {
                 self.put(warning);
@@ -39,12 +39,10 @@ impl Warnings {
         }
     }
 
-    /// An object is gone.
     pub fn forget(&mut self, uid: &str) {
         self.known.remove(uid);
     }
 
-    /// The last warning about an object.
     pub fn get(&self, uid: &str) -> Option<&Reason> {
         self.known.get(uid)
     }

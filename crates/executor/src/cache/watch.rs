@@ -1,7 +1,7 @@
-//! The watches that fill the cache.
+//! Fills the cache with lists and watches.
 //!
-//! Each kind is listed, and then watched in requests of a few seconds, one after the other. `kube::runtime::watcher` does
-//! that as well, and swallows what matters most here: bookmarks and ends, which prove that nothing was missed (`health`).
+//! Each kind is listed once and then watched, with requests of a few seconds each. `kube::runtime::watcher` does the
+//! same, but hides bookmarks and the end of a response, which prove that nothing was missed (see `health`).
 
 use std::collections::HashSet;
 use std::fmt::Debug;
@@ -27,34 +27,36 @@ use crate::folded::Folded;
 use crate::kubernetes::{Calls, Ending, ListParams, Resource, ResourceExt, WatchParams};
 use crate::labels;
 
-/// How long one watch request lasts. The end of its answer proves what was seen: an API server ends it when this time is over, and
-/// everything that it has sent by then comes before the end. Bookmarks would say so earlier, and are not promised: an API
-/// server has none to send of a kind of which nothing has changed since its start
+/// How long one watch request lasts. The kube-apiserver ends the response after this time, and everything it has sent
+/// precedes the end, so the end proves that nothing was missed. Bookmarks would prove it earlier, but are not
+/// guaranteed: a kube-apiserver sends none for a kind that has not changed since it started
 /// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#watch-bookmarks>).
 const WATCH_SECONDS: u32 = 3;
 const WATCH: Duration = Duration::from_secs(WATCH_SECONDS as u64);
 
-/// How long nothing at all may arrive on a watch: its time, and more for a slow network.
+/// How long a watch may be silent: its own duration, plus time for a slow network.
 const SILENCE: Duration = WATCH.saturating_add(Duration::from_secs(5));
 
-/// How long a page of a list may take.
+/// The time limit for one page of a list.
 const LIST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many objects a list brings at once: a page is decoded whole, and 100 Jobs are about half a megabyte.
+/// The page size of a list. A page is decoded at once, and 100 Jobs are about half a megabyte.
 const PAGE: u32 = 100;
 
-/// How many events are applied under one lock, when that many have arrived.
+/// How many buffered events are applied under one lock.
 const BATCH: usize = 128;
 
-/// The pauses after a failed list or watch: short, because all answers wait for it, and few enough not to burden a cluster.
+/// The pauses after a failed list or watch: short, because the cache gets out of date meanwhile, but not so short that
+/// they burden the kube-apiserver.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Warnings that say why a pod does not come to run. Others are about what its own status already says.
+/// Selects the warnings that explain why a pod does not start. The excluded ones only repeat what the pod's status
+/// says.
 const WARNINGS: &str =
     "type=Warning,reason!=Unhealthy,reason!=BackOff,reason!=FailedScheduling,reason!=BackoffLimitExceeded";
 
-/// Starts the watches; they end with `stop`.
+/// Starts the watches, which run until `stop`.
 pub fn watch(calls: &Calls, cache: &Arc<Cache>, health: &Arc<Health>, stop: &CancellationToken, tracker: &TaskTracker) {
     let watcher = Watcher {
         calls: calls.clone(),
@@ -85,7 +87,7 @@ pub fn watch(calls: &Calls, cache: &Arc<Cache>, health: &Arc<Health>, stop: &Can
     spawn(watcher.keep::<Warning>(4, warnings).boxed());
 }
 
-/// Which objects of a kind are meant.
+/// Selectors for the objects of one kind.
 #[derive(Clone, Copy)]
 struct Selection {
     labels: Option<&'static str>,
@@ -100,15 +102,15 @@ struct Watcher {
     ignored: Arc<Folded>,
 }
 
-/// Why a watch did not go on to its end.
+/// Why a watch ended early.
 enum Interruption {
-    /// The history that it asked for is over: it must list again, which is no fault.
+    /// The requested version is too old (410 Gone). The kind must be listed again, which is not a failure.
     Expired,
     Failed(String),
 }
 
 impl Watcher {
-    /// Keeps one kind of object in the cache for ever.
+    /// Keeps one kind of object up to date, forever.
     async fn keep<K>(self, kind: usize, selection: Selection)
     where
         K: Kept,
@@ -132,7 +134,7 @@ impl Watcher {
                     sleep(pauses.next()).await;
                 }
                 Err(Interruption::Failed(why)) => {
-                    tracing::debug!(kind, why, "a list or watch failed");
+                    tracing::debug!(kind, why, "list or watch failed");
                     if K::IS_STATE {
                         self.health.failed(kind, why);
                     }
@@ -142,7 +144,7 @@ impl Watcher {
         }
     }
 
-    /// Lists all objects, page by page, forgets the others, and gives the version to go on from.
+    /// Lists all objects page by page, removes the others, and returns the version from which to watch.
     async fn list<K>(&self, kind: usize, selection: Selection) -> Result<String, Interruption>
     where
         K: Kept,
@@ -161,7 +163,7 @@ impl Watcher {
         loop {
             let page = timeout(LIST_TIMEOUT, api.list(&params))
                 .await
-                .map_err(|_| Interruption::Failed("a list was not answered".to_owned()))?
+                .map_err(|_| Interruption::Failed("a list timed out".to_owned()))?
                 .map_err(|error| self.interruption(&error))?;
             uids.extend(page.items.iter().filter_map(|resource| resource.meta().uid.clone()));
             self.apply(page.items.len(), |watcher, state| {
@@ -179,7 +181,8 @@ impl Watcher {
         }
     }
 
-    /// Watches for a few seconds. What was seen is seen, however it ends: `version` is always where to go on.
+    /// Runs one watch request. `version` advances with every event, so that the next request continues there even after
+    /// a failure.
     async fn follow<K>(&self, kind: usize, selection: Selection, version: &mut String) -> Result<(), Interruption>
     where
         K: Kept,
@@ -194,7 +197,7 @@ impl Watcher {
             bookmarks: true,
             ..WatchParams::default()
         };
-        let silent = || Interruption::Failed("a watch was silent".to_owned());
+        let silent = || Interruption::Failed("a watch timed out".to_owned());
         let asked = Instant::now();
         let ending = Ending::default();
         let opening = ending.noted(api.watch(&params, version));
@@ -229,9 +232,9 @@ impl Watcher {
             }
             result?;
         }
-        // `kube` ends a watch whose connection is cut like one whose time is over.
+        // `kube` does not distinguish a broken connection from the end of the response.
         if !ending.is_whole() || asked.elapsed() < WATCH {
-            return Err(Interruption::Failed("a watch was cut".to_owned()));
+            return Err(Interruption::Failed("a watch connection broke".to_owned()));
         }
         self.proven::<K>(kind, asked + WATCH);
         Ok(())
@@ -257,7 +260,7 @@ impl Watcher {
         }
     }
 
-    /// Takes an object in. One that was ours and was changed so that it no longer is goes.
+    /// Adds an object, or removes it if it no longer passes validation.
     fn put<K: Kept>(&self, resource: K::Resource, state: &mut State)
     where
         K::Resource: ResourceExt,
@@ -267,9 +270,9 @@ impl Watcher {
             Ok(object) => object.put(state),
             Err(why) => {
                 K::remove(&uid, state);
-                // Events of all kinds come by; most are none of ours.
+                // Most events are about unrelated objects, so only state objects are worth a warning.
                 if K::IS_STATE && self.ignored.tell(&uid).is_some() {
-                    tracing::warn!(name, uid, %why, "ignored an object that this server has not made");
+                    tracing::warn!(name, uid, %why, "ignoring an object with this server's labels that it did not create");
                 }
             }
         }

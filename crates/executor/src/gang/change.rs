@@ -1,4 +1,4 @@
-//! Changing several objects of one task at once.
+//! Changes several objects of one task concurrently.
 
 use futures::{StreamExt, stream};
 use serde_json::Value;
@@ -8,10 +8,10 @@ use crate::cache::{Cache, Job, Pod};
 use crate::error::Error;
 use crate::kubernetes::{self, Calls, Resource};
 
-/// How many objects of one task are changed at once.
+/// How many objects of one task are changed concurrently.
 pub const CONCURRENT_CHANGES: usize = 32;
 
-/// A change of one object; of a version of it, where it must not overrule another change.
+/// A merge patch for one object, limited to one `resourceVersion` where it must not overwrite a concurrent change.
 #[derive(Debug, Clone)]
 pub struct Change {
     pub object: Target,
@@ -20,17 +20,14 @@ pub struct Change {
 }
 
 impl Change {
-    /// A change of whatever the object has become.
+    /// A change that applies to any version of the object.
     pub fn of(object: Target, merge: Value) -> Self {
         let version = None;
         Self { object, version, merge }
     }
 }
 
-/// Changes pods, as many as possible: one that cannot be changed does not keep the others waiting.
-///
-/// # Errors
-/// The first one that could not be.
+/// Changes pods. Continues after a failure, so that one pod cannot block the others, and returns the first error.
 pub async fn change_pods(
     calls: &Calls,
     cache: &Cache,
@@ -48,10 +45,7 @@ pub async fn change_pods(
     result
 }
 
-/// The same for Jobs.
-///
-/// # Errors
-/// The first one that could not be.
+/// Changes Jobs in the same way as [`change_pods`].
 pub async fn change_jobs(
     calls: &Calls,
     cache: &Cache,
@@ -69,7 +63,7 @@ pub async fn change_jobs(
     result
 }
 
-/// What has become of them, and the first error. One that is gone needs no change.
+/// The changed objects and the first error. Objects that no longer exist are skipped.
 async fn merge_all<K>(calls: &Calls, action: &'static str, changes: Vec<Change>) -> (Vec<K>, Result<(), Error>)
 where
     K: Resource<Scope = kube::core::NamespaceResourceScope> + Clone + serde::de::DeserializeOwned + std::fmt::Debug,

@@ -1,4 +1,4 @@
-//! Doing what was decided, whenever a task has changed.
+//! Carries out the steps from `decide` whenever a task changes.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -22,20 +22,20 @@ use crate::kubernetes::{self, Calls, Created};
 use crate::ticks::Background;
 use crate::{labels, manifest};
 
-/// How many tasks are looked after at once.
+/// How many tasks are worked on concurrently.
 const CONCURRENT_TASKS: usize = 16;
 
-/// How long changes are gathered before they are looked at: the nodes of a task come in one after the other.
+/// How long to collect changes before acting on them: the nodes of a task change in quick succession.
 const GATHER: Duration = Duration::from_millis(5);
 
-/// The pauses before something that failed, or could not be known, is tried again.
+/// The pauses before a failed step is retried, or the cache's health is checked again.
 const RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
-/// How soon a task is looked at again when another server was faster.
+/// How soon to look at a task again after another server changed its owner first.
 const OUTRUN: Duration = Duration::from_millis(200);
 
-/// Looks after all tasks with several nodes, until the process stops.
+/// Works on all gangs and retriable tasks until shutdown.
 pub(crate) async fn control(background: Background) {
     let stop = background.stop.clone();
     tokio::select! {
@@ -44,22 +44,22 @@ pub(crate) async fn control(background: Background) {
     }
 }
 
-/// What came of looking after a task.
+/// The result of working on a task.
 enum Outcome {
-    /// All steps that could be taken were.
+    /// Every possible step was taken.
     Done,
-    /// It may be looked at again after this time.
+    /// Look at the task again after this time.
     Later(Duration),
     Failed(Error),
 }
 
-/// What some steps wait for.
+/// Timers that delay some steps.
 struct Waits {
     attempts: Pauses,
     gates: Settling,
 }
 
-/// Each task is looked after by itself: one whose changes take long holds up no other.
+/// Works on each task separately, so that a slow one does not delay the others.
 async fn control_for_ever(background: Background) {
     let Background { cache, health, .. } = &background;
     let waits = Waits {
@@ -74,7 +74,7 @@ async fn control_for_ever(background: Background) {
             cache.gangs_changed().await;
             sleep(GATHER).await;
         };
-        // Whichever comes first, all that has changed is looked at below.
+        // Fall through whichever fires first: the code below handles everything that has changed.
         tokio::select! {
             Some((key, outcome)) = work.next() => {
                 busy.remove(&key);
@@ -83,7 +83,7 @@ async fn control_for_ever(background: Background) {
             () = changed => {}
             () = sleep(RETRY), if health.check().is_err() => {}
         }
-        // What is not known must not be acted on; the changes are kept.
+        // An outdated cache must not be acted on. The changes stay queued.
         if health.check().is_err() {
             continue;
         }
@@ -97,7 +97,7 @@ async fn control_for_ever(background: Background) {
     }
 }
 
-/// Has a task looked at again that could not be brought further, and says why it could not.
+/// Records the outcome for a task, and schedules the next look at it if there is more to do.
 fn finish(background: &Background, failing: &mut HashMap<Arc<TaskKey>, Backoff>, key: Arc<TaskKey>, outcome: Outcome) {
     let error = match outcome {
         Outcome::Failed(error) => error,
@@ -113,7 +113,7 @@ fn finish(background: &Background, failing: &mut HashMap<Arc<TaskKey>, Backoff>,
     };
     let task_id = &*key.id;
     background.warn(&format!("control {task_id} {error}"), || {
-        tracing::warn!(task_id, %error, "the nodes of a task could not be changed; trying again");
+        tracing::warn!(task_id, %error, "failed to change the nodes of a task; retrying");
     });
     background.cache.obstructed(&key, Some(error.to_string()));
     failing.retain(|key, _| background.cache.has(key));
@@ -123,7 +123,7 @@ fn finish(background: &Background, failing: &mut HashMap<Arc<TaskKey>, Backoff>,
     look_again(&background.cache, key, backoff.next());
 }
 
-/// Takes the steps that can be taken now.
+/// Takes every step that is possible now.
 async fn look_after(calls: &Calls, cache: &Cache, waits: &Waits, key: &Arc<TaskKey>, task: GangTask) -> Outcome {
     if let (Some(_), Some((job, _))) = (task.restart, task.nodes.first())
         && let Some(left) = waits.attempts.left(key, job.attempt + 1, Instant::now())
@@ -135,7 +135,7 @@ async fn look_after(calls: &Calls, cache: &Cache, waits: &Waits, key: &Arc<TaskK
         .unwrap_or_else(Outcome::Failed)
 }
 
-/// Decides, and does it.
+/// Decides on steps and takes them. Irreversible steps are decided again on a fresh read, since the cache may lag.
 async fn steps(
     calls: &Calls,
     cache: &Cache,
@@ -155,7 +155,7 @@ async fn steps(
     let held_back = waits.gates.hold_back(key, &mut actions, Instant::now());
     let (mut failed, mut is_first) = (None, true);
     for action in actions {
-        tracing::debug!(task_id = %key.id, ?action, "a task with several nodes");
+        tracing::debug!(task_id = %key.id, ?action, "taking a step for a task");
         match turn_for(&task, &action) {
             Some(turn) if !take_turn(calls, cache, &task, turn).await? => is_first = false,
             _ => {
@@ -166,7 +166,7 @@ async fn steps(
         }
     }
     if !is_first && !is_fresh {
-        // The watch of owners may be behind for a while; Kubernetes is not.
+        // The owner watch may lag; a fresh read shows what the other server wrote.
         if let Some(owner) = fresh(calls, key, &task).await?.and_then(|task| task.owner) {
             cache.made(Some(owner), Vec::new());
         }
@@ -179,7 +179,7 @@ async fn steps(
     }
 }
 
-/// Where a task must stand before this is done.
+/// The turn that the owner must record before this step may be taken.
 fn turn_for(task: &GangTask, action: &Action) -> Option<Turn> {
     match action {
         Action::Begin { .. } | Action::Run { .. } => Some(task.turn().at(Stage::Begun)),
@@ -199,10 +199,7 @@ fn look_again(cache: &Arc<Cache>, key: Arc<TaskKey>, after: Duration) {
     });
 }
 
-/// Takes one step.
-///
-/// # Errors
-/// Something could not be changed; the rest was.
+/// Takes one step. If a part of it fails, the rest is still done, and the error is returned.
 pub(super) async fn act(calls: &Calls, cache: &Cache, action: Action) -> Result<(), Error> {
     match action {
         Action::MakeAttempt {
@@ -236,21 +233,22 @@ pub(super) async fn act(calls: &Calls, cache: &Cache, action: Action) -> Result<
             let changes = pods
                 .into_iter()
                 .map(|(pod, deadline)| Change::of(pod, change(deadline)));
-            change_pods(calls, cache, "let the nodes begin", changes.collect()).await
+            change_pods(calls, cache, "start the nodes", changes.collect()).await
         }
         Action::Run { pods } => {
             let change = json!({"metadata": {"annotations": {labels::RUN: labels::TRUE}}});
-            change_pods(calls, cache, "let the nodes run", all(pods, &change)).await
+            change_pods(calls, cache, "start `run` on the nodes", all(pods, &change)).await
         }
         Action::End { pods, jobs, because_of } => {
             let change = json!({
                 "metadata": {"annotations": {labels::ENDED_BECAUSE_OF: because_of.to_string()}},
                 "spec": {"activeDeadlineSeconds": 1},
             });
-            // The kubelet ends a pod that is over its deadline with TERM, and keeps its log.
+            // The kubelet sends SIGTERM to a pod that exceeds its deadline, and keeps its log. Deleting the pod would
+            // lose it.
             let (pods, jobs) = tokio::join!(
-                change_pods(calls, cache, "end a node", all(pods, &change)),
-                change_jobs(calls, cache, "end a node", all(jobs, &change)),
+                change_pods(calls, cache, "terminate a node", all(pods, &change)),
+                change_jobs(calls, cache, "terminate a node", all(jobs, &change)),
             );
             pods.and(jobs)
         }
@@ -264,9 +262,10 @@ fn all(targets: Vec<Target>, change: &Value) -> Vec<Change> {
         .collect()
 }
 
-/// How a container ended is written down before its pod is ended: from then on the pod and its Job say `DeadlineExceeded`.
+/// Records the exit code on the Job and the pod before the pod is ended: afterwards both only report
+/// `DeadlineExceeded`.
 async fn end_others(calls: &Calls, cache: &Cache, nodes: Vec<Outlived>) -> Result<(), Error> {
-    const ACTION: &str = "end the other containers of a node";
+    const ACTION: &str = "terminate the other containers of a node";
     let ended = |code: i32| json!({"annotations": {labels::EXIT_CODE: code.to_string()}});
     let jobs = nodes
         .iter()
@@ -281,7 +280,8 @@ async fn end_others(calls: &Calls, cache: &Cache, nodes: Vec<Outlived>) -> Resul
     change_pods(calls, cache, ACTION, nodes.into_iter().map(end).collect()).await
 }
 
-/// Makes the Jobs of the next attempt. Their names follow from its number: whoever makes them, there is one of each.
+/// Creates the Jobs of the next attempt. The attempt number is part of their names, so two servers cannot create
+/// duplicates.
 async fn make_attempt(
     calls: &Calls,
     cache: &Cache,
@@ -289,7 +289,7 @@ async fn make_attempt(
     attempt: u32,
     restarts: u32,
 ) -> Result<(), Error> {
-    const ACTION: &str = "run the task again";
+    const ACTION: &str = "retry the task";
     let results: Vec<Result<(), Error>> = stream::iter(from)
         .map(|(name, uid)| async move {
             let Some(job) = calls.get::<kubernetes::Job>(ACTION, &name).await? else {
@@ -306,7 +306,7 @@ async fn make_attempt(
                 Created::Made(job) | Created::Shared(job) => Job::from_resource(job).ok(),
                 Created::Taken(_) => None,
             };
-            // One that was there before the attempt before it had ended was made by somebody who knew its name.
+            // A Job that is older than the end of the previous attempt was created by somebody who guessed its name.
             match made.filter(|made| ended_at.is_none_or(|ended_at| made.made_at >= ended_at)) {
                 Some(made) => cache.made(None, vec![made]),
                 None => {

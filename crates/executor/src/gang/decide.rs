@@ -1,35 +1,36 @@
-//! What a task with several nodes needs next.
+//! Decides the next steps for a task from its current state, without side effects.
 
 use jiff::Timestamp;
 use task::State;
 
 use crate::cache::{Gang, GangTask, Job, JobEnd, Phase, Pod, Stage, has_completed};
 
-/// An object to be changed: its name and uid.
+/// The name and uid of an object to change.
 pub type Target = (String, String);
 
-/// A step towards what shall be.
+/// A step toward the desired state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// All nodes run: tell these their addresses, and so let them begin; each with its deadline in seconds, if it has one.
+    /// Open the start gate: all nodes run, so publish every address to these pods, each with its deadline in seconds.
     Begin {
         pods: Vec<(Target, Option<i64>)>,
         node_ips: String,
     },
-    /// The setup of all has ended: let these run.
+    /// Open the run gate of these pods: the setup of all nodes has ended.
     Run { pods: Vec<Target> },
-    /// End nodes because this one has failed: their pods by TERM, the grace period and KILL, so that their logs stay; of nodes
-    /// that have no pod on a machine yet, their Jobs.
+    /// End the remaining nodes because this one failed. Nodes with a pod on a cluster node get SIGTERM, the grace
+    /// period, and SIGKILL, which keeps their logs; the others are ended through their Jobs.
     End {
         pods: Vec<Target>,
         jobs: Vec<Target>,
         because_of: u32,
     },
-    /// End the other containers of pods whose own container has ended, and keep how that was, which their end would hide.
+    /// Terminate the injected containers of pods whose task container has ended. Records the exit code first, because
+    /// ending the pod hides it.
     EndOthers { nodes: Vec<Outlived> },
     /// Delete Jobs, with their pods and logs.
     Remove { jobs: Vec<Target> },
-    /// Make the Jobs of an attempt from those of the attempt before.
+    /// Create the Jobs of an attempt from those of the previous one.
     MakeAttempt {
         from: Vec<Target>,
         attempt: u32,
@@ -37,7 +38,7 @@ pub enum Action {
     },
 }
 
-/// A node whose container has ended while others in its pod go on.
+/// A node whose container has ended while injected containers in its pod keep running.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outlived {
     pub job: Target,
@@ -46,17 +47,17 @@ pub struct Outlived {
 }
 
 impl Action {
-    /// Whether it cannot be undone by anything that happens later: then Kubernetes is looked at before.
+    /// Whether the step is irreversible, so that it must be decided on a fresh read.
     pub fn is_final(&self) -> bool {
         match self {
             Self::End { .. } | Self::EndOthers { .. } | Self::Remove { .. } | Self::MakeAttempt { .. } => true,
-            // Opening a gate is decided between servers by their turns.
+            // Turns in the owner already prevent two servers from disagreeing about a gate.
             Self::Begin { .. } | Self::Run { .. } => false,
         }
     }
 }
 
-/// The steps that can be taken now, in any order.
+/// The steps that are possible now, in any order.
 pub fn decide(task: &GangTask, now: Timestamp) -> Vec<Action> {
     let mut actions = steps(task, now);
     let outlived: Vec<Outlived> = task.nodes.iter().filter_map(outlived).collect();
@@ -81,7 +82,7 @@ fn steps(task: &GangTask, now: Timestamp) -> Vec<Action> {
     if let Some(failed) = first_failure(task) {
         return end_all(task, failed);
     }
-    // What is about to end because it had no place must not begin in its last second, nor what somebody holds back.
+    // Don't open a gate for a task that is about to end for lack of resources, or whose Job somebody suspended.
     let turn = task.turn();
     let is_its_turn = matches!(turn.stage, Stage::Waiting | Stage::Begun);
     if !is_its_turn || any(|job| job.provision_timed_out.is_some() || job.suspended) {
@@ -102,7 +103,7 @@ fn outlived((job, pod): &(Job, Option<Pod>)) -> Option<Outlived> {
     })
 }
 
-/// Ends every node that has not ended, because of this one.
+/// Ends every unfinished node because this one failed.
 pub fn end_all(task: &GangTask, because_of: u32) -> Vec<Action> {
     let (mut pods, mut jobs) = (Vec::new(), Vec::new());
     for (job, pod) in &task.nodes {
@@ -120,7 +121,7 @@ pub fn end_all(task: &GangTask, because_of: u32) -> Vec<Action> {
     if is_nothing { Vec::new() } else { vec![end] }
 }
 
-/// The gate that can be opened now: the first when all nodes run, the second when the setup of all has ended.
+/// The gate that can be opened now: the start gate once all nodes run, the run gate once the setup of all has ended.
 fn open_gate(task: &GangTask, now: Timestamp) -> Option<Action> {
     let pods = all_running(task)?;
     let waiting: Vec<&&Pod> = pods.iter().filter(|pod| !pod.may_begin).collect();
@@ -134,7 +135,7 @@ fn open_gate(task: &GangTask, now: Timestamp) -> Option<Action> {
     }
     let has_setup = task.nodes.iter().any(|(job, _)| job.gang == Some(Gang::Setup));
     let has_ended = |pod: &Pod| matches!(pod.phase, Phase::Ended(_));
-    // Who may run already was ready once: what it does since is no setup. Who has ended said in its setup that it is done.
+    // Readiness counts only once: a probe may fail again after the run gate opened. A node that ended was set up.
     let is_set_up = |pod: &&Pod| pod.ready || pod.may_run || has_ended(pod);
     let waiting: Vec<Target> = pods
         .iter()
@@ -145,8 +146,9 @@ fn open_gate(task: &GangTask, now: Timestamp) -> Option<Action> {
     opens.then_some(Action::Run { pods: waiting })
 }
 
-/// The deadline of a pod, which the kubelet counts from when it accepted the pod: what it has waited for the others and for a
-/// server, and what it may run. Should our clock be behind those of the cluster, they count.
+/// The deadline of a pod. The kubelet counts it from when it accepted the pod, so the time spent waiting for the other
+/// nodes, and for a server to open the gate, is added. The nodes' start times guard against a server clock that is
+/// behind.
 fn deadline(task: &GangTask, pods: &[&Pod], pod: &Pod, now: Timestamp) -> Option<i64> {
     let (job, _) = task.nodes.first()?;
     let seconds = i64::from(job.max_duration?);
@@ -159,7 +161,7 @@ fn deadline(task: &GangTask, pods: &[&Pod], pod: &Pod, now: Timestamp) -> Option
     Some(seconds + waited.max(0))
 }
 
-/// An attempt that is due, or that another server has begun to make.
+/// The next attempt, if it is due or another server has created only some of its Jobs.
 fn next_attempt(task: &GangTask) -> Option<Action> {
     let (job, _) = task.nodes.first()?;
     if let Some(restart) = task.restart {
@@ -183,7 +185,7 @@ fn next_attempt(task: &GangTask) -> Option<Action> {
     })
 }
 
-/// The rank of the node that failed by itself, the first one of several.
+/// The rank of the first node that failed on its own.
 fn first_failure(task: &GangTask) -> Option<u32> {
     let failed = task.nodes.iter().filter_map(|(job, pod)| {
         if job.ended_because_of.is_some() || pod.as_ref().is_some_and(|pod| pod.ended_because_of.is_some()) {
@@ -193,9 +195,9 @@ fn first_failure(task: &GangTask) -> Option<u32> {
             return None;
         }
         match (&job.end, pod.as_ref().map(|pod| &pod.phase)) {
-            // One that is being deleted may be so because its task gives way; the Job says what it was.
+            // A deleted pod may belong to a task that gives way. If it does not, the Job reports the failure.
             (None, _) if pod.as_ref().is_some_and(|pod| pod.terminating) => None,
-            // How it ended is about to be seen.
+            // The pod's own status follows shortly and says more.
             (Some(JobEnd::Failed(_)), Some(Phase::Running { .. }))
                 if pod.as_ref().is_some_and(|pod| !pod.terminating) =>
             {
@@ -205,7 +207,7 @@ fn first_failure(task: &GangTask) -> Option<u32> {
                 Some((end.finished_at.is_none(), end.finished_at, job.rank))
             }
             (Some(JobEnd::Failed(_)), _) => Some((true, None, job.rank)),
-            // A suspended Job whose task is over ends no further.
+            // The Job controller sets no end on a suspended Job, so the annotation decides.
             (None, None) if job.provision_timed_out.is_some() && job.is_over() => Some((true, None, job.rank)),
             _ => None,
         }
@@ -213,21 +215,20 @@ fn first_failure(task: &GangTask) -> Option<u32> {
     failed.min().map(|(_, _, rank)| rank)
 }
 
-/// The pods in rank order, if every node has one that runs, or has run.
+/// The pods in rank order, if every node has one that is running or has run.
 fn all_running(task: &GangTask) -> Option<Vec<&Pod>> {
     if task.nodes.len() != usize::try_from(task.num_nodes).ok()? {
         return None;
     }
     let running = |pod: &&Pod| match pod.phase {
         Phase::Running { .. } => !pod.terminating,
-        // A node that was let begin may have ended while others are still told so.
+        // While the start gate is being opened, a node that went first may already have ended.
         Phase::Ended(_) => pod.may_begin,
         Phase::Pending(_) => false,
     };
     task.nodes.iter().map(|(_, pod)| pod.as_ref().filter(running)).collect()
 }
 
-/// An object by its name and uid.
 pub fn target(name: &str, uid: &str) -> Target {
     (name.to_owned(), uid.to_owned())
 }

@@ -1,16 +1,13 @@
-//! A second look, at Kubernetes itself, before something is done that cannot be undone: a watch may be behind.
+//! Reads a task from Kubernetes before an irreversible step, because the watch cache may lag.
 
 use crate::cache::{GangTask, Job, Pod, TaskKey, TaskOwner};
 use crate::error::Error;
 use crate::kubernetes::{self, Calls, ConfigMap};
 use crate::labels;
 
-const ACTION: &str = "look at a task again";
+const ACTION: &str = "refresh the task";
 
-/// The task as Kubernetes has it now; `None` when it is gone, or going.
-///
-/// # Errors
-/// Kubernetes was not reached, or refused.
+/// The current state of the task, or `None` if it is gone or being deleted.
 pub async fn fresh(calls: &Calls, key: &TaskKey, task: &GangTask) -> Result<Option<GangTask>, Error> {
     let selector = format!("{}={}", labels::TASK_ID, key.id);
     let owner = async {
@@ -19,7 +16,7 @@ pub async fn fresh(calls: &Calls, key: &TaskKey, task: &GangTask) -> Result<Opti
             None => Ok(None),
         }
     };
-    // The owner first: what it says of the Jobs is then not newer than they are.
+    // Read the owner first: its turn must not be newer than the Jobs it is compared with.
     let owner = owner
         .await?
         .and_then(|owner| TaskOwner::from_metadata(&owner.metadata).ok());
@@ -43,7 +40,7 @@ pub async fn fresh(calls: &Calls, key: &TaskKey, task: &GangTask) -> Result<Opti
         .collect();
     let mut now = GangTask::of(owner, jobs, &pods, task.num_nodes);
     let is_going = now.nodes.iter().all(|(job, _)| job.terminating.is_some());
-    // Why a pod is not made, only events say.
+    // Only events say why a pod is not created, and they are not read again here.
     now.is_refused = task.is_refused && now.nodes.iter().any(|(_, pod)| pod.is_none());
     Ok((!is_going).then_some(now))
 }

@@ -1,8 +1,8 @@
-//! Doing what was decided about room: suspending the Jobs of the task that gives way, and resuming them.
+//! Lets tasks give way and retry, by suspending and resuming their Jobs.
 //!
-//! A task that gives way says so first in its owner (`Stage::GaveWay`), then all of its Jobs are suspended, by whichever server sees
-//! that one is not. When it tries again, all of its Jobs are resumed, and then its owner is set back. So a Job that a late
-//! change would suspend has another version by then, and the change is refused.
+//! A task that gives way first records this in its owner (`Stage::GaveWay`); then any server suspends the Jobs that are
+//! not yet suspended. To retry, all Jobs are resumed first, and the owner is reset last. A delayed suspend therefore
+//! carries an outdated `resourceVersion`, and is rejected.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,24 +21,24 @@ use crate::error::Error;
 use crate::labels;
 use crate::ticks::Background;
 
-/// How often tasks that wait for room are looked at. It is a look into memory.
+/// How often waiting tasks are checked. A check only reads the cache.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Tasks that none of whose nodes may begin, by their keys.
+/// Gangs whose start gate is closed.
 type Tasks = HashMap<Arc<TaskKey>, GangTask>;
 
-/// What becomes of the Jobs of a task.
+/// A change to all Jobs of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Move {
-    /// They are suspended, because the task gives way now.
+    /// Suspend the Jobs: the task gives way now.
     GiveWay,
-    /// Those that are not yet are suspended: a server that was killed has suspended a part.
+    /// Suspend the rest of the Jobs: a server stopped halfway.
     Complete,
-    /// They are resumed.
+    /// Resume the Jobs.
     TryAgain,
 }
 
-/// Lets tasks give way and try again, until the process stops.
+/// Resolves deadlocks between waiting gangs until shutdown.
 pub(crate) async fn make_room(background: Background) {
     let mut ticks = background.every(INTERVAL);
     let mut since = HashMap::new();
@@ -50,17 +50,17 @@ pub(crate) async fn make_room(background: Background) {
             }
             match make(&background, &key, &tasks[&key], what).await {
                 Ok(()) => {}
-                // Kubernetes or another server has changed something meanwhile; it is looked at again.
+                // Another client changed an object concurrently; the next tick looks again.
                 Err(error) if error.is_conflict() => {}
                 Err(error) => background.warn(&format!("room {} {error}", key.id), || {
-                    tracing::warn!(task_id = %key.id, %error, "the Jobs of a task could not be changed; trying again");
+                    tracing::warn!(task_id = %key.id, %error, "failed to suspend or resume a task; retrying");
                 }),
             }
         }
     }
 }
 
-/// What becomes of which task now.
+/// Which tasks to suspend or resume now.
 fn moves(tasks: &Tasks, since: &mut HashMap<Arc<TaskKey>, Instant>, now: jiff::Timestamp) -> Vec<(Arc<TaskKey>, Move)> {
     let (waiting, suspended) = sort(tasks, since);
     let mut moves = Vec::new();
@@ -68,7 +68,7 @@ fn moves(tasks: &Tasks, since: &mut HashMap<Arc<TaskKey>, Instant>, now: jiff::T
         moves.push((Arc::clone(&task.key), Move::GiveWay));
     }
     let again = try_again(&suspended, &waiting, now);
-    // One that is to be resumed may be half so by now.
+    // A task that is due for a retry may be partly resumed, which must not be undone.
     let is_half = |task: &&Suspended| tasks[&task.key].nodes.iter().any(|(job, _)| !job.suspended);
     for task in suspended.iter().filter(is_half).filter(|task| !again.contains(task)) {
         moves.push((Arc::clone(&task.key), Move::Complete));
@@ -77,9 +77,9 @@ fn moves(tasks: &Tasks, since: &mut HashMap<Arc<TaskKey>, Instant>, now: jiff::T
     moves
 }
 
-/// Looks at Kubernetes first: of what the cache shows, a part may be over.
+/// Makes a move, if a fresh read confirms that it still applies.
 async fn make(background: &Background, key: &Arc<TaskKey>, task: &GangTask, what: Move) -> Result<(), Error> {
-    const ACTION: &str = "make room";
+    const ACTION: &str = "suspend or resume the task";
     let Background { calls, cache, .. } = background;
     let Some(task) = fresh(calls, key, task).await? else {
         return Ok(());
@@ -93,15 +93,10 @@ async fn make(background: &Background, key: &Arc<TaskKey>, task: &GangTask, what
             if !take_turn(calls, cache, &task, turn.at(Stage::GaveWay { times, at })).await? {
                 return Ok(());
             }
-            tracing::info!(
-                event = "gave_way",
-                task_id,
-                times,
-                "a task gives its place to an earlier one"
-            );
+            tracing::info!(event = "gave_way", task_id, times, "a task gave way to an earlier one");
             change_jobs(calls, cache, ACTION, suspends(&task, at, times)).await
         }
-        // Who resumes it at this moment looks again: the owner has another version then.
+        // Updating the owner here makes a concurrent `TryAgain` fail on its outdated `resourceVersion`.
         (Move::Complete, Stage::GaveWay { times, .. }) if !task.has_begun() => {
             let at = calls.now();
             if !take_turn(calls, cache, &task, turn.at(Stage::GaveWay { times, at })).await? {
@@ -110,7 +105,7 @@ async fn make(background: &Background, key: &Arc<TaskKey>, task: &GangTask, what
             change_jobs(calls, cache, ACTION, suspends(&task, at, times)).await
         }
         (Move::TryAgain, Stage::GaveWay { .. }) => {
-            tracing::info!(event = "tries_again", task_id, "a task that gave way tries again");
+            tracing::info!(event = "tries_again", task_id, "retrying a task that gave way");
             let resumes = task.nodes.iter().map(|(job, _)| change(job, resume()));
             change_jobs(calls, cache, ACTION, resumes.collect()).await?;
             take_turn(calls, cache, &task, turn.at(Stage::Waiting)).await.map(drop)
@@ -119,7 +114,8 @@ async fn make(background: &Background, key: &Arc<TaskKey>, task: &GangTask, what
     }
 }
 
-/// The tasks that wait for room, and those that gave way. `since` remembers from when on each has waited.
+/// Splits the tasks into those that wait for resources and those that gave way. `since` tracks how long each has
+/// waited.
 fn sort(tasks: &Tasks, since: &mut HashMap<Arc<TaskKey>, Instant>) -> (Vec<Waiting>, Vec<Suspended>) {
     let (mut waiting, mut suspended) = (Vec::new(), Vec::new());
     for (key, task) in tasks {
@@ -144,13 +140,13 @@ fn sort(tasks: &Tasks, since: &mut HashMap<Arc<TaskKey>, Instant>) -> (Vec<Waiti
     (waiting, suspended)
 }
 
-/// Whether the scheduler has found no place for a node, or Kubernetes refuses to make its pod, such as for a quota.
+/// Whether the scheduler cannot place a node, or Kubernetes refuses to create a pod, e.g., because of a quota.
 fn has_no_place(task: &GangTask) -> bool {
     let mut pods = task.nodes.iter().filter_map(|(_, pod)| pod.as_ref());
     pods.any(Pod::is_unschedulable) || task.is_refused
 }
 
-/// How many of its nodes have what others wait for: a place, or, where a quota is full, a pod.
+/// How many nodes hold something that others wait for: a cluster node, or a share of the quota.
 fn held(task: &GangTask) -> usize {
     let holds = |pod: &Pod| pod.node_name.is_some() || task.is_refused;
     task.nodes
@@ -167,7 +163,8 @@ fn change(job: &Job, merge: Value) -> Change {
     }
 }
 
-/// Kubernetes deletes the pods of a suspended Job, without counting them as failed.
+/// Patches that suspend the Jobs. The Job controller deletes the pods of a suspended Job without counting them as
+/// failed.
 fn suspends(task: &GangTask, at: jiff::Timestamp, times: u32) -> Vec<Change> {
     let suspend = json!({
         "metadata": {"annotations": {
@@ -180,7 +177,7 @@ fn suspends(task: &GangTask, at: jiff::Timestamp, times: u32) -> Vec<Change> {
     jobs.map(|job| change(job, suspend.clone())).collect()
 }
 
-/// What somebody else suspends from now on stays so.
+/// A patch that resumes a Job. Removing the annotation marks every later suspension as somebody else's.
 fn resume() -> Value {
     json!({"metadata": {"annotations": {labels::GAVE_WAY_AT: null}}, "spec": {"suspend": false}})
 }

@@ -1,4 +1,4 @@
-//! Nodes whose Job somebody has deleted: the others would wait for them, or hold their machines, for ever.
+//! Ends gangs one of whose Jobs was deleted: the other nodes would wait, or hold their resources, forever.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,16 +15,16 @@ use crate::labels;
 use crate::suspicions::Suspicions;
 use crate::ticks::Background;
 
-/// How often tasks are looked at. It is a look into memory.
+/// How often tasks are checked. A check only reads the cache.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Ends tasks one of whose Jobs was deleted, until the process stops.
+/// Ends incomplete gangs until shutdown.
 pub(crate) async fn end_incomplete(background: Background) {
     let mut ticks = background.every(INTERVAL);
     let mut suspicions = Suspicions::default();
     while ticks.next().await.is_some() {
         let mut tasks = background.cache.incomplete();
-        // Of most of them all others have been told to end already.
+        // Skip tasks whose remaining nodes are already being ended.
         tasks.retain(|(_, task)| missing(task).is_some_and(|rank| !end_all(task, rank).is_empty()));
         for (key, task) in suspicions.lasting(tasks) {
             if background.stop.is_cancelled() {
@@ -32,7 +32,7 @@ pub(crate) async fn end_incomplete(background: Background) {
             }
             if let Err(error) = end(&background, &key, &task).await {
                 background.warn(&format!("missing {} {error}", key.id), || {
-                    tracing::warn!(task_id = %key.id, %error, "a task that lacks a Job could not be ended; trying again");
+                    tracing::warn!(task_id = %key.id, %error, "failed to end a task with a deleted Job; retrying");
                 });
             }
         }
@@ -44,11 +44,11 @@ async fn end(background: &Background, key: &Arc<TaskKey>, task: &GangTask) -> Re
         return Ok(());
     };
     let Some(rank) = missing(&task) else { return Ok(()) };
-    // One that has lost its labels is in no list, and is there.
+    // A Job that lost its labels is in no list, but still runs.
     if is_there(&background.calls, &task, rank).await? {
         return Ok(());
     }
-    tracing::info!(event = "job_deleted", task_id = %key.id, rank, "the Job of a node is gone; the others are ended");
+    tracing::info!(event = "job_deleted", task_id = %key.id, rank, "the Job of a node was deleted; ending the other nodes");
     for action in end_all(&task, rank) {
         act(&background.calls, &background.cache, action).await?;
     }
@@ -63,9 +63,7 @@ async fn is_there(calls: &Calls, task: &GangTask, rank: u32) -> Result<bool, Err
         return Ok(false);
     };
     let name = labels::job_name(&name, &job.key.id, rank, task.num_nodes, job.attempt);
-    let job = calls
-        .get::<kubernetes::Job>("look for the Job of a node", &name)
-        .await?;
+    let job = calls.get::<kubernetes::Job>("look up the Job of a node", &name).await?;
     Ok(job.is_some_and(|job| {
         job.owner_references()
             .iter()
@@ -73,11 +71,11 @@ async fn is_there(calls: &Calls, task: &GangTask, rank: u32) -> Result<bool, Err
     }))
 }
 
-/// The first node that has no Job, and will be given none from the attempt before.
+/// The first node without a Job that the next-attempt logic will not create either.
 fn missing(task: &GangTask) -> Option<u32> {
     let has_job = |rank: &u32| task.nodes.iter().any(|(job, _)| job.rank == *rank);
     let is_to_be_made = |rank: &u32| task.before.iter().any(|job| job.rank == *rank);
-    // Without any, the task itself is gone.
+    // A task without any Job is handled by `sweep`.
     let is_there = !task.nodes.is_empty();
     (0..task.num_nodes).find(|rank| is_there && !has_job(rank) && !is_to_be_made(rank))
 }

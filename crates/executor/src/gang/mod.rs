@@ -1,15 +1,16 @@
-//! Nodes of one task that start together and end together.
+//! Starts the nodes of a task together, and ends them together.
 //!
 //! ```text
 //! cache (Jobs and pods of a task) -> decide (pure) -> control (patches of pods and Jobs) -> the kubelet -> the nodes
 //! ```
 //!
-//! Beside that, from time to time: tasks that keep each other from starting (`make_room`), that have no place for too long
-//! (`provision`), and whose Job is gone (`missing`).
+//! Three more loops poll the cache: `make_room` resolves deadlocks between gangs that each hold part of what they need,
+//! `provision` enforces the provisioning timeout, and `missing` ends gangs that lost a Job.
 //!
-//! All state is in Kubernetes: a gate is open when a pod has its annotation. So any server goes on where another one
-//! stopped, and two of them do the same thing twice without harm. What excludes each other (to begin, to give way, to end for
-//! want of a place, to be run again) is first written into the owner of the task (`take_turn`), which only one of them can.
+//! All state is in Kubernetes: a gate is open when the pod has its annotation. Any server can therefore continue where
+//! another one stopped, and two servers may safely do the same thing twice. Steps that exclude each other (opening a
+//! gate, giving way, ending for lack of resources, starting the next attempt) are first recorded in the owner of the
+//! task (`take_turn`), where only one server can win.
 
 mod change;
 mod control;

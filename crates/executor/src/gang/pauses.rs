@@ -1,4 +1,4 @@
-//! The pauses between attempts: a task that fails at once must not be run again at once, for ever.
+//! The pauses between attempts, so that a task that fails immediately does not retry in a tight loop.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,27 +11,28 @@ use crate::cache::TaskKey;
 /// The longest pause before an attempt.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// When the next attempt of each task may begin.
+/// When the next attempt of each task may start.
 #[derive(Debug, Default)]
 pub struct Pauses(Mutex<HashMap<Arc<TaskKey>, (u32, Instant)>>);
 
 impl Pauses {
-    /// How long a task has still to wait before this attempt; `None` when it can begin. The first question begins the pause.
+    /// How long the task still has to wait before this attempt, or `None` if it can start. The first call starts the
+    /// pause.
     pub fn left(&self, key: &Arc<TaskKey>, attempt: u32, now: Instant) -> Option<Duration> {
         let mut due = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let at = match due.get(key) {
             Some((known, at)) if *known == attempt => *at,
             _ => now + before(attempt),
         };
-        // Of tasks that were stopped meanwhile nobody asks again.
+        // Nobody asks again about tasks that were stopped, so drop their entries.
         due.retain(|_, (_, at)| *at + LONGEST > now);
-        // It is kept when it is over: an attempt that could not be made is tried again, without another pause.
+        // Keep an elapsed pause: retrying a failed creation of the same attempt must not wait again.
         due.insert(Arc::clone(key), (attempt, at));
         (at > now).then(|| at - now)
     }
 }
 
-/// None before the second attempt, a second before the third, then twice as long each time.
+/// No pause before the second attempt, one second before the third, then twice as long each time.
 fn before(attempt: u32) -> Duration {
     match attempt.checked_sub(3) {
         None => Duration::ZERO,

@@ -1,4 +1,4 @@
-//! Ending tasks that had no place on the machines for longer than they wanted to wait.
+//! Ends tasks that could not be scheduled within their provisioning timeout.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,19 +17,19 @@ use crate::labels;
 use crate::suspicions::{PATIENCE, Suspicions};
 use crate::ticks::Background;
 
-/// How often waiting tasks are looked at. It is a look into memory.
+/// How often waiting tasks are checked. A check only reads the cache.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Kubernetes' times are cut to whole seconds: so much may be missing.
+/// Kubernetes truncates times to whole seconds, so an interval may be up to one second longer than it seems.
 const ROUNDING: i64 = 1;
 
-/// Ends tasks whose `provision_timeout` is over, until the process stops.
+/// Enforces `provision_timeout` until shutdown.
 pub(crate) async fn end_unplaced(background: Background) {
     let mut ticks = background.every(INTERVAL);
     let mut suspicions = Suspicions::default();
     let mut let_in = LetIn::default();
     while ticks.next().await.is_some() {
-        // They are suspected before their time is over, so that they end when it is.
+        // Suspect tasks before their timeout, so that the patience of `Suspicions` does not extend it.
         let now = background.calls.now();
         let mut tasks = background.cache.unplaced();
         let_in.look_at(&tasks, now);
@@ -43,18 +43,18 @@ pub(crate) async fn end_unplaced(background: Background) {
             }
             match end(&background, &key, &task, let_in.of(&key)).await {
                 Ok(()) => {}
-                // It has changed meanwhile: perhaps it has a place now.
+                // An object changed concurrently: the pod may have been scheduled.
                 Err(error) if error.is_conflict() => {}
                 Err(error) => background.warn(&format!("unplaced {} {error}", key.id), || {
-                    tracing::warn!(task_id = %key.id, %error, "a task that had no place could not be ended; trying again");
+                    tracing::warn!(task_id = %key.id, %error, "failed to end a task that could not be scheduled; retrying");
                 }),
             }
         }
     }
 }
 
-/// When the queues of tasks with pods that wait in one have let them in. Kubernetes does not keep that time; for a server that has
-/// just started it is now, so that no task ends too early.
+/// When each queued group of pods was admitted. Kubernetes does not record that time, so a server that has just started
+/// uses its own start time, which can only extend the timeout.
 #[derive(Default)]
 struct LetIn(HashMap<Arc<TaskKey>, Timestamp>);
 
@@ -80,14 +80,14 @@ impl LetIn {
     }
 }
 
-/// The Jobs go with their pods, which have no log yet: their nodes have not begun.
+/// Ends overdue nodes by their Jobs. Their pods go with them, but have no log yet, because no node has begun.
 async fn end(
     background: &Background,
     key: &Arc<TaskKey>,
     task: &GangTask,
     let_in: Option<Timestamp>,
 ) -> Result<(), Error> {
-    const ACTION: &str = "end a node";
+    const ACTION: &str = "terminate a node";
     let Background { calls, cache, .. } = background;
     let Some(task) = fresh(calls, key, task).await? else {
         return Ok(());
@@ -96,14 +96,15 @@ async fn end(
     if overdue.is_empty() {
         return Ok(());
     }
-    // Nodes that start together cannot begin once it is written that they will not. Of others each has its own moment.
+    // The recorded turn keeps the gate of a gang closed. Nodes of other tasks start on their own, so each is ended by
+    // itself.
     let is_gang = task.nodes.iter().any(|(job, _)| job.gang.is_some());
     if !is_gang {
         end_waiting_pods(background, &task, &overdue).await?;
     } else if !take_turn(calls, cache, &task, task.turn().at(Stage::Unplaced)).await? {
         return Ok(());
     }
-    tracing::info!(event = "provision_timeout", task_id = %key.id, nodes = overdue.len(), "a task had no place in time");
+    tracing::info!(event = "provision_timeout", task_id = %key.id, nodes = overdue.len(), "a task was not scheduled in time");
     let change = |why: &str| {
         json!({
             "metadata": {"annotations": {labels::PROVISION_TIMED_OUT: why}},
@@ -124,8 +125,8 @@ async fn end(
     change_jobs(calls, cache, ACTION, changes.collect()).await
 }
 
-/// A pod that gets its place at this moment has another version than the one that was seen without; then it is not ended. One that
-/// gets it later is ended by its kubelet.
+/// Ends pods only in the version that was seen unscheduled: scheduling one meanwhile changes its version, and the patch
+/// is rejected. A pod that is scheduled after the patch is ended by its kubelet.
 async fn end_waiting_pods(background: &Background, task: &GangTask, overdue: &[(Target, String)]) -> Result<(), Error> {
     let is_overdue = |job: &Job| overdue.iter().any(|((_, uid), _)| *uid == job.uid);
     let waiting = task
@@ -142,13 +143,14 @@ async fn end_waiting_pods(background: &Background, task: &GangTask, overdue: &[(
     change_pods(
         &background.calls,
         &background.cache,
-        "end a pod without a place",
+        "terminate an unscheduled pod",
         changes,
     )
     .await
 }
 
-/// The nodes whose time is over, each with what keeps it from a place. The others end because of them.
+/// The nodes whose timeout has elapsed, each with what keeps it from being scheduled. The other nodes end because of
+/// these.
 fn overdue(task: &GangTask, let_in: Option<Timestamp>, now: Timestamp) -> Vec<(Target, String)> {
     if task.has_begun() {
         return Vec::new();
@@ -170,8 +172,8 @@ fn overdue(task: &GangTask, let_in: Option<Timestamp>, now: Timestamp) -> Vec<(T
         .collect()
 }
 
-/// The nodes that have to end because it was decided that the task had no place in time, whoever decided it. When all have one by now,
-/// the first stands for the others, which end because of it.
+/// The nodes that must still end after a server recorded `Unplaced`. If all of them have been scheduled meanwhile, the
+/// first one stands in, and the others end because of it.
 fn left_over(task: &GangTask) -> Vec<(Target, String)> {
     let is_told = |job: &Job| job.is_over() || job.provision_timed_out.is_some() || job.ended_because_of.is_some();
     let nodes = || task.nodes.iter().filter(|(job, _)| !is_told(job));
@@ -182,37 +184,37 @@ fn left_over(task: &GangTask) -> Vec<(Target, String)> {
     if !without.is_empty() || is_begun {
         return without;
     }
-    let too_late = || "it had one only when its time was over".to_owned();
+    let too_late = || "it was scheduled only after the timeout".to_owned();
     nodes()
         .take(1)
         .map(|(job, _)| (target(&job.name, &job.uid), too_late()))
         .collect()
 }
 
-/// From when on a node waits for a place. `None` while somebody else holds it back, such as a queue.
+/// When a node began to wait for resources, or `None` while something else holds it, e.g., a queue.
 fn waits_since(job: &Job) -> Option<Timestamp> {
     match (job.suspended, job.gave_way_at, job.gave_way) {
         (true, None, _) => None,
         (false, None, 0) => Some(job.started_at.unwrap_or(job.made_at)),
-        // It has given way, for which its controller begins anew.
+        // Suspending a Job for giving way resets its start time, so count from its creation.
         _ => Some(job.made_at),
     }
 }
 
-/// What keeps a node from a place; `None` when it has one.
+/// What keeps a node from being scheduled, or `None` if it is scheduled.
 fn unplaced(job: &Job, pod: Option<&Pod>) -> Option<String> {
     if job.suspended {
-        return Some("it gave way to a task that was submitted earlier".to_owned());
+        return Some("it released its resources to an earlier task".to_owned());
     }
     match pod {
         Some(pod) if pod.node_name.is_some() || pod.is_gated() => None,
         Some(pod) => Some(match &pod.phase {
             Phase::Pending(Some(reason)) => reason.message.clone(),
-            _ => "the pod waits to be scheduled".to_owned(),
+            _ => "the pod is waiting to be scheduled".to_owned(),
         }),
-        // Somebody has taken its labels: where it is, and whether it runs, is not known.
+        // The pod lost its labels, so its state is unknown; it may be running.
         None if job.is_active => None,
-        None => Some("Kubernetes has not made its pod".to_owned()),
+        None => Some("Kubernetes has not created its pod".to_owned()),
     }
 }
 

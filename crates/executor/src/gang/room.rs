@@ -1,4 +1,4 @@
-//! Several tasks that each hold a part of what they need, and wait for the rest: the latest one gives way.
+//! Decides which gang gives way when several hold part of what they need and wait for the rest.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,21 +7,20 @@ use jiff::Timestamp;
 
 use crate::cache::TaskKey;
 
-/// How long a task must have waited for room before another gives way. Schedulers and autoscalers come to their end first.
+/// How long a task must wait for resources before another one gives way. Schedulers and autoscalers need a chance
+/// first.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a task that gave way waits before it tries again; it doubles each time.
+/// The pause before a task that gave way retries; it doubles each time.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(15);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(300);
 
-/// A task none of whose nodes may begin, because some have no place.
+/// A gang whose start gate is closed because some nodes cannot be scheduled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
-    /// The task.
     pub key: Arc<TaskKey>,
-    /// When it was submitted.
     pub created_at: Timestamp,
-    /// How many of its nodes have a place.
+    /// How many of its nodes hold resources.
     pub held: usize,
     /// How long it has waited.
     pub since: Duration,
@@ -30,17 +29,14 @@ pub struct Waiting {
 /// A task that gave way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suspended {
-    /// The task.
     pub key: Arc<TaskKey>,
-    /// When it was submitted.
     pub created_at: Timestamp,
-    /// When it gave way.
     pub at: Timestamp,
-    /// How often it has.
+    /// How many times it has given way.
     pub times: u32,
 }
 
-/// Which task gives way now: the latest one that holds room, if an earlier one waits for room, too.
+/// The task that gives way now: the latest one that holds resources, if an earlier one waits as well.
 pub fn gives_way(waiting: &[Waiting]) -> Option<&Waiting> {
     let patient = || waiting.iter().filter(|task| task.since >= PATIENCE);
     let latest = patient()
@@ -51,7 +47,8 @@ pub fn gives_way(waiting: &[Waiting]) -> Option<&Waiting> {
         .then_some(latest)
 }
 
-/// Which tasks try again now, the earliest first: their time has come, and no earlier task waits for room.
+/// The tasks that retry now, earliest first: their pause has elapsed, and no earlier task that holds resources waits
+/// for more.
 pub fn try_again<'a>(suspended: &'a [Suspended], waiting: &[Waiting], now: Timestamp) -> Vec<&'a Suspended> {
     let is_due = |task: &&Suspended| {
         let pause = FIRST_BACK_OFF
@@ -59,7 +56,7 @@ pub fn try_again<'a>(suspended: &'a [Suspended], waiting: &[Waiting], now: Times
             .min(LONGEST_BACK_OFF);
         task.at.checked_add(pause).is_ok_and(|due| due <= now)
     };
-    // One that holds nothing gains nothing by this one's absence.
+    // An earlier task that still holds nothing gained nothing from this one's absence.
     let is_first = |task: &&Suspended| {
         waiting
             .iter()
@@ -105,9 +102,9 @@ mod tests {
     fn of_two_that_hold_a_part_each_the_later_one_gives_way() {
         let both = [waiting("b", 2, 2), waiting("a", 1, 2)];
         assert_eq!(gives_way(&both).unwrap().key, key("b"));
-        // Alone, it waits for others to end.
+        // A single waiting task waits for running tasks to finish.
         assert_eq!(gives_way(&both[..1]), None);
-        // One that holds nothing keeps nothing from anybody.
+        // A task that holds nothing blocks nobody.
         assert_eq!(gives_way(&[waiting("a", 1, 2), waiting("b", 2, 0)]), None);
         let fresh = Waiting {
             since: Duration::ZERO,
@@ -140,7 +137,7 @@ mod tests {
     }
 
     proptest! {
-        /// The earliest task that waits never gives way: so one of them comes to its end.
+        /// The earliest waiting task never gives way, so at least one task makes progress.
         #[test]
         fn the_earliest_never_gives_way(tasks in prop::collection::vec((0_i64..5, 0_usize..3), 1..6)) {
             let tasks: Vec<Waiting> = tasks

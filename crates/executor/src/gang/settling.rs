@@ -1,4 +1,4 @@
-//! When a gate may be opened, so that all nodes hear of it at once.
+//! Delays the opening of a gate until all kubelets will notice it at the same time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,15 +9,16 @@ use tokio::time::Instant;
 use super::decide::Action;
 use crate::cache::TaskKey;
 
-/// How long a gate is remembered that nobody asks for any more.
+/// When to drop a gate that is no longer asked about.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
-/// Since when each gate could be opened.
+/// Since when each gate could have been opened.
 ///
-/// A kubelet that has just looked at a pod hears nothing of it until it has listed all containers again: its worker waits for a
-/// status that is newer than its last look (`GetNewerThan` in `pkg/kubelet/pod_workers.go` of kubernetes/kubernetes), and the
-/// list is made each second. The node whose start or whose setup came last was looked at a moment ago, and the others were not.
-/// Were the gate opened at once, they would go through it up to a second before that node, which can go no earlier anyway.
+/// A kubelet that has just synced a pod does not act on a change of it before its next relist of all containers, which
+/// happens once per second: the pod worker waits for a status that is newer than its last sync (`GetNewerThan` in
+/// `pkg/kubelet/pod_workers.go` of kubernetes/kubernetes). The node that started or finished its setup last was synced
+/// a moment ago; the others were not. If the gate opened immediately, they would pass it up to a second before the last
+/// node.
 #[derive(Debug)]
 pub struct Settling {
     period: Duration,
@@ -31,14 +32,14 @@ enum Gate {
 }
 
 impl Settling {
-    /// What is needed where a node hears of a change after at most this time.
+    /// `period` is the longest time after which a kubelet notices a change of a pod it has just synced.
     pub fn new(period: Duration) -> Self {
         let since = Mutex::default();
         Self { period, since }
     }
 
-    /// How long to wait with a gate that is among these steps, and takes it out. The first question begins the time; a question without a gate
-    /// forgets it, since nodes may have gone away and come again.
+    /// Removes a gate from these steps until it may open, and returns the time left. The first call with a gate starts
+    /// the timer; a call without one resets it, because nodes may have gone away.
     pub fn hold_back(&self, key: &Arc<TaskKey>, actions: &mut Vec<Action>, now: Instant) -> Option<Duration> {
         if self.period.is_zero() {
             return None;

@@ -1,4 +1,4 @@
-//! Writing into the owner of a task what is about to be done, so that no other server does the opposite.
+//! Records the next step in the owner of a task, so that no other server takes a conflicting one.
 
 use serde_json::json;
 
@@ -7,11 +7,8 @@ use crate::error::Error;
 use crate::kubernetes::{Calls, ConfigMap, Target};
 use crate::labels;
 
-/// Moves a task on to `turn`; whether it stands there now. It does not when somebody has changed the owner since `task` was looked
-/// at: then it must be looked at again. What has no owner has nobody to take turns with.
-///
-/// # Errors
-/// Kubernetes was not reached, or refused.
+/// Advances the task to `turn`, and returns whether it is there now. If somebody changed the owner since `task` was
+/// read, nothing is written, and the task must be read again. A task without an owner needs no turns.
 pub async fn take_turn(calls: &Calls, cache: &Cache, task: &GangTask, turn: Turn) -> Result<bool, Error> {
     let Some(owner) = &task.owner else { return Ok(true) };
     if owner.turn == Some(turn) {
@@ -24,7 +21,7 @@ pub async fn take_turn(calls: &Calls, cache: &Cache, task: &GangTask, turn: Turn
     };
     let change = json!({"metadata": {"annotations": {labels::TURN: turn.to_string()}}});
     match calls
-        .merge::<ConfigMap>("take the turn of a task", target, change)
+        .merge::<ConfigMap>("update the state of the task", target, change)
         .await
     {
         Ok(Some(owner)) => {

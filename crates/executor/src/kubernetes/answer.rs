@@ -1,4 +1,4 @@
-//! What `kube` does not pass on of an answer of the API server: warnings, when to try again, and whether it came to its end.
+//! Captures what `kube` drops from a response: warnings, `Retry-After`, and whether the body is complete.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -17,11 +17,11 @@ use tower::{Layer, Service};
 
 use super::Client;
 
-/// How many warnings are kept of one call, and how much of each. An admission policy may write long ones.
+/// Limits on the warnings of one call, because an admission policy may send long ones.
 const MAX_WARNINGS: usize = 10;
 const MAX_WARNING: usize = 1000;
 
-/// What the headers of one call have said.
+/// What the response headers of one call contain.
 #[derive(Debug, Default)]
 pub(super) struct Headers {
     pub warnings: Vec<String>,
@@ -33,23 +33,23 @@ tokio::task_local! {
     static ENDING: Ending;
 }
 
-/// Whether an answer came to its end. `kube` ends a watch in the same way when its connection is cut.
+/// Records whether a response body arrived completely. `kube` ends a watch in the same way if its connection is cut.
 #[derive(Debug, Clone, Default)]
 pub struct Ending(Arc<AtomicBool>);
 
 impl Ending {
-    /// Whether all of the answer has arrived.
+    /// Whether the body is complete.
     pub fn is_whole(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Runs a call whose answer notes its end here.
+    /// Runs a call, and records here when its response body ends.
     pub async fn noted<T>(&self, call: impl Future<Output = T>) -> T {
         ENDING.scope(self.clone(), call).await
     }
 }
 
-/// Runs a call and gives what its headers have said.
+/// Runs a call and returns the captured response headers with its result.
 pub(super) async fn heard<T>(call: impl Future<Output = T>) -> (T, Headers) {
     let scope = HEADERS.scope(RefCell::default(), async {
         let result = call.await;
@@ -58,7 +58,7 @@ pub(super) async fn heard<T>(call: impl Future<Output = T>) -> (T, Headers) {
     scope.await
 }
 
-/// A client over any API server in this process, with answers that are listened to.
+/// A client for a Kubernetes API in this process, with captured responses.
 pub fn client<S, B>(service: S, namespace: &str) -> Client
 where
     S: Service<Request<Body>, Response = Response<B>> + Send + 'static,
@@ -70,17 +70,18 @@ where
     Client::new(listening().layer(service), namespace)
 }
 
-/// Listens to the answers that a client gets. The future of a request is run by who makes it, so that its headers are heard there.
+/// A layer that captures responses. It finds the caller through task-locals, because the caller itself polls the future
+/// of its request.
 pub(super) fn listening<B>() -> MapResponseLayer<impl Fn(Response<B>) -> Response<Noted<B>> + Clone> {
     MapResponseLayer::new(|response: Response<B>| {
-        // Watches and logs do not ask.
+        // Watches and log streams set no scope.
         let _ = HEADERS.try_with(|heard| heard.borrow_mut().read(response.headers()));
         let ending = ENDING.try_with(Ending::clone).ok();
         response.map(|body| Noted { body, ending })
     })
 }
 
-/// A body that notes that it came to its end.
+/// A body that records its end.
 #[derive(Debug)]
 pub struct Noted<B> {
     body: B,
@@ -103,7 +104,7 @@ impl<B: http_body::Body + Unpin> http_body::Body for Noted<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        // The end is noted when it is asked for.
+        // Only `poll_frame` records the end, so the caller must poll until then.
         self.ending.is_none() && self.body.is_end_stream()
     }
 
@@ -124,7 +125,7 @@ impl Headers {
     }
 }
 
-/// The text of `299 - "text"` (<https://kubernetes.io/blog/2020/09/03/warnings/>).
+/// The text in a `Warning` header of the form `299 - "text"` (<https://kubernetes.io/blog/2020/09/03/warnings/>).
 fn warning(value: &str) -> Option<String> {
     let (_, quoted) = value.split_once('"')?;
     let mut text = String::new();

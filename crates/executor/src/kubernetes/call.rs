@@ -1,4 +1,4 @@
-//! Single calls to the Kubernetes API: each ends in time, is measured, and is repeated only where that is safe.
+//! Single calls to the Kubernetes API, each with a time limit, a metric, and retries where they are safe.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -22,29 +22,30 @@ use super::{
 use crate::error::Error;
 use crate::labels;
 
-/// How long a call that reads may take. Kubernetes' own objective for 99 of 100 is 1 s; an overloaded API server is given more,
-/// and a caller is not left waiting for ever.
+/// The time limit of a read. Kubernetes aims for 1 second in 99% of reads; this leaves room for an overloaded
+/// kube-apiserver without hanging the caller.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the API server may take to say that it is ready: less than the second that a kubelet gives a probe of ours.
+/// The time limit of a readiness check. It must stay below the 1 second after which a kubelet's probe of our server
+/// times out.
 const READY_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long a call that changes something may take. The API server asks admission webhooks first, each of which may take 10 s by
-/// default and 30 s at most; it then says which one did not answer
+/// The time limit of a write. The kube-apiserver first calls admission webhooks, each of which may take 10 seconds by
+/// default and 30 at most; if one times out, the kube-apiserver's error names it
 /// (<https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#timeouts>).
 const WRITE_TIMEOUT: Duration = Duration::from_secs(35);
 
-/// The pauses before a call is tried again. Together they are shorter than a person's patience.
+/// The pauses before retries. Their sum is short enough for a user who waits for the result.
 const RETRY_PAUSES: [Duration; 3] = [
     Duration::from_millis(100),
     Duration::from_millis(400),
     Duration::from_millis(1500),
 ];
 
-/// After this time no other try is begun, however long the API server asks us to wait.
+/// After this time no retry starts, whatever `Retry-After` says.
 const RETRY_LIMIT: Duration = Duration::from_secs(20);
 
-/// Calls to one namespace.
+/// Calls within one namespace.
 #[derive(Clone)]
 pub struct Calls {
     client: Client,
@@ -53,18 +54,18 @@ pub struct Calls {
     refusals: Arc<Notify>,
 }
 
-/// What a create came to.
+/// The result of a create.
 #[derive(Debug)]
 pub enum Created<K> {
-    /// This call, or an earlier try of it, made the object.
+    /// This call created the object, or an earlier try of it whose response was lost.
     Made(K),
-    /// The object is there, for the same submission; perhaps another try of the submit has made it.
+    /// The object belongs to the same submission, but another try of the submit may have created it.
     Shared(K),
-    /// Another one has the name.
+    /// An unrelated object has the name.
     Taken(K),
 }
 
-/// An object to be changed, by name and uid, and only in this version if there is one.
+/// An object to change: its name, its uid, and optionally the only version that may be changed.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'a> {
     pub name: &'a str,
@@ -72,18 +73,17 @@ pub struct Target<'a> {
     pub version: Option<&'a str>,
 }
 
-/// What a delete came to.
+/// The result of a delete.
 #[derive(Debug)]
 pub enum Deleted<K> {
-    /// There is no such object any more.
+    /// The object no longer exists.
     Gone,
-    /// It goes when its finalizers are removed.
+    /// The object exists until its finalizers are removed.
     Held(K),
 }
 
 impl Calls {
-    /// Calls to `namespace` through `client`.
-    #[must_use]
+    /// Calls within `namespace` through `client`.
     pub fn new(client: Client, namespace: String, clock: Clock) -> Self {
         Self {
             client,
@@ -93,12 +93,12 @@ impl Calls {
         }
     }
 
-    /// Waits until Kubernetes refuses something that we need.
+    /// Waits until Kubernetes denies a call, or reports that the namespace is gone.
     pub async fn refused(&self) {
         self.refusals.notified().await;
     }
 
-    /// Notes a failure: some mean that something is missing that was there before.
+    /// Wakes [`Self::refused`] for failures that suggest a permission or the namespace was removed.
     pub fn note(&self, error: &kube::Error) {
         if let kube::Error::Api(status) = error
             && (status.code == 403 || is_about_namespace(status))
@@ -107,20 +107,15 @@ impl Calls {
         }
     }
 
-    /// The time of day.
-    #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// The namespace.
-    #[must_use]
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
 
-    /// Typed access, for watches and log streams, which have their own ends.
-    #[must_use]
+    /// Typed access without a time limit, for watches and log streams, which have their own.
     pub fn api<K>(&self) -> Api<K>
     where
         K: Resource<Scope = kube::core::NamespaceResourceScope>,
@@ -129,20 +124,16 @@ impl Calls {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Asks the API server for its version, such as `v1.37.2`: the cheapest proof that it answers.
-    ///
-    /// # Errors
-    /// It does not answer within `limit`.
+    /// Reads the version of the kube-apiserver, e.g., `v1.37.2`, within `limit`. This is the cheapest proof that it
+    /// answers.
     pub async fn probe(&self, limit: Duration) -> Result<String, Error> {
         let version = once("reach the Kubernetes API", limit, self.client.apiserver_version()).await;
         Ok(version.answer?.git_version)
     }
 
-    /// Whether the API server says that it can do its work, such as writing its store. One that does not answer at once, or that does
-    /// not let us ask, says nothing: that the cache has not heard from it for too long is found there.
-    ///
-    /// # Errors
-    /// It says that it is not ready, and why.
+    /// Fails if the kube-apiserver reports that it is not ready, e.g., because it cannot write to its store. A
+    /// kube-apiserver that is slow, or that denies the check, passes: the cache notices on its own if updates stop
+    /// arriving.
     pub async fn check_ready(&self) -> Result<(), Error> {
         let request = http::Request::get("/readyz").body(Vec::new());
         let Ok(request) = request else { return Ok(()) };
@@ -155,10 +146,7 @@ impl Calls {
         }
     }
 
-    /// The machines of the cluster. The server may lack the right to see them, which are of no namespace.
-    ///
-    /// # Errors
-    /// Kubernetes could not be reached, or refused.
+    /// Lists the cluster nodes. They are cluster-scoped, so the server may lack permission.
     pub async fn nodes(&self) -> Result<Vec<Node>, Error> {
         let api: Api<Node> = Api::all(self.client.clone());
         let params = ListParams::default();
@@ -166,10 +154,7 @@ impl Calls {
         Ok(nodes.answer?.items)
     }
 
-    /// Lets Kubernetes check an object as if it were created, with quotas and policies. Nothing is kept.
-    ///
-    /// # Errors
-    /// Kubernetes refused it, or could not be reached.
+    /// Validates an object with a dry-run create, including quotas and policies.
     pub async fn check<K>(&self, action: &'static str, object: &K) -> Result<(), Error>
     where
         K: Resource<Scope = kube::core::NamespaceResourceScope> + Clone + DeserializeOwned + Serialize + Debug,
@@ -186,10 +171,7 @@ impl Calls {
             .map(drop)
     }
 
-    /// Whether we may do this in the namespace.
-    ///
-    /// # Errors
-    /// Kubernetes does not say, or could not be reached.
+    /// Whether the server has a permission in the namespace.
     pub async fn may(&self, attributes: ResourceAttributes) -> Result<bool, Error> {
         let review = SelfSubjectAccessReview {
             spec: SelfSubjectAccessReviewSpec {
@@ -204,15 +186,12 @@ impl Calls {
         let api: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
         let params = PostParams::default();
         let answer = self
-            .repeated("review our rights", READ_TIMEOUT, || api.create(&params, &review))
+            .repeated("check permissions", READ_TIMEOUT, || api.create(&params, &review))
             .await;
         Ok(answer.answer?.status.is_some_and(|status| status.allowed))
     }
 
-    /// The labels of the namespace; `None` when we may not read it.
-    ///
-    /// # Errors
-    /// It does not exist, or Kubernetes could not be reached.
+    /// The labels of the namespace, or `None` without permission to read it.
     pub async fn namespace_labels(&self) -> Result<Option<BTreeMap<String, String>>, Error> {
         let api: Api<Namespace> = Api::all(self.client.clone());
         match self
@@ -226,11 +205,11 @@ impl Calls {
         }
     }
 
-    /// Creates an object with a name of our choice. A try whose answer was lost is repeated: the annotations tell whether the
-    /// object that has the name is ours. What Kubernetes warns of is added to `warnings`.
+    /// Creates an object whose name the caller has chosen. The call may be retried after a lost response, because the
+    /// annotations of an existing object show whether it is ours. Adds the warnings of Kubernetes to `warnings`.
     ///
     /// # Errors
-    /// Kubernetes refused it, or could not be reached; then it may or may not exist.
+    /// After a rejection the object does not exist; after a transient error it may.
     pub async fn create<K>(
         &self,
         action: &'static str,
@@ -259,10 +238,7 @@ impl Calls {
         }
     }
 
-    /// Reads one object; `None` when there is none.
-    ///
-    /// # Errors
-    /// Kubernetes could not be reached, or refused.
+    /// Reads one object, or returns `None` if it is not found.
     pub async fn get<K>(&self, action: &'static str, name: &str) -> Result<Option<K>, Error>
     where
         K: Resource<Scope = kube::core::NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
@@ -272,10 +248,7 @@ impl Calls {
         found(self.repeated(action, READ_TIMEOUT, || api.get(name)).await.answer)
     }
 
-    /// Lists objects by labels.
-    ///
-    /// # Errors
-    /// Kubernetes could not be reached, or refused.
+    /// Lists the objects with these labels.
     pub async fn list<K>(&self, action: &'static str, labels: &str) -> Result<Vec<K>, Error>
     where
         K: Resource<Scope = kube::core::NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
@@ -290,11 +263,11 @@ impl Calls {
             .items)
     }
 
-    /// Merges `change` into an object; `None` when there is none.
+    /// Applies the merge patch `change` to an object, or returns `None` if it is not found.
     ///
     /// # Errors
-    /// Kubernetes could not be reached, or refused; a conflict when the version is not the newest. A try whose answer was lost may
-    /// have changed it, and then the next one is a conflict.
+    /// A conflict if the version is outdated. A try whose response was lost may have applied the patch, and its retry
+    /// then ends in a conflict as well.
     pub async fn merge<K>(
         &self,
         action: &'static str,
@@ -305,7 +278,7 @@ impl Calls {
         K: Resource<Scope = kube::core::NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
         K::DynamicType: Default,
     {
-        // A patch that names the uid is refused for another object of the same name, and so is one that names another version.
+        // The kube-apiserver rejects a patch that contains another uid or version than the object has.
         change["metadata"]["uid"] = target.uid.into();
         if let Some(version) = target.version {
             change["metadata"]["resourceVersion"] = version.into();
@@ -319,10 +292,10 @@ impl Calls {
         )
     }
 
-    /// Deletes an object, and in the background what it owns. Nothing there is a success.
+    /// Deletes an object, and in the background the objects it owns. Succeeds if the object is not found.
     ///
     /// # Errors
-    /// Kubernetes could not be reached, or refused; a conflict when a version is given and is not the newest.
+    /// A conflict if a version is given and outdated.
     pub async fn delete<K>(&self, action: &'static str, target: Target<'_>) -> Result<Deleted<K>, Error>
     where
         K: Resource<Scope = kube::core::NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
@@ -343,7 +316,7 @@ impl Calls {
                 let held = left.filter(|object| !object.finalizers().is_empty());
                 Ok(held.map_or(Deleted::Gone, Deleted::Held))
             }
-            // Another object may have the name by now: then the one that was meant is gone.
+            // The name may belong to a new object by now, and then the one to delete is gone.
             Err(error) if target.version.is_none() && error.is_conflict() => {
                 let object = self.get::<K>(action, target.name).await?;
                 let is_still_there = object.is_some_and(|object| object.meta().uid.as_deref() == Some(target.uid));
@@ -353,7 +326,7 @@ impl Calls {
         }
     }
 
-    /// Runs a call until Kubernetes has given an answer that will not change by itself, or the tries or the time are over.
+    /// Repeats a call after transient errors, within the retry limits.
     async fn repeated<T, F>(&self, action: &'static str, limit: Duration, mut call: impl FnMut() -> F) -> Outcome<T>
     where
         F: Future<Output = Result<T, kube::Error>>,
@@ -370,7 +343,7 @@ impl Calls {
                 .map(|pause| outcome.retry_after.unwrap_or(pause).max(pause));
             match (&outcome.answer, pause) {
                 (Err(error), Some(pause)) if error.is_transient() && start.elapsed() + pause < RETRY_LIMIT => {
-                    tracing::debug!(action, %error, "trying again");
+                    tracing::debug!(action, %error, "retrying a call");
                     sleep(pause).await;
                 }
                 _ => return outcome,
@@ -379,13 +352,14 @@ impl Calls {
     }
 }
 
-/// Whether it is the namespace that does not exist.
+/// Whether it is the namespace that was not found.
 fn is_about_namespace(status: &Status) -> bool {
     let details = status.details.as_ref();
     status.code == 404 && details.is_some_and(|details| details.kind == "namespaces")
 }
 
-/// Whose the object is that has the name of `wanted`. The same token is not enough: objects of one task have one owner, too.
+/// Determines who created the object that has the name of `wanted`. The token alone is not enough: the objects of one
+/// task also share their owner.
 fn compared<K: Resource>(existing: K, wanted: &K) -> Created<K> {
     let same = |of: fn(&K) -> Option<&str>| of(&existing) == of(wanted);
     let annotation = |object: &'_ K, name: &str| object.annotations().get(name).cloned();
@@ -401,16 +375,16 @@ fn compared<K: Resource>(existing: K, wanted: &K) -> Created<K> {
     }
 }
 
-/// What a call came to.
+/// The result of a call, with what its response headers contain.
 struct Outcome<T> {
     answer: Result<T, Error>,
-    /// What Kubernetes warns of.
+    /// The warnings of Kubernetes.
     warnings: Vec<String>,
-    /// How long the API server asks us to wait before another try.
+    /// The `Retry-After` of the kube-apiserver.
     retry_after: Option<Duration>,
 }
 
-/// Runs one call, with its end and its measure.
+/// Runs one call with a time limit, and records its duration.
 async fn once<T>(
     action: &'static str,
     limit: Duration,

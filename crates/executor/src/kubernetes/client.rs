@@ -1,4 +1,4 @@
-//! The connection to a cluster.
+//! Connects to a cluster.
 
 use std::time::Duration;
 
@@ -9,18 +9,19 @@ use tower::util::MapErrLayer;
 use super::{Client, answer, configuration};
 use crate::error::{Error, NotReached, credentials};
 
-/// How long a TCP connection and its TLS handshake may take.
+/// The time limit for the TCP connection and the TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Connects to the cluster that the environment names: a kubeconfig, else the service account of the pod we are in.
-/// Nothing is sent yet, but a plugin of the kubeconfig is asked for credentials.
+/// Connects to the cluster of the kubeconfig, or of the service account of this pod. Sends no request yet, but runs the
+/// credential plugin of the kubeconfig.
 ///
 /// # Errors
-/// [`Error::NoCluster`] when nothing names a cluster, [`Error::Configuration`] when what names one is broken.
+/// [`Error::NoCluster`] if no cluster is configured, [`Error::Configuration`] if the configuration is invalid.
 pub async fn connect() -> Result<Client, Error> {
     let mut config = configuration::find().await?;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
-    // A repeated POST makes a second object, or an error (kube-rs/kube#2082); `Calls` repeats what may be repeated.
+    // Repeating a POST may create a second object or fail (kube-rs/kube#2082). `Calls` retries only what is safe to
+    // retry.
     config.default_retry = false;
     let url = config.cluster_url.to_string();
     let plugin = config.auth_info.exec.as_ref().and_then(|exec| exec.command.clone());
@@ -34,8 +35,8 @@ pub async fn connect() -> Result<Client, Error> {
     Ok(builder.with_layer(&named).with_layer(&answer::listening()).build())
 }
 
-/// Adds where it was tried to what does not say so. A plugin that gives no new credentials fails here, too, and was never on the
-/// way to anywhere.
+/// Adds the URL to errors that lack it. A credential plugin also fails here when it is run again for new credentials;
+/// such an error has nothing to do with the URL.
 fn not_reached(error: BoxError, url: &str) -> BoxError {
     if error.is::<kube::Error>() {
         return error;

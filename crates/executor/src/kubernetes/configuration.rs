@@ -1,4 +1,4 @@
-//! What names the cluster: kubeconfig files, else the service account of the pod we are in.
+//! Finds the configuration of the cluster: kubeconfig files, or the service account of this pod.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -10,10 +10,11 @@ use crate::error::{Error, first_line};
 
 /// The configuration that `kubectl` would use here.
 ///
-/// `Config::infer` would go on to the pod's account after a broken kubeconfig; a broken one must be an error.
+/// `Config::infer` falls back to the service account if the kubeconfig is broken, which would silently select another
+/// cluster.
 ///
 /// # Errors
-/// [`Error::NoCluster`] when nothing names a cluster, [`Error::Configuration`] when what names one is broken.
+/// [`Error::NoCluster`] if no cluster is configured, [`Error::Configuration`] if the configuration is invalid.
 pub async fn find() -> Result<Config, Error> {
     match kubeconfig()? {
         Some(kubeconfig) => of(kubeconfig).await,
@@ -22,7 +23,7 @@ pub async fn find() -> Result<Config, Error> {
     }
 }
 
-/// What the files say together; `None` when there are none.
+/// The merged kubeconfig files, or `None` if there are none.
 fn kubeconfig() -> Result<Option<Kubeconfig>, Error> {
     let named = std::env::var_os("KUBECONFIG").unwrap_or_default();
     let paths: Vec<PathBuf> = std::env::split_paths(&named)
@@ -38,7 +39,7 @@ fn kubeconfig() -> Result<Option<Kubeconfig>, Error> {
     merged(&paths).map(Some)
 }
 
-/// As `kubectl` has it: the first file that says something wins, and one of several may be missing.
+/// Merges the files as `kubectl` does: the first value wins, and missing files are skipped if there are several.
 fn merged(paths: &[PathBuf]) -> Result<Kubeconfig, Error> {
     let mut merged: Option<Kubeconfig> = None;
     for path in paths {
@@ -51,10 +52,7 @@ fn merged(paths: &[PathBuf]) -> Result<Kubeconfig, Error> {
     }
     merged.ok_or_else(|| {
         let names: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
-        unusable(format!(
-            "none of the files that `KUBECONFIG` names exists: {}",
-            names.join(", ")
-        ))
+        unusable(format!("none of the files in `KUBECONFIG` exist: {}", names.join(", ")))
     })
 }
 
@@ -74,8 +72,8 @@ async fn of(kubeconfig: Kubeconfig) -> Result<Config, Error> {
     Ok(config)
 }
 
-/// Whether the proxy of the environment is meant for this address, by Go's rules, which are `kubectl`'s: never for this machine, nor
-/// for what `NO_PROXY` names.
+/// Whether the proxy from the environment applies to this URL, by the rules of Go and therefore `kubectl`: never for
+/// loopback addresses, nor for hosts in `NO_PROXY`.
 fn is_behind_proxy(url: &http::Uri) -> bool {
     let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
     let is_this_machine = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
@@ -90,11 +88,11 @@ fn is_absent(error: &KubeconfigError) -> bool {
     }
 }
 
-/// The client's words hold those of their causes already; its paths are written as Rust writes them.
+/// The client's messages already include their causes, but print paths in Rust's debug format.
 fn explained(error: &KubeconfigError) -> String {
     match error {
         KubeconfigError::ReadConfig(source, path) => format!("cannot read `{}`: {source}", path.display()),
-        KubeconfigError::ParseNoProxy(source) => format!("`NO_PROXY` cannot be understood: {source}"),
+        KubeconfigError::ParseNoProxy(source) => format!("invalid `NO_PROXY`: {source}"),
         other => other.to_string(),
     }
 }
@@ -126,7 +124,7 @@ mod tests {
         assert_eq!(context(&[&present, &missing]).unwrap().as_deref(), Some("here"));
         let none = context(&[&missing, &missing]).unwrap_err().to_string();
         assert!(none.contains("none of the files"), "{none}");
-        // One that is named alone is meant.
+        // A single file must exist.
         let alone = context(&[&missing]).unwrap_err().to_string();
         assert_eq!(alone.matches("No such file").count(), 1, "{alone}");
         assert!(

@@ -1,4 +1,4 @@
-//! The Kubernetes types in use, under short names, and how its API is called. Imported everywhere as `kubernetes`.
+//! Calls to the Kubernetes API, and its types under short names. Imported everywhere as `kubernetes`.
 
 mod answer;
 mod call;

@@ -1,4 +1,4 @@
-//! A piece of one pod's log, as whole lines where possible, and how it is written for a person.
+//! A piece of a pod's log, in whole lines where possible, and how it is rendered.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -7,37 +7,37 @@ use super::position::Position;
 /// Consecutive bytes of a log.
 #[derive(Debug)]
 pub(super) struct Chunk {
-    /// The text, without times; newlines are a part of it.
+    /// The text without timestamps, including newlines.
     content: Bytes,
-    /// The lines, or parts of lines, that `content` consists of.
+    /// The lines, or parts of lines, in `content`.
     segments: Vec<Segment>,
-    /// The place before the first segment.
+    /// The position before the first segment.
     pub before: Position,
-    /// What most followers want, made once for all of them.
+    /// The text in the common style, rendered once for all followers.
     common: Bytes,
 }
 
 /// A line, or a part of one.
 #[derive(Debug, Clone, Copy)]
 struct Segment {
-    /// The place behind the line.
+    /// The position after the line.
     line: Position,
-    /// Where in the line the segment starts.
+    /// The offset of the segment in its line.
     from: u64,
-    /// Where in `content` it ends.
+    /// The end of the segment in `content`.
     end: usize,
 }
 
-/// How a log is written.
+/// How a log is rendered.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Style {
-    /// Before each line; empty for a task of one node.
+    /// The prefix of each line; empty for a task with one node.
     pub prefix: String,
     /// Whether each line starts with its time.
     pub timestamps: bool,
 }
 
-/// Collects segments.
+/// Builds a chunk from segments.
 #[derive(Debug)]
 pub(super) struct ChunkBuilder {
     before: Position,
@@ -46,7 +46,7 @@ pub(super) struct ChunkBuilder {
 }
 
 impl ChunkBuilder {
-    /// A chunk that continues at `before`.
+    /// Starts a chunk at `before`.
     pub fn new(before: Position) -> Self {
         Self {
             before,
@@ -55,7 +55,7 @@ impl ChunkBuilder {
         }
     }
 
-    /// Adds bytes `from..` of a line; `line` is the place behind all of it.
+    /// Adds the bytes of a line from offset `from`; `line` is the position after the whole line.
     pub fn add(&mut self, line: Position, from: u64, bytes: &[u8]) {
         self.content.put_slice(bytes);
         self.segments.push(Segment {
@@ -65,7 +65,7 @@ impl ChunkBuilder {
         });
     }
 
-    /// The chunk, prepared for `style`; `None` when nothing was added.
+    /// The chunk, with `style` as its common style, or `None` if nothing was added.
     pub fn build(self, style: &Style) -> Option<Chunk> {
         if self.segments.is_empty() {
             return None;
@@ -82,7 +82,7 @@ impl ChunkBuilder {
 }
 
 impl Chunk {
-    /// The place behind the last segment.
+    /// The position after the last segment.
     pub fn after(&self) -> Position {
         let last = self.segments[self.segments.len() - 1];
         if self.is_open() {
@@ -92,17 +92,17 @@ impl Chunk {
         }
     }
 
-    /// Whether it ends within a line.
+    /// Whether it ends in the middle of a line.
     pub fn is_open(&self) -> bool {
         self.content.last() != Some(&b'\n')
     }
 
-    /// How much memory it takes, about.
+    /// The approximate memory size.
     pub fn size(&self) -> usize {
         self.content.len() + self.common.len() + self.segments.len() * size_of::<Segment>()
     }
 
-    /// What lies behind `position`, for followers of the style it was prepared for.
+    /// The text after `position` in the common style.
     pub fn common(&self, position: Position, style: &Style) -> Bytes {
         if position <= self.before {
             self.common.clone()
@@ -111,7 +111,7 @@ impl Chunk {
         }
     }
 
-    /// What lies behind `position`, in any style.
+    /// The text after `position` in any style.
     pub fn write(&self, position: Position, style: &Style) -> Bytes {
         let plain = style.prefix.is_empty() && !style.timestamps;
         if plain && position <= self.before {

@@ -1,10 +1,10 @@
-//! A log with times, as the kubelet sends it, and whatever a task makes of it.
+//! Fuzz target for logs with arbitrary content.
 
 use super::chunk::Style;
 use super::parse::{NotALog, Parser};
 use super::position::Position;
 
-/// Where the pieces of an answer end changes nothing of what is passed on.
+/// Checks that the output does not depend on how the response is split into pieces.
 pub fn frames(data: &[u8]) {
     let Some((size, log)) = data.split_first() else { return };
     let whole = read(log, log.len().max(1));
@@ -26,7 +26,7 @@ fn read(log: &[u8], size: usize) -> Result<Vec<u8>, NotALog> {
         .collect::<Vec<_>>();
     for chunk in chunks.into_iter().chain([parser.finish(&style)]) {
         let Some(chunk) = chunk? else { continue };
-        // A follower that comes back to where a chunk begins, or ends, sees all of it, or nothing.
+        // A follower that resumes at the start of a chunk sees all of it, and one that resumes at the end sees nothing.
         let all = chunk.write(chunk.before, &style);
         assert_eq!(all, chunk.write(Position::START, &style));
         assert!(chunk.write(chunk.after(), &style).is_empty());

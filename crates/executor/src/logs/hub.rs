@@ -1,6 +1,7 @@
-//! One upstream stream for each pod that is followed, however many follow it.
+//! Shares one upstream stream per followed pod among all its followers.
 //!
-//! The kubelet spends one inotify instance on each stream that follows, and Linux allows 128 for a user.
+//! The kubelet uses one inotify instance for each stream that follows a log, and Linux allows only 128 per user by
+//! default.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -18,32 +19,29 @@ use crate::backoff::Backoff;
 use crate::cache::{Cache, TaskKey};
 use crate::kubernetes::Calls;
 
-/// The pauses after an answer that ended too early.
+/// The pauses after a stream was interrupted.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long the end of a pod may come after the end of its log before the log is opened again.
+/// How much later than its log a pod may end before the log is opened again.
 const END_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How often the log of an ended pod is asked for. It cannot come to be by waiting.
+/// How often the log of an ended pod is tried. If it is not there, waiting does not help.
 const TRIES_AFTER_END: u32 = 4;
 
-/// A pod whose log is wanted.
+/// A pod whose log is read.
 #[derive(Debug, Clone)]
 pub(super) struct Followed {
-    /// The task.
     pub key: Arc<TaskKey>,
-    /// The pod's uid.
     pub uid: String,
-    /// Where its log is.
+    /// What to read, and in which style.
     pub source: Source,
 }
 
-/// How many followers ask for the log of a pod at once. Hundreds may arrive in one moment; other requests must not wait for
-/// all of them.
+/// How many followers may open a log concurrently. Hundreds may arrive at once, and must not starve other requests.
 const OPENING: usize = 4;
 
-/// The streams that are open.
+/// The open streams.
 pub(super) struct Hubs {
     open: Mutex<HashMap<String, Weak<Hub>>>,
     opening: Semaphore,
@@ -58,7 +56,7 @@ impl Default for Hubs {
     }
 }
 
-/// The stream of one pod. It ends with its last follower.
+/// The stream of one pod. It ends when its last follower drops its share.
 struct Hub {
     ring: Arc<Ring>,
     _stop: DropGuard,
@@ -66,13 +64,14 @@ struct Hub {
 
 /// A follower's share of a stream.
 pub(super) struct Share {
-    /// Its place.
+    /// The follower's place in the ring.
     pub cursor: Cursor,
     _hub: Arc<Hub>,
 }
 
 impl Hubs {
-    /// Joins the stream of a pod at `position`, or starts it there; `None` when there is one that has moved past it.
+    /// Joins the stream of a pod at `position`, or starts it there. Returns `None` if the stream has moved past
+    /// `position`.
     pub fn join(&self, calls: &Calls, cache: &Arc<Cache>, pod: &Followed, position: Position) -> Option<Share> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(hub) = open.get(&pod.uid).and_then(Weak::upgrade) {
@@ -104,13 +103,13 @@ impl Hubs {
         Some(Share { cursor, _hub: hub })
     }
 
-    /// Waits for one's turn to ask for a log.
+    /// Waits for a permit to open a log.
     pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        // Nobody closes it.
+        // The semaphore is never closed.
         self.opening.acquire().await.ok()
     }
 
-    /// Whether a stream is open that a follower at `position` can join.
+    /// Whether a follower at `position` can join an open stream.
     pub fn covers(&self, uid: &str, position: Position) -> bool {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let hub = open.get(uid).and_then(Weak::upgrade);
@@ -118,7 +117,7 @@ impl Hubs {
     }
 }
 
-/// Fills the ring of one pod.
+/// Reads the log of one pod into its ring.
 struct Upstream {
     calls: Calls,
     cache: Arc<Cache>,
@@ -127,8 +126,8 @@ struct Upstream {
 }
 
 impl Upstream {
-    /// Reads until the pod has ended and all of its log was read. An answer that begins after the pod was known to have
-    /// ended, and ends without an error, is complete; any other may have been cut.
+    /// Reads until the pod has ended and its whole log was read. A response is known to be complete only if it began
+    /// after the pod had ended, and ends without an error.
     async fn run(self, position: Position) {
         let end = self.read_to_end(position).await;
         self.ring.close(end);
@@ -176,12 +175,12 @@ impl Upstream {
         Ok(())
     }
 
-    /// A pod that is gone has ended, too.
+    /// Whether the pod has ended or is gone.
     fn has_ended(&self) -> bool {
         self.cache.pod_ended(&self.pod.key, &self.pod.uid).unwrap_or(true)
     }
 
-    /// The log usually ends a moment before the pod is said to have.
+    /// Waits for the pod to end, which usually shows shortly after the end of its log.
     async fn wait_for_end(&self) {
         let waiting = async {
             while let Some(mut changes) = self.cache.follow(&self.pod.key) {
@@ -194,7 +193,7 @@ impl Upstream {
     }
 }
 
-/// How a pod's log is written for most.
+/// The style that most followers use, so that chunks can be rendered once for all of them.
 pub(super) fn common_style(rank: u32, num_nodes: u32, attempt: u32) -> Style {
     let prefix = match (num_nodes > 1, attempt > 1) {
         (false, false) => String::new(),

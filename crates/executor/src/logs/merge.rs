@@ -1,4 +1,4 @@
-//! The logs of all nodes as one stream, in which no line is torn.
+//! Merges the logs of all nodes into one stream without tearing lines apart.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep};
 use super::LogCut;
 use super::node::Piece;
 
-/// How long the other nodes wait for the rest of a line that is too long to be passed on whole. After that it is broken.
+/// How long the other nodes wait for the rest of an incomplete line. After that, it is broken with a newline.
 const LINE_PATIENCE: Duration = Duration::from_secs(2);
 
 type Node = Pin<Box<dyn Stream<Item = Result<Piece, LogCut>> + Send>>;
@@ -20,11 +20,11 @@ type Node = Pin<Box<dyn Stream<Item = Result<Piece, LogCut>> + Send>>;
 /// The merged stream.
 pub(super) struct Merged {
     nodes: VecDeque<Node>,
-    /// The first node is within a line, and keeps its turn.
+    /// Whether the first node is in the middle of a line, and keeps its turn.
     within_line: bool,
-    /// The last byte that was given out was no newline.
+    /// Whether the last byte returned was not a newline.
     unterminated: bool,
-    /// When the others no longer wait for the rest of the line.
+    /// When the other nodes stop waiting for the rest of the line.
     patience: Pin<Box<Sleep>>,
 }
 
@@ -46,7 +46,7 @@ impl Merged {
             self.patience.as_mut().reset(Instant::now() + LINE_PATIENCE);
         }
         if breaks {
-            // The next line must not continue the last one of another node, which had no end.
+            // Insert a newline, so that this line does not continue an unterminated one of another node.
             let mut text = Vec::with_capacity(piece.text.len() + 1);
             text.push(b'\n');
             text.extend_from_slice(&piece.text);
@@ -66,7 +66,7 @@ impl Stream for Merged {
         while asked < this.nodes.len() {
             let Some(mut node) = this.nodes.pop_front() else { break };
             match node.as_mut().poll_next(context) {
-                // What others still say would follow a gap that nobody sees.
+                // End the whole stream. If the other nodes continued, the gap would go unnoticed.
                 Poll::Ready(Some(Err(cut))) => {
                     this.nodes.clear();
                     return Poll::Ready(Some(Err(cut)));

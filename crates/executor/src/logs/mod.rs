@@ -1,11 +1,11 @@
-//! Logs of a task: all nodes in one live stream of bytes.
+//! Streams the log of a task: all nodes merged into one live stream of bytes.
 //!
 //! ```text
-//! apiserver -> hub (one stream for each pod) -> ring -> node (a place in it, or a read of its own) -> merge -> follower
+//! kube-apiserver -> hub (one stream per pod) -> ring -> node (ring cursor, or its own read) -> merge -> follower
 //! ```
 //!
-//! A follower holds one chunk for each node at a time. One that cannot keep up leaves the shared stream, and comes back
-//! when it has read by itself what it missed.
+//! A follower holds at most one chunk per node. If it cannot keep up, it leaves the shared stream, reads on its own
+//! what it missed, and joins again.
 
 mod chunk;
 #[cfg(fuzzing)]
@@ -31,32 +31,32 @@ use self::position::Position;
 use crate::cache::{Cache, View};
 use crate::kubernetes::Calls;
 
-/// Which part of a task's log, and how.
+/// Which part of a task's log to stream, and how.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogOptions {
-    /// Whether to go on until the task ends; else what is there now.
+    /// Whether to follow the log until the task ends.
     pub follow: bool,
-    /// Only so many last lines of each node.
+    /// The number of most recent lines of each node. All by default.
     pub tail: Option<u32>,
-    /// Only what was written since.
+    /// Only lines written at or after this time.
     pub since: Option<Timestamp>,
-    /// Whether each line starts with its time.
+    /// Whether to prefix each line with its time.
     pub timestamps: bool,
-    /// Only this node.
+    /// Only the node with this rank.
     pub node: Option<u32>,
 }
 
-/// A log that could not be read to its end.
+/// The rest of a log cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the log of node {node} could not be read to its end: {reason}")]
+#[error("could not read the rest of the log of node {node}: {reason}")]
 pub struct LogCut {
     /// The rank of the node.
     pub node: u32,
-    /// Why, in the words of who refused.
+    /// The last error.
     pub reason: Arc<str>,
 }
 
-/// All log streams of this process.
+/// The log streams of this process.
 pub(crate) struct Logs {
     calls: Calls,
     cache: Arc<Cache>,
@@ -72,8 +72,8 @@ impl Logs {
         }
     }
 
-    /// The log of a task. The stream ends when the task does, or with an error when the rest cannot be read; dropping it gives up
-    /// what it holds upstream.
+    /// Streams the log of a task. The stream ends with the task, or with an error if the rest cannot be read. Dropping
+    /// it releases its streams from the kube-apiserver.
     pub fn stream(
         &self,
         view: &View,

@@ -1,4 +1,4 @@
-//! The log of one node for one follower: from before its pod exists to the end of it.
+//! The log of one node for one follower, across all attempts and pods of the node.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,16 +16,17 @@ use super::upstream::{Interruption, Part, Reader, Source};
 use crate::cache::{Cache, NodePod, TaskKey};
 use crate::kubernetes::Calls;
 
-/// The pause before a log that could not be read is read again.
+/// The pause before a failed read is retried.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// How long a follower that reads by itself gathers what arrives: it is behind, and in a hurry only as a whole.
+/// How long a follower that reads on its own collects data before it passes it on: it is catching up, so throughput
+/// matters more than latency.
 const GATHER: Duration = Duration::from_millis(1);
 
-/// How long it is tried to read what is there without getting further, when nothing more will be written or is wanted.
+/// How long reads may fail before giving up on a log that is complete, or that is not followed.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// What every node of a follower shares.
+/// What all nodes of one follower share.
 #[derive(Clone)]
 pub(super) struct Context {
     pub calls: Calls,
@@ -39,14 +40,14 @@ pub(super) struct Context {
     pub timestamps: bool,
 }
 
-/// A piece of the log of a node.
+/// A piece of a node's log.
 #[derive(Debug)]
 pub(super) struct Piece {
-    /// The text, as the follower wants it.
+    /// The text, in the style of the follower.
     pub text: Bytes,
-    /// Whether it ends within a line.
+    /// Whether it ends in the middle of a line.
     pub is_open: bool,
-    /// Whether the log of a pod begins with it: it does not continue the line before, of another pod.
+    /// Whether it is the first piece of a pod's log, so that it does not continue the previous line.
     pub begins: bool,
 }
 
@@ -54,25 +55,26 @@ pub(super) struct Piece {
 pub(super) struct NodeLog {
     context: Context,
     rank: u32,
-    /// The attempt whose log is read; 0 before the first.
+    /// The attempt whose log is being read; 0 before the first.
     attempt: u32,
-    /// Nothing of that log has been passed on.
+    /// Whether nothing of the current pod's log has been passed on yet.
     begins: bool,
-    /// The pods whose logs were read, by uid. One attempt has several when it gave its place away. A log is never read twice.
+    /// The uids of the pods whose logs have been read, so that none is read twice. An attempt has several pods if its
+    /// task gave way.
     read: HashSet<String>,
-    /// Since when it is tried in vain to read what is there.
+    /// Since when reads have failed.
     failing_since: Option<Instant>,
     style: Style,
     position: Position,
-    /// Counts from the end once; what comes later is not cut.
+    /// Applies to the first read only, so that later lines are not cut.
     tail: Option<u32>,
     stage: Stage,
 }
 
 enum Stage {
-    /// There is no log yet.
+    /// Waiting for a pod with a log.
     Waiting,
-    /// Reading what is there, for this follower alone.
+    /// About to read what exists, for this follower alone.
     Reading {
         pod: Followed,
     },
@@ -111,7 +113,7 @@ impl NodeLog {
         }
     }
 
-    /// The next piece; `None` when there will be none. Can be dropped at any time without losing anything.
+    /// Returns the next piece, or `None` at the end. Cancel-safe.
     pub async fn next(&mut self) -> Option<Result<Piece, LogCut>> {
         loop {
             match &mut self.stage {
@@ -151,7 +153,7 @@ impl NodeLog {
         }
     }
 
-    /// Waits until the node has a pod with a log that was not read yet, or will have none.
+    /// Waits until the node has a pod whose log was not read yet, or will never have one.
     async fn wait(&mut self) -> Stage {
         let mut waited = false;
         loop {
@@ -165,7 +167,7 @@ impl NodeLog {
                 node.attempt > self.attempt || (node.attempt == self.attempt && other)
             };
             let Some(node) = of_this_node().find(is_new) else {
-                // Another attempt may follow, or another pod.
+                // Another attempt may follow, or another pod of this attempt.
                 let has_ended = of_this_node().next_back().is_none_or(|node| node.ended);
                 if view.state.is_final() || !self.context.follow || (has_ended && !view.recovers) {
                     return Stage::Done;
@@ -201,14 +203,14 @@ impl NodeLog {
         }
     }
 
-    /// The log of this attempt has been read to its end.
+    /// Finishes the log of one pod, and waits for the next pod.
     fn over(&mut self) -> Stage {
         self.position = self.context.since;
         self.tail = self.context.tail;
         Stage::Waiting
     }
 
-    /// A log that has only just begun is followed from its beginning; of another, what is there is read first.
+    /// Joins the shared stream if this pod has just started. Otherwise reads what exists first.
     fn start(&self, name: &str, uid: &str, just_begun: bool) -> Stage {
         let pod = Followed {
             key: Arc::clone(&self.context.key),
@@ -255,7 +257,7 @@ impl NodeLog {
         }
     }
 
-    /// All that was there has been read.
+    /// Handles the end of a read.
     fn read_all(&mut self) -> Option<Piece> {
         let Stage::Open {
             pod, ended, mut reader, ..
@@ -263,7 +265,7 @@ impl NodeLog {
         else {
             return None;
         };
-        // What is read last is the end of the log only if the pod had ended before, or if no more is wanted.
+        // A response that began before the pod ended may lack the end of the log.
         if ended || !self.context.follow {
             let last = reader.finish().ok().flatten().map(|last| self.piece(&last));
             self.stage = self.over();
@@ -281,9 +283,10 @@ impl NodeLog {
         }
     }
 
-    /// Waits before another try, as long as one may be of use: a log that is written to is waited for without an end.
+    /// Pauses before the next try. A log that is still being written is retried forever, others until [`PATIENCE`] is
+    /// over.
     async fn retry(&mut self, pod: Followed, interruption: &Interruption) -> Stage {
-        tracing::debug!(pod = pod.source.pod, %interruption, "a log could not be read");
+        tracing::debug!(pod = pod.source.pod, %interruption, "failed to read a log");
         let since = *self.failing_since.get_or_insert_with(Instant::now);
         let is_written_to = self.context.follow && !self.has_ended(&pod);
         if interruption.is_permanent() || (!is_written_to && since.elapsed() >= PATIENCE) {

@@ -1,4 +1,4 @@
-//! From the bytes of a log with times to chunks.
+//! Parses a log with timestamps into chunks.
 
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimeParser;
@@ -6,35 +6,35 @@ use jiff::fmt::temporal::DateTimeParser;
 use super::chunk::{Chunk, ChunkBuilder, Style};
 use super::position::Position;
 
-/// How long a line may be to be passed on whole. A longer one is passed on in parts, so that one line cannot fill the
+/// The longest line that is passed on whole. Longer ones are passed on in parts, so that a single line cannot exhaust
 /// memory.
 const MAX_WHOLE_LINE: usize = 256 * 1024;
 
-/// The longest time: `2026-11-23T15:30:34.854651123+00:00`, and a space.
+/// The longest timestamp, `2026-11-23T15:30:34.854651123+00:00`, and a space.
 const MAX_TIME: usize = 40;
 
-/// The log that arrives is not the log: the kubelet wrote an error into it instead.
+/// The kubelet wrote an error into the response instead of the log.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the kubelet answered instead of the log: {0}")]
+#[error("the kubelet returned an error instead of the log: {0}")]
 pub(super) struct NotALog(String);
 
-/// Reads one upstream answer that starts at a time, and drops what was read before.
+/// Parses one response that starts at a whole second, and drops what was passed on before.
 #[derive(Debug)]
 pub(super) struct Parser {
-    /// Nothing up to here is passed on again.
+    /// The position after everything that was passed on.
     target: Position,
-    /// Behind the last line that was begun.
+    /// The position after the last line that was begun.
     line: Position,
-    /// How much of that line was read; `None` between lines.
+    /// How many bytes of that line were read; `None` between lines.
     inside: Option<u64>,
-    /// Bytes that are not yet passed on: a part of a line, from its time on when it was not begun.
+    /// Bytes that are held back: an incomplete line, including its timestamp unless a part of it was passed on.
     pending: Vec<u8>,
-    /// The answer may start within a line that began before the time it was asked for.
+    /// Whether the response may start in the middle of a line that began before the requested time.
     may_start_inside: bool,
 }
 
 impl Parser {
-    /// A parser that continues behind `target` with an answer from [`Position::resume_time`] on.
+    /// A parser that continues after `target` with a response from [`Position::resume_time`] on.
     pub fn resume(target: Position) -> Self {
         Self {
             target,
@@ -45,15 +45,15 @@ impl Parser {
         }
     }
 
-    /// Behind everything that was passed on.
+    /// The position after everything that was passed on.
     pub fn position(&self) -> Position {
         self.target
     }
 
-    /// Takes bytes and gives what they complete.
+    /// Adds bytes and returns the lines that they complete.
     ///
     /// # Errors
-    /// A line has no time: it is no line of the log.
+    /// A line without a timestamp is not part of the log.
     pub fn push(&mut self, bytes: &[u8], style: &Style) -> Result<Option<Chunk>, NotALog> {
         let mut builder = ChunkBuilder::new(self.target);
         let mut rest = bytes;
@@ -76,15 +76,12 @@ impl Parser {
         Ok(builder.build(style))
     }
 
-    /// Whether bytes are kept back until the end of their line, and could be passed on as a part of it.
+    /// Whether an incomplete line is held back that [`Self::finish`] could return.
     pub fn holds_a_part(&self) -> bool {
         !self.pending.is_empty() && (self.inside.is_some() || split_time(&self.pending).is_some())
     }
 
-    /// The log has ended, or pauses within a line: what is left is a part of a line.
-    ///
-    /// # Errors
-    /// It is no line of the log.
+    /// Returns the incomplete line that is held back, when the log has ended or pauses.
     pub fn finish(&mut self, style: &Style) -> Result<Option<Chunk>, NotALog> {
         let mut builder = ChunkBuilder::new(self.target);
         let part = std::mem::take(&mut self.pending);
@@ -94,7 +91,7 @@ impl Parser {
         Ok(builder.build(style))
     }
 
-    /// Takes a line, or a part of one that ends without a newline.
+    /// Processes a line, or a part of one that ends without a newline.
     fn take(&mut self, bytes: &[u8], builder: &mut ChunkBuilder) -> Result<(), NotALog> {
         let ends = bytes.last() == Some(&b'\n');
         let (from, content) = match self.inside {
@@ -105,7 +102,7 @@ impl Parser {
                     (0, content)
                 }
                 None if self.may_start_inside => {
-                    // The rest of a line that was passed on before, or is older than what was asked for.
+                    // This is the rest of a line that was passed on before, or that is older than requested.
                     self.may_start_inside = !ends;
                     return Ok(());
                 }
@@ -128,7 +125,8 @@ impl Parser {
 fn split_time(line: &[u8]) -> Option<(Timestamp, &[u8])> {
     static PARSER: DateTimeParser = DateTimeParser::new();
     let head = &line[..line.len().min(MAX_TIME)];
-    // A line that ends right behind its time has no space: the kubelet leaves it out of an empty last part.
+    // Without a space, the timestamp may be incomplete, or the last part of a line is empty: the kubelet then writes no
+    // space.
     let end = head.iter().position(|byte| *byte == b' ')?;
     let time = PARSER.parse_timestamp(&line[..end]).ok()?;
     Some((time, &line[end + 1..]))

@@ -1,33 +1,33 @@
-//! A place in the log of a pod that can be found again after a reconnect.
+//! A position in the log of a pod that can be found again after a reconnect.
 //!
-//! The API can resume a log only by time, and only by whole seconds; several lines may have the same time, and standard
-//! output and error may be out of order by a little. So a place is the latest time so far and the number of lines since.
+//! The API can resume a log only from a whole second. Several lines may have the same time, and stdout and stderr may
+//! be slightly out of order. A position is therefore the latest time so far, and the number of lines since that time.
 
 use jiff::Timestamp;
 
-/// How much of a line has been read when all of it has.
+/// The value of `bytes` for a line that was read completely.
 const WHOLE: u64 = u64::MAX;
 
-/// The place behind some line, or within it. Later places are greater.
+/// The position after a line, or within it. Later positions compare greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Position {
-    /// The latest time of any line up to here.
+    /// The latest time of all lines so far.
     at: Timestamp,
-    /// How many lines there were since the one that had it first, which counts.
+    /// The number of lines since the first one with that time, which is included.
     lines: u32,
-    /// How many bytes of the last line, its time not counted; [`WHOLE`] for all.
+    /// How many bytes of the last line were read, without its timestamp; [`WHOLE`] for all.
     bytes: u64,
 }
 
 impl Position {
-    /// Before the first line.
+    /// The position before the first line.
     pub const START: Self = Self {
         at: Timestamp::MIN,
         lines: 0,
         bytes: WHOLE,
     };
 
-    /// Just before everything that was written at `time` or later.
+    /// The position just before everything written at `time` or later.
     pub fn since(time: Timestamp) -> Self {
         let before = time
             .checked_sub(jiff::SignedDuration::from_nanos(1))
@@ -39,7 +39,7 @@ impl Position {
         }
     }
 
-    /// The place behind the next line, which was written at `time`.
+    /// The position after the next line, which was written at `time`.
     pub fn next_line(self, time: Timestamp) -> Self {
         let lines = if time > self.at {
             1
@@ -53,12 +53,12 @@ impl Position {
         }
     }
 
-    /// The place behind the first `bytes` of the line that this place is behind.
+    /// The position after the first `bytes` of the last line.
     pub fn within(self, bytes: u64) -> Self {
         Self { bytes, ..self }
     }
 
-    /// How much of the line that `line` is behind was read before this place.
+    /// How many bytes of the line that ends at `line` lie before this position.
     pub fn read_of(self, line: Self) -> u64 {
         match (line.at, line.lines).cmp(&(self.at, self.lines)) {
             std::cmp::Ordering::Less => WHOLE,
@@ -67,7 +67,7 @@ impl Position {
         }
     }
 
-    /// From when the log must be asked for to continue here. `None` is from its beginning.
+    /// The `sinceTime` with which to continue here, or `None` to start at the beginning.
     pub fn resume_time(self) -> Option<Timestamp> {
         if self.at == Timestamp::MIN {
             return None;
@@ -100,7 +100,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the clock does, each line has a place of its own behind the last one.
+        /// Whatever the clock does, the position after each line is greater than the previous one.
         #[test]
         fn every_line_lies_behind_the_one_before(times in prop::collection::vec(0_i32..5, 1..50)) {
             let mut position = Position::START;

@@ -1,4 +1,4 @@
-//! The newest chunks of one pod's log, read by any number of followers at their own speed.
+//! The newest chunks of a pod's log, which any number of followers read at their own speed.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,36 +9,36 @@ use tokio::sync::Notify;
 use super::chunk::Chunk;
 use super::position::Position;
 
-/// How much is kept. A follower that falls behind by more reads the log for itself until it has caught up.
+/// The most bytes kept. A follower that falls further behind reads the log on its own until it has caught up.
 const CAPACITY: usize = 512 * 1024;
 
-/// How long the log waits for its slowest follower before that one falls behind. It costs the others at most this much
-/// for each time that one has caught up.
+/// How long a full ring waits for its slowest follower before it drops the chunk that the follower needs. This limits
+/// how much a slow follower can delay the others.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// How many followers are a crowd, and for how long what is written is gathered for each of them: all are woken by a
-/// chunk, and other requests shall have their turn in between.
+/// With more than `CROWD` followers, output is collected for `PACE` per follower, up to `MAX_PACE`: each chunk wakes
+/// all of them, and other requests must get their turn in between.
 const CROWD: usize = 8;
 const PACE: Duration = Duration::from_micros(200);
 const MAX_PACE: Duration = Duration::from_millis(250);
 
-/// A window on a log that moves with its end.
+/// A sliding window over a log.
 pub(super) struct Ring {
     state: Mutex<State>,
-    /// A chunk has come, or the end.
+    /// Notifies followers of a new chunk, or of the end.
     news: Notify,
-    /// A follower has moved on.
+    /// Notifies the writer that a follower has advanced.
     room: Notify,
 }
 
 struct State {
     chunks: VecDeque<Arc<Chunk>>,
-    /// The number of the first chunk kept; numbers start at 0.
+    /// The number of the oldest chunk kept, counting from 0.
     first: u64,
     size: usize,
-    /// The place before the first chunk kept.
+    /// The position before the oldest chunk kept.
     start: Position,
-    /// How the log has ended, when it has: an error when the rest of it cannot be read.
+    /// How the log ended; an error if the rest cannot be read.
     end: Option<Result<(), Arc<str>>>,
     /// The number of the next chunk of each follower.
     cursors: HashMap<u64, u64>,
@@ -53,18 +53,17 @@ pub(super) struct Cursor {
 
 /// What a follower gets next.
 pub(super) enum Next {
-    /// A chunk.
     Chunk(Arc<Chunk>),
-    /// The follower was too slow; the ring has moved on.
+    /// The ring has dropped a chunk that the follower needs.
     Behind,
-    /// The log has ended, and all of it was read.
+    /// The log has ended, and the follower has read all of it.
     Closed,
     /// The rest of the log cannot be read.
     Cut(Arc<str>),
 }
 
 impl Ring {
-    /// An empty window at `start`.
+    /// An empty ring at `start`.
     pub fn new(start: Position) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
@@ -81,7 +80,7 @@ impl Ring {
         })
     }
 
-    /// Follows from `position`; `None` when the window has moved past it.
+    /// Follows from `position`, or returns `None` if the ring has moved past it.
     pub fn follow(self: &Arc<Self>, position: Position) -> Option<Cursor> {
         let mut state = self.lock();
         if position < state.start {
@@ -102,7 +101,7 @@ impl Ring {
         })
     }
 
-    /// Adds a chunk, after a moment for the followers if the window is full.
+    /// Adds a chunk. If the ring is full, first waits a moment for slow followers.
     pub async fn push(&self, chunk: Chunk) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
@@ -118,7 +117,7 @@ impl Ring {
         self.news.notify_waiters();
     }
 
-    /// How long to gather what is written before it is pushed.
+    /// How long to collect output before pushing it.
     pub fn pace(&self) -> Duration {
         let followers = self.lock().cursors.len();
         if followers <= CROWD {
@@ -128,7 +127,7 @@ impl Ring {
             .min(MAX_PACE)
     }
 
-    /// The log has ended, or the rest of it cannot be read.
+    /// Ends the log, with an error if the rest cannot be read.
     pub fn close(&self, end: Result<(), Arc<str>>) {
         self.lock().end = Some(end);
         self.news.notify_waiters();
@@ -140,7 +139,7 @@ impl Ring {
 }
 
 impl State {
-    /// Whether the next chunk would push one out that a follower still needs.
+    /// Whether the next chunk would push out one that a follower still needs.
     fn would_overrun(&self) -> bool {
         self.size >= CAPACITY && self.cursors.values().any(|next| *next <= self.first)
     }
@@ -155,16 +154,17 @@ impl State {
                 self.first += 1;
             }
         }
-        // Whoever has lost a chunk is no longer waited for.
+        // Don't wait again for followers that have lost a chunk.
         let first = self.first;
         self.cursors.retain(|_, next| *next >= first);
     }
 }
 
 impl Cursor {
-    /// Waits for what comes next. Can be dropped at any time without losing anything.
+    /// Waits for the next chunk. Cancel-safe.
     pub async fn next(&self) -> Next {
         loop {
+            // Register before checking: a chunk pushed between the check and the wait would otherwise be missed.
             let news = self.ring.news.notified();
             tokio::pin!(news);
             news.as_mut().enable();

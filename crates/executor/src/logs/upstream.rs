@@ -1,4 +1,4 @@
-//! One answer of the API server: the log of a pod, with times.
+//! Reads one log response of the kube-apiserver, with timestamps.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -13,59 +13,60 @@ use crate::error::explain;
 use crate::kubernetes::{Calls, LogParams, Pod};
 use crate::labels;
 
-/// How long nothing may arrive of an answer that does not follow.
+/// How long a response that does not follow the log may be silent.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the part of a line is kept back whose end does not come.
+/// How long an incomplete line is held back.
 const PART_PAUSE: Duration = Duration::from_millis(250);
 
-/// How much is gathered before it is passed on.
+/// The most bytes collected before they are passed on.
 const MAX_READ: usize = 64 * 1024;
 
-/// What to read.
+/// Which pod to read, and how to render its log.
 #[derive(Debug, Clone)]
 pub(super) struct Source {
-    /// The pod's name.
+    /// The name of the pod.
     pub pod: String,
-    /// How chunks are prepared.
+    /// The common style of the chunks.
     pub style: Style,
-    /// Whether a line is shown while it grows. Those of several nodes stay whole: each would hold up the others, or be torn.
+    /// Whether to show incomplete lines. With several nodes, lines stay whole: an incomplete one would block the other
+    /// nodes, or be torn apart.
     pub shows_parts: bool,
 }
 
-/// Which part to read.
+/// Which part of the log to read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Part {
-    /// Everything behind this.
+    /// Everything after this position.
     pub from: Position,
-    /// Not more than so many lines from the end.
+    /// The most lines, counted from the end.
     pub tail: Option<u32>,
-    /// Whether to go on until the container ends.
+    /// Whether to follow the log until the container ends.
     pub follow: bool,
 }
 
-/// Why reading ended before the log did.
+/// Why a read ended before the log did.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Interruption {
     #[error("{}", explain(.0))]
     Open(#[source] kube::Error),
-    #[error("the Kubernetes API did not answer")]
+    #[error("the Kubernetes API did not respond in time")]
     Timeout,
-    #[error("the connection broke: {0}")]
+    #[error("connection lost: {0}")]
     Broken(#[source] std::io::Error),
     #[error(transparent)]
     NotALog(#[from] NotALog),
 }
 
 impl Interruption {
-    /// Whether the pod is gone, and its log with it.
+    /// Whether the pod, and its log with it, is gone.
     pub fn is_gone(&self) -> bool {
         matches!(self, Self::Open(kube::Error::Api(status)) if status.is_not_found())
     }
 }
 
 impl Interruption {
-    /// Whether another try would be refused, too: we may not read logs, or the container has none.
+    /// Whether a retry would fail as well, e.g., without permission to read logs.
     pub fn is_permanent(&self) -> bool {
         matches!(self, Self::Open(kube::Error::Api(status)) if matches!(status.code, 403 | 405 | 422))
     }
@@ -78,16 +79,17 @@ pub(super) struct Reader {
     style: Style,
     shows_parts: bool,
     buffer: Vec<u8>,
-    /// How the connection broke, behind what is in the buffer.
+    /// A connection error to report once the buffer has been passed on.
     broken: Option<Interruption>,
-    /// Since when bytes are kept back until the end of their line.
+    /// Since when an incomplete line has been held back.
     held_since: Option<Instant>,
-    /// How long nothing may arrive. A log that is followed may be silent for days.
+    /// How long the response may be silent. `None` for a followed log, which may be silent for days.
     patience: Option<Duration>,
 }
 
 impl Reader {
-    /// Asks for a part of a log. A log that is followed may begin to be answered only with its next line.
+    /// Requests a part of a log. When following, the kube-apiserver may not respond before the next line is written, so
+    /// there is no timeout.
     pub async fn open(calls: &Calls, source: &Source, part: Part) -> Result<Self, Interruption> {
         let params = LogParams {
             container: Some(labels::CONTAINER.to_owned()),
@@ -118,13 +120,13 @@ impl Reader {
         })
     }
 
-    /// Behind everything that was given out.
+    /// The position after everything that was passed on.
     pub fn position(&self) -> Position {
         self.parser.position()
     }
 
-    /// The next chunk; `None` at the end of the answer. What arrives within `pace` of the first bytes is a part of it: the
-    /// API server sends each line by itself.
+    /// Returns the next chunk, or `None` at the end of the response. Collects data for `pace` after the first bytes,
+    /// because the kube-apiserver sends each line separately.
     pub async fn next(&mut self, pace: Duration) -> Result<Option<Chunk>, Interruption> {
         loop {
             if let Some(interruption) = self.broken.take() {
@@ -159,18 +161,18 @@ impl Reader {
         }
     }
 
-    /// When the part of a line that has not ended is passed on: somebody may watch a progress bar.
+    /// When to show an incomplete line, e.g., a progress bar or a prompt.
     fn part_due(&self) -> Option<Instant> {
         let since = self.held_since.filter(|_| self.shows_parts);
         since.map(|since| since + PART_PAUSE)
     }
 
-    /// Waits until there is something in the buffer; false at the end of the answer.
+    /// Waits for data in the buffer. Returns false at the end of the response.
     async fn wait(&mut self) -> Result<bool, Interruption> {
         Ok(!self.buffer.is_empty() || self.take().await?)
     }
 
-    /// Reads on until the buffer is full, the time is over, or the answer is.
+    /// Reads until the buffer is full, the deadline passes, or the response ends.
     async fn gather(&mut self, deadline: Instant) {
         while self.buffer.len() < MAX_READ {
             match timeout_at(deadline, self.take()).await {
@@ -184,7 +186,7 @@ impl Reader {
         }
     }
 
-    /// Moves what has arrived into the buffer; false at the end of the answer. Can be dropped without losing anything.
+    /// Moves received data into the buffer. Returns false at the end of the response. Cancel-safe.
     async fn take(&mut self) -> Result<bool, Interruption> {
         let filling = self.stream.fill_buf();
         let bytes = match self.patience {
@@ -198,7 +200,7 @@ impl Reader {
         Ok(size > 0)
     }
 
-    /// A last line without a newline, when the log is known to have ended.
+    /// Returns a last line without a newline. Call this only if the log is known to have ended.
     pub fn finish(&mut self) -> Result<Option<Chunk>, Interruption> {
         Ok(self.parser.finish(&self.style)?)
     }
@@ -231,7 +233,7 @@ mod tests {
         }
     }
 
-    /// The second attempt of one node has a prefix, and nobody beside it.
+    /// The second attempt of a single node has a prefix, but no other node to wait for.
     #[tokio::test(start_paused = true)]
     async fn a_line_that_grows_is_shown_with_its_prefix_when_there_is_no_other_node() {
         let text = b"2026-11-23T15:30:34.5Z whole\n2026-11-23T15:30:35.5Z 20 %";

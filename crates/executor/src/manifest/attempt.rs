@@ -1,4 +1,4 @@
-//! The Job of a node that is run again, from the one that has failed.
+//! Builds the Job of the next attempt from the failed one.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::queue;
 use crate::kubernetes::{Job, ObjectMeta};
 use crate::labels;
 
-/// Labels that Kubernetes adds to the pods of a Job; another Job must not have them.
+/// Labels that the Job controller adds for one specific Job, and that another Job must not have.
 const OF_THE_JOB: [&str; 4] = [
     "batch.kubernetes.io/controller-uid",
     "batch.kubernetes.io/job-name",
@@ -18,7 +18,8 @@ const OF_THE_JOB: [&str; 4] = [
 
 /// The Job of the same node in attempt number `attempt`, before which the task has failed by itself `restarts` times.
 ///
-/// The name follows from the attempt, so that two servers that do this make one Job. `None` for a Job that is none of ours.
+/// The name derives from the attempt, so that two servers that do this create only one Job. Returns `None` for a Job
+/// that this program did not create.
 #[must_use]
 pub fn next_attempt(job: Job, attempt: u32, restarts: u32) -> Option<Job> {
     let labels = job.metadata.labels?;

@@ -1,4 +1,4 @@
-//! The variables of a container: the person's, and ours.
+//! The environment variables of a container: the user's and ours.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ use crate::kubernetes::{
 };
 use crate::labels;
 
-/// The most bytes of the person's variables, and of a script, that the Job of each of several nodes has a copy of. More is stored
-/// once: a thousand nodes with a megabyte each would fill etcd.
+/// The most bytes of variables, and of a script, that are copied into each Job of a gang. Larger ones are stored once,
+/// because a thousand copies of a megabyte would fill etcd.
 pub const MAX_COPIED_BYTES: usize = 4096;
 
 const PYTHON_UNBUFFERED: &str = "PYTHONUNBUFFERED";
 
-/// The object that holds the person's variables for all nodes, where they are many.
+/// The ConfigMap with the user's variables, if they are too large to copy into each Job of a gang.
 #[must_use]
 pub fn environment(submission: &Submission, owner: Option<&OwnerReference>) -> Option<ConfigMap> {
     if !is_stored_once(submission) {
@@ -23,18 +23,18 @@ pub fn environment(submission: &Submission, owner: Option<&OwnerReference>) -> O
     }
     let mut metadata = submission.metadata(environment_name(submission));
     metadata.owner_references = owner.map(|owner| vec![owner.clone()]);
-    // A ConfigMap with this label is the task itself.
+    // A ConfigMap with this label would be taken for the owner of the task.
     metadata.labels.get_or_insert_default().remove(labels::TASK);
     Some(ConfigMap {
         metadata,
         data: Some(submission.definition.envs.iter().cloned().collect::<BTreeMap<_, _>>()),
-        // The kubelet does not watch what cannot change.
+        // The kubelet does not watch immutable ConfigMaps.
         immutable: Some(true),
         ..ConfigMap::default()
     })
 }
 
-/// Where the person's variables come from when the Job does not have them.
+/// The reference to that ConfigMap, for Jobs that don't contain the variables.
 pub(super) fn source(submission: &Submission) -> Option<Vec<EnvFromSource>> {
     is_stored_once(submission).then(|| {
         vec![EnvFromSource {
@@ -56,7 +56,8 @@ fn environment_name(submission: &Submission) -> String {
     format!("task-{}-env", submission.id)
 }
 
-/// The user's variables, then ours, which win. The addresses of several nodes are known later; see `script`.
+/// The user's variables, then ours, which take precedence. The addresses of several nodes are not known yet; `script`
+/// exports them later.
 ///
 /// The names are SkyPilot's: <https://docs.skypilot.co/en/latest/running-jobs/environment-variables.html>.
 pub(super) fn variables(submission: &Submission, rank: u32) -> Vec<EnvVar> {
@@ -88,7 +89,7 @@ pub(super) fn variables(submission: &Submission, rank: u32) -> Vec<EnvVar> {
         .iter()
         .filter(|(name, _)| ours.iter().all(|our| our.name != *name))
         .map(|(name, text)| variable(name, escape(text)));
-    // What Python prints is seen when it is printed, and not when 8 KiB of it have come together.
+    // Without this, Python buffers 8 KiB of output, and the log lags behind.
     let is_set = definition.envs.iter().any(|(name, _)| name == PYTHON_UNBUFFERED);
     let python = (!is_set).then(|| variable(PYTHON_UNBUFFERED, "1".to_owned()));
     let users: Vec<EnvVar> = python.into_iter().chain(users).collect();

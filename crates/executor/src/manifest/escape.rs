@@ -1,8 +1,8 @@
-//! Text that reaches a container as it was written.
+//! Escapes text so that Kubernetes passes it to a container unchanged.
 
 /// Escapes what the kubelet would expand in `args` and in the values of `env`: `$(NAME)` and `$$`.
 ///
-/// A dollar that begins neither stays as it is, so that a manifest reads like the script in it.
+/// Other dollars stay as they are, so that the script in a manifest remains readable.
 /// Source: <https://github.com/kubernetes/kubernetes/blob/master/third_party/forked/golang/expansion/expand.go>.
 #[must_use]
 pub fn escape(text: &str) -> String {
@@ -27,7 +27,7 @@ mod tests {
 
     use super::escape;
 
-    /// What the kubelet does, for an environment in which every name has the value `EXPANDED`.
+    /// Expands as the kubelet does, in an environment in which every variable has the value `EXPANDED`.
     fn kubelet(text: &str) -> String {
         let characters: Vec<char> = text.chars().collect();
         let mut result = String::new();

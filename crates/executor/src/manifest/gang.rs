@@ -1,4 +1,4 @@
-//! What the pods of several nodes have beside others': the files they wait for, and the wish for machines of their own.
+//! What only the pods of a gang have: gate files, a readiness probe, and anti-affinity.
 
 use std::collections::BTreeMap;
 
@@ -12,16 +12,16 @@ use crate::kubernetes::{
 };
 use crate::labels;
 
-/// The volume with the files that a node waits for.
+/// The volume with the gate files.
 const GANG_VOLUME: &str = "k8s-cli-gang";
 
-/// The volume where it says that its setup has ended.
+/// The volume in which a node records that its setup has ended.
 const STATE_VOLUME: &str = "k8s-cli-state";
 
-/// How strongly a machine of its own is wished for, of 100.
+/// The weight of the preference for separate cluster nodes, out of 100.
 const SPREAD_WEIGHT: i32 = 100;
 
-/// What the Jobs say that their nodes wait for; `None` when there is one node.
+/// The value of the gang annotation on the Jobs, or `None` for a task with one node.
 pub(super) fn annotation(submission: &Submission) -> Option<&'static str> {
     match (submission.definition.num_nodes, &submission.definition.setup) {
         (1, _) => None,
@@ -30,7 +30,7 @@ pub(super) fn annotation(submission: &Submission) -> Option<&'static str> {
     }
 }
 
-/// Adds it to a pod of several.
+/// Adds the parts to the pod of a gang.
 pub(super) fn complete(pod: &mut PodSpec, submission: &Submission, rank: u32) {
     pod.hostname = Some(host_name(rank));
     pod.subdomain = Some(service_name(submission));
@@ -74,7 +74,8 @@ pub(super) fn complete(pod: &mut PodSpec, submission: &Submission, rank: u32) {
     pod.affinity = Some(spread(submission));
 }
 
-/// The kubelet shows an annotation of the pod as a file, and keeps it true.
+/// Projects an annotation of the pod into a file, which the kubelet keeps up to date. The server opens a gate by
+/// patching the annotation, so it needs no network connection to the pod.
 fn annotation_file(path: &str, annotation: &str) -> DownwardAPIVolumeFile {
     DownwardAPIVolumeFile {
         path: path.to_owned(),
@@ -86,7 +87,8 @@ fn annotation_file(path: &str, annotation: &str) -> DownwardAPIVolumeFile {
     }
 }
 
-/// A node is ready when its setup has ended: so the server learns of it without being reached from the pod.
+/// Makes a node ready when its setup has ended. The server sees this in the pod's status, so the pod needs no network
+/// connection to the server.
 fn setup_probe() -> Probe {
     let command = ["/bin/bash", "-c", &format!("[ -e {SETUP_DONE} ]")];
     Probe {
@@ -99,7 +101,7 @@ fn setup_probe() -> Probe {
     }
 }
 
-/// Nodes of one task use the same kind of thing, so they prefer different machines.
+/// Prefers separate cluster nodes: the nodes of a task use the same kind of resource, and would compete for it.
 fn spread(submission: &Submission) -> Affinity {
     let task = BTreeMap::from([(labels::TASK_ID.to_owned(), submission.id.to_string())]);
     Affinity {

@@ -13,7 +13,7 @@ use crate::kubernetes::{
 };
 use crate::labels;
 
-/// The volume of a long script.
+/// The name of the volume with a long script.
 const SCRIPT_VOLUME: &str = "k8s-cli-script";
 
 /// The Job of the node with this `rank`, owned by `owner` if the task has one.
@@ -31,7 +31,7 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
         .extend(queue::of_job(submission));
     let mut pod_metadata = ObjectMeta {
         labels: Some(labels),
-        // A pod without it was not made from this template.
+        // The cache accepts only pods with this annotation, which proves that they come from this template.
         annotations: Some(BTreeMap::from([(
             labels::SUBMISSION.to_owned(),
             submission.token.clone(),
@@ -57,7 +57,7 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
     }
 }
 
-/// What the task wants to be done with its Jobs, as their annotations.
+/// The annotations that tell the server what to do with the Jobs of the task.
 fn wishes(submission: &Submission) -> impl Iterator<Item = (&'static str, String)> {
     let recovery = submission.recovery();
     let codes = |codes: &[u8]| codes.iter().map(u8::to_string).collect::<Vec<_>>().join(",");
@@ -120,15 +120,16 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
         }],
         security_context: security::of_pod(submission.pods.security),
         service_account_name: submission.pods.service_account.clone(),
-        // A token of the namespace is for whom the operator gives it to, not for every task.
+        // A token grants access to the Kubernetes API, so tasks get one only if the operator configures a service
+        // account.
         automount_service_account_token: Some(submission.pods.service_account.is_some()),
         restart_policy: Some("Never".to_owned()),
-        // Of the pod and not of the Job, which would delete the pod and its log. Of several nodes it counts from when they
-        // begin, and is set then.
+        // Set the deadline on the pod: the Job controller would delete the pod, and its log with it. In a gang it
+        // counts from when the nodes begin, and is set then.
         active_deadline_seconds: submission
             .max_duration()
             .filter(|_| submission.definition.num_nodes == 1),
-        // The variables of every Service of the namespace would come on top of the user's, and may not fit.
+        // The variables of all Services in the namespace would add to the user's own, and may exceed the size limit.
         enable_service_links: Some(false),
         volumes: (!volumes.is_empty()).then_some(volumes),
         ..PodSpec::default()
@@ -139,7 +140,7 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
     pod
 }
 
-/// Requests equal limits; GPUs are limits, which Kubernetes requests as well.
+/// Requests equal limits. GPUs are given as limits only, because Kubernetes copies those to the requests.
 fn resources(asked: &Asked) -> Option<ResourceRequirements> {
     let mut requests = BTreeMap::new();
     for (name, amount) in [("cpu", &asked.cpus), ("memory", &asked.memory)] {
@@ -158,7 +159,8 @@ fn resources(asked: &Asked) -> Option<ResourceRequirements> {
     })
 }
 
-/// One volume for each claim, however often it is mounted: Kubernetes refuses the same name twice.
+/// Creates one volume per PersistentVolumeClaim even if it is mounted several times: Kubernetes rejects duplicate
+/// names.
 fn claims(submission: &Submission) -> (Vec<Volume>, Vec<VolumeMount>) {
     let mut names: HashMap<&str, String> = HashMap::new();
     let mut volumes = Vec::new();

@@ -1,4 +1,4 @@
-//! What Kubernetes is asked to make, as pure functions of what a person asked for.
+//! Builds the Kubernetes objects of tasks and volumes, with pure functions.
 
 mod attempt;
 mod environment;
@@ -31,33 +31,33 @@ use crate::kubernetes::ObjectMeta;
 use crate::labels;
 use crate::settings::{Defaults, PodSettings};
 
-/// The image of a task that names none.
+/// The image of tasks that don't set one.
 pub const DEFAULT_IMAGE: &str = "python:3.13-slim";
 
-/// One submission of a task: what was asked for, by whom, and what it is called.
+/// One submission of a task, with everything its manifests depend on.
 #[derive(Debug, Clone)]
 pub struct Submission {
-    /// Its identifier.
+    /// The ID of the task.
     pub id: Id,
-    /// Its name: the person's, else `task-{id}`.
+    /// The name that the user chose, or `task-{id}`.
     pub name: Name,
-    /// Who asked.
+    /// The user who submitted the task.
     pub user: UserName,
-    /// What was asked for.
+    /// The validated task.
     pub definition: TaskDefinition,
-    /// The claim behind each of the definition's volumes, in the same order.
+    /// The PersistentVolumeClaim of each of the definition's volumes, in the same order.
     pub claims: Vec<String>,
-    /// When it was asked for.
+    /// When the task was submitted.
     pub created_at: Timestamp,
-    /// What tells its objects from those of another submission.
+    /// Distinguishes its objects from those of other submissions.
     pub token: String,
-    /// What tells this try of it from another.
+    /// Distinguishes this try from other tries of the same submission.
     pub try_token: String,
     /// A hash of the definition.
     pub fingerprint: String,
-    /// What holds where the definition says nothing.
+    /// Defaults for what the definition does not set.
     pub defaults: Defaults,
-    /// What its pods are like.
+    /// Settings for its pods.
     pub pods: PodSettings,
 }
 
@@ -68,7 +68,7 @@ impl Submission {
         self.name.object_name(self.id.as_str())
     }
 
-    /// The name of the object that owns the Jobs. Under an `Idempotency-Key` it is the key's, whatever is submitted with it.
+    /// The name of the object that owns the Jobs. With an `Idempotency-Key`, it derives from the key alone.
     #[must_use]
     pub fn owner_name(&self) -> String {
         if self.is_keyed() {
@@ -84,7 +84,7 @@ impl Submission {
         labels::is_key_token(&self.token)
     }
 
-    /// The same, as another try of it has begun to make it.
+    /// The same submission with the ID, name, and time of the try that created `owner`.
     #[must_use]
     pub fn joined(&self, owner: &TaskOwner, created_at: Option<Timestamp>) -> Self {
         let name = Name::of(&owner.task_name);
@@ -96,14 +96,14 @@ impl Submission {
         }
     }
 
-    /// The name of the Job of one node.
+    /// The name of the Job of one node in the first attempt.
     #[must_use]
     pub fn job_name(&self, rank: u32) -> String {
         labels::job_name(&self.name, self.id.as_str(), rank, self.definition.num_nodes, 1)
     }
 
-    /// Whether the Jobs need an owner: there are several, or there may be when it is run again, or the script is too long for
-    /// an argument, or a key has to be reserved.
+    /// Whether the Jobs need an owner: there are several, a retry may add some, the script is too long for an argument,
+    /// or a key must be reserved.
     #[must_use]
     pub fn needs_owner(&self) -> bool {
         self.is_keyed()
@@ -112,26 +112,27 @@ impl Submission {
             || matches!(script(&self.definition), Script::File(_))
     }
 
-    /// When the task is run again. What Kueue takes back from a task with several nodes, it lets in again, as it does with a Job.
+    /// When the task is retried. A gang in a Kueue queue is always retried after Kueue evicts it, as Kueue does by
+    /// itself with a single Job.
     #[must_use]
     pub fn recovery(&self) -> Option<Recovery> {
         let asked = self.definition.resources.recovery.clone();
         asked.or_else(|| self.queue_of_group().map(|_| Recovery::default()))
     }
 
-    /// Kueue's queue that the pods of several nodes wait in as a group.
+    /// The Kueue queue in which the pods of a gang wait as a group.
     fn queue_of_group(&self) -> Option<&str> {
         let queue = self.definition.kubernetes.local_queue_name.as_deref();
         queue.filter(|_| self.definition.num_nodes > 1)
     }
 
-    /// In seconds, how long each node may run.
+    /// How many seconds each node may run.
     #[must_use]
     pub fn max_duration(&self) -> Option<i64> {
         seconds(self.definition.max_duration.or(self.defaults.max_duration))
     }
 
-    /// In seconds, how long the nodes may wait for a place.
+    /// How many seconds the nodes may wait to be scheduled.
     #[must_use]
     pub fn provision_timeout(&self) -> Option<i64> {
         match self.definition.kubernetes.provision_timeout {
@@ -140,13 +141,13 @@ impl Submission {
         }
     }
 
-    /// In seconds, how long the task is kept after its end.
+    /// How many seconds the finished task is kept.
     #[must_use]
     pub fn ttl_after_finished(&self) -> Option<i64> {
         seconds(self.defaults.ttl_after_finished)
     }
 
-    /// SkyPilot's name of the task, the same in all nodes and attempts: `sky-{time}_{name}_{id}`.
+    /// SkyPilot's ID of the task, the same on all nodes and in all attempts: `sky-{time}_{name}_{id}`.
     #[must_use]
     pub fn skypilot_task_id(&self) -> String {
         let time = self.created_at.strftime("%Y-%m-%d-%H-%M-%S-%6f");

@@ -1,4 +1,4 @@
-//! The object that owns the Jobs of a task: deleting it undoes them all.
+//! The object that owns the Jobs of a task, so that deleting it deletes them.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ use crate::cache::Turn;
 use crate::kubernetes::ConfigMap;
 use crate::labels;
 
-/// A ConfigMap, because it also carries a script that is too long for an argument. Until it is committed the task does
-/// not exist for anybody; after `deadline` an uncommitted one is removed.
+/// The owner of a task's Jobs. It is a ConfigMap because it also stores a script that is too long for an argument. The
+/// task does not exist until the owner is committed; uncommitted owners are removed after `deadline`.
 #[must_use]
 pub fn owner(submission: &Submission, deadline: Timestamp) -> ConfigMap {
     let mut metadata = submission.metadata(submission.owner_name());

@@ -1,4 +1,4 @@
-//! What makes a task wait in a queue of Kueue: its one Job, or the pods of its nodes as a group.
+//! Labels that make a task wait in a Kueue queue: on its single Job, or on the pods of its nodes as a group.
 
 use std::collections::BTreeMap;
 
@@ -6,16 +6,17 @@ use super::Submission;
 use crate::kubernetes::ObjectMeta;
 use crate::labels;
 
-/// The label of the Job of a task with one node. Kueue suspends the Job until it is let in.
+/// The queue label for the Job of a task with one node. Kueue suspends the Job until it is admitted.
 pub(super) fn of_job(submission: &Submission) -> Option<(String, String)> {
     let queue = submission.definition.kubernetes.local_queue_name.clone()?;
     (submission.definition.num_nodes == 1).then(|| (labels::QUEUE.to_owned(), queue))
 }
 
-/// Completes what the pods of several nodes are made with.
+/// Adds the queue labels to the pod template of a gang.
 ///
-/// Kueue lets in Jobs one by one, so that two tasks could hold a part of the quota each and wait for ever; the pods of a group it
-/// lets in together, or not at all (<https://kueue.sigs.k8s.io/docs/tasks/run/plain_pods/#running-a-group-of-pods-to-be-admitted-together>).
+/// Kueue admits Jobs one by one, so two gangs could each hold part of the quota and wait forever. It admits the pods of
+/// a group together or not at all
+/// (<https://kueue.sigs.k8s.io/docs/tasks/run/plain_pods/#running-a-group-of-pods-to-be-admitted-together>).
 pub(super) fn complete(pod: &mut ObjectMeta, submission: &Submission) {
     let Some(queue) = submission.queue_of_group() else {
         return;
@@ -29,12 +30,12 @@ pub(super) fn complete(pod: &mut ObjectMeta, submission: &Submission) {
             labels::POD_GROUP_COUNT.to_owned(),
             submission.definition.num_nodes.to_string(),
         ),
-        // The quota is free when all have ended, however they did; another attempt is another group.
+        // Release the quota once all pods have finished, even if some failed: the next attempt is a new group.
         (labels::RETRIABLE_IN_GROUP.to_owned(), "false".to_owned()),
     ]);
 }
 
-/// Moves a pod of a group to the group of another attempt.
+/// Moves a pod template to the group of another attempt.
 pub(super) fn next_group(labels: &mut BTreeMap<String, String>, id: &str, attempt: u32) {
     if let Some(name) = labels.get_mut(labels::POD_GROUP) {
         *name = group(id, attempt);

@@ -1,4 +1,4 @@
-//! The bash that a node runs.
+//! The bash script that a node runs.
 
 use task::TaskDefinition;
 use task::definition::MAX_ARGUMENT_BYTES;
@@ -7,43 +7,46 @@ use super::environment::MAX_COPIED_BYTES;
 
 /// Where a script that is too long for an argument is mounted.
 pub const SCRIPT_FOLDER: &str = "/etc/k8s-cli";
-/// Its file, and its key in the owner of the task.
+/// The file name of the script, and its key in the owner of the task.
 pub const SCRIPT_KEY: &str = "script";
 
-/// Where a node of several finds what it waits for: the addresses of all nodes, and the word to run.
+/// The directory with the gate files of a node in a gang.
 pub const GANG_FOLDER: &str = "/etc/k8s-cli-gang";
-/// The file with the addresses in [`GANG_FOLDER`].
+/// The file in [`GANG_FOLDER`] that opens the start gate; it contains the addresses of all nodes.
 pub const NODE_IPS_FILE: &str = "node-ips";
-/// The file with the word to run in [`GANG_FOLDER`].
+/// The file in [`GANG_FOLDER`] that opens the run gate.
 pub const RUN_FILE: &str = "run";
-/// Where a node says that its setup has ended.
+/// The directory in which a node records that its setup has ended.
 pub const STATE_FOLDER: &str = "/etc/k8s-cli-state";
-/// The file that says so.
+/// The file that records it.
 pub const SETUP_DONE: &str = "/etc/k8s-cli-state/setup-done";
 
-/// What process 1 of the container does: it starts the node's script as a child, passes TERM on to every process of the container,
-/// and ends with the script's exit code when nothing else runs any more.
+/// Process 1 of the container. It starts the node's script as a child, forwards SIGTERM to every process of the
+/// container, and exits with the script's exit code once nothing else runs.
 ///
-/// Bash as process 1 would ignore TERM and hold the node for the whole grace period. Only the script's bash would hear of it if it
-/// alone were told: it ends at once, and what it runs in the foreground is killed with the container in the middle of saving. So all
-/// processes are told (`kill -1`), and after TERM process 1 waits for all of them; Kubernetes kills what does not end within the
-/// grace period. Where process 1 is another one (pods that share their processes, machines without namespaces) the script's own
-/// process group takes the place of the whole container: for that the script is started under job control (`set -m`), which is
-/// switched off again at once, since it prints notices. What bash itself says is not heard: a child may end before that.
+/// As process 1, bash ignores SIGTERM unless it traps it, so the node would last for the whole grace period. Forwarding
+/// the signal only to the script's bash is not enough either: it exits immediately, and the container with it, while
+/// its foreground process may be saving a checkpoint. So all processes get the signal (`kill -1`), and process 1 then
+/// waits for all of them; Kubernetes sends SIGKILL after the grace period. Where this shell is not process 1 (pods with
+/// a shared process namespace, machines without namespaces), the script's process group takes the place of the
+/// container. The script is started under job control (`set -m`) to get one, and job control is switched off again,
+/// because it prints notices. Bash's own messages are discarded, because a child that ends before that triggers one.
 ///
-/// The variables of the task are those of process 1, too: ours are set after the script has started with its own. Only what says
-/// that TERM came before that is set earlier: without a trap process 1 would not hear it, and nobody says it twice.
+/// The task's environment variables are visible here as well, so ours are set only after the script has inherited its
+/// own. The exception is the flag that SIGTERM arrived early: without a trap process 1 would miss the signal, and
+/// nobody sends it again.
 ///
-/// `wait` returns when a trapped signal arrives, before the child has ended; so it is asked again until no signal came in between.
+/// `wait` also returns when a trapped signal arrives, so it is repeated until no signal interrupted it.
 ///
-/// A script that was told to end and does so with code 0 has saved what it could, and has not done its work: with that code
-/// Kubernetes would take an evicted pod for a completed one, and nobody would run it again. Its code becomes that of TERM. One that had
-/// ended before it was told has succeeded, whatever it has left running.
+/// A script that exits with 0 after SIGTERM has saved what it could, but has not finished its work. With exit code 0
+/// Kubernetes would count an evicted pod as completed, and the task would not be retried, so the code becomes 143. A
+/// script that ended before SIGTERM arrived has succeeded, whatever it left running.
 ///
-/// What still runs when the script ends by itself gets 2 s: a `tee` that the script writes through has not written the end yet. What
-/// runs on is no part of the task, which is over: the log says that it is ended, it gets TERM, and 5 s more.
+/// What still runs when the script exits gets 2 seconds, e.g., a `tee` at the end of its output that has not written
+/// everything. Anything left after that is not part of the finished task: a log line announces its termination, and it
+/// gets SIGTERM and another 5 seconds.
 ///
-/// Bash waits with what it has itself: a read with a time limit from a pipe that nobody writes to. An image may have no `sleep`.
+/// To pause, bash reads with a timeout from a pipe that nobody writes to: an image may lack `sleep`.
 pub(super) const INIT: &str = r#"exec 3>&2 2>/dev/null
 trap 'k8s_cli_told=1' TERM
 set -m
@@ -65,7 +68,7 @@ pause() { [ -n "$pipe" ] || exec {pipe}<> <(:); read -rt 0.05 -u "$pipe"; }
 pauses=0
 while [ -z "$told" ] && left && [ $((pauses += 1)) -le 140 ]; do
   if [ "$pauses" = 40 ]; then
-    echo '[k8s-cli: the script has ended, and what it left running is ended now]' >&3
+    echo '[k8s-cli: the script has exited; terminating the processes it left running]' >&3
     kill -TERM -- "$all"
   fi
   pause
@@ -74,30 +77,31 @@ while [ -n "$told" ] && left; do pause; done
 exit "$code"
 "#;
 
-/// A setup that fails says so where Kubernetes looks for a reason, also when it ends the shell itself (`exit 3`, `set -e`).
+/// Reports a failed setup as the termination message of the container, even if the setup ends the shell itself
+/// (`exit 3`, `set -e`).
 const SETUP_FAILED: &str = r#"k8s_cli_setup() { [ "$1" = 0 ] || echo "setup failed with exit code $1" >/dev/termination-log; }
 trap 'k8s_cli_setup $?' EXIT
 "#;
 
-/// A trap that the setup has set for the end of the whole script stays.
+/// Removes the trap, unless the setup has replaced it with its own for the end of the whole script.
 const SETUP_SUCCEEDED: &str = r#"case $(trap -p EXIT) in *k8s_cli_setup*) trap - EXIT ;; esac
 unset -f k8s_cli_setup
 "#;
 
-/// A node's script, and how it reaches bash.
+/// The script of a node, and how it reaches bash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Script {
     /// As an argument.
     Argument(String),
-    /// As a file, because Linux takes no longer argument, or because several nodes need not each have a copy.
+    /// As a mounted file, because Linux limits the length of an argument, or to avoid a copy in the Job of every node.
     File(String),
 }
 
-/// The script of every node of a task: into the folder, the setup, the run, in one shell.
+/// Builds the script of a task's nodes: change to the working directory, run the setup, then `run`, all in one shell.
 ///
-/// The setup is an argument of `eval`, so that what is left open in it cannot swallow the run, and `set -e` in it works.
-/// When it fails the node fails, and the reason is left where Kubernetes looks for one. A node of several waits before the
-/// setup until all run, and before the run until the setup of all has ended.
+/// The setup is passed to `eval` as a string, so that an unclosed quote in it cannot swallow `run`, and `set -e` works
+/// in it. If it fails, the node fails and reports this as its termination message. The nodes of a gang wait before the
+/// setup until all of them run, and before `run` until the setup of all has ended.
 #[must_use]
 pub fn script(definition: &TaskDefinition) -> Script {
     let mut text = String::new();
@@ -128,12 +132,13 @@ pub fn script(definition: &TaskDefinition) -> Script {
     }
 }
 
-/// Options that the person's setup has set (`set -e`, `set -x`) are off while it waits.
+/// The beginning of a gang's script: waits at the start gate and exports the addresses.
 ///
-/// Bash waits with what it has itself: a read with a time limit from a pipe that nobody writes to. An image may have no `sleep`.
+/// Shell options that the user's setup sets (`set -e`, `set -x`) are off while the script waits. To pause, bash reads
+/// with a timeout from a pipe that nobody writes to: an image may lack `sleep`.
 ///
-/// The variables are SkyPilot's (<https://docs.skypilot.co/en/latest/running-jobs/environment-variables.html>), and those of
-/// `torch.distributed` where the person has not set them.
+/// The variables are SkyPilot's (<https://docs.skypilot.co/en/latest/running-jobs/environment-variables.html>), and
+/// those of `torch.distributed` unless the user has set them.
 fn start_together() -> String {
     format!(
         r#"k8s_cli_wait() {{
@@ -155,9 +160,9 @@ export SKYPILOT_NODE_IPS SKYPILOT_SETUP_NODE_IPS MASTER_ADDR MASTER_PORT WORLD_S
     )
 }
 
-/// `~` and variables are expanded, spaces are kept.
+/// Quotes a path so that bash expands `~` and variables but keeps spaces.
 fn folder(path: &str) -> String {
-    // The slash must stand outside of the quotes: bash expands no `~"/code"`.
+    // Keep the slash outside of the quotes: bash does not expand `~"/code"`.
     let (home, rest) = match path.strip_prefix('~') {
         Some("") => return "~".to_owned(),
         Some(rest) if rest.starts_with('/') => ("~/", rest.trim_start_matches('/')),
@@ -170,7 +175,7 @@ fn folder(path: &str) -> String {
         }
         quoted.push(character);
     }
-    // A path that starts with a dash would be an option.
+    // `cd` would take a path with a leading dash for an option.
     let here = if home.is_empty() && rest.starts_with('-') {
         "./"
     } else {
@@ -332,7 +337,7 @@ mod tests {
         }
     }
 
-    /// A node that has said that it is ready, and is then told to end. What it says after that is not read yet.
+    /// Starts a node, waits until it prints `ready`, and sends it SIGTERM. Later output is not read yet.
     fn told_to_end(init: &str, script: &str) -> Child {
         let mut node = Command::new("/bin/bash")
             .args(["-c", init, "k8s-cli", "-c", script])
@@ -386,7 +391,7 @@ mod tests {
         assert_eq!(node.wait().unwrap().code(), Some(5));
     }
 
-    /// Here its processes are those of its process group: this test is not in a container.
+    /// Without a container, the signal goes to the process group of the script.
     #[test]
     fn what_runs_in_the_foreground_has_its_time_when_the_script_is_told_to_end() {
         let trainer = "bash -c 'trap \"read -rt 0.5 <> <(:); echo saved; exit 0\" TERM; echo ready; while :; do read -rt 0.1 <> <(:); done'";
@@ -410,19 +415,19 @@ mod tests {
         let output = run(&json!({"run": "sleep 600 & exit 4"}));
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(4));
-        assert!(said.contains("what it left running is ended now"), "{said}");
+        assert!(said.contains("terminating the processes it left running"), "{said}");
     }
 
     #[test]
     fn a_script_that_had_succeeded_before_it_was_told_stays_a_success() {
-        // What it leaves says so when the script's own bash is gone, and goes on until it is told.
+        // The process left behind prints `ready` once the script's bash is gone, and runs until SIGTERM.
         let script = "( while kill -0 $$; do read -rt 0.02 <> <(:); done; echo ready; \
                       while :; do read -rt 0.1 <> <(:); done ) 2>/dev/null &";
         let mut node = told_to_end(INIT, script);
         assert_eq!(node.wait().unwrap().code(), Some(0));
     }
 
-    /// What a node of several does when both of its gates are open after a while.
+    /// Runs a node of a gang whose gates open after a while.
     #[test]
     fn options_of_the_setup_do_not_end_the_waiting() {
         let folder = std::env::temp_dir().join(format!("k8s-cli-script-{}", std::process::id()));
@@ -447,7 +452,7 @@ mod tests {
         while !folder.join("setup-done").exists() {
             std::thread::yield_now();
         }
-        // It waits for more than one look.
+        // Let it poll more than once.
         std::thread::sleep(std::time::Duration::from_millis(200));
         std::fs::write(folder.join("run"), "true").unwrap();
         let output = node.wait_with_output().unwrap();

@@ -1,12 +1,13 @@
-//! What the pods of a namespace with Pod Security Standards must say of themselves.
+//! The security contexts that Pod Security Standards require.
 
 use crate::kubernetes::{Capabilities, PodSecurityContext, SeccompProfile, SecurityContext};
 use crate::settings::PodSecurity;
 
-/// The user and group of a task that may not be root. Images that name no user of their own would be, and not start at all.
+/// The user and group of a task that must not run as root. An image without a `USER` would run as root and fail to
+/// start.
 const USER: i64 = 1000;
 
-/// Of the whole pod. `fsGroup` lets the user write to volumes, which are root's when they are made.
+/// The security context of the pod. With `fsGroup` the user can write to new volumes, which belong to root.
 pub(super) fn of_pod(level: PodSecurity) -> Option<PodSecurityContext> {
     (level == PodSecurity::Restricted).then(|| PodSecurityContext {
         run_as_non_root: Some(true),
@@ -21,7 +22,8 @@ pub(super) fn of_pod(level: PodSecurity) -> Option<PodSecurityContext> {
     })
 }
 
-/// Of its container (<https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted>).
+/// The security context of its container
+/// (<https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted>).
 pub(super) fn of_container(level: PodSecurity) -> Option<SecurityContext> {
     (level == PodSecurity::Restricted).then(|| SecurityContext {
         allow_privilege_escalation: Some(false),

@@ -1,4 +1,4 @@
-//! The Service that gives each node of several a host name, where the cluster has DNS.
+//! The Service that gives the nodes of a gang host names, where the cluster has DNS.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,11 @@ use super::Submission;
 use crate::kubernetes::{OwnerReference, Service, ServiceSpec};
 use crate::labels;
 
-/// A headless Service: it has no address, and DNS gives `node-RANK.task-ID` the address of that node's pod
+/// A headless Service: it has no address of its own, and DNS resolves `node-RANK.task-ID` to the pod of that node
 /// (<https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/#pod-hostname-and-subdomain-field>).
 ///
-/// A node is not ready before its setup has ended, but the others look for it in theirs.
+/// It publishes addresses of nodes that are not ready, because nodes look each other up during their setup, and are
+/// ready only after it.
 #[must_use]
 pub fn service(submission: &Submission, owner: Option<&OwnerReference>) -> Service {
     let mut metadata = submission.metadata(service_name(submission));
@@ -29,12 +30,11 @@ pub fn service(submission: &Submission, owner: Option<&OwnerReference>) -> Servi
     }
 }
 
-/// The name of a Service begins with a letter; an identifier may not.
+/// The prefix is needed because the name of a Service must begin with a letter, which an ID may not.
 pub(super) fn service_name(submission: &Submission) -> String {
     format!("task-{}", submission.id)
 }
 
-/// The host name of a node.
 pub(super) fn host_name(rank: u32) -> String {
     format!("node-{rank}")
 }

@@ -1,4 +1,4 @@
-//! What Kubernetes is asked to make for a request, held against snapshots.
+//! Compares the manifests of requests with snapshots.
 
 use std::time::Duration;
 
@@ -123,7 +123,7 @@ fn what_the_task_says_goes_before_what_the_server_does() {
         "run": "x", "max_duration": "2m", "config": {"kubernetes": {"provision_timeout": -1}},
     }));
     assert_eq!((says.max_duration(), says.provision_timeout()), (Some(120), None));
-    // Kubernetes deletes what is one Job alone; the rest goes as a whole.
+    // Kubernetes deletes a single Job; the Jobs of other tasks are deleted together.
     let ttl = |task: &Submission| job(task, 0, None).spec.unwrap().ttl_seconds_after_finished;
     assert_eq!(ttl(&says_nothing), Some(60));
     assert_eq!(ttl(&with_defaults(&json!({"run": "x", "num_nodes": 2}))), None);
@@ -142,7 +142,7 @@ fn several_nodes_wait_in_the_queue_as_a_group_of_pods() {
         json!({"run": "x", "num_nodes": 3, "config": {"kubernetes": {"kueue": {"local_queue_name": "team-a"}}}});
     let task = submission(&queued);
     let first = job(&task, 2, None);
-    // A Job in a queue would be let in without the others.
+    // Kueue would admit a Job in a queue without the others.
     let without_queue = |job: &Job| {
         !job.metadata
             .labels

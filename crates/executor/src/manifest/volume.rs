@@ -1,4 +1,4 @@
-//! The claim behind a volume.
+//! The PersistentVolumeClaim of a volume.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::kubernetes::{
 };
 use crate::labels;
 
-/// The PersistentVolumeClaim of a volume.
+/// Builds the PersistentVolumeClaim of a volume.
 #[must_use]
 pub fn claim(
     definition: &VolumeDefinition,

@@ -1,4 +1,4 @@
-//! The state of a task follows from its Jobs and pods.
+//! How the status of a task follows from its Jobs and pods.
 
 use std::collections::HashMap;
 
@@ -35,7 +35,7 @@ fn aggregate(jobs: &[Job], pods: &[Pod], warnings: &HashMap<String, Reason>) -> 
     super::status(jobs, &[], &pods, |uid| warnings.get(uid), "default", "now".to_owned())
 }
 
-/// State, reason and message of a task with one node.
+/// State, reason, and message of a task with one node.
 fn single(status: Value) -> (State, Option<String>, Option<String>) {
     let status = aggregate(&[job(0, 1, None)], &[pod(0, status)], &HashMap::new());
     (status.status, status.reason, status.message)
@@ -98,7 +98,11 @@ fn what_keeps_a_task_from_running_is_said_in_the_words_of_kubernetes() {
             "ContainerCreating",
             "the container is being created",
         ),
-        (json!({"phase": "Pending"}), "Pending", "the pod waits to be scheduled"),
+        (
+            json!({"phase": "Pending"}),
+            "Pending",
+            "the pod is waiting to be scheduled",
+        ),
     ] {
         assert_eq!(
             single(status),
@@ -116,12 +120,12 @@ fn why_a_task_failed_is_said() {
     let mut setup = terminated("Error", 3);
     setup["containerStatuses"][0]["state"]["terminated"]["message"] = json!("setup failed with exit code 3\n");
     for (status, reason, message) in [
-        (terminated("Error", 3), "Error", "the container ended with exit code 3"),
+        (terminated("Error", 3), "Error", "the container exited with code 3"),
         (setup, "Error", "setup failed with exit code 3"),
         (
             terminated("OOMKilled", 137),
             "OOMKilled",
-            "the container needed more memory than it may have; ask for more `memory`",
+            "the container exceeded its memory limit; increase `memory`",
         ),
         (evicted, "Evicted", "The node was low on resource: memory."),
         (preempted, "PreemptionByScheduler", "preempted"),
@@ -190,7 +194,7 @@ fn a_pod_that_is_told_to_end_in_the_moment_of_its_success_has_succeeded() {
     }]);
     let mut status = json!({"phase": "Succeeded", "containerStatuses": container});
     assert_eq!(ends(status.clone()), (State::Completed, Some(0)));
-    // What the kubelet says when the deadline arrives while the success is on its way.
+    // What the kubelet reports if the deadline fires while the success is on its way.
     status["phase"] = "Failed".into();
     status["reason"] = "DeadlineExceeded".into();
     assert_eq!(ends(status.clone()), (State::Completed, Some(0)));
@@ -208,7 +212,7 @@ fn the_node_is_named_where_there_are_several() {
     );
     assert_eq!(
         status.message.as_deref(),
-        Some("node 1: the container ended with exit code 3")
+        Some("node 1: the container exited with code 3")
     );
     insta::assert_json_snapshot!(status);
 }
@@ -233,7 +237,7 @@ fn a_job_that_was_deleted_fails_the_task_when_the_others_ended_because_of_it() {
         (
             State::Failed,
             Some("JobDeleted"),
-            Some("node 1: the Job of this node was deleted")
+            Some("node 1: the Job for this node was deleted")
         )
     );
 }
@@ -251,7 +255,7 @@ fn a_task_without_a_place_says_what_kept_it_from_one() {
         (status.reason.as_deref(), status.message.as_deref()),
         (
             Some("ProvisionTimeout"),
-            Some("it had no place on a machine within its `provision_timeout` of 60 s: 0/1 nodes are available")
+            Some("not scheduled within the `provision_timeout` of 60s: 0/1 nodes are available")
         )
     );
 }
@@ -264,11 +268,11 @@ fn a_job_that_waits_in_a_queue_names_it() {
         ..job(0, 1, None)
     };
     let status = aggregate(&[queued], &[], &HashMap::new());
-    assert_eq!(status.message.as_deref(), Some("it waits in the queue `team-a`"));
+    assert_eq!(status.message.as_deref(), Some("waiting in queue `team-a`"));
 }
 
 proptest! {
-    /// Whatever the nodes do: they are all counted, and the task's state follows from the counts.
+    /// Whatever the nodes do, each is counted once, and the counts determine the state of the task.
     #[test]
     fn every_node_is_counted_once(kinds in prop::collection::vec(0_u8..5, 1..8)) {
         let count = u32::try_from(kinds.len()).unwrap();

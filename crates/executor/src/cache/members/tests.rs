@@ -1,4 +1,4 @@
-//! What a stranger may write into the namespace, and what it comes to.
+//! How forged objects in the namespace are distinguished from those of a task.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What the status of a pod means for the task in it.
+//! What the status of a pod means for its task.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
@@ -46,7 +46,7 @@ fn a_container_that_others_have_put_first_is_not_the_task() {
     let failed = end(&goes_on, Circumstances::default());
     assert_eq!((failed.state, failed.exit_code), (State::Failed, Some(7)));
     assert!(is_outlived(&status(&goes_on)) && !is_ready(&status(&goes_on)));
-    // It was ended by us, so what the pod says of itself is not how the task ended.
+    // The server ended this pod, so the pod's own reason is not how the task ended.
     let ended = json!({
         "phase": "Failed", "reason": "DeadlineExceeded",
         "containerStatuses": [container("a-sidecar", false, &terminated(143, "2026-11-23T15:32:00Z")), of_task(0)],
@@ -58,7 +58,7 @@ fn a_container_that_others_have_put_first_is_not_the_task() {
     };
     assert_eq!(end(&ended, circumstances).state, State::Completed);
     assert_eq!(reason(&end(&ended, Circumstances::default())), Some("DeadlineExceeded"));
-    // One that fails does not make the task fail.
+    // A failed injected container does not fail the task.
     let other_failed = json!({
         "phase": "Failed",
         "containerStatuses": [container("a-sidecar", false, &terminated(1, "2026-11-23T15:31:00Z")), of_task(0)],
@@ -161,11 +161,11 @@ fn an_init_container_that_holds_the_task_up_is_named() {
         waits(&pull),
         (
             "ErrImagePull".to_owned(),
-            "the init container `proxy`: no such image".to_owned()
+            "init container `proxy`: no such image".to_owned()
         )
     );
     let runs = container("proxy", false, &running());
-    assert_eq!(waits(&runs).1, "the init container `proxy` runs");
+    assert_eq!(waits(&runs).1, "init container `proxy` is running");
     let failed = json!({
         "phase": "Failed", "initContainerStatuses": [container("proxy", false, &terminated(3, "2026-11-23T15:31:00Z"))],
         "containerStatuses": [container("task", false, &json!({"waiting": {"reason": "PodInitializing"}}))],

@@ -95,7 +95,7 @@ fn nobody_runs_before_every_setup_has_ended() {
         matches!(actions.as_slice(), [Action::Run { pods }] if pods.len() == 2),
         "{actions:?}"
     );
-    // One that runs already may have stopped being ready: it is asked for its setup only once.
+    // A running node may no longer be ready; its setup counts only once.
     let runs = Pod {
         may_run: true,
         ..begun(0, false)
@@ -140,7 +140,7 @@ fn the_time_that_a_node_has_waited_for_the_others_is_not_counted() {
     };
     let deadlines: Vec<Option<i64>> = pods.iter().map(|(_, deadline)| *deadline).collect();
     assert_eq!(deadlines, [Some(462), Some(62)]);
-    // The server was away for a while after all ran.
+    // The server was down for a while after all nodes ran.
     let late = super::decide(&task, Timestamp::from_second(602).unwrap());
     let [Action::Begin { pods, .. }] = late.as_slice() else {
         panic!("{late:?}")
@@ -278,7 +278,7 @@ fn what_is_too_long_ago_is_removed() {
     assert!(decide(&task).contains(&remove));
 }
 
-/// A node at any moment of its life.
+/// A node at an arbitrary moment of its life.
 fn any_node(rank: u32) -> impl Strategy<Value = Option<Pod>> {
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     (0..5_u8, flags).prop_map(move |(phase, (may_begin, may_run, ready, scheduled))| {
@@ -301,8 +301,8 @@ fn any_node(rank: u32) -> impl Strategy<Value = Option<Pod>> {
 }
 
 proptest! {
-    /// Whatever has happened: a failure ends every other node and opens nothing; without one, nothing is ended, and a gate
-    /// opens only for nodes that all run.
+    /// In any situation, a failure ends every other node and opens no gate. Without a failure, no node is ended, and a
+    /// gate opens only if all nodes run.
     #[test]
     fn gates_and_ends_exclude_each_other(pods in (any_node(0), any_node(1), any_node(2))) {
         let pods = vec![pods.0, pods.1, pods.2];

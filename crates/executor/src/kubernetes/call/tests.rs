@@ -1,4 +1,4 @@
-//! Calls are repeated when and as long as that helps.
+//! Which calls are retried, and for how long.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,8 @@ use tower::service_fn;
 use super::Calls;
 use crate::kubernetes::{self, ConfigMap};
 
-/// Calls to an API server that gives these answers one after the other, the last one for ever, and when it was asked.
+/// Calls to a kube-apiserver that gives these answers in turn, repeating the last one, and the times at which it was
+/// called.
 fn calls(answers: Vec<Response<String>>) -> (Calls, Arc<Mutex<Vec<Instant>>>) {
     let asked: Arc<Mutex<Vec<Instant>>> = Arc::default();
     let (times, answers) = (Arc::clone(&asked), Arc::new(answers));
@@ -41,7 +42,7 @@ fn answer(code: u16, retry_after: Option<&str>) -> Response<String> {
     response.body(body.to_string()).unwrap()
 }
 
-/// What came of a call, and the seconds at which it was tried.
+/// Whether a call succeeded, and after how many seconds each try was made.
 async fn tried(answers: Vec<Response<String>>) -> (bool, Vec<f64>) {
     let (calls, asked) = calls(answers);
     let start = Instant::now();
@@ -55,7 +56,7 @@ async fn tried(answers: Vec<Response<String>>) -> (bool, Vec<f64>) {
 async fn an_api_server_that_is_busy_is_given_the_time_that_it_asks_for() {
     let busy = || answer(429, Some("4"));
     assert_eq!(tried(vec![busy(), answer(200, None)]).await, (true, vec![0.0, 4.0]));
-    // What is shorter than our own pause changes nothing.
+    // A shorter time than our own pause changes nothing.
     let short = || answer(429, Some("0"));
     assert_eq!(
         tried(vec![short(), short(), answer(200, None)]).await,
@@ -89,7 +90,7 @@ async fn a_call_that_is_never_answered_ends_in_time() {
     assert!(start.elapsed() <= Duration::from_secs(31), "{:?}", start.elapsed());
 }
 
-/// One that does not answer at once is the cache's business, which has to hear from it every few seconds.
+/// A kube-apiserver that does not answer in time is left to the cache, which must hear from it every few seconds.
 #[tokio::test(start_paused = true)]
 async fn only_an_api_server_that_says_so_is_not_ready() {
     for (code, is_ready) in [

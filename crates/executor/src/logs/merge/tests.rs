@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{LogCut, Merged, Node, Piece};
 
-/// A node that writes these pieces, waiting before each one that has a pause in milliseconds.
+/// A node that writes these pieces, each after a pause in milliseconds.
 fn node(pieces: Vec<(u64, &'static str)>) -> Node {
     let pieces = stream::iter(pieces).then(|(pause, text)| async move {
         if pause > 0 {

@@ -1,11 +1,11 @@
-//! Logs come out as they went in, however they arrive and wherever the connection breaks.
+//! Logs pass through unchanged, however the response is split and wherever the connection breaks.
 
 use jiff::{Timestamp, ToSpan};
 use proptest::prelude::*;
 
 use super::{MAX_WHOLE_LINE, Parser, Position, Style};
 
-/// A log as Kubernetes sends it with times: lines from `start` on.
+/// The lines as Kubernetes sends them with timestamps, from `since` on.
 fn upstream(lines: &[(Timestamp, Vec<u8>)], since: Option<Timestamp>) -> Vec<u8> {
     let mut sent = Vec::new();
     for (time, line) in lines {
@@ -17,7 +17,7 @@ fn upstream(lines: &[(Timestamp, Vec<u8>)], since: Option<Timestamp>) -> Vec<u8>
     sent
 }
 
-/// Reads a log in pieces, with a new connection after each piece that has a `true`; what a person would see.
+/// Reads a log in pieces, and reconnects after each piece that is marked with `true`. Returns what a user would see.
 fn read(lines: &[(Timestamp, Vec<u8>)], pieces: &[(usize, bool)], style: &Style) -> Vec<u8> {
     let mut seen = Vec::new();
     let mut position = Position::START;
@@ -132,13 +132,13 @@ fn a_follower_that_knows_a_part_of_a_chunk_gets_the_rest() {
 }
 
 proptest! {
-    /// Lines of any bytes, times that stand still or go back a little, pieces of any size, breaks anywhere.
+    /// Arbitrary lines, times that stand still or go back a little, and arbitrary pieces and breaks.
     #[test]
     fn no_line_is_lost_doubled_or_changed(
         lines in prop::collection::vec((-200_i64..900, prop::collection::vec(any::<u8>(), 0..20)), 0..30),
         pieces in prop::collection::vec((1_usize..200, any::<bool>()), 0..60),
     ) {
-        // Times go back by less than a second in all, which is what a resume by whole seconds can bear.
+        // Times go back by less than a second in total, because a resume starts at a whole second.
         let mut latest = start();
         let lines: Vec<(Timestamp, Vec<u8>)> = lines
             .into_iter()
@@ -146,7 +146,7 @@ proptest! {
                 line.retain(|byte| *byte != b'\n');
                 line.push(b'\n');
                 let time = latest + step.milliseconds();
-                // Standard output and error are out of order only within the second that a resume starts at.
+                // Stdout and stderr are out of order only within the second at which a resume starts.
                 let time = if time.as_second() < latest.as_second() { latest } else { time };
                 latest = latest.max(time);
                 (time, line)

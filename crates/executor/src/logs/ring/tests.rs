@@ -1,4 +1,4 @@
-//! Followers get every chunk in order, or learn that they are behind.
+//! Followers get every chunk in order, or notice that they are behind.
 
 use bytes::Bytes;
 
