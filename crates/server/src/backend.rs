@@ -29,7 +29,8 @@ impl Backend {
         match client {
             Some(_) if args.kube_listen.is_some() || args.state_dir.is_some() => {
                 bail!(
-                    "`--kube-listen` and `--state-dir` apply only when tasks run on this machine, but a cluster is configured; add `--backend embedded`"
+                    "`--kube-listen` and `--state-dir` apply only when tasks run on this machine, but a cluster is \
+                     configured; add `--backend embedded`"
                 )
             }
             Some(client) => {
@@ -59,7 +60,8 @@ impl Backend {
             event = "backend",
             backend = "embedded",
             state = %engine.folder().display(),
-            "tasks run on THIS MACHINE, not on a cluster: as the server's user, with access to its files, and without container images. To use a cluster, set KUBECONFIG"
+            "tasks run on THIS MACHINE, not on a cluster: as the server's user, with access to its files, and without \
+             container images. To use a cluster, set KUBECONFIG"
         );
         if let Some(address) = args.kube_listen {
             let (kubeconfig, address) = engine.listen(address).await?;

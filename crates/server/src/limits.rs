@@ -12,7 +12,7 @@ use crate::error::ApiError;
 use crate::room::{Room, Rooms, Sender};
 use crate::shares::{NoShare, Share, Shares};
 
-/// Maximum size of a request body: scripts and variables of 1 MB each, plus JSON escaping.
+/// Maximum size of a request body: 1 MB of scripts and 1 MB of variables, plus JSON escaping.
 pub const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 
 /// Maximum size of a body that is not charged to the memory budget and is parsed on the async thread. Most tasks are

@@ -50,6 +50,7 @@ impl<S> Paced<S> {
                         written = 0;
                     }
                     self.written = Some(written);
+                    // After a reset, poll the timer again: only polling registers the waker.
                     ready!(self.limit.as_mut().poll(context));
                     is_due = true;
                 }

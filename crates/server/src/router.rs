@@ -58,6 +58,7 @@ pub fn router(app: AppState) -> Router {
         .merge(pages)
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
+        // The last layer is the outermost: `observe` also logs and counts refused requests and panics.
         .layer(from_fn_with_state(Arc::clone(&app.guard), guard::admit))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(telemetry::request::observe))

@@ -77,7 +77,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         .local_addr()
         .context("cannot read the address of the listener")?;
     if !address.ip().is_loopback() {
-        tracing::warn!(%address, "the X-User header is trusted; make this address reachable only through an authenticating proxy");
+        tracing::warn!(%address, "the X-User header is trusted; let only an authenticating proxy reach this address");
     }
     let namespace = executor.namespace().to_owned();
     let app = AppState(Arc::new(App {
@@ -93,6 +93,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     tracing::info!(event = "listening", %address, namespace, version = env!("CARGO_PKG_VERSION"), "listening");
     let connections = Shares::new(args.max_connections, args.max_connections_per_client);
     listener::serve(listener, app.clone(), connections).await;
+    // Stop the executor before the embedded engine: its last calls still need the Kubernetes API.
     app.executor.shut_down().await;
     backend.stop().await;
     tracing::info!(event = "stopped", "stopped");

@@ -83,6 +83,7 @@ impl<K: Eq + Hash> Drop for Share<K> {
         if let Some(own) = taken.get_mut(&self.owner) {
             *own -= 1;
             if *own == 0 {
+                // Otherwise the map would grow with every owner ever seen.
                 taken.remove(&self.owner);
             }
         }

@@ -26,7 +26,7 @@ pub struct Received {
     _room: Option<Room>,
 }
 
-/// Reads the whole body.
+/// Reads the whole body, within the limits on size, time, and memory.
 pub async fn read(limits: &Limits, sender: &Sender, headers: &HeaderMap, body: Body) -> Result<Received, ApiError> {
     let (bytes, room) = collect(limits, sender, body).await?;
     Ok(Received {

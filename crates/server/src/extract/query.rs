@@ -16,7 +16,7 @@ impl Query {
         Self(pairs.into_owned().collect())
     }
 
-    /// A boolean.
+    /// Reads a boolean, or `default` if it is absent.
     pub fn flag(&self, name: &'static str, default: bool, errors: &mut Vec<ErrorDetail>) -> bool {
         self.read(name, errors, |text, cursor| match validation::boolean_text(text) {
             Some(flag) => Some(flag),
@@ -29,7 +29,7 @@ impl Query {
         .unwrap_or(default)
     }
 
-    /// A non-negative integer.
+    /// Reads a non-negative integer.
     pub fn count(&self, name: &'static str, errors: &mut Vec<ErrorDetail>) -> Option<u32> {
         self.read(name, errors, |text, cursor| {
             let input = json!(text);
@@ -47,7 +47,7 @@ impl Query {
         })
     }
 
-    /// A timestamp, or a duration before now.
+    /// Reads a timestamp, or a duration before now.
     pub fn since(&self, name: &'static str, errors: &mut Vec<ErrorDetail>) -> Option<Timestamp> {
         self.read(name, errors, |text, cursor| match since(text, Timestamp::now()) {
             Some(time) => Some(time),

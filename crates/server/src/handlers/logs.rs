@@ -104,6 +104,7 @@ impl Stream for Measured {
     type Item = Result<Bytes, Cut>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        // Check this first: a task that writes without pause must not delay the shutdown.
         if self.stopping.as_mut().poll(context).is_ready() {
             return Poll::Ready(Some(Err(Cut::Stopping)));
         }
