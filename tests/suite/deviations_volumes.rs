@@ -86,7 +86,7 @@ async fn a_volume_in_use_goes_when_its_tasks_end() {
     let answer = world.api.delete(&format!("/volumes/{volume}")).await.ok();
     assert_eq!(
         answer["message"],
-        format!("Volume {volume} is deleted when task {id} ends")
+        format!("Volume {volume} will be deleted when task {id} finishes")
     );
     let status = world.api.get(&format!("/volumes/{volume}")).await.ok();
     assert_eq!(status["status"], "Terminating");

@@ -251,7 +251,7 @@ async fn a_dry_run_of_many_large_nodes_is_answered_with_some_of_them() {
     assert_eq!(answer.status, 200, "{}", answer.json());
     assert!(answer.body.len() < 4 << 20, "{}", answer.body.len());
     let warning = answer.header("warning").unwrap();
-    assert!(warning.contains("more nodes are left out"), "{warning}");
+    assert!(warning.contains("more nodes are omitted"), "{warning}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

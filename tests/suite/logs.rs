@@ -208,7 +208,10 @@ async fn parameters_choose_the_part() {
     );
     assert_eq!(world.api.log_text(&id, "?since=1h&node=0&tail=1").await, "node-0 | c");
     let detail = world.api.get(&format!("/tasks/{id}/logs?node=2")).await.error(404);
-    assert_eq!(detail, format!("Task {id} has no node 2; it has 2, counted from 0"));
+    assert_eq!(
+        detail,
+        format!("Task {id} has no node 2; it has 2 node(s), numbered from 0")
+    );
     for (query, path) in [
         ("?node=-1", "query.node"),
         ("?tail=x", "query.tail"),

@@ -1,4 +1,4 @@
-//! What all requests share.
+//! State shared by all request handlers.
 
 use std::sync::Arc;
 
@@ -10,27 +10,27 @@ use crate::guard::Guard;
 use crate::limits::Limits;
 use crate::telemetry::metrics::Metrics;
 
-/// The components of the server, built once at start.
+/// The components of the server, built once at startup.
 pub struct App {
     /// Where tasks run: `cluster` or `embedded`.
     pub backend: &'static str,
     /// Runs the tasks.
     pub executor: Executor,
-    /// Who may ask.
+    /// Decides which requests are accepted.
     pub guard: Arc<Guard>,
-    /// What is allowed at once.
+    /// Limits on concurrent requests, streams, and memory.
     pub limits: Limits,
-    /// What `/metrics` shows.
+    /// The source of `/metrics`.
     pub metrics: Metrics,
-    /// The OpenAPI document.
+    /// The OpenAPI document, encoded as JSON.
     pub openapi: Bytes,
     /// Ends the log streams when the server stops.
     pub stopping: CancellationToken,
-    /// Most nodes of one task.
+    /// Maximum number of nodes per task.
     pub max_nodes: u32,
 }
 
-/// A handle to the [`App`].
+/// A cheaply cloned handle to the [`App`], which axum passes to handlers.
 #[derive(Clone)]
 pub struct AppState(pub Arc<App>);
 

@@ -1,4 +1,4 @@
-//! Which Kubernetes the tasks run on: the one choice, made at the start.
+//! Chooses the Kubernetes that tasks run on, once at startup.
 
 use anyhow::{Context, bail};
 use embedded::{Engine, Options};
@@ -6,19 +6,16 @@ use kube::Client;
 
 use crate::args::{Args, BackendChoice};
 
-/// The Kubernetes that was chosen.
+/// The chosen Kubernetes.
 pub struct Backend {
-    /// The way to it.
     pub client: Client,
-    /// It, when it is in this process.
+    /// The embedded engine, unless tasks run on a cluster.
     engine: Option<Engine>,
 }
 
 impl Backend {
-    /// A cluster if one is configured, else this machine. A configuration that is broken is an error.
-    ///
-    /// # Errors
-    /// The cluster that is configured, or this machine, cannot be used.
+    /// Connects to the configured cluster, or starts the embedded engine if no cluster is configured. An invalid
+    /// kubeconfig is an error: falling back to this machine would run tasks where the user does not expect them.
     pub async fn choose(args: &Args) -> anyhow::Result<Self> {
         let client = match args.backend {
             BackendChoice::Embedded => None,
@@ -32,14 +29,15 @@ impl Backend {
         match client {
             Some(_) if args.kube_listen.is_some() || args.state_dir.is_some() => {
                 bail!(
-                    "`--kube-listen` and `--state-dir` are for tasks on this machine, but a cluster is configured; add `--backend embedded`"
+                    "`--kube-listen` and `--state-dir` apply only when tasks run on this machine, but a cluster is \
+                     configured; add `--backend embedded`"
                 )
             }
             Some(client) => {
                 tracing::info!(
                     event = "backend",
                     backend = "cluster",
-                    "tasks run on the cluster that is configured"
+                    "tasks run on the configured cluster"
                 );
                 Ok(Self { client, engine: None })
             }
@@ -62,7 +60,8 @@ impl Backend {
             event = "backend",
             backend = "embedded",
             state = %engine.folder().display(),
-            "no cluster: tasks run on THIS MACHINE, as its user, with its files; images are not used. To use a cluster, set KUBECONFIG"
+            "tasks run on THIS MACHINE, not on a cluster: as the server's user, with access to its files, and without \
+             container images. To use a cluster, set KUBECONFIG"
         );
         if let Some(address) = args.kube_listen {
             let (kubeconfig, address) = engine.listen(address).await?;
@@ -70,7 +69,7 @@ impl Backend {
                 event = "kube_listening",
                 %address,
                 kubeconfig = %kubeconfig.display(),
-                "kubectl can be used: export KUBECONFIG={}",
+                "to use kubectl, run: export KUBECONFIG={}",
                 kubeconfig.display()
             );
         }
@@ -84,17 +83,17 @@ impl Backend {
         })
     }
 
-    /// Its name, as `--backend` has it.
+    /// The name of the backend, as in `--backend`.
     pub fn name(&self) -> &'static str {
         if self.is_this_machine() { "embedded" } else { "cluster" }
     }
 
-    /// Whether tasks are processes of this machine.
+    /// Whether tasks run as processes on this machine.
     pub fn is_this_machine(&self) -> bool {
         self.engine.is_some()
     }
 
-    /// Ends what is in this process.
+    /// Stops the embedded engine, if there is one.
     pub async fn stop(&self) {
         if let Some(engine) = &self.engine {
             engine.stop().await;
@@ -102,7 +101,7 @@ impl Backend {
     }
 }
 
-/// Nobody else makes namespaces on this machine.
+/// Creates the namespace. On a cluster, an administrator does this; in the embedded engine, nobody else would.
 async fn make_namespace(client: &Client, name: &str) -> anyhow::Result<()> {
     use k8s_openapi::api::core::v1::Namespace;
     use kube::api::{Api, ObjectMeta, PostParams};
@@ -120,7 +119,7 @@ async fn make_namespace(client: &Client, name: &str) -> anyhow::Result<()> {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
         Err(error) => {
-            Err(error).with_context(|| format!("cannot make the namespace `{name}`; choose another with `--namespace`"))
+            Err(error).with_context(|| format!("cannot create namespace `{name}`; use `--namespace` to choose another"))
         }
     }
 }

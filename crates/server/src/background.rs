@@ -1,13 +1,13 @@
-//! A server in the background keeps nothing of whoever started it.
+//! Detaches a background server from the process that starts it.
 
 use rustix::fs::Mode;
 use rustix::process::{setsid, umask};
 
-/// Leaves the starter's session and its mask for new files. Its open files were closed and its folder left before; the signals
-/// that it ignored are this process' concern, and containers begin with none.
+/// Starts a new session and resets the umask. `k8s-cli api start` has already closed its open files and changed the
+/// working directory. Ignored signals stay ignored here, but containers start with the default dispositions.
 pub fn enter() {
-    // Fails only where it leads a session already.
+    // Fails only if the process already leads a session.
     let _ = setsid();
-    // What a server writes is nobody else's business. Containers have the usual mask.
+    // Keep the server's files private. Containers set the usual umask themselves.
     umask(Mode::RWXG | Mode::RWXO);
 }

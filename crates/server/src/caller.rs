@@ -1,4 +1,4 @@
-//! Whom a connection comes from.
+//! Identifies the client and the account that a connection comes from.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -7,24 +7,24 @@ use peer::Account;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-/// How much of an IPv6 address tells one client from another: a network of its own has the rest to choose from.
+/// The part of an IPv6 address that identifies a client: a /64 network can use any of the remaining bits.
 const CLIENT_PREFIX: u128 = !0 << 64;
 
-/// How many look at once where that may take long: hundreds of followers that come at once would otherwise start hundreds of
-/// threads, and everybody's answers would wait for those.
+/// Limits concurrent account lookups on systems where they can be slow. Without it, hundreds of followers that connect
+/// together would start hundreds of threads and delay all responses.
 static LOOKS: Semaphore = Semaphore::const_new(4);
 
-/// What is counted as one client. An extension of its requests.
+/// What limits count as one client. Stored in the extensions of its requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Client {
-    /// An account of this machine: they share its addresses.
+    /// An account of this machine. All accounts share the same addresses.
     Account(Account),
-    /// Another machine, or a network.
+    /// Another machine or, with IPv6, its network.
     Address(IpAddr),
 }
 
 impl Client {
-    /// Of a request that came over no connection.
+    /// The client of a request that did not arrive over a connection, as in tests.
     pub const UNKNOWN: Self = Self::Address(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 
     fn new(account: Option<Account>, address: SocketAddr) -> Self {
@@ -36,23 +36,23 @@ impl Client {
     }
 }
 
-/// Who has the other end of a connection.
+/// The other end of a connection.
 #[derive(Debug)]
 pub struct Caller {
-    /// What it is counted as.
     pub client: Client,
-    /// Whose process it is, where it is one of this machine and the system says so.
+    /// The account of the client's process; `None` if it is not on this machine or the connection is closed.
     pub account: io::Result<Option<Account>>,
 }
 
 impl Caller {
-    /// Looks. The kernel is asked in a thread where nobody else is held up: in a sandbox it may take a second to say nothing.
+    /// Identifies the client of a connection. Where the kernel may be slow to answer, it is asked on a blocking thread:
+    /// in a sandbox, an unsuccessful lookup can take a second.
     pub async fn of(stream: &TcpStream, peer: SocketAddr) -> Self {
         let account = match stream.local_addr() {
             Ok(_) if !peer.ip().to_canonical().is_loopback() => Ok(None),
             Ok(local) if peer::is_prompt() => peer::client(local, peer),
             Ok(local) => {
-                // It is never closed.
+                // Acquiring cannot fail, because the semaphore is never closed.
                 let _turn = LOOKS.acquire().await;
                 let asked = tokio::task::spawn_blocking(move || peer::client(local, peer)).await;
                 asked.unwrap_or_else(|error| Err(io::Error::other(error)))

@@ -1,4 +1,4 @@
-//! Every failure of a request, and the one place that makes it an answer and logs it.
+//! The errors of requests, and the only place that converts them into responses and logs them.
 
 use std::backtrace::Backtrace;
 use std::error::Error as _;
@@ -11,37 +11,35 @@ use serde_json::json;
 use task::ErrorDetail;
 use task::validation::Location;
 
-/// Why a request gets no other answer.
+/// An error that ends a request.
 #[derive(Debug)]
 pub enum ApiError {
-    /// The request is wrong in these ways.
+    /// The request is invalid; lists every error.
     Invalid(Vec<ErrorDetail>),
-    /// The request is not to be understood.
+    /// The request cannot be parsed.
     BadRequest(&'static str),
-    /// Who asks, or what for, is not answered here.
+    /// The client or the host it names is not allowed.
     Forbidden(String),
-    /// There is no such thing for this user.
+    /// The task, volume, or route does not exist, or belongs to another user.
     NotFound(String),
-    /// The body has more bytes than this.
+    /// The body exceeds this number of bytes.
     TooLarge(usize),
-    /// The body took too long to arrive.
+    /// The body was not received in time.
     TooSlow,
-    /// The user has too much open.
+    /// The user has reached a limit.
     TooMany(String),
-    /// The server has too much to do.
+    /// The server has reached a limit.
     Busy(String),
     /// The executor failed.
     Executor {
-        /// What was tried, as in `Failed to {operation}`.
+        /// What failed, as in `Failed to {operation}`.
         operation: &'static str,
-        /// For whom.
         user: String,
-        /// Why it failed.
         source: Error,
     },
 }
 
-/// The answer of a handler.
+/// The result of a handler.
 pub type ApiResult<T> = Result<T, ApiError>;
 
 impl IntoResponse for ApiError {
@@ -53,9 +51,9 @@ impl IntoResponse for ApiError {
             Self::NotFound(detail) => detailed(StatusCode::NOT_FOUND, &detail),
             Self::TooLarge(limit) => detailed(
                 StatusCode::PAYLOAD_TOO_LARGE,
-                &format!("the body has more than {limit} bytes"),
+                &format!("the request body exceeds the limit of {limit} bytes"),
             ),
-            Self::TooSlow => detailed(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
+            Self::TooSlow => detailed(StatusCode::REQUEST_TIMEOUT, "timed out reading the request body"),
             Self::TooMany(detail) => later(detailed(StatusCode::TOO_MANY_REQUESTS, &detail)),
             Self::Busy(detail) => later(detailed(StatusCode::SERVICE_UNAVAILABLE, &detail)),
             Self::Executor {
@@ -67,7 +65,7 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// The caller's mistakes are told to the caller; ours are told to the caller and logged.
+/// Client errors are only returned; server errors are also logged, with their causes and a backtrace.
 fn executor_error(operation: &'static str, user: &str, error: &Error) -> Response {
     match error {
         Error::VolumeNotFound { path, volume } => {
@@ -77,7 +75,7 @@ fn executor_error(operation: &'static str, user: &str, error: &Error) -> Respons
         Error::IdempotencyKeyReused | Error::IdempotencyKeyTaken | Error::IdempotencyKeyTerminating => {
             detailed(StatusCode::CONFLICT, &error.to_string())
         }
-        // Nothing of ours failed, and while the API server is away every request ends here.
+        // Log no backtrace: nothing in this process failed, and every request ends here while kube-apiserver is down.
         Error::OutOfSync { .. } => {
             tracing::warn!(operation, user, %error, "request failed");
             failed(operation, error)
@@ -121,7 +119,7 @@ fn causes(error: &Error) -> String {
     causes.join(": ")
 }
 
-/// An answer in FastAPI's shape.
+/// An error response in FastAPI's format.
 pub fn detailed(status: StatusCode, detail: &str) -> Response {
     (status, Json(json!({ "detail": detail }))).into_response()
 }

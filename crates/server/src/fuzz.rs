@@ -1,4 +1,4 @@
-//! What must hold for whatever a client sends. The targets of `fuzz/` look for inputs that break it.
+//! Invariants that must hold for any input from a client. The targets of `fuzz/` search for inputs that break them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Uri, header};
 
 use crate::host::{self, Hosts};
 
-/// The Host header: who is let in names this machine.
+/// Every accepted Host header names this machine.
 pub fn hosts(data: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(data) else {
         return;
@@ -18,12 +18,12 @@ pub fn hosts(data: &[u8]) {
         return;
     }
     let text = String::from_utf8_lossy(data);
-    let name = host::name(&text).expect("who is let in has named a host");
+    let name = host::name(&text).expect("an accepted header names a host");
     let is_here = name == "localhost" || name.ends_with(".localhost");
-    assert!(is_here || name.parse().is_ok_and(is_loopback), "{text:?} is let in");
-    // A browser that is told this name asks this machine, and no other.
+    assert!(is_here || name.parse().is_ok_and(is_loopback), "{text:?} is accepted");
+    // A browser that resolves this name connects to this machine and no other.
     if let Ok(address) = text.parse::<SocketAddr>() {
-        assert!(is_loopback(address.ip()), "{text:?} is let in");
+        assert!(is_loopback(address.ip()), "{text:?} is accepted");
     }
 }
 

@@ -1,7 +1,8 @@
-//! Who may ask a server that listens on a loopback address.
+//! Decides which clients and hosts the server accepts.
 //!
-//! Every account of the machine can connect there, and each task is a command of the server's owner, or uses the owner's
-//! kubeconfig. So the server answers its own account and root, whatever Kubernetes is behind it.
+//! Every account of the machine can connect to a loopback address, but each task runs commands as the server's owner or
+//! uses the owner's kubeconfig. A server on loopback therefore accepts only its own account and root, whether tasks run
+//! on a cluster or on this machine.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -20,40 +21,38 @@ use crate::caller::Caller;
 use crate::error::ApiError;
 use crate::host::Hosts;
 
-/// What a request must be to be answered.
+/// The conditions for accepting a request.
 #[derive(Debug)]
 pub struct Guard {
-    /// The account that may ask, beside root; every one when absent.
+    /// The account that is accepted besides root; `None` accepts every account.
     owner: Option<Account>,
-    /// What the owner's clients prove it with, where the system does not say whose a socket is.
+    /// The secret that proves a client to be the owner's, on systems that do not report the account of a socket.
     token: Option<(Token, PathBuf)>,
-    /// The hosts that may be asked for; every one when absent.
+    /// The hosts that a request may name; `None` accepts every host.
     hosts: Option<Hosts>,
 }
 
-/// Why nothing is answered on a connection; an extension of its requests.
+/// The reason to refuse every request of a connection. Stored in the extensions of its requests.
 #[derive(Debug, Clone)]
 pub struct Refused(Arc<str>);
 
-/// What tells the owner of a server from others.
+/// How the owner of the server is recognized.
 #[derive(Debug, Clone)]
 enum Evidence {
-    /// The system says whose a socket is.
+    /// The system reports the account of a socket.
     Socket,
-    /// Who can read a file in this folder is the owner.
+    /// Only the owner can read the token file in this directory.
     File(PathBuf),
 }
 
 impl Guard {
-    /// For a server that listens at `address`. On other addresses than loopback clients are told apart by a proxy.
-    ///
-    /// # Errors
-    /// The file that proves who asks cannot be written, on a system that needs one.
+    /// Creates the guard of a server that listens on `address`. On a non-loopback address, a proxy has to authenticate
+    /// clients.
     pub fn new(address: SocketAddr, args: &Args) -> anyhow::Result<Self> {
         let evidence = if peer::IS_TOLD {
             Evidence::Socket
         } else {
-            // Not the state folder: a client does not know what the server was told.
+            // Ignore `--state-dir`: clients look for the token in the default directory.
             Evidence::File(embedded::state_folder()?)
         };
         Self::with(address, args, &evidence)
@@ -73,28 +72,29 @@ impl Guard {
         })
     }
 
-    /// Whether the client of a connection is refused, and why.
+    /// The reason to refuse the client of a connection, or `None` if it is accepted.
     pub fn refusal(&self, caller: &Caller) -> Option<Refused> {
         let owner = self.owner.filter(|_| self.token.is_none())?;
         let asks = match &caller.account {
             Ok(Some(account)) if account.is_trusted_by(owner) => return None,
-            Ok(Some(account)) => format!("you are uid {account}"),
-            Ok(None) => "the connection is closed".to_owned(),
-            Err(error) => format!("it is not known whose process asks: {error}"),
+            Ok(Some(account)) => format!("this client runs as uid {account}"),
+            Ok(None) => "the connection is already closed".to_owned(),
+            Err(error) => format!("the client's account is unknown: {error}"),
         };
         let reason = format!(
-            "this server answers only its own account (uid {owner}) and root, and {asks}; \
-             start it with `--allow-local-users` to let every account of this machine in"
+            "this server accepts only its own account (uid {owner}) and root, but {asks}; \
+             start it with `--allow-local-users` to accept every account of this machine"
         );
         Some(Refused(reason.into()))
     }
 
-    /// Answers what may be asked.
+    /// Runs an accepted request, or answers with 403.
     async fn admit(&self, request: Request, next: Next) -> Response {
         if let Some(Refused(reason)) = request.extensions().get() {
             return ApiError::Forbidden(reason.to_string()).into_response();
         }
-        // A kubelet names the pod's address, and a load balancer often nothing. There is nothing in it that a web page could use.
+        // Accept any host in health checks: a kubelet names the pod's IP address, and many load balancers name no
+        // host. The responses contain nothing that a web page could exploit.
         let is_probe = matches!(request.uri().path(), "/healthz" | "/readyz");
         let hosts = self.hosts.as_ref().filter(|_| !is_probe);
         if let Some(reason) = hosts.and_then(|hosts| hosts.refusal(request.uri(), request.headers())) {
@@ -106,14 +106,15 @@ impl Guard {
         let challenge = request.headers().get(CHALLENGE_HEADER).cloned();
         let sent = request.headers().get(TOKEN_HEADER);
         let is_known = sent.is_some_and(|sent| token.is(sent.as_bytes()));
-        // Whoever asks for a proof does not send the secret before it has come.
+        // A client that sends a challenge wants proof that this is its own server before it reveals the token, so
+        // answer `/healthz` without the token.
         let mut response = if is_known || (challenge.is_some() && request.uri().path() == "/healthz") {
             next.run(request).await
         } else {
             let path = path.display();
             let reason = format!(
-                "this server answers only its own account: send the text of `{path}` in the header `{TOKEN_HEADER}`, \
-                 or start it with `--allow-local-users` to let every account of this machine in"
+                "this server accepts only its own account: send the contents of `{path}` in the `{TOKEN_HEADER}` \
+                 header, or start it with `--allow-local-users` to accept every account of this machine"
             );
             ApiError::Forbidden(reason).into_response()
         };
@@ -125,7 +126,7 @@ impl Guard {
     }
 }
 
-/// A new secret for the clients of this server's account.
+/// Creates a secret in a file that only this account can read.
 fn new_token(port: u16, folder: &Path) -> anyhow::Result<(Token, PathBuf)> {
     let path = Token::path(folder, port);
     let create = || {
@@ -136,7 +137,7 @@ fn new_token(port: u16, folder: &Path) -> anyhow::Result<(Token, PathBuf)> {
     Ok((token, path))
 }
 
-/// Answers what may be asked.
+/// Middleware that applies the guard.
 pub async fn admit(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     guard.admit(request, next).await
 }
@@ -163,7 +164,7 @@ mod tests {
     use crate::args::Args;
     use crate::caller::{Caller, Client};
 
-    /// What a server of `owner` says to a client of this account.
+    /// The reason why a server of `owner` refuses a client of `account`.
     fn refusal(owner: Option<Account>, account: u32) -> Option<String> {
         let caller = Caller {
             client: Client::UNKNOWN,
@@ -188,7 +189,7 @@ mod tests {
     fn another_account_is_told_how_it_can_be_let_in() {
         let told = refusal(Some(Account::new(1000)), 1001).unwrap();
         assert!(
-            told.contains("(uid 1000)") && told.contains("you are uid 1001") && told.contains("--allow-local-users"),
+            told.contains("(uid 1000)") && told.contains("runs as uid 1001") && told.contains("--allow-local-users"),
             "{told}"
         );
     }
@@ -210,7 +211,10 @@ mod tests {
             );
         }
         let shared = guard("127.0.0.1", &["--allow-local-users"]);
-        assert!(shared.owner.is_none() && shared.hosts.is_some(), "web pages stay out");
+        assert!(
+            shared.owner.is_none() && shared.hosts.is_some(),
+            "web pages are still refused"
+        );
         assert!(
             guard("0.0.0.0", &["--allowed-host", "tasks.example.com"])
                 .hosts
@@ -218,7 +222,7 @@ mod tests {
         );
     }
 
-    /// What a guarded server answers to a request with these headers.
+    /// The response of a guarded server to a request with these headers.
     async fn answer(guard: &Arc<Guard>, path: &str, headers: &[(&str, &str)]) -> Response {
         let routes = ["/tasks", "/healthz", "/readyz"]
             .into_iter()
@@ -253,7 +257,7 @@ mod tests {
         );
     }
 
-    /// A server where the system says nothing, with its token.
+    /// The guard of a server on a system that does not report accounts, and its token.
     fn with_token(folder: &Path) -> (Arc<Guard>, Token) {
         let args = Args::parse_from(["k8s-cli-api"]);
         let address = SocketAddr::from((IpAddr::V4(Ipv4Addr::LOCALHOST), 8123));
@@ -270,7 +274,10 @@ mod tests {
             client: Client::UNKNOWN,
             account: Err(std::io::ErrorKind::Unsupported.into()),
         };
-        assert!(guard.refusal(&caller).is_none(), "the token decides, for each request");
+        assert!(
+            guard.refusal(&caller).is_none(),
+            "each request is checked by its token instead"
+        );
         let host = ("host", "localhost");
         let ask = async |path: &str, header: (&str, &str)| answer(&guard, path, &[host, header]).await;
         for (path, header) in [

@@ -1,42 +1,42 @@
-//! Which host a request names.
+//! Checks the host that a request names, to prevent DNS rebinding.
 //!
-//! A web page can make its own name mean 127.0.0.1, and then send requests to this server with any header ("DNS
-//! rebinding"); each task would be a command of the page's. Such requests still name the page's host.
+//! A malicious web page can resolve its own domain to 127.0.0.1 and then send requests with arbitrary headers to this
+//! server; each task it submits would run the page's commands. Such requests still name the page's domain as the host.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use http::{HeaderMap, Uri, header};
 
-/// The most of a host that is repeated in an error.
+/// The maximum number of characters of a host that an error repeats.
 const MAX_SHOWN: usize = 253;
 
-/// The hosts that may be asked for: this machine, and those that the operator names.
+/// The allowed hosts: the names of this machine, and those set with `--allowed-host`.
 #[derive(Debug)]
 pub struct Hosts {
     named: Vec<String>,
 }
 
 impl Hosts {
-    /// This machine, and `named`.
-    #[must_use]
+    /// Allows the names of this machine, and `named`.
     pub fn new(named: &[String]) -> Self {
         Self { named: named.to_vec() }
     }
 
-    /// Whether a request is for another host, and what it is told then. Every host that it names counts.
+    /// The reason to reject a request, or `None` if every host that it names is allowed. All `Host` headers and the URI
+    /// are checked: a proxy or a library may use any one of them.
     pub fn refusal(&self, uri: &Uri, headers: &HeaderMap) -> Option<String> {
         let in_headers = headers.get_all(header::HOST).iter();
         let in_headers = in_headers.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         let in_uri = uri.authority().map(|authority| authority.as_str().to_owned());
         let hosts: Vec<String> = in_headers.chain(in_uri).collect();
         if hosts.is_empty() {
-            return Some("the request has no Host header; use `localhost` or `127.0.0.1`".to_owned());
+            return Some("missing Host header; use `localhost` or `127.0.0.1`".to_owned());
         }
         let stranger = hosts.iter().find(|host| !self.is_allowed(host))?;
         let shown: String = stranger.chars().take(MAX_SHOWN).collect();
         Some(format!(
-            "the host `{shown}` is not this machine; use `localhost` or `127.0.0.1`, or start the server with \
-             `--allowed-host` and the name under which it is asked"
+            "host `{shown}` is not allowed; use `localhost` or `127.0.0.1`, or set `--allowed-host` on the server to \
+             allow this name"
         ))
     }
 
@@ -50,7 +50,7 @@ impl Hosts {
     }
 }
 
-/// The name or the address of a host that may have a port, in lower case; `None` when it is no host.
+/// Extracts the name or address from a host with an optional port, in lower case. Returns `None` for an invalid host.
 pub fn name(host: &str) -> Option<String> {
     let (name, port) = match host.strip_prefix('[') {
         Some(rest) => {
@@ -68,12 +68,9 @@ pub fn name(host: &str) -> Option<String> {
     (has_port && !name.is_empty() && name.bytes().all(is_name)).then_some(name)
 }
 
-/// A host as the operator names it.
-///
-/// # Errors
-/// It is none.
+/// Parses a value of `--allowed-host`.
 pub fn parse(text: &str) -> Result<String, String> {
-    name(text).ok_or_else(|| format!("`{text}` is not a host name; write one like tasks.example.com"))
+    name(text).ok_or_else(|| format!("invalid host name `{text}`; expected, e.g., `tasks.example.com`"))
 }
 
 #[cfg(test)]

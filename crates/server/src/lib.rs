@@ -1,4 +1,4 @@
-//! The REST API of k8s-cli: routes, extractors, errors, OpenAPI, logging, and the listener.
+//! The REST API server of k8s-cli: routes, extractors, errors, OpenAPI, logging, and the listener.
 
 pub mod app;
 pub mod args;

@@ -1,4 +1,4 @@
-//! What is allowed at once, and what is said to the one that is too much.
+//! Limits on request sizes, memory, time, and concurrency, and the errors for exceeding them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,58 +12,64 @@ use crate::error::ApiError;
 use crate::room::{Room, Rooms, Sender};
 use crate::shares::{NoShare, Share, Shares};
 
-/// The largest request body: scripts and variables of a megabyte each, with what JSON adds to them.
+/// Maximum size of a request body: 1 MB of scripts and 1 MB of variables, plus JSON escaping.
 pub const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 
-/// The largest body that needs no room in the budget, and is parsed where it is read: most tasks are smaller, so that they never
-/// wait for others.
+/// Maximum size of a body that is not charged to the memory budget and is parsed on the async thread. Most tasks are
+/// smaller, so they never wait for large ones.
 pub const SMALL_BODY_BYTES: usize = 16 * 1024;
 
-/// The most values of a JSON body. Each takes some hundred bytes in memory, and some in an error; a task has far fewer.
+/// Maximum number of values in a JSON body. Each takes some hundred bytes of memory, and more in an error; a valid task
+/// has far fewer.
 pub const MAX_BODY_VALUES: usize = 50_000;
 
-/// How many bytes of larger bodies are read and parsed at once.
+/// Memory budget for large bodies that are being read and parsed, in bytes.
 const BODIES_BYTES: usize = 32 * 1024 * 1024;
 
-/// How many bytes of answers that are copies for one client wait for their clients to read them.
+/// Memory budget for responses generated for one client that it has not read yet, in bytes.
 const COPIES_BYTES: usize = 64 * 1024 * 1024;
 
-/// The largest answer that needs no room in that budget: as much as the buffer of every connection holds.
+/// Maximum size of a response that is not charged to that budget: as much as the buffer of every connection holds
+/// anyway.
 const SMALL_COPY_BYTES: usize = MAX_HEAD_BYTES;
 
-/// How long a large body waits for room before its client is told to come again: others are read and parsed within seconds.
+/// How long a large body waits for memory before it is refused with 503. Other bodies are read and parsed within
+/// seconds, so a longer wait means overload.
 const ROOM_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a body may take to arrive; the time it waits for room is not counted.
+/// How long receiving a body may take, not counting the time it waits for memory.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a body that holds room may stand still, and how many bytes of it must come in a second on the whole: others need the room.
+/// How long a body that holds memory may stall before it is refused, because others wait for the memory.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The minimum average rate at which such a body must arrive, in bytes per second.
 pub const BODY_BYTES_PER_SECOND: usize = 64 * 1024;
 
-/// How long the head of a request may take to arrive, and a connection may be idle.
+/// How long receiving the head of a request may take, and how long a connection may be idle.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a client may take to read more of an answer. What it has not read holds memory and a connection, of a stream, too; `k8s-cli` goes
-/// on with a log where it was cut.
+/// How long a client may take to read [`WRITE_BYTES`] of a response. Unread data holds memory and a connection. This
+/// includes log streams; `k8s-cli` reconnects and continues where it was interrupted.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How much it must read in that time while more waits for it. A byte now and then would keep all of it here.
+/// How much a client must read within [`WRITE_TIMEOUT`] while more data waits. Without a minimum, a byte now and then
+/// would hold a response in memory indefinitely.
 pub const WRITE_BYTES: usize = 16 * 1024;
 
-/// The largest head of a request: 64 KiB, more than any proxy passes on.
+/// Maximum size of a request head. No common proxy forwards a larger one.
 pub const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// The most headers of a request.
+/// Maximum number of headers in a request.
 pub const MAX_HEADERS: usize = 100;
 
-/// The most requests that change something at once. Each waits for Kubernetes, which queues them as well.
+/// Maximum number of concurrent requests that call Kubernetes. It queues calls itself, so more would only wait there.
 const MAX_CHANGES: usize = 512;
 
-/// How long the log streams get to end when the server stops, before their connections are cut.
+/// How long connections may take to finish when the server stops, before they are closed.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The limits that depend on what happens now.
+/// The limits that are shared by concurrent requests.
 pub struct Limits {
     bodies: Rooms,
     copies: Rooms,
@@ -71,14 +77,13 @@ pub struct Limits {
     streams: Shares<UserName>,
 }
 
-/// The right to hold a log stream.
+/// Permission to hold one log stream.
 pub struct StreamPermit {
     _share: Share<UserName>,
 }
 
 impl Limits {
-    /// Limits for log streams, of all users and of each.
-    #[must_use]
+    /// Creates the limits, with the maximum number of log streams in total and per user.
     pub fn new(max_streams: usize, max_streams_per_user: usize) -> Self {
         Self {
             bodies: Rooms::new(BODIES_BYTES),
@@ -88,38 +93,36 @@ impl Limits {
         }
     }
 
-    /// Waits for room for a large body.
+    /// Waits for memory for a large body.
     pub async fn room_for_body(&self, sender: &Sender, bytes: usize) -> Result<Room, ApiError> {
         let taking = self.bodies.take(sender, bytes);
         let taken = timeout(ROOM_PATIENCE, taking).await.ok().flatten();
-        taken.ok_or_else(|| ApiError::Busy("too many large requests at once; try again in a second".to_owned()))
+        taken.ok_or_else(|| ApiError::Busy("too many large requests; try again in a second".to_owned()))
     }
 
-    /// Asks for room for an answer that is a copy; a small one needs none.
+    /// Takes memory for a response that is a copy for one client. A small one needs none.
     pub fn room_for_copy(&self, sender: &Sender, bytes: usize) -> Result<Option<Room>, ApiError> {
         if bytes <= SMALL_COPY_BYTES {
             return Ok(None);
         }
-        // The copy is there already, so nobody waits with it.
+        // Don't wait: the response already takes up memory.
         let taken = self.copies.take(sender, bytes).now_or_never().flatten();
-        let busy = || ApiError::Busy("too many large answers at once; read them, or try again in a second".to_owned());
+        let busy = || ApiError::Busy("too many large responses are being sent; try again in a second".to_owned());
         taken.map(Some).ok_or_else(busy)
     }
 
-    /// Asks for the right to change something.
+    /// Takes permission to call Kubernetes.
     pub fn change(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         let permit = Arc::clone(&self.changes).try_acquire_owned();
-        permit.map_err(|_| ApiError::Busy("too many requests at once; try again in a second".to_owned()))
+        permit.map_err(|_| ApiError::Busy("too many concurrent requests; try again in a second".to_owned()))
     }
 
-    /// Asks for the right to hold a log stream.
+    /// Takes permission to hold a log stream.
     pub fn stream(&self, user: &UserName) -> Result<StreamPermit, ApiError> {
         let share = self.streams.take(user.clone()).map_err(|reason| match reason {
-            NoShare::AllTaken => {
-                ApiError::Busy("too many log streams at once; close one, or try again later".to_owned())
-            }
+            NoShare::AllTaken => ApiError::Busy("too many open log streams; close one or try again later".to_owned()),
             NoShare::OneHasMost => ApiError::TooMany(format!(
-                "you have {} log streams open; close one first",
+                "limit of {} open log streams per user reached; close one and try again",
                 self.streams.most_of_one()
             )),
         })?;

@@ -1,4 +1,4 @@
-//! Accepting connections: with limits, a time for the head of a request and for the reading of its answer, and an end.
+//! Accepts connections within limits and timeouts, and drains them on shutdown.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -23,35 +23,34 @@ use crate::pace::Paced;
 use crate::router::router;
 use crate::shares::{NoShare, Place, Shares};
 
-/// The pause after a connection could not be accepted: there are no file descriptors, and some must be closed first.
+/// The pause after a failed accept. The usual cause is that the process is out of file descriptors, and retrying
+/// immediately would spin until some are closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a connection too many may take to be told so.
+/// How long sending the response to a refused connection may take.
 const REFUSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long it is waited for what it asks.
+/// How long to wait for the request of a refused connection.
 const REFUSED_HEAD_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// How many connections may wait to be accepted; the system may allow fewer. One that finds no room comes again after a
-/// second, and with the usual 128 a few hundred followers that come at once made others wait for that.
+/// How many connections may wait to be accepted; the system may allow fewer. When the queue is full, the client's
+/// kernel retries after a second: with the usual 128, a few hundred followers that connect together delay other clients
+/// by that second.
 const BACKLOG: u32 = 4096;
 
-/// Listens at an address.
-///
-/// # Errors
-/// It is taken, or not of this machine.
+/// Binds a listener to `address`.
 pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    // Connections of a server that was here a moment ago do not hold the address.
+    // Without SO_REUSEADDR, connections of a previous server in TIME_WAIT would block the address after a restart.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Serves until the server stops, then lets what is open come to its end for a while.
+/// Serves connections until the server stops, then gives open ones up to `DRAIN_TIMEOUT` to finish.
 pub async fn serve(listener: TcpListener, app: AppState, connections: Shares<Client>) {
     let routes = router(app.clone());
     let graceful = GracefulShutdown::new();
@@ -74,18 +73,18 @@ pub async fn serve(listener: TcpListener, app: AppState, connections: Shares<Cli
                 Err(reason) => drop(tokio::spawn(refuse(stream, reason))),
             },
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                tracing::warn!(%error, "cannot accept a connection");
                 sleep(ACCEPT_PAUSE).await;
             }
         }
     }
     drop(listener);
     if timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
-        tracing::warn!("connections were still open and are cut");
+        tracing::warn!("closing connections that are still open");
     }
 }
 
-/// What one connection needs.
+/// Everything needed to serve one connection.
 struct Entrance {
     app: AppState,
     routes: Router,
@@ -94,9 +93,9 @@ struct Entrance {
 }
 
 impl Entrance {
-    /// Serves a connection to its end.
+    /// Serves a connection until it closes.
     async fn attend(self, stream: TcpStream, peer: SocketAddr, place: Place) {
-        // Log lines are small, and each shall be seen at once.
+        // Send each log line immediately: Nagle's algorithm would hold back small writes.
         let _ = stream.set_nodelay(true);
         let caller = Caller::of(&stream, peer).await;
         let share = match self.connections.take_place(place, caller.client) {
@@ -119,22 +118,22 @@ impl Entrance {
             .serve_connection(TokioIo::new(Paced::new(stream)), TowerToHyperService::new(routes));
         metrics::gauge!("k8s_cli_http_connections").increment(1.0);
         if let Err(error) = self.watcher.watch(connection).await {
-            tracing::debug!(%error, "a connection broke");
+            tracing::debug!(%error, "connection failed");
         }
         metrics::gauge!("k8s_cli_http_connections").decrement(1.0);
         drop(share);
     }
 }
 
-/// Tells a connection too many so, if it takes it soon.
+/// Answers a connection that exceeds a limit, unless the client is too slow to receive the answer.
 async fn refuse(stream: TcpStream, reason: NoShare) {
     metrics::counter!("k8s_cli_http_connections_refused_total").increment(1);
-    // Who leaves or does not read is told nothing.
+    // A client that has left or does not read gets no answer.
     let _ = timeout(REFUSE_TIMEOUT, tell(stream, reason)).await;
 }
 
-/// What a connection too many is told; but whether the process lives it is told like every other, so that no probe restarts a
-/// server that has much to do.
+/// Writes 503 or 429, except to a liveness probe: it gets its 200, so that the kubelet does not restart a server that
+/// is merely busy.
 async fn tell(mut stream: TcpStream, reason: NoShare) -> std::io::Result<()> {
     let mut head = [0; 4096];
     let asked = timeout(REFUSED_HEAD_TIMEOUT, stream.read(&mut head)).await;
@@ -142,10 +141,13 @@ async fn tell(mut stream: TcpStream, reason: NoShare) -> std::io::Result<()> {
     let too_many = |detail| format!("{{\"detail\": \"{detail}\"}}\n");
     let (status, body) = match reason {
         _ if is_probe => ("200 OK", serde_json::to_string(&HealthResponse::OK).unwrap_or_default()),
-        NoShare::AllTaken => ("503 Service Unavailable", too_many("too many connections at once")),
+        NoShare::AllTaken => (
+            "503 Service Unavailable",
+            too_many("too many concurrent connections; try again later"),
+        ),
         NoShare::OneHasMost => (
             "429 Too Many Requests",
-            too_many("you have too many connections open; close one first"),
+            too_many("too many open connections from this client; close one and try again"),
         ),
     };
     let length = body.len();

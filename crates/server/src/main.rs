@@ -1,4 +1,4 @@
-//! `k8s-cli-api`: the API server; and, called by itself, the supervisor of a container.
+//! `k8s-cli-api`: the API server. It re-executes itself as the shim of each container of the embedded engine.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! The OpenAPI document: what the routes say of themselves, and what is the same for all of them.
+//! Builds the OpenAPI document from the routes, and adds what all operations have in common.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -6,23 +6,23 @@ use task::user;
 
 use crate::router;
 
-/// No control characters, and no spaces at the ends.
+/// Excludes control characters, and spaces at either end.
 const USER_PATTERN: &str = "^[!-~\\u00a0-\\uffff]([ -~\\u00a0-\\uffff]*[!-~\\u00a0-\\uffff])?$";
 
-/// A part of what is taken: a number and its unit, or a time in UTC.
+/// Matches a subset of the accepted values: a number with a unit, or a UTC timestamp.
 const SINCE_PATTERN: &str = "^([1-9][0-9]{0,4}[smhd]|20[0-9]{2}-0[1-9]-[12][0-9]T[01][0-9]:[0-5][0-9]:[0-5][0-9]Z)$";
 
-/// Routes that need no user.
+/// Routes that do not require a user.
 const PUBLIC: &[&str] = &["/", "/healthz", "/readyz", "/version", "/metrics"];
 
-/// The document, encoded once. `max_nodes` is this server's limit.
+/// The document as JSON. `max_nodes` is the limit of this server.
 pub fn document(max_nodes: u32) -> Bytes {
     let (_, openapi) = router::api();
-    let mut document = serde_json::to_value(openapi).expect("the document is plain data");
+    let mut document = serde_json::to_value(openapi).expect("the document can be encoded as JSON");
     document["info"] = json!({
         "title": "k8s-cli API",
         "version": env!("CARGO_PKG_VERSION"),
-        "description": "Runs computing tasks on Kubernetes.",
+        "description": "Runs tasks on Kubernetes.",
         "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     });
     document["components"]["schemas"]["TaskDefinition"]["properties"]["num_nodes"]["maximum"] = json!(max_nodes);
@@ -37,16 +37,16 @@ pub fn document(max_nodes: u32) -> Bytes {
         "required": ["detail"],
         "properties": {"detail": {"type": "string"}},
     });
-    let paths = document["paths"].as_object_mut().expect("there are routes");
+    let paths = document["paths"].as_object_mut().expect("the document has paths");
     for (path, operations) in paths {
-        for (method, operation) in operations.as_object_mut().expect("a route has methods") {
+        for (method, operation) in operations.as_object_mut().expect("a path has operations") {
             complete(path, method, operation);
         }
     }
-    Bytes::from(serde_json::to_vec(&document).expect("the document is plain data"))
+    Bytes::from(serde_json::to_vec(&document).expect("the document can be encoded as JSON"))
 }
 
-/// What every operation has in common.
+/// Adds the parameters and responses that all operations have in common.
 fn complete(path: &str, method: &str, operation: &mut Value) {
     let public = PUBLIC.contains(&path);
     if !public {
@@ -54,8 +54,8 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
             "name": "X-User",
             "in": "header",
             "required": true,
-            "description": "The exact name of the user.",
-            // HTTP takes spaces at the ends away.
+            "description": "The name of the user. It is matched exactly.",
+            // HTTP strips spaces at either end of a header value.
             "schema": {"type": "string", "minLength": 1, "maxLength": user::MAX_BYTES, "pattern": USER_PATTERN},
             "example": "alice@example.com",
         });
@@ -85,30 +85,34 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
     };
     add(
         "403",
-        "Another account of the machine asks, or for another host.",
+        "The client's account, or the host that the request names, is not allowed.",
         "ErrorResponse",
     );
-    add("404", "There is no such thing.", "ErrorResponse");
+    add("404", "Not found.", "ErrorResponse");
     add(
         "422",
-        "The request is wrong; every error is listed.",
+        "The request is invalid; the response lists the errors.",
         "HTTPValidationError",
     );
     add("500", "The server or the cluster failed.", "ErrorResponse");
-    add("503", "Too much at once; try again later.", "ErrorResponse");
+    add(
+        "503",
+        "The server has reached a limit; try again later.",
+        "ErrorResponse",
+    );
     if body {
-        add("400", "The body is not UTF-8.", "ErrorResponse");
-        add("408", "The body did not arrive in time.", "ErrorResponse");
+        add("400", "The body is not valid UTF-8.", "ErrorResponse");
+        add("408", "The body was not received in time.", "ErrorResponse");
         add("413", "The body is too large.", "ErrorResponse");
     }
     if path.ends_with("/logs") && method == "get" {
-        add("429", "The user has too many log streams open.", "ErrorResponse");
+        add("429", "The user has too many open log streams.", "ErrorResponse");
     }
 }
 
-/// What the types of parameters do not say.
+/// Adds constraints that the Rust types of parameters do not express.
 fn constrain(parameter: &mut Value) {
-    // FastAPI's optional parameters may be absent, but not empty.
+    // As in FastAPI, an optional query parameter can be omitted, but has no way to be null.
     if parameter["in"] == "query"
         && let Some(types) = parameter["schema"]["type"].as_array()
     {

@@ -1,4 +1,4 @@
-//! A connection that breaks when its client does not read what is written to it, or hardly reads.
+//! Closes connections whose clients do not read their responses, or read them too slowly.
 
 use std::io;
 use std::pin::Pin;
@@ -9,18 +9,17 @@ use tokio::time::{Instant, Sleep};
 
 use crate::limits::{WRITE_BYTES, WRITE_TIMEOUT};
 
-/// A stream whose writes must go on: while some of it waits, so many bytes in so much time. What has nothing to write may be
-/// silent for as long as it likes.
+/// A stream that fails with `TimedOut` if its client reads less than [`WRITE_BYTES`] per [`WRITE_TIMEOUT`] while data
+/// waits to be written. A stream with nothing to write may be idle indefinitely, as when following a quiet log.
 pub struct Paced<S> {
     stream: S,
-    /// When what waits must have gone on.
+    /// When the current measurement ends.
     limit: Pin<Box<Sleep>>,
-    /// Whether something waits, and how much was written since that time was set.
+    /// Bytes written since the measurement began; `None` while nothing waits.
     written: Option<usize>,
 }
 
 impl<S> Paced<S> {
-    /// Watches a stream.
     pub fn new(stream: S) -> Self {
         Self {
             stream,
@@ -29,7 +28,7 @@ impl<S> Paced<S> {
         }
     }
 
-    /// Counts what came of a write.
+    /// Counts the bytes of a write, or starts or checks the measurement if the write has to wait.
     fn count(&mut self, done: Poll<io::Result<usize>>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         match done {
             Poll::Ready(Ok(bytes)) => {
@@ -51,6 +50,7 @@ impl<S> Paced<S> {
                         written = 0;
                     }
                     self.written = Some(written);
+                    // After a reset, poll the timer again: only polling registers the waker.
                     ready!(self.limit.as_mut().poll(context));
                     is_due = true;
                 }
@@ -84,7 +84,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
         self.stream.is_write_vectored()
     }
 
-    /// hyper flushes when it has written all that it has.
+    // hyper flushes once it has written all its data, so after a flush nothing waits.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let done = Pin::new(&mut self.stream).poll_flush(context);
         if done.is_ready() {
@@ -125,7 +125,7 @@ mod tests {
         let writing = tokio::spawn(async move { Paced::new(server).write_all(&vec![0; 10 * WRITE_BYTES]).await });
         while !writing.is_finished() {
             sleep(WRITE_TIMEOUT - Duration::from_secs(1)).await;
-            // The server may have left meanwhile.
+            // The server may have closed the connection by now.
             let _ = client.read_u8().await;
         }
         assert_eq!(writing.await.unwrap().unwrap_err().kind(), ErrorKind::TimedOut);
@@ -150,7 +150,7 @@ mod tests {
         let mut server = Paced::new(server);
         let mut piece = [0; 1500];
         for _ in 0..3 {
-            // More than there is room for, so that it waits for the client once.
+            // More than the pipe holds, so that the write waits for the client once.
             let (written, read) = tokio::join!(
                 async {
                     server.write_all(&[0; 1500]).await?;

@@ -1,4 +1,4 @@
-//! Memory that requests share, in bytes: so much for all, for each client, and for each user.
+//! Memory budgets that requests share, limited in total, per client, and per user.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -9,35 +9,34 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::caller::Client;
 
-/// What one permit stands for, in bytes.
+/// The number of bytes that one permit stands for.
 const UNIT: usize = 1024;
 
-/// Room that several share.
+/// A memory budget that requests share.
 pub struct Rooms {
     all: Arc<Semaphore>,
     clients: Each<Client>,
     users: Each<UserName>,
 }
 
-/// A part of it, until this is dropped.
+/// A share of the budget, which is released when this is dropped.
 #[derive(Debug)]
 pub struct Room {
     _permits: Vec<OwnedSemaphorePermit>,
 }
 
-/// Who wants room.
+/// Whom a request's memory is charged to.
 #[derive(Debug, Clone)]
 pub struct Sender {
-    /// Where the connection comes from. A proxy is one client for all who use it.
+    /// Where the connection comes from. All users of a proxy are one client.
     pub client: Client,
-    /// Who that says to be; who asks without a proxy can say anything.
+    /// The user in the X-User header. Without a proxy, a client can claim to be any user, so this alone is no limit.
     pub user: Option<UserName>,
 }
 
 impl Rooms {
-    /// So many bytes in all. One client has three quarters of it at most, and one user a quarter, so that neither a client with
-    /// many names nor a user behind everybody's proxy takes all of it.
-    #[must_use]
+    /// Creates a budget of `bytes`. One client can hold at most three quarters of it, and one user a quarter. This way,
+    /// neither a client that claims many user names nor a single user behind a shared proxy can exhaust the budget.
     pub fn new(bytes: usize) -> Self {
         let units = bytes / UNIT;
         Self {
@@ -47,11 +46,13 @@ impl Rooms {
         }
     }
 
-    /// Waits for room; more than a user may have counts as that. `None` when the server has no more to give.
+    /// Waits for a share. A request for more than a user's limit is charged only that limit, so that it can be granted
+    /// at all. The semaphores are never closed, so waiting does not end with `None`.
     pub async fn take(&self, sender: &Sender, bytes: usize) -> Option<Room> {
         let units = bytes.div_ceil(UNIT).min(self.users.most);
         let units = u32::try_from(units).ok()?;
-        // The narrowest first, in one order: who waits for the others' holds nothing that they need.
+        // Take the narrowest limit first, and always in this order: a request that waits for its own user's limit then
+        // holds nothing that other users or clients need.
         let mut permits = Vec::with_capacity(3);
         if let Some(user) = &sender.user {
             permits.push(self.users.of(user.clone()).acquire_many_owned(units).await.ok()?);
@@ -62,7 +63,7 @@ impl Rooms {
     }
 }
 
-/// The same number of permits for each.
+/// The same number of permits for each owner.
 struct Each<K> {
     most: usize,
     semaphores: Mutex<HashMap<K, Weak<Semaphore>>>,
@@ -82,7 +83,7 @@ impl<K: Eq + Hash> Each<K> {
             return semaphore;
         }
         if semaphores.len() == semaphores.capacity() {
-            // Before the map grows, so that this is rare. Who holds nothing and waits for nothing is forgotten.
+            // Remove owners that neither hold nor wait for permits. Only when the map would grow, to keep this rare.
             semaphores.retain(|_, semaphore| semaphore.strong_count() > 0);
         }
         let semaphore = Arc::new(Semaphore::new(self.most));
@@ -116,17 +117,17 @@ mod tests {
         let rooms = Rooms::new(32 * MIB);
         let mut held = Vec::new();
         for user in ["a", "b", "c"] {
-            // Two of 4 MiB are a quarter.
+            // Two shares of 4 MiB are a quarter of the budget.
             held.extend((0..2).map(|_| taken(&rooms, &sender(1, user), 4 * MIB).unwrap()));
-            assert!(taken(&rooms, &sender(1, user), MIB).is_none(), "{user} has a quarter");
-            assert!(taken(&rooms, &sender(2, user), MIB).is_none(), "on every way");
+            assert!(taken(&rooms, &sender(1, user), MIB).is_none(), "{user} holds a quarter");
+            assert!(taken(&rooms, &sender(2, user), MIB).is_none(), "from any client");
         }
         assert!(
             taken(&rooms, &sender(1, "d"), MIB).is_none(),
-            "the client has three quarters"
+            "the client holds three quarters"
         );
         let other = taken(&rooms, &sender(2, "d"), 8 * MIB).unwrap();
-        assert!(taken(&rooms, &sender(3, "e"), MIB).is_none(), "that is all");
+        assert!(taken(&rooms, &sender(3, "e"), MIB).is_none(), "the budget is used up");
         drop(held);
         assert!(taken(&rooms, &sender(3, "e"), MIB).is_some());
         drop(other);

@@ -1,4 +1,4 @@
-//! All routes. The OpenAPI document is made from the same registration.
+//! All routes of the server. The OpenAPI document is generated from the same registration, so it cannot drift.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use crate::guard;
 use crate::handlers::{docs, health, logs, nodes, tasks, volumes};
 use crate::telemetry;
 
-/// The routes of the API, and their document.
+/// The routes of the API and their OpenAPI document.
 pub fn api() -> (Router<AppState>, OpenApi) {
     OpenApiRouter::new()
-        // Tasks. `submit` and `stop` are tried before an identifier.
+        // Tasks. axum matches the static segments `submit` and `stop` before a task ID.
         .routes(routes!(tasks::submit_task))
         .routes(routes!(tasks::stop_all_tasks))
         .routes(routes!(tasks::list_tasks))
@@ -44,7 +44,7 @@ pub fn api() -> (Router<AppState>, OpenApi) {
         .split_for_parts()
 }
 
-/// Everything that the server answers.
+/// All routes: the API and the documentation pages, with the middleware around them.
 pub fn router(app: AppState) -> Router {
     let (api, _) = api();
     let pages = Router::new()
@@ -58,15 +58,16 @@ pub fn router(app: AppState) -> Router {
         .merge(pages)
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
+        // The last layer is the outermost: `observe` also logs and counts refused requests and panics.
         .layer(from_fn_with_state(Arc::clone(&app.guard), guard::admit))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(telemetry::request::observe))
         .with_state(app);
-    // axum adds `Allow` outside of all layers of the router that has the routes.
+    // axum adds the `Allow` header outside all layers of the router that holds the routes, so edit it in an outer one.
     Router::new().fallback_service(routes).layer(from_fn(allow_as_fastapi))
 }
 
-/// FastAPI answers HEAD on its routes with 405, where axum would run the GET handler.
+/// Answers HEAD with 405, as FastAPI does; axum would run the GET handler.
 async fn refuse_head(request: Request, next: Next) -> Response {
     if request.method() == Method::HEAD {
         let mut response = method_not_allowed().await;
@@ -78,7 +79,7 @@ async fn refuse_head(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// axum counts HEAD among the methods of every GET route.
+/// Rewrites the `Allow` header as FastAPI writes it: axum adds HEAD to every GET route.
 async fn allow_as_fastapi(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if response.status() == StatusCode::METHOD_NOT_ALLOWED
@@ -97,21 +98,22 @@ async fn method_not_allowed() -> Response {
     detailed(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
 }
 
-/// A known path with a slash too many is redirected, as FastAPI does it.
+/// Redirects a known path with a trailing slash, as FastAPI does; all other paths are not found.
 async fn not_found(uri: Uri) -> Response {
     let path = uri.path();
     let Some(shorter) = path.strip_suffix('/').filter(|shorter| is_known(shorter)) else {
         return detailed(StatusCode::NOT_FOUND, "Not Found");
     };
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-    // Relative to this host: a Host header must not decide where the client goes.
+    // Keep the location relative: a forged Host header must not decide where the client goes.
     match HeaderValue::from_str(&format!("{shorter}{query}")) {
         Ok(location) => (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, location)]).into_response(),
         Err(_) => detailed(StatusCode::NOT_FOUND, "Not Found"),
     }
 }
 
-/// Whether a path without its last slash is one of the API's. Every part of it must be there.
+/// Whether the server has a route for a path, without its trailing slash. Empty segments are rejected: redirecting
+/// `//evil.example/` would send the client to another host.
 fn is_known(path: &str) -> bool {
     let parts: Vec<&str> = path.split('/').skip(1).collect();
     if parts.iter().any(|part| part.is_empty()) {
@@ -128,7 +130,10 @@ fn is_known(path: &str) -> bool {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the layer gives the panic away")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "`CatchPanicLayer` passes the panic by value"
+)]
 fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
     let reason = panic
         .downcast_ref::<String>()

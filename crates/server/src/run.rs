@@ -1,4 +1,4 @@
-//! The server from its start to its end.
+//! Starts the server, runs it until a signal arrives, and shuts it down.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -20,7 +20,7 @@ use crate::telemetry::logging;
 use crate::telemetry::metrics::Metrics;
 use crate::{background, listener, openapi};
 
-/// The whole program, for who has read its command line.
+/// Runs the server with parsed arguments and returns the exit code of the process.
 #[must_use]
 pub fn main(args: Args) -> ExitCode {
     if args.background {
@@ -39,13 +39,14 @@ pub fn main(args: Args) -> ExitCode {
     }
 }
 
-/// The whole chain of causes in one line; some of them have a picture of the file below their first line.
+/// Formats the chain of causes on one line. Only the first line of each cause is used: a kubeconfig error, e.g., is
+/// followed by an excerpt of the file.
 fn sentence(error: &anyhow::Error) -> String {
     let mut sentence = String::new();
     for cause in error.chain() {
         let cause = cause.to_string();
         let cause = cause.lines().next().unwrap_or_default();
-        // Some say their causes themselves.
+        // Some errors already include their cause.
         if !sentence.contains(cause) {
             let gap = if sentence.is_empty() { "" } else { ": " };
             sentence.push_str(&format!("{gap}{cause}"));
@@ -54,10 +55,7 @@ fn sentence(error: &anyhow::Error) -> String {
     sentence
 }
 
-/// Runs the server until it is told to stop by TERM or INT.
-///
-/// # Errors
-/// The cluster cannot be used, or the address is taken.
+/// Runs the server until SIGTERM or SIGINT.
 #[tokio::main]
 async fn run(args: Args) -> anyhow::Result<()> {
     embedded::raise_file_limit();
@@ -74,10 +72,12 @@ async fn run(args: Args) -> anyhow::Result<()> {
     };
     let address = SocketAddr::new(args.host, args.port);
     let listener = listener::listen(address)
-        .with_context(|| format!("cannot listen on `{address}`; choose another port with `--port`"))?;
-    let address = listener.local_addr().context("the listener has no address")?;
+        .with_context(|| format!("cannot listen on `{address}`; use `--port` to choose another port"))?;
+    let address = listener
+        .local_addr()
+        .context("cannot read the address of the listener")?;
     if !address.ip().is_loopback() {
-        tracing::warn!(%address, "the X-User header is believed; let only a trusted proxy reach this address");
+        tracing::warn!(%address, "the X-User header is trusted; let only an authenticating proxy reach this address");
     }
     let namespace = executor.namespace().to_owned();
     let app = AppState(Arc::new(App {
@@ -93,13 +93,14 @@ async fn run(args: Args) -> anyhow::Result<()> {
     tracing::info!(event = "listening", %address, namespace, version = env!("CARGO_PKG_VERSION"), "listening");
     let connections = Shares::new(args.max_connections, args.max_connections_per_client);
     listener::serve(listener, app.clone(), connections).await;
+    // Stop the executor before the embedded engine: its last calls still need the Kubernetes API.
     app.executor.shut_down().await;
     backend.stop().await;
     tracing::info!(event = "stopped", "stopped");
     Ok(())
 }
 
-/// What the operator has decided for all tasks.
+/// Settings from the flags that apply to all tasks.
 fn settings(args: &Args, backend: &Backend) -> Settings {
     Settings {
         namespace: args.namespace.clone(),
@@ -128,17 +129,17 @@ fn settings(args: &Args, backend: &Backend) -> Settings {
 }
 
 fn stop_on_signal(stopping: CancellationToken) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for TERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for INT")?;
-    // The end of the terminal it was started from is not the end of a server.
-    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for HUP")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+    // Catch and ignore SIGHUP, so that the server keeps running when the terminal that started it closes.
+    let mut hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
     tokio::spawn(async move { while hangup.recv().await.is_some() {} });
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!(event = "stopping", "stopping; log streams end now");
+        tracing::info!(event = "stopping", "stopping; closing log streams");
         stopping.cancel();
     });
     Ok(())

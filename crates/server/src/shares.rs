@@ -1,4 +1,4 @@
-//! So much of something for all together, and so much for each.
+//! Limits the number of concurrent uses of a resource, in total and per owner.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What is left of something that several share.
+/// The limits of a shared resource, and what is in use.
 #[derive(Debug, Clone)]
 pub struct Shares<K> {
     all: Arc<Semaphore>,
@@ -14,7 +14,7 @@ pub struct Shares<K> {
     taken: Arc<Mutex<HashMap<K, usize>>>,
 }
 
-/// A part of it, until this is dropped.
+/// One use of the resource, which ends when this is dropped.
 #[derive(Debug)]
 pub struct Share<K: Eq + Hash> {
     _permit: OwnedSemaphorePermit,
@@ -22,22 +22,21 @@ pub struct Share<K: Eq + Hash> {
     taken: Arc<Mutex<HashMap<K, usize>>>,
 }
 
-/// A part that nobody's name is on yet.
+/// A use that counts toward the total, but not yet toward an owner's limit.
 #[derive(Debug)]
 pub struct Place(OwnedSemaphorePermit);
 
-/// Why there is none.
+/// Why a use was denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoShare {
-    /// All of it is taken.
+    /// The total limit is reached.
     AllTaken,
-    /// This one has as much as one may have.
+    /// The owner's limit is reached.
     OneHasMost,
 }
 
 impl<K: Eq + Hash + Clone> Shares<K> {
-    /// So much in all, and so much of it for one.
-    #[must_use]
+    /// Allows `most` uses in total, of which `most_of_one` may belong to the same owner.
     pub fn new(most: usize, most_of_one: usize) -> Self {
         Self {
             all: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
@@ -46,33 +45,23 @@ impl<K: Eq + Hash + Clone> Shares<K> {
         }
     }
 
-    /// The most that one may have.
-    #[must_use]
+    /// The limit of one owner.
     pub fn most_of_one(&self) -> usize {
         self.most_of_one
     }
 
-    /// Takes one part.
-    ///
-    /// # Errors
-    /// There is none for this one.
+    /// Takes one use for `owner`.
     pub fn take(&self, owner: K) -> Result<Share<K>, NoShare> {
         self.take_place(self.place()?, owner)
     }
 
-    /// Takes one part for whom is not known yet.
-    ///
-    /// # Errors
-    /// There is none for anybody.
+    /// Takes one use before its owner is known, so that finding out the owner is itself within the total limit.
     pub fn place(&self) -> Result<Place, NoShare> {
         let permit = Arc::clone(&self.all).try_acquire_owned();
         permit.map(Place).map_err(|_| NoShare::AllTaken)
     }
 
-    /// Counts such a part as one's, now that it is known whose.
-    ///
-    /// # Errors
-    /// This one has as much as one may have.
+    /// Assigns a use to its owner. On failure, the use is released.
     pub fn take_place(&self, Place(permit): Place, owner: K) -> Result<Share<K>, NoShare> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let own = taken.get(&owner).copied().unwrap_or_default();
@@ -94,6 +83,7 @@ impl<K: Eq + Hash> Drop for Share<K> {
         if let Some(own) = taken.get_mut(&self.owner) {
             *own -= 1;
             if *own == 0 {
+                // Otherwise the map would grow with every owner ever seen.
                 taken.remove(&self.owner);
             }
         }
@@ -114,6 +104,10 @@ mod tests {
         assert_eq!(shares.take("bob").unwrap_err(), NoShare::AllTaken);
         drop(first);
         assert!(shares.take("alice").is_ok());
-        assert_eq!(shares.taken.lock().unwrap().len(), 2, "who has nothing is forgotten");
+        assert_eq!(
+            shares.taken.lock().unwrap().len(),
+            2,
+            "an owner without uses is removed"
+        );
     }
 }

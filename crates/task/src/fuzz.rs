@@ -1,11 +1,11 @@
-//! What must hold for whatever a client writes. The targets of `fuzz/` look for inputs that break it.
+//! Invariants that must hold for any input from a client. The targets of `fuzz/` search for inputs that break them.
 
 use serde_json::Value;
 
 use crate::definition::{MAX_SECONDS, parse_duration};
 use crate::{Quantity, TaskDefinition, VolumeDefinition, time};
 
-/// The body of a submit, or of a new volume: it is read, or all of its faults are told.
+/// The body of a submitted task or a new volume is either valid, or refused with errors of limited size.
 pub fn bodies(data: &[u8]) {
     let Ok(body) = serde_json::from_slice::<Value>(data) else {
         return;
@@ -17,17 +17,17 @@ pub fn bodies(data: &[u8]) {
     .into_iter()
     .flatten()
     {
-        assert!(!faults.is_empty(), "refused without a reason");
+        assert!(!faults.is_empty(), "refused without an error");
         let told = serde_json::to_vec(&faults).unwrap_or_default();
         assert!(
             told.len() <= 8 * data.len() + 64 * 1024,
-            "{} bytes of faults",
+            "{} bytes of errors",
             told.len()
         );
     }
 }
 
-/// Amounts and times: what is taken is within its bounds, and is taken again as it was understood.
+/// Accepted quantities and times are within their bounds, and parse again from their canonical form.
 pub fn amounts(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     for read in [Quantity::cpus, Quantity::memory, Quantity::size] {

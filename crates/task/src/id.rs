@@ -1,22 +1,22 @@
-//! The short identifier of a task or a volume.
+//! The short ID of a task or volume.
 
 use std::fmt;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-/// How many characters an identifier has.
+/// The number of characters in an ID.
 pub const LENGTH: usize = 8;
 
 const ALPHABET: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
-/// Eight characters of `[0-9a-z]`: short enough for a Kubernetes name, and one of 2.8 million million.
+/// An ID of eight characters `[0-9a-z]`: short enough for Kubernetes names, with 2.8 trillion possible values.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Id(String);
 
 impl Id {
-    /// A random identifier. Its owner must still notice when it is taken.
+    /// Generates a random ID. The caller must handle the rare case that it is already in use.
     #[must_use]
     pub fn random() -> Self {
         Self(
@@ -26,12 +26,12 @@ impl Id {
         )
     }
 
-    /// The identifier that `parts` always give: how a repeated request finds what the first one made.
+    /// Derives an ID from a hash of `parts`, so that a repeated request finds what the first one created.
     #[must_use]
     pub fn derived(parts: &[&[u8]]) -> Self {
         let mut hash = Sha256::new();
         for part in parts {
-            // The length keeps ("ab", "c") and ("a", "bc") apart.
+            // Hash the length too, so that ("ab", "c") and ("a", "bc") differ.
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
@@ -45,19 +45,19 @@ impl Id {
         Self(text)
     }
 
-    /// Whether this could be one.
+    /// Whether `text` has the form of an ID.
     #[must_use]
     pub fn is_one(text: &str) -> bool {
         text.len() == LENGTH && text.bytes().all(|byte| ALPHABET.contains(&byte))
     }
 
-    /// An identifier that was made before, such as one in a label.
+    /// Reads an existing ID, e.g., from a label. Returns `None` if the form is invalid.
     #[must_use]
     pub fn of(text: &str) -> Option<Self> {
         Self::is_one(text).then(|| Self(text.to_owned()))
     }
 
-    /// The identifier as text.
+    /// The ID as a string.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

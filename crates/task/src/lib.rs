@@ -1,4 +1,4 @@
-//! What a task, a volume and their states are: definitions, validation, wire types. No I/O, no Kubernetes client, no HTTP.
+//! Definitions of tasks and volumes, their validation, and their wire types. No I/O, no Kubernetes client, no HTTP.
 
 pub mod definition;
 #[cfg(fuzzing)]

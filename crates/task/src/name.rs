@@ -1,4 +1,4 @@
-//! Names that people give to tasks and volumes, and the Kubernetes names made from them.
+//! Names of tasks and volumes, and the Kubernetes names derived from them.
 
 use std::fmt;
 
@@ -7,14 +7,14 @@ use serde_json::Value;
 
 use crate::validation::{self, Cursor};
 
-/// The longest name that is taken. Kubernetes gets a shorter one where it must.
+/// The maximum length of a name. Where Kubernetes allows less, the name is shortened.
 pub const MAX_LENGTH: usize = 253;
 
-/// The longest label value, and the longest name of a Job whose pods shall be found by it.
+/// The maximum length of a label value, and thus of the name of a Job, which is a label of its pods.
 /// Source: <https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set>.
 pub const MAX_LABEL_LENGTH: usize = 63;
 
-/// What a name looks like, for the OpenAPI document; the rule itself is [`Name::parse`].
+/// The pattern of a name, for the OpenAPI document; [`Name::parse`] implements the rule.
 pub const PATTERN: &str = "^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$";
 
 /// A valid name: ASCII letters, digits, `.`, `_` and `-`, with a letter or digit at both ends.
@@ -23,7 +23,7 @@ pub const PATTERN: &str = "^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$";
 pub struct Name(String);
 
 impl Name {
-    /// Reads a name from JSON.
+    /// Parses a name from JSON.
     pub fn parse(value: &Value, cursor: &mut Cursor) -> Option<Self> {
         let name = validation::string(value, cursor)?;
         if is_valid(&name) {
@@ -31,31 +31,32 @@ impl Name {
         }
         cursor.refuse(
             format!(
-                "a name has 1 to {MAX_LENGTH} ASCII letters, digits, `.`, `_` or `-`, and starts and ends with a letter or digit"
+                "a name must be 1 to {MAX_LENGTH} ASCII letters, digits, `.`, `_`, or `-`, and start and end with a \
+                 letter or digit"
             ),
             value,
         )
     }
 
-    /// A name that was taken before, such as one in an annotation.
+    /// Reads an existing name, e.g., from an annotation. Returns `None` if it is invalid.
     #[must_use]
     pub fn of(text: &str) -> Option<Self> {
         is_valid(text).then(|| Self(text.to_owned()))
     }
 
-    /// A name that this program made.
+    /// Generates a name from a prefix and an ID.
     #[must_use]
     pub fn generated(prefix: &str, id: &crate::Id) -> Self {
         Self(format!("{prefix}-{id}"))
     }
 
-    /// The name as it was given.
+    /// The name as a string.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The name as a label value: itself, cut where it is too long.
+    /// The name as a label value, truncated if it is too long.
     #[must_use]
     pub fn label_value(&self) -> String {
         let cut = &self.0[..self.0.len().min(MAX_LABEL_LENGTH)];

@@ -1,29 +1,29 @@
-//! Amounts in a task file: Kubernetes quantities, and SkyPilot's sizes such as `16`, `16+` and `32GB`.
+//! Quantities in task definitions: Kubernetes quantities, and SkyPilot's sizes such as `16`, `16+`, and `32GB`.
 
 use std::fmt;
 
 use quantity::{NANO, nanos};
 
 const MILLI: i128 = NANO / 1000;
-/// More than any machine has; a larger number is bytes where gibibytes were meant.
+/// 1 EiB, more than any cluster node has. A larger value is most likely bytes that were read as GiB.
 const MAX_BYTES: i128 = 1 << 60;
 /// [`MAX_BYTES`] as a number without a unit.
 pub(crate) const MAX_MEMORY_GIBIBYTES: i64 = 1 << 30;
-/// More than any machine has.
+/// More than any cluster node has.
 pub(crate) const MAX_CPUS: i64 = 1_000_000;
-/// No container starts with less; a smaller number is `m` (milli) where `Mi` was meant.
+/// No container starts with less. A smaller value is most likely `m` (milli) where `Mi` was meant.
 const MIN_MEMORY_BYTES: i128 = 1 << 20;
 
-/// A quantity as Kubernetes takes it, with its value.
+/// A quantity in a form that Kubernetes accepts, and its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quantity {
     text: String,
-    /// In billionths: the smallest suffix is `n`.
+    /// The value in billionths, because the smallest suffix is `n` (nano).
     nanos: i128,
 }
 
 impl Quantity {
-    /// Reads a quantity in Kubernetes' own grammar. `None` when it is none, or is beyond 2^63 - 1.
+    /// Parses a quantity in Kubernetes' grammar. Returns `None` if it is invalid or exceeds 2^63 - 1.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Some(Self {
@@ -32,23 +32,21 @@ impl Quantity {
         })
     }
 
-    /// Processors: `4`, `0.5`, `500m`, and `4+`, which Kubernetes cannot say and which asks for 4.
-    ///
-    /// # Errors
-    /// Why the text is no number of processors.
+    /// Parses a number of CPUs: `4`, `0.5`, `500m`, or SkyPilot's `4+` (at least 4), which becomes 4 because Kubernetes
+    /// cannot express it. The error is a message for the user.
     pub fn cpus(text: &str) -> Result<Self, String> {
         let parsed = Self::parse(text.strip_suffix('+').unwrap_or(text))
-            .ok_or_else(|| format!("`{text}` is no number of CPUs; write `4`, `0.5` or `500m`"))?;
+            .ok_or_else(|| format!("invalid number of CPUs `{text}`; expected, e.g., `4`, `0.5`, or `500m`"))?;
         if parsed.nanos < MILLI {
-            return Err("the least number of CPUs is `1m`".to_owned());
+            return Err("the number of CPUs must be at least `1m`".to_owned());
         }
         if parsed.nanos > i128::from(MAX_CPUS) * NANO {
-            return Err(format!("that is more than {MAX_CPUS} CPUs"));
+            return Err(format!("the number of CPUs must be at most {MAX_CPUS}"));
         }
         if parsed.nanos % MILLI == 0 {
             return Ok(parsed);
         }
-        // Kubernetes counts in thousandths, and rounds up.
+        // Kubernetes counts CPUs in thousandths and rounds up. Do the same here, so that the manifest shows it.
         let thousandths = parsed.nanos / MILLI + 1;
         Ok(Self {
             text: format!("{thousandths}m"),
@@ -56,33 +54,31 @@ impl Quantity {
         })
     }
 
-    /// Memory: a Kubernetes quantity, or SkyPilot's `16`, `16+` and `32GB`, whose units are powers of 1024.
-    ///
-    /// # Errors
-    /// Why the text is no amount of memory.
+    /// Parses an amount of memory: a Kubernetes quantity, or SkyPilot's `16`, `16+`, or `32GB`, whose units are powers
+    /// of 1024. The error is a message for the user.
     pub fn memory(text: &str) -> Result<Self, String> {
-        let parsed = Self::bytes(text.strip_suffix('+').unwrap_or(text))
-            .ok_or_else(|| format!("`{text}` is no amount of memory; write `16`, `16GB`, `16Gi` or `512Mi`"))?;
+        let parsed = Self::bytes(text.strip_suffix('+').unwrap_or(text)).ok_or_else(|| {
+            format!("invalid amount of memory `{text}`; expected, e.g., `16`, `16GB`, `16Gi`, or `512Mi`")
+        })?;
         if parsed.nanos < MIN_MEMORY_BYTES * NANO {
-            return Err(format!("`{text}` is less than 1 MiB; write `512Mi` or `16Gi`"));
+            return Err(format!(
+                "memory must be at least 1 MiB, not `{text}`; expected, e.g., `512Mi` or `16Gi`"
+            ));
         }
         parsed.within_limit()
     }
 
-    /// The size of a volume, in the same units as memory.
-    ///
-    /// # Errors
-    /// Why the text is no size.
+    /// Parses the size of a volume, in the same units as memory. The error is a message for the user.
     pub fn size(text: &str) -> Result<Self, String> {
-        let parsed =
-            Self::bytes(text).ok_or_else(|| format!("`{text}` is no size; write `10Gi`, `500Mi` or `100GB`"))?;
+        let parsed = Self::bytes(text)
+            .ok_or_else(|| format!("invalid size `{text}`; expected, e.g., `10Gi`, `500Mi`, or `100GB`"))?;
         if parsed.nanos <= 0 {
-            return Err("the size must be more than 0".to_owned());
+            return Err("the size must be greater than 0".to_owned());
         }
         parsed.within_limit()
     }
 
-    /// The quantity as Kubernetes reads it.
+    /// The quantity in a form that Kubernetes accepts.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
@@ -90,7 +86,7 @@ impl Quantity {
 
     fn within_limit(self) -> Result<Self, String> {
         if self.nanos > MAX_BYTES * NANO {
-            return Err("that is more than 1 EiB; a number without a unit is in GiB".to_owned());
+            return Err("must be at most 1 EiB; a number without a unit is in GiB".to_owned());
         }
         Ok(self)
     }
@@ -99,7 +95,7 @@ impl Quantity {
         let digits = text.trim_end_matches(|last: char| last.is_ascii_alphabetic());
         let unit = &text[digits.len()..];
         let text = match unit {
-            // No unit is GB, and GB is 2^30 bytes: SkyPilot's documentation, "Task YAML", `memory`.
+            // The default unit is GB, and GB is 2^30 bytes; see `memory` in SkyPilot's "Task YAML" documentation.
             "" => format!("{digits}Gi"),
             _ => match skypilot_unit(unit) {
                 Some(binary) => format!("{digits}{binary}"),
@@ -110,7 +106,7 @@ impl Quantity {
         if parsed.nanos % NANO == 0 {
             return Some(parsed);
         }
-        // Kubernetes has no part of a byte.
+        // Round up: Kubernetes has no fractions of a byte.
         let whole = parsed.nanos.div_euclid(NANO) + 1;
         Some(Self {
             text: whole.to_string(),
@@ -125,7 +121,8 @@ impl fmt::Display for Quantity {
     }
 }
 
-/// `gb`, `GB` and `Gb`, but not `gB`; two-letter units only, so that Kubernetes' `G` keeps its own meaning.
+/// Accepts `gb`, `GB`, and `Gb`, but not `gB`. Only two-letter units are SkyPilot's, so that `G` keeps its meaning in
+/// Kubernetes.
 fn skypilot_unit(unit: &str) -> Option<&'static str> {
     let lower = unit.to_ascii_lowercase();
     let upper = unit.to_ascii_uppercase();

@@ -1,29 +1,29 @@
-//! The state of a task as the API answers it.
+//! Response types of the API: the status of a task, cluster nodes, and versions.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// The header that every answer of a server has, and no other program; its value is the version.
+/// The response header that identifies a k8s-cli server. Its value is the version of the server.
 pub const SERVER_HEADER: &str = "k8s-cli-server";
 
-/// Where a task, or one node of it, stands.
+/// State of a task or of one of its nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// No container runs yet; `reason` and `message` say why.
+    /// No container is running yet; `reason` and `message` explain why.
     Pending,
-    /// A container runs.
+    /// A container is running.
     Running,
-    /// Every node succeeded.
+    /// All nodes succeeded.
     Completed,
-    /// A node failed.
+    /// At least one node failed.
     Failed,
 }
 
 impl State {
-    /// Whether nothing will change any more.
+    /// Whether the state can no longer change.
     #[must_use]
     pub fn is_final(self) -> bool {
         match self {
@@ -44,98 +44,98 @@ impl fmt::Display for State {
     }
 }
 
-/// The answer of `GET /tasks/{task_id}`.
+/// Status of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TaskStatus {
-    /// The identifier.
+    /// ID of the task.
     pub task_id: String,
-    /// What the person calls it, else `task-{task_id}`.
+    /// Name of the task; `task-{task_id}` if it was submitted without a name.
     pub name: String,
-    /// The state of all nodes together.
+    /// State of all nodes together.
     pub status: State,
-    /// What keeps the task from running, or why it failed: one of Kubernetes' reasons.
+    /// Why the task is pending or has failed: a machine-readable reason, as in Kubernetes.
     pub reason: Option<String>,
-    /// The same for a person, naming the node.
+    /// Human-readable explanation of `reason`, with the node it is about.
     pub message: Option<String>,
-    /// RFC 3339, UTC.
+    /// Creation time (RFC 3339, UTC).
     pub created_at: String,
-    /// When the state was last seen to change; RFC 3339, UTC.
+    /// When the state was last observed to change (RFC 3339, UTC).
     pub updated_at: String,
-    /// The exact name of its owner.
+    /// Name of the user who owns the task.
     pub username: String,
-    /// Where it is in Kubernetes, and each of its nodes.
+    /// Kubernetes objects of the task, and the status of its nodes.
     pub metadata: TaskMetadata,
 }
 
-/// Where a task is in Kubernetes.
+/// Kubernetes objects of a task, and the status of its nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TaskMetadata {
-    /// The Job of the first node.
+    /// Name of the first node's Job.
     pub job_name: String,
-    /// Its namespace.
+    /// Namespace of the task.
     pub namespace: String,
-    /// How many nodes were asked for.
+    /// Number of nodes.
     pub num_nodes: u32,
-    /// The Jobs, in rank order.
+    /// Names of the Jobs, in rank order.
     pub node_jobs: Vec<String>,
-    /// How many nodes ended with exit code 0.
+    /// Number of nodes that ended with exit code 0.
     pub succeeded_nodes: u32,
-    /// How many nodes failed.
+    /// Number of failed nodes.
     pub failed_nodes: u32,
-    /// How many nodes run.
+    /// Number of running nodes.
     pub running_nodes: u32,
-    /// How many nodes wait.
+    /// Number of pending nodes.
     pub pending_nodes: u32,
-    /// The attempts before the present one, oldest first.
+    /// Attempts before the current one, oldest first.
     #[serde(default)]
     pub attempts: Vec<AttemptStatus>,
-    /// The nodes, in rank order.
+    /// Status of the nodes, in rank order.
     #[serde(default)]
     pub nodes: Vec<NodeStatus>,
 }
 
-/// An attempt to run a task that has ended, and was followed by another.
+/// A failed attempt that was followed by another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AttemptStatus {
-    /// 1 is the first.
+    /// Number of the attempt, starting at 1.
     pub attempt: u32,
-    /// Why it failed.
+    /// Why the attempt failed: a machine-readable reason.
     pub reason: Option<String>,
-    /// The same for a person, naming the node.
+    /// Human-readable explanation of `reason`, with the node it is about.
     pub message: Option<String>,
-    /// When its first container started; RFC 3339, UTC.
+    /// When its first container started (RFC 3339, UTC).
     pub started_at: Option<String>,
-    /// When its last container ended; RFC 3339, UTC.
+    /// When its last container terminated (RFC 3339, UTC).
     pub finished_at: Option<String>,
 }
 
-/// One node of a task.
+/// Status of one node of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeStatus {
-    /// 0 to `num_nodes` - 1.
+    /// Rank of the node, from 0 to `num_nodes` - 1.
     pub rank: u32,
-    /// Which attempt this is; 1 is the first.
+    /// Number of the current attempt, starting at 1.
     #[serde(default = "first_attempt")]
     pub attempt: u32,
-    /// Its state.
+    /// State of the node.
     pub status: State,
-    /// What keeps it from running, or why it failed.
+    /// Why the node is pending or has failed: a machine-readable reason.
     pub reason: Option<String>,
-    /// The same for a person.
+    /// Human-readable explanation of `reason`.
     pub message: Option<String>,
-    /// Its Job.
+    /// Name of the node's Job.
     pub job_name: String,
-    /// Its pod, once there is one.
+    /// Name of the node's pod, once it exists.
     pub pod_name: Option<String>,
-    /// The machine, once one is chosen.
+    /// Name of the cluster node, once the pod is scheduled.
     pub node_name: Option<String>,
-    /// The pod's address, once it has one.
+    /// IP address of the pod, once it is assigned.
     pub pod_ip: Option<String>,
-    /// What the container ended with.
+    /// Exit code of the container, once it has terminated.
     pub exit_code: Option<i32>,
-    /// When the container started; RFC 3339, UTC.
+    /// When the container started (RFC 3339, UTC).
     pub started_at: Option<String>,
-    /// When the container ended; RFC 3339, UTC.
+    /// When the container terminated (RFC 3339, UTC).
     pub finished_at: Option<String>,
 }
 
@@ -143,30 +143,30 @@ fn first_attempt() -> u32 {
     1
 }
 
-/// A machine that tasks can run on.
+/// A cluster node that tasks can run on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Machine {
-    /// Kubernetes' name of it.
+    /// Name of the cluster node.
     pub name: String,
-    /// Whether new pods are started on it.
+    /// Whether new pods can be scheduled on it.
     pub ready: bool,
-    /// Processors that it gives to pods, as Kubernetes writes it.
+    /// Allocatable CPUs, as a Kubernetes quantity.
     pub cpus: String,
-    /// Memory that it gives to pods, as Kubernetes writes it.
+    /// Allocatable memory, as a Kubernetes quantity.
     pub memory: String,
-    /// GPUs that it gives to pods.
+    /// Number of allocatable GPUs.
     pub gpus: u32,
 }
 
-/// The answer of `GET /version`.
+/// Versions of the server and of Kubernetes, and where tasks run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Version {
-    /// The server's version.
+    /// Version of the server.
     pub version: String,
-    /// `cluster`, or `embedded` when tasks run on the server's machine.
+    /// `cluster`, or `embedded` if tasks run on the server's machine.
     pub backend: String,
-    /// Where the tasks are.
+    /// Namespace of all tasks and volumes.
     pub namespace: String,
-    /// The version of Kubernetes when the server started.
+    /// Version of Kubernetes, as of the start of the server.
     pub kubernetes: String,
 }

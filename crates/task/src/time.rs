@@ -1,14 +1,14 @@
-//! Times on the wire: RFC 3339, UTC, with `Z`.
+//! Formats and parses times on the wire: RFC 3339, UTC, with `Z`.
 
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
-/// The time as it is written on the wire, in microseconds.
+/// Formats a time with microseconds.
 #[must_use]
 pub fn format(time: Timestamp) -> String {
     format!("{time:.6}")
 }
 
-/// Reads a time that this program wrote, or the naive UTC time that the Python implementation writes.
+/// Parses a time with a time zone, or a naive time in UTC, which the Python implementation writes.
 #[must_use]
 pub fn parse(text: &str) -> Option<Timestamp> {
     text.parse::<Timestamp>().ok().or_else(|| {

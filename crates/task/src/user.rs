@@ -1,4 +1,4 @@
-//! Who asks: the exact name from the `X-User` header.
+//! The name of a user, from the `X-User` header.
 
 use std::fmt;
 
@@ -7,19 +7,20 @@ use serde_json::{Value, json};
 
 use crate::validation::{ErrorDetail, Location};
 
-/// The longest user name, in bytes. A mail address has at most 254.
+/// The maximum length of a user name, in bytes. An email address has at most 254.
 pub const MAX_BYTES: usize = 256;
 
-/// One exact user name: not empty, at most [`MAX_BYTES`] bytes, without control characters.
+/// A user name: not empty, at most [`MAX_BYTES`] bytes, without control characters. It is always compared exactly.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct UserName(String);
 
 impl UserName {
-    /// Reads the values of all `X-User` headers of a request. The bytes are UTF-8 where that is valid, else Latin-1.
+    /// Reads the values of all `X-User` headers of a request. The bytes are UTF-8 if that is valid, otherwise Latin-1.
     ///
     /// # Errors
-    /// No header, an empty one, a long one, control characters, or two headers that could name two people.
+    /// The header is missing, empty, too long, contains control characters, or occurs several times, in which case a
+    /// proxy and this server could read different users.
     pub fn from_headers<'h>(values: impl IntoIterator<Item = &'h [u8]>) -> Result<Self, Box<ErrorDetail>> {
         let mut values = values.into_iter();
         let Some(bytes) = values.next() else {
@@ -30,7 +31,7 @@ impl UserName {
             Err(_) => bytes.iter().map(|byte| char::from(*byte)).collect(),
         };
         if values.next().is_some() {
-            return Err(refused("there must be one X-User header, not several", name));
+            return Err(refused("expected a single X-User header", name));
         }
         if name.is_empty() {
             let mut detail = error(
@@ -42,15 +43,15 @@ impl UserName {
             return Err(detail);
         }
         if bytes.len() > MAX_BYTES {
-            return Err(refused(&format!("a user name has at most {MAX_BYTES} bytes"), name));
+            return Err(refused(&format!("a user name must be at most {MAX_BYTES} bytes"), name));
         }
         if name.chars().any(char::is_control) {
-            return Err(refused("a user name has no control characters", name));
+            return Err(refused("a user name must not contain control characters", name));
         }
         Ok(Self(name))
     }
 
-    /// The exact name.
+    /// The name as a string.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

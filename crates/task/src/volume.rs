@@ -1,4 +1,4 @@
-//! The definition of a volume, and its state on the wire.
+//! The definition and the status of a volume.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -7,34 +7,31 @@ use utoipa::ToSchema;
 use crate::validation::{self, Cursor, ErrorDetail, Object};
 use crate::{Name, Quantity};
 
-/// Kubernetes' access modes; the first is the default.
+/// Kubernetes' access modes. The first one is the default.
 /// Source: <https://kubernetes.io/docs/concepts/storage/persistent-volumes/#access-modes>.
 pub const ACCESS_MODES: [&str; 4] = ["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"];
 
-/// The most access modes that are read; those that are there twice count once.
+/// The maximum number of access modes in a definition; duplicates are allowed.
 pub(crate) const MAX_ACCESS_MODES: usize = 16;
 
-/// What a storage class may be called, for the OpenAPI document: an RFC 1123 subdomain.
+/// The pattern of a storage class name, an RFC 1123 subdomain, for the OpenAPI document.
 pub(crate) const STORAGE_CLASS_PATTERN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 
-/// A valid volume.
+/// A valid definition of a volume.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VolumeDefinition {
-    /// What the person calls it.
+    /// The name of the volume.
     pub name: Name,
-    /// How large it is at least.
+    /// The minimum size.
     pub size: Quantity,
-    /// The storage class; the cluster's default when absent.
+    /// The storage class; `None` means the default of the cluster.
     pub storage_class: Option<String>,
-    /// At least one of [`ACCESS_MODES`].
+    /// The access modes: at least one of [`ACCESS_MODES`].
     pub access_modes: Vec<&'static str>,
 }
 
 impl VolumeDefinition {
-    /// Reads a definition from a request body.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it.
+    /// Parses a definition from a request body, and reports every error in it.
     pub fn parse(body: &Value) -> Result<Self, Vec<ErrorDetail>> {
         validation::parse(body, "body", |value, cursor| {
             let mut object = Object::open(value, cursor)?;
@@ -73,7 +70,7 @@ fn storage_class(value: &Value, cursor: &mut Cursor) -> Option<String> {
     if name.len() <= crate::name::MAX_LENGTH && name.split('.').all(label) {
         return Some(name);
     }
-    cursor.refuse(format!("`{name}` is no name of a storage class"), value)
+    cursor.refuse(format!("invalid storage class name `{name}`"), value)
 }
 
 fn access_modes(value: &Value, cursor: &mut Cursor) -> Option<Vec<&'static str>> {
@@ -82,7 +79,10 @@ fn access_modes(value: &Value, cursor: &mut Cursor) -> Option<Vec<&'static str>>
         match ACCESS_MODES.iter().find(|mode| **mode == text) {
             Some(mode) => Some(*mode),
             None => cursor.refuse(
-                format!("`{text}` is no access mode; use one of {}", ACCESS_MODES.join(", ")),
+                format!(
+                    "unsupported access mode `{text}`; expected one of {}",
+                    ACCESS_MODES.join(", ")
+                ),
                 value,
             ),
         }
@@ -95,44 +95,44 @@ fn access_modes(value: &Value, cursor: &mut Cursor) -> Option<Vec<&'static str>>
             serde_json::json!({"field_type": "List", "min_length": 1, "actual_length": 0}),
         );
     }
-    // Kubernetes refuses ReadWriteOncePod beside others: its own rule is said before it is asked.
+    // Kubernetes has the same rule. Checking it here reports it with the path of the field.
     if modes.len() > 1 && modes.contains(&"ReadWriteOncePod") {
-        return cursor.refuse("`ReadWriteOncePod` excludes every other access mode", value);
+        return cursor.refuse("`ReadWriteOncePod` cannot be combined with other access modes", value);
     }
     modes.sort_unstable();
     modes.dedup();
     Some(modes)
 }
 
-/// The answer of `GET /volumes/{volume_id}`.
+/// Status of a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VolumeStatus {
-    /// The identifier.
+    /// ID of the volume.
     pub volume_id: String,
-    /// What the person calls it.
+    /// Name of the volume.
     pub name: String,
-    /// How large it was asked to be.
+    /// Requested size.
     pub size: String,
-    /// The storage class, once Kubernetes has chosen one.
+    /// Storage class, once Kubernetes has chosen one.
     pub storage_class: Option<String>,
-    /// How it may be mounted.
+    /// Access modes.
     pub access_modes: Vec<String>,
-    /// `Pending`, `Bound`, `Lost`, or `Terminating` from its deletion until no task uses it any more.
+    /// `Pending`, `Bound`, `Lost`, or `Terminating` (deleted, but still in use by a task).
     pub status: String,
-    /// RFC 3339, UTC.
+    /// Creation time (RFC 3339, UTC).
     pub created_at: String,
-    /// The exact name of its owner.
+    /// Name of the user who owns the volume.
     pub username: String,
-    /// Where it is in Kubernetes.
+    /// Kubernetes object of the volume.
     pub metadata: VolumeMetadata,
 }
 
-/// Where a volume is in Kubernetes.
+/// Kubernetes object of a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VolumeMetadata {
-    /// The PersistentVolumeClaim.
+    /// Name of the PersistentVolumeClaim.
     pub pvc_name: String,
-    /// Its namespace.
+    /// Namespace of the PersistentVolumeClaim.
     pub namespace: String,
 }
 

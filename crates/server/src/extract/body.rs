@@ -1,4 +1,4 @@
-//! A JSON body, as FastAPI reads one.
+//! Reads a JSON request body and reports errors as FastAPI does.
 
 use std::time::Duration;
 
@@ -18,18 +18,15 @@ use crate::limits::{
 };
 use crate::room::{Room, Sender};
 
-/// A body that has arrived.
+/// A request body that has been read completely.
 pub struct Received {
     bytes: Bytes,
     is_json: bool,
-    /// Its share of the budget for large bodies, until it is parsed.
+    /// The share of the memory budget that a large body holds until it is parsed.
     _room: Option<Room>,
 }
 
-/// Reads the whole body.
-///
-/// # Errors
-/// It is too large or too slow.
+/// Reads the whole body, within the limits on size, time, and memory.
 pub async fn read(limits: &Limits, sender: &Sender, headers: &HeaderMap, body: Body) -> Result<Received, ApiError> {
     let (bytes, room) = collect(limits, sender, body).await?;
     Ok(Received {
@@ -39,7 +36,7 @@ pub async fn read(limits: &Limits, sender: &Sender, headers: &HeaderMap, body: B
     })
 }
 
-/// Whether a body is not known to be small: one in chunks does not say how long it is.
+/// Whether a body may be large. A chunked body does not declare its length, so it counts as large.
 pub fn is_large(body: &Body) -> bool {
     let most = body.size_hint().upper();
     most.is_none_or(|bytes| bytes > SMALL_BODY_BYTES as u64)
@@ -52,6 +49,8 @@ async fn collect(limits: &Limits, sender: &Sender, mut body: Body) -> Result<(By
     let mut deadline = Instant::now() + BODY_TIMEOUT;
     let mut room = None;
     loop {
+        // A body that holds memory must also keep up a minimum rate. Otherwise stalled clients could hold the whole
+        // budget until the deadline.
         let due = match &room {
             Some((_, since)) => deadline.min(*since + pace(received.len())),
             None => deadline,
@@ -69,9 +68,10 @@ async fn collect(limits: &Limits, sender: &Sender, mut body: Body) -> Result<(By
             return Err(ApiError::TooLarge(MAX_BODY_BYTES));
         }
         if bytes > SMALL_BODY_BYTES && room.is_none() {
-            // Once, for all of it: two bodies that each hold a part of the room would wait for each other.
+            // Take memory once for the whole body: two bodies that each hold a part would wait for each other forever.
             let start = Instant::now();
             let taken = limits.room_for_body(sender, expected).await?;
+            // Waiting for memory is not the client's fault, so extend its deadline.
             deadline += start.elapsed();
             room = Some((taken, Instant::now()));
         }
@@ -79,15 +79,16 @@ async fn collect(limits: &Limits, sender: &Sender, mut body: Body) -> Result<(By
     }
 }
 
-/// How long after it got room a body may take to have more than so many bytes.
+/// How long a body that holds memory may take to exceed `bytes` bytes, counted from when it got the memory.
 fn pace(bytes: usize) -> Duration {
     STALL_TIMEOUT + Duration::from_secs((bytes / BODY_BYTES_PER_SECOND) as u64)
 }
 
-/// Makes something of a body; one that is large is none of the threads' that everybody waits for.
+/// Decodes a body and parses it with `parse`. A large body is parsed on a blocking thread, so that it does not hold up
+/// the other requests of an async worker.
 ///
-/// # Errors
-/// It is not JSON although it says so. Inside: what `parse` finds wrong with it.
+/// The outer error means the body is not the JSON that its content type declares; the inner errors are those of
+/// `parse`.
 pub async fn parse<T: Send + 'static>(
     received: Received,
     parse: impl FnOnce(&Value) -> Result<T, Vec<ErrorDetail>> + Send + 'static,
@@ -105,13 +106,13 @@ pub async fn parse<T: Send + 'static>(
     }
     match tokio::task::spawn_blocking(work).await {
         Ok(parsed) => parsed,
-        // It is caught, and logged, where all are.
+        // Resume the panic, so that the router's panic handler logs and answers it.
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 
 impl Received {
-    /// What the body says; text when it is not JSON, `None` when there is none.
+    /// The decoded body: a JSON value, a string if the content type is not JSON, or `None` if the body is empty.
     fn value(&self) -> Result<Option<Value>, ApiError> {
         if self.bytes.is_empty() {
             return Ok(None);
@@ -122,7 +123,7 @@ impl Received {
         let text = std::str::from_utf8(&self.bytes);
         let text = text.map_err(|_| ApiError::BadRequest("There was an error parsing the body"))?;
         if has_too_many_values(text) {
-            let reason = format!("the body has more than {MAX_BODY_VALUES} values");
+            let reason = format!("the body exceeds the limit of {MAX_BODY_VALUES} JSON values");
             let loc = [Location::from("body")];
             return Err(ApiError::Invalid(vec![ErrorDetail::refused(loc, reason, Value::Null)]));
         }
@@ -133,7 +134,8 @@ impl Received {
     }
 }
 
-/// Whether a JSON text would become more values than any task has; the memory for them is many times the text.
+/// Whether a JSON text contains more values than any valid task. Parsed values take many times the memory of the text,
+/// so this is checked before parsing.
 fn has_too_many_values(text: &str) -> bool {
     let mut count = 1;
     let mut is_in_string = false;
@@ -149,7 +151,7 @@ fn has_too_many_values(text: &str) -> bool {
     count > MAX_BODY_VALUES
 }
 
-/// `application/json`, and `application/something+json`.
+/// Whether the content type is `application/json` or `application/*+json`.
 fn is_json(headers: &HeaderMap) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
@@ -160,14 +162,14 @@ fn is_json(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Says where, in characters from the start, as Python does.
+/// Reports the position as a character offset from the start, as Python does.
 fn syntax_error(text: &str, error: &serde_json::Error) -> ErrorDetail {
     let line_start: usize = text
         .split_inclusive('\n')
         .take(error.line().saturating_sub(1))
         .map(str::len)
         .sum();
-    // Columns count bytes, and the one that is wrong is the last that was read.
+    // serde_json's columns count bytes, and the invalid byte is the last one it read.
     let offset = (line_start + error.column().saturating_sub(1)).min(text.len());
     let characters = text.char_indices().take_while(|(index, _)| *index < offset).count();
     let message = error.to_string();
@@ -227,12 +229,12 @@ mod tests {
         let body = json!(vec![json!([]); MAX_BODY_VALUES]).to_string();
         let received = read(&limits, &sender(1), &headers, Body::from(body)).await.unwrap();
         let Err(ApiError::Invalid(errors)) = parse(received, |_| -> Result<(), _> { panic!("parsed") }).await else {
-            panic!("taken");
+            panic!("accepted");
         };
         assert_eq!(errors.len(), 1);
     }
 
-    /// A sender of its own, of a client and a user.
+    /// A sender with its own client and user.
     fn sender(number: u8) -> Sender {
         Sender {
             client: Client::Address([192, 0, 2, number].into()),
@@ -240,7 +242,7 @@ mod tests {
         }
     }
 
-    /// A body that says it has 4 MiB, sends a little more than a small one, and stands still.
+    /// A body that sends slightly more than a small body has, and then stalls.
     fn stalled() -> Body {
         let begun = futures::stream::iter([Ok::<_, Infallible>(vec![b' '; 17_000])]);
         Body::from_stream(begun.chain(futures::stream::pending()))
@@ -257,7 +259,7 @@ mod tests {
         }
         let other = sender(9);
         let mut waiting = std::pin::pin!(read(&limits, &other, &headers, body(1 << 20)));
-        assert!(futures::poll!(&mut waiting).is_pending(), "there is room for no more");
+        assert!(futures::poll!(&mut waiting).is_pending(), "the budget is used up");
         assert!(read(&limits, &other, &headers, body(1000)).await.is_ok());
         held.pop();
         assert!(waiting.await.is_ok());
@@ -274,7 +276,7 @@ mod tests {
         }
         let start = Instant::now();
         let refused = read(&limits, &sender(9), &headers, Body::from(vec![b' '; 1 << 20])).await;
-        assert!(matches!(refused, Err(ApiError::Busy(_))), "there is room for no more");
+        assert!(matches!(refused, Err(ApiError::Busy(_))), "the budget is used up");
         assert!(start.elapsed() < BODY_TIMEOUT);
     }
 

@@ -1,4 +1,4 @@
-//! What handlers take: the parts of a request, validated together, so that all errors are told at once.
+//! Extractors for handlers. Each validates all parts of a request together, so that one response reports every error.
 
 mod body;
 mod path;

@@ -1,4 +1,4 @@
-//! The identifier in a path.
+//! Extracts the task or volume ID from the path.
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
@@ -6,7 +6,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::error::ApiError;
 
-/// The second segment of the path, decoded. Any text can be asked for; what is no identifier is not found.
+/// The second segment of the path, decoded. Any text is accepted here; what cannot be an ID is later not found.
 pub struct ResourceId(pub String);
 
 impl<S: Sync> FromRequestParts<S> for ResourceId {
@@ -15,7 +15,7 @@ impl<S: Sync> FromRequestParts<S> for ResourceId {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let segment = parts.uri.path().split('/').nth(2).unwrap_or_default();
         let id = percent_decode_str(segment).decode_utf8_lossy().into_owned();
-        // A slash, however it is written, separates segments: there is no route with so many.
+        // FastAPI treats an encoded slash as a separator too, and no route has that many segments.
         if id.contains('/') {
             return Err(ApiError::NotFound("Not Found".to_owned()));
         }

@@ -1,4 +1,4 @@
-//! Query parameters. The last one of a name counts; unknown ones are ignored, as FastAPI does it.
+//! Reads query parameters. As in FastAPI, the last of several values wins, and unknown parameters are ignored.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use task::ErrorDetail;
 use task::validation::{self, Cursor};
 
-/// The parameters of a request.
+/// The query parameters of a request.
 pub struct Query(HashMap<String, String>);
 
 impl Query {
@@ -16,7 +16,7 @@ impl Query {
         Self(pairs.into_owned().collect())
     }
 
-    /// A flag.
+    /// Reads a boolean, or `default` if it is absent.
     pub fn flag(&self, name: &'static str, default: bool, errors: &mut Vec<ErrorDetail>) -> bool {
         self.read(name, errors, |text, cursor| match validation::boolean_text(text) {
             Some(flag) => Some(flag),
@@ -29,7 +29,7 @@ impl Query {
         .unwrap_or(default)
     }
 
-    /// A number of at least 0.
+    /// Reads a non-negative integer.
     pub fn count(&self, name: &'static str, errors: &mut Vec<ErrorDetail>) -> Option<u32> {
         self.read(name, errors, |text, cursor| {
             let input = json!(text);
@@ -42,17 +42,17 @@ impl Query {
                     json!({ "ge": 0 }),
                 );
             }
-            // More lines or nodes than that cannot be.
+            // Saturate: no log has more lines, and no task more nodes.
             Some(u32::try_from(number).unwrap_or(u32::MAX))
         })
     }
 
-    /// A time, or how long ago it was.
+    /// Reads a timestamp, or a duration before now.
     pub fn since(&self, name: &'static str, errors: &mut Vec<ErrorDetail>) -> Option<Timestamp> {
         self.read(name, errors, |text, cursor| match since(text, Timestamp::now()) {
             Some(time) => Some(time),
             None => cursor.refuse(
-                "write how long ago, such as `10m`, or a time, such as `2026-11-23T15:30:00Z`",
+                "invalid time; expected a duration such as `10m`, or a timestamp such as `2026-11-23T15:30:00Z`",
                 &Value::from(text),
             ),
         })
@@ -77,12 +77,12 @@ fn since(text: &str, now: Timestamp) -> Option<Timestamp> {
         return Some(time);
     }
     let span: Span = text.parse().ok()?;
-    // A day is 24 hours here: nobody who asks for a log means the calendar.
+    // A day is 24 hours here; calendar days would depend on a time zone.
     let ago = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
     if ago.is_negative() {
         return None;
     }
-    // Longer ago than time goes back is from the beginning.
+    // A duration beyond the earliest representable time means the whole log.
     Some(now.checked_sub(ago).unwrap_or(Timestamp::MIN))
 }
 

@@ -1,4 +1,4 @@
-//! One type for each kind of request. Errors are collected in FastAPI's order: query, header, body.
+//! One extractor per kind of request. Errors are collected in FastAPI's order: query, headers, body.
 
 use std::convert::Infallible;
 
@@ -17,48 +17,41 @@ use crate::caller::Client;
 use crate::error::ApiError;
 use crate::room::Sender;
 
-/// A request about one thing of a user.
+/// The user of a request that has no other parameters to validate.
 pub struct Caller(pub UserName);
 
-/// Whoever reads an answer that needs no user.
+/// The sender of a request that needs no user.
 pub struct Reader(pub Sender);
 
-/// A request about all things of a user, or of everybody.
+/// A request about all tasks or volumes of one user, or of all users.
 pub struct Listing {
-    /// Who asks.
     pub user: UserName,
-    /// Whether other users' things are meant, too.
     pub all_users: bool,
-    /// Whose room an answer takes that is a copy.
+    /// Whose memory budget the response counts against if it is a copy.
     pub sender: Sender,
 }
 
 /// A request for the log of a task.
 pub struct LogRequest {
-    /// Who asks.
     pub user: UserName,
-    /// Which part.
     pub options: LogOptions,
 }
 
-/// A task to be made.
+/// A request to submit a task.
 pub struct SubmitTask {
-    /// Who asks for what.
     pub request: executor::Request,
-    /// Whether it is only to be checked.
+    /// Whether to validate the task only.
     pub dry_run: bool,
 }
 
-/// A volume to be made.
+/// A request to create a volume.
 pub struct CreateVolume {
-    /// Who asks.
     pub user: UserName,
-    /// What is asked for.
     pub definition: VolumeDefinition,
 }
 
 impl Listing {
-    /// Whose things are meant; `None` is everybody's.
+    /// The user to filter by; `None` means all users.
     pub fn whose(&self) -> Option<&UserName> {
         (!self.all_users).then_some(&self.user)
     }
@@ -153,7 +146,7 @@ impl FromRequest<AppState> for CreateVolume {
     }
 }
 
-/// What a body defines; its faults come behind the others.
+/// Reads and parses the body, and appends its errors to those of the headers and the query.
 async fn defined<T: Send + 'static>(
     app: &AppState,
     parts: &Parts,
@@ -163,7 +156,7 @@ async fn defined<T: Send + 'static>(
     define: impl FnOnce(&Value) -> Result<T, Vec<ErrorDetail>> + Send + 'static,
 ) -> Result<Option<T>, ApiError> {
     if !errors.is_empty() && body::is_large(&body) {
-        // Nobody knows who sends it, so it is not worth reading.
+        // The request is invalid anyway, and may name no user to charge the body's memory to, so don't read it.
         return Err(ApiError::Invalid(std::mem::take(errors)));
     }
     let received = body::read(&app.limits, sender, &parts.headers, body).await?;
@@ -171,7 +164,7 @@ async fn defined<T: Send + 'static>(
     Ok(found.map_err(|more| errors.extend(more)).ok())
 }
 
-/// Whose room a body or an answer takes.
+/// Whose memory budget a body or a response counts against.
 fn sender(parts: &Parts, user: Option<&UserName>) -> Sender {
     Sender {
         client: parts.extensions.get().copied().unwrap_or(Client::UNKNOWN),

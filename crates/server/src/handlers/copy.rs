@@ -1,4 +1,5 @@
-//! An answer that is a copy for one client: it has room until the client has read it.
+//! Responses that are generated for one client. A large one holds a share of the memory budget until the client has
+//! read it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,16 +12,14 @@ use crate::error::ApiError;
 use crate::limits::Limits;
 use crate::room::{Room, Sender};
 
-/// A body that has room. hyper keeps a body until what it gave fits its own buffer.
+/// A body that holds its memory. hyper drops a body once the rest of it fits hyper's own write buffer.
 struct Held {
     body: Body,
     _room: Room,
 }
 
-/// An answer that says how long it is, with room for it when it is large.
-///
-/// # Errors
-/// There is none, since others do not read theirs.
+/// Takes memory for a response of known length if it is large. Fails with [`ApiError::Busy`] if clients that don't read
+/// their responses have used up the budget.
 pub fn answer(limits: &Limits, sender: &Sender, answer: Response) -> Result<Response, ApiError> {
     let bytes = answer.body().size_hint().upper().unwrap_or(u64::MAX);
     let room = limits.room_for_copy(sender, usize::try_from(bytes).unwrap_or(usize::MAX))?;
@@ -74,17 +73,20 @@ mod tests {
         let limits = Limits::new(1, 1);
         let unread: Vec<_> = (0..3).map(|_| answers(&limits, 1, 16 * MIB).unwrap()).collect();
         assert!(matches!(answers(&limits, 1, MIB), Err(ApiError::Busy(_))));
-        assert!(answers(&limits, 1, 1000).is_ok(), "a small one needs no room");
+        assert!(answers(&limits, 1, 1000).is_ok(), "a small response needs no budget");
         let other = answers(&limits, 2, 16 * MIB).unwrap();
         assert!(
             matches!(answers(&limits, 2, MIB), Err(ApiError::Busy(_))),
-            "all of it is taken"
+            "the budget is used up"
         );
         for answer in unread {
             let body = answer.into_body().collect().await.unwrap().to_bytes();
             assert_eq!(body.len(), 16 * MIB);
         }
-        assert!(answers(&limits, 1, MIB).is_ok(), "what is read is free again");
+        assert!(
+            answers(&limits, 1, MIB).is_ok(),
+            "a response that was read frees its share"
+        );
         drop(other);
     }
 }

@@ -1,4 +1,4 @@
-//! The OpenAPI document and two pages that show it, without anything from the internet.
+//! Serves the OpenAPI document and its viewers, Swagger UI and Redoc, without loading anything from the internet.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use super::json;
 use crate::app::AppState;
 use crate::error::detailed;
 
-/// Redoc 2.5.4, MIT; its licence is beside it.
+/// Redoc 2.5.4, MIT; its license is in the same directory.
 static REDOC: &[u8] = include_bytes!("../../assets/redoc.standalone.js");
 
-/// Only what this server sends may run or be loaded. Both pages set styles from their scripts, and draw from data URLs.
+/// Allows only content from this server. Both pages set inline styles from scripts and use data URLs for images.
 const POLICY: &str = "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
                       worker-src 'self' blob:; frame-ancestors 'none'";
 
@@ -66,17 +66,17 @@ pub async fn openapi(State(app): State<AppState>) -> Response {
     json(app.openapi.clone())
 }
 
-/// The document in Swagger UI.
+/// The Swagger UI page.
 pub async fn docs() -> Response {
     page(SWAGGER_PAGE)
 }
 
-/// The document in Redoc.
+/// The Redoc page.
 pub async fn redoc() -> Response {
     page(REDOC_PAGE)
 }
 
-/// A file of Swagger UI.
+/// A script or stylesheet of Swagger UI.
 pub async fn docs_asset(Path(name): Path<String>) -> Response {
     if name == "start.js" {
         return asset("text/javascript", SWAGGER_START.as_bytes().into());
@@ -91,7 +91,7 @@ pub async fn docs_asset(Path(name): Path<String>) -> Response {
     }
 }
 
-/// Redoc.
+/// The Redoc script.
 pub async fn redoc_asset() -> Response {
     asset("text/javascript", REDOC.into())
 }

@@ -1,4 +1,4 @@
-//! Whether the server lives, whether it can serve, and what it measures.
+//! Handlers for health checks, the version, and metrics.
 
 use axum::Json;
 use axum::extract::State;
@@ -13,48 +13,50 @@ use crate::app::AppState;
 use crate::error::{ApiResult, detailed};
 use crate::extract::Reader;
 
-/// That the server lives.
+/// A successful health check.
 #[derive(Serialize, ToSchema)]
 pub struct HealthResponse {
-    /// `ok`.
+    /// Always `ok`.
     status: &'static str,
-    /// `k8s-cli-api`.
+    /// Always `k8s-cli-api`.
     service: &'static str,
 }
 
 impl HealthResponse {
-    /// The one that there is: a server that does not live says nothing.
+    /// The only value: a server that is not running sends nothing.
     pub const OK: Self = Self {
         status: "ok",
         service: "k8s-cli-api",
     };
 }
 
-/// Say that the server lives.
+/// Check that the server is running.
 #[utoipa::path(
     get, path = "/", operation_id = "health_check", tag = "health",
-    responses((status = 200, description = "The server lives.", body = HealthResponse)),
+    responses((status = 200, description = "The server is running.", body = HealthResponse)),
 )]
 pub async fn health_check() -> Json<HealthResponse> {
     Json(HealthResponse::OK)
 }
 
-/// Say that the process lives. Nothing else is looked at.
+/// Check that the process is alive, without checking anything else.
 #[utoipa::path(
     get, path = "/healthz", operation_id = "healthz", tag = "health",
-    responses((status = 200, description = "The process lives.", body = HealthResponse)),
+    responses((status = 200, description = "The process is alive.", body = HealthResponse)),
 )]
 pub async fn healthz() -> Json<HealthResponse> {
     health_check().await
 }
 
-/// Say whether answers are true now and tasks can be submitted: the cache is in sync, the server may do everything that it has to,
-/// and Kubernetes can write its store.
+/// Check that the server is ready to report current states and to submit tasks.
+///
+/// The cache must be in sync, the server must have all required permissions, and Kubernetes must be able to store
+/// objects.
 #[utoipa::path(
     get, path = "/readyz", operation_id = "readyz", tag = "health",
     responses(
-        (status = 200, description = "Answers are true.", body = HealthResponse),
-        (status = 503, description = "The state of the cluster is not known, a right or the namespace is missing, Kubernetes is not ready (as when the disk of its store is full), or the server is stopping."),
+        (status = 200, description = "The server is ready.", body = HealthResponse),
+        (status = 503, description = "The cache is out of sync, a permission or the namespace is missing, Kubernetes is not ready (e.g., because the disk of its store is full), or the server is stopping."),
     ),
 )]
 pub async fn readyz(State(app): State<AppState>) -> Response {
@@ -67,10 +69,10 @@ pub async fn readyz(State(app): State<AppState>) -> Response {
     }
 }
 
-/// Say which version this is, and where tasks run.
+/// Get the versions of the server and of Kubernetes, and where tasks run.
 #[utoipa::path(
     get, path = "/version", operation_id = "version", tag = "health",
-    responses((status = 200, description = "The version.", body = Version)),
+    responses((status = 200, description = "The versions, the backend, and the namespace.", body = Version)),
 )]
 pub async fn version(State(app): State<AppState>) -> Json<Version> {
     Json(Version {
@@ -81,10 +83,10 @@ pub async fn version(State(app): State<AppState>) -> Json<Version> {
     })
 }
 
-/// Show the measurements, for Prometheus.
+/// Get metrics in Prometheus' text format.
 #[utoipa::path(
     get, path = "/metrics", operation_id = "metrics", tag = "health",
-    responses((status = 200, description = "The measurements.", body = String, content_type = "text/plain; version=0.0.4; charset=utf-8")),
+    responses((status = 200, description = "The metrics.", body = String, content_type = "text/plain; version=0.0.4; charset=utf-8")),
 )]
 pub async fn metrics(State(app): State<AppState>, Reader(sender): Reader) -> ApiResult<Response> {
     let kind = "text/plain; version=0.0.4; charset=utf-8";

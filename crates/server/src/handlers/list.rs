@@ -1,7 +1,7 @@
-//! The body of a list, put together as the client reads it.
+//! The body of a list response, assembled while the client reads it.
 //!
-//! The cache holds every item as JSON, and all answers share it: a client that reads slowly costs a pointer for each item and
-//! one piece, not a copy of the list.
+//! The cache holds every item as encoded JSON, which all responses share. A client that reads slowly therefore costs
+//! one pointer per item and one chunk of memory, not a copy of the list.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderValue, header};
 use http_body::{Frame, SizeHint};
 
-/// About how much is put together at once: as much as one write takes.
+/// Approximate size of a chunk: about as much as one write takes.
 const PIECE_BYTES: usize = 64 * 1024;
 
 const END: &[u8] = b"]}";
@@ -22,13 +22,13 @@ const END: &[u8] = b"]}";
 struct List {
     begin: String,
     items: Vec<Bytes>,
-    /// How many items were given away.
+    /// Number of items already sent.
     given: usize,
-    /// How many bytes were not.
+    /// Number of bytes not yet sent.
     left: usize,
 }
 
-/// An answer with all items below one name.
+/// A JSON response with all items in an array named `name`. Its length is known, so it is not sent chunked.
 pub fn answer(name: &str, items: Vec<Bytes>) -> Response {
     let begin = format!("{{\"{name}\":[");
     let commas = items.len().saturating_sub(1);

@@ -1,4 +1,4 @@
-//! The log of a task, as one stream.
+//! Handler that streams the log of a task.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -21,21 +21,21 @@ use crate::limits::StreamPermit;
 
 /// Stream the log of a task.
 ///
-/// All nodes in one stream of bytes, from before the first pod exists to the end of the last one. Lines of a task with
-/// more than one node start with `node-{rank} | `.
+/// Streams the output of all nodes together, from before the first pod exists until the last one terminates. If the
+/// task has more than one node, each line starts with `node-{rank} | `.
 #[utoipa::path(
     get, path = "/tasks/{task_id}/logs", operation_id = "stream_task_logs", tag = "tasks",
     params(
-        ("task_id" = String, Path, description = "The task."),
-        ("follow" = Option<bool>, Query, description = "Go on until the task ends (the default); else end with what is there."),
-        ("tail" = Option<u32>, Query, description = "Only so many last lines of each node."),
-        ("since" = Option<String>, Query, description = "Only what was written since: how long ago, such as 10m, or an RFC 3339 time.", example = "10m"),
-        ("timestamps" = Option<bool>, Query, description = "Start each line with its time."),
-        ("node" = Option<u32>, Query, description = "Only the node of this rank."),
+        ("task_id" = String, Path, description = "ID of the task."),
+        ("follow" = Option<bool>, Query, description = "Stream new output until the task finishes (default). If false, return the output so far."),
+        ("tail" = Option<u32>, Query, description = "Number of recent lines to return for each node."),
+        ("since" = Option<String>, Query, description = "Return only output that is newer than a duration, such as 10m, or an RFC 3339 timestamp.", example = "10m"),
+        ("timestamps" = Option<bool>, Query, description = "Prefix each line with its timestamp."),
+        ("node" = Option<u32>, Query, description = "Return only the log of the node with this rank."),
     ),
     responses(
-        (status = 200, description = "The log, as it is written.", body = String, content_type = "text/plain; charset=utf-8"),
-        (status = 404, description = "The user has no such task, or the task no such node."),
+        (status = 200, description = "The log, streamed as it is written.", body = String, content_type = "text/plain; charset=utf-8"),
+        (status = 404, description = "The user has no task with this ID, or the task has no node with this rank."),
     ),
 )]
 pub async fn stream_task_logs(
@@ -50,7 +50,7 @@ pub async fn stream_task_logs(
     if let Some(node) = options.node.filter(|node| *node >= view.num_nodes) {
         let nodes = view.num_nodes;
         return Err(ApiError::NotFound(format!(
-            "Task {id} has no node {node}; it has {nodes}, counted from 0"
+            "Task {id} has no node {node}; it has {nodes} node(s), numbered from 0"
         )));
     }
     let permit = app.limits.stream(&user)?;
@@ -72,14 +72,14 @@ pub async fn stream_task_logs(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
-    // A proxy that buffers would make a live log wait for more.
+    // Tell nginx not to buffer: it would delay a live log until the buffer is full.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     Ok(response)
 }
 
-/// A log stream that is counted, and logged when it ends.
+/// A log stream that counts its bytes, ends when the server stops, and writes a log line when it is dropped.
 struct Measured {
     stream: Pin<Box<dyn Stream<Item = Result<Bytes, LogCut>> + Send>>,
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -90,7 +90,8 @@ struct Measured {
     _permit: StreamPermit,
 }
 
-/// The stream ends before the log has. The connection is cut, so that a client does not take it for the end.
+/// The stream ended before the log did. As an error of the body, it aborts the connection, so that the client does not
+/// mistake it for the end of the log.
 #[derive(Debug, thiserror::Error)]
 enum Cut {
     #[error("the server is stopping")]
@@ -103,13 +104,14 @@ impl Stream for Measured {
     type Item = Result<Bytes, Cut>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        // Check this first: a task that writes without pause must not delay the shutdown.
         if self.stopping.as_mut().poll(context).is_ready() {
             return Poll::Ready(Some(Err(Cut::Stopping)));
         }
         let next = std::task::ready!(self.stream.poll_next_unpin(context));
         match &next {
             Some(Ok(bytes)) => self.bytes += bytes.len() as u64,
-            Some(Err(cut)) => tracing::warn!(task_id = self.id, user = self.user, %cut, "a log stream is cut"),
+            Some(Err(cut)) => tracing::warn!(task_id = self.id, user = self.user, %cut, "log stream interrupted"),
             None => {}
         }
         Poll::Ready(next.map(|piece| piece.map_err(Cut::from)))

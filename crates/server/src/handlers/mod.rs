@@ -1,4 +1,4 @@
-//! What each route does.
+//! Request handlers, one module per resource.
 
 mod copy;
 pub mod docs;
@@ -14,11 +14,11 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderValue, header};
 
-/// The identifier that a request is about, for its line in the log.
+/// The ID of the task or volume that a request created, for the request's log line.
 #[derive(Debug, Clone)]
 pub struct Subject(pub String);
 
-/// JSON that is already encoded.
+/// A response of JSON that is already encoded.
 fn json(body: Bytes) -> Response {
     let mut response = Response::new(Body::from(body));
     let json = HeaderValue::from_static("application/json");

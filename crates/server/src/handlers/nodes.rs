@@ -1,4 +1,4 @@
-//! The machines that tasks can run on.
+//! Handler that lists cluster nodes.
 
 use axum::Json;
 use axum::extract::State;
@@ -11,18 +11,19 @@ use crate::app::AppState;
 use crate::error::ApiResult;
 use crate::extract::Caller;
 
-/// Machines.
+/// Cluster nodes.
 #[derive(Serialize, ToSchema)]
 pub struct NodeListResponse {
     nodes: Vec<Machine>,
 }
 
-/// List the machines that tasks can run on.
+/// List the cluster nodes that tasks can run on.
 ///
-/// Kubernetes is asked each time. On a cluster the server needs a right for it; see `docs/OPERATIONS.md`.
+/// Queries Kubernetes on each request. On a cluster, the server needs permission to list nodes; see
+/// `docs/OPERATIONS.md`.
 #[utoipa::path(
     get, path = "/nodes", operation_id = "list_nodes", tag = "cluster",
-    responses((status = 200, description = "The machines.", body = NodeListResponse)),
+    responses((status = 200, description = "The cluster nodes.", body = NodeListResponse)),
 )]
 pub async fn list_nodes(State(app): State<AppState>, Caller(user): Caller) -> ApiResult<Json<NodeListResponse>> {
     let _permit = app.limits.change()?;

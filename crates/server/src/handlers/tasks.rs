@@ -1,4 +1,4 @@
-//! Tasks: submit, list, status, stop.
+//! Handlers that submit, list, inspect, and stop tasks.
 
 use axum::Json;
 use axum::extract::State;
@@ -16,58 +16,58 @@ use crate::app::AppState;
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{Caller, Listing, ResourceId, SubmitTask};
 
-/// The answer to a submit.
+/// Response to the submission of a task.
 #[derive(Serialize, ToSchema)]
 pub struct TaskSubmitResponse {
-    /// The identifier of the new task.
+    /// ID of the task.
     task_id: String,
-    /// `submitted`.
+    /// Always `submitted`.
     status: &'static str,
-    /// For a person.
+    /// Human-readable result.
     message: String,
 }
 
-/// The answer to a submit with `dry_run=true`.
+/// Response to a dry run (`dry_run=true`).
 #[derive(Serialize, ToSchema)]
 pub struct TaskDryRunResponse {
-    /// `dry_run`.
+    /// Always `dry_run`.
     status: &'static str,
-    /// For a person.
+    /// Human-readable result.
     message: String,
-    /// The Kubernetes objects that would be made; of very many large Jobs the first ones.
+    /// Kubernetes objects that would be created. If there are too many large Jobs, only the first ones are included.
     #[schema(value_type = Vec<Object>)]
     manifests: Vec<Value>,
 }
 
-/// What a submit came to.
+/// Response to a submit request.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum SubmitAnswer {
-    /// A task was made.
+    /// The task was submitted.
     Submitted(TaskSubmitResponse),
-    /// Nothing was made.
+    /// The task was validated; nothing was created.
     DryRun(TaskDryRunResponse),
 }
 
-/// The answer to a stop.
+/// Response to stopping a task.
 #[derive(Serialize, ToSchema)]
 pub struct TaskStopResponse {
-    /// The task.
+    /// ID of the task.
     task_id: String,
-    /// `stopped`.
+    /// Always `stopped`.
     status: &'static str,
-    /// For a person.
+    /// Human-readable result.
     message: String,
 }
 
-/// The answer to a stop of all tasks.
+/// Response to stopping all tasks.
 #[derive(Serialize, ToSchema)]
 pub struct TaskStopAllResponse {
-    /// How many tasks were stopped.
+    /// Number of tasks that were stopped.
     count: usize,
-    /// `stopped`.
+    /// Always `stopped`.
     status: &'static str,
-    /// For a person.
+    /// Human-readable result.
     message: String,
 }
 
@@ -79,19 +79,20 @@ pub struct TaskListResponse {
 
 /// Submit a task.
 ///
-/// The answer comes when all of its Kubernetes objects exist; when one cannot be made, none is left. A request that is
-/// repeated with the same `Idempotency-Key` gives the same task. What was asked for and has no effect is said in
-/// `Warning` headers. With `dry_run=true` the task and its first Job are checked as for a submit, and nothing is made.
+/// The response is sent after all Kubernetes objects of the task have been created; if one cannot be created, the
+/// others are deleted. Repeating a request with the same `Idempotency-Key` returns the existing task. `Warning` headers
+/// report fields that have no effect and warnings from Kubernetes. With `dry_run=true`, the task and its first Job are
+/// validated as on submission, but nothing is created.
 #[utoipa::path(
     post, path = "/tasks/submit", operation_id = "submit_task", tag = "tasks",
     params(
-        ("dry_run" = Option<bool>, Query, description = "Check the task, answer with what would be made, and make nothing."),
-        ("Idempotency-Key" = Option<String>, Header, description = "Any text; a repeated request with it makes no second task."),
+        ("dry_run" = Option<bool>, Query, description = "Validate the task and return its manifests without creating anything."),
+        ("Idempotency-Key" = Option<String>, Header, description = "Key that identifies this submission; repeating the request with the same key returns the existing task."),
     ),
     request_body = task::TaskDefinition,
     responses(
-        (status = 200, description = "The task is submitted, or would be.", body = SubmitAnswer),
-        (status = 409, description = "The Idempotency-Key was used for another task."),
+        (status = 200, description = "The task was submitted, or is valid in case of a dry run.", body = SubmitAnswer),
+        (status = 409, description = "The Idempotency-Key was already used for a different task."),
     ),
 )]
 pub async fn submit_task(State(app): State<AppState>, submit: SubmitTask) -> ApiResult<Response> {
@@ -125,18 +126,18 @@ async fn dry_run_task(app: &AppState, request: executor::Request) -> ApiResult<R
     let DryRun { objects, left_out } = checked.map_err(|source| failed("submit task", &user, source))?;
     if left_out > 0 {
         warnings.push(format!(
-            "the Jobs of {left_out} more nodes are left out; they differ from those before them in their rank only"
+            "the Jobs of {left_out} more nodes are omitted; they differ only in their rank"
         ));
     }
     let answer = SubmitAnswer::DryRun(TaskDryRunResponse {
         status: "dry_run",
-        message: "Nothing was made".to_owned(),
+        message: "Dry run: nothing was created".to_owned(),
         manifests: objects,
     });
     Ok(warned(&warnings, answer))
 }
 
-/// An answer with what was asked for and has no effect.
+/// Adds a `Warning` header per warning to a response.
 fn warned(warnings: &[String], answer: SubmitAnswer) -> Response {
     let warnings: Vec<(HeaderName, HeaderValue)> = warnings.iter().filter_map(|text| warning(text)).collect();
     (AppendHeaders(warnings), Json(answer)).into_response()
@@ -145,8 +146,8 @@ fn warned(warnings: &[String], answer: SubmitAnswer) -> Response {
 /// Stop all tasks.
 #[utoipa::path(
     post, path = "/tasks/stop", operation_id = "stop_all_tasks", tag = "tasks",
-    params(("all_users" = Option<bool>, Query, description = "Stop the tasks of all users.")),
-    responses((status = 200, description = "The tasks are stopped.", body = TaskStopAllResponse)),
+    params(("all_users" = Option<bool>, Query, description = "Stop the tasks of all users instead of only the caller's.")),
+    responses((status = 200, description = "The tasks were stopped.", body = TaskStopAllResponse)),
 )]
 pub async fn stop_all_tasks(State(app): State<AppState>, listing: Listing) -> ApiResult<Json<TaskStopAllResponse>> {
     let _permit = app.limits.change()?;
@@ -164,13 +165,14 @@ pub async fn stop_all_tasks(State(app): State<AppState>, listing: Listing) -> Ap
 
 /// Stop a task.
 ///
-/// Its processes get TERM, and KILL after the grace period of 30 seconds. Its status and its volumes' mounts go with it.
+/// Deletes the task with its status and log. Its processes receive SIGTERM, then SIGKILL after the grace period of 30
+/// seconds.
 #[utoipa::path(
     post, path = "/tasks/{task_id}/stop", operation_id = "stop_task", tag = "tasks",
-    params(("task_id" = String, Path, description = "The task.")),
+    params(("task_id" = String, Path, description = "ID of the task.")),
     responses(
-        (status = 200, description = "The task is stopped.", body = TaskStopResponse),
-        (status = 404, description = "The user has no such task."),
+        (status = 200, description = "The task was stopped.", body = TaskStopResponse),
+        (status = 404, description = "The user has no task with this ID."),
     ),
 )]
 pub async fn stop_task(
@@ -194,7 +196,7 @@ pub async fn stop_task(
 /// List tasks.
 #[utoipa::path(
     get, path = "/tasks", operation_id = "list_tasks", tag = "tasks",
-    params(("all_users" = Option<bool>, Query, description = "List the tasks of all users.")),
+    params(("all_users" = Option<bool>, Query, description = "List the tasks of all users instead of only the caller's.")),
     responses((status = 200, description = "The tasks, oldest first.", body = TaskListResponse)),
 )]
 pub async fn list_tasks(State(app): State<AppState>, listing: Listing) -> ApiResult<Response> {
@@ -209,10 +211,10 @@ pub async fn list_tasks(State(app): State<AppState>, listing: Listing) -> ApiRes
 /// Get the status of a task.
 #[utoipa::path(
     get, path = "/tasks/{task_id}", operation_id = "get_task_status", tag = "tasks",
-    params(("task_id" = String, Path, description = "The task.")),
+    params(("task_id" = String, Path, description = "ID of the task.")),
     responses(
         (status = 200, description = "The status of the task and of each of its nodes.", body = TaskStatus),
-        (status = 404, description = "The user has no such task."),
+        (status = 404, description = "The user has no task with this ID."),
     ),
 )]
 pub async fn get_task_status(
@@ -239,7 +241,7 @@ pub(super) fn failed(operation: &'static str, user: &UserName, source: Error) ->
     }
 }
 
-/// As the Kubernetes API warns, in UTF-8: <https://kubernetes.io/blog/2020/09/03/warnings/>.
+/// Formats a `Warning` header as kube-apiserver does, in UTF-8: <https://kubernetes.io/blog/2020/09/03/warnings/>.
 fn warning(text: &str) -> Option<(HeaderName, HeaderValue)> {
     let line = text.replace(char::is_control, " ");
     let quoted = line.replace('\\', "\\\\").replace('"', "\\\"");

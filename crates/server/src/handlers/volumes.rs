@@ -1,4 +1,4 @@
-//! Volumes: create, list, status, delete.
+//! Handlers that create, list, inspect, and delete volumes.
 
 use axum::Json;
 use axum::extract::State;
@@ -13,25 +13,25 @@ use crate::app::AppState;
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{Caller, CreateVolume, Listing, ResourceId};
 
-/// The answer to a create.
+/// Response to the creation of a volume.
 #[derive(Serialize, ToSchema)]
 pub struct VolumeCreateResponse {
-    /// The identifier of the new volume.
+    /// ID of the new volume.
     volume_id: String,
-    /// `created`.
+    /// Always `created`.
     status: &'static str,
-    /// For a person.
+    /// Human-readable result.
     message: String,
 }
 
-/// The answer to a delete.
+/// Response to the deletion of a volume.
 #[derive(Serialize, ToSchema)]
 pub struct VolumeDeleteResponse {
-    /// The volume.
+    /// ID of the volume.
     volume_id: String,
-    /// `deleted`.
+    /// Always `deleted`.
     status: &'static str,
-    /// For a person; names the tasks that still use it.
+    /// Human-readable result; lists the tasks that still use the volume.
     message: String,
 }
 
@@ -45,7 +45,7 @@ pub struct VolumeListResponse {
 #[utoipa::path(
     post, path = "/volumes/create", operation_id = "create_volume", tag = "volumes",
     request_body = task::VolumeDefinition,
-    responses((status = 200, description = "The volume is created.", body = VolumeCreateResponse)),
+    responses((status = 200, description = "The volume was created.", body = VolumeCreateResponse)),
 )]
 pub async fn create_volume(State(app): State<AppState>, request: CreateVolume) -> ApiResult<Response> {
     let _permit = app.limits.change()?;
@@ -69,7 +69,7 @@ pub async fn create_volume(State(app): State<AppState>, request: CreateVolume) -
 /// List volumes.
 #[utoipa::path(
     get, path = "/volumes", operation_id = "list_volumes", tag = "volumes",
-    params(("all_users" = Option<bool>, Query, description = "List the volumes of all users.")),
+    params(("all_users" = Option<bool>, Query, description = "List the volumes of all users instead of only the caller's.")),
     responses((status = 200, description = "The volumes, oldest first.", body = VolumeListResponse)),
 )]
 pub async fn list_volumes(State(app): State<AppState>, listing: Listing) -> ApiResult<Response> {
@@ -82,10 +82,10 @@ pub async fn list_volumes(State(app): State<AppState>, listing: Listing) -> ApiR
 /// Get the status of a volume.
 #[utoipa::path(
     get, path = "/volumes/{volume_id}", operation_id = "get_volume_status", tag = "volumes",
-    params(("volume_id" = String, Path, description = "The volume.")),
+    params(("volume_id" = String, Path, description = "ID of the volume.")),
     responses(
         (status = 200, description = "The status of the volume.", body = VolumeStatus),
-        (status = 404, description = "The user has no such volume."),
+        (status = 404, description = "The user has no volume with this ID."),
     ),
 )]
 pub async fn get_volume_status(
@@ -100,13 +100,14 @@ pub async fn get_volume_status(
 
 /// Delete a volume.
 ///
-/// A volume that tasks use goes when they end; until then its status is `Terminating`, and no new task can use it.
+/// A volume in use is deleted when the tasks that mount it finish. Until then, its status is `Terminating`, and new
+/// tasks cannot mount it.
 #[utoipa::path(
     delete, path = "/volumes/{volume_id}", operation_id = "delete_volume", tag = "volumes",
-    params(("volume_id" = String, Path, description = "The volume.")),
+    params(("volume_id" = String, Path, description = "ID of the volume.")),
     responses(
-        (status = 200, description = "The volume is deleted.", body = VolumeDeleteResponse),
-        (status = 404, description = "The user has no such volume."),
+        (status = 200, description = "The volume was deleted, or will be when it is no longer in use.", body = VolumeDeleteResponse),
+        (status = 404, description = "The user has no volume with this ID."),
     ),
 )]
 pub async fn delete_volume(
@@ -121,8 +122,8 @@ pub async fn delete_volume(
     tracing::info!(event = "volume_deleted", volume_id = id, user = %user, ?used_by, "volume deleted");
     let message = match used_by.as_slice() {
         [] => format!("Volume {id} deleted successfully"),
-        [task] => format!("Volume {id} is deleted when task {task} ends"),
-        tasks => format!("Volume {id} is deleted when tasks {} end", tasks.join(", ")),
+        [task] => format!("Volume {id} will be deleted when task {task} finishes"),
+        tasks => format!("Volume {id} will be deleted when tasks {} finish", tasks.join(", ")),
     };
     Ok(Json(VolumeDeleteResponse {
         volume_id: id,

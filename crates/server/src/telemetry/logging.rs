@@ -1,4 +1,4 @@
-//! The log: JSON for machines, text for a terminal, on standard error.
+//! Sets up logging to stderr: text on a terminal, JSON otherwise.
 
 use std::io::IsTerminal;
 
@@ -7,14 +7,11 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::{Args, LogFormat};
 
-/// Starts logging.
-///
-/// # Errors
-/// The level is none.
+/// Installs the global log subscriber; fails if `--log-level` is invalid.
 pub fn init(args: &Args) -> anyhow::Result<()> {
     let filter = EnvFilter::builder().parse(&args.log_level).with_context(|| {
         format!(
-            "`{}` is no log level; use `info` or `info,executor=debug`",
+            "invalid log level `{}`; expected, e.g., `info` or `info,executor=debug`",
             args.log_level
         )
     })?;

@@ -1,4 +1,4 @@
-//! Measurements for Prometheus.
+//! Prometheus metrics.
 
 use std::time::Duration;
 
@@ -9,31 +9,28 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
 use tokio_util::sync::CancellationToken;
 
-/// Upper bounds in seconds: from an answer out of memory to a call that runs into its timeout.
+/// Bucket bounds in seconds, from a response served from memory to a call that times out.
 const SECONDS: &[f64] = &[
     0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
-/// How often recorded values are moved into their buckets. Without it they pile up until somebody asks
-/// (metrics-rs/metrics#467).
+/// How often recorded values are moved into their buckets. Without upkeep, they accumulate in memory until the next
+/// scrape (metrics-rs/metrics#467).
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// What `/metrics` shows.
+/// The source of `/metrics`.
 pub struct Metrics {
     handle: PrometheusHandle,
     process: Collector,
 }
 
 impl Metrics {
-    /// Starts measuring. Once in a process.
-    ///
-    /// # Errors
-    /// It was started before.
+    /// Installs the metrics recorder. The recorder is global, so a second call in the same process fails.
     pub fn install(stopping: &CancellationToken) -> anyhow::Result<Self> {
         let handle = PrometheusBuilder::new()
             .set_buckets(SECONDS)
             .and_then(PrometheusBuilder::install_recorder)
-            .context("cannot start the metrics")?;
+            .context("cannot install the metrics recorder")?;
         describe();
         let process = Collector::default();
         process.describe();
@@ -47,7 +44,7 @@ impl Metrics {
         Ok(Self { handle, process })
     }
 
-    /// The measurements, as text.
+    /// The metrics in Prometheus' text format.
     #[expect(clippy::cast_precision_loss, reason = "no cache holds 2^52 objects")]
     pub fn render(&self, executor: &Executor) -> String {
         self.process.collect();
@@ -64,42 +61,52 @@ impl Metrics {
 }
 
 fn describe() {
-    describe_counter!("k8s_cli_http_requests_total", "Requests by route, method and status.");
+    describe_counter!(
+        "k8s_cli_http_requests_total",
+        "Number of HTTP requests, by route, method, and status."
+    );
     describe_histogram!(
         "k8s_cli_http_request_seconds",
         Unit::Seconds,
-        "Time to the head of the answer, by route."
+        "Time until the response headers are sent, by route."
     );
     describe_histogram!(
         "k8s_cli_submit_seconds",
         Unit::Seconds,
-        "Time of a submit in the executor."
+        "Time to submit a task, excluding request parsing."
     );
     describe_histogram!(
         "k8s_cli_kubernetes_call_seconds",
         Unit::Seconds,
-        "Time of a call to the Kubernetes API."
+        "Duration of calls to the Kubernetes API."
     );
     describe_histogram!(
         "k8s_cli_watch_latency_seconds",
         Unit::Seconds,
-        "From the answer to a create of ours until the watch shows the object."
+        "Time from the response to a create call until the watch delivers the object."
     );
-    describe_counter!("k8s_cli_watch_events_total", "Events of all watches.");
-    describe_gauge!("k8s_cli_cache_objects", "Objects in the cache, by kind.");
+    describe_counter!(
+        "k8s_cli_watch_events_total",
+        "Number of events received from all watches."
+    );
+    describe_gauge!("k8s_cli_cache_objects", "Number of objects in the cache, by kind.");
     describe_gauge!(
         "k8s_cli_cache_in_sync",
-        "1 when answers are true, 0 when the cluster cannot be seen."
+        "1 if the cache is in sync with the cluster, 0 otherwise."
     );
-    describe_gauge!("k8s_cli_cache_age_seconds", Unit::Seconds, "Time since the last event.");
-    describe_gauge!("k8s_cli_http_connections", "Open connections.");
+    describe_gauge!(
+        "k8s_cli_cache_age_seconds",
+        Unit::Seconds,
+        "Time since the last watch event."
+    );
+    describe_gauge!("k8s_cli_http_connections", "Number of open HTTP connections.");
     describe_counter!(
         "k8s_cli_http_connections_refused_total",
-        "Connections that were too many."
+        "Number of connections refused because of a connection limit."
     );
-    describe_gauge!("k8s_cli_log_followers", "Open log streams of clients.");
+    describe_gauge!("k8s_cli_log_followers", "Number of open client log streams.");
     describe_gauge!(
         "k8s_cli_log_streams",
-        "Open log streams to the Kubernetes API that followers share."
+        "Number of open log streams to the Kubernetes API; clients that follow the same log share one."
     );
 }

@@ -1,4 +1,4 @@
-//! What the server says about itself: log, metrics, and a line for each request.
+//! Logging, metrics, and the log line of each request.
 
 pub mod logging;
 pub mod metrics;

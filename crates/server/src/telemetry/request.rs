@@ -1,4 +1,4 @@
-//! One line and two measurements for each request.
+//! Records a log line, a counter, and a duration for each request.
 
 use std::time::Instant;
 
@@ -11,17 +11,17 @@ use task::status::SERVER_HEADER;
 
 use crate::handlers::Subject;
 
-/// The longest request identifier that is taken over.
+/// The longest `X-Request-Id` that is accepted from a client.
 const MAX_REQUEST_ID: usize = 64;
 
 const REQUEST_ID: &str = "x-request-id";
 
-/// Gives the request an identifier, runs it, and says what it came to.
+/// Assigns the request an ID, runs it, and logs and measures the outcome.
 pub async fn observe(request: Request, next: Next) -> Response {
     let start = Instant::now();
     let request_id = request_id(request.headers());
     let method = request.method().clone();
-    // Never the path itself: it has the identifiers of all users in it.
+    // Label metrics with the route, never with the path: one label value per task ID would grow without bound.
     let route = request.extensions().get::<MatchedPath>().cloned();
     let user = request
         .headers()
@@ -61,7 +61,7 @@ pub async fn observe(request: Request, next: Next) -> Response {
     response
 }
 
-/// The client's, when it is short and harmless in a log, else a new one.
+/// The client's request ID if it is short and safe to log, otherwise a random one.
 fn request_id(headers: &HeaderMap) -> String {
     let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
     let harmless = |text: &&str| {
@@ -80,7 +80,8 @@ fn path_id<'p>(route: &str, path: &'p str) -> Option<&'p str> {
     route.contains('{').then(|| path.split('/').nth(2)).flatten()
 }
 
-/// A method is any text that a client likes; a label is not.
+/// Maps unknown methods to `other`: HTTP allows any token as a method, and a client could create unlimited label
+/// values.
 fn method_label(method: &http::Method) -> &'static str {
     match *method {
         http::Method::GET => "GET",

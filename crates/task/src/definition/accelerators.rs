@@ -1,18 +1,18 @@
-//! SkyPilot's ways to ask for GPUs: `H100`, `H100:8`, `{H100: 8}`, and the bare count `"1"`.
+//! Parses SkyPilot's notations for GPUs: `H100`, `H100:8`, `{H100: 8}`, and the bare count `"1"`.
 
 use serde_json::Value;
 
 use crate::validation::{self, Cursor};
 
-/// More than any machine has.
+/// More than any cluster node has.
 const MAX_COUNT: f64 = 1024.0;
 
-/// GPUs of one node.
+/// The GPUs of one node.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Accelerators {
-    /// The model, when one was named.
+    /// The model, if one was named.
     pub model: Option<String>,
-    /// How many; at least 1.
+    /// The number of GPUs; at least 1.
     pub count: u32,
 }
 
@@ -26,7 +26,7 @@ pub(super) fn read(value: &Value, cursor: &mut Cursor) -> Option<Accelerators> {
     };
     let mut models = fields.iter();
     let (Some((model, count)), None) = (models.next(), models.next()) else {
-        return cursor.refuse("name one model; candidates are not supported", value);
+        return cursor.refuse("must name exactly one model; alternatives are not supported", value);
     };
     let count = match count {
         Value::Null => Some(1),
@@ -62,7 +62,7 @@ fn is_model(model: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
-/// Kubernetes has whole GPUs only: half a one is one, as SkyPilot does it.
+/// Rounds up to whole GPUs, as SkyPilot does: Kubernetes cannot assign fractions.
 fn whole(count: f64) -> Option<u32> {
     #[expect(
         clippy::cast_possible_truncation,
@@ -74,7 +74,7 @@ fn whole(count: f64) -> Option<u32> {
 
 fn refuse<T>(text: &str, value: &Value, cursor: &mut Cursor) -> Option<T> {
     cursor.refuse(
-        format!("`{text}` names no accelerators; write `H100`, `H100:8` or a count"),
+        format!("invalid accelerators `{text}`; expected, e.g., `H100`, `H100:8`, or a count"),
         value,
     )
 }

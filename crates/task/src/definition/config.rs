@@ -1,4 +1,4 @@
-//! The part of SkyPilot's `config` that has a meaning here: `kubernetes.provision_timeout` and `kubernetes.kueue`.
+//! The supported part of SkyPilot's `config`: `kubernetes.provision_timeout` and `kubernetes.kueue`.
 //!
 //! Source: <https://docs.skypilot.co/en/latest/reference/config.html#kubernetes>.
 
@@ -8,13 +8,13 @@ use serde_json::Value;
 
 use crate::validation::{self, Cursor, Object};
 
-/// The longest wait that can be asked for.
+/// The maximum provisioning timeout, in seconds.
 pub(super) const MAX_SECONDS: i64 = super::duration::MAX_SECONDS as i64;
 
-/// The longest name of a queue, which becomes the value of a label.
+/// The maximum length of a queue name, which becomes a label value.
 pub(super) const MAX_QUEUE_LENGTH: usize = 63;
 
-/// Keys of SkyPilot that have no meaning here.
+/// Keys of SkyPilot that are not supported.
 const UNSUPPORTED: &[&str] = &[
     "active_workspace",
     "aws",
@@ -36,26 +36,26 @@ const UNSUPPORTED_OF_KUBERNETES: &[&str] = &[
     "set_pod_resource_limits",
 ];
 
-/// What a task asks of Kubernetes.
+/// The Kubernetes settings of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct KubernetesConfig {
-    /// How long its nodes may wait for a place; the server's default when absent.
+    /// The provisioning timeout; if absent, the server's default applies.
     pub provision_timeout: Option<ProvisionTimeout>,
-    /// Kueue's queue that the task waits in.
+    /// The Kueue queue (`LocalQueue`) that the task is submitted to.
     pub local_queue_name: Option<String>,
 }
 
-/// How long the nodes of a task may wait until all have a place on a machine.
+/// How long to wait until all nodes of a task are scheduled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProvisionTimeout {
-    /// For ever.
+    /// Wait indefinitely.
     Never,
-    /// So long.
+    /// Fail the task after this time.
     After(Duration),
 }
 
 impl ProvisionTimeout {
-    /// The time, if there is an end to it.
+    /// The timeout, or `None` to wait indefinitely.
     #[must_use]
     pub fn duration(self) -> Option<Duration> {
         match self {
@@ -83,7 +83,7 @@ fn kubernetes(value: &Value, cursor: &mut Cursor) -> Option<KubernetesConfig> {
     })
 }
 
-/// Seconds. SkyPilot's word for "for ever" was 0 once, and is -1 now.
+/// Reads seconds. To wait indefinitely, SkyPilot uses -1, and formerly used 0; both are accepted.
 fn provision_timeout(value: &Value, cursor: &mut Cursor) -> Option<ProvisionTimeout> {
     let seconds = validation::integer(value, cursor)?;
     match u64::try_from(seconds) {
@@ -91,7 +91,7 @@ fn provision_timeout(value: &Value, cursor: &mut Cursor) -> Option<ProvisionTime
         Ok(some) if seconds <= MAX_SECONDS => Some(ProvisionTimeout::After(Duration::from_secs(some))),
         Err(_) if seconds == -1 => Some(ProvisionTimeout::Never),
         _ => cursor.refuse(
-            format!("write seconds from 1 to {MAX_SECONDS}, or -1 to wait for ever"),
+            format!("must be from 1 to {MAX_SECONDS} seconds, or -1 to wait indefinitely"),
             value,
         ),
     }
@@ -104,7 +104,7 @@ fn kueue(value: &Value, cursor: &mut Cursor) -> Option<Option<String>> {
     Some(queue)
 }
 
-/// An RFC 1123 label, as every object of a namespace that has no dots in its name.
+/// Reads the name of a `LocalQueue`. It must be an RFC 1123 label, because it becomes a label value.
 fn queue_name(value: &Value, cursor: &mut Cursor) -> Option<String> {
     let name = validation::string(value, cursor)?;
     let is_end = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
@@ -117,7 +117,10 @@ fn queue_name(value: &Value, cursor: &mut Cursor) -> Option<String> {
         return Some(name);
     }
     cursor.refuse(
-        format!("a queue has 1 to {MAX_QUEUE_LENGTH} lower case letters, digits and `-`"),
+        format!(
+            "a queue name must be 1 to {MAX_QUEUE_LENGTH} lowercase letters, digits, or `-`, and start and end with a \
+             letter or digit"
+        ),
         value,
     )
 }
@@ -168,7 +171,10 @@ mod tests {
     #[test]
     fn what_skypilot_has_beside_is_named() {
         let message = parse(&json!({"pod_config": {}})).unwrap_err();
-        assert!(message.contains("`pod_config` is a key of SkyPilot"), "{message}");
+        assert!(
+            message.contains("SkyPilot's `pod_config` is not supported"),
+            "{message}"
+        );
         let message = parse(&json!({"provision_timeouts": 1})).unwrap_err();
         assert!(message.contains("did you mean `provision_timeout`?"), "{message}");
     }

@@ -1,4 +1,4 @@
-//! How long something may take: `90s`, `30m`, `1h30m`, `2d`.
+//! Parses durations such as `90s`, `30m`, `1h30m`, or `2d`.
 
 use std::time::Duration;
 
@@ -7,24 +7,22 @@ use serde_json::Value;
 
 use crate::validation::{self, Cursor};
 
-/// The longest time that can be asked for: a year, in seconds.
+/// The maximum duration in seconds: one year.
 pub const MAX_SECONDS: u32 = 365 * 24 * 60 * 60;
 
 const MAX: Duration = Duration::from_secs(MAX_SECONDS as u64);
 
-/// Reads a time with its units; a day has 24 hours. A number alone could mean seconds or minutes, and is refused.
-///
-/// # Errors
-/// Why it is none.
+/// Parses a duration with units; a day has 24 hours. A number without a unit is invalid, because it could mean seconds
+/// or minutes. The error is a message for the user.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no time; write it like `90s`, `30m`, `1h30m` or `2d`");
+    let wrong = || format!("invalid duration `{text}`; expected, e.g., `90s`, `30m`, `1h30m`, or `2d`");
     let span: Span = text.parse().map_err(|_| wrong())?;
     let signed = span
         .to_duration(SpanRelativeTo::days_are_24_hours())
         .map_err(|_| wrong())?;
     let duration = Duration::try_from(signed).map_err(|_| wrong())?;
     if duration < Duration::from_secs(1) || duration > MAX {
-        return Err(format!("`{text}` is not between one second and a year"));
+        return Err(format!("a duration must be between 1 second and 1 year, not `{text}`"));
     }
     Ok(duration)
 }

@@ -1,4 +1,4 @@
-//! The definition of a task: what a person asks to be run.
+//! The definition of a task, as a user submits it.
 
 mod accelerators;
 mod config;
@@ -19,37 +19,39 @@ pub use resources::Resources;
 use crate::Name;
 use crate::validation::{self, Cursor, ErrorDetail, Object};
 
-/// The most bytes that `setup` and `run` may have, each, They are kept in a
-/// Kubernetes object, which etcd limits to 1.5 MiB (<https://etcd.io/docs/latest/dev-guide/limit/>).
+/// The maximum size of `setup` and of `run`, in bytes. Both are stored in one Kubernetes object, which etcd limits to
+/// 1.5 MiB (<https://etcd.io/docs/latest/dev-guide/limit/>).
 pub const MAX_SCRIPT_BYTES: usize = 500_000;
 
-/// The most nodes of one task.
+/// The maximum number of nodes per task.
 pub const MAX_NODES: u32 = 1000;
 
-/// The most bytes that all variables may have together; see [`MAX_SCRIPT_BYTES`].
+/// The maximum size of all environment variables together, in bytes; see [`MAX_SCRIPT_BYTES`].
 pub const MAX_VARIABLES_BYTES: usize = 1_000_000;
 
-/// The most variables; a shell with more of them takes seconds to start.
+/// The maximum number of environment variables. With more, a shell takes seconds to start.
 const MAX_VARIABLES: usize = 10_000;
 
-/// The most volumes; each is a mount, and mounts below each other take the container runtime quadratic time.
+/// The maximum number of volumes. Each is a mount, and nested mounts take the container runtime quadratic time.
 const MAX_VOLUMES: usize = 100;
 
-/// The most file mounts, which have no effect.
+/// The maximum number of file mounts, which have no effect.
 const MAX_FILE_MOUNTS: usize = 1000;
 
-/// Linux takes no longer single argument or variable: `MAX_ARG_STRLEN`, 32 pages, with its closing NUL.
+/// The maximum size of a single argument or variable on Linux, in bytes: `MAX_ARG_STRLEN` (32 pages) minus the
+/// terminating NUL.
 pub const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
 
-/// The longest name and the longest value of a variable; together with `=` they are an argument, and a name may be a key of a
-/// ConfigMap.
+/// The maximum length of a variable name: it may become a key of a ConfigMap.
 const MAX_VARIABLE_NAME_BYTES: usize = 253;
+
+/// The maximum length of a variable's value: with the name and `=`, it must fit into [`MAX_ARGUMENT_BYTES`].
 const MAX_VARIABLE_BYTES: usize = 130_000;
 
-/// The longest path Linux takes.
+/// The maximum length of a path on Linux: `PATH_MAX` minus the terminating NUL.
 const MAX_PATH_BYTES: usize = 4095;
 
-/// Keys of SkyPilot's task file that have no meaning here yet.
+/// Keys of SkyPilot's task file that are not supported yet.
 /// Source: SkyPilot's `get_task_schema`, release 0.14.
 const UNSUPPORTED: &[&str] = &[
     "secrets",
@@ -68,49 +70,46 @@ const UNSUPPORTED: &[&str] = &[
 /// A valid task.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskDefinition {
-    /// What the person calls it.
+    /// The name of the task.
     pub name: Option<Name>,
-    /// The folder of the container in which `setup` and `run` start.
+    /// The directory in the container in which `setup` and `run` start.
     pub workdir: Option<String>,
-    /// How many nodes run it at once; at least 1.
+    /// The number of nodes; at least 1.
     pub num_nodes: u32,
-    /// What each node needs.
+    /// The resources of each node.
     pub resources: Resources,
-    /// Environment variables, in the order they were written.
+    /// Environment variables, in the order of the definition.
     pub envs: Vec<(String, String)>,
-    /// Volumes, in the order they were written.
+    /// Volumes, in the order of the definition.
     pub volumes: Vec<VolumeMount>,
-    /// Bash that runs before `run`, and must succeed.
+    /// The Bash script that runs before `run` and must succeed.
     pub setup: Option<String>,
-    /// The bash that is the task.
+    /// The Bash script of the task.
     pub run: String,
-    /// How long each node may run; for ever when absent.
+    /// The time limit of each node; if absent, the server's default applies.
     pub max_duration: Option<Duration>,
-    /// What it asks of Kubernetes.
+    /// Kubernetes settings.
     pub kubernetes: KubernetesConfig,
-    /// What was asked for and has no effect, for the person to know.
+    /// Warnings for the user about fields that have no effect.
     pub warnings: Vec<String>,
 }
 
-/// A volume and where it is seen.
+/// A volume and its mount path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeMount {
-    /// An absolute path in the container.
+    /// The mount path: an absolute path in the container.
     pub path: String,
     /// The name of one of the user's volumes, or of a PersistentVolumeClaim.
     pub volume: String,
 }
 
 impl TaskDefinition {
-    /// Reads a definition from a request body. `max_nodes` is the server's limit.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it.
+    /// Parses a definition from a request body, and reports every error in it. `max_nodes` is the limit of the server.
     pub fn parse(body: &Value, max_nodes: u32) -> Result<Self, Vec<ErrorDetail>> {
         validation::parse(body, "body", |value, cursor| Self::read(value, cursor, max_nodes))
     }
 
-    /// How many bytes all variables have together, with their names.
+    /// The size of all environment variables together, including their names, in bytes.
     #[must_use]
     pub fn variables_bytes(&self) -> usize {
         bytes_of(&self.envs)
@@ -134,7 +133,8 @@ impl TaskDefinition {
         object.finish(UNSUPPORTED);
 
         let (num_nodes, run) = (num_nodes?, run?);
-        // The limits of this server come last: a client of another one must not see them before its own mistakes.
+        // Check the limits of this server last, and only if there are no other errors: the reference implementation
+        // does not have them, and its clients expect exactly its errors.
         if !cursor.clean_since(start) {
             return None;
         }
@@ -142,9 +142,11 @@ impl TaskDefinition {
         within_variables_limit(&envs, value, cursor)?;
         let mut warnings = resources.warnings.clone();
         let taken = envs.iter().filter(|(name, _)| is_set_by_us(name));
-        warnings.extend(taken.map(|(name, _)| format!("`envs.{name}` is set for each node; yours is not used")));
+        warnings.extend(
+            taken.map(|(name, _)| format!("`envs.{name}` is ignored; the server sets this variable for each node")),
+        );
         if file_mounts {
-            warnings.push("`file_mounts` has no effect; put the data into a volume".to_owned());
+            warnings.push("`file_mounts` has no effect; store the data in a volume".to_owned());
         }
         Some(Self {
             name,
@@ -201,17 +203,21 @@ fn within_variables_limit(envs: &[(String, String)], body: &Value, cursor: &mut 
     cursor.within("envs", |cursor| {
         cursor.refuse(
             format!(
-                "the variables have {bytes} bytes together, more than {MAX_VARIABLES_BYTES}; put the data into a volume"
+                "environment variables exceed the limit of {MAX_VARIABLES_BYTES} bytes ({bytes} bytes); store the \
+                 data in a volume"
             ),
             &body["envs"],
         )
     })
 }
 
-/// Text that a process can be given: Linux ends arguments and variables at a NUL.
+/// Rejects text that cannot be passed to a process: on Linux, arguments and variables end at a NUL.
 fn argument(value: &Value, cursor: &mut Cursor, text: String) -> Option<String> {
     if text.contains('\0') {
-        return cursor.refuse("a NUL character cannot be passed to a process", value);
+        return cursor.refuse(
+            "must not contain a NUL character, which cannot be passed to a process",
+            value,
+        );
     }
     Some(text)
 }
@@ -221,7 +227,10 @@ fn script(value: &Value, cursor: &mut Cursor) -> Option<String> {
     if text.len() > MAX_SCRIPT_BYTES {
         let bytes = text.len();
         return cursor.refuse(
-            format!("the script has {bytes} bytes, more than {MAX_SCRIPT_BYTES}; put it into a volume or the image"),
+            format!(
+                "the script exceeds the limit of {MAX_SCRIPT_BYTES} bytes ({bytes} bytes); store it in a volume or in \
+                 the image"
+            ),
             value,
         );
     }
@@ -232,7 +241,7 @@ fn workdir(value: &Value, cursor: &mut Cursor) -> Option<String> {
     let path = validation::string(value, cursor)?;
     if path.is_empty() || path.len() > MAX_PATH_BYTES || path.chars().any(char::is_control) {
         return cursor.refuse(
-            format!("a folder has 1 to {MAX_PATH_BYTES} bytes and no control characters"),
+            format!("a directory must be 1 to {MAX_PATH_BYTES} bytes long, without control characters"),
             value,
         );
     }
@@ -242,7 +251,7 @@ fn workdir(value: &Value, cursor: &mut Cursor) -> Option<String> {
 fn envs(value: &Value, cursor: &mut Cursor) -> Option<Vec<(String, String)>> {
     validation::map(value, cursor, MAX_VARIABLES, |name, value, cursor| {
         let text = match value {
-            // SkyPilot makes variables with Python's `str`, which capitalises these two.
+            // SkyPilot converts values with Python's `str`, which capitalizes booleans.
             Value::Bool(true) => "True".to_owned(),
             Value::Bool(false) => "False".to_owned(),
             _ => validation::text_or_number(value, cursor)?,
@@ -250,7 +259,8 @@ fn envs(value: &Value, cursor: &mut Cursor) -> Option<Vec<(String, String)>> {
         if !is_variable_name(name) {
             return cursor.refuse(
                 format!(
-                    "`{name}` is no name of an environment variable; use letters, digits and `_`, and no digit first"
+                    "invalid environment variable name `{name}`; use letters, digits, and `_`, and don't start with a \
+                     digit"
                 ),
                 value,
             );
@@ -258,7 +268,8 @@ fn envs(value: &Value, cursor: &mut Cursor) -> Option<Vec<(String, String)>> {
         if name.len() > MAX_VARIABLE_NAME_BYTES || text.len() > MAX_VARIABLE_BYTES {
             return cursor.refuse(
                 format!(
-                    "a variable has at most {MAX_VARIABLE_BYTES} bytes, and its name {MAX_VARIABLE_NAME_BYTES}; put the data into a volume"
+                    "a value must be at most {MAX_VARIABLE_BYTES} bytes, and a name at most {MAX_VARIABLE_NAME_BYTES}; \
+                     store the data in a volume"
                 ),
                 value,
             );
@@ -267,7 +278,7 @@ fn envs(value: &Value, cursor: &mut Cursor) -> Option<Vec<(String, String)>> {
     })
 }
 
-/// Variables that tell a node its place; `executor` sets them.
+/// Whether `executor` sets this variable on each node.
 fn is_set_by_us(name: &str) -> bool {
     const OURS: [&str; 5] = [
         "NODE_RANK",
@@ -285,7 +296,7 @@ fn is_variable_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// File mounts are checked for their shape only: there is nothing yet that would copy the files.
+/// Checks only the format of file mounts, because copying files is not supported yet.
 fn file_mount_map(value: &Value, cursor: &mut Cursor) -> Option<Vec<String>> {
     validation::map(value, cursor, MAX_FILE_MOUNTS, |_, value, cursor| {
         validation::string(value, cursor)
@@ -296,7 +307,7 @@ fn volume_mounts(value: &Value, cursor: &mut Cursor) -> Option<Vec<VolumeMount>>
     validation::map(value, cursor, MAX_VOLUMES, |path, value, cursor| {
         let volume = validation::string(value, cursor)?;
         if volume.is_empty() {
-            return cursor.refuse("the name of a volume is missing", value);
+            return cursor.refuse("missing volume name", value);
         }
         if let Some(reason) = mount_path_fault(path) {
             return cursor.refuse(reason, value);
@@ -308,33 +319,33 @@ fn volume_mounts(value: &Value, cursor: &mut Cursor) -> Option<Vec<VolumeMount>>
     })
 }
 
-/// What Kubernetes or the container runtime would refuse about a mount path.
+/// Why Kubernetes or the container runtime would reject a mount path.
 fn mount_path_fault(path: &str) -> Option<String> {
     let fault = if !path.starts_with('/') {
         "must start with `/`"
     } else if path.trim_matches('/').is_empty() {
-        "must not be the root of the container"
+        "must not be the root directory"
     } else if is_reserved(path) {
-        "must not be in a folder that is the system's or ours: /proc, /sys, /dev, /etc/k8s-cli"
+        "must not be in a reserved directory: /proc, /sys, /dev, /etc/k8s-cli"
     } else if path.contains(':') {
         "must not contain `:`"
     } else if path.split('/').any(|part| part == "..") {
         "must not contain `..`"
     } else if path.len() > MAX_PATH_BYTES || path.chars().any(char::is_control) {
-        "must be a path that Linux takes"
+        "must not be too long or contain control characters"
     } else {
         return None;
     };
     Some(format!("the mount path {fault}"))
 }
 
-/// Whether a container needs what is there: a volume over it keeps it from starting, or breaks it.
+/// Whether a container needs the contents of a path. A volume mounted there would break the container.
 fn is_reserved(path: &str) -> bool {
     const SYSTEMS: [&str; 2] = ["proc", "sys"];
     let mut parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
     match (parts.next(), parts.next()) {
         (Some(first), _) if SYSTEMS.contains(&first) => true,
-        // Shared memory is often a volume.
+        // Mounting a volume for shared memory is common.
         (Some("dev"), below) => below != Some("shm"),
         (Some("etc"), Some(below)) => below.starts_with("k8s-cli"),
         _ => false,

@@ -1,28 +1,29 @@
-//! SkyPilot's `job_recovery`: when a task that failed is run again.
+//! SkyPilot's `job_recovery`: when a failed task is retried.
 
 use serde_json::Value;
 
 use super::super::validation::{self, Cursor, Object};
 
-/// SkyPilot's strategies. They differ in where they look for machines next, of which one cluster has one place.
+/// SkyPilot's strategies. They differ in the order in which regions are tried, so on one cluster they are equivalent.
 pub(super) const STRATEGIES: [&str; 2] = ["FAILOVER", "EAGER_NEXT_REGION"];
 
-/// The most restarts after failures of its own: more than anybody waits for.
+/// The maximum of `max_restarts_on_errors`.
 pub const MAX_RESTARTS: u32 = 1000;
 
-/// The most exit codes; there are no more.
+/// The maximum number of exit codes: no more exist.
 pub(super) const MAX_CODES: usize = 256;
 
-/// When a task that failed is run again. What the cluster ended (eviction, preemption, a lost machine) always is.
+/// When a failed task is retried. A task that the cluster interrupted (eviction, preemption, or a lost cluster node) is
+/// always retried.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recovery {
-    /// How often after a failure of its own.
+    /// The number of retries after failures of the task itself.
     pub max_restarts_on_errors: u32,
-    /// Exit codes after which it is run again without counting.
+    /// Exit codes after which the task is retried without counting toward that number.
     pub recover_on_exit_codes: Vec<u8>,
 }
 
-/// A strategy (all of them mean the same on one cluster), or an object. `none` is no recovery.
+/// Reads a strategy or an object. The strategy `none` disables recovery.
 ///
 /// Source: <https://docs.skypilot.co/en/latest/reference/yaml-spec.html#resources-job-recovery>.
 pub(super) fn read(value: &Value, cursor: &mut Cursor) -> Option<Option<Recovery>> {
@@ -41,7 +42,7 @@ pub(super) fn read(value: &Value, cursor: &mut Cursor) -> Option<Option<Recovery
     Some(recovers.then_some(recovery))
 }
 
-/// Whether this strategy recovers at all.
+/// Whether the strategy enables recovery.
 fn strategy(value: &Value, cursor: &mut Cursor) -> Option<bool> {
     let name = validation::string(value, cursor)?;
     if name.eq_ignore_ascii_case("none") {
@@ -52,7 +53,7 @@ fn strategy(value: &Value, cursor: &mut Cursor) -> Option<bool> {
     }
     cursor.refuse(
         format!(
-            "`{name}` is no strategy; write {} or none; `max_restarts_on_errors` is a key beside `strategy`",
+            "unsupported strategy `{name}`; expected one of {}, none; `max_restarts_on_errors` is a separate key",
             STRATEGIES.join(", ")
         ),
         value,
@@ -63,11 +64,11 @@ fn restarts(value: &Value, cursor: &mut Cursor) -> Option<u32> {
     let number = validation::integer(value, cursor)?;
     match u32::try_from(number) {
         Ok(restarts) if number <= i64::from(MAX_RESTARTS) => Some(restarts),
-        _ => cursor.refuse(format!("write a number from 0 to {MAX_RESTARTS}"), value),
+        _ => cursor.refuse(format!("must be a number from 0 to {MAX_RESTARTS}"), value),
     }
 }
 
-/// One code, or a list.
+/// Reads a single exit code, or a list.
 fn codes(value: &Value, cursor: &mut Cursor) -> Option<Vec<u8>> {
     match value {
         Value::Array(_) => validation::list(value, cursor, MAX_CODES, code),
@@ -79,6 +80,6 @@ fn code(value: &Value, cursor: &mut Cursor) -> Option<u8> {
     let number = validation::integer(value, cursor)?;
     match u8::try_from(number) {
         Ok(code) => Some(code),
-        Err(_) => cursor.refuse("an exit code is a number from 0 to 255", value),
+        Err(_) => cursor.refuse("an exit code must be a number from 0 to 255", value),
     }
 }

@@ -1,4 +1,4 @@
-//! What each node of a task needs.
+//! The resources of each node of a task.
 
 use serde_json::Value;
 
@@ -6,17 +6,17 @@ use super::{Recovery, accelerators, recovery};
 use crate::Quantity;
 use crate::validation::{self, Cursor, Object};
 
-/// The longest image reference: a 255 byte name, a 128 byte tag and a digest.
+/// The maximum length of an image reference: a name of 255 bytes, a tag of 128 bytes, and a digest.
 /// Source: <https://pkg.go.dev/github.com/distribution/reference>.
 pub(super) const MAX_IMAGE_BYTES: usize = 512;
 
 /// The highest TCP port.
 const MAX_PORT: i64 = 65_535;
 
-/// The most ports and ranges of ports, which have no effect.
+/// The maximum number of ports and port ranges, which have no effect.
 pub(super) const MAX_PORTS: usize = 256;
 
-/// Keys of SkyPilot's `resources` that have no meaning here yet.
+/// Keys of SkyPilot's `resources` that are not supported yet.
 /// Source: SkyPilot's `get_resources_schema`, release 0.14.
 const UNSUPPORTED: &[&str] = &[
     "infra",
@@ -38,20 +38,20 @@ const UNSUPPORTED: &[&str] = &[
     "ordered",
 ];
 
-/// Valid resources of one node.
+/// The resources of one node.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Resources {
-    /// Processors.
+    /// The number of CPUs.
     pub cpus: Option<Quantity>,
-    /// Memory.
+    /// The amount of memory.
     pub memory: Option<Quantity>,
-    /// How many GPUs; 0 when none were asked for.
+    /// The number of GPUs; 0 if none are requested.
     pub gpus: u32,
-    /// The image, without SkyPilot's `docker:`.
+    /// The container image, without SkyPilot's `docker:` prefix.
     pub image: Option<String>,
-    /// Whether, and when, the task is run again after a failure.
+    /// When the task is retried after a failure; `None` disables retries.
     pub recovery: Option<Recovery>,
-    /// What was asked for and has no effect.
+    /// Warnings about fields that have no effect.
     pub(super) warnings: Vec<String>,
 }
 
@@ -84,7 +84,7 @@ impl Resources {
             .and_then(|accelerators| accelerators.model.as_ref())
         {
             warnings.push(format!(
-                "`resources.accelerators` asks for any GPU of the cluster; the model `{model}` is not looked at"
+                "`resources.accelerators` requests any GPU of the cluster; the model `{model}` is ignored"
             ));
         }
         Some(Self {
@@ -110,7 +110,7 @@ fn quantity(
     }
 }
 
-/// Gigabytes as an integer, or a size with a unit.
+/// A whole number of gigabytes, or a size with a unit.
 fn disk_size(value: &Value, cursor: &mut Cursor) -> Option<()> {
     if let Value::String(text) = value
         && let Ok(_) = Quantity::size(text)
@@ -136,17 +136,20 @@ fn port(value: &Value, cursor: &mut Cursor) -> Option<()> {
         let bounds = (first.parse::<i64>(), last.parse::<i64>());
         return match bounds {
             (Ok(first), Ok(last)) if valid(first) && valid(last) && first <= last => Some(()),
-            _ => cursor.refuse(format!("`{text}` is no range of ports"), value),
+            _ => cursor.refuse(
+                format!("invalid port range `{text}`; expected, e.g., `8080-8090`"),
+                value,
+            ),
         };
     }
     let port = validation::integer(value, cursor)?;
     if valid(port) {
         return Some(());
     }
-    cursor.refuse(format!("a port is a number from 1 to {MAX_PORT}"), value)
+    cursor.refuse(format!("a port must be a number from 1 to {MAX_PORT}"), value)
 }
 
-/// `docker:` is SkyPilot's way to say that the rest is a container image.
+/// SkyPilot marks container images with the prefix `docker:`, because its `image_id` can also be a machine image.
 fn image(value: &Value, cursor: &mut Cursor) -> Option<String> {
     let text = validation::string(value, cursor)?;
     let image = text.strip_prefix("docker:").unwrap_or(&text);
@@ -159,7 +162,7 @@ fn image(value: &Value, cursor: &mut Cursor) -> Option<String> {
         return Some(image.to_owned());
     }
     cursor.refuse(
-        format!("`{text}` is no image; write `python:3.13-slim` or `registry/name:tag`"),
+        format!("invalid image `{text}`; expected, e.g., `python:3.13-slim` or `registry/name:tag`"),
         value,
     )
 }

@@ -1,4 +1,4 @@
-//! The OpenAPI schema of a definition, beside the parser whose rules it repeats for other programs.
+//! The OpenAPI schemas of task and volume definitions. They repeat the rules of the parsers for API clients.
 
 use std::borrow::Cow;
 
@@ -17,11 +17,11 @@ use crate::quantity::{MAX_CPUS, MAX_MEMORY_GIBIBYTES};
 use crate::volume::{ACCESS_MODES, MAX_ACCESS_MODES, STORAGE_CLASS_PATTERN};
 use crate::{VolumeDefinition, name};
 
-/// Text that a process can be given has no NUL.
+/// Text without NUL characters, which cannot be passed to a process.
 const NO_NUL: &str = "^[^\\u0000]*$";
 
 fn schema(value: Value) -> RefOr<Schema> {
-    RefOr::T(serde_json::from_value(value).expect("the schemas below are valid, which a test shows"))
+    RefOr::T(serde_json::from_value(value).expect("the schemas below are valid; a test checks this"))
 }
 
 impl PartialSchema for TaskDefinition {
@@ -57,14 +57,14 @@ fn task() -> Value {
     name["type"] = json!(["string", "null"]);
     json!({
         "type": "object",
-        "description": "A task: one or more nodes that run the same bash.",
+        "description": "A task: one or more nodes that run the same Bash script.",
         "required": ["run"],
         "additionalProperties": false,
         "properties": {
             "name": name,
             "workdir": {
                 "type": ["string", "null"],
-                "description": "The folder of the container in which setup and run start.",
+                "description": "Directory in the container in which `setup` and `run` start.",
                 "minLength": 1,
                 "maxLength": MAX_PATH_BYTES,
                 "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
@@ -73,7 +73,7 @@ fn task() -> Value {
             "resources": resources(),
             "envs": {
                 "type": ["object", "null"],
-                "description": "Environment variables of setup and run.",
+                "description": "Environment variables of `setup` and `run`.",
                 "maxProperties": MAX_VARIABLES,
                 "propertyNames": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$", "maxLength": MAX_VARIABLE_NAME_BYTES},
                 "additionalProperties": {
@@ -82,32 +82,33 @@ fn task() -> Value {
             },
             "max_duration": {
                 "type": ["string", "null"],
-                "description": "How long each node may run, such as 90s, 30m or 1h30m.",
+                "description": "Time limit of each node, e.g., 90s or 1h30m. Defaults to the server's time limit.",
                 "pattern": "^[1-9][0-9]{0,3}[smh]$",
             },
             "config": config(),
             "file_mounts": {
                 "type": ["object", "null"],
-                "description": "Accepted, without effect.",
+                "description": "Accepted for compatibility; has no effect.",
                 "maxProperties": MAX_FILE_MOUNTS,
                 "additionalProperties": {"type": "string"},
             },
             "volumes": {
                 "type": ["object", "null"],
-                "description": "Which volume is mounted at which path: the name of one of the user's volumes, or of a PersistentVolumeClaim that belongs to no user.",
+                "description": "Volumes to mount, by mount path. A value is the name of one of the user's volumes, or of \
+                    a PersistentVolumeClaim without an owner.",
                 "maxProperties": MAX_VOLUMES,
                 "propertyNames": {"type": "string", "pattern": "^(/[A-Za-z0-9_-]+)+$", "maxLength": MAX_PATH_BYTES},
                 "additionalProperties": {"type": "string", "minLength": 1},
             },
             "setup": {
                 "type": ["string", "null"],
-                "description": "Bash that runs before run, in the same shell. When it fails, the node fails.",
+                "description": "Bash script that runs before `run`, in the same shell. If it fails, the node fails.",
                 "pattern": NO_NUL,
                 "maxLength": MAX_SCRIPT_BYTES,
             },
             "run": {
                 "type": "string",
-                "description": "The bash that is the task.",
+                "description": "Bash script to run on each node.",
                 "pattern": NO_NUL,
                 "maxLength": MAX_SCRIPT_BYTES,
             },
@@ -121,7 +122,7 @@ fn task() -> Value {
 fn config() -> Value {
     json!({
         "type": ["object", "null"],
-        "description": "What the task asks of Kubernetes.",
+        "description": "Kubernetes settings of the task.",
         "additionalProperties": false,
         "properties": {
             "kubernetes": {
@@ -130,7 +131,8 @@ fn config() -> Value {
                 "properties": {
                     "provision_timeout": {
                         "type": ["integer", "null"],
-                        "description": "Seconds until all nodes must have a place on a machine; else the task fails. -1 is for ever.",
+                        "description": "Provisioning timeout in seconds: the task fails if its nodes are not all \
+                            scheduled within this time. -1 means no timeout.",
                         "minimum": -1,
                         "maximum": MAX_SECONDS,
                     },
@@ -140,7 +142,7 @@ fn config() -> Value {
                         "properties": {
                             "local_queue_name": {
                                 "type": ["string", "null"],
-                                "description": "Kueue's queue that the task waits in.",
+                                "description": "Kueue LocalQueue to submit the task to.",
                                 "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
                                 "maxLength": MAX_QUEUE_LENGTH,
                             },
@@ -158,11 +160,11 @@ fn resources() -> Value {
     let ignored = ignored();
     json!({
         "type": ["object", "null"],
-        "description": "What each node needs.",
+        "description": "Resources of each node.",
         "additionalProperties": false,
         "properties": {
             "cpus": {
-                "description": "Processors: 4, 0.5, \"500m\" or \"4+\".",
+                "description": "Number of CPUs: 4, 0.5, \"500m\", or \"4+\".",
                 "anyOf": [
                     {"type": "string", "pattern": quantity},
                     {"type": "string", "pattern": "^[1-9][0-9]{0,5}m$"},
@@ -171,7 +173,7 @@ fn resources() -> Value {
                 ],
             },
             "memory": {
-                "description": "Memory: a number is GiB; \"16GB\", \"16Gi\" and \"512Mi\" are taken, too.",
+                "description": "Amount of memory: \"16GB\", \"16Gi\", \"512Mi\", or a number of GiB.",
                 "anyOf": [
                     {"type": "string", "pattern": quantity},
                     {"type": "string", "pattern": "^[1-9][0-9]{0,5}(GB|Gi|MB|Mi)$"},
@@ -201,7 +203,7 @@ fn resources() -> Value {
             "job_recovery": job_recovery(),
             "image_id": {
                 "type": ["string", "null"],
-                "description": "The image; bash must be in it.",
+                "description": "Container image. It must contain Bash.",
                 "pattern": "^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$",
                 "maxLength": MAX_IMAGE_BYTES,
             },
@@ -209,18 +211,18 @@ fn resources() -> Value {
     })
 }
 
-/// What SkyPilot knows and has no effect here.
+/// Fields of SkyPilot that are accepted and have no effect.
 fn ignored() -> Value {
-    // Pydantic's conversions make a number of text and of `true`.
+    // Pydantic's lax conversions accept strings and `true` as numbers.
     let port = json!({"anyOf": [
         {"type": "integer", "minimum": 1, "maximum": 65535},
         {"type": "string", "pattern": "^[1-9][0-9]{0,3}(-[1-5][0-9]{4})?$"},
         {"type": "boolean", "enum": [true]},
     ]});
     json!({
-        "instance_type": {"type": ["string", "null"], "description": "Accepted, without effect."},
+        "instance_type": {"type": ["string", "null"], "description": "Accepted for compatibility; has no effect."},
         "use_spot": {
-            "description": "Accepted, without effect.",
+            "description": "Accepted for compatibility; has no effect.",
             "anyOf": [
                 {"type": ["boolean", "null"]},
                 {"type": "integer", "enum": [0, 1]},
@@ -228,14 +230,14 @@ fn ignored() -> Value {
             ],
         },
         "disk_size": {
-            "description": "Accepted, without effect.",
+            "description": "Accepted for compatibility; has no effect.",
             "anyOf": [
                 {"type": ["integer", "boolean", "null"]},
                 {"type": "string", "pattern": "^[1-9][0-9]{0,5}(GB|Gi)?$"},
             ],
         },
         "ports": {
-            "description": "Accepted, without effect.",
+            "description": "Accepted for compatibility; has no effect.",
             "anyOf": [port.clone(), {"type": "array", "maxItems": MAX_PORTS, "items": port}, {"type": "null"}],
         },
     })
@@ -243,7 +245,7 @@ fn ignored() -> Value {
 
 fn job_recovery() -> Value {
     json!({
-        "description": "When a task that failed is run again.",
+        "description": "When to retry the task after a failure.",
         "anyOf": [
             {"type": ["string", "null"], "enum": ["FAILOVER", "EAGER_NEXT_REGION", "none", null]},
             {
@@ -268,25 +270,25 @@ fn job_recovery() -> Value {
 fn volume() -> Value {
     json!({
         "type": "object",
-        "description": "A volume: storage that outlives the tasks which mount it.",
+        "description": "A volume: storage that outlives the tasks that mount it.",
         "required": ["name", "size"],
         "additionalProperties": false,
         "properties": {
             "name": name_schema(),
             "size": {
                 "type": "string",
-                "description": "How large it is at least; a number without a unit is GiB.",
+                "description": "Minimum size. A number without a unit is in GiB.",
                 "pattern": "^[1-9][0-9]{0,4}(Mi|Gi|GB)?$",
             },
             "storage_class": {
                 "type": ["string", "null"],
-                "description": "The storage class; the cluster's default when absent.",
+                "description": "Storage class. Defaults to the default storage class of the cluster.",
                 "pattern": STORAGE_CLASS_PATTERN,
                 "minLength": 1,
                 "maxLength": name::MAX_LENGTH,
             },
             "access_modes": {
-                "description": "How it may be mounted; null is ReadWriteOnce.",
+                "description": "Access modes. Defaults to ReadWriteOnce.",
                 "anyOf": [
                     {
                         "type": "array",
@@ -311,7 +313,8 @@ mod tests {
     use super::{resources, task, volume};
     use crate::{TaskDefinition, VolumeDefinition};
 
-    /// The parser names the nearest known key, so an unknown key next to each property shows that it knows the property.
+    /// Whether the parser knows a property. Its errors suggest the nearest known key, so parsing a slightly misspelled
+    /// key reveals whether the property is known.
     fn knows(errors: &[crate::ErrorDetail], property: &str) -> bool {
         errors.iter().any(|error| error.msg.contains(&format!("`{property}`")))
     }

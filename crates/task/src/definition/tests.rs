@@ -1,4 +1,4 @@
-//! What a definition takes, makes of it, and refuses.
+//! Tests of which definitions are accepted, how they are interpreted, and which are refused.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ fn parse(body: &Value) -> TaskDefinition {
     TaskDefinition::parse(body, 100).unwrap_or_else(|errors| panic!("{body}: {errors:?}"))
 }
 
-/// The field and the kind of each error.
+/// The field and the type of each error.
 fn faults(body: &Value) -> Vec<String> {
     let Err(errors) = TaskDefinition::parse(body, 100) else {
         return Vec::new();
@@ -166,7 +166,7 @@ fn what_has_no_effect_is_said() {
       "`resources.use_spot` has no effect on this server",
       "`resources.disk_size` has no effect on this server",
       "`resources.ports` has no effect on this server",
-      "`file_mounts` has no effect; put the data into a volume"
+      "`file_mounts` has no effect; store the data in a volume"
     ]
     "#);
 }

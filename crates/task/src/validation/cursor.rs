@@ -1,30 +1,30 @@
-//! Where validation stands in the input, and what it has found so far.
+//! Tracks the current location in the input, and collects errors.
 
 use serde_json::Value;
 
 use super::excerpt::{MAX_KEY, beginning, excerpt};
 use super::{ErrorDetail, Location};
 
-/// The most errors that are told of one input. A person mends them a few at a time, and an input of some megabytes can have
-/// a million, each of which repeats a part of it.
+/// The maximum number of errors reported for one input. An input of some megabytes can have a million errors, each of
+/// which repeats a part of the input.
 pub const MAX_ERRORS: usize = 100;
 
-/// The most bytes of a message, which may repeat a key.
+/// The maximum length of a message in bytes: it may repeat a key.
 const MAX_MESSAGE: usize = 1000;
 
-/// The place of the value being parsed, and the errors of the whole input so far.
+/// The location of the value being parsed, and the errors of the whole input so far.
 #[derive(Debug)]
 pub struct Cursor {
     path: Vec<Location>,
     errors: Vec<ErrorDetail>,
 }
 
-/// A moment of a [`Cursor`]; see [`Cursor::clean_since`].
+/// A point in time of a [`Cursor`]; see [`Cursor::clean_since`].
 #[derive(Debug, Clone, Copy)]
 pub struct Mark(usize);
 
 impl Cursor {
-    /// A cursor at the root of an input (`body`, `query`, `header` or `path`).
+    /// Creates a cursor at the root of an input (`body`, `query`, `header`, or `path`).
     #[must_use]
     pub fn at(root: &str) -> Self {
         Self {
@@ -33,7 +33,7 @@ impl Cursor {
         }
     }
 
-    /// Runs `inner` one step further in.
+    /// Runs `inner` with `step` appended to the location.
     pub fn within<R>(&mut self, step: impl Into<Location>, inner: impl FnOnce(&mut Self) -> R) -> R {
         self.path.push(step.into());
         let result = inner(self);
@@ -41,12 +41,12 @@ impl Cursor {
         result
     }
 
-    /// Records an error of the value at the cursor. Always `None`, so that a parser can end with it.
+    /// Reports an error for the value at the cursor. Returns `None`, so that a parser can end with this call.
     pub fn report<T>(&mut self, kind: &'static str, msg: impl Into<String>, input: &Value) -> Option<T> {
         self.push(kind, msg.into(), input, None)
     }
 
-    /// Records an error that names the bound which the value broke.
+    /// Reports an error with a context, such as the bound that the value violates.
     pub fn report_with<T>(
         &mut self,
         kind: &'static str,
@@ -57,7 +57,7 @@ impl Cursor {
         self.push(kind, msg.into(), input, Some(ctx))
     }
 
-    /// Records that a value of the right type is refused, and why (Pydantic's `value_error`).
+    /// Reports why a value of the right type is invalid (Pydantic's `value_error`).
     pub fn refuse<T>(&mut self, reason: impl Into<String>, input: &Value) -> Option<T> {
         if !self.is_full() {
             let reason = beginning(&reason.into(), MAX_MESSAGE);
@@ -67,25 +67,25 @@ impl Cursor {
         None
     }
 
-    /// Whether no further error is told, so that there is no use in looking on.
+    /// Whether [`MAX_ERRORS`] is reached. Further errors are dropped, so a parser can stop early.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.errors.len() >= MAX_ERRORS
     }
 
-    /// The present moment, to be compared with a later one.
+    /// Remembers the current number of errors for [`Cursor::clean_since`].
     #[must_use]
     pub fn mark(&self) -> Mark {
         Mark(self.errors.len())
     }
 
-    /// Whether nothing has been reported since `mark`.
+    /// Whether no error has been reported since `mark`.
     #[must_use]
     pub fn clean_since(&self, mark: Mark) -> bool {
         self.errors.len() == mark.0
     }
 
-    /// Everything that was reported, in order.
+    /// All reported errors, in order.
     #[must_use]
     pub fn into_errors(self) -> Vec<ErrorDetail> {
         self.errors

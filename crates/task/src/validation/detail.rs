@@ -1,37 +1,37 @@
-//! One validation error, as FastAPI writes it in the `detail` list of a 422.
+//! A validation error, as in the `detail` list of FastAPI's 422 responses.
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// A step on the way to the value an error is about.
+/// A step of the path to the value that an error is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Location {
-    /// A key of an object, or where the value came from (`body`, `query`, `header`, `path`).
+    /// A key of an object, or the part of the request (`body`, `query`, `header`, `path`).
     Key(String),
-    /// An index of a list, or a character offset in a body that is not JSON.
+    /// An index of a list, or a character offset in a body that is not valid JSON.
     Index(usize),
 }
 
-/// One error of a request.
+/// A validation error.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ErrorDetail {
-    /// Pydantic's name of the error, such as `missing` or `string_type`.
+    /// Pydantic's type of the error, such as `missing` or `string_type`.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// Where the value is, from the outside in.
+    /// The path to the value, from the outside in.
     pub loc: Vec<Location>,
-    /// What is wrong, for a person.
+    /// The human-readable message.
     pub msg: String,
-    /// The value as it was sent; its parent when it is missing.
+    /// The value that was sent, or its parent if the value is missing.
     pub input: Value,
-    /// The bounds the value broke, for the errors that have any.
+    /// Context of the error, such as the bound that the value violates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ctx: Option<Value>,
 }
 
 impl ErrorDetail {
-    /// An error without bounds at `root` followed by `keys`.
+    /// Creates an error without a context.
     pub fn new(
         kind: &'static str,
         loc: impl IntoIterator<Item = Location>,
@@ -47,7 +47,7 @@ impl ErrorDetail {
         }
     }
 
-    /// A value of the right type that is refused, and why (Pydantic's `value_error`).
+    /// Creates an error for a value of the right type that is invalid (Pydantic's `value_error`).
     pub fn refused(loc: impl IntoIterator<Item = Location>, reason: impl Into<String>, input: Value) -> Self {
         let reason = reason.into();
         Self {

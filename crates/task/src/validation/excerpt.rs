@@ -1,18 +1,20 @@
-//! What an error shows of a value: all of a small one, the beginning of a large one.
+//! Shortens large values for error messages, so that responses stay small.
 
 use serde_json::{Map, Value};
 
-/// How much of a value is shown, in bytes of text; each value costs some.
+/// How much of a value is shown, in bytes of text.
 const ROOM: usize = 1000;
+
+/// What each nested value costs in addition to its text, so that many empty values are cut off too.
 const COST: usize = 8;
 
-/// The most bytes of a key on the way to a value.
+/// The maximum length of a key in the path of an error, in bytes.
 pub(super) const MAX_KEY: usize = 256;
 
-/// What stands for the rest.
+/// Stands for what was cut off.
 const REST: &str = "…";
 
-/// The beginning of a value.
+/// A value shortened to about [`ROOM`] bytes.
 pub(super) fn excerpt(value: &Value) -> Value {
     cut(value, &mut ROOM.clone())
 }
@@ -53,7 +55,7 @@ fn cut(value: &Value, room: &mut usize) -> Value {
     }
 }
 
-/// The whole of a short text; of a long one so many bytes, and a sign that there is more.
+/// A text shortened to at most `most` bytes, at a character boundary and with an ellipsis.
 pub(super) fn beginning(text: &str, most: usize) -> String {
     if text.len() <= most {
         return text.to_owned();

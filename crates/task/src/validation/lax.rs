@@ -6,7 +6,7 @@ use serde_json::{Number, Value};
 
 use super::Cursor;
 
-/// A string; nothing else is taken for one.
+/// Parses a string. Other types are not converted.
 pub fn string(value: &Value, cursor: &mut Cursor) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -14,7 +14,7 @@ pub fn string(value: &Value, cursor: &mut Cursor) -> Option<String> {
     }
 }
 
-/// A string, or a number written as one: `4` is `"4"`, as in SkyPilot's task files.
+/// Parses a string or a number, which becomes a string: `4` is `"4"`, as in SkyPilot's task files.
 pub fn text_or_number(value: &Value, cursor: &mut Cursor) -> Option<String> {
     match value {
         Value::Number(number) => Some(number.to_string()),
@@ -22,7 +22,7 @@ pub fn text_or_number(value: &Value, cursor: &mut Cursor) -> Option<String> {
     }
 }
 
-/// An integer. Strings, whole floats and booleans are converted; a number beyond `i64` becomes its nearest bound.
+/// Parses an integer. Strings, whole floats, and booleans are converted; a number outside `i64` saturates.
 pub fn integer(value: &Value, cursor: &mut Cursor) -> Option<i64> {
     match value {
         Value::Bool(flag) => Some(i64::from(*flag)),
@@ -46,7 +46,7 @@ pub fn integer(value: &Value, cursor: &mut Cursor) -> Option<i64> {
     }
 }
 
-/// A boolean. `0`, `1` and the words of [`boolean_text`] are converted.
+/// Parses a boolean. `0`, `1`, and the words of [`boolean_text`] are converted.
 pub fn boolean(value: &Value, cursor: &mut Cursor) -> Option<bool> {
     let parsed = match value {
         Value::Bool(flag) => return Some(*flag),
@@ -69,7 +69,7 @@ pub fn boolean(value: &Value, cursor: &mut Cursor) -> Option<bool> {
     }
 }
 
-/// A boolean in words, in any case; what a query parameter can say.
+/// Parses a boolean from a word, ignoring case, as in a query parameter.
 #[must_use]
 pub fn boolean_text(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
@@ -87,11 +87,12 @@ fn whole(number: &Number) -> Option<i64> {
         return Some(i64::MAX);
     }
     let float = number.as_f64()?;
-    #[expect(clippy::cast_possible_truncation, reason = "`as` saturates, which is what is wanted")]
+    #[expect(clippy::cast_possible_truncation, reason = "`as` saturates, as intended")]
     (float.fract() == 0.0).then_some(float as i64)
 }
 
-/// Pydantic takes surrounding spaces, a sign, single underscores between digits and a fraction of zeros.
+/// Parses an integer as Pydantic does: it accepts surrounding spaces, a sign, single underscores between digits, and a
+/// fraction of zeros.
 fn integer_text(text: &str) -> Option<i64> {
     let text = text.trim();
     let (negative, digits) = match text.strip_prefix('-') {

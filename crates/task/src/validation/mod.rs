@@ -1,6 +1,7 @@
-//! Turns untyped JSON into typed values and reports every error at once, in the shape and words of Pydantic 2.
+//! Converts untyped JSON to typed values and reports all errors together, in the format and wording of Pydantic 2.
 //!
-//! A parser is a function from a [`Value`] and a [`Cursor`] to an `Option`: `None` means that the cursor holds the reason.
+//! A parser is a function from a [`Value`] and a [`Cursor`] to an `Option`. If it returns `None`, it has reported the
+//! reason to the cursor.
 
 mod cursor;
 mod detail;
@@ -15,10 +16,8 @@ pub use object::{Object, list, map};
 
 use serde_json::Value;
 
-/// Runs a parser over `input`, whose errors are located below `root` (`body`, for a request body).
-///
-/// # Errors
-/// Every error that the parser reported, in its order of declaration.
+/// Runs a parser on `input`. On failure, returns every error that it reported, in the order of declaration of the
+/// fields. Their locations start with `root`, e.g., `body`.
 pub fn parse<T>(
     input: &Value,
     root: &'static str,

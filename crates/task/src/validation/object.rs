@@ -1,13 +1,13 @@
-//! Objects, maps and lists: fields in their order of declaration, and keys that nobody declared.
+//! Parsers for objects, maps, and lists. They report errors in the order of declaration, and refuse unknown keys.
 
 use serde_json::{Map, Value, json};
 
 use super::{Cursor, Location};
 
-/// How alike two keys must be (Jaro-Winkler, 0 to 1) before one is offered for the other.
+/// The minimum similarity (Jaro-Winkler, 0 to 1) of an unknown key to a known one that is suggested for it.
 const NEAREST_KEY_SIMILARITY: f64 = 0.8;
 
-/// An object whose fields are being read. Fields are reported in the order in which they are asked for.
+/// An object whose fields are being parsed. Errors are reported in the order in which fields are parsed.
 #[derive(Debug)]
 pub struct Object<'a, 'c> {
     value: &'a Value,
@@ -17,7 +17,7 @@ pub struct Object<'a, 'c> {
 }
 
 impl<'a, 'c> Object<'a, 'c> {
-    /// Opens `value`, or reports that it is no object.
+    /// Starts parsing `value`, or reports that it is not an object.
     pub fn open(value: &'a Value, cursor: &'c mut Cursor) -> Option<Self> {
         match value {
             Value::Object(fields) => Some(Self {
@@ -34,7 +34,7 @@ impl<'a, 'c> Object<'a, 'c> {
         }
     }
 
-    /// A field that must be there.
+    /// Parses a required field.
     pub fn required<T>(
         &mut self,
         key: &'static str,
@@ -51,7 +51,7 @@ impl<'a, 'c> Object<'a, 'c> {
         }
     }
 
-    /// A field that may be absent or null.
+    /// Parses a field that may be absent or null.
     pub fn optional<T>(
         &mut self,
         key: &'static str,
@@ -64,7 +64,7 @@ impl<'a, 'c> Object<'a, 'c> {
         }
     }
 
-    /// A field that may be absent, but not null.
+    /// Parses a field that may be absent, but not null.
     pub fn with_default<T>(
         &mut self,
         key: &'static str,
@@ -78,13 +78,14 @@ impl<'a, 'c> Object<'a, 'c> {
         }
     }
 
-    /// Whether `key` is there with a value other than null.
+    /// Whether `key` is present with a value other than null.
     #[must_use]
     pub fn has(&self, key: &str) -> bool {
         self.fields.get(key).is_some_and(|value| !value.is_null())
     }
 
-    /// Reports every key that was not asked for. `unsupported` are keys that SkyPilot has and this server has not.
+    /// Reports every key that was not parsed. `unsupported` lists keys that SkyPilot has but this server does not
+    /// support.
     pub fn finish(self, unsupported: &[&str]) {
         for (key, value) in self.fields {
             if self.cursor.is_full() {
@@ -95,9 +96,7 @@ impl<'a, 'c> Object<'a, 'c> {
             }
             let mut message = "Extra inputs are not permitted".to_owned();
             if unsupported.contains(&key.as_str()) {
-                message.push_str(&format!(
-                    ": `{key}` is a key of SkyPilot that this server does not support"
-                ));
+                message.push_str(&format!(": SkyPilot's `{key}` is not supported by this server"));
             } else if let Some(nearest) = nearest(key, &self.known) {
                 message.push_str(&format!(": did you mean `{nearest}`?"));
             }
@@ -108,7 +107,7 @@ impl<'a, 'c> Object<'a, 'c> {
     }
 }
 
-/// A map from any keys to at most so many values of one kind, in the order of the input.
+/// Parses a map with arbitrary keys and at most `most` values, in the order of the input.
 pub fn map<T>(
     value: &Value,
     cursor: &mut Cursor,
@@ -126,7 +125,7 @@ pub fn map<T>(
     )
 }
 
-/// A list of at most so many values of one kind.
+/// Parses a list of at most `most` values.
 pub fn list<T>(
     value: &Value,
     cursor: &mut Cursor,
@@ -145,7 +144,7 @@ pub fn list<T>(
     )
 }
 
-/// The count is looked at before the contents, which may be a million wrong ones.
+/// Checks the number of items before the items are parsed, because there may be a million invalid ones.
 fn at_most(what: &str, count: usize, most: usize, value: &Value, cursor: &mut Cursor) -> Option<()> {
     if count <= most {
         return Some(());
@@ -158,7 +157,7 @@ fn at_most(what: &str, count: usize, most: usize, value: &Value, cursor: &mut Cu
     )
 }
 
-/// Collecting straight into an `Option` would stop at the first `None` and leave later errors unseen.
+/// Runs all parsers before checking for `None`: collecting directly into an `Option` would stop at the first error.
 fn collect<T>(parsed: impl Iterator<Item = Option<T>>) -> Option<Vec<T>> {
     let all: Vec<Option<T>> = parsed.collect();
     all.into_iter().collect()

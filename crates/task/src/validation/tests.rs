@@ -1,4 +1,4 @@
-//! What the lax conversions take, refuse and say.
+//! Tests of the lax conversions and their errors.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -112,7 +112,7 @@ fn an_unknown_key_is_refused_with_the_nearest_known_one() {
           "body",
           "secrets"
         ],
-        "msg": "Extra inputs are not permitted: `secrets` is a key of SkyPilot that this server does not support",
+        "msg": "Extra inputs are not permitted: SkyPilot's `secrets` is not supported by this server",
         "input": {}
       }
     ]
