@@ -14,7 +14,7 @@ pub fn data() -> Result<PathBuf> {
     tokens()
 }
 
-/// The directory for the secrets of servers. It does not depend on K8S_CLI_API_STATE_DIR, because a client must find
+/// The directory for the secrets of servers. It does not depend on `K8S_CLI_API_STATE_DIR`, because a client must find
 /// the secret of a server whose state directory it does not know.
 pub fn tokens() -> Result<PathBuf> {
     Ok(base()?.data_dir().join("k8s-cli"))

@@ -11,7 +11,7 @@ pub fn task_files(data: &[u8]) {
         Err(error) => Some(error),
     };
     if let Some(error) = told {
-        assert!(!error.to_string().is_empty(), "refused without a reason");
+        assert!(!error.to_string().is_empty(), "error without a message");
     }
 }
 

@@ -14,11 +14,13 @@ use crate::output::{plain, plain_json, say};
 /// Runs the CLI with the arguments and environment of the process.
 #[must_use]
 pub fn main() -> ExitCode {
+    // If a shell asks for completions, answers and exits. First, because the arguments are incomplete then.
     CompleteEnv::with_factory(Args::command).complete();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return mistyped(&error),
     };
+    // The server builds its own multi-threaded runtime, which cannot be nested in that of the CLI.
     if let Command::Api(ApiCommand::Serve(serve)) = args.command {
         return server::main(*serve);
     }

@@ -82,7 +82,7 @@ async fn watch_for_ever(context: &Context, args: &List) -> Result<()> {
     loop {
         let mut tasks = match tasks(context, args).await {
             Ok(tasks) => tasks,
-            // Fail immediately if the first request does; after that, wait for the server to come back.
+            // Fail immediately if the first request fails; after that, wait for the server to come back.
             Err(error) if !was_seen => return Err(error),
             Err(error) => {
                 away.ride_out(error)?;

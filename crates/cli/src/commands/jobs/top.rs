@@ -36,6 +36,7 @@ pub async fn run(context: &Context, args: Top) -> Result<()> {
     }
     let screen = Screen::open()?;
     let (keys, mut quit) = tokio::sync::mpsc::channel(1);
+    // A thread of its own, because reading keys blocks. It is not joined: the process ends right after the view.
     std::thread::spawn(move || until_quit(&keys));
     let ended = loop {
         let (width, height) = terminal::size()?;
