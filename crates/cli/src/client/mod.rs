@@ -82,8 +82,8 @@ impl Client {
         let mut http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_keepalive(KEEPALIVE)
-            // The server does not redirect these paths. A redirect is from a proxy, e.g., to a login page, and following it
-            // could send the task to another host.
+            // The server does not redirect these paths. A redirect is from a proxy, e.g., to a login page, and
+            // following it could send the task to another host.
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("k8s-cli/", env!("CARGO_PKG_VERSION")));
         if url.is_plain() {
