@@ -95,7 +95,7 @@ fn nothing_is_sent_to_another_accounts_program() {
     ] {
         let told = cli.run(&arguments).failed(5);
         assert!(
-            told.contains("another account's program (uid 65534)") && told.contains("--trust-local-server"),
+            told.contains("belongs to another account (UID 65534)") && told.contains("--trust-local-server"),
             "{arguments:?}: {told}"
         );
     }

@@ -124,9 +124,9 @@ async fn why_a_task_waits_is_said_while_it_is_followed() {
         .expect("the reason");
     assert!(line.contains("Insufficient cpu"), "{line}");
     let line = told
-        .find(|line| line.contains("the most that one node of a task can have here: "))
-        .expect("what there is");
-    assert!(line.contains(" cpus, ") && line.contains(" memory, "), "{line}");
+        .find(|line| line.contains("largest available node: "))
+        .expect("the largest node");
+    assert!(line.contains(" CPUs, ") && line.contains(" memory, "), "{line}");
     cli.run(&["jobs", "stop", "--all", "--yes"]).ok();
     assert!(told.any(|line| line.contains("was stopped")));
     assert_eq!(child.wait().unwrap().code(), Some(103));

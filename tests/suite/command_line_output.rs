@@ -159,8 +159,9 @@ impl Recorded {
             (r#""127\.[\d.]+""#, "\"127.x.y.z\""),
             (r#"("?node_name"?): .*"#, "$1: MACHINE"),
             (r"(TASK[a-z0-9]{4}(-node-\d)?)-[a-z0-9]{5}\b", "$1-PODid"),
-            (r"process(:?) \d+", "process$1 PID"),
-            (r"\S+ \([\d.]+ cpus, [\w.]+ memory\)", "MACHINE (# cpus, # memory)"),
+            (r"\(PID \d+\)", "(PID NUMBER)"),
+            (r"pid:     \d+", "pid:     NUMBER"),
+            (r"\S+ \([\d.]+ CPUs, [\w.]+ memory\)", "MACHINE (# CPUs, # memory)"),
             (r"request: [0-9a-z]{8}\b", "request: REQUEST_"),
             (r#""request_id":"[0-9a-z]{8}""#, r#""request_id":"REQUEST_""#),
         ] {

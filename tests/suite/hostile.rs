@@ -23,42 +23,42 @@ const STRANGERS: [(&str, &str, &str, i32, &str); 7] = [
         HTML,
         "<h1>Nothing here</h1>",
         5,
-        "it answers 404 Not Found with a web page",
+        "it returned 404 Not Found with a web page",
     ),
     (
         "200 OK",
         HTML,
         "<h1>Welcome</h1>",
         5,
-        "is not a k8s-cli server: it answers 200 OK with a web page",
+        "is not a k8s-cli server: it returned 200 OK with a web page",
     ),
     (
         "404 Not Found",
         "",
         "{\"detail\": \"Not Found\"}",
         5,
-        "is not a k8s-cli server: it answers 404 Not Found",
+        "is not a k8s-cli server: it returned 404 Not Found",
     ),
     (
         "502 Bad Gateway",
         HTML,
         "<h1>nginx</h1>",
         5,
-        "does not reach the server: it answers 502 Bad Gateway",
+        "cannot reach the server: 502 Bad Gateway",
     ),
     (
         "401 Unauthorized",
         HTML,
         "<h1>nginx</h1>",
         4,
-        "does not accept the name or password",
+        "rejected the credentials",
     ),
     (
         "403 Forbidden",
         HTML,
         "<h1>nginx</h1>",
         4,
-        "refuses you: it answers 403 Forbidden",
+        "denied access: 403 Forbidden",
     ),
     (
         "302 Found",
@@ -84,7 +84,7 @@ fn another_programs_answer_is_not_taken_for_ours() {
             let said = cli.run(arguments).failed(code);
             assert!(said.contains(told) && !said.contains("<h1>"), "{arguments:?}: {said}");
             assert!(
-                !said.contains("answers at") && !said.contains("no task"),
+                !said.contains("running at") && !said.contains("not found"),
                 "{arguments:?}: {said}"
             );
         }
@@ -99,7 +99,7 @@ fn an_older_server_is_told_from_a_stranger() {
     for arguments in [["jobs", "list"], ["api", "start"]] {
         let said = cli.run(&arguments).failed(5);
         assert!(
-            said.contains("is an older k8s-cli server") && said.contains("api stop"),
+            said.contains("is too old for this version") && said.contains("api stop"),
             "{said}"
         );
     }
@@ -140,12 +140,12 @@ fn a_silent_program_is_told_within_seconds() {
     ] {
         let start = Instant::now();
         let said = cli.run(arguments).failed(5);
-        assert!(said.contains("did not answer within 2s"), "{arguments:?}: {said}");
+        assert!(said.contains("did not respond within 2s"), "{arguments:?}: {said}");
         assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
     }
     let doctor = cli.run(&["doctor"]);
     let said = String::from_utf8(doctor.stdout).unwrap();
-    assert!(said.contains("another program listens there"), "{said}");
+    assert!(said.contains("another program may be using that port"), "{said}");
 }
 
 /// Moves the cursor, sets the title, reverses a line; with and without an escape character.

@@ -1,4 +1,4 @@
-//! Looks for inputs that break what must hold, with cargo-fuzz.
+//! Runs the fuzz targets with cargo-fuzz.
 
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
@@ -6,25 +6,24 @@ use std::thread;
 
 use xshell::{Shell, cmd};
 
-/// The one that is installed when there is none.
+/// The version to install if cargo-fuzz is missing.
 const CARGO_FUZZ: &str = "cargo-fuzz@0.13.1";
 
-/// What to look for, and how long.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Run this target only
+    /// Run only this target
     target: Option<String>,
-    /// How long to run each target, in seconds
+    /// Time to run each target, in seconds
     #[arg(long, default_value_t = 600)]
     seconds: u32,
-    /// Keep only what the corpus needs, and run nothing
+    /// Minimize the corpus instead of fuzzing
     #[arg(long, conflicts_with = "seconds")]
     minimize: bool,
 }
 
-/// Runs the targets, as many at once as there are processors.
+/// Runs the targets, as many at a time as there are CPUs.
 pub fn fuzz(shell: &Shell, args: &Args) -> Result<(), xshell::Error> {
-    // cargo-fuzz needs flags of the compiler that are not stable.
+    // cargo-fuzz needs unstable compiler flags.
     shell.set_var("RUSTC_BOOTSTRAP", "1");
     if cmd!(shell, "cargo fuzz --version")
         .quiet()
@@ -34,7 +33,7 @@ pub fn fuzz(shell: &Shell, args: &Args) -> Result<(), xshell::Error> {
     {
         cmd!(shell, "cargo install --locked {CARGO_FUZZ}").run()?;
     }
-    // There is little unsafe code to watch; without a sanitizer the targets build and run much faster.
+    // There is little unsafe code to check, and without a sanitizer, targets build and run much faster.
     cmd!(shell, "cargo fuzz build --sanitizer none").run()?;
     let all = cmd!(shell, "cargo fuzz list").read()?;
     let mut targets: Vec<String> = all.lines().map(str::to_owned).collect();
@@ -64,7 +63,7 @@ fn run(shell: &Shell, args: &Args, target: &str) -> Result<(), xshell::Error> {
         return cmd!(shell, "cargo fuzz cmin --sanitizer none {target}").run();
     }
     let seconds = args.seconds.to_string();
-    // What takes 10 s or 2 GiB is a finding, too.
+    // An input that takes 10 s or 2 GiB is a finding, too.
     let limits = ["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"];
     cmd!(
         shell,

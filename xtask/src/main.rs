@@ -1,4 +1,4 @@
-//! Everything that is done twice: format, lint, test, end-to-end, cluster, bench. CI runs the same.
+//! Development tasks: format, lint, test, end-to-end tests, test cluster, benchmarks. CI runs the same.
 
 mod fuzz;
 
@@ -7,7 +7,7 @@ use std::path::Path;
 use clap::{Parser, Subcommand, ValueEnum};
 use xshell::{Cmd, Shell, cmd};
 
-/// Recipes for everything that is done twice.
+/// Development tasks.
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask")]
 struct Arguments {
@@ -19,68 +19,67 @@ struct Arguments {
 enum Recipe {
     /// Format the code
     Fmt,
-    /// Check format, lints and documentation
+    /// Check formatting, lints, and documentation
     Lint,
-    /// Check licenses, advisories and unused dependencies (needs cargo-deny and cargo-machete)
+    /// Check licenses, advisories, and unused dependencies (needs cargo-deny and cargo-machete)
     Deny,
-    /// Run all tests that need nothing but this machine
+    /// Run all tests that need only this machine
     Test,
     /// Run the end-to-end suite
     E2e { backend: Backend },
-    /// Run a part of the end-to-end suite
+    /// Run part of the end-to-end suite
     Suite {
         backend: Backend,
-        /// Passed to the test runner, such as a part of a test's name
+        /// Arguments for the test runner, e.g., part of a test name
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Run the long tests of the same suite: kills, followers, crashes, a log of 2 GiB
+    /// Run the long tests of the end-to-end suite: kills, followers, crashes, a log of 2 GiB
     E2eLong { backend: Backend },
-    /// Run the tests of queues, with Kueue on the test cluster
+    /// Run the queueing tests with Kueue on the test cluster
     E2eKueue,
-    /// Run several servers over a simulated Kubernetes in which everything goes wrong
+    /// Run several servers against a simulated, faulty Kubernetes
     Simulate {
-        /// How many seeds to run
+        /// Number of seeds to run
         #[arg(long, default_value_t = 10_000)]
         seeds: u64,
-        /// Run this seed only, and print what happens
+        /// Run only this seed and print what happens
         #[arg(long)]
         seed: Option<u64>,
     },
-    /// Record what a real Kubernetes answers, for the engine to be compared with
+    /// Record responses of a real Kubernetes, with which the tests compare the embedded engine
     Record,
     /// Start the test cluster: a real Kubernetes on this machine
     Cluster,
     /// Stop the test cluster
     ClusterDown,
-    /// Run the server: on the cluster that is configured, else on this machine
+    /// Run the server on the configured cluster or, if there is none, on this machine
     Serve {
-        /// Passed to the server
+        /// Arguments for the server
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Measure ours beside its limit: `embedded` and `followers` on this machine, `cluster` on the test cluster, `command-line` (needs
-    /// hyperfine)
+    /// Run a benchmark and compare it with its theoretical limit: `embedded` or `followers` on this machine, `cluster`
+    /// on the test cluster, or `command-line` (needs hyperfine)
     Bench {
         what: Bench,
-        /// Passed to the benchmark
+        /// Arguments for the benchmark
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Look for inputs that break what must hold (installs cargo-fuzz)
+    /// Run the fuzz targets (installs cargo-fuzz if it is missing)
     Fuzz(fuzz::Args),
-    /// Try every documented request against a running server, with schemathesis
+    /// Test every documented request against a running server with schemathesis
     FuzzApi,
     /// Accept changed snapshots
     Snapshots,
 }
 
-/// Where the end-to-end suite runs.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Backend {
-    /// This machine alone
+    /// Only this machine
     Embedded,
-    /// The cluster that `KUBECONFIG` names, else the test cluster
+    /// The cluster in `KUBECONFIG` or, if unset, the test cluster
     Cluster,
 }
 
@@ -92,7 +91,7 @@ enum Bench {
     CommandLine,
 }
 
-/// What runs by itself: it measures time, or kills servers.
+/// Tests that run one at a time, because they measure time or kill servers.
 const ALONE: [&str; 3] = ["faults::", "crashes::", "timing::"];
 
 fn main() -> Result<(), xshell::Error> {
@@ -185,16 +184,17 @@ fn e2e_long(shell: &Shell, backend: Backend) -> Result<(), xshell::Error> {
         .run()
 }
 
-/// Only root can become another account. Tests that do fail without it, unless they are told to be skipped; this tells it, and says so.
+/// Skips the tests that switch to another account unless this runs as root. Without the variable, they fail, so that a
+/// missing permission does not go unnoticed.
 fn skip_other_accounts(shell: &Shell) -> Result<(), xshell::Error> {
     if cmd!(shell, "id -u").quiet().read()? != "0" {
-        eprintln!("note: tests that act as another account are skipped; run this as root for them");
+        eprintln!("note: skipping tests that switch to another account; run as root to include them");
         shell.set_var("K8S_CLI_SKIP_OTHER_ACCOUNT", "1");
     }
     Ok(())
 }
 
-/// The end-to-end suite, ready to run: it starts the binaries that are built here.
+/// The command that runs the end-to-end suite. Builds the binaries first, because the suite starts them.
 fn suite<'a>(shell: &'a Shell, backend: Backend, arguments: &[impl AsRef<str>]) -> Result<Cmd<'a>, xshell::Error> {
     skip_other_accounts(shell)?;
     cmd!(shell, "cargo build --locked -p server -p cli").run()?;
@@ -227,7 +227,7 @@ fn bench(shell: &Shell, what: Bench, arguments: &[String]) -> Result<(), xshell:
     measured
 }
 
-/// The cluster that is configured, else the test cluster.
+/// `KUBECONFIG` or, if unset, that of the test cluster.
 fn kubeconfig() -> String {
     let configured = std::env::var("KUBECONFIG").ok().filter(|path| !path.is_empty());
     configured.unwrap_or_else(|| "/tmp/k8s-cli-test-cluster/admin.kubeconfig".to_owned())

@@ -1,4 +1,4 @@
-//! What every command needs: the server, the user, the terminal.
+//! The server, user, and terminal of a command.
 
 use crate::args::Global;
 use crate::client::{ApiUrl, Client};
@@ -7,22 +7,16 @@ use crate::local;
 use crate::output::Terminal;
 use crate::user::User;
 
-/// Who asks which server, and where the answer goes.
 #[derive(Debug)]
 pub struct Context {
-    /// Access to the server.
     pub client: Client,
-    /// Who asks.
     pub user: User,
-    /// Where the answer goes.
     pub terminal: Terminal,
 }
 
 impl Context {
-    /// Finds all of it. `short_url` is the `-u` of the commands that have it. Nothing is sent yet.
-    ///
-    /// # Errors
-    /// The address or the user is none.
+    /// Resolves flags, variables, and saved settings. `short_url` is the value of `-u URL`, for the commands that have
+    /// it. Sends nothing yet.
     pub fn new(global: &Global, short_url: Option<&str>) -> Result<Self> {
         let Global {
             api_url,
@@ -39,10 +33,8 @@ impl Context {
         })
     }
 
-    /// Does something; where nobody listens and nobody has named a server, starts one and does it then.
-    ///
-    /// # Errors
-    /// It fails, or the server does not start.
+    /// Runs `action`. If no server listens at the default URL, starts one and runs `action` again. This is safe even
+    /// for actions that must not be repeated, because a refused connection means that nothing was sent.
     pub async fn with_server<T>(&self, action: impl AsyncFn() -> Result<T>) -> Result<T> {
         match action().await {
             Err(Error::Unreachable { source, .. }) if source.is_connect() && self.client.url().is_default() => {

@@ -1,4 +1,4 @@
-//! Every way in which a command can fail, and the exit code of each.
+//! The errors of all commands, with their exit codes and hints.
 
 use std::error::Error as _;
 use std::io;
@@ -8,110 +8,87 @@ use serde_json::{Value, json};
 
 use crate::task_file::Report;
 
-/// Why a command did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// What was typed makes no sense together.
+    /// The arguments or variables are invalid.
     #[error("{0}")]
     Usage(String),
-    /// The task is wrong, in the file or in what the server says of it.
+    /// The task is invalid, according to the CLI or the server.
     #[error("{0}")]
     Task(Report),
-    /// A file cannot be read or written.
     #[error("cannot {action} `{}`", path.display())]
     File {
-        /// `read`, `write` or `make`.
+        /// `read`, `write`, `create`, or `remove`; `read` sets the exit code to 2.
         action: &'static str,
-        /// Which.
         path: PathBuf,
-        /// Why.
         source: io::Error,
     },
-    /// There is no such thing for this user.
+    /// The user has no such task or volume.
     #[error("{0}")]
     NotFound(Said),
-    /// The server refuses this user.
-    #[error("the server refuses this: {0}")]
+    /// The server denied access.
+    #[error("permission denied: {0}")]
     Refused(Said),
-    /// No server answers.
-    #[error("no answer from `{url}`")]
-    Unreachable {
-        /// Where it was looked for.
-        url: String,
-        /// Why.
-        source: reqwest::Error,
-    },
-    /// Another account of this machine listens where the server should.
+    /// No response from the server.
+    #[error("cannot reach the server at `{url}`")]
+    Unreachable { url: String, source: reqwest::Error },
+    /// Another account on this machine listens at the server's address, or may do so.
     #[error("`{url}` {who}; nothing was sent to it")]
     Untrusted {
-        /// Where it listens.
         url: String,
-        /// What is known of it.
+        /// Predicate of the message, e.g., `belongs to another account (UID 1001)`.
         who: String,
     },
-    /// Somebody else answers than a server of ours, or nobody does who listens there.
+    /// The response is not from a k8s-cli server, or a program accepted the connection but did not respond.
     #[error("{what}")]
     Stranger {
-        /// What is known of it.
         what: String,
-        /// The HTTP status, if there is an answer.
+        /// The HTTP status, if there was a response.
         status: Option<u16>,
-        /// Whether it stands between us and the server.
+        /// Whether the response is from a proxy between the CLI and the server.
         is_proxy: bool,
     },
-    /// A server of ours, from before this command line.
-    #[error("`{url}` is an older k8s-cli server, which this version cannot use")]
-    Outdated {
-        /// Where it listens.
-        url: String,
-    },
-    /// The server answers with an error.
+    /// A k8s-cli server that is too old for this CLI.
+    #[error("the server at `{url}` is too old for this version of k8s-cli")]
+    Outdated { url: String },
+    /// Any other error response of the server.
     #[error("{0}")]
     Server(Said),
-    /// The server finds fault with the values it was sent.
+    /// The server rejected values in the request (HTTP status 422).
     #[error("{}", faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; "))]
     Invalid {
-        /// All of them.
         faults: Vec<Fault>,
-        /// See [`Said`].
         request_id: Option<String>,
     },
-    /// An answer that is none of ours.
-    #[error("`{url}` does not answer as a k8s-cli server")]
-    Answer {
-        /// Who answered.
-        url: String,
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
-    /// The server on this machine does not start or stop.
+    /// A response that cannot be decoded.
+    #[error("`{url}` is not a k8s-cli server")]
+    Answer { url: String, source: serde_json::Error },
+    /// Something on this machine failed, e.g., starting or stopping the background server.
     #[error("{0}")]
     Local(String),
-    /// What was waited for did not happen in time.
     #[error("{0}")]
     TimedOut(String),
-    /// Something of several things failed, and each was told.
+    /// The summary of a command that failed in part, was declined, or waited for a state that can no longer be reached.
     #[error("{0}")]
     Several(String),
-    /// The person pressed Ctrl-C.
+    /// The user pressed Ctrl-C.
     #[error("interrupted")]
     Interrupted,
-    /// The task ended so, and its exit code was asked for.
+    /// The task failed or was stopped, which was already reported; only the exit code is left to pass on.
     #[error("the task ended with exit code {0}")]
     Ended(u8),
-    /// Standard output cannot be written.
+    /// Writing to standard output failed.
     #[error("cannot write the output")]
     Output(#[from] io::Error),
 }
 
-/// What was said of an error, by the server or by ourselves.
+/// An error message, from the server or from the CLI.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Said {
-    /// The words.
     pub text: String,
-    /// The HTTP status; `None` when the server was not asked.
+    /// The HTTP status; `None` if the message is from the CLI.
     pub status: Option<u16>,
-    /// The server's name of the request, to find it in its log.
+    /// The ID under which the server's log has the request.
     pub request_id: Option<String>,
 }
 
@@ -131,26 +108,25 @@ impl std::fmt::Display for Said {
     }
 }
 
-/// One value that the server does not take.
+/// A value that the server rejected, as Pydantic reports it.
 #[derive(Debug, Clone, PartialEq, serde::Deserialize)]
 pub struct Fault {
-    /// Pydantic's name of the fault.
+    /// Pydantic's error type, e.g., `extra_forbidden`.
     #[serde(rename = "type", default)]
     pub kind: String,
-    /// The way to it; the first step is `body`, `query`, `header` or `path`.
+    /// The path to the value. The first step is `body`, `query`, `header`, or `path`.
     pub loc: Vec<Value>,
-    /// What is wrong.
     pub msg: String,
 }
 
 impl Fault {
-    /// The keys below the body, the query or the header.
+    /// The path without its first step.
     pub fn path(&self) -> Vec<String> {
         let step = |step: &Value| step.as_str().map_or_else(|| step.to_string(), str::to_owned);
         self.loc.iter().skip(1).map(step).collect()
     }
 
-    /// What is wrong, without Pydantic's `Value error, `.
+    /// The message in lower case and without Pydantic's prefix `Value error, `.
     pub fn message(&self) -> String {
         let message = self.msg.strip_prefix("Value error, ").unwrap_or(&self.msg);
         let mut characters = message.chars();
@@ -173,7 +149,7 @@ impl std::fmt::Display for Fault {
 }
 
 impl Error {
-    /// The exit code; `k8s-cli --help` lists them.
+    /// The exit code. `k8s-cli --help` documents them, so keep both in sync.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Task(_) | Self::Invalid { .. } | Self::File { action: "read", .. } => 2,
@@ -196,31 +172,30 @@ impl Error {
         }
     }
 
-    /// What the person can do about it.
+    /// What the user can do about the error.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Unreachable { .. } => {
-                Some("start a server with `k8s-cli api start`, or name one with `--api-url` or K8S_CLI_API_URL")
+                Some("start a server with `k8s-cli api start`, or set `--api-url` or K8S_CLI_API_URL")
             }
             Self::Outdated { .. } => Some(
-                "`k8s-cli api stop` stops it if it was started here, and `k8s-cli api start` starts this version; else ask whoever runs it to update it",
+                "if it runs on this machine, restart it with `k8s-cli api stop` and `k8s-cli api start`; otherwise, ask its administrator to update it",
             ),
-            Self::Stranger { is_proxy: true, .. } => {
-                Some("ask whoever runs that proxy, or name another server with `--api-url` or K8S_CLI_API_URL")
-            }
+            Self::Stranger { is_proxy: true, .. } => Some(
+                "contact the administrator of the proxy, or set another server with `--api-url` or K8S_CLI_API_URL",
+            ),
             Self::Stranger { .. } => Some(
-                "another program listens there; name the server with `--api-url`, or another port with K8S_CLI_API_PORT",
+                "another program may be using that port; set the server with `--api-url`, or another port with K8S_CLI_API_PORT",
             ),
-            Self::Answer { .. } => Some("is another program listening there? `k8s-cli doctor` looks"),
+            Self::Answer { .. } => Some("another program may be using that port; run `k8s-cli doctor`"),
             Self::Untrusted { .. } => {
-                Some("choose another port with K8S_CLI_API_PORT, or add `--trust-local-server` if you know whose it is")
+                Some("set another port with K8S_CLI_API_PORT, or pass `--trust-local-server` if you trust that server")
             }
-            Self::Refused(_) => Some("`k8s-cli auth whoami` shows the user that was sent"),
+            Self::Refused(_) => Some("run `k8s-cli auth whoami` to show the current user"),
             _ => None,
         }
     }
 
-    /// The server's name of the request that failed.
     pub fn request_id(&self) -> Option<&str> {
         match self {
             Self::NotFound(said) | Self::Refused(said) | Self::Server(said) => said.request_id.as_deref(),
@@ -229,7 +204,7 @@ impl Error {
         }
     }
 
-    /// The whole of it, with its innermost cause: the layers between say the same in other words.
+    /// The message with the innermost cause. The layers in between only repeat it in other words.
     pub fn message(&self) -> String {
         let mut cause = self.source();
         while let Some(inner) = cause.and_then(std::error::Error::source) {
@@ -241,9 +216,9 @@ impl Error {
         }
     }
 
-    /// For programs, which asked for JSON.
+    /// The error as JSON, for `--output json`.
     pub fn json(&self) -> Value {
-        // What is wrong with a task is a picture of its file, with headings.
+        // A report on a task file is styled and starts each message with `error: `.
         let plain_message = anstream::adapter::strip_str(&self.message()).to_string();
         let plain_message = plain_message.strip_prefix("error: ").unwrap_or(&plain_message);
         json!({"error": {
@@ -254,7 +229,7 @@ impl Error {
         }})
     }
 
-    /// What went wrong, in a word that stays the same.
+    /// A stable, machine-readable code.
     fn code(&self) -> &'static str {
         match self {
             Self::Usage(_) => "usage",
@@ -278,7 +253,7 @@ impl Error {
         }
     }
 
-    /// The HTTP status, of an error that the server answered.
+    /// The HTTP status of the error response, if there was one.
     fn status(&self) -> Option<u16> {
         match self {
             Self::NotFound(said) | Self::Refused(said) | Self::Server(said) => said.status,
@@ -288,18 +263,17 @@ impl Error {
         }
     }
 
-    /// Whether the reader of our output has gone: `k8s-cli jobs logs ID | head` is no failure.
+    /// Whether the reader closed the pipe, as in `k8s-cli jobs logs ID | head`, which is not a failure.
     pub fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 
-    /// Whether there is nothing to add to what was printed already.
+    /// Whether the error was already reported.
     pub fn is_silent(&self) -> bool {
         matches!(self, Self::Ended(_) | Self::Interrupted)
     }
 }
 
-/// The result of a command.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 #[cfg(test)]

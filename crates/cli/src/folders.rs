@@ -1,4 +1,4 @@
-//! Where files of the person are.
+//! Directories for files of the user.
 
 use std::path::PathBuf;
 
@@ -6,10 +6,7 @@ use etcetera::BaseStrategy;
 
 use crate::error::{Error, Result};
 
-/// Of tasks of this machine, and of the server in the background.
-///
-/// # Errors
-/// The home folder is not known.
+/// The directory for tasks on this machine and for the background server.
 pub fn data() -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os("K8S_CLI_API_STATE_DIR").filter(|folder| !folder.is_empty()) {
         return Ok(folder.into());
@@ -17,23 +14,18 @@ pub fn data() -> Result<PathBuf> {
     tokens()
 }
 
-/// Of what proves that a server is the person's own. It is the same whatever state folder a server was given.
-///
-/// # Errors
-/// The home folder is not known.
+/// The directory for the secrets of servers. It does not depend on `K8S_CLI_API_STATE_DIR`, because a client must find
+/// the secret of a server whose state directory it does not know.
 pub fn tokens() -> Result<PathBuf> {
     Ok(base()?.data_dir().join("k8s-cli"))
 }
 
-/// Of who the person is.
-///
-/// # Errors
-/// The home folder is not known.
+/// The directory for the saved user name.
 pub fn config() -> Result<PathBuf> {
     Ok(base()?.config_dir().join("k8s-cli"))
 }
 
 fn base() -> Result<etcetera::base_strategy::Xdg> {
     etcetera::base_strategy::Xdg::new()
-        .map_err(|error| Error::Local(format!("the home folder is not known: {error}; set HOME")))
+        .map_err(|error| Error::Local(format!("cannot determine the home directory: {error}; set HOME")))
 }

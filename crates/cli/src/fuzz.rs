@@ -1,9 +1,9 @@
-//! What must hold for whatever a task file holds, and whatever a server sends. The targets of `fuzz/` look for inputs that break it.
+//! Properties that must hold for every task file and every log, checked by the targets in `fuzz/`.
 
 use crate::logs::{LineStyle, Lines};
 use crate::task_file::TaskFile;
 
-/// A task file: it is read, or what is wrong is told at its place.
+/// Parses and checks a task file: it must not panic, and an error must have a message.
 pub fn task_files(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let told = match TaskFile::parse("task.yaml".to_owned(), text.to_owned()) {
@@ -11,11 +11,11 @@ pub fn task_files(data: &[u8]) {
         Err(error) => Some(error),
     };
     if let Some(error) = told {
-        assert!(!error.to_string().is_empty(), "refused without a reason");
+        assert!(!error.to_string().is_empty(), "error without a message");
     }
 }
 
-/// A log from the server: where its pieces end changes nothing of what is written.
+/// Prints a log in chunks: the output must not depend on where the chunks end.
 pub fn log_lines(data: &[u8]) {
     let Some(([size, style], log)) = data.split_first_chunk() else {
         return;
@@ -28,7 +28,7 @@ pub fn log_lines(data: &[u8]) {
     assert_eq!(
         written(style, log, log.len().max(1)),
         written(style, log, usize::from(*size).max(1)),
-        "in pieces of {size}"
+        "in chunks of {size}"
     );
 }
 

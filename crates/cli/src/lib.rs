@@ -1,8 +1,8 @@
-//! The command line of k8s-cli.
+//! The CLI of k8s-cli.
 //!
 //! ```text
-//! args (what was typed) -> commands -> task_file (what shall run) -> client (the server's API) -> output
-//!                              └─────> logs (a stream over several connections)   local (a server of one's own)
+//! args (parsing) -> commands -> task_file (parsing and checks) -> client (HTTP API) -> output
+//!                       └─────> logs (a stream over several connections)   local (the background server)
 //! ```
 
 mod args;

@@ -1,4 +1,4 @@
-//! A server of one's own, in the background of this machine.
+//! Starts, finds, and stops the background server on this machine.
 
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -18,62 +18,57 @@ use crate::error::{Error, Result};
 use crate::folders;
 use crate::output::say;
 
-/// How long a server may take to start: it waits up to 10 s for a cluster, and 30 s for its first lists.
+/// Timeout for starting a server, which waits up to 10 s for the cluster and 30 s for its first lists.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long it may take to stop: it lets open requests end for 10 s.
+/// Timeout for stopping a server, which gives open requests 10 s to finish.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
 
-/// The pause between two looks at it.
+/// Polling interval.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A log that is longer begins anew when a server is started; the old one is kept once.
+/// A log larger than this is rotated when a server is started. One old log is kept.
 const MAX_LOG_BYTES: u64 = 16 * 1024 * 1024;
 
-/// How much of the log's end is read for its last lines.
+/// How much of the end of the log `api logs` reads.
 const MAX_TAIL_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Which process it is.
+/// The background server, as recorded in `api.json`.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Running {
-    /// Its number.
     pub pid: i32,
-    /// When it started, as the system writes it: the number may be another process' by now.
+    /// When the process started, as the system reports it. The PID alone is not enough: it may have been reused since.
     started: String,
-    /// Where it listens.
     pub url: String,
 }
 
-/// Starts a server at the client's address, unless one answers there, and returns when it answers.
-///
-/// # Errors
-/// It does not start; the message says why, in its own words.
+/// Starts a server at the client's URL unless one is already running, and waits until it is ready.
 pub async fn start(client: &Client) -> Result<()> {
     if !client.url().is_this_machine() {
         return Err(Error::Usage(format!(
-            "`{}` is not this machine; start its server there",
+            "`{}` is not on this machine; start the server there",
             client.url()
         )));
     }
     if answers(client).await? {
         return Ok(());
     }
-    // Of two that start one at once, the second finds the server of the first.
+    // If two commands start a server at the same time, the second waits here and then finds the server of the first.
     let _turn = turn()?;
     if answers(client).await? {
         return Ok(());
     }
     let log = log_path()?;
     let (mut child, beginning) = spawn(client, &log)?;
-    // Before it answers: should this process be killed meanwhile, the server can be stopped all the same.
+    // Written before the server is ready, so that `api stop` finds it even if this process is killed meanwhile.
     let before = std::fs::read(record_path()?).ok();
     remember(&child, client)?;
     let deadline = Instant::now() + START_PATIENCE;
-    // Whoever else takes the port now makes the server end, which says so.
+    // If another program takes the port first, the server exits with an error, which is reported below.
     while !answers(client).await.unwrap_or(false) {
         if let Ok(Some(_)) = child.try_wait() {
             forget(before.as_deref())?;
-            // Another one that was started at the same time may have been faster.
+            // It may have lost the port to another k8s-cli server, which is just as good.
             if answers(client).await? {
                 return Ok(());
             }
@@ -82,32 +77,32 @@ pub async fn start(client: &Client) -> Result<()> {
         if Instant::now() > deadline {
             let pid = child.id();
             return Err(Error::Local(format!(
-                "the server (process {pid}) did not answer within {START_PATIENCE:?}; see `k8s-cli api logs`"
+                "the server (PID {pid}) did not become ready within {START_PATIENCE:?}; see `k8s-cli api logs`"
             )));
         }
         sleep(PAUSE).await;
     }
     say(&format!(
-        "started a server (process {}): {}; `k8s-cli api stop` stops it",
+        "started a server (PID {}): {}; stop it with `k8s-cli api stop`",
         child.id(),
         where_tasks_run(client).await
     ));
     Ok(())
 }
 
-/// Stops the server that was started; `None` when none runs.
-///
-/// # Errors
-/// It does not end.
+/// Stops the background server; `None` if none is running.
 pub async fn stop() -> Result<Option<Running>> {
     let Some(running) = running()? else {
         return Ok(None);
     };
     let gone = |error: &rustix::io::Errno| *error == rustix::io::Errno::SRCH;
-    let pid = Pid::from_raw(running.pid).ok_or_else(|| Error::Local("the file of the server is broken".to_owned()))?;
+    let pid = Pid::from_raw(running.pid).ok_or_else(|| Error::Local("invalid PID in `api.json`".to_owned()))?;
     match kill_process(pid, Signal::TERM) {
         Err(error) if !gone(&error) => {
-            return Err(Error::Local(format!("cannot stop process {}: {error}", running.pid)));
+            return Err(Error::Local(format!(
+                "cannot stop the server (PID {}): {error}",
+                running.pid
+            )));
         }
         _ => {}
     }
@@ -115,7 +110,7 @@ pub async fn stop() -> Result<Option<Running>> {
     while test_kill_process(pid).is_ok() && started_at(running.pid).as_ref() == Some(&running.started) {
         if Instant::now() > deadline {
             return Err(Error::Local(format!(
-                "process {} has not ended after {STOP_PATIENCE:?}; see `k8s-cli api logs`",
+                "the server (PID {}) did not exit within {STOP_PATIENCE:?}; see `k8s-cli api logs`",
                 running.pid
             )));
         }
@@ -125,10 +120,7 @@ pub async fn stop() -> Result<Option<Running>> {
     Ok(Some(running))
 }
 
-/// The server that was started and still runs.
-///
-/// # Errors
-/// The home folder is not known.
+/// The background server, if it is still running.
 pub fn running() -> Result<Option<Running>> {
     let Ok(text) = std::fs::read(record_path()?) else {
         return Ok(None);
@@ -137,18 +129,12 @@ pub fn running() -> Result<Option<Running>> {
     Ok(record.filter(|record| started_at(record.pid).as_ref() == Some(&record.started)))
 }
 
-/// Where the server writes its log.
-///
-/// # Errors
-/// The home folder is not known.
+/// The log file of the background server.
 pub fn log_path() -> Result<PathBuf> {
     Ok(folders::data()?.join("api.log"))
 }
 
-/// The last lines of a file.
-///
-/// # Errors
-/// It cannot be read.
+/// The last `count` lines of a file, from at most the last [`MAX_TAIL_BYTES`].
 pub fn last_lines(path: &Path, count: usize) -> std::io::Result<Vec<String>> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
@@ -163,19 +149,19 @@ pub fn last_lines(path: &Path, count: usize) -> std::io::Result<Vec<String>> {
         .collect())
 }
 
-/// Where the tasks of a server run, for a person.
+/// Describes where the tasks of a server run.
 pub async fn where_tasks_run(client: &Client) -> String {
     match client.get::<Version>("/version").await {
         Ok(version) if version.backend == "embedded" => "tasks run on this machine".to_owned(),
         Ok(version) => format!("tasks run on the cluster, in namespace `{}`", version.namespace),
-        Err(_) => "its version is not known".to_owned(),
+        Err(_) => "unknown version".to_owned(),
     }
 }
 
-/// Whether a server of ours answers at the address, and is ready.
+/// Whether a k8s-cli server is ready at the client's URL.
 ///
 /// # Errors
-/// Somebody else listens there.
+/// Another program, an older server, or a server of another account uses the port; starting a server would fail.
 pub async fn answers(client: &Client) -> Result<bool> {
     match client.get_bytes("/readyz").await {
         Ok(_) => Ok(true),
@@ -186,7 +172,7 @@ pub async fn answers(client: &Client) -> Result<bool> {
     }
 }
 
-/// The right to start a server; waits for whoever has it. The system gives it back when the process ends.
+/// Takes the lock for starting a server. The system releases it when the file is closed, even if the process is killed.
 fn turn() -> Result<File> {
     let path = folders::data()?.join("start.lock");
     let open = || {
@@ -205,18 +191,18 @@ fn turn() -> Result<File> {
     })
 }
 
-/// Makes the folder of the server in the background, if it is not there. What is in it is nobody else's business.
+/// Creates the data directory, with access for the user only: it holds logs and state of tasks.
 fn make_folder() -> Result<()> {
     let path = folders::data()?;
     let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
     made.map_err(|source| Error::File {
-        action: "make",
+        action: "create",
         path,
         source,
     })
 }
 
-/// How a file of it is opened.
+/// Options for a file that only the user may access.
 fn own_file() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.create(true).mode(0o600);
@@ -239,8 +225,8 @@ fn spawn(client: &Client, log: &Path) -> Result<(Child, u64)> {
     }
     let file = own_file().append(true).open(log).map_err(unusable)?;
     let beginning = file.metadata().map_err(unusable)?.len();
-    let program =
-        std::env::current_exe().map_err(|error| Error::Local(format!("cannot find this program: {error}")))?;
+    let program = std::env::current_exe()
+        .map_err(|error| Error::Local(format!("cannot locate the k8s-cli executable: {error}")))?;
     let port = client.url().port().unwrap_or_default().to_string();
     let arguments = ["api", "serve", "--background", "--port", &port];
     let start = |command: &mut Command| -> std::io::Result<Child> {
@@ -256,7 +242,7 @@ fn spawn(client: &Client, log: &Path) -> Result<(Child, u64)> {
         .args(["-p", "-c", WITHOUT_THE_STARTERS_FILES, "bash"])
         .arg(&program);
     let started = match start(&mut closing) {
-        // A cluster runs tasks without any bash here; then the server keeps the starter's files.
+        // A server for a cluster works without bash; it then keeps the inherited file descriptors open.
         Err(error) if error.kind() == ErrorKind::NotFound => start(&mut Command::new(&program)),
         started => started,
     };
@@ -264,8 +250,9 @@ fn spawn(client: &Client, log: &Path) -> Result<(Child, u64)> {
     Ok((child, beginning))
 }
 
-/// Closes all files but the three that are its own, and becomes the program. A lock that the starter holds would stay held,
-/// and whoever reads its pipe would wait, as long as the server and its tasks run.
+/// Closes all inherited file descriptors except standard input, output, and error, then executes the server. Otherwise,
+/// a lock of the calling process would stay held, and a reader of its pipe would never see the end, for as long as the
+/// server and its tasks run.
 const WITHOUT_THE_STARTERS_FILES: &str = r#"for file in /dev/fd/[0-9]*; do
   file=${file##*/}
   case $file in 0 | 1 | 2) ;; *) eval "exec $file>&-" ;; esac
@@ -273,12 +260,12 @@ done
 exec "$@"
 "#;
 
-/// Variables of the server with paths that mean something from this folder, so that they mean the same from its own.
+/// Variables with relative paths, made absolute: the server runs in another working directory (`/`).
 fn absolute_paths() -> Vec<(&'static str, OsString)> {
     let here = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
     let mut variables = Vec::new();
     if let Some(listed) = std::env::var_os("KUBECONFIG") {
-        // An empty one in the list is none.
+        // kubectl ignores empty entries; made absolute, one would name the working directory.
         let paths = std::env::split_paths(&listed).filter(|path| !path.as_os_str().is_empty());
         if let Ok(joined) = std::env::join_paths(paths.map(here)) {
             variables.push(("KUBECONFIG", joined));
@@ -290,7 +277,7 @@ fn absolute_paths() -> Vec<(&'static str, OsString)> {
     variables
 }
 
-/// What the server said last, from where its part of the log begins.
+/// The last error in the log from offset `beginning`, where the log of this server starts.
 fn why_it_ended(log: &Path, beginning: u64) -> String {
     let read = || {
         let mut file = File::open(log)?;
@@ -300,8 +287,8 @@ fn why_it_ended(log: &Path, beginning: u64) -> String {
     let lines = read().unwrap_or_default();
     let error = lines.iter().rev().find_map(|line| line.strip_prefix("error: "));
     match error {
-        Some(error) => format!("the server did not start: {error}"),
-        None => format!("the server did not start; see `{}`", log.display()),
+        Some(error) => format!("the server failed to start: {error}"),
+        None => format!("the server failed to start; see `{}`", log.display()),
     }
 }
 
@@ -321,7 +308,7 @@ fn remember(child: &Child, client: &Client) -> Result<()> {
     })
 }
 
-/// Remembers what was remembered before.
+/// Restores the previous record.
 fn forget(before: Option<&[u8]>) -> Result<()> {
     let path = record_path()?;
     let done = match before {
@@ -335,12 +322,14 @@ fn forget(before: Option<&[u8]>) -> Result<()> {
     })
 }
 
-/// When a process started: on Linux in ticks since the machine did, elsewhere as `ps` says it. `None` when it has ended.
+/// When a process started: on Linux in clock ticks since boot, elsewhere as printed by `ps`. `None` if it has ended.
 fn started_at(pid: i32) -> Option<String> {
     if let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-        // The name of the program, in parentheses, may have spaces; 20 fields behind it is the time
+        // The program name, in parentheses, may contain spaces and parentheses, so count fields after the last `)`: the
+        // state is the first and the start time the 20th
         // (<https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>).
         let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
+        // A zombie has ended but has not been reaped yet.
         let has_ended = fields.first() == Some(&"Z");
         return fields.get(19).filter(|_| !has_ended).map(|ticks| (*ticks).to_owned());
     }

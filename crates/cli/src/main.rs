@@ -1,4 +1,4 @@
-//! `k8s-cli`: the command line; and, called by itself, the supervisor of a container.
+//! The `k8s-cli` binary: the CLI and, when it re-executes itself, the supervisor of a container.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! From what was typed to an exit code.
+//! Entry point: parses arguments, runs the command, and maps errors to exit codes.
 
 use std::process::ExitCode;
 
@@ -11,21 +11,25 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::output::{plain, plain_json, say};
 
-/// Runs what was typed.
+/// Runs the CLI with the arguments and environment of the process.
 #[must_use]
 pub fn main() -> ExitCode {
+    // If a shell asks for completions, answers and exits. First, because the arguments are incomplete then.
     CompleteEnv::with_factory(Args::command).complete();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return mistyped(&error),
     };
+    // The server builds its own multi-threaded runtime, which cannot be nested in that of the CLI.
     if let Command::Api(ApiCommand::Serve(serve)) = args.command {
         return server::main(*serve);
     }
     let is_json = args.command.format() == Some(Format::Json);
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
-        // The reader has what it wanted: `k8s-cli jobs logs ID | head`.
+        // With `k8s-cli jobs logs ID | head`, the reader closes the pipe once it has enough. Rust ignores SIGPIPE, so
+        // the write fails with EPIPE instead of ending the process; other programs end silently here, so do not report
+        // an error.
         Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
         Err(error) => {
             if !error.is_silent() {
@@ -36,7 +40,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// What was typed is no command, or asks for help.
+/// Handles what clap returns as an error: invalid arguments, but also `--help` and `--version`.
 fn mistyped(error: &clap::Error) -> ExitCode {
     match args::neighbors_sentence(error) {
         Some(sentence) => {
@@ -47,7 +51,7 @@ fn mistyped(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// One thread is enough for one person, and is there at once.
+/// A single-threaded runtime is enough for a CLI and starts faster.
 #[tokio::main(flavor = "current_thread")]
 async fn run(args: Args) -> Result<()> {
     let Args { global, command } = args;
@@ -69,7 +73,7 @@ fn tell(error: &Error, is_json: bool) {
     }
     let style = anstyle::AnsiColor::Red.on_default().bold();
     match error {
-        // It has a heading for each fault.
+        // A report has its own heading for each message.
         Error::Task(report) => say(&report.to_string()),
         other => say(&format!("{style}error:{style:#} {}", plain(&other.message()))),
     }

@@ -1,4 +1,4 @@
-//! Who the person is: a flag, the saved name, or the name on this machine.
+//! The user name: from a flag, saved by `auth login`, or the login name.
 
 use std::path::PathBuf;
 
@@ -8,26 +8,22 @@ use task::UserName;
 use crate::error::{Error, Result};
 use crate::folders;
 
-/// A name, and where it comes from.
+/// The user name and its source.
 #[derive(Debug, Clone)]
 pub struct User {
-    /// The exact name.
     pub name: UserName,
-    /// For a person: `--user or K8S_CLI_USER`, a file, or this machine.
+    /// Where the name comes from, for messages.
     pub source: String,
 }
 
-/// The file of `auth login`; the Python command line has the same.
+/// The file written by `auth login`. The Python CLI uses the same file and format.
 #[derive(Debug, Serialize, Deserialize)]
 struct Saved {
     username: String,
 }
 
 impl User {
-    /// The flag, else the saved name, else the name on this machine.
-    ///
-    /// # Errors
-    /// The name is none, or the file cannot be read.
+    /// Resolves the user name: the flag, then the saved name, then the login name.
     pub fn find(flag: Option<&str>) -> Result<Self> {
         if let Some(name) = flag {
             return Self::new(name, "--user or K8S_CLI_USER".to_owned());
@@ -39,22 +35,19 @@ impl User {
             .into_iter()
             .find_map(|name| std::env::var(name).ok().filter(|name| !name.is_empty()));
         let name = name.unwrap_or_else(system_name);
-        Self::new(&name, "your name on this machine".to_owned())
+        Self::new(&name, "your login name".to_owned())
     }
 
     fn new(name: &str, source: String) -> Result<Self> {
         let name = UserName::from_headers([name.as_bytes()])
-            .map_err(|detail| Error::Usage(format!("`{name}` from {source} is no user name: {}", detail.msg)))?;
+            .map_err(|detail| Error::Usage(format!("invalid user name `{name}` from {source}: {}", detail.msg)))?;
         Ok(Self { name, source })
     }
 }
 
-/// Remembers a name.
-///
-/// # Errors
-/// The name is none, or the file cannot be written.
+/// Saves the user name; returns the path of the file.
 pub fn save(name: &str) -> Result<PathBuf> {
-    let user = User::new(name, "the command line".to_owned())?;
+    let user = User::new(name, "the arguments".to_owned())?;
     let path = folders::config()?.join("user.json");
     let saved = Saved {
         username: user.name.to_string(),
@@ -62,7 +55,7 @@ pub fn save(name: &str) -> Result<PathBuf> {
     let text = serde_json::to_string(&saved).map_err(std::io::Error::from)?;
     let write = || {
         std::fs::create_dir_all(folders::config()?)?;
-        // A name that is written half must not be read.
+        // Rename into place, so that another command never reads a partly written file.
         let new = path.with_extension("json.new");
         std::fs::write(&new, text)?;
         std::fs::rename(&new, &path)?;
@@ -79,10 +72,7 @@ pub fn save(name: &str) -> Result<PathBuf> {
     }
 }
 
-/// Forgets the saved name; whether there was one.
-///
-/// # Errors
-/// The file cannot be removed.
+/// Deletes the saved user name; returns whether there was one.
 pub fn forget() -> Result<bool> {
     let path = folders::config()?.join("user.json");
     match std::fs::remove_file(&path) {
@@ -96,7 +86,7 @@ pub fn forget() -> Result<bool> {
     }
 }
 
-/// Where no variable has the name, as in most containers.
+/// The login name from the system, for environments without USER and LOGNAME, e.g., containers.
 fn system_name() -> String {
     let output = std::process::Command::new("id").arg("-un").output();
     let name = output.ok().and_then(|output| String::from_utf8(output.stdout).ok());
@@ -119,7 +109,7 @@ fn saved() -> Result<Option<(String, PathBuf)>> {
     };
     let saved: Saved = serde_json::from_str(&text).map_err(|error| {
         Error::Usage(format!(
-            "`{}` is broken ({error}); write it anew with `k8s-cli auth login NAME`",
+            "invalid file `{}`: {error}; recreate it with `k8s-cli auth login NAME`",
             path.display()
         ))
     })?;

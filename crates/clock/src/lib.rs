@@ -1,26 +1,26 @@
-//! The time of day: the machine's, or a simulated one that follows tokio's clock.
+//! The wall clock: the system's, or a simulated one that follows tokio's clock.
 //!
-//! A simulation pauses tokio's clock and lets it jump from timer to timer. The time of day must jump with it, or a deadline
-//! in an annotation and a timer for the same moment would disagree.
+//! A simulation pauses tokio's clock, which then jumps from timer to timer. Wall-clock time must jump with it:
+//! otherwise, a deadline in an annotation and a timer for the same instant would disagree.
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-/// Tells the time of day. Copies of a simulated clock show the same time.
+/// A source of wall-clock time. Copies of a simulated clock show the same time.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Clock {
-    /// A time of day and the moment of tokio's clock at which it was; `None` for the machine's own clock.
+    /// A wall-clock time and the corresponding instant of tokio's clock; `None` for the system clock.
     origin: Option<(Timestamp, Instant)>,
 }
 
 impl Clock {
-    /// The clock of this machine, which may be set and may jump.
+    /// The system clock, which may be adjusted and may jump.
     #[must_use]
     pub fn system() -> Self {
         Self::default()
     }
 
-    /// A clock that shows `time` now and goes on with tokio's clock, paused or not. The machine's clock plays no part in it.
+    /// A clock that shows `time` now and advances with tokio's clock, paused or not. Independent of the system clock.
     #[must_use]
     pub fn simulated(time: Timestamp) -> Self {
         Self {
@@ -28,7 +28,7 @@ impl Clock {
         }
     }
 
-    /// The time of day.
+    /// The current wall-clock time.
     #[must_use]
     pub fn now(self) -> Timestamp {
         match self.origin {

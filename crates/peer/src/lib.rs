@@ -1,7 +1,8 @@
-//! Which account of this machine has the other end of a connection.
+//! Finds the account that owns the other end of a local connection.
 //!
-//! Every account of a machine can connect to a loopback address, and listen at one. The kernel knows whose socket it is: it
-//! is asked by netlink, or, where that is forbidden, its tables in `/proc/net` are read. Other systems than Linux do not say.
+//! Every account on a machine can connect to a loopback address and listen on one. The Linux kernel knows the owner of
+//! each socket: this crate asks via netlink or, where that is not permitted, reads the tables in `/proc/net`. Other
+//! systems do not report the owner.
 
 #[cfg(any(target_os = "linux", test))]
 mod lookup;
@@ -16,37 +17,38 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Whether this system says whose a socket is; else there is a [`token`].
+/// Whether this system reports the owner of a socket. If not, use a [`token`].
 pub const IS_TOLD: bool = cfg!(target_os = "linux");
 
-/// An account, by its number.
+/// A user account, identified by its UID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Account(u32);
 
-/// A socket, as the kernel tells of it.
+/// A socket as reported by the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "there is no way to ask"))]
 struct Socket {
     uid: u32,
-    /// 0 when no process has it any more. The kernel then gives 0 for the account, too, which must not be taken for root.
+    /// 0 if no process owns the socket anymore. The kernel then reports UID 0, too, which must not be mistaken for
+    /// root.
     inode: u32,
     is_listening: bool,
 }
 
 impl Account {
-    /// An account with this number.
+    /// The account with this UID.
     #[must_use]
     pub fn new(uid: u32) -> Self {
         Self(uid)
     }
 
-    /// The account that this process acts as.
+    /// The effective account of this process.
     #[must_use]
     pub fn own() -> Self {
         Self(rustix::process::geteuid().as_raw())
     }
 
-    /// Whether a process of `owner` can believe this account: it is the same, or root, who can do everything anyway.
+    /// Whether a process of `owner` can trust this account: it is the same one, or root, which has full access anyway.
     #[must_use]
     pub fn is_trusted_by(self, owner: Self) -> bool {
         self == owner || self.0 == 0
@@ -59,7 +61,8 @@ impl fmt::Display for Account {
     }
 }
 
-/// Whether [`client`] answers in microseconds; else it may read tables, or wait for a sandbox that swallows the question.
+/// Whether [`client`] returns within microseconds. If not, it may have to read tables, or wait for a timeout in a
+/// sandbox that drops netlink requests.
 #[must_use]
 pub fn is_prompt() -> bool {
     #[cfg(target_os = "linux")]
@@ -72,10 +75,11 @@ pub fn is_prompt() -> bool {
     }
 }
 
-/// Whose process has the other end of a connection from `peer` to `local`; `None` when no process has it any more.
+/// The account that owns the other end of an accepted connection from `peer` to `local`; `None` if no process owns it
+/// anymore.
 ///
 /// # Errors
-/// The system does not say.
+/// Fails if the system does not report the owner.
 pub fn client(local: SocketAddr, peer: SocketAddr) -> io::Result<Option<Account>> {
     let socket = find(peer, local)?;
     Ok(socket
@@ -83,17 +87,18 @@ pub fn client(local: SocketAddr, peer: SocketAddr) -> io::Result<Option<Account>
         .map(|socket| Account(socket.uid)))
 }
 
-/// Whose process has, or is about to accept, the other end of a connection from `local` to `remote`, which is open; `None` when
-/// no process of this machine has it.
+/// The account that owns, or is about to accept, the other end of an open connection from `local` to `remote`; `None`
+/// if no process on this machine does.
 ///
 /// # Errors
-/// The system does not say.
+/// Fails if the system does not report the owner.
 pub fn server(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Account>> {
     let ask = || find(remote, local);
     Ok(accepting(ask, || find(remote, nobody(remote)))?.map(|socket| Account(socket.uid)))
 }
 
-/// The socket of who serves a connection. One that waits to be accepted belongs to nobody yet; who listens will have it.
+/// The socket at the server end of a connection. Before it is accepted, no process owns it, and the listening socket
+/// tells who will.
 fn accepting(
     connected: impl Fn() -> io::Result<Option<Socket>>,
     listening: impl Fn() -> io::Result<Option<Socket>>,
@@ -104,14 +109,15 @@ fn accepting(
         found => return Ok(found),
     }
     let listener = listening()?;
-    // Only if it was not accepted meanwhile is it that listener's.
+    // Look again: if the connection was accepted meanwhile, the listener may be a different one that took the port
+    // since.
     match connected()? {
         Some(socket) if !has_owner(&socket) => Ok(listener.filter(|socket| socket.is_listening)),
         found => Ok(found),
     }
 }
 
-/// The address of the other end of a socket that has none.
+/// The remote address that the kernel reports for a listening socket.
 fn nobody(address: SocketAddr) -> SocketAddr {
     let nobody = match address.ip().to_canonical() {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -120,9 +126,9 @@ fn nobody(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(nobody, 0)
 }
 
-/// The socket at `local` that is connected to `remote`, else the one that listens at `local`.
+/// The socket at `local` connected to `remote` or, if there is none, the one listening at `local`.
 fn find(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Socket>> {
-    // The two families share their connections: an IPv6 socket sees IPv4 peers as mapped addresses.
+    // An IPv6 socket reports IPv4 peers as mapped addresses, but the kernel expects IPv4 addresses.
     let [local, remote] = [local, remote].map(|address| SocketAddr::new(address.ip().to_canonical(), address.port()));
     #[cfg(target_os = "linux")]
     {
@@ -132,7 +138,7 @@ fn find(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Socket>> {
     {
         Err(io::Error::new(
             io::ErrorKind::Unsupported,
-            format!("this system does not say whose socket {local} to {remote} is"),
+            format!("this system does not report the owner of the socket from {local} to {remote}"),
         ))
     }
 }
@@ -145,28 +151,27 @@ mod tests {
 
     use super::{Account, Socket, accepting, client, netlink, server, table};
 
-    /// Runs something as another account, in a thread that ends with it; `None` where that is not permitted, and the person who
-    /// runs the tests knows it.
+    /// Runs `action` as another account, in its own thread; `None` if that is not permitted and [`SKIP`] is set.
     fn as_nobody<T: Send + 'static>(action: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         let thread = std::thread::spawn(move || {
             if let Err(error) = rustix::thread::set_thread_uid(Uid::from_raw(NOBODY)) {
                 assert!(
                     std::env::var_os(SKIP).is_some(),
-                    "this test becomes account {NOBODY}: {error}; run it as root, or set {SKIP}=1"
+                    "cannot switch to UID {NOBODY}: {error}; run this test as root, or set {SKIP}=1"
                 );
                 return None;
             }
             Some(action())
         });
-        thread.join().expect("it does not panic")
+        thread.join().expect("the action does not panic")
     }
 
     const NOBODY: u32 = 65534;
 
-    /// Set by whoever runs the tests without the right to become another account.
+    /// Set to run the tests without permission to switch to another account.
     const SKIP: &str = "K8S_CLI_SKIP_OTHER_ACCOUNT";
 
-    /// Of both families; where IPv6 is switched off, of one.
+    /// Loopback addresses of both families, or only of IPv4 if IPv6 is disabled.
     fn addresses() -> Vec<SocketAddr> {
         let all: [SocketAddr; 2] = [([127, 0, 0, 1], 0).into(), (Ipv6Addr::LOCALHOST, 0).into()];
         all.into_iter()
@@ -197,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_client_of_the_other_family_is_known_too() {
-        // Where IPv6 is switched off there is nothing to see.
+        // Nothing to test if IPv6 is disabled.
         let Ok(listener) = TcpListener::bind("[::]:0") else {
             return;
         };
@@ -241,7 +246,7 @@ mod tests {
             assert_eq!(
                 server(local, own_address).unwrap(),
                 Some(Account::own()),
-                "in the queue"
+                "not accepted yet"
             );
             let (accepted, _) = own.accept().unwrap();
             drop(own);
@@ -256,7 +261,7 @@ mod tests {
             assert_eq!(
                 server(local, address).unwrap(),
                 Some(Account::new(NOBODY)),
-                "in the queue"
+                "not accepted yet"
             );
             let Some((_accepted, other)) = as_nobody(move || (other.accept().unwrap(), other)) else {
                 return;

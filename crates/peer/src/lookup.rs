@@ -1,4 +1,4 @@
-//! Asking the kernel in the better of two ways, and in the other where that one says nothing.
+//! Asks the kernel via netlink, with the tables in `/proc/net` as a fallback.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,22 +6,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Socket;
 
-/// A way to ask for the socket at the first address that is connected to the second, or listens at the first.
+/// A lookup of the socket at the first address that is connected to the second or, if there is none, listens at the
+/// first.
 type Way<'a> = dyn Fn(SocketAddr, SocketAddr) -> io::Result<Option<Socket>> + 'a;
 
-/// Set when netlink does not work here and will not: sandboxes and unit files often forbid this family of sockets, and kernels
-/// are built without the part that answers.
+/// Set if netlink permanently does not work: sandboxes and unit files often forbid this address family, and some
+/// kernels are built without `sock_diag`. Saves the failing attempt on every later lookup.
 static HAS_NO_NETLINK: AtomicBool = AtomicBool::new(false);
 
-/// Set when netlink has answered, which takes microseconds.
+/// Set once netlink has found a socket. It answers within microseconds.
 static HAS_NETLINK: AtomicBool = AtomicBool::new(false);
 
-/// Whether the next question will be answered at once.
+/// Whether the next lookup will return within microseconds.
 pub fn is_prompt() -> bool {
     HAS_NETLINK.load(Ordering::Relaxed) && !HAS_NO_NETLINK.load(Ordering::Relaxed)
 }
 
-/// The socket at `local` that is connected to `remote`, else the one that listens at `local`.
 pub fn find(local: SocketAddr, remote: SocketAddr, netlink: &Way<'_>, table: &Way<'_>) -> io::Result<Option<Socket>> {
     let asked = |local, remote| {
         let found = netlink(local, remote);
@@ -43,8 +43,8 @@ fn find_with(
     if !has_no_netlink.load(Ordering::Relaxed) {
         match netlink(local, remote) {
             Ok(Some(socket)) => return Ok(Some(socket)),
-            // "No such socket" is also what a kernel says that has nobody to answer for TCP. The other end is this process', so
-            // it is there if anything is; one that has ended is in no table either.
+            // A kernel without support for TCP in `sock_diag` also reports "no such socket". Verify with the other end,
+            // which belongs to this process and must exist.
             Ok(None) if netlink(remote, local).is_ok_and(|own| own.is_some()) => return Ok(None),
             Ok(None) => {}
             Err(error) => has_no_netlink.store(is_lasting(&error), Ordering::Relaxed),
@@ -52,12 +52,12 @@ fn find_with(
     }
     match table(local, remote)? {
         Some(socket) => Ok(Some(socket)),
-        // The kernel walks its table while others come and go, and may pass a socket by.
+        // The table is not a consistent snapshot: while sockets come and go, a read can miss one.
         None => table(local, remote),
     }
 }
 
-/// Whether the next question would have the same end: not when there are no descriptors or no memory just now.
+/// Whether the error is permanent, unlike a temporary lack of file descriptors or memory.
 fn is_lasting(error: &io::Error) -> bool {
     use io::ErrorKind::{PermissionDenied, TimedOut, Unsupported, WouldBlock};
     let is_unknown = [
@@ -99,12 +99,14 @@ mod tests {
         let nothing = |_, _| Ok(None);
         assert_eq!(found(&nothing, &|_, _| Ok(Some(SOCKET))), Some(SOCKET));
         assert_eq!(found(&nothing, &nothing), None);
-        // One that knows our own end is.
+        // A kernel that finds our own end is trusted.
         let [local, _] = ends();
         let other_end = move |at, _| Ok((at != local).then_some(SOCKET));
-        assert_eq!(found(&other_end, &|_, _| panic!("not needed")), None);
+        assert_eq!(found(&other_end, &|_, _| panic!("the fallback must not be used")), None);
         assert_eq!(
-            found(&|_, _| Ok(Some(SOCKET)), &|_, _| panic!("not needed")),
+            found(&|_, _| Ok(Some(SOCKET)), &|_, _| panic!(
+                "the fallback must not be used"
+            )),
             Some(SOCKET)
         );
     }

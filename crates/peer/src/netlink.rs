@@ -1,4 +1,4 @@
-//! One socket, asked for by netlink: <https://man7.org/linux/man-pages/man7/sock_diag.7.html>.
+//! Looks up one socket via netlink: <https://man7.org/linux/man-pages/man7/sock_diag.7.html>.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -8,7 +8,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 
 use super::Socket;
 
-/// The header of a message, and the request and the answer behind it, in bytes.
+/// Sizes in bytes: `nlmsghdr`, `inet_diag_req_v2`, and `inet_diag_msg`.
 const HEADER: usize = 16;
 const REQUEST: usize = 56;
 const ANSWER: usize = 72;
@@ -19,14 +19,14 @@ const NLMSG_ERROR: u16 = 2;
 const IPPROTO_TCP: u8 = 6;
 const TCP_LISTEN: u8 = 10;
 
-/// The index of the loopback device, which is the same in all network namespaces. A listener that is bound to the device
-/// would not be found without it.
+/// The index of the loopback device, which is 1 in every network namespace. Needed to find a listener bound to the
+/// device.
 const LOOPBACK: u32 = 1;
 
-/// The kernel answers at once; this is for a sandbox that swallows the question.
+/// The kernel responds immediately; the timeout is for sandboxes that drop the request.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The socket at `local` that is connected to `remote`, else the one that listens at `local`.
+/// The socket at `local` connected to `remote` or, if there is none, the one listening at `local`.
 pub fn find(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Socket>> {
     let flags = SocketFlags::CLOEXEC;
     let socket = socket_with(
@@ -52,9 +52,9 @@ fn request(local: SocketAddr, remote: SocketAddr) -> Vec<u8> {
     message.extend(length.to_ne_bytes());
     message.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
     message.extend(NLM_F_REQUEST.to_ne_bytes());
-    message.extend([0; 8]); // Sequence number and port: there is one question.
+    message.extend([0; 8]); // Sequence number and port ID; not needed for a single request.
     message.extend([u8::try_from(family.as_raw()).unwrap_or_default(), IPPROTO_TCP, 0, 0]);
-    message.extend(u32::MAX.to_ne_bytes()); // In all states.
+    message.extend(u32::MAX.to_ne_bytes()); // All states.
     message.extend(local.port().to_be_bytes());
     message.extend(remote.port().to_be_bytes());
     message.extend(octets(local.ip()));
@@ -76,7 +76,7 @@ fn octets(address: IpAddr) -> [u8; 16] {
 }
 
 fn parse(answer: &[u8]) -> io::Result<Option<Socket>> {
-    let short = || io::Error::new(io::ErrorKind::UnexpectedEof, "the kernel's answer is cut");
+    let short = || io::Error::new(io::ErrorKind::UnexpectedEof, "the response of the kernel is truncated");
     let kind = answer.get(4..6).ok_or_else(short)?;
     let body = answer.get(HEADER..).ok_or_else(short)?;
     let number = |at: usize| -> io::Result<u32> {
@@ -94,7 +94,7 @@ fn parse(answer: &[u8]) -> io::Result<Option<Socket>> {
     if kind != SOCK_DIAG_BY_FAMILY.to_ne_bytes() || body.len() < ANSWER {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            "the kernel answers something else",
+            "unexpected response of the kernel",
         ));
     }
     Ok(Some(Socket {

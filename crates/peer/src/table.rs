@@ -1,4 +1,4 @@
-//! The kernel's tables of TCP sockets: <https://man7.org/linux/man-pages/man5/proc_net.5.html>.
+//! Looks up a socket in the kernel's TCP tables: <https://man7.org/linux/man-pages/man5/proc_net.5.html>.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -8,14 +8,13 @@ use super::Socket;
 
 const TCP_LISTEN: &str = "0A";
 
-/// A line of a table.
 struct Line {
     local: SocketAddr,
     remote: SocketAddr,
     socket: Socket,
 }
 
-/// The socket at `local` that is connected to `remote`, else the one that listens at `local`.
+/// The socket at `local` connected to `remote` or, if there is none, the one listening at `local`.
 pub fn find(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Socket>> {
     let mut search = Search {
         local,
@@ -25,7 +24,7 @@ pub fn find(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Socket>>
     if let Some(connected) = search.scan(File::open("/proc/net/tcp")?)? {
         return Ok(Some(connected));
     }
-    // Where IPv6 is switched off there is none.
+    // The table does not exist if IPv6 is disabled.
     let connected = match File::open("/proc/net/tcp6") {
         Ok(table) => search.scan(table)?,
         Err(_) => None,
@@ -33,7 +32,7 @@ pub fn find(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Socket>>
     Ok(connected.or(search.listening.map(|line| line.socket)))
 }
 
-/// What is looked for, and the best listener so far.
+/// A lookup with the best listener so far.
 struct Search {
     local: SocketAddr,
     remote: SocketAddr,
@@ -41,7 +40,8 @@ struct Search {
 }
 
 impl Search {
-    /// Reads a table, which may have as many lines as there are connections, up to the one that is connected.
+    /// Reads a table up to the connected socket. Line by line, because the table has a line for each connection on the
+    /// machine.
     fn scan(&mut self, table: File) -> io::Result<Option<Socket>> {
         let mut lines = BufReader::with_capacity(64 * 1024, table);
         let mut text = String::new();
@@ -51,7 +51,7 @@ impl Search {
                     return Ok(Some(line.socket));
                 }
                 let is_reached = line.socket.is_listening && is_reached(line.local, self.local);
-                // A socket of the very address takes a connection before one of all addresses.
+                // The kernel prefers a listener on the exact address over one on all addresses.
                 let rank = |line: &Line| (line.local == self.local, line.local.is_ipv4() == self.local.is_ipv4());
                 if is_reached && self.listening.as_ref().is_none_or(|best| rank(&line) >= rank(best)) {
                     self.listening = Some(line);
@@ -63,7 +63,7 @@ impl Search {
     }
 }
 
-/// Whether a connection to `address` can reach who listens at `at`.
+/// Whether a listener at `at` accepts connections to `address`.
 fn is_reached(at: SocketAddr, address: SocketAddr) -> bool {
     let is_any = at.ip().is_unspecified() && (at.is_ipv6() || address.is_ipv4());
     at.port() == address.port() && (at.ip() == address.ip() || is_any)
@@ -74,7 +74,7 @@ fn parse(line: &str) -> Option<Line> {
     let local = address(fields.next()?)?;
     let remote = address(fields.next()?)?;
     let is_listening = fields.next()? == TCP_LISTEN;
-    // Queues, timers and retransmissions are between them.
+    // Skip queues, timers, and retransmissions.
     let uid = fields.nth(3)?.parse().ok()?;
     let inode = fields.nth(1)?.parse().ok()?;
     Some(Line {
@@ -88,7 +88,7 @@ fn parse(line: &str) -> Option<Line> {
     })
 }
 
-/// Words of 32 bits in the machine's order, and a port.
+/// Parses an address: 32-bit words in native byte order, a colon, and the port.
 fn address(text: &str) -> Option<SocketAddr> {
     let (words, port) = text.split_once(':')?;
     let mut octets = [0; 16];

@@ -1,7 +1,8 @@
-//! Where the system does not say whose socket it is: a secret in a file that only its owner can read.
+//! Mutual authentication with a secret file, for systems that do not report the owner of a socket.
 //!
-//! A client sends it with each request. Before that it asks the server for a proof that it knows the secret, too: a hash of it
-//! and of a word that the client has chosen, which tells nothing to whom does not know it.
+//! The file is readable by its owner only. A client sends the secret with each request, but first the server must prove
+//! that it knows the secret, too: with a hash of the secret and a challenge chosen by the client, which does not reveal
+//! the secret.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -12,28 +13,29 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-/// The header with the secret.
+/// Request header with the secret.
 pub const TOKEN_HEADER: &str = "k8s-cli-token";
-/// The header with the client's word.
+/// Request header with the client's challenge.
 pub const CHALLENGE_HEADER: &str = "k8s-cli-challenge";
-/// The header of the server's answer to it.
+/// Response header with the server's proof.
 pub const PROOF_HEADER: &str = "k8s-cli-proof";
 
-/// A secret of one server.
+/// The secret of a server.
 #[derive(Clone)]
 pub struct Token(String);
 
 impl Token {
-    /// The file of the server that listens at a port, below its state folder.
+    /// The secret file in `folder` for the server that listens on `port`.
     #[must_use]
     pub fn path(folder: &Path, port: u16) -> PathBuf {
         folder.join(format!("api-{port}.token"))
     }
 
-    /// Makes a new secret, and a file with it.
+    /// Creates a new secret and writes it to a file. The file is created with its final permissions and renamed into
+    /// place, so that it is never readable by others or incomplete.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// Fails if the file cannot be written.
     pub fn create(path: &Path) -> io::Result<Self> {
         let token = Self(format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()));
         let new = path.with_extension("token.new");
@@ -44,27 +46,27 @@ impl Token {
         Ok(token)
     }
 
-    /// Reads the file.
+    /// Reads a secret file.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// Fails if the file cannot be read.
     pub fn read(path: &Path) -> io::Result<Self> {
         Ok(Self(std::fs::read_to_string(path)?.trim().to_owned()))
     }
 
-    /// As it is sent.
+    /// The secret as sent in [`TOKEN_HEADER`].
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether this is it. Hashes are compared, so that the time it takes tells nothing.
+    /// Whether `sent` is this secret. Compares hashes, so that the duration does not reveal matching bytes.
     #[must_use]
     pub fn is(&self, sent: &[u8]) -> bool {
         Sha256::digest(sent) == Sha256::digest(self.0.as_bytes())
     }
 
-    /// The proof of knowing it, for one challenge.
+    /// The proof of knowing the secret, for one challenge.
     #[must_use]
     pub fn proof(&self, challenge: &[u8]) -> String {
         let hash = Sha256::new()
@@ -76,13 +78,13 @@ impl Token {
 }
 
 impl fmt::Debug for Token {
-    /// A secret is in no log.
+    /// Hides the secret, which must not get into logs.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Token")
     }
 }
 
-/// A word for one proof.
+/// A random challenge for one proof.
 #[must_use]
 pub fn challenge() -> String {
     Uuid::new_v4().simple().to_string()

@@ -1,20 +1,21 @@
-//! The value of a Kubernetes quantity such as `500m`, `1Gi` and `1e3`.
+//! Kubernetes quantities, e.g., `500m`, `1Gi`, and `1e3`.
 //!
 //! Grammar: <https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>.
 
-/// How many of the smallest unit, `n`, are 1.
+/// Number of the smallest unit (`n`) in 1.
 pub const NANO: i128 = 1_000_000_000;
 const GIBIBYTE: i128 = 1 << 30;
 
-/// The value in billionths. `None` when the text is no quantity, or is beyond 2^63 - 1.
+/// The value in billionths; `None` if the text is not a quantity or its absolute value exceeds 2^63 - 1, the limit of
+/// Kubernetes.
 #[must_use]
 pub fn nanos(text: &str) -> Option<i128> {
     let value = unbounded(text)?;
     (value.abs() <= i128::from(i64::MAX) * NANO).then_some(value)
 }
 
-/// The form in which Kubernetes writes a quantity back: the same family of suffixes, the largest of them that needs no
-/// fraction. `None` when the text is no quantity.
+/// The canonical form in which Kubernetes returns a quantity: in the same family of suffixes, with the largest suffix
+/// that needs no fraction. `None` if the text is not a quantity.
 #[must_use]
 pub fn canonical(text: &str) -> Option<String> {
     let value = nanos(text)?;
@@ -69,12 +70,12 @@ fn unbounded(text: &str) -> Option<i128> {
     let (multiplier, divisor) = scale(suffix)?;
     let divisor = divisor.checked_mul(10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?)?;
     let numerator = mantissa.checked_mul(multiplier)?;
-    // Kubernetes rounds what is finer than a billionth up.
+    // Like Kubernetes, round up what is smaller than a billionth.
     let value = numerator / divisor + i128::from(numerator % divisor != 0);
     Some(if negative { -value } else { value })
 }
 
-/// The factor of a suffix as a fraction, in billionths.
+/// The factor of a suffix in billionths, as multiplier and divisor.
 fn scale(suffix: &str) -> Option<(i128, i128)> {
     Some(match suffix {
         "n" => (1, 1),

@@ -1,26 +1,24 @@
-//! `k8s-cli api ...`.
+//! Arguments of `k8s-cli api`.
 
 use clap::Subcommand;
 
-/// What can be done with a server on this machine.
 #[derive(Debug, Subcommand)]
 pub enum ApiCommand {
-    /// Start a server in the background, unless one runs.
+    /// Start a server in the background unless one is already running.
     Start,
-    /// Stop the server that runs in the background. Tasks of this machine run on, and the next server finds them.
+    /// Stop the background server. Tasks on this machine keep running, and the next server picks them up.
     Stop,
-    /// Say whether a server answers, and where its tasks run.
+    /// Show whether the server is reachable and where its tasks run.
     Status,
-    /// Print what the server in the background wrote.
+    /// Print the log of the background server.
     Logs(ApiLogs),
-    /// Run a server here, until Ctrl-C; the same as `k8s-cli-api`.
+    /// Run a server in the foreground until Ctrl-C. Same as `k8s-cli-api`.
     Serve(Box<server::args::Args>),
 }
 
-/// `k8s-cli api logs`.
 #[derive(Debug, clap::Args)]
 pub struct ApiLogs {
-    /// Only so many last lines.
+    /// Number of recent lines to show.
     #[arg(long, value_name = "LINES", default_value_t = 100)]
     pub tail: usize,
 }

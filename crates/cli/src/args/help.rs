@@ -1,25 +1,25 @@
-//! Examples and tables below the help of commands.
+//! Examples and tables shown after the help of commands.
 
 macro_rules! examples {
     () => {
         "\
 Examples:
-  k8s-cli jobs submit task.yaml            run a task, and follow its log
+  k8s-cli jobs submit task.yaml            run a task and follow its log
   k8s-cli jobs submit -- echo hello        run a command
-  k8s-cli jobs list                        your tasks
-  k8s-cli jobs logs hello                  the log of a task
-  k8s-cli doctor                           what works, and what does not
+  k8s-cli jobs list                        list your tasks
+  k8s-cli jobs logs hello                  show the log of a task
+  k8s-cli doctor                           check your setup
 
 "
     };
 }
 
-pub const EXAMPLES: &str = concat!(examples!(), "`k8s-cli --help` has the exit codes and the variables.");
+pub const EXAMPLES: &str = concat!(examples!(), "Run `k8s-cli --help` for exit codes and files.");
 
 pub const LONG: &str = concat!(
     examples!(),
     "\
-A task file:
+Task file:
   name: train
   num_nodes: 2
   resources: {cpus: 4, memory: 16Gi, accelerators: V100:1}
@@ -29,21 +29,21 @@ A task file:
   run: python3 /data/train.py --rank $NODE_RANK
 
 Exit codes:
-  0    it worked
-  1    it did not
-  2    what was typed, or the task file, is wrong
-  3    there is no such task or volume
-  4    the server, or a proxy on the way, refuses the user
-  5    no server answers, or another program does
+  0    success
+  1    failure
+  2    invalid usage or task file
+  3    task or volume not found
+  4    permission denied by the server or a proxy
+  5    server unreachable, or not a k8s-cli server
   100  `jobs submit`: the task failed
   103  the task was stopped
-  124  `jobs wait` has waited for its time
-  130  Ctrl-C
-  with --exit-code, that of the task
+  124  `jobs wait` timed out
+  130  interrupted with Ctrl-C
+  With --exit-code, the exit code of the task
 
 Files:
-  ~/.config/k8s-cli/user.json              who you are (`auth login`)
-  ~/.local/share/k8s-cli                   tasks of this machine, and its server's log"
+  ~/.config/k8s-cli/user.json              your user name (`auth login`)
+  ~/.local/share/k8s-cli                   data and log of the server on this machine"
 );
 
 pub const SUBMIT: &str = "\
@@ -56,7 +56,7 @@ Examples:
   k8s-cli jobs submit task.yaml || echo it failed
   k8s-cli jobs submit task.yaml --dry-run > manifests.yaml
 
-Ctrl-C ends the following; the task runs on.";
+Ctrl-C stops following the log; the task keeps running.";
 
 pub const LIST: &str = "\
 Examples:
@@ -67,21 +67,21 @@ Examples:
 
 pub const LOGS: &str = "\
 Examples:
-  k8s-cli jobs logs train                  from the beginning, until the task ends
+  k8s-cli jobs logs train                  follow from the start until the task finishes
   k8s-cli jobs logs train --tail 100 --node 0
   k8s-cli jobs logs train --no-follow --since 10m > log.txt
 
-Bytes are as the task wrote them. Lines of a task with several nodes start with `node-RANK | `.";
+Output is printed byte for byte. With several nodes, each line starts with `node-RANK | `.";
 
 pub const WAIT: &str = "\
 Examples:
   k8s-cli jobs wait train --timeout 2h
   k8s-cli jobs wait train --for completed && k8s-cli jobs submit evaluate.yaml
 
-Ends with 0 when all tasks are in that state, with 1 when one never will be, with 124 when the time is over.";
+Exits with 0 once all tasks reach the state, 1 if a task can no longer reach it, and 124 on timeout.";
 
 pub const CREATE: &str = "\
-Example:
+Examples:
   k8s-cli volumes create my-data 100Gi
   k8s-cli jobs submit task.yaml --volume my-data:/data";
 

@@ -1,4 +1,4 @@
-//! `k8s-cli jobs ...`.
+//! Arguments of `k8s-cli jobs`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,33 +12,32 @@ use super::output::{Format, ListFormat, Output};
 use crate::commands::completions;
 use crate::task_file::Overrides;
 
-/// What can be done with tasks.
 #[derive(Debug, Subcommand)]
 pub enum JobsCommand {
-    /// Submit a task, and follow its log until it ends.
+    /// Submit a task and follow its log until it finishes.
     #[command(visible_alias = "launch", after_help = help::SUBMIT)]
     Submit(Box<Submit>),
     /// List your tasks.
     #[command(visible_alias = "ls", after_help = help::LIST)]
     List(List),
-    /// Show the state of tasks and of each of their nodes.
+    /// Show details of tasks and their nodes.
     #[command(visible_alias = "describe")]
     Status(Status),
-    /// Stop tasks: their processes get TERM, and KILL after 30 seconds. Status and log go with them.
+    /// Stop tasks and delete their status and logs. Processes receive SIGTERM, then SIGKILL after 30 seconds.
     #[command(visible_aliases = ["rm", "cancel"])]
     Stop(Stop),
-    /// Print the log of a task, all nodes in one, and follow it until the task ends.
+    /// Print the combined log of all nodes of a task and follow it until the task finishes.
     #[command(after_help = help::LOGS)]
     Logs(Logs),
-    /// Wait until tasks are in some state.
+    /// Wait for tasks to reach a state.
     #[command(after_help = help::WAIT)]
     Wait(Wait),
-    /// Watch your tasks, with the last line of each node's log.
+    /// Show a live view of your tasks with the last log line of each node.
     Top(Top),
 }
 
 impl JobsCommand {
-    /// The `-u URL` of the commands that have it.
+    /// The value of `-u URL`. Only some commands have it: elsewhere `-u` means `--all-users`.
     pub fn short_url(&self) -> Option<&str> {
         let url = match self {
             Self::Submit(args) => &args.url,
@@ -49,7 +48,6 @@ impl JobsCommand {
         url.short_api_url.as_deref()
     }
 
-    /// See [`super::Command::format`].
     pub fn format(&self) -> Option<Format> {
         match self {
             Self::Submit(args) => args.output,
@@ -60,49 +58,48 @@ impl JobsCommand {
     }
 }
 
-/// An address in the short form of the Python command line.
+/// `-u URL`, kept for compatibility with the Python CLI.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ShortUrl {
     #[arg(short = 'u', value_name = "URL", hide = true)]
     pub short_api_url: Option<String>,
 }
 
-/// `k8s-cli jobs submit`.
 #[derive(Debug, clap::Args)]
 pub struct Submit {
-    /// The task in YAML; `-` reads it from standard input.
+    /// Task file in YAML; use `-` to read from standard input.
     #[arg(required_unless_present = "command", conflicts_with = "command", value_hint = clap::ValueHint::FilePath)]
     pub file: Option<PathBuf>,
 
-    /// A command to run instead of a file.
+    /// Command to run instead of a task file.
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,
 
-    /// Return when the task is submitted, without following its log.
+    /// Return once the task is submitted, without following its log.
     #[arg(short, long)]
     pub detach: bool,
 
-    /// Print the identifier only, on standard output; the rest stays on standard error. Implies --detach.
+    /// Print only the task ID. Implies --detach.
     #[arg(short, long)]
     pub quiet: bool,
 
-    /// End with the exit code of the task that failed, instead of 100.
+    /// Exit with the exit code of the task instead of 100 if it fails.
     #[arg(long, conflicts_with_all = ["detach", "quiet"])]
     pub exit_code: bool,
 
-    /// End with 0 also when the task failed or was stopped.
+    /// Exit with 0 even if the task fails or is stopped.
     #[arg(long, conflicts_with_all = ["detach", "quiet", "exit_code"])]
     pub no_exit_code: bool,
 
-    /// Let the server and Kubernetes check the task, print what would be made, and make nothing.
+    /// Validate the task on the server and print its manifests without creating anything.
     #[arg(long, conflicts_with_all = ["detach", "quiet", "exit_code", "no_exit_code"])]
     pub dry_run: bool,
 
-    /// Form of the manifests of --dry-run, or of the answer with --detach: yaml, json.
+    /// Output format for --dry-run or --detach. One of: yaml, json.
     #[arg(short, long, value_enum, value_name = "FORMAT", hide_possible_values = true)]
     pub output: Option<Format>,
 
-    /// Submitting again with the same key makes no second task; each submit has a key of its own when this is absent.
+    /// Return the existing task if one was already submitted with this key. Defaults to a random key.
     #[arg(long, value_name = "KEY")]
     pub idempotency_key: Option<String>,
 
@@ -113,14 +110,13 @@ pub struct Submit {
     pub url: ShortUrl,
 }
 
-/// `k8s-cli jobs list`.
 #[derive(Debug, clap::Args)]
 pub struct List {
-    /// Tasks of all users.
+    /// List tasks of all users.
     #[arg(short = 'u', long)]
     pub all_users: bool,
 
-    /// Only tasks in these states, separated by commas: pending, running, completed, failed.
+    /// Show only tasks in these states, separated by commas: pending, running, completed, failed.
     #[arg(
         long,
         value_enum,
@@ -130,11 +126,11 @@ pub struct List {
     )]
     pub status: Vec<StateName>,
 
-    /// Order: age (oldest first), name, status, nodes, user.
+    /// Sort key. One of: age (oldest first), name, status, nodes, user.
     #[arg(long, value_enum, default_value_t, value_name = "KEY", hide_possible_values = true)]
     pub sort_by: SortKey,
 
-    /// Go on, and print what changes.
+    /// After listing tasks, watch for changes.
     #[arg(short, long)]
     pub watch: bool,
 
@@ -142,12 +138,11 @@ pub struct List {
     pub format: ListFormat,
 }
 
-/// A state, as it is typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum StateName {
-    /// No container runs yet.
+    /// Not started yet.
     Pending,
-    /// A container runs.
+    /// At least one container is running.
     Running,
     /// Every node succeeded.
     #[value(alias = "succeeded")]
@@ -156,7 +151,6 @@ pub enum StateName {
     Failed,
 }
 
-/// The order of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum SortKey {
     /// Oldest first.
@@ -165,18 +159,17 @@ pub enum SortKey {
     Age,
     /// By name.
     Name,
-    /// By state.
+    /// By status.
     Status,
-    /// Fewest first.
+    /// By number of nodes, fewest first.
     Nodes,
-    /// By owner.
+    /// By user.
     User,
 }
 
-/// `k8s-cli jobs status`.
 #[derive(Debug, clap::Args)]
 pub struct Status {
-    /// Identifiers, their beginnings, or names.
+    /// Task IDs, ID prefixes, or names.
     #[arg(required = true, value_name = "TASK", add = ArgValueCandidates::new(completions::tasks))]
     pub tasks: Vec<String>,
 
@@ -187,62 +180,60 @@ pub struct Status {
     pub url: ShortUrl,
 }
 
-/// `k8s-cli jobs stop`.
 #[derive(Debug, clap::Args)]
 pub struct Stop {
-    /// Identifiers, their beginnings, or names.
+    /// Task IDs, ID prefixes, or names.
     #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "TASK", add = ArgValueCandidates::new(completions::tasks))]
     pub tasks: Vec<String>,
 
-    /// All of your tasks.
+    /// Stop all of your tasks.
     #[arg(long)]
     pub all: bool,
 
-    /// With --all: the tasks of all users.
+    /// With --all, stop the tasks of all users.
     #[arg(short = 'u', long, requires = "all", conflicts_with = "tasks")]
     pub all_users: bool,
 
-    /// Do not ask.
+    /// Don't ask for confirmation.
     #[arg(short, long)]
     pub yes: bool,
 
-    /// A task that is not there is no failure.
+    /// Treat "task not found" as success.
     #[arg(long)]
     pub ignore_not_found: bool,
 }
 
-/// `k8s-cli jobs logs`.
 #[derive(Debug, clap::Args)]
 pub struct Logs {
-    /// Identifier, its beginning, or name.
+    /// Task ID, ID prefix, or name.
     #[arg(value_name = "TASK", add = ArgValueCandidates::new(completions::tasks))]
     pub task: String,
 
-    /// Go on until the task ends; this is the default.
+    /// Follow the log until the task finishes (default).
     #[arg(short, long, overrides_with = "follow")]
     follow: bool,
 
-    /// Print what is there now.
+    /// Print the log so far and exit.
     #[arg(long, conflicts_with = "follow")]
     pub no_follow: bool,
 
-    /// Only so many last lines of each node.
+    /// Number of recent lines to show for each node.
     #[arg(long, value_name = "LINES")]
     pub tail: Option<u32>,
 
-    /// Only what was written since: how long ago, such as 10m, or a time, such as 2026-11-23T15:30:00Z.
+    /// Show only lines newer than a relative duration, e.g., 10m, or a timestamp, e.g., 2026-11-23T15:30:00Z.
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
 
-    /// Start each line with its time.
+    /// Prefix each line with its timestamp.
     #[arg(long)]
     pub timestamps: bool,
 
-    /// Only the node of this rank.
+    /// Show only the node with this rank.
     #[arg(long, value_name = "RANK")]
     pub node: Option<u32>,
 
-    /// End with the exit code of the task; with --node, of that node.
+    /// Exit with the exit code of the task or, with --node, of that node.
     #[arg(long, conflicts_with = "no_follow")]
     pub exit_code: bool,
 
@@ -250,14 +241,13 @@ pub struct Logs {
     pub url: ShortUrl,
 }
 
-/// `k8s-cli jobs wait`.
 #[derive(Debug, clap::Args)]
 pub struct Wait {
-    /// Identifiers, their beginnings, or names.
+    /// Task IDs, ID prefixes, or names.
     #[arg(required = true, value_name = "TASK", add = ArgValueCandidates::new(completions::tasks))]
     pub tasks: Vec<String>,
 
-    /// What to wait for: done (it has ended), completed (with success), failed, running (or ended already).
+    /// State to wait for. One of: done (completed or failed), completed, failed, running (or already finished).
     #[arg(
         long = "for",
         value_enum,
@@ -267,38 +257,36 @@ pub struct Wait {
     )]
     pub condition: Conditions,
 
-    /// How long to wait, such as 90s or 1h30m; for ever when absent.
+    /// Time to wait before giving up, e.g., 90s or 1h30m. Waits indefinitely by default.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub timeout: Option<Duration>,
 
-    /// Say nothing.
+    /// Don't print how each task ended.
     #[arg(short, long)]
     pub quiet: bool,
 }
 
-/// What can be waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Conditions {
-    /// It has ended, in either way.
+    /// Completed or failed.
     #[default]
     Done,
-    /// It has ended with success.
+    /// Every node succeeded.
     #[value(alias = "succeeded")]
     Completed,
-    /// It has failed.
+    /// A node failed.
     Failed,
-    /// It runs, or has ended already.
+    /// Running, or already finished.
     Running,
 }
 
-/// `k8s-cli jobs top`.
 #[derive(Debug, clap::Args)]
 pub struct Top {
-    /// Only these tasks: identifiers, their beginnings, or names.
+    /// Show only these tasks: task IDs, ID prefixes, or names.
     #[arg(value_name = "TASK", add = ArgValueCandidates::new(completions::tasks))]
     pub tasks: Vec<String>,
 
-    /// Tasks of all users.
+    /// Show tasks of all users.
     #[arg(short = 'u', long)]
     pub all_users: bool,
 }
@@ -307,7 +295,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse::<u64>() {
         return Ok(Duration::from_secs(seconds));
     }
-    let wrong = |_| format!("`{text}` is no time; write it like 90s or 1h30m");
+    let wrong = |_| format!("invalid duration `{text}`; expected, e.g., `90s` or `1h30m`");
     let signed: SignedDuration = text.parse().map_err(wrong)?;
-    Duration::try_from(signed).map_err(|_| format!("`{text}` is in the past"))
+    Duration::try_from(signed).map_err(|_| format!("invalid duration `{text}`; must not be negative"))
 }

@@ -1,4 +1,4 @@
-//! What can be typed: commands, flags, and their help. Nothing is looked up here.
+//! Commands, flags, and their help. Parsing does no I/O.
 
 mod api;
 mod help;
@@ -21,9 +21,9 @@ pub use neighbors::sentence as neighbors_sentence;
 pub use output::Format;
 pub use volumes::{Create, Delete, ListVolumes, ShowVolumes, VolumesCommand};
 
-/// Runs computing tasks on Kubernetes, or on this machine.
+/// Run batch tasks on Kubernetes or on this machine.
 ///
-/// A task is a small YAML file: how many nodes, which processors, memory and GPUs, and some bash.
+/// A task is a YAML file that declares the number of nodes, their CPUs, memory, and GPUs, and a shell script.
 #[derive(Debug, Parser)]
 #[command(
     name = "k8s-cli",
@@ -42,15 +42,14 @@ pub struct Args {
     pub command: Command,
 }
 
-/// Flags that every command takes.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Address of the server; by default `http://127.0.0.1:8000`, where one is started when it is needed.
+    /// URL of the server. By default `http://127.0.0.1:8000`, where a server is started on demand.
     #[arg(long, env = "K8S_CLI_API_URL", global = true, value_name = "URL", hide_env_values = true, value_hint = clap::ValueHint::Url)]
     pub api_url: Option<String>,
 
-    /// Who you are, for this command; else who `auth login` said, else your name on this machine.
+    /// User name for this command. Defaults to the name saved by `auth login`, then to your login name.
     #[arg(
         long,
         env = "K8S_CLI_USER",
@@ -60,20 +59,18 @@ pub struct Global {
     )]
     pub user: Option<String>,
 
-    /// Also use a server on this machine that runs as another account, not just as you or root.
+    /// Trust a server on this machine that runs as an account other than yours or root.
     #[arg(long, env = "K8S_CLI_TRUST_LOCAL_SERVER", global = true, hide_env_values = true, value_parser = BoolishValueParser::new())]
     pub trust_local_server: bool,
 
-    /// When to use colours; `NO_COLOR` is respected.
+    /// When to use color: auto, always, never. Respects `NO_COLOR`.
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN", hide_possible_values = true)]
     pub color: Color,
 }
 
 impl Global {
-    /// What the variables say of them, without a command line.
-    ///
-    /// # Errors
-    /// One of them cannot be understood.
+    /// Reads the global options from environment variables only. Shell completion needs this: the command line is still
+    /// incomplete there and would not parse.
     pub fn from_environment() -> Result<Self> {
         #[derive(Parser)]
         struct Alone {
@@ -87,10 +84,9 @@ impl Global {
     }
 }
 
-/// When to use colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Color {
-    /// On a terminal.
+    /// Only on a terminal.
     Auto,
     /// Always.
     Always,
@@ -98,39 +94,38 @@ pub enum Color {
     Never,
 }
 
-/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Submit, list, follow and stop tasks.
+    /// Submit, list, follow, and stop tasks.
     #[command(subcommand, alias = "job")]
     Jobs(JobsCommand),
-    /// Create, list and delete volumes, which keep data from task to task.
+    /// Create, list, and delete volumes, which keep data between tasks.
     #[command(subcommand, alias = "volume")]
     Volumes(VolumesCommand),
-    /// Say who you are.
+    /// Log in, log out, and show the current user.
     #[command(subcommand)]
     Auth(AuthCommand),
-    /// Run a server on this machine.
+    /// Manage a server on this machine.
     #[command(subcommand)]
     Api(ApiCommand),
-    /// Look at everything that a task needs, and say what is wrong.
+    /// Check everything a task needs and report problems.
     Doctor,
-    /// Print the shell's completions, which know your tasks and volumes, too.
+    /// Generate a shell completion script, which also completes your tasks and volumes.
     #[command(after_help = help::COMPLETIONS)]
     Completions {
-        /// The shell.
+        /// Shell to generate completions for.
         shell: Shell,
     },
-    /// Write the manual pages into a folder.
+    /// Generate man pages.
     Man {
-        /// The folder, such as ~/.local/share/man/man1.
+        /// Output directory, e.g., ~/.local/share/man/man1.
         #[arg(value_hint = clap::ValueHint::DirPath)]
         folder: PathBuf,
     },
 }
 
 impl Command {
-    /// The form of its output, of a command that has several.
+    /// The output format, for commands with `--output`.
     pub fn format(&self) -> Option<Format> {
         match self {
             Self::Jobs(command) => command.format(),
@@ -140,17 +135,16 @@ impl Command {
     }
 }
 
-/// Who you are.
 #[derive(Debug, Subcommand)]
 pub enum AuthCommand {
-    /// Remember who you are: the tasks and volumes you make belong to this name.
+    /// Save your user name, which owns the tasks and volumes you create.
     Login {
-        /// Any name, such as that of your mail.
+        /// User name, e.g., your email address.
         username: String,
     },
-    /// Print who you are.
+    /// Print the current user name.
     Whoami,
-    /// Forget who you are.
+    /// Delete the saved user name.
     Logout,
 }
 

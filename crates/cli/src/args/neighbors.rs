@@ -1,121 +1,118 @@
-//! Words and flags of neighboring programs (`sky`, `kubectl`, `docker`), answered with what they are called here.
+//! Hints for commands and flags of similar CLIs (`sky`, `kubectl`, `docker`) that are spelled differently here.
 //!
-//! The nearest word by letters is often the wrong one: `launch` is not `auth`.
+//! clap's own suggestion by edit distance is often wrong: for `launch` it offers `auth`.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-/// Words of commands, and what does that here.
+/// Commands of other CLIs, and the hint to show for each.
 const WORDS: &[(&[&str], &str)] = &[
     (
         &["submit", "launch", "run", "apply", "create"],
-        "`k8s-cli jobs submit` runs a task",
+        "use `k8s-cli jobs submit` to run a task",
     ),
     (
         &["exec", "ssh", "attach"],
-        "you cannot log in to a task; `k8s-cli jobs submit -- COMMAND` runs a command as a new task",
+        "running commands in a task is not supported; use `k8s-cli jobs submit -- COMMAND` to run one as a new task",
     ),
-    (&["logs", "log", "tail"], "`k8s-cli jobs logs TASK` follows a log"),
+    (&["logs", "log", "tail"], "use `k8s-cli jobs logs TASK` to follow a log"),
     (
         &["queue", "ps", "list", "ls", "get"],
-        "`k8s-cli jobs list` shows your tasks",
+        "use `k8s-cli jobs list` to list your tasks",
     ),
     (
         &["status", "describe", "show", "inspect"],
-        "`k8s-cli jobs list` shows your tasks, and `k8s-cli jobs status TASK` one of them with its nodes",
+        "use `k8s-cli jobs list` to list your tasks, or `k8s-cli jobs status TASK` to show one with its nodes",
     ),
     (
         &["cancel", "stop", "kill", "rm", "delete", "down"],
-        "`k8s-cli jobs stop TASK` stops a task",
+        "use `k8s-cli jobs stop TASK` to stop a task",
     ),
-    (&["wait"], "`k8s-cli jobs wait TASK` waits for a task"),
-    (&["top"], "`k8s-cli jobs top` shows your tasks as they run"),
-    (
-        &["check", "info"],
-        "`k8s-cli doctor` looks at everything that a task needs",
-    ),
+    (&["wait"], "use `k8s-cli jobs wait TASK` to wait for a task"),
+    (&["top"], "use `k8s-cli jobs top` for a live view of your tasks"),
+    (&["check", "info"], "use `k8s-cli doctor` to check your setup"),
     (
         &["show-gpus", "gpus", "nodes", "cost-report"],
-        "`k8s-cli doctor` shows the machines and their GPUs",
+        "use `k8s-cli doctor` to show cluster nodes and their GPUs",
     ),
     (
         &["start", "serve", "server"],
-        "`k8s-cli api start` starts a server on this machine",
+        "use `k8s-cli api start` to start a server on this machine",
     ),
     (
         &["login", "whoami", "logout"],
-        "`k8s-cli auth login NAME`, `whoami` and `logout` say who you are",
+        "use `k8s-cli auth login NAME`, `k8s-cli auth whoami`, or `k8s-cli auth logout`",
     ),
     (
         &["version"],
-        "`k8s-cli --version` prints the version, and `k8s-cli api status` that of the server",
+        "use `k8s-cli --version` for the version of the CLI, or `k8s-cli api status` for that of the server",
     ),
-    (&["storage"], "`k8s-cli volumes list` shows your volumes"),
+    (&["storage"], "use `k8s-cli volumes list` to list your volumes"),
 ];
 
-/// The commands that a flag is explained for; each stands for those below it, too.
+/// The commands a hint applies to, including their subcommands.
 type Commands = &'static [&'static str];
 
 const ALL: Commands = &[""];
 const JOBS: Commands = &["jobs"];
 const SUBMIT: Commands = &["jobs submit"];
 
-/// Flags of neighbors: on which commands, how they are written there, and what to write instead. The first that fits counts.
+/// Flags of other CLIs: the commands they are used with, their spellings, and the hint to show. The first match wins.
 const FLAGS: &[(Commands, &[&str], &str)] = &[
     (
         SUBMIT,
         &["-y", "--yes"],
-        "this command does not ask; leave the flag out",
+        "this command does not ask for confirmation; remove the flag",
     ),
     (
         SUBMIT,
         &["-n"],
-        "a name is `--name NAME`; the namespace is the server's (`k8s-cli api serve --namespace`)",
+        "use `--name NAME` to set the name; the namespace is set on the server (`k8s-cli api serve --namespace`)",
     ),
-    (&["jobs logs"], &["-n", "--lines"], "write `--tail LINES`"),
-    (&["jobs logs"], &["-t"], "write `--timestamps`"),
+    (&["jobs logs"], &["-n", "--lines"], "use `--tail LINES`"),
+    (&["jobs logs"], &["-t"], "use `--timestamps`"),
     (
         &["jobs logs"],
         &["-p", "--previous"],
-        "the log has all attempts of a task, one after the other",
+        "the log already contains all attempts of a task",
     ),
-    (&["api logs"], &["-n", "--lines"], "write `--tail LINES`"),
+    (&["api logs"], &["-n", "--lines"], "use `--tail LINES`"),
     (
         ALL,
         &["-n", "--namespace", "-A", "--all-namespaces"],
-        "the namespace is the server's (`k8s-cli api serve --namespace`); `--all-users` shows what others have",
+        "the namespace is set on the server (`k8s-cli api serve --namespace`); use `--all-users` to include other users",
     ),
     (
         SUBMIT,
         &["--secret", "--secret-file"],
-        "there are no secrets beside variables: `--env NAME` takes the value from here, and whoever may read Jobs in Kubernetes can read it",
+        "secrets are not supported; use `--env NAME` to pass a variable, which is visible to anyone who can read Jobs in Kubernetes",
     ),
     (
         SUBMIT,
         &["--down", "--autostop", "--idle-minutes-to-autostop", "-i"],
-        "the nodes of a task go when it ends; leave the flag out",
+        "nodes are released when a task finishes; remove the flag",
     ),
-    (SUBMIT, &["--dryrun"], "write `--dry-run`"),
+    (SUBMIT, &["--dryrun"], "use `--dry-run`"),
     (
         SUBMIT,
         &["--file", "-f", "--filename"],
-        "name the file without a flag: `k8s-cli jobs submit task.yaml`",
+        "pass the file without a flag: `k8s-cli jobs submit task.yaml`",
     ),
-    (&["jobs list"], &["-f", "--follow"], "write `--watch`"),
+    (&["jobs list"], &["-f", "--follow"], "use `--watch`"),
     (
         &["jobs status"],
         &["-f", "--follow", "-w", "--watch"],
-        "`k8s-cli jobs top TASK` shows it as it runs",
+        "use `k8s-cli jobs top TASK` for a live view",
     ),
     (
         &["jobs wait"],
         &["-f", "--follow"],
-        "`k8s-cli jobs logs TASK` follows the log",
+        "use `k8s-cli jobs logs TASK` to follow the log",
     ),
-    (&["jobs stop", "jobs wait"], &["-a"], "write `--all`"),
+    (&["jobs stop", "jobs wait"], &["-a"], "use `--all`"),
     (
         &["jobs stop"],
         &["-f", "--force"],
-        "write `--yes` to stop without a question",
+        "use `--yes` to skip the confirmation",
     ),
     (
         ALL,
@@ -128,34 +125,34 @@ const FLAGS: &[(Commands, &[&str], &str)] = &[
             "--zone",
             "--context",
         ],
-        "tasks run where the server's do; another server is `--api-url URL`",
+        "the server decides where tasks run; use `--api-url URL` to select another server",
     ),
-    (SUBMIT, &["--nodes", "--replicas"], "write `--num-nodes N`"),
-    (SUBMIT, &["--cpu"], "write `--cpus N`"),
-    (SUBMIT, &["--mem"], "write `--memory SIZE`"),
+    (SUBMIT, &["--nodes", "--replicas"], "use `--num-nodes N`"),
+    (SUBMIT, &["--cpu"], "use `--cpus N`"),
+    (SUBMIT, &["--mem"], "use `--memory SIZE`"),
     (
         SUBMIT,
         &["--gpu", "--accelerators"],
-        "write `--gpus N` or `--gpus MODEL:N`",
+        "use `--gpus N` or `--gpus MODEL:N`",
     ),
-    (SUBMIT, &["--image-id"], "write `--image IMAGE`"),
-    (SUBMIT, &["-e"], "write `--env NAME=VALUE`"),
-    (SUBMIT, &["-v", "--mount"], "write `--volume NAME:/path`"),
-    (SUBMIT, &["--detach-run", "--no-follow"], "write `--detach`"),
+    (SUBMIT, &["--image-id"], "use `--image IMAGE`"),
+    (SUBMIT, &["-e"], "use `--env NAME=VALUE`"),
+    (SUBMIT, &["-v", "--mount"], "use `--volume NAME:/path`"),
+    (SUBMIT, &["--detach-run", "--no-follow"], "use `--detach`"),
     (
         SUBMIT,
         &["--workdir", "--use-spot", "--instance-type", "--disk-size", "--ports"],
-        "there is no flag for it; `docs/API.md` says what the task file can have",
+        "not available as a flag; see docs/API.md for the fields of a task file",
     ),
     (
         JOBS,
         &["-l", "--selector"],
-        "tasks have no labels of yours; name them, or use `--status`",
+        "tasks have no user-defined labels; use `--status` to filter, or pass task names",
     ),
-    (ALL, &["-v"], "the version is `k8s-cli --version`"),
+    (ALL, &["-v"], "use `k8s-cli --version` to print the version"),
 ];
 
-/// What to say of a word or a flag that is a neighbor's; `None` when it is none.
+/// The error message for a command or flag of another CLI; `None` if there is no hint for it.
 pub fn sentence(error: &clap::Error) -> Option<String> {
     let command = command(error)?;
     let typed = |kind| match error.get(kind) {
@@ -163,7 +160,7 @@ pub fn sentence(error: &clap::Error) -> Option<String> {
         _ => None,
     };
     let (word, instead) = match error.kind() {
-        // The words are those of tasks; volumes and servers have their own.
+        // The hints are about tasks, so `k8s-cli volumes get` must not suggest `jobs list`.
         ErrorKind::InvalidSubcommand if matches!(command.as_str(), "" | "jobs") => {
             let word = typed(ContextKind::InvalidSubcommand)?;
             let (_, instead) = WORDS.iter().find(|(words, _)| words.contains(&word))?;
@@ -179,10 +176,11 @@ pub fn sentence(error: &clap::Error) -> Option<String> {
         }
         _ => return None,
     };
-    Some(format!("`{word}` is not known here: {instead}"))
+    Some(format!("unrecognized argument `{word}`; {instead}"))
 }
 
-/// The command that does not know it, as words: `jobs submit`. It is in the usage line, behind the program and before what it takes.
+/// The command that rejected the argument, e.g., `jobs submit`. clap reports it only in the usage line, between the
+/// program name and the first placeholder.
 fn command(error: &clap::Error) -> Option<String> {
     let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) else {
         return None;
@@ -247,7 +245,7 @@ mod tests {
             ("jobs submit -y task.yaml", "does not ask"),
             ("jobs submit -n x task.yaml", "--name"),
             ("jobs submit --secret=A task.yaml", "--env"),
-            ("jobs submit --down task.yaml", "leave the flag out"),
+            ("jobs submit --down task.yaml", "remove the flag"),
             ("jobs submit --dryrun task.yaml", "--dry-run"),
             ("jobs submit -f task.yaml", "without a flag"),
             ("jobs submit -v data:/data task.yaml", "--volume"),
@@ -255,8 +253,8 @@ mod tests {
             ("jobs launch --dryrun task.yaml", "--dry-run"),
             ("-v", "--version"),
             ("jobs logs x -n 100", "--tail"),
-            ("jobs list -n default", "the namespace is the server's"),
-            ("volumes list -n default", "the namespace is the server's"),
+            ("jobs list -n default", "the namespace is set on the server"),
+            ("volumes list -n default", "the namespace is set on the server"),
             ("jobs list -f", "--watch"),
             ("jobs status x -f", "jobs top"),
             ("jobs wait x -f", "jobs logs"),
@@ -284,7 +282,7 @@ mod tests {
                 .iter()
                 .flat_map(|command| flags.iter().map(move |flag| (command, flag)))
             {
-                // A command that has commands below it takes no flags of its own.
+                // A command with subcommands takes no flags itself.
                 let line = match *command {
                     "" => (*flag).to_owned(),
                     "jobs" => format!("jobs list {flag}"),

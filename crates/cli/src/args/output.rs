@@ -1,27 +1,25 @@
-//! In which form things are printed.
+//! Output formats.
 
 use clap::ValueEnum;
 
-/// How one thing is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Format {
-    /// For a person.
+    /// Human-readable.
     #[default]
     Table,
-    /// For a person, with more.
+    /// Human-readable, with more columns.
     Wide,
-    /// As the server answers, one document.
+    /// The server's response as JSON.
     Json,
-    /// The same in YAML.
+    /// The server's response as YAML.
     Yaml,
-    /// Identifiers only.
+    /// IDs only.
     Name,
 }
 
-/// The form of the output.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct Output {
-    /// Form of the output: table, wide, json, yaml, name.
+    /// Output format. One of: table, wide, json, yaml, name.
     #[arg(
         short = 'o',
         long = "output",
@@ -33,28 +31,27 @@ pub struct Output {
     pub format: Format,
 }
 
-/// How a list is printed.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Output")]
 pub struct ListFormat {
     #[command(flatten)]
     output: Output,
 
-    /// More columns; the same as `--output wide`.
+    /// Show more columns. Same as `--output wide`.
     #[arg(short, long)]
     details: bool,
 
-    /// Identifiers only; the same as `--output name`.
+    /// Print only IDs. Same as `--output name`.
     #[arg(short, long)]
     quiet: bool,
 
-    /// No line with the names of the columns.
+    /// Don't print headers.
     #[arg(long)]
     pub no_headers: bool,
 }
 
 impl ListFormat {
-    /// The form that was meant.
+    /// Resolves the shorthands `--quiet` and `--details`; an explicit `--output` wins over `--details`.
     pub fn format(&self) -> Format {
         match self.output.format {
             _ if self.quiet => Format::Name,

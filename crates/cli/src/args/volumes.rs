@@ -1,4 +1,4 @@
-//! `k8s-cli volumes ...`.
+//! Arguments of `k8s-cli volumes`.
 
 use clap::Subcommand;
 use clap_complete::engine::ArgValueCandidates;
@@ -8,7 +8,6 @@ use super::jobs::ShortUrl;
 use super::output::{Format, ListFormat, Output};
 use crate::commands::completions;
 
-/// What can be done with volumes.
 #[derive(Debug, Subcommand)]
 pub enum VolumesCommand {
     /// Create a volume.
@@ -17,16 +16,16 @@ pub enum VolumesCommand {
     /// List your volumes.
     #[command(visible_alias = "ls")]
     List(ListVolumes),
-    /// Show volumes.
+    /// Show details of volumes.
     #[command(visible_alias = "describe")]
     Status(ShowVolumes),
-    /// Delete volumes and their data. One that tasks use goes when they end.
+    /// Delete volumes and their data. A volume in use is deleted once its tasks finish.
     #[command(visible_alias = "rm")]
     Delete(Delete),
 }
 
 impl VolumesCommand {
-    /// The `-u URL` of the commands that have it.
+    /// The value of `-u URL`. Only some commands have it: elsewhere `-u` means `--all-users`.
     pub fn short_url(&self) -> Option<&str> {
         let url = match self {
             Self::Create(args) => &args.url,
@@ -37,7 +36,6 @@ impl VolumesCommand {
         url.short_api_url.as_deref()
     }
 
-    /// See [`super::Command::format`].
     pub fn format(&self) -> Option<Format> {
         match self {
             Self::List(args) => Some(args.format.format()),
@@ -47,16 +45,15 @@ impl VolumesCommand {
     }
 }
 
-/// `k8s-cli volumes create`.
 #[derive(Debug, clap::Args)]
 pub struct Create {
-    /// What tasks call it.
+    /// Name by which tasks refer to the volume.
     pub name: String,
 
-    /// How much it holds: 10Gi, 100GB; a number alone is GiB.
+    /// Size, e.g., 10Gi or 100GB. A plain number is in GiB.
     pub size: String,
 
-    /// Storage class; the cluster's default when absent.
+    /// Storage class. Defaults to the default class of the cluster.
     #[arg(short, long, value_name = "NAME")]
     pub storage_class: Option<String>,
 
@@ -64,7 +61,7 @@ pub struct Create {
     #[arg(short, long, value_delimiter = ',', value_name = "MODES")]
     pub access_modes: Vec<String>,
 
-    /// Print the identifier only.
+    /// Print only the volume ID.
     #[arg(short, long)]
     pub quiet: bool,
 
@@ -72,10 +69,9 @@ pub struct Create {
     pub url: ShortUrl,
 }
 
-/// `k8s-cli volumes list`.
 #[derive(Debug, clap::Args)]
 pub struct ListVolumes {
-    /// Volumes of all users.
+    /// List volumes of all users.
     #[arg(short = 'u', long)]
     pub all_users: bool,
 
@@ -83,10 +79,9 @@ pub struct ListVolumes {
     pub format: ListFormat,
 }
 
-/// `k8s-cli volumes status`.
 #[derive(Debug, clap::Args)]
 pub struct ShowVolumes {
-    /// Identifiers, their beginnings, or names.
+    /// Volume IDs, ID prefixes, or names.
     #[arg(required = true, value_name = "VOLUME", add = ArgValueCandidates::new(completions::volumes))]
     pub volumes: Vec<String>,
 
@@ -97,18 +92,17 @@ pub struct ShowVolumes {
     pub url: ShortUrl,
 }
 
-/// `k8s-cli volumes delete`.
 #[derive(Debug, clap::Args)]
 pub struct Delete {
-    /// Identifiers, their beginnings, or names.
+    /// Volume IDs, ID prefixes, or names.
     #[arg(required = true, value_name = "VOLUME", add = ArgValueCandidates::new(completions::volumes))]
     pub volumes: Vec<String>,
 
-    /// Do not ask.
+    /// Don't ask for confirmation.
     #[arg(short, long, visible_alias = "yes", short_alias = 'y')]
     pub force: bool,
 
-    /// A volume that is not there is no failure.
+    /// Treat "volume not found" as success.
     #[arg(long)]
     pub ignore_not_found: bool,
 

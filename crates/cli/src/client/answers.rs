@@ -1,47 +1,44 @@
-//! What the server answers.
+//! Response bodies of the server.
 
 use serde::Deserialize;
 use serde_json::Value;
 use task::status::Machine;
 
-/// The answer to a submit.
+/// Response to `POST /tasks/submit`.
 #[derive(Debug, Deserialize)]
 pub struct Submitted {
-    /// The new task.
     pub task_id: String,
 }
 
-/// The answer to a submit that makes nothing.
+/// Response to `POST /tasks/submit?dry_run=true`.
 #[derive(Debug, Deserialize)]
 pub struct DryRun {
-    /// The Kubernetes objects that would be made.
+    /// The Kubernetes objects that a real submit would create.
     pub manifests: Vec<Value>,
 }
 
-/// The answer to a stop of all tasks.
+/// Response to `POST /tasks/stop`.
 #[derive(Debug, Deserialize)]
 pub struct Stopped {
-    /// How many.
+    /// Number of stopped tasks.
     pub count: u64,
 }
 
-/// The answer to the create of a volume.
+/// Response to `POST /volumes/create`.
 #[derive(Debug, Deserialize)]
 pub struct Created {
-    /// The new volume.
     pub volume_id: String,
 }
 
-/// The answer to a stop or a delete.
+/// Response to stopping one task or deleting one volume.
 #[derive(Debug, Deserialize)]
 pub struct Removed {
-    /// What happened.
     pub message: String,
 }
 
-/// The machines that tasks can run on.
+/// Response to `GET /nodes`: the cluster nodes that tasks can run on.
 #[derive(Debug, Deserialize)]
 pub struct Nodes {
-    /// In no order.
+    /// In no particular order.
     pub nodes: Vec<Machine>,
 }

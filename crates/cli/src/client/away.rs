@@ -1,4 +1,4 @@
-//! Riding out a server that does not answer for a while.
+//! Keeps retrying while the server is temporarily unreachable.
 
 use std::time::Duration;
 
@@ -7,26 +7,27 @@ use tokio::time::Instant;
 use crate::error::{Error, Result};
 use crate::output::say;
 
-/// How long a server may be away before the person is told to give up on it.
+/// How long a server may be unreachable before the command fails.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Since when a server has not answered.
+/// How long the server has been unreachable, if it is.
 #[derive(Debug, Default)]
 pub struct Away {
     since: Option<Instant>,
 }
 
 impl Away {
-    /// What a request has failed with: says so once, and gives it back when it is no passing thing, or has lasted too long.
+    /// Decides whether to retry after `error`. Reports the first failure of an outage, so that the user sees why
+    /// nothing happens.
     ///
     /// # Errors
-    /// There is no use in trying again.
+    /// Returns `error` if it is not transient or if the outage has lasted for [`PATIENCE`].
     pub fn ride_out(&mut self, error: Error) -> Result<()> {
         if !is_passing(&error) {
             return Err(error);
         }
         let since = *self.since.get_or_insert_with(|| {
-            say(&format!("{error}; trying again"));
+            say(&format!("{error}; retrying"));
             Instant::now()
         });
         if since.elapsed() > PATIENCE {
@@ -35,19 +36,19 @@ impl Away {
         Ok(())
     }
 
-    /// It answers.
+    /// Ends the outage.
     pub fn is_back(&mut self) {
         if self.since.take().is_some() {
-            say("connected again");
+            say("reconnected");
         }
     }
 }
 
-/// Whether it may work in a moment.
+/// Whether the same request may succeed in a moment.
 pub fn is_passing(error: &Error) -> bool {
     match error {
         Error::Unreachable { .. } | Error::TimedOut(_) => true,
-        // A proxy whose server is restarted, or somebody who is slow.
+        // A proxy reports 502 to 504 while the server behind it restarts.
         Error::Stranger { status, .. } => matches!(status, None | Some(429 | 502..=504)),
         Error::Server(said) => matches!(said.status, Some(429 | 500 | 502 | 503 | 504)),
         _ => false,

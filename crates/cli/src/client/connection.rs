@@ -1,7 +1,8 @@
-//! Whose program has the other end of a connection, looked at before the first byte is sent.
+//! Checks which account owns the other end of a loopback connection, before the first byte is sent.
 //!
-//! Whichever account listens at a port of this machine first would be believed, and get the task with its secrets. It is the
-//! connection that is looked at, and not the address: between a look there and a connection another one may listen.
+//! Any account on this machine can listen on the server's port first and would receive tasks with their secrets. The
+//! check looks at the open connection rather than at the address: another program could start listening between a check
+//! of the address and the connect.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -11,16 +12,16 @@ use hyper_util::client::legacy::connect::{Connection, HttpInfo};
 use peer::Account;
 use tower::{BoxError, Layer, Service};
 
-/// The other end is neither the person's own program nor root's.
+/// The other end belongs to neither the user's account nor root.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct NotTrusted(pub String);
 
-/// Breaks connections to programs of other accounts of this machine.
+/// Connector layer that rejects connections to programs of other accounts on this machine.
 #[derive(Debug, Clone, Copy)]
 pub struct Checked;
 
-/// What connects, and then looks.
+/// Connector that checks each new connection.
 #[derive(Debug, Clone)]
 pub struct Checking<S>(S);
 
@@ -51,7 +52,7 @@ where
         Box::pin(async move {
             let connection = connecting.await?;
             let connected = connection.connected();
-            // The person has named the proxy, and it is the proxy that connects further.
+            // The user chose the proxy, and the proxy opens the connection to the server.
             if connected.is_proxied() {
                 return Ok(connection);
             }
@@ -59,28 +60,28 @@ where
             connected.get_extras(&mut about);
             match about.get::<HttpInfo>() {
                 Some(ends) => check(ends.local_addr(), ends.remote_addr())?,
-                None => return Err(NotTrusted("may be another account's program".to_owned()).into()),
+                None => return Err(NotTrusted("may belong to another account".to_owned()).into()),
             }
             Ok(connection)
         })
     }
 }
 
-/// Refuses the other end of a connection within this machine when it is another account's.
+/// Rejects a loopback connection unless the other end belongs to the user or root.
 fn check(local: SocketAddr, remote: SocketAddr) -> Result<(), NotTrusted> {
     if !remote.ip().to_canonical().is_loopback() {
         return Ok(());
     }
     let who = match peer::server(local, remote) {
         Ok(Some(account)) if account.is_trusted_by(Account::own()) => return Ok(()),
-        Ok(Some(account)) => format!("is another account's program (uid {account})"),
-        Ok(None) => "may be another account's program: the system does not say whose it is".to_owned(),
-        Err(error) => format!("may be another account's program: {error}"),
+        Ok(Some(account)) => format!("belongs to another account (UID {account})"),
+        Ok(None) => "may belong to another account: its owner is unknown".to_owned(),
+        Err(error) => format!("may belong to another account: {error}"),
     };
     Err(NotTrusted(who))
 }
 
-/// Whether a request has failed because of who has the other end.
+/// The [`NotTrusted`] error in the chain of causes, if the request failed because of it.
 pub fn not_trusted(error: &reqwest::Error) -> Option<&NotTrusted> {
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
@@ -110,8 +111,8 @@ mod tests {
         assert_eq!(check(local, remote), Ok(()));
         drop(listener);
         let NotTrusted(why) = check(local, remote).unwrap_err();
-        assert!(why.contains("does not say whose it is"), "{why}");
-        // Who is on another machine is not told apart by accounts.
+        assert!(why.contains("its owner is unknown"), "{why}");
+        // Accounts are checked on this machine only.
         assert_eq!(check(local, "192.0.2.1:80".parse().unwrap()), Ok(()));
     }
 }

@@ -1,4 +1,4 @@
-//! The first question to an address: whether it is a server of ours that answers there, and the person's own.
+//! The first request to a URL: checks that a k8s-cli server answers there and, if needed, that it is the user's own.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,43 +11,38 @@ use serde::Deserialize;
 use super::{ApiUrl, refusal, retry, unreachable};
 use crate::error::{Error, Result};
 
-/// How long a server may take to say that it is one.
+/// Timeout of the first request. A health check is fast; a program that speaks another protocol may never respond.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What servers of ours say of themselves, older ones, too.
+/// Service name in the health check, which versions without [`task::status::SERVER_HEADER`] have, too.
 const SERVICE: &str = "k8s-cli-api";
 
-/// What proves that a server on this machine is the person's own, and to it who asks.
+/// How the client and a server on this machine prove to each other that they belong to the same user.
 #[derive(Debug, Clone)]
 pub enum Proof {
-    /// Nothing needs to: the connection was looked at, or is to another machine.
+    /// No proof needed: [`super::connection`] checks the connection, or the server is on another machine.
     None,
-    /// A secret that a server of the person's own has written into this folder.
+    /// A secret that the user's own server has written to this directory.
     Token {
-        /// Where.
         folder: PathBuf,
-        /// Whether a server that does not prove it is believed all the same.
+        /// Whether to accept a server that does not prove that it knows the secret.
         is_optional: bool,
     },
 }
 
-/// An address that has answered as a server of ours.
+/// Result of a successful greeting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Greeted {
-    /// The secret that is sent with each request.
+    /// The secret to send with each request.
     pub token: Option<HeaderValue>,
 }
 
-/// The answer of every server to this question.
 #[derive(Deserialize)]
 struct Health {
     service: String,
 }
 
-/// Asks, again where a proxy or a broken connection is in the way.
-///
-/// # Errors
-/// Nobody answers, or somebody else.
+/// Sends the health check. Retries if a proxy is busy or the connection breaks.
 pub async fn greet(http: &reqwest::Client, url: &ApiUrl, proof: &Proof) -> Result<Greeted> {
     let challenge = token::challenge();
     let mut tries = retry::Tries::default();
@@ -64,7 +59,7 @@ pub async fn greet(http: &reqwest::Client, url: &ApiUrl, proof: &Proof) -> Resul
             },
             Err(error) if error.is_timeout() && !error.is_connect() => {
                 return Err(Error::Stranger {
-                    what: format!("`{url}` did not answer within {TIMEOUT:?}"),
+                    what: format!("`{url}` did not respond within {TIMEOUT:?}"),
                     status: None,
                     is_proxy: false,
                 });
@@ -96,9 +91,9 @@ async fn answered(response: Response, url: &ApiUrl, proof: &Proof, challenge: &s
             let token = HeaderValue::from_str(token.as_str()).ok();
             return Ok(Greeted { token });
         }
-        Ok(_) => "does not prove that it is yours".to_owned(),
+        Ok(_) => "could not prove that it is your server".to_owned(),
         Err(error) => format!(
-            "may be another account's program: `{}` cannot be read ({error})",
+            "may belong to another account: cannot read `{}` ({error})",
             path.display()
         ),
     };
@@ -111,7 +106,7 @@ async fn answered(response: Response, url: &ApiUrl, proof: &Proof, challenge: &s
     })
 }
 
-/// Whether an answer without our header is one of a server of before that header.
+/// Whether a response without [`task::status::SERVER_HEADER`] comes from a k8s-cli server older than that header.
 async fn says_it_is_ours(response: Response) -> bool {
     match response.json::<Health>().await {
         Ok(health) => health.service == SERVICE,

@@ -1,4 +1,4 @@
-//! Requests to the server, and its answers as our own values.
+//! HTTP client of the server.
 
 mod answers;
 mod away;
@@ -30,28 +30,27 @@ use crate::folders;
 use crate::output::{plain, with_plain_strings};
 use crate::user::User;
 
-/// How long a server may take to accept a connection: even one on another continent does.
+/// Timeout for connecting; generous enough for a server on another continent.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long an answer may pause. A submit of 1,000 nodes may take 70 s on the server's side.
+/// Timeout of a request. Submitting a task with 1,000 nodes can take the server 70 s.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// When the other side of a silent log stream is asked whether it lives.
+/// Interval of TCP keepalive probes: a log stream may be silent for hours, and a dead peer must be noticed.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// One user's access to a server.
+/// Access to a server as one user.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
     url: ApiUrl,
-    /// What proves that a server on this machine is the person's own.
     proof: Proof,
-    /// Set when the address has answered as a server of ours.
+    /// Set once a k8s-cli server has responded at the URL; cleared when it rejects the secret.
     greeted: Arc<Mutex<Option<Greeted>>>,
     user: header::HeaderValue,
 }
 
-/// Whether a request whose answer was lost may be sent again.
+/// Whether a request may be sent again if its response was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Repeat {
     Yes,
@@ -59,13 +58,10 @@ enum Repeat {
 }
 
 impl Client {
-    /// Access for `user` to the server at `url`. Nothing is sent yet. An account of this machine that is neither the person's nor
-    /// root's is believed to be the server only when the person `trusts_others`.
-    ///
-    /// # Errors
-    /// The system's certificates cannot be read.
+    /// A client for the server at `url`. Sends nothing yet. Unless `trusts_others` is set, a server on this machine
+    /// must run as the user or as root.
     pub fn new(url: &ApiUrl, user: &User, trusts_others: bool) -> Result<Self> {
-        // With TLS the certificate says who it is.
+        // With TLS, the certificate identifies the server.
         if !url.is_plain() {
             return Self::with(url, user, Proof::None, false);
         }
@@ -86,21 +82,27 @@ impl Client {
         let mut http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_keepalive(KEEPALIVE)
+            // The server does not redirect these paths. A redirect is from a proxy, e.g., to a login page, and
+            // following it could send the task to another host.
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("k8s-cli/", env!("CARGO_PKG_VERSION")));
         if url.is_plain() {
-            // Reading the system's certificates takes longer than most commands.
+            // Loading the system's certificates takes longer than most commands.
             http = http.tls_certs_only([]);
         }
         if url.is_this_machine() {
-            // A proxy would look for the server on its own machine.
+            // For a proxy, a loopback address is its own machine.
             http = http.no_proxy();
         }
         if looks_at_connections {
             http = http.connector_layer(Checked);
         }
-        let user = header::HeaderValue::from_bytes(user.name.as_str().as_bytes())
-            .map_err(|_| Error::Usage(format!("`{}` cannot be sent as a user name", user.name)))?;
+        let user = header::HeaderValue::from_bytes(user.name.as_str().as_bytes()).map_err(|_| {
+            Error::Usage(format!(
+                "invalid user name `{}`; it cannot be sent in an HTTP header",
+                user.name
+            ))
+        })?;
         Ok(Self {
             http: http.build().map_err(|source| unreachable(url, source))?,
             url: url.clone(),
@@ -110,64 +112,48 @@ impl Client {
         })
     }
 
-    /// Where the server is.
     pub fn url(&self) -> &ApiUrl {
         &self.url
     }
 
-    /// GET, as one of our values.
-    ///
-    /// # Errors
-    /// No answer, an error, or something else than was asked for.
+    /// GET, with the response decoded.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         let answer = self.get_bytes(path).await?;
         self.decode(&answer)
     }
 
-    /// GET, as it was answered.
-    ///
-    /// # Errors
-    /// No answer, or an error.
+    /// GET, with the response body as sent.
     pub async fn get_bytes(&self, path: &str) -> Result<Bytes> {
         let response = self.send(Repeat::Yes, || self.request(Method::GET, path)).await?;
         self.body(response).await
     }
 
-    /// Opens a stream that ends when it ends.
-    ///
-    /// # Errors
-    /// No answer, or an error.
+    /// GET, with the response body as a stream. The timeout covers the response headers only: a log is followed for as
+    /// long as the task runs.
     pub async fn stream(&self, path: &str) -> Result<Response> {
         let head = self.attempt(|| self.http.request(Method::GET, self.url.join(path)));
         let response = tokio::time::timeout(ANSWER_TIMEOUT, head).await;
-        let response = response.map_err(|_| Error::TimedOut(format!("`{}` does not answer", self.url)))??;
+        let response = response
+            .map_err(|_| Error::TimedOut(format!("`{}` did not respond within {ANSWER_TIMEOUT:?}", self.url)))??;
         self.checked(response.map_err(|error| unreachable(&self.url, error))?)
             .await
     }
 
-    /// POST without a body.
-    ///
-    /// # Errors
-    /// No answer, or an error.
+    /// POST without a body. Not repeated after a lost response.
     pub async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         let response = self.send(Repeat::No, || self.request(Method::POST, path)).await?;
         self.decode(&self.body(response).await?)
     }
 
-    /// POST of a thing that must not be made twice.
-    ///
-    /// # Errors
-    /// No answer, or an error.
+    /// POST with a JSON body. Not repeated after a lost response, because the object may have been created.
     pub async fn create<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T> {
         let request = || self.request(Method::POST, path).json(body);
         let response = self.send(Repeat::No, request).await?;
         self.decode(&self.body(response).await?)
     }
 
-    /// Submits a task; gives the answer and the server's warnings. However often the answer is lost, `key` makes one task of it.
-    ///
-    /// # Errors
-    /// No answer, or an error.
+    /// Submits a task; returns the response and the server's warnings. Repeating the request is safe, because the
+    /// server creates at most one task for an idempotency key.
     pub async fn submit(&self, path: &str, body: &Value, key: &str) -> Result<(Bytes, Vec<String>)> {
         let request = || {
             let request = self.request(Method::POST, path);
@@ -180,10 +166,6 @@ impl Client {
         Ok((self.body(response).await?, warnings))
     }
 
-    /// DELETE.
-    ///
-    /// # Errors
-    /// No answer, or an error.
     pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         let response = self.send(Repeat::No, || self.request(Method::DELETE, path)).await?;
         self.decode(&self.body(response).await?)
@@ -193,7 +175,8 @@ impl Client {
         self.http.request(method, self.url.join(path)).timeout(ANSWER_TIMEOUT)
     }
 
-    /// Sends a request, again where that helps and does no harm.
+    /// Sends a request. Retries if the server asks for it or, for requests that may be repeated, if the connection
+    /// breaks.
     async fn send(&self, repeat: Repeat, request: impl Fn() -> RequestBuilder) -> Result<Response> {
         let mut tries = retry::Tries::default();
         loop {
@@ -210,8 +193,8 @@ impl Client {
         }
     }
 
-    /// Sends a request once to a server that has proven to be one. A server that was started anew has another secret; that one
-    /// is asked for then.
+    /// Sends a request once, after the greeting. A server that was restarted has a new secret and answers 403 to the
+    /// old one; then the greeting and the request are repeated.
     async fn attempt(&self, request: impl Fn() -> RequestBuilder) -> Result<Result<Response, reqwest::Error>> {
         let greeted = self.greet().await?;
         let sent = self.send_as(&greeted, &request).await;
@@ -240,7 +223,7 @@ impl Client {
         request.send().await
     }
 
-    /// Nothing is sent to a stranger: before the first request the address must answer as a server of ours does.
+    /// Greets the server before the first request, so that tasks and secrets are never sent to another program.
     async fn greet(&self) -> Result<Greeted> {
         if let Some(greeted) = &*self.greeted() {
             return Ok(greeted.clone());
@@ -272,18 +255,13 @@ impl Client {
         response.bytes().await.map_err(|error| unreachable(&self.url, error))
     }
 
-    /// An answer as one of our values, whose texts are harmless on a terminal.
-    ///
-    /// # Errors
-    /// It is something else.
+    /// Decodes a response and escapes control characters in its strings, so that they are safe to print.
     pub fn decode<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T> {
         self.decode_as_sent(with_plain_strings(&String::from_utf8_lossy(body)).as_bytes())
     }
 
-    /// An answer as one of our values, with all that is in its texts: it must not be printed but by `output::json` or `yaml`.
-    ///
-    /// # Errors
-    /// It is something else.
+    /// Decodes a response without escaping. The result may only be printed with `output::json` or `output::yaml`, which
+    /// escape.
     pub fn decode_as_sent<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T> {
         serde_json::from_slice(body).map_err(|source| Error::Answer {
             url: self.url.to_string(),
@@ -292,7 +270,7 @@ impl Client {
     }
 }
 
-/// A request that got no answer, in our words.
+/// The error of a request that got no response.
 fn unreachable(url: &ApiUrl, source: reqwest::Error) -> Error {
     let url = url.to_string();
     match connection::not_trusted(&source) {
@@ -304,7 +282,7 @@ fn unreachable(url: &ApiUrl, source: reqwest::Error) -> Error {
     }
 }
 
-/// The text of a `Warning` header: `299 - "text"` (RFC 9111 obsoletes it, Kubernetes uses it).
+/// The text of a `Warning` header: `299 - "text"`. RFC 9111 obsoletes the header, but Kubernetes uses it for warnings.
 fn warning(value: &str) -> Option<String> {
     let quoted = value.split_once('"')?.1.strip_suffix('"')?;
     let mut text = String::new();

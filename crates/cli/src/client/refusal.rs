@@ -1,4 +1,4 @@
-//! What an answer means that is not what was asked for: our server's refusal, or somebody else's words.
+//! Turns error responses into errors: those of the server, and those of proxies and other programs.
 
 use reqwest::{Response, StatusCode, header};
 use serde::Deserialize;
@@ -9,45 +9,44 @@ use super::ApiUrl;
 use crate::error::{Error, Fault, Said};
 use crate::output::{plain, with_plain_strings};
 
-/// The most that is shown of an answer that is not JSON.
+/// Limit for showing a response body that is not JSON.
 const MAX_SHOWN_CHARACTERS: usize = 300;
 
-/// The body of an error.
 #[derive(Deserialize)]
 struct Detail {
     detail: Value,
 }
 
-/// What was asked of who answers.
+/// What the request was for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
-    /// Whether it is a server of ours.
+    /// The greeting: whether a k8s-cli server answers.
     WhoItIs,
-    /// Something else: it has said before that it is.
+    /// Any request after the greeting. If the response is not from the server now, a proxy must have sent it.
     Anything,
 }
 
-/// Why an answer is not one of a server of ours; `None` when it is. Whatever else listens at the address, or stands on the way to
-/// it, has words of its own, which mean nothing here.
+/// The error for a response that is not from a k8s-cli server; `None` if it is from one. The body of such a response is
+/// not shown: it is often a web page, and its status codes have other meanings.
 pub fn stranger(response: &Response, url: &ApiUrl, asked: Asked) -> Option<Error> {
     if response.headers().contains_key(SERVER_HEADER) {
         return None;
     }
     let status = response.status();
     let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-    let proxy = format!("a proxy on the way to `{url}`");
+    let proxy = format!("a proxy between you and `{url}`");
     let told = match status {
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
-            Some(format!("{proxy} does not reach the server: it answers {status}"))
+            Some(format!("{proxy} cannot reach the server: {status}"))
         }
         StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED => Some(format!(
-            "{proxy} does not accept the name or password: it answers {status}; \
-             put them into the address: https://name:password@host"
+            "{proxy} rejected the credentials: {status}; \
+             pass them in the URL: `https://name:password@host`"
         )),
-        StatusCode::FORBIDDEN => Some(format!("{proxy} refuses you: it answers {status}")),
-        StatusCode::TOO_MANY_REQUESTS => Some(format!("{proxy} is too busy: it answers {status}")),
-        StatusCode::PAYLOAD_TOO_LARGE => Some(format!("{proxy} does not pass on so much: it answers {status}")),
-        _ if asked == Asked::Anything => Some(format!("{proxy} answers {status}")),
+        StatusCode::FORBIDDEN => Some(format!("{proxy} denied access: {status}")),
+        StatusCode::TOO_MANY_REQUESTS => Some(format!("{proxy} limits the request rate: {status}")),
+        StatusCode::PAYLOAD_TOO_LARGE => Some(format!("{proxy} rejected the request as too large: {status}")),
+        _ if asked == Asked::Anything => Some(format!("{proxy} returned {status}")),
         _ => None,
     };
     let is_proxy = told.is_some();
@@ -55,11 +54,11 @@ pub fn stranger(response: &Response, url: &ApiUrl, asked: Asked) -> Option<Error
         let to = text(header::LOCATION).filter(|_| status.is_redirection());
         let is_page = text(header::CONTENT_TYPE).is_some_and(|kind| kind.starts_with("text/html"));
         let how = match to {
-            Some(to) => format!(", to `{}`", plain(to)),
+            Some(to) => format!(" to `{}`", plain(to)),
             None if is_page => " with a web page".to_owned(),
             None => String::new(),
         };
-        format!("`{url}` is not a k8s-cli server: it answers {status}{how}")
+        format!("`{url}` is not a k8s-cli server: it returned {status}{how}")
     });
     Some(Error::Stranger {
         what,
@@ -68,7 +67,7 @@ pub fn stranger(response: &Response, url: &ApiUrl, asked: Asked) -> Option<Error
     })
 }
 
-/// Our server's error, in our words.
+/// The error for an error response of the server.
 pub fn refusal(status: StatusCode, request_id: Option<String>, body: &[u8], url: &ApiUrl) -> Error {
     let body = String::from_utf8_lossy(body);
     let detail = match serde_json::from_str(&with_plain_strings(&body)) {
@@ -82,7 +81,7 @@ pub fn refusal(status: StatusCode, request_id: Option<String>, body: &[u8], url:
     }
     let text = match detail {
         Value::String(text) if !text.is_empty() => text,
-        Value::String(_) => format!("`{url}` answers {status}"),
+        Value::String(_) => format!("`{url}` returned {status}"),
         other => other.to_string(),
     };
     let said = Said {

@@ -1,20 +1,20 @@
-//! How often, and after which pauses, a request is sent again.
+//! Retry policy of a single request.
 
 use std::time::Duration;
 
 use reqwest::{Response, StatusCode, header};
 use tokio::time::sleep;
 
-/// How often a request is sent.
+/// Maximum number of times a request is sent.
 const TRIES: u32 = 5;
 
-/// The first pause; it doubles.
+/// Pause before the first retry; doubles with each retry.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
-/// The longest pause that a server can ask for with `Retry-After`.
+/// Limit for `Retry-After`, so that a response cannot make the CLI hang.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// The tries of one request.
+/// The remaining retries of one request.
 #[derive(Debug)]
 pub struct Tries {
     left: u32,
@@ -31,12 +31,13 @@ impl Default for Tries {
 }
 
 impl Tries {
-    /// The pause before the next try, when a busy server asks to wait and there are any left.
+    /// The pause before the next try; `None` if the response does not ask for a retry, or no tries are left.
     pub fn after(&mut self, response: &Response) -> Option<impl Future<Output = ()> + use<>> {
         self.next(asked_to_wait(response)?)
     }
 
-    /// The same after a connection that broke. Where nobody listens, nobody will in a moment.
+    /// The same after a broken connection. A refused connection is not retried: a server will not start listening by
+    /// itself, and the caller may want to start one.
     pub fn after_break(&mut self, error: &reqwest::Error) -> Option<impl Future<Output = ()> + use<>> {
         if error.is_connect() {
             return None;
@@ -52,7 +53,7 @@ impl Tries {
     }
 }
 
-/// Whether, and how long, a busy server asks to wait.
+/// How long a busy server asks the client to wait. Without `Retry-After`, the error is final.
 fn asked_to_wait(response: &Response) -> Option<Duration> {
     let busy = matches!(
         response.status(),

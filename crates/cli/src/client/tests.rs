@@ -1,4 +1,4 @@
-//! The client against servers that prove themselves, do not, are older, restart, or stand behind a proxy.
+//! The client against servers that prove their identity, fail to, are older, restart, or are behind a proxy.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,7 @@ fn a_warning_is_its_quoted_text() {
     assert_eq!(warning("299 - nothing"), None);
 }
 
-/// The head of a request.
+/// Request line and headers of a request.
 #[derive(Debug, Clone)]
 struct Head(String);
 
@@ -37,7 +37,7 @@ impl Head {
     }
 }
 
-/// A server on this machine that answers each request so; `None` is a connection that breaks.
+/// A server on this machine with scripted responses; `None` closes the connection without a response.
 struct Server {
     url: ApiUrl,
     requests: Arc<Mutex<Vec<Head>>>,
@@ -57,7 +57,7 @@ impl Server {
                 let head = Head(head);
                 let answer = answer(&head);
                 seen.lock().unwrap().push(head);
-                // Who has read enough may have left.
+                // The client may have closed the connection already.
                 let _ = stream.write_all(answer.unwrap_or_default().as_bytes()).await;
             }
         });
@@ -67,7 +67,7 @@ impl Server {
         }
     }
 
-    /// What it was sent beyond greetings.
+    /// The requests received, without greetings.
     fn asked(&self) -> Vec<Head> {
         let requests = self.requests.lock().unwrap().clone();
         requests.into_iter().filter(|head| head.path() != "/healthz").collect()
@@ -87,7 +87,7 @@ fn answer(status: &str, headers: &[(&str, &str)], body: &str) -> Option<String> 
 
 const OURS: (&str, &str) = (SERVER_HEADER, "test");
 
-/// A server of the person's own, which has this secret.
+/// The responses of a server that knows `secret`.
 fn proving(secret: &Mutex<Token>, head: &Head) -> Option<String> {
     let token = secret.lock().unwrap();
     let is_known = head.header(TOKEN_HEADER).is_some_and(|sent| token.is(sent.as_bytes()));
@@ -115,7 +115,7 @@ impl Drop for Folder {
     }
 }
 
-/// A client where the system does not say whose a socket is.
+/// A client as on systems that do not report the owner of a socket.
 fn with_token(url: &ApiUrl, folder: &Folder, is_optional: bool) -> Client {
     let folder = folder.0.clone();
     let user = User::find(Some("alice")).unwrap();
@@ -157,7 +157,7 @@ async fn a_server_that_proves_itself_is_sent_the_token_and_one_that_is_started_a
     client.stream("/tasks/x/logs").await.unwrap();
     *secret.lock().unwrap() = Token::create(&path).unwrap();
     client.stream("/tasks/x/logs").await.unwrap();
-    // A refusal that has another reason stays one.
+    // A 403 for another reason is reported.
     let refused = Arc::clone(&secret);
     let refusing = Server::start(move |head| match head.path() {
         "/healthz" => proving(&refused, head),
@@ -176,13 +176,13 @@ async fn a_server_that_does_not_prove_itself_is_sent_nothing_unless_it_is_truste
     let server = Server::start(|_| answer("200 OK", &[OURS, (PROOF_HEADER, "wrong")], "{}")).await;
     let error = ask(&with_token(&server.url, &folder, false)).await.unwrap_err();
     assert!(
-        matches!(&error, Error::Untrusted { who, .. } if who.contains("cannot be read")),
+        matches!(&error, Error::Untrusted { who, .. } if who.contains("cannot read")),
         "{error:?}"
     );
     Token::create(&Token::path(&folder.0, server.url.port().unwrap())).unwrap();
     let error = ask(&with_token(&server.url, &folder, false)).await.unwrap_err();
     assert!(
-        matches!(&error, Error::Untrusted { who, .. } if who.contains("does not prove")),
+        matches!(&error, Error::Untrusted { who, .. } if who.contains("could not prove")),
         "{error:?}"
     );
     assert!(server.asked().is_empty());
@@ -192,7 +192,7 @@ async fn a_server_that_does_not_prove_itself_is_sent_nothing_unless_it_is_truste
     assert_eq!(
         asked[0].header(TOKEN_HEADER),
         None,
-        "the secret is for who has proven to know it"
+        "the secret is only sent to a server that has proven to know it"
     );
 }
 
@@ -239,7 +239,7 @@ async fn what_a_proxy_says_on_the_way_to_a_server_is_told_as_the_proxys() {
         let error = ask(&without_proof(&server.url)).await.unwrap_err();
         let told = error.to_string();
         assert!(
-            told.starts_with("a proxy on the way to") && told.contains(status) && !told.contains("nginx"),
+            told.starts_with("a proxy between you and") && told.contains(status) && !told.contains("nginx"),
             "{told}"
         );
         assert!(error.hint().unwrap().contains("proxy"));

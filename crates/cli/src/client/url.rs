@@ -1,28 +1,25 @@
-//! Where the server is.
+//! The URL of the server.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use crate::error::{Error, Result};
 
-/// The port of a server that is not told otherwise.
+/// The default port of a server.
 const DEFAULT_PORT: u16 = 8000;
 
-/// The address of a server, without a slash at the end.
+/// The URL of a server, without a trailing slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiUrl {
     text: String,
-    /// The same for people: without a password.
+    /// The same without a password, for messages.
     shown: String,
     host: String,
     is_default: bool,
 }
 
 impl ApiUrl {
-    /// The address that was given, else that of this machine.
-    ///
-    /// # Errors
-    /// It is no address.
+    /// The given URL or, by default, that of a server on this machine.
     pub fn find(given: Option<&str>) -> Result<Self> {
         match given.filter(|text| !text.is_empty()) {
             Some(text) => Self::parse(text),
@@ -33,7 +30,7 @@ impl ApiUrl {
     fn parse(text: &str) -> Result<Self> {
         let wrong = || {
             Error::Usage(format!(
-                "`{}` is not the address of a server; write it like http://host:8000",
+                "invalid server URL `{}`; expected, e.g., `http://host:8000`",
                 without_password(text)
             ))
         };
@@ -57,12 +54,12 @@ impl ApiUrl {
         })
     }
 
-    /// Where `k8s-cli api start` starts one: the variable is the server's own.
+    /// Where `k8s-cli api start` starts a server. The server reads the same variable.
     fn default_address() -> Result<Self> {
         let port = match std::env::var("K8S_CLI_API_PORT") {
             Ok(text) => text
                 .parse()
-                .map_err(|_| Error::Usage(format!("K8S_CLI_API_PORT is `{text}`, which is not a port")))?,
+                .map_err(|_| Error::Usage(format!("invalid port `{text}` in K8S_CLI_API_PORT")))?,
             Err(_) => DEFAULT_PORT,
         };
         let mut url = Self::parse(&format!("http://127.0.0.1:{port}"))?;
@@ -70,28 +67,27 @@ impl ApiUrl {
         Ok(url)
     }
 
-    /// Whether nobody has named another: only then is a server started when none answers.
+    /// Whether the user has not set a URL. Only then may the CLI start a server on demand.
     pub fn is_default(&self) -> bool {
         self.is_default
     }
 
-    /// Whether it is without TLS.
+    /// Whether the connection is without TLS.
     pub fn is_plain(&self) -> bool {
         self.text.starts_with("http:")
     }
 
-    /// Whether the server is here.
     pub fn is_this_machine(&self) -> bool {
         let host = self.host.trim_start_matches('[').trim_end_matches(']');
         host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
-    /// The address of a path below it, as it is sent.
+    /// The URL of `path` below this one.
     pub fn join(&self, path: &str) -> String {
         format!("{}{path}", self.text)
     }
 
-    /// The port that is in it.
+    /// The port, explicit or implied by the scheme.
     pub fn port(&self) -> Option<u16> {
         reqwest::Url::parse(&self.text).ok()?.port_or_known_default()
     }
@@ -103,7 +99,8 @@ impl fmt::Display for ApiUrl {
     }
 }
 
-/// Text that is no address, without what would be a name and a password in one.
+/// Removes user name and password from text that is not a valid URL, for the error message. Cuts at the last `@`,
+/// because a password may contain one.
 fn without_password(text: &str) -> String {
     let Some((before, host)) = text.rsplit_once('@') else {
         return text.to_owned();

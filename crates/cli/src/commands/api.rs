@@ -1,4 +1,4 @@
-//! `k8s-cli api ...`: a server of one's own.
+//! `k8s-cli api`: manages the server on this machine.
 
 use std::io::ErrorKind;
 
@@ -10,15 +10,12 @@ use crate::error::{Error, Result};
 use crate::local;
 use crate::output::{plain, print, say};
 
-/// Runs the command; `serve` is run before there is a runtime.
-///
-/// # Errors
-/// It fails.
+/// Runs all subcommands but `serve`, which has its own runtime and is handled in [`crate::run`].
 pub async fn run(context: &Context, command: ApiCommand) -> Result<()> {
     match command {
         ApiCommand::Start => {
             if local::answers(&context.client).await? {
-                say(&format!("a server answers at {} already", context.client.url()));
+                say(&format!("a server is already running at {}", context.client.url()));
                 return Ok(());
             }
             local::start(&context.client).await
@@ -26,16 +23,16 @@ pub async fn run(context: &Context, command: ApiCommand) -> Result<()> {
         ApiCommand::Stop => {
             match local::stop().await? {
                 Some(stopped) => say(&format!(
-                    "stopped the server at {} (process {}); tasks of this machine run on",
+                    "stopped the server at {} (PID {}); tasks on this machine keep running",
                     stopped.url, stopped.pid
                 )),
                 None if local::answers(&context.client).await.unwrap_or(false) => {
                     return Err(Error::Local(format!(
-                        "a server answers at {}, but none was started here in the background; stop it where it was started",
+                        "the server at {} was not started by `k8s-cli api start`; stop it where it was started",
                         context.client.url()
                     )));
                 }
-                None => say("no server was started here"),
+                None => say("no background server found"),
             }
             Ok(())
         }
@@ -45,7 +42,7 @@ pub async fn run(context: &Context, command: ApiCommand) -> Result<()> {
             match local::last_lines(&path, args.tail) {
                 Ok(lines) => print(&plain(&lines.join("\n"))),
                 Err(error) if error.kind() == ErrorKind::NotFound => {
-                    say("no server was started here");
+                    say("no background server found");
                     Ok(())
                 }
                 Err(source) => Err(Error::File {
@@ -55,7 +52,7 @@ pub async fn run(context: &Context, command: ApiCommand) -> Result<()> {
                 }),
             }
         }
-        ApiCommand::Serve(args) => Err(Error::Usage(format!("cannot serve at port {} from here", args.port))),
+        ApiCommand::Serve(args) => Err(Error::Usage(format!("cannot serve on port {} from here", args.port))),
     }
 }
 
@@ -74,7 +71,7 @@ async fn status(context: &Context) -> Result<()> {
         version.version
     );
     if let Some(running) = local::running()?.filter(|running| running.url == context.client.url().to_string()) {
-        text.push_str(&format!("process: {}\n", running.pid));
+        text.push_str(&format!("pid:     {}\n", running.pid));
     }
     print(&text)
 }

@@ -1,19 +1,15 @@
-//! `k8s-cli auth ...`.
+//! `k8s-cli auth`.
 
 use crate::args::{AuthCommand, Global};
 use crate::error::Result;
 use crate::output::{print, say};
 use crate::user::{self, User};
 
-/// Runs the command.
-///
-/// # Errors
-/// The file with the name cannot be read or written.
 pub fn run(global: &Global, command: AuthCommand) -> Result<()> {
     match command {
         AuthCommand::Login { username } => {
             let path = user::save(&username)?;
-            say(&format!("you are `{username}` from now on ({})", path.display()));
+            say(&format!("logged in as `{username}` (saved to {})", path.display()));
             Ok(())
         }
         AuthCommand::Whoami => {
@@ -23,11 +19,7 @@ pub fn run(global: &Global, command: AuthCommand) -> Result<()> {
             Ok(())
         }
         AuthCommand::Logout => {
-            let text = if user::forget()? {
-                "the saved name is forgotten"
-            } else {
-                "there was no saved name"
-            };
+            let text = if user::forget()? { "logged out" } else { "not logged in" };
             say(text);
             Ok(())
         }

@@ -1,4 +1,4 @@
-//! `k8s-cli doctor`: everything that a task needs, looked at in turn.
+//! `k8s-cli doctor`: checks everything that a task needs.
 
 use task::status::{Machine, Version};
 
@@ -7,10 +7,10 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::output::{memory, plural, print};
 
-/// How something is.
+/// The result of one check.
 enum Finding {
     Good(String),
-    /// It works, but perhaps not as meant.
+    /// It works, but maybe not as intended.
     Doubtful {
         what: String,
         remedy: String,
@@ -21,10 +21,7 @@ enum Finding {
     },
 }
 
-/// Runs the command.
-///
-/// # Errors
-/// Something is wrong; all of it was printed.
+/// Runs the checks. Prints all results before failing, so that one run shows every problem.
 pub async fn run(context: &Context) -> Result<()> {
     let mut findings = vec![("user", user(context))];
     match context.client.get::<Version>("/version").await {
@@ -73,13 +70,13 @@ fn user(context: &Context) -> Finding {
 
 fn server(context: &Context, version: &Version) -> Finding {
     let own = env!("CARGO_PKG_VERSION");
-    let what = format!("{} answers, version {}", context.client.url(), version.version);
+    let what = format!("running at {}, version {}", context.client.url(), version.version);
     if version.version == own {
         return Finding::Good(what);
     }
     Finding::Doubtful {
         what,
-        remedy: format!("this command line has version {own}; use the same version on both sides"),
+        remedy: format!("the CLI has version {own}; use the same version for both"),
     }
 }
 
@@ -88,19 +85,19 @@ fn unreachable(context: &Context, error: &Error) -> Finding {
     let remedy = match error {
         Error::Unreachable { source, .. } if source.is_connect() && url.is_default() => {
             return Finding::Doubtful {
-                what: format!("none runs at {url}"),
-                remedy: "`jobs submit` starts one when it is needed, and so does `k8s-cli api start`".to_owned(),
+                what: format!("not running at {url}"),
+                remedy: "`k8s-cli jobs submit` starts a server on demand, or start one with `k8s-cli api start`".to_owned(),
             };
         }
         Error::Untrusted { .. } | Error::Stranger { .. } | Error::Outdated { .. } => {
             error.hint().unwrap_or_default().to_owned()
         }
-        Error::Unreachable { .. } => "is the address right, and does the server run?".to_owned(),
+        Error::Unreachable { .. } => "check the URL, and that the server is running".to_owned(),
         Error::NotFound(_) | Error::Answer { .. } => {
-            "another program listens there; name the server with `--api-url`, or another port with K8S_CLI_API_PORT"
+            "another program may be using that port; set the server with `--api-url`, or another port with K8S_CLI_API_PORT"
                 .to_owned()
         }
-        _ => "`k8s-cli api logs` may say more".to_owned(),
+        _ => "see `k8s-cli api logs`".to_owned(),
     };
     Finding::Bad {
         what: error.to_string(),
@@ -111,8 +108,8 @@ fn unreachable(context: &Context, error: &Error) -> Finding {
 fn backend(version: &Version) -> Finding {
     if version.backend == "embedded" {
         return Finding::Doubtful {
-            what: "run on the server's own machine; images are not used".to_owned(),
-            remedy: "to use a cluster, start the server with KUBECONFIG set".to_owned(),
+            what: "run on the server's machine, without container images".to_owned(),
+            remedy: "to run tasks on a cluster, start the server with KUBECONFIG set".to_owned(),
         };
     }
     Finding::Good(format!(
@@ -123,10 +120,10 @@ fn backend(version: &Version) -> Finding {
 
 async fn ready(context: &Context) -> Finding {
     match context.client.get_bytes("/readyz").await {
-        Ok(_) => Finding::Good("the server sees the cluster as it is".to_owned()),
+        Ok(_) => Finding::Good("the server is ready".to_owned()),
         Err(error) => Finding::Bad {
             what: error.to_string(),
-            remedy: "it recovers by itself when the cluster answers; `k8s-cli api logs` says more".to_owned(),
+            remedy: "the server recovers once the cluster is reachable; see `k8s-cli api logs`".to_owned(),
         },
     }
 }
@@ -136,31 +133,31 @@ fn nodes(nodes: Result<&[Machine], &Error>) -> Finding {
         Ok(nodes) => nodes,
         Err(error) => {
             return Finding::Doubtful {
-                what: format!("not known: {error}"),
-                remedy: "to list them the server needs a right; docs/OPERATIONS.md has it".to_owned(),
+                what: format!("unknown: {error}"),
+                remedy: "the server needs permission to list nodes; see docs/OPERATIONS.md".to_owned(),
             };
         }
     };
     let ready: Vec<String> = nodes
         .iter()
         .filter(|node| node.ready)
-        .map(|node| format!("{} ({} cpus, {} memory)", node.name, node.cpus, memory(&node.memory)))
+        .map(|node| format!("{} ({} CPUs, {} memory)", node.name, node.cpus, memory(&node.memory)))
         .collect();
     let unready = nodes.len() - ready.len();
     match (ready.as_slice(), unready) {
         ([], _) => Finding::Bad {
-            what: format!("none of {} takes tasks", plural(nodes.len(), "node")),
-            remedy: "`kubectl get nodes` says why".to_owned(),
+            what: format!("{}, none of them ready", plural(nodes.len(), "cluster node")),
+            remedy: "see `kubectl describe nodes`".to_owned(),
         },
         (ready, 0) => Finding::Good(shortened(ready)),
         (ready, unready) => Finding::Doubtful {
-            what: format!("{}; {} not ready", shortened(ready), plural(unready, "node")),
-            remedy: "`kubectl get nodes` says why".to_owned(),
+            what: format!("{}; {} not ready", shortened(ready), plural(unready, "cluster node")),
+            remedy: "see `kubectl describe nodes`".to_owned(),
         },
     }
 }
 
-/// The first few of many.
+/// Lists the first few names and counts the rest.
 fn shortened(names: &[String]) -> String {
     const SHOWN: usize = 4;
     match names.len().checked_sub(SHOWN) {
@@ -174,9 +171,10 @@ fn gpus(nodes: &[Machine]) -> Finding {
     if with.is_empty() {
         return Finding::Doubtful {
             what: "none found".to_owned(),
-            remedy: "tasks that ask for GPUs will wait; a cluster has them when its device plugin says so".to_owned(),
+            remedy: "tasks that request GPUs stay pending; to offer GPUs, install a device plugin on the cluster"
+                .to_owned(),
         };
     }
     let count: u32 = with.iter().map(|node| node.gpus).sum();
-    Finding::Good(format!("{count} on {}", plural(with.len(), "node")))
+    Finding::Good(format!("{count} on {}", plural(with.len(), "cluster node")))
 }

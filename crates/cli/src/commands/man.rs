@@ -1,4 +1,4 @@
-//! `k8s-cli man`: the manual pages.
+//! `k8s-cli man`: generates the man pages.
 
 use std::path::Path;
 
@@ -8,10 +8,7 @@ use crate::args::Args;
 use crate::error::{Error, Result};
 use crate::output::say;
 
-/// Writes a page for each command into a folder.
-///
-/// # Errors
-/// They cannot be written.
+/// Writes one page per command.
 pub fn run(folder: &Path) -> Result<()> {
     let write = || {
         std::fs::create_dir_all(folder)?;
@@ -23,7 +20,7 @@ pub fn run(folder: &Path) -> Result<()> {
         source,
     })?;
     say(&format!(
-        "the manual is in `{}`; read it with `man k8s-cli`",
+        "wrote the man pages to `{}`; read them with `man k8s-cli`",
         folder.display()
     ));
     Ok(())

@@ -1,4 +1,4 @@
-//! What each command does.
+//! The commands.
 
 pub mod api;
 pub mod auth;
@@ -14,11 +14,11 @@ use crate::client::Removed;
 use crate::error::{Error, Result};
 use crate::output::{plural, print, say};
 
-/// Asks before something is lost. Where there is no terminal nobody can answer, and a flag must say it.
+/// Asks for confirmation before data is lost. Without a terminal, fails and names the flag to pass instead.
 fn confirm(action: &str, flag: &str) -> Result<()> {
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return Err(Error::Usage(format!(
-            "this would {action}; there is no terminal to ask on, so say yes with `{flag}`"
+            "refusing to {action} without confirmation; pass `{flag}`"
         )));
     }
     let mut stderr = std::io::stderr();
@@ -28,11 +28,11 @@ fn confirm(action: &str, flag: &str) -> Result<()> {
     std::io::stdin().read_line(&mut answer)?;
     match answer.trim().to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
-        _ => Err(Error::Several("nothing was done".to_owned())),
+        _ => Err(Error::Several("canceled".to_owned())),
     }
 }
 
-/// Removes several things, one after the other, and goes on when one cannot be.
+/// Removes tasks or volumes one by one; continues after failures.
 async fn remove_each(
     kind: &str,
     done: &str,
@@ -42,10 +42,10 @@ async fn remove_each(
     let mut failed = 0;
     for id in ids {
         match remove(id).await {
-            // The rest goes on, also when nobody reads this.
+            // Continue even if standard output is closed.
             Ok(answer) => drop(print(&answer.message)),
-            // Somebody else was faster.
-            Err(Error::NotFound(_)) => say(&format!("{kind} {id} was {done} already")),
+            // Removed by somebody else since it was looked up.
+            Err(Error::NotFound(_)) => say(&format!("{kind} {id} was already {done}")),
             Err(error) if ids.len() > 1 => {
                 failed += 1;
                 say(&format!("{kind} {id}: {error}"));

@@ -1,4 +1,4 @@
-//! One log, over as many connections as it takes.
+//! Follows a log, reconnecting as often as needed.
 
 use std::fs::File;
 use std::io::{IsTerminal, Write};
@@ -16,56 +16,57 @@ use crate::error::{Error, Result};
 use crate::output::{Terminal, most, raw_stdout, say};
 use crate::things::{escaped, get};
 
-/// The first pause before another connection is tried; it doubles up to the longest.
+/// Pause before reconnecting; doubles up to the maximum while the server is unreachable.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// How long nothing may arrive before it is looked why.
+/// How long to wait for the first log line before reporting why the task is pending.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Which part of a log, and how.
+/// Which part of a log to read, and how to print it.
 #[derive(Debug, Clone, Default)]
 pub struct LogOptions {
-    /// Only so many last lines of each node.
+    /// Number of last lines of each node.
     pub tail: Option<u32>,
-    /// Only what was written since.
+    /// Only lines since this time.
     pub since: Option<String>,
-    /// Start lines with their time.
+    /// Prefix lines with their timestamps.
     pub timestamps: bool,
-    /// Only this node.
+    /// Only the node with this rank.
     pub node: Option<u32>,
 }
 
-/// A log that is followed.
+/// The state of reading one log, across connections.
 #[derive(Debug)]
 pub struct Follow<'a> {
     client: &'a Client,
     id: &'a str,
     options: &'a LogOptions,
-    /// Whether what comes later is wanted, too.
+    /// Whether to continue until the task finishes.
     follow: bool,
-    /// How many nodes the log is of.
+    /// Number of nodes in the log.
     nodes: u32,
     lines: Lines,
     stdout: File,
-    /// Whether the log and what is said beside it are seen together.
+    /// Whether standard output and standard error are both shown on a terminal.
     is_terminal: bool,
-    /// What was last said about why there is nothing.
+    /// The last reported reason why the task is pending.
     said: Option<String>,
     has_said_what_there_is: bool,
     read_bytes: u64,
 }
 
-/// How the following ended.
+/// Why following a log ended.
 #[derive(Debug)]
 pub enum End {
-    /// The task has ended so.
+    /// The task or, if only one node is followed, that node finished.
     Ended(Box<TaskStatus>),
-    /// The task is gone: somebody has stopped it.
+    /// The task was stopped, which deletes it.
     Stopped,
 }
 
-/// Connections that the server has cut at once, one after the other, without a byte on any of them: it cannot read the log.
+/// Counts consecutive connections that the server closed immediately without sending a byte. After several of them, the
+/// server evidently cannot read the log, and reconnecting forever would hide that.
 #[derive(Default)]
 struct Cuts {
     count: u32,
@@ -73,10 +74,10 @@ struct Cuts {
 }
 
 impl Cuts {
-    /// A server that is restarted cuts fewer.
+    /// A restarting server closes fewer connections than this.
     const MOST: u32 = 8;
 
-    /// Notes a connection, when so many bytes were read before it.
+    /// Records a new connection; `read_bytes` is the total number of bytes read so far.
     fn connected(&mut self, read_bytes: u64) -> Result<()> {
         let at_once = |(at, before): (Instant, u64)| read_bytes == before && at.elapsed() < LONGEST_PAUSE * 2;
         self.count = if self.last.is_some_and(at_once) {
@@ -88,23 +89,18 @@ impl Cuts {
         if self.count < Self::MOST {
             return Ok(());
         }
-        let why = "the server cannot read this log to its end; its own log says why";
+        let why = "the server cannot read the whole log; see the log of the server for details";
         Err(Error::Server(why.to_owned().into()))
     }
 }
 
-/// How one connection ended.
+/// Whether a connection delivered its whole response.
 enum Broken {
-    /// As it shall.
     Complete,
-    /// In its middle.
     Lost,
 }
 
-/// Follows a log to its end.
-///
-/// # Errors
-/// The server refuses, or stays away; the output cannot be written.
+/// Follows a log until the task finishes or is stopped.
 pub async fn follow(client: &Client, task: &TaskStatus, options: &LogOptions, terminal: Terminal) -> Result<End> {
     let end = Follow::new(client, task, options, terminal, true)?.run().await?;
     Ok(end.unwrap_or(End::Stopped))
@@ -143,7 +139,7 @@ impl<'a> Follow<'a> {
         })
     }
 
-    /// Reads to the end; `None` when only what there is now was asked for.
+    /// Reads the log to its end; `None` if it was not followed.
     async fn run(&mut self) -> Result<Option<End>> {
         let mut since = self.options.since.clone();
         let mut tail = self.options.tail;
@@ -173,13 +169,14 @@ impl<'a> Follow<'a> {
                 Err(error) if was_connected => away.ride_out(error)?,
                 Err(error) => return Err(error),
             }
-            // Who wants the last lines only does not want the whole log of a node that has said nothing yet.
+            // With `--tail`, do not restart from the beginning for the sake of nodes without output: that would print
+            // whole logs.
             let nodes = if self.options.tail.is_some() { 0 } else { self.nodes };
             if let Some(time) = self.lines.reconnect(nodes) {
                 since = Some(time);
             }
             if self.lines.has_begun() {
-                // The last lines were counted once; what came later is not cut.
+                // `tail` selected the first lines to print; lines written since must not be limited by it.
                 tail = None;
             }
             sleep(pause).await;
@@ -187,13 +184,14 @@ impl<'a> Follow<'a> {
         }
     }
 
-    /// Writes a last line without an end; before the end of the task it would come again.
+    /// Writes a last line that is still held back. Only at the end: after a reconnect, the server sends the line again.
     fn finish(&mut self) -> Result<()> {
         let mut text = Vec::new();
         self.lines.finish(&mut text);
         self.stdout.write_all(&text)?;
         if self.follow && self.lines.is_open() && self.is_terminal {
-            // What is said next shall begin a line, where both are seen; the log itself is not changed.
+            // Start the next message on a new line. The newline goes to standard error, so that the log itself is
+            // unchanged.
             say("");
         }
         Ok(())
@@ -236,7 +234,7 @@ impl<'a> Follow<'a> {
         }
     }
 
-    /// Says why there is nothing yet, whenever that changes.
+    /// Reports why the task is pending, whenever the reason changes.
     async fn say_why(&mut self) {
         let Ok(task) = get::<TaskStatus>(self.client, self.id).await else {
             return;
@@ -257,22 +255,24 @@ impl<'a> Follow<'a> {
         }
     }
 
-    /// Whoever asked for more than any machine has would wait for ever; the scheduler does not say how much there is.
+    /// Reports the largest available node while a task is unschedulable: a request beyond that would wait forever, and
+    /// the message of the scheduler does not say how much is available.
     async fn say_what_there_is(&mut self, task: &TaskStatus) {
         let lacks = |message: &String| message.contains("Insufficient");
         if self.has_said_what_there_is || !task.message.as_ref().is_some_and(lacks) {
             return;
         }
         self.has_said_what_there_is = true;
-        // Not every server may look at machines; then nothing more is said.
+        // The server may lack permission to list cluster nodes; then skip the message.
         if let Ok(found) = self.client.get::<Nodes>("/nodes").await
             && let Some(most) = most(&found.nodes)
         {
-            say(&format!("the most that one node of a task can have here: {most}"));
+            say(&format!("largest available node: {most}"));
         }
     }
 
-    /// How the task ended; `None` when it has not, and the server ended the stream for another reason.
+    /// How the task ended; `None` if it has not ended, and the server closed the stream for another reason, e.g., a
+    /// restart.
     async fn end(&self) -> Result<Option<End>> {
         match get::<TaskStatus>(self.client, self.id).await {
             Ok(task) => Ok(is_over(&task.item, self.options.node).then(|| End::Ended(Box::new(task.item)))),
@@ -285,21 +285,19 @@ impl<'a> Follow<'a> {
 
 fn is_over(task: &TaskStatus, node: Option<u32>) -> bool {
     let node = node.and_then(|rank| task.metadata.nodes.iter().find(|node| node.rank == rank));
-    // Of a task that waits, a node has ended whose attempt is followed by another.
+    // A finished node of a pending task belongs to an attempt that will be retried.
     let waits = task.status == State::Pending;
     task.status.is_final() || (!waits && node.is_some_and(|node| node.status.is_final()))
 }
 
-/// Prints what is there now, over another connection where one breaks: a server cuts whoever pauses for long in a pager.
-///
-/// # Errors
-/// The server refuses, or stays away; the output cannot be written.
+/// Prints the log so far. Reconnects if the connection breaks: the server disconnects clients that stop reading, e.g.,
+/// because the output is in a pager.
 pub async fn print_now(client: &Client, task: &TaskStatus, options: &LogOptions, terminal: Terminal) -> Result<()> {
     Follow::new(client, task, options, terminal, false)?.run().await?;
     Ok(())
 }
 
-/// The times are always asked for: they say where to go on.
+/// The path of the log. Always requests timestamps, which are needed to resume after a broken connection.
 fn path(id: &str, follow: bool, options: &LogOptions) -> String {
     let mut path = format!("/tasks/{}/logs?follow={follow}&timestamps=true", escaped(id));
     let given = [

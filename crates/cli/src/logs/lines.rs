@@ -1,11 +1,11 @@
-//! The server's stream, taken apart into lines, and put together as the person wants it.
+//! Parses the log stream of the server into lines and formats them for output.
 //!
 //! ```text
 //! node-1 | 2026-11-24T10:00:00.123456789Z what the task wrote
 //! └prefix┘ └─────── time ─────────────┘ └──── content ─────┘
 //! ```
 //!
-//! The prefix names the node, where there are several, and the attempt, after the first: `node-1 attempt-2 | `.
+//! The prefix has the node, if there are several, and the attempt, if it is not the first: `node-1 attempt-2 | `.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,14 +13,14 @@ use anstyle::{AnsiColor, Style};
 
 use super::position::{Known, Position};
 
-/// The longest beginning of a line that can be a node and a time.
+/// Maximum length of prefix and time. A line without a header within this limit is a continuation.
 const MAX_HEADER_BYTES: usize = 64;
 
-/// How much of a line of one of several nodes is held back until its end is there, so that a connection that breaks within
-/// it leaves no half of it behind which another node's line could follow.
+/// How much of a line to hold back until it is complete, if there are several nodes. Otherwise, a connection that
+/// breaks in the middle of a line would leave half of it, followed by a line of another node.
 const MAX_HELD_BYTES: usize = 64 * 1024;
 
-/// Colours of nodes, in turn.
+/// Colors of nodes, by rank.
 const COLORS: [AnsiColor; 6] = [
     AnsiColor::Cyan,
     AnsiColor::Yellow,
@@ -30,29 +30,28 @@ const COLORS: [AnsiColor; 6] = [
     AnsiColor::Red,
 ];
 
-/// How lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LineStyle {
-    /// Whether the server puts the node before each line.
+    /// Whether lines start with the node.
     pub has_nodes: bool,
-    /// Whether the person wants the time.
+    /// Whether to print timestamps.
     pub timestamps: bool,
-    /// Whether nodes have colours.
+    /// Whether to color prefixes.
     pub color: bool,
 }
 
-/// Takes apart what arrives. Content is passed on as it is, however long its lines are.
+/// Streaming parser. Passes content through unchanged and with bounded memory, no matter how long lines are.
 #[derive(Debug)]
 pub struct Lines {
     style: LineStyle,
-    /// The logs that have begun, one for each prefix.
+    /// The logs seen so far, one per prefix.
     logs: Vec<Log>,
-    /// Which of them has this prefix.
+    /// Indices into `logs`.
     by_prefix: HashMap<Vec<u8>, usize>,
     stage: Stage,
-    /// The beginning of the line, held back; `None` when it is written as it comes.
+    /// The current line so far, if it is held back; `None` if it is written as it arrives.
     held: Option<Vec<u8>>,
-    /// What was written last is no end of a line.
+    /// Whether the output does not end with a newline.
     is_open: bool,
 }
 
@@ -60,23 +59,23 @@ pub struct Lines {
 #[derive(Debug)]
 struct Log {
     node: u32,
-    /// Where it has been read to, over all connections; `None` before the end of its first line.
+    /// The position up to which output was written, across connections; `None` before the first.
     read: Option<Position>,
-    /// Where it is in this answer.
+    /// The position in the current response.
     here: Position,
 }
 
 #[derive(Debug)]
 enum Stage {
-    /// At the beginning of a line; this much of it has arrived.
+    /// At the start of a line; holds what has arrived of it.
     Header(Vec<u8>),
-    /// Within the content of a line of this log, of which so many bytes are known.
+    /// Within the content of a line of this log, of which `known` was written before.
     Content { log: usize, known: Known },
-    /// Within the rest of a line that the server has broken.
+    /// Within the continuation of a line that the server split.
     Rest,
 }
 
-/// The beginning of a line.
+/// Prefix and time at the start of a line.
 struct Header<'a> {
     prefix: &'a [u8],
     node: u32,
@@ -85,7 +84,6 @@ struct Header<'a> {
 }
 
 impl Lines {
-    /// Before the first byte.
     pub fn new(style: LineStyle) -> Self {
         Self {
             style,
@@ -97,7 +95,7 @@ impl Lines {
         }
     }
 
-    /// Begins with another answer; gives the time from which it must be asked for, if not from the beginning.
+    /// Prepares for another response; returns the time from which to request the log, or `None` for all of it.
     pub fn reconnect(&mut self, nodes: u32) -> Option<String> {
         self.held = None;
         self.stage = Stage::Header(Vec::new());
@@ -105,7 +103,7 @@ impl Lines {
             log.here = Position::default();
         }
         let begun = || self.logs.iter().filter_map(|log| Some((log.node, log.read.as_ref()?)));
-        // Of a node that has said nothing yet, nothing may be left out.
+        // A node without output so far may have older lines, so request everything; known lines are skipped.
         let spoken: HashSet<u32> = begun().map(|(node, _)| node).collect();
         if spoken.len() < usize::try_from(nodes).unwrap_or(usize::MAX) {
             return None;
@@ -114,24 +112,24 @@ impl Lines {
         String::from_utf8(earliest.to_vec()).ok()
     }
 
-    /// Whether anything has arrived.
+    /// Whether any log line has been written.
     pub fn has_begun(&self) -> bool {
         self.logs.iter().any(|log| log.read.is_some())
     }
 
-    /// Whether the last line has no end yet.
+    /// Whether the output does not end with a newline.
     pub fn is_open(&self) -> bool {
         self.is_open
     }
 
-    /// Writes what was held back: no more will come of a line that has no end.
+    /// Writes what was held back, at the end of the log.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         if let Some(held) = self.held.take() {
             self.write(&held, out);
         }
     }
 
-    /// Takes bytes from the server, and writes what the person shall see.
+    /// Processes bytes from the server and appends the output to `out`.
     pub fn take(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
         while !bytes.is_empty() {
             let taken = match &mut self.stage {
@@ -159,7 +157,7 @@ impl Lines {
         }
     }
 
-    /// Reads the beginning of a line; gives how many of the new bytes belong to it.
+    /// Parses the start of a line; returns how many of the new bytes were consumed.
     fn header(&mut self, begun: Vec<u8>, before: usize, arrived: usize, out: &mut Vec<u8>) -> usize {
         let new = begun.len() - before;
         match parse(&begun, self.style.has_nodes) {
@@ -173,7 +171,7 @@ impl Lines {
                 let known = read.as_ref().map_or(Known::Nothing, |read| read.knows(here));
                 if known == Known::Nothing {
                     if self.is_open {
-                        // The rest of the line that broke off is gone.
+                        // The rest of an interrupted line is not coming.
                         self.write(b"\n", out);
                     }
                     let mut written = Vec::new();
@@ -192,7 +190,8 @@ impl Lines {
                 new
             }
             None => {
-                // A very long line that paused was broken for the sake of the others; this is how it goes on.
+                // The server splits a very long line if it pauses, so that other nodes can go on. This is its
+                // continuation.
                 let end = line_end(&begun).unwrap_or(begun.len());
                 self.write(&begun[..end], out);
                 self.stage = if begun[..end].ends_with(b"\n") {
@@ -248,7 +247,7 @@ impl Lines {
         }
         let Log { read, here, .. } = &mut self.logs[log];
         match read {
-            // Its text is kept, and filled anew.
+            // Reuses the allocation.
             Some(read) => read.clone_from(here),
             None => *read = Some(here.clone()),
         }
@@ -263,7 +262,7 @@ impl Lines {
     }
 }
 
-/// Where the first line ends, its newline included.
+/// The length of the first line, including its newline.
 fn line_end(bytes: &[u8]) -> Option<usize> {
     memchr::memchr(b'\n', bytes).map(|index| index + 1)
 }

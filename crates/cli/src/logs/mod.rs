@@ -1,4 +1,4 @@
-//! Following the log of a task over connections that may break.
+//! Reads and follows logs of tasks, resuming after broken connections.
 
 mod follow;
 mod lines;

@@ -1,29 +1,28 @@
-//! A place in the log of a node, that can be found again in another answer.
+//! A position in the log of a node that can be found again in another response.
 
-/// The place behind some line, or within it.
+/// A position at the end of a line or within one.
 ///
-/// The server shows for each line the latest time of any line so far, which never goes back. So a line is known by that
-/// time and by how many lines have had it, whatever part of the log an answer begins with.
+/// The server sends with each line the latest time of any line so far, so times never decrease. Time and number of
+/// lines with that time therefore identify a line, no matter where in the log a response starts.
 #[derive(Debug, PartialEq, Eq, Default)]
 pub struct Position {
-    /// The latest time, as the server writes it: in UTC with nine digits, so that texts compare as times do.
+    /// The time as sent by the server: always in UTC with nine fractional digits, so that comparing bytes compares
+    /// times.
     time: Vec<u8>,
-    /// How many lines have had it.
+    /// Number of lines with this time so far.
     lines: u64,
-    /// How many bytes of the last line have been read.
+    /// Number of bytes read of the last line.
     bytes: u64,
-    /// Whether all of it has.
+    /// Whether the last line was read completely.
     is_whole: bool,
 }
 
-/// What to do with a line that arrives.
+/// How much of a line was read before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Known {
-    /// It was read before, all of it.
     All,
-    /// So many bytes of it were.
+    /// This many bytes.
     Part(u64),
-    /// It is new.
     Nothing,
 }
 
@@ -35,7 +34,7 @@ impl Clone for Position {
         }
     }
 
-    /// Once for each line, so without an allocation.
+    /// Reuses the allocation, because this runs for every line.
     fn clone_from(&mut self, other: &Self) {
         self.time.clone_from(&other.time);
         self.lines = other.lines;
@@ -45,7 +44,7 @@ impl Clone for Position {
 }
 
 impl Position {
-    /// The place before the next line, which has this time.
+    /// Moves to the start of the next line, which has this time.
     pub fn next_line(&mut self, time: &[u8]) {
         if time > self.time.as_slice() {
             self.time.clear();
@@ -58,13 +57,13 @@ impl Position {
         self.is_whole = false;
     }
 
-    /// Moves on within the line.
+    /// Moves within the line.
     pub fn read(&mut self, bytes: u64, to_the_end: bool) {
         self.bytes += bytes;
         self.is_whole = to_the_end;
     }
 
-    /// How much of the line at `other` was read before this place.
+    /// How much of the line at `other` is before this position.
     pub fn knows(&self, other: &Self) -> Known {
         match (&other.time, other.lines).cmp(&(&self.time, self.lines)) {
             std::cmp::Ordering::Less => Known::All,
@@ -74,12 +73,11 @@ impl Position {
         }
     }
 
-    /// How many bytes of the last line have been read.
     pub fn bytes_read(&self) -> u64 {
         self.bytes
     }
 
-    /// From when the log must be asked for to go on here.
+    /// The time from which to request the log to resume here.
     pub fn time(&self) -> &[u8] {
         &self.time
     }

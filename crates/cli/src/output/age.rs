@@ -1,8 +1,8 @@
-//! How long ago something was, in kubectl's short words.
+//! Ages in kubectl's format.
 
 use jiff::{SignedDuration, Timestamp};
 
-/// The age of an RFC 3339 time now; `<unknown>` for any other text.
+/// The age of an RFC 3339 timestamp; `<unknown>`, as with kubectl, if it is invalid.
 pub fn age(time: &str) -> String {
     match time.parse::<Timestamp>() {
         Ok(then) => age_of(Timestamp::now().duration_since(then)),
@@ -10,7 +10,7 @@ pub fn age(time: &str) -> String {
     }
 }
 
-/// As kubectl writes it: two units where the larger one is small
+/// Formats a duration like kubectl: two units if the larger one is small
 /// (<https://github.com/kubernetes/apimachinery/blob/master/pkg/util/duration/duration.go>).
 pub fn age_of(duration: SignedDuration) -> String {
     let seconds = duration.as_secs().max(0);

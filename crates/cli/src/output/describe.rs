@@ -1,4 +1,4 @@
-//! One thing for a person, as `kubectl describe` does it.
+//! Details of one task or volume, similar to `kubectl describe`.
 
 use std::fmt::Write;
 
@@ -9,7 +9,6 @@ use super::items::{ItemColumn, table};
 use super::table::{Cell, fixed, flexible, or_dash, status_cell};
 use super::{Terminal, age, plain_line};
 
-/// Everything about a task and its nodes.
 pub fn describe_task(task: &TaskStatus, wide: bool, terminal: Terminal) -> String {
     let metadata = &task.metadata;
     let mut lines = vec![
@@ -25,7 +24,7 @@ pub fn describe_task(task: &TaskStatus, wide: bool, terminal: Terminal) -> Strin
         format!("{} ({} ago)", task.created_at, age(&task.created_at)),
     ));
     lines.push((
-        "Changed",
+        "Updated",
         format!("{} ({} ago)", task.updated_at, age(&task.updated_at)),
     ));
     lines.push(("Nodes", counts(task)));
@@ -34,7 +33,7 @@ pub fn describe_task(task: &TaskStatus, wide: bool, terminal: Terminal) -> Strin
         let parts = [attempt.reason.as_deref(), attempt.message.as_deref()];
         let why: Vec<&str> = parts.into_iter().flatten().collect();
         let said = format!("attempt {} failed after {took}: {}", attempt.attempt, why.join(": "));
-        lines.push(("Earlier", said));
+        lines.push(("Previous", said));
     }
     if wide {
         lines.push(("Namespace", metadata.namespace.clone()));
@@ -86,19 +85,19 @@ fn node_columns(has_attempts: bool) -> Vec<ItemColumn<NodeStatus>> {
             Cell::from(node.started_at.as_deref().map_or_else(|| "-".to_owned(), age))
         }),
         ItemColumn::new(fixed("TIME"), |node| Cell::from(ran_for(node))),
-        ItemColumn::new(flexible("MACHINE"), |node| or_dash(node.node_name.as_ref())),
+        ItemColumn::new(flexible("CLUSTER NODE"), |node| or_dash(node.node_name.as_ref())),
         ItemColumn::wide(fixed("IP"), |node| or_dash(node.pod_ip.as_ref())),
         ItemColumn::wide(flexible("JOB"), |node| Cell::from(node.job_name.as_str())),
         ItemColumn::wide(flexible("POD"), |node| or_dash(node.pod_name.as_ref())),
     ]
 }
 
-/// How long a container ran, or has run.
+/// How long a node ran or, if it is still running, has been running.
 pub fn ran_for(node: &NodeStatus) -> String {
     time_between(&node.started_at, &node.finished_at)
 }
 
-/// Until now, when there is no end.
+/// The time from start to end or, without an end, until now.
 fn time_between(start: &Option<String>, end: &Option<String>) -> String {
     let time = |text: &Option<String>| text.as_deref()?.parse::<jiff::Timestamp>().ok();
     match (time(start), time(end)) {
@@ -107,7 +106,6 @@ fn time_between(start: &Option<String>, end: &Option<String>) -> String {
     }
 }
 
-/// Everything about a volume.
 pub fn describe_volume(volume: &VolumeStatus, wide: bool) -> String {
     let mut lines = vec![
         ("Volume", volume.volume_id.clone()),

@@ -1,4 +1,4 @@
-//! Things as the server answered them, in the form that was asked for.
+//! Prints tasks and volumes in the requested format.
 
 use std::io::{self, IsTerminal};
 
@@ -11,60 +11,50 @@ use super::{Terminal, is_obeyed, plain, plain_json, print, with_plain_strings};
 use crate::args::Format;
 use crate::error::{Error, Result};
 
-/// A thing that can be listed.
+/// A task or a volume that can be listed.
 pub trait Item: DeserializeOwned {
-    /// The key of its list in the server's answer.
+    /// The key of the list in the server's response.
     const LIST: &'static str;
-    /// Its identifier.
     fn id(&self) -> &str;
-    /// What its owner calls it.
     fn name(&self) -> &str;
-    /// The columns of a table of such things, each with what a thing shows in it.
+    /// The columns of a table, the most important ones first.
     fn columns() -> Vec<ItemColumn<Self>>;
 }
 
-/// A column of a table of things.
+/// A table column with the function that fills its cells.
 pub struct ItemColumn<T> {
-    /// Its heading.
     pub column: Column,
-    /// What a thing shows there.
     pub cell: fn(&T) -> Cell,
-    /// When it is there.
     pub shown: Shown,
 }
 
-/// When a column is there.
+/// When to show a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shown {
-    /// Always.
     Always,
-    /// In lists of all users.
     AllUsers,
-    /// Where there shall be more.
+    /// With `--output wide`.
     Wide,
 }
 
 impl<T> ItemColumn<T> {
-    /// A column that is always there.
     pub fn new(column: Column, cell: fn(&T) -> Cell) -> Self {
         let shown = Shown::Always;
         Self { column, cell, shown }
     }
 
-    /// A column of lists of all users.
     pub fn all_users(column: Column, cell: fn(&T) -> Cell) -> Self {
         let shown = Shown::AllUsers;
         Self { column, cell, shown }
     }
 
-    /// A column of wide tables.
     pub fn wide(column: Column, cell: fn(&T) -> Cell) -> Self {
         let shown = Shown::Wide;
         Self { column, cell, shown }
     }
 }
 
-/// A table of things, in those of the columns that shall be there.
+/// Fills a table with the columns to show.
 pub fn table<'a, T: 'a>(
     items: impl Iterator<Item = &'a T>,
     mut columns: Vec<ItemColumn<T>>,
@@ -84,20 +74,16 @@ pub fn table<'a, T: 'a>(
     table
 }
 
-/// A thing, with the text that the server sent: a newer server may say more than we know.
+/// A decoded item with its original JSON: a newer server may send fields that this version does not know, and `--output
+/// json` must include them.
 #[derive(Debug)]
 pub struct Kept<T> {
-    /// What we know of it.
     pub item: T,
-    /// All of it.
     pub raw: Box<RawValue>,
 }
 
 impl<T: Item> Kept<T> {
-    /// Reads a thing.
-    ///
-    /// # Errors
-    /// It is another thing.
+    /// Decodes an item; `url` is the server's, for error messages.
     pub fn read(raw: Box<RawValue>, url: &str) -> Result<Self> {
         let item = serde_json::from_str(&with_plain_strings(raw.get())).map_err(|source| Error::Answer {
             url: url.to_owned(),
@@ -107,10 +93,6 @@ impl<T: Item> Kept<T> {
     }
 }
 
-/// Prints things as a list.
-///
-/// # Errors
-/// The output cannot be written.
 pub fn print_items<T: Item>(
     items: &[Kept<T>],
     format: Format,
@@ -121,10 +103,8 @@ pub fn print_items<T: Item>(
     print_items_below(items, format, all_users, headers, terminal, &mut Vec::new())
 }
 
-/// Prints more of a list; a table goes on below another whose columns had these widths.
-///
-/// # Errors
-/// The output cannot be written.
+/// Prints a list as a continuation of an earlier one: in a table, columns are at least as wide as in `above`, which is
+/// updated.
 pub fn print_items_below<T: Item>(
     items: &[Kept<T>],
     format: Format,
@@ -154,10 +134,7 @@ pub fn print_items_below<T: Item>(
     }
 }
 
-/// Prints one thing as the server answered it.
-///
-/// # Errors
-/// The output cannot be written.
+/// Prints one item as the server sent it.
 pub fn print_one<T>(kept: &Kept<T>, format: Format) -> Result<()> {
     let value: Value = serde_json::from_str(kept.raw.get()).map_err(std::io::Error::from)?;
     match format {
@@ -166,19 +143,17 @@ pub fn print_one<T>(kept: &Kept<T>, format: Format) -> Result<()> {
     }
 }
 
-/// One document for a person who reads it, and for programs.
+/// Indented JSON that is safe to print on a terminal.
 pub fn json(value: &Value) -> String {
     plain_json(&format!("{value:#}")).into_owned()
 }
 
-/// The same in YAML.
-///
-/// # Errors
-/// YAML cannot say it.
+/// YAML that is safe to print on a terminal.
 pub fn yaml(value: &Value) -> Result<String> {
     let wrong = |error| Error::Local(format!("cannot write YAML: {error}"));
     let text = serde_saphyr::to_string(value).map_err(wrong)?;
-    // Control characters are escapes in YAML; what changes the order in which a line is read is not, and only a person reads.
+    // The serializer escapes control characters, but not bidirectional controls. Escaping those changes the value, so
+    // do it only on a terminal, where nothing parses the output.
     let is_shown = io::stdout().is_terminal();
     let is_harmless = |character| character == '\n' || !is_obeyed(character);
     if is_shown && !text.chars().all(is_harmless) {

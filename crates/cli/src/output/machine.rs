@@ -1,4 +1,4 @@
-//! What machines give, in words.
+//! Formats the capacity of cluster nodes.
 
 use quantity::{NANO, nanos};
 use task::status::Machine;
@@ -7,9 +7,9 @@ use super::plural;
 
 const GIBIBYTE: i128 = 1 << 30;
 
-/// A number of bytes that Kubernetes wrote, such as `24683556Ki`, as a person reads it: `23.5Gi`.
+/// Makes an amount of memory readable: `24683556Ki` becomes `23.5Gi`.
 ///
-/// Rounded down, so that a task that asks for as much has room. What is no quantity stays as it is.
+/// Rounds down, so that a task that requests the amount fits. Returns invalid quantities unchanged.
 pub fn memory(written: &str) -> String {
     match nanos(written) {
         Some(nanos) if nanos / NANO >= GIBIBYTE => {
@@ -24,7 +24,7 @@ pub fn memory(written: &str) -> String {
     }
 }
 
-/// The most that any machine which takes tasks gives to one, each taken by itself; `None` when none takes tasks.
+/// The largest CPU, memory, and GPU capacity of any ready cluster node, each on its own; `None` if no node is ready.
 pub fn most(machines: &[Machine]) -> Option<String> {
     let ready = || machines.iter().filter(|machine| machine.ready);
     let by_amount = |written: &&str| nanos(written).unwrap_or(0);
@@ -32,10 +32,10 @@ pub fn most(machines: &[Machine]) -> Option<String> {
     let largest = ready().map(|machine| machine.memory.as_str()).max_by_key(by_amount)?;
     let gpus = ready().map(|machine| machine.gpus).max()?;
     let gpus = match gpus {
-        0 => "no GPU".to_owned(),
+        0 => "no GPUs".to_owned(),
         count => plural(usize::try_from(count).unwrap_or(usize::MAX), "GPU"),
     };
-    Some(format!("{cpus} cpus, {} memory, {gpus}", memory(largest)))
+    Some(format!("{cpus} CPUs, {} memory, {gpus}", memory(largest)))
 }
 
 #[cfg(test)]
@@ -75,8 +75,8 @@ mod tests {
             machine(true, "2", "32Gi", 4),
             machine(false, "96", "1Ti", 8),
         ];
-        assert_eq!(most(&machines).unwrap(), "3920m cpus, 32Gi memory, 4 GPUs");
-        assert_eq!(most(&machines[..1]).unwrap(), "3920m cpus, 16Gi memory, no GPU");
+        assert_eq!(most(&machines).unwrap(), "3920m CPUs, 32Gi memory, 4 GPUs");
+        assert_eq!(most(&machines[..1]).unwrap(), "3920m CPUs, 16Gi memory, no GPUs");
         assert_eq!(most(&machines[2..]), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What is printed, where, and with which colours.
+//! Printing: standard output for data, standard error for everything else, and color.
 
 mod age;
 mod describe;
@@ -22,17 +22,17 @@ pub use table::{Cell, Table, fixed, flexible, or_dash, status_cell};
 use crate::args::Color;
 use crate::error::Result;
 
-/// What is known of the two streams.
+/// Properties of standard output.
 #[derive(Debug, Clone, Copy)]
 pub struct Terminal {
-    /// Columns of standard output; `None` when it is no terminal, and nothing is cut.
+    /// Width in columns; `None` if it is not a terminal. Tables are then not truncated.
     pub width: Option<usize>,
-    /// Whether standard output has colours.
+    /// Whether to use color.
     pub color: bool,
 }
 
 impl Terminal {
-    /// Looks at the streams and at `NO_COLOR`, `CLICOLOR_FORCE` and `TERM`.
+    /// Detects the terminal. With `Color::Auto`, respects `NO_COLOR`, `CLICOLOR_FORCE`, and `TERM`.
     pub fn find(color: Color) -> Self {
         let choice = match color {
             Color::Auto => anstream::ColorChoice::Auto,
@@ -48,10 +48,7 @@ impl Terminal {
     }
 }
 
-/// Prints text to standard output.
-///
-/// # Errors
-/// It cannot be written.
+/// Prints text to standard output, with a final newline.
 pub fn print(text: &str) -> Result<()> {
     let mut stdout = anstream::stdout().lock();
     stdout.write_all(text.as_bytes())?;
@@ -62,27 +59,24 @@ pub fn print(text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Says something that is no result: on standard error, so that pipes carry data only.
+/// Prints a message to standard error, so that pipes carry only data.
 pub fn say(text: &str) {
-    // Nobody is left to be told that this cannot be told.
+    // If standard error is closed, there is no way to report it.
     let _ = writeln!(anstream::stderr().lock(), "{text}");
 }
 
-/// Says what may be wrong although it worked.
 pub fn warn(text: &str) {
     let style = anstyle::AnsiColor::Yellow.on_default().bold();
     say(&format!("{style}warning:{style:#} {text}"));
 }
 
-/// Standard output for bytes that must not be changed, without the line buffer of the standard library.
-///
-/// # Errors
-/// It is closed.
+/// Standard output without the standard library's line buffer, which would split writes of logs, and without
+/// `anstream`, which could strip escape sequences: logs are passed through unchanged.
 pub fn raw_stdout() -> Result<File> {
     Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
 }
 
-/// A pause between two looks at something that changes.
+/// Refresh interval of live views.
 pub const REFRESH: Duration = Duration::from_secs(1);
 
 /// `1 task`, `2 tasks`.

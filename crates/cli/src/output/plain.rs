@@ -1,13 +1,13 @@
-//! Text of others, made harmless before it reaches a terminal: the one place for all that did not come from us.
+//! Escapes control characters in text from the server before it reaches a terminal.
 //!
-//! A terminal obeys more than it shows: escape sequences move the cursor, set the title, or ask the terminal to type; their
-//! 8-bit forms (C1) do the same, and bidirectional controls show a line in another order than it is read. What is neither a
-//! newline nor a tab is shown as JSON would write it (`\u001b`).
+//! Escape sequences can move the cursor, set the window title, or make the terminal send input; their 8-bit forms (C1)
+//! do the same, and bidirectional controls reorder what is displayed. Other users choose names and messages, so all
+//! such characters but newlines and tabs are shown as JSON escapes, e.g., `\u001b`.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Text without anything that a terminal obeys, but newlines and tabs.
+/// Escapes control characters except newlines and tabs.
 pub fn plain(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -20,23 +20,23 @@ pub fn plain(text: &str) -> String {
     shown
 }
 
-/// The same in one line.
+/// The same on one line: newlines and tabs become spaces.
 pub fn plain_line(text: &str) -> String {
     plain(text).replace(['\n', '\t'], " ")
 }
 
-/// JSON that means the same, with all such characters written as escapes.
+/// Equivalent JSON with control characters in strings written as escapes.
 pub fn plain_json(json: &str) -> Cow<'_, str> {
     if !json.chars().any(|character| is_obeyed(character) && character != '\n') {
         return json.into();
     }
-    // Outside of strings it can only be the white space of another system's lines.
+    // JSON strings cannot contain a raw carriage return, so it is whitespace between tokens.
     plain(&json.replace('\r', " ")).into()
 }
 
-/// JSON whose strings, once decoded, are [`plain`].
+/// Rewrites JSON so that its strings are [`plain`] once decoded.
 ///
-/// Done in the JSON, so that no value of ours, whatever its type, can be forgotten.
+/// Working on the JSON text instead of on decoded values covers every string of every type.
 pub fn with_plain_strings(json: &str) -> Cow<'_, str> {
     let mut shown = String::new();
     let mut done = 0;
@@ -58,7 +58,7 @@ pub fn with_plain_strings(json: &str) -> Cow<'_, str> {
             continue;
         };
         shown.push_str(&json[done..at]);
-        // With escaped backslashes: what is decoded is the escape, and not the character.
+        // Escape the backslash, so that decoding yields the escape sequence and not the character.
         let mut escape = String::new();
         push_escape(&mut escape, character);
         shown.push_str(&escape.replace('\\', "\\\\"));
@@ -74,8 +74,8 @@ pub fn with_plain_strings(json: &str) -> Cow<'_, str> {
     shown.into()
 }
 
-/// The character of an escape such as `\u001b`, and how many bytes that has. Of two that are a pair, it is none that is obeyed
-/// unless it is a tag.
+/// The character of an escape such as `\u001b`, and the length of the escape in bytes. Handles surrogate pairs, because
+/// tag characters (U+E0000 to U+E007F) need them.
 fn escaped_character(escape: &str) -> Option<(char, usize)> {
     let unit = |at: usize| {
         let digits = escape.get(at..at + 6)?.strip_prefix("\\u")?;
@@ -90,7 +90,7 @@ fn escaped_character(escape: &str) -> Option<(char, usize)> {
     Some((char::from_u32(code)?, 12))
 }
 
-/// Whether a terminal does something else with it than to show it.
+/// Whether a terminal interprets the character instead of displaying it.
 pub fn is_obeyed(character: char) -> bool {
     character.is_control()
         || matches!(
@@ -108,7 +108,7 @@ pub fn is_obeyed(character: char) -> bool {
 fn push_escape(text: &mut String, character: char) {
     let mut units = [0; 2];
     for unit in character.encode_utf16(&mut units) {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, "\\u{unit:04x}");
     }
 }

@@ -1,4 +1,4 @@
-//! Tables as kubectl prints them: no borders, names of columns in capitals, one line for each thing.
+//! Tables in the style of kubectl: no borders, upper-case headers, one line per item.
 
 use anstyle::{AnsiColor, Style};
 use task::State;
@@ -6,23 +6,21 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::{Terminal, plain_line};
 
-/// The space between two columns.
+/// Spaces between columns.
 const GAP: usize = 3;
 
-/// What is left of a text that is cut, at least.
+/// Minimum width of a truncated column.
 const MIN_WIDTH: usize = 8;
 
-/// How many columns stay on a terminal that is too narrow for all: the identifier, the name and the state.
+/// Minimum number of columns on a narrow terminal: ID, name, and status.
 const MIN_COLUMNS: usize = 3;
 
-/// A text in a table, and perhaps a colour.
 #[derive(Debug, Clone, Default)]
 pub struct Cell {
     text: String,
     style: Style,
 }
 
-/// Rows under names.
 #[derive(Debug)]
 pub struct Table {
     columns: Vec<Column>,
@@ -36,7 +34,7 @@ pub struct Column {
     is_flexible: bool,
 }
 
-/// A column whose texts are never cut, such as identifiers.
+/// A column that is never truncated, e.g., IDs.
 pub const fn fixed(name: &'static str) -> Column {
     Column {
         name,
@@ -44,7 +42,7 @@ pub const fn fixed(name: &'static str) -> Column {
     }
 }
 
-/// A column whose texts may be cut.
+/// A column that may be truncated to fit the terminal.
 pub const fn flexible(name: &'static str) -> Column {
     Column {
         name,
@@ -53,7 +51,7 @@ pub const fn flexible(name: &'static str) -> Column {
 }
 
 impl<T: Into<String>> From<T> for Cell {
-    /// Text of strangers: a task's name or reason must not move the cursor.
+    /// Escapes control characters: names and messages come from other users.
     fn from(text: T) -> Self {
         Self {
             text: plain_line(&text.into()),
@@ -62,12 +60,11 @@ impl<T: Into<String>> From<T> for Cell {
     }
 }
 
-/// A text that may be absent.
 pub fn or_dash(text: Option<&String>) -> Cell {
     Cell::from(text.map_or("-", String::as_str))
 }
 
-/// The state of a task or of a node.
+/// The status of a task or node, in color.
 pub fn status_cell(state: State) -> Cell {
     let color = match state {
         State::Pending => AnsiColor::Yellow,
@@ -82,7 +79,7 @@ pub fn status_cell(state: State) -> Cell {
 }
 
 impl Table {
-    /// A table with these columns, the most important ones first.
+    /// A table with these columns, the most important ones first: the last ones are dropped on a narrow terminal.
     pub fn new(columns: &[Column]) -> Self {
         Self {
             columns: columns.to_vec(),
@@ -90,18 +87,17 @@ impl Table {
         }
     }
 
-    /// Adds a line.
     pub fn add(&mut self, cells: Vec<Cell>) {
-        debug_assert_eq!(cells.len(), self.columns.len(), "as many cells as columns");
+        debug_assert_eq!(cells.len(), self.columns.len(), "one cell per column");
         self.rows.push(cells);
     }
 
-    /// The text, made to fit the terminal's width if there is one.
+    /// Renders the table, fitted to the width of the terminal if there is one.
     pub fn render(self, terminal: Terminal, headers: bool) -> String {
         self.render_below(terminal, headers, &mut Vec::new())
     }
 
-    /// The same below a table whose columns had these widths: they stay, or grow.
+    /// The same as a continuation of an earlier table: columns are at least as wide as in `above`, which is updated.
     pub fn render_below(mut self, terminal: Terminal, headers: bool, above: &mut Vec<usize>) -> String {
         if headers {
             let bold = Style::new().bold();
@@ -133,7 +129,7 @@ impl Table {
     }
 }
 
-/// Cuts the widest texts that may be cut; where that is not enough, leaves out the last columns.
+/// Narrows the widest flexible columns; if that is not enough, drops the last columns.
 fn fit(widths: &mut Vec<usize>, columns: &[Column], limit: usize) {
     loop {
         let total = widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1);
@@ -144,7 +140,7 @@ fn fit(widths: &mut Vec<usize>, columns: &[Column], limit: usize) {
             .filter(|index| columns[*index].is_flexible && widths[*index] > MIN_WIDTH)
             .max_by_key(|index| widths[*index]);
         match widest {
-            // In steps, so that two wide columns become narrow together.
+            // In small steps, so that several wide columns shrink evenly.
             Some(index) => widths[index] -= excess.min(widths[index] - MIN_WIDTH).min(1.max(widths[index] / 8)),
             None if widths.len() > MIN_COLUMNS => {
                 widths.pop();
@@ -161,7 +157,7 @@ fn draw(cell: &Cell, width: usize, color: bool, line: &mut String) {
     line.extend(std::iter::repeat_n(' ', (width + GAP).saturating_sub(shown.width())));
 }
 
-/// The beginning of a text, and a sign that there is more.
+/// Truncates text to `width` columns, with an ellipsis.
 fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
@@ -175,7 +171,7 @@ fn cut(text: &str, width: usize) -> String {
         }
         cut.push(character);
     }
-    // Some characters are wider together than one by one.
+    // A sequence of characters, e.g., an emoji with a variation selector, can be wider than the sum of its characters.
     while cut.width() >= width && cut.pop().is_some() {}
     cut.push('…');
     cut

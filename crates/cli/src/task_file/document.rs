@@ -1,4 +1,4 @@
-//! One YAML document as JSON, with the place of every value.
+//! Parses a YAML document into JSON and records the location of every value.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,49 +8,42 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use serde_saphyr::{DuplicateKeyPolicy, Location, NonFiniteFloatPolicy, Spanned};
 
-/// The way to a value: keys, and indices as text.
+/// The path to a value: keys, and indices as text.
 pub type Path = Vec<String>;
 
-/// Where a value is in the text, in bytes.
+/// The location of a value in the text, as byte ranges.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// Its key, when it has one.
+    /// The key, if the value is in a map.
     pub key: Option<Range<usize>>,
-    /// It itself, or its beginning.
+    /// The value, or an empty range at its start.
     pub value: Range<usize>,
 }
 
-/// A document.
 #[derive(Debug)]
 pub struct Document {
-    /// What it says.
     pub value: Value,
-    /// Where it says it.
     pub places: BTreeMap<Path, Place>,
-    /// Variables that YAML 1.1, and so SkyPilot, reads as something else than what is written.
+    /// Variables with values that YAML 1.1, and so SkyPilot, reads differently, as `NAME: VALUE`.
     pub differing: Vec<String>,
 }
 
-/// Why a text is no document.
+/// Why a document cannot be parsed.
 #[derive(Debug)]
 pub struct Mistake {
-    /// What is wrong.
     pub message: String,
-    /// Where, when that is known.
     pub place: Option<Range<usize>>,
 }
 
 impl Document {
-    /// Reads the one document of `text`, in YAML 1.2. Variables keep the text that was written: `012` is `012`.
-    ///
-    /// # Errors
-    /// It is no YAML, or several documents.
+    /// Parses `text` as YAML 1.2. It must have exactly one document. Values of environment variables keep their literal
+    /// text: `012` stays `012`.
     pub fn parse(text: &str) -> Result<Self, Mistake> {
         let options = serde_saphyr::options! {
             duplicate_keys: DuplicateKeyPolicy::LastWins,
             strict_booleans: true,
             with_snippet: false,
-            // `!secret name` would be taken as the text `name`.
+            // Otherwise, `!secret name` would become the text `name`.
             reject_unsupported_tags: true,
             non_finite_float_policy: NonFiniteFloatPolicy::AsString,
         };
@@ -67,7 +60,7 @@ impl Document {
             return Err(mistake);
         }
         if value.is_null() {
-            let message = "the file is empty; a task has at least `run`".to_owned();
+            let message = "the file is empty; at least `run` is required".to_owned();
             return Err(Mistake { message, place: None });
         }
         Ok(Self {
@@ -82,10 +75,11 @@ impl Mistake {
     fn of(error: &serde_saphyr::Error, text: &str) -> Self {
         let message = match error {
             serde_saphyr::Error::MultipleDocuments { .. } => {
-                "the file has several documents; a task is one, so submit each by itself".to_owned()
+                "the file contains several documents; submit each as a separate file".to_owned()
             }
             serde_saphyr::Error::Budget { .. } => {
-                "the file has more values, aliases or levels than a task file can have; is it one?".to_owned()
+                "the file exceeds the limits for values, aliases, or nesting depth; check that it is a task file"
+                    .to_owned()
             }
             other => plain(&other.to_string()),
         };
@@ -96,7 +90,7 @@ impl Mistake {
     }
 }
 
-/// The message without the place that is shown beside it.
+/// Strips the location from a message of the parser, because the report shows it anyway.
 fn plain(message: &str) -> String {
     let first = message.lines().next().unwrap_or(message);
     let end = first.find(" at line ").unwrap_or(first.len());
@@ -118,7 +112,7 @@ fn range(location: Location, text: &str) -> Option<Range<usize>> {
     (text.is_char_boundary(start) && text.is_char_boundary(end)).then_some(start..end)
 }
 
-/// Where a line and a column are, both counted from 1.
+/// The byte offset of a line and column, both counted from 1.
 fn offset(location: Location, text: &str) -> Option<usize> {
     let line = usize::try_from(location.line()).ok()?.checked_sub(1)?;
     let column = usize::try_from(location.column()).ok()?.checked_sub(1)?;
@@ -171,12 +165,13 @@ impl Reader<'_> {
         }
     }
 
-    /// `PyYAML` takes the last of two keys without a word, which hides what a person forgot to remove.
+    /// Rejects a duplicate key. `PyYAML` silently takes the last one, which hides leftovers that the user forgot to
+    /// remove.
     fn twice(&mut self, path: &Path, key: &str, place: Option<Range<usize>>) {
         let first = self.places.get(&[path.as_slice(), &[key.to_owned()]].concat());
         let first = first.and_then(|first| first.key.as_ref());
         let line = first.map_or(1, |first| self.text[..first.start].matches('\n').count() + 1);
-        let message = format!("the key `{key}` is there twice; it is also in line {line}");
+        let message = format!("duplicate key `{key}`; first defined on line {line}");
         self.mistake.get_or_insert(Mistake { message, place });
     }
 
@@ -187,7 +182,7 @@ impl Reader<'_> {
         value
     }
 
-    /// A number in a variable is the text that was written: `1.10` is not `1.1`.
+    /// Keeps the literal text of a number: as a variable, `1.10` is not `1.1`.
     fn variable(&mut self, path: &Path, number: &Number, place: Range<usize>) -> Value {
         let written = &self.text[place];
         if written.is_empty() {
@@ -204,12 +199,12 @@ fn is_variable(path: &[String]) -> bool {
     matches!(path, [map, _] if map == "envs" || map == "secrets")
 }
 
-/// `run: true` is a command, however YAML calls it.
+/// Whether the value is a script. `run: true` is a command, although YAML reads it as a boolean.
 fn is_script(path: &[String]) -> bool {
     matches!(path, [key] if key == "run" || key == "setup")
 }
 
-/// Whether `PyYAML`, which SkyPilot reads files with, makes another text of an unquoted scalar
+/// Whether `PyYAML`, which SkyPilot uses, reads an unquoted scalar as a value with another text
 /// (<https://yaml.org/type/bool.html>, <https://yaml.org/type/int.html>, <https://yaml.org/type/float.html>).
 fn yaml_1_1_differs(written: &str) -> bool {
     let word = written.to_ascii_lowercase();
@@ -285,7 +280,7 @@ impl<'de> Visitor<'de> for DataVisitor {
     }
 
     fn visit_f64<E>(self, number: f64) -> Result<Data, E> {
-        // JSON has no infinity; as a text it is refused where it is.
+        // JSON has no infinity or NaN. As text, the value is rejected at its location.
         Ok(Number::from_f64(number).map_or_else(|| Data::Text(number.to_string()), Data::Number))
     }
 

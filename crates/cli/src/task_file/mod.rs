@@ -1,4 +1,4 @@
-//! The task that a person wrote: a YAML file, standard input or a command, and what flags change about it.
+//! The task to submit, from a YAML file, standard input, or a command, with overrides from flags.
 
 mod document;
 mod overrides;
@@ -18,10 +18,9 @@ use self::document::Document;
 use self::report::Origin;
 use crate::error::{Error, Fault, Result};
 
-/// The largest file that is read; a server takes 4 MiB.
+/// Maximum size of a task file; the same as that of a request to the server.
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 
-/// A task that can be submitted.
 #[derive(Debug)]
 pub struct TaskFile {
     body: Value,
@@ -30,10 +29,7 @@ pub struct TaskFile {
 }
 
 impl TaskFile {
-    /// Reads a file; `-` is standard input.
-    ///
-    /// # Errors
-    /// It cannot be read, or is no YAML with one task.
+    /// Reads and parses a file; `-` is standard input.
     pub fn read(path: &Path) -> Result<Self> {
         let (name, text) = if path == Path::new("-") {
             ("standard input".to_owned(), read_text(path, std::io::stdin())?)
@@ -44,10 +40,7 @@ impl TaskFile {
         Self::parse(name, text)
     }
 
-    /// A file whose text is known.
-    ///
-    /// # Errors
-    /// It is no YAML with one task.
+    /// Parses the text of a file; `name` is used in messages.
     pub fn parse(name: String, text: String) -> Result<Self> {
         let document = match Document::parse(&text) {
             Ok(document) => document,
@@ -61,7 +54,7 @@ impl TaskFile {
         let warnings = differing
             .into_iter()
             .map(|scalar| {
-                format!("`{scalar}` is taken as it is written; SkyPilot reads it as another value, so put it in quotes")
+                format!("`{scalar}` is kept as written, but SkyPilot reads it as a different value; quote it")
             })
             .collect();
         Ok(Self {
@@ -71,20 +64,16 @@ impl TaskFile {
         })
     }
 
-    /// A task that runs one command. A single word with spaces in it is a line of bash, as with `ssh` and `sky`: no program is
-    /// called like that.
-    ///
-    /// # Errors
-    /// A NUL character cannot be passed to a process.
+    /// A task that runs a command. A single argument with spaces is a line of bash, as with `ssh` and `sky`, because no
+    /// program has such a name.
     pub fn command(words: &[String]) -> Result<Self> {
         if let [line] = words
             && line.contains(char::is_whitespace)
         {
             return Ok(Self::of_run(line));
         }
-        let run = shlex::try_join(words.iter().map(String::as_str)).map_err(|_| {
-            Error::Usage("the command has a NUL character, which cannot be passed to a process".to_owned())
-        })?;
+        let run = shlex::try_join(words.iter().map(String::as_str))
+            .map_err(|_| Error::Usage("the command must not contain NUL characters".to_owned()))?;
         Ok(Self::of_run(&run))
     }
 
@@ -96,21 +85,15 @@ impl TaskFile {
         }
     }
 
-    /// Changes what flags say otherwise.
-    ///
-    /// # Errors
-    /// A flag cannot be understood.
     pub fn apply(&mut self, overrides: &Overrides) -> Result<()> {
         overrides.apply(&mut self.body, &mut self.origin)
     }
 
-    /// Checks what can be checked without the server, as the server will.
-    ///
-    /// # Errors
-    /// All that is wrong.
+    /// Validates the task with the same rules as the server, as far as that is possible locally. Reports all errors
+    /// together.
     pub fn check(&mut self) -> Result<()> {
         variables::all_have_values(&self.body, &self.origin)?;
-        // The server knows how many nodes it allows.
+        // The limit for nodes is a setting of the server.
         match TaskDefinition::parse(&self.body, u32::MAX) {
             Ok(definition) => {
                 self.warnings.extend(unsynced_folder(&definition));
@@ -126,28 +109,26 @@ impl TaskFile {
         }
     }
 
-    /// The server's faults at their places in the file.
+    /// Shows errors from the server at their locations in the file.
     pub fn report(&self, faults: &[Fault]) -> Report {
         Report::faults(&self.origin, faults)
     }
 
-    /// What is sent to the server.
+    /// The body of the submit request.
     pub fn body(&self) -> &Value {
         &self.body
     }
 
-    /// What the person should know although nothing is wrong.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 }
 
-/// SkyPilot copies a local working folder to the nodes; here a person who relies on it must be told.
+/// Warns about a relative `workdir`: SkyPilot copies that directory to the nodes, but k8s-cli does not.
 fn unsynced_folder(definition: &TaskDefinition) -> Option<String> {
     let workdir = definition.workdir.as_deref()?;
     let relative = !workdir.starts_with('/') && !workdir.starts_with('$');
-    relative
-        .then(|| format!("`workdir: {workdir}` is a folder of the node; files of this machine are not copied to it"))
+    relative.then(|| format!("`workdir: {workdir}` is a directory on the node; local files are not copied to it"))
 }
 
 fn read_text(path: &Path, from: impl Read) -> Result<String> {
@@ -156,11 +137,11 @@ fn read_text(path: &Path, from: impl Read) -> Result<String> {
     limited.map_err(|source| unreadable(path, source))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(Error::Usage(format!(
-            "`{}` has more than {MAX_FILE_BYTES} bytes; is it a task file?",
+            "`{}` exceeds {MAX_FILE_BYTES} bytes; check that it is a task file",
             path.display()
         )));
     }
-    String::from_utf8(bytes).map_err(|_| Error::Usage(format!("`{}` is not UTF-8 text", path.display())))
+    String::from_utf8(bytes).map_err(|_| Error::Usage(format!("`{}` is not valid UTF-8", path.display())))
 }
 
 fn unreadable(path: &Path, source: std::io::Error) -> Error {
@@ -171,7 +152,7 @@ fn unreadable(path: &Path, source: std::io::Error) -> Error {
     }
 }
 
-/// The object below `key`, made if it is absent; `None` when something else is there.
+/// The object at `key`, created if missing; `None` if the value is not an object. Validation then reports it.
 fn object<'a>(body: &'a mut Value, key: &str) -> Option<&'a mut Map<String, Value>> {
     let value = body.as_object_mut()?.entry(key).or_insert(Value::Null);
     if value.is_null() {

@@ -1,4 +1,4 @@
-//! Flags that say otherwise than the file.
+//! Flags that override fields of the task file.
 
 use std::path::PathBuf;
 
@@ -10,56 +10,52 @@ use super::{object, variables};
 use crate::commands::completions;
 use crate::error::{Error, Result};
 
-/// What flags can change about a task.
 #[derive(Debug, Clone, Default, clap::Args)]
-#[command(next_help_heading = "Changes to the task")]
+#[command(next_help_heading = "Task options")]
 pub struct Overrides {
     /// Name of the task.
     #[arg(long)]
     pub name: Option<String>,
 
-    /// How many nodes run it at once.
+    /// Number of nodes.
     #[arg(long, value_name = "N")]
     pub num_nodes: Option<u32>,
 
-    /// Processors of each node: 4, 0.5, 500m.
+    /// CPUs per node, e.g., 4, 0.5, or 500m.
     #[arg(long)]
     pub cpus: Option<String>,
 
-    /// Memory of each node: 16 (GiB), 16Gi, 512Mi.
+    /// Memory per node, e.g., 16Gi or 512Mi. A plain number is in GiB.
     #[arg(long)]
     pub memory: Option<String>,
 
-    /// GPUs of each node: 2, V100:2.
+    /// GPUs per node, e.g., 2 or V100:2.
     #[arg(long)]
     pub gpus: Option<String>,
 
-    /// Container image, with bash in it.
+    /// Container image, which must include bash.
     #[arg(long)]
     pub image: Option<String>,
 
-    /// How long each node may run: 90s, 30m, 1h30m.
+    /// Time limit for each node, e.g., 90s, 30m, or 1h30m. Defaults to the server's limit.
     #[arg(long, value_name = "TIME")]
     pub max_duration: Option<String>,
 
-    /// A variable, or the name of one whose value is taken from here; may be repeated.
+    /// Environment variable; without a value, it is taken from the local environment. Can be repeated.
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,
 
-    /// File with NAME=VALUE or NAME in each line, values as they are; --env wins over it, and it wins over the task file.
+    /// File with one NAME=VALUE or NAME per line. Overrides the task file and is overridden by --env. Can be repeated.
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub env_file: Vec<PathBuf>,
 
-    /// A volume and the folder at which it is seen; may be repeated.
+    /// Volume to mount and its mount path. Can be repeated.
     #[arg(long, value_name = "NAME:PATH", add = ArgValueCandidates::new(completions::volumes_to_mount))]
     pub volume: Vec<String>,
 }
 
 impl Overrides {
-    /// Changes `body`, and notes where the new values come from.
-    ///
-    /// # Errors
-    /// A flag cannot be understood, or a file not be read.
+    /// Applies the flags to `body` and records in `origin` which flag set which value, for error messages.
     pub fn apply(&self, body: &mut Value, origin: &mut Origin) -> Result<()> {
         let Self {
             name,
@@ -74,7 +70,7 @@ impl Overrides {
             volume,
         } = self;
         if !body.is_object() {
-            // The check that follows says so at its place.
+            // `TaskFile::check` reports it.
             return Ok(());
         }
         if let Some(name) = name {
@@ -126,7 +122,7 @@ fn mount_of(mount: &str) -> Result<(&str, &str)> {
         .filter(|(name, path)| !name.is_empty() && path.starts_with('/'))
         .ok_or_else(|| {
             Error::Usage(format!(
-                "`--volume {mount}`: write a volume and a folder, such as `my-data:/data`"
+                "invalid value `{mount}` for `--volume`; expected a volume and an absolute path, e.g., `my-data:/data`"
             ))
         })
 }

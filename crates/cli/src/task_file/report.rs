@@ -1,4 +1,4 @@
-//! What is wrong with a task, at its place in the file.
+//! Shows errors in a task at their locations in the file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,11 +9,11 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use super::document::{Mistake, Path, Place};
 use crate::error::Fault;
 
-/// Where the parts of a task come from.
+/// Where the values of a task come from.
 #[derive(Debug, Clone)]
 pub struct Origin {
     file: Option<File>,
-    /// Values that flags have set, by their path.
+    /// Flags by the path of the value that they set.
     flags: BTreeMap<Path, String>,
 }
 
@@ -24,7 +24,7 @@ struct File {
     places: BTreeMap<Path, Place>,
 }
 
-/// Faults with their places, for a person.
+/// Error messages with their locations.
 #[derive(Debug, Clone)]
 pub struct Report(Vec<Located>);
 
@@ -35,7 +35,6 @@ struct Located {
 }
 
 impl Origin {
-    /// A file.
     pub fn file(name: String, text: String, places: BTreeMap<Path, Place>) -> Self {
         Self {
             file: Some(File { name, text, places }),
@@ -43,7 +42,7 @@ impl Origin {
         }
     }
 
-    /// A command that was typed.
+    /// The task is a command from the arguments.
     pub fn command() -> Self {
         Self {
             file: None,
@@ -51,7 +50,7 @@ impl Origin {
         }
     }
 
-    /// Remembers that `flag` has set the value at `path`.
+    /// Records that `flag` set the value at `path`.
     pub fn set_by(&mut self, path: &[&str], flag: &str) {
         let path = path.iter().map(|step| (*step).to_owned()).collect();
         self.flags.insert(path, flag.to_owned());
@@ -79,7 +78,8 @@ impl Origin {
 }
 
 impl File {
-    /// The value at `path`; its key when the fault is the key, or the value has several lines; else what is around it.
+    /// The location to mark for an error at `path`: the value; its key if the key is wrong or the value spans several
+    /// lines; or, if the value is missing, the innermost value around it.
     fn place_of(&self, path: &[String], is_key: bool) -> Range<usize> {
         for length in (0..=path.len()).rev() {
             let Some(place) = self.places.get(&path[..length]) else {
@@ -91,7 +91,7 @@ impl File {
                 Some(key) if is_key || !is_whole || place.value.len() > value.len() => key.clone(),
                 Some(_) | None if is_whole => value,
                 Some(key) => key.clone(),
-                // What is missing at the top is missing in the file as a whole.
+                // A missing top-level key has no location: only the file name is shown.
                 None => 0..0,
             };
         }
@@ -99,26 +99,24 @@ impl File {
     }
 }
 
-/// The part of a range that is on its first line.
+/// The first line of a range.
 fn first_line(text: &str, range: Range<usize>) -> Range<usize> {
     let length = text[range.clone()].lines().next().unwrap_or_default().trim_end().len();
     range.start..range.start + length
 }
 
 impl Report {
-    /// One report of all faults of a task.
     pub fn faults(origin: &Origin, faults: &[Fault]) -> Self {
         let locate = |fault: &Fault| origin.locate(&fault.path(), &fault.message(), fault.kind == "extra_forbidden");
         Self(faults.iter().map(locate).collect())
     }
 
-    /// A single fault at a path.
     pub fn fault(origin: &Origin, path: &[&str], message: &str) -> Self {
         let path: Path = path.iter().map(|step| (*step).to_owned()).collect();
         Self(vec![origin.locate(&path, message, false)])
     }
 
-    /// A file that is no YAML.
+    /// A file that cannot be parsed.
     pub fn mistake(name: String, text: String, mistake: &Mistake) -> Self {
         let place = mistake.place.clone().unwrap_or(0..0);
         Self(vec![Located {
@@ -129,7 +127,7 @@ impl Report {
 }
 
 impl fmt::Display for Report {
-    /// With colours; who prints it takes them away where there shall be none.
+    /// Always styled; `anstream` strips the styles if the output does not support color.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, located) in self.0.iter().enumerate() {
             if index > 0 {
@@ -154,7 +152,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// A mark has a width, also at the end of the file.
+/// Extends an empty range by one character, so that the mark is visible.
 fn visible(text: &str, range: &Range<usize>) -> Range<usize> {
     if !range.is_empty() {
         return range.clone();

@@ -1,4 +1,4 @@
-//! What is read from task files, and how their faults are shown.
+//! Parsing of task files and display of their errors.
 
 use serde_json::json;
 
@@ -9,11 +9,11 @@ fn parsed(text: &str) -> TaskFile {
     TaskFile::parse("task.yaml".to_owned(), text.to_owned()).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// What a person without colours reads.
+/// The error message without color.
 fn refused(text: &str) -> String {
     let parsed = TaskFile::parse("task.yaml".to_owned(), text.to_owned());
     let error = match parsed {
-        Ok(mut task) => task.check().expect_err("it is wrong"),
+        Ok(mut task) => task.check().expect_err("the task is invalid"),
         Err(error) => error,
     };
     assert_eq!(error.exit_code(), 2);
@@ -85,7 +85,7 @@ fn a_variable_without_a_value_must_get_one() {
     let mut task = parsed("run: a\nenvs: {TOKEN: }\n");
     let error = anstream::adapter::strip_str(&task.check().unwrap_err().to_string()).to_string();
     assert!(
-        error.contains("`envs.TOKEN`: has no value; give one with `--env TOKEN=VALUE`"),
+        error.contains("`envs.TOKEN`: missing value; set it with `--env TOKEN=VALUE`"),
         "{error}"
     );
     let env = vec!["TOKEN=".to_owned()];
@@ -151,7 +151,7 @@ fn the_servers_faults_are_shown_in_the_file() {
 }
 
 proptest::proptest! {
-    /// Whatever a file holds, it is a task or an error, and every error can be shown.
+    /// Any text is either a task or an error, and every error can be displayed.
     #[test]
     fn no_file_is_too_strange(text in "[ -~\n\té€&*{}\\[\\]:,'\"|>-]{0,120}") {
         if let Ok(mut task) = TaskFile::parse("task.yaml".to_owned(), text.clone())

@@ -1,4 +1,4 @@
-//! Environment variables of a task from flags and files, and those that still need a value.
+//! Environment variables from `--env` and `--env-file`, and the check that all variables have values.
 
 use std::path::{Path, PathBuf};
 
@@ -7,10 +7,7 @@ use serde_json::Value;
 use super::report::{Origin, Report};
 use crate::error::{Error, Result};
 
-/// Name, value and flag of each variable that flags set, later ones winning.
-///
-/// # Errors
-/// A file cannot be read, or a variable is not set here.
+/// Name, value, and flag of each variable, in order of increasing precedence.
 pub fn from_flags(files: &[PathBuf], flags: &[String]) -> Result<Vec<(String, String, String)>> {
     let mut variables = Vec::new();
     for path in files {
@@ -23,7 +20,7 @@ pub fn from_flags(files: &[PathBuf], flags: &[String]) -> Result<Vec<(String, St
             Some((name, value)) => (name.to_owned(), value.to_owned()),
             None => (flag.clone(), own(flag)?),
         };
-        // The value may be a secret.
+        // Without the value, which may be a secret and would show up in error messages.
         let origin = format!("--env {name}");
         variables.push((name, value, origin));
     }
@@ -42,10 +39,10 @@ fn of_file(path: &Path) -> Result<Vec<(String, String)>> {
             Line::Nothing => {}
             Line::Variable(name, value) => variables.push((name.to_owned(), value.to_owned())),
             Line::Own(name) => variables.push((name.to_owned(), own(name)?)),
-            // Its text may be a secret.
+            // Do not show the line: it may contain a secret.
             Line::Wrong => {
                 return Err(Error::Usage(format!(
-                    "`{}:{number}`: write NAME=VALUE, or NAME for your own value",
+                    "`{}:{number}`: invalid line; expected `NAME=VALUE`, or `NAME` to use the local value",
                     path.display()
                 )));
             }
@@ -54,18 +51,17 @@ fn of_file(path: &Path) -> Result<Vec<(String, String)>> {
     Ok(variables)
 }
 
-/// A line of a file with variables.
 #[derive(Debug, PartialEq, Eq)]
 enum Line<'a> {
     Nothing,
     Variable(&'a str, &'a str),
-    /// The value is that of our own environment.
+    /// A name without a value, which is taken from the local environment.
     Own(&'a str),
     Wrong,
 }
 
-/// As `docker run --env-file` and `kubectl create --from-env-file` read it: the value is what stands behind `=`, to the end of the
-/// line, whatever it is. Beyond that, `export ` may stand before it, and quotes around the whole value are left out.
+/// Parses a line like `docker run --env-file` and `kubectl create --from-env-file`: the value is everything after `=`,
+/// without any expansion. In addition, a leading `export ` is allowed, and quotes around the whole value are removed.
 fn parse_line(line: &str) -> Line<'_> {
     let line = line.trim_start();
     if line.is_empty() || line.starts_with('#') {
@@ -89,23 +85,22 @@ fn unquoted(value: &str) -> &str {
 fn own(name: &str) -> Result<String> {
     std::env::var(name).map_err(|error| match error {
         std::env::VarError::NotPresent => Error::Usage(format!(
-            "`--env {name}`: `{name}` is not set here; give a value with `--env {name}=VALUE`"
+            "`--env {name}`: `{name}` is not set in your environment; use `--env {name}=VALUE`"
         )),
-        std::env::VarError::NotUnicode(_) => Error::Usage(format!("`--env {name}`: its value is not UTF-8 text")),
+        std::env::VarError::NotUnicode(_) => Error::Usage(format!("`--env {name}`: the value is not valid UTF-8")),
     })
 }
 
-/// As in SkyPilot, a variable without a value must get one when the task is submitted.
-///
-/// # Errors
-/// One has none.
+/// Requires a value for each variable. As with SkyPilot, a variable without a value in the task file must get one from
+/// a flag.
 pub fn all_have_values(body: &Value, origin: &Origin) -> Result<()> {
     let Some(envs) = body["envs"].as_object() else {
         return Ok(());
     };
     for (name, value) in envs {
         if value.is_null() {
-            let message = format!("has no value; give one with `--env {name}=VALUE`, or yours with `--env {name}`");
+            let message =
+                format!("missing value; set it with `--env {name}=VALUE`, or pass your own with `--env {name}`");
             return Err(Error::Task(Report::fault(origin, &["envs", name], &message)));
         }
     }

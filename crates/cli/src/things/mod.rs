@@ -1,4 +1,4 @@
-//! Tasks and volumes: their lists, and finding one by what a person calls it.
+//! Lists tasks and volumes, and finds them by ID, ID prefix, or name.
 
 mod task;
 mod volume;
@@ -12,26 +12,22 @@ use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::output::{Item, Kept, age, say};
 
-/// The longest list of candidates in a message.
+/// Limit for the candidates in an error message.
 const MAX_CANDIDATES: usize = 5;
 
-/// How many characters an identifier has.
+/// Length of an ID.
 const ID_LENGTH: usize = 8;
 
-/// A thing that the server keeps for a user.
+/// A task or a volume.
 pub trait Thing: Item {
-    /// `task`, `volume`.
+    /// `task` or `volume`, for messages.
     const KIND: &'static str;
-    /// The path of all of them.
+    /// The URL path of the collection.
     const PATH: &'static str;
-    /// When it was made.
     fn created_at(&self) -> &str;
 }
 
-/// All things of a user, or of everybody.
-///
-/// # Errors
-/// The server does not give them.
+/// All tasks or volumes of the user, or of all users.
 pub async fn list<T: Thing>(client: &Client, all_users: bool) -> Result<Vec<Kept<T>>> {
     let query = if all_users { "?all_users=true" } else { "" };
     let answer = client.get_bytes(&format!("{}{query}", T::PATH)).await?;
@@ -41,22 +37,19 @@ pub async fn list<T: Thing>(client: &Client, all_users: bool) -> Result<Vec<Kept
     raw.into_iter().map(|raw| Kept::read(raw, &url)).collect()
 }
 
-/// One thing by its identifier.
-///
-/// # Errors
-/// There is none, or the server does not give it.
+/// One task or volume by its ID.
 pub async fn get<T: Thing>(client: &Client, id: &str) -> Result<Kept<T>> {
     let answer = client.get_bytes(&format!("{}/{}", T::PATH, escaped(id))).await?;
     let raw = client.decode_as_sent(&answer)?;
     Kept::read(raw, &client.url().to_string())
 }
 
-/// One thing by its identifier, the beginning of it, or its name.
+/// One task or volume by its ID, ID prefix, or name.
 ///
 /// # Errors
-/// There is none, or there are several.
+/// [`Error::NotFound`] if nothing matches, [`Error::Usage`] if the reference is ambiguous.
 pub async fn find<T: Thing>(client: &Client, reference: &str) -> Result<Kept<T>> {
-    // An identifier is the usual case, and costs one small answer.
+    // Try the ID first: it is the most common case, and one task is a much smaller response than the list.
     if is_id(reference) {
         match get(client, reference).await {
             Err(Error::NotFound(_)) => {}
@@ -66,10 +59,7 @@ pub async fn find<T: Thing>(client: &Client, reference: &str) -> Result<Kept<T>>
     choose(list(client, false).await?, reference)
 }
 
-/// Several things; each once, in the order in which they were named.
-///
-/// # Errors
-/// One is not there, unless that shall be ignored.
+/// Several tasks or volumes in the given order, without duplicates.
 pub async fn find_all<T: Thing>(
     client: &Client,
     references: &[String],
@@ -87,7 +77,7 @@ pub async fn find_all<T: Thing>(
     Ok(found)
 }
 
-/// The name, the identifier, or the one identifier that begins so: in this order.
+/// Matches by ID, then by name, then by ID prefix.
 fn choose<T: Thing>(mut things: Vec<Kept<T>>, reference: &str) -> Result<Kept<T>> {
     let kind = T::KIND;
     let fits: [&dyn Fn(&T) -> bool; 3] = [
@@ -107,7 +97,7 @@ fn choose<T: Thing>(mut things: Vec<Kept<T>>, reference: &str) -> Result<Kept<T>
                 });
                 let shown: Vec<String> = shown.collect();
                 return Err(Error::Usage(format!(
-                    "`{reference}` is {} {kind}s; say which: {}",
+                    "`{reference}` matches {} {kind}s; specify an ID: {}",
                     several.len(),
                     shown.join(", ")
                 )));
@@ -125,22 +115,22 @@ fn not_found<T: Thing>(things: &[Kept<T>], reference: &str) -> String {
         .filter(|(similarity, _)| *similarity > 0.8)
         .max_by(|left, right| left.0.total_cmp(&right.0));
     match nearest {
-        Some((_, name)) => format!("you have no {kind} `{reference}`; did you mean `{name}`?"),
+        Some((_, name)) => format!("{kind} `{reference}` not found; did you mean `{name}`?"),
         None => format!(
-            "you have no {kind} `{reference}`; `k8s-cli {} list` shows yours",
+            "{kind} `{reference}` not found; list yours with `k8s-cli {} list`",
             list_command::<T>()
         ),
     }
 }
 
-/// Says that a list is empty, and of what.
+/// Reports an empty list.
 pub fn say_none<T: Thing>(all_users: bool, user: &UserName, which: &str) {
     let of = if all_users {
         String::new()
     } else {
-        format!(" of `{user}`")
+        format!(" for user `{user}`")
     };
-    say(&format!("no {}s{of}{which}", T::KIND));
+    say(&format!("no {}s found{of}{which}", T::KIND));
 }
 
 fn list_command<T: Thing>() -> &'static str {
@@ -154,7 +144,7 @@ fn is_id(text: &str) -> bool {
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
 }
 
-/// A part of a path.
+/// Escapes text for use as one segment of a URL path or as a query value.
 pub fn escaped(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
@@ -187,8 +177,12 @@ mod tests {
         let found = |reference: &str| choose(tasks(&all), reference).map(|kept| kept.item.task_id);
         assert_eq!(found("abzz1234").unwrap(), "abzz1234");
         assert_eq!(found("abc").unwrap(), "abcd1234");
-        assert_eq!(found("train").unwrap(), "abcd1234", "a name before a beginning");
-        assert!(matches!(found("ab"), Err(Error::Usage(_))), "two begin so");
+        assert_eq!(
+            found("train").unwrap(),
+            "abcd1234",
+            "a name takes precedence over an ID prefix"
+        );
+        assert!(matches!(found("ab"), Err(Error::Usage(_))), "two IDs match");
         assert!(matches!(found(""), Err(Error::NotFound(_))));
     }
 
@@ -197,6 +191,6 @@ mod tests {
         let Err(error) = choose(tasks(&[("abcd1234", "train")]), "trian") else {
             panic!("found")
         };
-        assert_eq!(error.to_string(), "you have no task `trian`; did you mean `train`?");
+        assert_eq!(error.to_string(), "task `trian` not found; did you mean `train`?");
     }
 }

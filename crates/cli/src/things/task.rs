@@ -1,4 +1,4 @@
-//! A task as one of several.
+//! Tasks in lists.
 
 use task::status::TaskStatus;
 

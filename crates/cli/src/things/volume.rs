@@ -1,4 +1,4 @@
-//! A volume as one of several.
+//! Volumes in lists.
 
 use task::volume::VolumeStatus;
 

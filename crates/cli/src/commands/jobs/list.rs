@@ -13,10 +13,6 @@ use crate::error::{Error, Result};
 use crate::output::{Item, Kept, REFRESH, plain_json, print, print_items, print_items_below, say, yaml};
 use crate::things::{list, say_none};
 
-/// Runs the command.
-///
-/// # Errors
-/// The server does not give the list.
 pub async fn run(context: &Context, args: List) -> Result<()> {
     if args.watch {
         return watch(context, &args).await;
@@ -24,7 +20,11 @@ pub async fn run(context: &Context, args: List) -> Result<()> {
     let tasks = tasks(context, &args).await?;
     let format = args.format.format();
     if tasks.is_empty() && matches!(format, Format::Table | Format::Wide) {
-        let which = if args.status.is_empty() { "" } else { " in these states" };
+        let which = if args.status.is_empty() {
+            ""
+        } else {
+            " with this status"
+        };
         say_none::<TaskStatus>(args.all_users, &context.user.name, which);
         return Ok(());
     }
@@ -43,7 +43,7 @@ async fn tasks(context: &Context, args: &List) -> Result<Vec<Kept<TaskStatus>>> 
         tasks.retain(|kept| args.status.iter().any(|name| state(*name) == kept.item.status));
     }
     match args.sort_by {
-        // As they come: oldest first.
+        // The server lists the oldest first.
         SortKey::Age => {}
         SortKey::Name => tasks.sort_by(|left, right| left.item.name.cmp(&right.item.name)),
         SortKey::Status => tasks.sort_by_key(|kept| kept.item.status),
@@ -62,7 +62,7 @@ fn state(name: StateName) -> State {
     }
 }
 
-/// Prints all tasks once, then each that changes, until Ctrl-C.
+/// Prints all tasks once, then each task that changes, until Ctrl-C.
 async fn watch(context: &Context, args: &List) -> Result<()> {
     tokio::select! {
         ended = watch_for_ever(context, args) => ended,
@@ -82,7 +82,7 @@ async fn watch_for_ever(context: &Context, args: &List) -> Result<()> {
     loop {
         let mut tasks = match tasks(context, args).await {
             Ok(tasks) => tasks,
-            // What cannot be seen at all is said at once; later it is waited for.
+            // Fail immediately if the first request fails; after that, wait for the server to come back.
             Err(error) if !was_seen => return Err(error),
             Err(error) => {
                 away.ride_out(error)?;
@@ -92,7 +92,7 @@ async fn watch_for_ever(context: &Context, args: &List) -> Result<()> {
         };
         was_seen = true;
         away.is_back();
-        // One that is gone was stopped, or is in none of the states that were asked for.
+        // A missing task was stopped, or its status no longer matches `--status`.
         let is_there = |id: &String| tasks.iter().any(|kept| kept.item.id() == id);
         let gone: Vec<String> = known.keys().filter(|id| !is_there(id)).cloned().collect();
         for id in gone {
@@ -119,7 +119,7 @@ fn print_changes(
     widths: &mut Vec<usize>,
 ) -> Result<()> {
     match args.format.format() {
-        // One object in each line: a stream has no end at which a list could be closed.
+        // One object per line (JSON Lines), because a stream has no end at which to close a list.
         Format::Json => print(
             &tasks
                 .iter()
@@ -134,7 +134,7 @@ fn print_changes(
     }
 }
 
-/// One document of a stream of them.
+/// One document of a YAML stream.
 fn one_yaml(kept: &Kept<TaskStatus>) -> Result<String> {
     let value: Value = serde_json::from_str(kept.raw.get()).map_err(std::io::Error::from)?;
     Ok(format!("---\n{}", yaml(&value)?))

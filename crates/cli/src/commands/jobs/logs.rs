@@ -10,10 +10,6 @@ use crate::error::Result;
 use crate::logs::{LogOptions, print_now};
 use crate::things::find;
 
-/// Runs the command.
-///
-/// # Errors
-/// The task is not there, or its log cannot be read.
 pub async fn run(context: &Context, args: Logs) -> Result<()> {
     let task = find::<TaskStatus>(&context.client, &args.task).await?.item;
     let options = LogOptions {
@@ -34,7 +30,8 @@ pub async fn run(context: &Context, args: Logs) -> Result<()> {
     }
 }
 
-/// How long ago, as a time: a connection that breaks must not move it. What is none is left for the server to refuse.
+/// Converts a relative `--since` to a timestamp, so that it does not move when the log is requested again after a
+/// broken connection. Leaves anything else unchanged; the server validates it.
 fn absolute(since: String) -> String {
     let ago = since
         .parse::<Span>()

@@ -1,4 +1,4 @@
-//! `k8s-cli jobs ...`.
+//! `k8s-cli jobs`.
 
 mod list;
 mod logs;
@@ -13,10 +13,6 @@ use crate::args::JobsCommand;
 use crate::context::Context;
 use crate::error::Result;
 
-/// Runs the command.
-///
-/// # Errors
-/// It fails.
 pub async fn run(context: Context, command: JobsCommand) -> Result<()> {
     match command {
         JobsCommand::Submit(args) => submit::run(&context, *args).await,

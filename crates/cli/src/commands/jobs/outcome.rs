@@ -1,4 +1,4 @@
-//! How a task ended, as a sentence and as an exit code.
+//! The outcome of a task as a message and as an exit code.
 
 use std::io::IsTerminal;
 
@@ -11,14 +11,14 @@ use crate::error::{Error, Result};
 use crate::logs::{End, LogOptions, follow};
 use crate::output::{age_of, say};
 
-/// The exit code of a task that failed, as `sky` has it, and of one that was stopped.
+/// Exit codes for a task that failed and for one that was stopped. `sky` uses 100 for the former, too.
 const FAILED: u8 = 100;
 const STOPPED: u8 = 103;
 
-/// What the exit code of a command says that follows a task.
+/// What the exit code of a command that follows a task reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// Whether the log was followed to its end, however the task ended.
+    /// Only whether the log was read to its end, regardless of the outcome of the task.
     OfTheFollowing,
     /// Whether the task succeeded.
     Failure,
@@ -26,10 +26,10 @@ pub enum Ending {
     TheTasks,
 }
 
-/// Follows a log to its end, or until Ctrl-C, and says how the task ended.
+/// Follows a log to its end or until Ctrl-C, and reports how the task ended.
 ///
 /// # Errors
-/// The following fails; or the task did, where `ending` says so.
+/// [`Error::Ended`] if the task did not succeed and `ending` asks for that in the exit code.
 pub async fn follow_to_the_end(
     context: &Context,
     task: &TaskStatus,
@@ -42,10 +42,10 @@ pub async fn follow_to_the_end(
         interrupted = tokio::signal::ctrl_c() => {
             interrupted?;
             if std::io::stderr().is_terminal() {
-                // Behind the `^C` that the terminal shows.
+                // End the line on which the terminal shows `^C`.
                 say("");
             }
-            say(&format!("task {id} runs on; `k8s-cli jobs logs {id}` follows it again, `k8s-cli jobs stop {id}` stops it"));
+            say(&format!("task {id} is still running; follow it with `k8s-cli jobs logs {id}`, or stop it with `k8s-cli jobs stop {id}`"));
             return Err(Error::Interrupted);
         }
     };
@@ -68,7 +68,7 @@ pub async fn follow_to_the_end(
     }
 }
 
-/// One line for a person.
+/// A one-line summary.
 pub fn sentence(task: &TaskStatus) -> String {
     let mut text = format!("task {} {}", task.task_id, task.status);
     if let Some(took) = took(task) {
@@ -83,7 +83,7 @@ pub fn sentence(task: &TaskStatus) -> String {
     text
 }
 
-/// The time from the first start of a node, in whatever attempt, to the last end; of a task that has ended.
+/// The run time of a finished task: from the first start of a node in any attempt to the last end.
 pub fn took(task: &TaskStatus) -> Option<String> {
     let time = |text: &Option<String>| text.as_deref()?.parse::<Timestamp>().ok();
     let attempts = task.metadata.attempts.iter().map(|attempt| time(&attempt.started_at));
@@ -94,8 +94,9 @@ pub fn took(task: &TaskStatus) -> Option<String> {
     is_over.then_some(age_of(end.duration_since(starts.flatten().min()?)))
 }
 
-/// 0 for success; else the exit code of the node that failed first by itself, and 1 when it has none. Who has followed one
-/// node asks for that one's.
+/// The exit code of a task or, with `node`, of that node: 0 on success, otherwise the exit code of the node that failed
+/// first, or 1 if it has none. Nodes with the reason `NodeFailed` count last: they were ended because another node had
+/// failed.
 fn code(task: &TaskStatus, node: Option<u32>) -> u8 {
     let is_asked_for = |candidate: &&NodeStatus| node.is_none_or(|rank| candidate.rank == rank);
     let mut nodes = task.metadata.nodes.iter().filter(is_asked_for);

@@ -8,10 +8,6 @@ use crate::error::Result;
 use crate::output::{describe_task, print, print_items, print_one};
 use crate::things::find_all;
 
-/// Runs the command.
-///
-/// # Errors
-/// A task is not there.
 pub async fn run(context: &Context, args: Status) -> Result<()> {
     let tasks = find_all::<TaskStatus>(&context.client, &args.tasks, false).await?;
     match (args.output.format, tasks.as_slice()) {

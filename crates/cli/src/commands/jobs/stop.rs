@@ -10,10 +10,6 @@ use crate::error::Result;
 use crate::output::{plural, print, say};
 use crate::things::{find_all, list};
 
-/// Runs the command.
-///
-/// # Errors
-/// A task is not there, or cannot be stopped.
 pub async fn run(context: &Context, args: Stop) -> Result<()> {
     if args.all {
         return all(context, args.all_users, args.yes).await;
@@ -29,15 +25,15 @@ async fn all(context: &Context, all_users: bool, yes: bool) -> Result<()> {
         let tasks = list::<TaskStatus>(&context.client, all_users).await?;
         let ended = tasks.iter().filter(|kept| kept.item.status.is_final()).count();
         if tasks.is_empty() {
-            say("there are no tasks");
+            say("no tasks found");
             return Ok(());
         }
         let whose = if all_users { " of all users" } else { "" };
         let stop = format!("stop {}{whose}", plural(tasks.len() - ended, "task"));
-        let forget = format!("forget {ended} that ended, with their logs");
+        let forget = format!("delete {} with logs", plural(ended, "finished task"));
         let action = match (tasks.len() - ended, ended) {
             (_, 0) => stop,
-            (0, _) => format!("forget {}{whose} that ended, with their logs", plural(ended, "task")),
+            (0, _) => format!("delete {}{whose} with logs", plural(ended, "finished task")),
             _ => format!("{stop}, and {forget}"),
         };
         confirm(&action, "--yes")?;

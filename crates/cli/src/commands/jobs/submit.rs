@@ -16,10 +16,6 @@ use crate::output::{self, print, say, warn};
 use crate::task_file::TaskFile;
 use crate::things::get;
 
-/// Runs the command.
-///
-/// # Errors
-/// The task is wrong, or the server does not take it.
 pub async fn run(context: &Context, args: Submit) -> Result<()> {
     let Submit {
         file,
@@ -35,10 +31,7 @@ pub async fn run(context: &Context, args: Submit) -> Result<()> {
         command,
     } = args;
     if output.is_some() && !dry_run && !detach {
-        return Err(Error::Usage(
-            "`--output` is for `--dry-run` or `--detach`; the output of a submit that is followed is the log"
-                .to_owned(),
-        ));
+        return Err(Error::Usage("`--output` requires `--dry-run` or `--detach`".to_owned()));
     }
     let mut task = match &file {
         Some(path) => TaskFile::read(path)?,
@@ -63,7 +56,7 @@ pub async fn run(context: &Context, args: Submit) -> Result<()> {
     }
     if detach {
         print(&id)?;
-        say(&format!("submitted; `k8s-cli jobs logs {id}` follows it"));
+        say(&format!("submitted; follow it with `k8s-cli jobs logs {id}`"));
         return Ok(());
     }
     say(&format!("task {id} submitted"));
@@ -76,7 +69,7 @@ pub async fn run(context: &Context, args: Submit) -> Result<()> {
     follow_to_the_end(context, &status.item, &LogOptions::default(), ending).await
 }
 
-/// Sends the task; what the server finds wrong with it is shown in the file.
+/// Sends the task; shows what the server rejects at its place in the task file.
 async fn send(context: &Context, task: &TaskFile, path: &str, key: &str) -> Result<Bytes> {
     let submit = async || context.client.submit(path, task.body(), key).await;
     let (answer, warnings) = match context.with_server(submit).await {
@@ -89,7 +82,7 @@ async fn send(context: &Context, task: &TaskFile, path: &str, key: &str) -> Resu
     Ok(answer)
 }
 
-/// As `kubectl apply -f -` reads them.
+/// Prints manifests in a form that `kubectl apply -f -` accepts.
 fn print_manifests(manifests: &[Value], format: Format) -> Result<()> {
     if format == Format::Json {
         let list = HashMap::from([

@@ -1,4 +1,4 @@
-//! `k8s-cli jobs top`: a view of tasks that stays true, with the last line of each node's log.
+//! `k8s-cli jobs top`: a live view of tasks with the last log line of each node.
 
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write, stdin, stdout};
@@ -18,27 +18,25 @@ use crate::error::Result;
 use crate::output::{Cell, REFRESH, Table, age, fixed, flexible, plural, print, ran_for, status_cell};
 use crate::things::{find_all, list};
 
-/// How long the last lines of the logs may take; a view that hangs is none.
+/// Timeout for fetching last log lines. The view must stay responsive; lines that arrive late are left out.
 const LINE_PATIENCE: Duration = Duration::from_millis(800);
 
-/// The longest part of a line that is kept.
+/// Limit for the length of a log line in the view.
 const MAX_LINE_BYTES: usize = 400;
 
-/// How many rows there are where there is no terminal.
+/// Height of the view without a terminal.
 const DEFAULT_HEIGHT: usize = 50;
 
-/// Runs the command.
-///
-/// # Errors
-/// The server does not give the tasks.
 pub async fn run(context: &Context, args: Top) -> Result<()> {
-    // What is not there from the beginning was mistyped; what goes later was stopped.
+    // A task that is missing now was mistyped, so fail. One that disappears later was stopped, and the view just drops
+    // it.
     find_all::<TaskStatus>(&context.client, &args.tasks, false).await?;
     if context.terminal.width.is_none() || !stdin().is_terminal() {
         return print(&view(context, &args, DEFAULT_HEIGHT).await?);
     }
     let screen = Screen::open()?;
     let (keys, mut quit) = tokio::sync::mpsc::channel(1);
+    // A thread of its own, because reading keys blocks. It is not joined: the process ends right after the view.
     std::thread::spawn(move || until_quit(&keys));
     let ended = loop {
         let (width, height) = terminal::size()?;
@@ -50,7 +48,7 @@ pub async fn run(context: &Context, args: Top) -> Result<()> {
         here.terminal.width = Some(usize::from(width));
         tokio::select! {
             view = view(&here, &args, usize::from(height)) => match view {
-                Ok(text) => screen.draw(&text.replacen('\n', "   (q leaves)\n", 1), height)?,
+                Ok(text) => screen.draw(&text.replacen('\n', "   (press q to quit)\n", 1), height)?,
                 Err(error) => break Err(error),
             },
             _ = quit.recv() => break Ok(()),
@@ -64,7 +62,7 @@ pub async fn run(context: &Context, args: Top) -> Result<()> {
     ended
 }
 
-/// The other screen of the terminal; the first one comes back when this is dropped.
+/// The alternate screen in raw mode. Dropping it restores the terminal, also after an error.
 struct Screen;
 
 impl Screen {
@@ -74,7 +72,7 @@ impl Screen {
         Ok(Self)
     }
 
-    /// Line by line over what was there: to clear all of it first would flicker.
+    /// Overwrites the screen line by line, because clearing it first would flicker.
     fn draw(&self, text: &str, height: u16) -> Result<()> {
         let mut out = stdout().lock();
         execute!(out, cursor::MoveTo(0, 0))?;
@@ -96,7 +94,7 @@ impl Drop for Screen {
     }
 }
 
-/// Returns when the person wants to leave.
+/// Blocks until the user presses `q`, Esc, or Ctrl-C, which raw mode delivers as a key instead of SIGINT.
 fn until_quit(keys: &tokio::sync::mpsc::Sender<()>) {
     loop {
         match event::read() {
@@ -133,7 +131,7 @@ async fn view(context: &Context, args: &Top, height: usize) -> Result<String> {
         counts(State::Completed),
         counts(State::Failed)
     );
-    // What is under way first, and of the rest what ended last.
+    // Active tasks first, then by latest change.
     tasks.sort_by_key(|task| (task.status.is_final(), std::cmp::Reverse(task.updated_at.clone())));
     let shown = fitting(&tasks, height.saturating_sub(3));
     let lines = join_all(shown.iter().map(|task| last_lines(context, task))).await;
@@ -151,7 +149,7 @@ async fn view(context: &Context, args: &Top, height: usize) -> Result<String> {
     Ok(title + &table.render(context.terminal, true))
 }
 
-/// As many tasks as have room, with a line for each node.
+/// The tasks that fit into `rows`, counting a line for each node. The first task is always shown.
 fn fitting(tasks: &[TaskStatus], rows: usize) -> Vec<&TaskStatus> {
     let mut left = rows;
     let fits = |task: &&TaskStatus| {
@@ -212,7 +210,7 @@ fn add(table: &mut Table, task: &TaskStatus, lines: &HashMap<u32, String>) {
     }
 }
 
-/// The last line of each node's log; nothing of those that do not answer in time.
+/// The last log line of each node; empty if the server does not respond in time.
 async fn last_lines(context: &Context, task: &TaskStatus) -> HashMap<u32, String> {
     if task.status == State::Pending {
         return HashMap::new();
@@ -227,13 +225,14 @@ async fn last_lines(context: &Context, task: &TaskStatus) -> HashMap<u32, String
         .collect()
 }
 
-/// The rank and the line. Progress bars write over their line; what is seen of them is what is behind the last `\r`.
+/// Splits a log line into rank and text. Progress bars overwrite their line, so only the text after the last `\r` is
+/// kept.
 fn of_node(line: &str, num_nodes: u32) -> Option<(u32, String)> {
     let (rank, text) = match num_nodes {
         1 => (0, line),
         _ => {
             let (rank, text) = line.strip_prefix("node-")?.split_once(" | ")?;
-            // An attempt after the first is named behind the rank.
+            // After the first attempt, the prefix is `node-1 attempt-2`.
             (rank.split(' ').next()?.parse().ok()?, text)
         }
     };

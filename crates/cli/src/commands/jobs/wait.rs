@@ -15,14 +15,15 @@ use crate::error::{Error, Result};
 use crate::output::say;
 use crate::things::{find_all, get};
 
-/// The first pause between two looks, and the longest: what ends soon is seen soon, and what runs for hours costs little.
+/// Polling interval: starts short, so that short tasks are reported soon, and doubles up to the maximum, so that
+/// waiting for hours is cheap.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs the command.
 ///
 /// # Errors
-/// A task is not there, will never be in that state, or is not in time.
+/// [`Error::Several`] if a task can no longer reach the state, [`Error::TimedOut`] on timeout.
 pub async fn run(context: &Context, args: Wait) -> Result<()> {
     let all = async {
         let tasks = find_all::<TaskStatus>(&context.client, &args.tasks, false).await?;
@@ -32,7 +33,7 @@ pub async fn run(context: &Context, args: Wait) -> Result<()> {
     tokio::select! {
         done = async {
             match args.timeout {
-                Some(limit) => timeout(limit, all).await.unwrap_or_else(|_| Err(Error::TimedOut(format!("waited {limit:?} in vain")))),
+                Some(limit) => timeout(limit, all).await.unwrap_or_else(|_| Err(Error::TimedOut(format!("timed out waiting for the condition after {limit:?}")))),
                 None => all.await,
             }
         } => done.map(drop),
@@ -69,7 +70,7 @@ async fn one(context: &Context, id: &str, condition: Conditions, quiet: bool) ->
     }
 }
 
-/// Whether it is so; `None` while it can still become so.
+/// Whether the condition is met; `None` while it still can be.
 fn reached(condition: Conditions, state: State) -> Option<bool> {
     match (condition, state) {
         (Conditions::Done | Conditions::Running, State::Completed | State::Failed) => Some(true),

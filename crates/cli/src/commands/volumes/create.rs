@@ -10,10 +10,6 @@ use crate::error::{Error, Fault, Result};
 use crate::output::{print, say, warn};
 use crate::things::list;
 
-/// Runs the command.
-///
-/// # Errors
-/// The volume is refused.
 pub async fn run(context: &Context, args: Create) -> Result<()> {
     let Create {
         name,
@@ -37,21 +33,22 @@ pub async fn run(context: &Context, args: Create) -> Result<()> {
     };
     print(&created.volume_id)?;
     let volumes = list::<VolumeStatus>(&context.client, false).await?;
+    // A name selects the oldest volume; the list starts with the oldest.
     let oldest = volumes.iter().map(|kept| &kept.item).find(|volume| volume.name == name);
     if let Some(other) = oldest.filter(|oldest| oldest.volume_id != created.volume_id) {
         warn(&format!(
-            "`{name}` is also volume {}, which tasks that say `{name}` mount; say `{}` to mount this one",
+            "volume {} is also named `{name}`, and tasks that reference `{name}` use that one; use `{}` to mount the new one",
             other.volume_id, created.volume_id
         ));
     } else if !quiet {
         say(&format!(
-            "volume `{name}` created; `k8s-cli jobs submit task.yaml --volume {name}:/data` mounts it"
+            "created volume `{name}`; mount it with `k8s-cli jobs submit task.yaml --volume {name}:/data`"
         ));
     }
     Ok(())
 }
 
-/// The faults, with the words of the command line.
+/// Reports invalid values under the names of their arguments.
 fn as_typed(faults: &[Fault]) -> String {
     let typed = faults.iter().map(|fault| {
         let path = fault.path();

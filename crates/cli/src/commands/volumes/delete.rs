@@ -10,10 +10,6 @@ use crate::error::Result;
 use crate::output::plural;
 use crate::things::find_all;
 
-/// Runs the command.
-///
-/// # Errors
-/// A volume is not there, or nobody said that its data may go.
 pub async fn run(context: &Context, args: Delete) -> Result<()> {
     let volumes = find_all::<VolumeStatus>(&context.client, &args.volumes, args.ignore_not_found).await?;
     if volumes.is_empty() {
@@ -23,7 +19,7 @@ pub async fn run(context: &Context, args: Delete) -> Result<()> {
         let names: Vec<String> = volumes.iter().map(|kept| format!("`{}`", kept.item.name)).collect();
         let which = plural(volumes.len(), "volume");
         confirm(
-            &format!("delete {which} with all data: {}", names.join(", ")),
+            &format!("delete {which} with all data ({})", names.join(", ")),
             "--force",
         )?;
     }

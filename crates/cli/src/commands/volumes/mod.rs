@@ -1,4 +1,4 @@
-//! `k8s-cli volumes ...`.
+//! `k8s-cli volumes`.
 
 mod create;
 mod delete;
@@ -11,10 +11,6 @@ use crate::error::Result;
 use crate::output::{describe_volume, print, print_items, print_one};
 use crate::things::{find_all, list, say_none};
 
-/// Runs the command.
-///
-/// # Errors
-/// It fails.
 pub async fn run(context: Context, command: VolumesCommand) -> Result<()> {
     match command {
         VolumesCommand::Create(args) => create::run(&context, args).await,

@@ -14,7 +14,7 @@ fn time(second: u32) -> String {
     format!("2026-11-24T10:00:{second:02}.000000000Z")
 }
 
-/// What the server answers from `since`, in this order of lines.
+/// The response of the server for `since`.
 fn answer(lines: &[Line], since: Option<&str>) -> Vec<u8> {
     let mut bytes = Vec::new();
     for line in lines {
@@ -29,7 +29,7 @@ fn answer(lines: &[Line], since: Option<&str>) -> Vec<u8> {
     bytes
 }
 
-/// The lines of one node as they were printed, after one or several connections.
+/// The printed lines of one node.
 fn of_node(printed: &[u8], node: u32) -> Vec<Vec<u8>> {
     let prefix = format!("node-{node} | ").into_bytes();
     let lines = printed.split_inclusive(|byte| *byte == b'\n');
@@ -113,7 +113,8 @@ fn a_node_that_has_said_nothing_is_asked_for_from_its_beginning() {
 }
 
 proptest! {
-    /// However an answer is cut into pieces, and wherever connections break, each node's lines come out once, in order.
+    /// No matter how responses are split into chunks and where connections break, each line is printed once and in
+    /// order.
     #[test]
     fn no_line_is_lost_or_doubled_by_a_lost_connection(
         log in log(),
@@ -138,7 +139,6 @@ proptest! {
                 .filter(|line| line.node == node)
                 .map(|line| [line.content.as_slice(), b"\n"].concat())
                 .collect();
-            // A line that was cut is continued without its prefix, behind whatever the cut left.
             let printed = out.split(|byte| *byte == b'\n').count() - 1;
             prop_assert_eq!(printed, log.len());
             prop_assert_eq!(of_node(&out, node), expected);
