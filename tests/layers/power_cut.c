@@ -1,6 +1,6 @@
-/* Records what a power cut would leave: the contents of each file and the names in each directory at the last sync. Load it
- * with LD_PRELOAD; KEPT, a macro, is the directory of the records. The power is cut when a file `cut` appears in it: later
- * syncs are not recorded.
+/* Records what a power cut would leave: the contents of each file and the names in each directory at the last sync.
+ * Load it with LD_PRELOAD; KEPT, a macro, is the directory of the records. The power is cut when a file `cut` appears in
+ * it: later syncs are not recorded.
  *
  * A file or directory is identified by its inode and birth time, because inodes are reused. */
 #define _GNU_SOURCE
