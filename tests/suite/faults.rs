@@ -289,11 +289,15 @@ async fn a_machine_that_takes_no_pods_keeps_a_task_waiting_until_it_does() {
     world.cluster.cordon(true).await;
     let waiting = async {
         world.api.stop(&blocker).await;
-        eventually(Duration::from_secs(60), "the cluster node to be the reason", async || {
-            let status = world.api.status(&id).await;
-            let message = status["message"].as_str()?.to_owned();
-            message.contains("1 node(s) were unschedulable").then_some(status)
-        })
+        eventually(
+            Duration::from_secs(60),
+            "the cluster node to be the reason",
+            async || {
+                let status = world.api.status(&id).await;
+                let message = status["message"].as_str()?.to_owned();
+                message.contains("1 node(s) were unschedulable").then_some(status)
+            },
+        )
         .await
     };
     // Uncordon it in any case, because other tests need it.

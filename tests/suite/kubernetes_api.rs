@@ -186,7 +186,11 @@ async fn the_same_requests_have_the_same_answers_on_every_kubernetes() {
             differences.push(format!("{name}\n    recorded {expected}\n    answered {answer}"));
         }
     }
-    println!("{} requests, {} with different responses", answers.len(), differences.len());
+    println!(
+        "{} requests, {} with different responses",
+        answers.len(),
+        differences.len()
+    );
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 

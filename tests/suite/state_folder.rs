@@ -38,9 +38,11 @@ async fn a_folder_with_other_peoples_data_is_refused_and_left_as_it_is() {
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    eventually(Duration::from_secs(20), "the server to reject the directory", async || {
-        server.try_wait().unwrap()
-    })
+    eventually(
+        Duration::from_secs(20),
+        "the server to reject the directory",
+        async || server.try_wait().unwrap(),
+    )
     .await;
     let output = server.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
