@@ -1,4 +1,4 @@
-//! The server on a cluster, beside kube-apiserver alone.
+//! Benchmark of the server on a cluster, next to kube-apiserver alone.
 
 use std::time::Duration;
 
@@ -11,27 +11,27 @@ use crate::measure::{self, Samples, mebibytes, milliseconds, rate, repeat};
 use crate::server::Server;
 use crate::{Verdict, gang};
 
-/// How much to measure.
+/// Amount of work.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How many tasks there are.
+    /// Number of tasks
     #[arg(long, default_value_t = 2000)]
     tasks: usize,
 
-    /// How many requests are under way at once.
+    /// Number of concurrent requests
     #[arg(long, default_value_t = 32)]
     concurrency: usize,
 
-    /// How often a task of 200 nodes is submitted.
+    /// Number of submits of a 200-node task
     #[arg(long, default_value_t = 5)]
     gangs: u32,
 
-    /// How long each rate of reads is measured, in seconds.
+    /// Time to measure each rate of reads, in seconds
     #[arg(long, default_value_t = 5)]
     seconds: u64,
 }
 
-/// Measures, in a namespace of its own.
+/// Measures in a namespace of its own.
 pub async fn run(args: &Args) -> anyhow::Result<Vec<Verdict>> {
     let kubernetes = Kubernetes::connect().await?;
     let result = measure(args, &kubernetes).await;
@@ -43,7 +43,7 @@ async fn measure(args: &Args, kubernetes: &Kubernetes) -> anyhow::Result<Vec<Ver
     let server = Server::start(&["--backend", "cluster", "--namespace", &kubernetes.namespace])?;
     let idle = server.resident()?;
     eprintln!(
-        "creating {} tasks through the server, and as many Jobs without it, in turns",
+        "creating {} tasks through the server, alternating with the same number of Jobs without it",
         args.tasks
     );
     let (submits, creates) = create(args, kubernetes, &server).await?;
@@ -100,7 +100,7 @@ async fn measure(args: &Args, kubernetes: &Kubernetes) -> anyhow::Result<Vec<Ver
     Ok(verdicts)
 }
 
-/// Creates tasks and Jobs in turns, so that a machine that gets slower is slower for both. Gives both rates.
+/// Creates tasks and Jobs in alternation, so that a machine that slows down slows down both. Returns both rates.
 async fn create(args: &Args, kubernetes: &Kubernetes, server: &Server) -> anyhow::Result<(f64, f64)> {
     const ROUNDS: usize = 8;
     let share = args.tasks / ROUNDS;
@@ -109,7 +109,7 @@ async fn create(args: &Args, kubernetes: &Kubernetes, server: &Server) -> anyhow
     let template = server.manifest(&body).await?;
     for _ in 0..ROUNDS {
         theirs += kubernetes.create(&template, args.concurrency, share).await?;
-        // Both leave work behind for the controllers; it must not count for the other.
+        // Each leaves work to the controllers, which must not slow down the other.
         kubernetes.calm().await?;
         ours += repeat(
             args.concurrency,
@@ -135,7 +135,7 @@ async fn first_task(server: &Server) -> anyhow::Result<String> {
     let mut connection = Connection::open(&server.address).await?;
     let answer = connection.send("GET", "/tasks", None).await?;
     let list: serde_json::Value = serde_json::from_slice(&answer.body)?;
-    let id = list["tasks"][0]["task_id"].as_str().context("there are tasks")?;
+    let id = list["tasks"][0]["task_id"].as_str().context("the list has no task")?;
     Ok(id.to_owned())
 }
 

@@ -1,4 +1,4 @@
-//! The command line beside kubectl, as whole processes, by hyperfine, on the same server in one run.
+//! Benchmark of the CLI next to kubectl: whole processes, timed by hyperfine, on the same server in one run.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,22 +10,25 @@ use crate::Verdict;
 use crate::embedded::{Scratch, run_through};
 use crate::server::Server;
 
-/// How much to measure.
+/// Amount of work.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How many tasks are listed.
+    /// Number of tasks to list
     #[arg(long, default_value_t = 1000)]
     tasks: usize,
 
-    /// How often each command is run.
+    /// Number of runs of each command
     #[arg(long, default_value_t = 50)]
     runs: usize,
 }
 
-/// Measures, with a state folder of its own.
+/// Measures with a state directory of its own.
 pub async fn run(args: &Args) -> anyhow::Result<Vec<Verdict>> {
     let folder = Scratch::new();
-    let state = folder.path().to_str().context("the folder's name is a text")?;
+    let state = folder
+        .path()
+        .to_str()
+        .context("the path of the state directory is not UTF-8")?;
     let server = Server::start(&[
         "--backend",
         "embedded",
@@ -34,10 +37,10 @@ pub async fn run(args: &Args) -> anyhow::Result<Vec<Verdict>> {
         "--kube-listen",
         "127.0.0.1:0",
     ])?;
-    eprintln!("{} tasks of `true`", args.tasks);
+    eprintln!("running {} tasks of `true`", args.tasks);
     run_through(&server, args.tasks).await?;
     let cli = std::env::current_exe()?.with_file_name("k8s-cli");
-    let cli = cli.to_str().context("the program's name is a text")?;
+    let cli = cli.to_str().context("the path of the CLI is not UTF-8")?;
     let commands = [
         format!("{cli} --help"),
         "kubectl version --client".to_owned(),
@@ -46,7 +49,7 @@ pub async fn run(args: &Args) -> anyhow::Result<Vec<Verdict>> {
     ];
     let times = hyperfine(&commands, args.runs, &server, folder.path())?;
     let [help, version, list, jobs] = times.as_slice() else {
-        anyhow::bail!("hyperfine has measured {} commands of 4", times.len());
+        anyhow::bail!("hyperfine measured {} of 4 commands", times.len());
     };
     let row = |name, ours: &Time, beside: &Time, bound, limit: f64| Verdict {
         name,
@@ -67,7 +70,7 @@ pub async fn run(args: &Args) -> anyhow::Result<Vec<Verdict>> {
     ])
 }
 
-/// What one command took, in seconds.
+/// Times of one command, in seconds.
 struct Time {
     median: f64,
     max: f64,
@@ -93,10 +96,10 @@ fn hyperfine(commands: &[String], runs: usize, server: &Server, folder: &Path) -
         .env("KUBECONFIG", folder.join("kubeconfig"))
         .stdout(std::process::Stdio::null())
         .status()
-        .context("hyperfine is needed: apt-get install hyperfine")?;
+        .context("hyperfine is required; run `apt-get install hyperfine`")?;
     anyhow::ensure!(status.success(), "hyperfine: {status}");
     let report: Value = serde_json::from_slice(&std::fs::read(&report)?)?;
-    let results = report["results"].as_array().context("hyperfine gives results")?;
+    let results = report["results"].as_array().context("hyperfine reported no results")?;
     let time = |result: &Value| {
         Some(Time {
             median: result["median"].as_f64()?,
@@ -105,6 +108,6 @@ fn hyperfine(commands: &[String], runs: usize, server: &Server, folder: &Path) -
     };
     results
         .iter()
-        .map(|result| time(result).context("a result has times"))
+        .map(|result| time(result).context("a result of hyperfine has no times"))
         .collect()
 }

@@ -1,4 +1,4 @@
-//! The server with the engine in its own process, beside bash started by hand.
+//! Benchmark of the server with the embedded engine, next to bash processes started by hand.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,38 +13,37 @@ use crate::http::Connection;
 use crate::measure::{Samples, mebibytes, milliseconds, repeat};
 use crate::server::Server;
 
-/// How many requests are under way at once.
+/// Number of concurrent requests.
 const CONCURRENCY: usize = 8;
 
-/// How long all tasks may take to end.
+/// Time limit for all tasks to finish.
 const TIMEOUT: Duration = Duration::from_secs(1200);
 
-/// How much to measure.
+/// Amount of work.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How many tasks of `true` run through.
+    /// Number of `true` tasks to run
     #[arg(long, default_value_t = 1000)]
     tasks: usize,
 
-    /// How many tasks are kept when the memory is measured.
+    /// Number of tasks to keep while memory is measured
     #[arg(long, default_value_t = 10_000)]
     kept: usize,
 
-    /// How often the time to the first log line is measured.
+    /// Number of measurements of the time to the first log line
     #[arg(long, default_value_t = 50)]
     lines: usize,
 }
 
-/// A folder that goes with this.
+/// A temporary directory, deleted on drop.
 pub struct Scratch(PathBuf);
 
 impl Scratch {
-    /// A folder that is not there yet.
+    /// Chooses a path that does not exist yet.
     pub fn new() -> Self {
         Self(std::env::temp_dir().join(format!("k8s-cli-bench-{:016x}", fastrand::u64(..))))
     }
 
-    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -56,23 +55,26 @@ impl Drop for Scratch {
     }
 }
 
-/// Measures, with a state folder of its own.
+/// Measures with a state directory of its own.
 pub async fn run(args: &Args) -> anyhow::Result<Vec<Verdict>> {
     let folder = Scratch::new();
-    let state = folder.path().to_str().context("the folder's name is a text")?;
+    let state = folder
+        .path()
+        .to_str()
+        .context("the path of the state directory is not UTF-8")?;
     let server = Server::start(&["--backend", "embedded", "--state-dir", state])?;
     let idle = server.resident()?;
-    eprintln!("{} times from a submit to the first line of its log", args.lines);
+    eprintln!("measuring {} times from submit to first log line", args.lines);
     let lines = first_lines(&server, args.lines).await?;
     let shells = shells(args.lines)?;
     eprintln!(
-        "{} tasks of `true`, {CONCURRENCY} submits at once; then as many by hand",
+        "running {} tasks of `true` with {CONCURRENCY} concurrent submits, then the same number by hand",
         args.tasks
     );
     let tasks = run_through(&server, args.tasks).await?;
     let by_hand = by_hand(args.tasks).await?;
     let made = args.lines + args.tasks;
-    eprintln!("tasks until there are {}", args.kept);
+    eprintln!("running tasks until {} are kept", args.kept);
     run_through(&server, args.kept.saturating_sub(made)).await?;
     let resident = server.resident()?;
     let count = all(&server).await?.len();
@@ -121,16 +123,16 @@ async fn first_lines(server: &Server, count: usize) -> anyhow::Result<Samples> {
         let answer = connection.send("POST", "/tasks/submit", Some(&task)).await?;
         let made: Value = serde_json::from_slice(&answer.body)?;
         following
-            .first_byte_of_log(made["task_id"].as_str().context("a task has an identifier")?)
+            .first_byte_of_log(made["task_id"].as_str().context("the response has no task ID")?)
             .await?;
         samples.add(start.elapsed());
-        // The end of one is not a part of the next.
+        // The end of one task must not slow down the next.
         settle(server).await?;
     }
     Ok(samples)
 }
 
-/// A shell within namespaces of its own, as each container is, that starts another: the same processes without any server.
+/// A shell in namespaces of its own that starts another one: the same processes as a container, without a server.
 fn shell() -> Command {
     let mut command = Command::new("unshare");
     command.args(["--mount", "--pid", "--ipc", "--uts", "--fork"]);
@@ -144,7 +146,7 @@ fn shells(count: usize) -> anyhow::Result<Samples> {
     let mut samples = Samples::default();
     for _ in 0..count {
         let start = Instant::now();
-        shell().output().context("util-linux and bash")?;
+        shell().output().context("util-linux and bash are required")?;
         samples.add(start.elapsed());
     }
     Ok(samples)
@@ -164,7 +166,7 @@ async fn by_hand(count: usize) -> anyhow::Result<Duration> {
     .await
 }
 
-/// From the first submit to the end of the last task.
+/// Measures from the first submit to the end of the last task.
 pub async fn run_through(server: &Server, count: usize) -> anyhow::Result<Duration> {
     let start = Instant::now();
     let task = json!({"run": "true"}).to_string();
@@ -190,18 +192,18 @@ async fn all(server: &Server) -> anyhow::Result<Vec<Value>> {
     Ok(list["tasks"].as_array_mut().map(std::mem::take).unwrap_or_default())
 }
 
-/// Waits until all tasks have completed.
+/// Waits until all tasks are completed.
 async fn settle(server: &Server) -> anyhow::Result<()> {
     let deadline = Instant::now() + TIMEOUT;
     loop {
         let mut connection = Connection::open(&server.address).await?;
         let answer = connection.send("GET", "/tasks", None).await?;
         let text = String::from_utf8_lossy(&answer.body);
-        anyhow::ensure!(!text.contains("\"status\":\"failed\""), "a task has failed");
+        anyhow::ensure!(!text.contains("\"status\":\"failed\""), "a task failed");
         if !text.contains("\"status\":\"running\"") && !text.contains("\"status\":\"pending\"") {
             return Ok(());
         }
-        anyhow::ensure!(Instant::now() < deadline, "the tasks do not end");
+        anyhow::ensure!(Instant::now() < deadline, "timed out waiting for the tasks to finish");
         sleep(Duration::from_millis(20)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Very many who follow the log of one task that says nothing: what each of them costs.
+//! Benchmark of many followers of one silent log: the cost of each.
 
 use anyhow::Context;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -10,21 +10,24 @@ use crate::http::Connection;
 use crate::measure::mebibytes;
 use crate::server::Server;
 
-/// How many connect at once.
+/// Number of concurrent connection attempts.
 const CONCURRENCY: usize = 64;
 
-/// How much to measure.
+/// Amount of work.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How many follow the log. Each needs a file descriptor here and one in the server (`ulimit -n`).
+    /// Number of followers; each needs a file descriptor here and one in the server (`ulimit -n`)
     #[arg(long, default_value_t = 10_000)]
     followers: usize,
 }
 
-/// Measures, with a state folder of its own.
+/// Measures with a state directory of its own.
 pub async fn run(args: &Args) -> anyhow::Result<Vec<Verdict>> {
     let folder = Scratch::new();
-    let state = folder.path().to_str().context("the folder's name is a text")?;
+    let state = folder
+        .path()
+        .to_str()
+        .context("the path of the state directory is not UTF-8")?;
     let connections = (args.followers + 100).to_string();
     let arguments = [
         "--backend",
@@ -39,7 +42,7 @@ pub async fn run(args: &Args) -> anyhow::Result<Vec<Verdict>> {
     let task = json!({"run": "echo hello; sleep 3600"}).to_string();
     let answer = connection.send("POST", "/tasks/submit", Some(&task)).await?;
     let made: Value = serde_json::from_slice(&answer.body)?;
-    let id = made["task_id"].as_str().context("a task has an identifier")?;
+    let id = made["task_id"].as_str().context("the response has no task ID")?;
     let before = server.resident()?;
     let following: Vec<Connection> = stream::iter(0..args.followers)
         .map(async |_| {

@@ -1,4 +1,4 @@
-//! A task with many nodes, beside as many Jobs that are created without the server.
+//! Benchmark of a multi-node task, next to the same number of Jobs created without the server.
 
 use std::time::{Duration, Instant};
 
@@ -11,22 +11,22 @@ use crate::kubernetes::Kubernetes;
 use crate::measure::{Samples, milliseconds};
 use crate::server::Server;
 
-/// How many nodes the task has.
+/// Number of nodes of the task.
 const NODES: usize = 200;
 
-/// How many Jobs are created at once without the server; the server does as many.
+/// Number of concurrent creates without the server; the same as in the server.
 const CONCURRENCY: usize = 32;
 
-/// How often the status is read.
+/// Number of reads of the status.
 const READS: usize = 1000;
 
-/// Measures, with a task that is submitted so many times.
+/// Measures `rounds` submits of such a task.
 pub async fn measure(kubernetes: &Kubernetes, server: &Server, rounds: u32) -> anyhow::Result<Vec<Verdict>> {
     if rounds == 0 {
         return Ok(Vec::new());
     }
-    eprintln!("{rounds} tasks of {NODES} nodes, and as many Jobs without the server, in turns");
-    // So many processors have simulated machines only; their pods end by themselves, without waiting for the gate.
+    eprintln!("{rounds} tasks of {NODES} nodes, alternating with the same number of Jobs without the server");
+    // Only simulated cluster nodes have this many CPUs; their pods end by themselves, without waiting for the gate.
     let task = json!({
         "name": "gang", "num_nodes": NODES, "setup": "true", "run": "echo hello", "resources": {"cpus": 10},
     });
@@ -42,7 +42,10 @@ pub async fn measure(kubernetes: &Kubernetes, server: &Server, rounds: u32) -> a
         let answer = connection.send("POST", "/tasks/submit", Some(&body)).await?;
         ours += start.elapsed();
         let submitted: Value = serde_json::from_slice(&answer.body)?;
-        id = submitted["task_id"].as_str().context("the task was taken")?.to_owned();
+        id = submitted["task_id"]
+            .as_str()
+            .context("the response has no task ID")?
+            .to_owned();
         kubernetes.calm().await?;
     }
     let statuses = statuses(&mut connection, &id).await?;

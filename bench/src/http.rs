@@ -1,25 +1,21 @@
-//! HTTP/1.1 with as little work as possible: what is measured shall be the server, on a machine of two processors.
+//! HTTP/1.1 with as little work as possible: on a machine with two cores, the client must not compete with the server.
 
 use anyhow::Context;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// A connection that stays open.
+/// A keep-alive connection.
 pub struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
-/// An answer.
 pub struct Answer {
-    /// The HTTP status.
     pub status: u16,
-    /// The body.
     pub body: Vec<u8>,
 }
 
 impl Connection {
-    /// Connects.
     pub async fn open(address: &str) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
@@ -29,13 +25,16 @@ impl Connection {
         })
     }
 
-    /// Asks for the log of a task, and waits for its first byte.
+    /// Requests the log of a task and waits for its first byte.
     pub async fn first_byte_of_log(&mut self, task: &str) -> anyhow::Result<()> {
         let request = format!("GET /tasks/{task}/logs HTTP/1.1\r\nhost: localhost\r\nx-user: bench\r\n\r\n");
         self.stream.write_all(request.as_bytes()).await?;
         self.buffer.clear();
         loop {
-            anyhow::ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "there is no log");
+            anyhow::ensure!(
+                self.stream.read_buf(&mut self.buffer).await? > 0,
+                "the connection closed before the log began"
+            );
             let head = self.buffer.windows(4).position(|window| window == b"\r\n\r\n");
             if head.is_some_and(|end| self.buffer.len() > end + 4) {
                 return Ok(());
@@ -43,7 +42,7 @@ impl Connection {
         }
     }
 
-    /// Sends a request as user `bench` and reads the answer, which must say how long it is.
+    /// Sends a request as user `bench` and reads the response, which must have a `content-length`.
     pub async fn send(&mut self, method: &str, path: &str, body: Option<&str>) -> anyhow::Result<Answer> {
         let body = body.unwrap_or_default();
         let request = format!(
@@ -55,25 +54,25 @@ impl Connection {
         let head = loop {
             anyhow::ensure!(
                 self.stream.read_buf(&mut self.buffer).await? > 0,
-                "the connection was closed"
+                "the connection closed"
             );
             if let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
                 break end + 4;
             }
         };
         let text = std::str::from_utf8(&self.buffer[..head])?;
-        let status = text.get(9..12).context("an answer has a status")?.parse()?;
+        let status = text.get(9..12).context("the response has no status")?.parse()?;
         let length: usize = text
             .lines()
             .filter_map(|line| line.split_once(": "))
             .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-            .context("an answer says how long it is")?
+            .context("the response has no content-length")?
             .1
             .parse()?;
         while self.buffer.len() < head + length {
             anyhow::ensure!(
                 self.stream.read_buf(&mut self.buffer).await? > 0,
-                "the connection was closed"
+                "the connection closed"
             );
         }
         Ok(Answer {

@@ -1,4 +1,4 @@
-//! The same work, done by kube-apiserver alone.
+//! The same work, done with kube-apiserver alone.
 
 use std::time::{Duration, Instant};
 
@@ -12,22 +12,21 @@ use tokio::time::sleep;
 
 use crate::measure::{for_a_while, repeat};
 
-/// How long the controllers may take to be done with what was created.
+/// Time limit for the controllers to finish with what was created.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A namespace of the cluster, for one run.
 pub struct Kubernetes {
     client: Client,
-    /// Its name.
     pub namespace: String,
 }
 
 impl Kubernetes {
-    /// Makes the namespace.
+    /// Creates the namespace.
     pub async fn connect() -> anyhow::Result<Self> {
         let client = Client::try_default()
             .await
-            .context("no cluster; try `cargo xtask cluster`")?;
+            .context("no cluster; run `cargo xtask cluster`")?;
         let namespace = format!("bench-{:08x}", fastrand::u32(..));
         let manifest: Namespace = serde_json::from_value(json!({"metadata": {"name": namespace}}))?;
         Api::all(client.clone())
@@ -40,11 +39,11 @@ impl Kubernetes {
         Ok(Self { client, namespace })
     }
 
-    /// Removes it.
+    /// Deletes the namespace.
     pub async fn delete(&self) {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         if let Err(error) = namespaces.delete(&self.namespace, &DeleteParams::default()).await {
-            eprintln!("namespace `{}` is left: {error}", self.namespace);
+            eprintln!("cannot delete the namespace `{}`: {error}", self.namespace);
         }
     }
 
@@ -52,7 +51,7 @@ impl Kubernetes {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Creates Jobs like those of a task, but that the server does not watch.
+    /// Creates Jobs like those of a task, except that the server does not watch them.
     pub async fn create(&self, template: &Job, concurrency: usize, count: usize) -> anyhow::Result<Duration> {
         repeat(
             concurrency,
@@ -61,7 +60,7 @@ impl Kubernetes {
             async |jobs| {
                 let mut job = template.clone();
                 job.metadata.name = Some(format!("bench-{:016x}", fastrand::u64(..)));
-                // As the server does it: the answer is read and understood.
+                // Decodes the response, as the server does.
                 jobs.create(&PostParams::default(), &job).await?;
                 Ok(())
             },
@@ -69,38 +68,38 @@ impl Kubernetes {
         .await
     }
 
-    /// Waits until the controllers have done with all Jobs.
+    /// Waits until the controllers have finished with all Jobs.
     pub async fn calm(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + SETTLE_TIMEOUT;
         while !self.all_ended().await? {
             anyhow::ensure!(
                 Instant::now() < deadline,
-                "the Jobs do not end; are there simulated nodes?"
+                "timed out waiting for the Jobs to finish; start simulated nodes with `test-cluster/cluster kwok 4`"
             );
             sleep(Duration::from_millis(500)).await;
         }
         Ok(())
     }
 
-    /// Whether all Jobs have succeeded; one that has not is enough to know.
+    /// Whether all Jobs have succeeded; looks for a single one that has not, because a full list is slow.
     async fn all_ended(&self) -> anyhow::Result<bool> {
         let active = ListParams::default().fields("status.successful=0").limit(1);
         Ok(self.jobs().list(&active).await?.items.is_empty())
     }
 
-    /// Waits until as many tasks have ended as were made.
+    /// Waits until all tasks and Jobs are finished.
     pub async fn settle(&self, tasks: usize) -> anyhow::Result<()> {
-        eprintln!("waiting for the controllers to be done with {tasks} tasks and {tasks} Jobs");
+        eprintln!("waiting for the controllers to finish {tasks} tasks and {tasks} Jobs");
         self.calm().await
     }
 
-    /// The name of a Job.
+    /// Returns the name of some Job.
     pub async fn any_job(&self) -> anyhow::Result<String> {
         let jobs = self.jobs().list(&ListParams::default().limit(1)).await?;
-        Ok(jobs.items.first().context("there are Jobs")?.name_any())
+        Ok(jobs.items.first().context("the namespace has no Job")?.name_any())
     }
 
-    /// How often a second a Job can be read; the answer is not even understood.
+    /// Measures reads of a Job per second, without decoding the response: the best case for kube-apiserver.
     pub async fn reads(&self, concurrency: usize, limit: Duration, job: &str) -> anyhow::Result<f64> {
         let path = format!("/apis/batch/v1/namespaces/{}/jobs/{job}", self.namespace);
         for_a_while(
@@ -116,7 +115,7 @@ impl Kubernetes {
         .await
     }
 
-    /// How long a list of the tasks' Jobs takes; the answer is not even understood.
+    /// Measures a list of the tasks' Jobs, without decoding the response.
     pub async fn list_time(&self) -> anyhow::Result<Duration> {
         let path = format!(
             "/apis/batch/v1/namespaces/{}/jobs?labelSelector=skypilot-task%3Dtrue",

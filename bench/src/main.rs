@@ -1,4 +1,4 @@
-//! Measures k8s-cli-api beside its limit, in one run on one machine: absolute times differ from machine to machine, the
+//! Benchmarks of k8s-cli-api next to its limit, in one run on one machine: absolute times differ between machines, the
 //! ratios do not.
 
 mod cluster;
@@ -15,20 +15,20 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// Measures k8s-cli-api beside its limit.
+/// Measure k8s-cli-api next to its limit
 #[derive(Debug, Parser)]
 enum Subject {
-    /// On the cluster that KUBECONFIG names, beside kube-apiserver alone.
+    /// On the cluster that KUBECONFIG names, next to kube-apiserver alone
     Cluster(cluster::Args),
-    /// On this machine, beside bash alone.
+    /// On this machine, next to bash alone
     Embedded(embedded::Args),
-    /// Very many followers of one log, on this machine.
+    /// Many followers of one log, on this machine
     Followers(followers::Args),
-    /// The command line, beside kubectl.
+    /// The CLI, next to kubectl
     CommandLine(command_line::Args),
 }
 
-/// A figure and the bound it has to keep.
+/// A figure and its bound.
 pub struct Verdict {
     name: &'static str,
     ours: String,
@@ -38,7 +38,7 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// A figure that has no bound and nothing to stand beside.
+    /// A figure without a bound and without anything to compare it with.
     fn plain(name: &'static str, ours: String) -> Self {
         Self {
             name,

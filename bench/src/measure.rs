@@ -1,4 +1,4 @@
-//! Repeating something many times at once, and what it took.
+//! Repeats an action concurrently and measures it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -10,42 +10,37 @@ use futures::future::try_join_all;
 pub struct Samples(Vec<Duration>);
 
 impl Samples {
-    /// Adds a time.
     pub fn add(&mut self, time: Duration) {
         self.0.push(time);
     }
 
-    /// Half were faster.
     pub fn median(&self) -> Duration {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
         sorted.get(sorted.len() / 2).copied().unwrap_or_default()
     }
 
-    /// None was slower.
     pub fn slowest(&self) -> Duration {
         self.0.iter().copied().max().unwrap_or_default()
     }
 }
 
-/// A time in milliseconds.
 pub fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-/// An amount of memory in MiB.
 #[expect(clippy::cast_precision_loss, reason = "no process has 2^52 bytes")]
 pub fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-/// So many a second.
+/// Events per second.
 #[expect(clippy::cast_precision_loss, reason = "no run has 2^52 requests")]
 pub fn rate(count: usize, time: Duration) -> f64 {
     count as f64 / time.as_secs_f64()
 }
 
-/// Does something `count` times, `concurrency` of them at once, each on a connection of its own. Gives the whole time.
+/// Runs an action `count` times on `concurrency` connections and returns the total time.
 pub async fn repeat<C>(
     concurrency: usize,
     count: usize,
@@ -71,7 +66,7 @@ pub async fn repeat<C>(
     Ok(start.elapsed())
 }
 
-/// Does something for a while, and gives how often a second.
+/// Runs an action until the limit and returns the rate per second.
 pub async fn for_a_while<C>(
     concurrency: usize,
     limit: Duration,

@@ -1,4 +1,4 @@
-//! The server that is measured: a release build, started as a person would.
+//! The server under test: a release build, started as a user would start it.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -9,15 +9,14 @@ use serde_json::Value;
 
 use crate::http::Connection;
 
-/// A running server; it is killed when this is dropped.
+/// A running server, killed on drop.
 pub struct Server {
     child: Child,
-    /// Where it listens.
     pub address: String,
 }
 
 impl Server {
-    /// A Job that this server would make for a task, without the label by which it finds its own.
+    /// Returns the Job that this server would create for a task, without the label by which the server finds its own.
     pub async fn manifest(&self, task: &str) -> anyhow::Result<Job> {
         let mut connection = Connection::open(&self.address).await?;
         let answer = connection
@@ -27,7 +26,7 @@ impl Server {
         let mut manifests = answer["manifests"].as_array().into_iter().flatten();
         let job = manifests
             .find(|manifest| manifest["kind"] == "Job")
-            .context("a task has a Job")?;
+            .context("the manifests have no Job")?;
         let mut job: Job = serde_json::from_value(job.clone())?;
         let pod = job.spec.as_mut().and_then(|spec| spec.template.metadata.as_mut());
         for labels in [job.metadata.labels.as_mut(), pod.and_then(|pod| pod.labels.as_mut())]
@@ -39,7 +38,7 @@ impl Server {
         Ok(job)
     }
 
-    /// Starts the server of the same build, with its usual log, which goes nowhere.
+    /// Starts the server of the same build. Its log is written as usual, and discarded.
     pub fn start(arguments: &[&str]) -> anyhow::Result<Self> {
         let binary = std::env::current_exe()?.with_file_name("k8s-cli-api");
         let mut child = Command::new(&binary)
@@ -47,8 +46,13 @@ impl Server {
             .args(arguments)
             .stderr(Stdio::piped())
             .spawn()
-            .with_context(|| format!("cannot start `{}`; build it with `--release`", binary.display()))?;
-        let mut log = BufReader::new(child.stderr.take().context("standard error is piped")?);
+            .with_context(|| {
+                format!(
+                    "cannot start `{}`; build it with `cargo build --release`",
+                    binary.display()
+                )
+            })?;
+        let mut log = BufReader::new(child.stderr.take().context("standard error is not piped")?);
         let mut line = String::new();
         let address = loop {
             line.clear();
@@ -57,7 +61,7 @@ impl Server {
             if entry["event"] == "listening" {
                 break entry["address"]
                     .as_str()
-                    .context("the server says where it listens")?
+                    .context("the server's log has no address")?
                     .to_owned();
             }
         };
@@ -65,14 +69,14 @@ impl Server {
         Ok(Self { child, address })
     }
 
-    /// How much memory it has, in bytes.
+    /// Resident memory, in bytes.
     pub fn resident(&self) -> anyhow::Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status
             .lines()
             .find(|line| line.starts_with("VmRSS:"))
-            .context("Linux says it")?;
-        let kibibytes: u64 = line.split_whitespace().nth(1).context("a number")?.parse()?;
+            .context("/proc has no VmRSS")?;
+        let kibibytes: u64 = line.split_whitespace().nth(1).context("VmRSS has no number")?.parse()?;
         Ok(kibibytes * 1024)
     }
 }

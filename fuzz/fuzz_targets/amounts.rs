@@ -1,4 +1,4 @@
-//! Amounts of memory and processors, durations, times.
+//! Quantities of memory and CPU, durations, and times.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| task::fuzz::amounts(data));

@@ -1,4 +1,4 @@
-//! The Host header.
+//! The `Host` header.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| server::fuzz::hosts(data));

@@ -1,4 +1,4 @@
-//! Objects of the namespace.
+//! Objects of the namespace, which other applications may have written.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| executor::fuzz::objects(data));

@@ -1,4 +1,4 @@
-//! Requests to the engine.
+//! Requests to the embedded engine.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| embedded::fuzz::requests(data));

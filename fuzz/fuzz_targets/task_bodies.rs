@@ -1,4 +1,4 @@
-//! The JSON of a submit, or of a new volume.
+//! JSON bodies of a submit or a new volume.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| task::fuzz::bodies(data));

@@ -1,4 +1,4 @@
-//! The YAML of a task file.
+//! YAML task files.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| cli::fuzz::task_files(data));

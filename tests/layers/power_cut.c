@@ -1,8 +1,8 @@
-/* Remembers what a power cut would leave: of each file what it was when it was last synced, of each folder the names it had
- * then. To be loaded with LD_PRELOAD; KEPT is the folder of the memory, given to the compiler. The power goes when a file `cut`
- * appears in it: what is synced afterwards is not remembered.
+/* Records what a power cut would leave: the contents of each file and the names in each directory at the last sync.
+ * Load it with LD_PRELOAD; KEPT, a macro, is the directory of the records. The power is cut when a file `cut` appears in
+ * it: later syncs are not recorded.
  *
- * A file or folder is known by its inode and the time of its birth, since inodes are used again. */
+ * A file or directory is identified by its inode and birth time, because inodes are reused. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>

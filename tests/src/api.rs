@@ -20,19 +20,19 @@ pub struct Api {
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
-    /// The body; null when it is no JSON.
+    /// The body; null if it is not JSON.
     pub body: Value,
 }
 
 impl Answer {
-    /// The body, of an answer that must be 200.
+    /// Returns the body of a 200 response.
     #[must_use]
     pub fn ok(self) -> Value {
         assert_eq!(self.status, 200, "{}", self.body);
         self.body
     }
 
-    /// The `detail` of an error that must have this status.
+    /// Returns the `detail` of an error response with this status.
     #[must_use]
     pub fn error(self, status: u16) -> String {
         assert_eq!(self.status, status, "{}", self.body);
@@ -42,11 +42,11 @@ impl Answer {
         }
     }
 
-    /// The path, kind and message of the only error of a 422.
+    /// Returns the path, type, and message of the only error of a 422 response.
     #[must_use]
     pub fn invalid(self) -> (String, String, String) {
         assert_eq!(self.status, 422, "{}", self.body);
-        let errors = self.body["detail"].as_array().expect("a list of errors");
+        let errors = self.body["detail"].as_array().expect("`detail` is not a list");
         assert_eq!(errors.len(), 1, "{}", self.body);
         let path: Vec<String> = errors[0]["loc"]
             .as_array()
@@ -60,7 +60,7 @@ impl Answer {
 }
 
 impl Api {
-    /// Access for `user` to the server at `base`.
+    /// Creates a client for `user` of the server at `base`.
     #[must_use]
     pub fn new(base: &str, user: impl AsRef<[u8]>) -> Self {
         Self {
@@ -70,7 +70,7 @@ impl Api {
         }
     }
 
-    /// The same server, for another user.
+    /// Returns a client for another user of the same server.
     #[must_use]
     pub fn as_user(&self, user: impl AsRef<[u8]>) -> Self {
         Self {
@@ -79,20 +79,20 @@ impl Api {
         }
     }
 
-    /// Where the server is.
+    /// The URL of the server.
     #[must_use]
     pub fn base(&self) -> &str {
         &self.base
     }
 
-    /// A request that is not sent yet.
+    /// Builds a request without sending it.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client
             .request(method, format!("{}{path}", self.base))
             .header("X-User", self.user.as_slice())
     }
 
-    /// Sends a request; `None` when there is no answer.
+    /// Sends a request; `None` if there is no response.
     pub async fn try_send(&self, request: RequestBuilder) -> Option<Answer> {
         let response = request.send().await.ok()?;
         let status = response.status().as_u16();
@@ -103,38 +103,38 @@ impl Api {
         })
     }
 
-    /// Sends a request.
+    /// Sends a request that must be answered.
     pub async fn send(&self, request: RequestBuilder) -> Answer {
-        self.try_send(request).await.expect("the server answers")
+        self.try_send(request).await.expect("the server does not respond")
     }
 
-    /// GET.
+    /// Sends a GET request.
     pub async fn get(&self, path: &str) -> Answer {
         self.send(self.request(Method::GET, path)).await
     }
 
-    /// POST with a JSON body.
+    /// Sends a POST request with a JSON body.
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         self.send(self.request(Method::POST, path).json(body)).await
     }
 
-    /// DELETE.
+    /// Sends a DELETE request.
     pub async fn delete(&self, path: &str) -> Answer {
         self.send(self.request(Method::DELETE, path)).await
     }
 
-    /// Submits a task that must be taken, and gives its identifier.
+    /// Submits a valid task and returns its ID.
     pub async fn submit(&self, task: &Value) -> String {
         let body = self.post("/tasks/submit", task).await.ok();
         body["task_id"].as_str().unwrap().to_owned()
     }
 
-    /// Submits bash as a task.
+    /// Submits a bash script and returns the ID of the task.
     pub async fn run(&self, run: &str) -> String {
         self.submit(&json!({ "run": run })).await
     }
 
-    /// Submits with an idempotency key.
+    /// Submits a task with an idempotency key.
     pub async fn submit_once(&self, key: &str, task: &Value) -> Option<Answer> {
         let request = self
             .request(Method::POST, "/tasks/submit")
@@ -147,12 +147,12 @@ impl Api {
         self.post(&format!("/tasks/{id}/stop"), &Value::Null).await
     }
 
-    /// The status of a task that must be there.
+    /// Returns the status of an existing task.
     pub async fn status(&self, id: &str) -> Value {
         self.get(&format!("/tasks/{id}")).await.ok()
     }
 
-    /// The identifiers of this user's tasks.
+    /// Returns the IDs of this user's tasks.
     pub async fn task_ids(&self) -> Vec<String> {
         let body = self.get("/tasks").await.ok();
         let tasks = body["tasks"].as_array().unwrap();
@@ -172,7 +172,7 @@ impl Api {
         .await
     }
 
-    /// Waits until each node of a task is in a state.
+    /// Waits until all nodes of a task are in a state.
     pub async fn wait_for_nodes(&self, id: &str, state: &str) -> Value {
         let what = format!("all nodes of task {id} to be {state}");
         eventually(Duration::from_secs(60), &what, async || {
@@ -183,11 +183,11 @@ impl Api {
         .await
     }
 
-    /// Waits until a task waits, and for this reason.
+    /// Waits until a task has this reason.
     pub async fn wait_for_reason(&self, id: &str, reason: &str) -> Value {
         eventually(
             Duration::from_secs(60),
-            &format!("task {id} to say {reason}"),
+            &format!("task {id} to have the reason {reason}"),
             async || {
                 let status = self.status(id).await;
                 (status["reason"] == reason).then_some(status)
@@ -196,7 +196,7 @@ impl Api {
         .await
     }
 
-    /// The whole log of a task, when it has ended.
+    /// Returns the whole log of a task, after its end.
     pub async fn logs(&self, id: &str, query: &str) -> Vec<u8> {
         let response = self
             .request(Method::GET, &format!("/tasks/{id}/logs{query}"))
@@ -208,12 +208,12 @@ impl Api {
         response.bytes().await.unwrap().to_vec()
     }
 
-    /// The whole log of a task as text.
+    /// Returns the whole log of a task as text.
     pub async fn log_text(&self, id: &str, query: &str) -> String {
         String::from_utf8(self.logs(id, query).await).unwrap()
     }
 
-    /// Creates a volume and gives its identifier.
+    /// Creates a volume and returns its ID.
     pub async fn create_volume(&self, volume: &Value) -> String {
         let body = self.post("/volumes/create", volume).await.ok();
         body["volume_id"].as_str().unwrap().to_owned()

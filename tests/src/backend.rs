@@ -1,19 +1,19 @@
-//! Which Kubernetes the suite runs on.
+//! The Kubernetes that the suite runs on.
 
-/// A Kubernetes.
+/// A kind of Kubernetes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
-    /// The engine in each server's own process.
+    /// The embedded engine in each server's own process.
     Embedded,
     /// The cluster that `KUBECONFIG` names.
     Cluster,
 }
 
 impl Backend {
-    /// What `K8S_CLI_E2E_BACKEND` says; `embedded` when it says nothing.
+    /// Returns the backend that `K8S_CLI_E2E_BACKEND` selects, by default `embedded`.
     ///
     /// # Panics
-    /// It says something else.
+    /// The variable has another value.
     #[must_use]
     pub fn chosen() -> Self {
         match std::env::var("K8S_CLI_E2E_BACKEND").as_deref() {
@@ -23,12 +23,12 @@ impl Backend {
         }
     }
 
-    /// Whether a test cannot be run on the chosen one, and says why.
+    /// Whether a test cannot run because this is the selected backend. Prints the reason.
     #[must_use]
     pub fn lacks(self, what: &str) -> bool {
         let lacks = Self::chosen() == self;
         if lacks {
-            println!("not on {self:?}: {what}");
+            println!("skipped on {self:?}: {what}");
         }
         lacks
     }

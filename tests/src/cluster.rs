@@ -1,4 +1,4 @@
-//! A look at the cluster behind the server, and what a test changes there.
+//! Access to the cluster behind the server, for checks and for changes by a test.
 
 use std::fmt::{Debug, Write};
 use std::path::{Path, PathBuf};
@@ -30,20 +30,20 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// The cluster that `KUBECONFIG` names, with a new namespace, or with one that is there.
+    /// Connects to the cluster that `KUBECONFIG` names, with an existing namespace or else a new one.
     pub async fn connect(namespace: Option<String>) -> Self {
         let config = Config::infer()
             .await
-            .expect("a cluster: test-cluster/cluster up, or set KUBECONFIG");
+            .expect("no cluster; run `test-cluster/cluster up`, or set KUBECONFIG");
         match namespace {
             Some(namespace) => Self::of(config, namespace),
             None => Self::create(config).await,
         }
     }
 
-    /// The cluster that a kubeconfig names.
+    /// Connects to the cluster of a kubeconfig.
     pub async fn of_file(path: &Path, namespace: &str) -> Self {
-        let kubeconfig = Kubeconfig::read_from(path).expect("the engine has written it");
+        let kubeconfig = Kubeconfig::read_from(path).expect("the engine has not written its kubeconfig");
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
             .await
             .unwrap();
@@ -59,7 +59,7 @@ impl Cluster {
         }
     }
 
-    /// The same with connections of its own: those of a client end with the runtime in which it was made.
+    /// Returns the same with new connections: those of a client end with the runtime that created it.
     #[must_use]
     pub fn again(&self) -> Self {
         Self::of(self.config.clone(), self.namespace.clone())
@@ -74,7 +74,7 @@ impl Cluster {
             .create(&PostParams::default(), &manifest)
             .await
             .unwrap();
-        // No pod can be made before the namespace has its account.
+        // No pod can be created before the namespace has its default account.
         eventually(Duration::from_secs(30), "the default service account", async || {
             cluster.api::<ServiceAccount>().get_opt("default").await.unwrap()
         })
@@ -82,21 +82,21 @@ impl Cluster {
         cluster
     }
 
-    /// Waits until there is no object of this name.
+    /// Waits until no object has this name.
     pub async fn wait_until_gone<K>(&self, limit: Duration, name: &str)
     where
         K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
         K::DynamicType: Default,
     {
-        eventually(limit, &format!("`{name}` to be gone"), async || {
+        eventually(limit, &format!("`{name}` to be deleted"), async || {
             self.api::<K>().get_opt(name).await.unwrap().is_none().then_some(())
         })
         .await;
     }
 
-    /// Waits until nothing is left of tests that have ended: to end their pods keeps a small machine busy.
+    /// Waits until finished tests have left nothing behind: ending their pods keeps a small machine busy.
     pub async fn calm(&self) {
-        eventually(Duration::from_secs(180), "other namespaces to be gone", async || {
+        eventually(Duration::from_secs(180), "other namespaces to be deleted", async || {
             let namespaces = self.global::<Namespace>().list(&ListParams::default()).await.unwrap();
             let is_going = |namespace: &Namespace| namespace.metadata.deletion_timestamp.is_some();
             (!namespaces.items.iter().any(is_going)).then_some(())
@@ -104,7 +104,7 @@ impl Cluster {
         .await;
     }
 
-    /// Begins to delete the namespace and all that is in it.
+    /// Starts the deletion of the namespace and its objects.
     pub async fn delete(&self) {
         let params = DeleteParams::default();
         let _ = Api::<Namespace>::all(self.client.clone())
@@ -112,7 +112,7 @@ impl Cluster {
             .await;
     }
 
-    /// Typed access.
+    /// Typed access to the objects of the namespace.
     #[must_use]
     pub fn api<K>(&self) -> Api<K>
     where
@@ -122,7 +122,7 @@ impl Cluster {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Typed access to what is in no namespace.
+    /// Typed access to objects outside of namespaces.
     #[must_use]
     pub fn global<K>(&self) -> Api<K>
     where
@@ -132,7 +132,7 @@ impl Cluster {
         Api::all(self.client.clone())
     }
 
-    /// Sends a request as it is to the API server, and gives the status and the whole body.
+    /// Sends a raw request to the Kubernetes API and returns the status and the whole body.
     pub async fn raw(&self, request: http::Request<Vec<u8>>) -> (u16, Vec<u8>) {
         let response = self.client.send(request.map(Into::into)).await.unwrap();
         let status = response.status().as_u16();
@@ -140,7 +140,7 @@ impl Cluster {
         (status, body.to_bytes().to_vec())
     }
 
-    /// Makes an object.
+    /// Creates an object.
     pub async fn make<K>(&self, manifest: Value) -> K
     where
         K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Serialize + Debug,
@@ -150,18 +150,18 @@ impl Cluster {
         self.api::<K>().create(&PostParams::default(), &object).await.unwrap()
     }
 
-    /// Sets a quota and waits until it is counted.
+    /// Sets a quota and waits until it is in effect.
     pub async fn limit(&self, hard: Value) {
         let quota = json!({"metadata": {"name": "limit"}, "spec": {"hard": hard}});
         let _: ResourceQuota = self.make(quota).await;
-        eventually(Duration::from_secs(20), "the quota to be counted", async || {
+        eventually(Duration::from_secs(20), "the quota to be in effect", async || {
             let quota = self.api::<ResourceQuota>().get("limit").await.unwrap();
             quota.status.and_then(|status| status.hard).map(drop)
         })
         .await;
     }
 
-    /// The Jobs of a task, in rank order.
+    /// Returns the Jobs of a task, in rank order.
     pub async fn jobs(&self, id: &str) -> Vec<Job> {
         let params = ListParams::default().labels(&format!("task-id={id}"));
         let mut jobs = self.api::<Job>().list(&params).await.unwrap().items;
@@ -169,23 +169,23 @@ impl Cluster {
         jobs
     }
 
-    /// All Jobs.
+    /// Returns all Jobs.
     pub async fn all_jobs(&self) -> Vec<Job> {
         self.api::<Job>().list(&ListParams::default()).await.unwrap().items
     }
 
-    /// All owners of tasks.
+    /// Returns all owners of tasks.
     pub async fn owners(&self) -> Vec<ConfigMap> {
         let params = ListParams::default().labels("skypilot-task=true");
         self.api::<ConfigMap>().list(&params).await.unwrap().items
     }
 
-    /// All pods.
+    /// Returns all pods.
     pub async fn pods(&self) -> Vec<Pod> {
         self.api::<Pod>().list(&ListParams::default()).await.unwrap().items
     }
 
-    /// What a person would look at first when nothing happens: pods, and what was said of them.
+    /// Describes pods and their events, which usually explain why nothing happens.
     pub(crate) async fn describe(&self) -> Result<String, kube::Error> {
         let mut text = String::new();
         for pod in self.api::<Pod>().list(&ListParams::default()).await?.items {
@@ -206,7 +206,7 @@ impl Cluster {
         Ok(text)
     }
 
-    /// How much of a processor, in thousandths, the largest machine has.
+    /// Returns the CPU of the largest cluster node, in millicores.
     pub async fn free_cpus(&self) -> u64 {
         let nodes = self.global::<Node>().list(&ListParams::default()).await.unwrap().items;
         let allocatable = |node: &Node| {
@@ -219,7 +219,7 @@ impl Cluster {
         nodes.iter().filter_map(allocatable).max().unwrap()
     }
 
-    /// Lets machines take no new pods, or take them again. It concerns all tests.
+    /// Cordons or uncordons all cluster nodes, which affects all tests.
     pub async fn cordon(&self, unschedulable: bool) {
         let nodes = self.global::<Node>();
         let patch = Patch::Merge(json!({"spec": {"unschedulable": unschedulable}}));
@@ -231,13 +231,13 @@ impl Cluster {
         }
     }
 
-    /// Evicts a pod, as a drain of its machine does.
+    /// Evicts a pod, as a drain of its cluster node does.
     pub async fn evict(&self, pod: &str) {
         let params = kube::api::EvictParams::default();
         self.api::<Pod>().evict(pod, &params).await.unwrap();
     }
 
-    /// A kubeconfig of a service account of the namespace; the file is the caller's.
+    /// Creates a kubeconfig for a service account of the namespace. The caller deletes the file.
     pub async fn kubeconfig_of(&self, account: &str) -> PathBuf {
         let request: TokenRequest = serde_json::from_value(json!({"spec": {"audiences": []}})).unwrap();
         let token = self
@@ -253,7 +253,7 @@ impl Cluster {
         path
     }
 
-    /// The claim of a volume.
+    /// Returns the claim of a volume.
     pub async fn claim(&self, id: &str) -> Option<PersistentVolumeClaim> {
         let params = ListParams::default().labels(&format!("volume-id={id}"));
         self.api::<PersistentVolumeClaim>()

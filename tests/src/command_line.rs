@@ -1,4 +1,4 @@
-//! The command line as a person uses it: in a shell, in a pipe, in a terminal of some width.
+//! The CLI as users run it: in a shell, in a pipe, and in a terminal of some width.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,7 +12,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use crate::World;
 use crate::deadline::Deadline;
 
-/// `k8s-cli` for one user, with a home folder of its own.
+/// `k8s-cli` for one user, with its own home directory.
 pub struct CommandLine {
     home: PathBuf,
     /// Set in the environment of each command.
@@ -20,7 +20,7 @@ pub struct CommandLine {
     _deadline: Deadline,
 }
 
-/// What a command left behind.
+/// The result of a command.
 #[derive(Debug, Clone)]
 pub struct Ran {
     /// The exit code.
@@ -32,13 +32,13 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// Standard output, of a command that must have worked.
+    /// Returns the standard output of a successful command.
     pub fn ok(self) -> String {
         assert_eq!(self.code, 0, "{}", self.stderr);
         String::from_utf8(self.stdout).unwrap()
     }
 
-    /// Standard error, of a command that must have ended so.
+    /// Returns the standard error of a command with this exit code.
     pub fn failed(self, code: i32) -> String {
         assert_eq!(
             self.code,
@@ -52,7 +52,7 @@ impl Ran {
 }
 
 impl CommandLine {
-    /// For the user of a world, on its server.
+    /// Creates the CLI for the user and the server of a world.
     #[must_use]
     pub fn of(world: &World) -> Self {
         let mut cli = Self::fresh();
@@ -61,7 +61,7 @@ impl CommandLine {
         cli
     }
 
-    /// For somebody who has just installed it.
+    /// Creates the CLI as after a fresh installation.
     #[must_use]
     pub fn fresh() -> Self {
         let home = std::env::temp_dir().join(format!("k8s-cli-home-{:016x}", fastrand::u64(..)));
@@ -73,7 +73,7 @@ impl CommandLine {
         }
     }
 
-    /// The same, whose own server will listen at a port that is free now.
+    /// Does the same, with a free port for its own server.
     #[must_use]
     pub fn with_free_port() -> Self {
         let mut cli = Self::fresh();
@@ -82,30 +82,30 @@ impl CommandLine {
         cli
     }
 
-    /// Sets a variable for all commands that follow.
+    /// Sets a variable for all following commands.
     pub fn set(&mut self, name: &'static str, value: &str) {
         self.variables.push((name, value.to_owned()));
     }
 
-    /// The variable as it was set.
+    /// Returns a variable that was set.
     #[must_use]
     pub fn variable(&self, name: &str) -> Option<&str> {
         let set = self.variables.iter().find(|(known, _)| *known == name);
         set.map(|(_, value)| value.as_str())
     }
 
-    /// The home folder.
+    /// The home directory.
     #[must_use]
     pub fn home(&self) -> &Path {
         &self.home
     }
 
-    /// Writes a file into the home folder, which is also where commands run.
+    /// Writes a file in the home directory, in which commands run.
     pub fn write(&self, name: &str, text: &str) {
         std::fs::write(self.home.join(name), text).unwrap();
     }
 
-    /// A command that was not started yet.
+    /// Prepares a command.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
@@ -137,7 +137,7 @@ impl CommandLine {
         let output = self
             .command(arguments)
             .output()
-            .expect("the command line is built: cargo build -p cli");
+            .expect("cannot run the CLI; run `cargo build -p cli`");
         Ran {
             code: output.status.code().unwrap_or(-1),
             stdout: output.stdout,
@@ -145,7 +145,7 @@ impl CommandLine {
         }
     }
 
-    /// Runs a command whose standard output is a terminal of this width, and standard error is not.
+    /// Runs a command whose standard output is a terminal of this width, but whose standard error is not.
     #[must_use]
     pub fn on_terminal(&self, width: u16, arguments: &[&str]) -> Ran {
         let (terminal, end) = terminal(width);
@@ -161,7 +161,7 @@ impl CommandLine {
         }
     }
 
-    /// Starts a command all of whose streams are a terminal; gives what is shown there.
+    /// Starts a command with all streams on a terminal and returns the terminal's output.
     #[must_use]
     pub fn start_on_terminal(&self, width: u16, arguments: &[&str]) -> (Child, File) {
         let (terminal, end) = terminal(width);
@@ -180,7 +180,7 @@ impl Drop for CommandLine {
     }
 }
 
-/// A terminal of 24 rows, and the end that a program gets.
+/// Opens a terminal of 24 rows and returns it with the end for the program.
 fn terminal(width: u16) -> (File, OwnedFd) {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&ours).unwrap();
@@ -198,7 +198,7 @@ fn terminal(width: u16) -> (File, OwnedFd) {
     (ours.into(), theirs.into())
 }
 
-/// All that is shown; the kernel makes an error of the end of a terminal.
+/// Reads the whole output of a terminal. Linux reports its end as an error.
 fn read_all(mut terminal: File) -> Vec<u8> {
     let mut shown = Vec::new();
     let mut buffer = [0; 65536];
@@ -211,7 +211,7 @@ fn read_all(mut terminal: File) -> Vec<u8> {
     shown
 }
 
-/// The binary that the same build made, or the one that `K8S_CLI_BIN` names.
+/// The binary of the same build, or the one that `K8S_CLI_BIN` names.
 fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("K8S_CLI_BIN") {
         return path.into();

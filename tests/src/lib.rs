@@ -1,14 +1,14 @@
-//! What the end-to-end suite is written with: a server, a client of its API, and a look at the cluster behind it.
+//! Support for the end-to-end suite: a server, a client of its API, and access to the cluster behind it.
 //!
-//! Each test starts a server of its own: with a Kubernetes of its own inside, or, with `K8S_CLI_E2E_BACKEND=cluster`, in a
-//! namespace of its own on the cluster that `KUBECONFIG` names. `K8S_CLI_API_URL` names a running server instead.
+//! Each test starts its own server, with an embedded Kubernetes or, with `K8S_CLI_E2E_BACKEND=cluster`, in a new
+//! namespace of the cluster that `KUBECONFIG` names. `K8S_CLI_API_URL` selects a running server instead.
 //!
-//! Full disks are small ones that are mounted for a test. Where that is not permitted those tests say so and end, unless
+//! Tests of full disks mount a small disk. Where that is not permitted, they print so and end, unless
 //! `K8S_CLI_E2E_MOUNTS` is set, as in CI: then they fail.
 #![allow(
     clippy::unwrap_used,
     clippy::missing_panics_doc,
-    reason = "a test that cannot go on shall panic"
+    reason = "a test that cannot continue should panic"
 )]
 
 mod account;

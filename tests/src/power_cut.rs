@@ -1,4 +1,4 @@
-//! A layer below a server that knows what a power cut would leave of its files: what was synced, and nothing else.
+//! A layer below a server that records what a power cut would leave of its files: only what was synced.
 
 use std::fs;
 use std::os::linux::fs::MetadataExt;
@@ -8,14 +8,14 @@ use std::time::UNIX_EPOCH;
 
 use crate::Setting;
 
-/// The layer, and the folder in which it remembers.
+/// The layer, and the directory of its records.
 pub struct PowerCut {
     kept: PathBuf,
     library: PathBuf,
 }
 
 impl PowerCut {
-    /// Builds the layer, which remembers in a folder below `place`.
+    /// Builds the layer, which records in a directory below `place`.
     #[must_use]
     pub fn build(place: &Path) -> Self {
         let kept = place.join("kept");
@@ -29,12 +29,12 @@ impl PowerCut {
             .arg(source)
             .arg("-ldl")
             .status()
-            .expect("a C compiler");
+            .expect("cannot run `cc`; install a C compiler");
         assert!(built.success());
         Self { kept, library }
     }
 
-    /// What a server needs to run on the layer.
+    /// Returns what a server needs to run on the layer.
     #[must_use]
     pub fn setting(&self) -> Setting {
         Setting {
@@ -43,13 +43,13 @@ impl PowerCut {
         }
     }
 
-    /// The file whose appearance is the power cut: from then on nothing is remembered.
+    /// The file that cuts the power when it appears: from then on nothing is recorded.
     #[must_use]
     pub fn switch(&self) -> PathBuf {
         self.kept.join("cut")
     }
 
-    /// Makes a folder what the power cut has left of it. All that used it must have been killed.
+    /// Restores a directory to what the power cut has left of it. All processes that used it must have been killed.
     pub fn strike(&self, folder: &Path) {
         let metadata = fs::metadata(folder).unwrap();
         let born = metadata.created().unwrap().duration_since(UNIX_EPOCH).unwrap();
@@ -72,7 +72,7 @@ impl PowerCut {
             if kind == "d" {
                 self.restore(name, &path);
             } else {
-                // A file that was never synced has a name and no content.
+                // A file that was never synced has a name, but no content.
                 fs::write(path, fs::read(self.kept.join(name)).unwrap_or_default()).unwrap();
             }
         }

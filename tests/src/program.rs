@@ -1,24 +1,24 @@
-//! A program that answers HTTP in its own way: no server of ours, or one that lies.
+//! A program that answers HTTP, but is not a k8s-cli server, or lies.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-/// The header that tells our servers from others.
+/// The header that identifies k8s-cli servers.
 pub const SERVER: &str = "k8s-cli-server: test\r\ncontent-type: application/json\r\n";
 
-/// A program that listens on this machine, until it is dropped.
+/// A program that listens on this machine until it is dropped.
 pub struct Program {
     port: u16,
 }
 
 impl Program {
-    /// A program on a free port that answers the path of each request so.
+    /// Starts a program on a free port that answers each path as given.
     #[must_use]
     pub fn start(answer: impl Fn(&str) -> String + Send + 'static) -> Self {
         Self::at(TcpListener::bind("127.0.0.1:0").unwrap(), answer)
     }
 
-    /// The same, at a listener.
+    /// Does the same on a given listener.
     #[must_use]
     pub fn at(listener: TcpListener, answer: impl Fn(&str) -> String + Send + 'static) -> Self {
         let port = listener.local_addr().unwrap().port();
@@ -28,7 +28,7 @@ impl Program {
                 match request(&stream) {
                     Some(path) if path == END => return,
                     Some(path) => {
-                        // Who has read enough may have left.
+                        // A client that has read enough may have closed the connection.
                         let _ = (&stream).write_all(answer(&path).as_bytes());
                     }
                     None => {}
@@ -53,17 +53,16 @@ impl Drop for Program {
     }
 }
 
-/// What ends a program.
 const END: &str = "/end-of-the-program";
 
-/// An answer with a status line, headers (each with its end of line) and a body.
+/// Builds a response from a status line, headers (each with its line ending), and a body.
 #[must_use]
 pub fn answer(status: &str, headers: &str, body: &str) -> String {
     let length = body.len();
     format!("HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}")
 }
 
-/// Reads a request to its end; gives its path.
+/// Reads a request to its end and returns its path.
 fn request(stream: &TcpStream) -> Option<String> {
     let mut lines = BufReader::new(stream);
     let mut first = String::new();

@@ -1,4 +1,4 @@
-//! Something between a server and its Kubernetes that can fall silent, as a network or a load balancer does.
+//! A proxy between a server and its Kubernetes that can fall silent, as a network or a load balancer may.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// Passes connections on to an API server, until it is told to hold them.
+/// Forwards connections to a Kubernetes API until it holds them.
 pub struct Proxy {
     held: Arc<watch::Sender<u64>>,
     kubeconfig: PathBuf,
 }
 
 impl Proxy {
-    /// A proxy before the API server that a kubeconfig names.
+    /// Starts a proxy for the Kubernetes API of a kubeconfig.
     pub async fn start(kubeconfig: &Path) -> Self {
         let mut config = Kubeconfig::read_from(kubeconfig).unwrap();
         let cluster = config.clusters[0].cluster.as_mut().unwrap();
@@ -30,13 +30,13 @@ impl Proxy {
         Self { held, kubeconfig: path }
     }
 
-    /// The kubeconfig of a server that goes through it.
+    /// The kubeconfig of a server that uses the proxy.
     #[must_use]
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    /// From now on nothing arrives on the connections that are open. They stay open; new ones work.
+    /// Stops all data on open connections, which stay open. New connections work.
     pub fn silence(&self) {
         self.held.send_modify(|generation| *generation += 1);
     }
@@ -69,7 +69,7 @@ async fn pass(client: TcpStream, server: TcpStream, mut held: watch::Receiver<u6
         loop {
             let size = from_server.read(&mut buffer).await.unwrap_or(0);
             if held.has_changed().unwrap_or(true) {
-                // The sockets stay open until the client gives them up.
+                // Dropping the sockets would tell the client; they stay open until it gives them up.
                 std::future::pending::<()>().await;
             }
             if size == 0 || to_client.write_all(&buffer[..size]).await.is_err() {

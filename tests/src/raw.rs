@@ -1,4 +1,4 @@
-//! HTTP as it is written, for what a client library would not send.
+//! Raw HTTP, for requests that a client library refuses to send.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// An answer as it came.
+/// A raw response.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RawAnswer {
     /// The HTTP status.
     pub status: u16,
-    /// The headers; names in lower case.
+    /// The headers, with names in lower case.
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
 }
 
 impl RawAnswer {
-    /// A header.
+    /// Returns a header.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
@@ -27,21 +27,21 @@ impl RawAnswer {
             .map(|(_, value)| value.as_str())
     }
 
-    /// The body as JSON; null when it is none.
+    /// Returns the body as JSON; null if it is not JSON.
     #[must_use]
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
 }
 
-/// Sends a request and reads the answer until the connection ends.
+/// Sends a request and reads the response until the connection ends.
 #[must_use]
 pub fn raw(base: &str, method: &str, path: &str, headers: &[(&str, &[u8])], body: Option<&[u8]>) -> RawAnswer {
     let address = base.strip_prefix("http://").unwrap();
     raw_from(base, address, method, path, headers, body)
 }
 
-/// The same, for the server under another name.
+/// Does the same with another host name for the server.
 #[must_use]
 pub fn raw_from(
     base: &str,
@@ -66,7 +66,7 @@ pub fn raw_from(
     }
     request.extend_from_slice(b"\r\n");
     request.extend_from_slice(body.unwrap_or_default());
-    // A server that refuses early may close before all was sent; its answer is what counts.
+    // A server that rejects a request early may close before all of it was sent; only its response counts.
     let _ = stream.write_all(&request);
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
@@ -77,7 +77,7 @@ fn parse(answer: &[u8]) -> RawAnswer {
     let end = answer
         .windows(4)
         .position(|window| window == b"\r\n\r\n")
-        .expect("an answer has a head");
+        .expect("the response has no headers");
     let head = String::from_utf8_lossy(&answer[..end]).into_owned();
     let mut lines = head.split("\r\n");
     let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();

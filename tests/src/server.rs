@@ -1,4 +1,4 @@
-//! A server process of the test's own.
+//! A server process for one test.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-/// A running server; it is killed when this is dropped.
+/// A running server, killed on drop.
 pub struct Server {
     child: Child,
     base: String,
@@ -15,17 +15,17 @@ pub struct Server {
     setting: Setting,
 }
 
-/// What a server is started with beside its arguments.
+/// How a server is started, apart from its arguments.
 #[derive(Default)]
 pub struct Setting {
-    /// More variables in its environment.
+    /// Additional environment variables.
     pub environment: Vec<(String, OsString)>,
-    /// The command that becomes the server, with its arguments; the server itself when it is empty.
+    /// The command that becomes the server, with its arguments; empty to start the server itself.
     pub launcher: Vec<String>,
 }
 
 impl Server {
-    /// The server's program with these arguments, on a free port.
+    /// Prepares the server's program with these arguments, on a free port.
     #[must_use]
     pub fn command(arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
@@ -39,7 +39,7 @@ impl Server {
         Self::start_on(None, arguments)
     }
 
-    /// Starts a server on the cluster that a kubeconfig names, instead of the one that all tests use.
+    /// Starts a server on the cluster of a kubeconfig instead of the one of all tests.
     #[must_use]
     pub fn start_on(kubeconfig: Option<&Path>, arguments: &[&str]) -> Self {
         let kubeconfig = kubeconfig.map(|path| ("KUBECONFIG".to_owned(), path.into()));
@@ -50,7 +50,7 @@ impl Server {
         Self::start_with(setting, arguments)
     }
 
-    /// Starts a server in a setting of the test's choice.
+    /// Starts a server with a given setting.
     #[must_use]
     pub fn start_with(setting: Setting, arguments: &[&str]) -> Self {
         let mut all = vec!["--port", "0", "--log-format", "json"];
@@ -64,25 +64,25 @@ impl Server {
             setting,
         };
         if let Some(kube) = kube {
-            // The same address after a restart.
+            // Keep the address after a restart.
             server.replace("--kube-listen", kube);
         }
         server
     }
 
-    /// Where it listens.
+    /// The URL of the server.
     #[must_use]
     pub fn base(&self) -> &str {
         &self.base
     }
 
-    /// Ends it at once, as a power cut would.
+    /// Kills it with SIGKILL, as a power cut would.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Asks it to stop and waits; whether it ended well.
+    /// Sends SIGTERM and waits; returns whether it exited with code 0.
     pub fn terminate(&mut self) -> bool {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").arg(&pid).status().unwrap().success());
@@ -94,13 +94,13 @@ impl Server {
         self.arguments[index] = value;
     }
 
-    /// Its process.
+    /// The process ID.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Starts it again, at the same address.
+    /// Starts it again at the same address.
     pub fn restart(&mut self) {
         let port = self.base.rsplit(':').next().unwrap().to_owned();
         self.replace("--port", port);
@@ -117,7 +117,7 @@ impl Drop for Server {
     }
 }
 
-/// The binary that the same build made, or the one that `K8S_CLI_API_BIN` names.
+/// The binary of the same build, or the one that `K8S_CLI_API_BIN` names.
 fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("K8S_CLI_API_BIN") {
         return path.into();
@@ -142,7 +142,7 @@ fn spawn(arguments: &[String], setting: &Setting) -> (Child, String, Option<Stri
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("the server is built: cargo build -p server");
+        .expect("cannot run the server; run `cargo build -p server`");
     let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut seen = Vec::new();
     let mut kube = None;
@@ -159,7 +159,7 @@ fn spawn(arguments: &[String], setting: &Setting) -> (Child, String, Option<Stri
         }
         seen.push(line);
     };
-    // A full pipe would stop the server.
+    // A full pipe would block the server.
     let echo = std::env::var_os("K8S_CLI_TEST_SERVER_LOG").is_some();
     std::thread::spawn(move || {
         for line in log.map_while(Result::ok) {

@@ -1,22 +1,22 @@
-//! A disk of a few megabytes, to be filled.
+//! A disk of a few megabytes, for tests that fill it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// How many files it can have.
+/// Maximum number of files.
 const FILES: u32 = 4000;
 
-/// A file system in memory, mounted as long as this lives.
+/// A file system in memory, mounted as long as this value lives.
 pub struct SmallDisk {
     folder: PathBuf,
 }
 
 impl SmallDisk {
-    /// Mounts one of so many MiB and 4,000 files at a new folder below `place`; `None` where mounts are not permitted, which is
-    /// said.
+    /// Mounts a file system with this size in MiB and 4,000 files in a new directory below `place`. Prints a note and
+    /// returns `None` where mounts are not permitted.
     ///
     /// # Panics
-    /// They are not, and `K8S_CLI_E2E_MOUNTS` says that they have to be.
+    /// Mounts are not permitted, and `K8S_CLI_E2E_MOUNTS` requires them.
     #[must_use]
     pub fn mount(place: &Path, mebibytes: u32) -> Option<Self> {
         let folder = place.join(format!("disk-{:016x}", fastrand::u64(..)));
@@ -39,23 +39,23 @@ impl SmallDisk {
             std::env::var_os("K8S_CLI_E2E_MOUNTS").is_none(),
             "mounts are not permitted"
         );
-        println!("not here: mounts are not permitted; run this test as root");
+        println!("skipped: mounts are not permitted; run this test as root");
         None
     }
 
-    /// Where it is.
+    /// The path of the mount.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// How many more files it can have.
+    /// Number of files that can still be created.
     #[must_use]
     pub fn free_files(&self) -> u64 {
         rustix::fs::statvfs(&self.folder).unwrap().f_favail
     }
 
-    /// Whether not even a page can be written.
+    /// Whether not even one page can be written.
     #[must_use]
     pub fn is_full(&self) -> bool {
         rustix::fs::statvfs(&self.folder).unwrap().f_bavail == 0
@@ -64,7 +64,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: a process that is about to end may still be in it.
+        // Lazily: a process that is about to exit may still use it.
         let _ = Command::new("umount").arg("-l").arg(&self.folder).status();
         let _ = std::fs::remove_dir(&self.folder);
     }

@@ -1,4 +1,4 @@
-//! An admission webhook of a test's own, as another team of a shared cluster may have one.
+//! An admission webhook, as another team on a shared cluster may have one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,26 +18,26 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::{Cluster, eventually};
 
-/// A webhook that is asked for every new object of one kind in one namespace; it goes when this is dropped.
+/// A webhook for every new object of one kind in one namespace, deleted on drop.
 pub struct Webhook {
     name: String,
     cluster: Cluster,
     asked: Arc<AtomicUsize>,
 }
 
-/// How long it takes for the first so many requests, after which it lets everything through at once.
+/// The delay of the first requests; later ones are allowed immediately.
 #[derive(Clone)]
 struct Slowness {
-    /// How often it was asked for something that is to be kept.
+    /// Number of requests for objects that are persisted.
     asked: Arc<AtomicUsize>,
-    /// How often it was asked only to check something, which it does at once.
+    /// Number of dry-run requests, which are answered immediately.
     checked: Arc<AtomicUsize>,
     first: usize,
     pause: Duration,
 }
 
 impl Webhook {
-    /// One that takes `pause` for each of the `first` creates of Jobs, and then lets it through.
+    /// Creates a webhook that delays each of the `first` creates of Jobs by `pause` and then allows it.
     pub async fn slow(cluster: &Cluster, first: usize, pause: Duration) -> Self {
         let key = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
         let certificate = key.cert.der().to_vec();
@@ -81,26 +81,26 @@ impl Webhook {
         }
     }
 
-    /// What the API server calls it.
+    /// The name by which kube-apiserver knows it.
     #[must_use]
     pub fn name(&self) -> String {
         format!("{}.example.com", self.name)
     }
 
-    /// How often it was asked.
+    /// Number of requests so far.
     #[must_use]
     pub fn asked(&self) -> usize {
         self.asked.load(Ordering::Relaxed)
     }
 
-    /// Takes it away.
+    /// Deletes the webhook.
     pub async fn remove(&self) {
         let api = self.cluster.global::<ValidatingWebhookConfiguration>();
         let _ = api.delete(&self.name, &DeleteParams::default()).await;
     }
 }
 
-/// The API server reads what webhooks there are from a watch of its own.
+/// Waits until kube-apiserver, which learns about webhooks from a watch, calls it.
 async fn in_force(cluster: &Cluster, checked: &AtomicUsize) {
     let pod = json!({"restartPolicy": "Never", "containers": [{"name": "task", "image": "none"}]});
     let probe = json!({"metadata": {"name": "probe"}, "spec": {"template": {"spec": pod}}});
@@ -142,7 +142,7 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, router: Router) {
     }
 }
 
-/// As JSON has bytes in a Kubernetes object.
+/// Encodes bytes as JSON has them in Kubernetes objects.
 fn base64(bytes: &[u8]) -> String {
     serde_json::to_value(k8s_openapi::ByteString(bytes.to_vec()))
         .ok()

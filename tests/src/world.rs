@@ -1,4 +1,4 @@
-//! A server, a user of it, and the cluster behind it, for one test.
+//! A server, a user, and the cluster behind the server, for one test.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -6,30 +6,30 @@ use std::time::{Duration, Instant};
 use crate::deadline::Deadline;
 use crate::{Api, Backend, Cluster, Server, Setting};
 
-/// All that a test needs; what it made goes when it is dropped.
+/// Everything that a test needs, cleaned up on drop.
 pub struct World {
     /// The API, as user `alice@example.com`.
     pub api: Api,
     /// The cluster.
     pub cluster: Cluster,
-    /// The server, when it is the test's own.
+    /// The server, if it belongs to the test.
     pub server: Option<Server>,
     ending: Ending,
     _deadline: Deadline,
 }
 
-/// What goes with a world.
+/// What is cleaned up with a world.
 enum Ending {
     /// Nothing: others use it.
     Nothing,
     /// The namespace.
     Namespace,
-    /// The engine, with all that runs on it.
+    /// The engine, with everything that runs on it.
     Engine(PathBuf),
 }
 
 impl World {
-    /// The server that `K8S_CLI_API_URL` names, or one of the test's own.
+    /// Uses the server that `K8S_CLI_API_URL` names, or else starts one.
     pub async fn new() -> Self {
         match std::env::var("K8S_CLI_API_URL") {
             Ok(base) => {
@@ -41,7 +41,7 @@ impl World {
         }
     }
 
-    /// A server of the test's own, in a new namespace.
+    /// Starts a server in a new namespace.
     pub async fn own(arguments: &[&str]) -> Self {
         match Backend::chosen() {
             Backend::Cluster => Self::on_cluster(arguments).await,
@@ -54,7 +54,7 @@ impl World {
         Self::in_folder(&folder, Setting::default(), arguments).await
     }
 
-    /// A server of the test's own on this machine, in a state folder and a setting that the test chooses.
+    /// Starts a server on this machine, in a given state directory and with a given setting.
     pub async fn in_folder(folder: &Path, setting: Setting, arguments: &[&str]) -> Self {
         let state = folder.to_string_lossy().into_owned();
         let namespace = format!("e2e-{:08x}", fastrand::u32(..));
@@ -95,7 +95,7 @@ impl World {
         }
     }
 
-    /// The folder of the engine, when the tasks run on this machine.
+    /// The state directory of the engine, if tasks run on this machine.
     #[must_use]
     pub fn state_folder(&self) -> Option<&Path> {
         match &self.ending {
@@ -104,18 +104,16 @@ impl World {
         }
     }
 
-    /// How another program reaches the same Kubernetes.
+    /// Returns the kubeconfig by which another program reaches the same Kubernetes.
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
         match self.state_folder() {
             Some(folder) => folder.join("kubeconfig"),
-            None => std::env::var_os("KUBECONFIG")
-                .expect("the suite runs on a cluster that it names")
-                .into(),
+            None => std::env::var_os("KUBECONFIG").expect("KUBECONFIG is not set").into(),
         }
     }
 
-    /// Another server of the same tasks.
+    /// Starts another server for the same tasks.
     #[must_use]
     pub fn another(&self, kubeconfig: &Path, arguments: &[&str]) -> (Server, Api) {
         let mut all = vec!["--backend", "cluster", "--namespace", &self.cluster.namespace];
@@ -125,9 +123,9 @@ impl World {
         (server, api)
     }
 
-    /// The test's own server.
+    /// The server of this test.
     pub fn server(&mut self) -> &mut Server {
-        self.server.as_mut().expect("a server of the test's own")
+        self.server.as_mut().expect("the server belongs to the environment")
     }
 }
 
@@ -144,7 +142,7 @@ impl Drop for World {
             Ending::Namespace => {}
         }
         let cluster = self.cluster.clone();
-        // The test's runtime is busy dropping this.
+        // The runtime of the test is busy dropping this value.
         let deleting = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -158,14 +156,14 @@ impl Drop for World {
     }
 }
 
-/// The supervisors of containers that run on, by the folders they keep.
+/// Returns the running supervisors of containers, by their directories.
 #[must_use]
 pub fn supervisors(state: &Path) -> Vec<i32> {
     let running = |path: PathBuf| {
         let started: serde_json::Value =
             serde_json::from_slice(&std::fs::read(path.join("started.json")).ok()?).ok()?;
         let pid = i32::try_from(started["supervisor"].as_i64()?).ok()?;
-        // The number may be another process' by now.
+        // The PID may have been reused.
         let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let folder = path.to_string_lossy().into_owned();
         String::from_utf8_lossy(&command).contains(&folder).then_some(pid)
@@ -174,7 +172,7 @@ pub fn supervisors(state: &Path) -> Vec<i32> {
     pods.filter_map(|pod| running(pod.path())).collect()
 }
 
-/// Containers outlive their server; those of a test shall not outlive the test.
+/// Ends containers, which outlive their server, but must not outlive the test.
 fn end_containers(state: &Path) {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
@@ -191,22 +189,25 @@ fn end_containers(state: &Path) {
     }
 }
 
-/// Asks again until there is an answer.
+/// Asks repeatedly until there is an answer.
 ///
 /// # Panics
-/// There is none in time.
+/// There is no answer within the limit.
 pub async fn eventually<T>(limit: Duration, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + limit;
     loop {
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(Instant::now() < deadline, "waited {limit:?} for {what}");
+        assert!(
+            Instant::now() < deadline,
+            "timed out after {limit:?} waiting for {what}"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// How long or how often: as `name` says in the environment, or as usual.
+/// Returns a number from the environment variable `name`, or else the default.
 #[must_use]
 pub fn from_environment(name: &str, usual: usize) -> usize {
     std::env::var(name)

@@ -1,4 +1,4 @@
-//! Other accounts of the machine: they do not run commands as the server's owner, and are not taken for the server.
+//! Other accounts of the machine: they don't run commands as the server's owner, and are not mistaken for the server.
 
 use std::io::Read;
 use std::net::TcpListener;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use e2e::program::{Program, SERVER, answer};
 use e2e::{CommandLine, RawAnswer, World, as_another_account, raw};
 
-/// What another account is answered.
+/// Requests as another account; returns the status and the body.
 fn asked_by_another(base: &str, method: &'static str, path: &'static str) -> Option<RawAnswer> {
     let base = base.to_owned();
     as_another_account(move || {
@@ -66,7 +66,7 @@ impl Stranger {
         self.listener.local_addr().unwrap().port().to_string()
     }
 
-    /// Whether somebody has connected and sent something.
+    /// Whether a client has connected and sent something.
     fn was_sent_something(&self) -> bool {
         self.listener.set_nonblocking(true).unwrap();
         while let Ok((mut stream, _)) = self.listener.accept() {

@@ -1,4 +1,4 @@
-//! What a server in the background, and its tasks, keep of whoever started it: nothing.
+//! What a background server and its tasks inherit from the process that started it: nothing.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 #[test]
 fn the_server_in_the_background_keeps_nothing_of_its_starter() {
     if Backend::chosen() == Backend::Cluster {
-        println!("not on a cluster: the server would use it");
+        println!("skipped on Cluster: the server would use it");
         return;
     }
     let cli = CommandLine::with_free_port();
@@ -46,7 +46,7 @@ fn the_server_in_the_background_keeps_nothing_of_its_starter() {
         .nth(3)
         .unwrap()
         .to_owned();
-    // A task has what every container has, whatever the starter and the server have.
+    // A task has what every container has, independent of the starting process and the server.
     let task = "umask; ulimit -S -n; grep SigIgn /proc/self/status";
     let seen = cli.run(&["jobs", "submit", "--", task]).ok();
     let folder_of_server = cli.home().join(".local/share/k8s-cli");
@@ -64,7 +64,7 @@ fn the_server_in_the_background_keeps_nothing_of_its_starter() {
     let ["0022", "512", "SigIgn:", ignored] = seen[..] else {
         panic!("{seen:?}");
     };
-    // Behind the first 31 are those of the C library.
+    // The C library uses the real-time signals up to 33.
     let ignored = u64::from_str_radix(ignored, 16).unwrap() & 0x7fff_ffff;
     assert_eq!(ignored, 0, "signals that the starter ignored");
     assert_eq!(session, record["pid"].to_string(), "a session of its own");

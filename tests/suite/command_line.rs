@@ -1,4 +1,4 @@
-//! The command line on a real server: finding tasks, exit codes, prompts, and its server in the background.
+//! The CLI on a real server: finding tasks, exit codes, prompts, and the background server.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::time::{Duration, Instant};
@@ -49,7 +49,7 @@ async fn the_exit_code_is_the_tasks_when_it_is_asked_for() {
     cli.run(&["jobs", "logs", &id, "--exit-code"]).failed(3);
 }
 
-/// A command line that follows the log of a task that goes on, and has printed its first line.
+/// Starts a command that follows the log of a running task, and waits for its first line.
 fn submit_and_follow(cli: &CommandLine, flags: &[&str]) -> std::process::Child {
     let task = ["--", "bash", "-c", "echo here; sleep 600"];
     let mut child = cli
@@ -187,12 +187,12 @@ async fn a_dry_run_shows_the_manifests_and_makes_nothing() {
             .ok(),
     )
     .unwrap();
-    // The owner, the Service and two Jobs.
+    // The owner, the Service, and two Jobs.
     assert_eq!(list["items"].as_array().unwrap().len(), 4);
     cli.run(&["jobs", "submit", "--dry-run", "--volume", "nothing:/data", "--", "true"])
         .failed(2);
     assert_eq!(cli.run(&["jobs", "list", "-q"]).ok(), "");
-    // Kubernetes has checked it, too: a quota says no.
+    // Kubernetes validates the task, too: a quota rejects it.
     world.cluster.limit(json!({"count/jobs.batch": "0"})).await;
     let told = cli.run(&["jobs", "submit", "task.yaml", "--dry-run"]).failed(1);
     assert!(told.contains("exceeded quota"), "{told}");
@@ -367,7 +367,7 @@ async fn a_submit_that_is_repeated_makes_no_second_task() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_command_starts_a_server_by_itself() {
     if Backend::chosen() == Backend::Cluster {
-        println!("not on a cluster: the server would use it");
+        println!("skipped on Cluster: the server would use it");
         return;
     }
     let cli = CommandLine::with_free_port();
@@ -392,7 +392,7 @@ async fn the_first_command_starts_a_server_by_itself() {
     assert!(code == Some(0) && out.contains("pid: "), "{out}");
     let (code, out, told) = run(&["doctor"]);
     assert_eq!(code, Some(0), "{out}{told}");
-    // A start that fails must not make this one unknown.
+    // A failed start must not hide this server.
     let elsewhere = CommandLine::with_free_port();
     let port = elsewhere.variable("K8S_CLI_API_PORT").unwrap().to_owned();
     let failed = cli
@@ -413,7 +413,7 @@ async fn the_first_command_starts_a_server_by_itself() {
     assert!(code == Some(0) && told.contains("stopped the server"), "{told}");
     let (code, _, told) = run(&["api", "stop"]);
     assert!(code == Some(0) && told.contains("no background server found"), "{told}");
-    // What was run is known to the next one.
+    // The next server knows the finished task.
     let (_, _, _) = run(&["api", "start"]);
     let (_, out, _) = run(&["jobs", "list", "-q"]);
     assert_eq!(out.lines().count(), 1);

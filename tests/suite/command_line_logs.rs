@@ -1,4 +1,4 @@
-//! What the command line makes of logs: bytes, readers that leave, servers that are restarted.
+//! The CLI and logs: bytes, readers that leave, servers that restart.
 
 use std::io::{BufRead, BufReader, Read};
 
@@ -7,17 +7,18 @@ use e2e::{Backend, CommandLine, World};
 use crate::command_line::id_of;
 use crate::logs::sha256;
 
-/// 64 MiB of random bytes, with what terminals and markup trip over, and a line of a MiB: a log that nothing may change.
+/// 64 MiB of random bytes, with sequences that upset terminals and markup, and a line of 1 MiB: the log must not change
+/// them.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_bytes_of_a_log_are_not_touched() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
-    // Kubernetes keeps 10 MB of a log, and what is written faster than it is read is lost there.
+    // Kubernetes keeps 10 MB of a log, and loses what is written faster than it is read.
     let random = match Backend::chosen() {
         Backend::Embedded => 64 << 20,
         Backend::Cluster => 4 << 20,
     };
-    // containerd makes `\n` of `\r\n` before any client can see it.
+    // containerd turns `\r\n` into `\n` before any client sees it.
     let script = r#"
         { head -c 1048576 /dev/zero | tr '\0' x; echo
           printf '\033[31mred\033[0m [/] [bold]x[/bold] \xff\xfe\x80 \x00\n'
@@ -67,7 +68,7 @@ async fn a_reader_that_leaves_is_no_failure() {
     );
 }
 
-/// The server is killed and started again, and stopped and started again, while three nodes are followed.
+/// The server is killed and restarted, then stopped and restarted, while three nodes are followed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_restarted_costs_a_follower_no_line() {
     const LINES: usize = 150;
@@ -82,7 +83,7 @@ async fn a_server_that_is_restarted_costs_a_follower_no_line() {
     let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut seen = Vec::new();
     for round in 0..4 {
-        // Somewhere within the log.
+        // Somewhere in the middle of the log.
         for _ in 0..80 {
             seen.push(output.next().unwrap().unwrap());
         }

@@ -1,6 +1,6 @@
-//! What every command prints, in a pipe and on terminals of 40, 80 and 200 columns, word for word.
+//! The exact output of every command, in a pipe and on terminals of 40, 80, and 200 columns.
 //!
-//! On the embedded engine only: names of machines and reasons are a cluster's own.
+//! On the embedded engine only: names of cluster nodes and reasons depend on the cluster.
 
 use e2e::{Backend, CommandLine, Ran, World};
 
@@ -9,7 +9,7 @@ use e2e::{Backend, CommandLine, Ran, World};
 struct Place {
     width: Option<u16>,
     name: &'static str,
-    /// What a task and a volume that are made there are called.
+    /// Placeholders for the task and the volume that are created there.
     task: &'static str,
     volume: &'static str,
 }
@@ -43,10 +43,10 @@ const PLACES: [Place; 4] = [
     },
 ];
 
-/// A command line whose every word is kept.
+/// A CLI whose whole output is recorded.
 struct Recorded {
     cli: CommandLine,
-    /// What is different in each run, and what it is called here, of the same length.
+    /// What differs in each run, with placeholders of the same length.
     names: Vec<(String, String)>,
     text: String,
 }
@@ -54,7 +54,7 @@ struct Recorded {
 fn is_here() -> bool {
     let is_here = Backend::chosen() == Backend::Embedded;
     if !is_here {
-        println!("not on a cluster: names of machines and reasons are its own");
+        println!("skipped on Cluster: names of cluster nodes and reasons depend on it");
     }
     is_here
 }
@@ -84,7 +84,7 @@ impl Recorded {
         }
     }
 
-    /// Calls `id` by `name` from now on, which must be as long.
+    /// Replaces `id` with `name` from now on, which must have the same length.
     fn name(&mut self, id: &str, name: &str) -> String {
         assert_eq!(id.len(), name.len());
         self.names.push((id.to_owned(), name.to_owned()));
@@ -97,7 +97,7 @@ impl Recorded {
         self.name(id.trim(), name)
     }
 
-    /// Runs a command that changes nothing in every place.
+    /// Runs a read-only command in every place.
     fn run(&mut self, arguments: &[&str]) {
         for place in PLACES {
             self.run_at(place, arguments);
@@ -111,10 +111,10 @@ impl Recorded {
         }
     }
 
-    /// Runs a command in a pipe, or on a terminal of some width, and keeps what it printed.
+    /// Runs a command in a pipe, or on a terminal of some width, and records its output.
     fn run_at(&mut self, place: Place, arguments: &[&str]) {
         let ran = self.ran_at(place, arguments);
-        // A task that is made and followed is named on the way.
+        // The ID of a submitted and followed task is printed before its log.
         let made = ran
             .stderr
             .strip_prefix("task ")
@@ -143,7 +143,7 @@ impl Recorded {
         self.text.push('\n');
     }
 
-    /// Compares with what was printed before.
+    /// Compares the output with the snapshot.
     fn check(self, name: &str) {
         let mut settings = insta::Settings::clone_current();
         settings.set_prepend_module_to_snapshot(false);
@@ -152,7 +152,7 @@ impl Recorded {
             (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", "2026-MM-DDTHH:MM:SS.ssssssZ"),
             (r"\(\d+s ago\)", "(##s ago)"),
             (r"after \d+s", "after ##s"),
-            // An age of one digit and its padding, or of two: the columns stay where they are.
+            // An age has one digit and padding, or two digits: the columns don't move.
             (r"\b\ds  ", "##s "),
             (r"\b\d\ds  ", "##s  "),
             (r"\b\d{1,2}s\n", "##s\n"),
@@ -191,7 +191,7 @@ async fn lists_and_states_of_tasks() {
     recorded.run(&["jobs", "list", "--status", "completed", "-o", "json"]);
     recorded.run(&["jobs", "list", "--status", "completed", "-o", "yaml"]);
     recorded.run(&["jobs", "status", &waiting]);
-    // Where the names of pods are cut, their random ends are, too.
+    // Where the names of pods are cut, so are their random suffixes.
     for place in [PIPE, PLACES[3]] {
         recorded.run_at(place, &["jobs", "status", &waiting, "-o", "wide"]);
     }

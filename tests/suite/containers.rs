@@ -1,4 +1,5 @@
-//! What a container sees, and what it cannot do to others. With a container runtime or as processes of this machine.
+//! What a container sees, and what it cannot do to others, both in a container runtime and as processes of this
+//! machine.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 
 const IMAGE: &str = "python:3.13-slim";
 
-/// A pod that runs a script, with more in its container and its spec.
+/// A pod that runs a script, with additions to its container and its spec.
 fn pod(script: &str, container: &Value, spec: &Value) -> Value {
     let mut main = json!({"name": "main", "image": IMAGE, "command": ["/bin/bash", "-c", script]});
     main.as_object_mut()
@@ -52,7 +53,7 @@ async fn log(world: &World, name: &str) -> String {
         .unwrap()
 }
 
-/// Processes whose command line has this text, outside of any test.
+/// Processes whose command contains this text, outside of any test.
 fn processes(text: &str) -> usize {
     let all = std::fs::read_dir("/proc").unwrap().flatten();
     let lines = all.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
@@ -148,7 +149,7 @@ async fn nodes_of_a_task_have_addresses_of_their_own() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_environment_is_the_pods_and_not_the_servers() {
-    if Backend::Cluster.lacks("its images have environments of their own") {
+    if Backend::Cluster.lacks("the environment comes from the image") {
         return;
     }
     let world = World::own(&[]).await;
@@ -176,7 +177,7 @@ async fn the_environment_is_the_pods_and_not_the_servers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tasks_children_end_with_it_however_far_they_went() {
-    if Backend::Cluster.lacks("a container runtime sees to it") {
+    if Backend::Cluster.lacks("it is the responsibility of the container runtime") {
         return;
     }
     let world = World::own(&[]).await;
@@ -279,7 +280,7 @@ async fn a_job_that_is_suspended_ends_its_pods_and_goes_on_when_resumed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fork_bomb_and_a_memory_hog_do_not_keep_others_from_running() {
-    if Backend::Cluster.lacks("it would be a test of the cluster") {
+    if Backend::Cluster.lacks("it would test the cluster") {
         return;
     }
     let world = World::own(&[]).await;
@@ -299,7 +300,7 @@ async fn a_fork_bomb_and_a_memory_hog_do_not_keep_others_from_running() {
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     world.api.stop(&bomb).await;
     let state = world.state_folder().unwrap();
-    eventually(Duration::from_secs(60), "the bomb to end", async || {
+    eventually(Duration::from_secs(60), "the fork bomb to end", async || {
         supervisors(state).is_empty().then_some(())
     })
     .await;
@@ -307,7 +308,7 @@ async fn a_fork_bomb_and_a_memory_hog_do_not_keep_others_from_running() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_never_ends_is_kept_to_its_limit_and_its_end_is_whole() {
-    if Backend::Cluster.lacks("the kubelet rotates logs as its operator says") {
+    if Backend::Cluster.lacks("the operator configures the kubelet's log rotation") {
         return;
     }
     let mebibytes = from_environment("K8S_CLI_E2E_LOG_MIB", 256);
@@ -325,15 +326,15 @@ async fn a_log_that_never_ends_is_kept_to_its_limit_and_its_end_is_whole() {
     assert!(size < 40 << 20, "{size} bytes are kept");
     assert_eq!(world.api.log_text(&id, "?tail=1").await, "the end\n");
     let kept = world.api.logs(&id, "").await;
-    // The oldest quarter may be gone, and each line is kept with its time and stream, which are 40 bytes beside its 64.
+    // The oldest quarter may be deleted, and each line of 64 bytes takes 40 more for its time and stream.
     let least = (16 << 20) / 4 * 3 / 104 * 64;
     assert!(kept.len() >= least && kept.ends_with(b"x\nthe end\n"), "{}", kept.len());
 }
 
-/// The files of a container are within its reach.
+/// The container can write the files in its own directory.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_has_spoiled_its_own_record_can_be_stopped() {
-    if Backend::Cluster.lacks("the record is the kubelet's") {
+    if Backend::Cluster.lacks("the kubelet writes the record") {
         return;
     }
     let mut world = World::own(&[]).await;
@@ -350,7 +351,7 @@ async fn a_task_that_has_spoiled_its_own_record_can_be_stopped() {
     world.server().kill();
     world.server().restart();
     assert_eq!(world.api.stop(&id).await.status, 200);
-    eventually(Duration::from_secs(30), "the task to have ended", async || {
+    eventually(Duration::from_secs(30), "the task to finish", async || {
         (processes(&mark) == 0).then_some(())
     })
     .await;
@@ -387,7 +388,7 @@ async fn a_container_that_ends_is_started_again_in_its_pod_as_its_policy_says() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn last_words_as_long_as_the_disk_are_read_from_their_end() {
-    if Backend::Cluster.lacks("the kubelet reads them") {
+    if Backend::Cluster.lacks("the kubelet reads the message") {
         return;
     }
     let mut world = World::own(&[]).await;

@@ -1,4 +1,4 @@
-//! Recorded requests get the recorded answers, and make objects that carry all that the recorded ones carry.
+//! Recorded requests get the recorded responses, and create objects with everything that the recorded ones have.
 
 use std::process::Command;
 
@@ -12,7 +12,7 @@ fn rows(file: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The wording and place of a syntax error are free, and so is which tasks there are.
+/// Makes responses comparable: the message and position of a syntax error may differ, and so may the list of tasks.
 fn comparable(body: &Value) -> Value {
     if body == "<a TaskListResponse>" || body["tasks"].is_array() {
         return json!("tasks");
@@ -70,21 +70,21 @@ async fn recorded_requests_get_the_recorded_answers() {
     assert_eq!(rows.len(), 109);
 }
 
-/// The identifier differs from row to row; everything else must be the same.
+/// The ID differs from row to row; everything else must be the same.
 fn with_id(text: &Value, recorded: &str, ours: &str) -> Value {
     json!(text.as_str().unwrap().replace(recorded, ours))
 }
 
 fn assert_subset(what: &str, wanted: &Value, got: &Value, recorded: &str, ours: &str) {
     for (key, value) in wanted.as_object().into_iter().flatten() {
-        // When it was made is not repeated.
+        // Creation times cannot be the same.
         if key != "created-at" {
             assert_eq!(with_id(value, recorded, ours), got[key], "{what} {key}");
         }
     }
 }
 
-/// What a command and its arguments print, as the kubelet would start them.
+/// Runs a command with its arguments as the kubelet would, and returns its output and exit code.
 fn effect(container: &Value) -> (Vec<u8>, Option<i32>) {
     let part = |key: &str| {
         container[key]
@@ -93,7 +93,7 @@ fn effect(container: &Value) -> (Vec<u8>, Option<i32>) {
             .iter()
             .map(|text| text.as_str().unwrap().to_owned())
     };
-    // What a node of several waits for.
+    // The files that a node of several nodes waits for.
     let gang = std::env::temp_dir().join(format!("k8s-cli-gang-{:016x}", fastrand::u64(..)));
     std::fs::create_dir(&gang).unwrap();
     for (file, text) in [("node-ips", "127.0.0.1\n127.0.0.2"), ("run", "true")] {
@@ -111,7 +111,7 @@ fn effect(container: &Value) -> (Vec<u8>, Option<i32>) {
         .env_clear()
         .env("PATH", std::env::var("PATH").unwrap());
     for variable in container["env"].as_array().unwrap() {
-        // An address comes from the pod.
+        // A variable without a value is an address from the pod.
         let value = variable["value"].as_str().unwrap_or("127.0.0.1");
         command.env(variable["name"].as_str().unwrap(), kubelet(value));
     }
@@ -120,7 +120,7 @@ fn effect(container: &Value) -> (Vec<u8>, Option<i32>) {
     (output.stdout, output.status.code())
 }
 
-/// What the kubelet makes of `$$`; no recorded request has a `$(NAME)`.
+/// Expands `$$` as the kubelet does; no recorded request has a `$(NAME)`.
 fn kubelet(text: &str) -> String {
     text.replace("$$", "$")
 }
@@ -173,7 +173,7 @@ async fn the_jobs_carry_all_that_the_recorded_ones_carry() {
     let mut compared = 0;
     for row in rows("manifests.jsonl") {
         let name = row["name"].as_str().unwrap();
-        // A volume that is not there is refused here.
+        // Unlike the recorded implementation, the server rejects a missing volume.
         let Some(recorded) = row["jobs"].as_array().filter(|_| name != "missing_volume") else {
             continue;
         };

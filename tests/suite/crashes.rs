@@ -1,4 +1,4 @@
-//! The engine is killed at any instant: nothing that was acknowledged is lost, and nothing is left behind.
+//! The engine is killed at any time: nothing that was acknowledged is lost, and nothing is left behind.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,13 +10,13 @@ use futures::future::join_all;
 use rusqlite::Connection;
 use serde_json::json;
 
-/// How many lines each task writes.
+/// Number of lines that each task writes.
 const LINES: usize = 40;
 
-/// How many submit at once.
+/// Number of concurrent submits.
 const WORKERS: usize = 4;
 
-/// Submits one task after the other until it is told to stop; gives the identifiers that were acknowledged.
+/// Submits one task after the other until it is stopped, and returns the IDs that were acknowledged.
 async fn submit_until(api: Api, worker: usize, done: &AtomicBool) -> Vec<String> {
     let mut acknowledged = Vec::new();
     while !done.load(Ordering::Relaxed) {
@@ -34,7 +34,7 @@ async fn submit_until(api: Api, worker: usize, done: &AtomicBool) -> Vec<String>
     acknowledged
 }
 
-/// What `SQLite` thinks of its file.
+/// The result of the integrity check of the database.
 fn integrity(state: &Path) -> String {
     let connection = Connection::open(state.join("state.db")).unwrap();
     connection
@@ -58,7 +58,7 @@ fn assert_complete(id: &str, log: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_killed_at_any_instant_loses_no_task_no_line_and_no_process() {
-    if Backend::Cluster.lacks("the state is not in the server's process") {
+    if Backend::Cluster.lacks("its state is outside of the server's process") {
         return;
     }
     let kills = from_environment("K8S_CLI_E2E_CRASHES", 15);
@@ -103,7 +103,7 @@ async fn an_engine_killed_at_any_instant_loses_no_task_no_line_and_no_process() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_ended_while_no_server_ran_is_reported_as_it_ended() {
-    if Backend::Cluster.lacks("the kubelet reports what ended") {
+    if Backend::Cluster.lacks("the kubelet reports exit codes") {
         return;
     }
     let mut world = World::own(&[]).await;
@@ -119,7 +119,7 @@ async fn what_ended_while_no_server_ran_is_reported_as_it_ended() {
     world.server().kill();
     let pod = before["metadata"]["nodes"][0]["pod_name"].as_str().unwrap().to_owned();
     kill_supervisor_of(&state, &pod);
-    eventually(Duration::from_secs(20), "the short ones to end", async || {
+    eventually(Duration::from_secs(20), "the short tasks to end", async || {
         (supervisors(&state).len() == 1).then_some(())
     })
     .await;
@@ -152,12 +152,12 @@ fn kill_supervisor_of(state: &Path, pod: &str) {
             return;
         }
     }
-    panic!("no folder of {pod}");
+    panic!("no directory of {pod}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_state_folder_has_one_server() {
-    if Backend::Cluster.lacks("it has no state folder") {
+    if Backend::Cluster.lacks("it has no state directory") {
         return;
     }
     let world = World::own(&[]).await;

@@ -1,4 +1,4 @@
-//! Tasks: what is accepted, what is refused, and what is left when something fails.
+//! Tasks: what is accepted, what is rejected, and what a failure leaves behind.
 
 use std::time::{Duration, Instant};
 
@@ -26,8 +26,8 @@ async fn a_task_whose_objects_cannot_all_be_made_leaves_none() {
     assert_eq!(world.cluster.all_jobs().await.len(), 0);
     assert_eq!(world.cluster.owners().await.len(), 0);
     assert!(world.api.task_ids().await.is_empty());
-    // What was given back can be used.
-    eventually(Duration::from_secs(30), "the quota to be free", async || {
+    // The released quota can be used again.
+    eventually(Duration::from_secs(30), "the quota to be released", async || {
         (world.api.post("/tasks/submit", &json!({"run": "true"})).await.status == 200).then_some(())
     })
     .await;
@@ -185,7 +185,7 @@ async fn stop_reaches_the_processes_and_they_end() {
         (world.api.log_text(&id, "?follow=false").await == "started\n").then_some(())
     })
     .await;
-    // The kernel drops a signal to process 1 that it does not wait for yet.
+    // The kernel drops signals for process 1 that it does not handle yet.
     eventually(Duration::from_secs(20), "both nodes to be up", async || {
         let log = world.api.log_text(&plain, "?follow=false").await;
         (log.matches("up\n").count() == 2).then_some(())
@@ -197,9 +197,9 @@ async fn stop_reaches_the_processes_and_they_end() {
         assert_eq!(world.api.get(&format!("/tasks/{task}")).await.status, 404);
         assert!(world.cluster.jobs(task).await.is_empty());
     }
-    // A follower sees the last words, and then the end.
+    // A follower sees the last lines, and then the end.
     assert_eq!(following.await.unwrap(), "started\nstopped\n");
-    eventually(Duration::from_secs(15), "the pods to go", async || {
+    eventually(Duration::from_secs(15), "the pods to be deleted", async || {
         let of_ours = |pod: &k8s_openapi::api::core::v1::Pod| {
             let labels = pod.metadata.labels.as_ref();
             labels
@@ -227,7 +227,7 @@ async fn ten_stops_at_once_are_no_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_task_that_cannot_be_stopped_does_not_keep_the_others() {
-    if Backend::Embedded.lacks("it has no admission policies to refuse a delete with") {
+    if Backend::Embedded.lacks("it has no admission policies that could deny a delete") {
         return;
     }
     let world = World::own(&[]).await;
@@ -262,9 +262,9 @@ async fn one_task_that_cannot_be_stopped_does_not_keep_the_others() {
         .create(&PostParams::default(), &binding)
         .await
         .unwrap();
-    // The API server takes a moment to heed a policy.
+    // kube-apiserver takes a moment to apply a policy.
     let job = world.cluster.jobs(&stubborn).await[0].name_any();
-    eventually(Duration::from_secs(30), "the policy to hold", async || {
+    eventually(Duration::from_secs(30), "the policy to take effect", async || {
         let rehearsal = DeleteParams::default().dry_run();
         world
             .cluster

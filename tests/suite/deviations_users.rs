@@ -1,4 +1,4 @@
-//! A user name is data: any header value is one exact name, and sees its own things only.
+//! A user name is data: any header value is one exact name, and sees only its own objects.
 
 use e2e::{World, raw};
 use serde_json::json;

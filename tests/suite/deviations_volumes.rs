@@ -1,4 +1,4 @@
-//! Volumes: who may use which, and what happens to one that is in use.
+//! Volumes: who may use which, and what happens to a volume in use.
 
 use std::time::Duration;
 
@@ -100,7 +100,7 @@ async fn a_volume_in_use_goes_when_its_tasks_end() {
             .contains("not found")
     );
     assert_eq!(world.api.stop(&id).await.status, 200);
-    eventually(Duration::from_secs(60), "the volume to go", async || {
+    eventually(Duration::from_secs(60), "the volume to be deleted", async || {
         (world.api.get(&format!("/volumes/{volume}")).await.status == 404).then_some(())
     })
     .await;

@@ -1,4 +1,4 @@
-//! How a node ends: all of its processes are told, and have their time; and what it says on the way is seen.
+//! How a node ends: all of its processes receive SIGTERM and have the grace period, and their output meanwhile is seen.
 
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,8 @@ use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-/// A process that saves for a second when it is told to end. The handler is bash's: an image may have no Python. Below `timeout`, which
-/// passes on what it hears, it is told twice.
+/// A process that saves for a second on SIGTERM. The handler is in bash, because an image may have no Python. Below
+/// `timeout`, which forwards signals, it receives SIGTERM twice.
 const TRAINER: &str = r#"bash -c 'trap "trap : TERM; echo saving; read -rt 1 <> <(:); echo saved; exit 0" TERM; echo up; while :; do read -rt 0.1 <> <(:); done'"#;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -19,7 +19,7 @@ async fn whatever_a_script_has_started_hears_that_it_has_to_end_and_is_waited_fo
     everybody_hears(&world).await;
 }
 
-/// As in a container of Docker, or where the system lets nobody have namespaces.
+/// As in a Docker container, or on a system without unprivileged namespaces.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_namespaces_a_node_ends_in_the_same_way() {
     if Backend::Cluster.lacks("its containers have namespaces") {
@@ -28,16 +28,16 @@ async fn without_namespaces_a_node_ends_in_the_same_way() {
     let folder = std::env::temp_dir().join(format!("k8s-cli-e2e-{:016x}", fastrand::u64(..)));
     let world = World::in_folder(&folder, no_namespaces(), &[]).await;
     everybody_hears(&world).await;
-    // What is left of a script that ends by itself.
+    // What a script leaves running when it exits by itself.
     let start = Instant::now();
     let id = world.api.run("exec > >(tee run.log) 2>&1; echo over").await;
     world.api.wait_for(&id, "completed").await;
     assert_eq!(world.api.log_text(&id, "").await, "over\n");
-    // It is 7 s when somebody is waited for who has ended.
+    // It takes 7 s if the server waits for a process that has exited.
     assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
 }
 
-/// A server that is refused to make namespaces. Who is not root is it in a namespace of its own.
+/// A server that may not create namespaces. Without root it runs in a user namespace.
 fn no_namespaces() -> Setting {
     let launcher = "setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin";
     let launcher = if rustix::process::getuid().is_root() {
@@ -51,13 +51,13 @@ fn no_namespaces() -> Setting {
     }
 }
 
-/// Tasks that are told to end while they do what people's scripts do.
+/// Tasks that receive SIGTERM while they do what scripts of users do.
 async fn everybody_hears(world: &World) {
     let scripts = [
         format!("{TRAINER}\necho next"),
         format!("{TRAINER} &\nwait"),
         format!("timeout 3600 {TRAINER}"),
-        // In a session of its own, and still waited for: it is the leader of no group, and need not fork.
+        // In a new session, and waited for all the same: as it leads no process group, it need not fork.
         format!("setsid {TRAINER}; true"),
         format!("( {TRAINER}; true ); true"),
     ];
@@ -118,7 +118,7 @@ async fn what_a_script_writes_through_a_tee_is_kept_to_its_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_progress_bar_is_seen_while_it_moves() {
-    if Backend::Cluster.lacks("the container runtime keeps a line back until it ends") {
+    if Backend::Cluster.lacks("the container runtime holds a line back until it ends") {
         return;
     }
     let world = World::own(&[]).await;
@@ -135,7 +135,7 @@ async fn a_progress_bar_is_seen_while_it_moves() {
     while !seen.windows(4).any(|text| text == b"20 %") {
         seen.extend_from_slice(&stream.next().await.unwrap().unwrap());
     }
-    // It goes on for several seconds.
+    // It continues for several seconds.
     assert!(!seen.windows(5).any(|text| text == b"100 %"));
     while let Some(bytes) = stream.next().await {
         seen.extend_from_slice(&bytes.unwrap());

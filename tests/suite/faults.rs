@@ -1,4 +1,4 @@
-//! Servers that are killed at any instant, a cluster that goes away, and many followers.
+//! Servers that are killed at any time, a cluster that goes away, and many followers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write};
@@ -17,8 +17,8 @@ use serde_json::json;
 
 use crate::logs::assert_in_order;
 
-/// Submits tasks until there are `count`, each with a key, again and again until it is acknowledged. Every third has
-/// three nodes. Gives the identifiers and how many nodes each has.
+/// Submits `count` tasks, each with a key, and repeats each until it is acknowledged. Every third task has three nodes.
+/// Returns the IDs and the number of nodes of each.
 async fn submit_all(api: Api, count: usize) -> HashMap<String, usize> {
     let workers = 8;
     let submitted = join_all((0..workers).map(|worker| {
@@ -27,7 +27,7 @@ async fn submit_all(api: Api, count: usize) -> HashMap<String, usize> {
             let mut mine = Vec::new();
             for index in (worker..count).step_by(workers) {
                 let nodes = if index % 3 == 0 { 3 } else { 1 };
-                // No machine has so many processors: what is tested is what exists, not what runs.
+                // No cluster node has this many CPUs: the test is about what exists, not about what runs.
                 let resources = json!({"cpus": 100_000});
                 let task =
                     json!({"name": format!("t{index}"), "num_nodes": nodes, "run": "true", "resources": resources});
@@ -75,10 +75,10 @@ async fn a_server_killed_while_it_submits_leaves_whole_tasks_only() {
     assert_whole(&world, &acknowledged).await;
 }
 
-/// Every acknowledged task is there, with all its nodes; nothing else is.
+/// Every acknowledged task exists, with all of its nodes, and no other task does.
 async fn assert_whole(world: &World, acknowledged: &HashMap<String, usize>) {
-    // What a killed server left unfinished is removed when its deadline is over.
-    eventually(Duration::from_secs(90), "unfinished tasks to be removed", async || {
+    // What a killed server left unfinished is deleted after its deadline.
+    eventually(Duration::from_secs(90), "unfinished tasks to be deleted", async || {
         let owners = world.cluster.owners().await;
         let unfinished = owners
             .iter()
@@ -107,7 +107,7 @@ async fn assert_whole(world: &World, acknowledged: &HashMap<String, usize>) {
     assert_eq!(listed, jobs.keys().cloned().collect::<Vec<_>>());
 }
 
-/// Stops and starts the API server of the test cluster; `None` where there is no way to do so.
+/// Stops and starts the kube-apiserver of the test cluster; `None` where that is not possible.
 fn control_apiserver() -> Option<impl Fn(&str)> {
     let script = std::env::var("K8S_CLI_TEST_CLUSTER").ok()?;
     Some(move |action: &str| {
@@ -116,7 +116,7 @@ fn control_apiserver() -> Option<impl Fn(&str)> {
     })
 }
 
-/// Asks for the status all the time; every answer that is 200 must be one of these states.
+/// Requests the status continuously; every 200 response must be one of these states.
 fn watch_status(api: &Api, id: &str, done: &Arc<AtomicBool>) -> tokio::task::JoinHandle<(usize, usize)> {
     let (api, id, done) = (api.clone(), id.to_owned(), Arc::clone(done));
     tokio::spawn(async move {
@@ -126,7 +126,7 @@ fn watch_status(api: &Api, id: &str, done: &Arc<AtomicBool>) -> tokio::task::Joi
             match (answer.status, answer.body["status"].as_str()) {
                 (200, Some("running" | "completed")) => right += 1,
                 (500, _) => refused += 1,
-                other => panic!("a wrong answer: {other:?} {}", answer.body),
+                other => panic!("an invalid response: {other:?} {}", answer.body),
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -140,11 +140,11 @@ async fn an_api_server_that_goes_away_for_20_seconds_costs_no_line() {
         return;
     }
     let Some(apiserver) = control_apiserver() else {
-        println!("skipped: K8S_CLI_TEST_CLUSTER names no script that can stop the API server");
+        println!("skipped: K8S_CLI_TEST_CLUSTER names no script that can stop kube-apiserver");
         return;
     };
     let world = World::own(&[]).await;
-    // 30,000 lines over half a minute, so that the API server is away in the middle of them.
+    // 30,000 lines in half a minute, so that kube-apiserver goes away in the middle.
     let script = "i=0; while [ $i -lt 30000 ]; do echo \"line $i of node $NODE_RANK\"; i=$((i + 1)); \
                   [ $((i % 1000)) -ne 0 ] || sleep 1; done";
     let id = world.api.submit(&json!({"num_nodes": 3, "run": script})).await;
@@ -184,12 +184,12 @@ async fn an_api_server_that_goes_away_for_20_seconds_costs_no_line() {
         (world.api.get("/readyz").await.status == 200).then_some(())
     })
     .await;
-    println!("fresh {:?} after the start of the API server", started.elapsed());
+    println!("current {:?} after the start of kube-apiserver", started.elapsed());
     assert_in_order(&following.await.unwrap(), 3, 30_000);
     world.api.wait_for(&id, "completed").await;
     done.store(true, Ordering::Relaxed);
     let (right, refused) = asking.await.unwrap();
-    println!("{right} right answers, {refused} refused");
+    println!("{right} correct responses, {refused} rejected");
     assert!(right > 0 && refused > 0);
 }
 
@@ -231,15 +231,15 @@ async fn many_followers_of_one_task_each_get_every_line_and_slow_nobody() {
         "{followers} followers, {} times GET /tasks: 95 of 100 within {usual:?}, slowest {slowest:?}",
         times.len()
     );
-    println!("a bare socket on the same machine meanwhile: slowest {machine:?}");
+    println!("a bare socket on the same machine: slowest {machine:?}");
     let limit = Duration::from_millis(50);
     assert!(usual < limit, "{usual:?}");
-    // The machine is shared with all followers, three tasks and a cluster; for that the server can do nothing.
+    // The followers, three tasks, and a cluster share the machine, which the server cannot help.
     assert!(slowest < limit + machine, "{slowest:?} {machine:?}");
 }
 
-/// Times `GET /tasks` and, in turns, an answer of a socket that has nothing else to do; both sorted. In a thread of its own:
-/// what is measured shall be the server, not this process with its hundreds of streams.
+/// Times `GET /tasks`, alternating with a response from an idle socket; returns both sorted. It runs in a thread of its
+/// own, to measure the server and not this process with its hundreds of streams.
 fn time_lists(base: String, done: Arc<AtomicBool>) -> std::thread::JoinHandle<(Vec<Duration>, Vec<Duration>)> {
     let idle = TcpListener::bind("127.0.0.1:0").unwrap();
     let bare = format!("http://{}", idle.local_addr().unwrap());
@@ -270,7 +270,7 @@ fn time_lists(base: String, done: Arc<AtomicBool>) -> std::thread::JoinHandle<(V
     })
 }
 
-/// A machine that is to be repaired takes no new pods, and one node of a task has no place yet.
+/// A cordoned cluster node takes no new pods while a node of a task is still unscheduled.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_takes_no_pods_keeps_a_task_waiting_until_it_does() {
     let world = World::new().await;
@@ -289,14 +289,18 @@ async fn a_machine_that_takes_no_pods_keeps_a_task_waiting_until_it_does() {
     world.cluster.cordon(true).await;
     let waiting = async {
         world.api.stop(&blocker).await;
-        eventually(Duration::from_secs(60), "the machine to be the reason", async || {
-            let status = world.api.status(&id).await;
-            let message = status["message"].as_str()?.to_owned();
-            message.contains("1 node(s) were unschedulable").then_some(status)
-        })
+        eventually(
+            Duration::from_secs(60),
+            "the cluster node to be the reason",
+            async || {
+                let status = world.api.status(&id).await;
+                let message = status["message"].as_str()?.to_owned();
+                message.contains("1 node(s) were unschedulable").then_some(status)
+            },
+        )
         .await
     };
-    // Whatever comes of it, the machine is of use to others again.
+    // Uncordon it in any case, because other tests need it.
     let waiting = AssertUnwindSafe(waiting).catch_unwind().await;
     world.cluster.cordon(false).await;
     let waiting = waiting.unwrap();

@@ -1,4 +1,4 @@
-//! The disk of the state folder is full: what is told stays true, and what takes the room can be ended.
+//! The disk of the state directory is full: responses stay true, and the tasks that fill it can be ended.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,13 +7,13 @@ use std::time::Duration;
 use e2e::{Backend, Setting, SmallDisk, World, eventually};
 use serde_json::json;
 
-/// How large the disk is, in MiB.
+/// Size of the disk, in MiB.
 const DISK: u32 = 48;
 
-/// How long anything may take that needs room to be made first.
+/// Time limit for anything that needs space to be freed first.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A server whose state is on a small disk, and a folder beside it that its tasks can see.
+/// A server whose state is on a small disk, and a directory beside it that its tasks can see.
 struct Site {
     world: World,
     beside: PathBuf,
@@ -22,17 +22,17 @@ struct Site {
 
 impl Site {
     async fn new() -> Option<Self> {
-        if Backend::Cluster.lacks("the kubelet's disk is its operator's") {
+        if Backend::Cluster.lacks("the kubelet's disk belongs to its operator") {
             return None;
         }
-        // Not below `/tmp`, of which a container has one of its own.
+        // Not below `/tmp`, because a container has its own.
         let beside = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("full-{:016x}", fastrand::u64(..)));
         let disk = SmallDisk::mount(&beside, DISK)?;
         let world = World::in_folder(&disk.folder().join("state"), Setting::default(), &[]).await;
         Some(Self { world, beside, disk })
     }
 
-    /// A task that fills the disk, and ends with this code when it is told to.
+    /// A task that fills the disk, and exits with this code on SIGTERM.
     async fn fill(&self, code: u8) -> String {
         let script = format!(
             "cat /dev/zero >fill; until [ -e '{}/go' ]; do sleep 0.1; done; exit {code}",
@@ -58,7 +58,7 @@ impl Site {
         .await
     }
 
-    /// A task that does as it says, to show that all is well again.
+    /// Runs a task, to show that everything works again.
     async fn works_again(&self) {
         self.wait_for_readiness(200).await;
         let id = self.world.api.run("echo works").await;
@@ -87,7 +87,7 @@ async fn a_task_that_fills_the_disk_frees_it_again_and_its_exit_code_is_told() {
     let status = site.world.api.wait_for(&id, "failed").await;
     assert_eq!(status["metadata"]["nodes"][0]["exit_code"], 3, "{status}");
     site.works_again().await;
-    // What was given up is there again for the next time.
+    // The reserve is allocated again for the next time.
     fs::remove_file(site.beside.join("go")).unwrap();
     let id = site.fill(4).await;
     site.wait_for_readiness(503).await;
@@ -96,7 +96,7 @@ async fn a_task_that_fills_the_disk_frees_it_again_and_its_exit_code_is_told() {
     assert_eq!(status["metadata"]["nodes"][0]["exit_code"], 4, "{status}");
     site.works_again().await;
     let reserve = site.disk.folder().join("state/reserve");
-    eventually(PATIENCE, "the reserve to be there again", async || {
+    eventually(PATIENCE, "the reserve to be allocated again", async || {
         reserve.exists().then_some(())
     })
     .await;
@@ -112,7 +112,7 @@ async fn a_disk_that_can_have_no_more_files_is_told_and_its_tasks_can_be_stopped
     assert!(why.contains("inodes left"), "{why}");
     let refused = site.world.api.post("/tasks/submit", &json!({"run": "true"})).await;
     assert!(refused.error(500).contains("is full"));
-    eventually(PATIENCE, "the last file to be made", async || {
+    eventually(PATIENCE, "the last file to be created", async || {
         (site.disk.free_files() == 0).then_some(())
     })
     .await;
@@ -131,7 +131,7 @@ async fn a_task_that_fills_the_disk_for_ever_can_be_stopped() {
         .await;
     site.wait_until_full().await;
     assert_eq!(site.world.api.stop(&id).await.status, 200);
-    eventually(PATIENCE, "the task to be gone", async || {
+    eventually(PATIENCE, "the task to be deleted", async || {
         site.world.api.task_ids().await.is_empty().then_some(())
     })
     .await;
@@ -154,7 +154,7 @@ async fn a_server_starts_on_a_disk_that_is_full() {
     site.end();
 }
 
-/// Whatever the server gives up is taken at once.
+/// A task takes all space that the server frees.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_starts_on_a_disk_that_is_being_filled_for_ever() {
     let Some(mut site) = Site::new().await else { return };

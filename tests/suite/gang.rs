@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What follows `word` in the lines of each node, by rank.
+/// Returns the text after `word` in the lines of each node, by rank.
 pub fn said(log: &str, word: &str) -> HashMap<u32, String> {
     log.lines()
         .filter_map(|line| {
@@ -169,7 +169,7 @@ async fn a_node_that_cannot_be_placed_keeps_the_task_pending_and_is_named() {
     assert_eq!(log, "", "nothing has run");
 }
 
-/// A server is killed again and again while tasks start, are set up, fail, and lose a pod: the same comes of it.
+/// A server is killed repeatedly while tasks start, run their setup, fail, and lose a pod: the outcome is the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_killed_at_any_moment_disturbs_no_start_and_no_end() {
     let kills = e2e::from_environment("K8S_CLI_E2E_GANG_KILLS", 8);
@@ -212,7 +212,7 @@ async fn a_server_that_is_killed_at_any_moment_disturbs_no_start_and_no_end() {
     println!("{done} kills");
 }
 
-/// Bash whose attempts end with these exit codes, one after the other; what it remembers is in a volume.
+/// A script whose attempts end with these exit codes, one after the other; it counts them in a volume.
 fn attempts(codes: &str) -> String {
     format!(
         "n=$(cat /data/n 2>/dev/null || echo 0); echo $((n + 1)) >/data/n\n\
@@ -249,7 +249,7 @@ async fn a_task_that_fails_is_run_again_as_often_as_it_may() {
     }
     assert_eq!(world.api.log_text(&id, "?follow=false").await, log);
     assert_eq!(world.api.stop(&id).await.status, 200);
-    eventually(MINUTE, "all Jobs to be gone", async || {
+    eventually(MINUTE, "all Jobs to be deleted", async || {
         world.cluster.jobs(&id).await.is_empty().then_some(())
     })
     .await;
@@ -266,7 +266,7 @@ async fn a_task_that_fails_too_often_has_failed() {
     .await;
     let log = world.api.log_text(&id, "").await;
     let status = world.api.wait_for(&id, "failed").await;
-    // The nines do not count: the second failure of its own is the last.
+    // Exit code 9 does not count: the second failure of the task's own is the last.
     assert_eq!(log.lines().count(), 4, "{log}");
     assert_eq!(status["message"], "the container exited with code 2");
     assert_eq!(nodes(&status)[0]["attempt"], 4);
@@ -284,7 +284,7 @@ async fn an_eviction_does_not_count_and_all_nodes_begin_anew() {
     let status = world.api.wait_for(&id, "running").await;
     let (api, followed) = (world.api.clone(), id.clone());
     let log = tokio::spawn(async move { api.log_text(&followed, "").await });
-    // What is not read by then goes with the pod.
+    // What is not read before the eviction is deleted with the pod.
     eventually(MINUTE, "both nodes to have begun", async || {
         let log = world.api.log_text(&id, "?follow=false").await;
         (said(&log, "id ").len() == 2).then_some(())
@@ -322,7 +322,7 @@ pub async fn give_way(world: &World, config: &Value) {
         json!({"num_nodes": nodes, "resources": {"cpus": cpus}, "run": run, "config": config})
     };
     let placed = async |id: &str, count: usize| {
-        eventually(3 * MINUTE, "nodes to find a place", async || {
+        eventually(3 * MINUTE, "nodes to be scheduled", async || {
             let status = world.api.status(id).await;
             let placed = nodes(&status)
                 .iter()
@@ -334,12 +334,12 @@ pub async fn give_way(world: &World, config: &Value) {
     };
     let blocker = world.api.submit(&task(1, 20, "sleep 600")).await;
     placed(&blocker, 1).await;
-    // 20 + 2 * 30 are taken, and the third 30 have no room; 15 do.
+    // 20 + 2 * 30 are in use: the third 30 do not fit, but 15 do.
     let earlier = world.api.submit(&task(3, 30, "echo ran")).await;
     placed(&earlier, 2).await;
     let later = world.api.submit(&task(3, 15, "echo ran")).await;
     placed(&later, 1).await;
-    // Room for another 15, and then for nobody: 2 * 30 + 2 * 15 are held.
+    // Another 15 fit, and nothing else: 2 * 30 + 2 * 15 are in use.
     world.api.stop(&blocker).await;
     let start = Instant::now();
     world.api.wait_for_reason(&later, "GaveWay").await;
@@ -386,14 +386,14 @@ async fn a_task_all_of_whose_jobs_are_deleted_by_hand_leaves_nothing() {
     let all = ListParams::default().labels(&format!("task-id={id}"));
     let jobs = world.cluster.api::<Job>();
     jobs.delete_collection(&DeleteParams::background(), &all).await.unwrap();
-    eventually(Duration::from_secs(60), "the owner to be gone", async || {
+    eventually(Duration::from_secs(60), "the owner to be deleted", async || {
         world.cluster.owners().await.is_empty().then_some(())
     })
     .await;
     assert_eq!(world.api.get(&format!("/tasks/{id}")).await.status, 404);
 }
 
-/// What DNS answers is what the endpoints of the Service say.
+/// The answers of DNS are the endpoints of the Service.
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_have_host_names_where_the_cluster_has_dns() {
     let world = World::new().await;
@@ -404,7 +404,7 @@ async fn nodes_have_host_names_where_the_cluster_has_dns() {
     let service = world.cluster.api::<Service>().get(&name).await.unwrap();
     assert_eq!(service.spec.unwrap().cluster_ip.as_deref(), Some("None"));
     if Backend::chosen() == Backend::Embedded {
-        println!("no DNS on this machine: its engine has no endpoints");
+        println!("skipped on Embedded: it has neither endpoints nor DNS");
     } else {
         let expected: HashSet<(String, String)> = nodes(&status)
             .iter()
@@ -432,7 +432,7 @@ async fn nodes_have_host_names_where_the_cluster_has_dns() {
     })
     .await;
     assert_eq!(said(&log, "is ")[&1], "node-1");
-    // It goes with the task.
+    // It is deleted with the task.
     assert_eq!(world.api.stop(&id).await.status, 200);
     world.cluster.wait_until_gone::<Service>(MINUTE, &name).await;
 }
@@ -440,7 +440,7 @@ async fn nodes_have_host_names_where_the_cluster_has_dns() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_kubernetes_refuses_keeps_no_task_from_running() {
     if Backend::chosen() == Backend::Embedded {
-        println!("not on this machine: its engine has quotas of Jobs only");
+        println!("skipped on Embedded: its quotas count Jobs only");
         return;
     }
     let world = World::new().await;

@@ -1,4 +1,4 @@
-//! What the command line makes of other programs on the port, of proxies on the way, and of servers that lie.
+//! How the CLI handles other programs on the port, proxies, and servers that lie.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ fn cli_of(port: &str) -> CommandLine {
 
 const HTML: &str = "content-type: text/html\r\n";
 
-/// Answers of other programs and of proxies: status, headers, body, and the exit code and the words of the command line.
+/// Responses of other programs and proxies: status, headers, body, and the exit code and message of the CLI.
 const STRANGERS: [(&str, &str, &str, i32, &str); 7] = [
     (
         "404 Not Found",
@@ -105,7 +105,7 @@ fn an_older_server_is_told_from_a_stranger() {
     }
 }
 
-/// As a server does it to whoever pauses in a pager for too long.
+/// As a server does to a client that pauses in a pager for too long.
 #[test]
 fn a_log_that_is_cut_is_read_on_also_without_following() {
     let line = |second: u32, text: &str| format!("2026-11-24T10:00:0{second}.000000000Z {text}\n");
@@ -148,10 +148,10 @@ fn a_silent_program_is_told_within_seconds() {
     assert!(said.contains("another program may be using that port"), "{said}");
 }
 
-/// Moves the cursor, sets the title, reverses a line; with and without an escape character.
+/// Moves the cursor, sets the title, and reverses a line, with and without an escape character.
 const HOSTILE: &str = "\u{1b}[2J\u{1b}]0;title\u{7}\u{9b}31m\u{202e}\u{2066}\r";
 
-/// The answers of a server that lies in every text.
+/// The responses of a server that lies in every text.
 fn lies(path: &str) -> String {
     let task = json!({
         "task_id": format!("abcd{HOSTILE}"), "name": format!("name{HOSTILE}"), "status": "pending",
@@ -207,14 +207,14 @@ fn nothing_that_a_server_says_is_obeyed_by_the_terminal() {
     ] {
         let ran = cli.on_terminal(100, arguments);
         let shown = String::from_utf8(ran.stdout).unwrap() + &ran.stderr;
-        // The terminal makes `\r\n` of each newline.
+        // The terminal turns each newline into `\r\n`.
         let shown = shown.replace("\r\n", "\n");
         let is_obeyed = |character: char| {
             (character.is_control() && character != '\n')
                 || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
         };
         assert!(!shown.contains(is_obeyed), "{arguments:?}: {shown:?}");
-        // YAML has an escape of its own for it.
+        // YAML has its own escape for it.
         let is_shown = ["\\u001b", "\\e", "\\x1B"].iter().any(|escape| shown.contains(escape));
         assert!(is_shown, "{arguments:?}: {shown:?}");
     }

@@ -1,4 +1,4 @@
-//! A request that is repeated makes nothing twice.
+//! A repeated request creates nothing twice.
 
 use e2e::World;
 use futures::future::join_all;
@@ -16,7 +16,7 @@ async fn ten_at_once(num_nodes: u32) {
     assert_eq!(ids.len(), 1, "{ids:?}");
     assert_eq!(world.cluster.all_jobs().await.len(), num_nodes as usize);
     assert_eq!(world.api.task_ids().await, ids);
-    // Later, too, and for this user only.
+    // Also later, and only for this user.
     assert_eq!(
         world.api.submit_once("key-1", &task).await.unwrap().ok()["task_id"],
         ids[0]

@@ -1,4 +1,4 @@
-//! The real `kubectl` on the embedded engine, and, so that it is no special case, on a real cluster.
+//! The real `kubectl` on the embedded engine and, to check the tests themselves, on a real cluster.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
@@ -14,11 +14,11 @@ struct Kubectl {
 }
 
 impl Kubectl {
-    /// `None` where there is no `kubectl`.
+    /// `None` if `kubectl` is not installed.
     fn of(world: &World) -> Option<Self> {
         let found = Command::new("kubectl").args(["version", "--client"]).output();
         if found.is_err() {
-            println!("not run: there is no kubectl on this machine");
+            println!("skipped: kubectl is not installed");
             return None;
         }
         Some(Self {
@@ -50,7 +50,7 @@ impl Kubectl {
         child.wait_with_output().unwrap()
     }
 
-    /// What it prints, when it must succeed.
+    /// Returns the output of a command that must succeed.
     fn run(&self, arguments: &[&str]) -> String {
         self.pipe(arguments, None)
     }
@@ -88,7 +88,7 @@ fn job(name: &str, script: &str) -> Value {
     }}})
 }
 
-/// The first lines that a command prints; then it is ended.
+/// Returns the first lines of a command's output, and ends it.
 fn first_lines(mut child: Child, count: usize) -> Vec<String> {
     let lines = BufReader::new(child.stdout.take().unwrap())
         .lines()
@@ -168,7 +168,7 @@ async fn kubectl_follows_objects_and_logs() {
     let world = World::own(&[]).await;
     let Some(kubectl) = Kubectl::of(&world) else { return };
     let watching = kubectl.start(&["get", "jobs", "--watch", "--no-headers"]);
-    // The watch may begin before or after the job is made; either way it shows it.
+    // The watch may begin before or after the Job is created; it shows the Job in both cases.
     kubectl.feed(
         &["create", "-f", "-"],
         &job("followed", "echo one; sleep 2; echo two; sleep 600"),
@@ -258,7 +258,7 @@ async fn what_kubectl_makes_of_its_flags_is_taken_or_answered_with_the_way_that_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_uses_the_engine_without_its_token() {
-    if Backend::Cluster.lacks("its access is its operator's") {
+    if Backend::Cluster.lacks("the operator configures its access") {
         return;
     }
     let world = World::own(&[]).await;

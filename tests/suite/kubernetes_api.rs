@@ -1,7 +1,7 @@
-//! The embedded engine answers as a real API server does: the same requests, one after the other, to both.
+//! The embedded engine answers as a real kube-apiserver does: the same requests, one after the other, to both.
 //!
-//! `tests/api/requests.jsonl` holds the requests, `tests/api/answers.json` what a real Kubernetes answered. On a cluster the
-//! recording is checked against that cluster; `K8S_CLI_E2E_RECORD=1` makes it anew.
+//! `tests/api/requests.jsonl` has the requests, `tests/api/answers.json` the responses of a real Kubernetes. On a
+//! cluster, the recording is compared with that cluster; `K8S_CLI_E2E_RECORD=1` records again.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,14 +12,14 @@ use futures::future::join_all;
 use http::Request;
 use serde_json::{Value, json};
 
-/// How long something that controllers do may take.
+/// Time limit for something that controllers do.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn file(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("api").join(name)
 }
 
-/// Sends a request as it is written, and gives the status and the body.
+/// Sends a recorded request and returns the status and the body.
 async fn send(cluster: &Cluster, request: &Value) -> (u16, Vec<u8>) {
     let fill = |text: &str| text.replace("{ns}", &cluster.namespace);
     let kind = request["type"].as_str().unwrap_or("application/json");
@@ -38,7 +38,8 @@ async fn send(cluster: &Cluster, request: &Value) -> (u16, Vec<u8>) {
     cluster.raw(builder.body(body).unwrap()).await
 }
 
-/// What a client reads of an answer: the status, the reason and what it is about, and the fields that the request names.
+/// The part of a response that clients read: the status, the reason and its object, and the fields that the request
+/// names.
 async fn summary(cluster: &Cluster, request: &Value) -> Value {
     let (status, body) = send(cluster, request).await;
     let shown: Vec<&str> = request["show"]
@@ -50,7 +51,7 @@ async fn summary(cluster: &Cluster, request: &Value) -> Value {
     let value: Value = serde_json::from_slice(&body).unwrap_or_default();
     let mut summary = json!({"status": status});
     if shown.contains(&"status only") {
-        // A real API server answers these with a text, ours as everything else: with a Status.
+        // kube-apiserver answers these with text, the engine with a Status object, like everything else.
         return summary;
     }
     if status >= 400 {
@@ -80,7 +81,7 @@ async fn summary(cluster: &Cluster, request: &Value) -> Value {
     summary
 }
 
-/// The fields that are wrong, with the kind of mistake.
+/// The invalid fields, with the kind of error.
 fn causes(status: &Value) -> Value {
     let causes = status["details"]["causes"].as_array().into_iter().flatten();
     let mut all: Vec<String> = causes
@@ -91,7 +92,7 @@ fn causes(status: &Value) -> Value {
     json!(all)
 }
 
-/// A name; generated ones end differently each time.
+/// A name, without the suffix of generated names.
 fn name(object: &Value) -> &str {
     let metadata = &object["metadata"];
     metadata["generateName"]
@@ -100,7 +101,7 @@ fn name(object: &Value) -> &str {
         .unwrap_or_default()
 }
 
-/// What a real cluster puts into each namespace.
+/// Objects that a real cluster creates in each namespace.
 const CLUSTERS_OWN: &str = "kube-root-ca.crt";
 
 fn names(items: &Value) -> Value {
@@ -123,14 +124,14 @@ fn events(body: &[u8]) -> Value {
             }
         })
         .collect();
-    // A watch ends with a bookmark or not, as it happens.
+    // A watch may or may not end with a bookmark.
     events.dedup();
     events.retain(|event| event[1] != CLUSTERS_OWN);
     events.retain(|event| event[0] != "BOOKMARK" || !event[1].is_null());
     json!(events)
 }
 
-/// Waits for what controllers do about the request before.
+/// Waits for what controllers do about the previous request.
 async fn settle(cluster: &Cluster, request: &Value) {
     let shows = |what: &str| {
         request["show"]
@@ -185,13 +186,17 @@ async fn the_same_requests_have_the_same_answers_on_every_kubernetes() {
             differences.push(format!("{name}\n    recorded {expected}\n    answered {answer}"));
         }
     }
-    println!("{} requests, {} answered differently", answers.len(), differences.len());
+    println!(
+        "{} requests, {} with different responses",
+        answers.len(),
+        differences.len()
+    );
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_that_has_missed_too_much_is_told_to_begin_anew() {
-    if Backend::Cluster.lacks("it forgets changes after minutes, as its operator says") {
+    if Backend::Cluster.lacks("its operator configures how long it keeps changes") {
         return;
     }
     let world = World::own(&[]).await;

@@ -1,4 +1,4 @@
-//! Tasks in a queue of Kueue, where the cluster has it (`test-cluster/cluster kueue`, `cargo xtask e2e-kueue`).
+//! Tasks in a Kueue queue, if the cluster has Kueue (`test-cluster/cluster kueue`, `cargo xtask e2e-kueue`).
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use crate::gang::{give_way, said};
 const GROUP: &str = "/apis/kueue.x-k8s.io/v1beta2";
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A world whose namespace has a queue `team` with this many CPUs; `None` where there is no Kueue.
+/// A world whose namespace has a queue `team` with this many CPUs; `None` without Kueue.
 async fn with_queue(cpus: u32) -> Option<World> {
     if Backend::Embedded.lacks("Kueue is a controller of a cluster") {
         return None;
     }
     if from_environment("K8S_CLI_E2E_KUEUE", 0) == 0 {
-        println!("not here: no K8S_CLI_E2E_KUEUE; `cargo xtask e2e-kueue` starts Kueue");
+        println!("skipped: K8S_CLI_E2E_KUEUE is not set; run `cargo xtask e2e-kueue`");
         return None;
     }
     let world = World::new().await;
@@ -59,7 +59,7 @@ async fn send(world: &World, method: &str, path: &str, body: &Value) -> Value {
     serde_json::from_str(&answer).unwrap()
 }
 
-/// A task in the queue, each of whose nodes needs one CPU of its quota.
+/// A task in the queue, with nodes that need one CPU of its quota each.
 fn queued(nodes: u32, run: &str) -> Value {
     json!({
         "num_nodes": nodes, "run": run, "resources": {"cpus": 1},
@@ -98,7 +98,7 @@ async fn nodes_are_let_in_together_or_not_at_all() {
             .ends_with("waiting in queue `team`"),
         "{status}"
     );
-    // It holds no part of the quota while it waits: who needs less goes before.
+    // While it waits, it holds no part of the quota: a smaller task goes first.
     let fits = world.api.submit(&queued(1, "true")).await;
     world.api.wait_for(&fits, "completed").await;
     assert_eq!(world.api.status(&gang).await["reason"], "SchedulingGated");
@@ -112,7 +112,7 @@ async fn nodes_are_let_in_together_or_not_at_all() {
 async fn tasks_that_share_a_queue_all_have_their_turn() {
     let Some(world) = with_queue(3).await else { return };
     let task = |exit: usize| queued(2, &format!("sleep 1; exit {exit}"));
-    // What fails gives its quota back, too.
+    // A failed task releases its quota, too.
     let submits = (0..8).map(|index| {
         let task = task(index % 2);
         let api = &world.api;
@@ -134,7 +134,7 @@ async fn a_stopped_task_leaves_its_queue() {
     world.api.stop(&waits).await;
     world.api.stop(&runs).await;
     let path = format!("/namespaces/{}/workloads", world.cluster.namespace);
-    eventually(MINUTE, "its Workloads and pods to be gone", async || {
+    eventually(MINUTE, "its Workloads and pods to be deleted", async || {
         let list = send(&world, "GET", &path, &Value::Null).await;
         let is_empty = list["items"].as_array().unwrap().is_empty() && world.cluster.pods().await.is_empty();
         is_empty.then_some(())
@@ -142,7 +142,7 @@ async fn a_stopped_task_leaves_its_queue() {
     .await;
 }
 
-/// As when a task of higher priority needs the quota.
+/// As if a task of higher priority needs the quota.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_kueue_evicts_waits_and_begins_anew() {
     let Some(world) = with_queue(2).await else { return };
@@ -166,7 +166,7 @@ async fn a_task_that_kueue_evicts_waits_and_begins_anew() {
     }
 }
 
-/// A quota may promise more than the machines have.
+/// A quota may exceed what the cluster nodes have.
 #[tokio::test(flavor = "multi_thread")]
 async fn tasks_that_were_let_in_give_way_for_room_on_machines() {
     let Some(world) = with_queue(1000).await else { return };

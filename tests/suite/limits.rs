@@ -1,4 +1,4 @@
-//! Too much at once is refused with a status, never with silence.
+//! Too many requests are rejected with a status, never with silence.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -64,11 +64,11 @@ async fn more_streams_than_allowed_are_refused() {
     );
     streams.push(open(&bob, &bobs).await);
     assert_eq!(open(&bob, &bobs).await.status(), 503);
-    // What is closed can be opened again.
+    // A closed stream makes room for a new one.
     let mut first = streams.remove(0).bytes_stream();
     first.next().await.unwrap().unwrap();
     drop(first);
-    e2e::eventually(Duration::from_secs(10), "a stream to be free", async || {
+    e2e::eventually(Duration::from_secs(10), "room for a stream", async || {
         (open(&world.api, &id).await.status() == 200).then_some(())
     })
     .await;
@@ -110,7 +110,7 @@ async fn one_client_does_not_take_all_connections() {
         stream
             .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             .unwrap();
-        // Once it is answered it is counted.
+        // A connection counts once it has a response.
         stream.read_exact(&mut [0; 12]).unwrap();
         stream
     };
@@ -128,7 +128,7 @@ async fn one_client_does_not_take_all_connections() {
     drop(idle);
 }
 
-/// Begun bodies that never end.
+/// Bodies that begin and never end.
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_that_stand_still_hold_up_nobody_else() {
     let world = World::own(&["--allow-local-users"]).await;
@@ -154,7 +154,7 @@ async fn bodies_that_stand_still_hold_up_nobody_else() {
     let answer = raw(world.api.base(), "POST", path, &headers, Some(body.as_bytes()));
     assert_eq!(answer.status, 200);
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
-    // Those that have room are told soon that they do not go on, and the others that there is none.
+    // Those that hold a share get 408 soon, and the others that there is no room.
     let mut told = Vec::new();
     for stream in &mut stalled {
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -169,7 +169,7 @@ async fn bodies_that_stand_still_hold_up_nobody_else() {
     );
 }
 
-/// As many wrong values as are looked at, several times at once.
+/// As many invalid values as are validated, several times concurrently.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_with_as_many_wrong_values_as_are_looked_at_holds_up_no_probe() {
     let world = World::own(&[]).await;
@@ -200,7 +200,7 @@ async fn a_body_with_as_many_wrong_values_as_are_looked_at_holds_up_no_probe() {
     }
 }
 
-/// Bodies that would become many times their size, as values and in the answer.
+/// Bodies that would grow many times in memory, as values and in the response.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_with_very_many_wrong_values_costs_little_and_is_answered_shortly() {
     let world = World::own(&[]).await;
@@ -241,7 +241,7 @@ async fn a_body_with_very_many_wrong_values_costs_little_and_is_answered_shortly
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_of_many_large_nodes_is_answered_with_some_of_them() {
     let world = World::new().await;
-    // As much as each node has a copy of.
+    // The maximum that is copied to each node.
     let envs: serde_json::Map<_, _> = (0..4).map(|at| (format!("V{at}"), json!("x".repeat(1000)))).collect();
     let run = format!("true #{}", "x".repeat(3000));
     let body = json!({"run": run, "num_nodes": 200, "envs": envs}).to_string();

@@ -62,11 +62,11 @@ async fn tasks_go_with_all_they_are_when_they_ended_long_enough_ago() {
     let several = world.api.submit(&several).await;
     let runs = world.api.run("sleep 3600").await;
     for id in [&single, &several] {
-        eventually(MINUTE, "the task to be gone", async || {
+        eventually(MINUTE, "the task to be deleted", async || {
             (world.api.get(&format!("/tasks/{id}")).await.status == 404).then_some(())
         })
         .await;
-        eventually(MINUTE, "its Jobs to be gone", async || {
+        eventually(MINUTE, "its Jobs to be deleted", async || {
             world.cluster.jobs(id).await.is_empty().then_some(())
         })
         .await;

@@ -1,4 +1,4 @@
-//! Log streams: bytes as the task wrote them, all nodes, from before the first pod to the end of the last.
+//! Log streams: bytes as the task wrote them, from all nodes, from before the first pod exists to the end of the last.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Bash that writes `count` numbered lines; each line says its number.
+/// A script that writes `count` numbered lines.
 fn numbered(count: u32) -> String {
     format!("i=0; while [ $i -lt {count} ]; do echo \"line $i of node $NODE_RANK\"; i=$((i + 1)); done")
 }
@@ -48,7 +48,7 @@ async fn bytes_come_out_as_they_were_written() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_million_random_bytes_keep_their_sum() {
     let world = World::new().await;
-    // What containerd takes for one is the end of a line: `\r\n` becomes `\n` before any client can see it.
+    // Without `\r`, because containerd turns `\r\n` into `\n` before any client sees it.
     let script =
         "head -c 1000000 /dev/urandom | tr -d '\\r' >/tmp/bytes; sha256sum </tmp/bytes >/data/sum; cat /tmp/bytes";
     world.api.create_volume(&json!({"name": "sum", "size": "1Mi"})).await;
@@ -87,7 +87,7 @@ async fn all_nodes_are_in_one_stream_with_whole_lines_in_order() {
     let id = world.api.submit(&json!({"num_nodes": 3, "run": numbered(2000)})).await;
     let log = world.api.log_text(&id, "").await;
     assert_in_order(&log, 3, 2000);
-    // Read again by followers that come when all is over.
+    // Read again by followers that come after the end.
     for query in ["", "?follow=false"] {
         assert_in_order(&world.api.log_text(&id, query).await, 3, 2000);
     }
@@ -105,8 +105,7 @@ pub fn assert_in_order(log: &str, nodes: usize, count: usize) {
     assert_eq!(next, vec![count; nodes]);
 }
 
-/// How much processor time a process has had, in hundredths of a second
-/// (<https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>).
+/// CPU time of a process, in hundredths of a second (<https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>).
 fn processor_time(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
@@ -132,7 +131,7 @@ async fn a_log_in_which_nothing_happens_costs_nothing_to_follow() {
     let quiet = tokio::time::timeout(Duration::from_secs(3), stream.next()).await;
     assert!(quiet.is_err(), "nothing was written");
     let spent = processor_time(pid) - before;
-    println!("3 s of following took {spent}0 ms of a processor");
+    println!("3 s of following took {spent}0 ms of CPU");
     assert!(spent < 15, "{spent}");
 }
 
@@ -148,7 +147,7 @@ async fn the_prefix_depends_on_the_task_and_not_on_the_pods_there_are() {
     let pod = status["metadata"]["nodes"][1]["pod_name"].as_str().unwrap();
     let pods = world.cluster.api::<Pod>();
     pods.delete(pod, &DeleteParams::default()).await.unwrap();
-    eventually(Duration::from_secs(60), "one pod to be left", async || {
+    eventually(Duration::from_secs(60), "only one pod to be left", async || {
         (world.api.log_text(&id, "?follow=false").await == "node-0 | here\n").then_some(())
     })
     .await;

@@ -1,4 +1,4 @@
-//! What the engineer who runs the server sees: health, metrics, documents, start and stop.
+//! What the operator of the server sees: health, metrics, documents, startup, and shutdown.
 
 use std::process::Command;
 use std::time::Duration;
@@ -35,7 +35,7 @@ async fn health_needs_no_user() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_web_page_cannot_run_commands_on_this_machine() {
-    // On a cluster, too: the page would use the person's kubeconfig.
+    // On a cluster as well: the page would use the kubeconfig of the user.
     let world = World::own(&["--allowed-host", "tasks.example.com"]).await;
     let address = world.api.base().strip_prefix("http://").unwrap();
     for (host, status) in [
@@ -107,7 +107,7 @@ async fn the_documents_need_nothing_from_the_internet() {
     }
     let document = raw(world.api.base(), "GET", "/openapi.json", &[], None).json();
     assert_eq!(document["openapi"], "3.1.0");
-    // The routes of the specification, its health check included.
+    // The routes of the specification, including its health check.
     for path in [
         "/",
         "/tasks",
@@ -263,8 +263,8 @@ async fn a_server_that_starts_says_of_a_task_what_the_one_before_said() {
     let (failed, done) = (world.api.submit(&task).await, world.api.run("true").await);
     world.api.wait_for(&failed, "failed").await;
     world.api.wait_for(&done, "completed").await;
-    // Kubernetes has the last of it a moment later.
-    let settled = eventually(Duration::from_secs(60), "all Jobs to have ended", async || {
+    // The last of it reaches Kubernetes a moment later.
+    let settled = eventually(Duration::from_secs(60), "all Jobs to be finished", async || {
         let jobs = [world.cluster.jobs(&failed).await, world.cluster.jobs(&done).await].concat();
         let has_ended = |job: &Job| job.status.as_ref().is_some_and(|status| status.conditions.is_some());
         jobs.iter().all(has_ended).then_some(())
@@ -272,7 +272,7 @@ async fn a_server_that_starts_says_of_a_task_what_the_one_before_said() {
     settled.await;
     let seen = async |world: &World| {
         let mut statuses = [world.api.status(&failed).await, world.api.status(&done).await];
-        // What this server has seen itself it has seen to the microsecond; Kubernetes has whole seconds.
+        // The server's own observations have microseconds; Kubernetes has whole seconds.
         for status in &mut statuses {
             status["updated_at"].take();
         }

@@ -1,4 +1,4 @@
-//! The power goes: what the engine has told, and what it has started, is what it finds again.
+//! Power cuts: the engine finds again what it has reported and what it has started.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,10 +19,10 @@ struct Site {
 
 impl Site {
     async fn new(arguments: &[&str]) -> Option<Self> {
-        if Backend::Cluster.lacks("the kubelet's disk is its operator's") {
+        if Backend::Cluster.lacks("the kubelet's disk belongs to its operator") {
             return None;
         }
-        // Not below `/tmp`, of which a container has one of its own.
+        // Not below `/tmp`, because a container has its own.
         let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("power-{:016x}", fastrand::u64(..)));
         fs::create_dir_all(&place).unwrap();
         let layer = PowerCut::build(&place);
@@ -30,12 +30,12 @@ impl Site {
         Some(Self { world, layer, place })
     }
 
-    /// A command that tells that it runs.
+    /// A command that reports that it runs.
     fn run(&self) -> String {
         format!("echo run >>'{}/runs'", self.place.display())
     }
 
-    /// A command that tells that it runs, and the power goes at that moment.
+    /// A command that reports that it runs, and cuts the power at that moment.
     fn run_and_cut(&self) -> String {
         format!("{}; : >'{}'", self.run(), self.layer.switch().display())
     }
@@ -47,7 +47,7 @@ impl Site {
         .await;
     }
 
-    /// Everything that runs is gone at once, and so is what was not synced; then the machine starts again.
+    /// Everything that runs is killed, and unsynced writes are lost; then the machine starts again.
     fn cut_power(&mut self) {
         let state = self.world.state_folder().unwrap().to_owned();
         self.world.server().kill();
@@ -86,7 +86,7 @@ async fn a_command_that_ran_when_the_power_went_is_not_run_again() {
     site.end();
 }
 
-/// The second pod is made by a controller, for nobody who waits until it is on the disk.
+/// A controller creates the second pod, and no client waits until it is on disk.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_that_ran_when_the_power_went_is_not_run_again() {
     let Some(mut site) = Site::new(&[]).await else { return };

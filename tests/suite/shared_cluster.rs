@@ -1,4 +1,4 @@
-//! What a cluster that others use does to tasks: webhooks, sidecars, disruptions, quotas, policies, silence.
+//! What a shared cluster does to tasks: webhooks, sidecars, disruptions, quotas, policies, silence.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 const LATE: Duration = Duration::from_secs(60);
 
-/// Adds something to the specification of each pod that is made in the namespace.
+/// Adds fields to the specification of each pod that is created in the namespace.
 async fn mutate_pods(cluster: &Cluster, expression: &str) -> String {
     let name = format!("e2e-{:08x}", fastrand::u32(..));
     let policy = json!({
@@ -33,7 +33,7 @@ async fn mutate_pods(cluster: &Cluster, expression: &str) -> String {
     let binding: MutatingAdmissionPolicyBinding =
         serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"policyName": name}})).unwrap();
     cluster.global().create(&PostParams::default(), &binding).await.unwrap();
-    // It is in force a moment later.
+    // It takes effect a moment later.
     let probe = json!({"metadata": {"name": "probe"}, "spec": {"restartPolicy": "Never", "containers": [{
         "name": "task", "image": "docker.io/library/python:3.13-slim", "command": ["true"],
     }]}});
@@ -42,7 +42,7 @@ async fn mutate_pods(cluster: &Cluster, expression: &str) -> String {
         ..PostParams::default()
     };
     let probe: Pod = serde_json::from_value(probe).unwrap();
-    eventually(LATE, "the policy to be in force", async || {
+    eventually(LATE, "the policy to take effect", async || {
         let pod = cluster
             .api::<Pod>()
             .create(&params, &probe)
@@ -65,7 +65,7 @@ async fn forget_policy(cluster: &Cluster, name: &str) {
     let _ = cluster.global::<MutatingAdmissionPolicy>().delete(name, &params).await;
 }
 
-/// A sidecar in front of all containers, which runs this.
+/// A sidecar in front of all containers that runs this script.
 fn sidecar(script: &str) -> String {
     format!(
         r#"[JSONPatch{{op: "add", path: "/spec/containers/0", value: Object.spec.containers{{
@@ -103,7 +103,7 @@ async fn an_injected_sidecar_is_not_taken_for_the_task() {
         (pods.iter().filter(runs).count() == 0).then_some(())
     })
     .await;
-    // What Kubernetes now says of their pods and Jobs changes nothing.
+    // What Kubernetes now reports of their pods and Jobs changes nothing.
     for (id, state) in [(&failing, "failed"), (&succeeding, "completed"), (&gang, "completed")] {
         assert_eq!(world.api.status(id).await["status"], state);
     }
@@ -190,7 +190,7 @@ async fn an_evicted_task_that_exits_with_0_has_failed_and_is_run_again() {
             "{status}"
         );
     }
-    // Nobody runs on for a task that is over.
+    // No node keeps running for a finished task.
     eventually(LATE, "the other node to end", async || {
         let status = world.api.status(&gang).await;
         (status["metadata"]["running_nodes"] == 0).then_some(())
@@ -200,7 +200,7 @@ async fn an_evicted_task_that_exits_with_0_has_failed_and_is_run_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_gangs_that_a_quota_has_room_for_one_of_come_to_their_end() {
-    if Backend::Embedded.lacks("its quotas are of Jobs only") {
+    if Backend::Embedded.lacks("its quotas count Jobs only") {
         return;
     }
     let world = World::own(&[]).await;
@@ -210,7 +210,7 @@ async fn two_gangs_that_a_quota_has_room_for_one_of_come_to_their_end() {
     for id in &ids {
         eventually(Duration::from_secs(180), "both to end", async || {
             let status = world.api.status(id).await;
-            // Those that have ended keep their pods, and so their part of the quota.
+            // Finished tasks keep their pods, and so their part of the quota.
             if status["status"] == "completed" {
                 world.api.stop(id).await;
                 return Some(());
@@ -249,7 +249,7 @@ async fn a_key_is_reserved_whatever_is_submitted_with_it() {
             "{answers:?}"
         );
         let id = made[0]["task_id"].as_str().unwrap();
-        // The other server may have made it.
+        // The other server may have created it.
         eventually(LATE, "the task to be seen", async || {
             (world.api.get(&format!("/tasks/{id}")).await.status == 200).then_some(())
         })
@@ -290,7 +290,7 @@ async fn what_a_retry_was_answered_for_is_not_undone_by_the_first_try() {
         })
         .await;
         world.api.wait_for(id, "running").await;
-        // Longer than anything that the first try may have left to be done.
+        // Longer than any clean-up that the first try may still do.
         tokio::time::sleep(Duration::from_secs(10)).await;
         assert_eq!(world.api.status(id).await["status"], "running");
         assert_eq!(world.api.task_ids().await, [id]);
@@ -327,9 +327,9 @@ async fn silent_watches_make_no_old_answers() {
         proxy.silence();
         let id = world.api.run("sleep 600").await;
         let made = Instant::now();
-        let answers = eventually(LATE, "the server to see again", async || {
+        let answers = eventually(LATE, "the server to see changes again", async || {
             let answer = behind.get(&format!("/tasks/{id}")).await;
-            // The bound is 10 s; a busy machine may need a moment for the answer itself.
+            // The limit is 10 s; a busy machine may need a moment for the response itself.
             if made.elapsed() > Duration::from_secs(11) {
                 assert_ne!(answer.status, 404, "an answer that is {:?} old", made.elapsed());
             }
@@ -372,7 +372,7 @@ async fn a_stop_that_a_finalizer_holds_up_ends_the_pods_and_is_said() {
     .await;
     assert_eq!(world.api.post("/tasks/stop", &Value::Null).await.ok()["count"], 0);
     finalizers(Value::Null).await;
-    eventually(LATE, "the task to be gone", async || {
+    eventually(LATE, "the task to be deleted", async || {
         (world.api.get(&format!("/tasks/{id}")).await.status == 404).then_some(())
     })
     .await;
@@ -389,14 +389,14 @@ async fn under_pod_security_tasks_run_with_the_setting_and_are_refused_without()
         let namespaces = world.cluster.global::<Namespace>();
         let (name, params) = (&world.cluster.namespace, PatchParams::default());
         namespaces.patch(name, &params, &Patch::Merge(labels)).await.unwrap();
-        // The API server learns of it from a watch of its own.
+        // kube-apiserver learns about it from a watch.
         let pod = json!({"metadata": {"name": "probe"}, "spec": {"containers": [{"name": "task", "image": "none"}]}});
         let pod: Pod = serde_json::from_value(pod).unwrap();
         let params = PostParams {
             dry_run: true,
             ..PostParams::default()
         };
-        eventually(LATE, "the standard to be in force", async || {
+        eventually(LATE, "the standard to take effect", async || {
             world.cluster.api::<Pod>().create(&params, &pod).await.err().map(drop)
         })
         .await;
@@ -427,7 +427,7 @@ async fn under_pod_security_tasks_run_with_the_setting_and_are_refused_without()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_right_is_named_by_readyz_and_by_the_task() {
-    if Backend::Embedded.lacks("rights") {
+    if Backend::Embedded.lacks("permissions") {
         return;
     }
     let mut world = World::own(&[]).await;
@@ -457,10 +457,10 @@ async fn a_missing_right_is_named_by_readyz_and_by_the_task() {
     let (_server, limited) = world.another(&kubeconfig, &[]);
     let detail = limited.get("/readyz").await.error(503);
     assert!(detail.contains("`patch` on `pods`"), "{detail}");
-    // The other server has all rights, and would let the nodes begin.
+    // The other server has all permissions, and would let the nodes begin.
     world.server().kill();
     let gang = limited.submit(&json!({"num_nodes": 2, "run": "true"})).await;
-    eventually(LATE, "the real reason to be said", async || {
+    eventually(LATE, "the real reason", async || {
         let status = limited.status(&gang).await;
         status["message"].as_str()?.contains("forbidden").then_some(())
     })

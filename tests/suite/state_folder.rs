@@ -1,4 +1,4 @@
-//! The state folder of the engine: whose it is, and what becomes of what no record knows.
+//! The state directory of the engine: who owns it, and what happens to contents without a record.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +9,7 @@ use e2e::{Backend, Server, World, eventually, supervisors};
 use rusqlite::Connection;
 use serde_json::json;
 
-/// The files below a folder, wherever they are, whose text this is.
+/// All files below a directory that have this text.
 fn files_with(folder: &Path, text: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -25,7 +25,7 @@ fn files_with(folder: &Path, text: &str) -> Vec<PathBuf> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_with_other_peoples_data_is_refused_and_left_as_it_is() {
-    if Backend::Cluster.lacks("it has no state folder") {
+    if Backend::Cluster.lacks("it has no state directory") {
         return;
     }
     let folder = std::env::temp_dir().join(format!("k8s-cli-e2e-other-{:016x}", fastrand::u64(..)));
@@ -38,9 +38,11 @@ async fn a_folder_with_other_peoples_data_is_refused_and_left_as_it_is() {
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    eventually(Duration::from_secs(20), "the server to refuse the folder", async || {
-        server.try_wait().unwrap()
-    })
+    eventually(
+        Duration::from_secs(20),
+        "the server to reject the directory",
+        async || server.try_wait().unwrap(),
+    )
     .await;
     let output = server.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -55,7 +57,7 @@ async fn a_folder_with_other_peoples_data_is_refused_and_left_as_it_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_database_costs_no_data_and_leaves_no_process() {
-    if Backend::Cluster.lacks("the state is not the server's") {
+    if Backend::Cluster.lacks("the server does not own the state") {
         return;
     }
     let mut world = World::own(&[]).await;
@@ -84,7 +86,7 @@ async fn a_lost_database_costs_no_data_and_leaves_no_process() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_record_says_is_gone_is_removed_after_the_next_start() {
-    if Backend::Cluster.lacks("the state is not the server's") {
+    if Backend::Cluster.lacks("the server does not own the state") {
         return;
     }
     let mut world = World::own(&[]).await;
@@ -98,17 +100,17 @@ async fn what_a_record_says_is_gone_is_removed_after_the_next_start() {
     connection.execute(sql, []).unwrap();
     drop(connection);
     world.server().restart();
-    eventually(Duration::from_secs(20), "the folder to be removed", async || {
+    eventually(Duration::from_secs(20), "the directory to be deleted", async || {
         files_with(&state, "deleted").is_empty().then_some(())
     })
     .await;
     assert!(!state.join("unknown").exists());
 }
 
-/// A deleted volume of many files is out of the way at once, and nobody waits until they are gone.
+/// A deleted volume with many files is out of the way immediately, and nothing waits for its deletion.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_volume_of_very_many_files_is_deleted_beside_tasks_that_run() {
-    if Backend::Cluster.lacks("its volumes are not the server's") {
+    if Backend::Cluster.lacks("the server does not own the volumes") {
         return;
     }
     let world = World::own(&[]).await;
@@ -131,7 +133,7 @@ async fn a_volume_of_very_many_files_is_deleted_beside_tasks_that_run() {
         (world.api.delete(&format!("/volumes/{volume}")).await.status == 200).then_some(())
     })
     .await;
-    eventually(Duration::from_secs(20), "the volume to be out of the way", async || {
+    eventually(Duration::from_secs(20), "the volume to be moved away", async || {
         (!folder.exists()).then_some(())
     })
     .await;
@@ -147,7 +149,7 @@ async fn a_volume_of_very_many_files_is_deleted_beside_tasks_that_run() {
     .await;
 }
 
-/// The bound is looked at when the server starts, and from then on every half minute.
+/// The limit is enforced at startup, and then every 30 s.
 #[tokio::test(flavor = "multi_thread")]
 async fn all_logs_together_are_kept_below_their_limit() {
     if Backend::Cluster.lacks("the kubelet keeps the logs") {
@@ -166,7 +168,7 @@ async fn all_logs_together_are_kept_below_their_limit() {
     }
     assert!(world.server().terminate());
     world.server().restart();
-    eventually(Duration::from_secs(20), "the oldest logs to be gone", async || {
+    eventually(Duration::from_secs(20), "the oldest logs to be deleted", async || {
         (size_of_logs(&state) <= 2 << 20).then_some(())
     })
     .await;

@@ -1,4 +1,4 @@
-//! What others make in the namespace with our labels is not believed.
+//! Objects of others in the namespace that have our labels are not trusted.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn user_label(user: &str) -> String {
     Sha224::digest(user).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A Job that says it belongs to a task.
+/// A Job that claims to belong to a task.
 fn job(name: &str, labels: Value, annotations: Value) -> Value {
     json!({
         "metadata": {"name": name, "labels": labels, "annotations": annotations},
@@ -33,7 +33,7 @@ fn labels(id: &str, user: &str) -> Value {
     json!({"skypilot-task": "true", "task-id": id, "task-name": "train", "username": user, "k8s-cli/user": user_label(user)})
 }
 
-/// Waits until the server has seen everything that was made before: a task that is made later is seen later.
+/// Waits until the server has seen everything created so far: it sees a task that is created later only after that.
 async fn seen(world: &World) {
     let other = world.another(&world.kubeconfig(), &[]);
     let id = other.1.run("true").await;
@@ -82,7 +82,7 @@ async fn a_job_with_the_identifier_of_a_task_does_not_take_it_over() {
             stranger["metadata"]["ownerReferences"] = json!(ours.owner_references());
             let _: Job = world.cluster.make(stranger).await;
         }
-        // The name of the next attempt, and everything else of ours.
+        // The name of the next attempt, and everything else as the server writes it.
         let rank = if *id == single { "-node-0" } else { "" };
         let mut next = job(&format!("{}{rank}-attempt-2", ours.name_any()), of_job, copied);
         next["metadata"]["annotations"]["k8s-cli/attempt"] = "2".into();
@@ -151,7 +151,7 @@ async fn a_config_map_with_the_identifier_of_a_task_neither_hides_it_nor_is_swep
         let _: ConfigMap = world.cluster.make(stranger).await;
     }
     seen(&world).await;
-    // One that a server could have left behind is swept, and then the others were looked at, too.
+    // The one that a server could have left behind is swept, so the others were checked, too.
     let (mut of_ours, mut abandoned) = (json!(owner.labels()), json!(owner.annotations()));
     of_ours["task-id"] = "abandon1".into();
     abandoned.as_object_mut().unwrap().remove("k8s-cli/committed");
@@ -282,7 +282,7 @@ async fn labels_that_are_taken_away_and_given_back_leave_nothing_behind() {
         shown(&id, 200).await;
         world.api.wait_for(&id, "running").await;
     }
-    // A node that has lost its label is not one that was deleted.
+    // A Job that has lost its label was not deleted.
     let node = world.cluster.jobs(&gang).await[1].name_any();
     set(&node, "skypilot-task", Value::Null).await;
     tokio::time::sleep(Duration::from_secs(8)).await;

@@ -1,4 +1,4 @@
-//! What has to happen in time. These run alone: on a machine of two processors others would be measured as well.
+//! What has a time limit. These tests run alone: on a machine with two cores, other tests would be measured as well.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::gang::{nodes, said, seconds};
 
-/// Each node listens at its own address, and reaches all others.
+/// Each node listens at its own address and connects to all others.
 const ALL_TO_ALL: &str = r#"
     echo "start $EPOCHREALTIME"
     mapfile -t ips <<<"$SKYPILOT_NODE_IPS"
@@ -129,17 +129,17 @@ async fn a_task_that_has_no_place_in_time_fails_and_frees_what_it_holds() {
         "the one that had a place is ended, too: {reasons:?}"
     );
     assert_eq!(world.api.log_text(&id, "").await, "");
-    // Nothing is held: another task of that size runs at once.
+    // Nothing is held: another task of that size runs immediately.
     let next = json!({"resources": {"cpus": format!("{most}m")}, "run": "true"});
     let next = world.api.submit(&next).await;
     world.api.wait_for(&next, "completed").await;
 }
 
-/// What two servers see at one moment each of them may act on at another: one is cut off from the news that both tasks have begun.
+/// Each of two servers may act late on what it has seen: one is cut off from the news that both tasks have begun.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_behind_ends_nothing_that_has_begun() {
     const LATE: Duration = Duration::from_secs(60);
-    /// After so long a server has a task give way. The later it is cut off, the sooner it acts on what it has seen.
+    /// After this time a server makes a task give way. The later it is cut off, the sooner it acts on what it has seen.
     const NEARLY_PATIENT: Duration = Duration::from_secs(8);
     let world = World::own(&[]).await;
     world.cluster.calm().await;
@@ -149,7 +149,7 @@ async fn a_server_that_is_behind_ends_nothing_that_has_begun() {
     let all = world.cluster.free_cpus().await;
     let task = |nodes: u32, percent: u64, run: &str| json!({"num_nodes": nodes, "resources": {"cpus": format!("{}m", all * percent / 100)}, "run": run});
     let placed = async |id: &str| {
-        eventually(LATE, "a node to find a place", async || {
+        eventually(LATE, "a node to be scheduled", async || {
             let status = world.api.status(id).await;
             let placed = nodes(&status).iter().filter(|node| !node["node_name"].is_null());
             (placed.count() == 1).then_some(())
@@ -158,7 +158,7 @@ async fn a_server_that_is_behind_ends_nothing_that_has_begun() {
     };
     let blocker = world.api.submit(&task(1, 55, "sleep 600")).await;
     placed(&blocker).await;
-    // 55 + 25 are taken, and a second 25 have no room; then 15 have, and no second.
+    // 55 + 25 are in use: a second 25 do not fit. Then 15 fit, but not a second time.
     let earlier = world.api.submit(&task(2, 25, "sleep 15; echo ran")).await;
     placed(&earlier).await;
     let later = world.api.submit(&task(2, 15, "sleep 15; echo ran")).await;
