@@ -92,10 +92,7 @@ async fn nodes_are_let_in_together_or_not_at_all() {
     let gang = world.api.submit(&task).await;
     let status = world.api.wait_for_reason(&gang, "SchedulingGated").await;
     assert!(
-        status["message"]
-            .as_str()
-            .unwrap()
-            .ends_with("waiting in queue `team`"),
+        status["message"].as_str().unwrap().ends_with("waiting in queue `team`"),
         "{status}"
     );
     // While it waits, it holds no part of the quota: a smaller task goes first.

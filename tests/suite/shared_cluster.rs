@@ -126,7 +126,7 @@ async fn an_init_container_that_fails_is_named_and_the_log_is_empty() {
         status["message"]
             .as_str()
             .unwrap()
-            .contains("`check` ended with exit code 3"),
+            .contains("`check` exited with code 3"),
         "{status}"
     );
     for query in ["", "?follow=false"] {
