@@ -15,6 +15,7 @@ mod kubernetes;
 pub mod labels;
 mod logs;
 pub mod manifest;
+mod namespace;
 mod nodes;
 mod rights;
 mod settings;
@@ -29,7 +30,10 @@ mod volumes;
 pub use cache::{Counts, View};
 pub use error::Error;
 pub use executor::Executor;
+/// A connection to Kubernetes, so that the crates above need not depend on `kube`.
+pub use kube::Client as KubeClient;
 pub use kubernetes::{client, connect};
 pub use logs::{LogCut, LogOptions};
+pub use namespace::ensure_namespace;
 pub use settings::{Defaults, KUBELET_HEARS_WITHIN, PodSecurity, PodSettings, Settings, SharedClaims};
 pub use submit::{DryRun, Request, Submitted};
