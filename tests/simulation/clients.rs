@@ -22,7 +22,7 @@ const TRIES: usize = 6;
 
 /// A name as it comes with a request.
 pub fn user(name: &str) -> UserName {
-    UserName::from_headers([name.as_bytes()]).unwrap()
+    UserName::parse(name).unwrap()
 }
 
 /// What a user may ask for.

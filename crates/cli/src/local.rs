@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde::{Deserialize, Serialize};
-use task::status::Version;
+use task::wire::{BackendKind, ServerVersion};
 use tokio::time::{Instant, sleep};
 
 use crate::client::Client;
@@ -151,8 +151,8 @@ pub fn last_lines(path: &Path, count: usize) -> std::io::Result<Vec<String>> {
 
 /// Describes where the tasks of a server run.
 pub async fn where_tasks_run(client: &Client) -> String {
-    match client.get::<Version>("/version").await {
-        Ok(version) if version.backend == "embedded" => "tasks run on this machine".to_owned(),
+    match client.get::<ServerVersion>("/version").await {
+        Ok(version) if version.backend == BackendKind::Embedded => "tasks run on this machine".to_owned(),
         Ok(version) => format!("tasks run on the cluster, in namespace `{}`", version.namespace),
         Err(_) => "unknown version".to_owned(),
     }

@@ -47,7 +47,7 @@ fn mistyped(error: &clap::Error) -> ExitCode {
             tell(&Error::Usage(sentence), false);
             ExitCode::from(2)
         }
-        None => server::args::print(error),
+        None => server::args::print_error(error),
     }
 }
 

@@ -39,8 +39,8 @@ impl User {
     }
 
     fn new(name: &str, source: String) -> Result<Self> {
-        let name = UserName::from_headers([name.as_bytes()])
-            .map_err(|detail| Error::Usage(format!("invalid user name `{name}` from {source}: {}", detail.msg)))?;
+        let name = UserName::parse(name)
+            .map_err(|error| Error::Usage(format!("invalid user name `{name}` from {source}: {error}")))?;
         Ok(Self { name, source })
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::Stream;
 use kube::Client;
-use task::status::Machine;
-use task::volume::VolumeStatus;
+use task::wire::ClusterNode;
+use task::wire::VolumeStatus;
 use task::{Id, UserName, VolumeDefinition};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -124,7 +124,7 @@ impl Executor {
     }
 
     /// The cluster nodes. Listing them needs a cluster-wide permission that the server may lack.
-    pub async fn machines(&self) -> Result<Vec<Machine>, Error> {
+    pub async fn machines(&self) -> Result<Vec<ClusterNode>, Error> {
         let nodes = self.calls.nodes().await?;
         Ok(nodes.iter().map(nodes::machine).collect())
     }

@@ -14,7 +14,7 @@ pub(crate) async fn has_hidden_job(
     owner: &TaskOwner,
     seen: impl Fn(&str) -> bool,
 ) -> Result<bool, Error> {
-    let Some(name) = Name::of(&owner.task_name) else {
+    let Some(name) = Name::new(&owner.task_name) else {
         return Ok(true);
     };
     let attempt = owner.turn.map_or(1, |turn| turn.attempt);

@@ -230,7 +230,7 @@ mod tests {
     use super::{Owner, USER, USERNAME, user_label, username_label};
 
     fn user(name: &str) -> UserName {
-        UserName::from_headers([name.as_bytes()]).unwrap()
+        UserName::parse(name).unwrap()
     }
 
     #[test]

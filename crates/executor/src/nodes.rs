@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use task::status::Machine;
+use task::wire::ClusterNode;
 
 use crate::kubernetes::{Node, Quantity, ResourceExt};
 
@@ -10,7 +10,7 @@ use crate::kubernetes::{Node, Quantity, ResourceExt};
 const GPUS: [&str; 3] = ["nvidia.com/gpu", "amd.com/gpu", "gpu.intel.com/i915"];
 
 /// The summary of a cluster node.
-pub(crate) fn machine(node: &Node) -> Machine {
+pub(crate) fn machine(node: &Node) -> ClusterNode {
     let status = node.status.as_ref();
     let allocatable = status.and_then(|status| status.allocatable.as_ref());
     let conditions = status.and_then(|status| status.conditions.as_ref());
@@ -19,7 +19,7 @@ pub(crate) fn machine(node: &Node) -> Machine {
         .flatten()
         .any(|condition| condition.type_ == "Ready" && condition.status == "True");
     let is_cordoned = node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false);
-    Machine {
+    ClusterNode {
         name: node.name_any(),
         ready: is_ready && !is_cordoned,
         cpus: amount(allocatable, "cpu"),

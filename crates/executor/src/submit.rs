@@ -180,7 +180,7 @@ fn submission(
     let id = Id::random();
     let name = request.definition.name.clone();
     Submission {
-        name: name.unwrap_or_else(|| Name::generated("task", &id)),
+        name: name.unwrap_or_else(|| Name::generate("task", &id)),
         id,
         user: request.user.clone(),
         definition: request.definition.clone(),

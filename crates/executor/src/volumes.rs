@@ -1,6 +1,6 @@
 //! Creates and deletes volumes, and resolves the ones that a task mounts.
 
-use task::volume::{VolumeMetadata, VolumeStatus};
+use task::wire::{VolumeMetadata, VolumeStatus};
 use task::{Id, UserName, VolumeDefinition, VolumeMount};
 
 use crate::cache::{Cache, Volume};

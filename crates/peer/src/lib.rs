@@ -18,7 +18,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Whether this system reports the owner of a socket. If not, use a [`token`].
-pub const IS_TOLD: bool = cfg!(target_os = "linux");
+pub const REPORTS_SOCKET_OWNER: bool = cfg!(target_os = "linux");
 
 /// A user account, identified by its UID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -3,7 +3,7 @@
 //! Grammar: <https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>.
 
 /// Number of the smallest unit (`n`) in 1.
-pub const NANO: i128 = 1_000_000_000;
+pub const NANOS_PER_UNIT: i128 = 1_000_000_000;
 const GIBIBYTE: i128 = 1 << 30;
 
 /// The value in billionths; `None` if the text is not a quantity or its absolute value exceeds 2^63 - 1, the limit of
@@ -11,7 +11,7 @@ const GIBIBYTE: i128 = 1 << 30;
 #[must_use]
 pub fn nanos(text: &str) -> Option<i128> {
     let value = unbounded(text)?;
-    (value.abs() <= i128::from(i64::MAX) * NANO).then_some(value)
+    (value.abs() <= i128::from(i64::MAX) * NANOS_PER_UNIT).then_some(value)
 }
 
 /// The canonical form in which Kubernetes returns a quantity: in the same family of suffixes, with the largest suffix
@@ -20,8 +20,8 @@ pub fn nanos(text: &str) -> Option<i128> {
 pub fn canonical(text: &str) -> Option<String> {
     let value = nanos(text)?;
     let suffix = text.trim_start_matches(|one: char| one.is_ascii_digit() || matches!(one, '+' | '-' | '.'));
-    let whole = value / NANO;
-    if suffix.ends_with('i') && value % NANO == 0 && whole.abs() >= 1024 {
+    let whole = value / NANOS_PER_UNIT;
+    if suffix.ends_with('i') && value % NANOS_PER_UNIT == 0 && whole.abs() >= 1024 {
         let (mut number, mut power) = (whole, 0);
         while number % 1024 == 0 && power < 6 {
             number /= 1024;
@@ -81,26 +81,26 @@ fn scale(suffix: &str) -> Option<(i128, i128)> {
         "n" => (1, 1),
         "u" => (1_000, 1),
         "m" => (1_000_000, 1),
-        "" => (NANO, 1),
-        "k" => (NANO * 1_000, 1),
-        "M" => (NANO * 1_000_000, 1),
-        "G" => (NANO * NANO, 1),
-        "T" => (NANO * NANO * 1_000, 1),
-        "P" => (NANO * NANO * 1_000_000, 1),
-        "E" => (NANO * NANO * NANO, 1),
-        "Ki" => (NANO << 10, 1),
-        "Mi" => (NANO << 20, 1),
-        "Gi" => (NANO * GIBIBYTE, 1),
-        "Ti" => (NANO << 40, 1),
-        "Pi" => (NANO << 50, 1),
-        "Ei" => (NANO << 60, 1),
+        "" => (NANOS_PER_UNIT, 1),
+        "k" => (NANOS_PER_UNIT * 1_000, 1),
+        "M" => (NANOS_PER_UNIT * 1_000_000, 1),
+        "G" => (NANOS_PER_UNIT * NANOS_PER_UNIT, 1),
+        "T" => (NANOS_PER_UNIT * NANOS_PER_UNIT * 1_000, 1),
+        "P" => (NANOS_PER_UNIT * NANOS_PER_UNIT * 1_000_000, 1),
+        "E" => (NANOS_PER_UNIT * NANOS_PER_UNIT * NANOS_PER_UNIT, 1),
+        "Ki" => (NANOS_PER_UNIT << 10, 1),
+        "Mi" => (NANOS_PER_UNIT << 20, 1),
+        "Gi" => (NANOS_PER_UNIT * GIBIBYTE, 1),
+        "Ti" => (NANOS_PER_UNIT << 40, 1),
+        "Pi" => (NANOS_PER_UNIT << 50, 1),
+        "Ei" => (NANOS_PER_UNIT << 60, 1),
         _ => {
             let exponent: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
             let power = 10_i128.checked_pow(exponent.unsigned_abs())?;
             if exponent < 0 {
-                (NANO, power)
+                (NANOS_PER_UNIT, power)
             } else {
-                (NANO.checked_mul(power)?, 1)
+                (NANOS_PER_UNIT.checked_mul(power)?, 1)
             }
         }
     })

@@ -4,22 +4,23 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use executor::Executor;
+use task::wire::BackendKind;
 use tokio_util::sync::CancellationToken;
 
-use crate::guard::Guard;
-use crate::limits::Limits;
+use crate::access::AccessPolicy;
+use crate::limits::RequestLimits;
 use crate::telemetry::metrics::Metrics;
 
 /// The components of the server, built once at startup.
 pub struct App {
-    /// Where tasks run: `cluster` or `embedded`.
-    pub backend: &'static str,
+    /// Where tasks run.
+    pub backend: BackendKind,
     /// Runs the tasks.
     pub executor: Executor,
     /// Decides which requests are accepted.
-    pub guard: Arc<Guard>,
+    pub access: Arc<AccessPolicy>,
     /// Limits on concurrent requests, streams, and memory.
-    pub limits: Limits,
+    pub limits: RequestLimits,
     /// The source of `/metrics`.
     pub metrics: Metrics,
     /// The OpenAPI document, encoded as JSON.

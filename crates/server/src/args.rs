@@ -32,7 +32,7 @@ pub struct Args {
 
     /// Additional host name to accept in requests, e.g., the public name of a proxy; can be repeated. By default, a
     /// server on loopback accepts only the names of this machine, and any other server accepts every name.
-    #[arg(long, env = "K8S_CLI_API_ALLOWED_HOST", value_name = "HOST", value_delimiter = ',', value_parser = crate::host::parse)]
+    #[arg(long, env = "K8S_CLI_API_ALLOWED_HOST", value_name = "HOST", value_delimiter = ',', value_parser = crate::host_guard::parse_allowed_host)]
     pub allowed_host: Vec<String>,
 
     /// Where to run tasks.
@@ -164,7 +164,7 @@ pub enum LogFormat {
 
 /// Prints the help, the version, or a usage error, and returns clap's exit code for it.
 #[must_use]
-pub fn print(error: &clap::Error) -> ExitCode {
+pub fn print_error(error: &clap::Error) -> ExitCode {
     let printed = error.print().and_then(|()| std::io::stdout().flush());
     match printed {
         // `k8s-cli-api --help | head` closes the pipe early; that is not an error.

@@ -2,13 +2,14 @@
 
 use anyhow::{Context, bail};
 use embedded::{Engine, Options};
-use kube::Client;
+use executor::KubeClient;
+use task::wire::BackendKind;
 
 use crate::args::{Args, BackendChoice};
 
 /// The chosen Kubernetes.
 pub struct Backend {
-    pub client: Client,
+    pub client: KubeClient,
     /// The embedded engine, unless tasks run on a cluster.
     engine: Option<Engine>,
 }
@@ -41,13 +42,13 @@ impl Backend {
                 );
                 Ok(Self { client, engine: None })
             }
-            None => Self::embedded(args).await,
+            None => Self::start_embedded(args).await,
         }
     }
 
-    async fn embedded(args: &Args) -> anyhow::Result<Self> {
+    async fn start_embedded(args: &Args) -> anyhow::Result<Self> {
         let state_folder = match &args.state_dir {
-            Some(folder) => folder.clone(),
+            Some(dir) => dir.clone(),
             None => embedded::state_folder()?,
         };
         let engine = Engine::start(Options {
@@ -75,7 +76,9 @@ impl Backend {
         }
         let client = executor::client(engine.router(), "default");
         if let Some(namespace) = &args.namespace {
-            make_namespace(&client, namespace).await?;
+            executor::ensure_namespace(&client, namespace).await.with_context(|| {
+                format!("cannot create namespace `{namespace}`; use `--namespace` to choose another")
+            })?;
         }
         Ok(Self {
             client,
@@ -83,43 +86,18 @@ impl Backend {
         })
     }
 
-    /// The name of the backend, as in `--backend`.
-    pub fn name(&self) -> &'static str {
-        if self.is_this_machine() { "embedded" } else { "cluster" }
-    }
-
-    /// Whether tasks run as processes on this machine.
-    pub fn is_this_machine(&self) -> bool {
-        self.engine.is_some()
+    /// Which Kubernetes was chosen.
+    pub fn kind(&self) -> BackendKind {
+        match self.engine {
+            Some(_) => BackendKind::Embedded,
+            None => BackendKind::Cluster,
+        }
     }
 
     /// Stops the embedded engine, if there is one.
     pub async fn stop(&self) {
         if let Some(engine) = &self.engine {
             engine.stop().await;
-        }
-    }
-}
-
-/// Creates the namespace. On a cluster, an administrator does this; in the embedded engine, nobody else would.
-async fn make_namespace(client: &Client, name: &str) -> anyhow::Result<()> {
-    use k8s_openapi::api::core::v1::Namespace;
-    use kube::api::{Api, ObjectMeta, PostParams};
-    let namespace = Namespace {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            ..ObjectMeta::default()
-        },
-        ..Namespace::default()
-    };
-    match Api::all(client.clone())
-        .create(&PostParams::default(), &namespace)
-        .await
-    {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
-        Err(error) => {
-            Err(error).with_context(|| format!("cannot create namespace `{name}`; use `--namespace` to choose another"))
         }
     }
 }

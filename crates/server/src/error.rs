@@ -8,8 +8,8 @@ use axum::response::{IntoResponse, Response};
 use executor::Error;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
-use task::ErrorDetail;
-use task::validation::Location;
+use task::validation::LocItem;
+use task::{ErrorDetail, UserName};
 
 /// An error that ends a request.
 #[derive(Debug)]
@@ -23,20 +23,31 @@ pub enum ApiError {
     /// The task, volume, or route does not exist, or belongs to another user.
     NotFound(String),
     /// The body exceeds this number of bytes.
-    TooLarge(usize),
+    PayloadTooLarge(usize),
     /// The body was not received in time.
-    TooSlow,
+    RequestTimeout,
     /// The user has reached a limit.
-    TooMany(String),
+    TooManyRequests(String),
     /// The server has reached a limit.
-    Busy(String),
+    Unavailable(String),
     /// The executor failed.
     Executor {
         /// What failed, as in `Failed to {operation}`.
         operation: &'static str,
-        user: String,
+        user: UserName,
         source: Error,
     },
+}
+
+impl ApiError {
+    /// The executor failed to do `operation` for `user`.
+    pub fn executor(operation: &'static str, user: &UserName, source: Error) -> Self {
+        Self::Executor {
+            operation,
+            user: user.clone(),
+            source,
+        }
+    }
 }
 
 /// The result of a handler.
@@ -45,40 +56,40 @@ pub type ApiResult<T> = Result<T, ApiError>;
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         match self {
-            Self::Invalid(errors) => invalid(&errors),
-            Self::BadRequest(detail) => detailed(StatusCode::BAD_REQUEST, detail),
-            Self::Forbidden(detail) => detailed(StatusCode::FORBIDDEN, &detail),
-            Self::NotFound(detail) => detailed(StatusCode::NOT_FOUND, &detail),
-            Self::TooLarge(limit) => detailed(
+            Self::Invalid(errors) => validation_error_response(&errors),
+            Self::BadRequest(detail) => error_response(StatusCode::BAD_REQUEST, detail),
+            Self::Forbidden(detail) => error_response(StatusCode::FORBIDDEN, &detail),
+            Self::NotFound(detail) => error_response(StatusCode::NOT_FOUND, &detail),
+            Self::PayloadTooLarge(limit) => error_response(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 &format!("the request body exceeds the limit of {limit} bytes"),
             ),
-            Self::TooSlow => detailed(StatusCode::REQUEST_TIMEOUT, "timed out reading the request body"),
-            Self::TooMany(detail) => later(detailed(StatusCode::TOO_MANY_REQUESTS, &detail)),
-            Self::Busy(detail) => later(detailed(StatusCode::SERVICE_UNAVAILABLE, &detail)),
+            Self::RequestTimeout => error_response(StatusCode::REQUEST_TIMEOUT, "timed out reading the request body"),
+            Self::TooManyRequests(detail) => with_retry_after(error_response(StatusCode::TOO_MANY_REQUESTS, &detail)),
+            Self::Unavailable(detail) => with_retry_after(error_response(StatusCode::SERVICE_UNAVAILABLE, &detail)),
             Self::Executor {
                 operation,
                 user,
                 source,
-            } => executor_error(operation, &user, &source),
+            } => executor_error_response(operation, user.as_str(), &source),
         }
     }
 }
 
 /// Client errors are only returned; server errors are also logged, with their causes and a backtrace.
-fn executor_error(operation: &'static str, user: &str, error: &Error) -> Response {
+fn executor_error_response(operation: &'static str, user: &str, error: &Error) -> Response {
     match error {
         Error::VolumeNotFound { path, volume } => {
-            let loc = ["body", "volumes", path].map(Location::from);
-            invalid(&[ErrorDetail::refused(loc, error.to_string(), json!(volume))])
+            let loc = ["body", "volumes", path].map(LocItem::from);
+            validation_error_response(&[ErrorDetail::value_error(loc, error.to_string(), json!(volume))])
         }
         Error::IdempotencyKeyReused | Error::IdempotencyKeyTaken | Error::IdempotencyKeyTerminating => {
-            detailed(StatusCode::CONFLICT, &error.to_string())
+            error_response(StatusCode::CONFLICT, &error.to_string())
         }
         // Log no backtrace: nothing in this process failed, and every request ends here while kube-apiserver is down.
         Error::OutOfSync { .. } => {
             tracing::warn!(operation, user, %error, "request failed");
-            failed(operation, error)
+            executor_failure_response(operation, error)
         }
         Error::NoCluster
         | Error::Configuration { .. }
@@ -94,22 +105,22 @@ fn executor_error(operation: &'static str, user: &str, error: &Error) -> Respons
         | Error::StopAll { .. }
         | Error::Encoding { .. }
         | Error::Internal { .. } => {
-            let causes = causes(error);
+            let causes = join_causes(error);
             let backtrace = Backtrace::force_capture();
             tracing::error!(operation, user, %error, causes, %backtrace, "request failed");
-            failed(operation, error)
+            executor_failure_response(operation, error)
         }
     }
 }
 
-fn failed(operation: &str, error: &Error) -> Response {
-    detailed(
+fn executor_failure_response(operation: &str, error: &Error) -> Response {
+    error_response(
         StatusCode::INTERNAL_SERVER_ERROR,
         &format!("Failed to {operation}: {error}"),
     )
 }
 
-fn causes(error: &Error) -> String {
+fn join_causes(error: &Error) -> String {
     let mut causes = Vec::new();
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -120,15 +131,15 @@ fn causes(error: &Error) -> String {
 }
 
 /// An error response in FastAPI's format.
-pub fn detailed(status: StatusCode, detail: &str) -> Response {
+pub fn error_response(status: StatusCode, detail: &str) -> Response {
     (status, Json(json!({ "detail": detail }))).into_response()
 }
 
-fn invalid(errors: &[ErrorDetail]) -> Response {
+fn validation_error_response(errors: &[ErrorDetail]) -> Response {
     (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "detail": errors }))).into_response()
 }
 
-fn later(mut response: Response) -> Response {
+fn with_retry_after(mut response: Response) -> Response {
     response
         .headers_mut()
         .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
@@ -141,16 +152,16 @@ mod tests {
 
     use axum::response::IntoResponse;
     use executor::Error;
+    use task::UserName;
 
     use super::ApiError;
 
     fn status(source: Error) -> u16 {
-        let error = ApiError::Executor {
-            operation: "submit task",
-            user: "alice".to_owned(),
-            source,
-        };
-        error.into_response().status().as_u16()
+        let user = UserName::parse("alice").unwrap();
+        ApiError::executor("submit task", &user, source)
+            .into_response()
+            .status()
+            .as_u16()
     }
 
     #[test]
@@ -169,9 +180,9 @@ mod tests {
             500
         );
         assert_eq!(status(Error::NoFreeId { tries: 1 }), 500);
-        assert_eq!(ApiError::TooLarge(1).into_response().status(), 413);
+        assert_eq!(ApiError::PayloadTooLarge(1).into_response().status(), 413);
         assert_eq!(
-            ApiError::Busy(String::new()).into_response().headers()["retry-after"],
+            ApiError::Unavailable(String::new()).into_response().headers()["retry-after"],
             "1"
         );
     }

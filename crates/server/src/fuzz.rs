@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::{HeaderMap, HeaderValue, Uri, header};
 
-use crate::host::{self, Hosts};
+use crate::host_guard::{AllowedHosts, host_name};
 
 /// Every accepted Host header names this machine.
 pub fn hosts(data: &[u8]) {
@@ -12,13 +12,13 @@ pub fn hosts(data: &[u8]) {
         return;
     };
     let headers = HeaderMap::from_iter([(header::HOST, value)]);
-    let refusal = Hosts::new(&[]).refusal(&Uri::from_static("/tasks"), &headers);
-    if let Some(refusal) = refusal {
-        assert!(!refusal.is_empty() && refusal.len() < 2048);
+    let rejection = AllowedHosts::new(&[]).reject(&Uri::from_static("/tasks"), &headers);
+    if let Some(reason) = rejection {
+        assert!(!reason.is_empty() && reason.len() < 2048);
         return;
     }
     let text = String::from_utf8_lossy(data);
-    let name = host::name(&text).expect("an accepted header names a host");
+    let name = host_name(&text).expect("an accepted header names a host");
     let is_here = name == "localhost" || name.ends_with(".localhost");
     assert!(is_here || name.parse().is_ok_and(is_loopback), "{text:?} is accepted");
     // A browser that resolves this name connects to this machine and no other.

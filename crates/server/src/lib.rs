@@ -1,26 +1,26 @@
 //! The REST API server of k8s-cli: routes, extractors, errors, OpenAPI, logging, and the listener.
 
+mod access;
 pub mod app;
 pub mod args;
 mod backend;
-mod background;
-mod caller;
+mod client;
+mod concurrency_limit;
+mod detach;
 mod error;
 mod extract;
 #[cfg(fuzzing)]
 pub mod fuzz;
-mod guard;
 mod handlers;
-mod host;
+mod host_guard;
 mod limits;
 pub mod listener;
+mod memory_budget;
 mod openapi;
-mod pace;
-mod room;
 mod router;
 mod run;
-mod shares;
 mod telemetry;
+mod write_timeout;
 
 pub use embedded::entered;
 pub use run::main;

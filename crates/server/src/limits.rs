@@ -8,9 +8,10 @@ use task::UserName;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use crate::client::Requester;
+use crate::concurrency_limit::{ConcurrencyLimit, ConcurrencyPermit, LimitReached};
 use crate::error::ApiError;
-use crate::room::{Room, Rooms, Sender};
-use crate::shares::{NoShare, Share, Shares};
+use crate::memory_budget::{MemoryBudget, MemoryPermit};
 
 /// Maximum size of a request body: 1 MB of scripts and 1 MB of variables, plus JSON escaping.
 pub const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
@@ -24,38 +25,38 @@ pub const SMALL_BODY_BYTES: usize = 16 * 1024;
 pub const MAX_BODY_VALUES: usize = 50_000;
 
 /// Memory budget for large bodies that are being read and parsed, in bytes.
-const BODIES_BYTES: usize = 32 * 1024 * 1024;
+const BODY_MEMORY_BYTES: usize = 32 * 1024 * 1024;
 
 /// Memory budget for responses generated for one client that it has not read yet, in bytes.
-const COPIES_BYTES: usize = 64 * 1024 * 1024;
+const RESPONSE_MEMORY_BYTES: usize = 64 * 1024 * 1024;
 
 /// Maximum size of a response that is not charged to that budget: as much as the buffer of every connection holds
 /// anyway.
-const SMALL_COPY_BYTES: usize = MAX_HEAD_BYTES;
+const SMALL_RESPONSE_BYTES: usize = MAX_HEAD_BYTES;
 
 /// How long a large body waits for memory before it is refused with 503. Other bodies are read and parsed within
 /// seconds, so a longer wait means overload.
-const ROOM_PATIENCE: Duration = Duration::from_secs(10);
+const BODY_MEMORY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long receiving a body may take, not counting the time it waits for memory.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a body that holds memory may stall before it is refused, because others wait for the memory.
-pub const STALL_TIMEOUT: Duration = Duration::from_secs(5);
+pub const BODY_STALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The minimum average rate at which such a body must arrive, in bytes per second.
-pub const BODY_BYTES_PER_SECOND: usize = 64 * 1024;
+pub const MIN_BODY_BYTES_PER_SECOND: usize = 64 * 1024;
 
 /// How long receiving the head of a request may take, and how long a connection may be idle.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a client may take to read [`WRITE_BYTES`] of a response. Unread data holds memory and a connection. This
-/// includes log streams; `k8s-cli` reconnects and continues where it was interrupted.
+/// How long a client may take to read [`MIN_WRITE_BYTES`] of a response. Unread data holds memory and a connection.
+/// This includes log streams; `k8s-cli` reconnects and continues where it was interrupted.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How much a client must read within [`WRITE_TIMEOUT`] while more data waits. Without a minimum, a byte now and then
 /// would hold a response in memory indefinitely.
-pub const WRITE_BYTES: usize = 16 * 1024;
+pub const MIN_WRITE_BYTES: usize = 16 * 1024;
 
 /// Maximum size of a request head. No common proxy forwards a larger one.
 pub const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -64,74 +65,86 @@ pub const MAX_HEAD_BYTES: usize = 64 * 1024;
 pub const MAX_HEADERS: usize = 100;
 
 /// Maximum number of concurrent requests that call Kubernetes. It queues calls itself, so more would only wait there.
-const MAX_CHANGES: usize = 512;
+const MAX_KUBERNETES_CALLS: usize = 512;
 
 /// How long connections may take to finish when the server stops, before they are closed.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The limits that are shared by concurrent requests.
-pub struct Limits {
-    bodies: Rooms,
-    copies: Rooms,
-    changes: Arc<Semaphore>,
-    streams: Shares<UserName>,
+pub struct RequestLimits {
+    body_memory: MemoryBudget,
+    response_memory: MemoryBudget,
+    kubernetes_calls: Arc<Semaphore>,
+    log_streams: ConcurrencyLimit<UserName>,
 }
 
 /// Permission to hold one log stream.
-pub struct StreamPermit {
-    _share: Share<UserName>,
+pub struct LogStreamPermit {
+    _permit: ConcurrencyPermit<UserName>,
 }
 
-impl Limits {
+impl RequestLimits {
     /// Creates the limits, with the maximum number of log streams in total and per user.
     pub fn new(max_streams: usize, max_streams_per_user: usize) -> Self {
         Self {
-            bodies: Rooms::new(BODIES_BYTES),
-            copies: Rooms::new(COPIES_BYTES),
-            changes: Arc::new(Semaphore::new(MAX_CHANGES)),
-            streams: Shares::new(max_streams, max_streams_per_user),
+            body_memory: MemoryBudget::new(BODY_MEMORY_BYTES),
+            response_memory: MemoryBudget::new(RESPONSE_MEMORY_BYTES),
+            kubernetes_calls: Arc::new(Semaphore::new(MAX_KUBERNETES_CALLS)),
+            log_streams: ConcurrencyLimit::new(max_streams, max_streams_per_user),
         }
     }
 
     /// Waits for memory for a large body.
-    pub async fn room_for_body(&self, sender: &Sender, bytes: usize) -> Result<Room, ApiError> {
-        let taking = self.bodies.take(sender, bytes);
-        let taken = timeout(ROOM_PATIENCE, taking).await.ok().flatten();
-        taken.ok_or_else(|| ApiError::Busy("too many large requests; try again in a second".to_owned()))
+    pub async fn acquire_body_memory(&self, requester: &Requester, bytes: usize) -> Result<MemoryPermit, ApiError> {
+        let acquired = timeout(BODY_MEMORY_TIMEOUT, self.body_memory.acquire(requester, bytes)).await;
+        acquired
+            .ok()
+            .flatten()
+            .ok_or_else(|| ApiError::Unavailable("too many large requests; try again in a second".to_owned()))
     }
 
     /// Takes memory for a response that is a copy for one client. A small one needs none.
-    pub fn room_for_copy(&self, sender: &Sender, bytes: usize) -> Result<Option<Room>, ApiError> {
-        if bytes <= SMALL_COPY_BYTES {
+    pub fn try_acquire_response_memory(
+        &self,
+        requester: &Requester,
+        bytes: usize,
+    ) -> Result<Option<MemoryPermit>, ApiError> {
+        if bytes <= SMALL_RESPONSE_BYTES {
             return Ok(None);
         }
         // Don't wait: the response already takes up memory.
-        let taken = self.copies.take(sender, bytes).now_or_never().flatten();
-        let busy = || ApiError::Busy("too many large responses are being sent; try again in a second".to_owned());
-        taken.map(Some).ok_or_else(busy)
+        let acquired = self.response_memory.acquire(requester, bytes).now_or_never().flatten();
+        let unavailable =
+            || ApiError::Unavailable("too many large responses are being sent; try again in a second".to_owned());
+        acquired.map(Some).ok_or_else(unavailable)
     }
 
-    /// Takes permission to call Kubernetes.
-    pub fn change(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        let permit = Arc::clone(&self.changes).try_acquire_owned();
-        permit.map_err(|_| ApiError::Busy("too many concurrent requests; try again in a second".to_owned()))
+    /// Takes permission for a request that calls Kubernetes.
+    pub fn acquire_kubernetes_call(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let permit = Arc::clone(&self.kubernetes_calls).try_acquire_owned();
+        permit.map_err(|_| ApiError::Unavailable("too many concurrent requests; try again in a second".to_owned()))
     }
 
     /// Takes permission to hold a log stream.
-    pub fn stream(&self, user: &UserName) -> Result<StreamPermit, ApiError> {
-        let share = self.streams.take(user.clone()).map_err(|reason| match reason {
-            NoShare::AllTaken => ApiError::Busy("too many open log streams; close one or try again later".to_owned()),
-            NoShare::OneHasMost => ApiError::TooMany(format!(
-                "limit of {} open log streams per user reached; close one and try again",
-                self.streams.most_of_one()
-            )),
-        })?;
+    pub fn acquire_log_stream(&self, user: &UserName) -> Result<LogStreamPermit, ApiError> {
+        let permit = self
+            .log_streams
+            .try_acquire(user.clone())
+            .map_err(|reason| match reason {
+                LimitReached::Total => {
+                    ApiError::Unavailable("too many open log streams; close one or try again later".to_owned())
+                }
+                LimitReached::PerOwner => ApiError::TooManyRequests(format!(
+                    "limit of {} open log streams per user reached; close one and try again",
+                    self.log_streams.max_per_owner()
+                )),
+            })?;
         metrics::gauge!("k8s_cli_log_followers").increment(1.0);
-        Ok(StreamPermit { _share: share })
+        Ok(LogStreamPermit { _permit: permit })
     }
 }
 
-impl Drop for StreamPermit {
+impl Drop for LogStreamPermit {
     fn drop(&mut self) {
         metrics::gauge!("k8s_cli_log_followers").decrement(1.0);
     }

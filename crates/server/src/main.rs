@@ -11,6 +11,6 @@ fn main() -> ExitCode {
     }
     match Args::try_parse() {
         Ok(args) => server::main(args),
-        Err(error) => server::args::print(&error),
+        Err(error) => server::args::print_error(&error),
     }
 }

@@ -26,7 +26,7 @@ pub fn document(max_nodes: u32) -> Bytes {
         "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     });
     document["components"]["schemas"]["TaskDefinition"]["properties"]["num_nodes"]["maximum"] = json!(max_nodes);
-    document["components"]["schemas"]["ValidationError"] = validation_error();
+    document["components"]["schemas"]["ValidationError"] = validation_error_schema();
     document["components"]["schemas"]["HTTPValidationError"] = json!({
         "type": "object",
         "required": ["detail"],
@@ -40,16 +40,16 @@ pub fn document(max_nodes: u32) -> Bytes {
     let paths = document["paths"].as_object_mut().expect("the document has paths");
     for (path, operations) in paths {
         for (method, operation) in operations.as_object_mut().expect("a path has operations") {
-            complete(path, method, operation);
+            add_common_parts(path, method, operation);
         }
     }
     Bytes::from(serde_json::to_vec(&document).expect("the document can be encoded as JSON"))
 }
 
 /// Adds the parameters and responses that all operations have in common.
-fn complete(path: &str, method: &str, operation: &mut Value) {
-    let public = PUBLIC.contains(&path);
-    if !public {
+fn add_common_parts(path: &str, method: &str, operation: &mut Value) {
+    let is_public = PUBLIC.contains(&path);
+    if !is_public {
         let header = json!({
             "name": "X-User",
             "in": "header",
@@ -66,21 +66,21 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
     }
     let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
     for parameter in parameters.into_iter().flatten() {
-        constrain(parameter);
+        constrain_parameter(parameter);
     }
-    let body = operation.get("requestBody").is_some();
+    let has_body = operation.get("requestBody").is_some();
     let responses = &mut operation["responses"];
     for (_, response) in responses.as_object_mut().expect("an operation has responses") {
         if response.get("content").is_none() {
-            response["content"] = error_content("ErrorResponse");
+            response["content"] = json_content("ErrorResponse");
         }
     }
-    if public {
+    if is_public {
         return;
     }
     let mut add = |status: &str, description: &str, schema: &str| {
         if responses.get(status).is_none() {
-            responses[status] = json!({"description": description, "content": error_content(schema)});
+            responses[status] = json!({"description": description, "content": json_content(schema)});
         }
     };
     add(
@@ -100,7 +100,7 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
         "The server has reached a limit; try again later.",
         "ErrorResponse",
     );
-    if body {
+    if has_body {
         add("400", "The body is not valid UTF-8.", "ErrorResponse");
         add("408", "The body was not received in time.", "ErrorResponse");
         add("413", "The body is too large.", "ErrorResponse");
@@ -111,7 +111,7 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
 }
 
 /// Adds constraints that the Rust types of parameters do not express.
-fn constrain(parameter: &mut Value) {
+fn constrain_parameter(parameter: &mut Value) {
     // As in FastAPI, an optional query parameter can be omitted, but has no way to be null.
     if parameter["in"] == "query"
         && let Some(types) = parameter["schema"]["type"].as_array()
@@ -132,7 +132,7 @@ fn constrain(parameter: &mut Value) {
     }
 }
 
-fn validation_error() -> Value {
+fn validation_error_schema() -> Value {
     json!({
         "type": "object",
         "required": ["type", "loc", "msg", "input"],
@@ -146,7 +146,7 @@ fn validation_error() -> Value {
     })
 }
 
-fn error_content(schema: &str) -> Value {
+fn json_content(schema: &str) -> Value {
     json!({"application/json": {"schema": reference(schema)}})
 }
 

@@ -13,11 +13,11 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::access::check_access;
 use crate::app::AppState;
-use crate::error::detailed;
-use crate::guard;
+use crate::error::error_response;
 use crate::handlers::{docs, health, logs, nodes, tasks, volumes};
-use crate::telemetry;
+use crate::telemetry::request::trace_request;
 
 /// The routes of the API and their OpenAPI document.
 pub fn api() -> (Router<AppState>, OpenApi) {
@@ -54,21 +54,23 @@ pub fn router(app: AppState) -> Router {
         .route("/redoc", get(docs::redoc))
         .route("/redoc/assets/redoc.standalone.js", get(docs::redoc_asset));
     let routes: Router = api
-        .route_layer(from_fn(refuse_head))
+        .route_layer(from_fn(reject_head))
         .merge(pages)
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
-        // The last layer is the outermost: `observe` also logs and counts refused requests and panics.
-        .layer(from_fn_with_state(Arc::clone(&app.guard), guard::admit))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(telemetry::request::observe))
+        // The last layer is the outermost: `trace_request` also logs and counts rejected requests and panics.
+        .layer(from_fn_with_state(Arc::clone(&app.access), check_access))
+        .layer(CatchPanicLayer::custom(handle_panic))
+        .layer(from_fn(trace_request))
         .with_state(app);
     // axum adds the `Allow` header outside all layers of the router that holds the routes, so edit it in an outer one.
-    Router::new().fallback_service(routes).layer(from_fn(allow_as_fastapi))
+    Router::new()
+        .fallback_service(routes)
+        .layer(from_fn(rewrite_allow_header))
 }
 
 /// Answers HEAD with 405, as FastAPI does; axum would run the GET handler.
-async fn refuse_head(request: Request, next: Next) -> Response {
+async fn reject_head(request: Request, next: Next) -> Response {
     if request.method() == Method::HEAD {
         let mut response = method_not_allowed().await;
         response
@@ -80,7 +82,7 @@ async fn refuse_head(request: Request, next: Next) -> Response {
 }
 
 /// Rewrites the `Allow` header as FastAPI writes it: axum adds HEAD to every GET route.
-async fn allow_as_fastapi(request: Request, next: Next) -> Response {
+async fn rewrite_allow_header(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if response.status() == StatusCode::METHOD_NOT_ALLOWED
         && let Some(allow) = response.headers_mut().get_mut(header::ALLOW)
@@ -95,26 +97,26 @@ async fn allow_as_fastapi(request: Request, next: Next) -> Response {
 }
 
 async fn method_not_allowed() -> Response {
-    detailed(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+    error_response(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
 }
 
 /// Redirects a known path with a trailing slash, as FastAPI does; all other paths are not found.
 async fn not_found(uri: Uri) -> Response {
     let path = uri.path();
-    let Some(shorter) = path.strip_suffix('/').filter(|shorter| is_known(shorter)) else {
-        return detailed(StatusCode::NOT_FOUND, "Not Found");
+    let Some(shorter) = path.strip_suffix('/').filter(|shorter| is_known_path(shorter)) else {
+        return error_response(StatusCode::NOT_FOUND, "Not Found");
     };
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     // Keep the location relative: a forged Host header must not decide where the client goes.
     match HeaderValue::from_str(&format!("{shorter}{query}")) {
         Ok(location) => (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, location)]).into_response(),
-        Err(_) => detailed(StatusCode::NOT_FOUND, "Not Found"),
+        Err(_) => error_response(StatusCode::NOT_FOUND, "Not Found"),
     }
 }
 
 /// Whether the server has a route for a path, without its trailing slash. Empty segments are rejected: redirecting
 /// `//evil.example/` would send the client to another host.
-fn is_known(path: &str) -> bool {
+fn is_known_path(path: &str) -> bool {
     let parts: Vec<&str> = path.split('/').skip(1).collect();
     if parts.iter().any(|part| part.is_empty()) {
         return false;
@@ -134,34 +136,15 @@ fn is_known(path: &str) -> bool {
     clippy::needless_pass_by_value,
     reason = "`CatchPanicLayer` passes the panic by value"
 )]
-fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+fn handle_panic(panic: Box<dyn std::any::Any + Send>) -> Response {
     let reason = panic
         .downcast_ref::<String>()
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("unknown");
     tracing::error!(reason, "a handler panicked");
-    detailed(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
+    error_response(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::is_known;
-
-    #[test]
-    fn only_a_path_of_the_api_is_redirected() {
-        for path in ["/tasks", "/tasks/abc", "/tasks/abc/logs", "/volumes/x", "/docs"] {
-            assert!(is_known(path), "{path}");
-        }
-        for path in [
-            "",
-            "//tasks",
-            "//evil.example",
-            "/tasks//logs",
-            "/tasks/a/b",
-            "/nothing",
-        ] {
-            assert!(!is_known(path), "{path}");
-        }
-    }
-}
+mod tests;

@@ -7,33 +7,35 @@ use std::time::Duration;
 
 use anyhow::Context;
 use executor::{Defaults, Executor, KUBELET_HEARS_WITHIN, PodSecurity, PodSettings, Settings, SharedClaims};
+use task::wire::BackendKind;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::AccessPolicy;
 use crate::app::{App, AppState};
 use crate::args::{Args, PodSecurityChoice, SharedClaimsChoice};
 use crate::backend::Backend;
-use crate::guard::Guard;
-use crate::limits::Limits;
-use crate::shares::Shares;
+use crate::concurrency_limit::ConcurrencyLimit;
+use crate::detach::detach_from_session;
+use crate::limits::RequestLimits;
 use crate::telemetry::logging;
 use crate::telemetry::metrics::Metrics;
-use crate::{background, listener, openapi};
+use crate::{listener, openapi};
 
 /// Runs the server with parsed arguments and returns the exit code of the process.
 #[must_use]
 pub fn main(args: Args) -> ExitCode {
     if args.background {
-        background::enter();
+        detach_from_session();
     }
     if let Err(error) = logging::init(&args) {
-        eprintln!("error: {}", sentence(&error));
+        eprintln!("error: {}", error_line(&error));
         return ExitCode::from(2);
     }
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", sentence(&error));
+            eprintln!("error: {}", error_line(&error));
             ExitCode::FAILURE
         }
     }
@@ -41,18 +43,18 @@ pub fn main(args: Args) -> ExitCode {
 
 /// Formats the chain of causes on one line. Only the first line of each cause is used: a kubeconfig error, e.g., is
 /// followed by an excerpt of the file.
-fn sentence(error: &anyhow::Error) -> String {
-    let mut sentence = String::new();
+fn error_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
     for cause in error.chain() {
         let cause = cause.to_string();
         let cause = cause.lines().next().unwrap_or_default();
         // Some errors already include their cause.
-        if !sentence.contains(cause) {
-            let gap = if sentence.is_empty() { "" } else { ": " };
-            sentence.push_str(&format!("{gap}{cause}"));
+        if !line.contains(cause) {
+            let gap = if line.is_empty() { "" } else { ": " };
+            line.push_str(&format!("{gap}{cause}"));
         }
     }
-    sentence
+    line
 }
 
 /// Runs the server until SIGTERM or SIGINT.
@@ -81,17 +83,17 @@ async fn run(args: Args) -> anyhow::Result<()> {
     }
     let namespace = executor.namespace().to_owned();
     let app = AppState(Arc::new(App {
-        backend: backend.name(),
+        backend: backend.kind(),
         executor,
-        guard: Arc::new(Guard::new(address, &args)?),
-        limits: Limits::new(args.max_streams, args.max_streams_per_user),
+        access: Arc::new(AccessPolicy::new(address, &args)?),
+        limits: RequestLimits::new(args.max_streams, args.max_streams_per_user),
         metrics,
         openapi: openapi::document(args.max_nodes),
         stopping: stopping.clone(),
         max_nodes: args.max_nodes,
     }));
     tracing::info!(event = "listening", %address, namespace, version = env!("CARGO_PKG_VERSION"), "listening");
-    let connections = Shares::new(args.max_connections, args.max_connections_per_client);
+    let connections = ConcurrencyLimit::new(args.max_connections, args.max_connections_per_client);
     listener::serve(listener, app.clone(), connections).await;
     // Stop the executor before the embedded engine: its last calls still need the Kubernetes API.
     app.executor.shut_down().await;
@@ -120,9 +122,10 @@ fn settings(args: &Args, backend: &Backend) -> Settings {
             SharedClaimsChoice::Any => SharedClaims::Any,
             SharedClaimsChoice::Labelled => SharedClaims::Labelled,
         },
-        hears_within: match backend.is_this_machine() {
-            true => Duration::ZERO,
-            false => KUBELET_HEARS_WITHIN,
+        hears_within: if backend.kind() == BackendKind::Embedded {
+            Duration::ZERO
+        } else {
+            KUBELET_HEARS_WITHIN
         },
         ..Settings::default()
     }

@@ -28,7 +28,7 @@ impl Id {
 
     /// Derives an ID from a hash of `parts`, so that a repeated request finds what the first one created.
     #[must_use]
-    pub fn derived(parts: &[&[u8]]) -> Self {
+    pub fn from_hash(parts: &[&[u8]]) -> Self {
         let mut hash = Sha256::new();
         for part in parts {
             // Hash the length too, so that ("ab", "c") and ("a", "bc") differ.
@@ -47,14 +47,14 @@ impl Id {
 
     /// Whether `text` has the form of an ID.
     #[must_use]
-    pub fn is_one(text: &str) -> bool {
+    pub fn is_valid(text: &str) -> bool {
         text.len() == LENGTH && text.bytes().all(|byte| ALPHABET.contains(&byte))
     }
 
-    /// Reads an existing ID, e.g., from a label. Returns `None` if the form is invalid.
+    /// Checks the form of an existing ID, e.g., from a label. Returns `None` if it is invalid.
     #[must_use]
-    pub fn of(text: &str) -> Option<Self> {
-        Self::is_one(text).then(|| Self(text.to_owned()))
+    pub fn new(text: &str) -> Option<Self> {
+        Self::is_valid(text).then(|| Self(text.to_owned()))
     }
 
     /// The ID as a string.
@@ -76,9 +76,9 @@ mod tests {
 
     #[test]
     fn the_same_parts_give_the_same_id_and_others_do_not() {
-        let id = Id::derived(&[b"ab", b"c"]);
-        assert_eq!(id, Id::derived(&[b"ab", b"c"]));
-        assert_ne!(id, Id::derived(&[b"a", b"bc"]));
+        let id = Id::from_hash(&[b"ab", b"c"]);
+        assert_eq!(id, Id::from_hash(&[b"ab", b"c"]));
+        assert_ne!(id, Id::from_hash(&[b"a", b"bc"]));
         assert_eq!(id.as_str().len(), 8);
     }
 

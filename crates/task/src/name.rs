@@ -5,7 +5,8 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::validation::{self, Cursor};
+use crate::id::Id;
+use crate::validation::{Validator, coerce};
 
 /// The maximum length of a name. Where Kubernetes allows less, the name is shortened.
 pub const MAX_LENGTH: usize = 253;
@@ -14,7 +15,7 @@ pub const MAX_LENGTH: usize = 253;
 /// Source: <https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set>.
 pub const MAX_LABEL_LENGTH: usize = 63;
 
-/// The pattern of a name, for the OpenAPI document; [`Name::parse`] implements the rule.
+/// The pattern of a name, for the OpenAPI document; [`Name::new`] implements the rule.
 pub const PATTERN: &str = "^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$";
 
 /// A valid name: ASCII letters, digits, `.`, `_` and `-`, with a letter or digit at both ends.
@@ -24,12 +25,12 @@ pub struct Name(String);
 
 impl Name {
     /// Parses a name from JSON.
-    pub fn parse(value: &Value, cursor: &mut Cursor) -> Option<Self> {
-        let name = validation::string(value, cursor)?;
+    pub fn from_value(value: &Value, validator: &mut Validator) -> Option<Self> {
+        let name = coerce::string(value, validator)?;
         if is_valid(&name) {
             return Some(Self(name));
         }
-        cursor.refuse(
+        validator.value_error(
             format!(
                 "a name must be 1 to {MAX_LENGTH} ASCII letters, digits, `.`, `_`, or `-`, and start and end with a \
                  letter or digit"
@@ -38,15 +39,15 @@ impl Name {
         )
     }
 
-    /// Reads an existing name, e.g., from an annotation. Returns `None` if it is invalid.
+    /// Checks a name, e.g., from an annotation. Returns `None` if it is invalid.
     #[must_use]
-    pub fn of(text: &str) -> Option<Self> {
+    pub fn new(text: &str) -> Option<Self> {
         is_valid(text).then(|| Self(text.to_owned()))
     }
 
     /// Generates a name from a prefix and an ID.
     #[must_use]
-    pub fn generated(prefix: &str, id: &crate::Id) -> Self {
+    pub fn generate(prefix: &str, id: &Id) -> Self {
         Self(format!("{prefix}-{id}"))
     }
 
@@ -59,23 +60,24 @@ impl Name {
     /// The name as a label value, truncated if it is too long.
     #[must_use]
     pub fn label_value(&self) -> String {
-        let cut = &self.0[..self.0.len().min(MAX_LABEL_LENGTH)];
-        cut.trim_end_matches(|last: char| !last.is_ascii_alphanumeric())
+        let prefix = &self.0[..self.0.len().min(MAX_LABEL_LENGTH)];
+        prefix
+            .trim_end_matches(|last: char| !last.is_ascii_alphanumeric())
             .to_owned()
     }
 
     /// The name followed by `suffix`, as an RFC 1123 label of at most 63 characters.
     #[must_use]
     pub fn object_name(&self, suffix: &str) -> String {
-        let room = MAX_LABEL_LENGTH.saturating_sub(suffix.len() + 1);
+        let max_len = MAX_LABEL_LENGTH.saturating_sub(suffix.len() + 1);
         let label: String = self
             .0
             .chars()
             .map(|character| match character.to_ascii_lowercase() {
-                kept @ ('a'..='z' | '0'..='9') => kept,
+                valid @ ('a'..='z' | '0'..='9') => valid,
                 _ => '-',
             })
-            .take(room)
+            .take(max_len)
             .collect();
         format!("{}-{suffix}", label.trim_matches('-'))
     }
@@ -106,7 +108,7 @@ mod tests {
     use crate::validation;
 
     fn name(text: &str) -> Name {
-        validation::parse(&json!(text), "body", Name::parse).unwrap()
+        validation::validate(&json!(text), "body", Name::from_value).unwrap()
     }
 
     #[test]
@@ -119,7 +121,7 @@ mod tests {
     fn what_is_no_name_is_refused() {
         for text in ["", "-a", "a-", "a b", "é", &"a".repeat(254)] {
             assert!(
-                validation::parse(&json!(text), "body", Name::parse).is_err(),
+                validation::validate(&json!(text), "body", Name::from_value).is_err(),
                 "{text:?}"
             );
         }

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use quantity::{NANO, nanos};
+use quantity::{NANOS_PER_UNIT, nanos};
 
-const MILLI: i128 = NANO / 1000;
+const NANOS_PER_MILLI: i128 = NANOS_PER_UNIT / 1000;
 /// 1 EiB, more than any cluster node has. A larger value is most likely bytes that were read as GiB.
 const MAX_BYTES: i128 = 1 << 60;
 /// [`MAX_BYTES`] as a number without a unit.
@@ -34,48 +34,48 @@ impl Quantity {
 
     /// Parses a number of CPUs: `4`, `0.5`, `500m`, or SkyPilot's `4+` (at least 4), which becomes 4 because Kubernetes
     /// cannot express it. The error is a message for the user.
-    pub fn cpus(text: &str) -> Result<Self, String> {
+    pub fn parse_cpus(text: &str) -> Result<Self, String> {
         let parsed = Self::parse(text.strip_suffix('+').unwrap_or(text))
             .ok_or_else(|| format!("invalid number of CPUs `{text}`; expected, e.g., `4`, `0.5`, or `500m`"))?;
-        if parsed.nanos < MILLI {
+        if parsed.nanos < NANOS_PER_MILLI {
             return Err("the number of CPUs must be at least `1m`".to_owned());
         }
-        if parsed.nanos > i128::from(MAX_CPUS) * NANO {
+        if parsed.nanos > i128::from(MAX_CPUS) * NANOS_PER_UNIT {
             return Err(format!("the number of CPUs must be at most {MAX_CPUS}"));
         }
-        if parsed.nanos % MILLI == 0 {
+        if parsed.nanos % NANOS_PER_MILLI == 0 {
             return Ok(parsed);
         }
         // Kubernetes counts CPUs in thousandths and rounds up. Do the same here, so that the manifest shows it.
-        let thousandths = parsed.nanos / MILLI + 1;
+        let millis = parsed.nanos / NANOS_PER_MILLI + 1;
         Ok(Self {
-            text: format!("{thousandths}m"),
-            nanos: thousandths * MILLI,
+            text: format!("{millis}m"),
+            nanos: millis * NANOS_PER_MILLI,
         })
     }
 
     /// Parses an amount of memory: a Kubernetes quantity, or SkyPilot's `16`, `16+`, or `32GB`, whose units are powers
     /// of 1024. The error is a message for the user.
-    pub fn memory(text: &str) -> Result<Self, String> {
-        let parsed = Self::bytes(text.strip_suffix('+').unwrap_or(text)).ok_or_else(|| {
+    pub fn parse_memory(text: &str) -> Result<Self, String> {
+        let parsed = Self::parse_bytes(text.strip_suffix('+').unwrap_or(text)).ok_or_else(|| {
             format!("invalid amount of memory `{text}`; expected, e.g., `16`, `16GB`, `16Gi`, or `512Mi`")
         })?;
-        if parsed.nanos < MIN_MEMORY_BYTES * NANO {
+        if parsed.nanos < MIN_MEMORY_BYTES * NANOS_PER_UNIT {
             return Err(format!(
                 "memory must be at least 1 MiB, not `{text}`; expected, e.g., `512Mi` or `16Gi`"
             ));
         }
-        parsed.within_limit()
+        parsed.check_limit()
     }
 
     /// Parses the size of a volume, in the same units as memory. The error is a message for the user.
-    pub fn size(text: &str) -> Result<Self, String> {
-        let parsed = Self::bytes(text)
+    pub fn parse_size(text: &str) -> Result<Self, String> {
+        let parsed = Self::parse_bytes(text)
             .ok_or_else(|| format!("invalid size `{text}`; expected, e.g., `10Gi`, `500Mi`, or `100GB`"))?;
         if parsed.nanos <= 0 {
             return Err("the size must be greater than 0".to_owned());
         }
-        parsed.within_limit()
+        parsed.check_limit()
     }
 
     /// The quantity in a form that Kubernetes accepts.
@@ -84,14 +84,14 @@ impl Quantity {
         &self.text
     }
 
-    fn within_limit(self) -> Result<Self, String> {
-        if self.nanos > MAX_BYTES * NANO {
+    fn check_limit(self) -> Result<Self, String> {
+        if self.nanos > MAX_BYTES * NANOS_PER_UNIT {
             return Err("must be at most 1 EiB; a number without a unit is in GiB".to_owned());
         }
         Ok(self)
     }
 
-    fn bytes(text: &str) -> Option<Self> {
+    fn parse_bytes(text: &str) -> Option<Self> {
         let digits = text.trim_end_matches(|last: char| last.is_ascii_alphabetic());
         let unit = &text[digits.len()..];
         let text = match unit {
@@ -103,14 +103,14 @@ impl Quantity {
             },
         };
         let parsed = Self::parse(&text)?;
-        if parsed.nanos % NANO == 0 {
+        if parsed.nanos % NANOS_PER_UNIT == 0 {
             return Some(parsed);
         }
         // Round up: Kubernetes has no fractions of a byte.
-        let whole = parsed.nanos.div_euclid(NANO) + 1;
+        let whole = parsed.nanos.div_euclid(NANOS_PER_UNIT) + 1;
         Some(Self {
             text: whole.to_string(),
-            nanos: whole.checked_mul(NANO)?,
+            nanos: whole.checked_mul(NANOS_PER_UNIT)?,
         })
     }
 }
@@ -126,9 +126,9 @@ impl fmt::Display for Quantity {
 fn skypilot_unit(unit: &str) -> Option<&'static str> {
     let lower = unit.to_ascii_lowercase();
     let upper = unit.to_ascii_uppercase();
-    let mut capitalised = lower.clone();
-    capitalised.get_mut(..1)?.make_ascii_uppercase();
-    if unit != lower && unit != upper && unit != capitalised {
+    let mut capitalized = lower.clone();
+    capitalized.get_mut(..1)?.make_ascii_uppercase();
+    if unit != lower && unit != upper && unit != capitalized {
         return None;
     }
     match lower.as_str() {
@@ -158,29 +158,29 @@ mod tests {
             ("16G", "16G"),
             ("0.1", "107374183"),
         ] {
-            assert_eq!(Quantity::memory(text).unwrap().as_str(), expected, "{text}");
+            assert_eq!(Quantity::parse_memory(text).unwrap().as_str(), expected, "{text}");
         }
         for text in ["500m", "lots", "0", "-1", "1073741824000", "gB", "1gB", "+"] {
-            assert!(Quantity::memory(text).is_err(), "{text}");
+            assert!(Quantity::parse_memory(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn cpus_are_more_than_nothing_in_steps_of_a_thousandth() {
-        assert_eq!(Quantity::cpus("4+").unwrap().as_str(), "4");
-        assert_eq!(Quantity::cpus("0.5").unwrap().as_str(), "0.5");
-        assert_eq!(Quantity::cpus("0.3333").unwrap().as_str(), "334m");
+        assert_eq!(Quantity::parse_cpus("4+").unwrap().as_str(), "4");
+        assert_eq!(Quantity::parse_cpus("0.5").unwrap().as_str(), "0.5");
+        assert_eq!(Quantity::parse_cpus("0.3333").unwrap().as_str(), "334m");
         for text in ["0", "-1", "0.0001", "1000001", "lots", "4x", "é", "1é"] {
-            assert!(Quantity::cpus(text).is_err(), "{text}");
+            assert!(Quantity::parse_cpus(text).is_err(), "{text}");
         }
     }
 
     proptest! {
         #[test]
         fn no_text_makes_a_parser_panic(text: String) {
-            let _ = Quantity::cpus(&text);
-            let _ = Quantity::memory(&text);
-            let _ = Quantity::size(&text);
+            let _ = Quantity::parse_cpus(&text);
+            let _ = Quantity::parse_memory(&text);
+            let _ = Quantity::parse_size(&text);
         }
     }
 }

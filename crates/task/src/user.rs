@@ -1,11 +1,11 @@
-//! The name of a user, from the `X-User` header.
+//! The name of a user.
 
 use std::fmt;
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::validation::{ErrorDetail, Location};
+use crate::validation::{ErrorDetail, LocItem};
 
 /// The maximum length of a user name, in bytes. An email address has at most 254.
 pub const MAX_BYTES: usize = 256;
@@ -15,38 +15,34 @@ pub const MAX_BYTES: usize = 256;
 #[serde(transparent)]
 pub struct UserName(String);
 
+/// Why a text is not a user name. Formatted as Pydantic words it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InvalidUserName {
+    /// It has no characters.
+    Empty,
+    /// It has more than [`MAX_BYTES`] bytes.
+    TooLong,
+    /// It contains a control character.
+    ControlCharacter,
+}
+
 impl UserName {
-    /// Reads the values of all `X-User` headers of a request. The bytes are UTF-8 if that is valid, otherwise Latin-1.
-    ///
-    /// # Errors
-    /// The header is missing, empty, too long, contains control characters, or occurs several times, in which case a
-    /// proxy and this server could read different users.
-    pub fn from_headers<'h>(values: impl IntoIterator<Item = &'h [u8]>) -> Result<Self, Box<ErrorDetail>> {
-        let mut values = values.into_iter();
-        let Some(bytes) = values.next() else {
-            return Err(error("missing", "Field required", Value::Null));
-        };
-        let name = match std::str::from_utf8(bytes) {
-            Ok(text) => text.to_owned(),
-            Err(_) => bytes.iter().map(|byte| char::from(*byte)).collect(),
-        };
-        if values.next().is_some() {
-            return Err(refused("expected a single X-User header", name));
-        }
+    /// Checks a user name.
+    pub fn parse(name: &str) -> Result<Self, InvalidUserName> {
+        Self::from_bytes(name.as_bytes())
+    }
+
+    /// Checks a user name whose encoding is unknown: UTF-8 if that is valid, otherwise Latin-1.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidUserName> {
+        let name = decode(bytes);
         if name.is_empty() {
-            let mut detail = error(
-                "string_too_short",
-                "String should have at least 1 character",
-                json!(name),
-            );
-            detail.ctx = Some(json!({ "min_length": 1 }));
-            return Err(detail);
+            return Err(InvalidUserName::Empty);
         }
         if bytes.len() > MAX_BYTES {
-            return Err(refused(&format!("a user name must be at most {MAX_BYTES} bytes"), name));
+            return Err(InvalidUserName::TooLong);
         }
         if name.chars().any(char::is_control) {
-            return Err(refused("a user name must not contain control characters", name));
+            return Err(InvalidUserName::ControlCharacter);
         }
         Ok(Self(name))
     }
@@ -64,45 +60,79 @@ impl fmt::Display for UserName {
     }
 }
 
-fn refused(reason: &str, name: String) -> Box<ErrorDetail> {
-    Box::new(ErrorDetail::refused(header(), reason, json!(name)))
+/// Decodes UTF-8 if that is valid, otherwise Latin-1.
+#[must_use]
+pub fn decode(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().map(|byte| char::from(*byte)).collect(),
+    }
 }
 
-fn error(kind: &'static str, msg: &str, input: Value) -> Box<ErrorDetail> {
-    Box::new(ErrorDetail::new(kind, header(), msg, input))
+impl InvalidUserName {
+    /// The validation error for the value `input` at `loc`.
+    #[must_use]
+    pub fn detail(self, loc: impl IntoIterator<Item = LocItem>, input: Value) -> ErrorDetail {
+        match self {
+            Self::Empty => ErrorDetail {
+                ctx: Some(json!({ "min_length": 1 })),
+                ..ErrorDetail::new(
+                    "string_too_short",
+                    loc,
+                    "String should have at least 1 character",
+                    input,
+                )
+            },
+            Self::TooLong => {
+                let reason = format!("a user name must be at most {MAX_BYTES} bytes");
+                ErrorDetail::value_error(loc, reason, input)
+            }
+            Self::ControlCharacter => {
+                ErrorDetail::value_error(loc, "a user name must not contain control characters", input)
+            }
+        }
+    }
 }
 
-fn header() -> [Location; 2] {
-    ["header", "x-user"].map(Location::from)
+impl fmt::Display for InvalidUserName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.detail([], Value::Null).msg)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::UserName;
-
-    fn kind(values: &[&[u8]]) -> &'static str {
-        UserName::from_headers(values.iter().copied()).map_or_else(|detail| detail.kind, |_| "ok")
-    }
+    use super::{InvalidUserName, UserName};
 
     #[test]
-    fn a_header_is_one_exact_name() {
-        for name in ["a@b", "x,y", "x=y", "a b", "日本", "'; drop"] {
-            assert_eq!(UserName::from_headers([name.as_bytes()]).unwrap().as_str(), name);
+    fn a_name_is_kept_exactly() {
+        for name in ["a@b", "x,y", "x=y", "a b", "日本", "'; drop", &"a".repeat(256)] {
+            assert_eq!(UserName::parse(name).unwrap().as_str(), name);
         }
     }
 
     #[test]
     fn bytes_that_are_not_utf8_are_latin_1() {
-        assert_eq!(UserName::from_headers([&b"caf\xe9"[..]]).unwrap().as_str(), "café");
+        assert_eq!(UserName::from_bytes(b"caf\xe9").unwrap().as_str(), "café");
     }
 
     #[test]
-    fn what_names_nobody_is_refused() {
-        assert_eq!(kind(&[]), "missing");
-        assert_eq!(kind(&[b""]), "string_too_short");
-        assert_eq!(kind(&[&[b'a'; 257]]), "value_error");
-        assert_eq!(kind(&[b"a\tb"]), "value_error");
-        assert_eq!(kind(&[b"a", b"b"]), "value_error");
-        assert_eq!(kind(&[&[b'a'; 256]]), "ok");
+    fn an_invalid_name_is_refused_in_pydantics_words() {
+        for (name, error, message) in [
+            ("", InvalidUserName::Empty, "String should have at least 1 character"),
+            (
+                &"a".repeat(257),
+                InvalidUserName::TooLong,
+                "Value error, a user name must be at most 256 bytes",
+            ),
+            (
+                "a\tb",
+                InvalidUserName::ControlCharacter,
+                "Value error, a user name must not contain control characters",
+            ),
+        ] {
+            assert_eq!(UserName::parse(name), Err(error));
+            assert_eq!(error.to_string(), message);
+        }
     }
 }

@@ -1,11 +1,10 @@
-//! The definition and the status of a volume.
+//! The definition of a volume.
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::ToSchema;
 
-use crate::validation::{self, Cursor, ErrorDetail, Object};
-use crate::{Name, Quantity};
+use crate::name::Name;
+use crate::quantity::Quantity;
+use crate::validation::{self, ErrorDetail, Fields, Validator, coerce};
 
 /// Kubernetes' access modes. The first one is the default.
 /// Source: <https://kubernetes.io/docs/concepts/storage/persistent-volumes/#access-modes>.
@@ -33,13 +32,13 @@ pub struct VolumeDefinition {
 impl VolumeDefinition {
     /// Parses a definition from a request body, and reports every error in it.
     pub fn parse(body: &Value) -> Result<Self, Vec<ErrorDetail>> {
-        validation::parse(body, "body", |value, cursor| {
-            let mut object = Object::open(value, cursor)?;
-            let name = object.required("name", Name::parse);
-            let size = object.required("size", size);
-            let storage_class = object.optional("storage_class", storage_class);
-            let access_modes = object.optional("access_modes", access_modes);
-            object.finish(&["type", "infra", "use_existing", "labels", "config"]);
+        validation::validate(body, "body", |value, validator| {
+            let mut fields = Fields::from_value(value, validator)?;
+            let name = fields.required("name", Name::from_value);
+            let size = fields.required("size", parse_size);
+            let storage_class = fields.optional("storage_class", parse_storage_class);
+            let access_modes = fields.optional("access_modes", parse_access_modes);
+            fields.deny_unknown_fields(&["type", "infra", "use_existing", "labels", "config"]);
             Some(Self {
                 name: name?,
                 size: size?,
@@ -50,35 +49,35 @@ impl VolumeDefinition {
     }
 }
 
-fn size(value: &Value, cursor: &mut Cursor) -> Option<Quantity> {
-    let text = validation::string(value, cursor)?;
-    match Quantity::size(&text) {
+fn parse_size(value: &Value, validator: &mut Validator) -> Option<Quantity> {
+    let text = coerce::string(value, validator)?;
+    match Quantity::parse_size(&text) {
         Ok(size) => Some(size),
-        Err(reason) => cursor.refuse(reason, value),
+        Err(reason) => validator.value_error(reason, value),
     }
 }
 
-fn storage_class(value: &Value, cursor: &mut Cursor) -> Option<String> {
-    let name = validation::string(value, cursor)?;
-    let label = |label: &str| {
+fn parse_storage_class(value: &Value, validator: &mut Validator) -> Option<String> {
+    let name = coerce::string(value, validator)?;
+    let is_label = |label: &str| {
         label.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit())
             && !label.ends_with('-')
             && label
                 .bytes()
                 .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
     };
-    if name.len() <= crate::name::MAX_LENGTH && name.split('.').all(label) {
+    if name.len() <= crate::name::MAX_LENGTH && name.split('.').all(is_label) {
         return Some(name);
     }
-    cursor.refuse(format!("invalid storage class name `{name}`"), value)
+    validator.value_error(format!("invalid storage class name `{name}`"), value)
 }
 
-fn access_modes(value: &Value, cursor: &mut Cursor) -> Option<Vec<&'static str>> {
-    let mut modes = validation::list(value, cursor, MAX_ACCESS_MODES, |value, cursor| {
-        let text = validation::string(value, cursor)?;
+fn parse_access_modes(value: &Value, validator: &mut Validator) -> Option<Vec<&'static str>> {
+    let mut modes = coerce::list(value, validator, MAX_ACCESS_MODES, |value, validator| {
+        let text = coerce::string(value, validator)?;
         match ACCESS_MODES.iter().find(|mode| **mode == text) {
             Some(mode) => Some(*mode),
-            None => cursor.refuse(
+            None => validator.value_error(
                 format!(
                     "unsupported access mode `{text}`; expected one of {}",
                     ACCESS_MODES.join(", ")
@@ -88,7 +87,7 @@ fn access_modes(value: &Value, cursor: &mut Cursor) -> Option<Vec<&'static str>>
         }
     })?;
     if modes.is_empty() {
-        return cursor.report_with(
+        return validator.push_error_with_context(
             "too_short",
             "List should have at least 1 item after validation, not 0",
             value,
@@ -97,43 +96,11 @@ fn access_modes(value: &Value, cursor: &mut Cursor) -> Option<Vec<&'static str>>
     }
     // Kubernetes has the same rule. Checking it here reports it with the path of the field.
     if modes.len() > 1 && modes.contains(&"ReadWriteOncePod") {
-        return cursor.refuse("`ReadWriteOncePod` cannot be combined with other access modes", value);
+        return validator.value_error("`ReadWriteOncePod` cannot be combined with other access modes", value);
     }
     modes.sort_unstable();
     modes.dedup();
     Some(modes)
-}
-
-/// Status of a volume.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct VolumeStatus {
-    /// ID of the volume.
-    pub volume_id: String,
-    /// Name of the volume.
-    pub name: String,
-    /// Requested size.
-    pub size: String,
-    /// Storage class, once Kubernetes has chosen one.
-    pub storage_class: Option<String>,
-    /// Access modes.
-    pub access_modes: Vec<String>,
-    /// `Pending`, `Bound`, `Lost`, or `Terminating` (deleted, but still in use by a task).
-    pub status: String,
-    /// Creation time (RFC 3339, UTC).
-    pub created_at: String,
-    /// Name of the user who owns the volume.
-    pub username: String,
-    /// Kubernetes object of the volume.
-    pub metadata: VolumeMetadata,
-}
-
-/// Kubernetes object of a volume.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct VolumeMetadata {
-    /// Name of the PersistentVolumeClaim.
-    pub pvc_name: String,
-    /// Namespace of the PersistentVolumeClaim.
-    pub namespace: String,
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::Value;
-use task::status::Machine;
+use task::wire::ClusterNode;
 
 /// Response to `POST /tasks/submit`.
 #[derive(Debug, Deserialize)]
@@ -40,5 +40,5 @@ pub struct Removed {
 #[derive(Debug, Deserialize)]
 pub struct Nodes {
     /// In no particular order.
-    pub nodes: Vec<Machine>,
+    pub nodes: Vec<ClusterNode>,
 }

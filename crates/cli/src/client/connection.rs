@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn an_own_program_is_trusted_and_a_connection_of_nobody_is_not() {
-        if !peer::IS_TOLD {
+        if !peer::REPORTS_SOCKET_OWNER {
             return;
         }
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 /// Timeout of the first request. A health check is fast; a program that speaks another protocol may never respond.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Service name in the health check, which versions without [`task::status::SERVER_HEADER`] have, too.
+/// Service name in the health check, which versions without [`task::wire::SERVER_HEADER`] have, too.
 const SERVICE: &str = "k8s-cli-api";
 
 /// How the client and a server on this machine prove to each other that they belong to the same user.
@@ -106,7 +106,7 @@ async fn answered(response: Response, url: &ApiUrl, proof: &Proof, challenge: &s
     })
 }
 
-/// Whether a response without [`task::status::SERVER_HEADER`] comes from a k8s-cli server older than that header.
+/// Whether a response without [`task::wire::SERVER_HEADER`] comes from a k8s-cli server older than that header.
 async fn says_it_is_ours(response: Response) -> bool {
     match response.json::<Health>().await {
         Ok(health) => health.service == SERVICE,

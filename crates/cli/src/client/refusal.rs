@@ -3,7 +3,7 @@
 use reqwest::{Response, StatusCode, header};
 use serde::Deserialize;
 use serde_json::Value;
-use task::status::SERVER_HEADER;
+use task::wire::SERVER_HEADER;
 
 use super::ApiUrl;
 use crate::error::{Error, Fault, Said};

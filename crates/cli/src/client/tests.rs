@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use peer::token::{CHALLENGE_HEADER, PROOF_HEADER, TOKEN_HEADER, Token};
 use serde_json::{Value, json};
-use task::status::SERVER_HEADER;
+use task::wire::SERVER_HEADER;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 

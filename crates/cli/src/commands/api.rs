@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use task::status::Version;
+use task::wire::{BackendKind, ServerVersion};
 
 use crate::args::ApiCommand;
 use crate::context::Context;
@@ -57,10 +57,10 @@ pub async fn run(context: &Context, command: ApiCommand) -> Result<()> {
 }
 
 async fn status(context: &Context) -> Result<()> {
-    let version: Version = context.client.get("/version").await?;
-    let place = match version.backend.as_str() {
-        "embedded" => "this machine".to_owned(),
-        _ => format!(
+    let version: ServerVersion = context.client.get("/version").await?;
+    let place = match version.backend {
+        BackendKind::Embedded => "this machine".to_owned(),
+        BackendKind::Cluster | BackendKind::Other(_) => format!(
             "Kubernetes {}, in namespace `{}`",
             version.kubernetes, version.namespace
         ),

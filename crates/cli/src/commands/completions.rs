@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap_complete::aot::Shell;
 use clap_complete::engine::CompletionCandidate;
 use clap_complete::env::Shells;
-use task::status::TaskStatus;
-use task::volume::VolumeStatus;
+use task::wire::TaskStatus;
+use task::wire::VolumeStatus;
 
 use crate::args::Global;
 use crate::client::{ApiUrl, Client};

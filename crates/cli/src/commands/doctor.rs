@@ -1,6 +1,6 @@
 //! `k8s-cli doctor`: checks everything that a task needs.
 
-use task::status::{Machine, Version};
+use task::wire::{BackendKind, ClusterNode, ServerVersion};
 
 use crate::client::Nodes;
 use crate::context::Context;
@@ -24,7 +24,7 @@ enum Finding {
 /// Runs the checks. Prints all results before failing, so that one run shows every problem.
 pub async fn run(context: &Context) -> Result<()> {
     let mut findings = vec![("user", user(context))];
-    match context.client.get::<Version>("/version").await {
+    match context.client.get::<ServerVersion>("/version").await {
         Ok(version) => {
             findings.push(("server", server(context, &version)));
             findings.push(("tasks", backend(&version)));
@@ -68,7 +68,7 @@ fn user(context: &Context) -> Finding {
     Finding::Good(format!("`{}`, from {}", context.user.name, context.user.source))
 }
 
-fn server(context: &Context, version: &Version) -> Finding {
+fn server(context: &Context, version: &ServerVersion) -> Finding {
     let own = env!("CARGO_PKG_VERSION");
     let what = format!("running at {}, version {}", context.client.url(), version.version);
     if version.version == own {
@@ -105,8 +105,8 @@ fn unreachable(context: &Context, error: &Error) -> Finding {
     }
 }
 
-fn backend(version: &Version) -> Finding {
-    if version.backend == "embedded" {
+fn backend(version: &ServerVersion) -> Finding {
+    if version.backend == BackendKind::Embedded {
         return Finding::Doubtful {
             what: "run on the server's machine, without container images".to_owned(),
             remedy: "to run tasks on a cluster, start the server with KUBECONFIG set".to_owned(),
@@ -128,7 +128,7 @@ async fn ready(context: &Context) -> Finding {
     }
 }
 
-fn nodes(nodes: Result<&[Machine], &Error>) -> Finding {
+fn nodes(nodes: Result<&[ClusterNode], &Error>) -> Finding {
     let nodes = match nodes {
         Ok(nodes) => nodes,
         Err(error) => {
@@ -166,8 +166,8 @@ fn shortened(names: &[String]) -> String {
     }
 }
 
-fn gpus(nodes: &[Machine]) -> Finding {
-    let with: Vec<&Machine> = nodes.iter().filter(|node| node.gpus > 0).collect();
+fn gpus(nodes: &[ClusterNode]) -> Finding {
+    let with: Vec<&ClusterNode> = nodes.iter().filter(|node| node.gpus > 0).collect();
     if with.is_empty() {
         return Finding::Doubtful {
             what: "none found".to_owned(),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use reqwest::Response;
-use task::State;
-use task::status::TaskStatus;
+use task::TaskState;
+use task::wire::TaskStatus;
 use tokio::time::{Instant, sleep};
 
 use super::lines::{LineStyle, Lines};
@@ -240,7 +240,7 @@ impl<'a> Follow<'a> {
             return;
         };
         let task = task.item;
-        if task.status != State::Pending {
+        if task.status != TaskState::Pending {
             return;
         }
         let why = match (&task.reason, &task.message) {
@@ -286,7 +286,7 @@ impl<'a> Follow<'a> {
 fn is_over(task: &TaskStatus, node: Option<u32>) -> bool {
     let node = node.and_then(|rank| task.metadata.nodes.iter().find(|node| node.rank == rank));
     // A finished node of a pending task belongs to an attempt that will be retried.
-    let waits = task.status == State::Pending;
+    let waits = task.status == TaskState::Pending;
     task.status.is_final() || (!waits && node.is_some_and(|node| node.status.is_final()))
 }
 

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use task::status::{NodeStatus, TaskStatus};
-use task::volume::VolumeStatus;
+use task::wire::VolumeStatus;
+use task::wire::{NodeStatus, TaskStatus};
 
 use super::items::{ItemColumn, table};
 use super::table::{Cell, fixed, flexible, or_dash, status_cell};

@@ -1,7 +1,7 @@
 //! Formats the capacity of cluster nodes.
 
-use quantity::{NANO, nanos};
-use task::status::Machine;
+use quantity::{NANOS_PER_UNIT, nanos};
+use task::wire::ClusterNode;
 
 use super::plural;
 
@@ -12,20 +12,20 @@ const GIBIBYTE: i128 = 1 << 30;
 /// Rounds down, so that a task that requests the amount fits. Returns invalid quantities unchanged.
 pub fn memory(written: &str) -> String {
     match nanos(written) {
-        Some(nanos) if nanos / NANO >= GIBIBYTE => {
-            let tenths = nanos / NANO * 10 / GIBIBYTE;
+        Some(nanos) if nanos / NANOS_PER_UNIT >= GIBIBYTE => {
+            let tenths = nanos / NANOS_PER_UNIT * 10 / GIBIBYTE;
             match tenths % 10 {
                 0 => format!("{}Gi", tenths / 10),
                 tenth => format!("{}.{tenth}Gi", tenths / 10),
             }
         }
-        Some(nanos) if nanos / NANO >= 1 << 20 => format!("{}Mi", (nanos / NANO) >> 20),
+        Some(nanos) if nanos / NANOS_PER_UNIT >= 1 << 20 => format!("{}Mi", (nanos / NANOS_PER_UNIT) >> 20),
         _ => written.to_owned(),
     }
 }
 
 /// The largest CPU, memory, and GPU capacity of any ready cluster node, each on its own; `None` if no node is ready.
-pub fn most(machines: &[Machine]) -> Option<String> {
+pub fn most(machines: &[ClusterNode]) -> Option<String> {
     let ready = || machines.iter().filter(|machine| machine.ready);
     let by_amount = |written: &&str| nanos(written).unwrap_or(0);
     let cpus = ready().map(|machine| machine.cpus.as_str()).max_by_key(by_amount)?;
@@ -40,12 +40,12 @@ pub fn most(machines: &[Machine]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use task::status::Machine;
+    use task::wire::ClusterNode;
 
     use super::{memory, most};
 
-    fn machine(ready: bool, cpus: &str, memory: &str, gpus: u32) -> Machine {
-        Machine {
+    fn machine(ready: bool, cpus: &str, memory: &str, gpus: u32) -> ClusterNode {
+        ClusterNode {
             name: "m".to_owned(),
             ready,
             cpus: cpus.to_owned(),

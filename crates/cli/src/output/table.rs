@@ -1,7 +1,7 @@
 //! Tables in the style of kubectl: no borders, upper-case headers, one line per item.
 
 use anstyle::{AnsiColor, Style};
-use task::State;
+use task::TaskState;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::{Terminal, plain_line};
@@ -65,12 +65,12 @@ pub fn or_dash(text: Option<&String>) -> Cell {
 }
 
 /// The status of a task or node, in color.
-pub fn status_cell(state: State) -> Cell {
+pub fn status_cell(state: TaskState) -> Cell {
     let color = match state {
-        State::Pending => AnsiColor::Yellow,
-        State::Running => AnsiColor::Cyan,
-        State::Completed => AnsiColor::Green,
-        State::Failed => AnsiColor::Red,
+        TaskState::Pending => AnsiColor::Yellow,
+        TaskState::Running => AnsiColor::Cyan,
+        TaskState::Completed => AnsiColor::Green,
+        TaskState::Failed => AnsiColor::Red,
     };
     Cell {
         text: state.to_string(),

@@ -151,7 +151,7 @@ pub fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ::task::status::TaskStatus;
+    use ::task::wire::TaskStatus;
     use serde_json::json;
 
     use super::choose;

@@ -1,6 +1,6 @@
 //! Tasks in lists.
 
-use task::status::TaskStatus;
+use task::wire::TaskStatus;
 
 use super::Thing;
 use crate::output::{Cell, Item, ItemColumn, age, fixed, flexible, or_dash, status_cell};

@@ -1,6 +1,6 @@
 //! Volumes in lists.
 
-use task::volume::VolumeStatus;
+use task::wire::VolumeStatus;
 
 use super::Thing;
 use crate::output::{Cell, Item, ItemColumn, age, fixed, flexible, or_dash};

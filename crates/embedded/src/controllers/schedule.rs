@@ -30,7 +30,7 @@ impl Amounts {
         for container in pod.value["spec"]["containers"].as_array().into_iter().flatten() {
             all.add(&Self::read(&container["resources"]["requests"]), 1);
         }
-        all.0.insert("pods".to_owned(), quantity::NANO);
+        all.0.insert("pods".to_owned(), quantity::NANOS_PER_UNIT);
         all
     }
 

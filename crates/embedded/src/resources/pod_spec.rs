@@ -160,7 +160,7 @@ fn check_resources(resources: &ResourceRequirements, path: &str, errors: &mut Fi
                 Some(value) if value < 0 => {
                     errors.invalid(field, amount.0.as_str(), "must be greater than or equal to 0");
                 }
-                Some(value) if !standard && value % quantity::NANO != 0 => {
+                Some(value) if !standard && value % quantity::NANOS_PER_UNIT != 0 => {
                     errors.invalid(field, amount.0.as_str(), "must be an integer");
                 }
                 Some(_) => {}

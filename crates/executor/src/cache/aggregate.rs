@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use task::State;
-use task::status::{NodeStatus, TaskMetadata, TaskStatus};
+use task::TaskState;
 use task::time::format;
+use task::wire::{NodeStatus, TaskMetadata, TaskStatus};
 
 use super::job::{Job, JobEnd};
 use super::object::{GATED, Pod};
@@ -40,8 +40,14 @@ pub(super) fn status<'a>(
         nodes.extend(missing(jobs, to_be_made, num_nodes));
         nodes.sort_by_key(|node| node.rank);
     }
-    let count = |state: State| u32::try_from(nodes.iter().filter(|node| node.status == state).count()).unwrap_or(0);
-    let counts = [State::Completed, State::Failed, State::Running, State::Pending].map(count);
+    let count = |state: TaskState| u32::try_from(nodes.iter().filter(|node| node.status == state).count()).unwrap_or(0);
+    let counts = [
+        TaskState::Completed,
+        TaskState::Failed,
+        TaskState::Running,
+        TaskState::Pending,
+    ]
+    .map(count);
     let [succeeded, failed, running, pending] = counts;
     let state = overall(succeeded, failed, running, num_nodes);
     let reason = reason(&nodes, state);
@@ -70,25 +76,25 @@ pub(super) fn status<'a>(
 }
 
 /// One failed node fails the task; only when all nodes have completed is the task completed.
-fn overall(succeeded: u32, failed: u32, running: u32, num_nodes: u32) -> State {
+fn overall(succeeded: u32, failed: u32, running: u32, num_nodes: u32) -> TaskState {
     if failed > 0 {
-        State::Failed
+        TaskState::Failed
     } else if succeeded == num_nodes {
-        State::Completed
+        TaskState::Completed
     } else if running > 0 || succeeded > 0 {
-        State::Running
+        TaskState::Running
     } else {
-        State::Pending
+        TaskState::Pending
     }
 }
 
 /// The reason of the node that caused the state of the task, prefixed with the node if there are several. A running
 /// task whose last nodes are pending shows what those nodes wait for.
-fn reason(nodes: &[NodeStatus], state: State) -> Option<Reason> {
+fn reason(nodes: &[NodeStatus], state: TaskState) -> Option<Reason> {
     let wanted = match state {
-        State::Failed => State::Failed,
-        State::Pending | State::Running => State::Pending,
-        State::Completed => return None,
+        TaskState::Failed => TaskState::Failed,
+        TaskState::Pending | TaskState::Running => TaskState::Pending,
+        TaskState::Completed => return None,
     };
     let node = cause(nodes, wanted)?;
     let message = node.message.clone().unwrap_or_default();
@@ -125,16 +131,20 @@ fn node<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&'a R
     }
 }
 
-fn state_of<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&'a Reason>) -> (State, Option<Reason>) {
+fn state_of<'a>(
+    job: &Job,
+    pod: Option<&Pod>,
+    warning: impl Fn(&str) -> Option<&'a Reason>,
+) -> (TaskState, Option<Reason>) {
     if job.is_suspended() {
-        return (State::Pending, Some(suspended(job)));
+        return (TaskState::Pending, Some(suspended(job)));
     }
     if job.end.is_none() && job.suspended && job.is_over() {
         let suspended = Reason::new("Suspended", "the Job was suspended when the task ended");
-        return (State::Failed, Some(because(job, pod, suspended)));
+        return (TaskState::Failed, Some(because(job, pod, suspended)));
     }
     if has_completed(job, pod) {
-        return (State::Completed, None);
+        return (TaskState::Completed, None);
     }
     if let (None, Some(code)) = (pod, job.exit_code) {
         return exited(job, code);
@@ -145,19 +155,22 @@ fn state_of<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&
         (Some(Phase::Running { .. }), Some(JobEnd::Failed(reason)))
             if reason.reason == BACKOFF_LIMIT_EXCEEDED && pod.is_some_and(|pod| !pod.terminating) =>
         {
-            (State::Running, None)
+            (TaskState::Running, None)
         }
-        (_, Some(JobEnd::Failed(reason))) => (State::Failed, Some(because(job, pod, without_pod(reason, pod)))),
+        (_, Some(JobEnd::Failed(reason))) => (TaskState::Failed, Some(because(job, pod, without_pod(reason, pod)))),
         (Some(Phase::Running { .. }), _) => started(job, pod),
         (Some(Phase::Pending(reason)), _) => {
             let queue = job.queue.as_deref().filter(|_| pod.is_some_and(Pod::is_gated));
             let queued = queue.map(|queue| queued(GATED, queue));
             let reason = queued.unwrap_or_else(|| pending(reason.as_ref(), pod, warning));
-            (State::Pending, Some(reason))
+            (TaskState::Pending, Some(reason))
         }
         (None, _) => {
             let waiting = || Reason::new("Pending", "waiting for Kubernetes to create the pod");
-            (State::Pending, Some(warning(&job.uid).cloned().unwrap_or_else(waiting)))
+            (
+                TaskState::Pending,
+                Some(warning(&job.uid).cloned().unwrap_or_else(waiting)),
+            )
         }
     }
 }
@@ -174,12 +187,12 @@ pub fn has_completed(job: &Job, pod: Option<&Pod>) -> bool {
 }
 
 /// A node whose pod is gone; its exit code was recorded before the pod's other containers were ended.
-fn exited(job: &Job, code: i32) -> (State, Option<Reason>) {
+fn exited(job: &Job, code: i32) -> (TaskState, Option<Reason>) {
     match code {
-        0 => (State::Completed, None),
+        0 => (TaskState::Completed, None),
         code => {
             let reason = Reason::new("Error", format!("the container exited with code {code}"));
-            (State::Failed, Some(because(job, None, reason)))
+            (TaskState::Failed, Some(because(job, None, reason)))
         }
     }
 }
@@ -207,15 +220,18 @@ pub(super) fn say_terminating(status: &mut TaskStatus, jobs: &[Job]) {
 }
 
 /// A node whose container has ended or never started.
-fn ended(job: &Job, pod: Option<&Pod>, end: &PodEnd) -> (State, Option<Reason>) {
+fn ended(job: &Job, pod: Option<&Pod>, end: &PodEnd) -> (TaskState, Option<Reason>) {
     let has_not_begun = pod.is_some_and(|pod| pod.terminating && !pod.may_begin);
     if job.end.is_none() && job.gang.is_some() && has_not_begun {
         // A pod deleted before it began usually belongs to a preempted task. Whether it does is known once the Job's
         // own status arrives.
-        return (State::Pending, Some(Reason::new("Pending", "the pod is terminating")));
+        return (
+            TaskState::Pending,
+            Some(Reason::new("Pending", "the pod is terminating")),
+        );
     }
     // How the container reacted to the deletion is not why it ended.
-    let reason = if end.state == State::Failed && is_deleted(pod, end.reason.as_ref()) {
+    let reason = if end.state == TaskState::Failed && is_deleted(pod, end.reason.as_ref()) {
         Some(pod_deleted())
     } else {
         end.reason.clone()
@@ -223,12 +239,12 @@ fn ended(job: &Job, pod: Option<&Pod>, end: &PodEnd) -> (State, Option<Reason>) 
     (end.state, reason.map(|reason| because(job, pod, reason)))
 }
 
-fn started(job: &Job, pod: Option<&Pod>) -> (State, Option<Reason>) {
+fn started(job: &Job, pod: Option<&Pod>) -> (TaskState, Option<Reason>) {
     if job.gang.is_some() && !pod.is_some_and(|pod| pod.may_begin) {
         let waiting = "the container is running and waiting for the other nodes to start";
-        return (State::Pending, Some(Reason::new(WAITING_FOR_NODES, waiting)));
+        return (TaskState::Pending, Some(Reason::new(WAITING_FOR_NODES, waiting)));
     }
-    (State::Running, None)
+    (TaskState::Running, None)
 }
 
 fn suspended(job: &Job) -> Reason {
@@ -307,9 +323,9 @@ fn missing(jobs: &[Job], to_be_made: &[Job], num_nodes: u32) -> Vec<NodeStatus> 
         .filter(|rank| !made.contains(rank))
         .map(|rank| {
             let (status, reason, message) = if is_deleted(rank) {
-                (State::Failed, "JobDeleted", "the Job for this node was deleted")
+                (TaskState::Failed, "JobDeleted", "the Job for this node was deleted")
             } else {
-                (State::Pending, "JobMissing", "the Job for this node does not exist")
+                (TaskState::Pending, "JobMissing", "the Job for this node does not exist")
             };
             NodeStatus {
                 rank,

@@ -76,12 +76,12 @@ impl<'a> Identity<'a> {
             .ok_or(Ignored("it has no valid ID"))?;
         let submission = labels::submission(annotations);
         let (owner, username) = user(labels, annotations, submission)?;
-        if submission.is_some() && !Id::is_one(id) {
+        if submission.is_some() && !Id::is_valid(id) {
             return Err(Ignored("its ID is not one of this server"));
         }
         let exact_name = annotations.get(labels::EXACT_NAME).or_else(|| labels.get(name));
         let name = exact_name.map_or(id.as_str(), String::as_str);
-        if Name::of(name).is_none() {
+        if Name::new(name).is_none() {
             return Err(Ignored("its name is invalid"));
         }
         // This time is only displayed and used for sorting. Where precedence matters, the time from Kubernetes decides.
@@ -137,8 +137,7 @@ fn user<'a>(
             let username = annotations
                 .get(labels::EXACT_USERNAME)
                 .ok_or(Ignored("it does not name its user"))?;
-            let user =
-                UserName::from_headers([username.as_bytes()]).map_err(|_| Ignored("its user name is invalid"))?;
+            let user = UserName::parse(username).map_err(|_| Ignored("its user name is invalid"))?;
             if labels::user_label(&user) != *hash {
                 return Err(Ignored("its user name does not match its `k8s-cli/user` label"));
             }
@@ -216,7 +215,7 @@ mod tests {
     const ALICE: &str = "alice@example.com";
 
     fn metadata(change: impl FnOnce(&mut Value)) -> ObjectMeta {
-        let user = task::UserName::from_headers([ALICE.as_bytes()]).unwrap();
+        let user = task::UserName::parse(ALICE).unwrap();
         let mut value = json!({
             "uid": "u", "name": "train-abcd1234", "creationTimestamp": "2026-11-23T15:30:34Z",
             "labels": {"task-id": "abcd1234", "task-name": "train", "username": "alice-example.com",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::JobCondition;
-use task::definition::{MAX_NODES, MAX_RESTARTS, MAX_SECONDS};
+use task::definition::{MAX_DURATION_SECONDS, MAX_NODES, MAX_RESTARTS};
 use task::{Name, Recovery};
 
 use super::identity::{Identity, Ignored, MAX_MESSAGE, MAX_REASON, TaskKey, cut, number, owner_uid, text, time};
@@ -130,7 +130,7 @@ impl Job {
         let attempt = wishes.attempt;
         // Names are unique, so checking the name ensures that nobody can add a second Job for the same node.
         let expected =
-            || Name::of(identity.name).map(|name| labels::job_name(&name, &key.id, rank, num_nodes, attempt));
+            || Name::new(identity.name).map(|name| labels::job_name(&name, &key.id, rank, num_nodes, attempt));
         if !identity.is_python() && expected().is_none_or(|expected| expected != identity.object) {
             return Err(Ignored("its name does not match its task"));
         }
@@ -210,7 +210,7 @@ impl<'a> Wishes<'a> {
         } else {
             identity.annotations
         };
-        let seconds = |key| number(of, key, MAX_SECONDS, "one of its durations is invalid");
+        let seconds = |key| number(of, key, MAX_DURATION_SECONDS, "one of its durations is invalid");
         let codes = of.get(labels::RECOVER_ON).map_or("", String::as_str);
         let restarts = number(
             of,

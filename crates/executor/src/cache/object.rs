@@ -116,7 +116,7 @@ impl TaskOwner {
         let identity = Identity::read(metadata, labels::TASK_ID, labels::TASK_NAME)?;
         let token = identity.submission.ok_or(Ignored("it has no submission token"))?;
         let is_of_key = labels::is_key_token(token) && identity.object == labels::key_object_name(token);
-        let of_name = Name::of(identity.name).map(|name| name.object_name(identity.id));
+        let of_name = Name::new(identity.name).map(|name| name.object_name(identity.id));
         if !is_of_key && of_name.is_none_or(|name| name != identity.object) {
             return Err(Ignored("its name does not match its task"));
         }

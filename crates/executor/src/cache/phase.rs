@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use task::State;
+use task::TaskState;
 
 use super::reasons::{DEADLINE_EXCEEDED, POD_DELETED};
 use crate::labels;
@@ -35,7 +35,7 @@ pub enum Phase {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct PodEnd {
-    pub state: State,
+    pub state: TaskState,
     pub reason: Option<Reason>,
     pub exit_code: Option<i32>,
     /// Whether the container ever started, and so can have a log.
@@ -104,9 +104,9 @@ fn end(status: &PodStatus, ended: Option<&ContainerStateTerminated>, circumstanc
     let time = |time: Option<&Time>| time.map(|time| time.0);
     PodEnd {
         state: if reason.is_some() {
-            State::Failed
+            TaskState::Failed
         } else {
-            State::Completed
+            TaskState::Completed
         },
         reason,
         exit_code: ended.map(|ended| ended.exit_code),

@@ -1,7 +1,7 @@
 //! The `reason` words of a status, and which node's reason the task shows.
 
-use task::State;
-use task::status::NodeStatus;
+use task::TaskState;
+use task::wire::NodeStatus;
 
 /// The container runs but waits for the other nodes of the task.
 pub(super) const WAITING_FOR_NODES: &str = "WaitingForNodes";
@@ -41,7 +41,7 @@ pub(super) fn is_disruption(reason: &str) -> bool {
 }
 
 /// The node that caused the state of the task; the others may only have followed it.
-pub(super) fn cause(nodes: &[NodeStatus], state: State) -> Option<&NodeStatus> {
+pub(super) fn cause(nodes: &[NodeStatus], state: TaskState) -> Option<&NodeStatus> {
     nodes
         .iter()
         .filter(|node| node.status == state && node.reason.is_some())

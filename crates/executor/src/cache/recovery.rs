@@ -1,7 +1,7 @@
 //! Decides whether a failed task is retried, and summarizes earlier attempts.
 
-use task::State;
-use task::status::{AttemptStatus, NodeStatus, TaskStatus};
+use task::TaskState;
+use task::wire::{AttemptStatus, NodeStatus, TaskStatus};
 
 use super::job::Job;
 use super::reasons::{DEADLINE_EXCEEDED, NO_PLACE_IN_TIME, NODE_FAILED, cause, is_disruption};
@@ -24,10 +24,10 @@ pub(super) fn restart(status: &TaskStatus, jobs: &[Job]) -> Option<Restart> {
     let recovery = job.recovery.as_ref()?;
     // The Jobs of the next attempt are copies of these, so none may be missing.
     let is_whole = jobs.len() >= status.metadata.nodes.len();
-    if status.status != State::Failed || !is_whole {
+    if status.status != TaskState::Failed || !is_whole {
         return None;
     }
-    let node = cause(&status.metadata.nodes, State::Failed)?;
+    let node = cause(&status.metadata.nodes, TaskState::Failed)?;
     // Another attempt would time out as well.
     if matches!(node.reason.as_deref(), Some(DEADLINE_EXCEEDED | NO_PLACE_IN_TIME)) {
         return None;
@@ -39,7 +39,11 @@ pub(super) fn restart(status: &TaskStatus, jobs: &[Job]) -> Option<Restart> {
         node.reason.as_deref().is_some_and(is_disruption)
             || code.is_some_and(|code| recovery.recover_on_exit_codes.contains(&code))
     };
-    let failed = status.metadata.nodes.iter().filter(|node| node.status == State::Failed);
+    let failed = status
+        .metadata
+        .nodes
+        .iter()
+        .filter(|node| node.status == TaskState::Failed);
     let counts = !failed
         .filter(|node| node.reason.as_deref() != Some(NODE_FAILED))
         .any(spares);
@@ -58,7 +62,7 @@ pub(super) fn say_recovering(status: &mut TaskStatus) {
         .or_else(|| status.reason.take())
         .unwrap_or_default();
     let attempt = status.metadata.nodes.first().map_or(1, |node| node.attempt);
-    status.status = State::Pending;
+    status.status = TaskState::Pending;
     status.reason = Some(RECOVERING.to_owned());
     status.message = Some(format!("attempt {attempt} failed and will be retried: {why}"));
 }

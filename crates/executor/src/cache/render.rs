@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use task::status::TaskStatus;
+use task::wire::TaskStatus;
 
 use super::attempts::{Attempts, newest_pods};
 use super::identity::TaskKey;

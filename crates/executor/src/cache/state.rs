@@ -443,7 +443,7 @@ fn shown(mut claims: Vec<(&Arc<TaskKey>, &Task)>) -> Vec<(Arc<TaskKey>, Option<T
         let listed = time(task).filter(|_| !taken.contains(&key.owner));
         if let Some(view) = task.view.as_ref().filter(|_| listed.is_some()) {
             taken.insert(key.owner.clone());
-            let user = UserName::from_headers([view.username.as_bytes()]);
+            let user = UserName::parse(&view.username);
             taken.extend(user.ok().map(|user| Owner::of_python(&user)));
         }
         all.push((Arc::clone(key), listed));

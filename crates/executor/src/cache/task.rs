@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use task::State;
+use task::TaskState;
 use tokio::sync::watch;
 
 use super::attempts::Attempts;
@@ -180,7 +180,7 @@ impl Task {
     /// Whether the task waits to start, or to be retried.
     pub fn is_pending(&self) -> bool {
         let view = self.view.as_ref();
-        view.is_some_and(|view| view.state == State::Pending)
+        view.is_some_and(|view| view.state == TaskState::Pending)
     }
 
     /// Whether the time to live of the task has elapsed. Kubernetes deletes tasks without an owner.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use task::State;
+use task::TaskState;
 
 use super::identity::TaskKey;
 use super::job::Job;
@@ -24,7 +24,7 @@ pub struct View {
     /// When Kubernetes created the owner or the first Job.
     pub made_at: Timestamp,
     /// The state of the task.
-    pub state: State,
+    pub state: TaskState,
     /// The status of the task as JSON.
     pub json: Bytes,
     /// When the status last changed, as in `json`.

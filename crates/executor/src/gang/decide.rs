@@ -1,7 +1,7 @@
 //! Decides the next steps for a task from its current state, without side effects.
 
 use jiff::Timestamp;
-use task::State;
+use task::TaskState;
 
 use crate::cache::{Gang, GangTask, Job, JobEnd, Phase, Pod, Stage, has_completed};
 
@@ -203,7 +203,7 @@ fn first_failure(task: &GangTask) -> Option<u32> {
             {
                 None
             }
-            (_, Some(Phase::Ended(end))) if end.state == State::Failed => {
+            (_, Some(Phase::Ended(end))) if end.state == TaskState::Failed => {
                 Some((end.finished_at.is_none(), end.finished_at, job.rank))
             }
             (Some(JobEnd::Failed(_)), _) => Some((true, None, job.rank)),

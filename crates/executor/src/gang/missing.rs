@@ -59,7 +59,7 @@ async fn is_there(calls: &Calls, task: &GangTask, rank: u32) -> Result<bool, Err
     let (Some((job, _)), Some(owner)) = (task.nodes.first(), &task.owner) else {
         return Ok(false);
     };
-    let Some(name) = Name::of(&job.task_name) else {
+    let Some(name) = Name::new(&job.task_name) else {
         return Ok(false);
     };
     let name = labels::job_name(&name, &job.key.id, rank, task.num_nodes, job.attempt);

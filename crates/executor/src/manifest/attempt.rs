@@ -24,7 +24,7 @@ const OF_THE_JOB: [&str; 4] = [
 pub fn next_attempt(job: Job, attempt: u32, restarts: u32) -> Option<Job> {
     let labels = job.metadata.labels?;
     let mut annotations = job.metadata.annotations?;
-    let name = Name::of(annotations.get(labels::EXACT_NAME)?)?;
+    let name = Name::new(annotations.get(labels::EXACT_NAME)?)?;
     let id = labels.get(labels::TASK_ID)?.clone();
     let rank = labels.get(labels::NODE_INDEX)?.parse().ok()?;
     let num_nodes = annotations.get(labels::NUM_NODES)?.parse().ok()?;

@@ -87,9 +87,9 @@ impl Submission {
     /// The same submission with the ID, name, and time of the try that created `owner`.
     #[must_use]
     pub fn joined(&self, owner: &TaskOwner, created_at: Option<Timestamp>) -> Self {
-        let name = Name::of(&owner.task_name);
+        let name = Name::new(&owner.task_name);
         Self {
-            id: Id::of(&owner.key.id).unwrap_or_else(|| self.id.clone()),
+            id: Id::new(&owner.key.id).unwrap_or_else(|| self.id.clone()),
             name: name.unwrap_or_else(|| self.name.clone()),
             created_at: created_at.unwrap_or(self.created_at),
             ..self.clone()

@@ -12,14 +12,14 @@ use crate::kubernetes::Job;
 use crate::settings::{Defaults, PodSettings};
 
 fn user() -> UserName {
-    UserName::from_headers([&b"alice@example.com"[..]]).unwrap()
+    UserName::from_bytes(b"alice@example.com").unwrap()
 }
 
 fn submission(body: &Value) -> Submission {
     let definition = TaskDefinition::parse(body, 1000).unwrap();
-    let id = Id::derived(&[b"test"]);
+    let id = Id::from_hash(&[b"test"]);
     Submission {
-        name: definition.name.clone().unwrap_or_else(|| Name::generated("task", &id)),
+        name: definition.name.clone().unwrap_or_else(|| Name::generate("task", &id)),
         id,
         user: user(),
         claims: definition
@@ -189,7 +189,7 @@ fn a_volume_is_a_claim() {
     let definition = VolumeDefinition::parse(&definition).unwrap();
     insta::assert_yaml_snapshot!(claim(
         &definition,
-        &Id::derived(&[b"v"]),
+        &Id::from_hash(&[b"v"]),
         &user(),
         Timestamp::UNIX_EPOCH,
         "token"

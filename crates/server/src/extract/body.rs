@@ -9,55 +9,68 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use task::ErrorDetail;
-use task::validation::Location;
+use task::validation::LocItem;
 use tokio::time::{Instant, timeout_at};
 
+use crate::client::Requester;
 use crate::error::ApiError;
 use crate::limits::{
-    BODY_BYTES_PER_SECOND, BODY_TIMEOUT, Limits, MAX_BODY_BYTES, MAX_BODY_VALUES, SMALL_BODY_BYTES, STALL_TIMEOUT,
+    BODY_STALL_TIMEOUT, BODY_TIMEOUT, MAX_BODY_BYTES, MAX_BODY_VALUES, MIN_BODY_BYTES_PER_SECOND, RequestLimits,
+    SMALL_BODY_BYTES,
 };
-use crate::room::{Room, Sender};
+use crate::memory_budget::MemoryPermit;
 
 /// A request body that has been read completely.
-pub struct Received {
+pub struct ReceivedBody {
     bytes: Bytes,
     is_json: bool,
     /// The share of the memory budget that a large body holds until it is parsed.
-    _room: Option<Room>,
+    _memory: Option<MemoryPermit>,
 }
 
 /// Reads the whole body, within the limits on size, time, and memory.
-pub async fn read(limits: &Limits, sender: &Sender, headers: &HeaderMap, body: Body) -> Result<Received, ApiError> {
-    let (bytes, room) = collect(limits, sender, body).await?;
-    Ok(Received {
+pub async fn receive_body(
+    limits: &RequestLimits,
+    requester: &Requester,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<ReceivedBody, ApiError> {
+    let (bytes, memory) = collect_frames(limits, requester, body).await?;
+    Ok(ReceivedBody {
         bytes,
         is_json: is_json(headers),
-        _room: room,
+        _memory: memory,
     })
 }
 
 /// Whether a body may be large. A chunked body does not declare its length, so it counts as large.
 pub fn is_large(body: &Body) -> bool {
-    let most = body.size_hint().upper();
-    most.is_none_or(|bytes| bytes > SMALL_BODY_BYTES as u64)
+    let max_bytes = body.size_hint().upper();
+    max_bytes.is_none_or(|bytes| bytes > SMALL_BODY_BYTES as u64)
 }
 
-async fn collect(limits: &Limits, sender: &Sender, mut body: Body) -> Result<(Bytes, Option<Room>), ApiError> {
+async fn collect_frames(
+    limits: &RequestLimits,
+    requester: &Requester,
+    mut body: Body,
+) -> Result<(Bytes, Option<MemoryPermit>), ApiError> {
     let expected = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
     let expected = expected.map_or(MAX_BODY_BYTES, |bytes| bytes.min(MAX_BODY_BYTES));
     let mut received = BytesMut::new();
     let mut deadline = Instant::now() + BODY_TIMEOUT;
-    let mut room = None;
+    let mut memory = None;
     loop {
         // A body that holds memory must also keep up a minimum rate. Otherwise stalled clients could hold the whole
         // budget until the deadline.
-        let due = match &room {
-            Some((_, since)) => deadline.min(*since + pace(received.len())),
+        let due = match &memory {
+            Some((_, since)) => deadline.min(*since + time_allowed(received.len())),
             None => deadline,
         };
-        let next = timeout_at(due, body.frame()).await.map_err(|_| ApiError::TooSlow)?;
+        let next = timeout_at(due, body.frame())
+            .await
+            .map_err(|_| ApiError::RequestTimeout)?;
         let Some(frame) = next else {
-            return Ok((received.freeze(), room.map(|(room, _)| room)));
+            return Ok((received.freeze(), memory.map(|(permit, _)| permit)));
         };
         let frame = frame.map_err(|_| ApiError::BadRequest("There was an error parsing the body"))?;
         let Ok(data) = frame.into_data() else {
@@ -65,23 +78,23 @@ async fn collect(limits: &Limits, sender: &Sender, mut body: Body) -> Result<(By
         };
         let bytes = received.len() + data.len();
         if bytes > MAX_BODY_BYTES {
-            return Err(ApiError::TooLarge(MAX_BODY_BYTES));
+            return Err(ApiError::PayloadTooLarge(MAX_BODY_BYTES));
         }
-        if bytes > SMALL_BODY_BYTES && room.is_none() {
+        if bytes > SMALL_BODY_BYTES && memory.is_none() {
             // Take memory once for the whole body: two bodies that each hold a part would wait for each other forever.
             let start = Instant::now();
-            let taken = limits.room_for_body(sender, expected).await?;
+            let permit = limits.acquire_body_memory(requester, expected).await?;
             // Waiting for memory is not the client's fault, so extend its deadline.
             deadline += start.elapsed();
-            room = Some((taken, Instant::now()));
+            memory = Some((permit, Instant::now()));
         }
         received.extend_from_slice(&data);
     }
 }
 
 /// How long a body that holds memory may take to exceed `bytes` bytes, counted from when it got the memory.
-fn pace(bytes: usize) -> Duration {
-    STALL_TIMEOUT + Duration::from_secs((bytes / BODY_BYTES_PER_SECOND) as u64)
+fn time_allowed(bytes: usize) -> Duration {
+    BODY_STALL_TIMEOUT + Duration::from_secs((bytes / MIN_BODY_BYTES_PER_SECOND) as u64)
 }
 
 /// Decodes a body and parses it with `parse`. A large body is parsed on a blocking thread, so that it does not hold up
@@ -89,14 +102,14 @@ fn pace(bytes: usize) -> Duration {
 ///
 /// The outer error means the body is not the JSON that its content type declares; the inner errors are those of
 /// `parse`.
-pub async fn parse<T: Send + 'static>(
-    received: Received,
+pub async fn parse_body<T: Send + 'static>(
+    received: ReceivedBody,
     parse: impl FnOnce(&Value) -> Result<T, Vec<ErrorDetail>> + Send + 'static,
 ) -> Result<Result<T, Vec<ErrorDetail>>, ApiError> {
     let is_small = received.bytes.len() <= SMALL_BODY_BYTES;
     let work = move || {
-        let missing = || ErrorDetail::new("missing", [Location::from("body")], "Field required", Value::Null);
-        Ok(match received.value()? {
+        let missing = || ErrorDetail::new("missing", [LocItem::from("body")], "Field required", Value::Null);
+        Ok(match received.decode()? {
             Some(body) => parse(&body),
             None => Err(vec![missing()]),
         })
@@ -111,9 +124,9 @@ pub async fn parse<T: Send + 'static>(
     }
 }
 
-impl Received {
+impl ReceivedBody {
     /// The decoded body: a JSON value, a string if the content type is not JSON, or `None` if the body is empty.
-    fn value(&self) -> Result<Option<Value>, ApiError> {
+    fn decode(&self) -> Result<Option<Value>, ApiError> {
         if self.bytes.is_empty() {
             return Ok(None);
         }
@@ -124,8 +137,12 @@ impl Received {
         let text = text.map_err(|_| ApiError::BadRequest("There was an error parsing the body"))?;
         if has_too_many_values(text) {
             let reason = format!("the body exceeds the limit of {MAX_BODY_VALUES} JSON values");
-            let loc = [Location::from("body")];
-            return Err(ApiError::Invalid(vec![ErrorDetail::refused(loc, reason, Value::Null)]));
+            let loc = [LocItem::from("body")];
+            return Err(ApiError::Invalid(vec![ErrorDetail::value_error(
+                loc,
+                reason,
+                Value::Null,
+            )]));
         }
         match serde_json::from_str(text) {
             Ok(value) => Ok(Some(value)),
@@ -174,7 +191,7 @@ fn syntax_error(text: &str, error: &serde_json::Error) -> ErrorDetail {
     let characters = text.char_indices().take_while(|(index, _)| *index < offset).count();
     let message = error.to_string();
     let reason = message.split(" at line ").next().unwrap_or(&message);
-    let loc = [Location::from("body"), Location::from(characters)];
+    let loc = [LocItem::from("body"), LocItem::from(characters)];
     let mut detail = ErrorDetail::new("json_invalid", loc, "JSON decode error", json!({}));
     detail.ctx = Some(json!({ "error": reason }));
     detail
@@ -192,11 +209,10 @@ mod tests {
     use task::UserName;
     use tokio::time::Instant;
 
-    use super::{has_too_many_values, is_large, parse, read, syntax_error};
-    use crate::caller::Client;
+    use super::{has_too_many_values, is_large, parse_body, receive_body, syntax_error};
+    use crate::client::{ClientId, Requester};
     use crate::error::ApiError;
-    use crate::limits::{BODY_TIMEOUT, Limits, MAX_BODY_VALUES, STALL_TIMEOUT};
-    use crate::room::Sender;
+    use crate::limits::{BODY_STALL_TIMEOUT, BODY_TIMEOUT, MAX_BODY_VALUES, RequestLimits};
 
     fn position(text: &str) -> Value {
         let error = serde_json::from_str::<Value>(text).unwrap_err();
@@ -224,21 +240,24 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_of_very_many_values_is_refused_before_it_is_parsed() {
-        let limits = Limits::new(1, 1);
+        let limits = RequestLimits::new(1, 1);
         let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
         let body = json!(vec![json!([]); MAX_BODY_VALUES]).to_string();
-        let received = read(&limits, &sender(1), &headers, Body::from(body)).await.unwrap();
-        let Err(ApiError::Invalid(errors)) = parse(received, |_| -> Result<(), _> { panic!("parsed") }).await else {
+        let received = receive_body(&limits, &requester(1), &headers, Body::from(body))
+            .await
+            .unwrap();
+        let Err(ApiError::Invalid(errors)) = parse_body(received, |_| -> Result<(), _> { panic!("parsed") }).await
+        else {
             panic!("accepted");
         };
         assert_eq!(errors.len(), 1);
     }
 
-    /// A sender with its own client and user.
-    fn sender(number: u8) -> Sender {
-        Sender {
-            client: Client::Address([192, 0, 2, number].into()),
-            user: UserName::from_headers([[b'a' + number].as_slice()]).ok(),
+    /// A requester with its own client and user.
+    fn requester(number: u8) -> Requester {
+        Requester {
+            client: ClientId::Address([192, 0, 2, number].into()),
+            user: UserName::from_bytes(&[b'a' + number]).ok(),
         }
     }
 
@@ -250,54 +269,61 @@ mod tests {
 
     #[tokio::test]
     async fn large_bodies_share_a_budget_and_small_ones_do_not_wait_for_it() {
-        let limits = Limits::new(1, 1);
+        let limits = RequestLimits::new(1, 1);
         let headers = HeaderMap::new();
         let body = |bytes: usize| Body::from(vec![b' '; bytes]);
         let mut held = Vec::new();
         for number in 0..8 {
-            held.push(read(&limits, &sender(number), &headers, body(4 << 20)).await.unwrap());
+            held.push(
+                receive_body(&limits, &requester(number), &headers, body(4 << 20))
+                    .await
+                    .unwrap(),
+            );
         }
-        let other = sender(9);
-        let mut waiting = std::pin::pin!(read(&limits, &other, &headers, body(1 << 20)));
+        let other = requester(9);
+        let mut waiting = std::pin::pin!(receive_body(&limits, &other, &headers, body(1 << 20)));
         assert!(futures::poll!(&mut waiting).is_pending(), "the budget is used up");
-        assert!(read(&limits, &other, &headers, body(1000)).await.is_ok());
+        assert!(receive_body(&limits, &other, &headers, body(1000)).await.is_ok());
         held.pop();
         assert!(waiting.await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_finds_no_room_is_told_to_come_again_and_not_that_it_was_slow() {
-        let limits = Limits::new(1, 1);
+        let limits = RequestLimits::new(1, 1);
         let headers = HeaderMap::new();
         let mut held = Vec::new();
         for number in 0..8 {
             let body = Body::from(vec![b' '; 4 << 20]);
-            held.push(read(&limits, &sender(number), &headers, body).await.unwrap());
+            held.push(receive_body(&limits, &requester(number), &headers, body).await.unwrap());
         }
         let start = Instant::now();
-        let refused = read(&limits, &sender(9), &headers, Body::from(vec![b' '; 1 << 20])).await;
-        assert!(matches!(refused, Err(ApiError::Busy(_))), "the budget is used up");
+        let refused = receive_body(&limits, &requester(9), &headers, Body::from(vec![b' '; 1 << 20])).await;
+        assert!(
+            matches!(refused, Err(ApiError::Unavailable(_))),
+            "the budget is used up"
+        );
         assert!(start.elapsed() < BODY_TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_clients_stalled_bodies_hold_nobody_up_and_are_given_up() {
-        let limits = Limits::new(1, 1);
+        let limits = RequestLimits::new(1, 1);
         let headers = HeaderMap::new();
-        let attacker = sender(1);
+        let attacker = requester(1);
         let start = Instant::now();
         let mut stalling: Vec<_> = (0..8)
-            .map(|_| Box::pin(read(&limits, &attacker, &headers, stalled())))
+            .map(|_| Box::pin(receive_body(&limits, &attacker, &headers, stalled())))
             .collect();
         for body in &mut stalling {
             assert!(futures::poll!(body).is_pending());
         }
         let body = Body::from(vec![b' '; 4 << 20]);
-        assert!(read(&limits, &sender(2), &headers, body).await.is_ok());
+        assert!(receive_body(&limits, &requester(2), &headers, body).await.is_ok());
         assert_eq!(start.elapsed(), Duration::ZERO, "nobody waits for them");
         let first = stalling.remove(0).await;
-        assert!(matches!(first, Err(ApiError::TooSlow)));
-        assert!(start.elapsed() <= STALL_TIMEOUT, "{:?}", start.elapsed());
+        assert!(matches!(first, Err(ApiError::RequestTimeout)));
+        assert!(start.elapsed() <= BODY_STALL_TIMEOUT, "{:?}", start.elapsed());
     }
 
     #[test]

@@ -5,22 +5,22 @@ use std::collections::HashMap;
 use jiff::{Span, SpanRelativeTo, Timestamp};
 use serde_json::{Value, json};
 use task::ErrorDetail;
-use task::validation::{self, Cursor};
+use task::validation::{Validator, coerce};
 
 /// The query parameters of a request.
-pub struct Query(HashMap<String, String>);
+pub struct QueryParams(HashMap<String, String>);
 
-impl Query {
-    pub fn of(uri: &http::Uri) -> Self {
+impl QueryParams {
+    pub fn from_uri(uri: &http::Uri) -> Self {
         let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
         Self(pairs.into_owned().collect())
     }
 
     /// Reads a boolean, or `default` if it is absent.
     pub fn flag(&self, name: &'static str, default: bool, errors: &mut Vec<ErrorDetail>) -> bool {
-        self.read(name, errors, |text, cursor| match validation::boolean_text(text) {
+        self.parse_param(name, errors, |text, validator| match coerce::parse_boolean(text) {
             Some(flag) => Some(flag),
-            None => cursor.report(
+            None => validator.push_error(
                 "bool_parsing",
                 "Input should be a valid boolean, unable to interpret input",
                 &json!(text),
@@ -31,11 +31,11 @@ impl Query {
 
     /// Reads a non-negative integer.
     pub fn count(&self, name: &'static str, errors: &mut Vec<ErrorDetail>) -> Option<u32> {
-        self.read(name, errors, |text, cursor| {
+        self.parse_param(name, errors, |text, validator| {
             let input = json!(text);
-            let number = validation::integer(&input, cursor)?;
+            let number = coerce::integer(&input, validator)?;
             if number < 0 {
-                return cursor.report_with(
+                return validator.push_error_with_context(
                     "greater_than_equal",
                     "Input should be greater than or equal to 0",
                     &input,
@@ -49,30 +49,32 @@ impl Query {
 
     /// Reads a timestamp, or a duration before now.
     pub fn since(&self, name: &'static str, errors: &mut Vec<ErrorDetail>) -> Option<Timestamp> {
-        self.read(name, errors, |text, cursor| match since(text, Timestamp::now()) {
-            Some(time) => Some(time),
-            None => cursor.refuse(
-                "invalid time; expected a duration such as `10m`, or a timestamp such as `2026-11-23T15:30:00Z`",
-                &Value::from(text),
-            ),
+        self.parse_param(name, errors, |text, validator| {
+            match parse_since(text, Timestamp::now()) {
+                Some(time) => Some(time),
+                None => validator.value_error(
+                    "invalid time; expected a duration such as `10m`, or a timestamp such as `2026-11-23T15:30:00Z`",
+                    &Value::from(text),
+                ),
+            }
         })
     }
 
-    fn read<T>(
+    fn parse_param<T>(
         &self,
         name: &'static str,
         errors: &mut Vec<ErrorDetail>,
-        parse: impl FnOnce(&str, &mut Cursor) -> Option<T>,
+        parse: impl FnOnce(&str, &mut Validator) -> Option<T>,
     ) -> Option<T> {
         let text = self.0.get(name)?;
-        let mut cursor = Cursor::at("query");
-        let value = cursor.within(name, |cursor| parse(text, cursor));
-        errors.extend(cursor.into_errors());
+        let mut validator = Validator::new("query");
+        let value = validator.within(name, |validator| parse(text, validator));
+        errors.extend(validator.into_errors());
         value
     }
 }
 
-fn since(text: &str, now: Timestamp) -> Option<Timestamp> {
+fn parse_since(text: &str, now: Timestamp) -> Option<Timestamp> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Some(time);
     }
@@ -90,7 +92,7 @@ fn since(text: &str, now: Timestamp) -> Option<Timestamp> {
 mod tests {
     use jiff::Timestamp;
 
-    use super::since;
+    use super::parse_since;
 
     #[test]
     fn since_is_a_time_or_a_duration() {
@@ -105,7 +107,11 @@ mod tests {
             ("yesterday", None),
             ("", None),
         ] {
-            assert_eq!(since(text, now), expected.map(|time| time.parse().unwrap()), "{text}");
+            assert_eq!(
+                parse_since(text, now),
+                expected.map(|time| time.parse().unwrap()),
+                "{text}"
+            );
         }
     }
 }

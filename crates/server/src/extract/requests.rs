@@ -9,26 +9,25 @@ use http::request::Parts;
 use serde_json::Value;
 use task::{ErrorDetail, TaskDefinition, UserName, VolumeDefinition};
 
-use super::body;
-use super::query::Query;
-use super::user;
+use super::body::{is_large, parse_body, receive_body};
+use super::headers;
+use super::query::QueryParams;
 use crate::app::AppState;
-use crate::caller::Client;
+use crate::client::{ClientId, Requester};
 use crate::error::ApiError;
-use crate::room::Sender;
 
 /// The user of a request that has no other parameters to validate.
-pub struct Caller(pub UserName);
+pub struct AuthUser(pub UserName);
 
-/// The sender of a request that needs no user.
-pub struct Reader(pub Sender);
+/// A request that needs no user; who sends it, for the memory budget.
+pub struct Anonymous(pub Requester);
 
 /// A request about all tasks or volumes of one user, or of all users.
-pub struct Listing {
+pub struct ListScope {
     pub user: UserName,
     pub all_users: bool,
     /// Whose memory budget the response counts against if it is a copy.
-    pub sender: Sender,
+    pub requester: Requester,
 }
 
 /// A request for the log of a task.
@@ -50,45 +49,45 @@ pub struct CreateVolume {
     pub definition: VolumeDefinition,
 }
 
-impl Listing {
+impl ListScope {
     /// The user to filter by; `None` means all users.
-    pub fn whose(&self) -> Option<&UserName> {
+    pub fn owner(&self) -> Option<&UserName> {
         (!self.all_users).then_some(&self.user)
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for Reader {
+impl<S: Sync> FromRequestParts<S> for Anonymous {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self(sender(parts, None)))
+        Ok(Self(requester_of(parts, None)))
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for Caller {
+impl<S: Sync> FromRequestParts<S> for AuthUser {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let mut errors = Vec::new();
-        let user = user::user(&parts.headers, &mut errors);
-        complete(user.map(Self), errors)
+        let user = headers::user(&parts.headers, &mut errors);
+        finish(user.map(Self), errors)
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for Listing {
+impl<S: Sync> FromRequestParts<S> for ListScope {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let mut errors = Vec::new();
-        let all_users = Query::of(&parts.uri).flag("all_users", false, &mut errors);
-        let user = user::user(&parts.headers, &mut errors);
-        let sender = sender(parts, user.as_ref());
-        let listing = user.map(|user| Self {
+        let all_users = QueryParams::from_uri(&parts.uri).flag("all_users", false, &mut errors);
+        let user = headers::user(&parts.headers, &mut errors);
+        let requester = requester_of(parts, user.as_ref());
+        let scope = user.map(|user| Self {
             user,
             all_users,
-            sender,
+            requester,
         });
-        complete(listing, errors)
+        finish(scope, errors)
     }
 }
 
@@ -97,7 +96,7 @@ impl<S: Sync> FromRequestParts<S> for LogRequest {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let mut errors = Vec::new();
-        let query = Query::of(&parts.uri);
+        let query = QueryParams::from_uri(&parts.uri);
         let options = LogOptions {
             follow: query.flag("follow", true, &mut errors),
             tail: query.count("tail", &mut errors),
@@ -105,8 +104,8 @@ impl<S: Sync> FromRequestParts<S> for LogRequest {
             timestamps: query.flag("timestamps", false, &mut errors),
             node: query.count("node", &mut errors),
         };
-        let user = user::user(&parts.headers, &mut errors);
-        complete(user.map(|user| Self { user, options }), errors)
+        let user = headers::user(&parts.headers, &mut errors);
+        finish(user.map(|user| Self { user, options }), errors)
     }
 }
 
@@ -116,19 +115,19 @@ impl FromRequest<AppState> for SubmitTask {
     async fn from_request(request: Request, app: &AppState) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
         let mut errors = Vec::new();
-        let dry_run = Query::of(&parts.uri).flag("dry_run", false, &mut errors);
-        let user = user::user(&parts.headers, &mut errors);
-        let idempotency_key = user::idempotency_key(&parts.headers, &mut errors);
+        let dry_run = QueryParams::from_uri(&parts.uri).flag("dry_run", false, &mut errors);
+        let user = headers::user(&parts.headers, &mut errors);
+        let idempotency_key = headers::idempotency_key(&parts.headers, &mut errors);
         let max_nodes = app.max_nodes;
-        let define = move |body: &Value| TaskDefinition::parse(body, max_nodes);
-        let sender = sender(&parts, user.as_ref());
-        let definition = defined(app, &parts, &sender, body, &mut errors, define).await?;
+        let parse = move |body: &Value| TaskDefinition::parse(body, max_nodes);
+        let requester = requester_of(&parts, user.as_ref());
+        let definition = read_definition(app, &parts, &requester, body, &mut errors, parse).await?;
         let request = user.zip(definition).map(|(user, definition)| executor::Request {
             user,
             definition,
             idempotency_key,
         });
-        complete(request.map(|request| Self { request, dry_run }), errors)
+        finish(request.map(|request| Self { request, dry_run }), errors)
     }
 }
 
@@ -138,41 +137,41 @@ impl FromRequest<AppState> for CreateVolume {
     async fn from_request(request: Request, app: &AppState) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
         let mut errors = Vec::new();
-        let user = user::user(&parts.headers, &mut errors);
-        let sender = sender(&parts, user.as_ref());
-        let definition = defined(app, &parts, &sender, body, &mut errors, VolumeDefinition::parse).await?;
+        let user = headers::user(&parts.headers, &mut errors);
+        let requester = requester_of(&parts, user.as_ref());
+        let definition = read_definition(app, &parts, &requester, body, &mut errors, VolumeDefinition::parse).await?;
         let volume = user.zip(definition);
-        complete(volume.map(|(user, definition)| Self { user, definition }), errors)
+        finish(volume.map(|(user, definition)| Self { user, definition }), errors)
     }
 }
 
 /// Reads and parses the body, and appends its errors to those of the headers and the query.
-async fn defined<T: Send + 'static>(
+async fn read_definition<T: Send + 'static>(
     app: &AppState,
     parts: &Parts,
-    sender: &Sender,
+    requester: &Requester,
     body: Body,
     errors: &mut Vec<ErrorDetail>,
-    define: impl FnOnce(&Value) -> Result<T, Vec<ErrorDetail>> + Send + 'static,
+    parse: impl FnOnce(&Value) -> Result<T, Vec<ErrorDetail>> + Send + 'static,
 ) -> Result<Option<T>, ApiError> {
-    if !errors.is_empty() && body::is_large(&body) {
+    if !errors.is_empty() && is_large(&body) {
         // The request is invalid anyway, and may name no user to charge the body's memory to, so don't read it.
         return Err(ApiError::Invalid(std::mem::take(errors)));
     }
-    let received = body::read(&app.limits, sender, &parts.headers, body).await?;
-    let found = body::parse(received, define).await?;
-    Ok(found.map_err(|more| errors.extend(more)).ok())
+    let received = receive_body(&app.limits, requester, &parts.headers, body).await?;
+    let parsed = parse_body(received, parse).await?;
+    Ok(parsed.map_err(|more| errors.extend(more)).ok())
 }
 
 /// Whose memory budget a body or a response counts against.
-fn sender(parts: &Parts, user: Option<&UserName>) -> Sender {
-    Sender {
-        client: parts.extensions.get().copied().unwrap_or(Client::UNKNOWN),
+fn requester_of(parts: &Parts, user: Option<&UserName>) -> Requester {
+    Requester {
+        client: parts.extensions.get().copied().unwrap_or(ClientId::UNKNOWN),
         user: user.cloned(),
     }
 }
 
-fn complete<T>(request: Option<T>, errors: Vec<ErrorDetail>) -> Result<T, ApiError> {
+fn finish<T>(request: Option<T>, errors: Vec<ErrorDetail>) -> Result<T, ApiError> {
     match request {
         Some(request) if errors.is_empty() => Ok(request),
         _ => Err(ApiError::Invalid(errors)),

@@ -7,9 +7,9 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 
-use super::json;
+use super::json::json_response;
 use crate::app::AppState;
-use crate::error::detailed;
+use crate::error::error_response;
 
 /// Redoc 2.5.4, MIT; its license is in the same directory.
 static REDOC: &[u8] = include_bytes!("../../assets/redoc.standalone.js");
@@ -63,7 +63,7 @@ const REDOC_PAGE: &str = r#"<!DOCTYPE html>
 
 /// The OpenAPI document.
 pub async fn openapi(State(app): State<AppState>) -> Response {
-    json(app.openapi.clone())
+    json_response(app.openapi.clone().into())
 }
 
 /// The Swagger UI page.
@@ -87,7 +87,7 @@ pub async fn docs_asset(Path(name): Path<String>) -> Response {
             let content_type = file.content_type.clone();
             asset(&content_type, Cow::Owned(file.bytes.to_vec()))
         }
-        Ok(None) | Err(_) => detailed(StatusCode::NOT_FOUND, "Not Found"),
+        Ok(None) | Err(_) => error_response(StatusCode::NOT_FOUND, "Not Found"),
     }
 }
 

@@ -5,13 +5,13 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use serde::Serialize;
-use task::status::Version;
+use task::wire::ServerVersion;
 use utoipa::ToSchema;
 
-use super::copy;
+use super::budgeted::budgeted_response;
 use crate::app::AppState;
-use crate::error::{ApiResult, detailed};
-use crate::extract::Reader;
+use crate::error::{ApiResult, error_response};
+use crate::extract::Anonymous;
 
 /// A successful health check.
 #[derive(Serialize, ToSchema)]
@@ -61,23 +61,23 @@ pub async fn healthz() -> Json<HealthResponse> {
 )]
 pub async fn readyz(State(app): State<AppState>) -> Response {
     if app.stopping.is_cancelled() {
-        return detailed(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping");
+        return error_response(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping");
     }
     match app.executor.check_ready().await {
         Ok(()) => health_check().await.into_response(),
-        Err(error) => detailed(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        Err(error) => error_response(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
     }
 }
 
 /// Get the versions of the server and of Kubernetes, and where tasks run.
 #[utoipa::path(
     get, path = "/version", operation_id = "version", tag = "health",
-    responses((status = 200, description = "The versions, the backend, and the namespace.", body = Version)),
+    responses((status = 200, description = "The versions, the backend, and the namespace.", body = ServerVersion)),
 )]
-pub async fn version(State(app): State<AppState>) -> Json<Version> {
-    Json(Version {
+pub async fn version(State(app): State<AppState>) -> Json<ServerVersion> {
+    Json(ServerVersion {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        backend: app.backend.to_owned(),
+        backend: app.backend.clone(),
         namespace: app.executor.namespace().to_owned(),
         kubernetes: app.executor.kubernetes().to_owned(),
     })
@@ -88,9 +88,9 @@ pub async fn version(State(app): State<AppState>) -> Json<Version> {
     get, path = "/metrics", operation_id = "metrics", tag = "health",
     responses((status = 200, description = "The metrics.", body = String, content_type = "text/plain; version=0.0.4; charset=utf-8")),
 )]
-pub async fn metrics(State(app): State<AppState>, Reader(sender): Reader) -> ApiResult<Response> {
+pub async fn metrics(State(app): State<AppState>, Anonymous(requester): Anonymous) -> ApiResult<Response> {
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     let text = app.metrics.render(&app.executor);
-    let answer = ([(header::CONTENT_TYPE, kind)], text).into_response();
-    copy::answer(&app.limits, &sender, answer)
+    let response = ([(header::CONTENT_TYPE, kind)], text).into_response();
+    budgeted_response(&app.limits, &requester, response)
 }

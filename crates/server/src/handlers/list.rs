@@ -10,64 +10,62 @@ use std::task::{Context, Poll};
 use axum::body::Body;
 use axum::response::Response;
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderValue, header};
 use http_body::{Frame, SizeHint};
 
-/// Approximate size of a chunk: about as much as one write takes.
-const PIECE_BYTES: usize = 64 * 1024;
+use super::json::json_response;
 
-const END: &[u8] = b"]}";
+/// Approximate size of a chunk: about as much as one write takes.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+const SUFFIX: &[u8] = b"]}";
 
 /// `{"name":[item,...]}`.
-struct List {
-    begin: String,
+struct ListBody {
+    prefix: String,
     items: Vec<Bytes>,
     /// Number of items already sent.
-    given: usize,
+    sent: usize,
     /// Number of bytes not yet sent.
-    left: usize,
+    bytes_left: usize,
 }
 
 /// A JSON response with all items in an array named `name`. Its length is known, so it is not sent chunked.
-pub fn answer(name: &str, items: Vec<Bytes>) -> Response {
-    let begin = format!("{{\"{name}\":[");
+pub fn list_response(name: &str, items: Vec<Bytes>) -> Response {
+    let prefix = format!("{{\"{name}\":[");
     let commas = items.len().saturating_sub(1);
-    let left = begin.len() + items.iter().map(Bytes::len).sum::<usize>() + commas + END.len();
-    let list = List {
-        begin,
+    let bytes_left = prefix.len() + items.iter().map(Bytes::len).sum::<usize>() + commas + SUFFIX.len();
+    let list = ListBody {
+        prefix,
         items,
-        given: 0,
-        left,
+        sent: 0,
+        bytes_left,
     };
-    let mut response = Response::new(Body::new(list));
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
-    response
+    json_response(Body::new(list))
 }
 
-impl List {
-    fn piece(&mut self) -> Bytes {
-        let mut piece = BytesMut::with_capacity(self.left.min(PIECE_BYTES));
-        if self.given == 0 {
-            piece.put_slice(self.begin.as_bytes());
+impl ListBody {
+    fn next_chunk(&mut self) -> Bytes {
+        let mut chunk = BytesMut::with_capacity(self.bytes_left.min(CHUNK_BYTES));
+        if self.sent == 0 {
+            chunk.put_slice(self.prefix.as_bytes());
         }
-        while piece.len() < PIECE_BYTES {
-            let Some(item) = self.items.get(self.given) else {
-                piece.put_slice(END);
+        while chunk.len() < CHUNK_BYTES {
+            let Some(item) = self.items.get(self.sent) else {
+                chunk.put_slice(SUFFIX);
                 break;
             };
-            if self.given > 0 {
-                piece.put_u8(b',');
+            if self.sent > 0 {
+                chunk.put_u8(b',');
             }
-            piece.put_slice(item);
-            self.given += 1;
+            chunk.put_slice(item);
+            self.sent += 1;
         }
-        self.left = self.left.saturating_sub(piece.len());
-        piece.freeze()
+        self.bytes_left = self.bytes_left.saturating_sub(chunk.len());
+        chunk.freeze()
     }
 }
 
-impl http_body::Body for List {
+impl http_body::Body for ListBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -75,18 +73,18 @@ impl http_body::Body for List {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        if self.left == 0 {
+        if self.bytes_left == 0 {
             return Poll::Ready(None);
         }
-        Poll::Ready(Some(Ok(Frame::data(self.piece()))))
+        Poll::Ready(Some(Ok(Frame::data(self.next_chunk()))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left == 0
+        self.bytes_left == 0
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left as u64)
+        SizeHint::with_exact(self.bytes_left as u64)
     }
 }
 
@@ -97,14 +95,14 @@ mod tests {
     use http_body_util::BodyExt;
     use serde_json::{Value, json};
 
-    use super::{PIECE_BYTES, answer};
+    use super::{CHUNK_BYTES, list_response};
 
     #[tokio::test]
     async fn a_list_is_one_document_of_the_length_it_says() {
         let item = |at: usize| json!({"id": at, "text": "x".repeat(at % 200)});
         for count in [0, 1, 2, 5000] {
             let items = (0..count).map(|at| Bytes::from(item(at).to_string())).collect();
-            let body = answer("tasks", items).into_body();
+            let body = list_response("tasks", items).into_body();
             let length = body.size_hint().exact().unwrap();
             let text = body.collect().await.unwrap().to_bytes();
             assert_eq!(text.len() as u64, length);
@@ -119,8 +117,8 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_read_is_not_copied() {
         let item = Bytes::from(vec![b'1'; 10_000]);
-        let mut body = answer("tasks", vec![item; 1000]).into_body();
+        let mut body = list_response("tasks", vec![item; 1000]).into_body();
         let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
-        assert!(first.len() < PIECE_BYTES + 10_001, "{}", first.len());
+        assert!(first.len() < CHUNK_BYTES + 10_001, "{}", first.len());
     }
 }

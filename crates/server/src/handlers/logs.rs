@@ -13,11 +13,11 @@ use futures::{Stream, StreamExt};
 use http::{HeaderValue, header};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::tasks::{failed, not_found};
+use super::tasks::not_found;
 use crate::app::AppState;
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{LogRequest, ResourceId};
-use crate::limits::StreamPermit;
+use crate::limits::LogStreamPermit;
 
 /// Stream the log of a task.
 ///
@@ -45,7 +45,7 @@ pub async fn stream_task_logs(
 ) -> ApiResult<Response> {
     let LogRequest { user, options } = request;
     let task = app.executor.task(&user, &id);
-    let view = task.map_err(|source| failed("stream task logs", &user, source))?;
+    let view = task.map_err(|source| ApiError::executor("stream task logs", &user, source))?;
     let view = view.ok_or_else(|| not_found(&id))?;
     if let Some(node) = options.node.filter(|node| *node >= view.num_nodes) {
         let nodes = view.num_nodes;
@@ -53,11 +53,11 @@ pub async fn stream_task_logs(
             "Task {id} has no node {node}; it has {nodes} node(s), numbered from 0"
         )));
     }
-    let permit = app.limits.stream(&user)?;
+    let permit = app.limits.acquire_log_stream(&user)?;
     let stream = app.executor.logs(&user, &id, &options);
-    let stream = stream.map_err(|source| failed("stream task logs", &user, source))?;
+    let stream = stream.map_err(|source| ApiError::executor("stream task logs", &user, source))?;
     let stream = stream.ok_or_else(|| not_found(&id))?;
-    let stream = Measured {
+    let stream = InstrumentedStream {
         stream: stream.boxed(),
         stopping: Box::pin(app.stopping.clone().cancelled_owned()),
         start: Instant::now(),
@@ -80,33 +80,33 @@ pub async fn stream_task_logs(
 }
 
 /// A log stream that counts its bytes, ends when the server stops, and writes a log line when it is dropped.
-struct Measured {
+struct InstrumentedStream {
     stream: Pin<Box<dyn Stream<Item = Result<Bytes, LogCut>> + Send>>,
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
     start: Instant,
     bytes: u64,
     id: String,
     user: String,
-    _permit: StreamPermit,
+    _permit: LogStreamPermit,
 }
 
 /// The stream ended before the log did. As an error of the body, it aborts the connection, so that the client does not
 /// mistake it for the end of the log.
 #[derive(Debug, thiserror::Error)]
-enum Cut {
+enum StreamInterrupted {
     #[error("the server is stopping")]
     Stopping,
     #[error(transparent)]
     Log(#[from] LogCut),
 }
 
-impl Stream for Measured {
-    type Item = Result<Bytes, Cut>;
+impl Stream for InstrumentedStream {
+    type Item = Result<Bytes, StreamInterrupted>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         // Check this first: a task that writes without pause must not delay the shutdown.
         if self.stopping.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Some(Err(Cut::Stopping)));
+            return Poll::Ready(Some(Err(StreamInterrupted::Stopping)));
         }
         let next = std::task::ready!(self.stream.poll_next_unpin(context));
         match &next {
@@ -114,11 +114,11 @@ impl Stream for Measured {
             Some(Err(cut)) => tracing::warn!(task_id = self.id, user = self.user, %cut, "log stream interrupted"),
             None => {}
         }
-        Poll::Ready(next.map(|piece| piece.map_err(Cut::from)))
+        Poll::Ready(next.map(|piece| piece.map_err(StreamInterrupted::from)))
     }
 }
 
-impl Drop for Measured {
+impl Drop for InstrumentedStream {
     fn drop(&mut self) {
         let duration_ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         let (task_id, user, bytes) = (&self.id, &self.user, self.bytes);

@@ -3,18 +3,17 @@
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
-use task::status::Machine;
+use task::wire::ClusterNode;
 use utoipa::ToSchema;
 
-use super::tasks::failed;
 use crate::app::AppState;
-use crate::error::ApiResult;
-use crate::extract::Caller;
+use crate::error::{ApiError, ApiResult};
+use crate::extract::AuthUser;
 
 /// Cluster nodes.
 #[derive(Serialize, ToSchema)]
 pub struct NodeListResponse {
-    nodes: Vec<Machine>,
+    nodes: Vec<ClusterNode>,
 }
 
 /// List the cluster nodes that tasks can run on.
@@ -25,9 +24,9 @@ pub struct NodeListResponse {
     get, path = "/nodes", operation_id = "list_nodes", tag = "cluster",
     responses((status = 200, description = "The cluster nodes.", body = NodeListResponse)),
 )]
-pub async fn list_nodes(State(app): State<AppState>, Caller(user): Caller) -> ApiResult<Json<NodeListResponse>> {
-    let _permit = app.limits.change()?;
+pub async fn list_nodes(State(app): State<AppState>, AuthUser(user): AuthUser) -> ApiResult<Json<NodeListResponse>> {
+    let _permit = app.limits.acquire_kubernetes_call()?;
     let nodes = app.executor.machines().await;
-    let nodes = nodes.map_err(|source| failed("list nodes", &user, source))?;
+    let nodes = nodes.map_err(|source| ApiError::executor("list nodes", &user, source))?;
     Ok(Json(NodeListResponse { nodes }))
 }

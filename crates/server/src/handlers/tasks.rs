@@ -3,18 +3,19 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::{AppendHeaders, IntoResponse, Response};
-use executor::{DryRun, Error, Submitted};
+use executor::{DryRun, Submitted};
 use http::{HeaderName, HeaderValue, header};
 use serde::Serialize;
 use serde_json::Value;
-use task::UserName;
-use task::status::TaskStatus;
+use task::wire::TaskStatus;
 use utoipa::ToSchema;
 
-use super::{Subject, json, list};
+use super::json::json_response;
+use super::list::list_response;
 use crate::app::AppState;
 use crate::error::{ApiError, ApiResult};
-use crate::extract::{Caller, Listing, ResourceId, SubmitTask};
+use crate::extract::{AuthUser, ListScope, ResourceId, SubmitTask};
+use crate::telemetry::request::CreatedId;
 
 /// Response to the submission of a task.
 #[derive(Serialize, ToSchema)]
@@ -42,7 +43,8 @@ pub struct TaskDryRunResponse {
 /// Response to a submit request.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
-pub enum SubmitAnswer {
+#[schema(as = SubmitAnswer)]
+pub enum SubmitResponse {
     /// The task was submitted.
     Submitted(TaskSubmitResponse),
     /// The task was validated; nothing was created.
@@ -91,12 +93,12 @@ pub struct TaskListResponse {
     ),
     request_body = task::TaskDefinition,
     responses(
-        (status = 200, description = "The task was submitted, or is valid in case of a dry run.", body = SubmitAnswer),
+        (status = 200, description = "The task was submitted, or is valid in case of a dry run.", body = SubmitResponse),
         (status = 409, description = "The Idempotency-Key was already used for a different task."),
     ),
 )]
 pub async fn submit_task(State(app): State<AppState>, submit: SubmitTask) -> ApiResult<Response> {
-    let _permit = app.limits.change()?;
+    let _permit = app.limits.acquire_kubernetes_call()?;
     let SubmitTask { request, dry_run } = submit;
     if dry_run {
         return dry_run_task(&app, request).await;
@@ -106,41 +108,44 @@ pub async fn submit_task(State(app): State<AppState>, submit: SubmitTask) -> Api
     let (name, num_nodes) = (request.definition.name.clone(), request.definition.num_nodes);
     let submitted = app.executor.submit(request).await;
     metrics::histogram!("k8s_cli_submit_seconds").record(start.elapsed().as_secs_f64());
-    let Submitted { id, warnings: said } = submitted.map_err(|source| failed("submit task", &user, source))?;
-    warnings.extend(said);
+    let Submitted {
+        id,
+        warnings: kubernetes_warnings,
+    } = submitted.map_err(|source| ApiError::executor("submit task", &user, source))?;
+    warnings.extend(kubernetes_warnings);
     let name = name.as_ref().map(task::Name::as_str);
     tracing::info!(event = "task_submitted", task_id = id, user = %user, name, num_nodes, "task submitted");
-    let answer = SubmitAnswer::Submitted(TaskSubmitResponse {
+    let body = SubmitResponse::Submitted(TaskSubmitResponse {
         message: format!("Task submitted successfully with ID: {id}"),
         status: "submitted",
         task_id: id.clone(),
     });
-    let mut response = warned(&warnings, answer);
-    response.extensions_mut().insert(Subject(id));
+    let mut response = with_warnings(&warnings, body);
+    response.extensions_mut().insert(CreatedId(id));
     Ok(response)
 }
 
 async fn dry_run_task(app: &AppState, request: executor::Request) -> ApiResult<Response> {
     let (user, mut warnings) = (request.user.clone(), request.definition.warnings.clone());
     let checked = app.executor.dry_run(request).await;
-    let DryRun { objects, left_out } = checked.map_err(|source| failed("submit task", &user, source))?;
+    let DryRun { objects, left_out } = checked.map_err(|source| ApiError::executor("submit task", &user, source))?;
     if left_out > 0 {
         warnings.push(format!(
             "the Jobs of {left_out} more nodes are omitted; they differ only in their rank"
         ));
     }
-    let answer = SubmitAnswer::DryRun(TaskDryRunResponse {
+    let body = SubmitResponse::DryRun(TaskDryRunResponse {
         status: "dry_run",
         message: "Dry run: nothing was created".to_owned(),
         manifests: objects,
     });
-    Ok(warned(&warnings, answer))
+    Ok(with_warnings(&warnings, body))
 }
 
-/// Adds a `Warning` header per warning to a response.
-fn warned(warnings: &[String], answer: SubmitAnswer) -> Response {
-    let warnings: Vec<(HeaderName, HeaderValue)> = warnings.iter().filter_map(|text| warning(text)).collect();
-    (AppendHeaders(warnings), Json(answer)).into_response()
+/// A response with a `Warning` header per warning.
+fn with_warnings(warnings: &[String], body: SubmitResponse) -> Response {
+    let warnings: Vec<(HeaderName, HeaderValue)> = warnings.iter().filter_map(|text| warning_header(text)).collect();
+    (AppendHeaders(warnings), Json(body)).into_response()
 }
 
 /// Stop all tasks.
@@ -149,17 +154,17 @@ fn warned(warnings: &[String], answer: SubmitAnswer) -> Response {
     params(("all_users" = Option<bool>, Query, description = "Stop the tasks of all users instead of only the caller's.")),
     responses((status = 200, description = "The tasks were stopped.", body = TaskStopAllResponse)),
 )]
-pub async fn stop_all_tasks(State(app): State<AppState>, listing: Listing) -> ApiResult<Json<TaskStopAllResponse>> {
-    let _permit = app.limits.change()?;
-    let stopped = app.executor.stop_all(listing.whose()).await;
-    let count = stopped.map_err(|source| failed("stop all tasks", &listing.user, source))?;
-    let all_users = listing.all_users;
-    tracing::info!(event = "all_tasks_stopped", user = %listing.user, all_users, count, "all tasks stopped");
-    let whose = if all_users { " for all users" } else { "" };
+pub async fn stop_all_tasks(State(app): State<AppState>, scope: ListScope) -> ApiResult<Json<TaskStopAllResponse>> {
+    let _permit = app.limits.acquire_kubernetes_call()?;
+    let stopped = app.executor.stop_all(scope.owner()).await;
+    let count = stopped.map_err(|source| ApiError::executor("stop all tasks", &scope.user, source))?;
+    let all_users = scope.all_users;
+    tracing::info!(event = "all_tasks_stopped", user = %scope.user, all_users, count, "all tasks stopped");
+    let scope_suffix = if all_users { " for all users" } else { "" };
     Ok(Json(TaskStopAllResponse {
         count,
         status: "stopped",
-        message: format!("Stopped {count} tasks{whose}"),
+        message: format!("Stopped {count} tasks{scope_suffix}"),
     }))
 }
 
@@ -178,11 +183,11 @@ pub async fn stop_all_tasks(State(app): State<AppState>, listing: Listing) -> Ap
 pub async fn stop_task(
     State(app): State<AppState>,
     ResourceId(id): ResourceId,
-    Caller(user): Caller,
+    AuthUser(user): AuthUser,
 ) -> ApiResult<Json<TaskStopResponse>> {
-    let _permit = app.limits.change()?;
+    let _permit = app.limits.acquire_kubernetes_call()?;
     let stopped = app.executor.stop(&user, &id).await;
-    if !stopped.map_err(|source| failed("stop task", &user, source))? {
+    if !stopped.map_err(|source| ApiError::executor("stop task", &user, source))? {
         return Err(not_found(&id));
     }
     tracing::info!(event = "task_stopped", task_id = id, user = %user, "task stopped");
@@ -199,10 +204,10 @@ pub async fn stop_task(
     params(("all_users" = Option<bool>, Query, description = "List the tasks of all users instead of only the caller's.")),
     responses((status = 200, description = "The tasks, oldest first.", body = TaskListResponse)),
 )]
-pub async fn list_tasks(State(app): State<AppState>, listing: Listing) -> ApiResult<Response> {
-    let tasks = app.executor.tasks(listing.whose());
-    let tasks = tasks.map_err(|source| failed("list tasks", &listing.user, source))?;
-    Ok(list::answer(
+pub async fn list_tasks(State(app): State<AppState>, scope: ListScope) -> ApiResult<Response> {
+    let tasks = app.executor.tasks(scope.owner());
+    let tasks = tasks.map_err(|source| ApiError::executor("list tasks", &scope.user, source))?;
+    Ok(list_response(
         "tasks",
         tasks.iter().map(|(_, view)| view.json.clone()).collect(),
     ))
@@ -220,11 +225,11 @@ pub async fn list_tasks(State(app): State<AppState>, listing: Listing) -> ApiRes
 pub async fn get_task_status(
     State(app): State<AppState>,
     ResourceId(id): ResourceId,
-    Caller(user): Caller,
+    AuthUser(user): AuthUser,
 ) -> ApiResult<Response> {
     let task = app.executor.task(&user, &id);
-    match task.map_err(|source| failed("get task status", &user, source))? {
-        Some(view) => Ok(json(view.json.clone())),
+    match task.map_err(|source| ApiError::executor("get task status", &user, source))? {
+        Some(view) => Ok(json_response(view.json.clone().into())),
         None => Err(not_found(&id)),
     }
 }
@@ -233,16 +238,8 @@ pub(super) fn not_found(id: &str) -> ApiError {
     ApiError::NotFound(format!("Task {id} not found"))
 }
 
-pub(super) fn failed(operation: &'static str, user: &UserName, source: Error) -> ApiError {
-    ApiError::Executor {
-        operation,
-        user: user.to_string(),
-        source,
-    }
-}
-
 /// Formats a `Warning` header as kube-apiserver does, in UTF-8: <https://kubernetes.io/blog/2020/09/03/warnings/>.
-fn warning(text: &str) -> Option<(HeaderName, HeaderValue)> {
+fn warning_header(text: &str) -> Option<(HeaderName, HeaderValue)> {
     let line = text.replace(char::is_control, " ");
     let quoted = line.replace('\\', "\\\\").replace('"', "\\\"");
     let value = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()).ok()?;

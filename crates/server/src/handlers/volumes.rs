@@ -4,14 +4,14 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use task::volume::VolumeStatus;
+use task::wire::VolumeStatus;
 use utoipa::ToSchema;
 
-use super::tasks::failed;
-use super::{Subject, copy};
+use super::budgeted::budgeted_response;
 use crate::app::AppState;
 use crate::error::{ApiError, ApiResult};
-use crate::extract::{Caller, CreateVolume, Listing, ResourceId};
+use crate::extract::{AuthUser, CreateVolume, ListScope, ResourceId};
+use crate::telemetry::request::CreatedId;
 
 /// Response to the creation of a volume.
 #[derive(Serialize, ToSchema)]
@@ -48,21 +48,21 @@ pub struct VolumeListResponse {
     responses((status = 200, description = "The volume was created.", body = VolumeCreateResponse)),
 )]
 pub async fn create_volume(State(app): State<AppState>, request: CreateVolume) -> ApiResult<Response> {
-    let _permit = app.limits.change()?;
+    let _permit = app.limits.acquire_kubernetes_call()?;
     let CreateVolume { user, definition } = request;
     let name = definition.name.clone();
     let created = app.executor.create_volume(user.clone(), definition).await;
     let id = created
-        .map_err(|source| failed("create volume", &user, source))?
+        .map_err(|source| ApiError::executor("create volume", &user, source))?
         .to_string();
     tracing::info!(event = "volume_created", volume_id = id, user = %user, %name, "volume created");
-    let answer = VolumeCreateResponse {
+    let body = VolumeCreateResponse {
         message: format!("Volume created successfully with ID: {id}"),
         status: "created",
         volume_id: id.clone(),
     };
-    let mut response = Json(answer).into_response();
-    response.extensions_mut().insert(Subject(id));
+    let mut response = Json(body).into_response();
+    response.extensions_mut().insert(CreatedId(id));
     Ok(response)
 }
 
@@ -72,11 +72,11 @@ pub async fn create_volume(State(app): State<AppState>, request: CreateVolume) -
     params(("all_users" = Option<bool>, Query, description = "List the volumes of all users instead of only the caller's.")),
     responses((status = 200, description = "The volumes, oldest first.", body = VolumeListResponse)),
 )]
-pub async fn list_volumes(State(app): State<AppState>, listing: Listing) -> ApiResult<Response> {
-    let volumes = app.executor.volumes(listing.whose());
-    let volumes = volumes.map_err(|source| failed("list volumes", &listing.user, source))?;
-    let answer = Json(VolumeListResponse { volumes }).into_response();
-    copy::answer(&app.limits, &listing.sender, answer)
+pub async fn list_volumes(State(app): State<AppState>, scope: ListScope) -> ApiResult<Response> {
+    let volumes = app.executor.volumes(scope.owner());
+    let volumes = volumes.map_err(|source| ApiError::executor("list volumes", &scope.user, source))?;
+    let response = Json(VolumeListResponse { volumes }).into_response();
+    budgeted_response(&app.limits, &scope.requester, response)
 }
 
 /// Get the status of a volume.
@@ -91,10 +91,10 @@ pub async fn list_volumes(State(app): State<AppState>, listing: Listing) -> ApiR
 pub async fn get_volume_status(
     State(app): State<AppState>,
     ResourceId(id): ResourceId,
-    Caller(user): Caller,
+    AuthUser(user): AuthUser,
 ) -> ApiResult<Json<VolumeStatus>> {
     let volume = app.executor.volume(&user, &id);
-    let volume = volume.map_err(|source| failed("get volume status", &user, source))?;
+    let volume = volume.map_err(|source| ApiError::executor("get volume status", &user, source))?;
     volume.map(Json).ok_or_else(|| not_found(&id))
 }
 
@@ -113,11 +113,11 @@ pub async fn get_volume_status(
 pub async fn delete_volume(
     State(app): State<AppState>,
     ResourceId(id): ResourceId,
-    Caller(user): Caller,
+    AuthUser(user): AuthUser,
 ) -> ApiResult<Json<VolumeDeleteResponse>> {
-    let _permit = app.limits.change()?;
+    let _permit = app.limits.acquire_kubernetes_call()?;
     let deleted = app.executor.delete_volume(&user, &id).await;
-    let deleted = deleted.map_err(|source| failed("delete volume", &user, source))?;
+    let deleted = deleted.map_err(|source| ApiError::executor("delete volume", &user, source))?;
     let used_by = deleted.ok_or_else(|| not_found(&id))?;
     tracing::info!(event = "volume_deleted", volume_id = id, user = %user, ?used_by, "volume deleted");
     let message = match used_by.as_slice() {

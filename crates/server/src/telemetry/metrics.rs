@@ -10,13 +10,13 @@ use metrics_process::Collector;
 use tokio_util::sync::CancellationToken;
 
 /// Bucket bounds in seconds, from a response served from memory to a call that times out.
-const SECONDS: &[f64] = &[
+const SECONDS_BUCKETS: &[f64] = &[
     0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
 /// How often recorded values are moved into their buckets. Without upkeep, they accumulate in memory until the next
 /// scrape (metrics-rs/metrics#467).
-const UPKEEP: Duration = Duration::from_secs(5);
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The source of `/metrics`.
 pub struct Metrics {
@@ -28,15 +28,15 @@ impl Metrics {
     /// Installs the metrics recorder. The recorder is global, so a second call in the same process fails.
     pub fn install(stopping: &CancellationToken) -> anyhow::Result<Self> {
         let handle = PrometheusBuilder::new()
-            .set_buckets(SECONDS)
+            .set_buckets(SECONDS_BUCKETS)
             .and_then(PrometheusBuilder::install_recorder)
             .context("cannot install the metrics recorder")?;
-        describe();
+        describe_metrics();
         let process = Collector::default();
         process.describe();
         let (upkeep, stopping) = (handle.clone(), stopping.clone());
         tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(UPKEEP);
+            let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
             while stopping.run_until_cancelled(ticks.tick()).await.is_some() {
                 upkeep.run_upkeep();
             }
@@ -60,7 +60,7 @@ impl Metrics {
     }
 }
 
-fn describe() {
+fn describe_metrics() {
     describe_counter!(
         "k8s_cli_http_requests_total",
         "Number of HTTP requests, by route, method, and status."

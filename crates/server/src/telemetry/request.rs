@@ -7,17 +7,19 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue};
 use task::Id;
-use task::status::SERVER_HEADER;
-
-use crate::handlers::Subject;
+use task::wire::SERVER_HEADER;
 
 /// The longest `X-Request-Id` that is accepted from a client.
-const MAX_REQUEST_ID: usize = 64;
+const MAX_REQUEST_ID_BYTES: usize = 64;
 
-const REQUEST_ID: &str = "x-request-id";
+const REQUEST_ID_HEADER: &str = "x-request-id";
+
+/// The ID of the task or volume that a request created, for its log line. Stored in the extensions of the response.
+#[derive(Debug, Clone)]
+pub struct CreatedId(pub String);
 
 /// Assigns the request an ID, runs it, and logs and measures the outcome.
-pub async fn observe(request: Request, next: Next) -> Response {
+pub async fn trace_request(request: Request, next: Next) -> Response {
     let start = Instant::now();
     let request_id = request_id(request.headers());
     let method = request.method().clone();
@@ -27,7 +29,7 @@ pub async fn observe(request: Request, next: Next) -> Response {
         .headers()
         .get("x-user")
         .map(|user| String::from_utf8_lossy(user.as_bytes()).into_owned());
-    let path = request.uri().clone();
+    let uri = request.uri().clone();
 
     let mut response = next.run(request).await;
 
@@ -42,9 +44,9 @@ pub async fn observe(request: Request, next: Next) -> Response {
     .increment(1);
     metrics::histogram!("k8s_cli_http_request_seconds", "route" => route.to_owned()).record(elapsed.as_secs_f64());
     let duration_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
-    let id = match response.extensions().get::<Subject>() {
-        Some(Subject(id)) => Some(id.as_str()),
-        None => path_id(route, path.path()),
+    let id = match response.extensions().get::<CreatedId>() {
+        Some(CreatedId(id)) => Some(id.as_str()),
+        None => path_id(route, uri.path()),
     };
     let (task_id, volume_id) = if route.starts_with("/volumes") {
         (None, id)
@@ -53,24 +55,24 @@ pub async fn observe(request: Request, next: Next) -> Response {
     };
     let user = user.as_deref();
     tracing::info!(event = "request", request_id, user, operation = route, %method, task_id, volume_id, status, duration_us, "request");
-    let own = HeaderValue::from_static(env!("CARGO_PKG_VERSION"));
-    response.headers_mut().insert(SERVER_HEADER, own);
+    let version = HeaderValue::from_static(env!("CARGO_PKG_VERSION"));
+    response.headers_mut().insert(SERVER_HEADER, version);
     if let Ok(value) = HeaderValue::from_str(&request_id) {
-        response.headers_mut().insert(REQUEST_ID, value);
+        response.headers_mut().insert(REQUEST_ID_HEADER, value);
     }
     response
 }
 
 /// The client's request ID if it is short and safe to log, otherwise a random one.
 fn request_id(headers: &HeaderMap) -> String {
-    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
-    let harmless = |text: &&str| {
-        (1..=MAX_REQUEST_ID).contains(&text.len())
+    let given = headers.get(REQUEST_ID_HEADER).and_then(|value| value.to_str().ok());
+    let is_safe = |text: &&str| {
+        (1..=MAX_REQUEST_ID_BYTES).contains(&text.len())
             && text
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
     };
-    match given.filter(harmless) {
+    match given.filter(is_safe) {
         Some(given) => given.to_owned(),
         None => Id::random().to_string(),
     }

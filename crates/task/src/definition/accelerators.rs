@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::validation::{self, Cursor};
+use crate::validation::{Validator, coerce};
 
 /// More than any cluster node has.
 const MAX_COUNT: f64 = 1024.0;
@@ -16,45 +16,45 @@ pub(super) struct Accelerators {
     pub count: u32,
 }
 
-pub(super) fn read(value: &Value, cursor: &mut Cursor) -> Option<Accelerators> {
+pub(super) fn parse_accelerators(value: &Value, validator: &mut Validator) -> Option<Accelerators> {
     let Value::Object(fields) = value else {
-        let text = validation::string(value, cursor)?;
-        return match from_text(&text) {
+        let text = coerce::string(value, validator)?;
+        return match parse_text(&text) {
             Some(accelerators) => Some(accelerators),
-            None => refuse(&text, value, cursor),
+            None => invalid(&text, value, validator),
         };
     };
     let mut models = fields.iter();
     let (Some((model, count)), None) = (models.next(), models.next()) else {
-        return cursor.refuse("must name exactly one model; alternatives are not supported", value);
+        return validator.value_error("must name exactly one model; alternatives are not supported", value);
     };
     let count = match count {
         Value::Null => Some(1),
-        count => count.as_f64().and_then(whole),
+        count => count.as_f64().and_then(round_up),
     };
     match count {
-        Some(count) if is_model(model) => Some(Accelerators {
+        Some(count) if is_model_name(model) => Some(Accelerators {
             model: Some(model.clone()),
             count,
         }),
-        _ => refuse(model, value, cursor),
+        _ => invalid(model, value, validator),
     }
 }
 
-fn from_text(text: &str) -> Option<Accelerators> {
+fn parse_text(text: &str) -> Option<Accelerators> {
     if let Ok(count) = text.parse::<u32>() {
-        let count = whole(f64::from(count))?;
+        let count = round_up(f64::from(count))?;
         return Some(Accelerators { model: None, count });
     }
     let (model, count) = text.split_once(':').unwrap_or((text, "1"));
     Some(Accelerators {
-        model: is_model(model).then(|| model.to_owned()),
-        count: whole(count.parse().ok()?)?,
+        model: is_model_name(model).then(|| model.to_owned()),
+        count: round_up(count.parse().ok()?)?,
     })
     .filter(|accelerators| accelerators.model.is_some())
 }
 
-fn is_model(model: &str) -> bool {
+fn is_model_name(model: &str) -> bool {
     model.starts_with(|first: char| first.is_ascii_alphabetic())
         && model.len() <= 63
         && model
@@ -63,7 +63,7 @@ fn is_model(model: &str) -> bool {
 }
 
 /// Rounds up to whole GPUs, as SkyPilot does: Kubernetes cannot assign fractions.
-fn whole(count: f64) -> Option<u32> {
+fn round_up(count: f64) -> Option<u32> {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -72,8 +72,8 @@ fn whole(count: f64) -> Option<u32> {
     (count > 0.0 && count <= MAX_COUNT).then(|| count.ceil() as u32)
 }
 
-fn refuse<T>(text: &str, value: &Value, cursor: &mut Cursor) -> Option<T> {
-    cursor.refuse(
+fn invalid<T>(text: &str, value: &Value, validator: &mut Validator) -> Option<T> {
+    validator.value_error(
         format!("invalid accelerators `{text}`; expected, e.g., `H100`, `H100:8`, or a count"),
         value,
     )

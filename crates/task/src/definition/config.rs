@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::validation::{self, Cursor, Object};
+use super::duration::MAX_DURATION_SECONDS;
+use crate::validation::{Fields, Validator, coerce};
 
 /// The maximum provisioning timeout, in seconds.
-pub(super) const MAX_SECONDS: i64 = super::duration::MAX_SECONDS as i64;
+pub(super) const MAX_PROVISION_TIMEOUT_SECONDS: i64 = MAX_DURATION_SECONDS as i64;
 
 /// The maximum length of a queue name, which becomes a label value.
 pub(super) const MAX_QUEUE_LENGTH: usize = 63;
@@ -65,48 +66,53 @@ impl ProvisionTimeout {
     }
 }
 
-pub(super) fn read(value: &Value, cursor: &mut Cursor) -> Option<KubernetesConfig> {
-    let mut object = Object::open(value, cursor)?;
-    let kubernetes = object.optional("kubernetes", kubernetes);
-    object.finish(UNSUPPORTED);
-    Some(kubernetes.unwrap_or_default())
+impl KubernetesConfig {
+    /// Parses `config`.
+    pub(super) fn from_value(value: &Value, validator: &mut Validator) -> Option<Self> {
+        let mut fields = Fields::from_value(value, validator)?;
+        let kubernetes = fields.optional("kubernetes", parse_kubernetes);
+        fields.deny_unknown_fields(UNSUPPORTED);
+        Some(kubernetes.unwrap_or_default())
+    }
 }
 
-fn kubernetes(value: &Value, cursor: &mut Cursor) -> Option<KubernetesConfig> {
-    let mut object = Object::open(value, cursor)?;
-    let provision_timeout = object.optional("provision_timeout", provision_timeout);
-    let local_queue_name = object.optional("kueue", kueue).flatten();
-    object.finish(UNSUPPORTED_OF_KUBERNETES);
+fn parse_kubernetes(value: &Value, validator: &mut Validator) -> Option<KubernetesConfig> {
+    let mut fields = Fields::from_value(value, validator)?;
+    let provision_timeout = fields.optional("provision_timeout", parse_provision_timeout);
+    let local_queue_name = fields.optional("kueue", parse_kueue);
+    fields.deny_unknown_fields(UNSUPPORTED_OF_KUBERNETES);
     Some(KubernetesConfig {
         provision_timeout,
         local_queue_name,
     })
 }
 
-/// Reads seconds. To wait indefinitely, SkyPilot uses -1, and formerly used 0; both are accepted.
-fn provision_timeout(value: &Value, cursor: &mut Cursor) -> Option<ProvisionTimeout> {
-    let seconds = validation::integer(value, cursor)?;
+/// Parses seconds. To wait indefinitely, SkyPilot uses -1, and formerly used 0; both are accepted.
+fn parse_provision_timeout(value: &Value, validator: &mut Validator) -> Option<ProvisionTimeout> {
+    let seconds = coerce::integer(value, validator)?;
     match u64::try_from(seconds) {
         Ok(0) => Some(ProvisionTimeout::Never),
-        Ok(some) if seconds <= MAX_SECONDS => Some(ProvisionTimeout::After(Duration::from_secs(some))),
+        Ok(some) if seconds <= MAX_PROVISION_TIMEOUT_SECONDS => {
+            Some(ProvisionTimeout::After(Duration::from_secs(some)))
+        }
         Err(_) if seconds == -1 => Some(ProvisionTimeout::Never),
-        _ => cursor.refuse(
-            format!("must be from 1 to {MAX_SECONDS} seconds, or -1 to wait indefinitely"),
+        _ => validator.value_error(
+            format!("must be from 1 to {MAX_PROVISION_TIMEOUT_SECONDS} seconds, or -1 to wait indefinitely"),
             value,
         ),
     }
 }
 
-fn kueue(value: &Value, cursor: &mut Cursor) -> Option<Option<String>> {
-    let mut object = Object::open(value, cursor)?;
-    let queue = object.optional("local_queue_name", queue_name);
-    object.finish(&[]);
-    Some(queue)
+fn parse_kueue(value: &Value, validator: &mut Validator) -> Option<String> {
+    let mut fields = Fields::from_value(value, validator)?;
+    let queue = fields.optional("local_queue_name", parse_queue_name);
+    fields.deny_unknown_fields(&[]);
+    queue
 }
 
-/// Reads the name of a `LocalQueue`. It must be an RFC 1123 label, because it becomes a label value.
-fn queue_name(value: &Value, cursor: &mut Cursor) -> Option<String> {
-    let name = validation::string(value, cursor)?;
+/// Parses the name of a `LocalQueue`. It must be an RFC 1123 label, because it becomes a label value.
+fn parse_queue_name(value: &Value, validator: &mut Validator) -> Option<String> {
+    let name = coerce::string(value, validator)?;
     let is_end = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = name.as_bytes();
     let is_valid = name.len() <= MAX_QUEUE_LENGTH
@@ -116,7 +122,7 @@ fn queue_name(value: &Value, cursor: &mut Cursor) -> Option<String> {
     if is_valid {
         return Some(name);
     }
-    cursor.refuse(
+    validator.value_error(
         format!(
             "a queue name must be 1 to {MAX_QUEUE_LENGTH} lowercase letters, digits, or `-`, and start and end with a \
              letter or digit"

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::validation::{self, Cursor, Object};
+use crate::validation::{Fields, Validator, coerce};
 
 /// SkyPilot's strategies. They differ in the order in which regions are tried, so on one cluster they are equivalent.
 pub(super) const STRATEGIES: [&str; 2] = ["FAILOVER", "EAGER_NEXT_REGION"];
@@ -11,7 +11,7 @@ pub(super) const STRATEGIES: [&str; 2] = ["FAILOVER", "EAGER_NEXT_REGION"];
 pub const MAX_RESTARTS: u32 = 1000;
 
 /// The maximum number of exit codes: no more exist.
-pub(super) const MAX_CODES: usize = 256;
+pub(super) const MAX_EXIT_CODES: usize = 256;
 
 /// When a failed task is retried. A task that the cluster interrupted (eviction, preemption, or a lost cluster node) is
 /// always retried.
@@ -23,35 +23,35 @@ pub struct Recovery {
     pub recover_on_exit_codes: Vec<u8>,
 }
 
-/// Reads a strategy or an object. The strategy `none` disables recovery.
+/// Parses a strategy or an object. `None` disables recovery: the strategy is `none`, or an error was reported.
 ///
 /// Source: <https://docs.skypilot.co/en/latest/reference/yaml-spec.html#resources-job-recovery>.
-pub(super) fn read(value: &Value, cursor: &mut Cursor) -> Option<Option<Recovery>> {
+pub(super) fn parse_job_recovery(value: &Value, validator: &mut Validator) -> Option<Recovery> {
     if let Value::String(_) = value {
-        return Some(strategy(value, cursor)?.then(Recovery::default));
+        return parse_strategy(value, validator)?.then(Recovery::default);
     }
-    let mut object = Object::open(value, cursor)?;
-    let recovers = object.optional("strategy", strategy).unwrap_or(true);
-    let restarts = object.with_default("max_restarts_on_errors", 0, restarts);
-    let codes = object.optional("recover_on_exit_codes", codes);
-    object.finish(&[]);
+    let mut fields = Fields::from_value(value, validator)?;
+    let is_enabled = fields.optional("strategy", parse_strategy).unwrap_or(true);
+    let restarts = fields.with_default("max_restarts_on_errors", 0, parse_max_restarts);
+    let exit_codes = fields.optional("recover_on_exit_codes", parse_exit_codes);
+    fields.deny_unknown_fields(&[]);
     let recovery = Recovery {
         max_restarts_on_errors: restarts?,
-        recover_on_exit_codes: codes.unwrap_or_default(),
+        recover_on_exit_codes: exit_codes.unwrap_or_default(),
     };
-    Some(recovers.then_some(recovery))
+    is_enabled.then_some(recovery)
 }
 
-/// Whether the strategy enables recovery.
-fn strategy(value: &Value, cursor: &mut Cursor) -> Option<bool> {
-    let name = validation::string(value, cursor)?;
+/// Parses a strategy: whether it enables recovery.
+fn parse_strategy(value: &Value, validator: &mut Validator) -> Option<bool> {
+    let name = coerce::string(value, validator)?;
     if name.eq_ignore_ascii_case("none") {
         return Some(false);
     }
     if STRATEGIES.iter().any(|known| name.eq_ignore_ascii_case(known)) {
         return Some(true);
     }
-    cursor.refuse(
+    validator.value_error(
         format!(
             "unsupported strategy `{name}`; expected one of {}, none; `max_restarts_on_errors` is a separate key",
             STRATEGIES.join(", ")
@@ -60,26 +60,26 @@ fn strategy(value: &Value, cursor: &mut Cursor) -> Option<bool> {
     )
 }
 
-fn restarts(value: &Value, cursor: &mut Cursor) -> Option<u32> {
-    let number = validation::integer(value, cursor)?;
+fn parse_max_restarts(value: &Value, validator: &mut Validator) -> Option<u32> {
+    let number = coerce::integer(value, validator)?;
     match u32::try_from(number) {
         Ok(restarts) if number <= i64::from(MAX_RESTARTS) => Some(restarts),
-        _ => cursor.refuse(format!("must be a number from 0 to {MAX_RESTARTS}"), value),
+        _ => validator.value_error(format!("must be a number from 0 to {MAX_RESTARTS}"), value),
     }
 }
 
-/// Reads a single exit code, or a list.
-fn codes(value: &Value, cursor: &mut Cursor) -> Option<Vec<u8>> {
+/// Parses a single exit code, or a list.
+fn parse_exit_codes(value: &Value, validator: &mut Validator) -> Option<Vec<u8>> {
     match value {
-        Value::Array(_) => validation::list(value, cursor, MAX_CODES, code),
-        _ => code(value, cursor).map(|code| vec![code]),
+        Value::Array(_) => coerce::list(value, validator, MAX_EXIT_CODES, parse_exit_code),
+        _ => parse_exit_code(value, validator).map(|code| vec![code]),
     }
 }
 
-fn code(value: &Value, cursor: &mut Cursor) -> Option<u8> {
-    let number = validation::integer(value, cursor)?;
+fn parse_exit_code(value: &Value, validator: &mut Validator) -> Option<u8> {
+    let number = coerce::integer(value, validator)?;
     match u8::try_from(number) {
         Ok(code) => Some(code),
-        Err(_) => cursor.refuse("an exit code must be a number from 0 to 255", value),
+        Err(_) => validator.value_error("an exit code must be a number from 0 to 255", value),
     }
 }

@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
-use super::{Recovery, accelerators, recovery};
-use crate::Quantity;
-use crate::validation::{self, Cursor, Object};
+use super::accelerators::parse_accelerators;
+use super::recovery::{Recovery, parse_job_recovery};
+use crate::quantity::Quantity;
+use crate::validation::{Fields, Validator, coerce};
 
 /// The maximum length of an image reference: a name of 255 bytes, a tag of 128 bytes, and a digest.
 /// Source: <https://pkg.go.dev/github.com/distribution/reference>.
@@ -56,29 +57,33 @@ pub struct Resources {
 }
 
 impl Resources {
-    pub(super) fn read(value: &Value, cursor: &mut Cursor) -> Option<Self> {
-        let mut object = Object::open(value, cursor)?;
-        let cpus = object.optional("cpus", |value, cursor| quantity(value, cursor, Quantity::cpus));
-        let memory = object.optional("memory", |value, cursor| quantity(value, cursor, Quantity::memory));
-        let accelerators = object.optional("accelerators", accelerators::read);
-        let instance_type = object.optional("instance_type", validation::string);
-        let use_spot = object.optional("use_spot", validation::boolean);
-        let disk_size = object.optional("disk_size", disk_size);
-        let ports = object.optional("ports", ports);
-        let image = object.optional("image_id", image);
-        let recovery = object.optional("job_recovery", recovery::read).flatten();
-        object.finish(UNSUPPORTED);
+    pub(super) fn from_value(value: &Value, validator: &mut Validator) -> Option<Self> {
+        let mut fields = Fields::from_value(value, validator)?;
+        let cpus = fields.optional("cpus", |value, validator| {
+            parse_quantity(value, validator, Quantity::parse_cpus)
+        });
+        let memory = fields.optional("memory", |value, validator| {
+            parse_quantity(value, validator, Quantity::parse_memory)
+        });
+        let accelerators = fields.optional("accelerators", parse_accelerators);
+        let instance_type = fields.optional("instance_type", coerce::string);
+        let use_spot = fields.optional("use_spot", coerce::boolean);
+        let disk_size = fields.optional("disk_size", check_disk_size);
+        let ports = fields.optional("ports", check_ports);
+        let image = fields.optional("image_id", parse_image);
+        let recovery = fields.optional("job_recovery", parse_job_recovery);
+        fields.deny_unknown_fields(UNSUPPORTED);
 
         let mut warnings = Vec::new();
-        let mut ignored = |given: bool, key: &str| {
-            if given {
+        let mut warn_if = |is_set: bool, key: &str| {
+            if is_set {
                 warnings.push(format!("`resources.{key}` has no effect on this server"));
             }
         };
-        ignored(instance_type.is_some(), "instance_type");
-        ignored(use_spot == Some(true), "use_spot");
-        ignored(disk_size.is_some(), "disk_size");
-        ignored(ports.is_some(), "ports");
+        warn_if(instance_type.is_some(), "instance_type");
+        warn_if(use_spot == Some(true), "use_spot");
+        warn_if(disk_size.is_some(), "disk_size");
+        warn_if(ports.is_some(), "ports");
         if let Some(model) = accelerators
             .as_ref()
             .and_then(|accelerators| accelerators.model.as_ref())
@@ -98,70 +103,70 @@ impl Resources {
     }
 }
 
-fn quantity(
+fn parse_quantity(
     value: &Value,
-    cursor: &mut Cursor,
+    validator: &mut Validator,
     parse: impl FnOnce(&str) -> Result<Quantity, String>,
 ) -> Option<Quantity> {
-    let text = validation::text_or_number(value, cursor)?;
+    let text = coerce::string_or_number(value, validator)?;
     match parse(&text) {
         Ok(quantity) => Some(quantity),
-        Err(reason) => cursor.refuse(reason, value),
+        Err(reason) => validator.value_error(reason, value),
     }
 }
 
-/// A whole number of gigabytes, or a size with a unit.
-fn disk_size(value: &Value, cursor: &mut Cursor) -> Option<()> {
+/// Checks a whole number of gigabytes, or a size with a unit.
+fn check_disk_size(value: &Value, validator: &mut Validator) -> Option<()> {
     if let Value::String(text) = value
-        && let Ok(_) = Quantity::size(text)
+        && let Ok(_) = Quantity::parse_size(text)
     {
         return Some(());
     }
-    validation::integer(value, cursor).map(drop)
+    coerce::integer(value, validator).map(drop)
 }
 
-/// A port, a range such as `10052-10100`, or a list of both.
-fn ports(value: &Value, cursor: &mut Cursor) -> Option<()> {
+/// Checks a port, a range such as `10052-10100`, or a list of both.
+fn check_ports(value: &Value, validator: &mut Validator) -> Option<()> {
     match value {
-        Value::Array(_) => validation::list(value, cursor, MAX_PORTS, port).map(drop),
-        _ => port(value, cursor),
+        Value::Array(_) => coerce::list(value, validator, MAX_PORTS, check_port).map(drop),
+        _ => check_port(value, validator),
     }
 }
 
-fn port(value: &Value, cursor: &mut Cursor) -> Option<()> {
-    let valid = |port: i64| (1..=MAX_PORT).contains(&port);
+fn check_port(value: &Value, validator: &mut Validator) -> Option<()> {
+    let is_port = |port: i64| (1..=MAX_PORT).contains(&port);
     if let Value::String(text) = value
         && let Some((first, last)) = text.split_once('-')
     {
         let bounds = (first.parse::<i64>(), last.parse::<i64>());
         return match bounds {
-            (Ok(first), Ok(last)) if valid(first) && valid(last) && first <= last => Some(()),
-            _ => cursor.refuse(
+            (Ok(first), Ok(last)) if is_port(first) && is_port(last) && first <= last => Some(()),
+            _ => validator.value_error(
                 format!("invalid port range `{text}`; expected, e.g., `8080-8090`"),
                 value,
             ),
         };
     }
-    let port = validation::integer(value, cursor)?;
-    if valid(port) {
+    let port = coerce::integer(value, validator)?;
+    if is_port(port) {
         return Some(());
     }
-    cursor.refuse(format!("a port must be a number from 1 to {MAX_PORT}"), value)
+    validator.value_error(format!("a port must be a number from 1 to {MAX_PORT}"), value)
 }
 
 /// SkyPilot marks container images with the prefix `docker:`, because its `image_id` can also be a machine image.
-fn image(value: &Value, cursor: &mut Cursor) -> Option<String> {
-    let text = validation::string(value, cursor)?;
+fn parse_image(value: &Value, validator: &mut Validator) -> Option<String> {
+    let text = coerce::string(value, validator)?;
     let image = text.strip_prefix("docker:").unwrap_or(&text);
-    let valid = text.len() <= MAX_IMAGE_BYTES
+    let is_valid = text.len() <= MAX_IMAGE_BYTES
         && image.starts_with(|first: char| first.is_ascii_alphanumeric())
         && image
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/' | b':' | b'@' | b'+'));
-    if valid {
+    if is_valid {
         return Some(image.to_owned());
     }
-    cursor.refuse(
+    validator.value_error(
         format!("invalid image `{text}`; expected, e.g., `python:3.13-slim` or `registry/name:tag`"),
         value,
     )

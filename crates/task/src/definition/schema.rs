@@ -6,27 +6,27 @@ use serde_json::{Value, json};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::config::{MAX_QUEUE_LENGTH, MAX_SECONDS};
-use super::recovery::MAX_CODES;
+use super::config::{MAX_PROVISION_TIMEOUT_SECONDS, MAX_QUEUE_LENGTH};
+use super::envs::{MAX_VARIABLE_BYTES, MAX_VARIABLE_NAME_BYTES, MAX_VARIABLES};
+use super::recovery::MAX_EXIT_CODES;
 use super::resources::{MAX_IMAGE_BYTES, MAX_PORTS};
-use super::{
-    MAX_FILE_MOUNTS, MAX_PATH_BYTES, MAX_SCRIPT_BYTES, MAX_VARIABLE_BYTES, MAX_VARIABLE_NAME_BYTES, MAX_VARIABLES,
-    MAX_VOLUMES, TaskDefinition,
-};
+use super::scripts::{MAX_PATH_BYTES, MAX_SCRIPT_BYTES};
+use super::task_definition::{MAX_FILE_MOUNTS, TaskDefinition};
+use super::volume_mounts::MAX_VOLUMES;
+use crate::name;
 use crate::quantity::{MAX_CPUS, MAX_MEMORY_GIBIBYTES};
-use crate::volume::{ACCESS_MODES, MAX_ACCESS_MODES, STORAGE_CLASS_PATTERN};
-use crate::{VolumeDefinition, name};
+use crate::volume::{ACCESS_MODES, MAX_ACCESS_MODES, STORAGE_CLASS_PATTERN, VolumeDefinition};
 
 /// Text without NUL characters, which cannot be passed to a process.
 const NO_NUL: &str = "^[^\\u0000]*$";
 
-fn schema(value: Value) -> RefOr<Schema> {
+fn into_schema(value: Value) -> RefOr<Schema> {
     RefOr::T(serde_json::from_value(value).expect("the schemas below are valid; a test checks this"))
 }
 
 impl PartialSchema for TaskDefinition {
     fn schema() -> RefOr<Schema> {
-        schema(task())
+        into_schema(task_schema())
     }
 }
 
@@ -38,7 +38,7 @@ impl ToSchema for TaskDefinition {
 
 impl PartialSchema for VolumeDefinition {
     fn schema() -> RefOr<Schema> {
-        schema(volume())
+        into_schema(volume_schema())
     }
 }
 
@@ -52,7 +52,7 @@ fn name_schema() -> Value {
     json!({"type": "string", "minLength": 1, "maxLength": name::MAX_LENGTH, "pattern": name::PATTERN})
 }
 
-fn task() -> Value {
+fn task_schema() -> Value {
     let mut name = name_schema();
     name["type"] = json!(["string", "null"]);
     json!({
@@ -70,7 +70,7 @@ fn task() -> Value {
                 "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
             },
             "num_nodes": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 1},
-            "resources": resources(),
+            "resources": resources_schema(),
             "envs": {
                 "type": ["object", "null"],
                 "description": "Environment variables of `setup` and `run`.",
@@ -85,7 +85,7 @@ fn task() -> Value {
                 "description": "Time limit of each node, e.g., 90s or 1h30m. Defaults to the server's time limit.",
                 "pattern": "^[1-9][0-9]{0,3}[smh]$",
             },
-            "config": config(),
+            "config": config_schema(),
             "file_mounts": {
                 "type": ["object", "null"],
                 "description": "Accepted for compatibility; has no effect.",
@@ -119,7 +119,7 @@ fn task() -> Value {
     })
 }
 
-fn config() -> Value {
+fn config_schema() -> Value {
     json!({
         "type": ["object", "null"],
         "description": "Kubernetes settings of the task.",
@@ -134,7 +134,7 @@ fn config() -> Value {
                         "description": "Provisioning timeout in seconds: the task fails if its nodes are not all \
                             scheduled within this time. -1 means no timeout.",
                         "minimum": -1,
-                        "maximum": MAX_SECONDS,
+                        "maximum": MAX_PROVISION_TIMEOUT_SECONDS,
                     },
                     "kueue": {
                         "type": ["object", "null"],
@@ -154,10 +154,10 @@ fn config() -> Value {
     })
 }
 
-fn resources() -> Value {
+fn resources_schema() -> Value {
     let quantity = "^[1-9][0-9]{0,5}\\+?$";
     let number = |minimum: f64, maximum: i64| json!({"type": "number", "minimum": minimum, "maximum": maximum});
-    let ignored = ignored();
+    let ignored = ignored_schemas();
     json!({
         "type": ["object", "null"],
         "description": "Resources of each node.",
@@ -200,7 +200,7 @@ fn resources() -> Value {
             "use_spot": ignored["use_spot"],
             "disk_size": ignored["disk_size"],
             "ports": ignored["ports"],
-            "job_recovery": job_recovery(),
+            "job_recovery": job_recovery_schema(),
             "image_id": {
                 "type": ["string", "null"],
                 "description": "Container image. It must contain Bash.",
@@ -212,7 +212,7 @@ fn resources() -> Value {
 }
 
 /// Fields of SkyPilot that are accepted and have no effect.
-fn ignored() -> Value {
+fn ignored_schemas() -> Value {
     // Pydantic's lax conversions accept strings and `true` as numbers.
     let port = json!({"anyOf": [
         {"type": "integer", "minimum": 1, "maximum": 65535},
@@ -243,7 +243,7 @@ fn ignored() -> Value {
     })
 }
 
-fn job_recovery() -> Value {
+fn job_recovery_schema() -> Value {
     json!({
         "description": "When to retry the task after a failure.",
         "anyOf": [
@@ -257,7 +257,7 @@ fn job_recovery() -> Value {
                     "recover_on_exit_codes": {
                         "anyOf": [
                             {"type": "integer", "minimum": 0, "maximum": 255},
-                            {"type": "array", "maxItems": MAX_CODES, "items": {"type": "integer", "minimum": 0, "maximum": 255}},
+                            {"type": "array", "maxItems": MAX_EXIT_CODES, "items": {"type": "integer", "minimum": 0, "maximum": 255}},
                             {"type": "null"},
                         ],
                     },
@@ -267,7 +267,7 @@ fn job_recovery() -> Value {
     })
 }
 
-fn volume() -> Value {
+fn volume_schema() -> Value {
     json!({
         "type": "object",
         "description": "A volume: storage that outlives the tasks that mount it.",
@@ -310,7 +310,7 @@ mod tests {
     use serde_json::{Value, json};
     use utoipa::PartialSchema;
 
-    use super::{resources, task, volume};
+    use super::{resources_schema, task_schema, volume_schema};
     use crate::{TaskDefinition, VolumeDefinition};
 
     /// Whether the parser knows a property. Its errors suggest the nearest known key, so parsing a slightly misspelled
@@ -334,15 +334,15 @@ mod tests {
                 .cloned()
                 .collect::<Vec<_>>()
         };
-        for key in keys(task()) {
+        for key in keys(task_schema()) {
             let errors = TaskDefinition::parse(&json!({ format!("{key}_"): 1 }), 1).unwrap_err();
             assert!(knows(&errors, &key), "{key}");
         }
-        for key in keys(resources()) {
+        for key in keys(resources_schema()) {
             let errors = TaskDefinition::parse(&json!({ "resources": { format!("{key}_"): 1 } }), 1).unwrap_err();
             assert!(knows(&errors, &key), "{key}");
         }
-        for key in keys(volume()) {
+        for key in keys(volume_schema()) {
             let errors = VolumeDefinition::parse(&json!({ format!("{key}_"): 1 })).unwrap_err();
             assert!(knows(&errors, &key), "{key}");
         }

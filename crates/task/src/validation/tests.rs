@@ -3,10 +3,11 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Cursor, Object, boolean, integer, list, map, parse, string, text_or_number};
+use super::coerce::{boolean, integer, list, map, string, string_or_number};
+use super::{Fields, Validator, validate};
 
-fn kinds<T>(value: &Value, parser: impl FnOnce(&Value, &mut Cursor) -> Option<T>) -> Vec<&'static str> {
-    match parse(value, "body", parser) {
+fn kinds<T>(value: &Value, parser: impl FnOnce(&Value, &mut Validator) -> Option<T>) -> Vec<&'static str> {
+    match validate(value, "body", parser) {
         Ok(_) => Vec::new(),
         Err(errors) => errors.iter().map(|error| error.kind).collect(),
     }
@@ -25,7 +26,7 @@ fn integers_are_converted_as_pydantic_does() {
         (json!("-3"), -3),
         (json!(1e30), i64::MAX),
     ] {
-        assert_eq!(parse(&input, "body", integer), Ok(expected), "{input}");
+        assert_eq!(validate(&input, "body", integer), Ok(expected), "{input}");
     }
 }
 
@@ -54,7 +55,7 @@ fn booleans_are_words_digits_or_booleans() {
         (json!(0.0), false),
         (json!(true), true),
     ] {
-        assert_eq!(parse(&input, "body", boolean), Ok(expected), "{input}");
+        assert_eq!(validate(&input, "body", boolean), Ok(expected), "{input}");
     }
     for (input, expected) in [
         (json!("tru"), "bool_parsing"),
@@ -68,19 +69,22 @@ fn booleans_are_words_digits_or_booleans() {
 
 #[test]
 fn a_number_is_text_only_where_it_is_allowed() {
-    assert_eq!(parse(&json!(4), "body", text_or_number), Ok("4".to_owned()));
+    assert_eq!(validate(&json!(4), "body", string_or_number), Ok("4".to_owned()));
     assert_eq!(kinds(&json!(4), string), ["string_type"]);
-    assert_eq!(kinds(&json!(false), text_or_number), ["string_type"]);
+    assert_eq!(kinds(&json!(false), string_or_number), ["string_type"]);
 }
 
 #[test]
 fn all_errors_of_a_list_and_a_map_are_reported() {
     assert_eq!(
-        kinds(&json!([1, "a", 2]), |value, cursor| list(value, cursor, 3, string)).len(),
+        kinds(&json!([1, "a", 2]), |value, validator| list(
+            value, validator, 3, string
+        ))
+        .len(),
         2
     );
-    let errors = parse(&json!({"a": 1, "b": []}), "body", |value, cursor| {
-        map(value, cursor, 2, |_, value, cursor| string(value, cursor))
+    let errors = validate(&json!({"a": 1, "b": []}), "body", |value, validator| {
+        map(value, validator, 2, |_, value, validator| string(value, validator))
     })
     .unwrap_err();
     assert_eq!(errors[1].loc, ["body".into(), "b".into()]);
@@ -88,10 +92,10 @@ fn all_errors_of_a_list_and_a_map_are_reported() {
 
 #[test]
 fn an_unknown_key_is_refused_with_the_nearest_known_one() {
-    let errors = parse(&json!({"num_node": 1, "secrets": {}}), "body", |value, cursor| {
-        let mut object = Object::open(value, cursor)?;
-        object.optional("num_nodes", integer);
-        object.finish(&["secrets"]);
+    let errors = validate(&json!({"num_node": 1, "secrets": {}}), "body", |value, validator| {
+        let mut fields = Fields::from_value(value, validator)?;
+        fields.optional("num_nodes", integer);
+        fields.deny_unknown_fields(&["secrets"]);
         Some(())
     })
     .unwrap_err();
@@ -123,13 +127,13 @@ proptest! {
     #[test]
     fn every_integer_is_read_back_from_its_text(number: i64) {
         prop_assume!(number != i64::MIN);
-        prop_assert_eq!(parse(&json!(number.to_string()), "body", integer), Ok(number));
+        prop_assert_eq!(validate(&json!(number.to_string()), "body", integer), Ok(number));
     }
 
     #[test]
     fn no_text_makes_a_conversion_panic(text: String) {
         let value = json!(text);
-        let _ = parse(&value, "body", integer);
-        let _ = parse(&value, "body", boolean);
+        let _ = validate(&value, "body", integer);
+        let _ = validate(&value, "body", boolean);
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use serde_json::Value;
-use task::State;
-use task::status::TaskStatus;
+use task::TaskState;
+use task::wire::TaskStatus;
 
 use crate::args::{Format, List, SortKey, StateName};
 use crate::client::Away;
@@ -53,12 +53,12 @@ async fn tasks(context: &Context, args: &List) -> Result<Vec<Kept<TaskStatus>>> 
     Ok(tasks)
 }
 
-fn state(name: StateName) -> State {
+fn state(name: StateName) -> TaskState {
     match name {
-        StateName::Pending => State::Pending,
-        StateName::Running => State::Running,
-        StateName::Completed => State::Completed,
-        StateName::Failed => State::Failed,
+        StateName::Pending => TaskState::Pending,
+        StateName::Running => TaskState::Running,
+        StateName::Completed => TaskState::Completed,
+        StateName::Failed => TaskState::Failed,
     }
 }
 

@@ -1,7 +1,7 @@
 //! `k8s-cli jobs logs`.
 
 use jiff::{Span, SpanRelativeTo, Timestamp};
-use task::status::TaskStatus;
+use task::wire::TaskStatus;
 
 use super::outcome::{Ending, follow_to_the_end};
 use crate::args::Logs;

@@ -3,8 +3,8 @@
 use std::io::IsTerminal;
 
 use jiff::Timestamp;
-use task::State;
-use task::status::{NodeStatus, TaskStatus};
+use task::TaskState;
+use task::wire::{NodeStatus, TaskStatus};
 
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -74,7 +74,7 @@ pub fn sentence(task: &TaskStatus) -> String {
     if let Some(took) = took(task) {
         text.push_str(&format!(" after {took}"));
     }
-    if task.status == State::Failed {
+    if task.status == TaskState::Failed {
         let why = [&task.reason, &task.message];
         for part in why.into_iter().flatten() {
             text.push_str(&format!(": {part}"));
@@ -101,15 +101,15 @@ fn code(task: &TaskStatus, node: Option<u32>) -> u8 {
     let is_asked_for = |candidate: &&NodeStatus| node.is_none_or(|rank| candidate.rank == rank);
     let mut nodes = task.metadata.nodes.iter().filter(is_asked_for);
     let has_succeeded = match node {
-        Some(_) => nodes.clone().all(|node| node.status == State::Completed),
-        None => task.status == State::Completed,
+        Some(_) => nodes.clone().all(|node| node.status == TaskState::Completed),
+        None => task.status == TaskState::Completed,
     };
     if has_succeeded {
         return 0;
     }
     let failed = nodes
         .by_ref()
-        .filter(|node| node.status == State::Failed && node.exit_code.is_some());
+        .filter(|node| node.status == TaskState::Failed && node.exit_code.is_some());
     let first = failed.min_by_key(|node| (node.reason.as_deref() == Some("NodeFailed"), node.finished_at.clone()));
     let code = first.and_then(|node| u8::try_from(node.exit_code?).ok());
     code.filter(|code| *code != 0).unwrap_or(1)

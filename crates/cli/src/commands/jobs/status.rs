@@ -1,6 +1,6 @@
 //! `k8s-cli jobs status`.
 
-use task::status::TaskStatus;
+use task::wire::TaskStatus;
 
 use crate::args::{Format, Status};
 use crate::context::Context;

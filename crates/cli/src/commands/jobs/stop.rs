@@ -1,6 +1,6 @@
 //! `k8s-cli jobs stop`.
 
-use task::status::TaskStatus;
+use task::wire::TaskStatus;
 
 use crate::args::Stop;
 use crate::client::{Removed, Stopped};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use task::status::TaskStatus;
+use task::wire::TaskStatus;
 
 use super::outcome::{Ending, follow_to_the_end};
 use crate::args::{Format, Submit};

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crossterm::event::{Event, KeyCode, KeyModifiers};
 use crossterm::{cursor, event, execute, terminal};
 use futures::future::join_all;
-use task::State;
-use task::status::TaskStatus;
+use task::TaskState;
+use task::wire::TaskStatus;
 use tokio::time::timeout;
 
 use super::outcome::took;
@@ -126,10 +126,10 @@ async fn view(context: &Context, args: &Top, height: usize) -> Result<String> {
     let title = format!(
         "{}: {} pending, {} running, {} completed, {} failed\n\n",
         plural(tasks.len(), "task"),
-        counts(State::Pending),
-        counts(State::Running),
-        counts(State::Completed),
-        counts(State::Failed)
+        counts(TaskState::Pending),
+        counts(TaskState::Running),
+        counts(TaskState::Completed),
+        counts(TaskState::Failed)
     );
     // Active tasks first, then by latest change.
     tasks.sort_by_key(|task| (task.status.is_final(), std::cmp::Reverse(task.updated_at.clone())));
@@ -173,7 +173,7 @@ fn add(table: &mut Table, task: &TaskStatus, lines: &HashMap<u32, String>) {
     let why = task.message.clone().or_else(|| task.reason.clone()).unwrap_or_default();
     let several = lines_of(task) > 1;
     let own = match (task.status, lines.get(&0)) {
-        (State::Pending | State::Failed, _) => why,
+        (TaskState::Pending | TaskState::Failed, _) => why,
         (_, Some(line)) if !several => line.clone(),
         _ => String::new(),
     };
@@ -212,7 +212,7 @@ fn add(table: &mut Table, task: &TaskStatus, lines: &HashMap<u32, String>) {
 
 /// The last log line of each node; empty if the server does not respond in time.
 async fn last_lines(context: &Context, task: &TaskStatus) -> HashMap<u32, String> {
-    if task.status == State::Pending {
+    if task.status == TaskState::Pending {
         return HashMap::new();
     }
     let path = format!("/tasks/{}/logs?follow=false&tail=1", task.task_id);

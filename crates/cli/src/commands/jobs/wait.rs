@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use futures::future::try_join_all;
-use task::State;
-use task::status::TaskStatus;
+use task::TaskState;
+use task::wire::TaskStatus;
 use tokio::time::{sleep, timeout};
 
 use super::outcome::sentence;
@@ -71,29 +71,30 @@ async fn one(context: &Context, id: &str, condition: Conditions, quiet: bool) ->
 }
 
 /// Whether the condition is met; `None` while it still can be.
-fn reached(condition: Conditions, state: State) -> Option<bool> {
+fn reached(condition: Conditions, state: TaskState) -> Option<bool> {
     match (condition, state) {
-        (Conditions::Done | Conditions::Running, State::Completed | State::Failed) => Some(true),
-        (Conditions::Running, State::Running) => Some(true),
-        (Conditions::Completed, State::Completed) | (Conditions::Failed, State::Failed) => Some(true),
-        (Conditions::Completed, State::Failed) | (Conditions::Failed, State::Completed) => Some(false),
-        (_, State::Pending) | (Conditions::Done | Conditions::Completed | Conditions::Failed, State::Running) => None,
+        (Conditions::Done | Conditions::Running, TaskState::Completed | TaskState::Failed) => Some(true),
+        (Conditions::Running, TaskState::Running) => Some(true),
+        (Conditions::Completed, TaskState::Completed) | (Conditions::Failed, TaskState::Failed) => Some(true),
+        (Conditions::Completed, TaskState::Failed) | (Conditions::Failed, TaskState::Completed) => Some(false),
+        (_, TaskState::Pending)
+        | (Conditions::Done | Conditions::Completed | Conditions::Failed, TaskState::Running) => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use task::State;
+    use task::TaskState;
 
     use super::reached;
     use crate::args::Conditions;
 
     #[test]
     fn what_can_no_longer_become_true_is_not_waited_for() {
-        assert_eq!(reached(Conditions::Completed, State::Failed), Some(false));
-        assert_eq!(reached(Conditions::Failed, State::Completed), Some(false));
-        assert_eq!(reached(Conditions::Running, State::Completed), Some(true));
-        assert_eq!(reached(Conditions::Done, State::Running), None);
-        assert_eq!(reached(Conditions::Running, State::Pending), None);
+        assert_eq!(reached(Conditions::Completed, TaskState::Failed), Some(false));
+        assert_eq!(reached(Conditions::Failed, TaskState::Completed), Some(false));
+        assert_eq!(reached(Conditions::Running, TaskState::Completed), Some(true));
+        assert_eq!(reached(Conditions::Done, TaskState::Running), None);
+        assert_eq!(reached(Conditions::Running, TaskState::Pending), None);
     }
 }

@@ -1,7 +1,7 @@
 //! `k8s-cli volumes create`.
 
 use serde_json::json;
-use task::volume::VolumeStatus;
+use task::wire::VolumeStatus;
 
 use crate::args::Create;
 use crate::client;

@@ -1,6 +1,6 @@
 //! `k8s-cli volumes delete`.
 
-use task::volume::VolumeStatus;
+use task::wire::VolumeStatus;
 
 use crate::args::Delete;
 use crate::client::Removed;

@@ -3,7 +3,7 @@
 mod create;
 mod delete;
 
-use task::volume::VolumeStatus;
+use task::wire::VolumeStatus;
 
 use crate::args::{Format, ListVolumes, ShowVolumes, VolumesCommand};
 use crate::context::Context;

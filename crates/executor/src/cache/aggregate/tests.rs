@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use k8s_openapi::api::core::v1::PodStatus;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use task::State;
-use task::status::TaskStatus;
+use task::TaskState;
+use task::wire::TaskStatus;
 
 use super::super::job::{Job, JobEnd};
 use super::super::object::Pod;
@@ -36,7 +36,7 @@ fn aggregate(jobs: &[Job], pods: &[Pod], warnings: &HashMap<String, Reason>) -> 
 }
 
 /// State, reason, and message of a task with one node.
-fn single(status: Value) -> (State, Option<String>, Option<String>) {
+fn single(status: Value) -> (TaskState, Option<String>, Option<String>) {
     let status = aggregate(&[job(0, 1, None)], &[pod(0, status)], &HashMap::new());
     (status.status, status.reason, status.message)
 }
@@ -106,7 +106,7 @@ fn what_keeps_a_task_from_running_is_said_in_the_words_of_kubernetes() {
     ] {
         assert_eq!(
             single(status),
-            (State::Pending, Some(reason.to_owned()), Some(message.to_owned()))
+            (TaskState::Pending, Some(reason.to_owned()), Some(message.to_owned()))
         );
     }
 }
@@ -137,15 +137,15 @@ fn why_a_task_failed_is_said() {
     ] {
         assert_eq!(
             single(status),
-            (State::Failed, Some(reason.to_owned()), Some(message.to_owned()))
+            (TaskState::Failed, Some(reason.to_owned()), Some(message.to_owned()))
         );
     }
 }
 
 #[test]
 fn running_means_that_a_container_runs() {
-    assert_eq!(single(running()).0, State::Running);
-    assert_eq!(single(json!({"phase": "Running"})).0, State::Pending);
+    assert_eq!(single(running()).0, TaskState::Running);
+    assert_eq!(single(json!({"phase": "Running"})).0, TaskState::Pending);
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn a_warning_says_more_than_that_a_container_is_being_created() {
     let status = aggregate(&[job(0, 1, None)], &[], &[("job-0".to_owned(), quota)].into());
     assert_eq!(
         (status.status, status.message.as_deref()),
-        (State::Pending, Some("exceeded quota"))
+        (TaskState::Pending, Some("exceeded quota"))
     );
 }
 
@@ -171,7 +171,7 @@ fn a_pod_that_was_deleted_is_said_to_be() {
     let status = aggregate(&[job(0, 1, Some(exceeded))], &[], &HashMap::new());
     assert_eq!(
         (status.status, status.reason.as_deref()),
-        (State::Failed, Some("PodDeleted"))
+        (TaskState::Failed, Some("PodDeleted"))
     );
 }
 
@@ -193,13 +193,13 @@ fn a_pod_that_is_told_to_end_in_the_moment_of_its_success_has_succeeded() {
         "name": "task", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": success,
     }]);
     let mut status = json!({"phase": "Succeeded", "containerStatuses": container});
-    assert_eq!(ends(status.clone()), (State::Completed, Some(0)));
+    assert_eq!(ends(status.clone()), (TaskState::Completed, Some(0)));
     // What the kubelet reports if the deadline fires while the success is on its way.
     status["phase"] = "Failed".into();
     status["reason"] = "DeadlineExceeded".into();
-    assert_eq!(ends(status.clone()), (State::Completed, Some(0)));
+    assert_eq!(ends(status.clone()), (TaskState::Completed, Some(0)));
     status["reason"] = "Evicted".into();
-    assert_eq!(ends(status).0, State::Failed, "the cluster ended it");
+    assert_eq!(ends(status).0, TaskState::Failed, "the cluster ended it");
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn a_job_that_was_deleted_fails_the_task_when_the_others_ended_because_of_it() {
     assert_eq!(
         (status.status, status.reason.as_deref(), status.message.as_deref()),
         (
-            State::Failed,
+            TaskState::Failed,
             Some("JobDeleted"),
             Some("node 1: the Job for this node was deleted")
         )
@@ -288,8 +288,8 @@ proptest! {
         let metadata = &status.metadata;
         let sum = metadata.succeeded_nodes + metadata.failed_nodes + metadata.running_nodes + metadata.pending_nodes;
         prop_assert_eq!(sum, count);
-        prop_assert_eq!(status.status == State::Failed, metadata.failed_nodes > 0);
-        prop_assert_eq!(status.status == State::Completed, metadata.succeeded_nodes == count);
-        prop_assert_eq!(status.reason.is_some() && status.status == State::Completed, false);
+        prop_assert_eq!(status.status == TaskState::Failed, metadata.failed_nodes > 0);
+        prop_assert_eq!(status.status == TaskState::Completed, metadata.succeeded_nodes == count);
+        prop_assert_eq!(status.reason.is_some() && status.status == TaskState::Completed, false);
     }
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
 use serde_json::{Value, json};
-use task::State;
+use task::TaskState;
 
 use super::{Circumstances, Phase, PodEnd, is_outlived, is_ready, of};
 
@@ -44,7 +44,7 @@ fn a_container_that_others_have_put_first_is_not_the_task() {
     let of_task = |code| container("task", false, &terminated(code, "2026-11-23T15:31:00Z"));
     let goes_on = json!({"phase": "Running", "containerStatuses": [sidecar, of_task(7)]});
     let failed = end(&goes_on, Circumstances::default());
-    assert_eq!((failed.state, failed.exit_code), (State::Failed, Some(7)));
+    assert_eq!((failed.state, failed.exit_code), (TaskState::Failed, Some(7)));
     assert!(is_outlived(&status(&goes_on)) && !is_ready(&status(&goes_on)));
     // The server ended this pod, so the pod's own reason is not how the task ended.
     let ended = json!({
@@ -56,14 +56,14 @@ fn a_container_that_others_have_put_first_is_not_the_task() {
         deadline_seconds: Some(1),
         ..Circumstances::default()
     };
-    assert_eq!(end(&ended, circumstances).state, State::Completed);
+    assert_eq!(end(&ended, circumstances).state, TaskState::Completed);
     assert_eq!(reason(&end(&ended, Circumstances::default())), Some("DeadlineExceeded"));
     // A failed injected container does not fail the task.
     let other_failed = json!({
         "phase": "Failed",
         "containerStatuses": [container("a-sidecar", false, &terminated(1, "2026-11-23T15:31:00Z")), of_task(0)],
     });
-    assert_eq!(end(&other_failed, Circumstances::default()).state, State::Completed);
+    assert_eq!(end(&other_failed, Circumstances::default()).state, TaskState::Completed);
 }
 
 #[test]
@@ -105,11 +105,11 @@ fn a_disruption_is_a_failure_whatever_the_exit_code() {
     let during = end(&evicted("2026-11-23T15:31:00Z"), Circumstances::default());
     assert_eq!(
         (during.state, reason(&during)),
-        (State::Failed, Some("EvictionByEvictionAPI"))
+        (TaskState::Failed, Some("EvictionByEvictionAPI"))
     );
     assert_eq!(
         end(&evicted("2026-11-23T15:30:59Z"), Circumstances::default()).state,
-        State::Completed
+        TaskState::Completed
     );
     let deleted = json!({"phase": "Succeeded", "containerStatuses": [container("task", false, &terminated(0, "2026-11-23T15:31:00Z"))]});
     let circumstances = |deleted_at| Circumstances {
@@ -117,10 +117,10 @@ fn a_disruption_is_a_failure_whatever_the_exit_code() {
         ..Circumstances::default()
     };
     let during = end(&deleted, circumstances(at("2026-11-23T15:31:00Z")));
-    assert_eq!((during.state, reason(&during)), (State::Failed, Some("PodDeleted")));
+    assert_eq!((during.state, reason(&during)), (TaskState::Failed, Some("PodDeleted")));
     assert_eq!(
         end(&deleted, circumstances(at("2026-11-23T15:31:01Z"))).state,
-        State::Completed
+        TaskState::Completed
     );
 }
 

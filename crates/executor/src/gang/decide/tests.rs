@@ -1,6 +1,6 @@
 use jiff::Timestamp;
 use proptest::prelude::*;
-use task::State;
+use task::TaskState;
 
 use super::Action;
 use crate::cache::{Gang, GangTask, Job, JobEnd, Phase, Pod, PodEnd, Reason, Restart};
@@ -24,11 +24,11 @@ fn running() -> Phase {
     Phase::Running { since: None }
 }
 
-fn ended(state: State, second: i64) -> Phase {
+fn ended(state: TaskState, second: i64) -> Phase {
     Phase::Ended(PodEnd {
         state,
         reason: None,
-        exit_code: Some(i32::from(state == State::Failed)),
+        exit_code: Some(i32::from(state == TaskState::Failed)),
         has_run: true,
         started_at: None,
         finished_at: Some(Timestamp::from_second(second).unwrap()),
@@ -111,7 +111,7 @@ fn nobody_runs_before_every_setup_has_ended() {
 fn a_node_that_is_done_in_its_setup_does_not_keep_the_others() {
     let done = Pod {
         may_begin: true,
-        ..pod(0, ended(State::Completed, 1))
+        ..pod(0, ended(TaskState::Completed, 1))
     };
     let set_up = Pod {
         may_begin: true,
@@ -155,12 +155,12 @@ fn the_first_failure_ends_all_others_and_is_named() {
         ..pod(3, Phase::Pending(None))
     };
     let actions = decide(&gang(vec![
-        Some(pod(0, ended(State::Failed, 9))),
-        Some(pod(1, ended(State::Failed, 5))),
+        Some(pod(0, ended(TaskState::Failed, 9))),
+        Some(pod(1, ended(TaskState::Failed, 5))),
         Some(pod(2, running())),
         Some(unscheduled),
         None,
-        Some(pod(5, ended(State::Completed, 1))),
+        Some(pod(5, ended(TaskState::Completed, 1))),
     ]));
     let name = |kind: &str, rank: u32| (format!("{kind}-{rank}"), format!("{kind}-{rank}"));
     let end = Action::End {
@@ -175,7 +175,7 @@ fn the_first_failure_ends_all_others_and_is_named() {
 fn what_was_ended_is_no_failure_of_its_own() {
     let ended_by_us = Pod {
         ended_because_of: Some(1),
-        ..pod(0, ended(State::Failed, 1))
+        ..pod(0, ended(TaskState::Failed, 1))
     };
     let going = Pod {
         ended_because_of: Some(1),
@@ -183,7 +183,7 @@ fn what_was_ended_is_no_failure_of_its_own() {
     };
     let actions = decide(&gang(vec![
         Some(ended_by_us),
-        Some(pod(1, ended(State::Failed, 5))),
+        Some(pod(1, ended(TaskState::Failed, 5))),
         Some(going),
     ]));
     assert_eq!(actions, []);
@@ -205,7 +205,11 @@ fn a_pod_that_was_deleted_is_a_failure() {
 
 #[test]
 fn the_next_attempt_has_a_job_for_each_node() {
-    let mut task = gang((0..2).map(|rank| Some(pod(rank, ended(State::Failed, 1)))).collect());
+    let mut task = gang(
+        (0..2)
+            .map(|rank| Some(pod(rank, ended(TaskState::Failed, 1))))
+            .collect(),
+    );
     task.restart = Some(Restart {
         counts: true,
         is_due: true,
@@ -254,7 +258,7 @@ fn one_that_had_no_place_in_time_does_not_begin_in_its_last_second() {
 
 #[test]
 fn a_failure_ends_those_that_wait_in_a_queue_too() {
-    let mut task = gang(vec![Some(pod(0, ended(State::Failed, 1))), None]);
+    let mut task = gang(vec![Some(pod(0, ended(TaskState::Failed, 1))), None]);
     task.nodes[1].0.suspended = true;
     let actions = decide(&task);
     assert!(
@@ -285,8 +289,8 @@ fn any_node(rank: u32) -> impl Strategy<Value = Option<Pod>> {
         let phase = match phase {
             0 => return None,
             1 => Phase::Pending(None),
-            2 => ended(State::Completed, 1),
-            3 => ended(State::Failed, 2),
+            2 => ended(TaskState::Completed, 1),
+            3 => ended(TaskState::Failed, 2),
             _ => running(),
         };
         let is_pending = matches!(phase, Phase::Pending(_));
@@ -306,7 +310,8 @@ proptest! {
     #[test]
     fn gates_and_ends_exclude_each_other(pods in (any_node(0), any_node(1), any_node(2))) {
         let pods = vec![pods.0, pods.1, pods.2];
-        let is_failed = |pod: &Option<Pod>| pod.as_ref().is_some_and(|pod| matches!(&pod.phase, Phase::Ended(end) if end.state == State::Failed));
+        let has_failed = |pod: &Pod| matches!(&pod.phase, Phase::Ended(end) if end.state == TaskState::Failed);
+        let is_failed = |pod: &Option<Pod>| pod.as_ref().is_some_and(has_failed);
         let is_over = |pod: &Option<Pod>| pod.as_ref().is_some_and(|pod| matches!(pod.phase, Phase::Ended(_)));
         let is_up = |pod: &Option<Pod>| pod.as_ref().is_some_and(|pod| !matches!(pod.phase, Phase::Pending(_)));
         let actions = decide(&gang(pods.clone()));

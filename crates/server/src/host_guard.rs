@@ -8,23 +8,25 @@ use std::net::{IpAddr, Ipv6Addr};
 use http::{HeaderMap, Uri, header};
 
 /// The maximum number of characters of a host that an error repeats.
-const MAX_SHOWN: usize = 253;
+const MAX_SHOWN_CHARS: usize = 253;
 
 /// The allowed hosts: the names of this machine, and those set with `--allowed-host`.
 #[derive(Debug)]
-pub struct Hosts {
-    named: Vec<String>,
+pub struct AllowedHosts {
+    configured: Vec<String>,
 }
 
-impl Hosts {
-    /// Allows the names of this machine, and `named`.
-    pub fn new(named: &[String]) -> Self {
-        Self { named: named.to_vec() }
+impl AllowedHosts {
+    /// Allows the names of this machine, and `configured`.
+    pub fn new(configured: &[String]) -> Self {
+        Self {
+            configured: configured.to_vec(),
+        }
     }
 
     /// The reason to reject a request, or `None` if every host that it names is allowed. All `Host` headers and the URI
     /// are checked: a proxy or a library may use any one of them.
-    pub fn refusal(&self, uri: &Uri, headers: &HeaderMap) -> Option<String> {
+    pub fn reject(&self, uri: &Uri, headers: &HeaderMap) -> Option<String> {
         let in_headers = headers.get_all(header::HOST).iter();
         let in_headers = in_headers.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         let in_uri = uri.authority().map(|authority| authority.as_str().to_owned());
@@ -32,8 +34,8 @@ impl Hosts {
         if hosts.is_empty() {
             return Some("missing Host header; use `localhost` or `127.0.0.1`".to_owned());
         }
-        let stranger = hosts.iter().find(|host| !self.is_allowed(host))?;
-        let shown: String = stranger.chars().take(MAX_SHOWN).collect();
+        let disallowed = hosts.iter().find(|host| !self.is_allowed(host))?;
+        let shown: String = disallowed.chars().take(MAX_SHOWN_CHARS).collect();
         Some(format!(
             "host `{shown}` is not allowed; use `localhost` or `127.0.0.1`, or set `--allowed-host` on the server to \
              allow this name"
@@ -41,17 +43,17 @@ impl Hosts {
     }
 
     fn is_allowed(&self, host: &str) -> bool {
-        let Some(name) = name(host) else {
+        let Some(name) = host_name(host) else {
             return false;
         };
         let is_local = name == "localhost" || name.ends_with(".localhost");
         let is_loopback = name.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
-        is_local || is_loopback || self.named.contains(&name)
+        is_local || is_loopback || self.configured.contains(&name)
     }
 }
 
 /// Extracts the name or address from a host with an optional port, in lower case. Returns `None` for an invalid host.
-pub fn name(host: &str) -> Option<String> {
+pub fn host_name(host: &str) -> Option<String> {
     let (name, port) = match host.strip_prefix('[') {
         Some(rest) => {
             let (address, port) = rest.split_once(']')?;
@@ -69,22 +71,22 @@ pub fn name(host: &str) -> Option<String> {
 }
 
 /// Parses a value of `--allowed-host`.
-pub fn parse(text: &str) -> Result<String, String> {
-    name(text).ok_or_else(|| format!("invalid host name `{text}`; expected, e.g., `tasks.example.com`"))
+pub fn parse_allowed_host(text: &str) -> Result<String, String> {
+    host_name(text).ok_or_else(|| format!("invalid host name `{text}`; expected, e.g., `tasks.example.com`"))
 }
 
 #[cfg(test)]
 mod tests {
     use http::{HeaderMap, HeaderValue, Uri, header};
 
-    use super::{Hosts, parse};
+    use super::{AllowedHosts, parse_allowed_host};
 
-    fn is_answered(hosts: &Hosts, uri: &str, named: &[&str]) -> bool {
+    fn is_answered(hosts: &AllowedHosts, uri: &str, named: &[&str]) -> bool {
         let mut headers = HeaderMap::new();
         for host in named {
             headers.append(header::HOST, HeaderValue::from_str(host).unwrap());
         }
-        hosts.refusal(&uri.parse::<Uri>().unwrap(), &headers).is_none()
+        hosts.reject(&uri.parse::<Uri>().unwrap(), &headers).is_none()
     }
 
     #[test]
@@ -101,7 +103,7 @@ mod tests {
             "localhost.",
             "localhost:",
         ] {
-            assert!(is_answered(&Hosts::new(&[]), "/tasks", &[host]), "{host}");
+            assert!(is_answered(&AllowedHosts::new(&[]), "/tasks", &[host]), "{host}");
         }
     }
 
@@ -127,14 +129,14 @@ mod tests {
             "[fe80::1]",
             "::1",
         ] {
-            assert!(!is_answered(&Hosts::new(&[]), "/tasks", &[host]), "{host}");
+            assert!(!is_answered(&AllowedHosts::new(&[]), "/tasks", &[host]), "{host}");
         }
-        assert!(!is_answered(&Hosts::new(&[]), "/tasks", &[]), "no host at all");
+        assert!(!is_answered(&AllowedHosts::new(&[]), "/tasks", &[]), "no host at all");
     }
 
     #[test]
     fn every_host_that_a_request_names_counts() {
-        let hosts = Hosts::new(&[]);
+        let hosts = AllowedHosts::new(&[]);
         assert!(!is_answered(&hosts, "/tasks", &["localhost", "evil.example"]));
         assert!(!is_answered(&hosts, "/tasks", &["evil.example", "localhost"]));
         assert!(!is_answered(&hosts, "http://evil.example/tasks", &["localhost"]));
@@ -143,11 +145,11 @@ mod tests {
 
     #[test]
     fn a_proxy_may_keep_the_name_that_the_operator_allows() {
-        let hosts = Hosts::new(&[parse("Tasks.Example.com:443").unwrap()]);
+        let hosts = AllowedHosts::new(&[parse_allowed_host("Tasks.Example.com:443").unwrap()]);
         assert!(is_answered(&hosts, "/", &["tasks.example.com"]));
         assert!(is_answered(&hosts, "/", &["TASKS.example.com.:8443"]));
         assert!(!is_answered(&hosts, "/", &["tasks.example.com.evil.example"]));
         assert!(!is_answered(&hosts, "/", &["xtasks.example.com"]));
-        assert!(parse("http://tasks.example.com/").is_err());
+        assert!(parse_allowed_host("http://tasks.example.com/").is_err());
     }
 }

@@ -17,87 +17,87 @@ use peer::Account;
 use peer::token::{CHALLENGE_HEADER, PROOF_HEADER, TOKEN_HEADER, Token};
 
 use crate::args::Args;
-use crate::caller::Caller;
+use crate::client::ClientInfo;
 use crate::error::ApiError;
-use crate::host::Hosts;
+use crate::host_guard::AllowedHosts;
 
 /// The conditions for accepting a request.
 #[derive(Debug)]
-pub struct Guard {
+pub struct AccessPolicy {
     /// The account that is accepted besides root; `None` accepts every account.
     owner: Option<Account>,
     /// The secret that proves a client to be the owner's, on systems that do not report the account of a socket.
     token: Option<(Token, PathBuf)>,
     /// The hosts that a request may name; `None` accepts every host.
-    hosts: Option<Hosts>,
+    hosts: Option<AllowedHosts>,
 }
 
-/// The reason to refuse every request of a connection. Stored in the extensions of its requests.
+/// The reason to reject every request of a connection. Stored in the extensions of its requests.
 #[derive(Debug, Clone)]
-pub struct Refused(Arc<str>);
+pub struct Rejected(Arc<str>);
 
 /// How the owner of the server is recognized.
 #[derive(Debug, Clone)]
-enum Evidence {
+enum OwnerProof {
     /// The system reports the account of a socket.
-    Socket,
+    SocketAccount,
     /// Only the owner can read the token file in this directory.
-    File(PathBuf),
+    TokenFile(PathBuf),
 }
 
-impl Guard {
-    /// Creates the guard of a server that listens on `address`. On a non-loopback address, a proxy has to authenticate
+impl AccessPolicy {
+    /// Creates the policy of a server that listens on `address`. On a non-loopback address, a proxy has to authenticate
     /// clients.
     pub fn new(address: SocketAddr, args: &Args) -> anyhow::Result<Self> {
-        let evidence = if peer::IS_TOLD {
-            Evidence::Socket
+        let owner_proof = if peer::REPORTS_SOCKET_OWNER {
+            OwnerProof::SocketAccount
         } else {
             // Ignore `--state-dir`: clients look for the token in the default directory.
-            Evidence::File(embedded::state_folder()?)
+            OwnerProof::TokenFile(embedded::state_folder()?)
         };
-        Self::with(address, args, &evidence)
+        Self::with(address, args, &owner_proof)
     }
 
-    fn with(address: SocketAddr, args: &Args, evidence: &Evidence) -> anyhow::Result<Self> {
+    fn with(address: SocketAddr, args: &Args, owner_proof: &OwnerProof) -> anyhow::Result<Self> {
         let is_loopback = address.ip().to_canonical().is_loopback();
         let owner = (is_loopback && !args.allow_local_users).then(Account::own);
-        let token = match evidence {
-            Evidence::File(folder) if owner.is_some() => Some(new_token(address.port(), folder)?),
+        let token = match owner_proof {
+            OwnerProof::TokenFile(dir) if owner.is_some() => Some(create_token(address.port(), dir)?),
             _ => None,
         };
         Ok(Self {
             owner,
             token,
-            hosts: (is_loopback || !args.allowed_host.is_empty()).then(|| Hosts::new(&args.allowed_host)),
+            hosts: (is_loopback || !args.allowed_host.is_empty()).then(|| AllowedHosts::new(&args.allowed_host)),
         })
     }
 
-    /// The reason to refuse the client of a connection, or `None` if it is accepted.
-    pub fn refusal(&self, caller: &Caller) -> Option<Refused> {
+    /// The reason to reject the client of a connection, or `None` if it is accepted.
+    pub fn reject(&self, client: &ClientInfo) -> Option<Rejected> {
         let owner = self.owner.filter(|_| self.token.is_none())?;
-        let asks = match &caller.account {
+        let account = match &client.account {
             Ok(Some(account)) if account.is_trusted_by(owner) => return None,
             Ok(Some(account)) => format!("this client runs as uid {account}"),
             Ok(None) => "the connection is already closed".to_owned(),
             Err(error) => format!("the client's account is unknown: {error}"),
         };
         let reason = format!(
-            "this server accepts only its own account (uid {owner}) and root, but {asks}; \
+            "this server accepts only its own account (uid {owner}) and root, but {account}; \
              start it with `--allow-local-users` to accept every account of this machine"
         );
-        Some(Refused(reason.into()))
+        Some(Rejected(reason.into()))
     }
 
     /// Runs an accepted request, or answers with 403.
-    async fn admit(&self, request: Request, next: Next) -> Response {
-        if let Some(Refused(reason)) = request.extensions().get() {
+    async fn run_if_allowed(&self, request: Request, next: Next) -> Response {
+        if let Some(Rejected(reason)) = request.extensions().get() {
             return ApiError::Forbidden(reason.to_string()).into_response();
         }
         // Accept any host in health checks: a kubelet names the pod's IP address, and many load balancers name no
         // host. The responses contain nothing that a web page could exploit.
         let is_probe = matches!(request.uri().path(), "/healthz" | "/readyz");
         let hosts = self.hosts.as_ref().filter(|_| !is_probe);
-        if let Some(reason) = hosts.and_then(|hosts| hosts.refusal(request.uri(), request.headers())) {
+        if let Some(reason) = hosts.and_then(|hosts| hosts.reject(request.uri(), request.headers())) {
             return ApiError::Forbidden(reason).into_response();
         }
         let Some((token, path)) = &self.token else {
@@ -127,19 +127,19 @@ impl Guard {
 }
 
 /// Creates a secret in a file that only this account can read.
-fn new_token(port: u16, folder: &Path) -> anyhow::Result<(Token, PathBuf)> {
-    let path = Token::path(folder, port);
+fn create_token(port: u16, dir: &Path) -> anyhow::Result<(Token, PathBuf)> {
+    let path = Token::path(dir, port);
     let create = || {
-        std::fs::create_dir_all(folder)?;
+        std::fs::create_dir_all(dir)?;
         Token::create(&path)
     };
     let token = create().with_context(|| format!("cannot write `{}`", path.display()))?;
     Ok((token, path))
 }
 
-/// Middleware that applies the guard.
-pub async fn admit(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    guard.admit(request, next).await
+/// Middleware that applies the policy.
+pub async fn check_access(State(policy): State<Arc<AccessPolicy>>, request: Request, next: Next) -> Response {
+    policy.run_if_allowed(request, next).await
 }
 
 #[cfg(test)]
@@ -160,70 +160,72 @@ mod tests {
     use peer::token::{CHALLENGE_HEADER, PROOF_HEADER, TOKEN_HEADER, Token};
     use tower::ServiceExt;
 
-    use super::{Evidence, Guard, admit};
+    use super::{AccessPolicy, OwnerProof, check_access};
     use crate::args::Args;
-    use crate::caller::{Caller, Client};
+    use crate::client::{ClientId, ClientInfo};
 
     /// The reason why a server of `owner` refuses a client of `account`.
-    fn refusal(owner: Option<Account>, account: u32) -> Option<String> {
-        let caller = Caller {
-            client: Client::UNKNOWN,
+    fn rejection(owner: Option<Account>, account: u32) -> Option<String> {
+        let client = ClientInfo {
+            id: ClientId::UNKNOWN,
             account: Ok(Some(Account::new(account))),
         };
-        let guard = Guard {
+        let policy = AccessPolicy {
             owner,
             token: None,
             hosts: None,
         };
-        guard.refusal(&caller).map(|refused| refused.0.to_string())
+        policy.reject(&client).map(|rejected| rejected.0.to_string())
     }
 
     #[test]
     fn the_owner_and_root_may_ask() {
-        assert_eq!(refusal(Some(Account::new(1000)), 1000), None);
-        assert_eq!(refusal(Some(Account::new(1000)), 0), None);
-        assert_eq!(refusal(None, 1001), None);
+        assert_eq!(rejection(Some(Account::new(1000)), 1000), None);
+        assert_eq!(rejection(Some(Account::new(1000)), 0), None);
+        assert_eq!(rejection(None, 1001), None);
     }
 
     #[test]
     fn another_account_is_told_how_it_can_be_let_in() {
-        let told = refusal(Some(Account::new(1000)), 1001).unwrap();
+        let reason = rejection(Some(Account::new(1000)), 1001).unwrap();
         assert!(
-            told.contains("(uid 1000)") && told.contains("runs as uid 1001") && told.contains("--allow-local-users"),
-            "{told}"
+            reason.contains("(uid 1000)")
+                && reason.contains("runs as uid 1001")
+                && reason.contains("--allow-local-users"),
+            "{reason}"
         );
     }
 
-    fn guard(host: &str, more: &[&str]) -> Guard {
+    fn policy(host: &str, more: &[&str]) -> AccessPolicy {
         let all = ["k8s-cli-api", "--host", host].into_iter().chain(more.iter().copied());
         let args = Args::parse_from(all);
-        Guard::with((args.host, 80).into(), &args, &Evidence::Socket).unwrap()
+        AccessPolicy::with((args.host, 80).into(), &args, &OwnerProof::SocketAccount).unwrap()
     }
 
     #[test]
     fn a_loopback_listener_is_guarded_and_another_is_not() {
         for (host, is_guarded) in [("127.0.0.1", true), ("::1", true), ("0.0.0.0", false)] {
-            let guard = guard(host, &[]);
+            let policy = policy(host, &[]);
             assert_eq!(
-                (guard.owner.is_some(), guard.hosts.is_some()),
+                (policy.owner.is_some(), policy.hosts.is_some()),
                 (is_guarded, is_guarded),
                 "{host}"
             );
         }
-        let shared = guard("127.0.0.1", &["--allow-local-users"]);
+        let shared = policy("127.0.0.1", &["--allow-local-users"]);
         assert!(
             shared.owner.is_none() && shared.hosts.is_some(),
             "web pages are still refused"
         );
         assert!(
-            guard("0.0.0.0", &["--allowed-host", "tasks.example.com"])
+            policy("0.0.0.0", &["--allowed-host", "tasks.example.com"])
                 .hosts
                 .is_some()
         );
     }
 
-    /// The response of a guarded server to a request with these headers.
-    async fn answer(guard: &Arc<Guard>, path: &str, headers: &[(&str, &str)]) -> Response {
+    /// The response of a server with this policy to a request with these headers.
+    async fn send(policy: &Arc<AccessPolicy>, path: &str, headers: &[(&str, &str)]) -> Response {
         let routes = ["/tasks", "/healthz", "/readyz"]
             .into_iter()
             .fold(Router::new(), |router, path| {
@@ -234,52 +236,50 @@ mod tests {
             request = request.header(*name, *value);
         }
         let request = request.body(Body::empty()).unwrap();
-        let admit = from_fn_with_state(Arc::clone(guard), admit);
-        routes.layer(admit).oneshot(request).await.unwrap()
+        let check_access = from_fn_with_state(Arc::clone(policy), check_access);
+        routes.layer(check_access).oneshot(request).await.unwrap()
     }
 
     #[tokio::test]
     async fn a_probe_may_name_any_host_or_none() {
-        let guard = Arc::new(guard("0.0.0.0", &["--allowed-host", "tasks.example.com"]));
+        let policy = Arc::new(policy("0.0.0.0", &["--allowed-host", "tasks.example.com"]));
         for path in ["/healthz", "/readyz"] {
-            assert_eq!(answer(&guard, path, &[("host", "10.1.2.3:8000")]).await.status(), 200);
-            assert_eq!(answer(&guard, path, &[]).await.status(), 200);
+            assert_eq!(send(&policy, path, &[("host", "10.1.2.3:8000")]).await.status(), 200);
+            assert_eq!(send(&policy, path, &[]).await.status(), 200);
         }
         assert_eq!(
-            answer(&guard, "/tasks", &[("host", "10.1.2.3:8000")]).await.status(),
+            send(&policy, "/tasks", &[("host", "10.1.2.3:8000")]).await.status(),
             403
         );
         assert_eq!(
-            answer(&guard, "/tasks", &[("host", "tasks.example.com")])
-                .await
-                .status(),
+            send(&policy, "/tasks", &[("host", "tasks.example.com")]).await.status(),
             200
         );
     }
 
-    /// The guard of a server on a system that does not report accounts, and its token.
-    fn with_token(folder: &Path) -> (Arc<Guard>, Token) {
+    /// The policy of a server on a system that does not report accounts, and its token.
+    fn with_token(dir: &Path) -> (Arc<AccessPolicy>, Token) {
         let args = Args::parse_from(["k8s-cli-api"]);
         let address = SocketAddr::from((IpAddr::V4(Ipv4Addr::LOCALHOST), 8123));
-        let guard = Guard::with(address, &args, &Evidence::File(folder.to_owned())).unwrap();
-        (Arc::new(guard), Token::read(&Token::path(folder, 8123)).unwrap())
+        let policy = AccessPolicy::with(address, &args, &OwnerProof::TokenFile(dir.to_owned())).unwrap();
+        (Arc::new(policy), Token::read(&Token::path(dir, 8123)).unwrap())
     }
 
     #[tokio::test]
     async fn where_the_system_says_nothing_only_who_has_the_token_is_answered() {
-        let folder = std::env::temp_dir().join(format!("k8s-cli-guard-{}", std::process::id()));
-        let (guard, token) = with_token(&folder.join("new"));
-        std::fs::remove_dir_all(&folder).unwrap();
-        let caller = Caller {
-            client: Client::UNKNOWN,
+        let dir = std::env::temp_dir().join(format!("k8s-cli-access-{}", std::process::id()));
+        let (policy, token) = with_token(&dir.join("new"));
+        std::fs::remove_dir_all(&dir).unwrap();
+        let client = ClientInfo {
+            id: ClientId::UNKNOWN,
             account: Err(std::io::ErrorKind::Unsupported.into()),
         };
         assert!(
-            guard.refusal(&caller).is_none(),
+            policy.reject(&client).is_none(),
             "each request is checked by its token instead"
         );
         let host = ("host", "localhost");
-        let ask = async |path: &str, header: (&str, &str)| answer(&guard, path, &[host, header]).await;
+        let ask = async |path: &str, header: (&str, &str)| send(&policy, path, &[host, header]).await;
         for (path, header) in [
             ("/tasks", ("x-user", "alice")),
             ("/tasks", (TOKEN_HEADER, "wrong")),

@@ -1,4 +1,4 @@
-//! Response types of the API: the status of a task, cluster nodes, and versions.
+//! Response types of the API, which the server writes and the CLI reads.
 
 use std::fmt;
 
@@ -11,7 +11,8 @@ pub const SERVER_HEADER: &str = "k8s-cli-server";
 /// State of a task or of one of its nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+#[schema(as = State)]
+pub enum TaskState {
     /// No container is running yet; `reason` and `message` explain why.
     Pending,
     /// A container is running.
@@ -22,7 +23,7 @@ pub enum State {
     Failed,
 }
 
-impl State {
+impl TaskState {
     /// Whether the state can no longer change.
     #[must_use]
     pub fn is_final(self) -> bool {
@@ -33,7 +34,7 @@ impl State {
     }
 }
 
-impl fmt::Display for State {
+impl fmt::Display for TaskState {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Pending => "pending",
@@ -52,7 +53,7 @@ pub struct TaskStatus {
     /// Name of the task; `task-{task_id}` if it was submitted without a name.
     pub name: String,
     /// State of all nodes together.
-    pub status: State,
+    pub status: TaskState,
     /// Why the task is pending or has failed: a machine-readable reason, as in Kubernetes.
     pub reason: Option<String>,
     /// Human-readable explanation of `reason`, with the node it is about.
@@ -118,7 +119,7 @@ pub struct NodeStatus {
     #[serde(default = "first_attempt")]
     pub attempt: u32,
     /// State of the node.
-    pub status: State,
+    pub status: TaskState,
     /// Why the node is pending or has failed: a machine-readable reason.
     pub reason: Option<String>,
     /// Human-readable explanation of `reason`.
@@ -143,9 +144,42 @@ fn first_attempt() -> u32 {
     1
 }
 
+/// Status of a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VolumeStatus {
+    /// ID of the volume.
+    pub volume_id: String,
+    /// Name of the volume.
+    pub name: String,
+    /// Requested size.
+    pub size: String,
+    /// Storage class, once Kubernetes has chosen one.
+    pub storage_class: Option<String>,
+    /// Access modes.
+    pub access_modes: Vec<String>,
+    /// `Pending`, `Bound`, `Lost`, or `Terminating` (deleted, but still in use by a task).
+    pub status: String,
+    /// Creation time (RFC 3339, UTC).
+    pub created_at: String,
+    /// Name of the user who owns the volume.
+    pub username: String,
+    /// Kubernetes object of the volume.
+    pub metadata: VolumeMetadata,
+}
+
+/// Kubernetes object of a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VolumeMetadata {
+    /// Name of the PersistentVolumeClaim.
+    pub pvc_name: String,
+    /// Namespace of the PersistentVolumeClaim.
+    pub namespace: String,
+}
+
 /// A cluster node that tasks can run on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Machine {
+#[schema(as = Machine)]
+pub struct ClusterNode {
     /// Name of the cluster node.
     pub name: String,
     /// Whether new pods can be scheduled on it.
@@ -160,13 +194,28 @@ pub struct Machine {
 
 /// Versions of the server and of Kubernetes, and where tasks run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Version {
+#[schema(as = Version)]
+pub struct ServerVersion {
     /// Version of the server.
     pub version: String,
     /// `cluster`, or `embedded` if tasks run on the server's machine.
-    pub backend: String,
+    #[schema(value_type = String)]
+    pub backend: BackendKind,
     /// Namespace of all tasks and volumes.
     pub namespace: String,
     /// Version of Kubernetes, as of the start of the server.
     pub kubernetes: String,
+}
+
+/// The Kubernetes behind a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendKind {
+    /// A cluster.
+    Cluster,
+    /// The embedded engine: tasks run on the server's machine.
+    Embedded,
+    /// A backend that this version does not know.
+    #[serde(untagged)]
+    Other(String),
 }

@@ -3,10 +3,10 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// A step of the path to the value that an error is about.
+/// An item of `loc`, the path to the value that an error is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
-pub enum Location {
+pub enum LocItem {
     /// A key of an object, or the part of the request (`body`, `query`, `header`, `path`).
     Key(String),
     /// An index of a list, or a character offset in a body that is not valid JSON.
@@ -20,7 +20,7 @@ pub struct ErrorDetail {
     #[serde(rename = "type")]
     pub kind: &'static str,
     /// The path to the value, from the outside in.
-    pub loc: Vec<Location>,
+    pub loc: Vec<LocItem>,
     /// The human-readable message.
     pub msg: String,
     /// The value that was sent, or its parent if the value is missing.
@@ -34,7 +34,7 @@ impl ErrorDetail {
     /// Creates an error without a context.
     pub fn new(
         kind: &'static str,
-        loc: impl IntoIterator<Item = Location>,
+        loc: impl IntoIterator<Item = LocItem>,
         msg: impl Into<String>,
         input: Value,
     ) -> Self {
@@ -48,7 +48,7 @@ impl ErrorDetail {
     }
 
     /// Creates an error for a value of the right type that is invalid (Pydantic's `value_error`).
-    pub fn refused(loc: impl IntoIterator<Item = Location>, reason: impl Into<String>, input: Value) -> Self {
+    pub fn value_error(loc: impl IntoIterator<Item = LocItem>, reason: impl Into<String>, input: Value) -> Self {
         let reason = reason.into();
         Self {
             ctx: Some(json!({ "error": reason })),
@@ -57,13 +57,13 @@ impl ErrorDetail {
     }
 }
 
-impl From<&str> for Location {
+impl From<&str> for LocItem {
     fn from(key: &str) -> Self {
         Self::Key(key.to_owned())
     }
 }
 
-impl From<usize> for Location {
+impl From<usize> for LocItem {
     fn from(index: usize) -> Self {
         Self::Index(index)
     }

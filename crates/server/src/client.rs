@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use peer::Account;
+use task::UserName;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
@@ -12,18 +13,18 @@ const CLIENT_PREFIX: u128 = !0 << 64;
 
 /// Limits concurrent account lookups on systems where they can be slow. Without it, hundreds of followers that connect
 /// together would start hundreds of threads and delay all responses.
-static LOOKS: Semaphore = Semaphore::const_new(4);
+static ACCOUNT_LOOKUPS: Semaphore = Semaphore::const_new(4);
 
 /// What limits count as one client. Stored in the extensions of its requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Client {
+pub enum ClientId {
     /// An account of this machine. All accounts share the same addresses.
     Account(Account),
     /// Another machine or, with IPv6, its network.
     Address(IpAddr),
 }
 
-impl Client {
+impl ClientId {
     /// The client of a request that did not arrive over a connection, as in tests.
     pub const UNKNOWN: Self = Self::Address(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 
@@ -36,24 +37,33 @@ impl Client {
     }
 }
 
+/// Whom a request's memory is charged to.
+#[derive(Debug, Clone)]
+pub struct Requester {
+    /// Where the connection comes from. All users of a proxy are one client.
+    pub client: ClientId,
+    /// The user in the X-User header. Without a proxy, a client can claim to be any user, so this alone is no limit.
+    pub user: Option<UserName>,
+}
+
 /// The other end of a connection.
 #[derive(Debug)]
-pub struct Caller {
-    pub client: Client,
+pub struct ClientInfo {
+    pub id: ClientId,
     /// The account of the client's process; `None` if it is not on this machine or the connection is closed.
     pub account: io::Result<Option<Account>>,
 }
 
-impl Caller {
+impl ClientInfo {
     /// Identifies the client of a connection. Where the kernel may be slow to answer, it is asked on a blocking thread:
     /// in a sandbox, an unsuccessful lookup can take a second.
-    pub async fn of(stream: &TcpStream, peer: SocketAddr) -> Self {
+    pub async fn identify(stream: &TcpStream, peer: SocketAddr) -> Self {
         let account = match stream.local_addr() {
             Ok(_) if !peer.ip().to_canonical().is_loopback() => Ok(None),
             Ok(local) if peer::is_prompt() => peer::client(local, peer),
             Ok(local) => {
                 // Acquiring cannot fail, because the semaphore is never closed.
-                let _turn = LOOKS.acquire().await;
+                let _permit = ACCOUNT_LOOKUPS.acquire().await;
                 let asked = tokio::task::spawn_blocking(move || peer::client(local, peer)).await;
                 asked.unwrap_or_else(|error| Err(io::Error::other(error)))
             }
@@ -61,7 +71,7 @@ impl Caller {
         };
         let known = account.as_ref().ok().copied().flatten();
         Self {
-            client: Client::new(known, peer),
+            id: ClientId::new(known, peer),
             account,
         }
     }
@@ -72,11 +82,11 @@ mod tests {
     use peer::Account;
     use tokio::net::{TcpListener, TcpStream};
 
-    use super::{Caller, Client};
+    use super::{ClientId, ClientInfo};
 
     #[test]
     fn a_network_of_ones_own_is_one_client() {
-        let client = |address: &str| Client::new(None, address.parse().unwrap());
+        let client = |address: &str| ClientId::new(None, address.parse().unwrap());
         assert_eq!(client("[2001:db8::1]:1"), client("[2001:db8::ffff]:2"));
         assert_ne!(client("[2001:db8::1]:1"), client("[2001:db8:0:1::1]:1"));
         assert_eq!(client("[::ffff:192.0.2.1]:1"), client("192.0.2.1:2"));
@@ -85,7 +95,7 @@ mod tests {
 
     #[test]
     fn accounts_of_one_address_are_several_clients() {
-        let client = |uid: u32| Client::new(Some(Account::new(uid)), "127.0.0.1:1".parse().unwrap());
+        let client = |uid: u32| ClientId::new(Some(Account::new(uid)), "127.0.0.1:1".parse().unwrap());
         assert_eq!(client(1), client(1));
         assert_ne!(client(1), client(2));
     }
@@ -95,11 +105,11 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, peer) = listener.accept().await.unwrap();
-        let caller = Caller::of(&stream, peer).await;
-        if peer::IS_TOLD {
-            assert_eq!(caller.client, Client::Account(Account::own()));
+        let client = ClientInfo::identify(&stream, peer).await;
+        if peer::REPORTS_SOCKET_OWNER {
+            assert_eq!(client.id, ClientId::Account(Account::own()));
         } else {
-            assert!(caller.account.is_err());
+            assert!(client.account.is_err());
         }
     }
 }

@@ -1,0 +1,96 @@
+//! Responses that are generated for one client. A large one holds a share of the memory budget until the client has
+//! read it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes};
+use axum::response::Response;
+use http_body::{Body as _, Frame, SizeHint};
+
+use crate::client::Requester;
+use crate::error::ApiError;
+use crate::limits::RequestLimits;
+use crate::memory_budget::MemoryPermit;
+
+/// A body that holds its memory. hyper drops a body once the rest of it fits hyper's own write buffer.
+struct BudgetedBody {
+    body: Body,
+    _memory: MemoryPermit,
+}
+
+/// Takes memory for a response of known length if it is large. Fails with [`ApiError::Unavailable`] if clients that
+/// don't read their responses have used up the budget.
+pub fn budgeted_response(
+    limits: &RequestLimits,
+    requester: &Requester,
+    response: Response,
+) -> Result<Response, ApiError> {
+    let bytes = response.body().size_hint().upper().unwrap_or(u64::MAX);
+    let memory = limits.try_acquire_response_memory(requester, usize::try_from(bytes).unwrap_or(usize::MAX))?;
+    Ok(match memory {
+        Some(memory) => response.map(|body| Body::new(BudgetedBody { body, _memory: memory })),
+        None => response,
+    })
+}
+
+impl http_body::Body for BudgetedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::response::{IntoResponse, Response};
+    use http_body_util::BodyExt;
+
+    use super::budgeted_response;
+    use crate::client::{ClientId, Requester};
+    use crate::error::ApiError;
+    use crate::limits::RequestLimits;
+
+    const MIB: usize = 1 << 20;
+
+    fn respond(limits: &RequestLimits, client: u8, bytes: usize) -> Result<Response, ApiError> {
+        let client = ClientId::Address([192, 0, 2, client].into());
+        let requester = Requester { client, user: None };
+        budgeted_response(limits, &requester, vec![b'1'; bytes].into_response())
+    }
+
+    #[tokio::test]
+    async fn copies_that_are_not_read_are_limited() {
+        let limits = RequestLimits::new(1, 1);
+        let unread: Vec<_> = (0..3).map(|_| respond(&limits, 1, 16 * MIB).unwrap()).collect();
+        assert!(matches!(respond(&limits, 1, MIB), Err(ApiError::Unavailable(_))));
+        assert!(respond(&limits, 1, 1000).is_ok(), "a small response needs no budget");
+        let other = respond(&limits, 2, 16 * MIB).unwrap();
+        assert!(
+            matches!(respond(&limits, 2, MIB), Err(ApiError::Unavailable(_))),
+            "the budget is used up"
+        );
+        for response in unread {
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(body.len(), 16 * MIB);
+        }
+        assert!(
+            respond(&limits, 1, MIB).is_ok(),
+            "a response that was read frees its share"
+        );
+        drop(other);
+    }
+}

@@ -1,0 +1,162 @@
+//! The definition of a task, as a user submits it.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::config::KubernetesConfig;
+use super::duration;
+use super::envs::{self, is_reserved_variable, parse_envs};
+use super::resources::Resources;
+use super::scripts::{parse_script, parse_workdir};
+use super::volume_mounts::{VolumeMount, parse_volume_mounts};
+use crate::name::Name;
+use crate::validation::{self, ErrorDetail, Fields, Validator, coerce};
+
+/// The maximum number of nodes per task.
+pub const MAX_NODES: u32 = 1000;
+
+/// The maximum number of file mounts, which have no effect.
+pub(super) const MAX_FILE_MOUNTS: usize = 1000;
+
+/// Keys of SkyPilot's task file that are not supported yet.
+/// Source: SkyPilot's `get_task_schema`, release 0.14.
+const UNSUPPORTED: &[&str] = &[
+    "secrets",
+    "managed_secrets",
+    "service",
+    "pool",
+    "api_server_access",
+    "event_callback",
+    "inputs",
+    "outputs",
+    "file_mounts_mapping",
+    "volume_mounts",
+    "experimental",
+];
+
+/// A valid task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskDefinition {
+    /// The name of the task.
+    pub name: Option<Name>,
+    /// The directory in the container in which `setup` and `run` start.
+    pub workdir: Option<String>,
+    /// The number of nodes; at least 1.
+    pub num_nodes: u32,
+    /// The resources of each node.
+    pub resources: Resources,
+    /// Environment variables, in the order of the definition.
+    pub envs: Vec<(String, String)>,
+    /// Volumes, in the order of the definition.
+    pub volumes: Vec<VolumeMount>,
+    /// The Bash script that runs before `run` and must succeed.
+    pub setup: Option<String>,
+    /// The Bash script of the task.
+    pub run: String,
+    /// The time limit of each node; if absent, the server's default applies.
+    pub max_duration: Option<Duration>,
+    /// Kubernetes settings.
+    pub kubernetes: KubernetesConfig,
+    /// Warnings for the user about fields that have no effect.
+    pub warnings: Vec<String>,
+}
+
+impl TaskDefinition {
+    /// Parses a definition from a request body, and reports every error in it. `max_nodes` is the limit of the server.
+    pub fn parse(body: &Value, max_nodes: u32) -> Result<Self, Vec<ErrorDetail>> {
+        validation::validate(body, "body", |value, validator| {
+            Self::from_value(value, validator, max_nodes)
+        })
+    }
+
+    /// The size of all environment variables together, including their names, in bytes.
+    #[must_use]
+    pub fn variables_bytes(&self) -> usize {
+        envs::total_bytes(&self.envs)
+    }
+
+    fn from_value(value: &Value, validator: &mut Validator, max_nodes: u32) -> Option<Self> {
+        let errors_before = validator.error_count();
+        let mut fields = Fields::from_value(value, validator)?;
+        let name = fields.optional("name", Name::from_value);
+        let workdir = fields.optional("workdir", parse_workdir);
+        let num_nodes = fields.with_default("num_nodes", 1, parse_num_nodes);
+        let resources = fields.optional("resources", Resources::from_value).unwrap_or_default();
+        let envs = fields.optional("envs", parse_envs).unwrap_or_default();
+        let has_file_mounts = fields.has("file_mounts");
+        fields.optional("file_mounts", parse_file_mounts);
+        let volumes = fields.optional("volumes", parse_volume_mounts).unwrap_or_default();
+        let setup = fields.optional("setup", parse_script);
+        let run = fields.required("run", parse_script);
+        let max_duration = fields.optional("max_duration", duration::from_value);
+        let kubernetes = fields
+            .optional("config", KubernetesConfig::from_value)
+            .unwrap_or_default();
+        fields.deny_unknown_fields(UNSUPPORTED);
+
+        let (num_nodes, run) = (num_nodes?, run?);
+        // Check the limits of this server last, and only if there are no other errors: the reference implementation
+        // does not have them, and its clients expect exactly its errors.
+        if validator.error_count() > errors_before {
+            return None;
+        }
+        let num_nodes = check_max_nodes(num_nodes, max_nodes, value, validator)?;
+        envs::check_total_bytes(&envs, value, validator)?;
+        let mut warnings = resources.warnings.clone();
+        let reserved = envs.iter().filter(|(name, _)| is_reserved_variable(name));
+        warnings.extend(
+            reserved.map(|(name, _)| format!("`envs.{name}` is ignored; the server sets this variable for each node")),
+        );
+        if has_file_mounts {
+            warnings.push("`file_mounts` has no effect; store the data in a volume".to_owned());
+        }
+        Some(Self {
+            name,
+            workdir,
+            num_nodes,
+            resources,
+            envs,
+            volumes,
+            setup,
+            run,
+            max_duration,
+            kubernetes,
+            warnings,
+        })
+    }
+}
+
+fn parse_num_nodes(value: &Value, validator: &mut Validator) -> Option<i64> {
+    let nodes = coerce::integer(value, validator)?;
+    if nodes >= 1 {
+        return Some(nodes);
+    }
+    validator.push_error_with_context(
+        "greater_than_equal",
+        "Input should be greater than or equal to 1",
+        value,
+        serde_json::json!({ "ge": 1 }),
+    )
+}
+
+fn check_max_nodes(nodes: i64, max_nodes: u32, body: &Value, validator: &mut Validator) -> Option<u32> {
+    match u32::try_from(nodes) {
+        Ok(nodes) if nodes <= max_nodes => Some(nodes),
+        _ => validator.within("num_nodes", |validator| {
+            validator.push_error_with_context(
+                "less_than_equal",
+                format!("Input should be less than or equal to {max_nodes}"),
+                &body["num_nodes"],
+                serde_json::json!({ "le": max_nodes }),
+            )
+        }),
+    }
+}
+
+/// Checks only the format of file mounts, because copying files is not supported yet.
+fn parse_file_mounts(value: &Value, validator: &mut Validator) -> Option<Vec<String>> {
+    coerce::map(value, validator, MAX_FILE_MOUNTS, |_, value, validator| {
+        coerce::string(value, validator)
+    })
+}

@@ -1,0 +1,67 @@
+//! Parses `volumes`, the volumes of a task and their mount paths.
+
+use serde_json::Value;
+
+use super::scripts::MAX_PATH_BYTES;
+use crate::validation::{Validator, coerce};
+
+/// The maximum number of volumes. Each is a mount, and nested mounts take the container runtime quadratic time.
+pub(super) const MAX_VOLUMES: usize = 100;
+
+/// A volume and its mount path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeMount {
+    /// The mount path: an absolute path in the container.
+    pub path: String,
+    /// The name of one of the user's volumes, or of a PersistentVolumeClaim.
+    pub volume: String,
+}
+
+pub(super) fn parse_volume_mounts(value: &Value, validator: &mut Validator) -> Option<Vec<VolumeMount>> {
+    coerce::map(value, validator, MAX_VOLUMES, |path, value, validator| {
+        let volume = coerce::string(value, validator)?;
+        if volume.is_empty() {
+            return validator.value_error("missing volume name", value);
+        }
+        if let Some(reason) = mount_path_error(path) {
+            return validator.value_error(reason, value);
+        }
+        Some(VolumeMount {
+            path: path.to_owned(),
+            volume,
+        })
+    })
+}
+
+/// Why Kubernetes or the container runtime would reject a mount path.
+fn mount_path_error(path: &str) -> Option<String> {
+    let reason = if !path.starts_with('/') {
+        "must start with `/`"
+    } else if path.trim_matches('/').is_empty() {
+        "must not be the root directory"
+    } else if is_reserved_path(path) {
+        "must not be in a reserved directory: /proc, /sys, /dev, /etc/k8s-cli"
+    } else if path.contains(':') {
+        "must not contain `:`"
+    } else if path.split('/').any(|part| part == "..") {
+        "must not contain `..`"
+    } else if path.len() > MAX_PATH_BYTES || path.chars().any(char::is_control) {
+        "must not be too long or contain control characters"
+    } else {
+        return None;
+    };
+    Some(format!("the mount path {reason}"))
+}
+
+/// Whether a container needs the contents of a path. A volume mounted there would break the container.
+fn is_reserved_path(path: &str) -> bool {
+    const SYSTEM_DIRS: [&str; 2] = ["proc", "sys"];
+    let mut parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
+    match (parts.next(), parts.next()) {
+        (Some(first), _) if SYSTEM_DIRS.contains(&first) => true,
+        // Mounting a volume for shared memory is common.
+        (Some("dev"), below) => below != Some("shm"),
+        (Some("etc"), Some(below)) => below.starts_with("k8s-cli"),
+        _ => false,
+    }
+}

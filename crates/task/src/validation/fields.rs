@@ -1,0 +1,119 @@
+//! Parses the fields of an object. Errors are reported in the order of parsing, and unknown keys are errors.
+
+use serde_json::{Map, Value};
+
+use super::validator::Validator;
+
+/// The minimum similarity (Jaro-Winkler, 0 to 1) of an unknown key to a known one that is suggested for it.
+const NEAREST_KEY_SIMILARITY: f64 = 0.8;
+
+/// The fields of an object that is being parsed.
+#[derive(Debug)]
+pub struct Fields<'a, 'v> {
+    object: &'a Value,
+    fields: &'a Map<String, Value>,
+    validator: &'v mut Validator,
+    /// The keys that were parsed so far.
+    known: Vec<&'static str>,
+}
+
+impl<'a, 'v> Fields<'a, 'v> {
+    /// Starts parsing `value`, or reports that it is not an object.
+    pub fn from_value(value: &'a Value, validator: &'v mut Validator) -> Option<Self> {
+        match value {
+            Value::Object(fields) => Some(Self {
+                object: value,
+                fields,
+                validator,
+                known: Vec::new(),
+            }),
+            _ => validator.push_error(
+                "model_attributes_type",
+                "Input should be a valid dictionary or object to extract fields from",
+                value,
+            ),
+        }
+    }
+
+    /// Parses a required field.
+    pub fn required<T>(
+        &mut self,
+        key: &'static str,
+        parser: impl FnOnce(&Value, &mut Validator) -> Option<T>,
+    ) -> Option<T> {
+        self.known.push(key);
+        match self.fields.get(key) {
+            Some(value) => self.validator.within(key, |validator| parser(value, validator)),
+            None => {
+                let parent = self.object;
+                self.validator.within(key, |validator| {
+                    validator.push_error("missing", "Field required", parent)
+                })
+            }
+        }
+    }
+
+    /// Parses a field that may be absent or null.
+    pub fn optional<T>(
+        &mut self,
+        key: &'static str,
+        parser: impl FnOnce(&Value, &mut Validator) -> Option<T>,
+    ) -> Option<T> {
+        self.known.push(key);
+        match self.fields.get(key) {
+            None | Some(Value::Null) => None,
+            Some(value) => self.validator.within(key, |validator| parser(value, validator)),
+        }
+    }
+
+    /// Parses a field that may be absent, but not null.
+    pub fn with_default<T>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        parser: impl FnOnce(&Value, &mut Validator) -> Option<T>,
+    ) -> Option<T> {
+        self.known.push(key);
+        match self.fields.get(key) {
+            None => Some(default),
+            Some(value) => self.validator.within(key, |validator| parser(value, validator)),
+        }
+    }
+
+    /// Whether `key` is present with a value other than null.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        self.fields.get(key).is_some_and(|value| !value.is_null())
+    }
+
+    /// Reports every key that was not parsed. `unsupported` lists keys that SkyPilot has but this server does not
+    /// support.
+    pub fn deny_unknown_fields(self, unsupported: &[&str]) {
+        for (key, value) in self.fields {
+            if self.validator.is_full() {
+                return;
+            }
+            if self.known.contains(&key.as_str()) {
+                continue;
+            }
+            let mut message = "Extra inputs are not permitted".to_owned();
+            if unsupported.contains(&key.as_str()) {
+                message.push_str(&format!(": SkyPilot's `{key}` is not supported by this server"));
+            } else if let Some(nearest) = nearest_key(key, &self.known) {
+                message.push_str(&format!(": did you mean `{nearest}`?"));
+            }
+            self.validator.within(key.as_str(), |validator| {
+                validator.push_error::<()>("extra_forbidden", message, value)
+            });
+        }
+    }
+}
+
+fn nearest_key<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
+    known
+        .iter()
+        .map(|candidate| (strsim::jaro_winkler(key, candidate), *candidate))
+        .filter(|(similarity, _)| *similarity >= NEAREST_KEY_SIMILARITY)
+        .max_by(|left, right| left.0.total_cmp(&right.0))
+        .map(|(_, candidate)| candidate)
+}
