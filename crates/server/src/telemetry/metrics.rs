@@ -44,6 +44,15 @@ impl Metrics {
         Ok(Self { handle, process })
     }
 
+    /// Metrics whose recorder is not installed, because a process can install only one.
+    #[cfg(test)]
+    pub fn detached() -> Self {
+        Self {
+            handle: PrometheusBuilder::new().build_recorder().handle(),
+            process: Collector::default(),
+        }
+    }
+
     /// The metrics in Prometheus' text format.
     #[expect(clippy::cast_precision_loss, reason = "no cache holds 2^52 objects")]
     pub fn render(&self, executor: &Executor) -> String {
