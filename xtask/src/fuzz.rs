@@ -16,6 +16,9 @@ pub struct Args {
     /// Time to run each target, in seconds
     #[arg(long, default_value_t = 600)]
     seconds: u32,
+    /// Build without optimization: much faster to build, slower to run
+    #[arg(long)]
+    dev: bool,
     /// Minimize the corpus instead of fuzzing
     #[arg(long, conflicts_with = "seconds")]
     minimize: bool,
@@ -33,8 +36,8 @@ pub fn fuzz(shell: &Shell, args: &Args) -> Result<(), xshell::Error> {
     {
         cmd!(shell, "cargo install --locked {CARGO_FUZZ}").run()?;
     }
-    // There is little unsafe code to check, and without a sanitizer, targets build and run much faster.
-    cmd!(shell, "cargo fuzz build --sanitizer none").run()?;
+    let build = options(args);
+    cmd!(shell, "cargo fuzz build {build...}").run()?;
     let all = cmd!(shell, "cargo fuzz list").read()?;
     let mut targets: Vec<String> = all.lines().map(str::to_owned).collect();
     if let Some(target) = &args.target {
@@ -58,16 +61,23 @@ pub fn fuzz(shell: &Shell, args: &Args) -> Result<(), xshell::Error> {
     failed.into_inner().ok().flatten().map_or(Ok(()), Err)
 }
 
+/// How to build. There is little unsafe code to check, and without a sanitizer, targets build and run much faster.
+fn options(args: &Args) -> Vec<&'static str> {
+    let profile = if args.dev { "--dev" } else { "--release" };
+    vec!["--sanitizer", "none", profile]
+}
+
 fn run(shell: &Shell, args: &Args, target: &str) -> Result<(), xshell::Error> {
+    let build = options(args);
     if args.minimize {
-        return cmd!(shell, "cargo fuzz cmin --sanitizer none {target}").run();
+        return cmd!(shell, "cargo fuzz cmin {build...} {target}").run();
     }
     let seconds = args.seconds.to_string();
     // An input that takes 10 s or 2 GiB is a finding, too.
     let limits = ["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"];
     cmd!(
         shell,
-        "cargo fuzz run --sanitizer none {target} -- -max_total_time={seconds} {limits...}"
+        "cargo fuzz run {build...} {target} -- -max_total_time={seconds} {limits...}"
     )
     .run()
 }

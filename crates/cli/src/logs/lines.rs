@@ -267,7 +267,10 @@ fn line_end(bytes: &[u8]) -> Option<usize> {
     memchr::memchr(b'\n', bytes).map(|index| index + 1)
 }
 
-fn parse(line: &[u8], has_nodes: bool) -> Option<Header<'_>> {
+/// The header of the first of these lines. Only that line is searched: what follows is a line of its own, even if it
+/// has arrived along with this one.
+fn parse(lines: &[u8], has_nodes: bool) -> Option<Header<'_>> {
+    let line = &lines[..line_end(lines).unwrap_or(lines.len())];
     let has_prefix = has_nodes || line.starts_with(b"attempt-");
     let prefix = match has_prefix {
         true => memchr::memmem::find(line, b" | ")? + 3,

@@ -88,6 +88,25 @@ fn the_rest_of_a_broken_line_is_not_lost() {
     assert_eq!(out, b"node-0 | long\nthe rest\nnode-1 | b\n");
 }
 
+/// Found by `cargo xtask fuzz log_lines`.
+#[test]
+fn the_header_of_the_next_line_is_not_that_of_a_continuation() {
+    let style = LineStyle {
+        has_nodes: true,
+        ..LineStyle::default()
+    };
+    let log = b"node-7 the rest of a long line\nnode-0 | 2026-11-24T10:00:00.000000000Z next\n";
+    for size in 1..=log.len() {
+        let (mut lines, mut out) = (Lines::new(style), Vec::new());
+        for piece in log.chunks(size) {
+            lines.take(piece, &mut out);
+        }
+        lines.finish(&mut out);
+        let expected = "node-7 the rest of a long line\nnode-0 | next\n";
+        assert_eq!(String::from_utf8_lossy(&out), expected, "in pieces of {size}");
+    }
+}
+
 #[test]
 fn attempts_are_told_apart() {
     let mut lines = Lines::new(LineStyle::default());
