@@ -223,9 +223,15 @@ async fn a_container_that_ignores_term_is_killed_after_its_grace_period() {
 async fn a_deadline_of_a_pod_ends_it_and_its_log_stays() {
     let world = World::own(&[]).await;
     let script = "trap 'echo ending; exit 0' TERM; echo up; while :; do sleep 0.1; done";
-    let made: Pod = world.cluster.make(pod(script, &json!({}), &json!({}))).await;
+    // Bash runs the trap when its `sleep` has ended, which a busy machine delays.
+    let spec = json!({"terminationGracePeriodSeconds": 30});
+    let made: Pod = world.cluster.make(pod(script, &json!({}), &spec)).await;
     let name = made.name_any();
     wait_for_phase(&world, &name, "Running").await;
+    eventually(Duration::from_secs(60), "the script to set its trap", async || {
+        (log(&world, &name).await == "up\n").then_some(())
+    })
+    .await;
     let patch = Patch::Merge(json!({"spec": {"activeDeadlineSeconds": 1}}));
     world
         .cluster
