@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::{Backend, World, eventually, from_environment, supervisors};
+use e2e::{Backend, World, eventually, from_environment, shims};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::ResourceExt;
@@ -215,7 +215,7 @@ async fn a_container_that_ignores_term_is_killed_after_its_grace_period() {
         .await;
     assert!(start.elapsed() >= Duration::from_millis(900), "{:?}", start.elapsed());
     if let Some(state) = world.state_folder() {
-        assert!(supervisors(state).is_empty());
+        assert!(shims(state).is_empty());
     }
 }
 
@@ -307,7 +307,7 @@ async fn a_fork_bomb_and_a_memory_hog_do_not_keep_others_from_running() {
     world.api.stop(&bomb).await;
     let state = world.state_folder().unwrap();
     eventually(Duration::from_secs(60), "the fork bomb to end", async || {
-        supervisors(state).is_empty().then_some(())
+        shims(state).is_empty().then_some(())
     })
     .await;
 }

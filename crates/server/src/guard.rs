@@ -53,7 +53,7 @@ impl Guard {
             Evidence::Socket
         } else {
             // Ignore `--state-dir`: clients look for the token in the default directory.
-            Evidence::File(embedded::state_folder()?)
+            Evidence::File(embedded::default_state_dir()?)
         };
         Self::with(address, args, &evidence)
     }
