@@ -1,25 +1,27 @@
 //! Formats the capacity of cluster nodes.
 
-use quantity::{NANO, nanos};
+use quantity::{NANOS_PER_UNIT, Quantity};
 use task::status::Machine;
 
 use super::plural;
 
+const MEBIBYTE: i128 = 1 << 20;
 const GIBIBYTE: i128 = 1 << 30;
 
 /// Makes an amount of memory readable: `24683556Ki` becomes `23.5Gi`.
 ///
 /// Rounds down, so that a task that requests the amount fits. Returns invalid quantities unchanged.
 pub fn memory(written: &str) -> String {
-    match nanos(written) {
-        Some(nanos) if nanos / NANO >= GIBIBYTE => {
-            let tenths = nanos / NANO * 10 / GIBIBYTE;
+    let bytes = Quantity::parse(written).map(|quantity| quantity.nanos() / NANOS_PER_UNIT);
+    match bytes {
+        Some(bytes) if bytes >= GIBIBYTE => {
+            let tenths = bytes * 10 / GIBIBYTE;
             match tenths % 10 {
                 0 => format!("{}Gi", tenths / 10),
                 tenth => format!("{}.{tenth}Gi", tenths / 10),
             }
         }
-        Some(nanos) if nanos / NANO >= 1 << 20 => format!("{}Mi", (nanos / NANO) >> 20),
+        Some(bytes) if bytes >= MEBIBYTE => format!("{}Mi", bytes / MEBIBYTE),
         _ => written.to_owned(),
     }
 }
@@ -27,7 +29,7 @@ pub fn memory(written: &str) -> String {
 /// The largest CPU, memory, and GPU capacity of any ready cluster node, each on its own; `None` if no node is ready.
 pub fn most(machines: &[Machine]) -> Option<String> {
     let ready = || machines.iter().filter(|machine| machine.ready);
-    let by_amount = |written: &&str| nanos(written).unwrap_or(0);
+    let by_amount = |written: &&str| Quantity::parse(written).map_or(0, Quantity::nanos);
     let cpus = ready().map(|machine| machine.cpus.as_str()).max_by_key(by_amount)?;
     let largest = ready().map(|machine| machine.memory.as_str()).max_by_key(by_amount)?;
     let gpus = ready().map(|machine| machine.gpus).max()?;

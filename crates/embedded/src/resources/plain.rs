@@ -52,7 +52,7 @@ pub fn admit_quota(admit: Admit) -> Result<Value, Refusal> {
     admit.typed::<ResourceQuota>(nothing, |quota, _, errors| {
         let hard = quota.spec.as_ref().and_then(|spec| spec.hard.as_ref());
         for (name, amount) in hard.into_iter().flatten() {
-            if quantity::nanos(&amount.0).is_none_or(|value| value < 0) {
+            if quantity::Quantity::parse(&amount.0).is_none_or(|amount| amount.nanos() < 0) {
                 let why = "must be greater than or equal to 0";
                 errors.invalid(format!("spec.hard[{name}]"), amount.0.as_str(), why);
             }
