@@ -72,7 +72,7 @@ fn check(local: SocketAddr, remote: SocketAddr) -> Result<(), NotTrusted> {
     if !remote.ip().to_canonical().is_loopback() {
         return Ok(());
     }
-    let who = match peer::server(local, remote) {
+    let who = match peer::server_account(local, remote) {
         Ok(Some(account)) if account.is_trusted_by(Account::own()) => return Ok(()),
         Ok(Some(account)) => format!("belongs to another account (UID {account})"),
         Ok(None) => "may belong to another account: its owner is unknown".to_owned(),
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn an_own_program_is_trusted_and_a_connection_of_nobody_is_not() {
-        if !peer::IS_TOLD {
+        if !peer::REPORTS_OWNERS {
             return;
         }
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -44,7 +44,7 @@ struct Health {
 
 /// Sends the health check. Retries if a proxy is busy or the connection breaks.
 pub async fn greet(http: &reqwest::Client, url: &ApiUrl, proof: &Proof) -> Result<Greeted> {
-    let challenge = token::challenge();
+    let challenge = token::new_challenge();
     let mut tries = retry::Tries::default();
     loop {
         let request = http.get(url.join("/healthz")).timeout(TIMEOUT);

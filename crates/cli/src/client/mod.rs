@@ -65,7 +65,7 @@ impl Client {
         if !url.is_plain() {
             return Self::with(url, user, Proof::None, false);
         }
-        if peer::IS_TOLD {
+        if peer::REPORTS_OWNERS {
             return Self::with(url, user, Proof::None, !trusts_others);
         }
         let proof = match url.is_this_machine() {

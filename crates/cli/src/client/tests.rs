@@ -90,7 +90,7 @@ const OURS: (&str, &str) = (SERVER_HEADER, "test");
 /// The responses of a server that knows `secret`.
 fn proving(secret: &Mutex<Token>, head: &Head) -> Option<String> {
     let token = secret.lock().unwrap();
-    let is_known = head.header(TOKEN_HEADER).is_some_and(|sent| token.is(sent.as_bytes()));
+    let is_known = head.header(TOKEN_HEADER).is_some_and(|sent| token.matches(sent.as_bytes()));
     let proof = head.header(CHALLENGE_HEADER).map(|word| token.proof(word.as_bytes()));
     match proof {
         Some(proof) if head.path() == "/healthz" => answer("200 OK", &[OURS, (PROOF_HEADER, &proof)], "{}"),
