@@ -7,7 +7,7 @@ use std::thread;
 use xshell::{Shell, cmd};
 
 /// The version to install if cargo-fuzz is missing.
-const CARGO_FUZZ: &str = "cargo-fuzz@0.13.1";
+const CARGO_FUZZ_VERSION: &str = "cargo-fuzz@0.13.1";
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -25,7 +25,7 @@ pub struct Args {
 }
 
 /// Runs the targets, as many at a time as there are CPUs.
-pub fn fuzz(shell: &Shell, args: &Args) -> Result<(), xshell::Error> {
+pub fn run_targets(shell: &Shell, args: &Args) -> Result<(), xshell::Error> {
     // cargo-fuzz needs unstable compiler flags.
     shell.set_var("RUSTC_BOOTSTRAP", "1");
     if cmd!(shell, "cargo fuzz --version")
@@ -34,23 +34,23 @@ pub fn fuzz(shell: &Shell, args: &Args) -> Result<(), xshell::Error> {
         .read()
         .is_err()
     {
-        cmd!(shell, "cargo install --locked {CARGO_FUZZ}").run()?;
+        cmd!(shell, "cargo install --locked {CARGO_FUZZ_VERSION}").run()?;
     }
     let build = options(args);
     cmd!(shell, "cargo fuzz build {build...}").run()?;
     let all = cmd!(shell, "cargo fuzz list").read()?;
     let mut targets: Vec<String> = all.lines().map(str::to_owned).collect();
     if let Some(target) = &args.target {
-        targets.retain(|one| one == target);
+        targets.retain(|name| name == target);
     }
     targets.reverse();
     let (targets, failed) = (Mutex::new(targets), Mutex::new(None));
-    let take = || targets.lock().ok()?.pop();
+    let next_target = || targets.lock().ok()?.pop();
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, NonZeroUsize::get) {
             scope.spawn(|| {
-                while let Some(target) = take() {
-                    let done = Shell::new().and_then(|shell| run(&shell, args, &target));
+                while let Some(target) = next_target() {
+                    let done = Shell::new().and_then(|shell| run_target(&shell, args, &target));
                     if let (Err(error), Ok(mut failed)) = (done, failed.lock()) {
                         failed.get_or_insert(error);
                     }
@@ -84,7 +84,7 @@ fn minimize(shell: &Shell, build: &[&str], target: &str) -> Result<(), xshell::E
     cmd!(shell, "mv {kept} {corpus}").run()
 }
 
-fn run(shell: &Shell, args: &Args, target: &str) -> Result<(), xshell::Error> {
+fn run_target(shell: &Shell, args: &Args, target: &str) -> Result<(), xshell::Error> {
     let build = options(args);
     if args.minimize {
         return minimize(shell, &build, target);

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use quantity::{NANO, nanos};
+use quantity::NANOS_PER_UNIT;
 
-const MILLI: i128 = NANO / 1000;
+const MILLI: i128 = NANOS_PER_UNIT / 1000;
 /// 1 EiB, more than any cluster node has. A larger value is most likely bytes that were read as GiB.
 const MAX_BYTES: i128 = 1 << 60;
 /// [`MAX_BYTES`] as a number without a unit.
@@ -28,7 +28,7 @@ impl Quantity {
     pub fn parse(text: &str) -> Option<Self> {
         Some(Self {
             text: text.to_owned(),
-            nanos: nanos(text)?,
+            nanos: quantity::Quantity::parse(text)?.nanos(),
         })
     }
 
@@ -40,7 +40,7 @@ impl Quantity {
         if parsed.nanos < MILLI {
             return Err("the number of CPUs must be at least `1m`".to_owned());
         }
-        if parsed.nanos > i128::from(MAX_CPUS) * NANO {
+        if parsed.nanos > i128::from(MAX_CPUS) * NANOS_PER_UNIT {
             return Err(format!("the number of CPUs must be at most {MAX_CPUS}"));
         }
         if parsed.nanos % MILLI == 0 {
@@ -60,7 +60,7 @@ impl Quantity {
         let parsed = Self::bytes(text.strip_suffix('+').unwrap_or(text)).ok_or_else(|| {
             format!("invalid amount of memory `{text}`; expected, e.g., `16`, `16GB`, `16Gi`, or `512Mi`")
         })?;
-        if parsed.nanos < MIN_MEMORY_BYTES * NANO {
+        if parsed.nanos < MIN_MEMORY_BYTES * NANOS_PER_UNIT {
             return Err(format!(
                 "memory must be at least 1 MiB, not `{text}`; expected, e.g., `512Mi` or `16Gi`"
             ));
@@ -85,7 +85,7 @@ impl Quantity {
     }
 
     fn within_limit(self) -> Result<Self, String> {
-        if self.nanos > MAX_BYTES * NANO {
+        if self.nanos > MAX_BYTES * NANOS_PER_UNIT {
             return Err("must be at most 1 EiB; a number without a unit is in GiB".to_owned());
         }
         Ok(self)
@@ -103,14 +103,14 @@ impl Quantity {
             },
         };
         let parsed = Self::parse(&text)?;
-        if parsed.nanos % NANO == 0 {
+        if parsed.nanos % NANOS_PER_UNIT == 0 {
             return Some(parsed);
         }
         // Round up: Kubernetes has no fractions of a byte.
-        let whole = parsed.nanos.div_euclid(NANO) + 1;
+        let whole = parsed.nanos.div_euclid(NANOS_PER_UNIT) + 1;
         Some(Self {
             text: whole.to_string(),
-            nanos: whole.checked_mul(NANO)?,
+            nanos: whole.checked_mul(NANOS_PER_UNIT)?,
         })
     }
 }

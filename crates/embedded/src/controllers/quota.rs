@@ -22,7 +22,7 @@ pub fn check_quota(transaction: &Transaction<'_>, object: &Object) -> Result<(),
             let Some(hard) = quota.value["spec"]["hard"][&name].as_str() else {
                 continue;
             };
-            let limit = quantity::nanos(hard).unwrap_or(0) / quantity::NANO;
+            let limit = quantity::Quantity::parse(hard).map_or(0, |limit| limit.nanos() / quantity::NANOS_PER_UNIT);
             let used = count_used(transaction, object.kind, object.namespace(), &name)?;
             if i128::from(used) + 1 > limit {
                 let why = format!(

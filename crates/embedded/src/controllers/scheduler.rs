@@ -22,7 +22,7 @@ impl ResourceAmounts {
         let amounts = value.as_object().into_iter().flatten();
         Self(
             amounts
-                .filter_map(|(name, amount)| Some((name.clone(), quantity::nanos(amount.as_str()?)?)))
+                .filter_map(|(name, amount)| Some((name.clone(), quantity::Quantity::parse(amount.as_str()?)?.nanos())))
                 .collect(),
         )
     }
@@ -33,7 +33,7 @@ impl ResourceAmounts {
         for container in pod.value["spec"]["containers"].as_array().into_iter().flatten() {
             all.add(&Self::read(&container["resources"]["requests"]), 1);
         }
-        all.0.insert("pods".to_owned(), quantity::NANO);
+        all.0.insert("pods".to_owned(), quantity::NANOS_PER_UNIT);
         all
     }
 

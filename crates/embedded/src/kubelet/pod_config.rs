@@ -97,9 +97,9 @@ impl PodConfig {
         let amount = |map: Option<
             std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>,
         >,
-                      name: &str| { quantity::nanos(&map?.get(name)?.0) };
-        let bytes = amount(resources.limits, "memory").map(|nanos| nanos / quantity::NANO);
-        let cpu = amount(resources.requests, "cpu").unwrap_or(0) * 1000 / quantity::NANO;
+                      name: &str| { Some(quantity::Quantity::parse(&map?.get(name)?.0)?.nanos()) };
+        let bytes = amount(resources.limits, "memory").map(|nanos| nanos / quantity::NANOS_PER_UNIT);
+        let cpu = amount(resources.requests, "cpu").unwrap_or(0) * 1000 / quantity::NANOS_PER_UNIT;
         CgroupLimits {
             memory: bytes.and_then(|bytes| u64::try_from(bytes).ok()),
             cpu_millis: u64::try_from(cpu).unwrap_or(0),

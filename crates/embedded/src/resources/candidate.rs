@@ -92,10 +92,10 @@ fn canonicalize_quantities(value: &mut Value) -> Result<(), String> {
                             .filter(|amount| amount.is_number() || amount.is_string())
                         {
                             let text = amount.as_str().map_or_else(|| amount.to_string(), str::to_owned);
-                            let canonical = quantity::canonical(&text).ok_or_else(|| {
+                            let quantity = quantity::Quantity::parse(&text).ok_or_else(|| {
                                 "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'".to_owned()
                             })?;
-                            *amount = canonical.into();
+                            *amount = quantity.to_string().into();
                         }
                     }
                     other => canonicalize_quantities(other)?,

@@ -151,7 +151,7 @@ fn validate_resources(resources: &ResourceRequirements, path: &str, errors: &mut
                 let why = "must be a standard resource type or fully qualified";
                 errors.invalid(field.clone(), name.as_str(), why);
             }
-            match quantity::nanos(&amount.0) {
+            match quantity::Quantity::parse(&amount.0).map(quantity::Quantity::nanos) {
                 None => {
                     let why =
                         "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
@@ -160,7 +160,7 @@ fn validate_resources(resources: &ResourceRequirements, path: &str, errors: &mut
                 Some(value) if value < 0 => {
                     errors.invalid(field, amount.0.as_str(), "must be greater than or equal to 0");
                 }
-                Some(value) if !standard && value % quantity::NANO != 0 => {
+                Some(value) if !standard && value % quantity::NANOS_PER_UNIT != 0 => {
                     errors.invalid(field, amount.0.as_str(), "must be an integer");
                 }
                 Some(_) => {}
@@ -171,7 +171,9 @@ fn validate_resources(resources: &ResourceRequirements, path: &str, errors: &mut
     values("requests", requests);
     for (name, request) in requests {
         let Some(limit) = limits.get(name) else { continue };
-        if quantity::nanos(&request.0) > quantity::nanos(&limit.0) {
+        let [requested, allowed] =
+            [&request.0, &limit.0].map(|text| quantity::Quantity::parse(text).map(quantity::Quantity::nanos));
+        if requested > allowed {
             let why = format!("must be less than or equal to {name} limit of {}", limit.0);
             errors.invalid(format!("{path}.requests"), request.0.as_str(), &why);
         }

@@ -63,8 +63,8 @@ fn validate(spec: &PersistentVolumeClaimSpec, errors: &mut FieldErrors) {
         .and_then(|resources| resources.requests.as_ref());
     match requests.and_then(|requests| requests.get("storage")) {
         None => errors.required("spec.resources[storage]", ""),
-        Some(size) => match quantity::nanos(&size.0) {
-            Some(value) if value > 0 => {}
+        Some(size) => match quantity::Quantity::parse(&size.0) {
+            Some(size) if size.nanos() > 0 => {}
             _ => errors.invalid("spec.resources[storage]", size.0.as_str(), "must be greater than zero"),
         },
     }
@@ -90,7 +90,7 @@ fn validate_update(new: &PersistentVolumeClaimSpec, old: &PersistentVolumeClaimS
     }
     let size = |spec: &PersistentVolumeClaimSpec| {
         let requests = spec.resources.as_ref()?.requests.as_ref()?;
-        quantity::nanos(&requests.get("storage")?.0)
+        Some(quantity::Quantity::parse(&requests.get("storage")?.0)?.nanos())
     };
     if size(new) < size(old) {
         let why = "field can not be less than status.capacity";

@@ -53,7 +53,7 @@ pub(super) fn prepare_quota(candidate: Candidate<'_>) -> Result<Value, StatusErr
     candidate.prepare_as::<ResourceQuota>(no_defaults, |quota, _, errors| {
         let hard = quota.spec.as_ref().and_then(|spec| spec.hard.as_ref());
         for (name, amount) in hard.into_iter().flatten() {
-            if quantity::nanos(&amount.0).is_none_or(|value| value < 0) {
+            if quantity::Quantity::parse(&amount.0).is_none_or(|amount| amount.nanos() < 0) {
                 let why = "must be greater than or equal to 0";
                 errors.invalid(format!("spec.hard[{name}]"), amount.0.as_str(), why);
             }

@@ -8,70 +8,75 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 /// Escapes control characters except newlines and tabs.
-pub fn plain(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
+pub fn escape_controls(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
-            '\n' | '\t' => shown.push(character),
-            _ if is_obeyed(character) => push_escape(&mut shown, character),
-            _ => shown.push(character),
+            '\n' | '\t' => escaped.push(character),
+            _ if is_terminal_control(character) => push_escape(&mut escaped, character),
+            _ => escaped.push(character),
         }
     }
-    shown
+    escaped
 }
 
 /// The same on one line: newlines and tabs become spaces.
-pub fn plain_line(text: &str) -> String {
-    plain(text).replace(['\n', '\t'], " ")
+pub fn escape_line(text: &str) -> String {
+    escape_controls(text).replace(['\n', '\t'], " ")
 }
 
 /// Equivalent JSON with control characters in strings written as escapes.
-pub fn plain_json(json: &str) -> Cow<'_, str> {
-    if !json.chars().any(|character| is_obeyed(character) && character != '\n') {
+pub fn escape_json(json: &str) -> Cow<'_, str> {
+    if !json
+        .chars()
+        .any(|character| is_terminal_control(character) && character != '\n')
+    {
         return json.into();
     }
     // JSON strings cannot contain a raw carriage return, so it is whitespace between tokens.
-    plain(&json.replace('\r', " ")).into()
+    escape_controls(&json.replace('\r', " ")).into()
 }
 
 /// Rewrites JSON so that its strings are [`plain`] once decoded.
 ///
 /// Working on the JSON text instead of on decoded values covers every string of every type.
-pub fn with_plain_strings(json: &str) -> Cow<'_, str> {
-    let mut shown = String::new();
-    let mut done = 0;
+pub fn escape_json_strings(json: &str) -> Cow<'_, str> {
+    let mut escaped = String::new();
+    let mut copied = 0;
     let mut characters = json.char_indices();
     while let Some((at, character)) = characters.next() {
-        let escaped = match character {
+        let to_escape = match character {
             '\\' => match characters.next() {
-                Some((_, 'u')) => escaped_character(&json[at..]).filter(|(character, _)| is_obeyed(*character)),
+                Some((_, 'u')) => {
+                    escaped_character(&json[at..]).filter(|(character, _)| is_terminal_control(*character))
+                }
                 Some((_, 'b')) => Some(('\u{8}', 2)),
                 Some((_, 'f')) => Some(('\u{c}', 2)),
                 Some((_, 'r')) => Some(('\r', 2)),
                 _ => None,
             },
             '\r' => None,
-            _ if is_obeyed(character) => Some((character, character.len_utf8())),
+            _ if is_terminal_control(character) => Some((character, character.len_utf8())),
             _ => None,
         };
-        let Some((character, length)) = escaped.filter(|(character, _)| !matches!(character, '\n' | '\t')) else {
+        let Some((character, length)) = to_escape.filter(|(character, _)| !matches!(character, '\n' | '\t')) else {
             continue;
         };
-        shown.push_str(&json[done..at]);
+        escaped.push_str(&json[copied..at]);
         // Escape the backslash, so that decoding yields the escape sequence and not the character.
         let mut escape = String::new();
         push_escape(&mut escape, character);
-        shown.push_str(&escape.replace('\\', "\\\\"));
-        done = at + length;
-        while characters.clone().next().is_some_and(|(next, _)| next < done) {
+        escaped.push_str(&escape.replace('\\', "\\\\"));
+        copied = at + length;
+        while characters.clone().next().is_some_and(|(next, _)| next < copied) {
             characters.next();
         }
     }
-    if done == 0 {
+    if copied == 0 {
         return json.into();
     }
-    shown.push_str(&json[done..]);
-    shown.into()
+    escaped.push_str(&json[copied..]);
+    escaped.into()
 }
 
 /// The character of an escape such as `\u001b`, and the length of the escape in bytes. Handles surrogate pairs, because
@@ -91,7 +96,7 @@ fn escaped_character(escape: &str) -> Option<(char, usize)> {
 }
 
 /// Whether a terminal interprets the character instead of displaying it.
-pub fn is_obeyed(character: char) -> bool {
+pub fn is_terminal_control(character: char) -> bool {
     character.is_control()
         || matches!(
             character,
@@ -118,28 +123,28 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    use super::{is_obeyed, plain, plain_json, plain_line, with_plain_strings};
+    use super::{escape_controls, escape_json, escape_json_strings, escape_line, is_terminal_control};
 
     const HOSTILE: &str = "a\u{1b}[2J\u{9b}31m\u{202e}\u{2066}\r\u{8}\u{7f}\u{e0041}\u{feff}é\"\\u001b";
 
     fn is_harmless(text: &str) -> bool {
         text.chars()
-            .all(|character| !is_obeyed(character) || matches!(character, '\n' | '\t'))
+            .all(|character| !is_terminal_control(character) || matches!(character, '\n' | '\t'))
     }
 
     #[test]
     fn what_a_terminal_obeys_is_shown_instead() {
-        assert_eq!(plain("\u{1b}[2J a\tb\nc\r"), "\\u001b[2J a\tb\nc\\u000d");
-        assert_eq!(plain_line("a\nb\u{9b}"), "a b\\u009b");
-        assert_eq!(plain("名前 ✔️ é"), "名前 ✔️ é");
-        assert!(is_harmless(&plain(HOSTILE)));
+        assert_eq!(escape_controls("\u{1b}[2J a\tb\nc\r"), "\\u001b[2J a\tb\nc\\u000d");
+        assert_eq!(escape_line("a\nb\u{9b}"), "a b\\u009b");
+        assert_eq!(escape_controls("名前 ✔️ é"), "名前 ✔️ é");
+        assert!(is_harmless(&escape_controls(HOSTILE)));
     }
 
     #[test]
     fn strings_of_json_are_harmless_once_decoded() {
         let raw =
             "{\"a\":\"\\u001b]0;x\\u0007\\u009B\\r\\udb40\\udc41\u{9b}\u{202e}\",\"\\u001bk\":[\"\\\\u001b\\n\"]}";
-        let value: Value = serde_json::from_str(&with_plain_strings(raw)).unwrap();
+        let value: Value = serde_json::from_str(&escape_json_strings(raw)).unwrap();
         let expected =
             json!({"a": "\\u001b]0;x\\u0007\\u009b\\u000d\\udb40\\udc41\\u009b\\u202e", "\\u001bk": ["\\u001b\n"]});
         assert_eq!(value, expected);
@@ -150,11 +155,11 @@ mod tests {
         fn no_string_comes_through(text: String) {
             for text in [text, HOSTILE.to_owned()] {
                 let json = json!({ &text: [&text] }).to_string();
-                let value: Value = serde_json::from_str(&with_plain_strings(&json)).unwrap();
+                let value: Value = serde_json::from_str(&escape_json_strings(&json)).unwrap();
                 let decoded = value.as_object().unwrap().iter().next().unwrap();
-                prop_assert_eq!(decoded.0, &plain(&text));
-                prop_assert_eq!(decoded.1[0].as_str().unwrap(), plain(&text));
-                let printed = plain_json(&json);
+                prop_assert_eq!(decoded.0, &escape_controls(&text));
+                prop_assert_eq!(decoded.1[0].as_str().unwrap(), escape_controls(&text));
+                let printed = escape_json(&json);
                 prop_assert!(is_harmless(&printed));
                 prop_assert_eq!(serde_json::from_str::<Value>(&printed).unwrap(), json!({ &text: [&text] }));
             }

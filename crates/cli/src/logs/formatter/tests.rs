@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{LineStyle, Lines};
+use super::{LineStyle, LogFormatter};
 
 /// A line as the server sends it.
 #[derive(Debug, Clone)]
@@ -15,7 +15,7 @@ fn time(second: u32) -> String {
 }
 
 /// The response of the server for `since`.
-fn answer(lines: &[Line], since: Option<&str>) -> Vec<u8> {
+fn response(lines: &[Line], since: Option<&str>) -> Vec<u8> {
     let mut bytes = Vec::new();
     for line in lines {
         let time = time(line.second);
@@ -65,23 +65,23 @@ fn log() -> impl Strategy<Value = Vec<Line>> {
 #[test]
 fn content_comes_out_as_it_went_in() {
     let style = LineStyle::default();
-    let mut lines = Lines::new(style);
+    let mut formatter = LogFormatter::new(style);
     let mut out = Vec::new();
     let content = b"\x1b[1m[/] \xff\0 2026-11-24T10:00:00.0Z \r";
     for chunk in [b"2026-11-24T10:00:00.000000001Z ".as_slice(), content, b"\n"] {
-        lines.take(chunk, &mut out);
+        formatter.format(chunk, &mut out);
     }
     assert_eq!(out, [content.as_slice(), b"\n"].concat());
 }
 
 #[test]
 fn the_rest_of_a_broken_line_is_not_lost() {
-    let mut lines = Lines::new(LineStyle {
+    let mut formatter = LogFormatter::new(LineStyle {
         has_nodes: true,
         ..LineStyle::default()
     });
     let mut out = Vec::new();
-    lines.take(
+    formatter.format(
         b"node-0 | 2026-11-24T10:00:00.000000001Z long\nthe rest\nnode-1 | 2026-11-24T10:00:00.000000001Z b\n",
         &mut out,
     );
@@ -109,26 +109,26 @@ fn the_header_of_the_next_line_is_not_that_of_a_continuation() {
 
 #[test]
 fn attempts_are_told_apart() {
-    let mut lines = Lines::new(LineStyle::default());
+    let mut formatter = LogFormatter::new(LineStyle::default());
     let mut out = Vec::new();
-    let answer = b"2026-11-24T10:00:00.000000001Z a\nattempt-2 | 2026-11-24T10:00:00.000000001Z b\n";
-    lines.take(answer, &mut out);
-    assert_eq!(lines.reconnect(1).unwrap(), "2026-11-24T10:00:00.000000001Z");
-    lines.take(answer, &mut out);
-    lines.take(b"attempt-2 | 2026-11-24T10:00:00.000000001Z c\n", &mut out);
+    let response = b"2026-11-24T10:00:00.000000001Z a\nattempt-2 | 2026-11-24T10:00:00.000000001Z b\n";
+    formatter.format(response, &mut out);
+    assert_eq!(formatter.reconnect(1).unwrap(), "2026-11-24T10:00:00.000000001Z");
+    formatter.format(response, &mut out);
+    formatter.format(b"attempt-2 | 2026-11-24T10:00:00.000000001Z c\n", &mut out);
     assert_eq!(out, b"a\nattempt-2 | b\nattempt-2 | c\n");
 }
 
 #[test]
 fn a_node_that_has_said_nothing_is_asked_for_from_its_beginning() {
-    let mut lines = Lines::new(LineStyle {
+    let mut formatter = LogFormatter::new(LineStyle {
         has_nodes: true,
         ..LineStyle::default()
     });
-    lines.take(b"node-0 | 2026-11-24T10:00:05.000000000Z a\n", &mut Vec::new());
-    assert_eq!(lines.reconnect(2), None);
-    lines.take(b"node-1 | 2026-11-24T10:00:03.000000000Z a\n", &mut Vec::new());
-    assert_eq!(lines.reconnect(2).unwrap(), "2026-11-24T10:00:03.000000000Z");
+    formatter.format(b"node-0 | 2026-11-24T10:00:05.000000000Z a\n", &mut Vec::new());
+    assert_eq!(formatter.reconnect(2), None);
+    formatter.format(b"node-1 | 2026-11-24T10:00:03.000000000Z a\n", &mut Vec::new());
+    assert_eq!(formatter.reconnect(2).unwrap(), "2026-11-24T10:00:03.000000000Z");
 }
 
 proptest! {
@@ -139,18 +139,18 @@ proptest! {
         log in log(),
         cuts in prop::collection::vec((0.0..1.0_f64, 1_usize..40), 0..4),
     ) {
-        let mut lines = Lines::new(LineStyle { has_nodes: true, ..LineStyle::default() });
+        let mut formatter = LogFormatter::new(LineStyle { has_nodes: true, ..LineStyle::default() });
         let mut out = Vec::new();
         let mut since: Option<String> = None;
         let breaks = cuts.into_iter().chain([(1.0, 1)]);
         for (share, piece) in breaks {
-            let bytes = answer(&log, since.as_deref());
+            let bytes = response(&log, since.as_deref());
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "small")]
             let end = (bytes.len() as f64 * share) as usize;
             for chunk in bytes[..end].chunks(piece) {
-                lines.take(chunk, &mut out);
+                formatter.format(chunk, &mut out);
             }
-            since = lines.reconnect(3);
+            since = formatter.reconnect(3);
         }
         for node in 0..3 {
             let expected: Vec<Vec<u8>> = log

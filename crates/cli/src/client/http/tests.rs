@@ -9,14 +9,17 @@ use task::status::SERVER_HEADER;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 
-use super::{ApiUrl, Client, Proof, warning};
+use super::{ApiUrl, Client, PeerCheck, ServerAuth, warning_text};
 use crate::error::{Error, Result};
 use crate::user::User;
 
 #[test]
 fn a_warning_is_its_quoted_text() {
-    assert_eq!(warning(r#"299 - "say \"no\" \\ yes""#).unwrap(), r#"say "no" \ yes"#);
-    assert_eq!(warning("299 - nothing"), None);
+    assert_eq!(
+        warning_text(r#"299 - "say \"no\" \\ yes""#).unwrap(),
+        r#"say "no" \ yes"#
+    );
+    assert_eq!(warning_text("299 - nothing"), None);
 }
 
 /// Request line and headers of a request.
@@ -44,7 +47,7 @@ struct Server {
 }
 
 impl Server {
-    async fn start(answer: impl Fn(&Head) -> Option<String> + Send + 'static) -> Self {
+    async fn start(response: impl Fn(&Head) -> Option<String> + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::<Mutex<Vec<Head>>>::default();
@@ -55,26 +58,26 @@ impl Server {
                 let mut head = String::new();
                 while stream.read_line(&mut head).await.is_ok_and(|count| count > 2) {}
                 let head = Head(head);
-                let answer = answer(&head);
+                let response = response(&head);
                 seen.lock().unwrap().push(head);
                 // The client may have closed the connection already.
-                let _ = stream.write_all(answer.unwrap_or_default().as_bytes()).await;
+                let _ = stream.write_all(response.unwrap_or_default().as_bytes()).await;
             }
         });
         Self {
-            url: ApiUrl::find(Some(&url)).unwrap(),
+            url: ApiUrl::resolve(Some(&url)).unwrap(),
             requests,
         }
     }
 
-    /// The requests received, without greetings.
-    fn asked(&self) -> Vec<Head> {
+    /// The requests received, without handshakes.
+    fn requests_after_handshake(&self) -> Vec<Head> {
         let requests = self.requests.lock().unwrap().clone();
         requests.into_iter().filter(|head| head.path() != "/healthz").collect()
     }
 }
 
-fn answer(status: &str, headers: &[(&str, &str)], body: &str) -> Option<String> {
+fn response(status: &str, headers: &[(&str, &str)], body: &str) -> Option<String> {
     let headers: String = headers
         .iter()
         .map(|(name, value)| format!("{name}: {value}\r\n"))
@@ -88,43 +91,46 @@ fn answer(status: &str, headers: &[(&str, &str)], body: &str) -> Option<String> 
 const OURS: (&str, &str) = (SERVER_HEADER, "test");
 
 /// The responses of a server that knows `secret`.
-fn proving(secret: &Mutex<Token>, head: &Head) -> Option<String> {
+fn proving_response(secret: &Mutex<Token>, head: &Head) -> Option<String> {
     let token = secret.lock().unwrap();
-    let is_known = head.header(TOKEN_HEADER).is_some_and(|sent| token.is(sent.as_bytes()));
+    let is_known = head
+        .header(TOKEN_HEADER)
+        .is_some_and(|sent| token.matches(sent.as_bytes()));
     let proof = head.header(CHALLENGE_HEADER).map(|word| token.proof(word.as_bytes()));
     match proof {
-        Some(proof) if head.path() == "/healthz" => answer("200 OK", &[OURS, (PROOF_HEADER, &proof)], "{}"),
-        _ if is_known => answer("200 OK", &[OURS], "{}"),
-        _ => answer("403 Forbidden", &[OURS], "{\"detail\": \"no\"}"),
+        Some(proof) if head.path() == "/healthz" => response("200 OK", &[OURS, (PROOF_HEADER, &proof)], "{}"),
+        _ if is_known => response("200 OK", &[OURS], "{}"),
+        _ => response("403 Forbidden", &[OURS], "{\"detail\": \"no\"}"),
     }
 }
 
-struct Folder(PathBuf);
+struct TempDir(PathBuf);
 
-impl Folder {
+impl TempDir {
     fn new() -> Self {
-        let folder = std::env::temp_dir().join(format!("k8s-cli-client-{}", uuid::Uuid::new_v4()));
-        std::fs::create_dir(&folder).unwrap();
-        Self(folder)
+        let dir = std::env::temp_dir().join(format!("k8s-cli-client-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&dir).unwrap();
+        Self(dir)
     }
 }
 
-impl Drop for Folder {
+impl Drop for TempDir {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
 /// A client as on systems that do not report the owner of a socket.
-fn with_token(url: &ApiUrl, folder: &Folder, is_optional: bool) -> Client {
-    let folder = folder.0.clone();
-    let user = User::find(Some("alice")).unwrap();
-    Client::with(url, &user, Proof::Token { folder, is_optional }, false).unwrap()
+fn with_token(url: &ApiUrl, dir: &TempDir, is_optional: bool) -> Client {
+    let dir = dir.0.clone();
+    let user = User::resolve(Some("alice")).unwrap();
+    let auth = ServerAuth::Token { dir, is_optional };
+    Client::build(url, &user, auth, PeerCheck::Skip).unwrap()
 }
 
 fn without_proof(url: &ApiUrl) -> Client {
-    let user = User::find(Some("alice")).unwrap();
-    Client::with(url, &user, Proof::None, true).unwrap()
+    let user = User::resolve(Some("alice")).unwrap();
+    Client::build(url, &user, ServerAuth::None, PeerCheck::Require).unwrap()
 }
 
 async fn ask(client: &Client) -> Result<Value> {
@@ -134,8 +140,8 @@ async fn ask(client: &Client) -> Result<Value> {
 #[tokio::test]
 async fn where_nobody_listens_a_server_can_be_started_although_there_is_no_token() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let url = ApiUrl::find(Some(&format!("http://{free}"))).unwrap();
-    let error = ask(&with_token(&url, &Folder::new(), false)).await.unwrap_err();
+    let url = ApiUrl::resolve(Some(&format!("http://{free}"))).unwrap();
+    let error = ask(&with_token(&url, &TempDir::new(), false)).await.unwrap_err();
     assert!(
         matches!(&error, Error::Unreachable { source, .. } if source.is_connect()),
         "{error:?}"
@@ -144,13 +150,13 @@ async fn where_nobody_listens_a_server_can_be_started_although_there_is_no_token
 
 #[tokio::test]
 async fn a_server_that_proves_itself_is_sent_the_token_and_one_that_is_started_anew_the_new_one() {
-    let folder = Folder::new();
-    let secret = Arc::new(Mutex::new(Token::create(&folder.0.join("other")).unwrap()));
+    let dir = TempDir::new();
+    let secret = Arc::new(Mutex::new(Token::create(&dir.0.join("other")).unwrap()));
     let known = Arc::clone(&secret);
-    let server = Server::start(move |head| proving(&known, head)).await;
-    let path = Token::path(&folder.0, server.url.port().unwrap());
+    let server = Server::start(move |head| proving_response(&known, head)).await;
+    let path = Token::path(&dir.0, server.url.port().unwrap());
     *secret.lock().unwrap() = Token::create(&path).unwrap();
-    let client = with_token(&server.url, &folder, false);
+    let client = with_token(&server.url, &dir, false);
     assert_eq!(ask(&client).await.unwrap(), json!({}));
     *secret.lock().unwrap() = Token::create(&path).unwrap();
     assert_eq!(ask(&client).await.unwrap(), json!({}), "after a restart");
@@ -160,37 +166,37 @@ async fn a_server_that_proves_itself_is_sent_the_token_and_one_that_is_started_a
     // A 403 for another reason is reported.
     let refused = Arc::clone(&secret);
     let refusing = Server::start(move |head| match head.path() {
-        "/healthz" => proving(&refused, head),
-        _ => answer("403 Forbidden", &[OURS], "{\"detail\": \"no\"}"),
+        "/healthz" => proving_response(&refused, head),
+        _ => response("403 Forbidden", &[OURS], "{\"detail\": \"no\"}"),
     })
     .await;
-    *secret.lock().unwrap() = Token::create(&Token::path(&folder.0, refusing.url.port().unwrap())).unwrap();
-    let error = ask(&with_token(&refusing.url, &folder, false)).await.unwrap_err();
-    assert!(matches!(error, Error::Refused(_)), "{error:?}");
-    assert_eq!(refusing.asked().len(), 1);
+    *secret.lock().unwrap() = Token::create(&Token::path(&dir.0, refusing.url.port().unwrap())).unwrap();
+    let error = ask(&with_token(&refusing.url, &dir, false)).await.unwrap_err();
+    assert!(matches!(error, Error::PermissionDenied(_)), "{error:?}");
+    assert_eq!(refusing.requests_after_handshake().len(), 1);
 }
 
 #[tokio::test]
 async fn a_server_that_does_not_prove_itself_is_sent_nothing_unless_it_is_trusted() {
-    let folder = Folder::new();
-    let server = Server::start(|_| answer("200 OK", &[OURS, (PROOF_HEADER, "wrong")], "{}")).await;
-    let error = ask(&with_token(&server.url, &folder, false)).await.unwrap_err();
+    let dir = TempDir::new();
+    let server = Server::start(|_| response("200 OK", &[OURS, (PROOF_HEADER, "wrong")], "{}")).await;
+    let error = ask(&with_token(&server.url, &dir, false)).await.unwrap_err();
     assert!(
-        matches!(&error, Error::Untrusted { who, .. } if who.contains("cannot read")),
+        matches!(&error, Error::Untrusted { reason, .. } if reason.contains("cannot read")),
         "{error:?}"
     );
-    Token::create(&Token::path(&folder.0, server.url.port().unwrap())).unwrap();
-    let error = ask(&with_token(&server.url, &folder, false)).await.unwrap_err();
+    Token::create(&Token::path(&dir.0, server.url.port().unwrap())).unwrap();
+    let error = ask(&with_token(&server.url, &dir, false)).await.unwrap_err();
     assert!(
-        matches!(&error, Error::Untrusted { who, .. } if who.contains("could not prove")),
+        matches!(&error, Error::Untrusted { reason, .. } if reason.contains("could not prove")),
         "{error:?}"
     );
-    assert!(server.asked().is_empty());
-    assert_eq!(ask(&with_token(&server.url, &folder, true)).await.unwrap(), json!({}));
-    let asked = server.asked();
-    assert_eq!(asked.len(), 1);
+    assert!(server.requests_after_handshake().is_empty());
+    assert_eq!(ask(&with_token(&server.url, &dir, true)).await.unwrap(), json!({}));
+    let requests = server.requests_after_handshake();
+    assert_eq!(requests.len(), 1);
     assert_eq!(
-        asked[0].header(TOKEN_HEADER),
+        requests[0].header(TOKEN_HEADER),
         None,
         "the secret is only sent to a server that has proven to know it"
     );
@@ -204,9 +210,9 @@ async fn a_greeting_is_sent_again_after_a_reset_and_to_a_busy_proxy() {
         *tries += 1;
         match *tries {
             1 => None,
-            2 => answer("503 Service Unavailable", &[("retry-after", "0")], ""),
-            3 => answer("429 Too Many Requests", &[("retry-after", "0")], ""),
-            _ => answer("200 OK", &[OURS], "{}"),
+            2 => response("503 Service Unavailable", &[("retry-after", "0")], ""),
+            3 => response("429 Too Many Requests", &[("retry-after", "0")], ""),
+            _ => response("200 OK", &[OURS], "{}"),
         }
     })
     .await;
@@ -216,11 +222,11 @@ async fn a_greeting_is_sent_again_after_a_reset_and_to_a_busy_proxy() {
 #[tokio::test]
 async fn an_older_server_is_known_by_what_it_says_of_itself() {
     let health = json!({"status": "ok", "service": "k8s-cli-api"}).to_string();
-    let server = Server::start(move |_| answer("200 OK", &[], &health)).await;
+    let server = Server::start(move |_| response("200 OK", &[], &health)).await;
     let error = ask(&without_proof(&server.url)).await.unwrap_err();
-    assert!(matches!(error, Error::Outdated { .. }), "{error:?}");
+    assert!(matches!(error, Error::OutdatedServer { .. }), "{error:?}");
     assert!(error.hint().unwrap().contains("api stop"));
-    assert!(server.asked().is_empty());
+    assert!(server.requests_after_handshake().is_empty());
 }
 
 #[tokio::test]
@@ -232,15 +238,15 @@ async fn what_a_proxy_says_on_the_way_to_a_server_is_told_as_the_proxys() {
         "404 Not Found",
     ] {
         let server = Server::start(move |head| match head.path() {
-            "/healthz" => answer("200 OK", &[OURS], "{}"),
-            _ => answer(status, &[], "<h1>nginx</h1>"),
+            "/healthz" => response("200 OK", &[OURS], "{}"),
+            _ => response(status, &[], "<h1>nginx</h1>"),
         })
         .await;
         let error = ask(&without_proof(&server.url)).await.unwrap_err();
-        let told = error.to_string();
+        let message = error.to_string();
         assert!(
-            told.starts_with("a proxy between you and") && told.contains(status) && !told.contains("nginx"),
-            "{told}"
+            message.starts_with("a proxy between you and") && message.contains(status) && !message.contains("nginx"),
+            "{message}"
         );
         assert!(error.hint().unwrap().contains("proxy"));
     }

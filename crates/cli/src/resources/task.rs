@@ -2,12 +2,13 @@
 
 use task::status::TaskStatus;
 
-use super::Thing;
+use super::resource::Resource;
 use crate::output::{Cell, Item, ItemColumn, age, fixed, flexible, or_dash, status_cell};
 
-impl Thing for TaskStatus {
+impl Resource for TaskStatus {
     const KIND: &'static str = "task";
     const PATH: &'static str = "/tasks";
+    const COMMAND: &'static str = "jobs";
 
     fn created_at(&self) -> &str {
         &self.created_at

@@ -2,12 +2,13 @@
 
 use task::volume::VolumeStatus;
 
-use super::Thing;
+use super::resource::Resource;
 use crate::output::{Cell, Item, ItemColumn, age, fixed, flexible, or_dash};
 
-impl Thing for VolumeStatus {
+impl Resource for VolumeStatus {
     const KIND: &'static str = "volume";
     const PATH: &'static str = "/volumes";
+    const COMMAND: &'static str = "volumes";
 
     fn created_at(&self) -> &str {
         &self.created_at

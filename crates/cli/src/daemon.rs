@@ -14,18 +14,17 @@ use task::status::Version;
 use tokio::time::{Instant, sleep};
 
 use crate::client::Client;
-use crate::error::{Error, Result};
-use crate::folders;
-use crate::output::say;
+use crate::dirs;
+use crate::error::{Error, FileAction, Result};
+use crate::output::print_message;
 
 /// Timeout for starting a server, which waits up to 10 s for the cluster and 30 s for its first lists.
-const START_PATIENCE: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Timeout for stopping a server, which gives open requests 10 s to finish.
-const STOP_PATIENCE: Duration = Duration::from_secs(20);
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Polling interval.
-const PAUSE: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A log larger than this is rotated when a server is started. One old log is kept.
 const MAX_LOG_BYTES: u64 = 16 * 1024 * 1024;
@@ -35,7 +34,7 @@ const MAX_TAIL_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The background server, as recorded in `api.json`.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
-pub struct Running {
+pub struct Daemon {
     pub pid: i32,
     /// When the process started, as the system reports it. The PID alone is not enough: it may have been reused since.
     started: String,
@@ -50,92 +49,92 @@ pub async fn start(client: &Client) -> Result<()> {
             client.url()
         )));
     }
-    if answers(client).await? {
+    if is_ready(client).await? {
         return Ok(());
     }
     // If two commands start a server at the same time, the second waits here and then finds the server of the first.
-    let _turn = turn()?;
-    if answers(client).await? {
+    let _lock = lock_start()?;
+    if is_ready(client).await? {
         return Ok(());
     }
     let log = log_path()?;
-    let (mut child, beginning) = spawn(client, &log)?;
+    let (mut child, log_offset) = spawn(client, &log)?;
     // Written before the server is ready, so that `api stop` finds it even if this process is killed meanwhile.
-    let before = std::fs::read(record_path()?).ok();
-    remember(&child, client)?;
-    let deadline = Instant::now() + START_PATIENCE;
+    let previous = std::fs::read(pid_file_path()?).ok();
+    write_pid_file(&child, client)?;
+    let deadline = Instant::now() + START_TIMEOUT;
     // If another program takes the port first, the server exits with an error, which is reported below.
-    while !answers(client).await.unwrap_or(false) {
+    while !is_ready(client).await.unwrap_or(false) {
         if let Ok(Some(_)) = child.try_wait() {
-            forget(before.as_deref())?;
+            restore_pid_file(previous.as_deref())?;
             // It may have lost the port to another k8s-cli server, which is just as good.
-            if answers(client).await? {
+            if is_ready(client).await? {
                 return Ok(());
             }
-            return Err(Error::Local(why_it_ended(&log, beginning)));
+            return Err(Error::Local(start_failure(&log, log_offset)));
         }
         if Instant::now() > deadline {
             let pid = child.id();
             return Err(Error::Local(format!(
-                "the server (PID {pid}) did not become ready within {START_PATIENCE:?}; see `k8s-cli api logs`"
+                "the server (PID {pid}) did not become ready within {START_TIMEOUT:?}; see `k8s-cli api logs`"
             )));
         }
-        sleep(PAUSE).await;
+        sleep(POLL_INTERVAL).await;
     }
-    say(&format!(
+    print_message(&format!(
         "started a server (PID {}): {}; stop it with `k8s-cli api stop`",
         child.id(),
-        where_tasks_run(client).await
+        describe_backend(client).await
     ));
     Ok(())
 }
 
 /// Stops the background server; `None` if none is running.
-pub async fn stop() -> Result<Option<Running>> {
-    let Some(running) = running()? else {
+pub async fn stop() -> Result<Option<Daemon>> {
+    let Some(daemon) = find_running()? else {
         return Ok(None);
     };
-    let gone = |error: &rustix::io::Errno| *error == rustix::io::Errno::SRCH;
-    let pid = Pid::from_raw(running.pid).ok_or_else(|| Error::Local("invalid PID in `api.json`".to_owned()))?;
+    let is_gone = |error: &rustix::io::Errno| *error == rustix::io::Errno::SRCH;
+    let pid = Pid::from_raw(daemon.pid).ok_or_else(|| Error::Local("invalid PID in `api.json`".to_owned()))?;
     match kill_process(pid, Signal::TERM) {
-        Err(error) if !gone(&error) => {
+        Err(error) if !is_gone(&error) => {
             return Err(Error::Local(format!(
                 "cannot stop the server (PID {}): {error}",
-                running.pid
+                daemon.pid
             )));
         }
         _ => {}
     }
-    let deadline = Instant::now() + STOP_PATIENCE;
-    while test_kill_process(pid).is_ok() && started_at(running.pid).as_ref() == Some(&running.started) {
+    let deadline = Instant::now() + STOP_TIMEOUT;
+    while test_kill_process(pid).is_ok() && process_start_time(daemon.pid).as_ref() == Some(&daemon.started) {
         if Instant::now() > deadline {
             return Err(Error::Local(format!(
-                "the server (PID {}) did not exit within {STOP_PATIENCE:?}; see `k8s-cli api logs`",
-                running.pid
+                "the server (PID {}) did not exit within {STOP_TIMEOUT:?}; see `k8s-cli api logs`",
+                daemon.pid
             )));
         }
-        sleep(PAUSE).await;
+        sleep(POLL_INTERVAL).await;
     }
-    let _ = std::fs::remove_file(record_path()?);
-    Ok(Some(running))
+    let _ = std::fs::remove_file(pid_file_path()?);
+    Ok(Some(daemon))
 }
 
 /// The background server, if it is still running.
-pub fn running() -> Result<Option<Running>> {
-    let Ok(text) = std::fs::read(record_path()?) else {
+pub fn find_running() -> Result<Option<Daemon>> {
+    let Ok(text) = std::fs::read(pid_file_path()?) else {
         return Ok(None);
     };
-    let record: Option<Running> = serde_json::from_slice(&text).ok();
-    Ok(record.filter(|record| started_at(record.pid).as_ref() == Some(&record.started)))
+    let daemon: Option<Daemon> = serde_json::from_slice(&text).ok();
+    Ok(daemon.filter(|daemon| process_start_time(daemon.pid).as_ref() == Some(&daemon.started)))
 }
 
 /// The log file of the background server.
 pub fn log_path() -> Result<PathBuf> {
-    Ok(folders::data()?.join("api.log"))
+    Ok(dirs::data()?.join("api.log"))
 }
 
 /// The last `count` lines of a file, from at most the last [`MAX_TAIL_BYTES`].
-pub fn last_lines(path: &Path, count: usize) -> std::io::Result<Vec<String>> {
+pub fn read_last_lines(path: &Path, count: usize) -> std::io::Result<Vec<String>> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(MAX_TAIL_BYTES)))?;
@@ -150,7 +149,7 @@ pub fn last_lines(path: &Path, count: usize) -> std::io::Result<Vec<String>> {
 }
 
 /// Describes where the tasks of a server run.
-pub async fn where_tasks_run(client: &Client) -> String {
+pub async fn describe_backend(client: &Client) -> String {
     match client.get::<Version>("/version").await {
         Ok(version) if version.backend == "embedded" => "tasks run on this machine".to_owned(),
         Ok(version) => format!("tasks run on the cluster, in namespace `{}`", version.namespace),
@@ -162,28 +161,32 @@ pub async fn where_tasks_run(client: &Client) -> String {
 ///
 /// # Errors
 /// Another program, an older server, or a server of another account uses the port; starting a server would fail.
-pub async fn answers(client: &Client) -> Result<bool> {
+pub async fn is_ready(client: &Client) -> Result<bool> {
     match client.get_bytes("/readyz").await {
         Ok(_) => Ok(true),
         Err(
-            error @ (Error::Stranger { .. } | Error::Untrusted { .. } | Error::Outdated { .. } | Error::Refused(_)),
+            error @ (Error::Proxy { .. }
+            | Error::WrongServer { .. }
+            | Error::Untrusted { .. }
+            | Error::OutdatedServer { .. }
+            | Error::PermissionDenied(_)),
         ) => Err(error),
         Err(_) => Ok(false),
     }
 }
 
 /// Takes the lock for starting a server. The system releases it when the file is closed, even if the process is killed.
-fn turn() -> Result<File> {
-    let path = folders::data()?.join("start.lock");
+fn lock_start() -> Result<File> {
+    let path = dirs::data()?.join("start.lock");
     let open = || {
-        make_folder()?;
-        let file = own_file().write(true).open(&path)?;
+        create_data_dir()?;
+        let file = private_file_options().write(true).open(&path)?;
         rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).map_err(std::io::Error::from)?;
         Ok::<File, Error>(file)
     };
     open().map_err(|error| match error {
         Error::Output(source) => Error::File {
-            action: "write",
+            action: FileAction::Write,
             path,
             source,
         },
@@ -192,68 +195,73 @@ fn turn() -> Result<File> {
 }
 
 /// Creates the data directory, with access for the user only: it holds logs and state of tasks.
-fn make_folder() -> Result<()> {
-    let path = folders::data()?;
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
-    made.map_err(|source| Error::File {
-        action: "create",
+fn create_data_dir() -> Result<()> {
+    let path = dirs::data()?;
+    let created = DirBuilder::new().recursive(true).mode(0o700).create(&path);
+    created.map_err(|source| Error::File {
+        action: FileAction::Create,
         path,
         source,
     })
 }
 
 /// Options for a file that only the user may access.
-fn own_file() -> OpenOptions {
+fn private_file_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.create(true).mode(0o600);
     options
 }
 
-fn write_record(path: &Path, text: &[u8]) -> std::io::Result<()> {
-    own_file().write(true).truncate(true).open(path)?.write_all(text)
+fn write_private_file(path: &Path, text: &[u8]) -> std::io::Result<()> {
+    private_file_options()
+        .write(true)
+        .truncate(true)
+        .open(path)?
+        .write_all(text)
 }
 
 fn spawn(client: &Client, log: &Path) -> Result<(Child, u64)> {
-    let unusable = |source| Error::File {
-        action: "write",
+    let write_error = |source| Error::File {
+        action: FileAction::Write,
         path: log.to_owned(),
         source,
     };
-    make_folder()?;
+    create_data_dir()?;
     if std::fs::metadata(log).is_ok_and(|metadata| metadata.len() > MAX_LOG_BYTES) {
-        std::fs::rename(log, log.with_extension("log.old")).map_err(unusable)?;
+        std::fs::rename(log, log.with_extension("log.old")).map_err(write_error)?;
     }
-    let file = own_file().append(true).open(log).map_err(unusable)?;
-    let beginning = file.metadata().map_err(unusable)?.len();
+    let file = private_file_options().append(true).open(log).map_err(write_error)?;
+    let log_offset = file.metadata().map_err(write_error)?.len();
     let program = std::env::current_exe()
         .map_err(|error| Error::Local(format!("cannot locate the k8s-cli executable: {error}")))?;
     let port = client.url().port().unwrap_or_default().to_string();
     let arguments = ["api", "serve", "--background", "--port", &port];
     let start = |command: &mut Command| -> std::io::Result<Child> {
-        let command = command.args(arguments).current_dir("/").envs(absolute_paths());
+        let command = command
+            .args(arguments)
+            .current_dir("/")
+            .envs(variables_with_absolute_paths());
         command
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file.try_clone()?);
         command.spawn()
     };
-    let mut closing = Command::new("bash");
-    closing
-        .args(["-p", "-c", WITHOUT_THE_STARTERS_FILES, "bash"])
-        .arg(&program);
-    let started = match start(&mut closing) {
+    let mut bash = Command::new("bash");
+    bash.args(["-p", "-c", CLOSE_INHERITED_FILES, "bash"]).arg(&program);
+    let started = match start(&mut bash) {
         // A server for a cluster works without bash; it then keeps the inherited file descriptors open.
         Err(error) if error.kind() == ErrorKind::NotFound => start(&mut Command::new(&program)),
         started => started,
     };
     let child = started.map_err(|error| Error::Local(format!("cannot start `{}`: {error}", program.display())))?;
-    Ok((child, beginning))
+    Ok((child, log_offset))
 }
 
 /// Closes all inherited file descriptors except standard input, output, and error, then executes the server. Otherwise,
 /// a lock of the calling process would stay held, and a reader of its pipe would never see the end, for as long as the
 /// server and its tasks run.
-const WITHOUT_THE_STARTERS_FILES: &str = r#"for file in /dev/fd/[0-9]*; do
+const CLOSE_INHERITED_FILES: &str = r#"for file in /dev/fd/[0-9]*; do
   file=${file##*/}
   case $file in 0 | 1 | 2) ;; *) eval "exec $file>&-" ;; esac
 done
@@ -261,27 +269,27 @@ exec "$@"
 "#;
 
 /// Variables with relative paths, made absolute: the server runs in another working directory (`/`).
-fn absolute_paths() -> Vec<(&'static str, OsString)> {
-    let here = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+fn variables_with_absolute_paths() -> Vec<(&'static str, OsString)> {
+    let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
     let mut variables = Vec::new();
     if let Some(listed) = std::env::var_os("KUBECONFIG") {
         // kubectl ignores empty entries; made absolute, one would name the working directory.
         let paths = std::env::split_paths(&listed).filter(|path| !path.as_os_str().is_empty());
-        if let Ok(joined) = std::env::join_paths(paths.map(here)) {
+        if let Ok(joined) = std::env::join_paths(paths.map(absolute)) {
             variables.push(("KUBECONFIG", joined));
         }
     }
-    if let Some(folder) = std::env::var_os("K8S_CLI_API_STATE_DIR").filter(|folder| !folder.is_empty()) {
-        variables.push(("K8S_CLI_API_STATE_DIR", here(folder.into()).into()));
+    if let Some(dir) = std::env::var_os("K8S_CLI_API_STATE_DIR").filter(|dir| !dir.is_empty()) {
+        variables.push(("K8S_CLI_API_STATE_DIR", absolute(dir.into()).into()));
     }
     variables
 }
 
-/// The last error in the log from offset `beginning`, where the log of this server starts.
-fn why_it_ended(log: &Path, beginning: u64) -> String {
+/// The last error in the log from offset `log_offset`, where the log of this server starts.
+fn start_failure(log: &Path, log_offset: u64) -> String {
     let read = || {
         let mut file = File::open(log)?;
-        file.seek(SeekFrom::Start(beginning))?;
+        file.seek(SeekFrom::Start(log_offset))?;
         BufReader::new(file).lines().collect::<std::io::Result<Vec<String>>>()
     };
     let lines = read().unwrap_or_default();
@@ -292,38 +300,38 @@ fn why_it_ended(log: &Path, beginning: u64) -> String {
     }
 }
 
-fn remember(child: &Child, client: &Client) -> Result<()> {
+fn write_pid_file(child: &Child, client: &Client) -> Result<()> {
     let pid = i32::try_from(child.id()).unwrap_or_default();
-    let record = Running {
+    let daemon = Daemon {
         pid,
-        started: started_at(pid).unwrap_or_default(),
+        started: process_start_time(pid).unwrap_or_default(),
         url: client.url().to_string(),
     };
-    let path = record_path()?;
-    let text = serde_json::to_string(&record).map_err(std::io::Error::from)?;
-    write_record(&path, text.as_bytes()).map_err(|source| Error::File {
-        action: "write",
+    let path = pid_file_path()?;
+    let text = serde_json::to_string(&daemon).map_err(std::io::Error::from)?;
+    write_private_file(&path, text.as_bytes()).map_err(|source| Error::File {
+        action: FileAction::Write,
         path,
         source,
     })
 }
 
-/// Restores the previous record.
-fn forget(before: Option<&[u8]>) -> Result<()> {
-    let path = record_path()?;
-    let done = match before {
-        Some(record) => write_record(&path, record),
+/// Restores the previous PID file.
+fn restore_pid_file(previous: Option<&[u8]>) -> Result<()> {
+    let path = pid_file_path()?;
+    let restored = match previous {
+        Some(contents) => write_private_file(&path, contents),
         None => std::fs::remove_file(&path),
     };
-    done.map_err(|source| Error::File {
-        action: "write",
+    restored.map_err(|source| Error::File {
+        action: FileAction::Write,
         path,
         source,
     })
 }
 
 /// When a process started: on Linux in clock ticks since boot, elsewhere as printed by `ps`. `None` if it has ended.
-fn started_at(pid: i32) -> Option<String> {
+fn process_start_time(pid: i32) -> Option<String> {
     if let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) {
         // The program name, in parentheses, may contain spaces and parentheses, so count fields after the last `)`: the
         // state is the first and the start time the 20th
@@ -344,19 +352,19 @@ fn started_at(pid: i32) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-fn record_path() -> Result<PathBuf> {
-    Ok(folders::data()?.join("api.json"))
+fn pid_file_path() -> Result<PathBuf> {
+    Ok(dirs::data()?.join("api.json"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::started_at;
+    use super::process_start_time;
 
     #[test]
-    fn a_process_is_known_by_when_it_started() {
+    fn a_process_is_identified_by_when_it_started() {
         let own = i32::try_from(std::process::id()).unwrap();
-        assert_eq!(started_at(own), started_at(own));
-        assert!(started_at(own).is_some());
-        assert_eq!(started_at(i32::MAX), None);
+        assert_eq!(process_start_time(own), process_start_time(own));
+        assert!(process_start_time(own).is_some());
+        assert_eq!(process_start_time(i32::MAX), None);
     }
 }

@@ -1,48 +1,50 @@
 //! Formats the capacity of cluster nodes.
 
-use quantity::{NANO, nanos};
+use quantity::{NANOS_PER_UNIT, Quantity};
 use task::status::Machine;
 
-use super::plural;
+use super::print::plural;
 
+const MEBIBYTE: i128 = 1 << 20;
 const GIBIBYTE: i128 = 1 << 30;
 
 /// Makes an amount of memory readable: `24683556Ki` becomes `23.5Gi`.
 ///
 /// Rounds down, so that a task that requests the amount fits. Returns invalid quantities unchanged.
-pub fn memory(written: &str) -> String {
-    match nanos(written) {
-        Some(nanos) if nanos / NANO >= GIBIBYTE => {
-            let tenths = nanos / NANO * 10 / GIBIBYTE;
+pub fn format_memory(written: &str) -> String {
+    let bytes = Quantity::parse(written).map(|quantity| quantity.nanos() / NANOS_PER_UNIT);
+    match bytes {
+        Some(bytes) if bytes >= GIBIBYTE => {
+            let tenths = bytes * 10 / GIBIBYTE;
             match tenths % 10 {
                 0 => format!("{}Gi", tenths / 10),
                 tenth => format!("{}.{tenth}Gi", tenths / 10),
             }
         }
-        Some(nanos) if nanos / NANO >= 1 << 20 => format!("{}Mi", (nanos / NANO) >> 20),
+        Some(bytes) if bytes >= MEBIBYTE => format!("{}Mi", bytes / MEBIBYTE),
         _ => written.to_owned(),
     }
 }
 
 /// The largest CPU, memory, and GPU capacity of any ready cluster node, each on its own; `None` if no node is ready.
-pub fn most(machines: &[Machine]) -> Option<String> {
+pub fn largest_capacity(machines: &[Machine]) -> Option<String> {
     let ready = || machines.iter().filter(|machine| machine.ready);
-    let by_amount = |written: &&str| nanos(written).unwrap_or(0);
-    let cpus = ready().map(|machine| machine.cpus.as_str()).max_by_key(by_amount)?;
-    let largest = ready().map(|machine| machine.memory.as_str()).max_by_key(by_amount)?;
+    let by_value = |written: &&str| Quantity::parse(written).map_or(0, Quantity::nanos);
+    let cpus = ready().map(|machine| machine.cpus.as_str()).max_by_key(by_value)?;
+    let largest = ready().map(|machine| machine.memory.as_str()).max_by_key(by_value)?;
     let gpus = ready().map(|machine| machine.gpus).max()?;
     let gpus = match gpus {
         0 => "no GPUs".to_owned(),
         count => plural(usize::try_from(count).unwrap_or(usize::MAX), "GPU"),
     };
-    Some(format!("{cpus} CPUs, {} memory, {gpus}", memory(largest)))
+    Some(format!("{cpus} CPUs, {} memory, {gpus}", format_memory(largest)))
 }
 
 #[cfg(test)]
 mod tests {
     use task::status::Machine;
 
-    use super::{memory, most};
+    use super::{format_memory, largest_capacity};
 
     fn machine(ready: bool, cpus: &str, memory: &str, gpus: u32) -> Machine {
         Machine {
@@ -64,7 +66,7 @@ mod tests {
             ("1048575", "1048575"),
             ("lots", "lots"),
         ] {
-            assert_eq!(memory(written), read, "{written}");
+            assert_eq!(format_memory(written), read, "{written}");
         }
     }
 
@@ -75,8 +77,11 @@ mod tests {
             machine(true, "2", "32Gi", 4),
             machine(false, "96", "1Ti", 8),
         ];
-        assert_eq!(most(&machines).unwrap(), "3920m CPUs, 32Gi memory, 4 GPUs");
-        assert_eq!(most(&machines[..1]).unwrap(), "3920m CPUs, 16Gi memory, no GPUs");
-        assert_eq!(most(&machines[2..]), None);
+        assert_eq!(largest_capacity(&machines).unwrap(), "3920m CPUs, 32Gi memory, 4 GPUs");
+        assert_eq!(
+            largest_capacity(&machines[..1]).unwrap(),
+            "3920m CPUs, 16Gi memory, no GPUs"
+        );
+        assert_eq!(largest_capacity(&machines[2..]), None);
     }
 }

@@ -15,25 +15,25 @@ use tower::{BoxError, Layer, Service};
 /// The other end belongs to neither the user's account nor root.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct NotTrusted(pub String);
+pub struct UntrustedPeer(pub String);
 
 /// Connector layer that rejects connections to programs of other accounts on this machine.
 #[derive(Debug, Clone, Copy)]
-pub struct Checked;
+pub struct PeerCheckLayer;
 
 /// Connector that checks each new connection.
 #[derive(Debug, Clone)]
-pub struct Checking<S>(S);
+pub struct PeerCheckConnector<S>(S);
 
-impl<S> Layer<S> for Checked {
-    type Service = Checking<S>;
+impl<S> Layer<S> for PeerCheckLayer {
+    type Service = PeerCheckConnector<S>;
 
-    fn layer(&self, connector: S) -> Checking<S> {
-        Checking(connector)
+    fn layer(&self, connector: S) -> PeerCheckConnector<S> {
+        PeerCheckConnector(connector)
     }
 }
 
-impl<S, R> Service<R> for Checking<S>
+impl<S, R> Service<R> for PeerCheckConnector<S>
 where
     S: Service<R, Error = BoxError>,
     S::Response: Connection,
@@ -56,11 +56,11 @@ where
             if connected.is_proxied() {
                 return Ok(connection);
             }
-            let mut about = http::Extensions::new();
-            connected.get_extras(&mut about);
-            match about.get::<HttpInfo>() {
-                Some(ends) => check(ends.local_addr(), ends.remote_addr())?,
-                None => return Err(NotTrusted("may belong to another account".to_owned()).into()),
+            let mut extras = http::Extensions::new();
+            connected.get_extras(&mut extras);
+            match extras.get::<HttpInfo>() {
+                Some(info) => check_peer(info.local_addr(), info.remote_addr())?,
+                None => return Err(UntrustedPeer("may belong to another account".to_owned()).into()),
             }
             Ok(connection)
         })
@@ -68,21 +68,21 @@ where
 }
 
 /// Rejects a loopback connection unless the other end belongs to the user or root.
-fn check(local: SocketAddr, remote: SocketAddr) -> Result<(), NotTrusted> {
+fn check_peer(local: SocketAddr, remote: SocketAddr) -> Result<(), UntrustedPeer> {
     if !remote.ip().to_canonical().is_loopback() {
         return Ok(());
     }
-    let who = match peer::server(local, remote) {
+    let reason = match peer::server_account(local, remote) {
         Ok(Some(account)) if account.is_trusted_by(Account::own()) => return Ok(()),
         Ok(Some(account)) => format!("belongs to another account (UID {account})"),
         Ok(None) => "may belong to another account: its owner is unknown".to_owned(),
         Err(error) => format!("may belong to another account: {error}"),
     };
-    Err(NotTrusted(who))
+    Err(UntrustedPeer(reason))
 }
 
-/// The [`NotTrusted`] error in the chain of causes, if the request failed because of it.
-pub fn not_trusted(error: &reqwest::Error) -> Option<&NotTrusted> {
+/// The [`UntrustedPeer`] error in the chain of causes, if the request failed because of it.
+pub fn find_untrusted_peer(error: &reqwest::Error) -> Option<&UntrustedPeer> {
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
         if let Some(found) = inner.downcast_ref() {
@@ -97,22 +97,22 @@ pub fn not_trusted(error: &reqwest::Error) -> Option<&NotTrusted> {
 mod tests {
     use std::net::{TcpListener, TcpStream};
 
-    use super::{NotTrusted, check};
+    use super::{UntrustedPeer, check_peer};
 
     #[test]
     fn an_own_program_is_trusted_and_a_connection_of_nobody_is_not() {
-        if !peer::IS_TOLD {
+        if !peer::REPORTS_OWNERS {
             return;
         }
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let remote = listener.local_addr().unwrap();
         let client = TcpStream::connect(remote).unwrap();
         let local = client.local_addr().unwrap();
-        assert_eq!(check(local, remote), Ok(()));
+        assert_eq!(check_peer(local, remote), Ok(()));
         drop(listener);
-        let NotTrusted(why) = check(local, remote).unwrap_err();
+        let UntrustedPeer(why) = check_peer(local, remote).unwrap_err();
         assert!(why.contains("its owner is unknown"), "{why}");
         // Accounts are checked on this machine only.
-        assert_eq!(check(local, "192.0.2.1:80".parse().unwrap()), Ok(()));
+        assert_eq!(check_peer(local, "192.0.2.1:80".parse().unwrap()), Ok(()));
     }
 }

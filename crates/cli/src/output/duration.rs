@@ -1,18 +1,18 @@
-//! Ages in kubectl's format.
+//! Ages and durations in kubectl's format.
 
 use jiff::{SignedDuration, Timestamp};
 
 /// The age of an RFC 3339 timestamp; `<unknown>`, as with kubectl, if it is invalid.
 pub fn age(time: &str) -> String {
     match time.parse::<Timestamp>() {
-        Ok(then) => age_of(Timestamp::now().duration_since(then)),
+        Ok(then) => human_duration(Timestamp::now().duration_since(then)),
         Err(_) => "<unknown>".to_owned(),
     }
 }
 
 /// Formats a duration like kubectl: two units if the larger one is small
 /// (<https://github.com/kubernetes/apimachinery/blob/master/pkg/util/duration/duration.go>).
-pub fn age_of(duration: SignedDuration) -> String {
+pub fn human_duration(duration: SignedDuration) -> String {
     let seconds = duration.as_secs().max(0);
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
     let with = |large: i64, unit: &str, rest: i64, small: &str| match rest {
@@ -35,10 +35,10 @@ pub fn age_of(duration: SignedDuration) -> String {
 mod tests {
     use jiff::SignedDuration;
 
-    use super::{age, age_of};
+    use super::{age, human_duration};
 
     #[test]
-    fn ages_are_kubectls() {
+    fn durations_are_kubectls() {
         for (seconds, text) in [
             (-5, "0s"),
             (0, "0s"),
@@ -58,7 +58,7 @@ mod tests {
             (63_072_000, "2y"),
             (63_158_400, "2y1d"),
         ] {
-            assert_eq!(age_of(SignedDuration::from_secs(seconds)), text, "{seconds}");
+            assert_eq!(human_duration(SignedDuration::from_secs(seconds)), text, "{seconds}");
         }
     }
 

@@ -6,39 +6,39 @@ use task::status::Machine;
 
 /// Response to `POST /tasks/submit`.
 #[derive(Debug, Deserialize)]
-pub struct Submitted {
+pub struct SubmitResponse {
     pub task_id: String,
 }
 
 /// Response to `POST /tasks/submit?dry_run=true`.
 #[derive(Debug, Deserialize)]
-pub struct DryRun {
+pub struct DryRunResponse {
     /// The Kubernetes objects that a real submit would create.
     pub manifests: Vec<Value>,
 }
 
 /// Response to `POST /tasks/stop`.
 #[derive(Debug, Deserialize)]
-pub struct Stopped {
+pub struct StopAllResponse {
     /// Number of stopped tasks.
     pub count: u64,
 }
 
 /// Response to `POST /volumes/create`.
 #[derive(Debug, Deserialize)]
-pub struct Created {
+pub struct CreateVolumeResponse {
     pub volume_id: String,
 }
 
 /// Response to stopping one task or deleting one volume.
 #[derive(Debug, Deserialize)]
-pub struct Removed {
+pub struct RemoveResponse {
     pub message: String,
 }
 
 /// Response to `GET /nodes`: the cluster nodes that tasks can run on.
 #[derive(Debug, Deserialize)]
-pub struct Nodes {
+pub struct NodesResponse {
     /// In no particular order.
     pub nodes: Vec<Machine>,
 }

@@ -11,14 +11,14 @@ use std::collections::{HashMap, HashSet};
 
 use anstyle::{AnsiColor, Style};
 
-use super::position::{Known, Position};
+use super::position::{LogPosition, Overlap};
 
 /// Maximum length of prefix and time. A line without a header within this limit is a continuation.
 const MAX_HEADER_BYTES: usize = 64;
 
 /// How much of a line to hold back until it is complete, if there are several nodes. Otherwise, a connection that
 /// breaks in the middle of a line would leave half of it, followed by a line of another node.
-const MAX_HELD_BYTES: usize = 64 * 1024;
+const MAX_BUFFERED_BYTES: usize = 64 * 1024;
 
 /// Colors of nodes, by rank.
 const COLORS: [AnsiColor; 6] = [
@@ -42,35 +42,35 @@ pub struct LineStyle {
 
 /// Streaming parser. Passes content through unchanged and with bounded memory, no matter how long lines are.
 #[derive(Debug)]
-pub struct Lines {
+pub struct LogFormatter {
     style: LineStyle,
     /// The logs seen so far, one per prefix.
-    logs: Vec<Log>,
+    logs: Vec<NodeLog>,
     /// Indices into `logs`.
     by_prefix: HashMap<Vec<u8>, usize>,
-    stage: Stage,
+    state: LineState,
     /// The current line so far, if it is held back; `None` if it is written as it arrives.
-    held: Option<Vec<u8>>,
+    buffered: Option<Vec<u8>>,
     /// Whether the output does not end with a newline.
     is_open: bool,
 }
 
 /// The log of one attempt of one node.
 #[derive(Debug)]
-struct Log {
+struct NodeLog {
     node: u32,
     /// The position up to which output was written, across connections; `None` before the first.
-    read: Option<Position>,
+    printed: Option<LogPosition>,
     /// The position in the current response.
-    here: Position,
+    current: LogPosition,
 }
 
 #[derive(Debug)]
-enum Stage {
+enum LineState {
     /// At the start of a line; holds what has arrived of it.
     Header(Vec<u8>),
-    /// Within the content of a line of this log, of which `known` was written before.
-    Content { log: usize, known: Known },
+    /// Within the content of a line of this log, of which `overlap` was written before.
+    Content { log: usize, overlap: Overlap },
     /// Within the continuation of a line that the server split.
     Rest,
 }
@@ -83,38 +83,42 @@ struct Header<'a> {
     length: usize,
 }
 
-impl Lines {
+impl LogFormatter {
     pub fn new(style: LineStyle) -> Self {
         Self {
             style,
             logs: Vec::new(),
             by_prefix: HashMap::new(),
-            stage: Stage::Header(Vec::new()),
-            held: None,
+            state: LineState::Header(Vec::new()),
+            buffered: None,
             is_open: false,
         }
     }
 
     /// Prepares for another response; returns the time from which to request the log, or `None` for all of it.
     pub fn reconnect(&mut self, nodes: u32) -> Option<String> {
-        self.held = None;
-        self.stage = Stage::Header(Vec::new());
+        self.buffered = None;
+        self.state = LineState::Header(Vec::new());
         for log in &mut self.logs {
-            log.here = Position::default();
+            log.current = LogPosition::default();
         }
-        let begun = || self.logs.iter().filter_map(|log| Some((log.node, log.read.as_ref()?)));
+        let printed_positions = || {
+            self.logs
+                .iter()
+                .filter_map(|log| Some((log.node, log.printed.as_ref()?)))
+        };
         // A node without output so far may have older lines, so request everything; known lines are skipped.
-        let spoken: HashSet<u32> = begun().map(|(node, _)| node).collect();
-        if spoken.len() < usize::try_from(nodes).unwrap_or(usize::MAX) {
+        let with_output: HashSet<u32> = printed_positions().map(|(node, _)| node).collect();
+        if with_output.len() < usize::try_from(nodes).unwrap_or(usize::MAX) {
             return None;
         }
-        let earliest = begun().map(|(_, read)| read.time()).min()?;
+        let earliest = printed_positions().map(|(_, position)| position.time()).min()?;
         String::from_utf8(earliest.to_vec()).ok()
     }
 
     /// Whether any log line has been written.
-    pub fn has_begun(&self) -> bool {
-        self.logs.iter().any(|log| log.read.is_some())
+    pub fn has_output(&self) -> bool {
+        self.logs.iter().any(|log| log.printed.is_some())
     }
 
     /// Whether the output does not end with a newline.
@@ -123,53 +127,55 @@ impl Lines {
     }
 
     /// Writes what was held back, at the end of the log.
-    pub fn finish(&mut self, out: &mut Vec<u8>) {
-        if let Some(held) = self.held.take() {
-            self.write(&held, out);
+    pub fn flush(&mut self, out: &mut Vec<u8>) {
+        if let Some(buffered) = self.buffered.take() {
+            self.write(&buffered, out);
         }
     }
 
     /// Processes bytes from the server and appends the output to `out`.
-    pub fn take(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
+    pub fn format(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
         while !bytes.is_empty() {
-            let taken = match &mut self.stage {
-                Stage::Header(begun) => {
-                    let before = begun.len();
+            let consumed = match &mut self.state {
+                LineState::Header(start) => {
+                    let before = start.len();
                     let missing = MAX_HEADER_BYTES - before;
-                    begun.extend_from_slice(&bytes[..bytes.len().min(missing)]);
-                    let begun = std::mem::take(begun);
-                    self.header(begun, before, bytes.len(), out)
+                    start.extend_from_slice(&bytes[..bytes.len().min(missing)]);
+                    let start = std::mem::take(start);
+                    self.format_header(start, before, bytes.len(), out)
                 }
-                Stage::Content { log, known } => {
-                    let (log, known) = (*log, *known);
-                    self.content(log, known, bytes, out)
+                LineState::Content { log, overlap } => {
+                    let (log, overlap) = (*log, *overlap);
+                    self.format_content(log, overlap, bytes, out)
                 }
-                Stage::Rest => {
+                LineState::Rest => {
                     let end = line_end(bytes);
                     self.write(&bytes[..end.unwrap_or(bytes.len())], out);
                     if end.is_some() {
-                        self.stage = Stage::Header(Vec::new());
+                        self.state = LineState::Header(Vec::new());
                     }
                     end.unwrap_or(bytes.len())
                 }
             };
-            bytes = &bytes[taken..];
+            bytes = &bytes[consumed..];
         }
     }
 
     /// Parses the start of a line; returns how many of the new bytes were consumed.
-    fn header(&mut self, begun: Vec<u8>, before: usize, arrived: usize, out: &mut Vec<u8>) -> usize {
-        let new = begun.len() - before;
-        match parse(&begun, self.style.has_nodes) {
+    fn format_header(&mut self, start: Vec<u8>, before: usize, arrived: usize, out: &mut Vec<u8>) -> usize {
+        let new = start.len() - before;
+        match parse_header(&start, self.style.has_nodes) {
             Some(header) => {
                 let log = match self.by_prefix.get(header.prefix) {
                     Some(log) => *log,
-                    None => self.begin(header.prefix, header.node),
+                    None => self.add_log(header.prefix, header.node),
                 };
-                let Log { here, read, .. } = &mut self.logs[log];
-                here.next_line(header.time);
-                let known = read.as_ref().map_or(Known::Nothing, |read| read.knows(here));
-                if known == Known::Nothing {
+                let NodeLog { current, printed, .. } = &mut self.logs[log];
+                current.next_line(header.time);
+                let overlap = printed
+                    .as_ref()
+                    .map_or(Overlap::None, |printed| printed.overlap_with(current));
+                if overlap == Overlap::None {
                     if self.is_open {
                         // The rest of an interrupted line is not coming.
                         self.write(b"\n", out);
@@ -177,81 +183,81 @@ impl Lines {
                     let mut written = Vec::new();
                     write_header(&header, self.style, &mut written);
                     if self.style.has_nodes {
-                        self.held = Some(written);
+                        self.buffered = Some(written);
                     } else {
                         self.write(&written, out);
                     }
                 }
-                self.stage = Stage::Content { log, known };
+                self.state = LineState::Content { log, overlap };
                 header.length - before
             }
-            None if begun.len() < MAX_HEADER_BYTES && new == arrived && !begun.contains(&b'\n') => {
-                self.stage = Stage::Header(begun);
+            None if start.len() < MAX_HEADER_BYTES && new == arrived && !start.contains(&b'\n') => {
+                self.state = LineState::Header(start);
                 new
             }
             None => {
                 // The server splits a very long line if it pauses, so that other nodes can go on. This is its
                 // continuation.
-                let end = line_end(&begun).unwrap_or(begun.len());
-                self.write(&begun[..end], out);
-                self.stage = if begun[..end].ends_with(b"\n") {
-                    Stage::Header(Vec::new())
+                let end = line_end(&start).unwrap_or(start.len());
+                self.write(&start[..end], out);
+                self.state = if start[..end].ends_with(b"\n") {
+                    LineState::Header(Vec::new())
                 } else {
-                    Stage::Rest
+                    LineState::Rest
                 };
                 end.saturating_sub(before)
             }
         }
     }
 
-    fn begin(&mut self, prefix: &[u8], node: u32) -> usize {
+    fn add_log(&mut self, prefix: &[u8], node: u32) -> usize {
         self.by_prefix.insert(prefix.to_vec(), self.logs.len());
-        self.logs.push(Log {
+        self.logs.push(NodeLog {
             node,
-            read: None,
-            here: Position::default(),
+            printed: None,
+            current: LogPosition::default(),
         });
         self.logs.len() - 1
     }
 
-    fn content(&mut self, log: usize, known: Known, bytes: &[u8], out: &mut Vec<u8>) -> usize {
+    fn format_content(&mut self, log: usize, overlap: Overlap, bytes: &[u8], out: &mut Vec<u8>) -> usize {
         let end = line_end(bytes);
-        let taken = end.unwrap_or(bytes.len());
-        let here = &mut self.logs[log].here;
-        let skipped = match known {
-            Known::All => taken,
-            Known::Nothing => 0,
-            Known::Part(part) => {
-                let missing = part.saturating_sub(here.bytes_read());
-                usize::try_from(missing).unwrap_or(taken).min(taken)
+        let consumed = end.unwrap_or(bytes.len());
+        let current = &mut self.logs[log].current;
+        let skipped = match overlap {
+            Overlap::Full => consumed,
+            Overlap::None => 0,
+            Overlap::Partial(part) => {
+                let missing = part.saturating_sub(current.bytes_read());
+                usize::try_from(missing).unwrap_or(consumed).min(consumed)
             }
         };
         let is_whole = end.is_some();
-        here.read(taken as u64, is_whole);
+        current.advance(consumed as u64, is_whole);
         if is_whole {
-            self.stage = Stage::Header(Vec::new());
+            self.state = LineState::Header(Vec::new());
         }
-        if skipped == taken && known != Known::Nothing {
-            return taken;
+        if skipped == consumed && overlap != Overlap::None {
+            return consumed;
         }
-        match &mut self.held {
-            Some(held) => {
-                held.extend_from_slice(&bytes[skipped..taken]);
-                if !is_whole && held.len() < MAX_HELD_BYTES {
-                    return taken;
+        match &mut self.buffered {
+            Some(buffered) => {
+                buffered.extend_from_slice(&bytes[skipped..consumed]);
+                if !is_whole && buffered.len() < MAX_BUFFERED_BYTES {
+                    return consumed;
                 }
-                let held = self.held.take().unwrap_or_default();
-                self.write(&held, out);
+                let buffered = self.buffered.take().unwrap_or_default();
+                self.write(&buffered, out);
             }
-            None => self.write(&bytes[skipped..taken], out),
+            None => self.write(&bytes[skipped..consumed], out),
         }
-        let Log { read, here, .. } = &mut self.logs[log];
-        match read {
+        let NodeLog { printed, current, .. } = &mut self.logs[log];
+        match printed {
             // Reuses the allocation.
-            Some(read) => read.clone_from(here),
-            None => *read = Some(here.clone()),
+            Some(printed) => printed.clone_from(current),
+            None => *printed = Some(current.clone()),
         }
-        taken
+        consumed
     }
 
     fn write(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
@@ -269,7 +275,7 @@ fn line_end(bytes: &[u8]) -> Option<usize> {
 
 /// The header of the first of these lines. Only that line is searched: what follows is a line of its own, even if it
 /// has arrived along with this one.
-fn parse(lines: &[u8], has_nodes: bool) -> Option<Header<'_>> {
+fn parse_header(lines: &[u8], has_nodes: bool) -> Option<Header<'_>> {
     let line = &lines[..line_end(lines).unwrap_or(lines.len())];
     let has_prefix = has_nodes || line.starts_with(b"attempt-");
     let prefix = match has_prefix {

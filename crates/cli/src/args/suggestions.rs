@@ -5,7 +5,7 @@
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// Commands of other CLIs, and the hint to show for each.
-const WORDS: &[(&[&str], &str)] = &[
+const COMMAND_SUGGESTIONS: &[(&[&str], &str)] = &[
     (
         &["submit", "launch", "run", "apply", "create"],
         "use `k8s-cli jobs submit` to run a task",
@@ -50,14 +50,14 @@ const WORDS: &[(&[&str], &str)] = &[
 ];
 
 /// The commands a hint applies to, including their subcommands.
-type Commands = &'static [&'static str];
+type CommandScope = &'static [&'static str];
 
-const ALL: Commands = &[""];
-const JOBS: Commands = &["jobs"];
-const SUBMIT: Commands = &["jobs submit"];
+const ALL: CommandScope = &[""];
+const JOBS: CommandScope = &["jobs"];
+const SUBMIT: CommandScope = &["jobs submit"];
 
 /// Flags of other CLIs: the commands they are used with, their spellings, and the hint to show. The first match wins.
-const FLAGS: &[(Commands, &[&str], &str)] = &[
+const FLAG_SUGGESTIONS: &[(CommandScope, &[&str], &str)] = &[
     (
         SUBMIT,
         &["-y", "--yes"],
@@ -153,35 +153,35 @@ const FLAGS: &[(Commands, &[&str], &str)] = &[
 ];
 
 /// The error message for a command or flag of another CLI; `None` if there is no hint for it.
-pub fn sentence(error: &clap::Error) -> Option<String> {
-    let command = command(error)?;
+pub fn suggest(error: &clap::Error) -> Option<String> {
+    let command = rejecting_command(error)?;
     let typed = |kind| match error.get(kind) {
         Some(ContextValue::String(typed)) => typed.split('=').next(),
         _ => None,
     };
-    let (word, instead) = match error.kind() {
+    let (word, hint) = match error.kind() {
         // The hints are about tasks, so `k8s-cli volumes get` must not suggest `jobs list`.
         ErrorKind::InvalidSubcommand if matches!(command.as_str(), "" | "jobs") => {
             let word = typed(ContextKind::InvalidSubcommand)?;
-            let (_, instead) = WORDS.iter().find(|(words, _)| words.contains(&word))?;
-            (word, instead)
+            let (_, hint) = COMMAND_SUGGESTIONS.iter().find(|(words, _)| words.contains(&word))?;
+            (word, hint)
         }
         ErrorKind::UnknownArgument => {
             let flag = typed(ContextKind::InvalidArg)?;
-            let fits = |commands: Commands| commands.iter().any(|above| is_below(&command, above));
-            let (_, _, instead) = FLAGS
+            let applies = |scope: CommandScope| scope.iter().any(|parent| is_in_scope(&command, parent));
+            let (_, _, hint) = FLAG_SUGGESTIONS
                 .iter()
-                .find(|(commands, flags, _)| flags.contains(&flag) && fits(commands))?;
-            (flag, instead)
+                .find(|(scope, flags, _)| flags.contains(&flag) && applies(scope))?;
+            (flag, hint)
         }
         _ => return None,
     };
-    Some(format!("unrecognized argument `{word}`; {instead}"))
+    Some(format!("unrecognized argument `{word}`; {hint}"))
 }
 
 /// The command that rejected the argument, e.g., `jobs submit`. clap reports it only in the usage line, between the
 /// program name and the first placeholder.
-fn command(error: &clap::Error) -> Option<String> {
+fn rejecting_command(error: &clap::Error) -> Option<String> {
     let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) else {
         return None;
     };
@@ -191,21 +191,21 @@ fn command(error: &clap::Error) -> Option<String> {
     Some(words.take_while(is_word).collect::<Vec<_>>().join(" "))
 }
 
-fn is_below(command: &str, above: &str) -> bool {
-    let rest = command.strip_prefix(above);
-    rest.is_some_and(|rest| above.is_empty() || rest.is_empty() || rest.starts_with(' '))
+fn is_in_scope(command: &str, parent: &str) -> bool {
+    let rest = command.strip_prefix(parent);
+    rest.is_some_and(|rest| parent.is_empty() || rest.is_empty() || rest.starts_with(' '))
 }
 
 #[cfg(test)]
 mod tests {
     use clap::Parser;
 
-    use super::{FLAGS, WORDS, sentence};
+    use super::{COMMAND_SUGGESTIONS, FLAG_SUGGESTIONS, suggest};
     use crate::args::Args;
 
-    fn said(line: &str) -> Option<String> {
+    fn suggestion(line: &str) -> Option<String> {
         let words = std::iter::once("k8s-cli").chain(line.split(' '));
-        sentence(&Args::try_parse_from(words).err()?)
+        suggest(&Args::try_parse_from(words).err()?)
     }
 
     #[test]
@@ -225,8 +225,8 @@ mod tests {
             ("jobs queue", "jobs list"),
             ("--user bob queue", "jobs list"),
         ] {
-            let said = said(&format!("{word} something")).unwrap_or_else(|| panic!("{word}"));
-            assert!(said.contains(ours), "{said}");
+            let text = suggestion(&format!("{word} something")).unwrap_or_else(|| panic!("{word}"));
+            assert!(text.contains(ours), "{text}");
         }
         for line in [
             "nothing",
@@ -235,7 +235,7 @@ mod tests {
             "api ps",
             "auth status",
         ] {
-            assert_eq!(said(line), None, "{line}");
+            assert_eq!(suggestion(line), None, "{line}");
         }
     }
 
@@ -259,8 +259,8 @@ mod tests {
             ("jobs status x -f", "jobs top"),
             ("jobs wait x -f", "jobs logs"),
         ] {
-            let said = said(line).unwrap_or_else(|| panic!("{line}"));
-            assert!(said.contains(ours), "{line}: {said}");
+            let text = suggestion(line).unwrap_or_else(|| panic!("{line}"));
+            assert!(text.contains(ours), "{line}: {text}");
         }
         for line in [
             "jobs submit --nothing task.yaml",
@@ -268,16 +268,16 @@ mod tests {
             "jobs list --dryrun",
             "doctor -f",
         ] {
-            assert_eq!(said(line), None, "{line}");
+            assert_eq!(suggestion(line), None, "{line}");
         }
     }
 
     #[test]
     fn what_is_ours_is_in_no_table() {
-        for word in WORDS.iter().flat_map(|(words, _)| *words) {
-            assert!(said(word).is_some(), "{word}");
+        for word in COMMAND_SUGGESTIONS.iter().flat_map(|(words, _)| *words) {
+            assert!(suggestion(word).is_some(), "{word}");
         }
-        for (commands, flags, instead) in FLAGS {
+        for (commands, flags, hint) in FLAG_SUGGESTIONS {
             for (command, flag) in commands
                 .iter()
                 .flat_map(|command| flags.iter().map(move |flag| (command, flag)))
@@ -288,7 +288,7 @@ mod tests {
                     "jobs" => format!("jobs list {flag}"),
                     command => format!("{command} {flag} x"),
                 };
-                assert!(said(&line).is_some_and(|said| said.ends_with(instead)), "{line}");
+                assert!(suggestion(&line).is_some_and(|text| text.ends_with(hint)), "{line}");
             }
         }
     }
