@@ -84,9 +84,9 @@ fn executor_error(operation: &'static str, user: &str, error: &Error) -> Respons
         | Error::Configuration { .. }
         | Error::Kubernetes { .. }
         | Error::Timeout { .. }
-        | Error::NeverInSync { .. }
-        | Error::MissingRights { .. }
-        | Error::NoNamespace { .. }
+        | Error::InitialSyncTimeout { .. }
+        | Error::MissingPermissions { .. }
+        | Error::NamespaceNotFound { .. }
         | Error::PodSecurity { .. }
         | Error::NameTaken { .. }
         | Error::NoFreeId { .. }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use executor::{Defaults, Executor, KUBELET_HEARS_WITHIN, PodSecurity, PodSettings, Settings, SharedClaims};
+use executor::{Defaults, Executor, KUBELET_SYNC_DELAY, PodSecurity, PodSettings, Settings, SharedClaims};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -118,11 +118,11 @@ fn settings(args: &Args, backend: &Backend) -> Settings {
         },
         shared_claims: match args.shared_claims {
             SharedClaimsChoice::Any => SharedClaims::Any,
-            SharedClaimsChoice::Labelled => SharedClaims::Labelled,
+            SharedClaimsChoice::Labelled => SharedClaims::Labeled,
         },
-        hears_within: match backend.is_this_machine() {
+        sync_delay: match backend.is_this_machine() {
             true => Duration::ZERO,
-            false => KUBELET_HEARS_WITHIN,
+            false => KUBELET_SYNC_DELAY,
         },
         ..Settings::default()
     }

@@ -12,7 +12,7 @@ use super::{Job, identity};
 pub fn objects(data: &[u8]) {
     if let Some(job) = read::<batch::Job>(data) {
         if let Ok(job) = Job::from_resource(job) {
-            let _ = (job.is_over(), job.is_suspended(), job.place());
+            let _ = (job.is_over(), job.is_suspended(), job.sort_key());
         }
     }
     if let Some(pod) = read::<core::Pod>(data) {
@@ -30,8 +30,8 @@ pub fn objects(data: &[u8]) {
         let _ = Warning::from_resource(event);
     }
     if let Ok(text) = std::str::from_utf8(data) {
-        for most in [0, 1, MAX_REASON, MAX_MESSAGE] {
-            assert!(identity::cut(text, most).len() <= most);
+        for limit in [0, 1, MAX_REASON, MAX_MESSAGE] {
+            assert!(identity::truncate(text, limit).len() <= limit);
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::Submission;
 use super::escape::escape;
+use super::submission::Submission;
 use crate::kubernetes::{
     ConfigMap, ConfigMapEnvSource, EnvFromSource, EnvVar, EnvVarSource, ObjectFieldSelector, OwnerReference,
 };
@@ -18,7 +18,7 @@ const PYTHON_UNBUFFERED: &str = "PYTHONUNBUFFERED";
 /// The ConfigMap with the user's variables, if they are too large to copy into each Job of a gang.
 #[must_use]
 pub fn environment(submission: &Submission, owner: Option<&OwnerReference>) -> Option<ConfigMap> {
-    if !is_stored_once(submission) {
+    if !is_in_config_map(submission) {
         return None;
     }
     let mut metadata = submission.metadata(environment_name(submission));
@@ -35,8 +35,8 @@ pub fn environment(submission: &Submission, owner: Option<&OwnerReference>) -> O
 }
 
 /// The reference to that ConfigMap, for Jobs that don't contain the variables.
-pub(super) fn source(submission: &Submission) -> Option<Vec<EnvFromSource>> {
-    is_stored_once(submission).then(|| {
+pub(super) fn config_map_source(submission: &Submission) -> Option<Vec<EnvFromSource>> {
+    is_in_config_map(submission).then(|| {
         vec![EnvFromSource {
             config_map_ref: Some(ConfigMapEnvSource {
                 name: environment_name(submission),
@@ -47,7 +47,7 @@ pub(super) fn source(submission: &Submission) -> Option<Vec<EnvFromSource>> {
     })
 }
 
-fn is_stored_once(submission: &Submission) -> bool {
+fn is_in_config_map(submission: &Submission) -> bool {
     let definition = &submission.definition;
     definition.num_nodes > 1 && definition.variables_bytes() > MAX_COPIED_BYTES
 }
@@ -78,9 +78,9 @@ pub(super) fn variables(submission: &Submission, rank: u32) -> Vec<EnvVar> {
         variable("SKYPILOT_SETUP_NUM_GPUS_PER_NODE", gpus),
     ];
     if definition.num_nodes == 1 {
-        ours.extend(["SKYPILOT_NODE_IPS", "SKYPILOT_SETUP_NODE_IPS"].map(own_address));
+        ours.extend(["SKYPILOT_NODE_IPS", "SKYPILOT_SETUP_NODE_IPS"].map(pod_ip_variable));
     }
-    let copied = if is_stored_once(submission) {
+    let copied = if is_in_config_map(submission) {
         &[]
     } else {
         definition.envs.as_slice()
@@ -104,7 +104,7 @@ fn variable(name: &str, value: String) -> EnvVar {
     }
 }
 
-fn own_address(name: &str) -> EnvVar {
+fn pod_ip_variable(name: &str) -> EnvVar {
     EnvVar {
         name: name.to_owned(),
         value: None,

@@ -39,7 +39,7 @@ pub struct LogRequest {
 
 /// A request to submit a task.
 pub struct SubmitTask {
-    pub request: executor::Request,
+    pub request: executor::SubmitRequest,
     /// Whether to validate the task only.
     pub dry_run: bool,
 }
@@ -123,7 +123,7 @@ impl FromRequest<AppState> for SubmitTask {
         let define = move |body: &Value| TaskDefinition::parse(body, max_nodes);
         let sender = sender(&parts, user.as_ref());
         let definition = defined(app, &parts, &sender, body, &mut errors, define).await?;
-        let request = user.zip(definition).map(|(user, definition)| executor::Request {
+        let request = user.zip(definition).map(|(user, definition)| executor::SubmitRequest {
             user,
             definition,
             idempotency_key,

@@ -27,7 +27,7 @@ pub struct NodeListResponse {
 )]
 pub async fn list_nodes(State(app): State<AppState>, Caller(user): Caller) -> ApiResult<Json<NodeListResponse>> {
     let _permit = app.limits.change()?;
-    let nodes = app.executor.machines().await;
+    let nodes = app.executor.cluster_nodes().await;
     let nodes = nodes.map_err(|source| failed("list nodes", &user, source))?;
     Ok(Json(NodeListResponse { nodes }))
 }
