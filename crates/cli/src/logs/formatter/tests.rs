@@ -97,11 +97,11 @@ fn the_header_of_the_next_line_is_not_that_of_a_continuation() {
     };
     let log = b"node-7 the rest of a long line\nnode-0 | 2026-11-24T10:00:00.000000000Z next\n";
     for size in 1..=log.len() {
-        let (mut lines, mut out) = (Lines::new(style), Vec::new());
+        let (mut formatter, mut out) = (LogFormatter::new(style), Vec::new());
         for piece in log.chunks(size) {
-            lines.take(piece, &mut out);
+            formatter.format(piece, &mut out);
         }
-        lines.finish(&mut out);
+        formatter.flush(&mut out);
         let expected = "node-7 the rest of a long line\nnode-0 | next\n";
         assert_eq!(String::from_utf8_lossy(&out), expected, "in pieces of {size}");
     }
