@@ -169,7 +169,7 @@ fn progress(sim: &Sim, history: &History, id: &str) {
 fn agreement(sim: &Sim, history: &History) {
     let servers = sim.servers.running();
     for server in &servers {
-        if let Err(error) = server.executor.check() {
+        if let Err(error) = server.executor.check_in_sync() {
             sim.timeline
                 .violated(AGREE, format!("{} does not answer: {error}", server.name));
         }
