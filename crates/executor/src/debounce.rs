@@ -16,7 +16,7 @@ pub(crate) const CONFIRM_AFTER: Duration = Duration::from_secs(3);
 pub(crate) struct Debounce(HashMap<Arc<TaskKey>, Instant>);
 
 impl Debounce {
-    /// Those of the inconsistent tasks that have been so for [`CONFIRM_AFTER`]. Tasks that are not passed are forgotten.
+    /// Those of the inconsistent tasks that have been so for [`CONFIRM_AFTER`]. Forgets the tasks that are not passed.
     pub(crate) fn confirmed<T>(&mut self, inconsistent: Vec<(Arc<TaskKey>, T)>) -> Vec<(Arc<TaskKey>, T)> {
         let before = std::mem::take(&mut self.0);
         for (key, _) in &inconsistent {

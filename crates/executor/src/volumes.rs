@@ -88,14 +88,14 @@ pub(crate) async fn resolve(
         let named = present().find(|volume| volume.name == mount.volume);
         let claim = match named.or_else(|| present().find(|volume| volume.id == mount.volume)) {
             Some(volume) => volume.claim.clone(),
-            None => literal(client, user, mount, shared).await?,
+            None => claim_by_name(client, user, mount, shared).await?,
         };
         claims.push(claim);
     }
     Ok(claims)
 }
 
-async fn literal(
+async fn claim_by_name(
     client: &ApiClient,
     user: &UserName,
     mount: &VolumeMount,

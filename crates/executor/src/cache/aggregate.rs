@@ -211,8 +211,8 @@ pub(super) fn set_terminating(status: &mut TaskStatus, jobs: &[Job]) {
 
 /// A node whose container has ended or never started.
 fn ended_state(job: &Job, pod: Option<&Pod>, end: &PodEnd) -> (State, Option<Reason>) {
-    let has_not_begun = pod.is_some_and(|pod| pod.terminating && !pod.may_begin);
-    if job.end.is_none() && job.gang.is_some() && has_not_begun {
+    let has_not_started = pod.is_some_and(|pod| pod.terminating && !pod.may_start());
+    if job.end.is_none() && job.gang.is_some() && has_not_started {
         // A pod deleted before it began usually belongs to a preempted task. Whether it does is known once the Job's
         // own status arrives.
         return (State::Pending, Some(Reason::new(PENDING, "the pod is terminating")));
@@ -227,7 +227,7 @@ fn ended_state(job: &Job, pod: Option<&Pod>, end: &PodEnd) -> (State, Option<Rea
 }
 
 fn running_state(job: &Job, pod: Option<&Pod>) -> (State, Option<Reason>) {
-    if job.gang.is_some() && !pod.is_some_and(|pod| pod.may_begin) {
+    if job.gang.is_some() && !pod.is_some_and(|pod| pod.may_start()) {
         let waiting = "the container is running and waiting for the other nodes to start";
         return (State::Pending, Some(Reason::new(WAITING_FOR_NODES, waiting)));
     }

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Job, Phase, Pod, TaskKey, TaskOwner, Turn};
+use super::identity::TaskKey;
+use super::job::Job;
+use super::object::{Gate, Pod, TaskOwner};
+use super::phase::Phase;
+use super::turn::Turn;
 use crate::user_key::UserKey;
 
 fn alice() -> UserKey {
@@ -93,8 +97,7 @@ impl Pod {
             accepted_at: None,
             has_leftover_containers: false,
             is_ending: false,
-            may_begin: false,
-            may_run: false,
+            gate: Gate::Closed,
             ready: false,
             terminating: false,
             ended_because_of: None,

@@ -4,9 +4,9 @@ use k8s_openapi::api::batch::v1 as batch;
 use k8s_openapi::api::core::v1 as core;
 use serde::de::DeserializeOwned;
 
-use super::identity::{MAX_MESSAGE, MAX_REASON};
+use super::identity::{MAX_MESSAGE, MAX_REASON, truncate};
+use super::job::Job;
 use super::object::{Pod, TaskOwner, Volume, Warning};
-use super::{Job, identity};
 
 /// Checks that every object is either accepted or ignored, and that what is kept of it is bounded.
 pub fn objects(data: &[u8]) {
@@ -31,7 +31,7 @@ pub fn objects(data: &[u8]) {
     }
     if let Ok(text) = std::str::from_utf8(data) {
         for limit in [0, 1, MAX_REASON, MAX_MESSAGE] {
-            assert!(identity::truncate(text, limit).len() <= limit);
+            assert!(truncate(text, limit).len() <= limit);
         }
     }
 }

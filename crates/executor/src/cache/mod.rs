@@ -37,7 +37,7 @@ pub use health::Health;
 pub use identity::TaskKey;
 pub use job::{Gang, Job, JobEnd};
 pub use members::Members;
-pub use object::{Pod, TaskOwner, Volume};
+pub use object::{Gate, Pod, TaskOwner, Volume};
 pub use phase::Phase;
 #[cfg(test)]
 pub use phase::PodEnd;

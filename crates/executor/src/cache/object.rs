@@ -1,5 +1,6 @@
 //! Converts owners, pods, claims, and events into structs with only the fields that the cache needs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -71,14 +72,24 @@ pub struct Pod {
     pub has_leftover_containers: bool,
     /// Whether the server has set a deadline that ends the pod now.
     pub is_ending: bool,
-    /// Whether the start gate and the run gate are open.
-    pub may_begin: bool,
-    pub may_run: bool,
+    /// Which of its gates are open, in a gang.
+    pub gate: Gate,
     /// In a gang with a setup: whether the setup has ended.
     pub ready: bool,
     pub terminating: bool,
     /// The rank of the failed node because of which this pod was ended.
     pub ended_because_of: Option<u32>,
+}
+
+/// How far the gates of a node are open. One that is open stays so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Gate {
+    /// The node waits for the others to run.
+    Closed,
+    /// The start gate is open: the node may run its setup.
+    Start,
+    /// The run gate is open as well.
+    Run,
 }
 
 /// The PersistentVolumeClaim of a volume.
@@ -171,7 +182,30 @@ impl TaskOwner {
     }
 }
 
+impl Gate {
+    fn from_annotations(annotations: &BTreeMap<String, String>) -> Self {
+        match (
+            annotations.contains_key(labels::NODE_IPS),
+            annotations.contains_key(labels::RUN),
+        ) {
+            (false, _) => Self::Closed,
+            (true, false) => Self::Start,
+            (true, true) => Self::Run,
+        }
+    }
+}
+
 impl Pod {
+    /// Whether the start gate is open.
+    pub fn may_start(&self) -> bool {
+        self.gate >= Gate::Start
+    }
+
+    /// Whether the run gate is open.
+    pub fn may_run(&self) -> bool {
+        self.gate == Gate::Run
+    }
+
     /// Reads the pod of a node. Fails if no Job controls it.
     pub fn from_resource(pod: kubernetes::Pod) -> Result<Self, InvalidObject> {
         let job_uid = owner_uid(&pod.metadata, "Job").ok_or(InvalidObject("no Job controls it"))?;
@@ -198,8 +232,7 @@ impl Pod {
             ended_with_leftovers: annotations.contains_key(labels::EXIT_CODE),
         };
         Ok(Self {
-            may_begin: annotations.contains_key(labels::NODE_IPS),
-            may_run: annotations.contains_key(labels::RUN),
+            gate: Gate::from_annotations(&annotations),
             accepted_at: status.start_time.as_ref().map(|time| time.0),
             ready: phase::is_ready(&status),
             terminating: deleted_at.is_some(),

@@ -1,4 +1,4 @@
-//! Builds the view of a task after a change.
+//! Builds the snapshot of a task after a change.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,18 +17,18 @@ use super::task::Task;
 use super::warnings::Warnings;
 use super::{aggregate, recovery};
 
-/// What a view depends on besides the objects of the task.
+/// What a snapshot depends on besides the objects of the task.
 pub(super) struct RenderContext<'a> {
     pub warnings: &'a Warnings,
     pub namespace: &'a str,
     pub now: Timestamp,
-    /// The view before the change. If nothing else has changed, its time is kept.
+    /// The snapshot before the change. If nothing else has changed, its time is kept.
     pub previous: Option<&'a Arc<TaskSnapshot>>,
     /// The error that keeps the server from moving the task on.
     pub controller_error: Option<&'a str>,
 }
 
-/// The view of a task, or `None` if it has no Jobs.
+/// The snapshot of a task, or `None` if it has no Jobs.
 pub(super) fn snapshot(key: &Arc<TaskKey>, task: &Task, context: &RenderContext<'_>) -> Option<Arc<TaskSnapshot>> {
     let (jobs, namespace) = (Attempts::of(&task.jobs), context.namespace);
     let warning = |uid: &str| context.warnings.get(uid);

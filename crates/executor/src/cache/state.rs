@@ -1,4 +1,4 @@
-//! The content of the cache. Every change ends by aggregating the tasks it touched, so that views are never stale.
+//! The content of the cache. Every change ends by aggregating the tasks it touched, so that snapshots are never stale.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -239,8 +239,8 @@ impl CacheState {
         self.insert_job(job);
     }
 
-    /// Adds an owner from the response to a create or a patch; see [`Self::insert_created_job`]. Owners are versioned, so the
-    /// newer one is kept.
+    /// Adds an owner from the response to a create or a patch; see [`Self::insert_created_job`]. Owners are versioned,
+    /// so the newer one is kept.
     pub fn insert_created_owner(&mut self, mut owner: TaskOwner) {
         if !self.tombstones.contains(&owner.uid) {
             self.unconfirmed.entry(owner.uid.clone()).or_insert_with(Instant::now);
@@ -277,13 +277,12 @@ impl CacheState {
         };
         let pods = &mut self.task_mut(&key).pods;
         if let Some(known) = pods.iter_mut().find(|known| known.uid == pod.uid) {
-            known.may_begin |= pod.may_begin;
-            known.may_run |= pod.may_run;
+            known.gate = known.gate.max(pod.gate);
             known.ended_because_of = pod.ended_because_of.or(known.ended_because_of);
         }
     }
 
-    /// Sets or clears the obstacle of a task. Only the status text changes, so the task is not queued again; otherwise
+    /// Sets or clears the error that keeps a task from moving on. Only the status text changes, so the task is not queued again; otherwise
     /// every failure would trigger the next try immediately.
     pub fn set_controller_error(&mut self, key: &Arc<TaskKey>, why: Option<String>) {
         let is_there = self.tasks.contains_key(key);
@@ -354,12 +353,12 @@ impl CacheState {
             .collect()
     }
 
-    /// Updates everything that derives from the objects of a task: its view, its place in the controllers' queue and in
-    /// its user's list, and its followers. The new view is stored before the followers wake, and the write lock is held
-    /// throughout, so a follower never reads an older state than the one it was woken for. The previous view is taken
-    /// out first: if the JSON is the same, the new view keeps the old `updated_at`, and a repeated list does not look
-    /// like a change. An empty task is removed last, because [`Self::update_listing`] still needs its entry to take it off the
-    /// list.
+    /// Updates everything that derives from the objects of a task: its snapshot, its place in the controllers' queue and
+    /// in its user's list, and its subscribers. The new snapshot is stored before the subscribers wake, and the write
+    /// lock is held throughout, so a subscriber never reads an older state than the one it was woken for. The previous
+    /// snapshot is taken out first: if the JSON is the same, the new one keeps the old `updated_at`, and a repeated list
+    /// does not look like a change. An empty task is removed last, because [`Self::update_listing`] still needs its
+    /// entry to take it off the list.
     fn refresh(&mut self, key: &Arc<TaskKey>) {
         let Some(task) = self.tasks.get_mut(key) else { return };
         let before = task.snapshot.take();

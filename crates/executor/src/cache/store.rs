@@ -119,7 +119,7 @@ impl Cache {
         )
     }
 
-    /// The current view of a task, for any user.
+    /// The current snapshot of a task, for any user.
     pub fn snapshot(&self, key: &TaskKey) -> Option<Arc<TaskSnapshot>> {
         self.read().tasks.get(key)?.snapshot.clone()
     }

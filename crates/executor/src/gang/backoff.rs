@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::backoff::doubled;
 use crate::cache::TaskKey;
 
-/// The longest pause before an attempt.
+/// The pause before the third attempt, and the longest one.
+const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(300);
 
 /// When the next attempt of each task may start.
@@ -36,9 +38,7 @@ impl RestartBackoff {
 fn previous(attempt: u32) -> Duration {
     match attempt.checked_sub(3) {
         None => Duration::ZERO,
-        Some(doublings) => Duration::from_secs(1)
-            .saturating_mul(1 << doublings.min(16))
-            .min(LONGEST),
+        Some(doublings) => doubled(FIRST, doublings, LONGEST),
     }
 }
 

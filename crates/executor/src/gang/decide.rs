@@ -126,7 +126,7 @@ pub fn end_all(task: &ManagedTask, because_of: u32) -> Vec<Action> {
 /// The gate that can be opened now: the start gate once all nodes run, the run gate once the setup of all has ended.
 fn open_gate(task: &ManagedTask, now: Timestamp) -> Option<Action> {
     let pods = all_running(task)?;
-    let waiting: Vec<&&Pod> = pods.iter().filter(|pod| !pod.may_begin).collect();
+    let waiting: Vec<&&Pod> = pods.iter().filter(|pod| !pod.may_start()).collect();
     if !waiting.is_empty() {
         let addresses: Vec<&str> = pods.iter().map(|pod| pod.ip.as_deref()).collect::<Option<_>>()?;
         let with_deadline = |pod: &&&Pod| (pod.object_ref(), deadline(task, &pods, pod, now));
@@ -138,10 +138,10 @@ fn open_gate(task: &ManagedTask, now: Timestamp) -> Option<Action> {
     let has_setup = task.nodes.iter().any(|(job, _)| job.gang == Some(Gang::Setup));
     let has_ended = |pod: &Pod| matches!(pod.phase, Phase::Ended(_));
     // Readiness counts only once: a probe may fail again after the run gate opened. A node that ended was set up.
-    let is_set_up = |pod: &&Pod| pod.ready || pod.may_run || has_ended(pod);
+    let is_set_up = |pod: &&Pod| pod.ready || pod.may_run() || has_ended(pod);
     let waiting: Vec<ObjectRef> = pods
         .iter()
-        .filter(|pod| !pod.may_run && !has_ended(pod))
+        .filter(|pod| !pod.may_run() && !has_ended(pod))
         .map(|pod| pod.object_ref())
         .collect();
     let opens = has_setup && !waiting.is_empty() && pods.iter().all(is_set_up);
@@ -158,8 +158,8 @@ fn deadline(task: &ManagedTask, pods: &[&Pod], pod: &Pod, now: Timestamp) -> Opt
         Phase::Running { since } => since,
         Phase::Pending(_) | Phase::Ended(_) => None,
     });
-    let begins = starts.max().map_or(now, |last| last.max(now));
-    let waited = begins.as_second() - pod.accepted_at?.as_second();
+    let starts_at = starts.max().map_or(now, |last| last.max(now));
+    let waited = starts_at.as_second() - pod.accepted_at?.as_second();
     Some(seconds + waited.max(0))
 }
 
@@ -225,7 +225,7 @@ fn all_running(task: &ManagedTask) -> Option<Vec<&Pod>> {
     let running = |pod: &&Pod| match pod.phase {
         Phase::Running { .. } => !pod.terminating,
         // While the start gate is being opened, a node that went first may already have ended.
-        Phase::Ended(_) => pod.may_begin,
+        Phase::Ended(_) => pod.may_start(),
         Phase::Pending(_) => false,
     };
     task.nodes.iter().map(|(_, pod)| pod.as_ref().filter(running)).collect()

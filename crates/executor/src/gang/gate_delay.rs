@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::decide::Action;
-use crate::cache::TaskKey;
+use crate::cache::{Gate, TaskKey};
 
 /// When to drop a gate that is no longer asked about.
 const DROP_AFTER: Duration = Duration::from_secs(60);
@@ -23,12 +23,6 @@ const DROP_AFTER: Duration = Duration::from_secs(60);
 pub struct GateDelay {
     sync_delay: Duration,
     since: Mutex<HashMap<Arc<TaskKey>, (Gate, Instant)>>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Gate {
-    Begin,
-    Run,
 }
 
 impl GateDelay {
@@ -66,7 +60,7 @@ impl GateDelay {
 
 fn gate(action: &Action) -> Option<Gate> {
     match action {
-        Action::OpenStartGate { .. } => Some(Gate::Begin),
+        Action::OpenStartGate { .. } => Some(Gate::Start),
         Action::OpenRunGate { .. } => Some(Gate::Run),
         Action::EndNodes { .. }
         | Action::EndLeftoverContainers { .. }

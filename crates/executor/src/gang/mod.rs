@@ -1,11 +1,11 @@
 //! Starts the nodes of a task together, and ends them together.
 //!
 //! ```text
-//! cache (Jobs and pods of a task) -> decide (pure) -> reconcile (patches of pods and Jobs) -> the kubelet -> the nodes
+//! cache (Jobs, pods) -> decide (pure) -> reconcile (patches of pods and Jobs) -> the kubelet -> the nodes
 //! ```
 //!
-//! Three more loops poll the cache: `preemption` resolves deadlocks between gangs that each hold part of what they need,
-//! `provision_timeout` enforces the provisioning timeout, and `missing_jobs` ends gangs that lost a Job.
+//! Three more loops poll the cache: `preemption` resolves deadlocks between gangs that each hold part of what they
+//! need, `provision_timeout` enforces the provisioning timeout, and `missing_jobs` ends gangs that lost a Job.
 //!
 //! All state is in Kubernetes: a gate is open when the pod has its annotation. Any server can therefore continue where
 //! another one stopped, and two servers may safely do the same thing twice. Steps that exclude each other (opening a

@@ -231,7 +231,7 @@ mod tests {
 
     use super::{AdmittedAt, overdue};
     use super::{ManagedTask, ObjectRef};
-    use crate::cache::{Job, Phase, Pod, Reason, Stage, TaskKey, TaskOwner, Turn};
+    use crate::cache::{Gate, Job, Phase, Pod, Reason, Stage, TaskKey, TaskOwner, Turn};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn a_task_that_has_begun_or_was_ended_already_is_left_alone() {
         let mut begun = task();
-        begun.nodes[0].1.as_mut().unwrap().may_begin = true;
+        begun.nodes[0].1.as_mut().unwrap().gate = Gate::Start;
         assert_eq!(overdue(&begun, None, at(1000)), []);
         let mut ended = task();
         ended.nodes[1].0.provision_timed_out = Some("full".into());

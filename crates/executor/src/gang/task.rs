@@ -56,14 +56,14 @@ impl ManagedTask {
     pub fn from_cache(task: &Task) -> Option<Self> {
         let snapshot = task.snapshot.as_ref()?;
         let jobs = Attempts::of(&task.jobs);
-        let present = jobs.current;
-        let first = present.first()?;
+        let current = jobs.current;
+        let first = current.first()?;
         let has_leftover_containers = task.pods.iter().any(|pod| pod.has_leftover_containers);
-        let is_looked_after = first.gang.is_some() || first.recovery.is_some() || first.provision_timeout.is_some();
-        let is_made = |job: &Job| present.iter().any(|made| made.rank == job.rank);
-        let is_complete = jobs.previous().iter().all(is_made);
-        let is_over = snapshot.state.is_final() && is_complete && present.iter().all(Job::is_over);
-        if task.is_terminating() || !(has_leftover_containers || is_looked_after && !is_over) {
+        let is_managed = first.gang.is_some() || first.recovery.is_some() || first.provision_timeout.is_some();
+        let has_job = |job: &Job| current.iter().any(|current| current.rank == job.rank);
+        let is_complete = jobs.previous().iter().all(has_job);
+        let is_over = snapshot.state.is_final() && is_complete && current.iter().all(Job::is_over);
+        if task.is_terminating() || !(has_leftover_containers || is_managed && !is_over) {
             return None;
         }
         Some(Self {
@@ -88,8 +88,8 @@ impl ManagedTask {
     /// The current turn according to the owner. Owners created by older versions record none, so it is derived from the
     /// Jobs.
     pub fn turn(&self) -> Turn {
-        let told = self.owner.as_ref().and_then(|owner| owner.turn);
-        let turn = told.unwrap_or(Turn {
+        let recorded = self.owner.as_ref().and_then(|owner| owner.turn);
+        let turn = recorded.unwrap_or(Turn {
             attempt: self.nodes.first().map_or(1, |(job, _)| job.attempt),
             stage: Stage::Waiting,
         });
@@ -121,8 +121,8 @@ impl ManagedTask {
 
     /// Whether the start gate is open or about to be opened.
     pub fn has_started(&self) -> bool {
-        let may_begin = |pod: &Option<Pod>| pod.as_ref().is_some_and(|pod| pod.may_begin);
-        self.turn().stage == Stage::Started || self.nodes.iter().any(|(_, pod)| may_begin(pod))
+        let may_start = |pod: &Option<Pod>| pod.as_ref().is_some_and(|pod| pod.may_start());
+        self.turn().stage == Stage::Started || self.nodes.iter().any(|(_, pod)| may_start(pod))
     }
 
     fn of_attempts(jobs: Attempts<'_>, pods: &[Pod], num_nodes: u32) -> Self {
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_is_half_made_is_looked_after_until_it_is_whole() {
+    fn an_attempt_that_is_half_made_is_managed_until_it_is_whole() {
         assert_eq!(before_of(vec![failed(0, 1), failed(1, 1), failed(0, 2)]), [2]);
         let whole = vec![failed(0, 1), failed(1, 1), failed(0, 2), failed(1, 2)];
         assert_eq!(before_of(whole), Vec::<usize>::new());

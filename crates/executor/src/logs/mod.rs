@@ -1,7 +1,7 @@
 //! Streams the log of a task: all nodes merged into one live stream of bytes.
 //!
 //! ```text
-//! kube-apiserver -> shared_stream (one per pod) -> ring -> node_log (ring cursor, or its own read) -> merge -> follower
+//! kube-apiserver -> shared_stream (one per pod) -> ring -> node_log (cursor, or its own read) -> merge -> follower
 //! ```
 //!
 //! A follower holds at most one chunk per node. If it cannot keep up, it leaves the shared stream, reads on its own

@@ -3,15 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::escape::escape;
+use super::script::MAX_COPIED_BYTES;
 use super::submission::Submission;
 use crate::kubernetes::{
     ConfigMap, ConfigMapEnvSource, EnvFromSource, EnvVar, EnvVarSource, ObjectFieldSelector, OwnerReference,
 };
 use crate::labels;
-
-/// The most bytes of variables, and of a script, that are copied into each Job of a gang. Larger ones are stored once,
-/// because a thousand copies of a megabyte would fill etcd.
-pub const MAX_COPIED_BYTES: usize = 4096;
 
 const PYTHON_UNBUFFERED: &str = "PYTHONUNBUFFERED";
 

@@ -3,7 +3,9 @@
 use task::TaskDefinition;
 use task::definition::MAX_ARGUMENT_BYTES;
 
-use super::environment::MAX_COPIED_BYTES;
+/// The most bytes of variables, and of a script, that are copied into each Job of a gang. Larger ones are stored once,
+/// because a thousand copies of a megabyte would fill etcd.
+pub const MAX_COPIED_BYTES: usize = 4096;
 
 /// Where a script that is too long for an argument is mounted.
 pub const SCRIPT_DIR: &str = "/etc/k8s-cli";

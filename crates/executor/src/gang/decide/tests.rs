@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use task::State;
 
 use super::{Action, ManagedTask};
-use crate::cache::{Gang, Job, JobEnd, Phase, Pod, PodEnd, Reason, Restart};
+use crate::cache::{Gang, Gate, Job, JobEnd, Phase, Pod, PodEnd, Reason, Restart};
 use crate::kubernetes::ObjectRef;
 
 fn decide(task: &ManagedTask) -> Vec<Action> {
@@ -73,7 +73,7 @@ fn all_are_told_all_addresses_in_rank_order() {
 #[test]
 fn a_server_that_was_killed_between_two_pods_is_continued() {
     let told = Pod {
-        may_begin: true,
+        gate: Gate::Start,
         ..pod(0, running())
     };
     let actions = decide(&gang(vec![Some(told), Some(pod(1, running()))]));
@@ -86,7 +86,7 @@ fn a_server_that_was_killed_between_two_pods_is_continued() {
 #[test]
 fn nobody_runs_before_every_setup_has_ended() {
     let begun = |rank, ready| Pod {
-        may_begin: true,
+        gate: Gate::Start,
         ready,
         ..pod(rank, running())
     };
@@ -98,7 +98,7 @@ fn nobody_runs_before_every_setup_has_ended() {
     );
     // A running node may no longer be ready; its setup counts only once.
     let runs = Pod {
-        may_run: true,
+        gate: Gate::Run,
         ..begun(0, false)
     };
     let actions = decide(&gang(vec![Some(runs), Some(begun(1, true))]));
@@ -111,11 +111,11 @@ fn nobody_runs_before_every_setup_has_ended() {
 #[test]
 fn a_node_that_is_done_in_its_setup_does_not_keep_the_others() {
     let done = Pod {
-        may_begin: true,
+        gate: Gate::Start,
         ..pod(0, ended(State::Completed, 1))
     };
     let set_up = Pod {
-        may_begin: true,
+        gate: Gate::Start,
         ready: true,
         ..pod(1, running())
     };
@@ -285,7 +285,7 @@ fn what_is_too_long_ago_is_removed() {
 /// A node at an arbitrary moment of its life.
 fn any_node(rank: u32) -> impl Strategy<Value = Option<Pod>> {
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
-    (0..5_u8, flags).prop_map(move |(phase, (may_begin, may_run, ready, scheduled))| {
+    (0..5_u8, flags).prop_map(move |(phase, (may_start, may_run, ready, scheduled))| {
         let phase = match phase {
             0 => return None,
             1 => Phase::Pending(None),
@@ -295,8 +295,11 @@ fn any_node(rank: u32) -> impl Strategy<Value = Option<Pod>> {
         };
         let is_pending = matches!(phase, Phase::Pending(_));
         Some(Pod {
-            may_begin: may_begin && !is_pending,
-            may_run: may_run && may_begin && !is_pending,
+            gate: match (may_start && !is_pending, may_run) {
+                (false, _) => Gate::Closed,
+                (true, false) => Gate::Start,
+                (true, true) => Gate::Run,
+            },
             ready,
             node_name: (scheduled || !is_pending).then(|| "machine".to_owned()),
             ..pod(rank, phase)

@@ -1,6 +1,6 @@
 //! Lets tasks give way and retry, by suspending and resuming their Jobs.
 //!
-//! A task that gives way first records this in its owner (`Stage::GaveWay`); then any server suspends the Jobs that are
+//! A task that gives way first records this in its owner (`Stage::Preempted`); then any server suspends the Jobs that are
 //! not yet suspended. To retry, all Jobs are resumed first, and the owner is reset last. A delayed suspend therefore
 //! carries an outdated `resourceVersion`, and is rejected.
 
@@ -66,7 +66,7 @@ fn waiting_gangs(cache: &Cache) -> Vec<(Arc<TaskKey>, ManagedTask)> {
         let is_gang = task.jobs.iter().any(|job| job.gang.is_some());
         is_gang && task.is_pending()
     });
-    let has_started = |pod: &Option<Pod>| pod.as_ref().is_some_and(|pod| pod.may_begin);
+    let has_started = |pod: &Option<Pod>| pod.as_ref().is_some_and(|pod| pod.may_start());
     let is_ending = |job: &Job| job.provision_timed_out.is_some() || job.ended_because_of.is_some();
     tasks.retain(|(_, gang)| !gang.nodes.iter().any(|(job, pod)| has_started(pod) || is_ending(job)));
     tasks
@@ -93,7 +93,7 @@ fn next_steps(
     next_steps
 }
 
-/// Makes a move, if a fresh read confirms that it still applies.
+/// Takes a step, if a fresh read confirms that it still applies.
 async fn take_step(
     context: &ControllerContext,
     key: &Arc<TaskKey>,
@@ -117,7 +117,7 @@ async fn take_step(
             tracing::info!(event = "gave_way", task_id, times, "a task gave way to an earlier one");
             patch_jobs(client, cache, ACTION, suspend_patches(&task, at, times)).await
         }
-        // Updating the owner here makes a concurrent `TryAgain` fail on its outdated `resourceVersion`.
+        // Updating the owner here makes a concurrent `Resume` fail on its outdated `resourceVersion`.
         (Step::FinishPreempting, Stage::Preempted { times, .. }) if !task.has_started() => {
             let at = client.now();
             if !take_turn(client, cache, &task, turn.at(Stage::Preempted { times, at })).await? {
@@ -127,7 +127,7 @@ async fn take_step(
         }
         (Step::Resume, Stage::Preempted { .. }) => {
             tracing::info!(event = "tries_again", task_id, "retrying a task that gave way");
-            let resumes = task.nodes.iter().map(|(job, _)| change(job, resume_patch()));
+            let resumes = task.nodes.iter().map(|(job, _)| patch(job, resume_patch()));
             patch_jobs(client, cache, ACTION, resumes.collect()).await?;
             take_turn(client, cache, &task, turn.at(Stage::Waiting)).await.map(drop)
         }
@@ -176,7 +176,7 @@ fn held_nodes(task: &ManagedTask) -> usize {
         .count()
 }
 
-fn change(job: &Job, merge: Value) -> ObjectPatch {
+fn patch(job: &Job, merge: Value) -> ObjectPatch {
     ObjectPatch {
         object: job.object_ref(),
         version: Some(job.version.clone()),
@@ -195,7 +195,7 @@ fn suspend_patches(task: &ManagedTask, at: jiff::Timestamp, times: u32) -> Vec<O
         "spec": {"suspend": true},
     });
     let jobs = task.nodes.iter().map(|(job, _)| job).filter(|job| !job.suspended);
-    jobs.map(|job| change(job, suspend.clone())).collect()
+    jobs.map(|job| patch(job, suspend.clone())).collect()
 }
 
 /// A patch that resumes a Job. Removing the annotation marks every later suspension as somebody else's.

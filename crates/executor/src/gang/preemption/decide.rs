@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::backoff::doubled;
 use crate::cache::TaskKey;
 
 /// How long a task must wait for resources before another one gives way. Schedulers and autoscalers need a chance
@@ -55,9 +56,7 @@ pub fn gangs_to_resume<'a>(
     now: Timestamp,
 ) -> Vec<&'a PreemptedGang> {
     let is_due = |task: &&PreemptedGang| {
-        let pause = FIRST_PAUSE
-            .saturating_mul(1 << (task.times.clamp(1, 10) - 1))
-            .min(LONGEST_PAUSE);
+        let pause = doubled(FIRST_PAUSE, task.times.saturating_sub(1), LONGEST_PAUSE);
         task.at.checked_add(pause).is_ok_and(|due| due <= now)
     };
     // An earlier task that still holds nothing gained nothing from this one's absence.
