@@ -8,8 +8,8 @@
 //! A [`ControlPlane`] is the same without the kubelet, and keeps its state in memory. Simulations run it on a paused
 //! clock.
 //!
-//! Programs that start an engine must call [`run_if_container`] first: the engine executes the same program again to supervise
-//! containers.
+//! Programs that start an engine must call [`run_if_container`] first: the engine executes the same program again to
+//! supervise containers.
 
 mod api;
 mod blocking;

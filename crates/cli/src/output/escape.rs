@@ -37,7 +37,7 @@ pub fn escape_json(json: &str) -> Cow<'_, str> {
     escape_controls(&json.replace('\r', " ")).into()
 }
 
-/// Rewrites JSON so that its strings are [`plain`] once decoded.
+/// Rewrites JSON so that its decoded strings have no terminal controls.
 ///
 /// Working on the JSON text instead of on decoded values covers every string of every type.
 pub fn escape_json_strings(json: &str) -> Cow<'_, str> {

@@ -1,7 +1,7 @@
 //! Writes the log of a container: lines with their time and stream, in files of limited size.
 //!
-//! The format is that of the Container Runtime Interface: `2026-11-23T12:00:00.123456789Z stdout F text`, where `F` ends a line
-//! and `P` is a part of a line that continues:
+//! The format is that of the Container Runtime Interface: `2026-11-23T12:00:00.123456789Z stdout F text`, where `F` ends
+//! a line and `P` is a part of a line that continues:
 //! <https://github.com/kubernetes/design-proposals-archive/blob/main/node/kubelet-cri-logging.md>.
 
 use std::fs::{self, File, OpenOptions};

@@ -1,4 +1,4 @@
-//! The namespace controller: creates default service Kind::ServiceAccount, and empties deleted namespaces.
+//! The namespace controller: creates default service accounts, and empties deleted namespaces.
 
 use serde_json::json;
 

@@ -355,8 +355,8 @@ fn first_time(file: &File) -> io::Result<Option<Timestamp>> {
     Ok(parse_record(&line).and_then(|record| time_of(&record)))
 }
 
-/// Returns where the last `options` lines of a file start, and how many there are.
-fn last_lines(file: &File, options: usize) -> io::Result<(u64, usize)> {
+/// Returns where the last `count` lines of a file start, and how many there are.
+fn last_lines(file: &File, count: usize) -> io::Result<(u64, usize)> {
     let mut reader = BufReader::with_capacity(READ_BUFFER_BYTES, file);
     let mut starts: VecDeque<u64> = VecDeque::new();
     let (mut offset, mut at_line_start) = (0_u64, true);
@@ -371,7 +371,7 @@ fn last_lines(file: &File, options: usize) -> io::Result<(u64, usize)> {
         if let Some(record) = record {
             if at_line_start {
                 starts.push_back(offset);
-                if starts.len() > options {
+                if starts.len() > count {
                     starts.pop_front();
                 }
             }

@@ -89,7 +89,7 @@ impl ApiClient {
         self.denials.notified().await;
     }
 
-    /// Wakes [`Self::refused`] for failures that suggest a permission or the namespace was removed.
+    /// Wakes [`Self::wait_for_denial`] for failures that suggest a permission or the namespace was removed.
     pub fn report_denial(&self, error: &kube::Error) {
         if let kube::Error::Api(status) = error
             && (status.code == 403 || is_about_namespace(status))
