@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use executor::{Error, Request};
+use executor::{Error, SubmitRequest};
 use fastrand::Rng;
 use serde_json::json;
 use task::{TaskDefinition, UserName};
@@ -145,7 +145,7 @@ async fn submit(sim: &Arc<Sim>, name: &'static str, key: Option<String>, wish: &
     };
     let what = format!("{name} submits {} under {key:?} to {}", wish.number, server.name);
     sim.tell(|| format!("{what} ({} nodes)", wish.definition.num_nodes));
-    let request = Request {
+    let request = SubmitRequest {
         user: user(name),
         definition: wish.definition.clone(),
         idempotency_key: key,
@@ -254,7 +254,7 @@ async fn stop_others(sim: &Arc<Sim>, name: &'static str, random: &mut Rng) {
     // The tenant may have made something of its own under this identifier.
     let is_own = |uid: &str| sim.history().get(uid).is_some_and(|job| job.by_stranger);
     let seen = server.executor.task(&who, id).ok().flatten();
-    let sees_own = seen.is_some_and(|view| view.jobs.iter().all(|(_, uid)| is_own(uid)));
+    let sees_own = seen.is_some_and(|view| view.jobs.iter().all(|job| is_own(&job.uid)));
     let answer = tokio::select! {
         biased;
         () = dead.cancelled() => return,

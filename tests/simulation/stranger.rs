@@ -84,7 +84,7 @@ fn copied(object: &Object) -> Value {
 }
 
 fn become_mallory(object: &mut Value) {
-    object["metadata"]["labels"]["k8s-cli/user"] = executor::labels::user_label(&user(MALLORY)).into();
+    object["metadata"]["labels"]["k8s-cli/user"] = executor::user_key::user_label(&user(MALLORY)).into();
     object["metadata"]["labels"]["username"] = MALLORY.into();
     object["metadata"]["annotations"]["k8s-cli/username"] = MALLORY.into();
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use embedded::{ControlPlane, Machine};
+use embedded::{ControlPlane, NodeCapacity};
 use fastrand::Rng;
 use futures::StreamExt;
 use tokio::time::{Instant, sleep, timeout};
@@ -55,11 +55,11 @@ async fn run(seed: u64, attention: Attention) -> Report {
     let mut random = Rng::with_seed(seed);
     let clock = clock::Clock::simulated(jiff::Timestamp::from_second(BEGINNING).unwrap());
     let is_crowded = happens(&mut random, 0.3);
-    let machine = Machine {
+    let capacity = NodeCapacity {
         cpus: if is_crowded { random.u32(3..6) } else { random.u32(2..8) }.to_string(),
-        ..Machine::default()
+        ..NodeCapacity::default()
     };
-    let plane = ControlPlane::start(clock, seed, machine).await.unwrap();
+    let plane = ControlPlane::start(clock, seed, capacity).await.unwrap();
     let router = plane.router();
     let storms = [0.0, 0.02, 0.1, 0.3];
     let weather = Weather {

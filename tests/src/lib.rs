@@ -37,4 +37,4 @@ pub use raw::{RawAnswer, raw, raw_from};
 pub use server::{Server, Setting};
 pub use small_disk::SmallDisk;
 pub use webhook::Webhook;
-pub use world::{World, eventually, from_environment, supervisors};
+pub use world::{World, eventually, from_environment, shims};

@@ -156,9 +156,9 @@ impl Drop for World {
     }
 }
 
-/// Returns the running supervisors of containers, by their directories.
+/// Returns the running shims of containers, by their directories.
 #[must_use]
-pub fn supervisors(state: &Path) -> Vec<i32> {
+pub fn shims(state: &Path) -> Vec<i32> {
     let running = |path: PathBuf| {
         let started: serde_json::Value =
             serde_json::from_slice(&std::fs::read(path.join("started.json")).ok()?).ok()?;
@@ -176,7 +176,7 @@ pub fn supervisors(state: &Path) -> Vec<i32> {
 fn end_containers(state: &Path) {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
-        let running = supervisors(state);
+        let running = shims(state);
         if running.is_empty() || Instant::now() > deadline {
             return;
         }

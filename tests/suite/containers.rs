@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::{Backend, World, eventually, from_environment, supervisors};
+use e2e::{Backend, World, eventually, from_environment, shims};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::ResourceExt;
@@ -215,7 +215,7 @@ async fn a_container_that_ignores_term_is_killed_after_its_grace_period() {
         .await;
     assert!(start.elapsed() >= Duration::from_millis(900), "{:?}", start.elapsed());
     if let Some(state) = world.state_folder() {
-        assert!(supervisors(state).is_empty());
+        assert!(shims(state).is_empty());
     }
 }
 
@@ -223,9 +223,15 @@ async fn a_container_that_ignores_term_is_killed_after_its_grace_period() {
 async fn a_deadline_of_a_pod_ends_it_and_its_log_stays() {
     let world = World::own(&[]).await;
     let script = "trap 'echo ending; exit 0' TERM; echo up; while :; do sleep 0.1; done";
-    let made: Pod = world.cluster.make(pod(script, &json!({}), &json!({}))).await;
+    // Bash runs the trap when its `sleep` has ended, which a busy machine delays.
+    let spec = json!({"terminationGracePeriodSeconds": 30});
+    let made: Pod = world.cluster.make(pod(script, &json!({}), &spec)).await;
     let name = made.name_any();
     wait_for_phase(&world, &name, "Running").await;
+    eventually(Duration::from_secs(60), "the script to set its trap", async || {
+        (log(&world, &name).await == "up\n").then_some(())
+    })
+    .await;
     let patch = Patch::Merge(json!({"spec": {"activeDeadlineSeconds": 1}}));
     world
         .cluster
@@ -301,7 +307,7 @@ async fn a_fork_bomb_and_a_memory_hog_do_not_keep_others_from_running() {
     world.api.stop(&bomb).await;
     let state = world.state_folder().unwrap();
     eventually(Duration::from_secs(60), "the fork bomb to end", async || {
-        supervisors(state).is_empty().then_some(())
+        shims(state).is_empty().then_some(())
     })
     .await;
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use e2e::{Api, Backend, World, eventually, from_environment, supervisors};
+use e2e::{Api, Backend, World, eventually, from_environment, shims};
 use futures::future::join_all;
 use rusqlite::Connection;
 use serde_json::json;
@@ -72,7 +72,7 @@ async fn an_engine_killed_at_any_instant_loses_no_task_no_line_and_no_process() 
         for _ in 0..kills {
             tokio::time::sleep(Duration::from_millis(fastrand::u64(1..700))).await;
             world.server().kill();
-            running += supervisors(&state).len();
+            running += shims(&state).len();
             assert_eq!(integrity(&state), "ok");
             world.server().restart();
         }
@@ -95,8 +95,8 @@ async fn an_engine_killed_at_any_instant_loses_no_task_no_line_and_no_process() 
     listed.sort_unstable();
     expected.sort_unstable();
     assert_eq!(listed, expected);
-    eventually(Duration::from_secs(20), "all supervisors to end", async || {
-        supervisors(&state).is_empty().then_some(())
+    eventually(Duration::from_secs(20), "all shims to end", async || {
+        shims(&state).is_empty().then_some(())
     })
     .await;
 }
@@ -118,9 +118,9 @@ async fn what_ended_while_no_server_ran_is_reported_as_it_ended() {
     let before = world.api.status(&lost).await;
     world.server().kill();
     let pod = before["metadata"]["nodes"][0]["pod_name"].as_str().unwrap().to_owned();
-    kill_supervisor_of(&state, &pod);
+    kill_shim_of(&state, &pod);
     eventually(Duration::from_secs(20), "the short tasks to end", async || {
-        (supervisors(&state).len() == 1).then_some(())
+        (shims(&state).len() == 1).then_some(())
     })
     .await;
     world.server().restart();
@@ -134,8 +134,8 @@ async fn what_ended_while_no_server_ran_is_reported_as_it_ended() {
     assert_eq!(world.api.log_text(&long, "").await, "on\n");
 }
 
-/// Kills the supervisor of a pod, as an out-of-memory killer might.
-fn kill_supervisor_of(state: &Path, pod: &str) {
+/// Kills the shim of a pod, as an out-of-memory killer might.
+fn kill_shim_of(state: &Path, pod: &str) {
     for entry in std::fs::read_dir(state.join("pods")).unwrap().flatten() {
         let order = std::fs::read_to_string(entry.path().join("order.json")).unwrap_or_default();
         if order.contains(&format!("\"hostname\":\"{}\"", &pod[..pod.len().min(63)])) {

@@ -359,6 +359,11 @@ async fn a_job_that_is_deleted_by_hand_ends_the_others() {
         .submit(&json!({"num_nodes": 3, "resources": {"cpus": "10m"}, "run": "echo here; sleep 3600"}))
         .await;
     let status = world.api.wait_for(&id, "running").await;
+    eventually(MINUTE, "all nodes to have begun", async || {
+        let log = world.api.log_text(&id, "?follow=false").await;
+        (said(&log, "here").len() == 3).then_some(())
+    })
+    .await;
     let job = nodes(&status)[1]["job_name"].as_str().unwrap();
     world
         .cluster

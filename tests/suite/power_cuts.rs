@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use e2e::{Backend, PowerCut, World, eventually, supervisors};
+use e2e::{Backend, PowerCut, World, eventually, shims};
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 use serde_json::json;
@@ -51,12 +51,12 @@ impl Site {
     fn cut_power(&mut self) {
         let state = self.world.state_folder().unwrap().to_owned();
         self.world.server().kill();
-        for supervisor in supervisors(&state) {
-            let pid = supervisor.to_string();
+        for shim in shims(&state) {
+            let pid = shim.to_string();
             let killed = Command::new("kill").args(["-KILL", &pid]).status().unwrap();
             assert!(killed.success());
         }
-        while !supervisors(&state).is_empty() {
+        while !shims(&state).is_empty() {
             std::thread::yield_now();
         }
         self.layer.strike(&state);

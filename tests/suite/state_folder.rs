@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use e2e::{Backend, Server, World, eventually, supervisors};
+use e2e::{Backend, Server, World, eventually, shims};
 use rusqlite::Connection;
 use serde_json::json;
 
@@ -76,7 +76,7 @@ async fn a_lost_database_costs_no_data_and_leaves_no_process() {
     }
     world.server().restart();
     assert_eq!(world.api.task_ids().await, Vec::<String>::new());
-    assert!(supervisors(&state).is_empty());
+    assert!(shims(&state).is_empty());
     for text in ["kept", "draft"] {
         let found = files_with(&state, text);
         assert_eq!(found.len(), 1, "{text}: {found:?}");

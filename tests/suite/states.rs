@@ -94,7 +94,7 @@ async fn a_failed_task_says_which_node_and_why() {
         .await;
     let status = world.api.wait_for(&id, "failed").await;
     assert_eq!(status["message"], "node 1: the container exited with code 3");
-    eventually(Duration::from_secs(20), "the other node to end", async || {
+    eventually(Duration::from_secs(60), "the other node to end", async || {
         let status = world.api.status(&id).await;
         let nodes = &status["metadata"]["nodes"];
         (nodes[0]["status"] == "completed" && nodes[1]["exit_code"] == 3).then_some(())

@@ -53,6 +53,14 @@ async fn a_job_with_the_identifier_of_a_task_does_not_take_it_over() {
         .await;
     world.api.wait_for(&single, "running").await;
     world.api.wait_for_nodes(&gang, "running").await;
+    // A node runs before its script has written anything.
+    for (id, lines) in [(&single, 1), (&gang, 2)] {
+        eventually(Duration::from_secs(60), "the tasks to write their logs", async || {
+            let log = world.api.log_text(id, "?follow=false").await;
+            (log.matches("mine").count() == lines).then_some(())
+        })
+        .await;
+    }
     let before = world.cluster.all_jobs().await;
     for id in [&single, &gang] {
         let ours = world.cluster.jobs(id).await.remove(0);

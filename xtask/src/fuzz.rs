@@ -7,7 +7,7 @@ use std::thread;
 use xshell::{Shell, cmd};
 
 /// The version to install if cargo-fuzz is missing.
-const CARGO_FUZZ: &str = "cargo-fuzz@0.13.1";
+const CARGO_FUZZ_VERSION: &str = "cargo-fuzz@0.13.1";
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -16,13 +16,16 @@ pub struct Args {
     /// Time to run each target, in seconds
     #[arg(long, default_value_t = 600)]
     seconds: u32,
+    /// Build without optimization: much faster to build, slower to run
+    #[arg(long)]
+    dev: bool,
     /// Minimize the corpus instead of fuzzing
     #[arg(long, conflicts_with = "seconds")]
     minimize: bool,
 }
 
 /// Runs the targets, as many at a time as there are CPUs.
-pub fn fuzz(shell: &Shell, args: &Args) -> Result<(), xshell::Error> {
+pub fn run_targets(shell: &Shell, args: &Args) -> Result<(), xshell::Error> {
     // cargo-fuzz needs unstable compiler flags.
     shell.set_var("RUSTC_BOOTSTRAP", "1");
     if cmd!(shell, "cargo fuzz --version")
@@ -31,23 +34,23 @@ pub fn fuzz(shell: &Shell, args: &Args) -> Result<(), xshell::Error> {
         .read()
         .is_err()
     {
-        cmd!(shell, "cargo install --locked {CARGO_FUZZ}").run()?;
+        cmd!(shell, "cargo install --locked {CARGO_FUZZ_VERSION}").run()?;
     }
-    // There is little unsafe code to check, and without a sanitizer, targets build and run much faster.
-    cmd!(shell, "cargo fuzz build --sanitizer none").run()?;
+    let build = options(args);
+    cmd!(shell, "cargo fuzz build {build...}").run()?;
     let all = cmd!(shell, "cargo fuzz list").read()?;
     let mut targets: Vec<String> = all.lines().map(str::to_owned).collect();
     if let Some(target) = &args.target {
-        targets.retain(|one| one == target);
+        targets.retain(|name| name == target);
     }
     targets.reverse();
     let (targets, failed) = (Mutex::new(targets), Mutex::new(None));
-    let take = || targets.lock().ok()?.pop();
+    let next_target = || targets.lock().ok()?.pop();
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, NonZeroUsize::get) {
             scope.spawn(|| {
-                while let Some(target) = take() {
-                    let done = Shell::new().and_then(|shell| run(&shell, args, &target));
+                while let Some(target) = next_target() {
+                    let done = Shell::new().and_then(|shell| run_target(&shell, args, &target));
                     if let (Err(error), Ok(mut failed)) = (done, failed.lock()) {
                         failed.get_or_insert(error);
                     }
@@ -58,16 +61,40 @@ pub fn fuzz(shell: &Shell, args: &Args) -> Result<(), xshell::Error> {
     failed.into_inner().ok().flatten().map_or(Ok(()), Err)
 }
 
-fn run(shell: &Shell, args: &Args, target: &str) -> Result<(), xshell::Error> {
+/// How to build. There is little unsafe code to check, and without a sanitizer, targets build and run much faster.
+fn options(args: &Args) -> Vec<&'static str> {
+    let profile = if args.dev { "--dev" } else { "--release" };
+    vec!["--sanitizer", "none", profile]
+}
+
+/// Keeps the smallest set of inputs that covers as much code as all of them. `cargo fuzz cmin` would also keep an input
+/// for each number of times that a line runs, which is several times as many files.
+fn minimize(shell: &Shell, build: &[&str], target: &str) -> Result<(), xshell::Error> {
+    let corpus = format!("fuzz/corpus/{target}");
+    let kept = format!("{corpus}.kept");
+    shell.remove_path(&kept)?;
+    shell.create_dir(&kept)?;
+    let merge = ["-set_cover_merge=1", "-use_counters=0"];
+    cmd!(
+        shell,
+        "cargo fuzz run {build...} {target} {kept} {corpus} -- {merge...}"
+    )
+    .run()?;
+    shell.remove_path(&corpus)?;
+    cmd!(shell, "mv {kept} {corpus}").run()
+}
+
+fn run_target(shell: &Shell, args: &Args, target: &str) -> Result<(), xshell::Error> {
+    let build = options(args);
     if args.minimize {
-        return cmd!(shell, "cargo fuzz cmin --sanitizer none {target}").run();
+        return minimize(shell, &build, target);
     }
     let seconds = args.seconds.to_string();
     // An input that takes 10 s or 2 GiB is a finding, too.
     let limits = ["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"];
     cmd!(
         shell,
-        "cargo fuzz run --sanitizer none {target} -- -max_total_time={seconds} {limits...}"
+        "cargo fuzz run {build...} {target} -- -max_total_time={seconds} {limits...}"
     )
     .run()
 }

@@ -62,7 +62,8 @@ enum Recipe {
     /// Run a benchmark and compare it with its theoretical limit: `embedded` or `followers` on this machine, `cluster`
     /// on the test cluster, or `command-line` (needs hyperfine)
     Bench {
-        what: Bench,
+        #[arg(value_name = "WHAT")]
+        benchmark: Bench,
         /// Arguments for the benchmark
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -92,7 +93,7 @@ enum Bench {
 }
 
 /// Tests that run one at a time, because they measure time or kill servers.
-const ALONE: [&str; 3] = ["faults::", "crashes::", "timing::"];
+const SERIAL_TESTS: [&str; 3] = ["faults::", "crashes::", "timing::"];
 
 fn main() -> Result<(), xshell::Error> {
     let recipe = Arguments::parse().recipe;
@@ -143,8 +144,8 @@ fn run(shell: &Shell, recipe: Recipe) -> Result<(), xshell::Error> {
         Recipe::Cluster => cmd!(shell, "test-cluster/cluster up").run(),
         Recipe::ClusterDown => cmd!(shell, "test-cluster/cluster down").run(),
         Recipe::Serve { arguments } => cmd!(shell, "cargo run --release --locked -p server -- {arguments...}").run(),
-        Recipe::Bench { what, arguments } => bench(shell, what, &arguments),
-        Recipe::Fuzz(args) => fuzz::fuzz(shell, &args),
+        Recipe::Bench { benchmark, arguments } => bench(shell, benchmark, &arguments),
+        Recipe::Fuzz(args) => fuzz::run_targets(shell, &args),
         Recipe::FuzzApi => cmd!(shell, "tests/schemathesis/run")
             .env("KUBECONFIG", kubeconfig())
             .run(),
@@ -164,10 +165,10 @@ fn lint(shell: &Shell) -> Result<(), xshell::Error> {
 }
 
 fn e2e(shell: &Shell, backend: Backend) -> Result<(), xshell::Error> {
-    let others = ALONE.map(|part| ["--skip", part]).concat();
-    suite(shell, backend, &others)?.run()?;
-    let alone = [ALONE.as_slice(), &["--nocapture", "--test-threads", "1"]].concat();
-    suite(shell, backend, &alone)?.run()
+    let skip_serial = SERIAL_TESTS.map(|part| ["--skip", part]).concat();
+    suite(shell, backend, &skip_serial)?.run()?;
+    let only_serial = [SERIAL_TESTS.as_slice(), &["--nocapture", "--test-threads", "1"]].concat();
+    suite(shell, backend, &only_serial)?.run()
 }
 
 fn e2e_long(shell: &Shell, backend: Backend) -> Result<(), xshell::Error> {
@@ -209,22 +210,22 @@ fn suite<'a>(shell: &'a Shell, backend: Backend, arguments: &[impl AsRef<str>]) 
         .env("KUBECONFIG", kubeconfig))
 }
 
-fn bench(shell: &Shell, what: Bench, arguments: &[String]) -> Result<(), xshell::Error> {
+fn bench(shell: &Shell, benchmark: Bench, arguments: &[String]) -> Result<(), xshell::Error> {
     cmd!(shell, "cargo build --release --locked -p server -p cli -p bench").run()?;
-    let name = match what {
+    let name = match benchmark {
         Bench::Embedded => "embedded",
         Bench::Cluster => "cluster",
         Bench::Followers => "followers",
         Bench::CommandLine => "command-line",
     };
     let bench = cmd!(shell, "target/release/bench {name} {arguments...}").env("KUBECONFIG", kubeconfig());
-    if what != Bench::Cluster {
+    if benchmark != Bench::Cluster {
         return bench.run();
     }
     cmd!(shell, "test-cluster/cluster kwok 4").run()?;
-    let measured = bench.run();
+    let result = bench.run();
     cmd!(shell, "test-cluster/cluster kwok 0").run()?;
-    measured
+    result
 }
 
 /// `KUBECONFIG` or, if unset, that of the test cluster.

@@ -1,9 +1,9 @@
 //! The server, user, and terminal of a command.
 
-use crate::args::Global;
+use crate::args::GlobalArgs;
 use crate::client::{ApiUrl, Client};
+use crate::daemon;
 use crate::error::{Error, Result};
-use crate::local;
 use crate::output::Terminal;
 use crate::user::User;
 
@@ -17,19 +17,19 @@ pub struct Context {
 impl Context {
     /// Resolves flags, variables, and saved settings. `short_url` is the value of `-u URL`, for the commands that have
     /// it. Sends nothing yet.
-    pub fn new(global: &Global, short_url: Option<&str>) -> Result<Self> {
-        let Global {
+    pub fn new(global: &GlobalArgs, short_url: Option<&str>) -> Result<Self> {
+        let GlobalArgs {
             api_url,
             user,
             trust_local_server,
             color,
         } = global;
-        let url = ApiUrl::find(short_url.or(api_url.as_deref()))?;
-        let user = User::find(user.as_deref())?;
+        let url = ApiUrl::resolve(short_url.or(api_url.as_deref()))?;
+        let user = User::resolve(user.as_deref())?;
         Ok(Self {
             client: Client::new(&url, &user, *trust_local_server)?,
             user,
-            terminal: Terminal::find(*color),
+            terminal: Terminal::detect(*color),
         })
     }
 
@@ -38,10 +38,10 @@ impl Context {
     pub async fn with_server<T>(&self, action: impl AsyncFn() -> Result<T>) -> Result<T> {
         match action().await {
             Err(Error::Unreachable { source, .. }) if source.is_connect() && self.client.url().is_default() => {
-                local::start(&self.client).await?;
+                daemon::start(&self.client).await?;
                 action().await
             }
-            done => done,
+            result => result,
         }
     }
 }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::task_file::Report;
+use crate::field_error::FieldError;
+use crate::report::Report;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -15,76 +16,105 @@ pub enum Error {
     Usage(String),
     /// The task is invalid, according to the CLI or the server.
     #[error("{0}")]
-    Task(Report),
+    InvalidTask(Report),
     #[error("cannot {action} `{}`", path.display())]
     File {
-        /// `read`, `write`, `create`, or `remove`; `read` sets the exit code to 2.
-        action: &'static str,
+        action: FileAction,
         path: PathBuf,
         source: io::Error,
     },
     /// The user has no such task or volume.
     #[error("{0}")]
-    NotFound(Said),
+    NotFound(ErrorMessage),
     /// The server denied access.
     #[error("permission denied: {0}")]
-    Refused(Said),
+    PermissionDenied(ErrorMessage),
     /// No response from the server.
     #[error("cannot reach the server at `{url}`")]
     Unreachable { url: String, source: reqwest::Error },
     /// Another account on this machine listens at the server's address, or may do so.
-    #[error("`{url}` {who}; nothing was sent to it")]
+    #[error("`{url}` {reason}; nothing was sent to it")]
     Untrusted {
         url: String,
         /// Predicate of the message, e.g., `belongs to another account (UID 1001)`.
-        who: String,
+        reason: String,
     },
+    /// The response is from a proxy between the CLI and the server.
+    #[error("{message}")]
+    Proxy { message: String, status: u16 },
     /// The response is not from a k8s-cli server, or a program accepted the connection but did not respond.
-    #[error("{what}")]
-    Stranger {
-        what: String,
+    #[error("{message}")]
+    WrongServer {
+        message: String,
         /// The HTTP status, if there was a response.
         status: Option<u16>,
-        /// Whether the response is from a proxy between the CLI and the server.
-        is_proxy: bool,
     },
     /// A k8s-cli server that is too old for this CLI.
     #[error("the server at `{url}` is too old for this version of k8s-cli")]
-    Outdated { url: String },
+    OutdatedServer { url: String },
     /// Any other error response of the server.
     #[error("{0}")]
-    Server(Said),
+    Server(ErrorMessage),
     /// The server rejected values in the request (HTTP status 422).
-    #[error("{}", faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; "))]
+    #[error("{}", errors.iter().map(FieldError::to_string).collect::<Vec<_>>().join("; "))]
     Invalid {
-        faults: Vec<Fault>,
+        errors: Vec<FieldError>,
         request_id: Option<String>,
     },
     /// A response that cannot be decoded.
     #[error("`{url}` is not a k8s-cli server")]
-    Answer { url: String, source: serde_json::Error },
+    InvalidResponse { url: String, source: serde_json::Error },
     /// Something on this machine failed, e.g., starting or stopping the background server.
     #[error("{0}")]
     Local(String),
     #[error("{0}")]
     TimedOut(String),
-    /// The summary of a command that failed in part, was declined, or waited for a state that can no longer be reached.
+    /// The summary of a command that failed for some of its tasks or volumes.
     #[error("{0}")]
-    Several(String),
+    PartialFailure(String),
+    /// The summary of a `doctor` that found problems.
+    #[error("{0}")]
+    ProblemsFound(String),
+    /// The task can no longer reach the state that `jobs wait` waits for.
+    #[error("{0}")]
+    ConditionNotMet(String),
+    /// The user declined a confirmation.
+    #[error("canceled")]
+    Canceled,
     /// The user pressed Ctrl-C.
     #[error("interrupted")]
     Interrupted,
     /// The task failed or was stopped, which was already reported; only the exit code is left to pass on.
     #[error("the task ended with exit code {0}")]
-    Ended(u8),
+    TaskFailed(u8),
     /// Writing to standard output failed.
     #[error("cannot write the output")]
     Output(#[from] io::Error),
 }
 
+/// What the CLI tried to do with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileAction {
+    Read,
+    Write,
+    Create,
+    Remove,
+}
+
+impl std::fmt::Display for FileAction {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Create => "create",
+            Self::Remove => "remove",
+        })
+    }
+}
+
 /// An error message, from the server or from the CLI.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
+pub struct ErrorMessage {
     pub text: String,
     /// The HTTP status; `None` if the message is from the CLI.
     pub status: Option<u16>,
@@ -92,7 +122,7 @@ pub struct Said {
     pub request_id: Option<String>,
 }
 
-impl From<String> for Said {
+impl From<String> for ErrorMessage {
     fn from(text: String) -> Self {
         Self {
             text,
@@ -102,49 +132,9 @@ impl From<String> for Said {
     }
 }
 
-impl std::fmt::Display for Said {
+impl std::fmt::Display for ErrorMessage {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(&self.text)
-    }
-}
-
-/// A value that the server rejected, as Pydantic reports it.
-#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
-pub struct Fault {
-    /// Pydantic's error type, e.g., `extra_forbidden`.
-    #[serde(rename = "type", default)]
-    pub kind: String,
-    /// The path to the value. The first step is `body`, `query`, `header`, or `path`.
-    pub loc: Vec<Value>,
-    pub msg: String,
-}
-
-impl Fault {
-    /// The path without its first step.
-    pub fn path(&self) -> Vec<String> {
-        let step = |step: &Value| step.as_str().map_or_else(|| step.to_string(), str::to_owned);
-        self.loc.iter().skip(1).map(step).collect()
-    }
-
-    /// The message in lower case and without Pydantic's prefix `Value error, `.
-    pub fn message(&self) -> String {
-        let message = self.msg.strip_prefix("Value error, ").unwrap_or(&self.msg);
-        let mut characters = message.chars();
-        match characters.next() {
-            Some(first) => first.to_lowercase().chain(characters).collect(),
-            None => String::new(),
-        }
-    }
-}
-
-impl std::fmt::Display for Fault {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let path = self.path().join(".");
-        if path.is_empty() {
-            formatter.write_str(&self.message())
-        } else {
-            write!(formatter, "`{path}`: {}", self.message())
-        }
     }
 }
 
@@ -152,22 +142,35 @@ impl Error {
     /// The exit code. `k8s-cli --help` documents them, so keep both in sync.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage(_) | Self::Task(_) | Self::Invalid { .. } | Self::File { action: "read", .. } => 2,
+            Self::Usage(_)
+            | Self::InvalidTask(_)
+            | Self::Invalid { .. }
+            | Self::File {
+                action: FileAction::Read,
+                ..
+            } => 2,
             Self::NotFound(_) => 3,
-            Self::Refused(_)
-            | Self::Stranger {
-                status: Some(401 | 403 | 407),
+            Self::PermissionDenied(_)
+            | Self::Proxy {
+                status: 401 | 403 | 407,
                 ..
             } => 4,
-            Self::Unreachable { .. } | Self::Untrusted { .. } | Self::Stranger { .. } | Self::Outdated { .. } => 5,
+            Self::Unreachable { .. }
+            | Self::Untrusted { .. }
+            | Self::Proxy { .. }
+            | Self::WrongServer { .. }
+            | Self::OutdatedServer { .. } => 5,
             Self::TimedOut(_) => 124,
             Self::Interrupted => 130,
-            Self::Ended(code) => *code,
+            Self::TaskFailed(code) => *code,
             Self::File { .. }
             | Self::Server(_)
-            | Self::Answer { .. }
+            | Self::InvalidResponse { .. }
             | Self::Local(_)
-            | Self::Several(_)
+            | Self::PartialFailure(_)
+            | Self::ProblemsFound(_)
+            | Self::ConditionNotMet(_)
+            | Self::Canceled
             | Self::Output(_) => 1,
         }
     }
@@ -178,27 +181,29 @@ impl Error {
             Self::Unreachable { .. } => {
                 Some("start a server with `k8s-cli api start`, or set `--api-url` or K8S_CLI_API_URL")
             }
-            Self::Outdated { .. } => Some(
+            Self::OutdatedServer { .. } => Some(
                 "if it runs on this machine, restart it with `k8s-cli api stop` and `k8s-cli api start`; otherwise, ask its administrator to update it",
             ),
-            Self::Stranger { is_proxy: true, .. } => Some(
+            Self::Proxy { .. } => Some(
                 "contact the administrator of the proxy, or set another server with `--api-url` or K8S_CLI_API_URL",
             ),
-            Self::Stranger { .. } => Some(
+            Self::WrongServer { .. } => Some(
                 "another program may be using that port; set the server with `--api-url`, or another port with K8S_CLI_API_PORT",
             ),
-            Self::Answer { .. } => Some("another program may be using that port; run `k8s-cli doctor`"),
+            Self::InvalidResponse { .. } => Some("another program may be using that port; run `k8s-cli doctor`"),
             Self::Untrusted { .. } => {
                 Some("set another port with K8S_CLI_API_PORT, or pass `--trust-local-server` if you trust that server")
             }
-            Self::Refused(_) => Some("run `k8s-cli auth whoami` to show the current user"),
+            Self::PermissionDenied(_) => Some("run `k8s-cli auth whoami` to show the current user"),
             _ => None,
         }
     }
 
     pub fn request_id(&self) -> Option<&str> {
         match self {
-            Self::NotFound(said) | Self::Refused(said) | Self::Server(said) => said.request_id.as_deref(),
+            Self::NotFound(message) | Self::PermissionDenied(message) | Self::Server(message) => {
+                message.request_id.as_deref()
+            }
             Self::Invalid { request_id, .. } => request_id.as_deref(),
             _ => None,
         }
@@ -217,12 +222,12 @@ impl Error {
     }
 
     /// The error as JSON, for `--output json`.
-    pub fn json(&self) -> Value {
+    pub fn to_json(&self) -> Value {
         // A report on a task file is styled and starts each message with `error: `.
         let plain_message = anstream::adapter::strip_str(&self.message()).to_string();
         let plain_message = plain_message.strip_prefix("error: ").unwrap_or(&plain_message);
         json!({"error": {
-            "code": self.code(),
+            "code": self.error_code(),
             "message": plain_message,
             "status": self.status(),
             "request_id": self.request_id(),
@@ -230,25 +235,24 @@ impl Error {
     }
 
     /// A stable, machine-readable code.
-    fn code(&self) -> &'static str {
+    fn error_code(&self) -> &'static str {
         match self {
             Self::Usage(_) => "usage",
-            Self::Task(_) | Self::Invalid { .. } => "invalid",
+            Self::InvalidTask(_) | Self::Invalid { .. } => "invalid",
             Self::File { .. } => "file",
             Self::NotFound(_) => "not_found",
-            Self::Refused(_) => "refused",
+            Self::PermissionDenied(_) => "refused",
             Self::Unreachable { .. } => "unreachable",
             Self::Untrusted { .. } => "untrusted",
-            Self::Stranger { is_proxy: true, .. } => "proxy",
-            Self::Stranger { .. } => "no_server",
-            Self::Outdated { .. } => "outdated",
+            Self::Proxy { .. } => "proxy",
+            Self::WrongServer { .. } | Self::InvalidResponse { .. } => "no_server",
+            Self::OutdatedServer { .. } => "outdated",
             Self::Server(_) => "server",
-            Self::Answer { .. } => "no_server",
             Self::Local(_) => "local_server",
             Self::TimedOut(_) => "timed_out",
-            Self::Several(_) => "several",
+            Self::PartialFailure(_) | Self::ProblemsFound(_) | Self::ConditionNotMet(_) | Self::Canceled => "several",
             Self::Interrupted => "interrupted",
-            Self::Ended(_) => "task_failed",
+            Self::TaskFailed(_) => "task_failed",
             Self::Output(_) => "output",
         }
     }
@@ -256,9 +260,10 @@ impl Error {
     /// The HTTP status of the error response, if there was one.
     fn status(&self) -> Option<u16> {
         match self {
-            Self::NotFound(said) | Self::Refused(said) | Self::Server(said) => said.status,
+            Self::NotFound(message) | Self::PermissionDenied(message) | Self::Server(message) => message.status,
             Self::Invalid { .. } => Some(422),
-            Self::Stranger { status, .. } => *status,
+            Self::Proxy { status, .. } => Some(*status),
+            Self::WrongServer { status, .. } => *status,
             _ => None,
         }
     }
@@ -270,7 +275,7 @@ impl Error {
 
     /// Whether the error was already reported.
     pub fn is_silent(&self) -> bool {
-        matches!(self, Self::Ended(_) | Self::Interrupted)
+        matches!(self, Self::TaskFailed(_) | Self::Interrupted)
     }
 }
 
@@ -280,38 +285,23 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 mod tests {
     use serde_json::json;
 
-    use super::{Error, Fault, Said};
+    use super::{Error, ErrorMessage};
 
     #[test]
     fn programs_get_the_code_and_the_request() {
-        let error = Error::NotFound(Said {
+        let error = Error::NotFound(ErrorMessage {
             text: "task `x` not found".to_owned(),
             status: Some(404),
             request_id: Some("r1".to_owned()),
         });
         let expected =
             json!({"error": {"code": "not_found", "message": "task `x` not found", "status": 404, "request_id": "r1"}});
-        assert_eq!(error.json(), expected);
-        let own = Error::NotFound(Said::from("none".to_owned()));
+        assert_eq!(error.to_json(), expected);
+        let own = Error::NotFound(ErrorMessage::from("none".to_owned()));
         assert_eq!(
             (own.status(), own.request_id()),
             (None, None),
             "the server was not asked"
         );
-    }
-
-    #[test]
-    fn a_fault_names_the_path_and_says_it_in_our_words() {
-        let fault = |loc, msg: &str| {
-            Fault {
-                kind: String::new(),
-                loc,
-                msg: msg.to_owned(),
-            }
-            .to_string()
-        };
-        let loc = vec![json!("body"), json!("resources"), json!("ports"), json!(1)];
-        assert_eq!(fault(loc, "Value error, no port"), "`resources.ports.1`: no port");
-        assert_eq!(fault(vec![json!("body")], "Field required"), "field required");
     }
 }

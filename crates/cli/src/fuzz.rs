@@ -1,16 +1,16 @@
 //! Properties that must hold for every task file and every log, checked by the targets in `fuzz/`.
 
-use crate::logs::{LineStyle, Lines};
+use crate::logs::{LineStyle, LogFormatter};
 use crate::task_file::TaskFile;
 
 /// Parses and checks a task file: it must not panic, and an error must have a message.
 pub fn task_files(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let told = match TaskFile::parse("task.yaml".to_owned(), text.to_owned()) {
-        Ok(mut task) => task.check().err(),
+    let error = match TaskFile::parse("task.yaml".to_owned(), text.to_owned()) {
+        Ok(mut task) => task.validate().err(),
         Err(error) => Some(error),
     };
-    if let Some(error) = told {
+    if let Some(error) = error {
         assert!(!error.to_string().is_empty(), "error without a message");
     }
 }
@@ -26,17 +26,17 @@ pub fn log_lines(data: &[u8]) {
         color: style & 4 != 0,
     };
     assert_eq!(
-        written(style, log, log.len().max(1)),
-        written(style, log, usize::from(*size).max(1)),
+        formatted(style, log, log.len().max(1)),
+        formatted(style, log, usize::from(*size).max(1)),
         "in chunks of {size}"
     );
 }
 
-fn written(style: LineStyle, log: &[u8], size: usize) -> Vec<u8> {
-    let (mut lines, mut out) = (Lines::new(style), Vec::new());
+fn formatted(style: LineStyle, log: &[u8], size: usize) -> Vec<u8> {
+    let (mut formatter, mut out) = (LogFormatter::new(style), Vec::new());
     for piece in log.chunks(size) {
-        lines.take(piece, &mut out);
+        formatter.format(piece, &mut out);
     }
-    lines.finish(&mut out);
+    formatter.flush(&mut out);
     out
 }

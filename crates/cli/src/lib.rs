@@ -2,23 +2,25 @@
 //!
 //! ```text
 //! args (parsing) -> commands -> task_file (parsing and checks) -> client (HTTP API) -> output
-//!                       └─────> logs (a stream over several connections)   local (the background server)
+//!                       └─────> logs (a stream over several connections)   daemon (the background server)
 //! ```
 
 mod args;
 mod client;
 mod commands;
 mod context;
+mod daemon;
+mod dirs;
 mod error;
-mod folders;
+mod field_error;
 #[cfg(fuzzing)]
 pub mod fuzz;
-mod local;
 mod logs;
 mod output;
+mod report;
+mod resources;
 mod run;
 mod task_file;
-mod things;
 mod user;
 
 pub use run::main;

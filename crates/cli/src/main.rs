@@ -1,9 +1,9 @@
-//! The `k8s-cli` binary: the CLI and, when it re-executes itself, the supervisor of a container.
+//! The `k8s-cli` binary: the CLI and, when it re-executes itself, the shim of a container.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if let Some(code) = server::entered() {
+    if let Some(code) = server::run_if_container() {
         return code;
     }
     cli::main()

@@ -9,16 +9,16 @@ use crate::args::{self, ApiCommand, Args, Command, Format};
 use crate::commands;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::output::{plain, plain_json, say};
+use crate::output::{escape_controls, escape_json, print_message};
 
 /// Runs the CLI with the arguments and environment of the process.
 #[must_use]
 pub fn main() -> ExitCode {
     // If a shell asks for completions, answers and exits. First, because the arguments are incomplete then.
-    CompleteEnv::with_factory(Args::command).complete();
+    CompleteEnv::with_factory(|| commands::completions::attach_completers(Args::command())).complete();
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(error) => return mistyped(&error),
+        Err(error) => return report_usage_error(&error),
     };
     // The server builds its own multi-threaded runtime, which cannot be nested in that of the CLI.
     if let Command::Api(ApiCommand::Serve(serve)) = args.command {
@@ -33,7 +33,7 @@ pub fn main() -> ExitCode {
         Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
         Err(error) => {
             if !error.is_silent() {
-                tell(&error, is_json);
+                report_error(&error, is_json);
             }
             ExitCode::from(error.exit_code())
         }
@@ -41,10 +41,10 @@ pub fn main() -> ExitCode {
 }
 
 /// Handles what clap returns as an error: invalid arguments, but also `--help` and `--version`.
-fn mistyped(error: &clap::Error) -> ExitCode {
-    match args::neighbors_sentence(error) {
-        Some(sentence) => {
-            tell(&Error::Usage(sentence), false);
+fn report_usage_error(error: &clap::Error) -> ExitCode {
+    match args::suggest(error) {
+        Some(suggestion) => {
+            report_error(&Error::Usage(suggestion), false);
             ExitCode::from(2)
         }
         None => server::args::print_error(error),
@@ -62,26 +62,26 @@ async fn run(args: Args) -> Result<()> {
         Command::Api(command) => commands::api::run(&Context::new(&global, None)?, command).await,
         Command::Doctor => commands::doctor::run(&Context::new(&global, None)?).await,
         Command::Completions { shell } => commands::completions::run(shell),
-        Command::Man { folder } => commands::man::run(&folder),
+        Command::Man { dir } => commands::man::run(&dir),
     }
 }
 
-fn tell(error: &Error, is_json: bool) {
+fn report_error(error: &Error, is_json: bool) {
     if is_json {
-        say(&plain_json(&error.json().to_string()));
+        print_message(&escape_json(&error.to_json().to_string()));
         return;
     }
     let style = anstyle::AnsiColor::Red.on_default().bold();
     match error {
         // A report has its own heading for each message.
-        Error::Task(report) => say(&report.to_string()),
-        other => say(&format!("{style}error:{style:#} {}", plain(&other.message()))),
+        Error::InvalidTask(report) => print_message(&report.to_string()),
+        other => print_message(&format!("{style}error:{style:#} {}", escape_controls(&other.message()))),
     }
     let style = anstyle::AnsiColor::Cyan.on_default().bold();
     if let Some(hint) = error.hint() {
-        say(&format!("{style}hint:{style:#} {hint}"));
+        print_message(&format!("{style}hint:{style:#} {hint}"));
     }
     if let Some(id) = error.request_id() {
-        say(&format!("{style}request:{style:#} {id}"));
+        print_message(&format!("{style}request:{style:#} {id}"));
     }
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use task::UserName;
 
-use crate::error::{Error, Result};
-use crate::folders;
+use crate::dirs;
+use crate::error::{Error, FileAction, Result};
 
 /// The user name and its source.
 #[derive(Debug, Clone)]
@@ -18,23 +18,23 @@ pub struct User {
 
 /// The file written by `auth login`. The Python CLI uses the same file and format.
 #[derive(Debug, Serialize, Deserialize)]
-struct Saved {
+struct UserFile {
     username: String,
 }
 
 impl User {
     /// Resolves the user name: the flag, then the saved name, then the login name.
-    pub fn find(flag: Option<&str>) -> Result<Self> {
+    pub fn resolve(flag: Option<&str>) -> Result<Self> {
         if let Some(name) = flag {
             return Self::new(name, "--user or K8S_CLI_USER".to_owned());
         }
-        if let Some((name, path)) = saved()? {
+        if let Some((name, path)) = read_saved_name()? {
             return Self::new(&name, path.display().to_string());
         }
         let name = ["USER", "LOGNAME"]
             .into_iter()
             .find_map(|name| std::env::var(name).ok().filter(|name| !name.is_empty()));
-        let name = name.unwrap_or_else(system_name);
+        let name = name.unwrap_or_else(login_name);
         Self::new(&name, "your login name".to_owned())
     }
 
@@ -46,15 +46,15 @@ impl User {
 }
 
 /// Saves the user name; returns the path of the file.
-pub fn save(name: &str) -> Result<PathBuf> {
+pub fn save_name(name: &str) -> Result<PathBuf> {
     let user = User::new(name, "the arguments".to_owned())?;
-    let path = folders::config()?.join("user.json");
-    let saved = Saved {
+    let path = dirs::config()?.join("user.json");
+    let file = UserFile {
         username: user.name.to_string(),
     };
-    let text = serde_json::to_string(&saved).map_err(std::io::Error::from)?;
+    let text = serde_json::to_string(&file).map_err(std::io::Error::from)?;
     let write = || {
-        std::fs::create_dir_all(folders::config()?)?;
+        std::fs::create_dir_all(dirs::config()?)?;
         // Rename into place, so that another command never reads a partly written file.
         let new = path.with_extension("json.new");
         std::fs::write(&new, text)?;
@@ -63,7 +63,7 @@ pub fn save(name: &str) -> Result<PathBuf> {
     };
     match write() {
         Err(Error::Output(source)) => Err(Error::File {
-            action: "write",
+            action: FileAction::Write,
             path,
             source,
         }),
@@ -73,13 +73,13 @@ pub fn save(name: &str) -> Result<PathBuf> {
 }
 
 /// Deletes the saved user name; returns whether there was one.
-pub fn forget() -> Result<bool> {
-    let path = folders::config()?.join("user.json");
+pub fn delete_saved_name() -> Result<bool> {
+    let path = dirs::config()?.join("user.json");
     match std::fs::remove_file(&path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(source) => Err(Error::File {
-            action: "remove",
+            action: FileAction::Remove,
             path,
             source,
         }),
@@ -87,31 +87,31 @@ pub fn forget() -> Result<bool> {
 }
 
 /// The login name from the system, for environments without USER and LOGNAME, e.g., containers.
-fn system_name() -> String {
+fn login_name() -> String {
     let output = std::process::Command::new("id").arg("-un").output();
     let name = output.ok().and_then(|output| String::from_utf8(output.stdout).ok());
     let name = name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
     name.unwrap_or_else(|| format!("uid-{}", rustix::process::getuid().as_raw()))
 }
 
-fn saved() -> Result<Option<(String, PathBuf)>> {
-    let path = folders::config()?.join("user.json");
+fn read_saved_name() -> Result<Option<(String, PathBuf)>> {
+    let path = dirs::config()?.join("user.json");
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(source) => {
             return Err(Error::File {
-                action: "read",
+                action: FileAction::Read,
                 path,
                 source,
             });
         }
     };
-    let saved: Saved = serde_json::from_str(&text).map_err(|error| {
+    let file: UserFile = serde_json::from_str(&text).map_err(|error| {
         Error::Usage(format!(
             "invalid file `{}`: {error}; recreate it with `k8s-cli auth login NAME`",
             path.display()
         ))
     })?;
-    Ok(Some((saved.username, path)))
+    Ok(Some((file.username, path)))
 }

@@ -10,19 +10,19 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{Api, router};
-use crate::controllers::Controllers;
+use crate::bootstrap::bootstrap;
+use crate::controllers::ControllerManager;
 use crate::error::Error;
-use crate::furniture::furnish;
-use crate::object::{Object, kind_of, time};
+use crate::object::{Kind, Object, format_time};
 use crate::random::Random;
 use crate::store::{Durability, Store, Transaction};
 
 /// Name of the only cluster node.
-const NODE: &str = "node";
+const NODE_NAME: &str = "node";
 
 /// Capacity of the only cluster node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Machine {
+pub struct NodeCapacity {
     /// CPUs, as a Kubernetes quantity.
     pub cpus: String,
     /// Memory, as a Kubernetes quantity.
@@ -31,7 +31,7 @@ pub struct Machine {
     pub pods: u32,
 }
 
-impl Default for Machine {
+impl Default for NodeCapacity {
     fn default() -> Self {
         Self {
             cpus: "4".to_owned(),
@@ -51,20 +51,22 @@ pub struct ControlPlane {
 impl ControlPlane {
     /// Starts with the default objects of a cluster, and one cluster node. `seed` determines the UIDs and generated
     /// names of all objects.
-    pub async fn start(clock: Clock, seed: u64, machine: Machine) -> Result<Self, Error> {
-        let store = Store::in_memory(Controllers::default(), clock, Random::seeded(seed))?;
+    pub async fn start(clock: Clock, seed: u64, capacity: NodeCapacity) -> Result<Self, Error> {
+        let store = Store::in_memory(Box::new(ControllerManager::default()), clock, Random::seeded(seed))?;
         let api = Api {
             store: Arc::new(store),
-            node: None,
+            kubelet: None,
             clock,
             stopping: CancellationToken::new(),
         };
-        let furnished = api.store.write(Durability::Disk, true, move |transaction| {
-            furnish(transaction, NODE, |transaction, _| node(transaction, &machine))
+        let bootstrapped = api.store.write(Durability::Disk, move |transaction| {
+            bootstrap(transaction, NODE_NAME, |transaction, _| {
+                build_node(transaction, &capacity)
+            })
         });
-        furnished.await.map_err(|refusal| Error::StateFolder {
+        bootstrapped.await.map_err(|error| Error::StateDir {
             path: PathBuf::from(":memory:"),
-            source: io::Error::other(refusal.message),
+            source: io::Error::other(error.message),
         })?;
         Ok(Self { api })
     }
@@ -81,21 +83,21 @@ impl ControlPlane {
     }
 }
 
-fn node(transaction: &mut Transaction<'_>, machine: &Machine) -> Object {
-    let amounts = json!({"cpu": machine.cpus, "memory": machine.memory, "pods": machine.pods.to_string()});
-    let now = time(transaction.now);
+fn build_node(transaction: &mut Transaction<'_>, capacity: &NodeCapacity) -> Object {
+    let amounts = json!({"cpu": capacity.cpus, "memory": capacity.memory, "pods": capacity.pods.to_string()});
+    let now = format_time(transaction.now);
     Object::new(
-        kind_of("nodes"),
+        Kind::Node,
         json!({
             "metadata": {
-                "name": NODE, "uid": transaction.random.uid(), "creationTimestamp": now,
-                "labels": {"kubernetes.io/hostname": NODE},
+                "name": NODE_NAME, "uid": transaction.random.uid(), "creationTimestamp": now,
+                "labels": {"kubernetes.io/hostname": NODE_NAME},
             },
             "spec": {},
             "status": {
                 "capacity": amounts,
                 "allocatable": amounts,
-                "addresses": [{"type": "Hostname", "address": NODE}],
+                "addresses": [{"type": "Hostname", "address": NODE_NAME}],
                 "conditions": [{
                     "type": "Ready", "status": "True", "reason": "KubeletReady", "message": "",
                     "lastHeartbeatTime": now, "lastTransitionTime": now,

@@ -10,19 +10,19 @@ use clock::Clock;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{Api, router};
-use crate::controllers::Controllers;
+use crate::bootstrap::bootstrap;
+use crate::controllers::ControllerManager;
 use crate::error::Error;
-use crate::furniture::furnish;
-use crate::node::{Node, Settings, node_name, node_object};
-use crate::refusal::Refusal;
+use crate::kubelet::{Kubelet, KubeletConfig, build_node, node_name};
+use crate::status_error::StatusError;
 use crate::store::{Durability, Store};
-use crate::{kubeconfig, listen, state};
+use crate::{kubectl, state_dir};
 
 /// Settings of an [`Engine`].
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct EngineOptions {
     /// State directory. Created if it doesn't exist.
-    pub state_folder: PathBuf,
+    pub state_dir: PathBuf,
     /// Size limit for the log of one pod, in bytes. The oldest part is removed first.
     pub log_limit: u64,
     /// Size limit for the logs of all pods together, in bytes. The oldest parts are removed first.
@@ -32,17 +32,17 @@ pub struct Options {
 /// A small Kubernetes: API server, controllers, and one node.
 pub struct Engine {
     store: Arc<Store>,
-    node: Arc<Node>,
+    kubelet: Arc<Kubelet>,
     api: Api,
-    folder: PathBuf,
+    state_dir: PathBuf,
     stopping: CancellationToken,
 }
 
 /// Returns the default state directory: `k8s-cli` in `$XDG_DATA_HOME` or `~/.local/share`.
 ///
 /// # Errors
-/// [`Error::NoHome`] if neither `XDG_DATA_HOME` nor `HOME` is set.
-pub fn state_folder() -> Result<PathBuf, Error> {
+/// [`Error::NoHomeDir`] if neither `XDG_DATA_HOME` nor `HOME` is set.
+pub fn default_state_dir() -> Result<PathBuf, Error> {
     let variable = |name: &str| {
         std::env::var_os(name)
             .filter(|value| !value.is_empty())
@@ -51,56 +51,56 @@ pub fn state_folder() -> Result<PathBuf, Error> {
     // The specification says to ignore relative paths: <https://specifications.freedesktop.org/basedir-spec/latest/>.
     let data = variable("XDG_DATA_HOME").filter(|path| path.is_absolute());
     let data = data.or_else(|| variable("HOME").map(|home| home.join(".local/share")));
-    data.map(|data| data.join("k8s-cli")).ok_or(Error::NoHome)
+    data.map(|data| data.join("k8s-cli")).ok_or(Error::NoHomeDir)
 }
 
 impl Engine {
     /// Starts the engine with the objects in the state directory, and takes over the containers that still run.
     ///
     /// # Errors
-    /// [`Error::InUse`] if another server uses the state directory, and [`Error::NotOurs`] if it contains other files.
-    pub async fn start(options: Options) -> Result<Self, Error> {
-        let folder = state::claim(&options.state_folder)?;
-        let unusable = |source: io::Error| Error::StateFolder {
-            path: folder.clone(),
+    /// [`Error::InUse`] if another server uses the state directory, and [`Error::NotStateDir`] if it contains other files.
+    pub async fn start(options: EngineOptions) -> Result<Self, Error> {
+        let state_dir = state_dir::claim_state_dir(&options.state_dir)?;
+        let unusable = |source: io::Error| Error::StateDir {
+            path: state_dir.clone(),
             source,
         };
         let program = std::env::current_exe().map_err(unusable)?;
         let stopping = CancellationToken::new();
-        let store = Arc::new(Store::open(&folder, Controllers::default())?);
-        let settings = Settings {
-            state: folder.clone(),
+        let store = Arc::new(Store::open(&state_dir, Box::new(ControllerManager::default()))?);
+        let config = KubeletConfig {
+            state_dir: state_dir.clone(),
             log_limit: options.log_limit,
             total_log_limit: options.total_log_limit,
             program,
         };
-        let node = Node::new(Arc::clone(&store), settings, stopping.clone()).map_err(unusable)?;
-        let node = Arc::new(node);
-        let failed = |refusal: Refusal| unusable(io::Error::other(refusal.message));
-        let furnish = || {
-            store.write(Durability::Disk, true, |transaction| {
-                furnish(transaction, &node_name(), |transaction, old| {
-                    node_object(old, transaction.now, transaction.random)
+        let kubelet = Kubelet::new(Arc::clone(&store), config, stopping.clone()).map_err(unusable)?;
+        let kubelet = Arc::new(kubelet);
+        let failed = |error: StatusError| unusable(io::Error::other(error.message));
+        let bootstrap = || {
+            store.write(Durability::Disk, |transaction| {
+                bootstrap(transaction, &node_name(), |transaction, old| {
+                    build_node(old, transaction.now, transaction.random)
                 })
             })
         };
-        if furnish().await.is_err() {
+        if bootstrap().await.is_err() {
             // On a full disk, the first transaction can fail, but it makes the store release the reserve for the second
             // one.
-            furnish().await.map_err(failed)?;
+            bootstrap().await.map_err(failed)?;
         }
-        node.start().await.map_err(failed)?;
+        kubelet.start().await.map_err(failed)?;
         let api = Api {
             store: Arc::clone(&store),
-            node: Some(Arc::clone(&node)),
+            kubelet: Some(Arc::clone(&kubelet)),
             clock: Clock::system(),
             stopping: stopping.clone(),
         };
         Ok(Self {
             store,
-            node,
+            kubelet,
             api,
-            folder,
+            state_dir,
             stopping,
         })
     }
@@ -112,8 +112,8 @@ impl Engine {
 
     /// Returns the state directory, with symbolic links resolved.
     #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
     }
 
     /// Serves the API on a loopback address, and writes a kubeconfig with the credentials for it. Returns the path of
@@ -122,20 +122,22 @@ impl Engine {
     /// # Errors
     /// [`Error::Listen`] if the address is not a loopback address or is already in use.
     pub async fn listen(&self, address: SocketAddr) -> Result<(PathBuf, SocketAddr), Error> {
-        let access = kubeconfig::Access::of(&self.folder)?;
-        let address = listen::listen(address, &access, self.router(), self.stopping.clone()).await?;
-        let path = self.folder.join("kubeconfig");
-        access.write(&path, address).map_err(|source| Error::StateFolder {
-            path: path.clone(),
-            source,
-        })?;
+        let credentials = kubectl::Credentials::load_or_create(&self.state_dir)?;
+        let address = kubectl::listen(address, &credentials, self.router(), self.stopping.clone()).await?;
+        let path = self.state_dir.join("kubeconfig");
+        credentials
+            .write_kubeconfig(&path, address)
+            .map_err(|source| Error::StateDir {
+                path: path.clone(),
+                source,
+            })?;
         Ok((path, address))
     }
 
     /// Stops the engine. Containers keep running, and the next engine takes them over.
     pub async fn stop(&self) {
         self.stopping.cancel();
-        self.node.stopped().await;
+        self.kubelet.wait_until_stopped().await;
         self.store.close();
     }
 }

@@ -11,16 +11,16 @@ pub enum Error {
     #[error("`{}` is in use by another server; stop that server, or choose another directory with `--state-dir` or `K8S_CLI_API_STATE_DIR`", .0.display())]
     InUse(PathBuf),
     /// The directory contains files, but none that marks it as a state directory.
-    #[error("`{}` is not a k8s-cli state directory: it contains `{found}`; choose an empty or new directory with `--state-dir`", .folder.display())]
-    NotOurs {
+    #[error("`{}` is not a k8s-cli state directory: it contains `{found}`; choose an empty or new directory with `--state-dir`", .dir.display())]
+    NotStateDir {
         /// The directory.
-        folder: PathBuf,
+        dir: PathBuf,
         /// One of the entries that don't belong to k8s-cli.
         found: String,
     },
     /// The state directory cannot be used.
     #[error("cannot use `{}` as the state directory; choose another one with `--state-dir`", .path.display())]
-    StateFolder {
+    StateDir {
         /// The file or directory that failed.
         path: PathBuf,
         /// The cause.
@@ -36,7 +36,7 @@ pub enum Error {
     },
     /// The database was written by a newer version.
     #[error("the database `{}` was written by a newer version; upgrade k8s-cli, or choose another state directory with `--state-dir`", .0.display())]
-    Newer(PathBuf),
+    NewerSchema(PathBuf),
     /// The Kubernetes API cannot be served on the address.
     #[error("cannot serve the Kubernetes API on `{address}`; choose another address with `--kube-listen`")]
     Listen {
@@ -53,16 +53,16 @@ pub enum Error {
     Unwritable(String),
     /// A transaction doesn't finish.
     #[error("the database has not answered for {} s", .0.as_secs())]
-    Hanging(Duration),
+    Stalled(Duration),
     /// The disk is too full for more tasks.
-    #[error("the disk of the state directory `{}` is full ({left}); stop tasks, delete volumes, or free up space", .folder.display())]
+    #[error("the disk of the state directory `{}` is full ({left}); stop tasks, delete volumes, or free up space", .dir.display())]
     DiskFull {
         /// The state directory.
-        folder: PathBuf,
+        dir: PathBuf,
         /// What is left of the resource that is running out, e.g., `12 MiB left`.
         left: String,
     },
     /// The default state directory cannot be determined.
     #[error("neither `XDG_DATA_HOME` nor `HOME` is set; specify a state directory with `--state-dir`")]
-    NoHome,
+    NoHomeDir,
 }

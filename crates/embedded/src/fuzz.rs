@@ -9,8 +9,10 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 use crate::container::parse_record;
-use crate::object::{FieldSelector, KINDS, LabelSelector, Object, Selection, strategic_merge};
-use crate::{ControlPlane, Machine};
+use crate::kubectl::strategic_merge;
+use crate::object::{Kind, Object};
+use crate::selector::{FieldSelector, LabelSelector, Selection};
+use crate::{ControlPlane, NodeCapacity};
 
 /// Maximum number of requests in one input.
 const MAX_REQUESTS: usize = 16;
@@ -22,7 +24,7 @@ const AFTERWARDS: Duration = Duration::from_secs(3600);
 pub fn selectors(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let labels = LabelSelector::parse(text);
-    for kind in &KINDS {
+    for kind in Kind::ALL {
         let selection = Selection::of(&Object::new(kind, Value::Null));
         let fields = FieldSelector::parse(kind, text);
         let _ = fields.is_ok_and(|selector| selector.matches(&selection));
@@ -104,7 +106,7 @@ fn is_endless(query: &str) -> bool {
 
 async fn answer(requests: Vec<Request<Body>>) {
     let clock = clock::Clock::simulated(jiff::Timestamp::UNIX_EPOCH);
-    let plane = ControlPlane::start(clock, 1, Machine::default()).await;
+    let plane = ControlPlane::start(clock, 1, NodeCapacity::default()).await;
     let plane = plane.expect("an engine in memory starts");
     for request in requests {
         let told = format!("{} {}", request.method(), request.uri());

@@ -5,35 +5,36 @@
 //! the host's files take the place of an image. All state lives in one directory and outlives the process; so do
 //! running containers.
 //!
-//! A [`ControlPlane`] is the same without the node, and keeps its state in memory. Simulations run it on a paused
+//! A [`ControlPlane`] is the same without the kubelet, and keeps its state in memory. Simulations run it on a paused
 //! clock.
 //!
-//! Programs that start an engine must call [`entered`] first: the engine executes the same program again to supervise
-//! containers.
+//! Programs that start an engine must call [`run_if_container`] first: the engine executes the same program again to
+//! supervise containers.
 
 mod api;
-mod aside;
+mod blocking;
+mod bootstrap;
 mod container;
 mod control_plane;
 mod controllers;
 mod disk;
 mod engine;
 mod error;
+mod field_errors;
 mod files;
-mod furniture;
 #[cfg(fuzzing)]
 pub mod fuzz;
-mod kubeconfig;
-mod listen;
-mod node;
+mod kubectl;
+mod kubelet;
 mod object;
 mod random;
-mod refusal;
 mod resources;
-mod state;
+mod selector;
+mod state_dir;
+mod status_error;
 mod store;
 
-pub use container::{entered, raise_file_limit};
-pub use control_plane::{ControlPlane, Machine};
-pub use engine::{Engine, Options, state_folder};
+pub use container::{raise_file_limit, run_if_container};
+pub use control_plane::{ControlPlane, NodeCapacity};
+pub use engine::{Engine, EngineOptions, default_state_dir};
 pub use error::Error;

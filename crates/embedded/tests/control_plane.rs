@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use clock::Clock;
-use embedded::{ControlPlane, Machine};
+use embedded::{ControlPlane, NodeCapacity};
 use futures::{AsyncBufReadExt, StreamExt};
 use http::{Method, Request};
 use jiff::Timestamp;
@@ -25,7 +25,7 @@ impl World {
 
     async fn seeded(seed: u64) -> Self {
         let clock = Clock::simulated(Timestamp::UNIX_EPOCH);
-        let plane = ControlPlane::start(clock, seed, Machine::default()).await.unwrap();
+        let plane = ControlPlane::start(clock, seed, NodeCapacity::default()).await.unwrap();
         let client = Client::new(plane.router(), "default");
         Self { plane, client }
     }

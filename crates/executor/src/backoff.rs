@@ -32,6 +32,11 @@ impl Backoff {
     }
 }
 
+/// The pause after this many doublings of the first one, up to the longest.
+pub(crate) fn doubled(first: Duration, doublings: u32, longest: Duration) -> Duration {
+    first.saturating_mul(1 << doublings.min(16)).min(longest)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

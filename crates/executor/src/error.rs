@@ -21,7 +21,7 @@ pub enum Error {
         reason: String,
     },
     /// A call was refused, or did not reach the Kubernetes API.
-    #[error("could not {action}: {}", explain(source))]
+    #[error("could not {action}: {}", describe_kube_error(source))]
     Kubernetes {
         /// What the call was for, in the form "could not ...".
         action: &'static str,
@@ -46,7 +46,7 @@ pub enum Error {
     },
     /// RBAC denies something the server needs.
     #[error("the server lacks permissions in namespace `{namespace}`: {}; grant them as described in docs/OPERATIONS.md", missing.join(", "))]
-    MissingRights {
+    MissingPermissions {
         /// The namespace of the tasks.
         namespace: String,
         /// The missing permissions, each as verb and resource.
@@ -54,7 +54,7 @@ pub enum Error {
     },
     /// The namespace of the tasks does not exist.
     #[error("namespace `{namespace}` not found; create it, or choose another one with `--namespace`")]
-    NoNamespace {
+    NamespaceNotFound {
         /// The name of the namespace.
         namespace: String,
     },
@@ -72,7 +72,7 @@ pub enum Error {
     },
     /// The first lists did not complete in time.
     #[error("timed out after {}s waiting for the initial state of the cluster: {reason}", limit.as_secs())]
-    NeverInSync {
+    InitialSyncTimeout {
         /// How long the server waited.
         limit: Duration,
         /// The last failure.
@@ -197,18 +197,18 @@ impl Error {
 }
 
 /// The message of the Kubernetes API where there is one; the client's own wrapping repeats it.
-pub(crate) fn explain(error: &kube::Error) -> String {
+pub(crate) fn describe_kube_error(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
         kube::Error::Api(status) => format!("the Kubernetes API returned {} {}", status.code, status.reason),
         kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => {
             format!(
                 "the Kubernetes API{} is unreachable: {}",
-                place(error),
+                cluster_url(error),
                 root_cause(error)
             )
         }
-        kube::Error::Auth(error) => credentials(error, None),
+        kube::Error::Auth(error) => describe_auth_error(error, None),
         other => other.to_string(),
     }
 }
@@ -216,7 +216,7 @@ pub(crate) fn explain(error: &kube::Error) -> String {
 /// A connection could not be made, or broke.
 #[derive(Debug, thiserror::Error)]
 #[error("could not reach `{url}`")]
-pub(crate) struct NotReached {
+pub(crate) struct ConnectError {
     /// The address of the cluster.
     pub url: String,
     /// The connection error.
@@ -224,25 +224,29 @@ pub(crate) struct NotReached {
 }
 
 /// The address of the cluster, where the error carries it.
-fn place(error: &kube::Error) -> String {
-    let reached = std::error::Error::source(error).and_then(|source| source.downcast_ref::<NotReached>());
+fn cluster_url(error: &kube::Error) -> String {
+    let reached = std::error::Error::source(error).and_then(|source| source.downcast_ref::<ConnectError>());
     reached
         .map(|reached| format!(" at `{}`", reached.url))
         .unwrap_or_default()
 }
 
 /// Why there are no credentials, with the output of the plugin, which the client would show as a list of bytes.
-pub(crate) fn credentials(error: &AuthError, plugin: Option<&str>) -> String {
+pub(crate) fn describe_auth_error(error: &AuthError, plugin: Option<&str>) -> String {
     let plugin = plugin.map(|command| format!(" `{command}`")).unwrap_or_default();
     let why = match error {
         AuthError::AuthExecStart(source) => format!("cannot run credential plugin{plugin}: {source}"),
         // The command in the client's error is in Rust's debug format and includes the environment, so it is not shown.
         AuthError::AuthExecRun { out, .. } => {
-            let said = String::from_utf8_lossy(&out.stderr);
-            let said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-            let said = said[said.len().saturating_sub(MAX_PLUGIN_LINES)..].join("; ");
-            let said = if said.is_empty() { "no output".to_owned() } else { said };
-            format!("credential plugin{plugin} failed ({}): {said}", out.status)
+            let stderr = String::from_utf8_lossy(&out.stderr);
+            let stderr: Vec<&str> = stderr.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+            let stderr = stderr[stderr.len().saturating_sub(MAX_PLUGIN_LINES)..].join("; ");
+            let stderr = if stderr.is_empty() {
+                "no output".to_owned()
+            } else {
+                stderr
+            };
+            format!("credential plugin{plugin} failed ({}): {stderr}", out.status)
         }
         AuthError::AuthExecParse(source) => {
             format!(

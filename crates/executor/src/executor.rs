@@ -7,22 +7,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::Stream;
 use kube::Client;
-use task::wire::ClusterNode;
-use task::wire::VolumeStatus;
+use task::wire::{ClusterNode, VolumeStatus};
 use task::{Id, UserName, VolumeDefinition};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cache::{Cache, Counts, Health, View, Volume};
+use crate::cache::{Cache, Counts, Health, TaskSnapshot, Volume};
+use crate::controller::ControllerContext;
 use crate::error::Error;
-use crate::kubernetes::Calls;
-use crate::logs::{LogCut, LogOptions, Logs};
-use crate::rights::Rights;
+use crate::kubernetes::ApiClient;
+use crate::logs::{LogOptions, LogStreams, LogTruncated};
+use crate::permissions::Permissions;
 use crate::settings::Settings;
-use crate::submit::{DryRun, Request, Submitted};
-use crate::ticks::Background;
-use crate::{cache, expire, gang, nodes, rights, stop, submit, sweep, volumes};
+use crate::submit::{DryRun, SubmitRequest, Submitted};
+use crate::{cache, cluster_nodes, gang, orphans, permissions, stop, submit, ttl, volumes};
 
 /// How long the first lists may take. Even 20,000 tasks arrive sooner.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
@@ -35,12 +34,12 @@ const REACH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The tasks and volumes of one namespace.
 pub struct Executor {
-    calls: Calls,
+    client: ApiClient,
     cache: Arc<Cache>,
-    kubernetes: String,
+    kubernetes_version: String,
     health: Arc<Health>,
-    rights: Arc<Rights>,
-    logs: Logs,
+    permissions: Arc<Permissions>,
+    logs: LogStreams,
     settings: Arc<Settings>,
     stop: CancellationToken,
     tracker: TaskTracker,
@@ -56,84 +55,84 @@ impl Executor {
             .namespace
             .clone()
             .unwrap_or_else(|| client.default_namespace().to_owned());
-        let calls = Calls::new(client, namespace.clone(), settings.clock);
-        let kubernetes = calls.probe(REACH_TIMEOUT).await?;
-        let rights = Arc::new(Rights::default());
-        rights.review(&calls).await?;
-        if let Err(error) = rights.check(&namespace) {
+        let client = ApiClient::new(client, namespace.clone(), settings.clock);
+        let kubernetes_version = client.server_version(REACH_TIMEOUT).await?;
+        let permissions = Arc::new(Permissions::default());
+        permissions.review(&client).await?;
+        if let Err(error) = permissions.check(&namespace) {
             match error {
-                Error::NoNamespace { .. } => return Err(error),
+                Error::NamespaceNotFound { .. } => return Err(error),
                 // Missing permissions can be granted while the server runs; until then, it is not ready.
                 error => tracing::error!(%error, "the server is not ready"),
             }
         }
-        let cache = Arc::new(Cache::new(namespace, settings.clock));
+        let cache = Arc::new(Cache::new(namespace, settings.clock, gang::is_reconciled));
         let executor = Self {
-            logs: Logs::new(calls.clone(), Arc::clone(&cache)),
-            calls,
+            logs: LogStreams::new(client.clone(), Arc::clone(&cache)),
+            client,
             cache,
-            kubernetes,
+            kubernetes_version,
             health: Arc::default(),
-            rights,
+            permissions,
             settings: Arc::new(settings),
             stop: CancellationToken::new(),
             tracker: TaskTracker::new(),
         };
-        let (calls, cache, health) = (&executor.calls, &executor.cache, &executor.health);
-        cache::watch(calls, cache, health, &executor.stop, &executor.tracker);
+        let (client, cache, health) = (&executor.client, &executor.cache, &executor.health);
+        cache::spawn_watches(client, cache, health, &executor.stop, &executor.tracker);
         executor.wait_for_sync().await?;
-        cache.complete();
-        executor.look_after();
+        cache.finish_initial_sync();
+        executor.spawn_controllers();
         Ok(executor)
     }
 
     /// Starts the background controllers.
-    fn look_after(&self) {
-        let background = Background {
-            calls: self.calls.clone(),
+    fn spawn_controllers(&self) {
+        let context = ControllerContext {
+            client: self.client.clone(),
             cache: Arc::clone(&self.cache),
             health: Arc::clone(&self.health),
             stop: self.stop.clone(),
-            folded: Arc::default(),
-            hears_within: self.settings.hears_within,
+            log_throttle: Arc::default(),
+            sync_delay: self.settings.sync_delay,
         };
         let tracker = &self.tracker;
-        tracker.spawn(gang::control(background.clone()));
-        tracker.spawn(gang::make_room(background.clone()));
-        tracker.spawn(gang::end_unplaced(background.clone()));
-        tracker.spawn(gang::end_incomplete(background.clone()));
-        tracker.spawn(sweep::sweep(background.clone()));
-        tracker.spawn(rights::keep(
-            Arc::clone(&self.rights),
-            self.calls.clone(),
+        tracker.spawn(gang::run_reconciler(context.clone()));
+        tracker.spawn(gang::run_preemption(context.clone()));
+        tracker.spawn(gang::run_provision_timeout(context.clone()));
+        tracker.spawn(gang::run_missing_jobs(context.clone()));
+        tracker.spawn(orphans::run(context.clone()));
+        tracker.spawn(permissions::monitor(
+            Arc::clone(&self.permissions),
+            self.client.clone(),
             self.stop.clone(),
         ));
-        tracker.spawn(expire::expire(background));
+        tracker.spawn(ttl::run(context));
     }
 
     /// The namespace of all tasks and volumes.
     #[must_use]
     pub fn namespace(&self) -> &str {
-        self.calls.namespace()
+        self.client.namespace()
     }
 
     /// The version of Kubernetes when the executor started.
     #[must_use]
-    pub fn kubernetes(&self) -> &str {
-        &self.kubernetes
+    pub fn kubernetes_version(&self) -> &str {
+        &self.kubernetes_version
     }
 
     /// The cluster nodes. Listing them needs a cluster-wide permission that the server may lack.
-    pub async fn machines(&self) -> Result<Vec<ClusterNode>, Error> {
-        let nodes = self.calls.nodes().await?;
-        Ok(nodes.iter().map(nodes::machine).collect())
+    pub async fn cluster_nodes(&self) -> Result<Vec<ClusterNode>, Error> {
+        let nodes = self.client.nodes().await?;
+        Ok(nodes.iter().map(cluster_nodes::summarize).collect())
     }
 
     /// Whether the cache is recent enough to answer from.
     ///
     /// # Errors
     /// [`Error::OutOfSync`] if the Kubernetes API has not confirmed its state for a while.
-    pub fn check(&self) -> Result<(), Error> {
+    pub fn check_in_sync(&self) -> Result<(), Error> {
         self.health.check()
     }
 
@@ -141,11 +140,11 @@ impl Executor {
     /// that it is ready.
     ///
     /// # Errors
-    /// [`Error::OutOfSync`], [`Error::NoNamespace`], [`Error::MissingRights`], or Kubernetes' own report.
+    /// [`Error::OutOfSync`], [`Error::NamespaceNotFound`], [`Error::MissingPermissions`], or Kubernetes' own report.
     pub async fn check_ready(&self) -> Result<(), Error> {
         self.health.check()?;
-        self.rights.check(self.namespace())?;
-        self.calls.check_ready().await
+        self.permissions.check(self.namespace())?;
+        self.client.check_ready().await
     }
 
     /// The number of objects in the cache.
@@ -164,10 +163,10 @@ impl Executor {
     ///
     /// # Errors
     /// [`Error::VolumeNotFound`], [`Error::IdempotencyKeyReused`], or a rejection by Kubernetes.
-    pub async fn submit(&self, request: Request) -> Result<Submitted, Error> {
+    pub async fn submit(&self, request: SubmitRequest) -> Result<Submitted, Error> {
         self.health.check()?;
-        let ((calls, cache), settings) = (self.parts(), Arc::clone(&self.settings));
-        self.finish(async move { submit::submit(&calls, &cache, request, &settings).await })
+        let ((client, cache), settings) = (self.handles(), Arc::clone(&self.settings));
+        self.run_to_completion(async move { submit::submit(&client, &cache, request, &settings).await })
             .await
     }
 
@@ -175,16 +174,16 @@ impl Executor {
     ///
     /// # Errors
     /// [`Error::VolumeNotFound`], or a rejection by Kubernetes.
-    pub async fn dry_run(&self, request: Request) -> Result<DryRun, Error> {
+    pub async fn dry_run(&self, request: SubmitRequest) -> Result<DryRun, Error> {
         self.health.check()?;
-        submit::dry_run(&self.calls, &self.cache, request, &self.settings).await
+        submit::dry_run(&self.client, &self.cache, request, &self.settings).await
     }
 
     /// The task with this ID, if it belongs to the user.
     ///
     /// # Errors
     /// [`Error::OutOfSync`].
-    pub fn task(&self, user: &UserName, id: &str) -> Result<Option<Arc<View>>, Error> {
+    pub fn task(&self, user: &UserName, id: &str) -> Result<Option<Arc<TaskSnapshot>>, Error> {
         self.health.check()?;
         Ok(self.cache.task(user, id))
     }
@@ -193,18 +192,18 @@ impl Executor {
     ///
     /// # Errors
     /// [`Error::OutOfSync`].
-    pub fn tasks(&self, user: Option<&UserName>) -> Result<Vec<(String, Arc<View>)>, Error> {
+    pub fn tasks(&self, user: Option<&UserName>) -> Result<Vec<(String, Arc<TaskSnapshot>)>, Error> {
         self.health.check()?;
         Ok(self.cache.tasks(user))
     }
 
     /// Stops a task of this user. Returns whether it existed.
     pub async fn stop(&self, user: &UserName, id: &str) -> Result<bool, Error> {
-        let Some(view) = self.task(user, id)? else {
+        let Some(snapshot) = self.task(user, id)? else {
             return Ok(false);
         };
-        let (calls, cache) = self.parts();
-        self.finish(async move { stop::stop(&calls, &cache, &view).await })
+        let (client, cache) = self.handles();
+        self.run_to_completion(async move { stop::stop(&client, &cache, &snapshot).await })
             .await?;
         Ok(true)
     }
@@ -218,10 +217,10 @@ impl Executor {
         let tasks = self
             .tasks(user)?
             .into_iter()
-            .filter(|(_, view)| !view.terminating)
+            .filter(|(_, snapshot)| !snapshot.terminating)
             .collect();
-        let (calls, cache) = self.parts();
-        self.finish(async move { stop::stop_all(&calls, &cache, tasks).await })
+        let (client, cache) = self.handles();
+        self.run_to_completion(async move { stop::stop_all(&client, &cache, tasks).await })
             .await
     }
 
@@ -234,16 +233,16 @@ impl Executor {
         user: &UserName,
         id: &str,
         options: &LogOptions,
-    ) -> Result<Option<impl Stream<Item = Result<Bytes, LogCut>> + Send + use<>>, Error> {
-        let view = self.task(user, id)?;
-        Ok(view.map(|view| self.logs.stream(&view, options)))
+    ) -> Result<Option<impl Stream<Item = Result<Bytes, LogTruncated>> + Send + use<>>, Error> {
+        let snapshot = self.task(user, id)?;
+        Ok(snapshot.map(|snapshot| self.logs.stream(&snapshot, options)))
     }
 
     /// Creates a volume and returns its ID.
     pub async fn create_volume(&self, user: UserName, definition: VolumeDefinition) -> Result<Id, Error> {
         self.health.check()?;
-        let (calls, cache) = self.parts();
-        self.finish(async move { volumes::create(&calls, &cache, &user, &definition).await })
+        let (client, cache) = self.handles();
+        self.run_to_completion(async move { volumes::create(&client, &cache, &user, &definition).await })
             .await
     }
 
@@ -274,9 +273,9 @@ impl Executor {
         let Some(volume) = self.find_volume(user, id)? else {
             return Ok(None);
         };
-        let (calls, cache) = self.parts();
+        let (client, cache) = self.handles();
         let users = self
-            .finish(async move { volumes::delete(&calls, &cache, &volume).await })
+            .run_to_completion(async move { volumes::delete(&client, &cache, &volume).await })
             .await?;
         Ok(Some(users))
     }
@@ -297,12 +296,12 @@ impl Executor {
             .find(|volume| volume.id == id))
     }
 
-    fn parts(&self) -> (Calls, Arc<Cache>) {
-        (self.calls.clone(), Arc::clone(&self.cache))
+    fn handles(&self) -> (ApiClient, Arc<Cache>) {
+        (self.client.clone(), Arc::clone(&self.cache))
     }
 
     /// Runs a change to completion in its own tokio task: a client that disconnects must not leave it half done.
-    async fn finish<T: Send + 'static>(
+    async fn run_to_completion<T: Send + 'static>(
         &self,
         change: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
@@ -314,7 +313,7 @@ impl Executor {
         while self.health.check().is_err() {
             if Instant::now() >= deadline {
                 self.stop.cancel();
-                return Err(Error::NeverInSync {
+                return Err(Error::InitialSyncTimeout {
                     limit: SYNC_TIMEOUT,
                     reason: self.health.last_failure().unwrap_or_else(|| "no response".to_owned()),
                 });

@@ -3,37 +3,40 @@
 
 mod backoff;
 mod cache;
+mod cluster_nodes;
+mod controller;
+mod debounce;
 mod error;
 mod executor;
-mod expire;
-mod folded;
 #[cfg(fuzzing)]
 pub mod fuzz;
 mod gang;
-mod hidden;
 mod kubernetes;
 pub mod labels;
+mod log_throttle;
 mod logs;
 pub mod manifest;
+mod names;
 mod namespace;
-mod nodes;
-mod rights;
+mod orphans;
+mod permissions;
+mod rollback;
 mod settings;
 mod stop;
 mod submit;
-mod suspicions;
-mod sweep;
-mod ticks;
-mod undo;
+pub mod tokens;
+mod ttl;
+mod unlabeled;
+pub mod user_key;
 mod volumes;
 
-pub use cache::{Counts, View};
+pub use cache::{Counts, TaskSnapshot};
 pub use error::Error;
 pub use executor::Executor;
 /// A connection to Kubernetes, so that the crates above need not depend on `kube`.
 pub use kube::Client as KubeClient;
-pub use kubernetes::{client, connect};
-pub use logs::{LogCut, LogOptions};
+pub use kubernetes::{ObjectRef, client, connect};
+pub use logs::{LogOptions, LogTruncated};
 pub use namespace::ensure_namespace;
-pub use settings::{Defaults, KUBELET_HEARS_WITHIN, PodSecurity, PodSettings, Settings, SharedClaims};
-pub use submit::{DryRun, Request, Submitted};
+pub use settings::{Defaults, KUBELET_SYNC_DELAY, PodSecurity, PodSettings, Settings, SharedClaims};
+pub use submit::{DryRun, SubmitRequest, Submitted};

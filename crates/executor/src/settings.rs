@@ -7,7 +7,7 @@ use clock::Clock;
 /// The longest time after which a kubelet notices a change of a pod that it has just synced. It relists its containers
 /// one second after the previous relist ended, and acts on nothing newer until then (`genericPlegRelistPeriod` in
 /// `pkg/kubelet/kubelet.go` of kubernetes/kubernetes). The rest is for the relist itself.
-pub const KUBELET_HEARS_WITHIN: Duration = Duration::from_millis(1500);
+pub const KUBELET_SYNC_DELAY: Duration = Duration::from_millis(1500);
 
 /// The configuration of an executor.
 #[derive(Debug, Clone, Default)]
@@ -20,9 +20,9 @@ pub struct Settings {
     pub pods: PodSettings,
     /// Which PersistentVolumeClaims without a user a task may mount.
     pub shared_claims: SharedClaims,
-    /// The longest time after which a node notices a change of its pod: [`KUBELET_HEARS_WITHIN`] for kubelets, and zero
+    /// The longest time after which a node notices a change of its pod: [`KUBELET_SYNC_DELAY`] for kubelets, and zero
     /// for a node that is notified of every change.
-    pub hears_within: Duration,
+    pub sync_delay: Duration,
     /// The time source.
     pub clock: Clock,
 }
@@ -64,5 +64,5 @@ pub enum SharedClaims {
     #[default]
     Any,
     /// Only those with the label `k8s-cli/shared=true`.
-    Labelled,
+    Labeled,
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
 
-use crate::cache::{self, Cache, View};
+use crate::cache::{self, Cache, TaskSnapshot};
 use crate::error::Error;
-use crate::kubernetes::{Calls, ConfigMap, Deleted, Job, Pod, Target};
+use crate::kubernetes::{ApiClient, ConfigMap, DeleteOutcome, Job, Pod};
 
 /// How many Jobs of one task are deleted concurrently.
 const CONCURRENT_DELETES: usize = 16;
@@ -17,46 +17,43 @@ const CONCURRENT_STOPS: usize = 8;
 
 /// Deletes the objects of one task. The owner is deleted first, so that Kubernetes removes the rest even if this
 /// process dies now. If finalizers hold a Job, its pods are ended, and the task stays visible as `Terminating`.
-pub(crate) async fn stop(calls: &Calls, cache: &Cache, view: &View) -> Result<(), Error> {
+pub(crate) async fn stop(client: &ApiClient, cache: &Cache, snapshot: &TaskSnapshot) -> Result<(), Error> {
     const ACTION: &str = "delete the Jobs of the task";
     let mut gone = Vec::new();
-    if let Some((name, uid)) = &view.owned_by {
-        let version = None;
-        let target = Target { name, uid, version };
-        if let Deleted::Gone = calls.delete::<ConfigMap>(ACTION, target).await? {
-            gone.push(uid.clone());
-        }
+    if let Some(owner) = &snapshot.owned_by
+        && let DeleteOutcome::Deleted = client.delete::<ConfigMap>(ACTION, owner.any_version()).await?
+    {
+        gone.push(owner.uid.clone());
     }
-    let deletes = stream::iter(view.jobs.clone()).map(|(name, uid)| async move {
-        let target = Target {
-            name: &name,
-            uid: &uid,
-            version: None,
-        };
-        let deleted = calls.delete::<Job>(ACTION, target).await?;
-        Ok::<_, Error>((uid, deleted))
+    let deletes = stream::iter(snapshot.jobs.clone()).map(|job| async move {
+        let deleted = client.delete::<Job>(ACTION, job.any_version()).await?;
+        Ok::<_, Error>((job.uid, deleted))
     });
     let mut deletes = deletes.buffer_unordered(CONCURRENT_DELETES);
     let mut held = Vec::new();
     while let Some((uid, deleted)) = deletes.try_next().await? {
         match deleted {
-            Deleted::Gone => gone.push(uid),
-            Deleted::Held(job) => held.extend(cache::Job::from_resource(job)),
+            DeleteOutcome::Deleted => gone.push(uid),
+            DeleteOutcome::Finalizing(job) => held.extend(cache::Job::from_resource(job)),
         }
     }
     let is_held = !held.is_empty();
-    cache.deleted(&gone, held);
+    cache.apply_deleted(&gone, held);
     if is_held {
-        end_pods(calls, &cache.running_pods(&view.key)).await?;
+        end_pods(client, &cache.running_pods(&snapshot.key)).await?;
     }
     Ok(())
 }
 
 /// Stops many tasks and returns their number. A failure does not prevent the others from being stopped.
-pub(crate) async fn stop_all(calls: &Calls, cache: &Cache, tasks: Vec<(String, Arc<View>)>) -> Result<usize, Error> {
+pub(crate) async fn stop_all(
+    client: &ApiClient,
+    cache: &Cache,
+    tasks: Vec<(String, Arc<TaskSnapshot>)>,
+) -> Result<usize, Error> {
     let results: Vec<Result<(), String>> = stream::iter(tasks)
-        .map(|(id, view)| async move {
-            stop(calls, cache, &view)
+        .map(|(id, snapshot)| async move {
+            stop(client, cache, &snapshot)
                 .await
                 .map_err(|error| format!("task `{id}`: {error}"))
         })
@@ -73,18 +70,13 @@ pub(crate) async fn stop_all(calls: &Calls, cache: &Cache, tasks: Vec<(String, A
 
 /// Ends the pods of a deleted Job that is held by finalizers: Kubernetes would delete them only after the Job. The
 /// kubelet sends SIGTERM to a pod that exceeds its deadline.
-pub(crate) async fn end_pods(calls: &Calls, pods: &[cache::Pod]) -> Result<(), Error> {
+pub(crate) async fn end_pods(client: &ApiClient, pods: &[cache::Pod]) -> Result<(), Error> {
     let end = |pod: &cache::Pod| {
-        let (name, uid) = (pod.name.clone(), pod.uid.clone());
+        let pod = pod.object_ref();
         async move {
-            let target = Target {
-                name: &name,
-                uid: &uid,
-                version: None,
-            };
             let change = json!({"spec": {"activeDeadlineSeconds": 1}});
-            calls
-                .merge::<Pod>("terminate a pod of a stopped task", target, change)
+            client
+                .merge_patch::<Pod>("terminate a pod of a stopped task", pod.any_version(), change)
                 .await
         }
     };

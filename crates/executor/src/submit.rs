@@ -15,11 +15,12 @@ use tokio::time::timeout;
 
 use crate::cache::{Cache, Job, TaskOwner};
 use crate::error::Error;
-use crate::kubernetes::{self, Calls, ConfigMap, Created, OwnerReference, Target};
+use crate::kubernetes::{self, ApiClient, ConfigMap, CreateOutcome, ObjectRef, OwnerReference};
 use crate::labels;
 use crate::manifest::{self, Submission};
+use crate::rollback::{SubmitOutcome, resolve_outcome, roll_back};
 use crate::settings::Settings;
-use crate::undo::{Fate, settle, undo};
+use crate::tokens;
 use crate::volumes;
 
 /// How many Jobs of one task are created concurrently: as many as the kube-apiserver handles without queueing, and few
@@ -43,7 +44,7 @@ const ENFORCED: &str = "pod-security.kubernetes.io/enforce";
 
 /// A request to submit a task.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub struct SubmitRequest {
     /// The user who submits the task.
     pub user: UserName,
     /// The validated task.
@@ -62,19 +63,19 @@ pub struct Submitted {
 }
 
 pub(crate) async fn submit(
-    calls: &Calls,
+    client: &ApiClient,
     cache: &Cache,
-    request: Request,
+    request: SubmitRequest,
     settings: &Settings,
 ) -> Result<Submitted, Error> {
-    let fingerprint = labels::hash(&[format!("{:?}", request.definition).as_bytes()]);
+    let fingerprint = tokens::hash(&[format!("{:?}", request.definition).as_bytes()]);
     // Check this before the volumes, which may be gone if the task was submitted long ago.
-    if let Some(id) = repeated(cache, &request, &fingerprint)? {
+    if let Some(id) = find_repeated(cache, &request, &fingerprint)? {
         let warnings = Vec::new();
         return Ok(Submitted { id, warnings });
     }
     let claims = volumes::resolve(
-        calls,
+        client,
         cache,
         &request.user,
         &request.definition.volumes,
@@ -82,15 +83,15 @@ pub(crate) async fn submit(
     );
     let claims = claims.await?;
     for _ in 0..TRIES {
-        let submission = submission(&request, settings, claims.clone(), fingerprint.clone(), calls.now());
+        let submission = submission(&request, settings, claims.clone(), fingerprint.clone(), client.now());
         // The create would not notice another task with this ID, because object names also contain the task name.
-        if cache.knows(submission.id.as_str()) {
+        if cache.contains_id(submission.id.as_str()) {
             continue;
         }
-        match make(calls, cache, &submission).await? {
-            Made::Task(submitted) => return Ok(submitted),
-            Made::OtherDefinition => return Err(Error::IdempotencyKeyReused),
-            Made::Nothing => {}
+        match try_submit(client, cache, &submission).await? {
+            TryOutcome::Submitted(submitted) => return Ok(submitted),
+            TryOutcome::KeyReused => return Err(Error::IdempotencyKeyReused),
+            TryOutcome::TryAgain => {}
         }
     }
     Err(Error::NoFreeId { tries: TRIES })
@@ -110,23 +111,23 @@ pub struct DryRun {
 
 /// Builds the objects that a submit would create and validates them on the Kubernetes API, without creating anything.
 pub(crate) async fn dry_run(
-    calls: &Calls,
+    client: &ApiClient,
     cache: &Cache,
-    request: Request,
+    request: SubmitRequest,
     settings: &Settings,
 ) -> Result<DryRun, Error> {
     const ACTION: &str = "validate the Job";
     let claims = volumes::resolve(
-        calls,
+        client,
         cache,
         &request.user,
         &request.definition.volumes,
         settings.shared_claims,
     );
-    let submission = submission(&request, settings, claims.await?, String::new(), calls.now());
+    let submission = submission(&request, settings, claims.await?, String::new(), client.now());
     // Validating one Job is enough: they differ only in their rank.
     let first = manifest::job(&submission, 0, None);
-    calls.check(ACTION, &first).await?;
+    client.validate(ACTION, &first).await?;
     let bytes = serde_json::to_vec(&first)
         .map_err(|source| Error::Encoding { source })?
         .len();
@@ -137,16 +138,16 @@ pub(crate) async fn dry_run(
     let mut objects = Vec::new();
     if submission.needs_owner() {
         let owner = manifest::owner(&submission, submission.created_at);
-        objects.push(encoded(&owner)?);
+        objects.push(to_json(&owner)?);
     }
     if let Some(environment) = manifest::environment(&submission, None) {
-        objects.push(encoded(&environment)?);
+        objects.push(to_json(&environment)?);
     }
     if submission.definition.num_nodes > 1 {
-        objects.push(encoded(&manifest::service(&submission, None))?);
+        objects.push(to_json(&manifest::service(&submission, None))?);
     }
     for rank in 0..shown {
-        objects.push(encoded(&manifest::job(&submission, rank, None))?);
+        objects.push(to_json(&manifest::job(&submission, rank, None))?);
     }
     Ok(DryRun {
         objects,
@@ -154,22 +155,22 @@ pub(crate) async fn dry_run(
     })
 }
 
-fn encoded(object: &impl Serialize) -> Result<Value, Error> {
+fn to_json(object: &impl Serialize) -> Result<Value, Error> {
     serde_json::to_value(object).map_err(|source| Error::Encoding { source })
 }
 
 /// The outcome of one try to create a task.
-enum Made {
+enum TryOutcome {
     /// The task exists.
-    Task(Submitted),
+    Submitted(Submitted),
     /// The name belongs to another submission, or the try that this one joined was undone. Try again.
-    Nothing,
+    TryAgain,
     /// The key belongs to a task with a different definition.
-    OtherDefinition,
+    KeyReused,
 }
 
 fn submission(
-    request: &Request,
+    request: &SubmitRequest,
     settings: &Settings,
     claims: Vec<String>,
     fingerprint: String,
@@ -186,7 +187,7 @@ fn submission(
         definition: request.definition.clone(),
         claims,
         created_at: now,
-        token: key.map_or_else(random, |key| labels::key_token(&request.user, key)),
+        token: key.map_or_else(random, |key| tokens::key_token(&request.user, key)),
         try_token: random(),
         fingerprint,
         defaults: settings.defaults,
@@ -195,24 +196,24 @@ fn submission(
 }
 
 /// The ID of the task that was already submitted with the same `Idempotency-Key`, if any.
-fn repeated(cache: &Cache, request: &Request, fingerprint: &str) -> Result<Option<String>, Error> {
+fn find_repeated(cache: &Cache, request: &SubmitRequest, fingerprint: &str) -> Result<Option<String>, Error> {
     let Some(key) = &request.idempotency_key else {
         return Ok(None);
     };
-    match cache.submitted(&request.user, &labels::key_token(&request.user, key)) {
+    match cache.find_submitted(&request.user, &tokens::key_token(&request.user, key)) {
         None => Ok(None),
         Some((_, known)) if known.as_deref() != Some(fingerprint) => Err(Error::IdempotencyKeyReused),
         Some((id, _)) => Ok(Some(id)),
     }
 }
 
-async fn make(calls: &Calls, cache: &Cache, submission: &Submission) -> Result<Made, Error> {
+async fn try_submit(client: &ApiClient, cache: &Cache, submission: &Submission) -> Result<TryOutcome, Error> {
     let limit = DEADLINE + DEADLINE_PER_NODE * submission.definition.num_nodes;
     let attempt = async {
         if submission.needs_owner() {
-            make_owned(calls, cache, submission, limit).await
+            create_owned(client, cache, submission, limit).await
         } else {
-            make_single(calls, cache, submission).await
+            create_single_job(client, cache, submission).await
         }
     };
     let made = timeout(limit, attempt)
@@ -220,31 +221,31 @@ async fn make(calls: &Calls, cache: &Cache, submission: &Submission) -> Result<M
         .unwrap_or(Err(Error::SubmitDeadline { limit }));
     let Err(error) = made else { return made };
     if !submission.is_keyed() {
-        undo(calls, submission, error.is_ambiguous()).await;
+        roll_back(client, submission, error.is_ambiguous()).await;
         return Err(error);
     }
     // Another request with the same key may have committed the task meanwhile, and then this one has succeeded as well.
-    match settle(calls, submission).await {
-        Some(Fate::Committed(owner)) => joined(calls, cache, *owner, Vec::new()).await,
-        Some(Fate::Undone) => Err(error),
+    match resolve_outcome(client, submission).await {
+        Some(SubmitOutcome::Committed(owner)) => join_existing(client, cache, *owner, Vec::new()).await,
+        Some(SubmitOutcome::RolledBack) => Err(error),
         None => {
-            undo(calls, submission, error.is_ambiguous()).await;
+            roll_back(client, submission, error.is_ambiguous()).await;
             Err(error)
         }
     }
 }
 
 /// Creates a task that is a single Job; the task exists as soon as the Job does.
-async fn make_single(calls: &Calls, cache: &Cache, submission: &Submission) -> Result<Made, Error> {
+async fn create_single_job(client: &ApiClient, cache: &Cache, submission: &Submission) -> Result<TryOutcome, Error> {
     let manifest = manifest::job(submission, 0, None);
     let mut warnings = Vec::new();
-    let job = match calls.create("create the Job", &manifest, &mut warnings).await? {
-        Created::Made(job) | Created::Shared(job) => job,
-        Created::Taken(_) => return Ok(Made::Nothing),
+    let job = match client.create("create the Job", &manifest, &mut warnings).await? {
+        CreateOutcome::Created(job) | CreateOutcome::Joined(job) => job,
+        CreateOutcome::NameTaken(_) => return Ok(TryOutcome::TryAgain),
     };
-    refuse_hopeless(calls, &warnings).await?;
-    cache.made(None, Job::from_resource(job).into_iter().collect());
-    Ok(Made::Task(Submitted {
+    check_pod_security(client, &warnings).await?;
+    cache.apply_created(None, Job::from_resource(job).into_iter().collect());
+    Ok(TryOutcome::Submitted(Submitted {
         id: submission.id.to_string(),
         warnings,
     }))
@@ -253,35 +254,40 @@ async fn make_single(calls: &Calls, cache: &Cache, submission: &Submission) -> R
 /// Creates a task that consists of several objects. The task stays invisible until its owner is committed, and a sweep
 /// removes owners that are still uncommitted after their deadline. So a server that dies at any point leaves no partial
 /// task behind.
-async fn make_owned(calls: &Calls, cache: &Cache, submission: &Submission, limit: Duration) -> Result<Made, Error> {
+async fn create_owned(
+    client: &ApiClient,
+    cache: &Cache,
+    submission: &Submission,
+    limit: Duration,
+) -> Result<TryOutcome, Error> {
     let deadline = submission.created_at + limit;
     let manifest = manifest::owner(submission, deadline);
     let mut warnings = Vec::new();
-    let owner = match calls
+    let owner = match client
         .create("create the owner ConfigMap of the task", &manifest, &mut warnings)
         .await?
     {
-        Created::Made(owner) | Created::Shared(owner) => owner,
+        CreateOutcome::Created(owner) | CreateOutcome::Joined(owner) => owner,
         // The name derives from the key, so only somebody outside this server can have taken it.
-        Created::Taken(_) if submission.is_keyed() => return Err(Error::IdempotencyKeyTaken),
-        Created::Taken(_) => return Ok(Made::Nothing),
+        CreateOutcome::NameTaken(_) if submission.is_keyed() => return Err(Error::IdempotencyKeyTaken),
+        CreateOutcome::NameTaken(_) => return Ok(TryOutcome::TryAgain),
     };
     let Ok(known) = TaskOwner::from_metadata(&owner.metadata) else {
         return Err(Error::IdempotencyKeyTaken);
     };
     if known.fingerprint.as_ref() != Some(&submission.fingerprint) {
-        return Ok(Made::OtherDefinition);
+        return Ok(TryOutcome::KeyReused);
     }
     if known.terminating {
         return Err(Error::IdempotencyKeyTerminating);
     }
     if known.committed {
-        return joined(calls, cache, known, warnings).await;
+        return join_existing(client, cache, known, warnings).await;
     }
     // Use the ID, name, and time of the try that came first, so that both tries create identical Jobs.
-    let submission = &submission.joined(&known, made_at(&owner));
+    let submission = &submission.for_try_of(&known, submitted_at(&owner));
     let mut jobs = Vec::new();
-    match make_jobs(calls, submission, &owner, &mut jobs, &mut warnings).await? {
+    match create_jobs_and_commit(client, submission, &owner, &mut jobs, &mut warnings).await? {
         Some(owner) => {
             let unreadable = TaskOwner {
                 committed: true,
@@ -289,41 +295,46 @@ async fn make_owned(calls: &Calls, cache: &Cache, submission: &Submission, limit
             };
             // The task exists even if somebody removed the owner's labels meanwhile.
             let owner = TaskOwner::from_metadata(&owner.metadata).unwrap_or(unreadable);
-            cache.made(Some(owner), jobs);
-            Ok(Made::Task(Submitted {
+            cache.apply_created(Some(owner), jobs);
+            Ok(TryOutcome::Submitted(Submitted {
                 id: submission.id.to_string(),
                 warnings,
             }))
         }
         // The try that created the owner undid it, or the sweep removed it.
-        None => Ok(Made::Nothing),
+        None => Ok(TryOutcome::TryAgain),
     }
 }
 
 /// Returns a task that another try created, perhaps on another server. Reads its Jobs if the watches have not seen
 /// them, so that the caller can immediately query the task on this server.
-async fn joined(calls: &Calls, cache: &Cache, owner: TaskOwner, warnings: Vec<String>) -> Result<Made, Error> {
+async fn join_existing(
+    client: &ApiClient,
+    cache: &Cache,
+    owner: TaskOwner,
+    warnings: Vec<String>,
+) -> Result<TryOutcome, Error> {
     let id = owner.key.id.to_string();
-    if cache.view(&owner.key).is_none() {
+    if cache.snapshot(&owner.key).is_none() {
         let selector = format!("{}={id}", labels::TASK_ID);
-        let jobs = calls
+        let jobs = client
             .list::<kubernetes::Job>("list the Jobs of the task", &selector)
             .await?;
         let jobs = jobs.into_iter().filter_map(|job| Job::from_resource(job).ok());
         let jobs = jobs.filter(|job| owner.owns(job)).collect();
-        cache.made(Some(owner), jobs);
+        cache.apply_created(Some(owner), jobs);
     }
-    Ok(Made::Task(Submitted { id, warnings }))
+    Ok(TryOutcome::Submitted(Submitted { id, warnings }))
 }
 
-fn made_at(owner: &ConfigMap) -> Option<Timestamp> {
+fn submitted_at(owner: &ConfigMap) -> Option<Timestamp> {
     task::time::parse(owner.metadata.annotations.as_ref()?.get(labels::CREATED_AT)?)
 }
 
 /// Creates all Jobs concurrently, then commits the owner. Returns `None` if the owner was deleted meanwhile; its Jobs
 /// are then garbage-collected.
-async fn make_jobs(
-    calls: &Calls,
+async fn create_jobs_and_commit(
+    client: &ApiClient,
     submission: &Submission,
     owner: &ConfigMap,
     made: &mut Vec<Job>,
@@ -338,13 +349,13 @@ async fn make_jobs(
         ..OwnerReference::default()
     };
     let jobs = stream::iter(0..submission.definition.num_nodes)
-        .map(|rank| make_node(calls, submission, rank, &reference))
+        .map(|rank| create_job(client, submission, rank, &reference))
         .buffer_unordered(CONCURRENT_CREATES)
         .try_collect::<Vec<_>>();
     let (jobs, (), ()) = tokio::try_join!(
         jobs,
-        make_environment(calls, submission, &reference),
-        make_service(calls, submission, &reference)
+        create_environment(client, submission, &reference),
+        create_service(client, submission, &reference)
     )?;
     for (job, warned) in jobs {
         made.extend(job);
@@ -353,22 +364,20 @@ async fn make_jobs(
     // All Jobs are alike, so each of them triggers the same warnings.
     warnings.sort_unstable();
     warnings.dedup();
-    refuse_hopeless(calls, warnings).await?;
+    check_pod_security(client, warnings).await?;
     let commit = json!({"metadata": {"annotations": {labels::COMMITTED: labels::TRUE}}});
-    let target = Target {
-        name: &submission.owner_name(),
-        uid: &uid,
-        version: None,
-    };
-    calls.merge::<ConfigMap>("commit the task", target, commit).await
+    let owner = ObjectRef::new(&submission.owner_name(), &uid);
+    client
+        .merge_patch::<ConfigMap>("commit the task", owner.any_version(), commit)
+        .await
 }
 
 /// Creates the ConfigMap with the environment variables, if they are too large to copy into every Job.
-async fn make_environment(calls: &Calls, submission: &Submission, owner: &OwnerReference) -> Result<(), Error> {
+async fn create_environment(client: &ApiClient, submission: &Submission, owner: &OwnerReference) -> Result<(), Error> {
     let Some(environment) = manifest::environment(submission, Some(owner)) else {
         return Ok(());
     };
-    match calls
+    match client
         .create(
             "create the ConfigMap of the environment variables",
             &environment,
@@ -376,19 +385,19 @@ async fn make_environment(calls: &Calls, submission: &Submission, owner: &OwnerR
         )
         .await?
     {
-        Created::Made(_) | Created::Shared(_) => Ok(()),
-        Created::Taken(_) => Err(Error::NoFreeId { tries: 1 }),
+        CreateOutcome::Created(_) | CreateOutcome::Joined(_) => Ok(()),
+        CreateOutcome::NameTaken(_) => Err(Error::NoFreeId { tries: 1 }),
     }
 }
 
 /// Creates the Service for host names. Host names are optional: if Kubernetes rejects the Service (RBAC, quota,
 /// policy), the task runs without them.
-async fn make_service(calls: &Calls, submission: &Submission, owner: &OwnerReference) -> Result<(), Error> {
+async fn create_service(client: &ApiClient, submission: &Submission, owner: &OwnerReference) -> Result<(), Error> {
     if submission.definition.num_nodes == 1 {
         return Ok(());
     }
     let service = manifest::service(submission, Some(owner));
-    match calls
+    match client
         .create("create the Service of the task", &service, &mut Vec::new())
         .await
     {
@@ -400,35 +409,35 @@ async fn make_service(calls: &Calls, submission: &Submission, owner: &OwnerRefer
     }
 }
 
-async fn make_node(
-    calls: &Calls,
+async fn create_job(
+    client: &ApiClient,
     submission: &Submission,
     rank: u32,
     owner: &OwnerReference,
 ) -> Result<(Option<Job>, Vec<String>), Error> {
     let manifest = manifest::job(submission, rank, Some(owner));
     let mut warnings = Vec::new();
-    match calls
+    match client
         .create("create a Job of the task", &manifest, &mut warnings)
         .await?
     {
         // Keep only the reduced Job: a thousand full ones with their scripts would take too much memory.
-        Created::Made(job) | Created::Shared(job) => Ok((Job::from_resource(job).ok(), warnings)),
-        Created::Taken(_) => Err(Error::NoFreeId { tries: 1 }),
+        CreateOutcome::Created(job) | CreateOutcome::Joined(job) => Ok((Job::from_resource(job).ok(), warnings)),
+        CreateOutcome::NameTaken(_) => Err(Error::NoFreeId { tries: 1 }),
     }
 }
 
 /// Fails if the namespace enforces the Pod Security Standard that a warning mentions. Kubernetes accepts such a Job
 /// with only a warning, and its pods would stay pending forever.
-async fn refuse_hopeless(calls: &Calls, warnings: &[String]) -> Result<(), Error> {
+async fn check_pod_security(client: &ApiClient, warnings: &[String]) -> Result<(), Error> {
     let Some(warning) = warnings.iter().find(|warning| warning.contains(VIOLATES_POD_SECURITY)) else {
         return Ok(());
     };
     // Without permission to read the namespace, it is unknown whether the standard is enforced.
-    let labels = calls.namespace_labels().await?.unwrap_or_default();
+    let labels = client.namespace_labels().await?.unwrap_or_default();
     match labels.get(ENFORCED) {
         Some(level) if warning.contains(&format!("\"{level}:")) => Err(Error::PodSecurity {
-            namespace: calls.namespace().to_owned(),
+            namespace: client.namespace().to_owned(),
             level: level.clone(),
             warning: warning.clone(),
         }),

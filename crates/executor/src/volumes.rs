@@ -5,17 +5,18 @@ use task::{Id, UserName, VolumeDefinition, VolumeMount};
 
 use crate::cache::{Cache, Volume};
 use crate::error::Error;
-use crate::kubernetes::{Calls, Created, PersistentVolumeClaim, Target};
-use crate::labels::{self, Owner};
+use crate::kubernetes::{ApiClient, CreateOutcome, ObjectRef, PersistentVolumeClaim};
+use crate::labels;
 use crate::manifest;
 use crate::settings::SharedClaims;
+use crate::user_key::UserKey;
 
 /// How many IDs are tried before giving up.
 const ID_TRIES: usize = 4;
 
 /// Creates a volume and returns its ID.
 pub(crate) async fn create(
-    calls: &Calls,
+    client: &ApiClient,
     cache: &Cache,
     user: &UserName,
     definition: &VolumeDefinition,
@@ -23,36 +24,47 @@ pub(crate) async fn create(
     for _ in 0..ID_TRIES {
         let id = Id::random();
         let token = Id::random();
-        let claim = manifest::claim(definition, &id, user, calls.now(), token.as_str());
-        match calls
+        let claim = manifest::claim(definition, &id, user, client.now(), token.as_str());
+        match client
             .create("create the PersistentVolumeClaim", &claim, &mut Vec::new())
             .await?
         {
-            Created::Made(claim) | Created::Shared(claim) => {
+            CreateOutcome::Created(claim) | CreateOutcome::Joined(claim) => {
                 if let Ok(volume) = Volume::from_resource(claim) {
-                    cache.made_volume(volume);
+                    cache.insert_created_volume(volume);
                 }
                 return Ok(id);
             }
-            Created::Taken(_) => {}
+            CreateOutcome::NameTaken(_) => {}
         }
     }
     Err(Error::NoFreeId { tries: ID_TRIES })
 }
 
 /// Deletes a volume and returns the tasks that still use it. Kubernetes removes it only when they end.
-pub(crate) async fn delete(calls: &Calls, cache: &Cache, volume: &Volume) -> Result<Vec<String>, Error> {
-    let target = Target {
-        name: &volume.claim,
-        uid: &volume.uid,
-        version: None,
-    };
-    calls
-        .delete::<PersistentVolumeClaim>("delete the PersistentVolumeClaim", target)
+pub(crate) async fn delete(client: &ApiClient, cache: &Cache, volume: &Volume) -> Result<Vec<String>, Error> {
+    let claim = ObjectRef::new(&volume.claim, &volume.uid);
+    client
+        .delete::<PersistentVolumeClaim>("delete the PersistentVolumeClaim", claim.any_version())
         .await?;
-    let users = cache.tasks_using(&volume.claim);
-    cache.deleted_volume(&volume.uid, !users.is_empty());
+    let users = tasks_using(cache, &volume.claim);
+    cache.remove_deleted_volume(&volume.uid, !users.is_empty());
     Ok(users)
+}
+
+/// The unfinished tasks that mount this PersistentVolumeClaim.
+fn tasks_using(cache: &Cache, claim: &str) -> Vec<String> {
+    let mut users = cache.select(|entry| {
+        let mut claims = entry.task.jobs.iter().flat_map(|job| &job.claims);
+        let is_unfinished = entry
+            .task
+            .snapshot
+            .as_ref()
+            .is_some_and(|snapshot| !snapshot.state.is_final());
+        (is_unfinished && claims.any(|used| used == claim)).then(|| entry.key.id.to_string())
+    });
+    users.sort_unstable();
+    users
 }
 
 /// The PersistentVolumeClaims of the volumes that a task mounts, in the same order.
@@ -60,7 +72,7 @@ pub(crate) async fn delete(calls: &Calls, cache: &Cache, volume: &Volume) -> Res
 /// A name is looked up first among the names of the user's volumes (the oldest one wins), then among their IDs, then
 /// among PersistentVolumeClaims that belong to the user or to nobody.
 pub(crate) async fn resolve(
-    calls: &Calls,
+    client: &ApiClient,
     cache: &Cache,
     user: &UserName,
     mounts: &[VolumeMount],
@@ -76,14 +88,19 @@ pub(crate) async fn resolve(
         let named = present().find(|volume| volume.name == mount.volume);
         let claim = match named.or_else(|| present().find(|volume| volume.id == mount.volume)) {
             Some(volume) => volume.claim.clone(),
-            None => literal(calls, user, mount, shared).await?,
+            None => claim_by_name(client, user, mount, shared).await?,
         };
         claims.push(claim);
     }
     Ok(claims)
 }
 
-async fn literal(calls: &Calls, user: &UserName, mount: &VolumeMount, shared: SharedClaims) -> Result<String, Error> {
+async fn claim_by_name(
+    client: &ApiClient,
+    user: &UserName,
+    mount: &VolumeMount,
+    shared: SharedClaims,
+) -> Result<String, Error> {
     let not_found = || Error::VolumeNotFound {
         path: mount.path.clone(),
         volume: mount.volume.clone(),
@@ -92,14 +109,14 @@ async fn literal(calls: &Calls, user: &UserName, mount: &VolumeMount, shared: Sh
     if !is_claim_name(&mount.volume) {
         return Err(not_found());
     }
-    let claim = calls
+    let claim = client
         .get::<PersistentVolumeClaim>("look up the volume", &mount.volume)
         .await?
         .ok_or_else(not_found)?;
     let labels = claim.metadata.labels.unwrap_or_default();
     let is_shared = labels.get(labels::SHARED).is_some_and(|shared| shared == labels::TRUE);
-    let usable = match Owner::from_labels(&labels) {
-        Some(owner) => owner == Owner::of(user) || owner == Owner::of_python(user),
+    let usable = match UserKey::from_labels(&labels) {
+        Some(owner) => owner == UserKey::of(user) || owner == UserKey::of_python(user),
         None => is_shared || shared == SharedClaims::Any,
     };
     if !usable || claim.metadata.deletion_timestamp.is_some() {

@@ -18,7 +18,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Whether this system reports the owner of a socket. If not, use a [`token`].
-pub const REPORTS_SOCKET_OWNER: bool = cfg!(target_os = "linux");
+pub const REPORTS_OWNERS: bool = cfg!(target_os = "linux");
 
 /// A user account, identified by its UID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,13 +61,13 @@ impl fmt::Display for Account {
     }
 }
 
-/// Whether [`client`] returns within microseconds. If not, it may have to read tables, or wait for a timeout in a
-/// sandbox that drops netlink requests.
+/// Whether [`client_account`] returns within microseconds. If not, it may have to read tables, or wait for a timeout in
+/// a sandbox that drops netlink requests.
 #[must_use]
-pub fn is_prompt() -> bool {
+pub fn is_fast() -> bool {
     #[cfg(target_os = "linux")]
     {
-        lookup::is_prompt()
+        lookup::is_fast()
     }
     #[cfg(not(target_os = "linux"))]
     {
@@ -80,8 +80,8 @@ pub fn is_prompt() -> bool {
 ///
 /// # Errors
 /// Fails if the system does not report the owner.
-pub fn client(local: SocketAddr, peer: SocketAddr) -> io::Result<Option<Account>> {
-    let socket = find(peer, local)?;
+pub fn client_account(local: SocketAddr, peer: SocketAddr) -> io::Result<Option<Account>> {
+    let socket = find_socket(peer, local)?;
     Ok(socket
         .filter(|socket| !socket.is_listening && socket.inode != 0)
         .map(|socket| Account(socket.uid)))
@@ -92,14 +92,15 @@ pub fn client(local: SocketAddr, peer: SocketAddr) -> io::Result<Option<Account>
 ///
 /// # Errors
 /// Fails if the system does not report the owner.
-pub fn server(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Account>> {
-    let ask = || find(remote, local);
-    Ok(accepting(ask, || find(remote, nobody(remote)))?.map(|socket| Account(socket.uid)))
+pub fn server_account(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Account>> {
+    let connected = || find_socket(remote, local);
+    let listening = || find_socket(remote, unspecified(remote));
+    Ok(find_server_socket(connected, listening)?.map(|socket| Account(socket.uid)))
 }
 
 /// The socket at the server end of a connection. Before it is accepted, no process owns it, and the listening socket
 /// tells who will.
-fn accepting(
+fn find_server_socket(
     connected: impl Fn() -> io::Result<Option<Socket>>,
     listening: impl Fn() -> io::Result<Option<Socket>>,
 ) -> io::Result<Option<Socket>> {
@@ -118,21 +119,21 @@ fn accepting(
 }
 
 /// The remote address that the kernel reports for a listening socket.
-fn nobody(address: SocketAddr) -> SocketAddr {
-    let nobody = match address.ip().to_canonical() {
+fn unspecified(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip().to_canonical() {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
-    SocketAddr::new(nobody, 0)
+    SocketAddr::new(ip, 0)
 }
 
 /// The socket at `local` connected to `remote` or, if there is none, the one listening at `local`.
-fn find(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Socket>> {
+fn find_socket(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Socket>> {
     // An IPv6 socket reports IPv4 peers as mapped addresses, but the kernel expects IPv4 addresses.
     let [local, remote] = [local, remote].map(|address| SocketAddr::new(address.ip().to_canonical(), address.port()));
     #[cfg(target_os = "linux")]
     {
-        lookup::find(local, remote, &netlink::find, &table::find)
+        lookup::find_socket(local, remote, &netlink::find_socket, &table::find_socket)
     }
     #[cfg(not(target_os = "linux"))]
     {
@@ -149,7 +150,7 @@ mod tests {
 
     use rustix::process::Uid;
 
-    use super::{Account, Socket, accepting, client, netlink, server, table};
+    use super::{Account, Socket, client_account, find_server_socket, netlink, server_account, table};
 
     /// Runs `action` as another account, in its own thread; `None` if that is not permitted and [`SKIP`] is set.
     fn as_nobody<T: Send + 'static>(action: impl FnOnce() -> T + Send + 'static) -> Option<T> {
@@ -187,7 +188,7 @@ mod tests {
             let _own = TcpStream::connect(address).unwrap();
             let (accepted, peer) = listener.accept().unwrap();
             assert_eq!(
-                client(accepted.local_addr().unwrap(), peer).unwrap(),
+                client_account(accepted.local_addr().unwrap(), peer).unwrap(),
                 Some(Account::own())
             );
             let Some(_other) = as_nobody(move || TcpStream::connect(address).unwrap()) else {
@@ -195,8 +196,11 @@ mod tests {
             };
             let (accepted, peer) = listener.accept().unwrap();
             let local = accepted.local_addr().unwrap();
-            assert_eq!(client(local, peer).unwrap(), Some(Account::new(NOBODY)));
-            assert_eq!(table::find(peer, local).unwrap(), netlink::find(peer, local).unwrap());
+            assert_eq!(client_account(local, peer).unwrap(), Some(Account::new(NOBODY)));
+            assert_eq!(
+                table::find_socket(peer, local).unwrap(),
+                netlink::find_socket(peer, local).unwrap()
+            );
         }
     }
 
@@ -211,13 +215,16 @@ mod tests {
         let (accepted, peer) = listener.accept().unwrap();
         let local = accepted.local_addr().unwrap();
         assert!(peer.is_ipv6() && peer.ip().to_canonical().is_ipv4(), "{peer}");
-        assert_eq!(client(local, peer).unwrap(), Some(Account::own()));
+        assert_eq!(client_account(local, peer).unwrap(), Some(Account::own()));
         let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
         let (peer, local) = (canonical(peer), canonical(local));
-        assert_eq!(table::find(peer, local).unwrap(), netlink::find(peer, local).unwrap());
+        assert_eq!(
+            table::find_socket(peer, local).unwrap(),
+            netlink::find_socket(peer, local).unwrap()
+        );
         let here: SocketAddr = ([127, 0, 0, 1], port).into();
         assert!(
-            table::find(here, ([0, 0, 0, 0], 0).into())
+            table::find_socket(here, ([0, 0, 0, 0], 0).into())
                 .unwrap()
                 .unwrap()
                 .is_listening
@@ -231,8 +238,8 @@ mod tests {
         let (accepted, peer) = listener.accept().unwrap();
         drop(client_end);
         let local = accepted.local_addr().unwrap();
-        assert_eq!(client(local, peer).unwrap(), None);
-        let left = table::find(peer, local).unwrap();
+        assert_eq!(client_account(local, peer).unwrap(), None);
+        let left = table::find_socket(peer, local).unwrap();
         assert!(left.is_none_or(|socket| socket.inode == 0), "{left:?}");
     }
 
@@ -244,13 +251,17 @@ mod tests {
             let client_end = TcpStream::connect(own_address).unwrap();
             let local = client_end.local_addr().unwrap();
             assert_eq!(
-                server(local, own_address).unwrap(),
+                server_account(local, own_address).unwrap(),
                 Some(Account::own()),
                 "not accepted yet"
             );
             let (accepted, _) = own.accept().unwrap();
             drop(own);
-            assert_eq!(server(local, own_address).unwrap(), Some(Account::own()), "accepted");
+            assert_eq!(
+                server_account(local, own_address).unwrap(),
+                Some(Account::own()),
+                "accepted"
+            );
             drop(accepted);
             let Some(other) = as_nobody(move || TcpListener::bind(address).unwrap()) else {
                 return;
@@ -259,14 +270,18 @@ mod tests {
             let client_end = TcpStream::connect(address).unwrap();
             let local = client_end.local_addr().unwrap();
             assert_eq!(
-                server(local, address).unwrap(),
+                server_account(local, address).unwrap(),
                 Some(Account::new(NOBODY)),
                 "not accepted yet"
             );
             let Some((_accepted, other)) = as_nobody(move || (other.accept().unwrap(), other)) else {
                 return;
             };
-            assert_eq!(server(local, address).unwrap(), Some(Account::new(NOBODY)), "accepted");
+            assert_eq!(
+                server_account(local, address).unwrap(),
+                Some(Account::new(NOBODY)),
+                "accepted"
+            );
             drop(other);
         }
     }
@@ -284,8 +299,9 @@ mod tests {
             move || Ok(all.borrow_mut().remove(0))
         };
         let listener = Some(socket(1000, 9, true));
-        let found =
-            |connected: &[Option<Socket>], listening| accepting(answers(connected), move || Ok(listening)).unwrap();
+        let found = |connected: &[Option<Socket>], listening| {
+            find_server_socket(answers(connected), move || Ok(listening)).unwrap()
+        };
         assert_eq!(found(&[Some(accepted)], None), Some(accepted));
         assert_eq!(found(&[Some(waiting); 2], listener), listener);
         assert_eq!(

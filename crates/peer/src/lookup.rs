@@ -8,46 +8,51 @@ use super::Socket;
 
 /// A lookup of the socket at the first address that is connected to the second or, if there is none, listens at the
 /// first.
-type Way<'a> = dyn Fn(SocketAddr, SocketAddr) -> io::Result<Option<Socket>> + 'a;
+type Lookup<'a> = dyn Fn(SocketAddr, SocketAddr) -> io::Result<Option<Socket>> + 'a;
 
 /// Set if netlink permanently does not work: sandboxes and unit files often forbid this address family, and some
 /// kernels are built without `sock_diag`. Saves the failing attempt on every later lookup.
-static HAS_NO_NETLINK: AtomicBool = AtomicBool::new(false);
+static NETLINK_IS_UNSUPPORTED: AtomicBool = AtomicBool::new(false);
 
 /// Set once netlink has found a socket. It answers within microseconds.
-static HAS_NETLINK: AtomicBool = AtomicBool::new(false);
+static NETLINK_WORKS: AtomicBool = AtomicBool::new(false);
 
 /// Whether the next lookup will return within microseconds.
-pub fn is_prompt() -> bool {
-    HAS_NETLINK.load(Ordering::Relaxed) && !HAS_NO_NETLINK.load(Ordering::Relaxed)
+pub fn is_fast() -> bool {
+    NETLINK_WORKS.load(Ordering::Relaxed) && !NETLINK_IS_UNSUPPORTED.load(Ordering::Relaxed)
 }
 
-pub fn find(local: SocketAddr, remote: SocketAddr, netlink: &Way<'_>, table: &Way<'_>) -> io::Result<Option<Socket>> {
-    let asked = |local, remote| {
+pub fn find_socket(
+    local: SocketAddr,
+    remote: SocketAddr,
+    netlink: &Lookup<'_>,
+    table: &Lookup<'_>,
+) -> io::Result<Option<Socket>> {
+    let observed_netlink = |local, remote| {
         let found = netlink(local, remote);
         if matches!(found, Ok(Some(_))) {
-            HAS_NETLINK.store(true, Ordering::Relaxed);
+            NETLINK_WORKS.store(true, Ordering::Relaxed);
         }
         found
     };
-    find_with(local, remote, &asked, table, &HAS_NO_NETLINK)
+    find_with(local, remote, &observed_netlink, table, &NETLINK_IS_UNSUPPORTED)
 }
 
 fn find_with(
     local: SocketAddr,
     remote: SocketAddr,
-    netlink: &Way<'_>,
-    table: &Way<'_>,
-    has_no_netlink: &AtomicBool,
+    netlink: &Lookup<'_>,
+    table: &Lookup<'_>,
+    netlink_is_unsupported: &AtomicBool,
 ) -> io::Result<Option<Socket>> {
-    if !has_no_netlink.load(Ordering::Relaxed) {
+    if !netlink_is_unsupported.load(Ordering::Relaxed) {
         match netlink(local, remote) {
             Ok(Some(socket)) => return Ok(Some(socket)),
             // A kernel without support for TCP in `sock_diag` also reports "no such socket". Verify with the other end,
             // which belongs to this process and must exist.
             Ok(None) if netlink(remote, local).is_ok_and(|own| own.is_some()) => return Ok(None),
             Ok(None) => {}
-            Err(error) => has_no_netlink.store(is_lasting(&error), Ordering::Relaxed),
+            Err(error) => netlink_is_unsupported.store(is_permanent(&error), Ordering::Relaxed),
         }
     }
     match table(local, remote)? {
@@ -58,16 +63,16 @@ fn find_with(
 }
 
 /// Whether the error is permanent, unlike a temporary lack of file descriptors or memory.
-fn is_lasting(error: &io::Error) -> bool {
+fn is_permanent(error: &io::Error) -> bool {
     use io::ErrorKind::{PermissionDenied, TimedOut, Unsupported, WouldBlock};
-    let is_unknown = [
+    let is_unsupported = [
         rustix::io::Errno::AFNOSUPPORT,
         rustix::io::Errno::PROTONOSUPPORT,
         rustix::io::Errno::NOSYS,
     ]
     .iter()
     .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()));
-    is_unknown || matches!(error.kind(), PermissionDenied | TimedOut | Unsupported | WouldBlock)
+    is_unsupported || matches!(error.kind(), PermissionDenied | TimedOut | Unsupported | WouldBlock)
 }
 
 #[cfg(test)]
@@ -77,7 +82,7 @@ mod tests {
     use std::net::SocketAddr;
     use std::sync::atomic::AtomicBool;
 
-    use super::{Socket, Way, find_with};
+    use super::{Lookup, Socket, find_with};
 
     const SOCKET: Socket = Socket {
         uid: 1000,
@@ -89,7 +94,7 @@ mod tests {
         [([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], 2).into()]
     }
 
-    fn found(netlink: &Way<'_>, table: &Way<'_>) -> Option<Socket> {
+    fn found(netlink: &Lookup<'_>, table: &Lookup<'_>) -> Option<Socket> {
         let [local, remote] = ends();
         find_with(local, remote, netlink, table, &AtomicBool::new(false)).unwrap()
     }
@@ -133,9 +138,15 @@ mod tests {
                 counted.set(counted.get() + 1);
                 Err(kind.into())
             };
-            let has_no_netlink = AtomicBool::new(false);
+            let netlink_is_unsupported = AtomicBool::new(false);
             for _ in 0..2 {
-                let found = find_with(local, remote, &netlink, &|_, _| Ok(Some(SOCKET)), &has_no_netlink);
+                let found = find_with(
+                    local,
+                    remote,
+                    &netlink,
+                    &|_, _| Ok(Some(SOCKET)),
+                    &netlink_is_unsupported,
+                );
                 assert_eq!(found.unwrap(), Some(SOCKET));
             }
             assert_eq!(asked.get(), expected, "{kind}");

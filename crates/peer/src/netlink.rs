@@ -9,9 +9,9 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 use super::Socket;
 
 /// Sizes in bytes: `nlmsghdr`, `inet_diag_req_v2`, and `inet_diag_msg`.
-const HEADER: usize = 16;
-const REQUEST: usize = 56;
-const ANSWER: usize = 72;
+const HEADER_SIZE: usize = 16;
+const REQUEST_SIZE: usize = 56;
+const RESPONSE_SIZE: usize = 72;
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLM_F_REQUEST: u16 = 1;
@@ -21,13 +21,13 @@ const TCP_LISTEN: u8 = 10;
 
 /// The index of the loopback device, which is 1 in every network namespace. Needed to find a listener bound to the
 /// device.
-const LOOPBACK: u32 = 1;
+const LOOPBACK_INDEX: u32 = 1;
 
 /// The kernel responds immediately; the timeout is for sandboxes that drop the request.
-const PATIENCE: Duration = Duration::from_secs(1);
+const RECEIVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The socket at `local` connected to `remote` or, if there is none, the one listening at `local`.
-pub fn find(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Socket>> {
+pub fn find_socket(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Socket>> {
     let flags = SocketFlags::CLOEXEC;
     let socket = socket_with(
         AddressFamily::NETLINK,
@@ -35,20 +35,20 @@ pub fn find(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Socket>>
         flags,
         Some(netlink::SOCK_DIAG),
     )?;
-    rustix::net::sockopt::set_socket_timeout(&socket, rustix::net::sockopt::Timeout::Recv, Some(PATIENCE))?;
-    send(&socket, &request(local, remote), SendFlags::empty())?;
-    let mut answer = [0; 512];
-    let (length, _) = recv(&socket, &mut answer[..], RecvFlags::empty())?;
-    parse(&answer[..length])
+    rustix::net::sockopt::set_socket_timeout(&socket, rustix::net::sockopt::Timeout::Recv, Some(RECEIVE_TIMEOUT))?;
+    send(&socket, &encode_request(local, remote), SendFlags::empty())?;
+    let mut response = [0; 512];
+    let (length, _) = recv(&socket, &mut response[..], RecvFlags::empty())?;
+    parse_response(&response[..length])
 }
 
-fn request(local: SocketAddr, remote: SocketAddr) -> Vec<u8> {
+fn encode_request(local: SocketAddr, remote: SocketAddr) -> Vec<u8> {
     let family = match local {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
     };
-    let length = u32::try_from(HEADER + REQUEST).unwrap_or(u32::MAX);
-    let mut message = Vec::with_capacity(HEADER + REQUEST);
+    let length = u32::try_from(HEADER_SIZE + REQUEST_SIZE).unwrap_or(u32::MAX);
+    let mut message = Vec::with_capacity(HEADER_SIZE + REQUEST_SIZE);
     message.extend(length.to_ne_bytes());
     message.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
     message.extend(NLM_F_REQUEST.to_ne_bytes());
@@ -59,7 +59,7 @@ fn request(local: SocketAddr, remote: SocketAddr) -> Vec<u8> {
     message.extend(remote.port().to_be_bytes());
     message.extend(octets(local.ip()));
     message.extend(octets(remote.ip()));
-    message.extend(LOOPBACK.to_ne_bytes());
+    message.extend(LOOPBACK_INDEX.to_ne_bytes());
     message.extend([u8::MAX; 8]); // No cookie.
     message
 }
@@ -75,31 +75,31 @@ fn octets(address: IpAddr) -> [u8; 16] {
     }
 }
 
-fn parse(answer: &[u8]) -> io::Result<Option<Socket>> {
-    let short = || io::Error::new(io::ErrorKind::UnexpectedEof, "the response of the kernel is truncated");
-    let kind = answer.get(4..6).ok_or_else(short)?;
-    let body = answer.get(HEADER..).ok_or_else(short)?;
-    let number = |at: usize| -> io::Result<u32> {
-        let bytes = body.get(at..at + 4).ok_or_else(short)?;
+fn parse_response(response: &[u8]) -> io::Result<Option<Socket>> {
+    let truncated = || io::Error::new(io::ErrorKind::UnexpectedEof, "the response of the kernel is truncated");
+    let kind = response.get(4..6).ok_or_else(truncated)?;
+    let body = response.get(HEADER_SIZE..).ok_or_else(truncated)?;
+    let read_u32 = |at: usize| -> io::Result<u32> {
+        let bytes = body.get(at..at + 4).ok_or_else(truncated)?;
         Ok(u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
     };
     if kind == NLMSG_ERROR.to_ne_bytes() {
-        let code = number(0)?.cast_signed();
+        let code = read_u32(0)?.cast_signed();
         let error = io::Error::from_raw_os_error(-code);
         return match error.kind() {
             io::ErrorKind::NotFound => Ok(None),
             _ => Err(error),
         };
     }
-    if kind != SOCK_DIAG_BY_FAMILY.to_ne_bytes() || body.len() < ANSWER {
+    if kind != SOCK_DIAG_BY_FAMILY.to_ne_bytes() || body.len() < RESPONSE_SIZE {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
             "unexpected response of the kernel",
         ));
     }
     Ok(Some(Socket {
-        uid: number(64)?,
-        inode: number(68)?,
+        uid: read_u32(64)?,
+        inode: read_u32(68)?,
         is_listening: body[1] == TCP_LISTEN,
     }))
 }

@@ -8,14 +8,14 @@ use super::Socket;
 
 const TCP_LISTEN: &str = "0A";
 
-struct Line {
+struct TableEntry {
     local: SocketAddr,
     remote: SocketAddr,
     socket: Socket,
 }
 
 /// The socket at `local` connected to `remote` or, if there is none, the one listening at `local`.
-pub fn find(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Socket>> {
+pub fn find_socket(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Socket>> {
     let mut search = Search {
         local,
         remote,
@@ -29,14 +29,14 @@ pub fn find(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Socket>>
         Ok(table) => search.scan(table)?,
         Err(_) => None,
     };
-    Ok(connected.or(search.listening.map(|line| line.socket)))
+    Ok(connected.or(search.listening.map(|entry| entry.socket)))
 }
 
 /// A lookup with the best listener so far.
 struct Search {
     local: SocketAddr,
     remote: SocketAddr,
-    listening: Option<Line>,
+    listening: Option<TableEntry>,
 }
 
 impl Search {
@@ -46,15 +46,16 @@ impl Search {
         let mut lines = BufReader::with_capacity(64 * 1024, table);
         let mut text = String::new();
         while lines.read_line(&mut text)? > 0 {
-            if let Some(line) = parse(&text) {
-                if line.local == self.local && line.remote == self.remote {
-                    return Ok(Some(line.socket));
+            if let Some(entry) = parse_entry(&text) {
+                if entry.local == self.local && entry.remote == self.remote {
+                    return Ok(Some(entry.socket));
                 }
-                let is_reached = line.socket.is_listening && is_reached(line.local, self.local);
+                let accepts_ours = entry.socket.is_listening && accepts(entry.local, self.local);
                 // The kernel prefers a listener on the exact address over one on all addresses.
-                let rank = |line: &Line| (line.local == self.local, line.local.is_ipv4() == self.local.is_ipv4());
-                if is_reached && self.listening.as_ref().is_none_or(|best| rank(&line) >= rank(best)) {
-                    self.listening = Some(line);
+                let rank =
+                    |entry: &TableEntry| (entry.local == self.local, entry.local.is_ipv4() == self.local.is_ipv4());
+                if accepts_ours && self.listening.as_ref().is_none_or(|best| rank(&entry) >= rank(best)) {
+                    self.listening = Some(entry);
                 }
             }
             text.clear();
@@ -63,21 +64,21 @@ impl Search {
     }
 }
 
-/// Whether a listener at `at` accepts connections to `address`.
-fn is_reached(at: SocketAddr, address: SocketAddr) -> bool {
-    let is_any = at.ip().is_unspecified() && (at.is_ipv6() || address.is_ipv4());
-    at.port() == address.port() && (at.ip() == address.ip() || is_any)
+/// Whether a listener at `listener` accepts connections to `address`.
+fn accepts(listener: SocketAddr, address: SocketAddr) -> bool {
+    let is_any = listener.ip().is_unspecified() && (listener.is_ipv6() || address.is_ipv4());
+    listener.port() == address.port() && (listener.ip() == address.ip() || is_any)
 }
 
-fn parse(line: &str) -> Option<Line> {
+fn parse_entry(line: &str) -> Option<TableEntry> {
     let mut fields = line.split_ascii_whitespace().skip(1);
-    let local = address(fields.next()?)?;
-    let remote = address(fields.next()?)?;
+    let local = parse_address(fields.next()?)?;
+    let remote = parse_address(fields.next()?)?;
     let is_listening = fields.next()? == TCP_LISTEN;
     // Skip queues, timers, and retransmissions.
     let uid = fields.nth(3)?.parse().ok()?;
     let inode = fields.nth(1)?.parse().ok()?;
-    Some(Line {
+    Some(TableEntry {
         local,
         remote,
         socket: Socket {
@@ -89,7 +90,7 @@ fn parse(line: &str) -> Option<Line> {
 }
 
 /// Parses an address: 32-bit words in native byte order, a colon, and the port.
-fn address(text: &str) -> Option<SocketAddr> {
+fn parse_address(text: &str) -> Option<SocketAddr> {
     let (words, port) = text.split_once(':')?;
     let mut octets = [0; 16];
     let octets = octets.get_mut(..words.len() / 2)?;

@@ -25,10 +25,10 @@ pub const PROOF_HEADER: &str = "k8s-cli-proof";
 pub struct Token(String);
 
 impl Token {
-    /// The secret file in `folder` for the server that listens on `port`.
+    /// The secret file in `dir` for the server that listens on `port`.
     #[must_use]
-    pub fn path(folder: &Path, port: u16) -> PathBuf {
-        folder.join(format!("api-{port}.token"))
+    pub fn path(dir: &Path, port: u16) -> PathBuf {
+        dir.join(format!("api-{port}.token"))
     }
 
     /// Creates a new secret and writes it to a file. The file is created with its final permissions and renamed into
@@ -38,11 +38,15 @@ impl Token {
     /// Fails if the file cannot be written.
     pub fn create(path: &Path) -> io::Result<Self> {
         let token = Self(format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()));
-        let new = path.with_extension("token.new");
-        let _ = std::fs::remove_file(&new);
-        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&new)?;
+        let temporary = path.with_extension("token.new");
+        let _ = std::fs::remove_file(&temporary);
+        let mut file = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(&temporary)?;
         file.write_all(token.0.as_bytes())?;
-        std::fs::rename(&new, path)?;
+        std::fs::rename(&temporary, path)?;
         Ok(token)
     }
 
@@ -62,7 +66,7 @@ impl Token {
 
     /// Whether `sent` is this secret. Compares hashes, so that the duration does not reveal matching bytes.
     #[must_use]
-    pub fn is(&self, sent: &[u8]) -> bool {
+    pub fn matches(&self, sent: &[u8]) -> bool {
         Sha256::digest(sent) == Sha256::digest(self.0.as_bytes())
     }
 
@@ -86,7 +90,7 @@ impl fmt::Debug for Token {
 
 /// A random challenge for one proof.
 #[must_use]
-pub fn challenge() -> String {
+pub fn new_challenge() -> String {
     Uuid::new_v4().simple().to_string()
 }
 
@@ -94,26 +98,28 @@ pub fn challenge() -> String {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use super::{Token, challenge};
+    use super::{Token, new_challenge};
 
     #[test]
     fn only_its_owner_reads_the_file_and_each_server_has_its_own() {
-        let folder = std::env::temp_dir().join(format!("k8s-cli-token-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let path = Token::path(&folder, 8000);
+        let dir = std::env::temp_dir().join(format!("k8s-cli-token-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = Token::path(&dir, 8000);
         let first = Token::create(&path).unwrap();
         let token = Token::create(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let read = Token::read(&path).unwrap();
-        std::fs::remove_dir_all(&folder).unwrap();
-        assert!(read.is(token.as_str().as_bytes()) && !read.is(first.as_str().as_bytes()) && !read.is(b""));
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert!(
+            read.matches(token.as_str().as_bytes()) && !read.matches(first.as_str().as_bytes()) && !read.matches(b"")
+        );
         assert_eq!(token.as_str().len(), 64);
     }
 
     #[test]
     fn a_proof_is_of_one_secret_and_one_challenge() {
         let [token, other] = ["a", "b"].map(|text| Token(text.to_owned()));
-        let [first, second] = [challenge(), challenge()];
+        let [first, second] = [new_challenge(), new_challenge()];
         let proof = |token: &Token, challenge: &str| token.proof(challenge.as_bytes());
         assert_eq!(proof(&token, &first), proof(&token, &first));
         assert_ne!(proof(&token, &first), proof(&token, &second));

@@ -2,81 +2,121 @@
 //!
 //! Grammar: <https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>.
 
+use std::fmt;
+
 /// Number of the smallest unit (`n`) in 1.
 pub const NANOS_PER_UNIT: i128 = 1_000_000_000;
 const GIBIBYTE: i128 = 1 << 30;
 
-/// The value in billionths; `None` if the text is not a quantity or its absolute value exceeds 2^63 - 1, the limit of
-/// Kubernetes.
-#[must_use]
-pub fn nanos(text: &str) -> Option<i128> {
-    let value = unbounded(text)?;
-    (value.abs() <= i128::from(i64::MAX) * NANOS_PER_UNIT).then_some(value)
+/// A quantity. Displays in its canonical form, in which Kubernetes returns it: in the same family of suffixes, with the
+/// largest suffix that needs no fraction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quantity {
+    nanos: i128,
+    format: Format,
 }
 
-/// The canonical form in which Kubernetes returns a quantity: in the same family of suffixes, with the largest suffix
-/// that needs no fraction. `None` if the text is not a quantity.
-#[must_use]
-pub fn canonical(text: &str) -> Option<String> {
-    let value = nanos(text)?;
-    let suffix = text.trim_start_matches(|one: char| one.is_ascii_digit() || matches!(one, '+' | '-' | '.'));
-    let whole = value / NANOS_PER_UNIT;
-    if suffix.ends_with('i') && value % NANOS_PER_UNIT == 0 && whole.abs() >= 1024 {
-        let (mut number, mut power) = (whole, 0);
-        while number % 1024 == 0 && power < 6 {
-            number /= 1024;
-            power += 1;
+/// The families of suffixes, as Kubernetes names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    /// `Ki`, `Mi`, ...
+    BinarySi,
+    /// `m`, none, `k`, `M`, ...
+    DecimalSi,
+    /// `e3`, `e-3`, ...
+    DecimalExponent,
+}
+
+impl Quantity {
+    /// Parses a quantity; `None` if it is invalid or its absolute value exceeds 2^63 - 1, the limit of Kubernetes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (is_negative, unsigned) = match text.as_bytes().first()? {
+            b'-' => (true, &text[1..]),
+            b'+' => (false, &text[1..]),
+            _ => (false, text),
+        };
+        let split = unsigned
+            .find(|character: char| !character.is_ascii_digit() && character != '.')
+            .unwrap_or(unsigned.len());
+        let (digits, suffix) = unsigned.split_at(split);
+        let nanos = parse_nanos(digits, suffix)?;
+        if nanos > i128::from(i64::MAX) * NANOS_PER_UNIT {
+            return None;
         }
-        return Some(format!("{number}{}", ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"][power]));
+        Some(Self {
+            nanos: if is_negative { -nanos } else { nanos },
+            format: Format::of_suffix(suffix),
+        })
     }
-    if value == 0 {
-        return Some("0".to_owned());
+
+    /// The value in billionths.
+    #[must_use]
+    pub fn nanos(self) -> i128 {
+        self.nanos
     }
-    let (mut number, mut step) = (value, 0_usize);
-    while number % 1000 == 0 && step < 9 {
-        number /= 1000;
-        step += 1;
-    }
-    let is_exponent = suffix.len() > 1 && suffix.starts_with(['e', 'E']) && !suffix.ends_with('i');
-    if is_exponent {
-        let exponent = i32::try_from(step).unwrap_or(0) * 3 - 9;
-        return Some(if exponent == 0 {
-            number.to_string()
-        } else {
-            format!("{number}e{exponent}")
-        });
-    }
-    Some(format!(
-        "{number}{}",
-        ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"][step]
-    ))
 }
 
-fn unbounded(text: &str) -> Option<i128> {
-    let (negative, unsigned) = match text.as_bytes().first()? {
-        b'-' => (true, &text[1..]),
-        b'+' => (false, &text[1..]),
-        _ => (false, text),
-    };
-    let split = unsigned
-        .find(|character: char| !character.is_ascii_digit() && character != '.')
-        .unwrap_or(unsigned.len());
-    let (digits, suffix) = unsigned.split_at(split);
+impl Format {
+    fn of_suffix(suffix: &str) -> Self {
+        if suffix.ends_with('i') {
+            Self::BinarySi
+        } else if suffix.len() > 1 && suffix.starts_with(['e', 'E']) {
+            Self::DecimalExponent
+        } else {
+            Self::DecimalSi
+        }
+    }
+}
+
+impl fmt::Display for Quantity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (nanos, whole) = (self.nanos, self.nanos / NANOS_PER_UNIT);
+        if nanos == 0 {
+            return formatter.write_str("0");
+        }
+        // Like Kubernetes, write fractions of a byte and less than 1 Ki with decimal suffixes.
+        if self.format == Format::BinarySi && nanos % NANOS_PER_UNIT == 0 && whole.abs() >= 1024 {
+            let (number, power) = divide_out(whole, 1024, 6);
+            return write!(formatter, "{number}{}", ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"][power]);
+        }
+        let (number, power) = divide_out(nanos, 1000, 9);
+        if self.format != Format::DecimalExponent {
+            let suffix = ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"][power];
+            return write!(formatter, "{number}{suffix}");
+        }
+        match i32::try_from(power).unwrap_or(0) * 3 - 9 {
+            0 => write!(formatter, "{number}"),
+            exponent => write!(formatter, "{number}e{exponent}"),
+        }
+    }
+}
+
+/// Divides by `base` as often as that leaves no remainder, but at most `limit` times; returns how often, too.
+fn divide_out(mut number: i128, base: i128, limit: usize) -> (i128, usize) {
+    let mut power = 0;
+    while number % base == 0 && power < limit {
+        number /= base;
+        power += 1;
+    }
+    (number, power)
+}
+
+fn parse_nanos(digits: &str, suffix: &str) -> Option<i128> {
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') || digits.len() > 30 {
         return None;
     }
     let mantissa: i128 = format!("{whole}{fraction}").parse().ok()?;
-    let (multiplier, divisor) = scale(suffix)?;
+    let (multiplier, divisor) = suffix_factor(suffix)?;
     let divisor = divisor.checked_mul(10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?)?;
     let numerator = mantissa.checked_mul(multiplier)?;
     // Like Kubernetes, round up what is smaller than a billionth.
-    let value = numerator / divisor + i128::from(numerator % divisor != 0);
-    Some(if negative { -value } else { value })
+    Some(numerator / divisor + i128::from(numerator % divisor != 0))
 }
 
 /// The factor of a suffix in billionths, as multiplier and divisor.
-fn scale(suffix: &str) -> Option<(i128, i128)> {
+fn suffix_factor(suffix: &str) -> Option<(i128, i128)> {
     Some(match suffix {
         "n" => (1, 1),
         "u" => (1_000, 1),
@@ -110,7 +150,11 @@ fn scale(suffix: &str) -> Option<(i128, i128)> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{canonical, nanos};
+    use super::Quantity;
+
+    fn nanos(text: &str) -> Option<i128> {
+        Quantity::parse(text).map(Quantity::nanos)
+    }
 
     #[test]
     fn quantities_have_the_value_kubernetes_gives_them() {
@@ -157,7 +201,7 @@ mod tests {
             ("-2", "-2"),
             ("2E", "2E"),
         ] {
-            assert_eq!(canonical(text).as_deref(), Some(expected), "{text}");
+            assert_eq!(Quantity::parse(text).unwrap().to_string(), expected, "{text}");
         }
     }
 
@@ -165,7 +209,7 @@ mod tests {
         #[test]
         fn what_is_written_back_has_the_same_value(number in 0_i64..1_000_000, suffix in "|m|k|M|G|Ki|Mi|Gi|e3|e-3") {
             let text = format!("{number}{suffix}");
-            prop_assert_eq!(nanos(&canonical(&text).unwrap()), nanos(&text));
+            prop_assert_eq!(nanos(&Quantity::parse(&text).unwrap().to_string()), nanos(&text));
         }
 
         #[test]
@@ -176,7 +220,7 @@ mod tests {
 
         #[test]
         fn no_text_makes_it_panic(text: String) {
-            let _ = nanos(&text);
+            let _ = Quantity::parse(&text).map(|quantity| quantity.to_string());
         }
     }
 }

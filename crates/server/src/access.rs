@@ -49,11 +49,11 @@ impl AccessPolicy {
     /// Creates the policy of a server that listens on `address`. On a non-loopback address, a proxy has to authenticate
     /// clients.
     pub fn new(address: SocketAddr, args: &Args) -> anyhow::Result<Self> {
-        let owner_proof = if peer::REPORTS_SOCKET_OWNER {
+        let owner_proof = if peer::REPORTS_OWNERS {
             OwnerProof::SocketAccount
         } else {
             // Ignore `--state-dir`: clients look for the token in the default directory.
-            OwnerProof::TokenFile(embedded::state_folder()?)
+            OwnerProof::TokenFile(embedded::default_state_dir()?)
         };
         Self::with(address, args, &owner_proof)
     }
@@ -105,7 +105,7 @@ impl AccessPolicy {
         };
         let challenge = request.headers().get(CHALLENGE_HEADER).cloned();
         let sent = request.headers().get(TOKEN_HEADER);
-        let is_known = sent.is_some_and(|sent| token.is(sent.as_bytes()));
+        let is_known = sent.is_some_and(|sent| token.matches(sent.as_bytes()));
         // A client that sends a challenge wants proof that this is its own server before it reveals the token, so
         // answer `/healthz` without the token.
         let mut response = if is_known || (challenge.is_some() && request.uri().path() == "/healthz") {

@@ -1,7 +1,7 @@
 //! Chooses the Kubernetes that tasks run on, once at startup.
 
 use anyhow::{Context, bail};
-use embedded::{Engine, Options};
+use embedded::{Engine, EngineOptions};
 use executor::KubeClient;
 use task::wire::BackendKind;
 
@@ -47,12 +47,12 @@ impl Backend {
     }
 
     async fn start_embedded(args: &Args) -> anyhow::Result<Self> {
-        let state_folder = match &args.state_dir {
+        let state_dir = match &args.state_dir {
             Some(dir) => dir.clone(),
-            None => embedded::state_folder()?,
+            None => embedded::default_state_dir()?,
         };
-        let engine = Engine::start(Options {
-            state_folder,
+        let engine = Engine::start(EngineOptions {
+            state_dir,
             log_limit: args.log_limit << 20,
             total_log_limit: args.total_log_limit << 20,
         })
@@ -60,7 +60,7 @@ impl Backend {
         tracing::warn!(
             event = "backend",
             backend = "embedded",
-            state = %engine.folder().display(),
+            state = %engine.state_dir().display(),
             "tasks run on THIS MACHINE, not on a cluster: as the server's user, with access to its files, and without \
              container images. To use a cluster, set KUBECONFIG"
         );

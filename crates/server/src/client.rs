@@ -60,11 +60,11 @@ impl ClientInfo {
     pub async fn identify(stream: &TcpStream, peer: SocketAddr) -> Self {
         let account = match stream.local_addr() {
             Ok(_) if !peer.ip().to_canonical().is_loopback() => Ok(None),
-            Ok(local) if peer::is_prompt() => peer::client(local, peer),
+            Ok(local) if peer::is_fast() => peer::client_account(local, peer),
             Ok(local) => {
                 // Acquiring cannot fail, because the semaphore is never closed.
                 let _permit = ACCOUNT_LOOKUPS.acquire().await;
-                let asked = tokio::task::spawn_blocking(move || peer::client(local, peer)).await;
+                let asked = tokio::task::spawn_blocking(move || peer::client_account(local, peer)).await;
                 asked.unwrap_or_else(|error| Err(io::Error::other(error)))
             }
             Err(error) => Err(error),
@@ -106,7 +106,7 @@ mod tests {
         let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, peer) = listener.accept().await.unwrap();
         let client = ClientInfo::identify(&stream, peer).await;
-        if peer::REPORTS_SOCKET_OWNER {
+        if peer::REPORTS_OWNERS {
             assert_eq!(client.id, ClientId::Account(Account::own()));
         } else {
             assert!(client.account.is_err());

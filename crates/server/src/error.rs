@@ -95,9 +95,9 @@ fn executor_error_response(operation: &'static str, user: &str, error: &Error) -
         | Error::Configuration { .. }
         | Error::Kubernetes { .. }
         | Error::Timeout { .. }
-        | Error::NeverInSync { .. }
-        | Error::MissingRights { .. }
-        | Error::NoNamespace { .. }
+        | Error::InitialSyncTimeout { .. }
+        | Error::MissingPermissions { .. }
+        | Error::NamespaceNotFound { .. }
         | Error::PodSecurity { .. }
         | Error::NameTaken { .. }
         | Error::NoFreeId { .. }

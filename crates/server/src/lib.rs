@@ -22,5 +22,5 @@ mod run;
 mod telemetry;
 mod write_timeout;
 
-pub use embedded::entered;
+pub use embedded::run_if_container;
 pub use run::main;

@@ -6,7 +6,7 @@ use clap::Parser;
 use server::args::Args;
 
 fn main() -> ExitCode {
-    if let Some(code) = server::entered() {
+    if let Some(code) = server::run_if_container() {
         return code;
     }
     match Args::try_parse() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use executor::{Defaults, Executor, KUBELET_HEARS_WITHIN, PodSecurity, PodSettings, Settings, SharedClaims};
+use executor::{Defaults, Executor, KUBELET_SYNC_DELAY, PodSecurity, PodSettings, Settings, SharedClaims};
 use task::wire::BackendKind;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -120,12 +120,12 @@ fn settings(args: &Args, backend: &Backend) -> Settings {
         },
         shared_claims: match args.shared_claims {
             SharedClaimsChoice::Any => SharedClaims::Any,
-            SharedClaimsChoice::Labelled => SharedClaims::Labelled,
+            SharedClaimsChoice::Labelled => SharedClaims::Labeled,
         },
-        hears_within: if backend.kind() == BackendKind::Embedded {
+        sync_delay: if backend.kind() == BackendKind::Embedded {
             Duration::ZERO
         } else {
-            KUBELET_HEARS_WITHIN
+            KUBELET_SYNC_DELAY
         },
         ..Settings::default()
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use quantity::{NANOS_PER_UNIT, nanos};
+use quantity::NANOS_PER_UNIT;
 
 const NANOS_PER_MILLI: i128 = NANOS_PER_UNIT / 1000;
 /// 1 EiB, more than any cluster node has. A larger value is most likely bytes that were read as GiB.
@@ -28,7 +28,7 @@ impl Quantity {
     pub fn parse(text: &str) -> Option<Self> {
         Some(Self {
             text: text.to_owned(),
-            nanos: nanos(text)?,
+            nanos: quantity::Quantity::parse(text)?.nanos(),
         })
     }
 

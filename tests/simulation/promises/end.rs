@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use executor::View;
+use executor::TaskSnapshot;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -77,7 +77,7 @@ fn keys(sim: &Sim, history: &History, ledger: &Ledger) {
         .iter()
         .filter_map(|submit| Some((submit.user, submit.key.as_deref()?)));
     let tokens: BTreeMap<String, (&str, &str)> = keyed
-        .map(|(name, key)| (executor::labels::key_token(&user(name), key), (name, key)))
+        .map(|(name, key)| (executor::tokens::key_token(&user(name), key), (name, key)))
         .collect();
     for id in history.tasks() {
         let task = history.task(&id);
@@ -169,7 +169,7 @@ fn progress(sim: &Sim, history: &History, id: &str) {
 fn agreement(sim: &Sim, history: &History) {
     let servers = sim.servers.running();
     for server in &servers {
-        if let Err(error) = server.executor.check() {
+        if let Err(error) = server.executor.check_in_sync() {
             sim.timeline
                 .violated(AGREE, format!("{} does not answer: {error}", server.name));
         }
@@ -185,8 +185,9 @@ fn agreement(sim: &Sim, history: &History) {
             let Ok(tasks) = server.executor.tasks(Some(&user(name))) else {
                 continue;
             };
-            let ours =
-                |id: &String, view: &View| view.jobs.iter().any(|(_, uid)| is_of(history, &history.task(id), uid));
+            let ours = |id: &String, view: &TaskSnapshot| {
+                view.jobs.iter().any(|job| is_of(history, &history.task(id), &job.uid))
+            };
             let shown = tasks
                 .iter()
                 .filter(|(id, view)| ours(id, view) && !view.terminating && is_steady(history, id));
@@ -229,7 +230,7 @@ fn is_of(history: &History, task: &Task<'_>, uid: &str) -> bool {
 }
 
 /// What a view says, without what one server may know later than another.
-fn summary(view: &View) -> String {
+fn summary(view: &TaskSnapshot) -> String {
     let status: Value = serde_json::from_slice(&view.json).unwrap();
     let nodes = status["metadata"]["nodes"].as_array().into_iter().flatten();
     let nodes: Vec<String> = nodes

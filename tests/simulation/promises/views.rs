@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use executor::View;
+use executor::TaskSnapshot;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -41,7 +41,7 @@ struct Seen<'a> {
 }
 
 impl Seen<'_> {
-    fn check(&self, tasks: &[(String, Arc<View>)]) {
+    fn check(&self, tasks: &[(String, Arc<TaskSnapshot>)]) {
         for (id, view) in tasks {
             self.check_whose(id, view);
         }
@@ -51,10 +51,10 @@ impl Seen<'_> {
                 continue;
             }
             // What strangers have made under the same identifier is not it.
-            let is_it = |view: &View| {
+            let is_it = |view: &TaskSnapshot| {
                 view.jobs
                     .iter()
-                    .any(|(_, uid)| task.jobs.iter().any(|job| job.uid == *uid))
+                    .any(|seen| task.jobs.iter().any(|job| job.uid == seen.uid))
             };
             let view = tasks
                 .iter()
@@ -71,8 +71,8 @@ impl Seen<'_> {
     }
 
     /// Everything that is shown as one task is of one task of this user.
-    fn check_whose(&self, id: &str, view: &View) {
-        let jobs = view.jobs.iter().filter_map(|(_, uid)| self.history.get(uid));
+    fn check_whose(&self, id: &str, view: &TaskSnapshot) {
+        let jobs = view.jobs.iter().filter_map(|job| self.history.get(&job.uid));
         let jobs: Vec<&Object> = jobs.collect();
         if jobs.iter().any(|job| job.user != self.user) {
             self.violated(APART, &format!("{id}, which has a Job of somebody else"));
@@ -92,7 +92,7 @@ impl Seen<'_> {
         }
     }
 
-    fn check_task(&self, id: &str, task: &Task<'_>, view: Option<&View>) {
+    fn check_task(&self, id: &str, task: &Task<'_>, view: Option<&TaskSnapshot>) {
         let bound = Instant::now() - BOUND - MOMENT;
         let is_old = |moment: Option<Instant>| moment.is_some_and(|moment| moment < bound);
         match view {
@@ -120,7 +120,7 @@ impl Seen<'_> {
     }
 
     /// Each node is shown as its pod has been for a while.
-    fn check_nodes(&self, id: &str, task: &Task<'_>, view: &View, bound: Instant) {
+    fn check_nodes(&self, id: &str, task: &Task<'_>, view: &TaskSnapshot, bound: Instant) {
         let status: Value = serde_json::from_slice(&view.json).unwrap();
         for job in task.present() {
             let pods = self

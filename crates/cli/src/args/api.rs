@@ -11,13 +11,13 @@ pub enum ApiCommand {
     /// Show whether the server is reachable and where its tasks run.
     Status,
     /// Print the log of the background server.
-    Logs(ApiLogs),
+    Logs(ApiLogsArgs),
     /// Run a server in the foreground until Ctrl-C. Same as `k8s-cli-api`.
     Serve(Box<server::args::Args>),
 }
 
 #[derive(Debug, clap::Args)]
-pub struct ApiLogs {
+pub struct ApiLogsArgs {
     /// Number of recent lines to show.
     #[arg(long, value_name = "LINES", default_value_t = 100)]
     pub tail: usize,

@@ -4,36 +4,34 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
-use clap_complete::engine::ArgValueCandidates;
 use jiff::SignedDuration;
 
 use super::help;
-use super::output::{Format, ListFormat, Output};
-use crate::commands::completions;
+use super::output::{Format, ListOutputArgs, OutputArgs};
 use crate::task_file::Overrides;
 
 #[derive(Debug, Subcommand)]
 pub enum JobsCommand {
     /// Submit a task and follow its log until it finishes.
     #[command(visible_alias = "launch", after_help = help::SUBMIT)]
-    Submit(Box<Submit>),
+    Submit(Box<SubmitArgs>),
     /// List your tasks.
     #[command(visible_alias = "ls", after_help = help::LIST)]
-    List(List),
+    List(ListArgs),
     /// Show details of tasks and their nodes.
     #[command(visible_alias = "describe")]
-    Status(Status),
+    Status(StatusArgs),
     /// Stop tasks and delete their status and logs. Processes receive SIGTERM, then SIGKILL after 30 seconds.
     #[command(visible_aliases = ["rm", "cancel"])]
-    Stop(Stop),
+    Stop(StopArgs),
     /// Print the combined log of all nodes of a task and follow it until the task finishes.
     #[command(after_help = help::LOGS)]
-    Logs(Logs),
+    Logs(LogsArgs),
     /// Wait for tasks to reach a state.
     #[command(after_help = help::WAIT)]
-    Wait(Wait),
+    Wait(WaitArgs),
     /// Show a live view of your tasks with the last log line of each node.
-    Top(Top),
+    Top(TopArgs),
 }
 
 impl JobsCommand {
@@ -60,13 +58,13 @@ impl JobsCommand {
 
 /// `-u URL`, kept for compatibility with the Python CLI.
 #[derive(Debug, Clone, clap::Args)]
-pub struct ShortUrl {
+pub struct ShortUrlArgs {
     #[arg(short = 'u', value_name = "URL", hide = true)]
     pub short_api_url: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Submit {
+pub struct SubmitArgs {
     /// Task file in YAML; use `-` to read from standard input.
     #[arg(required_unless_present = "command", conflicts_with = "command", value_hint = clap::ValueHint::FilePath)]
     pub file: Option<PathBuf>,
@@ -107,11 +105,11 @@ pub struct Submit {
     pub overrides: Overrides,
 
     #[command(flatten)]
-    pub url: ShortUrl,
+    pub url: ShortUrlArgs,
 }
 
 #[derive(Debug, clap::Args)]
-pub struct List {
+pub struct ListArgs {
     /// List tasks of all users.
     #[arg(short = 'u', long)]
     pub all_users: bool,
@@ -124,7 +122,7 @@ pub struct List {
         value_name = "STATES",
         hide_possible_values = true
     )]
-    pub status: Vec<StateName>,
+    pub status: Vec<StatusFilter>,
 
     /// Sort key. One of: age (oldest first), name, status, nodes, user.
     #[arg(long, value_enum, default_value_t, value_name = "KEY", hide_possible_values = true)]
@@ -135,11 +133,11 @@ pub struct List {
     pub watch: bool,
 
     #[command(flatten)]
-    pub format: ListFormat,
+    pub format: ListOutputArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum StateName {
+pub enum StatusFilter {
     /// Not started yet.
     Pending,
     /// At least one container is running.
@@ -168,22 +166,22 @@ pub enum SortKey {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Status {
+pub struct StatusArgs {
     /// Task IDs, ID prefixes, or names.
-    #[arg(required = true, value_name = "TASK", add = ArgValueCandidates::new(completions::tasks))]
+    #[arg(required = true, value_name = "TASK")]
     pub tasks: Vec<String>,
 
     #[command(flatten)]
-    pub output: Output,
+    pub output: OutputArgs,
 
     #[command(flatten)]
-    pub url: ShortUrl,
+    pub url: ShortUrlArgs,
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Stop {
+pub struct StopArgs {
     /// Task IDs, ID prefixes, or names.
-    #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "TASK", add = ArgValueCandidates::new(completions::tasks))]
+    #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "TASK")]
     pub tasks: Vec<String>,
 
     /// Stop all of your tasks.
@@ -204,9 +202,9 @@ pub struct Stop {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Logs {
+pub struct LogsArgs {
     /// Task ID, ID prefix, or name.
-    #[arg(value_name = "TASK", add = ArgValueCandidates::new(completions::tasks))]
+    #[arg(value_name = "TASK")]
     pub task: String,
 
     /// Follow the log until the task finishes (default).
@@ -238,13 +236,13 @@ pub struct Logs {
     pub exit_code: bool,
 
     #[command(flatten)]
-    pub url: ShortUrl,
+    pub url: ShortUrlArgs,
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Wait {
+pub struct WaitArgs {
     /// Task IDs, ID prefixes, or names.
-    #[arg(required = true, value_name = "TASK", add = ArgValueCandidates::new(completions::tasks))]
+    #[arg(required = true, value_name = "TASK")]
     pub tasks: Vec<String>,
 
     /// State to wait for. One of: done (completed or failed), completed, failed, running (or already finished).
@@ -255,10 +253,10 @@ pub struct Wait {
         value_name = "STATE",
         hide_possible_values = true
     )]
-    pub condition: Conditions,
+    pub condition: WaitCondition,
 
     /// Time to wait before giving up, e.g., 90s or 1h30m. Waits indefinitely by default.
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
 
     /// Don't print how each task ended.
@@ -267,7 +265,7 @@ pub struct Wait {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Conditions {
+pub enum WaitCondition {
     /// Completed or failed.
     #[default]
     Done,
@@ -281,9 +279,9 @@ pub enum Conditions {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Top {
+pub struct TopArgs {
     /// Show only these tasks: task IDs, ID prefixes, or names.
-    #[arg(value_name = "TASK", add = ArgValueCandidates::new(completions::tasks))]
+    #[arg(value_name = "TASK")]
     pub tasks: Vec<String>,
 
     /// Show tasks of all users.
@@ -291,11 +289,11 @@ pub struct Top {
     pub all_users: bool,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+fn parse_duration(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse::<u64>() {
         return Ok(Duration::from_secs(seconds));
     }
-    let wrong = |_| format!("invalid duration `{text}`; expected, e.g., `90s` or `1h30m`");
-    let signed: SignedDuration = text.parse().map_err(wrong)?;
+    let invalid = |_| format!("invalid duration `{text}`; expected, e.g., `90s` or `1h30m`");
+    let signed: SignedDuration = text.parse().map_err(invalid)?;
     Duration::try_from(signed).map_err(|_| format!("invalid duration `{text}`; must not be negative"))
 }

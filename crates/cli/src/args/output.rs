@@ -18,7 +18,7 @@ pub enum Format {
 }
 
 #[derive(Debug, Clone, Copy, clap::Args)]
-pub struct Output {
+pub struct OutputArgs {
     /// Output format. One of: table, wide, json, yaml, name.
     #[arg(
         short = 'o',
@@ -33,9 +33,9 @@ pub struct Output {
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Output")]
-pub struct ListFormat {
+pub struct ListOutputArgs {
     #[command(flatten)]
-    output: Output,
+    output: OutputArgs,
 
     /// Show more columns. Same as `--output wide`.
     #[arg(short, long)]
@@ -50,7 +50,7 @@ pub struct ListFormat {
     pub no_headers: bool,
 }
 
-impl ListFormat {
+impl ListOutputArgs {
     /// Resolves the shorthands `--quiet` and `--details`; an explicit `--output` wins over `--details`.
     pub fn format(&self) -> Format {
         match self.output.format {

@@ -1,27 +1,25 @@
 //! Arguments of `k8s-cli volumes`.
 
 use clap::Subcommand;
-use clap_complete::engine::ArgValueCandidates;
 
 use super::help;
-use super::jobs::ShortUrl;
-use super::output::{Format, ListFormat, Output};
-use crate::commands::completions;
+use super::jobs::ShortUrlArgs;
+use super::output::{Format, ListOutputArgs, OutputArgs};
 
 #[derive(Debug, Subcommand)]
 pub enum VolumesCommand {
     /// Create a volume.
     #[command(after_help = help::CREATE)]
-    Create(Create),
+    Create(CreateVolumeArgs),
     /// List your volumes.
     #[command(visible_alias = "ls")]
-    List(ListVolumes),
+    List(ListVolumesArgs),
     /// Show details of volumes.
     #[command(visible_alias = "describe")]
-    Status(ShowVolumes),
+    Status(VolumeStatusArgs),
     /// Delete volumes and their data. A volume in use is deleted once its tasks finish.
     #[command(visible_alias = "rm")]
-    Delete(Delete),
+    Delete(DeleteVolumesArgs),
 }
 
 impl VolumesCommand {
@@ -46,7 +44,7 @@ impl VolumesCommand {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Create {
+pub struct CreateVolumeArgs {
     /// Name by which tasks refer to the volume.
     pub name: String,
 
@@ -66,36 +64,36 @@ pub struct Create {
     pub quiet: bool,
 
     #[command(flatten)]
-    pub url: ShortUrl,
+    pub url: ShortUrlArgs,
 }
 
 #[derive(Debug, clap::Args)]
-pub struct ListVolumes {
+pub struct ListVolumesArgs {
     /// List volumes of all users.
     #[arg(short = 'u', long)]
     pub all_users: bool,
 
     #[command(flatten)]
-    pub format: ListFormat,
+    pub format: ListOutputArgs,
 }
 
 #[derive(Debug, clap::Args)]
-pub struct ShowVolumes {
+pub struct VolumeStatusArgs {
     /// Volume IDs, ID prefixes, or names.
-    #[arg(required = true, value_name = "VOLUME", add = ArgValueCandidates::new(completions::volumes))]
+    #[arg(required = true, value_name = "VOLUME")]
     pub volumes: Vec<String>,
 
     #[command(flatten)]
-    pub output: Output,
+    pub output: OutputArgs,
 
     #[command(flatten)]
-    pub url: ShortUrl,
+    pub url: ShortUrlArgs,
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Delete {
+pub struct DeleteVolumesArgs {
     /// Volume IDs, ID prefixes, or names.
-    #[arg(required = true, value_name = "VOLUME", add = ArgValueCandidates::new(completions::volumes))]
+    #[arg(required = true, value_name = "VOLUME")]
     pub volumes: Vec<String>,
 
     /// Don't ask for confirmation.
@@ -107,5 +105,5 @@ pub struct Delete {
     pub ignore_not_found: bool,
 
     #[command(flatten)]
-    pub url: ShortUrl,
+    pub url: ShortUrlArgs,
 }

@@ -13,49 +13,49 @@ const DEFAULT_PORT: u16 = 8000;
 pub struct ApiUrl {
     text: String,
     /// The same without a password, for messages.
-    shown: String,
+    without_password: String,
     host: String,
     is_default: bool,
 }
 
 impl ApiUrl {
     /// The given URL or, by default, that of a server on this machine.
-    pub fn find(given: Option<&str>) -> Result<Self> {
+    pub fn resolve(given: Option<&str>) -> Result<Self> {
         match given.filter(|text| !text.is_empty()) {
             Some(text) => Self::parse(text),
-            None => Self::default_address(),
+            None => Self::local_server(),
         }
     }
 
     fn parse(text: &str) -> Result<Self> {
-        let wrong = || {
+        let invalid = || {
             Error::Usage(format!(
                 "invalid server URL `{}`; expected, e.g., `http://host:8000`",
-                without_password(text)
+                redact_password(text)
             ))
         };
-        let url = reqwest::Url::parse(text).map_err(|_| wrong())?;
+        let url = reqwest::Url::parse(text).map_err(|_| invalid())?;
         let host = url
             .host_str()
             .filter(|_| matches!(url.scheme(), "http" | "https"))
-            .ok_or_else(wrong)?;
+            .ok_or_else(invalid)?;
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(wrong());
+            return Err(invalid());
         }
-        let mut shown = url.clone();
-        if shown.password().is_some() {
-            let _ = shown.set_password(None);
+        let mut without_password = url.clone();
+        if without_password.password().is_some() {
+            let _ = without_password.set_password(None);
         }
         Ok(Self {
             text: url.as_str().trim_end_matches('/').to_owned(),
-            shown: shown.as_str().trim_end_matches('/').to_owned(),
+            without_password: without_password.as_str().trim_end_matches('/').to_owned(),
             host: host.to_owned(),
             is_default: false,
         })
     }
 
     /// Where `k8s-cli api start` starts a server. The server reads the same variable.
-    fn default_address() -> Result<Self> {
+    fn local_server() -> Result<Self> {
         let port = match std::env::var("K8S_CLI_API_PORT") {
             Ok(text) => text
                 .parse()
@@ -95,13 +95,13 @@ impl ApiUrl {
 
 impl fmt::Display for ApiUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.shown)
+        formatter.write_str(&self.without_password)
     }
 }
 
 /// Removes user name and password from text that is not a valid URL, for the error message. Cuts at the last `@`,
 /// because a password may contain one.
-fn without_password(text: &str) -> String {
+fn redact_password(text: &str) -> String {
     let Some((before, host)) = text.rsplit_once('@') else {
         return text.to_owned();
     };
@@ -123,7 +123,7 @@ mod tests {
             "htp://alice:hunter2@host",
             "http://alice:hunt@hunter2@host:port",
         ] {
-            let shown = match ApiUrl::find(Some(text)) {
+            let shown = match ApiUrl::resolve(Some(text)) {
                 Ok(url) => format!("{url}"),
                 Err(error) => error.to_string(),
             };
@@ -138,22 +138,22 @@ mod tests {
             "https://tasks.example.com/api/",
             "http://[::1]:1",
         ] {
-            assert!(ApiUrl::find(Some(text)).is_ok(), "{text}");
+            assert!(ApiUrl::resolve(Some(text)).is_ok(), "{text}");
         }
         for text in ["localhost:8000", "ftp://host", "nothing", "http://", "http://host/?a=1"] {
-            assert!(ApiUrl::find(Some(text)).is_err(), "{text}");
+            assert!(ApiUrl::resolve(Some(text)).is_err(), "{text}");
         }
     }
 
     #[test]
     fn paths_are_added_behind_one_slash() {
-        let url = ApiUrl::find(Some("https://tasks.example.com/api/")).unwrap();
+        let url = ApiUrl::resolve(Some("https://tasks.example.com/api/")).unwrap();
         assert_eq!(url.to_string(), "https://tasks.example.com/api");
     }
 
     #[test]
     fn this_machine_is_known_by_all_its_names() {
-        let here = |text| ApiUrl::find(Some(text)).unwrap().is_this_machine();
+        let here = |text| ApiUrl::resolve(Some(text)).unwrap().is_this_machine();
         assert!(here("http://localhost:1") && here("http://127.0.0.2:1") && here("http://[::1]:1"));
         assert!(!here("http://example.com"));
     }

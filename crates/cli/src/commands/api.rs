@@ -6,47 +6,47 @@ use task::wire::{BackendKind, ServerVersion};
 
 use crate::args::ApiCommand;
 use crate::context::Context;
-use crate::error::{Error, Result};
-use crate::local;
-use crate::output::{plain, print, say};
+use crate::daemon;
+use crate::error::{Error, FileAction, Result};
+use crate::output::{escape_controls, print, print_message};
 
 /// Runs all subcommands but `serve`, which has its own runtime and is handled in [`crate::run`].
 pub async fn run(context: &Context, command: ApiCommand) -> Result<()> {
     match command {
         ApiCommand::Start => {
-            if local::answers(&context.client).await? {
-                say(&format!("a server is already running at {}", context.client.url()));
+            if daemon::is_ready(&context.client).await? {
+                print_message(&format!("a server is already running at {}", context.client.url()));
                 return Ok(());
             }
-            local::start(&context.client).await
+            daemon::start(&context.client).await
         }
         ApiCommand::Stop => {
-            match local::stop().await? {
-                Some(stopped) => say(&format!(
+            match daemon::stop().await? {
+                Some(stopped) => print_message(&format!(
                     "stopped the server at {} (PID {}); tasks on this machine keep running",
                     stopped.url, stopped.pid
                 )),
-                None if local::answers(&context.client).await.unwrap_or(false) => {
+                None if daemon::is_ready(&context.client).await.unwrap_or(false) => {
                     return Err(Error::Local(format!(
                         "the server at {} was not started by `k8s-cli api start`; stop it where it was started",
                         context.client.url()
                     )));
                 }
-                None => say("no background server found"),
+                None => print_message("no background server found"),
             }
             Ok(())
         }
         ApiCommand::Status => status(context).await,
         ApiCommand::Logs(args) => {
-            let path = local::log_path()?;
-            match local::last_lines(&path, args.tail) {
-                Ok(lines) => print(&plain(&lines.join("\n"))),
+            let path = daemon::log_path()?;
+            match daemon::read_last_lines(&path, args.tail) {
+                Ok(lines) => print(&escape_controls(&lines.join("\n"))),
                 Err(error) if error.kind() == ErrorKind::NotFound => {
-                    say("no background server found");
+                    print_message("no background server found");
                     Ok(())
                 }
                 Err(source) => Err(Error::File {
-                    action: "read",
+                    action: FileAction::Read,
                     path,
                     source,
                 }),
@@ -70,8 +70,8 @@ async fn status(context: &Context) -> Result<()> {
         context.client.url(),
         version.version
     );
-    if let Some(running) = local::running()?.filter(|running| running.url == context.client.url().to_string()) {
-        text.push_str(&format!("pid:     {}\n", running.pid));
+    if let Some(daemon) = daemon::find_running()?.filter(|daemon| daemon.url == context.client.url().to_string()) {
+        text.push_str(&format!("pid:     {}\n", daemon.pid));
     }
     print(&text)
 }

@@ -1,26 +1,30 @@
 //! `k8s-cli auth`.
 
-use crate::args::{AuthCommand, Global};
+use crate::args::{AuthCommand, GlobalArgs};
 use crate::error::Result;
-use crate::output::{print, say};
+use crate::output::{print, print_message};
 use crate::user::{self, User};
 
-pub fn run(global: &Global, command: AuthCommand) -> Result<()> {
+pub fn run(global: &GlobalArgs, command: AuthCommand) -> Result<()> {
     match command {
         AuthCommand::Login { username } => {
-            let path = user::save(&username)?;
-            say(&format!("logged in as `{username}` (saved to {})", path.display()));
+            let path = user::save_name(&username)?;
+            print_message(&format!("logged in as `{username}` (saved to {})", path.display()));
             Ok(())
         }
         AuthCommand::Whoami => {
-            let user = User::find(global.user.as_deref())?;
+            let user = User::resolve(global.user.as_deref())?;
             print(user.name.as_str())?;
-            say(&format!("from {}", user.source));
+            print_message(&format!("from {}", user.source));
             Ok(())
         }
         AuthCommand::Logout => {
-            let text = if user::forget()? { "logged out" } else { "not logged in" };
-            say(text);
+            let text = if user::delete_saved_name()? {
+                "logged out"
+            } else {
+                "not logged in"
+            };
+            print_message(text);
             Ok(())
         }
     }

@@ -2,21 +2,21 @@
 
 use std::time::Duration;
 
+use clap::Command;
 use clap_complete::aot::Shell;
-use clap_complete::engine::CompletionCandidate;
+use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use clap_complete::env::Shells;
-use task::wire::TaskStatus;
-use task::wire::VolumeStatus;
+use task::wire::{TaskStatus, VolumeStatus};
 
-use crate::args::Global;
+use crate::args::GlobalArgs;
 use crate::client::{ApiUrl, Client};
 use crate::error::{Error, Result};
 use crate::output::print;
-use crate::things::{Thing, list};
+use crate::resources::{Resource, list};
 use crate::user::User;
 
 /// Timeout for the server, because the user waits after pressing Tab.
-const PATIENCE: Duration = Duration::from_millis(500);
+const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Prints the completion script. The script calls this binary for candidates, so it need not be generated again after
 /// updates.
@@ -30,43 +30,97 @@ pub fn run(shell: Shell) -> Result<()> {
     print(&String::from_utf8_lossy(&script))
 }
 
-pub fn tasks() -> Vec<CompletionCandidate> {
+/// Lets the shell complete tasks and volumes: every argument with one of these value names.
+pub fn attach_completers(command: Command) -> Command {
+    command
+        .mut_args(|arg| {
+            let is_named = |name: &str| arg.get_value_names().is_some_and(|names| names == [name]);
+            if is_named("TASK") {
+                arg.add(ArgValueCandidates::new(tasks))
+            } else if is_named("VOLUME") {
+                arg.add(ArgValueCandidates::new(volumes))
+            } else if is_named("NAME:PATH") {
+                arg.add(ArgValueCandidates::new(volume_mounts))
+            } else {
+                arg
+            }
+        })
+        .mut_subcommands(attach_completers)
+}
+
+fn tasks() -> Vec<CompletionCandidate> {
     candidates::<TaskStatus>()
 }
 
-pub fn volumes() -> Vec<CompletionCandidate> {
+fn volumes() -> Vec<CompletionCandidate> {
     candidates::<VolumeStatus>()
 }
 
 /// Values for `--volume`: each volume with the usual mount path.
-pub fn volumes_to_mount() -> Vec<CompletionCandidate> {
-    let volumes = known::<VolumeStatus>().unwrap_or_default();
+fn volume_mounts() -> Vec<CompletionCandidate> {
+    let volumes = names_by_id::<VolumeStatus>().unwrap_or_default();
     let mount = |name: &String| CompletionCandidate::new(format!("{name}:/data"));
     volumes.iter().map(|(_, name)| mount(name)).collect()
 }
 
 /// IDs, with names as help, and unique names. Without the server there are no candidates: an error message would end up
 /// in the middle of the command line.
-fn candidates<T: Thing>() -> Vec<CompletionCandidate> {
-    let things = known::<T>().unwrap_or_default();
-    let by_id = things
+fn candidates<T: Resource>() -> Vec<CompletionCandidate> {
+    let resources = names_by_id::<T>().unwrap_or_default();
+    let by_id = resources
         .iter()
         .map(|(id, name)| CompletionCandidate::new(id).help(Some(name.clone().into())));
     // A name that several tasks share does not select one.
-    let is_unique = |name: &String| things.iter().filter(|(_, other)| other == name).count() == 1;
-    let names = things.iter().map(|(_, name)| name).filter(|name| is_unique(name));
+    let is_unique = |name: &String| resources.iter().filter(|(_, other)| other == name).count() == 1;
+    let names = resources.iter().map(|(_, name)| name).filter(|name| is_unique(name));
     by_id.chain(names.map(CompletionCandidate::new)).collect()
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn known<T: Thing>() -> Result<Vec<(String, String)>> {
+async fn names_by_id<T: Resource>() -> Result<Vec<(String, String)>> {
     // The arguments are incomplete while the user types, so only variables can be read.
-    let global = Global::from_environment()?;
-    let url = ApiUrl::find(global.api_url.as_deref())?;
-    let user = User::find(global.user.as_deref())?;
+    let global = GlobalArgs::from_environment()?;
+    let url = ApiUrl::resolve(global.api_url.as_deref())?;
+    let user = User::resolve(global.user.as_deref())?;
     let client = Client::new(&url, &user, global.trust_local_server)?;
-    let things = tokio::time::timeout(PATIENCE, list::<T>(&client, false)).await;
-    let things = things.map_err(|_| Error::TimedOut("the server did not respond in time".to_owned()))??;
-    let both = |thing: &T| (thing.id().to_owned(), thing.name().to_owned());
-    Ok(things.iter().map(|kept| both(&kept.item)).collect())
+    let resources = tokio::time::timeout(TIMEOUT, list::<T>(&client, false)).await;
+    let resources = resources.map_err(|_| Error::TimedOut("the server did not respond in time".to_owned()))??;
+    let id_and_name = |item: &T| (item.id().to_owned(), item.name().to_owned());
+    Ok(resources.iter().map(|resource| id_and_name(&resource.item)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, CommandFactory};
+    use clap_complete::engine::ArgValueCandidates;
+
+    use super::attach_completers;
+    use crate::args::Args;
+
+    /// The arguments with completers, as `command argument`.
+    fn completed(command: &Command) -> Vec<String> {
+        let own = command
+            .get_arguments()
+            .filter(|arg| arg.get::<ArgValueCandidates>().is_some());
+        let own = own.map(|arg| arg.get_id().to_string());
+        let below = command.get_subcommands().flat_map(completed);
+        own.chain(below)
+            .map(|path| format!("{} {path}", command.get_name()))
+            .collect()
+    }
+
+    #[test]
+    fn tasks_and_volumes_are_completed() {
+        let expected = [
+            "k8s-cli jobs submit volume",
+            "k8s-cli jobs status tasks",
+            "k8s-cli jobs stop tasks",
+            "k8s-cli jobs logs task",
+            "k8s-cli jobs wait tasks",
+            "k8s-cli jobs top tasks",
+            "k8s-cli volumes status volumes",
+            "k8s-cli volumes delete volumes",
+        ];
+        assert_eq!(completed(&attach_completers(Args::command())), expected);
+    }
 }

@@ -2,163 +2,177 @@
 
 use task::wire::{BackendKind, ClusterNode, ServerVersion};
 
-use crate::client::Nodes;
+use crate::client::NodesResponse;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::output::{memory, plural, print};
+use crate::output::{format_memory, plural, print};
 
 /// The result of one check.
-enum Finding {
-    Good(String),
+enum CheckResult {
+    Ok(String),
     /// It works, but maybe not as intended.
-    Doubtful {
-        what: String,
-        remedy: String,
+    Warning {
+        message: String,
+        hint: String,
     },
-    Bad {
-        what: String,
-        remedy: String,
+    Problem {
+        message: String,
+        hint: String,
     },
 }
 
 /// Runs the checks. Prints all results before failing, so that one run shows every problem.
 pub async fn run(context: &Context) -> Result<()> {
-    let mut findings = vec![("user", user(context))];
+    let mut results = vec![("user", check_user(context))];
     match context.client.get::<ServerVersion>("/version").await {
         Ok(version) => {
-            findings.push(("server", server(context, &version)));
-            findings.push(("tasks", backend(&version)));
-            findings.push(("ready", ready(context).await));
-            let found = context.client.get::<Nodes>("/nodes").await;
-            let machines = found.map(|found| found.nodes);
-            findings.push(("nodes", nodes(machines.as_deref())));
-            findings.push(("gpus", gpus(machines.as_deref().unwrap_or_default())));
+            results.push(("server", check_server(context, &version)));
+            results.push(("tasks", check_backend(&version)));
+            results.push(("ready", check_readiness(context).await));
+            let response = context.client.get::<NodesResponse>("/nodes").await;
+            let machines = response.map(|response| response.nodes);
+            results.push(("nodes", check_nodes(machines.as_deref())));
+            results.push(("gpus", check_gpus(machines.as_deref().unwrap_or_default())));
         }
-        Err(error) => findings.push(("server", unreachable(context, &error))),
+        Err(error) => results.push(("server", explain_unreachable(context, &error))),
     }
     let mut problems = 0;
     let mut text = String::new();
-    for (topic, finding) in findings {
-        text.push_str(&line(topic, &finding));
-        problems += usize::from(matches!(finding, Finding::Bad { .. }));
+    for (topic, result) in results {
+        text.push_str(&render_line(topic, &result));
+        problems += usize::from(matches!(result, CheckResult::Problem { .. }));
     }
     print(&text)?;
     match problems {
         0 => Ok(()),
-        count => Err(Error::Several(format!("found {}", plural(count, "problem")))),
+        count => Err(Error::ProblemsFound(format!("found {}", plural(count, "problem")))),
     }
 }
 
-fn line(topic: &str, finding: &Finding) -> String {
+fn render_line(topic: &str, result: &CheckResult) -> String {
     use anstyle::AnsiColor::{Green, Red, Yellow};
-    let (color, word, what, remedy) = match finding {
-        Finding::Good(what) => (Green, "ok", what, None),
-        Finding::Doubtful { what, remedy } => (Yellow, "note", what, Some(remedy)),
-        Finding::Bad { what, remedy } => (Red, "bad", what, Some(remedy)),
+    let (color, word, message, hint) = match result {
+        CheckResult::Ok(message) => (Green, "ok", message, None),
+        CheckResult::Warning { message, hint } => (Yellow, "note", message, Some(hint)),
+        CheckResult::Problem { message, hint } => (Red, "bad", message, Some(hint)),
     };
     let style = color.on_default().bold();
-    let mut text = format!("{style}{word:<5}{style:#} {topic:<7} {what}\n");
-    if let Some(remedy) = remedy {
-        text.push_str(&format!("{:<13} -> {remedy}\n", ""));
+    let mut text = format!("{style}{word:<5}{style:#} {topic:<7} {message}\n");
+    if let Some(hint) = hint {
+        text.push_str(&format!("{:<13} -> {hint}\n", ""));
     }
     text
 }
 
-fn user(context: &Context) -> Finding {
-    Finding::Good(format!("`{}`, from {}", context.user.name, context.user.source))
+fn check_user(context: &Context) -> CheckResult {
+    CheckResult::Ok(format!("`{}`, from {}", context.user.name, context.user.source))
 }
 
-fn server(context: &Context, version: &ServerVersion) -> Finding {
+fn check_server(context: &Context, version: &ServerVersion) -> CheckResult {
     let own = env!("CARGO_PKG_VERSION");
-    let what = format!("running at {}, version {}", context.client.url(), version.version);
+    let message = format!("running at {}, version {}", context.client.url(), version.version);
     if version.version == own {
-        return Finding::Good(what);
+        return CheckResult::Ok(message);
     }
-    Finding::Doubtful {
-        what,
-        remedy: format!("the CLI has version {own}; use the same version for both"),
+    CheckResult::Warning {
+        message,
+        hint: format!("the CLI has version {own}; use the same version for both"),
     }
 }
 
-fn unreachable(context: &Context, error: &Error) -> Finding {
+fn explain_unreachable(context: &Context, error: &Error) -> CheckResult {
     let url = context.client.url();
-    let remedy = match error {
+    let hint = match error {
         Error::Unreachable { source, .. } if source.is_connect() && url.is_default() => {
-            return Finding::Doubtful {
-                what: format!("not running at {url}"),
-                remedy: "`k8s-cli jobs submit` starts a server on demand, or start one with `k8s-cli api start`".to_owned(),
+            return CheckResult::Warning {
+                message: format!("not running at {url}"),
+                hint: "`k8s-cli jobs submit` starts a server on demand, or start one with `k8s-cli api start`".to_owned(),
             };
         }
-        Error::Untrusted { .. } | Error::Stranger { .. } | Error::Outdated { .. } => {
+        Error::Untrusted { .. }
+        | Error::Proxy { .. }
+        | Error::WrongServer { .. }
+        | Error::OutdatedServer { .. } => {
             error.hint().unwrap_or_default().to_owned()
         }
         Error::Unreachable { .. } => "check the URL, and that the server is running".to_owned(),
-        Error::NotFound(_) | Error::Answer { .. } => {
+        Error::NotFound(_) | Error::InvalidResponse { .. } => {
             "another program may be using that port; set the server with `--api-url`, or another port with K8S_CLI_API_PORT"
                 .to_owned()
         }
         _ => "see `k8s-cli api logs`".to_owned(),
     };
-    Finding::Bad {
-        what: error.to_string(),
-        remedy,
+    CheckResult::Problem {
+        message: error.to_string(),
+        hint,
     }
 }
 
-fn backend(version: &ServerVersion) -> Finding {
+fn check_backend(version: &ServerVersion) -> CheckResult {
     if version.backend == BackendKind::Embedded {
-        return Finding::Doubtful {
-            what: "run on the server's machine, without container images".to_owned(),
-            remedy: "to run tasks on a cluster, start the server with KUBECONFIG set".to_owned(),
+        return CheckResult::Warning {
+            message: "run on the server's machine, without container images".to_owned(),
+            hint: "to run tasks on a cluster, start the server with KUBECONFIG set".to_owned(),
         };
     }
-    Finding::Good(format!(
+    CheckResult::Ok(format!(
         "run on Kubernetes {}, in namespace `{}`",
         version.kubernetes, version.namespace
     ))
 }
 
-async fn ready(context: &Context) -> Finding {
+async fn check_readiness(context: &Context) -> CheckResult {
     match context.client.get_bytes("/readyz").await {
-        Ok(_) => Finding::Good("the server is ready".to_owned()),
-        Err(error) => Finding::Bad {
-            what: error.to_string(),
-            remedy: "the server recovers once the cluster is reachable; see `k8s-cli api logs`".to_owned(),
+        Ok(_) => CheckResult::Ok("the server is ready".to_owned()),
+        Err(error) => CheckResult::Problem {
+            message: error.to_string(),
+            hint: "the server recovers once the cluster is reachable; see `k8s-cli api logs`".to_owned(),
         },
     }
 }
 
-fn nodes(nodes: Result<&[ClusterNode], &Error>) -> Finding {
+fn check_nodes(nodes: Result<&[ClusterNode], &Error>) -> CheckResult {
     let nodes = match nodes {
         Ok(nodes) => nodes,
         Err(error) => {
-            return Finding::Doubtful {
-                what: format!("unknown: {error}"),
-                remedy: "the server needs permission to list nodes; see docs/OPERATIONS.md".to_owned(),
+            return CheckResult::Warning {
+                message: format!("unknown: {error}"),
+                hint: "the server needs permission to list nodes; see docs/OPERATIONS.md".to_owned(),
             };
         }
     };
     let ready: Vec<String> = nodes
         .iter()
         .filter(|node| node.ready)
-        .map(|node| format!("{} ({} CPUs, {} memory)", node.name, node.cpus, memory(&node.memory)))
+        .map(|node| {
+            format!(
+                "{} ({} CPUs, {} memory)",
+                node.name,
+                node.cpus,
+                format_memory(&node.memory)
+            )
+        })
         .collect();
     let unready = nodes.len() - ready.len();
     match (ready.as_slice(), unready) {
-        ([], _) => Finding::Bad {
-            what: format!("{}, none of them ready", plural(nodes.len(), "cluster node")),
-            remedy: "see `kubectl describe nodes`".to_owned(),
+        ([], _) => CheckResult::Problem {
+            message: format!("{}, none of them ready", plural(nodes.len(), "cluster node")),
+            hint: "see `kubectl describe nodes`".to_owned(),
         },
-        (ready, 0) => Finding::Good(shortened(ready)),
-        (ready, unready) => Finding::Doubtful {
-            what: format!("{}; {} not ready", shortened(ready), plural(unready, "cluster node")),
-            remedy: "see `kubectl describe nodes`".to_owned(),
+        (ready, 0) => CheckResult::Ok(summarize_names(ready)),
+        (ready, unready) => CheckResult::Warning {
+            message: format!(
+                "{}; {} not ready",
+                summarize_names(ready),
+                plural(unready, "cluster node")
+            ),
+            hint: "see `kubectl describe nodes`".to_owned(),
         },
     }
 }
 
 /// Lists the first few names and counts the rest.
-fn shortened(names: &[String]) -> String {
+fn summarize_names(names: &[String]) -> String {
     const SHOWN: usize = 4;
     match names.len().checked_sub(SHOWN) {
         None | Some(0) => names.join(", "),
@@ -166,15 +180,15 @@ fn shortened(names: &[String]) -> String {
     }
 }
 
-fn gpus(nodes: &[ClusterNode]) -> Finding {
-    let with: Vec<&ClusterNode> = nodes.iter().filter(|node| node.gpus > 0).collect();
-    if with.is_empty() {
-        return Finding::Doubtful {
-            what: "none found".to_owned(),
-            remedy: "tasks that request GPUs stay pending; to offer GPUs, install a device plugin on the cluster"
+fn check_gpus(nodes: &[ClusterNode]) -> CheckResult {
+    let gpu_nodes: Vec<&ClusterNode> = nodes.iter().filter(|node| node.gpus > 0).collect();
+    if gpu_nodes.is_empty() {
+        return CheckResult::Warning {
+            message: "none found".to_owned(),
+            hint: "tasks that request GPUs stay pending; to offer GPUs, install a device plugin on the cluster"
                 .to_owned(),
         };
     }
-    let count: u32 = with.iter().map(|node| node.gpus).sum();
-    Finding::Good(format!("{count} on {}", plural(with.len(), "cluster node")))
+    let count: u32 = gpu_nodes.iter().map(|node| node.gpus).sum();
+    CheckResult::Ok(format!("{count} on {}", plural(gpu_nodes.len(), "cluster node")))
 }

@@ -5,23 +5,23 @@ use std::path::Path;
 use clap::CommandFactory;
 
 use crate::args::Args;
-use crate::error::{Error, Result};
-use crate::output::say;
+use crate::error::{Error, FileAction, Result};
+use crate::output::print_message;
 
 /// Writes one page per command.
-pub fn run(folder: &Path) -> Result<()> {
+pub fn run(dir: &Path) -> Result<()> {
     let write = || {
-        std::fs::create_dir_all(folder)?;
-        clap_mangen::generate_to(Args::command(), folder)
+        std::fs::create_dir_all(dir)?;
+        clap_mangen::generate_to(Args::command(), dir)
     };
     write().map_err(|source| Error::File {
-        action: "write",
-        path: folder.to_owned(),
+        action: FileAction::Write,
+        path: dir.to_owned(),
         source,
     })?;
-    say(&format!(
+    print_message(&format!(
         "wrote the man pages to `{}`; read them with `man k8s-cli`",
-        folder.display()
+        dir.display()
     ));
     Ok(())
 }

@@ -10,18 +10,18 @@ use task::TaskState;
 use task::wire::TaskStatus;
 use tokio::time::{Instant, sleep};
 
-use super::lines::{LineStyle, Lines};
-use crate::client::{Away, Client, Nodes, is_passing};
+use super::formatter::{LineStyle, LogFormatter};
+use crate::client::{Client, NodesResponse, Outage, is_transient};
 use crate::error::{Error, Result};
-use crate::output::{Terminal, most, raw_stdout, say};
-use crate::things::{escaped, get};
+use crate::output::{Terminal, largest_capacity, print_message, raw_stdout};
+use crate::resources::{get, percent_encode};
 
 /// Pause before reconnecting; doubles up to the maximum while the server is unreachable.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
 /// How long to wait for the first log line before reporting why the task is pending.
-const SILENCE: Duration = Duration::from_secs(1);
+const FIRST_LINE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Which part of a log to read, and how to print it.
 #[derive(Debug, Clone, Default)]
@@ -38,7 +38,7 @@ pub struct LogOptions {
 
 /// The state of reading one log, across connections.
 #[derive(Debug)]
-pub struct Follow<'a> {
+struct LogFollower<'a> {
     client: &'a Client,
     id: &'a str,
     options: &'a LogOptions,
@@ -46,21 +46,21 @@ pub struct Follow<'a> {
     follow: bool,
     /// Number of nodes in the log.
     nodes: u32,
-    lines: Lines,
+    formatter: LogFormatter,
     stdout: File,
     /// Whether standard output and standard error are both shown on a terminal.
     is_terminal: bool,
     /// The last reported reason why the task is pending.
-    said: Option<String>,
-    has_said_what_there_is: bool,
+    reported_reason: Option<String>,
+    has_reported_capacity: bool,
     read_bytes: u64,
 }
 
 /// Why following a log ended.
 #[derive(Debug)]
-pub enum End {
+pub enum LogEnd {
     /// The task or, if only one node is followed, that node finished.
-    Ended(Box<TaskStatus>),
+    Finished(Box<TaskStatus>),
     /// The task was stopped, which deletes it.
     Stopped,
 }
@@ -68,45 +68,50 @@ pub enum End {
 /// Counts consecutive connections that the server closed immediately without sending a byte. After several of them, the
 /// server evidently cannot read the log, and reconnecting forever would hide that.
 #[derive(Default)]
-struct Cuts {
+struct EmptyConnections {
     count: u32,
     last: Option<(Instant, u64)>,
 }
 
-impl Cuts {
+impl EmptyConnections {
     /// A restarting server closes fewer connections than this.
-    const MOST: u32 = 8;
+    const MAX: u32 = 8;
 
     /// Records a new connection; `read_bytes` is the total number of bytes read so far.
-    fn connected(&mut self, read_bytes: u64) -> Result<()> {
-        let at_once = |(at, before): (Instant, u64)| read_bytes == before && at.elapsed() < LONGEST_PAUSE * 2;
-        self.count = if self.last.is_some_and(at_once) {
+    fn record(&mut self, read_bytes: u64) -> Result<()> {
+        let was_empty = |(at, before): (Instant, u64)| read_bytes == before && at.elapsed() < MAX_BACKOFF * 2;
+        self.count = if self.last.is_some_and(was_empty) {
             self.count + 1
         } else {
             0
         };
         self.last = Some((Instant::now(), read_bytes));
-        if self.count < Self::MOST {
+        if self.count < Self::MAX {
             return Ok(());
         }
-        let why = "the server cannot read the whole log; see the log of the server for details";
-        Err(Error::Server(why.to_owned().into()))
+        let message = "the server cannot read the whole log; see the log of the server for details";
+        Err(Error::Server(message.to_owned().into()))
     }
 }
 
 /// Whether a connection delivered its whole response.
-enum Broken {
+enum StreamEnd {
     Complete,
     Lost,
 }
 
 /// Follows a log until the task finishes or is stopped.
-pub async fn follow(client: &Client, task: &TaskStatus, options: &LogOptions, terminal: Terminal) -> Result<End> {
-    let end = Follow::new(client, task, options, terminal, true)?.run().await?;
-    Ok(end.unwrap_or(End::Stopped))
+pub async fn follow_log(
+    client: &Client,
+    task: &TaskStatus,
+    options: &LogOptions,
+    terminal: Terminal,
+) -> Result<LogEnd> {
+    let end = LogFollower::new(client, task, options, terminal, true)?.run().await?;
+    Ok(end.unwrap_or(LogEnd::Stopped))
 }
 
-impl<'a> Follow<'a> {
+impl<'a> LogFollower<'a> {
     fn new(
         client: &'a Client,
         task: &'a TaskStatus,
@@ -130,75 +135,75 @@ impl<'a> Follow<'a> {
             } else {
                 task.metadata.num_nodes
             },
-            lines: Lines::new(style),
+            formatter: LogFormatter::new(style),
             stdout: raw_stdout()?,
             is_terminal: terminal.width.is_some() && std::io::stderr().is_terminal(),
-            said: None,
-            has_said_what_there_is: false,
+            reported_reason: None,
+            has_reported_capacity: false,
             read_bytes: 0,
         })
     }
 
     /// Reads the log to its end; `None` if it was not followed.
-    async fn run(&mut self) -> Result<Option<End>> {
+    async fn run(&mut self) -> Result<Option<LogEnd>> {
         let mut since = self.options.since.clone();
         let mut tail = self.options.tail;
-        let mut away = Away::default();
-        let mut pause = FIRST_PAUSE;
+        let mut outage = Outage::default();
+        let mut backoff = INITIAL_BACKOFF;
         let mut was_connected = false;
-        let mut cuts = Cuts::default();
+        let mut empty_connections = EmptyConnections::default();
         loop {
             match self.connect(since.as_deref(), tail).await {
                 Ok(response) => {
-                    cuts.connected(self.read_bytes)?;
-                    away.is_back();
-                    pause = FIRST_PAUSE;
+                    empty_connections.record(self.read_bytes)?;
+                    outage.end();
+                    backoff = INITIAL_BACKOFF;
                     was_connected = true;
-                    if let Broken::Complete = self.read(response).await? {
+                    if let StreamEnd::Complete = self.print_stream(response).await? {
                         if !self.follow {
                             self.finish()?;
                             return Ok(None);
                         }
-                        if let Some(end) = self.end().await? {
+                        if let Some(end) = self.find_end().await? {
                             self.finish()?;
                             return Ok(Some(end));
                         }
                     }
                 }
-                Err(Error::NotFound(_)) if was_connected => return Ok(Some(End::Stopped)),
-                Err(error) if was_connected => away.ride_out(error)?,
+                Err(Error::NotFound(_)) if was_connected => return Ok(Some(LogEnd::Stopped)),
+                Err(error) if was_connected => outage.retry_or_fail(error)?,
                 Err(error) => return Err(error),
             }
             // With `--tail`, do not restart from the beginning for the sake of nodes without output: that would print
             // whole logs.
             let nodes = if self.options.tail.is_some() { 0 } else { self.nodes };
-            if let Some(time) = self.lines.reconnect(nodes) {
+            if let Some(time) = self.formatter.reconnect(nodes) {
                 since = Some(time);
             }
-            if self.lines.has_begun() {
+            if self.formatter.has_output() {
                 // `tail` selected the first lines to print; lines written since must not be limited by it.
                 tail = None;
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            sleep(backoff).await;
+            backoff = (backoff * 2).min(MAX_BACKOFF);
         }
     }
 
     /// Writes a last line that is still held back. Only at the end: after a reconnect, the server sends the line again.
     fn finish(&mut self) -> Result<()> {
         let mut text = Vec::new();
-        self.lines.finish(&mut text);
+        self.formatter.flush(&mut text);
         self.stdout.write_all(&text)?;
-        if self.follow && self.lines.is_open() && self.is_terminal {
+        if self.follow && self.formatter.is_open() && self.is_terminal {
             // Start the next message on a new line. The newline goes to standard error, so that the log itself is
             // unchanged.
-            say("");
+            print_message("");
         }
         Ok(())
     }
 
     async fn connect(&self, since: Option<&str>, tail: Option<u32>) -> Result<Response> {
-        let path = path(
+        let path = log_path(
             self.id,
             self.follow,
             &LogOptions {
@@ -210,14 +215,14 @@ impl<'a> Follow<'a> {
         self.client.stream(&path).await
     }
 
-    async fn read(&mut self, response: Response) -> Result<Broken> {
+    async fn print_stream(&mut self, response: Response) -> Result<StreamEnd> {
         let mut stream = response.bytes_stream();
         let mut text = Vec::new();
         loop {
             let next = tokio::select! {
                 next = stream.next() => next,
-                () = sleep(SILENCE), if self.follow && !self.lines.has_begun() => {
-                    self.say_why().await;
+                () = sleep(FIRST_LINE_TIMEOUT), if self.follow && !self.formatter.has_output() => {
+                    self.report_pending_reason().await;
                     continue;
                 }
             };
@@ -225,17 +230,17 @@ impl<'a> Follow<'a> {
                 Some(Ok(bytes)) => {
                     text.clear();
                     self.read_bytes += bytes.len() as u64;
-                    self.lines.take(&bytes, &mut text);
+                    self.formatter.format(&bytes, &mut text);
                     self.stdout.write_all(&text)?;
                 }
-                Some(Err(_)) => return Ok(Broken::Lost),
-                None => return Ok(Broken::Complete),
+                Some(Err(_)) => return Ok(StreamEnd::Lost),
+                None => return Ok(StreamEnd::Complete),
             }
         }
     }
 
     /// Reports why the task is pending, whenever the reason changes.
-    async fn say_why(&mut self) {
+    async fn report_pending_reason(&mut self) {
         let Ok(task) = get::<TaskStatus>(self.client, self.id).await else {
             return;
         };
@@ -243,71 +248,71 @@ impl<'a> Follow<'a> {
         if task.status != TaskState::Pending {
             return;
         }
-        let why = match (&task.reason, &task.message) {
+        let reason = match (&task.reason, &task.message) {
             (Some(reason), Some(message)) => format!("pending: {reason}: {message}"),
             (Some(reason), None) => format!("pending: {reason}"),
             _ => return,
         };
-        if self.said.as_ref() != Some(&why) {
-            say(&why);
-            self.said = Some(why);
-            self.say_what_there_is(&task).await;
+        if self.reported_reason.as_ref() != Some(&reason) {
+            print_message(&reason);
+            self.reported_reason = Some(reason);
+            self.report_capacity(&task).await;
         }
     }
 
     /// Reports the largest available node while a task is unschedulable: a request beyond that would wait forever, and
     /// the message of the scheduler does not say how much is available.
-    async fn say_what_there_is(&mut self, task: &TaskStatus) {
-        let lacks = |message: &String| message.contains("Insufficient");
-        if self.has_said_what_there_is || !task.message.as_ref().is_some_and(lacks) {
+    async fn report_capacity(&mut self, task: &TaskStatus) {
+        let lacks_resources = |message: &String| message.contains("Insufficient");
+        if self.has_reported_capacity || !task.message.as_ref().is_some_and(lacks_resources) {
             return;
         }
-        self.has_said_what_there_is = true;
+        self.has_reported_capacity = true;
         // The server may lack permission to list cluster nodes; then skip the message.
-        if let Ok(found) = self.client.get::<Nodes>("/nodes").await
-            && let Some(most) = most(&found.nodes)
+        if let Ok(response) = self.client.get::<NodesResponse>("/nodes").await
+            && let Some(capacity) = largest_capacity(&response.nodes)
         {
-            say(&format!("largest available node: {most}"));
+            print_message(&format!("largest available node: {capacity}"));
         }
     }
 
     /// How the task ended; `None` if it has not ended, and the server closed the stream for another reason, e.g., a
     /// restart.
-    async fn end(&self) -> Result<Option<End>> {
+    async fn find_end(&self) -> Result<Option<LogEnd>> {
         match get::<TaskStatus>(self.client, self.id).await {
-            Ok(task) => Ok(is_over(&task.item, self.options.node).then(|| End::Ended(Box::new(task.item)))),
-            Err(Error::NotFound(_)) => Ok(Some(End::Stopped)),
-            Err(error) if is_passing(&error) => Ok(None),
+            Ok(task) => Ok(is_finished(&task.item, self.options.node).then(|| LogEnd::Finished(Box::new(task.item)))),
+            Err(Error::NotFound(_)) => Ok(Some(LogEnd::Stopped)),
+            Err(error) if is_transient(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
 }
 
-fn is_over(task: &TaskStatus, node: Option<u32>) -> bool {
+fn is_finished(task: &TaskStatus, node: Option<u32>) -> bool {
     let node = node.and_then(|rank| task.metadata.nodes.iter().find(|node| node.rank == rank));
     // A finished node of a pending task belongs to an attempt that will be retried.
-    let waits = task.status == TaskState::Pending;
-    task.status.is_final() || (!waits && node.is_some_and(|node| node.status.is_final()))
+    let is_pending = task.status == TaskState::Pending;
+    task.status.is_final() || (!is_pending && node.is_some_and(|node| node.status.is_final()))
 }
 
 /// Prints the log so far. Reconnects if the connection breaks: the server disconnects clients that stop reading, e.g.,
 /// because the output is in a pager.
-pub async fn print_now(client: &Client, task: &TaskStatus, options: &LogOptions, terminal: Terminal) -> Result<()> {
-    Follow::new(client, task, options, terminal, false)?.run().await?;
+pub async fn print_log(client: &Client, task: &TaskStatus, options: &LogOptions, terminal: Terminal) -> Result<()> {
+    LogFollower::new(client, task, options, terminal, false)?.run().await?;
     Ok(())
 }
 
 /// The path of the log. Always requests timestamps, which are needed to resume after a broken connection.
-fn path(id: &str, follow: bool, options: &LogOptions) -> String {
-    let mut path = format!("/tasks/{}/logs?follow={follow}&timestamps=true", escaped(id));
-    let given = [
+fn log_path(id: &str, follow: bool, options: &LogOptions) -> String {
+    let mut path = format!("/tasks/{}/logs?follow={follow}&timestamps=true", percent_encode(id));
+    let parameters = [
         ("tail", options.tail.map(|lines| lines.to_string())),
         ("since", options.since.clone()),
         ("node", options.node.map(|rank| rank.to_string())),
     ];
-    for (name, value) in given {
+    for (name, value) in parameters {
         if let Some(value) = value {
-            path.push_str(&format!("&{name}={}", escaped(&value)));
+            path.push_str(&format!("&{name}={}", percent_encode(&value)));
         }
     }
     path

@@ -1,9 +1,9 @@
 //! Reads and follows logs of tasks, resuming after broken connections.
 
 mod follow;
-mod lines;
+mod formatter;
 mod position;
 
-pub use follow::{End, LogOptions, follow, print_now};
+pub use follow::{LogEnd, LogOptions, follow_log, print_log};
 #[cfg(fuzzing)]
-pub use lines::{LineStyle, Lines};
+pub use formatter::{LineStyle, LogFormatter};

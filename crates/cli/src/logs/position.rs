@@ -5,7 +5,7 @@
 /// The server sends with each line the latest time of any line so far, so times never decrease. Time and number of
 /// lines with that time therefore identify a line, no matter where in the log a response starts.
 #[derive(Debug, PartialEq, Eq, Default)]
-pub struct Position {
+pub struct LogPosition {
     /// The time as sent by the server: always in UTC with nine fractional digits, so that comparing bytes compares
     /// times.
     time: Vec<u8>,
@@ -19,14 +19,14 @@ pub struct Position {
 
 /// How much of a line was read before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Known {
-    All,
+pub enum Overlap {
+    Full,
     /// This many bytes.
-    Part(u64),
-    Nothing,
+    Partial(u64),
+    None,
 }
 
-impl Clone for Position {
+impl Clone for LogPosition {
     fn clone(&self) -> Self {
         Self {
             time: self.time.clone(),
@@ -43,7 +43,7 @@ impl Clone for Position {
     }
 }
 
-impl Position {
+impl LogPosition {
     /// Moves to the start of the next line, which has this time.
     pub fn next_line(&mut self, time: &[u8]) {
         if time > self.time.as_slice() {
@@ -58,18 +58,18 @@ impl Position {
     }
 
     /// Moves within the line.
-    pub fn read(&mut self, bytes: u64, to_the_end: bool) {
+    pub fn advance(&mut self, bytes: u64, is_whole: bool) {
         self.bytes += bytes;
-        self.is_whole = to_the_end;
+        self.is_whole = is_whole;
     }
 
     /// How much of the line at `other` is before this position.
-    pub fn knows(&self, other: &Self) -> Known {
+    pub fn overlap_with(&self, other: &Self) -> Overlap {
         match (&other.time, other.lines).cmp(&(&self.time, self.lines)) {
-            std::cmp::Ordering::Less => Known::All,
-            std::cmp::Ordering::Equal if self.is_whole => Known::All,
-            std::cmp::Ordering::Equal => Known::Part(self.bytes),
-            std::cmp::Ordering::Greater => Known::Nothing,
+            std::cmp::Ordering::Less => Overlap::Full,
+            std::cmp::Ordering::Equal if self.is_whole => Overlap::Full,
+            std::cmp::Ordering::Equal => Overlap::Partial(self.bytes),
+            std::cmp::Ordering::Greater => Overlap::None,
         }
     }
 

@@ -2,12 +2,13 @@
 
 use std::fmt::Write;
 
-use task::wire::VolumeStatus;
-use task::wire::{NodeStatus, TaskStatus};
+use task::wire::{NodeStatus, TaskStatus, VolumeStatus};
 
-use super::items::{ItemColumn, table};
+use super::duration::{age, human_duration};
+use super::escape::escape_line;
+use super::items::{ItemColumn, ShowWhen, table};
 use super::table::{Cell, fixed, flexible, or_dash, status_cell};
-use super::{Terminal, age, plain_line};
+use super::terminal::Terminal;
 
 pub fn describe_task(task: &TaskStatus, wide: bool, terminal: Terminal) -> String {
     let metadata = &task.metadata;
@@ -27,29 +28,34 @@ pub fn describe_task(task: &TaskStatus, wide: bool, terminal: Terminal) -> Strin
         "Updated",
         format!("{} ({} ago)", task.updated_at, age(&task.updated_at)),
     ));
-    lines.push(("Nodes", counts(task)));
+    lines.push(("Nodes", node_counts(task)));
     for attempt in &metadata.attempts {
-        let took = time_between(&attempt.started_at, &attempt.finished_at);
+        let duration = time_between(&attempt.started_at, &attempt.finished_at);
         let parts = [attempt.reason.as_deref(), attempt.message.as_deref()];
-        let why: Vec<&str> = parts.into_iter().flatten().collect();
-        let said = format!("attempt {} failed after {took}: {}", attempt.attempt, why.join(": "));
-        lines.push(("Previous", said));
+        let reason: Vec<&str> = parts.into_iter().flatten().collect();
+        let text = format!(
+            "attempt {} failed after {duration}: {}",
+            attempt.attempt,
+            reason.join(": ")
+        );
+        lines.push(("Previous", text));
     }
     if wide {
         lines.push(("Namespace", metadata.namespace.clone()));
     }
-    let mut text = fields(&lines);
+    let mut text = render_fields(&lines);
     if metadata.nodes.is_empty() {
         return text;
     }
     text.push('\n');
     let has_attempts = metadata.nodes.iter().any(|node| node.attempt > 1);
-    let table = table(metadata.nodes.iter(), node_columns(has_attempts), wide, false);
+    let is_shown = |when| when == ShowWhen::Always || (wide && when == ShowWhen::Wide);
+    let table = table(metadata.nodes.iter(), node_columns(has_attempts), is_shown);
     text.push_str(&table.render(terminal, true));
     text
 }
 
-fn counts(task: &TaskStatus) -> String {
+fn node_counts(task: &TaskStatus) -> String {
     let metadata = &task.metadata;
     let parts = [
         (metadata.pending_nodes, "pending"),
@@ -57,12 +63,12 @@ fn counts(task: &TaskStatus) -> String {
         (metadata.succeeded_nodes, "succeeded"),
         (metadata.failed_nodes, "failed"),
     ];
-    let said: Vec<String> = parts
+    let counts: Vec<String> = parts
         .iter()
         .filter(|(count, _)| *count > 0)
         .map(|(count, word)| format!("{count} {word}"))
         .collect();
-    format!("{} ({})", metadata.num_nodes, said.join(", "))
+    format!("{} ({})", metadata.num_nodes, counts.join(", "))
 }
 
 fn node_columns(has_attempts: bool) -> Vec<ItemColumn<NodeStatus>> {
@@ -84,7 +90,7 @@ fn node_columns(has_attempts: bool) -> Vec<ItemColumn<NodeStatus>> {
         ItemColumn::new(fixed("AGE"), |node| {
             Cell::from(node.started_at.as_deref().map_or_else(|| "-".to_owned(), age))
         }),
-        ItemColumn::new(fixed("TIME"), |node| Cell::from(ran_for(node))),
+        ItemColumn::new(fixed("TIME"), |node| Cell::from(node_duration(node))),
         ItemColumn::new(flexible("CLUSTER NODE"), |node| or_dash(node.node_name.as_ref())),
         ItemColumn::wide(fixed("IP"), |node| or_dash(node.pod_ip.as_ref())),
         ItemColumn::wide(flexible("JOB"), |node| Cell::from(node.job_name.as_str())),
@@ -93,7 +99,7 @@ fn node_columns(has_attempts: bool) -> Vec<ItemColumn<NodeStatus>> {
 }
 
 /// How long a node ran or, if it is still running, has been running.
-pub fn ran_for(node: &NodeStatus) -> String {
+pub fn node_duration(node: &NodeStatus) -> String {
     time_between(&node.started_at, &node.finished_at)
 }
 
@@ -101,7 +107,7 @@ pub fn ran_for(node: &NodeStatus) -> String {
 fn time_between(start: &Option<String>, end: &Option<String>) -> String {
     let time = |text: &Option<String>| text.as_deref()?.parse::<jiff::Timestamp>().ok();
     match (time(start), time(end)) {
-        (Some(start), end) => super::age_of(end.unwrap_or_else(jiff::Timestamp::now).duration_since(start)),
+        (Some(start), end) => human_duration(end.unwrap_or_else(jiff::Timestamp::now).duration_since(start)),
         (None, _) => "-".to_owned(),
     }
 }
@@ -124,13 +130,13 @@ pub fn describe_volume(volume: &VolumeStatus, wide: bool) -> String {
         lines.push(("Namespace", volume.metadata.namespace.clone()));
         lines.push(("Claim", volume.metadata.pvc_name.clone()));
     }
-    fields(&lines)
+    render_fields(&lines)
 }
 
-fn fields(lines: &[(&str, String)]) -> String {
+fn render_fields(lines: &[(&str, String)]) -> String {
     let mut text = String::new();
     for (name, value) in lines {
-        let _ = writeln!(text, "{:<10} {}", format!("{name}:"), plain_line(value));
+        let _ = writeln!(text, "{:<10} {}", format!("{name}:"), escape_line(value));
     }
     text
 }

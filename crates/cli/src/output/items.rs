@@ -6,8 +6,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::escape::{escape_controls, escape_json, escape_json_strings, is_terminal_control};
+use super::print::print;
 use super::table::{Cell, Column, Table};
-use super::{Terminal, is_obeyed, plain, plain_json, print, with_plain_strings};
+use super::terminal::Terminal;
 use crate::args::Format;
 use crate::error::{Error, Result};
 
@@ -25,12 +27,12 @@ pub trait Item: DeserializeOwned {
 pub struct ItemColumn<T> {
     pub column: Column,
     pub cell: fn(&T) -> Cell,
-    pub shown: Shown,
+    pub show_when: ShowWhen,
 }
 
 /// When to show a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shown {
+pub enum ShowWhen {
     Always,
     AllUsers,
     /// With `--output wide`.
@@ -39,18 +41,30 @@ pub enum Shown {
 
 impl<T> ItemColumn<T> {
     pub fn new(column: Column, cell: fn(&T) -> Cell) -> Self {
-        let shown = Shown::Always;
-        Self { column, cell, shown }
+        let show_when = ShowWhen::Always;
+        Self {
+            column,
+            cell,
+            show_when,
+        }
     }
 
     pub fn all_users(column: Column, cell: fn(&T) -> Cell) -> Self {
-        let shown = Shown::AllUsers;
-        Self { column, cell, shown }
+        let show_when = ShowWhen::AllUsers;
+        Self {
+            column,
+            cell,
+            show_when,
+        }
     }
 
     pub fn wide(column: Column, cell: fn(&T) -> Cell) -> Self {
-        let shown = Shown::Wide;
-        Self { column, cell, shown }
+        let show_when = ShowWhen::Wide;
+        Self {
+            column,
+            cell,
+            show_when,
+        }
     }
 }
 
@@ -58,34 +72,29 @@ impl<T> ItemColumn<T> {
 pub fn table<'a, T: 'a>(
     items: impl Iterator<Item = &'a T>,
     mut columns: Vec<ItemColumn<T>>,
-    wide: bool,
-    all_users: bool,
+    is_shown: impl Fn(ShowWhen) -> bool,
 ) -> Table {
-    columns.retain(|column| match column.shown {
-        Shown::Always => true,
-        Shown::AllUsers => all_users,
-        Shown::Wide => wide,
-    });
+    columns.retain(|column| is_shown(column.show_when));
     let headings: Vec<Column> = columns.iter().map(|column| column.column).collect();
     let mut table = Table::new(&headings);
     for item in items {
-        table.add(columns.iter().map(|column| (column.cell)(item)).collect());
+        table.add_row(columns.iter().map(|column| (column.cell)(item)).collect());
     }
     table
 }
 
-/// A decoded item with its original JSON: a newer server may send fields that this version does not know, and `--output
-/// json` must include them.
+/// A decoded item with the JSON that the server sent: a newer server may send fields that this version does not know,
+/// and `--output json` must include them.
 #[derive(Debug)]
-pub struct Kept<T> {
+pub struct WithRaw<T> {
     pub item: T,
     pub raw: Box<RawValue>,
 }
 
-impl<T: Item> Kept<T> {
+impl<T: Item> WithRaw<T> {
     /// Decodes an item; `url` is the server's, for error messages.
-    pub fn read(raw: Box<RawValue>, url: &str) -> Result<Self> {
-        let item = serde_json::from_str(&with_plain_strings(raw.get())).map_err(|source| Error::Answer {
+    pub fn decode(raw: Box<RawValue>, url: &str) -> Result<Self> {
+        let item = serde_json::from_str(&escape_json_strings(raw.get())).map_err(|source| Error::InvalidResponse {
             url: url.to_owned(),
             source,
         })?;
@@ -93,50 +102,67 @@ impl<T: Item> Kept<T> {
     }
 }
 
-pub fn print_items<T: Item>(
-    items: &[Kept<T>],
-    format: Format,
-    all_users: bool,
-    headers: bool,
-    terminal: Terminal,
-) -> Result<()> {
-    print_items_below(items, format, all_users, headers, terminal, &mut Vec::new())
+/// How to print a list.
+#[derive(Debug, Clone, Copy)]
+pub struct ListView {
+    pub format: Format,
+    /// Whether the list has items of several users.
+    pub all_users: bool,
+    pub headers: bool,
+    pub terminal: Terminal,
+}
+
+impl ListView {
+    /// The items of one user, with headers.
+    pub fn new(format: Format, terminal: Terminal) -> Self {
+        Self {
+            format,
+            all_users: false,
+            headers: true,
+            terminal,
+        }
+    }
+
+    fn shows(&self, when: ShowWhen) -> bool {
+        match when {
+            ShowWhen::Always => true,
+            ShowWhen::AllUsers => self.all_users,
+            ShowWhen::Wide => self.format == Format::Wide,
+        }
+    }
+}
+
+pub fn print_items<T: Item>(items: &[WithRaw<T>], view: &ListView) -> Result<()> {
+    print_items_below(items, view, &mut Vec::new())
 }
 
 /// Prints a list as a continuation of an earlier one: in a table, columns are at least as wide as in `above`, which is
 /// updated.
-pub fn print_items_below<T: Item>(
-    items: &[Kept<T>],
-    format: Format,
-    all_users: bool,
-    headers: bool,
-    terminal: Terminal,
-    above: &mut Vec<usize>,
-) -> Result<()> {
-    match format {
+pub fn print_items_below<T: Item>(items: &[WithRaw<T>], view: &ListView, above: &mut Vec<usize>) -> Result<()> {
+    match view.format {
         Format::Table | Format::Wide => {
-            let items = items.iter().map(|kept| &kept.item);
-            let table = table(items, T::columns(), format == Format::Wide, all_users);
-            print(&table.render_below(terminal, headers, above))
+            let items = items.iter().map(|entry| &entry.item);
+            let table = table(items, T::columns(), |when| view.shows(when));
+            print(&table.render_below(view.terminal, view.headers, above))
         }
         Format::Name => {
-            let names: String = items.iter().map(|kept| format!("{}\n", kept.item.id())).collect();
+            let names: String = items.iter().map(|entry| format!("{}\n", entry.item.id())).collect();
             print(&names)
         }
         Format::Json => {
-            let raw: Vec<&RawValue> = items.iter().map(|kept| &*kept.raw).collect();
+            let raw: Vec<&RawValue> = items.iter().map(|entry| &*entry.raw).collect();
             print(&json(&serde_json::json!({ T::LIST: raw })))
         }
         Format::Yaml => {
-            let raw: Vec<&RawValue> = items.iter().map(|kept| &*kept.raw).collect();
+            let raw: Vec<&RawValue> = items.iter().map(|entry| &*entry.raw).collect();
             print(&yaml(&serde_json::json!({ T::LIST: raw }))?)
         }
     }
 }
 
 /// Prints one item as the server sent it.
-pub fn print_one<T>(kept: &Kept<T>, format: Format) -> Result<()> {
-    let value: Value = serde_json::from_str(kept.raw.get()).map_err(std::io::Error::from)?;
+pub fn print_item<T>(entry: &WithRaw<T>, format: Format) -> Result<()> {
+    let value: Value = serde_json::from_str(entry.raw.get()).map_err(std::io::Error::from)?;
     match format {
         Format::Yaml => print(&yaml(&value)?),
         _ => print(&json(&value)),
@@ -145,19 +171,19 @@ pub fn print_one<T>(kept: &Kept<T>, format: Format) -> Result<()> {
 
 /// Indented JSON that is safe to print on a terminal.
 pub fn json(value: &Value) -> String {
-    plain_json(&format!("{value:#}")).into_owned()
+    escape_json(&format!("{value:#}")).into_owned()
 }
 
 /// YAML that is safe to print on a terminal.
 pub fn yaml(value: &Value) -> Result<String> {
-    let wrong = |error| Error::Local(format!("cannot write YAML: {error}"));
-    let text = serde_saphyr::to_string(value).map_err(wrong)?;
+    let yaml_error = |error| Error::Local(format!("cannot write YAML: {error}"));
+    let text = serde_saphyr::to_string(value).map_err(yaml_error)?;
     // The serializer escapes control characters, but not bidirectional controls. Escaping those changes the value, so
     // do it only on a terminal, where nothing parses the output.
-    let is_shown = io::stdout().is_terminal();
-    let is_harmless = |character| character == '\n' || !is_obeyed(character);
-    if is_shown && !text.chars().all(is_harmless) {
-        return Ok(plain(&text));
+    let is_terminal = io::stdout().is_terminal();
+    let is_harmless = |character| character == '\n' || !is_terminal_control(character);
+    if is_terminal && !text.chars().all(is_harmless) {
+        return Ok(escape_controls(&text));
     }
     Ok(text)
 }

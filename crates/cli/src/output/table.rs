@@ -4,7 +4,8 @@ use anstyle::{AnsiColor, Style};
 use task::TaskState;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use super::{Terminal, plain_line};
+use super::escape::escape_line;
+use super::terminal::Terminal;
 
 /// Spaces between columns.
 const GAP: usize = 3;
@@ -54,7 +55,7 @@ impl<T: Into<String>> From<T> for Cell {
     /// Escapes control characters: names and messages come from other users.
     fn from(text: T) -> Self {
         Self {
-            text: plain_line(&text.into()),
+            text: escape_line(&text.into()),
             style: Style::new(),
         }
     }
@@ -87,7 +88,7 @@ impl Table {
         }
     }
 
-    pub fn add(&mut self, cells: Vec<Cell>) {
+    pub fn add_row(&mut self, cells: Vec<Cell>) {
         debug_assert_eq!(cells.len(), self.columns.len(), "one cell per column");
         self.rows.push(cells);
     }
@@ -114,13 +115,13 @@ impl Table {
         }
         let mut widths = above.clone();
         if let Some(limit) = terminal.width {
-            fit(&mut widths, &self.columns, limit);
+            fit_widths(&mut widths, &self.columns, limit);
         }
         let mut text = String::new();
         for row in &self.rows {
             let mut line = String::new();
             for (cell, width) in row.iter().zip(&widths) {
-                draw(cell, *width, terminal.color, &mut line);
+                draw_cell(cell, *width, terminal.color, &mut line);
             }
             text.push_str(line.trim_end());
             text.push('\n');
@@ -130,7 +131,7 @@ impl Table {
 }
 
 /// Narrows the widest flexible columns; if that is not enough, drops the last columns.
-fn fit(widths: &mut Vec<usize>, columns: &[Column], limit: usize) {
+fn fit_widths(widths: &mut Vec<usize>, columns: &[Column], limit: usize) {
     loop {
         let total = widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1);
         let Some(excess) = total.checked_sub(limit).filter(|excess| *excess > 0) else {
@@ -150,15 +151,15 @@ fn fit(widths: &mut Vec<usize>, columns: &[Column], limit: usize) {
     }
 }
 
-fn draw(cell: &Cell, width: usize, color: bool, line: &mut String) {
+fn draw_cell(cell: &Cell, width: usize, color: bool, line: &mut String) {
     let style = if color { cell.style } else { Style::new() };
-    let shown = cut(&cell.text, width);
-    line.push_str(&format!("{style}{shown}{style:#}"));
-    line.extend(std::iter::repeat_n(' ', (width + GAP).saturating_sub(shown.width())));
+    let text = truncate(&cell.text, width);
+    line.push_str(&format!("{style}{text}{style:#}"));
+    line.extend(std::iter::repeat_n(' ', (width + GAP).saturating_sub(text.width())));
 }
 
 /// Truncates text to `width` columns, with an ellipsis.
-fn cut(text: &str, width: usize) -> String {
+fn truncate(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
     }
@@ -204,7 +205,7 @@ mod tests {
                 "one\ntwo \x1b[1m three four five six seven",
                 "5m",
             ];
-            table.add(cells.map(Cell::from).to_vec());
+            table.add_row(cells.map(Cell::from).to_vec());
         }
         table.render(Terminal { width, color: false }, true)
     }

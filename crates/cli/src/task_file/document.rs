@@ -8,37 +8,28 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use serde_saphyr::{DuplicateKeyPolicy, Location, NonFiniteFloatPolicy, Spanned};
 
-/// The path to a value: keys, and indices as text.
-pub type Path = Vec<String>;
-
-/// The location of a value in the text, as byte ranges.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// The key, if the value is in a map.
-    pub key: Option<Range<usize>>,
-    /// The value, or an empty range at its start.
-    pub value: Range<usize>,
-}
+use crate::report::{ValuePath, ValueSpan};
 
 #[derive(Debug)]
-pub struct Document {
+pub struct YamlDocument {
     pub value: Value,
-    pub places: BTreeMap<Path, Place>,
+    pub spans: BTreeMap<ValuePath, ValueSpan>,
     /// Variables with values that YAML 1.1, and so SkyPilot, reads differently, as `NAME: VALUE`.
-    pub differing: Vec<String>,
+    pub ambiguous: Vec<String>,
 }
 
 /// Why a document cannot be parsed.
 #[derive(Debug)]
-pub struct Mistake {
+pub struct ParseError {
     pub message: String,
-    pub place: Option<Range<usize>>,
+    /// `None` if the error has no location.
+    pub range: Option<Range<usize>>,
 }
 
-impl Document {
+impl YamlDocument {
     /// Parses `text` as YAML 1.2. It must have exactly one document. Values of environment variables keep their literal
     /// text: `012` stays `012`.
-    pub fn parse(text: &str) -> Result<Self, Mistake> {
+    pub fn parse(text: &str) -> Result<Self, ParseError> {
         let options = serde_saphyr::options! {
             duplicate_keys: DuplicateKeyPolicy::LastWins,
             strict_booleans: true,
@@ -47,32 +38,32 @@ impl Document {
             reject_unsupported_tags: true,
             non_finite_float_policy: NonFiniteFloatPolicy::AsString,
         };
-        let root: Spanned<Data> =
-            serde_saphyr::from_str_with_options(text, options).map_err(|error| Mistake::of(&error, text))?;
-        let mut reader = Reader {
+        let root: Spanned<YamlValue> =
+            serde_saphyr::from_str_with_options(text, options).map_err(|error| ParseError::new(&error, text))?;
+        let mut converter = JsonConverter {
             text,
-            places: BTreeMap::new(),
-            differing: Vec::new(),
-            mistake: None,
+            spans: BTreeMap::new(),
+            ambiguous: Vec::new(),
+            error: None,
         };
-        let value = reader.value(&mut Path::new(), root, None);
-        if let Some(mistake) = reader.mistake {
-            return Err(mistake);
+        let value = converter.convert(&mut ValuePath::new(), root, None);
+        if let Some(error) = converter.error {
+            return Err(error);
         }
         if value.is_null() {
             let message = "the file is empty; at least `run` is required".to_owned();
-            return Err(Mistake { message, place: None });
+            return Err(ParseError { message, range: None });
         }
         Ok(Self {
             value,
-            places: reader.places,
-            differing: reader.differing,
+            spans: converter.spans,
+            ambiguous: converter.ambiguous,
         })
     }
 }
 
-impl Mistake {
-    fn of(error: &serde_saphyr::Error, text: &str) -> Self {
+impl ParseError {
+    fn new(error: &serde_saphyr::Error, text: &str) -> Self {
         let message = match error {
             serde_saphyr::Error::MultipleDocuments { .. } => {
                 "the file contains several documents; submit each as a separate file".to_owned()
@@ -81,17 +72,17 @@ impl Mistake {
                 "the file exceeds the limits for values, aliases, or nesting depth; check that it is a task file"
                     .to_owned()
             }
-            other => plain(&other.to_string()),
+            other => strip_location(&other.to_string()),
         };
         Self {
             message,
-            place: error.location().and_then(|location| range(location, text)),
+            range: error.location().and_then(|location| byte_range(location, text)),
         }
     }
 }
 
 /// Strips the location from a message of the parser, because the report shows it anyway.
-fn plain(message: &str) -> String {
+fn strip_location(message: &str) -> String {
     let first = message.lines().next().unwrap_or(message);
     let end = first.find(" at line ").unwrap_or(first.len());
     let text = match first.strip_prefix("error: ") {
@@ -101,11 +92,11 @@ fn plain(message: &str) -> String {
     text.trim_end_matches([':', ' ']).to_owned()
 }
 
-fn range(location: Location, text: &str) -> Option<Range<usize>> {
+fn byte_range(location: Location, text: &str) -> Option<Range<usize>> {
     let span = location.span();
     let start = match span.byte_offset() {
         Some(offset) => usize::try_from(offset).ok()?.min(text.len()),
-        None => offset(location, text)?,
+        None => byte_offset(location, text)?,
     };
     let length = usize::try_from(span.byte_len().unwrap_or(0)).ok()?;
     let end = (start + length).min(text.len());
@@ -113,7 +104,7 @@ fn range(location: Location, text: &str) -> Option<Range<usize>> {
 }
 
 /// The byte offset of a line and column, both counted from 1.
-fn offset(location: Location, text: &str) -> Option<usize> {
+fn byte_offset(location: Location, text: &str) -> Option<usize> {
     let line = usize::try_from(location.line()).ok()?.checked_sub(1)?;
     let column = usize::try_from(location.column()).ok()?.checked_sub(1)?;
     let start: usize = text.split_inclusive('\n').take(line).map(str::len).sum();
@@ -121,43 +112,47 @@ fn offset(location: Location, text: &str) -> Option<usize> {
     Some(start + within)
 }
 
-struct Reader<'t> {
+/// Converts YAML to JSON and collects what the report needs.
+struct JsonConverter<'t> {
     text: &'t str,
-    places: BTreeMap<Path, Place>,
-    differing: Vec<String>,
-    mistake: Option<Mistake>,
+    spans: BTreeMap<ValuePath, ValueSpan>,
+    ambiguous: Vec<String>,
+    /// The first error.
+    error: Option<ParseError>,
 }
 
-impl Reader<'_> {
-    fn value(&mut self, path: &mut Path, node: Spanned<Data>, key: Option<Range<usize>>) -> Value {
-        let used = range(node.referenced, self.text).unwrap_or(0..0);
-        let defined = range(node.defined, self.text).unwrap_or(0..0);
-        self.places.insert(path.clone(), Place { key, value: used });
+impl JsonConverter<'_> {
+    fn convert(&mut self, path: &mut ValuePath, node: Spanned<YamlValue>, key: Option<Range<usize>>) -> Value {
+        let used = byte_range(node.referenced, self.text).unwrap_or(0..0);
+        let defined = byte_range(node.defined, self.text).unwrap_or(0..0);
+        self.spans.insert(path.clone(), ValueSpan { key, value: used });
         match node.value {
-            Data::Null => Value::Null,
-            Data::Bool(_) | Data::Number(_) if is_script(path) => Value::String(self.text[defined].to_owned()),
-            Data::Bool(flag) => Value::Bool(flag),
-            Data::Number(number) if is_variable(path) => self.variable(path, &number, defined),
-            Data::Number(number) => Value::Number(number),
-            Data::Text(text) => {
+            YamlValue::Null => Value::Null,
+            YamlValue::Bool(_) | YamlValue::Number(_) if is_script(path) => {
+                Value::String(self.text[defined].to_owned())
+            }
+            YamlValue::Bool(flag) => Value::Bool(flag),
+            YamlValue::Number(number) if is_variable(path) => self.keep_literal_number(path, &number, defined),
+            YamlValue::Number(number) => Value::Number(number),
+            YamlValue::Text(text) => {
                 if is_variable(path) && text == self.text[defined.clone()] && yaml_1_1_differs(&text) {
-                    self.differing.push(format!("{}: {text}", path[1]));
+                    self.ambiguous.push(format!("{}: {text}", path[1]));
                 }
                 Value::String(text)
             }
-            Data::List(items) => {
+            YamlValue::List(items) => {
                 let items = items.into_iter().enumerate();
-                let read = items.map(|(index, item)| self.below(path, index.to_string(), item, None));
-                Value::Array(read.collect())
+                let converted = items.map(|(index, item)| self.convert_child(path, index.to_string(), item, None));
+                Value::Array(converted.collect())
             }
-            Data::Map(entries) => {
+            YamlValue::Map(entries) => {
                 let mut map = Map::new();
                 for (name, item) in entries {
-                    let place = range(name.referenced, self.text);
+                    let range = byte_range(name.referenced, self.text);
                     if map.contains_key(&name.value) {
-                        self.twice(path, &name.value, place.clone());
+                        self.reject_duplicate_key(path, &name.value, range.clone());
                     }
-                    let value = self.below(path, name.value.clone(), item, place);
+                    let value = self.convert_child(path, name.value.clone(), item, range);
                     map.insert(name.value, value);
                 }
                 Value::Object(map)
@@ -167,29 +162,35 @@ impl Reader<'_> {
 
     /// Rejects a duplicate key. `PyYAML` silently takes the last one, which hides leftovers that the user forgot to
     /// remove.
-    fn twice(&mut self, path: &Path, key: &str, place: Option<Range<usize>>) {
-        let first = self.places.get(&[path.as_slice(), &[key.to_owned()]].concat());
+    fn reject_duplicate_key(&mut self, path: &ValuePath, key: &str, range: Option<Range<usize>>) {
+        let first = self.spans.get(&[path.as_slice(), &[key.to_owned()]].concat());
         let first = first.and_then(|first| first.key.as_ref());
         let line = first.map_or(1, |first| self.text[..first.start].matches('\n').count() + 1);
         let message = format!("duplicate key `{key}`; first defined on line {line}");
-        self.mistake.get_or_insert(Mistake { message, place });
+        self.error.get_or_insert(ParseError { message, range });
     }
 
-    fn below(&mut self, path: &mut Path, step: String, item: Spanned<Data>, key: Option<Range<usize>>) -> Value {
+    fn convert_child(
+        &mut self,
+        path: &mut ValuePath,
+        step: String,
+        item: Spanned<YamlValue>,
+        key: Option<Range<usize>>,
+    ) -> Value {
         path.push(step);
-        let value = self.value(path, item, key);
+        let value = self.convert(path, item, key);
         path.pop();
         value
     }
 
     /// Keeps the literal text of a number: as a variable, `1.10` is not `1.1`.
-    fn variable(&mut self, path: &Path, number: &Number, place: Range<usize>) -> Value {
-        let written = &self.text[place];
+    fn keep_literal_number(&mut self, path: &ValuePath, number: &Number, range: Range<usize>) -> Value {
+        let written = &self.text[range];
         if written.is_empty() {
             return Value::Number(number.clone());
         }
         if yaml_1_1_differs(written) {
-            self.differing.push(format!("{}: {written}", path[1]));
+            self.ambiguous.push(format!("{}: {written}", path[1]));
         }
         Value::String(written.to_owned())
     }
@@ -231,81 +232,81 @@ fn yaml_1_1_differs(written: &str) -> bool {
 
 /// Any YAML value.
 #[derive(Debug)]
-enum Data {
+enum YamlValue {
     Null,
     Bool(bool),
     Number(Number),
     Text(String),
-    List(Vec<Spanned<Data>>),
-    Map(Vec<(Spanned<String>, Spanned<Data>)>),
+    List(Vec<Spanned<YamlValue>>),
+    Map(Vec<(Spanned<String>, Spanned<YamlValue>)>),
 }
 
-impl<'de> Deserialize<'de> for Data {
+impl<'de> Deserialize<'de> for YamlValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(DataVisitor)
+        deserializer.deserialize_any(YamlValueVisitor)
     }
 }
 
-struct DataVisitor;
+struct YamlValueVisitor;
 
-impl<'de> Visitor<'de> for DataVisitor {
-    type Value = Data;
+impl<'de> Visitor<'de> for YamlValueVisitor {
+    type Value = YamlValue;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("a value")
     }
 
-    fn visit_unit<E>(self) -> Result<Data, E> {
-        Ok(Data::Null)
+    fn visit_unit<E>(self) -> Result<YamlValue, E> {
+        Ok(YamlValue::Null)
     }
 
-    fn visit_none<E>(self) -> Result<Data, E> {
-        Ok(Data::Null)
+    fn visit_none<E>(self) -> Result<YamlValue, E> {
+        Ok(YamlValue::Null)
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Data, D::Error> {
-        Data::deserialize(deserializer)
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<YamlValue, D::Error> {
+        YamlValue::deserialize(deserializer)
     }
 
-    fn visit_bool<E>(self, flag: bool) -> Result<Data, E> {
-        Ok(Data::Bool(flag))
+    fn visit_bool<E>(self, flag: bool) -> Result<YamlValue, E> {
+        Ok(YamlValue::Bool(flag))
     }
 
-    fn visit_i64<E>(self, number: i64) -> Result<Data, E> {
-        Ok(Data::Number(number.into()))
+    fn visit_i64<E>(self, number: i64) -> Result<YamlValue, E> {
+        Ok(YamlValue::Number(number.into()))
     }
 
-    fn visit_u64<E>(self, number: u64) -> Result<Data, E> {
-        Ok(Data::Number(number.into()))
+    fn visit_u64<E>(self, number: u64) -> Result<YamlValue, E> {
+        Ok(YamlValue::Number(number.into()))
     }
 
-    fn visit_f64<E>(self, number: f64) -> Result<Data, E> {
+    fn visit_f64<E>(self, number: f64) -> Result<YamlValue, E> {
         // JSON has no infinity or NaN. As text, the value is rejected at its location.
-        Ok(Number::from_f64(number).map_or_else(|| Data::Text(number.to_string()), Data::Number))
+        Ok(Number::from_f64(number).map_or_else(|| YamlValue::Text(number.to_string()), YamlValue::Number))
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Data, E> {
-        Ok(Data::Text(text.to_owned()))
+    fn visit_str<E>(self, text: &str) -> Result<YamlValue, E> {
+        Ok(YamlValue::Text(text.to_owned()))
     }
 
-    fn visit_string<E>(self, text: String) -> Result<Data, E> {
-        Ok(Data::Text(text))
+    fn visit_string<E>(self, text: String) -> Result<YamlValue, E> {
+        Ok(YamlValue::Text(text))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Data, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<YamlValue, A::Error> {
         let mut list = Vec::new();
         while let Some(item) = items.next_element()? {
             list.push(item);
         }
-        Ok(Data::List(list))
+        Ok(YamlValue::List(list))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Data, A::Error> {
-        let mut map: Vec<(Spanned<String>, Spanned<Data>)> = Vec::new();
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<YamlValue, A::Error> {
+        let mut map: Vec<(Spanned<String>, Spanned<YamlValue>)> = Vec::new();
         while let Some(key) = entries.next_key::<Spanned<String>>()? {
             let value = entries.next_value()?;
             map.push((key, value));
         }
-        Ok(Data::Map(map))
+        Ok(YamlValue::Map(map))
     }
 }

@@ -2,13 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap_complete::engine::ArgValueCandidates;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::report::Origin;
-use super::{object, variables};
-use crate::commands::completions;
+use super::variables::{self, EnvVariable};
 use crate::error::{Error, Result};
+use crate::report::TaskSource;
 
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Task options")]
@@ -50,13 +48,13 @@ pub struct Overrides {
     pub env_file: Vec<PathBuf>,
 
     /// Volume to mount and its mount path. Can be repeated.
-    #[arg(long, value_name = "NAME:PATH", add = ArgValueCandidates::new(completions::volumes_to_mount))]
+    #[arg(long, value_name = "NAME:PATH")]
     pub volume: Vec<String>,
 }
 
 impl Overrides {
-    /// Applies the flags to `body` and records in `origin` which flag set which value, for error messages.
-    pub fn apply(&self, body: &mut Value, origin: &mut Origin) -> Result<()> {
+    /// Applies the flags to `body` and records in `source` which flag set which value, for error messages.
+    pub fn apply(&self, body: &mut Value, source: &mut TaskSource) -> Result<()> {
         let Self {
             name,
             num_nodes,
@@ -70,20 +68,20 @@ impl Overrides {
             volume,
         } = self;
         if !body.is_object() {
-            // `TaskFile::check` reports it.
+            // `TaskFile::validate` reports it.
             return Ok(());
         }
         if let Some(name) = name {
             body["name"] = json!(name);
-            origin.set_by(&["name"], "--name");
+            source.record_flag(&["name"], "--name");
         }
         if let Some(time) = max_duration {
             body["max_duration"] = json!(time);
-            origin.set_by(&["max_duration"], "--max-duration");
+            source.record_flag(&["max_duration"], "--max-duration");
         }
         if let Some(nodes) = num_nodes {
             body["num_nodes"] = json!(nodes);
-            origin.set_by(&["num_nodes"], "--num-nodes");
+            source.record_flag(&["num_nodes"], "--num-nodes");
         }
         let resources = [
             ("cpus", "--cpus", cpus),
@@ -93,30 +91,30 @@ impl Overrides {
         ];
         for (key, flag, value) in resources {
             if let Some(value) = value
-                && let Some(resources) = object(body, "resources")
+                && let Some(resources) = object_entry(body, "resources")
             {
                 resources.insert(key.to_owned(), json!(value));
-                origin.set_by(&["resources", key], flag);
+                source.record_flag(&["resources", key], flag);
             }
         }
-        for (name, value, flag) in variables::from_flags(env_file, env)? {
-            if let Some(envs) = object(body, "envs") {
+        for EnvVariable { name, value, flag } in variables::from_flags(env_file, env)? {
+            if let Some(envs) = object_entry(body, "envs") {
                 envs.insert(name.clone(), Value::String(value));
-                origin.set_by(&["envs", &name], &flag);
+                source.record_flag(&["envs", &name], &flag);
             }
         }
         for mount in volume {
-            let (name, path) = mount_of(mount)?;
-            if let Some(volumes) = object(body, "volumes") {
+            let (name, path) = parse_mount(mount)?;
+            if let Some(volumes) = object_entry(body, "volumes") {
                 volumes.insert(path.to_owned(), json!(name));
-                origin.set_by(&["volumes", path], &format!("--volume {mount}"));
+                source.record_flag(&["volumes", path], &format!("--volume {mount}"));
             }
         }
         Ok(())
     }
 }
 
-fn mount_of(mount: &str) -> Result<(&str, &str)> {
+fn parse_mount(mount: &str) -> Result<(&str, &str)> {
     mount
         .split_once(':')
         .filter(|(name, path)| !name.is_empty() && path.starts_with('/'))
@@ -125,4 +123,13 @@ fn mount_of(mount: &str) -> Result<(&str, &str)> {
                 "invalid value `{mount}` for `--volume`; expected a volume and an absolute path, e.g., `my-data:/data`"
             ))
         })
+}
+
+/// The object at `key`, created if missing; `None` if the value is not an object. Validation then reports it.
+fn object_entry<'a>(body: &'a mut Value, key: &str) -> Option<&'a mut Map<String, Value>> {
+    let value = body.as_object_mut()?.entry(key).or_insert(Value::Null);
+    if value.is_null() {
+        *value = Value::Object(Map::new());
+    }
+    value.as_object_mut()
 }

@@ -3,17 +3,18 @@
 use serde_json::json;
 
 use super::{Overrides, TaskFile};
-use crate::error::{Error, Fault};
+use crate::error::Error;
+use crate::field_error::FieldError;
 
 fn parsed(text: &str) -> TaskFile {
     TaskFile::parse("task.yaml".to_owned(), text.to_owned()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The error message without color.
-fn refused(text: &str) -> String {
+fn validation_error(text: &str) -> String {
     let parsed = TaskFile::parse("task.yaml".to_owned(), text.to_owned());
     let error = match parsed {
-        Ok(mut task) => task.check().expect_err("the task is invalid"),
+        Ok(mut task) => task.validate().expect_err("the task is invalid"),
         Err(error) => error,
     };
     assert_eq!(error.exit_code(), 2);
@@ -76,14 +77,14 @@ fn flags_win_over_the_file_and_are_named_when_they_are_wrong() {
     task.apply(&overrides).unwrap();
     assert_eq!(task.body()["envs"], json!({"A": "z", "B": "y"}));
     assert_eq!(task.body()["volumes"], json!({"/data": "data"}));
-    let error = anstream::adapter::strip_str(&task.check().unwrap_err().to_string()).to_string();
+    let error = anstream::adapter::strip_str(&task.validate().unwrap_err().to_string()).to_string();
     assert!(error.starts_with("error: `--cpus`: "), "{error}");
 }
 
 #[test]
 fn a_variable_without_a_value_must_get_one() {
     let mut task = parsed("run: a\nenvs: {TOKEN: }\n");
-    let error = anstream::adapter::strip_str(&task.check().unwrap_err().to_string()).to_string();
+    let error = anstream::adapter::strip_str(&task.validate().unwrap_err().to_string()).to_string();
     assert!(
         error.contains("`envs.TOKEN`: missing value; set it with `--env TOKEN=VALUE`"),
         "{error}"
@@ -94,13 +95,13 @@ fn a_variable_without_a_value_must_get_one() {
         ..Overrides::default()
     })
     .unwrap();
-    task.check().unwrap();
+    task.validate().unwrap();
 }
 
 #[test]
 fn a_command_is_quoted_for_bash() {
     let words = ["echo", "it's", "$HOME", "a b"].map(str::to_owned);
-    let task = TaskFile::command(&words).unwrap();
+    let task = TaskFile::from_command(&words).unwrap();
     let run = task.body()["run"].as_str().unwrap();
     let output = std::process::Command::new("bash").args(["-c", run]).output().unwrap();
     assert_eq!(output.stdout, b"it's $HOME a b\n");
@@ -108,14 +109,14 @@ fn a_command_is_quoted_for_bash() {
 
 #[test]
 fn faults_are_shown_in_the_file() {
-    insta::assert_snapshot!(refused(
+    insta::assert_snapshot!(validation_error(
         "name: hello\nnum_node: 2\nresources:\n  cpu: 4\n  memory: lots\nenvs:\n  1X: a\nrun: |\n  echo hello\n"
     ));
 }
 
 #[test]
 fn what_is_missing_is_missing_in_the_file() {
-    insta::assert_snapshot!(refused("name: hello\n"));
+    insta::assert_snapshot!(validation_error("name: hello\n"));
 }
 
 #[test]
@@ -133,7 +134,7 @@ fn what_is_no_yaml_is_shown_in_the_file() {
     ];
     let shown: Vec<String> = cases
         .iter()
-        .map(|text| format!("{text:?}\n{}", refused(text)))
+        .map(|text| format!("{text:?}\n{}", validation_error(text)))
         .collect();
     insta::assert_snapshot!(shown.join("\n\n"));
 }
@@ -141,12 +142,12 @@ fn what_is_no_yaml_is_shown_in_the_file() {
 #[test]
 fn the_servers_faults_are_shown_in_the_file() {
     let task = parsed("run: a\nvolumes:\n  /data: missing\n");
-    let fault = Fault {
+    let error = FieldError {
         kind: "value_error".to_owned(),
         loc: vec![json!("body"), json!("volumes"), json!("/data")],
         msg: "Value error, volume \"missing\" not found".to_owned(),
     };
-    let error = Error::Task(task.report(&[fault]));
+    let error = Error::InvalidTask(task.report(&[error]));
     insta::assert_snapshot!(anstream::adapter::strip_str(&error.to_string()).to_string());
 }
 
@@ -155,7 +156,7 @@ proptest::proptest! {
     #[test]
     fn no_file_is_too_strange(text in "[ -~\n\té€&*{}\\[\\]:,'\"|>-]{0,120}") {
         if let Ok(mut task) = TaskFile::parse("task.yaml".to_owned(), text.clone())
-            && let Err(error) = task.check()
+            && let Err(error) = task.validate()
         {
             proptest::prop_assert!(!error.to_string().is_empty());
         } else if let Err(error) = TaskFile::parse("task.yaml".to_owned(), text) {
@@ -171,7 +172,7 @@ fn a_tag_that_nobody_knows_is_not_dropped() {
         "run: a\nenvs: {A: !vault path}\n",
         "run: a\nresources: !big {cpus: 1}\n",
     ] {
-        assert!(refused(text).contains("tag"), "{text}");
+        assert!(validation_error(text).contains("tag"), "{text}");
     }
     parsed("run: !!str true\n");
 }
@@ -181,11 +182,11 @@ fn a_file_that_is_too_much_is_told_in_words() {
     let many = format!("run: a\nenvs: [{}]\n", "a,".repeat(300_000));
     let deep = format!("run: {}\n", "[".repeat(3000));
     for text in [many, deep] {
-        let told = refused(&text);
+        let message = validation_error(&text);
         assert!(
-            !told.contains("budget") && !told.contains("Nodes {"),
+            !message.contains("budget") && !message.contains("Nodes {"),
             "{}",
-            &told[..200.min(told.len())]
+            &message[..200.min(message.len())]
         );
     }
 }
@@ -194,7 +195,7 @@ fn a_file_that_is_too_much_is_told_in_words() {
 fn one_word_with_spaces_is_bash_and_several_words_are_a_command() {
     let run = |words: &[&str]| {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        TaskFile::command(&words).unwrap().body()["run"].clone()
+        TaskFile::from_command(&words).unwrap().body()["run"].clone()
     };
     assert_eq!(run(&["echo one > f; cat f"]), "echo one > f; cat f");
     assert_eq!(run(&["echo", "one > f"]), "echo 'one > f'");

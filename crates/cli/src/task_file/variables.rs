@@ -4,43 +4,53 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::report::{Origin, Report};
-use crate::error::{Error, Result};
+use crate::error::{Error, FileAction, Result};
+use crate::report::{Report, TaskSource};
 
-/// Name, value, and flag of each variable, in order of increasing precedence.
-pub fn from_flags(files: &[PathBuf], flags: &[String]) -> Result<Vec<(String, String, String)>> {
+/// An environment variable of the task.
+#[derive(Debug)]
+pub struct EnvVariable {
+    pub name: String,
+    pub value: String,
+    /// The flag that sets it, for error messages.
+    pub flag: String,
+}
+
+/// The variables in order of increasing precedence.
+pub fn from_flags(files: &[PathBuf], flags: &[String]) -> Result<Vec<EnvVariable>> {
     let mut variables = Vec::new();
     for path in files {
-        for (name, value) in of_file(path)? {
-            variables.push((name, value, format!("--env-file {}", path.display())));
+        for (name, value) in read_env_file(path)? {
+            let flag = format!("--env-file {}", path.display());
+            variables.push(EnvVariable { name, value, flag });
         }
     }
     for flag in flags {
         let (name, value) = match flag.split_once('=') {
             Some((name, value)) => (name.to_owned(), value.to_owned()),
-            None => (flag.clone(), own(flag)?),
+            None => (flag.clone(), local_value(flag)?),
         };
         // Without the value, which may be a secret and would show up in error messages.
-        let origin = format!("--env {name}");
-        variables.push((name, value, origin));
+        let flag = format!("--env {name}");
+        variables.push(EnvVariable { name, value, flag });
     }
     Ok(variables)
 }
 
-fn of_file(path: &Path) -> Result<Vec<(String, String)>> {
+fn read_env_file(path: &Path) -> Result<Vec<(String, String)>> {
     let text = std::fs::read_to_string(path).map_err(|source| Error::File {
-        action: "read",
+        action: FileAction::Read,
         path: path.to_owned(),
         source,
     })?;
     let mut variables = Vec::new();
     for (line, number) in text.trim_start_matches('\u{feff}').lines().zip(1..) {
         match parse_line(line) {
-            Line::Nothing => {}
-            Line::Variable(name, value) => variables.push((name.to_owned(), value.to_owned())),
-            Line::Own(name) => variables.push((name.to_owned(), own(name)?)),
+            EnvLine::Blank => {}
+            EnvLine::Variable(name, value) => variables.push((name.to_owned(), value.to_owned())),
+            EnvLine::Local(name) => variables.push((name.to_owned(), local_value(name)?)),
             // Do not show the line: it may contain a secret.
-            Line::Wrong => {
+            EnvLine::Invalid => {
                 return Err(Error::Usage(format!(
                     "`{}:{number}`: invalid line; expected `NAME=VALUE`, or `NAME` to use the local value",
                     path.display()
@@ -52,37 +62,37 @@ fn of_file(path: &Path) -> Result<Vec<(String, String)>> {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Line<'a> {
-    Nothing,
+enum EnvLine<'a> {
+    Blank,
     Variable(&'a str, &'a str),
     /// A name without a value, which is taken from the local environment.
-    Own(&'a str),
-    Wrong,
+    Local(&'a str),
+    Invalid,
 }
 
 /// Parses a line like `docker run --env-file` and `kubectl create --from-env-file`: the value is everything after `=`,
 /// without any expansion. In addition, a leading `export ` is allowed, and quotes around the whole value are removed.
-fn parse_line(line: &str) -> Line<'_> {
+fn parse_line(line: &str) -> EnvLine<'_> {
     let line = line.trim_start();
     if line.is_empty() || line.starts_with('#') {
-        return Line::Nothing;
+        return EnvLine::Blank;
     }
     let line = line.strip_prefix("export ").map_or(line, str::trim_start);
     let is_name = |name: &str| !name.is_empty() && !name.contains(char::is_whitespace);
     match line.split_once('=') {
-        Some((name, value)) if is_name(name) => Line::Variable(name, unquoted(value)),
-        None if is_name(line.trim_end()) => Line::Own(line.trim_end()),
-        _ => Line::Wrong,
+        Some((name, value)) if is_name(name) => EnvLine::Variable(name, unquote(value)),
+        None if is_name(line.trim_end()) => EnvLine::Local(line.trim_end()),
+        _ => EnvLine::Invalid,
     }
 }
 
-fn unquoted(value: &str) -> &str {
+fn unquote(value: &str) -> &str {
     let trimmed = value.trim_end();
     let inner = |quote: char| trimmed.strip_prefix(quote)?.strip_suffix(quote);
     inner('"').or_else(|| inner('\'')).unwrap_or(value)
 }
 
-fn own(name: &str) -> Result<String> {
+fn local_value(name: &str) -> Result<String> {
     std::env::var(name).map_err(|error| match error {
         std::env::VarError::NotPresent => Error::Usage(format!(
             "`--env {name}`: `{name}` is not set in your environment; use `--env {name}=VALUE`"
@@ -93,7 +103,7 @@ fn own(name: &str) -> Result<String> {
 
 /// Requires a value for each variable. As with SkyPilot, a variable without a value in the task file must get one from
 /// a flag.
-pub fn all_have_values(body: &Value, origin: &Origin) -> Result<()> {
+pub fn require_values(body: &Value, source: &TaskSource) -> Result<()> {
     let Some(envs) = body["envs"].as_object() else {
         return Ok(());
     };
@@ -101,7 +111,11 @@ pub fn all_have_values(body: &Value, origin: &Origin) -> Result<()> {
         if value.is_null() {
             let message =
                 format!("missing value; set it with `--env {name}=VALUE`, or pass your own with `--env {name}`");
-            return Err(Error::Task(Report::fault(origin, &["envs", name], &message)));
+            return Err(Error::InvalidTask(Report::value_error(
+                source,
+                &["envs", name],
+                &message,
+            )));
         }
     }
     Ok(())
@@ -111,7 +125,7 @@ pub fn all_have_values(body: &Value, origin: &Origin) -> Result<()> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Line, parse_line};
+    use super::{EnvLine, parse_line};
 
     #[test]
     fn a_value_is_what_stands_there() {
@@ -125,14 +139,14 @@ mod tests {
             ("export B=\"two words\"", "B", "two words"),
             ("  S='$x'", "S", "$x"),
         ] {
-            assert_eq!(parse_line(line), Line::Variable(name, value), "{line}");
+            assert_eq!(parse_line(line), EnvLine::Variable(name, value), "{line}");
         }
-        assert_eq!(parse_line("HOME"), Line::Own("HOME"));
+        assert_eq!(parse_line("HOME"), EnvLine::Local("HOME"));
         for line in ["", "  ", "# A=1"] {
-            assert_eq!(parse_line(line), Line::Nothing, "{line}");
+            assert_eq!(parse_line(line), EnvLine::Blank, "{line}");
         }
         for line in ["=1", "two words", "A B=1"] {
-            assert_eq!(parse_line(line), Line::Wrong, "{line}");
+            assert_eq!(parse_line(line), EnvLine::Invalid, "{line}");
         }
     }
 
@@ -140,7 +154,7 @@ mod tests {
         #[test]
         fn no_value_is_changed(value in "[^\\r\\n'\"]*") {
             let line = format!("NAME={value}");
-            prop_assert_eq!(parse_line(&line), Line::Variable("NAME", &value));
+            prop_assert_eq!(parse_line(&line), EnvLine::Variable("NAME", &value));
         }
     }
 }

@@ -2,46 +2,55 @@
 
 use percent_encoding::percent_decode_str;
 
-use crate::object::{KINDS, Kind};
-use crate::refusal::Refusal;
+use crate::kubectl::DiscoveryDocument;
+use crate::object::Kind;
+use crate::status_error::StatusError;
 
 /// What a path refers to.
 #[derive(Debug, PartialEq)]
-pub(super) enum Path {
-    Objects(Target),
-    Document(Document),
+pub(super) enum RequestPath {
+    Resource(ResourcePath),
+    Discovery(DiscoveryDocument),
     /// `SelfSubjectAccessReview`: whether the user may do something.
     AccessReview,
+    /// `/livez`.
+    Liveness,
     /// `/readyz`, which fails while the store is not writable.
     Readiness,
 }
 
-/// A document about the API itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Document {
-    Versions,
-    Groups,
-    Group(String),
-    Resources { group: String },
-    Version,
-    Health,
-    OpenApi,
-    OpenApiOf { group: String },
+/// A part of an object with requests of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subresource {
+    Status,
+    Log,
+    Eviction,
+}
+
+impl Subresource {
+    fn parse(name: &str, kind: Kind) -> Option<Self> {
+        match name {
+            "status" => kind.has_status().then_some(Self::Status),
+            "log" => (kind == Kind::Pod).then_some(Self::Log),
+            "eviction" => (kind == Kind::Pod).then_some(Self::Eviction),
+            _ => None,
+        }
+    }
 }
 
 /// Objects of a kind, or one of them.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Target {
-    pub kind: &'static Kind,
+pub(super) struct ResourcePath {
+    pub kind: Kind,
     /// `None` for all namespaces; empty for cluster-scoped kinds.
     pub namespace: Option<String>,
     pub name: Option<String>,
-    pub subresource: Option<String>,
+    pub subresource: Option<Subresource>,
 }
 
-impl Target {
+impl ResourcePath {
     /// Namespace and name of a single object.
-    pub fn one(&self) -> (&str, &str) {
+    pub fn namespace_and_name(&self) -> (&str, &str) {
         (
             self.namespace.as_deref().unwrap_or_default(),
             self.name.as_deref().unwrap_or_default(),
@@ -49,44 +58,44 @@ impl Target {
     }
 }
 
-pub(super) fn parse(path: &str) -> Result<Path, Refusal> {
+pub(super) fn parse_path(path: &str) -> Result<RequestPath, StatusError> {
     let decoded: Vec<String> = path
         .split('/')
         .filter(|step| !step.is_empty())
         .map(|step| percent_decode_str(step).decode_utf8_lossy().into_owned())
         .collect();
     let steps: Vec<&str> = decoded.iter().map(String::as_str).collect();
-    let known = |group: &str| KINDS.iter().any(|kind| kind.group == group);
+    let known = |group: &str| Kind::ALL.into_iter().any(|kind| kind.group() == group);
     let document = match steps.as_slice() {
-        ["api"] => Document::Versions,
-        ["apis"] => Document::Groups,
-        ["version"] => Document::Version,
-        ["healthz" | "livez"] => Document::Health,
-        ["readyz"] => return Ok(Path::Readiness),
-        ["openapi", "v3"] => Document::OpenApi,
-        ["openapi", "v3", "api", "v1"] => Document::OpenApiOf { group: String::new() },
-        ["openapi", "v3", "apis", group, "v1"] if known(group) => Document::OpenApiOf {
+        ["api"] => DiscoveryDocument::Versions,
+        ["apis"] => DiscoveryDocument::Groups,
+        ["version"] => DiscoveryDocument::Version,
+        ["healthz" | "livez"] => return Ok(RequestPath::Liveness),
+        ["readyz"] => return Ok(RequestPath::Readiness),
+        ["openapi", "v3"] => DiscoveryDocument::OpenApi,
+        ["openapi", "v3", "api", "v1"] => DiscoveryDocument::OpenApiOf { group: String::new() },
+        ["openapi", "v3", "apis", group, "v1"] if known(group) => DiscoveryDocument::OpenApiOf {
             group: (*group).to_owned(),
         },
-        ["apis", group] if known(group) => Document::Group((*group).to_owned()),
-        ["api", "v1"] => Document::Resources { group: String::new() },
-        ["apis", group, "v1"] if known(group) => Document::Resources {
+        ["apis", group] if known(group) => DiscoveryDocument::Group((*group).to_owned()),
+        ["api", "v1"] => DiscoveryDocument::Resources { group: String::new() },
+        ["apis", group, "v1"] if known(group) => DiscoveryDocument::Resources {
             group: (*group).to_owned(),
         },
-        ["apis", "authorization.k8s.io", "v1", "selfsubjectaccessreviews"] => return Ok(Path::AccessReview),
-        ["api", "v1", rest @ ..] => return objects("", rest),
-        ["apis", group, "v1", rest @ ..] => return objects(group, rest),
-        _ => return Err(Refusal::no_such_path()),
+        ["apis", "authorization.k8s.io", "v1", "selfsubjectaccessreviews"] => return Ok(RequestPath::AccessReview),
+        ["api", "v1", rest @ ..] => return parse_resource("", rest),
+        ["apis", group, "v1", rest @ ..] => return parse_resource(group, rest),
+        _ => return Err(StatusError::no_such_path()),
     };
-    Ok(Path::Document(document))
+    Ok(RequestPath::Discovery(document))
 }
 
-fn objects(group: &str, steps: &[&str]) -> Result<Path, Refusal> {
+fn parse_resource(group: &str, steps: &[&str]) -> Result<RequestPath, StatusError> {
     let find = |plural: &str, namespaced: bool| {
-        KINDS
-            .iter()
-            .find(|kind| kind.group == group && kind.plural == plural && (kind.namespaced || !namespaced))
-            .ok_or_else(Refusal::no_such_path)
+        Kind::ALL
+            .into_iter()
+            .find(|kind| kind.group() == group && kind.plural() == plural && (kind.is_namespaced() || !namespaced))
+            .ok_or_else(StatusError::no_such_path)
     };
     let owned = |text: &&str| (*text).to_owned();
     let (kind, namespace, rest) = match steps {
@@ -96,30 +105,24 @@ fn objects(group: &str, steps: &[&str]) -> Result<Path, Refusal> {
         }
         [plural, rest @ ..] => {
             let kind = find(plural, false)?;
-            if kind.namespaced && !rest.is_empty() {
-                return Err(Refusal::no_such_path());
+            if kind.is_namespaced() && !rest.is_empty() {
+                return Err(StatusError::no_such_path());
             }
-            (kind, (!kind.namespaced).then(String::new), rest)
+            (kind, (!kind.is_namespaced()).then(String::new), rest)
         }
-        [] => return Err(Refusal::no_such_path()),
+        [] => return Err(StatusError::no_such_path()),
     };
     let [name, subresource] = match rest {
         [] => [None, None],
         [name] => [Some(name), None],
         [name, subresource] => [Some(name), Some(subresource)],
-        _ => return Err(Refusal::no_such_path()),
+        _ => return Err(StatusError::no_such_path()),
     };
-    let subresource = subresource.map(owned);
-    let possible = match subresource.as_deref() {
-        None => true,
-        Some("status") => kind.has_status,
-        Some("log" | "eviction") => kind.plural == "pods",
-        Some(_) => false,
+    let subresource = match subresource {
+        None => None,
+        Some(name) => Some(Subresource::parse(name, kind).ok_or_else(StatusError::no_such_path)?),
     };
-    if !possible {
-        return Err(Refusal::no_such_path());
-    }
-    Ok(Path::Objects(Target {
+    Ok(RequestPath::Resource(ResourcePath {
         kind,
         namespace,
         name: name.map(owned),
@@ -129,14 +132,14 @@ fn objects(group: &str, steps: &[&str]) -> Result<Path, Refusal> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Path, parse};
+    use super::{RequestPath, Subresource, parse_path};
 
     /// Resource, namespace, name, and subresource.
-    type Named = (String, Option<String>, Option<String>, Option<String>);
+    type Parsed = (String, Option<String>, Option<String>, Option<Subresource>);
 
-    fn read(path: &str) -> Option<Named> {
-        match parse(path) {
-            Ok(Path::Objects(target)) => Some((
+    fn parse(path: &str) -> Option<Parsed> {
+        match parse_path(path) {
+            Ok(RequestPath::Resource(target)) => Some((
                 target.kind.resource(),
                 target.namespace,
                 target.name,
@@ -150,22 +153,25 @@ mod tests {
     fn paths_name_what_they_name_in_kubernetes() {
         let text = |text: &str| Some(text.to_owned());
         assert_eq!(
-            read("/api/v1/namespaces/a/pods/b/log"),
-            Some(("pods".into(), text("a"), text("b"), text("log")))
+            parse("/api/v1/namespaces/a/pods/b/log"),
+            Some(("pods".into(), text("a"), text("b"), Some(Subresource::Log)))
         );
         assert_eq!(
-            read("/apis/batch/v1/jobs"),
+            parse("/apis/batch/v1/jobs"),
             Some(("jobs.batch".into(), None, None, None))
         );
         assert_eq!(
-            read("/api/v1/nodes/x"),
+            parse("/api/v1/nodes/x"),
             Some(("nodes".into(), text(""), text("x"), None))
         );
         assert_eq!(
-            read("/api/v1/namespaces/x"),
+            parse("/api/v1/namespaces/x"),
             Some(("namespaces".into(), text(""), text("x"), None))
         );
-        assert_eq!(read("/api/v1/namespaces/x/status").unwrap().3, text("status"));
+        assert_eq!(
+            parse("/api/v1/namespaces/x/status").unwrap().3,
+            Some(Subresource::Status)
+        );
         for path in [
             "/api/v1/jobs",
             "/api/v1/pods/x",
@@ -174,7 +180,7 @@ mod tests {
             "/x",
             "/api/v1/namespaces/a/pods/b/exec",
         ] {
-            assert_eq!(read(path), None, "{path}");
+            assert_eq!(parse(path), None, "{path}");
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Parses query parameters.
 
-use crate::object::{FieldSelector, Kind, LabelSelector};
-use crate::refusal::{FieldErrors, Refusal};
-use crate::store::Continue;
+use crate::field_errors::FieldErrors;
+use crate::object::Kind;
+use crate::selector::{FieldSelector, LabelSelector};
+use crate::status_error::StatusError;
+use crate::store::{ContinueToken, WriteMode};
 
 /// API group of the options types, e.g., of `CreateOptions`.
 pub(super) const META: &str = "meta.k8s.io";
@@ -12,12 +14,12 @@ pub(super) const META: &str = "meta.k8s.io";
 pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
-    pub fn parse(text: &str) -> Result<Self, Refusal> {
+    pub fn parse(text: &str) -> Result<Self, StatusError> {
         Ok(Self(form_urlencoded::parse(text.as_bytes()).into_owned().collect()))
     }
 
     /// Adds a requirement to the field selector.
-    pub fn select(&mut self, field: &str, value: &str) {
+    pub fn add_field_requirement(&mut self, field: &str, value: &str) {
         let known = self
             .get("fieldSelector")
             .map(|text| format!("{text},"))
@@ -40,67 +42,67 @@ impl Query {
     }
 
     /// An integer parameter. The error is that of Go's `strconv`, like kube-apiserver's.
-    pub fn number(&self, name: &str) -> Result<Option<i64>, Refusal> {
+    pub fn number(&self, name: &str) -> Result<Option<i64>, StatusError> {
         let number = self.get(name).map(str::parse).transpose();
         number.map_err(|_| {
             let text = self.get(name).unwrap_or_default();
-            Refusal::bad_request(format!("strconv.ParseInt: parsing \"{text}\": invalid syntax"))
+            StatusError::bad_request(format!("strconv.ParseInt: parsing \"{text}\": invalid syntax"))
         })
     }
 
-    pub fn labels(&self) -> Result<LabelSelector, Refusal> {
+    pub fn label_selector(&self) -> Result<LabelSelector, StatusError> {
         LabelSelector::parse(self.get("labelSelector").unwrap_or_default())
     }
 
-    pub fn fields(&self, kind: &Kind) -> Result<FieldSelector, Refusal> {
+    pub fn field_selector(&self, kind: Kind) -> Result<FieldSelector, StatusError> {
         FieldSelector::parse(kind, self.get("fieldSelector").unwrap_or_default())
     }
 
     /// The `resourceVersion` that the client has seen.
-    pub fn version(&self) -> Result<Option<i64>, Refusal> {
+    pub fn resource_version(&self) -> Result<Option<i64>, StatusError> {
         let Some(text) = self.get("resourceVersion") else {
             return Ok(None);
         };
         let version = text.parse().map_err(|_| {
             let why = "strconv.ParseUint: parsing \"".to_owned() + text + "\": invalid syntax";
-            Refusal::bad_request(format!("resourceVersion: Invalid value: \"{text}\": {why}"))
+            StatusError::bad_request(format!("resourceVersion: Invalid value: \"{text}\": {why}"))
         });
         version.map(Some)
     }
 
     /// Where a paginated list continues.
-    pub fn page(&self) -> Result<Option<Continue>, Refusal> {
-        self.get("continue").map(read_token).transpose()
+    pub fn continue_token(&self) -> Result<Option<ContinueToken>, StatusError> {
+        self.get("continue").map(decode_continue).transpose()
     }
 
-    /// Whether to check the request without storing anything.
-    pub fn dry_run(&self, options: &str) -> Result<bool, Refusal> {
+    /// Whether to check the request without storing anything (`dryRun`).
+    pub fn write_mode(&self, options: &str) -> Result<WriteMode, StatusError> {
         match self.get("dryRun") {
-            None => Ok(false),
-            Some("All") => Ok(true),
+            None => Ok(WriteMode::Commit),
+            Some("All") => Ok(WriteMode::DryRun),
             Some(other) => {
                 let mut errors = FieldErrors::default();
                 errors.unsupported("dryRun", other, &["All"]);
-                Err(Refusal::invalid_option(options, META, errors))
+                Err(StatusError::invalid_option(options, META, &errors))
             }
         }
     }
 }
 
 /// Encodes the `continue` token of the next page.
-pub(super) fn token(next: &Continue) -> String {
+pub(super) fn encode_continue(next: &ContinueToken) -> String {
     format!("{}.{}.{}", next.version, next.namespace, next.name)
 }
 
-fn read_token(text: &str) -> Result<Continue, Refusal> {
+fn decode_continue(text: &str) -> Result<ContinueToken, StatusError> {
     let mut parts = text.splitn(3, '.');
     let mut part = || parts.next();
     let read = (|| {
-        Some(Continue {
+        Some(ContinueToken {
             version: part()?.parse().ok()?,
             namespace: part()?.to_owned(),
             name: part()?.to_owned(),
         })
     })();
-    read.ok_or_else(|| Refusal::bad_request("continue key is not valid: not issued by this server"))
+    read.ok_or_else(|| StatusError::bad_request("continue key is not valid: not issued by this server"))
 }

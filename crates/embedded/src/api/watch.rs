@@ -13,11 +13,13 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::view::View;
-use super::{Api, Call, answer, read};
-use crate::object::{FieldSelector, Kind, LabelSelector, Selection};
-use crate::refusal::Refusal;
-use crate::store::{self, Change, Hub, Position};
+use super::representation::Representation;
+use super::request::{Api, ResourceRequest};
+use super::{read, responses};
+use crate::object::Kind;
+use crate::selector::{FieldSelector, LabelSelector, Selection};
+use crate::status_error::StatusError;
+use crate::store::{self, ResourceVersion, WatchCache, WatchCacheEvent};
 
 /// Default duration of a watch in seconds: the shortest that kube-apiserver picks (`--min-request-timeout`).
 const DEFAULT_SECONDS: i64 = 1800;
@@ -26,66 +28,66 @@ const DEFAULT_SECONDS: i64 = 1800;
 const MAX_SECONDS: i64 = 24 * 3600;
 
 /// Interval between bookmarks, for watches that asked for them.
-const BOOKMARK: Duration = Duration::from_secs(60);
+const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How long before its end a watch gets a last bookmark, so that the next one resumes near the present
 /// (`nextBookmarkTime` in <https://github.com/kubernetes/apiserver/blob/master/pkg/storage/cacher/cache_watcher.go>).
 const LAST_BOOKMARK: Duration = Duration::from_secs(2);
 
 struct Watch {
-    hub: Arc<Hub>,
+    watch_cache: Arc<WatchCache>,
     stopping: CancellationToken,
-    kind: &'static Kind,
+    kind: Kind,
     namespace: Option<String>,
     labels: LabelSelector,
     fields: FieldSelector,
-    view: View,
-    position: Position,
+    representation: Representation,
+    position: ResourceVersion,
     /// `None` if the client didn't ask for bookmarks, or if no further one is due.
     next_bookmark: Option<Instant>,
     end: Instant,
     ready: VecDeque<Bytes>,
     is_first: bool,
-    over: bool,
+    is_over: bool,
 }
 
 /// Streams changes as they happen, one JSON document per line.
-pub(super) async fn watch(api: &Api, mut call: Call) -> Result<Response, Refusal> {
+pub(super) async fn watch(api: &Api, mut request: ResourceRequest) -> Result<Response, StatusError> {
     // Watching a named object is watching a list that is filtered by name.
-    if let Some(name) = call.target.name.take() {
-        call.query.select("metadata.name", &name);
+    if let Some(name) = request.target.name.take() {
+        request.query.add_field_requirement("metadata.name", &name);
     }
-    let asked = call.query.version()?;
-    let initial = call.query.flag("sendInitialEvents") || asked.unwrap_or(0) == 0;
-    let seconds = call.query.number("timeoutSeconds")?.filter(|seconds| *seconds > 0);
-    let bookmarks = call.query.flag("allowWatchBookmarks");
-    let wanted = store::Query {
+    let asked = request.query.resource_version()?;
+    let initial = request.query.flag("sendInitialEvents") || asked.unwrap_or(0) == 0;
+    let seconds = request.query.number("timeoutSeconds")?.filter(|seconds| *seconds > 0);
+    let bookmarks = request.query.flag("allowWatchBookmarks");
+    let list_query = store::ListQuery {
         limit: None,
         from: None,
-        ..read::wanted(&call)?
+        ..read::list_query(&request)?
     };
     let now = Instant::now();
     let seconds = seconds.unwrap_or(DEFAULT_SECONDS).min(MAX_SECONDS);
     let end = now + Duration::from_secs(seconds.unsigned_abs());
     let mut watch = Watch {
-        hub: Arc::clone(api.store.hub()),
+        watch_cache: Arc::clone(api.store.watch_cache()),
         stopping: api.stopping.clone(),
-        kind: wanted.kind,
-        namespace: wanted.namespace.clone(),
-        labels: wanted.labels.clone(),
-        fields: wanted.fields.clone(),
-        view: View::accepted(&call.headers, api.clock),
+        kind: list_query.kind,
+        namespace: list_query.namespace.clone(),
+        labels: list_query.labels.clone(),
+        fields: list_query.fields.clone(),
+        representation: Representation::from_accept(&request.headers, api.clock),
         position: asked.unwrap_or(0),
         next_bookmark: bookmarks.then(|| next_bookmark(now, end)).flatten(),
         end,
         ready: VecDeque::new(),
         is_first: true,
-        over: false,
+        is_over: false,
     };
     if initial {
         let page = api
             .store
-            .read(move |connection| store::list(connection, &wanted))
+            .read(move |connection| store::list_objects(connection, &list_query))
             .await?;
         for object in &page.objects {
             watch.push("ADDED", object);
@@ -99,7 +101,7 @@ pub(super) async fn watch(api: &Api, mut call: Call) -> Result<Response, Refusal
         let line = watch.next().await?;
         Some((Ok::<_, std::convert::Infallible>(line), watch))
     }));
-    Ok(answer::typed(StatusCode::OK, "application/json", body))
+    Ok(responses::with_content_type(StatusCode::OK, "application/json", body))
 }
 
 impl Watch {
@@ -107,9 +109,9 @@ impl Watch {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if !self.ready.is_empty() {
-                return Some(self.take_ready());
+                return Some(self.take_lines());
             }
-            if self.over {
+            if self.is_over {
                 return None;
             }
             let seen = self.collect();
@@ -120,20 +122,20 @@ impl Watch {
                 // Things that are due at the same time happen in a fixed order, which makes simulations reproducible.
                 // Changes come last: a steady stream of them must not hold up the end of the watch, or a bookmark.
                 biased;
-                () = self.stopping.cancelled() => self.over = true,
-                () = sleep_until(self.end) => self.over = true,
+                () = self.stopping.cancelled() => self.is_over = true,
+                () = sleep_until(self.end) => self.is_over = true,
                 () = sleep_until(self.next_bookmark.unwrap_or(self.end)), if self.next_bookmark.is_some() => {
                     self.bookmark(false);
                     let now = Instant::now();
                     self.next_bookmark = next_bookmark(now, self.end).filter(|next| *next > now);
                 }
-                () = self.hub.newer_than(seen) => {}
+                () = self.watch_cache.wait_for_newer(seen) => {}
             }
         }
     }
 
     /// Takes all queued lines as one chunk, so that a burst of changes is a single write.
-    fn take_ready(&mut self) -> Bytes {
+    fn take_lines(&mut self) -> Bytes {
         if self.ready.len() == 1 {
             return self.ready.pop_front().unwrap_or_default();
         }
@@ -145,29 +147,30 @@ impl Watch {
     }
 
     /// Queues the changes since the last call; returns the version up to which it has looked.
-    fn collect(&mut self) -> Position {
+    fn collect(&mut self) -> ResourceVersion {
         // Read this before the changes: what is published in between is collected next time, since the caller then
         // waits for a version newer than this one.
-        let newest = self.hub.newest();
-        match self.hub.since(self.kind, self.position) {
+        let newest = self.watch_cache.newest();
+        match self.watch_cache.changes_since(self.kind, self.position) {
             Ok(changes) => {
                 for change in changes {
                     self.position = change.version;
-                    self.take(&change);
+                    self.push_change(&change);
                 }
                 self.position = self.position.max(newest);
             }
             Err(oldest) => {
                 // The response has begun, so the status is an event, as in kube-apiserver. The client lists again.
-                let status = Refusal::expired(self.position, oldest).to_json();
-                self.ready.push_back(line("ERROR", status.to_string().as_bytes()));
-                self.over = true;
+                let status = StatusError::expired(self.position, oldest).to_json();
+                self.ready
+                    .push_back(encode_event("ERROR", status.to_string().as_bytes()));
+                self.is_over = true;
             }
         }
         newest
     }
 
-    fn take(&mut self, change: &Change) {
+    fn push_change(&mut self, change: &WatchCacheEvent) {
         if self
             .namespace
             .as_ref()
@@ -180,19 +183,19 @@ impl Watch {
             selection.is_some_and(|selection| self.labels.matches(selection) && self.fields.matches(selection))
         };
         // An object that begins to match the selectors is new to this client, and one that no longer matches is gone.
-        let word = match (matches(&change.before), matches(&change.after)) {
+        let event_type = match (matches(&change.before), matches(&change.after)) {
             (false, true) => "ADDED",
             (true, true) => "MODIFIED",
             (true, false) => "DELETED",
             (false, false) => return,
         };
-        self.push(word, &change.object);
+        self.push(event_type, &change.object);
     }
 
-    fn push(&mut self, word: &str, object: &Bytes) {
-        let shown = self.view.watched(self.kind, object, self.is_first);
+    fn push(&mut self, event_type: &str, object: &Bytes) {
+        let shown = self.representation.encode_watched(self.kind, object, self.is_first);
         self.is_first = false;
-        self.ready.push_back(line(word, &shown));
+        self.ready.push_back(encode_event(event_type, &shown));
     }
 
     /// Queues a bookmark: the version from which the client can resume.
@@ -202,20 +205,21 @@ impl Watch {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
         metadata["creationTimestamp"] = Value::Null;
-        let object = json!({"kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": metadata});
-        self.ready.push_back(line("BOOKMARK", object.to_string().as_bytes()));
+        let object = json!({"kind": self.kind.name(), "apiVersion": self.kind.api_version(), "metadata": metadata});
+        self.ready
+            .push_back(encode_event("BOOKMARK", object.to_string().as_bytes()));
     }
 }
 
 /// When the next bookmark of a watch that ends at `end` is due.
 fn next_bookmark(now: Instant, end: Instant) -> Option<Instant> {
     let last = end.checked_sub(LAST_BOOKMARK).filter(|last| *last >= now)?;
-    Some(last.min(now + BOOKMARK))
+    Some(last.min(now + BOOKMARK_INTERVAL))
 }
 
-fn line(word: &str, object: &[u8]) -> Bytes {
+fn encode_event(event_type: &str, object: &[u8]) -> Bytes {
     let mut line = Vec::with_capacity(object.len() + 40);
-    line.extend_from_slice(format!("{{\"type\":\"{word}\",\"object\":").as_bytes());
+    line.extend_from_slice(format!("{{\"type\":\"{event_type}\",\"object\":").as_bytes());
     line.extend_from_slice(object);
     line.extend_from_slice(b"}\n");
     line.into()

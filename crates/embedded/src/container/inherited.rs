@@ -12,10 +12,10 @@ use signal_hook::consts::{
 };
 
 /// Limit of open files before [`raise_file_limit`].
-static OPEN_FILES: OnceLock<u64> = OnceLock::new();
+static INHERITED_OPEN_FILE_LIMIT: OnceLock<u64> = OnceLock::new();
 
 /// Umask of containers. Programs expect that other users can read the files that they install.
-const MASK: Mode = Mode::WGRP.union(Mode::WOTH);
+const UMASK: Mode = Mode::WGRP.union(Mode::WOTH);
 
 /// Raises this process's limit of open files to the maximum. Every follower is a connection, so the usual soft limit of
 /// 1024 is too low. Containers keep the original limit, because old programs close every possible descriptor one by
@@ -23,7 +23,7 @@ const MASK: Mode = Mode::WGRP.union(Mode::WOTH);
 pub fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     if let Some(current) = limit.current {
-        let _ = OPEN_FILES.set(current);
+        let _ = INHERITED_OPEN_FILE_LIMIT.set(current);
     }
     let raised = Rlimit {
         current: limit.maximum,
@@ -35,14 +35,14 @@ pub fn raise_file_limit() {
 }
 
 /// Returns the limit of open files for containers, or `None` if this process never changed its own.
-pub fn open_files() -> Option<u64> {
-    OPEN_FILES.get().copied()
+pub fn open_file_limit() -> Option<u64> {
+    INHERITED_OPEN_FILE_LIMIT.get().copied()
 }
 
 /// Resets this process. The program that it executes next inherits the result.
-pub(super) fn leave(open_files: Option<u64>) -> io::Result<()> {
-    umask(MASK);
-    if let Some(current) = open_files {
+pub(super) fn reset_inherited(open_file_limit: Option<u64>) -> io::Result<()> {
+    umask(UMASK);
+    if let Some(current) = open_file_limit {
         let maximum = getrlimit(Resource::Nofile).maximum;
         let current = maximum.map_or(current, |maximum| current.min(maximum));
         setrlimit(

@@ -5,94 +5,86 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::delete::{Options, delete, settle};
-use super::event::{Kind as EventKind, record};
-use super::job_decision::{Decision, End, Failure, Job, Pod, decide};
-use super::quota;
-use crate::object::{Object, kind_of, time};
-use crate::refusal::Refusal;
-use crate::resources::Admit;
-use crate::resources::pod::TRACKING;
+use super::deletion::{DeleteOptions, delete_object, remove_if_finalized};
+use super::events::EventRecorder;
+use super::job_decision::{JobDecision, JobFacts, JobFailure, PodEnd, PodFacts, decide};
+use super::quota::check_quota;
+use crate::object::{Kind, Object, format_time};
+use crate::resources::{JOB_TRACKING_FINALIZER, prepare_for_create};
+use crate::status_error::StatusError;
 use crate::store::Transaction;
 
+const EVENTS: EventRecorder = EventRecorder::new("job-controller");
+
 /// Delay between counting a Job's pods and finishing the Job, so that clients that watch both see the reason first.
-const SOON: Duration = Duration::from_millis(5);
+const COUNT_DELAY: Duration = Duration::from_millis(5);
 
 /// Delay before retrying to create a pod.
-const RETRY: Duration = Duration::from_secs(2);
+const RETRY_DELAY: Duration = Duration::from_secs(2);
 
 /// Maximum length of the part of a Job's name that its pods' names begin with. A dash and five random characters
 /// follow, so that pod names have at most 63 characters.
 const MAX_POD_PREFIX: usize = 57;
 
 /// Reconciles a Job; returns when to reconcile it again, if it must be.
-pub(super) fn reconcile(transaction: &mut Transaction<'_>, object: Object) -> Result<Option<Duration>, Refusal> {
-    let mut pods = transaction.dependents(object.uid())?;
-    pods.retain(|pod| pod.kind.plural == "pods");
-    let facts: Vec<Pod> = pods.iter().map(pod_facts).collect();
+pub(super) fn reconcile(transaction: &mut Transaction<'_>, object: Object) -> Result<Option<Duration>, StatusError> {
+    let mut pods = transaction.list_dependents(object.uid())?;
+    pods.retain(|pod| pod.kind == Kind::Pod);
+    let facts: Vec<PodFacts> = pods.iter().map(pod_facts).collect();
     let before = job_facts(&object);
     let decision = decide(&before, &facts, transaction.now);
-    if decision.remove {
-        delete(transaction, object, Options::default())?;
+    if decision.delete_job {
+        delete_object(transaction, object, DeleteOptions::default())?;
         return Ok(None);
     }
     for index in &decision.count {
         let mut pod = pods[*index].clone();
-        pod.remove_finalizer(TRACKING);
+        pod.remove_finalizer(JOB_TRACKING_FINALIZER);
         pods[*index] = transaction.update(pod.clone())?;
         if pod.is_deleting() {
-            settle(transaction, pods[*index].clone())?;
+            remove_if_finalized(transaction, pods[*index].clone())?;
         }
     }
     for index in &decision.delete {
-        record(
+        EVENTS.normal(
             transaction,
             &object,
-            EventKind::Normal,
-            "job-controller",
             "SuccessfulDelete",
             &format!("Deleted pod: {}", pods[*index].name()),
         )?;
         let mut pod = pods[*index].clone();
-        if pod.finalizers().contains(&TRACKING) {
+        if pod.finalizers().contains(&JOB_TRACKING_FINALIZER) {
             // Pods that are deleted to reduce parallelism don't count as failed: without the finalizer, they are never
             // counted. `deleteJobPods` of Kubernetes' Job controller removes it, too.
-            pod.remove_finalizer(TRACKING);
+            pod.remove_finalizer(JOB_TRACKING_FINALIZER);
             pod = transaction.update(pod)?;
         }
-        delete(transaction, pod, Options::default())?;
+        delete_object(transaction, pod, DeleteOptions::default())?;
     }
-    let mut wait = match decision.again_in {
-        _ if decision.soon => Some(SOON),
+    let mut requeue_after = match decision.requeue_after {
+        _ if decision.requeue_soon => Some(COUNT_DELAY),
         seconds => seconds.map(|seconds| Duration::from_secs(seconds.unsigned_abs())),
     };
-    let mut made = 0;
+    let mut created = 0;
     for _ in 0..decision.create {
-        if let Err(refusal) = create_pod(transaction, &object) {
-            let message = format!("Error creating: {}", refusal.message);
-            record(
-                transaction,
-                &object,
-                EventKind::Warning,
-                "job-controller",
-                "FailedCreate",
-                &message,
-            )?;
-            wait = Some(wait.map_or(RETRY, |other| other.min(RETRY)));
+        if let Err(error) = create_pod(transaction, &object) {
+            let message = format!("Error creating: {}", error.message);
+            EVENTS.warning(transaction, &object, "FailedCreate", &message)?;
+            requeue_after = Some(requeue_after.map_or(RETRY_DELAY, |other| other.min(RETRY_DELAY)));
             break;
         }
-        made += 1;
+        created += 1;
     }
     // `decision.active` includes the pods that couldn't be created.
-    let active = decision.active - (decision.create - made);
-    tell(transaction, &object, &before, &decision)?;
+    let active = decision.active - (decision.create - created);
+    record_events(transaction, &object, &before, &decision)?;
     let mut changed = object;
     write_status(&mut changed, &before, &decision, active, transaction.now);
     transaction.update(changed)?;
-    Ok(wait)
+    Ok(requeue_after)
 }
 
-fn create_pod(transaction: &mut Transaction<'_>, job: &Object) -> Result<(), Refusal> {
+fn create_pod(transaction: &mut Transaction<'_>, job: &Object) -> Result<(), StatusError> {
     let template = &job.value["spec"]["template"];
     let prefix = job.name();
     let mut cut = prefix.len().min(MAX_POD_PREFIX);
@@ -100,19 +92,19 @@ fn create_pod(transaction: &mut Transaction<'_>, job: &Object) -> Result<(), Ref
         cut -= 1;
     }
     let mut pod = Object::new(
-        kind_of("pods"),
+        Kind::Pod,
         json!({
             "metadata": {
                 "name": format!("{}-{}", &prefix[..cut], transaction.random.suffix()),
                 "generateName": format!("{}-", &prefix[..cut]),
                 "namespace": job.namespace(),
-                "creationTimestamp": time(transaction.now),
+                "creationTimestamp": format_time(transaction.now),
                 "generation": 1,
                 "ownerReferences": [{
                     "apiVersion": "batch/v1", "kind": "Job", "name": job.name(), "uid": job.uid(),
                     "controller": true, "blockOwnerDeletion": true,
                 }],
-                "finalizers": [TRACKING],
+                "finalizers": [JOB_TRACKING_FINALIZER],
             },
             "spec": template["spec"],
         }),
@@ -123,53 +115,26 @@ fn create_pod(transaction: &mut Transaction<'_>, job: &Object) -> Result<(), Ref
             pod.set(field, template["metadata"][field].clone());
         }
     }
-    quota::check(transaction, &pod)?;
-    let value = (pod.kind.admit)(Admit {
-        object: pod.clone(),
-        old: None,
-    })?;
-    let pod = transaction.create(Object::new(pod.kind, value))?;
+    check_quota(transaction, &pod)?;
+    let pod = transaction.create(prepare_for_create(pod)?)?;
     let message = format!("Created pod: {}", pod.name());
-    record(
-        transaction,
-        job,
-        EventKind::Normal,
-        "job-controller",
-        "SuccessfulCreate",
-        &message,
-    )
+    EVENTS.normal(transaction, job, "SuccessfulCreate", &message)
 }
 
-fn tell(transaction: &mut Transaction<'_>, job: &Object, before: &Job, decision: &Decision) -> Result<(), Refusal> {
+fn record_events(
+    transaction: &mut Transaction<'_>,
+    job: &Object,
+    before: &JobFacts,
+    decision: &JobDecision,
+) -> Result<(), StatusError> {
     if decision.job.is_complete && !before.is_complete {
-        record(
-            transaction,
-            job,
-            EventKind::Normal,
-            "job-controller",
-            "Completed",
-            "Job completed",
-        )?;
+        EVENTS.normal(transaction, job, "Completed", "Job completed")?;
     }
     if let Some(failure) = decision.job.failure.as_ref().filter(|_| before.failure.is_none()) {
-        record(
-            transaction,
-            job,
-            EventKind::Warning,
-            "job-controller",
-            &failure.reason,
-            &failure.message,
-        )?;
+        EVENTS.warning(transaction, job, &failure.reason, &failure.message)?;
     }
-    if decision.job.suspended && !before.says_suspended {
-        record(
-            transaction,
-            job,
-            EventKind::Normal,
-            "job-controller",
-            "Suspended",
-            "Job suspended",
-        )?;
+    if decision.job.suspended && !before.has_suspended_condition {
+        EVENTS.normal(transaction, job, "Suspended", "Job suspended")?;
     }
     Ok(())
 }
@@ -185,58 +150,58 @@ fn condition<'a>(object: &'a Object, kind: &str) -> Option<&'a Value> {
         .find(|condition| condition["type"] == kind && condition["status"] == "True")
 }
 
-fn job_facts(job: &Object) -> Job {
+fn job_facts(job: &Object) -> JobFacts {
     let (spec, status) = (&job.value["spec"], &job.value["status"]);
     let failed = condition(job, "Failed");
     let failing = failed.or_else(|| condition(job, "FailureTarget"));
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let ended = failed.or_else(|| condition(job, "Complete"));
-    Job {
+    JobFacts {
         parallelism: spec["parallelism"].as_i64().unwrap_or(1),
         completions: spec["completions"].as_i64(),
         backoff_limit: spec["backoffLimit"].as_i64().unwrap_or(6),
         active_deadline: spec["activeDeadlineSeconds"].as_i64(),
-        time_to_live: spec["ttlSecondsAfterFinished"].as_i64(),
+        ttl: spec["ttlSecondsAfterFinished"].as_i64(),
         suspended: spec["suspend"].as_bool().unwrap_or(false),
         deleting: job.is_deleting(),
         started: parse_time(&status["startTime"]),
         ended: ended.and_then(|condition| parse_time(&condition["lastTransitionTime"])),
         succeeded: status["succeeded"].as_i64().unwrap_or(0),
         failed: status["failed"].as_i64().unwrap_or(0),
-        says_suspended: condition(job, "Suspended").is_some(),
-        failure: failing.map(|condition| Failure {
+        has_suspended_condition: condition(job, "Suspended").is_some(),
+        failure: failing.map(|condition| JobFailure {
             reason: text(&condition["reason"]),
             message: text(&condition["message"]),
         }),
         is_failed: failed.is_some(),
-        success: condition(job, "SuccessCriteriaMet").is_some() || condition(job, "Complete").is_some(),
+        is_succeeding: condition(job, "SuccessCriteriaMet").is_some() || condition(job, "Complete").is_some(),
         is_complete: condition(job, "Complete").is_some(),
     }
 }
 
-fn pod_facts(pod: &Object) -> Pod {
+fn pod_facts(pod: &Object) -> PodFacts {
     let status = &pod.value["status"];
     let phase = status["phase"].as_str().unwrap_or_default();
     let finished = parse_time(&status["containerStatuses"][0]["state"]["terminated"]["finishedAt"]);
     let created = parse_time(&pod.value["metadata"]["creationTimestamp"]).unwrap_or_default();
-    Pod {
-        end: matches!(phase, "Succeeded" | "Failed").then(|| End {
+    PodFacts {
+        end: matches!(phase, "Succeeded" | "Failed").then(|| PodEnd {
             succeeded: phase == "Succeeded",
             at: finished.unwrap_or(created),
         }),
         ready: condition(pod, "Ready").is_some(),
         deleting: pod.is_deleting(),
-        tracked: pod.finalizers().contains(&TRACKING),
+        tracked: pod.finalizers().contains(&JOB_TRACKING_FINALIZER),
     }
 }
 
-fn write_status(object: &mut Object, before: &Job, decision: &Decision, active: usize, now: Timestamp) {
+fn write_status(object: &mut Object, before: &JobFacts, decision: &JobDecision, active: usize, now: Timestamp) {
     let job = &decision.job;
     let mut conditions: Vec<Value> = object.value["status"]["conditions"]
         .as_array()
         .cloned()
         .unwrap_or_default();
-    let stamp = time(now);
+    let stamp = format_time(now);
     let mut set = |kind: &str, is: bool, reason: &str, message: &str| {
         conditions.retain(|condition| condition["type"] != kind);
         conditions.push(json!({
@@ -244,9 +209,9 @@ fn write_status(object: &mut Object, before: &Job, decision: &Decision, active: 
             "lastTransitionTime": stamp, "reason": reason, "message": message,
         }));
     };
-    if job.suspended && !before.says_suspended {
+    if job.suspended && !before.has_suspended_condition {
         set("Suspended", true, "JobSuspended", "Job suspended");
-    } else if !job.suspended && before.says_suspended {
+    } else if !job.suspended && before.has_suspended_condition {
         set("Suspended", false, "JobResumed", "Job resumed");
     }
     if let Some(failure) = &job.failure {
@@ -257,9 +222,9 @@ fn write_status(object: &mut Object, before: &Job, decision: &Decision, active: 
             set("Failed", true, &failure.reason, &failure.message);
         }
     }
-    if job.success {
+    if job.is_succeeding {
         let words = ("CompletionsReached", "Reached expected number of succeeded pods");
-        if !before.success {
+        if !before.is_succeeding {
             set("SuccessCriteriaMet", true, words.0, words.1);
         }
         if job.is_complete && !before.is_complete {
@@ -279,12 +244,12 @@ fn write_status(object: &mut Object, before: &Job, decision: &Decision, active: 
             status.insert(field.to_owned(), value);
         }
     };
-    put("startTime", job.started.map(time).into());
+    put("startTime", job.started.map(format_time).into());
     put("active", active.into());
     put("succeeded", job.succeeded.into());
     put("failed", job.failed.into());
     if job.is_complete && !before.is_complete {
-        put("completionTime", job.ended.map(time).into());
+        put("completionTime", job.ended.map(format_time).into());
     }
     status.insert("ready".to_owned(), decision.ready.into());
     status.insert("terminating".to_owned(), decision.terminating.into());

@@ -12,12 +12,12 @@ const LONGEST_BACKOFF: i64 = 600;
 
 /// The facts about a Job that a decision depends on.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Job {
+pub(super) struct JobFacts {
     pub parallelism: i64,
     pub completions: Option<i64>,
     pub backoff_limit: i64,
     pub active_deadline: Option<i64>,
-    pub time_to_live: Option<i64>,
+    pub ttl: Option<i64>,
     pub suspended: bool,
     pub deleting: bool,
     pub started: Option<Timestamp>,
@@ -25,19 +25,19 @@ pub(super) struct Job {
     pub succeeded: i64,
     pub failed: i64,
     /// Whether its condition `Suspended` is true.
-    pub says_suspended: bool,
+    pub has_suspended_condition: bool,
     /// Why it is failing (`FailureTarget`) or has failed (`Failed`).
-    pub failure: Option<Failure>,
+    pub failure: Option<JobFailure>,
     pub is_failed: bool,
     /// Whether it is succeeding (`SuccessCriteriaMet`) or complete (`Complete`).
-    pub success: bool,
+    pub is_succeeding: bool,
     pub is_complete: bool,
 }
 
 /// The facts about one of its pods.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Pod {
-    pub end: Option<End>,
+pub(super) struct PodFacts {
+    pub end: Option<PodEnd>,
     pub ready: bool,
     pub deleting: bool,
     /// Whether it has the tracking finalizer, i.e., has yet to be counted.
@@ -46,20 +46,20 @@ pub(super) struct Pod {
 
 /// How a pod finished.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct End {
+pub(super) struct PodEnd {
     pub succeeded: bool,
     pub at: Timestamp,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Failure {
+pub(super) struct JobFailure {
     pub reason: String,
     pub message: String,
 }
 
 /// What to do, and the Job's new status.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Decision {
+pub(super) struct JobDecision {
     /// Indices of pods to count now.
     pub count: Vec<usize>,
     /// Indices of pods to delete.
@@ -67,22 +67,22 @@ pub(super) struct Decision {
     /// Number of pods to create.
     pub create: usize,
     /// Whether to delete the Job itself.
-    pub remove: bool,
+    pub delete_job: bool,
     /// Whether pods were counted. The rest is decided in a moment, after clients have seen how the pods finished.
-    pub soon: bool,
+    pub requeue_soon: bool,
     /// Seconds after which to decide again.
-    pub again_in: Option<i64>,
+    pub requeue_after: Option<i64>,
     /// The new state of the Job.
-    pub job: Job,
+    pub job: JobFacts,
     pub active: usize,
     pub ready: usize,
     pub terminating: usize,
 }
 
-pub(super) fn decide(job: &Job, pods: &[Pod], now: Timestamp) -> Decision {
-    let mut decision = Decision {
+pub(super) fn decide(job: &JobFacts, pods: &[PodFacts], now: Timestamp) -> JobDecision {
+    let mut decision = JobDecision {
         job: job.clone(),
-        ..Decision::default()
+        ..JobDecision::default()
     };
     for (index, pod) in pods.iter().enumerate() {
         if pod.tracked && (pod.end.is_some() || pod.deleting) {
@@ -91,12 +91,14 @@ pub(super) fn decide(job: &Job, pods: &[Pod], now: Timestamp) -> Decision {
             match pod.end {
                 // The counts of a finished Job no longer change.
                 _ if over => {}
-                Some(End { succeeded: true, .. }) => decision.job.succeeded = decision.job.succeeded.saturating_add(1),
+                Some(PodEnd { succeeded: true, .. }) => {
+                    decision.job.succeeded = decision.job.succeeded.saturating_add(1)
+                }
                 _ => decision.job.failed = decision.job.failed.saturating_add(1),
             }
         }
     }
-    let runs = |pod: &Pod| pod.end.is_none() && !pod.deleting;
+    let runs = |pod: &PodFacts| pod.end.is_none() && !pod.deleting;
     decision.active = pods.iter().filter(|pod| runs(pod)).count();
     decision.ready = pods.iter().filter(|pod| runs(pod) && pod.ready).count();
     decision.terminating = pods.iter().filter(|pod| pod.end.is_none() && pod.deleting).count();
@@ -104,47 +106,47 @@ pub(super) fn decide(job: &Job, pods: &[Pod], now: Timestamp) -> Decision {
         return decision;
     }
     if !decision.count.is_empty() {
-        decision.soon = true;
+        decision.requeue_soon = true;
         return decision;
     }
     if job.is_failed || job.is_complete {
-        live_out(&mut decision, now);
+        apply_ttl(&mut decision, now);
         return decision;
     }
     if decision.job.started.is_none() && !job.suspended {
         decision.job.started = Some(now);
     }
-    judge(&mut decision, now);
-    if decision.job.failure.is_some() || decision.job.success {
-        end(&mut decision, pods, now);
+    evaluate(&mut decision, now);
+    if decision.job.failure.is_some() || decision.job.is_succeeding {
+        finish_job(&mut decision, pods, now);
     } else {
-        work(&mut decision, pods, now);
+        scale(&mut decision, pods, now);
     }
     decision
 }
 
 /// Removes a finished Job when its time to live has passed.
-fn live_out(decision: &mut Decision, now: Timestamp) {
-    let Some(seconds) = decision.job.time_to_live else {
+fn apply_ttl(decision: &mut JobDecision, now: Timestamp) {
+    let Some(seconds) = decision.job.ttl else {
         return;
     };
     let ended = decision.job.ended.unwrap_or(now);
     let left = ended.as_second().saturating_add(seconds) - now.as_second();
     if left <= 0 {
-        decision.remove = true;
+        decision.delete_job = true;
     } else {
-        decision.again_in = Some(left);
+        decision.requeue_after = Some(left);
     }
 }
 
 /// Decides whether the Job has failed or succeeded.
-fn judge(decision: &mut Decision, now: Timestamp) {
+fn evaluate(decision: &mut JobDecision, now: Timestamp) {
     let job = &mut decision.job;
-    if job.failure.is_some() || job.success {
+    if job.failure.is_some() || job.is_succeeding {
         return;
     }
     let failure = |reason: &str, message: &str| {
-        Some(Failure {
+        Some(JobFailure {
             reason: reason.to_owned(),
             message: message.to_owned(),
         })
@@ -159,17 +161,17 @@ fn judge(decision: &mut Decision, now: Timestamp) {
             job.failure = failure("DeadlineExceeded", "Job was active longer than specified deadline");
             return;
         }
-        decision.again_in = Some(left);
+        decision.requeue_after = Some(left);
     }
-    job.success = match job.completions {
-        Some(wanted) => job.succeeded >= wanted,
+    job.is_succeeding = match job.completions {
+        Some(desired) => job.succeeded >= desired,
         None => job.succeeded > 0 && decision.active == 0,
     };
 }
 
 /// Deletes the remaining pods, and finishes the Job once they are gone.
-fn end(decision: &mut Decision, pods: &[Pod], now: Timestamp) {
-    decision.again_in = None;
+fn finish_job(decision: &mut JobDecision, pods: &[PodFacts], now: Timestamp) {
+    decision.requeue_after = None;
     decision.delete = (0..pods.len())
         .filter(|index| pods[*index].end.is_none() && !pods[*index].deleting)
         .collect();
@@ -188,43 +190,43 @@ fn end(decision: &mut Decision, pods: &[Pod], now: Timestamp) {
         decision.job.is_failed = decision.job.failure.is_some();
         decision.job.is_complete = !decision.job.is_failed;
         decision.job.ended = Some(now);
-        live_out(decision, now);
+        apply_ttl(decision, now);
     }
 }
 
 /// Creates or deletes pods to get the wanted number of active ones.
-fn work(decision: &mut Decision, pods: &[Pod], now: Timestamp) {
+fn scale(decision: &mut JobDecision, pods: &[PodFacts], now: Timestamp) {
     let job = &mut decision.job;
-    job.says_suspended |= job.suspended;
+    job.has_suspended_condition |= job.suspended;
     if job.suspended {
         job.started = None;
-    } else if job.says_suspended && job.started.is_none() {
+    } else if job.has_suspended_condition && job.started.is_none() {
         job.started = Some(now);
     }
-    let wanted = match job.completions {
+    let desired = match job.completions {
         _ if job.suspended => 0,
         Some(completions) => job.parallelism.min(completions.saturating_sub(job.succeeded)),
         // Without `completions`, no pods are added once one has succeeded.
         None if job.succeeded > 0 => i64::try_from(decision.active).unwrap_or(0).min(job.parallelism),
         None => job.parallelism,
     };
-    let wanted = usize::try_from(wanted.max(0)).unwrap_or(0);
-    if decision.active > wanted {
+    let desired = usize::try_from(desired.max(0)).unwrap_or(0);
+    if decision.active > desired {
         // Pods that are not ready lose the least work.
         let mut running: Vec<usize> = (0..pods.len())
             .filter(|index| pods[*index].end.is_none() && !pods[*index].deleting)
             .collect();
         running.sort_by_key(|index| pods[*index].ready);
-        decision.delete = running[..decision.active - wanted].to_vec();
+        decision.delete = running[..decision.active - desired].to_vec();
         return;
     }
-    let missing = wanted - decision.active;
+    let missing = desired - decision.active;
     if missing == 0 {
         return;
     }
-    let pause = backoff(pods, now);
-    if pause > 0 {
-        decision.again_in = Some(decision.again_in.map_or(pause, |other| other.min(pause)));
+    let delay = backoff(pods, now);
+    if delay > 0 {
+        decision.requeue_after = Some(decision.requeue_after.map_or(delay, |other| other.min(delay)));
     } else {
         decision.create = missing;
         decision.active += missing;
@@ -232,16 +234,16 @@ fn work(decision: &mut Decision, pods: &[Pod], now: Timestamp) {
 }
 
 /// Seconds to wait before creating pods, because of failures since the last success.
-fn backoff(pods: &[Pod], now: Timestamp) -> i64 {
+fn backoff(pods: &[PodFacts], now: Timestamp) -> i64 {
     let ends = || pods.iter().filter_map(|pod| pod.end);
     let last_success = ends().filter(|end| end.succeeded).map(|end| end.at).max();
     let failures = ends().filter(|end| !end.succeeded && last_success.is_none_or(|time| end.at > time));
     let (count, last) = failures.fold((0_u32, None), |(count, last), end| (count + 1, last.max(Some(end.at))));
     let Some(last) = last else { return 0 };
-    let pause = FIRST_BACKOFF
+    let delay = FIRST_BACKOFF
         .saturating_mul(1 << (count - 1).min(10))
         .min(LONGEST_BACKOFF);
-    last.as_second() + pause - now.as_second()
+    last.as_second() + delay - now.as_second()
 }
 
 #[cfg(test)]
@@ -249,22 +251,22 @@ mod tests {
     use jiff::Timestamp;
     use proptest::prelude::*;
 
-    use super::{Decision, End, Job, Pod, decide};
+    use super::{JobDecision, JobFacts, PodEnd, PodFacts, decide};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn job() -> Job {
-        Job {
+    fn job() -> JobFacts {
+        JobFacts {
             parallelism: 1,
             completions: Some(1),
-            ..Job::default()
+            ..JobFacts::default()
         }
     }
 
-    fn running() -> Pod {
-        Pod {
+    fn running() -> PodFacts {
+        PodFacts {
             end: None,
             ready: true,
             deleting: false,
@@ -272,18 +274,18 @@ mod tests {
         }
     }
 
-    fn ended(succeeded: bool) -> Pod {
-        Pod {
-            end: Some(End { succeeded, at: at(50) }),
+    fn ended(succeeded: bool) -> PodFacts {
+        PodFacts {
+            end: Some(PodEnd { succeeded, at: at(50) }),
             ready: false,
             ..running()
         }
     }
 
     /// The decision after all pods have been counted.
-    fn settled(job: &Job, pods: &[Pod], now: Timestamp) -> Decision {
+    fn settled(job: &JobFacts, pods: &[PodFacts], now: Timestamp) -> JobDecision {
         let counted = decide(job, pods, now);
-        if !counted.soon {
+        if !counted.requeue_soon {
             return counted;
         }
         let mut pods = pods.to_vec();
@@ -296,7 +298,7 @@ mod tests {
     #[test]
     fn pods_are_counted_once_and_before_anything_follows() {
         let counted = decide(&job(), &[ended(true)], at(100));
-        assert!(counted.soon && counted.count == [0] && counted.job.succeeded == 1 && !counted.job.is_complete);
+        assert!(counted.requeue_soon && counted.count == [0] && counted.job.succeeded == 1 && !counted.job.is_complete);
     }
 
     #[test]
@@ -318,27 +320,27 @@ mod tests {
         let decision = settled(&job(), &[ended(false)], at(100));
         assert!(decision.job.is_failed);
         assert_eq!(decision.job.failure.unwrap().reason, "BackoffLimitExceeded");
-        let patient = Job {
+        let patient = JobFacts {
             backoff_limit: 1,
             ..job()
         };
         let decision = settled(&patient, &[ended(false)], at(55));
-        assert_eq!((decision.create, decision.again_in), (0, Some(5)));
+        assert_eq!((decision.create, decision.requeue_after), (0, Some(5)));
         assert_eq!(settled(&patient, &[ended(false)], at(60)).create, 1);
     }
 
     #[test]
     fn a_deadline_ends_what_runs_and_then_the_job() {
-        let late = Job {
+        let late = JobFacts {
             active_deadline: Some(10),
             started: Some(at(0)),
             ..job()
         };
-        assert_eq!(decide(&late, &[running()], at(4)).again_in, Some(6));
+        assert_eq!(decide(&late, &[running()], at(4)).requeue_after, Some(6));
         let decision = decide(&late, &[running()], at(10));
         assert_eq!(decision.delete, [0]);
         assert!(!decision.job.is_failed && decision.job.failure.is_some());
-        let gone = Pod {
+        let gone = PodFacts {
             deleting: true,
             tracked: false,
             ..running()
@@ -349,7 +351,7 @@ mod tests {
 
     #[test]
     fn a_suspended_job_has_no_pods_and_starts_anew_when_resumed() {
-        let suspended = Job {
+        let suspended = JobFacts {
             suspended: true,
             started: Some(at(1)),
             ..job()
@@ -357,7 +359,7 @@ mod tests {
         let decision = decide(&suspended, &[running()], at(10));
         assert_eq!(decision.delete, [0]);
         assert_eq!(decision.job.started, None);
-        let resumed = Job {
+        let resumed = JobFacts {
             suspended: false,
             ..decision.job
         };
@@ -367,20 +369,20 @@ mod tests {
 
     #[test]
     fn a_job_goes_when_its_time_to_live_is_over() {
-        let over = Job {
+        let over = JobFacts {
             is_complete: true,
             ended: Some(at(100)),
-            time_to_live: Some(5),
+            ttl: Some(5),
             ..job()
         };
-        assert_eq!(decide(&over, &[], at(103)).again_in, Some(2));
-        assert!(decide(&over, &[], at(105)).remove);
+        assert_eq!(decide(&over, &[], at(103)).requeue_after, Some(2));
+        assert!(decide(&over, &[], at(105)).delete_job);
     }
 
-    fn pods() -> impl Strategy<Value = Vec<Pod>> {
+    fn pods() -> impl Strategy<Value = Vec<PodFacts>> {
         let pod = (any::<Option<bool>>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
-            |(end, ready, deleting, tracked)| Pod {
-                end: end.map(|succeeded| End { succeeded, at: at(50) }),
+            |(end, ready, deleting, tracked)| PodFacts {
+                end: end.map(|succeeded| PodEnd { succeeded, at: at(50) }),
                 ready,
                 deleting,
                 tracked,
@@ -395,7 +397,7 @@ mod tests {
             parallelism in 0_i64..4, completions in proptest::option::of(0_i64..4), limit in 0_i64..3,
             suspended: bool, pods in pods(),
         ) {
-            let job = Job { parallelism, completions, backoff_limit: limit, suspended, ..Job::default() };
+            let job = JobFacts { parallelism, completions, backoff_limit: limit, suspended, ..JobFacts::default() };
             let decision = settled(&job, &pods, at(1000));
             let alive = pods.iter().filter(|pod| pod.end.is_none() && !pod.deleting).count();
             let after = alive - decision.delete.len() + decision.create;
@@ -405,7 +407,7 @@ mod tests {
             let over = decision.job.is_complete || decision.job.is_failed;
             let again = decide(&decision.job, &[], at(1001));
             if over {
-                prop_assert_eq!(&again, &Decision { job: decision.job.clone(), ..Decision::default() });
+                prop_assert_eq!(&again, &JobDecision { job: decision.job.clone(), ..JobDecision::default() });
             }
         }
     }

@@ -1,237 +1,256 @@
 //! The table of supported kinds.
 
-use serde_json::Value;
+/// The only version of every group.
+const VERSION: &str = "v1";
 
-use crate::refusal::{FieldErrors, Refusal};
-use crate::resources::{self, Admit};
-
-/// A kind of object, with the functions that differ by kind.
-pub struct Kind {
-    /// API group; empty for the core group.
-    pub group: &'static str,
-    pub version: &'static str,
-    /// E.g., `Job`.
-    pub kind: &'static str,
-    /// The name in paths, e.g., `jobs`.
-    pub plural: &'static str,
-    /// E.g., `job`.
-    pub singular: &'static str,
-    /// Short names for `kubectl`, e.g., `po`.
-    pub short: &'static [&'static str],
-    pub namespaced: bool,
-    /// Whether it has a `status` subresource.
-    pub has_status: bool,
-    /// Fields that field selectors support beside name and namespace, e.g., `spec.nodeName`.
-    pub fields: &'static [&'static str],
-    /// Decodes a new or changed object, sets its defaults, and validates it.
-    pub admit: fn(Admit) -> Result<Value, Refusal>,
-    /// Whether the controllers still have work to do on an object.
-    pub is_active: fn(&Value) -> bool,
-    /// Validates a name; the error is why it is invalid.
-    pub is_name: fn(&str) -> Result<(), &'static str>,
+/// A kind of object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    Job,
+    Pod,
+    PersistentVolumeClaim,
+    ConfigMap,
+    Secret,
+    Service,
+    Event,
+    Node,
+    Namespace,
+    ResourceQuota,
+    ServiceAccount,
+    StorageClass,
 }
 
-impl std::fmt::Debug for Kind {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(self.plural)
-    }
-}
-
-impl PartialEq for Kind {
-    fn eq(&self, other: &Self) -> bool {
-        (self.group, self.plural) == (other.group, other.plural)
-    }
+/// What the API says about a kind.
+struct Definition {
+    group: &'static str,
+    name: &'static str,
+    plural: &'static str,
+    singular: &'static str,
+    short_names: &'static [&'static str],
+    is_namespaced: bool,
+    has_status: bool,
+    selectable_fields: &'static [&'static str],
 }
 
 impl Kind {
+    /// All kinds. Their plurals are unique across groups, so that a plural alone identifies a kind.
+    pub const ALL: [Self; 12] = [
+        Self::Job,
+        Self::Pod,
+        Self::PersistentVolumeClaim,
+        Self::ConfigMap,
+        Self::Secret,
+        Self::Service,
+        Self::Event,
+        Self::Node,
+        Self::Namespace,
+        Self::ResourceQuota,
+        Self::ServiceAccount,
+        Self::StorageClass,
+    ];
+
+    /// Looks up a kind by its plural.
+    pub fn from_plural(plural: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.plural() == plural)
+    }
+
+    /// API group; empty for the core group.
+    pub fn group(self) -> &'static str {
+        self.definition().group
+    }
+
+    /// E.g., `Job`.
+    pub fn name(self) -> &'static str {
+        self.definition().name
+    }
+
+    /// The name in paths, e.g., `jobs`.
+    pub fn plural(self) -> &'static str {
+        self.definition().plural
+    }
+
+    /// E.g., `job`.
+    pub fn singular(self) -> &'static str {
+        self.definition().singular
+    }
+
+    /// Short names for `kubectl`, e.g., `po`.
+    pub fn short_names(self) -> &'static [&'static str] {
+        self.definition().short_names
+    }
+
+    pub fn is_namespaced(self) -> bool {
+        self.definition().is_namespaced
+    }
+
+    /// Whether it has a `status` subresource.
+    pub fn has_status(self) -> bool {
+        self.definition().has_status
+    }
+
+    /// Fields that field selectors support beside name and namespace, e.g., `spec.nodeName`.
+    pub fn selectable_fields(self) -> &'static [&'static str] {
+        self.definition().selectable_fields
+    }
+
+    /// `v1`.
+    pub fn version(self) -> &'static str {
+        VERSION
+    }
+
     /// `batch/v1`.
-    pub fn api_version(&self) -> String {
-        match self.group {
-            "" => self.version.to_owned(),
-            group => format!("{group}/{}", self.version),
+    pub fn api_version(self) -> String {
+        match self.group() {
+            "" => VERSION.to_owned(),
+            group => format!("{group}/{VERSION}"),
         }
     }
 
     /// `jobs.batch`.
-    pub fn resource(&self) -> String {
-        match self.group {
-            "" => self.plural.to_owned(),
-            group => format!("{}.{group}", self.plural),
-        }
+    pub fn resource(self) -> String {
+        self.with_group(self.plural())
     }
 
     /// `Job.batch`.
-    pub fn qualified(&self) -> String {
-        match self.group {
-            "" => self.kind.to_owned(),
-            group => format!("{}.{group}", self.kind),
+    pub fn qualified(self) -> String {
+        self.with_group(self.name())
+    }
+
+    fn with_group(self, name: &str) -> String {
+        match self.group() {
+            "" => name.to_owned(),
+            group => format!("{name}.{group}"),
         }
     }
 
-    /// Validates the name of an object of this kind.
-    pub fn check_name(&self, name: &str, errors: &mut FieldErrors) {
-        if let Err(why) = (self.is_name)(name) {
-            errors.invalid("metadata.name", name, why);
+    const fn definition(self) -> &'static Definition {
+        match self {
+            Self::Job => &JOB,
+            Self::Pod => &POD,
+            Self::PersistentVolumeClaim => &PERSISTENT_VOLUME_CLAIM,
+            Self::ConfigMap => &CONFIG_MAP,
+            Self::Secret => &SECRET,
+            Self::Service => &SERVICE,
+            Self::Event => &EVENT,
+            Self::Node => &NODE,
+            Self::Namespace => &NAMESPACE,
+            Self::ResourceQuota => &RESOURCE_QUOTA,
+            Self::ServiceAccount => &SERVICE_ACCOUNT,
+            Self::StorageClass => &STORAGE_CLASS,
         }
     }
 }
 
-/// Looks up a kind by its plural.
-pub fn named(plural: &str) -> Option<&'static Kind> {
-    KINDS.iter().find(|kind| kind.plural == plural)
-}
-
-/// Looks up a kind whose plural is known at compile time.
-///
-/// # Panics
-/// The plural is not in [`KINDS`].
-pub fn kind_of(plural: &'static str) -> &'static Kind {
-    named(plural).expect("the plural should be in `KINDS`")
-}
-
-const fn core(
-    kind: &'static str,
-    plural: &'static str,
-    singular: &'static str,
-    admit: fn(Admit) -> Result<Value, Refusal>,
-) -> Kind {
-    Kind {
+/// A namespaced kind of the core group, without a status.
+const fn core(name: &'static str, plural: &'static str, singular: &'static str) -> Definition {
+    Definition {
         group: "",
-        version: "v1",
-        kind,
+        name,
         plural,
         singular,
-        short: &[],
-        namespaced: true,
+        short_names: &[],
+        is_namespaced: true,
         has_status: false,
-        fields: &[],
-        admit,
-        is_active: |_| false,
-        is_name: super::name::subdomain,
+        selectable_fields: &[],
     }
 }
 
-/// All kinds. Their plurals are unique across groups, so that a plural alone identifies a kind.
-pub static KINDS: [Kind; 12] = [
-    Kind {
-        group: "batch",
-        short: &[],
-        has_status: true,
-        fields: &["status.successful"],
-        is_active: resources::job::is_active,
-        ..core("Job", "jobs", "job", resources::job::admit)
-    },
-    Kind {
-        short: &["po"],
-        has_status: true,
-        fields: &[
-            "spec.nodeName",
-            "spec.restartPolicy",
-            "spec.schedulerName",
-            "spec.serviceAccountName",
-            "status.phase",
-            "status.podIP",
-        ],
-        is_active: resources::pod::is_active,
-        ..core("Pod", "pods", "pod", resources::pod::admit)
-    },
-    Kind {
-        short: &["pvc"],
-        has_status: true,
-        is_active: |claim| claim["status"]["phase"] != "Bound",
-        ..core(
-            "PersistentVolumeClaim",
-            "persistentvolumeclaims",
-            "persistentvolumeclaim",
-            resources::claim::admit,
-        )
-    },
-    Kind {
-        short: &["cm"],
-        ..core(
-            "ConfigMap",
-            "configmaps",
-            "configmap",
-            resources::config::admit_config_map,
-        )
-    },
-    Kind {
-        fields: &["type"],
-        ..core("Secret", "secrets", "secret", resources::config::admit_secret)
-    },
-    Kind {
-        short: &["svc"],
-        has_status: true,
-        fields: &["spec.clusterIP", "spec.type"],
-        is_name: super::name::label,
-        ..core("Service", "services", "service", resources::service::admit)
-    },
-    Kind {
-        short: &["ev"],
-        fields: &[
-            "involvedObject.kind",
-            "involvedObject.namespace",
-            "involvedObject.name",
-            "involvedObject.uid",
-            "involvedObject.apiVersion",
-            "involvedObject.resourceVersion",
-            "involvedObject.fieldPath",
-            "reason",
-            "reportingComponent",
-            "source",
-            "type",
-        ],
-        ..core("Event", "events", "event", resources::plain::admit_event)
-    },
-    Kind {
-        short: &["no"],
-        namespaced: false,
-        has_status: true,
-        fields: &["spec.unschedulable"],
-        ..core("Node", "nodes", "node", resources::plain::admit_node)
-    },
-    Kind {
-        short: &["ns"],
-        namespaced: false,
-        has_status: true,
-        fields: &["status.phase"],
-        is_name: super::name::label,
-        ..core(
-            "Namespace",
-            "namespaces",
-            "namespace",
-            resources::plain::admit_namespace,
-        )
-    },
-    Kind {
-        short: &["quota"],
-        has_status: true,
-        is_active: |_| true,
-        ..core(
-            "ResourceQuota",
-            "resourcequotas",
-            "resourcequota",
-            resources::plain::admit_quota,
-        )
-    },
-    Kind {
-        short: &["sa"],
-        ..core(
-            "ServiceAccount",
-            "serviceaccounts",
-            "serviceaccount",
-            resources::plain::admit_service_account,
-        )
-    },
-    Kind {
-        group: "storage.k8s.io",
-        short: &["sc"],
-        namespaced: false,
-        ..core(
-            "StorageClass",
-            "storageclasses",
-            "storageclass",
-            resources::plain::admit_storage_class,
-        )
-    },
-];
+static JOB: Definition = Definition {
+    group: "batch",
+    has_status: true,
+    selectable_fields: &["status.successful"],
+    ..core("Job", "jobs", "job")
+};
+
+static POD: Definition = Definition {
+    short_names: &["po"],
+    has_status: true,
+    selectable_fields: &[
+        "spec.nodeName",
+        "spec.restartPolicy",
+        "spec.schedulerName",
+        "spec.serviceAccountName",
+        "status.phase",
+        "status.podIP",
+    ],
+    ..core("Pod", "pods", "pod")
+};
+
+static PERSISTENT_VOLUME_CLAIM: Definition = Definition {
+    short_names: &["pvc"],
+    has_status: true,
+    ..core(
+        "PersistentVolumeClaim",
+        "persistentvolumeclaims",
+        "persistentvolumeclaim",
+    )
+};
+
+static CONFIG_MAP: Definition = Definition {
+    short_names: &["cm"],
+    ..core("ConfigMap", "configmaps", "configmap")
+};
+
+static SECRET: Definition = Definition {
+    selectable_fields: &["type"],
+    ..core("Secret", "secrets", "secret")
+};
+
+static SERVICE: Definition = Definition {
+    short_names: &["svc"],
+    has_status: true,
+    selectable_fields: &["spec.clusterIP", "spec.type"],
+    ..core("Service", "services", "service")
+};
+
+static EVENT: Definition = Definition {
+    short_names: &["ev"],
+    selectable_fields: &[
+        "involvedObject.kind",
+        "involvedObject.namespace",
+        "involvedObject.name",
+        "involvedObject.uid",
+        "involvedObject.apiVersion",
+        "involvedObject.resourceVersion",
+        "involvedObject.fieldPath",
+        "reason",
+        "reportingComponent",
+        "source",
+        "type",
+    ],
+    ..core("Event", "events", "event")
+};
+
+static NODE: Definition = Definition {
+    short_names: &["no"],
+    is_namespaced: false,
+    has_status: true,
+    selectable_fields: &["spec.unschedulable"],
+    ..core("Node", "nodes", "node")
+};
+
+static NAMESPACE: Definition = Definition {
+    short_names: &["ns"],
+    is_namespaced: false,
+    has_status: true,
+    selectable_fields: &["status.phase"],
+    ..core("Namespace", "namespaces", "namespace")
+};
+
+static RESOURCE_QUOTA: Definition = Definition {
+    short_names: &["quota"],
+    has_status: true,
+    ..core("ResourceQuota", "resourcequotas", "resourcequota")
+};
+
+static SERVICE_ACCOUNT: Definition = Definition {
+    short_names: &["sa"],
+    ..core("ServiceAccount", "serviceaccounts", "serviceaccount")
+};
+
+static STORAGE_CLASS: Definition = Definition {
+    group: "storage.k8s.io",
+    short_names: &["sc"],
+    is_namespaced: false,
+    ..core("StorageClass", "storageclasses", "storageclass")
+};

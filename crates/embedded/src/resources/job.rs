@@ -4,41 +4,42 @@ use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::Value;
 
-use super::pod_spec::{self, Use};
-use super::{Admit, pod};
-use crate::object::name;
-use crate::refusal::{FieldErrors, Refusal};
+use super::candidate::Candidate;
+use super::pod_spec::{self, SpecOwner};
+use super::{metadata, pod};
+use crate::field_errors::FieldErrors;
+use crate::status_error::StatusError;
 
 /// Label of pods with the UID of their Job.
-pub const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
+const CONTROLLER_UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
 /// Label of pods with the name of their Job.
-pub const JOB_NAME: &str = "batch.kubernetes.io/job-name";
+const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
 
 /// Maximum number of a Job's concurrent pods. All of them are created in one transaction, which blocks all other
 /// writers.
 const MAX_PARALLELISM: i32 = 1000;
 
 /// `batch/v1/Job`.
-pub fn admit(admit: Admit) -> Result<Value, Refusal> {
-    admit.typed::<Job>(complete, |job, old, errors| {
+pub(super) fn prepare(candidate: Candidate<'_>) -> Result<Value, StatusError> {
+    candidate.prepare_as::<Job>(set_defaults, |job, old, errors| {
         let Some(spec) = &job.spec else {
             errors.required("spec", "");
             return;
         };
-        check(
+        validate(
             spec,
             job.metadata.name.as_deref().unwrap_or_default(),
             old.is_none(),
             errors,
         );
         if let Some(old) = old.and_then(|old| old.spec.as_ref()) {
-            check_change(spec, old, errors);
+            validate_update(spec, old, errors);
         }
     })
 }
 
 /// A finished Job is still active while its pods terminate, and if its time to live will remove it.
-pub fn is_active(job: &Value) -> bool {
+pub(super) fn needs_reconcile(job: &Value) -> bool {
     let conditions = job["status"]["conditions"].as_array();
     let ended = conditions.into_iter().flatten().any(|condition| {
         (condition["type"] == "Complete" || condition["type"] == "Failed") && condition["status"] == "True"
@@ -46,7 +47,7 @@ pub fn is_active(job: &Value) -> bool {
     !ended || job["spec"]["ttlSecondsAfterFinished"].is_i64() || job["status"]["terminating"].as_i64() > Some(0)
 }
 
-fn complete(job: &mut Job, old: Option<&Job>) {
+fn set_defaults(job: &mut Job, old: Option<&Job>) {
     let uid = job.metadata.uid.clone().unwrap_or_default();
     let name = job.metadata.name.clone().unwrap_or_default();
     let spec = job.spec.get_or_insert_default();
@@ -77,8 +78,8 @@ fn complete(job: &mut Job, old: Option<&Job>) {
             .get_or_insert_default();
         // The labels without a prefix are legacy; Kubernetes still sets them.
         for (key, value) in [
-            (CONTROLLER_UID, &uid),
-            (JOB_NAME, &name),
+            (CONTROLLER_UID_LABEL, &uid),
+            (JOB_NAME_LABEL, &name),
             ("controller-uid", &uid),
             ("job-name", &name),
         ] {
@@ -88,12 +89,12 @@ fn complete(job: &mut Job, old: Option<&Job>) {
         selector
             .match_labels
             .get_or_insert_default()
-            .insert(CONTROLLER_UID.to_owned(), uid);
+            .insert(CONTROLLER_UID_LABEL.to_owned(), uid);
     }
-    pod::complete_spec(spec.template.spec.get_or_insert_default());
+    pod::set_spec_defaults(spec.template.spec.get_or_insert_default());
 }
 
-fn check(spec: &JobSpec, name: &str, is_new: bool, errors: &mut FieldErrors) {
+fn validate(spec: &JobSpec, name: &str, is_new: bool, errors: &mut FieldErrors) {
     for (field, value) in [
         ("parallelism", spec.parallelism.map(i64::from)),
         ("completions", spec.completions.map(i64::from)),
@@ -120,13 +121,13 @@ fn check(spec: &JobSpec, name: &str, is_new: bool, errors: &mut FieldErrors) {
         let mode = spec.completion_mode.as_deref().unwrap_or_default();
         errors.unsupported("spec.completionMode", mode, &["NonIndexed"]);
     }
-    if let Some(metadata) = spec
+    if let Some(pod_metadata) = spec
         .template
         .metadata
         .as_ref()
         .and_then(|metadata| serde_json::to_value(metadata).ok())
     {
-        name::check_metadata(&metadata, "spec.template", errors);
+        metadata::validate_metadata(&pod_metadata, "spec.template", errors);
     }
     let labels = spec
         .template
@@ -149,11 +150,11 @@ fn check(spec: &JobSpec, name: &str, is_new: bool, errors: &mut FieldErrors) {
     }
     match &spec.template.spec {
         None => errors.required("spec.template.spec", ""),
-        Some(pod) => pod_spec::check(pod, "spec.template.spec", Use::Job, errors),
+        Some(pod) => pod_spec::validate_pod_spec(pod, "spec.template.spec", SpecOwner::Job, errors),
     }
 }
 
-fn check_change(new: &JobSpec, old: &JobSpec, errors: &mut FieldErrors) {
+fn validate_update(new: &JobSpec, old: &JobSpec, errors: &mut FieldErrors) {
     if new.completions != old.completions {
         errors.invalid("spec.completions", new.completions, IMMUTABLE);
     }

@@ -5,21 +5,23 @@ use k8s_openapi::api::core::v1::{
 };
 use serde_json::Value;
 
-use super::Admit;
-use super::pod_spec::{self, Use};
-use crate::refusal::{FieldErrors, Refusal};
+use super::candidate::Candidate;
+use super::pod_spec::{self, SpecOwner};
+use crate::field_errors::FieldErrors;
+use crate::object::Object;
+use crate::status_error::StatusError;
 
 /// Finalizer that keeps a pod until its Job has counted it; otherwise, the result of a deleted pod would be lost.
-pub const TRACKING: &str = "batch.kubernetes.io/job-tracking";
+pub const JOB_TRACKING_FINALIZER: &str = "batch.kubernetes.io/job-tracking";
 
 /// `v1/Pod`.
-pub fn admit(admit: Admit) -> Result<Value, Refusal> {
-    admit.typed::<Pod>(
+pub(super) fn prepare(candidate: Candidate<'_>) -> Result<Value, StatusError> {
+    candidate.prepare_as::<Pod>(
         |pod, _| {
             let spec = pod.spec.get_or_insert_default();
-            complete_spec(spec);
+            set_spec_defaults(spec);
             for container in &mut spec.containers {
-                complete_resources(container.resources.get_or_insert_default());
+                set_resource_defaults(container.resources.get_or_insert_default());
             }
             spec.enable_service_links.get_or_insert(true);
             spec.service_account_name.get_or_insert_with(|| "default".to_owned());
@@ -32,32 +34,38 @@ pub fn admit(admit: Admit) -> Result<Value, Refusal> {
         },
         |pod, old, errors| {
             let Some(spec) = &pod.spec else { return };
-            pod_spec::check(spec, "spec", Use::Pod, errors);
+            pod_spec::validate_pod_spec(spec, "spec", SpecOwner::Pod, errors);
             if let Some(old) = old.and_then(|old| old.spec.as_ref()) {
-                check_change(spec, old, errors);
+                validate_update(spec, old, errors);
             }
         },
     )
 }
 
-/// A pod is active until its phase is `Succeeded` or `Failed`.
-pub fn is_active(pod: &Value) -> bool {
-    !matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
+/// Whether a pod's phase is final: `Succeeded` or `Failed`.
+pub fn is_terminal(pod: &Object) -> bool {
+    matches!(pod.value["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
+}
+
+/// Names of the claims that a pod's volumes refer to.
+pub fn claim_names(pod: &Object) -> impl Iterator<Item = &str> {
+    let volumes = pod.value["spec"]["volumes"].as_array().into_iter().flatten();
+    volumes.filter_map(|volume| volume["persistentVolumeClaim"]["claimName"].as_str())
 }
 
 /// Sets the defaults of a pod's spec, whether in a pod or in a template.
-pub fn complete_spec(spec: &mut PodSpec) {
+pub fn set_spec_defaults(spec: &mut PodSpec) {
     spec.restart_policy.get_or_insert_with(|| "Always".to_owned());
     spec.dns_policy.get_or_insert_with(|| "ClusterFirst".to_owned());
     spec.termination_grace_period_seconds.get_or_insert(30);
     spec.scheduler_name
         .get_or_insert_with(|| "default-scheduler".to_owned());
     spec.security_context.get_or_insert_default();
-    spec.containers.iter_mut().for_each(complete_container);
-    spec.volumes.iter_mut().flatten().for_each(complete_volume);
+    spec.containers.iter_mut().for_each(set_container_defaults);
+    spec.volumes.iter_mut().flatten().for_each(set_volume_defaults);
 }
 
-fn complete_container(container: &mut Container) {
+fn set_container_defaults(container: &mut Container) {
     // Kubernetes' default, for clients that read it; the engine pulls no images.
     let image = container.image.as_deref().unwrap_or_default();
     let tag = image.rsplit('/').next().unwrap_or_default();
@@ -79,12 +87,12 @@ fn complete_container(container: &mut Container) {
         &mut container.liveness_probe,
         &mut container.startup_probe,
     ] {
-        probe.iter_mut().for_each(complete_probe);
+        probe.iter_mut().for_each(set_probe_defaults);
     }
 }
 
 /// Requests default to limits.
-fn complete_resources(resources: &mut ResourceRequirements) {
+fn set_resource_defaults(resources: &mut ResourceRequirements) {
     if let Some(limits) = resources.limits.clone() {
         let requests = resources.requests.get_or_insert_default();
         for (name, amount) in limits {
@@ -93,14 +101,14 @@ fn complete_resources(resources: &mut ResourceRequirements) {
     }
 }
 
-fn complete_probe(probe: &mut Probe) {
+fn set_probe_defaults(probe: &mut Probe) {
     probe.timeout_seconds.get_or_insert(1);
     probe.period_seconds.get_or_insert(10);
     probe.success_threshold.get_or_insert(1);
     probe.failure_threshold.get_or_insert(3);
 }
 
-fn complete_volume(volume: &mut Volume) {
+fn set_volume_defaults(volume: &mut Volume) {
     const MODE: i32 = 0o644;
     let of_no_type = Volume {
         name: volume.name.clone(),
@@ -151,7 +159,7 @@ fn quality_of_service(spec: &PodSpec) -> String {
     class.to_owned()
 }
 
-fn check_change(new: &PodSpec, old: &PodSpec, errors: &mut FieldErrors) {
+fn validate_update(new: &PodSpec, old: &PodSpec, errors: &mut FieldErrors) {
     match (old.active_deadline_seconds, new.active_deadline_seconds) {
         (Some(old), Some(new)) if new > old => {
             errors.invalid(

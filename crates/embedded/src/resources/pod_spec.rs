@@ -5,18 +5,18 @@ use std::collections::{BTreeMap, HashSet};
 use k8s_openapi::api::core::v1::{Container, PodSpec, Probe, ResourceRequirements, Volume};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use crate::object::name;
-use crate::refusal::FieldErrors;
+use crate::field_errors::FieldErrors;
+use crate::object::names;
 
 /// Where the spec is used, which determines the possible restart policies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Use {
+pub(super) enum SpecOwner {
     Pod,
     Job,
 }
 
-pub(super) fn check(spec: &PodSpec, path: &str, usage: Use, errors: &mut FieldErrors) {
-    check_restart_policy(spec.restart_policy.as_deref().unwrap_or_default(), path, usage, errors);
+pub(super) fn validate_pod_spec(spec: &PodSpec, path: &str, usage: SpecOwner, errors: &mut FieldErrors) {
+    validate_restart_policy(spec.restart_policy.as_deref().unwrap_or_default(), path, usage, errors);
     if let Some(seconds) = spec
         .active_deadline_seconds
         .filter(|seconds| !(1..=i32::MAX.into()).contains(seconds))
@@ -31,30 +31,30 @@ pub(super) fn check(spec: &PodSpec, path: &str, usage: Use, errors: &mut FieldEr
         let why = "pods on this machine must have one container and no init containers";
         errors.forbidden(format!("{path}.containers"), why);
     }
-    let volumes = check_volumes(spec.volumes.as_deref().unwrap_or_default(), path, errors);
+    let volumes = validate_volumes(spec.volumes.as_deref().unwrap_or_default(), path, errors);
     for (index, container) in spec.containers.iter().enumerate() {
-        check_container(container, &format!("{path}.containers[{index}]"), &volumes, errors);
+        validate_container(container, &format!("{path}.containers[{index}]"), &volumes, errors);
     }
 }
 
-fn check_restart_policy(policy: &str, path: &str, usage: Use, errors: &mut FieldErrors) {
+fn validate_restart_policy(policy: &str, path: &str, usage: SpecOwner, errors: &mut FieldErrors) {
     let field = format!("{path}.restartPolicy");
     match (usage, policy) {
-        (_, "Never") | (Use::Pod, "Always" | "OnFailure") => {}
-        (Use::Pod, _) => errors.unsupported(field, policy, &["Always", "OnFailure", "Never"]),
-        (Use::Job, "Always") => errors.required(field, "valid values: \"OnFailure\", \"Never\""),
+        (_, "Never") | (SpecOwner::Pod, "Always" | "OnFailure") => {}
+        (SpecOwner::Pod, _) => errors.unsupported(field, policy, &["Always", "OnFailure", "Never"]),
+        (SpecOwner::Job, "Always") => errors.required(field, "valid values: \"OnFailure\", \"Never\""),
         // `OnFailure` is unsupported: the engine's Job controller counts failed pods, not the restarts of containers.
-        (Use::Job, _) => errors.unsupported(field, policy, &["Never"]),
+        (SpecOwner::Job, _) => errors.unsupported(field, policy, &["Never"]),
     }
 }
 
-fn check_volumes<'a>(volumes: &'a [Volume], path: &str, errors: &mut FieldErrors) -> HashSet<&'a str> {
+fn validate_volumes<'a>(volumes: &'a [Volume], path: &str, errors: &mut FieldErrors) -> HashSet<&'a str> {
     let mut names = HashSet::new();
     for (index, volume) in volumes.iter().enumerate() {
         let here = format!("{path}.volumes[{index}]");
         if volume.name.is_empty() {
             errors.required(format!("{here}.name"), "");
-        } else if let Err(why) = name::label(&volume.name) {
+        } else if let Err(why) = names::validate_label(&volume.name) {
             errors.invalid(format!("{here}.name"), volume.name.as_str(), why);
         } else if !names.insert(volume.name.as_str()) {
             errors.duplicate(format!("{here}.name"), &volume.name);
@@ -81,10 +81,10 @@ fn check_volumes<'a>(volumes: &'a [Volume], path: &str, errors: &mut FieldErrors
     names
 }
 
-fn check_container(container: &Container, path: &str, volumes: &HashSet<&str>, errors: &mut FieldErrors) {
+fn validate_container(container: &Container, path: &str, volumes: &HashSet<&str>, errors: &mut FieldErrors) {
     if container.name.is_empty() {
         errors.required(format!("{path}.name"), "");
-    } else if let Err(why) = name::label(&container.name) {
+    } else if let Err(why) = names::validate_label(&container.name) {
         errors.invalid(format!("{path}.name"), container.name.as_str(), why);
     }
     if container.image.as_deref().unwrap_or_default().is_empty() {
@@ -132,14 +132,14 @@ fn check_container(container: &Container, path: &str, volumes: &HashSet<&str>, e
         }
     }
     if let Some(resources) = &container.resources {
-        check_resources(resources, &format!("{path}.resources"), errors);
+        validate_resources(resources, &format!("{path}.resources"), errors);
     }
     if let Some(probe) = &container.readiness_probe {
-        check_probe(probe, &format!("{path}.readinessProbe"), errors);
+        validate_probe(probe, &format!("{path}.readinessProbe"), errors);
     }
 }
 
-fn check_resources(resources: &ResourceRequirements, path: &str, errors: &mut FieldErrors) {
+fn validate_resources(resources: &ResourceRequirements, path: &str, errors: &mut FieldErrors) {
     let none = BTreeMap::new();
     let limits = resources.limits.as_ref().unwrap_or(&none);
     let requests = resources.requests.as_ref().unwrap_or(&none);
@@ -151,7 +151,7 @@ fn check_resources(resources: &ResourceRequirements, path: &str, errors: &mut Fi
                 let why = "must be a standard resource type or fully qualified";
                 errors.invalid(field.clone(), name.as_str(), why);
             }
-            match quantity::nanos(&amount.0) {
+            match quantity::Quantity::parse(&amount.0).map(quantity::Quantity::nanos) {
                 None => {
                     let why =
                         "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
@@ -171,14 +171,16 @@ fn check_resources(resources: &ResourceRequirements, path: &str, errors: &mut Fi
     values("requests", requests);
     for (name, request) in requests {
         let Some(limit) = limits.get(name) else { continue };
-        if quantity::nanos(&request.0) > quantity::nanos(&limit.0) {
+        let [requested, allowed] =
+            [&request.0, &limit.0].map(|text| quantity::Quantity::parse(text).map(quantity::Quantity::nanos));
+        if requested > allowed {
             let why = format!("must be less than or equal to {name} limit of {}", limit.0);
             errors.invalid(format!("{path}.requests"), request.0.as_str(), &why);
         }
     }
 }
 
-fn check_probe(probe: &Probe, path: &str, errors: &mut FieldErrors) {
+fn validate_probe(probe: &Probe, path: &str, errors: &mut FieldErrors) {
     if probe.exec.is_none() {
         errors.required(path, "must specify a handler type");
     }

@@ -4,15 +4,15 @@ use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
-use super::Admit;
-use crate::refusal::Refusal;
+use super::candidate::Candidate;
+use crate::status_error::StatusError;
 
 /// `v1/Service`.
-pub fn admit(admit: Admit) -> Result<Value, Refusal> {
-    admit.typed::<Service>(
+pub(super) fn prepare(candidate: Candidate<'_>) -> Result<Value, StatusError> {
+    candidate.prepare_as::<Service>(
         |service, old| {
             let spec = service.spec.get_or_insert_default();
-            complete(spec, old.and_then(|old| old.spec.as_ref()));
+            set_defaults(spec, old.and_then(|old| old.spec.as_ref()));
         },
         |service, _, errors| {
             let spec = service.spec.clone().unwrap_or_default();
@@ -49,7 +49,7 @@ pub fn admit(admit: Admit) -> Result<Value, Refusal> {
     )
 }
 
-fn complete(spec: &mut ServiceSpec, old: Option<&ServiceSpec>) {
+fn set_defaults(spec: &mut ServiceSpec, old: Option<&ServiceSpec>) {
     spec.type_.get_or_insert_with(|| "ClusterIP".to_owned());
     spec.session_affinity.get_or_insert_with(|| "None".to_owned());
     spec.internal_traffic_policy.get_or_insert_with(|| "Cluster".to_owned());

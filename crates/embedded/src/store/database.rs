@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use super::room;
+use super::page_reserve;
 use crate::disk::Disk;
 use crate::error::Error;
-use crate::files::{make_private, private_file};
-use crate::state::DATABASE;
+use crate::files::{create_private_dir, private_file_options};
+use crate::state_dir::DATABASE;
 
 /// How long to wait for the lock of the state directory. If a server is killed while it starts a process, the forked
 /// child holds the lock until it calls `exec`.
-const LOCK_PATIENCE: Duration = Duration::from_secs(1);
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Version of the schema. Each change increments it, and adds a step to [`migrate`].
 const SCHEMA_VERSION: i64 = 3;
@@ -57,7 +57,7 @@ const LEFTOVERS: &str = "CREATE TABLE leftovers (uid TEXT PRIMARY KEY) WITHOUT R
 pub(super) const MEMORY: &str = ":memory:";
 
 /// Number of statements that a connection keeps prepared: more than there are, so that none is evicted.
-const STATEMENTS: usize = 64;
+const STATEMENT_CACHE_CAPACITY: usize = 64;
 
 /// The database in a state directory that this process has locked.
 #[derive(Debug)]
@@ -70,39 +70,39 @@ pub(super) struct Database {
 
 impl Database {
     /// Locks the directory, opens its database, and migrates the schema.
-    pub fn open(folder: &Path) -> Result<Self, Error> {
-        let unusable = |source| Error::StateFolder {
-            path: folder.to_owned(),
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let unusable = |source| Error::StateDir {
+            path: dir.to_owned(),
             source,
         };
-        make_private(folder).map_err(unusable)?;
-        let lock = private_file().open(folder.join("lock")).map_err(unusable)?;
-        let deadline = Instant::now() + LOCK_PATIENCE;
+        create_private_dir(dir).map_err(unusable)?;
+        let lock = private_file_options().open(dir.join("lock")).map_err(unusable)?;
+        let deadline = Instant::now() + LOCK_TIMEOUT;
         loop {
             match lock.try_lock() {
                 Ok(()) => break,
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(LOCK_PAUSE),
-                Err(TryLockError::WouldBlock) => return Err(Error::InUse(folder.to_owned())),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(LOCK_POLL_INTERVAL),
+                Err(TryLockError::WouldBlock) => return Err(Error::InUse(dir.to_owned())),
                 Err(TryLockError::Error(source)) => return Err(unusable(source)),
             }
         }
-        let disk = Disk::of(folder);
+        let disk = Disk::of_state_dir(dir);
         // Clear only under the lock: another server's containers may be running in a directory that is in use.
         if disk.is_low() {
-            disk.clear();
+            disk.free_up();
         }
         let database = Self {
             disk,
-            path: folder.join(DATABASE),
+            path: dir.join(DATABASE),
             _lock: lock,
         };
         loop {
             match database.prepare() {
                 Ok(()) => return Ok(database),
-                Err(Error::Newer(path)) => return Err(Error::Newer(path)),
+                Err(Error::NewerSchema(path)) => return Err(Error::NewerSchema(path)),
                 // The disk may lack a page or two: release the reserve step by step, and only as far as needed.
                 Err(error) => {
-                    if !database.disk.release_part() {
+                    if !database.disk.release_reserve_part() {
                         return Err(error);
                     }
                 }
@@ -113,13 +113,17 @@ impl Database {
     /// Creates the file if missing, and migrates the schema.
     fn prepare(&self) -> Result<(), Error> {
         // SQLite creates its other files with the mode of this one, so this makes all of them private.
-        private_file().open(&self.path).map_err(|source| Error::StateFolder {
-            path: self.path.clone(),
-            source,
-        })?;
+        private_file_options()
+            .open(&self.path)
+            .map_err(|source| Error::StateDir {
+                path: self.path.clone(),
+                source,
+            })?;
         let connection = self.connect()?;
-        let is_ours = migrate(&connection).map_err(|source| self.error(source))?;
-        is_ours.then_some(()).ok_or_else(|| Error::Newer(self.path.clone()))
+        let is_supported = migrate(&connection).map_err(|source| self.error(source))?;
+        is_supported
+            .then_some(())
+            .ok_or_else(|| Error::NewerSchema(self.path.clone()))
     }
 
     pub fn disk(&self) -> &Disk {
@@ -141,7 +145,7 @@ impl Database {
             connection.pragma_update(None, "temp_store", "MEMORY")?;
             // A log that has grown beyond this gives its space back.
             connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
-            prepare_once(&connection)?;
+            keep_statements_prepared(&connection)?;
             Ok(connection)
         };
         open().map_err(|source| self.error(source))
@@ -156,7 +160,7 @@ impl Database {
 pub(super) fn in_memory() -> Result<Connection, Error> {
     let open = || {
         let connection = Connection::open_in_memory()?;
-        prepare_once(&connection)?;
+        keep_statements_prepared(&connection)?;
         migrate(&connection)?;
         Ok(connection)
     };
@@ -166,8 +170,8 @@ pub(super) fn in_memory() -> Result<Connection, Error> {
 /// Makes the cache of prepared statements effective. Without the query planner stability guarantee, `SQLite` considers
 /// the bound value of `kind` to decide whether the partial index of events applies, and prepares a statement again for
 /// each value (<https://sqlite.org/queryplanner-ng.html#qpstab>).
-fn prepare_once(connection: &Connection) -> rusqlite::Result<()> {
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+fn keep_statements_prepared(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE_CAPACITY);
     connection
         .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
         .map(drop)
@@ -183,7 +187,7 @@ pub(super) fn error(path: impl Into<PathBuf>, source: rusqlite::Error) -> Error 
 /// Migrates the schema in a single transaction; returns false if a newer version of k8s-cli wrote it.
 fn migrate(connection: &Connection) -> rusqlite::Result<bool> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let steps = [SCHEMA, LEFTOVERS, room::SCHEMA];
+    let steps = [SCHEMA, LEFTOVERS, page_reserve::SCHEMA];
     let done = usize::try_from(version).unwrap_or(usize::MAX);
     if let Some(missing) = steps.get(done..).filter(|missing| !missing.is_empty()) {
         let all = missing.concat();
@@ -203,17 +207,17 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_given_back_in_a_moment_is_waited_for() {
-        let folder = std::env::temp_dir().join(format!("k8s-cli-lock-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let held = File::create(folder.join("lock")).unwrap();
+        let dir = std::env::temp_dir().join(format!("k8s-cli-lock-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let held = File::create(dir.join("lock")).unwrap();
         held.lock().unwrap();
-        assert!(matches!(Database::open(&folder), Err(Error::InUse(_))));
+        assert!(matches!(Database::open(&dir), Err(Error::InUse(_))));
         let release = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(100));
             drop(held);
         });
-        Database::open(&folder).unwrap();
+        Database::open(&dir).unwrap();
         release.join().unwrap();
-        std::fs::remove_dir_all(&folder).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

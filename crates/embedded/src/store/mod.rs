@@ -2,26 +2,28 @@
 //!
 //! ```text
 //! API, node ──► writer thread ──► one transaction per batch ──► commit ──► responses
-//!                    │ the controllers react to each change in the same transaction
-//!                    └────────────────────────────────────────────────► hub ──► watches
+//!                    │ the hooks (the controllers) react to each change in the same transaction
+//!                    └────────────────────────────────────────────────► watch cache ──► watches
 //! API ──► reader (its own connection) ──► responses
 //! ```
 //!
 //! In memory, there are neither threads nor readers: the caller's thread does the work. The rest is the same.
 
 mod database;
-mod entrance;
+mod file_store;
 mod health;
-mod hub;
-mod inline;
+mod hooks;
+mod memory_store;
+mod page_reserve;
 mod reader;
-mod room;
-mod threads;
+mod store;
 mod transaction;
+mod watch_cache;
 mod writer;
 
-pub use entrance::Store;
-pub use hub::{Change, Hub, Position};
-pub use reader::{Continue, Query, get, list};
-pub use transaction::{Touched, Transaction};
+pub use hooks::TransactionHooks;
+pub use reader::{ContinueToken, ListQuery, get_object, list_objects};
+pub use store::Store;
+pub use transaction::{ObjectChange, Transaction, WriteMode};
+pub use watch_cache::{ResourceVersion, WatchCache, WatchCacheEvent};
 pub use writer::Durability;

@@ -7,21 +7,22 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::Value;
 
 use crate::error::Error;
-use crate::object::{FieldSelector, Kind, LabelSelector, Object, Selection};
-use crate::refusal::Refusal;
+use crate::object::{Kind, Object};
+use crate::selector::{FieldSelector, LabelSelector, Selection};
+use crate::status_error::StatusError;
 
 /// Maximum number of idle connections.
-const IDLE: usize = 4;
+const MAX_IDLE: usize = 4;
 
 /// A pool of idle connections.
 #[derive(Default)]
-pub struct Reader {
+pub struct ConnectionPool {
     idle: Mutex<Vec<Connection>>,
 }
 
 /// Where a paginated list continues.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Continue {
+pub struct ContinueToken {
     /// The version of the first page, which all pages report.
     pub version: i64,
     /// Namespace and name of the last object of the previous page.
@@ -30,19 +31,19 @@ pub struct Continue {
 }
 
 #[derive(Debug)]
-pub struct Page {
+pub struct ListPage {
     /// The version from which a watch can continue.
     pub version: i64,
     /// The objects, as stored.
     pub objects: Vec<Bytes>,
     /// `None` on the last page.
-    pub next: Option<Continue>,
+    pub next: Option<ContinueToken>,
 }
 
 /// Which objects to list.
 #[derive(Debug, Clone)]
-pub struct Query {
-    pub kind: &'static Kind,
+pub struct ListQuery {
+    pub kind: Kind,
     /// `None` for all namespaces.
     pub namespace: Option<String>,
     pub labels: LabelSelector,
@@ -50,31 +51,31 @@ pub struct Query {
     /// Maximum number of objects per page.
     pub limit: Option<usize>,
     /// Where to continue a previous list.
-    pub from: Option<Continue>,
+    pub from: Option<ContinueToken>,
 }
 
-fn failed(error: rusqlite::Error) -> Refusal {
+fn failed(error: rusqlite::Error) -> StatusError {
     tracing::error!(%error, "failed to read the database");
-    Refusal::internal("failed to read the database")
+    StatusError::internal("failed to read the database")
 }
 
-impl Reader {
+impl ConnectionPool {
     /// Runs `work` on an idle connection, or on a new one.
     pub(super) fn with<T>(
         &self,
         connect: impl FnOnce() -> Result<Connection, Error>,
-        work: impl FnOnce(&Connection) -> Result<T, Refusal>,
-    ) -> Result<T, Refusal> {
+        work: impl FnOnce(&Connection) -> Result<T, StatusError>,
+    ) -> Result<T, StatusError> {
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         // A statement of its own: a guard within the `match` would hold the lock while `connect` runs.
         let taken = idle().pop();
         let connection = match taken {
             Some(connection) => connection,
-            None => connect().map_err(Refusal::internal)?,
+            None => connect().map_err(StatusError::internal)?,
         };
         let result = work(&connection);
         let mut idle = idle();
-        if idle.len() < IDLE {
+        if idle.len() < MAX_IDLE {
             idle.push(connection);
         }
         result
@@ -82,11 +83,16 @@ impl Reader {
 }
 
 /// Reads an object as stored.
-pub fn get(connection: &Connection, kind: &Kind, namespace: &str, name: &str) -> Result<Option<Bytes>, Refusal> {
+pub fn get_object(
+    connection: &Connection,
+    kind: Kind,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Bytes>, StatusError> {
     let sql = "SELECT object FROM objects WHERE kind = ?1 AND namespace = ?2 AND name = ?3";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     statement
-        .query_row(params![kind.plural, namespace, name], |row| {
+        .query_row(params![kind.plural(), namespace, name], |row| {
             Ok(Bytes::copy_from_slice(row.get_ref(0)?.as_blob()?))
         })
         .optional()
@@ -94,15 +100,15 @@ pub fn get(connection: &Connection, kind: &Kind, namespace: &str, name: &str) ->
 }
 
 /// Reads a page of a list. Label selectors are evaluated without reading the objects.
-pub fn list(connection: &Connection, query: &Query) -> Result<Page, Refusal> {
+pub fn list_objects(connection: &Connection, query: &ListQuery) -> Result<ListPage, StatusError> {
     // In a transaction, so that the version and the objects are from the same snapshot.
     connection.execute_batch("BEGIN").map_err(failed)?;
-    let page = list_within(connection, query);
+    let page = read_page(connection, query);
     connection.execute_batch("COMMIT").map_err(failed)?;
     page
 }
 
-fn list_within(connection: &Connection, query: &Query) -> Result<Page, Refusal> {
+fn read_page(connection: &Connection, query: &ListQuery) -> Result<ListPage, StatusError> {
     let newest: i64 = connection
         .query_row("SELECT value FROM meta WHERE name = 'version'", [], |row| row.get(0))
         .map_err(failed)?;
@@ -126,9 +132,9 @@ fn list_within(connection: &Connection, query: &Query) -> Result<Page, Refusal> 
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     let namespace = query.namespace.as_deref().unwrap_or_default();
     let mut rows = statement
-        .query(params![query.kind.plural, namespace, from_namespace, from_name])
+        .query(params![query.kind.plural(), namespace, from_namespace, from_name])
         .map_err(failed)?;
-    let mut page = Page {
+    let mut page = ListPage {
         version,
         objects: Vec::new(),
         next: None,
@@ -149,7 +155,7 @@ fn list_within(connection: &Connection, query: &Query) -> Result<Page, Refusal> 
             continue;
         }
         if query.limit.is_some_and(|limit| page.objects.len() == limit) {
-            page.next = Some(Continue {
+            page.next = Some(ContinueToken {
                 version,
                 namespace: last.0,
                 name: last.1,
@@ -167,7 +173,7 @@ fn labels_match(selector: &LabelSelector, text: &str) -> bool {
     selector.matches_labels(|key| labels.get(key).map(String::as_str))
 }
 
-fn fields_match(query: &Query, object: &[u8]) -> bool {
+fn fields_match(query: &ListQuery, object: &[u8]) -> bool {
     let value: Value = serde_json::from_slice(object).unwrap_or_default();
     let object = Object {
         kind: query.kind,

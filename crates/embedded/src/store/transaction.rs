@@ -9,46 +9,55 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
 
-use super::hub::Change;
-use crate::object::{Kind, Object, Selection};
+use super::watch_cache::WatchCacheEvent;
+use crate::object::{Kind, Object};
 use crate::random::Random;
-use crate::refusal::Refusal;
+use crate::resources::needs_reconcile;
+use crate::selector::Selection;
+use crate::status_error::StatusError;
 
 /// Kinds whose objects have a directory on disk.
-const HAVE_FOLDERS: [&str; 2] = ["pods", "persistentvolumeclaims"];
+const KINDS_WITH_DIRECTORY: [Kind; 2] = [Kind::Pod, Kind::PersistentVolumeClaim];
+
+/// What becomes of the changes of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteMode {
+    Commit,
+    /// They are rolled back.
+    DryRun,
+}
 
 /// A running transaction. Its changes are invisible to others until it is committed.
 pub struct Transaction<'a> {
     connection: &'a Connection,
     /// The newest version, including this transaction's changes.
     pub(super) version: i64,
-    pub(super) changes: Vec<Change>,
+    pub(super) changes: Vec<WatchCacheEvent>,
     /// Changes that the controllers have yet to see.
-    pub(super) unseen: Vec<Touched>,
+    pub(super) unseen_changes: Vec<ObjectChange>,
     /// When the transaction began. All its changes have this time.
     pub now: Timestamp,
     /// Whether the disk is too full for new objects of clients.
-    pub(super) has_no_room: bool,
-    /// False in a dry run.
-    pub(super) keeps: bool,
+    pub(super) disk_is_full: bool,
+    pub(super) mode: WriteMode,
     /// Whether to sync earlier commits, too, even if this transaction writes nothing.
-    pub(super) must_last: bool,
+    pub(super) must_sync: bool,
     /// For UIDs and generated names.
     pub random: &'a mut Random,
 }
 
 /// A changed object.
 #[derive(Debug)]
-pub struct Touched {
+pub struct ObjectChange {
     /// `None` if the object was created.
     pub before: Option<Object>,
     /// `None` if the object was deleted.
     pub after: Option<Object>,
 }
 
-fn failed(error: rusqlite::Error) -> Refusal {
+fn failed(error: rusqlite::Error) -> StatusError {
     tracing::error!(%error, "database error");
-    Refusal::internal("database error")
+    StatusError::internal("database error")
 }
 
 impl<'a> Transaction<'a> {
@@ -57,26 +66,26 @@ impl<'a> Transaction<'a> {
             connection,
             version,
             changes: Vec::new(),
-            unseen: Vec::new(),
-            has_no_room: false,
-            keeps: true,
-            must_last: false,
+            unseen_changes: Vec::new(),
+            disk_is_full: false,
+            mode: WriteMode::Commit,
+            must_sync: false,
             now,
             random,
         }
     }
 
     /// Whether to reject new objects of clients for lack of disk space. A dry run needs none.
-    pub fn is_crowded(&self) -> bool {
-        self.has_no_room && self.keeps
+    pub fn rejects_new_objects(&self) -> bool {
+        self.disk_is_full && self.mode == WriteMode::Commit
     }
 
     /// Takes the changes that the controllers have yet to see.
-    pub fn take_unseen(&mut self) -> Vec<Touched> {
-        std::mem::take(&mut self.unseen)
+    pub fn take_changes(&mut self) -> Vec<ObjectChange> {
+        std::mem::take(&mut self.unseen_changes)
     }
 
-    fn read(kind: &'static Kind, row: &Row<'_>) -> rusqlite::Result<Object> {
+    fn read(kind: Kind, row: &Row<'_>) -> rusqlite::Result<Object> {
         let bytes = row.get_ref(0)?.as_blob()?;
         let value: Value = serde_json::from_slice(bytes).map_err(|error| {
             rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, Box::new(error))
@@ -84,39 +93,39 @@ impl<'a> Transaction<'a> {
         Ok(Object { kind, value })
     }
 
-    pub fn get(&self, kind: &'static Kind, namespace: &str, name: &str) -> Result<Option<Object>, Refusal> {
+    pub fn get(&self, kind: Kind, namespace: &str, name: &str) -> Result<Option<Object>, StatusError> {
         let sql = "SELECT object FROM objects WHERE kind = ?1 AND namespace = ?2 AND name = ?3";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         statement
-            .query_row(params![kind.plural, namespace, name], |row| Self::read(kind, row))
+            .query_row(params![kind.plural(), namespace, name], |row| Self::read(kind, row))
             .optional()
             .map_err(failed)
     }
 
-    pub fn by_uid(&self, uid: &str) -> Result<Option<Object>, Refusal> {
+    pub fn get_by_uid(&self, uid: &str) -> Result<Option<Object>, StatusError> {
         let sql = "SELECT object, kind FROM objects WHERE uid = ?1";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         statement.query_row(params![uid], read_any).optional().map_err(failed)
     }
 
     /// All objects of a kind in a namespace.
-    pub fn list(&self, kind: &'static Kind, namespace: &str) -> Result<Vec<Object>, Refusal> {
+    pub fn list(&self, kind: Kind, namespace: &str) -> Result<Vec<Object>, StatusError> {
         let sql = "SELECT object FROM objects WHERE kind = ?1 AND namespace = ?2 ORDER BY name";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
-        let rows = statement.query_map(params![kind.plural, namespace], |row| Self::read(kind, row));
+        let rows = statement.query_map(params![kind.plural(), namespace], |row| Self::read(kind, row));
         rows.and_then(Iterator::collect).map_err(failed)
     }
 
     /// All objects of a kind in all namespaces.
-    pub fn every(&self, kind: &'static Kind) -> Result<Vec<Object>, Refusal> {
+    pub fn list_all(&self, kind: Kind) -> Result<Vec<Object>, StatusError> {
         let sql = "SELECT object FROM objects WHERE kind = ?1";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
-        let rows = statement.query_map(params![kind.plural], |row| Self::read(kind, row));
+        let rows = statement.query_map(params![kind.plural()], |row| Self::read(kind, row));
         rows.and_then(Iterator::collect).map_err(failed)
     }
 
     /// The oldest events that were last recorded before a time.
-    pub fn old_events(&self, before: Timestamp, limit: i64) -> Result<Vec<Object>, Refusal> {
+    pub fn list_old_events(&self, before: Timestamp, limit: i64) -> Result<Vec<Object>, StatusError> {
         let sql = "SELECT object, kind FROM objects WHERE kind = 'events' AND written < ?1 ORDER BY written LIMIT ?2";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         let rows = statement.query_map(params![before.as_second(), limit], read_any);
@@ -124,24 +133,24 @@ impl<'a> Transaction<'a> {
     }
 
     /// Number of objects of a kind in a namespace.
-    pub fn count(&self, kind: &'static Kind, namespace: &str) -> Result<i64, Refusal> {
+    pub fn count(&self, kind: Kind, namespace: &str) -> Result<i64, StatusError> {
         let sql = "SELECT count(*) FROM objects WHERE kind = ?1 AND namespace = ?2";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         statement
-            .query_row(params![kind.plural, namespace], |row| row.get(0))
+            .query_row(params![kind.plural(), namespace], |row| row.get(0))
             .map_err(failed)
     }
 
     /// Objects of a kind on which the controllers have work to do, oldest first.
-    pub fn active(&self, kind: &'static Kind) -> Result<Vec<Object>, Refusal> {
+    pub fn list_active(&self, kind: Kind) -> Result<Vec<Object>, StatusError> {
         let sql = "SELECT object FROM objects WHERE kind = ?1 AND active ORDER BY id";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
-        let rows = statement.query_map(params![kind.plural], |row| Self::read(kind, row));
+        let rows = statement.query_map(params![kind.plural()], |row| Self::read(kind, row));
         rows.and_then(Iterator::collect).map_err(failed)
     }
 
     /// Objects owned by the object with this UID, oldest first.
-    pub fn dependents(&self, uid: &str) -> Result<Vec<Object>, Refusal> {
+    pub fn list_dependents(&self, uid: &str) -> Result<Vec<Object>, StatusError> {
         let sql = "SELECT object, kind FROM owners JOIN objects ON uid = dependent WHERE owner = ?1 ORDER BY id";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         let rows = statement.query_map(params![uid], read_any);
@@ -149,80 +158,80 @@ impl<'a> Transaction<'a> {
     }
 
     /// Stores a new object; fails if its name is taken.
-    pub fn create(&mut self, mut object: Object) -> Result<Object, Refusal> {
+    pub fn create(&mut self, mut object: Object) -> Result<Object, StatusError> {
         if self.get(object.kind, object.namespace(), object.name())?.is_some() {
-            return Err(Refusal::already_exists(object.kind, object.name()));
+            return Err(StatusError::already_exists(object.kind, object.name()));
         }
-        let bytes = self.stamp(&mut object);
+        let bytes = self.assign_version(&mut object);
         let sql = "INSERT INTO objects (kind, namespace, name, uid, active, written, labels, object) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         statement
             .execute(params![
-                object.kind.plural,
+                object.kind.plural(),
                 object.namespace(),
                 object.name(),
                 object.uid(),
-                object.is_active(),
+                needs_reconcile(&object),
                 self.now.as_second(),
                 labels_text(&object),
                 &bytes[..]
             ])
             .map_err(failed)?;
         self.write_owners(&object)?;
-        self.note(None, Some(&object), bytes);
+        self.record_change(None, Some(&object), bytes);
         Ok(object)
     }
 
     /// Stores a changed object. Like kube-apiserver, it does nothing if nothing changed: no new version, no watch
     /// event.
-    pub fn update(&mut self, mut object: Object) -> Result<Object, Refusal> {
+    pub fn update(&mut self, mut object: Object) -> Result<Object, StatusError> {
         let Some(before) = self.get(object.kind, object.namespace(), object.name())? else {
-            return Err(Refusal::not_found(object.kind, object.name()));
+            return Err(StatusError::not_found(object.kind, object.name()));
         };
         object.set("resourceVersion", before.version().to_string());
         if object == before {
             return Ok(object);
         }
-        let bytes = self.stamp(&mut object);
+        let bytes = self.assign_version(&mut object);
         let sql = "UPDATE objects SET active = ?2, written = ?3, labels = ?4, object = ?5 WHERE uid = ?1";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         let labels = labels_text(&object);
         statement
             .execute(params![
                 before.uid(),
-                object.is_active(),
+                needs_reconcile(&object),
                 self.now.as_second(),
                 labels,
                 &bytes[..]
             ])
             .map_err(failed)?;
         if before.value["metadata"]["ownerReferences"] != object.value["metadata"]["ownerReferences"] {
-            self.forget_owners(before.uid())?;
+            self.delete_owners(before.uid())?;
             self.write_owners(&object)?;
         }
-        self.note(Some(before), Some(&object), bytes);
+        self.record_change(Some(before), Some(&object), bytes);
         Ok(object)
     }
 
     /// Removes an object immediately, regardless of finalizers.
-    pub fn remove(&mut self, mut object: Object) -> Result<(), Refusal> {
-        let bytes = self.stamp(&mut object);
+    pub fn remove(&mut self, mut object: Object) -> Result<(), StatusError> {
+        let bytes = self.assign_version(&mut object);
         let sql = "DELETE FROM objects WHERE uid = ?1";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         if statement.execute(params![object.uid()]).map_err(failed)? == 0 {
             return Ok(());
         }
-        self.forget_owners(object.uid())?;
+        self.delete_owners(object.uid())?;
         // In the same transaction as the deletion, so that a crash can't leave a directory that is never removed.
-        if HAVE_FOLDERS.contains(&object.kind.plural) {
+        if KINDS_WITH_DIRECTORY.contains(&object.kind) {
             self.execute("INSERT OR IGNORE INTO leftovers VALUES (?1)", object.uid())?;
         }
-        self.note(Some(object), None, bytes);
+        self.record_change(Some(object), None, bytes);
         Ok(())
     }
 
     /// UIDs of deleted objects whose directories have yet to be removed.
-    pub fn leftovers(&self) -> Result<Vec<String>, Refusal> {
+    pub fn leftovers(&self) -> Result<Vec<String>, StatusError> {
         let mut statement = self
             .connection
             .prepare_cached("SELECT uid FROM leftovers")
@@ -232,27 +241,27 @@ impl<'a> Transaction<'a> {
     }
 
     /// Records that the directory of a deleted object has been removed.
-    pub fn forget_leftover(&self, uid: &str) -> Result<(), Refusal> {
+    pub fn remove_leftover(&self, uid: &str) -> Result<(), StatusError> {
         self.execute("DELETE FROM leftovers WHERE uid = ?1", uid)
     }
 
-    fn execute(&self, sql: &str, uid: &str) -> Result<(), Refusal> {
+    fn execute(&self, sql: &str, uid: &str) -> Result<(), StatusError> {
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         statement.execute(params![uid]).map(drop).map_err(failed)
     }
 
     /// Sets the next version, and serializes the object.
-    fn stamp(&mut self, object: &mut Object) -> Bytes {
+    fn assign_version(&mut self, object: &mut Object) -> Bytes {
         self.version += 1;
         object.set("resourceVersion", self.version.to_string());
         // Serializing a JSON value never fails.
         serde_json::to_vec(&object.value).unwrap_or_default().into()
     }
 
-    fn note(&mut self, before: Option<Object>, after: Option<&Object>, bytes: Bytes) {
+    fn record_change(&mut self, before: Option<Object>, after: Option<&Object>, bytes: Bytes) {
         let Some(shown) = after.or(before.as_ref()) else { return };
         let seen = before.as_ref().map(|before| Arc::new(Selection::of(before)));
-        self.changes.push(Change {
+        self.changes.push(WatchCacheEvent {
             version: self.version,
             kind: shown.kind,
             namespace: shown.namespace().to_owned(),
@@ -264,53 +273,53 @@ impl<'a> Transaction<'a> {
             },
             before: seen,
         });
-        self.unseen.push(Touched {
+        self.unseen_changes.push(ObjectChange {
             before,
             after: after.cloned(),
         });
     }
 
-    fn write_owners(&self, object: &Object) -> Result<(), Refusal> {
+    fn write_owners(&self, object: &Object) -> Result<(), StatusError> {
         let sql = "INSERT OR IGNORE INTO owners VALUES (?1, ?2)";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
-        for owner in object.owners() {
+        for owner in object.owner_references() {
             statement.execute(params![owner.uid, object.uid()]).map_err(failed)?;
         }
         Ok(())
     }
 
-    fn forget_owners(&self, uid: &str) -> Result<(), Refusal> {
+    fn delete_owners(&self, uid: &str) -> Result<(), StatusError> {
         self.execute("DELETE FROM owners WHERE dependent = ?1", uid)
     }
 
-    /// Runs `part` in a savepoint. A panic is rolled back, and becomes an error.
-    pub fn undone_by_a_panic<T>(&mut self, part: impl FnOnce(&mut Self) -> T) -> Result<T, Refusal> {
-        let done = self.part(part, |_| true).map_err(failed)?;
-        done.ok_or_else(|| Refusal::internal("a controller panicked"))
+    /// Runs `work` in a savepoint. A panic is rolled back, and becomes an error.
+    pub fn catch_panic<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> Result<T, StatusError> {
+        let done = self.savepoint(work, |_| true).map_err(failed)?;
+        done.ok_or_else(|| StatusError::internal("a controller panicked"))
     }
 
-    /// Runs `part` in a savepoint, and rolls it back if it panics, or if `keeps` is false for its result. Returns
+    /// Runs `work` in a savepoint, and rolls it back if it panics, or if `keeps` is false for its result. Returns
     /// `None` after a panic.
-    pub(super) fn part<T>(
+    pub(super) fn savepoint<T>(
         &mut self,
-        part: impl FnOnce(&mut Self) -> T,
+        work: impl FnOnce(&mut Self) -> T,
         keeps: impl FnOnce(&T) -> bool,
     ) -> rusqlite::Result<Option<T>> {
-        let mark = (self.version, self.changes.len(), self.unseen.len());
-        self.step("SAVEPOINT part")?;
+        let before = (self.version, self.changes.len(), self.unseen_changes.len());
+        self.execute_statement("SAVEPOINT part")?;
         // Unwind safe, since the rollback below discards what a panic left half done.
-        let done = catch_unwind(AssertUnwindSafe(|| part(self))).ok();
+        let done = catch_unwind(AssertUnwindSafe(|| work(self))).ok();
         if !done.as_ref().is_some_and(keeps) {
-            self.step("ROLLBACK TO part")?;
-            self.version = mark.0;
-            self.changes.truncate(mark.1);
-            self.unseen.truncate(mark.2);
+            self.execute_statement("ROLLBACK TO part")?;
+            self.version = before.0;
+            self.changes.truncate(before.1);
+            self.unseen_changes.truncate(before.2);
         }
-        self.step("RELEASE part")?;
+        self.execute_statement("RELEASE part")?;
         Ok(done)
     }
 
-    fn step(&self, sql: &str) -> rusqlite::Result<()> {
+    fn execute_statement(&self, sql: &str) -> rusqlite::Result<()> {
         self.connection.prepare_cached(sql)?.execute([]).map(drop)
     }
 
@@ -325,7 +334,7 @@ impl<'a> Transaction<'a> {
 
 fn read_any(row: &Row<'_>) -> rusqlite::Result<Object> {
     let plural = row.get_ref(1)?.as_str()?;
-    let kind = crate::object::named(plural).ok_or(rusqlite::Error::InvalidQuery)?;
+    let kind = Kind::from_plural(plural).ok_or(rusqlite::Error::InvalidQuery)?;
     Transaction::read(kind, row)
 }
 

@@ -7,14 +7,14 @@ use clock::Clock;
 use rusqlite::Connection;
 use tokio::time::Instant;
 
-use super::health::Health;
-use super::hub::Hub;
-use super::room;
+use super::health::WriterHealth;
+use super::hooks::TransactionHooks;
+use super::page_reserve;
 use super::transaction::Transaction;
-use crate::controllers::Controllers;
+use super::watch_cache::WatchCache;
 use crate::disk::Disk;
 use crate::random::Random;
-use crate::refusal::Refusal;
+use crate::status_error::StatusError;
 
 /// What must survive a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,27 +28,27 @@ pub enum Durability {
 /// Pause between attempts to restore the reserve, since each may write as much as the disk takes.
 const RESERVE_PAUSE: Duration = Duration::from_secs(1);
 
-pub(super) type Work = Box<dyn FnOnce(&mut Transaction<'_>) -> Outcome + Send>;
+pub(super) type Work = Box<dyn FnOnce(&mut Transaction<'_>) -> Completion + Send>;
 
 /// Reports to the caller whether the work was committed.
-pub(super) type Answer = Box<dyn FnOnce(Result<(), Refusal>) + Send>;
+pub(super) type Respond = Box<dyn FnOnce(Result<(), StatusError>) + Send>;
 
 /// Whether to keep the changes of a work item, and how to respond to its caller.
-pub(super) struct Outcome {
+pub(super) struct Completion {
     pub keep: bool,
-    pub answer: Answer,
+    pub respond: Respond,
 }
 
 pub(super) struct Writer {
     connection: Connection,
-    controllers: Controllers,
-    hub: Arc<Hub>,
+    hooks: Box<dyn TransactionHooks>,
+    watch_cache: Arc<WatchCache>,
     version: i64,
     /// What the connection's `synchronous` mode currently provides.
     durability: Durability,
     clock: Clock,
     random: Random,
-    health: Arc<Health>,
+    health: Arc<WriterHealth>,
     /// `None` in memory.
     disk: Option<Disk>,
     /// When to try to restore the disk's reserve; `None` if it is in place.
@@ -56,19 +56,19 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Creates a writer, and the hub that it publishes to.
+    /// Creates a writer, and the watch cache that it publishes to.
     pub fn new(
         connection: Connection,
-        controllers: Controllers,
+        hooks: Box<dyn TransactionHooks>,
         clock: Clock,
         random: Random,
-    ) -> rusqlite::Result<(Self, Arc<Hub>)> {
+    ) -> rusqlite::Result<(Self, Arc<WatchCache>)> {
         let version = connection.query_row("SELECT value FROM meta WHERE name = 'version'", [], |row| row.get(0))?;
-        let hub = Arc::new(Hub::new(version));
+        let watch_cache = Arc::new(WatchCache::new(version));
         let writer = Self {
             connection,
-            controllers,
-            hub: Arc::clone(&hub),
+            hooks,
+            watch_cache: Arc::clone(&watch_cache),
             version,
             durability: Durability::Disk,
             clock,
@@ -77,27 +77,27 @@ impl Writer {
             disk: None,
             reserve_due: None,
         };
-        Ok((writer, hub))
+        Ok((writer, watch_cache))
     }
 
     /// Keeps a reserve on this disk from now on.
-    pub fn stand_on(&mut self, disk: Disk) {
+    pub fn set_disk(&mut self, disk: Disk) {
         if disk.is_low() {
-            self.begin_log_again();
-        } else if let Err(error) = room::make(&self.connection) {
+            self.restart_write_ahead_log();
+        } else if let Err(error) = page_reserve::fill(&self.connection) {
             tracing::warn!(%error, "failed to reserve space in the database for a full disk");
         }
-        self.reserve_due = (!disk.hold()).then(Instant::now);
+        self.reserve_due = (!disk.create_reserve()).then(Instant::now);
         self.disk = Some(disk);
     }
 
-    pub fn health(&self) -> Arc<Health> {
+    pub fn health(&self) -> Arc<WriterHealth> {
         Arc::clone(&self.health)
     }
 
     /// When the next timer of the controllers is due.
-    pub fn next_wake(&self) -> Option<Instant> {
-        self.controllers.next_wake()
+    pub fn next_timer(&self) -> Option<Instant> {
+        self.hooks.next_timer()
     }
 
     /// For reads between transactions.
@@ -108,66 +108,66 @@ impl Writer {
     /// Runs a transaction: all work items, the controllers' reactions to them, and the controllers' timers that are
     /// due.
     pub fn transact(&mut self, batch: Vec<(Durability, Work)>, is_first: bool) {
-        self.health.begins();
+        self.health.transaction_began();
         let durability = batch.iter().map(|(durability, _)| *durability).max();
         self.set_durability(durability.unwrap_or(Durability::Process));
-        let mut answers = Vec::new();
-        let committed = self.attempt(batch, is_first, &mut answers);
+        let mut responses = Vec::new();
+        let committed = self.run_transaction(batch, is_first, &mut responses);
         if let Err(error) = &committed {
-            self.undo(error);
+            self.handle_rollback(error);
         }
-        for answer in answers {
-            answer(match &committed {
+        for respond in responses {
+            respond(match &committed {
                 Ok(()) => Ok(()),
-                Err(_) => Err(Refusal::internal("failed to write to the database")),
+                Err(_) => Err(StatusError::internal("failed to write to the database")),
             });
         }
         // After the responses, since no caller waits for this.
         if committed.is_ok() {
-            self.keep_room();
+            self.restore_reserves();
         }
-        self.health.ends();
+        self.health.transaction_ended();
     }
 
     /// Cleans up after a failed transaction.
-    fn undo(&mut self, error: &rusqlite::Error) {
+    fn handle_rollback(&mut self, error: &rusqlite::Error) {
         // Log only the first failure: while the disk is full, all transactions fail.
         if self.health.check().is_ok() {
             tracing::error!(%error, "transaction failed; its requests are rejected");
         }
-        self.health.failed(error.to_string());
+        self.health.record_failure(error.to_string());
         // This fails if the transaction failed to begin, or is already rolled back.
         let _ = self.connection.execute_batch("ROLLBACK");
         // They have seen changes that were rolled back.
-        self.controllers.forget();
+        self.hooks.on_rollback();
         // Even if the disk doesn't look full: the free space of a file system doesn't reflect quotas.
         if let Some(disk) = &self.disk {
-            disk.release();
+            disk.release_reserve();
             self.reserve_due = Some(Instant::now());
-            self.begin_log_again();
+            self.restart_write_ahead_log();
         }
     }
 
     /// Empties the write-ahead log, so that the next transaction writes at its beginning, where there is space.
-    fn begin_log_again(&self) {
-        if let Err(error) = room::checkpoint(&self.connection) {
+    fn restart_write_ahead_log(&self) {
+        if let Err(error) = page_reserve::checkpoint(&self.connection) {
             tracing::debug!(%error, "failed to checkpoint the write-ahead log");
         }
     }
 
     /// Restores the reserve for a full disk, if it was used.
-    fn keep_room(&mut self) {
+    fn restore_reserves(&mut self) {
         let Some(disk) = self.disk.as_ref() else { return };
-        let is_taken = matches!(room::is_taken(&self.connection), Ok(true));
+        let is_used_up = matches!(page_reserve::is_used_up(&self.connection), Ok(true));
         let is_due = self.reserve_due.is_some_and(|due| due <= Instant::now());
-        if !(is_taken || is_due) || disk.is_low() {
+        if !(is_used_up || is_due) || disk.is_low() {
             return;
         }
-        if is_taken && let Err(error) = room::make(&self.connection) {
+        if is_used_up && let Err(error) = page_reserve::fill(&self.connection) {
             tracing::debug!(%error, "failed to reserve space in the database");
         }
         if is_due {
-            self.reserve_due = (!disk.hold()).then(|| Instant::now() + RESERVE_PAUSE);
+            self.reserve_due = (!disk.create_reserve()).then(|| Instant::now() + RESERVE_PAUSE);
         }
     }
 
@@ -176,32 +176,32 @@ impl Writer {
         self.reserve_due.is_some()
     }
 
-    fn attempt(
+    fn run_transaction(
         &mut self,
         batch: Vec<(Durability, Work)>,
         is_first: bool,
-        answers: &mut Vec<Answer>,
+        responses: &mut Vec<Respond>,
     ) -> rusqlite::Result<()> {
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
         let mut transaction = Transaction::new(&self.connection, self.version, self.clock.now(), &mut self.random);
-        transaction.has_no_room = self.disk.as_ref().is_some_and(Disk::is_low);
+        transaction.disk_is_full = self.disk.as_ref().is_some_and(Disk::is_low);
         if is_first {
-            self.controllers.load(&mut transaction);
+            self.hooks.on_open(&mut transaction);
         }
         for (_, work) in batch {
             // Work that panics is rolled back like work that fails. It has no outcome, and its caller gets an error
             // because the work was dropped.
-            let outcome = transaction.part(work, |outcome| outcome.keep)?;
-            if outcome.as_ref().is_some_and(|outcome| outcome.keep) {
-                self.controllers.react(&mut transaction);
+            let completion = transaction.savepoint(work, |completion| completion.keep)?;
+            if completion.as_ref().is_some_and(|completion| completion.keep) {
+                self.hooks.on_changes(&mut transaction);
             }
-            answers.extend(outcome.map(|outcome| outcome.answer));
+            responses.extend(completion.map(|completion| completion.respond));
         }
-        self.controllers.wake(&mut transaction);
-        let is_lasting = self.durability == Durability::Disk;
+        self.hooks.on_timers(&mut transaction);
+        let is_durable = self.durability == Durability::Disk;
         // A transaction without writes doesn't sync earlier commits.
-        let leaves_a_debt = transaction.must_last && self.hub.durable() < self.version;
-        if transaction.version == self.version && !leaves_a_debt && self.health.check().is_ok() {
+        let owes_sync = transaction.must_sync && self.watch_cache.durable() < self.version;
+        if transaction.version == self.version && !owes_sync && self.health.check().is_ok() {
             return self.connection.execute_batch("COMMIT");
         }
         if transaction.version == self.version {
@@ -212,13 +212,13 @@ impl Writer {
         transaction.write_version()?;
         let (version, changes) = (transaction.version, transaction.changes);
         self.connection.execute_batch("COMMIT")?;
-        self.health.works();
+        self.health.record_success();
         self.version = version;
-        if is_lasting {
-            self.hub.is_durable_up_to(version);
+        if is_durable {
+            self.watch_cache.mark_durable(version);
         }
         // Only after the commit: watches must not see changes that may still be rolled back.
-        self.hub.publish(changes, version);
+        self.watch_cache.publish(changes, version);
         Ok(())
     }
 

@@ -7,24 +7,20 @@ use task::time::format;
 use task::wire::{NodeStatus, TaskMetadata, TaskStatus};
 
 use super::job::{Job, JobEnd};
-use super::object::{GATED, Pod};
-use super::phase::{Phase, PodEnd, Reason};
+use super::object::Pod;
+use super::phase::{Phase, PodEnd};
 use super::reasons::{
-    DEADLINE_EXCEEDED, NO_PLACE_IN_TIME, NODE_FAILED, POD_DELETED, WAITING_FOR_NODES, cause, is_disruption,
+    BACKOFF_LIMIT_EXCEEDED, CONTAINER_CREATING, DEADLINE_EXCEEDED, ERROR, GAVE_WAY, JOB_DELETED, JOB_MISSING,
+    NODE_FAILED, PENDING, POD_DELETED, PROVISION_TIMEOUT, Reason, SCHEDULING_GATED, SUSPENDED, TERMINATING,
+    WAITING_FOR_NODES, deciding_node, is_disruption,
 };
-
-/// The reason of a task that was stopped but still exists.
-const TERMINATING: &str = "Terminating";
-
-/// The reason Kubernetes gives for a Job whose pod failed.
-const BACKOFF_LIMIT_EXCEEDED: &str = "BackoffLimitExceeded";
 
 /// The status of a task. `jobs` are in rank order and not empty. `to_be_made` are the Jobs of the previous attempt:
 /// where `jobs` lacks a rank that they have, the Job will still be created. `warning` looks up the last warning about a
 /// uid.
 pub(super) fn status<'a>(
     jobs: &[Job],
-    to_be_made: &[Job],
+    previous: &[Job],
     pods: &HashMap<&str, &Pod>,
     warning: impl Fn(&str) -> Option<&'a Reason>,
     namespace: &str,
@@ -34,10 +30,10 @@ pub(super) fn status<'a>(
     let num_nodes = first.num_nodes.max(u32::try_from(jobs.len()).unwrap_or(u32::MAX));
     let mut nodes: Vec<NodeStatus> = jobs
         .iter()
-        .map(|job| node(job, pods.get(job.uid.as_str()).copied(), &warning))
+        .map(|job| node_status(job, pods.get(job.uid.as_str()).copied(), &warning))
         .collect();
     if nodes.len() < num_nodes as usize {
-        nodes.extend(missing(jobs, to_be_made, num_nodes));
+        nodes.extend(missing_nodes(jobs, previous, num_nodes));
         nodes.sort_by_key(|node| node.rank);
     }
     let count = |state: TaskState| u32::try_from(nodes.iter().filter(|node| node.status == state).count()).unwrap_or(0);
@@ -49,8 +45,8 @@ pub(super) fn status<'a>(
     ]
     .map(count);
     let [succeeded, failed, running, pending] = counts;
-    let state = overall(succeeded, failed, running, num_nodes);
-    let reason = reason(&nodes, state);
+    let state = task_state(succeeded, failed, running, num_nodes);
+    let reason = task_reason(&nodes, state);
     TaskStatus {
         task_id: first.key.id.to_string(),
         name: first.task_name.clone(),
@@ -76,7 +72,7 @@ pub(super) fn status<'a>(
 }
 
 /// One failed node fails the task; only when all nodes have completed is the task completed.
-fn overall(succeeded: u32, failed: u32, running: u32, num_nodes: u32) -> TaskState {
+fn task_state(succeeded: u32, failed: u32, running: u32, num_nodes: u32) -> TaskState {
     if failed > 0 {
         TaskState::Failed
     } else if succeeded == num_nodes {
@@ -90,13 +86,13 @@ fn overall(succeeded: u32, failed: u32, running: u32, num_nodes: u32) -> TaskSta
 
 /// The reason of the node that caused the state of the task, prefixed with the node if there are several. A running
 /// task whose last nodes are pending shows what those nodes wait for.
-fn reason(nodes: &[NodeStatus], state: TaskState) -> Option<Reason> {
+fn task_reason(nodes: &[NodeStatus], state: TaskState) -> Option<Reason> {
     let wanted = match state {
         TaskState::Failed => TaskState::Failed,
         TaskState::Pending | TaskState::Running => TaskState::Pending,
         TaskState::Completed => return None,
     };
-    let node = cause(nodes, wanted)?;
+    let node = deciding_node(nodes, wanted)?;
     let message = node.message.clone().unwrap_or_default();
     Some(Reason {
         reason: node.reason.clone()?,
@@ -108,8 +104,8 @@ fn reason(nodes: &[NodeStatus], state: TaskState) -> Option<Reason> {
     })
 }
 
-fn node<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&'a Reason>) -> NodeStatus {
-    let (state, reason) = state_of(job, pod, warning);
+fn node_status<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&'a Reason>) -> NodeStatus {
+    let (state, reason) = node_state(job, pod, warning);
     let (started_at, finished_at, exit_code) = match pod.map(|pod| &pod.phase) {
         Some(Phase::Running { since }) => (*since, None, None),
         Some(Phase::Ended(end)) => (end.started_at, end.finished_at, end.exit_code),
@@ -131,42 +127,45 @@ fn node<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&'a R
     }
 }
 
-fn state_of<'a>(
+fn node_state<'a>(
     job: &Job,
     pod: Option<&Pod>,
     warning: impl Fn(&str) -> Option<&'a Reason>,
 ) -> (TaskState, Option<Reason>) {
     if job.is_suspended() {
-        return (TaskState::Pending, Some(suspended(job)));
+        return (TaskState::Pending, Some(suspended_reason(job)));
     }
     if job.end.is_none() && job.suspended && job.is_over() {
-        let suspended = Reason::new("Suspended", "the Job was suspended when the task ended");
-        return (TaskState::Failed, Some(because(job, pod, suspended)));
+        let suspended = Reason::new(SUSPENDED, "the Job was suspended when the task ended");
+        return (TaskState::Failed, Some(with_cause(job, pod, suspended)));
     }
     if has_completed(job, pod) {
         return (TaskState::Completed, None);
     }
     if let (None, Some(code)) = (pod, job.exit_code) {
-        return exited(job, code);
+        return exited_state(job, code);
     }
     match (pod.map(|pod| &pod.phase), &job.end) {
-        (Some(Phase::Ended(end)), _) => ended(job, pod, end),
+        (Some(Phase::Ended(end)), _) => ended_state(job, pod, end),
         // The Job controller saw the failure first. The pod's own status follows shortly and says more.
         (Some(Phase::Running { .. }), Some(JobEnd::Failed(reason)))
             if reason.reason == BACKOFF_LIMIT_EXCEEDED && pod.is_some_and(|pod| !pod.terminating) =>
         {
             (TaskState::Running, None)
         }
-        (_, Some(JobEnd::Failed(reason))) => (TaskState::Failed, Some(because(job, pod, without_pod(reason, pod)))),
-        (Some(Phase::Running { .. }), _) => started(job, pod),
+        (_, Some(JobEnd::Failed(reason))) => (
+            TaskState::Failed,
+            Some(with_cause(job, pod, failed_without_pod(reason, pod))),
+        ),
+        (Some(Phase::Running { .. }), _) => running_state(job, pod),
         (Some(Phase::Pending(reason)), _) => {
             let queue = job.queue.as_deref().filter(|_| pod.is_some_and(Pod::is_gated));
-            let queued = queue.map(|queue| queued(GATED, queue));
-            let reason = queued.unwrap_or_else(|| pending(reason.as_ref(), pod, warning));
+            let queued = queue.map(|queue| queued_reason(SCHEDULING_GATED, queue));
+            let reason = queued.unwrap_or_else(|| pending_reason(reason.as_ref(), pod, warning));
             (TaskState::Pending, Some(reason))
         }
         (None, _) => {
-            let waiting = || Reason::new("Pending", "waiting for Kubernetes to create the pod");
+            let waiting = || Reason::new(PENDING, "waiting for Kubernetes to create the pod");
             (
                 TaskState::Pending,
                 Some(warning(&job.uid).cloned().unwrap_or_else(waiting)),
@@ -187,25 +186,25 @@ pub fn has_completed(job: &Job, pod: Option<&Pod>) -> bool {
 }
 
 /// A node whose pod is gone; its exit code was recorded before the pod's other containers were ended.
-fn exited(job: &Job, code: i32) -> (TaskState, Option<Reason>) {
+fn exited_state(job: &Job, code: i32) -> (TaskState, Option<Reason>) {
     match code {
         0 => (TaskState::Completed, None),
         code => {
-            let reason = Reason::new("Error", format!("the container exited with code {code}"));
-            (TaskState::Failed, Some(because(job, None, reason)))
+            let reason = Reason::new(ERROR, format!("the container exited with code {code}"));
+            (TaskState::Failed, Some(with_cause(job, None, reason)))
         }
     }
 }
 
 /// Replaces "waiting for the other nodes" with what the server failed to do.
-pub(super) fn say_obstacle(status: &mut TaskStatus, obstacle: &str) {
+pub(super) fn set_controller_error(status: &mut TaskStatus, controller_error: &str) {
     if status.reason.as_deref() == Some(WAITING_FOR_NODES) {
-        status.message = Some(format!("the nodes cannot start: {obstacle}"));
+        status.message = Some(format!("the nodes cannot start: {controller_error}"));
     }
 }
 
 /// Marks a deleted task as terminating and names the finalizers that hold it.
-pub(super) fn say_terminating(status: &mut TaskStatus, jobs: &[Job]) {
+pub(super) fn set_terminating(status: &mut TaskStatus, jobs: &[Job]) {
     let held = jobs
         .iter()
         .find_map(|job| Some((&job.name, job.terminating.as_deref()?)));
@@ -220,15 +219,12 @@ pub(super) fn say_terminating(status: &mut TaskStatus, jobs: &[Job]) {
 }
 
 /// A node whose container has ended or never started.
-fn ended(job: &Job, pod: Option<&Pod>, end: &PodEnd) -> (TaskState, Option<Reason>) {
-    let has_not_begun = pod.is_some_and(|pod| pod.terminating && !pod.may_begin);
-    if job.end.is_none() && job.gang.is_some() && has_not_begun {
+fn ended_state(job: &Job, pod: Option<&Pod>, end: &PodEnd) -> (TaskState, Option<Reason>) {
+    let has_not_started = pod.is_some_and(|pod| pod.terminating && !pod.may_start());
+    if job.end.is_none() && job.gang.is_some() && has_not_started {
         // A pod deleted before it began usually belongs to a preempted task. Whether it does is known once the Job's
         // own status arrives.
-        return (
-            TaskState::Pending,
-            Some(Reason::new("Pending", "the pod is terminating")),
-        );
+        return (TaskState::Pending, Some(Reason::new(PENDING, "the pod is terminating")));
     }
     // How the container reacted to the deletion is not why it ended.
     let reason = if end.state == TaskState::Failed && is_deleted(pod, end.reason.as_ref()) {
@@ -236,38 +232,38 @@ fn ended(job: &Job, pod: Option<&Pod>, end: &PodEnd) -> (TaskState, Option<Reaso
     } else {
         end.reason.clone()
     };
-    (end.state, reason.map(|reason| because(job, pod, reason)))
+    (end.state, reason.map(|reason| with_cause(job, pod, reason)))
 }
 
-fn started(job: &Job, pod: Option<&Pod>) -> (TaskState, Option<Reason>) {
-    if job.gang.is_some() && !pod.is_some_and(|pod| pod.may_begin) {
+fn running_state(job: &Job, pod: Option<&Pod>) -> (TaskState, Option<Reason>) {
+    if job.gang.is_some() && !pod.is_some_and(|pod| pod.may_start()) {
         let waiting = "the container is running and waiting for the other nodes to start";
         return (TaskState::Pending, Some(Reason::new(WAITING_FOR_NODES, waiting)));
     }
     (TaskState::Running, None)
 }
 
-fn suspended(job: &Job) -> Reason {
-    match (job.gave_way_at, &job.queue) {
+fn suspended_reason(job: &Job) -> Reason {
+    match (job.preempted_at, &job.queue) {
         (Some(_), _) => Reason::new(
-            "GaveWay",
+            GAVE_WAY,
             "released its resources to an earlier task because not all nodes could be scheduled; retrying",
         ),
-        (None, Some(queue)) => queued("Suspended", queue),
-        (None, None) => Reason::new("Suspended", "the Job is suspended"),
+        (None, Some(queue)) => queued_reason(SUSPENDED, queue),
+        (None, None) => Reason::new(SUSPENDED, "the Job is suspended"),
     }
 }
 
-fn queued(reason: &str, queue: &str) -> Reason {
+fn queued_reason(reason: &str, queue: &str) -> Reason {
     Reason::new(reason, format!("waiting in queue `{queue}`"))
 }
 
 /// Replaces the reason of a node that this server ended: Kubernetes only reports `DeadlineExceeded`, because nodes are
 /// ended with a deadline.
-fn because(job: &Job, pod: Option<&Pod>, reason: Reason) -> Reason {
+fn with_cause(job: &Job, pod: Option<&Pod>, reason: Reason) -> Reason {
     if let (Some(why), Some(seconds)) = (&job.provision_timed_out, job.provision_timeout) {
         return Reason::new(
-            NO_PLACE_IN_TIME,
+            PROVISION_TIMEOUT,
             format!("not scheduled within the `provision_timeout` of {seconds}s: {why}"),
         );
     }
@@ -283,7 +279,7 @@ fn because(job: &Job, pod: Option<&Pod>, reason: Reason) -> Reason {
 }
 
 /// A Job whose pod was deleted only reports that its backoff limit is reached.
-fn without_pod(reason: &Reason, pod: Option<&Pod>) -> Reason {
+fn failed_without_pod(reason: &Reason, pod: Option<&Pod>) -> Reason {
     if pod.is_none_or(|pod| pod.terminating) && reason.reason == BACKOFF_LIMIT_EXCEEDED {
         return pod_deleted();
     }
@@ -300,32 +296,36 @@ fn pod_deleted() -> Reason {
 }
 
 /// A warning says more than `ContainerCreating`, e.g., which volume is missing or why the sandbox fails.
-fn pending<'a>(reason: Option<&Reason>, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&'a Reason>) -> Reason {
+fn pending_reason<'a>(
+    reason: Option<&Reason>,
+    pod: Option<&Pod>,
+    warning: impl Fn(&str) -> Option<&'a Reason>,
+) -> Reason {
     let warned = pod.and_then(|pod| warning(&pod.uid));
     match (reason, warned) {
         (Some(reason), None) => reason.clone(),
-        (Some(reason), Some(_)) if reason.reason != "ContainerCreating" => reason.clone(),
+        (Some(reason), Some(_)) if reason.reason != CONTAINER_CREATING => reason.clone(),
         (_, Some(warned)) => warned.clone(),
-        (None, None) => Reason::new("Pending", "the pod is waiting to be scheduled"),
+        (None, None) => Reason::new(PENDING, "the pod is waiting to be scheduled"),
     }
 }
 
 /// Nodes without a Job. In a task that was created completely, somebody deleted the Job, and the other nodes end
 /// because of it. The Python implementation creates Jobs without an owner, and may still be creating this one.
-fn missing(jobs: &[Job], to_be_made: &[Job], num_nodes: u32) -> Vec<NodeStatus> {
-    let made: HashSet<u32> = jobs.iter().map(|job| job.rank).collect();
+fn missing_nodes(jobs: &[Job], previous: &[Job], num_nodes: u32) -> Vec<NodeStatus> {
+    let with_job: HashSet<u32> = jobs.iter().map(|job| job.rank).collect();
     let all_ended = jobs.iter().all(|job| job.owned_by.is_some() && job.is_over());
     let is_deleted = |rank: u32| {
-        let will_be_made = to_be_made.iter().any(|job| job.rank == rank);
-        !will_be_made && (all_ended || jobs.iter().any(|job| job.ended_because_of == Some(rank)))
+        let will_be_created = previous.iter().any(|job| job.rank == rank);
+        !will_be_created && (all_ended || jobs.iter().any(|job| job.ended_because_of == Some(rank)))
     };
     (0..num_nodes)
-        .filter(|rank| !made.contains(rank))
+        .filter(|rank| !with_job.contains(rank))
         .map(|rank| {
             let (status, reason, message) = if is_deleted(rank) {
-                (TaskState::Failed, "JobDeleted", "the Job for this node was deleted")
+                (TaskState::Failed, JOB_DELETED, "the Job for this node was deleted")
             } else {
-                (TaskState::Pending, "JobMissing", "the Job for this node does not exist")
+                (TaskState::Pending, JOB_MISSING, "the Job for this node does not exist")
             };
             NodeStatus {
                 rank,

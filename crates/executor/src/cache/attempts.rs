@@ -7,35 +7,35 @@ use super::object::Pod;
 
 /// The Jobs of a task, sorted by attempt and rank.
 #[derive(Clone, Copy)]
-pub(super) struct Attempts<'a> {
+pub struct Attempts<'a> {
     /// The Jobs of all attempts but the newest.
     pub earlier: &'a [Job],
     /// The Jobs of the newest attempt.
-    pub present: &'a [Job],
+    pub current: &'a [Job],
 }
 
 impl<'a> Attempts<'a> {
     /// Splits sorted Jobs at the newest attempt.
     pub fn of(jobs: &'a [Job]) -> Self {
         let newest = jobs.last().map_or(1, |job| job.attempt);
-        let (earlier, present) = jobs.split_at(jobs.partition_point(|job| job.attempt < newest));
-        Self { earlier, present }
+        let (earlier, current) = jobs.split_at(jobs.partition_point(|job| job.attempt < newest));
+        Self { earlier, current }
     }
 
     /// The Jobs of the previous attempt, from which missing Jobs of the current one are created.
-    pub fn before(self) -> &'a [Job] {
+    pub fn previous(self) -> &'a [Job] {
         let number = self.number().saturating_sub(1);
         &self.earlier[self.earlier.partition_point(|job| job.attempt < number)..]
     }
 
     /// The Jobs of attempts that are at least `ago` attempts old.
-    pub fn at_least(self, ago: u32) -> &'a [Job] {
+    pub fn at_least_old(self, ago: u32) -> &'a [Job] {
         let number = self.number();
         &self.earlier[..self.earlier.partition_point(|job| job.attempt + ago <= number)]
     }
 
     fn number(self) -> u32 {
-        self.present.first().map_or(0, |job| job.attempt)
+        self.current.first().map_or(0, |job| job.attempt)
     }
 
     pub fn is_earlier(self, job: &Job) -> bool {
@@ -44,12 +44,12 @@ impl<'a> Attempts<'a> {
 }
 
 /// The newest pod of each Job, by the Job's uid.
-pub(super) fn newest_pods(pods: &[Pod]) -> HashMap<&str, &Pod> {
+pub fn newest_pods(pods: &[Pod]) -> HashMap<&str, &Pod> {
     let mut newest: HashMap<&str, &Pod> = HashMap::with_capacity(pods.len());
     for pod in pods {
-        let kept = newest.entry(&pod.job_uid).or_insert(pod);
-        if (pod.created_at, &pod.uid) > (kept.created_at, &kept.uid) {
-            *kept = pod;
+        let cached_resource = newest.entry(&pod.job_uid).or_insert(pod);
+        if (pod.created_at, &pod.uid) > (cached_resource.created_at, &cached_resource.uid) {
+            *cached_resource = pod;
         }
     }
     newest

@@ -4,11 +4,15 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Job, Phase, Pod, TaskKey, TaskOwner, Turn};
-use crate::labels::Owner;
+use super::identity::TaskKey;
+use super::job::Job;
+use super::object::{Gate, Pod, TaskOwner};
+use super::phase::Phase;
+use super::turn::Turn;
+use crate::user_key::UserKey;
 
-fn alice() -> Owner {
-    Owner::from_labels(&[("username".to_owned(), "alice".to_owned())].into()).unwrap()
+fn alice() -> UserKey {
+    UserKey::from_labels(&[("username".to_owned(), "alice".to_owned())].into()).unwrap()
 }
 
 impl Job {
@@ -19,7 +23,7 @@ impl Job {
             name: format!("job-{rank}"),
             key: Arc::new(TaskKey {
                 id: "abc".into(),
-                owner: alice(),
+                user: alice(),
                 submission: None,
             }),
             task_name: "train".to_owned(),
@@ -43,13 +47,13 @@ impl Job {
             provision_timeout: None,
             provision_timed_out: None,
             ttl_after_finished: None,
-            made_at: Timestamp::UNIX_EPOCH,
+            creation_timestamp: Timestamp::UNIX_EPOCH,
             started_at: None,
             ended_at: None,
             suspended: false,
             queue: None,
-            gave_way_at: None,
-            gave_way: 0,
+            preempted_at: None,
+            preemptions: 0,
             gang: None,
             ended_because_of: None,
         }
@@ -64,7 +68,7 @@ impl TaskOwner {
             name: "train-abc".to_owned(),
             key: Job::example(0, 2).key,
             task_name: "train".to_owned(),
-            made_at: Timestamp::UNIX_EPOCH,
+            creation_timestamp: Timestamp::UNIX_EPOCH,
             version: "1".to_owned(),
             committed: true,
             terminating: false,
@@ -83,7 +87,7 @@ impl Pod {
             uid: format!("pod-{rank}"),
             name: format!("pod-{rank}"),
             job_uid: format!("job-{rank}"),
-            owner: alice(),
+            user: alice(),
             submission: None,
             version: "1".to_owned(),
             created_at: Timestamp::UNIX_EPOCH,
@@ -91,10 +95,9 @@ impl Pod {
             ip: Some(format!("10.0.0.{rank}")),
             phase,
             accepted_at: None,
-            outlived: false,
-            is_told_to_end: false,
-            may_begin: false,
-            may_run: false,
+            has_leftover_containers: false,
+            is_ending: false,
+            gate: Gate::Closed,
             ready: false,
             terminating: false,
             ended_because_of: None,

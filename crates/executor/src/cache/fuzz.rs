@@ -4,15 +4,15 @@ use k8s_openapi::api::batch::v1 as batch;
 use k8s_openapi::api::core::v1 as core;
 use serde::de::DeserializeOwned;
 
-use super::identity::{MAX_MESSAGE, MAX_REASON};
+use super::identity::{MAX_MESSAGE, MAX_REASON, truncate};
+use super::job::Job;
 use super::object::{Pod, TaskOwner, Volume, Warning};
-use super::{Job, identity};
 
 /// Checks that every object is either accepted or ignored, and that what is kept of it is bounded.
 pub fn objects(data: &[u8]) {
     if let Some(job) = read::<batch::Job>(data) {
         if let Ok(job) = Job::from_resource(job) {
-            let _ = (job.is_over(), job.is_suspended(), job.place());
+            let _ = (job.is_over(), job.is_suspended(), job.sort_key());
         }
     }
     if let Some(pod) = read::<core::Pod>(data) {
@@ -30,8 +30,8 @@ pub fn objects(data: &[u8]) {
         let _ = Warning::from_resource(event);
     }
     if let Ok(text) = std::str::from_utf8(data) {
-        for most in [0, 1, MAX_REASON, MAX_MESSAGE] {
-            assert!(identity::cut(text, most).len() <= most);
+        for limit in [0, 1, MAX_REASON, MAX_MESSAGE] {
+            assert!(truncate(text, limit).len() <= limit);
         }
     }
 }

@@ -11,17 +11,26 @@ use tokio::time::Instant;
 
 use crate::error::Error;
 
-/// The number of object kinds that must be up to date.
-pub(super) const KINDS: usize = 4;
+/// The kinds of objects that must be up to date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StateKind {
+    Job,
+    Pod,
+    Volume,
+    TaskOwner,
+}
+
+/// The number of those kinds.
+const KINDS: usize = 4;
 
 /// How old the cache may be. Each watch lasts 3 seconds and proves at its end that it is complete; the rest is for a
 /// slow machine or kube-apiserver.
 const BOUND: Duration = Duration::from_secs(10);
 
 /// The progress and failures of the watches.
-pub struct Health(Mutex<State>);
+pub struct Health(Mutex<HealthState>);
 
-struct State {
+struct HealthState {
     /// For each kind: everything up to this moment has been seen.
     seen: [Option<Instant>; KINDS],
     /// For each kind: why the last list or watch failed, until one succeeds.
@@ -31,7 +40,7 @@ struct State {
 
 impl Default for Health {
     fn default() -> Self {
-        Self(Mutex::new(State {
+        Self(Mutex::new(HealthState {
             seen: [None; KINDS],
             failures: Default::default(),
             started: Instant::now(),
@@ -51,33 +60,36 @@ impl Health {
         }
         Err(Error::OutOfSync {
             since: age,
-            reason: state.failure().unwrap_or_else(|| "the watches are silent".to_owned()),
+            reason: state
+                .first_failure()
+                .unwrap_or_else(|| "the watches are silent".to_owned()),
         })
     }
 
     /// Why the last list or watch failed, if it did.
     pub fn last_failure(&self) -> Option<String> {
-        self.lock().failure()
+        self.lock().first_failure()
     }
 
     /// Records that everything of a kind that happened up to `moment` has been seen.
-    pub(super) fn proven(&self, kind: usize, moment: Instant) {
+    pub(super) fn record_seen(&self, kind: StateKind, moment: Instant) {
         let mut state = self.lock();
-        state.seen[kind] = state.seen[kind].max(Some(moment));
-        state.failures[kind] = None;
+        let seen = &mut state.seen[kind as usize];
+        *seen = (*seen).max(Some(moment));
+        state.failures[kind as usize] = None;
     }
 
-    pub(super) fn failed(&self, kind: usize, failure: String) {
-        self.lock().failures[kind] = Some(failure);
+    pub(super) fn record_failure(&self, kind: StateKind, first_failure: String) {
+        self.lock().failures[kind as usize] = Some(first_failure);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, HealthState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn failure(&self) -> Option<String> {
+impl HealthState {
+    fn first_failure(&self) -> Option<String> {
         self.failures.iter().flatten().next().cloned()
     }
 }
@@ -88,21 +100,25 @@ mod tests {
 
     use tokio::time::{Instant, sleep};
 
-    use super::{BOUND, Health, KINDS};
+    use super::{BOUND, Health, KINDS, StateKind};
+
+    const ALL: [StateKind; KINDS] = [StateKind::Job, StateKind::Pod, StateKind::Volume, StateKind::TaskOwner];
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_answered_before_every_kind_was_listed() {
         let health = Health::default();
-        (1..KINDS).for_each(|kind| health.proven(kind, Instant::now()));
+        ALL[1..]
+            .iter()
+            .for_each(|kind| health.record_seen(*kind, Instant::now()));
         assert!(health.check().is_err());
-        health.proven(0, Instant::now());
+        health.record_seen(ALL[0], Instant::now());
         assert!(health.check().is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn silence_is_not_trusted_for_longer_than_the_bound() {
         let health = Health::default();
-        (0..KINDS).for_each(|kind| health.proven(kind, Instant::now()));
+        ALL.iter().for_each(|kind| health.record_seen(*kind, Instant::now()));
         sleep(BOUND - Duration::from_millis(1)).await;
         assert!(health.check().is_ok());
         sleep(Duration::from_millis(1)).await;
@@ -113,12 +129,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_silent_kind_is_enough_and_its_failure_is_said() {
         let health = Health::default();
-        (0..KINDS).for_each(|kind| health.proven(kind, Instant::now()));
+        ALL.iter().for_each(|kind| health.record_seen(*kind, Instant::now()));
         sleep(BOUND).await;
-        (1..KINDS).for_each(|kind| health.proven(kind, Instant::now()));
-        health.failed(0, "pods is forbidden".to_owned());
+        ALL[1..]
+            .iter()
+            .for_each(|kind| health.record_seen(*kind, Instant::now()));
+        health.record_failure(ALL[0], "pods is forbidden".to_owned());
         assert!(health.check().unwrap_err().to_string().contains("pods is forbidden"));
-        health.proven(0, Instant::now());
+        health.record_seen(ALL[0], Instant::now());
         assert!(health.check().is_ok());
     }
 
@@ -127,7 +145,7 @@ mod tests {
         let health = Health::default();
         let asked = Instant::now();
         sleep(BOUND).await;
-        (0..KINDS).for_each(|kind| health.proven(kind, asked));
+        ALL.iter().for_each(|kind| health.record_seen(*kind, asked));
         assert!(health.check().is_err());
     }
 }

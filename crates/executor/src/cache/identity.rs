@@ -9,7 +9,10 @@ use jiff::{SignedDuration, Timestamp};
 use task::{Id, Name, UserName};
 
 use crate::kubernetes::ObjectMeta;
-use crate::labels::{self, Owner};
+use crate::labels;
+use crate::tokens;
+use crate::user_key;
+use crate::user_key::UserKey;
 
 /// The longest submission token, which is a hash. Others are shorter.
 const MAX_TOKEN: usize = 64;
@@ -30,7 +33,7 @@ pub const MAX_REASON: usize = 128;
 /// Why an object that carries our labels is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Ignored(pub &'static str);
+pub struct InvalidObject(pub &'static str);
 
 /// The task that an object claims to belong to. Objects belong together only if all three fields agree. Anybody can
 /// copy a task's ID into a label, but an object with another user or submission then counts as another task.
@@ -39,7 +42,7 @@ pub struct TaskKey {
     /// The ID. It comes first, so that all tasks with the same ID are adjacent in sorted order.
     pub id: Box<str>,
     /// The user.
-    pub owner: Owner,
+    pub user: UserKey,
     /// The token of the submission, or `None` for a task of the Python implementation.
     pub submission: Option<Box<str>>,
 }
@@ -52,45 +55,46 @@ pub struct Identity<'a> {
     pub object: &'a str,
     pub id: &'a str,
     pub name: &'a str,
-    pub owner: Owner,
+    pub user: UserKey,
     pub username: &'a str,
     pub submission: Option<&'a str>,
     pub created_at: Timestamp,
-    pub made_at: Timestamp,
+    pub creation_timestamp: Timestamp,
 }
 
 impl<'a> Identity<'a> {
     /// Reads the metadata of an object; `id` and `name` are the labels for its ID and name. Fails if neither this
     /// program nor the Python implementation could have written it.
-    pub fn read(metadata: &'a ObjectMeta, id: &str, name: &str) -> Result<Self, Ignored> {
+    pub fn from_metadata(metadata: &'a ObjectMeta, id: &str, name: &str) -> Result<Self, InvalidObject> {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
         let labels = metadata.labels.as_ref().unwrap_or(&NONE);
         let annotations = metadata.annotations.as_ref().unwrap_or(&NONE);
-        let (Some(uid), Some(object), Some(made_at)) = (&metadata.uid, &metadata.name, &metadata.creation_timestamp)
+        let (Some(uid), Some(object), Some(creation_timestamp)) =
+            (&metadata.uid, &metadata.name, &metadata.creation_timestamp)
         else {
-            return Err(Ignored("it has no uid, name, or creation time"));
+            return Err(InvalidObject("it has no uid, name, or creation time"));
         };
         let id = labels
             .get(id)
             .filter(|id| is_id(id))
-            .ok_or(Ignored("it has no valid ID"))?;
-        let submission = labels::submission(annotations);
-        let (owner, username) = user(labels, annotations, submission)?;
+            .ok_or(InvalidObject("it has no valid ID"))?;
+        let submission = tokens::submission(annotations);
+        let (user, username) = user(labels, annotations, submission)?;
         if submission.is_some() && !Id::is_valid(id) {
-            return Err(Ignored("its ID is not one of this server"));
+            return Err(InvalidObject("its ID is not one of this server"));
         }
         let exact_name = annotations.get(labels::EXACT_NAME).or_else(|| labels.get(name));
         let name = exact_name.map_or(id.as_str(), String::as_str);
         if Name::new(name).is_none() {
-            return Err(Ignored("its name is invalid"));
+            return Err(InvalidObject("its name is invalid"));
         }
         // This time is only displayed and used for sorting. Where precedence matters, the time from Kubernetes decides.
         let can_be = |time: &Timestamp| {
-            time.as_second() >= FIRST_SECOND && time.duration_since(made_at.0) <= CREATED_AT_TOLERANCE
+            time.as_second() >= FIRST_SECOND && time.duration_since(creation_timestamp.0) <= CREATED_AT_TOLERANCE
         };
         let created_at = time(annotations, labels::CREATED_AT)
             .filter(can_be)
-            .unwrap_or(made_at.0);
+            .unwrap_or(creation_timestamp.0);
         Ok(Self {
             labels,
             annotations,
@@ -98,18 +102,18 @@ impl<'a> Identity<'a> {
             object,
             id,
             name,
-            owner,
+            user,
             username,
             submission,
             created_at,
-            made_at: made_at.0,
+            creation_timestamp: creation_timestamp.0,
         })
     }
 
     pub fn key(&self) -> TaskKey {
         TaskKey {
             id: self.id.into(),
-            owner: self.owner.clone(),
+            user: self.user.clone(),
             submission: self.submission.map(Into::into),
         }
     }
@@ -125,29 +129,29 @@ fn user<'a>(
     labels: &'a BTreeMap<String, String>,
     annotations: &'a BTreeMap<String, String>,
     submission: Option<&str>,
-) -> Result<(Owner, &'a str), Ignored> {
-    let owner = Owner::from_labels(labels).ok_or(Ignored("it has no user"))?;
+) -> Result<(UserKey, &'a str), InvalidObject> {
+    let key = UserKey::from_labels(labels).ok_or(InvalidObject("it has no user"))?;
     match (labels.get(labels::USER), submission) {
         (Some(hash), Some(token)) => {
             let is_token =
                 (1..=MAX_TOKEN).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_alphanumeric());
             if !is_token {
-                return Err(Ignored("its submission token is invalid"));
+                return Err(InvalidObject("its submission token is invalid"));
             }
             let username = annotations
                 .get(labels::EXACT_USERNAME)
-                .ok_or(Ignored("it does not name its user"))?;
-            let user = UserName::parse(username).map_err(|_| Ignored("its user name is invalid"))?;
-            if labels::user_label(&user) != *hash {
-                return Err(Ignored("its user name does not match its `k8s-cli/user` label"));
+                .ok_or(InvalidObject("it does not name its user"))?;
+            let user = UserName::parse(username).map_err(|_| InvalidObject("its user name is invalid"))?;
+            if user_key::user_label(&user) != *hash {
+                return Err(InvalidObject("its user name does not match its `k8s-cli/user` label"));
             }
-            Ok((owner, username))
+            Ok((key, username))
         }
-        (Some(_), None) => Err(Ignored("it has no submission token")),
-        (None, Some(_)) => Err(Ignored("it has a submission token but no `k8s-cli/user` label")),
+        (Some(_), None) => Err(InvalidObject("it has no submission token")),
+        (None, Some(_)) => Err(InvalidObject("it has a submission token but no `k8s-cli/user` label")),
         (None, None) => {
-            let username = labels.get(labels::USERNAME).ok_or(Ignored("it has no user"))?;
-            Ok((owner, username))
+            let username = labels.get(labels::USERNAME).ok_or(InvalidObject("it has no user"))?;
+            Ok((key, username))
         }
     }
 }
@@ -160,14 +164,14 @@ fn is_id(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
-/// The value of `key`, truncated to `most` bytes.
-pub fn text(map: &BTreeMap<String, String>, key: &str, most: usize) -> Option<Box<str>> {
-    map.get(key).map(|text| cut(text, most).into())
+/// The value of `key`, truncated to `limit` bytes.
+pub fn text(map: &BTreeMap<String, String>, key: &str, limit: usize) -> Option<Box<str>> {
+    map.get(key).map(|text| truncate(text, limit).into())
 }
 
-/// A text, truncated to `most` bytes at a character boundary.
-pub fn cut(text: &str, most: usize) -> &str {
-    &text[..text.floor_char_boundary(most)]
+/// A text, truncated to `limit` bytes at a character boundary.
+pub fn truncate(text: &str, limit: usize) -> &str {
+    &text[..text.floor_char_boundary(limit)]
 }
 
 /// The value of `key` as a time, if it is valid.
@@ -175,19 +179,19 @@ pub fn time(map: &BTreeMap<String, String>, key: &str) -> Option<Timestamp> {
     task::time::parse(map.get(key)?)
 }
 
-/// The value of `key` as a number, or `None` if it is missing. Fails if it is not a number, or exceeds `most`:
+/// The value of `key` as a number, or `None` if it is missing. Fails if it is not a number, or exceeds `limit`:
 /// otherwise one forged annotation could make the server allocate millions of nodes.
 pub fn number(
     map: &BTreeMap<String, String>,
     key: &'static str,
-    most: u32,
+    limit: u32,
     what: &'static str,
-) -> Result<Option<u32>, Ignored> {
+) -> Result<Option<u32>, InvalidObject> {
     match map.get(key) {
         None => Ok(None),
         Some(text) => match text.parse::<u32>() {
-            Ok(number) if number <= most => Ok(Some(number)),
-            _ => Err(Ignored(what)),
+            Ok(number) if number <= limit => Ok(Some(number)),
+            _ => Err(InvalidObject(what)),
         },
     }
 }
@@ -208,9 +212,10 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    use super::{Identity, cut};
+    use super::{Identity, truncate};
     use crate::kubernetes::ObjectMeta;
     use crate::labels;
+    use crate::user_key;
 
     const ALICE: &str = "alice@example.com";
 
@@ -219,7 +224,7 @@ mod tests {
         let mut value = json!({
             "uid": "u", "name": "train-abcd1234", "creationTimestamp": "2026-11-23T15:30:34Z",
             "labels": {"task-id": "abcd1234", "task-name": "train", "username": "alice-example.com",
-                       "k8s-cli/user": labels::user_label(&user)},
+                       "k8s-cli/user": user_key::user_label(&user)},
             "annotations": {"k8s-cli/username": ALICE, "k8s-cli/submission": "token", "k8s-cli/name": "train",
                             "created-at": "2026-11-23T15:30:30Z"},
         });
@@ -229,14 +234,14 @@ mod tests {
 
     fn ignored(change: impl FnOnce(&mut Value)) -> &'static str {
         let metadata = metadata(change);
-        let ignored = Identity::read(&metadata, labels::TASK_ID, labels::TASK_NAME).err();
+        let ignored = Identity::from_metadata(&metadata, labels::TASK_ID, labels::TASK_NAME).err();
         ignored.expect("it is none of ours").0
     }
 
     #[test]
     fn an_object_of_ours_says_whose_it_is() {
         let metadata = metadata(|_| {});
-        let identity = Identity::read(&metadata, labels::TASK_ID, labels::TASK_NAME).unwrap();
+        let identity = Identity::from_metadata(&metadata, labels::TASK_ID, labels::TASK_NAME).unwrap();
         assert_eq!((identity.username, identity.is_python()), (ALICE, false));
         assert_eq!(identity.created_at.to_string(), "2026-11-23T15:30:30Z");
     }
@@ -270,14 +275,14 @@ mod tests {
     #[test]
     fn a_time_of_creation_that_cannot_be_is_that_of_kubernetes() {
         let metadata = metadata(|object| object["annotations"]["created-at"] = "1970-01-01T00:00:00Z".into());
-        let identity = Identity::read(&metadata, labels::TASK_ID, labels::TASK_NAME).unwrap();
+        let identity = Identity::from_metadata(&metadata, labels::TASK_ID, labels::TASK_NAME).unwrap();
         assert_eq!(Some(Time(identity.created_at)), metadata.creation_timestamp);
     }
 
     proptest! {
         #[test]
-        fn a_text_is_cut_between_characters(text in ".{0,40}", most in 0_usize..50) {
-            prop_assert!(cut(&text, most).len() <= most && text.starts_with(cut(&text, most)));
+        fn a_text_is_cut_between_characters(text in ".{0,40}", limit in 0_usize..50) {
+            prop_assert!(truncate(&text, limit).len() <= limit && text.starts_with(truncate(&text, limit)));
         }
 
         /// Whatever is in the labels and annotations, reading it ends well.
@@ -291,7 +296,7 @@ mod tests {
                     object["annotations"][*key] = values[index + 4].clone().into();
                 }
             });
-            let _ = Identity::read(&metadata, labels::TASK_ID, labels::TASK_NAME);
+            let _ = Identity::from_metadata(&metadata, labels::TASK_ID, labels::TASK_NAME);
         }
     }
 }

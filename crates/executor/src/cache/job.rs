@@ -8,10 +8,14 @@ use k8s_openapi::api::batch::v1::JobCondition;
 use task::definition::{MAX_DURATION_SECONDS, MAX_NODES, MAX_RESTARTS};
 use task::{Name, Recovery};
 
-use super::identity::{Identity, Ignored, MAX_MESSAGE, MAX_REASON, TaskKey, cut, number, owner_uid, text, time};
-use super::phase::Reason;
-use crate::kubernetes::{self, ObjectMeta};
+use super::identity::{
+    Identity, InvalidObject, MAX_MESSAGE, MAX_REASON, TaskKey, number, owner_uid, text, time, truncate,
+};
+use super::reasons::{FAILED, Reason};
+use crate::kubernetes::{self, ObjectMeta, ObjectRef};
 use crate::labels;
+use crate::names;
+use crate::tokens;
 
 /// An upper bound that no task can reach, because the pauses between attempts grow to minutes.
 const MAX_ATTEMPT: u32 = 1_000_000;
@@ -59,7 +63,7 @@ pub struct Job {
     /// How many seconds the finished task is kept.
     pub ttl_after_finished: Option<u32>,
     /// The creation time from Kubernetes.
-    pub made_at: Timestamp,
+    pub creation_timestamp: Timestamp,
     /// When the Job controller started or last resumed it.
     pub started_at: Option<Timestamp>,
     pub ended_at: Option<Timestamp>,
@@ -68,9 +72,9 @@ pub struct Job {
     /// The Kueue queue it waits in.
     pub queue: Option<Box<str>>,
     /// When its task gave way to an earlier one, until it retries.
-    pub gave_way_at: Option<Timestamp>,
+    pub preempted_at: Option<Timestamp>,
     /// How many times its task gave way.
-    pub gave_way: u32,
+    pub preemptions: u32,
     /// The gates of its node, in a gang.
     pub gang: Option<Gang>,
     /// The rank of the failed node because of which this Job was ended.
@@ -93,16 +97,21 @@ pub enum JobEnd {
 }
 
 impl Job {
+    /// Identifies the object in a call.
+    pub fn object_ref(&self) -> ObjectRef {
+        ObjectRef::new(&self.name, &self.uid)
+    }
+
     /// The sort key among the Jobs of its task.
-    pub fn place(&self) -> (u32, u32, &str) {
+    pub fn sort_key(&self) -> (u32, u32, &str) {
         (self.attempt, self.rank, &self.uid)
     }
 
     /// Whether the Job is final. A Job that is suspended when its task ends has no pods, and Kubernetes never sets an
     /// end on it.
     pub fn is_over(&self) -> bool {
-        let is_told_to_end = self.ended_because_of.is_some() || self.provision_timed_out.is_some();
-        self.end.is_some() || self.exit_code.is_some() || (self.suspended && is_told_to_end)
+        let is_ending = self.ended_because_of.is_some() || self.provision_timed_out.is_some();
+        self.end.is_some() || self.exit_code.is_some() || (self.suspended && is_ending)
     }
 
     /// Whether the Job is suspended and will be resumed.
@@ -112,10 +121,10 @@ impl Job {
 
     /// Reads the Job of a node. Fails for a Job that neither this program nor the Python implementation could have
     /// created.
-    pub fn from_resource(job: kubernetes::Job) -> Result<Self, Ignored> {
-        let identity = Identity::read(&job.metadata, labels::TASK_ID, labels::TASK_NAME)?;
+    pub fn from_resource(job: kubernetes::Job) -> Result<Self, InvalidObject> {
+        let identity = Identity::from_metadata(&job.metadata, labels::TASK_ID, labels::TASK_NAME)?;
         let key = Arc::new(identity.key());
-        let wishes = Wishes::read(&identity)?;
+        let policy = JobPolicy::from_annotations(&identity)?;
         let rank = number(identity.labels, labels::NODE_INDEX, MAX_NODES, "its rank is invalid")?.unwrap_or(0);
         let num_nodes = number(
             identity.annotations,
@@ -125,14 +134,14 @@ impl Job {
         )?;
         let num_nodes = num_nodes.unwrap_or(1).max(1);
         if rank >= num_nodes {
-            return Err(Ignored("its rank exceeds its number of nodes"));
+            return Err(InvalidObject("its rank exceeds its number of nodes"));
         }
-        let attempt = wishes.attempt;
+        let attempt = policy.attempt;
         // Names are unique, so checking the name ensures that nobody can add a second Job for the same node.
         let expected =
-            || Name::new(identity.name).map(|name| labels::job_name(&name, &key.id, rank, num_nodes, attempt));
+            || Name::new(identity.name).map(|name| names::job_name(&name, &key.id, rank, num_nodes, attempt));
         if !identity.is_python() && expected().is_none_or(|expected| expected != identity.object) {
-            return Err(Ignored("its name does not match its task"));
+            return Err(InvalidObject("its name does not match its task"));
         }
         let spec = job.spec.unwrap_or_default();
         let pod_metadata = spec.template.metadata.unwrap_or_default();
@@ -153,28 +162,28 @@ impl Job {
             owned_by: owner_uid(&job.metadata, "ConfigMap"),
             claims,
             fingerprint: identity.annotations.get(labels::FINGERPRINT).cloned(),
-            pod_submission: labels::submission(&pod_annotations).map(Into::into),
+            pod_submission: tokens::submission(&pod_annotations).map(Into::into),
             started_at: status.start_time.as_ref().map(|time| time.0),
             ended_at: job_end.as_ref().and_then(|(_, at)| *at),
             end: job_end.map(|(end, _)| end),
-            exit_code: wishes.exit_code,
+            exit_code: policy.exit_code,
             is_active: status.active.is_some_and(|pods| pods > 0),
             terminating: terminating(&job.metadata),
             version: job.metadata.resource_version.clone().unwrap_or_default(),
-            max_duration: wishes.max_duration,
-            provision_timeout: wishes.provision_timeout,
-            provision_timed_out: text(wishes.of, labels::PROVISION_TIMED_OUT, MAX_MESSAGE),
-            ttl_after_finished: wishes.ttl_after_finished,
-            made_at: identity.made_at,
+            max_duration: policy.max_duration,
+            provision_timeout: policy.provision_timeout,
+            provision_timed_out: text(policy.annotations, labels::PROVISION_TIMED_OUT, MAX_MESSAGE),
+            ttl_after_finished: policy.ttl_after_finished,
+            creation_timestamp: identity.creation_timestamp,
             suspended: spec.suspend.unwrap_or(false),
             queue: text(identity.labels, labels::QUEUE, MAX_REASON).or(group_queue),
-            gave_way_at: time(wishes.of, labels::GAVE_WAY_AT),
-            gave_way: wishes.gave_way,
+            preempted_at: time(policy.annotations, labels::GAVE_WAY_AT),
+            preemptions: policy.preemptions,
             attempt,
-            restarts: wishes.restarts,
-            recovery: wishes.recovery,
-            gang: wishes.gang,
-            ended_because_of: wishes.ended_because_of,
+            restarts: policy.restarts,
+            recovery: policy.recovery,
+            gang: policy.gang,
+            ended_because_of: policy.ended_because_of,
             uid: identity.uid.to_owned(),
             name: identity.object.to_owned(),
             key,
@@ -186,24 +195,24 @@ impl Job {
 }
 
 /// What the annotations of a Job ask the server to do.
-struct Wishes<'a> {
-    of: &'a BTreeMap<String, String>,
+struct JobPolicy<'a> {
+    annotations: &'a BTreeMap<String, String>,
     attempt: u32,
     restarts: u32,
     max_duration: Option<u32>,
     provision_timeout: Option<u32>,
     ttl_after_finished: Option<u32>,
-    gave_way: u32,
+    preemptions: u32,
     recovery: Option<Box<Recovery>>,
     gang: Option<Gang>,
     ended_because_of: Option<u32>,
     exit_code: Option<i32>,
 }
 
-impl<'a> Wishes<'a> {
+impl<'a> JobPolicy<'a> {
     /// Jobs of the Python implementation have none of these annotations, so any that they carry were added by somebody
     /// else, and are ignored.
-    fn read(identity: &Identity<'a>) -> Result<Self, Ignored> {
+    fn from_annotations(identity: &Identity<'a>) -> Result<Self, InvalidObject> {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
         let of = if identity.is_python() {
             &NONE
@@ -222,7 +231,7 @@ impl<'a> Wishes<'a> {
         recover_on_exit_codes.sort_unstable();
         recover_on_exit_codes.dedup();
         Ok(Self {
-            of,
+            annotations: of,
             attempt: number(of, labels::ATTEMPT, MAX_ATTEMPT, "its attempt is invalid")?
                 .unwrap_or(1)
                 .max(1),
@@ -230,7 +239,7 @@ impl<'a> Wishes<'a> {
             max_duration: seconds(labels::MAX_DURATION)?,
             provision_timeout: seconds(labels::PROVISION_TIMEOUT)?,
             ttl_after_finished: seconds(labels::TTL_AFTER_FINISHED)?,
-            gave_way: number(of, labels::GAVE_WAY, MAX_ATTEMPT, "how often it gave way is invalid")?.unwrap_or(0),
+            preemptions: number(of, labels::GAVE_WAY, MAX_ATTEMPT, "how often it gave way is invalid")?.unwrap_or(0),
             recovery: restarts.map(|max_restarts_on_errors| {
                 Box::new(Recovery {
                     max_restarts_on_errors,
@@ -257,7 +266,7 @@ impl<'a> Wishes<'a> {
 fn terminating(metadata: &ObjectMeta) -> Option<Box<str>> {
     metadata.deletion_timestamp.as_ref()?;
     let finalizers = metadata.finalizers.as_deref().unwrap_or_default().join("`, `");
-    Some(cut(&finalizers, MAX_MESSAGE).into())
+    Some(truncate(&finalizers, MAX_MESSAGE).into())
 }
 
 /// How and when a Job ended.
@@ -275,7 +284,7 @@ fn job_end(conditions: &[JobCondition]) -> Option<(JobEnd, Option<Timestamp>)> {
     }
     let failed = found("Failed").or_else(|| found("FailureTarget"))?;
     let reason = Reason::new(
-        failed.reason.clone().unwrap_or_else(|| "Failed".to_owned()),
+        failed.reason.clone().unwrap_or_else(|| FAILED.to_owned()),
         failed.message.clone().unwrap_or_default(),
     );
     Some((JobEnd::Failed(reason), at(failed)))

@@ -28,13 +28,20 @@ impl<'a> Members<'a> {
             [owner] => Some(owner),
             several => several
                 .iter()
-                .min_by_key(|owner| (owner.made_at, !owns(owner), &owner.uid)),
+                .min_by_key(|owner| (owner.creation_timestamp, !owns(owner), &owner.uid)),
         };
         let is_single = |job: &&Job| job.owned_by.is_none() && job.num_nodes == 1 && job.attempt == 1;
-        let single = jobs.clone().filter(is_single).min_by_key(|job| (job.made_at, &job.uid));
+        let single = jobs
+            .clone()
+            .filter(is_single)
+            .min_by_key(|job| (job.creation_timestamp, &job.uid));
         match (owner, single) {
-            (Some(owner), Some(single)) if single.made_at < owner.made_at => Self::Single(&single.uid),
-            (Some(owner), Some(single)) if single.made_at == owner.made_at && !owns(owner) => Self::Single(&single.uid),
+            (Some(owner), Some(single)) if single.creation_timestamp < owner.creation_timestamp => {
+                Self::Single(&single.uid)
+            }
+            (Some(owner), Some(single)) if single.creation_timestamp == owner.creation_timestamp && !owns(owner) => {
+                Self::Single(&single.uid)
+            }
             (Some(owner), _) => Self::Owned(owner),
             (None, Some(single)) => Self::Single(&single.uid),
             (None, None) => Self::None,

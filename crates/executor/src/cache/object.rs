@@ -1,17 +1,22 @@
 //! Converts owners, pods, claims, and events into structs with only the fields that the cache needs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use task::Name;
 use task::definition::MAX_NODES;
 
-use super::identity::{Identity, Ignored, MAX_MESSAGE, MAX_REASON, TaskKey, cut, number, owner_uid, time};
+use super::identity::{Identity, InvalidObject, MAX_MESSAGE, MAX_REASON, TaskKey, number, owner_uid, time, truncate};
 use super::job::Job;
-use super::phase::{self, Phase, Reason};
+use super::phase::{self, Phase};
+use super::reasons::{Reason, SCHEDULING_GATED, UNSCHEDULABLE};
 use super::turn::Turn;
-use crate::kubernetes::{self, ObjectMeta};
-use crate::labels::{self, Owner};
+use crate::kubernetes::{self, ObjectMeta, ObjectRef, Target};
+use crate::labels;
+use crate::names;
+use crate::tokens;
+use crate::user_key::UserKey;
 
 /// Components whose events explain why a pod does not start. Other events are ignored, because anybody who may create
 /// events could put text into the status of a task.
@@ -28,10 +33,6 @@ const REPORTERS: &[&str] = &[
     "taint-eviction-controller",
 ];
 
-/// The reason of a pod that a scheduling gate holds back
-/// (<https://kubernetes.io/docs/concepts/scheduling-eviction/pod-scheduling-readiness/>).
-pub(super) const GATED: &str = "SchedulingGated";
-
 /// The ConfigMap that owns the Jobs of a task.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskOwner {
@@ -39,7 +40,7 @@ pub struct TaskOwner {
     pub name: String,
     pub key: Arc<TaskKey>,
     pub task_name: String,
-    pub made_at: Timestamp,
+    pub creation_timestamp: Timestamp,
     pub version: String,
     pub committed: bool,
     pub terminating: bool,
@@ -57,7 +58,7 @@ pub struct Pod {
     pub name: String,
     /// The uid of its Job.
     pub job_uid: String,
-    pub owner: Owner,
+    pub user: UserKey,
     pub submission: Option<Box<str>>,
     /// Its `resourceVersion`, for patches that must not overwrite a concurrent change.
     pub version: String,
@@ -68,17 +69,27 @@ pub struct Pod {
     /// When the kubelet accepted the pod; its deadline counts from here.
     pub accepted_at: Option<Timestamp>,
     /// Whether other containers are still running after the task's container has ended.
-    pub outlived: bool,
+    pub has_leftover_containers: bool,
     /// Whether the server has set a deadline that ends the pod now.
-    pub is_told_to_end: bool,
-    /// Whether the start gate and the run gate are open.
-    pub may_begin: bool,
-    pub may_run: bool,
+    pub is_ending: bool,
+    /// Which of its gates are open, in a gang.
+    pub gate: Gate,
     /// In a gang with a setup: whether the setup has ended.
     pub ready: bool,
     pub terminating: bool,
     /// The rank of the failed node because of which this pod was ended.
     pub ended_because_of: Option<u32>,
+}
+
+/// How far the gates of a node are open. One that is open stays so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Gate {
+    /// The node waits for the others to run.
+    Closed,
+    /// The start gate is open: the node may run its setup.
+    Start,
+    /// The run gate is open as well.
+    Run,
 }
 
 /// The PersistentVolumeClaim of a volume.
@@ -88,14 +99,14 @@ pub struct Volume {
     pub claim: String,
     pub id: String,
     pub name: String,
-    pub owner: Owner,
+    pub user: UserKey,
     pub username: String,
     pub size: String,
     pub storage_class: Option<String>,
     pub access_modes: Vec<String>,
     pub phase: String,
     pub created_at: Timestamp,
-    pub made_at: Timestamp,
+    pub creation_timestamp: Timestamp,
     pub terminating: bool,
 }
 
@@ -107,18 +118,15 @@ pub struct Warning {
     pub reason: Reason,
 }
 
-/// The event reason for a Job whose pod cannot be created.
-pub(super) const FAILED_CREATE: &str = "FailedCreate";
-
 impl TaskOwner {
     /// Reads the owner of a task. Fails for a ConfigMap that this program could not have created.
-    pub fn from_metadata(metadata: &ObjectMeta) -> Result<Self, Ignored> {
-        let identity = Identity::read(metadata, labels::TASK_ID, labels::TASK_NAME)?;
-        let token = identity.submission.ok_or(Ignored("it has no submission token"))?;
-        let is_of_key = labels::is_key_token(token) && identity.object == labels::key_object_name(token);
+    pub fn from_metadata(metadata: &ObjectMeta) -> Result<Self, InvalidObject> {
+        let identity = Identity::from_metadata(metadata, labels::TASK_ID, labels::TASK_NAME)?;
+        let token = identity.submission.ok_or(InvalidObject("it has no submission token"))?;
+        let is_of_key = tokens::is_key_token(token) && identity.object == names::key_object_name(token);
         let of_name = Name::new(identity.name).map(|name| name.object_name(identity.id));
         if !is_of_key && of_name.is_none_or(|name| name != identity.object) {
-            return Err(Ignored("its name does not match its task"));
+            return Err(InvalidObject("its name does not match its task"));
         }
         let turn = identity.annotations.get(labels::TURN);
         let num_nodes = number(
@@ -133,7 +141,7 @@ impl TaskOwner {
             name: identity.object.to_owned(),
             key: Arc::new(identity.key()),
             task_name: identity.name.to_owned(),
-            made_at: identity.made_at,
+            creation_timestamp: identity.creation_timestamp,
             version: metadata.resource_version.clone().unwrap_or_default(),
             committed: identity.annotations.contains_key(labels::COMMITTED),
             terminating: metadata.deletion_timestamp.is_some(),
@@ -145,6 +153,18 @@ impl TaskOwner {
 }
 
 impl TaskOwner {
+    /// Identifies the object in a call.
+    pub fn object_ref(&self) -> ObjectRef {
+        ObjectRef::new(&self.name, &self.uid)
+    }
+
+    /// The owner in the version that was seen, for changes that must not overwrite a concurrent one.
+    pub fn this_version(&self) -> Target<'_> {
+        let (name, uid) = (&self.name, &self.uid);
+        let version = Some(self.version.as_str());
+        Target { name, uid, version }
+    }
+
     /// Whether this is a later state. Resource versions are increasing integers
     /// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>).
     pub fn is_newer_than(&self, other: &Self) -> bool {
@@ -162,19 +182,42 @@ impl TaskOwner {
     }
 }
 
+impl Gate {
+    fn from_annotations(annotations: &BTreeMap<String, String>) -> Self {
+        match (
+            annotations.contains_key(labels::NODE_IPS),
+            annotations.contains_key(labels::RUN),
+        ) {
+            (false, _) => Self::Closed,
+            (true, false) => Self::Start,
+            (true, true) => Self::Run,
+        }
+    }
+}
+
 impl Pod {
+    /// Whether the start gate is open.
+    pub fn may_start(&self) -> bool {
+        self.gate >= Gate::Start
+    }
+
+    /// Whether the run gate is open.
+    pub fn may_run(&self) -> bool {
+        self.gate == Gate::Run
+    }
+
     /// Reads the pod of a node. Fails if no Job controls it.
-    pub fn from_resource(pod: kubernetes::Pod) -> Result<Self, Ignored> {
-        let job_uid = owner_uid(&pod.metadata, "Job").ok_or(Ignored("no Job controls it"))?;
+    pub fn from_resource(pod: kubernetes::Pod) -> Result<Self, InvalidObject> {
+        let job_uid = owner_uid(&pod.metadata, "Job").ok_or(InvalidObject("no Job controls it"))?;
         let metadata = pod.metadata;
-        let owner = metadata
+        let user = metadata
             .labels
             .as_ref()
-            .and_then(Owner::from_labels)
-            .ok_or(Ignored("it has no user"))?;
+            .and_then(UserKey::from_labels)
+            .ok_or(InvalidObject("it has no user"))?;
         let (Some(uid), Some(name), Some(created_at)) = (metadata.uid, metadata.name, metadata.creation_timestamp)
         else {
-            return Err(Ignored("it has no uid, name, or creation time"));
+            return Err(InvalidObject("it has no uid, name, or creation time"));
         };
         let annotations = metadata.annotations.unwrap_or_default();
         let status = pod.status.unwrap_or_default();
@@ -183,14 +226,13 @@ impl Pod {
         let deleted_at = metadata
             .deletion_timestamp
             .map(|time| time.0.checked_sub(grace).unwrap_or(time.0));
-        let circumstances = phase::Circumstances {
+        let facts = phase::PodFacts {
             deadline_seconds: spec.active_deadline_seconds,
             deleted_at,
-            is_outlived: annotations.contains_key(labels::EXIT_CODE),
+            ended_with_leftovers: annotations.contains_key(labels::EXIT_CODE),
         };
         Ok(Self {
-            may_begin: annotations.contains_key(labels::NODE_IPS),
-            may_run: annotations.contains_key(labels::RUN),
+            gate: Gate::from_annotations(&annotations),
             accepted_at: status.start_time.as_ref().map(|time| time.0),
             ready: phase::is_ready(&status),
             terminating: deleted_at.is_some(),
@@ -200,35 +242,40 @@ impl Pod {
                 MAX_NODES,
                 "the failed node that it names is invalid",
             )?,
-            outlived: phase::is_outlived(&status),
-            is_told_to_end: spec.active_deadline_seconds == Some(1),
-            phase: phase::of(&status, circumstances),
-            submission: labels::submission(&annotations).map(Into::into),
+            has_leftover_containers: phase::has_leftover_containers(&status),
+            is_ending: spec.active_deadline_seconds == Some(1),
+            phase: phase::pod_phase(&status, facts),
+            submission: tokens::submission(&annotations).map(Into::into),
             version: metadata.resource_version.unwrap_or_default(),
             uid,
             name,
             job_uid,
-            owner,
+            user,
             created_at: created_at.0,
             node_name: spec.node_name,
             ip: status.pod_ip.clone(),
         })
     }
 
+    /// Identifies the object in a call.
+    pub fn object_ref(&self) -> ObjectRef {
+        ObjectRef::new(&self.name, &self.uid)
+    }
+
     /// Whether this Job created the pod. The pod must carry the annotation of the Job's template: anybody can write an
     /// owner reference.
     pub fn is_of(&self, job: &Job) -> bool {
-        self.job_uid == job.uid && self.owner == job.key.owner && self.submission == job.pod_submission
+        self.job_uid == job.uid && self.user == job.key.user && self.submission == job.pod_submission
     }
 
     /// Whether a scheduling gate holds the pod back, e.g., for a queue.
     pub fn is_gated(&self) -> bool {
-        self.is_pending_for(GATED)
+        self.is_pending_for(SCHEDULING_GATED)
     }
 
     /// Whether the scheduler cannot place the pod.
     pub fn is_unschedulable(&self) -> bool {
-        self.is_pending_for("Unschedulable")
+        self.is_pending_for(UNSCHEDULABLE)
     }
 
     fn is_pending_for(&self, why: &str) -> bool {
@@ -248,8 +295,8 @@ impl Pod {
 impl Volume {
     /// Reads the PersistentVolumeClaim of a volume. Fails for a claim that neither this program nor the Python
     /// implementation could have created.
-    pub fn from_resource(claim: kubernetes::PersistentVolumeClaim) -> Result<Self, Ignored> {
-        let identity = Identity::read(&claim.metadata, labels::VOLUME_ID, labels::VOLUME_NAME)?;
+    pub fn from_resource(claim: kubernetes::PersistentVolumeClaim) -> Result<Self, InvalidObject> {
+        let identity = Identity::from_metadata(&claim.metadata, labels::VOLUME_ID, labels::VOLUME_NAME)?;
         let terminating = claim.metadata.deletion_timestamp.is_some();
         let spec = claim.spec.unwrap_or_default();
         let size = spec
@@ -262,9 +309,9 @@ impl Volume {
             claim: identity.object.to_owned(),
             id: identity.id.to_owned(),
             name: identity.name.to_owned(),
-            owner: identity.owner,
+            user: identity.user,
             username: identity.username.to_owned(),
-            made_at: identity.made_at,
+            creation_timestamp: identity.creation_timestamp,
             size: size.unwrap_or_default(),
             storage_class: spec.storage_class_name,
             access_modes: spec.access_modes.unwrap_or_default(),
@@ -280,20 +327,20 @@ impl Volume {
 
 impl Warning {
     /// Reads a warning event about a Job or a pod. Fails for other objects and for unknown reporters.
-    pub fn from_resource(event: kubernetes::Event) -> Result<Self, Ignored> {
+    pub fn from_resource(event: kubernetes::Event) -> Result<Self, InvalidObject> {
         let source = event.source.and_then(|source| source.component);
         let reporter = source.filter(|source| !source.is_empty()).or(event.reporting_component);
         let is_known = reporter.is_some_and(|reporter| REPORTERS.contains(&reporter.as_str()));
         let about = event.involved_object;
         if !is_known || !matches!(about.kind.as_deref(), Some("Job" | "Pod")) {
-            return Err(Ignored("it is not from a known component"));
+            return Err(InvalidObject("it is not from a known component"));
         }
         let (Some(about), Some(reason), Some(message)) = (about.uid, event.reason, event.message) else {
-            return Err(Ignored("it is incomplete"));
+            return Err(InvalidObject("it is incomplete"));
         };
         Ok(Self {
             about,
-            reason: Reason::new(cut(&reason, MAX_REASON), cut(&message, MAX_MESSAGE)),
+            reason: Reason::new(truncate(&reason, MAX_REASON), truncate(&message, MAX_MESSAGE)),
         })
     }
 }

@@ -5,26 +5,11 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, PodC
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use task::TaskState;
 
-use super::reasons::{DEADLINE_EXCEEDED, POD_DELETED};
+use super::reasons::{
+    CONTAINER_CREATING, DEADLINE_EXCEEDED, DISRUPTION_TARGET, ERROR, FAILED, INIT_CONTAINER_FAILED, OOM_KILLED,
+    POD_DELETED, POD_INITIALIZING, Reason, UNSCHEDULABLE,
+};
 use crate::labels;
-
-/// Why something is in its state, in the form of a Kubernetes condition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reason {
-    /// A CamelCase word, e.g., `Unschedulable` or `OOMKilled`.
-    pub reason: String,
-    /// A sentence for users.
-    pub message: String,
-}
-
-impl Reason {
-    pub fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
-            message: message.into(),
-        }
-    }
-}
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Phase {
@@ -46,24 +31,24 @@ pub struct PodEnd {
 
 /// Facts from the metadata and spec of a pod that change what its status means.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Circumstances {
+pub(super) struct PodFacts {
     /// Its `activeDeadlineSeconds`.
     pub deadline_seconds: Option<i64>,
     /// When the deletion was requested.
     pub deleted_at: Option<Timestamp>,
     /// Whether the server ended the pod because other containers kept running after the task's container.
-    pub is_outlived: bool,
+    pub ended_with_leftovers: bool,
 }
 
 /// The phase of a pod, as decided by the container that runs the task. Admission webhooks may have injected other
 /// containers, which Kubernetes' own phase includes. `Running` means that the task's container runs.
-pub(super) fn of(status: &PodStatus, circumstances: Circumstances) -> Phase {
+pub(super) fn pod_phase(status: &PodStatus, facts: PodFacts) -> Phase {
     let container = container(status);
     let ended = container.and_then(|container| container.state.as_ref()?.terminated.as_ref());
     match (status.phase.as_deref(), ended) {
-        (Some("Succeeded" | "Failed"), _) => Phase::Ended(end(status, ended, circumstances)),
+        (Some("Succeeded" | "Failed"), _) => Phase::Ended(end(status, ended, facts)),
         // Injected containers keep running, perhaps forever, and would keep the pod in phase `Running`.
-        (Some("Running"), Some(_)) if is_outlived(status) => Phase::Ended(end(status, ended, circumstances)),
+        (Some("Running"), Some(_)) if has_leftover_containers(status) => Phase::Ended(end(status, ended, facts)),
         // The kubelet is about to report the end of the pod, which says more than the end of its container.
         (Some("Running"), Some(ended)) => Phase::Running {
             since: ended.started_at.as_ref().map(|time| time.0),
@@ -87,7 +72,7 @@ fn container(status: &PodStatus) -> Option<&ContainerStatus> {
 
 /// Whether other containers keep running after the task's container has ended. Native sidecars, which are init
 /// containers, don't count: the kubelet terminates them.
-pub(super) fn is_outlived(status: &PodStatus) -> bool {
+pub(super) fn has_leftover_containers(status: &PodStatus) -> bool {
     let state = |container: &'_ ContainerStatus| container.state.clone().unwrap_or_default();
     let has_ended = container(status).is_some_and(|container| state(container).terminated.is_some());
     let mut others = status.container_statuses.iter().flatten();
@@ -99,8 +84,8 @@ pub(super) fn is_ready(status: &PodStatus) -> bool {
     container(status).is_some_and(|container| container.ready)
 }
 
-fn end(status: &PodStatus, ended: Option<&ContainerStateTerminated>, circumstances: Circumstances) -> PodEnd {
-    let reason = failure(status, ended, circumstances);
+fn end(status: &PodStatus, ended: Option<&ContainerStateTerminated>, facts: PodFacts) -> PodEnd {
+    let reason = failure(status, ended, facts);
     let time = |time: Option<&Time>| time.map(|time| time.0);
     PodEnd {
         state: if reason.is_some() {
@@ -118,19 +103,15 @@ fn end(status: &PodStatus, ended: Option<&ContainerStateTerminated>, circumstanc
 
 /// Why a pod failed, or `None` if it succeeded. What happened to the pod takes precedence over what happened to its
 /// container.
-fn failure(
-    status: &PodStatus,
-    ended: Option<&ContainerStateTerminated>,
-    circumstances: Circumstances,
-) -> Option<Reason> {
+fn failure(status: &PodStatus, ended: Option<&ContainerStateTerminated>, facts: PodFacts) -> Option<Reason> {
     let has_succeeded = match (status.phase.as_deref(), ended) {
         (Some("Succeeded"), _) => true,
         // The pod's phase may be `Failed` because of an injected container.
-        (_, Some(ended)) => ended.exit_code == 0 && (status.reason.is_none() || circumstances.is_outlived),
+        (_, Some(ended)) => ended.exit_code == 0 && (status.reason.is_none() || facts.ended_with_leftovers),
         (_, None) => false,
     };
     // A task that exits with 0 after SIGTERM has not finished its work.
-    if let Some(reason) = disruption(status, ended, circumstances) {
+    if let Some(reason) = disruption(status, ended, facts) {
         let ended_before = has_succeeded && !ended.is_some_and(|ended| has_ended_since(ended, reason.since));
         if !ended_before {
             return Some(reason.reason);
@@ -139,7 +120,7 @@ fn failure(
     if has_succeeded {
         return None;
     }
-    if let Some(reason) = status.reason.as_ref().filter(|_| !circumstances.is_outlived) {
+    if let Some(reason) = status.reason.as_ref().filter(|_| !facts.ended_with_leftovers) {
         let message = status
             .message
             .clone()
@@ -149,7 +130,7 @@ fn failure(
     let Some(ended) = ended else {
         return Some(never_started(status));
     };
-    Some(overdue(status, ended, circumstances).unwrap_or_else(|| exited(ended)))
+    Some(overdue(status, ended, facts).unwrap_or_else(|| exited(ended)))
 }
 
 /// An external event that ended a pod, and when it began.
@@ -158,26 +139,19 @@ struct Disruption {
     reason: Reason,
 }
 
-fn disruption(
-    status: &PodStatus,
-    ended: Option<&ContainerStateTerminated>,
-    circumstances: Circumstances,
-) -> Option<Disruption> {
+fn disruption(status: &PodStatus, ended: Option<&ContainerStateTerminated>, facts: PodFacts) -> Option<Disruption> {
     if let Some(condition) = condition(status, "DisruptionTarget", "True") {
         let message = || "the pod was terminated by the cluster".to_owned();
         return Some(Disruption {
             since: condition.last_transition_time.as_ref().map(|time| time.0),
             reason: Reason::new(
-                condition
-                    .reason
-                    .clone()
-                    .unwrap_or_else(|| "DisruptionTarget".to_owned()),
+                condition.reason.clone().unwrap_or_else(|| DISRUPTION_TARGET.to_owned()),
                 condition.message.clone().unwrap_or_else(message),
             ),
         });
     }
     // A failed container says more than "deleted", even if the pod was deleted as well.
-    let deleted_at = circumstances.deleted_at?;
+    let deleted_at = facts.deleted_at?;
     let has_succeeded = ended.is_some_and(|ended| ended.exit_code == 0);
     has_succeeded.then(|| Disruption {
         since: Some(deleted_at),
@@ -195,32 +169,32 @@ fn has_ended_since(ended: &ContainerStateTerminated, time: Option<Timestamp>) ->
 
 /// Detects that the container ran into the pod's deadline. The pod itself reports this only once all of its containers
 /// have ended.
-fn overdue(status: &PodStatus, ended: &ContainerStateTerminated, circumstances: Circumstances) -> Option<Reason> {
-    if circumstances.is_outlived {
+fn overdue(status: &PodStatus, ended: &ContainerStateTerminated, facts: PodFacts) -> Option<Reason> {
+    if facts.ended_with_leftovers {
         return None;
     }
-    let deadline = SignedDuration::from_secs(circumstances.deadline_seconds?);
+    let deadline = SignedDuration::from_secs(facts.deadline_seconds?);
     let due = status.start_time.as_ref()?.0.checked_add(deadline).ok()?;
     has_ended_since(ended, Some(due)).then(|| Reason::new(DEADLINE_EXCEEDED, "the pod exceeded its deadline"))
 }
 
 /// Why the container never started.
 fn never_started(status: &PodStatus) -> Reason {
-    let said = status.message.clone().map(|message| Reason::new("Failed", message));
-    let failed = || Reason::new("Failed", "the pod failed before its container started");
-    said.or_else(|| initializing(status)).unwrap_or_else(failed)
+    let message = status.message.clone().map(|message| Reason::new(FAILED, message));
+    let failed = || Reason::new(FAILED, "the pod failed before its container started");
+    message.or_else(|| initializing(status)).unwrap_or_else(failed)
 }
 
 fn exited(ended: &ContainerStateTerminated) -> Reason {
-    let reason = ended.reason.clone().unwrap_or_else(|| "Error".to_owned());
-    let said = ended
+    let reason = ended.reason.clone().unwrap_or_else(|| ERROR.to_owned());
+    let message = ended
         .message
         .as_deref()
         .map(str::trim)
         .filter(|message| !message.is_empty());
-    let message = match (said, reason.as_str()) {
+    let message = match (message, reason.as_str()) {
         (Some(message), _) => message.to_owned(),
-        (None, "OOMKilled") => "the container exceeded its memory limit; increase `memory`".to_owned(),
+        (None, OOM_KILLED) => "the container exceeded its memory limit; increase `memory`".to_owned(),
         (None, _) => match ended.signal {
             Some(signal) if signal != 0 => format!("the container was terminated by signal {signal}"),
             _ => format!("the container exited with code {}", ended.exit_code),
@@ -232,7 +206,7 @@ fn exited(ended: &ContainerStateTerminated) -> Reason {
 fn unscheduled(status: &PodStatus) -> Option<Reason> {
     let condition = condition(status, "PodScheduled", "False")?;
     Some(Reason::new(
-        condition.reason.clone().unwrap_or_else(|| "Unschedulable".to_owned()),
+        condition.reason.clone().unwrap_or_else(|| UNSCHEDULABLE.to_owned()),
         condition.message.clone().unwrap_or_default(),
     ))
 }
@@ -241,7 +215,7 @@ fn unscheduled(status: &PodStatus) -> Option<Reason> {
 fn waiting(status: &PodStatus) -> Option<Reason> {
     let reason = container(status).and_then(waiting_for);
     match reason {
-        Some(reason) if reason.reason != "PodInitializing" => Some(reason),
+        Some(reason) if reason.reason != POD_INITIALIZING => Some(reason),
         other => initializing(status).or(other),
     }
 }
@@ -250,7 +224,7 @@ fn waiting_for(container: &ContainerStatus) -> Option<Reason> {
     let waiting = container.state.as_ref()?.waiting.as_ref()?;
     let reason = waiting.reason.clone()?;
     let message = waiting.message.clone().unwrap_or_else(|| match reason.as_str() {
-        "ContainerCreating" => "the container is being created".to_owned(),
+        CONTAINER_CREATING => "the container is being created".to_owned(),
         _ => String::new(),
     });
     Some(Reason::new(reason, message))
@@ -266,15 +240,15 @@ fn initializing(status: &PodStatus) -> Option<Reason> {
         if let Some(ended) = &state.terminated {
             let exit_code = ended.exit_code;
             let message = format!("init container `{name}` exited with code {exit_code}");
-            return (exit_code != 0).then(|| Reason::new("InitContainerFailed", message));
+            return (exit_code != 0).then(|| Reason::new(INIT_CONTAINER_FAILED, message));
         }
         if let Some(reason) = waiting_for(container) {
             let message = format!("init container `{name}`: {}", reason.message);
-            return (reason.reason != "PodInitializing").then(|| Reason::new(reason.reason, message));
+            return (reason.reason != POD_INITIALIZING).then(|| Reason::new(reason.reason, message));
         }
         // A native sidecar runs alongside the task and does not delay it.
         let runs = state.running.is_some() && container.started != Some(true);
-        runs.then(|| Reason::new("PodInitializing", format!("init container `{name}` is running")))
+        runs.then(|| Reason::new(POD_INITIALIZING, format!("init container `{name}` is running")))
     })
 }
 

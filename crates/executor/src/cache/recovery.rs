@@ -3,11 +3,11 @@
 use task::TaskState;
 use task::wire::{AttemptStatus, NodeStatus, TaskStatus};
 
+use super::aggregate;
+use super::attempts::{Attempts, newest_pods};
 use super::job::Job;
-use super::reasons::{DEADLINE_EXCEEDED, NO_PLACE_IN_TIME, NODE_FAILED, cause, is_disruption};
-
-/// The reason of a task between two attempts.
-const RECOVERING: &str = "Recovering";
+use super::object::Pod;
+use super::reasons::{DEADLINE_EXCEEDED, NODE_FAILED, PROVISION_TIMEOUT, RECOVERING, deciding_node, is_disruption};
 
 /// A pending retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,13 +23,13 @@ pub(super) fn restart(status: &TaskStatus, jobs: &[Job]) -> Option<Restart> {
     let job = jobs.first()?;
     let recovery = job.recovery.as_ref()?;
     // The Jobs of the next attempt are copies of these, so none may be missing.
-    let is_whole = jobs.len() >= status.metadata.nodes.len();
-    if status.status != TaskState::Failed || !is_whole {
+    let is_complete = jobs.len() >= status.metadata.nodes.len();
+    if status.status != TaskState::Failed || !is_complete {
         return None;
     }
-    let node = cause(&status.metadata.nodes, TaskState::Failed)?;
+    let node = deciding_node(&status.metadata.nodes, TaskState::Failed)?;
     // Another attempt would time out as well.
-    if matches!(node.reason.as_deref(), Some(DEADLINE_EXCEEDED | NO_PLACE_IN_TIME)) {
+    if matches!(node.reason.as_deref(), Some(DEADLINE_EXCEEDED | PROVISION_TIMEOUT)) {
         return None;
     }
     // One exempt node exempts the whole failure: when a node is evicted or exits with a listed code, its peers fail in
@@ -54,8 +54,16 @@ pub(super) fn restart(status: &TaskStatus, jobs: &[Job]) -> Option<Restart> {
     Some(Restart { counts, is_due })
 }
 
+/// The retry of the current attempt, if it can start now.
+pub fn due_restart(jobs: Attempts<'_>, pods: &[Pod]) -> Option<Restart> {
+    jobs.current.first()?;
+    let newest = newest_pods(pods);
+    let status = aggregate::status(jobs.current, jobs.previous(), &newest, |_| None, "", String::new());
+    restart(&status, jobs.current).filter(|restart| restart.is_due)
+}
+
 /// Turns the status of a failed task that will be retried into a pending one.
-pub(super) fn say_recovering(status: &mut TaskStatus) {
+pub(super) fn set_recovering(status: &mut TaskStatus) {
     let why = status
         .message
         .take()
@@ -68,7 +76,7 @@ pub(super) fn say_recovering(status: &mut TaskStatus) {
 }
 
 /// The summary of an attempt that was followed by another one.
-pub(super) fn earlier(status: TaskStatus) -> AttemptStatus {
+pub(super) fn attempt_status(status: TaskStatus) -> AttemptStatus {
     let nodes = &status.metadata.nodes;
     let times = |of: fn(&NodeStatus) -> Option<&String>| nodes.iter().filter_map(of).cloned();
     AttemptStatus {

@@ -1,4 +1,4 @@
-//! Builds the view of a task after a change.
+//! Builds the snapshot of a task after a change.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,71 +10,71 @@ use task::wire::TaskStatus;
 use super::attempts::{Attempts, newest_pods};
 use super::identity::TaskKey;
 use super::job::Job;
-use super::object::Pod;
+use super::object::{Pod, TaskOwner};
 use super::phase::Phase;
+use super::snapshot::{NodePod, TaskSnapshot};
 use super::task::Task;
-use super::view::{NodePod, View};
 use super::warnings::Warnings;
 use super::{aggregate, recovery};
 
-/// What a view depends on besides the objects of the task.
-pub(super) struct Context<'a> {
+/// What a snapshot depends on besides the objects of the task.
+pub(super) struct RenderContext<'a> {
     pub warnings: &'a Warnings,
     pub namespace: &'a str,
     pub now: Timestamp,
-    /// The view before the change. If nothing else has changed, its time is kept.
-    pub previous: Option<&'a Arc<View>>,
+    /// The snapshot before the change. If nothing else has changed, its time is kept.
+    pub previous: Option<&'a Arc<TaskSnapshot>>,
     /// The error that keeps the server from moving the task on.
-    pub obstacle: Option<&'a str>,
+    pub controller_error: Option<&'a str>,
 }
 
-/// The view of a task, or `None` if it has no Jobs.
-pub(super) fn view(key: &Arc<TaskKey>, task: &Task, context: &Context<'_>) -> Option<Arc<View>> {
+/// The snapshot of a task, or `None` if it has no Jobs.
+pub(super) fn snapshot(key: &Arc<TaskKey>, task: &Task, context: &RenderContext<'_>) -> Option<Arc<TaskSnapshot>> {
     let (jobs, namespace) = (Attempts::of(&task.jobs), context.namespace);
     let warning = |uid: &str| context.warnings.get(uid);
-    let first = jobs.present.first()?;
+    let first = jobs.current.first()?;
     let newest = newest_pods(&task.pods);
     let since = match context.previous {
         Some(previous) => previous.updated_at.clone(),
         None => task::time::format(last_change(jobs, &newest, context.now)),
     };
-    let mut status = aggregate::status(jobs.present, jobs.before(), &newest, warning, namespace, since);
+    let mut status = aggregate::status(jobs.current, jobs.previous(), &newest, warning, namespace, since);
     let terminating = task.is_terminating();
-    let restart = recovery::restart(&status, jobs.present).filter(|_| !terminating);
+    let restart = recovery::restart(&status, jobs.current).filter(|_| !terminating);
     if restart.is_some() {
-        recovery::say_recovering(&mut status);
+        recovery::set_recovering(&mut status);
     }
-    if let Some(obstacle) = context.obstacle {
-        aggregate::say_obstacle(&mut status, obstacle);
+    if let Some(controller_error) = context.controller_error {
+        aggregate::set_controller_error(&mut status, controller_error);
     }
     if terminating {
-        aggregate::say_terminating(&mut status, jobs.present);
+        aggregate::set_terminating(&mut status, jobs.current);
     }
     for attempt in jobs.earlier.chunk_by(|left, right| left.attempt == right.attempt) {
         let of_it = aggregate::status(attempt, &[], &newest, warning, namespace, String::new());
-        status.metadata.attempts.push(recovery::earlier(of_it));
+        status.metadata.attempts.push(recovery::attempt_status(of_it));
     }
     let mut json = encode(&status);
     if context.previous.is_some_and(|previous| previous.json != json) {
         status.updated_at = task::time::format(context.now);
         json = encode(&status);
     }
-    let all = || jobs.earlier.iter().chain(jobs.present);
+    let all = || jobs.earlier.iter().chain(jobs.current);
     let nodes = all()
         .map(|job| NodePod::of(job, newest.get(job.uid.as_str()).copied(), jobs.is_earlier(job)))
         .collect();
     let owner = task.owner().filter(|_| first.owned_by.is_some());
-    Some(Arc::new(View {
+    Some(Arc::new(TaskSnapshot {
         key: Arc::clone(key),
         username: first.username.clone(),
         created_at: first.created_at,
-        made_at: owner.map_or(first.made_at, |owner| owner.made_at),
+        creation_timestamp: owner.map_or(first.creation_timestamp, |owner| owner.creation_timestamp),
         state: status.status,
         json,
         updated_at: status.updated_at,
         num_nodes: status.metadata.num_nodes,
-        jobs: all().map(|job| (job.name.clone(), job.uid.clone())).collect(),
-        owned_by: owner.map(|owner| (owner.name.clone(), owner.uid.clone())),
+        jobs: all().map(Job::object_ref).collect(),
+        owned_by: owner.map(TaskOwner::object_ref),
         nodes,
         recovers: first.recovery.is_some(),
         restart,
@@ -104,6 +104,6 @@ fn last_change(jobs: Attempts<'_>, pods: &HashMap<&str, &Pod>, now: Timestamp) -
         let pod = pods.get(job.uid.as_str()).and_then(|pod| of_pod(pod));
         job.ended_at.max(pod).unwrap_or(job.created_at).max(job.created_at)
     };
-    let times = jobs.earlier.iter().chain(jobs.present).map(of_job);
+    let times = jobs.earlier.iter().chain(jobs.current).map(of_job);
     times.max().unwrap_or(now)
 }

@@ -11,10 +11,10 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 
-use super::identity::Ignored;
+use super::identity::InvalidObject;
 
 /// An upper bound on attempts, and on how often a task gives way, that no task can reach.
-const MOST: u32 = 1_000_000;
+const MAX_NUMBER: u32 = 1_000_000;
 
 /// The current attempt and its stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,16 +32,16 @@ pub enum Stage {
     Waiting,
     /// The nodes may begin. From now on the attempt ends only by finishing, failing, exceeding a deadline, or being
     /// stopped.
-    Begun,
+    Started,
     /// The task gives way to an earlier one: its Jobs are suspended until it retries.
-    GaveWay {
+    Preempted {
         /// How many times it has given way.
         times: u32,
         /// When it last gave way.
         at: Timestamp,
     },
     /// The attempt ends because it could not be scheduled in time.
-    Unplaced,
+    ProvisionTimedOut,
 }
 
 impl Turn {
@@ -62,32 +62,32 @@ impl fmt::Display for Turn {
         write!(formatter, "{} ", self.attempt)?;
         match self.stage {
             Stage::Waiting => formatter.write_str("waiting"),
-            Stage::Begun => formatter.write_str("begun"),
-            Stage::GaveWay { times, at } => write!(formatter, "gave-way {times} {}", task::time::format(at)),
-            Stage::Unplaced => formatter.write_str("unplaced"),
+            Stage::Started => formatter.write_str("begun"),
+            Stage::Preempted { times, at } => write!(formatter, "gave-way {times} {}", task::time::format(at)),
+            Stage::ProvisionTimedOut => formatter.write_str("unplaced"),
         }
     }
 }
 
 impl FromStr for Turn {
-    type Err = Ignored;
+    type Err = InvalidObject;
 
-    fn from_str(text: &str) -> Result<Self, Ignored> {
-        let wrong = Ignored("its turn is invalid");
-        let number = |text: &str| text.parse().ok().filter(|number| (1..=MOST).contains(number));
+    fn from_str(text: &str) -> Result<Self, InvalidObject> {
+        let invalid = InvalidObject("its turn is invalid");
+        let number = |text: &str| text.parse().ok().filter(|number| (1..=MAX_NUMBER).contains(number));
         let words: Vec<&str> = text.splitn(5, ' ').collect();
         let (attempt, stage) = match words.as_slice() {
             [attempt, "waiting"] => (attempt, Stage::Waiting),
-            [attempt, "begun"] => (attempt, Stage::Begun),
-            [attempt, "unplaced"] => (attempt, Stage::Unplaced),
+            [attempt, "begun"] => (attempt, Stage::Started),
+            [attempt, "unplaced"] => (attempt, Stage::ProvisionTimedOut),
             [attempt, "gave-way", times, at] => {
-                let (times, at) = number(times).zip(task::time::parse(at)).ok_or(wrong)?;
-                (attempt, Stage::GaveWay { times, at })
+                let (times, at) = number(times).zip(task::time::parse(at)).ok_or(invalid)?;
+                (attempt, Stage::Preempted { times, at })
             }
-            _ => return Err(wrong),
+            _ => return Err(invalid),
         };
         Ok(Self {
-            attempt: number(attempt).ok_or(wrong)?,
+            attempt: number(attempt).ok_or(invalid)?,
             stage,
         })
     }
@@ -105,9 +105,9 @@ mod tests {
         fn a_turn_is_read_as_it_was_written(attempt in 1_u32..1_000_000, times in 1_u32..100, which in 0..4, second in 0_i64..2_000_000_000) {
             let stage = match which {
                 0 => Stage::Waiting,
-                1 => Stage::Begun,
-                2 => Stage::Unplaced,
-                _ => Stage::GaveWay { times, at: Timestamp::from_second(second).unwrap() },
+                1 => Stage::Started,
+                2 => Stage::ProvisionTimedOut,
+                _ => Stage::Preempted { times, at: Timestamp::from_second(second).unwrap() },
             };
             let turn = Turn { attempt, stage };
             prop_assert_eq!(turn.to_string().parse(), Ok(turn));

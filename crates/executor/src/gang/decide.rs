@@ -3,36 +3,35 @@
 use jiff::Timestamp;
 use task::TaskState;
 
-use crate::cache::{Gang, GangTask, Job, JobEnd, Phase, Pod, Stage, has_completed};
-
-/// The name and uid of an object to change.
-pub type Target = (String, String);
+use super::task::ManagedTask;
+use crate::cache::{Gang, Job, JobEnd, Phase, Pod, Stage, has_completed};
+use crate::kubernetes::ObjectRef;
 
 /// A step toward the desired state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Open the start gate: all nodes run, so publish every address to these pods, each with its deadline in seconds.
-    Begin {
-        pods: Vec<(Target, Option<i64>)>,
+    OpenStartGate {
+        pods: Vec<(ObjectRef, Option<i64>)>,
         node_ips: String,
     },
     /// Open the run gate of these pods: the setup of all nodes has ended.
-    Run { pods: Vec<Target> },
+    OpenRunGate { pods: Vec<ObjectRef> },
     /// End the remaining nodes because this one failed. Nodes with a pod on a cluster node get SIGTERM, the grace
     /// period, and SIGKILL, which keeps their logs; the others are ended through their Jobs.
-    End {
-        pods: Vec<Target>,
-        jobs: Vec<Target>,
+    EndNodes {
+        pods: Vec<ObjectRef>,
+        jobs: Vec<ObjectRef>,
         because_of: u32,
     },
     /// Terminate the injected containers of pods whose task container has ended. Records the exit code first, because
     /// ending the pod hides it.
-    EndOthers { nodes: Vec<Outlived> },
+    EndLeftoverContainers { nodes: Vec<LeftoverContainers> },
     /// Delete Jobs, with their pods and logs.
-    Remove { jobs: Vec<Target> },
+    DeleteJobs { jobs: Vec<ObjectRef> },
     /// Create the Jobs of an attempt from those of the previous one.
-    MakeAttempt {
-        from: Vec<Target>,
+    CreateAttempt {
+        from: Vec<ObjectRef>,
         attempt: u32,
         restarts: u32,
     },
@@ -40,9 +39,9 @@ pub enum Action {
 
 /// A node whose container has ended while injected containers in its pod keep running.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outlived {
-    pub job: Target,
-    pub pod: Target,
+pub struct LeftoverContainers {
+    pub job: ObjectRef,
+    pub pod: ObjectRef,
     pub exit_code: i32,
 }
 
@@ -50,28 +49,31 @@ impl Action {
     /// Whether the step is irreversible, so that it must be decided on a fresh read.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::End { .. } | Self::EndOthers { .. } | Self::Remove { .. } | Self::MakeAttempt { .. } => true,
+            Self::EndNodes { .. }
+            | Self::EndLeftoverContainers { .. }
+            | Self::DeleteJobs { .. }
+            | Self::CreateAttempt { .. } => true,
             // Turns in the owner already prevent two servers from disagreeing about a gate.
-            Self::Begin { .. } | Self::Run { .. } => false,
+            Self::OpenStartGate { .. } | Self::OpenRunGate { .. } => false,
         }
     }
 }
 
 /// The steps that are possible now, in any order.
-pub fn decide(task: &GangTask, now: Timestamp) -> Vec<Action> {
+pub fn decide(task: &ManagedTask, now: Timestamp) -> Vec<Action> {
     let mut actions = steps(task, now);
-    let outlived: Vec<Outlived> = task.nodes.iter().filter_map(outlived).collect();
-    if !outlived.is_empty() {
-        actions.push(Action::EndOthers { nodes: outlived });
+    let leftover: Vec<LeftoverContainers> = task.nodes.iter().filter_map(leftover_containers).collect();
+    if !leftover.is_empty() {
+        actions.push(Action::EndLeftoverContainers { nodes: leftover });
     }
     if !task.outdated.is_empty() {
-        let jobs = task.outdated.iter().map(|job| target(&job.name, &job.uid));
-        actions.push(Action::Remove { jobs: jobs.collect() });
+        let jobs = task.outdated.iter().map(|job| job.object_ref());
+        actions.push(Action::DeleteJobs { jobs: jobs.collect() });
     }
     actions
 }
 
-fn steps(task: &GangTask, now: Timestamp) -> Vec<Action> {
+fn steps(task: &ManagedTask, now: Timestamp) -> Vec<Action> {
     if let Some(next) = next_attempt(task) {
         return vec![next];
     }
@@ -84,27 +86,27 @@ fn steps(task: &GangTask, now: Timestamp) -> Vec<Action> {
     }
     // Don't open a gate for a task that is about to end for lack of resources, or whose Job somebody suspended.
     let turn = task.turn();
-    let is_its_turn = matches!(turn.stage, Stage::Waiting | Stage::Begun);
+    let is_its_turn = matches!(turn.stage, Stage::Waiting | Stage::Started);
     if !is_its_turn || any(|job| job.provision_timed_out.is_some() || job.suspended) {
         return Vec::new();
     }
     open_gate(task, now).into_iter().collect()
 }
 
-fn outlived((job, pod): &(Job, Option<Pod>)) -> Option<Outlived> {
+fn leftover_containers((job, pod): &(Job, Option<Pod>)) -> Option<LeftoverContainers> {
     let pod = pod
         .as_ref()
-        .filter(|pod| pod.outlived && !pod.is_told_to_end && !pod.terminating)?;
+        .filter(|pod| pod.has_leftover_containers && !pod.is_ending && !pod.terminating)?;
     let Phase::Ended(end) = &pod.phase else { return None };
-    Some(Outlived {
-        job: target(&job.name, &job.uid),
-        pod: target(&pod.name, &pod.uid),
+    Some(LeftoverContainers {
+        job: job.object_ref(),
+        pod: pod.object_ref(),
         exit_code: end.exit_code?,
     })
 }
 
 /// Ends every unfinished node because this one failed.
-pub fn end_all(task: &GangTask, because_of: u32) -> Vec<Action> {
+pub fn end_all(task: &ManagedTask, because_of: u32) -> Vec<Action> {
     let (mut pods, mut jobs) = (Vec::new(), Vec::new());
     for (job, pod) in &task.nodes {
         if job.is_over() || job.ended_because_of.is_some() {
@@ -112,23 +114,23 @@ pub fn end_all(task: &GangTask, because_of: u32) -> Vec<Action> {
         }
         match pod {
             Some(pod) if matches!(pod.phase, Phase::Ended(_)) || pod.ended_because_of.is_some() => {}
-            Some(pod) if pod.node_name.is_some() => pods.push(target(&pod.name, &pod.uid)),
-            _ => jobs.push(target(&job.name, &job.uid)),
+            Some(pod) if pod.node_name.is_some() => pods.push(pod.object_ref()),
+            _ => jobs.push(job.object_ref()),
         }
     }
     let is_nothing = pods.is_empty() && jobs.is_empty();
-    let end = Action::End { pods, jobs, because_of };
+    let end = Action::EndNodes { pods, jobs, because_of };
     if is_nothing { Vec::new() } else { vec![end] }
 }
 
 /// The gate that can be opened now: the start gate once all nodes run, the run gate once the setup of all has ended.
-fn open_gate(task: &GangTask, now: Timestamp) -> Option<Action> {
+fn open_gate(task: &ManagedTask, now: Timestamp) -> Option<Action> {
     let pods = all_running(task)?;
-    let waiting: Vec<&&Pod> = pods.iter().filter(|pod| !pod.may_begin).collect();
+    let waiting: Vec<&&Pod> = pods.iter().filter(|pod| !pod.may_start()).collect();
     if !waiting.is_empty() {
         let addresses: Vec<&str> = pods.iter().map(|pod| pod.ip.as_deref()).collect::<Option<_>>()?;
-        let with_deadline = |pod: &&&Pod| (target(&pod.name, &pod.uid), deadline(task, &pods, pod, now));
-        return Some(Action::Begin {
+        let with_deadline = |pod: &&&Pod| (pod.object_ref(), deadline(task, &pods, pod, now));
+        return Some(Action::OpenStartGate {
             pods: waiting.iter().map(with_deadline).collect(),
             node_ips: addresses.join("\n"),
         });
@@ -136,49 +138,49 @@ fn open_gate(task: &GangTask, now: Timestamp) -> Option<Action> {
     let has_setup = task.nodes.iter().any(|(job, _)| job.gang == Some(Gang::Setup));
     let has_ended = |pod: &Pod| matches!(pod.phase, Phase::Ended(_));
     // Readiness counts only once: a probe may fail again after the run gate opened. A node that ended was set up.
-    let is_set_up = |pod: &&Pod| pod.ready || pod.may_run || has_ended(pod);
-    let waiting: Vec<Target> = pods
+    let is_set_up = |pod: &&Pod| pod.ready || pod.may_run() || has_ended(pod);
+    let waiting: Vec<ObjectRef> = pods
         .iter()
-        .filter(|pod| !pod.may_run && !has_ended(pod))
-        .map(|pod| target(&pod.name, &pod.uid))
+        .filter(|pod| !pod.may_run() && !has_ended(pod))
+        .map(|pod| pod.object_ref())
         .collect();
     let opens = has_setup && !waiting.is_empty() && pods.iter().all(is_set_up);
-    opens.then_some(Action::Run { pods: waiting })
+    opens.then_some(Action::OpenRunGate { pods: waiting })
 }
 
 /// The deadline of a pod. The kubelet counts it from when it accepted the pod, so the time spent waiting for the other
 /// nodes, and for a server to open the gate, is added. The nodes' start times guard against a server clock that is
 /// behind.
-fn deadline(task: &GangTask, pods: &[&Pod], pod: &Pod, now: Timestamp) -> Option<i64> {
+fn deadline(task: &ManagedTask, pods: &[&Pod], pod: &Pod, now: Timestamp) -> Option<i64> {
     let (job, _) = task.nodes.first()?;
     let seconds = i64::from(job.max_duration?);
     let starts = pods.iter().filter_map(|pod| match pod.phase {
         Phase::Running { since } => since,
         Phase::Pending(_) | Phase::Ended(_) => None,
     });
-    let begins = starts.max().map_or(now, |last| last.max(now));
-    let waited = begins.as_second() - pod.accepted_at?.as_second();
+    let starts_at = starts.max().map_or(now, |last| last.max(now));
+    let waited = starts_at.as_second() - pod.accepted_at?.as_second();
     Some(seconds + waited.max(0))
 }
 
 /// The next attempt, if it is due or another server has created only some of its Jobs.
-fn next_attempt(task: &GangTask) -> Option<Action> {
+fn next_attempt(task: &ManagedTask) -> Option<Action> {
     let (job, _) = task.nodes.first()?;
     if let Some(restart) = task.restart {
-        return Some(Action::MakeAttempt {
-            from: task.nodes.iter().map(|(job, _)| target(&job.name, &job.uid)).collect(),
+        return Some(Action::CreateAttempt {
+            from: task.nodes.iter().map(|(job, _)| job.object_ref()).collect(),
             attempt: job.attempt + 1,
             restarts: job.restarts + u32::from(restart.counts),
         });
     }
-    let is_made = |rank: u32| task.nodes.iter().any(|(job, _)| job.rank == rank);
-    let missing: Vec<Target> = task
-        .before
+    let has_job = |rank: u32| task.nodes.iter().any(|(job, _)| job.rank == rank);
+    let missing: Vec<ObjectRef> = task
+        .previous
         .iter()
-        .filter(|before| !is_made(before.rank))
-        .map(|before| target(&before.name, &before.uid))
+        .filter(|previous| !has_job(previous.rank))
+        .map(|previous| previous.object_ref())
         .collect();
-    (!missing.is_empty()).then_some(Action::MakeAttempt {
+    (!missing.is_empty()).then_some(Action::CreateAttempt {
         from: missing,
         attempt: job.attempt,
         restarts: job.restarts,
@@ -186,7 +188,7 @@ fn next_attempt(task: &GangTask) -> Option<Action> {
 }
 
 /// The rank of the first node that failed on its own.
-fn first_failure(task: &GangTask) -> Option<u32> {
+fn first_failure(task: &ManagedTask) -> Option<u32> {
     let failed = task.nodes.iter().filter_map(|(job, pod)| {
         if job.ended_because_of.is_some() || pod.as_ref().is_some_and(|pod| pod.ended_because_of.is_some()) {
             return None;
@@ -216,21 +218,17 @@ fn first_failure(task: &GangTask) -> Option<u32> {
 }
 
 /// The pods in rank order, if every node has one that is running or has run.
-fn all_running(task: &GangTask) -> Option<Vec<&Pod>> {
+fn all_running(task: &ManagedTask) -> Option<Vec<&Pod>> {
     if task.nodes.len() != usize::try_from(task.num_nodes).ok()? {
         return None;
     }
     let running = |pod: &&Pod| match pod.phase {
         Phase::Running { .. } => !pod.terminating,
         // While the start gate is being opened, a node that went first may already have ended.
-        Phase::Ended(_) => pod.may_begin,
+        Phase::Ended(_) => pod.may_start(),
         Phase::Pending(_) => false,
     };
     task.nodes.iter().map(|(_, pod)| pod.as_ref().filter(running)).collect()
-}
-
-pub fn target(name: &str, uid: &str) -> Target {
-    (name.to_owned(), uid.to_owned())
 }
 
 #[cfg(test)]

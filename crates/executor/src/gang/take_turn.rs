@@ -2,30 +2,26 @@
 
 use serde_json::json;
 
-use crate::cache::{Cache, GangTask, TaskOwner, Turn};
+use super::task::ManagedTask;
+use crate::cache::{Cache, TaskOwner, Turn};
 use crate::error::Error;
-use crate::kubernetes::{Calls, ConfigMap, Target};
+use crate::kubernetes::{ApiClient, ConfigMap};
 use crate::labels;
 
 /// Advances the task to `turn`, and returns whether it is there now. If somebody changed the owner since `task` was
 /// read, nothing is written, and the task must be read again. A task without an owner needs no turns.
-pub async fn take_turn(calls: &Calls, cache: &Cache, task: &GangTask, turn: Turn) -> Result<bool, Error> {
+pub async fn take_turn(client: &ApiClient, cache: &Cache, task: &ManagedTask, turn: Turn) -> Result<bool, Error> {
     let Some(owner) = &task.owner else { return Ok(true) };
     if owner.turn == Some(turn) {
         return Ok(true);
     }
-    let target = Target {
-        name: &owner.name,
-        uid: &owner.uid,
-        version: Some(&owner.version),
-    };
     let change = json!({"metadata": {"annotations": {labels::TURN: turn.to_string()}}});
-    match calls
-        .merge::<ConfigMap>("update the state of the task", target, change)
+    match client
+        .merge_patch::<ConfigMap>("update the state of the task", owner.this_version(), change)
         .await
     {
         Ok(Some(owner)) => {
-            cache.made(TaskOwner::from_metadata(&owner.metadata).ok(), Vec::new());
+            cache.apply_created(TaskOwner::from_metadata(&owner.metadata).ok(), Vec::new());
             Ok(true)
         }
         Ok(None) => Ok(false),

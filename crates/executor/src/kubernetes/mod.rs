@@ -1,13 +1,15 @@
 //! Calls to the Kubernetes API, and its types under short names. Imported everywhere as `kubernetes`.
 
-mod answer;
-mod call;
-mod client;
-mod configuration;
+mod api_client;
+mod capture;
+mod config;
+mod connect;
+mod object;
 
-pub use answer::{Ending, client};
-pub use call::{Calls, Created, Deleted, Target};
-pub use client::connect;
+pub use api_client::{ApiClient, CreateOutcome, DeleteOutcome};
+pub use capture::{BodyEnd, client};
+pub use connect::connect;
+pub use object::{NamespacedObject, ObjectRef, Target};
 
 pub use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::position::Position;
+use super::position::LogPosition;
 
 /// Consecutive bytes of a log.
 #[derive(Debug)]
@@ -12,7 +12,7 @@ pub(super) struct Chunk {
     /// The lines, or parts of lines, in `content`.
     segments: Vec<Segment>,
     /// The position before the first segment.
-    pub before: Position,
+    pub before: LogPosition,
     /// The text in the common style, rendered once for all followers.
     common: Bytes,
 }
@@ -21,7 +21,7 @@ pub(super) struct Chunk {
 #[derive(Debug, Clone, Copy)]
 struct Segment {
     /// The position after the line.
-    line: Position,
+    line: LogPosition,
     /// The offset of the segment in its line.
     from: u64,
     /// The end of the segment in `content`.
@@ -30,7 +30,7 @@ struct Segment {
 
 /// How a log is rendered.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Style {
+pub(super) struct LineStyle {
     /// The prefix of each line; empty for a task with one node.
     pub prefix: String,
     /// Whether each line starts with its time.
@@ -40,14 +40,14 @@ pub(super) struct Style {
 /// Builds a chunk from segments.
 #[derive(Debug)]
 pub(super) struct ChunkBuilder {
-    before: Position,
+    before: LogPosition,
     content: BytesMut,
     segments: Vec<Segment>,
 }
 
 impl ChunkBuilder {
     /// Starts a chunk at `before`.
-    pub fn new(before: Position) -> Self {
+    pub fn new(before: LogPosition) -> Self {
         Self {
             before,
             content: BytesMut::new(),
@@ -56,7 +56,7 @@ impl ChunkBuilder {
     }
 
     /// Adds the bytes of a line from offset `from`; `line` is the position after the whole line.
-    pub fn add(&mut self, line: Position, from: u64, bytes: &[u8]) {
+    pub fn add(&mut self, line: LogPosition, from: u64, bytes: &[u8]) {
         self.content.put_slice(bytes);
         self.segments.push(Segment {
             line,
@@ -66,7 +66,7 @@ impl ChunkBuilder {
     }
 
     /// The chunk, with `style` as its common style, or `None` if nothing was added.
-    pub fn build(self, style: &Style) -> Option<Chunk> {
+    pub fn build(self, style: &LineStyle) -> Option<Chunk> {
         if self.segments.is_empty() {
             return None;
         }
@@ -76,14 +76,14 @@ impl ChunkBuilder {
             before: self.before,
             common: Bytes::new(),
         };
-        chunk.common = chunk.write(Position::START, style);
+        chunk.common = chunk.write(LogPosition::START, style);
         Some(chunk)
     }
 }
 
 impl Chunk {
     /// The position after the last segment.
-    pub fn after(&self) -> Position {
+    pub fn after(&self) -> LogPosition {
         let last = self.segments[self.segments.len() - 1];
         if self.is_open() {
             last.line.within(last.from + self.length(self.segments.len() - 1))
@@ -103,7 +103,7 @@ impl Chunk {
     }
 
     /// The text after `position` in the common style.
-    pub fn common(&self, position: Position, style: &Style) -> Bytes {
+    pub fn common(&self, position: LogPosition, style: &LineStyle) -> Bytes {
         if position <= self.before {
             self.common.clone()
         } else {
@@ -112,7 +112,7 @@ impl Chunk {
     }
 
     /// The text after `position` in any style.
-    pub fn write(&self, position: Position, style: &Style) -> Bytes {
+    pub fn write(&self, position: LogPosition, style: &LineStyle) -> Bytes {
         let plain = style.prefix.is_empty() && !style.timestamps;
         if plain && position <= self.before {
             return self.content.clone();

@@ -1,8 +1,8 @@
 //! Fuzz target for logs with arbitrary content.
 
-use super::chunk::Style;
+use super::chunk::LineStyle;
 use super::parse::{NotALog, Parser};
-use super::position::Position;
+use super::position::LogPosition;
 
 /// Checks that the output does not depend on how the response is split into pieces.
 pub fn frames(data: &[u8]) {
@@ -17,8 +17,8 @@ pub fn frames(data: &[u8]) {
 }
 
 fn read(log: &[u8], size: usize) -> Result<Vec<u8>, NotALog> {
-    let style = Style::default();
-    let mut parser = Parser::resume(Position::START);
+    let style = LineStyle::default();
+    let mut parser = Parser::resume(LogPosition::START);
     let mut seen = Vec::new();
     let chunks = log
         .chunks(size)
@@ -28,7 +28,7 @@ fn read(log: &[u8], size: usize) -> Result<Vec<u8>, NotALog> {
         let Some(chunk) = chunk? else { continue };
         // A follower that resumes at the start of a chunk sees all of it, and one that resumes at the end sees nothing.
         let all = chunk.write(chunk.before, &style);
-        assert_eq!(all, chunk.write(Position::START, &style));
+        assert_eq!(all, chunk.write(LogPosition::START, &style));
         assert!(chunk.write(chunk.after(), &style).is_empty());
         seen.extend_from_slice(&all);
     }

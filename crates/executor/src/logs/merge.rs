@@ -9,16 +9,16 @@ use bytes::Bytes;
 use futures::Stream;
 use tokio::time::{Instant, Sleep};
 
-use super::LogCut;
-use super::node::Piece;
+use super::node_log::LogPiece;
+use super::truncated::LogTruncated;
 
 /// How long the other nodes wait for the rest of an incomplete line. After that, it is broken with a newline.
 const LINE_PATIENCE: Duration = Duration::from_secs(2);
 
-type Node = Pin<Box<dyn Stream<Item = Result<Piece, LogCut>> + Send>>;
+type Node = Pin<Box<dyn Stream<Item = Result<LogPiece, LogTruncated>> + Send>>;
 
 /// The merged stream.
-pub(super) struct Merged {
+pub(super) struct MergedLog {
     nodes: VecDeque<Node>,
     /// Whether the first node is in the middle of a line, and keeps its turn.
     within_line: bool,
@@ -28,7 +28,7 @@ pub(super) struct Merged {
     patience: Pin<Box<Sleep>>,
 }
 
-impl Merged {
+impl MergedLog {
     pub fn new(nodes: impl IntoIterator<Item = Node>) -> Self {
         Self {
             nodes: nodes.into_iter().collect(),
@@ -38,14 +38,14 @@ impl Merged {
         }
     }
 
-    fn give(&mut self, piece: &Piece, continues: bool) -> Bytes {
-        let breaks = self.unterminated && !continues;
+    fn emit(&mut self, piece: &LogPiece, continues: bool) -> Bytes {
+        let needs_newline = self.unterminated && !continues;
         self.unterminated = piece.is_open;
         self.within_line = piece.is_open;
         if piece.is_open {
             self.patience.as_mut().reset(Instant::now() + LINE_PATIENCE);
         }
-        if breaks {
+        if needs_newline {
             // Insert a newline, so that this line does not continue an unterminated one of another node.
             let mut text = Vec::with_capacity(piece.text.len() + 1);
             text.push(b'\n');
@@ -56,8 +56,8 @@ impl Merged {
     }
 }
 
-impl Stream for Merged {
-    type Item = Result<Bytes, LogCut>;
+impl Stream for MergedLog {
+    type Item = Result<Bytes, LogTruncated>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
@@ -72,7 +72,7 @@ impl Stream for Merged {
                     return Poll::Ready(Some(Err(cut)));
                 }
                 Poll::Ready(Some(Ok(piece))) => {
-                    let text = this.give(&piece, continues && !piece.begins);
+                    let text = this.emit(&piece, continues && !piece.begins);
                     if this.within_line {
                         this.nodes.push_front(node);
                     } else {

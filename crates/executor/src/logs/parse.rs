@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimeParser;
 
-use super::chunk::{Chunk, ChunkBuilder, Style};
-use super::position::Position;
+use super::chunk::{Chunk, ChunkBuilder, LineStyle};
+use super::position::LogPosition;
 
 /// The longest line that is passed on whole. Longer ones are passed on in parts, so that a single line cannot exhaust
 /// memory.
@@ -22,9 +22,9 @@ pub(super) struct NotALog(String);
 #[derive(Debug)]
 pub(super) struct Parser {
     /// The position after everything that was passed on.
-    target: Position,
+    target: LogPosition,
     /// The position after the last line that was begun.
-    line: Position,
+    line: LogPosition,
     /// How many bytes of that line were read; `None` between lines.
     inside: Option<u64>,
     /// Bytes that are held back: an incomplete line, including its timestamp unless a part of it was passed on.
@@ -34,11 +34,11 @@ pub(super) struct Parser {
 }
 
 impl Parser {
-    /// A parser that continues after `target` with a response from [`Position::resume_time`] on.
-    pub fn resume(target: Position) -> Self {
+    /// A parser that continues after `target` with a response from [`LogPosition::resume_time`] on.
+    pub fn resume(target: LogPosition) -> Self {
         Self {
             target,
-            line: Position::START,
+            line: LogPosition::START,
             inside: None,
             pending: Vec::new(),
             may_start_inside: target.resume_time().is_some(),
@@ -46,7 +46,7 @@ impl Parser {
     }
 
     /// The position after everything that was passed on.
-    pub fn position(&self) -> Position {
+    pub fn position(&self) -> LogPosition {
         self.target
     }
 
@@ -54,45 +54,45 @@ impl Parser {
     ///
     /// # Errors
     /// A line without a timestamp is not part of the log.
-    pub fn push(&mut self, bytes: &[u8], style: &Style) -> Result<Option<Chunk>, NotALog> {
+    pub fn push(&mut self, bytes: &[u8], style: &LineStyle) -> Result<Option<Chunk>, NotALog> {
         let mut builder = ChunkBuilder::new(self.target);
         let mut rest = bytes;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let (line, after) = rest.split_at(end + 1);
             rest = after;
             if self.pending.is_empty() {
-                self.take(line, &mut builder)?;
+                self.parse_line(line, &mut builder)?;
             } else {
                 let mut whole = std::mem::take(&mut self.pending);
                 whole.extend_from_slice(line);
-                self.take(&whole, &mut builder)?;
+                self.parse_line(&whole, &mut builder)?;
             }
         }
         self.pending.extend_from_slice(rest);
         if self.pending.len() > MAX_WHOLE_LINE {
             let part = std::mem::take(&mut self.pending);
-            self.take(&part, &mut builder)?;
+            self.parse_line(&part, &mut builder)?;
         }
         Ok(builder.build(style))
     }
 
     /// Whether an incomplete line is held back that [`Self::finish`] could return.
-    pub fn holds_a_part(&self) -> bool {
+    pub fn has_partial_line(&self) -> bool {
         !self.pending.is_empty() && (self.inside.is_some() || split_time(&self.pending).is_some())
     }
 
     /// Returns the incomplete line that is held back, when the log has ended or pauses.
-    pub fn finish(&mut self, style: &Style) -> Result<Option<Chunk>, NotALog> {
+    pub fn finish(&mut self, style: &LineStyle) -> Result<Option<Chunk>, NotALog> {
         let mut builder = ChunkBuilder::new(self.target);
         let part = std::mem::take(&mut self.pending);
         if !part.is_empty() {
-            self.take(&part, &mut builder)?;
+            self.parse_line(&part, &mut builder)?;
         }
         Ok(builder.build(style))
     }
 
     /// Processes a line, or a part of one that ends without a newline.
-    fn take(&mut self, bytes: &[u8], builder: &mut ChunkBuilder) -> Result<(), NotALog> {
+    fn parse_line(&mut self, bytes: &[u8], builder: &mut ChunkBuilder) -> Result<(), NotALog> {
         let ends = bytes.last() == Some(&b'\n');
         let (from, content) = match self.inside {
             Some(read) => (read, bytes),

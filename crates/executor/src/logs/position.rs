@@ -10,7 +10,7 @@ const WHOLE: u64 = u64::MAX;
 
 /// The position after a line, or within it. Later positions compare greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Position {
+pub(super) struct LogPosition {
     /// The latest time of all lines so far.
     at: Timestamp,
     /// The number of lines since the first one with that time, which is included.
@@ -19,7 +19,7 @@ pub(super) struct Position {
     bytes: u64,
 }
 
-impl Position {
+impl LogPosition {
     /// The position before the first line.
     pub const START: Self = Self {
         at: Timestamp::MIN,
@@ -86,7 +86,7 @@ mod tests {
     use jiff::Timestamp;
     use proptest::prelude::*;
 
-    use super::Position;
+    use super::LogPosition;
 
     fn time(nanosecond: i32) -> Timestamp {
         Timestamp::new(1_700_000_000, nanosecond).unwrap()
@@ -94,16 +94,16 @@ mod tests {
 
     #[test]
     fn what_is_older_than_a_time_lies_before_it() {
-        let since = Position::since(time(5));
-        assert!(Position::START.next_line(time(4)) <= since);
-        assert!(Position::START.next_line(time(5)) > since);
+        let since = LogPosition::since(time(5));
+        assert!(LogPosition::START.next_line(time(4)) <= since);
+        assert!(LogPosition::START.next_line(time(5)) > since);
     }
 
     proptest! {
         /// Whatever the clock does, the position after each line is greater than the previous one.
         #[test]
         fn every_line_lies_behind_the_one_before(times in prop::collection::vec(0_i32..5, 1..50)) {
-            let mut position = Position::START;
+            let mut position = LogPosition::START;
             for nanosecond in times {
                 let next = position.next_line(time(nanosecond));
                 prop_assert!(next > position);

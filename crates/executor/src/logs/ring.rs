@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::chunk::Chunk;
-use super::position::Position;
+use super::position::LogPosition;
 
 /// The most bytes kept. A follower that falls further behind reads the log on its own until it has caught up.
 const CAPACITY: usize = 512 * 1024;
@@ -24,20 +24,20 @@ const MAX_PACE: Duration = Duration::from_millis(250);
 
 /// A sliding window over a log.
 pub(super) struct Ring {
-    state: Mutex<State>,
+    state: Mutex<RingState>,
     /// Notifies followers of a new chunk, or of the end.
-    news: Notify,
+    pushed: Notify,
     /// Notifies the writer that a follower has advanced.
-    room: Notify,
+    advanced: Notify,
 }
 
-struct State {
+struct RingState {
     chunks: VecDeque<Arc<Chunk>>,
     /// The number of the oldest chunk kept, counting from 0.
     first: u64,
     size: usize,
     /// The position before the oldest chunk kept.
-    start: Position,
+    start: LogPosition,
     /// How the log ended; an error if the rest cannot be read.
     end: Option<Result<(), Arc<str>>>,
     /// The number of the next chunk of each follower.
@@ -46,13 +46,13 @@ struct State {
 }
 
 /// A follower's place in a ring.
-pub(super) struct Cursor {
+pub(super) struct RingCursor {
     ring: Arc<Ring>,
     id: u64,
 }
 
 /// What a follower gets next.
-pub(super) enum Next {
+pub(super) enum RingItem {
     Chunk(Arc<Chunk>),
     /// The ring has dropped a chunk that the follower needs.
     Behind,
@@ -64,9 +64,9 @@ pub(super) enum Next {
 
 impl Ring {
     /// An empty ring at `start`.
-    pub fn new(start: Position) -> Arc<Self> {
+    pub fn new(start: LogPosition) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State {
+            state: Mutex::new(RingState {
                 chunks: VecDeque::new(),
                 first: 0,
                 size: 0,
@@ -75,13 +75,13 @@ impl Ring {
                 cursors: HashMap::new(),
                 next_cursor: 0,
             }),
-            news: Notify::new(),
-            room: Notify::new(),
+            pushed: Notify::new(),
+            advanced: Notify::new(),
         })
     }
 
     /// Follows from `position`, or returns `None` if the ring has moved past it.
-    pub fn follow(self: &Arc<Self>, position: Position) -> Option<Cursor> {
+    pub fn follow(self: &Arc<Self>, position: LogPosition) -> Option<RingCursor> {
         let mut state = self.lock();
         if position < state.start {
             return None;
@@ -95,7 +95,7 @@ impl Ring {
         let next = state.first + read as u64;
         state.next_cursor += 1;
         state.cursors.insert(id, next);
-        Some(Cursor {
+        Some(RingCursor {
             ring: Arc::clone(self),
             id,
         })
@@ -105,16 +105,16 @@ impl Ring {
     pub async fn push(&self, chunk: Chunk) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let room = self.room.notified();
+            let advanced = self.advanced.notified();
             if !self.lock().would_overrun() {
                 break;
             }
-            if tokio::time::timeout_at(deadline, room).await.is_err() {
+            if tokio::time::timeout_at(deadline, advanced).await.is_err() {
                 break;
             }
         }
         self.lock().push(chunk);
-        self.news.notify_waiters();
+        self.pushed.notify_waiters();
     }
 
     /// How long to collect output before pushing it.
@@ -130,15 +130,15 @@ impl Ring {
     /// Ends the log, with an error if the rest cannot be read.
     pub fn close(&self, end: Result<(), Arc<str>>) {
         self.lock().end = Some(end);
-        self.news.notify_waiters();
+        self.pushed.notify_waiters();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, RingState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl RingState {
     /// Whether the next chunk would push out one that a follower still needs.
     fn would_overrun(&self) -> bool {
         self.size >= CAPACITY && self.cursors.values().any(|next| *next <= self.first)
@@ -160,44 +160,44 @@ impl State {
     }
 }
 
-impl Cursor {
+impl RingCursor {
     /// Waits for the next chunk. Cancel-safe.
-    pub async fn next(&self) -> Next {
+    pub async fn next(&self) -> RingItem {
         loop {
             // Register before checking: a chunk pushed between the check and the wait would otherwise be missed.
-            let news = self.ring.news.notified();
-            tokio::pin!(news);
-            news.as_mut().enable();
-            if let Some(next) = self.take() {
+            let pushed = self.ring.pushed.notified();
+            tokio::pin!(pushed);
+            pushed.as_mut().enable();
+            if let Some(next) = self.try_next() {
                 return next;
             }
-            news.await;
+            pushed.await;
         }
     }
 
-    fn take(&self) -> Option<Next> {
+    fn try_next(&self) -> Option<RingItem> {
         let mut state = self.ring.lock();
         let Some(next) = state.cursors.get(&self.id).copied() else {
-            return Some(Next::Behind);
+            return Some(RingItem::Behind);
         };
         let index = usize::try_from(next - state.first).unwrap_or(usize::MAX);
         let Some(chunk) = state.chunks.get(index).map(Arc::clone) else {
             return state.end.clone().map(|end| match end {
-                Ok(()) => Next::Closed,
-                Err(reason) => Next::Cut(reason),
+                Ok(()) => RingItem::Closed,
+                Err(reason) => RingItem::Cut(reason),
             });
         };
         state.cursors.insert(self.id, next + 1);
         drop(state);
-        self.ring.room.notify_one();
-        Some(Next::Chunk(chunk))
+        self.ring.advanced.notify_one();
+        Some(RingItem::Chunk(chunk))
     }
 }
 
-impl Drop for Cursor {
+impl Drop for RingCursor {
     fn drop(&mut self) {
         self.ring.lock().cursors.remove(&self.id);
-        self.ring.room.notify_one();
+        self.ring.advanced.notify_one();
     }
 }
 

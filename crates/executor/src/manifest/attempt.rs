@@ -7,9 +7,10 @@ use task::Name;
 use super::queue;
 use crate::kubernetes::{Job, ObjectMeta};
 use crate::labels;
+use crate::names;
 
 /// Labels that the Job controller adds for one specific Job, and that another Job must not have.
-const OF_THE_JOB: [&str; 4] = [
+const CONTROLLER_LABELS: [&str; 4] = [
     "batch.kubernetes.io/controller-uid",
     "batch.kubernetes.io/job-name",
     "controller-uid",
@@ -28,14 +29,14 @@ pub fn next_attempt(job: Job, attempt: u32, restarts: u32) -> Option<Job> {
     let id = labels.get(labels::TASK_ID)?.clone();
     let rank = labels.get(labels::NODE_INDEX)?.parse().ok()?;
     let num_nodes = annotations.get(labels::NUM_NODES)?.parse().ok()?;
-    for of_the_attempt_before in [
+    for annotation in [
         labels::ENDED_BECAUSE_OF,
         labels::GAVE_WAY_AT,
         labels::GAVE_WAY,
         labels::PROVISION_TIMED_OUT,
         labels::EXIT_CODE,
     ] {
-        annotations.remove(of_the_attempt_before);
+        annotations.remove(annotation);
     }
     annotations.extend([
         (labels::ATTEMPT.to_owned(), attempt.to_string()),
@@ -52,14 +53,14 @@ pub fn next_attempt(job: Job, attempt: u32, restarts: u32) -> Option<Job> {
             .as_mut()
             .and_then(|metadata| metadata.labels.as_mut())
         {
-            *labels = without_the_jobs(std::mem::take(labels));
-            queue::next_group(labels, &id, attempt);
+            *labels = without_controller_labels(std::mem::take(labels));
+            queue::move_to_attempt(labels, &id, attempt);
         }
     }
     Some(Job {
         metadata: ObjectMeta {
-            name: Some(labels::job_name(&name, &id, rank, num_nodes, attempt)),
-            labels: Some(without_the_jobs(labels)),
+            name: Some(names::job_name(&name, &id, rank, num_nodes, attempt)),
+            labels: Some(without_controller_labels(labels)),
             annotations: Some(annotations),
             owner_references: job.metadata.owner_references,
             ..ObjectMeta::default()
@@ -69,7 +70,7 @@ pub fn next_attempt(job: Job, attempt: u32, restarts: u32) -> Option<Job> {
     })
 }
 
-fn without_the_jobs(mut labels: BTreeMap<String, String>) -> BTreeMap<String, String> {
-    labels.retain(|label, _| !OF_THE_JOB.contains(&label.as_str()));
+fn without_controller_labels(mut labels: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    labels.retain(|label, _| !CONTROLLER_LABELS.contains(&label.as_str()));
     labels
 }

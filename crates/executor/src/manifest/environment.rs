@@ -2,23 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use super::Submission;
 use super::escape::escape;
+use super::script::MAX_COPIED_BYTES;
+use super::submission::Submission;
 use crate::kubernetes::{
     ConfigMap, ConfigMapEnvSource, EnvFromSource, EnvVar, EnvVarSource, ObjectFieldSelector, OwnerReference,
 };
 use crate::labels;
-
-/// The most bytes of variables, and of a script, that are copied into each Job of a gang. Larger ones are stored once,
-/// because a thousand copies of a megabyte would fill etcd.
-pub const MAX_COPIED_BYTES: usize = 4096;
 
 const PYTHON_UNBUFFERED: &str = "PYTHONUNBUFFERED";
 
 /// The ConfigMap with the user's variables, if they are too large to copy into each Job of a gang.
 #[must_use]
 pub fn environment(submission: &Submission, owner: Option<&OwnerReference>) -> Option<ConfigMap> {
-    if !is_stored_once(submission) {
+    if !is_in_config_map(submission) {
         return None;
     }
     let mut metadata = submission.metadata(environment_name(submission));
@@ -35,8 +32,8 @@ pub fn environment(submission: &Submission, owner: Option<&OwnerReference>) -> O
 }
 
 /// The reference to that ConfigMap, for Jobs that don't contain the variables.
-pub(super) fn source(submission: &Submission) -> Option<Vec<EnvFromSource>> {
-    is_stored_once(submission).then(|| {
+pub(super) fn config_map_source(submission: &Submission) -> Option<Vec<EnvFromSource>> {
+    is_in_config_map(submission).then(|| {
         vec![EnvFromSource {
             config_map_ref: Some(ConfigMapEnvSource {
                 name: environment_name(submission),
@@ -47,7 +44,7 @@ pub(super) fn source(submission: &Submission) -> Option<Vec<EnvFromSource>> {
     })
 }
 
-fn is_stored_once(submission: &Submission) -> bool {
+fn is_in_config_map(submission: &Submission) -> bool {
     let definition = &submission.definition;
     definition.num_nodes > 1 && definition.variables_bytes() > MAX_COPIED_BYTES
 }
@@ -78,9 +75,9 @@ pub(super) fn variables(submission: &Submission, rank: u32) -> Vec<EnvVar> {
         variable("SKYPILOT_SETUP_NUM_GPUS_PER_NODE", gpus),
     ];
     if definition.num_nodes == 1 {
-        ours.extend(["SKYPILOT_NODE_IPS", "SKYPILOT_SETUP_NODE_IPS"].map(own_address));
+        ours.extend(["SKYPILOT_NODE_IPS", "SKYPILOT_SETUP_NODE_IPS"].map(pod_ip_variable));
     }
-    let copied = if is_stored_once(submission) {
+    let copied = if is_in_config_map(submission) {
         &[]
     } else {
         definition.envs.as_slice()
@@ -104,7 +101,7 @@ fn variable(name: &str, value: String) -> EnvVar {
     }
 }
 
-fn own_address(name: &str) -> EnvVar {
+fn pod_ip_variable(name: &str) -> EnvVar {
     EnvVar {
         name: name.to_owned(),
         value: None,

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::Submission;
-use super::script::{GANG_FOLDER, NODE_IPS_FILE, RUN_FILE, SETUP_DONE, STATE_FOLDER};
+use super::script::{GANG_DIR, NODE_IPS_FILE, RUN_FILE, SETUP_DONE, STATE_DIR};
 use super::service::{host_name, service_name};
+use super::submission::Submission;
 use crate::kubernetes::{
     Affinity, DownwardAPIVolumeFile, DownwardAPIVolumeSource, EmptyDirVolumeSource, ExecAction, LabelSelector,
     ObjectFieldSelector, PodAffinityTerm, PodAntiAffinity, PodSpec, Probe, Volume, VolumeMount,
@@ -31,7 +31,7 @@ pub(super) fn annotation(submission: &Submission) -> Option<&'static str> {
 }
 
 /// Adds the parts to the pod of a gang.
-pub(super) fn complete(pod: &mut PodSpec, submission: &Submission, rank: u32) {
+pub(super) fn configure_pod(pod: &mut PodSpec, submission: &Submission, rank: u32) {
     pod.hostname = Some(host_name(rank));
     pod.subdomain = Some(service_name(submission));
     let volumes = pod.volumes.get_or_insert_default();
@@ -58,14 +58,14 @@ pub(super) fn complete(pod: &mut PodSpec, submission: &Submission, rank: u32) {
         let mounts = container.volume_mounts.get_or_insert_default();
         mounts.push(VolumeMount {
             name: GANG_VOLUME.to_owned(),
-            mount_path: GANG_FOLDER.to_owned(),
+            mount_path: GANG_DIR.to_owned(),
             read_only: Some(true),
             ..VolumeMount::default()
         });
         if has_setup {
             mounts.push(VolumeMount {
                 name: STATE_VOLUME.to_owned(),
-                mount_path: STATE_FOLDER.to_owned(),
+                mount_path: STATE_DIR.to_owned(),
                 ..VolumeMount::default()
             });
             container.readiness_probe = Some(setup_probe());

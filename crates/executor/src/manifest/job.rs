@@ -2,16 +2,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use task::Resources as Asked;
+use task::Resources;
 
 use super::escape::escape;
-use super::script::{INIT, SCRIPT_FOLDER, SCRIPT_KEY, Script, script};
-use super::{DEFAULT_IMAGE, Submission, environment, gang, queue, security};
+use super::script::{INIT, SCRIPT_DIR, SCRIPT_KEY, Script, script};
+use super::submission::Submission;
+use super::{environment, gang, queue, security};
 use crate::kubernetes::{
     ConfigMapVolumeSource, Container, Job, JobSpec, ObjectMeta, OwnerReference, PersistentVolumeClaimVolumeSource,
     PodSpec, PodTemplateSpec, Quantity, ResourceRequirements, Volume, VolumeMount,
 };
 use crate::labels;
+
+/// The image of tasks that don't set one.
+pub const DEFAULT_IMAGE: &str = "python:3.13-slim";
 
 /// The name of the volume with a long script.
 const SCRIPT_VOLUME: &str = "k8s-cli-script";
@@ -24,11 +28,11 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
     let mut metadata = submission.metadata(submission.job_name(rank));
     metadata.labels = Some(labels.clone());
     let annotations = metadata.annotations.get_or_insert_default();
-    annotations.extend(wishes(submission).map(|(name, value)| (name.to_owned(), value)));
+    annotations.extend(policy_annotations(submission).map(|(name, value)| (name.to_owned(), value)));
     metadata
         .labels
         .get_or_insert_default()
-        .extend(queue::of_job(submission));
+        .extend(queue::job_label(submission));
     let mut pod_metadata = ObjectMeta {
         labels: Some(labels),
         // The cache accepts only pods with this annotation, which proves that they come from this template.
@@ -38,7 +42,7 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
         )])),
         ..ObjectMeta::default()
     };
-    queue::complete(&mut pod_metadata, submission);
+    queue::configure_pod_metadata(&mut pod_metadata, submission);
     metadata.owner_references = owner.map(|owner| vec![owner.clone()]);
     let ttl = submission.ttl_after_finished().filter(|_| !submission.needs_owner());
     let ttl = ttl.and_then(|seconds| i32::try_from(seconds).ok());
@@ -58,11 +62,11 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
 }
 
 /// The annotations that tell the server what to do with the Jobs of the task.
-fn wishes(submission: &Submission) -> impl Iterator<Item = (&'static str, String)> {
+fn policy_annotations(submission: &Submission) -> impl Iterator<Item = (&'static str, String)> {
     let recovery = submission.recovery();
     let codes = |codes: &[u8]| codes.iter().map(u8::to_string).collect::<Vec<_>>().join(",");
     let seconds = |seconds: Option<i64>| seconds.map(|seconds| seconds.to_string());
-    let wishes = [
+    let policy_annotations = [
         (labels::GANG, gang::annotation(submission).map(str::to_owned)),
         (
             labels::MAX_RESTARTS,
@@ -78,7 +82,9 @@ fn wishes(submission: &Submission) -> impl Iterator<Item = (&'static str, String
         (labels::PROVISION_TIMEOUT, seconds(submission.provision_timeout())),
         (labels::TTL_AFTER_FINISHED, seconds(submission.ttl_after_finished())),
     ];
-    wishes.into_iter().filter_map(|(name, value)| Some((name, value?)))
+    policy_annotations
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
 }
 
 fn pod(submission: &Submission, rank: u32) -> PodSpec {
@@ -90,11 +96,11 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
             volumes.push(script_volume(submission));
             mounts.push(VolumeMount {
                 name: SCRIPT_VOLUME.to_owned(),
-                mount_path: SCRIPT_FOLDER.to_owned(),
+                mount_path: SCRIPT_DIR.to_owned(),
                 read_only: Some(true),
                 ..VolumeMount::default()
             });
-            vec![format!("{SCRIPT_FOLDER}/{SCRIPT_KEY}")]
+            vec![format!("{SCRIPT_DIR}/{SCRIPT_KEY}")]
         }
     };
     let args = [escape(INIT), "k8s-cli".to_owned()].into_iter().chain(from).collect();
@@ -112,13 +118,13 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
             command: Some(vec!["/bin/bash".to_owned(), "-c".to_owned()]),
             args: Some(args),
             env: Some(environment::variables(submission, rank)),
-            env_from: environment::source(submission),
+            env_from: environment::config_map_source(submission),
             resources: resources(&submission.definition.resources),
             volume_mounts: (!mounts.is_empty()).then_some(mounts),
-            security_context: security::of_container(submission.pods.security),
+            security_context: security::container_security_context(submission.pods.security),
             ..Container::default()
         }],
-        security_context: security::of_pod(submission.pods.security),
+        security_context: security::pod_security_context(submission.pods.security),
         service_account_name: submission.pods.service_account.clone(),
         // A token grants access to the Kubernetes API, so tasks get one only if the operator configures a service
         // account.
@@ -135,22 +141,22 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
         ..PodSpec::default()
     };
     if submission.definition.num_nodes > 1 {
-        gang::complete(&mut pod, submission, rank);
+        gang::configure_pod(&mut pod, submission, rank);
     }
     pod
 }
 
 /// Requests equal limits. GPUs are given as limits only, because Kubernetes copies those to the requests.
-fn resources(asked: &Asked) -> Option<ResourceRequirements> {
+fn resources(wanted: &Resources) -> Option<ResourceRequirements> {
     let mut requests = BTreeMap::new();
-    for (name, amount) in [("cpu", &asked.cpus), ("memory", &asked.memory)] {
+    for (name, amount) in [("cpu", &wanted.cpus), ("memory", &wanted.memory)] {
         if let Some(amount) = amount {
             requests.insert(name.to_owned(), Quantity(amount.to_string()));
         }
     }
     let mut limits = requests.clone();
-    if asked.gpus > 0 {
-        limits.insert("nvidia.com/gpu".to_owned(), Quantity(asked.gpus.to_string()));
+    if wanted.gpus > 0 {
+        limits.insert("nvidia.com/gpu".to_owned(), Quantity(wanted.gpus.to_string()));
     }
     (!limits.is_empty()).then(|| ResourceRequirements {
         requests: (!requests.is_empty()).then_some(requests),

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::Submission;
 use super::script::{SCRIPT_KEY, Script, script};
+use super::submission::Submission;
 use crate::cache::Turn;
 use crate::kubernetes::ConfigMap;
 use crate::labels;

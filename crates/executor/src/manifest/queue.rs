@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::Submission;
+use super::submission::Submission;
 use crate::kubernetes::ObjectMeta;
 use crate::labels;
 
 /// The queue label for the Job of a task with one node. Kueue suspends the Job until it is admitted.
-pub(super) fn of_job(submission: &Submission) -> Option<(String, String)> {
+pub(super) fn job_label(submission: &Submission) -> Option<(String, String)> {
     let queue = submission.definition.kubernetes.local_queue_name.clone()?;
     (submission.definition.num_nodes == 1).then(|| (labels::QUEUE.to_owned(), queue))
 }
@@ -17,13 +17,13 @@ pub(super) fn of_job(submission: &Submission) -> Option<(String, String)> {
 /// Kueue admits Jobs one by one, so two gangs could each hold part of the quota and wait forever. It admits the pods of
 /// a group together or not at all
 /// (<https://kueue.sigs.k8s.io/docs/tasks/run/plain_pods/#running-a-group-of-pods-to-be-admitted-together>).
-pub(super) fn complete(pod: &mut ObjectMeta, submission: &Submission) {
-    let Some(queue) = submission.queue_of_group() else {
+pub(super) fn configure_pod_metadata(pod: &mut ObjectMeta, submission: &Submission) {
+    let Some(queue) = submission.group_queue() else {
         return;
     };
     pod.labels.get_or_insert_default().extend([
         (labels::QUEUE.to_owned(), queue.to_owned()),
-        (labels::POD_GROUP.to_owned(), group(submission.id.as_str(), 1)),
+        (labels::POD_GROUP.to_owned(), group_name(submission.id.as_str(), 1)),
     ]);
     pod.annotations.get_or_insert_default().extend([
         (
@@ -36,13 +36,13 @@ pub(super) fn complete(pod: &mut ObjectMeta, submission: &Submission) {
 }
 
 /// Moves a pod template to the group of another attempt.
-pub(super) fn next_group(labels: &mut BTreeMap<String, String>, id: &str, attempt: u32) {
+pub(super) fn move_to_attempt(labels: &mut BTreeMap<String, String>, id: &str, attempt: u32) {
     if let Some(name) = labels.get_mut(labels::POD_GROUP) {
-        *name = group(id, attempt);
+        *name = group_name(id, attempt);
     }
 }
 
-fn group(id: &str, attempt: u32) -> String {
+fn group_name(id: &str, attempt: u32) -> String {
     match attempt {
         1 => format!("task-{id}"),
         attempt => format!("task-{id}-attempt-{attempt}"),

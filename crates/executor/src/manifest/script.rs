@@ -3,21 +3,23 @@
 use task::TaskDefinition;
 use task::definition::MAX_ARGUMENT_BYTES;
 
-use super::environment::MAX_COPIED_BYTES;
+/// The most bytes of variables, and of a script, that are copied into each Job of a gang. Larger ones are stored once,
+/// because a thousand copies of a megabyte would fill etcd.
+pub const MAX_COPIED_BYTES: usize = 4096;
 
 /// Where a script that is too long for an argument is mounted.
-pub const SCRIPT_FOLDER: &str = "/etc/k8s-cli";
+pub const SCRIPT_DIR: &str = "/etc/k8s-cli";
 /// The file name of the script, and its key in the owner of the task.
 pub const SCRIPT_KEY: &str = "script";
 
 /// The directory with the gate files of a node in a gang.
-pub const GANG_FOLDER: &str = "/etc/k8s-cli-gang";
-/// The file in [`GANG_FOLDER`] that opens the start gate; it contains the addresses of all nodes.
+pub const GANG_DIR: &str = "/etc/k8s-cli-gang";
+/// The file in [`GANG_DIR`] that opens the start gate; it contains the addresses of all nodes.
 pub const NODE_IPS_FILE: &str = "node-ips";
-/// The file in [`GANG_FOLDER`] that opens the run gate.
+/// The file in [`GANG_DIR`] that opens the run gate.
 pub const RUN_FILE: &str = "run";
 /// The directory in which a node records that its setup has ended.
-pub const STATE_FOLDER: &str = "/etc/k8s-cli-state";
+pub const STATE_DIR: &str = "/etc/k8s-cli-state";
 /// The file that records it.
 pub const SETUP_DONE: &str = "/etc/k8s-cli-state/setup-done";
 
@@ -107,25 +109,25 @@ pub fn script(definition: &TaskDefinition) -> Script {
     let mut text = String::new();
     let is_gang = definition.num_nodes > 1;
     if is_gang {
-        text.push_str(&start_together());
+        text.push_str(&wait_for_start());
     }
     if let Some(workdir) = &definition.workdir {
-        text.push_str(&format!("cd {} || exit\n", folder(workdir)));
+        text.push_str(&format!("cd {} || exit\n", quote_path(workdir)));
     }
     if let Some(setup) = &definition.setup {
         text.push_str(SETUP_FAILED);
-        text.push_str(&format!("eval {}\ncase $? in 0) ;; *) exit ;; esac\n", quoted(setup)));
+        text.push_str(&format!("eval {}\ncase $? in 0) ;; *) exit ;; esac\n", quote(setup)));
         text.push_str(SETUP_SUCCEEDED);
         if is_gang {
-            text.push_str(&format!(": >{SETUP_DONE}\nk8s_cli_wait {GANG_FOLDER}/{RUN_FILE}\n"));
+            text.push_str(&format!(": >{SETUP_DONE}\nk8s_cli_wait {GANG_DIR}/{RUN_FILE}\n"));
         }
     }
     if is_gang {
         text.push_str("unset -f k8s_cli_wait\n");
     }
     text.push_str(&definition.run);
-    let most = if is_gang { MAX_COPIED_BYTES } else { MAX_ARGUMENT_BYTES };
-    if text.len() > most {
+    let limit = if is_gang { MAX_COPIED_BYTES } else { MAX_ARGUMENT_BYTES };
+    if text.len() > limit {
         Script::File(text)
     } else {
         Script::Argument(text)
@@ -139,7 +141,7 @@ pub fn script(definition: &TaskDefinition) -> Script {
 ///
 /// The variables are SkyPilot's (<https://docs.skypilot.co/en/latest/running-jobs/environment-variables.html>), and
 /// those of `torch.distributed` unless the user has set them.
-fn start_together() -> String {
+fn wait_for_start() -> String {
     format!(
         r#"k8s_cli_wait() {{
   local - pipe
@@ -148,8 +150,8 @@ fn start_together() -> String {
   until [ -s "$1" ]; do read -rt 0.05 -u "$pipe"; done
   exec {{pipe}}>&-
 }}
-k8s_cli_wait {GANG_FOLDER}/{NODE_IPS_FILE}
-SKYPILOT_NODE_IPS=$(<{GANG_FOLDER}/{NODE_IPS_FILE})
+k8s_cli_wait {GANG_DIR}/{NODE_IPS_FILE}
+SKYPILOT_NODE_IPS=$(<{GANG_DIR}/{NODE_IPS_FILE})
 SKYPILOT_SETUP_NODE_IPS=$SKYPILOT_NODE_IPS
 MASTER_ADDR=${{MASTER_ADDR-${{SKYPILOT_NODE_IPS%%$'\n'*}}}}
 MASTER_PORT=${{MASTER_PORT-29500}}
@@ -161,7 +163,7 @@ export SKYPILOT_NODE_IPS SKYPILOT_SETUP_NODE_IPS MASTER_ADDR MASTER_PORT WORLD_S
 }
 
 /// Quotes a path so that bash expands `~` and variables but keeps spaces.
-fn folder(path: &str) -> String {
+fn quote_path(path: &str) -> String {
     // Keep the slash outside of the quotes: bash does not expand `~"/code"`.
     let (home, rest) = match path.strip_prefix('~') {
         Some("") => return "~".to_owned(),
@@ -184,7 +186,7 @@ fn folder(path: &str) -> String {
     format!("{home}\"{here}{quoted}\"")
 }
 
-fn quoted(text: &str) -> String {
+fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
@@ -430,9 +432,9 @@ mod tests {
     /// Runs a node of a gang whose gates open after a while.
     #[test]
     fn options_of_the_setup_do_not_end_the_waiting() {
-        let folder = std::env::temp_dir().join(format!("k8s-cli-script-{}", std::process::id()));
-        std::fs::create_dir(&folder).unwrap();
-        let place = folder.to_str().unwrap();
+        let quote_path = std::env::temp_dir().join(format!("k8s-cli-script-{}", std::process::id()));
+        std::fs::create_dir(&quote_path).unwrap();
+        let place = quote_path.to_str().unwrap();
         let body = json!({"num_nodes": 2, "setup": "set -euo pipefail", "run": "echo \"ran $SKYPILOT_NODE_IPS\""});
         let task = TaskDefinition::parse(&body, 2).unwrap();
         let Script::Argument(text) = script(&task) else {
@@ -448,15 +450,15 @@ mod tests {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        std::fs::write(folder.join("node-ips"), "10.0.0.1").unwrap();
-        while !folder.join("setup-done").exists() {
+        std::fs::write(quote_path.join("node-ips"), "10.0.0.1").unwrap();
+        while !quote_path.join("setup-done").exists() {
             std::thread::yield_now();
         }
         // Let it poll more than once.
         std::thread::sleep(std::time::Duration::from_millis(200));
-        std::fs::write(folder.join("run"), "true").unwrap();
+        std::fs::write(quote_path.join("run"), "true").unwrap();
         let output = node.wait_with_output().unwrap();
-        std::fs::remove_dir_all(&folder).unwrap();
+        std::fs::remove_dir_all(&quote_path).unwrap();
         assert_eq!(
             (output.status.code(), output.stdout.as_slice()),
             (Some(0), &b"ran 10.0.0.1\n"[..])

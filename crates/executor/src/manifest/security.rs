@@ -8,7 +8,7 @@ use crate::settings::PodSecurity;
 const USER: i64 = 1000;
 
 /// The security context of the pod. With `fsGroup` the user can write to new volumes, which belong to root.
-pub(super) fn of_pod(level: PodSecurity) -> Option<PodSecurityContext> {
+pub(super) fn pod_security_context(level: PodSecurity) -> Option<PodSecurityContext> {
     (level == PodSecurity::Restricted).then(|| PodSecurityContext {
         run_as_non_root: Some(true),
         run_as_user: Some(USER),
@@ -24,7 +24,7 @@ pub(super) fn of_pod(level: PodSecurity) -> Option<PodSecurityContext> {
 
 /// The security context of its container
 /// (<https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted>).
-pub(super) fn of_container(level: PodSecurity) -> Option<SecurityContext> {
+pub(super) fn container_security_context(level: PodSecurity) -> Option<SecurityContext> {
     (level == PodSecurity::Restricted).then(|| SecurityContext {
         allow_privilege_escalation: Some(false),
         capabilities: Some(Capabilities {

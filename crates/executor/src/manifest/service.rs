@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Submission;
+use super::submission::Submission;
 use crate::kubernetes::{OwnerReference, Service, ServiceSpec};
 use crate::labels;
 

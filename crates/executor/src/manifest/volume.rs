@@ -9,6 +9,7 @@ use crate::kubernetes::{
     ObjectMeta, PersistentVolumeClaim, PersistentVolumeClaimSpec, Quantity, VolumeResourceRequirements,
 };
 use crate::labels;
+use crate::user_key;
 
 /// Builds the PersistentVolumeClaim of a volume.
 #[must_use]
@@ -23,8 +24,8 @@ pub fn claim(
         (labels::VOLUME, labels::TRUE.to_owned()),
         (labels::VOLUME_ID, id.to_string()),
         (labels::VOLUME_NAME, definition.name.label_value()),
-        (labels::USERNAME, labels::username_label(user)),
-        (labels::USER, labels::user_label(user)),
+        (labels::USERNAME, user_key::username_label(user)),
+        (labels::USER, user_key::user_label(user)),
     ];
     let annotations = [
         (labels::CREATED_AT, task::time::format(created_at)),

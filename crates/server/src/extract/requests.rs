@@ -38,7 +38,7 @@ pub struct LogRequest {
 
 /// A request to submit a task.
 pub struct SubmitTask {
-    pub request: executor::Request,
+    pub request: executor::SubmitRequest,
     /// Whether to validate the task only.
     pub dry_run: bool,
 }
@@ -122,7 +122,7 @@ impl FromRequest<AppState> for SubmitTask {
         let parse = move |body: &Value| TaskDefinition::parse(body, max_nodes);
         let requester = requester_of(&parts, user.as_ref());
         let definition = read_definition(app, &parts, &requester, body, &mut errors, parse).await?;
-        let request = user.zip(definition).map(|(user, definition)| executor::Request {
+        let request = user.zip(definition).map(|(user, definition)| executor::SubmitRequest {
             user,
             definition,
             idempotency_key,

@@ -79,7 +79,7 @@ pub async fn version(State(app): State<AppState>) -> Json<ServerVersion> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         backend: app.backend.clone(),
         namespace: app.executor.namespace().to_owned(),
-        kubernetes: app.executor.kubernetes().to_owned(),
+        kubernetes: app.executor.kubernetes_version().to_owned(),
     })
 }
 

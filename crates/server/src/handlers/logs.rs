@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
-use executor::LogCut;
+use executor::LogTruncated;
 use futures::{Stream, StreamExt};
 use http::{HeaderValue, header};
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -81,7 +81,7 @@ pub async fn stream_task_logs(
 
 /// A log stream that counts its bytes, ends when the server stops, and writes a log line when it is dropped.
 struct InstrumentedStream {
-    stream: Pin<Box<dyn Stream<Item = Result<Bytes, LogCut>> + Send>>,
+    stream: Pin<Box<dyn Stream<Item = Result<Bytes, LogTruncated>> + Send>>,
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
     start: Instant,
     bytes: u64,
@@ -97,7 +97,7 @@ enum StreamInterrupted {
     #[error("the server is stopping")]
     Stopping,
     #[error(transparent)]
-    Log(#[from] LogCut),
+    Log(#[from] LogTruncated),
 }
 
 impl Stream for InstrumentedStream {

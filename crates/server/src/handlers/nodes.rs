@@ -26,7 +26,7 @@ pub struct NodeListResponse {
 )]
 pub async fn list_nodes(State(app): State<AppState>, AuthUser(user): AuthUser) -> ApiResult<Json<NodeListResponse>> {
     let _permit = app.limits.acquire_kubernetes_call()?;
-    let nodes = app.executor.machines().await;
+    let nodes = app.executor.cluster_nodes().await;
     let nodes = nodes.map_err(|source| ApiError::executor("list nodes", &user, source))?;
     Ok(Json(NodeListResponse { nodes }))
 }

@@ -125,7 +125,7 @@ pub async fn submit_task(State(app): State<AppState>, submit: SubmitTask) -> Api
     Ok(response)
 }
 
-async fn dry_run_task(app: &AppState, request: executor::Request) -> ApiResult<Response> {
+async fn dry_run_task(app: &AppState, request: executor::SubmitRequest) -> ApiResult<Response> {
     let (user, mut warnings) = (request.user.clone(), request.definition.warnings.clone());
     let checked = app.executor.dry_run(request).await;
     let DryRun { objects, left_out } = checked.map_err(|source| ApiError::executor("submit task", &user, source))?;

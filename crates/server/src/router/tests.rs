@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::response::Response;
 use clap::Parser;
 use clock::Clock;
-use embedded::{ControlPlane, Machine};
+use embedded::{ControlPlane, NodeCapacity};
 use executor::{Executor, Settings};
 use http::{Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
@@ -45,7 +45,7 @@ struct Answer {
 
 impl TestServer {
     async fn start() -> Self {
-        let control_plane = ControlPlane::start(Clock::system(), 1, Machine::default())
+        let control_plane = ControlPlane::start(Clock::system(), 1, NodeCapacity::default())
             .await
             .unwrap();
         let client = executor::client(control_plane.router(), "default");

@@ -61,7 +61,7 @@ impl Metrics {
         metrics::gauge!("k8s_cli_cache_objects", "kind" => "task").set(counts.tasks as f64);
         metrics::gauge!("k8s_cli_cache_objects", "kind" => "pod").set(counts.pods as f64);
         metrics::gauge!("k8s_cli_cache_objects", "kind" => "volume").set(counts.volumes as f64);
-        metrics::gauge!("k8s_cli_cache_in_sync").set(if executor.check().is_ok() { 1.0 } else { 0.0 });
+        metrics::gauge!("k8s_cli_cache_in_sync").set(if executor.check_in_sync().is_ok() { 1.0 } else { 0.0 });
         if let Some(age) = executor.cache_age() {
             metrics::gauge!("k8s_cli_cache_age_seconds").set(age.as_secs_f64());
         }

@@ -3,36 +3,36 @@
 use jiff::{Span, SpanRelativeTo, Timestamp};
 use task::wire::TaskStatus;
 
-use super::outcome::{Ending, follow_to_the_end};
-use crate::args::Logs;
+use super::outcome::{ExitCodePolicy, follow_to_end};
+use crate::args::LogsArgs;
 use crate::context::Context;
 use crate::error::Result;
-use crate::logs::{LogOptions, print_now};
-use crate::things::find;
+use crate::logs::{LogOptions, print_log};
+use crate::resources::find;
 
-pub async fn run(context: &Context, args: Logs) -> Result<()> {
+pub async fn run(context: &Context, args: LogsArgs) -> Result<()> {
     let task = find::<TaskStatus>(&context.client, &args.task).await?.item;
     let options = LogOptions {
         tail: args.tail,
-        since: args.since.map(absolute),
+        since: args.since.map(to_absolute_time),
         timestamps: args.timestamps,
         node: args.node,
     };
     if args.no_follow {
-        print_now(&context.client, &task, &options, context.terminal).await
+        print_log(&context.client, &task, &options, context.terminal).await
     } else {
-        let ending = if args.exit_code {
-            Ending::TheTasks
+        let policy = if args.exit_code {
+            ExitCodePolicy::TaskCode
         } else {
-            Ending::OfTheFollowing
+            ExitCodePolicy::IgnoreOutcome
         };
-        follow_to_the_end(context, &task, &options, ending).await
+        follow_to_end(context, &task, &options, policy).await
     }
 }
 
 /// Converts a relative `--since` to a timestamp, so that it does not move when the log is requested again after a
 /// broken connection. Leaves anything else unchanged; the server validates it.
-fn absolute(since: String) -> String {
+fn to_absolute_time(since: String) -> String {
     let ago = since
         .parse::<Span>()
         .and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));

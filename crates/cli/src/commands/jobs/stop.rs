@@ -2,46 +2,51 @@
 
 use task::wire::TaskStatus;
 
-use crate::args::Stop;
-use crate::client::{Removed, Stopped};
-use crate::commands::{confirm, remove_each};
+use crate::args::StopArgs;
+use crate::client::{RemoveResponse, StopAllResponse};
+use crate::commands::remove::{confirm, remove_each};
 use crate::context::Context;
 use crate::error::Result;
-use crate::output::{plural, print, say};
-use crate::things::{find_all, list};
+use crate::output::{plural, print, print_message};
+use crate::resources::{find_all, list};
 
-pub async fn run(context: &Context, args: Stop) -> Result<()> {
+pub async fn run(context: &Context, args: StopArgs) -> Result<()> {
     if args.all {
-        return all(context, args.all_users, args.yes).await;
+        return stop_all(context, args.all_users, args.yes).await;
     }
     let tasks = find_all::<TaskStatus>(&context.client, &args.tasks, args.ignore_not_found).await?;
-    let ids: Vec<&str> = tasks.iter().map(|kept| kept.item.task_id.as_str()).collect();
-    let stop = async |id: &str| context.client.post::<Removed>(&format!("/tasks/{id}/stop")).await;
+    let ids: Vec<&str> = tasks.iter().map(|task| task.item.task_id.as_str()).collect();
+    let stop = async |id: &str| {
+        context
+            .client
+            .post::<RemoveResponse>(&format!("/tasks/{id}/stop"))
+            .await
+    };
     remove_each("task", "stopped", &ids, stop).await
 }
 
-async fn all(context: &Context, all_users: bool, yes: bool) -> Result<()> {
+async fn stop_all(context: &Context, all_users: bool, yes: bool) -> Result<()> {
     if !yes {
         let tasks = list::<TaskStatus>(&context.client, all_users).await?;
-        let ended = tasks.iter().filter(|kept| kept.item.status.is_final()).count();
+        let finished = tasks.iter().filter(|task| task.item.status.is_final()).count();
         if tasks.is_empty() {
-            say("no tasks found");
+            print_message("no tasks found");
             return Ok(());
         }
-        let whose = if all_users { " of all users" } else { "" };
-        let stop = format!("stop {}{whose}", plural(tasks.len() - ended, "task"));
-        let forget = format!("delete {} with logs", plural(ended, "finished task"));
-        let action = match (tasks.len() - ended, ended) {
+        let scope = if all_users { " of all users" } else { "" };
+        let stop = format!("stop {}{scope}", plural(tasks.len() - finished, "task"));
+        let delete = format!("delete {} with logs", plural(finished, "finished task"));
+        let action = match (tasks.len() - finished, finished) {
             (_, 0) => stop,
-            (0, _) => format!("delete {}{whose} with logs", plural(ended, "finished task")),
-            _ => format!("{stop}, and {forget}"),
+            (0, _) => format!("delete {}{scope} with logs", plural(finished, "finished task")),
+            _ => format!("{stop}, and {delete}"),
         };
         confirm(&action, "--yes")?;
     }
-    let answer: Stopped = context
+    let response: StopAllResponse = context
         .client
         .post(&format!("/tasks/stop?all_users={all_users}"))
         .await?;
-    let count = usize::try_from(answer.count).unwrap_or(usize::MAX);
+    let count = usize::try_from(response.count).unwrap_or(usize::MAX);
     print(&format!("Stopped {}", plural(count, "task")))
 }

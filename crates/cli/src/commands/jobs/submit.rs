@@ -6,18 +6,18 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use task::wire::TaskStatus;
 
-use super::outcome::{Ending, follow_to_the_end};
-use crate::args::{Format, Submit};
-use crate::client::{DryRun, Submitted};
+use super::outcome::{ExitCodePolicy, follow_to_end};
+use crate::args::{Format, SubmitArgs};
+use crate::client::{DryRunResponse, SubmitResponse};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::logs::LogOptions;
-use crate::output::{self, print, say, warn};
+use crate::output::{self, print, print_message, print_warning};
+use crate::resources::get;
 use crate::task_file::TaskFile;
-use crate::things::get;
 
-pub async fn run(context: &Context, args: Submit) -> Result<()> {
-    let Submit {
+pub async fn run(context: &Context, args: SubmitArgs) -> Result<()> {
+    let SubmitArgs {
         file,
         detach,
         quiet,
@@ -35,19 +35,19 @@ pub async fn run(context: &Context, args: Submit) -> Result<()> {
     }
     let mut task = match &file {
         Some(path) => TaskFile::read(path)?,
-        None => TaskFile::command(&command)?,
+        None => TaskFile::from_command(&command)?,
     };
     task.apply(&overrides)?;
-    task.check()?;
-    task.warnings().iter().for_each(|warning| warn(warning));
+    task.validate()?;
+    task.warnings().iter().for_each(|warning| print_warning(warning));
     let key = idempotency_key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     if dry_run {
-        let answer = send(context, &task, "/tasks/submit?dry_run=true", &key).await?;
-        let answer: DryRun = context.client.decode_as_sent(&answer)?;
-        return print_manifests(&answer.manifests, output.unwrap_or(Format::Yaml));
+        let body = send(context, &task, "/tasks/submit?dry_run=true", &key).await?;
+        let response: DryRunResponse = context.client.decode_unescaped(&body)?;
+        return print_manifests(&response.manifests, output.unwrap_or(Format::Yaml));
     }
-    let answer = send(context, &task, "/tasks/submit", &key).await?;
-    let Submitted { task_id: id } = context.client.decode(&answer)?;
+    let body = send(context, &task, "/tasks/submit", &key).await?;
+    let SubmitResponse { task_id: id } = context.client.decode(&body)?;
     match output {
         Some(Format::Json) => return print(&output::json(&json!({"task_id": id}))),
         Some(Format::Yaml) => return print(&output::yaml(&json!({"task_id": id}))?),
@@ -56,30 +56,30 @@ pub async fn run(context: &Context, args: Submit) -> Result<()> {
     }
     if detach {
         print(&id)?;
-        say(&format!("submitted; follow it with `k8s-cli jobs logs {id}`"));
+        print_message(&format!("submitted; follow it with `k8s-cli jobs logs {id}`"));
         return Ok(());
     }
-    say(&format!("task {id} submitted"));
+    print_message(&format!("task {id} submitted"));
     let status = get::<TaskStatus>(&context.client, &id).await?;
-    let ending = match (exit_code, no_exit_code) {
-        (true, _) => Ending::TheTasks,
-        (_, true) => Ending::OfTheFollowing,
-        _ => Ending::Failure,
+    let policy = match (exit_code, no_exit_code) {
+        (true, _) => ExitCodePolicy::TaskCode,
+        (_, true) => ExitCodePolicy::IgnoreOutcome,
+        _ => ExitCodePolicy::FailureCode,
     };
-    follow_to_the_end(context, &status.item, &LogOptions::default(), ending).await
+    follow_to_end(context, &status.item, &LogOptions::default(), policy).await
 }
 
 /// Sends the task; shows what the server rejects at its place in the task file.
 async fn send(context: &Context, task: &TaskFile, path: &str, key: &str) -> Result<Bytes> {
     let submit = async || context.client.submit(path, task.body(), key).await;
-    let (answer, warnings) = match context.with_server(submit).await {
-        Err(Error::Invalid { faults, .. }) if faults.iter().all(|fault| fault.loc.first() == Some(&json!("body"))) => {
-            return Err(Error::Task(task.report(&faults)));
+    let (body, warnings) = match context.with_server(submit).await {
+        Err(Error::Invalid { errors, .. }) if errors.iter().all(|error| error.loc.first() == Some(&json!("body"))) => {
+            return Err(Error::InvalidTask(task.report(&errors)));
         }
-        answered => answered?,
+        result => result?,
     };
-    warnings.iter().for_each(|warning| warn(warning));
-    Ok(answer)
+    warnings.iter().for_each(|warning| print_warning(warning));
+    Ok(body)
 }
 
 /// Prints manifests in a form that `kubectl apply -f -` accepts.

@@ -11,55 +11,55 @@ use task::TaskState;
 use task::wire::TaskStatus;
 use tokio::time::timeout;
 
-use super::outcome::took;
-use crate::args::Top;
+use super::outcome::task_duration;
+use crate::args::TopArgs;
 use crate::context::Context;
 use crate::error::Result;
-use crate::output::{Cell, REFRESH, Table, age, fixed, flexible, plural, print, ran_for, status_cell};
-use crate::things::{find_all, list};
+use crate::output::{Cell, REFRESH_INTERVAL, Table, age, fixed, flexible, node_duration, plural, print, status_cell};
+use crate::resources::{find_all, list};
 
 /// Timeout for fetching last log lines. The view must stay responsive; lines that arrive late are left out.
-const LINE_PATIENCE: Duration = Duration::from_millis(800);
+const LAST_LINE_TIMEOUT: Duration = Duration::from_millis(800);
 
 /// Limit for the length of a log line in the view.
-const MAX_LINE_BYTES: usize = 400;
+const MAX_LINE_CHARACTERS: usize = 400;
 
 /// Height of the view without a terminal.
 const DEFAULT_HEIGHT: usize = 50;
 
-pub async fn run(context: &Context, args: Top) -> Result<()> {
+pub async fn run(context: &Context, args: TopArgs) -> Result<()> {
     // A task that is missing now was mistyped, so fail. One that disappears later was stopped, and the view just drops
     // it.
     find_all::<TaskStatus>(&context.client, &args.tasks, false).await?;
     if context.terminal.width.is_none() || !stdin().is_terminal() {
-        return print(&view(context, &args, DEFAULT_HEIGHT).await?);
+        return print(&render_view(context, &args, DEFAULT_HEIGHT).await?);
     }
     let screen = Screen::open()?;
-    let (keys, mut quit) = tokio::sync::mpsc::channel(1);
+    let (quit_sender, mut quit) = tokio::sync::mpsc::channel(1);
     // A thread of its own, because reading keys blocks. It is not joined: the process ends right after the view.
-    std::thread::spawn(move || until_quit(&keys));
-    let ended = loop {
+    std::thread::spawn(move || wait_for_quit_key(&quit_sender));
+    let result = loop {
         let (width, height) = terminal::size()?;
-        let mut here = Context {
+        let mut resized = Context {
             terminal: context.terminal,
             client: context.client.clone(),
             user: context.user.clone(),
         };
-        here.terminal.width = Some(usize::from(width));
+        resized.terminal.width = Some(usize::from(width));
         tokio::select! {
-            view = view(&here, &args, usize::from(height)) => match view {
+            view = render_view(&resized, &args, usize::from(height)) => match view {
                 Ok(text) => screen.draw(&text.replacen('\n', "   (press q to quit)\n", 1), height)?,
                 Err(error) => break Err(error),
             },
             _ = quit.recv() => break Ok(()),
         }
         tokio::select! {
-            () = tokio::time::sleep(REFRESH) => {}
+            () = tokio::time::sleep(REFRESH_INTERVAL) => {}
             _ = quit.recv() => break Ok(()),
         }
     };
     drop(screen);
-    ended
+    result
 }
 
 /// The alternate screen in raw mode. Dropping it restores the terminal, also after an error.
@@ -95,7 +95,7 @@ impl Drop for Screen {
 }
 
 /// Blocks until the user presses `q`, Esc, or Ctrl-C, which raw mode delivers as a key instead of SIGINT.
-fn until_quit(keys: &tokio::sync::mpsc::Sender<()>) {
+fn wait_for_quit_key(quit: &tokio::sync::mpsc::Sender<()>) {
     loop {
         match event::read() {
             Ok(Event::Key(key)) => {
@@ -108,33 +108,33 @@ fn until_quit(keys: &tokio::sync::mpsc::Sender<()>) {
             Err(_) => break,
         }
     }
-    let _ = keys.blocking_send(());
+    let _ = quit.blocking_send(());
 }
 
-async fn view(context: &Context, args: &Top, height: usize) -> Result<String> {
+async fn render_view(context: &Context, args: &TopArgs, height: usize) -> Result<String> {
     let mut tasks: Vec<TaskStatus> = if args.tasks.is_empty() {
         list(&context.client, args.all_users)
             .await?
             .into_iter()
-            .map(|kept| kept.item)
+            .map(|task| task.item)
             .collect()
     } else {
         let found = find_all(&context.client, &args.tasks, true).await?;
-        found.into_iter().map(|kept| kept.item).collect()
+        found.into_iter().map(|task| task.item).collect()
     };
-    let counts = |state| tasks.iter().filter(|task| task.status == state).count();
+    let count = |state| tasks.iter().filter(|task| task.status == state).count();
     let title = format!(
         "{}: {} pending, {} running, {} completed, {} failed\n\n",
         plural(tasks.len(), "task"),
-        counts(TaskState::Pending),
-        counts(TaskState::Running),
-        counts(TaskState::Completed),
-        counts(TaskState::Failed)
+        count(TaskState::Pending),
+        count(TaskState::Running),
+        count(TaskState::Completed),
+        count(TaskState::Failed)
     );
     // Active tasks first, then by latest change.
     tasks.sort_by_key(|task| (task.status.is_final(), std::cmp::Reverse(task.updated_at.clone())));
-    let shown = fitting(&tasks, height.saturating_sub(3));
-    let lines = join_all(shown.iter().map(|task| last_lines(context, task))).await;
+    let shown = select_fitting(&tasks, height.saturating_sub(3));
+    let lines = join_all(shown.iter().map(|task| fetch_last_lines(context, task))).await;
     let mut table = Table::new(&[
         fixed("ID"),
         flexible("NAME"),
@@ -144,16 +144,16 @@ async fn view(context: &Context, args: &Top, height: usize) -> Result<String> {
         flexible("LAST LINE"),
     ]);
     for (task, lines) in shown.iter().zip(lines) {
-        add(&mut table, task, &lines);
+        add_task(&mut table, task, &lines);
     }
     Ok(title + &table.render(context.terminal, true))
 }
 
 /// The tasks that fit into `rows`, counting a line for each node. The first task is always shown.
-fn fitting(tasks: &[TaskStatus], rows: usize) -> Vec<&TaskStatus> {
+fn select_fitting(tasks: &[TaskStatus], rows: usize) -> Vec<&TaskStatus> {
     let mut left = rows;
     let fits = |task: &&TaskStatus| {
-        let needed = lines_of(task);
+        let needed = line_count(task);
         let fits = needed <= left || left == rows;
         left = left.saturating_sub(needed);
         fits && needed > 0
@@ -161,7 +161,7 @@ fn fitting(tasks: &[TaskStatus], rows: usize) -> Vec<&TaskStatus> {
     tasks.iter().take_while(fits).collect()
 }
 
-fn lines_of(task: &TaskStatus) -> usize {
+fn line_count(task: &TaskStatus) -> usize {
     match task.metadata.nodes.len() {
         0 | 1 => 1,
         nodes if task.status.is_final() => nodes.min(1),
@@ -169,15 +169,15 @@ fn lines_of(task: &TaskStatus) -> usize {
     }
 }
 
-fn add(table: &mut Table, task: &TaskStatus, lines: &HashMap<u32, String>) {
-    let why = task.message.clone().or_else(|| task.reason.clone()).unwrap_or_default();
-    let several = lines_of(task) > 1;
-    let own = match (task.status, lines.get(&0)) {
-        (TaskState::Pending | TaskState::Failed, _) => why,
-        (_, Some(line)) if !several => line.clone(),
+fn add_task(table: &mut Table, task: &TaskStatus, lines: &HashMap<u32, String>) {
+    let reason = task.message.clone().or_else(|| task.reason.clone()).unwrap_or_default();
+    let has_several_lines = line_count(task) > 1;
+    let last_line = match (task.status, lines.get(&0)) {
+        (TaskState::Pending | TaskState::Failed, _) => reason,
+        (_, Some(line)) if !has_several_lines => line.clone(),
         _ => String::new(),
     };
-    table.add(vec![
+    table.add_row(vec![
         Cell::from(task.task_id.as_str()),
         Cell::from(task.name.as_str()),
         status_cell(task.status),
@@ -186,19 +186,19 @@ fn add(table: &mut Table, task: &TaskStatus, lines: &HashMap<u32, String>) {
         } else {
             String::new()
         }),
-        Cell::from(took(task).unwrap_or_else(|| age(&task.created_at))),
-        Cell::from(own),
+        Cell::from(task_duration(task).unwrap_or_else(|| age(&task.created_at))),
+        Cell::from(last_line),
     ]);
-    if !several {
+    if !has_several_lines {
         return;
     }
     for node in &task.metadata.nodes {
-        table.add(vec![
+        table.add_row(vec![
             Cell::from(""),
             Cell::from(""),
             status_cell(node.status),
             Cell::from(node.rank.to_string()),
-            Cell::from(ran_for(node)),
+            Cell::from(node_duration(node)),
             Cell::from(
                 lines
                     .get(&node.rank)
@@ -211,23 +211,23 @@ fn add(table: &mut Table, task: &TaskStatus, lines: &HashMap<u32, String>) {
 }
 
 /// The last log line of each node; empty if the server does not respond in time.
-async fn last_lines(context: &Context, task: &TaskStatus) -> HashMap<u32, String> {
+async fn fetch_last_lines(context: &Context, task: &TaskStatus) -> HashMap<u32, String> {
     if task.status == TaskState::Pending {
         return HashMap::new();
     }
     let path = format!("/tasks/{}/logs?follow=false&tail=1", task.task_id);
-    let Ok(Ok(bytes)) = timeout(LINE_PATIENCE, context.client.get_bytes(&path)).await else {
+    let Ok(Ok(bytes)) = timeout(LAST_LINE_TIMEOUT, context.client.get_bytes(&path)).await else {
         return HashMap::new();
     };
     let text = String::from_utf8_lossy(&bytes).into_owned();
     text.lines()
-        .filter_map(|line| of_node(line, task.metadata.num_nodes))
+        .filter_map(|line| parse_node_line(line, task.metadata.num_nodes))
         .collect()
 }
 
 /// Splits a log line into rank and text. Progress bars overwrite their line, so only the text after the last `\r` is
 /// kept.
-fn of_node(line: &str, num_nodes: u32) -> Option<(u32, String)> {
+fn parse_node_line(line: &str, num_nodes: u32) -> Option<(u32, String)> {
     let (rank, text) = match num_nodes {
         1 => (0, line),
         _ => {
@@ -236,22 +236,25 @@ fn of_node(line: &str, num_nodes: u32) -> Option<(u32, String)> {
             (rank.split(' ').next()?.parse().ok()?, text)
         }
     };
-    let seen = text.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default();
-    let plain = anstream::adapter::strip_str(seen).to_string();
-    Some((rank, plain.chars().take(MAX_LINE_BYTES).collect()))
+    let visible = text.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default();
+    let plain = anstream::adapter::strip_str(visible).to_string();
+    Some((rank, plain.chars().take(MAX_LINE_CHARACTERS).collect()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::of_node;
+    use super::parse_node_line;
 
     #[test]
     fn a_progress_bar_shows_what_it_showed_last() {
         assert_eq!(
-            of_node("10%\r20%\r\x1b[1m30%\x1b[0m\r", 1).unwrap(),
+            parse_node_line("10%\r20%\r\x1b[1m30%\x1b[0m\r", 1).unwrap(),
             (0, "30%".to_owned())
         );
-        assert_eq!(of_node("node-12 | a | b", 13).unwrap(), (12, "a | b".to_owned()));
-        assert_eq!(of_node("nothing", 2), None);
+        assert_eq!(
+            parse_node_line("node-12 | a | b", 13).unwrap(),
+            (12, "a | b".to_owned())
+        );
+        assert_eq!(parse_node_line("nothing", 2), None);
     }
 }

@@ -7,36 +7,36 @@ use task::TaskState;
 use task::wire::TaskStatus;
 use tokio::time::{sleep, timeout};
 
-use super::outcome::sentence;
-use crate::args::{Conditions, Wait};
-use crate::client::Away;
+use super::outcome::summary;
+use crate::args::{WaitArgs, WaitCondition};
+use crate::client::Outage;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::output::say;
-use crate::things::{find_all, get};
+use crate::output::print_message;
+use crate::resources::{find_all, get};
 
 /// Polling interval: starts short, so that short tasks are reported soon, and doubles up to the maximum, so that
 /// waiting for hours is cheap.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const MIN_INTERVAL: Duration = Duration::from_millis(50);
+const MAX_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the command.
 ///
 /// # Errors
-/// [`Error::Several`] if a task can no longer reach the state, [`Error::TimedOut`] on timeout.
-pub async fn run(context: &Context, args: Wait) -> Result<()> {
+/// [`Error::ConditionNotMet`] if a task can no longer reach the state, [`Error::TimedOut`] on timeout.
+pub async fn run(context: &Context, args: WaitArgs) -> Result<()> {
     let all = async {
         let tasks = find_all::<TaskStatus>(&context.client, &args.tasks, false).await?;
-        let ids = tasks.iter().map(|kept| &kept.item.task_id);
-        try_join_all(ids.map(|id| one(context, id, args.condition, args.quiet))).await
+        let ids = tasks.iter().map(|task| &task.item.task_id);
+        try_join_all(ids.map(|id| wait_for_task(context, id, args.condition, args.quiet))).await
     };
     tokio::select! {
-        done = async {
+        result = async {
             match args.timeout {
                 Some(limit) => timeout(limit, all).await.unwrap_or_else(|_| Err(Error::TimedOut(format!("timed out waiting for the condition after {limit:?}")))),
                 None => all.await,
             }
-        } => done.map(drop),
+        } => result.map(drop),
         interrupted = tokio::signal::ctrl_c() => {
             interrupted?;
             Err(Error::Interrupted)
@@ -44,41 +44,56 @@ pub async fn run(context: &Context, args: Wait) -> Result<()> {
     }
 }
 
-async fn one(context: &Context, id: &str, condition: Conditions, quiet: bool) -> Result<()> {
-    let mut pause = FIRST_PAUSE;
-    let mut away = Away::default();
+async fn wait_for_task(context: &Context, id: &str, condition: WaitCondition, quiet: bool) -> Result<()> {
+    let mut interval = MIN_INTERVAL;
+    let mut outage = Outage::default();
     loop {
         match get::<TaskStatus>(&context.client, id).await {
-            Ok(kept) => {
-                away.is_back();
-                match reached(condition, kept.item.status) {
-                    Some(true) => {
+            Ok(task) => {
+                outage.end();
+                match evaluate(condition, task.item.status) {
+                    Evaluation::Met => {
                         if !quiet {
-                            say(&sentence(&kept.item));
+                            print_message(&summary(&task.item));
                         }
                         return Ok(());
                     }
-                    Some(false) => return Err(Error::Several(sentence(&kept.item))),
-                    None => {}
+                    Evaluation::Unreachable => return Err(Error::ConditionNotMet(summary(&task.item))),
+                    Evaluation::Pending => {}
                 }
             }
             Err(Error::NotFound(_)) => return Err(Error::NotFound(format!("task {id} was stopped").into())),
-            Err(error) => away.ride_out(error)?,
+            Err(error) => outage.retry_or_fail(error)?,
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        sleep(interval).await;
+        interval = (interval * 2).min(MAX_INTERVAL);
     }
 }
 
-/// Whether the condition is met; `None` while it still can be.
-fn reached(condition: Conditions, state: TaskState) -> Option<bool> {
+/// Whether a task meets a condition.
+#[derive(Debug, PartialEq, Eq)]
+enum Evaluation {
+    Met,
+    /// The task can still meet it.
+    Pending,
+    /// The task can no longer meet it.
+    Unreachable,
+}
+
+fn evaluate(condition: WaitCondition, state: TaskState) -> Evaluation {
     match (condition, state) {
-        (Conditions::Done | Conditions::Running, TaskState::Completed | TaskState::Failed) => Some(true),
-        (Conditions::Running, TaskState::Running) => Some(true),
-        (Conditions::Completed, TaskState::Completed) | (Conditions::Failed, TaskState::Failed) => Some(true),
-        (Conditions::Completed, TaskState::Failed) | (Conditions::Failed, TaskState::Completed) => Some(false),
+        (WaitCondition::Done | WaitCondition::Running, TaskState::Completed | TaskState::Failed) => Evaluation::Met,
+        (WaitCondition::Running, TaskState::Running) => Evaluation::Met,
+        (WaitCondition::Completed, TaskState::Completed) | (WaitCondition::Failed, TaskState::Failed) => {
+            Evaluation::Met
+        }
+        (WaitCondition::Completed, TaskState::Failed) | (WaitCondition::Failed, TaskState::Completed) => {
+            Evaluation::Unreachable
+        }
         (_, TaskState::Pending)
-        | (Conditions::Done | Conditions::Completed | Conditions::Failed, TaskState::Running) => None,
+        | (WaitCondition::Done | WaitCondition::Completed | WaitCondition::Failed, TaskState::Running) => {
+            Evaluation::Pending
+        }
     }
 }
 
@@ -86,15 +101,24 @@ fn reached(condition: Conditions, state: TaskState) -> Option<bool> {
 mod tests {
     use task::TaskState;
 
-    use super::reached;
-    use crate::args::Conditions;
+    use super::{Evaluation, evaluate};
+    use crate::args::WaitCondition;
 
     #[test]
     fn what_can_no_longer_become_true_is_not_waited_for() {
-        assert_eq!(reached(Conditions::Completed, TaskState::Failed), Some(false));
-        assert_eq!(reached(Conditions::Failed, TaskState::Completed), Some(false));
-        assert_eq!(reached(Conditions::Running, TaskState::Completed), Some(true));
-        assert_eq!(reached(Conditions::Done, TaskState::Running), None);
-        assert_eq!(reached(Conditions::Running, TaskState::Pending), None);
+        assert_eq!(
+            evaluate(WaitCondition::Completed, TaskState::Failed),
+            Evaluation::Unreachable
+        );
+        assert_eq!(
+            evaluate(WaitCondition::Failed, TaskState::Completed),
+            Evaluation::Unreachable
+        );
+        assert_eq!(evaluate(WaitCondition::Running, TaskState::Completed), Evaluation::Met);
+        assert_eq!(evaluate(WaitCondition::Done, TaskState::Running), Evaluation::Pending);
+        assert_eq!(
+            evaluate(WaitCondition::Running, TaskState::Pending),
+            Evaluation::Pending
+        );
     }
 }

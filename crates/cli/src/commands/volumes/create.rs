@@ -3,15 +3,16 @@
 use serde_json::json;
 use task::wire::VolumeStatus;
 
-use crate::args::Create;
-use crate::client;
+use crate::args::CreateVolumeArgs;
+use crate::client::CreateVolumeResponse;
 use crate::context::Context;
-use crate::error::{Error, Fault, Result};
-use crate::output::{print, say, warn};
-use crate::things::list;
+use crate::error::{Error, Result};
+use crate::field_error::FieldError;
+use crate::output::{print, print_message, print_warning};
+use crate::resources::list;
 
-pub async fn run(context: &Context, args: Create) -> Result<()> {
-    let Create {
+pub async fn run(context: &Context, args: CreateVolumeArgs) -> Result<()> {
+    let CreateVolumeArgs {
         name,
         size,
         storage_class,
@@ -26,22 +27,30 @@ pub async fn run(context: &Context, args: Create) -> Result<()> {
     if !access_modes.is_empty() {
         body["access_modes"] = json!(access_modes);
     }
-    let create = async || context.client.create::<client::Created>("/volumes/create", &body).await;
+    let create = async || {
+        context
+            .client
+            .create::<CreateVolumeResponse>("/volumes/create", &body)
+            .await
+    };
     let created = match context.with_server(create).await {
-        Err(Error::Invalid { faults, .. }) => return Err(Error::Usage(as_typed(&faults))),
+        Err(Error::Invalid { errors, .. }) => return Err(Error::Usage(argument_errors(&errors))),
         created => created?,
     };
     print(&created.volume_id)?;
     let volumes = list::<VolumeStatus>(&context.client, false).await?;
     // A name selects the oldest volume; the list starts with the oldest.
-    let oldest = volumes.iter().map(|kept| &kept.item).find(|volume| volume.name == name);
+    let oldest = volumes
+        .iter()
+        .map(|volume| &volume.item)
+        .find(|volume| volume.name == name);
     if let Some(other) = oldest.filter(|oldest| oldest.volume_id != created.volume_id) {
-        warn(&format!(
+        print_warning(&format!(
             "volume {} is also named `{name}`, and tasks that reference `{name}` use that one; use `{}` to mount the new one",
             other.volume_id, created.volume_id
         ));
     } else if !quiet {
-        say(&format!(
+        print_message(&format!(
             "created volume `{name}`; mount it with `k8s-cli jobs submit task.yaml --volume {name}:/data`"
         ));
     }
@@ -49,17 +58,17 @@ pub async fn run(context: &Context, args: Create) -> Result<()> {
 }
 
 /// Reports invalid values under the names of their arguments.
-fn as_typed(faults: &[Fault]) -> String {
-    let typed = faults.iter().map(|fault| {
-        let path = fault.path();
-        let word = match path.first().map(String::as_str) {
+fn argument_errors(errors: &[FieldError]) -> String {
+    let messages = errors.iter().map(|error| {
+        let path = error.path();
+        let argument = match path.first().map(String::as_str) {
             Some("name") => "NAME",
             Some("size") => "SIZE",
             Some("storage_class") => "--storage-class",
             Some("access_modes") => "--access-modes",
-            _ => return fault.to_string(),
+            _ => return error.to_string(),
         };
-        format!("`{word}`: {}", fault.message())
+        format!("`{argument}`: {}", error.message())
     });
-    typed.collect::<Vec<_>>().join("; ")
+    messages.collect::<Vec<_>>().join("; ")
 }

@@ -10,7 +10,8 @@ use task::wire::TaskStatus;
 
 use super::super::job::{Job, JobEnd};
 use super::super::object::Pod;
-use super::super::phase::{self, Reason};
+use super::super::phase;
+use super::super::reasons::Reason;
 
 fn job(rank: u32, num_nodes: u32, end: Option<JobEnd>) -> Job {
     Job {
@@ -26,7 +27,7 @@ fn pod(rank: u32, status: Value) -> Pod {
         name: format!("train-abc-node-{rank}-x"),
         node_name: None,
         ip: None,
-        ..Pod::example(rank, phase::of(&status, phase::Circumstances::default()))
+        ..Pod::example(rank, phase::pod_phase(&status, phase::PodFacts::default()))
     }
 }
 

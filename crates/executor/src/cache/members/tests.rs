@@ -22,7 +22,7 @@ fn owner(uid: &str) -> TaskOwner {
     TaskOwner {
         uid: uid.to_owned(),
         key: key(),
-        made_at: at(100),
+        creation_timestamp: at(100),
         ..TaskOwner::example()
     }
 }
@@ -33,7 +33,7 @@ fn owned(uid: &str, attempt: u32) -> Job {
         key: key(),
         owned_by: Some("owner".to_owned()),
         attempt,
-        made_at: at(101),
+        creation_timestamp: at(101),
         ..Job::example(0, 2)
     }
 }
@@ -81,7 +81,7 @@ fn a_job_of_an_attempt_that_was_not_begun_is_none() {
 fn a_later_config_map_does_not_hide_a_single_job() {
     let single = Job {
         owned_by: None,
-        made_at: at(99),
+        creation_timestamp: at(99),
         ..Job {
             key: key(),
             ..Job::example(0, 1)
@@ -94,7 +94,7 @@ fn a_later_config_map_does_not_hide_a_single_job() {
     assert_eq!(included(None, std::slice::from_ref(&single)), [single.uid.as_str()]);
     let copy = Job {
         uid: "copy".to_owned(),
-        made_at: at(100),
+        creation_timestamp: at(100),
         ..single.clone()
     };
     assert_eq!(included(None, &[copy, single.clone()]), [single.uid]);
@@ -104,7 +104,7 @@ fn a_later_config_map_does_not_hide_a_single_job() {
 fn what_was_made_in_the_same_second_to_look_like_it_owns_nothing() {
     let single = Job {
         owned_by: None,
-        made_at: at(100),
+        creation_timestamp: at(100),
         key: key(),
         ..Job::example(0, 1)
     };

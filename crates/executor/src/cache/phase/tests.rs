@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::PodStatus;
 use serde_json::{Value, json};
 use task::TaskState;
 
-use super::{Circumstances, Phase, PodEnd, is_outlived, is_ready, of};
+use super::{Phase, PodEnd, PodFacts, has_leftover_containers, is_ready, pod_phase};
 
 fn status(value: &Value) -> PodStatus {
     serde_json::from_value(value.clone()).unwrap()
@@ -23,8 +23,8 @@ fn running() -> Value {
     json!({"running": {"startedAt": "2026-11-23T15:30:00Z"}})
 }
 
-fn end(value: &Value, circumstances: Circumstances) -> PodEnd {
-    match of(&status(value), circumstances) {
+fn end(value: &Value, facts: PodFacts) -> PodEnd {
+    match pod_phase(&status(value), facts) {
         Phase::Ended(end) => end,
         other => panic!("{other:?}"),
     }
@@ -43,51 +43,51 @@ fn a_container_that_others_have_put_first_is_not_the_task() {
     let sidecar = container("a-sidecar", true, &running());
     let of_task = |code| container("task", false, &terminated(code, "2026-11-23T15:31:00Z"));
     let goes_on = json!({"phase": "Running", "containerStatuses": [sidecar, of_task(7)]});
-    let failed = end(&goes_on, Circumstances::default());
+    let failed = end(&goes_on, PodFacts::default());
     assert_eq!((failed.state, failed.exit_code), (TaskState::Failed, Some(7)));
-    assert!(is_outlived(&status(&goes_on)) && !is_ready(&status(&goes_on)));
+    assert!(has_leftover_containers(&status(&goes_on)) && !is_ready(&status(&goes_on)));
     // The server ended this pod, so the pod's own reason is not how the task ended.
     let ended = json!({
         "phase": "Failed", "reason": "DeadlineExceeded",
         "containerStatuses": [container("a-sidecar", false, &terminated(143, "2026-11-23T15:32:00Z")), of_task(0)],
     });
-    let circumstances = Circumstances {
-        is_outlived: true,
+    let facts = PodFacts {
+        ended_with_leftovers: true,
         deadline_seconds: Some(1),
-        ..Circumstances::default()
+        ..PodFacts::default()
     };
-    assert_eq!(end(&ended, circumstances).state, TaskState::Completed);
-    assert_eq!(reason(&end(&ended, Circumstances::default())), Some("DeadlineExceeded"));
+    assert_eq!(end(&ended, facts).state, TaskState::Completed);
+    assert_eq!(reason(&end(&ended, PodFacts::default())), Some("DeadlineExceeded"));
     // A failed injected container does not fail the task.
     let other_failed = json!({
         "phase": "Failed",
         "containerStatuses": [container("a-sidecar", false, &terminated(1, "2026-11-23T15:31:00Z")), of_task(0)],
     });
-    assert_eq!(end(&other_failed, Circumstances::default()).state, TaskState::Completed);
+    assert_eq!(end(&other_failed, PodFacts::default()).state, TaskState::Completed);
 }
 
 #[test]
 fn a_task_alone_in_its_pod_is_over_when_the_pod_is() {
     let alone = json!({"phase": "Running", "containerStatuses": [container("task", false, &terminated(0, "2026-11-23T15:31:00Z"))]});
     assert!(matches!(
-        of(&status(&alone), Circumstances::default()),
+        pod_phase(&status(&alone), PodFacts::default()),
         Phase::Running { .. }
     ));
-    assert!(!is_outlived(&status(&alone)));
+    assert!(!has_leftover_containers(&status(&alone)));
 }
 
 #[test]
 fn a_deadline_that_other_containers_hide_is_told() {
-    let hidden = json!({
+    let unlabeled = json!({
         "phase": "Running", "startTime": "2026-11-23T15:30:00Z",
         "containerStatuses": [container("a-sidecar", true, &running()), container("task", false, &terminated(143, "2026-11-23T15:31:00Z"))],
     });
-    let circumstances = Circumstances {
+    let facts = PodFacts {
         deadline_seconds: Some(60),
-        ..Circumstances::default()
+        ..PodFacts::default()
     };
-    assert_eq!(reason(&end(&hidden, circumstances)), Some("DeadlineExceeded"));
-    assert_eq!(reason(&end(&hidden, Circumstances::default())), Some("x"));
+    assert_eq!(reason(&end(&unlabeled, facts)), Some("DeadlineExceeded"));
+    assert_eq!(reason(&end(&unlabeled, PodFacts::default())), Some("x"));
 }
 
 #[test]
@@ -102,24 +102,24 @@ fn a_disruption_is_a_failure_whatever_the_exit_code() {
             "containerStatuses": [container("task", false, &terminated(0, finished))],
         })
     };
-    let during = end(&evicted("2026-11-23T15:31:00Z"), Circumstances::default());
+    let during = end(&evicted("2026-11-23T15:31:00Z"), PodFacts::default());
     assert_eq!(
         (during.state, reason(&during)),
         (TaskState::Failed, Some("EvictionByEvictionAPI"))
     );
     assert_eq!(
-        end(&evicted("2026-11-23T15:30:59Z"), Circumstances::default()).state,
+        end(&evicted("2026-11-23T15:30:59Z"), PodFacts::default()).state,
         TaskState::Completed
     );
     let deleted = json!({"phase": "Succeeded", "containerStatuses": [container("task", false, &terminated(0, "2026-11-23T15:31:00Z"))]});
-    let circumstances = |deleted_at| Circumstances {
+    let facts = |deleted_at| PodFacts {
         deleted_at,
-        ..Circumstances::default()
+        ..PodFacts::default()
     };
-    let during = end(&deleted, circumstances(at("2026-11-23T15:31:00Z")));
+    let during = end(&deleted, facts(at("2026-11-23T15:31:00Z")));
     assert_eq!((during.state, reason(&during)), (TaskState::Failed, Some("PodDeleted")));
     assert_eq!(
-        end(&deleted, circumstances(at("2026-11-23T15:31:01Z"))).state,
+        end(&deleted, facts(at("2026-11-23T15:31:01Z"))).state,
         TaskState::Completed
     );
 }
@@ -134,10 +134,10 @@ fn what_never_started_has_no_log() {
         let failed = json!({
             "phase": "Failed", "reason": "DeadlineExceeded", "containerStatuses": [container("task", false, &state)],
         });
-        assert!(!end(&failed, Circumstances::default()).has_run);
+        assert!(!end(&failed, PodFacts::default()).has_run);
     }
     let ran = json!({"phase": "Failed", "containerStatuses": [container("task", false, &terminated(1, "2026-11-23T15:31:00Z"))]});
-    assert!(end(&ran, Circumstances::default()).has_run);
+    assert!(end(&ran, PodFacts::default()).has_run);
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn an_init_container_that_holds_the_task_up_is_named() {
             "phase": "Pending", "initContainerStatuses": [init],
             "containerStatuses": [container("task", false, &json!({"waiting": {"reason": "PodInitializing"}}))],
         });
-        match of(&serde_json::from_value(status).unwrap(), Circumstances::default()) {
+        match pod_phase(&serde_json::from_value(status).unwrap(), PodFacts::default()) {
             Phase::Pending(Some(reason)) => (reason.reason, reason.message),
             other => panic!("{other:?}"),
         }
@@ -170,6 +170,6 @@ fn an_init_container_that_holds_the_task_up_is_named() {
         "phase": "Failed", "initContainerStatuses": [container("proxy", false, &terminated(3, "2026-11-23T15:31:00Z"))],
         "containerStatuses": [container("task", false, &json!({"waiting": {"reason": "PodInitializing"}}))],
     });
-    let failed = end(&failed, Circumstances::default());
+    let failed = end(&failed, PodFacts::default());
     assert_eq!((reason(&failed), failed.has_run), (Some("InitContainerFailed"), false));
 }

@@ -2,10 +2,11 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use task::TaskState;
 
-use super::Action;
-use crate::cache::{Gang, GangTask, Job, JobEnd, Phase, Pod, PodEnd, Reason, Restart};
+use super::{Action, ManagedTask};
+use crate::cache::{Gang, Gate, Job, JobEnd, Phase, Pod, PodEnd, Reason, Restart};
+use crate::kubernetes::ObjectRef;
 
-fn decide(task: &GangTask) -> Vec<Action> {
+fn decide(task: &ManagedTask) -> Vec<Action> {
     super::decide(task, Timestamp::UNIX_EPOCH)
 }
 
@@ -35,13 +36,13 @@ fn ended(state: TaskState, second: i64) -> Phase {
     })
 }
 
-fn gang(pods: Vec<Option<Pod>>) -> GangTask {
+fn gang(pods: Vec<Option<Pod>>) -> ManagedTask {
     let num_nodes = u32::try_from(pods.len()).unwrap();
     let nodes = pods.into_iter().zip(0..);
-    GangTask {
+    ManagedTask {
         num_nodes,
         nodes: nodes.map(|(pod, rank)| (job(rank, num_nodes), pod)).collect(),
-        ..GangTask::default()
+        ..ManagedTask::default()
     }
 }
 
@@ -63,7 +64,7 @@ fn nobody_begins_before_all_run() {
 #[test]
 fn all_are_told_all_addresses_in_rank_order() {
     let actions = decide(&gang((0..3).map(|rank| Some(pod(rank, running()))).collect()));
-    let [Action::Begin { pods, node_ips }] = actions.as_slice() else {
+    let [Action::OpenStartGate { pods, node_ips }] = actions.as_slice() else {
         panic!("{actions:?}")
     };
     assert_eq!((pods.len(), node_ips.as_str()), (3, "10.0.0.0\n10.0.0.1\n10.0.0.2"));
@@ -72,37 +73,37 @@ fn all_are_told_all_addresses_in_rank_order() {
 #[test]
 fn a_server_that_was_killed_between_two_pods_is_continued() {
     let told = Pod {
-        may_begin: true,
+        gate: Gate::Start,
         ..pod(0, running())
     };
     let actions = decide(&gang(vec![Some(told), Some(pod(1, running()))]));
-    let [Action::Begin { pods, .. }] = actions.as_slice() else {
+    let [Action::OpenStartGate { pods, .. }] = actions.as_slice() else {
         panic!("{actions:?}")
     };
-    assert_eq!(pods, &[(("pod-1".to_owned(), "pod-1".to_owned()), None)]);
+    assert_eq!(pods, &[(ObjectRef::new("pod-1", "pod-1"), None)]);
 }
 
 #[test]
 fn nobody_runs_before_every_setup_has_ended() {
     let begun = |rank, ready| Pod {
-        may_begin: true,
+        gate: Gate::Start,
         ready,
         ..pod(rank, running())
     };
     assert_eq!(decide(&gang(vec![Some(begun(0, true)), Some(begun(1, false))])), []);
     let actions = decide(&gang(vec![Some(begun(0, true)), Some(begun(1, true))]));
     assert!(
-        matches!(actions.as_slice(), [Action::Run { pods }] if pods.len() == 2),
+        matches!(actions.as_slice(), [Action::OpenRunGate { pods }] if pods.len() == 2),
         "{actions:?}"
     );
     // A running node may no longer be ready; its setup counts only once.
     let runs = Pod {
-        may_run: true,
+        gate: Gate::Run,
         ..begun(0, false)
     };
     let actions = decide(&gang(vec![Some(runs), Some(begun(1, true))]));
     assert!(
-        matches!(actions.as_slice(), [Action::Run { pods }] if pods.len() == 1),
+        matches!(actions.as_slice(), [Action::OpenRunGate { pods }] if pods.len() == 1),
         "{actions:?}"
     );
 }
@@ -110,17 +111,17 @@ fn nobody_runs_before_every_setup_has_ended() {
 #[test]
 fn a_node_that_is_done_in_its_setup_does_not_keep_the_others() {
     let done = Pod {
-        may_begin: true,
+        gate: Gate::Start,
         ..pod(0, ended(TaskState::Completed, 1))
     };
     let set_up = Pod {
-        may_begin: true,
+        gate: Gate::Start,
         ready: true,
         ..pod(1, running())
     };
     let actions = decide(&gang(vec![Some(done), Some(set_up)]));
     assert!(
-        matches!(actions.as_slice(), [Action::Run { pods }] if pods.len() == 1),
+        matches!(actions.as_slice(), [Action::OpenRunGate { pods }] if pods.len() == 1),
         "{actions:?}"
     );
 }
@@ -135,14 +136,14 @@ fn the_time_that_a_node_has_waited_for_the_others_is_not_counted() {
     let mut task = gang(vec![Some(waits(0, 100, 101)), Some(waits(1, 500, 502))]);
     task.nodes[0].0.max_duration = Some(60);
     let actions = decide(&task);
-    let [Action::Begin { pods, .. }] = actions.as_slice() else {
+    let [Action::OpenStartGate { pods, .. }] = actions.as_slice() else {
         panic!("{actions:?}")
     };
     let deadlines: Vec<Option<i64>> = pods.iter().map(|(_, deadline)| *deadline).collect();
     assert_eq!(deadlines, [Some(462), Some(62)]);
     // The server was down for a while after all nodes ran.
     let late = super::decide(&task, Timestamp::from_second(602).unwrap());
-    let [Action::Begin { pods, .. }] = late.as_slice() else {
+    let [Action::OpenStartGate { pods, .. }] = late.as_slice() else {
         panic!("{late:?}")
     };
     assert_eq!(pods[1].1, Some(162));
@@ -162,8 +163,11 @@ fn the_first_failure_ends_all_others_and_is_named() {
         None,
         Some(pod(5, ended(TaskState::Completed, 1))),
     ]));
-    let name = |kind: &str, rank: u32| (format!("{kind}-{rank}"), format!("{kind}-{rank}"));
-    let end = Action::End {
+    let name = |kind: &str, rank: u32| {
+        let name = format!("{kind}-{rank}");
+        ObjectRef::new(&name, &name)
+    };
+    let end = Action::EndNodes {
         pods: vec![name("pod", 2)],
         jobs: vec![name("job", 3), name("job", 4)],
         because_of: 1,
@@ -198,7 +202,7 @@ fn a_pod_that_was_deleted_is_a_failure() {
     }));
     let actions = decide(&task);
     assert!(
-        matches!(actions.as_slice(), [Action::End { because_of: 0, .. }]),
+        matches!(actions.as_slice(), [Action::EndNodes { because_of: 0, .. }]),
         "{actions:?}"
     );
 }
@@ -216,7 +220,7 @@ fn the_next_attempt_has_a_job_for_each_node() {
     });
     let actions = decide(&task);
     let [
-        Action::MakeAttempt {
+        Action::CreateAttempt {
             from,
             attempt: 2,
             restarts: 1,
@@ -232,12 +236,12 @@ fn the_next_attempt_has_a_job_for_each_node() {
 fn an_attempt_that_another_server_has_begun_to_make_is_continued() {
     let mut task = gang(vec![Some(pod(0, running()))]);
     task.num_nodes = 2;
-    task.before = vec![job(0, 2), job(1, 2)];
+    task.previous = vec![job(0, 2), job(1, 2)];
     task.nodes[0].0.attempt = 3;
     task.nodes[0].0.restarts = 1;
     let actions = decide(&task);
     let [
-        Action::MakeAttempt {
+        Action::CreateAttempt {
             from,
             attempt: 3,
             restarts: 1,
@@ -246,7 +250,7 @@ fn an_attempt_that_another_server_has_begun_to_make_is_continued() {
     else {
         panic!("{actions:?}")
     };
-    assert_eq!(from, &[("job-1".to_owned(), "job-1".to_owned())]);
+    assert_eq!(from, &[ObjectRef::new("job-1", "job-1")]);
 }
 
 #[test]
@@ -262,7 +266,7 @@ fn a_failure_ends_those_that_wait_in_a_queue_too() {
     task.nodes[1].0.suspended = true;
     let actions = decide(&task);
     assert!(
-        matches!(actions.as_slice(), [Action::End { jobs, because_of: 0, .. }] if jobs.len() == 1),
+        matches!(actions.as_slice(), [Action::EndNodes { jobs, because_of: 0, .. }] if jobs.len() == 1),
         "{actions:?}"
     );
     task.nodes[1].0.ended_because_of = Some(0);
@@ -272,12 +276,12 @@ fn a_failure_ends_those_that_wait_in_a_queue_too() {
 
 #[test]
 fn what_is_too_long_ago_is_removed() {
-    let task = GangTask {
+    let task = ManagedTask {
         outdated: vec![job(0, 1)],
         ..gang(vec![Some(pod(0, running()))])
     };
-    let remove = Action::Remove {
-        jobs: vec![("job-0".to_owned(), "job-0".to_owned())],
+    let remove = Action::DeleteJobs {
+        jobs: vec![ObjectRef::new("job-0", "job-0")],
     };
     assert!(decide(&task).contains(&remove));
 }
@@ -285,7 +289,7 @@ fn what_is_too_long_ago_is_removed() {
 /// A node at an arbitrary moment of its life.
 fn any_node(rank: u32) -> impl Strategy<Value = Option<Pod>> {
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
-    (0..5_u8, flags).prop_map(move |(phase, (may_begin, may_run, ready, scheduled))| {
+    (0..5_u8, flags).prop_map(move |(phase, (may_start, may_run, ready, scheduled))| {
         let phase = match phase {
             0 => return None,
             1 => Phase::Pending(None),
@@ -295,8 +299,11 @@ fn any_node(rank: u32) -> impl Strategy<Value = Option<Pod>> {
         };
         let is_pending = matches!(phase, Phase::Pending(_));
         Some(Pod {
-            may_begin: may_begin && !is_pending,
-            may_run: may_run && may_begin && !is_pending,
+            gate: match (may_start && !is_pending, may_run) {
+                (false, _) => Gate::Closed,
+                (true, false) => Gate::Start,
+                (true, true) => Gate::Run,
+            },
             ready,
             node_name: (scheduled || !is_pending).then(|| "machine".to_owned()),
             ..pod(rank, phase)
@@ -310,22 +317,21 @@ proptest! {
     #[test]
     fn gates_and_ends_exclude_each_other(pods in (any_node(0), any_node(1), any_node(2))) {
         let pods = vec![pods.0, pods.1, pods.2];
-        let has_failed = |pod: &Pod| matches!(&pod.phase, Phase::Ended(end) if end.state == TaskState::Failed);
-        let is_failed = |pod: &Option<Pod>| pod.as_ref().is_some_and(has_failed);
+        let is_failed = |pod: &Option<Pod>| pod.as_ref().is_some_and(|pod| matches!(&pod.phase, Phase::Ended(end) if end.state == TaskState::Failed));
         let is_over = |pod: &Option<Pod>| pod.as_ref().is_some_and(|pod| matches!(pod.phase, Phase::Ended(_)));
         let is_up = |pod: &Option<Pod>| pod.as_ref().is_some_and(|pod| !matches!(pod.phase, Phase::Pending(_)));
         let actions = decide(&gang(pods.clone()));
         if pods.iter().any(is_failed) {
             let unended = pods.iter().filter(|pod| !is_over(pod)).count();
             let ended = actions.iter().map(|action| match action {
-                Action::End { pods, jobs, .. } => pods.len() + jobs.len(),
+                Action::EndNodes { pods, jobs, .. } => pods.len() + jobs.len(),
                 other => panic!("{other:?}"),
             });
             prop_assert_eq!(ended.sum::<usize>(), unended);
         } else if !pods.iter().all(is_up) {
             prop_assert_eq!(actions, []);
         } else {
-            let opens = actions.iter().all(|action| matches!(action, Action::Begin { .. } | Action::Run { .. }));
+            let opens = actions.iter().all(|action| matches!(action, Action::OpenStartGate { .. } | Action::OpenRunGate { .. }));
             prop_assert!(opens && actions.len() <= 1);
         }
     }

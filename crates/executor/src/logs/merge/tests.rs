@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use proptest::prelude::*;
 
-use super::{LogCut, Merged, Node, Piece};
+use super::{LogPiece, LogTruncated, MergedLog, Node};
 
 /// A node that writes these pieces, each after a pause in milliseconds.
 fn node(pieces: Vec<(u64, &'static str)>) -> Node {
@@ -12,7 +12,7 @@ fn node(pieces: Vec<(u64, &'static str)>) -> Node {
         if pause > 0 {
             tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
         }
-        Ok(Piece {
+        Ok(LogPiece {
             text: Bytes::from_static(text.as_bytes()),
             is_open: !text.ends_with('\n'),
             begins: false,
@@ -22,7 +22,7 @@ fn node(pieces: Vec<(u64, &'static str)>) -> Node {
 }
 
 async fn merged(nodes: Vec<Node>) -> String {
-    let pieces: Vec<_> = Merged::new(nodes).collect().await;
+    let pieces: Vec<_> = MergedLog::new(nodes).collect().await;
     pieces
         .into_iter()
         .map(|piece| String::from_utf8_lossy(&piece.unwrap()).into_owned())
@@ -52,12 +52,12 @@ async fn a_last_line_without_newline_is_ended_only_when_another_follows() {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_is_cut_ends_all_with_an_error() {
-    let cut = LogCut {
+    let cut = LogTruncated {
         node: 1,
         reason: "pods is forbidden".into(),
     };
     let broken = stream::iter([Err(cut.clone())]).boxed();
-    let pieces: Vec<_> = Merged::new([node(vec![(0, "1\n"), (10, "2\n")]), broken])
+    let pieces: Vec<_> = MergedLog::new([node(vec![(0, "1\n"), (10, "2\n")]), broken])
         .collect()
         .await;
     assert_eq!(pieces, [Ok(Bytes::from_static(b"1\n")), Err(cut)]);

@@ -3,7 +3,7 @@
 use jiff::{Timestamp, ToSpan};
 use proptest::prelude::*;
 
-use super::{MAX_WHOLE_LINE, Parser, Position, Style};
+use super::{LineStyle, LogPosition, MAX_WHOLE_LINE, Parser};
 
 /// The lines as Kubernetes sends them with timestamps, from `since` on.
 fn upstream(lines: &[(Timestamp, Vec<u8>)], since: Option<Timestamp>) -> Vec<u8> {
@@ -18,9 +18,9 @@ fn upstream(lines: &[(Timestamp, Vec<u8>)], since: Option<Timestamp>) -> Vec<u8>
 }
 
 /// Reads a log in pieces, and reconnects after each piece that is marked with `true`. Returns what a user would see.
-fn read(lines: &[(Timestamp, Vec<u8>)], pieces: &[(usize, bool)], style: &Style) -> Vec<u8> {
+fn read(lines: &[(Timestamp, Vec<u8>)], pieces: &[(usize, bool)], style: &LineStyle) -> Vec<u8> {
     let mut seen = Vec::new();
-    let mut position = Position::START;
+    let mut position = LogPosition::START;
     let mut pieces = pieces.iter();
     'connection: loop {
         let sent = upstream(lines, position.resume_time());
@@ -31,7 +31,7 @@ fn read(lines: &[(Timestamp, Vec<u8>)], pieces: &[(usize, bool)], style: &Style)
             let (piece, after) = rest.split_at(size.min(rest.len()));
             rest = after;
             if let Some(chunk) = parser.push(piece, style).unwrap() {
-                seen.extend_from_slice(&chunk.common(Position::START, style));
+                seen.extend_from_slice(&chunk.common(LogPosition::START, style));
                 assert_eq!(chunk.after(), parser.position());
             }
             position = parser.position();
@@ -40,7 +40,7 @@ fn read(lines: &[(Timestamp, Vec<u8>)], pieces: &[(usize, bool)], style: &Style)
             }
         }
         if let Some(chunk) = parser.finish(style).unwrap() {
-            seen.extend_from_slice(&chunk.common(Position::START, style));
+            seen.extend_from_slice(&chunk.common(LogPosition::START, style));
         }
         return seen;
     }
@@ -56,14 +56,17 @@ fn bytes_pass_unchanged() {
         .iter()
         .map(|line| (start(), line.to_vec()))
         .collect();
-    assert_eq!(read(&lines, &[], &Style::default()), b"\n\xff\xfe[/]\x1b[31m\r\nlast");
+    assert_eq!(
+        read(&lines, &[], &LineStyle::default()),
+        b"\n\xff\xfe[/]\x1b[31m\r\nlast"
+    );
 }
 
 #[test]
 fn a_line_longer_than_the_limit_arrives_in_parts_and_whole() {
     let long = [vec![b'x'; MAX_WHOLE_LINE * 3], b"\n".to_vec()].concat();
     let lines = [(start(), long.clone()), (start(), b"next\n".to_vec())];
-    let style = Style {
+    let style = LineStyle {
         prefix: "node-0 | ".to_owned(),
         timestamps: false,
     };
@@ -84,12 +87,12 @@ fn a_connection_that_breaks_within_a_long_line_continues_there() {
     let lines = [(start(), b"first\n".to_vec()), (start(), long.clone())];
     let pieces = [(MAX_WHOLE_LINE + 100, true)];
     let expected = [b"first\n".to_vec(), long].concat();
-    assert_eq!(read(&lines, &pieces, &Style::default()), expected);
+    assert_eq!(read(&lines, &pieces, &LineStyle::default()), expected);
 }
 
 #[test]
 fn times_are_written_where_they_are_asked_for() {
-    let style = Style {
+    let style = LineStyle {
         prefix: "node-1 | ".to_owned(),
         timestamps: true,
     };
@@ -99,31 +102,34 @@ fn times_are_written_where_they_are_asked_for() {
 
 #[test]
 fn an_error_of_the_kubelet_is_not_taken_for_the_log() {
-    let mut parser = Parser::resume(Position::START);
+    let mut parser = Parser::resume(LogPosition::START);
     let answer = parser.push(
         b"failed to create fsnotify watcher: too many open files\n",
-        &Style::default(),
+        &LineStyle::default(),
     );
     assert!(answer.is_err());
 }
 
 #[test]
 fn the_rest_of_an_older_line_is_dropped() {
-    let mut parser = Parser::resume(Position::since(start()));
-    let answer = parser.push(b"rest of a line\n2026-11-23T15:30:35Z new\n", &Style::default());
+    let mut parser = Parser::resume(LogPosition::since(start()));
+    let answer = parser.push(b"rest of a line\n2026-11-23T15:30:35Z new\n", &LineStyle::default());
     assert_eq!(
-        &answer.unwrap().unwrap().common(Position::START, &Style::default())[..],
+        &answer
+            .unwrap()
+            .unwrap()
+            .common(LogPosition::START, &LineStyle::default())[..],
         b"new\n"
     );
 }
 
 #[test]
 fn a_follower_that_knows_a_part_of_a_chunk_gets_the_rest() {
-    let mut parser = Parser::resume(Position::START);
-    let style = Style::default();
+    let mut parser = Parser::resume(LogPosition::START);
+    let style = LineStyle::default();
     let first = parser.push(b"2026-11-23T15:30:35Z one\n", &style).unwrap().unwrap();
     let known = first.after();
-    let mut parser = Parser::resume(Position::START);
+    let mut parser = Parser::resume(LogPosition::START);
     let both = parser
         .push(b"2026-11-23T15:30:35Z one\n2026-11-23T15:30:35Z two\n", &style)
         .unwrap()
@@ -153,6 +159,6 @@ proptest! {
             })
             .collect();
         let expected: Vec<u8> = lines.iter().flat_map(|(_, line)| line.clone()).collect();
-        prop_assert_eq!(read(&lines, &pieces, &Style::default()), expected);
+        prop_assert_eq!(read(&lines, &pieces, &LineStyle::default()), expected);
     }
 }

@@ -1,0 +1,185 @@
+//! Lists tasks and volumes, and finds them by ID, ID prefix, or name.
+
+use std::collections::HashMap;
+
+use serde_json::value::RawValue;
+use task::UserName;
+
+use super::resource::Resource;
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::output::{WithRaw, age, print_message};
+
+/// Limit for the candidates in an error message.
+const MAX_CANDIDATES: usize = 5;
+
+/// Length of an ID.
+const ID_LENGTH: usize = 8;
+
+/// All tasks or volumes of the user, or of all users.
+pub async fn list<T: Resource>(client: &Client, all_users: bool) -> Result<Vec<WithRaw<T>>> {
+    let query = if all_users { "?all_users=true" } else { "" };
+    let body = client.get_bytes(&format!("{}{query}", T::PATH)).await?;
+    let url = client.url().to_string();
+    let mut lists: HashMap<String, Vec<Box<RawValue>>> = client.decode_unescaped(&body)?;
+    let raw = lists.remove(T::LIST).unwrap_or_default();
+    raw.into_iter().map(|raw| WithRaw::decode(raw, &url)).collect()
+}
+
+/// One task or volume by its ID.
+pub async fn get<T: Resource>(client: &Client, id: &str) -> Result<WithRaw<T>> {
+    let body = client.get_bytes(&format!("{}/{}", T::PATH, percent_encode(id))).await?;
+    let raw = client.decode_unescaped(&body)?;
+    WithRaw::decode(raw, &client.url().to_string())
+}
+
+/// One task or volume by its ID, ID prefix, or name.
+///
+/// # Errors
+/// [`Error::NotFound`] if nothing matches, [`Error::Usage`] if the reference is ambiguous.
+pub async fn find<T: Resource>(client: &Client, reference: &str) -> Result<WithRaw<T>> {
+    // Try the ID first: it is the most common case, and one task is a much smaller response than the list.
+    if is_id(reference) {
+        match get(client, reference).await {
+            Err(Error::NotFound(_)) => {}
+            found => return found,
+        }
+    }
+    select(list(client, false).await?, reference)
+}
+
+/// Several tasks or volumes in the given order, without duplicates.
+pub async fn find_all<T: Resource>(
+    client: &Client,
+    references: &[String],
+    ignore_not_found: bool,
+) -> Result<Vec<WithRaw<T>>> {
+    let mut found: Vec<WithRaw<T>> = Vec::new();
+    for reference in references {
+        match find::<T>(client, reference).await {
+            Ok(resource) if found.iter().any(|known| known.item.id() == resource.item.id()) => {}
+            Ok(resource) => found.push(resource),
+            Err(Error::NotFound(_)) if ignore_not_found => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+/// Matches by ID, then by name, then by ID prefix.
+fn select<T: Resource>(mut resources: Vec<WithRaw<T>>, reference: &str) -> Result<WithRaw<T>> {
+    let kind = T::KIND;
+    let matchers: [&dyn Fn(&T) -> bool; 3] = [
+        &|resource| resource.id() == reference,
+        &|resource| resource.name() == reference,
+        &|resource| !reference.is_empty() && resource.id().starts_with(reference),
+    ];
+    for matches in matchers {
+        let found: Vec<usize> = (0..resources.len())
+            .filter(|index| matches(&resources[*index].item))
+            .collect();
+        match found.as_slice() {
+            [] => {}
+            [index] => return Ok(resources.swap_remove(*index)),
+            several => {
+                let candidates = several.iter().rev().take(MAX_CANDIDATES).map(|index| {
+                    let resource = &resources[*index].item;
+                    format!("{} ({} ago)", resource.id(), age(resource.created_at()))
+                });
+                let candidates: Vec<String> = candidates.collect();
+                return Err(Error::Usage(format!(
+                    "`{reference}` matches {} {kind}s; specify an ID: {}",
+                    several.len(),
+                    candidates.join(", ")
+                )));
+            }
+        }
+    }
+    Err(Error::NotFound(not_found_message(&resources, reference).into()))
+}
+
+fn not_found_message<T: Resource>(resources: &[WithRaw<T>], reference: &str) -> String {
+    let kind = T::KIND;
+    let names = resources
+        .iter()
+        .flat_map(|resource| [resource.item.name(), resource.item.id()]);
+    let nearest = names
+        .map(|name| (strsim::jaro_winkler(name, reference), name))
+        .filter(|(similarity, _)| *similarity > 0.8)
+        .max_by(|left, right| left.0.total_cmp(&right.0));
+    match nearest {
+        Some((_, name)) => format!("{kind} `{reference}` not found; did you mean `{name}`?"),
+        None => format!(
+            "{kind} `{reference}` not found; list yours with `k8s-cli {} list`",
+            T::COMMAND
+        ),
+    }
+}
+
+/// Reports an empty list.
+pub fn print_none_found<T: Resource>(all_users: bool, user: &UserName, filter: &str) {
+    let of = if all_users {
+        String::new()
+    } else {
+        format!(" for user `{user}`")
+    };
+    print_message(&format!("no {}s found{of}{filter}", T::KIND));
+}
+
+fn is_id(text: &str) -> bool {
+    text.len() == ID_LENGTH
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+}
+
+/// Escapes text for use as one segment of a URL path or as a query value.
+pub fn percent_encode(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use task::wire::TaskStatus;
+
+    use super::select;
+    use crate::error::Error;
+    use crate::output::WithRaw;
+
+    fn tasks(tasks: &[(&str, &str)]) -> Vec<WithRaw<TaskStatus>> {
+        let task = |(id, name): &(&str, &str)| {
+            let value = json!({
+                "task_id": id, "name": name, "status": "running", "username": "alice",
+                "created_at": "2026-11-24T10:00:00Z", "updated_at": "2026-11-24T10:00:00Z",
+                "metadata": {"job_name": "j", "namespace": "default", "num_nodes": 1, "node_jobs": ["j"],
+                    "succeeded_nodes": 0, "failed_nodes": 0, "running_nodes": 1, "pending_nodes": 0},
+            });
+            WithRaw::decode(serde_json::value::to_raw_value(&value).unwrap(), "http://test").unwrap()
+        };
+        tasks.iter().map(task).collect()
+    }
+
+    #[test]
+    fn a_task_is_found_by_identifier_name_or_beginning() {
+        let all = [("abcd1234", "train"), ("abzz1234", "eval"), ("train000", "other")];
+        let found = |reference: &str| select(tasks(&all), reference).map(|task| task.item.task_id);
+        assert_eq!(found("abzz1234").unwrap(), "abzz1234");
+        assert_eq!(found("abc").unwrap(), "abcd1234");
+        assert_eq!(
+            found("train").unwrap(),
+            "abcd1234",
+            "a name takes precedence over an ID prefix"
+        );
+        assert!(matches!(found("ab"), Err(Error::Usage(_))), "two IDs match");
+        assert!(matches!(found(""), Err(Error::NotFound(_))));
+    }
+
+    #[test]
+    fn the_nearest_name_is_offered() {
+        let Err(error) = select(tasks(&[("abcd1234", "train")]), "trian") else {
+            panic!("found")
+        };
+        assert_eq!(error.to_string(), "task `trian` not found; did you mean `train`?");
+    }
+}

@@ -1,0 +1,96 @@
+//! Deletes objects: immediately, after a grace period, or when the last finalizer is removed.
+
+use crate::object::{Kind, Object};
+use crate::resources::is_terminal;
+use crate::status_error::StatusError;
+use crate::store::Transaction;
+
+/// Finalizer that keeps an owner until its dependents are gone.
+pub const FOREGROUND_FINALIZER: &str = "foregroundDeletion";
+/// Finalizer that keeps an owner until its dependents no longer refer to it.
+pub const ORPHAN_FINALIZER: &str = "orphan";
+
+/// What happens to an object's dependents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PropagationPolicy {
+    /// They are deleted after the object.
+    #[default]
+    Background,
+    /// They are deleted before the object.
+    Foreground,
+    /// They stay.
+    Orphan,
+}
+
+/// Deletion options.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DeleteOptions {
+    /// Grace period of a pod in seconds; that of its spec if `None`.
+    pub grace: Option<u32>,
+    pub propagation: PropagationPolicy,
+}
+
+/// Deletes an object, or begins its deletion; returns its last state.
+pub fn delete_object(
+    transaction: &mut Transaction<'_>,
+    mut object: Object,
+    options: DeleteOptions,
+) -> Result<Object, StatusError> {
+    let grace = grace_period(&object, options.grace);
+    if object.is_deleting() {
+        let left = object.value["metadata"]["deletionGracePeriodSeconds"]
+            .as_u64()
+            .unwrap_or(0);
+        // As in Kubernetes, a repeated deletion can only shorten the grace period.
+        if options.grace.is_none() || u64::from(grace) >= left {
+            return Ok(object);
+        }
+    }
+    match options.propagation {
+        PropagationPolicy::Background => {}
+        PropagationPolicy::Foreground => object.add_finalizer(FOREGROUND_FINALIZER),
+        PropagationPolicy::Orphan => object.add_finalizer(ORPHAN_FINALIZER),
+    }
+    let is_namespace = object.kind == Kind::Namespace;
+    if grace == 0 && object.finalizers().is_empty() && !is_namespace {
+        transaction.remove(object.clone())?;
+        return Ok(object);
+    }
+    object.begin_deletion(grace, transaction.now);
+    if is_namespace {
+        object.value["status"]["phase"] = "Terminating".into();
+    }
+    let object = transaction.update(object)?;
+    remove_if_finalized(transaction, object)
+}
+
+/// Removes an object that is being deleted, unless a finalizer or its grace period still keeps it.
+pub fn remove_if_finalized(transaction: &mut Transaction<'_>, object: Object) -> Result<Object, StatusError> {
+    let grace = object.value["metadata"]["deletionGracePeriodSeconds"]
+        .as_u64()
+        .unwrap_or(0);
+    let is_kept = !object.is_deleting()
+        || !object.finalizers().is_empty()
+        || grace > 0
+        || (object.kind == Kind::Namespace
+            && object.value["spec"]["finalizers"]
+                .as_array()
+                .is_some_and(|list| !list.is_empty()));
+    if !is_kept {
+        transaction.remove(object.clone())?;
+    }
+    Ok(object)
+}
+
+/// Only pods that may be running get a grace period.
+fn grace_period(object: &Object, requested: Option<u32>) -> u32 {
+    if object.kind != Kind::Pod {
+        return 0;
+    }
+    let may_run = object.value["spec"]["nodeName"].is_string() && !is_terminal(object);
+    if !may_run {
+        return 0;
+    }
+    let own = object.value["spec"]["terminationGracePeriodSeconds"].as_u64();
+    requested.unwrap_or_else(|| own.and_then(|own| u32::try_from(own).ok()).unwrap_or(30))
+}

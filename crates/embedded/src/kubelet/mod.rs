@@ -1,0 +1,25 @@
+//! The kubelet: runs the pods that are bound to this machine, each in its own worker.
+
+mod atomic_writer;
+mod cgroups;
+mod context;
+mod dir_watcher;
+mod environment;
+mod kubelet;
+mod log_pruner;
+mod log_reader;
+mod node_object;
+mod pod_config;
+mod pod_ips;
+mod pod_status;
+mod pod_worker;
+mod readiness_probe;
+mod references;
+mod restart_policy;
+mod trash;
+mod volumes;
+
+pub use context::KubeletConfig;
+pub use kubelet::Kubelet;
+pub use log_reader::PodLogOptions;
+pub use node_object::{build_node, node_name};

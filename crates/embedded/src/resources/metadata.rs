@@ -1,0 +1,48 @@
+//! Validates labels, annotations, and finalizers, with kube-apiserver's messages.
+
+use serde_json::Value;
+
+use crate::field_errors::FieldErrors;
+use crate::object::names;
+
+pub fn validate_finalizers(names: &[&str], errors: &mut FieldErrors) {
+    for (index, name) in names.iter().enumerate() {
+        let field = format!("metadata.finalizers[{index}]");
+        if let Err(why) = names::validate_qualified_name(name) {
+            errors.invalid(field, *name, &why);
+        } else if !name.contains('/') && !["kubernetes", "orphan", "foregroundDeletion"].contains(name) {
+            errors.invalid(
+                field,
+                *name,
+                "name is neither a standard finalizer name nor is it fully qualified",
+            );
+        }
+    }
+}
+
+/// Maximum total size of an object's annotations in bytes; Kubernetes' limit.
+const MAX_ANNOTATIONS: usize = 256 * 1024;
+
+/// Validates labels and annotations.
+pub fn validate_metadata(metadata: &Value, path: &str, errors: &mut FieldErrors) {
+    let pairs = |field: &str| metadata[field].as_object().into_iter().flatten();
+    for (key, value) in pairs("labels") {
+        if let Err(why) = names::validate_qualified_name(key) {
+            errors.invalid(format!("{path}.labels"), key.as_str(), &why);
+        }
+        if let Err(why) = names::validate_label_value(value.as_str().unwrap_or_default()) {
+            errors.invalid(format!("{path}.labels"), value.clone(), why);
+        }
+    }
+    let mut size = 0;
+    for (key, value) in pairs("annotations") {
+        // As in kube-apiserver, annotation keys are qualified names whose case doesn't matter.
+        if let Err(why) = names::validate_qualified_name(&key.to_lowercase()) {
+            errors.invalid(format!("{path}.annotations"), key.as_str(), &why);
+        }
+        size += key.len() + value.as_str().map_or(0, str::len);
+    }
+    if size > MAX_ANNOTATIONS {
+        errors.too_long(format!("{path}.annotations"), MAX_ANNOTATIONS);
+    }
+}

@@ -1,0 +1,270 @@
+//! Error responses: `metav1.Status` objects with kube-apiserver's reasons and messages.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::field_errors::{FieldError, FieldErrors};
+use crate::object::Kind;
+
+/// Machine-readable reason of a failed request (`metav1.StatusReason`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatusReason {
+    NotFound,
+    MethodNotAllowed,
+    AlreadyExists,
+    Conflict,
+    Invalid,
+    BadRequest,
+    Forbidden,
+    Unauthorized,
+    Expired,
+    UnsupportedMediaType,
+    RequestEntityTooLarge,
+    InternalError,
+}
+
+impl StatusReason {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotFound => "NotFound",
+            Self::MethodNotAllowed => "MethodNotAllowed",
+            Self::AlreadyExists => "AlreadyExists",
+            Self::Conflict => "Conflict",
+            Self::Invalid => "Invalid",
+            Self::BadRequest => "BadRequest",
+            Self::Forbidden => "Forbidden",
+            Self::Unauthorized => "Unauthorized",
+            Self::Expired => "Expired",
+            Self::UnsupportedMediaType => "UnsupportedMediaType",
+            Self::RequestEntityTooLarge => "RequestEntityTooLarge",
+            Self::InternalError => "InternalError",
+        }
+    }
+}
+
+/// A failed request. Its texts are kube-apiserver's, since clients compare reasons and users search for messages.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StatusError {
+    pub code: StatusCode,
+    pub reason: StatusReason,
+    /// Human-readable message.
+    pub message: String,
+    /// `metav1.StatusDetails`: name, group, and kind of the object, and the causes.
+    pub details: Value,
+}
+
+impl StatusError {
+    fn new(code: StatusCode, reason: StatusReason, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            reason,
+            message: message.into(),
+            details: Value::Null,
+        }
+    }
+
+    fn about(mut self, kind: Kind, name: &str) -> Self {
+        self.details = json!({"name": name});
+        if !kind.group().is_empty() {
+            self.details["group"] = kind.group().into();
+        }
+        self.details["kind"] = kind.plural().into();
+        self
+    }
+
+    pub fn not_found(kind: Kind, name: &str) -> Self {
+        let message = format!("{} \"{name}\" not found", kind.resource());
+        Self::new(StatusCode::NOT_FOUND, StatusReason::NotFound, message).about(kind, name)
+    }
+
+    pub fn no_such_path() -> Self {
+        let message = "the server could not find the requested resource";
+        Self::new(StatusCode::NOT_FOUND, StatusReason::NotFound, message)
+    }
+
+    /// The path exists, but not with this method.
+    pub fn method_not_allowed() -> Self {
+        let message = "the server does not allow this method on the requested resource";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, StatusReason::MethodNotAllowed, message)
+    }
+
+    pub fn already_exists(kind: Kind, name: &str) -> Self {
+        let message = format!("{} \"{name}\" already exists", kind.resource());
+        Self::new(StatusCode::CONFLICT, StatusReason::AlreadyExists, message).about(kind, name)
+    }
+
+    /// The client sent a stale `resourceVersion`.
+    pub fn modified(kind: Kind, name: &str) -> Self {
+        let why = "the object has been modified; please apply your changes to the latest version and try again";
+        Self::conflict(kind, name, why)
+    }
+
+    /// The request conflicts with the state of the object.
+    pub fn conflict(kind: Kind, name: &str, why: &str) -> Self {
+        let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", kind.resource());
+        Self::new(StatusCode::CONFLICT, StatusReason::Conflict, message).about(kind, name)
+    }
+
+    /// The object decodes, but fails validation.
+    pub fn invalid(kind: Kind, name: &str, errors: &FieldErrors) -> Self {
+        let message = invalid_message(&kind.qualified(), name, errors);
+        let mut error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, StatusReason::Invalid, message).about(kind, name);
+        error.details["kind"] = kind.name().into();
+        error.details["causes"] = causes(errors);
+        error
+    }
+
+    /// A query parameter is invalid; `options` is the type it belongs to, e.g., `PatchOptions`.
+    pub fn invalid_option(options: &str, group: &str, errors: &FieldErrors) -> Self {
+        let qualified = if group.is_empty() {
+            options.to_owned()
+        } else {
+            format!("{options}.{group}")
+        };
+        let message = invalid_message(&qualified, "", errors);
+        let mut error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, StatusReason::Invalid, message);
+        error.details = json!({"name": "", "kind": options, "causes": causes(errors)});
+        if !group.is_empty() {
+            error.details["group"] = group.into();
+        }
+        error
+    }
+
+    /// The patched object does not decode.
+    pub fn invalid_patch(why: &str) -> Self {
+        let message = format!(" \"\" is invalid: patch: Invalid value: \"\": {why}");
+        let mut error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, StatusReason::Invalid, message);
+        let cause =
+            json!({"reason": "FieldValueInvalid", "message": format!("Invalid value: \"\": {why}"), "field": "patch"});
+        error.details = json!({"causes": [cause]});
+        error
+    }
+
+    /// A JSON patch operation cannot be applied to the object.
+    pub fn inapplicable_patch(why: &str) -> Self {
+        let message = format!("the server rejected our request due to an error in our request: {why}");
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, StatusReason::Invalid, message)
+    }
+
+    /// A UID or `resourceVersion` precondition does not hold.
+    pub fn precondition(kind: Kind, name: &str, what: &str, wanted: &str, actual: &str) -> Self {
+        let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {actual}");
+        let mut error = Self::conflict(kind, name, &why);
+        error.details["kind"] = kind.name().into();
+        error
+    }
+
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, StatusReason::BadRequest, message)
+    }
+
+    /// The body does not decode as the kind that its path names.
+    pub fn undecodable(kind: Kind, why: &str) -> Self {
+        let (kind, version) = (kind.name(), kind.version());
+        Self::bad_request(format!(
+            "{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"
+        ))
+    }
+
+    /// Admission denied the request, e.g., a quota is exceeded, or the namespace is terminating.
+    pub fn forbidden(kind: Kind, name: &str, why: &str) -> Self {
+        let message = format!("{} \"{name}\" is forbidden: {why}", kind.resource());
+        Self::new(StatusCode::FORBIDDEN, StatusReason::Forbidden, message).about(kind, name)
+    }
+
+    /// The bearer token is missing or wrong.
+    pub fn unauthorized() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, StatusReason::Unauthorized, "Unauthorized")
+    }
+
+    /// Changes after `asked` are no longer kept; the client has to list again.
+    pub fn expired(asked: i64, oldest: i64) -> Self {
+        let message = format!("too old resource version: {asked} ({oldest})");
+        Self::new(StatusCode::GONE, StatusReason::Expired, message)
+    }
+
+    pub fn unsupported_media_type(accepted: &str) -> Self {
+        let message =
+            format!("the body of the request was in an unknown format - accepted media types include: {accepted}");
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            StatusReason::UnsupportedMediaType,
+            message,
+        )
+    }
+
+    /// `kubectl create job` and similar commands send protobuf; `kubectl apply` and `kubectl create --filename` send
+    /// JSON.
+    pub fn protobuf() -> Self {
+        let message = "protobuf is unsupported; \
+                       add `--dry-run=client --output yaml` and pipe the output to `kubectl apply --filename -`";
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            StatusReason::UnsupportedMediaType,
+            message,
+        )
+    }
+
+    pub fn too_large(limit: usize) -> Self {
+        let message = format!("Request entity is too large: limit is {limit}");
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            StatusReason::RequestEntityTooLarge,
+            message,
+        )
+    }
+
+    /// A failure on our side, such as a bug or an I/O error. Log the cause where it occurs.
+    pub fn internal(message: impl std::fmt::Display) -> Self {
+        let message = format!("Internal error occurred: {message}");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, StatusReason::InternalError, message)
+    }
+
+    /// Serializes as a `metav1.Status`.
+    pub fn to_json(&self) -> Value {
+        let mut status = json!({
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+            "reason": self.reason.as_str(),
+        });
+        if !self.details.is_null() {
+            status["details"] = self.details.clone();
+        }
+        status["code"] = self.code.as_u16().into();
+        status
+    }
+}
+
+impl FieldErrors {
+    /// Fails with [`StatusError::invalid`] if there are errors.
+    pub fn into_result(self, kind: Kind, name: &str) -> Result<(), StatusError> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        Err(StatusError::invalid(kind, name, &self))
+    }
+}
+
+fn invalid_message(qualified: &str, name: &str, errors: &FieldErrors) -> String {
+    // Like `field.ErrorList.ToAggregate`, the message has each error once, while the causes repeat them.
+    let mut texts: Vec<String> = Vec::new();
+    for error in errors.iter() {
+        let text = format!("{}: {}", error.field, error.message);
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+    let list = match texts.as_slice() {
+        [one] => one.clone(),
+        many => format!("[{}]", many.join(", ")),
+    };
+    format!("{qualified} \"{name}\" is invalid: {list}")
+}
+
+fn causes(errors: &FieldErrors) -> Value {
+    let cause = |error: &FieldError| json!({"reason": error.reason, "message": error.message, "field": error.field});
+    errors.iter().map(cause).collect()
+}

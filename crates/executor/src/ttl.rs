@@ -1,0 +1,77 @@
+//! Deletes finished tasks after their time to live.
+//!
+//! A single Job without an owner has `ttlSecondsAfterFinished`, so Kubernetes deletes it. The Jobs of other tasks
+//! finish at different times and must be deleted together, with their owner.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::cache::{Cache, Job, Task, TaskOwner, TaskSnapshot};
+use crate::controller::ControllerContext;
+use crate::error::Error;
+use crate::kubernetes::ConfigMap;
+use crate::stop;
+use crate::unlabeled::has_unlabeled_job;
+
+/// How often to look for expired tasks. A check only reads the cache.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Deletes expired tasks until shutdown.
+pub(crate) async fn run(context: ControllerContext) {
+    let mut ticker = context.ticker(INTERVAL);
+    while ticker.tick().await.is_some() {
+        for (snapshot, owner) in expired_tasks(&context.cache, context.client.now()) {
+            if context.stop.is_cancelled() {
+                break;
+            }
+            let task_id = &*snapshot.key.id;
+            match delete(&context, &snapshot, &owner).await {
+                Ok(true) => tracing::info!(event = "task_expired", task_id, "deleted an expired task"),
+                Ok(false) => {}
+                Err(error) if error.is_conflict() => {}
+                Err(error) => context.warn(&format!("expire {task_id}"), || {
+                    tracing::warn!(task_id, %error, "failed to delete an expired task; retrying");
+                }),
+            }
+        }
+    }
+}
+
+/// The tasks with an owner whose time to live has elapsed. Kubernetes deletes the others.
+fn expired_tasks(cache: &Cache, now: Timestamp) -> Vec<(Arc<TaskSnapshot>, TaskOwner)> {
+    cache.select(|entry| {
+        let task = Some(entry.task).filter(|task| is_expired(task, now))?;
+        task.snapshot.clone().zip(task.owner().cloned())
+    })
+}
+
+fn is_expired(task: &Task, now: Timestamp) -> bool {
+    let Some(snapshot) = task.snapshot.as_ref().filter(|snapshot| snapshot.owned_by.is_some()) else {
+        return false;
+    };
+    let jobs = task.current_jobs();
+    let Some(seconds) = jobs.first().and_then(|job| job.ttl_after_finished) else {
+        return false;
+    };
+    let end = jobs.iter().filter_map(|job| job.ended_at).max();
+    let is_long_ago = |end: Timestamp| now.duration_since(end) >= SignedDuration::from_secs(seconds.into());
+    let is_over = snapshot.state.is_final() && jobs.iter().all(Job::is_over);
+    is_over && !task.is_terminating() && end.is_some_and(is_long_ago)
+}
+
+/// Deletes the task, and returns whether it did. The owner is deleted only in the version that was seen, because
+/// starting another attempt changes it. A task with a Job that lost its labels is kept: that Job may still run.
+async fn delete(context: &ControllerContext, snapshot: &TaskSnapshot, owner: &TaskOwner) -> Result<bool, Error> {
+    let is_seen = |name: &str| snapshot.jobs.iter().any(|seen| seen.name == name);
+    if has_unlabeled_job(&context.client, owner, is_seen).await? {
+        return Ok(false);
+    }
+    context
+        .client
+        .delete::<ConfigMap>("delete the expired task", owner.this_version())
+        .await?;
+    stop::stop(&context.client, &context.cache, snapshot).await?;
+    Ok(true)
+}
