@@ -120,9 +120,10 @@ fn settings(args: &Args, backend: &Backend) -> Settings {
             SharedClaimsChoice::Any => SharedClaims::Any,
             SharedClaimsChoice::Labelled => SharedClaims::Labeled,
         },
-        sync_delay: match backend.is_this_machine() {
-            true => Duration::ZERO,
-            false => KUBELET_SYNC_DELAY,
+        sync_delay: if backend.is_this_machine() {
+            Duration::ZERO
+        } else {
+            KUBELET_SYNC_DELAY
         },
         ..Settings::default()
     }
