@@ -121,7 +121,7 @@ impl TaskDefinition {
         let name = object.optional("name", Name::parse);
         let workdir = object.optional("workdir", workdir);
         let num_nodes = object.with_default("num_nodes", 1, num_nodes);
-        let resources = object.optional("resources", Resources::read).unwrap_or_default();
+        let mut resources = object.optional("resources", Resources::read).unwrap_or_default();
         let envs = object.optional("envs", envs).unwrap_or_default();
         let file_mounts = object.has("file_mounts");
         object.optional("file_mounts", file_mount_map);
@@ -140,7 +140,7 @@ impl TaskDefinition {
         }
         let num_nodes = within_max_nodes(num_nodes, max_nodes, value, cursor)?;
         within_variables_limit(&envs, value, cursor)?;
-        let mut warnings = resources.warnings.clone();
+        let mut warnings = std::mem::take(&mut resources.warnings);
         let taken = envs.iter().filter(|(name, _)| is_set_by_us(name));
         warnings.extend(
             taken.map(|(name, _)| format!("`envs.{name}` is ignored; the server sets this variable for each node")),
