@@ -3,7 +3,7 @@
 //!
 //! `SIM_SEED=7` runs one seed and prints what happens, `SIM_SEEDS=10000` runs so many from `SIM_FIRST` on.
 //! `RUST_LOG=executor=debug` shows what the servers of one seed say.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue should panic")]
 
 mod clients; // Users.
 mod direct; // Requests that nothing disturbs.

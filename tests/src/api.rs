@@ -196,6 +196,15 @@ impl Api {
         .await
     }
 
+    /// Waits until the log of a task, as far as it is written, is as wanted, and returns it.
+    pub async fn wait_for_log(&self, id: &str, is_wanted: impl Fn(&str) -> bool) -> String {
+        eventually(Duration::from_secs(120), &format!("the log of task {id}"), async || {
+            let log = self.log_text(id, "?follow=false").await;
+            is_wanted(&log).then_some(log)
+        })
+        .await
+    }
+
     /// Returns the whole log of a task, after its end.
     pub async fn logs(&self, id: &str, query: &str) -> Vec<u8> {
         let response = self

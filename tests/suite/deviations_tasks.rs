@@ -181,16 +181,10 @@ async fn stop_reaches_the_processes_and_they_end() {
         let (api, id) = (world.api.clone(), id.clone());
         async move { api.log_text(&id, "").await }
     });
-    eventually(Duration::from_secs(20), "the task to start", async || {
-        (world.api.log_text(&id, "?follow=false").await == "started\n").then_some(())
-    })
-    .await;
+    world.api.wait_for_log(&id, |log| log == "started\n").await;
     // The kernel drops signals for process 1 that it does not handle yet.
-    eventually(Duration::from_secs(20), "both nodes to be up", async || {
-        let log = world.api.log_text(&plain, "?follow=false").await;
-        (log.matches("up\n").count() == 2).then_some(())
-    })
-    .await;
+    let both_up = |log: &str| log.matches("up\n").count() == 2;
+    world.api.wait_for_log(&plain, both_up).await;
     let start = Instant::now();
     for task in [&id, &plain] {
         assert_eq!(world.api.stop(task).await.ok()["status"], "stopped");

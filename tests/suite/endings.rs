@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::{Backend, Setting, World, eventually};
+use e2e::{Backend, Setting, World};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -66,10 +66,7 @@ async fn everybody_hears(world: &World) {
         ids.push(world.api.run(script).await);
     }
     for id in &ids {
-        eventually(Duration::from_secs(120), "the task to be up", async || {
-            (world.api.log_text(id, "?follow=false").await == "up\n").then_some(())
-        })
-        .await;
+        world.api.wait_for_log(id, |log| log == "up\n").await;
     }
     let deadline = json!({"spec": {"activeDeadlineSeconds": 1}});
     for pod in world.cluster.pods().await {

@@ -158,11 +158,7 @@ async fn an_api_server_that_goes_away_for_20_seconds_costs_no_line() {
     });
     let done = Arc::new(AtomicBool::new(false));
     let asking = watch_status(&world.api, &id, &done);
-    eventually(Duration::from_secs(60), "lines of all nodes", async || {
-        let log = world.api.log_text(&id, "?follow=false").await;
-        (log.lines().count() > 6000).then_some(())
-    })
-    .await;
+    world.api.wait_for_log(&id, |log| log.lines().count() > 6000).await;
     let start = Instant::now();
     apiserver("stop");
     eventually(

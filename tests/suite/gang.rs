@@ -285,11 +285,7 @@ async fn an_eviction_does_not_count_and_all_nodes_begin_anew() {
     let (api, followed) = (world.api.clone(), id.clone());
     let log = tokio::spawn(async move { api.log_text(&followed, "").await });
     // What is not read before the eviction is deleted with the pod.
-    eventually(MINUTE, "both nodes to have begun", async || {
-        let log = world.api.log_text(&id, "?follow=false").await;
-        (said(&log, "id ").len() == 2).then_some(())
-    })
-    .await;
+    world.api.wait_for_log(&id, |log| said(log, "id ").len() == 2).await;
     let pod = nodes(&status)[1]["pod_name"].as_str().unwrap();
     world.cluster.evict(pod).await;
     let log = log.await.unwrap();
@@ -359,11 +355,7 @@ async fn a_job_that_is_deleted_by_hand_ends_the_others() {
         .submit(&json!({"num_nodes": 3, "resources": {"cpus": "10m"}, "run": "echo here; sleep 3600"}))
         .await;
     let status = world.api.wait_for(&id, "running").await;
-    eventually(MINUTE, "all nodes to have begun", async || {
-        let log = world.api.log_text(&id, "?follow=false").await;
-        (said(&log, "here").len() == 3).then_some(())
-    })
-    .await;
+    world.api.wait_for_log(&id, |log| said(log, "here").len() == 3).await;
     let job = nodes(&status)[1]["job_name"].as_str().unwrap();
     world
         .cluster
@@ -431,11 +423,7 @@ async fn nodes_have_host_names_where_the_cluster_has_dns() {
         })
         .await;
     }
-    let log = eventually(MINUTE, "both host names", async || {
-        let log = world.api.log_text(&id, "?follow=false").await;
-        (said(&log, "is ").len() == 2).then_some(log)
-    })
-    .await;
+    let log = world.api.wait_for_log(&id, |log| said(log, "is ").len() == 2).await;
     assert_eq!(said(&log, "is ")[&1], "node-1");
     // It is deleted with the task.
     assert_eq!(world.api.stop(&id).await.status, 200);

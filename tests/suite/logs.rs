@@ -147,10 +147,8 @@ async fn the_prefix_depends_on_the_task_and_not_on_the_pods_there_are() {
     let pod = status["metadata"]["nodes"][1]["pod_name"].as_str().unwrap();
     let pods = world.cluster.api::<Pod>();
     pods.delete(pod, &DeleteParams::default()).await.unwrap();
-    eventually(Duration::from_secs(60), "only one pod to be left", async || {
-        (world.api.log_text(&id, "?follow=false").await == "node-0 | here\n").then_some(())
-    })
-    .await;
+    // Only one pod is left.
+    world.api.wait_for_log(&id, |log| log == "node-0 | here\n").await;
     let single = world.api.run("echo here").await;
     assert_eq!(world.api.log_text(&single, "").await, "here\n");
 }
@@ -228,10 +226,7 @@ async fn parameters_choose_the_part() {
 async fn a_read_without_follow_ends_with_what_is_there() {
     let world = World::new().await;
     let id = world.api.run("echo now; sleep 600").await;
-    eventually(Duration::from_secs(30), "the line", async || {
-        (world.api.log_text(&id, "?follow=false").await == "now\n").then_some(())
-    })
-    .await;
+    world.api.wait_for_log(&id, |log| log == "now\n").await;
     let pending = world
         .api
         .submit(&json!({"run": "true", "resources": {"cpus": "1000000"}}))

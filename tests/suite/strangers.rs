@@ -55,11 +55,10 @@ async fn a_job_with_the_identifier_of_a_task_does_not_take_it_over() {
     world.api.wait_for_nodes(&gang, "running").await;
     // A node runs before its script has written anything.
     for (id, lines) in [(&single, 1), (&gang, 2)] {
-        eventually(Duration::from_secs(60), "the tasks to write their logs", async || {
-            let log = world.api.log_text(id, "?follow=false").await;
-            (log.matches("mine").count() == lines).then_some(())
-        })
-        .await;
+        world
+            .api
+            .wait_for_log(id, |log| log.matches("mine").count() == lines)
+            .await;
     }
     let before = world.cluster.all_jobs().await;
     for id in [&single, &gang] {

@@ -37,20 +37,25 @@ pub fn run_targets(shell: &Shell, args: &Args) -> Result<(), xshell::Error> {
         cmd!(shell, "cargo install --locked {CARGO_FUZZ_VERSION}").run()?;
     }
     let build = options(args);
-    cmd!(shell, "cargo fuzz build {build...}").run()?;
-    let all = cmd!(shell, "cargo fuzz list").read()?;
-    let mut targets: Vec<String> = all.lines().map(str::to_owned).collect();
-    if let Some(target) = &args.target {
-        targets.retain(|name| name == target);
-    }
-    targets.reverse();
+    let target = &args.target;
+    // Fails for an unknown target.
+    cmd!(shell, "cargo fuzz build {build...} {target...}").run()?;
+    let targets: Vec<String> = match target {
+        Some(target) => vec![target.clone()],
+        None => {
+            let all = cmd!(shell, "cargo fuzz list").read()?;
+            all.lines().rev().map(str::to_owned).collect()
+        }
+    };
     let (targets, failed) = (Mutex::new(targets), Mutex::new(None));
     let next_target = || targets.lock().ok()?.pop();
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, NonZeroUsize::get) {
-            scope.spawn(|| {
+            // With the directory and the variables of this shell: cargo would build everything again without them.
+            let (shell, next_target, failed) = (shell.clone(), &next_target, &failed);
+            scope.spawn(move || {
                 while let Some(target) = next_target() {
-                    let done = Shell::new().and_then(|shell| run_target(&shell, args, &target));
+                    let done = run_target(&shell, args, &target);
                     if let (Err(error), Ok(mut failed)) = (done, failed.lock()) {
                         failed.get_or_insert(error);
                     }

@@ -178,31 +178,20 @@ pub async fn is_ready(client: &Client) -> Result<bool> {
 /// Takes the lock for starting a server. The system releases it when the file is closed, even if the process is killed.
 fn lock_start() -> Result<File> {
     let path = dirs::data()?.join("start.lock");
+    create_data_dir()?;
     let open = || {
-        create_data_dir()?;
         let file = private_file_options().write(true).open(&path)?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).map_err(std::io::Error::from)?;
-        Ok::<File, Error>(file)
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)?;
+        Ok(file)
     };
-    open().map_err(|error| match error {
-        Error::Output(source) => Error::File {
-            action: FileAction::Write,
-            path,
-            source,
-        },
-        other => other,
-    })
+    open().map_err(Error::file(FileAction::Write, &path))
 }
 
 /// Creates the data directory, with access for the user only: it holds logs and state of tasks.
 fn create_data_dir() -> Result<()> {
     let path = dirs::data()?;
     let created = DirBuilder::new().recursive(true).mode(0o700).create(&path);
-    created.map_err(|source| Error::File {
-        action: FileAction::Create,
-        path,
-        source,
-    })
+    created.map_err(Error::file(FileAction::Create, &path))
 }
 
 /// Options for a file that only the user may access.
@@ -221,17 +210,13 @@ fn write_private_file(path: &Path, text: &[u8]) -> std::io::Result<()> {
 }
 
 fn spawn(client: &Client, log: &Path) -> Result<(Child, u64)> {
-    let write_error = |source| Error::File {
-        action: FileAction::Write,
-        path: log.to_owned(),
-        source,
-    };
+    let write_error = Error::file(FileAction::Write, log);
     create_data_dir()?;
     if std::fs::metadata(log).is_ok_and(|metadata| metadata.len() > MAX_LOG_BYTES) {
-        std::fs::rename(log, log.with_extension("log.old")).map_err(write_error)?;
+        std::fs::rename(log, log.with_extension("log.old")).map_err(&write_error)?;
     }
-    let file = private_file_options().append(true).open(log).map_err(write_error)?;
-    let log_offset = file.metadata().map_err(write_error)?.len();
+    let file = private_file_options().append(true).open(log).map_err(&write_error)?;
+    let log_offset = file.metadata().map_err(&write_error)?.len();
     let program = std::env::current_exe()
         .map_err(|error| Error::Local(format!("cannot locate the k8s-cli executable: {error}")))?;
     let port = client.url().port().unwrap_or_default().to_string();
@@ -309,11 +294,7 @@ fn write_pid_file(child: &Child, client: &Client) -> Result<()> {
     };
     let path = pid_file_path()?;
     let text = serde_json::to_string(&daemon).map_err(std::io::Error::from)?;
-    write_private_file(&path, text.as_bytes()).map_err(|source| Error::File {
-        action: FileAction::Write,
-        path,
-        source,
-    })
+    write_private_file(&path, text.as_bytes()).map_err(Error::file(FileAction::Write, &path))
 }
 
 /// Restores the previous PID file.
@@ -323,11 +304,7 @@ fn restore_pid_file(previous: Option<&[u8]>) -> Result<()> {
         Some(contents) => write_private_file(&path, contents),
         None => std::fs::remove_file(&path),
     };
-    restored.map_err(|source| Error::File {
-        action: FileAction::Write,
-        path,
-        source,
-    })
+    restored.map_err(Error::file(FileAction::Write, &path))
 }
 
 /// When a process started: on Linux in clock ticks since boot, elsewhere as printed by `ps`. `None` if it has ended.

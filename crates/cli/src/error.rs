@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -69,15 +69,10 @@ pub enum Error {
     Local(String),
     #[error("{0}")]
     TimedOut(String),
-    /// The summary of a command that failed for some of its tasks or volumes.
+    /// The summary of a command that has already reported the details: not all tasks or volumes were removed, problems
+    /// were found, or a task can no longer reach the state to wait for.
     #[error("{0}")]
-    PartialFailure(String),
-    /// The summary of a `doctor` that found problems.
-    #[error("{0}")]
-    ProblemsFound(String),
-    /// The task can no longer reach the state that `jobs wait` waits for.
-    #[error("{0}")]
-    ConditionNotMet(String),
+    Incomplete(String),
     /// The user declined a confirmation.
     #[error("canceled")]
     Canceled,
@@ -112,6 +107,10 @@ impl std::fmt::Display for FileAction {
     }
 }
 
+/// The hint if something else responds.
+pub const PORT_IN_USE: &str =
+    "another program may be using that port; set the server with `--api-url`, or another port with K8S_CLI_API_PORT";
+
 /// An error message, from the server or from the CLI.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErrorMessage {
@@ -139,6 +138,15 @@ impl std::fmt::Display for ErrorMessage {
 }
 
 impl Error {
+    /// For `map_err` of a file operation.
+    pub fn file(action: FileAction, path: &Path) -> impl Fn(io::Error) -> Self {
+        move |source| Self::File {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    }
+
     /// The exit code. `k8s-cli --help` documents them, so keep both in sync.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -167,9 +175,7 @@ impl Error {
             | Self::Server(_)
             | Self::InvalidResponse { .. }
             | Self::Local(_)
-            | Self::PartialFailure(_)
-            | Self::ProblemsFound(_)
-            | Self::ConditionNotMet(_)
+            | Self::Incomplete(_)
             | Self::Canceled
             | Self::Output(_) => 1,
         }
@@ -187,9 +193,7 @@ impl Error {
             Self::Proxy { .. } => Some(
                 "contact the administrator of the proxy, or set another server with `--api-url` or K8S_CLI_API_URL",
             ),
-            Self::WrongServer { .. } => Some(
-                "another program may be using that port; set the server with `--api-url`, or another port with K8S_CLI_API_PORT",
-            ),
+            Self::WrongServer { .. } => Some(PORT_IN_USE),
             Self::InvalidResponse { .. } => Some("another program may be using that port; run `k8s-cli doctor`"),
             Self::Untrusted { .. } => {
                 Some("set another port with K8S_CLI_API_PORT, or pass `--trust-local-server` if you trust that server")
@@ -250,7 +254,7 @@ impl Error {
             Self::Server(_) => "server",
             Self::Local(_) => "local_server",
             Self::TimedOut(_) => "timed_out",
-            Self::PartialFailure(_) | Self::ProblemsFound(_) | Self::ConditionNotMet(_) | Self::Canceled => "several",
+            Self::Incomplete(_) | Self::Canceled => "several",
             Self::Interrupted => "interrupted",
             Self::TaskFailed(_) => "task_failed",
             Self::Output(_) => "output",

@@ -53,23 +53,16 @@ pub fn save_name(name: &str) -> Result<PathBuf> {
         username: user.name.to_string(),
     };
     let text = serde_json::to_string(&file).map_err(std::io::Error::from)?;
+    let dir = dirs::config()?;
     let write = || {
-        std::fs::create_dir_all(dirs::config()?)?;
+        std::fs::create_dir_all(dir)?;
         // Rename into place, so that another command never reads a partly written file.
         let new = path.with_extension("json.new");
         std::fs::write(&new, text)?;
-        std::fs::rename(&new, &path)?;
-        Ok::<(), Error>(())
+        std::fs::rename(&new, &path)
     };
-    match write() {
-        Err(Error::Output(source)) => Err(Error::File {
-            action: FileAction::Write,
-            path,
-            source,
-        }),
-        Err(other) => Err(other),
-        Ok(()) => Ok(path),
-    }
+    write().map_err(Error::file(FileAction::Write, &path))?;
+    Ok(path)
 }
 
 /// Deletes the saved user name; returns whether there was one.
@@ -78,11 +71,7 @@ pub fn delete_saved_name() -> Result<bool> {
     match std::fs::remove_file(&path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(Error::File {
-            action: FileAction::Remove,
-            path,
-            source,
-        }),
+        Err(error) => Err(Error::file(FileAction::Remove, &path)(error)),
     }
 }
 
@@ -99,13 +88,7 @@ fn read_saved_name() -> Result<Option<(String, PathBuf)>> {
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => {
-            return Err(Error::File {
-                action: FileAction::Read,
-                path,
-                source,
-            });
-        }
+        Err(error) => return Err(Error::file(FileAction::Read, &path)(error)),
     };
     let file: UserFile = serde_json::from_str(&text).map_err(|error| {
         Error::Usage(format!(

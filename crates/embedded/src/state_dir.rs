@@ -57,7 +57,7 @@ pub(crate) fn claim_state_dir(dir: &Path) -> Result<PathBuf, Error> {
         return Err(Error::NotStateDir { dir, found });
     }
     match write_marker(&dir) {
-        // The disk may be full. Until the mark can be written, the database shows that the directory is ours.
+        // The disk may be full. Until the marker can be written, the database shows that the directory is ours.
         Err(error) if is_older => tracing::debug!(%error, "cannot mark the state directory yet"),
         written => written.map_err(unusable)?,
     }
@@ -67,7 +67,7 @@ pub(crate) fn claim_state_dir(dir: &Path) -> Result<PathBuf, Error> {
 fn write_marker(dir: &Path) -> io::Result<()> {
     let mut marker = private_file_options().open(dir.join(MARKER_FILE))?;
     marker.write_all(MARKER_TEXT.as_bytes())?;
-    // If a power cut lost the mark, the next start would refuse the directory.
+    // If a power cut lost the marker, the next start would refuse the directory.
     marker.sync_all()?;
     sync_dir(dir)
 }
@@ -100,7 +100,7 @@ fn find_foreign_entry(dir: &Path) -> io::Result<Option<String>> {
     Ok(None)
 }
 
-/// Whether the directory holds the database of an older engine, which did not write a mark.
+/// Whether the directory holds the database of an older engine, which did not write a marker.
 fn has_our_database(dir: &Path) -> bool {
     let path = dir.join(DATABASE);
     let tables = |connection: Connection| {

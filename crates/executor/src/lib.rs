@@ -8,6 +8,7 @@ mod controller;
 mod debounce;
 mod error;
 mod executor;
+mod fingerprint;
 #[cfg(fuzzing)]
 pub mod fuzz;
 mod gang;

@@ -15,7 +15,8 @@ use tokio::time::timeout;
 
 use crate::cache::{Cache, Job, TaskOwner};
 use crate::error::Error;
-use crate::kubernetes::{self, ApiClient, ConfigMap, CreateOutcome, ObjectRef, OwnerReference};
+use crate::fingerprint::Fingerprint;
+use crate::kubernetes::{self, ApiClient, ConfigMap, ObjectRef, OwnerReference};
 use crate::labels;
 use crate::manifest::{self, Submission};
 use crate::rollback::{SubmitOutcome, resolve_outcome, roll_back};
@@ -68,7 +69,7 @@ pub(crate) async fn submit(
     request: SubmitRequest,
     settings: &Settings,
 ) -> Result<Submitted, Error> {
-    let fingerprint = tokens::hash(&[format!("{:?}", request.definition).as_bytes()]);
+    let fingerprint = Fingerprint::of(&request.definition)?;
     // Check this before the volumes, which may be gone if the task was submitted long ago.
     if let Some(id) = find_repeated(cache, &request, &fingerprint)? {
         let warnings = Vec::new();
@@ -124,7 +125,8 @@ pub(crate) async fn dry_run(
         &request.definition.volumes,
         settings.shared_claims,
     );
-    let submission = submission(&request, settings, claims.await?, String::new(), client.now());
+    let fingerprint = Fingerprint::of(&request.definition)?;
+    let submission = submission(&request, settings, claims.await?, fingerprint, client.now());
     // Validating one Job is enough: they differ only in their rank.
     let first = manifest::job(&submission, 0, None);
     client.validate(ACTION, &first).await?;
@@ -173,7 +175,7 @@ fn submission(
     request: &SubmitRequest,
     settings: &Settings,
     claims: Vec<String>,
-    fingerprint: String,
+    fingerprint: Fingerprint,
     now: Timestamp,
 ) -> Submission {
     let random = || format!("{}{}", Id::random(), Id::random());
@@ -196,13 +198,13 @@ fn submission(
 }
 
 /// The ID of the task that was already submitted with the same `Idempotency-Key`, if any.
-fn find_repeated(cache: &Cache, request: &SubmitRequest, fingerprint: &str) -> Result<Option<String>, Error> {
+fn find_repeated(cache: &Cache, request: &SubmitRequest, fingerprint: &Fingerprint) -> Result<Option<String>, Error> {
     let Some(key) = &request.idempotency_key else {
         return Ok(None);
     };
     match cache.find_submitted(&request.user, &tokens::key_token(&request.user, key)) {
         None => Ok(None),
-        Some((_, known)) if known.as_deref() != Some(fingerprint) => Err(Error::IdempotencyKeyReused),
+        Some((_, known)) if !fingerprint.matches(known.as_deref()) => Err(Error::IdempotencyKeyReused),
         Some((id, _)) => Ok(Some(id)),
     }
 }
@@ -239,9 +241,8 @@ async fn try_submit(client: &ApiClient, cache: &Cache, submission: &Submission) 
 async fn create_single_job(client: &ApiClient, cache: &Cache, submission: &Submission) -> Result<TryOutcome, Error> {
     let manifest = manifest::job(submission, 0, None);
     let mut warnings = Vec::new();
-    let job = match client.create("create the Job", &manifest, &mut warnings).await? {
-        CreateOutcome::Created(job) | CreateOutcome::Joined(job) => job,
-        CreateOutcome::NameTaken(_) => return Ok(TryOutcome::TryAgain),
+    let Some(job) = client.create("create the Job", &manifest, &mut warnings).await? else {
+        return Ok(TryOutcome::TryAgain);
     };
     check_pod_security(client, &warnings).await?;
     cache.apply_created(None, Job::from_resource(job).into_iter().collect());
@@ -251,8 +252,8 @@ async fn create_single_job(client: &ApiClient, cache: &Cache, submission: &Submi
     }))
 }
 
-/// Creates a task that consists of several objects. The task stays invisible until its owner is committed, and a sweep
-/// removes owners that are still uncommitted after their deadline. So a server that dies at any point leaves no partial
+/// Creates a task that consists of several objects. The task stays invisible until its owner is committed, and
+/// `orphans` removes owners that are still uncommitted after their deadline. So a server that dies at any point leaves no partial
 /// task behind.
 async fn create_owned(
     client: &ApiClient,
@@ -267,15 +268,15 @@ async fn create_owned(
         .create("create the owner ConfigMap of the task", &manifest, &mut warnings)
         .await?
     {
-        CreateOutcome::Created(owner) | CreateOutcome::Joined(owner) => owner,
+        Some(owner) => owner,
         // The name derives from the key, so only somebody outside this server can have taken it.
-        CreateOutcome::NameTaken(_) if submission.is_keyed() => return Err(Error::IdempotencyKeyTaken),
-        CreateOutcome::NameTaken(_) => return Ok(TryOutcome::TryAgain),
+        None if submission.is_keyed() => return Err(Error::IdempotencyKeyTaken),
+        None => return Ok(TryOutcome::TryAgain),
     };
     let Ok(known) = TaskOwner::from_metadata(&owner.metadata) else {
         return Err(Error::IdempotencyKeyTaken);
     };
-    if known.fingerprint.as_ref() != Some(&submission.fingerprint) {
+    if !submission.fingerprint.matches(known.fingerprint.as_deref()) {
         return Ok(TryOutcome::KeyReused);
     }
     if known.terminating {
@@ -301,7 +302,7 @@ async fn create_owned(
                 warnings,
             }))
         }
-        // The try that created the owner undid it, or the sweep removed it.
+        // The try that created the owner undid it, or `orphans` removed it.
         None => Ok(TryOutcome::TryAgain),
     }
 }
@@ -377,17 +378,14 @@ async fn create_environment(client: &ApiClient, submission: &Submission, owner: 
     let Some(environment) = manifest::environment(submission, Some(owner)) else {
         return Ok(());
     };
-    match client
+    let created = client
         .create(
             "create the ConfigMap of the environment variables",
             &environment,
             &mut Vec::new(),
         )
-        .await?
-    {
-        CreateOutcome::Created(_) | CreateOutcome::Joined(_) => Ok(()),
-        CreateOutcome::NameTaken(_) => Err(Error::NoFreeId { tries: 1 }),
-    }
+        .await?;
+    created.map(drop).ok_or(Error::NoFreeId { tries: 1 })
 }
 
 /// Creates the Service for host names. Host names are optional: if Kubernetes rejects the Service (RBAC, quota,
@@ -417,14 +415,12 @@ async fn create_job(
 ) -> Result<(Option<Job>, Vec<String>), Error> {
     let manifest = manifest::job(submission, rank, Some(owner));
     let mut warnings = Vec::new();
-    match client
+    let job = client
         .create("create a Job of the task", &manifest, &mut warnings)
         .await?
-    {
-        // Keep only the reduced Job: a thousand full ones with their scripts would take too much memory.
-        CreateOutcome::Created(job) | CreateOutcome::Joined(job) => Ok((Job::from_resource(job).ok(), warnings)),
-        CreateOutcome::NameTaken(_) => Err(Error::NoFreeId { tries: 1 }),
-    }
+        .ok_or(Error::NoFreeId { tries: 1 })?;
+    // Keep only the reduced Job: a thousand full ones with their scripts would take too much memory.
+    Ok((Job::from_resource(job).ok(), warnings))
 }
 
 /// Fails if the namespace enforces the Pod Security Standard that a warning mentions. Kubernetes accepts such a Job

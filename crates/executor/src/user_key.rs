@@ -59,11 +59,8 @@ pub fn username_label(user: &UserName) -> String {
         .as_str()
         .chars()
         .map(|character| match character {
-            cached_resource
-                if cached_resource.is_ascii_alphanumeric() || matches!(cached_resource, '-' | '_' | '.') =>
-            {
-                cached_resource
-            }
+            '-' | '_' | '.' => character,
+            character if character.is_ascii_alphanumeric() => character,
             _ => '-',
         })
         .take(task::name::MAX_LABEL_LENGTH)

@@ -5,7 +5,7 @@ use task::{Id, UserName, VolumeDefinition, VolumeMount};
 
 use crate::cache::{Cache, Volume};
 use crate::error::Error;
-use crate::kubernetes::{ApiClient, CreateOutcome, ObjectRef, PersistentVolumeClaim};
+use crate::kubernetes::{ApiClient, ObjectRef, PersistentVolumeClaim};
 use crate::labels;
 use crate::manifest;
 use crate::settings::SharedClaims;
@@ -25,17 +25,14 @@ pub(crate) async fn create(
         let id = Id::random();
         let token = Id::random();
         let claim = manifest::claim(definition, &id, user, client.now(), token.as_str());
-        match client
+        let created = client
             .create("create the PersistentVolumeClaim", &claim, &mut Vec::new())
-            .await?
-        {
-            CreateOutcome::Created(claim) | CreateOutcome::Joined(claim) => {
-                if let Ok(volume) = Volume::from_resource(claim) {
-                    cache.insert_created_volume(volume);
-                }
-                return Ok(id);
+            .await?;
+        if let Some(claim) = created {
+            if let Ok(volume) = Volume::from_resource(claim) {
+                cache.insert_created_volume(volume);
             }
-            CreateOutcome::NameTaken(_) => {}
+            return Ok(id);
         }
     }
     Err(Error::NoFreeId { tries: ID_TRIES })

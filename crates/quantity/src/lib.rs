@@ -10,7 +10,7 @@ const GIBIBYTE: i128 = 1 << 30;
 
 /// A quantity. Displays in its canonical form, in which Kubernetes returns it: in the same family of suffixes, with the
 /// largest suffix that needs no fraction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Quantity {
     nanos: i128,
     format: Format,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use quantity::NANOS_PER_UNIT;
+use serde::{Serialize, Serializer};
 
 const NANOS_PER_MILLI: i128 = NANOS_PER_UNIT / 1000;
 /// 1 EiB, more than any cluster node has. A larger value is most likely bytes that were read as GiB.
@@ -112,6 +113,12 @@ impl Quantity {
             text: whole.to_string(),
             nanos: whole.checked_mul(NANOS_PER_UNIT)?,
         })
+    }
+}
+
+impl Serialize for Quantity {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
     }
 }
 

@@ -14,6 +14,6 @@ pub use jobs::{
     JobsCommand, ListArgs, LogsArgs, SortKey, StatusArgs, StatusFilter, StopArgs, SubmitArgs, TopArgs, WaitArgs,
     WaitCondition,
 };
-pub use output::Format;
+pub use output::{Format, ListOutputArgs};
 pub use suggestions::suggest;
 pub use volumes::{CreateVolumeArgs, DeleteVolumesArgs, ListVolumesArgs, VolumeStatusArgs, VolumesCommand};

@@ -19,11 +19,13 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// Service name in the health check, which versions without [`task::wire::SERVER_HEADER`] have, too.
 const SERVICE: &str = "k8s-cli-api";
 
-/// How the client and a server on this machine prove to each other that they belong to the same user.
+/// How the client and a server on this machine make sure that they belong to the same user.
 #[derive(Debug, Clone)]
 pub enum ServerAuth {
-    /// Not needed: [`super::peer_check`] checks the connection, or the server is on another machine.
+    /// Not needed: the server has a certificate or is on another machine, or the user trusts other accounts.
     None,
+    /// [`super::peer_check`] checks which account owns the other end of each loopback connection.
+    PeerAccount,
     /// A secret that the user's own server has written to this directory.
     Token {
         dir: PathBuf,
@@ -51,7 +53,7 @@ pub async fn perform_handshake(http: &reqwest::Client, url: &ApiUrl, auth: &Serv
     loop {
         let request = http.get(url.join("/healthz")).timeout(TIMEOUT);
         let request = match auth {
-            ServerAuth::None => request,
+            ServerAuth::None | ServerAuth::PeerAccount => request,
             ServerAuth::Token { .. } => request.header(CHALLENGE_HEADER, &challenge),
         };
         match request.send().await {

@@ -46,40 +46,26 @@ enum Idempotent {
     No,
 }
 
-/// Whether to check which account owns the other end of a loopback connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PeerCheck {
-    Require,
-    Skip,
-}
-
 impl Client {
     /// A client for the server at `url`. Sends nothing yet. Unless `trusts_other_accounts` is set, a server on this
     /// machine must run as the user or as root.
     pub fn new(url: &ApiUrl, user: &User, trusts_other_accounts: bool) -> Result<Self> {
-        // With TLS, the certificate identifies the server.
-        if !url.is_plain() {
-            return Self::build(url, user, ServerAuth::None, PeerCheck::Skip);
-        }
-        if peer::REPORTS_OWNERS {
-            let peer_check = if trusts_other_accounts {
-                PeerCheck::Skip
-            } else {
-                PeerCheck::Require
-            };
-            return Self::build(url, user, ServerAuth::None, peer_check);
-        }
-        let auth = match url.is_this_machine() {
-            true => ServerAuth::Token {
+        let auth = if !url.is_plain() || (peer::REPORTS_OWNERS && trusts_other_accounts) {
+            ServerAuth::None
+        } else if peer::REPORTS_OWNERS {
+            ServerAuth::PeerAccount
+        } else if url.is_this_machine() {
+            ServerAuth::Token {
                 dir: dirs::tokens()?,
                 is_optional: trusts_other_accounts,
-            },
-            false => ServerAuth::None,
+            }
+        } else {
+            ServerAuth::None
         };
-        Self::build(url, user, auth, PeerCheck::Skip)
+        Self::build(url, user, auth)
     }
 
-    fn build(url: &ApiUrl, user: &User, auth: ServerAuth, peer_check: PeerCheck) -> Result<Self> {
+    fn build(url: &ApiUrl, user: &User, auth: ServerAuth) -> Result<Self> {
         let mut http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_keepalive(KEEPALIVE_INTERVAL)
@@ -95,7 +81,7 @@ impl Client {
             // For a proxy, a loopback address is its own machine.
             http = http.no_proxy();
         }
-        if peer_check == PeerCheck::Require {
+        if matches!(auth, ServerAuth::PeerAccount) {
             http = http.connector_layer(PeerCheckLayer);
         }
         let user = header::HeaderValue::from_bytes(user.name.as_str().as_bytes()).map_err(|_| {
@@ -200,7 +186,7 @@ impl Client {
         let session = self.handshake().await?;
         let sent = self.send_in(&session, &request).await;
         let is_forbidden = |response: &Response| response.status() == StatusCode::FORBIDDEN;
-        if matches!(self.auth, ServerAuth::None) || !sent.as_ref().is_ok_and(is_forbidden) {
+        if !matches!(self.auth, ServerAuth::Token { .. }) || !sent.as_ref().is_ok_and(is_forbidden) {
             return Ok(sent);
         }
         *self.session() = None;

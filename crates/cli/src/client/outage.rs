@@ -50,7 +50,8 @@ pub fn is_transient(error: &Error) -> bool {
         Error::Unreachable { .. } | Error::TimedOut(_) => true,
         // A proxy reports 502 to 504 while the server behind it restarts.
         Error::Proxy { status, .. } => matches!(status, 429 | 502..=504),
-        Error::WrongServer { status, .. } => matches!(status, None | Some(429 | 502..=504)),
+        // A program that does not respond may be a server that is starting.
+        Error::WrongServer { status, .. } => status.is_none(),
         Error::Server(message) => matches!(message.status, Some(429 | 500 | 502 | 503 | 504)),
         _ => false,
     }

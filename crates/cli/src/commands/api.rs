@@ -45,11 +45,7 @@ pub async fn run(context: &Context, command: ApiCommand) -> Result<()> {
                     print_message("no background server found");
                     Ok(())
                 }
-                Err(source) => Err(Error::File {
-                    action: FileAction::Read,
-                    path,
-                    source,
-                }),
+                Err(error) => Err(Error::file(FileAction::Read, &path)(error)),
             }
         }
         ApiCommand::Serve(args) => Err(Error::Usage(format!("cannot serve on port {} from here", args.port))),

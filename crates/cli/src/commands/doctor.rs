@@ -4,7 +4,7 @@ use task::wire::{BackendKind, ClusterNode, ServerVersion};
 
 use crate::client::NodesResponse;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::{Error, PORT_IN_USE, Result};
 use crate::output::{format_memory, plural, print};
 
 /// The result of one check.
@@ -45,7 +45,7 @@ pub async fn run(context: &Context) -> Result<()> {
     print(&text)?;
     match problems {
         0 => Ok(()),
-        count => Err(Error::ProblemsFound(format!("found {}", plural(count, "problem")))),
+        count => Err(Error::Incomplete(format!("found {}", plural(count, "problem")))),
     }
 }
 
@@ -86,20 +86,15 @@ fn explain_unreachable(context: &Context, error: &Error) -> CheckResult {
         Error::Unreachable { source, .. } if source.is_connect() && url.is_default() => {
             return CheckResult::Warning {
                 message: format!("not running at {url}"),
-                hint: "`k8s-cli jobs submit` starts a server on demand, or start one with `k8s-cli api start`".to_owned(),
+                hint: "`k8s-cli jobs submit` starts a server on demand, or start one with `k8s-cli api start`"
+                    .to_owned(),
             };
         }
-        Error::Untrusted { .. }
-        | Error::Proxy { .. }
-        | Error::WrongServer { .. }
-        | Error::OutdatedServer { .. } => {
+        Error::Untrusted { .. } | Error::Proxy { .. } | Error::WrongServer { .. } | Error::OutdatedServer { .. } => {
             error.hint().unwrap_or_default().to_owned()
         }
         Error::Unreachable { .. } => "check the URL, and that the server is running".to_owned(),
-        Error::NotFound(_) | Error::InvalidResponse { .. } => {
-            "another program may be using that port; set the server with `--api-url`, or another port with K8S_CLI_API_PORT"
-                .to_owned()
-        }
+        Error::NotFound(_) | Error::InvalidResponse { .. } => PORT_IN_USE.to_owned(),
         _ => "see `k8s-cli api logs`".to_owned(),
     };
     CheckResult::Problem {

@@ -14,11 +14,7 @@ pub fn run(dir: &Path) -> Result<()> {
         std::fs::create_dir_all(dir)?;
         clap_mangen::generate_to(Args::command(), dir)
     };
-    write().map_err(|source| Error::File {
-        action: FileAction::Write,
-        path: dir.to_owned(),
-        source,
-    })?;
+    write().map_err(Error::file(FileAction::Write, dir))?;
     print_message(&format!(
         "wrote the man pages to `{}`; read them with `man k8s-cli`",
         dir.display()

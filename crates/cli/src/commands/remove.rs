@@ -47,7 +47,7 @@ pub async fn remove_each(
     }
     match failed {
         0 => Ok(()),
-        count => Err(Error::PartialFailure(format!(
+        count => Err(Error::Incomplete(format!(
             "{} could not be {participle}",
             plural(count, kind)
         ))),

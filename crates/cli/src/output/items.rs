@@ -10,7 +10,7 @@ use super::escape::{escape_controls, escape_json, escape_json_strings, is_termin
 use super::print::print;
 use super::table::{Cell, Column, Table};
 use super::terminal::Terminal;
-use crate::args::Format;
+use crate::args::{Format, ListOutputArgs};
 use crate::error::{Error, Result};
 
 /// A task or a volume that can be listed.
@@ -113,6 +113,16 @@ pub struct ListView {
 }
 
 impl ListView {
+    /// The view that the arguments of a list ask for.
+    pub fn of_list(args: &ListOutputArgs, all_users: bool, terminal: Terminal) -> Self {
+        Self {
+            format: args.format(),
+            all_users,
+            headers: !args.no_headers,
+            terminal,
+        }
+    }
+
     /// The items of one user, with headers.
     pub fn new(format: Format, terminal: Terminal) -> Self {
         Self {

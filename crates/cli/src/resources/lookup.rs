@@ -6,9 +6,10 @@ use serde_json::value::RawValue;
 use task::UserName;
 
 use super::resource::Resource;
+use crate::args::Format;
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::output::{WithRaw, age, print_message};
+use crate::output::{ListView, WithRaw, age, print_items, print_message};
 
 /// Limit for the candidates in an error message.
 const MAX_CANDIDATES: usize = 5;
@@ -116,14 +117,18 @@ fn not_found_message<T: Resource>(resources: &[WithRaw<T>], reference: &str) -> 
     }
 }
 
-/// Reports an empty list.
-pub fn print_none_found<T: Resource>(all_users: bool, user: &UserName, filter: &str) {
-    let of = if all_users {
+/// Prints a list, or a message instead of a table without rows.
+pub fn print_list<T: Resource>(items: &[WithRaw<T>], view: &ListView, user: &UserName, filter: &str) -> Result<()> {
+    if !items.is_empty() || !matches!(view.format, Format::Table | Format::Wide) {
+        return print_items(items, view);
+    }
+    let of = if view.all_users {
         String::new()
     } else {
         format!(" for user `{user}`")
     };
     print_message(&format!("no {}s found{of}{filter}", T::KIND));
+    Ok(())
 }
 
 fn is_id(text: &str) -> bool {

@@ -29,7 +29,7 @@ impl TaskFile {
         let (name, text) = if path == Path::new("-") {
             ("standard input".to_owned(), read_text(path, std::io::stdin())?)
         } else {
-            let file = std::fs::File::open(path).map_err(|source| read_error(path, source))?;
+            let file = std::fs::File::open(path).map_err(Error::file(FileAction::Read, path))?;
             (path.display().to_string(), read_text(path, file)?)
         };
         Self::parse(name, text)
@@ -136,7 +136,7 @@ fn unsynced_workdir_warning(definition: &TaskDefinition) -> Option<String> {
 fn read_text(path: &Path, reader: impl Read) -> Result<String> {
     let mut bytes = Vec::new();
     let limited = reader.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes);
-    limited.map_err(|source| read_error(path, source))?;
+    limited.map_err(Error::file(FileAction::Read, path))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(Error::Usage(format!(
             "`{}` exceeds {MAX_FILE_BYTES} bytes; check that it is a task file",
@@ -144,12 +144,4 @@ fn read_text(path: &Path, reader: impl Read) -> Result<String> {
         )));
     }
     String::from_utf8(bytes).map_err(|_| Error::Usage(format!("`{}` is not valid UTF-8", path.display())))
-}
-
-fn read_error(path: &Path, source: std::io::Error) -> Error {
-    Error::File {
-        action: FileAction::Read,
-        path: path.to_owned(),
-        source,
-    }
 }

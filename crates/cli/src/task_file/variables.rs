@@ -38,11 +38,7 @@ pub fn from_flags(files: &[PathBuf], flags: &[String]) -> Result<Vec<EnvVariable
 }
 
 fn read_env_file(path: &Path) -> Result<Vec<(String, String)>> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::File {
-        action: FileAction::Read,
-        path: path.to_owned(),
-        source,
-    })?;
+    let text = std::fs::read_to_string(path).map_err(Error::file(FileAction::Read, path))?;
     let mut variables = Vec::new();
     for (line, number) in text.trim_start_matches('\u{feff}').lines().zip(1..) {
         match parse_line(line) {

@@ -73,7 +73,7 @@ fn apply_json_patch(value: &mut Value, patch: json_patch::Patch) -> Result<(), S
         )));
     }
     let mut copied = 0;
-    for operation in patch.0 {
+    for (index, operation) in patch.0.into_iter().enumerate() {
         if let json_patch::PatchOperation::Copy(copy) = &operation {
             let source = value.pointer(copy.from.as_str());
             copied += source.map_or(0, |source| source.to_string().len());
@@ -81,7 +81,10 @@ fn apply_json_patch(value: &mut Value, patch: json_patch::Patch) -> Result<(), S
                 return Err(unfit(format!("the JSON patch copies more than {MAX_COPIED} bytes")));
             }
         }
-        json_patch::patch(value, &[operation]).map_err(|error| unfit(error.to_string()))?;
+        json_patch::patch(value, &[operation]).map_err(|mut error| {
+            error.operation = index;
+            unfit(error.to_string())
+        })?;
     }
     Ok(())
 }
@@ -169,6 +172,13 @@ mod tests {
         let error = apply_json_patch(&mut value, many).unwrap_err();
         assert!(error.message.contains("copies more than"), "{error:?}");
         assert!(value.to_string().len() < 8 * 1024 * 1024);
+    }
+
+    #[test]
+    fn a_json_patch_that_fails_names_the_operation() {
+        let patch = json!([{"op": "add", "path": "/b", "value": 2}, {"op": "remove", "path": "/c"}]);
+        let error = apply_json_patch(&mut json!({"a": 1}), serde_json::from_value(patch).unwrap()).unwrap_err();
+        assert!(error.message.contains("operation '/1'"), "{error:?}");
     }
 
     #[test]

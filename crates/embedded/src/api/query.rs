@@ -14,8 +14,8 @@ pub(super) const META: &str = "meta.k8s.io";
 pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
-    pub fn parse(text: &str) -> Result<Self, StatusError> {
-        Ok(Self(form_urlencoded::parse(text.as_bytes()).into_owned().collect()))
+    pub fn parse(text: &str) -> Self {
+        Self(form_urlencoded::parse(text.as_bytes()).into_owned().collect())
     }
 
     /// Adds a requirement to the field selector.

@@ -42,7 +42,7 @@ async fn route(api: &Api, request: Request) -> Result<Response, StatusError> {
     };
     let request = ResourceRequest {
         target,
-        query: Query::parse(parts.uri.query().unwrap_or_default())?,
+        query: Query::parse(parts.uri.query().unwrap_or_default()),
         headers: parts.headers,
         body,
     };

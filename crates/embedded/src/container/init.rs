@@ -56,37 +56,27 @@ pub(super) fn isolate() -> Isolation {
 
 /// Becomes the user's command. Returns only if that fails.
 pub(super) fn run_init(dir: &ContainerDir) -> ExitCode {
-    let error = match exec_command(dir) {
-        Ok(never) => match never {},
-        Err(error) => error,
-    };
-    // Opened before the root changed: its path may not exist in the new root.
-    if let Some(mut file) = error.file {
-        let _ = io::Write::write_all(&mut file, error.text.as_bytes());
+    // Opened before the root changes: its path may not exist in the new root.
+    let file = fs::File::create(dir.error());
+    let error = exec_command(dir);
+    if let Ok(mut file) = file {
+        let _ = io::Write::write_all(&mut file, error.as_bytes());
     }
     ExitCode::from(128)
 }
 
-struct StartError {
-    text: String,
-    file: Option<fs::File>,
-}
-
-enum Never {}
-
-fn exec_command(dir: &ContainerDir) -> Result<Never, StartError> {
-    let file = fs::File::create(dir.error()).ok();
-    let fail = |text: String, file: Option<fs::File>| StartError { text, file };
+/// Becomes the user's command; returns why that failed.
+fn exec_command(dir: &ContainerDir) -> String {
     let Some(spec) = dir.spec() else {
-        return Err(fail("cannot read the container's `order.json`".to_owned(), file));
+        return "cannot read the container's `order.json`".to_owned();
     };
     let has_namespaces =
         std::env::var_os(ISOLATION_VARIABLE).is_some_and(|word| word == Isolation::Namespaces.as_str());
     if let Err(error) = set_up(dir, &spec, has_namespaces) {
-        return Err(fail(error.to_string(), file));
+        return error.to_string();
     }
     let Some((program, arguments)) = spec.command.split_first() else {
-        return Err(fail("no command specified".to_owned(), file));
+        return "no command specified".to_owned();
     };
     let error = Command::new(program)
         .args(arguments)
@@ -96,7 +86,7 @@ fn exec_command(dir: &ContainerDir) -> Result<Never, StartError> {
         io::ErrorKind::NotFound => "executable file not found in $PATH".to_owned(),
         _ => error.to_string(),
     };
-    Err(fail(format!("exec: \"{program}\": {why}"), file))
+    format!("exec: \"{program}\": {why}")
 }
 
 /// Sets everything up except for the command itself.

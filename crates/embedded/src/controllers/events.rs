@@ -14,13 +14,6 @@ pub struct EventRecorder {
     component: &'static str,
 }
 
-/// Type of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum EventType {
-    Normal,
-    Warning,
-}
-
 impl EventRecorder {
     pub const fn new(component: &'static str) -> Self {
         Self { component }
@@ -33,7 +26,7 @@ impl EventRecorder {
         reason: &str,
         message: &str,
     ) -> Result<(), StatusError> {
-        record(transaction, about, EventType::Normal, self.component, reason, message)
+        self.record(transaction, about, "Normal", reason, message)
     }
 
     pub fn warning(
@@ -43,61 +36,57 @@ impl EventRecorder {
         reason: &str,
         message: &str,
     ) -> Result<(), StatusError> {
-        record(transaction, about, EventType::Warning, self.component, reason, message)
+        self.record(transaction, about, "Warning", reason, message)
     }
-}
 
-/// Records an event about an object. A repetition increments the count of the earlier event.
-fn record(
-    transaction: &mut Transaction<'_>,
-    about: &Object,
-    event_type: EventType,
-    component: &str,
-    reason: &str,
-    message: &str,
-) -> Result<(), StatusError> {
-    let namespace = match about.namespace() {
-        "" => "default",
-        namespace => namespace,
-    };
-    let now = format_time(transaction.now);
-    // A hash of the content in the name makes repetitions easy to find.
-    let name = format!("{}.{:016x}", about.name(), fingerprint(&[about.uid(), reason, message]));
-    if let Some(mut known) = transaction.get(Kind::Event, namespace, &name)? {
-        let count = known.value["count"].as_u64().unwrap_or(1).saturating_add(1);
-        known.value["count"] = count.into();
-        known.value["lastTimestamp"] = now.into();
-        return transaction.update(known).map(drop);
+    /// Records an event about an object. A repetition increments the count of the earlier event.
+    fn record(
+        self,
+        transaction: &mut Transaction<'_>,
+        about: &Object,
+        event_type: &str,
+        reason: &str,
+        message: &str,
+    ) -> Result<(), StatusError> {
+        let namespace = match about.namespace() {
+            "" => "default",
+            namespace => namespace,
+        };
+        let now = format_time(transaction.now);
+        // A hash of the content in the name makes repetitions easy to find.
+        let name = format!("{}.{:016x}", about.name(), fingerprint(&[about.uid(), reason, message]));
+        if let Some(mut known) = transaction.get(Kind::Event, namespace, &name)? {
+            let count = known.value["count"].as_u64().unwrap_or(1).saturating_add(1);
+            known.value["count"] = count.into();
+            known.value["lastTimestamp"] = now.into();
+            return transaction.update(known).map(drop);
+        }
+        let mut event = Object::new(
+            Kind::Event,
+            json!({
+                "metadata": {"name": name, "namespace": namespace, "creationTimestamp": now},
+                "involvedObject": {
+                    "kind": about.kind.name(),
+                    "namespace": about.namespace(),
+                    "name": about.name(),
+                    "uid": about.uid(),
+                    "apiVersion": about.kind.api_version(),
+                    "resourceVersion": about.version().to_string(),
+                },
+                "reason": reason,
+                "message": message,
+                "source": {"component": self.component},
+                "firstTimestamp": now,
+                "lastTimestamp": now,
+                "count": 1,
+                "type": event_type,
+                "reportingComponent": self.component,
+                "reportingInstance": "",
+            }),
+        );
+        event.set("uid", transaction.random.uid());
+        transaction.create(event).map(drop)
     }
-    let event_type = match event_type {
-        EventType::Normal => "Normal",
-        EventType::Warning => "Warning",
-    };
-    let mut event = Object::new(
-        Kind::Event,
-        json!({
-            "metadata": {"name": name, "namespace": namespace, "creationTimestamp": now},
-            "involvedObject": {
-                "kind": about.kind.name(),
-                "namespace": about.namespace(),
-                "name": about.name(),
-                "uid": about.uid(),
-                "apiVersion": about.kind.api_version(),
-                "resourceVersion": about.version().to_string(),
-            },
-            "reason": reason,
-            "message": message,
-            "source": {"component": component},
-            "firstTimestamp": now,
-            "lastTimestamp": now,
-            "count": 1,
-            "type": event_type,
-            "reportingComponent": component,
-            "reportingInstance": "",
-        }),
-    );
-    event.set("uid", transaction.random.uid());
-    transaction.create(event).map(drop)
 }
 
 /// FNV-1a: short, and stable across processes. It needn't resist deliberate collisions.

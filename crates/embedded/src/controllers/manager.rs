@@ -27,6 +27,14 @@ const NEXT_REPORT_BATCH: Duration = Duration::from_millis(50);
 /// Longest timer. Objects may have numbers that would overflow an `Instant`.
 const MAX_TIMER: Duration = Duration::from_secs(24 * 3600);
 
+/// Kinds with a controller of their own.
+const RECONCILED: [Kind; 4] = [
+    Kind::Namespace,
+    Kind::ResourceQuota,
+    Kind::PersistentVolumeClaim,
+    Kind::Job,
+];
+
 /// All controllers, and the state that they keep between transactions. All of it can be rebuilt from the store.
 #[derive(Debug, Default)]
 pub struct ControllerManager {
@@ -46,12 +54,7 @@ impl TransactionHooks for ControllerManager {
         *self = Self::default();
         self.next_event_pruning = Some(Instant::now());
         let loaded = self.scheduler.load(transaction).and_then(|()| {
-            for kind in [
-                Kind::Namespace,
-                Kind::ResourceQuota,
-                Kind::PersistentVolumeClaim,
-                Kind::Job,
-            ] {
+            for kind in RECONCILED {
                 for object in transaction.list_active(kind)? {
                     self.run_guarded(transaction, |this, transaction| {
                         this.reconcile(transaction, &object.key())
@@ -158,10 +161,7 @@ impl ControllerManager {
                     garbage_collector::delete_if_orphaned(transaction, after)?;
                 }
                 garbage_collector::propagate_deletion(transaction, after)?;
-                if matches!(
-                    after.kind,
-                    Kind::Job | Kind::PersistentVolumeClaim | Kind::ResourceQuota | Kind::Namespace
-                ) {
+                if RECONCILED.contains(&after.kind) {
                     self.reconcile(transaction, &after.key())?;
                 }
             }

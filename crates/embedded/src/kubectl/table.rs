@@ -283,7 +283,7 @@ fn job_status(job: &Value) -> String {
         let mut all = conditions.iter();
         all.any(|condition| condition["type"] == kind && condition["status"] == "True")
     };
-    let text_of = if is("Complete") {
+    let status = if is("Complete") {
         "Complete"
     } else if is("Failed") {
         "Failed"
@@ -298,7 +298,7 @@ fn job_status(job: &Value) -> String {
     } else {
         "Running"
     };
-    text_of.to_owned()
+    status.to_owned()
 }
 
 fn containers(spec: &Value, field: &str) -> String {
@@ -308,10 +308,8 @@ fn containers(spec: &Value, field: &str) -> String {
 }
 
 fn label_pairs(map: &Value) -> String {
-    let label_pairs = map.as_object().into_iter().flatten();
-    let shown: Vec<String> = label_pairs
-        .map(|(key, value)| format!("{key}={}", text(value)))
-        .collect();
+    let entries = map.as_object().into_iter().flatten();
+    let shown: Vec<String> = entries.map(|(key, value)| format!("{key}={}", text(value))).collect();
     if shown.is_empty() {
         "<none>".to_owned()
     } else {

@@ -15,7 +15,7 @@ const FALLBACK_INTERVAL: Duration = Duration::from_secs(1);
 
 type Subscriptions = HashMap<PathBuf, (usize, watch::Sender<()>)>;
 
-/// All subscriptions.
+/// Watches directories for their subscribers.
 #[derive(Clone)]
 pub(super) struct DirWatcher {
     subscriptions: Arc<Mutex<Subscriptions>>,
@@ -93,9 +93,7 @@ impl DirWatcher {
             changed,
         }
     }
-}
 
-impl DirWatcher {
     /// Unregisters a follower. The last one of a directory stops the watch.
     fn unsubscribe(&self, dir: &Path) {
         let mut watcher = lock(&self.watcher);

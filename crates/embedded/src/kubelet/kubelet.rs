@@ -296,7 +296,7 @@ impl Kubelet {
         ])
     }
 
-    pub fn read_log(self: &Arc<Self>, pod: &Object, options: PodLogOptions) -> LogReader {
+    pub fn read_log(&self, pod: &Object, options: PodLogOptions) -> LogReader {
         let container_dir = self.context.container_dir(pod.uid());
         LogReader::open(
             container_dir,

@@ -143,6 +143,7 @@ fn validate_resources(resources: &ResourceRequirements, path: &str, errors: &mut
     let none = BTreeMap::new();
     let limits = resources.limits.as_ref().unwrap_or(&none);
     let requests = resources.requests.as_ref().unwrap_or(&none);
+    let nanos = |amount: &Quantity| quantity::Quantity::parse(&amount.0).map(quantity::Quantity::nanos);
     let mut values = |kind: &str, amounts: &BTreeMap<String, Quantity>| {
         for (name, amount) in amounts {
             let field = format!("{path}.{kind}[{name}]");
@@ -151,7 +152,7 @@ fn validate_resources(resources: &ResourceRequirements, path: &str, errors: &mut
                 let why = "must be a standard resource type or fully qualified";
                 errors.invalid(field.clone(), name.as_str(), why);
             }
-            match quantity::Quantity::parse(&amount.0).map(quantity::Quantity::nanos) {
+            match nanos(amount) {
                 None => {
                     let why =
                         "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
@@ -171,9 +172,7 @@ fn validate_resources(resources: &ResourceRequirements, path: &str, errors: &mut
     values("requests", requests);
     for (name, request) in requests {
         let Some(limit) = limits.get(name) else { continue };
-        let [requested, allowed] =
-            [&request.0, &limit.0].map(|text| quantity::Quantity::parse(text).map(quantity::Quantity::nanos));
-        if requested > allowed {
+        if nanos(request) > nanos(limit) {
             let why = format!("must be less than or equal to {name} limit of {}", limit.0);
             errors.invalid(format!("{path}.requests"), request.0.as_str(), &why);
         }

@@ -1,9 +1,9 @@
 //! Stores all objects in `SQLite`, with one writer, many readers, and a window of recent changes for watches.
 //!
 //! ```text
-//! API, node ──► writer thread ──► one transaction per batch ──► commit ──► responses
-//!                    │ the hooks (the controllers) react to each change in the same transaction
-//!                    └────────────────────────────────────────────────► watch cache ──► watches
+//! API, kubelet ──► writer thread ──► one transaction per batch ──► commit ──► responses
+//!                       │ the hooks (the controllers) react to each change in the same transaction
+//!                       └────────────────────────────────────────────────► watch cache ──► watches
 //! API ──► reader (its own connection) ──► responses
 //! ```
 //!

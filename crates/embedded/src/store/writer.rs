@@ -189,7 +189,7 @@ impl Writer {
             self.hooks.on_open(&mut transaction);
         }
         for (_, work) in batch {
-            // Work that panics is rolled back like work that fails. It has no outcome, and its caller gets an error
+            // Work that panics is rolled back like work that fails. It has no completion, and its caller gets an error
             // because the work was dropped.
             let completion = transaction.savepoint(work, |completion| completion.keep)?;
             if completion.as_ref().is_some_and(|completion| completion.keep) {

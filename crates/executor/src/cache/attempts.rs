@@ -47,9 +47,9 @@ impl<'a> Attempts<'a> {
 pub fn newest_pods(pods: &[Pod]) -> HashMap<&str, &Pod> {
     let mut newest: HashMap<&str, &Pod> = HashMap::with_capacity(pods.len());
     for pod in pods {
-        let cached_resource = newest.entry(&pod.job_uid).or_insert(pod);
-        if (pod.created_at, &pod.uid) > (cached_resource.created_at, &cached_resource.uid) {
-            *cached_resource = pod;
+        let known = newest.entry(&pod.job_uid).or_insert(pod);
+        if (pod.created_at, &pod.uid) > (known.created_at, &known.uid) {
+            *known = pod;
         }
     }
     newest

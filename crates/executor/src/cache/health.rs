@@ -79,8 +79,8 @@ impl Health {
         state.failures[kind as usize] = None;
     }
 
-    pub(super) fn record_failure(&self, kind: StateKind, first_failure: String) {
-        self.lock().failures[kind as usize] = Some(first_failure);
+    pub(super) fn record_failure(&self, kind: StateKind, failure: String) {
+        self.lock().failures[kind as usize] = Some(failure);
     }
 
     fn lock(&self) -> MutexGuard<'_, HealthState> {

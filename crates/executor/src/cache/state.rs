@@ -313,9 +313,7 @@ impl CacheState {
         let key = self.tasks.get_key_value(key).map_or(key, |(known, _)| known).clone();
         match self.task_keys.insert(uid.to_owned(), Arc::clone(&key)) {
             Some(before) if before != key => {
-                let task = self.task_mut(&before);
-                task.remove_job(uid);
-                task.remove_owner(uid);
+                self.task_mut(&before).remove(uid);
             }
             Some(_) => {}
             None => self.warnings.attach(uid),
@@ -332,9 +330,7 @@ impl CacheState {
     fn remove_object(&mut self, uid: &str) {
         self.warnings.remove(uid);
         if let Some(key) = self.task_keys.remove(uid) {
-            let task = self.task_mut(&key);
-            task.remove_job(uid);
-            task.remove_owner(uid);
+            self.task_mut(&key).remove(uid);
         }
     }
 

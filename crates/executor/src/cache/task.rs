@@ -37,16 +37,16 @@ impl Task {
         if self.jobs.is_empty() {
             self.jobs.reserve_exact(1);
         }
-        let sort_key = self.jobs.partition_point(|known| known.sort_key() < job.sort_key());
-        self.jobs.insert(sort_key, job);
+        let index = self.jobs.partition_point(|known| known.sort_key() < job.sort_key());
+        self.jobs.insert(index, job);
         self.update_members();
     }
 
-    /// Removes a Job, and returns whether it was there.
-    pub fn remove_job(&mut self, uid: &str) -> bool {
-        let was_there = self.detach_job(uid);
+    /// Removes a Job or an owner.
+    pub fn remove(&mut self, uid: &str) {
+        self.detach_job(uid);
+        self.owners.retain(|known| known.uid != uid);
         self.update_members();
-        was_there
     }
 
     /// Adds or replaces an owner. The response to a patch may be ahead of the watch, so an older state is ignored.
@@ -60,11 +60,6 @@ impl Task {
         }
         self.owners.retain(|known| known.uid != owner.uid);
         self.owners.push(owner);
-        self.update_members();
-    }
-
-    pub fn remove_owner(&mut self, uid: &str) {
-        self.owners.retain(|known| known.uid != uid);
         self.update_members();
     }
 
@@ -107,11 +102,9 @@ impl Task {
         self.owners.iter().find(|owner| owner.uid == *accepted_owner)
     }
 
-    fn detach_job(&mut self, uid: &str) -> bool {
-        let before = self.jobs.len() + self.foreign_jobs.len();
+    fn detach_job(&mut self, uid: &str) {
         self.jobs.retain(|job| job.uid != uid);
         self.foreign_jobs.retain(|job| job.uid != uid);
-        before != self.jobs.len() + self.foreign_jobs.len()
     }
 
     /// Decides which of the Jobs belong to the task, and what owns them.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use task::TaskState;
 
 use super::task::ManagedTask;
-use crate::cache::{Gang, Job, JobEnd, Phase, Pod, Stage, has_completed};
+use crate::cache::{Gang, Gate, Job, JobEnd, Phase, Pod, Stage, has_completed};
 use crate::kubernetes::ObjectRef;
 
 /// A step toward the desired state.
@@ -46,16 +46,22 @@ pub struct LeftoverContainers {
 }
 
 impl Action {
-    /// Whether the step is irreversible, so that it must be decided on a fresh read.
-    pub fn is_final(&self) -> bool {
+    /// The gate that the step opens.
+    pub fn gate(&self) -> Option<Gate> {
         match self {
+            Self::OpenStartGate { .. } => Some(Gate::Start),
+            Self::OpenRunGate { .. } => Some(Gate::Run),
             Self::EndNodes { .. }
             | Self::EndLeftoverContainers { .. }
             | Self::DeleteJobs { .. }
-            | Self::CreateAttempt { .. } => true,
-            // Turns in the owner already prevent two servers from disagreeing about a gate.
-            Self::OpenStartGate { .. } | Self::OpenRunGate { .. } => false,
+            | Self::CreateAttempt { .. } => None,
         }
+    }
+
+    /// Whether the step is irreversible, so that it must be decided on a fresh read. Opening a gate needs none: turns
+    /// in the owner already prevent two servers from disagreeing about it.
+    pub fn is_final(&self) -> bool {
+        self.gate().is_none()
     }
 }
 

@@ -13,8 +13,9 @@ use crate::cache::{Cache, TaskKey};
 use crate::controller::ControllerContext;
 use crate::debounce::Debounce;
 use crate::error::Error;
-use crate::kubernetes::{self, ApiClient, ResourceExt};
+use crate::kubernetes::{self, ApiClient};
 use crate::names;
+use crate::unlabeled::is_owned;
 
 /// How often tasks are checked. A check only reads the cache.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -76,18 +77,14 @@ async fn job_exists(client: &ApiClient, task: &ManagedTask, rank: u32) -> Result
     let job = client
         .get::<kubernetes::Job>("look up the Job of a node", &name)
         .await?;
-    Ok(job.is_some_and(|job| {
-        job.owner_references()
-            .iter()
-            .any(|reference| reference.uid == owner.uid)
-    }))
+    Ok(job.is_some_and(|job| is_owned(&job, owner)))
 }
 
 /// The first node without a Job that the next-attempt logic will not create either.
 fn missing_rank(task: &ManagedTask) -> Option<u32> {
     let has_job = |rank: &u32| task.nodes.iter().any(|(job, _)| job.rank == *rank);
     let will_be_created = |rank: &u32| task.previous.iter().any(|job| job.rank == *rank);
-    // A task without any Job is handled by `sweep`.
+    // A task without any Job is handled by `orphans`.
     let job_exists = !task.nodes.is_empty();
     (0..task.num_nodes).find(|rank| job_exists && !has_job(rank) && !will_be_created(rank))
 }

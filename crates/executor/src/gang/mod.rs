@@ -12,15 +12,14 @@
 //! gate, giving way, ending for lack of resources, starting the next attempt) are first recorded in the owner of the
 //! task (`take_turn`), where only one server can win.
 
-mod backoff;
 mod decide;
-mod gate_delay;
 mod missing_jobs;
 mod patch;
 mod preemption;
 mod provision_timeout;
 mod reconcile;
 mod refetch;
+mod step_timers;
 mod take_turn;
 mod task;
 

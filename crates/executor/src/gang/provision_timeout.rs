@@ -180,7 +180,7 @@ fn overdue(task: &ManagedTask, admitted_at: Option<Timestamp>, now: Timestamp) -
         .collect()
 }
 
-/// The nodes that must still end after a server recorded `Unplaced`. If all of them have been scheduled meanwhile, the
+/// The nodes that must still end after a server recorded `Stage::ProvisionTimedOut`. If all of them have been scheduled meanwhile, the
 /// first one stands in, and the others end because of it.
 fn remaining_overdue(task: &ManagedTask) -> Vec<(ObjectRef, String)> {
     let is_ending = |job: &Job| job.is_over() || job.provision_timed_out.is_some() || job.ended_because_of.is_some();

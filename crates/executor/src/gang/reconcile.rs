@@ -9,18 +9,17 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::backoff::RestartBackoff;
 use super::decide::{Action, LeftoverContainers, decide};
-use super::gate_delay::GateDelay;
 use super::patch::{CONCURRENT_PATCHES, ObjectPatch, patch_jobs, patch_pods};
 use super::refetch::refetch;
+use super::step_timers::StepTimers;
 use super::take_turn::take_turn;
 use super::task::ManagedTask;
 use crate::backoff::Backoff;
 use crate::cache::{Cache, Job, Stage, TaskKey, Turn};
 use crate::controller::ControllerContext;
 use crate::error::Error;
-use crate::kubernetes::{self, ApiClient, CreateOutcome, ObjectRef};
+use crate::kubernetes::{self, ApiClient, ObjectRef};
 use crate::{labels, manifest};
 
 /// How many tasks are worked on concurrently.
@@ -45,28 +44,10 @@ pub(crate) async fn run(context: ControllerContext) {
     }
 }
 
-/// The result of working on a task.
-enum ReconcileOutcome {
-    /// Every possible step was taken.
-    Done,
-    /// Look at the task again after this time.
-    Requeue(Duration),
-    Failed(Error),
-}
-
-/// Timers that delay some steps.
-struct Timers {
-    attempts: RestartBackoff,
-    gates: GateDelay,
-}
-
 /// Works on each task separately, so that a slow one does not delay the others.
 async fn run_forever(context: ControllerContext) {
     let ControllerContext { cache, health, .. } = &context;
-    let timers = Timers {
-        attempts: RestartBackoff::default(),
-        gates: GateDelay::new(context.sync_delay),
-    };
+    let timers = StepTimers::new(context.sync_delay);
     let mut busy: HashSet<Arc<TaskKey>> = HashSet::new();
     let mut failing: HashMap<Arc<TaskKey>, Backoff> = HashMap::new();
     let mut work = FuturesUnordered::new();
@@ -99,20 +80,20 @@ async fn run_forever(context: ControllerContext) {
     }
 }
 
-/// Records the outcome for a task, and schedules the next look at it if there is more to do.
+/// Records the outcome of `reconcile` for a task, and schedules the next look at it if there is more to do.
 fn finish(
     context: &ControllerContext,
     failing: &mut HashMap<Arc<TaskKey>, Backoff>,
     key: Arc<TaskKey>,
-    outcome: ReconcileOutcome,
+    outcome: Result<Option<Duration>, Error>,
 ) {
     let error = match outcome {
-        ReconcileOutcome::Failed(error) => error,
-        ReconcileOutcome::Done | ReconcileOutcome::Requeue(_) => {
+        Err(error) => error,
+        Ok(requeue_after) => {
             if failing.remove(&key).is_some() {
                 context.cache.set_controller_error(&key, None);
             }
-            if let ReconcileOutcome::Requeue(pause) = outcome {
+            if let Some(pause) = requeue_after {
                 requeue(&context.cache, key, pause);
             }
             return;
@@ -130,42 +111,30 @@ fn finish(
     requeue(&context.cache, key, backoff.next());
 }
 
-/// Takes every step that is possible now.
+/// Decides on steps and takes those that are possible now; returns after which time to look again, if there is more to
+/// do. Irreversible steps are decided again on a fresh read, since the cache may lag.
 async fn reconcile(
     client: &ApiClient,
     cache: &Cache,
-    timers: &Timers,
-    key: &Arc<TaskKey>,
-    task: ManagedTask,
-) -> ReconcileOutcome {
-    if let (Some(_), Some((job, _))) = (task.restart, task.nodes.first())
-        && let Some(left) = timers.attempts.left(key, job.attempt + 1, Instant::now())
-    {
-        return ReconcileOutcome::Requeue(left);
-    }
-    take_steps(client, cache, timers, key, task)
-        .await
-        .unwrap_or_else(ReconcileOutcome::Failed)
-}
-
-/// Decides on steps and takes them. Irreversible steps are decided again on a fresh read, since the cache may lag.
-async fn take_steps(
-    client: &ApiClient,
-    cache: &Cache,
-    timers: &Timers,
+    timers: &StepTimers,
     key: &Arc<TaskKey>,
     mut task: ManagedTask,
-) -> Result<ReconcileOutcome, Error> {
+) -> Result<Option<Duration>, Error> {
+    if let (Some(_), Some((job, _))) = (task.restart, task.nodes.first())
+        && let Some(left) = timers.before_attempt(key, job.attempt + 1, Instant::now())
+    {
+        return Ok(Some(left));
+    }
     let mut actions = decide(&task, client.now());
     let mut is_refetched = false;
     if actions.iter().any(Action::is_final) {
         let Some(now) = refetch(client, key, &task).await? else {
-            return Ok(ReconcileOutcome::Done);
+            return Ok(None);
         };
         actions = decide(&now, client.now());
         (task, is_refetched) = (now, true);
     }
-    let held_back = timers.gates.hold_back(key, &mut actions, Instant::now());
+    let held_back = timers.hold_back_gate(key, &mut actions, Instant::now());
     let (mut failed, mut has_won) = (None, true);
     for action in actions {
         tracing::debug!(task_id = %key.id, ?action, "taking a step for a task");
@@ -184,11 +153,9 @@ async fn take_steps(
             cache.apply_created(Some(owner), Vec::new());
         }
     }
-    match (failed, held_back) {
-        (Some(error), _) => Err(error),
-        (None, Some(left)) => Ok(ReconcileOutcome::Requeue(left)),
-        (None, None) if has_won => Ok(ReconcileOutcome::Done),
-        (None, None) => Ok(ReconcileOutcome::Requeue(RETRY_AFTER_CONFLICT)),
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(held_back.or_else(|| (!has_won).then_some(RETRY_AFTER_CONFLICT))),
     }
 }
 
@@ -317,10 +284,8 @@ async fn create_attempt(
             let Some(next) = manifest::next_attempt(job, attempt, restarts) else {
                 return Ok(());
             };
-            let made = match client.create(ACTION, &next, &mut Vec::new()).await? {
-                CreateOutcome::Created(job) | CreateOutcome::Joined(job) => Job::from_resource(job).ok(),
-                CreateOutcome::NameTaken(_) => None,
-            };
+            let made = client.create(ACTION, &next, &mut Vec::new()).await?;
+            let made = made.and_then(|job| Job::from_resource(job).ok());
             // A Job that is older than the end of the previous attempt was created by somebody who guessed its name.
             match made.filter(|made| ended_at.is_none_or(|ended_at| made.creation_timestamp >= ended_at)) {
                 Some(made) => cache.apply_created(None, vec![made]),

@@ -181,7 +181,7 @@ mod tests {
         }
     }
 
-    fn before_of(jobs: Vec<Job>) -> Vec<usize> {
+    fn previous_of(jobs: Vec<Job>) -> Vec<usize> {
         let cache = cache();
         cache.apply_created(None, jobs);
         let tasks = take(&cache, &HashSet::new(), 10);
@@ -190,9 +190,9 @@ mod tests {
 
     #[test]
     fn an_attempt_that_is_half_made_is_managed_until_it_is_whole() {
-        assert_eq!(before_of(vec![failed(0, 1), failed(1, 1), failed(0, 2)]), [2]);
+        assert_eq!(previous_of(vec![failed(0, 1), failed(1, 1), failed(0, 2)]), [2]);
         let whole = vec![failed(0, 1), failed(1, 1), failed(0, 2), failed(1, 2)];
-        assert_eq!(before_of(whole), Vec::<usize>::new());
+        assert_eq!(previous_of(whole), Vec::<usize>::new());
     }
 
     #[test]

@@ -53,17 +53,6 @@ pub struct ApiClient {
     denials: Arc<Notify>,
 }
 
-/// The result of a create.
-#[derive(Debug)]
-pub enum CreateOutcome<K> {
-    /// This call created the object, or an earlier try of it whose response was lost.
-    Created(K),
-    /// The object belongs to the same submission, but another try of the submit may have created it.
-    Joined(K),
-    /// An unrelated object has the name.
-    NameTaken(K),
-}
-
 /// The result of a delete.
 #[derive(Debug)]
 pub enum DeleteOutcome<K> {
@@ -195,7 +184,9 @@ impl ApiClient {
     }
 
     /// Creates an object whose name the caller has chosen. The call may be retried after a lost response, because the
-    /// annotations of an existing object show whether it is ours. Adds the warnings of Kubernetes to `warnings`.
+    /// annotations of an existing object show whether it is ours. Adds the warnings of Kubernetes to `warnings`. Returns
+    /// the object, which another try of the same submission may have created, or `None` if an unrelated one has its
+    /// name.
     ///
     /// # Errors
     /// After a rejection the object does not exist; after a transient error it may.
@@ -204,7 +195,7 @@ impl ApiClient {
         action: &'static str,
         object: &K,
         warnings: &mut Vec<String>,
-    ) -> Result<CreateOutcome<K>, Error> {
+    ) -> Result<Option<K>, Error> {
         let api = self.namespaced::<K>();
         let params = PostParams::default();
         let call = self
@@ -212,12 +203,12 @@ impl ApiClient {
             .await;
         warnings.extend(call.warnings);
         match call.result {
-            Ok(created) => Ok(CreateOutcome::Created(created)),
+            Ok(created) => Ok(Some(created)),
             Err(error) if error.is_already_exists() => {
                 let Some(existing) = self.get::<K>(action, &object.name_any()).await? else {
                     return Err(error);
                 };
-                Ok(classify_existing(existing, object))
+                Ok(is_same_submission(&existing, object).then_some(existing))
             }
             Err(error) => Err(error),
         }
@@ -340,21 +331,13 @@ fn is_about_namespace(status: &Status) -> bool {
     status.code == 404 && details.is_some_and(|details| details.kind == "namespaces")
 }
 
-/// Determines who created the object that has the name of `wanted`. The token alone is not enough: the objects of one
-/// task also share their owner.
-fn classify_existing<K: Resource>(existing: K, wanted: &K) -> CreateOutcome<K> {
-    let same = |of: fn(&K) -> Option<&str>| of(&existing) == of(wanted);
-    let annotation = |object: &'_ K, name: &str| object.annotations().get(name).cloned();
-    let is_ours = same(|object| tokens::submission(object.annotations()))
+/// Whether an existing object was created for the submission of `wanted`, which has its name. The token alone is not
+/// enough: the objects of one task also share their owner.
+fn is_same_submission<K: Resource>(existing: &K, wanted: &K) -> bool {
+    let same = |of: fn(&K) -> Option<&str>| of(existing) == of(wanted);
+    same(|object| tokens::submission(object.annotations()))
         && same(|object| object.labels().get(labels::USER).map(String::as_str))
-        && same(|object| object.owner_references().first().map(|owner| owner.uid.as_str()));
-    if !is_ours {
-        CreateOutcome::NameTaken(existing)
-    } else if annotation(&existing, labels::TRY) == annotation(wanted, labels::TRY) {
-        CreateOutcome::Created(existing)
-    } else {
-        CreateOutcome::Joined(existing)
-    }
+        && same(|object| object.owner_references().first().map(|owner| owner.uid.as_str()))
 }
 
 /// The result of a call, with what its response headers contain.

@@ -6,7 +6,7 @@ mod config;
 mod connect;
 mod object;
 
-pub use api_client::{ApiClient, CreateOutcome, DeleteOutcome};
+pub use api_client::{ApiClient, DeleteOutcome};
 pub use capture::{BodyEnd, client};
 pub use connect::connect;
 pub use object::{NamespacedObject, ObjectRef, Target};

@@ -132,7 +132,7 @@ impl NodeLog {
                             return Some(Ok(piece));
                         }
                     }
-                    Err(interruption) => self.handle_read_error(&interruption).await,
+                    Err(error) => self.handle_read_error(&error).await,
                 },
                 ReadState::Following { pod, subscription } => match subscription.cursor.next().await {
                     RingItem::Chunk(chunk) => return Some(Ok(self.piece(&chunk))),
@@ -259,8 +259,8 @@ impl NodeLog {
                 ended,
                 reader: Box::new(reader),
             },
-            Err(interruption) if interruption.is_gone() => self.next_pod(),
-            Err(interruption) => self.retry(pod, &interruption).await,
+            Err(error) if error.is_gone() => self.next_pod(),
+            Err(error) => self.retry(pod, &error).await,
         }
     }
 
@@ -284,20 +284,20 @@ impl NodeLog {
         None
     }
 
-    async fn handle_read_error(&mut self, interruption: &ReadError) {
+    async fn handle_read_error(&mut self, error: &ReadError) {
         if let ReadState::Open { pod, .. } = std::mem::replace(&mut self.state, ReadState::Done) {
-            self.state = self.retry(pod, interruption).await;
+            self.state = self.retry(pod, error).await;
         }
     }
 
     /// Pauses before the next try. A log that is still being written is retried forever, others until [`PATIENCE`] is
     /// over.
-    async fn retry(&mut self, pod: PodLog, interruption: &ReadError) -> ReadState {
-        tracing::debug!(pod = pod.source.pod, %interruption, "failed to read a log");
+    async fn retry(&mut self, pod: PodLog, error: &ReadError) -> ReadState {
+        tracing::debug!(pod = pod.source.pod, %error, "failed to read a log");
         let since = *self.failing_since.get_or_insert_with(Instant::now);
         let is_written_to = self.context.follow && !self.has_ended(&pod);
-        if interruption.is_permanent() || (!is_written_to && since.elapsed() >= PATIENCE) {
-            return ReadState::Cut(interruption.to_string().into());
+        if error.is_permanent() || (!is_written_to && since.elapsed() >= PATIENCE) {
+            return ReadState::Cut(error.to_string().into());
         }
         sleep(PAUSE).await;
         ReadState::Reading { pod }

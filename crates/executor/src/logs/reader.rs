@@ -63,9 +63,7 @@ impl ReadError {
     pub fn is_gone(&self) -> bool {
         matches!(self, Self::Open(kube::Error::Api(status)) if status.is_not_found())
     }
-}
 
-impl ReadError {
     /// Whether a retry would fail as well, e.g., without permission to read logs.
     pub fn is_permanent(&self) -> bool {
         matches!(self, Self::Open(kube::Error::Api(status)) if matches!(status.code, 403 | 405 | 422))
@@ -127,8 +125,8 @@ impl LogReader {
     /// because the kube-apiserver sends each line separately.
     pub async fn next(&mut self, pace: Duration) -> Result<Option<Chunk>, ReadError> {
         loop {
-            if let Some(interruption) = self.broken.take() {
-                return Err(interruption);
+            if let Some(error) = self.broken.take() {
+                return Err(error);
             }
             if let Some(due) = self.partial_line_due() {
                 let is_over = match timeout_at(due, self.wait()).await {

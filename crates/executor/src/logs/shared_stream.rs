@@ -151,12 +151,12 @@ impl StreamTask {
             match self.read(&mut position, ended).await {
                 Ok(()) if ended => return Ok(()),
                 Ok(()) => self.wait_for_end().await,
-                Err(interruption) if interruption.is_gone() => return Ok(()),
-                Err(interruption) => {
-                    tracing::debug!(pod = self.pod.source.pod, %interruption, "a log stream was interrupted");
+                Err(error) if error.is_gone() => return Ok(()),
+                Err(error) => {
+                    tracing::debug!(pod = self.pod.source.pod, %error, "a log stream was interrupted");
                     tries += u32::from(ended);
-                    if tries == TRIES_AFTER_END || interruption.is_permanent() {
-                        return Err(interruption.to_string().into());
+                    if tries == TRIES_AFTER_END || error.is_permanent() {
+                        return Err(error.to_string().into());
                     }
                     sleep(pauses.next()).await;
                 }

@@ -432,9 +432,9 @@ mod tests {
     /// Runs a node of a gang whose gates open after a while.
     #[test]
     fn options_of_the_setup_do_not_end_the_waiting() {
-        let quote_path = std::env::temp_dir().join(format!("k8s-cli-script-{}", std::process::id()));
-        std::fs::create_dir(&quote_path).unwrap();
-        let place = quote_path.to_str().unwrap();
+        let dir = std::env::temp_dir().join(format!("k8s-cli-script-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let place = dir.to_str().unwrap();
         let body = json!({"num_nodes": 2, "setup": "set -euo pipefail", "run": "echo \"ran $SKYPILOT_NODE_IPS\""});
         let task = TaskDefinition::parse(&body, 2).unwrap();
         let Script::Argument(text) = script(&task) else {
@@ -450,15 +450,15 @@ mod tests {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        std::fs::write(quote_path.join("node-ips"), "10.0.0.1").unwrap();
-        while !quote_path.join("setup-done").exists() {
+        std::fs::write(dir.join("node-ips"), "10.0.0.1").unwrap();
+        while !dir.join("setup-done").exists() {
             std::thread::yield_now();
         }
         // Let it poll more than once.
         std::thread::sleep(std::time::Duration::from_millis(200));
-        std::fs::write(quote_path.join("run"), "true").unwrap();
+        std::fs::write(dir.join("run"), "true").unwrap();
         let output = node.wait_with_output().unwrap();
-        std::fs::remove_dir_all(&quote_path).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
         assert_eq!(
             (output.status.code(), output.stdout.as_slice()),
             (Some(0), &b"ran 10.0.0.1\n"[..])

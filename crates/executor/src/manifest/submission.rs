@@ -8,6 +8,7 @@ use task::{Id, Name, Recovery, TaskDefinition, UserName};
 
 use super::script::{Script, script};
 use crate::cache::TaskOwner;
+use crate::fingerprint::Fingerprint;
 use crate::kubernetes::ObjectMeta;
 use crate::labels;
 use crate::names;
@@ -35,7 +36,7 @@ pub struct Submission {
     /// Distinguishes this try from other tries of the same submission.
     pub try_token: String,
     /// A hash of the definition.
-    pub fingerprint: String,
+    pub fingerprint: Fingerprint,
     /// Defaults for what the definition does not set.
     pub defaults: Defaults,
     /// Settings for its pods.
@@ -152,7 +153,7 @@ impl Submission {
             (labels::EXACT_USERNAME.to_owned(), self.user.to_string()),
             (labels::EXACT_NAME.to_owned(), self.name.to_string()),
             (labels::SUBMISSION.to_owned(), self.token.clone()),
-            (labels::FINGERPRINT.to_owned(), self.fingerprint.clone()),
+            (labels::FINGERPRINT.to_owned(), self.fingerprint.to_string()),
         ])
     }
 

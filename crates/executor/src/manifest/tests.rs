@@ -8,6 +8,7 @@ use task::{Id, Name, Recovery, TaskDefinition, UserName, VolumeDefinition};
 
 use super::{Submission, claim, environment, job, next_attempt, owner, service};
 
+use crate::fingerprint::Fingerprint;
 use crate::kubernetes::Job;
 use crate::settings::{Defaults, PodSettings};
 
@@ -17,6 +18,7 @@ fn user() -> UserName {
 
 fn submission(body: &Value) -> Submission {
     let definition = TaskDefinition::parse(body, 1000).unwrap();
+    let fingerprint = Fingerprint::of(&definition).unwrap();
     let id = Id::from_hash(&[b"test"]);
     Submission {
         name: definition.name.clone().unwrap_or_else(|| Name::generate("task", &id)),
@@ -31,7 +33,7 @@ fn submission(body: &Value) -> Submission {
         created_at: Timestamp::UNIX_EPOCH,
         token: "token".to_owned(),
         try_token: "try".to_owned(),
-        fingerprint: "fingerprint".to_owned(),
+        fingerprint,
         defaults: Defaults::default(),
         pods: PodSettings::default(),
     }

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::Value;
 
 use super::duration::MAX_DURATION_SECONDS;
@@ -38,16 +39,18 @@ const UNSUPPORTED_OF_KUBERNETES: &[&str] = &[
 ];
 
 /// The Kubernetes settings of a task.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct KubernetesConfig {
     /// The provisioning timeout; if absent, the server's default applies.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub provision_timeout: Option<ProvisionTimeout>,
     /// The Kueue queue (`LocalQueue`) that the task is submitted to.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub local_queue_name: Option<String>,
 }
 
 /// How long to wait until all nodes of a task are scheduled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum ProvisionTimeout {
     /// Wait indefinitely.
     Never,

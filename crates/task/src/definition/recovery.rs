@@ -1,5 +1,6 @@
 //! SkyPilot's `job_recovery`: when a failed task is retried.
 
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::validation::{Fields, Validator, coerce};
@@ -15,11 +16,12 @@ pub(super) const MAX_EXIT_CODES: usize = 256;
 
 /// When a failed task is retried. A task that the cluster interrupted (eviction, preemption, or a lost cluster node) is
 /// always retried.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Recovery {
     /// The number of retries after failures of the task itself.
     pub max_restarts_on_errors: u32,
     /// Exit codes after which the task is retried without counting toward that number.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub recover_on_exit_codes: Vec<u8>,
 }
 

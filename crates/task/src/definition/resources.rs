@@ -1,5 +1,6 @@
 //! The resources of each node of a task.
 
+use serde::Serialize;
 use serde_json::Value;
 
 use super::accelerators::parse_accelerators;
@@ -40,19 +41,24 @@ const UNSUPPORTED: &[&str] = &[
 ];
 
 /// The resources of one node.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Resources {
     /// The number of CPUs.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cpus: Option<Quantity>,
     /// The amount of memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Quantity>,
     /// The number of GPUs; 0 if none are requested.
     pub gpus: u32,
     /// The container image, without SkyPilot's `docker:` prefix.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// When the task is retried after a failure; `None` disables retries.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub recovery: Option<Recovery>,
     /// Warnings about fields that have no effect.
+    #[serde(skip)]
     pub(super) warnings: Vec<String>,
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::Value;
 
 use super::config::KubernetesConfig;
@@ -36,29 +37,38 @@ const UNSUPPORTED: &[&str] = &[
 ];
 
 /// A valid task.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// Serializes without the fields that are absent, so that new fields do not change the JSON of tasks that lack them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TaskDefinition {
     /// The name of the task.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<Name>,
     /// The directory in the container in which `setup` and `run` start.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub workdir: Option<String>,
     /// The number of nodes; at least 1.
     pub num_nodes: u32,
     /// The resources of each node.
     pub resources: Resources,
     /// Environment variables, in the order of the definition.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub envs: Vec<(String, String)>,
     /// Volumes, in the order of the definition.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<VolumeMount>,
     /// The Bash script that runs before `run` and must succeed.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub setup: Option<String>,
     /// The Bash script of the task.
     pub run: String,
     /// The time limit of each node; if absent, the server's default applies.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_duration: Option<Duration>,
     /// Kubernetes settings.
     pub kubernetes: KubernetesConfig,
-    /// Warnings for the user about fields that have no effect.
+    /// Warnings for the user about fields that have no effect. Not serialized, because they may be reworded.
+    #[serde(skip)]
     pub warnings: Vec<String>,
 }
 
@@ -82,7 +92,7 @@ impl TaskDefinition {
         let name = fields.optional("name", Name::from_value);
         let workdir = fields.optional("workdir", parse_workdir);
         let num_nodes = fields.with_default("num_nodes", 1, parse_num_nodes);
-        let resources = fields.optional("resources", Resources::from_value).unwrap_or_default();
+        let mut resources = fields.optional("resources", Resources::from_value).unwrap_or_default();
         let envs = fields.optional("envs", parse_envs).unwrap_or_default();
         let has_file_mounts = fields.has("file_mounts");
         fields.optional("file_mounts", parse_file_mounts);
@@ -103,7 +113,7 @@ impl TaskDefinition {
         }
         let num_nodes = check_max_nodes(num_nodes, max_nodes, value, validator)?;
         envs::check_total_bytes(&envs, value, validator)?;
-        let mut warnings = resources.warnings.clone();
+        let mut warnings = std::mem::take(&mut resources.warnings);
         let reserved = envs.iter().filter(|(name, _)| is_reserved_variable(name));
         warnings.extend(
             reserved.map(|(name, _)| format!("`envs.{name}` is ignored; the server sets this variable for each node")),

@@ -1,5 +1,6 @@
 //! Parses `volumes`, the volumes of a task and their mount paths.
 
+use serde::Serialize;
 use serde_json::Value;
 
 use super::scripts::MAX_PATH_BYTES;
@@ -9,7 +10,7 @@ use crate::validation::{Validator, coerce};
 pub(super) const MAX_VOLUMES: usize = 100;
 
 /// A volume and its mount path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct VolumeMount {
     /// The mount path: an absolute path in the container.
     pub path: String,

@@ -9,7 +9,7 @@ use task::wire::SERVER_HEADER;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 
-use super::{ApiUrl, Client, PeerCheck, ServerAuth, warning_text};
+use super::{ApiUrl, Client, ServerAuth, warning_text};
 use crate::error::{Error, Result};
 use crate::user::User;
 
@@ -125,12 +125,12 @@ fn with_token(url: &ApiUrl, dir: &TempDir, is_optional: bool) -> Client {
     let dir = dir.0.clone();
     let user = User::resolve(Some("alice")).unwrap();
     let auth = ServerAuth::Token { dir, is_optional };
-    Client::build(url, &user, auth, PeerCheck::Skip).unwrap()
+    Client::build(url, &user, auth).unwrap()
 }
 
 fn without_proof(url: &ApiUrl) -> Client {
     let user = User::resolve(Some("alice")).unwrap();
-    Client::build(url, &user, ServerAuth::None, PeerCheck::Require).unwrap()
+    Client::build(url, &user, ServerAuth::PeerAccount).unwrap()
 }
 
 async fn ask(client: &Client) -> Result<Value> {

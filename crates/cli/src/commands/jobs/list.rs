@@ -11,35 +11,22 @@ use crate::client::Outage;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::output::{
-    Item, ListView, REFRESH_INTERVAL, WithRaw, escape_json, print, print_items, print_items_below, print_message, yaml,
+    Item, ListView, REFRESH_INTERVAL, WithRaw, escape_json, print, print_items_below, print_message, yaml,
 };
-use crate::resources::{list, print_none_found};
+use crate::resources::{list, print_list};
 
 pub async fn run(context: &Context, args: ListArgs) -> Result<()> {
     if args.watch {
         return watch(context, &args).await;
     }
     let tasks = fetch_tasks(context, &args).await?;
-    let view = list_view(context, &args);
-    if tasks.is_empty() && matches!(view.format, Format::Table | Format::Wide) {
-        let filter = if args.status.is_empty() {
-            ""
-        } else {
-            " with this status"
-        };
-        print_none_found::<TaskStatus>(args.all_users, &context.user.name, filter);
-        return Ok(());
-    }
-    print_items(&tasks, &view)
-}
-
-fn list_view(context: &Context, args: &ListArgs) -> ListView {
-    ListView {
-        format: args.format.format(),
-        all_users: args.all_users,
-        headers: !args.format.no_headers,
-        terminal: context.terminal,
-    }
+    let filter = if args.status.is_empty() {
+        ""
+    } else {
+        " with this status"
+    };
+    let view = ListView::of_list(&args.format, args.all_users, context.terminal);
+    print_list(&tasks, &view, &context.user.name, filter)
 }
 
 async fn fetch_tasks(context: &Context, args: &ListArgs) -> Result<Vec<WithRaw<TaskStatus>>> {
@@ -80,7 +67,7 @@ async fn watch(context: &Context, args: &ListArgs) -> Result<()> {
 
 async fn watch_until_error(context: &Context, args: &ListArgs) -> Result<()> {
     let mut known: HashMap<String, String> = HashMap::new();
-    let mut view = list_view(context, args);
+    let mut view = ListView::of_list(&args.format, args.all_users, context.terminal);
     let mut was_listed = false;
     let mut outage = Outage::default();
     let mut widths = Vec::new();

@@ -23,7 +23,7 @@ const MAX_INTERVAL: Duration = Duration::from_secs(1);
 /// Runs the command.
 ///
 /// # Errors
-/// [`Error::ConditionNotMet`] if a task can no longer reach the state, [`Error::TimedOut`] on timeout.
+/// [`Error::Incomplete`] if a task can no longer reach the state, [`Error::TimedOut`] on timeout.
 pub async fn run(context: &Context, args: WaitArgs) -> Result<()> {
     let all = async {
         let tasks = find_all::<TaskStatus>(&context.client, &args.tasks, false).await?;
@@ -58,7 +58,7 @@ async fn wait_for_task(context: &Context, id: &str, condition: WaitCondition, qu
                         }
                         return Ok(());
                     }
-                    Evaluation::Unreachable => return Err(Error::ConditionNotMet(summary(&task.item))),
+                    Evaluation::Unreachable => return Err(Error::Incomplete(summary(&task.item))),
                     Evaluation::Pending => {}
                 }
             }

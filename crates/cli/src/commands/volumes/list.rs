@@ -2,23 +2,14 @@
 
 use task::wire::VolumeStatus;
 
-use crate::args::{Format, ListVolumesArgs};
+use crate::args::ListVolumesArgs;
 use crate::context::Context;
 use crate::error::Result;
-use crate::output::{ListView, print_items};
-use crate::resources::{list, print_none_found};
+use crate::output::ListView;
+use crate::resources::{list, print_list};
 
 pub async fn run(context: &Context, args: ListVolumesArgs) -> Result<()> {
     let volumes = list::<VolumeStatus>(&context.client, args.all_users).await?;
-    let view = ListView {
-        format: args.format.format(),
-        all_users: args.all_users,
-        headers: !args.format.no_headers,
-        terminal: context.terminal,
-    };
-    if volumes.is_empty() && matches!(view.format, Format::Table | Format::Wide) {
-        print_none_found::<VolumeStatus>(args.all_users, &context.user.name, "");
-        return Ok(());
-    }
-    print_items(&volumes, &view)
+    let view = ListView::of_list(&args.format, args.all_users, context.terminal);
+    print_list(&volumes, &view, &context.user.name, "")
 }

@@ -78,7 +78,7 @@ fn a_task_alone_in_its_pod_is_over_when_the_pod_is() {
 
 #[test]
 fn a_deadline_that_other_containers_hide_is_told() {
-    let unlabeled = json!({
+    let hidden = json!({
         "phase": "Running", "startTime": "2026-11-23T15:30:00Z",
         "containerStatuses": [container("a-sidecar", true, &running()), container("task", false, &terminated(143, "2026-11-23T15:31:00Z"))],
     });
@@ -86,8 +86,8 @@ fn a_deadline_that_other_containers_hide_is_told() {
         deadline_seconds: Some(60),
         ..PodFacts::default()
     };
-    assert_eq!(reason(&end(&unlabeled, facts)), Some("DeadlineExceeded"));
-    assert_eq!(reason(&end(&unlabeled, PodFacts::default())), Some("x"));
+    assert_eq!(reason(&end(&hidden, facts)), Some("DeadlineExceeded"));
+    assert_eq!(reason(&end(&hidden, PodFacts::default())), Some("x"));
 }
 
 #[test]

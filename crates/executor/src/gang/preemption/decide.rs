@@ -109,11 +109,11 @@ mod tests {
         assert_eq!(gang_to_preempt(&both[..1]), None);
         // A task that holds nothing blocks nobody.
         assert_eq!(gang_to_preempt(&[waiting("a", 1, 2), waiting("b", 2, 0)]), None);
-        let refetch = WaitingGang {
+        let recent = WaitingGang {
             waited: Duration::ZERO,
             ..waiting("a", 1, 2)
         };
-        assert_eq!(gang_to_preempt(&[refetch, waiting("b", 2, 2)]), None);
+        assert_eq!(gang_to_preempt(&[recent, waiting("b", 2, 2)]), None);
     }
 
     #[test]
