@@ -113,8 +113,11 @@ fn run(shell: &Shell, recipe: Recipe) -> Result<(), xshell::Error> {
         }
         Recipe::Test => {
             skip_other_accounts(shell)?;
-            cmd!(shell, "cargo test --locked").run()?;
-            cmd!(shell, "cargo test --locked -p e2e --test simulation").run()?;
+            cmd!(
+                shell,
+                "cargo test --locked --workspace --lib --bins --test control_plane --test simulation"
+            )
+            .run()?;
             e2e(shell, Backend::Embedded)
         }
         Recipe::E2e { backend } => e2e(shell, backend),
@@ -149,7 +152,9 @@ fn run(shell: &Shell, recipe: Recipe) -> Result<(), xshell::Error> {
         Recipe::FuzzApi => cmd!(shell, "tests/schemathesis/run")
             .env("KUBECONFIG", kubeconfig())
             .run(),
-        Recipe::Snapshots => cmd!(shell, "cargo test --locked").env("INSTA_UPDATE", "always").run(),
+        Recipe::Snapshots => cmd!(shell, "cargo test --locked --workspace --lib --bins")
+            .env("INSTA_UPDATE", "always")
+            .run(),
     }
 }
 
@@ -196,18 +201,27 @@ fn skip_other_accounts(shell: &Shell) -> Result<(), xshell::Error> {
 }
 
 /// The command that runs the end-to-end suite. Builds the binaries first, because the suite starts them.
+///
+/// Selects the whole workspace, like [`Recipe::Test`]: cargo enables the features that the selected packages need, and
+/// compiles most crates again for another selection.
 fn suite<'a>(shell: &'a Shell, backend: Backend, arguments: &[impl AsRef<str>]) -> Result<Cmd<'a>, xshell::Error> {
     skip_other_accounts(shell)?;
-    cmd!(shell, "cargo build --locked -p server -p cli").run()?;
+    cmd!(
+        shell,
+        "cargo build --locked --workspace --bin k8s-cli-api --bin k8s-cli --test suite"
+    )
+    .run()?;
     let arguments = arguments.iter().map(AsRef::as_ref);
     let (name, kubeconfig) = match backend {
         Backend::Embedded => ("embedded", String::new()),
         Backend::Cluster => ("cluster", kubeconfig()),
     };
-    Ok(cmd!(shell, "cargo test --locked -p e2e --test suite -- {arguments...}")
-        .env("K8S_CLI_E2E_BACKEND", name)
-        .env("K8S_CLI_TEST_CLUSTER", shell.current_dir().join("test-cluster/cluster"))
-        .env("KUBECONFIG", kubeconfig))
+    Ok(
+        cmd!(shell, "cargo test --locked --workspace --test suite -- {arguments...}")
+            .env("K8S_CLI_E2E_BACKEND", name)
+            .env("K8S_CLI_TEST_CLUSTER", shell.current_dir().join("test-cluster/cluster"))
+            .env("KUBECONFIG", kubeconfig),
+    )
 }
 
 fn bench(shell: &Shell, benchmark: Bench, arguments: &[String]) -> Result<(), xshell::Error> {

@@ -53,7 +53,10 @@ async fn resolve_once(client: &ApiClient, submission: &Submission) -> Result<Sub
         let is_committed = annotations.contains_key(labels::COMMITTED);
         let is_ours = tokens::submission(annotations) == Some(&submission.token);
         let is_this_try = is_ours && annotations.get(labels::TRY) == Some(&submission.try_token);
-        let is_same = is_ours && submission.fingerprint.matches(annotations.get(labels::FINGERPRINT).map(String::as_str));
+        let is_same = is_ours
+            && submission
+                .fingerprint
+                .matches(annotations.get(labels::FINGERPRINT).map(String::as_str));
         if submission.is_keyed() && is_committed && is_same {
             let owner = TaskOwner::from_metadata(&owner.metadata);
             return Ok(owner.map_or(SubmitOutcome::RolledBack, |owner| {
