@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn the_fingerprint_of_a_definition_stays_the_same_across_versions() {
-        insta::assert_snapshot!(fingerprint(&json!({ "run": "true" })), @"");
+        insta::assert_snapshot!(fingerprint(&json!({ "run": "true" })), @"v1.c6ebab623c54872fe40270673eb624ac33b359cc4c07ab00ad92a4b0");
         let body = json!({
             "name": "train",
             "workdir": "/data",
@@ -69,7 +69,7 @@ mod tests {
             "max_duration": "1h30m",
             "config": { "kubernetes": { "provision_timeout": 600, "kueue": { "local_queue_name": "gpus" } } },
         });
-        insta::assert_snapshot!(fingerprint(&body), @"");
+        insta::assert_snapshot!(fingerprint(&body), @"v1.8832a8954b30755574c9f046cae43fe7c949529f20c5ff6ca6405da0");
     }
 
     #[test]
