@@ -17,6 +17,7 @@ mod faults; // Killed servers, unavailable clusters, many followers.
 mod full_disks; // The disk of the state directory is full.
 mod gang; // Nodes of one task start together, know each other, and end together.
 mod hostile; // Other programs on the port, proxies, and servers that lie.
+mod http; // HTTP as load balancers, proxies, browsers, and caches use it.
 mod idempotency; // Repeated requests.
 mod kubectl; // The real kubectl on the engine.
 mod kubernetes_api; // The embedded engine compared with a real kube-apiserver.
@@ -26,8 +27,10 @@ mod limits_of_time; // How long a task waits, runs, and is kept.
 mod logs; // Bytes, order, parameters, and ends of log streams.
 mod operations; // Health, metrics, documents, startup, and shutdown of the server.
 mod power_cuts; // What a power cut leaves.
+mod proxies; // The recipes for nginx, Caddy, and HAProxy.
 mod shared_cluster; // What a shared cluster does to tasks: webhooks, sidecars, disruptions, quotas, policies.
 mod state_folder; // Who owns the state directory, and what happens to unknown contents.
 mod states; // Why a task waits, and why it failed.
 mod strangers; // Objects of others with our labels.
 mod timing; // What has a time limit; runs alone.
+mod upgrade; // Objects that an earlier version created.
