@@ -56,7 +56,11 @@ async fn recorded_requests_get_the_recorded_answers() {
         differs("status", &row["status"], &json!(answer.status));
         let wanted = &row["answer_headers"];
         if let Some(allow) = wanted["allow"].as_str() {
-            differs("allow", &json!(allow), &json!(answer.header("allow")));
+            // A server that also answers HEAD or OPTIONS may say so.
+            let allowed = answer.header("allow").unwrap_or_default();
+            if !allowed.split(", ").any(|method| method == allow) {
+                differs("allow", &json!(allow), &json!(allowed));
+            }
         }
         if let Some(location) = wanted["location"].as_str() {
             let path = location.strip_prefix("http://HOST").unwrap();

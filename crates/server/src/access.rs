@@ -19,7 +19,8 @@ use peer::token::{CHALLENGE_HEADER, PROOF_HEADER, TOKEN_HEADER, Token};
 use crate::args::Args;
 use crate::client::ClientInfo;
 use crate::error::ApiError;
-use crate::host_guard::AllowedHosts;
+use crate::host_guard::{self, AllowedHosts};
+use crate::router::is_health_route;
 
 /// The conditions for accepting a request.
 #[derive(Debug)]
@@ -93,10 +94,12 @@ impl AccessPolicy {
         if let Some(Rejected(reason)) = request.extensions().get() {
             return ApiError::Forbidden(reason.to_string()).into_response();
         }
-        // Accept any host in health checks: a kubelet names the pod's IP address, and many load balancers name no
-        // host. The responses contain nothing that a web page could exploit.
-        let is_probe = matches!(request.uri().path(), "/healthz" | "/readyz");
-        let hosts = self.hosts.as_ref().filter(|_| !is_probe);
+        if let Some(reason) = host_guard::malformed(request.version(), request.headers()) {
+            return ApiError::BadRequest(reason).into_response();
+        }
+        // Accept any host in health checks: a kubelet names the pod's IP address, and load balancers such as HAProxy
+        // name no host. The responses contain nothing that a web page could exploit.
+        let hosts = self.hosts.as_ref().filter(|_| !is_health_route(request.uri().path()));
         if let Some(reason) = hosts.and_then(|hosts| hosts.reject(request.uri(), request.headers())) {
             return ApiError::Forbidden(reason).into_response();
         }
@@ -155,7 +158,7 @@ mod tests {
     use axum::response::Response;
     use axum::routing::get;
     use clap::Parser;
-    use http::HeaderValue;
+    use http::{HeaderValue, Version};
     use peer::Account;
     use peer::token::{CHALLENGE_HEADER, PROOF_HEADER, TOKEN_HEADER, Token};
     use tower::ServiceExt;
@@ -224,14 +227,29 @@ mod tests {
         );
     }
 
+    #[tokio::test]
+    async fn a_request_names_one_host() {
+        let policy = Arc::new(policy("127.0.0.1", &[]));
+        for path in ["/tasks", "/healthz"] {
+            assert_eq!(send(&policy, path, &[]).await.status(), 400);
+            let two = [("host", "localhost"), ("host", "localhost")];
+            assert_eq!(send(&policy, path, &two).await.status(), 400);
+        }
+        assert_eq!(send_over(Version::HTTP_10, &policy, "/tasks", &[]).await.status(), 403);
+    }
+
     /// The response of a server with this policy to a request with these headers.
     async fn send(policy: &Arc<AccessPolicy>, path: &str, headers: &[(&str, &str)]) -> Response {
-        let routes = ["/tasks", "/healthz", "/readyz"]
+        send_over(Version::HTTP_11, policy, path, headers).await
+    }
+
+    async fn send_over(version: Version, policy: &Arc<AccessPolicy>, path: &str, headers: &[(&str, &str)]) -> Response {
+        let routes = ["/", "/tasks", "/healthz", "/readyz"]
             .into_iter()
             .fold(Router::new(), |router, path| {
                 router.route(path, get(|| async { "answered" }))
             });
-        let mut request = Request::builder().uri(path);
+        let mut request = Request::builder().uri(path).version(version);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -243,9 +261,9 @@ mod tests {
     #[tokio::test]
     async fn a_probe_may_name_any_host_or_none() {
         let policy = Arc::new(policy("0.0.0.0", &["--allowed-host", "tasks.example.com"]));
-        for path in ["/healthz", "/readyz"] {
+        for path in ["/", "/healthz", "/readyz"] {
             assert_eq!(send(&policy, path, &[("host", "10.1.2.3:8000")]).await.status(), 200);
-            assert_eq!(send(&policy, path, &[]).await.status(), 200);
+            assert_eq!(send_over(Version::HTTP_10, &policy, path, &[]).await.status(), 200);
         }
         assert_eq!(
             send(&policy, "/tasks", &[("host", "10.1.2.3:8000")]).await.status(),

@@ -1,9 +1,11 @@
 //! State shared by all request handlers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use executor::Executor;
+use http::HeaderValue;
 use task::wire::BackendKind;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +31,12 @@ pub struct App {
     pub stopping: CancellationToken,
     /// Maximum number of nodes per task.
     pub max_nodes: u32,
+    /// The origins whose web pages may use the API.
+    pub cors_origins: Vec<HeaderValue>,
+    /// The path prefix that a proxy strips from requests; empty if there is none.
+    pub root_path: String,
+    /// How long a connection may be idle between two requests.
+    pub idle_timeout: Duration,
 }
 
 /// A cheaply cloned handle to the [`App`], which axum passes to handlers.

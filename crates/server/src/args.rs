@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Parser, ValueEnum};
+use http::{HeaderValue, Uri};
 
 /// Serves the k8s-cli REST API and runs tasks on Kubernetes.
 ///
@@ -34,6 +35,15 @@ pub struct Args {
     /// server on loopback accepts only the names of this machine, and any other server accepts every name.
     #[arg(long, env = "K8S_CLI_API_ALLOWED_HOST", value_name = "HOST", value_delimiter = ',', value_parser = crate::host_guard::parse_allowed_host)]
     pub allowed_host: Vec<String>,
+
+    /// Origin whose web pages may use the API, e.g., https://tasks.example.com; can be repeated. By default, browsers
+    /// let only the server's own pages use it.
+    #[arg(long, env = "K8S_CLI_API_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',', value_parser = parse_origin)]
+    pub cors_origin: Vec<HeaderValue>,
+
+    /// Path prefix under which a proxy serves this server if it strips the prefix from requests, e.g., /k8s-cli.
+    #[arg(long, env = "K8S_CLI_API_ROOT_PATH", value_name = "PATH", default_value = "", hide_default_value = true, value_parser = parse_root_path)]
+    pub root_path: String,
 
     /// Where to run tasks.
     #[arg(long, env = "K8S_CLI_API_BACKEND", value_enum, default_value_t = BackendChoice::Auto)]
@@ -109,6 +119,11 @@ pub struct Args {
     #[arg(long, env = "K8S_CLI_API_MAX_CONNECTIONS_PER_CLIENT", default_value_t = 6144)]
     pub max_connections_per_client: usize,
 
+    /// How long a connection may be idle between two requests, e.g., 90s or 3m. Keep it longer than the idle timeout of
+    /// proxies and connection pools: a request that one sends while the server closes the connection fails.
+    #[arg(long, env = "K8S_CLI_API_IDLE_TIMEOUT", value_name = "TIME", default_value = "3m", value_parser = task::definition::parse_duration)]
+    pub idle_timeout: Duration,
+
     /// Maximum number of concurrent log streams. Further requests receive status 503.
     #[arg(long, env = "K8S_CLI_API_MAX_STREAMS", default_value_t = 4096)]
     pub max_streams: usize,
@@ -162,6 +177,36 @@ pub enum LogFormat {
     Text,
 }
 
+/// Parses a value of `--cors-origin`. `*` is not allowed: with it, every web page could submit tasks.
+fn parse_origin(text: &str) -> Result<HeaderValue, String> {
+    let invalid = || format!("invalid origin `{text}`; expected, e.g., `https://tasks.example.com`");
+    let uri = text.parse::<Uri>().map_err(|_| invalid())?;
+    let is_origin = matches!(uri.scheme_str(), Some("http" | "https"))
+        && uri.path_and_query().is_none_or(|path| path == "/")
+        && !text.ends_with('/');
+    HeaderValue::from_str(text)
+        .ok()
+        .filter(|_| is_origin)
+        .ok_or_else(invalid)
+}
+
+/// Parses a value of `--root-path`; a trailing slash is dropped.
+fn parse_root_path(text: &str) -> Result<String, String> {
+    let path = text.trim_end_matches('/');
+    let is_segment = |segment: &str| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
+        !segment.is_empty() && segment.bytes().all(is_plain)
+    };
+    let is_valid = match path.strip_prefix('/') {
+        Some(rest) => rest.split('/').all(is_segment),
+        None => path.is_empty(),
+    };
+    if is_valid {
+        return Ok(path.to_owned());
+    }
+    Err(format!("invalid path `{text}`; expected, e.g., `/k8s-cli`"))
+}
+
 /// Prints the help, the version, or a usage error, and returns clap's exit code for it.
 #[must_use]
 pub fn print_error(error: &clap::Error) -> ExitCode {
@@ -180,7 +225,7 @@ pub fn print_error(error: &clap::Error) -> ExitCode {
 mod tests {
     use clap::{ArgAction, CommandFactory, Parser};
 
-    use super::Args;
+    use super::{Args, parse_origin, parse_root_path};
 
     #[test]
     fn the_command_is_consistent() {
@@ -192,6 +237,41 @@ mod tests {
         let args = Args::parse_from(["k8s-cli-api"]);
         assert!(args.max_streams < args.max_connections_per_client);
         assert!(args.max_connections_per_client < args.max_connections);
+    }
+
+    #[test]
+    fn an_origin_is_a_scheme_and_a_host() {
+        for text in ["https://tasks.example.com", "http://localhost:3000"] {
+            assert_eq!(parse_origin(text).unwrap(), text);
+        }
+        for text in [
+            "*",
+            "null",
+            "tasks.example.com",
+            "https://a.example/",
+            "https://a.example/x",
+            "ftp://a.example",
+        ] {
+            assert!(parse_origin(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_root_path_is_a_path_on_the_same_host() {
+        for (text, path) in [("", ""), ("/", ""), ("/k8s-cli", "/k8s-cli"), ("/a/b.c/", "/a/b.c")] {
+            assert_eq!(parse_root_path(text).unwrap(), path);
+        }
+        for text in [
+            "k8s-cli",
+            "//evil.example",
+            "/a//b",
+            "https://evil.example",
+            "/a b",
+            "/a?b",
+            "/a\r\nb",
+        ] {
+            assert!(parse_root_path(text).is_err(), "{text}");
+        }
     }
 
     #[test]

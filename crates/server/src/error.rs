@@ -26,10 +26,14 @@ pub enum ApiError {
     PayloadTooLarge(usize),
     /// The body was not received in time.
     RequestTimeout,
+    /// The body is compressed in this way.
+    UnsupportedEncoding(String),
     /// The user has reached a limit.
     TooManyRequests(String),
     /// The server has reached a limit.
     Unavailable(String),
+    /// The response cannot be encoded.
+    Encoding(serde_json::Error),
     /// The executor failed.
     Executor {
         /// What failed, as in `Failed to {operation}`.
@@ -65,8 +69,13 @@ impl IntoResponse for ApiError {
                 &format!("the request body exceeds the limit of {limit} bytes"),
             ),
             Self::RequestTimeout => error_response(StatusCode::REQUEST_TIMEOUT, "timed out reading the request body"),
+            Self::UnsupportedEncoding(encoding) => unsupported_encoding_response(&encoding),
             Self::TooManyRequests(detail) => with_retry_after(error_response(StatusCode::TOO_MANY_REQUESTS, &detail)),
             Self::Unavailable(detail) => with_retry_after(error_response(StatusCode::SERVICE_UNAVAILABLE, &detail)),
+            Self::Encoding(error) => {
+                tracing::error!(%error, "cannot encode a response");
+                error_response(StatusCode::INTERNAL_SERVER_ERROR, "cannot encode the response")
+            }
             Self::Executor {
                 operation,
                 user,
@@ -137,6 +146,16 @@ pub fn error_response(status: StatusCode, detail: &str) -> Response {
 
 fn validation_error_response(errors: &[ErrorDetail]) -> Response {
     (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "detail": errors }))).into_response()
+}
+
+/// `Accept-Encoding` in a response says what a request may use: <https://www.rfc-editor.org/rfc/rfc9110#section-12.5.3>.
+fn unsupported_encoding_response(encoding: &str) -> Response {
+    let detail = format!("unsupported Content-Encoding `{encoding}`; send the body uncompressed");
+    let mut response = error_response(StatusCode::UNSUPPORTED_MEDIA_TYPE, &detail);
+    response
+        .headers_mut()
+        .insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    response
 }
 
 fn with_retry_after(mut response: Response) -> Response {

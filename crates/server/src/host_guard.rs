@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use http::{HeaderMap, Uri, header};
+use http::{HeaderMap, Uri, Version, header};
 
 /// The maximum number of characters of a host that an error repeats.
 const MAX_SHOWN_CHARS: usize = 253;
@@ -49,6 +49,16 @@ impl AllowedHosts {
         let is_local = name == "localhost" || name.ends_with(".localhost");
         let is_loopback = name.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
         is_local || is_loopback || self.configured.contains(&name)
+    }
+}
+
+/// The reason why the `Host` header of a request violates HTTP, or `None` if it is fine. HTTP/1.1 requires exactly one
+/// header, and status 400 otherwise: <https://www.rfc-editor.org/rfc/rfc9112#section-3.2>.
+pub fn malformed(version: Version, headers: &HeaderMap) -> Option<&'static str> {
+    match headers.get_all(header::HOST).iter().count() {
+        0 if version >= Version::HTTP_11 => Some("missing Host header"),
+        0 | 1 => None,
+        _ => Some("more than one Host header"),
     }
 }
 

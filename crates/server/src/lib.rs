@@ -6,6 +6,8 @@ pub mod args;
 mod backend;
 mod client;
 mod concurrency_limit;
+mod conditional;
+mod connection;
 mod detach;
 mod error;
 mod extract;
@@ -20,7 +22,6 @@ mod openapi;
 mod router;
 mod run;
 mod telemetry;
-mod write_timeout;
 
 pub use embedded::run_if_container;
 pub use run::main;

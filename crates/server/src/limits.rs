@@ -47,7 +47,7 @@ pub const BODY_STALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The minimum average rate at which such a body must arrive, in bytes per second.
 pub const MIN_BODY_BYTES_PER_SECOND: usize = 64 * 1024;
 
-/// How long receiving the head of a request may take, and how long a connection may be idle.
+/// How long receiving the head of a request may take.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a client may take to read [`MIN_WRITE_BYTES`] of a response. Unread data holds memory and a connection.

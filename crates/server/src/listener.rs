@@ -6,22 +6,22 @@ use std::time::Duration;
 use axum::Router;
 use hyper::Request;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use hyper_util::service::TowerToHyperService;
 use task::wire::SERVER_HEADER;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
-use tower::ServiceExt;
+use tower::Service;
 
 use crate::app::AppState;
 use crate::client::{ClientId, ClientInfo};
 use crate::concurrency_limit::{ConcurrencyLimit, LimitReached, UnassignedPermit};
+use crate::connection::{self, Activity};
 use crate::handlers::health::HealthResponse;
-use crate::limits::{DRAIN_TIMEOUT, HEAD_TIMEOUT, MAX_HEAD_BYTES, MAX_HEADERS};
+use crate::limits::{DRAIN_TIMEOUT, MAX_HEAD_BYTES, MAX_HEADERS};
 use crate::router::router;
-use crate::write_timeout::WriteTimeoutStream;
 
 /// The pause after a failed accept. The usual cause is that the process is out of file descriptors, and retrying
 /// immediately would spin until some are closed.
@@ -103,22 +103,24 @@ impl ConnectionTask {
             Err(limit) => return reject(stream, limit).await,
         };
         let rejected = self.app.access.reject(&client);
-        let routes = self.routes.map_request(move |mut request: Request<Incoming>| {
+        let activity = Activity::default();
+        let stream = connection::layer(stream, &activity, self.app.idle_timeout);
+        let routes = self.routes;
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            let open = activity.begin(&request);
             request.extensions_mut().insert(client.id);
             if let Some(rejected) = &rejected {
                 request.extensions_mut().insert(rejected.clone());
             }
-            request
+            let response = routes.clone().call(request);
+            async move { response.await.map(|response| open.track(response)) }
         });
         let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
+            // The layers of the stream have timeouts for reading and for idle connections.
+            .header_read_timeout(None)
             .max_buf_size(MAX_HEAD_BYTES)
             .max_headers(MAX_HEADERS)
-            .serve_connection(
-                TokioIo::new(WriteTimeoutStream::new(stream)),
-                TowerToHyperService::new(routes),
-            );
+            .serve_connection(TokioIo::new(stream), service);
         metrics::gauge!("k8s_cli_http_connections").increment(1.0);
         if let Err(error) = self.watcher.watch(connection).await {
             tracing::debug!(%error, "connection failed");

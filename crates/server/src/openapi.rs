@@ -15,8 +15,9 @@ const SINCE_PATTERN: &str = "^([1-9][0-9]{0,4}[smhd]|20[0-9]{2}-0[1-9]-[12][0-9]
 /// Routes that do not require a user.
 const PUBLIC: &[&str] = &["/", "/healthz", "/readyz", "/version", "/metrics"];
 
-/// The document as JSON. `max_nodes` is the limit of this server.
-pub fn document(max_nodes: u32) -> Bytes {
+/// The document as JSON. `max_nodes` is the limit of this server, and `root_path` the prefix that a proxy strips from
+/// the paths of requests.
+pub fn document(max_nodes: u32, root_path: &str) -> Bytes {
     let (_, openapi) = router::api();
     let mut document = serde_json::to_value(openapi).expect("the document can be encoded as JSON");
     document["info"] = json!({
@@ -25,6 +26,9 @@ pub fn document(max_nodes: u32) -> Bytes {
         "description": "Runs tasks on Kubernetes.",
         "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     });
+    if !root_path.is_empty() {
+        document["servers"] = json!([{"url": root_path}]);
+    }
     document["components"]["schemas"]["TaskDefinition"]["properties"]["num_nodes"]["maximum"] = json!(max_nodes);
     document["components"]["schemas"]["ValidationError"] = validation_error_schema();
     document["components"]["schemas"]["HTTPValidationError"] = json!({
@@ -160,7 +164,7 @@ mod tests {
 
     #[test]
     fn the_document_is_what_it_was() {
-        let document: Value = serde_json::from_slice(&super::document(1000)).unwrap();
+        let document: Value = serde_json::from_slice(&super::document(1000, "")).unwrap();
         insta::assert_json_snapshot!(document);
     }
 }

@@ -88,9 +88,12 @@ async fn run(args: Args) -> anyhow::Result<()> {
         access: Arc::new(AccessPolicy::new(address, &args)?),
         limits: RequestLimits::new(args.max_streams, args.max_streams_per_user),
         metrics,
-        openapi: openapi::document(args.max_nodes),
+        openapi: openapi::document(args.max_nodes, &args.root_path),
         stopping: stopping.clone(),
         max_nodes: args.max_nodes,
+        cors_origins: args.cors_origin,
+        root_path: args.root_path,
+        idle_timeout: args.idle_timeout,
     }));
     tracing::info!(event = "listening", %address, namespace, version = env!("CARGO_PKG_VERSION"), "listening");
     let connections = ConcurrencyLimit::new(args.max_connections, args.max_connections_per_client);

@@ -28,6 +28,8 @@ pub struct TaskSnapshot {
     pub state: TaskState,
     /// The status of the task as JSON.
     pub json: Bytes,
+    /// A hash of `json`.
+    pub json_hash: u64,
     /// When the status last changed, as in `json`.
     pub(super) updated_at: String,
     /// The number of nodes. Log lines have a prefix if there are several.

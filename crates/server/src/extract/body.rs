@@ -35,12 +35,23 @@ pub async fn receive_body(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<ReceivedBody, ApiError> {
+    if let Some(encoding) = content_encoding(headers) {
+        return Err(ApiError::UnsupportedEncoding(encoding));
+    }
     let (bytes, memory) = collect_frames(limits, requester, body).await?;
     Ok(ReceivedBody {
         bytes,
         is_json: is_json(headers),
         _memory: memory,
     })
+}
+
+/// The encoding of a body that is compressed. Decompressing is not worth it: a body is small, and would have to be
+/// protected against decompression bombs.
+fn content_encoding(headers: &HeaderMap) -> Option<String> {
+    let encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let mut encodings = encodings.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    encodings.find(|encoding| !encoding.trim().eq_ignore_ascii_case("identity"))
 }
 
 /// Whether a body may be large. A chunked body does not declare its length, so it counts as large.
@@ -54,6 +65,10 @@ async fn collect_frames(
     requester: &Requester,
     mut body: Body,
 ) -> Result<(Bytes, Option<MemoryPermit>), ApiError> {
+    if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
+        // Polling the body would tell a client that sends `Expect: 100-continue` to go on.
+        return Err(ApiError::PayloadTooLarge(MAX_BODY_BYTES));
+    }
     let expected = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
     let expected = expected.map_or(MAX_BODY_BYTES, |bytes| bytes.min(MAX_BODY_BYTES));
     let mut received = BytesMut::new();

@@ -1,5 +1,7 @@
 //! Handlers that submit, list, inspect, and stop tasks.
 
+use std::iter;
+
 use axum::Json;
 use axum::extract::State;
 use axum::response::{AppendHeaders, IntoResponse, Response};
@@ -10,9 +12,10 @@ use serde_json::Value;
 use task::wire::TaskStatus;
 use utoipa::ToSchema;
 
-use super::json::json_response;
+use super::json::{json_response, with_hash};
 use super::list::list_response;
 use crate::app::AppState;
+use crate::conditional::ContentHash;
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{AuthUser, ListScope, ResourceId, SubmitTask};
 use crate::telemetry::request::CreatedId;
@@ -207,10 +210,9 @@ pub async fn stop_task(
 pub async fn list_tasks(State(app): State<AppState>, scope: ListScope) -> ApiResult<Response> {
     let tasks = app.executor.tasks(scope.owner());
     let tasks = tasks.map_err(|source| ApiError::executor("list tasks", &scope.user, source))?;
-    Ok(list_response(
-        "tasks",
-        tasks.iter().map(|(_, view)| view.json.clone()).collect(),
-    ))
+    let hash = ContentHash::of_parts(tasks.iter().map(|(_, task)| task.json_hash));
+    let items = tasks.iter().map(|(_, task)| task.json.clone()).collect();
+    Ok(with_hash(list_response("tasks", items), hash))
 }
 
 /// Get the status of a task.
@@ -229,7 +231,10 @@ pub async fn get_task_status(
 ) -> ApiResult<Response> {
     let task = app.executor.task(&user, &id);
     match task.map_err(|source| ApiError::executor("get task status", &user, source))? {
-        Some(view) => Ok(json_response(view.json.clone().into())),
+        Some(task) => {
+            let hash = ContentHash::of_parts(iter::once(task.json_hash));
+            Ok(with_hash(json_response(task.json.clone().into()), hash))
+        }
         None => Err(not_found(&id)),
     }
 }

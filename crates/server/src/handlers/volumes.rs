@@ -8,6 +8,7 @@ use task::wire::VolumeStatus;
 use utoipa::ToSchema;
 
 use super::budgeted::budgeted_response;
+use super::json::pollable_response;
 use crate::app::AppState;
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{AuthUser, CreateVolume, ListScope, ResourceId};
@@ -75,7 +76,7 @@ pub async fn create_volume(State(app): State<AppState>, request: CreateVolume) -
 pub async fn list_volumes(State(app): State<AppState>, scope: ListScope) -> ApiResult<Response> {
     let volumes = app.executor.volumes(scope.owner());
     let volumes = volumes.map_err(|source| ApiError::executor("list volumes", &scope.user, source))?;
-    let response = Json(VolumeListResponse { volumes }).into_response();
+    let response = pollable_response(&VolumeListResponse { volumes })?;
     budgeted_response(&app.limits, &scope.requester, response)
 }
 
@@ -92,10 +93,10 @@ pub async fn get_volume_status(
     State(app): State<AppState>,
     ResourceId(id): ResourceId,
     AuthUser(user): AuthUser,
-) -> ApiResult<Json<VolumeStatus>> {
+) -> ApiResult<Response> {
     let volume = app.executor.volume(&user, &id);
     let volume = volume.map_err(|source| ApiError::executor("get volume status", &user, source))?;
-    volume.map(Json).ok_or_else(|| not_found(&id))
+    pollable_response(&volume.ok_or_else(|| not_found(&id))?)
 }
 
 /// Delete a volume.

@@ -57,9 +57,12 @@ impl TestServer {
             access: Arc::new(AccessPolicy::new(address, &args).unwrap()),
             limits: RequestLimits::new(1, 1),
             metrics: Metrics::detached(),
-            openapi: openapi::document(MAX_NODES),
+            openapi: openapi::document(MAX_NODES, ""),
             stopping: CancellationToken::new(),
             max_nodes: MAX_NODES,
+            cors_origins: args.cors_origin,
+            root_path: String::new(),
+            idle_timeout: args.idle_timeout,
         }));
         Self {
             routes: router(app),

@@ -1,0 +1,113 @@
+//! Conditional requests: `ETag`, `If-None-Match`, and status 304, so that a client that polls transfers only changes.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+/// A hash of the body of a response. Handlers store it in the extensions of the response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContentHash(u64);
+
+impl ContentHash {
+    /// Combines the hashes of the parts of a body.
+    pub fn of_parts(hashes: impl Iterator<Item = u64>) -> Self {
+        let mut hasher = DefaultHasher::new();
+        for hash in hashes {
+            hasher.write_u64(hash);
+        }
+        Self(hasher.finish())
+    }
+
+    /// Hashes a body.
+    pub fn of_body(body: &[u8]) -> Self {
+        let mut hasher = DefaultHasher::new();
+        body.hash(&mut hasher);
+        Self(hasher.finish())
+    }
+
+    /// The hash as an entity tag. It is weak, because the same content may be sent compressed.
+    fn tag(self) -> String {
+        format!("W/\"{:016x}\"", self.0)
+    }
+}
+
+/// Middleware that adds an `ETag` to responses with a [`ContentHash`], and answers with 304 if the client has the same
+/// content already.
+pub async fn answer_conditionally(request: Request, next: Next) -> Response {
+    let known = known_tags(request.headers());
+    let mut response = next.run(request).await;
+    let Some(hash) = response.extensions().get::<ContentHash>() else {
+        return response;
+    };
+    let tag = hash.tag();
+    if known.iter().any(|known| known == "*" || known.as_str() == opaque(&tag)) {
+        response = StatusCode::NOT_MODIFIED.into_response();
+    }
+    let headers = response.headers_mut();
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        headers.insert(header::ETAG, tag);
+    }
+    // A cache must ask each time, and must not give one user the response of another.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    headers.append(header::VARY, HeaderValue::from_static("x-user"));
+    response
+}
+
+/// The entity tags of `If-None-Match`, without the mark of a weak tag: this header is compared weakly.
+fn known_tags(headers: &HeaderMap) -> Vec<String> {
+    let values = headers.get_all(header::IF_NONE_MATCH).iter();
+    let values = values.filter_map(|value| value.to_str().ok());
+    let tags = values.flat_map(|value| value.split(','));
+    tags.map(|tag| opaque(tag.trim()).to_owned()).collect()
+}
+
+fn opaque(tag: &str) -> &str {
+    tag.strip_prefix("W/").unwrap_or(tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::middleware::from_fn;
+    use axum::response::Response;
+    use axum::routing::get;
+    use http::{Request, StatusCode, header};
+    use tower::ServiceExt;
+
+    use super::{ContentHash, answer_conditionally};
+
+    async fn send(body: &'static str, if_none_match: Option<&str>) -> Response {
+        let handler = get(move || async move {
+            let mut response = Response::new(Body::from(body));
+            response.extensions_mut().insert(ContentHash::of_body(body.as_bytes()));
+            response
+        });
+        let routes = Router::new().route("/", handler).layer(from_fn(answer_conditionally));
+        let mut request = Request::builder().uri("/");
+        if let Some(tags) = if_none_match {
+            request = request.header(header::IF_NONE_MATCH, tags);
+        }
+        routes.oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn only_a_client_that_has_the_same_content_gets_304() {
+        let first = send("tasks", None).await;
+        assert_eq!(first.status(), StatusCode::OK);
+        let tag = first.headers()[header::ETAG].to_str().unwrap().to_owned();
+        let strong = tag.strip_prefix("W/").unwrap();
+        for known in [tag.as_str(), strong, "*", &format!("\"other\", {tag}")] {
+            let response = send("tasks", Some(known)).await;
+            assert_eq!(response.status(), StatusCode::NOT_MODIFIED, "{known}");
+            assert_eq!(response.headers()[header::ETAG], tag);
+        }
+        for known in ["\"other\"", "", "tasks"] {
+            assert_eq!(send("tasks", Some(known)).await.status(), StatusCode::OK, "{known}");
+        }
+        assert_eq!(send("other tasks", Some(&tag)).await.status(), StatusCode::OK);
+    }
+}
