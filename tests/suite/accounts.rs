@@ -36,7 +36,7 @@ async fn another_account_of_the_machine_is_refused() {
             "{detail}"
         );
     }
-    assert_eq!(world.api.get("/tasks").await.ok()["tasks"], serde_json::json!([]));
+    assert_eq!(world.api.tasks().await, []);
     let metrics = raw(world.api.base(), "GET", "/metrics", &[], None);
     let metrics = String::from_utf8(metrics.body).unwrap();
     let counted = r#"k8s_cli_http_requests_total{route="/tasks/submit",method="POST",status="403"} 1"#;

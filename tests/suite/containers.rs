@@ -3,12 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::{Backend, World, eventually, from_environment, shims};
+use e2e::{Backend, TaskBuilder, World, eventually, from_environment, shims};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
+use task::TaskState;
+use task::wire::TaskStatus;
 
 const IMAGE: &str = "python:3.13-slim";
 
@@ -141,10 +143,12 @@ async fn a_pod_is_ready_when_its_probe_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_of_a_task_have_addresses_of_their_own() {
     let world = World::own(&[]).await;
-    let id = world.api.submit(&json!({"num_nodes": 2, "run": "sleep 1"})).await;
-    let status = world.api.wait_for(&id, "completed").await;
-    let nodes = status["metadata"]["nodes"].as_array().unwrap();
-    assert_ne!(nodes[0]["pod_ip"], nodes[1]["pod_ip"], "{status}");
+    let id = world.api.submit(&TaskBuilder::new("sleep 1").nodes(2)).await;
+    let status = world.api.wait_for(&id, TaskState::Completed).await;
+    let [first, second] = &status.metadata.nodes[..] else {
+        panic!("{status:?}")
+    };
+    assert_ne!(first.pod_ip, second.pod_ip, "{status:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,7 +159,7 @@ async fn the_environment_is_the_pods_and_not_the_servers() {
     let world = World::own(&[]).await;
     let id = world
         .api
-        .submit(&json!({"run": "env | cut -d= -f1 | sort", "envs": {"MINE": "1"}}))
+        .submit(&TaskBuilder::new("env | cut -d= -f1 | sort").env("MINE", "1"))
         .await;
     let names = world.api.log_text(&id, "").await;
     let bashs_own = ["OLDPWD", "PWD", "SHLVL", "_"];
@@ -184,7 +188,7 @@ async fn a_tasks_children_end_with_it_however_far_they_went() {
     let marker = format!("9{:08}", fastrand::u32(..100_000_000));
     let script = format!("setsid sleep {marker} & (setsid nohup sleep {marker} & ) ; sleep 0.2; echo done");
     let id = world.api.run(&script).await;
-    world.api.wait_for(&id, "completed").await;
+    world.api.wait_for(&id, TaskState::Completed).await;
     assert!(world.api.log_text(&id, "").await.starts_with("done\n"));
     let found = eventually(Duration::from_secs(5), "the children to end", async || {
         (processes(&format!("sleep {marker}")) == 0).then_some(0)
@@ -290,16 +294,11 @@ async fn a_fork_bomb_and_a_memory_hog_do_not_keep_others_from_running() {
         return;
     }
     let world = World::own(&[]).await;
-    let limits = json!({"memory": "64Mi"});
-    let bomb = world
-        .api
-        .submit(&json!({"run": "b() { b | b & }; b; sleep 600", "resources": limits}))
-        .await;
-    let hog = world
-        .api
-        .submit(&json!({"run": "x=$(head -c 500000000 /dev/zero | tr '\\0' x)", "resources": limits}))
-        .await;
-    world.api.wait_for(&hog, "failed").await;
+    let limited = |run: &str| TaskBuilder::new(run).memory("64Mi");
+    let bomb = world.api.submit(&limited("b() { b | b & }; b; sleep 600")).await;
+    let hog = limited("x=$(head -c 500000000 /dev/zero | tr '\\0' x)");
+    let hog = world.api.submit(&hog).await;
+    world.api.wait_for(&hog, TaskState::Failed).await;
     let start = Instant::now();
     let other = world.api.run("echo still here").await;
     assert_eq!(world.api.log_text(&other, "").await, "still here\n");
@@ -324,10 +323,11 @@ async fn a_log_that_never_ends_is_kept_to_its_limit_and_its_end_is_whole() {
     let id = world.api.run(&script).await;
     let other = world.api.run("echo beside").await;
     assert_eq!(world.api.log_text(&other, "").await, "beside\n");
-    eventually(Duration::from_secs(300), "the writer to end", async || {
-        (world.api.status(&id).await["status"] == "completed").then_some(())
-    })
-    .await;
+    let is_completed = |status: &TaskStatus| status.status == TaskState::Completed;
+    world
+        .api
+        .wait_for_status(&id, Duration::from_secs(300), "the writer to end", is_completed)
+        .await;
     let size: u64 = walk(world.state_folder().unwrap());
     assert!(size < 40 << 20, "{size} bytes are kept");
     assert_eq!(world.api.log_text(&id, "?tail=1").await, "the end\n");

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use e2e::{Api, Backend, World, eventually, from_environment, shims};
+use e2e::{Api, Backend, TaskBuilder, World, eventually, from_environment, shims};
 use futures::future::join_all;
 use rusqlite::Connection;
-use serde_json::json;
+use task::TaskState;
 
 /// Number of lines that each task writes.
 const LINES: usize = 40;
@@ -22,10 +22,11 @@ async fn submit_until(api: Api, worker: usize, done: &AtomicBool) -> Vec<String>
     while !done.load(Ordering::Relaxed) {
         let script = format!("for i in $(seq {LINES}); do echo line $i; sleep 0.02; done; exit $((NODE_RANK * 0))");
         let key = format!("{worker}-{}", acknowledged.len());
-        let task = json!({"run": script, "num_nodes": 1 + acknowledged.len() % 2});
+        let nodes = if acknowledged.len().is_multiple_of(2) { 1 } else { 2 };
+        let task = TaskBuilder::new(script).nodes(nodes);
         let id = eventually(Duration::from_secs(60), "a submit to be acknowledged", async || {
             let answer = api.submit_once(&key, &task).await?;
-            (answer.status == 200).then(|| answer.body["task_id"].as_str().unwrap().to_owned())
+            (answer.status == 200).then(|| answer.task_id())
         })
         .await;
         acknowledged.push(id);
@@ -87,7 +88,7 @@ async fn an_engine_killed_at_any_instant_loses_no_task_no_line_and_no_process() 
     );
     assert!(running > 0 && !ids.is_empty());
     for id in &ids {
-        world.api.wait_for(id, "completed").await;
+        world.api.wait_for(id, TaskState::Completed).await;
         assert_complete(id, &world.api.log_text(id, "").await);
     }
     let mut listed = world.api.task_ids().await;
@@ -113,24 +114,23 @@ async fn what_ended_while_no_server_ran_is_reported_as_it_ended() {
     let lost = world.api.run("sleep 600").await;
     let long = world.api.run("sleep 4; echo on").await;
     for id in [&good, &bad, &lost, &long] {
-        world.api.wait_for(id, "running").await;
+        world.api.wait_for(id, TaskState::Running).await;
     }
     let before = world.api.status(&lost).await;
     world.server().kill();
-    let pod = before["metadata"]["nodes"][0]["pod_name"].as_str().unwrap().to_owned();
-    kill_shim_of(&state, &pod);
+    kill_shim_of(&state, before.metadata.nodes[0].pod_name.as_deref().unwrap());
     eventually(Duration::from_secs(20), "the short tasks to end", async || {
         (shims(&state).len() == 1).then_some(())
     })
     .await;
     world.server().restart();
-    world.api.wait_for(&good, "completed").await;
+    world.api.wait_for(&good, TaskState::Completed).await;
     assert_eq!(world.api.log_text(&good, "").await, "late\n");
-    let status = world.api.wait_for(&bad, "failed").await;
-    assert_eq!(status["metadata"]["nodes"][0]["exit_code"], 7);
-    let status = world.api.wait_for(&lost, "failed").await;
-    assert_eq!(status["metadata"]["nodes"][0]["exit_code"], 137, "{status}");
-    world.api.wait_for(&long, "completed").await;
+    let status = world.api.wait_for(&bad, TaskState::Failed).await;
+    assert_eq!(status.metadata.nodes[0].exit_code, Some(7));
+    let status = world.api.wait_for(&lost, TaskState::Failed).await;
+    assert_eq!(status.metadata.nodes[0].exit_code, Some(137), "{status:?}");
+    world.api.wait_for(&long, TaskState::Completed).await;
     assert_eq!(world.api.log_text(&long, "").await, "on\n");
 }
 

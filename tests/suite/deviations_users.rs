@@ -1,7 +1,8 @@
 //! A user name is data: any header value is one exact name, and sees only its own objects.
 
-use e2e::{World, raw};
+use e2e::{TaskBuilder, World, raw};
 use serde_json::json;
+use task::TaskState;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_name_is_one_user_who_sees_only_what_is_theirs() {
@@ -23,25 +24,21 @@ async fn any_name_is_one_user_who_sees_only_what_is_theirs() {
     let mut ids = Vec::new();
     for name in names {
         let user = world.api.as_user(name);
-        let id = user.submit(&json!({"name": "mine", "run": "sleep 600"})).await;
-        let volume = user.create_volume(&json!({"name": "mine", "size": "1Mi"})).await;
+        let id = user.submit(&TaskBuilder::new("sleep 600").name("mine")).await;
+        let volume = user.create_small_volume("mine").await;
         ids.push((name, id, volume));
     }
     for (name, id, volume) in &ids {
         let user = world.api.as_user(name);
         assert_eq!(user.task_ids().await, std::slice::from_ref(id), "{name}");
-        assert_eq!(user.status(id).await["username"], *name);
-        let volumes = user.get("/volumes").await.ok();
-        assert_eq!(volumes["volumes"].as_array().unwrap().len(), 1, "{name}");
-        assert_eq!(user.get(&format!("/volumes/{volume}")).await.ok()["username"], *name);
+        assert_eq!(user.status(id).await.username, *name);
+        assert_eq!(user.volumes().await.len(), 1, "{name}");
+        assert_eq!(user.volume(volume).await.username, *name);
         for (other, ..) in ids.iter().filter(|(other, ..)| other != name) {
             let other = world.api.as_user(other);
-            assert_eq!(
-                other.get(&format!("/tasks/{id}")).await.error(404),
-                format!("Task {id} not found")
-            );
+            assert_eq!(other.try_status(id).await.error(404), format!("Task {id} not found"));
             assert_eq!(other.stop(id).await.status, 404);
-            assert_eq!(other.delete(&format!("/volumes/{volume}")).await.status, 404);
+            assert_eq!(other.delete_volume(volume).await.status, 404);
         }
     }
     for (name, id, _) in &ids {
@@ -54,7 +51,7 @@ async fn stopping_all_tasks_of_one_user_keeps_those_of_others() {
     let world = World::new().await;
     let [alice, bob] = ["a@b", "a-b"].map(|name| world.api.as_user(name));
     let kept = bob.run("sleep 600").await;
-    alice.submit(&json!({"num_nodes": 3, "run": "sleep 600"})).await;
+    alice.submit(&TaskBuilder::new("sleep 600").nodes(3)).await;
     alice.run("sleep 600").await;
     let answer = alice.post("/tasks/stop", &json!(null)).await.ok();
     // Tasks are counted, not Jobs.
@@ -91,7 +88,7 @@ async fn bytes_that_are_not_utf8_are_latin_1() {
     let world = World::new().await;
     let latin = world.api.as_user(b"caf\xe9");
     let id = latin.run("true").await;
-    assert_eq!(world.api.as_user("café").status(&id).await["username"], "café");
+    assert_eq!(world.api.as_user("café").status(&id).await.username, "café");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,12 +112,12 @@ async fn objects_of_the_python_implementation_are_seen_by_their_user() {
     let _: k8s_openapi::api::batch::v1::Job = world.cluster.make(job).await;
     let user = world.api.as_user("a@b");
     e2e::eventually(std::time::Duration::from_secs(10), "the Job to be seen", async || {
-        (user.get("/tasks/0123abcd").await.status == 200).then_some(())
+        (user.try_status("0123abcd").await.status == 200).then_some(())
     })
     .await;
-    let status = user.wait_for("0123abcd", "completed").await;
-    assert_eq!(status["created_at"], "2026-11-23T15:30:34.854651Z");
+    let status = user.wait_for("0123abcd", TaskState::Completed).await;
+    assert_eq!(status.created_at, "2026-11-23T15:30:34.854651Z");
     assert_eq!(user.log_text("0123abcd", "").await, "old\n");
-    assert_eq!(world.api.get("/tasks/0123abcd").await.status, 404);
+    assert_eq!(world.api.try_status("0123abcd").await.status, 404);
     assert_eq!(user.stop("0123abcd").await.status, 200);
 }

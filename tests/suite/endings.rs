@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::{Backend, Setting, World};
+use e2e::{Backend, Setting, TaskBuilder, World};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
+use task::TaskState;
 
 /// A process that saves for a second on SIGTERM. The handler is in bash, because an image may have no Python. Below
 /// `timeout`, which forwards signals, it receives SIGTERM twice.
@@ -31,7 +32,7 @@ async fn without_namespaces_a_node_ends_in_the_same_way() {
     // What a script leaves running when it exits by itself.
     let start = Instant::now();
     let id = world.api.run("exec > >(tee run.log) 2>&1; echo over").await;
-    world.api.wait_for(&id, "completed").await;
+    world.api.wait_for(&id, TaskState::Completed).await;
     assert_eq!(world.api.log_text(&id, "").await, "over\n");
     // It takes 7 s if the server waits for a process that has exited.
     assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
@@ -76,8 +77,8 @@ async fn everybody_hears(world: &World) {
             .unwrap();
     }
     for (id, script) in ids.iter().zip(&scripts) {
-        let status = world.api.wait_for(id, "failed").await;
-        assert_eq!(status["metadata"]["nodes"][0]["exit_code"], 143, "{script}: {status}");
+        let status = world.api.wait_for(id, TaskState::Failed).await;
+        assert_eq!(status.metadata.nodes[0].exit_code, Some(143), "{script}: {status:?}");
         let log = world.api.log_text(id, "").await;
         assert_eq!(log, "up\nsaving\nsaved\n", "{script}");
     }
@@ -88,8 +89,8 @@ async fn what_a_script_leaves_running_ends_with_it_and_the_log_says_so() {
     let world = World::own(&[]).await;
     let start = Instant::now();
     let id = world.api.run("sleep 600 & echo over; exit 6").await;
-    let status = world.api.wait_for(&id, "failed").await;
-    assert_eq!(status["metadata"]["nodes"][0]["exit_code"], 6, "{status}");
+    let status = world.api.wait_for(&id, TaskState::Failed).await;
+    assert_eq!(status.metadata.nodes[0].exit_code, Some(6), "{status:?}");
     assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
     assert_eq!(
         world.api.log_text(&id, "").await,
@@ -106,7 +107,7 @@ async fn what_a_script_writes_through_a_tee_is_kept_to_its_end() {
         ids.push(world.api.run(script).await);
     }
     for id in &ids {
-        world.api.wait_for(id, "completed").await;
+        world.api.wait_for(id, TaskState::Completed).await;
         let log = world.api.log_text(id, "").await;
         assert_eq!(log.lines().count(), 2001, "{id}");
         assert!(log.ends_with("2000\nthe end\n"), "{id}");
@@ -123,7 +124,7 @@ async fn a_progress_bar_is_seen_while_it_moves() {
         .api
         .run("for i in $(seq 100); do printf '\\r%s %%' $i; sleep 0.1; done; echo; echo done")
         .await;
-    world.api.wait_for(&id, "running").await;
+    world.api.wait_for(&id, TaskState::Running).await;
     let request = world
         .api
         .request(reqwest::Method::GET, &format!("/tasks/{id}/logs?follow=true"));
@@ -146,10 +147,10 @@ async fn a_progress_bar_is_seen_while_it_moves() {
 #[tokio::test(flavor = "multi_thread")]
 async fn python_says_at_once_what_it_says_unless_the_task_says_otherwise() {
     let world = World::own(&[]).await;
-    let show = "echo ${PYTHONUNBUFFERED-none}";
-    for (envs, expected) in [(json!({}), "1\n"), (json!({"PYTHONUNBUFFERED": ""}), "\n")] {
-        let id = world.api.submit(&json!({"run": show, "envs": envs})).await;
-        world.api.wait_for(&id, "completed").await;
+    let show = TaskBuilder::new("echo ${PYTHONUNBUFFERED-none}");
+    for (task, expected) in [(show.clone(), "1\n"), (show.env("PYTHONUNBUFFERED", ""), "\n")] {
+        let id = world.api.submit(&task).await;
+        world.api.wait_for(&id, TaskState::Completed).await;
         assert_eq!(world.api.log_text(&id, "").await, expected);
     }
 }

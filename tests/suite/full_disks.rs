@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use e2e::{Backend, Setting, SmallDisk, World, eventually};
-use serde_json::json;
+use e2e::{Backend, Setting, SmallDisk, TaskBuilder, World, eventually};
+use task::TaskState;
 
 /// Size of the disk, in MiB.
 const DISK: u32 = 48;
@@ -62,7 +62,7 @@ impl Site {
     async fn works_again(&self) {
         self.wait_for_readiness(200).await;
         let id = self.world.api.run("echo works").await;
-        self.world.api.wait_for(&id, "completed").await;
+        self.world.api.wait_for(&id, TaskState::Completed).await;
         assert_eq!(self.world.api.log_text(&id, "").await, "works\n");
     }
 
@@ -79,21 +79,21 @@ async fn a_task_that_fills_the_disk_frees_it_again_and_its_exit_code_is_told() {
     let id = site.fill(3).await;
     let why = site.wait_for_readiness(503).await;
     assert!(why.contains("is full"), "{why}");
-    let refused = site.world.api.post("/tasks/submit", &json!({"run": "true"})).await;
+    let refused = site.world.api.try_submit(&TaskBuilder::new("true")).await;
     let why = refused.error(500);
     assert!(why.contains("is full"), "{why}");
-    assert_eq!(site.world.api.status(&id).await["status"], "running");
+    assert_eq!(site.world.api.status(&id).await.status, TaskState::Running);
     fs::write(site.beside.join("go"), "").unwrap();
-    let status = site.world.api.wait_for(&id, "failed").await;
-    assert_eq!(status["metadata"]["nodes"][0]["exit_code"], 3, "{status}");
+    let status = site.world.api.wait_for(&id, TaskState::Failed).await;
+    assert_eq!(status.metadata.nodes[0].exit_code, Some(3), "{status:?}");
     site.works_again().await;
     // The reserve is allocated again for the next time.
     fs::remove_file(site.beside.join("go")).unwrap();
     let id = site.fill(4).await;
     site.wait_for_readiness(503).await;
     fs::write(site.beside.join("go"), "").unwrap();
-    let status = site.world.api.wait_for(&id, "failed").await;
-    assert_eq!(status["metadata"]["nodes"][0]["exit_code"], 4, "{status}");
+    let status = site.world.api.wait_for(&id, TaskState::Failed).await;
+    assert_eq!(status.metadata.nodes[0].exit_code, Some(4), "{status:?}");
     site.works_again().await;
     let reserve = site.disk.folder().join("state/reserve");
     eventually(PATIENCE, "the reserve to be allocated again", async || {
@@ -110,7 +110,7 @@ async fn a_disk_that_can_have_no_more_files_is_told_and_its_tasks_can_be_stopped
     let id = site.world.api.run(script).await;
     let why = site.wait_for_readiness(503).await;
     assert!(why.contains("inodes left"), "{why}");
-    let refused = site.world.api.post("/tasks/submit", &json!({"run": "true"})).await;
+    let refused = site.world.api.try_submit(&TaskBuilder::new("true")).await;
     assert!(refused.error(500).contains("is full"));
     eventually(PATIENCE, "the last file to be created", async || {
         (site.disk.free_files() == 0).then_some(())
@@ -146,7 +146,7 @@ async fn a_server_starts_on_a_disk_that_is_full() {
     site.wait_until_full().await;
     site.world.server().kill();
     site.world.server().restart();
-    assert_eq!(site.world.api.status(&id).await["status"], "running");
+    assert_eq!(site.world.api.status(&id).await.status, TaskState::Running);
     assert!(site.world.server().terminate());
     site.world.server().restart();
     assert_eq!(site.world.api.stop(&id).await.status, 200);
@@ -167,7 +167,7 @@ async fn a_server_starts_on_a_disk_that_is_being_filled_for_ever() {
     }
     site.world.server().kill();
     site.world.server().restart();
-    assert_eq!(site.world.api.status(&id).await["status"], "running");
+    assert_eq!(site.world.api.status(&id).await.status, TaskState::Running);
     assert_eq!(site.world.api.stop(&id).await.status, 200);
     site.works_again().await;
     site.end();
@@ -181,7 +181,7 @@ async fn what_a_log_misses_of_a_full_disk_is_told_in_it() {
         "echo before; cat /dev/zero >fill 2>/dev/null; for i in $(seq 2000); do echo $i {line}; done; rm fill; echo; echo after"
     );
     let id = site.world.api.run(&script).await;
-    site.world.api.wait_for(&id, "completed").await;
+    site.world.api.wait_for(&id, TaskState::Completed).await;
     let log = site.world.api.log_text(&id, "").await;
     assert!(log.starts_with("before\n") && log.ends_with("\nafter\n"), "{log}");
     let is_gap = |text: &&str| text.starts_with("[k8s-cli: ") && text.contains("bytes of output are missing here");
@@ -199,7 +199,7 @@ async fn what_a_log_misses_of_a_full_disk_is_told_in_it() {
 async fn a_log_that_fills_the_disk_itself_says_so_at_its_end() {
     let Some(site) = Site::new().await else { return };
     let id = site.world.api.run("yes the same line | head -n 4000000").await;
-    site.world.api.wait_for(&id, "completed").await;
+    site.world.api.wait_for(&id, TaskState::Completed).await;
     let log = site.world.api.log_text(&id, "?tail=3").await;
     assert!(log.contains("bytes of output are missing here"), "{log}");
     assert_eq!(site.world.api.stop(&id).await.status, 200);

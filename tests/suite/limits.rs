@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use e2e::{RawAnswer, World, as_another_account, raw};
+use e2e::{RawAnswer, TaskBuilder, World, as_another_account, raw};
 use futures::StreamExt;
 use serde_json::json;
 
@@ -47,29 +47,23 @@ async fn more_streams_than_allowed_are_refused() {
     let id = world.api.run("echo up; sleep 600").await;
     let bob = world.api.as_user("bob");
     let bobs = bob.run("echo up; sleep 600").await;
-    let open = async |api: &e2e::Api, id: &str| {
-        api.request(reqwest::Method::GET, &format!("/tasks/{id}/logs"))
-            .send()
-            .await
-            .unwrap()
-    };
     let mut streams = Vec::new();
     for (api, id) in [(&world.api, &id), (&world.api, &id)] {
-        streams.push(open(api, id).await);
+        streams.push(api.follow(id).await);
     }
-    let refused = open(&world.api, &id).await;
+    let refused = world.api.follow(&id).await;
     assert_eq!(
         (refused.status().as_u16(), &refused.headers()["retry-after"]),
         (429, &"1".parse().unwrap())
     );
-    streams.push(open(&bob, &bobs).await);
-    assert_eq!(open(&bob, &bobs).await.status(), 503);
+    streams.push(bob.follow(&bobs).await);
+    assert_eq!(bob.follow(&bobs).await.status(), 503);
     // A closed stream makes room for a new one.
     let mut first = streams.remove(0).bytes_stream();
     first.next().await.unwrap().unwrap();
     drop(first);
     e2e::eventually(Duration::from_secs(10), "room for a stream", async || {
-        (open(&world.api, &id).await.status() == 200).then_some(())
+        (world.api.follow(&id).await.status() == 200).then_some(())
     })
     .await;
 }
@@ -257,9 +251,6 @@ async fn a_dry_run_of_many_large_nodes_is_answered_with_some_of_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn more_nodes_than_allowed_are_refused() {
     let world = World::own(&["--max-nodes", "2"]).await;
-    let answer = world
-        .api
-        .post("/tasks/submit", &json!({"run": "true", "num_nodes": 3}))
-        .await;
+    let answer = world.api.try_submit(&TaskBuilder::new("true").nodes(3)).await;
     assert_eq!(answer.invalid().1, "less_than_equal");
 }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use e2e::{World, eventually};
+use e2e::{TaskBuilder, World, eventually, small_task};
 use serde_json::json;
+use task::TaskState;
 
 use crate::gang::said;
 
@@ -12,58 +13,44 @@ const MINUTE: Duration = Duration::from_secs(60);
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_runs_longer_than_it_may_is_ended_and_keeps_its_log() {
     let world = World::own(&["--max-duration", "2s"]).await;
-    let task = json!({
-        "num_nodes": 2, "resources": {"cpus": "10m", "job_recovery": {"max_restarts_on_errors": 3}},
-        "run": "echo here; sleep 3600",
-    });
+    let task = small_task("echo here; sleep 3600")
+        .nodes(2)
+        .recovery(json!({"max_restarts_on_errors": 3}));
     let by_default = world.api.submit(&task).await;
-    let of_its_own = world
-        .api
-        .submit(&json!({"max_duration": "10m", "run": "sleep 4; echo over"}))
-        .await;
-    let status = world.api.wait_for(&by_default, "failed").await;
-    assert_eq!(status["reason"], "DeadlineExceeded", "{status}");
-    assert!(
-        status["message"]
-            .as_str()
-            .unwrap()
-            .ends_with("exceeded the `max_duration` of 2s"),
-        "{status}"
-    );
+    let of_its_own = TaskBuilder::new("sleep 4; echo over").max_duration("10m");
+    let of_its_own = world.api.submit(&of_its_own).await;
+    let status = world.api.wait_for(&by_default, TaskState::Failed).await;
+    assert_eq!(status.reason.as_deref(), Some("DeadlineExceeded"), "{status:?}");
+    let message = status.message.unwrap();
+    assert!(message.ends_with("exceeded the `max_duration` of 2s"), "{message}");
     let log = world.api.log_text(&by_default, "").await;
     assert_eq!(said(&log, "here").len(), 2, "{log}");
-    world.api.wait_for(&of_its_own, "completed").await;
-    let refused = world
-        .api
-        .post("/tasks/submit", &json!({"run": "x", "max_duration": "90"}))
-        .await;
+    world.api.wait_for(&of_its_own, TaskState::Completed).await;
+    let refused = world.api.try_submit(&TaskBuilder::new("x").max_duration("90")).await;
     assert_eq!(refused.invalid().0, "body.max_duration");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_has_a_provision_timeout_for_tasks_that_say_nothing() {
     let world = World::own(&["--provision-timeout", "2s"]).await;
-    let too_much = json!({"resources": {"cpus": 900}, "run": "true"});
+    let too_much = TaskBuilder::new("true").cpus(900);
     let fails = world.api.submit(&too_much).await;
-    let mut patient = too_much;
-    patient["config"] = json!({"kubernetes": {"provision_timeout": -1}});
-    let waits = world.api.submit(&patient).await;
-    let status = world.api.wait_for(&fails, "failed").await;
-    assert_eq!(status["reason"], "ProvisionTimeout", "{status}");
-    assert_eq!(world.api.status(&waits).await["status"], "pending");
+    let waits = world.api.submit(&too_much.provision_timeout(-1)).await;
+    let status = world.api.wait_for(&fails, TaskState::Failed).await;
+    assert_eq!(status.reason.as_deref(), Some("ProvisionTimeout"), "{status:?}");
+    assert_eq!(world.api.status(&waits).await.status, TaskState::Pending);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tasks_go_with_all_they_are_when_they_ended_long_enough_ago() {
     let world = World::own(&["--ttl-after-finished", "2s"]).await;
     let single = world.api.run("echo over").await;
-    let several =
-        json!({"num_nodes": 2, "resources": {"cpus": "10m"}, "run": "sleep $((NODE_RANK * 4)); exit $NODE_RANK"});
+    let several = small_task("sleep $((NODE_RANK * 4)); exit $NODE_RANK").nodes(2);
     let several = world.api.submit(&several).await;
     let runs = world.api.run("sleep 3600").await;
     for id in [&single, &several] {
         eventually(MINUTE, "the task to be deleted", async || {
-            (world.api.get(&format!("/tasks/{id}")).await.status == 404).then_some(())
+            (world.api.try_status(id).await.status == 404).then_some(())
         })
         .await;
         eventually(MINUTE, "its Jobs to be deleted", async || {

@@ -9,6 +9,7 @@ use e2e::{Backend, PowerCut, World, eventually, shims};
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 use serde_json::json;
+use task::TaskState;
 
 /// A server on a layer that loses what was not synced.
 struct Site {
@@ -80,8 +81,8 @@ async fn a_command_that_ran_when_the_power_went_is_not_run_again() {
     let id = site.world.api.run(&format!("{}; sleep 600", site.run_and_cut())).await;
     site.wait_for_the_cut().await;
     site.cut_power();
-    let status = site.world.api.wait_for(&id, "failed").await;
-    assert_eq!(status["metadata"]["nodes"][0]["exit_code"], 137, "{status}");
+    let status = site.world.api.wait_for(&id, TaskState::Failed).await;
+    assert_eq!(status.metadata.nodes[0].exit_code, Some(137), "{status:?}");
     assert_eq!(site.runs(), 1);
     site.end();
 }
@@ -125,9 +126,9 @@ async fn a_retry_that_ran_when_the_power_went_is_not_run_again() {
 async fn a_success_that_was_told_is_still_one_after_the_power_went() {
     let Some(mut site) = Site::new(&[]).await else { return };
     let id = site.world.api.run(&format!("{}; echo said", site.run())).await;
-    site.world.api.wait_for(&id, "completed").await;
+    site.world.api.wait_for(&id, TaskState::Completed).await;
     site.cut_power();
-    site.world.api.wait_for(&id, "completed").await;
+    site.world.api.wait_for(&id, TaskState::Completed).await;
     assert_eq!(site.runs(), 1);
     assert_eq!(site.world.api.log_text(&id, "").await, "said\n");
     site.end();
@@ -140,9 +141,9 @@ async fn a_log_of_several_files_is_whole_after_the_power_went() {
         return;
     };
     let id = site.world.api.run("seq 20000").await;
-    site.world.api.wait_for(&id, "completed").await;
+    site.world.api.wait_for(&id, TaskState::Completed).await;
     site.cut_power();
-    site.world.api.wait_for(&id, "completed").await;
+    site.world.api.wait_for(&id, TaskState::Completed).await;
     let expected: String = (1..=20_000).map(|number| format!("{number}\n")).collect();
     assert!(site.world.api.log_text(&id, "").await == expected);
     site.end();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::{Backend, Cluster, Proxy, Webhook, World, eventually};
+use e2e::{Answer, Backend, Cluster, Proxy, TaskBuilder, Webhook, World, eventually};
 use futures::future::join_all;
 use k8s_openapi::api::admissionregistration::v1::{MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding};
 use k8s_openapi::api::batch::v1::Job;
@@ -11,6 +11,8 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
+use task::TaskState;
+use task::wire::TaskStatus;
 
 const LATE: Duration = Duration::from_secs(60);
 
@@ -86,16 +88,14 @@ async fn an_injected_sidecar_is_not_taken_for_the_task() {
     .await;
     let failing = world.api.run("echo out; exit 7").await;
     let succeeding = world.api.run("echo fine").await;
-    let gang = world
-        .api
-        .submit(&json!({"num_nodes": 2, "setup": "true", "run": "echo ran"}))
-        .await;
-    let status = world.api.wait_for(&failing, "failed").await;
-    assert_eq!(status["metadata"]["nodes"][0]["exit_code"], 7, "{status}");
+    let gang = TaskBuilder::new("echo ran").nodes(2).setup("true");
+    let gang = world.api.submit(&gang).await;
+    let status = world.api.wait_for(&failing, TaskState::Failed).await;
+    assert_eq!(status.metadata.nodes[0].exit_code, Some(7), "{status:?}");
     assert_eq!(world.api.log_text(&failing, "").await, "out\n");
     for id in [&succeeding, &gang] {
-        let status = world.api.wait_for(id, "completed").await;
-        assert_eq!(status["metadata"]["nodes"][0]["exit_code"], 0, "{status}");
+        let status = world.api.wait_for(id, TaskState::Completed).await;
+        assert_eq!(status.metadata.nodes[0].exit_code, Some(0), "{status:?}");
     }
     eventually(LATE, "the sidecars to end with their tasks", async || {
         let pods = world.cluster.pods().await;
@@ -104,8 +104,12 @@ async fn an_injected_sidecar_is_not_taken_for_the_task() {
     })
     .await;
     // What Kubernetes now reports of their pods and Jobs changes nothing.
-    for (id, state) in [(&failing, "failed"), (&succeeding, "completed"), (&gang, "completed")] {
-        assert_eq!(world.api.status(id).await["status"], state);
+    for (id, state) in [
+        (&failing, TaskState::Failed),
+        (&succeeding, TaskState::Completed),
+        (&gang, TaskState::Completed),
+    ] {
+        assert_eq!(world.api.status(id).await.status, state);
     }
     forget_policy(&world.cluster, &policy).await;
 }
@@ -120,15 +124,10 @@ async fn an_init_container_that_fails_is_named_and_the_log_is_empty() {
         name: "check", image: "docker.io/library/python:3.13-slim", command: ["/bin/bash", "-c", "exit 3"]}]}]"#;
     let policy = mutate_pods(&world.cluster, failing).await;
     let id = world.api.run("echo never").await;
-    let status = world.api.wait_for(&id, "failed").await;
-    assert_eq!(status["reason"], "InitContainerFailed", "{status}");
-    assert!(
-        status["message"]
-            .as_str()
-            .unwrap()
-            .contains("`check` exited with code 3"),
-        "{status}"
-    );
+    let status = world.api.wait_for(&id, TaskState::Failed).await;
+    assert_eq!(status.reason.as_deref(), Some("InitContainerFailed"), "{status:?}");
+    let message = status.message.unwrap();
+    assert!(message.contains("`check` exited with code 3"), "{message}");
     for query in ["", "?follow=false"] {
         let log = tokio::time::timeout(Duration::from_secs(20), world.api.log_text(&id, query)).await;
         assert_eq!(log.expect("the log ends"), "");
@@ -142,11 +141,14 @@ async fn the_log_of_a_task_that_never_started_ends() {
         return;
     }
     let world = World::own(&[]).await;
-    let task = json!({"run": "true", "max_duration": "3s", "resources": {"image_id": "localhost:1/not/there:1"}});
+    let task = TaskBuilder::new("true")
+        .max_duration("3s")
+        .image("localhost:1/not/there:1");
     let id = world.api.submit(&task).await;
     let log = tokio::time::timeout(LATE, world.api.log_text(&id, "")).await;
     assert_eq!(log.expect("the log ends"), "");
-    assert_eq!(world.api.wait_for(&id, "failed").await["reason"], "DeadlineExceeded");
+    let status = world.api.wait_for(&id, TaskState::Failed).await;
+    assert_eq!(status.reason.as_deref(), Some("DeadlineExceeded"));
     let log = tokio::time::timeout(Duration::from_secs(20), world.api.log_text(&id, "?follow=false")).await;
     assert_eq!(log.expect("the log ends"), "");
 }
@@ -155,20 +157,16 @@ async fn the_log_of_a_task_that_never_started_ends() {
 async fn an_evicted_task_that_exits_with_0_has_failed_and_is_run_again() {
     let world = World::own(&[]).await;
     let polite = "trap 'exit 0' TERM; echo attempt; if [ ! -e /data/once ]; then touch /data/once; while :; do sleep 0.1; done; fi";
-    world.api.create_volume(&json!({"name": "once", "size": "1Mi"})).await;
-    let recovers = world
-        .api
-        .submit(&json!({"run": polite, "volumes": {"/data": "once"}, "resources": {"job_recovery": "FAILOVER"}}))
-        .await;
-    let plain = world.api.run("trap 'exit 0' TERM; while :; do sleep 0.1; done").await;
-    let gang = world
-        .api
-        .submit(&json!({"num_nodes": 2, "run": "trap 'exit 0' TERM; while :; do sleep 0.1; done"}))
-        .await;
+    world.api.create_small_volume("once").await;
+    let recovers = TaskBuilder::new(polite).volume("/data", "once").recovery("FAILOVER");
+    let recovers = world.api.submit(&recovers).await;
+    let plain = TaskBuilder::new("trap 'exit 0' TERM; while :; do sleep 0.1; done");
+    let gang = world.api.submit(&plain.clone().nodes(2)).await;
+    let plain = world.api.submit(&plain).await;
     for id in [&recovers, &plain] {
-        world.api.wait_for(id, "running").await;
+        world.api.wait_for(id, TaskState::Running).await;
     }
-    world.api.wait_for_nodes(&gang, "running").await;
+    world.api.wait_for_nodes(&gang, TaskState::Running).await;
     let pods = world.cluster.pods().await;
     let of = |id: &str| {
         pods.iter()
@@ -179,23 +177,21 @@ async fn an_evicted_task_that_exits_with_0_has_failed_and_is_run_again() {
     for id in [&recovers, &plain, &gang] {
         world.cluster.evict(&of(id)).await;
     }
-    assert_eq!(
-        world.api.wait_for(&recovers, "completed").await["metadata"]["nodes"][0]["attempt"],
-        2
-    );
+    let recovered = world.api.wait_for(&recovers, TaskState::Completed).await;
+    assert_eq!(recovered.metadata.nodes[0].attempt, 2);
     for id in [&plain, &gang] {
-        let status = world.api.wait_for(id, "failed").await;
+        let status = world.api.wait_for(id, TaskState::Failed).await;
         assert!(
-            matches!(status["reason"].as_str(), Some("EvictionByEvictionAPI" | "PodDeleted")),
-            "{status}"
+            matches!(status.reason.as_deref(), Some("EvictionByEvictionAPI" | "PodDeleted")),
+            "{status:?}"
         );
     }
     // No node keeps running for a finished task.
-    eventually(LATE, "the other node to end", async || {
-        let status = world.api.status(&gang).await;
-        (status["metadata"]["running_nodes"] == 0).then_some(())
-    })
-    .await;
+    let none_runs = |status: &TaskStatus| status.metadata.running_nodes == 0;
+    world
+        .api
+        .wait_for_status(&gang, LATE, "the other node to end", none_runs)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -205,13 +201,13 @@ async fn two_gangs_that_a_quota_has_room_for_one_of_come_to_their_end() {
     }
     let world = World::own(&[]).await;
     world.cluster.limit(json!({"pods": "2"})).await;
-    let task = json!({"num_nodes": 2, "run": "echo ran"});
+    let task = TaskBuilder::new("echo ran").nodes(2);
     let ids = join_all((0..2).map(|_| world.api.submit(&task))).await;
     for id in &ids {
         eventually(Duration::from_secs(180), "both to end", async || {
             let status = world.api.status(id).await;
             // Finished tasks keep their pods, and so their part of the quota.
-            if status["status"] == "completed" {
+            if status.status == TaskState::Completed {
                 world.api.stop(id).await;
                 return Some(());
             }
@@ -228,34 +224,30 @@ async fn a_key_is_reserved_whatever_is_submitted_with_it() {
     for round in 0..5 {
         let key = format!("key-{round}-{:x}", fastrand::u64(..));
         let tasks = [
-            json!({"name": "a", "run": "true"}),
-            json!({"name": "b", "run": "true"}),
-            json!({"name": "a", "num_nodes": 2, "run": "true"}),
-            json!({"run": "true"}),
+            TaskBuilder::new("true").name("a"),
+            TaskBuilder::new("true").name("b"),
+            TaskBuilder::new("true").name("a").nodes(2),
+            TaskBuilder::new("true"),
         ];
         let submits = tasks.iter().enumerate().map(|(index, task)| {
             let api = if index % 2 == 0 { &world.api } else { &second };
             api.submit_once(&key, task)
         });
         let answers: Vec<_> = join_all(submits).await.into_iter().map(Option::unwrap).collect();
-        let made: Vec<&Value> = answers
-            .iter()
-            .filter(|answer| answer.status == 200)
-            .map(|answer| &answer.body)
-            .collect();
+        let made: Vec<&Answer> = answers.iter().filter(|answer| answer.status == 200).collect();
         assert_eq!(made.len(), 1, "{answers:?}");
         assert!(
             answers.iter().all(|answer| matches!(answer.status, 200 | 409)),
             "{answers:?}"
         );
-        let id = made[0]["task_id"].as_str().unwrap();
+        let id = made[0].clone().task_id();
         // The other server may have created it.
         eventually(LATE, "the task to be seen", async || {
-            (world.api.get(&format!("/tasks/{id}")).await.status == 200).then_some(())
+            (world.api.try_status(&id).await.status == 200).then_some(())
         })
         .await;
-        world.api.wait_for(id, "completed").await;
-        let log = tokio::time::timeout(LATE, world.api.log_text(id, "?follow=false")).await;
+        world.api.wait_for(&id, TaskState::Completed).await;
+        let log = tokio::time::timeout(LATE, world.api.log_text(&id, "?follow=false")).await;
         assert_eq!(log.expect("the log ends"), "");
     }
     assert_eq!(world.api.task_ids().await.len(), 5);
@@ -270,7 +262,7 @@ async fn what_a_retry_was_answered_for_is_not_undone_by_the_first_try() {
         let world = World::own(&[]).await;
         // The first create of a Job takes longer than the first try may.
         let webhook = Webhook::slow(&world.cluster, 1, Duration::from_secs(28)).await;
-        let task = json!({"name": "once", "num_nodes": nodes, "run": "sleep 600"});
+        let task = TaskBuilder::new("sleep 600").name("once").nodes(nodes);
         let first = tokio::spawn({
             let (api, task) = (world.api.clone(), task.clone());
             async move { api.submit_once("key", &task).await }
@@ -280,19 +272,18 @@ async fn what_a_retry_was_answered_for_is_not_undone_by_the_first_try() {
         })
         .await;
         let (_server, second) = world.another(&world.kubeconfig(), &[]);
-        let id = second.submit_once("key", &task).await.unwrap().ok()["task_id"].clone();
-        let id = id.as_str().unwrap();
+        let id = second.submit_once("key", &task).await.unwrap().task_id();
         let first = first.await.unwrap().unwrap();
-        assert!(first.status != 200 || first.body["task_id"] == id, "{first:?}");
+        assert!(first.status != 200 || first.body["task_id"] == id.as_str(), "{first:?}");
         webhook.remove().await;
         eventually(LATE, "the task to be seen", async || {
-            (world.api.get(&format!("/tasks/{id}")).await.status == 200).then_some(())
+            (world.api.try_status(&id).await.status == 200).then_some(())
         })
         .await;
-        world.api.wait_for(id, "running").await;
+        world.api.wait_for(&id, TaskState::Running).await;
         // Longer than any clean-up that the first try may still do.
         tokio::time::sleep(Duration::from_secs(10)).await;
-        assert_eq!(world.api.status(id).await["status"], "running");
+        assert_eq!(world.api.status(&id).await.status, TaskState::Running);
         assert_eq!(world.api.task_ids().await, [id]);
     }
 }
@@ -308,11 +299,7 @@ async fn a_webhook_may_take_its_time_and_is_named_when_it_takes_too_long() {
     assert_eq!(slow.asked(), 1, "the create was not repeated");
     slow.remove().await;
     let stuck = Webhook::slow(&world.cluster, 100, Duration::from_secs(40)).await;
-    let detail = world
-        .api
-        .post("/tasks/submit", &json!({"run": "true"}))
-        .await
-        .error(500);
+    let detail = world.api.try_submit(&TaskBuilder::new("true")).await.error(500);
     assert!(detail.contains(&stuck.name()), "{detail}");
     stuck.remove().await;
 }
@@ -328,7 +315,7 @@ async fn silent_watches_make_no_old_answers() {
         let id = world.api.run("sleep 600").await;
         let made = Instant::now();
         let answers = eventually(LATE, "the server to see changes again", async || {
-            let answer = behind.get(&format!("/tasks/{id}")).await;
+            let answer = behind.try_status(&id).await;
             // The limit is 10 s; a busy machine may need a moment for the response itself.
             if made.elapsed() > Duration::from_secs(11) {
                 assert_ne!(answer.status, 404, "an answer that is {:?} old", made.elapsed());
@@ -344,7 +331,7 @@ async fn silent_watches_make_no_old_answers() {
 async fn a_stop_that_a_finalizer_holds_up_ends_the_pods_and_is_said() {
     let mut world = World::own(&[]).await;
     let id = world.api.run("sleep 600").await;
-    world.api.wait_for(&id, "running").await;
+    world.api.wait_for(&id, TaskState::Running).await;
     let name = world.cluster.jobs(&id).await[0].name_any();
     let jobs = world.cluster.api::<Job>();
     let finalizers = async |names: Value| {
@@ -355,10 +342,10 @@ async fn a_stop_that_a_finalizer_holds_up_ends_the_pods_and_is_said() {
     assert_eq!(world.api.stop(&id).await.status, 200);
     let terminating = async |world: &World| {
         let status = world.api.status(&id).await;
-        assert_eq!(status["reason"], "Terminating", "{status}");
+        assert_eq!(status.reason.as_deref(), Some("Terminating"), "{status:?}");
         assert!(
-            status["message"].as_str().unwrap().contains("example.com/audit"),
-            "{status}"
+            status.message.as_deref().unwrap().contains("example.com/audit"),
+            "{status:?}"
         );
         status
     };
@@ -367,13 +354,13 @@ async fn a_stop_that_a_finalizer_holds_up_ends_the_pods_and_is_said() {
     world.server().restart();
     terminating(&world).await;
     eventually(LATE, "the pod to end", async || {
-        (terminating(&world).await["metadata"]["running_nodes"] == 0).then_some(())
+        (terminating(&world).await.metadata.running_nodes == 0).then_some(())
     })
     .await;
     assert_eq!(world.api.post("/tasks/stop", &Value::Null).await.ok()["count"], 0);
     finalizers(Value::Null).await;
     eventually(LATE, "the task to be deleted", async || {
-        (world.api.get(&format!("/tasks/{id}")).await.status == 404).then_some(())
+        (world.api.try_status(&id).await.status == 404).then_some(())
     })
     .await;
 }
@@ -403,15 +390,12 @@ async fn under_pod_security_tasks_run_with_the_setting_and_are_refused_without()
     };
     enforce(&restricted).await;
     let id = restricted.api.run("id -u").await;
-    restricted.api.wait_for(&id, "completed").await;
+    restricted.api.wait_for(&id, TaskState::Completed).await;
     assert_eq!(restricted.api.log_text(&id, "").await, "1000\n");
     let open = World::own(&[]).await;
     enforce(&open).await;
     for nodes in [1, 2] {
-        let refused = open
-            .api
-            .post("/tasks/submit", &json!({"num_nodes": nodes, "run": "true"}))
-            .await;
+        let refused = open.api.try_submit(&TaskBuilder::new("true").nodes(nodes)).await;
         let detail = refused.error(500);
         assert!(
             detail.contains("--pod-security restricted") && detail.contains("`restricted`"),
@@ -459,12 +443,14 @@ async fn a_missing_right_is_named_by_readyz_and_by_the_task() {
     assert!(detail.contains("`patch` on `pods`"), "{detail}");
     // The other server has all permissions, and would let the nodes begin.
     world.server().kill();
-    let gang = limited.submit(&json!({"num_nodes": 2, "run": "true"})).await;
-    eventually(LATE, "the real reason", async || {
-        let status = limited.status(&gang).await;
-        status["message"].as_str()?.contains("forbidden").then_some(())
-    })
-    .await;
+    let gang = limited.submit(&TaskBuilder::new("true").nodes(2)).await;
+    let is_forbidden = |status: &TaskStatus| {
+        let message = status.message.as_deref().unwrap_or_default();
+        message.contains("forbidden")
+    };
+    limited
+        .wait_for_status(&gang, LATE, "the real reason", is_forbidden)
+        .await;
     let rights =
         json!({"rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "patch"]}]});
     let mut more = rules.as_array().unwrap().clone();
@@ -476,7 +462,7 @@ async fn a_missing_right_is_named_by_readyz_and_by_the_task() {
         .patch("limited", &PatchParams::default(), &change)
         .await
         .unwrap();
-    limited.wait_for(&gang, "completed").await;
+    limited.wait_for(&gang, TaskState::Completed).await;
     eventually(LATE, "the server to be ready", async || {
         (limited.get("/readyz").await.status == 200).then_some(())
     })

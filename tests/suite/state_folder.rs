@@ -5,9 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use e2e::{Backend, Server, World, eventually, shims};
+use e2e::{Backend, Server, TaskBuilder, World, eventually, shims};
 use rusqlite::Connection;
 use serde_json::json;
+use task::TaskState;
 
 /// All files below a directory that have this text.
 fn files_with(folder: &Path, text: &str) -> Vec<PathBuf> {
@@ -62,14 +63,15 @@ async fn a_lost_database_costs_no_data_and_leaves_no_process() {
     }
     let mut world = World::own(&[]).await;
     let state = world.state_folder().unwrap().to_owned();
-    world.api.create_volume(&json!({"name": "data", "size": "1Mi"})).await;
-    let task = json!({"volumes": {"/data": "data"}, "run": "printf kept >/data/file; printf draft >draft; echo up; sleep 600"});
+    world.api.create_small_volume("data").await;
+    let task =
+        TaskBuilder::new("printf kept >/data/file; printf draft >draft; echo up; sleep 600").volume("/data", "data");
     let id = world.api.submit(&task).await;
     eventually(Duration::from_secs(30), "the task to have written", async || {
         (!files_with(&state, "draft").is_empty()).then_some(())
     })
     .await;
-    world.api.wait_for(&id, "running").await;
+    world.api.wait_for(&id, TaskState::Running).await;
     world.server().kill();
     for name in ["state.db", "state.db-wal", "state.db-shm"] {
         fs::remove_file(state.join(name)).unwrap();
@@ -116,9 +118,9 @@ async fn a_volume_of_very_many_files_is_deleted_beside_tasks_that_run() {
     let world = World::own(&[]).await;
     let state = world.state_folder().unwrap().to_owned();
     let volume = world.api.create_volume(&json!({"name": "many", "size": "1Gi"})).await;
-    let task = json!({"volumes": {"/many": "many"}, "run": "true"});
+    let task = TaskBuilder::new("true").volume("/many", "many");
     let id = world.api.submit(&task).await;
-    world.api.wait_for(&id, "completed").await;
+    world.api.wait_for(&id, TaskState::Completed).await;
     assert_eq!(world.api.stop(&id).await.status, 200);
     let folder = fs::read_dir(state.join("volumes"))
         .unwrap()
@@ -130,7 +132,7 @@ async fn a_volume_of_very_many_files_is_deleted_beside_tasks_that_run() {
         fs::File::create(folder.join(number.to_string())).unwrap();
     }
     eventually(Duration::from_secs(20), "the volume to be deleted", async || {
-        (world.api.delete(&format!("/volumes/{volume}")).await.status == 200).then_some(())
+        (world.api.delete_volume(&volume).await.status == 200).then_some(())
     })
     .await;
     eventually(Duration::from_secs(20), "the volume to be moved away", async || {
@@ -138,7 +140,7 @@ async fn a_volume_of_very_many_files_is_deleted_beside_tasks_that_run() {
     })
     .await;
     let id = world.api.run("echo beside").await;
-    world.api.wait_for(&id, "completed").await;
+    world.api.wait_for(&id, TaskState::Completed).await;
     eventually(Duration::from_secs(60), "the trash to be empty", async || {
         fs::read_dir(state.join("trash"))
             .unwrap()
@@ -163,7 +165,7 @@ async fn all_logs_together_are_kept_below_their_limit() {
             .api
             .run("yes 0123456789012345678901234567890123456789 | head -n 20000")
             .await;
-        world.api.wait_for(&id, "completed").await;
+        world.api.wait_for(&id, TaskState::Completed).await;
         ids.push(id);
     }
     assert!(world.server().terminate());
