@@ -26,6 +26,7 @@ mod limits_of_time; // How long a task waits, runs, and is kept.
 mod logs; // Bytes, order, parameters, and ends of log streams.
 mod operations; // Health, metrics, documents, startup, and shutdown of the server.
 mod power_cuts; // What a power cut leaves.
+mod responses; // The shapes of response bodies.
 mod shared_cluster; // What a shared cluster does to tasks: webhooks, sidecars, disruptions, quotas, policies.
 mod state_folder; // Who owns the state directory, and what happens to unknown contents.
 mod states; // Why a task waits, and why it failed.
