@@ -17,7 +17,7 @@ fn asked_by_another(base: &str, method: &'static str, path: &'static str) -> Opt
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_account_of_the_machine_is_refused() {
+async fn another_account_of_the_machine_is_forbidden() {
     let world = World::own(&[]).await;
     for (method, path) in [
         ("POST", "/tasks/submit"),
@@ -44,7 +44,7 @@ async fn another_account_of_the_machine_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_accounts_are_let_in_where_the_operator_says_so() {
+async fn allow_local_users_admits_all_accounts() {
     let world = World::own(&["--allow-local-users"]).await;
     if let Some(answer) = asked_by_another(world.api.base(), "POST", "/tasks/submit") {
         assert_eq!(answer.status, 200);
@@ -80,7 +80,7 @@ impl Stranger {
 }
 
 #[test]
-fn nothing_is_sent_to_another_accounts_program() {
+fn nothing_is_sent_to_a_program_of_another_account() {
     let Some(stranger) = Stranger::start() else {
         return;
     };
@@ -103,7 +103,7 @@ fn nothing_is_sent_to_another_accounts_program() {
 }
 
 #[test]
-fn another_accounts_server_is_used_where_the_person_says_so() {
+fn trust_local_server_uses_a_server_of_another_account() {
     let Some(stranger) = Stranger::start() else {
         return;
     };

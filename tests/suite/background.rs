@@ -6,7 +6,7 @@ use e2e::{Backend, CommandLine};
 use serde_json::Value;
 
 #[test]
-fn the_server_in_the_background_keeps_nothing_of_its_starter() {
+fn the_background_server_inherits_nothing() {
     if Backend::chosen() == Backend::Cluster {
         println!("skipped on Cluster: the server would use it");
         return;

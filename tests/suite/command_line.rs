@@ -32,7 +32,7 @@ async fn a_task_is_followed_to_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_exit_code_is_the_tasks_when_it_is_asked_for() {
+async fn exit_code_returns_the_exit_code_of_the_task() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     let told = cli
@@ -65,7 +65,7 @@ fn submit_and_follow(cli: &CommandLine, flags: &[&str]) -> std::process::Child {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_is_stopped_while_it_is_followed_ends_with_103() {
+async fn a_follower_of_a_stopped_task_exits_with_103() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     for (flag, code) in [("--name=default", 103), ("--exit-code", 103), ("--no-exit-code", 0)] {
@@ -76,7 +76,7 @@ async fn a_task_that_is_stopped_while_it_is_followed_ends_with_103() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_word_with_spaces_is_a_line_of_bash() {
+async fn one_argument_with_spaces_is_a_line_of_bash() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     let ran = cli.run(&["jobs", "submit", "--", "echo one > f; cat f"]);
@@ -86,7 +86,7 @@ async fn one_word_with_spaces_is_a_line_of_bash() {
 }
 
 #[test]
-fn what_cannot_be_printed_is_a_failure() {
+fn a_failed_write_to_standard_output_is_an_error() {
     let cli = CommandLine::fresh();
     for arguments in [
         ["--help"].as_slice(),
@@ -101,7 +101,7 @@ fn what_cannot_be_printed_is_a_failure() {
 }
 
 #[test]
-fn words_of_neighbors_are_answered_with_ours() {
+fn commands_of_similar_tools_get_a_suggestion() {
     let cli = CommandLine::fresh();
     let told = cli.run(&["launch", "task.yaml"]).failed(2);
     assert!(told.contains("use `k8s-cli jobs submit` to run a task"), "{told}");
@@ -112,7 +112,7 @@ fn words_of_neighbors_are_answered_with_ours() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_is_found_by_name_identifier_or_its_beginning() {
+async fn a_task_is_found_by_name_id_or_id_prefix() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     let id = id_of(
@@ -137,7 +137,7 @@ async fn a_task_is_found_by_name_identifier_or_its_beginning() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn waiting_ends_when_the_time_is_over() {
+async fn wait_ends_with_its_timeout() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     let id = id_of(&cli.run(&["jobs", "submit", "-q", "--", "sleep", "600"]).ok());
@@ -147,7 +147,7 @@ async fn waiting_ends_when_the_time_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn control_c_leaves_the_task_running_and_says_so() {
+async fn sigint_leaves_the_task_running() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     let child = submit_and_follow(&cli, &[]);
@@ -173,7 +173,7 @@ async fn control_c_leaves_the_task_running_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dry_run_shows_the_manifests_and_makes_nothing() {
+async fn a_dry_run_prints_manifests_and_creates_nothing() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     cli.write(
@@ -199,7 +199,7 @@ async fn a_dry_run_shows_the_manifests_and_makes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn volumes_are_made_found_and_deleted() {
+async fn volumes_are_created_found_and_deleted() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     let id = id_of(
@@ -238,7 +238,7 @@ async fn volumes_are_made_found_and_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_server_finds_wrong_is_shown_in_the_file() {
+async fn errors_of_the_server_point_into_the_task_file() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     cli.write("task.yaml", "run: 'true'\nvolumes:\n  /data: missing\n");
@@ -257,7 +257,7 @@ async fn what_the_server_finds_wrong_is_shown_in_the_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_lost_without_a_question() {
+async fn stop_all_asks_for_confirmation() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     let id = id_of(&cli.run(&["jobs", "submit", "-q", "--", "sleep", "600"]).ok());
@@ -277,7 +277,7 @@ async fn nothing_is_lost_without_a_question() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watch_prints_what_changes() {
+async fn list_watch_prints_changes() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     let mut child = cli.command(&["jobs", "list", "--watch", "-o", "json"]).spawn().unwrap();
@@ -302,7 +302,7 @@ async fn a_watch_prints_what_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_view_of_ones_tasks_shows_the_last_line_of_each_node() {
+async fn top_shows_the_last_log_line_of_each_node() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     let script = "echo \"epoch $((NODE_RANK + 7))\"; sleep 600";
@@ -328,7 +328,7 @@ async fn the_view_of_ones_tasks_shows_the_last_line_of_each_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn completions_know_the_users_tasks() {
+async fn completions_include_the_ids_of_tasks() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     let id = id_of(
@@ -353,7 +353,7 @@ async fn completions_know_the_users_tasks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_submit_that_is_repeated_makes_no_second_task() {
+async fn a_repeated_submit_creates_one_task() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     let submit = ["jobs", "submit", "-q", "--idempotency-key", "once", "--", "true"];
@@ -421,7 +421,7 @@ async fn the_first_command_starts_a_server_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_one_is_is_remembered_where_the_python_command_line_does() {
+async fn the_login_file_is_that_of_the_python_cli() {
     let cli = CommandLine::fresh();
     cli.run(&["auth", "login", "élise@example.com"]).ok();
     assert_eq!(cli.run(&["auth", "whoami"]).ok(), "élise@example.com\n");

@@ -10,7 +10,7 @@ use crate::logs::sha256;
 /// 64 MiB of random bytes, with sequences that upset terminals and markup, and a line of 1 MiB: the log must not change
 /// them.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_bytes_of_a_log_are_not_touched() {
+async fn the_cli_does_not_change_the_bytes_of_a_log() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     // Kubernetes keeps 10 MB of a log, and loses what is written faster than it is read.
@@ -53,7 +53,7 @@ async fn the_bytes_of_a_log_are_not_touched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_leaves_is_no_failure() {
+async fn a_closed_pipe_is_not_an_error() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     let id = id_of(&cli.run(&["jobs", "submit", "-q", "--", "seq", "200000"]).ok());
@@ -70,7 +70,7 @@ async fn a_reader_that_leaves_is_no_failure() {
 
 /// The server is killed and restarted, then stopped and restarted, while three nodes are followed.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_restarted_costs_a_follower_no_line() {
+async fn a_follower_loses_no_line_when_the_server_restarts() {
     const LINES: usize = 150;
     let mut world = World::own(&[]).await;
     let cli = CommandLine::of(&world);
@@ -110,7 +110,7 @@ async fn a_server_that_is_restarted_costs_a_follower_no_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn why_a_task_waits_is_said_while_it_is_followed() {
+async fn a_follower_prints_why_a_task_is_pending() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     let mut child = cli

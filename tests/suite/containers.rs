@@ -65,7 +65,7 @@ fn processes(text: &str) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn volumes_from_objects_show_what_is_in_them_and_follow_the_pods_annotations() {
+async fn volumes_have_the_data_of_objects_and_pod_annotations() {
     let world = World::own(&[]).await;
     let _: ConfigMap = world
         .cluster
@@ -119,7 +119,7 @@ async fn volumes_from_objects_show_what_is_in_them_and_follow_the_pods_annotatio
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_is_ready_when_its_probe_says_so() {
+async fn a_pod_is_ready_when_its_probe_succeeds() {
     let world = World::own(&[]).await;
     let probe = json!({"readinessProbe": {"exec": {"command": ["test", "-f", "/tmp/ready"]}, "periodSeconds": 1}});
     let made: Pod = world
@@ -141,7 +141,7 @@ async fn a_pod_is_ready_when_its_probe_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_of_a_task_have_addresses_of_their_own() {
+async fn nodes_of_a_task_have_different_addresses() {
     let world = World::own(&[]).await;
     let id = world.api.submit(&TaskBuilder::new("sleep 1").nodes(2)).await;
     let status = world.api.wait_for(&id, TaskState::Completed).await;
@@ -152,7 +152,7 @@ async fn nodes_of_a_task_have_addresses_of_their_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_environment_is_the_pods_and_not_the_servers() {
+async fn variables_come_from_the_pod_and_not_from_the_server() {
     if Backend::Cluster.lacks("the environment comes from the image") {
         return;
     }
@@ -180,7 +180,7 @@ async fn the_environment_is_the_pods_and_not_the_servers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tasks_children_end_with_it_however_far_they_went() {
+async fn detached_child_processes_end_with_the_task() {
     if Backend::Cluster.lacks("it is the responsibility of the container runtime") {
         return;
     }
@@ -198,7 +198,7 @@ async fn a_tasks_children_end_with_it_however_far_they_went() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_container_that_ignores_term_is_killed_after_its_grace_period() {
+async fn a_container_that_ignores_sigterm_is_killed() {
     let world = World::own(&[]).await;
     let made: Pod = world
         .cluster
@@ -224,7 +224,7 @@ async fn a_container_that_ignores_term_is_killed_after_its_grace_period() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deadline_of_a_pod_ends_it_and_its_log_stays() {
+async fn a_pod_past_its_deadline_fails_and_keeps_its_log() {
     let world = World::own(&[]).await;
     let script = "trap 'echo ending; exit 0' TERM; echo up; while :; do sleep 0.1; done";
     // Bash runs the trap when its `sleep` has ended, which a busy machine delays.
@@ -250,7 +250,7 @@ async fn a_deadline_of_a_pod_ends_it_and_its_log_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_is_suspended_ends_its_pods_and_goes_on_when_resumed() {
+async fn a_suspended_job_deletes_its_pods_until_it_is_resumed() {
     let world = World::own(&[]).await;
     let template = json!({"spec": {"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "containers": [
         {"name": "main", "image": IMAGE, "command": ["/bin/bash", "-c", "trap 'exit 1' TERM; while :; do sleep 0.1; done"]},
@@ -289,7 +289,7 @@ async fn a_job_that_is_suspended_ends_its_pods_and_goes_on_when_resumed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fork_bomb_and_a_memory_hog_do_not_keep_others_from_running() {
+async fn other_tasks_run_beside_a_fork_bomb_and_a_memory_hog() {
     if Backend::Cluster.lacks("it would test the cluster") {
         return;
     }
@@ -312,7 +312,7 @@ async fn a_fork_bomb_and_a_memory_hog_do_not_keep_others_from_running() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_never_ends_is_kept_to_its_limit_and_its_end_is_whole() {
+async fn a_log_that_never_ends_is_kept_up_to_its_limit() {
     if Backend::Cluster.lacks("the operator configures the kubelet's log rotation") {
         return;
     }
@@ -339,7 +339,7 @@ async fn a_log_that_never_ends_is_kept_to_its_limit_and_its_end_is_whole() {
 
 /// The container can write the files in its own directory.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_has_spoiled_its_own_record_can_be_stopped() {
+async fn a_task_that_truncated_its_own_record_can_be_stopped() {
     if Backend::Cluster.lacks("the kubelet writes the record") {
         return;
     }
@@ -364,7 +364,7 @@ async fn a_task_that_has_spoiled_its_own_record_can_be_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_container_that_ends_is_started_again_in_its_pod_as_its_policy_says() {
+async fn the_restart_policy_restarts_containers_in_their_pod() {
     let world = World::own(&[]).await;
     let volume = json!([{"name": "kept", "emptyDir": {}}]);
     let container = json!({"volumeMounts": [{"name": "kept", "mountPath": "/kept"}]});
@@ -393,7 +393,7 @@ async fn a_container_that_ends_is_started_again_in_its_pod_as_its_policy_says() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn last_words_as_long_as_the_disk_are_read_from_their_end() {
+async fn a_huge_termination_message_is_read_from_its_end() {
     if Backend::Cluster.lacks("the kubelet reads the message") {
         return;
     }

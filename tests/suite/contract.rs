@@ -42,7 +42,7 @@ fn send(base: &str, row: &Value) -> RawAnswer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn recorded_requests_get_the_recorded_answers() {
+async fn recorded_requests_get_the_recorded_responses() {
     let world = World::new().await;
     let rows = rows("golden.jsonl");
     let mut differences = Vec::new();
@@ -168,7 +168,7 @@ fn compare_job(name: &str, recorded: &Value, job: &Job, id: (&str, &str)) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_jobs_carry_all_that_the_recorded_ones_carry() {
+async fn jobs_have_all_fields_of_the_recorded_jobs() {
     let world = World::new().await;
     let mut compared = 0;
     for row in rows("manifests.jsonl") {
@@ -209,7 +209,7 @@ async fn the_jobs_carry_all_that_the_recorded_ones_carry() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_claims_carry_all_that_the_recorded_ones_carry() {
+async fn pvcs_have_all_fields_of_the_recorded_pvcs() {
     let world = World::new().await;
     let mut compared = 0;
     for row in rows("manifests.jsonl") {

@@ -58,7 +58,7 @@ fn assert_complete(id: &str, log: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_engine_killed_at_any_instant_loses_no_task_no_line_and_no_process() {
+async fn a_killed_engine_loses_no_task_log_line_or_process() {
     if Backend::Cluster.lacks("its state is outside of the server's process") {
         return;
     }
@@ -103,7 +103,7 @@ async fn an_engine_killed_at_any_instant_loses_no_task_no_line_and_no_process() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_ended_while_no_server_ran_is_reported_as_it_ended() {
+async fn exit_codes_are_kept_while_no_server_runs() {
     if Backend::Cluster.lacks("the kubelet reports exit codes") {
         return;
     }
@@ -156,7 +156,7 @@ fn kill_shim_of(state: &Path, pod: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_state_folder_has_one_server() {
+async fn a_state_directory_has_one_server() {
     if Backend::Cluster.lacks("it has no state directory") {
         return;
     }

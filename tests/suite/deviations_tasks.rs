@@ -12,7 +12,7 @@ use serde_json::json;
 use task::TaskState;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_whose_objects_cannot_all_be_made_leaves_none() {
+async fn a_failed_submit_leaves_no_objects() {
     let world = World::own(&[]).await;
     world.cluster.limit(json!({"count/jobs.batch": "1"})).await;
     let task = TaskBuilder::new("true").nodes(3);
@@ -32,7 +32,7 @@ async fn a_task_whose_objects_cannot_all_be_made_leaves_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn mistakes_are_told_with_their_path_and_nothing_is_made() {
+async fn errors_have_their_path_and_nothing_is_created() {
     let world = World::own(&[]).await;
     for (task, path) in [
         (json!({"run": "x", "name": "my task"}), "body.name"),
@@ -68,7 +68,7 @@ async fn mistakes_are_told_with_their_path_and_nothing_is_made() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unknown_keys_are_refused_with_the_nearest_known_one() {
+async fn unknown_keys_are_rejected_with_a_suggestion() {
     let world = World::new().await;
     let answer = world.api.try_submit(&json!({"run": "x", "num_node": 2})).await;
     let (path, kind, message) = answer.invalid();
@@ -77,7 +77,7 @@ async fn unknown_keys_are_refused_with_the_nearest_known_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_with_nan_is_told_where() {
+async fn a_body_with_nan_is_rejected() {
     let world = World::new().await;
     let headers: [(&str, &[u8]); 2] = [("X-User", b"alice"), ("Content-Type", b"application/json")];
     let answer = raw(
@@ -92,7 +92,7 @@ async fn a_body_with_nan_is_told_where() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn numbers_are_taken_as_skypilot_takes_them() {
+async fn numbers_are_converted_as_in_skypilot() {
     let world = World::new().await;
     let id = world
         .api
@@ -105,7 +105,7 @@ async fn numbers_are_taken_as_skypilot_takes_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_kubernetes_would_refuse_is_kept_exactly() {
+async fn a_name_that_is_invalid_in_kubernetes_is_kept() {
     let world = World::new().await;
     for name in ["My_Task", "a.b", &"n".repeat(253)] {
         let task = TaskBuilder::new("true").name(name).nodes(2);
@@ -116,7 +116,7 @@ async fn a_name_that_kubernetes_would_refuse_is_kept_exactly() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dollars_arrive_as_they_were_written() {
+async fn dollar_signs_reach_bash_unchanged() {
     let world = World::new().await;
     let script = r#"printf '%s|' '$$' '$(HOME)' '$$(HOME)' "$A" "$(echo sub)" '$(NODE_RANK)'"#;
     let task = TaskBuilder::new(script).setup(script).env("A", "$$ $(NODE_RANK) $A");
@@ -139,7 +139,7 @@ async fn a_failing_setup_fails_the_node_and_run_does_not_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_script_longer_than_an_argument_works() {
+async fn a_script_may_exceed_the_limit_of_an_argument() {
     let world = World::new().await;
     let script = format!(
         "cat >/tmp/text <<'END'\n{}\nEND\nsha256sum </tmp/text; wc -c </tmp/text",
@@ -157,7 +157,7 @@ async fn a_script_longer_than_an_argument_works() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stop_reaches_the_processes_and_they_end() {
+async fn stop_terminates_the_processes() {
     let world = World::new().await;
     let id = world
         .api
@@ -197,7 +197,7 @@ async fn stop_reaches_the_processes_and_they_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_stops_at_once_are_no_error() {
+async fn ten_concurrent_stops_succeed_or_find_nothing() {
     let world = World::new().await;
     let id = world.api.submit(&TaskBuilder::new("sleep 600").nodes(2)).await;
     let answers = join_all((0..10).map(|_| world.api.stop(&id))).await;
@@ -210,7 +210,7 @@ async fn ten_stops_at_once_are_no_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_task_that_cannot_be_stopped_does_not_keep_the_others() {
+async fn stop_all_stops_the_others_when_one_cannot_be_deleted() {
     if Backend::Embedded.lacks("it has no admission policies that could deny a delete") {
         return;
     }
@@ -283,7 +283,7 @@ async fn one_task_that_cannot_be_stopped_does_not_keep_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_an_identifier_is_not_found() {
+async fn an_impossible_id_is_not_found() {
     let world = World::new().await;
     for (path, detail) in [
         ("/tasks/..", "Task .. not found"),
@@ -304,7 +304,7 @@ async fn what_cannot_be_an_identifier_is_not_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_has_no_effect_is_said_in_a_warning() {
+async fn fields_without_effect_cause_a_warning() {
     let world = World::new().await;
     let task = json!({"run": "true", "resources": {"use_spot": true}});
     let request = world.api.request(reqwest::Method::POST, "/tasks/submit").json(&task);

@@ -5,7 +5,7 @@ use serde_json::json;
 use task::TaskState;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_name_is_one_user_who_sees_only_what_is_theirs() {
+async fn users_with_similar_names_see_only_their_own_objects() {
     let world = World::new().await;
     let long = "n".repeat(200);
     let names = [
@@ -47,7 +47,7 @@ async fn any_name_is_one_user_who_sees_only_what_is_theirs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stopping_all_tasks_of_one_user_keeps_those_of_others() {
+async fn stop_all_keeps_the_tasks_of_other_users() {
     let world = World::new().await;
     let [alice, bob] = ["a@b", "a-b"].map(|name| world.api.as_user(name));
     let kept = bob.run("sleep 600").await;
@@ -63,7 +63,7 @@ async fn stopping_all_tasks_of_one_user_keeps_those_of_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_names_nobody_is_refused() {
+async fn invalid_user_names_are_rejected() {
     let world = World::new().await;
     let long = vec![b'a'; 257];
     let names: [(&[u8], &str); 4] = [
@@ -84,7 +84,7 @@ async fn what_names_nobody_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bytes_that_are_not_utf8_are_latin_1() {
+async fn user_names_that_are_not_utf8_are_latin_1() {
     let world = World::new().await;
     let latin = world.api.as_user(b"caf\xe9");
     let id = latin.run("true").await;
@@ -92,7 +92,7 @@ async fn bytes_that_are_not_utf8_are_latin_1() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn objects_of_the_python_implementation_are_seen_by_their_user() {
+async fn tasks_of_the_python_implementation_belong_to_their_user() {
     let world = World::new().await;
     let labels =
         json!({"skypilot-task": "true", "task-id": "0123abcd", "task-name": "old", "username": "a-b", "node-idx": "0"});

@@ -8,7 +8,7 @@ use serde_json::json;
 use task::TaskState;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_volume_keeps_data_from_task_to_task_at_any_number_of_paths() {
+async fn a_volume_keeps_data_between_tasks_at_several_paths() {
     let world = World::new().await;
     world.api.create_small_volume("data").await;
     let writer = TaskBuilder::new("echo kept >/a/file; cat /b/file")
@@ -22,7 +22,7 @@ async fn a_volume_keeps_data_from_task_to_task_at_any_number_of_paths() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn access_modes_that_are_null_mean_the_default_and_none_are_refused() {
+async fn null_access_modes_are_the_default_and_empty_ones_invalid() {
     let world = World::new().await;
     let id = world
         .api
@@ -40,7 +40,7 @@ async fn access_modes_that_are_null_mean_the_default_and_none_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_names_a_volume_which_is_not_there_is_refused() {
+async fn a_task_with_an_unknown_volume_is_rejected() {
     let world = World::new().await;
     for name in ["nope", "Not/A/Name", "../pods", "."] {
         let task = TaskBuilder::new("x").volume("/data", name);
@@ -52,7 +52,7 @@ async fn a_task_that_names_a_volume_which_is_not_there_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_claim_can_be_used_by_its_owner_or_when_it_has_none() {
+async fn a_pvc_is_usable_by_its_owner_or_by_all_without_owner() {
     let world = World::new().await;
     let name = format!("shared-{:08x}", fastrand::u32(..));
     let claim = json!({"metadata": {"name": name}, "spec": {
@@ -74,7 +74,7 @@ async fn a_claim_can_be_used_by_its_owner_or_when_it_has_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_volume_in_use_goes_when_its_tasks_end() {
+async fn a_volume_in_use_is_deleted_when_its_tasks_end() {
     let world = World::new().await;
     let volume = world.api.create_small_volume("busy").await;
     let task = TaskBuilder::new("sleep 600").volume("/data", "busy");

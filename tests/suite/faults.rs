@@ -49,7 +49,7 @@ async fn submit_all(api: Api, count: usize) -> HashMap<String, usize> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_killed_while_it_submits_leaves_whole_tasks_only() {
+async fn a_server_killed_while_it_submits_leaves_no_partial_task() {
     let kills = from_environment("K8S_CLI_E2E_KILLS", 10);
     let count = from_environment("K8S_CLI_E2E_SUBMITS", 60);
     let mut world = World::own(&[]).await;
@@ -137,7 +137,7 @@ fn watch_status(api: &Api, id: &str, done: &Arc<AtomicBool>) -> tokio::task::Joi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_api_server_that_goes_away_for_20_seconds_costs_no_line() {
+async fn no_log_line_is_lost_while_the_api_server_is_away() {
     if Backend::Embedded.lacks("its API server is the same process") {
         return;
     }
@@ -189,7 +189,7 @@ async fn an_api_server_that_goes_away_for_20_seconds_costs_no_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_followers_of_one_task_each_get_every_line_and_slow_nobody() {
+async fn many_followers_get_every_line_and_lists_stay_fast() {
     let followers = from_environment("K8S_CLI_E2E_FOLLOWERS", 300);
     let count = 2000;
     let world = World::own(&[]).await;
@@ -267,7 +267,7 @@ fn time_lists(base: String, done: Arc<AtomicBool>) -> std::thread::JoinHandle<(V
 
 /// A cordoned cluster node takes no new pods while a node of a task is still unscheduled.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_machine_that_takes_no_pods_keeps_a_task_waiting_until_it_does() {
+async fn a_gang_is_pending_while_cluster_nodes_are_cordoned() {
     let world = World::new().await;
     let all = world.cluster.free_cpus().await;
     let part = |percent: u64, run: &str| TaskBuilder::new(run).cpus(format!("{}m", all * percent / 100));

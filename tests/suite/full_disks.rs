@@ -74,7 +74,7 @@ impl Site {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_fills_the_disk_frees_it_again_and_its_exit_code_is_told() {
+async fn a_task_that_fills_the_disk_reports_its_exit_code() {
     let Some(site) = Site::new().await else { return };
     let id = site.fill(3).await;
     let why = site.wait_for_readiness(503).await;
@@ -104,7 +104,7 @@ async fn a_task_that_fills_the_disk_frees_it_again_and_its_exit_code_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_can_have_no_more_files_is_told_and_its_tasks_can_be_stopped() {
+async fn a_task_that_uses_all_inodes_can_be_stopped() {
     let Some(site) = Site::new().await else { return };
     let script = "mkdir many; i=0; while : >many/$((i += 1)); do :; done 2>/dev/null; echo full; sleep 600";
     let id = site.world.api.run(script).await;
@@ -122,7 +122,7 @@ async fn a_disk_that_can_have_no_more_files_is_told_and_its_tasks_can_be_stopped
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_fills_the_disk_for_ever_can_be_stopped() {
+async fn a_task_that_keeps_filling_the_disk_can_be_stopped() {
     let Some(site) = Site::new().await else { return };
     let id = site
         .world
@@ -140,7 +140,7 @@ async fn a_task_that_fills_the_disk_for_ever_can_be_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_starts_on_a_disk_that_is_full() {
+async fn a_server_starts_on_a_full_disk() {
     let Some(mut site) = Site::new().await else { return };
     let id = site.world.api.run("cat /dev/zero >fill 2>/dev/null; sleep 600").await;
     site.wait_until_full().await;
@@ -156,7 +156,7 @@ async fn a_server_starts_on_a_disk_that_is_full() {
 
 /// A task takes all space that the server frees.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_starts_on_a_disk_that_is_being_filled_for_ever() {
+async fn a_server_starts_on_a_disk_that_keeps_filling_up() {
     let Some(mut site) = Site::new().await else { return };
     let filler = "while :; do cat /dev/zero >>fill; done 2>/dev/null";
     let id = site.world.api.run(filler).await;
@@ -174,7 +174,7 @@ async fn a_server_starts_on_a_disk_that_is_being_filled_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_log_misses_of_a_full_disk_is_told_in_it() {
+async fn a_log_says_what_is_missing_because_of_a_full_disk() {
     let Some(site) = Site::new().await else { return };
     let line = "x".repeat(60);
     let script = format!(
@@ -196,7 +196,7 @@ async fn what_a_log_misses_of_a_full_disk_is_told_in_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_fills_the_disk_itself_says_so_at_its_end() {
+async fn a_log_that_fills_the_disk_says_so_at_its_end() {
     let Some(site) = Site::new().await else { return };
     let id = site.world.api.run("yes the same line | head -n 4000000").await;
     site.world.api.wait_for(&id, TaskState::Completed).await;

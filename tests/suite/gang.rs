@@ -40,7 +40,7 @@ pub fn scheduled_nodes(status: &TaskStatus) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_node_has_the_same_variables() {
+async fn a_single_node_has_the_variables_of_a_gang() {
     let world = World::new().await;
     let run = "echo \"$SKYPILOT_NODE_RANK $SKYPILOT_NUM_NODES $SKYPILOT_NUM_GPUS_PER_NODE $SKYPILOT_NODE_IPS\"; \
                echo \"$SKYPILOT_SETUP_NODE_RANK $SKYPILOT_SETUP_NODE_IPS ${MASTER_ADDR-none} $MINE\"";
@@ -53,7 +53,7 @@ async fn one_node_has_the_same_variables() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn much_script_and_many_variables_are_stored_once_and_reach_every_node() {
+async fn large_scripts_and_variables_are_stored_once_per_gang() {
     let world = World::new().await;
     let run = format!(
         "{}\nnames=(\"${{!V@}}\"); echo \"is $MINE,$NODE_RANK,${{#names[@]}},${{#V99}}\"; sleep 3",
@@ -80,7 +80,7 @@ async fn much_script_and_many_variables_are_stored_once_and_reach_every_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_person_sets_is_not_set_otherwise() {
+async fn variables_of_the_task_override_those_of_the_gang() {
     let world = World::new().await;
     let task = TaskBuilder::new("echo \"is $MASTER_PORT,$WORLD_SIZE,$RANK\"")
         .nodes(2)
@@ -92,7 +92,7 @@ async fn what_the_person_sets_is_not_set_otherwise() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_runs_before_the_slowest_setup_has_ended() {
+async fn no_node_runs_before_the_slowest_setup_ends() {
     let world = World::new().await;
     let task = small_task("echo \"ran $EPOCHREALTIME\"; echo \"seen $SEEN\"")
         .nodes(4)
@@ -113,7 +113,7 @@ async fn nobody_runs_before_the_slowest_setup_has_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_setup_that_fails_on_one_node_lets_no_node_run() {
+async fn no_node_runs_if_the_setup_of_one_fails() {
     let world = World::new().await;
     let task = small_task("echo ran").nodes(3).setup("echo setup; [ $NODE_RANK != 1 ]");
     let id = world.api.submit(&task).await;
@@ -129,7 +129,7 @@ async fn a_setup_that_fails_on_one_node_lets_no_node_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_that_is_deleted_ends_the_others() {
+async fn a_deleted_pod_ends_its_gang() {
     let world = World::new().await;
     let id = world.api.submit(&small_task("echo here; sleep 3600").nodes(3)).await;
     let status = world.api.wait_for(&id, TaskState::Running).await;
@@ -147,7 +147,7 @@ async fn a_pod_that_is_deleted_ends_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_cannot_be_placed_keeps_the_task_pending_and_is_named() {
+async fn an_unschedulable_node_keeps_its_gang_pending() {
     let world = World::new().await;
     // One fits, two do not.
     let most = world.cluster.free_cpus().await * 6 / 10;
@@ -170,7 +170,7 @@ async fn a_node_that_cannot_be_placed_keeps_the_task_pending_and_is_named() {
 
 /// A server is killed repeatedly while tasks start, run their setup, fail, and lose a pod: the outcome is the same.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_killed_at_any_moment_disturbs_no_start_and_no_end() {
+async fn killed_servers_do_not_change_the_outcome_of_gangs() {
     let kills = e2e::from_environment("K8S_CLI_E2E_GANG_KILLS", 8);
     let mut world = World::own(&[]).await;
     let good = small_task("echo \"ran $EPOCHREALTIME\"")
@@ -229,7 +229,7 @@ async fn with_recovery(world: &World, recovery: Value, run: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_fails_is_run_again_as_often_as_it_may() {
+async fn a_failed_task_is_retried_up_to_its_limit() {
     let world = World::new().await;
     let id = with_recovery(&world, json!({"max_restarts_on_errors": 2}), &attempts("1 1 0")).await;
     let log = world.api.log_text(&id, "").await;
@@ -255,7 +255,7 @@ async fn a_task_that_fails_is_run_again_as_often_as_it_may() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_fails_too_often_has_failed() {
+async fn a_task_that_exceeds_its_retries_fails() {
     let world = World::new().await;
     let id = with_recovery(
         &world,
@@ -272,7 +272,7 @@ async fn a_task_that_fails_too_often_has_failed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_eviction_does_not_count_and_all_nodes_begin_anew() {
+async fn an_evicted_gang_restarts_without_using_a_retry() {
     let world = World::new().await;
     let task = small_task("echo \"id $SKYPILOT_TASK_ID\"; sleep 3; echo over")
         .nodes(2)
@@ -301,7 +301,7 @@ async fn an_eviction_does_not_count_and_all_nodes_begin_anew() {
 
 /// Two tasks each hold a part of what they need, and neither can have the rest: one must give way.
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_tasks_that_hold_a_part_each_the_later_one_gives_way_and_both_complete() {
+async fn the_later_of_two_deadlocked_gangs_is_preempted() {
     preempt(&World::new().await, |task| task).await;
 }
 
@@ -339,7 +339,7 @@ pub async fn preempt(world: &World, change: impl Fn(TaskBuilder) -> TaskBuilder)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_is_deleted_by_hand_ends_the_others() {
+async fn a_deleted_job_ends_its_gang() {
     let world = World::new().await;
     let id = world.api.submit(&small_task("echo here; sleep 3600").nodes(3)).await;
     let status = world.api.wait_for(&id, TaskState::Running).await;
@@ -363,7 +363,7 @@ async fn a_job_that_is_deleted_by_hand_ends_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_all_of_whose_jobs_are_deleted_by_hand_leaves_nothing() {
+async fn a_gang_without_any_job_is_deleted() {
     let world = World::new().await;
     let task = small_task("sleep 3600").nodes(2);
     let id = world.api.submit(&task).await;
@@ -381,7 +381,7 @@ async fn a_task_all_of_whose_jobs_are_deleted_by_hand_leaves_nothing() {
 
 /// The answers of DNS are the endpoints of the Service.
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_have_host_names_where_the_cluster_has_dns() {
+async fn nodes_have_host_names_in_dns() {
     let world = World::new().await;
     let task = small_task("echo \"is $HOSTNAME\"; sleep 3600").nodes(2);
     let id = world.api.submit(&task).await;
@@ -415,7 +415,7 @@ async fn nodes_have_host_names_where_the_cluster_has_dns() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_kubernetes_refuses_keeps_no_task_from_running() {
+async fn a_gang_runs_without_its_service() {
     if Backend::chosen() == Backend::Embedded {
         println!("skipped on Embedded: its quotas count Jobs only");
         return;

@@ -70,7 +70,7 @@ const STRANGERS: [(&str, &str, &str, i32, &str); 7] = [
 ];
 
 #[test]
-fn another_programs_answer_is_not_taken_for_ours() {
+fn a_response_of_another_program_is_an_error() {
     for (status, headers, body, code, told) in STRANGERS {
         let program = Program::start(move |_| answer(status, headers, body));
         let cli = cli_of(&program.port());
@@ -92,7 +92,7 @@ fn another_programs_answer_is_not_taken_for_ours() {
 }
 
 #[test]
-fn an_older_server_is_told_from_a_stranger() {
+fn an_older_server_is_recognized() {
     let health = r#"{"status": "ok", "service": "k8s-cli-api"}"#;
     let program = Program::start(move |_| answer("200 OK", "content-type: application/json\r\n", health));
     let cli = cli_of(&program.port());
@@ -107,7 +107,7 @@ fn an_older_server_is_told_from_a_stranger() {
 
 /// As a server does to a client that pauses in a pager for too long.
 #[test]
-fn a_log_that_is_cut_is_read_on_also_without_following() {
+fn an_interrupted_log_is_resumed_without_follow() {
     let line = |second: u32, text: &str| format!("2026-11-24T10:00:0{second}.000000000Z {text}\n");
     let all = [line(1, "one"), line(2, "two"), line(3, "three")].concat();
     let cuts = std::sync::Mutex::new(0);
@@ -130,7 +130,7 @@ fn a_log_that_is_cut_is_read_on_also_without_following() {
 }
 
 #[test]
-fn a_silent_program_is_told_within_seconds() {
+fn a_program_that_does_not_respond_times_out() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let cli = cli_of(&silent.local_addr().unwrap().port().to_string());
     for arguments in [
@@ -187,7 +187,7 @@ fn lies(path: &str) -> String {
 }
 
 #[test]
-fn nothing_that_a_server_says_is_obeyed_by_the_terminal() {
+fn control_characters_of_a_server_are_escaped() {
     let program = Program::start(lies);
     let cli = cli_of(&program.port());
     for arguments in [
@@ -221,7 +221,7 @@ fn nothing_that_a_server_says_is_obeyed_by_the_terminal() {
 }
 
 #[test]
-fn json_for_programs_says_what_the_server_said() {
+fn json_output_keeps_the_text_of_the_server() {
     let program = Program::start(lies);
     let cli = cli_of(&program.port());
     let list: serde_json::Value = serde_json::from_str(&cli.run(&["jobs", "list", "-o", "json"]).ok()).unwrap();

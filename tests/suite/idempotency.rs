@@ -21,17 +21,17 @@ async fn ten_at_once(num_nodes: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_key_ten_times_at_once_makes_one_job() {
+async fn ten_concurrent_submits_with_one_key_create_one_job() {
     ten_at_once(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_key_ten_times_at_once_makes_one_task_of_three_nodes() {
+async fn ten_concurrent_submits_with_one_key_create_one_gang() {
     ten_at_once(3).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_is_for_one_task() {
+async fn a_key_cannot_be_used_for_another_task() {
     let world = World::new().await;
     let key = format!("key-{:x}", fastrand::u64(..));
     let task = TaskBuilder::new("true").name("a");
@@ -43,7 +43,7 @@ async fn a_key_is_for_one_task() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_without_a_key_are_new_tasks() {
+async fn submits_without_a_key_create_new_tasks() {
     let world = World::new().await;
     let ids = join_all((0..5).map(|_| world.api.run("true"))).await;
     let distinct: std::collections::HashSet<&String> = ids.iter().collect();
@@ -51,7 +51,7 @@ async fn requests_without_a_key_are_new_tasks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repeat_is_answered_when_the_volume_of_the_task_is_going() {
+async fn a_repeated_submit_succeeds_while_its_volume_terminates() {
     let world = World::new().await;
     let volume = world.api.create_small_volume("going").await;
     let task = TaskBuilder::new("sleep 600").volume("/data", "going");

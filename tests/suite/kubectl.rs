@@ -100,7 +100,7 @@ fn first_lines(mut child: Child, count: usize) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn kubectl_makes_waits_for_and_reads_a_job() {
+async fn kubectl_creates_waits_for_and_reads_a_job() {
     let world = World::own(&[]).await;
     let Some(kubectl) = Kubectl::of(&world) else { return };
     let made = kubectl.feed(&["create", "-f", "-"], &job("hello", "echo one; sleep 1; echo two"));
@@ -240,7 +240,7 @@ async fn kubectl_changes_objects() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_kubectl_makes_of_its_flags_is_taken_or_answered_with_the_way_that_works() {
+async fn an_unsupported_kubectl_encoding_gets_a_suggestion() {
     let world = World::own(&[]).await;
     let Some(kubectl) = Kubectl::of(&world) else { return };
     let create = ["create", "configmap", "settings", "--from-literal=a=b"];
@@ -257,7 +257,7 @@ async fn what_kubectl_makes_of_its_flags_is_taken_or_answered_with_the_way_that_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_uses_the_engine_without_its_token() {
+async fn the_engine_requires_its_token() {
     if Backend::Cluster.lacks("the operator configures its access") {
         return;
     }

@@ -156,7 +156,7 @@ async fn settle(cluster: &Cluster, request: &Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_requests_have_the_same_answers_on_every_kubernetes() {
+async fn the_same_requests_get_the_same_responses_everywhere() {
     let world = World::own(&[]).await;
     let requests = std::fs::read_to_string(file("requests.jsonl")).unwrap();
     let mut answers = BTreeMap::new();
@@ -195,7 +195,7 @@ async fn the_same_requests_have_the_same_answers_on_every_kubernetes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watch_that_has_missed_too_much_is_told_to_begin_anew() {
+async fn a_watch_from_an_old_resource_version_expires() {
     if Backend::Cluster.lacks("its operator configures how long it keeps changes") {
         return;
     }

@@ -66,7 +66,7 @@ fn queued(nodes: u32, run: &str) -> TaskBuilder {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_waits_in_its_queue_for_quota_and_no_timeout_runs() {
+async fn the_provision_timeout_does_not_run_in_a_queue() {
     let Some(world) = with_queue(1).await else { return };
     let first = world.api.submit(&queued(1, "sleep 6; echo first")).await;
     world.api.wait_for(&first, TaskState::Running).await;
@@ -80,7 +80,7 @@ async fn a_task_waits_in_its_queue_for_quota_and_no_timeout_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_are_let_in_together_or_not_at_all() {
+async fn a_gang_is_admitted_as_a_whole() {
     let Some(world) = with_queue(2).await else { return };
     let holds = world.api.submit(&queued(1, "sleep 3600")).await;
     world.api.wait_for(&holds, TaskState::Running).await;
@@ -103,7 +103,7 @@ async fn nodes_are_let_in_together_or_not_at_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tasks_that_share_a_queue_all_have_their_turn() {
+async fn all_tasks_of_a_queue_are_admitted() {
     let Some(world) = with_queue(3).await else { return };
     let task = |exit: usize| queued(2, &format!("sleep 1; exit {exit}"));
     // A failed task releases its quota, too.
@@ -142,7 +142,7 @@ async fn a_stopped_task_leaves_its_queue() {
 
 /// As if a task of higher priority needs the quota.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_kueue_evicts_waits_and_begins_anew() {
+async fn a_task_that_kueue_evicts_is_queued_and_restarted() {
     let Some(world) = with_queue(2).await else { return };
     for (nodes, reason) in [(1, "Suspended"), (2, "SchedulingGated")] {
         let id = world.api.submit(&queued(nodes, "sleep 3600")).await;
@@ -166,7 +166,7 @@ async fn a_task_that_kueue_evicts_waits_and_begins_anew() {
 
 /// A quota may exceed what the cluster nodes have.
 #[tokio::test(flavor = "multi_thread")]
-async fn tasks_that_were_let_in_give_way_for_room_on_machines() {
+async fn an_admitted_gang_is_preempted() {
     let Some(world) = with_queue(1000).await else { return };
     preempt(&world, |task| task.queue("team")).await;
 }

@@ -14,7 +14,7 @@ fn submit(world: &World, headers: &[(&str, &[u8])], body: &str) -> RawAnswer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_is_too_large_is_refused() {
+async fn a_body_that_is_too_large_is_rejected() {
     let world = World::new().await;
     let headers: [(&str, &[u8]); 2] = [("X-User", b"alice"), ("Content-Type", b"application/json")];
     let body = format!("{{\"run\": \"{}\"}}", "x".repeat(5 * 1024 * 1024));
@@ -24,14 +24,14 @@ async fn a_body_that_is_too_large_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_head_that_is_too_large_is_refused() {
+async fn headers_that_are_too_large_are_rejected() {
     let world = World::new().await;
     let answer = raw(world.api.base(), "GET", "/", &[("X-Large", &vec![b'x'; 300_000])], None);
     assert_eq!(answer.status, 431);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_sends_nothing_holds_nobody() {
+async fn idle_clients_do_not_block_others() {
     let world = World::new().await;
     let address = world.api.base().strip_prefix("http://").unwrap().to_owned();
     let mut idle: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(&address).unwrap()).collect();
@@ -42,7 +42,7 @@ async fn a_client_that_sends_nothing_holds_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_streams_than_allowed_are_refused() {
+async fn streams_above_the_limit_are_rejected() {
     let world = World::own(&["--max-streams", "3", "--max-streams-per-user", "2"]).await;
     let id = world.api.run("echo up; sleep 600").await;
     let bob = world.api.as_user("bob");
@@ -69,7 +69,7 @@ async fn more_streams_than_allowed_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_connections_than_allowed_are_told_so() {
+async fn connections_above_the_limit_are_rejected() {
     let world = World::own(&["--max-connections", "5"]).await;
     let address = world.api.base().strip_prefix("http://").unwrap().to_owned();
     let _idle: Vec<TcpStream> = (0..5).map(|_| TcpStream::connect(&address).unwrap()).collect();
@@ -89,7 +89,7 @@ async fn more_connections_than_allowed_are_told_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_client_does_not_take_all_connections() {
+async fn one_client_cannot_use_all_connections() {
     let world = World::own(&[
         "--allow-local-users",
         "--max-connections",
@@ -124,7 +124,7 @@ async fn one_client_does_not_take_all_connections() {
 
 /// Bodies that begin and never end.
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_that_stand_still_hold_up_nobody_else() {
+async fn stalled_bodies_do_not_block_other_users() {
     let world = World::own(&["--allow-local-users"]).await;
     let address = world.api.base().strip_prefix("http://").unwrap().to_owned();
     let attack = move || -> Vec<TcpStream> {
@@ -165,7 +165,7 @@ async fn bodies_that_stand_still_hold_up_nobody_else() {
 
 /// As many invalid values as are validated, several times concurrently.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_with_as_many_wrong_values_as_are_looked_at_holds_up_no_probe() {
+async fn invalid_bodies_do_not_delay_probes() {
     let world = World::own(&[]).await;
     let wrong = vec!["-1"; 49_000].join(",");
     let body = format!("{{\"run\": \"true\", \"resources\": {{\"ports\": [{wrong}]}}}}");
@@ -196,7 +196,7 @@ async fn a_body_with_as_many_wrong_values_as_are_looked_at_holds_up_no_probe() {
 
 /// Bodies that would grow many times in memory, as values and in the response.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_with_very_many_wrong_values_costs_little_and_is_answered_shortly() {
+async fn bodies_with_many_invalid_values_use_little_memory() {
     let world = World::own(&[]).await;
     let json: (&str, &[u8]) = ("Content-Type", b"application/json");
     let peak = |pid: u32| {
@@ -233,7 +233,7 @@ async fn a_body_with_very_many_wrong_values_costs_little_and_is_answered_shortly
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dry_run_of_many_large_nodes_is_answered_with_some_of_them() {
+async fn a_dry_run_of_many_large_nodes_is_truncated() {
     let world = World::new().await;
     // The maximum that is copied to each node.
     let envs: serde_json::Map<_, _> = (0..4).map(|at| (format!("V{at}"), json!("x".repeat(1000)))).collect();
@@ -249,7 +249,7 @@ async fn a_dry_run_of_many_large_nodes_is_answered_with_some_of_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_nodes_than_allowed_are_refused() {
+async fn nodes_above_the_limit_are_rejected() {
     let world = World::own(&["--max-nodes", "2"]).await;
     let answer = world.api.try_submit(&TaskBuilder::new("true").nodes(3)).await;
     assert_eq!(answer.invalid().1, "less_than_equal");

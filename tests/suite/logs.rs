@@ -20,7 +20,7 @@ fn numbered(count: u32) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bytes_come_out_as_they_were_written() {
+async fn a_log_has_the_bytes_that_were_written() {
     let world = World::new().await;
     let script = r"exec 2>&1
         echo; echo; head -c 100000 /dev/zero | tr '\0' x; echo
@@ -46,7 +46,7 @@ async fn bytes_come_out_as_they_were_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_million_random_bytes_keep_their_sum() {
+async fn a_million_random_bytes_keep_their_checksum() {
     let world = World::new().await;
     // Without `\r`, because containerd turns `\r\n` into `\n` before any client sees it.
     let script =
@@ -61,7 +61,7 @@ async fn a_million_random_bytes_keep_their_sum() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn logs_asked_for_in_the_same_moment_are_complete() {
+async fn logs_followed_right_after_the_submit_are_complete() {
     let world = World::new().await;
     let logs = join_all((0..10).map(|index| {
         let api = world.api.clone();
@@ -77,7 +77,7 @@ async fn logs_asked_for_in_the_same_moment_are_complete() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_nodes_are_in_one_stream_with_whole_lines_in_order() {
+async fn one_stream_has_the_lines_of_all_nodes_in_order() {
     let world = World::new().await;
     let id = world.api.submit(&TaskBuilder::new(numbered(2000)).nodes(3)).await;
     let log = world.api.log_text(&id, "").await;
@@ -109,7 +109,7 @@ fn processor_time(pid: u32) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_in_which_nothing_happens_costs_nothing_to_follow() {
+async fn following_an_idle_log_uses_no_cpu() {
     let mut world = World::own(&[]).await;
     let id = world.api.run("echo here; sleep 600").await;
     let mut stream = world.api.follow(&id).await.bytes_stream();
@@ -124,7 +124,7 @@ async fn a_log_in_which_nothing_happens_costs_nothing_to_follow() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_prefix_depends_on_the_task_and_not_on_the_pods_there_are() {
+async fn the_prefix_depends_on_the_task_and_not_on_its_pods() {
     let world = World::new().await;
     let id = world.api.submit(&TaskBuilder::new("echo here").nodes(2)).await;
     let log = world.api.log_text(&id, "").await;
@@ -160,7 +160,7 @@ async fn lines_stream_while_the_task_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn parameters_choose_the_part() {
+async fn parameters_select_a_part_of_the_log() {
     let world = World::new().await;
     let task = TaskBuilder::new("echo old; sleep 5; echo a; echo b; printf c").nodes(2);
     let id = world.api.submit(&task).await;
@@ -202,7 +202,7 @@ async fn parameters_choose_the_part() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_read_without_follow_ends_with_what_is_there() {
+async fn a_read_without_follow_ends_while_the_task_runs() {
     let world = World::new().await;
     let id = world.api.run("echo now; sleep 600").await;
     world.api.wait_for_log(&id, |log| log == "now\n").await;
@@ -214,7 +214,7 @@ async fn a_read_without_follow_ends_with_what_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn upstream_streams_are_shared_and_given_up_with_the_last_client() {
+async fn followers_share_upstream_streams_until_the_last_leaves() {
     let world = World::own(&[]).await;
     let id = world.api.submit(&TaskBuilder::new("echo up; sleep 600").nodes(2)).await;
     let mut followers = Vec::new();

@@ -22,7 +22,7 @@ pub async fn metric(api: &Api, name: &str) -> Option<f64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn health_needs_no_user() {
+async fn health_checks_need_no_user() {
     let world = World::new().await;
     for path in ["/", "/healthz", "/readyz"] {
         let answer = raw(world.api.base(), "GET", path, &[], None);
@@ -59,7 +59,7 @@ async fn a_web_page_cannot_run_commands_on_this_machine() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_happens_is_measured() {
+async fn requests_tasks_and_calls_have_metrics() {
     let world = World::own(&[]).await;
     let id = world.api.run("true").await;
     world.api.status(&id).await;
@@ -90,7 +90,7 @@ async fn what_happens_is_measured() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_documents_need_nothing_from_the_internet() {
+async fn the_api_documents_need_no_internet_access() {
     let world = World::new().await;
     for (page, script) in [
         ("/docs", "/docs/assets/swagger-ui-bundle.js"),
@@ -126,7 +126,7 @@ async fn the_documents_need_nothing_from_the_internet() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_keeps_its_identifier_and_a_dangerous_one_is_replaced() {
+async fn a_harmless_request_id_is_kept() {
     let world = World::new().await;
     let answer = raw(world.api.base(), "GET", "/", &[("X-Request-Id", b"abc-123")], None);
     assert_eq!(answer.header("x-request-id"), Some("abc-123"));
@@ -135,7 +135,7 @@ async fn a_request_keeps_its_identifier_and_a_dangerous_one_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_of_the_server_ends_open_streams_and_itself() {
+async fn a_stopping_server_ends_open_streams() {
     let mut world = World::own(&[]).await;
     let id = world.api.run("echo up; sleep 600").await;
     let mut stream = world.api.follow(&id).await.bytes_stream();
@@ -165,7 +165,7 @@ fn failed_start(environment: &[(&str, &str)], arguments: &[&str]) -> (Option<i32
 }
 
 #[test]
-fn a_server_without_a_usable_cluster_says_so_in_one_sentence() {
+fn a_server_without_a_usable_cluster_exits_with_an_error() {
     let folder = std::env::temp_dir().join(format!("k8s-cli-{:x}", fastrand::u64(..)));
     std::fs::create_dir(&folder).unwrap();
     let broken = folder.join("broken");
@@ -199,7 +199,7 @@ fn a_server_without_a_usable_cluster_says_so_in_one_sentence() {
 }
 
 #[test]
-fn first_contact_with_a_cluster_names_what_failed_once() {
+fn a_connection_error_names_its_cause_once() {
     let folder = std::env::temp_dir().join(format!("k8s-cli-{:x}", fastrand::u64(..)));
     std::fs::create_dir(&folder).unwrap();
     let kubeconfig = |name: &str, server: &str, user: &str| {
@@ -251,7 +251,7 @@ fn first_contact_with_a_cluster_names_what_failed_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_starts_says_of_a_task_what_the_one_before_said() {
+async fn the_status_is_the_same_after_a_restart() {
     let mut world = World::own(&[]).await;
     let task = small_task("exit $NODE_RANK").nodes(2);
     let (failed, done) = (world.api.submit(&task).await, world.api.run("true").await);

@@ -76,7 +76,7 @@ impl Site {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_that_ran_when_the_power_went_is_not_run_again() {
+async fn a_command_that_ran_at_a_power_cut_is_not_repeated() {
     let Some(mut site) = Site::new(&[]).await else { return };
     let id = site.world.api.run(&format!("{}; sleep 600", site.run_and_cut())).await;
     site.wait_for_the_cut().await;
@@ -89,7 +89,7 @@ async fn a_command_that_ran_when_the_power_went_is_not_run_again() {
 
 /// A controller creates the second pod, and no client waits until it is on disk.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_retry_that_ran_when_the_power_went_is_not_run_again() {
+async fn a_retry_that_ran_at_a_power_cut_is_not_repeated() {
     let Some(mut site) = Site::new(&[]).await else { return };
     let script = format!(
         "if [ -e '{place}/runs' ]; then {cut}; sleep 600; fi; {run}; exit 1",
@@ -123,7 +123,7 @@ async fn a_retry_that_ran_when_the_power_went_is_not_run_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_success_that_was_told_is_still_one_after_the_power_went() {
+async fn a_completed_task_stays_completed_after_a_power_cut() {
     let Some(mut site) = Site::new(&[]).await else { return };
     let id = site.world.api.run(&format!("{}; echo said", site.run())).await;
     site.world.api.wait_for(&id, TaskState::Completed).await;
@@ -135,7 +135,7 @@ async fn a_success_that_was_told_is_still_one_after_the_power_went() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_of_several_files_is_whole_after_the_power_went() {
+async fn a_log_of_several_files_is_complete_after_a_power_cut() {
     // A file is a quarter of the limit.
     let Some(mut site) = Site::new(&["--log-limit", "2"]).await else {
         return;

@@ -76,7 +76,7 @@ fn sidecar(script: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_injected_sidecar_is_not_taken_for_the_task() {
+async fn an_injected_sidecar_does_not_affect_the_task() {
     if Backend::Embedded.lacks("admission policies, and pods with several containers") {
         return;
     }
@@ -115,7 +115,7 @@ async fn an_injected_sidecar_is_not_taken_for_the_task() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_init_container_that_fails_is_named_and_the_log_is_empty() {
+async fn a_failed_init_container_is_the_reason() {
     if Backend::Embedded.lacks("admission policies, and init containers") {
         return;
     }
@@ -154,7 +154,7 @@ async fn the_log_of_a_task_that_never_started_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_evicted_task_that_exits_with_0_has_failed_and_is_run_again() {
+async fn an_evicted_task_that_exits_with_0_is_retried() {
     let world = World::own(&[]).await;
     let polite = "trap 'exit 0' TERM; echo attempt; if [ ! -e /data/once ]; then touch /data/once; while :; do sleep 0.1; done; fi";
     world.api.create_small_volume("once").await;
@@ -195,7 +195,7 @@ async fn an_evicted_task_that_exits_with_0_has_failed_and_is_run_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_gangs_that_a_quota_has_room_for_one_of_come_to_their_end() {
+async fn two_gangs_complete_with_a_quota_for_one() {
     if Backend::Embedded.lacks("its quotas count Jobs only") {
         return;
     }
@@ -218,7 +218,7 @@ async fn two_gangs_that_a_quota_has_room_for_one_of_come_to_their_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_is_reserved_whatever_is_submitted_with_it() {
+async fn a_key_creates_one_task_on_several_servers() {
     let world = World::own(&[]).await;
     let (_other, second) = world.another(&world.kubeconfig(), &[]);
     for round in 0..5 {
@@ -254,7 +254,7 @@ async fn a_key_is_reserved_whatever_is_submitted_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_retry_was_answered_for_is_not_undone_by_the_first_try() {
+async fn the_first_try_does_not_undo_a_retried_submit() {
     if Backend::Embedded.lacks("webhooks") {
         return;
     }
@@ -289,7 +289,7 @@ async fn what_a_retry_was_answered_for_is_not_undone_by_the_first_try() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_may_take_its_time_and_is_named_when_it_takes_too_long() {
+async fn a_webhook_that_times_out_is_named() {
     if Backend::Embedded.lacks("webhooks") {
         return;
     }
@@ -305,7 +305,7 @@ async fn a_webhook_may_take_its_time_and_is_named_when_it_takes_too_long() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn silent_watches_make_no_old_answers() {
+async fn silent_watches_do_not_cause_stale_responses() {
     let world = World::own(&[]).await;
     let proxy = Proxy::start(&world.kubeconfig()).await;
     let (_server, behind) = world.another(proxy.kubeconfig(), &[]);
@@ -328,7 +328,7 @@ async fn silent_watches_make_no_old_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_that_a_finalizer_holds_up_ends_the_pods_and_is_said() {
+async fn a_stop_held_by_a_finalizer_ends_the_pods() {
     let mut world = World::own(&[]).await;
     let id = world.api.run("sleep 600").await;
     world.api.wait_for(&id, TaskState::Running).await;
@@ -366,7 +366,7 @@ async fn a_stop_that_a_finalizer_holds_up_ends_the_pods_and_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn under_pod_security_tasks_run_with_the_setting_and_are_refused_without() {
+async fn pod_security_restricted_runs_under_that_standard() {
     if Backend::Embedded.lacks("Pod Security Standards") {
         return;
     }
@@ -410,7 +410,7 @@ async fn under_pod_security_tasks_run_with_the_setting_and_are_refused_without()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_right_is_named_by_readyz_and_by_the_task() {
+async fn a_missing_permission_is_named_by_readyz_and_the_task() {
     if Backend::Embedded.lacks("permissions") {
         return;
     }
@@ -471,7 +471,7 @@ async fn a_missing_right_is_named_by_readyz_and_by_the_task() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_namespace_that_does_not_exist_is_no_start() {
+async fn a_server_does_not_start_without_its_namespace() {
     let world = World::own(&[]).await;
     let output = e2e::Server::command(&["--backend", "cluster", "--namespace", "not-there"])
         .env("KUBECONFIG", world.kubeconfig())

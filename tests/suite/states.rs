@@ -16,7 +16,7 @@ fn assert_message_contains(status: &TaskStatus, text: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_no_machine_can_take_is_pending_and_says_why() {
+async fn a_task_too_large_for_any_cluster_node_is_unschedulable() {
     let world = World::new().await;
     let id = world.api.submit(&TaskBuilder::new("true").cpus("1000000")).await;
     let status = world.api.wait_for_reason(&id, "Unschedulable").await;
@@ -34,7 +34,7 @@ async fn a_task_that_no_machine_can_take_is_pending_and_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_whose_image_cannot_be_pulled_says_so() {
+async fn a_failed_image_pull_is_the_reason() {
     if Backend::Embedded.lacks("images are not used: the host is the image") {
         return;
     }
@@ -52,7 +52,7 @@ async fn a_task_whose_image_cannot_be_pulled_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_whose_volume_is_not_bound_says_so() {
+async fn an_unbound_pvc_is_the_reason() {
     let world = World::new().await;
     world
         .api
@@ -65,7 +65,7 @@ async fn a_task_whose_volume_is_not_bound_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_whose_pods_a_quota_forbids_says_so() {
+async fn an_exceeded_quota_is_the_reason() {
     let world = World::own(&[]).await;
     world.cluster.limit(json!({"pods": "0"})).await;
     let id = world.api.run("true").await;
@@ -75,7 +75,7 @@ async fn a_task_whose_pods_a_quota_forbids_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_task_says_which_node_and_why() {
+async fn a_failed_task_names_the_node_and_its_exit_code() {
     let world = World::new().await;
     let task = TaskBuilder::new("exit $((NODE_RANK * 3))").nodes(2);
     let id = world.api.submit(&task).await;
@@ -95,7 +95,7 @@ async fn a_failed_task_says_which_node_and_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_needs_more_memory_than_it_asked_for_says_so() {
+async fn a_task_that_exceeds_its_memory_is_oom_killed() {
     let world = World::new().await;
     let task = TaskBuilder::new("x=$(head -c 200000000 /dev/zero | tr '\\0' x)").memory("32Mi");
     let id = world.api.submit(&task).await;
@@ -109,7 +109,7 @@ async fn a_task_that_needs_more_memory_than_it_asked_for_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_whose_pod_is_deleted_says_so() {
+async fn a_deleted_pod_is_the_reason() {
     let world = World::new().await;
     let id = world.api.run("trap '' TERM; sleep 600").await;
     world.api.wait_for(&id, TaskState::Running).await;
@@ -125,7 +125,7 @@ async fn a_task_whose_pod_is_deleted_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn times_and_nodes_are_told() {
+async fn a_status_has_times_addresses_and_cluster_nodes() {
     let world = World::new().await;
     let id = world.api.run("true").await;
     let status = world.api.wait_for(&id, TaskState::Completed).await;

@@ -37,7 +37,7 @@ while True: s.accept()[0].close()' "$own" $port &
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn eight_nodes_start_together_and_reach_each_other() {
+async fn eight_nodes_start_together_and_connect_to_each_other() {
     let world = World::new().await;
     world.cluster.calm().await;
     let task = small_task(ALL_TO_ALL).nodes(8);
@@ -62,7 +62,7 @@ async fn eight_nodes_start_together_and_reach_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_failure_ends_the_others_and_is_named() {
+async fn the_first_failed_node_ends_its_gang_and_is_named() {
     let world = World::new().await;
     world.cluster.calm().await;
     let run = r#"
@@ -99,7 +99,7 @@ async fn the_first_failure_ends_the_others_and_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_has_no_place_in_time_fails_and_frees_what_it_holds() {
+async fn a_gang_past_its_provision_timeout_releases_its_resources() {
     let world = World::new().await;
     world.cluster.calm().await;
     // One node fits, two do not.
@@ -134,7 +134,7 @@ async fn a_task_that_has_no_place_in_time_fails_and_frees_what_it_holds() {
 
 /// Each of two servers may act late on what it has seen: one is cut off from the news that both tasks have begun.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_behind_ends_nothing_that_has_begun() {
+async fn a_server_with_a_stale_cache_preempts_no_started_gang() {
     const LATE: Duration = Duration::from_secs(60);
     /// After this time a server makes a task give way. The later it is cut off, the sooner it acts on what it has seen.
     const NEARLY_PATIENT: Duration = Duration::from_secs(8);

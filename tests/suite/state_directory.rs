@@ -25,7 +25,7 @@ fn files_with(folder: &Path, text: &str) -> Vec<PathBuf> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folder_with_other_peoples_data_is_refused_and_left_as_it_is() {
+async fn a_directory_with_other_data_is_rejected_and_kept() {
     if Backend::Cluster.lacks("it has no state directory") {
         return;
     }
@@ -57,7 +57,7 @@ async fn a_folder_with_other_peoples_data_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_database_costs_no_data_and_leaves_no_process() {
+async fn a_lost_database_loses_no_data_and_leaves_no_process() {
     if Backend::Cluster.lacks("the server does not own the state") {
         return;
     }
@@ -87,7 +87,7 @@ async fn a_lost_database_costs_no_data_and_leaves_no_process() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_record_says_is_gone_is_removed_after_the_next_start() {
+async fn recorded_leftovers_are_deleted_at_startup() {
     if Backend::Cluster.lacks("the server does not own the state") {
         return;
     }
@@ -111,7 +111,7 @@ async fn what_a_record_says_is_gone_is_removed_after_the_next_start() {
 
 /// A deleted volume with many files is out of the way immediately, and nothing waits for its deletion.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_volume_of_very_many_files_is_deleted_beside_tasks_that_run() {
+async fn a_volume_of_many_files_is_deleted_in_the_background() {
     if Backend::Cluster.lacks("the server does not own the volumes") {
         return;
     }
@@ -153,7 +153,7 @@ async fn a_volume_of_very_many_files_is_deleted_beside_tasks_that_run() {
 
 /// The limit is enforced at startup, and then every 30 s.
 #[tokio::test(flavor = "multi_thread")]
-async fn all_logs_together_are_kept_below_their_limit() {
+async fn all_logs_together_stay_below_their_limit() {
     if Backend::Cluster.lacks("the kubelet keeps the logs") {
         return;
     }

@@ -11,7 +11,7 @@ use crate::gang::said;
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_runs_longer_than_it_may_is_ended_and_keeps_its_log() {
+async fn a_task_past_its_time_limit_fails_and_keeps_its_log() {
     let world = World::own(&["--max-duration", "2s"]).await;
     let task = small_task("echo here; sleep 3600")
         .nodes(2)
@@ -31,7 +31,7 @@ async fn a_task_that_runs_longer_than_it_may_is_ended_and_keeps_its_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_server_has_a_provision_timeout_for_tasks_that_say_nothing() {
+async fn the_provision_timeout_of_the_server_is_the_default() {
     let world = World::own(&["--provision-timeout", "2s"]).await;
     let too_much = TaskBuilder::new("true").cpus(900);
     let fails = world.api.submit(&too_much).await;
@@ -42,7 +42,7 @@ async fn the_server_has_a_provision_timeout_for_tasks_that_say_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tasks_go_with_all_they_are_when_they_ended_long_enough_ago() {
+async fn finished_tasks_are_deleted_after_their_ttl() {
     let world = World::own(&["--ttl-after-finished", "2s"]).await;
     let single = world.api.run("echo over").await;
     let several = small_task("sleep $((NODE_RANK * 4)); exit $NODE_RANK").nodes(2);

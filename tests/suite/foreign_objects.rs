@@ -45,7 +45,7 @@ async fn seen(world: &World) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_with_the_identifier_of_a_task_does_not_take_it_over() {
+async fn a_foreign_job_with_the_id_of_a_task_is_ignored() {
     let world = World::own(&[]).await;
     let single = world.api.run("echo mine; sleep 600").await;
     let gang = world
@@ -133,7 +133,7 @@ async fn a_job_with_the_identifier_of_a_task_does_not_take_it_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_config_map_with_the_identifier_of_a_task_neither_hides_it_nor_is_swept() {
+async fn a_foreign_config_map_with_the_id_of_a_task_is_kept() {
     let world = World::own(&[]).await;
     let single = world.api.run("sleep 600").await;
     let gang = world.api.submit(&TaskBuilder::new("sleep 600").nodes(2)).await;
@@ -189,7 +189,7 @@ async fn a_config_map_with_the_identifier_of_a_task_neither_hides_it_nor_is_swep
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn numbers_that_no_request_could_have_are_ignored() {
+async fn annotations_with_impossible_numbers_are_ignored() {
     let mut world = World::own(&[]).await;
     let id = world.api.run("sleep 600").await;
     let ours = world.cluster.jobs(&id).await.remove(0);
@@ -230,7 +230,7 @@ async fn numbers_that_no_request_could_have_are_ignored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_of_anybody_is_not_the_message_of_a_task() {
+async fn a_forged_event_is_not_the_message_of_a_task() {
     let world = World::own(&[]).await;
     let id = world.api.submit(&TaskBuilder::new("true").cpus("1000000")).await;
     world.api.wait_for_reason(&id, "Unschedulable").await;
@@ -249,7 +249,7 @@ async fn an_event_of_anybody_is_not_the_message_of_a_task() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn labels_that_are_taken_away_and_given_back_leave_nothing_behind() {
+async fn a_task_is_hidden_only_while_a_label_is_removed() {
     let world = World::own(&[]).await;
     let id = world.api.run("sleep 600").await;
     let gang = world.api.submit(&TaskBuilder::new("sleep 600").nodes(2)).await;
@@ -297,7 +297,7 @@ async fn labels_that_are_taken_away_and_given_back_leave_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pods_get_no_token_unless_the_operator_names_an_account() {
+async fn pods_have_no_token_without_a_service_account() {
     let world = World::own(&[]).await;
     world.api.run("true").await;
     let [job] = world.cluster.all_jobs().await.try_into().unwrap();
@@ -315,7 +315,7 @@ async fn pods_get_no_token_unless_the_operator_names_an_account() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_claim_of_another_application_is_mounted_only_where_the_operator_lets_it() {
+async fn shared_claims_decides_which_foreign_pvcs_are_mounted() {
     let world = World::own(&["--shared-claims", "labelled"]).await;
     for (name, labels) in [("database", json!({})), ("datasets", json!({"k8s-cli/shared": "true"}))] {
         let claim = json!({

@@ -15,14 +15,14 @@ use task::TaskState;
 const TRAINER: &str = r#"bash -c 'trap "trap : TERM; echo saving; read -rt 1 <> <(:); echo saved; exit 0" TERM; echo up; while :; do read -rt 0.1 <> <(:); done'"#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_a_script_has_started_hears_that_it_has_to_end_and_is_waited_for() {
+async fn all_processes_of_a_script_receive_sigterm() {
     let world = World::own(&[]).await;
     everybody_hears(&world).await;
 }
 
 /// As in a Docker container, or on a system without unprivileged namespaces.
 #[tokio::test(flavor = "multi_thread")]
-async fn without_namespaces_a_node_ends_in_the_same_way() {
+async fn without_namespaces_all_processes_receive_sigterm() {
     if Backend::Cluster.lacks("its containers have namespaces") {
         return;
     }
@@ -85,7 +85,7 @@ async fn everybody_hears(world: &World) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_script_leaves_running_ends_with_it_and_the_log_says_so() {
+async fn processes_left_by_a_script_are_terminated() {
     let world = World::own(&[]).await;
     let start = Instant::now();
     let id = world.api.run("sleep 600 & echo over; exit 6").await;
@@ -99,7 +99,7 @@ async fn what_a_script_leaves_running_ends_with_it_and_the_log_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_script_writes_through_a_tee_is_kept_to_its_end() {
+async fn output_written_through_tee_is_complete() {
     let world = World::own(&[]).await;
     let script = "exec > >(tee run.log) 2>&1\nseq 2000\necho the end";
     let mut ids = Vec::new();
@@ -115,7 +115,7 @@ async fn what_a_script_writes_through_a_tee_is_kept_to_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_progress_bar_is_seen_while_it_moves() {
+async fn a_progress_bar_is_streamed_while_it_moves() {
     if Backend::Cluster.lacks("the container runtime holds a line back until it ends") {
         return;
     }
@@ -145,7 +145,7 @@ async fn a_progress_bar_is_seen_while_it_moves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn python_says_at_once_what_it_says_unless_the_task_says_otherwise() {
+async fn python_is_unbuffered_by_default() {
     let world = World::own(&[]).await;
     let show = TaskBuilder::new("echo ${PYTHONUNBUFFERED-none}");
     for (task, expected) in [(show.clone(), "1\n"), (show.env("PYTHONUNBUFFERED", ""), "\n")] {
