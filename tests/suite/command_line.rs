@@ -21,13 +21,13 @@ async fn a_task_is_followed_to_its_end() {
         "name: hello\nnum_nodes: 2\nrun: echo \"hello from $NODE_RANK\"\n",
     );
     let ran = cli.run(&["jobs", "submit", "task.yaml"]);
-    let told = ran.stderr.clone();
+    let stderr = ran.stderr.clone();
     let mut lines: Vec<String> = ran.ok().lines().map(str::to_owned).collect();
     lines.sort();
     assert_eq!(lines, ["node-0 | hello from 0", "node-1 | hello from 1"]);
     assert!(
-        told.contains(" submitted\n") && told.contains(" completed after "),
-        "{told}"
+        stderr.contains(" submitted\n") && stderr.contains(" completed after "),
+        "{stderr}"
     );
 }
 
@@ -35,10 +35,10 @@ async fn a_task_is_followed_to_its_end() {
 async fn exit_code_returns_the_exit_code_of_the_task() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
-    let told = cli
+    let stderr = cli
         .run(&["jobs", "submit", "--exit-code", "--", "bash", "-c", "exit 7"])
         .failed(7);
-    assert!(told.contains("failed"), "{told}");
+    assert!(stderr.contains("failed"), "{stderr}");
     cli.run(&["jobs", "submit", "--", "bash", "-c", "exit 7"]).failed(100);
     cli.run(&["jobs", "submit", "--no-exit-code", "--", "bash", "-c", "exit 7"])
         .ok();
@@ -103,12 +103,12 @@ fn a_failed_write_to_standard_output_is_an_error() {
 #[test]
 fn commands_of_similar_tools_get_a_suggestion() {
     let cli = CommandLine::fresh();
-    let told = cli.run(&["launch", "task.yaml"]).failed(2);
-    assert!(told.contains("use `k8s-cli jobs submit` to run a task"), "{told}");
-    let told = cli.run(&["jobs", "submit", "--dryrun", "task.yaml"]).failed(2);
-    assert!(told.contains("use `--dry-run`"), "{told}");
-    let told = cli.run(&["volumes", "apply", "v.yaml"]).failed(2);
-    assert!(!told.contains("jobs submit"), "{told}");
+    let stderr = cli.run(&["launch", "task.yaml"]).failed(2);
+    assert!(stderr.contains("use `k8s-cli jobs submit` to run a task"), "{stderr}");
+    let stderr = cli.run(&["jobs", "submit", "--dryrun", "task.yaml"]).failed(2);
+    assert!(stderr.contains("use `--dry-run`"), "{stderr}");
+    let stderr = cli.run(&["volumes", "apply", "v.yaml"]).failed(2);
+    assert!(!stderr.contains("jobs submit"), "{stderr}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,14 +123,14 @@ async fn a_task_is_found_by_name_id_or_id_prefix() {
         let shown = cli.run(&["jobs", "status", "-o", "name", reference]).ok();
         assert_eq!(shown.trim(), id);
     }
-    let told = cli.run(&["jobs", "status", "trian"]).failed(3);
-    assert!(told.contains("did you mean `train`?"), "{told}");
+    let stderr = cli.run(&["jobs", "status", "trian"]).failed(3);
+    assert!(stderr.contains("did you mean `train`?"), "{stderr}");
     let second = id_of(
         &cli.run(&["jobs", "submit", "-q", "--name", "train", "--", "sleep", "600"])
             .ok(),
     );
-    let told = cli.run(&["jobs", "stop", "train"]).failed(2);
-    assert!(told.contains(&id) && told.contains(&second), "{told}");
+    let stderr = cli.run(&["jobs", "stop", "train"]).failed(2);
+    assert!(stderr.contains(&id) && stderr.contains(&second), "{stderr}");
     cli.run(&["jobs", "stop", &id, &second]).ok();
     cli.run(&["jobs", "stop", &id]).failed(3);
     cli.run(&["jobs", "stop", &id, "--ignore-not-found"]).ok();
@@ -161,8 +161,8 @@ async fn sigint_leaves_the_task_running() {
     );
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(told.contains("is still running"), "{told}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(stderr.contains("is still running"), "{stderr}");
     assert_eq!(
         cli.run(&["jobs", "list", "-q", "--status", "running"])
             .ok()
@@ -193,9 +193,9 @@ async fn a_dry_run_prints_manifests_and_creates_nothing() {
         .failed(2);
     assert_eq!(cli.run(&["jobs", "list", "-q"]).ok(), "");
     // Kubernetes validates the task, too: a quota rejects it.
-    world.cluster.limit(json!({"count/jobs.batch": "0"})).await;
-    let told = cli.run(&["jobs", "submit", "task.yaml", "--dry-run"]).failed(1);
-    assert!(told.contains("exceeded quota"), "{told}");
+    world.cluster.set_quota(json!({"count/jobs.batch": "0"})).await;
+    let stderr = cli.run(&["jobs", "submit", "task.yaml", "--dry-run"]).failed(1);
+    assert!(stderr.contains("exceeded quota"), "{stderr}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -225,15 +225,15 @@ async fn volumes_are_created_found_and_deleted() {
     written.ok();
     let read = cli.run(&["jobs", "submit", "--volume", "data:/data", "--", "cat", "/data/file"]);
     assert_eq!(read.ok(), "kept\n");
-    let told = cli.run(&["volumes", "delete", "data"]).failed(2);
-    assert!(told.contains("--force"), "{told}");
+    let stderr = cli.run(&["volumes", "delete", "data"]).failed(2);
+    assert!(stderr.contains("--force"), "{stderr}");
     cli.run(&["volumes", "delete", "data", "--force"]).ok();
-    let told = cli
+    let stderr = cli
         .run(&["volumes", "create", "data", "much", "-s", "No Class"])
         .failed(2);
     assert!(
-        told.contains("`SIZE`: ") && told.contains("`--storage-class`: "),
-        "{told}"
+        stderr.contains("`SIZE`: ") && stderr.contains("`--storage-class`: "),
+        "{stderr}"
     );
 }
 
@@ -242,17 +242,17 @@ async fn errors_of_the_server_point_into_the_task_file() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     cli.write("task.yaml", "run: 'true'\nvolumes:\n  /data: missing\n");
-    let told = cli.run(&["jobs", "submit", "task.yaml"]).failed(2);
+    let stderr = cli.run(&["jobs", "submit", "task.yaml"]).failed(2);
     assert!(
-        told.contains("task.yaml:3:10") && told.contains("volume \"missing\" not found"),
-        "{told}"
+        stderr.contains("task.yaml:3:10") && stderr.contains("volume \"missing\" not found"),
+        "{stderr}"
     );
-    let told = cli
+    let stderr = cli
         .run(&["jobs", "submit", "--num-nodes", "100000", "--", "true"])
         .failed(2);
     assert!(
-        told.contains("`--num-nodes`: input should be less than or equal to 1000"),
-        "{told}"
+        stderr.contains("`--num-nodes`: input should be less than or equal to 1000"),
+        "{stderr}"
     );
 }
 
@@ -261,10 +261,10 @@ async fn stop_all_asks_for_confirmation() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     let id = id_of(&cli.run(&["jobs", "submit", "-q", "--", "sleep", "600"]).ok());
-    let told = cli.run(&["jobs", "stop", "--all"]).failed(2);
+    let stderr = cli.run(&["jobs", "stop", "--all"]).failed(2);
     assert!(
-        told.contains("refusing to stop 1 task ") && told.contains("--yes"),
-        "{told}"
+        stderr.contains("refusing to stop 1 task ") && stderr.contains("--yes"),
+        "{stderr}"
     );
     let (mut child, mut terminal) = cli.start_on_terminal(80, &["jobs", "stop", "--all"]);
     terminal.write_all(b"n\n").unwrap();
@@ -292,11 +292,11 @@ async fn list_watch_prints_changes() {
         states.push(task["status"].as_str().unwrap().to_owned());
     }
     assert!(states.contains(&"running".to_owned()), "{states:?}");
-    let mut told = BufReader::new(child.stderr.take().unwrap())
+    let mut stderr = BufReader::new(child.stderr.take().unwrap())
         .lines()
         .map_while(Result::ok);
     cli.run(&["jobs", "stop", &id]).ok();
-    assert_eq!(told.next().unwrap(), format!("task {id} is no longer in the list"));
+    assert_eq!(stderr.next().unwrap(), format!("task {id} is no longer in the list"));
     child.kill().unwrap();
     child.wait().unwrap();
 }
@@ -359,11 +359,11 @@ async fn a_repeated_submit_creates_one_task() {
     let submit = ["jobs", "submit", "-q", "--idempotency-key", "once", "--", "true"];
     assert_eq!(cli.run(&submit).ok(), cli.run(&submit).ok());
     let other = ["jobs", "submit", "-q", "--idempotency-key", "once", "--", "false"];
-    let told = cli.run(&other).failed(1);
-    assert!(told.contains("Idempotency-Key"), "{told}");
+    let stderr = cli.run(&other).failed(1);
+    assert!(stderr.contains("Idempotency-Key"), "{stderr}");
 }
 
-/// From nothing to the last line: no server, no configuration, no cluster.
+/// Without a server, a configuration, or a cluster.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_command_starts_a_server_by_itself() {
     if Backend::chosen() == Backend::Cluster {
@@ -376,22 +376,22 @@ async fn the_first_command_starts_a_server_by_itself() {
         let out = String::from_utf8_lossy(&ran.stdout).into_owned();
         (Some(ran.code), out, ran.stderr)
     };
-    let (code, _, told) = run(&["jobs", "list"]);
-    assert!(code == Some(5) && told.contains("k8s-cli api start"), "{told}");
-    let (code, out, told) = run(&["doctor"]);
-    assert!(code == Some(0) && out.contains("not running at"), "{out}{told}");
+    let (code, _, stderr) = run(&["jobs", "list"]);
+    assert!(code == Some(5) && stderr.contains("k8s-cli api start"), "{stderr}");
+    let (code, out, stderr) = run(&["doctor"]);
+    assert!(code == Some(0) && out.contains("not running at"), "{out}{stderr}");
     let start = Instant::now();
-    let (code, out, told) = run(&["jobs", "submit", "--", "echo", "first"]);
-    assert_eq!((code, out.as_str()), (Some(0), "first\n"), "{told}");
+    let (code, out, stderr) = run(&["jobs", "submit", "--", "echo", "first"]);
+    assert_eq!((code, out.as_str()), (Some(0), "first\n"), "{stderr}");
     assert!(
-        told.contains("started a server") && told.contains("on this machine"),
-        "{told}"
+        stderr.contains("started a server") && stderr.contains("on this machine"),
+        "{stderr}"
     );
-    println!("from nothing to the last line: {:?}", start.elapsed());
+    println!("time from the first command to the last line: {:?}", start.elapsed());
     let (code, out, _) = run(&["api", "status"]);
     assert!(code == Some(0) && out.contains("pid: "), "{out}");
-    let (code, out, told) = run(&["doctor"]);
-    assert_eq!(code, Some(0), "{out}{told}");
+    let (code, out, stderr) = run(&["doctor"]);
+    assert_eq!(code, Some(0), "{out}{stderr}");
     // A failed start must not hide this server.
     let elsewhere = CommandLine::with_free_port();
     let port = elsewhere.variable("K8S_CLI_API_PORT").unwrap().to_owned();
@@ -400,19 +400,22 @@ async fn the_first_command_starts_a_server_by_itself() {
         .env("K8S_CLI_API_PORT", port)
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&failed.stderr).into_owned();
+    let stderr = String::from_utf8_lossy(&failed.stderr).into_owned();
     assert!(
-        !failed.status.success() && told.contains("in use by another server"),
-        "{told}"
+        !failed.status.success() && stderr.contains("in use by another server"),
+        "{stderr}"
     );
-    let (_, _, told) = run(&["api", "start"]);
-    assert!(told.contains("already running"), "{told}");
+    let (_, _, stderr) = run(&["api", "start"]);
+    assert!(stderr.contains("already running"), "{stderr}");
     let (code, out, _) = run(&["api", "logs", "--tail", "1000"]);
     assert!(code == Some(0) && out.contains("task_submitted"), "{out}");
-    let (code, _, told) = run(&["api", "stop"]);
-    assert!(code == Some(0) && told.contains("stopped the server"), "{told}");
-    let (code, _, told) = run(&["api", "stop"]);
-    assert!(code == Some(0) && told.contains("no background server found"), "{told}");
+    let (code, _, stderr) = run(&["api", "stop"]);
+    assert!(code == Some(0) && stderr.contains("stopped the server"), "{stderr}");
+    let (code, _, stderr) = run(&["api", "stop"]);
+    assert!(
+        code == Some(0) && stderr.contains("no background server found"),
+        "{stderr}"
+    );
     // The next server knows the finished task.
     let (_, _, _) = run(&["api", "start"]);
     let (_, out, _) = run(&["jobs", "list", "-q"]);
@@ -431,8 +434,8 @@ async fn the_login_file_is_that_of_the_python_cli() {
     assert_eq!(cli.run(&["--user", "bob", "auth", "whoami"]).ok(), "bob\n");
     cli.run(&["auth", "login", "a\tb"]).failed(2);
     std::fs::write(&file, "{").unwrap();
-    let told = cli.run(&["auth", "whoami"]).failed(2);
-    assert!(told.contains("invalid file"), "{told}");
+    let stderr = cli.run(&["auth", "whoami"]).failed(2);
+    assert!(stderr.contains("invalid file"), "{stderr}");
     cli.run(&["auth", "logout"]).ok();
     assert_ne!(cli.run(&["auth", "whoami"]).ok(), "élise@example.com\n");
 }

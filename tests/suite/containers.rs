@@ -1,5 +1,4 @@
-//! What a container sees, and what it cannot do to others, both in a container runtime and as processes of this
-//! machine.
+//! What containers see, and how they are isolated, both in a container runtime and as processes of this machine.
 
 use std::time::{Duration, Instant};
 
@@ -55,7 +54,7 @@ async fn log(world: &World, name: &str) -> String {
         .unwrap()
 }
 
-/// Processes whose command contains this text, outside of any test.
+/// Number of processes of this machine whose command contains this text.
 fn processes(text: &str) -> usize {
     let all = std::fs::read_dir("/proc").unwrap().flatten();
     let lines = all.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
@@ -218,7 +217,7 @@ async fn a_container_that_ignores_sigterm_is_killed() {
         .wait_until_gone::<Pod>(Duration::from_secs(30), &name)
         .await;
     assert!(start.elapsed() >= Duration::from_millis(900), "{:?}", start.elapsed());
-    if let Some(state) = world.state_folder() {
+    if let Some(state) = world.state_dir() {
         assert!(shims(state).is_empty());
     }
 }
@@ -227,7 +226,7 @@ async fn a_container_that_ignores_sigterm_is_killed() {
 async fn a_pod_past_its_deadline_fails_and_keeps_its_log() {
     let world = World::own(&[]).await;
     let script = "trap 'echo ending; exit 0' TERM; echo up; while :; do sleep 0.1; done";
-    // Bash runs the trap when its `sleep` has ended, which a busy machine delays.
+    // Bash runs the trap after its `sleep`, which may take longer on a busy machine.
     let spec = json!({"terminationGracePeriodSeconds": 30});
     let made: Pod = world.cluster.make(pod(script, &json!({}), &spec)).await;
     let name = made.name_any();
@@ -304,7 +303,7 @@ async fn other_tasks_run_beside_a_fork_bomb_and_a_memory_hog() {
     assert_eq!(world.api.log_text(&other, "").await, "still here\n");
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     world.api.stop(&bomb).await;
-    let state = world.state_folder().unwrap();
+    let state = world.state_dir().unwrap();
     eventually(Duration::from_secs(60), "the fork bomb to end", async || {
         shims(state).is_empty().then_some(())
     })
@@ -328,7 +327,7 @@ async fn a_log_that_never_ends_is_kept_up_to_its_limit() {
         .api
         .wait_for_status(&id, Duration::from_secs(300), "the writer to end", is_completed)
         .await;
-    let size: u64 = walk(world.state_folder().unwrap());
+    let size: u64 = walk(world.state_dir().unwrap());
     assert!(size < 40 << 20, "{size} bytes are kept");
     assert_eq!(world.api.log_text(&id, "?tail=1").await, "the end\n");
     let kept = world.api.logs(&id, "").await;
@@ -344,13 +343,13 @@ async fn a_task_that_truncated_its_own_record_can_be_stopped() {
         return;
     }
     let mut world = World::own(&[]).await;
-    let mark = format!("spoiler-{:016x}", fastrand::u64(..));
+    let mark = format!("truncating-{:016x}", fastrand::u64(..));
     let id = world.api.run(&format!("exec -a {mark} sleep 600")).await;
     eventually(Duration::from_secs(30), "the task to run", async || {
         (processes(&mark) > 0).then_some(())
     })
     .await;
-    let pods = std::fs::read_dir(world.state_folder().unwrap().join("pods")).unwrap();
+    let pods = std::fs::read_dir(world.state_dir().unwrap().join("pods")).unwrap();
     for pod in pods.flatten() {
         std::fs::write(pod.path().join("started.json"), "").unwrap();
     }
@@ -419,8 +418,8 @@ async fn a_huge_termination_message_is_read_from_its_end() {
     assert!(kibibytes < 1 << 20, "the server has used {peak}");
 }
 
-fn walk(folder: &std::path::Path) -> u64 {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+fn walk(directory: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let size = |entry: std::fs::DirEntry| match entry.file_type() {
         Ok(kind) if kind.is_dir() => walk(&entry.path()),
         _ => entry.metadata().map_or(0, |metadata| metadata.len()),

@@ -1,4 +1,4 @@
-//! Recorded requests get the recorded responses, and create objects with everything that the recorded ones have.
+//! Recorded requests get the recorded responses and create objects with all fields of the recorded objects.
 
 use std::process::Command;
 
@@ -93,7 +93,7 @@ fn effect(container: &Value) -> (Vec<u8>, Option<i32>) {
             .iter()
             .map(|text| text.as_str().unwrap().to_owned())
     };
-    // The files that a node of several nodes waits for.
+    // The files that a node of a gang waits for.
     let gang = std::env::temp_dir().join(format!("k8s-cli-gang-{:016x}", fastrand::u64(..)));
     std::fs::create_dir(&gang).unwrap();
     for (file, text) in [("node-ips", "127.0.0.1\n127.0.0.2"), ("run", "true")] {

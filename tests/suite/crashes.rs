@@ -1,4 +1,4 @@
-//! The engine is killed at any time: nothing that was acknowledged is lost, and nothing is left behind.
+//! The engine is killed at random times: nothing acknowledged is lost, and nothing is left behind.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,7 +16,7 @@ const LINES: usize = 40;
 /// Number of concurrent submits.
 const WORKERS: usize = 4;
 
-/// Submits one task after the other until it is stopped, and returns the IDs that were acknowledged.
+/// Submits tasks until `done`, and returns the acknowledged IDs.
 async fn submit_until(api: Api, worker: usize, done: &AtomicBool) -> Vec<String> {
     let mut acknowledged = Vec::new();
     while !done.load(Ordering::Relaxed) {
@@ -43,7 +43,7 @@ fn integrity(state: &Path) -> String {
         .unwrap()
 }
 
-/// Every line of every node, once and in order.
+/// Checks that the log has each line of each node once and in order.
 fn assert_complete(id: &str, log: &str) {
     let mut nodes: HashMap<&str, Vec<&str>> = HashMap::new();
     for line in log.lines() {
@@ -64,7 +64,7 @@ async fn a_killed_engine_loses_no_task_log_line_or_process() {
     }
     let kills = from_environment("K8S_CLI_E2E_CRASHES", 15);
     let mut world = World::own(&[]).await;
-    let state = world.state_folder().unwrap().to_owned();
+    let state = world.state_dir().unwrap().to_owned();
     let done = AtomicBool::new(false);
     let api = world.api.clone();
     let submitting = join_all((0..WORKERS).map(|worker| submit_until(api.clone(), worker, &done)));
@@ -83,7 +83,7 @@ async fn a_killed_engine_loses_no_task_log_line_or_process() {
     let (acknowledged, running) = tokio::join!(submitting, killing);
     let ids: Vec<String> = acknowledged.into_iter().flatten().collect();
     println!(
-        "{kills} kills, {} tasks acknowledged, {running} containers ran on through a kill",
+        "{kills} kills, {} tasks acknowledged, {running} containers continued through a kill",
         ids.len()
     );
     assert!(running > 0 && !ids.is_empty());
@@ -108,7 +108,7 @@ async fn exit_codes_are_kept_while_no_server_runs() {
         return;
     }
     let mut world = World::own(&[]).await;
-    let state = world.state_folder().unwrap().to_owned();
+    let state = world.state_dir().unwrap().to_owned();
     let good = world.api.run("sleep 1; echo late").await;
     let bad = world.api.run("sleep 1; exit 7").await;
     let lost = world.api.run("sleep 600").await;
@@ -161,7 +161,7 @@ async fn a_state_directory_has_one_server() {
         return;
     }
     let world = World::own(&[]).await;
-    let state = world.state_folder().unwrap().to_string_lossy().into_owned();
+    let state = world.state_dir().unwrap().to_string_lossy().into_owned();
     let output = e2e::Server::command(&["--backend", "embedded", "--state-dir", &state])
         .output()
         .unwrap();

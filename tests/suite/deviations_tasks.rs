@@ -1,4 +1,4 @@
-//! Tasks: what is accepted, what is rejected, and what a failure leaves behind.
+//! Tasks: what is accepted and rejected, and what a failed submit leaves behind.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use task::TaskState;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_submit_leaves_no_objects() {
     let world = World::own(&[]).await;
-    world.cluster.limit(json!({"count/jobs.batch": "1"})).await;
+    world.cluster.set_quota(json!({"count/jobs.batch": "1"})).await;
     let task = TaskBuilder::new("true").nodes(3);
     let detail = world.api.try_submit(&task).await.error(500);
     assert!(

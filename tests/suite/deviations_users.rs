@@ -1,4 +1,4 @@
-//! A user name is data: any header value is one exact name, and sees only its own objects.
+//! Any header value is one exact user name. Users see only their own objects.
 
 use e2e::{TaskBuilder, World, raw};
 use serde_json::json;

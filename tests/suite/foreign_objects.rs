@@ -1,4 +1,4 @@
-//! Objects of others in the namespace that have our labels are not trusted.
+//! Objects in the namespace that have our labels but were not created by a server are not trusted.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn job(name: &str, labels: Value, annotations: Value) -> Value {
         "spec": {"template": {
             "metadata": {"labels": labels},
             "spec": {"restartPolicy": "Never", "containers": [{
-                "name": "task", "image": "docker.io/library/python:3.13-slim", "command": ["/bin/bash", "-c", "echo stranger"],
+                "name": "task", "image": "docker.io/library/python:3.13-slim", "command": ["/bin/bash", "-c", "echo foreign"],
             }]},
         }},
     })
@@ -34,8 +34,8 @@ fn labels(id: &str, user: &str) -> Value {
     json!({"skypilot-task": "true", "task-id": id, "task-name": "train", "username": user, "k8s-cli/user": user_label(user)})
 }
 
-/// Waits until the server has seen everything created so far: it sees a task that is created later only after that.
-async fn seen(world: &World) {
+/// Waits until the server has seen all objects that exist now: it sees a new task only after them.
+async fn wait_for_cache(world: &World) {
     let other = world.another(&world.kubeconfig(), &[]);
     let id = other.1.run("true").await;
     eventually(Duration::from_secs(20), "the server to have caught up", async || {
@@ -86,18 +86,18 @@ async fn a_foreign_job_with_the_id_of_a_task_is_ignored() {
         .into_iter()
         .enumerate()
         {
-            let mut stranger = job(&format!("stranger-{index}-{id}"), labels, annotations);
-            stranger["metadata"]["ownerReferences"] = json!(ours.owner_references());
-            let _: Job = world.cluster.make(stranger).await;
+            let mut foreign = job(&format!("foreign-{index}-{id}"), labels, annotations);
+            foreign["metadata"]["ownerReferences"] = json!(ours.owner_references());
+            let _: Job = world.cluster.make(foreign).await;
         }
-        // The name of the next attempt, and everything else as the server writes it.
+        // The Job of the next attempt, exactly as a server creates it.
         let rank = if *id == single { "-node-0" } else { "" };
         let mut next = job(&format!("{}{rank}-attempt-2", ours.name_any()), of_job, copied);
         next["metadata"]["annotations"]["k8s-cli/attempt"] = "2".into();
         next["metadata"]["ownerReferences"] = json!(ours.owner_references());
         let _: Job = world.cluster.make(next).await;
     }
-    seen(&world).await;
+    wait_for_cache(&world).await;
     for id in [&single, &gang] {
         let status = world.api.status(id).await;
         assert_eq!(
@@ -106,7 +106,7 @@ async fn a_foreign_job_with_the_id_of_a_task_is_ignored() {
         );
         assert_eq!(status.metadata.attempts, [], "{status:?}");
         let log = world.api.log_text(id, "?follow=false").await;
-        assert!(log.contains("mine") && !log.contains("stranger"), "{log}");
+        assert!(log.contains("mine") && !log.contains("foreign"), "{log}");
     }
     let mallory = world.api.as_user("mallory");
     for id in [&single, &gang] {
@@ -154,12 +154,12 @@ async fn a_foreign_config_map_with_the_id_of_a_task_is_kept() {
     .into_iter()
     .enumerate()
     {
-        let stranger =
-            json!({"metadata": {"name": format!("stranger-{index}"), "labels": labels, "annotations": annotations}});
-        let _: ConfigMap = world.cluster.make(stranger).await;
+        let foreign =
+            json!({"metadata": {"name": format!("foreign-{index}"), "labels": labels, "annotations": annotations}});
+        let _: ConfigMap = world.cluster.make(foreign).await;
     }
-    seen(&world).await;
-    // The one that a server could have left behind is swept, so the others were checked, too.
+    wait_for_cache(&world).await;
+    // One that a server could have left behind is deleted, so the others were checked, too.
     let (mut of_ours, mut abandoned) = (json!(owner.labels()), json!(owner.annotations()));
     of_ours["task-id"] = "abandon1".into();
     abandoned.as_object_mut().unwrap().remove("k8s-cli/committed");
@@ -183,9 +183,9 @@ async fn a_foreign_config_map_with_the_id_of_a_task_is_kept() {
     let left = left
         .items
         .iter()
-        .filter(|object| object.name_any().starts_with("stranger-"))
+        .filter(|object| object.name_any().starts_with("foreign-"))
         .count();
-    assert_eq!(left, 4, "what is not ours is not swept");
+    assert_eq!(left, 4, "foreign objects must not be deleted");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -215,11 +215,11 @@ async fn annotations_with_impossible_numbers_are_ignored() {
         ] {
             let mut annotations = all;
             annotations[key] = number.into();
-            let name = format!("stranger-{index}-{:x}", fastrand::u32(..));
+            let name = format!("foreign-{index}-{:x}", fastrand::u32(..));
             let _: Job = world.cluster.make(job(&name, labels, annotations)).await;
         }
     }
-    seen(&world).await;
+    wait_for_cache(&world).await;
     assert_eq!(world.api.status(&id).await.metadata.num_nodes, 1);
     let size = world.api.get("/tasks?all_users=true").await.ok().to_string().len();
     assert!(size < 100_000, "{size} bytes");
@@ -237,13 +237,13 @@ async fn a_forged_event_is_not_the_message_of_a_task() {
     let job = world.cluster.jobs(&id).await.remove(0);
     for (reason, component) in [("FailedCreate", "mallory"), ("Scam", "")] {
         let event = json!({
-            "metadata": {"name": format!("lie-{}", reason.to_lowercase())}, "type": "Warning", "reason": reason,
+            "metadata": {"name": format!("forged-{}", reason.to_lowercase())}, "type": "Warning", "reason": reason,
             "message": "send your password to mallory", "source": {"component": component},
             "involvedObject": {"kind": "Job", "namespace": world.cluster.namespace, "name": job.name_any(), "uid": job.uid()},
         });
         let _: Event = world.cluster.make(event).await;
     }
-    seen(&world).await;
+    wait_for_cache(&world).await;
     let status = world.api.try_status(&id).await.ok().to_string();
     assert!(!status.contains("mallory"), "{status}");
 }

@@ -1,4 +1,4 @@
-//! The disk of the state directory is full: responses stay true, and the tasks that fill it can be ended.
+//! The disk of the state directory is full: responses stay correct, and the tasks that fill it can be stopped.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ impl Site {
         // Not below `/tmp`, because a container has its own.
         let beside = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("full-{:016x}", fastrand::u64(..)));
         let disk = SmallDisk::mount(&beside, DISK)?;
-        let world = World::in_folder(&disk.folder().join("state"), Setting::default(), &[]).await;
+        let world = World::in_directory(&disk.directory().join("state"), Setting::default(), &[]).await;
         Some(Self { world, beside, disk })
     }
 
@@ -58,8 +58,8 @@ impl Site {
         .await
     }
 
-    /// Runs a task, to show that everything works again.
-    async fn works_again(&self) {
+    /// Checks that another task runs.
+    async fn assert_recovered(&self) {
         self.wait_for_readiness(200).await;
         let id = self.world.api.run("echo works").await;
         self.world.api.wait_for(&id, TaskState::Completed).await;
@@ -86,7 +86,7 @@ async fn a_task_that_fills_the_disk_reports_its_exit_code() {
     fs::write(site.beside.join("go"), "").unwrap();
     let status = site.world.api.wait_for(&id, TaskState::Failed).await;
     assert_eq!(status.metadata.nodes[0].exit_code, Some(3), "{status:?}");
-    site.works_again().await;
+    site.assert_recovered().await;
     // The reserve is allocated again for the next time.
     fs::remove_file(site.beside.join("go")).unwrap();
     let id = site.fill(4).await;
@@ -94,8 +94,8 @@ async fn a_task_that_fills_the_disk_reports_its_exit_code() {
     fs::write(site.beside.join("go"), "").unwrap();
     let status = site.world.api.wait_for(&id, TaskState::Failed).await;
     assert_eq!(status.metadata.nodes[0].exit_code, Some(4), "{status:?}");
-    site.works_again().await;
-    let reserve = site.disk.folder().join("state/reserve");
+    site.assert_recovered().await;
+    let reserve = site.disk.directory().join("state/reserve");
     eventually(PATIENCE, "the reserve to be allocated again", async || {
         reserve.exists().then_some(())
     })
@@ -117,7 +117,7 @@ async fn a_task_that_uses_all_inodes_can_be_stopped() {
     })
     .await;
     assert_eq!(site.world.api.stop(&id).await.status, 200);
-    site.works_again().await;
+    site.assert_recovered().await;
     site.end();
 }
 
@@ -135,7 +135,7 @@ async fn a_task_that_keeps_filling_the_disk_can_be_stopped() {
         site.world.api.task_ids().await.is_empty().then_some(())
     })
     .await;
-    site.works_again().await;
+    site.assert_recovered().await;
     site.end();
 }
 
@@ -150,11 +150,11 @@ async fn a_server_starts_on_a_full_disk() {
     assert!(site.world.server().terminate());
     site.world.server().restart();
     assert_eq!(site.world.api.stop(&id).await.status, 200);
-    site.works_again().await;
+    site.assert_recovered().await;
     site.end();
 }
 
-/// A task takes all space that the server frees.
+/// The task uses all space that the server frees.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_starts_on_a_disk_that_keeps_filling_up() {
     let Some(mut site) = Site::new().await else { return };
@@ -169,7 +169,7 @@ async fn a_server_starts_on_a_disk_that_keeps_filling_up() {
     site.world.server().restart();
     assert_eq!(site.world.api.status(&id).await.status, TaskState::Running);
     assert_eq!(site.world.api.stop(&id).await.status, 200);
-    site.works_again().await;
+    site.assert_recovered().await;
     site.end();
 }
 
@@ -203,6 +203,6 @@ async fn a_log_that_fills_the_disk_says_so_at_its_end() {
     let log = site.world.api.log_text(&id, "?tail=3").await;
     assert!(log.contains("bytes of output are missing here"), "{log}");
     assert_eq!(site.world.api.stop(&id).await.status, 200);
-    site.works_again().await;
+    site.assert_recovered().await;
     site.end();
 }

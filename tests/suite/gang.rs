@@ -1,4 +1,4 @@
-//! Nodes of one task start together, know each other, and end together.
+//! The nodes of a task start together, know each other, and end together.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use task::wire::TaskStatus;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Returns the text after `word` in the lines of each node, by rank.
-pub fn said(log: &str, word: &str) -> HashMap<u32, String> {
+pub fn by_rank(log: &str, word: &str) -> HashMap<u32, String> {
     log.lines()
         .filter_map(|line| {
             let (rank, text) = line.strip_prefix("node-")?.split_once(" | ")?;
@@ -73,7 +73,7 @@ async fn large_scripts_and_variables_are_stored_once_per_gang() {
         assert!(bytes < 12_000, "the spec of each Job has {bytes} bytes");
     }
     let log = world.api.log_text(&id, "").await;
-    let is = said(&log, "is ");
+    let is = by_rank(&log, "is ");
     assert_eq!(is[&0], "$(HOME) $$ $NOT,0,100,1000");
     assert_eq!(is[&1], "$(HOME) $$ $NOT,1,100,1000");
     world.api.wait_for(&id, TaskState::Completed).await;
@@ -88,7 +88,7 @@ async fn variables_of_the_task_override_those_of_the_gang() {
         .env("WORLD_SIZE", "");
     let id = world.api.submit(&task).await;
     let log = world.api.log_text(&id, "").await;
-    assert_eq!(said(&log, "is ")[&1], "1234,,1");
+    assert_eq!(by_rank(&log, "is ")[&1], "1234,,1");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,8 +100,8 @@ async fn no_node_runs_before_the_slowest_setup_ends() {
     let id = world.api.submit(&task).await;
     let log = world.api.log_text(&id, "").await;
     world.api.wait_for(&id, TaskState::Completed).await;
-    let slowest = seconds(&said(&log, "set up ")).into_iter().fold(f64::MIN, f64::max);
-    let ran = seconds(&said(&log, "ran "));
+    let slowest = seconds(&by_rank(&log, "set up ")).into_iter().fold(f64::MIN, f64::max);
+    let ran = seconds(&by_rank(&log, "ran "));
     assert_eq!(ran.len(), 4, "{log}");
     let first = ran.into_iter().fold(f64::MAX, f64::min);
     println!(
@@ -109,7 +109,7 @@ async fn no_node_runs_before_the_slowest_setup_ends() {
         (first - slowest) * 1000.0
     );
     assert!(first >= slowest, "{log}");
-    assert_eq!(said(&log, "seen ")[&3], "3");
+    assert_eq!(by_rank(&log, "seen ")[&3], "3");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,7 +120,7 @@ async fn no_node_runs_if_the_setup_of_one_fails() {
     let log = world.api.log_text(&id, "").await;
     let status = world.api.wait_for(&id, TaskState::Failed).await;
     assert!(!log.contains("ran"), "{log}");
-    assert_eq!(said(&log, "setup").len(), 3, "{log}");
+    assert_eq!(by_rank(&log, "setup").len(), 3, "{log}");
     let message = status.message.unwrap();
     assert!(
         message.starts_with("node 1: ") && message.contains("setup failed with exit code 1"),
@@ -150,7 +150,7 @@ async fn a_deleted_pod_ends_its_gang() {
 async fn an_unschedulable_node_keeps_its_gang_pending() {
     let world = World::new().await;
     // One fits, two do not.
-    let most = world.cluster.free_cpus().await * 6 / 10;
+    let most = world.cluster.largest_node_millicpus().await * 6 / 10;
     let task = TaskBuilder::new("echo ran").nodes(2).cpus(format!("{most}m"));
     let id = world.api.submit(&task).await;
     let status = world.api.wait_for_reason(&id, "Unschedulable").await;
@@ -165,10 +165,10 @@ async fn an_unschedulable_node_keeps_its_gang_pending() {
         .await;
     assert_eq!(waiting.reason.as_deref(), Some("Unschedulable"), "{waiting:?}");
     let log = world.api.log_text(&id, "?follow=false").await;
-    assert_eq!(log, "", "nothing has run");
+    assert_eq!(log, "", "no node must run");
 }
 
-/// A server is killed repeatedly while tasks start, run their setup, fail, and lose a pod: the outcome is the same.
+/// The server is killed while gangs start, run their setup, fail, and lose a pod.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_servers_do_not_change_the_outcome_of_gangs() {
     let kills = e2e::from_environment("K8S_CLI_E2E_GANG_KILLS", 8);
@@ -180,8 +180,8 @@ async fn killed_servers_do_not_change_the_outcome_of_gangs() {
     let sleeps = small_task("sleep 3600").nodes(3);
     let mut done = 0;
     while done < kills {
-        let robbed = world.api.submit(&sleeps).await;
-        let status = world.api.wait_for(&robbed, TaskState::Running).await;
+        let deleted = world.api.submit(&sleeps).await;
+        let status = world.api.wait_for(&deleted, TaskState::Running).await;
         let pod = pod_of(&status, 1);
         let (good, bad) = (world.api.submit(&good).await, world.api.submit(&bad).await);
         let pods = world.cluster.api::<Pod>();
@@ -199,7 +199,7 @@ async fn killed_servers_do_not_change_the_outcome_of_gangs() {
             Some("node 1: the container exited with code 3")
         );
         world.api.wait_for_nodes(&bad, TaskState::Failed).await;
-        let status = world.api.wait_for_nodes(&robbed, TaskState::Failed).await;
+        let status = world.api.wait_for_nodes(&deleted, TaskState::Failed).await;
         assert!(status.message.as_deref().unwrap().starts_with("node 1: "), "{status:?}");
         assert_eq!(
             status.metadata.nodes[0].reason.as_deref(),
@@ -207,14 +207,14 @@ async fn killed_servers_do_not_change_the_outcome_of_gangs() {
             "{status:?}"
         );
         let log = world.api.log_text(&good, "").await;
-        let slowest = seconds(&said(&log, "set up ")).into_iter().fold(f64::MIN, f64::max);
-        let first = seconds(&said(&log, "ran ")).into_iter().fold(f64::MAX, f64::min);
-        assert!(first >= slowest && said(&log, "ran ").len() == 3, "{log}");
+        let slowest = seconds(&by_rank(&log, "set up ")).into_iter().fold(f64::MIN, f64::max);
+        let first = seconds(&by_rank(&log, "ran ")).into_iter().fold(f64::MAX, f64::min);
+        assert!(first >= slowest && by_rank(&log, "ran ").len() == 3, "{log}");
     }
     println!("{done} kills");
 }
 
-/// A script whose attempts end with these exit codes, one after the other; it counts them in a volume.
+/// A script whose attempts exit with these codes, in order. It counts them in a volume.
 fn attempts(codes: &str) -> String {
     format!(
         "n=$(cat /data/n 2>/dev/null || echo 0); echo $((n + 1)) >/data/n\n\
@@ -265,7 +265,7 @@ async fn a_task_that_exceeds_its_retries_fails() {
     .await;
     let log = world.api.log_text(&id, "").await;
     let status = world.api.wait_for(&id, TaskState::Failed).await;
-    // Exit code 9 does not count: the second failure of the task's own is the last.
+    // Exit code 9 does not count, so the second other failure is the last one.
     assert_eq!(log.lines().count(), 4, "{log}");
     assert_eq!(status.message.as_deref(), Some("the container exited with code 2"));
     assert_eq!(status.metadata.nodes[0].attempt, 4);
@@ -281,8 +281,8 @@ async fn an_evicted_gang_restarts_without_using_a_retry() {
     let status = world.api.wait_for(&id, TaskState::Running).await;
     let (api, followed) = (world.api.clone(), id.clone());
     let log = tokio::spawn(async move { api.log_text(&followed, "").await });
-    // What is not read before the eviction is deleted with the pod.
-    world.api.wait_for_log(&id, |log| said(log, "id ").len() == 2).await;
+    // The server must read the log before the eviction deletes the pod.
+    world.api.wait_for_log(&id, |log| by_rank(log, "id ").len() == 2).await;
     let pod = pod_of(&status, 1);
     world.cluster.evict(pod).await;
     let log = log.await.unwrap();
@@ -292,22 +292,22 @@ async fn an_evicted_gang_restarts_without_using_a_retry() {
     };
     assert!(before.message.as_deref().unwrap().starts_with("node 1: "), "{before:?}");
     for rank in 0..2 {
-        let first = said(&log, "id ").get(&rank).cloned().unwrap_or_default();
+        let first = by_rank(&log, "id ").get(&rank).cloned().unwrap_or_default();
         let prefix = format!("node-{rank} attempt-2 | ");
         let second: Vec<&str> = log.lines().filter_map(|line| line.strip_prefix(&prefix)).collect();
         assert_eq!(second, [format!("id {first}").as_str(), "over"], "{log}");
     }
 }
 
-/// Two tasks each hold a part of what they need, and neither can have the rest: one must give way.
+/// Each gang holds a part of the resources that it needs, and neither can get the rest.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_later_of_two_deadlocked_gangs_is_preempted() {
     preempt(&World::new().await, |task| task).await;
 }
 
-/// Lets the later of two gangs be preempted, each with this change of its definition.
+/// Checks that the later of two deadlocked gangs is preempted, with this change of both definitions.
 pub async fn preempt(world: &World, change: impl Fn(TaskBuilder) -> TaskBuilder) {
-    let all = world.cluster.free_cpus().await;
+    let all = world.cluster.largest_node_millicpus().await;
     let task = |nodes: u32, percent: u64, run: &str| {
         let cpus = format!("{}m", all * percent / 100);
         change(TaskBuilder::new(run).nodes(nodes).cpus(cpus))
@@ -330,12 +330,12 @@ pub async fn preempt(world: &World, change: impl Fn(TaskBuilder) -> TaskBuilder)
     world.api.stop(&blocker).await;
     let start = Instant::now();
     world.api.wait_for_reason(&later, "GaveWay").await;
-    println!("the later one gave way after {:?}", start.elapsed());
+    println!("the later gang was preempted after {:?}", start.elapsed());
     for id in [&earlier, &later] {
         world.api.wait_for(id, TaskState::Completed).await;
     }
     println!("both have completed after {:?}", start.elapsed());
-    assert_eq!(world.cluster.pods().await.len(), 6, "no pods are left of what gave way");
+    assert_eq!(world.cluster.pods().await.len(), 6, "preempted pods must be deleted");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -343,7 +343,7 @@ async fn a_deleted_job_ends_its_gang() {
     let world = World::new().await;
     let id = world.api.submit(&small_task("echo here; sleep 3600").nodes(3)).await;
     let status = world.api.wait_for(&id, TaskState::Running).await;
-    world.api.wait_for_log(&id, |log| said(log, "here").len() == 3).await;
+    world.api.wait_for_log(&id, |log| by_rank(log, "here").len() == 3).await;
     let job = &status.metadata.nodes[1].job_name;
     world
         .cluster
@@ -379,7 +379,7 @@ async fn a_gang_without_any_job_is_deleted() {
     assert_eq!(world.api.try_status(&id).await.status, 404);
 }
 
-/// The answers of DNS are the endpoints of the Service.
+/// DNS serves the endpoints of the Service.
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_have_host_names_in_dns() {
     let world = World::new().await;
@@ -396,9 +396,9 @@ async fn nodes_have_host_names_in_dns() {
         let expected: HashSet<(String, String)> = nodes
             .map(|node| (format!("node-{}", node.rank), node.pod_ip.unwrap()))
             .collect();
-        let labelled = ListParams::default().labels(&format!("kubernetes.io/service-name={name}"));
+        let selector = ListParams::default().labels(&format!("kubernetes.io/service-name={name}"));
         eventually(MINUTE, "the endpoints of both nodes", async || {
-            let slices = world.cluster.api::<EndpointSlice>().list(&labelled).await.unwrap();
+            let slices = world.cluster.api::<EndpointSlice>().list(&selector).await.unwrap();
             let endpoints = slices.items.into_iter().filter_map(|slice| slice.endpoints).flatten();
             let known: HashSet<(String, String)> = endpoints
                 .filter_map(|endpoint| Some((endpoint.hostname?, endpoint.addresses.first()?.clone())))
@@ -407,8 +407,8 @@ async fn nodes_have_host_names_in_dns() {
         })
         .await;
     }
-    let log = world.api.wait_for_log(&id, |log| said(log, "is ").len() == 2).await;
-    assert_eq!(said(&log, "is ")[&1], "node-1");
+    let log = world.api.wait_for_log(&id, |log| by_rank(log, "is ").len() == 2).await;
+    assert_eq!(by_rank(&log, "is ")[&1], "node-1");
     // It is deleted with the task.
     assert_eq!(world.api.stop(&id).await.status, 200);
     world.cluster.wait_until_gone::<Service>(MINUTE, &name).await;
@@ -421,9 +421,9 @@ async fn a_gang_runs_without_its_service() {
         return;
     }
     let world = World::new().await;
-    world.cluster.limit(json!({"count/services": "0"})).await;
+    world.cluster.set_quota(json!({"count/services": "0"})).await;
     let task = small_task("echo ran").nodes(2);
     let id = world.api.submit(&task).await;
     world.api.wait_for(&id, TaskState::Completed).await;
-    assert_eq!(said(&world.api.log_text(&id, "").await, "ran").len(), 2);
+    assert_eq!(by_rank(&world.api.log_text(&id, "").await, "ran").len(), 2);
 }

@@ -1,4 +1,4 @@
-//! A repeated request creates nothing twice.
+//! Repeated requests create one task.
 
 use e2e::{TaskBuilder, World};
 use futures::future::join_all;

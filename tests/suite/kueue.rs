@@ -6,7 +6,7 @@ use e2e::{Backend, TaskBuilder, World, eventually, from_environment};
 use serde_json::{Value, json};
 use task::TaskState;
 
-use crate::gang::{preempt, said};
+use crate::gang::{by_rank, preempt};
 
 const GROUP: &str = "/apis/kueue.x-k8s.io/v1beta2";
 const MINUTE: Duration = Duration::from_secs(60);
@@ -99,7 +99,7 @@ async fn a_gang_is_admitted_as_a_whole() {
     world.api.stop(&holds).await;
     world.api.wait_for(&gang, TaskState::Completed).await;
     let log = world.api.log_text(&gang, "").await;
-    assert_eq!(said(&log, "together").len(), 2, "{log}");
+    assert_eq!(by_rank(&log, "together").len(), 2, "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,7 +140,7 @@ async fn a_stopped_task_leaves_its_queue() {
     .await;
 }
 
-/// As if a task of higher priority needs the quota.
+/// Kueue evicts in the same way if a workload with a higher priority needs the quota.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_kueue_evicts_is_queued_and_restarted() {
     let Some(world) = with_queue(2).await else { return };

@@ -1,4 +1,4 @@
-//! Too many requests are rejected with a status, never with silence.
+//! Requests above a limit are rejected with a status.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -82,7 +82,7 @@ async fn connections_above_the_limit_are_rejected() {
     assert_eq!(
         (probed.status, &probed.json()["status"]),
         (200, &json!("ok")),
-        "a probe is answered under all loads"
+        "probes must work under any load"
     );
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.contains(&format!("content-length: {}", body.len())), "{answer}");
@@ -122,13 +122,13 @@ async fn one_client_cannot_use_all_connections() {
     drop(idle);
 }
 
-/// Bodies that begin and never end.
+/// Bodies of which only the beginning is sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn stalled_bodies_do_not_block_other_users() {
     let world = World::own(&["--allow-local-users"]).await;
     let address = world.api.base().strip_prefix("http://").unwrap().to_owned();
     let attack = move || -> Vec<TcpStream> {
-        let begin = |_| {
+        let send = |_| {
             let mut stream = TcpStream::connect(&address).unwrap();
             let head = "POST /tasks/submit HTTP/1.1\r\nHost: localhost\r\nX-User: mallory\r\n\
                         Content-Type: application/json\r\nContent-Length: 4194304\r\n\r\n";
@@ -136,7 +136,7 @@ async fn stalled_bodies_do_not_block_other_users() {
             stream.write_all(&[b' '; 17 * 1024]).unwrap();
             stream
         };
-        (0..20).map(begin).collect()
+        (0..20).map(send).collect()
     };
     let Some(mut stalled) = as_another_account(attack) else {
         return;
@@ -148,22 +148,22 @@ async fn stalled_bodies_do_not_block_other_users() {
     let answer = raw(world.api.base(), "POST", path, &headers, Some(body.as_bytes()));
     assert_eq!(answer.status, 200);
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
-    // Those that hold a share get 408 soon, and the others that there is no room.
-    let mut told = Vec::new();
+    // Those with a share of the memory get 408, and the others 503.
+    let mut statuses = Vec::new();
     for stream in &mut stalled {
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let mut head = [0; 12];
         stream.read_exact(&mut head).unwrap();
-        told.push(String::from_utf8_lossy(&head[9..]).into_owned());
+        statuses.push(String::from_utf8_lossy(&head[9..]).into_owned());
     }
-    let count = |status: &str| told.iter().filter(|told| *told == status).count();
+    let count = |status: &str| statuses.iter().filter(|found| *found == status).count();
     assert!(
-        count("408") >= 2 && count("408") + count("503") == told.len(),
-        "{told:?}"
+        count("408") >= 2 && count("408") + count("503") == statuses.len(),
+        "{statuses:?}"
     );
 }
 
-/// As many invalid values as are validated, several times concurrently.
+/// The maximum number of values that are validated, several times concurrently.
 #[tokio::test(flavor = "multi_thread")]
 async fn invalid_bodies_do_not_delay_probes() {
     let world = World::own(&[]).await;
@@ -194,7 +194,7 @@ async fn invalid_bodies_do_not_delay_probes() {
     }
 }
 
-/// Bodies that would grow many times in memory, as values and in the response.
+/// Bodies that need much more memory as values, or in the response.
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_with_many_invalid_values_use_little_memory() {
     let world = World::own(&[]).await;
@@ -235,7 +235,7 @@ async fn bodies_with_many_invalid_values_use_little_memory() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_of_many_large_nodes_is_truncated() {
     let world = World::new().await;
-    // The maximum that is copied to each node.
+    // The maximum size that is copied to each node.
     let envs: serde_json::Map<_, _> = (0..4).map(|at| (format!("V{at}"), json!("x".repeat(1000)))).collect();
     let run = format!("true #{}", "x".repeat(3000));
     let body = json!({"run": run, "num_nodes": 200, "envs": envs}).to_string();

@@ -1,4 +1,4 @@
-//! Log streams: bytes as the task wrote them, from all nodes, from before the first pod exists to the end of the last.
+//! Log streams: unchanged bytes of all nodes, from before the first pod exists to the end of the last one.
 
 use std::time::{Duration, Instant};
 
@@ -88,7 +88,7 @@ async fn one_stream_has_the_lines_of_all_nodes_in_order() {
     }
 }
 
-/// Each node's lines once, in order, and nothing else.
+/// Checks that the log has the lines of each node once and in order, and nothing else.
 pub fn assert_in_order(log: &str, nodes: usize, count: usize) {
     let mut next = vec![0_usize; nodes];
     for line in log.lines() {
@@ -101,7 +101,7 @@ pub fn assert_in_order(log: &str, nodes: usize, count: usize) {
 }
 
 /// CPU time of a process, in hundredths of a second (<https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>).
-fn processor_time(pid: u32) -> u64 {
+fn cpu_time(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     let ticks = |index: usize| fields[index].parse::<u64>().unwrap();
@@ -115,10 +115,10 @@ async fn following_an_idle_log_uses_no_cpu() {
     let mut stream = world.api.follow(&id).await.bytes_stream();
     assert_eq!(stream.next().await.unwrap().unwrap(), "here\n");
     let pid = world.server().pid();
-    let before = processor_time(pid);
+    let before = cpu_time(pid);
     let quiet = tokio::time::timeout(Duration::from_secs(3), stream.next()).await;
-    assert!(quiet.is_err(), "nothing was written");
-    let spent = processor_time(pid) - before;
+    assert!(quiet.is_err(), "the task must not write anything");
+    let spent = cpu_time(pid) - before;
     println!("3 s of following took {spent}0 ms of CPU");
     assert!(spent < 15, "{spent}");
 }

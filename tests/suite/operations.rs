@@ -1,4 +1,4 @@
-//! What the operator of the server sees: health, metrics, documents, startup, and shutdown.
+//! Health checks, metrics, API documents, startup, and shutdown of the server.
 
 use std::process::Command;
 use std::time::Duration;
@@ -36,7 +36,7 @@ async fn health_checks_need_no_user() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_web_page_cannot_run_commands_on_this_machine() {
-    // On a cluster as well: the page would use the kubeconfig of the user.
+    // Also on a cluster, where the page would use the kubeconfig of the user.
     let world = World::own(&["--allowed-host", "tasks.example.com"]).await;
     let address = world.api.base().strip_prefix("http://").unwrap();
     for (host, status) in [
@@ -82,7 +82,7 @@ async fn requests_tasks_and_calls_have_metrics() {
     }
     let text = raw(world.api.base(), "GET", "/metrics", &[], None);
     let text = String::from_utf8(text.body).unwrap();
-    assert!(!text.contains(&id), "no label may be as many as the tasks");
+    assert!(!text.contains(&id), "no metric may have the ID of a task as a label");
     assert!(
         text.contains(r#"route="/tasks/{task_id}",method="GET",status="404""#),
         "{text}"
@@ -166,16 +166,16 @@ fn failed_start(environment: &[(&str, &str)], arguments: &[&str]) -> (Option<i32
 
 #[test]
 fn a_server_without_a_usable_cluster_exits_with_an_error() {
-    let folder = std::env::temp_dir().join(format!("k8s-cli-{:x}", fastrand::u64(..)));
-    std::fs::create_dir(&folder).unwrap();
-    let broken = folder.join("broken");
+    let directory = std::env::temp_dir().join(format!("k8s-cli-{:x}", fastrand::u64(..)));
+    std::fs::create_dir(&directory).unwrap();
+    let broken = directory.join("broken");
     std::fs::write(&broken, "not: [a kubeconfig").unwrap();
-    let unreachable = folder.join("unreachable");
+    let unreachable = directory.join("unreachable");
     let config = "apiVersion: v1\nkind: Config\nclusters: [{name: x, cluster: {server: 'http://127.0.0.1:9'}}]\n\
                   users: [{name: x, user: {}}]\ncontexts: [{name: x, context: {cluster: x, user: x}}]\ncurrent-context: x\n";
     std::fs::write(&unreachable, config).unwrap();
-    let home = folder.to_str().unwrap();
-    let missing = folder.join("missing");
+    let home = directory.to_str().unwrap();
+    let missing = directory.join("missing");
     for (environment, sentence) in [
         (vec![("HOME", home)], "error: no Kubernetes cluster is configured"),
         (
@@ -195,19 +195,19 @@ fn a_server_without_a_usable_cluster_exits_with_an_error() {
         assert_eq!(code, Some(1), "{line}");
         assert!(line.starts_with(sentence), "{line}");
     }
-    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
 }
 
 #[test]
 fn a_connection_error_names_its_cause_once() {
-    let folder = std::env::temp_dir().join(format!("k8s-cli-{:x}", fastrand::u64(..)));
-    std::fs::create_dir(&folder).unwrap();
+    let directory = std::env::temp_dir().join(format!("k8s-cli-{:x}", fastrand::u64(..)));
+    std::fs::create_dir(&directory).unwrap();
     let kubeconfig = |name: &str, server: &str, user: &str| {
         let config = format!(
             "apiVersion: v1\nkind: Config\nclusters: [{{name: x, cluster: {{server: '{server}'}}}}]\n\
              users: [{{name: x, user: {user}}}]\ncontexts: [{{name: x, context: {{cluster: x, user: x}}}}]\ncurrent-context: x\n"
         );
-        let path = folder.join(name);
+        let path = directory.join(name);
         std::fs::write(&path, config).unwrap();
         path.to_str().unwrap().to_owned()
     };
@@ -220,11 +220,11 @@ fn a_connection_error_names_its_cause_once() {
     let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", proxy.local_addr().unwrap());
     let unreachable = kubeconfig("unreachable", "https://127.0.0.1:9", "{}");
-    let missing = folder.join("missing").to_str().unwrap().to_owned();
+    let missing = directory.join("missing").to_str().unwrap().to_owned();
     let list = format!("{missing}:{unreachable}");
     let failing = kubeconfig("failing", "https://127.0.0.1:9", &plugin("bash"));
     let absent = kubeconfig("absent", "https://127.0.0.1:9", &plugin("no-such-plugin"));
-    for (path, told) in [
+    for (path, parts) in [
         (&unreachable, ["at `https://127.0.0.1:9`", "Connection refused"]),
         (&list, ["at `https://127.0.0.1:9`", "Connection refused"]),
         (&failing, ["please log in first", "exit status: 3"]),
@@ -234,7 +234,7 @@ fn a_connection_error_names_its_cause_once() {
         let environment = [("KUBECONFIG", path.as_str()), ("HTTPS_PROXY", &address)];
         let (code, line) = failed_start(&environment, &["--backend", "cluster"]);
         assert_eq!(code, Some(1), "{line}");
-        for part in told {
+        for part in parts {
             assert_eq!(line.matches(part).count(), 1, "{part}: {line}");
         }
         assert!(
@@ -245,9 +245,9 @@ fn a_connection_error_names_its_cause_once() {
     proxy.set_nonblocking(true).unwrap();
     assert!(
         proxy.accept().is_err(),
-        "an API server on this machine is asked without a proxy"
+        "an API server on this machine must be called without a proxy"
     );
-    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -257,7 +257,7 @@ async fn the_status_is_the_same_after_a_restart() {
     let (failed, done) = (world.api.submit(&task).await, world.api.run("true").await);
     world.api.wait_for(&failed, TaskState::Failed).await;
     world.api.wait_for(&done, TaskState::Completed).await;
-    // The last of it reaches Kubernetes a moment later.
+    // The Jobs finish a moment later.
     let settled = eventually(Duration::from_secs(60), "all Jobs to be finished", async || {
         let jobs = [world.cluster.jobs(&failed).await, world.cluster.jobs(&done).await].concat();
         let has_ended = |job: &Job| job.status.as_ref().is_some_and(|status| status.conditions.is_some());
@@ -281,6 +281,10 @@ async fn the_status_is_the_same_after_a_restart() {
     let first = body(&world, &done).await;
     world.server().terminate();
     world.server().restart();
-    assert_eq!(body(&world, &done).await, first, "also when it has changed");
+    assert_eq!(
+        body(&world, &done).await,
+        first,
+        "the time of the last change must be kept"
+    );
     assert!(first["updated_at"].as_str() >= first["created_at"].as_str(), "{first}");
 }

@@ -1,4 +1,4 @@
-//! Power cuts: the engine finds again what it has reported and what it has started.
+//! Power cuts: the engine keeps what it has reported and what it has started.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use kube::ResourceExt;
 use serde_json::json;
 use task::TaskState;
 
-/// A server on a layer that loses what was not synced.
+/// A server on a layer that loses unsynced writes.
 struct Site {
     world: World,
     layer: PowerCut,
@@ -27,7 +27,7 @@ impl Site {
         let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("power-{:016x}", fastrand::u64(..)));
         fs::create_dir_all(&place).unwrap();
         let layer = PowerCut::build(&place);
-        let world = World::in_folder(&place.join("state"), layer.setting(), arguments).await;
+        let world = World::in_directory(&place.join("state"), layer.setting(), arguments).await;
         Some(Self { world, layer, place })
     }
 
@@ -41,7 +41,7 @@ impl Site {
         format!("{}; : >'{}'", self.run(), self.layer.switch().display())
     }
 
-    async fn wait_for_the_cut(&self) {
+    async fn wait_for_cut(&self) {
         eventually(Duration::from_secs(30), "the command to run", async || {
             self.layer.switch().exists().then_some(())
         })
@@ -50,7 +50,7 @@ impl Site {
 
     /// Everything that runs is killed, and unsynced writes are lost; then the machine starts again.
     fn cut_power(&mut self) {
-        let state = self.world.state_folder().unwrap().to_owned();
+        let state = self.world.state_dir().unwrap().to_owned();
         self.world.server().kill();
         for shim in shims(&state) {
             let pid = shim.to_string();
@@ -79,7 +79,7 @@ impl Site {
 async fn a_command_that_ran_at_a_power_cut_is_not_repeated() {
     let Some(mut site) = Site::new(&[]).await else { return };
     let id = site.world.api.run(&format!("{}; sleep 600", site.run_and_cut())).await;
-    site.wait_for_the_cut().await;
+    site.wait_for_cut().await;
     site.cut_power();
     let status = site.world.api.wait_for(&id, TaskState::Failed).await;
     assert_eq!(status.metadata.nodes[0].exit_code, Some(137), "{status:?}");
@@ -87,7 +87,7 @@ async fn a_command_that_ran_at_a_power_cut_is_not_repeated() {
     site.end();
 }
 
-/// A controller creates the second pod, and no client waits until it is on disk.
+/// A controller creates the second pod, so no client waits until it is on disk.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_that_ran_at_a_power_cut_is_not_repeated() {
     let Some(mut site) = Site::new(&[]).await else { return };

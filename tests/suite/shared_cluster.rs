@@ -1,4 +1,4 @@
-//! What a shared cluster does to tasks: webhooks, sidecars, disruptions, quotas, policies, silence.
+//! Effects of a shared cluster on tasks: webhooks, sidecars, disruptions, quotas, policies, and lost connections.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use task::TaskState;
 use task::wire::TaskStatus;
 
-const LATE: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Adds fields to the specification of each pod that is created in the namespace.
 async fn mutate_pods(cluster: &Cluster, expression: &str) -> String {
@@ -44,7 +44,7 @@ async fn mutate_pods(cluster: &Cluster, expression: &str) -> String {
         ..PostParams::default()
     };
     let probe: Pod = serde_json::from_value(probe).unwrap();
-    eventually(LATE, "the policy to take effect", async || {
+    eventually(LIMIT, "the policy to take effect", async || {
         let pod = cluster
             .api::<Pod>()
             .create(&params, &probe)
@@ -58,7 +58,7 @@ async fn mutate_pods(cluster: &Cluster, expression: &str) -> String {
     name
 }
 
-async fn forget_policy(cluster: &Cluster, name: &str) {
+async fn delete_policy(cluster: &Cluster, name: &str) {
     let params = DeleteParams::default();
     let _ = cluster
         .global::<MutatingAdmissionPolicyBinding>()
@@ -97,13 +97,13 @@ async fn an_injected_sidecar_does_not_affect_the_task() {
         let status = world.api.wait_for(id, TaskState::Completed).await;
         assert_eq!(status.metadata.nodes[0].exit_code, Some(0), "{status:?}");
     }
-    eventually(LATE, "the sidecars to end with their tasks", async || {
+    eventually(LIMIT, "the sidecars to end with their tasks", async || {
         let pods = world.cluster.pods().await;
         let runs = |pod: &&Pod| pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
         (pods.iter().filter(runs).count() == 0).then_some(())
     })
     .await;
-    // What Kubernetes now reports of their pods and Jobs changes nothing.
+    // Later changes of their pods and Jobs must not change their states.
     for (id, state) in [
         (&failing, TaskState::Failed),
         (&succeeding, TaskState::Completed),
@@ -111,7 +111,7 @@ async fn an_injected_sidecar_does_not_affect_the_task() {
     ] {
         assert_eq!(world.api.status(id).await.status, state);
     }
-    forget_policy(&world.cluster, &policy).await;
+    delete_policy(&world.cluster, &policy).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,9 +130,9 @@ async fn a_failed_init_container_is_the_reason() {
     assert!(message.contains("`check` exited with code 3"), "{message}");
     for query in ["", "?follow=false"] {
         let log = tokio::time::timeout(Duration::from_secs(20), world.api.log_text(&id, query)).await;
-        assert_eq!(log.expect("the log ends"), "");
+        assert_eq!(log.expect("the log must end"), "");
     }
-    forget_policy(&world.cluster, &policy).await;
+    delete_policy(&world.cluster, &policy).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,12 +145,12 @@ async fn the_log_of_a_task_that_never_started_ends() {
         .max_duration("3s")
         .image("localhost:1/not/there:1");
     let id = world.api.submit(&task).await;
-    let log = tokio::time::timeout(LATE, world.api.log_text(&id, "")).await;
-    assert_eq!(log.expect("the log ends"), "");
+    let log = tokio::time::timeout(LIMIT, world.api.log_text(&id, "")).await;
+    assert_eq!(log.expect("the log must end"), "");
     let status = world.api.wait_for(&id, TaskState::Failed).await;
     assert_eq!(status.reason.as_deref(), Some("DeadlineExceeded"));
     let log = tokio::time::timeout(Duration::from_secs(20), world.api.log_text(&id, "?follow=false")).await;
-    assert_eq!(log.expect("the log ends"), "");
+    assert_eq!(log.expect("the log must end"), "");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,7 +190,7 @@ async fn an_evicted_task_that_exits_with_0_is_retried() {
     let none_runs = |status: &TaskStatus| status.metadata.running_nodes == 0;
     world
         .api
-        .wait_for_status(&gang, LATE, "the other node to end", none_runs)
+        .wait_for_status(&gang, LIMIT, "the other node to end", none_runs)
         .await;
 }
 
@@ -200,7 +200,7 @@ async fn two_gangs_complete_with_a_quota_for_one() {
         return;
     }
     let world = World::own(&[]).await;
-    world.cluster.limit(json!({"pods": "2"})).await;
+    world.cluster.set_quota(json!({"pods": "2"})).await;
     let task = TaskBuilder::new("echo ran").nodes(2);
     let ids = join_all((0..2).map(|_| world.api.submit(&task))).await;
     for id in &ids {
@@ -242,13 +242,13 @@ async fn a_key_creates_one_task_on_several_servers() {
         );
         let id = made[0].clone().task_id();
         // The other server may have created it.
-        eventually(LATE, "the task to be seen", async || {
+        eventually(LIMIT, "the task to be seen", async || {
             (world.api.try_status(&id).await.status == 200).then_some(())
         })
         .await;
         world.api.wait_for(&id, TaskState::Completed).await;
-        let log = tokio::time::timeout(LATE, world.api.log_text(&id, "?follow=false")).await;
-        assert_eq!(log.expect("the log ends"), "");
+        let log = tokio::time::timeout(LIMIT, world.api.log_text(&id, "?follow=false")).await;
+        assert_eq!(log.expect("the log must end"), "");
     }
     assert_eq!(world.api.task_ids().await.len(), 5);
 }
@@ -267,8 +267,8 @@ async fn the_first_try_does_not_undo_a_retried_submit() {
             let (api, task) = (world.api.clone(), task.clone());
             async move { api.submit_once("key", &task).await }
         });
-        eventually(LATE, "the first try to hang", async || {
-            (webhook.asked() > 0).then_some(())
+        eventually(LIMIT, "the first try to hang", async || {
+            (webhook.requests() > 0).then_some(())
         })
         .await;
         let (_server, second) = world.another(&world.kubeconfig(), &[]);
@@ -276,12 +276,12 @@ async fn the_first_try_does_not_undo_a_retried_submit() {
         let first = first.await.unwrap().unwrap();
         assert!(first.status != 200 || first.body["task_id"] == id.as_str(), "{first:?}");
         webhook.remove().await;
-        eventually(LATE, "the task to be seen", async || {
+        eventually(LIMIT, "the task to be seen", async || {
             (world.api.try_status(&id).await.status == 200).then_some(())
         })
         .await;
         world.api.wait_for(&id, TaskState::Running).await;
-        // Longer than any clean-up that the first try may still do.
+        // The first try may still delete objects for less time than this.
         tokio::time::sleep(Duration::from_secs(10)).await;
         assert_eq!(world.api.status(&id).await.status, TaskState::Running);
         assert_eq!(world.api.task_ids().await, [id]);
@@ -296,7 +296,7 @@ async fn a_webhook_that_times_out_is_named() {
     let world = World::own(&[]).await;
     let slow = Webhook::slow(&world.cluster, 1, Duration::from_secs(12)).await;
     assert!(!world.api.run("true").await.is_empty());
-    assert_eq!(slow.asked(), 1, "the create was not repeated");
+    assert_eq!(slow.requests(), 1, "the create was not repeated");
     slow.remove().await;
     let stuck = Webhook::slow(&world.cluster, 100, Duration::from_secs(40)).await;
     let detail = world.api.try_submit(&TaskBuilder::new("true")).await.error(500);
@@ -314,11 +314,11 @@ async fn silent_watches_do_not_cause_stale_responses() {
         proxy.silence();
         let id = world.api.run("sleep 600").await;
         let made = Instant::now();
-        let answers = eventually(LATE, "the server to see changes again", async || {
+        let answers = eventually(LIMIT, "the server to see changes again", async || {
             let answer = behind.try_status(&id).await;
             // The limit is 10 s; a busy machine may need a moment for the response itself.
             if made.elapsed() > Duration::from_secs(11) {
-                assert_ne!(answer.status, 404, "an answer that is {:?} old", made.elapsed());
+                assert_ne!(answer.status, 404, "the response is stale after {:?}", made.elapsed());
             }
             (answer.status == 200).then_some(answer)
         })
@@ -353,13 +353,13 @@ async fn a_stop_held_by_a_finalizer_ends_the_pods() {
     world.server().kill();
     world.server().restart();
     terminating(&world).await;
-    eventually(LATE, "the pod to end", async || {
+    eventually(LIMIT, "the pod to end", async || {
         (terminating(&world).await.metadata.running_nodes == 0).then_some(())
     })
     .await;
     assert_eq!(world.api.post("/tasks/stop", &Value::Null).await.ok()["count"], 0);
     finalizers(Value::Null).await;
-    eventually(LATE, "the task to be deleted", async || {
+    eventually(LIMIT, "the task to be deleted", async || {
         (world.api.try_status(&id).await.status == 404).then_some(())
     })
     .await;
@@ -383,7 +383,7 @@ async fn pod_security_restricted_runs_under_that_standard() {
             dry_run: true,
             ..PostParams::default()
         };
-        eventually(LATE, "the standard to take effect", async || {
+        eventually(LIMIT, "the standard to take effect", async || {
             world.cluster.api::<Pod>().create(&params, &pod).await.err().map(drop)
         })
         .await;
@@ -403,7 +403,7 @@ async fn pod_security_restricted_runs_under_that_standard() {
         );
     }
     assert_eq!(open.api.task_ids().await, Vec::<String>::new());
-    eventually(LATE, "nothing to be left", async || {
+    eventually(LIMIT, "nothing to be left", async || {
         open.cluster.all_jobs().await.is_empty().then_some(())
     })
     .await;
@@ -441,7 +441,7 @@ async fn a_missing_permission_is_named_by_readyz_and_the_task() {
     let (_server, limited) = world.another(&kubeconfig, &[]);
     let detail = limited.get("/readyz").await.error(503);
     assert!(detail.contains("`patch` on `pods`"), "{detail}");
-    // The other server has all permissions, and would let the nodes begin.
+    // The other server has all permissions, and would start the nodes.
     world.server().kill();
     let gang = limited.submit(&TaskBuilder::new("true").nodes(2)).await;
     let is_forbidden = |status: &TaskStatus| {
@@ -449,7 +449,7 @@ async fn a_missing_permission_is_named_by_readyz_and_the_task() {
         message.contains("forbidden")
     };
     limited
-        .wait_for_status(&gang, LATE, "the real reason", is_forbidden)
+        .wait_for_status(&gang, LIMIT, "the reason to be the permission", is_forbidden)
         .await;
     let rights =
         json!({"rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "patch"]}]});
@@ -463,7 +463,7 @@ async fn a_missing_permission_is_named_by_readyz_and_the_task() {
         .await
         .unwrap();
     limited.wait_for(&gang, TaskState::Completed).await;
-    eventually(LATE, "the server to be ready", async || {
+    eventually(LIMIT, "the server to be ready", async || {
         (limited.get("/readyz").await.status == 200).then_some(())
     })
     .await;
@@ -477,9 +477,9 @@ async fn a_server_does_not_start_without_its_namespace() {
         .env("KUBECONFIG", world.kubeconfig())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        !output.status.success() && said.contains("namespace `not-there` not found"),
-        "{said}"
+        !output.status.success() && stderr.contains("namespace `not-there` not found"),
+        "{stderr}"
     );
 }

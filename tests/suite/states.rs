@@ -1,4 +1,4 @@
-//! True states: what keeps a task from running, and why it failed.
+//! The state of a task, with the reason why it is pending or has failed.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ async fn a_task_too_large_for_any_cluster_node_is_unschedulable() {
     assert_message_contains(&status, "Insufficient cpu");
     assert_eq!(status.metadata.nodes[0].reason.as_deref(), Some("Unschedulable"));
     assert_eq!(status.metadata.pending_nodes, 1);
-    // A follower waits with it, and ends when it is stopped.
+    // A follower waits, too, and ends when the task is stopped.
     let following = tokio::spawn({
         let (api, id) = (world.api.clone(), id.clone());
         async move { api.log_text(&id, "").await }
@@ -67,7 +67,7 @@ async fn an_unbound_pvc_is_the_reason() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exceeded_quota_is_the_reason() {
     let world = World::own(&[]).await;
-    world.cluster.limit(json!({"pods": "0"})).await;
+    world.cluster.set_quota(json!({"pods": "0"})).await;
     let id = world.api.run("true").await;
     let status = world.api.wait_for_reason(&id, "FailedCreate").await;
     assert_eq!(status.status, TaskState::Pending);
@@ -100,7 +100,7 @@ async fn a_task_that_exceeds_its_memory_is_oom_killed() {
     let task = TaskBuilder::new("x=$(head -c 200000000 /dev/zero | tr '\\0' x)").memory("32Mi");
     let id = world.api.submit(&task).await;
     let status = world.api.wait_for(&id, TaskState::Failed).await;
-    // The script may live on and see only that its child was killed.
+    // Only a child process of the script may have been killed.
     let is_oom_killed = status.reason.as_deref() == Some("OOMKilled");
     assert!(
         is_oom_killed || status.metadata.nodes[0].exit_code == Some(137),

@@ -1,4 +1,5 @@
-//! How a node ends: all of its processes receive SIGTERM and have the grace period, and their output meanwhile is seen.
+//! Termination of nodes: all of their processes receive SIGTERM and have the grace period, and their last output is in
+//! the log.
 
 use std::time::{Duration, Instant};
 
@@ -10,14 +11,14 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use task::TaskState;
 
-/// A process that saves for a second on SIGTERM. The handler is in bash, because an image may have no Python. Below
-/// `timeout`, which forwards signals, it receives SIGTERM twice.
+/// A process that saves its state for a second on SIGTERM. The handler is in bash, because an image may have no Python.
+/// Below `timeout`, which forwards signals, it receives SIGTERM twice.
 const TRAINER: &str = r#"bash -c 'trap "trap : TERM; echo saving; read -rt 1 <> <(:); echo saved; exit 0" TERM; echo up; while :; do read -rt 0.1 <> <(:); done'"#;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_processes_of_a_script_receive_sigterm() {
     let world = World::own(&[]).await;
-    everybody_hears(&world).await;
+    assert_sigterm_reaches_all_processes(&world).await;
 }
 
 /// As in a Docker container, or on a system without unprivileged namespaces.
@@ -26,10 +27,10 @@ async fn without_namespaces_all_processes_receive_sigterm() {
     if Backend::Cluster.lacks("its containers have namespaces") {
         return;
     }
-    let folder = std::env::temp_dir().join(format!("k8s-cli-e2e-{:016x}", fastrand::u64(..)));
-    let world = World::in_folder(&folder, no_namespaces(), &[]).await;
-    everybody_hears(&world).await;
-    // What a script leaves running when it exits by itself.
+    let directory = std::env::temp_dir().join(format!("k8s-cli-e2e-{:016x}", fastrand::u64(..)));
+    let world = World::in_directory(&directory, no_namespaces(), &[]).await;
+    assert_sigterm_reaches_all_processes(&world).await;
+    // A process that a script leaves running when it exits.
     let start = Instant::now();
     let id = world.api.run("exec > >(tee run.log) 2>&1; echo over").await;
     world.api.wait_for(&id, TaskState::Completed).await;
@@ -52,13 +53,13 @@ fn no_namespaces() -> Setting {
     }
 }
 
-/// Tasks that receive SIGTERM while they do what scripts of users do.
-async fn everybody_hears(world: &World) {
+/// Terminates tasks whose scripts run a process in different ways.
+async fn assert_sigterm_reaches_all_processes(world: &World) {
     let scripts = [
         format!("{TRAINER}\necho next"),
         format!("{TRAINER} &\nwait"),
         format!("timeout 3600 {TRAINER}"),
-        // In a new session, and waited for all the same: as it leads no process group, it need not fork.
+        // `setsid` does not fork here, because it does not lead a process group, so bash waits for it.
         format!("setsid {TRAINER}; true"),
         format!("( {TRAINER}; true ); true"),
     ];

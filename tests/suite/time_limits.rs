@@ -1,4 +1,4 @@
-//! How long a task waits, runs, and is kept.
+//! The provisioning timeout, the time limit, and the TTL of tasks.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use e2e::{TaskBuilder, World, eventually, small_task};
 use serde_json::json;
 use task::TaskState;
 
-use crate::gang::said;
+use crate::gang::by_rank;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -24,7 +24,7 @@ async fn a_task_past_its_time_limit_fails_and_keeps_its_log() {
     let message = status.message.unwrap();
     assert!(message.ends_with("exceeded the `max_duration` of 2s"), "{message}");
     let log = world.api.log_text(&by_default, "").await;
-    assert_eq!(said(&log, "here").len(), 2, "{log}");
+    assert_eq!(by_rank(&log, "here").len(), 2, "{log}");
     world.api.wait_for(&of_its_own, TaskState::Completed).await;
     let refused = world.api.try_submit(&TaskBuilder::new("x").max_duration("90")).await;
     assert_eq!(refused.invalid().0, "body.max_duration");

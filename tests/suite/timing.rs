@@ -1,4 +1,4 @@
-//! What has a time limit. These tests run alone: on a machine with two cores, other tests would be measured as well.
+//! Behavior with a time limit. These tests run alone, because other tests would slow them down.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -7,7 +7,7 @@ use serde_json::json;
 use task::TaskState;
 use task::wire::TaskStatus;
 
-use crate::gang::{said, scheduled_nodes, seconds};
+use crate::gang::{by_rank, scheduled_nodes, seconds};
 
 /// Each node listens at its own address and connects to all others.
 const ALL_TO_ALL: &str = r#"
@@ -39,12 +39,12 @@ while True: s.accept()[0].close()' "$own" $port &
 #[tokio::test(flavor = "multi_thread")]
 async fn eight_nodes_start_together_and_connect_to_each_other() {
     let world = World::new().await;
-    world.cluster.calm().await;
+    world.cluster.wait_for_deletions().await;
     let task = small_task(ALL_TO_ALL).nodes(8);
     let id = world.api.submit(&task).await;
     let log = world.api.log_text(&id, "").await;
     let status = world.api.wait_for(&id, TaskState::Completed).await;
-    let starts = seconds(&said(&log, "start "));
+    let starts = seconds(&by_rank(&log, "start "));
     assert_eq!(starts.len(), 8, "{log}");
     let spread = starts.iter().copied().fold(f64::MIN, f64::max) - starts.iter().copied().fold(f64::MAX, f64::min);
     println!("8 nodes started within {:.0} ms", spread * 1000.0);
@@ -52,19 +52,19 @@ async fn eight_nodes_start_together_and_connect_to_each_other() {
     let nodes = status.metadata.nodes.iter();
     let own: Vec<&str> = nodes.map(|node| node.pod_ip.as_deref().unwrap()).collect();
     for rank in 0..8 {
-        assert_eq!(said(&log, "ips ")[&rank], own.join(" "));
-        assert_eq!(said(&log, "reached ")[&rank], "8", "{log}");
-        assert_eq!(said(&log, "number ")[&rank], "8 8 0 8");
-        assert_eq!(said(&log, "head ")[&rank], format!("{}:29500", own[0]));
-        assert_eq!(said(&log, "id ")[&rank], said(&log, "id ")[&0]);
+        assert_eq!(by_rank(&log, "ips ")[&rank], own.join(" "));
+        assert_eq!(by_rank(&log, "reached ")[&rank], "8", "{log}");
+        assert_eq!(by_rank(&log, "number ")[&rank], "8 8 0 8");
+        assert_eq!(by_rank(&log, "head ")[&rank], format!("{}:29500", own[0]));
+        assert_eq!(by_rank(&log, "id ")[&rank], by_rank(&log, "id ")[&0]);
     }
-    assert!(said(&log, "id ")[&0].ends_with(&format!("_{id}")));
+    assert!(by_rank(&log, "id ")[&0].ends_with(&format!("_{id}")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_failed_node_ends_its_gang_and_is_named() {
     let world = World::new().await;
-    world.cluster.calm().await;
+    world.cluster.wait_for_deletions().await;
     let run = r#"
         trap 'echo "ended"; exit 143' TERM
         echo "here"
@@ -89,11 +89,11 @@ async fn the_first_failed_node_ends_its_gang_and_is_named() {
         }
     }
     let log = world.api.log_text(&id, "").await;
-    let exit = Duration::from_secs_f64(seconds(&said(&log, "exits "))[0]);
+    let exit = Duration::from_secs_f64(seconds(&by_rank(&log, "exits "))[0]);
     println!("failed {:?} after the exit", seen.saturating_sub(exit));
     assert!(seen.saturating_sub(exit) < Duration::from_secs(5), "{log}");
-    assert_eq!(said(&log, "here").len(), 4, "{log}");
-    let mut ended: Vec<u32> = said(&log, "ended").into_keys().collect();
+    assert_eq!(by_rank(&log, "here").len(), 4, "{log}");
+    let mut ended: Vec<u32> = by_rank(&log, "ended").into_keys().collect();
     ended.sort_unstable();
     assert_eq!(ended, [0, 1, 3], "{log}");
 }
@@ -101,9 +101,9 @@ async fn the_first_failed_node_ends_its_gang_and_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gang_past_its_provision_timeout_releases_its_resources() {
     let world = World::new().await;
-    world.cluster.calm().await;
+    world.cluster.wait_for_deletions().await;
     // One node fits, two do not.
-    let most = world.cluster.free_cpus().await * 6 / 10;
+    let most = world.cluster.largest_node_millicpus().await * 6 / 10;
     let large = TaskBuilder::new("echo ran").cpus(format!("{most}m"));
     let task = large
         .clone()
@@ -113,7 +113,7 @@ async fn a_gang_past_its_provision_timeout_releases_its_resources() {
     let id = world.api.submit(&task).await;
     let start = Instant::now();
     let status = world.api.wait_for_nodes(&id, TaskState::Failed).await;
-    println!("has ended after {:?}", start.elapsed());
+    println!("the gang ended after {:?}", start.elapsed());
     assert_eq!(status.reason.as_deref(), Some("ProvisionTimeout"), "{status:?}");
     let message = status.message.unwrap();
     assert!(
@@ -124,26 +124,27 @@ async fn a_gang_past_its_provision_timeout_releases_its_resources() {
     let reasons: Vec<&str> = nodes.map(|node| node.reason.as_deref().unwrap()).collect();
     assert!(
         reasons.contains(&"NodeFailed"),
-        "the one that had a place is ended, too: {reasons:?}"
+        "the scheduled node must be ended, too: {reasons:?}"
     );
     assert_eq!(world.api.log_text(&id, "").await, "");
-    // Nothing is held: another task of that size runs immediately.
+    // Another task of that size runs immediately.
     let next = world.api.submit(&large).await;
     world.api.wait_for(&next, TaskState::Completed).await;
 }
 
-/// Each of two servers may act late on what it has seen: one is cut off from the news that both tasks have begun.
+/// The watches of one of two servers are silent, so it does not see that both gangs have started.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_with_a_stale_cache_preempts_no_started_gang() {
-    const LATE: Duration = Duration::from_secs(60);
-    /// After this time a server makes a task give way. The later it is cut off, the sooner it acts on what it has seen.
-    const NEARLY_PATIENT: Duration = Duration::from_secs(8);
+    const LIMIT: Duration = Duration::from_secs(60);
+    /// Slightly less than the time after which a server preempts a gang, so that it does so soon after its watches are
+    /// silent.
+    const BEFORE_PREEMPTION: Duration = Duration::from_secs(8);
     let world = World::own(&[]).await;
-    world.cluster.calm().await;
+    world.cluster.wait_for_deletions().await;
     let proxy = Proxy::start(&world.kubeconfig()).await;
     let (_server, behind) = world.another(proxy.kubeconfig(), &[]);
     assert_eq!(behind.get("/readyz").await.status, 200);
-    let all = world.cluster.free_cpus().await;
+    let all = world.cluster.largest_node_millicpus().await;
     let task = |nodes: u32, percent: u64, run: &str| {
         TaskBuilder::new(run)
             .nodes(nodes)
@@ -153,7 +154,7 @@ async fn a_server_with_a_stale_cache_preempts_no_started_gang() {
         let is_scheduled = |status: &TaskStatus| scheduled_nodes(status) == 1;
         world
             .api
-            .wait_for_status(id, LATE, "a node to be scheduled", is_scheduled)
+            .wait_for_status(id, LIMIT, "a node to be scheduled", is_scheduled)
             .await;
     };
     let blocker = world.api.submit(&task(1, 55, "sleep 600")).await;
@@ -163,12 +164,12 @@ async fn a_server_with_a_stale_cache_preempts_no_started_gang() {
     wait_for_scheduled(&earlier).await;
     let later = world.api.submit(&task(2, 15, "sleep 15; echo ran")).await;
     wait_for_scheduled(&later).await;
-    eventually(LATE, "the other server to see that both wait", async || {
+    eventually(LIMIT, "the other server to see that both wait", async || {
         let seen = behind.try_status(&later).await;
         (seen.status == 200 && seen.body["reason"] == "Unschedulable").then_some(())
     })
     .await;
-    tokio::time::sleep(NEARLY_PATIENT).await;
+    tokio::time::sleep(BEFORE_PREEMPTION).await;
     proxy.silence();
     world.api.stop(&blocker).await;
     for id in [&earlier, &later] {
@@ -176,7 +177,7 @@ async fn a_server_with_a_stale_cache_preempts_no_started_gang() {
         assert_eq!(status.metadata.nodes.len(), 2, "{status:?}");
         for job in world.cluster.jobs(id).await {
             let gave_way = job.metadata.annotations.unwrap_or_default().remove("k8s-cli/gave-way");
-            assert_eq!(gave_way, None, "it had begun");
+            assert_eq!(gave_way, None, "a started gang must not be preempted");
         }
     }
 }
