@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use e2e::{Backend, CommandLine, World, eventually};
 use serde_json::{Value, json};
+use task::TaskState;
+use task::wire::{TaskStatus, VolumeStatus};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -182,11 +184,9 @@ async fn a_dry_run_prints_manifests_and_creates_nothing() {
     );
     let text = cli.run(&["jobs", "submit", "task.yaml", "--dry-run"]).ok();
     assert_eq!(text.matches("kind: Job\n").count(), 2, "{text}");
-    let list: Value = serde_json::from_str(
-        &cli.run(&["jobs", "submit", "task.yaml", "--dry-run", "-o", "json"])
-            .ok(),
-    )
-    .unwrap();
+    let list: Value = cli
+        .run(&["jobs", "submit", "task.yaml", "--dry-run", "-o", "json"])
+        .parsed();
     // The owner, the Service, and two Jobs.
     assert_eq!(list["items"].as_array().unwrap().len(), 4);
     cli.run(&["jobs", "submit", "--dry-run", "--volume", "nothing:/data", "--", "true"])
@@ -206,11 +206,8 @@ async fn volumes_are_created_found_and_deleted() {
         &cli.run(&["volumes", "create", "data", "1Gi", "-a", "ReadWriteOnce"])
             .ok(),
     );
-    let shown: Value = serde_json::from_str(&cli.run(&["volumes", "status", "data", "-o", "json"]).ok()).unwrap();
-    assert_eq!(
-        (shown["volume_id"].as_str(), shown["size"].as_str()),
-        (Some(id.as_str()), Some("1Gi"))
-    );
+    let shown: VolumeStatus = cli.run(&["volumes", "status", "data", "-o", "json"]).parsed();
+    assert_eq!((shown.volume_id.as_str(), shown.size.as_str()), (id.as_str(), "1Gi"));
     let written = cli.run(&[
         "jobs",
         "submit",
@@ -286,12 +283,12 @@ async fn list_watch_prints_changes() {
         .map_while(Result::ok);
     let id = id_of(&cli.run(&["jobs", "submit", "-q", "--", "sleep", "3"]).ok());
     let mut states = Vec::new();
-    while states.last().is_none_or(|state| state != "completed") {
-        let task: Value = serde_json::from_str(&lines.next().unwrap()).unwrap();
-        assert_eq!(task["task_id"], id.as_str());
-        states.push(task["status"].as_str().unwrap().to_owned());
+    while states.last() != Some(&TaskState::Completed) {
+        let task: TaskStatus = serde_json::from_str(&lines.next().unwrap()).unwrap();
+        assert_eq!(task.task_id, id);
+        states.push(task.status);
     }
-    assert!(states.contains(&"running".to_owned()), "{states:?}");
+    assert!(states.contains(&TaskState::Running), "{states:?}");
     let mut stderr = BufReader::new(child.stderr.take().unwrap())
         .lines()
         .map_while(Result::ok);

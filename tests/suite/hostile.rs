@@ -227,6 +227,6 @@ fn control_characters_of_a_server_are_escaped() {
 fn json_output_keeps_the_text_of_the_server() {
     let program = Program::start(malicious_response);
     let cli = cli_of(&program.port());
-    let list: serde_json::Value = serde_json::from_str(&cli.run(&["jobs", "list", "-o", "json"]).ok()).unwrap();
+    let list: serde_json::Value = cli.run(&["jobs", "list", "-o", "json"]).parsed();
     assert_eq!(list["tasks"][0]["reason"], HOSTILE);
 }
