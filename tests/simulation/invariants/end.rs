@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use executor::TaskSnapshot;
-use serde_json::Value;
+use task::wire::TaskStatus;
 use tokio::time::Instant;
 
 use super::{CLEANUP, CONVERGENCE, IDEMPOTENCY, LIVENESS, MAX_AGE, PERSISTENCE, has_failed, may_be_gone};
@@ -238,10 +238,8 @@ fn is_of(history: &History, task: &Task<'_>, uid: &str) -> bool {
 
 /// Summarizes a task without fields that servers may update at different times.
 fn summary(view: &TaskSnapshot) -> String {
-    let status: Value = serde_json::from_slice(&view.json).unwrap();
-    let nodes = status["metadata"]["nodes"].as_array().into_iter().flatten();
-    let nodes: Vec<String> = nodes
-        .map(|node| format!("{} {}", node["attempt"], node["status"]))
-        .collect();
-    format!("{} {nodes:?}", status["status"])
+    let status: TaskStatus = serde_json::from_slice(&view.json).unwrap();
+    let nodes = status.metadata.nodes.iter();
+    let nodes: Vec<String> = nodes.map(|node| format!("{} {}", node.attempt, node.status)).collect();
+    format!("{} {nodes:?}", status.status)
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use executor::TaskSnapshot;
-use serde_json::Value;
+use task::TaskState;
+use task::wire::TaskStatus;
 use tokio::time::Instant;
 
 use super::{FRESHNESS, ISOLATION, MAX_AGE, STOP, WATCH_DELAY, may_be_gone};
@@ -121,7 +122,7 @@ impl Seen<'_> {
 
     /// Each node has the state that its pod has had for a while.
     fn check_nodes(&self, id: &str, task: &Task<'_>, view: &TaskSnapshot, bound: Instant) {
-        let status: Value = serde_json::from_slice(&view.json).unwrap();
+        let status: TaskStatus = serde_json::from_slice(&view.json).unwrap();
         for job in task.latest_jobs() {
             let pods = self
                 .history
@@ -135,16 +136,17 @@ impl Seen<'_> {
             if !is_steady || pod.annotation("k8s-cli/ended-because-of-node").is_some() {
                 continue;
             }
-            let mut nodes = status["metadata"]["nodes"].as_array().into_iter().flatten();
-            let shown = nodes.find(|node| node["rank"] == job.rank && node["attempt"] == job.attempt);
-            let shown = shown.and_then(|node| node["status"].as_str()).unwrap_or("nothing");
+            let mut nodes = status.metadata.nodes.iter();
+            let shown = nodes.find(|node| node.rank == job.rank && node.attempt == job.attempt);
+            let shown = shown.map(|node| node.status);
             let is_right = match pod.phase() {
-                "Succeeded" => shown == "completed" || pod.has_condition("DisruptionTarget"),
-                "Failed" => shown == "failed",
-                "Running" => shown == "running" || job.num_nodes > 1,
-                _ => shown == "pending" || shown == "failed",
+                "Succeeded" => shown == Some(TaskState::Completed) || pod.has_condition("DisruptionTarget"),
+                "Failed" => shown == Some(TaskState::Failed),
+                "Running" => shown == Some(TaskState::Running) || job.num_nodes > 1,
+                _ => matches!(shown, Some(TaskState::Pending | TaskState::Failed)),
             };
             if !is_right {
+                let shown = shown.map_or_else(|| "missing".to_owned(), |state| state.to_string());
                 self.violated(
                     FRESHNESS,
                     &format!("node {} of {id} as {shown}, which is {}", job.rank, pod.phase()),
