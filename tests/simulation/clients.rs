@@ -1,4 +1,4 @@
-//! Users: they submit, try again when they hear nothing, stop what is theirs, and try to stop what is not.
+//! Users: they submit tasks, retry without a response, stop their own tasks, and try to stop those of others.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,29 +9,29 @@ use serde_json::json;
 use task::{TaskDefinition, UserName};
 use tokio::time::{Instant, sleep};
 
+use super::invariants;
 use super::ledger::{Outcome, Stop, Submit};
-use super::promises;
 use super::server::Server;
 use super::sim::{Sim, between, happens, pause};
 
-/// Everybody who uses the servers.
+/// All users of the servers.
 pub const USERS: [&str; 3] = ["alice@example.com", "bob", "mallory"];
 
-/// How often a submit under a key is tried.
-const TRIES: usize = 6;
+/// Maximum number of submits with one key.
+const MAX_TRIES: usize = 6;
 
-/// A name as it comes with a request.
+/// Parses a user name.
 pub fn user(name: &str) -> UserName {
     UserName::parse(name).unwrap()
 }
 
-/// What a user may ask for.
-struct Wish {
+/// A task that a user submits.
+struct TaskRequest {
     number: usize,
     definition: TaskDefinition,
 }
 
-/// Lets one user do things until it gets quiet.
+/// Lets one user send requests until the simulation gets quiet.
 pub async fn use_servers(sim: Arc<Sim>, name: &'static str, index: usize) {
     let mut random = sim.random(("user", name));
     let mut number = index * 1000;
@@ -40,26 +40,26 @@ pub async fn use_servers(sim: Arc<Sim>, name: &'static str, index: usize) {
         match random.u8(0..10) {
             0..=4 => {
                 number += 1;
-                let wish = wish(&sim, &mut random, number);
+                let request = task_request(&sim, &mut random, number);
                 let key = random.bool().then(|| format!("key-{number}"));
                 let other = (key.is_some() && happens(&mut random, 0.15)).then(|| {
                     number += 1;
-                    self::wish(&sim, &mut random, number)
+                    task_request(&sim, &mut random, number)
                 });
                 let seed = random.u64(..);
-                tokio::spawn(ask(Arc::clone(&sim), name, key, wish, other, seed));
+                tokio::spawn(submit_with_retries(Arc::clone(&sim), name, key, request, other, seed));
             }
             5 | 6 => stop_own(&sim, name, &mut random),
             7 => stop_others(&sim, name, &mut random).await,
-            8 => look(&sim, name, &mut random),
+            8 => check_own_tasks(&sim, name, &mut random),
             _ => {}
         }
         pause(&mut random, 200, 11_000).await;
     }
 }
 
-/// Something to ask for. Its number is in the variables of its containers, so that what was made for it can be found.
-fn wish(sim: &Sim, random: &mut Rng, number: usize) -> Wish {
+/// A random task. Its number is in the variables of its containers, which identifies its objects.
+fn task_request(sim: &Sim, random: &mut Rng, number: usize) -> TaskRequest {
     let mut body = json!({
         "name": format!("task{number}"), "run": "true", "envs": {"SUBMIT": number.to_string()},
         "resources": {"cpus": random.u8(1..=2)},
@@ -85,11 +85,18 @@ fn wish(sim: &Sim, random: &mut Rng, number: usize) -> Wish {
         body["config"] = json!({"kubernetes": {"provision_timeout": random.u8(3..40)}});
     }
     let definition = TaskDefinition::parse(&body, 10).unwrap();
-    Wish { number, definition }
+    TaskRequest { number, definition }
 }
 
-/// Submits; under a key as often as it takes, on any server. `other` is what somebody asks for under the same key meanwhile.
-async fn ask(sim: Arc<Sim>, name: &'static str, key: Option<String>, wish: Wish, other: Option<Wish>, seed: u64) {
+/// Submits a task: with a key, until a server acknowledges it. `other` is submitted with the same key at the same time.
+async fn submit_with_retries(
+    sim: Arc<Sim>,
+    name: &'static str,
+    key: Option<String>,
+    request: TaskRequest,
+    other: Option<TaskRequest>,
+    seed: u64,
+) {
     let mut random = Rng::with_seed(seed);
     if let Some(other) = other {
         let (sim, key, mut random) = (Arc::clone(&sim), key.clone(), random.fork());
@@ -99,36 +106,42 @@ async fn ask(sim: Arc<Sim>, name: &'static str, key: Option<String>, wish: Wish,
         });
     }
     if key.is_none() {
-        submit(&sim, name, None, &wish, &mut random).await;
+        submit(&sim, name, None, &request, &mut random).await;
         return;
     }
     if happens(&mut random, 0.3) {
-        // Impatience: a second try on its way beside the first.
+        // An impatient user retries before the first response.
         let (sim, key, mut random) = (Arc::clone(&sim), key.clone(), random.fork());
-        let wish = Wish {
-            number: wish.number,
-            definition: wish.definition.clone(),
+        let request = TaskRequest {
+            number: request.number,
+            definition: request.definition.clone(),
         };
         tokio::spawn(async move {
             pause(&mut random, 0, 2000).await;
-            submit(&sim, name, key, &wish, &mut random).await;
+            submit(&sim, name, key, &request, &mut random).await;
         });
     }
-    for _ in 0..TRIES {
-        match submit(&sim, name, key.clone(), &wish, &mut random).await {
-            Outcome::Open | Outcome::Lost | Outcome::Refused { is_reuse: false, .. } => {}
-            Outcome::Made { .. } | Outcome::Refused { .. } => break,
+    for _ in 0..MAX_TRIES {
+        match submit(&sim, name, key.clone(), &request, &mut random).await {
+            Outcome::Pending | Outcome::Lost | Outcome::Rejected { is_reuse: false, .. } => {}
+            Outcome::Created { .. } | Outcome::Rejected { .. } => break,
         }
         pause(&mut random, 100, 6000).await;
     }
-    // Some ask again although they know.
+    // Some users retry after the response.
     if happens(&mut random, 0.2) {
         pause(&mut random, 0, 10_000).await;
-        submit(&sim, name, key, &wish, &mut random).await;
+        submit(&sim, name, key, &request, &mut random).await;
     }
 }
 
-async fn submit(sim: &Arc<Sim>, name: &'static str, key: Option<String>, wish: &Wish, random: &mut Rng) -> Outcome {
+async fn submit(
+    sim: &Arc<Sim>,
+    name: &'static str,
+    key: Option<String>,
+    request: &TaskRequest,
+    random: &mut Rng,
+) -> Outcome {
     let Some(server) = sim.servers.any(random) else {
         return Outcome::Lost;
     };
@@ -137,17 +150,17 @@ async fn submit(sim: &Arc<Sim>, name: &'static str, key: Option<String>, wish: &
         ledger.submits.push(Submit {
             user: name,
             key: key.clone(),
-            definition: wish.number,
+            definition: request.number,
             server: server.name.clone(),
-            outcome: Outcome::Open,
+            outcome: Outcome::Pending,
         });
         ledger.submits.len() - 1
     };
-    let what = format!("{name} submits {} under {key:?} to {}", wish.number, server.name);
-    sim.tell(|| format!("{what} ({} nodes)", wish.definition.num_nodes));
-    let request = SubmitRequest {
+    let what = format!("{name} submits {} under {key:?} to {}", request.number, server.name);
+    sim.log(|| format!("{what} ({} nodes)", request.definition.num_nodes));
+    let submit = SubmitRequest {
         user: user(name),
-        definition: wish.definition.clone(),
+        definition: request.definition.clone(),
         idempotency_key: key,
     };
     let patience = if happens(random, 0.3) {
@@ -159,9 +172,9 @@ async fn submit(sim: &Arc<Sim>, name: &'static str, key: Option<String>, wish: &
     let outcome = tokio::select! {
         biased;
         () = dead.cancelled() => Outcome::Lost,
-        answer = server.executor.submit(request) => match answer {
-            Ok(made) => Outcome::Made { id: made.id, at: Instant::now() },
-            Err(error) => Outcome::Refused {
+        response = server.executor.submit(submit) => match response {
+            Ok(submitted) => Outcome::Created { id: submitted.id, at: Instant::now() },
+            Err(error) => Outcome::Rejected {
                 is_reuse: matches!(error, Error::IdempotencyKeyReused | Error::IdempotencyKeyTaken),
                 why: error.to_string(),
                 at: Instant::now(),
@@ -170,25 +183,25 @@ async fn submit(sim: &Arc<Sim>, name: &'static str, key: Option<String>, wish: &
         () = sleep(patience) => Outcome::Lost,
     };
     match &outcome {
-        Outcome::Made { id, .. } => sim.tell(|| format!("{what}: {id}")),
-        Outcome::Refused { why, .. } => sim.tell(|| format!("{what}: refused, {why}")),
-        Outcome::Lost | Outcome::Open => sim.tell(|| format!("{what}: no answer")),
+        Outcome::Created { id, .. } => sim.log(|| format!("{what}: {id}")),
+        Outcome::Rejected { why, .. } => sim.log(|| format!("{what}: rejected, {why}")),
+        Outcome::Lost | Outcome::Pending => sim.log(|| format!("{what}: no response")),
     }
     sim.ledger().submits[number].outcome = outcome.clone();
-    if let Outcome::Made { id, .. } = &outcome {
-        promises::made(sim, &server, name, id);
+    if let Outcome::Created { id, .. } = &outcome {
+        invariants::submitted(sim, &server, name, id);
     }
     outcome
 }
 
-/// Begins to stop a task of this user.
+/// Stops a task of this user in the background.
 fn stop_own(sim: &Arc<Sim>, name: &'static str, random: &mut Rng) {
     let own: Vec<String> = {
         let ledger = sim.ledger();
         let own = ledger
             .acknowledged()
             .into_iter()
-            .filter(|(id, user, _)| *user == name && ledger.stopped(id).is_none());
+            .filter(|(id, user, _)| *user == name && ledger.stopped_at(id).is_none());
         own.map(|(id, _, _)| id).collect()
     };
     let (Some(server), index) = (sim.servers.any(random), random.usize(..)) else {
@@ -211,29 +224,29 @@ async fn stop(sim: Arc<Sim>, server: Server, name: &'static str, id: String) {
         });
         ledger.stops.len() - 1
     };
-    sim.tell(|| format!("{name} stops {id} on {}", server.name));
+    sim.log(|| format!("{name} stops {id} on {}", server.name));
     let (dead, who) = (server.link.dead(), user(name));
-    let answer = tokio::select! {
+    let response = tokio::select! {
         biased;
         () = dead.cancelled() => return,
-        answer = server.executor.stop(&who, &id) => answer,
+        response = server.executor.stop(&who, &id) => response,
         () = sleep(Duration::from_secs(120)) => return,
     };
-    match answer {
+    match response {
         Ok(true) => {
             sim.ledger().stops[number].done = Some(Instant::now());
-            sim.tell(|| format!("{name} has stopped {id} on {}", server.name));
-            promises::stopped(&sim, &server, name, &id);
+            sim.log(|| format!("{name} has stopped {id} on {}", server.name));
+            invariants::stopped(&sim, &server, name, &id);
         }
         Ok(false) => {
-            sim.tell(|| format!("{} knows no {id} of {name}", server.name));
-            promises::unknown(&sim, &server, &id, at);
+            sim.log(|| format!("{} has no task {id} of {name}", server.name));
+            invariants::not_found(&sim, &server, &id, at);
         }
-        Err(error) => sim.tell(|| format!("{id} could not be stopped on {}: {error}", server.name)),
+        Err(error) => sim.log(|| format!("{id} could not be stopped on {}: {error}", server.name)),
     }
 }
 
-/// Tries to stop, and to see, a task of somebody else.
+/// Tries to read and to stop a task of another user.
 async fn stop_others(sim: &Arc<Sim>, name: &'static str, random: &mut Rng) {
     let others: Vec<String> = {
         let history = sim.history();
@@ -251,27 +264,27 @@ async fn stop_others(sim: &Arc<Sim>, name: &'static str, random: &mut Rng) {
     }
     let id = &others[index % others.len()];
     let (dead, who) = (server.link.dead(), user(name));
-    // The tenant may have made something of its own under this identifier.
-    let is_own = |uid: &str| sim.history().get(uid).is_some_and(|job| job.by_stranger);
+    // The other tenant may have created its own objects with this ID.
+    let is_own = |uid: &str| sim.history().get(uid).is_some_and(|job| job.is_foreign);
     let seen = server.executor.task(&who, id).ok().flatten();
     let sees_own = seen.is_some_and(|view| view.jobs.iter().all(|job| is_own(&job.uid)));
-    let answer = tokio::select! {
+    let response = tokio::select! {
         biased;
         () = dead.cancelled() => return,
-        answer = server.executor.stop(&who, id) => answer,
+        response = server.executor.stop(&who, id) => response,
     };
-    if matches!(answer, Ok(true)) && !sees_own {
-        promises::stopped_by_another(sim, &server, name, id);
+    if matches!(response, Ok(true)) && !sees_own {
+        invariants::stopped_by_another(sim, &server, name, id);
     }
 }
 
-/// Looks whether what was acknowledged a while ago is there.
-fn look(sim: &Arc<Sim>, name: &'static str, random: &mut Rng) {
+/// Checks that the acknowledged tasks of this user exist.
+fn check_own_tasks(sim: &Arc<Sim>, name: &'static str, random: &mut Rng) {
     let Some(server) = sim.servers.any(random) else { return };
     let own = sim.ledger().acknowledged();
     for (id, _, _) in own.into_iter().filter(|(_, user, _)| *user == name) {
         if let Ok(None) = server.executor.task(&user(name), &id) {
-            promises::unknown(sim, &server, &id, Instant::now());
+            invariants::not_found(sim, &server, &id, Instant::now());
         }
     }
 }

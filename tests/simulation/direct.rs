@@ -1,4 +1,4 @@
-//! Requests to Kubernetes that nothing disturbs: those of the kubelet, of a fellow tenant, and of whoever looks.
+//! Requests to Kubernetes without faults: those of the kubelet, of the other tenant, and of the checks.
 
 use std::pin::Pin;
 
@@ -9,27 +9,28 @@ use http::{Method, Request, header};
 use serde_json::Value;
 use tower::ServiceExt;
 
-/// Where the Jobs are.
+/// Path of the Jobs.
 pub const JOBS: &str = "/apis/batch/v1/namespaces/default/jobs";
-/// Where the pods are.
+/// Path of the pods.
 pub const PODS: &str = "/api/v1/namespaces/default/pods";
-/// Where the ConfigMaps are.
+/// Path of the ConfigMaps.
 pub const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
-/// Where the events are.
+/// Path of the events.
 pub const EVENTS: &str = "/api/v1/namespaces/default/events";
 
-/// The API, without a network before it.
+/// A client of the Kubernetes API without a network in between.
 #[derive(Clone)]
 pub struct Direct(Router);
 
 impl Direct {
-    /// Requests to this API.
+    /// Creates a client.
     pub fn new(router: Router) -> Self {
         Self(router)
     }
 
-    /// Makes a request; the object, or the refusal. A patch is a strategic one: conditions are merged by their types.
-    pub async fn ask(&self, method: Method, path: &str, body: &Value) -> Result<Value, Value> {
+    /// Sends a request and returns the object, or else the Status object of the error. Patches are strategic merge
+    /// patches, which merge conditions by type.
+    pub async fn send(&self, method: Method, path: &str, body: &Value) -> Result<Value, Value> {
         let content = match method {
             Method::PATCH => "application/strategic-merge-patch+json",
             _ => "application/json",
@@ -47,13 +48,13 @@ impl Direct {
         if is_done { Ok(value) } else { Err(value) }
     }
 
-    /// The events of a watch of everything at a path, from the beginning.
+    /// Watches all objects at a path, including existing ones.
     pub async fn watch(&self, path: &str) -> Pin<Box<dyn Stream<Item = Value> + Send>> {
         let uri = format!("{path}?watch=true&resourceVersion=0&timeoutSeconds=100000");
         let request = Request::get(uri).body(Body::empty()).unwrap();
         let response = self.0.clone().oneshot(request).await.unwrap();
         let pieces = response.into_body().into_data_stream();
-        // The engine gives whole lines.
+        // Each chunk of the engine consists of whole lines.
         let events = pieces.flat_map(|piece| {
             let piece = piece.unwrap();
             let lines = piece.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());

@@ -1,7 +1,7 @@
-//! The network between one server and Kubernetes, and everything that can go wrong in it.
+//! The network between one server and Kubernetes, with its faults.
 //!
-//! What becomes of a request follows from the seed, from what it asks for, and from how often that was asked before: not from
-//! the order of requests, so that a change of one server's timing changes little else.
+//! The fault of a request depends on the seed, on the request, and on how often it was sent before. It does not depend
+//! on the order of requests, so that a change in the timing of one server changes little else.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -26,67 +26,68 @@ use tower::{Service, ServiceExt};
 
 use super::slow_body::{Hold, held};
 
-/// The longest time that a request or an answer is on its way.
+/// Maximum delay of a request or a response.
 const LONGEST_DELAY: Duration = Duration::from_secs(20);
 
-/// How bad the network of a whole simulation is.
+/// The network of a simulation.
 #[derive(Debug, Clone)]
-pub struct Weather {
-    /// The chance that something happens to a request.
+pub struct Network {
+    /// Probability of a fault per request.
     pub requests: f64,
-    /// The chance that something happens to a watch.
+    /// Probability of a fault per watch.
     pub watches: f64,
-    /// Whether every request takes a few milliseconds.
+    /// Whether each request takes a few milliseconds.
     pub latency: bool,
-    /// Whether the storm is over.
-    pub is_calm: Arc<AtomicBool>,
+    /// Whether there are no more faults.
+    pub is_quiet: Arc<AtomicBool>,
 }
 
-/// What becomes of one request.
+/// What happens to one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Normal,
-    /// It arrives late.
-    Late(Duration),
-    /// Its answer arrives late.
-    LateAnswer(Duration),
-    /// It is done, and there is no answer.
-    NoAnswer,
-    /// It is done, and the connection breaks.
-    Broken,
-    /// It is not done, and the connection breaks.
-    Unreachable,
-    /// It is not done, and nothing ever comes back.
-    Swallowed,
-    Refused(StatusCode),
+enum Fault {
+    None,
+    /// The request arrives late.
+    LateRequest(Duration),
+    /// The response arrives late.
+    LateResponse(Duration),
+    /// The request is processed, but there is no response.
+    NoResponse,
+    /// The request is processed, but the connection is reset.
+    ConnectionReset,
+    /// The request is not processed, and the connection is refused.
+    ConnectionRefused,
+    /// The request is not processed, and there is no response.
+    Dropped,
+    /// The request is not processed, and the response is an error.
+    ErrorResponse(StatusCode),
 }
 
-/// One server's way to Kubernetes.
+/// The connection of one server to Kubernetes.
 #[derive(Clone)]
 pub struct Link(Arc<Shared>);
 
 struct Shared {
     router: Router,
     seed: u64,
-    weather: Weather,
-    /// How often what was asked.
-    asked: Mutex<HashMap<u64, u32>>,
-    /// Until when nothing passes.
+    network: Network,
+    /// How often each request was sent, by its hash.
+    sent: Mutex<HashMap<u64, u32>>,
+    /// The end of a network partition.
     partition: Mutex<Option<Instant>>,
     dead: CancellationToken,
     writes: AtomicU32,
-    /// The write at which the server dies.
+    /// The write during which the server crashes.
     last_write: Option<u32>,
 }
 
 impl Link {
-    /// A way for a server that dies at its `last_write`-th write, if it is given one.
-    pub fn new(router: Router, seed: u64, weather: Weather, last_write: Option<u32>) -> Self {
+    /// Creates the connection of a server that crashes during its `last_write`-th write, if there is one.
+    pub fn new(router: Router, seed: u64, network: Network, last_write: Option<u32>) -> Self {
         Self(Arc::new(Shared {
             router,
             seed,
-            weather,
-            asked: Mutex::default(),
+            network,
+            sent: Mutex::default(),
             partition: Mutex::default(),
             dead: CancellationToken::new(),
             writes: AtomicU32::new(0),
@@ -94,18 +95,18 @@ impl Link {
         }))
     }
 
-    /// Ends the server: nothing that it asks for from now on is done, and it learns nothing any more.
+    /// Kills the server: it sends no more requests and receives no more responses.
     pub fn kill(&self) {
         self.0.dead.cancel();
     }
 
-    /// When the server is dead.
+    /// A token that is canceled when the server is dead.
     pub fn dead(&self) -> CancellationToken {
         self.0.dead.clone()
     }
 
-    /// Lets nothing pass for a while.
-    pub fn part(&self, time: Duration) {
+    /// Blocks all requests and responses for a while.
+    pub fn partition(&self, time: Duration) {
         *lock(&self.0.partition) = Some(Instant::now() + time);
     }
 }
@@ -130,49 +131,49 @@ impl Shared {
         self.alive().await;
         let mut random = self.random(&request);
         let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
-        let fate = self.fate(&mut random);
+        let fault = self.fault(&mut random);
         let mut before = self.latency(&mut random);
         if let Some(left) = self.partitioned() {
-            // Either the connection times out, or what was sent arrives when the network is back.
+            // Either the connection times out, or the request arrives after the partition.
             if random.bool() {
                 sleep(left.min(Duration::from_secs(5))).await;
                 return Err(broken("the host is unreachable"));
             }
             before += left;
         }
-        match fate {
-            Fate::Swallowed => return self.never().await,
-            Fate::Unreachable => {
+        match fault {
+            Fault::Dropped => return self.never().await,
+            Fault::ConnectionRefused => {
                 sleep(before).await;
                 return Err(broken("connection refused"));
             }
-            Fate::Refused(code) => {
+            Fault::ErrorResponse(code) => {
                 sleep(before).await;
                 self.alive().await;
-                return Ok(refusal(code));
+                return Ok(error_response(code));
             }
-            Fate::Late(late) => before += late,
+            Fault::LateRequest(late) => before += late,
             _ => {}
         }
-        let dies = self.dies_at(&request);
+        let crashes = self.crashes_at(&request);
         let is_lost = random.bool();
-        if dies && is_lost {
+        if crashes && is_lost {
             self.dead.cancel();
         }
-        let answer = self.deliver(request, before, is_lost);
-        if dies {
+        let pending = self.deliver(request, before, is_lost);
+        if crashes {
             self.dead.cancel();
         }
-        let response = answer.await.map_err(|_| broken("the connection was lost"))?;
+        let response = pending.await.map_err(|_| broken("the connection was lost"))?;
         let mut after = self.latency(&mut random);
-        match fate {
-            Fate::NoAnswer => return self.never().await,
-            Fate::Broken => {
+        match fault {
+            Fault::NoResponse => return self.never().await,
+            Fault::ConnectionReset => {
                 sleep(after).await;
                 self.alive().await;
                 return Err(broken("connection reset by peer"));
             }
-            Fate::LateAnswer(late) => after += late,
+            Fault::LateResponse(late) => after += late,
             _ => {}
         }
         sleep(after + self.partitioned().unwrap_or_default()).await;
@@ -185,8 +186,8 @@ impl Shared {
         Ok(response.map(|body| held(body, hold, move || shared.blocked_until())))
     }
 
-    /// Sends a request on its way. It goes on by itself: whoever waits for the answer may have given up when it arrives. One that
-    /// `is_lost_with_sender` does not arrive when the server has died meanwhile.
+    /// Delivers a request in the background, because the sender may stop waiting before it arrives. A request that
+    /// `is_lost_with_sender` does not arrive if the server has crashed by then.
     fn deliver(
         &self,
         request: Request<Body>,
@@ -202,19 +203,19 @@ impl Shared {
             if is_lost_with_sender && dead.is_cancelled() {
                 return;
             }
-            let Ok::<_, Infallible>(answer) = router.oneshot(request).await;
-            // Whoever asked may have given up.
-            let _ = sender.send(answer);
+            let Ok::<_, Infallible>(response) = router.oneshot(request).await;
+            // The sender may have stopped waiting.
+            let _ = sender.send(response);
         });
         receiver
     }
 
-    fn dies_at(&self, request: &Request<Body>) -> bool {
-        let is_write = request.method() != Method::GET && !self.is_calm();
+    fn crashes_at(&self, request: &Request<Body>) -> bool {
+        let is_write = request.method() != Method::GET && !self.is_quiet();
         is_write && self.last_write == Some(self.writes.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// A dead server waits for ever.
+    /// Never returns if the server is dead.
     async fn alive(&self) {
         if self.dead.is_cancelled() {
             pending::<()>().await;
@@ -232,7 +233,7 @@ impl Shared {
             .filter(|left| !left.is_zero())
     }
 
-    /// Until when watches deliver nothing; `None` when they do.
+    /// The time until which watches deliver nothing; `None` if they are not blocked.
     fn blocked_until(&self) -> Option<Instant> {
         if self.dead.is_cancelled() {
             return Some(Instant::now() + Duration::from_secs(1_000_000));
@@ -240,7 +241,7 @@ impl Shared {
         self.partitioned().map(|left| Instant::now() + left)
     }
 
-    /// Draws for this request, which are the same whenever it is made.
+    /// A random number generator for this request, independent of when it is sent.
     fn random(&self, request: &Request<Body>) -> Rng {
         let mut hash = DefaultHasher::new();
         (self.seed, request.method().as_str(), request.uri().path()).hash(&mut hash);
@@ -249,53 +250,53 @@ impl Shared {
             .filter(|part| !part.starts_with("resourceVersion"))
             .for_each(|part| part.hash(&mut hash));
         let what = hash.finish();
-        let mut asked = lock(&self.asked);
-        let times = asked.entry(what).or_default();
+        let mut sent = lock(&self.sent);
+        let times = sent.entry(what).or_default();
         *times += 1;
         (what, *times).hash(&mut hash);
         Rng::with_seed(hash.finish())
     }
 
     fn latency(&self, random: &mut Rng) -> Duration {
-        if self.weather.latency {
+        if self.network.latency {
             Duration::from_millis(random.u64(0..15))
         } else {
             Duration::ZERO
         }
     }
 
-    fn is_calm(&self) -> bool {
-        self.weather.is_calm.load(Ordering::Relaxed)
+    fn is_quiet(&self) -> bool {
+        self.network.is_quiet.load(Ordering::Relaxed)
     }
 
-    fn fate(&self, random: &mut Rng) -> Fate {
-        let is_spared = random.f64() >= self.weather.requests;
-        // Few take very long.
+    fn fault(&self, random: &mut Rng) -> Fault {
+        let has_no_fault = random.f64() >= self.network.requests;
+        // Long delays are rare.
         let late = LONGEST_DELAY.mul_f64(random.f64().powi(3));
         let what = random.u8(0..12);
-        if is_spared || self.is_calm() {
-            return Fate::Normal;
+        if has_no_fault || self.is_quiet() {
+            return Fault::None;
         }
         match what {
-            0 | 1 => Fate::Late(late),
-            2 | 3 => Fate::LateAnswer(late),
-            4 => Fate::NoAnswer,
-            5 | 6 => Fate::Broken,
-            7 => Fate::Unreachable,
-            8 => Fate::Swallowed,
-            9 => Fate::Refused(StatusCode::INTERNAL_SERVER_ERROR),
-            10 => Fate::Refused(StatusCode::SERVICE_UNAVAILABLE),
-            _ => Fate::Refused(StatusCode::TOO_MANY_REQUESTS),
+            0 | 1 => Fault::LateRequest(late),
+            2 | 3 => Fault::LateResponse(late),
+            4 => Fault::NoResponse,
+            5 | 6 => Fault::ConnectionReset,
+            7 => Fault::ConnectionRefused,
+            8 => Fault::Dropped,
+            9 => Fault::ErrorResponse(StatusCode::INTERNAL_SERVER_ERROR),
+            10 => Fault::ErrorResponse(StatusCode::SERVICE_UNAVAILABLE),
+            _ => Fault::ErrorResponse(StatusCode::TOO_MANY_REQUESTS),
         }
     }
 
     fn hold(&self, random: &mut Rng) -> Hold {
-        let is_spared = random.f64() >= self.weather.watches;
+        let has_no_fault = random.f64() >= self.network.watches;
         let from = Instant::now() + Duration::from_millis(random.u64(0..3500));
         let time = LONGEST_DELAY.mul_f64(random.f64().powi(2));
         let what = random.u8(0..6);
-        if is_spared || self.is_calm() {
-            return Hold::Never;
+        if has_no_fault || self.is_quiet() {
+            return Hold::None;
         }
         match what {
             0 => Hold::Cut {
@@ -306,8 +307,8 @@ impl Shared {
                 at: from,
                 is_clean: false,
             },
-            2 => Hold::For { from, until: None },
-            _ => Hold::For {
+            2 => Hold::Pause { from, until: None },
+            _ => Hold::Pause {
                 from,
                 until: Some(from + time),
             },
@@ -319,7 +320,7 @@ fn broken(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionReset, why.to_owned())
 }
 
-fn refusal(code: StatusCode) -> Response<Body> {
+fn error_response(code: StatusCode) -> Response<Body> {
     let reason = match code {
         StatusCode::TOO_MANY_REQUESTS => "TooManyRequests",
         StatusCode::SERVICE_UNAVAILABLE => "ServiceUnavailable",
@@ -327,7 +328,7 @@ fn refusal(code: StatusCode) -> Response<Body> {
     };
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code.as_u16(),
-        "reason": reason, "message": "the simulated API server does not want to",
+        "reason": reason, "message": "simulated error",
     });
     let mut response = Response::builder()
         .status(code)

@@ -1,4 +1,5 @@
-//! What Kubernetes has and had, as somebody sees it who misses nothing: the truth that servers are compared with.
+//! All objects that exist or existed in Kubernetes, as a watch without faults shows them. The checks compare servers
+//! with them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,10 +7,10 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokio::time::Instant;
 
-/// The annotation of what the fellow tenant made.
-pub const STRANGER: &str = "simulation/stranger";
+/// Annotation of the objects of the other tenant.
+pub const FOREIGN: &str = "simulation/foreign";
 
-/// What kind of object something is.
+/// Kind of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Job,
@@ -17,37 +18,37 @@ pub enum Kind {
     Owner,
 }
 
-/// One object, as it is now or was at its end.
+/// An object in its current or last state.
 #[derive(Debug, Clone)]
 pub struct Object {
     pub kind: Kind,
     pub uid: String,
     pub name: String,
-    /// The task, user and place that it was made with, whatever its labels say now.
+    /// The task, user, and rank with which it was created. Its labels may have changed.
     pub task: String,
     pub user: String,
     pub rank: u32,
     pub attempt: u32,
     pub num_nodes: u32,
-    /// The number of the submit that asked for it, as its container's variables say.
+    /// The number of its task request, from the variables of its container.
     pub submit: Option<usize>,
-    pub by_stranger: bool,
-    /// Who owns it.
+    pub is_foreign: bool,
+    /// UIDs of its owners.
     pub owners: Vec<String>,
     pub value: Arc<Value>,
-    pub made: Instant,
-    /// When its deletion began.
-    pub deleted: Option<Instant>,
-    pub gone: Option<Instant>,
-    pub committed: Option<Instant>,
+    pub created_at: Instant,
+    /// When its deletion started.
+    pub deletion_started_at: Option<Instant>,
+    pub deleted_at: Option<Instant>,
+    pub committed_at: Option<Instant>,
     /// When a label was last missing.
-    pub tampered: Option<Instant>,
-    /// When the user's code began in it.
-    pub begun: Option<Instant>,
-    /// When its container was last seen to start or end.
-    pub moved: Instant,
-    /// When anything in it last changed.
-    pub changed: Instant,
+    pub unlabeled_at: Option<Instant>,
+    /// When the script of the user started.
+    pub started_at: Option<Instant>,
+    /// When its phase last changed.
+    pub phase_changed_at: Instant,
+    /// When any of its fields last changed.
+    pub changed_at: Instant,
 }
 
 impl Object {
@@ -77,70 +78,70 @@ impl Object {
             attempt: number(&annotations["k8s-cli/attempt"]).unwrap_or(1),
             num_nodes: number(&annotations["num-nodes"]).unwrap_or(1),
             submit: submit.and_then(|number| usize::try_from(number).ok()),
-            by_stranger: annotations[STRANGER].is_string(),
+            is_foreign: annotations[FOREIGN].is_string(),
             owners: owners.map(|owner| text(&owner["uid"])).collect(),
             value: Arc::clone(value),
-            made: now,
-            deleted: None,
-            gone: None,
-            committed: None,
-            tampered: None,
-            begun: None,
-            moved: now,
-            changed: now,
+            created_at: now,
+            deletion_started_at: None,
+            deleted_at: None,
+            committed_at: None,
+            unlabeled_at: None,
+            started_at: None,
+            phase_changed_at: now,
+            changed_at: now,
         }
     }
 
-    /// Takes in a newer state.
-    fn change(&mut self, value: &Arc<Value>) {
+    /// Applies a newer state.
+    fn update(&mut self, value: &Arc<Value>) {
         let now = Instant::now();
         let metadata = &value["metadata"];
-        if metadata["deletionTimestamp"].is_string() && self.deleted.is_none() {
-            self.deleted = Some(now);
+        if metadata["deletionTimestamp"].is_string() && self.deletion_started_at.is_none() {
+            self.deletion_started_at = Some(now);
         }
-        if metadata["annotations"]["k8s-cli/committed"].is_string() && self.committed.is_none() {
-            self.committed = Some(now);
+        if metadata["annotations"]["k8s-cli/committed"].is_string() && self.committed_at.is_none() {
+            self.committed_at = Some(now);
         }
-        if !is_labelled(value) || !is_labelled(&self.value) {
-            self.tampered = Some(now);
+        if !is_labeled(value) || !is_labeled(&self.value) {
+            self.unlabeled_at = Some(now);
         }
         if self.value != *value {
-            self.changed = now;
+            self.changed_at = now;
         }
         if self.phase() != phase(value) {
-            self.moved = now;
+            self.phase_changed_at = now;
         }
         self.value = Arc::clone(value);
     }
 
-    /// Whether it exists and nobody has begun to delete it.
-    pub fn is_there(&self) -> bool {
-        self.gone.is_none() && self.deleted.is_none()
+    /// Whether it exists and is not being deleted.
+    pub fn exists(&self) -> bool {
+        self.deleted_at.is_none() && self.deletion_started_at.is_none()
     }
 
-    /// Whether all of its labels are as they were made, and have been since `moment`.
+    /// Whether no label has been missing since `moment`.
     pub fn is_untouched_since(&self, moment: Instant) -> bool {
-        is_labelled(&self.value) && self.tampered.is_none_or(|at| at < moment)
+        is_labeled(&self.value) && self.unlabeled_at.is_none_or(|at| at < moment)
     }
 
-    /// Where its container stands: `Pending`, `Running`, `Succeeded` or `Failed`.
+    /// Phase of a pod: `Pending`, `Running`, `Succeeded`, or `Failed`.
     pub fn phase(&self) -> &str {
         phase(&self.value)
     }
 
-    /// An annotation.
+    /// Returns an annotation.
     pub fn annotation(&self, name: &str) -> Option<&str> {
         self.value["metadata"]["annotations"][name].as_str()
     }
 
-    /// Whether a Job has ended, or will with its last pod.
+    /// Whether a Job has finished, or will when its last pod ends.
     pub fn has_ended(&self) -> bool {
         ["Complete", "FailureTarget", "Failed"]
             .iter()
             .any(|kind| self.has_condition(kind))
     }
 
-    /// Whether it has a condition.
+    /// Whether a condition is true.
     pub fn has_condition(&self, kind: &str) -> bool {
         let conditions = self.value["status"]["conditions"].as_array().into_iter().flatten();
         conditions
@@ -149,8 +150,8 @@ impl Object {
     }
 }
 
-/// Whether nobody has taken a label away.
-fn is_labelled(value: &Value) -> bool {
+/// Whether all labels are there.
+fn is_labeled(value: &Value) -> bool {
     let labels = &value["metadata"]["labels"];
     ["skypilot-task", "task-id", "k8s-cli/user"]
         .iter()
@@ -161,35 +162,35 @@ fn phase(value: &Value) -> &str {
     value["status"]["phase"].as_str().unwrap_or("Pending")
 }
 
-/// A change of one object: before, when it was there, and after.
+/// A change of one object. `before` is `None` if it was created.
 pub struct Change {
     pub before: Option<Object>,
     pub after: Object,
 }
 
-/// Everything that is and was.
+/// All objects that exist or existed.
 #[derive(Default)]
 pub struct History {
     objects: BTreeMap<String, Object>,
-    /// The uids of what was made for each task.
+    /// UIDs of the objects of each task.
     tasks: BTreeMap<String, Vec<String>>,
 }
 
 impl History {
-    /// Takes in an event of a watch.
-    pub fn take(&mut self, kind: Kind, event: &mut Value) -> Option<Change> {
+    /// Applies an event of a watch.
+    pub fn apply(&mut self, kind: Kind, event: &mut Value) -> Option<Change> {
         let value = Arc::new(event["object"].take());
         let uid = value["metadata"]["uid"].as_str()?.to_owned();
         let before = self.objects.get(&uid).cloned();
         let is_gone = event["type"] == "DELETED";
         let mut object = before.clone().unwrap_or_else(|| Object::read(kind, &value));
-        object.change(&value);
+        object.update(&value);
         if before.is_none() {
-            self.adopt(&mut object);
+            self.copy_from_job(&mut object);
         }
         if is_gone {
-            object.gone = Some(Instant::now());
-            object.deleted.get_or_insert_with(Instant::now);
+            object.deleted_at = Some(Instant::now());
+            object.deletion_started_at.get_or_insert_with(Instant::now);
         }
         if before.is_none() {
             self.tasks.entry(object.task.clone()).or_default().push(uid.clone());
@@ -198,58 +199,58 @@ impl History {
         Some(Change { before, after: object })
     }
 
-    /// What a pod's Job says holds for the pod. Either may be seen first.
-    fn adopt(&mut self, object: &mut Object) {
-        let told = |pod: &mut Object, job: &Object| {
+    /// Copies fields of a Job to its pods. Either may be seen first.
+    fn copy_from_job(&mut self, object: &mut Object) {
+        let copy = |pod: &mut Object, job: &Object| {
             (pod.attempt, pod.num_nodes) = (job.attempt, job.num_nodes);
             pod.user.clone_from(&job.user);
-            pod.by_stranger |= job.by_stranger;
+            pod.is_foreign |= job.is_foreign;
         };
         if object.kind == Kind::Pod {
             if let Some(job) = object.owners.iter().find_map(|owner| self.objects.get(owner)) {
-                told(object, job);
+                copy(object, job);
             }
         } else if object.kind == Kind::Job {
             let pods = self.objects.values_mut().filter(|pod| pod.owners.contains(&object.uid));
-            pods.for_each(|pod| told(pod, object));
+            pods.for_each(|pod| copy(pod, object));
         }
     }
 
-    /// The user's code begins in a pod.
-    pub fn begins(&mut self, uid: &str) {
+    /// Records that the script of the user starts in a pod.
+    pub fn record_start(&mut self, uid: &str) {
         if let Some(pod) = self.objects.get_mut(uid) {
-            pod.begun.get_or_insert_with(Instant::now);
+            pod.started_at.get_or_insert_with(Instant::now);
         }
     }
 
-    /// An object.
+    /// Returns an object.
     pub fn get(&self, uid: &str) -> Option<&Object> {
         self.objects.get(uid)
     }
 
-    /// All objects that are or were, in a fixed order.
+    /// Returns all objects in a fixed order.
     pub fn all(&self) -> impl Iterator<Item = &Object> {
         self.objects.values()
     }
 
-    /// What servers made of a kind for a task.
+    /// Returns the objects of one kind that servers created for a task.
     pub fn of(&self, kind: Kind, task: &str) -> impl Iterator<Item = &Object> {
         let uids = self.tasks.get(task).into_iter().flatten();
         uids.filter_map(|uid| self.objects.get(uid))
-            .filter(move |object| object.kind == kind && !object.by_stranger)
+            .filter(move |object| object.kind == kind && !object.is_foreign)
     }
 
-    /// The Job of a pod.
+    /// Returns the Job of a pod.
     pub fn job_of(&self, pod: &Object) -> Option<&Object> {
         pod.owners.iter().find_map(|owner| self.get(owner))
     }
 
-    /// The tasks that servers made, each once.
+    /// Returns the IDs of the tasks that servers created.
     pub fn tasks(&self) -> Vec<String> {
         let is_ours = |uid: &String| {
             self.objects
                 .get(uid)
-                .is_some_and(|one| !one.by_stranger && one.kind != Kind::Pod)
+                .is_some_and(|one| !one.is_foreign && one.kind != Kind::Pod)
         };
         let tasks = self
             .tasks
@@ -258,70 +259,72 @@ impl History {
         tasks.map(|(task, _)| task.clone()).collect()
     }
 
-    /// A task as a whole.
+    /// Returns all objects of a task.
     pub fn task(&self, id: &str) -> Task<'_> {
-        let owner = self.of(Kind::Owner, id).min_by_key(|owner| owner.made);
+        let owner = self.of(Kind::Owner, id).min_by_key(|owner| owner.created_at);
         let jobs: Vec<&Object> = self.of(Kind::Job, id).collect();
         let attempt = jobs.iter().map(|job| job.attempt).max().unwrap_or(1);
         Task { owner, jobs, attempt }
     }
 }
 
-/// What servers have made of one task.
+/// The objects that servers created for one task.
 pub struct Task<'a> {
     pub owner: Option<&'a Object>,
     pub jobs: Vec<&'a Object>,
-    /// The latest.
+    /// The latest attempt.
     pub attempt: u32,
 }
 
 impl Task<'_> {
-    /// Since when everybody is to see it; `None` while nobody is.
+    /// The time from which all servers must show it; `None` while it is not committed.
     pub fn visible_since(&self) -> Option<Instant> {
-        let first = self.jobs.iter().map(|job| job.made).min()?;
+        let first = self.jobs.iter().map(|job| job.created_at).min()?;
         match self.owner {
-            Some(owner) => owner.committed.map(|committed| committed.max(first)),
+            Some(owner) => owner.committed_at.map(|committed| committed.max(first)),
             None => Some(first),
         }
     }
 
-    /// Since when its deletion has begun.
-    pub fn deleted_since(&self) -> Option<Instant> {
+    /// The time at which its deletion started.
+    pub fn deletion_started_at(&self) -> Option<Instant> {
         if let Some(owner) = self.owner {
-            return owner.deleted;
+            return owner.deletion_started_at;
         }
-        self.jobs.iter().map(|job| job.deleted).max().flatten()
+        self.jobs.iter().map(|job| job.deletion_started_at).max().flatten()
     }
 
-    /// Since when all of it is gone.
-    pub fn gone_since(&self) -> Option<Instant> {
+    /// The time from which all of its objects are deleted.
+    pub fn deleted_at(&self) -> Option<Instant> {
         let all = self.jobs.iter().copied().chain(self.owner);
-        all.map(|object| object.gone)
+        all.map(|object| object.deleted_at)
             .reduce(|left, right| Some(left?.max(right?)))
             .flatten()
     }
 
-    /// Whether it is there, for everybody to see.
-    pub fn is_there(&self) -> bool {
-        self.visible_since().is_some() && self.deleted_since().is_none() && self.jobs.iter().any(|job| job.is_there())
+    /// Whether it exists and is committed.
+    pub fn exists(&self) -> bool {
+        self.visible_since().is_some()
+            && self.deletion_started_at().is_none()
+            && self.jobs.iter().any(|job| job.exists())
     }
 
-    /// Whether nobody has touched its labels since a moment.
+    /// Whether no label of its objects has been missing since `moment`.
     pub fn is_untouched_since(&self, moment: Instant) -> bool {
         self.jobs
             .iter()
             .copied()
             .chain(self.owner)
-            .filter(|object| object.is_there())
+            .filter(|object| object.exists())
             .all(|object| object.is_untouched_since(moment))
     }
 
-    /// The Jobs of the present attempt.
-    pub fn present(&self) -> impl Iterator<Item = &Object> {
+    /// The Jobs of the latest attempt.
+    pub fn latest_jobs(&self) -> impl Iterator<Item = &Object> {
         self.jobs.iter().copied().filter(|job| job.attempt == self.attempt)
     }
 
-    /// Whose it is.
+    /// The user who owns it.
     pub fn user(&self) -> &str {
         let any = self.owner.or_else(|| self.jobs.first().copied());
         any.map_or("", |object| object.user.as_str())

@@ -1,4 +1,4 @@
-//! The node: it runs the pods that were given to it, each at its own pace, and says so.
+//! The kubelet of the only cluster node: it runs pods, each with random durations, and reports their status.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,21 +12,21 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::direct::PODS;
-use super::promises;
+use super::invariants;
 use super::sim::{Sim, between, happens};
 
-/// How long a container may take to start before that is said.
-const SLOW: Duration = Duration::from_secs(3);
+/// A container that takes longer to start is reported as `ContainerCreating`.
+const SLOW_START: Duration = Duration::from_secs(3);
 
-type Newest = Option<Arc<Value>>;
+type LatestPod = Option<Arc<Value>>;
 
-/// The pods that were given to the node.
+/// The pods that are scheduled on the node.
 #[derive(Default)]
-pub struct Kubelet(Mutex<HashMap<String, watch::Sender<Newest>>>);
+pub struct Kubelet(Mutex<HashMap<String, watch::Sender<LatestPod>>>);
 
 impl Kubelet {
-    /// A pod has changed, or is gone.
-    pub fn changed(&self, sim: &Arc<Sim>, uid: &str, pod: Newest) {
+    /// Handles a changed or deleted pod.
+    pub fn changed(&self, sim: &Arc<Sim>, uid: &str, pod: LatestPod) {
         let mut pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = pods.get(uid) {
             known.send_replace(pod);
@@ -35,25 +35,25 @@ impl Kubelet {
         let Some(pod) = pod.filter(|pod| pod["spec"]["nodeName"].is_string()) else {
             return;
         };
-        let (sender, newest) = watch::channel(Some(Arc::clone(&pod)));
+        let (sender, latest) = watch::channel(Some(Arc::clone(&pod)));
         pods.insert(uid.to_owned(), sender);
-        let worker = Worker::new(Arc::clone(sim), uid, &pod, newest);
+        let worker = Worker::new(Arc::clone(sim), uid, &pod, latest);
         tokio::spawn(worker.run());
     }
 }
 
-/// What a pod will do, if it is let.
+/// What a pod does unless it is terminated.
 struct Plan {
     accepted_after: Duration,
     starts_after: Duration,
     setup: Duration,
     runs: Duration,
     exit_code: i64,
-    /// How long after a change of an annotation its container sees it.
+    /// Time until the container sees a changed annotation.
     sees_after: Duration,
-    /// How long it takes to end when it is told to.
+    /// Time until it ends after SIGTERM.
     ends_after: Duration,
-    /// When the cluster evicts it, after its start.
+    /// Time from its start until the cluster evicts it.
     evicted_after: Option<Duration>,
 }
 
@@ -85,12 +85,13 @@ impl Plan {
     }
 }
 
-/// Why a container is ended from outside.
+/// Why a container is terminated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Doom {
+enum Termination {
+    /// The pod no longer exists.
     Gone,
     Deleted,
-    Late,
+    DeadlineExceeded,
 }
 
 struct Worker {
@@ -99,13 +100,13 @@ struct Worker {
     name: String,
     address: String,
     plan: Plan,
-    newest: watch::Receiver<Newest>,
+    latest: watch::Receiver<LatestPod>,
     accepted: Option<Timestamp>,
     started: Option<Timestamp>,
 }
 
 impl Worker {
-    fn new(sim: Arc<Sim>, uid: &str, pod: &Value, newest: watch::Receiver<Newest>) -> Self {
+    fn new(sim: Arc<Sim>, uid: &str, pod: &Value, latest: watch::Receiver<LatestPod>) -> Self {
         let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let mut random = sim.random(("pod", &name));
         Self {
@@ -113,7 +114,7 @@ impl Worker {
             address: format!("10.0.{}.{}", random.u8(..), random.u8(1..255)),
             uid: uid.to_owned(),
             name,
-            newest,
+            latest,
             accepted: None,
             started: None,
             sim,
@@ -121,60 +122,60 @@ impl Worker {
     }
 
     async fn run(mut self) {
-        let ended = match self.live().await {
+        let ended = match self.run_container().await {
             Ok(code) => Ok(code),
-            Err(doom) => self.end(doom).await,
+            Err(termination) => self.terminate(termination).await,
         };
         match ended {
             Ok(code) => self.report_end(code, None).await,
-            Err(Doom::Late) => self.report_end(137, Some("DeadlineExceeded")).await,
-            Err(Doom::Deleted) => self.report_end(143, None).await,
-            Err(Doom::Gone) => return,
+            Err(Termination::DeadlineExceeded) => self.report_end(137, Some("DeadlineExceeded")).await,
+            Err(Termination::Deleted) => self.report_end(143, None).await,
+            Err(Termination::Gone) => return,
         }
-        // What is deleted goes when its container has ended.
+        // A deleted pod is removed after its container has ended.
         loop {
-            let pod = self.newest.borrow_and_update().clone();
+            let pod = self.latest.borrow_and_update().clone();
             let Some(pod) = pod else { return };
             if pod["metadata"]["deletionTimestamp"].is_string() {
                 break;
             }
-            if self.newest.changed().await.is_err() {
+            if self.latest.changed().await.is_err() {
                 return;
             }
         }
         let path = format!("{PODS}/{}", self.name);
         let options = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": self.uid}});
-        let _ = self.sim.direct.ask(Method::DELETE, &path, &options).await;
+        let _ = self.sim.direct.send(Method::DELETE, &path, &options).await;
     }
 
-    /// From the pod's place on the node to the end of its container by itself.
-    async fn live(&mut self) -> Result<i64, Doom> {
+    /// Runs the container until it exits.
+    async fn run_container(&mut self) -> Result<i64, Termination> {
         self.wait(self.plan.accepted_after).await?;
         self.accepted = Some(self.sim.clock.now());
         let waiting = json!({"waiting": {"reason": "ContainerCreating"}});
-        if self.plan.starts_after > SLOW {
+        if self.plan.starts_after > SLOW_START {
             self.report("Pending", false, waiting, &json!({})).await;
         }
         self.wait(self.plan.starts_after).await?;
         self.started = Some(self.sim.clock.now());
-        self.runs(self.spec("readinessProbe").is_null()).await;
-        self.be_evicted();
-        let is_gang = self.volume("k8s-cli-gang");
+        self.report_running(self.spec("readinessProbe").is_null()).await;
+        self.schedule_eviction();
+        let is_gang = self.has_volume("k8s-cli-gang");
         if is_gang {
-            self.annotated("k8s-cli/node-ips").await?;
+            self.wait_for_annotation("k8s-cli/node-ips").await?;
         }
-        promises::begins(&self.sim, &self.uid);
+        invariants::started(&self.sim, &self.uid);
         if is_gang && !self.spec("readinessProbe").is_null() {
             self.wait(self.plan.setup).await?;
-            self.runs(true).await;
-            self.annotated("k8s-cli/run").await?;
+            self.report_running(true).await;
+            self.wait_for_annotation("k8s-cli/run").await?;
         }
         self.wait(self.plan.runs).await?;
         Ok(self.plan.exit_code)
     }
 
-    /// Evicts the pod some time after its start, if that is its fate.
-    fn be_evicted(&self) {
+    /// Evicts the pod some time after its start, if it is planned.
+    fn schedule_eviction(&self) {
         let Some(after) = self.plan.evicted_after.filter(|_| self.sim.is_active()) else {
             return;
         };
@@ -184,52 +185,52 @@ impl Worker {
             let body = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}});
             let done = sim
                 .direct
-                .ask(Method::POST, &format!("{PODS}/{name}/eviction"), &body)
+                .send(Method::POST, &format!("{PODS}/{name}/eviction"), &body)
                 .await;
-            sim.tell(|| {
+            sim.log(|| {
                 format!(
                     "the cluster evicts {name}: {}",
-                    if done.is_ok() { "done" } else { "it is gone" }
+                    if done.is_ok() { "evicted" } else { "not found" }
                 )
             });
         });
     }
 
-    /// Waits, unless the container is to be ended before.
-    async fn wait(&mut self, time: Duration) -> Result<(), Doom> {
+    /// Waits, unless the container is terminated before.
+    async fn wait(&mut self, time: Duration) -> Result<(), Termination> {
         let end = Instant::now() + time;
         loop {
-            let late = self.check()?;
+            let late = self.check_termination()?;
             tokio::select! {
                 biased;
-                changed = self.newest.changed() => if changed.is_err() { return Err(Doom::Gone) },
+                changed = self.latest.changed() => if changed.is_err() { return Err(Termination::Gone) },
                 () = sleep_until(late.unwrap_or(end).min(end)) => if late.is_none_or(|late| end < late) { return Ok(()) },
             }
         }
     }
 
     /// Waits until the container sees an annotation of its pod.
-    async fn annotated(&mut self, annotation: &str) -> Result<(), Doom> {
+    async fn wait_for_annotation(&mut self, annotation: &str) -> Result<(), Termination> {
         loop {
-            let late = self.check()?;
-            let pod = self.newest.borrow_and_update().clone();
+            let late = self.check_termination()?;
+            let pod = self.latest.borrow_and_update().clone();
             if pod.is_some_and(|pod| pod["metadata"]["annotations"][annotation].is_string()) {
                 return self.wait(self.plan.sees_after).await;
             }
             let far = Instant::now() + Duration::from_secs(1_000_000);
             tokio::select! {
                 biased;
-                changed = self.newest.changed() => if changed.is_err() { return Err(Doom::Gone) },
+                changed = self.latest.changed() => if changed.is_err() { return Err(Termination::Gone) },
                 () = sleep_until(late.unwrap_or(far)) => {}
             }
         }
     }
 
-    /// Whether it may go on, and when its deadline ends that.
-    fn check(&mut self) -> Result<Option<Instant>, Doom> {
-        let pod = self.newest.borrow_and_update().clone().ok_or(Doom::Gone)?;
+    /// Returns an error if the container must terminate, and else its deadline.
+    fn check_termination(&mut self) -> Result<Option<Instant>, Termination> {
+        let pod = self.latest.borrow_and_update().clone().ok_or(Termination::Gone)?;
         if pod["metadata"]["deletionTimestamp"].is_string() {
-            return Err(Doom::Deleted);
+            return Err(Termination::Deleted);
         }
         let (Some(seconds), Some(accepted)) = (pod["spec"]["activeDeadlineSeconds"].as_i64(), self.accepted) else {
             return Ok(None);
@@ -237,40 +238,40 @@ impl Worker {
         let left =
             Duration::try_from(accepted + Span::new().seconds(seconds) - self.sim.clock.now()).unwrap_or_default();
         if left.is_zero() {
-            Err(Doom::Late)
+            Err(Termination::DeadlineExceeded)
         } else {
             Ok(Some(Instant::now() + left))
         }
     }
 
-    /// Ends the container as it is told to; how it has ended in the end.
-    async fn end(&mut self, doom: Doom) -> Result<i64, Doom> {
-        if doom == Doom::Gone {
-            return Err(doom);
+    /// Terminates the container, and returns why it really ended.
+    async fn terminate(&mut self, termination: Termination) -> Result<i64, Termination> {
+        if termination == Termination::Gone {
+            return Err(termination);
         }
         if self.started.is_some() {
             let end = Instant::now() + self.plan.ends_after;
             while Instant::now() < end {
                 tokio::select! {
                     biased;
-                    changed = self.newest.changed() => if changed.is_err() { return Err(Doom::Gone) },
+                    changed = self.latest.changed() => if changed.is_err() { return Err(Termination::Gone) },
                     () = sleep_until(end) => break,
                 }
-                if self.newest.borrow_and_update().is_none() {
-                    return Err(Doom::Gone);
+                if self.latest.borrow_and_update().is_none() {
+                    return Err(Termination::Gone);
                 }
             }
         }
-        Err(doom)
+        Err(termination)
     }
 
     fn spec(&self, field: &str) -> Value {
-        let pod = self.newest.borrow().clone();
+        let pod = self.latest.borrow().clone();
         pod.map_or(Value::Null, |pod| pod["spec"]["containers"][0][field].clone())
     }
 
-    fn volume(&self, name: &str) -> bool {
-        let pod = self.newest.borrow().clone();
+    fn has_volume(&self, name: &str) -> bool {
+        let pod = self.latest.borrow().clone();
         let volumes = pod.map(|pod| pod["spec"]["volumes"].clone()).unwrap_or_default();
         volumes
             .as_array()
@@ -279,7 +280,7 @@ impl Worker {
             .any(|volume| volume["name"] == name)
     }
 
-    async fn runs(&self, is_ready: bool) {
+    async fn report_running(&self, is_ready: bool) {
         let running = json!({"running": {"startedAt": self.started.map(second)}});
         let address = json!({"podIP": self.address, "podIPs": [{"ip": self.address}]});
         self.report("Running", is_ready, running, &address).await;
@@ -300,15 +301,16 @@ impl Worker {
         }});
         let more = reason.map_or(
             json!({}),
-            |reason| json!({"reason": reason, "message": "it was active for too long"}),
+            |reason| json!({"reason": reason, "message": "the pod was active for too long"}),
         );
         self.report(phase, false, terminated, &more).await;
     }
 
     /// Writes the status of the pod.
     async fn report(&self, phase: &str, is_ready: bool, state: Value, more: &Value) {
-        let word = if is_ready { "True" } else { "False" };
-        let ready = json!({"type": "Ready", "status": word, "lastTransitionTime": second(self.sim.clock.now())});
+        let ready_status = if is_ready { "True" } else { "False" };
+        let ready =
+            json!({"type": "Ready", "status": ready_status, "lastTransitionTime": second(self.sim.clock.now())});
         let container = json!({
             "name": "task", "image": "", "imageID": "", "restartCount": 0, "ready": is_ready, "state": state,
         });
@@ -321,11 +323,11 @@ impl Worker {
         }
         let patch = json!({"metadata": {"uid": self.uid}, "status": status});
         let path = format!("{PODS}/{}/status", self.name);
-        let _ = self.sim.direct.ask(Method::PATCH, &path, &patch).await;
+        let _ = self.sim.direct.send(Method::PATCH, &path, &patch).await;
     }
 }
 
-/// A time as Kubernetes writes it: whole seconds, the part of one cut off.
+/// Formats a time as Kubernetes does, truncated to seconds.
 fn second(time: Timestamp) -> String {
     Timestamp::from_second(time.as_second()).unwrap_or_default().to_string()
 }

@@ -1,4 +1,4 @@
-//! What users have asked for, and what they were told.
+//! The requests of users and their outcomes.
 
 use tokio::time::Instant;
 
@@ -7,34 +7,34 @@ use tokio::time::Instant;
 pub struct Submit {
     pub user: &'static str,
     pub key: Option<String>,
-    /// Which definition; the same number is the same text.
+    /// Number of the task request.
     pub definition: usize,
     pub server: String,
     pub outcome: Outcome,
 }
 
-/// What a submit came to, for the user.
+/// The outcome of a submit, as the user knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// There is no answer yet.
-    Open,
-    /// It was made.
-    Made {
-        /// The identifier.
+    /// There is no response yet.
+    Pending,
+    /// The task was created.
+    Created {
+        /// ID of the task.
         id: String,
-        /// When the user learned it.
+        /// Time of the response.
         at: Instant,
     },
-    /// It was refused.
-    Refused {
-        /// Why.
+    /// The submit failed.
+    Rejected {
+        /// The error.
         why: String,
-        /// Whether the same key was used for something else.
+        /// Whether the key was used for another task.
         is_reuse: bool,
-        /// When the user learned it.
+        /// Time of the response.
         at: Instant,
     },
-    /// The server died, or the user lost patience.
+    /// The server crashed, or the user stopped waiting.
     Lost,
 }
 
@@ -43,25 +43,25 @@ pub enum Outcome {
 pub struct Stop {
     pub id: String,
     pub at: Instant,
-    /// When it was acknowledged.
+    /// Time of the response.
     pub done: Option<Instant>,
 }
 
-/// All of it.
+/// All requests.
 #[derive(Debug, Default)]
 pub struct Ledger {
     pub submits: Vec<Submit>,
     pub stops: Vec<Stop>,
-    /// Servers that have died, and when.
-    pub deaths: Vec<(String, Instant)>,
+    /// Servers that have crashed, and when.
+    pub crashes: Vec<(String, Instant)>,
 }
 
 impl Ledger {
-    /// The tasks that were acknowledged: identifier, user, when first.
+    /// Returns the acknowledged tasks: ID, user, and time of the first acknowledgment.
     pub fn acknowledged(&self) -> Vec<(String, &'static str, Instant)> {
         let mut made: Vec<(String, &'static str, Instant)> = Vec::new();
         for submit in &self.submits {
-            if let Outcome::Made { id, at } = &submit.outcome {
+            if let Outcome::Created { id, at } = &submit.outcome {
                 match made.iter_mut().find(|(known, _, _)| known == id) {
                     Some((_, _, first)) => *first = (*first).min(*at),
                     None => made.push((id.clone(), submit.user, *at)),
@@ -71,13 +71,13 @@ impl Ledger {
         made
     }
 
-    /// When somebody who may do so first asked for the end of a task.
-    pub fn stop_asked(&self, id: &str) -> Option<Instant> {
+    /// Returns the time of the first stop request of the owner.
+    pub fn stop_requested_at(&self, id: &str) -> Option<Instant> {
         self.stops.iter().filter(|stop| stop.id == id).map(|stop| stop.at).min()
     }
 
-    /// When its end was first acknowledged.
-    pub fn stopped(&self, id: &str) -> Option<Instant> {
+    /// Returns the time at which a stop was first acknowledged.
+    pub fn stopped_at(&self, id: &str) -> Option<Instant> {
         self.stops
             .iter()
             .filter(|stop| stop.id == id)
@@ -85,15 +85,15 @@ impl Ledger {
             .min()
     }
 
-    /// Whether a user was told that a task exists.
+    /// Whether a task was acknowledged.
     pub fn is_acknowledged(&self, id: &str) -> bool {
         self.submits
             .iter()
-            .any(|submit| matches!(&submit.outcome, Outcome::Made { id: made, .. } if made == id))
+            .any(|submit| matches!(&submit.outcome, Outcome::Created { id: made, .. } if made == id))
     }
 
-    /// Whether a server died at or after a moment.
-    pub fn died_since(&self, server: &str, moment: Instant) -> bool {
-        self.deaths.iter().any(|(name, at)| name == server && *at >= moment)
+    /// Whether a server crashed at or after `moment`.
+    pub fn crashed_since(&self, server: &str, moment: Instant) -> bool {
+        self.crashes.iter().any(|(name, at)| name == server && *at >= moment)
     }
 }

@@ -1,4 +1,4 @@
-//! What all players of one simulation share.
+//! The state that all parts of a simulation share.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use fastrand::Rng;
 use tokio::time::{Instant, sleep};
 
 use super::direct::Direct;
-use super::faults::Weather;
+use super::faults::Network;
 use super::history::History;
 use super::ledger::Ledger;
 use super::server::Servers;
@@ -21,67 +21,67 @@ pub struct Sim {
     pub timeline: Timeline,
     pub direct: Direct,
     pub servers: Servers,
-    pub weather: Weather,
+    pub network: Network,
     /// When users and the network become quiet.
-    pub calm_at: Instant,
-    /// How long a task is kept after its end.
+    pub quiet_at: Instant,
+    /// How long a finished task is kept.
     pub time_to_live: Option<Duration>,
-    /// Whether there is much too little room, and everybody wants several nodes.
+    /// Whether the cluster is too small and most tasks are gangs.
     pub is_crowded: bool,
     history: Mutex<History>,
     ledger: Mutex<Ledger>,
 }
 
-/// What a simulation begins with.
-pub struct Beginning {
+/// Parameters of a simulation.
+pub struct SimOptions {
     pub seed: u64,
     pub clock: clock::Clock,
     pub timeline: Timeline,
     pub direct: Direct,
-    pub weather: Weather,
+    pub network: Network,
     pub active: Duration,
     pub time_to_live: Option<Duration>,
     pub is_crowded: bool,
 }
 
 impl Sim {
-    pub fn new(beginning: Beginning) -> Arc<Self> {
+    pub fn new(options: SimOptions) -> Arc<Self> {
         Arc::new(Self {
-            seed: beginning.seed,
-            clock: beginning.clock,
-            timeline: beginning.timeline,
-            direct: beginning.direct,
+            seed: options.seed,
+            clock: options.clock,
+            timeline: options.timeline,
+            direct: options.direct,
             servers: Servers::default(),
-            weather: beginning.weather,
-            calm_at: Instant::now() + beginning.active,
-            time_to_live: beginning.time_to_live,
-            is_crowded: beginning.is_crowded,
+            network: options.network,
+            quiet_at: Instant::now() + options.active,
+            time_to_live: options.time_to_live,
+            is_crowded: options.is_crowded,
             history: Mutex::default(),
             ledger: Mutex::default(),
         })
     }
 
-    /// Notes something.
-    pub fn tell(&self, line: impl FnOnce() -> String) {
-        self.timeline.tell(line);
+    /// Adds an event to the timeline.
+    pub fn log(&self, line: impl FnOnce() -> String) {
+        self.timeline.log(line);
     }
 
-    /// What Kubernetes has and had. Held for moments.
+    /// The objects of Kubernetes. Must not be held across an `await`.
     pub fn history(&self) -> MutexGuard<'_, History> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What users were told. Held for moments.
+    /// Requests of users and their outcomes. Must not be held across an `await`.
     pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether users still ask for things.
+    /// Whether users still send requests.
     pub fn is_active(&self) -> bool {
-        Instant::now() < self.calm_at
+        Instant::now() < self.quiet_at
     }
 
-    /// Draws for one player or thing, which no other draws have an influence on.
+    /// A random number generator for one part of the simulation, independent of all others.
     pub fn random(&self, of: impl Hash) -> Rng {
         let mut hash = DefaultHasher::new();
         (self.seed, of).hash(&mut hash);
@@ -89,17 +89,17 @@ impl Sim {
     }
 }
 
-/// A time between two numbers of milliseconds.
+/// A random duration between two numbers of milliseconds.
 pub fn between(random: &mut Rng, least: u64, most: u64) -> Duration {
     Duration::from_millis(random.u64(least..=most))
 }
 
-/// Waits for such a time.
+/// Waits for a random duration between two numbers of milliseconds.
 pub async fn pause(random: &mut Rng, least: u64, most: u64) {
     sleep(between(random, least, most)).await;
 }
 
-/// Whether something of this chance happens.
-pub fn happens(random: &mut Rng, chance: f64) -> bool {
-    random.f64() < chance
+/// Returns true with this probability.
+pub fn happens(random: &mut Rng, probability: f64) -> bool {
+    random.f64() < probability
 }

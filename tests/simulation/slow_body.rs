@@ -1,4 +1,4 @@
-//! The body of a watch that is held back for a while or for ever, or is cut.
+//! The body of a watch that is paused for a while or forever, or is cut.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,19 +11,19 @@ use tokio::time::{Instant, sleep_until};
 #[derive(Debug, Clone, Copy)]
 pub enum Hold {
     /// Nothing.
-    Never,
-    /// It ends, properly or not.
+    None,
+    /// It ends.
     Cut {
-        /// When.
+        /// When it ends.
         at: Instant,
-        /// Whether it looks like a proper end.
+        /// Whether it ends without an error.
         is_clean: bool,
     },
-    /// It is open, and nothing comes; what came meanwhile comes all at once afterwards.
-    For {
-        /// From when on.
+    /// It stays open, and its data is delivered at once after the pause.
+    Pause {
+        /// Start of the pause.
         from: Instant,
-        /// Until when; for ever when `None`.
+        /// End of the pause; `None` is never.
         until: Option<Instant>,
     },
 }
@@ -32,12 +32,12 @@ struct Held<B> {
     inner: BodyDataStream,
     hold: Hold,
     blocked_until: B,
-    /// What has come and is not passed on yet; `None` is the end.
+    /// Data that is not delivered yet; `None` is the end.
     waiting: VecDeque<Option<Bytes>>,
     has_ended: bool,
 }
 
-/// A body that is held back as `hold` says, and while `blocked_until` says so.
+/// Applies `hold` to a body, and also pauses it until `blocked_until`.
 pub fn held(body: Body, hold: Hold, blocked_until: impl Fn() -> Option<Instant> + Send + 'static) -> Body {
     let held = Held {
         inner: body.into_data_stream(),
@@ -80,18 +80,18 @@ impl<B: Fn() -> Option<Instant>> Held<B> {
         }
     }
 
-    /// Whether nothing is passed on now, and when that changes at the latest.
+    /// Whether the body is paused, and when to check again.
     fn state(&self, now: Instant) -> (bool, Instant) {
         let far = now + std::time::Duration::from_secs(1_000_000);
         if let Some(until) = (self.blocked_until)() {
             return (true, until);
         }
         match self.hold {
-            Hold::Never => (false, far),
+            Hold::None => (false, far),
             Hold::Cut { at, .. } => (false, at),
-            Hold::For { from, .. } if now < from => (false, from),
-            Hold::For { until: None, .. } => (true, far),
-            Hold::For { until: Some(until), .. } => (now < until, if now < until { until } else { far }),
+            Hold::Pause { from, .. } if now < from => (false, from),
+            Hold::Pause { until: None, .. } => (true, far),
+            Hold::Pause { until: Some(until), .. } => (now < until, if now < until { until } else { far }),
         }
     }
 }

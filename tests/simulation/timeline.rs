@@ -1,4 +1,4 @@
-//! What happened in one simulation, in order, and which promises were broken.
+//! The events of one simulation, in order, and its violations of invariants.
 
 use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,81 +11,81 @@ pub struct Timeline {
     start: Instant,
     lines: Mutex<Vec<(Duration, String)>>,
     violations: Mutex<Vec<Violation>>,
-    attention: Attention,
+    recording: Recording,
 }
 
-/// What is done with what happens. Of thousands of simulations nobody reads it, and those of interest can be run again.
+/// What happens to events. Most simulations don't record them, because a seed can be run again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attention {
-    /// Nothing.
-    None,
-    /// It is kept.
+pub enum Recording {
+    /// They are dropped.
+    Off,
+    /// They are kept.
     Kept,
-    /// It is kept, and printed at once.
-    Told,
+    /// They are kept and printed.
+    Printed,
 }
 
-/// A promise that was broken.
+/// A violation of an invariant.
 #[derive(Debug, Clone)]
 pub struct Violation {
-    /// Which.
-    pub promise: &'static str,
-    /// How.
+    /// The invariant.
+    pub invariant: &'static str,
+    /// A description of the violation.
     pub how: String,
 }
 
 impl Timeline {
-    /// Begins now.
-    pub fn new(attention: Attention) -> Self {
+    /// Starts a timeline.
+    pub fn new(recording: Recording) -> Self {
         Self {
             start: Instant::now(),
             lines: Mutex::default(),
             violations: Mutex::default(),
-            attention,
+            recording,
         }
     }
 
-    /// How long the simulation has gone on.
+    /// Simulated time since the start.
     pub fn elapsed(&self) -> Duration {
         self.start.elapsed()
     }
 
-    /// Whether anybody wants to know what happens.
+    /// Whether events are recorded.
     pub fn is_kept(&self) -> bool {
-        self.attention != Attention::None
+        self.recording != Recording::Off
     }
 
-    /// Notes something.
-    pub fn tell(&self, line: impl FnOnce() -> String) {
+    /// Adds an event.
+    pub fn log(&self, line: impl FnOnce() -> String) {
         if !self.is_kept() {
             return;
         }
         let (at, line) = (self.elapsed(), line());
-        if self.attention == Attention::Told {
+        if self.recording == Recording::Printed {
             println!("{}", shown(at, &line));
         }
         lock(&self.lines).push((at, line));
     }
 
-    /// Notes that a promise was broken. The same words are noted once.
-    pub fn violated(&self, promise: &'static str, how: String) {
+    /// Adds a violation, unless the same one was added before.
+    pub fn violated(&self, invariant: &'static str, how: String) {
         let mut violations = lock(&self.violations);
         if violations
             .iter()
-            .any(|known| known.promise == promise && known.how == how)
+            .any(|known| known.invariant == invariant && known.how == how)
         {
             return;
         }
-        self.tell(|| format!("BROKEN: {promise}: {how}"));
-        violations.push(Violation { promise, how });
+        self.log(|| format!("VIOLATION: {invariant}: {how}"));
+        violations.push(Violation { invariant, how });
     }
 
-    /// The promises that were broken so far.
+    /// The violations so far.
     pub fn violations(&self) -> Vec<Violation> {
         lock(&self.violations).clone()
     }
 
-    /// All lines.
+    /// All events as text.
     pub fn text(&self) -> String {
         let mut text = String::new();
         for (at, line) in lock(&self.lines).iter() {

@@ -1,4 +1,4 @@
-//! One simulation from its beginning to its end.
+//! One simulation from start to end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,48 +12,48 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::clients::{self, USERS};
 use super::direct::{CONFIG_MAPS, Direct, JOBS, PODS};
-use super::faults::Weather;
+use super::faults::Network;
 use super::history::Kind;
+use super::invariants;
 use super::kubelet::Kubelet;
-use super::promises;
-use super::server::{self, Fortune};
-use super::sim::{Beginning, Sim, happens};
-use super::stranger;
-use super::timeline::{Attention, Timeline, Violation};
+use super::server::{self, ServerFaults};
+use super::sim::{Sim, SimOptions, happens};
+use super::tenant;
+use super::timeline::{Recording, Timeline, Violation};
 
-/// When it is in the simulation, in seconds since 1970.
-const BEGINNING: i64 = 1_767_225_600;
+/// Start time of a simulation, in seconds since 1970.
+const START_TIME: i64 = 1_767_225_600;
 
-/// How often servers' answers are looked at.
-const LOOK: Duration = Duration::from_secs(3);
+/// Time between checks of the responses of servers.
+const CHECK_INTERVAL: Duration = Duration::from_secs(3);
 
-/// How long it takes at least, and at most, until everything has settled.
-const LEAST_REST: Duration = Duration::from_secs(25);
-const MOST_REST: Duration = Duration::from_secs(180);
+/// Minimum and maximum time that servers have to settle after the last fault.
+const MIN_SETTLE_TIME: Duration = Duration::from_secs(25);
+const MAX_SETTLE_TIME: Duration = Duration::from_secs(180);
 
-/// What came of a simulation.
+/// The result of a simulation.
 pub struct Report {
     pub violations: Vec<Violation>,
     pub timeline: String,
-    /// How long it was, in its own time.
+    /// Simulated time.
     pub simulated: Duration,
 }
 
 /// Runs the simulation with this seed.
-pub fn simulate(seed: u64, attention: Attention) -> Report {
-    // Servers draw identifiers from the thread's own lots.
+pub fn simulate(seed: u64, recording: Recording) -> Report {
+    // Servers draw IDs from the generator of the thread.
     fastrand::seed(seed);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .unwrap();
-    runtime.block_on(run(seed, attention))
+    runtime.block_on(run(seed, recording))
 }
 
-async fn run(seed: u64, attention: Attention) -> Report {
+async fn run(seed: u64, recording: Recording) -> Report {
     let mut random = Rng::with_seed(seed);
-    let clock = clock::Clock::simulated(jiff::Timestamp::from_second(BEGINNING).unwrap());
+    let clock = clock::Clock::simulated(jiff::Timestamp::from_second(START_TIME).unwrap());
     let is_crowded = happens(&mut random, 0.3);
     let capacity = NodeCapacity {
         cpus: if is_crowded { random.u32(3..6) } else { random.u32(2..8) }.to_string(),
@@ -61,20 +61,20 @@ async fn run(seed: u64, attention: Attention) -> Report {
     };
     let plane = ControlPlane::start(clock, seed, capacity).await.unwrap();
     let router = plane.router();
-    let storms = [0.0, 0.02, 0.1, 0.3];
-    let weather = Weather {
-        requests: storms[random.usize(0..4)],
-        // Who acts on old news must have some.
-        watches: storms[if is_crowded { 3 } else { random.usize(0..4) }],
+    let rates = [0.0, 0.02, 0.1, 0.3];
+    let network = Network {
+        requests: rates[random.usize(0..4)],
+        // Preemption based on a stale cache needs slow watches.
+        watches: rates[if is_crowded { 3 } else { random.usize(0..4) }],
         latency: happens(&mut random, 0.7),
-        is_calm: Arc::new(AtomicBool::new(false)),
+        is_quiet: Arc::new(AtomicBool::new(false)),
     };
-    let sim = Sim::new(Beginning {
+    let sim = Sim::new(SimOptions {
         seed,
         clock,
-        timeline: Timeline::new(attention),
+        timeline: Timeline::new(recording),
         direct: Direct::new(router.clone()),
-        weather,
+        network,
         active: Duration::from_secs(random.u64(15..45)),
         time_to_live: happens(&mut random, 0.2).then(|| Duration::from_secs(random.u64(5..40))),
         is_crowded,
@@ -83,15 +83,15 @@ async fn run(seed: u64, attention: Attention) -> Report {
     for (kind, path) in [(Kind::Owner, CONFIG_MAPS), (Kind::Job, JOBS), (Kind::Pod, PODS)] {
         tokio::spawn(observe(Arc::clone(&sim), Arc::clone(&kubelet), kind, path));
     }
-    begin(&sim, &router, &mut random);
+    start(&sim, &router, &mut random);
     while sim.is_active() {
-        sleep(LOOK).await;
-        promises::look(&sim);
+        sleep(CHECK_INTERVAL).await;
+        invariants::check_responses(&sim);
     }
-    sim.weather.is_calm.store(true, Ordering::Relaxed);
-    sim.tell(|| "it is calm".to_owned());
-    rest(&sim).await;
-    promises::kept_at_the_end(&sim);
+    sim.network.is_quiet.store(true, Ordering::Relaxed);
+    sim.log(|| "users and the network are quiet".to_owned());
+    settle(&sim).await;
+    invariants::check_at_end(&sim);
     let report = Report {
         violations: sim.timeline.violations(),
         timeline: sim.timeline.text(),
@@ -101,56 +101,60 @@ async fn run(seed: u64, attention: Attention) -> Report {
     report
 }
 
-/// Lets everybody begin.
-fn begin(sim: &Arc<Sim>, router: &Router, random: &mut Rng) {
-    let fortune = Fortune {
-        dies_writing: [0.0, 0.3, 0.7][random.usize(0..3)],
-        dies: [0.0, 0.3][random.usize(0..2)],
-        is_parted: [0.0, 0.3][random.usize(0..2)],
+/// Starts servers, users, and the other tenant.
+fn start(sim: &Arc<Sim>, router: &Router, random: &mut Rng) {
+    let faults = ServerFaults {
+        crash_during_write: [0.0, 0.3, 0.7][random.usize(0..3)],
+        crash: [0.0, 0.3][random.usize(0..2)],
+        partition: [0.0, 0.3][random.usize(0..2)],
     };
     let servers = [2, 2, 3][random.usize(0..3)];
-    let meddling = [0.0, 0.0, 0.3, 1.0][random.usize(0..4)];
-    sim.tell(|| {
+    let interference = [0.0, 0.0, 0.3, 1.0][random.usize(0..4)];
+    sim.log(|| {
         format!(
-            "seed {}: {servers} servers, {fortune:?}, {:?}, meddling {meddling}, crowded {}",
-            sim.seed, sim.weather, sim.is_crowded
+            "seed {}: {servers} servers, {faults:?}, {:?}, interference {interference}, crowded {}",
+            sim.seed, sim.network, sim.is_crowded
         )
     });
     for index in 0..servers {
-        tokio::spawn(server::keep(Arc::clone(sim), index, router.clone(), fortune));
+        tokio::spawn(server::keep(Arc::clone(sim), index, router.clone(), faults));
     }
     for (index, name) in USERS.into_iter().enumerate() {
         tokio::spawn(clients::use_servers(Arc::clone(sim), name, index + 1));
     }
-    if meddling > 0.0 {
-        tokio::spawn(stranger::meddle(Arc::clone(sim), meddling));
+    if interference > 0.0 {
+        tokio::spawn(tenant::interfere(Arc::clone(sim), interference));
     }
 }
 
-/// Waits until everything that takes its time is over.
-async fn rest(sim: &Arc<Sim>) {
+/// Waits until servers have settled.
+async fn settle(sim: &Arc<Sim>) {
     let start = Instant::now();
-    let settle = async {
+    let settling = async {
         loop {
-            sleep(LOOK).await;
-            promises::look(sim);
-            if start.elapsed() >= LEAST_REST && promises::is_settled(sim) {
+            sleep(CHECK_INTERVAL).await;
+            invariants::check_responses(sim);
+            if start.elapsed() >= MIN_SETTLE_TIME && invariants::is_settled(sim) {
                 return;
             }
         }
     };
-    let _ = timeout(MOST_REST, settle).await;
+    let _ = timeout(MAX_SETTLE_TIME, settling).await;
 }
 
-/// Follows one kind of object.
+/// Watches one kind of object.
 async fn observe(sim: Arc<Sim>, kubelet: Arc<Kubelet>, kind: Kind, path: &'static str) {
     let mut events = sim.direct.watch(path).await;
     while let Some(mut event) = events.next().await {
-        let change = sim.history().take(kind, &mut event);
+        let change = sim.history().apply(kind, &mut event);
         let Some(change) = change else { continue };
-        promises::changed(&sim, &change);
+        invariants::changed(&sim, &change);
         if kind == Kind::Pod {
-            let pod = change.after.gone.is_none().then(|| Arc::clone(&change.after.value));
+            let pod = change
+                .after
+                .deleted_at
+                .is_none()
+                .then(|| Arc::clone(&change.after.value));
             kubelet.changed(&sim, &change.after.uid, pod);
         }
     }

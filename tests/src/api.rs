@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, Method, RequestBuilder};
+use reqwest::{Client, Method, RequestBuilder, Response};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use task::TaskState;
+use task::wire::{ClusterNode, TaskStatus, VolumeStatus};
 
-use crate::eventually;
+use crate::{TaskBuilder, eventually};
 
 /// One user's access to a server.
 #[derive(Clone)]
@@ -15,7 +19,25 @@ pub struct Api {
     user: Vec<u8>,
 }
 
-/// A status and a JSON body.
+/// The body of `GET /tasks`.
+#[derive(Deserialize)]
+struct TaskList {
+    tasks: Vec<TaskStatus>,
+}
+
+/// The body of `GET /volumes`.
+#[derive(Deserialize)]
+struct VolumeList {
+    volumes: Vec<VolumeStatus>,
+}
+
+/// The body of `GET /nodes`.
+#[derive(Deserialize)]
+struct ClusterNodeList {
+    nodes: Vec<ClusterNode>,
+}
+
+/// A status and a JSON body, for tests of the JSON itself and of errors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
     /// The HTTP status.
@@ -30,6 +52,27 @@ impl Answer {
     pub fn ok(self) -> Value {
         assert_eq!(self.status, 200, "{}", self.body);
         self.body
+    }
+
+    /// Returns the body of a 200 response as a type.
+    #[must_use]
+    pub fn parsed<T: DeserializeOwned>(self) -> T {
+        let body = self.ok();
+        T::deserialize(&body).unwrap_or_else(|error| panic!("{error}: {body}"))
+    }
+
+    /// Returns the task's ID in the response to a submit.
+    #[must_use]
+    pub fn task_id(self) -> String {
+        self.id("task_id")
+    }
+
+    fn id(self, key: &str) -> String {
+        let body = self.ok();
+        body[key]
+            .as_str()
+            .unwrap_or_else(|| panic!("no `{key}`: {body}"))
+            .to_owned()
     }
 
     /// Returns the `detail` of an error response with this status.
@@ -114,7 +157,7 @@ impl Api {
     }
 
     /// Sends a POST request with a JSON body.
-    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+    pub async fn post(&self, path: &str, body: &impl Serialize) -> Answer {
         self.send(self.request(Method::POST, path).json(body)).await
     }
 
@@ -124,18 +167,22 @@ impl Api {
     }
 
     /// Submits a valid task and returns its ID.
-    pub async fn submit(&self, task: &Value) -> String {
-        let body = self.post("/tasks/submit", task).await.ok();
-        body["task_id"].as_str().unwrap().to_owned()
+    pub async fn submit(&self, task: &impl Serialize) -> String {
+        self.try_submit(task).await.task_id()
+    }
+
+    /// Submits a task that may be rejected.
+    pub async fn try_submit(&self, task: &impl Serialize) -> Answer {
+        self.post("/tasks/submit", task).await
     }
 
     /// Submits a bash script and returns the ID of the task.
     pub async fn run(&self, run: &str) -> String {
-        self.submit(&json!({ "run": run })).await
+        self.submit(&TaskBuilder::new(run)).await
     }
 
-    /// Submits a task with an idempotency key.
-    pub async fn submit_once(&self, key: &str, task: &Value) -> Option<Answer> {
+    /// Submits a task with an idempotency key; `None` if there is no response.
+    pub async fn submit_once(&self, key: &str, task: &impl Serialize) -> Option<Answer> {
         let request = self
             .request(Method::POST, "/tasks/submit")
             .header("Idempotency-Key", key);
@@ -147,52 +194,63 @@ impl Api {
         self.post(&format!("/tasks/{id}/stop"), &Value::Null).await
     }
 
+    /// Requests the status of a task that may not exist.
+    pub async fn try_status(&self, id: &str) -> Answer {
+        self.get(&format!("/tasks/{id}")).await
+    }
+
     /// Returns the status of an existing task.
-    pub async fn status(&self, id: &str) -> Value {
-        self.get(&format!("/tasks/{id}")).await.ok()
+    pub async fn status(&self, id: &str) -> TaskStatus {
+        self.try_status(id).await.parsed()
+    }
+
+    /// Returns this user's tasks.
+    pub async fn tasks(&self) -> Vec<TaskStatus> {
+        self.get("/tasks").await.parsed::<TaskList>().tasks
     }
 
     /// Returns the IDs of this user's tasks.
     pub async fn task_ids(&self) -> Vec<String> {
-        let body = self.get("/tasks").await.ok();
-        let tasks = body["tasks"].as_array().unwrap();
-        tasks
-            .iter()
-            .map(|task| task["task_id"].as_str().unwrap().to_owned())
-            .collect()
+        self.tasks().await.into_iter().map(|task| task.task_id).collect()
     }
 
     /// Waits until a task is in a state.
-    pub async fn wait_for(&self, id: &str, state: &str) -> Value {
+    pub async fn wait_for(&self, id: &str, state: TaskState) -> TaskStatus {
         let what = format!("task {id} to be {state}");
-        eventually(Duration::from_secs(90), &what, async || {
-            let status = self.status(id).await;
-            (status["status"] == state).then_some(status)
-        })
-        .await
+        self.wait_for_status(id, Duration::from_secs(90), &what, |status| status.status == state)
+            .await
     }
 
     /// Waits until all nodes of a task are in a state.
-    pub async fn wait_for_nodes(&self, id: &str, state: &str) -> Value {
+    pub async fn wait_for_nodes(&self, id: &str, state: TaskState) -> TaskStatus {
         let what = format!("all nodes of task {id} to be {state}");
-        eventually(Duration::from_secs(60), &what, async || {
-            let status = self.status(id).await;
-            let mut nodes = status["metadata"]["nodes"].as_array().unwrap().iter();
-            nodes.all(|node| node["status"] == state).then_some(status)
+        self.wait_for_status(id, Duration::from_secs(60), &what, |status| {
+            status.metadata.nodes.iter().all(|node| node.status == state)
         })
         .await
     }
 
     /// Waits until a task has this reason.
-    pub async fn wait_for_reason(&self, id: &str, reason: &str) -> Value {
-        eventually(
-            Duration::from_secs(60),
-            &format!("task {id} to have the reason {reason}"),
-            async || {
-                let status = self.status(id).await;
-                (status["reason"] == reason).then_some(status)
-            },
-        )
+    pub async fn wait_for_reason(&self, id: &str, reason: &str) -> TaskStatus {
+        let what = format!("task {id} to have the reason {reason}");
+        self.wait_for_status(id, Duration::from_secs(60), &what, |status| {
+            status.reason.as_deref() == Some(reason)
+        })
+        .await
+    }
+
+    /// Waits until the status of a task is as wanted.
+    pub async fn wait_for_status(
+        &self,
+        id: &str,
+        limit: Duration,
+        what: &str,
+        is_wanted: impl Fn(&TaskStatus) -> bool,
+    ) -> TaskStatus {
+        eventually(limit, what, async || {
+            let status = self.status(id).await;
+            is_wanted(&status).then_some(status)
+        })
         .await
     }
 
@@ -203,6 +261,12 @@ impl Api {
             is_wanted(&log).then_some(log)
         })
         .await
+    }
+
+    /// Follows the log of a task. The body of the response ends with the log.
+    pub async fn follow(&self, id: &str) -> Response {
+        let request = self.request(Method::GET, &format!("/tasks/{id}/logs"));
+        request.send().await.unwrap()
     }
 
     /// Returns the whole log of a task, after its end.
@@ -224,7 +288,36 @@ impl Api {
 
     /// Creates a volume and returns its ID.
     pub async fn create_volume(&self, volume: &Value) -> String {
-        let body = self.post("/volumes/create", volume).await.ok();
-        body["volume_id"].as_str().unwrap().to_owned()
+        self.post("/volumes/create", volume).await.id("volume_id")
+    }
+
+    /// Creates a volume of 1 MiB with the default storage class and returns its ID.
+    pub async fn create_small_volume(&self, name: &str) -> String {
+        self.create_volume(&json!({"name": name, "size": "1Mi"})).await
+    }
+
+    /// Requests the status of a volume that may not exist.
+    pub async fn try_volume(&self, id: &str) -> Answer {
+        self.get(&format!("/volumes/{id}")).await
+    }
+
+    /// Returns the status of an existing volume.
+    pub async fn volume(&self, id: &str) -> VolumeStatus {
+        self.try_volume(id).await.parsed()
+    }
+
+    /// Returns this user's volumes.
+    pub async fn volumes(&self) -> Vec<VolumeStatus> {
+        self.get("/volumes").await.parsed::<VolumeList>().volumes
+    }
+
+    /// Deletes a volume.
+    pub async fn delete_volume(&self, id: &str) -> Answer {
+        self.delete(&format!("/volumes/{id}")).await
+    }
+
+    /// Returns the cluster nodes.
+    pub async fn cluster_nodes(&self) -> Vec<ClusterNode> {
+        self.get("/nodes").await.parsed::<ClusterNodeList>().nodes
     }
 }

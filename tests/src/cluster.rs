@@ -59,9 +59,9 @@ impl Cluster {
         }
     }
 
-    /// Returns the same with new connections: those of a client end with the runtime that created it.
+    /// Returns the same with new connections, which can be used in another runtime.
     #[must_use]
-    pub fn again(&self) -> Self {
+    pub fn reconnected(&self) -> Self {
         Self::of(self.config.clone(), self.namespace.clone())
     }
 
@@ -94,8 +94,8 @@ impl Cluster {
         .await;
     }
 
-    /// Waits until finished tests have left nothing behind: ending their pods keeps a small machine busy.
-    pub async fn calm(&self) {
+    /// Waits until the namespaces of finished tests are deleted, because terminating pods slows down a small machine.
+    pub async fn wait_for_deletions(&self) {
         eventually(Duration::from_secs(180), "other namespaces to be deleted", async || {
             let namespaces = self.global::<Namespace>().list(&ListParams::default()).await.unwrap();
             let is_going = |namespace: &Namespace| namespace.metadata.deletion_timestamp.is_some();
@@ -151,7 +151,7 @@ impl Cluster {
     }
 
     /// Sets a quota and waits until it is in effect.
-    pub async fn limit(&self, hard: Value) {
+    pub async fn set_quota(&self, hard: Value) {
         let quota = json!({"metadata": {"name": "limit"}, "spec": {"hard": hard}});
         let _: ResourceQuota = self.make(quota).await;
         eventually(Duration::from_secs(20), "the quota to be in effect", async || {
@@ -207,7 +207,7 @@ impl Cluster {
     }
 
     /// Returns the CPU of the largest cluster node, in millicores.
-    pub async fn free_cpus(&self) -> u64 {
+    pub async fn largest_node_millicpus(&self) -> u64 {
         let nodes = self.global::<Node>().list(&ListParams::default()).await.unwrap().items;
         let allocatable = |node: &Node| {
             let amount = node.status.as_ref()?.allocatable.as_ref()?.get("cpu")?.0.clone();

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
+use serde::de::DeserializeOwned;
 
 use crate::World;
 use crate::deadline::Deadline;
@@ -36,6 +37,12 @@ impl Ran {
     pub fn ok(self) -> String {
         assert_eq!(self.code, 0, "{}", self.stderr);
         String::from_utf8(self.stdout).unwrap()
+    }
+
+    /// Returns the JSON output of a successful command as a type.
+    pub fn parsed<T: DeserializeOwned>(self) -> T {
+        let text = self.ok();
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
     /// Returns the standard error of a command with this exit code.

@@ -13,8 +13,8 @@ const SECONDS: usize = 300;
 
 /// Runs from its creation until it is dropped.
 ///
-/// Tests wait for processes and streams in many places, and a wait without an end would hang silently. A thread cannot
-/// be ended from outside, so the whole suite ends.
+/// Tests wait for processes and streams in many places, and would otherwise hang silently. A thread cannot be
+/// terminated, so the whole suite ends.
 pub struct Deadline {
     _over: Sender<()>,
 }
@@ -47,11 +47,11 @@ fn seen_from_outside(cluster: &Cluster) -> String {
         .build()
         .expect("cannot create a runtime");
     let found = runtime.block_on(async {
-        let describe = async { cluster.again().describe().await };
+        let describe = async { cluster.reconnected().describe().await };
         match tokio::time::timeout(Duration::from_secs(20), describe).await {
             Ok(Ok(text)) => text,
             Ok(Err(error)) => format!("cannot read the namespace: {error}\n"),
-            Err(_) => "its API server does not answer\n".to_owned(),
+            Err(_) => "its API server does not respond\n".to_owned(),
         }
     });
     format!("in namespace `{}`:\n{found}", cluster.namespace)

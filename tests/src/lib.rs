@@ -23,6 +23,7 @@ mod proxy;
 mod raw;
 mod server;
 mod small_disk;
+mod task_builder;
 mod webhook;
 mod world;
 
@@ -36,5 +37,6 @@ pub use proxy::Proxy;
 pub use raw::{RawAnswer, raw, raw_from};
 pub use server::{Server, Setting};
 pub use small_disk::SmallDisk;
+pub use task_builder::{TaskBuilder, small_task};
 pub use webhook::Webhook;
 pub use world::{World, eventually, from_environment, shims};

@@ -1,4 +1,4 @@
-//! A layer below a server that records what a power cut would leave of its files: only what was synced.
+//! A layer below a server that records which data of its files would survive a power cut: only synced data.
 
 use std::fs;
 use std::os::linux::fs::MetadataExt;
@@ -34,7 +34,7 @@ impl PowerCut {
         Self { kept, library }
     }
 
-    /// Returns what a server needs to run on the layer.
+    /// Returns the setting of a server that runs on the layer.
     #[must_use]
     pub fn setting(&self) -> Setting {
         Setting {
@@ -49,26 +49,26 @@ impl PowerCut {
         self.kept.join("cut")
     }
 
-    /// Restores a directory to what the power cut has left of it. All processes that used it must have been killed.
-    pub fn strike(&self, folder: &Path) {
-        let metadata = fs::metadata(folder).unwrap();
+    /// Restores a directory to its state after the power cut. All processes that used it must have been killed.
+    pub fn strike(&self, directory: &Path) {
+        let metadata = fs::metadata(directory).unwrap();
         let born = metadata.created().unwrap().duration_since(UNIX_EPOCH).unwrap();
         let name = format!("{}-{}.{:09}", metadata.st_ino(), born.as_secs(), born.subsec_nanos());
-        let lost = folder.with_extension("lost");
-        fs::rename(folder, lost).unwrap();
-        self.restore(&name, folder);
+        let lost = directory.with_extension("lost");
+        fs::rename(directory, lost).unwrap();
+        self.restore(&name, directory);
         let _ = fs::remove_file(self.switch());
     }
 
-    fn restore(&self, name: &str, folder: &Path) {
-        fs::create_dir(folder).unwrap();
+    fn restore(&self, name: &str, directory: &Path) {
+        fs::create_dir(directory).unwrap();
         let Ok(names) = fs::read_to_string(self.kept.join(name)) else {
             return;
         };
         for line in names.lines() {
             let mut parts = line.splitn(3, ' ');
             let (kind, name, entry) = (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
-            let path = folder.join(entry);
+            let path = directory.join(entry);
             if kind == "d" {
                 self.restore(name, &path);
             } else {

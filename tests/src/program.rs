@@ -1,4 +1,4 @@
-//! A program that answers HTTP, but is not a k8s-cli server, or lies.
+//! An HTTP server that is not a k8s-cli server, or a malicious one.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,7 +12,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts a program on a free port that answers each path as given.
+    /// Starts a program on a free port. `answer` returns the response for a path.
     #[must_use]
     pub fn start(answer: impl Fn(&str) -> String + Send + 'static) -> Self {
         Self::at(TcpListener::bind("127.0.0.1:0").unwrap(), answer)

@@ -1,4 +1,4 @@
-//! A proxy between a server and its Kubernetes that can fall silent, as a network or a load balancer may.
+//! A proxy between a server and its Kubernetes that can drop all data, as a network or a load balancer may.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,7 +36,7 @@ impl Proxy {
         &self.kubeconfig
     }
 
-    /// Stops all data on open connections, which stay open. New connections work.
+    /// Drops all data of open connections, which stay open. New connections work.
     pub fn silence(&self) {
         self.held.send_modify(|generation| *generation += 1);
     }
@@ -69,7 +69,7 @@ async fn pass(client: TcpStream, server: TcpStream, mut held: watch::Receiver<u6
         loop {
             let size = from_server.read(&mut buffer).await.unwrap_or(0);
             if held.has_changed().unwrap_or(true) {
-                // Dropping the sockets would tell the client; they stay open until it gives them up.
+                // Keep the sockets open, because the client would notice a closed connection.
                 std::future::pending::<()>().await;
             }
             if size == 0 || to_client.write_all(&buffer[..size]).await.is_err() {

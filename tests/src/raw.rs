@@ -1,4 +1,4 @@
-//! Raw HTTP, for requests that a client library refuses to send.
+//! Raw HTTP, for requests that client libraries reject.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -8,7 +8,7 @@ const FILES: u32 = 4000;
 
 /// A file system in memory, mounted as long as this value lives.
 pub struct SmallDisk {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl SmallDisk {
@@ -19,8 +19,8 @@ impl SmallDisk {
     /// Mounts are not permitted, and `K8S_CLI_E2E_MOUNTS` requires them.
     #[must_use]
     pub fn mount(place: &Path, mebibytes: u32) -> Option<Self> {
-        let folder = place.join(format!("disk-{:016x}", fastrand::u64(..)));
-        std::fs::create_dir_all(&folder).unwrap();
+        let directory = place.join(format!("disk-{:016x}", fastrand::u64(..)));
+        std::fs::create_dir_all(&directory).unwrap();
         let mounted = Command::new("mount")
             .args([
                 "-t",
@@ -29,12 +29,12 @@ impl SmallDisk {
                 &format!("size={mebibytes}m,nr_inodes={FILES}"),
                 "tmpfs",
             ])
-            .arg(&folder)
+            .arg(&directory)
             .output();
         if mounted.is_ok_and(|output| output.status.success()) {
-            return Some(Self { folder });
+            return Some(Self { directory });
         }
-        std::fs::remove_dir(&folder).unwrap();
+        std::fs::remove_dir(&directory).unwrap();
         assert!(
             std::env::var_os("K8S_CLI_E2E_MOUNTS").is_none(),
             "mounts are not permitted"
@@ -45,27 +45,27 @@ impl SmallDisk {
 
     /// The path of the mount.
     #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Number of files that can still be created.
     #[must_use]
     pub fn free_files(&self) -> u64 {
-        rustix::fs::statvfs(&self.folder).unwrap().f_favail
+        rustix::fs::statvfs(&self.directory).unwrap().f_favail
     }
 
     /// Whether not even one page can be written.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        rustix::fs::statvfs(&self.folder).unwrap().f_bavail == 0
+        rustix::fs::statvfs(&self.directory).unwrap().f_bavail == 0
     }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         // Lazily: a process that is about to exit may still use it.
-        let _ = Command::new("umount").arg("-l").arg(&self.folder).status();
-        let _ = std::fs::remove_dir(&self.folder);
+        let _ = Command::new("umount").arg("-l").arg(&self.directory).status();
+        let _ = std::fs::remove_dir(&self.directory);
     }
 }

@@ -1,4 +1,4 @@
-//! An admission webhook, as another team on a shared cluster may have one.
+//! An admission webhook, as another team of a shared cluster may have.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,16 +22,16 @@ use crate::{Cluster, eventually};
 pub struct Webhook {
     name: String,
     cluster: Cluster,
-    asked: Arc<AtomicUsize>,
+    requests: Arc<AtomicUsize>,
 }
 
 /// The delay of the first requests; later ones are allowed immediately.
 #[derive(Clone)]
-struct Slowness {
+struct Delays {
     /// Number of requests for objects that are persisted.
-    asked: Arc<AtomicUsize>,
-    /// Number of dry-run requests, which are answered immediately.
-    checked: Arc<AtomicUsize>,
+    requests: Arc<AtomicUsize>,
+    /// Number of dry-run requests, which are allowed immediately.
+    dry_runs: Arc<AtomicUsize>,
     first: usize,
     pause: Duration,
 }
@@ -50,14 +50,14 @@ impl Webhook {
             .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (asked, checked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let slowness = Slowness {
-            asked: Arc::clone(&asked),
-            checked: Arc::clone(&checked),
+        let (requests, dry_runs) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let delays = Delays {
+            requests: Arc::clone(&requests),
+            dry_runs: Arc::clone(&dry_runs),
             first,
             pause,
         };
-        let router = Router::new().route("/", post(review)).with_state(slowness);
+        let router = Router::new().route("/", post(review)).with_state(delays);
         tokio::spawn(serve(listener, TlsAcceptor::from(Arc::new(config)), router));
         let name = format!("e2e-{:08x}", fastrand::u32(..));
         let configuration = json!({
@@ -73,11 +73,11 @@ impl Webhook {
         let configuration: ValidatingWebhookConfiguration = serde_json::from_value(configuration).unwrap();
         let api = cluster.global::<ValidatingWebhookConfiguration>();
         api.create(&PostParams::default(), &configuration).await.unwrap();
-        in_force(cluster, &checked).await;
+        wait_until_in_effect(cluster, &dry_runs).await;
         Self {
             name,
             cluster: cluster.clone(),
-            asked,
+            requests,
         }
     }
 
@@ -89,8 +89,8 @@ impl Webhook {
 
     /// Number of requests so far.
     #[must_use]
-    pub fn asked(&self) -> usize {
-        self.asked.load(Ordering::Relaxed)
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// Deletes the webhook.
@@ -101,7 +101,7 @@ impl Webhook {
 }
 
 /// Waits until kube-apiserver, which learns about webhooks from a watch, calls it.
-async fn in_force(cluster: &Cluster, checked: &AtomicUsize) {
+async fn wait_until_in_effect(cluster: &Cluster, dry_runs: &AtomicUsize) {
     let pod = json!({"restartPolicy": "Never", "containers": [{"name": "task", "image": "none"}]});
     let probe = json!({"metadata": {"name": "probe"}, "spec": {"template": {"spec": pod}}});
     let probe: Job = serde_json::from_value(probe).unwrap();
@@ -109,18 +109,18 @@ async fn in_force(cluster: &Cluster, checked: &AtomicUsize) {
         dry_run: true,
         ..PostParams::default()
     };
-    eventually(Duration::from_secs(30), "the webhook to be in force", async || {
+    eventually(Duration::from_secs(30), "the webhook to be in effect", async || {
         cluster.api::<Job>().create(&params, &probe).await.unwrap();
-        (checked.load(Ordering::Relaxed) > 0).then_some(())
+        (dry_runs.load(Ordering::Relaxed) > 0).then_some(())
     })
     .await;
 }
 
-async fn review(State(slowness): State<Slowness>, Json(review): Json<Value>) -> Json<Value> {
+async fn review(State(delays): State<Delays>, Json(review): Json<Value>) -> Json<Value> {
     if review["request"]["dryRun"] == true {
-        slowness.checked.fetch_add(1, Ordering::Relaxed);
-    } else if slowness.asked.fetch_add(1, Ordering::Relaxed) < slowness.first {
-        tokio::time::sleep(slowness.pause).await;
+        delays.dry_runs.fetch_add(1, Ordering::Relaxed);
+    } else if delays.requests.fetch_add(1, Ordering::Relaxed) < delays.first {
+        tokio::time::sleep(delays.pause).await;
     }
     let response = json!({"uid": review["request"]["uid"], "allowed": true});
     Json(json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}))
@@ -142,7 +142,7 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, router: Router) {
     }
 }
 
-/// Encodes bytes as JSON has them in Kubernetes objects.
+/// Encodes bytes as in Kubernetes objects.
 fn base64(bytes: &[u8]) -> String {
     serde_json::to_value(k8s_openapi::ByteString(bytes.to_vec()))
         .ok()

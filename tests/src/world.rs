@@ -14,12 +14,12 @@ pub struct World {
     pub cluster: Cluster,
     /// The server, if it belongs to the test.
     pub server: Option<Server>,
-    ending: Ending,
+    cleanup: Cleanup,
     _deadline: Deadline,
 }
 
 /// What is cleaned up with a world.
-enum Ending {
+enum Cleanup {
     /// Nothing: others use it.
     Nothing,
     /// The namespace.
@@ -35,7 +35,7 @@ impl World {
             Ok(base) => {
                 let namespace = std::env::var("K8S_CLI_API_NAMESPACE").unwrap_or_else(|_| "default".to_owned());
                 let cluster = Cluster::connect(Some(namespace)).await;
-                Self::of(base.trim_end_matches('/'), cluster, None, Ending::Nothing)
+                Self::of(base.trim_end_matches('/'), cluster, None, Cleanup::Nothing)
             }
             Err(_) => Self::own(&[]).await,
         }
@@ -50,13 +50,13 @@ impl World {
     }
 
     async fn on_this_machine(arguments: &[&str]) -> Self {
-        let folder = std::env::temp_dir().join(format!("k8s-cli-e2e-{:016x}", fastrand::u64(..)));
-        Self::in_folder(&folder, Setting::default(), arguments).await
+        let directory = std::env::temp_dir().join(format!("k8s-cli-e2e-{:016x}", fastrand::u64(..)));
+        Self::in_directory(&directory, Setting::default(), arguments).await
     }
 
     /// Starts a server on this machine, in a given state directory and with a given setting.
-    pub async fn in_folder(folder: &Path, setting: Setting, arguments: &[&str]) -> Self {
-        let state = folder.to_string_lossy().into_owned();
+    pub async fn in_directory(directory: &Path, setting: Setting, arguments: &[&str]) -> Self {
+        let state = directory.to_string_lossy().into_owned();
         let namespace = format!("e2e-{:08x}", fastrand::u32(..));
         let mut all = vec![
             "--backend",
@@ -69,37 +69,37 @@ impl World {
         all.extend_from_slice(&["--namespace", &namespace]);
         all.extend_from_slice(arguments);
         let server = Server::start_with(setting, &all);
-        let cluster = Cluster::of_file(&folder.join("kubeconfig"), &namespace).await;
-        Self::of_server(server, cluster, Ending::Engine(folder.to_owned()))
+        let cluster = Cluster::of_file(&directory.join("kubeconfig"), &namespace).await;
+        Self::of_server(server, cluster, Cleanup::Engine(directory.to_owned()))
     }
 
     async fn on_cluster(arguments: &[&str]) -> Self {
         let cluster = Cluster::connect(None).await;
         let mut all = vec!["--namespace", cluster.namespace.as_str()];
         all.extend_from_slice(arguments);
-        Self::of_server(Server::start(&all), cluster, Ending::Namespace)
+        Self::of_server(Server::start(&all), cluster, Cleanup::Namespace)
     }
 
-    fn of_server(server: Server, cluster: Cluster, ending: Ending) -> Self {
+    fn of_server(server: Server, cluster: Cluster, cleanup: Cleanup) -> Self {
         let base = server.base().to_owned();
-        Self::of(&base, cluster, Some(server), ending)
+        Self::of(&base, cluster, Some(server), cleanup)
     }
 
-    fn of(base: &str, cluster: Cluster, server: Option<Server>, ending: Ending) -> Self {
+    fn of(base: &str, cluster: Cluster, server: Option<Server>, cleanup: Cleanup) -> Self {
         Self {
             api: Api::new(base, "alice@example.com"),
             _deadline: Deadline::start(Some(&cluster)),
             cluster,
             server,
-            ending,
+            cleanup,
         }
     }
 
     /// The state directory of the engine, if tasks run on this machine.
     #[must_use]
-    pub fn state_folder(&self) -> Option<&Path> {
-        match &self.ending {
-            Ending::Engine(folder) => Some(folder),
+    pub fn state_dir(&self) -> Option<&Path> {
+        match &self.cleanup {
+            Cleanup::Engine(directory) => Some(directory),
             _ => None,
         }
     }
@@ -107,8 +107,8 @@ impl World {
     /// Returns the kubeconfig by which another program reaches the same Kubernetes.
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
-        match self.state_folder() {
-            Some(folder) => folder.join("kubeconfig"),
+        match self.state_dir() {
+            Some(directory) => directory.join("kubeconfig"),
             None => std::env::var_os("KUBECONFIG").expect("KUBECONFIG is not set").into(),
         }
     }
@@ -131,15 +131,15 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        match &self.ending {
-            Ending::Nothing => return,
-            Ending::Engine(folder) => {
+        match &self.cleanup {
+            Cleanup::Nothing => return,
+            Cleanup::Engine(directory) => {
                 self.server = None;
-                end_containers(folder);
-                let _ = std::fs::remove_dir_all(folder);
+                end_containers(directory);
+                let _ = std::fs::remove_dir_all(directory);
                 return;
             }
-            Ending::Namespace => {}
+            Cleanup::Namespace => {}
         }
         let cluster = self.cluster.clone();
         // The runtime of the test is busy dropping this value.
@@ -149,7 +149,7 @@ impl Drop for World {
                 .build()
                 .unwrap();
             runtime.block_on(async {
-                cluster.again().delete().await;
+                cluster.reconnected().delete().await;
             });
         });
         let _ = deleting.join();
@@ -165,8 +165,8 @@ pub fn shims(state: &Path) -> Vec<i32> {
         let pid = i32::try_from(started["supervisor"].as_i64()?).ok()?;
         // The PID may have been reused.
         let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        let folder = path.to_string_lossy().into_owned();
-        String::from_utf8_lossy(&command).contains(&folder).then_some(pid)
+        let directory = path.to_string_lossy().into_owned();
+        String::from_utf8_lossy(&command).contains(&directory).then_some(pid)
     };
     let pods = std::fs::read_dir(state.join("pods")).into_iter().flatten().flatten();
     pods.filter_map(|pod| running(pod.path())).collect()
@@ -189,10 +189,10 @@ fn end_containers(state: &Path) {
     }
 }
 
-/// Asks repeatedly until there is an answer.
+/// Repeats `ask` until it returns a value.
 ///
 /// # Panics
-/// There is no answer within the limit.
+/// It returns none within the limit.
 pub async fn eventually<T>(limit: Duration, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + limit;
     loop {
@@ -209,9 +209,9 @@ pub async fn eventually<T>(limit: Duration, what: &str, mut ask: impl AsyncFnMut
 
 /// Returns a number from the environment variable `name`, or else the default.
 #[must_use]
-pub fn from_environment(name: &str, usual: usize) -> usize {
+pub fn from_environment(name: &str, default: usize) -> usize {
     std::env::var(name)
         .ok()
         .and_then(|text| text.parse().ok())
-        .unwrap_or(usual)
+        .unwrap_or(default)
 }

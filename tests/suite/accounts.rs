@@ -1,4 +1,4 @@
-//! Other accounts of the machine: they don't run commands as the server's owner, and are not mistaken for the server.
+//! Other accounts of the machine: they cannot run commands as the owner of the server, or pretend to be the server.
 
 use std::io::Read;
 use std::net::TcpListener;
@@ -7,8 +7,8 @@ use std::time::Duration;
 use e2e::program::{Program, SERVER, answer};
 use e2e::{CommandLine, RawAnswer, World, as_another_account, raw};
 
-/// Requests as another account; returns the status and the body.
-fn asked_by_another(base: &str, method: &'static str, path: &'static str) -> Option<RawAnswer> {
+/// Sends a request as another account.
+fn request_as_another_account(base: &str, method: &'static str, path: &'static str) -> Option<RawAnswer> {
     let base = base.to_owned();
     as_another_account(move || {
         let headers: [(&str, &[u8]); 2] = [("X-User", b"alice"), ("Content-Type", b"application/json")];
@@ -17,7 +17,7 @@ fn asked_by_another(base: &str, method: &'static str, path: &'static str) -> Opt
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_account_of_the_machine_is_refused() {
+async fn another_account_of_the_machine_is_forbidden() {
     let world = World::own(&[]).await;
     for (method, path) in [
         ("POST", "/tasks/submit"),
@@ -25,7 +25,7 @@ async fn another_account_of_the_machine_is_refused() {
         ("GET", "/healthz"),
         ("GET", "/nothing"),
     ] {
-        let Some(answer) = asked_by_another(world.api.base(), method, path) else {
+        let Some(answer) = request_as_another_account(world.api.base(), method, path) else {
             return;
         };
         assert_eq!(answer.status, 403, "{method} {path}");
@@ -36,7 +36,7 @@ async fn another_account_of_the_machine_is_refused() {
             "{detail}"
         );
     }
-    assert_eq!(world.api.get("/tasks").await.ok()["tasks"], serde_json::json!([]));
+    assert_eq!(world.api.tasks().await, []);
     let metrics = raw(world.api.base(), "GET", "/metrics", &[], None);
     let metrics = String::from_utf8(metrics.body).unwrap();
     let counted = r#"k8s_cli_http_requests_total{route="/tasks/submit",method="POST",status="403"} 1"#;
@@ -44,19 +44,19 @@ async fn another_account_of_the_machine_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_accounts_are_let_in_where_the_operator_says_so() {
+async fn allow_local_users_admits_all_accounts() {
     let world = World::own(&["--allow-local-users"]).await;
-    if let Some(answer) = asked_by_another(world.api.base(), "POST", "/tasks/submit") {
+    if let Some(answer) = request_as_another_account(world.api.base(), "POST", "/tasks/submit") {
         assert_eq!(answer.status, 200);
     }
 }
 
-/// A program of another account, at an address of this machine.
-struct Stranger {
+/// A program of another account that listens on this machine.
+struct ForeignProgram {
     listener: TcpListener,
 }
 
-impl Stranger {
+impl ForeignProgram {
     fn start() -> Option<Self> {
         let listener = as_another_account(|| TcpListener::bind("127.0.0.1:0").unwrap())?;
         Some(Self { listener })
@@ -67,7 +67,7 @@ impl Stranger {
     }
 
     /// Whether a client has connected and sent something.
-    fn was_sent_something(&self) -> bool {
+    fn has_received_data(&self) -> bool {
         self.listener.set_nonblocking(true).unwrap();
         while let Ok((mut stream, _)) = self.listener.accept() {
             stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
@@ -80,35 +80,35 @@ impl Stranger {
 }
 
 #[test]
-fn nothing_is_sent_to_another_accounts_program() {
-    let Some(stranger) = Stranger::start() else {
+fn nothing_is_sent_to_a_program_of_another_account() {
+    let Some(program) = ForeignProgram::start() else {
         return;
     };
     let mut cli = CommandLine::fresh();
-    cli.set("K8S_CLI_API_PORT", &stranger.port());
-    let url = format!("http://localhost:{}", stranger.port());
+    cli.set("K8S_CLI_API_PORT", &program.port());
+    let url = format!("http://localhost:{}", program.port());
     for arguments in [
         vec!["jobs", "submit", "--env", "TOKEN=secret", "--", "true"],
         vec!["--api-url", &url, "jobs", "submit", "--", "true"],
         vec!["jobs", "list"],
         vec!["api", "start"],
     ] {
-        let told = cli.run(&arguments).failed(5);
+        let stderr = cli.run(&arguments).failed(5);
         assert!(
-            told.contains("belongs to another account (UID 65534)") && told.contains("--trust-local-server"),
-            "{arguments:?}: {told}"
+            stderr.contains("belongs to another account (UID 65534)") && stderr.contains("--trust-local-server"),
+            "{arguments:?}: {stderr}"
         );
     }
-    assert!(!stranger.was_sent_something());
+    assert!(!program.has_received_data());
 }
 
 #[test]
-fn another_accounts_server_is_used_where_the_person_says_so() {
-    let Some(stranger) = Stranger::start() else {
+fn trust_local_server_uses_a_server_of_another_account() {
+    let Some(program) = ForeignProgram::start() else {
         return;
     };
     let mut cli = CommandLine::fresh();
-    cli.set("K8S_CLI_API_PORT", &stranger.port());
-    let _program = Program::at(stranger.listener, |_| answer("200 OK", SERVER, r#"{"tasks": []}"#));
+    cli.set("K8S_CLI_API_PORT", &program.port());
+    let _program = Program::at(program.listener, |_| answer("200 OK", SERVER, r#"{"tasks": []}"#));
     cli.run(&["jobs", "list", "--trust-local-server"]).ok();
 }

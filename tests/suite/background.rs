@@ -1,4 +1,4 @@
-//! What a background server and its tasks inherit from the process that started it: nothing.
+//! A background server and its tasks inherit nothing from the process that started it.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -6,7 +6,7 @@ use e2e::{Backend, CommandLine};
 use serde_json::Value;
 
 #[test]
-fn the_server_in_the_background_keeps_nothing_of_its_starter() {
+fn the_background_server_inherits_nothing() {
     if Backend::chosen() == Backend::Cluster {
         println!("skipped on Cluster: the server would use it");
         return;
@@ -36,7 +36,7 @@ fn the_server_in_the_background_keeps_nothing_of_its_starter() {
     let files = std::fs::read_dir(process.join("fd")).unwrap();
     let open = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
     let held: Vec<_> = open.filter(|file| file.ends_with("held")).collect();
-    let folder = std::fs::read_link(process.join("cwd")).unwrap();
+    let directory = std::fs::read_link(process.join("cwd")).unwrap();
     let session = std::fs::read_to_string(process.join("stat")).unwrap();
     let session = session
         .rsplit(')')
@@ -49,9 +49,9 @@ fn the_server_in_the_background_keeps_nothing_of_its_starter() {
     // A task has what every container has, independent of the starting process and the server.
     let task = "umask; ulimit -S -n; grep SigIgn /proc/self/status";
     let seen = cli.run(&["jobs", "submit", "--", task]).ok();
-    let folder_of_server = cli.home().join(".local/share/k8s-cli");
+    let server_directory = cli.home().join(".local/share/k8s-cli");
     let is_private = |name: &str| {
-        let metadata = std::fs::metadata(folder_of_server.join(name)).unwrap();
+        let metadata = std::fs::metadata(server_directory.join(name)).unwrap();
         metadata.permissions().mode() & 0o077 == 0
     };
     let open_to_others: Vec<&str> = ["", "api.json", "api.log", "start.lock"]
@@ -66,7 +66,11 @@ fn the_server_in_the_background_keeps_nothing_of_its_starter() {
     };
     // The C library uses the real-time signals up to 33.
     let ignored = u64::from_str_radix(ignored, 16).unwrap() & 0x7fff_ffff;
-    assert_eq!(ignored, 0, "signals that the starter ignored");
-    assert_eq!(session, record["pid"].to_string(), "a session of its own");
-    assert_eq!((held, folder.as_path()), (Vec::new(), std::path::Path::new("/")));
+    assert_eq!(ignored, 0, "signals that the parent ignored");
+    assert_eq!(
+        session,
+        record["pid"].to_string(),
+        "the server must have its own session"
+    );
+    assert_eq!((held, directory.as_path()), (Vec::new(), std::path::Path::new("/")));
 }

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use e2e::{Backend, CommandLine, World, eventually};
 use serde_json::{Value, json};
+use task::TaskState;
+use task::wire::{TaskStatus, VolumeStatus};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -21,24 +23,24 @@ async fn a_task_is_followed_to_its_end() {
         "name: hello\nnum_nodes: 2\nrun: echo \"hello from $NODE_RANK\"\n",
     );
     let ran = cli.run(&["jobs", "submit", "task.yaml"]);
-    let told = ran.stderr.clone();
+    let stderr = ran.stderr.clone();
     let mut lines: Vec<String> = ran.ok().lines().map(str::to_owned).collect();
     lines.sort();
     assert_eq!(lines, ["node-0 | hello from 0", "node-1 | hello from 1"]);
     assert!(
-        told.contains(" submitted\n") && told.contains(" completed after "),
-        "{told}"
+        stderr.contains(" submitted\n") && stderr.contains(" completed after "),
+        "{stderr}"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_exit_code_is_the_tasks_when_it_is_asked_for() {
+async fn exit_code_returns_the_exit_code_of_the_task() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
-    let told = cli
+    let stderr = cli
         .run(&["jobs", "submit", "--exit-code", "--", "bash", "-c", "exit 7"])
         .failed(7);
-    assert!(told.contains("failed"), "{told}");
+    assert!(stderr.contains("failed"), "{stderr}");
     cli.run(&["jobs", "submit", "--", "bash", "-c", "exit 7"]).failed(100);
     cli.run(&["jobs", "submit", "--no-exit-code", "--", "bash", "-c", "exit 7"])
         .ok();
@@ -65,7 +67,7 @@ fn submit_and_follow(cli: &CommandLine, flags: &[&str]) -> std::process::Child {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_is_stopped_while_it_is_followed_ends_with_103() {
+async fn a_follower_of_a_stopped_task_exits_with_103() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     for (flag, code) in [("--name=default", 103), ("--exit-code", 103), ("--no-exit-code", 0)] {
@@ -76,7 +78,7 @@ async fn a_task_that_is_stopped_while_it_is_followed_ends_with_103() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_word_with_spaces_is_a_line_of_bash() {
+async fn one_argument_with_spaces_is_a_line_of_bash() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     let ran = cli.run(&["jobs", "submit", "--", "echo one > f; cat f"]);
@@ -86,7 +88,7 @@ async fn one_word_with_spaces_is_a_line_of_bash() {
 }
 
 #[test]
-fn what_cannot_be_printed_is_a_failure() {
+fn a_failed_write_to_standard_output_is_an_error() {
     let cli = CommandLine::fresh();
     for arguments in [
         ["--help"].as_slice(),
@@ -101,18 +103,18 @@ fn what_cannot_be_printed_is_a_failure() {
 }
 
 #[test]
-fn words_of_neighbors_are_answered_with_ours() {
+fn commands_of_similar_tools_get_a_suggestion() {
     let cli = CommandLine::fresh();
-    let told = cli.run(&["launch", "task.yaml"]).failed(2);
-    assert!(told.contains("use `k8s-cli jobs submit` to run a task"), "{told}");
-    let told = cli.run(&["jobs", "submit", "--dryrun", "task.yaml"]).failed(2);
-    assert!(told.contains("use `--dry-run`"), "{told}");
-    let told = cli.run(&["volumes", "apply", "v.yaml"]).failed(2);
-    assert!(!told.contains("jobs submit"), "{told}");
+    let stderr = cli.run(&["launch", "task.yaml"]).failed(2);
+    assert!(stderr.contains("use `k8s-cli jobs submit` to run a task"), "{stderr}");
+    let stderr = cli.run(&["jobs", "submit", "--dryrun", "task.yaml"]).failed(2);
+    assert!(stderr.contains("use `--dry-run`"), "{stderr}");
+    let stderr = cli.run(&["volumes", "apply", "v.yaml"]).failed(2);
+    assert!(!stderr.contains("jobs submit"), "{stderr}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_is_found_by_name_identifier_or_its_beginning() {
+async fn a_task_is_found_by_name_id_or_id_prefix() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     let id = id_of(
@@ -123,21 +125,21 @@ async fn a_task_is_found_by_name_identifier_or_its_beginning() {
         let shown = cli.run(&["jobs", "status", "-o", "name", reference]).ok();
         assert_eq!(shown.trim(), id);
     }
-    let told = cli.run(&["jobs", "status", "trian"]).failed(3);
-    assert!(told.contains("did you mean `train`?"), "{told}");
+    let stderr = cli.run(&["jobs", "status", "trian"]).failed(3);
+    assert!(stderr.contains("did you mean `train`?"), "{stderr}");
     let second = id_of(
         &cli.run(&["jobs", "submit", "-q", "--name", "train", "--", "sleep", "600"])
             .ok(),
     );
-    let told = cli.run(&["jobs", "stop", "train"]).failed(2);
-    assert!(told.contains(&id) && told.contains(&second), "{told}");
+    let stderr = cli.run(&["jobs", "stop", "train"]).failed(2);
+    assert!(stderr.contains(&id) && stderr.contains(&second), "{stderr}");
     cli.run(&["jobs", "stop", &id, &second]).ok();
     cli.run(&["jobs", "stop", &id]).failed(3);
     cli.run(&["jobs", "stop", &id, "--ignore-not-found"]).ok();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn waiting_ends_when_the_time_is_over() {
+async fn wait_ends_with_its_timeout() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     let id = id_of(&cli.run(&["jobs", "submit", "-q", "--", "sleep", "600"]).ok());
@@ -147,7 +149,7 @@ async fn waiting_ends_when_the_time_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn control_c_leaves_the_task_running_and_says_so() {
+async fn sigint_leaves_the_task_running() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     let child = submit_and_follow(&cli, &[]);
@@ -161,8 +163,8 @@ async fn control_c_leaves_the_task_running_and_says_so() {
     );
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(told.contains("is still running"), "{told}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(stderr.contains("is still running"), "{stderr}");
     assert_eq!(
         cli.run(&["jobs", "list", "-q", "--status", "running"])
             .ok()
@@ -173,7 +175,7 @@ async fn control_c_leaves_the_task_running_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dry_run_shows_the_manifests_and_makes_nothing() {
+async fn a_dry_run_prints_manifests_and_creates_nothing() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     cli.write(
@@ -182,35 +184,30 @@ async fn a_dry_run_shows_the_manifests_and_makes_nothing() {
     );
     let text = cli.run(&["jobs", "submit", "task.yaml", "--dry-run"]).ok();
     assert_eq!(text.matches("kind: Job\n").count(), 2, "{text}");
-    let list: Value = serde_json::from_str(
-        &cli.run(&["jobs", "submit", "task.yaml", "--dry-run", "-o", "json"])
-            .ok(),
-    )
-    .unwrap();
+    let list: Value = cli
+        .run(&["jobs", "submit", "task.yaml", "--dry-run", "-o", "json"])
+        .parsed();
     // The owner, the Service, and two Jobs.
     assert_eq!(list["items"].as_array().unwrap().len(), 4);
     cli.run(&["jobs", "submit", "--dry-run", "--volume", "nothing:/data", "--", "true"])
         .failed(2);
     assert_eq!(cli.run(&["jobs", "list", "-q"]).ok(), "");
     // Kubernetes validates the task, too: a quota rejects it.
-    world.cluster.limit(json!({"count/jobs.batch": "0"})).await;
-    let told = cli.run(&["jobs", "submit", "task.yaml", "--dry-run"]).failed(1);
-    assert!(told.contains("exceeded quota"), "{told}");
+    world.cluster.set_quota(json!({"count/jobs.batch": "0"})).await;
+    let stderr = cli.run(&["jobs", "submit", "task.yaml", "--dry-run"]).failed(1);
+    assert!(stderr.contains("exceeded quota"), "{stderr}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn volumes_are_made_found_and_deleted() {
+async fn volumes_are_created_found_and_deleted() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     let id = id_of(
         &cli.run(&["volumes", "create", "data", "1Gi", "-a", "ReadWriteOnce"])
             .ok(),
     );
-    let shown: Value = serde_json::from_str(&cli.run(&["volumes", "status", "data", "-o", "json"]).ok()).unwrap();
-    assert_eq!(
-        (shown["volume_id"].as_str(), shown["size"].as_str()),
-        (Some(id.as_str()), Some("1Gi"))
-    );
+    let shown: VolumeStatus = cli.run(&["volumes", "status", "data", "-o", "json"]).parsed();
+    assert_eq!((shown.volume_id.as_str(), shown.size.as_str()), (id.as_str(), "1Gi"));
     let written = cli.run(&[
         "jobs",
         "submit",
@@ -225,46 +222,46 @@ async fn volumes_are_made_found_and_deleted() {
     written.ok();
     let read = cli.run(&["jobs", "submit", "--volume", "data:/data", "--", "cat", "/data/file"]);
     assert_eq!(read.ok(), "kept\n");
-    let told = cli.run(&["volumes", "delete", "data"]).failed(2);
-    assert!(told.contains("--force"), "{told}");
+    let stderr = cli.run(&["volumes", "delete", "data"]).failed(2);
+    assert!(stderr.contains("--force"), "{stderr}");
     cli.run(&["volumes", "delete", "data", "--force"]).ok();
-    let told = cli
+    let stderr = cli
         .run(&["volumes", "create", "data", "much", "-s", "No Class"])
         .failed(2);
     assert!(
-        told.contains("`SIZE`: ") && told.contains("`--storage-class`: "),
-        "{told}"
+        stderr.contains("`SIZE`: ") && stderr.contains("`--storage-class`: "),
+        "{stderr}"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_server_finds_wrong_is_shown_in_the_file() {
+async fn errors_of_the_server_point_into_the_task_file() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     cli.write("task.yaml", "run: 'true'\nvolumes:\n  /data: missing\n");
-    let told = cli.run(&["jobs", "submit", "task.yaml"]).failed(2);
+    let stderr = cli.run(&["jobs", "submit", "task.yaml"]).failed(2);
     assert!(
-        told.contains("task.yaml:3:10") && told.contains("volume \"missing\" not found"),
-        "{told}"
+        stderr.contains("task.yaml:3:10") && stderr.contains("volume \"missing\" not found"),
+        "{stderr}"
     );
-    let told = cli
+    let stderr = cli
         .run(&["jobs", "submit", "--num-nodes", "100000", "--", "true"])
         .failed(2);
     assert!(
-        told.contains("`--num-nodes`: input should be less than or equal to 1000"),
-        "{told}"
+        stderr.contains("`--num-nodes`: input should be less than or equal to 1000"),
+        "{stderr}"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_lost_without_a_question() {
+async fn stop_all_asks_for_confirmation() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     let id = id_of(&cli.run(&["jobs", "submit", "-q", "--", "sleep", "600"]).ok());
-    let told = cli.run(&["jobs", "stop", "--all"]).failed(2);
+    let stderr = cli.run(&["jobs", "stop", "--all"]).failed(2);
     assert!(
-        told.contains("refusing to stop 1 task ") && told.contains("--yes"),
-        "{told}"
+        stderr.contains("refusing to stop 1 task ") && stderr.contains("--yes"),
+        "{stderr}"
     );
     let (mut child, mut terminal) = cli.start_on_terminal(80, &["jobs", "stop", "--all"]);
     terminal.write_all(b"n\n").unwrap();
@@ -277,7 +274,7 @@ async fn nothing_is_lost_without_a_question() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watch_prints_what_changes() {
+async fn list_watch_prints_changes() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     let mut child = cli.command(&["jobs", "list", "--watch", "-o", "json"]).spawn().unwrap();
@@ -286,23 +283,23 @@ async fn a_watch_prints_what_changes() {
         .map_while(Result::ok);
     let id = id_of(&cli.run(&["jobs", "submit", "-q", "--", "sleep", "3"]).ok());
     let mut states = Vec::new();
-    while states.last().is_none_or(|state| state != "completed") {
-        let task: Value = serde_json::from_str(&lines.next().unwrap()).unwrap();
-        assert_eq!(task["task_id"], id.as_str());
-        states.push(task["status"].as_str().unwrap().to_owned());
+    while states.last() != Some(&TaskState::Completed) {
+        let task: TaskStatus = serde_json::from_str(&lines.next().unwrap()).unwrap();
+        assert_eq!(task.task_id, id);
+        states.push(task.status);
     }
-    assert!(states.contains(&"running".to_owned()), "{states:?}");
-    let mut told = BufReader::new(child.stderr.take().unwrap())
+    assert!(states.contains(&TaskState::Running), "{states:?}");
+    let mut stderr = BufReader::new(child.stderr.take().unwrap())
         .lines()
         .map_while(Result::ok);
     cli.run(&["jobs", "stop", &id]).ok();
-    assert_eq!(told.next().unwrap(), format!("task {id} is no longer in the list"));
+    assert_eq!(stderr.next().unwrap(), format!("task {id} is no longer in the list"));
     child.kill().unwrap();
     child.wait().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_view_of_ones_tasks_shows_the_last_line_of_each_node() {
+async fn top_shows_the_last_log_line_of_each_node() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     let script = "echo \"epoch $((NODE_RANK + 7))\"; sleep 600";
@@ -328,7 +325,7 @@ async fn the_view_of_ones_tasks_shows_the_last_line_of_each_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn completions_know_the_users_tasks() {
+async fn completions_include_the_ids_of_tasks() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     let id = id_of(
@@ -353,17 +350,17 @@ async fn completions_know_the_users_tasks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_submit_that_is_repeated_makes_no_second_task() {
+async fn a_repeated_submit_creates_one_task() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     let submit = ["jobs", "submit", "-q", "--idempotency-key", "once", "--", "true"];
     assert_eq!(cli.run(&submit).ok(), cli.run(&submit).ok());
     let other = ["jobs", "submit", "-q", "--idempotency-key", "once", "--", "false"];
-    let told = cli.run(&other).failed(1);
-    assert!(told.contains("Idempotency-Key"), "{told}");
+    let stderr = cli.run(&other).failed(1);
+    assert!(stderr.contains("Idempotency-Key"), "{stderr}");
 }
 
-/// From nothing to the last line: no server, no configuration, no cluster.
+/// Without a server, a configuration, or a cluster.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_command_starts_a_server_by_itself() {
     if Backend::chosen() == Backend::Cluster {
@@ -376,22 +373,22 @@ async fn the_first_command_starts_a_server_by_itself() {
         let out = String::from_utf8_lossy(&ran.stdout).into_owned();
         (Some(ran.code), out, ran.stderr)
     };
-    let (code, _, told) = run(&["jobs", "list"]);
-    assert!(code == Some(5) && told.contains("k8s-cli api start"), "{told}");
-    let (code, out, told) = run(&["doctor"]);
-    assert!(code == Some(0) && out.contains("not running at"), "{out}{told}");
+    let (code, _, stderr) = run(&["jobs", "list"]);
+    assert!(code == Some(5) && stderr.contains("k8s-cli api start"), "{stderr}");
+    let (code, out, stderr) = run(&["doctor"]);
+    assert!(code == Some(0) && out.contains("not running at"), "{out}{stderr}");
     let start = Instant::now();
-    let (code, out, told) = run(&["jobs", "submit", "--", "echo", "first"]);
-    assert_eq!((code, out.as_str()), (Some(0), "first\n"), "{told}");
+    let (code, out, stderr) = run(&["jobs", "submit", "--", "echo", "first"]);
+    assert_eq!((code, out.as_str()), (Some(0), "first\n"), "{stderr}");
     assert!(
-        told.contains("started a server") && told.contains("on this machine"),
-        "{told}"
+        stderr.contains("started a server") && stderr.contains("on this machine"),
+        "{stderr}"
     );
-    println!("from nothing to the last line: {:?}", start.elapsed());
+    println!("time from the first command to the last line: {:?}", start.elapsed());
     let (code, out, _) = run(&["api", "status"]);
     assert!(code == Some(0) && out.contains("pid: "), "{out}");
-    let (code, out, told) = run(&["doctor"]);
-    assert_eq!(code, Some(0), "{out}{told}");
+    let (code, out, stderr) = run(&["doctor"]);
+    assert_eq!(code, Some(0), "{out}{stderr}");
     // A failed start must not hide this server.
     let elsewhere = CommandLine::with_free_port();
     let port = elsewhere.variable("K8S_CLI_API_PORT").unwrap().to_owned();
@@ -400,19 +397,22 @@ async fn the_first_command_starts_a_server_by_itself() {
         .env("K8S_CLI_API_PORT", port)
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&failed.stderr).into_owned();
+    let stderr = String::from_utf8_lossy(&failed.stderr).into_owned();
     assert!(
-        !failed.status.success() && told.contains("in use by another server"),
-        "{told}"
+        !failed.status.success() && stderr.contains("in use by another server"),
+        "{stderr}"
     );
-    let (_, _, told) = run(&["api", "start"]);
-    assert!(told.contains("already running"), "{told}");
+    let (_, _, stderr) = run(&["api", "start"]);
+    assert!(stderr.contains("already running"), "{stderr}");
     let (code, out, _) = run(&["api", "logs", "--tail", "1000"]);
     assert!(code == Some(0) && out.contains("task_submitted"), "{out}");
-    let (code, _, told) = run(&["api", "stop"]);
-    assert!(code == Some(0) && told.contains("stopped the server"), "{told}");
-    let (code, _, told) = run(&["api", "stop"]);
-    assert!(code == Some(0) && told.contains("no background server found"), "{told}");
+    let (code, _, stderr) = run(&["api", "stop"]);
+    assert!(code == Some(0) && stderr.contains("stopped the server"), "{stderr}");
+    let (code, _, stderr) = run(&["api", "stop"]);
+    assert!(
+        code == Some(0) && stderr.contains("no background server found"),
+        "{stderr}"
+    );
     // The next server knows the finished task.
     let (_, _, _) = run(&["api", "start"]);
     let (_, out, _) = run(&["jobs", "list", "-q"]);
@@ -421,7 +421,7 @@ async fn the_first_command_starts_a_server_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_one_is_is_remembered_where_the_python_command_line_does() {
+async fn the_login_file_is_that_of_the_python_cli() {
     let cli = CommandLine::fresh();
     cli.run(&["auth", "login", "élise@example.com"]).ok();
     assert_eq!(cli.run(&["auth", "whoami"]).ok(), "élise@example.com\n");
@@ -431,8 +431,8 @@ async fn who_one_is_is_remembered_where_the_python_command_line_does() {
     assert_eq!(cli.run(&["--user", "bob", "auth", "whoami"]).ok(), "bob\n");
     cli.run(&["auth", "login", "a\tb"]).failed(2);
     std::fs::write(&file, "{").unwrap();
-    let told = cli.run(&["auth", "whoami"]).failed(2);
-    assert!(told.contains("invalid file"), "{told}");
+    let stderr = cli.run(&["auth", "whoami"]).failed(2);
+    assert!(stderr.contains("invalid file"), "{stderr}");
     cli.run(&["auth", "logout"]).ok();
     assert_ne!(cli.run(&["auth", "whoami"]).ok(), "élise@example.com\n");
 }

@@ -1,4 +1,4 @@
-//! The CLI and logs: bytes, readers that leave, servers that restart.
+//! The CLI and logs: bytes, closed pipes, and servers that restart.
 
 use std::io::{BufRead, BufReader, Read};
 
@@ -7,10 +7,9 @@ use e2e::{Backend, CommandLine, World};
 use crate::command_line::id_of;
 use crate::logs::sha256;
 
-/// 64 MiB of random bytes, with sequences that upset terminals and markup, and a line of 1 MiB: the log must not change
-/// them.
+/// 64 MiB of random bytes, with control sequences and markup, and a line of 1 MiB.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_bytes_of_a_log_are_not_touched() {
+async fn the_cli_does_not_change_the_bytes_of_a_log() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     // Kubernetes keeps 10 MB of a log, and loses what is written faster than it is read.
@@ -53,7 +52,7 @@ async fn the_bytes_of_a_log_are_not_touched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_leaves_is_no_failure() {
+async fn a_closed_pipe_is_not_an_error() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     let id = id_of(&cli.run(&["jobs", "submit", "-q", "--", "seq", "200000"]).ok());
@@ -70,7 +69,7 @@ async fn a_reader_that_leaves_is_no_failure() {
 
 /// The server is killed and restarted, then stopped and restarted, while three nodes are followed.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_restarted_costs_a_follower_no_line() {
+async fn a_follower_loses_no_line_when_the_server_restarts() {
     const LINES: usize = 150;
     let mut world = World::own(&[]).await;
     let cli = CommandLine::of(&world);
@@ -95,40 +94,40 @@ async fn a_server_that_is_restarted_costs_a_follower_no_line() {
         world.server().restart();
     }
     seen.extend(output.map(Result::unwrap));
-    let mut told = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
-    assert!(child.wait().unwrap().success(), "{told}");
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert!(child.wait().unwrap().success(), "{stderr}");
     for rank in 0..3 {
         let prefix = format!("node-{rank} | {rank} ");
         let numbers: Vec<usize> = seen
             .iter()
             .filter_map(|line| line.strip_prefix(&prefix)?.parse().ok())
             .collect();
-        assert_eq!(numbers, (1..=LINES).collect::<Vec<_>>(), "node {rank}: {told}");
+        assert_eq!(numbers, (1..=LINES).collect::<Vec<_>>(), "node {rank}: {stderr}");
     }
-    assert_eq!(seen.len(), 3 * LINES, "nothing else was printed");
+    assert_eq!(seen.len(), 3 * LINES, "only these lines must be printed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn why_a_task_waits_is_said_while_it_is_followed() {
+async fn a_follower_prints_why_a_task_is_pending() {
     let world = World::new().await;
     let cli = CommandLine::of(&world);
     let mut child = cli
         .command(&["jobs", "submit", "--cpus", "900", "--", "true"])
         .spawn()
         .unwrap();
-    let mut told = BufReader::new(child.stderr.take().unwrap())
+    let mut stderr = BufReader::new(child.stderr.take().unwrap())
         .lines()
         .map_while(Result::ok);
-    let line = told
+    let line = stderr
         .find(|line| line.contains("pending: Unschedulable: "))
         .expect("the reason");
     assert!(line.contains("Insufficient cpu"), "{line}");
-    let line = told
+    let line = stderr
         .find(|line| line.contains("largest available node: "))
         .expect("the largest node");
     assert!(line.contains(" CPUs, ") && line.contains(" memory, "), "{line}");
     cli.run(&["jobs", "stop", "--all", "--yes"]).ok();
-    assert!(told.any(|line| line.contains("was stopped")));
+    assert!(stderr.any(|line| line.contains("was stopped")));
     assert_eq!(child.wait().unwrap().code(), Some(103));
 }

@@ -4,7 +4,7 @@
 
 use e2e::{Backend, CommandLine, Ran, World};
 
-/// Where a command prints.
+/// Where a command prints to.
 #[derive(Clone, Copy)]
 struct Place {
     width: Option<u16>,
@@ -118,7 +118,7 @@ impl Recorded {
         let made = ran
             .stderr
             .strip_prefix("task ")
-            .and_then(|told| told.split_once(" submitted\n"));
+            .and_then(|line| line.split_once(" submitted\n"));
         if let Some((id, _)) = made {
             self.name(id, place.task);
         }

@@ -1,14 +1,15 @@
-//! What a container sees, and what it cannot do to others, both in a container runtime and as processes of this
-//! machine.
+//! What containers see, and how they are isolated, both in a container runtime and as processes of this machine.
 
 use std::time::{Duration, Instant};
 
-use e2e::{Backend, World, eventually, from_environment, shims};
+use e2e::{Backend, TaskBuilder, World, eventually, from_environment, shims};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
+use task::TaskState;
+use task::wire::TaskStatus;
 
 const IMAGE: &str = "python:3.13-slim";
 
@@ -53,7 +54,7 @@ async fn log(world: &World, name: &str) -> String {
         .unwrap()
 }
 
-/// Processes whose command contains this text, outside of any test.
+/// Number of processes of this machine whose command contains this text.
 fn processes(text: &str) -> usize {
     let all = std::fs::read_dir("/proc").unwrap().flatten();
     let lines = all.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
@@ -63,7 +64,7 @@ fn processes(text: &str) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn volumes_from_objects_show_what_is_in_them_and_follow_the_pods_annotations() {
+async fn volumes_have_the_data_of_objects_and_pod_annotations() {
     let world = World::own(&[]).await;
     let _: ConfigMap = world
         .cluster
@@ -117,7 +118,7 @@ async fn volumes_from_objects_show_what_is_in_them_and_follow_the_pods_annotatio
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_is_ready_when_its_probe_says_so() {
+async fn a_pod_is_ready_when_its_probe_succeeds() {
     let world = World::own(&[]).await;
     let probe = json!({"readinessProbe": {"exec": {"command": ["test", "-f", "/tmp/ready"]}, "periodSeconds": 1}});
     let made: Pod = world
@@ -139,23 +140,25 @@ async fn a_pod_is_ready_when_its_probe_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_of_a_task_have_addresses_of_their_own() {
+async fn nodes_of_a_task_have_different_addresses() {
     let world = World::own(&[]).await;
-    let id = world.api.submit(&json!({"num_nodes": 2, "run": "sleep 1"})).await;
-    let status = world.api.wait_for(&id, "completed").await;
-    let nodes = status["metadata"]["nodes"].as_array().unwrap();
-    assert_ne!(nodes[0]["pod_ip"], nodes[1]["pod_ip"], "{status}");
+    let id = world.api.submit(&TaskBuilder::new("sleep 1").nodes(2)).await;
+    let status = world.api.wait_for(&id, TaskState::Completed).await;
+    let [first, second] = &status.metadata.nodes[..] else {
+        panic!("{status:?}")
+    };
+    assert_ne!(first.pod_ip, second.pod_ip, "{status:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_environment_is_the_pods_and_not_the_servers() {
+async fn variables_come_from_the_pod_and_not_from_the_server() {
     if Backend::Cluster.lacks("the environment comes from the image") {
         return;
     }
     let world = World::own(&[]).await;
     let id = world
         .api
-        .submit(&json!({"run": "env | cut -d= -f1 | sort", "envs": {"MINE": "1"}}))
+        .submit(&TaskBuilder::new("env | cut -d= -f1 | sort").env("MINE", "1"))
         .await;
     let names = world.api.log_text(&id, "").await;
     let bashs_own = ["OLDPWD", "PWD", "SHLVL", "_"];
@@ -176,7 +179,7 @@ async fn the_environment_is_the_pods_and_not_the_servers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tasks_children_end_with_it_however_far_they_went() {
+async fn detached_child_processes_end_with_the_task() {
     if Backend::Cluster.lacks("it is the responsibility of the container runtime") {
         return;
     }
@@ -184,7 +187,7 @@ async fn a_tasks_children_end_with_it_however_far_they_went() {
     let marker = format!("9{:08}", fastrand::u32(..100_000_000));
     let script = format!("setsid sleep {marker} & (setsid nohup sleep {marker} & ) ; sleep 0.2; echo done");
     let id = world.api.run(&script).await;
-    world.api.wait_for(&id, "completed").await;
+    world.api.wait_for(&id, TaskState::Completed).await;
     assert!(world.api.log_text(&id, "").await.starts_with("done\n"));
     let found = eventually(Duration::from_secs(5), "the children to end", async || {
         (processes(&format!("sleep {marker}")) == 0).then_some(0)
@@ -194,7 +197,7 @@ async fn a_tasks_children_end_with_it_however_far_they_went() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_container_that_ignores_term_is_killed_after_its_grace_period() {
+async fn a_container_that_ignores_sigterm_is_killed() {
     let world = World::own(&[]).await;
     let made: Pod = world
         .cluster
@@ -214,16 +217,16 @@ async fn a_container_that_ignores_term_is_killed_after_its_grace_period() {
         .wait_until_gone::<Pod>(Duration::from_secs(30), &name)
         .await;
     assert!(start.elapsed() >= Duration::from_millis(900), "{:?}", start.elapsed());
-    if let Some(state) = world.state_folder() {
+    if let Some(state) = world.state_dir() {
         assert!(shims(state).is_empty());
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deadline_of_a_pod_ends_it_and_its_log_stays() {
+async fn a_pod_past_its_deadline_fails_and_keeps_its_log() {
     let world = World::own(&[]).await;
     let script = "trap 'echo ending; exit 0' TERM; echo up; while :; do sleep 0.1; done";
-    // Bash runs the trap when its `sleep` has ended, which a busy machine delays.
+    // Bash runs the trap after its `sleep`, which may take longer on a busy machine.
     let spec = json!({"terminationGracePeriodSeconds": 30});
     let made: Pod = world.cluster.make(pod(script, &json!({}), &spec)).await;
     let name = made.name_any();
@@ -246,7 +249,7 @@ async fn a_deadline_of_a_pod_ends_it_and_its_log_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_is_suspended_ends_its_pods_and_goes_on_when_resumed() {
+async fn a_suspended_job_deletes_its_pods_until_it_is_resumed() {
     let world = World::own(&[]).await;
     let template = json!({"spec": {"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "containers": [
         {"name": "main", "image": IMAGE, "command": ["/bin/bash", "-c", "trap 'exit 1' TERM; while :; do sleep 0.1; done"]},
@@ -285,27 +288,22 @@ async fn a_job_that_is_suspended_ends_its_pods_and_goes_on_when_resumed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fork_bomb_and_a_memory_hog_do_not_keep_others_from_running() {
+async fn other_tasks_run_beside_a_fork_bomb_and_a_memory_hog() {
     if Backend::Cluster.lacks("it would test the cluster") {
         return;
     }
     let world = World::own(&[]).await;
-    let limits = json!({"memory": "64Mi"});
-    let bomb = world
-        .api
-        .submit(&json!({"run": "b() { b | b & }; b; sleep 600", "resources": limits}))
-        .await;
-    let hog = world
-        .api
-        .submit(&json!({"run": "x=$(head -c 500000000 /dev/zero | tr '\\0' x)", "resources": limits}))
-        .await;
-    world.api.wait_for(&hog, "failed").await;
+    let limited = |run: &str| TaskBuilder::new(run).memory("64Mi");
+    let bomb = world.api.submit(&limited("b() { b | b & }; b; sleep 600")).await;
+    let hog = limited("x=$(head -c 500000000 /dev/zero | tr '\\0' x)");
+    let hog = world.api.submit(&hog).await;
+    world.api.wait_for(&hog, TaskState::Failed).await;
     let start = Instant::now();
     let other = world.api.run("echo still here").await;
     assert_eq!(world.api.log_text(&other, "").await, "still here\n");
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     world.api.stop(&bomb).await;
-    let state = world.state_folder().unwrap();
+    let state = world.state_dir().unwrap();
     eventually(Duration::from_secs(60), "the fork bomb to end", async || {
         shims(state).is_empty().then_some(())
     })
@@ -313,7 +311,7 @@ async fn a_fork_bomb_and_a_memory_hog_do_not_keep_others_from_running() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_never_ends_is_kept_to_its_limit_and_its_end_is_whole() {
+async fn a_log_that_never_ends_is_kept_up_to_its_limit() {
     if Backend::Cluster.lacks("the operator configures the kubelet's log rotation") {
         return;
     }
@@ -324,11 +322,12 @@ async fn a_log_that_never_ends_is_kept_to_its_limit_and_its_end_is_whole() {
     let id = world.api.run(&script).await;
     let other = world.api.run("echo beside").await;
     assert_eq!(world.api.log_text(&other, "").await, "beside\n");
-    eventually(Duration::from_secs(300), "the writer to end", async || {
-        (world.api.status(&id).await["status"] == "completed").then_some(())
-    })
-    .await;
-    let size: u64 = walk(world.state_folder().unwrap());
+    let is_completed = |status: &TaskStatus| status.status == TaskState::Completed;
+    world
+        .api
+        .wait_for_status(&id, Duration::from_secs(300), "the writer to end", is_completed)
+        .await;
+    let size: u64 = walk(world.state_dir().unwrap());
     assert!(size < 40 << 20, "{size} bytes are kept");
     assert_eq!(world.api.log_text(&id, "?tail=1").await, "the end\n");
     let kept = world.api.logs(&id, "").await;
@@ -339,18 +338,18 @@ async fn a_log_that_never_ends_is_kept_to_its_limit_and_its_end_is_whole() {
 
 /// The container can write the files in its own directory.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_has_spoiled_its_own_record_can_be_stopped() {
+async fn a_task_that_truncated_its_own_record_can_be_stopped() {
     if Backend::Cluster.lacks("the kubelet writes the record") {
         return;
     }
     let mut world = World::own(&[]).await;
-    let mark = format!("spoiler-{:016x}", fastrand::u64(..));
+    let mark = format!("truncating-{:016x}", fastrand::u64(..));
     let id = world.api.run(&format!("exec -a {mark} sleep 600")).await;
     eventually(Duration::from_secs(30), "the task to run", async || {
         (processes(&mark) > 0).then_some(())
     })
     .await;
-    let pods = std::fs::read_dir(world.state_folder().unwrap().join("pods")).unwrap();
+    let pods = std::fs::read_dir(world.state_dir().unwrap().join("pods")).unwrap();
     for pod in pods.flatten() {
         std::fs::write(pod.path().join("started.json"), "").unwrap();
     }
@@ -364,7 +363,7 @@ async fn a_task_that_has_spoiled_its_own_record_can_be_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_container_that_ends_is_started_again_in_its_pod_as_its_policy_says() {
+async fn the_restart_policy_restarts_containers_in_their_pod() {
     let world = World::own(&[]).await;
     let volume = json!([{"name": "kept", "emptyDir": {}}]);
     let container = json!({"volumeMounts": [{"name": "kept", "mountPath": "/kept"}]});
@@ -393,7 +392,7 @@ async fn a_container_that_ends_is_started_again_in_its_pod_as_its_policy_says() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn last_words_as_long_as_the_disk_are_read_from_their_end() {
+async fn a_huge_termination_message_is_read_from_its_end() {
     if Backend::Cluster.lacks("the kubelet reads the message") {
         return;
     }
@@ -419,8 +418,8 @@ async fn last_words_as_long_as_the_disk_are_read_from_their_end() {
     assert!(kibibytes < 1 << 20, "the server has used {peak}");
 }
 
-fn walk(folder: &std::path::Path) -> u64 {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+fn walk(directory: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let size = |entry: std::fs::DirEntry| match entry.file_type() {
         Ok(kind) if kind.is_dir() => walk(&entry.path()),
         _ => entry.metadata().map_or(0, |metadata| metadata.len()),

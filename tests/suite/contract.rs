@@ -1,4 +1,4 @@
-//! Recorded requests get the recorded responses, and create objects with everything that the recorded ones have.
+//! Recorded requests get the recorded responses and create objects with all fields of the recorded objects.
 
 use std::process::Command;
 
@@ -42,7 +42,7 @@ fn send(base: &str, row: &Value) -> RawAnswer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn recorded_requests_get_the_recorded_answers() {
+async fn recorded_requests_get_the_recorded_responses() {
     let world = World::new().await;
     let rows = rows("golden.jsonl");
     let mut differences = Vec::new();
@@ -97,7 +97,7 @@ fn effect(container: &Value) -> (Vec<u8>, Option<i32>) {
             .iter()
             .map(|text| text.as_str().unwrap().to_owned())
     };
-    // The files that a node of several nodes waits for.
+    // The files that a node of a gang waits for.
     let gang = std::env::temp_dir().join(format!("k8s-cli-gang-{:016x}", fastrand::u64(..)));
     std::fs::create_dir(&gang).unwrap();
     for (file, text) in [("node-ips", "127.0.0.1\n127.0.0.2"), ("run", "true")] {
@@ -172,7 +172,7 @@ fn compare_job(name: &str, recorded: &Value, job: &Job, id: (&str, &str)) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_jobs_carry_all_that_the_recorded_ones_carry() {
+async fn jobs_have_all_fields_of_the_recorded_jobs() {
     let world = World::new().await;
     let mut compared = 0;
     for row in rows("manifests.jsonl") {
@@ -188,7 +188,7 @@ async fn the_jobs_carry_all_that_the_recorded_ones_carry() {
         for (recorded, job) in recorded.iter().zip(&jobs) {
             compare_job(name, recorded, job, id);
         }
-        let status = world.api.status(&ours).await;
+        let status = world.api.try_status(&ours).await.ok();
         for key in ["task_id", "name", "username"] {
             let wanted = match key {
                 "username" => json!("alice@example.com"),
@@ -200,23 +200,20 @@ async fn the_jobs_carry_all_that_the_recorded_ones_carry() {
             assert!(status["metadata"].get(key).is_some(), "{name} {key}");
         }
         assert_eq!(
-            world.api.as_user("bob").get(&format!("/tasks/{ours}")).await.status,
+            world.api.as_user("bob").try_status(&ours).await.status,
             row["other_user"]
         );
         let stopped = world.api.stop(&ours).await;
         assert_eq!(stopped.status, 200);
         assert_eq!(stopped.body["message"], with_id(&row["stop"][1]["message"], id.0, id.1));
-        assert_eq!(
-            world.api.get(&format!("/tasks/{ours}")).await.status,
-            row["after_stop"][0]
-        );
+        assert_eq!(world.api.try_status(&ours).await.status, row["after_stop"][0]);
         compared += 1;
     }
     assert_eq!(compared, 7);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_claims_carry_all_that_the_recorded_ones_carry() {
+async fn pvcs_have_all_fields_of_the_recorded_pvcs() {
     let world = World::new().await;
     let mut compared = 0;
     for row in rows("manifests.jsonl") {
@@ -241,16 +238,16 @@ async fn the_claims_carry_all_that_the_recorded_ones_carry() {
         for key in ["accessModes", "resources", "storageClassName"] {
             assert_eq!(recorded["spec"][key], claim["spec"][key], "{name} {key}");
         }
-        let status = world.api.get(&format!("/volumes/{ours}")).await.ok();
+        let status = world.api.try_volume(&ours).await.ok();
         for key in ["name", "size", "storage_class", "access_modes"] {
             assert_eq!(row["volume_status"][key], status[key], "{name} {key}");
         }
-        let deleted = world.api.delete(&format!("/volumes/{ours}")).await.ok();
+        let deleted = world.api.delete_volume(&ours).await.ok();
         assert_eq!(
             deleted["message"],
             with_id(&row["delete"][1]["message"], recorded_id, &ours)
         );
-        assert_eq!(world.api.get(&format!("/volumes/{ours}")).await.status, 404);
+        assert_eq!(world.api.try_volume(&ours).await.status, 404);
         compared += 1;
     }
     assert_eq!(compared, 2);

@@ -1,14 +1,14 @@
-//! The engine is killed at any time: nothing that was acknowledged is lost, and nothing is left behind.
+//! The engine is killed at random times: nothing acknowledged is lost, and nothing is left behind.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use e2e::{Api, Backend, World, eventually, from_environment, shims};
+use e2e::{Api, Backend, TaskBuilder, World, eventually, from_environment, shims};
 use futures::future::join_all;
 use rusqlite::Connection;
-use serde_json::json;
+use task::TaskState;
 
 /// Number of lines that each task writes.
 const LINES: usize = 40;
@@ -16,16 +16,17 @@ const LINES: usize = 40;
 /// Number of concurrent submits.
 const WORKERS: usize = 4;
 
-/// Submits one task after the other until it is stopped, and returns the IDs that were acknowledged.
+/// Submits tasks until `done`, and returns the acknowledged IDs.
 async fn submit_until(api: Api, worker: usize, done: &AtomicBool) -> Vec<String> {
     let mut acknowledged = Vec::new();
     while !done.load(Ordering::Relaxed) {
         let script = format!("for i in $(seq {LINES}); do echo line $i; sleep 0.02; done; exit $((NODE_RANK * 0))");
         let key = format!("{worker}-{}", acknowledged.len());
-        let task = json!({"run": script, "num_nodes": 1 + acknowledged.len() % 2});
+        let nodes = if acknowledged.len().is_multiple_of(2) { 1 } else { 2 };
+        let task = TaskBuilder::new(script).nodes(nodes);
         let id = eventually(Duration::from_secs(60), "a submit to be acknowledged", async || {
             let answer = api.submit_once(&key, &task).await?;
-            (answer.status == 200).then(|| answer.body["task_id"].as_str().unwrap().to_owned())
+            (answer.status == 200).then(|| answer.task_id())
         })
         .await;
         acknowledged.push(id);
@@ -42,7 +43,7 @@ fn integrity(state: &Path) -> String {
         .unwrap()
 }
 
-/// Every line of every node, once and in order.
+/// Checks that the log has each line of each node once and in order.
 fn assert_complete(id: &str, log: &str) {
     let mut nodes: HashMap<&str, Vec<&str>> = HashMap::new();
     for line in log.lines() {
@@ -57,13 +58,13 @@ fn assert_complete(id: &str, log: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_engine_killed_at_any_instant_loses_no_task_no_line_and_no_process() {
+async fn a_killed_engine_loses_no_task_log_line_or_process() {
     if Backend::Cluster.lacks("its state is outside of the server's process") {
         return;
     }
     let kills = from_environment("K8S_CLI_E2E_CRASHES", 15);
     let mut world = World::own(&[]).await;
-    let state = world.state_folder().unwrap().to_owned();
+    let state = world.state_dir().unwrap().to_owned();
     let done = AtomicBool::new(false);
     let api = world.api.clone();
     let submitting = join_all((0..WORKERS).map(|worker| submit_until(api.clone(), worker, &done)));
@@ -82,12 +83,12 @@ async fn an_engine_killed_at_any_instant_loses_no_task_no_line_and_no_process() 
     let (acknowledged, running) = tokio::join!(submitting, killing);
     let ids: Vec<String> = acknowledged.into_iter().flatten().collect();
     println!(
-        "{kills} kills, {} tasks acknowledged, {running} containers ran on through a kill",
+        "{kills} kills, {} tasks acknowledged, {running} containers continued through a kill",
         ids.len()
     );
     assert!(running > 0 && !ids.is_empty());
     for id in &ids {
-        world.api.wait_for(id, "completed").await;
+        world.api.wait_for(id, TaskState::Completed).await;
         assert_complete(id, &world.api.log_text(id, "").await);
     }
     let mut listed = world.api.task_ids().await;
@@ -102,35 +103,34 @@ async fn an_engine_killed_at_any_instant_loses_no_task_no_line_and_no_process() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_ended_while_no_server_ran_is_reported_as_it_ended() {
+async fn exit_codes_are_kept_while_no_server_runs() {
     if Backend::Cluster.lacks("the kubelet reports exit codes") {
         return;
     }
     let mut world = World::own(&[]).await;
-    let state = world.state_folder().unwrap().to_owned();
+    let state = world.state_dir().unwrap().to_owned();
     let good = world.api.run("sleep 1; echo late").await;
     let bad = world.api.run("sleep 1; exit 7").await;
     let lost = world.api.run("sleep 600").await;
     let long = world.api.run("sleep 4; echo on").await;
     for id in [&good, &bad, &lost, &long] {
-        world.api.wait_for(id, "running").await;
+        world.api.wait_for(id, TaskState::Running).await;
     }
     let before = world.api.status(&lost).await;
     world.server().kill();
-    let pod = before["metadata"]["nodes"][0]["pod_name"].as_str().unwrap().to_owned();
-    kill_shim_of(&state, &pod);
+    kill_shim_of(&state, before.metadata.nodes[0].pod_name.as_deref().unwrap());
     eventually(Duration::from_secs(20), "the short tasks to end", async || {
         (shims(&state).len() == 1).then_some(())
     })
     .await;
     world.server().restart();
-    world.api.wait_for(&good, "completed").await;
+    world.api.wait_for(&good, TaskState::Completed).await;
     assert_eq!(world.api.log_text(&good, "").await, "late\n");
-    let status = world.api.wait_for(&bad, "failed").await;
-    assert_eq!(status["metadata"]["nodes"][0]["exit_code"], 7);
-    let status = world.api.wait_for(&lost, "failed").await;
-    assert_eq!(status["metadata"]["nodes"][0]["exit_code"], 137, "{status}");
-    world.api.wait_for(&long, "completed").await;
+    let status = world.api.wait_for(&bad, TaskState::Failed).await;
+    assert_eq!(status.metadata.nodes[0].exit_code, Some(7));
+    let status = world.api.wait_for(&lost, TaskState::Failed).await;
+    assert_eq!(status.metadata.nodes[0].exit_code, Some(137), "{status:?}");
+    world.api.wait_for(&long, TaskState::Completed).await;
     assert_eq!(world.api.log_text(&long, "").await, "on\n");
 }
 
@@ -156,12 +156,12 @@ fn kill_shim_of(state: &Path, pod: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_state_folder_has_one_server() {
+async fn a_state_directory_has_one_server() {
     if Backend::Cluster.lacks("it has no state directory") {
         return;
     }
     let world = World::own(&[]).await;
-    let state = world.state_folder().unwrap().to_string_lossy().into_owned();
+    let state = world.state_dir().unwrap().to_string_lossy().into_owned();
     let output = e2e::Server::command(&["--backend", "embedded", "--state-dir", &state])
         .output()
         .unwrap();

@@ -1,24 +1,22 @@
-//! Tasks: what is accepted, what is rejected, and what a failure leaves behind.
+//! Tasks: what is accepted and rejected, and what a failed submit leaves behind.
 
 use std::time::{Duration, Instant};
 
-use e2e::{Backend, World, eventually, raw};
+use e2e::{Backend, TaskBuilder, World, eventually, raw};
 use futures::future::join_all;
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::json;
+use task::TaskState;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_whose_objects_cannot_all_be_made_leaves_none() {
+async fn a_failed_submit_leaves_no_objects() {
     let world = World::own(&[]).await;
-    world.cluster.limit(json!({"count/jobs.batch": "1"})).await;
-    let detail = world
-        .api
-        .post("/tasks/submit", &json!({"run": "true", "num_nodes": 3}))
-        .await
-        .error(500);
+    world.cluster.set_quota(json!({"count/jobs.batch": "1"})).await;
+    let task = TaskBuilder::new("true").nodes(3);
+    let detail = world.api.try_submit(&task).await.error(500);
     assert!(
         detail.starts_with("Failed to submit task: ") && detail.contains("exceeded quota"),
         "{detail}"
@@ -28,13 +26,13 @@ async fn a_task_whose_objects_cannot_all_be_made_leaves_none() {
     assert!(world.api.task_ids().await.is_empty());
     // The released quota can be used again.
     eventually(Duration::from_secs(30), "the quota to be released", async || {
-        (world.api.post("/tasks/submit", &json!({"run": "true"})).await.status == 200).then_some(())
+        (world.api.try_submit(&TaskBuilder::new("true")).await.status == 200).then_some(())
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn mistakes_are_told_with_their_path_and_nothing_is_made() {
+async fn errors_have_their_path_and_nothing_is_created() {
     let world = World::own(&[]).await;
     for (task, path) in [
         (json!({"run": "x", "name": "my task"}), "body.name"),
@@ -53,7 +51,7 @@ async fn mistakes_are_told_with_their_path_and_nothing_is_made() {
         (json!({"run": "x", "envs": {"MY-VAR": "x"}}), "body.envs.MY-VAR"),
         (json!({"run": "x".repeat(500_001)}), "body.run"),
     ] {
-        let answer = world.api.post("/tasks/submit", &task).await;
+        let answer = world.api.try_submit(&task).await;
         assert_eq!(answer.invalid().0, path);
     }
     for (volume, path) in [
@@ -70,19 +68,16 @@ async fn mistakes_are_told_with_their_path_and_nothing_is_made() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unknown_keys_are_refused_with_the_nearest_known_one() {
+async fn unknown_keys_are_rejected_with_a_suggestion() {
     let world = World::new().await;
-    let answer = world
-        .api
-        .post("/tasks/submit", &json!({"run": "x", "num_node": 2}))
-        .await;
+    let answer = world.api.try_submit(&json!({"run": "x", "num_node": 2})).await;
     let (path, kind, message) = answer.invalid();
     assert_eq!((path.as_str(), kind.as_str()), ("body.num_node", "extra_forbidden"));
     assert!(message.contains("did you mean `num_nodes`?"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_with_nan_is_told_where() {
+async fn a_body_with_nan_is_rejected() {
     let world = World::new().await;
     let headers: [(&str, &[u8]); 2] = [("X-User", b"alice"), ("Content-Type", b"application/json")];
     let answer = raw(
@@ -97,11 +92,11 @@ async fn a_body_with_nan_is_told_where() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn numbers_are_taken_as_skypilot_takes_them() {
+async fn numbers_are_converted_as_in_skypilot() {
     let world = World::new().await;
     let id = world
         .api
-        .submit(&json!({"run": "echo $E", "envs": {"E": 10}, "resources": {"cpus": 0.01, "memory": 0.1}}))
+        .submit(&TaskBuilder::new("echo $E").env("E", 10).cpus(0.01).memory(0.1))
         .await;
     assert_eq!(world.api.log_text(&id, "").await, "10\n");
     let job = serde_json::to_value(&world.cluster.jobs(&id).await[0]).unwrap();
@@ -110,23 +105,21 @@ async fn numbers_are_taken_as_skypilot_takes_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_kubernetes_would_refuse_is_kept_exactly() {
+async fn a_name_that_is_invalid_in_kubernetes_is_kept() {
     let world = World::new().await;
     for name in ["My_Task", "a.b", &"n".repeat(253)] {
-        let id = world
-            .api
-            .submit(&json!({"name": name, "num_nodes": 2, "run": "true"}))
-            .await;
-        assert_eq!(world.api.status(&id).await["name"], name);
-        world.api.wait_for(&id, "completed").await;
+        let task = TaskBuilder::new("true").name(name).nodes(2);
+        let id = world.api.submit(&task).await;
+        assert_eq!(world.api.status(&id).await.name, name);
+        world.api.wait_for(&id, TaskState::Completed).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dollars_arrive_as_they_were_written() {
+async fn dollar_signs_reach_bash_unchanged() {
     let world = World::new().await;
     let script = r#"printf '%s|' '$$' '$(HOME)' '$$(HOME)' "$A" "$(echo sub)" '$(NODE_RANK)'"#;
-    let task = json!({"setup": script, "run": script, "envs": {"A": "$$ $(NODE_RANK) $A"}});
+    let task = TaskBuilder::new(script).setup(script).env("A", "$$ $(NODE_RANK) $A");
     let id = world.api.submit(&task).await;
     let expected = "$$|$(HOME)|$$(HOME)|$$ $(NODE_RANK) $A|sub|$(NODE_RANK)|";
     assert_eq!(world.api.log_text(&id, "").await, format!("{expected}{expected}"));
@@ -137,16 +130,16 @@ async fn a_failing_setup_fails_the_node_and_run_does_not_start() {
     let world = World::new().await;
     let id = world
         .api
-        .submit(&json!({"setup": "echo setting up; (exit 4)", "run": "echo never"}))
+        .submit(&TaskBuilder::new("echo never").setup("echo setting up; (exit 4)"))
         .await;
-    let status = world.api.wait_for(&id, "failed").await;
-    assert_eq!(status["message"], "setup failed with exit code 4");
-    assert_eq!(status["metadata"]["nodes"][0]["exit_code"], 4);
+    let status = world.api.wait_for(&id, TaskState::Failed).await;
+    assert_eq!(status.message.as_deref(), Some("setup failed with exit code 4"));
+    assert_eq!(status.metadata.nodes[0].exit_code, Some(4));
     assert_eq!(world.api.log_text(&id, "").await, "setting up\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_script_longer_than_an_argument_works() {
+async fn a_script_may_exceed_the_limit_of_an_argument() {
     let world = World::new().await;
     let script = format!(
         "cat >/tmp/text <<'END'\n{}\nEND\nsha256sum </tmp/text; wc -c </tmp/text",
@@ -164,18 +157,15 @@ async fn a_script_longer_than_an_argument_works() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stop_reaches_the_processes_and_they_end() {
+async fn stop_terminates_the_processes() {
     let world = World::new().await;
     let id = world
         .api
         .run("trap 'echo stopped; exit 0' TERM; echo started; sleep 600 & wait")
         .await;
-    let plain = world
-        .api
-        .submit(&json!({"num_nodes": 2, "run": "echo up; sleep 600"}))
-        .await;
+    let plain = world.api.submit(&TaskBuilder::new("echo up; sleep 600").nodes(2)).await;
     for task in [&id, &plain] {
-        world.api.wait_for(task, "running").await;
+        world.api.wait_for(task, TaskState::Running).await;
     }
     let following = tokio::spawn({
         let (api, id) = (world.api.clone(), id.clone());
@@ -188,7 +178,7 @@ async fn stop_reaches_the_processes_and_they_end() {
     let start = Instant::now();
     for task in [&id, &plain] {
         assert_eq!(world.api.stop(task).await.ok()["status"], "stopped");
-        assert_eq!(world.api.get(&format!("/tasks/{task}")).await.status, 404);
+        assert_eq!(world.api.try_status(task).await.status, 404);
         assert!(world.cluster.jobs(task).await.is_empty());
     }
     // A follower sees the last lines, and then the end.
@@ -207,9 +197,9 @@ async fn stop_reaches_the_processes_and_they_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_stops_at_once_are_no_error() {
+async fn ten_concurrent_stops_succeed_or_find_nothing() {
     let world = World::new().await;
-    let id = world.api.submit(&json!({"num_nodes": 2, "run": "sleep 600"})).await;
+    let id = world.api.submit(&TaskBuilder::new("sleep 600").nodes(2)).await;
     let answers = join_all((0..10).map(|_| world.api.stop(&id))).await;
     let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
     assert!(statuses.contains(&200), "{statuses:?}");
@@ -220,12 +210,12 @@ async fn ten_stops_at_once_are_no_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_task_that_cannot_be_stopped_does_not_keep_the_others() {
+async fn stop_all_stops_the_others_when_one_cannot_be_deleted() {
     if Backend::Embedded.lacks("it has no admission policies that could deny a delete") {
         return;
     }
     let world = World::own(&[]).await;
-    let stubborn = world.api.submit(&json!({"name": "stubborn", "run": "sleep 600"})).await;
+    let stubborn = world.api.submit(&TaskBuilder::new("sleep 600").name("stubborn")).await;
     let others = join_all((0..3).map(|_| world.api.run("sleep 600"))).await;
     let name = world.cluster.namespace.clone();
     let policy: ValidatingAdmissionPolicy = serde_json::from_value(json!({
@@ -293,7 +283,7 @@ async fn one_task_that_cannot_be_stopped_does_not_keep_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_an_identifier_is_not_found() {
+async fn an_impossible_id_is_not_found() {
     let world = World::new().await;
     for (path, detail) in [
         ("/tasks/..", "Task .. not found"),
@@ -314,7 +304,7 @@ async fn what_cannot_be_an_identifier_is_not_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_has_no_effect_is_said_in_a_warning() {
+async fn fields_without_effect_cause_a_warning() {
     let world = World::new().await;
     let task = json!({"run": "true", "resources": {"use_spot": true}});
     let request = world.api.request(reqwest::Method::POST, "/tasks/submit").json(&task);

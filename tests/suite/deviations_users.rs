@@ -1,10 +1,11 @@
-//! A user name is data: any header value is one exact name, and sees only its own objects.
+//! Any header value is one exact user name. Users see only their own objects.
 
-use e2e::{World, raw};
+use e2e::{TaskBuilder, World, raw};
 use serde_json::json;
+use task::TaskState;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_name_is_one_user_who_sees_only_what_is_theirs() {
+async fn users_with_similar_names_see_only_their_own_objects() {
     let world = World::new().await;
     let long = "n".repeat(200);
     let names = [
@@ -23,25 +24,21 @@ async fn any_name_is_one_user_who_sees_only_what_is_theirs() {
     let mut ids = Vec::new();
     for name in names {
         let user = world.api.as_user(name);
-        let id = user.submit(&json!({"name": "mine", "run": "sleep 600"})).await;
-        let volume = user.create_volume(&json!({"name": "mine", "size": "1Mi"})).await;
+        let id = user.submit(&TaskBuilder::new("sleep 600").name("mine")).await;
+        let volume = user.create_small_volume("mine").await;
         ids.push((name, id, volume));
     }
     for (name, id, volume) in &ids {
         let user = world.api.as_user(name);
         assert_eq!(user.task_ids().await, std::slice::from_ref(id), "{name}");
-        assert_eq!(user.status(id).await["username"], *name);
-        let volumes = user.get("/volumes").await.ok();
-        assert_eq!(volumes["volumes"].as_array().unwrap().len(), 1, "{name}");
-        assert_eq!(user.get(&format!("/volumes/{volume}")).await.ok()["username"], *name);
+        assert_eq!(user.status(id).await.username, *name);
+        assert_eq!(user.volumes().await.len(), 1, "{name}");
+        assert_eq!(user.volume(volume).await.username, *name);
         for (other, ..) in ids.iter().filter(|(other, ..)| other != name) {
             let other = world.api.as_user(other);
-            assert_eq!(
-                other.get(&format!("/tasks/{id}")).await.error(404),
-                format!("Task {id} not found")
-            );
+            assert_eq!(other.try_status(id).await.error(404), format!("Task {id} not found"));
             assert_eq!(other.stop(id).await.status, 404);
-            assert_eq!(other.delete(&format!("/volumes/{volume}")).await.status, 404);
+            assert_eq!(other.delete_volume(volume).await.status, 404);
         }
     }
     for (name, id, _) in &ids {
@@ -50,11 +47,11 @@ async fn any_name_is_one_user_who_sees_only_what_is_theirs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stopping_all_tasks_of_one_user_keeps_those_of_others() {
+async fn stop_all_keeps_the_tasks_of_other_users() {
     let world = World::new().await;
     let [alice, bob] = ["a@b", "a-b"].map(|name| world.api.as_user(name));
     let kept = bob.run("sleep 600").await;
-    alice.submit(&json!({"num_nodes": 3, "run": "sleep 600"})).await;
+    alice.submit(&TaskBuilder::new("sleep 600").nodes(3)).await;
     alice.run("sleep 600").await;
     let answer = alice.post("/tasks/stop", &json!(null)).await.ok();
     // Tasks are counted, not Jobs.
@@ -66,7 +63,7 @@ async fn stopping_all_tasks_of_one_user_keeps_those_of_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_names_nobody_is_refused() {
+async fn invalid_user_names_are_rejected() {
     let world = World::new().await;
     let long = vec![b'a'; 257];
     let names: [(&[u8], &str); 4] = [
@@ -87,15 +84,15 @@ async fn what_names_nobody_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bytes_that_are_not_utf8_are_latin_1() {
+async fn user_names_that_are_not_utf8_are_latin_1() {
     let world = World::new().await;
     let latin = world.api.as_user(b"caf\xe9");
     let id = latin.run("true").await;
-    assert_eq!(world.api.as_user("café").status(&id).await["username"], "café");
+    assert_eq!(world.api.as_user("café").status(&id).await.username, "café");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn objects_of_the_python_implementation_are_seen_by_their_user() {
+async fn tasks_of_the_python_implementation_belong_to_their_user() {
     let world = World::new().await;
     let labels =
         json!({"skypilot-task": "true", "task-id": "0123abcd", "task-name": "old", "username": "a-b", "node-idx": "0"});
@@ -115,12 +112,12 @@ async fn objects_of_the_python_implementation_are_seen_by_their_user() {
     let _: k8s_openapi::api::batch::v1::Job = world.cluster.make(job).await;
     let user = world.api.as_user("a@b");
     e2e::eventually(std::time::Duration::from_secs(10), "the Job to be seen", async || {
-        (user.get("/tasks/0123abcd").await.status == 200).then_some(())
+        (user.try_status("0123abcd").await.status == 200).then_some(())
     })
     .await;
-    let status = user.wait_for("0123abcd", "completed").await;
-    assert_eq!(status["created_at"], "2026-11-23T15:30:34.854651Z");
+    let status = user.wait_for("0123abcd", TaskState::Completed).await;
+    assert_eq!(status.created_at, "2026-11-23T15:30:34.854651Z");
     assert_eq!(user.log_text("0123abcd", "").await, "old\n");
-    assert_eq!(world.api.get("/tasks/0123abcd").await.status, 404);
+    assert_eq!(world.api.try_status("0123abcd").await.status, 404);
     assert_eq!(user.stop("0123abcd").await.status, 200);
 }

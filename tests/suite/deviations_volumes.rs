@@ -2,33 +2,33 @@
 
 use std::time::Duration;
 
-use e2e::{World, eventually};
+use e2e::{TaskBuilder, World, eventually};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use serde_json::json;
+use task::TaskState;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_volume_keeps_data_from_task_to_task_at_any_number_of_paths() {
+async fn a_volume_keeps_data_between_tasks_at_several_paths() {
     let world = World::new().await;
-    world.api.create_volume(&json!({"name": "data", "size": "1Mi"})).await;
-    let writer = json!({"volumes": {"/a": "data", "/b": "data"}, "run": "echo kept >/a/file; cat /b/file"});
+    world.api.create_small_volume("data").await;
+    let writer = TaskBuilder::new("echo kept >/a/file; cat /b/file")
+        .volume("/a", "data")
+        .volume("/b", "data");
     let id = world.api.submit(&writer).await;
     assert_eq!(world.api.log_text(&id, "").await, "kept\n");
-    let id = world
-        .api
-        .submit(&json!({"volumes": {"/c": "data"}, "run": "cat /c/file"}))
-        .await;
+    let reader = TaskBuilder::new("cat /c/file").volume("/c", "data");
+    let id = world.api.submit(&reader).await;
     assert_eq!(world.api.log_text(&id, "").await, "kept\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn access_modes_that_are_null_mean_the_default_and_none_are_refused() {
+async fn null_access_modes_are_the_default_and_empty_ones_invalid() {
     let world = World::new().await;
     let id = world
         .api
         .create_volume(&json!({"name": "v", "size": "1Mi", "access_modes": null}))
         .await;
-    let status = world.api.get(&format!("/volumes/{id}")).await.ok();
-    assert_eq!(status["access_modes"], json!(["ReadWriteOnce"]));
+    assert_eq!(world.api.volume(&id).await.access_modes, ["ReadWriteOnce"]);
     let answer = world
         .api
         .post(
@@ -40,13 +40,11 @@ async fn access_modes_that_are_null_mean_the_default_and_none_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_names_a_volume_which_is_not_there_is_refused() {
+async fn a_task_with_an_unknown_volume_is_rejected() {
     let world = World::new().await;
     for name in ["nope", "Not/A/Name", "../pods", "."] {
-        let answer = world
-            .api
-            .post("/tasks/submit", &json!({"run": "x", "volumes": {"/data": name}}))
-            .await;
+        let task = TaskBuilder::new("x").volume("/data", name);
+        let answer = world.api.try_submit(&task).await;
         let (path, _, message) = answer.invalid();
         assert_eq!(path, "body.volumes./data");
         assert!(message.contains(&format!("volume \"{name}\" not found")), "{message}");
@@ -54,54 +52,45 @@ async fn a_task_that_names_a_volume_which_is_not_there_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_claim_can_be_used_by_its_owner_or_when_it_has_none() {
+async fn a_pvc_is_usable_by_its_owner_or_by_all_without_owner() {
     let world = World::new().await;
     let name = format!("shared-{:08x}", fastrand::u32(..));
     let claim = json!({"metadata": {"name": name}, "spec": {
         "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}},
     }});
     let _: PersistentVolumeClaim = world.cluster.make(claim).await;
-    let shared = json!({"volumes": {"/data": name}, "run": "echo mounted >/data/file; cat /data/file"});
+    let shared = TaskBuilder::new("echo mounted >/data/file; cat /data/file").volume("/data", &name);
     let id = world.api.submit(&shared).await;
     assert_eq!(world.api.log_text(&id, "").await, "mounted\n");
 
-    let id = world.api.create_volume(&json!({"name": "own", "size": "1Mi"})).await;
-    let status = world.api.get(&format!("/volumes/{id}")).await.ok();
-    let literal = status["metadata"]["pvc_name"].as_str().unwrap();
-    let task = json!({"volumes": {"/data": literal}, "run": "true"});
+    let id = world.api.create_small_volume("own").await;
+    let pvc = world.api.volume(&id).await.metadata.pvc_name;
+    let task = TaskBuilder::new("true").volume("/data", &pvc);
     world.api.submit(&task).await;
     for other in ["bob", "alice-example.com"] {
-        let answer = world.api.as_user(other).post("/tasks/submit", &task).await;
+        let answer = world.api.as_user(other).try_submit(&task).await;
         assert!(answer.invalid().2.contains("not found"));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_volume_in_use_goes_when_its_tasks_end() {
+async fn a_volume_in_use_is_deleted_when_its_tasks_end() {
     let world = World::new().await;
-    let volume = world.api.create_volume(&json!({"name": "busy", "size": "1Mi"})).await;
-    let task = json!({"volumes": {"/data": "busy"}, "run": "sleep 600"});
+    let volume = world.api.create_small_volume("busy").await;
+    let task = TaskBuilder::new("sleep 600").volume("/data", "busy");
     let id = world.api.submit(&task).await;
-    world.api.wait_for(&id, "running").await;
-    let answer = world.api.delete(&format!("/volumes/{volume}")).await.ok();
+    world.api.wait_for(&id, TaskState::Running).await;
+    let answer = world.api.delete_volume(&volume).await.ok();
     assert_eq!(
         answer["message"],
         format!("Volume {volume} will be deleted when task {id} finishes")
     );
-    let status = world.api.get(&format!("/volumes/{volume}")).await.ok();
-    assert_eq!(status["status"], "Terminating");
-    assert!(
-        world
-            .api
-            .post("/tasks/submit", &task)
-            .await
-            .invalid()
-            .2
-            .contains("not found")
-    );
+    assert_eq!(world.api.volume(&volume).await.status, "Terminating");
+    let (_, _, message) = world.api.try_submit(&task).await.invalid();
+    assert!(message.contains("not found"), "{message}");
     assert_eq!(world.api.stop(&id).await.status, 200);
     eventually(Duration::from_secs(60), "the volume to be deleted", async || {
-        (world.api.get(&format!("/volumes/{volume}")).await.status == 404).then_some(())
+        (world.api.try_volume(&volume).await.status == 404).then_some(())
     })
     .await;
     assert!(world.cluster.claim(&volume).await.is_none());

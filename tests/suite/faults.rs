@@ -1,4 +1,4 @@
-//! Servers that are killed at any time, a cluster that goes away, and many followers.
+//! Servers that are killed at random times, an unavailable cluster, and many followers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write};
@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use e2e::{Api, Backend, World, eventually, from_environment, raw};
+use e2e::{Api, Backend, TaskBuilder, World, eventually, from_environment, raw};
 use futures::future::join_all;
 use futures::{FutureExt, StreamExt};
 use kube::ResourceExt;
-use serde_json::json;
+use task::TaskState;
+use task::wire::TaskStatus;
 
 use crate::logs::assert_in_order;
 
@@ -28,16 +29,17 @@ async fn submit_all(api: Api, count: usize) -> HashMap<String, usize> {
             for index in (worker..count).step_by(workers) {
                 let nodes = if index % 3 == 0 { 3 } else { 1 };
                 // No cluster node has this many CPUs: the test is about what exists, not about what runs.
-                let resources = json!({"cpus": 100_000});
-                let task =
-                    json!({"name": format!("t{index}"), "num_nodes": nodes, "run": "true", "resources": resources});
+                let task = TaskBuilder::new("true")
+                    .name(&format!("t{index}"))
+                    .nodes(nodes)
+                    .cpus(100_000);
                 let key = format!("key-{index}");
                 let id = eventually(Duration::from_secs(120), "a submit to be acknowledged", async || {
                     let answer = api.submit_once(&key, &task).await?;
-                    (answer.status == 200).then(|| answer.body["task_id"].as_str().unwrap().to_owned())
+                    (answer.status == 200).then(|| answer.task_id())
                 })
                 .await;
-                mine.push((id, nodes));
+                mine.push((id, nodes as usize));
             }
             mine
         }
@@ -47,7 +49,7 @@ async fn submit_all(api: Api, count: usize) -> HashMap<String, usize> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_killed_while_it_submits_leaves_whole_tasks_only() {
+async fn a_server_killed_while_it_submits_leaves_no_partial_task() {
     let kills = from_environment("K8S_CLI_E2E_KILLS", 10);
     let count = from_environment("K8S_CLI_E2E_SUBMITS", 60);
     let mut world = World::own(&[]).await;
@@ -72,11 +74,11 @@ async fn a_server_killed_while_it_submits_leaves_whole_tasks_only() {
     let (acknowledged, during) = tokio::join!(submitting, killing);
     assert!(during > 0);
     assert_eq!(acknowledged.len(), count);
-    assert_whole(&world, &acknowledged).await;
+    assert_complete(&world, &acknowledged).await;
 }
 
-/// Every acknowledged task exists, with all of its nodes, and no other task does.
-async fn assert_whole(world: &World, acknowledged: &HashMap<String, usize>) {
+/// Checks that all acknowledged tasks exist with all of their nodes, and no others.
+async fn assert_complete(world: &World, acknowledged: &HashMap<String, usize>) {
     // What a killed server left unfinished is deleted after its deadline.
     eventually(Duration::from_secs(90), "unfinished tasks to be deleted", async || {
         let owners = world.cluster.owners().await;
@@ -122,7 +124,7 @@ fn watch_status(api: &Api, id: &str, done: &Arc<AtomicBool>) -> tokio::task::Joi
     tokio::spawn(async move {
         let (mut right, mut refused) = (0, 0);
         while !done.load(Ordering::Relaxed) {
-            let answer = api.get(&format!("/tasks/{id}")).await;
+            let answer = api.try_status(&id).await;
             match (answer.status, answer.body["status"].as_str()) {
                 (200, Some("running" | "completed")) => right += 1,
                 (500, _) => refused += 1,
@@ -135,7 +137,7 @@ fn watch_status(api: &Api, id: &str, done: &Arc<AtomicBool>) -> tokio::task::Joi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_api_server_that_goes_away_for_20_seconds_costs_no_line() {
+async fn no_log_line_is_lost_while_the_api_server_is_away() {
     if Backend::Embedded.lacks("its API server is the same process") {
         return;
     }
@@ -144,14 +146,15 @@ async fn an_api_server_that_goes_away_for_20_seconds_costs_no_line() {
         return;
     };
     let world = World::own(&[]).await;
-    // 30,000 lines in half a minute, so that kube-apiserver goes away in the middle.
+    // 30,000 lines within 30 s, so that kube-apiserver stops in the middle.
     let script = "i=0; while [ $i -lt 30000 ]; do echo \"line $i of node $NODE_RANK\"; i=$((i + 1)); \
                   [ $((i % 1000)) -ne 0 ] || sleep 1; done";
-    let id = world.api.submit(&json!({"num_nodes": 3, "run": script})).await;
-    eventually(Duration::from_secs(120), "all nodes to run", async || {
-        (world.api.status(&id).await["metadata"]["running_nodes"] == 3).then_some(())
-    })
-    .await;
+    let id = world.api.submit(&TaskBuilder::new(script).nodes(3)).await;
+    let all_run = |status: &TaskStatus| status.metadata.running_nodes == 3;
+    world
+        .api
+        .wait_for_status(&id, Duration::from_secs(120), "all nodes to run", all_run)
+        .await;
     let following = tokio::spawn({
         let (api, id) = (world.api.clone(), id.clone());
         async move { api.log_text(&id, "").await }
@@ -167,11 +170,7 @@ async fn an_api_server_that_goes_away_for_20_seconds_costs_no_line() {
         async || (world.api.get("/readyz").await.status == 503).then_some(()),
     )
     .await;
-    let detail = world
-        .api
-        .post("/tasks/submit", &json!({"run": "true"}))
-        .await
-        .error(500);
+    let detail = world.api.try_submit(&TaskBuilder::new("true")).await.error(500);
     assert!(detail.starts_with("Failed to submit task: "), "{detail}");
     tokio::time::sleep(Duration::from_secs(20).saturating_sub(start.elapsed())).await;
     apiserver("start");
@@ -182,7 +181,7 @@ async fn an_api_server_that_goes_away_for_20_seconds_costs_no_line() {
     .await;
     println!("current {:?} after the start of kube-apiserver", started.elapsed());
     assert_in_order(&following.await.unwrap(), 3, 30_000);
-    world.api.wait_for(&id, "completed").await;
+    world.api.wait_for(&id, TaskState::Completed).await;
     done.store(true, Ordering::Relaxed);
     let (right, refused) = asking.await.unwrap();
     println!("{right} correct responses, {refused} rejected");
@@ -190,7 +189,7 @@ async fn an_api_server_that_goes_away_for_20_seconds_costs_no_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_followers_of_one_task_each_get_every_line_and_slow_nobody() {
+async fn many_followers_get_every_line_and_lists_stay_fast() {
     let followers = from_environment("K8S_CLI_E2E_FOLLOWERS", 300);
     let count = 2000;
     let world = World::own(&[]).await;
@@ -198,7 +197,7 @@ async fn many_followers_of_one_task_each_get_every_line_and_slow_nobody() {
         "i=0; while [ $i -lt {count} ]; do echo \"line $i of node $NODE_RANK\"; i=$((i + 1)); \
          [ $((i % 200)) -ne 0 ] || sleep 1; done"
     );
-    let id = world.api.submit(&json!({"num_nodes": 3, "run": script})).await;
+    let id = world.api.submit(&TaskBuilder::new(script).nodes(3)).await;
     let path = format!("/tasks/{id}/logs");
     let following: Vec<_> = (0..followers)
         .map(|_| {
@@ -230,7 +229,7 @@ async fn many_followers_of_one_task_each_get_every_line_and_slow_nobody() {
     println!("a bare socket on the same machine: slowest {machine:?}");
     let limit = Duration::from_millis(50);
     assert!(usual < limit, "{usual:?}");
-    // The followers, three tasks, and a cluster share the machine, which the server cannot help.
+    // The followers, the task, and the cluster use the same machine, which delays even an idle socket.
     assert!(slowest < limit + machine, "{slowest:?} {machine:?}");
 }
 
@@ -266,46 +265,38 @@ fn time_lists(base: String, done: Arc<AtomicBool>) -> std::thread::JoinHandle<(V
     })
 }
 
-/// A cordoned cluster node takes no new pods while a node of a task is still unscheduled.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_machine_that_takes_no_pods_keeps_a_task_waiting_until_it_does() {
+async fn a_gang_is_pending_while_cluster_nodes_are_cordoned() {
     let world = World::new().await;
-    let all = world.cluster.free_cpus().await;
-    let cpus = |percent: u64| json!({"cpus": format!("{}m", all * percent / 100)});
-    let blocker = world
-        .api
-        .submit(&json!({"resources": cpus(60), "run": "sleep 600"}))
-        .await;
-    world.api.wait_for(&blocker, "running").await;
-    let id = world
-        .api
-        .submit(&json!({"num_nodes": 2, "resources": cpus(30), "run": "echo ran"}))
-        .await;
+    let all = world.cluster.largest_node_millicpus().await;
+    let part = |percent: u64, run: &str| TaskBuilder::new(run).cpus(format!("{}m", all * percent / 100));
+    let blocker = world.api.submit(&part(60, "sleep 600")).await;
+    world.api.wait_for(&blocker, TaskState::Running).await;
+    let id = world.api.submit(&part(30, "echo ran").nodes(2)).await;
     world.api.wait_for_reason(&id, "Unschedulable").await;
     world.cluster.cordon(true).await;
     let waiting = async {
         world.api.stop(&blocker).await;
-        eventually(
-            Duration::from_secs(60),
-            "the cluster node to be the reason",
-            async || {
-                let status = world.api.status(&id).await;
-                let message = status["message"].as_str()?.to_owned();
-                message.contains("1 node(s) were unschedulable").then_some(status)
-            },
-        )
-        .await
+        let is_cordoned = |status: &TaskStatus| {
+            let message = status.message.as_deref().unwrap_or_default();
+            message.contains("1 node(s) were unschedulable")
+        };
+        let what = "the cluster node to be the reason";
+        world
+            .api
+            .wait_for_status(&id, Duration::from_secs(60), what, is_cordoned)
+            .await
     };
     // Uncordon it in any case, because other tests need it.
     let waiting = AssertUnwindSafe(waiting).catch_unwind().await;
     world.cluster.cordon(false).await;
     let waiting = waiting.unwrap();
     assert_eq!(
-        (&waiting["status"], &waiting["reason"]),
-        (&json!("pending"), &json!("Unschedulable"))
+        (waiting.status, waiting.reason.as_deref()),
+        (TaskState::Pending, Some("Unschedulable"))
     );
-    assert!(waiting["message"].as_str().unwrap().starts_with("node "), "{waiting}");
-    world.api.wait_for(&id, "completed").await;
+    assert!(waiting.message.as_deref().unwrap().starts_with("node "), "{waiting:?}");
+    world.api.wait_for(&id, TaskState::Completed).await;
     let log = world.api.log_text(&id, "").await;
     assert_eq!(log.matches("ran").count(), 2, "{log}");
 }

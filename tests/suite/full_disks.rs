@@ -1,11 +1,11 @@
-//! The disk of the state directory is full: responses stay true, and the tasks that fill it can be ended.
+//! The disk of the state directory is full: responses stay correct, and the tasks that fill it can be stopped.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use e2e::{Backend, Setting, SmallDisk, World, eventually};
-use serde_json::json;
+use e2e::{Backend, Setting, SmallDisk, TaskBuilder, World, eventually};
+use task::TaskState;
 
 /// Size of the disk, in MiB.
 const DISK: u32 = 48;
@@ -28,7 +28,7 @@ impl Site {
         // Not below `/tmp`, because a container has its own.
         let beside = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("full-{:016x}", fastrand::u64(..)));
         let disk = SmallDisk::mount(&beside, DISK)?;
-        let world = World::in_folder(&disk.folder().join("state"), Setting::default(), &[]).await;
+        let world = World::in_directory(&disk.directory().join("state"), Setting::default(), &[]).await;
         Some(Self { world, beside, disk })
     }
 
@@ -58,11 +58,11 @@ impl Site {
         .await
     }
 
-    /// Runs a task, to show that everything works again.
-    async fn works_again(&self) {
+    /// Checks that another task runs.
+    async fn assert_recovered(&self) {
         self.wait_for_readiness(200).await;
         let id = self.world.api.run("echo works").await;
-        self.world.api.wait_for(&id, "completed").await;
+        self.world.api.wait_for(&id, TaskState::Completed).await;
         assert_eq!(self.world.api.log_text(&id, "").await, "works\n");
     }
 
@@ -74,28 +74,28 @@ impl Site {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_fills_the_disk_frees_it_again_and_its_exit_code_is_told() {
+async fn a_task_that_fills_the_disk_reports_its_exit_code() {
     let Some(site) = Site::new().await else { return };
     let id = site.fill(3).await;
     let why = site.wait_for_readiness(503).await;
     assert!(why.contains("is full"), "{why}");
-    let refused = site.world.api.post("/tasks/submit", &json!({"run": "true"})).await;
+    let refused = site.world.api.try_submit(&TaskBuilder::new("true")).await;
     let why = refused.error(500);
     assert!(why.contains("is full"), "{why}");
-    assert_eq!(site.world.api.status(&id).await["status"], "running");
+    assert_eq!(site.world.api.status(&id).await.status, TaskState::Running);
     fs::write(site.beside.join("go"), "").unwrap();
-    let status = site.world.api.wait_for(&id, "failed").await;
-    assert_eq!(status["metadata"]["nodes"][0]["exit_code"], 3, "{status}");
-    site.works_again().await;
+    let status = site.world.api.wait_for(&id, TaskState::Failed).await;
+    assert_eq!(status.metadata.nodes[0].exit_code, Some(3), "{status:?}");
+    site.assert_recovered().await;
     // The reserve is allocated again for the next time.
     fs::remove_file(site.beside.join("go")).unwrap();
     let id = site.fill(4).await;
     site.wait_for_readiness(503).await;
     fs::write(site.beside.join("go"), "").unwrap();
-    let status = site.world.api.wait_for(&id, "failed").await;
-    assert_eq!(status["metadata"]["nodes"][0]["exit_code"], 4, "{status}");
-    site.works_again().await;
-    let reserve = site.disk.folder().join("state/reserve");
+    let status = site.world.api.wait_for(&id, TaskState::Failed).await;
+    assert_eq!(status.metadata.nodes[0].exit_code, Some(4), "{status:?}");
+    site.assert_recovered().await;
+    let reserve = site.disk.directory().join("state/reserve");
     eventually(PATIENCE, "the reserve to be allocated again", async || {
         reserve.exists().then_some(())
     })
@@ -104,25 +104,25 @@ async fn a_task_that_fills_the_disk_frees_it_again_and_its_exit_code_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_can_have_no_more_files_is_told_and_its_tasks_can_be_stopped() {
+async fn a_task_that_uses_all_inodes_can_be_stopped() {
     let Some(site) = Site::new().await else { return };
     let script = "mkdir many; i=0; while : >many/$((i += 1)); do :; done 2>/dev/null; echo full; sleep 600";
     let id = site.world.api.run(script).await;
     let why = site.wait_for_readiness(503).await;
     assert!(why.contains("inodes left"), "{why}");
-    let refused = site.world.api.post("/tasks/submit", &json!({"run": "true"})).await;
+    let refused = site.world.api.try_submit(&TaskBuilder::new("true")).await;
     assert!(refused.error(500).contains("is full"));
     eventually(PATIENCE, "the last file to be created", async || {
         (site.disk.free_files() == 0).then_some(())
     })
     .await;
     assert_eq!(site.world.api.stop(&id).await.status, 200);
-    site.works_again().await;
+    site.assert_recovered().await;
     site.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_fills_the_disk_for_ever_can_be_stopped() {
+async fn a_task_that_keeps_filling_the_disk_can_be_stopped() {
     let Some(site) = Site::new().await else { return };
     let id = site
         .world
@@ -135,28 +135,28 @@ async fn a_task_that_fills_the_disk_for_ever_can_be_stopped() {
         site.world.api.task_ids().await.is_empty().then_some(())
     })
     .await;
-    site.works_again().await;
+    site.assert_recovered().await;
     site.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_starts_on_a_disk_that_is_full() {
+async fn a_server_starts_on_a_full_disk() {
     let Some(mut site) = Site::new().await else { return };
     let id = site.world.api.run("cat /dev/zero >fill 2>/dev/null; sleep 600").await;
     site.wait_until_full().await;
     site.world.server().kill();
     site.world.server().restart();
-    assert_eq!(site.world.api.status(&id).await["status"], "running");
+    assert_eq!(site.world.api.status(&id).await.status, TaskState::Running);
     assert!(site.world.server().terminate());
     site.world.server().restart();
     assert_eq!(site.world.api.stop(&id).await.status, 200);
-    site.works_again().await;
+    site.assert_recovered().await;
     site.end();
 }
 
-/// A task takes all space that the server frees.
+/// The task uses all space that the server frees.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_starts_on_a_disk_that_is_being_filled_for_ever() {
+async fn a_server_starts_on_a_disk_that_keeps_filling_up() {
     let Some(mut site) = Site::new().await else { return };
     let filler = "while :; do cat /dev/zero >>fill; done 2>/dev/null";
     let id = site.world.api.run(filler).await;
@@ -167,21 +167,21 @@ async fn a_server_starts_on_a_disk_that_is_being_filled_for_ever() {
     }
     site.world.server().kill();
     site.world.server().restart();
-    assert_eq!(site.world.api.status(&id).await["status"], "running");
+    assert_eq!(site.world.api.status(&id).await.status, TaskState::Running);
     assert_eq!(site.world.api.stop(&id).await.status, 200);
-    site.works_again().await;
+    site.assert_recovered().await;
     site.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_log_misses_of_a_full_disk_is_told_in_it() {
+async fn a_log_says_what_is_missing_because_of_a_full_disk() {
     let Some(site) = Site::new().await else { return };
     let line = "x".repeat(60);
     let script = format!(
         "echo before; cat /dev/zero >fill 2>/dev/null; for i in $(seq 2000); do echo $i {line}; done; rm fill; echo; echo after"
     );
     let id = site.world.api.run(&script).await;
-    site.world.api.wait_for(&id, "completed").await;
+    site.world.api.wait_for(&id, TaskState::Completed).await;
     let log = site.world.api.log_text(&id, "").await;
     assert!(log.starts_with("before\n") && log.ends_with("\nafter\n"), "{log}");
     let is_gap = |text: &&str| text.starts_with("[k8s-cli: ") && text.contains("bytes of output are missing here");
@@ -196,13 +196,13 @@ async fn what_a_log_misses_of_a_full_disk_is_told_in_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_fills_the_disk_itself_says_so_at_its_end() {
+async fn a_log_that_fills_the_disk_says_so_at_its_end() {
     let Some(site) = Site::new().await else { return };
     let id = site.world.api.run("yes the same line | head -n 4000000").await;
-    site.world.api.wait_for(&id, "completed").await;
+    site.world.api.wait_for(&id, TaskState::Completed).await;
     let log = site.world.api.log_text(&id, "?tail=3").await;
     assert!(log.contains("bytes of output are missing here"), "{log}");
     assert_eq!(site.world.api.stop(&id).await.status, 200);
-    site.works_again().await;
+    site.assert_recovered().await;
     site.end();
 }

@@ -1,19 +1,21 @@
-//! Nodes of one task start together, know each other, and end together.
+//! The nodes of a task start together, know each other, and end together.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use e2e::{Backend, World, eventually};
+use e2e::{Backend, TaskBuilder, World, eventually, small_task};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
+use task::TaskState;
+use task::wire::TaskStatus;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Returns the text after `word` in the lines of each node, by rank.
-pub fn said(log: &str, word: &str) -> HashMap<u32, String> {
+pub fn by_rank(log: &str, word: &str) -> HashMap<u32, String> {
     log.lines()
         .filter_map(|line| {
             let (rank, text) = line.strip_prefix("node-")?.split_once(" | ")?;
@@ -26,78 +28,80 @@ pub fn seconds(times: &HashMap<u32, String>) -> Vec<f64> {
     times.values().map(|time| time.parse().unwrap()).collect()
 }
 
-pub fn nodes(status: &Value) -> &Vec<Value> {
-    status["metadata"]["nodes"].as_array().unwrap()
+/// Returns the name of the pod of a rank.
+fn pod_of(status: &TaskStatus, rank: usize) -> &str {
+    status.metadata.nodes[rank].pod_name.as_deref().unwrap()
+}
+
+/// Number of nodes that are scheduled.
+pub fn scheduled_nodes(status: &TaskStatus) -> usize {
+    let nodes = status.metadata.nodes.iter();
+    nodes.filter(|node| node.node_name.is_some()).count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_node_has_the_same_variables() {
+async fn a_single_node_has_the_variables_of_a_gang() {
     let world = World::new().await;
     let run = "echo \"$SKYPILOT_NODE_RANK $SKYPILOT_NUM_NODES $SKYPILOT_NUM_GPUS_PER_NODE $SKYPILOT_NODE_IPS\"; \
                echo \"$SKYPILOT_SETUP_NODE_RANK $SKYPILOT_SETUP_NODE_IPS ${MASTER_ADDR-none} $MINE\"";
-    let id = world
-        .api
-        .submit(&json!({"run": run, "envs": {"MINE": "m", "SKYPILOT_NODE_RANK": "7"}}))
-        .await;
+    let task = TaskBuilder::new(run).env("MINE", "m").env("SKYPILOT_NODE_RANK", "7");
+    let id = world.api.submit(&task).await;
     let log = world.api.log_text(&id, "").await;
-    let status = world.api.wait_for(&id, "completed").await;
-    let ip = nodes(&status)[0]["pod_ip"].as_str().unwrap();
+    let status = world.api.wait_for(&id, TaskState::Completed).await;
+    let ip = status.metadata.nodes[0].pod_ip.as_deref().unwrap();
     assert_eq!(log, format!("0 1 0 {ip}\n0 {ip} none m\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn much_script_and_many_variables_are_stored_once_and_reach_every_node() {
+async fn large_scripts_and_variables_are_stored_once_per_gang() {
     let world = World::new().await;
-    let mut envs: serde_json::Map<String, Value> = (0..100)
-        .map(|index| (format!("V{index}"), "x".repeat(1000).into()))
-        .collect();
-    envs.insert("MINE".to_owned(), "$(HOME) $$ $NOT".into());
-    envs.insert("NODE_RANK".to_owned(), "7".into());
     let run = format!(
         "{}\nnames=(\"${{!V@}}\"); echo \"is $MINE,$NODE_RANK,${{#names[@]}},${{#V99}}\"; sleep 3",
         "# a long script".repeat(1000)
     );
-    let id = world
-        .api
-        .submit(&json!({"num_nodes": 2, "envs": envs, "run": run}))
-        .await;
-    world.api.wait_for(&id, "running").await;
+    let mut task = TaskBuilder::new(run)
+        .nodes(2)
+        .env("MINE", "$(HOME) $$ $NOT")
+        .env("NODE_RANK", "7");
+    for index in 0..100 {
+        task = task.env(&format!("V{index}"), "x".repeat(1000));
+    }
+    let id = world.api.submit(&task).await;
+    world.api.wait_for(&id, TaskState::Running).await;
     for job in world.cluster.jobs(&id).await {
         let bytes = serde_json::to_vec(&job.spec).unwrap().len();
         assert!(bytes < 12_000, "the spec of each Job has {bytes} bytes");
     }
     let log = world.api.log_text(&id, "").await;
-    let is = said(&log, "is ");
+    let is = by_rank(&log, "is ");
     assert_eq!(is[&0], "$(HOME) $$ $NOT,0,100,1000");
     assert_eq!(is[&1], "$(HOME) $$ $NOT,1,100,1000");
-    world.api.wait_for(&id, "completed").await;
+    world.api.wait_for(&id, TaskState::Completed).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_person_sets_is_not_set_otherwise() {
+async fn variables_of_the_task_override_those_of_the_gang() {
     let world = World::new().await;
-    let task = json!({
-        "num_nodes": 2, "envs": {"MASTER_PORT": "1234", "WORLD_SIZE": ""},
-        "run": "echo \"is $MASTER_PORT,$WORLD_SIZE,$RANK\"",
-    });
+    let task = TaskBuilder::new("echo \"is $MASTER_PORT,$WORLD_SIZE,$RANK\"")
+        .nodes(2)
+        .env("MASTER_PORT", "1234")
+        .env("WORLD_SIZE", "");
     let id = world.api.submit(&task).await;
     let log = world.api.log_text(&id, "").await;
-    assert_eq!(said(&log, "is ")[&1], "1234,,1");
+    assert_eq!(by_rank(&log, "is ")[&1], "1234,,1");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_runs_before_the_slowest_setup_has_ended() {
+async fn no_node_runs_before_the_slowest_setup_ends() {
     let world = World::new().await;
-    let task = json!({
-        "num_nodes": 4, "resources": {"cpus": "10m"},
-        "setup": "sleep $((NODE_RANK * 2)); export SEEN=$NODE_RANK; echo \"set up $EPOCHREALTIME\"",
-        "run": "echo \"ran $EPOCHREALTIME\"; echo \"seen $SEEN\"",
-    });
+    let task = small_task("echo \"ran $EPOCHREALTIME\"; echo \"seen $SEEN\"")
+        .nodes(4)
+        .setup("sleep $((NODE_RANK * 2)); export SEEN=$NODE_RANK; echo \"set up $EPOCHREALTIME\"");
     let id = world.api.submit(&task).await;
     let log = world.api.log_text(&id, "").await;
-    world.api.wait_for(&id, "completed").await;
-    let slowest = seconds(&said(&log, "set up ")).into_iter().fold(f64::MIN, f64::max);
-    let ran = seconds(&said(&log, "ran "));
+    world.api.wait_for(&id, TaskState::Completed).await;
+    let slowest = seconds(&by_rank(&log, "set up ")).into_iter().fold(f64::MIN, f64::max);
+    let ran = seconds(&by_rank(&log, "ran "));
     assert_eq!(ran.len(), 4, "{log}");
     let first = ran.into_iter().fold(f64::MAX, f64::min);
     println!(
@@ -105,23 +109,19 @@ async fn nobody_runs_before_the_slowest_setup_has_ended() {
         (first - slowest) * 1000.0
     );
     assert!(first >= slowest, "{log}");
-    assert_eq!(said(&log, "seen ")[&3], "3");
+    assert_eq!(by_rank(&log, "seen ")[&3], "3");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_setup_that_fails_on_one_node_lets_no_node_run() {
+async fn no_node_runs_if_the_setup_of_one_fails() {
     let world = World::new().await;
-    let task = json!({
-        "num_nodes": 3, "resources": {"cpus": "10m"},
-        "setup": "echo setup; [ $NODE_RANK != 1 ]",
-        "run": "echo ran",
-    });
+    let task = small_task("echo ran").nodes(3).setup("echo setup; [ $NODE_RANK != 1 ]");
     let id = world.api.submit(&task).await;
     let log = world.api.log_text(&id, "").await;
-    let status = world.api.wait_for(&id, "failed").await;
+    let status = world.api.wait_for(&id, TaskState::Failed).await;
     assert!(!log.contains("ran"), "{log}");
-    assert_eq!(said(&log, "setup").len(), 3, "{log}");
-    let message = status["message"].as_str().unwrap();
+    assert_eq!(by_rank(&log, "setup").len(), 3, "{log}");
+    let message = status.message.unwrap();
     assert!(
         message.starts_with("node 1: ") && message.contains("setup failed with exit code 1"),
         "{message}"
@@ -129,65 +129,60 @@ async fn a_setup_that_fails_on_one_node_lets_no_node_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_that_is_deleted_ends_the_others() {
+async fn a_deleted_pod_ends_its_gang() {
     let world = World::new().await;
-    let id = world
-        .api
-        .submit(&json!({"num_nodes": 3, "resources": {"cpus": "10m"}, "run": "echo here; sleep 3600"}))
-        .await;
-    let status = world.api.wait_for(&id, "running").await;
-    let pod = nodes(&status)[1]["pod_name"].as_str().unwrap();
+    let id = world.api.submit(&small_task("echo here; sleep 3600").nodes(3)).await;
+    let status = world.api.wait_for(&id, TaskState::Running).await;
+    let pod = pod_of(&status, 1);
     world
         .cluster
         .api::<Pod>()
         .delete(pod, &DeleteParams::default())
         .await
         .unwrap();
-    let status = world.api.wait_for_nodes(&id, "failed").await;
-    assert!(status["message"].as_str().unwrap().starts_with("node 1: "), "{status}");
-    assert_ne!(nodes(&status)[1]["reason"], "NodeFailed");
-    assert_eq!(nodes(&status)[0]["reason"], "NodeFailed");
+    let status = world.api.wait_for_nodes(&id, TaskState::Failed).await;
+    assert!(status.message.as_deref().unwrap().starts_with("node 1: "), "{status:?}");
+    assert_ne!(status.metadata.nodes[1].reason.as_deref(), Some("NodeFailed"));
+    assert_eq!(status.metadata.nodes[0].reason.as_deref(), Some("NodeFailed"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_cannot_be_placed_keeps_the_task_pending_and_is_named() {
+async fn an_unschedulable_node_keeps_its_gang_pending() {
     let world = World::new().await;
     // One fits, two do not.
-    let most = world.cluster.free_cpus().await * 6 / 10;
-    let task = json!({"num_nodes": 2, "resources": {"cpus": format!("{most}m")}, "run": "echo ran"});
+    let most = world.cluster.largest_node_millicpus().await * 6 / 10;
+    let task = TaskBuilder::new("echo ran").nodes(2).cpus(format!("{most}m"));
     let id = world.api.submit(&task).await;
     let status = world.api.wait_for_reason(&id, "Unschedulable").await;
-    assert_eq!(status["status"], "pending");
-    let waiting = eventually(MINUTE, "the other node to run", async || {
-        let status = world.api.status(&id).await;
-        let waiting = nodes(&status).iter().any(|node| node["reason"] == "WaitingForNodes");
-        waiting.then_some(status)
-    })
-    .await;
-    assert_eq!(waiting["reason"], "Unschedulable", "{waiting}");
+    assert_eq!(status.status, TaskState::Pending);
+    let is_waiting = |status: &TaskStatus| {
+        let mut nodes = status.metadata.nodes.iter();
+        nodes.any(|node| node.reason.as_deref() == Some("WaitingForNodes"))
+    };
+    let waiting = world
+        .api
+        .wait_for_status(&id, MINUTE, "the other node to run", is_waiting)
+        .await;
+    assert_eq!(waiting.reason.as_deref(), Some("Unschedulable"), "{waiting:?}");
     let log = world.api.log_text(&id, "?follow=false").await;
-    assert_eq!(log, "", "nothing has run");
+    assert_eq!(log, "", "no node must run");
 }
 
-/// A server is killed repeatedly while tasks start, run their setup, fail, and lose a pod: the outcome is the same.
+/// The server is killed while gangs start, run their setup, fail, and lose a pod.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_killed_at_any_moment_disturbs_no_start_and_no_end() {
+async fn killed_servers_do_not_change_the_outcome_of_gangs() {
     let kills = e2e::from_environment("K8S_CLI_E2E_GANG_KILLS", 8);
     let mut world = World::own(&[]).await;
-    let good = json!({
-        "num_nodes": 3, "resources": {"cpus": "10m"},
-        "setup": "sleep 0.$NODE_RANK; echo \"set up $EPOCHREALTIME\"", "run": "echo \"ran $EPOCHREALTIME\"",
-    });
-    let bad = json!({
-        "num_nodes": 3, "resources": {"cpus": "10m"},
-        "run": "sleep 0.5; [ $NODE_RANK != 1 ] || exit 3; sleep 3600",
-    });
-    let sleeps = json!({"num_nodes": 3, "resources": {"cpus": "10m"}, "run": "sleep 3600"});
+    let good = small_task("echo \"ran $EPOCHREALTIME\"")
+        .nodes(3)
+        .setup("sleep 0.$NODE_RANK; echo \"set up $EPOCHREALTIME\"");
+    let bad = small_task("sleep 0.5; [ $NODE_RANK != 1 ] || exit 3; sleep 3600").nodes(3);
+    let sleeps = small_task("sleep 3600").nodes(3);
     let mut done = 0;
     while done < kills {
-        let robbed = world.api.submit(&sleeps).await;
-        let status = world.api.wait_for(&robbed, "running").await;
-        let pod = nodes(&status)[1]["pod_name"].as_str().unwrap();
+        let deleted = world.api.submit(&sleeps).await;
+        let status = world.api.wait_for(&deleted, TaskState::Running).await;
+        let pod = pod_of(&status, 1);
         let (good, bad) = (world.api.submit(&good).await, world.api.submit(&bad).await);
         let pods = world.cluster.api::<Pod>();
         pods.delete(pod, &DeleteParams::default()).await.unwrap();
@@ -197,22 +192,29 @@ async fn a_server_that_is_killed_at_any_moment_disturbs_no_start_and_no_end() {
             world.server().restart();
             done += 1;
         }
-        world.api.wait_for(&good, "completed").await;
-        let status = world.api.wait_for(&bad, "failed").await;
-        assert_eq!(status["message"], "node 1: the container exited with code 3");
-        world.api.wait_for_nodes(&bad, "failed").await;
-        let status = world.api.wait_for_nodes(&robbed, "failed").await;
-        assert!(status["message"].as_str().unwrap().starts_with("node 1: "), "{status}");
-        assert_eq!(nodes(&status)[0]["reason"], "NodeFailed", "{status}");
+        world.api.wait_for(&good, TaskState::Completed).await;
+        let status = world.api.wait_for(&bad, TaskState::Failed).await;
+        assert_eq!(
+            status.message.as_deref(),
+            Some("node 1: the container exited with code 3")
+        );
+        world.api.wait_for_nodes(&bad, TaskState::Failed).await;
+        let status = world.api.wait_for_nodes(&deleted, TaskState::Failed).await;
+        assert!(status.message.as_deref().unwrap().starts_with("node 1: "), "{status:?}");
+        assert_eq!(
+            status.metadata.nodes[0].reason.as_deref(),
+            Some("NodeFailed"),
+            "{status:?}"
+        );
         let log = world.api.log_text(&good, "").await;
-        let slowest = seconds(&said(&log, "set up ")).into_iter().fold(f64::MIN, f64::max);
-        let first = seconds(&said(&log, "ran ")).into_iter().fold(f64::MAX, f64::min);
-        assert!(first >= slowest && said(&log, "ran ").len() == 3, "{log}");
+        let slowest = seconds(&by_rank(&log, "set up ")).into_iter().fold(f64::MIN, f64::max);
+        let first = seconds(&by_rank(&log, "ran ")).into_iter().fold(f64::MAX, f64::min);
+        assert!(first >= slowest && by_rank(&log, "ran ").len() == 3, "{log}");
     }
     println!("{done} kills");
 }
 
-/// A script whose attempts end with these exit codes, one after the other; it counts them in a volume.
+/// A script whose attempts exit with these codes, in order. It counts them in a volume.
 fn attempts(codes: &str) -> String {
     format!(
         "n=$(cat /data/n 2>/dev/null || echo 0); echo $((n + 1)) >/data/n\n\
@@ -221,30 +223,27 @@ fn attempts(codes: &str) -> String {
 }
 
 async fn with_recovery(world: &World, recovery: Value, run: &str) -> String {
-    world.api.create_volume(&json!({"name": "memory", "size": "1Mi"})).await;
-    let task = json!({"run": run, "volumes": {"/data": "memory"}, "resources": {"job_recovery": recovery}});
+    world.api.create_small_volume("memory").await;
+    let task = TaskBuilder::new(run).volume("/data", "memory").recovery(recovery);
     world.api.submit(&task).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_fails_is_run_again_as_often_as_it_may() {
+async fn a_failed_task_is_retried_up_to_its_limit() {
     let world = World::new().await;
     let id = with_recovery(&world, json!({"max_restarts_on_errors": 2}), &attempts("1 1 0")).await;
     let log = world.api.log_text(&id, "").await;
-    let status = world.api.wait_for(&id, "completed").await;
+    let status = world.api.wait_for(&id, TaskState::Completed).await;
     assert_eq!(log, "attempt 0\nattempt-2 | attempt 1\nattempt-3 | attempt 2\n");
-    assert_eq!(nodes(&status)[0]["attempt"], 3);
-    let before = status["metadata"]["attempts"].as_array().unwrap();
-    assert_eq!(before.len(), 2, "{status}");
+    assert_eq!(status.metadata.nodes[0].attempt, 3);
+    let before = &status.metadata.attempts;
+    assert_eq!(before.len(), 2, "{status:?}");
     for (attempt, number) in before.iter().zip(1..) {
-        assert_eq!(
-            (&attempt["attempt"], &attempt["reason"]),
-            (&json!(number), &json!("Error"))
-        );
-        assert_eq!(attempt["message"], "the container exited with code 1");
+        assert_eq!((attempt.attempt, attempt.reason.as_deref()), (number, Some("Error")));
+        assert_eq!(attempt.message.as_deref(), Some("the container exited with code 1"));
         assert!(
-            attempt["started_at"].is_string() && attempt["finished_at"].is_string(),
-            "{attempt}"
+            attempt.started_at.is_some() && attempt.finished_at.is_some(),
+            "{attempt:?}"
         );
     }
     assert_eq!(world.api.log_text(&id, "?follow=false").await, log);
@@ -256,7 +255,7 @@ async fn a_task_that_fails_is_run_again_as_often_as_it_may() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_fails_too_often_has_failed() {
+async fn a_task_that_exceeds_its_retries_fails() {
     let world = World::new().await;
     let id = with_recovery(
         &world,
@@ -265,120 +264,110 @@ async fn a_task_that_fails_too_often_has_failed() {
     )
     .await;
     let log = world.api.log_text(&id, "").await;
-    let status = world.api.wait_for(&id, "failed").await;
-    // Exit code 9 does not count: the second failure of the task's own is the last.
+    let status = world.api.wait_for(&id, TaskState::Failed).await;
+    // Exit code 9 does not count, so the second other failure is the last one.
     assert_eq!(log.lines().count(), 4, "{log}");
-    assert_eq!(status["message"], "the container exited with code 2");
-    assert_eq!(nodes(&status)[0]["attempt"], 4);
+    assert_eq!(status.message.as_deref(), Some("the container exited with code 2"));
+    assert_eq!(status.metadata.nodes[0].attempt, 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_eviction_does_not_count_and_all_nodes_begin_anew() {
+async fn an_evicted_gang_restarts_without_using_a_retry() {
     let world = World::new().await;
-    let task = json!({
-        "num_nodes": 2,
-        "resources": {"cpus": "10m", "job_recovery": {"max_restarts_on_errors": 0}},
-        "run": "echo \"id $SKYPILOT_TASK_ID\"; sleep 3; echo over",
-    });
+    let task = small_task("echo \"id $SKYPILOT_TASK_ID\"; sleep 3; echo over")
+        .nodes(2)
+        .recovery(json!({"max_restarts_on_errors": 0}));
     let id = world.api.submit(&task).await;
-    let status = world.api.wait_for(&id, "running").await;
+    let status = world.api.wait_for(&id, TaskState::Running).await;
     let (api, followed) = (world.api.clone(), id.clone());
     let log = tokio::spawn(async move { api.log_text(&followed, "").await });
-    // What is not read before the eviction is deleted with the pod.
-    world.api.wait_for_log(&id, |log| said(log, "id ").len() == 2).await;
-    let pod = nodes(&status)[1]["pod_name"].as_str().unwrap();
+    // The server must read the log before the eviction deletes the pod.
+    world.api.wait_for_log(&id, |log| by_rank(log, "id ").len() == 2).await;
+    let pod = pod_of(&status, 1);
     world.cluster.evict(pod).await;
     let log = log.await.unwrap();
-    let status = world.api.wait_for(&id, "completed").await;
-    let before = &status["metadata"]["attempts"];
-    assert_eq!(before.as_array().unwrap().len(), 1, "{status}");
-    assert!(
-        before[0]["message"].as_str().unwrap().starts_with("node 1: "),
-        "{before}"
-    );
+    let status = world.api.wait_for(&id, TaskState::Completed).await;
+    let [before] = &status.metadata.attempts[..] else {
+        panic!("{status:?}")
+    };
+    assert!(before.message.as_deref().unwrap().starts_with("node 1: "), "{before:?}");
     for rank in 0..2 {
-        let first = said(&log, "id ").get(&rank).cloned().unwrap_or_default();
+        let first = by_rank(&log, "id ").get(&rank).cloned().unwrap_or_default();
         let prefix = format!("node-{rank} attempt-2 | ");
         let second: Vec<&str> = log.lines().filter_map(|line| line.strip_prefix(&prefix)).collect();
         assert_eq!(second, [format!("id {first}").as_str(), "over"], "{log}");
     }
 }
 
-/// Two tasks each hold a part of what they need, and neither can have the rest: one must give way.
+/// Each gang holds a part of the resources that it needs, and neither can get the rest.
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_tasks_that_hold_a_part_each_the_later_one_gives_way_and_both_complete() {
-    give_way(&World::new().await, &json!({})).await;
+async fn the_later_of_two_deadlocked_gangs_is_preempted() {
+    preempt(&World::new().await, |task| task).await;
 }
 
-/// The same for tasks with this `config`.
-pub async fn give_way(world: &World, config: &Value) {
-    let all = world.cluster.free_cpus().await;
+/// Checks that the later of two deadlocked gangs is preempted, with this change of both definitions.
+pub async fn preempt(world: &World, change: impl Fn(TaskBuilder) -> TaskBuilder) {
+    let all = world.cluster.largest_node_millicpus().await;
     let task = |nodes: u32, percent: u64, run: &str| {
         let cpus = format!("{}m", all * percent / 100);
-        json!({"num_nodes": nodes, "resources": {"cpus": cpus}, "run": run, "config": config})
+        change(TaskBuilder::new(run).nodes(nodes).cpus(cpus))
     };
-    let placed = async |id: &str, count: usize| {
-        eventually(3 * MINUTE, "nodes to be scheduled", async || {
-            let status = world.api.status(id).await;
-            let placed = nodes(&status)
-                .iter()
-                .filter(|node| !node["node_name"].is_null())
-                .count();
-            (placed == count).then_some(())
-        })
-        .await;
+    let wait_for_scheduled = async |id: &str, count: usize| {
+        let is_scheduled = |status: &TaskStatus| scheduled_nodes(status) == count;
+        world
+            .api
+            .wait_for_status(id, 3 * MINUTE, "nodes to be scheduled", is_scheduled)
+            .await;
     };
     let blocker = world.api.submit(&task(1, 20, "sleep 600")).await;
-    placed(&blocker, 1).await;
+    wait_for_scheduled(&blocker, 1).await;
     // 20 + 2 * 30 are in use: the third 30 do not fit, but 15 do.
     let earlier = world.api.submit(&task(3, 30, "echo ran")).await;
-    placed(&earlier, 2).await;
+    wait_for_scheduled(&earlier, 2).await;
     let later = world.api.submit(&task(3, 15, "echo ran")).await;
-    placed(&later, 1).await;
+    wait_for_scheduled(&later, 1).await;
     // Another 15 fit, and nothing else: 2 * 30 + 2 * 15 are in use.
     world.api.stop(&blocker).await;
     let start = Instant::now();
     world.api.wait_for_reason(&later, "GaveWay").await;
-    println!("the later one gave way after {:?}", start.elapsed());
+    println!("the later gang was preempted after {:?}", start.elapsed());
     for id in [&earlier, &later] {
-        world.api.wait_for(id, "completed").await;
+        world.api.wait_for(id, TaskState::Completed).await;
     }
     println!("both have completed after {:?}", start.elapsed());
-    assert_eq!(world.cluster.pods().await.len(), 6, "no pods are left of what gave way");
+    assert_eq!(world.cluster.pods().await.len(), 6, "preempted pods must be deleted");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_is_deleted_by_hand_ends_the_others() {
+async fn a_deleted_job_ends_its_gang() {
     let world = World::new().await;
-    let id = world
-        .api
-        .submit(&json!({"num_nodes": 3, "resources": {"cpus": "10m"}, "run": "echo here; sleep 3600"}))
-        .await;
-    let status = world.api.wait_for(&id, "running").await;
-    world.api.wait_for_log(&id, |log| said(log, "here").len() == 3).await;
-    let job = nodes(&status)[1]["job_name"].as_str().unwrap();
+    let id = world.api.submit(&small_task("echo here; sleep 3600").nodes(3)).await;
+    let status = world.api.wait_for(&id, TaskState::Running).await;
+    world.api.wait_for_log(&id, |log| by_rank(log, "here").len() == 3).await;
+    let job = &status.metadata.nodes[1].job_name;
     world
         .cluster
         .api::<Job>()
         .delete(job, &DeleteParams::background())
         .await
         .unwrap();
-    let status = world.api.wait_for_nodes(&id, "failed").await;
+    let status = world.api.wait_for_nodes(&id, TaskState::Failed).await;
     assert_eq!(
-        status["message"], "node 1: the Job for this node was deleted",
-        "{status}"
+        status.message.as_deref(),
+        Some("node 1: the Job for this node was deleted"),
+        "{status:?}"
     );
-    assert_eq!(nodes(&status)[0]["reason"], "NodeFailed");
+    assert_eq!(status.metadata.nodes[0].reason.as_deref(), Some("NodeFailed"));
     let log = world.api.log_text(&id, "").await;
     assert!(log.contains("node-0 | here") && log.contains("node-2 | here"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_all_of_whose_jobs_are_deleted_by_hand_leaves_nothing() {
+async fn a_gang_without_any_job_is_deleted() {
     let world = World::new().await;
-    let task = json!({"num_nodes": 2, "resources": {"cpus": "10m"}, "run": "sleep 3600"});
+    let task = small_task("sleep 3600").nodes(2);
     let id = world.api.submit(&task).await;
-    world.api.wait_for(&id, "running").await;
+    world.api.wait_for(&id, TaskState::Running).await;
     assert_eq!(world.cluster.owners().await.len(), 1);
     let all = ListParams::default().labels(&format!("task-id={id}"));
     let jobs = world.cluster.api::<Job>();
@@ -387,34 +376,29 @@ async fn a_task_all_of_whose_jobs_are_deleted_by_hand_leaves_nothing() {
         world.cluster.owners().await.is_empty().then_some(())
     })
     .await;
-    assert_eq!(world.api.get(&format!("/tasks/{id}")).await.status, 404);
+    assert_eq!(world.api.try_status(&id).await.status, 404);
 }
 
-/// The answers of DNS are the endpoints of the Service.
+/// DNS serves the endpoints of the Service.
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_have_host_names_where_the_cluster_has_dns() {
+async fn nodes_have_host_names_in_dns() {
     let world = World::new().await;
-    let task = json!({"num_nodes": 2, "resources": {"cpus": "10m"}, "run": "echo \"is $HOSTNAME\"; sleep 3600"});
+    let task = small_task("echo \"is $HOSTNAME\"; sleep 3600").nodes(2);
     let id = world.api.submit(&task).await;
-    let status = world.api.wait_for(&id, "running").await;
+    let status = world.api.wait_for(&id, TaskState::Running).await;
     let name = format!("task-{id}");
     let service = world.cluster.api::<Service>().get(&name).await.unwrap();
     assert_eq!(service.spec.unwrap().cluster_ip.as_deref(), Some("None"));
     if Backend::chosen() == Backend::Embedded {
         println!("skipped on Embedded: it has neither endpoints nor DNS");
     } else {
-        let expected: HashSet<(String, String)> = nodes(&status)
-            .iter()
-            .map(|node| {
-                (
-                    format!("node-{}", node["rank"]),
-                    node["pod_ip"].as_str().unwrap().to_owned(),
-                )
-            })
+        let nodes = status.metadata.nodes.into_iter();
+        let expected: HashSet<(String, String)> = nodes
+            .map(|node| (format!("node-{}", node.rank), node.pod_ip.unwrap()))
             .collect();
-        let labelled = ListParams::default().labels(&format!("kubernetes.io/service-name={name}"));
+        let selector = ListParams::default().labels(&format!("kubernetes.io/service-name={name}"));
         eventually(MINUTE, "the endpoints of both nodes", async || {
-            let slices = world.cluster.api::<EndpointSlice>().list(&labelled).await.unwrap();
+            let slices = world.cluster.api::<EndpointSlice>().list(&selector).await.unwrap();
             let endpoints = slices.items.into_iter().filter_map(|slice| slice.endpoints).flatten();
             let known: HashSet<(String, String)> = endpoints
                 .filter_map(|endpoint| Some((endpoint.hostname?, endpoint.addresses.first()?.clone())))
@@ -423,23 +407,23 @@ async fn nodes_have_host_names_where_the_cluster_has_dns() {
         })
         .await;
     }
-    let log = world.api.wait_for_log(&id, |log| said(log, "is ").len() == 2).await;
-    assert_eq!(said(&log, "is ")[&1], "node-1");
+    let log = world.api.wait_for_log(&id, |log| by_rank(log, "is ").len() == 2).await;
+    assert_eq!(by_rank(&log, "is ")[&1], "node-1");
     // It is deleted with the task.
     assert_eq!(world.api.stop(&id).await.status, 200);
     world.cluster.wait_until_gone::<Service>(MINUTE, &name).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_kubernetes_refuses_keeps_no_task_from_running() {
+async fn a_gang_runs_without_its_service() {
     if Backend::chosen() == Backend::Embedded {
         println!("skipped on Embedded: its quotas count Jobs only");
         return;
     }
     let world = World::new().await;
-    world.cluster.limit(json!({"count/services": "0"})).await;
-    let task = json!({"num_nodes": 2, "resources": {"cpus": "10m"}, "run": "echo ran"});
+    world.cluster.set_quota(json!({"count/services": "0"})).await;
+    let task = small_task("echo ran").nodes(2);
     let id = world.api.submit(&task).await;
-    world.api.wait_for(&id, "completed").await;
-    assert_eq!(said(&world.api.log_text(&id, "").await, "ran").len(), 2);
+    world.api.wait_for(&id, TaskState::Completed).await;
+    assert_eq!(by_rank(&world.api.log_text(&id, "").await, "ran").len(), 2);
 }

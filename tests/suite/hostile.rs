@@ -1,4 +1,4 @@
-//! How the CLI handles other programs on the port, proxies, and servers that lie.
+//! How the CLI handles other programs on the port, proxies, and malicious servers.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ fn cli_of(port: &str) -> CommandLine {
 const HTML: &str = "content-type: text/html\r\n";
 
 /// Responses of other programs and proxies: status, headers, body, and the exit code and message of the CLI.
-const STRANGERS: [(&str, &str, &str, i32, &str); 7] = [
+const FOREIGN_RESPONSES: [(&str, &str, &str, i32, &str); 7] = [
     (
         "404 Not Found",
         HTML,
@@ -70,8 +70,8 @@ const STRANGERS: [(&str, &str, &str, i32, &str); 7] = [
 ];
 
 #[test]
-fn another_programs_answer_is_not_taken_for_ours() {
-    for (status, headers, body, code, told) in STRANGERS {
+fn a_response_of_another_program_is_an_error() {
+    for (status, headers, body, code, expected) in FOREIGN_RESPONSES {
         let program = Program::start(move |_| answer(status, headers, body));
         let cli = cli_of(&program.port());
         for arguments in [
@@ -81,44 +81,47 @@ fn another_programs_answer_is_not_taken_for_ours() {
             &["api", "start"],
             &["api", "status"],
         ] {
-            let said = cli.run(arguments).failed(code);
-            assert!(said.contains(told) && !said.contains("<h1>"), "{arguments:?}: {said}");
+            let stderr = cli.run(arguments).failed(code);
             assert!(
-                !said.contains("running at") && !said.contains("not found"),
-                "{arguments:?}: {said}"
+                stderr.contains(expected) && !stderr.contains("<h1>"),
+                "{arguments:?}: {stderr}"
+            );
+            assert!(
+                !stderr.contains("running at") && !stderr.contains("not found"),
+                "{arguments:?}: {stderr}"
             );
         }
     }
 }
 
 #[test]
-fn an_older_server_is_told_from_a_stranger() {
+fn an_older_server_is_recognized() {
     let health = r#"{"status": "ok", "service": "k8s-cli-api"}"#;
     let program = Program::start(move |_| answer("200 OK", "content-type: application/json\r\n", health));
     let cli = cli_of(&program.port());
     for arguments in [["jobs", "list"], ["api", "start"]] {
-        let said = cli.run(&arguments).failed(5);
+        let stderr = cli.run(&arguments).failed(5);
         assert!(
-            said.contains("is too old for this version") && said.contains("api stop"),
-            "{said}"
+            stderr.contains("is too old for this version") && stderr.contains("api stop"),
+            "{stderr}"
         );
     }
 }
 
-/// As a server does to a client that pauses in a pager for too long.
+/// A server disconnects a client that pauses for too long, e.g., in a pager.
 #[test]
-fn a_log_that_is_cut_is_read_on_also_without_following() {
+fn an_interrupted_log_is_resumed_without_follow() {
     let line = |second: u32, text: &str| format!("2026-11-24T10:00:0{second}.000000000Z {text}\n");
     let all = [line(1, "one"), line(2, "two"), line(3, "three")].concat();
     let cuts = std::sync::Mutex::new(0);
     let program = Program::start(move |path| {
         if !path.contains("/logs") {
-            return lies(path);
+            return malicious_response(path);
         }
         let mut cuts = cuts.lock().unwrap();
         *cuts += 1;
         let whole = answer("200 OK", SERVER, &all);
-        // In the middle of the second line, at first.
+        // The first response is cut.
         let missing = if *cuts == 1 { line(3, "three").len() + 2 } else { 0 };
         whole[..whole.len() - missing].to_owned()
     });
@@ -130,7 +133,7 @@ fn a_log_that_is_cut_is_read_on_also_without_following() {
 }
 
 #[test]
-fn a_silent_program_is_told_within_seconds() {
+fn a_program_that_does_not_respond_times_out() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let cli = cli_of(&silent.local_addr().unwrap().port().to_string());
     for arguments in [
@@ -139,20 +142,20 @@ fn a_silent_program_is_told_within_seconds() {
         &["jobs", "submit", "--", "true"],
     ] {
         let start = Instant::now();
-        let said = cli.run(arguments).failed(5);
-        assert!(said.contains("did not respond within 2s"), "{arguments:?}: {said}");
+        let stderr = cli.run(arguments).failed(5);
+        assert!(stderr.contains("did not respond within 2s"), "{arguments:?}: {stderr}");
         assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
     }
     let doctor = cli.run(&["doctor"]);
-    let said = String::from_utf8(doctor.stdout).unwrap();
-    assert!(said.contains("another program may be using that port"), "{said}");
+    let stdout = String::from_utf8(doctor.stdout).unwrap();
+    assert!(stdout.contains("another program may be using that port"), "{stdout}");
 }
 
 /// Moves the cursor, sets the title, and reverses a line, with and without an escape character.
 const HOSTILE: &str = "\u{1b}[2J\u{1b}]0;title\u{7}\u{9b}31m\u{202e}\u{2066}\r";
 
-/// The responses of a server that lies in every text.
-fn lies(path: &str) -> String {
+/// Responses of a malicious server, with control characters in every text.
+fn malicious_response(path: &str) -> String {
     let task = json!({
         "task_id": format!("abcd{HOSTILE}"), "name": format!("name{HOSTILE}"), "status": "pending",
         "reason": HOSTILE, "message": HOSTILE, "username": HOSTILE, "created_at": HOSTILE, "updated_at": HOSTILE,
@@ -187,8 +190,8 @@ fn lies(path: &str) -> String {
 }
 
 #[test]
-fn nothing_that_a_server_says_is_obeyed_by_the_terminal() {
-    let program = Program::start(lies);
+fn control_characters_of_a_server_are_escaped() {
+    let program = Program::start(malicious_response);
     let cli = cli_of(&program.port());
     for arguments in [
         ["doctor"].as_slice(),
@@ -209,21 +212,21 @@ fn nothing_that_a_server_says_is_obeyed_by_the_terminal() {
         let shown = String::from_utf8(ran.stdout).unwrap() + &ran.stderr;
         // The terminal turns each newline into `\r\n`.
         let shown = shown.replace("\r\n", "\n");
-        let is_obeyed = |character: char| {
+        let has_effect = |character: char| {
             (character.is_control() && character != '\n')
                 || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
         };
-        assert!(!shown.contains(is_obeyed), "{arguments:?}: {shown:?}");
-        // YAML has its own escape for it.
-        let is_shown = ["\\u001b", "\\e", "\\x1B"].iter().any(|escape| shown.contains(escape));
-        assert!(is_shown, "{arguments:?}: {shown:?}");
+        assert!(!shown.contains(has_effect), "{arguments:?}: {shown:?}");
+        // YAML escapes it differently.
+        let is_escaped = ["\\u001b", "\\e", "\\x1B"].iter().any(|escape| shown.contains(escape));
+        assert!(is_escaped, "{arguments:?}: {shown:?}");
     }
 }
 
 #[test]
-fn json_for_programs_says_what_the_server_said() {
-    let program = Program::start(lies);
+fn json_output_keeps_the_text_of_the_server() {
+    let program = Program::start(malicious_response);
     let cli = cli_of(&program.port());
-    let list: serde_json::Value = serde_json::from_str(&cli.run(&["jobs", "list", "-o", "json"]).ok()).unwrap();
+    let list: serde_json::Value = cli.run(&["jobs", "list", "-o", "json"]).parsed();
     assert_eq!(list["tasks"][0]["reason"], HOSTILE);
 }

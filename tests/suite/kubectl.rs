@@ -22,7 +22,7 @@ impl Kubectl {
             return None;
         }
         Some(Self {
-            kubeconfig: world.state_folder().map(|folder| folder.join("kubeconfig")),
+            kubeconfig: world.state_dir().map(|directory| directory.join("kubeconfig")),
             namespace: world.cluster.namespace.clone(),
         })
     }
@@ -100,7 +100,7 @@ fn first_lines(mut child: Child, count: usize) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn kubectl_makes_waits_for_and_reads_a_job() {
+async fn kubectl_creates_waits_for_and_reads_a_job() {
     let world = World::own(&[]).await;
     let Some(kubectl) = Kubectl::of(&world) else { return };
     let made = kubectl.feed(&["create", "-f", "-"], &job("hello", "echo one; sleep 1; echo two"));
@@ -240,15 +240,15 @@ async fn kubectl_changes_objects() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_kubectl_makes_of_its_flags_is_taken_or_answered_with_the_way_that_works() {
+async fn an_unsupported_kubectl_encoding_gets_a_suggestion() {
     let world = World::own(&[]).await;
     let Some(kubectl) = Kubectl::of(&world) else { return };
     let create = ["create", "configmap", "settings", "--from-literal=a=b"];
     let output = kubectl.output(&create, None);
-    let told = String::from_utf8_lossy(&output.stderr);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
         let way = "add `--dry-run=client --output yaml` and pipe the output to `kubectl apply --filename -`";
-        assert!(told.contains(way), "{told}");
+        assert!(stderr.contains(way), "{stderr}");
         let object = kubectl.run(&[create.as_slice(), &["--dry-run=client", "--output", "yaml"]].concat());
         kubectl.pipe(&["apply", "--filename", "-"], Some(&object));
     }
@@ -257,19 +257,19 @@ async fn what_kubectl_makes_of_its_flags_is_taken_or_answered_with_the_way_that_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_uses_the_engine_without_its_token() {
+async fn the_engine_requires_its_token() {
     if Backend::Cluster.lacks("the operator configures its access") {
         return;
     }
     let world = World::own(&[]).await;
     let Some(kubectl) = Kubectl::of(&world) else { return };
     let refused = kubectl.output(&["get", "secrets", "--token=wrong"], None);
-    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(
-        !refused.status.success() && words.contains("must be logged in"),
-        "{words}"
+        !refused.status.success() && stderr.contains("must be logged in"),
+        "{stderr}"
     );
-    let state = world.state_folder().unwrap();
+    let state = world.state_dir().unwrap();
     for (path, mode) in [
         (state.to_owned(), 0o700),
         (state.join("kubeconfig"), 0o600),

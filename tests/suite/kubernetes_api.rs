@@ -1,4 +1,4 @@
-//! The embedded engine answers as a real kube-apiserver does: the same requests, one after the other, to both.
+//! The embedded engine responds as a real kube-apiserver does to the same requests.
 //!
 //! `tests/api/requests.jsonl` has the requests, `tests/api/answers.json` the responses of a real Kubernetes. On a
 //! cluster, the recording is compared with that cluster; `K8S_CLI_E2E_RECORD=1` records again.
@@ -12,7 +12,7 @@ use futures::future::join_all;
 use http::Request;
 use serde_json::{Value, json};
 
-/// Time limit for something that controllers do.
+/// Time limit for controllers.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn file(name: &str) -> std::path::PathBuf {
@@ -131,8 +131,8 @@ fn events(body: &[u8]) -> Value {
     json!(events)
 }
 
-/// Waits for what controllers do about the previous request.
-async fn settle(cluster: &Cluster, request: &Value) {
+/// Waits until controllers have processed the previous request.
+async fn wait_for_controllers(cluster: &Cluster, request: &Value) {
     let shows = |what: &str| {
         request["show"]
             .as_array()
@@ -156,21 +156,18 @@ async fn settle(cluster: &Cluster, request: &Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_requests_have_the_same_answers_on_every_kubernetes() {
+async fn the_same_requests_get_the_same_responses_everywhere() {
     let world = World::own(&[]).await;
     let requests = std::fs::read_to_string(file("requests.jsonl")).unwrap();
     let mut answers = BTreeMap::new();
     for line in requests.lines() {
         let request: Value = serde_json::from_str(line).unwrap();
-        settle(&world.cluster, &request).await;
+        wait_for_controllers(&world.cluster, &request).await;
         let text = summary(&world.cluster, &request).await.to_string();
         let general = text.replace(&world.cluster.namespace, "{ns}");
         let answer: Value = serde_json::from_str(&general).unwrap();
         let name = request["name"].as_str().unwrap().to_owned();
-        assert!(
-            answers.insert(name.clone(), answer).is_none(),
-            "`{name}` is there twice"
-        );
+        assert!(answers.insert(name.clone(), answer).is_none(), "`{name}` is not unique");
     }
     assert!(answers.len() >= 150);
     let path = file("answers.json");
@@ -195,7 +192,7 @@ async fn the_same_requests_have_the_same_answers_on_every_kubernetes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watch_that_has_missed_too_much_is_told_to_begin_anew() {
+async fn a_watch_from_an_old_resource_version_expires() {
     if Backend::Cluster.lacks("its operator configures how long it keeps changes") {
         return;
     }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use e2e::{Backend, World, eventually, from_environment};
+use e2e::{Backend, TaskBuilder, World, eventually, from_environment};
 use serde_json::{Value, json};
+use task::TaskState;
 
-use crate::gang::{give_way, said};
+use crate::gang::{by_rank, preempt};
 
 const GROUP: &str = "/apis/kueue.x-k8s.io/v1beta2";
 const MINUTE: Duration = Duration::from_secs(60);
@@ -60,53 +61,49 @@ async fn send(world: &World, method: &str, path: &str, body: &Value) -> Value {
 }
 
 /// A task in the queue, with nodes that need one CPU of its quota each.
-fn queued(nodes: u32, run: &str) -> Value {
-    json!({
-        "num_nodes": nodes, "run": run, "resources": {"cpus": 1},
-        "config": {"kubernetes": {"kueue": {"local_queue_name": "team"}}},
-    })
+fn queued(nodes: u32, run: &str) -> TaskBuilder {
+    TaskBuilder::new(run).nodes(nodes).cpus(1).queue("team")
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_waits_in_its_queue_for_quota_and_no_timeout_runs() {
+async fn the_provision_timeout_does_not_run_in_a_queue() {
     let Some(world) = with_queue(1).await else { return };
     let first = world.api.submit(&queued(1, "sleep 6; echo first")).await;
-    world.api.wait_for(&first, "running").await;
-    let mut task = queued(1, "echo second");
-    task["config"]["kubernetes"]["provision_timeout"] = json!(2);
+    world.api.wait_for(&first, TaskState::Running).await;
+    let task = queued(1, "echo second").provision_timeout(2);
     let second = world.api.submit(&task).await;
     let status = world.api.wait_for_reason(&second, "Suspended").await;
-    assert!(status["message"].as_str().unwrap().contains("`team`"), "{status}");
-    world.api.wait_for(&first, "completed").await;
-    world.api.wait_for(&second, "completed").await;
+    assert!(status.message.as_deref().unwrap().contains("`team`"), "{status:?}");
+    world.api.wait_for(&first, TaskState::Completed).await;
+    world.api.wait_for(&second, TaskState::Completed).await;
     assert_eq!(world.api.log_text(&second, "").await, "second\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_are_let_in_together_or_not_at_all() {
+async fn a_gang_is_admitted_as_a_whole() {
     let Some(world) = with_queue(2).await else { return };
     let holds = world.api.submit(&queued(1, "sleep 3600")).await;
-    world.api.wait_for(&holds, "running").await;
-    let mut task = queued(2, "echo \"together $SKYPILOT_NODE_RANK\"");
-    task["config"]["kubernetes"]["provision_timeout"] = json!(2);
+    world.api.wait_for(&holds, TaskState::Running).await;
+    let task = queued(2, "echo \"together $SKYPILOT_NODE_RANK\"").provision_timeout(2);
     let gang = world.api.submit(&task).await;
     let status = world.api.wait_for_reason(&gang, "SchedulingGated").await;
     assert!(
-        status["message"].as_str().unwrap().ends_with("waiting in queue `team`"),
-        "{status}"
+        status.message.as_deref().unwrap().ends_with("waiting in queue `team`"),
+        "{status:?}"
     );
     // While it waits, it holds no part of the quota: a smaller task goes first.
     let fits = world.api.submit(&queued(1, "true")).await;
-    world.api.wait_for(&fits, "completed").await;
-    assert_eq!(world.api.status(&gang).await["reason"], "SchedulingGated");
+    world.api.wait_for(&fits, TaskState::Completed).await;
+    let waiting = world.api.status(&gang).await;
+    assert_eq!(waiting.reason.as_deref(), Some("SchedulingGated"));
     world.api.stop(&holds).await;
-    world.api.wait_for(&gang, "completed").await;
+    world.api.wait_for(&gang, TaskState::Completed).await;
     let log = world.api.log_text(&gang, "").await;
-    assert_eq!(said(&log, "together").len(), 2, "{log}");
+    assert_eq!(by_rank(&log, "together").len(), 2, "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tasks_that_share_a_queue_all_have_their_turn() {
+async fn all_tasks_of_a_queue_are_admitted() {
     let Some(world) = with_queue(3).await else { return };
     let task = |exit: usize| queued(2, &format!("sleep 1; exit {exit}"));
     // A failed task releases its quota, too.
@@ -116,7 +113,11 @@ async fn tasks_that_share_a_queue_all_have_their_turn() {
         async move { api.submit(&task).await }
     });
     for (index, id) in futures::future::join_all(submits).await.into_iter().enumerate() {
-        let end = if index % 2 == 0 { "completed" } else { "failed" };
+        let end = if index % 2 == 0 {
+            TaskState::Completed
+        } else {
+            TaskState::Failed
+        };
         world.api.wait_for(&id, end).await;
     }
 }
@@ -125,7 +126,7 @@ async fn tasks_that_share_a_queue_all_have_their_turn() {
 async fn a_stopped_task_leaves_its_queue() {
     let Some(world) = with_queue(1).await else { return };
     let runs = world.api.submit(&queued(1, "sleep 3600")).await;
-    world.api.wait_for(&runs, "running").await;
+    world.api.wait_for(&runs, TaskState::Running).await;
     let waits = world.api.submit(&queued(2, "sleep 3600")).await;
     world.api.wait_for_reason(&waits, "SchedulingGated").await;
     world.api.stop(&waits).await;
@@ -139,13 +140,13 @@ async fn a_stopped_task_leaves_its_queue() {
     .await;
 }
 
-/// As if a task of higher priority needs the quota.
+/// Kueue evicts in the same way if a workload with a higher priority needs the quota.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_kueue_evicts_waits_and_begins_anew() {
+async fn a_task_that_kueue_evicts_is_queued_and_restarted() {
     let Some(world) = with_queue(2).await else { return };
     for (nodes, reason) in [(1, "Suspended"), (2, "SchedulingGated")] {
         let id = world.api.submit(&queued(nodes, "sleep 3600")).await;
-        world.api.wait_for_nodes(&id, "running").await;
+        world.api.wait_for_nodes(&id, TaskState::Running).await;
         let queue = format!("/clusterqueues/{}", world.cluster.namespace);
         send(
             &world,
@@ -156,16 +157,16 @@ async fn a_task_that_kueue_evicts_waits_and_begins_anew() {
         .await;
         world.api.wait_for_reason(&id, reason).await;
         send(&world, "PATCH", &queue, &json!({"spec": {"stopPolicy": "None"}})).await;
-        world.api.wait_for_nodes(&id, "running").await;
+        world.api.wait_for_nodes(&id, TaskState::Running).await;
         let status = world.api.status(&id).await;
-        assert_eq!(status["status"], "running", "{status}");
+        assert_eq!(status.status, TaskState::Running, "{status:?}");
         world.api.stop(&id).await;
     }
 }
 
 /// A quota may exceed what the cluster nodes have.
 #[tokio::test(flavor = "multi_thread")]
-async fn tasks_that_were_let_in_give_way_for_room_on_machines() {
+async fn an_admitted_gang_is_preempted() {
     let Some(world) = with_queue(1000).await else { return };
-    give_way(&world, &json!({"kubernetes": {"kueue": {"local_queue_name": "team"}}})).await;
+    preempt(&world, |task| task.queue("team")).await;
 }

@@ -1,10 +1,10 @@
-//! Too many requests are rejected with a status, never with silence.
+//! Requests above a limit are rejected with a status.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use e2e::{RawAnswer, World, as_another_account, raw};
+use e2e::{RawAnswer, TaskBuilder, World, as_another_account, raw};
 use futures::StreamExt;
 use serde_json::json;
 
@@ -14,7 +14,7 @@ fn submit(world: &World, headers: &[(&str, &[u8])], body: &str) -> RawAnswer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_is_too_large_is_refused() {
+async fn a_body_that_is_too_large_is_rejected() {
     let world = World::new().await;
     let headers: [(&str, &[u8]); 2] = [("X-User", b"alice"), ("Content-Type", b"application/json")];
     let body = format!("{{\"run\": \"{}\"}}", "x".repeat(5 * 1024 * 1024));
@@ -24,14 +24,14 @@ async fn a_body_that_is_too_large_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_head_that_is_too_large_is_refused() {
+async fn headers_that_are_too_large_are_rejected() {
     let world = World::new().await;
     let answer = raw(world.api.base(), "GET", "/", &[("X-Large", &vec![b'x'; 300_000])], None);
     assert_eq!(answer.status, 431);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_sends_nothing_holds_nobody() {
+async fn idle_clients_do_not_block_others() {
     let world = World::new().await;
     let address = world.api.base().strip_prefix("http://").unwrap().to_owned();
     let mut idle: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(&address).unwrap()).collect();
@@ -42,40 +42,34 @@ async fn a_client_that_sends_nothing_holds_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_streams_than_allowed_are_refused() {
+async fn streams_above_the_limit_are_rejected() {
     let world = World::own(&["--max-streams", "3", "--max-streams-per-user", "2"]).await;
     let id = world.api.run("echo up; sleep 600").await;
     let bob = world.api.as_user("bob");
     let bobs = bob.run("echo up; sleep 600").await;
-    let open = async |api: &e2e::Api, id: &str| {
-        api.request(reqwest::Method::GET, &format!("/tasks/{id}/logs"))
-            .send()
-            .await
-            .unwrap()
-    };
     let mut streams = Vec::new();
     for (api, id) in [(&world.api, &id), (&world.api, &id)] {
-        streams.push(open(api, id).await);
+        streams.push(api.follow(id).await);
     }
-    let refused = open(&world.api, &id).await;
+    let refused = world.api.follow(&id).await;
     assert_eq!(
         (refused.status().as_u16(), &refused.headers()["retry-after"]),
         (429, &"1".parse().unwrap())
     );
-    streams.push(open(&bob, &bobs).await);
-    assert_eq!(open(&bob, &bobs).await.status(), 503);
+    streams.push(bob.follow(&bobs).await);
+    assert_eq!(bob.follow(&bobs).await.status(), 503);
     // A closed stream makes room for a new one.
     let mut first = streams.remove(0).bytes_stream();
     first.next().await.unwrap().unwrap();
     drop(first);
     e2e::eventually(Duration::from_secs(10), "room for a stream", async || {
-        (open(&world.api, &id).await.status() == 200).then_some(())
+        (world.api.follow(&id).await.status() == 200).then_some(())
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_connections_than_allowed_are_told_so() {
+async fn connections_above_the_limit_are_rejected() {
     let world = World::own(&["--max-connections", "5"]).await;
     let address = world.api.base().strip_prefix("http://").unwrap().to_owned();
     let _idle: Vec<TcpStream> = (0..5).map(|_| TcpStream::connect(&address).unwrap()).collect();
@@ -88,14 +82,14 @@ async fn more_connections_than_allowed_are_told_so() {
     assert_eq!(
         (probed.status, &probed.json()["status"]),
         (200, &json!("ok")),
-        "a probe is answered under all loads"
+        "probes must work under any load"
     );
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.contains(&format!("content-length: {}", body.len())), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_client_does_not_take_all_connections() {
+async fn one_client_cannot_use_all_connections() {
     let world = World::own(&[
         "--allow-local-users",
         "--max-connections",
@@ -128,13 +122,13 @@ async fn one_client_does_not_take_all_connections() {
     drop(idle);
 }
 
-/// Bodies that begin and never end.
+/// Bodies of which only the beginning is sent.
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_that_stand_still_hold_up_nobody_else() {
+async fn stalled_bodies_do_not_block_other_users() {
     let world = World::own(&["--allow-local-users"]).await;
     let address = world.api.base().strip_prefix("http://").unwrap().to_owned();
     let attack = move || -> Vec<TcpStream> {
-        let begin = |_| {
+        let send = |_| {
             let mut stream = TcpStream::connect(&address).unwrap();
             let head = "POST /tasks/submit HTTP/1.1\r\nHost: localhost\r\nX-User: mallory\r\n\
                         Content-Type: application/json\r\nContent-Length: 4194304\r\n\r\n";
@@ -142,7 +136,7 @@ async fn bodies_that_stand_still_hold_up_nobody_else() {
             stream.write_all(&[b' '; 17 * 1024]).unwrap();
             stream
         };
-        (0..20).map(begin).collect()
+        (0..20).map(send).collect()
     };
     let Some(mut stalled) = as_another_account(attack) else {
         return;
@@ -154,24 +148,24 @@ async fn bodies_that_stand_still_hold_up_nobody_else() {
     let answer = raw(world.api.base(), "POST", path, &headers, Some(body.as_bytes()));
     assert_eq!(answer.status, 200);
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
-    // Those that hold a share get 408 soon, and the others that there is no room.
-    let mut told = Vec::new();
+    // Those with a share of the memory get 408, and the others 503.
+    let mut statuses = Vec::new();
     for stream in &mut stalled {
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let mut head = [0; 12];
         stream.read_exact(&mut head).unwrap();
-        told.push(String::from_utf8_lossy(&head[9..]).into_owned());
+        statuses.push(String::from_utf8_lossy(&head[9..]).into_owned());
     }
-    let count = |status: &str| told.iter().filter(|told| *told == status).count();
+    let count = |status: &str| statuses.iter().filter(|found| *found == status).count();
     assert!(
-        count("408") >= 2 && count("408") + count("503") == told.len(),
-        "{told:?}"
+        count("408") >= 2 && count("408") + count("503") == statuses.len(),
+        "{statuses:?}"
     );
 }
 
-/// As many invalid values as are validated, several times concurrently.
+/// The maximum number of values that are validated, several times concurrently.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_with_as_many_wrong_values_as_are_looked_at_holds_up_no_probe() {
+async fn invalid_bodies_do_not_delay_probes() {
     let world = World::own(&[]).await;
     let wrong = vec!["-1"; 49_000].join(",");
     let body = format!("{{\"run\": \"true\", \"resources\": {{\"ports\": [{wrong}]}}}}");
@@ -200,9 +194,9 @@ async fn a_body_with_as_many_wrong_values_as_are_looked_at_holds_up_no_probe() {
     }
 }
 
-/// Bodies that would grow many times in memory, as values and in the response.
+/// Bodies that need much more memory as values, or in the response.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_with_very_many_wrong_values_costs_little_and_is_answered_shortly() {
+async fn bodies_with_many_invalid_values_use_little_memory() {
     let world = World::own(&[]).await;
     let json: (&str, &[u8]) = ("Content-Type", b"application/json");
     let peak = |pid: u32| {
@@ -239,9 +233,9 @@ async fn a_body_with_very_many_wrong_values_costs_little_and_is_answered_shortly
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dry_run_of_many_large_nodes_is_answered_with_some_of_them() {
+async fn a_dry_run_of_many_large_nodes_is_truncated() {
     let world = World::new().await;
-    // The maximum that is copied to each node.
+    // The maximum size that is copied to each node.
     let envs: serde_json::Map<_, _> = (0..4).map(|at| (format!("V{at}"), json!("x".repeat(1000)))).collect();
     let run = format!("true #{}", "x".repeat(3000));
     let body = json!({"run": run, "num_nodes": 200, "envs": envs}).to_string();
@@ -255,11 +249,8 @@ async fn a_dry_run_of_many_large_nodes_is_answered_with_some_of_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_nodes_than_allowed_are_refused() {
+async fn nodes_above_the_limit_are_rejected() {
     let world = World::own(&["--max-nodes", "2"]).await;
-    let answer = world
-        .api
-        .post("/tasks/submit", &json!({"run": "true", "num_nodes": 3}))
-        .await;
+    let answer = world.api.try_submit(&TaskBuilder::new("true").nodes(3)).await;
     assert_eq!(answer.invalid().1, "less_than_equal");
 }

@@ -1,14 +1,14 @@
-//! Log streams: bytes as the task wrote them, from all nodes, from before the first pod exists to the end of the last.
+//! Log streams: unchanged bytes of all nodes, from before the first pod exists to the end of the last one.
 
 use std::time::{Duration, Instant};
 
-use e2e::{World, eventually};
+use e2e::{TaskBuilder, World, eventually};
 use futures::StreamExt;
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
-use serde_json::json;
 use sha2::{Digest, Sha256};
+use task::TaskState;
 
 pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
@@ -20,7 +20,7 @@ fn numbered(count: u32) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bytes_come_out_as_they_were_written() {
+async fn a_log_has_the_bytes_that_were_written() {
     let world = World::new().await;
     let script = r"exec 2>&1
         echo; echo; head -c 100000 /dev/zero | tr '\0' x; echo
@@ -40,33 +40,28 @@ async fn bytes_come_out_as_they_were_written() {
         "{}",
         String::from_utf8_lossy(&followed)
     );
-    world.api.wait_for(&id, "completed").await;
+    world.api.wait_for(&id, TaskState::Completed).await;
     let read = world.api.logs(&id, "?follow=false").await;
     assert_eq!(sha256(&read), sha256(&expected));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_million_random_bytes_keep_their_sum() {
+async fn a_million_random_bytes_keep_their_checksum() {
     let world = World::new().await;
     // Without `\r`, because containerd turns `\r\n` into `\n` before any client sees it.
     let script =
         "head -c 1000000 /dev/urandom | tr -d '\\r' >/tmp/bytes; sha256sum </tmp/bytes >/data/sum; cat /tmp/bytes";
-    world.api.create_volume(&json!({"name": "sum", "size": "1Mi"})).await;
-    let id = world
-        .api
-        .submit(&json!({"run": script, "volumes": {"/data": "sum"}}))
-        .await;
+    world.api.create_small_volume("sum").await;
+    let id = world.api.submit(&TaskBuilder::new(script).volume("/data", "sum")).await;
     let seen = world.api.logs(&id, "").await;
-    let id = world
-        .api
-        .submit(&json!({"run": "cat /data/sum", "volumes": {"/data": "sum"}}))
-        .await;
+    let reader = TaskBuilder::new("cat /data/sum").volume("/data", "sum");
+    let id = world.api.submit(&reader).await;
     let sum = world.api.log_text(&id, "").await;
     assert_eq!(format!("{}  -\n", sha256(&seen)), sum);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn logs_asked_for_in_the_same_moment_are_complete() {
+async fn logs_followed_right_after_the_submit_are_complete() {
     let world = World::new().await;
     let logs = join_all((0..10).map(|index| {
         let api = world.api.clone();
@@ -82,9 +77,9 @@ async fn logs_asked_for_in_the_same_moment_are_complete() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_nodes_are_in_one_stream_with_whole_lines_in_order() {
+async fn one_stream_has_the_lines_of_all_nodes_in_order() {
     let world = World::new().await;
-    let id = world.api.submit(&json!({"num_nodes": 3, "run": numbered(2000)})).await;
+    let id = world.api.submit(&TaskBuilder::new(numbered(2000)).nodes(3)).await;
     let log = world.api.log_text(&id, "").await;
     assert_in_order(&log, 3, 2000);
     // Read again by followers that come after the end.
@@ -93,7 +88,7 @@ async fn all_nodes_are_in_one_stream_with_whole_lines_in_order() {
     }
 }
 
-/// Each node's lines once, in order, and nothing else.
+/// Checks that the log has the lines of each node once and in order, and nothing else.
 pub fn assert_in_order(log: &str, nodes: usize, count: usize) {
     let mut next = vec![0_usize; nodes];
     for line in log.lines() {
@@ -106,7 +101,7 @@ pub fn assert_in_order(log: &str, nodes: usize, count: usize) {
 }
 
 /// CPU time of a process, in hundredths of a second (<https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>).
-fn processor_time(pid: u32) -> u64 {
+fn cpu_time(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     let ticks = |index: usize| fields[index].parse::<u64>().unwrap();
@@ -114,37 +109,30 @@ fn processor_time(pid: u32) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_in_which_nothing_happens_costs_nothing_to_follow() {
+async fn following_an_idle_log_uses_no_cpu() {
     let mut world = World::own(&[]).await;
     let id = world.api.run("echo here; sleep 600").await;
-    let path = format!("/tasks/{id}/logs");
-    let mut stream = world
-        .api
-        .request(reqwest::Method::GET, &path)
-        .send()
-        .await
-        .unwrap()
-        .bytes_stream();
+    let mut stream = world.api.follow(&id).await.bytes_stream();
     assert_eq!(stream.next().await.unwrap().unwrap(), "here\n");
     let pid = world.server().pid();
-    let before = processor_time(pid);
+    let before = cpu_time(pid);
     let quiet = tokio::time::timeout(Duration::from_secs(3), stream.next()).await;
-    assert!(quiet.is_err(), "nothing was written");
-    let spent = processor_time(pid) - before;
+    assert!(quiet.is_err(), "the task must not write anything");
+    let spent = cpu_time(pid) - before;
     println!("3 s of following took {spent}0 ms of CPU");
     assert!(spent < 15, "{spent}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_prefix_depends_on_the_task_and_not_on_the_pods_there_are() {
+async fn the_prefix_depends_on_the_task_and_not_on_its_pods() {
     let world = World::new().await;
-    let id = world.api.submit(&json!({"num_nodes": 2, "run": "echo here"})).await;
+    let id = world.api.submit(&TaskBuilder::new("echo here").nodes(2)).await;
     let log = world.api.log_text(&id, "").await;
     let mut lines: Vec<&str> = log.lines().collect();
     lines.sort_unstable();
     assert_eq!(lines, ["node-0 | here", "node-1 | here"]);
-    let status = world.api.wait_for(&id, "completed").await;
-    let pod = status["metadata"]["nodes"][1]["pod_name"].as_str().unwrap();
+    let status = world.api.wait_for(&id, TaskState::Completed).await;
+    let pod = status.metadata.nodes[1].pod_name.as_deref().unwrap();
     let pods = world.cluster.api::<Pod>();
     pods.delete(pod, &DeleteParams::default()).await.unwrap();
     // Only one pod is left.
@@ -157,14 +145,7 @@ async fn the_prefix_depends_on_the_task_and_not_on_the_pods_there_are() {
 async fn lines_stream_while_the_task_runs() {
     let world = World::new().await;
     let id = world.api.run("echo one; sleep 3; echo two; sleep 600").await;
-    let path = format!("/tasks/{id}/logs");
-    let mut stream = world
-        .api
-        .request(reqwest::Method::GET, &path)
-        .send()
-        .await
-        .unwrap()
-        .bytes_stream();
+    let mut stream = world.api.follow(&id).await.bytes_stream();
     let first = stream.next().await.unwrap().unwrap();
     let time = Instant::now();
     assert_eq!(&first[..], b"one\n");
@@ -179,13 +160,11 @@ async fn lines_stream_while_the_task_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn parameters_choose_the_part() {
+async fn parameters_select_a_part_of_the_log() {
     let world = World::new().await;
-    let id = world
-        .api
-        .submit(&json!({"num_nodes": 2, "run": "echo old; sleep 5; echo a; echo b; printf c"}))
-        .await;
-    world.api.wait_for(&id, "completed").await;
+    let task = TaskBuilder::new("echo old; sleep 5; echo a; echo b; printf c").nodes(2);
+    let id = world.api.submit(&task).await;
+    world.api.wait_for(&id, TaskState::Completed).await;
     let node = world.api.log_text(&id, "?node=1&follow=false").await;
     assert_eq!(node, "node-1 | old\nnode-1 | a\nnode-1 | b\nnode-1 | c");
     assert_eq!(
@@ -223,14 +202,11 @@ async fn parameters_choose_the_part() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_read_without_follow_ends_with_what_is_there() {
+async fn a_read_without_follow_ends_while_the_task_runs() {
     let world = World::new().await;
     let id = world.api.run("echo now; sleep 600").await;
     world.api.wait_for_log(&id, |log| log == "now\n").await;
-    let pending = world
-        .api
-        .submit(&json!({"run": "true", "resources": {"cpus": "1000000"}}))
-        .await;
+    let pending = world.api.submit(&TaskBuilder::new("true").cpus("1000000")).await;
     assert_eq!(world.api.log_text(&pending, "?follow=false").await, "");
     for id in [id, pending] {
         assert_eq!(world.api.stop(&id).await.status, 200);
@@ -238,17 +214,12 @@ async fn a_read_without_follow_ends_with_what_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn upstream_streams_are_shared_and_given_up_with_the_last_client() {
+async fn followers_share_upstream_streams_until_the_last_leaves() {
     let world = World::own(&[]).await;
-    let id = world
-        .api
-        .submit(&json!({"num_nodes": 2, "run": "echo up; sleep 600"}))
-        .await;
-    let path = format!("/tasks/{id}/logs");
+    let id = world.api.submit(&TaskBuilder::new("echo up; sleep 600").nodes(2)).await;
     let mut followers = Vec::new();
     for _ in 0..20 {
-        let response = world.api.request(reqwest::Method::GET, &path).send().await.unwrap();
-        let mut stream = response.bytes_stream();
+        let mut stream = world.api.follow(&id).await.bytes_stream();
         stream.next().await.unwrap().unwrap();
         followers.push(stream);
     }

@@ -6,31 +6,32 @@ mod background; // What the background server inherits.
 mod command_line; // The CLI on a real server.
 mod command_line_logs; // The CLI and logs.
 mod command_line_output; // The exact output of the CLI, at several widths.
-mod containers; // What a container sees, and what it cannot do to others.
+mod containers; // What containers see, and how they are isolated.
 mod contract; // Recorded requests and the manifests they created.
-mod crashes; // The engine is killed at any time.
-mod deviations_tasks; // Where the recorded implementation is wrong and this one is not: tasks.
-mod deviations_users; // The same for users and what they may see.
+mod crashes; // The engine is killed at random times.
+mod deviations_tasks; // Deliberate differences from the recorded implementation: tasks.
+mod deviations_users; // The same for users.
 mod deviations_volumes; // The same for volumes.
-mod endings; // How a node ends.
 mod faults; // Killed servers, unavailable clusters, many followers.
+mod foreign_objects; // Objects of other clients with our labels.
 mod full_disks; // The disk of the state directory is full.
-mod gang; // Nodes of one task start together, know each other, and end together.
-mod hostile; // Other programs on the port, proxies, and servers that lie.
+mod gang; // The nodes of a task start together, know each other, and end together.
+mod hostile; // Other programs on the port, proxies, and malicious servers.
 mod http; // HTTP as load balancers, proxies, browsers, and caches use it.
 mod idempotency; // Repeated requests.
 mod kubectl; // The real kubectl on the engine.
 mod kubernetes_api; // The embedded engine compared with a real kube-apiserver.
-mod kueue; // Queues of Kueue, if it is installed.
-mod limits; // Too many requests.
-mod limits_of_time; // How long a task waits, runs, and is kept.
+mod kueue; // Kueue queues, if it is installed.
+mod limits; // Requests above a limit.
 mod logs; // Bytes, order, parameters, and ends of log streams.
 mod operations; // Health, metrics, documents, startup, and shutdown of the server.
-mod power_cuts; // What a power cut leaves.
+mod power_cuts; // Power cuts.
 mod proxies; // The recipes for nginx, Caddy, and HAProxy.
-mod shared_cluster; // What a shared cluster does to tasks: webhooks, sidecars, disruptions, quotas, policies.
-mod state_folder; // Who owns the state directory, and what happens to unknown contents.
-mod states; // Why a task waits, and why it failed.
-mod strangers; // Objects of others with our labels.
-mod timing; // What has a time limit; runs alone.
+mod responses; // The shapes of response bodies.
+mod shared_cluster; // Effects of a shared cluster: webhooks, sidecars, disruptions, quotas, policies.
+mod state_directory; // The owner of the state directory, and unknown contents.
+mod states; // Why a task is pending or has failed.
+mod termination; // SIGTERM, grace periods, and output of ending nodes.
+mod time_limits; // The provisioning timeout, the time limit, and the TTL.
+mod timing; // Behavior with a time limit; runs alone.
 mod upgrade; // Objects that an earlier version created.

@@ -1,12 +1,13 @@
-//! What the operator of the server sees: health, metrics, documents, startup, and shutdown.
+//! Health checks, metrics, API documents, startup, and shutdown of the server.
 
 use std::process::Command;
 use std::time::Duration;
 
-use e2e::{Api, World, eventually, raw, raw_from};
+use e2e::{Api, World, eventually, raw, raw_from, small_task};
 use futures::StreamExt;
 use k8s_openapi::api::batch::v1::Job;
 use serde_json::json;
+use task::TaskState;
 
 /// The sum of a metric over its labels.
 pub async fn metric(api: &Api, name: &str) -> Option<f64> {
@@ -21,7 +22,7 @@ pub async fn metric(api: &Api, name: &str) -> Option<f64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn health_needs_no_user() {
+async fn health_checks_need_no_user() {
     let world = World::new().await;
     for path in ["/", "/healthz", "/readyz"] {
         let answer = raw(world.api.base(), "GET", path, &[], None);
@@ -35,7 +36,7 @@ async fn health_needs_no_user() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_web_page_cannot_run_commands_on_this_machine() {
-    // On a cluster as well: the page would use the kubeconfig of the user.
+    // Also on a cluster, where the page would use the kubeconfig of the user.
     let world = World::own(&["--allowed-host", "tasks.example.com"]).await;
     let address = world.api.base().strip_prefix("http://").unwrap();
     for (host, status) in [
@@ -58,11 +59,11 @@ async fn a_web_page_cannot_run_commands_on_this_machine() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_happens_is_measured() {
+async fn requests_tasks_and_calls_have_metrics() {
     let world = World::own(&[]).await;
     let id = world.api.run("true").await;
     world.api.status(&id).await;
-    world.api.get("/tasks/none").await;
+    world.api.try_status("none").await;
     for name in [
         "k8s_cli_http_requests_total",
         "k8s_cli_http_request_seconds_count",
@@ -81,7 +82,7 @@ async fn what_happens_is_measured() {
     }
     let text = raw(world.api.base(), "GET", "/metrics", &[], None);
     let text = String::from_utf8(text.body).unwrap();
-    assert!(!text.contains(&id), "no label may be as many as the tasks");
+    assert!(!text.contains(&id), "no metric may have the ID of a task as a label");
     assert!(
         text.contains(r#"route="/tasks/{task_id}",method="GET",status="404""#),
         "{text}"
@@ -89,7 +90,7 @@ async fn what_happens_is_measured() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_documents_need_nothing_from_the_internet() {
+async fn the_api_documents_need_no_internet_access() {
     let world = World::new().await;
     for (page, script) in [
         ("/docs", "/docs/assets/swagger-ui-bundle.js"),
@@ -125,7 +126,7 @@ async fn the_documents_need_nothing_from_the_internet() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_keeps_its_identifier_and_a_dangerous_one_is_replaced() {
+async fn a_harmless_request_id_is_kept() {
     let world = World::new().await;
     let answer = raw(world.api.base(), "GET", "/", &[("X-Request-Id", b"abc-123")], None);
     assert_eq!(answer.header("x-request-id"), Some("abc-123"));
@@ -134,17 +135,10 @@ async fn a_request_keeps_its_identifier_and_a_dangerous_one_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_of_the_server_ends_open_streams_and_itself() {
+async fn a_stopping_server_ends_open_streams() {
     let mut world = World::own(&[]).await;
     let id = world.api.run("echo up; sleep 600").await;
-    let path = format!("/tasks/{id}/logs");
-    let mut stream = world
-        .api
-        .request(reqwest::Method::GET, &path)
-        .send()
-        .await
-        .unwrap()
-        .bytes_stream();
+    let mut stream = world.api.follow(&id).await.bytes_stream();
     stream.next().await.unwrap().unwrap();
     let start = std::time::Instant::now();
     assert!(world.server().terminate());
@@ -171,17 +165,17 @@ fn failed_start(environment: &[(&str, &str)], arguments: &[&str]) -> (Option<i32
 }
 
 #[test]
-fn a_server_without_a_usable_cluster_says_so_in_one_sentence() {
-    let folder = std::env::temp_dir().join(format!("k8s-cli-{:x}", fastrand::u64(..)));
-    std::fs::create_dir(&folder).unwrap();
-    let broken = folder.join("broken");
+fn a_server_without_a_usable_cluster_exits_with_an_error() {
+    let directory = std::env::temp_dir().join(format!("k8s-cli-{:x}", fastrand::u64(..)));
+    std::fs::create_dir(&directory).unwrap();
+    let broken = directory.join("broken");
     std::fs::write(&broken, "not: [a kubeconfig").unwrap();
-    let unreachable = folder.join("unreachable");
+    let unreachable = directory.join("unreachable");
     let config = "apiVersion: v1\nkind: Config\nclusters: [{name: x, cluster: {server: 'http://127.0.0.1:9'}}]\n\
                   users: [{name: x, user: {}}]\ncontexts: [{name: x, context: {cluster: x, user: x}}]\ncurrent-context: x\n";
     std::fs::write(&unreachable, config).unwrap();
-    let home = folder.to_str().unwrap();
-    let missing = folder.join("missing");
+    let home = directory.to_str().unwrap();
+    let missing = directory.join("missing");
     for (environment, sentence) in [
         (vec![("HOME", home)], "error: no Kubernetes cluster is configured"),
         (
@@ -201,19 +195,19 @@ fn a_server_without_a_usable_cluster_says_so_in_one_sentence() {
         assert_eq!(code, Some(1), "{line}");
         assert!(line.starts_with(sentence), "{line}");
     }
-    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
 }
 
 #[test]
-fn first_contact_with_a_cluster_names_what_failed_once() {
-    let folder = std::env::temp_dir().join(format!("k8s-cli-{:x}", fastrand::u64(..)));
-    std::fs::create_dir(&folder).unwrap();
+fn a_connection_error_names_its_cause_once() {
+    let directory = std::env::temp_dir().join(format!("k8s-cli-{:x}", fastrand::u64(..)));
+    std::fs::create_dir(&directory).unwrap();
     let kubeconfig = |name: &str, server: &str, user: &str| {
         let config = format!(
             "apiVersion: v1\nkind: Config\nclusters: [{{name: x, cluster: {{server: '{server}'}}}}]\n\
              users: [{{name: x, user: {user}}}]\ncontexts: [{{name: x, context: {{cluster: x, user: x}}}}]\ncurrent-context: x\n"
         );
-        let path = folder.join(name);
+        let path = directory.join(name);
         std::fs::write(&path, config).unwrap();
         path.to_str().unwrap().to_owned()
     };
@@ -226,11 +220,11 @@ fn first_contact_with_a_cluster_names_what_failed_once() {
     let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", proxy.local_addr().unwrap());
     let unreachable = kubeconfig("unreachable", "https://127.0.0.1:9", "{}");
-    let missing = folder.join("missing").to_str().unwrap().to_owned();
+    let missing = directory.join("missing").to_str().unwrap().to_owned();
     let list = format!("{missing}:{unreachable}");
     let failing = kubeconfig("failing", "https://127.0.0.1:9", &plugin("bash"));
     let absent = kubeconfig("absent", "https://127.0.0.1:9", &plugin("no-such-plugin"));
-    for (path, told) in [
+    for (path, parts) in [
         (&unreachable, ["at `https://127.0.0.1:9`", "Connection refused"]),
         (&list, ["at `https://127.0.0.1:9`", "Connection refused"]),
         (&failing, ["please log in first", "exit status: 3"]),
@@ -240,7 +234,7 @@ fn first_contact_with_a_cluster_names_what_failed_once() {
         let environment = [("KUBECONFIG", path.as_str()), ("HTTPS_PROXY", &address)];
         let (code, line) = failed_start(&environment, &["--backend", "cluster"]);
         assert_eq!(code, Some(1), "{line}");
-        for part in told {
+        for part in parts {
             assert_eq!(line.matches(part).count(), 1, "{part}: {line}");
         }
         assert!(
@@ -251,27 +245,29 @@ fn first_contact_with_a_cluster_names_what_failed_once() {
     proxy.set_nonblocking(true).unwrap();
     assert!(
         proxy.accept().is_err(),
-        "an API server on this machine is asked without a proxy"
+        "an API server on this machine must be called without a proxy"
     );
-    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_starts_says_of_a_task_what_the_one_before_said() {
+async fn the_status_is_the_same_after_a_restart() {
     let mut world = World::own(&[]).await;
-    let task = json!({"num_nodes": 2, "resources": {"cpus": "10m"}, "run": "exit $NODE_RANK"});
+    let task = small_task("exit $NODE_RANK").nodes(2);
     let (failed, done) = (world.api.submit(&task).await, world.api.run("true").await);
-    world.api.wait_for(&failed, "failed").await;
-    world.api.wait_for(&done, "completed").await;
-    // The last of it reaches Kubernetes a moment later.
+    world.api.wait_for(&failed, TaskState::Failed).await;
+    world.api.wait_for(&done, TaskState::Completed).await;
+    // The Jobs finish a moment later.
     let settled = eventually(Duration::from_secs(60), "all Jobs to be finished", async || {
         let jobs = [world.cluster.jobs(&failed).await, world.cluster.jobs(&done).await].concat();
         let has_ended = |job: &Job| job.status.as_ref().is_some_and(|status| status.conditions.is_some());
         jobs.iter().all(has_ended).then_some(())
     });
     settled.await;
+    // The JSON itself: a client must not see any difference.
+    let body = async |world: &World, id: &str| world.api.try_status(id).await.ok();
     let seen = async |world: &World| {
-        let mut statuses = [world.api.status(&failed).await, world.api.status(&done).await];
+        let mut statuses = [body(world, &failed).await, body(world, &done).await];
         // The server's own observations have microseconds; Kubernetes has whole seconds.
         for status in &mut statuses {
             status["updated_at"].take();
@@ -282,9 +278,13 @@ async fn a_server_that_starts_says_of_a_task_what_the_one_before_said() {
     world.server().terminate();
     world.server().restart();
     assert_eq!(seen(&world).await, before);
-    let first = world.api.status(&done).await;
+    let first = body(&world, &done).await;
     world.server().terminate();
     world.server().restart();
-    assert_eq!(world.api.status(&done).await, first, "also when it has changed");
+    assert_eq!(
+        body(&world, &done).await,
+        first,
+        "the time of the last change must be kept"
+    );
     assert!(first["updated_at"].as_str() >= first["created_at"].as_str(), "{first}");
 }

@@ -1,4 +1,4 @@
-//! Power cuts: the engine finds again what it has reported and what it has started.
+//! Power cuts: the engine keeps what it has reported and what it has started.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,9 @@ use e2e::{Backend, PowerCut, World, eventually, shims};
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 use serde_json::json;
+use task::TaskState;
 
-/// A server on a layer that loses what was not synced.
+/// A server on a layer that loses unsynced writes.
 struct Site {
     world: World,
     layer: PowerCut,
@@ -26,7 +27,7 @@ impl Site {
         let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("power-{:016x}", fastrand::u64(..)));
         fs::create_dir_all(&place).unwrap();
         let layer = PowerCut::build(&place);
-        let world = World::in_folder(&place.join("state"), layer.setting(), arguments).await;
+        let world = World::in_directory(&place.join("state"), layer.setting(), arguments).await;
         Some(Self { world, layer, place })
     }
 
@@ -40,7 +41,7 @@ impl Site {
         format!("{}; : >'{}'", self.run(), self.layer.switch().display())
     }
 
-    async fn wait_for_the_cut(&self) {
+    async fn wait_for_cut(&self) {
         eventually(Duration::from_secs(30), "the command to run", async || {
             self.layer.switch().exists().then_some(())
         })
@@ -49,7 +50,7 @@ impl Site {
 
     /// Everything that runs is killed, and unsynced writes are lost; then the machine starts again.
     fn cut_power(&mut self) {
-        let state = self.world.state_folder().unwrap().to_owned();
+        let state = self.world.state_dir().unwrap().to_owned();
         self.world.server().kill();
         for shim in shims(&state) {
             let pid = shim.to_string();
@@ -75,20 +76,20 @@ impl Site {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_that_ran_when_the_power_went_is_not_run_again() {
+async fn a_command_that_ran_at_a_power_cut_is_not_repeated() {
     let Some(mut site) = Site::new(&[]).await else { return };
     let id = site.world.api.run(&format!("{}; sleep 600", site.run_and_cut())).await;
-    site.wait_for_the_cut().await;
+    site.wait_for_cut().await;
     site.cut_power();
-    let status = site.world.api.wait_for(&id, "failed").await;
-    assert_eq!(status["metadata"]["nodes"][0]["exit_code"], 137, "{status}");
+    let status = site.world.api.wait_for(&id, TaskState::Failed).await;
+    assert_eq!(status.metadata.nodes[0].exit_code, Some(137), "{status:?}");
     assert_eq!(site.runs(), 1);
     site.end();
 }
 
-/// A controller creates the second pod, and no client waits until it is on disk.
+/// A controller creates the second pod, so no client waits until it is on disk.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_retry_that_ran_when_the_power_went_is_not_run_again() {
+async fn a_retry_that_ran_at_a_power_cut_is_not_repeated() {
     let Some(mut site) = Site::new(&[]).await else { return };
     let script = format!(
         "if [ -e '{place}/runs' ]; then {cut}; sleep 600; fi; {run}; exit 1",
@@ -122,27 +123,27 @@ async fn a_retry_that_ran_when_the_power_went_is_not_run_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_success_that_was_told_is_still_one_after_the_power_went() {
+async fn a_completed_task_stays_completed_after_a_power_cut() {
     let Some(mut site) = Site::new(&[]).await else { return };
     let id = site.world.api.run(&format!("{}; echo said", site.run())).await;
-    site.world.api.wait_for(&id, "completed").await;
+    site.world.api.wait_for(&id, TaskState::Completed).await;
     site.cut_power();
-    site.world.api.wait_for(&id, "completed").await;
+    site.world.api.wait_for(&id, TaskState::Completed).await;
     assert_eq!(site.runs(), 1);
     assert_eq!(site.world.api.log_text(&id, "").await, "said\n");
     site.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_of_several_files_is_whole_after_the_power_went() {
+async fn a_log_of_several_files_is_complete_after_a_power_cut() {
     // A file is a quarter of the limit.
     let Some(mut site) = Site::new(&["--log-limit", "2"]).await else {
         return;
     };
     let id = site.world.api.run("seq 20000").await;
-    site.world.api.wait_for(&id, "completed").await;
+    site.world.api.wait_for(&id, TaskState::Completed).await;
     site.cut_power();
-    site.world.api.wait_for(&id, "completed").await;
+    site.world.api.wait_for(&id, TaskState::Completed).await;
     let expected: String = (1..=20_000).map(|number| format!("{number}\n")).collect();
     assert!(site.world.api.log_text(&id, "").await == expected);
     site.end();

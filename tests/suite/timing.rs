@@ -1,11 +1,13 @@
-//! What has a time limit. These tests run alone: on a machine with two cores, other tests would be measured as well.
+//! Behavior with a time limit. These tests run alone, because other tests would slow them down.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use e2e::{Proxy, World, eventually};
+use e2e::{Proxy, TaskBuilder, World, eventually, small_task};
 use serde_json::json;
+use task::TaskState;
+use task::wire::TaskStatus;
 
-use crate::gang::{nodes, said, seconds};
+use crate::gang::{by_rank, scheduled_nodes, seconds};
 
 /// Each node listens at its own address and connects to all others.
 const ALL_TO_ALL: &str = r#"
@@ -35,148 +37,147 @@ while True: s.accept()[0].close()' "$own" $port &
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn eight_nodes_start_together_and_reach_each_other() {
+async fn eight_nodes_start_together_and_connect_to_each_other() {
     let world = World::new().await;
-    world.cluster.calm().await;
-    let task = json!({"num_nodes": 8, "resources": {"cpus": "10m"}, "run": ALL_TO_ALL});
+    world.cluster.wait_for_deletions().await;
+    let task = small_task(ALL_TO_ALL).nodes(8);
     let id = world.api.submit(&task).await;
     let log = world.api.log_text(&id, "").await;
-    let status = world.api.wait_for(&id, "completed").await;
-    let starts = seconds(&said(&log, "start "));
+    let status = world.api.wait_for(&id, TaskState::Completed).await;
+    let starts = seconds(&by_rank(&log, "start "));
     assert_eq!(starts.len(), 8, "{log}");
     let spread = starts.iter().copied().fold(f64::MIN, f64::max) - starts.iter().copied().fold(f64::MAX, f64::min);
     println!("8 nodes started within {:.0} ms", spread * 1000.0);
     assert!(spread < 1.0, "{spread}");
-    let own: Vec<&str> = nodes(&status)
-        .iter()
-        .map(|node| node["pod_ip"].as_str().unwrap())
-        .collect();
+    let nodes = status.metadata.nodes.iter();
+    let own: Vec<&str> = nodes.map(|node| node.pod_ip.as_deref().unwrap()).collect();
     for rank in 0..8 {
-        assert_eq!(said(&log, "ips ")[&rank], own.join(" "));
-        assert_eq!(said(&log, "reached ")[&rank], "8", "{log}");
-        assert_eq!(said(&log, "number ")[&rank], "8 8 0 8");
-        assert_eq!(said(&log, "head ")[&rank], format!("{}:29500", own[0]));
-        assert_eq!(said(&log, "id ")[&rank], said(&log, "id ")[&0]);
+        assert_eq!(by_rank(&log, "ips ")[&rank], own.join(" "));
+        assert_eq!(by_rank(&log, "reached ")[&rank], "8", "{log}");
+        assert_eq!(by_rank(&log, "number ")[&rank], "8 8 0 8");
+        assert_eq!(by_rank(&log, "head ")[&rank], format!("{}:29500", own[0]));
+        assert_eq!(by_rank(&log, "id ")[&rank], by_rank(&log, "id ")[&0]);
     }
-    assert!(said(&log, "id ")[&0].ends_with(&format!("_{id}")));
+    assert!(by_rank(&log, "id ")[&0].ends_with(&format!("_{id}")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_failure_ends_the_others_and_is_named() {
+async fn the_first_failed_node_ends_its_gang_and_is_named() {
     let world = World::new().await;
-    world.cluster.calm().await;
+    world.cluster.wait_for_deletions().await;
     let run = r#"
         trap 'echo "ended"; exit 143' TERM
         echo "here"
         if [ $NODE_RANK = 2 ]; then sleep 1; echo "exits $EPOCHREALTIME"; exit 3; fi
         sleep 3600 & wait"#;
-    let id = world
-        .api
-        .submit(&json!({"num_nodes": 4, "resources": {"cpus": "10m"}, "run": run}))
-        .await;
-    let status = world.api.wait_for(&id, "failed").await;
+    let id = world.api.submit(&small_task(run).nodes(4)).await;
+    let status = world.api.wait_for(&id, TaskState::Failed).await;
     let seen = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    assert_eq!(status["reason"], "Error");
-    assert_eq!(status["message"], "node 2: the container exited with code 3");
-    let status = world.api.wait_for_nodes(&id, "failed").await;
-    assert_eq!(status["message"], "node 2: the container exited with code 3");
-    for node in nodes(&status) {
-        if node["rank"] == 2 {
-            assert_eq!((&node["exit_code"], &node["reason"]), (&json!(3), &json!("Error")));
+    let message = Some("node 2: the container exited with code 3");
+    assert_eq!(
+        (status.reason.as_deref(), status.message.as_deref()),
+        (Some("Error"), message)
+    );
+    let status = world.api.wait_for_nodes(&id, TaskState::Failed).await;
+    assert_eq!(status.message.as_deref(), message);
+    for node in &status.metadata.nodes {
+        if node.rank == 2 {
+            assert_eq!((node.exit_code, node.reason.as_deref()), (Some(3), Some("Error")));
         } else {
-            assert_eq!(node["reason"], "NodeFailed", "{node}");
-            assert_eq!(node["message"], "terminated because node 2 failed");
+            assert_eq!(node.reason.as_deref(), Some("NodeFailed"), "{node:?}");
+            assert_eq!(node.message.as_deref(), Some("terminated because node 2 failed"));
         }
     }
     let log = world.api.log_text(&id, "").await;
-    let exit = Duration::from_secs_f64(seconds(&said(&log, "exits "))[0]);
+    let exit = Duration::from_secs_f64(seconds(&by_rank(&log, "exits "))[0]);
     println!("failed {:?} after the exit", seen.saturating_sub(exit));
     assert!(seen.saturating_sub(exit) < Duration::from_secs(5), "{log}");
-    assert_eq!(said(&log, "here").len(), 4, "{log}");
-    let mut ended: Vec<u32> = said(&log, "ended").into_keys().collect();
+    assert_eq!(by_rank(&log, "here").len(), 4, "{log}");
+    let mut ended: Vec<u32> = by_rank(&log, "ended").into_keys().collect();
     ended.sort_unstable();
     assert_eq!(ended, [0, 1, 3], "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_has_no_place_in_time_fails_and_frees_what_it_holds() {
+async fn a_gang_past_its_provision_timeout_releases_its_resources() {
     let world = World::new().await;
-    world.cluster.calm().await;
+    world.cluster.wait_for_deletions().await;
     // One node fits, two do not.
-    let most = world.cluster.free_cpus().await * 6 / 10;
-    let id = world
-        .api
-        .submit(&json!({
-            "num_nodes": 2, "resources": {"cpus": format!("{most}m"), "job_recovery": {"max_restarts_on_errors": 3}},
-            "config": {"kubernetes": {"provision_timeout": 3}}, "run": "echo ran",
-        }))
-        .await;
+    let most = world.cluster.largest_node_millicpus().await * 6 / 10;
+    let large = TaskBuilder::new("echo ran").cpus(format!("{most}m"));
+    let task = large
+        .clone()
+        .nodes(2)
+        .recovery(json!({"max_restarts_on_errors": 3}))
+        .provision_timeout(3);
+    let id = world.api.submit(&task).await;
     let start = Instant::now();
-    let status = world.api.wait_for_nodes(&id, "failed").await;
-    println!("has ended after {:?}", start.elapsed());
-    assert_eq!(status["reason"], "ProvisionTimeout", "{status}");
-    let message = status["message"].as_str().unwrap();
+    let status = world.api.wait_for_nodes(&id, TaskState::Failed).await;
+    println!("the gang ended after {:?}", start.elapsed());
+    assert_eq!(status.reason.as_deref(), Some("ProvisionTimeout"), "{status:?}");
+    let message = status.message.unwrap();
     assert!(
         message.contains("within the `provision_timeout` of 3s: 0/1 nodes are available"),
         "{message}"
     );
-    let reasons: Vec<&str> = nodes(&status)
-        .iter()
-        .map(|node| node["reason"].as_str().unwrap())
-        .collect();
+    let nodes = status.metadata.nodes.iter();
+    let reasons: Vec<&str> = nodes.map(|node| node.reason.as_deref().unwrap()).collect();
     assert!(
         reasons.contains(&"NodeFailed"),
-        "the one that had a place is ended, too: {reasons:?}"
+        "the scheduled node must be ended, too: {reasons:?}"
     );
     assert_eq!(world.api.log_text(&id, "").await, "");
-    // Nothing is held: another task of that size runs immediately.
-    let next = json!({"resources": {"cpus": format!("{most}m")}, "run": "true"});
-    let next = world.api.submit(&next).await;
-    world.api.wait_for(&next, "completed").await;
+    // Another task of that size runs immediately.
+    let next = world.api.submit(&large).await;
+    world.api.wait_for(&next, TaskState::Completed).await;
 }
 
-/// Each of two servers may act late on what it has seen: one is cut off from the news that both tasks have begun.
+/// The watches of one of two servers are silent, so it does not see that both gangs have started.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_behind_ends_nothing_that_has_begun() {
-    const LATE: Duration = Duration::from_secs(60);
-    /// After this time a server makes a task give way. The later it is cut off, the sooner it acts on what it has seen.
-    const NEARLY_PATIENT: Duration = Duration::from_secs(8);
+async fn a_server_with_a_stale_cache_preempts_no_started_gang() {
+    const LIMIT: Duration = Duration::from_secs(60);
+    /// Slightly less than the time after which a server preempts a gang, so that it does so soon after its watches are
+    /// silent.
+    const BEFORE_PREEMPTION: Duration = Duration::from_secs(8);
     let world = World::own(&[]).await;
-    world.cluster.calm().await;
+    world.cluster.wait_for_deletions().await;
     let proxy = Proxy::start(&world.kubeconfig()).await;
     let (_server, behind) = world.another(proxy.kubeconfig(), &[]);
     assert_eq!(behind.get("/readyz").await.status, 200);
-    let all = world.cluster.free_cpus().await;
-    let task = |nodes: u32, percent: u64, run: &str| json!({"num_nodes": nodes, "resources": {"cpus": format!("{}m", all * percent / 100)}, "run": run});
-    let placed = async |id: &str| {
-        eventually(LATE, "a node to be scheduled", async || {
-            let status = world.api.status(id).await;
-            let placed = nodes(&status).iter().filter(|node| !node["node_name"].is_null());
-            (placed.count() == 1).then_some(())
-        })
-        .await;
+    let all = world.cluster.largest_node_millicpus().await;
+    let task = |nodes: u32, percent: u64, run: &str| {
+        TaskBuilder::new(run)
+            .nodes(nodes)
+            .cpus(format!("{}m", all * percent / 100))
+    };
+    let wait_for_scheduled = async |id: &str| {
+        let is_scheduled = |status: &TaskStatus| scheduled_nodes(status) == 1;
+        world
+            .api
+            .wait_for_status(id, LIMIT, "a node to be scheduled", is_scheduled)
+            .await;
     };
     let blocker = world.api.submit(&task(1, 55, "sleep 600")).await;
-    placed(&blocker).await;
+    wait_for_scheduled(&blocker).await;
     // 55 + 25 are in use: a second 25 do not fit. Then 15 fit, but not a second time.
     let earlier = world.api.submit(&task(2, 25, "sleep 15; echo ran")).await;
-    placed(&earlier).await;
+    wait_for_scheduled(&earlier).await;
     let later = world.api.submit(&task(2, 15, "sleep 15; echo ran")).await;
-    placed(&later).await;
-    eventually(LATE, "the other server to see that both wait", async || {
-        let seen = behind.get(&format!("/tasks/{later}")).await;
+    wait_for_scheduled(&later).await;
+    eventually(LIMIT, "the other server to see that both wait", async || {
+        let seen = behind.try_status(&later).await;
         (seen.status == 200 && seen.body["reason"] == "Unschedulable").then_some(())
     })
     .await;
-    tokio::time::sleep(NEARLY_PATIENT).await;
+    tokio::time::sleep(BEFORE_PREEMPTION).await;
     proxy.silence();
     world.api.stop(&blocker).await;
     for id in [&earlier, &later] {
-        let status = world.api.wait_for(id, "completed").await;
-        assert_eq!(status["metadata"]["nodes"].as_array().unwrap().len(), 2, "{status}");
+        let status = world.api.wait_for(id, TaskState::Completed).await;
+        assert_eq!(status.metadata.nodes.len(), 2, "{status:?}");
         for job in world.cluster.jobs(id).await {
             let gave_way = job.metadata.annotations.unwrap_or_default().remove("k8s-cli/gave-way");
-            assert_eq!(gave_way, None, "it had begun");
+            assert_eq!(gave_way, None, "a started gang must not be preempted");
         }
     }
 }

@@ -1,18 +1,19 @@
-//! The state directory of the engine: who owns it, and what happens to contents without a record.
+//! The state directory of the engine: its owner, and contents without a record.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use e2e::{Backend, Server, World, eventually, shims};
+use e2e::{Backend, Server, TaskBuilder, World, eventually, shims};
 use rusqlite::Connection;
 use serde_json::json;
+use task::TaskState;
 
-/// All files below a directory that have this text.
-fn files_with(folder: &Path, text: &str) -> Vec<PathBuf> {
+/// Returns all files below a directory with this text.
+fn files_with(directory: &Path, text: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.is_dir() {
             found.extend(files_with(&path, text));
@@ -24,17 +25,17 @@ fn files_with(folder: &Path, text: &str) -> Vec<PathBuf> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folder_with_other_peoples_data_is_refused_and_left_as_it_is() {
+async fn a_directory_with_other_data_is_rejected_and_kept() {
     if Backend::Cluster.lacks("it has no state directory") {
         return;
     }
-    let folder = std::env::temp_dir().join(format!("k8s-cli-e2e-other-{:016x}", fastrand::u64(..)));
+    let directory = std::env::temp_dir().join(format!("k8s-cli-e2e-other-{:016x}", fastrand::u64(..)));
     for name in ["volumes/photos", "pods/thesis"] {
-        fs::create_dir_all(folder.join(name)).unwrap();
-        fs::write(folder.join(name).join("data"), "precious").unwrap();
+        fs::create_dir_all(directory.join(name)).unwrap();
+        fs::write(directory.join(name).join("data"), "precious").unwrap();
     }
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
-    let mut server = Server::command(&["--backend", "embedded", "--state-dir", folder.to_str().unwrap()])
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut server = Server::command(&["--backend", "embedded", "--state-dir", directory.to_str().unwrap()])
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
@@ -45,31 +46,32 @@ async fn a_folder_with_other_peoples_data_is_refused_and_left_as_it_is() {
     )
     .await;
     let output = server.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        said.contains("is not a k8s-cli state directory") && said.contains("--state-dir"),
-        "{said}"
+        stderr.contains("is not a k8s-cli state directory") && stderr.contains("--state-dir"),
+        "{stderr}"
     );
-    assert_eq!(files_with(&folder, "precious").len(), 2);
-    assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o755);
-    fs::remove_dir_all(folder).unwrap();
+    assert_eq!(files_with(&directory, "precious").len(), 2);
+    assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o755);
+    fs::remove_dir_all(directory).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_database_costs_no_data_and_leaves_no_process() {
+async fn a_lost_database_loses_no_data_and_leaves_no_process() {
     if Backend::Cluster.lacks("the server does not own the state") {
         return;
     }
     let mut world = World::own(&[]).await;
-    let state = world.state_folder().unwrap().to_owned();
-    world.api.create_volume(&json!({"name": "data", "size": "1Mi"})).await;
-    let task = json!({"volumes": {"/data": "data"}, "run": "printf kept >/data/file; printf draft >draft; echo up; sleep 600"});
+    let state = world.state_dir().unwrap().to_owned();
+    world.api.create_small_volume("data").await;
+    let task =
+        TaskBuilder::new("printf kept >/data/file; printf draft >draft; echo up; sleep 600").volume("/data", "data");
     let id = world.api.submit(&task).await;
     eventually(Duration::from_secs(30), "the task to have written", async || {
         (!files_with(&state, "draft").is_empty()).then_some(())
     })
     .await;
-    world.api.wait_for(&id, "running").await;
+    world.api.wait_for(&id, TaskState::Running).await;
     world.server().kill();
     for name in ["state.db", "state.db-wal", "state.db-shm"] {
         fs::remove_file(state.join(name)).unwrap();
@@ -85,16 +87,16 @@ async fn a_lost_database_costs_no_data_and_leaves_no_process() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_record_says_is_gone_is_removed_after_the_next_start() {
+async fn recorded_leftovers_are_deleted_at_startup() {
     if Backend::Cluster.lacks("the server does not own the state") {
         return;
     }
     let mut world = World::own(&[]).await;
-    let state = world.state_folder().unwrap().to_owned();
+    let state = world.state_dir().unwrap().to_owned();
     world.server().kill();
-    let folder = state.join("volumes/0e37df36-f698-11e6-8dd4-cb9ced3df976");
-    fs::create_dir(&folder).unwrap();
-    fs::write(folder.join("file"), "deleted").unwrap();
+    let directory = state.join("volumes/0e37df36-f698-11e6-8dd4-cb9ced3df976");
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("file"), "deleted").unwrap();
     let connection = Connection::open(state.join("state.db")).unwrap();
     let sql = "INSERT INTO leftovers VALUES ('0e37df36-f698-11e6-8dd4-cb9ced3df976')";
     connection.execute(sql, []).unwrap();
@@ -107,38 +109,38 @@ async fn what_a_record_says_is_gone_is_removed_after_the_next_start() {
     assert!(!state.join("unknown").exists());
 }
 
-/// A deleted volume with many files is out of the way immediately, and nothing waits for its deletion.
+/// A deleted volume is moved away immediately, and nothing waits until its files are deleted.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_volume_of_very_many_files_is_deleted_beside_tasks_that_run() {
+async fn a_volume_of_many_files_is_deleted_in_the_background() {
     if Backend::Cluster.lacks("the server does not own the volumes") {
         return;
     }
     let world = World::own(&[]).await;
-    let state = world.state_folder().unwrap().to_owned();
+    let state = world.state_dir().unwrap().to_owned();
     let volume = world.api.create_volume(&json!({"name": "many", "size": "1Gi"})).await;
-    let task = json!({"volumes": {"/many": "many"}, "run": "true"});
+    let task = TaskBuilder::new("true").volume("/many", "many");
     let id = world.api.submit(&task).await;
-    world.api.wait_for(&id, "completed").await;
+    world.api.wait_for(&id, TaskState::Completed).await;
     assert_eq!(world.api.stop(&id).await.status, 200);
-    let folder = fs::read_dir(state.join("volumes"))
+    let directory = fs::read_dir(state.join("volumes"))
         .unwrap()
         .next()
         .unwrap()
         .unwrap()
         .path();
     for number in 0..50_000 {
-        fs::File::create(folder.join(number.to_string())).unwrap();
+        fs::File::create(directory.join(number.to_string())).unwrap();
     }
     eventually(Duration::from_secs(20), "the volume to be deleted", async || {
-        (world.api.delete(&format!("/volumes/{volume}")).await.status == 200).then_some(())
+        (world.api.delete_volume(&volume).await.status == 200).then_some(())
     })
     .await;
     eventually(Duration::from_secs(20), "the volume to be moved away", async || {
-        (!folder.exists()).then_some(())
+        (!directory.exists()).then_some(())
     })
     .await;
     let id = world.api.run("echo beside").await;
-    world.api.wait_for(&id, "completed").await;
+    world.api.wait_for(&id, TaskState::Completed).await;
     eventually(Duration::from_secs(60), "the trash to be empty", async || {
         fs::read_dir(state.join("trash"))
             .unwrap()
@@ -151,19 +153,19 @@ async fn a_volume_of_very_many_files_is_deleted_beside_tasks_that_run() {
 
 /// The limit is enforced at startup, and then every 30 s.
 #[tokio::test(flavor = "multi_thread")]
-async fn all_logs_together_are_kept_below_their_limit() {
+async fn all_logs_together_stay_below_their_limit() {
     if Backend::Cluster.lacks("the kubelet keeps the logs") {
         return;
     }
     let mut world = World::own(&["--log-limit", "4", "--total-log-limit", "2"]).await;
-    let state = world.state_folder().unwrap().to_owned();
+    let state = world.state_dir().unwrap().to_owned();
     let mut ids = Vec::new();
     for _ in 0..2 {
         let id = world
             .api
             .run("yes 0123456789012345678901234567890123456789 | head -n 20000")
             .await;
-        world.api.wait_for(&id, "completed").await;
+        world.api.wait_for(&id, TaskState::Completed).await;
         ids.push(id);
     }
     assert!(world.server().terminate());

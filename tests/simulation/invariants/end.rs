@@ -1,35 +1,36 @@
-//! What must be so when everything has settled.
+//! Invariants that are checked after the servers have settled.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use executor::TaskSnapshot;
-use serde_json::Value;
+use task::wire::TaskStatus;
 use tokio::time::Instant;
 
-use super::{AGREE, BOUND, GOES_ON, ONE_KEY, REFUSED, STAYS, has_failed, is_let_go};
+use super::{CLEANUP, CONVERGENCE, IDEMPOTENCY, LIVENESS, MAX_AGE, PERSISTENCE, has_failed, may_be_gone};
 use crate::clients::{USERS, user};
 use crate::history::{History, Kind, Object, Task};
 use crate::ledger::{Ledger, Outcome, Submit};
 use crate::sim::Sim;
 
-/// How long a server may look for what a failed submit has left.
-const UNDO: Duration = Duration::from_secs(95);
+/// Time within which a server deletes the objects of a failed submit.
+const CLEANUP_TIME: Duration = Duration::from_secs(95);
 
-/// How long everything that can go on may take to do so.
-const SLOW: Duration = Duration::from_secs(60);
+/// Time within which a gang must make progress.
+const PROGRESS_TIME: Duration = Duration::from_secs(60);
 
-/// Whether there is nothing left that takes its time.
+/// Whether no submit is pending and the objects of failed submits may be deleted.
 pub fn is_settled(sim: &Sim) -> bool {
     let (history, ledger) = (sim.history(), sim.ledger());
-    let is_open = ledger.submits.iter().any(|submit| submit.outcome == Outcome::Open);
+    let is_open = ledger.submits.iter().any(|submit| submit.outcome == Outcome::Pending);
     let uncommitted = history
         .all()
-        .any(|owner| owner.kind == Kind::Owner && !owner.by_stranger && owner.is_there() && owner.committed.is_none());
+        .any(|owner| owner.kind == Kind::Owner && !owner.is_foreign && owner.exists() && owner.committed_at.is_none());
     let is_undone = |submit: &Submit| match &submit.outcome {
-        Outcome::Refused { at, .. } => {
-            at.elapsed() > UNDO || of_submit(&history, submit).next().is_none() && at.elapsed() > UNDO / 2
+        Outcome::Rejected { at, .. } => {
+            at.elapsed() > CLEANUP_TIME
+                || jobs_of_submit(&history, submit).next().is_none() && at.elapsed() > CLEANUP_TIME / 2
         }
         _ => true,
     };
@@ -42,35 +43,35 @@ pub fn is_settled(sim: &Sim) -> bool {
             .all(is_undone)
 }
 
-/// Checks everything once more.
-pub fn kept_at_the_end(sim: &Arc<Sim>) {
+/// Checks all invariants that hold at the end.
+pub fn check_at_end(sim: &Arc<Sim>) {
     let (history, ledger) = (sim.history(), sim.ledger());
     for (id, _, _) in ledger.acknowledged() {
         let task = history.task(&id);
-        if is_let_go(sim, &ledger, &task, &id) {
+        if may_be_gone(sim, &ledger, &task, &id) {
             continue;
         }
         let attempt = task.attempt;
         let is_whole = |attempt: u32| {
-            let jobs = task.jobs.iter().filter(|job| job.attempt == attempt && job.is_there());
+            let jobs = task.jobs.iter().filter(|job| job.attempt == attempt && job.exists());
             task.jobs
                 .first()
                 .is_some_and(|first| jobs.count() == first.num_nodes as usize)
         };
-        if !task.is_there() || !(is_whole(attempt) || attempt > 1 && is_whole(attempt - 1)) {
-            sim.timeline.violated(STAYS, format!("{id} is not there as a whole"));
+        if !task.exists() || !(is_whole(attempt) || attempt > 1 && is_whole(attempt - 1)) {
+            sim.timeline.violated(PERSISTENCE, format!("{id} is incomplete"));
         }
     }
-    keys(sim, &history, &ledger);
-    refusals(sim, &history, &ledger);
+    check_keys(sim, &history, &ledger);
+    check_rejections(sim, &history, &ledger);
     for id in history.tasks() {
-        progress(sim, &history, &id);
+        check_progress(sim, &history, &id);
     }
-    agreement(sim, &history);
+    check_convergence(sim, &history);
 }
 
-/// For each key there is at most one task.
-fn keys(sim: &Sim, history: &History, ledger: &Ledger) {
+/// Each key has at most one task.
+fn check_keys(sim: &Sim, history: &History, ledger: &Ledger) {
     let mut tasks: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
     let keyed = ledger
         .submits
@@ -82,72 +83,76 @@ fn keys(sim: &Sim, history: &History, ledger: &Ledger) {
     for id in history.tasks() {
         let task = history.task(&id);
         let token = task.owner.and_then(|owner| owner.annotation("k8s-cli/submission"));
-        if let Some(key) = token.and_then(|token| tokens.get(token)).filter(|_| task.is_there()) {
+        if let Some(key) = token.and_then(|token| tokens.get(token)).filter(|_| task.exists()) {
             tasks.entry(*key).or_default().push(id);
         }
     }
     for (key, ids) in tasks {
         if ids.len() > 1 {
-            sim.timeline.violated(ONE_KEY, format!("{key:?} has made {ids:?}"));
+            sim.timeline
+                .violated(IDEMPOTENCY, format!("{key:?} has created {ids:?}"));
         }
     }
 }
 
-/// Everything that was made for a submit and is there.
-fn of_submit<'a>(history: &'a History, submit: &'a Submit) -> impl Iterator<Item = &'a Object> {
+/// Returns the existing Jobs of a submit.
+fn jobs_of_submit<'a>(history: &'a History, submit: &'a Submit) -> impl Iterator<Item = &'a Object> {
     history.all().filter(|object| {
-        object.kind == Kind::Job && !object.by_stranger && object.is_there() && object.submit == Some(submit.definition)
+        object.kind == Kind::Job && !object.is_foreign && object.exists() && object.submit == Some(submit.definition)
     })
 }
 
-/// What was refused has left nothing: neither a task nor a part of one.
-fn refusals(sim: &Sim, history: &History, ledger: &Ledger) {
+/// Rejected submits have left no objects.
+fn check_rejections(sim: &Sim, history: &History, ledger: &Ledger) {
     for submit in &ledger.submits {
-        let Outcome::Refused { at, is_reuse, .. } = &submit.outcome else {
+        let Outcome::Rejected { at, is_reuse, .. } = &submit.outcome else {
             continue;
         };
-        // A key is asked for again; and a server that died could not tidy up, where nobody else can know that it had to.
-        let is_final = (submit.key.is_none() || *is_reuse) && !ledger.died_since(&submit.server, *at);
-        let is_made =
-            |other: &Submit| other.definition == submit.definition && !matches!(other.outcome, Outcome::Refused { .. });
+        // A submit with a key is retried. A server that crashed could not delete its objects, and no other server knows
+        // about them.
+        let is_final = (submit.key.is_none() || *is_reuse) && !ledger.crashed_since(&submit.server, *at);
+        let is_made = |other: &Submit| {
+            other.definition == submit.definition && !matches!(other.outcome, Outcome::Rejected { .. })
+        };
         if is_final
             && !ledger.submits.iter().any(is_made)
-            && let Some(left) = of_submit(history, submit).next()
+            && let Some(left) = jobs_of_submit(history, submit).next()
         {
             sim.timeline.violated(
-                REFUSED,
+                CLEANUP,
                 format!("{} of submit {} is left", left.name, submit.definition),
             );
         }
     }
-    for object in history.all().filter(|object| !object.by_stranger && object.is_there()) {
-        if object.kind == Kind::Owner && object.committed.is_none() {
+    for object in history.all().filter(|object| !object.is_foreign && object.exists()) {
+        if object.kind == Kind::Owner && object.committed_at.is_none() {
             sim.timeline.violated(
-                REFUSED,
-                format!("the owner {} was never committed and is there", object.name),
+                CLEANUP,
+                format!("the owner {} was never committed and still exists", object.name),
             );
         }
         let owner = object.owners.first().filter(|_| object.kind == Kind::Job);
-        if owner.is_some_and(|owner| history.get(owner).is_none_or(|owner| owner.gone.is_some())) {
+        if owner.is_some_and(|owner| history.get(owner).is_none_or(|owner| owner.deleted_at.is_some())) {
             sim.timeline
-                .violated(REFUSED, format!("{} is left without its owner", object.name));
+                .violated(CLEANUP, format!("{} is left without its owner", object.name));
         }
     }
 }
 
-/// A gang whose nodes all run has begun; one of whose nodes one has failed has ended.
-fn progress(sim: &Sim, history: &History, id: &str) {
+/// A gang whose nodes all run has started, and one with a failed node has ended.
+fn check_progress(sim: &Sim, history: &History, id: &str) {
     let task = history.task(id);
     let now = Instant::now();
-    let present: Vec<&Object> = task.present().filter(|job| job.is_there()).collect();
+    let present: Vec<&Object> = task.latest_jobs().filter(|job| job.exists()).collect();
     let pods = history
         .of(Kind::Pod, id)
-        .filter(|pod| pod.attempt == task.attempt && pod.is_there());
+        .filter(|pod| pod.attempt == task.attempt && pod.exists());
     let pods: Vec<&Object> = pods.collect();
-    let Some(first) = present.first().filter(|job| job.num_nodes > 1 && task.is_there()) else {
+    let Some(first) = present.first().filter(|job| job.num_nodes > 1 && task.exists()) else {
         return;
     };
-    let for_long = |pod: &&Object| pod.moved + SLOW < now && pod.is_untouched_since(now - SLOW);
+    let for_long =
+        |pod: &&Object| pod.phase_changed_at + PROGRESS_TIME < now && pod.is_untouched_since(now - PROGRESS_TIME);
     let runs = pods
         .iter()
         .filter(|pod| pod.phase() == "Running" && for_long(pod))
@@ -156,28 +161,28 @@ fn progress(sim: &Sim, history: &History, id: &str) {
     let nodes = first.num_nodes as usize;
     if runs == nodes && present.len() == nodes && has_waited {
         sim.timeline
-            .violated(GOES_ON, format!("all nodes of {id} run, and none is let begin"));
+            .violated(LIVENESS, format!("all nodes of {id} run, and no gate is open"));
     }
     let failed_long_ago = pods.iter().any(|pod| pod.phase() == "Failed" && for_long(pod));
     if failed_long_ago && runs > 0 && has_failed(history, id, task.attempt) {
         sim.timeline
-            .violated(GOES_ON, format!("a node of {id} has failed, and others go on"));
+            .violated(LIVENESS, format!("a node of {id} has failed, and others still run"));
     }
 }
 
-/// All servers show all tasks, and show them alike.
-fn agreement(sim: &Sim, history: &History) {
+/// All servers show the same tasks with the same states.
+fn check_convergence(sim: &Sim, history: &History) {
     let servers = sim.servers.running();
     for server in &servers {
         if let Err(error) = server.executor.check_in_sync() {
             sim.timeline
-                .violated(AGREE, format!("{} does not answer: {error}", server.name));
+                .violated(CONVERGENCE, format!("{} is out of sync: {error}", server.name));
         }
     }
     for name in USERS {
         let there = history.tasks().into_iter().filter(|id| {
             let task = history.task(id);
-            task.user() == name && task.is_there() && is_steady(history, id)
+            task.user() == name && task.exists() && is_steady(history, id)
         });
         let there: Vec<String> = there.collect();
         let mut first: Option<(String, BTreeMap<String, String>)> = None;
@@ -195,7 +200,7 @@ fn agreement(sim: &Sim, history: &History) {
             let ids: Vec<String> = shown.keys().cloned().collect();
             if ids != there {
                 sim.timeline.violated(
-                    AGREE,
+                    CONVERGENCE,
                     format!("{} shows {name} {ids:?} instead of {there:?}", server.name),
                 );
             }
@@ -204,8 +209,10 @@ fn agreement(sim: &Sim, history: &History) {
                 Some((other, known)) if *known != shown => {
                     let differences = shown.iter().filter(|(id, text)| known.get(*id) != Some(text));
                     let differences: Vec<_> = differences.map(|(id, text)| (id, text, known.get(id))).collect();
-                    sim.timeline
-                        .violated(AGREE, format!("{} and {other} differ: {differences:?}", server.name));
+                    sim.timeline.violated(
+                        CONVERGENCE,
+                        format!("{} and {other} differ: {differences:?}", server.name),
+                    );
                 }
                 Some(_) => {}
             }
@@ -213,7 +220,7 @@ fn agreement(sim: &Sim, history: &History) {
     }
 }
 
-/// Whether nothing of a task has changed for so long that all must know it.
+/// Whether the objects of a task have been unchanged for longer than `MAX_AGE`.
 fn is_steady(history: &History, id: &str) -> bool {
     let task = history.task(id);
     let pods = history.of(Kind::Pod, id);
@@ -222,19 +229,17 @@ fn is_steady(history: &History, id: &str) -> bool {
         .copied()
         .chain(task.owner)
         .chain(pods)
-        .all(|object| object.changed.elapsed() > BOUND)
+        .all(|object| object.changed_at.elapsed() > MAX_AGE)
 }
 
 fn is_of(history: &History, task: &Task<'_>, uid: &str) -> bool {
-    history.get(uid).is_some_and(|job| !job.by_stranger) && task.jobs.iter().any(|job| job.uid == uid)
+    history.get(uid).is_some_and(|job| !job.is_foreign) && task.jobs.iter().any(|job| job.uid == uid)
 }
 
-/// What a view says, without what one server may know later than another.
+/// Summarizes a task without fields that servers may update at different times.
 fn summary(view: &TaskSnapshot) -> String {
-    let status: Value = serde_json::from_slice(&view.json).unwrap();
-    let nodes = status["metadata"]["nodes"].as_array().into_iter().flatten();
-    let nodes: Vec<String> = nodes
-        .map(|node| format!("{} {}", node["attempt"], node["status"]))
-        .collect();
-    format!("{} {nodes:?}", status["status"])
+    let status: TaskStatus = serde_json::from_slice(&view.json).unwrap();
+    let nodes = status.metadata.nodes.iter();
+    let nodes: Vec<String> = nodes.map(|node| format!("{} {}", node.attempt, node.status)).collect();
+    format!("{} {nodes:?}", status.status)
 }

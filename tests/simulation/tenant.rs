@@ -1,5 +1,5 @@
-//! A fellow tenant of the namespace who writes whatever may confuse the servers into objects of its own, and takes labels from
-//! others' objects and gives them back.
+//! Another tenant of the namespace, who creates objects that may confuse the servers, and removes labels from their
+//! objects and restores them.
 
 use std::sync::Arc;
 
@@ -10,13 +10,14 @@ use tokio::time::{Instant, sleep};
 
 use super::clients::user;
 use super::direct::{CONFIG_MAPS, EVENTS, JOBS, PODS};
-use super::history::{Kind, Object, STRANGER};
+use super::history::{FOREIGN, Kind, Object};
 use super::sim::{Sim, between, happens, pause};
 
 const MALLORY: &str = "mallory";
 
-/// Lets the tenant do things until it gets quiet. `chance` is how much of them.
-pub async fn meddle(sim: Arc<Sim>, chance: f64) {
+/// Lets the tenant interfere until the simulation gets quiet. `chance` is the probability of each step.
+pub async fn interfere(sim: Arc<Sim>, chance: f64) {
+    // Another text would change the course of all seeds.
     let mut random = sim.random("stranger");
     let mut number = 0;
     while sim.is_active() {
@@ -30,45 +31,45 @@ pub async fn meddle(sim: Arc<Sim>, chance: f64) {
         match what {
             0 => copy_job(&sim, &victim, number, &mut random).await,
             1 => copy_owner(&sim, &victim, &mut random).await,
-            2 => pretend(&sim, &victim, number, &mut random).await,
-            3 => pod(&sim, &victim, number).await,
-            4 => warn(&sim, &victim, number).await,
-            5 => foreign(&sim, &victim, number).await,
-            _ => take_label(&sim, &victim, &mut random).await,
+            2 => claim_id(&sim, &victim, number, &mut random).await,
+            3 => copy_pod(&sim, &victim, number).await,
+            4 => forge_event(&sim, &victim, number).await,
+            5 => create_config_map(&sim, &victim, number).await,
+            _ => remove_label(&sim, &victim, &mut random).await,
         }
     }
 }
 
-/// Something that a server has made and that is there. The newest as often as any other.
+/// An existing object of a server: the latest in half of all cases, otherwise any.
 fn victim(sim: &Sim, random: &mut Rng) -> Option<Object> {
     let history = sim.history();
     let mut all: Vec<&Object> = history
         .all()
-        .filter(|object| !object.by_stranger && object.is_there())
+        .filter(|object| !object.is_foreign && object.exists())
         .collect();
-    all.sort_by_key(|object| object.made);
+    all.sort_by_key(|object| object.created_at);
     let (any, is_newest) = (random.usize(..), random.bool());
     let last = all.len().checked_sub(1)?;
     Some(all[if is_newest { last } else { any % all.len() }].clone())
 }
 
-/// What is made here says so, which servers do not know.
+/// Marks an object as foreign for the checks; servers ignore the mark.
 fn marked(mut object: Value) -> Value {
-    object["metadata"]["annotations"][STRANGER] = "true".into();
-    object["spec"]["template"]["metadata"]["annotations"][STRANGER] = "true".into();
+    object["metadata"]["annotations"][FOREIGN] = "true".into();
+    object["spec"]["template"]["metadata"]["annotations"][FOREIGN] = "true".into();
     object
 }
 
-async fn make(sim: &Sim, path: &str, object: &Value, what: &str) {
-    let made = sim.direct.ask(Method::POST, path, object).await;
-    let outcome = match &made {
-        Ok(made) => format!("{} {}", made["metadata"]["name"], made["metadata"]["uid"]),
-        Err(refusal) => refusal["message"].to_string(),
+async fn create(sim: &Sim, path: &str, object: &Value, what: &str) {
+    let created = sim.direct.send(Method::POST, path, object).await;
+    let outcome = match &created {
+        Ok(created) => format!("{} {}", created["metadata"]["name"], created["metadata"]["uid"]),
+        Err(status) => status["message"].to_string(),
     };
-    sim.tell(|| format!("the stranger makes {what}: {outcome}"));
+    sim.log(|| format!("the tenant creates {what}: {outcome}"));
 }
 
-/// A copy of an object without what Kubernetes has put into it.
+/// Copies an object without the fields that Kubernetes has set.
 fn copied(object: &Object) -> Value {
     let mut copy = Value::clone(&object.value);
     let metadata = &copy["metadata"];
@@ -89,7 +90,7 @@ fn become_mallory(object: &mut Value) {
     object["metadata"]["annotations"]["k8s-cli/username"] = MALLORY.into();
 }
 
-/// A Job like one of a task, which runs nothing: of another user, under another name, or as an attempt that is far off.
+/// Creates a suspended copy of a Job: of another user, with another name, or as a distant attempt.
 async fn copy_job(sim: &Sim, victim: &Object, number: usize, random: &mut Rng) {
     let job = sim.history().of(Kind::Job, &victim.task).next().cloned();
     let Some(job) = job else { return };
@@ -120,7 +121,7 @@ async fn copy_job(sim: &Sim, victim: &Object, number: usize, random: &mut Rng) {
         copy["metadata"]["annotations"]["num-nodes"] = random.u32(2..100_000).to_string().into();
     }
     let whose = if is_mallorys { "its own" } else { "another" };
-    make(
+    create(
         sim,
         JOBS,
         &marked(copy),
@@ -129,7 +130,7 @@ async fn copy_job(sim: &Sim, victim: &Object, number: usize, random: &mut Rng) {
     .await;
 }
 
-/// A ConfigMap like the owner of a task, under the other name that an owner may have.
+/// Creates a copy of the owner of a task, with the other name that an owner may have.
 async fn copy_owner(sim: &Sim, victim: &Object, random: &mut Rng) {
     let object = {
         let history = sim.history();
@@ -151,12 +152,12 @@ async fn copy_owner(sim: &Sim, victim: &Object, random: &mut Rng) {
     if random.bool() {
         become_mallory(&mut copy);
     }
-    copy["metadata"]["annotations"][STRANGER] = "true".into();
-    make(sim, CONFIG_MAPS, &copy, &format!("an owner for {}", object.task)).await;
+    copy["metadata"]["annotations"][FOREIGN] = "true".into();
+    create(sim, CONFIG_MAPS, &copy, &format!("an owner for {}", object.task)).await;
 }
 
-/// A Job of its own that claims the identifier of somebody's task, and is otherwise in order.
-async fn pretend(sim: &Sim, victim: &Object, number: usize, random: &mut Rng) {
+/// Creates a valid Job of the tenant with the ID of a task.
+async fn claim_id(sim: &Sim, victim: &Object, number: usize, random: &mut Rng) {
     let nodes = random.u32(1..1001);
     let name = format!("mine{number}");
     let object = json!({
@@ -171,25 +172,25 @@ async fn pretend(sim: &Sim, victim: &Object, number: usize, random: &mut Rng) {
     });
     let mut object = marked(object);
     become_mallory(&mut object);
-    make(sim, JOBS, &object, &format!("a Job of its own as {}", victim.task)).await;
+    create(sim, JOBS, &object, &format!("a Job of its own as {}", victim.task)).await;
 }
 
-/// A pod that looks like one of a task, and no Job has made.
-async fn pod(sim: &Sim, victim: &Object, number: usize) {
+/// Creates a pod with the labels of a task and without a Job.
+async fn copy_pod(sim: &Sim, victim: &Object, number: usize) {
     let pod = sim.history().of(Kind::Pod, &victim.task).next().cloned();
     let Some(pod) = pod else { return };
     let mut copy = copied(&pod);
     copy["metadata"]["name"] = format!("pod-{number}").into();
     copy["metadata"]["ownerReferences"] = Value::Null;
-    copy["metadata"]["annotations"][STRANGER] = "true".into();
+    copy["metadata"]["annotations"][FOREIGN] = "true".into();
     copy["spec"] = json!({
         "restartPolicy": "Never", "containers": [{"name": "task", "image": "none"}], "nodeSelector": {"nowhere": "true"},
     });
-    make(sim, PODS, &copy, &format!("a pod like {}", pod.name)).await;
+    create(sim, PODS, &copy, &format!("a pod like {}", pod.name)).await;
 }
 
-/// An event that tells of a failure that has not happened.
-async fn warn(sim: &Sim, victim: &Object, number: usize) {
+/// Creates an event about a failure that has not happened.
+async fn forge_event(sim: &Sim, victim: &Object, number: usize) {
     let kind = if victim.kind == Kind::Pod { "Pod" } else { "Job" };
     let event = json!({
         "metadata": {"name": format!("event-{number}"), "namespace": "default"},
@@ -197,22 +198,22 @@ async fn warn(sim: &Sim, victim: &Object, number: usize) {
         "reason": "FailedCreate", "message": "a quota is full", "type": "Warning", "count": 1,
         "source": {"component": "job-controller"}, "reportingComponent": "job-controller",
     });
-    make(sim, EVENTS, &event, &format!("an event about {}", victim.name)).await;
+    create(sim, EVENTS, &event, &format!("an event about {}", victim.name)).await;
 }
 
-/// Something that carries a task's identifier and nothing else of it.
-async fn foreign(sim: &Sim, victim: &Object, number: usize) {
+/// Creates a ConfigMap with the ID of a task.
+async fn create_config_map(sim: &Sim, victim: &Object, number: usize) {
     let object = json!({
         "metadata": {
-            "name": format!("map-{number}"), "annotations": {STRANGER: "true", "k8s-cli/turn": "1 gave-way 1 2026-01-01T00:00:00Z"},
+            "name": format!("map-{number}"), "annotations": {FOREIGN: "true", "k8s-cli/turn": "1 gave-way 1 2026-01-01T00:00:00Z"},
             "labels": {"skypilot-task": "true", "task-id": victim.task, "username": victim.user.replace('@', "-")},
         },
     });
-    make(sim, CONFIG_MAPS, &object, &format!("a ConfigMap with {}", victim.task)).await;
+    create(sim, CONFIG_MAPS, &object, &format!("a ConfigMap with {}", victim.task)).await;
 }
 
-/// Takes a label away from somebody's object, and gives it back after a while.
-async fn take_label(sim: &Arc<Sim>, victim: &Object, random: &mut Rng) {
+/// Removes a label from an object and restores it after a while.
+async fn remove_label(sim: &Arc<Sim>, victim: &Object, random: &mut Rng) {
     let path = match victim.kind {
         Kind::Job => JOBS,
         Kind::Pod => PODS,
@@ -222,16 +223,16 @@ async fn take_label(sim: &Arc<Sim>, victim: &Object, random: &mut Rng) {
     let label = ["skypilot-task", "task-id", "k8s-cli/user"][random.usize(0..3)];
     let known = victim.value["metadata"]["labels"][label].clone();
     let time = between(random, 100, 15_000);
-    if !known.is_string() || Instant::now() + time > sim.calm_at {
+    if !known.is_string() || Instant::now() + time > sim.quiet_at {
         return;
     }
     let change = |value: Value| json!({"metadata": {"uid": victim.uid, "labels": {label: value}}});
-    let taken = sim.direct.ask(Method::PATCH, &path, &change(Value::Null)).await;
-    sim.tell(|| format!("the stranger takes {label} from {}: {}", victim.name, taken.is_ok()));
+    let taken = sim.direct.send(Method::PATCH, &path, &change(Value::Null)).await;
+    sim.log(|| format!("the tenant removes {label} from {}: {}", victim.name, taken.is_ok()));
     let (sim, back) = (Arc::clone(sim), change(known));
     tokio::spawn(async move {
         sleep(time).await;
-        let given = sim.direct.ask(Method::PATCH, &path, &back).await;
-        sim.tell(|| format!("the stranger gives {label} back to {path}: {}", given.is_ok()));
+        let given = sim.direct.send(Method::PATCH, &path, &back).await;
+        sim.log(|| format!("the tenant restores {label} of {path}: {}", given.is_ok()));
     });
 }

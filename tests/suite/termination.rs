@@ -1,37 +1,39 @@
-//! How a node ends: all of its processes receive SIGTERM and have the grace period, and their output meanwhile is seen.
+//! Termination of nodes: all of their processes receive SIGTERM and have the grace period, and their last output is in
+//! the log.
 
 use std::time::{Duration, Instant};
 
-use e2e::{Backend, Setting, World};
+use e2e::{Backend, Setting, TaskBuilder, World};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
+use task::TaskState;
 
-/// A process that saves for a second on SIGTERM. The handler is in bash, because an image may have no Python. Below
-/// `timeout`, which forwards signals, it receives SIGTERM twice.
+/// A process that saves its state for a second on SIGTERM. The handler is in bash, because an image may have no Python.
+/// Below `timeout`, which forwards signals, it receives SIGTERM twice.
 const TRAINER: &str = r#"bash -c 'trap "trap : TERM; echo saving; read -rt 1 <> <(:); echo saved; exit 0" TERM; echo up; while :; do read -rt 0.1 <> <(:); done'"#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_a_script_has_started_hears_that_it_has_to_end_and_is_waited_for() {
+async fn all_processes_of_a_script_receive_sigterm() {
     let world = World::own(&[]).await;
-    everybody_hears(&world).await;
+    assert_sigterm_reaches_all_processes(&world).await;
 }
 
 /// As in a Docker container, or on a system without unprivileged namespaces.
 #[tokio::test(flavor = "multi_thread")]
-async fn without_namespaces_a_node_ends_in_the_same_way() {
+async fn without_namespaces_all_processes_receive_sigterm() {
     if Backend::Cluster.lacks("its containers have namespaces") {
         return;
     }
-    let folder = std::env::temp_dir().join(format!("k8s-cli-e2e-{:016x}", fastrand::u64(..)));
-    let world = World::in_folder(&folder, no_namespaces(), &[]).await;
-    everybody_hears(&world).await;
-    // What a script leaves running when it exits by itself.
+    let directory = std::env::temp_dir().join(format!("k8s-cli-e2e-{:016x}", fastrand::u64(..)));
+    let world = World::in_directory(&directory, no_namespaces(), &[]).await;
+    assert_sigterm_reaches_all_processes(&world).await;
+    // A process that a script leaves running when it exits.
     let start = Instant::now();
     let id = world.api.run("exec > >(tee run.log) 2>&1; echo over").await;
-    world.api.wait_for(&id, "completed").await;
+    world.api.wait_for(&id, TaskState::Completed).await;
     assert_eq!(world.api.log_text(&id, "").await, "over\n");
     // It takes 7 s if the server waits for a process that has exited.
     assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
@@ -51,13 +53,13 @@ fn no_namespaces() -> Setting {
     }
 }
 
-/// Tasks that receive SIGTERM while they do what scripts of users do.
-async fn everybody_hears(world: &World) {
+/// Terminates tasks whose scripts run a process in different ways.
+async fn assert_sigterm_reaches_all_processes(world: &World) {
     let scripts = [
         format!("{TRAINER}\necho next"),
         format!("{TRAINER} &\nwait"),
         format!("timeout 3600 {TRAINER}"),
-        // In a new session, and waited for all the same: as it leads no process group, it need not fork.
+        // `setsid` does not fork here, because it does not lead a process group, so bash waits for it.
         format!("setsid {TRAINER}; true"),
         format!("( {TRAINER}; true ); true"),
     ];
@@ -76,20 +78,20 @@ async fn everybody_hears(world: &World) {
             .unwrap();
     }
     for (id, script) in ids.iter().zip(&scripts) {
-        let status = world.api.wait_for(id, "failed").await;
-        assert_eq!(status["metadata"]["nodes"][0]["exit_code"], 143, "{script}: {status}");
+        let status = world.api.wait_for(id, TaskState::Failed).await;
+        assert_eq!(status.metadata.nodes[0].exit_code, Some(143), "{script}: {status:?}");
         let log = world.api.log_text(id, "").await;
         assert_eq!(log, "up\nsaving\nsaved\n", "{script}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_script_leaves_running_ends_with_it_and_the_log_says_so() {
+async fn processes_left_by_a_script_are_terminated() {
     let world = World::own(&[]).await;
     let start = Instant::now();
     let id = world.api.run("sleep 600 & echo over; exit 6").await;
-    let status = world.api.wait_for(&id, "failed").await;
-    assert_eq!(status["metadata"]["nodes"][0]["exit_code"], 6, "{status}");
+    let status = world.api.wait_for(&id, TaskState::Failed).await;
+    assert_eq!(status.metadata.nodes[0].exit_code, Some(6), "{status:?}");
     assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
     assert_eq!(
         world.api.log_text(&id, "").await,
@@ -98,7 +100,7 @@ async fn what_a_script_leaves_running_ends_with_it_and_the_log_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_script_writes_through_a_tee_is_kept_to_its_end() {
+async fn output_written_through_tee_is_complete() {
     let world = World::own(&[]).await;
     let script = "exec > >(tee run.log) 2>&1\nseq 2000\necho the end";
     let mut ids = Vec::new();
@@ -106,7 +108,7 @@ async fn what_a_script_writes_through_a_tee_is_kept_to_its_end() {
         ids.push(world.api.run(script).await);
     }
     for id in &ids {
-        world.api.wait_for(id, "completed").await;
+        world.api.wait_for(id, TaskState::Completed).await;
         let log = world.api.log_text(id, "").await;
         assert_eq!(log.lines().count(), 2001, "{id}");
         assert!(log.ends_with("2000\nthe end\n"), "{id}");
@@ -114,7 +116,7 @@ async fn what_a_script_writes_through_a_tee_is_kept_to_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_progress_bar_is_seen_while_it_moves() {
+async fn a_progress_bar_is_streamed_while_it_moves() {
     if Backend::Cluster.lacks("the container runtime holds a line back until it ends") {
         return;
     }
@@ -123,7 +125,7 @@ async fn a_progress_bar_is_seen_while_it_moves() {
         .api
         .run("for i in $(seq 100); do printf '\\r%s %%' $i; sleep 0.1; done; echo; echo done")
         .await;
-    world.api.wait_for(&id, "running").await;
+    world.api.wait_for(&id, TaskState::Running).await;
     let request = world
         .api
         .request(reqwest::Method::GET, &format!("/tasks/{id}/logs?follow=true"));
@@ -144,12 +146,12 @@ async fn a_progress_bar_is_seen_while_it_moves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn python_says_at_once_what_it_says_unless_the_task_says_otherwise() {
+async fn python_is_unbuffered_by_default() {
     let world = World::own(&[]).await;
-    let show = "echo ${PYTHONUNBUFFERED-none}";
-    for (envs, expected) in [(json!({}), "1\n"), (json!({"PYTHONUNBUFFERED": ""}), "\n")] {
-        let id = world.api.submit(&json!({"run": show, "envs": envs})).await;
-        world.api.wait_for(&id, "completed").await;
+    let show = TaskBuilder::new("echo ${PYTHONUNBUFFERED-none}");
+    for (task, expected) in [(show.clone(), "1\n"), (show.env("PYTHONUNBUFFERED", ""), "\n")] {
+        let id = world.api.submit(&task).await;
+        world.api.wait_for(&id, TaskState::Completed).await;
         assert_eq!(world.api.log_text(&id, "").await, expected);
     }
 }

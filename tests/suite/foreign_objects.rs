@@ -1,14 +1,15 @@
-//! Objects of others in the namespace that have our labels are not trusted.
+//! Objects in the namespace that have our labels but were not created by a server are not trusted.
 
 use std::time::Duration;
 
-use e2e::{Backend, World, eventually};
+use e2e::{Backend, TaskBuilder, World, eventually};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, PersistentVolumeClaim};
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha224};
+use task::TaskState;
 
 use crate::operations::metric;
 
@@ -23,7 +24,7 @@ fn job(name: &str, labels: Value, annotations: Value) -> Value {
         "spec": {"template": {
             "metadata": {"labels": labels},
             "spec": {"restartPolicy": "Never", "containers": [{
-                "name": "task", "image": "docker.io/library/python:3.13-slim", "command": ["/bin/bash", "-c", "echo stranger"],
+                "name": "task", "image": "docker.io/library/python:3.13-slim", "command": ["/bin/bash", "-c", "echo foreign"],
             }]},
         }},
     })
@@ -33,26 +34,26 @@ fn labels(id: &str, user: &str) -> Value {
     json!({"skypilot-task": "true", "task-id": id, "task-name": "train", "username": user, "k8s-cli/user": user_label(user)})
 }
 
-/// Waits until the server has seen everything created so far: it sees a task that is created later only after that.
-async fn seen(world: &World) {
+/// Waits until the server has seen all objects that exist now: it sees a new task only after them.
+async fn wait_for_cache(world: &World) {
     let other = world.another(&world.kubeconfig(), &[]);
     let id = other.1.run("true").await;
     eventually(Duration::from_secs(20), "the server to have caught up", async || {
-        (world.api.get(&format!("/tasks/{id}")).await.status == 200).then_some(())
+        (world.api.try_status(&id).await.status == 200).then_some(())
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_with_the_identifier_of_a_task_does_not_take_it_over() {
+async fn a_foreign_job_with_the_id_of_a_task_is_ignored() {
     let world = World::own(&[]).await;
     let single = world.api.run("echo mine; sleep 600").await;
     let gang = world
         .api
-        .submit(&json!({"num_nodes": 2, "run": "echo mine; sleep 600"}))
+        .submit(&TaskBuilder::new("echo mine; sleep 600").nodes(2))
         .await;
-    world.api.wait_for(&single, "running").await;
-    world.api.wait_for_nodes(&gang, "running").await;
+    world.api.wait_for(&single, TaskState::Running).await;
+    world.api.wait_for_nodes(&gang, TaskState::Running).await;
     // A node runs before its script has written anything.
     for (id, lines) in [(&single, 1), (&gang, 2)] {
         world
@@ -85,32 +86,32 @@ async fn a_job_with_the_identifier_of_a_task_does_not_take_it_over() {
         .into_iter()
         .enumerate()
         {
-            let mut stranger = job(&format!("stranger-{index}-{id}"), labels, annotations);
-            stranger["metadata"]["ownerReferences"] = json!(ours.owner_references());
-            let _: Job = world.cluster.make(stranger).await;
+            let mut foreign = job(&format!("foreign-{index}-{id}"), labels, annotations);
+            foreign["metadata"]["ownerReferences"] = json!(ours.owner_references());
+            let _: Job = world.cluster.make(foreign).await;
         }
-        // The name of the next attempt, and everything else as the server writes it.
+        // The Job of the next attempt, exactly as a server creates it.
         let rank = if *id == single { "-node-0" } else { "" };
         let mut next = job(&format!("{}{rank}-attempt-2", ours.name_any()), of_job, copied);
         next["metadata"]["annotations"]["k8s-cli/attempt"] = "2".into();
         next["metadata"]["ownerReferences"] = json!(ours.owner_references());
         let _: Job = world.cluster.make(next).await;
     }
-    seen(&world).await;
+    wait_for_cache(&world).await;
     for id in [&single, &gang] {
         let status = world.api.status(id).await;
         assert_eq!(
-            (&status["status"], &status["username"]),
-            (&json!("running"), &json!("alice@example.com"))
+            (status.status, status.username.as_str()),
+            (TaskState::Running, "alice@example.com")
         );
-        assert_eq!(status["metadata"]["attempts"], json!([]), "{status}");
+        assert_eq!(status.metadata.attempts, [], "{status:?}");
         let log = world.api.log_text(id, "?follow=false").await;
-        assert!(log.contains("mine") && !log.contains("stranger"), "{log}");
+        assert!(log.contains("mine") && !log.contains("foreign"), "{log}");
     }
     let mallory = world.api.as_user("mallory");
     for id in [&single, &gang] {
         let _ = mallory.stop(id).await;
-        assert_eq!(world.api.status(id).await["status"], "running");
+        assert_eq!(world.api.status(id).await.status, TaskState::Running);
     }
     let listed = world.api.task_ids().await;
     assert_eq!(
@@ -132,11 +133,11 @@ async fn a_job_with_the_identifier_of_a_task_does_not_take_it_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_config_map_with_the_identifier_of_a_task_neither_hides_it_nor_is_swept() {
+async fn a_foreign_config_map_with_the_id_of_a_task_is_kept() {
     let world = World::own(&[]).await;
     let single = world.api.run("sleep 600").await;
-    let gang = world.api.submit(&json!({"num_nodes": 2, "run": "sleep 600"})).await;
-    world.api.wait_for_nodes(&gang, "running").await;
+    let gang = world.api.submit(&TaskBuilder::new("sleep 600").nodes(2)).await;
+    world.api.wait_for_nodes(&gang, TaskState::Running).await;
     let owner = world.cluster.owners().await.remove(0);
     let mut copied = json!(owner.annotations());
     copied.as_object_mut().unwrap().remove("k8s-cli/committed");
@@ -153,12 +154,12 @@ async fn a_config_map_with_the_identifier_of_a_task_neither_hides_it_nor_is_swep
     .into_iter()
     .enumerate()
     {
-        let stranger =
-            json!({"metadata": {"name": format!("stranger-{index}"), "labels": labels, "annotations": annotations}});
-        let _: ConfigMap = world.cluster.make(stranger).await;
+        let foreign =
+            json!({"metadata": {"name": format!("foreign-{index}"), "labels": labels, "annotations": annotations}});
+        let _: ConfigMap = world.cluster.make(foreign).await;
     }
-    seen(&world).await;
-    // The one that a server could have left behind is swept, so the others were checked, too.
+    wait_for_cache(&world).await;
+    // One that a server could have left behind is deleted, so the others were checked, too.
     let (mut of_ours, mut abandoned) = (json!(owner.labels()), json!(owner.annotations()));
     of_ours["task-id"] = "abandon1".into();
     abandoned.as_object_mut().unwrap().remove("k8s-cli/committed");
@@ -171,7 +172,7 @@ async fn a_config_map_with_the_identifier_of_a_task_neither_hides_it_nor_is_swep
         .wait_until_gone::<ConfigMap>(Duration::from_secs(30), &name)
         .await;
     for id in [&single, &gang] {
-        assert_eq!(world.api.status(id).await["status"], "running");
+        assert_eq!(world.api.status(id).await.status, TaskState::Running);
     }
     let left = world
         .cluster
@@ -182,13 +183,13 @@ async fn a_config_map_with_the_identifier_of_a_task_neither_hides_it_nor_is_swep
     let left = left
         .items
         .iter()
-        .filter(|object| object.name_any().starts_with("stranger-"))
+        .filter(|object| object.name_any().starts_with("foreign-"))
         .count();
-    assert_eq!(left, 4, "what is not ours is not swept");
+    assert_eq!(left, 4, "foreign objects must not be deleted");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn numbers_that_no_request_could_have_are_ignored() {
+async fn annotations_with_impossible_numbers_are_ignored() {
     let mut world = World::own(&[]).await;
     let id = world.api.run("sleep 600").await;
     let ours = world.cluster.jobs(&id).await.remove(0);
@@ -214,49 +215,46 @@ async fn numbers_that_no_request_could_have_are_ignored() {
         ] {
             let mut annotations = all;
             annotations[key] = number.into();
-            let name = format!("stranger-{index}-{:x}", fastrand::u32(..));
+            let name = format!("foreign-{index}-{:x}", fastrand::u32(..));
             let _: Job = world.cluster.make(job(&name, labels, annotations)).await;
         }
     }
-    seen(&world).await;
-    assert_eq!(world.api.status(&id).await["metadata"]["num_nodes"], 1);
+    wait_for_cache(&world).await;
+    assert_eq!(world.api.status(&id).await.metadata.num_nodes, 1);
     let size = world.api.get("/tasks?all_users=true").await.ok().to_string().len();
     assert!(size < 100_000, "{size} bytes");
     world.server().kill();
     world.server().restart();
-    assert_eq!(world.api.status(&id).await["metadata"]["num_nodes"], 1);
+    assert_eq!(world.api.status(&id).await.metadata.num_nodes, 1);
     assert!(metric(&world.api, "process_resident_memory_bytes").await.unwrap() < 200e6);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_of_anybody_is_not_the_message_of_a_task() {
+async fn a_forged_event_is_not_the_message_of_a_task() {
     let world = World::own(&[]).await;
-    let id = world
-        .api
-        .submit(&json!({"run": "true", "resources": {"cpus": "1000000"}}))
-        .await;
+    let id = world.api.submit(&TaskBuilder::new("true").cpus("1000000")).await;
     world.api.wait_for_reason(&id, "Unschedulable").await;
     let job = world.cluster.jobs(&id).await.remove(0);
     for (reason, component) in [("FailedCreate", "mallory"), ("Scam", "")] {
         let event = json!({
-            "metadata": {"name": format!("lie-{}", reason.to_lowercase())}, "type": "Warning", "reason": reason,
+            "metadata": {"name": format!("forged-{}", reason.to_lowercase())}, "type": "Warning", "reason": reason,
             "message": "send your password to mallory", "source": {"component": component},
             "involvedObject": {"kind": "Job", "namespace": world.cluster.namespace, "name": job.name_any(), "uid": job.uid()},
         });
         let _: Event = world.cluster.make(event).await;
     }
-    seen(&world).await;
-    let status = world.api.status(&id).await.to_string();
+    wait_for_cache(&world).await;
+    let status = world.api.try_status(&id).await.ok().to_string();
     assert!(!status.contains("mallory"), "{status}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn labels_that_are_taken_away_and_given_back_leave_nothing_behind() {
+async fn a_task_is_hidden_only_while_a_label_is_removed() {
     let world = World::own(&[]).await;
     let id = world.api.run("sleep 600").await;
-    let gang = world.api.submit(&json!({"num_nodes": 2, "run": "sleep 600"})).await;
-    world.api.wait_for(&id, "running").await;
-    world.api.wait_for_nodes(&gang, "running").await;
+    let gang = world.api.submit(&TaskBuilder::new("sleep 600").nodes(2)).await;
+    world.api.wait_for(&id, TaskState::Running).await;
+    world.api.wait_for_nodes(&gang, TaskState::Running).await;
     let set = async |name: &str, label: &str, value: Value| {
         let change = Patch::Merge(json!({"metadata": {"labels": {label: value}}}));
         world
@@ -268,7 +266,7 @@ async fn labels_that_are_taken_away_and_given_back_leave_nothing_behind() {
     };
     let shown = async |id: &str, status: u16| {
         eventually(Duration::from_secs(20), &format!("{id} to be {status}"), async || {
-            (world.api.get(&format!("/tasks/{id}")).await.status == status).then_some(())
+            (world.api.try_status(id).await.status == status).then_some(())
         })
         .await;
     };
@@ -284,22 +282,22 @@ async fn labels_that_are_taken_away_and_given_back_leave_nothing_behind() {
     ] {
         set(&name, label, away).await;
         shown(&id, 404).await;
-        assert_eq!(world.api.get("/tasks/phantom1").await.status, 404);
+        assert_eq!(world.api.try_status("phantom1").await.status, 404);
         set(&name, label, back).await;
         shown(&id, 200).await;
-        world.api.wait_for(&id, "running").await;
+        world.api.wait_for(&id, TaskState::Running).await;
     }
     // A Job that has lost its label was not deleted.
     let node = world.cluster.jobs(&gang).await[1].name_any();
     set(&node, "skypilot-task", Value::Null).await;
     tokio::time::sleep(Duration::from_secs(8)).await;
     set(&node, "skypilot-task", json!("true")).await;
-    world.api.wait_for_nodes(&gang, "running").await;
-    assert_eq!(world.api.status(&gang).await["status"], "running");
+    world.api.wait_for_nodes(&gang, TaskState::Running).await;
+    assert_eq!(world.api.status(&gang).await.status, TaskState::Running);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pods_get_no_token_unless_the_operator_names_an_account() {
+async fn pods_have_no_token_without_a_service_account() {
     let world = World::own(&[]).await;
     world.api.run("true").await;
     let [job] = world.cluster.all_jobs().await.try_into().unwrap();
@@ -317,7 +315,7 @@ async fn pods_get_no_token_unless_the_operator_names_an_account() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_claim_of_another_application_is_mounted_only_where_the_operator_lets_it() {
+async fn shared_claims_decides_which_foreign_pvcs_are_mounted() {
     let world = World::own(&["--shared-claims", "labelled"]).await;
     for (name, labels) in [("database", json!({})), ("datasets", json!({"k8s-cli/shared": "true"}))] {
         let claim = json!({
@@ -326,9 +324,9 @@ async fn a_claim_of_another_application_is_mounted_only_where_the_operator_lets_
         });
         let _: PersistentVolumeClaim = world.cluster.make(claim).await;
     }
-    let mounts = |name: &str| json!({"run": "true", "volumes": {"/data": name}});
-    assert_eq!(world.api.post("/tasks/submit", &mounts("database")).await.status, 422);
-    assert_eq!(world.api.post("/tasks/submit", &mounts("datasets")).await.status, 200);
+    let mounts = |name: &str| TaskBuilder::new("true").volume("/data", name);
+    assert_eq!(world.api.try_submit(&mounts("database")).await.status, 422);
+    assert_eq!(world.api.try_submit(&mounts("datasets")).await.status, 200);
     let open = World::own(&[]).await;
     if Backend::chosen() == Backend::Embedded {
         let claim = json!({
@@ -336,6 +334,6 @@ async fn a_claim_of_another_application_is_mounted_only_where_the_operator_lets_
             "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}},
         });
         let _: PersistentVolumeClaim = open.cluster.make(claim).await;
-        assert_eq!(open.api.post("/tasks/submit", &mounts("database")).await.status, 200);
+        assert_eq!(open.api.try_submit(&mounts("database")).await.status, 200);
     }
 }
