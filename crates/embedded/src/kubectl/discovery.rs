@@ -67,6 +67,23 @@ fn api_version(group: &str) -> String {
     }
 }
 
+/// The short name that `kubectl` accepts, e.g., `po`.
+const fn short_name(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::Pod => Some("po"),
+        Kind::PersistentVolumeClaim => Some("pvc"),
+        Kind::ConfigMap => Some("cm"),
+        Kind::Service => Some("svc"),
+        Kind::Event => Some("ev"),
+        Kind::Node => Some("no"),
+        Kind::Namespace => Some("ns"),
+        Kind::ResourceQuota => Some("quota"),
+        Kind::ServiceAccount => Some("sa"),
+        Kind::StorageClass => Some("sc"),
+        Kind::Job | Kind::Secret => None,
+    }
+}
+
 fn api_resources(group: &str) -> Value {
     let mut list = Vec::new();
     for kind in Kind::ALL.into_iter().filter(|kind| kind.group() == group) {
@@ -89,8 +106,8 @@ fn api_resources(group: &str) -> Value {
             ],
         );
         whole["singularName"] = kind.singular().into();
-        if !kind.short_names().is_empty() {
-            whole["shortNames"] = json!(kind.short_names());
+        if let Some(short_name) = short_name(kind) {
+            whole["shortNames"] = json!([short_name]);
         }
         if matches!(kind, Kind::Job | Kind::Pod | Kind::Service) {
             whole["categories"] = json!(["all"]);
