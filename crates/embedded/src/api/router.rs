@@ -19,7 +19,7 @@ pub fn router(api: Api) -> Router {
 async fn handle(State(api): State<Api>, request: Request) -> Response {
     match route(&api, request).await {
         Ok(response) => response,
-        Err(error) => responses::status_error(&error),
+        Err(error) => responses::status_error(error),
     }
 }
 

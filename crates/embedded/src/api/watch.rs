@@ -161,9 +161,10 @@ impl Watch {
             }
             Err(oldest) => {
                 // The response has begun, so the status is an event, as in kube-apiserver. The client lists again.
-                let status = StatusError::expired(self.position, oldest).to_json();
-                self.ready
-                    .push_back(encode_event("ERROR", status.to_string().as_bytes()));
+                let status = StatusError::expired(self.position, oldest).into_status();
+                // Serializing a `Status` never fails.
+                let status = serde_json::to_vec(&status).unwrap_or_default();
+                self.ready.push_back(encode_event("ERROR", &status));
                 self.is_over = true;
             }
         }

@@ -197,9 +197,7 @@ pub(super) fn update_in(
 ) -> Result<Written, StatusError> {
     let kind = old.kind;
     if !new.uid().is_empty() && new.uid() != old.uid() {
-        let mut error = StatusError::precondition(kind, old.name(), "UID", new.uid(), old.uid());
-        error.details["kind"] = kind.plural().into();
-        return Err(error);
+        return Err(StatusError::update_precondition(kind, old.name(), new.uid(), old.uid()));
     }
     let version = new.metadata_str("resourceVersion");
     if !version.is_empty() && version != "0" && version != old.metadata_str("resourceVersion") {
