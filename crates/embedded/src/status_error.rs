@@ -250,6 +250,15 @@ impl StatusError {
     }
 }
 
+/// A stored object doesn't decode as its type, or a value doesn't encode: a bug, since only objects that decode are
+/// stored. What clients send is a [`StatusError::bad_request`] instead.
+impl From<serde_json::Error> for StatusError {
+    fn from(error: serde_json::Error) -> Self {
+        tracing::error!(%error, "cannot decode or encode an object");
+        Self::internal(error)
+    }
+}
+
 /// What a `Status` is about.
 pub fn details(kind: Kind, name: &str) -> StatusDetails {
     StatusDetails {

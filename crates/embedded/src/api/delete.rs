@@ -3,8 +3,8 @@
 use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{self as meta, Status, StatusDetails};
-use serde_json::json;
+use k8s_openapi::api::core::v1::PodCondition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{self as meta, Status, StatusDetails, Time};
 
 use super::body::read_body;
 use super::query::{META, Query};
@@ -13,7 +13,8 @@ use super::request::{Api, ResourceRequest};
 use super::{read, responses};
 use crate::controllers::{DeleteOptions, PropagationPolicy, delete_object};
 use crate::field_errors::FieldErrors;
-use crate::object::{Kind, Object, format_time};
+use crate::object::{Kind, Object};
+use crate::resources::set_condition;
 use crate::status_error::{self, StatusError};
 use crate::store::{self, Durability, WriteMode};
 
@@ -96,7 +97,13 @@ pub(super) async fn delete(api: &Api, request: ResourceRequest) -> Result<Respon
                 ),
             ] {
                 if let Some(wanted) = wanted.as_ref().filter(|wanted| *wanted != actual) {
-                    return Err(StatusError::delete_precondition(target.kind, name, what, wanted, actual));
+                    return Err(StatusError::delete_precondition(
+                        target.kind,
+                        name,
+                        what,
+                        wanted,
+                        actual,
+                    ));
                 }
             }
             let deleted = delete_object(transaction, object, delete.options)?;
@@ -177,11 +184,15 @@ pub(super) async fn evict(api: &Api, request: ResourceRequest) -> Result<Respons
             let (namespace, name) = target.namespace_and_name();
             let pod = transaction.get(target.kind, namespace, name)?;
             let mut pod = pod.ok_or_else(|| StatusError::not_found(target.kind, name))?;
-            let stamp = format_time(transaction.now);
-            pod.set_condition(json!({
-                "type": "DisruptionTarget", "status": "True", "lastProbeTime": null, "lastTransitionTime": stamp,
-                "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting",
-            }));
+            let condition = PodCondition {
+                type_: "DisruptionTarget".to_owned(),
+                status: "True".to_owned(),
+                last_transition_time: Some(Time(transaction.now)),
+                reason: Some("EvictionByEvictionAPI".to_owned()),
+                message: Some("Eviction API: evicting".to_owned()),
+                ..PodCondition::default()
+            };
+            pod.update_status(|status| set_condition(status, condition))?;
             let pod = transaction.update(pod)?;
             delete_object(transaction, pod, DeleteOptions::default())
         })

@@ -5,4 +5,4 @@ pub mod names;
 mod object;
 
 pub use kind::{Kind, ObjectType};
-pub use object::{Object, ObjectKey, add_seconds, format_time, partial_metadata};
+pub use object::{Object, ObjectKey, add_seconds, format_time, partial_metadata, resource_version};
