@@ -161,10 +161,7 @@ impl Watch {
             }
             Err(oldest) => {
                 // The response has begun, so the status is an event, as in kube-apiserver. The client lists again.
-                self.push_document(
-                    "ERROR",
-                    &StatusError::expired(self.position, oldest).into_status(),
-                );
+                self.push_document("ERROR", &StatusError::expired(self.position, oldest).into_status());
                 self.is_over = true;
             }
         }
