@@ -1,19 +1,23 @@
 //! The engine without its kubelet, in memory and on any clock, for simulations.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
 use clock::Clock;
-use serde_json::json;
+use k8s_openapi::api::core::v1::{Node, NodeAddress, NodeSpec, NodeStatus};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{Api, router};
 use crate::bootstrap::bootstrap;
 use crate::controllers::ControllerManager;
 use crate::error::Error;
-use crate::object::{Kind, Object, format_time};
+use crate::kubelet::ready_condition;
+use crate::object::Object;
 use crate::random::Random;
 use crate::store::{Durability, Store, Transaction};
 
@@ -83,26 +87,33 @@ impl ControlPlane {
     }
 }
 
-fn build_node(transaction: &mut Transaction<'_>, capacity: &NodeCapacity) -> Object {
-    let amounts = json!({"cpu": capacity.cpus, "memory": capacity.memory, "pods": capacity.pods.to_string()});
-    let now = format_time(transaction.now);
-    Object::new(
-        Kind::Node,
-        json!({
-            "metadata": {
-                "name": NODE_NAME, "uid": transaction.random.uid(), "creationTimestamp": now,
-                "labels": {"kubernetes.io/hostname": NODE_NAME},
-            },
-            "spec": {},
-            "status": {
-                "capacity": amounts,
-                "allocatable": amounts,
-                "addresses": [{"type": "Hostname", "address": NODE_NAME}],
-                "conditions": [{
-                    "type": "Ready", "status": "True", "reason": "KubeletReady", "message": "",
-                    "lastHeartbeatTime": now, "lastTransitionTime": now,
-                }],
-            },
+fn build_node(transaction: &mut Transaction<'_>, capacity: &NodeCapacity) -> serde_json::Result<Object> {
+    let amounts: BTreeMap<String, Quantity> = [
+        ("cpu", capacity.cpus.clone()),
+        ("memory", capacity.memory.clone()),
+        ("pods", capacity.pods.to_string()),
+    ]
+    .map(|(name, amount)| (name.to_owned(), Quantity(amount)))
+    .into();
+    let labels = [("kubernetes.io/hostname".to_owned(), NODE_NAME.to_owned())];
+    Object::encode(&Node {
+        metadata: ObjectMeta {
+            name: Some(NODE_NAME.to_owned()),
+            uid: Some(transaction.random.uid()),
+            creation_timestamp: Some(Time(transaction.now)),
+            labels: Some(labels.into()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(NodeSpec::default()),
+        status: Some(NodeStatus {
+            capacity: Some(amounts.clone()),
+            allocatable: Some(amounts),
+            addresses: Some(vec![NodeAddress {
+                type_: "Hostname".to_owned(),
+                address: NODE_NAME.to_owned(),
+            }]),
+            conditions: Some(vec![ready_condition("", transaction.now)]),
+            ..NodeStatus::default()
         }),
-    )
+    })
 }

@@ -1,7 +1,7 @@
 //! Error responses: `metav1.Status` objects with kube-apiserver's reasons and messages.
 
 use http::StatusCode;
-use serde_json::{Value, json};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause, StatusDetails};
 
 use crate::field_errors::{FieldError, FieldErrors};
 use crate::object::Kind;
@@ -49,8 +49,8 @@ pub struct StatusError {
     pub reason: StatusReason,
     /// Human-readable message.
     pub message: String,
-    /// `metav1.StatusDetails`: name, group, and kind of the object, and the causes.
-    pub details: Value,
+    /// Name, group, and kind of the object, and the causes.
+    pub details: Option<Box<StatusDetails>>,
 }
 
 impl StatusError {
@@ -59,17 +59,26 @@ impl StatusError {
             code,
             reason,
             message: message.into(),
-            details: Value::Null,
+            details: None,
         }
     }
 
-    fn about(mut self, kind: Kind, name: &str) -> Self {
-        self.details = json!({"name": name});
-        if !kind.group().is_empty() {
-            self.details["group"] = kind.group().into();
-        }
-        self.details["kind"] = kind.plural().into();
+    fn with(mut self, details: StatusDetails) -> Self {
+        self.details = Some(Box::new(details));
         self
+    }
+
+    fn about(self, kind: Kind, name: &str) -> Self {
+        self.with(details(kind, name))
+    }
+
+    /// Like [`Self::about`], but names the kind, e.g., `Job`, where the other errors have its plural.
+    fn about_kind(self, kind: Kind, name: &str, causes: Option<Vec<StatusCause>>) -> Self {
+        self.with(StatusDetails {
+            kind: Some(kind.name().to_owned()),
+            causes,
+            ..details(kind, name)
+        })
     }
 
     pub fn not_found(kind: Kind, name: &str) -> Self {
@@ -108,10 +117,11 @@ impl StatusError {
     /// The object decodes, but fails validation.
     pub fn invalid(kind: Kind, name: &str, errors: &FieldErrors) -> Self {
         let message = invalid_message(&kind.qualified(), name, errors);
-        let mut error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, StatusReason::Invalid, message).about(kind, name);
-        error.details["kind"] = kind.name().into();
-        error.details["causes"] = causes(errors);
-        error
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, StatusReason::Invalid, message).about_kind(
+            kind,
+            name,
+            Some(causes(errors)),
+        )
     }
 
     /// A query parameter is invalid; `options` is the type it belongs to, e.g., `PatchOptions`.
@@ -122,22 +132,27 @@ impl StatusError {
             format!("{options}.{group}")
         };
         let message = invalid_message(&qualified, "", errors);
-        let mut error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, StatusReason::Invalid, message);
-        error.details = json!({"name": "", "kind": options, "causes": causes(errors)});
-        if !group.is_empty() {
-            error.details["group"] = group.into();
-        }
-        error
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, StatusReason::Invalid, message).with(StatusDetails {
+            name: Some(String::new()),
+            group: non_empty(group),
+            kind: Some(options.to_owned()),
+            causes: Some(causes(errors)),
+            ..StatusDetails::default()
+        })
     }
 
     /// The patched object does not decode.
     pub fn invalid_patch(why: &str) -> Self {
         let message = format!(" \"\" is invalid: patch: Invalid value: \"\": {why}");
-        let mut error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, StatusReason::Invalid, message);
-        let cause =
-            json!({"reason": "FieldValueInvalid", "message": format!("Invalid value: \"\": {why}"), "field": "patch"});
-        error.details = json!({"causes": [cause]});
-        error
+        let cause = StatusCause {
+            reason: Some("FieldValueInvalid".to_owned()),
+            message: Some(format!("Invalid value: \"\": {why}")),
+            field: Some("patch".to_owned()),
+        };
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, StatusReason::Invalid, message).with(StatusDetails {
+            causes: Some(vec![cause]),
+            ..StatusDetails::default()
+        })
     }
 
     /// A JSON patch operation cannot be applied to the object.
@@ -146,12 +161,14 @@ impl StatusError {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, StatusReason::Invalid, message)
     }
 
-    /// A UID or `resourceVersion` precondition does not hold.
-    pub fn precondition(kind: Kind, name: &str, what: &str, wanted: &str, actual: &str) -> Self {
-        let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {actual}");
-        let mut error = Self::conflict(kind, name, &why);
-        error.details["kind"] = kind.name().into();
-        error
+    /// A UID or `resourceVersion` precondition of a deletion does not hold.
+    pub fn delete_precondition(kind: Kind, name: &str, what: &str, wanted: &str, actual: &str) -> Self {
+        Self::conflict(kind, name, &precondition_message(what, wanted, actual)).about_kind(kind, name, None)
+    }
+
+    /// The client sent the UID of another object in an update.
+    pub fn update_precondition(kind: Kind, name: &str, wanted: &str, actual: &str) -> Self {
+        Self::conflict(kind, name, &precondition_message("UID", wanted, actual))
     }
 
     pub fn bad_request(message: impl Into<String>) -> Self {
@@ -220,22 +237,40 @@ impl StatusError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, StatusReason::InternalError, message)
     }
 
-    /// Serializes as a `metav1.Status`.
-    pub fn to_json(&self) -> Value {
-        let mut status = json!({
-            "kind": "Status",
-            "apiVersion": "v1",
-            "metadata": {},
-            "status": "Failure",
-            "message": self.message,
-            "reason": self.reason.as_str(),
-        });
-        if !self.details.is_null() {
-            status["details"] = self.details.clone();
+    /// The response's body.
+    pub fn into_status(self) -> Status {
+        Status {
+            status: Some("Failure".to_owned()),
+            message: Some(self.message),
+            reason: Some(self.reason.as_str().to_owned()),
+            details: self.details.map(|details| *details),
+            code: Some(self.code.as_u16().into()),
+            ..Status::default()
         }
-        status["code"] = self.code.as_u16().into();
-        status
     }
+}
+
+/// A stored object doesn't decode as its type, or a value doesn't encode: a bug, since only objects that decode are
+/// stored. What clients send is a [`StatusError::bad_request`] instead.
+impl From<serde_json::Error> for StatusError {
+    fn from(error: serde_json::Error) -> Self {
+        tracing::error!(%error, "cannot decode or encode an object");
+        Self::internal(error)
+    }
+}
+
+/// What a `Status` is about.
+pub fn details(kind: Kind, name: &str) -> StatusDetails {
+    StatusDetails {
+        name: Some(name.to_owned()),
+        group: non_empty(kind.group()),
+        kind: Some(kind.plural().to_owned()),
+        ..StatusDetails::default()
+    }
+}
+
+fn non_empty(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 impl FieldErrors {
@@ -264,7 +299,15 @@ fn invalid_message(qualified: &str, name: &str, errors: &FieldErrors) -> String 
     format!("{qualified} \"{name}\" is invalid: {list}")
 }
 
-fn causes(errors: &FieldErrors) -> Value {
-    let cause = |error: &FieldError| json!({"reason": error.reason, "message": error.message, "field": error.field});
+fn precondition_message(what: &str, wanted: &str, actual: &str) -> String {
+    format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {actual}")
+}
+
+fn causes(errors: &FieldErrors) -> Vec<StatusCause> {
+    let cause = |error: &FieldError| StatusCause {
+        reason: Some(error.reason.to_owned()),
+        message: Some(error.message.clone()),
+        field: Some(error.field.clone()),
+    };
     errors.iter().map(cause).collect()
 }

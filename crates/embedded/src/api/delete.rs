@@ -3,7 +3,8 @@
 use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
-use serde_json::{Value, json};
+use k8s_openapi::api::core::v1::PodCondition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{self as meta, Status, StatusDetails, Time};
 
 use super::body::read_body;
 use super::query::{META, Query};
@@ -12,8 +13,9 @@ use super::request::{Api, ResourceRequest};
 use super::{read, responses};
 use crate::controllers::{DeleteOptions, PropagationPolicy, delete_object};
 use crate::field_errors::FieldErrors;
-use crate::object::{Kind, Object, format_time};
-use crate::status_error::StatusError;
+use crate::object::{Kind, Object};
+use crate::resources::set_condition;
+use crate::status_error::{self, StatusError};
 use crate::store::{self, Durability, WriteMode};
 
 /// Deletion options, from the body and the query.
@@ -27,14 +29,17 @@ struct DeleteRequest {
 
 async fn parse_delete_request(kind: Kind, body: Body, query: &Query) -> Result<DeleteRequest, StatusError> {
     let bytes = read_body(body).await?;
-    let sent: Value = if bytes.is_empty() {
-        json!({})
+    let sent: Option<meta::DeleteOptions> = if bytes.is_empty() {
+        None
     } else {
         serde_json::from_slice(&bytes)
             .map_err(|error| StatusError::bad_request(format!("invalid delete options: {error}")))?
     };
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    let propagation = text(&sent["propagationPolicy"]).or_else(|| query.get("propagationPolicy").map(str::to_owned));
+    let sent = sent.unwrap_or_default();
+    let preconditions = sent.preconditions.unwrap_or_default();
+    let propagation = sent
+        .propagation_policy
+        .or_else(|| query.get("propagationPolicy").map(str::to_owned));
     let propagation = match propagation.as_deref() {
         // The Job API keeps its original default for compatibility:
         // <https://github.com/kubernetes/kubernetes/blob/master/pkg/registry/batch/job/strategy.go>.
@@ -52,11 +57,11 @@ async fn parse_delete_request(kind: Kind, body: Body, query: &Query) -> Result<D
             return Err(StatusError::invalid_option("DeleteOptions", META, &errors));
         }
     };
-    let grace = match sent["gracePeriodSeconds"].as_i64() {
+    let grace = match sent.grace_period_seconds {
         Some(seconds) => Some(seconds),
         None => query.number("gracePeriodSeconds")?,
     };
-    let is_dry_run = sent["dryRun"].as_array().is_some_and(|list| !list.is_empty());
+    let is_dry_run = sent.dry_run.is_some_and(|list| !list.is_empty());
     let mode = match query.write_mode("DeleteOptions")? {
         WriteMode::Commit if is_dry_run => WriteMode::DryRun,
         mode => mode,
@@ -66,8 +71,8 @@ async fn parse_delete_request(kind: Kind, body: Body, query: &Query) -> Result<D
             grace: grace.map(|seconds| u32::try_from(seconds.max(0)).unwrap_or(u32::MAX)),
             propagation,
         },
-        uid: text(&sent["preconditions"]["uid"]),
-        version: text(&sent["preconditions"]["resourceVersion"]),
+        uid: preconditions.uid,
+        version: preconditions.resource_version,
         mode,
     })
 }
@@ -92,7 +97,13 @@ pub(super) async fn delete(api: &Api, request: ResourceRequest) -> Result<Respon
                 ),
             ] {
                 if let Some(wanted) = wanted.as_ref().filter(|wanted| *wanted != actual) {
-                    return Err(StatusError::precondition(target.kind, name, what, wanted, actual));
+                    return Err(StatusError::delete_precondition(
+                        target.kind,
+                        name,
+                        what,
+                        wanted,
+                        actual,
+                    ));
                 }
             }
             let deleted = delete_object(transaction, object, delete.options)?;
@@ -111,22 +122,22 @@ pub(super) async fn delete(api: &Api, request: ResourceRequest) -> Result<Respon
                 | Kind::ResourceQuota
                 | Kind::StorageClass
         );
-    let shown = if shows_object {
-        object.value
+    Ok(if shows_object {
+        responses::value(StatusCode::OK, &object.value)
     } else {
-        success_status(&object)
-    };
-    Ok(responses::value(StatusCode::OK, &shown))
+        responses::value(StatusCode::OK, &success_status(&object))
+    })
 }
 
-fn success_status(object: &Object) -> Value {
-    let mut details = json!({"name": object.name()});
-    if !object.kind.group().is_empty() {
-        details["group"] = object.kind.group().into();
+fn success_status(object: &Object) -> Status {
+    Status {
+        status: Some("Success".to_owned()),
+        details: Some(StatusDetails {
+            uid: Some(object.uid().to_owned()),
+            ..status_error::details(object.kind, object.name())
+        }),
+        ..Status::default()
     }
-    details["kind"] = object.kind.plural().into();
-    details["uid"] = object.uid().into();
-    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
 }
 
 /// DELETE of a collection: all objects that match the selectors.
@@ -173,15 +184,23 @@ pub(super) async fn evict(api: &Api, request: ResourceRequest) -> Result<Respons
             let (namespace, name) = target.namespace_and_name();
             let pod = transaction.get(target.kind, namespace, name)?;
             let mut pod = pod.ok_or_else(|| StatusError::not_found(target.kind, name))?;
-            let stamp = format_time(transaction.now);
-            pod.set_condition(json!({
-                "type": "DisruptionTarget", "status": "True", "lastProbeTime": null, "lastTransitionTime": stamp,
-                "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting",
-            }));
+            let condition = PodCondition {
+                type_: "DisruptionTarget".to_owned(),
+                status: "True".to_owned(),
+                last_transition_time: Some(Time(transaction.now)),
+                reason: Some("EvictionByEvictionAPI".to_owned()),
+                message: Some("Eviction API: evicting".to_owned()),
+                ..PodCondition::default()
+            };
+            pod.update_status(|status| set_condition(status, condition))?;
             let pod = transaction.update(pod)?;
             delete_object(transaction, pod, DeleteOptions::default())
         })
         .await?;
-    let done = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+    let done = Status {
+        status: Some("Success".to_owned()),
+        code: Some(StatusCode::CREATED.as_u16().into()),
+        ..Status::default()
+    };
     Ok(responses::value(StatusCode::CREATED, &done))
 }

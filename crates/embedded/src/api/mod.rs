@@ -1,6 +1,5 @@
 //! The Kubernetes API as an axum `Router`, which `kube::Client` can use without a socket.
 
-mod access_review;
 mod body;
 mod delete;
 mod field_validation;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use clock::Clock;
 use http::{HeaderMap, header};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use serde_json::{Value, json};
 
 use crate::kubectl::table;
@@ -56,13 +57,16 @@ impl Representation {
     }
 
     pub fn encode_list(self, kind: Kind, objects: &[Bytes], version: i64, next: Option<String>) -> Bytes {
-        let mut metadata = json!({"resourceVersion": version.to_string()});
-        if let Some(next) = next {
-            metadata["continue"] = next.into();
-        }
+        let metadata = ListMeta {
+            resource_version: Some(version.to_string()),
+            continue_: next,
+            ..ListMeta::default()
+        };
         match self {
             Self::Full => {
                 // Stored objects are copied as bytes: parsing and serializing them again would dominate large lists.
+                // Serializing the metadata never fails.
+                let metadata = serde_json::to_string(&metadata).unwrap_or_default();
                 let head = format!(
                     "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
                     kind.name(),

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
-use serde_json::Value;
+use serde::Serialize;
 
 use crate::status_error::StatusError;
 
@@ -12,8 +12,9 @@ pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response {
     with_content_type(status, "application/json", Body::from(body.into()))
 }
 
-pub(super) fn value(status: StatusCode, value: &Value) -> Response {
-    json(status, value.to_string())
+pub(super) fn value(status: StatusCode, value: &impl Serialize) -> Response {
+    // Serializing JSON values and the types of the API never fails.
+    json(status, serde_json::to_vec(value).unwrap_or_default())
 }
 
 pub(super) fn with_content_type(status: StatusCode, content_type: &'static str, body: Body) -> Response {
@@ -25,8 +26,8 @@ pub(super) fn with_content_type(status: StatusCode, content_type: &'static str, 
     response
 }
 
-pub(super) fn status_error(error: &StatusError) -> Response {
-    value(error.code, &error.to_json())
+pub(super) fn status_error(error: StatusError) -> Response {
+    value(error.code, &error.into_status())
 }
 
 /// The response of health checks.

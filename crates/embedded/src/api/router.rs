@@ -5,10 +5,11 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use http::{Method, StatusCode};
 
+use super::body::read_body;
 use super::path::{RequestPath, Subresource};
 use super::query::Query;
 use super::request::{Api, ResourceRequest};
-use super::{access_review, delete, patch, path, pod_logs, read, responses, watch, write};
+use super::{delete, patch, path, pod_logs, read, responses, watch, write};
 use crate::kubectl;
 use crate::status_error::StatusError;
 
@@ -19,7 +20,7 @@ pub fn router(api: Api) -> Router {
 async fn handle(State(api): State<Api>, request: Request) -> Response {
     match route(&api, request).await {
         Ok(response) => response,
-        Err(error) => responses::status_error(&error),
+        Err(error) => responses::status_error(error),
     }
 }
 
@@ -30,7 +31,10 @@ async fn route(api: &Api, request: Request) -> Result<Response, StatusError> {
         RequestPath::Discovery(document) if parts.method == Method::GET => {
             return Ok(responses::value(StatusCode::OK, &kubectl::document(&document)));
         }
-        RequestPath::AccessReview if parts.method == Method::POST => return access_review::review_access(body).await,
+        RequestPath::AccessReview if parts.method == Method::POST => {
+            let review = kubectl::review_access(&read_body(body).await?)?;
+            return Ok(responses::value(StatusCode::CREATED, &review));
+        }
         RequestPath::Liveness if parts.method == Method::GET => return Ok(responses::ok()),
         RequestPath::Readiness if parts.method == Method::GET => {
             api.store.check().map_err(StatusError::internal)?;

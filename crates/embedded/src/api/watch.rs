@@ -9,7 +9,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures::stream;
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde::Serialize;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -161,9 +161,7 @@ impl Watch {
             }
             Err(oldest) => {
                 // The response has begun, so the status is an event, as in kube-apiserver. The client lists again.
-                let status = StatusError::expired(self.position, oldest).to_json();
-                self.ready
-                    .push_back(encode_event("ERROR", status.to_string().as_bytes()));
+                self.push_document("ERROR", &StatusError::expired(self.position, oldest).into_status());
                 self.is_over = true;
             }
         }
@@ -200,15 +198,52 @@ impl Watch {
 
     /// Queues a bookmark: the version from which the client can resume.
     fn bookmark(&mut self, ends_initial: bool) {
-        let mut metadata = json!({"resourceVersion": self.position.to_string()});
-        if ends_initial {
-            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
-        }
-        metadata["creationTimestamp"] = Value::Null;
-        let object = json!({"kind": self.kind.name(), "apiVersion": self.kind.api_version(), "metadata": metadata});
-        self.ready
-            .push_back(encode_event("BOOKMARK", object.to_string().as_bytes()));
+        self.push_document(
+            "BOOKMARK",
+            &Bookmark {
+                kind: self.kind.name(),
+                api_version: self.kind.api_version(),
+                metadata: BookmarkMetadata {
+                    resource_version: self.position.to_string(),
+                    annotations: ends_initial.then_some(BookmarkAnnotations {
+                        initial_events_end: "true",
+                    }),
+                    creation_timestamp: (),
+                },
+            },
+        );
     }
+
+    fn push_document(&mut self, event_type: &str, document: &impl Serialize) {
+        // Serializing these never fails.
+        let document = serde_json::to_vec(document).unwrap_or_default();
+        self.ready.push_back(encode_event(event_type, &document));
+    }
+}
+
+/// The object of a bookmark.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Bookmark {
+    kind: &'static str,
+    api_version: &'static str,
+    metadata: BookmarkMetadata,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BookmarkMetadata {
+    resource_version: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    annotations: Option<BookmarkAnnotations>,
+    /// `null`, as in kube-apiserver.
+    creation_timestamp: (),
+}
+
+#[derive(Serialize)]
+struct BookmarkAnnotations {
+    #[serde(rename = "k8s.io/initial-events-end")]
+    initial_events_end: &'static str,
 }
 
 /// When the next bookmark of a watch that ends at `end` is due.
@@ -217,6 +252,8 @@ fn next_bookmark(now: Instant, end: Instant) -> Option<Instant> {
     Some(last.min(now + BOOKMARK_INTERVAL))
 }
 
+/// Encodes a line of the response. The object is copied as bytes: parsing it again for each watch, be it only to check it
+/// as a `RawValue`, would cost more than all the rest of the line.
 fn encode_event(event_type: &str, object: &[u8]) -> Bytes {
     let mut line = Vec::with_capacity(object.len() + 40);
     line.extend_from_slice(format!("{{\"type\":\"{event_type}\",\"object\":").as_bytes());

@@ -2,7 +2,6 @@
 
 use axum::response::Response;
 use http::StatusCode;
-use serde_json::Value;
 
 use super::body::read_object;
 use super::field_validation::FieldValidation;
@@ -125,9 +124,7 @@ fn set_system_fields(object: &mut Object, transaction: &mut Transaction<'_>) {
     object.set("uid", transaction.random.uid());
     object.set("creationTimestamp", format_time(transaction.now));
     if object.kind.has_status() {
-        if let Value::Object(map) = &mut object.value {
-            map.shift_remove("status");
-        }
+        object.remove_status();
         object.set("generation", 1);
     }
 }
@@ -197,43 +194,37 @@ pub(super) fn update_in(
 ) -> Result<Written, StatusError> {
     let kind = old.kind;
     if !new.uid().is_empty() && new.uid() != old.uid() {
-        let mut error = StatusError::precondition(kind, old.name(), "UID", new.uid(), old.uid());
-        error.details["kind"] = kind.plural().into();
-        return Err(error);
+        return Err(StatusError::update_precondition(kind, old.name(), new.uid(), old.uid()));
     }
     let version = new.metadata_str("resourceVersion");
     if !version.is_empty() && version != "0" && version != old.metadata_str("resourceVersion") {
         return Err(StatusError::modified(kind, old.name()));
     }
     // Clients can't change these fields; what they send is ignored.
-    for field in [
-        "uid",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "generation",
-        "resourceVersion",
-        "generateName",
-    ] {
-        match old.value["metadata"].get(field) {
-            Some(value) => new.set(field, value.clone()),
-            None => drop(new.metadata_mut().shift_remove(field)),
-        }
-    }
+    new.copy_metadata(
+        old,
+        &[
+            "uid",
+            "creationTimestamp",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "generation",
+            "resourceVersion",
+            "generateName",
+        ],
+    );
     if is_status {
         // The `status` subresource changes nothing but the status; the object itself, everything else.
-        let status = new.value["status"].take();
-        new = old.clone();
-        new.value["status"] = status;
-    } else if kind.has_status() && !old.value["status"].is_null() {
-        new.value["status"] = old.value["status"].clone();
+        let sent = std::mem::replace(&mut new, old.clone());
+        new.copy_status(&sent);
+    } else if kind.has_status() && old.has_status() {
+        new.copy_status(old);
     }
     let sent = new.value.clone();
     let mut new = prepare_for_update(new, old)?;
     let warnings = validation.check(kind, &sent, &new.value)?;
-    if kind.has_status() && new.value["spec"] != old.value["spec"] {
-        let generation = old.value["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
-        new.set("generation", generation);
+    if kind.has_status() && !new.has_same_spec(old) {
+        new.set("generation", old.generation() + 1);
     }
     let object = transaction.update(new)?;
     let object = remove_if_finalized(transaction, object)?;

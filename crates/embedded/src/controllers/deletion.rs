@@ -1,7 +1,9 @@
 //! Deletes objects: immediately, after a grace period, or when the last finalizer is removed.
 
+use k8s_openapi::api::core::v1::{NamespaceSpec, NamespaceStatus, PodSpec};
+
 use crate::object::{Kind, Object};
-use crate::resources::is_terminal;
+use crate::resources::{is_bound, is_terminal};
 use crate::status_error::StatusError;
 use crate::store::Transaction;
 
@@ -36,13 +38,10 @@ pub fn delete_object(
     mut object: Object,
     options: DeleteOptions,
 ) -> Result<Object, StatusError> {
-    let grace = grace_period(&object, options.grace);
+    let grace = grace_period(&object, options.grace)?;
     if object.is_deleting() {
-        let left = object.value["metadata"]["deletionGracePeriodSeconds"]
-            .as_u64()
-            .unwrap_or(0);
         // As in Kubernetes, a repeated deletion can only shorten the grace period.
-        if options.grace.is_none() || u64::from(grace) >= left {
+        if options.grace.is_none() || i64::from(grace) >= object.deletion_grace_period() {
             return Ok(object);
         }
     }
@@ -58,7 +57,7 @@ pub fn delete_object(
     }
     object.begin_deletion(grace, transaction.now);
     if is_namespace {
-        object.value["status"]["phase"] = "Terminating".into();
+        object.update_status(|status: &mut NamespaceStatus| status.phase = Some("Terminating".to_owned()))?;
     }
     let object = transaction.update(object)?;
     remove_if_finalized(transaction, object)
@@ -66,15 +65,13 @@ pub fn delete_object(
 
 /// Removes an object that is being deleted, unless a finalizer or its grace period still keeps it.
 pub fn remove_if_finalized(transaction: &mut Transaction<'_>, object: Object) -> Result<Object, StatusError> {
-    let grace = object.value["metadata"]["deletionGracePeriodSeconds"]
-        .as_u64()
-        .unwrap_or(0);
     let is_kept = !object.is_deleting()
         || !object.finalizers().is_empty()
-        || grace > 0
+        || object.deletion_grace_period() > 0
         || (object.kind == Kind::Namespace
-            && object.value["spec"]["finalizers"]
-                .as_array()
+            && object
+                .spec::<NamespaceSpec>()?
+                .finalizers
                 .is_some_and(|list| !list.is_empty()));
     if !is_kept {
         transaction.remove(object.clone())?;
@@ -83,14 +80,14 @@ pub fn remove_if_finalized(transaction: &mut Transaction<'_>, object: Object) ->
 }
 
 /// Only pods that may be running get a grace period.
-fn grace_period(object: &Object, requested: Option<u32>) -> u32 {
-    if object.kind != Kind::Pod {
-        return 0;
-    }
-    let may_run = object.value["spec"]["nodeName"].is_string() && !is_terminal(object);
+fn grace_period(object: &Object, requested: Option<u32>) -> Result<u32, StatusError> {
+    let may_run = object.kind == Kind::Pod && is_bound(object) && !is_terminal(object);
     if !may_run {
-        return 0;
+        return Ok(0);
     }
-    let own = object.value["spec"]["terminationGracePeriodSeconds"].as_u64();
-    requested.unwrap_or_else(|| own.and_then(|own| u32::try_from(own).ok()).unwrap_or(30))
+    if let Some(requested) = requested {
+        return Ok(requested);
+    }
+    let own = object.spec::<PodSpec>()?.termination_grace_period_seconds;
+    Ok(own.and_then(|own| u32::try_from(own).ok()).unwrap_or(30))
 }

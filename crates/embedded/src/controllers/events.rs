@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
-use crate::object::{Kind, Object, format_time};
+use crate::object::{Kind, Object};
 use crate::status_error::StatusError;
 use crate::store::Transaction;
 
@@ -52,40 +53,47 @@ impl EventRecorder {
             "" => "default",
             namespace => namespace,
         };
-        let now = format_time(transaction.now);
+        let now = Some(Time(transaction.now));
         // A hash of the content in the name makes repetitions easy to find.
         let name = format!("{}.{:016x}", about.name(), fingerprint(&[about.uid(), reason, message]));
-        if let Some(mut known) = transaction.get(Kind::Event, namespace, &name)? {
-            let count = known.value["count"].as_u64().unwrap_or(1).saturating_add(1);
-            known.value["count"] = count.into();
-            known.value["lastTimestamp"] = now.into();
-            return transaction.update(known).map(drop);
+        if let Some(known) = transaction.get(Kind::Event, namespace, &name)? {
+            let mut event: Event = serde_json::from_value(known.value)?;
+            event.count = Some(event.count.unwrap_or(1).saturating_add(1));
+            event.last_timestamp = now;
+            return transaction.update(Object::encode(&event)?).map(drop);
         }
-        let mut event = Object::new(
-            Kind::Event,
-            json!({
-                "metadata": {"name": name, "namespace": namespace, "creationTimestamp": now},
-                "involvedObject": {
-                    "kind": about.kind.name(),
-                    "namespace": about.namespace(),
-                    "name": about.name(),
-                    "uid": about.uid(),
-                    "apiVersion": about.kind.api_version(),
-                    "resourceVersion": about.version().to_string(),
-                },
-                "reason": reason,
-                "message": message,
-                "source": {"component": self.component},
-                "firstTimestamp": now,
-                "lastTimestamp": now,
-                "count": 1,
-                "type": event_type,
-                "reportingComponent": self.component,
-                "reportingInstance": "",
+        let event = Event {
+            metadata: ObjectMeta {
+                name: Some(name),
+                namespace: Some(namespace.to_owned()),
+                uid: Some(transaction.random.uid()),
+                creation_timestamp: now.clone(),
+                ..ObjectMeta::default()
+            },
+            involved_object: ObjectReference {
+                kind: Some(about.kind.name().to_owned()),
+                namespace: Some(about.namespace().to_owned()),
+                name: Some(about.name().to_owned()),
+                uid: Some(about.uid().to_owned()),
+                api_version: Some(about.kind.api_version().to_owned()),
+                resource_version: Some(about.version().to_string()),
+                field_path: None,
+            },
+            reason: Some(reason.to_owned()),
+            message: Some(message.to_owned()),
+            source: Some(EventSource {
+                component: Some(self.component.to_owned()),
+                host: None,
             }),
-        );
-        event.set("uid", transaction.random.uid());
-        transaction.create(event).map(drop)
+            first_timestamp: now.clone(),
+            last_timestamp: now,
+            count: Some(1),
+            type_: Some(event_type.to_owned()),
+            reporting_component: Some(self.component.to_owned()),
+            reporting_instance: Some(String::new()),
+            ..Event::default()
+        };
+        transaction.create(Object::encode(&event)?).map(drop)
     }
 }
 

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use k8s_openapi::api::batch::v1::{JobCondition, JobSpec, JobStatus, UncountedTerminatedPods};
+use k8s_openapi::api::core::v1::{Pod, PodStatus, PodTemplateSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 
 use super::deletion::{DeleteOptions, delete_object, remove_if_finalized};
 use super::events::EventRecorder;
 use super::job_decision::{JobDecision, JobFacts, JobFailure, PodEnd, PodFacts, decide};
 use super::quota::check_quota;
-use crate::object::{Kind, Object, format_time};
-use crate::resources::{JOB_TRACKING_FINALIZER, prepare_for_create};
+use crate::object::{Kind, Object};
+use crate::resources::{JOB_TRACKING_FINALIZER, prepare_for_create, true_condition};
 use crate::status_error::StatusError;
 use crate::store::Transaction;
 
@@ -30,8 +32,9 @@ const MAX_POD_PREFIX: usize = 57;
 pub(super) fn reconcile(transaction: &mut Transaction<'_>, object: Object) -> Result<Option<Duration>, StatusError> {
     let mut pods = transaction.list_dependents(object.uid())?;
     pods.retain(|pod| pod.kind == Kind::Pod);
-    let facts: Vec<PodFacts> = pods.iter().map(pod_facts).collect();
-    let before = job_facts(&object);
+    let facts: Vec<PodFacts> = pods.iter().map(pod_facts).collect::<Result<_, _>>()?;
+    let (spec, status): (JobSpec, JobStatus) = (object.spec()?, object.status()?);
+    let before = job_facts(&spec, &status, object.is_deleting());
     let decision = decide(&before, &facts, transaction.now);
     if decision.delete_job {
         delete_object(transaction, object, DeleteOptions::default())?;
@@ -67,7 +70,7 @@ pub(super) fn reconcile(transaction: &mut Transaction<'_>, object: Object) -> Re
     };
     let mut created = 0;
     for _ in 0..decision.create {
-        if let Err(error) = create_pod(transaction, &object) {
+        if let Err(error) = create_pod(transaction, &object, &spec.template) {
             let message = format!("Error creating: {}", error.message);
             EVENTS.warning(transaction, &object, "FailedCreate", &message)?;
             requeue_after = Some(requeue_after.map_or(RETRY_DELAY, |other| other.min(RETRY_DELAY)));
@@ -79,42 +82,43 @@ pub(super) fn reconcile(transaction: &mut Transaction<'_>, object: Object) -> Re
     let active = decision.active - (decision.create - created);
     record_events(transaction, &object, &before, &decision)?;
     let mut changed = object;
-    write_status(&mut changed, &before, &decision, active, transaction.now);
+    changed.set_status(&next_status(status, &before, &decision, active, transaction.now))?;
     transaction.update(changed)?;
     Ok(requeue_after)
 }
 
-fn create_pod(transaction: &mut Transaction<'_>, job: &Object) -> Result<(), StatusError> {
-    let template = &job.value["spec"]["template"];
+fn create_pod(transaction: &mut Transaction<'_>, job: &Object, template: &PodTemplateSpec) -> Result<(), StatusError> {
     let prefix = job.name();
     let mut cut = prefix.len().min(MAX_POD_PREFIX);
     while !prefix.is_char_boundary(cut) {
         cut -= 1;
     }
-    let mut pod = Object::new(
-        Kind::Pod,
-        json!({
-            "metadata": {
-                "name": format!("{}-{}", &prefix[..cut], transaction.random.suffix()),
-                "generateName": format!("{}-", &prefix[..cut]),
-                "namespace": job.namespace(),
-                "creationTimestamp": format_time(transaction.now),
-                "generation": 1,
-                "ownerReferences": [{
-                    "apiVersion": "batch/v1", "kind": "Job", "name": job.name(), "uid": job.uid(),
-                    "controller": true, "blockOwnerDeletion": true,
-                }],
-                "finalizers": [JOB_TRACKING_FINALIZER],
-            },
-            "spec": template["spec"],
-        }),
-    );
-    pod.set("uid", transaction.random.uid());
-    for field in ["labels", "annotations"] {
-        if template["metadata"][field].is_object() {
-            pod.set(field, template["metadata"][field].clone());
-        }
-    }
+    let prefix = &prefix[..cut];
+    let metadata = template.metadata.clone().unwrap_or_default();
+    let pod = Object::encode(&Pod {
+        metadata: ObjectMeta {
+            name: Some(format!("{prefix}-{}", transaction.random.suffix())),
+            generate_name: Some(format!("{prefix}-")),
+            namespace: Some(job.namespace().to_owned()),
+            uid: Some(transaction.random.uid()),
+            creation_timestamp: Some(Time(transaction.now)),
+            generation: Some(1),
+            labels: metadata.labels,
+            annotations: metadata.annotations,
+            owner_references: Some(vec![OwnerReference {
+                api_version: job.kind.api_version().to_owned(),
+                kind: job.kind.name().to_owned(),
+                name: job.name().to_owned(),
+                uid: job.uid().to_owned(),
+                controller: Some(true),
+                block_owner_deletion: Some(true),
+            }]),
+            finalizers: Some(vec![JOB_TRACKING_FINALIZER.to_owned()]),
+            ..ObjectMeta::default()
+        },
+        spec: template.spec.clone(),
+        status: None,
+    })?;
     check_quota(transaction, &pod)?;
     let pod = transaction.create(prepare_for_create(pod)?)?;
     let message = format!("Created pod: {}", pod.name());
@@ -139,75 +143,76 @@ fn record_events(
     Ok(())
 }
 
-fn parse_time(value: &Value) -> Option<Timestamp> {
-    value.as_str()?.parse().ok()
-}
-
-fn condition<'a>(object: &'a Object, kind: &str) -> Option<&'a Value> {
-    let conditions = object.value["status"]["conditions"].as_array()?;
-    conditions
-        .iter()
-        .find(|condition| condition["type"] == kind && condition["status"] == "True")
-}
-
-fn job_facts(job: &Object) -> JobFacts {
-    let (spec, status) = (&job.value["spec"], &job.value["status"]);
-    let failed = condition(job, "Failed");
-    let failing = failed.or_else(|| condition(job, "FailureTarget"));
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let ended = failed.or_else(|| condition(job, "Complete"));
+fn job_facts(spec: &JobSpec, status: &JobStatus, deleting: bool) -> JobFacts {
+    let condition = |name: &str| true_condition(status, name);
+    let (complete, failed) = (condition("Complete"), condition("Failed"));
+    let failing = failed.or_else(|| condition("FailureTarget"));
+    let ended = failed.or(complete);
     JobFacts {
-        parallelism: spec["parallelism"].as_i64().unwrap_or(1),
-        completions: spec["completions"].as_i64(),
-        backoff_limit: spec["backoffLimit"].as_i64().unwrap_or(6),
-        active_deadline: spec["activeDeadlineSeconds"].as_i64(),
-        ttl: spec["ttlSecondsAfterFinished"].as_i64(),
-        suspended: spec["suspend"].as_bool().unwrap_or(false),
-        deleting: job.is_deleting(),
-        started: parse_time(&status["startTime"]),
-        ended: ended.and_then(|condition| parse_time(&condition["lastTransitionTime"])),
-        succeeded: status["succeeded"].as_i64().unwrap_or(0),
-        failed: status["failed"].as_i64().unwrap_or(0),
-        has_suspended_condition: condition(job, "Suspended").is_some(),
+        parallelism: spec.parallelism.unwrap_or(1).into(),
+        completions: spec.completions.map(i64::from),
+        backoff_limit: spec.backoff_limit.unwrap_or(6).into(),
+        active_deadline: spec.active_deadline_seconds,
+        ttl: spec.ttl_seconds_after_finished.map(i64::from),
+        suspended: spec.suspend.unwrap_or(false),
+        deleting,
+        started: status.start_time.as_ref().map(|time| time.0),
+        ended: ended.and_then(|condition| Some(condition.last_transition_time.as_ref()?.0)),
+        succeeded: status.succeeded.unwrap_or(0).into(),
+        failed: status.failed.unwrap_or(0).into(),
+        has_suspended_condition: condition("Suspended").is_some(),
         failure: failing.map(|condition| JobFailure {
-            reason: text(&condition["reason"]),
-            message: text(&condition["message"]),
+            reason: condition.reason.clone().unwrap_or_default(),
+            message: condition.message.clone().unwrap_or_default(),
         }),
         is_failed: failed.is_some(),
-        is_succeeding: condition(job, "SuccessCriteriaMet").is_some() || condition(job, "Complete").is_some(),
-        is_complete: condition(job, "Complete").is_some(),
+        is_succeeding: condition("SuccessCriteriaMet").or(complete).is_some(),
+        is_complete: complete.is_some(),
     }
 }
 
-fn pod_facts(pod: &Object) -> PodFacts {
-    let status = &pod.value["status"];
-    let phase = status["phase"].as_str().unwrap_or_default();
-    let finished = parse_time(&status["containerStatuses"][0]["state"]["terminated"]["finishedAt"]);
-    let created = parse_time(&pod.value["metadata"]["creationTimestamp"]).unwrap_or_default();
-    PodFacts {
+fn pod_facts(pod: &Object) -> Result<PodFacts, StatusError> {
+    let status: PodStatus = pod.status()?;
+    let phase = status.phase.as_deref().unwrap_or_default();
+    let terminated = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .next()
+        .and_then(|container| container.state.as_ref()?.terminated.as_ref());
+    let finished = terminated.and_then(|terminated| Some(terminated.finished_at.as_ref()?.0));
+    let mut conditions = status.conditions.iter().flatten();
+    Ok(PodFacts {
         end: matches!(phase, "Succeeded" | "Failed").then(|| PodEnd {
             succeeded: phase == "Succeeded",
-            at: finished.unwrap_or(created),
+            at: finished.or_else(|| pod.created()).unwrap_or_default(),
         }),
-        ready: condition(pod, "Ready").is_some(),
+        ready: conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True"),
         deleting: pod.is_deleting(),
         tracked: pod.finalizers().contains(&JOB_TRACKING_FINALIZER),
-    }
+    })
 }
 
-fn write_status(object: &mut Object, before: &JobFacts, decision: &JobDecision, active: usize, now: Timestamp) {
+/// The status after a decision.
+fn next_status(
+    mut status: JobStatus,
+    before: &JobFacts,
+    decision: &JobDecision,
+    active: usize,
+    now: Timestamp,
+) -> JobStatus {
     let job = &decision.job;
-    let mut conditions: Vec<Value> = object.value["status"]["conditions"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    let stamp = format_time(now);
-    let mut set = |kind: &str, is: bool, reason: &str, message: &str| {
-        conditions.retain(|condition| condition["type"] != kind);
-        conditions.push(json!({
-            "type": kind, "status": if is { "True" } else { "False" }, "lastProbeTime": stamp,
-            "lastTransitionTime": stamp, "reason": reason, "message": message,
-        }));
+    let mut conditions = status.conditions.take().unwrap_or_default();
+    let mut set = |name: &str, is: bool, reason: &str, message: &str| {
+        conditions.retain(|condition| condition.type_ != name);
+        conditions.push(JobCondition {
+            type_: name.to_owned(),
+            status: if is { "True" } else { "False" }.to_owned(),
+            last_probe_time: Some(Time(now)),
+            last_transition_time: Some(Time(now)),
+            reason: Some(reason.to_owned()),
+            message: Some(message.to_owned()),
+        });
     };
     if job.suspended && !before.has_suspended_condition {
         set("Suspended", true, "JobSuspended", "Job suspended");
@@ -231,30 +236,24 @@ fn write_status(object: &mut Object, before: &JobFacts, decision: &JobDecision, 
             set("Complete", true, words.0, words.1);
         }
     }
-    if !object.value["status"].is_object() {
-        object.value["status"] = json!({});
-    }
-    let Value::Object(status) = &mut object.value["status"] else {
-        return;
-    };
-    let mut put = |field: &str, value: Value| {
-        if value.is_null() || value == 0 {
-            status.shift_remove(field);
-        } else {
-            status.insert(field.to_owned(), value);
-        }
-    };
-    put("startTime", job.started.map(format_time).into());
-    put("active", active.into());
-    put("succeeded", job.succeeded.into());
-    put("failed", job.failed.into());
+    // Kubernetes omits these counts when they are zero.
+    let positive = |number: i32| (number > 0).then_some(number);
     if job.is_complete && !before.is_complete {
-        put("completionTime", job.ended.map(format_time).into());
+        status.completion_time = job.ended.map(Time);
     }
-    status.insert("ready".to_owned(), decision.ready.into());
-    status.insert("terminating".to_owned(), decision.terminating.into());
-    status.insert("uncountedTerminatedPods".to_owned(), json!({}));
-    if !conditions.is_empty() {
-        status.insert("conditions".to_owned(), conditions.into());
+    JobStatus {
+        start_time: job.started.map(Time),
+        active: positive(saturate(active)),
+        succeeded: positive(saturate(job.succeeded)),
+        failed: positive(saturate(job.failed)),
+        ready: Some(saturate(decision.ready)),
+        terminating: Some(saturate(decision.terminating)),
+        uncounted_terminated_pods: Some(UncountedTerminatedPods::default()),
+        conditions: Some(conditions).filter(|conditions| !conditions.is_empty()),
+        ..status
     }
+}
+
+fn saturate(count: impl TryInto<i32>) -> i32 {
+    count.try_into().unwrap_or(i32::MAX)
 }

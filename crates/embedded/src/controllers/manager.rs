@@ -145,7 +145,7 @@ impl ControllerManager {
         };
         match object.kind {
             Kind::Pod => self.pod_changed(transaction, change, object)?,
-            Kind::Node => self.scheduler.node_changed(change),
+            Kind::Node => self.scheduler.node_changed(change)?,
             Kind::PersistentVolumeClaim => self.scheduler.claim_changed(),
             Kind::StorageClass => {
                 for claim in transaction.list_active(Kind::PersistentVolumeClaim)? {
@@ -183,7 +183,7 @@ impl ControllerManager {
         change: &ObjectChange,
         pod: &Object,
     ) -> Result<(), StatusError> {
-        self.scheduler.pod_changed(change);
+        self.scheduler.pod_changed(change)?;
         let is_over = change.after.as_ref().is_none_or(is_terminal);
         if is_over {
             pvc::release_claims_of(transaction, &self.scheduler, pod)?;

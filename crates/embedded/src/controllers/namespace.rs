@@ -1,9 +1,10 @@
 //! The namespace controller: creates default service accounts, and empties deleted namespaces.
 
-use serde_json::json;
+use k8s_openapi::api::core::v1::{NamespaceSpec, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 use super::deletion::{DeleteOptions, delete_object, remove_if_finalized};
-use crate::object::{Kind, Object, format_time};
+use crate::object::{Kind, Object};
 use crate::status_error::StatusError;
 use crate::store::Transaction;
 
@@ -14,13 +15,17 @@ pub(super) fn reconcile(transaction: &mut Transaction<'_>, namespace: &Object) -
             .get(Kind::ServiceAccount, namespace.name(), "default")?
             .is_none()
         {
-            let mut account = Object::new(
-                Kind::ServiceAccount,
-                json!({"metadata": {"name": "default", "namespace": namespace.name()}}),
-            );
-            account.set("uid", transaction.random.uid());
-            account.set("creationTimestamp", format_time(transaction.now));
-            transaction.create(account)?;
+            let account = ServiceAccount {
+                metadata: ObjectMeta {
+                    name: Some("default".to_owned()),
+                    namespace: Some(namespace.name().to_owned()),
+                    uid: Some(transaction.random.uid()),
+                    creation_timestamp: Some(Time(transaction.now)),
+                    ..ObjectMeta::default()
+                },
+                ..ServiceAccount::default()
+            };
+            transaction.create(Object::encode(&account)?)?;
         }
         return Ok(());
     }
@@ -44,7 +49,9 @@ pub(super) fn remove_if_empty(transaction: &mut Transaction<'_>, name: &str) -> 
             return Ok(());
         }
     }
-    namespace.value["spec"]["finalizers"] = json!([]);
+    namespace.set_spec(&NamespaceSpec {
+        finalizers: Some(Vec::new()),
+    })?;
     let namespace = transaction.update(namespace)?;
     remove_if_finalized(transaction, namespace).map(drop)
 }

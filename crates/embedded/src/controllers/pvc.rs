@@ -1,6 +1,6 @@
 //! The PersistentVolumeClaim controller: binds claims, and keeps them while pods use them.
 
-use serde_json::json;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaimSpec, PersistentVolumeClaimStatus};
 
 use super::deletion::remove_if_finalized;
 use super::events::EventRecorder;
@@ -28,24 +28,28 @@ pub(super) fn reconcile(
         }
         return Ok(());
     }
-    if claim.value["status"]["phase"] == "Bound" {
+    if claim.phase() == "Bound" {
         return Ok(());
     }
-    let class = claim.value["spec"]["storageClassName"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned();
-    if transaction.get(Kind::StorageClass, "", &class)?.is_none() {
+    let mut spec: PersistentVolumeClaimSpec = claim.spec()?;
+    let class = spec.storage_class_name.as_deref().unwrap_or_default();
+    if transaction.get(Kind::StorageClass, "", class)?.is_none() {
         let message = format!("storageclass.storage.k8s.io \"{class}\" not found");
         return EVENTS.warning(transaction, &claim, "ProvisioningFailed", &message);
     }
     // There is no PersistentVolume object; the kubelet creates the claim's directory.
-    claim.value["spec"]["volumeName"] = format!("pvc-{}", claim.uid()).into();
-    claim.value["status"] = json!({
-        "phase": "Bound",
-        "accessModes": claim.value["spec"]["accessModes"],
-        "capacity": {"storage": claim.value["spec"]["resources"]["requests"]["storage"]},
-    });
+    spec.volume_name = Some(format!("pvc-{}", claim.uid()));
+    claim.set_spec(&spec)?;
+    let requests = spec.resources.and_then(|resources| resources.requests);
+    claim.set_status(&PersistentVolumeClaimStatus {
+        phase: Some("Bound".to_owned()),
+        access_modes: spec.access_modes,
+        capacity: requests.map(|mut requests| {
+            requests.retain(|name, _| name == "storage");
+            requests
+        }),
+        ..PersistentVolumeClaimStatus::default()
+    })?;
     transaction.update(claim).map(drop)
 }
 
@@ -55,7 +59,7 @@ pub(super) fn release_claims_of(
     scheduler: &Scheduler,
     pod: &Object,
 ) -> Result<(), StatusError> {
-    for name in claim_names(pod) {
+    for name in claim_names(&pod.spec()?) {
         let claim = transaction.get(Kind::PersistentVolumeClaim, pod.namespace(), name)?;
         if let Some(claim) = claim.filter(Object::is_deleting) {
             reconcile(transaction, scheduler, claim)?;

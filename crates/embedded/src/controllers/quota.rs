@@ -1,6 +1,9 @@
 //! Resource quotas on the number of objects.
 
-use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{ResourceQuotaSpec, ResourceQuotaStatus};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::object::{Kind, Object};
 use crate::resources::is_terminal;
@@ -12,14 +15,19 @@ fn quota_names(kind: Kind) -> [String; 2] {
     [format!("count/{}", kind.resource()), kind.plural().to_owned()]
 }
 
+fn hard_limits(quota: &Object) -> Result<BTreeMap<String, Quantity>, StatusError> {
+    Ok(quota.spec::<ResourceQuotaSpec>()?.hard.unwrap_or_default())
+}
+
 /// Rejects an object that would exceed a quota.
 pub fn check_quota(transaction: &Transaction<'_>, object: &Object) -> Result<(), StatusError> {
     if !object.kind.is_namespaced() || object.kind == Kind::Event {
         return Ok(());
     }
     for quota in transaction.list(Kind::ResourceQuota, object.namespace())? {
+        let limits = hard_limits(&quota)?;
         for name in quota_names(object.kind) {
-            let Some(hard) = quota.value["spec"]["hard"][&name].as_str() else {
+            let Some(Quantity(hard)) = limits.get(&name) else {
                 continue;
             };
             let limit = quantity::Quantity::parse(hard).map_or(0, |limit| limit.nanos() / quantity::NANOS_PER_UNIT);
@@ -54,9 +62,8 @@ pub(super) fn update_quotas(transaction: &mut Transaction<'_>, object: &Object) 
         return Ok(());
     }
     for quota in transaction.list(Kind::ResourceQuota, object.namespace())? {
-        let counts = quota_names(object.kind)
-            .iter()
-            .any(|name| quota.value["spec"]["hard"].get(name).is_some());
+        let limits = hard_limits(&quota)?;
+        let counts = quota_names(object.kind).iter().any(|name| limits.contains_key(name));
         if counts {
             reconcile(transaction, quota)?;
         }
@@ -66,14 +73,17 @@ pub(super) fn update_quotas(transaction: &mut Transaction<'_>, object: &Object) 
 
 /// Updates the usage in a quota's status.
 pub(super) fn reconcile(transaction: &mut Transaction<'_>, mut quota: Object) -> Result<(), StatusError> {
-    let hard = quota.value["spec"]["hard"].as_object().cloned().unwrap_or_default();
-    let mut counted = Map::new();
+    let hard = hard_limits(&quota)?;
+    let mut counted = BTreeMap::new();
     for kind in Kind::ALL {
         for name in quota_names(kind).iter().filter(|name| hard.contains_key(*name)) {
             let used = count_used(transaction, kind, quota.namespace(), name)?;
-            counted.insert(name.clone(), used.to_string().into());
+            counted.insert(name.clone(), Quantity(used.to_string()));
         }
     }
-    quota.value["status"] = json!({"hard": hard, "used": Value::Object(counted)});
+    quota.set_status(&ResourceQuotaStatus {
+        hard: Some(hard),
+        used: Some(counted),
+    })?;
     transaction.update(quota).map(drop)
 }

@@ -3,35 +3,41 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use serde_json::{Value, json};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{NodeSpec, NodeStatus, PodCondition, PodSpec, PodStatus};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::events::EventRecorder;
-use crate::object::{Kind, Object, format_time};
-use crate::resources::{claim_names, is_terminal};
+use crate::object::{Kind, Object};
+use crate::resources::{bind, claim_names, is_terminal, set_condition};
 use crate::status_error::StatusError;
 use crate::store::{ObjectChange, Transaction};
 
 const EVENTS: EventRecorder = EventRecorder::new("default-scheduler");
+
+/// The condition that says whether a pod is bound to a cluster node.
+const POD_SCHEDULED: &str = "PodScheduled";
 
 /// Resource quantities by name, in billionths.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ResourceAmounts(BTreeMap<String, i128>);
 
 impl ResourceAmounts {
-    fn read(value: &Value) -> Self {
-        let amounts = value.as_object().into_iter().flatten();
+    fn parse(amounts: Option<&BTreeMap<String, Quantity>>) -> Self {
+        let amounts = amounts.into_iter().flatten();
         Self(
             amounts
-                .filter_map(|(name, amount)| Some((name.clone(), quantity::Quantity::parse(amount.as_str()?)?.nanos())))
+                .filter_map(|(name, amount)| Some((name.clone(), quantity::Quantity::parse(&amount.0)?.nanos())))
                 .collect(),
         )
     }
 
     /// What a pod needs: its container's requests, and one of the node's `pods`.
-    fn requested_by(pod: &Object) -> Self {
+    fn requested_by(pod: &PodSpec) -> Self {
         let mut all = Self::default();
-        for container in pod.value["spec"]["containers"].as_array().into_iter().flatten() {
-            all.add(&Self::read(&container["resources"]["requests"]), 1);
+        for resources in pod.containers.iter().flat_map(|container| &container.resources) {
+            all.add(&Self::parse(resources.requests.as_ref()), 1);
         }
         all.0.insert("pods".to_owned(), quantity::NANOS_PER_UNIT);
         all
@@ -125,36 +131,38 @@ impl Scheduler {
     pub fn load(&mut self, transaction: &Transaction<'_>) -> Result<(), StatusError> {
         *self = Self::default();
         for pod in transaction.list_active(Kind::Pod)? {
-            self.add_pod(&pod);
+            self.add_pod(&pod)?;
         }
         for node in transaction.list_all(Kind::Node)? {
-            self.node = Some(node_info(&node));
+            self.node = Some(node_info(&node)?);
         }
         self.due.all = true;
         Ok(())
     }
 
-    pub fn node_changed(&mut self, change: &ObjectChange) {
-        self.node = change.after.as_ref().map(node_info);
+    pub fn node_changed(&mut self, change: &ObjectChange) -> Result<(), StatusError> {
+        self.node = change.after.as_ref().map(node_info).transpose()?;
         self.due.all = true;
+        Ok(())
     }
 
     pub fn claim_changed(&mut self) {
         self.due.all = true;
     }
 
-    pub fn pod_changed(&mut self, change: &ObjectChange) {
+    pub fn pod_changed(&mut self, change: &ObjectChange) -> Result<(), StatusError> {
         let Some(pod) = change.before.as_ref().or(change.after.as_ref()) else {
-            return;
+            return Ok(());
         };
         let had = change.before.as_ref().and_then(|before| self.remove_pod(before.uid()));
         match &change.after {
-            Some(after) => self.add_pod(after),
+            Some(after) => self.add_pod(after)?,
             None => drop(self.positions.remove(pod.uid())),
         }
         // Most changes of a bound pod free nothing.
         let frees = had.is_some_and(|had| self.bound.get(pod.uid()) != Some(&had));
         self.due.all |= frees;
+        Ok(())
     }
 
     /// Makes pods due whose report was postponed.
@@ -174,14 +182,15 @@ impl Scheduler {
             || self.bound.values().any(|pod| names(&pod.namespace, &pod.claims))
     }
 
-    fn add_pod(&mut self, pod: &Object) {
+    fn add_pod(&mut self, pod: &Object) -> Result<(), StatusError> {
         if is_terminal(pod) {
-            return;
+            return Ok(());
         }
         let uid = pod.uid().to_owned();
-        let amounts = ResourceAmounts::requested_by(pod);
-        let claims = claim_names(pod).map(str::to_owned).collect();
-        if pod.value["spec"]["nodeName"].is_string() {
+        let spec: PodSpec = pod.spec()?;
+        let amounts = ResourceAmounts::requested_by(&spec);
+        let claims = claim_names(&spec).map(str::to_owned).collect();
+        if spec.node_name.is_some() {
             self.used.add(&amounts, 1);
             let namespace = pod.namespace().to_owned();
             self.bound.insert(
@@ -192,33 +201,30 @@ impl Scheduler {
                     claims,
                 },
             );
-            return;
+            return Ok(());
         }
         if pod.is_deleting() {
-            return;
+            return Ok(());
         }
         self.counter += 1;
-        let created = pod.value["metadata"]["creationTimestamp"].as_str().unwrap_or_default();
         // A changed pod keeps its position.
         let position = self
             .positions
             .get(&uid)
             .cloned()
-            .unwrap_or((created.to_owned(), self.counter));
-        let selector = pod.value["spec"]["nodeSelector"].as_object().into_iter().flatten();
+            .unwrap_or_else(|| (pod.metadata_str("creationTimestamp").to_owned(), self.counter));
         let pending = PendingPod {
             namespace: pod.namespace().to_owned(),
             name: pod.name().to_owned(),
             amounts,
-            selector: selector
-                .map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()))
-                .collect(),
+            selector: spec.node_selector.unwrap_or_default(),
             claims,
-            reported_reason: reported_reason(pod),
+            reported_reason: reported_reason(pod.status()?),
         };
         self.positions.insert(uid, position.clone());
         self.due.changed.insert(position.clone());
         self.pending.insert(position, pending);
+        Ok(())
     }
 
     /// Removes a pod from the queue, or from the bound pods; returns what it had bound.
@@ -313,11 +319,8 @@ impl Scheduler {
         let (Some(mut pod), Some(node)) = (found, &self.node) else {
             return Ok(());
         };
-        pod.value["spec"]["nodeName"] = node.name.as_str().into();
-        let stamp = format_time(transaction.now);
-        pod.set_condition(
-            json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": stamp}),
-        );
+        bind(&mut pod, &node.name);
+        pod.update_status(|status| set_condition(status, scheduled_condition("True", transaction.now)))?;
         let pod = transaction.update(pod)?;
         let message = format!(
             "Successfully assigned {}/{} to {}",
@@ -334,9 +337,7 @@ fn claim_reason(transaction: &Transaction<'_>, namespace: &str, claim: &str) -> 
     Ok(match found {
         None => Some(format!("persistentvolumeclaim \"{claim}\" not found")),
         Some(found) if found.is_deleting() => Some(format!("persistentvolumeclaim \"{claim}\" is being deleted")),
-        Some(found) if found.value["status"]["phase"] != "Bound" => {
-            Some("pod has unbound immediate PersistentVolumeClaims".to_owned())
-        }
+        Some(found) if found.phase() != "Bound" => Some("pod has unbound immediate PersistentVolumeClaims".to_owned()),
         Some(_) => None,
     })
 }
@@ -349,33 +350,40 @@ fn report_unschedulable(
     let Some(mut pod) = transaction.get(Kind::Pod, &pending.namespace, &pending.name)? else {
         return Ok(());
     };
-    let stamp = format_time(transaction.now);
-    pod.set_condition(json!({
-        "type": "PodScheduled", "status": "False", "lastProbeTime": null, "lastTransitionTime": stamp,
-        "reason": "Unschedulable", "message": message,
-    }));
+    let condition = PodCondition {
+        reason: Some("Unschedulable".to_owned()),
+        message: Some(message.to_owned()),
+        ..scheduled_condition("False", transaction.now)
+    };
+    pod.update_status(|status| set_condition(status, condition))?;
     let pod = transaction.update(pod)?;
     EVENTS.warning(transaction, &pod, "FailedScheduling", message)
 }
 
-fn reported_reason(pod: &Object) -> String {
-    let conditions = pod.value["status"]["conditions"].as_array();
-    let scheduled = conditions
-        .into_iter()
-        .flatten()
-        .find(|one| one["type"] == "PodScheduled");
-    let message = scheduled.and_then(|condition| condition["message"].as_str());
-    message.unwrap_or_default().to_owned()
+fn scheduled_condition(status: &str, now: Timestamp) -> PodCondition {
+    PodCondition {
+        type_: POD_SCHEDULED.to_owned(),
+        status: status.to_owned(),
+        last_transition_time: Some(Time(now)),
+        ..PodCondition::default()
+    }
 }
 
-fn node_info(node: &Object) -> NodeInfo {
+fn reported_reason(status: PodStatus) -> String {
+    let mut conditions = status.conditions.into_iter().flatten();
+    let scheduled = conditions.find(|condition| condition.type_ == POD_SCHEDULED);
+    scheduled.and_then(|condition| condition.message).unwrap_or_default()
+}
+
+fn node_info(node: &Object) -> Result<NodeInfo, StatusError> {
     let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
-    NodeInfo {
+    let (spec, status): (NodeSpec, NodeStatus) = (node.spec()?, node.status()?);
+    Ok(NodeInfo {
         name: node.name().to_owned(),
-        allocatable: ResourceAmounts::read(&node.value["status"]["allocatable"]),
+        allocatable: ResourceAmounts::parse(status.allocatable.as_ref()),
         labels: node.labels().into_iter().map(owned).collect(),
-        is_unschedulable: node.value["spec"]["unschedulable"] == true,
-    }
+        is_unschedulable: spec.unschedulable == Some(true),
+    })
 }
 
 #[cfg(test)]

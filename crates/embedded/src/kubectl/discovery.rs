@@ -1,5 +1,8 @@
 //! Discovery documents and OpenAPI.
 
+use k8s_openapi::Resource;
+use k8s_openapi::api::policy::v1::Eviction;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIResource, APIResourceList};
 use serde_json::{Map, Value, json};
 
 use crate::object::Kind;
@@ -34,7 +37,7 @@ pub fn document(document: &DiscoveryDocument) -> Value {
             value["apiVersion"] = "v1".into();
             value
         }
-        DiscoveryDocument::Resources { group } => api_resources(group),
+        DiscoveryDocument::Resources { group } => json!(api_resources(group)),
         DiscoveryDocument::Version => json!({
             "major": "1", "minor": MINOR, "gitVersion": format!("v1.{MINOR}.0+k8s-cli"), "gitCommit": "",
             "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc",
@@ -55,6 +58,7 @@ fn group_names() -> Vec<&'static str> {
     names
 }
 
+/// Not k8s-openapi's `APIGroup`, which has a `kind` and an `apiVersion` in a list, too.
 fn api_group(name: &str) -> Value {
     let version = json!({"groupVersion": format!("{name}/v1"), "version": "v1"});
     json!({"name": name, "versions": [version], "preferredVersion": version})
@@ -67,48 +71,72 @@ fn api_version(group: &str) -> String {
     }
 }
 
-fn api_resources(group: &str) -> Value {
-    let mut list = Vec::new();
+/// The short name that `kubectl` accepts, e.g., `po`.
+const fn short_name(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::Pod => Some("po"),
+        Kind::PersistentVolumeClaim => Some("pvc"),
+        Kind::ConfigMap => Some("cm"),
+        Kind::Service => Some("svc"),
+        Kind::Event => Some("ev"),
+        Kind::Node => Some("no"),
+        Kind::Namespace => Some("ns"),
+        Kind::ResourceQuota => Some("quota"),
+        Kind::ServiceAccount => Some("sa"),
+        Kind::StorageClass => Some("sc"),
+        Kind::Job | Kind::Secret => None,
+    }
+}
+
+fn api_resources(group: &str) -> APIResourceList {
+    let mut resources = Vec::new();
     for kind in Kind::ALL.into_iter().filter(|kind| kind.group() == group) {
-        let entry = |name: String, verbs: &[&str]| {
-            json!({
-                "name": name, "singularName": "", "namespaced": kind.is_namespaced(), "kind": kind.name(), "verbs": verbs,
-            })
+        let entry = |name: String, verbs: &[&str]| APIResource {
+            name,
+            namespaced: kind.is_namespaced(),
+            kind: kind.name().to_owned(),
+            verbs: owned(verbs),
+            ..APIResource::default()
         };
-        let mut whole = entry(
-            kind.plural().to_owned(),
-            &[
-                "create",
-                "delete",
-                "deletecollection",
-                "get",
-                "list",
-                "patch",
-                "update",
-                "watch",
-            ],
-        );
-        whole["singularName"] = kind.singular().into();
-        if !kind.short_names().is_empty() {
-            whole["shortNames"] = json!(kind.short_names());
-        }
-        if matches!(kind, Kind::Job | Kind::Pod | Kind::Service) {
-            whole["categories"] = json!(["all"]);
-        }
-        list.push(whole);
+        resources.push(APIResource {
+            singular_name: kind.singular(),
+            short_names: short_name(kind).map(|name| owned(&[name])),
+            categories: matches!(kind, Kind::Job | Kind::Pod | Kind::Service).then(|| owned(&["all"])),
+            ..entry(
+                kind.plural().to_owned(),
+                &[
+                    "create",
+                    "delete",
+                    "deletecollection",
+                    "get",
+                    "list",
+                    "patch",
+                    "update",
+                    "watch",
+                ],
+            )
+        });
         if kind.has_status() {
-            list.push(entry(format!("{}/status", kind.plural()), &["get", "patch", "update"]));
+            resources.push(entry(format!("{}/status", kind.plural()), &["get", "patch", "update"]));
         }
         if kind == Kind::Pod {
-            list.push(entry("pods/log".to_owned(), &["get"]));
-            let mut eviction = entry("pods/eviction".to_owned(), &["create"]);
-            eviction["kind"] = "Eviction".into();
-            eviction["group"] = "policy".into();
-            eviction["version"] = "v1".into();
-            list.push(eviction);
+            resources.push(entry("pods/log".to_owned(), &["get"]));
+            resources.push(APIResource {
+                kind: Eviction::KIND.to_owned(),
+                group: Some(Eviction::GROUP.to_owned()),
+                version: Some(Eviction::VERSION.to_owned()),
+                ..entry("pods/eviction".to_owned(), &["create"])
+            });
         }
     }
-    json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version(group), "resources": list})
+    APIResourceList {
+        group_version: api_version(group),
+        resources,
+    }
+}
+
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
 }
 
 fn open_api_index() -> Value {

@@ -6,11 +6,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
 use axum::extract::Request;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use axum::{Json, Router};
 use http::header;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -99,8 +98,7 @@ async fn authenticate(token: &super::kubeconfig::BearerToken, request: Request, 
         return next.run(request).await;
     }
     let error = StatusError::unauthorized();
-    let body = Body::from(error.to_json().to_string());
-    (error.code, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+    (error.code, Json(error.into_status())).into_response()
 }
 
 async fn serve(stream: TcpStream, acceptor: TlsAcceptor, router: Router, stopping: CancellationToken) {

@@ -1,293 +1,352 @@
 //! Renders objects as tables, with the columns of `kubectl get`.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
+use k8s_openapi::Metadata;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Container, ContainerStatus, Event, Namespace, Node, NodeSystemInfo, PersistentVolumeClaim, Pod,
+    ResourceQuota, Secret, Service, ServiceAccount, ServicePort,
+};
+use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, ObjectMeta, Time};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::object::{Kind, partial_metadata};
+use crate::object::{Kind, partial_metadata, resource_version};
+use crate::resources::true_condition;
 
-/// A column. Wide ones are shown by `-o wide` only.
-struct Column {
+/// A column of objects of type `T`. Wide ones are shown by `-o wide` only.
+struct Column<T> {
     name: &'static str,
     wide: bool,
-    cell: Cell,
+    cell: Cell<T>,
 }
 
 /// How to render a cell.
-enum Cell {
-    Text(fn(&Value) -> String),
+enum Cell<T> {
+    /// A field; `absent` is shown if it is absent or empty.
+    Field {
+        get: fn(&T) -> Option<&str>,
+        absent: &'static str,
+    },
+    Text(fn(&T) -> String),
     /// The duration between two times, or until now without the second.
-    Duration(fn(&Value) -> (&Value, Option<&Value>)),
+    Duration(fn(&T) -> Option<&Time>, fn(&T) -> Option<&Time>),
 }
 
-const fn column(name: &'static str, cell: fn(&Value) -> String) -> Column {
+const NONE: &str = "<none>";
+
+const fn column<T>(name: &'static str, cell: Cell<T>) -> Column<T> {
     Column {
         name,
         wide: false,
-        cell: Cell::Text(cell),
+        cell,
     }
 }
 
-const fn duration(name: &'static str, times: fn(&Value) -> (&Value, Option<&Value>)) -> Column {
-    Column {
-        name,
-        wide: false,
-        cell: Cell::Duration(times),
-    }
+const fn text<T>(name: &'static str, cell: fn(&T) -> String) -> Column<T> {
+    column(name, Cell::Text(cell))
 }
 
-const fn wide(column: Column) -> Column {
+const fn field<T>(name: &'static str, get: fn(&T) -> Option<&str>) -> Column<T> {
+    column(name, Cell::Field { get, absent: "" })
+}
+
+const fn field_or_none<T>(name: &'static str, get: fn(&T) -> Option<&str>) -> Column<T> {
+    column(name, Cell::Field { get, absent: NONE })
+}
+
+/// A column that is the same for all objects.
+const fn constant<T>(name: &'static str, text: &'static str) -> Column<T> {
+    let get = |_: &T| None;
+    column(name, Cell::Field { get, absent: text })
+}
+
+const fn since<T>(name: &'static str, from: fn(&T) -> Option<&Time>) -> Column<T> {
+    column(name, Cell::Duration(from, |_| None))
+}
+
+const fn wide<T>(column: Column<T>) -> Column<T> {
     Column { wide: true, ..column }
 }
 
-const NAME: Column = column("Name", |object| text(&object["metadata"]["name"]));
-const AGE: Column = duration("Age", |object| (&object["metadata"]["creationTimestamp"], None));
+const fn name<T: Metadata<Ty = ObjectMeta>>() -> Column<T> {
+    field("Name", |object| object.metadata().name.as_deref())
+}
 
-const JOB: &[Column] = &[
-    NAME,
-    column("Status", job_status),
-    column("Completions", |job| {
-        let done = job["status"]["succeeded"].as_i64().unwrap_or(0);
-        match job["spec"]["completions"].as_i64() {
+const fn age<T: Metadata<Ty = ObjectMeta>>() -> Column<T> {
+    since("Age", |object| object.metadata().creation_timestamp.as_ref())
+}
+
+const fn name_and_age<T: Metadata<Ty = ObjectMeta>>() -> [Column<T>; 2] {
+    [name(), age()]
+}
+
+const JOB: &[Column<Job>] = &[
+    name(),
+    field("Status", |job| Some(job_status(job))),
+    text("Completions", |job| {
+        let done = job.status.as_ref().and_then(|status| status.succeeded).unwrap_or(0);
+        let spec = job.spec.as_ref();
+        match spec.and_then(|spec| spec.completions) {
             Some(wanted) => format!("{done}/{wanted}"),
-            None => format!("{done}/1 of {}", job["spec"]["parallelism"].as_i64().unwrap_or(1)),
+            None => format!("{done}/1 of {}", spec.and_then(|spec| spec.parallelism).unwrap_or(1)),
         }
     }),
-    duration("Duration", |job| {
-        let status = &job["status"];
-        (&status["startTime"], Some(&status["completionTime"]))
-    }),
-    AGE,
-    wide(column("Containers", |job| {
-        containers(&job["spec"]["template"]["spec"], "name")
+    column(
+        "Duration",
+        Cell::Duration(
+            |job| job.status.as_ref()?.start_time.as_ref(),
+            |job| job.status.as_ref()?.completion_time.as_ref(),
+        ),
+    ),
+    age(),
+    wide(text("Containers", |job| {
+        join(containers(job).iter().map(|container| container.name.as_str()))
     })),
-    wide(column("Images", |job| {
-        containers(&job["spec"]["template"]["spec"], "image")
+    wide(text("Images", |job| {
+        join(
+            containers(job)
+                .iter()
+                .filter_map(|container| container.image.as_deref()),
+        )
     })),
-    wide(column("Selector", |job| {
-        label_pairs(&job["spec"]["selector"]["matchLabels"])
+    wide(text("Selector", |job| {
+        let selector = job.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+        label_pairs(selector.and_then(|selector| selector.match_labels.as_ref()))
     })),
 ];
 
-const POD: &[Column] = &[
-    NAME,
-    column("Ready", |pod| {
-        let all = statuses(pod);
-        let ready = all.iter().filter(|status| status["ready"] == true).count();
-        let total = pod["spec"]["containers"].as_array().map_or(0, Vec::len);
+const POD: &[Column<Pod>] = &[
+    name(),
+    text("Ready", |pod| {
+        let ready = container_statuses(pod).iter().filter(|status| status.ready).count();
+        let total = pod.spec.as_ref().map_or(0, |spec| spec.containers.len());
         format!("{ready}/{total}")
     }),
-    column("Status", pod_status),
-    column("Restarts", |pod| {
-        let restarts: i64 = statuses(pod)
+    field("Status", pod_status),
+    text("Restarts", |pod| {
+        let restarts = container_statuses(pod)
             .iter()
-            .filter_map(|status| status["restartCount"].as_i64())
-            .sum();
-        restarts.to_string()
+            .map(|status| i64::from(status.restart_count));
+        restarts.sum::<i64>().to_string()
     }),
-    AGE,
-    wide(column("IP", |pod| text_or_none(&pod["status"]["podIP"]))),
-    wide(column("Node", |pod| text_or_none(&pod["spec"]["nodeName"]))),
-    wide(column("Nominated Node", |pod| {
-        text_or_none(&pod["status"]["nominatedNodeName"])
+    age(),
+    wide(field_or_none("IP", |pod| pod.status.as_ref()?.pod_ip.as_deref())),
+    wide(field_or_none("Node", |pod| pod.spec.as_ref()?.node_name.as_deref())),
+    wide(field_or_none("Nominated Node", |pod| {
+        pod.status.as_ref()?.nominated_node_name.as_deref()
     })),
-    wide(column("Readiness Gates", |_| "<none>".to_owned())),
+    wide(constant("Readiness Gates", NONE)),
 ];
 
-const CLAIM: &[Column] = &[
-    NAME,
-    column("Status", |claim| {
-        if claim["metadata"]["deletionTimestamp"].is_string() {
-            return "Terminating".to_owned();
-        }
-        text(&claim["status"]["phase"])
+const CLAIM: &[Column<PersistentVolumeClaim>] = &[
+    name(),
+    field("Status", |claim| match claim.metadata.deletion_timestamp {
+        Some(_) => Some("Terminating"),
+        None => claim.status.as_ref()?.phase.as_deref(),
     }),
-    column("Volume", |claim| text(&claim["spec"]["volumeName"])),
-    column("Capacity", |claim| text(&claim["status"]["capacity"]["storage"])),
-    column("Access Modes", |claim| access_modes(&claim["status"]["accessModes"])),
-    column("StorageClass", |claim| text(&claim["spec"]["storageClassName"])),
-    column("VolumeAttributesClass", |_| "<unset>".to_owned()),
-    AGE,
-    wide(column("VolumeMode", |claim| text(&claim["spec"]["volumeMode"]))),
+    field("Volume", |claim| claim.spec.as_ref()?.volume_name.as_deref()),
+    field("Capacity", |claim| {
+        let size = claim.status.as_ref()?.capacity.as_ref()?.get("storage")?;
+        Some(&size.0)
+    }),
+    text("Access Modes", |claim| {
+        let modes = claim.status.as_ref().and_then(|status| status.access_modes.as_ref());
+        join(modes.into_iter().flatten().map(|mode| short_access_mode(mode)))
+    }),
+    field("StorageClass", |claim| {
+        claim.spec.as_ref()?.storage_class_name.as_deref()
+    }),
+    constant("VolumeAttributesClass", "<unset>"),
+    age(),
+    wide(field("VolumeMode", |claim| claim.spec.as_ref()?.volume_mode.as_deref())),
 ];
 
-const NODE: &[Column] = &[
-    NAME,
-    column("Status", |node| {
-        if node["spec"]["unschedulable"] == true {
+const NODE: &[Column<Node>] = &[
+    name(),
+    field("Status", |node| {
+        let unschedulable = node.spec.as_ref().and_then(|spec| spec.unschedulable);
+        Some(if unschedulable == Some(true) {
             "Ready,SchedulingDisabled"
         } else {
             "Ready"
-        }
-        .to_owned()
+        })
     }),
-    column("Roles", |_| "<none>".to_owned()),
-    AGE,
-    column("Version", |node| text(&node["status"]["nodeInfo"]["kubeletVersion"])),
-    wide(column("Internal-IP", |node| {
-        text(&node["status"]["addresses"][0]["address"])
+    constant("Roles", NONE),
+    age(),
+    field("Version", |node| Some(&node_info(node)?.kubelet_version)),
+    wide(field("Internal-IP", |node| {
+        Some(&node.status.as_ref()?.addresses.as_ref()?.first()?.address)
     })),
-    wide(column("External-IP", |_| "<none>".to_owned())),
-    wide(column("OS-Image", |node| text(&node["status"]["nodeInfo"]["osImage"]))),
-    wide(column("Kernel-Version", |node| {
-        text(&node["status"]["nodeInfo"]["kernelVersion"])
-    })),
-    wide(column("Container-Runtime", |node| {
-        text(&node["status"]["nodeInfo"]["containerRuntimeVersion"])
+    wide(constant("External-IP", NONE)),
+    wide(field("OS-Image", |node| Some(&node_info(node)?.os_image))),
+    wide(field("Kernel-Version", |node| Some(&node_info(node)?.kernel_version))),
+    wide(field("Container-Runtime", |node| {
+        Some(&node_info(node)?.container_runtime_version)
     })),
 ];
 
-const EVENT: &[Column] = &[
-    duration("Last Seen", |event| (&event["lastTimestamp"], None)),
-    column("Type", |event| text(&event["type"])),
-    column("Reason", |event| text(&event["reason"])),
-    column("Object", |event| {
-        let about = &event["involvedObject"];
-        format!("{}/{}", text(&about["kind"]).to_lowercase(), text(&about["name"]))
+const EVENT: &[Column<Event>] = &[
+    since("Last Seen", |event| event.last_timestamp.as_ref()),
+    field("Type", |event| event.type_.as_deref()),
+    field("Reason", |event| event.reason.as_deref()),
+    text("Object", |event| {
+        let about = &event.involved_object;
+        let kind = about.kind.as_deref().unwrap_or_default().to_lowercase();
+        format!("{kind}/{}", about.name.as_deref().unwrap_or_default())
     }),
-    wide(column("Subobject", |event| text(&event["involvedObject"]["fieldPath"]))),
-    wide(column("Source", |event| text(&event["source"]["component"]))),
-    column("Message", |event| text(&event["message"]).trim().to_owned()),
-    wide(duration("First Seen", |event| (&event["firstTimestamp"], None))),
-    wide(column("Count", |event| {
-        event["count"].as_i64().unwrap_or(1).to_string()
+    wide(field("Subobject", |event| event.involved_object.field_path.as_deref())),
+    wide(field("Source", |event| event.source.as_ref()?.component.as_deref())),
+    field("Message", |event| event.message.as_deref().map(str::trim)),
+    wide(since("First Seen", |event| event.first_timestamp.as_ref())),
+    wide(text("Count", |event| event.count.unwrap_or(1).to_string())),
+    wide(field("Name", |event| event.metadata.name.as_deref())),
+];
+
+const SERVICE: &[Column<Service>] = &[
+    name(),
+    field("Type", |service| service.spec.as_ref()?.type_.as_deref()),
+    field_or_none("Cluster-IP", |service| service.spec.as_ref()?.cluster_ip.as_deref()),
+    constant("External-IP", NONE),
+    text("Port(s)", |service| {
+        let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_ref());
+        let shown = |port: &ServicePort| format!("{}/{}", port.port, port.protocol.as_deref().unwrap_or_default());
+        join_or_none(ports.into_iter().flatten().map(shown))
+    }),
+    age(),
+    wide(text("Selector", |service| {
+        label_pairs(service.spec.as_ref().and_then(|spec| spec.selector.as_ref()))
     })),
-    wide(column("Name", |event| text(&event["metadata"]["name"]))),
 ];
 
-const SERVICE: &[Column] = &[
-    NAME,
-    column("Type", |service| text(&service["spec"]["type"])),
-    column("Cluster-IP", |service| text_or_none(&service["spec"]["clusterIP"])),
-    column("External-IP", |_| "<none>".to_owned()),
-    column("Port(s)", |service| {
-        let ports = service["spec"]["ports"].as_array().into_iter().flatten();
-        let shown: Vec<String> = ports
-            .map(|port| format!("{}/{}", port["port"], text(&port["protocol"])))
-            .collect();
-        if shown.is_empty() {
-            "<none>".to_owned()
-        } else {
-            shown.join(",")
-        }
+const CONFIG_MAP: &[Column<ConfigMap>] = &[
+    name(),
+    text("Data", |map| {
+        let texts = map.data.as_ref().map_or(0, BTreeMap::len);
+        (texts + map.binary_data.as_ref().map_or(0, BTreeMap::len)).to_string()
     }),
-    AGE,
-    wide(column("Selector", |service| label_pairs(&service["spec"]["selector"]))),
+    age(),
 ];
 
-const DATA: &[Column] = &[
-    NAME,
-    column("Data", |object| {
-        let count = |field: &str| object[field].as_object().map_or(0, serde_json::Map::len);
-        (count("data") + count("binaryData")).to_string()
+const SECRET: &[Column<Secret>] = &[
+    name(),
+    field("Type", |secret| secret.type_.as_deref()),
+    text("Data", |secret| {
+        secret.data.as_ref().map_or(0, BTreeMap::len).to_string()
     }),
-    AGE,
+    age(),
 ];
 
-const SECRET: &[Column] = &[
-    NAME,
-    column("Type", |secret| text(&secret["type"])),
-    column("Data", |secret| {
-        secret["data"].as_object().map_or(0, serde_json::Map::len).to_string()
-    }),
-    AGE,
+const NAMESPACE: &[Column<Namespace>] = &[
+    name(),
+    field("Status", |namespace| namespace.status.as_ref()?.phase.as_deref()),
+    age(),
 ];
 
-const NAMESPACE: &[Column] = &[
-    NAME,
-    column("Status", |namespace| text(&namespace["status"]["phase"])),
-    AGE,
-];
+/// The definitions of the columns, and the cells of each object.
+struct Cells {
+    definitions: Vec<Value>,
+    rows: Vec<Vec<String>>,
+}
 
-const OTHER: &[Column] = &[NAME, AGE];
-
-fn columns(kind: Kind) -> &'static [Column] {
+fn cells(kind: Kind, objects: &[Value], now: Timestamp) -> Cells {
     match kind {
-        Kind::Job => JOB,
-        Kind::Pod => POD,
-        Kind::PersistentVolumeClaim => CLAIM,
-        Kind::Node => NODE,
-        Kind::Event => EVENT,
-        Kind::Service => SERVICE,
-        Kind::ConfigMap => DATA,
-        Kind::Secret => SECRET,
-        Kind::Namespace => NAMESPACE,
-        _ => OTHER,
+        Kind::Job => render(JOB, objects, now),
+        Kind::Pod => render(POD, objects, now),
+        Kind::PersistentVolumeClaim => render(CLAIM, objects, now),
+        Kind::Node => render(NODE, objects, now),
+        Kind::Event => render(EVENT, objects, now),
+        Kind::Service => render(SERVICE, objects, now),
+        Kind::ConfigMap => render(CONFIG_MAP, objects, now),
+        Kind::Secret => render(SECRET, objects, now),
+        Kind::Namespace => render(NAMESPACE, objects, now),
+        Kind::ResourceQuota => render(&name_and_age::<ResourceQuota>(), objects, now),
+        Kind::ServiceAccount => render(&name_and_age::<ServiceAccount>(), objects, now),
+        Kind::StorageClass => render(&name_and_age::<StorageClass>(), objects, now),
     }
 }
 
-/// Renders a `meta.k8s.io/v1` `Table`.
-pub fn table(kind: Kind, objects: &[Value], metadata: Option<Value>, with_columns: bool, now: Timestamp) -> Value {
-    let columns = columns(kind);
-    let definitions: Vec<Value> = columns
-        .iter()
-        .map(|column| {
-            let format = if column.name == "Name" { "name" } else { "" };
-            let priority = i32::from(column.wide);
-            json!({"name": column.name, "type": "string", "format": format, "description": "", "priority": priority})
-        })
+fn render<T: DeserializeOwned + Default>(columns: &[Column<T>], objects: &[Value], now: Timestamp) -> Cells {
+    let definition = |column: &Column<T>| {
+        let format = if column.name == "Name" { "name" } else { "" };
+        let priority = i32::from(column.wide);
+        json!({"name": column.name, "type": "string", "format": format, "description": "", "priority": priority})
+    };
+    let row = |object: &Value| {
+        let object = T::deserialize(object).unwrap_or_default();
+        columns.iter().map(|column| column.cell.render(&object, now)).collect()
+    };
+    Cells {
+        definitions: columns.iter().map(definition).collect(),
+        rows: objects.iter().map(row).collect(),
+    }
+}
+
+/// Renders a `meta.k8s.io/v1` `Table`. `metadata` is that of a list; without it, the only object's version is the
+/// table's.
+pub fn table(kind: Kind, objects: &[Value], metadata: Option<ListMeta>, with_columns: bool, now: Timestamp) -> Value {
+    let Cells { definitions, rows } = cells(kind, objects, now);
+    let rows: Vec<Value> = rows
+        .into_iter()
+        .zip(objects)
+        .map(|(cells, object)| json!({"cells": cells, "object": partial_metadata(object)}))
         .collect();
-    let rows: Vec<Value> = objects
-        .iter()
-        .map(|object| {
-            let cells: Vec<String> = columns.iter().map(|column| column.cell.render(object, now)).collect();
-            json!({"cells": cells, "object": partial_metadata(object)})
-        })
-        .collect();
-    let version = objects
-        .first()
-        .map(|object| object["metadata"]["resourceVersion"].clone());
+    let metadata = metadata.unwrap_or_else(|| ListMeta {
+        resource_version: objects.first().and_then(resource_version),
+        ..ListMeta::default()
+    });
     json!({
         "kind": "Table", "apiVersion": "meta.k8s.io/v1",
-        "metadata": metadata.unwrap_or_else(|| json!({"resourceVersion": version})),
+        "metadata": metadata,
         "columnDefinitions": if with_columns { definitions } else { Vec::new() },
         "rows": rows,
     })
 }
 
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
+fn join<'a>(texts: impl Iterator<Item = &'a str>) -> String {
+    texts.collect::<Vec<_>>().join(",")
 }
 
-fn text_or_none(value: &Value) -> String {
-    value
-        .as_str()
-        .filter(|text| !text.is_empty())
-        .unwrap_or("<none>")
-        .to_owned()
+fn join_or_none(texts: impl Iterator<Item = String>) -> String {
+    let texts: Vec<String> = texts.collect();
+    match texts.as_slice() {
+        [] => NONE.to_owned(),
+        texts => texts.join(","),
+    }
 }
 
-fn statuses(pod: &Value) -> Vec<Value> {
-    pod["status"]["containerStatuses"]
-        .as_array()
-        .cloned()
+fn container_statuses(pod: &Pod) -> &[ContainerStatus] {
+    let status = pod.status.as_ref();
+    status
+        .and_then(|status| status.container_statuses.as_deref())
         .unwrap_or_default()
 }
 
-fn pod_status(pod: &Value) -> String {
-    if pod["metadata"]["deletionTimestamp"].is_string() {
-        return "Terminating".to_owned();
+fn pod_status(pod: &Pod) -> Option<&str> {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return Some("Terminating");
     }
-    let state = &pod["status"]["containerStatuses"][0]["state"];
-    let waiting = state["waiting"]["reason"].as_str();
-    let ended = state["terminated"]["reason"].as_str();
-    let own = pod["status"]["reason"].as_str();
-    waiting
-        .or(own)
-        .or(ended)
-        .map_or_else(|| text(&pod["status"]["phase"]), str::to_owned)
+    let state = container_statuses(pod).first().and_then(|status| status.state.as_ref());
+    let waiting = state.and_then(|state| state.waiting.as_ref()?.reason.as_deref());
+    let ended = state.and_then(|state| state.terminated.as_ref()?.reason.as_deref());
+    let own = pod.status.as_ref().and_then(|status| status.reason.as_deref());
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    waiting.or(own).or(ended).or(phase)
 }
 
-fn job_status(job: &Value) -> String {
-    let conditions = job["status"]["conditions"].as_array().cloned().unwrap_or_default();
-    let is = |kind: &str| {
-        let mut all = conditions.iter();
-        all.any(|condition| condition["type"] == kind && condition["status"] == "True")
+fn job_status(job: &Job) -> &'static str {
+    let is = |name: &str| {
+        let status = job.status.as_ref();
+        status.is_some_and(|status| true_condition(status, name).is_some())
     };
-    let status = if is("Complete") {
+    if is("Complete") {
         "Complete"
     } else if is("Failed") {
         "Failed"
-    } else if job["metadata"]["deletionTimestamp"].is_string() {
+    } else if job.metadata.deletion_timestamp.is_some() {
         "Terminating"
     } else if is("Suspended") {
         "Suspended"
@@ -297,53 +356,47 @@ fn job_status(job: &Value) -> String {
         "SuccessCriteriaMet"
     } else {
         "Running"
-    };
-    status.to_owned()
-}
-
-fn containers(spec: &Value, field: &str) -> String {
-    let all = spec["containers"].as_array().into_iter().flatten();
-    let names: Vec<String> = all.map(|container| text(&container[field])).collect();
-    names.join(",")
-}
-
-fn label_pairs(map: &Value) -> String {
-    let entries = map.as_object().into_iter().flatten();
-    let shown: Vec<String> = entries.map(|(key, value)| format!("{key}={}", text(value))).collect();
-    if shown.is_empty() {
-        "<none>".to_owned()
-    } else {
-        shown.join(",")
     }
 }
 
-fn access_modes(modes: &Value) -> String {
-    let short = |mode: &Value| match mode.as_str() {
-        Some("ReadWriteOnce") => "RWO",
-        Some("ReadOnlyMany") => "ROX",
-        Some("ReadWriteMany") => "RWX",
-        Some("ReadWriteOncePod") => "RWOP",
+fn containers(job: &Job) -> &[Container] {
+    let pod = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    pod.map_or(&[], |pod| pod.containers.as_slice())
+}
+
+fn node_info(node: &Node) -> Option<&NodeSystemInfo> {
+    node.status.as_ref()?.node_info.as_ref()
+}
+
+fn label_pairs(labels: Option<&BTreeMap<String, String>>) -> String {
+    let labels = labels.into_iter().flatten();
+    join_or_none(labels.map(|(key, value)| format!("{key}={value}")))
+}
+
+fn short_access_mode(mode: &str) -> &'static str {
+    match mode {
+        "ReadWriteOnce" => "RWO",
+        "ReadOnlyMany" => "ROX",
+        "ReadWriteMany" => "RWX",
+        "ReadWriteOncePod" => "RWOP",
         _ => "",
-    };
-    let all = modes.as_array().into_iter().flatten().map(short);
-    all.collect::<Vec<_>>().join(",")
+    }
 }
 
-fn parse_time(value: &Value) -> Option<Timestamp> {
-    value.as_str()?.parse().ok()
-}
-
-impl Cell {
-    fn render(&self, object: &Value, now: Timestamp) -> String {
+impl<T> Cell<T> {
+    fn render(&self, object: &T, now: Timestamp) -> String {
         match self {
+            Self::Field { get, absent } => {
+                let text = get(object).filter(|text| !text.is_empty());
+                text.unwrap_or(absent).to_owned()
+            }
             Self::Text(text_of) => text_of(object),
-            Self::Duration(times) => {
-                let (from, to) = times(object);
-                let Some(from) = parse_time(from) else {
+            Self::Duration(from, to) => {
+                let Some(from) = from(object) else {
                     return "<unknown>".to_owned();
                 };
-                let to = to.and_then(parse_time).unwrap_or(now);
-                human_duration(to.as_second() - from.as_second())
+                let to = to(object).map_or(now, |to| to.0);
+                human_duration(to.as_second() - from.0.as_second())
             }
         }
     }

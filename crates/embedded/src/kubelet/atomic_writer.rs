@@ -7,18 +7,19 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::{ConfigMap, KeyToPath, Secret};
-use serde_json::Value;
+use serde::Deserialize;
 
 use crate::files::read_at_most;
+use crate::object::{Kind, Object};
 
 /// Contents of files by path.
 pub(super) type FileContents = BTreeMap<String, Vec<u8>>;
 
 /// Returns the entries of a ConfigMap or Secret.
-pub(super) fn decode_entries(object: &Value) -> FileContents {
-    match object["kind"].as_str() {
-        Some("Secret") => {
-            let secret: Secret = serde_json::from_value(object.clone()).unwrap_or_default();
+pub(super) fn decode_entries(object: &Object) -> FileContents {
+    match object.kind {
+        Kind::Secret => {
+            let secret = Secret::deserialize(&object.value).unwrap_or_default();
             secret
                 .data
                 .into_iter()
@@ -27,7 +28,7 @@ pub(super) fn decode_entries(object: &Value) -> FileContents {
                 .collect()
         }
         _ => {
-            let map: ConfigMap = serde_json::from_value(object.clone()).unwrap_or_default();
+            let map = ConfigMap::deserialize(&object.value).unwrap_or_default();
             let texts = map
                 .data
                 .into_iter()

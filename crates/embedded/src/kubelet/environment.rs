@@ -1,9 +1,8 @@
 //! Environment variables of a container, and `$(NAME)` references in them and in its command.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use k8s_openapi::api::core::v1::{EnvVarSource, ObjectFieldSelector};
-use serde_json::Value;
+use k8s_openapi::api::core::v1::{EnvVarSource, ObjectFieldSelector, PodSpec};
 
 use super::pod_config::PodConfig;
 use super::references::{Reference, ReferencedObjects};
@@ -148,26 +147,22 @@ fn from_source(
 
 /// Returns a field of a pod by its downward API path.
 pub(super) fn read_pod_field(field: &ObjectFieldSelector, pod: &Object, address: &str) -> String {
-    let metadata = &pod.value["metadata"];
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let keyed = |prefix: &str| {
-        let inner = field.field_path.strip_prefix(prefix)?.strip_suffix("']")?;
-        Some(inner.to_owned())
-    };
+    let keyed = |prefix: &str| field.field_path.strip_prefix(prefix)?.strip_suffix("']");
     if let Some(key) = keyed("metadata.labels['") {
-        return text(&metadata["labels"][key]);
+        return pod.labels().remove(key).unwrap_or_default().to_owned();
     }
     if let Some(key) = keyed("metadata.annotations['") {
-        return text(&metadata["annotations"][key]);
+        return pod.annotations().remove(key).unwrap_or_default().to_owned();
     }
+    let spec = || pod.spec::<PodSpec>().unwrap_or_default();
     match field.field_path.as_str() {
-        "metadata.name" => text(&metadata["name"]),
-        "metadata.namespace" => text(&metadata["namespace"]),
-        "metadata.uid" => text(&metadata["uid"]),
-        "metadata.labels" => lines(&metadata["labels"]),
-        "metadata.annotations" => lines(&metadata["annotations"]),
-        "spec.nodeName" => text(&pod.value["spec"]["nodeName"]),
-        "spec.serviceAccountName" => text(&pod.value["spec"]["serviceAccountName"]),
+        "metadata.name" => pod.name().to_owned(),
+        "metadata.namespace" => pod.namespace().to_owned(),
+        "metadata.uid" => pod.uid().to_owned(),
+        "metadata.labels" => lines(pod.labels()),
+        "metadata.annotations" => lines(pod.annotations()),
+        "spec.nodeName" => spec().node_name.unwrap_or_default(),
+        "spec.serviceAccountName" => spec().service_account_name.unwrap_or_default(),
         "status.podIP" | "status.podIPs" => address.to_owned(),
         "status.hostIP" | "status.hostIPs" => "127.0.0.1".to_owned(),
         _ => String::new(),
@@ -175,19 +170,14 @@ pub(super) fn read_pod_field(field: &ObjectFieldSelector, pod: &Object, address:
 }
 
 /// Returns `key="value"` lines, sorted by key.
-fn lines(map: &Value) -> String {
-    let mut pairs: Vec<String> = map
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(key, value)| format!("{key}={:?}", value.as_str().unwrap_or_default()))
-        .collect();
-    pairs.sort_unstable();
-    pairs.join("\n")
+fn lines(pairs: BTreeMap<&str, &str>) -> String {
+    let mut lines: Vec<String> = pairs.iter().map(|(key, value)| format!("{key}={value:?}")).collect();
+    lines.sort_unstable();
+    lines.join("\n")
 }
 
 /// Returns the entries of a ConfigMap or Secret as text.
-fn entries(object: Option<&Value>) -> HashMap<String, String> {
+fn entries(object: Option<&Object>) -> HashMap<String, String> {
     let Some(object) = object else { return HashMap::new() };
     super::atomic_writer::decode_entries(object)
         .into_iter()

@@ -20,7 +20,7 @@ use super::trash::Removal;
 use crate::container::ContainerDir;
 use crate::files::{create_private_dir, sync_dir};
 use crate::object::{Kind, Object};
-use crate::resources::is_terminal;
+use crate::resources::{is_bound, is_terminal};
 use crate::state_dir;
 use crate::status_error::StatusError;
 use crate::store::{Durability, Store, WatchCache};
@@ -211,7 +211,7 @@ impl Kubelet {
             worker.send_replace(Some(pod));
             return;
         }
-        let is_ours = pod.value["spec"]["nodeName"].is_string() && !is_terminal(&pod);
+        let is_ours = is_bound(&pod) && !is_terminal(&pod);
         if !is_ours || self.context.stopping.is_cancelled() {
             return;
         }
@@ -296,8 +296,9 @@ impl Kubelet {
         ])
     }
 
-    pub fn read_log(&self, pod: &Object, options: PodLogOptions) -> LogReader {
-        let container_dir = self.context.container_dir(pod.uid());
+    /// Opens the log of the pod with this UID.
+    pub fn read_log(&self, uid: &str, options: PodLogOptions) -> LogReader {
+        let container_dir = self.context.container_dir(uid);
         LogReader::open(
             container_dir,
             self.context.log_watcher.clone(),

@@ -22,4 +22,4 @@ mod volumes;
 pub use context::KubeletConfig;
 pub use kubelet::Kubelet;
 pub use log_reader::PodLogOptions;
-pub use node_object::{build_node, node_name};
+pub use node_object::{build_node, node_name, ready_condition};

@@ -1,11 +1,14 @@
 //! Builds this machine as a `v1/Node`.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use k8s_openapi::api::core::v1::{Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
-use crate::object::{Kind, Object, format_time};
+use crate::object::Object;
 use crate::random::Random;
 
 /// Maximum number of pods, as the kubelet's default.
@@ -26,58 +29,79 @@ pub fn node_name() -> String {
 }
 
 /// Builds the Node of this machine from its last known state `old`. What users have set on it is kept.
-pub fn build_node(old: Option<Object>, now: Timestamp, random: &mut Random) -> Object {
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let amounts = json!({
-        "cpu": cpus.to_string(),
-        "memory": format!("{}Ki", memory_kibibytes()),
-        "pods": MAX_PODS.to_string(),
-    });
+pub fn build_node(old: Option<Object>, now: Timestamp, random: &mut Random) -> serde_json::Result<Object> {
     let name = node_name();
-    let now = format_time(now);
-    let mut node = old.unwrap_or_else(|| {
-        let mut node = Object::new(Kind::Node, json!({"spec": {}}));
-        node.set("uid", random.uid());
-        node.set("creationTimestamp", now.as_str());
-        node
-    });
-    node.set("name", name.as_str());
-    let mut labels: serde_json::Map<String, Value> = node.value["metadata"]["labels"]
-        .as_object()
-        .cloned()
-        .unwrap_or_default();
-    for (key, value) in [
+    let mut node = match old {
+        Some(node) => node,
+        None => Object::encode(&Node {
+            metadata: ObjectMeta {
+                uid: Some(random.uid()),
+                creation_timestamp: Some(Time(now)),
+                ..ObjectMeta::default()
+            },
+            spec: Some(NodeSpec::default()),
+            status: None,
+        })?,
+    };
+    let mut labels = node.labels();
+    labels.extend([
         ("kubernetes.io/hostname", name.as_str()),
         ("kubernetes.io/os", std::env::consts::OS),
         ("kubernetes.io/arch", architecture()),
-    ] {
-        labels.insert(key.to_owned(), value.into());
-    }
+    ]);
+    let labels = serde_json::to_value(labels)?;
+    node.set("name", name.as_str());
     node.set("labels", labels);
+    node.set_status(&node_status(name, now))?;
+    Ok(node)
+}
+
+fn node_status(name: String, now: Timestamp) -> NodeStatus {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let amounts: BTreeMap<String, Quantity> = [
+        ("cpu", cpus.to_string()),
+        ("memory", format!("{}Ki", memory_kibibytes())),
+        ("pods", MAX_PODS.to_string()),
+    ]
+    .map(|(name, amount)| (name.to_owned(), Quantity(amount)))
+    .into();
+    let address = |type_: &str, address: String| NodeAddress {
+        type_: type_.to_owned(),
+        address,
+    };
     let system = rustix::system::uname();
-    node.value["status"] = json!({
-        "capacity": amounts,
-        "allocatable": amounts,
-        "addresses": [
-            {"type": "InternalIP", "address": "127.0.0.1"},
-            {"type": "Hostname", "address": name},
-        ],
-        "conditions": [{
-            "type": "Ready", "status": "True", "reason": "KubeletReady", "message": "the server runs pods on this machine",
-            "lastHeartbeatTime": now, "lastTransitionTime": now,
-        }],
-        "nodeInfo": {
-            "machineID": "", "systemUUID": "", "bootID": "",
-            "kernelVersion": system.release().to_string_lossy(),
-            "osImage": os_name(),
-            "containerRuntimeVersion": format!("k8s-cli://{}", env!("CARGO_PKG_VERSION")),
-            "kubeletVersion": format!("v1.37.0+k8s-cli-{}", env!("CARGO_PKG_VERSION")),
-            "kubeProxyVersion": "",
-            "operatingSystem": std::env::consts::OS,
-            "architecture": architecture(),
-        },
-    });
-    node
+    let version = env!("CARGO_PKG_VERSION");
+    NodeStatus {
+        capacity: Some(amounts.clone()),
+        allocatable: Some(amounts),
+        addresses: Some(vec![
+            address("InternalIP", "127.0.0.1".to_owned()),
+            address("Hostname", name),
+        ]),
+        conditions: Some(vec![ready_condition("the server runs pods on this machine", now)]),
+        node_info: Some(NodeSystemInfo {
+            kernel_version: system.release().to_string_lossy().into_owned(),
+            os_image: os_name(),
+            container_runtime_version: format!("k8s-cli://{version}"),
+            kubelet_version: format!("v1.37.0+k8s-cli-{version}"),
+            operating_system: std::env::consts::OS.to_owned(),
+            architecture: architecture().to_owned(),
+            ..NodeSystemInfo::default()
+        }),
+        ..NodeStatus::default()
+    }
+}
+
+/// The condition of a cluster node that can run pods.
+pub fn ready_condition(message: &str, now: Timestamp) -> NodeCondition {
+    NodeCondition {
+        type_: "Ready".to_owned(),
+        status: "True".to_owned(),
+        reason: Some("KubeletReady".to_owned()),
+        message: Some(message.to_owned()),
+        last_heartbeat_time: Some(Time(now)),
+        last_transition_time: Some(Time(now)),
+    }
 }
 
 /// Returns Kubernetes' name for the CPU architecture.

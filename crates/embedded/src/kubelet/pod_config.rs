@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod, Volume};
-use serde_json::{Value, json};
+use k8s_openapi::api::core::v1::{Container, ContainerState, Pod, PodSpec, Volume};
+use serde::Deserialize;
 
 use super::cgroups::CgroupLimits;
 use super::restart_policy::RestartPolicy;
@@ -28,7 +28,7 @@ pub(super) struct PodConfig {
     pub restart_policy: RestartPolicy,
     /// How often the container was restarted, and how it ended the last time.
     pub restarts: u32,
-    pub last_state: Value,
+    pub last_state: ContainerState,
 }
 
 /// What the API demands of a running pod.
@@ -64,11 +64,16 @@ pub(super) fn seconds(number: i64) -> Duration {
 impl PodConfig {
     /// Returns `None` for a pod without a container.
     pub fn from_pod(object: &Object) -> Option<Self> {
-        let pod: Pod = serde_json::from_value(object.value.clone()).ok()?;
+        let pod = Pod::deserialize(&object.value).ok()?;
         let spec = pod.spec?;
         let status = pod.status.unwrap_or_default();
         let name = pod.metadata.name.unwrap_or_default();
-        let container = &object.value["status"]["containerStatuses"][0];
+        let container = status
+            .container_statuses
+            .into_iter()
+            .flatten()
+            .next()
+            .unwrap_or_default();
         Some(Self {
             uid: pod.metadata.uid.unwrap_or_default(),
             namespace: pod.metadata.namespace.unwrap_or_default(),
@@ -82,10 +87,8 @@ impl PodConfig {
             hostname: spec.hostname.unwrap_or_else(|| name.chars().take(63).collect()),
             name,
             restart_policy: RestartPolicy::parse(spec.restart_policy.as_deref()),
-            restarts: container["restartCount"]
-                .as_u64()
-                .map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX)),
-            last_state: container.get("lastState").cloned().unwrap_or_else(|| json!({})),
+            restarts: u32::try_from(container.restart_count).unwrap_or(0),
+            last_state: container.last_state.unwrap_or_default(),
             ip: status.pod_ip.and_then(|text| text.parse().ok()),
             started: status.start_time.map(|time| time.0),
         })
@@ -110,11 +113,8 @@ impl PodConfig {
 impl DesiredState {
     /// Reads what the newest state of a pod demands.
     pub fn from_pod(object: &Object) -> Self {
-        let metadata = &object.value["metadata"];
-        let deletion: Option<Timestamp> = metadata["deletionTimestamp"]
-            .as_str()
-            .and_then(|text| text.parse().ok());
-        let grace_seconds = metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
+        let deletion: Option<Timestamp> = object.metadata_str("deletionTimestamp").parse().ok();
+        let grace_seconds = object.deletion_grace_period();
         // `deletionTimestamp` is truncated to seconds. The extra second keeps that from shortening the grace period.
         let cut = i64::from(grace_seconds > 0);
         Self {
@@ -122,7 +122,10 @@ impl DesiredState {
                 at: add_seconds(time, cut),
                 max_wait: seconds(grace_seconds.saturating_add(cut)),
             }),
-            active_deadline: object.value["spec"]["activeDeadlineSeconds"].as_i64(),
+            active_deadline: object
+                .spec::<PodSpec>()
+                .ok()
+                .and_then(|spec| spec.active_deadline_seconds),
         }
     }
 }

@@ -203,7 +203,9 @@ impl PodWorker<'_> {
             } else {
                 "Failed"
             };
-            pod_status::set_waiting(&mut pod, &pod_config, reason, Some(&message), transaction.now);
+            pod.update_status(|status| {
+                pod_status::set_waiting(status, &pod_config, reason, Some(&message), transaction.now);
+            })?;
             let pod = transaction.update(pod)?;
             EVENTS.warning(transaction, &pod, event, &message)
         })
@@ -246,10 +248,8 @@ impl PodWorker<'_> {
                 .read(move |connection| store::get_object(connection, kind, &namespace, &object_name))
                 .await?;
             if let Some(bytes) = found {
-                objects.insert(
-                    (kind, name),
-                    serde_json::from_slice(&bytes).map_err(StatusError::internal)?,
-                );
+                let value = serde_json::from_slice(&bytes)?;
+                objects.insert((kind, name), Object { kind, value });
             } else if is_required {
                 let singular = kind.singular();
                 return Ok(Prepared::Waiting(if index < from_variables {
@@ -340,8 +340,10 @@ impl PodWorker<'_> {
             if is_terminal(&pod) {
                 return Ok(());
             }
-            let is_new = pod.value["status"]["phase"] != "Running";
-            pod_status::set_running(&mut pod, &pod_config, ip, started, ready, transaction.now);
+            let is_new = pod.phase() != "Running";
+            pod.update_status(|status| {
+                pod_status::set_running(status, &pod_config, ip, started, ready, transaction.now);
+            })?;
             let pod = transaction.update(pod)?;
             if is_new {
                 let message = format!("Started container {}", pod_config.container.name);
@@ -473,7 +475,7 @@ impl PodWorker<'_> {
                     message,
                     deadline_exceeded,
                 };
-                pod_status::set_ended(&mut pod, &pod_config, &exit, transaction.now);
+                pod.update_status(|status| pod_status::set_ended(status, &pod_config, &exit, transaction.now))?;
                 pod = transaction.update(pod)?;
             }
             if pod.is_deleting() {

@@ -2,9 +2,7 @@
 
 use std::collections::HashMap;
 
-use serde_json::Value;
-
-use crate::object::Kind;
+use crate::object::{Kind, Object};
 
 /// A reference to an object in the pod's namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +14,7 @@ pub(super) struct Reference {
 }
 
 /// The objects that exist, by kind and name.
-pub(super) type ReferencedObjects = HashMap<(Kind, String), Value>;
+pub(super) type ReferencedObjects = HashMap<(Kind, String), Object>;
 
 impl Reference {
     pub fn new(kind: Kind, name: impl Into<String>, is_optional: Option<bool>) -> Self {

@@ -5,7 +5,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Volume;
-use serde_json::Value;
 
 use super::atomic_writer::{self, FileContents};
 use super::environment::read_pod_field;
@@ -82,10 +81,7 @@ fn prepare_volume(
     let create = |path: &Path| fs::create_dir_all(path).map_err(|error| error.to_string());
     if let Some(claim) = &volume.persistent_volume_claim {
         let found = objects.get(&(Kind::PersistentVolumeClaim, claim.claim_name.clone()));
-        let uid = found
-            .and_then(|claim| claim["metadata"]["uid"].as_str())
-            .unwrap_or_default();
-        let path = claims(uid);
+        let path = claims(found.map_or("", Object::uid));
         if !path.exists() {
             create(&path)?;
             // Without this, a power cut could lose the directory's name, and with it the files that a task has synced
@@ -114,7 +110,7 @@ fn volume_files(
     objects: &ReferencedObjects,
 ) -> Result<Option<(FileContents, u32)>, String> {
     let mode = |mode: Option<i32>| u32::try_from(mode.unwrap_or(0o644)).unwrap_or(0o644);
-    let known = |kind: Kind, name: &str| -> Option<&Value> { objects.get(&(kind, name.to_owned())) };
+    let known = |kind: Kind, name: &str| -> Option<&Object> { objects.get(&(kind, name.to_owned())) };
     if let Some(source) = &volume.config_map {
         let all = known(Kind::ConfigMap, &source.name)
             .map(atomic_writer::decode_entries)

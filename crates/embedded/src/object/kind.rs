@@ -1,7 +1,11 @@
-//! The table of supported kinds.
+//! The table of supported kinds. What Kubernetes calls them comes from their types in k8s-openapi.
 
-/// The only version of every group.
-const VERSION: &str = "v1";
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Event, Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service, ServiceAccount,
+};
+use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope, Resource};
 
 /// A kind of object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,34 +24,75 @@ pub enum Kind {
     StorageClass,
 }
 
-/// What the API says about a kind.
+/// The type of a kind's objects.
+pub trait ObjectType: Resource<Scope: ObjectScope> {
+    const OBJECT_KIND: Kind;
+}
+
+/// Where the objects of a kind live.
+pub trait ObjectScope {
+    const IS_NAMESPACED: bool;
+}
+
+impl ObjectScope for NamespaceResourceScope {
+    const IS_NAMESPACED: bool = true;
+}
+
+impl ObjectScope for ClusterResourceScope {
+    const IS_NAMESPACED: bool = false;
+}
+
+macro_rules! kinds {
+    ($($name:ident)*) => {
+        impl Kind {
+            /// All kinds. Their plurals are unique across groups, so that a plural alone identifies a kind.
+            pub const ALL: [Self; [$(Self::$name),*].len()] = [$(Self::$name),*];
+
+            const fn definition(self) -> &'static Definition {
+                match self {
+                    $(Self::$name => const { &Definition::of::<$name>() },)*
+                }
+            }
+        }
+
+        $(impl ObjectType for $name {
+            const OBJECT_KIND: Kind = Kind::$name;
+        })*
+    };
+}
+
+kinds! {
+    Job Pod PersistentVolumeClaim ConfigMap Secret Service Event Node Namespace ResourceQuota ServiceAccount StorageClass
+}
+
+/// What Kubernetes calls a kind.
 struct Definition {
     group: &'static str,
+    version: &'static str,
+    api_version: &'static str,
     name: &'static str,
     plural: &'static str,
-    singular: &'static str,
-    short_names: &'static [&'static str],
     is_namespaced: bool,
-    has_status: bool,
-    selectable_fields: &'static [&'static str],
+}
+
+impl Definition {
+    const fn of<T: ObjectType>() -> Self {
+        Self {
+            group: T::GROUP,
+            version: T::VERSION,
+            api_version: T::API_VERSION,
+            name: T::KIND,
+            plural: T::URL_PATH_SEGMENT,
+            is_namespaced: T::Scope::IS_NAMESPACED,
+        }
+    }
 }
 
 impl Kind {
-    /// All kinds. Their plurals are unique across groups, so that a plural alone identifies a kind.
-    pub const ALL: [Self; 12] = [
-        Self::Job,
-        Self::Pod,
-        Self::PersistentVolumeClaim,
-        Self::ConfigMap,
-        Self::Secret,
-        Self::Service,
-        Self::Event,
-        Self::Node,
-        Self::Namespace,
-        Self::ResourceQuota,
-        Self::ServiceAccount,
-        Self::StorageClass,
-    ];
+    /// The kind of objects of type `T`.
+    pub const fn of<T: ObjectType>() -> Self {
+        T::OBJECT_KIND
+    }
 
     /// Looks up a kind by its plural.
     pub fn from_plural(plural: &str) -> Option<Self> {
@@ -55,54 +100,87 @@ impl Kind {
     }
 
     /// API group; empty for the core group.
-    pub fn group(self) -> &'static str {
+    pub const fn group(self) -> &'static str {
         self.definition().group
     }
 
+    /// `v1`.
+    pub const fn version(self) -> &'static str {
+        self.definition().version
+    }
+
+    /// E.g., `batch/v1`.
+    pub const fn api_version(self) -> &'static str {
+        self.definition().api_version
+    }
+
     /// E.g., `Job`.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         self.definition().name
     }
 
     /// The name in paths, e.g., `jobs`.
-    pub fn plural(self) -> &'static str {
+    pub const fn plural(self) -> &'static str {
         self.definition().plural
     }
 
     /// E.g., `job`.
-    pub fn singular(self) -> &'static str {
-        self.definition().singular
+    pub fn singular(self) -> String {
+        self.name().to_ascii_lowercase()
     }
 
-    /// Short names for `kubectl`, e.g., `po`.
-    pub fn short_names(self) -> &'static [&'static str] {
-        self.definition().short_names
-    }
-
-    pub fn is_namespaced(self) -> bool {
+    pub const fn is_namespaced(self) -> bool {
         self.definition().is_namespaced
     }
 
     /// Whether it has a `status` subresource.
-    pub fn has_status(self) -> bool {
-        self.definition().has_status
+    pub const fn has_status(self) -> bool {
+        match self {
+            Self::Job
+            | Self::Pod
+            | Self::PersistentVolumeClaim
+            | Self::Service
+            | Self::Node
+            | Self::Namespace
+            | Self::ResourceQuota => true,
+            Self::ConfigMap | Self::Secret | Self::Event | Self::ServiceAccount | Self::StorageClass => false,
+        }
     }
 
     /// Fields that field selectors support beside name and namespace, e.g., `spec.nodeName`.
-    pub fn selectable_fields(self) -> &'static [&'static str] {
-        self.definition().selectable_fields
-    }
-
-    /// `v1`.
-    pub fn version(self) -> &'static str {
-        VERSION
-    }
-
-    /// `batch/v1`.
-    pub fn api_version(self) -> String {
-        match self.group() {
-            "" => VERSION.to_owned(),
-            group => format!("{group}/{VERSION}"),
+    pub const fn selectable_fields(self) -> &'static [&'static str] {
+        match self {
+            Self::Job => &["status.successful"],
+            Self::Pod => &[
+                "spec.nodeName",
+                "spec.restartPolicy",
+                "spec.schedulerName",
+                "spec.serviceAccountName",
+                "status.phase",
+                "status.podIP",
+            ],
+            Self::Secret => &["type"],
+            Self::Service => &["spec.clusterIP", "spec.type"],
+            Self::Event => &[
+                "involvedObject.kind",
+                "involvedObject.namespace",
+                "involvedObject.name",
+                "involvedObject.uid",
+                "involvedObject.apiVersion",
+                "involvedObject.resourceVersion",
+                "involvedObject.fieldPath",
+                "reason",
+                "reportingComponent",
+                "source",
+                "type",
+            ],
+            Self::Node => &["spec.unschedulable"],
+            Self::Namespace => &["status.phase"],
+            Self::PersistentVolumeClaim
+            | Self::ConfigMap
+            | Self::ResourceQuota
+            | Self::ServiceAccount
+            | Self::StorageClass => &[],
         }
     }
 
@@ -122,135 +200,4 @@ impl Kind {
             group => format!("{name}.{group}"),
         }
     }
-
-    const fn definition(self) -> &'static Definition {
-        match self {
-            Self::Job => &JOB,
-            Self::Pod => &POD,
-            Self::PersistentVolumeClaim => &PERSISTENT_VOLUME_CLAIM,
-            Self::ConfigMap => &CONFIG_MAP,
-            Self::Secret => &SECRET,
-            Self::Service => &SERVICE,
-            Self::Event => &EVENT,
-            Self::Node => &NODE,
-            Self::Namespace => &NAMESPACE,
-            Self::ResourceQuota => &RESOURCE_QUOTA,
-            Self::ServiceAccount => &SERVICE_ACCOUNT,
-            Self::StorageClass => &STORAGE_CLASS,
-        }
-    }
 }
-
-/// A namespaced kind of the core group, without a status.
-const fn core(name: &'static str, plural: &'static str, singular: &'static str) -> Definition {
-    Definition {
-        group: "",
-        name,
-        plural,
-        singular,
-        short_names: &[],
-        is_namespaced: true,
-        has_status: false,
-        selectable_fields: &[],
-    }
-}
-
-static JOB: Definition = Definition {
-    group: "batch",
-    has_status: true,
-    selectable_fields: &["status.successful"],
-    ..core("Job", "jobs", "job")
-};
-
-static POD: Definition = Definition {
-    short_names: &["po"],
-    has_status: true,
-    selectable_fields: &[
-        "spec.nodeName",
-        "spec.restartPolicy",
-        "spec.schedulerName",
-        "spec.serviceAccountName",
-        "status.phase",
-        "status.podIP",
-    ],
-    ..core("Pod", "pods", "pod")
-};
-
-static PERSISTENT_VOLUME_CLAIM: Definition = Definition {
-    short_names: &["pvc"],
-    has_status: true,
-    ..core(
-        "PersistentVolumeClaim",
-        "persistentvolumeclaims",
-        "persistentvolumeclaim",
-    )
-};
-
-static CONFIG_MAP: Definition = Definition {
-    short_names: &["cm"],
-    ..core("ConfigMap", "configmaps", "configmap")
-};
-
-static SECRET: Definition = Definition {
-    selectable_fields: &["type"],
-    ..core("Secret", "secrets", "secret")
-};
-
-static SERVICE: Definition = Definition {
-    short_names: &["svc"],
-    has_status: true,
-    selectable_fields: &["spec.clusterIP", "spec.type"],
-    ..core("Service", "services", "service")
-};
-
-static EVENT: Definition = Definition {
-    short_names: &["ev"],
-    selectable_fields: &[
-        "involvedObject.kind",
-        "involvedObject.namespace",
-        "involvedObject.name",
-        "involvedObject.uid",
-        "involvedObject.apiVersion",
-        "involvedObject.resourceVersion",
-        "involvedObject.fieldPath",
-        "reason",
-        "reportingComponent",
-        "source",
-        "type",
-    ],
-    ..core("Event", "events", "event")
-};
-
-static NODE: Definition = Definition {
-    short_names: &["no"],
-    is_namespaced: false,
-    has_status: true,
-    selectable_fields: &["spec.unschedulable"],
-    ..core("Node", "nodes", "node")
-};
-
-static NAMESPACE: Definition = Definition {
-    short_names: &["ns"],
-    is_namespaced: false,
-    has_status: true,
-    selectable_fields: &["status.phase"],
-    ..core("Namespace", "namespaces", "namespace")
-};
-
-static RESOURCE_QUOTA: Definition = Definition {
-    short_names: &["quota"],
-    has_status: true,
-    ..core("ResourceQuota", "resourcequotas", "resourcequota")
-};
-
-static SERVICE_ACCOUNT: Definition = Definition {
-    short_names: &["sa"],
-    ..core("ServiceAccount", "serviceaccounts", "serviceaccount")
-};
-
-static STORAGE_CLASS: Definition = Definition {
-    group: "storage.k8s.io",
-    short_names: &["sc"],
-    is_namespaced: false,
-    ..core("StorageClass", "storageclasses", "storageclass")
-};

@@ -4,5 +4,5 @@ mod kind;
 pub mod names;
 mod object;
 
-pub use kind::Kind;
-pub use object::{Object, ObjectKey, add_seconds, format_time, partial_metadata};
+pub use kind::{Kind, ObjectType};
+pub use object::{Object, ObjectKey, add_seconds, format_time, partial_metadata, resource_version};

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp, Unit};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::kind::Kind;
+use super::kind::{Kind, ObjectType};
 
 /// A JSON object and its kind.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +36,79 @@ impl Object {
         value["apiVersion"] = kind.api_version().into();
         value["kind"] = kind.name().into();
         Self { kind, value }
+    }
+
+    /// Encodes an object of a known type.
+    pub fn encode<T: ObjectType + Serialize>(object: &T) -> serde_json::Result<Self> {
+        Ok(Self {
+            kind: Kind::of::<T>(),
+            value: serde_json::to_value(object)?,
+        })
+    }
+
+    /// Takes over metadata fields of `old`, and removes those that it doesn't have.
+    pub fn copy_metadata(&mut self, old: &Self, fields: &[&str]) {
+        for field in fields {
+            match old.value["metadata"].get(field) {
+                Some(value) => self.set(field, value.clone()),
+                None => drop(self.metadata_mut().shift_remove(*field)),
+            }
+        }
+    }
+
+    pub fn has_same_spec(&self, other: &Self) -> bool {
+        self.value["spec"] == other.value["spec"]
+    }
+
+    pub fn has_status(&self) -> bool {
+        !self.value["status"].is_null()
+    }
+
+    /// Takes over the whole status of `other`.
+    pub fn copy_status(&mut self, other: &Self) {
+        self.value["status"] = other.value["status"].clone();
+    }
+
+    pub fn remove_status(&mut self) {
+        if let Value::Object(map) = &mut self.value {
+            map.shift_remove("status");
+        }
+    }
+
+    /// Decodes the `spec`; the default if there is none.
+    pub fn spec<'a, T: Deserialize<'a> + Default>(&'a self) -> serde_json::Result<T> {
+        decode_part(&self.value["spec"])
+    }
+
+    pub fn set_spec(&mut self, spec: &impl Serialize) -> serde_json::Result<()> {
+        self.value["spec"] = serde_json::to_value(spec)?;
+        Ok(())
+    }
+
+    /// Decodes the `status`; the default if there is none.
+    pub fn status<'a, T: Deserialize<'a> + Default>(&'a self) -> serde_json::Result<T> {
+        decode_part(&self.value["status"])
+    }
+
+    /// Replaces the `status`. The rest of the object stays as it was stored, with fields that its type doesn't know.
+    pub fn set_status(&mut self, status: &impl Serialize) -> serde_json::Result<()> {
+        self.value["status"] = serde_json::to_value(status)?;
+        Ok(())
+    }
+
+    /// Decodes the `status`, changes it, and replaces it.
+    pub fn update_status<T>(&mut self, change: impl FnOnce(&mut T)) -> serde_json::Result<()>
+    where
+        T: for<'a> Deserialize<'a> + Default + Serialize,
+    {
+        let mut status = self.status()?;
+        change(&mut status);
+        self.set_status(&status)
+    }
+
+    /// The `status.phase` of a pod, a claim, or a namespace, without decoding the rest; empty if absent.
+    pub fn phase(&self) -> &str {
+        self.value["status"]["phase"].as_str().unwrap_or_default()
     }
 
     /// A string in the metadata; empty if absent.
@@ -84,6 +158,23 @@ impl Object {
         }
     }
 
+    /// Counts the changes of its `spec`.
+    pub fn generation(&self) -> i64 {
+        self.value["metadata"]["generation"].as_i64().unwrap_or(0)
+    }
+
+    /// When it was created.
+    pub fn created(&self) -> Option<Timestamp> {
+        self.metadata_str("creationTimestamp").parse().ok()
+    }
+
+    /// Seconds of grace that its deletion leaves it; 0 if it is not being deleted.
+    pub fn deletion_grace_period(&self) -> i64 {
+        self.value["metadata"]["deletionGracePeriodSeconds"]
+            .as_i64()
+            .unwrap_or(0)
+    }
+
     /// Whether its deletion has begun.
     pub fn is_deleting(&self) -> bool {
         self.value["metadata"]["deletionTimestamp"].is_string()
@@ -91,6 +182,10 @@ impl Object {
 
     pub fn labels(&self) -> BTreeMap<&str, &str> {
         string_pairs(&self.value["metadata"]["labels"])
+    }
+
+    pub fn annotations(&self) -> BTreeMap<&str, &str> {
+        string_pairs(&self.value["metadata"]["annotations"])
     }
 
     pub fn finalizers(&self) -> Vec<&str> {
@@ -150,22 +245,10 @@ impl Object {
         self.set("deletionTimestamp", format_time(add_seconds(now, grace.into())));
         self.set("deletionGracePeriodSeconds", grace);
     }
-
-    /// Sets a condition in its status, replacing one of the same type.
-    pub fn set_condition(&mut self, condition: Value) {
-        let conditions = &mut self.value["status"]["conditions"];
-        if !conditions.is_array() {
-            *conditions = json!([]);
-        }
-        if let Value::Array(list) = conditions {
-            list.retain(|one| one["type"] != condition["type"]);
-            list.push(condition);
-        }
-    }
 }
 
 /// An entry of `ownerReferences`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OwnerReference<'a> {
     pub uid: &'a str,
     pub kind: &'a str,
@@ -194,12 +277,22 @@ pub fn format_time(timestamp: Timestamp) -> String {
     whole.to_string()
 }
 
+/// Decodes a part of an object; the default if it is absent.
+fn decode_part<'a, T: Deserialize<'a> + Default>(part: &'a Value) -> serde_json::Result<T> {
+    Option::deserialize(part).map(Option::unwrap_or_default)
+}
+
 fn string_pairs(value: &Value) -> BTreeMap<&str, &str> {
     let map = value.as_object();
     map.into_iter()
         .flatten()
         .filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
         .collect()
+}
+
+/// The `resourceVersion` of an object.
+pub fn resource_version(object: &Value) -> Option<String> {
+    object["metadata"]["resourceVersion"].as_str().map(str::to_owned)
 }
 
 /// Converts an object to a `PartialObjectMetadata`.

@@ -1,5 +1,7 @@
 //! An object on its way into the store: decodes it, sets its defaults, and validates it.
 
+use k8s_openapi::Metadata;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -34,7 +36,7 @@ impl Candidate<'_> {
     }
 
     /// Decodes the object as `T`, sets its defaults, and validates it. Fields that `T` doesn't know are dropped.
-    pub fn prepare_as<T: DeserializeOwned + Serialize>(
+    pub fn prepare_as<T: DeserializeOwned + Serialize + Metadata<Ty = ObjectMeta>>(
         self,
         set_defaults: fn(&mut T, Option<&T>),
         validate: fn(&T, Option<&T>, &mut FieldErrors),
@@ -50,8 +52,7 @@ impl Candidate<'_> {
         {
             errors.invalid("metadata.name", name, why);
         }
-        let value = serde_json::to_value(&new).map_err(StatusError::internal)?;
-        metadata::validate_metadata(&value["metadata"], "metadata", &mut errors);
+        metadata::validate_metadata(new.metadata(), "metadata", &mut errors);
         metadata::validate_finalizers(&self.object.finalizers(), &mut errors);
         if let Some(old) = self.old.filter(|old| old.is_deleting()) {
             let known = old.finalizers();
@@ -71,7 +72,7 @@ impl Candidate<'_> {
         }
         validate(&new, old.as_ref(), &mut errors);
         errors.into_result(kind, name)?;
-        Ok(value)
+        Ok(serde_json::to_value(&new)?)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Defaults and validation of Jobs.
 
-use k8s_openapi::api::batch::v1::{Job, JobSpec};
+use k8s_openapi::api::batch::v1::{Job, JobCondition, JobSpec, JobStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::Value;
 
@@ -8,6 +8,7 @@ use super::candidate::Candidate;
 use super::pod_spec::{self, SpecOwner};
 use super::{metadata, pod};
 use crate::field_errors::FieldErrors;
+use crate::object::Object;
 use crate::status_error::StatusError;
 
 /// Label of pods with the UID of their Job.
@@ -39,12 +40,24 @@ pub(super) fn prepare(candidate: Candidate<'_>) -> Result<Value, StatusError> {
 }
 
 /// A finished Job is still active while its pods terminate, and if its time to live will remove it.
-pub(super) fn needs_reconcile(job: &Value) -> bool {
-    let conditions = job["status"]["conditions"].as_array();
-    let ended = conditions.into_iter().flatten().any(|condition| {
-        (condition["type"] == "Complete" || condition["type"] == "Failed") && condition["status"] == "True"
-    });
-    !ended || job["spec"]["ttlSecondsAfterFinished"].is_i64() || job["status"]["terminating"].as_i64() > Some(0)
+pub(super) fn needs_reconcile(job: &Object) -> bool {
+    let Ok(status) = job.status::<JobStatus>() else {
+        return true;
+    };
+    let ended = ["Complete", "Failed"]
+        .iter()
+        .any(|name| true_condition(&status, name).is_some());
+    !ended
+        || status.terminating > Some(0)
+        || job
+            .spec::<JobSpec>()
+            .is_ok_and(|spec| spec.ttl_seconds_after_finished.is_some())
+}
+
+/// A condition of a Job, if it is true.
+pub fn true_condition<'a>(status: &'a JobStatus, name: &str) -> Option<&'a JobCondition> {
+    let mut conditions = status.conditions.iter().flatten();
+    conditions.find(|condition| condition.type_ == name && condition.status == "True")
 }
 
 fn set_defaults(job: &mut Job, old: Option<&Job>) {
@@ -121,13 +134,8 @@ fn validate(spec: &JobSpec, name: &str, is_new: bool, errors: &mut FieldErrors) 
         let mode = spec.completion_mode.as_deref().unwrap_or_default();
         errors.unsupported("spec.completionMode", mode, &["NonIndexed"]);
     }
-    if let Some(pod_metadata) = spec
-        .template
-        .metadata
-        .as_ref()
-        .and_then(|metadata| serde_json::to_value(metadata).ok())
-    {
-        metadata::validate_metadata(&pod_metadata, "spec.template", errors);
+    if let Some(pod_metadata) = &spec.template.metadata {
+        metadata::validate_metadata(pod_metadata, "spec.template", errors);
     }
     let labels = spec
         .template

@@ -1,6 +1,6 @@
 //! Validates labels, annotations, and finalizers, with kube-apiserver's messages.
 
-use serde_json::Value;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::field_errors::FieldErrors;
 use crate::object::names;
@@ -24,23 +24,22 @@ pub fn validate_finalizers(names: &[&str], errors: &mut FieldErrors) {
 const MAX_ANNOTATIONS: usize = 256 * 1024;
 
 /// Validates labels and annotations.
-pub fn validate_metadata(metadata: &Value, path: &str, errors: &mut FieldErrors) {
-    let pairs = |field: &str| metadata[field].as_object().into_iter().flatten();
-    for (key, value) in pairs("labels") {
+pub fn validate_metadata(metadata: &ObjectMeta, path: &str, errors: &mut FieldErrors) {
+    for (key, value) in metadata.labels.iter().flatten() {
         if let Err(why) = names::validate_qualified_name(key) {
             errors.invalid(format!("{path}.labels"), key.as_str(), &why);
         }
-        if let Err(why) = names::validate_label_value(value.as_str().unwrap_or_default()) {
-            errors.invalid(format!("{path}.labels"), value.clone(), why);
+        if let Err(why) = names::validate_label_value(value) {
+            errors.invalid(format!("{path}.labels"), value.as_str(), why);
         }
     }
     let mut size = 0;
-    for (key, value) in pairs("annotations") {
+    for (key, value) in metadata.annotations.iter().flatten() {
         // As in kube-apiserver, annotation keys are qualified names whose case doesn't matter.
         if let Err(why) = names::validate_qualified_name(&key.to_lowercase()) {
             errors.invalid(format!("{path}.annotations"), key.as_str(), &why);
         }
-        size += key.len() + value.as_str().map_or(0, str::len);
+        size += key.len() + value.len();
     }
     if size > MAX_ANNOTATIONS {
         errors.too_long(format!("{path}.annotations"), MAX_ANNOTATIONS);

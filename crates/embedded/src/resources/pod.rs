@@ -1,7 +1,7 @@
 //! Defaults and validation of pods.
 
 use k8s_openapi::api::core::v1::{
-    Container, EmptyDirVolumeSource, Pod, PodSpec, PodStatus, Probe, ResourceRequirements, Volume,
+    Container, EmptyDirVolumeSource, Pod, PodCondition, PodSpec, PodStatus, Probe, ResourceRequirements, Volume,
 };
 use serde_json::Value;
 
@@ -44,13 +44,30 @@ pub(super) fn prepare(candidate: Candidate<'_>) -> Result<Value, StatusError> {
 
 /// Whether a pod's phase is final: `Succeeded` or `Failed`.
 pub fn is_terminal(pod: &Object) -> bool {
-    matches!(pod.value["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
+    matches!(pod.phase(), "Succeeded" | "Failed")
+}
+
+/// Whether a pod is bound to a cluster node.
+pub fn is_bound(pod: &Object) -> bool {
+    pod.value["spec"]["nodeName"].is_string()
+}
+
+/// Binds a pod to a cluster node. Sets only this field, so that the rest of the spec stays as it was stored.
+pub fn bind(pod: &mut Object, node: &str) {
+    pod.value["spec"]["nodeName"] = node.into();
 }
 
 /// Names of the claims that a pod's volumes refer to.
-pub fn claim_names(pod: &Object) -> impl Iterator<Item = &str> {
-    let volumes = pod.value["spec"]["volumes"].as_array().into_iter().flatten();
-    volumes.filter_map(|volume| volume["persistentVolumeClaim"]["claimName"].as_str())
+pub fn claim_names(spec: &PodSpec) -> impl Iterator<Item = &str> {
+    let volumes = spec.volumes.iter().flatten();
+    volumes.filter_map(|volume| Some(volume.persistent_volume_claim.as_ref()?.claim_name.as_str()))
+}
+
+/// Sets a condition, replacing one of the same type.
+pub fn set_condition(status: &mut PodStatus, condition: PodCondition) {
+    let conditions = status.conditions.get_or_insert_default();
+    conditions.retain(|one| one.type_ != condition.type_);
+    conditions.push(condition);
 }
 
 /// Sets the defaults of a pod's spec, whether in a pod or in a template.

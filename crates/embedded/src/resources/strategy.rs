@@ -39,9 +39,9 @@ fn prepare(candidate: Candidate<'_>) -> Result<Object, StatusError> {
 pub fn needs_reconcile(object: &Object) -> bool {
     object.is_deleting()
         || match object.kind {
-            Kind::Job => job::needs_reconcile(&object.value),
+            Kind::Job => job::needs_reconcile(object),
             Kind::Pod => !pod::is_terminal(object),
-            Kind::PersistentVolumeClaim => object.value["status"]["phase"] != "Bound",
+            Kind::PersistentVolumeClaim => object.phase() != "Bound",
             Kind::ResourceQuota => true,
             _ => false,
         }

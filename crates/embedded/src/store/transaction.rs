@@ -205,7 +205,7 @@ impl<'a> Transaction<'a> {
                 &bytes[..]
             ])
             .map_err(failed)?;
-        if before.value["metadata"]["ownerReferences"] != object.value["metadata"]["ownerReferences"] {
+        if before.owner_references() != object.owner_references() {
             self.delete_owners(before.uid())?;
             self.write_owners(&object)?;
         }

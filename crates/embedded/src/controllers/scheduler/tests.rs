@@ -29,10 +29,10 @@ fn changed(before: Option<&Object>, after: Option<&Object>) -> ObjectChange {
 fn crowded(many: usize) -> (Scheduler, Object) {
     let mut scheduler = Scheduler::default();
     let bound = pod("placed", &json!({"nodeName": "node"}));
-    scheduler.pod_changed(&changed(None, Some(&bound)));
+    scheduler.pod_changed(&changed(None, Some(&bound))).unwrap();
     for index in 0..many {
         let waits = pod(&format!("waits-{index}"), &json!({}));
-        scheduler.pod_changed(&changed(None, Some(&waits)));
+        scheduler.pod_changed(&changed(None, Some(&waits))).unwrap();
     }
     assert_eq!(scheduler.take_due().len(), many);
     (scheduler, bound)
@@ -44,16 +44,16 @@ fn only_what_frees_something_costs_a_look_at_all_who_wait() {
     let (mut scheduler, bound) = crowded(3000);
     let mut running = bound.clone();
     running.value["status"]["phase"] = "Running".into();
-    scheduler.pod_changed(&changed(Some(&bound), Some(&running)));
+    scheduler.pod_changed(&changed(Some(&bound), Some(&running))).unwrap();
     assert_eq!(scheduler.take_due().len(), 0);
     let newcomer = pod("newcomer", &json!({}));
-    scheduler.pod_changed(&changed(None, Some(&newcomer)));
+    scheduler.pod_changed(&changed(None, Some(&newcomer))).unwrap();
     assert_eq!(scheduler.take_due().len(), 1);
-    scheduler.pod_changed(&changed(Some(&newcomer), None));
+    scheduler.pod_changed(&changed(Some(&newcomer), None)).unwrap();
     assert_eq!(scheduler.take_due().len(), 0);
     let mut ended = running.clone();
     ended.value["status"]["phase"] = "Succeeded".into();
-    scheduler.pod_changed(&changed(Some(&running), Some(&ended)));
+    scheduler.pod_changed(&changed(Some(&running), Some(&ended))).unwrap();
     assert_eq!(scheduler.take_due().len(), 3000);
 }
 
@@ -70,7 +70,7 @@ async fn those_who_hear_why_they_wait_do_not_hear_it_all_in_one_transaction() {
         let mut scheduler = Scheduler::default();
         for index in 0..many {
             let made = transaction.create(pod(&format!("waits-{index}"), &json!({})))?;
-            scheduler.pod_changed(&changed(None, Some(&made)));
+            scheduler.pod_changed(&changed(None, Some(&made))).unwrap();
         }
         transaction.take_changes();
         let mut reports = Vec::new();

@@ -74,7 +74,9 @@ impl PodWorker<'_> {
         self.pod_config.last_state = pod_status::terminated_state(&self.pod_config, &exit, Timestamp::now()).0;
         let pod_config = self.pod_config.clone();
         self.update_pod(move |transaction, mut pod| {
-            pod_status::set_crash_loop_backoff(&mut pod, &pod_config, delay, transaction.now);
+            pod.update_status(|status| {
+                pod_status::set_crash_loop_backoff(status, &pod_config, delay, transaction.now);
+            })?;
             let pod = transaction.update(pod)?;
             let message = format!("Back-off restarting failed container {}", pod_config.container.name);
             EVENTS.warning(transaction, &pod, "BackOff", &message)
