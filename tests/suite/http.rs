@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use e2e::{RawAnswer, World, raw};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
+use task::TaskState;
 
 /// Sends text over a connection of its own and reads until the connection ends.
 fn send_text(base: &str, text: &str) -> std::io::Result<String> {
@@ -132,7 +133,7 @@ async fn lists_and_pages_are_compressed_when_asked_and_logs_are_not() {
 async fn a_client_that_polls_transfers_only_changes() {
     let world = World::own(&[]).await;
     let id = world.api.run("echo done").await;
-    world.api.wait_for(&id, "completed").await;
+    world.api.wait_for(&id, TaskState::Completed).await;
     for path in ["/tasks".to_owned(), format!("/tasks/{id}"), "/volumes".to_owned()] {
         let first = get_with(&world, &path, "If-None-Match", "\"other\"");
         let tag = first.header("etag").unwrap();

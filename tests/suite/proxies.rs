@@ -253,7 +253,7 @@ async fn works_behind(program: Program) {
         .submit(&json!({"run": format!("echo first; sleep 5; echo second; sleep 600\n{comment}")}))
         .await;
     let status = world.api.as_user("alice").status(&id).await;
-    assert_eq!(status["username"], "alice");
+    assert_eq!(status.username, "alice");
 
     // Redirects and pages stay behind the prefix.
     let redirect = proxy.request(Method::GET, "/tasks/").send().await.unwrap();

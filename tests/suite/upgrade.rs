@@ -15,6 +15,7 @@ use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use task::TaskState;
 
 /// The IDs of the recorded tasks and the volume.
 const GANG: &str = "pfptnmj6";
@@ -80,13 +81,13 @@ async fn tasks_and_volumes_of_an_earlier_version_are_understood() {
     })
     .await;
 
-    let volume = api.get(&format!("/volumes/{VOLUME}")).await.ok();
-    assert_eq!((&volume["name"], &volume["size"]), (&json!("data"), &json!("1Gi")));
+    let volume = api.volume(VOLUME).await;
+    assert_eq!((volume.name.as_str(), volume.size.as_str()), ("data", "1Gi"));
 
-    let gang = api.wait_for(GANG, "completed").await;
-    assert_eq!(gang["name"], "gang");
-    assert_eq!(gang["created_at"], "2026-11-26T08:16:27.567380Z");
-    assert_eq!(gang["metadata"]["succeeded_nodes"], 2);
+    let gang = api.wait_for(GANG, TaskState::Completed).await;
+    assert_eq!(gang.name, "gang");
+    assert_eq!(gang.created_at, "2026-11-26T08:16:27.567380Z");
+    assert_eq!(gang.metadata.succeeded_nodes, 2);
     let log = api.log_text(GANG, "").await;
     for rank in 0..2 {
         assert!(log.contains("prepared"), "{log}");
@@ -108,7 +109,7 @@ async fn tasks_and_volumes_of_an_earlier_version_are_understood() {
     assert_eq!(repeated["task_id"], GANG);
 
     api.wait_for_log(SINGLE, |log| log == "one\n").await;
-    assert_eq!(api.status(SINGLE).await["name"], format!("task-{SINGLE}"));
+    assert_eq!(api.status(SINGLE).await.name, format!("task-{SINGLE}"));
     let _ = api.stop(SINGLE).await.ok();
     let _ = api.stop(GANG).await.ok();
     assert!(api.task_ids().await.is_empty());
