@@ -46,8 +46,8 @@ impl ContainerProcesses {
         self.status.is_some()
     }
 
-    /// Sends SIGTERM. The init process passes it on to its process group, or to its whole namespace. Without a
-    /// namespace, commands such as `timeout` or `setsid` create process groups that it doesn't know; those get the
+    /// Sends SIGTERM. The init process of a task (`init_script.rs` in the executor) passes it on to its process group, or
+    /// to its whole namespace. Without a namespace, commands such as `timeout` or `setsid` create process groups that it doesn't know; those get the
     /// signal from here.
     pub fn terminate(&mut self) {
         self.is_terminating = true;

@@ -1,7 +1,7 @@
 //! Runs one pod on this machine.
 
 mod restart;
-mod shim;
+mod spawn;
 
 use std::future::Future;
 use std::net::Ipv4Addr;

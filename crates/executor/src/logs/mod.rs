@@ -17,9 +17,9 @@ mod position;
 mod reader;
 mod ring;
 mod shared_stream;
-mod streams;
+mod task_log;
 mod truncated;
 
-pub use streams::LogOptions;
-pub(crate) use streams::LogStreams;
+pub use task_log::LogOptions;
+pub(crate) use task_log::LogStreams;
 pub use truncated::LogTruncated;

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use task::Resources;
 
 use super::escape::escape;
-use super::script::{INIT, SCRIPT_DIR, SCRIPT_KEY, Script, script};
+use super::init_script::INIT;
+use super::script::{SCRIPT_DIR, SCRIPT_KEY, Script, script};
 use super::submission::Submission;
 use super::{environment, gang, queue, security};
 use crate::kubernetes::{

@@ -4,6 +4,7 @@ mod attempt;
 mod environment;
 mod escape;
 mod gang;
+mod init_script;
 mod job;
 mod owner;
 mod queue;

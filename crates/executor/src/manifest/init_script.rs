@@ -1,0 +1,57 @@
+//! Process 1 of a task's container: forwards SIGTERM, and reaps what the script leaves running.
+
+/// Process 1 of the container. It starts the node's script as a child, forwards SIGTERM to every process of the
+/// container, and exits with the script's exit code once nothing else runs.
+///
+/// As process 1, bash ignores SIGTERM unless it traps it, so the node would last for the whole grace period. Forwarding
+/// the signal only to the script's bash is not enough either: it exits immediately, and the container with it, while
+/// its foreground process may be saving a checkpoint. So all processes get the signal (`kill -1`), and process 1 then
+/// waits for all of them; Kubernetes sends SIGKILL after the grace period. Where this shell is not process 1 (pods with
+/// a shared process namespace, machines without namespaces), the script's process group takes the place of the
+/// container. The script is started under job control (`set -m`) to get one, and job control is switched off again,
+/// because it prints notices. Bash's own messages are discarded, because a child that ends before that triggers one.
+///
+/// The task's environment variables are visible here as well, so ours are set only after the script has inherited its
+/// own. The exception is the flag that SIGTERM arrived early: without a trap process 1 would miss the signal, and
+/// nobody sends it again.
+///
+/// `wait` also returns when a trapped signal arrives, so it is repeated until no signal interrupted it.
+///
+/// A script that exits with 0 after SIGTERM has saved what it could, but has not finished its work. With exit code 0
+/// Kubernetes would count an evicted pod as completed, and the task would not be retried, so the code becomes 143. A
+/// script that ended before SIGTERM arrived has succeeded, whatever it left running.
+///
+/// What still runs when the script exits gets 2 seconds, e.g., a `tee` at the end of its output that has not written
+/// everything. Anything left after that is not part of the finished task: a log line announces its termination, and it
+/// gets SIGTERM and another 5 seconds.
+///
+/// To pause, bash reads with a timeout from a pipe that nobody writes to: an image may lack `sleep`.
+pub(super) const INIT: &str = r#"exec 3>&2 2>/dev/null
+trap 'k8s_cli_told=1' TERM
+set -m
+/bin/bash "$@" 2>&3 3>&- &
+set +m
+child=$! told= pipe=
+case $$ in 1) all=-1 ;; *) all=-$child ;; esac
+trap 'signalled=1 told=1; kill -TERM -- "$all"' TERM
+[ -z "$k8s_cli_told" ] || { told=1; kill -TERM -- "$all"; }
+while
+  signalled=
+  wait "$child"
+  code=$?
+  [ -n "$signalled" ]
+do :; done
+case "$told:$code" in 1:0) code=143 ;; esac
+left() { kill -0 -- "$all"; }
+pause() { [ -n "$pipe" ] || exec {pipe}<> <(:); read -rt 0.05 -u "$pipe"; }
+pauses=0
+while [ -z "$told" ] && left && [ $((pauses += 1)) -le 140 ]; do
+  if [ "$pauses" = 40 ]; then
+    echo '[k8s-cli: the script has exited; terminating the processes it left running]' >&3
+    kill -TERM -- "$all"
+  fi
+  pause
+done
+while [ -n "$told" ] && left; do pause; done
+exit "$code"
+"#;
