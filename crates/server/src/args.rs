@@ -36,8 +36,8 @@ pub struct Args {
     #[arg(long, env = "K8S_CLI_API_ALLOWED_HOST", value_name = "HOST", value_delimiter = ',', value_parser = crate::host_guard::parse_allowed_host)]
     pub allowed_host: Vec<String>,
 
-    /// Origin whose web pages may use the API, e.g., https://tasks.example.com; can be repeated. By default, browsers
-    /// let only the server's own pages use it.
+    /// Origin whose web pages may use the API, e.g., `https://tasks.example.com`; can be repeated. By default,
+    /// browsers let only the server's own pages use it.
     #[arg(long, env = "K8S_CLI_API_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',', value_parser = parse_origin)]
     pub cors_origin: Vec<HeaderValue>,
 
