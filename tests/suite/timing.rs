@@ -102,6 +102,9 @@ async fn the_first_failed_node_ends_its_gang_and_is_named() {
 async fn a_gang_past_its_provision_timeout_releases_its_resources() {
     let world = World::new().await;
     world.cluster.wait_for_deletions().await;
+    // The scheduler must be at work: after a restart, it does not say within 3 s why a pod is pending.
+    let probe = world.api.submit(&small_task("true")).await;
+    world.api.wait_for(&probe, TaskState::Completed).await;
     // One node fits, two do not.
     let most = world.cluster.largest_node_millicpus().await * 6 / 10;
     let large = TaskBuilder::new("echo ran").cpus(format!("{most}m"));

@@ -54,6 +54,8 @@ impl Ticker {
     pub async fn tick(&mut self) -> Option<()> {
         loop {
             tokio::select! {
+                // The fixed order makes simulations reproducible.
+                biased;
                 () = self.stop.cancelled() => return None,
                 _ = self.interval.tick() => {}
             }

@@ -39,6 +39,7 @@ const RETRY_AFTER_CONFLICT: Duration = Duration::from_millis(200);
 pub(crate) async fn run(context: ControllerContext) {
     let stop = context.stop.clone();
     tokio::select! {
+        biased;
         () = stop.cancelled() => {}
         () = run_forever(context) => {}
     }
@@ -56,8 +57,10 @@ async fn run_forever(context: ControllerContext) {
             cache.queue_changed().await;
             sleep(GATHER).await;
         };
-        // Fall through whichever fires first: the code below handles everything that has changed.
+        // Fall through whichever fires first: the code below handles everything that has changed. The order is fixed, so
+        // that simulations are reproducible: a change that is noticed only after a result waits for its own `GATHER`.
         tokio::select! {
+            biased;
             Some((key, outcome)) = work.next() => {
                 busy.remove(&key);
                 finish(&context, &mut failing, key, outcome);

@@ -4,7 +4,7 @@
 //! not yet suspended. To retry, all Jobs are resumed first, and the owner is reset last. A delayed suspend therefore
 //! carries an outdated `resourceVersion`, and is rejected.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,8 +24,8 @@ use crate::labels;
 /// How often waiting tasks are checked. A check only reads the cache.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Gangs whose start gate is closed.
-type Tasks = HashMap<Arc<TaskKey>, ManagedTask>;
+/// Gangs whose start gate is closed, in a fixed order, so that simulations are reproducible.
+type Tasks = BTreeMap<Arc<TaskKey>, ManagedTask>;
 
 /// A change to all Jobs of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
