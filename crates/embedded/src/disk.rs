@@ -15,8 +15,11 @@ use crate::files::private_file_options;
 /// Size of the reserve in bytes, except on small disks. It is enough to stop a thousand tasks.
 const RESERVE_BYTES: u64 = 4 << 20;
 
-/// Number of parts in which a start releases the reserve.
-const RELEASE_PARTS: u64 = 8;
+/// Number of parts in which a start releases the reserve. Many, because a task that keeps writing competes for each.
+const RELEASE_PARTS: u64 = 32;
+
+/// Minimum size of a part: twice the index of a write-ahead log, which SQLite creates first.
+const MIN_RELEASE_BYTES: u64 = 64 << 10;
 
 /// On small disks, the reserve is the disk's size divided by this.
 const SMALL_DISK_DIVISOR: u64 = 16;
@@ -100,13 +103,11 @@ impl Disk {
     /// Releases a part of the reserve. Returns false if nothing is left of it. Whatever fills the disk may take the
     /// space as soon as it is free, so the other parts are kept for more attempts.
     pub fn release_reserve_part(&self) -> bool {
+        let part = self.reserve.div_ceil(RELEASE_PARTS).max(MIN_RELEASE_BYTES);
         let file = OpenOptions::new().write(true).open(self.reserve_path());
         file.is_ok_and(|file| {
             let size = file.metadata().map_or(0, |metadata| metadata.len());
-            size > 0
-                && file
-                    .set_len(size.saturating_sub(self.reserve.div_ceil(RELEASE_PARTS)))
-                    .is_ok()
+            size > 0 && file.set_len(size.saturating_sub(part)).is_ok()
         })
     }
 
