@@ -88,6 +88,8 @@ fn grace_period(object: &Object, requested: Option<u32>) -> Result<u32, StatusEr
     if let Some(requested) = requested {
         return Ok(requested);
     }
-    let own = object.spec::<PodSpec>()?.termination_grace_period_seconds;
+    let own = object
+        .spec_without::<PodSpec>("containers")?
+        .termination_grace_period_seconds;
     Ok(own.and_then(|own| u32::try_from(own).ok()).unwrap_or(30))
 }

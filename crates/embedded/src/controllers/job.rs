@@ -33,7 +33,7 @@ pub(super) fn reconcile(transaction: &mut Transaction<'_>, object: Object) -> Re
     let mut pods = transaction.list_dependents(object.uid())?;
     pods.retain(|pod| pod.kind == Kind::Pod);
     let facts: Vec<PodFacts> = pods.iter().map(pod_facts).collect::<Result<_, _>>()?;
-    let (spec, status): (JobSpec, JobStatus) = (object.spec()?, object.status()?);
+    let (spec, status): (JobSpec, JobStatus) = (object.spec_without("template")?, object.status()?);
     let before = job_facts(&spec, &status, object.is_deleting());
     let decision = decide(&before, &facts, transaction.now);
     if decision.delete_job {
@@ -69,8 +69,12 @@ pub(super) fn reconcile(transaction: &mut Transaction<'_>, object: Object) -> Re
         seconds => seconds.map(|seconds| Duration::from_secs(seconds.unsigned_abs())),
     };
     let mut created = 0;
+    let template = match decision.create {
+        0 => PodTemplateSpec::default(),
+        _ => object.spec::<JobSpec>()?.template,
+    };
     for _ in 0..decision.create {
-        if let Err(error) = create_pod(transaction, &object, &spec.template) {
+        if let Err(error) = create_pod(transaction, &object, &template) {
             let message = format!("Error creating: {}", error.message);
             EVENTS.warning(transaction, &object, "FailedCreate", &message)?;
             requeue_after = Some(requeue_after.map_or(RETRY_DELAY, |other| other.min(RETRY_DELAY)));

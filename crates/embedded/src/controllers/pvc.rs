@@ -59,7 +59,7 @@ pub(super) fn release_claims_of(
     scheduler: &Scheduler,
     pod: &Object,
 ) -> Result<(), StatusError> {
-    for name in claim_names(&pod.spec()?) {
+    for name in claim_names(&pod.spec_without("containers")?) {
         let claim = transaction.get(Kind::PersistentVolumeClaim, pod.namespace(), name)?;
         if let Some(claim) = claim.filter(Object::is_deleting) {
             reconcile(transaction, scheduler, claim)?;

@@ -123,7 +123,7 @@ impl DesiredState {
                 max_wait: seconds(grace_seconds.saturating_add(cut)),
             }),
             active_deadline: object
-                .spec::<PodSpec>()
+                .spec_without::<PodSpec>("containers")
                 .ok()
                 .and_then(|spec| spec.active_deadline_seconds),
         }

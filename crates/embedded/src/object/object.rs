@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp, Unit};
+use serde::de::value::MapDeserializer;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -78,6 +79,14 @@ impl Object {
     /// Decodes the `spec`; the default if there is none.
     pub fn spec<'a, T: Deserialize<'a> + Default>(&'a self) -> serde_json::Result<T> {
         decode_part(&self.value["spec"])
+    }
+
+    /// Decodes the `spec` without one of its fields, which gets its default: pod templates and containers are most of a
+    /// spec, and the controllers decode one for each change.
+    pub fn spec_without<'a, T: Deserialize<'a>>(&'a self, field: &str) -> serde_json::Result<T> {
+        let fields = self.value["spec"].as_object().into_iter().flatten();
+        let fields = fields.filter(|(name, _)| *name != field);
+        T::deserialize(MapDeserializer::new(fields.map(|(name, value)| (name.as_str(), value))))
     }
 
     pub fn set_spec(&mut self, spec: &impl Serialize) -> serde_json::Result<()> {

@@ -50,7 +50,7 @@ pub(super) fn needs_reconcile(job: &Object) -> bool {
     !ended
         || status.terminating > Some(0)
         || job
-            .spec::<JobSpec>()
+            .spec_without::<JobSpec>("template")
             .is_ok_and(|spec| spec.ttl_seconds_after_finished.is_some())
 }
 
