@@ -18,7 +18,7 @@ const RESERVE_BYTES: u64 = 4 << 20;
 /// Number of parts in which a start releases the reserve. Many, because a task that keeps writing competes for each.
 const RELEASE_PARTS: u64 = 32;
 
-/// Minimum size of a part: twice the index of a write-ahead log, which SQLite creates first.
+/// Minimum size of a part: twice the index of a write-ahead log, which is created first.
 const MIN_RELEASE_BYTES: u64 = 64 << 10;
 
 /// On small disks, the reserve is the disk's size divided by this.
