@@ -20,7 +20,7 @@ use crate::args::Args;
 use crate::client::ClientInfo;
 use crate::error::ApiError;
 use crate::host_guard::{self, AllowedHosts};
-use crate::router::is_health_route;
+use crate::paths::is_health_route;
 
 /// The conditions for accepting a request.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! Conditional requests: `ETag`, `If-None-Match`, and status 304, so that a client that polls transfers only changes.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hasher};
 
 use axum::extract::Request;
 use axum::middleware::Next;
@@ -23,9 +23,7 @@ impl ContentHash {
 
     /// Hashes a body.
     pub fn of_body(body: &[u8]) -> Self {
-        let mut hasher = DefaultHasher::new();
-        body.hash(&mut hasher);
-        Self(hasher.finish())
+        Self(BuildHasherDefault::<DefaultHasher>::new().hash_one(body))
     }
 
     /// The hash as an entity tag. It is weak, because the same content may be sent compressed.

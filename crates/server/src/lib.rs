@@ -19,6 +19,7 @@ mod limits;
 pub mod listener;
 mod memory_budget;
 mod openapi;
+mod paths;
 mod router;
 mod run;
 mod telemetry;

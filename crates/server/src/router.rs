@@ -22,6 +22,7 @@ use crate::app::AppState;
 use crate::conditional::answer_conditionally;
 use crate::error::error_response;
 use crate::handlers::{docs, health, logs, nodes, tasks, volumes};
+use crate::paths::{answers_head, is_known_path};
 use crate::telemetry::request::trace_request;
 
 /// The smallest body that is compressed: a smaller one fits into one packet anyway.
@@ -129,16 +130,6 @@ fn cors(origins: &[HeaderValue]) -> CorsLayer {
         .max_age(PREFLIGHT_MAX_AGE)
 }
 
-/// Whether health checks may request this path with HEAD. The recorded API answers `HEAD /` with 405.
-fn answers_head(path: &str) -> bool {
-    matches!(path, "/healthz" | "/readyz")
-}
-
-/// Whether health checks may request this path for any host, with GET or OPTIONS.
-pub fn is_health_route(path: &str) -> bool {
-    path == "/" || answers_head(path)
-}
-
 /// Answers HEAD with 405, as FastAPI does; axum would run the GET handler.
 async fn reject_head(request: Request, next: Next) -> Response {
     if request.method() == Method::HEAD && !answers_head(request.uri().path()) {
@@ -183,24 +174,6 @@ async fn not_found(State(app): State<AppState>, uri: Uri) -> Response {
     match HeaderValue::from_str(&format!("{}{shorter}{query}", app.root_path)) {
         Ok(location) => (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, location)]).into_response(),
         Err(_) => error_response(StatusCode::NOT_FOUND, "Not Found"),
-    }
-}
-
-/// Whether the server has a route for a path, without its trailing slash. Empty segments are rejected: redirecting
-/// `//evil.example/` would send the client to another host.
-fn is_known_path(path: &str) -> bool {
-    let parts: Vec<&str> = path.split('/').skip(1).collect();
-    if parts.iter().any(|part| part.is_empty()) {
-        return false;
-    }
-    match parts.as_slice() {
-        [
-            "tasks" | "volumes" | "docs" | "redoc" | "nodes" | "healthz" | "readyz" | "version" | "metrics"
-            | "openapi.json",
-        ] => true,
-        ["tasks" | "volumes", _] => true,
-        ["tasks", _, last] => matches!(*last, "stop" | "logs"),
-        _ => false,
     }
 }
 

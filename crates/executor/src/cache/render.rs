@@ -1,7 +1,7 @@
 //! Builds the snapshot of a task after a change.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -71,7 +71,7 @@ pub(super) fn snapshot(key: &Arc<TaskKey>, task: &Task, context: &RenderContext<
         created_at: first.created_at,
         creation_timestamp: owner.map_or(first.creation_timestamp, |owner| owner.creation_timestamp),
         state: status.status,
-        json_hash: hash(&json),
+        json_hash: BuildHasherDefault::<DefaultHasher>::new().hash_one(&json),
         json,
         updated_at: status.updated_at,
         num_nodes: status.metadata.num_nodes,
@@ -83,12 +83,6 @@ pub(super) fn snapshot(key: &Arc<TaskKey>, task: &Task, context: &RenderContext<
         terminating,
         is_disowned: owner.is_some_and(|owner| owner.terminating),
     }))
-}
-
-fn hash(json: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    json.hash(&mut hasher);
-    hasher.finish()
 }
 
 fn encode(status: &TaskStatus) -> Bytes {
