@@ -151,10 +151,7 @@ pub(super) async fn delete_collection(api: &Api, request: ResourceRequest) -> Re
         .await?;
     let mut deleted = Vec::new();
     for bytes in page.objects {
-        let object = Object {
-            kind,
-            value: serde_json::from_slice(&bytes).map_err(StatusError::internal)?,
-        };
+        let object = Object::decode(kind, &bytes).map_err(StatusError::internal)?;
         let options = delete.options;
         // One transaction per object, so that a large collection doesn't hold up other writers.
         let done = api

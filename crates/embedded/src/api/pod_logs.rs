@@ -4,23 +4,24 @@ use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{PodSpec, PodStatus};
 
 use super::query::Query;
 use super::request::{Api, ResourceRequest};
 use super::{read, responses};
 use crate::field_errors::FieldErrors;
 use crate::kubelet::PodLogOptions;
-use crate::object::add_seconds;
+use crate::object::{Object, add_seconds};
+use crate::resources::{container_state, is_bound};
 use crate::status_error::StatusError;
 
 /// Streams a pod's log as plain text.
 pub(super) async fn stream(api: &Api, request: ResourceRequest) -> Result<Response, StatusError> {
     let object = read::fetch_object(api, &request.target).await?;
-    let pod: Pod = serde_json::from_slice(&object)?;
+    let pod = Object::decode(request.target.kind, &object)?;
     let options = log_options(&request.query, api.clock.now())?;
     check_log_exists(&pod, &request.query)?;
-    if node_name(&pod).is_none() {
+    if !is_bound(&pod) {
         // The pod is not scheduled yet, so there is no kubelet to ask. kube-apiserver responds with 204, too.
         return Ok(responses::with_content_type(
             StatusCode::NO_CONTENT,
@@ -36,7 +37,7 @@ pub(super) async fn stream(api: &Api, request: ResourceRequest) -> Result<Respon
             Body::empty(),
         ));
     };
-    let reader = kubelet.read_log(&pod.metadata.uid.unwrap_or_default(), options);
+    let reader = kubelet.read_log(pod.uid(), options);
     let stopping = api.stopping.clone();
     let body = futures::stream::unfold((reader, stopping), |(mut reader, stopping)| async move {
         // Followed logs may never end by themselves, so shutdown ends them.
@@ -56,17 +57,11 @@ pub(super) async fn stream(api: &Api, request: ResourceRequest) -> Result<Respon
     ))
 }
 
-fn node_name(pod: &Pod) -> Option<&str> {
-    pod.spec.as_ref()?.node_name.as_deref()
-}
-
 /// Rejects a request for a log that doesn't exist, with Kubernetes' messages.
-fn check_log_exists(pod: &Pod, query: &Query) -> Result<(), StatusError> {
-    let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
-    let containers = pod.spec.as_ref().map(|spec| spec.containers.as_slice());
-    let container = containers
-        .and_then(<[_]>::first)
-        .map_or("", |container| &container.name);
+fn check_log_exists(pod: &Object, query: &Query) -> Result<(), StatusError> {
+    let pod_name = pod.name();
+    let spec: PodSpec = pod.spec()?;
+    let container = spec.containers.first().map_or("", |container| &container.name);
     if let Some(asked) = query.get("container").filter(|asked| *asked != container) {
         return Err(StatusError::bad_request(format!(
             "container {asked} is not valid for pod {pod_name}"
@@ -77,21 +72,15 @@ fn check_log_exists(pod: &Pod, query: &Query) -> Result<(), StatusError> {
             "previous terminated container \"{container}\" in pod \"{pod_name}\" not found"
         )));
     }
-    if node_name(pod).is_none() {
+    if !is_bound(pod) {
         return Ok(());
     }
-    let statuses = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.container_statuses.as_deref());
-    let state = statuses
-        .and_then(<[_]>::first)
-        .and_then(|status| status.state.clone())
-        .unwrap_or_default();
-    let runs_or_ran = state.running.is_some() || state.terminated.is_some();
+    let status: PodStatus = pod.status()?;
+    let state = container_state(&status);
+    let runs_or_ran = state.is_some_and(|state| state.running.is_some() || state.terminated.is_some());
     if !runs_or_ran {
-        let reason = state.waiting.and_then(|waiting| waiting.reason);
-        let reason = reason.as_deref().unwrap_or("ContainerCreating");
+        let reason = state.and_then(|state| state.waiting.as_ref()?.reason.as_deref());
+        let reason = reason.unwrap_or("ContainerCreating");
         return Err(StatusError::bad_request(format!(
             "container \"{container}\" in pod \"{pod_name}\" is waiting to start: {reason}"
         )));

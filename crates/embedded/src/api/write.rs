@@ -215,8 +215,8 @@ pub(super) fn update_in(
     );
     if is_status {
         // The `status` subresource changes nothing but the status; the object itself, everything else.
-        let sent = std::mem::replace(&mut new, old.clone());
-        new.copy_status(&sent);
+        let mut sent = std::mem::replace(&mut new, old.clone());
+        new.take_status(&mut sent);
     } else if kind.has_status() && old.has_status() {
         new.copy_status(old);
     }

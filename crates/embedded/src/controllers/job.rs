@@ -12,7 +12,7 @@ use super::events::EventRecorder;
 use super::job_decision::{JobDecision, JobFacts, JobFailure, PodEnd, PodFacts, decide};
 use super::quota::check_quota;
 use crate::object::{Kind, Object};
-use crate::resources::{JOB_TRACKING_FINALIZER, prepare_for_create, true_condition};
+use crate::resources::{JOB_TRACKING_FINALIZER, container_state, prepare_for_create, true_condition};
 use crate::status_error::StatusError;
 use crate::store::Transaction;
 
@@ -178,12 +178,7 @@ fn job_facts(spec: &JobSpec, status: &JobStatus, deleting: bool) -> JobFacts {
 fn pod_facts(pod: &Object) -> Result<PodFacts, StatusError> {
     let status: PodStatus = pod.status()?;
     let phase = status.phase.as_deref().unwrap_or_default();
-    let terminated = status
-        .container_statuses
-        .iter()
-        .flatten()
-        .next()
-        .and_then(|container| container.state.as_ref()?.terminated.as_ref());
+    let terminated = container_state(&status).and_then(|state| state.terminated.as_ref());
     let finished = terminated.and_then(|terminated| Some(terminated.finished_at.as_ref()?.0));
     let mut conditions = status.conditions.iter().flatten();
     Ok(PodFacts {

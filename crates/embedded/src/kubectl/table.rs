@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::object::{Kind, partial_metadata, resource_version};
-use crate::resources::true_condition;
+use crate::resources::{container_state, true_condition};
 
 /// A column of objects of type `T`. Wide ones are shown by `-o wide` only.
 struct Column<T> {
@@ -329,12 +329,14 @@ fn pod_status(pod: &Pod) -> Option<&str> {
     if pod.metadata.deletion_timestamp.is_some() {
         return Some("Terminating");
     }
-    let state = container_statuses(pod).first().and_then(|status| status.state.as_ref());
+    let status = pod.status.as_ref()?;
+    let state = container_state(status);
     let waiting = state.and_then(|state| state.waiting.as_ref()?.reason.as_deref());
     let ended = state.and_then(|state| state.terminated.as_ref()?.reason.as_deref());
-    let own = pod.status.as_ref().and_then(|status| status.reason.as_deref());
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    waiting.or(own).or(ended).or(phase)
+    waiting
+        .or(status.reason.as_deref())
+        .or(ended)
+        .or(status.phase.as_deref())
 }
 
 fn job_status(job: &Job) -> &'static str {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use k8s_openapi::api::core::v1::{EnvVarSource, ObjectFieldSelector, PodSpec};
 
 use super::pod_config::PodConfig;
+use super::pod_status::HOST_IP;
 use super::references::{Reference, ReferencedObjects};
 use crate::object::{Kind, Object};
 
@@ -154,7 +155,8 @@ pub(super) fn read_pod_field(field: &ObjectFieldSelector, pod: &Object, address:
     if let Some(key) = keyed("metadata.annotations['") {
         return pod.annotations().remove(key).unwrap_or_default().to_owned();
     }
-    let spec = || pod.spec::<PodSpec>().unwrap_or_default();
+    // The containers are not needed, and take long to decode.
+    let spec = || pod.spec_without::<PodSpec>("containers").unwrap_or_default();
     match field.field_path.as_str() {
         "metadata.name" => pod.name().to_owned(),
         "metadata.namespace" => pod.namespace().to_owned(),
@@ -164,7 +166,7 @@ pub(super) fn read_pod_field(field: &ObjectFieldSelector, pod: &Object, address:
         "spec.nodeName" => spec().node_name.unwrap_or_default(),
         "spec.serviceAccountName" => spec().service_account_name.unwrap_or_default(),
         "status.podIP" | "status.podIPs" => address.to_owned(),
-        "status.hostIP" | "status.hostIPs" => "127.0.0.1".to_owned(),
+        "status.hostIP" | "status.hostIPs" => HOST_IP.to_owned(),
         _ => String::new(),
     }
 }

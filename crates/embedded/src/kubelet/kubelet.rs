@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -182,7 +181,7 @@ impl Kubelet {
     /// Passes changes on to the workers. Fails if the watch cache no longer has all changes since `position`.
     fn apply_changes(self: &Arc<Self>, watch_cache: &WatchCache, position: i64) -> Result<(), ()> {
         for change in watch_cache.changes_since(Kind::Pod, position).map_err(drop)? {
-            let Some(pod) = decode(Kind::Pod, &change.object) else {
+            let Ok(pod) = Object::decode(Kind::Pod, &change.object) else {
                 continue;
             };
             if change.after.is_some() {
@@ -196,7 +195,7 @@ impl Kubelet {
             .map_err(drop)?
         {
             if change.after.is_none()
-                && let Some(claim) = decode(Kind::PersistentVolumeClaim, &change.object)
+                && let Ok(claim) = Object::decode(Kind::PersistentVolumeClaim, &change.object)
             {
                 self.delete_files_in_background(claim.uid());
             }
@@ -342,9 +341,4 @@ fn quarantine(state: &Path, path: &Path) {
         ),
         Err(error) => tracing::warn!(path = %path.display(), %error, "cannot move unknown files aside"),
     }
-}
-
-fn decode(kind: Kind, object: &Bytes) -> Option<Object> {
-    let value = serde_json::from_slice(object).ok()?;
-    Some(Object { kind, value })
 }

@@ -18,7 +18,7 @@ use crate::resources::set_condition;
 pub(super) const MAX_TERMINATION_MESSAGE: u64 = 4096;
 
 /// Address of this machine.
-const HOST_IP: &str = "127.0.0.1";
+pub(super) const HOST_IP: &str = "127.0.0.1";
 
 fn container_status(pod_config: &PodConfig, ready: bool, state: ContainerState) -> ContainerStatus {
     ContainerStatus {

@@ -248,8 +248,7 @@ impl PodWorker<'_> {
                 .read(move |connection| store::get_object(connection, kind, &namespace, &object_name))
                 .await?;
             if let Some(bytes) = found {
-                let value = serde_json::from_slice(&bytes)?;
-                objects.insert((kind, name), Object { kind, value });
+                objects.insert((kind, name), Object::decode(kind, &bytes)?);
             } else if is_required {
                 let singular = kind.singular();
                 return Ok(Prepared::Waiting(if index < from_variables {

@@ -89,11 +89,6 @@ impl Definition {
 }
 
 impl Kind {
-    /// The kind of objects of type `T`.
-    pub const fn of<T: ObjectType>() -> Self {
-        T::OBJECT_KIND
-    }
-
     /// Looks up a kind by its plural.
     pub fn from_plural(plural: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.plural() == plural)

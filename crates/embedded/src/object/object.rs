@@ -39,10 +39,16 @@ impl Object {
         Self { kind, value }
     }
 
+    /// Decodes a stored object.
+    pub fn decode(kind: Kind, bytes: &[u8]) -> serde_json::Result<Self> {
+        let value = serde_json::from_slice(bytes)?;
+        Ok(Self { kind, value })
+    }
+
     /// Encodes an object of a known type.
     pub fn encode<T: ObjectType + Serialize>(object: &T) -> serde_json::Result<Self> {
         Ok(Self {
-            kind: Kind::of::<T>(),
+            kind: T::OBJECT_KIND,
             value: serde_json::to_value(object)?,
         })
     }
@@ -68,6 +74,11 @@ impl Object {
     /// Takes over the whole status of `other`.
     pub fn copy_status(&mut self, other: &Self) {
         self.value["status"] = other.value["status"].clone();
+    }
+
+    /// Moves the `status` out of another object.
+    pub fn take_status(&mut self, other: &mut Self) {
+        self.value["status"] = other.value["status"].take();
     }
 
     pub fn remove_status(&mut self) {

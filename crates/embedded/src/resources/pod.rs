@@ -1,7 +1,8 @@
 //! Defaults and validation of pods.
 
 use k8s_openapi::api::core::v1::{
-    Container, EmptyDirVolumeSource, Pod, PodCondition, PodSpec, PodStatus, Probe, ResourceRequirements, Volume,
+    Container, ContainerState, EmptyDirVolumeSource, Pod, PodCondition, PodSpec, PodStatus, Probe,
+    ResourceRequirements, Volume,
 };
 use serde_json::Value;
 
@@ -45,6 +46,11 @@ pub(super) fn prepare(candidate: Candidate<'_>) -> Result<Value, StatusError> {
 /// Whether a pod's phase is final: `Succeeded` or `Failed`.
 pub fn is_terminal(pod: &Object) -> bool {
     matches!(pod.phase(), "Succeeded" | "Failed")
+}
+
+/// The state of a pod's only container.
+pub fn container_state(status: &PodStatus) -> Option<&ContainerState> {
+    status.container_statuses.as_ref()?.first()?.state.as_ref()
 }
 
 /// Whether a pod is bound to a cluster node.

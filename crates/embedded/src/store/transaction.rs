@@ -7,7 +7,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde_json::Value;
 
 use super::watch_cache::WatchCacheEvent;
 use crate::object::{Kind, Object};
@@ -87,10 +86,8 @@ impl<'a> Transaction<'a> {
 
     fn read(kind: Kind, row: &Row<'_>) -> rusqlite::Result<Object> {
         let bytes = row.get_ref(0)?.as_blob()?;
-        let value: Value = serde_json::from_slice(bytes).map_err(|error| {
-            rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, Box::new(error))
-        })?;
-        Ok(Object { kind, value })
+        Object::decode(kind, bytes)
+            .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, Box::new(error)))
     }
 
     pub fn get(&self, kind: Kind, namespace: &str, name: &str) -> Result<Option<Object>, StatusError> {
