@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use task::TaskState;
-use task::wire::{ClusterNode, TaskStatus, VolumeStatus};
+use task::wire::{TaskStatus, VolumeStatus};
 
 use crate::{TaskBuilder, eventually};
 
@@ -29,12 +29,6 @@ struct TaskList {
 #[derive(Deserialize)]
 struct VolumeList {
     volumes: Vec<VolumeStatus>,
-}
-
-/// The body of `GET /nodes`.
-#[derive(Deserialize)]
-struct ClusterNodeList {
-    nodes: Vec<ClusterNode>,
 }
 
 /// A status and a JSON body, for tests of the JSON itself and of errors.
@@ -239,7 +233,7 @@ impl Api {
         .await
     }
 
-    /// Waits until the status of a task is as wanted.
+    /// Waits until the status of a task satisfies a condition.
     pub async fn wait_for_status(
         &self,
         id: &str,
@@ -314,10 +308,5 @@ impl Api {
     /// Deletes a volume.
     pub async fn delete_volume(&self, id: &str) -> Answer {
         self.delete(&format!("/volumes/{id}")).await
-    }
-
-    /// Returns the cluster nodes.
-    pub async fn cluster_nodes(&self) -> Vec<ClusterNode> {
-        self.get("/nodes").await.parsed::<ClusterNodeList>().nodes
     }
 }

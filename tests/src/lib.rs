@@ -34,7 +34,7 @@ pub use cluster::Cluster;
 pub use command_line::{CommandLine, Ran};
 pub use power_cut::PowerCut;
 pub use proxy::Proxy;
-pub use raw::{RawAnswer, raw, raw_from};
+pub use raw::{RawAnswer, connect, raw, raw_from, raw_text};
 pub use server::{Server, Setting};
 pub use small_disk::SmallDisk;
 pub use task_builder::{TaskBuilder, small_task};

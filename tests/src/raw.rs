@@ -34,6 +34,24 @@ impl RawAnswer {
     }
 }
 
+/// Connects to the server at `base`.
+#[must_use]
+pub fn connect(base: &str) -> TcpStream {
+    let stream = TcpStream::connect(base.strip_prefix("http://").unwrap()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream
+}
+
+/// Sends the text of a whole request. The server must end the connection without an error.
+#[must_use]
+pub fn raw_text(base: &str, request: &str) -> RawAnswer {
+    let mut stream = connect(base);
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    parse(&answer)
+}
+
 /// Sends a request and reads the response until the connection ends.
 #[must_use]
 pub fn raw(base: &str, method: &str, path: &str, headers: &[(&str, &[u8])], body: Option<&[u8]>) -> RawAnswer {
@@ -51,8 +69,7 @@ pub fn raw_from(
     headers: &[(&str, &[u8])],
     body: Option<&[u8]>,
 ) -> RawAnswer {
-    let address = base.strip_prefix("http://").unwrap();
-    let mut stream = TcpStream::connect(address).unwrap();
+    let mut stream = connect(base);
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n").into_bytes();
     for (name, value) in headers {

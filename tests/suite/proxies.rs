@@ -1,23 +1,22 @@
-//! The recipes for proxies in `examples/proxies/`, with the real programs.
+//! The proxy configurations in `examples/proxies/`, with the real proxies.
 //!
-//! A program that is not installed is skipped, unless `K8S_CLI_E2E_PROXIES` is set, as in CI.
+//! A proxy that is not installed is skipped. If `K8S_CLI_E2E_PROXIES` is set, as in CI, its tests fail instead.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use e2e::{World, eventually};
+use e2e::{TaskBuilder, World, eventually};
 use futures::StreamExt;
 use reqwest::{Certificate, Client, Method, RequestBuilder, StatusCode};
-use serde_json::{Value, json};
 
 const HOST: &str = "tasks.example.com";
 const PREFIX: &str = "/k8s-cli";
 const PASSWORD: &str = "correct horse";
 
 /// How long a proxy may take to start or to notice that the server is back.
-const LATE: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// A proxy of one test, with its files; stopped on drop.
 struct ReverseProxy {
@@ -37,13 +36,13 @@ impl Drop for ReverseProxy {
 
 /// A program with its recipe.
 #[derive(Debug, Clone, Copy)]
-enum Program {
+enum ProxyKind {
     Nginx,
     Caddy,
     HaProxy,
 }
 
-impl Program {
+impl ProxyKind {
     fn name(self) -> &'static str {
         match self {
             Self::Nginx => "nginx",
@@ -67,9 +66,9 @@ impl Program {
         found
     }
 
-    /// Whether a response that the server cuts off is cut off for the client, too. Caddy before 2.8 ends it as if it were
-    /// complete: <https://github.com/caddyserver/caddy/issues/5951>.
-    fn passes_cuts_on(self) -> bool {
+    /// Whether a client notices that the server aborted a response. Caddy before 2.8 ends it as if it were complete:
+    /// <https://github.com/caddyserver/caddy/issues/5951>.
+    fn propagates_aborts(self) -> bool {
         if !matches!(self, Self::Caddy) {
             return true;
         }
@@ -163,11 +162,11 @@ fn caddy_hash() -> String {
 
 impl ReverseProxy {
     /// Starts a program with its recipe in front of a server.
-    async fn start(program: Program, server: &str) -> Self {
+    async fn start(kind: ProxyKind, server: &str) -> Self {
         let server = server.strip_prefix("http://").unwrap();
-        let recipe = program.recipe();
-        Self::with(program, server, |port, dir| {
-            let replacements = program.replacements(port, server, dir);
+        let recipe = kind.recipe();
+        Self::with(kind, server, |port, dir| {
+            let replacements = kind.replacements(port, server, dir);
             replacements.into_iter().fold(recipe, |recipe, (from, to)| {
                 assert!(recipe.contains(&from), "the recipe has no `{from}`");
                 recipe.replace(&from, &to)
@@ -176,7 +175,7 @@ impl ReverseProxy {
         .await
     }
 
-    async fn with(program: Program, server: &str, recipe: impl FnOnce(u16, &Path) -> String) -> Self {
+    async fn with(kind: ProxyKind, server: &str, recipe: impl FnOnce(u16, &Path) -> String) -> Self {
         let dir = std::env::temp_dir().join(format!("k8s-cli-proxy-{:016x}", fastrand::u64(..)));
         std::fs::create_dir(&dir).unwrap();
         let key = rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).unwrap();
@@ -187,7 +186,7 @@ impl ReverseProxy {
         std::fs::write(dir.join("users"), format!("alice:{{PLAIN}}{PASSWORD}\n")).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let recipe = recipe(port, &dir);
-        let mut command = program.command(&dir, &recipe);
+        let mut command = kind.command(&dir, &recipe);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
         let client = Client::builder()
             .no_proxy()
@@ -207,7 +206,7 @@ impl ReverseProxy {
             client,
             base: format!("{scheme}://{HOST}:{port}"),
         };
-        eventually(LATE, &format!("{} in front of {server}", program.name()), async || {
+        eventually(LIMIT, &format!("{} in front of {server}", kind.name()), async || {
             let answer = proxy.request(Method::GET, "/tasks").send().await.ok()?;
             answer.status().is_success().then_some(())
         })
@@ -215,43 +214,32 @@ impl ReverseProxy {
         proxy
     }
 
-    /// A request of alice, who claims to be somebody else.
+    /// Builds a request with the password of alice and a forged `X-User` header.
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.anonymous(method, path).basic_auth("alice", Some(PASSWORD))
     }
 
+    /// Builds the same without a password.
     fn anonymous(&self, method: Method, path: &str) -> RequestBuilder {
         let url = format!("{}{PREFIX}{path}", self.base);
         self.client.request(method, url).header("X-User", "mallory")
     }
-
-    async fn submit(&self, body: &Value) -> String {
-        let answer = self
-            .request(Method::POST, "/tasks/submit")
-            .json(body)
-            .send()
-            .await
-            .unwrap();
-        assert_eq!(answer.status(), StatusCode::OK);
-        let body: Value = answer.json().await.unwrap();
-        body["task_id"].as_str().unwrap().to_owned()
-    }
 }
 
-async fn works_behind(program: Program) {
-    if !program.is_installed() {
+async fn works_behind(kind: ProxyKind) {
+    if !kind.is_installed() {
         return;
     }
     let mut world = World::own(&["--root-path", PREFIX, "--allow-local-users"]).await;
-    let proxy = ReverseProxy::start(program, world.api.base()).await;
+    let proxy = ReverseProxy::start(kind, world.api.base()).await;
     let anonymous = proxy.anonymous(Method::GET, "/tasks").send().await.unwrap();
     assert_eq!(anonymous.status(), StatusCode::UNAUTHORIZED);
 
-    // A large submit, and the user whom the proxy knows.
+    // The proxy forwards a large body and sets the user.
     let comment = "#".repeat(400_000);
-    let id = proxy
-        .submit(&json!({"run": format!("echo first; sleep 5; echo second; sleep 600\n{comment}")}))
-        .await;
+    let task = TaskBuilder::new(format!("echo first; sleep 5; echo second; sleep 600\n{comment}"));
+    let submit = proxy.request(Method::POST, "/tasks/submit").json(&task);
+    let id = world.api.send(submit).await.task_id();
     let status = world.api.as_user("alice").status(&id).await;
     assert_eq!(status.username, "alice");
 
@@ -266,7 +254,7 @@ async fn works_behind(program: Program) {
         );
     }
 
-    // Lines arrive when they are written.
+    // The proxy does not buffer lines.
     let path = format!("/tasks/{id}/logs");
     let mut stream = proxy.request(Method::GET, &path).send().await.unwrap().bytes_stream();
     let first = stream.next().await.unwrap().unwrap();
@@ -276,7 +264,7 @@ async fn works_behind(program: Program) {
     assert_eq!(second, "second\n");
     assert!(start.elapsed() > Duration::from_secs(1), "both lines arrived together");
 
-    // Streams that are cut are never complete, and the proxy finds the server again.
+    // Clients notice that their streams were aborted, and the proxy reconnects to a restarted server.
     let streams: Vec<_> = (0..20)
         .map(|_| {
             let request = proxy.request(Method::GET, &path);
@@ -295,10 +283,10 @@ async fn works_behind(program: Program) {
     for open in streams.into_iter().map(Result::unwrap).chain([stream]) {
         let rest: Vec<_> = open.collect().await;
         let is_cut = rest.last().is_some_and(Result::is_err);
-        assert!(is_cut || !program.passes_cuts_on(), "a cut log looks complete");
+        assert!(is_cut || !kind.propagates_aborts(), "an incomplete log looks complete");
     }
     world.server().restart();
-    eventually(LATE, "the proxy to reach the new server", async || {
+    eventually(LIMIT, "the proxy to reach the new server", async || {
         let answer = proxy
             .request(Method::POST, &format!("/tasks/{id}/stop"))
             .send()
@@ -311,22 +299,22 @@ async fn works_behind(program: Program) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_works_behind_nginx() {
-    works_behind(Program::Nginx).await;
+    works_behind(ProxyKind::Nginx).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_works_behind_caddy() {
-    works_behind(Program::Caddy).await;
+    works_behind(ProxyKind::Caddy).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_works_behind_haproxy() {
-    works_behind(Program::HaProxy).await;
+    works_behind(ProxyKind::HaProxy).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_is_cut_off_does_not_look_complete_behind_nginx_with_http_1_0() {
-    if !Program::Nginx.is_installed() {
+async fn an_http_1_0_client_behind_nginx_can_detect_an_incomplete_log() {
+    if !ProxyKind::Nginx.is_installed() {
         return;
     }
     let mut world = World::own(&["--allow-local-users", "--allowed-host", HOST]).await;
@@ -338,12 +326,15 @@ async fn a_log_that_is_cut_off_does_not_look_complete_behind_nginx_with_http_1_0
              proxy_set_header Host {HOST}; proxy_http_version 1.0; }} }}"
         )
     };
-    let proxy = ReverseProxy::with(Program::Nginx, &server, config).await;
+    let proxy = ReverseProxy::with(ProxyKind::Nginx, &server, config).await;
     let id = world.api.as_user("mallory").run("echo first; sleep 600").await;
     let request = proxy.request(Method::GET, &format!("/tasks/{id}/logs"));
     let mut stream = request.send().await.unwrap().bytes_stream();
     assert_eq!(stream.next().await.unwrap().unwrap(), "first\n");
     assert!(world.server().terminate());
     let rest: Vec<_> = stream.collect().await;
-    assert!(rest.last().is_some_and(Result::is_err), "a cut log looks complete");
+    assert!(
+        rest.last().is_some_and(Result::is_err),
+        "an incomplete log looks complete"
+    );
 }

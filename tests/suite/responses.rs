@@ -28,8 +28,16 @@ fn without_variable_parts(id: &str, compare: impl FnOnce()) {
     settings.bind(compare);
 }
 
+/// Runs a script as a task named `hello`, waits for a state, and returns the ID and the status.
+async fn run_until(world: &World, script: &str, state: TaskState) -> (String, Value) {
+    let id = world.api.submit(&TaskBuilder::new(script).name("hello")).await;
+    world.api.wait_for(&id, state).await;
+    let status = world.api.try_status(&id).await.ok();
+    (id, status)
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_submit_is_answered_with_the_task_id() {
+async fn a_submit_returns_the_task_id() {
     let world = World::new().await;
     let answer = world.api.try_submit(&TaskBuilder::new("true")).await;
     let (id, body) = (answer.clone().task_id(), answer.ok());
@@ -47,9 +55,7 @@ async fn a_submit_is_answered_with_the_task_id() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_completed_task_has_an_exit_code_and_no_reason() {
     let world = World::new().await;
-    let id = world.api.submit(&TaskBuilder::new("true").name("hello")).await;
-    world.api.wait_for(&id, TaskState::Completed).await;
-    let status = world.api.try_status(&id).await.ok();
+    let (id, status) = run_until(&world, "true", TaskState::Completed).await;
     without_variable_parts(&id, || {
         insta::assert_json_snapshot!(status, @r#"
         {
@@ -98,9 +104,7 @@ async fn a_completed_task_has_an_exit_code_and_no_reason() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_task_has_the_reason_of_its_node() {
     let world = World::new().await;
-    let id = world.api.submit(&TaskBuilder::new("exit 3").name("hello")).await;
-    world.api.wait_for(&id, TaskState::Failed).await;
-    let status = world.api.try_status(&id).await.ok();
+    let (id, status) = run_until(&world, "exit 3", TaskState::Failed).await;
     without_variable_parts(&id, || {
         insta::assert_json_snapshot!(status, @r#"
         {
@@ -285,7 +289,7 @@ async fn a_volume_has_its_claim_and_storage_class() {
 async fn a_cluster_node_has_what_pods_can_allocate() {
     let world = World::new().await;
     let mut body = world.api.get("/nodes").await.ok();
-    // A cluster may have any number of them.
+    // The number of nodes depends on the cluster.
     body["nodes"].as_array_mut().unwrap().truncate(1);
     body["nodes"][0]["name"] = "[cluster node]".into();
     without_variable_parts("", || {
@@ -306,7 +310,7 @@ async fn a_cluster_node_has_what_pods_can_allocate() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn health_checks_and_the_version_name_the_service() {
+async fn health_checks_and_the_version_have_all_their_fields() {
     let world = World::new().await;
     for path in ["/healthz", "/readyz"] {
         let body = world.api.get(path).await.ok();

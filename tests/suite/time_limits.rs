@@ -34,8 +34,9 @@ async fn a_task_past_its_time_limit_fails_and_keeps_its_log() {
 async fn the_provision_timeout_of_the_server_is_the_default() {
     let world = World::own(&["--provision-timeout", "2s"]).await;
     let too_much = TaskBuilder::new("true").cpus(900);
+    // First, so that it would have timed out by the time the other one has.
+    let waits = world.api.submit(&too_much.clone().provision_timeout(-1)).await;
     let fails = world.api.submit(&too_much).await;
-    let waits = world.api.submit(&too_much.provision_timeout(-1)).await;
     let status = world.api.wait_for(&fails, TaskState::Failed).await;
     assert_eq!(status.reason.as_deref(), Some("ProvisionTimeout"), "{status:?}");
     assert_eq!(world.api.status(&waits).await.status, TaskState::Pending);

@@ -1,19 +1,15 @@
-//! What an earlier version of the server created, this version understands.
+//! Objects that an earlier version of the server created work with this version.
 //!
 //! `upgrade/objects.json` holds the objects of a volume, a gang with an `Idempotency-Key`, and a task of one node, as
 //! `kubectl get -o json` returned them from a server of November 2026, without the fields that Kubernetes sets.
 
-use std::fmt::Debug;
 use std::time::Duration;
 
 use e2e::{Cluster, World, eventually};
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service};
-use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Resource, ResourceExt};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use task::TaskState;
 
@@ -30,15 +26,6 @@ fn recorded() -> Vec<Value> {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-async fn create<K>(cluster: &Cluster, object: &Value) -> K
-where
-    K: Resource<Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Serialize + Debug,
-    K::DynamicType: Default,
-{
-    let object: K = serde_json::from_value(object.clone()).unwrap();
-    cluster.api().create(&PostParams::default(), &object).await.unwrap()
-}
-
 /// Creates the recorded objects. The server must not see the gang before it is complete, so its owner is committed
 /// last, as on submission.
 async fn create_recorded(cluster: &Cluster) {
@@ -47,17 +34,18 @@ async fn create_recorded(cluster: &Cluster) {
         if let (Some(reference), Some(uid)) = (object.pointer_mut("/metadata/ownerReferences/0"), &owner) {
             reference["uid"] = json!(uid);
         }
-        match object["kind"].as_str().unwrap() {
-            "PersistentVolumeClaim" => drop(create::<PersistentVolumeClaim>(cluster, &object).await),
-            "Service" => drop(create::<Service>(cluster, &object).await),
-            "Job" => drop(create::<Job>(cluster, &object).await),
+        let kind = object["kind"].as_str().unwrap().to_owned();
+        match kind.as_str() {
+            "PersistentVolumeClaim" => drop(cluster.make::<PersistentVolumeClaim>(object).await),
+            "Service" => drop(cluster.make::<Service>(object).await),
+            "Job" => drop(cluster.make::<Job>(object).await),
             "ConfigMap" => {
                 let annotations = object["metadata"]["annotations"].as_object_mut().unwrap();
                 assert!(annotations.remove(COMMITTED).is_some());
                 annotations.remove(SUBMIT_DEADLINE);
-                owner = create::<ConfigMap>(cluster, &object).await.uid();
+                owner = cluster.make::<ConfigMap>(object).await.uid();
             }
-            other => panic!("no {other} was recorded"),
+            other => panic!("unexpected kind `{other}`"),
         }
     }
     let committed = json!({"metadata": {"annotations": {COMMITTED: "true"}}});
@@ -90,8 +78,9 @@ async fn tasks_and_volumes_of_an_earlier_version_are_understood() {
     assert_eq!(gang.metadata.succeeded_nodes, 2);
     let log = api.log_text(GANG, "").await;
     for rank in 0..2 {
-        assert!(log.contains("prepared"), "{log}");
-        assert!(log.contains(&format!("node {rank} of 2")), "{log}");
+        for line in ["prepared".to_owned(), format!("node {rank} of 2")] {
+            assert!(log.contains(&format!("node-{rank} | {line}\n")), "{log}");
+        }
     }
 
     // A client that retries across the upgrade gets the same task.
@@ -113,5 +102,5 @@ async fn tasks_and_volumes_of_an_earlier_version_are_understood() {
     let _ = api.stop(SINGLE).await.ok();
     let _ = api.stop(GANG).await.ok();
     assert!(api.task_ids().await.is_empty());
-    assert_eq!(api.delete(&format!("/volumes/{VOLUME}")).await.status, 200);
+    assert_eq!(api.delete_volume(VOLUME).await.status, 200);
 }
