@@ -6,6 +6,8 @@ use std::fmt;
 
 /// Number of the smallest unit (`n`) in 1.
 pub const NANOS_PER_UNIT: i128 = 1_000_000_000;
+/// The maximum number of digits of a quantity, including the decimal point.
+pub const MAX_DIGITS: usize = 30;
 const GIBIBYTE: i128 = 1 << 30;
 
 /// A quantity. Displays in its canonical form, in which Kubernetes returns it: in the same family of suffixes, with the
@@ -104,7 +106,7 @@ fn divide_out(mut number: i128, base: i128, limit: usize) -> (i128, usize) {
 
 fn parse_nanos(digits: &str, suffix: &str) -> Option<i128> {
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') || digits.len() > 30 {
+    if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') || digits.len() > MAX_DIGITS {
         return None;
     }
     let mantissa: i128 = format!("{whole}{fraction}").parse().ok()?;

@@ -6,6 +6,8 @@ pub mod fuzz;
 pub mod id;
 pub mod name;
 pub mod quantity;
+#[cfg(test)]
+mod schema_check;
 pub mod time;
 pub mod user;
 pub mod validation;

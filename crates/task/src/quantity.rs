@@ -8,12 +8,17 @@ use serde::{Serialize, Serializer};
 const NANOS_PER_MILLI: i128 = NANOS_PER_UNIT / 1000;
 /// 1 EiB, more than any cluster node has. A larger value is most likely bytes that were read as GiB.
 const MAX_BYTES: i128 = 1 << 60;
-/// [`MAX_BYTES`] as a number without a unit.
-pub(crate) const MAX_MEMORY_GIBIBYTES: i64 = 1 << 30;
 /// More than any cluster node has.
-pub(crate) const MAX_CPUS: i64 = 1_000_000;
+const MAX_CPUS: i64 = 1_000_000;
 /// No container starts with less. A smaller value is most likely `m` (milli) where `Mi` was meant.
 const MIN_MEMORY_BYTES: i128 = 1 << 20;
+
+/// The pattern of a size, for the OpenAPI document; [`Quantity::parse_size`] implements the rule. It does not say that a
+/// size is more than 0 and at most 1 EiB.
+pub(crate) const SIZE_PATTERN: &str = r"^\+?([0-9]+\.?[0-9]*|\.[0-9]+)([numkMGTPE]|[KMGTP][BbIi]|Ei|[kmgtp][bi])?$";
+
+/// The maximum length of a size: a sign, the digits that `quantity` reads, and a unit.
+pub(crate) const MAX_SIZE_LENGTH: usize = 1 + quantity::MAX_DIGITS + 2;
 
 /// A quantity in a form that Kubernetes accepts, and its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,7 +157,22 @@ fn skypilot_unit(unit: &str) -> Option<&'static str> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::Quantity;
+    use super::{MAX_SIZE_LENGTH, Quantity, SIZE_PATTERN};
+
+    /// Whether a size is more than 0 and at most 1 EiB, for numbers that a float has exactly.
+    fn is_within_limits(number: &str, unit: &str) -> bool {
+        let exponent = |units: &str, letter: char| units.find(letter).and_then(|at| i32::try_from(at).ok());
+        let is_binary = unit.len() != 1;
+        let factor = match unit.chars().next() {
+            None => 1024_f64.powi(3),
+            Some(letter) if is_binary => {
+                exponent("_KMGTPE", letter.to_ascii_uppercase()).map_or(1.0, |power| 1024_f64.powi(power))
+            }
+            Some(letter) => exponent("num_kMGTPE", letter).map_or(1.0, |power| 1000_f64.powi(power - 3)),
+        };
+        let size = number.parse::<f64>().unwrap_or(0.0) * factor;
+        size > 0.0 && size <= 1024_f64.powi(6)
+    }
 
     #[test]
     fn memory_is_read_as_skypilot_and_as_kubernetes_read_it() {
@@ -182,7 +202,55 @@ mod tests {
         }
     }
 
+    /// Every text of up to three letters, and some other ends.
+    fn units() -> impl Iterator<Item = String> {
+        let letters = || ('A'..='Z').chain('a'..='z');
+        let two = letters().flat_map(move |first| letters().map(move |second| format!("{first}{second}")));
+        let three = two
+            .clone()
+            .flat_map(move |two| letters().map(move |third| format!("{two}{third}")));
+        let others = ["", "+", ".", " ", "e3", "E-3", "Gi ", "Gi+", "\n", "é"].map(str::to_owned);
+        others
+            .into_iter()
+            .chain(letters().map(String::from))
+            .chain(two)
+            .chain(three)
+    }
+
+    #[test]
+    fn the_pattern_of_a_size_has_the_units_of_the_parser() {
+        let pattern = regex::Regex::new(SIZE_PATTERN).unwrap();
+        for unit in units() {
+            let text = format!("1{unit}");
+            assert_eq!(pattern.is_match(&text), Quantity::parse_size(&text).is_ok(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_pattern_of_a_size_has_the_numbers_of_the_parser() {
+        let pattern = regex::Regex::new(SIZE_PATTERN).unwrap();
+        let longest = format!("+{}1Ti", "0".repeat(quantity::MAX_DIGITS - 1));
+        assert_eq!(longest.len(), MAX_SIZE_LENGTH);
+        for text in [
+            "1", "1.5", "1.", ".5", "+1", "007", "", ".", "-1", "++1", "1..5", "1.5.", "1,5", "1_000", "1 ", " 1",
+            "1e3", "0x1", "١", "1Ti", "1.5Gi", "500M", "1TB", "100000", &longest,
+        ] {
+            assert_eq!(pattern.is_match(text), Quantity::parse_size(text).is_ok(), "{text:?}");
+        }
+        let too_long = format!("{}1Ti", "0".repeat(quantity::MAX_DIGITS));
+        assert!(Quantity::parse_size(&too_long).is_err());
+    }
+
     proptest! {
+        #[test]
+        fn a_text_is_a_size_if_it_matches_the_pattern_and_is_within_the_limits(
+            number in "[+-]?[0-9]{0,6}\\.?[0-9]{0,6}", unit in "[kKmMgGtTpPeEnu]?[iIbB]?",
+        ) {
+            let text = format!("{number}{unit}");
+            let matches = regex::Regex::new(SIZE_PATTERN).unwrap().is_match(&text);
+            prop_assert_eq!(matches && is_within_limits(&number, &unit), Quantity::parse_size(&text).is_ok(), "{}", text);
+        }
+
         #[test]
         fn no_text_makes_a_parser_panic(text: String) {
             let _ = Quantity::parse_cpus(&text);

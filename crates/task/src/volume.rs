@@ -1,14 +1,28 @@
 //! The definition of a volume.
 
 use serde_json::Value;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::name::Name;
 use crate::quantity::Quantity;
 use crate::validation::{self, ErrorDetail, Fields, Validator, coerce};
+use crate::wire::text_schema;
 
 /// Kubernetes' access modes. The first one is the default.
 /// Source: <https://kubernetes.io/docs/concepts/storage/persistent-volumes/#access-modes>.
 pub const ACCESS_MODES: [&str; 4] = ["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"];
+
+/// One of [`ACCESS_MODES`], in the OpenAPI document only.
+pub(crate) enum AccessMode {}
+
+impl PartialSchema for AccessMode {
+    fn schema() -> RefOr<Schema> {
+        text_schema("Access mode of a volume, as in Kubernetes.", &ACCESS_MODES)
+    }
+}
+
+impl ToSchema for AccessMode {}
 
 /// The maximum number of access modes in a definition; duplicates are allowed.
 pub(crate) const MAX_ACCESS_MODES: usize = 16;

@@ -3,7 +3,10 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::volume::AccessMode;
 
 /// The response header that identifies a k8s-cli server. Its value is the version of the server.
 pub const SERVER_HEADER: &str = "k8s-cli-server";
@@ -11,7 +14,6 @@ pub const SERVER_HEADER: &str = "k8s-cli-server";
 /// State of a task or of one of its nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-#[schema(as = State)]
 pub enum TaskState {
     /// No container is running yet; `reason` and `message` explain why.
     Pending,
@@ -55,12 +57,16 @@ pub struct TaskStatus {
     /// State of all nodes together.
     pub status: TaskState,
     /// Why the task is pending or has failed: a machine-readable reason, as in Kubernetes.
+    #[schema(required = true)]
     pub reason: Option<String>,
     /// Human-readable explanation of `reason`, with the node it is about.
+    #[schema(required = true)]
     pub message: Option<String>,
     /// Creation time (RFC 3339, UTC).
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// When the state was last observed to change (RFC 3339, UTC).
+    #[schema(format = DateTime)]
     pub updated_at: String,
     /// Name of the user who owns the task.
     pub username: String,
@@ -89,9 +95,11 @@ pub struct TaskMetadata {
     pub pending_nodes: u32,
     /// Attempts before the current one, oldest first.
     #[serde(default)]
+    #[schema(required = true)]
     pub attempts: Vec<AttemptStatus>,
     /// Status of the nodes, in rank order.
     #[serde(default)]
+    #[schema(required = true)]
     pub nodes: Vec<NodeStatus>,
 }
 
@@ -101,12 +109,16 @@ pub struct AttemptStatus {
     /// Number of the attempt, starting at 1.
     pub attempt: u32,
     /// Why the attempt failed: a machine-readable reason.
+    #[schema(required = true)]
     pub reason: Option<String>,
     /// Human-readable explanation of `reason`, with the node it is about.
+    #[schema(required = true)]
     pub message: Option<String>,
     /// When its first container started (RFC 3339, UTC).
+    #[schema(required = true, format = DateTime)]
     pub started_at: Option<String>,
     /// When its last container terminated (RFC 3339, UTC).
+    #[schema(required = true, format = DateTime)]
     pub finished_at: Option<String>,
 }
 
@@ -117,26 +129,35 @@ pub struct NodeStatus {
     pub rank: u32,
     /// Number of the current attempt, starting at 1.
     #[serde(default = "first_attempt")]
+    #[schema(required = true)]
     pub attempt: u32,
     /// State of the node.
     pub status: TaskState,
     /// Why the node is pending or has failed: a machine-readable reason.
+    #[schema(required = true)]
     pub reason: Option<String>,
     /// Human-readable explanation of `reason`.
+    #[schema(required = true)]
     pub message: Option<String>,
     /// Name of the node's Job.
     pub job_name: String,
     /// Name of the node's pod, once it exists.
+    #[schema(required = true)]
     pub pod_name: Option<String>,
     /// Name of the cluster node, once the pod is scheduled.
+    #[schema(required = true)]
     pub node_name: Option<String>,
     /// IP address of the pod, once it is assigned.
+    #[schema(required = true)]
     pub pod_ip: Option<String>,
     /// Exit code of the container, once it has terminated.
+    #[schema(required = true)]
     pub exit_code: Option<i32>,
     /// When the container started (RFC 3339, UTC).
+    #[schema(required = true, format = DateTime)]
     pub started_at: Option<String>,
     /// When the container terminated (RFC 3339, UTC).
+    #[schema(required = true, format = DateTime)]
     pub finished_at: Option<String>,
 }
 
@@ -154,18 +175,34 @@ pub struct VolumeStatus {
     /// Requested size.
     pub size: String,
     /// Storage class, once Kubernetes has chosen one.
+    #[schema(required = true)]
     pub storage_class: Option<String>,
     /// Access modes.
+    #[schema(value_type = Vec<AccessMode>)]
     pub access_modes: Vec<String>,
     /// `Pending`, `Bound`, `Lost`, or `Terminating` (deleted, but still in use by a task).
+    #[schema(value_type = VolumePhase)]
     pub status: String,
     /// Creation time (RFC 3339, UTC).
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// Name of the user who owns the volume.
     pub username: String,
     /// Kubernetes object of the volume.
     pub metadata: VolumeMetadata,
 }
+
+/// The phase of a volume, in the OpenAPI document only.
+enum VolumePhase {}
+
+impl PartialSchema for VolumePhase {
+    fn schema() -> RefOr<Schema> {
+        let phases = ["Pending", "Bound", "Lost", "Terminating"];
+        text_schema("Phase of a volume, as in Kubernetes, or `Terminating`.", &phases)
+    }
+}
+
+impl ToSchema for VolumePhase {}
 
 /// Kubernetes object of a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -178,7 +215,6 @@ pub struct VolumeMetadata {
 
 /// A cluster node that tasks can run on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[schema(as = Machine)]
 pub struct ClusterNode {
     /// Name of the cluster node.
     pub name: String,
@@ -194,12 +230,10 @@ pub struct ClusterNode {
 
 /// Versions of the server and of Kubernetes, and where tasks run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[schema(as = Version)]
 pub struct ServerVersion {
     /// Version of the server.
     pub version: String,
     /// `cluster`, or `embedded` if tasks run on the server's machine.
-    #[schema(value_type = String)]
     pub backend: BackendKind,
     /// Namespace of all tasks and volumes.
     pub namespace: String,
@@ -218,4 +252,111 @@ pub enum BackendKind {
     /// A backend that this version does not know.
     #[serde(untagged)]
     Other(String),
+}
+
+impl PartialSchema for BackendKind {
+    fn schema() -> RefOr<Schema> {
+        text_schema("The Kubernetes behind a server.", &["cluster", "embedded"])
+    }
+}
+
+impl ToSchema for BackendKind {}
+
+/// The schema of text that is one of `values`.
+pub(crate) fn text_schema(description: &str, values: &[&str]) -> RefOr<Schema> {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some(description))
+        .enum_values(Some(values.iter().copied()))
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{AttemptStatus, BackendKind, NodeStatus, ServerVersion, TaskMetadata, TaskState, TaskStatus};
+    use crate::schema_check::Schemas;
+
+    #[test]
+    fn every_field_of_a_status_is_always_there() {
+        let text = || "x".to_owned();
+        let attempt = |text: Option<String>| AttemptStatus {
+            attempt: 1,
+            reason: text.clone(),
+            message: text.clone(),
+            started_at: text.clone(),
+            finished_at: text,
+        };
+        let node = |text: Option<String>| NodeStatus {
+            rank: 0,
+            attempt: 1,
+            status: TaskState::Running,
+            reason: text.clone(),
+            message: text.clone(),
+            job_name: "job".to_owned(),
+            pod_name: text.clone(),
+            node_name: text.clone(),
+            pod_ip: text.clone(),
+            exit_code: text.is_some().then_some(1),
+            started_at: text.clone(),
+            finished_at: text,
+        };
+        let task = TaskStatus {
+            task_id: text(),
+            name: text(),
+            status: TaskState::Pending,
+            reason: None,
+            message: Some(text()),
+            created_at: text(),
+            updated_at: text(),
+            username: text(),
+            metadata: TaskMetadata {
+                job_name: text(),
+                namespace: text(),
+                num_nodes: 2,
+                node_jobs: vec![text()],
+                succeeded_nodes: 0,
+                failed_nodes: 0,
+                running_nodes: 0,
+                pending_nodes: 2,
+                attempts: vec![attempt(None), attempt(Some(text()))],
+                nodes: vec![node(None), node(Some(text()))],
+            },
+        };
+        let schemas = Schemas::of::<TaskStatus>();
+        let mut json = serde_json::to_value(&task).unwrap();
+        assert_eq!(schemas.check(&json), Ok(()));
+        for path in ["", "/metadata", "/metadata/attempts/0", "/metadata/nodes/0"] {
+            let fields = json.pointer(path).unwrap().as_object().unwrap().clone();
+            for key in fields.keys() {
+                json.pointer_mut(path)
+                    .unwrap()
+                    .as_object_mut()
+                    .unwrap()
+                    .shift_remove(key);
+                assert!(schemas.check(&json).is_err(), "{path}/{key} is required");
+                *json.pointer_mut(path).unwrap() = fields.clone().into();
+            }
+        }
+    }
+
+    #[test]
+    fn a_backend_is_one_of_the_two_that_are_documented() {
+        let version = |backend: BackendKind| {
+            let text = || "x".to_owned();
+            let version = ServerVersion {
+                version: text(),
+                backend,
+                namespace: text(),
+                kubernetes: text(),
+            };
+            Schemas::of::<ServerVersion>().check(&json!(version))
+        };
+        assert_eq!(
+            (version(BackendKind::Cluster), version(BackendKind::Embedded)),
+            (Ok(()), Ok(()))
+        );
+        assert!(version(BackendKind::Other("other".to_owned())).is_err());
+    }
 }

@@ -16,6 +16,9 @@ pub(super) const MAX_PROVISION_TIMEOUT_SECONDS: i64 = MAX_DURATION_SECONDS as i6
 /// The maximum length of a queue name, which becomes a label value.
 pub(super) const MAX_QUEUE_LENGTH: usize = 63;
 
+/// The pattern of a queue name, for the OpenAPI document; `parse_queue_name` implements the rule.
+pub(super) const QUEUE_PATTERN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+
 /// Keys of SkyPilot that are not supported.
 const UNSUPPORTED: &[&str] = &[
     "active_workspace",

@@ -14,6 +14,9 @@ pub(super) const MAX_VARIABLES: usize = 10_000;
 /// The maximum length of a variable name: it may become a key of a ConfigMap.
 pub(super) const MAX_VARIABLE_NAME_BYTES: usize = 253;
 
+/// The pattern of a variable name, for the OpenAPI document; `is_variable_name` implements the rule.
+pub(super) const VARIABLE_NAME_PATTERN: &str = "^[A-Za-z_][A-Za-z0-9_]*$";
+
 /// The maximum length of a variable's value: with the name and `=`, it must fit into
 /// [`super::MAX_ARGUMENT_BYTES`].
 pub(super) const MAX_VARIABLE_BYTES: usize = 130_000;

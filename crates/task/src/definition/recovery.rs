@@ -6,13 +6,13 @@ use serde_json::Value;
 use crate::validation::{Fields, Validator, coerce};
 
 /// SkyPilot's strategies. They differ in the order in which regions are tried, so on one cluster they are equivalent.
-pub(super) const STRATEGIES: [&str; 2] = ["FAILOVER", "EAGER_NEXT_REGION"];
+const STRATEGIES: [&str; 2] = ["FAILOVER", "EAGER_NEXT_REGION"];
 
 /// The maximum of `max_restarts_on_errors`.
 pub const MAX_RESTARTS: u32 = 1000;
 
 /// The maximum number of exit codes: no more exist.
-pub(super) const MAX_EXIT_CODES: usize = 256;
+const MAX_EXIT_CODES: usize = 256;
 
 /// When a failed task is retried. A task that the cluster interrupted (eviction, preemption, or a lost cluster node) is
 /// always retried.

@@ -12,11 +12,16 @@ use crate::validation::{Fields, Validator, coerce};
 /// Source: <https://pkg.go.dev/github.com/distribution/reference>.
 pub(super) const MAX_IMAGE_BYTES: usize = 512;
 
+/// The pattern of an image with or without `docker:`, for the OpenAPI document; [`parse_image`] implements the rule. It
+/// does not say that the part after `docker:` must start with a letter or digit, too: not every dialect of regular
+/// expressions can.
+pub(super) const IMAGE_PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$";
+
 /// The highest TCP port.
 const MAX_PORT: i64 = 65_535;
 
 /// The maximum number of ports and port ranges, which have no effect.
-pub(super) const MAX_PORTS: usize = 256;
+const MAX_PORTS: usize = 256;
 
 /// Keys of SkyPilot's `resources` that are not supported yet.
 /// Source: SkyPilot's `get_resources_schema`, release 0.14.

@@ -1,4 +1,7 @@
-//! The OpenAPI schemas of task and volume definitions. They repeat the rules of the parsers for API clients.
+//! The OpenAPI schemas of task and volume definitions, for generated clients.
+//!
+//! They accept whatever the parsers accept, with two exceptions: a `null` (absent means the same), and Pydantic's
+//! conversions (e.g., `"3"` for the number 3). Where a rule cannot be a portable schema, the description has it.
 
 use std::borrow::Cow;
 
@@ -6,23 +9,25 @@ use serde_json::{Value, json};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::config::{MAX_PROVISION_TIMEOUT_SECONDS, MAX_QUEUE_LENGTH};
-use super::envs::{MAX_VARIABLE_BYTES, MAX_VARIABLE_NAME_BYTES, MAX_VARIABLES};
-use super::recovery::MAX_EXIT_CODES;
-use super::resources::{MAX_IMAGE_BYTES, MAX_PORTS};
-use super::scripts::{MAX_PATH_BYTES, MAX_SCRIPT_BYTES};
-use super::task_definition::{MAX_FILE_MOUNTS, TaskDefinition};
-use super::volume_mounts::MAX_VOLUMES;
+use super::config::{MAX_PROVISION_TIMEOUT_SECONDS, MAX_QUEUE_LENGTH, QUEUE_PATTERN};
+use super::envs::{MAX_VARIABLE_BYTES, MAX_VARIABLE_NAME_BYTES, MAX_VARIABLES, VARIABLE_NAME_PATTERN};
+use super::resources::{IMAGE_PATTERN, MAX_IMAGE_BYTES};
+use super::scripts::{DIRECTORY_PATTERN, MAX_PATH_BYTES, MAX_SCRIPT_BYTES, NO_NUL_PATTERN};
+use super::task_definition::{MAX_FILE_MOUNTS, MAX_NODES, TaskDefinition};
+use super::volume_mounts::{MAX_VOLUMES, MOUNT_PATH_PATTERN};
 use crate::name;
-use crate::quantity::{MAX_CPUS, MAX_MEMORY_GIBIBYTES};
-use crate::volume::{ACCESS_MODES, MAX_ACCESS_MODES, STORAGE_CLASS_PATTERN, VolumeDefinition};
+use crate::quantity::{MAX_SIZE_LENGTH, SIZE_PATTERN};
+use crate::volume::{MAX_ACCESS_MODES, STORAGE_CLASS_PATTERN, VolumeDefinition};
 
-/// Text without NUL characters, which cannot be passed to a process.
-const NO_NUL: &str = "^[^\\u0000]*$";
+const NO_EFFECT: &str = "Accepted for compatibility; has no effect.";
 
-fn into_schema(value: Value) -> RefOr<Schema> {
-    RefOr::T(serde_json::from_value(value).expect("the schemas below are valid; a test checks this"))
-}
+/// The schemas of the objects in a task definition, by name. Inline objects would have no names in generated clients.
+const TASK_PARTS: [(&str, fn() -> Value); 4] = [
+    ("Resources", resources_schema),
+    ("TaskConfig", config_schema),
+    ("KubernetesConfig", kubernetes_schema),
+    ("KueueConfig", kueue_schema),
+];
 
 impl PartialSchema for TaskDefinition {
     fn schema() -> RefOr<Schema> {
@@ -33,6 +38,10 @@ impl PartialSchema for TaskDefinition {
 impl ToSchema for TaskDefinition {
     fn name() -> Cow<'static, str> {
         Cow::Borrowed("TaskDefinition")
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.extend(TASK_PARTS.map(|(name, schema)| (name.to_owned(), into_schema(schema()))));
     }
 }
 
@@ -48,68 +57,99 @@ impl ToSchema for VolumeDefinition {
     }
 }
 
-fn name_schema() -> Value {
-    json!({"type": "string", "minLength": 1, "maxLength": name::MAX_LENGTH, "pattern": name::PATTERN})
+fn into_schema(value: Value) -> RefOr<Schema> {
+    RefOr::T(serde_json::from_value(value).expect("the schemas below are valid; a test checks this"))
+}
+
+fn reference(name: &str, description: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}"), "description": description})
+}
+
+/// A value with several notations. It has no type (utoipa omits the null), because generators fail on types that are
+/// alternatives of text, numbers, lists, and objects.
+fn any_value(description: impl Into<String>, examples: Value) -> Value {
+    json!({"type": null, "description": description.into(), "examples": examples})
+}
+
+fn name_schema(description: &str) -> Value {
+    json!({
+        "type": "string",
+        "description": description,
+        "minLength": 1,
+        "maxLength": name::MAX_LENGTH,
+        "pattern": name::PATTERN,
+    })
 }
 
 fn task_schema() -> Value {
-    let mut name = name_schema();
-    name["type"] = json!(["string", "null"]);
     json!({
         "type": "object",
         "description": "A task: one or more nodes that run the same Bash script.",
         "required": ["run"],
         "additionalProperties": false,
         "properties": {
-            "name": name,
+            "name": name_schema("Name of the task. Defaults to `task-{task_id}`."),
             "workdir": {
-                "type": ["string", "null"],
+                "type": "string",
                 "description": "Directory in the container in which `setup` and `run` start.",
                 "minLength": 1,
                 "maxLength": MAX_PATH_BYTES,
-                "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
+                "pattern": DIRECTORY_PATTERN,
             },
-            "num_nodes": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 1},
-            "resources": resources_schema(),
+            "num_nodes": {
+                "type": "integer",
+                "description": "Number of nodes.",
+                "minimum": 1,
+                "maximum": MAX_NODES,
+                "default": 1,
+            },
+            "resources": reference("Resources", "Resources of each node."),
             "envs": {
-                "type": ["object", "null"],
+                "type": "object",
                 "description": "Environment variables of `setup` and `run`.",
                 "maxProperties": MAX_VARIABLES,
-                "propertyNames": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$", "maxLength": MAX_VARIABLE_NAME_BYTES},
-                "additionalProperties": {
-                    "type": ["string", "number", "boolean"], "pattern": NO_NUL, "maxLength": MAX_VARIABLE_BYTES,
+                "propertyNames": {
+                    "type": "string", "pattern": VARIABLE_NAME_PATTERN, "maxLength": MAX_VARIABLE_NAME_BYTES,
                 },
+                "additionalProperties": any_value(
+                    format!(
+                        "A text of at most {MAX_VARIABLE_BYTES} bytes without NUL characters, a number, or a boolean. \
+                         As in SkyPilot, numbers and booleans become text; `true` becomes `True`."
+                    ),
+                    json!(["text", 10, 0.5, true]),
+                ),
             },
             "max_duration": {
-                "type": ["string", "null"],
-                "description": "Time limit of each node, e.g., 90s or 1h30m. Defaults to the server's time limit.",
-                "pattern": "^[1-9][0-9]{0,3}[smh]$",
+                "type": "string",
+                "description": "Time limit of each node, from 1 second to 1 year. Defaults to the server's time limit.",
+                "examples": ["90s", "30m", "1h30m", "2d"],
             },
-            "config": config_schema(),
+            "config": reference("TaskConfig", "Settings of the task."),
             "file_mounts": {
-                "type": ["object", "null"],
-                "description": "Accepted for compatibility; has no effect.",
+                "type": "object",
+                "description": NO_EFFECT,
                 "maxProperties": MAX_FILE_MOUNTS,
                 "additionalProperties": {"type": "string"},
             },
             "volumes": {
-                "type": ["object", "null"],
+                "type": "object",
                 "description": "Volumes to mount, by mount path. A value is the name of one of the user's volumes, or of \
-                    a PersistentVolumeClaim without an owner.",
+                    a PersistentVolumeClaim without an owner. Volumes cannot be mounted at `/proc`, `/sys`, `/dev` \
+                    (except `/dev/shm`), or `/etc/k8s-cli`, nor can a path contain `..`.",
                 "maxProperties": MAX_VOLUMES,
-                "propertyNames": {"type": "string", "pattern": "^(/[A-Za-z0-9_-]+)+$", "maxLength": MAX_PATH_BYTES},
+                "propertyNames": {"type": "string", "pattern": MOUNT_PATH_PATTERN, "maxLength": MAX_PATH_BYTES},
                 "additionalProperties": {"type": "string", "minLength": 1},
             },
             "setup": {
-                "type": ["string", "null"],
+                "type": "string",
                 "description": "Bash script that runs before `run`, in the same shell. If it fails, the node fails.",
-                "pattern": NO_NUL,
+                "pattern": NO_NUL_PATTERN,
                 "maxLength": MAX_SCRIPT_BYTES,
             },
             "run": {
                 "type": "string",
                 "description": "Bash script to run on each node.",
-                "pattern": NO_NUL,
+                "pattern": NO_NUL_PATTERN,
                 "maxLength": MAX_SCRIPT_BYTES,
             },
         },
@@ -121,149 +161,96 @@ fn task_schema() -> Value {
 
 fn config_schema() -> Value {
     json!({
-        "type": ["object", "null"],
-        "description": "Kubernetes settings of the task.",
+        "type": "object",
+        "description": "Settings of a task.",
+        "additionalProperties": false,
+        "properties": {"kubernetes": reference("KubernetesConfig", "Kubernetes settings of the task.")},
+    })
+}
+
+fn kubernetes_schema() -> Value {
+    json!({
+        "type": "object",
+        "description": "Kubernetes settings of a task.",
         "additionalProperties": false,
         "properties": {
-            "kubernetes": {
-                "type": ["object", "null"],
-                "additionalProperties": false,
-                "properties": {
-                    "provision_timeout": {
-                        "type": ["integer", "null"],
-                        "description": "Provisioning timeout in seconds: the task fails if its nodes are not all \
-                            scheduled within this time. -1 means no timeout.",
-                        "minimum": -1,
-                        "maximum": MAX_PROVISION_TIMEOUT_SECONDS,
-                    },
-                    "kueue": {
-                        "type": ["object", "null"],
-                        "additionalProperties": false,
-                        "properties": {
-                            "local_queue_name": {
-                                "type": ["string", "null"],
-                                "description": "Kueue LocalQueue to submit the task to.",
-                                "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
-                                "maxLength": MAX_QUEUE_LENGTH,
-                            },
-                        },
-                    },
-                },
+            "provision_timeout": {
+                "type": "integer",
+                "description": "Provisioning timeout in seconds: the task fails if its nodes are not all scheduled \
+                    within this time. -1 means no timeout.",
+                "minimum": -1,
+                "maximum": MAX_PROVISION_TIMEOUT_SECONDS,
+            },
+            "kueue": reference("KueueConfig", "Kueue settings of the task."),
+        },
+    })
+}
+
+fn kueue_schema() -> Value {
+    json!({
+        "type": "object",
+        "description": "Kueue settings of a task.",
+        "additionalProperties": false,
+        "properties": {
+            "local_queue_name": {
+                "type": "string",
+                "description": "Kueue LocalQueue to submit the task to.",
+                "minLength": 1,
+                "maxLength": MAX_QUEUE_LENGTH,
+                "pattern": QUEUE_PATTERN,
             },
         },
     })
 }
 
 fn resources_schema() -> Value {
-    let quantity = "^[1-9][0-9]{0,5}\\+?$";
-    let number = |minimum: f64, maximum: i64| json!({"type": "number", "minimum": minimum, "maximum": maximum});
-    let ignored = ignored_schemas();
     json!({
-        "type": ["object", "null"],
-        "description": "Resources of each node.",
+        "type": "object",
+        "description": "Resources of each node of a task.",
         "additionalProperties": false,
         "properties": {
-            "cpus": {
-                "description": "Number of CPUs: 4, 0.5, \"500m\", or \"4+\".",
-                "anyOf": [
-                    {"type": "string", "pattern": quantity},
-                    {"type": "string", "pattern": "^[1-9][0-9]{0,5}m$"},
-                    number(0.001, MAX_CPUS),
-                    {"type": "null"},
-                ],
-            },
-            "memory": {
-                "description": "Amount of memory: \"16GB\", \"16Gi\", \"512Mi\", or a number of GiB.",
-                "anyOf": [
-                    {"type": "string", "pattern": quantity},
-                    {"type": "string", "pattern": "^[1-9][0-9]{0,5}(GB|Gi|MB|Mi)$"},
-                    number(1.0 / 1024.0, MAX_MEMORY_GIBIBYTES),
-                    {"type": "null"},
-                ],
-            },
-            "accelerators": {
-                "description": "GPUs: \"H100\", \"H100:8\", {\"H100\": 8}, or a count such as \"1\".",
-                "anyOf": [
-                    {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9._-]{0,60}(:[1-9][0-9]{0,2})?$"},
-                    {"type": "string", "pattern": "^[1-9][0-9]{0,2}$"},
-                    {
-                        "type": "object",
-                        "minProperties": 1,
-                        "maxProperties": 1,
-                        "propertyNames": {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9._-]{0,60}$"},
-                        "additionalProperties": {"type": "integer", "minimum": 1, "maximum": 1024},
-                    },
-                    {"type": "null"},
-                ],
-            },
-            "instance_type": ignored["instance_type"],
-            "use_spot": ignored["use_spot"],
-            "disk_size": ignored["disk_size"],
-            "ports": ignored["ports"],
-            "job_recovery": job_recovery_schema(),
+            "cpus": any_value(
+                "Number of CPUs, as a number or text. `4+` requests 4.",
+                json!(["4", 4, 0.5, "0.5", "500m", "4+", "4.5+"]),
+            ),
+            "memory": any_value(
+                "Amount of memory: a number of GiB, or text with a unit. The units `GB` and `Gi` are the same, as in \
+                 SkyPilot; `G` is 1000³ bytes.",
+                json!(["16GB", 16, "16", "16+", "1.5Gi", "512Mi", "16G"]),
+            ),
+            "accelerators": any_value(
+                "GPUs: a model, a model with a count, or a count. The model has no effect.",
+                json!(["H100:8", "H100", {"H100": 8}, "1"]),
+            ),
+            "instance_type": {"type": "string", "description": NO_EFFECT},
+            "use_spot": any_value(format!("A boolean. {NO_EFFECT}"), json!([true, false, "yes", 0])),
+            "disk_size": any_value(
+                format!("A number of GiB, or text with a unit. {NO_EFFECT}"),
+                json!([256, "256", "256GB", "1TB"]),
+            ),
+            "ports": any_value(
+                format!("A port, a range of ports, or a list of both. {NO_EFFECT}"),
+                json!([8080, "10000", "8080-8090", [8080, "9000-9100"]]),
+            ),
+            "job_recovery": any_value(
+                "When to retry the task after a failure: a strategy (`FAILOVER`, `EAGER_NEXT_REGION`, or `none`, in any \
+                 case), or an object with a `strategy`, with `max_restarts_on_errors` (0 to 1000; 0 by default), and \
+                 with `recover_on_exit_codes` (an exit code or a list of exit codes).",
+                json!([
+                    {"max_restarts_on_errors": 3, "recover_on_exit_codes": [33]},
+                    {"strategy": "eager_next_region", "recover_on_exit_codes": 33},
+                    "FAILOVER",
+                    "none",
+                ]),
+            ),
             "image_id": {
-                "type": ["string", "null"],
-                "description": "Container image. It must contain Bash.",
-                "pattern": "^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$",
+                "type": "string",
+                "description": "Container image, with or without the prefix `docker:`. It must contain Bash.",
+                "minLength": 1,
                 "maxLength": MAX_IMAGE_BYTES,
+                "pattern": IMAGE_PATTERN,
             },
         },
-    })
-}
-
-/// Fields of SkyPilot that are accepted and have no effect.
-fn ignored_schemas() -> Value {
-    // Pydantic's lax conversions accept strings and `true` as numbers.
-    let port = json!({"anyOf": [
-        {"type": "integer", "minimum": 1, "maximum": 65535},
-        {"type": "string", "pattern": "^[1-9][0-9]{0,3}(-[1-5][0-9]{4})?$"},
-        {"type": "boolean", "enum": [true]},
-    ]});
-    json!({
-        "instance_type": {"type": ["string", "null"], "description": "Accepted for compatibility; has no effect."},
-        "use_spot": {
-            "description": "Accepted for compatibility; has no effect.",
-            "anyOf": [
-                {"type": ["boolean", "null"]},
-                {"type": "integer", "enum": [0, 1]},
-                {"type": "string", "enum": ["0", "1", "off", "on", "f", "t", "false", "true", "n", "y", "no", "yes"]},
-            ],
-        },
-        "disk_size": {
-            "description": "Accepted for compatibility; has no effect.",
-            "anyOf": [
-                {"type": ["integer", "boolean", "null"]},
-                {"type": "string", "pattern": "^[1-9][0-9]{0,5}(GB|Gi)?$"},
-            ],
-        },
-        "ports": {
-            "description": "Accepted for compatibility; has no effect.",
-            "anyOf": [port.clone(), {"type": "array", "maxItems": MAX_PORTS, "items": port}, {"type": "null"}],
-        },
-    })
-}
-
-fn job_recovery_schema() -> Value {
-    json!({
-        "description": "When to retry the task after a failure.",
-        "anyOf": [
-            {"type": ["string", "null"], "enum": ["FAILOVER", "EAGER_NEXT_REGION", "none", null]},
-            {
-                "type": "object",
-                "additionalProperties": false,
-                "properties": {
-                    "strategy": {"type": ["string", "null"], "enum": ["FAILOVER", "EAGER_NEXT_REGION", "none", null]},
-                    "max_restarts_on_errors": {"type": "integer", "minimum": 0, "maximum": 1000, "default": 0},
-                    "recover_on_exit_codes": {
-                        "anyOf": [
-                            {"type": "integer", "minimum": 0, "maximum": 255},
-                            {"type": "array", "maxItems": MAX_EXIT_CODES, "items": {"type": "integer", "minimum": 0, "maximum": 255}},
-                            {"type": "null"},
-                        ],
-                    },
-                },
-            },
-        ],
     })
 }
 
@@ -274,31 +261,29 @@ fn volume_schema() -> Value {
         "required": ["name", "size"],
         "additionalProperties": false,
         "properties": {
-            "name": name_schema(),
+            "name": name_schema("Name of the volume."),
             "size": {
                 "type": "string",
-                "description": "Minimum size. A number without a unit is in GiB.",
-                "pattern": "^[1-9][0-9]{0,4}(Mi|Gi|GB)?$",
+                "description": "Minimum size: more than 0, at most 1 EiB. A number without a unit is in GiB. The units \
+                    `GB` and `Gi` are the same, as in SkyPilot; `G` is 1000³ bytes.",
+                "maxLength": MAX_SIZE_LENGTH,
+                "pattern": SIZE_PATTERN,
+                "examples": ["10Gi", "100GB", "500M", "1.5Ti", "10"],
             },
             "storage_class": {
-                "type": ["string", "null"],
+                "type": "string",
                 "description": "Storage class. Defaults to the default storage class of the cluster.",
-                "pattern": STORAGE_CLASS_PATTERN,
                 "minLength": 1,
                 "maxLength": name::MAX_LENGTH,
+                "pattern": STORAGE_CLASS_PATTERN,
             },
             "access_modes": {
-                "description": "Access modes. Defaults to ReadWriteOnce.",
-                "anyOf": [
-                    {
-                        "type": "array",
-                        "minItems": 1,
-                        "maxItems": MAX_ACCESS_MODES,
-                        "items": {"type": "string", "enum": ACCESS_MODES[..3]},
-                    },
-                    {"type": "array", "minItems": 1, "maxItems": 1, "items": {"type": "string", "enum": [ACCESS_MODES[3]]}},
-                    {"type": "null"},
-                ],
+                "type": "array",
+                "description": "Access modes. Defaults to `ReadWriteOnce`. `ReadWriteOncePod` cannot be combined with \
+                    others.",
+                "minItems": 1,
+                "maxItems": MAX_ACCESS_MODES,
+                "items": {"$ref": "#/components/schemas/AccessMode"},
             },
         },
         "examples": [{"name": "data", "size": "10Gi", "access_modes": ["ReadWriteMany"]}],
@@ -306,45 +291,4 @@ fn volume_schema() -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-    use utoipa::PartialSchema;
-
-    use super::{resources_schema, task_schema, volume_schema};
-    use crate::{TaskDefinition, VolumeDefinition};
-
-    /// Whether the parser knows a property. Its errors suggest the nearest known key, so parsing a slightly misspelled
-    /// key reveals whether the property is known.
-    fn knows(errors: &[crate::ErrorDetail], property: &str) -> bool {
-        errors.iter().any(|error| error.msg.contains(&format!("`{property}`")))
-    }
-
-    #[test]
-    fn the_schemas_are_valid() {
-        let _ = (TaskDefinition::schema(), VolumeDefinition::schema());
-    }
-
-    #[test]
-    fn every_property_of_the_schema_is_a_key_of_the_parser() {
-        let keys = |schema: Value| {
-            schema["properties"]
-                .as_object()
-                .unwrap()
-                .keys()
-                .cloned()
-                .collect::<Vec<_>>()
-        };
-        for key in keys(task_schema()) {
-            let errors = TaskDefinition::parse(&json!({ format!("{key}_"): 1 }), 1).unwrap_err();
-            assert!(knows(&errors, &key), "{key}");
-        }
-        for key in keys(resources_schema()) {
-            let errors = TaskDefinition::parse(&json!({ "resources": { format!("{key}_"): 1 } }), 1).unwrap_err();
-            assert!(knows(&errors, &key), "{key}");
-        }
-        for key in keys(volume_schema()) {
-            let errors = VolumeDefinition::parse(&json!({ format!("{key}_"): 1 })).unwrap_err();
-            assert!(knows(&errors, &key), "{key}");
-        }
-    }
-}
+mod tests;

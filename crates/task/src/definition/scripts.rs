@@ -15,6 +15,12 @@ pub const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
 /// The maximum length of a path on Linux: `PATH_MAX` minus the terminating NUL.
 pub(super) const MAX_PATH_BYTES: usize = 4095;
 
+/// The pattern of text without NUL characters, for the OpenAPI document; [`deny_nul`] implements the rule.
+pub(super) const NO_NUL_PATTERN: &str = r"^[^\x00]*$";
+
+/// The pattern of a directory, for the OpenAPI document; [`parse_workdir`] implements the rule.
+pub(super) const DIRECTORY_PATTERN: &str = r"^[^\x00-\x1f\x7f-\x9f]+$";
+
 pub(super) fn parse_script(value: &Value, validator: &mut Validator) -> Option<String> {
     let text = coerce::string(value, validator)?;
     if text.len() > MAX_SCRIPT_BYTES {

@@ -9,6 +9,10 @@ use crate::validation::{Validator, coerce};
 /// The maximum number of volumes. Each is a mount, and nested mounts take the container runtime quadratic time.
 pub(super) const MAX_VOLUMES: usize = 100;
 
+/// The pattern of a mount path, for the OpenAPI document; [`mount_path_error`] implements the rule. Reserved directories
+/// and `..` are only in the description.
+pub(super) const MOUNT_PATH_PATTERN: &str = r"^/+[^/:\x00-\x1f\x7f-\x9f][^:\x00-\x1f\x7f-\x9f]*$";
+
 /// A volume and its mount path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct VolumeMount {
