@@ -4,16 +4,14 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use task::user;
 
+use crate::extract::{IDEMPOTENCY_KEY_PATTERN, MAX_IDEMPOTENCY_KEY};
 use crate::router;
-
-/// Excludes control characters, and spaces at either end.
-const USER_PATTERN: &str = "^[!-~\\u00a0-\\uffff]([ -~\\u00a0-\\uffff]*[!-~\\u00a0-\\uffff])?$";
-
-/// Matches a subset of the accepted values: a number with a unit, or a UTC timestamp.
-const SINCE_PATTERN: &str = "^([1-9][0-9]{0,4}[smhd]|20[0-9]{2}-0[1-9]-[12][0-9]T[01][0-9]:[0-5][0-9]:[0-5][0-9]Z)$";
 
 /// Routes that do not require a user.
 const PUBLIC: &[&str] = &["/", "/healthz", "/readyz", "/version", "/metrics"];
+
+/// Routes whose responses have an `ETag`.
+const CONDITIONAL: &[&str] = &["/tasks", "/tasks/{task_id}", "/volumes", "/volumes/{volume_id}"];
 
 /// The document as JSON. `max_nodes` is the limit of this server, and `root_path` the prefix that a proxy strips from
 /// the paths of requests.
@@ -26,21 +24,29 @@ pub fn document(max_nodes: u32, root_path: &str) -> Bytes {
         "description": "Runs tasks on Kubernetes.",
         "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     });
-    if !root_path.is_empty() {
-        document["servers"] = json!([{"url": root_path}]);
-    }
-    document["components"]["schemas"]["TaskDefinition"]["properties"]["num_nodes"]["maximum"] = json!(max_nodes);
-    document["components"]["schemas"]["ValidationError"] = validation_error_schema();
-    document["components"]["schemas"]["HTTPValidationError"] = json!({
-        "type": "object",
-        "required": ["detail"],
-        "properties": {"detail": {"type": "array", "items": reference("ValidationError")}},
-    });
-    document["components"]["schemas"]["ErrorResponse"] = json!({
-        "type": "object",
-        "required": ["detail"],
-        "properties": {"detail": {"type": "string"}},
-    });
+    document["servers"] = json!([{"url": if root_path.is_empty() { "/" } else { root_path }}]);
+    document["tags"] = json!([
+        {"name": "tasks", "description": "Submit, inspect, and stop tasks."},
+        {"name": "volumes", "description": "Create, inspect, and delete volumes, which outlive tasks."},
+        {"name": "cluster", "description": "What tasks run on."},
+        {"name": "health", "description": "State of the server; requires no user."},
+    ]);
+    let components = &mut document["components"];
+    components["schemas"]["TaskDefinition"]["properties"]["num_nodes"]["maximum"] = json!(max_nodes);
+    let schemas = components["schemas"].as_object_mut().expect("the document has schemas");
+    schemas.extend(error_schemas());
+    components["headers"] = headers();
+    components["responses"] = error_responses();
+    components["securitySchemes"] = json!({"User": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-User",
+        "description": format!(
+            "The name of the user: 1 to {} bytes without control characters. It is matched exactly. The server does not \
+             authenticate it; a proxy does.",
+            user::MAX_BYTES
+        ),
+    }});
     let paths = document["paths"].as_object_mut().expect("the document has paths");
     for (path, operations) in paths {
         for (method, operation) in operations.as_object_mut().expect("a path has operations") {
@@ -50,24 +56,10 @@ pub fn document(max_nodes: u32, root_path: &str) -> Bytes {
     Bytes::from(serde_json::to_vec(&document).expect("the document can be encoded as JSON"))
 }
 
-/// Adds the parameters and responses that all operations have in common.
+/// Adds the security, parameters, and responses that all operations have in common.
 fn add_common_parts(path: &str, method: &str, operation: &mut Value) {
     let is_public = PUBLIC.contains(&path);
-    if !is_public {
-        let header = json!({
-            "name": "X-User",
-            "in": "header",
-            "required": true,
-            "description": "The name of the user. It is matched exactly.",
-            // HTTP strips spaces at either end of a header value.
-            "schema": {"type": "string", "minLength": 1, "maxLength": user::MAX_BYTES, "pattern": USER_PATTERN},
-            "example": "alice@example.com",
-        });
-        match operation.get_mut("parameters").and_then(Value::as_array_mut) {
-            Some(parameters) => parameters.push(header),
-            None => operation["parameters"] = json!([header]),
-        }
-    }
+    operation["security"] = if is_public { json!([]) } else { json!([{"User": []}]) };
     let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
     for parameter in parameters.into_iter().flatten() {
         constrain_parameter(parameter);
@@ -79,92 +71,272 @@ fn add_common_parts(path: &str, method: &str, operation: &mut Value) {
             response["content"] = json_content("ErrorResponse");
         }
     }
+    if method == "get" && CONDITIONAL.contains(&path) {
+        let headers = json!({"ETag": reference("headers", "ETag")});
+        responses["200"]["headers"] = headers.clone();
+        responses["304"] = json!({"description": "The client has the current content.", "headers": headers});
+        add_parameter(operation, if_none_match());
+    }
+    if path == "/tasks/submit" {
+        operation["responses"]["200"]["headers"] = json!({"Warning": reference("headers", "Warning")});
+    }
+    let responses = &mut operation["responses"];
+    let mut add = |status: &str, name: &str| responses[status] = reference("responses", name);
+    add("400", "BadRequest");
+    add("403", "Forbidden");
+    if path == "/metrics" {
+        add("503", "Unavailable");
+    }
     if is_public {
         return;
     }
-    let mut add = |status: &str, description: &str, schema: &str| {
-        if responses.get(status).is_none() {
-            responses[status] = json!({"description": description, "content": json_content(schema)});
-        }
-    };
-    add(
-        "403",
-        "The client's account, or the host that the request names, is not allowed.",
-        "ErrorResponse",
-    );
-    add("404", "Not found.", "ErrorResponse");
-    add(
-        "422",
-        "The request is invalid; the response lists the errors.",
-        "HTTPValidationError",
-    );
-    add("500", "The server or the cluster failed.", "ErrorResponse");
-    add(
-        "503",
-        "The server has reached a limit; try again later.",
-        "ErrorResponse",
-    );
     if has_body {
-        add("400", "The body is not valid UTF-8.", "ErrorResponse");
-        add("408", "The body was not received in time.", "ErrorResponse");
-        add("413", "The body is too large.", "ErrorResponse");
+        add("408", "RequestTimeout");
+        add("413", "PayloadTooLarge");
+        add("415", "UnsupportedMediaType");
     }
-    if path.ends_with("/logs") && method == "get" {
-        add("429", "The user has too many open log streams.", "ErrorResponse");
+    add("422", "InvalidRequest");
+    if path.ends_with("/logs") {
+        add("429", "TooManyRequests");
+    }
+    add("500", "ServerError");
+    add("503", "Unavailable");
+}
+
+fn add_parameter(operation: &mut Value, parameter: Value) {
+    match operation.get_mut("parameters").and_then(Value::as_array_mut) {
+        Some(parameters) => parameters.push(parameter),
+        None => operation["parameters"] = json!([parameter]),
     }
 }
 
-/// Adds constraints that the Rust types of parameters do not express.
+/// Adds constraints that the Rust types of parameters do not express, and removes those that they have by accident.
 fn constrain_parameter(parameter: &mut Value) {
-    // As in FastAPI, an optional query parameter can be omitted, but has no way to be null.
-    if parameter["in"] == "query"
-        && let Some(types) = parameter["schema"]["type"].as_array()
-    {
-        let kind = types
-            .iter()
-            .find(|kind| *kind != "null")
-            .cloned()
-            .unwrap_or(Value::Null);
-        parameter["schema"]["type"] = kind;
-    }
-    match parameter["name"].as_str() {
-        Some("since") => parameter["schema"]["pattern"] = json!(SINCE_PATTERN),
-        Some("Idempotency-Key") => {
-            parameter["schema"] = json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"});
+    if parameter["in"] == "query" {
+        let schema = &mut parameter["schema"];
+        // As in FastAPI, an optional query parameter can be omitted, but has no way to be null.
+        if let Some(types) = schema["type"].as_array() {
+            schema["type"] = types
+                .iter()
+                .find(|kind| *kind != "null")
+                .cloned()
+                .unwrap_or(Value::Null);
         }
-        _ => {}
+        // The number of bits is that of the Rust type. The server takes larger numbers, too.
+        if let Some(schema) = schema.as_object_mut() {
+            schema.shift_remove("format");
+        }
+    }
+    if parameter["name"] == "Idempotency-Key" {
+        parameter["schema"] = json!({
+            "type": "string", "minLength": 1, "maxLength": MAX_IDEMPOTENCY_KEY, "pattern": IDEMPOTENCY_KEY_PATTERN,
+        });
     }
 }
 
-fn validation_error_schema() -> Value {
+fn if_none_match() -> Value {
     json!({
-        "type": "object",
-        "required": ["type", "loc", "msg", "input"],
-        "properties": {
-            "type": {"type": "string"},
-            "loc": {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]}},
-            "msg": {"type": "string"},
-            "input": {},
-            "ctx": {"type": "object"},
+        "name": "If-None-Match",
+        "in": "header",
+        "description": "`ETag` of the content that the client has. If that is current, the response is 304.",
+        "required": false,
+        "schema": {"type": "string"},
+    })
+}
+
+/// The headers of several responses.
+fn headers() -> Value {
+    json!({
+        "ETag": {"description": "Identifies the content.", "schema": {"type": "string"}},
+        "Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer", "minimum": 0}},
+        "Warning": {
+            "description": "One header for each field that has no effect, and for each warning of Kubernetes.",
+            "schema": {"type": "string"},
         },
     })
 }
 
-fn json_content(schema: &str) -> Value {
-    json!({"application/json": {"schema": reference(schema)}})
+/// The error responses of several operations.
+fn error_responses() -> Value {
+    let response = |description: &str| json!({"description": description, "content": json_content("ErrorResponse")});
+    let with_header = |description: &str, name: &str, header: Value| {
+        let mut response = response(description);
+        response["headers"] = json!({ name: header });
+        response
+    };
+    let retry_after = || reference("headers", "Retry-After");
+    let encodings = json!({"description": "What the server accepts: `identity`.", "schema": {"type": "string"}});
+    json!({
+        "BadRequest": response("The request violates HTTP, or its body is not valid UTF-8."),
+        "Forbidden": response("The client's account, or the host that the request names, is not allowed."),
+        "RequestTimeout": response("The body was not received in time."),
+        "PayloadTooLarge": response("The body is too large."),
+        "UnsupportedMediaType": with_header("The body is compressed.", "Accept-Encoding", encodings),
+        "InvalidRequest": {
+            "description": "The request is invalid; the response lists the errors.",
+            "content": json_content("HTTPValidationError"),
+        },
+        "TooManyRequests": with_header("The user has too many open log streams.", "Retry-After", retry_after()),
+        "ServerError": response("The server or the cluster failed."),
+        "Unavailable": with_header("The server has reached a limit; try again later.", "Retry-After", retry_after()),
+    })
 }
 
-fn reference(schema: &str) -> Value {
-    json!({"$ref": format!("#/components/schemas/{schema}")})
+/// The schemas of errors, by name.
+fn error_schemas() -> [(String, Value); 3] {
+    let validation_error = json!({
+        "type": "object",
+        "description": "One error of a request, in FastAPI's format.",
+        "required": ["type", "loc", "msg", "input"],
+        "properties": {
+            "type": {"type": "string", "description": "Machine-readable kind of the error."},
+            "loc": {
+                "type": "array",
+                "description": "Where the error is: `body`, `query`, or `header`, then keys and indices.",
+                "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+            },
+            "msg": {"type": "string", "description": "Human-readable explanation."},
+            "input": {"description": "The invalid value, which may be cut."},
+            "ctx": {
+                "type": "object",
+                "description": "Parts of the explanation, such as a limit.",
+                "additionalProperties": true,
+            },
+        },
+    });
+    let validation_errors = json!({
+        "type": "object",
+        "description": "The errors of an invalid request.",
+        "required": ["detail"],
+        "properties": {"detail": {"type": "array", "items": reference("schemas", "ValidationError")}},
+    });
+    let error = json!({
+        "type": "object",
+        "description": "An error.",
+        "required": ["detail"],
+        "properties": {"detail": {"type": "string", "description": "Human-readable explanation."}},
+    });
+    [
+        ("ErrorResponse".to_owned(), error),
+        ("HTTPValidationError".to_owned(), validation_errors),
+        ("ValidationError".to_owned(), validation_error),
+    ]
+}
+
+fn json_content(schema: &str) -> Value {
+    json!({"application/json": {"schema": reference("schemas", schema)}})
+}
+
+fn reference(kind: &str, name: &str) -> Value {
+    json!({"$ref": format!("#/components/{kind}/{name}")})
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use serde_json::Value;
+
+    fn document() -> Value {
+        serde_json::from_slice(&super::document(1000, "")).unwrap()
+    }
+
+    /// All objects of the document, with their paths.
+    fn objects<'d>(path: &str, value: &'d Value, found: &mut Vec<(String, &'d Value)>) {
+        let inside: Vec<(String, &Value)> = match value {
+            Value::Object(fields) => {
+                found.push((path.to_owned(), value));
+                fields.iter().map(|(key, value)| (key.clone(), value)).collect()
+            }
+            Value::Array(items) => items
+                .iter()
+                .enumerate()
+                .map(|(at, value)| (at.to_string(), value))
+                .collect(),
+            _ => Vec::new(),
+        };
+        // What is in an example is no part of the document.
+        for (key, value) in inside.iter().filter(|(key, _)| key != "examples") {
+            objects(&format!("{path}/{key}"), value, found);
+        }
+    }
+
+    fn operations(document: &Value) -> impl Iterator<Item = (&String, &String, &Value)> {
+        let paths = document["paths"].as_object().unwrap().iter();
+        paths.flat_map(|(path, methods)| {
+            let methods = methods.as_object().unwrap().iter();
+            methods.map(move |(method, operation)| (path, method, operation))
+        })
+    }
 
     #[test]
     fn the_document_is_what_it_was() {
-        let document: Value = serde_json::from_slice(&super::document(1000, "")).unwrap();
-        insta::assert_json_snapshot!(document);
+        insta::assert_json_snapshot!(document());
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let document = document();
+        let mut found = Vec::new();
+        objects("", &document, &mut found);
+        for (path, value) in found {
+            let Some(target) = value["$ref"].as_str() else {
+                continue;
+            };
+            let target = target.strip_prefix('#').unwrap();
+            assert!(document.pointer(target).is_some(), "{path}: {target}");
+        }
+    }
+
+    /// Code generators fail on several types, or give the parts names of their own.
+    #[test]
+    fn a_schema_has_one_type_and_a_name() {
+        let document = document();
+        let mut found = Vec::new();
+        objects("", &document, &mut found);
+        for (path, value) in found {
+            if let Some(types) = value["type"].as_array() {
+                assert!(types.len() == 2 && types[1] == "null", "{path}: {types:?}");
+            }
+            let has_alternatives = ["oneOf", "anyOf", "allOf"].iter().any(|key| value.get(key).is_some());
+            let is_known = path.ends_with("/SubmitResponse") || path.ends_with("/ValidationError/properties/loc/items");
+            assert!(!has_alternatives || is_known, "{path}");
+            let is_named = path.matches('/').count() == 3 && path.starts_with("/components/schemas/");
+            let is_object = value["type"] == "object" && value.get("properties").is_some();
+            assert!(!is_object || is_named, "{path}");
+        }
+    }
+
+    #[test]
+    fn no_two_names_differ_only_in_case() {
+        let document = document();
+        let schemas = document["components"]["schemas"].as_object().unwrap();
+        let names: BTreeSet<String> = schemas.keys().map(|name| name.to_lowercase()).collect();
+        assert_eq!(names.len(), schemas.len());
+        let ids: BTreeSet<&str> = operations(&document)
+            .filter_map(|(_, _, operation)| operation["operationId"].as_str())
+            .collect();
+        assert_eq!(ids.len(), operations(&document).count());
+    }
+
+    #[test]
+    fn every_operation_says_what_it_does_and_who_may_call_it() {
+        let document = document();
+        for (path, method, operation) in operations(&document) {
+            assert!(
+                operation["summary"].as_str().is_some_and(|text| !text.is_empty()),
+                "{path}"
+            );
+            let is_public = operation["security"].as_array().unwrap().is_empty();
+            assert_eq!(is_public, super::PUBLIC.contains(&path.as_str()), "{method} {path}");
+            let parameters = operation["parameters"].as_array().into_iter().flatten();
+            for parameter in parameters {
+                assert_ne!(parameter["name"], "X-User", "{path}");
+                assert!(
+                    parameter.get("example").is_none(),
+                    "Swagger UI sends an example: {path}"
+                );
+            }
+        }
     }
 }

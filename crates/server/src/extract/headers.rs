@@ -7,7 +7,11 @@ use task::validation::LocItem;
 use task::{ErrorDetail, UserName};
 
 /// The maximum length of an idempotency key; a UUID has 36 characters.
-const MAX_IDEMPOTENCY_KEY: usize = 255;
+pub const MAX_IDEMPOTENCY_KEY: usize = 255;
+
+/// The pattern of an idempotency key, for the OpenAPI document; [`idempotency_key`] implements the rule, and HTTP strips
+/// spaces at either end.
+pub const IDEMPOTENCY_KEY_PATTERN: &str = r"^[!-~]([\t -~]*[!-~])?$";
 
 /// Reads the user, or reports why the header is invalid.
 pub fn user(headers: &HeaderMap, errors: &mut Vec<ErrorDetail>) -> Option<UserName> {
@@ -51,9 +55,10 @@ pub fn idempotency_key(headers: &HeaderMap, errors: &mut Vec<ErrorDetail>) -> Op
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderMap, HeaderValue};
     use serde_json::json;
 
-    use super::parse_user;
+    use super::{IDEMPOTENCY_KEY_PATTERN, idempotency_key, parse_user};
 
     fn kind(values: &[&[u8]]) -> &'static str {
         parse_user(values.iter().copied()).map_or_else(|detail| detail.kind, |_| "ok")
@@ -75,6 +80,20 @@ mod tests {
         assert_eq!(kind(&[b"a\tb"]), "value_error");
         assert_eq!(kind(&[b"a", b"b"]), "value_error");
         assert_eq!(kind(&[&[b'a'; 256]]), "ok");
+    }
+
+    #[test]
+    fn the_documents_pattern_of_a_key_is_the_rule() {
+        let pattern = regex::Regex::new(IDEMPOTENCY_KEY_PATTERN).unwrap();
+        for character in (0_u8..=255).map(char::from) {
+            let key = format!("a{character}b");
+            let value = HeaderValue::from_bytes(key.as_bytes());
+            let accepted = value.is_ok_and(|value| {
+                let headers = HeaderMap::from_iter([(http::HeaderName::from_static("idempotency-key"), value)]);
+                idempotency_key(&headers, &mut Vec::new()).is_some()
+            });
+            assert_eq!(accepted, pattern.is_match(&key), "{key:?}");
+        }
     }
 
     #[test]

@@ -16,17 +16,31 @@ use crate::extract::Anonymous;
 /// A successful health check.
 #[derive(Serialize, ToSchema)]
 pub struct HealthResponse {
-    /// Always `ok`.
-    status: &'static str,
-    /// Always `k8s-cli-api`.
-    service: &'static str,
+    #[schema(inline)]
+    status: OkStatus,
+    #[schema(inline)]
+    service: ServiceName,
+}
+
+/// Always `ok`.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum OkStatus {
+    Ok,
+}
+
+/// Always `k8s-cli-api`.
+#[derive(Serialize, ToSchema)]
+enum ServiceName {
+    #[serde(rename = "k8s-cli-api")]
+    Server,
 }
 
 impl HealthResponse {
     /// The only value: a server that is not running sends nothing.
     pub const OK: Self = Self {
-        status: "ok",
-        service: "k8s-cli-api",
+        status: OkStatus::Ok,
+        service: ServiceName::Server,
     };
 }
 

@@ -29,7 +29,7 @@ use crate::limits::LogStreamPermit;
         ("task_id" = String, Path, description = "ID of the task."),
         ("follow" = Option<bool>, Query, description = "Stream new output until the task finishes (default). If false, return the output so far."),
         ("tail" = Option<u32>, Query, description = "Number of recent lines to return for each node."),
-        ("since" = Option<String>, Query, description = "Return only output that is newer than a duration, such as 10m, or an RFC 3339 timestamp.", example = "10m"),
+        ("since" = Option<String>, Query, description = "Return only output that is newer than a duration, such as `10m` or `1h30m`, or an RFC 3339 timestamp, such as `2026-11-23T15:30:00Z`."),
         ("timestamps" = Option<bool>, Query, description = "Prefix each line with its timestamp."),
         ("node" = Option<u32>, Query, description = "Return only the log of the node with this rank."),
     ),

@@ -10,7 +10,9 @@ use http::{HeaderName, HeaderValue, header};
 use serde::Serialize;
 use serde_json::Value;
 use task::wire::TaskStatus;
-use utoipa::ToSchema;
+use utoipa::openapi::schema::AdditionalProperties;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::json::{json_response, with_hash};
 use super::list::list_response;
@@ -25,8 +27,8 @@ use crate::telemetry::request::CreatedId;
 pub struct TaskSubmitResponse {
     /// ID of the task.
     task_id: String,
-    /// Always `submitted`.
-    status: &'static str,
+    #[schema(inline)]
+    status: SubmittedStatus,
     /// Human-readable result.
     message: String,
 }
@@ -34,23 +36,59 @@ pub struct TaskSubmitResponse {
 /// Response to a dry run (`dry_run=true`).
 #[derive(Serialize, ToSchema)]
 pub struct TaskDryRunResponse {
-    /// Always `dry_run`.
-    status: &'static str,
+    #[schema(inline)]
+    status: DryRunStatus,
     /// Human-readable result.
     message: String,
     /// Kubernetes objects that would be created. If there are too many large Jobs, only the first ones are included.
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<KubernetesObject>)]
     manifests: Vec<Value>,
 }
+
+/// Always `submitted`.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum SubmittedStatus {
+    Submitted,
+}
+
+/// Always `dry_run`.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum DryRunStatus {
+    DryRun,
+}
+
+/// Always `stopped`.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum StoppedStatus {
+    Stopped,
+}
+
+/// A Kubernetes object of any kind, in the OpenAPI document only.
+enum KubernetesObject {}
+
+impl PartialSchema for KubernetesObject {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .description(Some("A Kubernetes object."))
+            .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(true)))
+            .into()
+    }
+}
+
+impl ToSchema for KubernetesObject {}
 
 /// Response to a submit request.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
-#[schema(as = SubmitAnswer)]
+#[schema(discriminator(property_name = "status", mapping(
+    ("submitted" = "#/components/schemas/TaskSubmitResponse"),
+    ("dry_run" = "#/components/schemas/TaskDryRunResponse"),
+)))]
 pub enum SubmitResponse {
-    /// The task was submitted.
     Submitted(TaskSubmitResponse),
-    /// The task was validated; nothing was created.
     DryRun(TaskDryRunResponse),
 }
 
@@ -59,8 +97,8 @@ pub enum SubmitResponse {
 pub struct TaskStopResponse {
     /// ID of the task.
     task_id: String,
-    /// Always `stopped`.
-    status: &'static str,
+    #[schema(inline)]
+    status: StoppedStatus,
     /// Human-readable result.
     message: String,
 }
@@ -70,8 +108,8 @@ pub struct TaskStopResponse {
 pub struct TaskStopAllResponse {
     /// Number of tasks that were stopped.
     count: usize,
-    /// Always `stopped`.
-    status: &'static str,
+    #[schema(inline)]
+    status: StoppedStatus,
     /// Human-readable result.
     message: String,
 }
@@ -120,7 +158,7 @@ pub async fn submit_task(State(app): State<AppState>, submit: SubmitTask) -> Api
     tracing::info!(event = "task_submitted", task_id = id, user = %user, name, num_nodes, "task submitted");
     let body = SubmitResponse::Submitted(TaskSubmitResponse {
         message: format!("Task submitted successfully with ID: {id}"),
-        status: "submitted",
+        status: SubmittedStatus::Submitted,
         task_id: id.clone(),
     });
     let mut response = with_warnings(&warnings, body);
@@ -138,7 +176,7 @@ async fn dry_run_task(app: &AppState, request: executor::SubmitRequest) -> ApiRe
         ));
     }
     let body = SubmitResponse::DryRun(TaskDryRunResponse {
-        status: "dry_run",
+        status: DryRunStatus::DryRun,
         message: "Dry run: nothing was created".to_owned(),
         manifests: objects,
     });
@@ -166,7 +204,7 @@ pub async fn stop_all_tasks(State(app): State<AppState>, scope: ListScope) -> Ap
     let scope_suffix = if all_users { " for all users" } else { "" };
     Ok(Json(TaskStopAllResponse {
         count,
-        status: "stopped",
+        status: StoppedStatus::Stopped,
         message: format!("Stopped {count} tasks{scope_suffix}"),
     }))
 }
@@ -196,7 +234,7 @@ pub async fn stop_task(
     tracing::info!(event = "task_stopped", task_id = id, user = %user, "task stopped");
     Ok(Json(TaskStopResponse {
         message: format!("Task {id} stopped successfully"),
-        status: "stopped",
+        status: StoppedStatus::Stopped,
         task_id: id,
     }))
 }

@@ -19,8 +19,8 @@ use crate::telemetry::request::CreatedId;
 pub struct VolumeCreateResponse {
     /// ID of the new volume.
     volume_id: String,
-    /// Always `created`.
-    status: &'static str,
+    #[schema(inline)]
+    status: CreatedStatus,
     /// Human-readable result.
     message: String,
 }
@@ -30,10 +30,24 @@ pub struct VolumeCreateResponse {
 pub struct VolumeDeleteResponse {
     /// ID of the volume.
     volume_id: String,
-    /// Always `deleted`.
-    status: &'static str,
+    #[schema(inline)]
+    status: DeletedStatus,
     /// Human-readable result; lists the tasks that still use the volume.
     message: String,
+}
+
+/// Always `created`.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum CreatedStatus {
+    Created,
+}
+
+/// Always `deleted`.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum DeletedStatus {
+    Deleted,
 }
 
 /// Volumes, oldest first.
@@ -59,7 +73,7 @@ pub async fn create_volume(State(app): State<AppState>, request: CreateVolume) -
     tracing::info!(event = "volume_created", volume_id = id, user = %user, %name, "volume created");
     let body = VolumeCreateResponse {
         message: format!("Volume created successfully with ID: {id}"),
-        status: "created",
+        status: CreatedStatus::Created,
         volume_id: id.clone(),
     };
     let mut response = Json(body).into_response();
@@ -128,7 +142,7 @@ pub async fn delete_volume(
     };
     Ok(Json(VolumeDeleteResponse {
         volume_id: id,
-        status: "deleted",
+        status: DeletedStatus::Deleted,
         message,
     }))
 }
