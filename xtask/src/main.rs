@@ -1,11 +1,14 @@
 //! Development tasks: format, lint, test, end-to-end tests, test cluster, benchmarks. CI runs the same.
 
 mod fuzz;
+mod snapshots;
 
 use std::path::Path;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use xshell::{Cmd, Shell, cmd};
+
+use self::snapshots::UsedSnapshots;
 
 /// Development tasks.
 #[derive(Parser)]
@@ -72,7 +75,7 @@ enum Recipe {
     Fuzz(fuzz::Args),
     /// Test every documented request against a running server with schemathesis
     FuzzApi,
-    /// Accept changed snapshots
+    /// Review the snapshots that the last test run changed (installs cargo-insta if it is missing)
     Snapshots,
 }
 
@@ -111,15 +114,7 @@ fn run(shell: &Shell, recipe: Recipe) -> Result<(), xshell::Error> {
             cmd!(shell, "cargo deny check").run()?;
             cmd!(shell, "cargo machete").run()
         }
-        Recipe::Test => {
-            skip_other_accounts(shell)?;
-            cmd!(
-                shell,
-                "cargo test --locked --workspace --lib --bins --test control_plane --test simulation"
-            )
-            .run()?;
-            e2e(shell, Backend::Embedded)
-        }
+        Recipe::Test => test(shell),
         Recipe::E2e { backend } => e2e(shell, backend),
         Recipe::Suite { backend, arguments } => suite(shell, backend, &arguments)?.run(),
         Recipe::E2eLong { backend } => e2e_long(shell, backend),
@@ -152,9 +147,7 @@ fn run(shell: &Shell, recipe: Recipe) -> Result<(), xshell::Error> {
         Recipe::FuzzApi => cmd!(shell, "tests/schemathesis/run")
             .env("KUBECONFIG", kubeconfig())
             .run(),
-        Recipe::Snapshots => cmd!(shell, "cargo test --locked --workspace --lib --bins")
-            .env("INSTA_UPDATE", "always")
-            .run(),
+        Recipe::Snapshots => snapshots::review(shell),
     }
 }
 
@@ -167,6 +160,26 @@ fn lint(shell: &Shell) -> Result<(), xshell::Error> {
     )
     .env("RUSTDOCFLAGS", "-D warnings")
     .run()
+}
+
+fn test(shell: &Shell) -> Result<(), xshell::Error> {
+    skip_other_accounts(shell)?;
+    let used_snapshots = UsedSnapshots::record(shell)?;
+    cmd!(
+        shell,
+        "cargo test --locked --workspace --lib --bins --test control_plane --test simulation"
+    )
+    .run()?;
+    e2e(shell, Backend::Embedded)?;
+    let unused = used_snapshots.unused(shell)?;
+    if !unused.is_empty() {
+        eprintln!(
+            "error: no test uses these snapshots; remove them: {}",
+            unused.join(", ")
+        );
+        std::process::exit(1);
+    }
+    Ok(())
 }
 
 fn e2e(shell: &Shell, backend: Backend) -> Result<(), xshell::Error> {
