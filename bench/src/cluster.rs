@@ -13,7 +13,7 @@ use crate::{Verdict, gang};
 
 /// Amount of work.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Number of tasks
     #[arg(long, default_value_t = 2000)]
     tasks: usize,
@@ -32,7 +32,7 @@ pub struct Args {
 }
 
 /// Measures in a namespace of its own.
-pub async fn run(args: &Args) -> anyhow::Result<Vec<Verdict>> {
+pub(crate) async fn run(args: &Args) -> anyhow::Result<Vec<Verdict>> {
     let kubernetes = Kubernetes::connect().await?;
     let result = measure(args, &kubernetes).await;
     kubernetes.delete().await;

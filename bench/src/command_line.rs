@@ -12,7 +12,7 @@ use crate::server::Server;
 
 /// Amount of work.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Number of tasks to list
     #[arg(long, default_value_t = 1000)]
     tasks: usize,
@@ -23,7 +23,7 @@ pub struct Args {
 }
 
 /// Measures with a state directory of its own.
-pub async fn run(args: &Args) -> anyhow::Result<Vec<Verdict>> {
+pub(crate) async fn run(args: &Args) -> anyhow::Result<Vec<Verdict>> {
     let folder = Scratch::new();
     let state = folder
         .path()

@@ -21,7 +21,7 @@ const TIMEOUT: Duration = Duration::from_secs(1200);
 
 /// Amount of work.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Number of `true` tasks to run
     #[arg(long, default_value_t = 1000)]
     tasks: usize,
@@ -36,15 +36,15 @@ pub struct Args {
 }
 
 /// A temporary directory, deleted on drop.
-pub struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
     /// Chooses a path that does not exist yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(std::env::temp_dir().join(format!("k8s-cli-bench-{:016x}", fastrand::u64(..))))
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }
@@ -56,7 +56,7 @@ impl Drop for Scratch {
 }
 
 /// Measures with a state directory of its own.
-pub async fn run(args: &Args) -> anyhow::Result<Vec<Verdict>> {
+pub(crate) async fn run(args: &Args) -> anyhow::Result<Vec<Verdict>> {
     let folder = Scratch::new();
     let state = folder
         .path()
@@ -167,7 +167,7 @@ async fn by_hand(count: usize) -> anyhow::Result<Duration> {
 }
 
 /// Measures from the first submit to the end of the last task.
-pub async fn run_through(server: &Server, count: usize) -> anyhow::Result<Duration> {
+pub(crate) async fn run_through(server: &Server, count: usize) -> anyhow::Result<Duration> {
     let start = Instant::now();
     let task = json!({"run": "true"}).to_string();
     repeat(

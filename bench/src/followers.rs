@@ -15,14 +15,14 @@ const CONCURRENCY: usize = 64;
 
 /// Amount of work.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Number of followers; each needs a file descriptor here and one in the server (`ulimit -n`)
     #[arg(long, default_value_t = 10_000)]
     followers: usize,
 }
 
 /// Measures with a state directory of its own.
-pub async fn run(args: &Args) -> anyhow::Result<Vec<Verdict>> {
+pub(crate) async fn run(args: &Args) -> anyhow::Result<Vec<Verdict>> {
     let folder = Scratch::new();
     let state = folder
         .path()

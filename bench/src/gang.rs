@@ -21,7 +21,7 @@ const CONCURRENCY: usize = 32;
 const READS: usize = 1000;
 
 /// Measures `rounds` submits of such a task.
-pub async fn measure(kubernetes: &Kubernetes, server: &Server, rounds: u32) -> anyhow::Result<Vec<Verdict>> {
+pub(crate) async fn measure(kubernetes: &Kubernetes, server: &Server, rounds: u32) -> anyhow::Result<Vec<Verdict>> {
     if rounds == 0 {
         return Ok(Vec::new());
     }

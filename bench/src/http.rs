@@ -5,18 +5,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// A keep-alive connection.
-pub struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
-pub struct Answer {
+pub(crate) struct Answer {
     pub status: u16,
     pub body: Vec<u8>,
 }
 
 impl Connection {
-    pub async fn open(address: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn open(address: &str) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self {
@@ -26,7 +26,7 @@ impl Connection {
     }
 
     /// Requests the log of a task and waits for its first byte.
-    pub async fn first_byte_of_log(&mut self, task: &str) -> anyhow::Result<()> {
+    pub(crate) async fn first_byte_of_log(&mut self, task: &str) -> anyhow::Result<()> {
         let request = format!("GET /tasks/{task}/logs HTTP/1.1\r\nhost: localhost\r\nx-user: bench\r\n\r\n");
         self.stream.write_all(request.as_bytes()).await?;
         self.buffer.clear();
@@ -43,7 +43,7 @@ impl Connection {
     }
 
     /// Sends a request as user `bench` and reads the response, which must have a `content-length`.
-    pub async fn send(&mut self, method: &str, path: &str, body: Option<&str>) -> anyhow::Result<Answer> {
+    pub(crate) async fn send(&mut self, method: &str, path: &str, body: Option<&str>) -> anyhow::Result<Answer> {
         let body = body.unwrap_or_default();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: localhost\r\nx-user: bench\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",

@@ -16,14 +16,14 @@ use crate::measure::{for_a_while, repeat};
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A namespace of the cluster, for one run.
-pub struct Kubernetes {
+pub(crate) struct Kubernetes {
     client: Client,
     pub namespace: String,
 }
 
 impl Kubernetes {
     /// Creates the namespace.
-    pub async fn connect() -> anyhow::Result<Self> {
+    pub(crate) async fn connect() -> anyhow::Result<Self> {
         let client = Client::try_default()
             .await
             .context("no cluster; run `cargo xtask cluster`")?;
@@ -40,7 +40,7 @@ impl Kubernetes {
     }
 
     /// Deletes the namespace.
-    pub async fn delete(&self) {
+    pub(crate) async fn delete(&self) {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         if let Err(error) = namespaces.delete(&self.namespace, &DeleteParams::default()).await {
             eprintln!("cannot delete the namespace `{}`: {error}", self.namespace);
@@ -52,7 +52,7 @@ impl Kubernetes {
     }
 
     /// Creates Jobs like those of a task, except that the server does not watch them.
-    pub async fn create(&self, template: &Job, concurrency: usize, count: usize) -> anyhow::Result<Duration> {
+    pub(crate) async fn create(&self, template: &Job, concurrency: usize, count: usize) -> anyhow::Result<Duration> {
         repeat(
             concurrency,
             count,
@@ -69,7 +69,7 @@ impl Kubernetes {
     }
 
     /// Waits until the controllers have finished with all Jobs.
-    pub async fn calm(&self) -> anyhow::Result<()> {
+    pub(crate) async fn calm(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + SETTLE_TIMEOUT;
         while !self.all_ended().await? {
             anyhow::ensure!(
@@ -88,19 +88,19 @@ impl Kubernetes {
     }
 
     /// Waits until all tasks and Jobs are finished.
-    pub async fn settle(&self, tasks: usize) -> anyhow::Result<()> {
+    pub(crate) async fn settle(&self, tasks: usize) -> anyhow::Result<()> {
         eprintln!("waiting for the controllers to finish {tasks} tasks and {tasks} Jobs");
         self.calm().await
     }
 
     /// Returns the name of some Job.
-    pub async fn any_job(&self) -> anyhow::Result<String> {
+    pub(crate) async fn any_job(&self) -> anyhow::Result<String> {
         let jobs = self.jobs().list(&ListParams::default().limit(1)).await?;
         Ok(jobs.items.first().context("the namespace has no Job")?.name_any())
     }
 
     /// Measures reads of a Job per second, without decoding the response: the best case for kube-apiserver.
-    pub async fn reads(&self, concurrency: usize, limit: Duration, job: &str) -> anyhow::Result<f64> {
+    pub(crate) async fn reads(&self, concurrency: usize, limit: Duration, job: &str) -> anyhow::Result<f64> {
         let path = format!("/apis/batch/v1/namespaces/{}/jobs/{job}", self.namespace);
         for_a_while(
             concurrency,
@@ -116,7 +116,7 @@ impl Kubernetes {
     }
 
     /// Measures a list of the tasks' Jobs, without decoding the response.
-    pub async fn list_time(&self) -> anyhow::Result<Duration> {
+    pub(crate) async fn list_time(&self) -> anyhow::Result<Duration> {
         let path = format!(
             "/apis/batch/v1/namespaces/{}/jobs?labelSelector=skypilot-task%3Dtrue",
             self.namespace

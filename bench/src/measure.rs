@@ -7,41 +7,41 @@ use futures::future::try_join_all;
 
 /// Times of single requests.
 #[derive(Debug, Default)]
-pub struct Samples(Vec<Duration>);
+pub(crate) struct Samples(Vec<Duration>);
 
 impl Samples {
-    pub fn add(&mut self, time: Duration) {
+    pub(crate) fn add(&mut self, time: Duration) {
         self.0.push(time);
     }
 
-    pub fn median(&self) -> Duration {
+    pub(crate) fn median(&self) -> Duration {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
         sorted.get(sorted.len() / 2).copied().unwrap_or_default()
     }
 
-    pub fn slowest(&self) -> Duration {
+    pub(crate) fn slowest(&self) -> Duration {
         self.0.iter().copied().max().unwrap_or_default()
     }
 }
 
-pub fn milliseconds(time: Duration) -> f64 {
+pub(crate) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
 #[expect(clippy::cast_precision_loss, reason = "no process has 2^52 bytes")]
-pub fn mebibytes(bytes: u64) -> f64 {
+pub(crate) fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
 /// Events per second.
 #[expect(clippy::cast_precision_loss, reason = "no run has 2^52 requests")]
-pub fn rate(count: usize, time: Duration) -> f64 {
+pub(crate) fn rate(count: usize, time: Duration) -> f64 {
     count as f64 / time.as_secs_f64()
 }
 
 /// Runs an action `count` times on `concurrency` connections and returns the total time.
-pub async fn repeat<C>(
+pub(crate) async fn repeat<C>(
     concurrency: usize,
     count: usize,
     open: impl AsyncFn() -> anyhow::Result<C>,
@@ -67,7 +67,7 @@ pub async fn repeat<C>(
 }
 
 /// Runs an action until the limit and returns the rate per second.
-pub async fn for_a_while<C>(
+pub(crate) async fn for_a_while<C>(
     concurrency: usize,
     limit: Duration,
     open: impl AsyncFn() -> anyhow::Result<C>,

@@ -10,14 +10,14 @@ use serde_json::Value;
 use crate::http::Connection;
 
 /// A running server, killed on drop.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     pub address: String,
 }
 
 impl Server {
     /// Returns the Job that this server would create for a task, without the label by which the server finds its own.
-    pub async fn manifest(&self, task: &str) -> anyhow::Result<Job> {
+    pub(crate) async fn manifest(&self, task: &str) -> anyhow::Result<Job> {
         let mut connection = Connection::open(&self.address).await?;
         let answer = connection
             .send("POST", "/tasks/submit?dry_run=true", Some(task))
@@ -39,7 +39,7 @@ impl Server {
     }
 
     /// Starts the server of the same build. Its log is written as usual, and discarded.
-    pub fn start(arguments: &[&str]) -> anyhow::Result<Self> {
+    pub(crate) fn start(arguments: &[&str]) -> anyhow::Result<Self> {
         let binary = std::env::current_exe()?.with_file_name("k8s-cli-api");
         let mut child = Command::new(&binary)
             .args(["--port", "0", "--log-format", "json"])
@@ -70,7 +70,7 @@ impl Server {
     }
 
     /// Resident memory, in bytes.
-    pub fn resident(&self) -> anyhow::Result<u64> {
+    pub(crate) fn resident(&self) -> anyhow::Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status
             .lines()

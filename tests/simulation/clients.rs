@@ -15,13 +15,13 @@ use super::server::Server;
 use super::sim::{Sim, between, happens, pause};
 
 /// All users of the servers.
-pub const USERS: [&str; 3] = ["alice@example.com", "bob", "mallory"];
+pub(crate) const USERS: [&str; 3] = ["alice@example.com", "bob", "mallory"];
 
 /// Maximum number of submits with one key.
 const MAX_TRIES: usize = 6;
 
 /// Parses a user name.
-pub fn user(name: &str) -> UserName {
+pub(crate) fn user(name: &str) -> UserName {
     UserName::parse(name).unwrap()
 }
 
@@ -32,7 +32,7 @@ struct TaskRequest {
 }
 
 /// Lets one user send requests until the simulation gets quiet.
-pub async fn use_servers(sim: Arc<Sim>, name: &'static str, index: usize) {
+pub(crate) async fn use_servers(sim: Arc<Sim>, name: &'static str, index: usize) {
     let mut random = sim.random(("user", name));
     let mut number = index * 1000;
     pause(&mut random, 500, 6000).await;

@@ -10,27 +10,27 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 /// Path of the Jobs.
-pub const JOBS: &str = "/apis/batch/v1/namespaces/default/jobs";
+pub(crate) const JOBS: &str = "/apis/batch/v1/namespaces/default/jobs";
 /// Path of the pods.
-pub const PODS: &str = "/api/v1/namespaces/default/pods";
+pub(crate) const PODS: &str = "/api/v1/namespaces/default/pods";
 /// Path of the ConfigMaps.
-pub const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
+pub(crate) const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
 /// Path of the events.
-pub const EVENTS: &str = "/api/v1/namespaces/default/events";
+pub(crate) const EVENTS: &str = "/api/v1/namespaces/default/events";
 
 /// A client of the Kubernetes API without a network in between.
 #[derive(Clone)]
-pub struct Direct(Router);
+pub(crate) struct Direct(Router);
 
 impl Direct {
     /// Creates a client.
-    pub fn new(router: Router) -> Self {
+    pub(crate) fn new(router: Router) -> Self {
         Self(router)
     }
 
     /// Sends a request and returns the object, or else the Status object of the error. Patches are strategic merge
     /// patches, which merge conditions by type.
-    pub async fn send(&self, method: Method, path: &str, body: &Value) -> Result<Value, Value> {
+    pub(crate) async fn send(&self, method: Method, path: &str, body: &Value) -> Result<Value, Value> {
         let content = match method {
             Method::PATCH => "application/strategic-merge-patch+json",
             _ => "application/json",
@@ -49,7 +49,7 @@ impl Direct {
     }
 
     /// Watches all objects at a path, including existing ones.
-    pub async fn watch(&self, path: &str) -> Pin<Box<dyn Stream<Item = Value> + Send>> {
+    pub(crate) async fn watch(&self, path: &str) -> Pin<Box<dyn Stream<Item = Value> + Send>> {
         let uri = format!("{path}?watch=true&resourceVersion=0&timeoutSeconds=100000");
         let request = Request::get(uri).body(Body::empty()).unwrap();
         let response = self.0.clone().oneshot(request).await.unwrap();

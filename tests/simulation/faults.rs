@@ -31,7 +31,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(20);
 
 /// The network of a simulation.
 #[derive(Debug, Clone)]
-pub struct Network {
+pub(crate) struct Network {
     /// Probability of a fault per request.
     pub requests: f64,
     /// Probability of a fault per watch.
@@ -64,7 +64,7 @@ enum Fault {
 
 /// The connection of one server to Kubernetes.
 #[derive(Clone)]
-pub struct Link(Arc<Shared>);
+pub(crate) struct Link(Arc<Shared>);
 
 struct Shared {
     router: Router,
@@ -82,7 +82,7 @@ struct Shared {
 
 impl Link {
     /// Creates the connection of a server that crashes during its `last_write`-th write, if there is one.
-    pub fn new(router: Router, seed: u64, network: Network, last_write: Option<u32>) -> Self {
+    pub(crate) fn new(router: Router, seed: u64, network: Network, last_write: Option<u32>) -> Self {
         Self(Arc::new(Shared {
             router,
             seed,
@@ -96,17 +96,17 @@ impl Link {
     }
 
     /// Kills the server: it sends no more requests and receives no more responses.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         self.0.dead.cancel();
     }
 
     /// A token that is canceled when the server is dead.
-    pub fn dead(&self) -> CancellationToken {
+    pub(crate) fn dead(&self) -> CancellationToken {
         self.0.dead.clone()
     }
 
     /// Blocks all requests and responses for a while.
-    pub fn partition(&self, time: Duration) {
+    pub(crate) fn partition(&self, time: Duration) {
         *lock(&self.0.partition) = Some(Instant::now() + time);
     }
 }

@@ -8,11 +8,11 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 /// Annotation of the objects of the other tenant.
-pub const FOREIGN: &str = "simulation/foreign";
+pub(crate) const FOREIGN: &str = "simulation/foreign";
 
 /// Kind of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     Job,
     Pod,
     Owner,
@@ -20,7 +20,7 @@ pub enum Kind {
 
 /// An object in its current or last state.
 #[derive(Debug, Clone)]
-pub struct Object {
+pub(crate) struct Object {
     pub kind: Kind,
     pub uid: String,
     pub name: String,
@@ -115,34 +115,34 @@ impl Object {
     }
 
     /// Whether it exists and is not being deleted.
-    pub fn exists(&self) -> bool {
+    pub(crate) fn exists(&self) -> bool {
         self.deleted_at.is_none() && self.deletion_started_at.is_none()
     }
 
     /// Whether no label has been missing since `moment`.
-    pub fn is_untouched_since(&self, moment: Instant) -> bool {
+    pub(crate) fn is_untouched_since(&self, moment: Instant) -> bool {
         is_labeled(&self.value) && self.unlabeled_at.is_none_or(|at| at < moment)
     }
 
     /// Phase of a pod: `Pending`, `Running`, `Succeeded`, or `Failed`.
-    pub fn phase(&self) -> &str {
+    pub(crate) fn phase(&self) -> &str {
         phase(&self.value)
     }
 
     /// Returns an annotation.
-    pub fn annotation(&self, name: &str) -> Option<&str> {
+    pub(crate) fn annotation(&self, name: &str) -> Option<&str> {
         self.value["metadata"]["annotations"][name].as_str()
     }
 
     /// Whether a Job has finished, or will when its last pod ends.
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         ["Complete", "FailureTarget", "Failed"]
             .iter()
             .any(|kind| self.has_condition(kind))
     }
 
     /// Whether a condition is true.
-    pub fn has_condition(&self, kind: &str) -> bool {
+    pub(crate) fn has_condition(&self, kind: &str) -> bool {
         let conditions = self.value["status"]["conditions"].as_array().into_iter().flatten();
         conditions
             .into_iter()
@@ -163,14 +163,14 @@ fn phase(value: &Value) -> &str {
 }
 
 /// A change of one object. `before` is `None` if it was created.
-pub struct Change {
+pub(crate) struct Change {
     pub before: Option<Object>,
     pub after: Object,
 }
 
 /// All objects that exist or existed.
 #[derive(Default)]
-pub struct History {
+pub(crate) struct History {
     objects: BTreeMap<String, Object>,
     /// UIDs of the objects of each task.
     tasks: BTreeMap<String, Vec<String>>,
@@ -178,7 +178,7 @@ pub struct History {
 
 impl History {
     /// Applies an event of a watch.
-    pub fn apply(&mut self, kind: Kind, event: &mut Value) -> Option<Change> {
+    pub(crate) fn apply(&mut self, kind: Kind, event: &mut Value) -> Option<Change> {
         let value = Arc::new(event["object"].take());
         let uid = value["metadata"]["uid"].as_str()?.to_owned();
         let before = self.objects.get(&uid).cloned();
@@ -217,36 +217,36 @@ impl History {
     }
 
     /// Records that the script of the user starts in a pod.
-    pub fn record_start(&mut self, uid: &str) {
+    pub(crate) fn record_start(&mut self, uid: &str) {
         if let Some(pod) = self.objects.get_mut(uid) {
             pod.started_at.get_or_insert_with(Instant::now);
         }
     }
 
     /// Returns an object.
-    pub fn get(&self, uid: &str) -> Option<&Object> {
+    pub(crate) fn get(&self, uid: &str) -> Option<&Object> {
         self.objects.get(uid)
     }
 
     /// Returns all objects in a fixed order.
-    pub fn all(&self) -> impl Iterator<Item = &Object> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Object> {
         self.objects.values()
     }
 
     /// Returns the objects of one kind that servers created for a task.
-    pub fn of(&self, kind: Kind, task: &str) -> impl Iterator<Item = &Object> {
+    pub(crate) fn of(&self, kind: Kind, task: &str) -> impl Iterator<Item = &Object> {
         let uids = self.tasks.get(task).into_iter().flatten();
         uids.filter_map(|uid| self.objects.get(uid))
             .filter(move |object| object.kind == kind && !object.is_foreign)
     }
 
     /// Returns the Job of a pod.
-    pub fn job_of(&self, pod: &Object) -> Option<&Object> {
+    pub(crate) fn job_of(&self, pod: &Object) -> Option<&Object> {
         pod.owners.iter().find_map(|owner| self.get(owner))
     }
 
     /// Returns the IDs of the tasks that servers created.
-    pub fn tasks(&self) -> Vec<String> {
+    pub(crate) fn tasks(&self) -> Vec<String> {
         let is_ours = |uid: &String| {
             self.objects
                 .get(uid)
@@ -260,7 +260,7 @@ impl History {
     }
 
     /// Returns all objects of a task.
-    pub fn task(&self, id: &str) -> Task<'_> {
+    pub(crate) fn task(&self, id: &str) -> Task<'_> {
         let owner = self.of(Kind::Owner, id).min_by_key(|owner| owner.created_at);
         let jobs: Vec<&Object> = self.of(Kind::Job, id).collect();
         let attempt = jobs.iter().map(|job| job.attempt).max().unwrap_or(1);
@@ -269,7 +269,7 @@ impl History {
 }
 
 /// The objects that servers created for one task.
-pub struct Task<'a> {
+pub(crate) struct Task<'a> {
     pub owner: Option<&'a Object>,
     pub jobs: Vec<&'a Object>,
     /// The latest attempt.
@@ -278,7 +278,7 @@ pub struct Task<'a> {
 
 impl Task<'_> {
     /// The time from which all servers must show it; `None` while it is not committed.
-    pub fn visible_since(&self) -> Option<Instant> {
+    pub(crate) fn visible_since(&self) -> Option<Instant> {
         let first = self.jobs.iter().map(|job| job.created_at).min()?;
         match self.owner {
             Some(owner) => owner.committed_at.map(|committed| committed.max(first)),
@@ -287,7 +287,7 @@ impl Task<'_> {
     }
 
     /// The time at which its deletion started.
-    pub fn deletion_started_at(&self) -> Option<Instant> {
+    pub(crate) fn deletion_started_at(&self) -> Option<Instant> {
         if let Some(owner) = self.owner {
             return owner.deletion_started_at;
         }
@@ -295,7 +295,7 @@ impl Task<'_> {
     }
 
     /// The time from which all of its objects are deleted.
-    pub fn deleted_at(&self) -> Option<Instant> {
+    pub(crate) fn deleted_at(&self) -> Option<Instant> {
         let all = self.jobs.iter().copied().chain(self.owner);
         all.map(|object| object.deleted_at)
             .reduce(|left, right| Some(left?.max(right?)))
@@ -303,14 +303,14 @@ impl Task<'_> {
     }
 
     /// Whether it exists and is committed.
-    pub fn exists(&self) -> bool {
+    pub(crate) fn exists(&self) -> bool {
         self.visible_since().is_some()
             && self.deletion_started_at().is_none()
             && self.jobs.iter().any(|job| job.exists())
     }
 
     /// Whether no label of its objects has been missing since `moment`.
-    pub fn is_untouched_since(&self, moment: Instant) -> bool {
+    pub(crate) fn is_untouched_since(&self, moment: Instant) -> bool {
         self.jobs
             .iter()
             .copied()
@@ -320,12 +320,12 @@ impl Task<'_> {
     }
 
     /// The Jobs of the latest attempt.
-    pub fn latest_jobs(&self) -> impl Iterator<Item = &Object> {
+    pub(crate) fn latest_jobs(&self) -> impl Iterator<Item = &Object> {
         self.jobs.iter().copied().filter(|job| job.attempt == self.attempt)
     }
 
     /// The user who owns it.
-    pub fn user(&self) -> &str {
+    pub(crate) fn user(&self) -> &str {
         let any = self.owner.or_else(|| self.jobs.first().copied());
         any.map_or("", |object| object.user.as_str())
     }

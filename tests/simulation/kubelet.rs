@@ -22,11 +22,11 @@ type LatestPod = Option<Arc<Value>>;
 
 /// The pods that are scheduled on the node.
 #[derive(Default)]
-pub struct Kubelet(Mutex<HashMap<String, watch::Sender<LatestPod>>>);
+pub(crate) struct Kubelet(Mutex<HashMap<String, watch::Sender<LatestPod>>>);
 
 impl Kubelet {
     /// Handles a changed or deleted pod.
-    pub fn changed(&self, sim: &Arc<Sim>, uid: &str, pod: LatestPod) {
+    pub(crate) fn changed(&self, sim: &Arc<Sim>, uid: &str, pod: LatestPod) {
         let mut pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = pods.get(uid) {
             known.send_replace(pod);

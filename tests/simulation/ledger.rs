@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 /// A submit of a task.
 #[derive(Debug, Clone)]
-pub struct Submit {
+pub(crate) struct Submit {
     pub user: &'static str,
     pub key: Option<String>,
     /// Number of the task request.
@@ -15,7 +15,7 @@ pub struct Submit {
 
 /// The outcome of a submit, as the user knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// There is no response yet.
     Pending,
     /// The task was created.
@@ -40,7 +40,7 @@ pub enum Outcome {
 
 /// A stop of a task.
 #[derive(Debug, Clone)]
-pub struct Stop {
+pub(crate) struct Stop {
     pub id: String,
     pub at: Instant,
     /// Time of the response.
@@ -49,7 +49,7 @@ pub struct Stop {
 
 /// All requests.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     pub submits: Vec<Submit>,
     pub stops: Vec<Stop>,
     /// Servers that have crashed, and when.
@@ -58,7 +58,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// Returns the acknowledged tasks: ID, user, and time of the first acknowledgment.
-    pub fn acknowledged(&self) -> Vec<(String, &'static str, Instant)> {
+    pub(crate) fn acknowledged(&self) -> Vec<(String, &'static str, Instant)> {
         let mut made: Vec<(String, &'static str, Instant)> = Vec::new();
         for submit in &self.submits {
             if let Outcome::Created { id, at } = &submit.outcome {
@@ -72,12 +72,12 @@ impl Ledger {
     }
 
     /// Returns the time of the first stop request of the owner.
-    pub fn stop_requested_at(&self, id: &str) -> Option<Instant> {
+    pub(crate) fn stop_requested_at(&self, id: &str) -> Option<Instant> {
         self.stops.iter().filter(|stop| stop.id == id).map(|stop| stop.at).min()
     }
 
     /// Returns the time at which a stop was first acknowledged.
-    pub fn stopped_at(&self, id: &str) -> Option<Instant> {
+    pub(crate) fn stopped_at(&self, id: &str) -> Option<Instant> {
         self.stops
             .iter()
             .filter(|stop| stop.id == id)
@@ -86,14 +86,14 @@ impl Ledger {
     }
 
     /// Whether a task was acknowledged.
-    pub fn is_acknowledged(&self, id: &str) -> bool {
+    pub(crate) fn is_acknowledged(&self, id: &str) -> bool {
         self.submits
             .iter()
             .any(|submit| matches!(&submit.outcome, Outcome::Created { id: made, .. } if made == id))
     }
 
     /// Whether a server crashed at or after `moment`.
-    pub fn crashed_since(&self, server: &str, moment: Instant) -> bool {
+    pub(crate) fn crashed_since(&self, server: &str, moment: Instant) -> bool {
         self.crashes.iter().any(|(name, at)| name == server && *at >= moment)
     }
 }

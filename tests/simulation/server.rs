@@ -12,7 +12,7 @@ use super::sim::{Sim, between, happens, pause};
 
 /// A running server.
 #[derive(Clone)]
-pub struct Server {
+pub(crate) struct Server {
     pub name: String,
     pub executor: Arc<Executor>,
     pub link: Link,
@@ -20,16 +20,16 @@ pub struct Server {
 
 /// All running servers.
 #[derive(Default)]
-pub struct Servers(Mutex<Vec<Server>>);
+pub(crate) struct Servers(Mutex<Vec<Server>>);
 
 impl Servers {
     /// Returns all of them in a fixed order.
-    pub fn running(&self) -> Vec<Server> {
+    pub(crate) fn running(&self) -> Vec<Server> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns a random one.
-    pub fn any(&self, random: &mut Rng) -> Option<Server> {
+    pub(crate) fn any(&self, random: &mut Rng) -> Option<Server> {
         let all = self.running();
         let index = random.usize(..);
         (!all.is_empty()).then(|| all[index % all.len()].clone())
@@ -51,7 +51,7 @@ impl Servers {
 
 /// Probabilities of the faults of a server.
 #[derive(Debug, Clone, Copy)]
-pub struct ServerFaults {
+pub(crate) struct ServerFaults {
     /// A process crashes during a write.
     pub crash_during_write: f64,
     /// A process crashes at another time.
@@ -61,7 +61,7 @@ pub struct ServerFaults {
 }
 
 /// Runs one server, and restarts it after each crash, until the simulation ends.
-pub async fn keep(sim: Arc<Sim>, index: usize, router: axum::Router, faults: ServerFaults) {
+pub(crate) async fn keep(sim: Arc<Sim>, index: usize, router: axum::Router, faults: ServerFaults) {
     let mut random = sim.random(("server", index));
     if index > 0 {
         pause(&mut random, 0, 3000).await;

@@ -15,7 +15,7 @@ use super::server::Servers;
 use super::timeline::Timeline;
 
 /// One simulation.
-pub struct Sim {
+pub(crate) struct Sim {
     pub seed: u64,
     pub clock: clock::Clock,
     pub timeline: Timeline,
@@ -33,7 +33,7 @@ pub struct Sim {
 }
 
 /// Parameters of a simulation.
-pub struct SimOptions {
+pub(crate) struct SimOptions {
     pub seed: u64,
     pub clock: clock::Clock,
     pub timeline: Timeline,
@@ -45,7 +45,7 @@ pub struct SimOptions {
 }
 
 impl Sim {
-    pub fn new(options: SimOptions) -> Arc<Self> {
+    pub(crate) fn new(options: SimOptions) -> Arc<Self> {
         Arc::new(Self {
             seed: options.seed,
             clock: options.clock,
@@ -62,27 +62,27 @@ impl Sim {
     }
 
     /// Adds an event to the timeline.
-    pub fn log(&self, line: impl FnOnce() -> String) {
+    pub(crate) fn log(&self, line: impl FnOnce() -> String) {
         self.timeline.log(line);
     }
 
     /// The objects of Kubernetes. Must not be held across an `await`.
-    pub fn history(&self) -> MutexGuard<'_, History> {
+    pub(crate) fn history(&self) -> MutexGuard<'_, History> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Requests of users and their outcomes. Must not be held across an `await`.
-    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+    pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether users still send requests.
-    pub fn is_active(&self) -> bool {
+    pub(crate) fn is_active(&self) -> bool {
         Instant::now() < self.quiet_at
     }
 
     /// A random number generator for one part of the simulation, independent of all others.
-    pub fn random(&self, of: impl Hash) -> Rng {
+    pub(crate) fn random(&self, of: impl Hash) -> Rng {
         let mut hash = DefaultHasher::new();
         (self.seed, of).hash(&mut hash);
         Rng::with_seed(hash.finish())
@@ -90,16 +90,16 @@ impl Sim {
 }
 
 /// A random duration between two numbers of milliseconds.
-pub fn between(random: &mut Rng, least: u64, most: u64) -> Duration {
+pub(crate) fn between(random: &mut Rng, least: u64, most: u64) -> Duration {
     Duration::from_millis(random.u64(least..=most))
 }
 
 /// Waits for a random duration between two numbers of milliseconds.
-pub async fn pause(random: &mut Rng, least: u64, most: u64) {
+pub(crate) async fn pause(random: &mut Rng, least: u64, most: u64) {
     sleep(between(random, least, most)).await;
 }
 
 /// Returns true with this probability.
-pub fn happens(random: &mut Rng, probability: f64) -> bool {
+pub(crate) fn happens(random: &mut Rng, probability: f64) -> bool {
     random.f64() < probability
 }

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 /// What happens to a watch.
 #[derive(Debug, Clone, Copy)]
-pub enum Hold {
+pub(crate) enum Hold {
     /// Nothing.
     None,
     /// It ends.
@@ -38,7 +38,7 @@ struct Held<B> {
 }
 
 /// Applies `hold` to a body, and also pauses it until `blocked_until`.
-pub fn held(body: Body, hold: Hold, blocked_until: impl Fn() -> Option<Instant> + Send + 'static) -> Body {
+pub(crate) fn held(body: Body, hold: Hold, blocked_until: impl Fn() -> Option<Instant> + Send + 'static) -> Body {
     let held = Held {
         inner: body.into_data_stream(),
         hold,

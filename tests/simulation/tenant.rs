@@ -16,7 +16,7 @@ use super::sim::{Sim, between, happens, pause};
 const MALLORY: &str = "mallory";
 
 /// Lets the tenant interfere until the simulation gets quiet. `chance` is the probability of each step.
-pub async fn interfere(sim: Arc<Sim>, chance: f64) {
+pub(crate) async fn interfere(sim: Arc<Sim>, chance: f64) {
     // Another text would change the course of all seeds.
     let mut random = sim.random("stranger");
     let mut number = 0;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The events of one simulation.
-pub struct Timeline {
+pub(crate) struct Timeline {
     start: Instant,
     lines: Mutex<Vec<(Duration, String)>>,
     violations: Mutex<Vec<Violation>>,
@@ -16,7 +16,7 @@ pub struct Timeline {
 
 /// What happens to events. Most simulations don't record them, because a seed can be run again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recording {
+pub(crate) enum Recording {
     /// They are dropped.
     Off,
     /// They are kept.
@@ -27,7 +27,7 @@ pub enum Recording {
 
 /// A violation of an invariant.
 #[derive(Debug, Clone)]
-pub struct Violation {
+pub(crate) struct Violation {
     /// The invariant.
     pub invariant: &'static str,
     /// A description of the violation.
@@ -36,7 +36,7 @@ pub struct Violation {
 
 impl Timeline {
     /// Starts a timeline.
-    pub fn new(recording: Recording) -> Self {
+    pub(crate) fn new(recording: Recording) -> Self {
         Self {
             start: Instant::now(),
             lines: Mutex::default(),
@@ -46,17 +46,17 @@ impl Timeline {
     }
 
     /// Simulated time since the start.
-    pub fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.start.elapsed()
     }
 
     /// Whether events are recorded.
-    pub fn is_kept(&self) -> bool {
+    pub(crate) fn is_kept(&self) -> bool {
         self.recording != Recording::Off
     }
 
     /// Adds an event.
-    pub fn log(&self, line: impl FnOnce() -> String) {
+    pub(crate) fn log(&self, line: impl FnOnce() -> String) {
         if !self.is_kept() {
             return;
         }
@@ -68,7 +68,7 @@ impl Timeline {
     }
 
     /// Adds a violation, unless the same one was added before.
-    pub fn violated(&self, invariant: &'static str, how: String) {
+    pub(crate) fn violated(&self, invariant: &'static str, how: String) {
         let mut violations = lock(&self.violations);
         if violations
             .iter()
@@ -81,12 +81,12 @@ impl Timeline {
     }
 
     /// The violations so far.
-    pub fn violations(&self) -> Vec<Violation> {
+    pub(crate) fn violations(&self) -> Vec<Violation> {
         lock(&self.violations).clone()
     }
 
     /// All events as text.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         for (at, line) in lock(&self.lines).iter() {
             // Writing to a string never fails.

@@ -32,7 +32,7 @@ const MIN_SETTLE_TIME: Duration = Duration::from_secs(25);
 const MAX_SETTLE_TIME: Duration = Duration::from_secs(180);
 
 /// The result of a simulation.
-pub struct Report {
+pub(crate) struct Report {
     pub violations: Vec<Violation>,
     pub timeline: String,
     /// Simulated time.
@@ -40,7 +40,7 @@ pub struct Report {
 }
 
 /// Runs the simulation with this seed.
-pub fn simulate(seed: u64, recording: Recording) -> Report {
+pub(crate) fn simulate(seed: u64, recording: Recording) -> Report {
     // Servers draw IDs from the generator of the thread.
     fastrand::seed(seed);
     let runtime = tokio::runtime::Builder::new_current_thread()

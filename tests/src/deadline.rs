@@ -15,7 +15,7 @@ const SECONDS: usize = 300;
 ///
 /// Tests wait for processes and streams in many places, and would otherwise hang silently. A thread cannot be
 /// terminated, so the whole suite ends.
-pub struct Deadline {
+pub(crate) struct Deadline {
     _over: Sender<()>,
 }
 

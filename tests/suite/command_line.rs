@@ -10,7 +10,7 @@ use task::wire::{TaskStatus, VolumeStatus};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-pub fn id_of(text: &str) -> String {
+pub(crate) fn id_of(text: &str) -> String {
     text.lines().last().unwrap().to_owned()
 }
 

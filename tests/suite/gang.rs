@@ -15,7 +15,7 @@ use task::wire::TaskStatus;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Returns the text after `word` in the lines of each node, by rank.
-pub fn by_rank(log: &str, word: &str) -> HashMap<u32, String> {
+pub(crate) fn by_rank(log: &str, word: &str) -> HashMap<u32, String> {
     log.lines()
         .filter_map(|line| {
             let (rank, text) = line.strip_prefix("node-")?.split_once(" | ")?;
@@ -24,7 +24,7 @@ pub fn by_rank(log: &str, word: &str) -> HashMap<u32, String> {
         .collect()
 }
 
-pub fn seconds(times: &HashMap<u32, String>) -> Vec<f64> {
+pub(crate) fn seconds(times: &HashMap<u32, String>) -> Vec<f64> {
     times.values().map(|time| time.parse().unwrap()).collect()
 }
 
@@ -34,7 +34,7 @@ fn pod_of(status: &TaskStatus, rank: usize) -> &str {
 }
 
 /// Number of nodes that are scheduled.
-pub fn scheduled_nodes(status: &TaskStatus) -> usize {
+pub(crate) fn scheduled_nodes(status: &TaskStatus) -> usize {
     let nodes = status.metadata.nodes.iter();
     nodes.filter(|node| node.node_name.is_some()).count()
 }
@@ -306,7 +306,7 @@ async fn the_later_of_two_deadlocked_gangs_is_preempted() {
 }
 
 /// Checks that the later of two deadlocked gangs is preempted, with this change of both definitions.
-pub async fn preempt(world: &World, change: impl Fn(TaskBuilder) -> TaskBuilder) {
+pub(crate) async fn preempt(world: &World, change: impl Fn(TaskBuilder) -> TaskBuilder) {
     let all = world.cluster.largest_node_millicpus().await;
     let task = |nodes: u32, percent: u64, run: &str| {
         let cpus = format!("{}m", all * percent / 100);

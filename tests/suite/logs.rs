@@ -10,7 +10,7 @@ use kube::api::DeleteParams;
 use sha2::{Digest, Sha256};
 use task::TaskState;
 
-pub fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -89,7 +89,7 @@ async fn one_stream_has_the_lines_of_all_nodes_in_order() {
 }
 
 /// Checks that the log has the lines of each node once and in order, and nothing else.
-pub fn assert_in_order(log: &str, nodes: usize, count: usize) {
+pub(crate) fn assert_in_order(log: &str, nodes: usize, count: usize) {
     let mut next = vec![0_usize; nodes];
     for line in log.lines() {
         let (prefix, text) = line.split_once(" | ").unwrap_or_else(|| panic!("no prefix: {line:?}"));

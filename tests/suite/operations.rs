@@ -10,7 +10,7 @@ use serde_json::json;
 use task::TaskState;
 
 /// The sum of a metric over its labels.
-pub async fn metric(api: &Api, name: &str) -> Option<f64> {
+pub(crate) async fn metric(api: &Api, name: &str) -> Option<f64> {
     let response = api.request(reqwest::Method::GET, "/metrics").send().await.unwrap();
     let text = response.text().await.unwrap();
     let values: Vec<f64> = text

@@ -10,7 +10,7 @@ use xshell::{Shell, cmd};
 const CARGO_FUZZ_VERSION: &str = "cargo-fuzz@0.13.1";
 
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Run only this target
     target: Option<String>,
     /// Time to run each target, in seconds
@@ -25,7 +25,7 @@ pub struct Args {
 }
 
 /// Runs the targets, as many at a time as there are CPUs.
-pub fn run_targets(shell: &Shell, args: &Args) -> Result<(), xshell::Error> {
+pub(crate) fn run_targets(shell: &Shell, args: &Args) -> Result<(), xshell::Error> {
     // cargo-fuzz needs unstable compiler flags.
     shell.set_var("RUSTC_BOOTSTRAP", "1");
     if cmd!(shell, "cargo fuzz --version")

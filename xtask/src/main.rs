@@ -173,10 +173,7 @@ fn test(shell: &Shell) -> Result<(), xshell::Error> {
     e2e(shell, Backend::Embedded)?;
     let unused = used_snapshots.unused(shell)?;
     if !unused.is_empty() {
-        eprintln!(
-            "error: no test uses these snapshots; remove them: {}",
-            unused.join(", ")
-        );
+        eprintln!("error: no test uses these snapshots; remove them: {unused:#?}");
         std::process::exit(1);
     }
     Ok(())

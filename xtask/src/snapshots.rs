@@ -14,13 +14,13 @@ const CARGO_INSTA_VERSION: &str = "cargo-insta@1.49.0";
 const USED_SNAPSHOTS_VARIABLE: &str = "INSTA_SNAPSHOT_REFERENCES_FILE";
 
 /// Where the tests of one run record the snapshots that they use.
-pub struct UsedSnapshots {
+pub(crate) struct UsedSnapshots {
     file: PathBuf,
 }
 
 impl UsedSnapshots {
     /// Starts recording in all commands of `shell`.
-    pub fn record(shell: &Shell) -> Result<Self, xshell::Error> {
+    pub(crate) fn record(shell: &Shell) -> Result<Self, xshell::Error> {
         let file = shell.current_dir().join("target/used-snapshots");
         shell.write_file(&file, "")?;
         shell.set_var(USED_SNAPSHOTS_VARIABLE, &file);
@@ -28,7 +28,7 @@ impl UsedSnapshots {
     }
 
     /// The snapshots in the repository that no test has used. They would be kept and read for nothing.
-    pub fn unused(&self, shell: &Shell) -> Result<Vec<PathBuf>, xshell::Error> {
+    pub(crate) fn unused(&self, shell: &Shell) -> Result<Vec<PathBuf>, xshell::Error> {
         let used = shell.read_file(&self.file)?;
         let used: BTreeSet<PathBuf> = used
             .lines()
@@ -55,7 +55,7 @@ fn collect_snapshots(shell: &Shell, dir: &Path, found: &mut Vec<PathBuf>) -> Res
 }
 
 /// Shows each changed snapshot of the last test run and asks whether to accept it.
-pub fn review(shell: &Shell) -> Result<(), xshell::Error> {
+pub(crate) fn review(shell: &Shell) -> Result<(), xshell::Error> {
     let version = cmd!(shell, "cargo insta --version").quiet().ignore_stderr();
     if version.read().is_err() {
         cmd!(shell, "cargo install --debug --locked {CARGO_INSTA_VERSION}").run()?;

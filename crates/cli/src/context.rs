@@ -8,7 +8,7 @@ use crate::output::Terminal;
 use crate::user::User;
 
 #[derive(Debug)]
-pub struct Context {
+pub(crate) struct Context {
     pub client: Client,
     pub user: User,
     pub terminal: Terminal,
@@ -17,7 +17,7 @@ pub struct Context {
 impl Context {
     /// Resolves flags, variables, and saved settings. `short_url` is the value of `-u URL`, for the commands that have
     /// it. Sends nothing yet.
-    pub fn new(global: &GlobalArgs, short_url: Option<&str>) -> Result<Self> {
+    pub(crate) fn new(global: &GlobalArgs, short_url: Option<&str>) -> Result<Self> {
         let GlobalArgs {
             api_url,
             user,
@@ -35,7 +35,7 @@ impl Context {
 
     /// Runs `action`. If no server listens at the default URL, starts one and runs `action` again. This is safe even
     /// for actions that must not be repeated, because a refused connection means that nothing was sent.
-    pub async fn with_server<T>(&self, action: impl AsyncFn() -> Result<T>) -> Result<T> {
+    pub(crate) async fn with_server<T>(&self, action: impl AsyncFn() -> Result<T>) -> Result<T> {
         match action().await {
             Err(Error::Unreachable { source, .. }) if source.is_connect() && self.client.url().is_default() => {
                 daemon::start(&self.client).await?;

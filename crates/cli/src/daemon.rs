@@ -34,7 +34,7 @@ const MAX_TAIL_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The background server, as recorded in `api.json`.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
-pub struct Daemon {
+pub(crate) struct Daemon {
     pub pid: i32,
     /// When the process started, as the system reports it. The PID alone is not enough: it may have been reused since.
     started: String,
@@ -42,7 +42,7 @@ pub struct Daemon {
 }
 
 /// Starts a server at the client's URL unless one is already running, and waits until it is ready.
-pub async fn start(client: &Client) -> Result<()> {
+pub(crate) async fn start(client: &Client) -> Result<()> {
     if !client.url().is_this_machine() {
         return Err(Error::Usage(format!(
             "`{}` is not on this machine; start the server there",
@@ -90,7 +90,7 @@ pub async fn start(client: &Client) -> Result<()> {
 }
 
 /// Stops the background server; `None` if none is running.
-pub async fn stop() -> Result<Option<Daemon>> {
+pub(crate) async fn stop() -> Result<Option<Daemon>> {
     let Some(daemon) = find_running()? else {
         return Ok(None);
     };
@@ -120,7 +120,7 @@ pub async fn stop() -> Result<Option<Daemon>> {
 }
 
 /// The background server, if it is still running.
-pub fn find_running() -> Result<Option<Daemon>> {
+pub(crate) fn find_running() -> Result<Option<Daemon>> {
     let Ok(text) = std::fs::read(pid_file_path()?) else {
         return Ok(None);
     };
@@ -129,12 +129,12 @@ pub fn find_running() -> Result<Option<Daemon>> {
 }
 
 /// The log file of the background server.
-pub fn log_path() -> Result<PathBuf> {
+pub(crate) fn log_path() -> Result<PathBuf> {
     Ok(dirs::data()?.join("api.log"))
 }
 
 /// The last `count` lines of a file, from at most the last [`MAX_TAIL_BYTES`].
-pub fn read_last_lines(path: &Path, count: usize) -> std::io::Result<Vec<String>> {
+pub(crate) fn read_last_lines(path: &Path, count: usize) -> std::io::Result<Vec<String>> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(MAX_TAIL_BYTES)))?;
@@ -149,7 +149,7 @@ pub fn read_last_lines(path: &Path, count: usize) -> std::io::Result<Vec<String>
 }
 
 /// Describes where the tasks of a server run.
-pub async fn describe_backend(client: &Client) -> String {
+pub(crate) async fn describe_backend(client: &Client) -> String {
     match client.get::<ServerVersion>("/version").await {
         Ok(version) if version.backend == BackendKind::Embedded => "tasks run on this machine".to_owned(),
         Ok(version) => format!("tasks run on the cluster, in namespace `{}`", version.namespace),
@@ -161,7 +161,7 @@ pub async fn describe_backend(client: &Client) -> String {
 ///
 /// # Errors
 /// Another program, an older server, or a server of another account uses the port; starting a server would fail.
-pub async fn is_ready(client: &Client) -> Result<bool> {
+pub(crate) async fn is_ready(client: &Client) -> Result<bool> {
     match client.get_bytes("/readyz").await {
         Ok(_) => Ok(true),
         Err(

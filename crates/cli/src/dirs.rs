@@ -7,7 +7,7 @@ use etcetera::BaseStrategy;
 use crate::error::{Error, Result};
 
 /// The directory for tasks on this machine and for the background server.
-pub fn data() -> Result<PathBuf> {
+pub(crate) fn data() -> Result<PathBuf> {
     if let Some(dir) = std::env::var_os("K8S_CLI_API_STATE_DIR").filter(|dir| !dir.is_empty()) {
         return Ok(dir.into());
     }
@@ -16,12 +16,12 @@ pub fn data() -> Result<PathBuf> {
 
 /// The directory for the secrets of servers. It does not depend on `K8S_CLI_API_STATE_DIR`, because a client must find
 /// the secret of a server whose state directory it does not know.
-pub fn tokens() -> Result<PathBuf> {
+pub(crate) fn tokens() -> Result<PathBuf> {
     Ok(xdg_base()?.data_dir().join("k8s-cli"))
 }
 
 /// The directory for the saved user name.
-pub fn config() -> Result<PathBuf> {
+pub(crate) fn config() -> Result<PathBuf> {
     Ok(xdg_base()?.config_dir().join("k8s-cli"))
 }
 

@@ -10,7 +10,7 @@ use crate::field_error::FieldError;
 use crate::report::Report;
 
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The arguments or variables are invalid.
     #[error("{0}")]
     Usage(String),
@@ -89,7 +89,7 @@ pub enum Error {
 
 /// What the CLI tried to do with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FileAction {
+pub(crate) enum FileAction {
     Read,
     Write,
     Create,
@@ -108,12 +108,12 @@ impl std::fmt::Display for FileAction {
 }
 
 /// The hint if something else responds.
-pub const PORT_IN_USE: &str =
+pub(crate) const PORT_IN_USE: &str =
     "another program may be using that port; set the server with `--api-url`, or another port with K8S_CLI_API_PORT";
 
 /// An error message, from the server or from the CLI.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ErrorMessage {
+pub(crate) struct ErrorMessage {
     pub text: String,
     /// The HTTP status; `None` if the message is from the CLI.
     pub status: Option<u16>,
@@ -139,7 +139,7 @@ impl std::fmt::Display for ErrorMessage {
 
 impl Error {
     /// For `map_err` of a file operation.
-    pub fn file(action: FileAction, path: &Path) -> impl Fn(io::Error) -> Self {
+    pub(crate) fn file(action: FileAction, path: &Path) -> impl Fn(io::Error) -> Self {
         move |source| Self::File {
             action,
             path: path.to_owned(),
@@ -148,7 +148,7 @@ impl Error {
     }
 
     /// The exit code. `k8s-cli --help` documents them, so keep both in sync.
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_)
             | Self::InvalidTask(_)
@@ -182,7 +182,7 @@ impl Error {
     }
 
     /// What the user can do about the error.
-    pub fn hint(&self) -> Option<&'static str> {
+    pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Unreachable { .. } => {
                 Some("start a server with `k8s-cli api start`, or set `--api-url` or K8S_CLI_API_URL")
@@ -203,7 +203,7 @@ impl Error {
         }
     }
 
-    pub fn request_id(&self) -> Option<&str> {
+    pub(crate) fn request_id(&self) -> Option<&str> {
         match self {
             Self::NotFound(message) | Self::PermissionDenied(message) | Self::Server(message) => {
                 message.request_id.as_deref()
@@ -214,7 +214,7 @@ impl Error {
     }
 
     /// The message with the innermost cause. The layers in between only repeat it in other words.
-    pub fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         let mut cause = self.source();
         while let Some(inner) = cause.and_then(std::error::Error::source) {
             cause = Some(inner);
@@ -226,7 +226,7 @@ impl Error {
     }
 
     /// The error as JSON, for `--output json`.
-    pub fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         // A report on a task file is styled and starts each message with `error: `.
         let plain_message = anstream::adapter::strip_str(&self.message()).to_string();
         let plain_message = plain_message.strip_prefix("error: ").unwrap_or(&plain_message);
@@ -273,17 +273,17 @@ impl Error {
     }
 
     /// Whether the reader closed the pipe, as in `k8s-cli jobs logs ID | head`, which is not a failure.
-    pub fn is_broken_pipe(&self) -> bool {
+    pub(crate) fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 
     /// Whether the error was already reported.
-    pub fn is_silent(&self) -> bool {
+    pub(crate) fn is_silent(&self) -> bool {
         matches!(self, Self::TaskFailed(_) | Self::Interrupted)
     }
 }
 
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 #[cfg(test)]
 mod tests {

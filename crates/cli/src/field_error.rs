@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// A value that the server rejected.
 #[derive(Debug, Clone, PartialEq, serde::Deserialize)]
-pub struct FieldError {
+pub(crate) struct FieldError {
     /// Pydantic's error type, e.g., `extra_forbidden`.
     #[serde(rename = "type", default)]
     pub kind: String,
@@ -15,13 +15,13 @@ pub struct FieldError {
 
 impl FieldError {
     /// The path without its first step.
-    pub fn path(&self) -> Vec<String> {
+    pub(crate) fn path(&self) -> Vec<String> {
         let step = |step: &Value| step.as_str().map_or_else(|| step.to_string(), str::to_owned);
         self.loc.iter().skip(1).map(step).collect()
     }
 
     /// The message in lower case and without Pydantic's prefix `Value error, `.
-    pub fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         let message = self.msg.strip_prefix("Value error, ").unwrap_or(&self.msg);
         let mut characters = message.chars();
         match characters.next() {
@@ -31,7 +31,7 @@ impl FieldError {
     }
 
     /// Whether the name of the field is wrong and not its value.
-    pub fn is_unknown_field(&self) -> bool {
+    pub(crate) fn is_unknown_field(&self) -> bool {
         self.kind == "extra_forbidden"
     }
 }

@@ -9,11 +9,11 @@ use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use crate::field_error::FieldError;
 
 /// The path to a value: keys, and indices as text.
-pub type ValuePath = Vec<String>;
+pub(crate) type ValuePath = Vec<String>;
 
 /// The location of a value in the text, as byte ranges.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ValueSpan {
+pub(crate) struct ValueSpan {
     /// The key, if the value is in a map.
     pub key: Option<Range<usize>>,
     /// The value, or an empty range at its start.
@@ -22,7 +22,7 @@ pub struct ValueSpan {
 
 /// Where the values of a task come from.
 #[derive(Debug, Clone)]
-pub struct TaskSource {
+pub(crate) struct TaskSource {
     file: Option<SourceFile>,
     /// Flags by the path of the value that they set.
     flags: BTreeMap<ValuePath, String>,
@@ -37,7 +37,7 @@ struct SourceFile {
 
 /// Error messages with their locations.
 #[derive(Debug, Clone)]
-pub struct Report(Vec<Diagnostic>);
+pub(crate) struct Report(Vec<Diagnostic>);
 
 #[derive(Debug, Clone)]
 struct Diagnostic {
@@ -55,7 +55,7 @@ struct Location {
 }
 
 impl TaskSource {
-    pub fn file(name: String, text: String, spans: BTreeMap<ValuePath, ValueSpan>) -> Self {
+    pub(crate) fn file(name: String, text: String, spans: BTreeMap<ValuePath, ValueSpan>) -> Self {
         Self {
             file: Some(SourceFile { name, text, spans }),
             flags: BTreeMap::new(),
@@ -63,7 +63,7 @@ impl TaskSource {
     }
 
     /// The task is a command from the arguments.
-    pub fn command() -> Self {
+    pub(crate) fn command() -> Self {
         Self {
             file: None,
             flags: BTreeMap::new(),
@@ -71,7 +71,7 @@ impl TaskSource {
     }
 
     /// Records that `flag` set the value at `path`.
-    pub fn record_flag(&mut self, path: &[&str], flag: &str) {
+    pub(crate) fn record_flag(&mut self, path: &[&str], flag: &str) {
         let path = path.iter().map(|step| (*step).to_owned()).collect();
         self.flags.insert(path, flag.to_owned());
     }
@@ -134,7 +134,7 @@ fn first_line(text: &str, range: Range<usize>) -> Range<usize> {
 }
 
 impl Report {
-    pub fn field_errors(source: &TaskSource, errors: &[FieldError]) -> Self {
+    pub(crate) fn field_errors(source: &TaskSource, errors: &[FieldError]) -> Self {
         let locate = |error: &FieldError| {
             let mark = if error.is_unknown_field() {
                 Mark::Key
@@ -147,13 +147,13 @@ impl Report {
     }
 
     /// An error in the value at `path`.
-    pub fn value_error(source: &TaskSource, path: &[&str], message: &str) -> Self {
+    pub(crate) fn value_error(source: &TaskSource, path: &[&str], message: &str) -> Self {
         let path: ValuePath = path.iter().map(|step| (*step).to_owned()).collect();
         Self(vec![source.locate(&path, message, Mark::Value)])
     }
 
     /// A file that cannot be parsed; without a range, only its name is shown.
-    pub fn parse_error(file_name: String, text: String, message: String, range: Option<Range<usize>>) -> Self {
+    pub(crate) fn parse_error(file_name: String, text: String, message: String, range: Option<Range<usize>>) -> Self {
         let location = Location {
             file_name,
             text,

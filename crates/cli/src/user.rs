@@ -10,7 +10,7 @@ use crate::error::{Error, FileAction, Result};
 
 /// The user name and its source.
 #[derive(Debug, Clone)]
-pub struct User {
+pub(crate) struct User {
     pub name: UserName,
     /// Where the name comes from, for messages.
     pub source: String,
@@ -24,7 +24,7 @@ struct UserFile {
 
 impl User {
     /// Resolves the user name: the flag, then the saved name, then the login name.
-    pub fn resolve(flag: Option<&str>) -> Result<Self> {
+    pub(crate) fn resolve(flag: Option<&str>) -> Result<Self> {
         if let Some(name) = flag {
             return Self::new(name, "--user or K8S_CLI_USER".to_owned());
         }
@@ -46,7 +46,7 @@ impl User {
 }
 
 /// Saves the user name; returns the path of the file.
-pub fn save_name(name: &str) -> Result<PathBuf> {
+pub(crate) fn save_name(name: &str) -> Result<PathBuf> {
     let user = User::new(name, "the arguments".to_owned())?;
     let path = dirs::config()?.join("user.json");
     let file = UserFile {
@@ -66,7 +66,7 @@ pub fn save_name(name: &str) -> Result<PathBuf> {
 }
 
 /// Deletes the saved user name; returns whether there was one.
-pub fn delete_saved_name() -> Result<bool> {
+pub(crate) fn delete_saved_name() -> Result<bool> {
     let path = dirs::config()?.join("user.json");
     match std::fs::remove_file(&path) {
         Ok(()) => Ok(true),

@@ -20,7 +20,10 @@ impl Default for BlockingPool {
 
 impl BlockingPool {
     /// Runs `work` on a blocking thread, once a slot is free.
-    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
         // The semaphore is never closed; if it were, the work would run without a permit.
         let permit = Arc::clone(&self.0).acquire_owned().await.ok();
         spawn_blocking(move || {

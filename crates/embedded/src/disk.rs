@@ -42,7 +42,7 @@ struct FreeSpace {
 }
 
 impl Disk {
-    pub fn of_state_dir(state_dir: &Path) -> Self {
+    pub(crate) fn of_state_dir(state_dir: &Path) -> Self {
         let disk = rustix::fs::statvfs(state_dir);
         let (bytes, inodes) = disk.map_or((u64::MAX, u64::MAX), |disk| {
             (disk.f_blocks.saturating_mul(disk.f_frsize), disk.f_files)
@@ -55,13 +55,13 @@ impl Disk {
     }
 
     /// Whether the disk is too full for more tasks. What is left, and the reserve, is for stopping the existing ones.
-    pub fn is_low(&self) -> bool {
+    pub(crate) fn is_low(&self) -> bool {
         let free_space = self.free_space();
         free_space.bytes < 2 * self.reserve || free_space.inodes < self.inodes
     }
 
     /// Returns [`Error::DiskFull`] if the disk is too full for more tasks.
-    pub fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         if !self.is_low() {
             return Ok(());
         }
@@ -77,7 +77,7 @@ impl Disk {
     }
 
     /// Creates the reserve, unless the disk would be low with it. Returns whether the reserve exists.
-    pub fn create_reserve(&self) -> bool {
+    pub(crate) fn create_reserve(&self) -> bool {
         let reserve_path = self.reserve_path();
         if fs::metadata(&reserve_path).is_ok_and(|metadata| metadata.len() >= self.reserve) {
             return true;
@@ -94,7 +94,7 @@ impl Disk {
     }
 
     /// Releases the whole reserve.
-    pub fn release_reserve(&self) {
+    pub(crate) fn release_reserve(&self) {
         if fs::remove_file(self.reserve_path()).is_ok() {
             tracing::warn!(state = %self.state_dir.display(), "the disk is full; released the reserve");
         }
@@ -102,7 +102,7 @@ impl Disk {
 
     /// Releases a part of the reserve. Returns false if nothing is left of it. Whatever fills the disk may take the
     /// space as soon as it is free, so the other parts are kept for more attempts.
-    pub fn release_reserve_part(&self) -> bool {
+    pub(crate) fn release_reserve_part(&self) -> bool {
         let part = self.reserve.div_ceil(RELEASE_PARTS).max(MIN_RELEASE_BYTES);
         let file = OpenOptions::new().write(true).open(self.reserve_path());
         file.is_ok_and(|file| {
@@ -113,7 +113,7 @@ impl Disk {
 
     /// Frees space on a disk that is low, before anything is written to it: empties the trash, and removes the files of
     /// containers that have ended.
-    pub fn free_up(&self) {
+    pub(crate) fn free_up(&self) {
         for entry in list_entries(&self.state_dir.join("trash")) {
             let _ = fs::remove_dir_all(entry);
         }

@@ -10,13 +10,13 @@ pub(crate) struct Random {
 
 impl Random {
     /// Always yields the same values for the same seed.
-    pub fn seeded(seed: u64) -> Self {
+    pub(crate) fn seeded(seed: u64) -> Self {
         Self {
             sequence: Some(Rng::with_seed(seed)),
         }
     }
 
-    pub fn uid(&mut self) -> String {
+    pub(crate) fn uid(&mut self) -> String {
         match &mut self.sequence {
             None => uuid::Uuid::new_v4(),
             Some(sequence) => uuid::Builder::from_random_bytes(sequence.u128(..).to_ne_bytes()).into_uuid(),
@@ -26,7 +26,7 @@ impl Random {
 
     /// The suffix of a generated name: five characters of Kubernetes' alphabet (`k8s.io/apimachinery/pkg/util/rand`),
     /// which has no vowels, so that suffixes don't spell words.
-    pub fn suffix(&mut self) -> String {
+    pub(crate) fn suffix(&mut self) -> String {
         const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
         let mut lot = || match &mut self.sequence {
             None => fastrand::usize(..ALPHABET.len()),

@@ -9,13 +9,13 @@ use crate::status_error::StatusError;
 
 /// The labels and fields of an object that selectors can match.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Selection {
+pub(crate) struct Selection {
     labels: BTreeMap<String, String>,
     fields: Vec<(&'static str, String)>,
 }
 
 impl Selection {
-    pub fn of(object: &Object) -> Self {
+    pub(crate) fn of(object: &Object) -> Self {
         let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
         let mut fields = vec![
             ("metadata.name", object.name().to_owned()),
@@ -65,10 +65,10 @@ enum Requirement {
 
 /// A label selector such as `a=b,c in (d,e),!f`.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct LabelSelector(Vec<Requirement>);
+pub(crate) struct LabelSelector(Vec<Requirement>);
 
 impl LabelSelector {
-    pub fn parse(text: &str) -> Result<Self, StatusError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, StatusError> {
         let refuse = |why: String| StatusError::bad_request(format!("unable to parse requirement: {why}"));
         let mut requirements = Vec::new();
         for part in split(text) {
@@ -85,16 +85,16 @@ impl LabelSelector {
     }
 
     /// Whether every object matches.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub fn matches(&self, selection: &Selection) -> bool {
+    pub(crate) fn matches(&self, selection: &Selection) -> bool {
         self.matches_labels(|key| selection.labels.get(key).map(String::as_str))
     }
 
     /// Like [`Self::matches`], for labels that are looked up with `get`.
-    pub fn matches_labels<'a>(&self, get: impl Fn(&str) -> Option<&'a str>) -> bool {
+    pub(crate) fn matches_labels<'a>(&self, get: impl Fn(&str) -> Option<&'a str>) -> bool {
         let number = |key: &str| get(key).and_then(|text| text.parse::<i64>().ok());
         self.0.iter().all(|requirement| match requirement {
             Requirement::In(key, values) => get(key).is_some_and(|value| values.iter().any(|one| one == value)),
@@ -191,11 +191,11 @@ fn checked_value(value: &str) -> Result<String, String> {
 
 /// A field selector such as `status.phase=Running,metadata.name!=x`.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct FieldSelector(Vec<(&'static str, bool, String)>);
+pub(crate) struct FieldSelector(Vec<(&'static str, bool, String)>);
 
 impl FieldSelector {
     /// Parses a selector; fails if the kind doesn't support one of its fields.
-    pub fn parse(kind: Kind, text: &str) -> Result<Self, StatusError> {
+    pub(crate) fn parse(kind: Kind, text: &str) -> Result<Self, StatusError> {
         let mut terms = Vec::new();
         for part in text.split(',').filter(|part| !part.is_empty()) {
             let (path, equal, value) = match (part.split_once("!="), part.split_once('=')) {
@@ -223,12 +223,12 @@ impl FieldSelector {
     }
 
     /// Whether every object matches.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// The only name that can match, if the selector requires one.
-    pub fn name(&self) -> Option<&str> {
+    pub(crate) fn name(&self) -> Option<&str> {
         let exact = self
             .0
             .iter()
@@ -236,7 +236,7 @@ impl FieldSelector {
         exact.map(|(_, _, value)| value.as_str())
     }
 
-    pub fn matches(&self, selection: &Selection) -> bool {
+    pub(crate) fn matches(&self, selection: &Selection) -> bool {
         self.0.iter().all(|(path, equal, value)| {
             let found = selection.fields.iter().find(|(field, _)| field == path);
             (found.map_or("", |(_, text)| text) == value) == *equal

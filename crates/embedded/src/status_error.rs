@@ -8,7 +8,7 @@ use crate::object::Kind;
 
 /// Machine-readable reason of a failed request (`metav1.StatusReason`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StatusReason {
+pub(crate) enum StatusReason {
     NotFound,
     MethodNotAllowed,
     AlreadyExists,
@@ -24,7 +24,7 @@ pub enum StatusReason {
 }
 
 impl StatusReason {
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::NotFound => "NotFound",
             Self::MethodNotAllowed => "MethodNotAllowed",
@@ -44,7 +44,7 @@ impl StatusReason {
 
 /// A failed request. Its texts are kube-apiserver's, since clients compare reasons and users search for messages.
 #[derive(Debug, Clone, PartialEq)]
-pub struct StatusError {
+pub(crate) struct StatusError {
     pub code: StatusCode,
     pub reason: StatusReason,
     /// Human-readable message.
@@ -81,41 +81,41 @@ impl StatusError {
         })
     }
 
-    pub fn not_found(kind: Kind, name: &str) -> Self {
+    pub(crate) fn not_found(kind: Kind, name: &str) -> Self {
         let message = format!("{} \"{name}\" not found", kind.resource());
         Self::new(StatusCode::NOT_FOUND, StatusReason::NotFound, message).about(kind, name)
     }
 
-    pub fn no_such_path() -> Self {
+    pub(crate) fn no_such_path() -> Self {
         let message = "the server could not find the requested resource";
         Self::new(StatusCode::NOT_FOUND, StatusReason::NotFound, message)
     }
 
     /// The path exists, but not with this method.
-    pub fn method_not_allowed() -> Self {
+    pub(crate) fn method_not_allowed() -> Self {
         let message = "the server does not allow this method on the requested resource";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, StatusReason::MethodNotAllowed, message)
     }
 
-    pub fn already_exists(kind: Kind, name: &str) -> Self {
+    pub(crate) fn already_exists(kind: Kind, name: &str) -> Self {
         let message = format!("{} \"{name}\" already exists", kind.resource());
         Self::new(StatusCode::CONFLICT, StatusReason::AlreadyExists, message).about(kind, name)
     }
 
     /// The client sent a stale `resourceVersion`.
-    pub fn modified(kind: Kind, name: &str) -> Self {
+    pub(crate) fn modified(kind: Kind, name: &str) -> Self {
         let why = "the object has been modified; please apply your changes to the latest version and try again";
         Self::conflict(kind, name, why)
     }
 
     /// The request conflicts with the state of the object.
-    pub fn conflict(kind: Kind, name: &str, why: &str) -> Self {
+    pub(crate) fn conflict(kind: Kind, name: &str, why: &str) -> Self {
         let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", kind.resource());
         Self::new(StatusCode::CONFLICT, StatusReason::Conflict, message).about(kind, name)
     }
 
     /// The object decodes, but fails validation.
-    pub fn invalid(kind: Kind, name: &str, errors: &FieldErrors) -> Self {
+    pub(crate) fn invalid(kind: Kind, name: &str, errors: &FieldErrors) -> Self {
         let message = invalid_message(&kind.qualified(), name, errors);
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, StatusReason::Invalid, message).about_kind(
             kind,
@@ -125,7 +125,7 @@ impl StatusError {
     }
 
     /// A query parameter is invalid; `options` is the type it belongs to, e.g., `PatchOptions`.
-    pub fn invalid_option(options: &str, group: &str, errors: &FieldErrors) -> Self {
+    pub(crate) fn invalid_option(options: &str, group: &str, errors: &FieldErrors) -> Self {
         let qualified = if group.is_empty() {
             options.to_owned()
         } else {
@@ -142,7 +142,7 @@ impl StatusError {
     }
 
     /// The patched object does not decode.
-    pub fn invalid_patch(why: &str) -> Self {
+    pub(crate) fn invalid_patch(why: &str) -> Self {
         let message = format!(" \"\" is invalid: patch: Invalid value: \"\": {why}");
         let cause = StatusCause {
             reason: Some("FieldValueInvalid".to_owned()),
@@ -156,27 +156,27 @@ impl StatusError {
     }
 
     /// A JSON patch operation cannot be applied to the object.
-    pub fn inapplicable_patch(why: &str) -> Self {
+    pub(crate) fn inapplicable_patch(why: &str) -> Self {
         let message = format!("the server rejected our request due to an error in our request: {why}");
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, StatusReason::Invalid, message)
     }
 
     /// A UID or `resourceVersion` precondition of a deletion does not hold.
-    pub fn delete_precondition(kind: Kind, name: &str, what: &str, wanted: &str, actual: &str) -> Self {
+    pub(crate) fn delete_precondition(kind: Kind, name: &str, what: &str, wanted: &str, actual: &str) -> Self {
         Self::conflict(kind, name, &precondition_message(what, wanted, actual)).about_kind(kind, name, None)
     }
 
     /// The client sent the UID of another object in an update.
-    pub fn update_precondition(kind: Kind, name: &str, wanted: &str, actual: &str) -> Self {
+    pub(crate) fn update_precondition(kind: Kind, name: &str, wanted: &str, actual: &str) -> Self {
         Self::conflict(kind, name, &precondition_message("UID", wanted, actual))
     }
 
-    pub fn bad_request(message: impl Into<String>) -> Self {
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, StatusReason::BadRequest, message)
     }
 
     /// The body does not decode as the kind that its path names.
-    pub fn undecodable(kind: Kind, why: &str) -> Self {
+    pub(crate) fn undecodable(kind: Kind, why: &str) -> Self {
         let (kind, version) = (kind.name(), kind.version());
         Self::bad_request(format!(
             "{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"
@@ -184,23 +184,23 @@ impl StatusError {
     }
 
     /// Admission denied the request, e.g., a quota is exceeded, or the namespace is terminating.
-    pub fn forbidden(kind: Kind, name: &str, why: &str) -> Self {
+    pub(crate) fn forbidden(kind: Kind, name: &str, why: &str) -> Self {
         let message = format!("{} \"{name}\" is forbidden: {why}", kind.resource());
         Self::new(StatusCode::FORBIDDEN, StatusReason::Forbidden, message).about(kind, name)
     }
 
     /// The bearer token is missing or wrong.
-    pub fn unauthorized() -> Self {
+    pub(crate) fn unauthorized() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, StatusReason::Unauthorized, "Unauthorized")
     }
 
     /// Changes after `asked` are no longer kept; the client has to list again.
-    pub fn expired(asked: i64, oldest: i64) -> Self {
+    pub(crate) fn expired(asked: i64, oldest: i64) -> Self {
         let message = format!("too old resource version: {asked} ({oldest})");
         Self::new(StatusCode::GONE, StatusReason::Expired, message)
     }
 
-    pub fn unsupported_media_type(accepted: &str) -> Self {
+    pub(crate) fn unsupported_media_type(accepted: &str) -> Self {
         let message =
             format!("the body of the request was in an unknown format - accepted media types include: {accepted}");
         Self::new(
@@ -212,7 +212,7 @@ impl StatusError {
 
     /// `kubectl create job` and similar commands send protobuf; `kubectl apply` and `kubectl create --filename` send
     /// JSON.
-    pub fn protobuf() -> Self {
+    pub(crate) fn protobuf() -> Self {
         let message = "protobuf is unsupported; \
                        add `--dry-run=client --output yaml` and pipe the output to `kubectl apply --filename -`";
         Self::new(
@@ -222,7 +222,7 @@ impl StatusError {
         )
     }
 
-    pub fn too_large(limit: usize) -> Self {
+    pub(crate) fn too_large(limit: usize) -> Self {
         let message = format!("Request entity is too large: limit is {limit}");
         Self::new(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -232,13 +232,13 @@ impl StatusError {
     }
 
     /// A failure on our side, such as a bug or an I/O error. Log the cause where it occurs.
-    pub fn internal(message: impl std::fmt::Display) -> Self {
+    pub(crate) fn internal(message: impl std::fmt::Display) -> Self {
         let message = format!("Internal error occurred: {message}");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, StatusReason::InternalError, message)
     }
 
     /// The response's body.
-    pub fn into_status(self) -> Status {
+    pub(crate) fn into_status(self) -> Status {
         Status {
             status: Some("Failure".to_owned()),
             message: Some(self.message),
@@ -260,7 +260,7 @@ impl From<serde_json::Error> for StatusError {
 }
 
 /// What a `Status` is about.
-pub fn details(kind: Kind, name: &str) -> StatusDetails {
+pub(crate) fn details(kind: Kind, name: &str) -> StatusDetails {
     StatusDetails {
         name: Some(name.to_owned()),
         group: non_empty(kind.group()),
@@ -275,7 +275,7 @@ fn non_empty(text: &str) -> Option<String> {
 
 impl FieldErrors {
     /// Fails with [`StatusError::invalid`] if there are errors.
-    pub fn into_result(self, kind: Kind, name: &str) -> Result<(), StatusError> {
+    pub(crate) fn into_result(self, kind: Kind, name: &str) -> Result<(), StatusError> {
         if self.is_empty() {
             return Ok(());
         }

@@ -30,14 +30,14 @@ pub(crate) struct Ticker {
 
 impl ControllerContext {
     /// Logs a recurring problem at most once per minute. `what` identifies the problem.
-    pub fn warn(&self, what: &str, log: impl FnOnce()) {
+    pub(crate) fn warn(&self, what: &str, log: impl FnOnce()) {
         if self.log_throttle.allow(what).is_some() {
             log();
         }
     }
 
     /// Ticks at this interval.
-    pub fn ticker(&self, interval: Duration) -> Ticker {
+    pub(crate) fn ticker(&self, interval: Duration) -> Ticker {
         let mut ticks = tokio::time::interval(interval);
         // After a slow pass, wait a full interval instead of catching up.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -51,7 +51,7 @@ impl ControllerContext {
 
 impl Ticker {
     /// Waits for the next tick with an up-to-date cache. Returns `None` on shutdown.
-    pub async fn tick(&mut self) -> Option<()> {
+    pub(crate) async fn tick(&mut self) -> Option<()> {
         loop {
             tokio::select! {
                 // The fixed order makes simulations reproducible.

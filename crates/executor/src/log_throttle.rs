@@ -19,7 +19,7 @@ pub(crate) struct LogThrottle(Mutex<HashMap<String, (Instant, u64)>>);
 impl LogThrottle {
     /// Returns `None` if a line with this key must be suppressed, else the number of lines suppressed since the last
     /// one.
-    pub fn allow(&self, key: &str) -> Option<u64> {
+    pub(crate) fn allow(&self, key: &str) -> Option<u64> {
         let now = Instant::now();
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((logged_at, suppressed)) = lines.get_mut(key) {

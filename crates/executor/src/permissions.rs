@@ -54,7 +54,7 @@ struct Review {
 
 impl Permissions {
     /// Fails if a permission or the namespace is missing.
-    pub fn check(&self, namespace: &str) -> Result<(), Error> {
+    pub(crate) fn check(&self, namespace: &str) -> Result<(), Error> {
         let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let namespace = namespace.to_owned();
         if last.has_no_namespace {
@@ -68,7 +68,7 @@ impl Permissions {
     }
 
     /// Asks Kubernetes which permissions the server has, and whether the namespace exists.
-    pub async fn review(&self, client: &ApiClient) -> Result<(), Error> {
+    pub(crate) async fn review(&self, client: &ApiClient) -> Result<(), Error> {
         let mut reviews = Vec::new();
         for (group, resource, subresource, verbs) in REQUIRED {
             reviews.extend(

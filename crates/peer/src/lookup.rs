@@ -18,11 +18,11 @@ static NETLINK_IS_UNSUPPORTED: AtomicBool = AtomicBool::new(false);
 static NETLINK_WORKS: AtomicBool = AtomicBool::new(false);
 
 /// Whether the next lookup will return within microseconds.
-pub fn is_fast() -> bool {
+pub(crate) fn is_fast() -> bool {
     NETLINK_WORKS.load(Ordering::Relaxed) && !NETLINK_IS_UNSUPPORTED.load(Ordering::Relaxed)
 }
 
-pub fn find_socket(
+pub(crate) fn find_socket(
     local: SocketAddr,
     remote: SocketAddr,
     netlink: &Lookup<'_>,

@@ -27,7 +27,7 @@ const LOOPBACK_INDEX: u32 = 1;
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The socket at `local` connected to `remote` or, if there is none, the one listening at `local`.
-pub fn find_socket(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Socket>> {
+pub(crate) fn find_socket(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Socket>> {
     let flags = SocketFlags::CLOEXEC;
     let socket = socket_with(
         AddressFamily::NETLINK,

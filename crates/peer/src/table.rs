@@ -15,7 +15,7 @@ struct TableEntry {
 }
 
 /// The socket at `local` connected to `remote` or, if there is none, the one listening at `local`.
-pub fn find_socket(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Socket>> {
+pub(crate) fn find_socket(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Socket>> {
     let mut search = Search {
         local,
         remote,

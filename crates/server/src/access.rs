@@ -141,7 +141,7 @@ fn create_token(port: u16, dir: &Path) -> anyhow::Result<(Token, PathBuf)> {
 }
 
 /// Middleware that applies the policy.
-pub async fn check_access(State(policy): State<Arc<AccessPolicy>>, request: Request, next: Next) -> Response {
+pub(crate) async fn check_access(State(policy): State<Arc<AccessPolicy>>, request: Request, next: Next) -> Response {
     policy.run_if_allowed(request, next).await
 }
 

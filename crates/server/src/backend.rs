@@ -8,7 +8,7 @@ use task::wire::BackendKind;
 use crate::args::{Args, BackendChoice};
 
 /// The chosen Kubernetes.
-pub struct Backend {
+pub(crate) struct Backend {
     pub client: KubeClient,
     /// The embedded engine, unless tasks run on a cluster.
     engine: Option<Engine>,
@@ -17,7 +17,7 @@ pub struct Backend {
 impl Backend {
     /// Connects to the configured cluster, or starts the embedded engine if no cluster is configured. An invalid
     /// kubeconfig is an error: falling back to this machine would run tasks where the user does not expect them.
-    pub async fn choose(args: &Args) -> anyhow::Result<Self> {
+    pub(crate) async fn choose(args: &Args) -> anyhow::Result<Self> {
         let client = match args.backend {
             BackendChoice::Embedded => None,
             BackendChoice::Cluster => Some(executor::connect().await?),
@@ -87,7 +87,7 @@ impl Backend {
     }
 
     /// Which Kubernetes was chosen.
-    pub fn kind(&self) -> BackendKind {
+    pub(crate) fn kind(&self) -> BackendKind {
         match self.engine {
             Some(_) => BackendKind::Embedded,
             None => BackendKind::Cluster,
@@ -95,7 +95,7 @@ impl Backend {
     }
 
     /// Stops the embedded engine, if there is one.
-    pub async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         if let Some(engine) = &self.engine {
             engine.stop().await;
         }

@@ -9,11 +9,11 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 /// A hash of the body of a response. Handlers store it in the extensions of the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ContentHash(u64);
+pub(crate) struct ContentHash(u64);
 
 impl ContentHash {
     /// Combines the hashes of the parts of a body.
-    pub fn of_parts(hashes: impl Iterator<Item = u64>) -> Self {
+    pub(crate) fn of_parts(hashes: impl Iterator<Item = u64>) -> Self {
         let mut hasher = DefaultHasher::new();
         for hash in hashes {
             hasher.write_u64(hash);
@@ -22,7 +22,7 @@ impl ContentHash {
     }
 
     /// Hashes a body.
-    pub fn of_body(body: &[u8]) -> Self {
+    pub(crate) fn of_body(body: &[u8]) -> Self {
         Self(BuildHasherDefault::<DefaultHasher>::new().hash_one(body))
     }
 
@@ -34,7 +34,7 @@ impl ContentHash {
 
 /// Middleware that adds an `ETag` to responses with a [`ContentHash`], and answers with 304 if the client has the same
 /// content already.
-pub async fn answer_conditionally(request: Request, next: Next) -> Response {
+pub(crate) async fn answer_conditionally(request: Request, next: Next) -> Response {
     let known = known_tags(request.headers());
     let mut response = next.run(request).await;
     let Some(hash) = response.extensions().get::<ContentHash>() else {

@@ -5,7 +5,7 @@ use rustix::process::{setsid, umask};
 
 /// Starts a new session and resets the umask. `k8s-cli api start` has already closed its open files and changed the
 /// working directory. Ignored signals stay ignored here, but containers start with the default dispositions.
-pub fn detach_from_session() {
+pub(crate) fn detach_from_session() {
     // Fails only if the process already leads a session.
     let _ = setsid();
     // Keep the server's files private. Containers set the usual umask themselves.

@@ -55,7 +55,7 @@ impl ApiError {
 }
 
 /// The result of a handler.
-pub type ApiResult<T> = Result<T, ApiError>;
+pub(crate) type ApiResult<T> = Result<T, ApiError>;
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
@@ -140,7 +140,7 @@ fn join_causes(error: &Error) -> String {
 }
 
 /// An error response in FastAPI's format.
-pub fn error_response(status: StatusCode, detail: &str) -> Response {
+pub(crate) fn error_response(status: StatusCode, detail: &str) -> Response {
     (status, Json(json!({ "detail": detail }))).into_response()
 }
 

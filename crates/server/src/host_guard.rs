@@ -12,13 +12,13 @@ const MAX_SHOWN_CHARS: usize = 253;
 
 /// The allowed hosts: the names of this machine, and those set with `--allowed-host`.
 #[derive(Debug)]
-pub struct AllowedHosts {
+pub(crate) struct AllowedHosts {
     configured: Vec<String>,
 }
 
 impl AllowedHosts {
     /// Allows the names of this machine, and `configured`.
-    pub fn new(configured: &[String]) -> Self {
+    pub(crate) fn new(configured: &[String]) -> Self {
         Self {
             configured: configured.to_vec(),
         }
@@ -26,7 +26,7 @@ impl AllowedHosts {
 
     /// The reason to reject a request, or `None` if every host that it names is allowed. All `Host` headers and the URI
     /// are checked: a proxy or a library may use any one of them.
-    pub fn reject(&self, uri: &Uri, headers: &HeaderMap) -> Option<String> {
+    pub(crate) fn reject(&self, uri: &Uri, headers: &HeaderMap) -> Option<String> {
         let in_headers = headers.get_all(header::HOST).iter();
         let in_headers = in_headers.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         let in_uri = uri.authority().map(|authority| authority.as_str().to_owned());
@@ -54,7 +54,7 @@ impl AllowedHosts {
 
 /// The reason why the `Host` header of a request violates HTTP, or `None` if it is fine. HTTP/1.1 requires exactly one
 /// header, and status 400 otherwise: <https://www.rfc-editor.org/rfc/rfc9112#section-3.2>.
-pub fn malformed(version: Version, headers: &HeaderMap) -> Option<&'static str> {
+pub(crate) fn malformed(version: Version, headers: &HeaderMap) -> Option<&'static str> {
     match headers.get_all(header::HOST).iter().count() {
         0 if version >= Version::HTTP_11 => Some("missing Host header"),
         0 | 1 => None,
@@ -63,7 +63,7 @@ pub fn malformed(version: Version, headers: &HeaderMap) -> Option<&'static str> 
 }
 
 /// Extracts the name or address from a host with an optional port, in lower case. Returns `None` for an invalid host.
-pub fn host_name(host: &str) -> Option<String> {
+pub(crate) fn host_name(host: &str) -> Option<String> {
     let (name, port) = match host.strip_prefix('[') {
         Some(rest) => {
             let (address, port) = rest.split_once(']')?;
@@ -81,7 +81,7 @@ pub fn host_name(host: &str) -> Option<String> {
 }
 
 /// Parses a value of `--allowed-host`.
-pub fn parse_allowed_host(text: &str) -> Result<String, String> {
+pub(crate) fn parse_allowed_host(text: &str) -> Result<String, String> {
     host_name(text).ok_or_else(|| format!("invalid host name `{text}`; expected, e.g., `tasks.example.com`"))
 }
 

@@ -14,15 +14,15 @@ use crate::error::ApiError;
 use crate::memory_budget::{MemoryBudget, MemoryPermit};
 
 /// Maximum size of a request body: 1 MB of scripts and 1 MB of variables, plus JSON escaping.
-pub const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
+pub(crate) const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 
 /// Maximum size of a body that is not charged to the memory budget and is parsed on the async thread. Most tasks are
 /// smaller, so they never wait for large ones.
-pub const SMALL_BODY_BYTES: usize = 16 * 1024;
+pub(crate) const SMALL_BODY_BYTES: usize = 16 * 1024;
 
 /// Maximum number of values in a JSON body. Each takes some hundred bytes of memory, and more in an error; a valid task
 /// has far fewer.
-pub const MAX_BODY_VALUES: usize = 50_000;
+pub(crate) const MAX_BODY_VALUES: usize = 50_000;
 
 /// Memory budget for large bodies that are being read and parsed, in bytes.
 const BODY_MEMORY_BYTES: usize = 32 * 1024 * 1024;
@@ -39,36 +39,36 @@ const SMALL_RESPONSE_BYTES: usize = MAX_HEAD_BYTES;
 const BODY_MEMORY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long receiving a body may take, not counting the time it waits for memory.
-pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a body that holds memory may stall before it is refused, because others wait for the memory.
-pub const BODY_STALL_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const BODY_STALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The minimum average rate at which such a body must arrive, in bytes per second.
-pub const MIN_BODY_BYTES_PER_SECOND: usize = 64 * 1024;
+pub(crate) const MIN_BODY_BYTES_PER_SECOND: usize = 64 * 1024;
 
 /// How long receiving the head of a request may take.
-pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a client may take to read [`MIN_WRITE_BYTES`] of a response. Unread data holds memory and a connection.
 /// This includes log streams; `k8s-cli` reconnects and continues where it was interrupted.
-pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How much a client must read within [`WRITE_TIMEOUT`] while more data waits. Without a minimum, a byte now and then
 /// would hold a response in memory indefinitely.
-pub const MIN_WRITE_BYTES: usize = 16 * 1024;
+pub(crate) const MIN_WRITE_BYTES: usize = 16 * 1024;
 
 /// Maximum size of a request head. No common proxy forwards a larger one.
-pub const MAX_HEAD_BYTES: usize = 64 * 1024;
+pub(crate) const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// Maximum number of headers in a request.
-pub const MAX_HEADERS: usize = 100;
+pub(crate) const MAX_HEADERS: usize = 100;
 
 /// Maximum number of concurrent requests that call Kubernetes. It queues calls itself, so more would only wait there.
 const MAX_KUBERNETES_CALLS: usize = 512;
 
 /// How long connections may take to finish when the server stops, before they are closed.
-pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The limits that are shared by concurrent requests.
 pub struct RequestLimits {

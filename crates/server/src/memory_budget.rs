@@ -13,7 +13,7 @@ use crate::client::{ClientId, Requester};
 const BYTES_PER_PERMIT: usize = 1024;
 
 /// A memory budget that requests share.
-pub struct MemoryBudget {
+pub(crate) struct MemoryBudget {
     total: Arc<Semaphore>,
     clients: KeyedSemaphores<ClientId>,
     users: KeyedSemaphores<UserName>,
@@ -28,7 +28,7 @@ pub struct MemoryPermit {
 impl MemoryBudget {
     /// Creates a budget of `bytes`. One client can hold at most three quarters of it, and one user a quarter. This way,
     /// neither a client that claims many user names nor a single user behind a shared proxy can exhaust the budget.
-    pub fn new(bytes: usize) -> Self {
+    pub(crate) fn new(bytes: usize) -> Self {
         let permits = bytes / BYTES_PER_PERMIT;
         Self {
             total: Arc::new(Semaphore::new(permits)),
@@ -39,7 +39,7 @@ impl MemoryBudget {
 
     /// Waits for a share. A request for more than a user's limit is charged only that limit, so that it can be granted
     /// at all. The semaphores are never closed, so waiting does not end with `None`.
-    pub async fn acquire(&self, requester: &Requester, bytes: usize) -> Option<MemoryPermit> {
+    pub(crate) async fn acquire(&self, requester: &Requester, bytes: usize) -> Option<MemoryPermit> {
         let count = bytes.div_ceil(BYTES_PER_PERMIT).min(self.users.permits_per_key);
         let count = u32::try_from(count).ok()?;
         // Take the narrowest limit first, and always in this order: a request that waits for its own user's limit then

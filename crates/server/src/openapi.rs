@@ -15,7 +15,7 @@ const CONDITIONAL: &[&str] = &["/tasks", "/tasks/{task_id}", "/volumes", "/volum
 
 /// The document as JSON. `max_nodes` is the limit of this server, and `root_path` the prefix that a proxy strips from
 /// the paths of requests.
-pub fn document(max_nodes: u32, root_path: &str) -> Bytes {
+pub(crate) fn document(max_nodes: u32, root_path: &str) -> Bytes {
     let (_, openapi) = router::api();
     let mut document = serde_json::to_value(openapi).expect("the document can be encoded as JSON");
     document["info"] = json!({

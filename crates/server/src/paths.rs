@@ -1,18 +1,18 @@
 //! Facts about the paths of the API that more than the router has to know.
 
 /// Whether health checks may request this path with HEAD. The recorded API answers `HEAD /` with 405.
-pub fn answers_head(path: &str) -> bool {
+pub(crate) fn answers_head(path: &str) -> bool {
     matches!(path, "/healthz" | "/readyz")
 }
 
 /// Whether health checks may request this path for any host, with GET or OPTIONS.
-pub fn is_health_route(path: &str) -> bool {
+pub(crate) fn is_health_route(path: &str) -> bool {
     path == "/" || answers_head(path)
 }
 
 /// Whether the server has a route for a path, without its trailing slash. Empty segments are rejected: redirecting
 /// `//evil.example/` would send the client to another host.
-pub fn is_known_path(path: &str) -> bool {
+pub(crate) fn is_known_path(path: &str) -> bool {
     let parts: Vec<&str> = path.split('/').skip(1).collect();
     if parts.iter().any(|part| part.is_empty()) {
         return false;

@@ -47,7 +47,7 @@ const EXPOSED_HEADERS: [HeaderName; 4] = [
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(600);
 
 /// The routes of the API and their OpenAPI document.
-pub fn api() -> (Router<AppState>, OpenApi) {
+pub(crate) fn api() -> (Router<AppState>, OpenApi) {
     resource_routes().merge(health_routes()).split_for_parts()
 }
 
@@ -78,7 +78,7 @@ fn health_routes() -> OpenApiRouter<AppState> {
 }
 
 /// All routes: the API and the documentation pages, with the middleware around them.
-pub fn router(app: AppState) -> Router {
+pub(crate) fn router(app: AppState) -> Router {
     let mut resources: Router<AppState> = resource_routes().into();
     if !app.cors_origins.is_empty() {
         // Without a fallback of its own, a route would let OPTIONS pass by the layer.

@@ -7,13 +7,13 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 /// A schema and those that it refers to.
-pub struct Schemas {
+pub(crate) struct Schemas {
     root: Value,
     by_name: BTreeMap<String, Value>,
 }
 
 impl Schemas {
-    pub fn of<T: ToSchema>() -> Self {
+    pub(crate) fn of<T: ToSchema>() -> Self {
         let mut parts = Vec::new();
         T::schemas(&mut parts);
         let json = |schema| serde_json::to_value(schema).unwrap();
@@ -24,18 +24,18 @@ impl Schemas {
     }
 
     /// Adds a schema that the definitions share with the responses.
-    pub fn and<T: ToSchema>(mut self) -> Self {
+    pub(crate) fn and<T: ToSchema>(mut self) -> Self {
         let schema = serde_json::to_value(T::schema()).unwrap();
         self.by_name.insert(T::name().into_owned(), schema);
         self
     }
 
-    pub fn root(&self) -> &Value {
+    pub(crate) fn root(&self) -> &Value {
         &self.root
     }
 
     /// The schema itself, or the one that it refers to.
-    pub fn resolve<'s>(&'s self, schema: &'s Value) -> &'s Value {
+    pub(crate) fn resolve<'s>(&'s self, schema: &'s Value) -> &'s Value {
         match schema["$ref"].as_str() {
             Some(path) => &self.by_name[path.strip_prefix("#/components/schemas/").unwrap()],
             None => schema,
@@ -43,7 +43,7 @@ impl Schemas {
     }
 
     /// Why a value violates the schema.
-    pub fn check(&self, value: &Value) -> Result<(), String> {
+    pub(crate) fn check(&self, value: &Value) -> Result<(), String> {
         self.check_against(&self.root, value)
     }
 

@@ -7,7 +7,7 @@ use crate::history::{Change, History, Kind, Object};
 use crate::sim::Sim;
 
 /// Checks a change of an object.
-pub fn changed(sim: &Arc<Sim>, change: &Change) {
+pub(crate) fn changed(sim: &Arc<Sim>, change: &Change) {
     let after = &change.after;
     if after.is_foreign {
         return;
@@ -147,7 +147,7 @@ fn check_gate(sim: &Sim, history: &History, pod: &Object) {
 }
 
 /// Checks a pod in which the script of the user starts.
-pub fn started(sim: &Arc<Sim>, uid: &str) {
+pub(crate) fn started(sim: &Arc<Sim>, uid: &str) {
     sim.history().record_start(uid);
     let (history, ledger) = (sim.history(), sim.ledger());
     let Some(pod) = history.get(uid).filter(|pod| !pod.is_foreign) else {

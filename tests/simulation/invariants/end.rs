@@ -21,7 +21,7 @@ const CLEANUP_TIME: Duration = Duration::from_secs(95);
 const PROGRESS_TIME: Duration = Duration::from_secs(60);
 
 /// Whether no submit is pending and the objects of failed submits may be deleted.
-pub fn is_settled(sim: &Sim) -> bool {
+pub(crate) fn is_settled(sim: &Sim) -> bool {
     let (history, ledger) = (sim.history(), sim.ledger());
     let is_open = ledger.submits.iter().any(|submit| submit.outcome == Outcome::Pending);
     let uncommitted = history
@@ -44,7 +44,7 @@ pub fn is_settled(sim: &Sim) -> bool {
 }
 
 /// Checks all invariants that hold at the end.
-pub fn check_at_end(sim: &Arc<Sim>) {
+pub(crate) fn check_at_end(sim: &Arc<Sim>) {
     let (history, ledger) = (sim.history(), sim.ledger());
     for (id, _, _) in ledger.acknowledged() {
         let task = history.task(&id);

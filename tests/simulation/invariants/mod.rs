@@ -4,9 +4,9 @@ mod changes;
 mod end;
 mod views;
 
-pub use changes::{changed, started};
-pub use end::{check_at_end, is_settled};
-pub use views::check_responses;
+pub(crate) use changes::{changed, started};
+pub(crate) use end::{check_at_end, is_settled};
+pub(crate) use views::check_responses;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,20 +25,20 @@ const MAX_AGE: Duration = Duration::from_secs(10);
 /// Maximum delay of the watches that the checks use.
 const WATCH_DELAY: Duration = Duration::from_millis(1);
 
-pub const PERSISTENCE: &str = "an acknowledged task exists until it is stopped";
-pub const IDEMPOTENCY: &str = "one idempotency key creates one task";
-pub const CLEANUP: &str = "a rejected submit leaves no objects behind";
-pub const NO_DISRUPTION: &str = "only a failure, a deadline, or its user ends an attempt that has started";
-pub const STOP: &str = "a stopped task is deleted on all servers and never returns";
-pub const ISOLATION: &str = "no user sees or stops a task of another user, and foreign objects are ignored";
-pub const FRESHNESS: &str = "no response is older than its limit";
-pub const READ_YOUR_WRITES: &str = "a server knows the task that it has just acknowledged";
-pub const GANG_START: &str = "the nodes of a gang start when all of them run";
-pub const CONVERGENCE: &str = "all servers converge to the state of Kubernetes";
-pub const LIVENESS: &str = "a gang that can make progress does";
+pub(crate) const PERSISTENCE: &str = "an acknowledged task exists until it is stopped";
+pub(crate) const IDEMPOTENCY: &str = "one idempotency key creates one task";
+pub(crate) const CLEANUP: &str = "a rejected submit leaves no objects behind";
+pub(crate) const NO_DISRUPTION: &str = "only a failure, a deadline, or its user ends an attempt that has started";
+pub(crate) const STOP: &str = "a stopped task is deleted on all servers and never returns";
+pub(crate) const ISOLATION: &str = "no user sees or stops a task of another user, and foreign objects are ignored";
+pub(crate) const FRESHNESS: &str = "no response is older than its limit";
+pub(crate) const READ_YOUR_WRITES: &str = "a server knows the task that it has just acknowledged";
+pub(crate) const GANG_START: &str = "the nodes of a gang start when all of them run";
+pub(crate) const CONVERGENCE: &str = "all servers converge to the state of Kubernetes";
+pub(crate) const LIVENESS: &str = "a gang that can make progress does";
 
 /// Checks a task that a server has just acknowledged.
-pub fn submitted(sim: &Arc<Sim>, server: &Server, name: &'static str, id: &str) {
+pub(crate) fn submitted(sim: &Arc<Sim>, server: &Server, name: &'static str, id: &str) {
     let (sim, server, id) = (Arc::clone(sim), server.clone(), id.to_owned());
     if id.is_empty() {
         sim.timeline.violated(
@@ -94,7 +94,7 @@ fn may_be_gone(sim: &Sim, ledger: &Ledger, task: &Task<'_>, id: &str) -> bool {
 }
 
 /// Checks a task that a server has just stopped.
-pub fn stopped(sim: &Arc<Sim>, server: &Server, name: &'static str, id: &str) {
+pub(crate) fn stopped(sim: &Arc<Sim>, server: &Server, name: &'static str, id: &str) {
     if let Ok(Some(view)) = server.executor.task(&user(name), id)
         && !view.terminating
     {
@@ -115,13 +115,13 @@ pub fn stopped(sim: &Arc<Sim>, server: &Server, name: &'static str, id: &str) {
 }
 
 /// A server has stopped a task of another user.
-pub fn stopped_by_another(sim: &Sim, server: &Server, name: &str, id: &str) {
+pub(crate) fn stopped_by_another(sim: &Sim, server: &Server, name: &str, id: &str) {
     sim.timeline
         .violated(ISOLATION, format!("{name} has stopped {id} on {}", server.name));
 }
 
 /// Checks a response that a task does not exist.
-pub fn not_found(sim: &Arc<Sim>, server: &Server, id: &str, asked_at: Instant) {
+pub(crate) fn not_found(sim: &Arc<Sim>, server: &Server, id: &str, asked_at: Instant) {
     let (history, ledger) = (sim.history(), sim.ledger());
     let task = history.task(id);
     let bound = asked_at - MAX_AGE;

@@ -15,7 +15,7 @@ use crate::server::Server;
 use crate::sim::Sim;
 
 /// Compares the responses of all servers with the history.
-pub fn check_responses(sim: &Arc<Sim>) {
+pub(crate) fn check_responses(sim: &Arc<Sim>) {
     let (history, ledger) = (sim.history(), sim.ledger());
     for server in sim.servers.running() {
         for name in USERS {

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 #[derive(Debug, Subcommand)]
-pub enum ApiCommand {
+pub(crate) enum ApiCommand {
     /// Start a server in the background unless one is already running.
     Start,
     /// Stop the background server. Tasks on this machine keep running, and the next server picks them up.
@@ -17,7 +17,7 @@ pub enum ApiCommand {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct ApiLogsArgs {
+pub(crate) struct ApiLogsArgs {
     /// Number of recent lines to show.
     #[arg(long, value_name = "LINES", default_value_t = 100)]
     pub tail: usize,

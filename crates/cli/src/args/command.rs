@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
     after_help = help::EXAMPLES,
     after_long_help = help::LONG
 )]
-pub struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     pub global: GlobalArgs,
 
@@ -36,7 +36,7 @@ pub struct Args {
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Global options")]
-pub struct GlobalArgs {
+pub(crate) struct GlobalArgs {
     /// URL of the server. By default `http://127.0.0.1:8000`, where a server is started on demand.
     #[arg(long, env = "K8S_CLI_API_URL", global = true, value_name = "URL", hide_env_values = true, value_hint = clap::ValueHint::Url)]
     pub api_url: Option<String>,
@@ -63,7 +63,7 @@ pub struct GlobalArgs {
 impl GlobalArgs {
     /// Reads the global options from environment variables only. Shell completion needs this: the command line is still
     /// incomplete there and would not parse.
-    pub fn from_environment() -> Result<Self> {
+    pub(crate) fn from_environment() -> Result<Self> {
         #[derive(Parser)]
         struct GlobalOnly {
             #[command(flatten)]
@@ -77,7 +77,7 @@ impl GlobalArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Color {
+pub(crate) enum Color {
     /// Only on a terminal.
     Auto,
     /// Always.
@@ -87,7 +87,7 @@ pub enum Color {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Submit, list, follow, and stop tasks.
     #[command(subcommand, alias = "job")]
     Jobs(JobsCommand),
@@ -118,7 +118,7 @@ pub enum Command {
 
 impl Command {
     /// The output format, for commands with `--output`.
-    pub fn format(&self) -> Option<Format> {
+    pub(crate) fn format(&self) -> Option<Format> {
         match self {
             Self::Jobs(command) => command.format(),
             Self::Volumes(command) => command.format(),
@@ -128,7 +128,7 @@ impl Command {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum AuthCommand {
+pub(crate) enum AuthCommand {
     /// Save your user name, which owns the tasks and volumes you create.
     Login {
         /// User name, e.g., your email address.

@@ -14,9 +14,9 @@ Examples:
     };
 }
 
-pub const EXAMPLES: &str = concat!(examples!(), "Run `k8s-cli --help` for exit codes and files.");
+pub(crate) const EXAMPLES: &str = concat!(examples!(), "Run `k8s-cli --help` for exit codes and files.");
 
-pub const LONG: &str = concat!(
+pub(crate) const LONG: &str = concat!(
     examples!(),
     "\
 Task file:
@@ -46,7 +46,7 @@ Files:
   ~/.local/share/k8s-cli                   data and log of the server on this machine"
 );
 
-pub const SUBMIT: &str = "\
+pub(crate) const SUBMIT: &str = "\
 Examples:
   k8s-cli jobs submit task.yaml
   k8s-cli jobs submit task.yaml --num-nodes 4 --env EPOCHS=10 --env WANDB_API_KEY
@@ -58,14 +58,14 @@ Examples:
 
 Ctrl-C stops following the log; the task keeps running.";
 
-pub const LIST: &str = "\
+pub(crate) const LIST: &str = "\
 Examples:
   k8s-cli jobs list --status pending,running
   k8s-cli jobs list --watch
   k8s-cli jobs list -q --status failed | xargs k8s-cli jobs stop
   k8s-cli jobs list -o json | jq -r '.tasks[].task_id'";
 
-pub const LOGS: &str = "\
+pub(crate) const LOGS: &str = "\
 Examples:
   k8s-cli jobs logs train                  follow from the start until the task finishes
   k8s-cli jobs logs train --tail 100 --node 0
@@ -73,19 +73,19 @@ Examples:
 
 Output is printed byte for byte. With several nodes, each line starts with `node-RANK | `.";
 
-pub const WAIT: &str = "\
+pub(crate) const WAIT: &str = "\
 Examples:
   k8s-cli jobs wait train --timeout 2h
   k8s-cli jobs wait train --for completed && k8s-cli jobs submit evaluate.yaml
 
 Exits with 0 once all tasks reach the state, 1 if a task can no longer reach it, and 124 on timeout.";
 
-pub const CREATE: &str = "\
+pub(crate) const CREATE: &str = "\
 Examples:
   k8s-cli volumes create my-data 100Gi
   k8s-cli jobs submit task.yaml --volume my-data:/data";
 
-pub const COMPLETIONS: &str = "\
+pub(crate) const COMPLETIONS: &str = "\
 Examples:
   bash:  echo 'source <(k8s-cli completions bash)' >> ~/.bashrc
   zsh:   echo 'source <(k8s-cli completions zsh)' >> ~/.zshrc

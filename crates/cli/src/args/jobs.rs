@@ -11,7 +11,7 @@ use super::output::{Format, ListOutputArgs, OutputArgs};
 use crate::task_file::Overrides;
 
 #[derive(Debug, Subcommand)]
-pub enum JobsCommand {
+pub(crate) enum JobsCommand {
     /// Submit a task and follow its log until it finishes.
     #[command(visible_alias = "launch", after_help = help::SUBMIT)]
     Submit(Box<SubmitArgs>),
@@ -36,7 +36,7 @@ pub enum JobsCommand {
 
 impl JobsCommand {
     /// The value of `-u URL`. Only some commands have it: elsewhere `-u` means `--all-users`.
-    pub fn short_url(&self) -> Option<&str> {
+    pub(crate) fn short_url(&self) -> Option<&str> {
         let url = match self {
             Self::Submit(args) => &args.url,
             Self::Status(args) => &args.url,
@@ -46,7 +46,7 @@ impl JobsCommand {
         url.short_api_url.as_deref()
     }
 
-    pub fn format(&self) -> Option<Format> {
+    pub(crate) fn format(&self) -> Option<Format> {
         match self {
             Self::Submit(args) => args.output,
             Self::List(args) => Some(args.format.format()),
@@ -58,13 +58,13 @@ impl JobsCommand {
 
 /// `-u URL`, kept for compatibility with the Python CLI.
 #[derive(Debug, Clone, clap::Args)]
-pub struct ShortUrlArgs {
+pub(crate) struct ShortUrlArgs {
     #[arg(short = 'u', value_name = "URL", hide = true)]
     pub short_api_url: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
-pub struct SubmitArgs {
+pub(crate) struct SubmitArgs {
     /// Task file in YAML; use `-` to read from standard input.
     #[arg(required_unless_present = "command", conflicts_with = "command", value_hint = clap::ValueHint::FilePath)]
     pub file: Option<PathBuf>,
@@ -109,7 +109,7 @@ pub struct SubmitArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct ListArgs {
+pub(crate) struct ListArgs {
     /// List tasks of all users.
     #[arg(short = 'u', long)]
     pub all_users: bool,
@@ -137,7 +137,7 @@ pub struct ListArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum StatusFilter {
+pub(crate) enum StatusFilter {
     /// Not started yet.
     Pending,
     /// At least one container is running.
@@ -150,7 +150,7 @@ pub enum StatusFilter {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum SortKey {
+pub(crate) enum SortKey {
     /// Oldest first.
     #[default]
     #[value(alias = "created")]
@@ -166,7 +166,7 @@ pub enum SortKey {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct StatusArgs {
+pub(crate) struct StatusArgs {
     /// Task IDs, ID prefixes, or names.
     #[arg(required = true, value_name = "TASK")]
     pub tasks: Vec<String>,
@@ -179,7 +179,7 @@ pub struct StatusArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct StopArgs {
+pub(crate) struct StopArgs {
     /// Task IDs, ID prefixes, or names.
     #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "TASK")]
     pub tasks: Vec<String>,
@@ -202,7 +202,7 @@ pub struct StopArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct LogsArgs {
+pub(crate) struct LogsArgs {
     /// Task ID, ID prefix, or name.
     #[arg(value_name = "TASK")]
     pub task: String,
@@ -240,7 +240,7 @@ pub struct LogsArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct WaitArgs {
+pub(crate) struct WaitArgs {
     /// Task IDs, ID prefixes, or names.
     #[arg(required = true, value_name = "TASK")]
     pub tasks: Vec<String>,
@@ -265,7 +265,7 @@ pub struct WaitArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum WaitCondition {
+pub(crate) enum WaitCondition {
     /// Completed or failed.
     #[default]
     Done,
@@ -279,7 +279,7 @@ pub enum WaitCondition {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct TopArgs {
+pub(crate) struct TopArgs {
     /// Show only these tasks: task IDs, ID prefixes, or names.
     #[arg(value_name = "TASK")]
     pub tasks: Vec<String>,

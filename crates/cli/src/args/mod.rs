@@ -8,12 +8,12 @@ mod output;
 mod suggestions;
 mod volumes;
 
-pub use api::ApiCommand;
-pub use command::{Args, AuthCommand, Color, Command, GlobalArgs};
-pub use jobs::{
+pub(crate) use api::ApiCommand;
+pub(crate) use command::{Args, AuthCommand, Color, Command, GlobalArgs};
+pub(crate) use jobs::{
     JobsCommand, ListArgs, LogsArgs, SortKey, StatusArgs, StatusFilter, StopArgs, SubmitArgs, TopArgs, WaitArgs,
     WaitCondition,
 };
-pub use output::{Format, ListOutputArgs};
-pub use suggestions::suggest;
-pub use volumes::{CreateVolumeArgs, DeleteVolumesArgs, ListVolumesArgs, VolumeStatusArgs, VolumesCommand};
+pub(crate) use output::{Format, ListOutputArgs};
+pub(crate) use suggestions::suggest;
+pub(crate) use volumes::{CreateVolumeArgs, DeleteVolumesArgs, ListVolumesArgs, VolumeStatusArgs, VolumesCommand};

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// Human-readable.
     #[default]
     Table,
@@ -18,7 +18,7 @@ pub enum Format {
 }
 
 #[derive(Debug, Clone, Copy, clap::Args)]
-pub struct OutputArgs {
+pub(crate) struct OutputArgs {
     /// Output format. One of: table, wide, json, yaml, name.
     #[arg(
         short = 'o',
@@ -33,7 +33,7 @@ pub struct OutputArgs {
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Output")]
-pub struct ListOutputArgs {
+pub(crate) struct ListOutputArgs {
     #[command(flatten)]
     output: OutputArgs,
 
@@ -52,7 +52,7 @@ pub struct ListOutputArgs {
 
 impl ListOutputArgs {
     /// Resolves the shorthands `--quiet` and `--details`; an explicit `--output` wins over `--details`.
-    pub fn format(&self) -> Format {
+    pub(crate) fn format(&self) -> Format {
         match self.output.format {
             _ if self.quiet => Format::Name,
             Format::Table if self.details => Format::Wide,

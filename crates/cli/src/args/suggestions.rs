@@ -153,7 +153,7 @@ const FLAG_SUGGESTIONS: &[(CommandScope, &[&str], &str)] = &[
 ];
 
 /// The error message for a command or flag of another CLI; `None` if there is no hint for it.
-pub fn suggest(error: &clap::Error) -> Option<String> {
+pub(crate) fn suggest(error: &clap::Error) -> Option<String> {
     let command = rejecting_command(error)?;
     let typed = |kind| match error.get(kind) {
         Some(ContextValue::String(typed)) => typed.split('=').next(),

@@ -7,7 +7,7 @@ use super::jobs::ShortUrlArgs;
 use super::output::{Format, ListOutputArgs, OutputArgs};
 
 #[derive(Debug, Subcommand)]
-pub enum VolumesCommand {
+pub(crate) enum VolumesCommand {
     /// Create a volume.
     #[command(after_help = help::CREATE)]
     Create(CreateVolumeArgs),
@@ -24,7 +24,7 @@ pub enum VolumesCommand {
 
 impl VolumesCommand {
     /// The value of `-u URL`. Only some commands have it: elsewhere `-u` means `--all-users`.
-    pub fn short_url(&self) -> Option<&str> {
+    pub(crate) fn short_url(&self) -> Option<&str> {
         let url = match self {
             Self::Create(args) => &args.url,
             Self::Status(args) => &args.url,
@@ -34,7 +34,7 @@ impl VolumesCommand {
         url.short_api_url.as_deref()
     }
 
-    pub fn format(&self) -> Option<Format> {
+    pub(crate) fn format(&self) -> Option<Format> {
         match self {
             Self::List(args) => Some(args.format.format()),
             Self::Status(args) => Some(args.output.format),
@@ -44,7 +44,7 @@ impl VolumesCommand {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct CreateVolumeArgs {
+pub(crate) struct CreateVolumeArgs {
     /// Name by which tasks refer to the volume.
     pub name: String,
 
@@ -68,7 +68,7 @@ pub struct CreateVolumeArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct ListVolumesArgs {
+pub(crate) struct ListVolumesArgs {
     /// List volumes of all users.
     #[arg(short = 'u', long)]
     pub all_users: bool,
@@ -78,7 +78,7 @@ pub struct ListVolumesArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct VolumeStatusArgs {
+pub(crate) struct VolumeStatusArgs {
     /// Volume IDs, ID prefixes, or names.
     #[arg(required = true, value_name = "VOLUME")]
     pub volumes: Vec<String>,
@@ -91,7 +91,7 @@ pub struct VolumeStatusArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct DeleteVolumesArgs {
+pub(crate) struct DeleteVolumesArgs {
     /// Volume IDs, ID prefixes, or names.
     #[arg(required = true, value_name = "VOLUME")]
     pub volumes: Vec<String>,

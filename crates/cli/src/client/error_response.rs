@@ -20,7 +20,7 @@ struct ErrorBody {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RequestKind {
+pub(crate) enum RequestKind {
     /// The first request, which checks whether a k8s-cli server responds.
     Handshake,
     /// Any later request. If the response is not from the server now, a proxy must have sent it.
@@ -29,7 +29,7 @@ pub enum RequestKind {
 
 /// The error for a response that is not from a k8s-cli server; `None` if it is from one. The body of such a response is
 /// not shown: it is often a web page, and its status codes have other meanings.
-pub fn foreign_response_error(response: &Response, url: &ApiUrl, kind: RequestKind) -> Option<Error> {
+pub(crate) fn foreign_response_error(response: &Response, url: &ApiUrl, kind: RequestKind) -> Option<Error> {
     if response.headers().contains_key(SERVER_HEADER) {
         return None;
     }
@@ -68,7 +68,7 @@ pub fn foreign_response_error(response: &Response, url: &ApiUrl, kind: RequestKi
 }
 
 /// The error for an error response of the server.
-pub fn server_error(status: StatusCode, request_id: Option<String>, body: &[u8], url: &ApiUrl) -> Error {
+pub(crate) fn server_error(status: StatusCode, request_id: Option<String>, body: &[u8], url: &ApiUrl) -> Error {
     let body = String::from_utf8_lossy(body);
     let detail = match serde_json::from_str(&escape_json_strings(&body)) {
         Ok(ErrorBody { detail }) => detail,
@@ -99,7 +99,7 @@ pub fn server_error(status: StatusCode, request_id: Option<String>, body: &[u8],
 }
 
 /// The error of a request that got no response.
-pub fn unreachable_error(url: &ApiUrl, source: reqwest::Error) -> Error {
+pub(crate) fn unreachable_error(url: &ApiUrl, source: reqwest::Error) -> Error {
     let url = url.to_string();
     match find_untrusted_peer(&source) {
         Some(UntrustedPeer(reason)) => Error::Untrusted {

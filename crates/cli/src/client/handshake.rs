@@ -21,7 +21,7 @@ const SERVICE: &str = "k8s-cli-api";
 
 /// How the client and a server on this machine make sure that they belong to the same user.
 #[derive(Debug, Clone)]
-pub enum ServerAuth {
+pub(crate) enum ServerAuth {
     /// Not needed: the server has a certificate or is on another machine, or the user trusts other accounts.
     None,
     /// [`super::peer_check`] checks which account owns the other end of each loopback connection.
@@ -36,7 +36,7 @@ pub enum ServerAuth {
 
 /// Result of a successful handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Session {
+pub(crate) struct Session {
     /// The secret to send with each request.
     pub token: Option<HeaderValue>,
 }
@@ -47,7 +47,7 @@ struct HealthResponse {
 }
 
 /// Sends the health check. Retries if a proxy is busy or the connection breaks.
-pub async fn perform_handshake(http: &reqwest::Client, url: &ApiUrl, auth: &ServerAuth) -> Result<Session> {
+pub(crate) async fn perform_handshake(http: &reqwest::Client, url: &ApiUrl, auth: &ServerAuth) -> Result<Session> {
     let challenge = token::new_challenge();
     let mut retries = Retries::default();
     loop {

@@ -30,7 +30,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Access to a server as one user.
 #[derive(Debug, Clone)]
-pub struct Client {
+pub(crate) struct Client {
     http: reqwest::Client,
     url: ApiUrl,
     auth: ServerAuth,
@@ -49,7 +49,7 @@ enum Idempotent {
 impl Client {
     /// A client for the server at `url`. Sends nothing yet. Unless `trusts_other_accounts` is set, a server on this
     /// machine must run as the user or as root.
-    pub fn new(url: &ApiUrl, user: &User, trusts_other_accounts: bool) -> Result<Self> {
+    pub(crate) fn new(url: &ApiUrl, user: &User, trusts_other_accounts: bool) -> Result<Self> {
         let auth = if !url.is_plain() || (peer::REPORTS_OWNERS && trusts_other_accounts) {
             ServerAuth::None
         } else if peer::REPORTS_OWNERS {
@@ -99,25 +99,25 @@ impl Client {
         })
     }
 
-    pub fn url(&self) -> &ApiUrl {
+    pub(crate) fn url(&self) -> &ApiUrl {
         &self.url
     }
 
     /// GET, with the response decoded.
-    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         let body = self.get_bytes(path).await?;
         self.decode(&body)
     }
 
     /// GET, with the response body as sent.
-    pub async fn get_bytes(&self, path: &str) -> Result<Bytes> {
+    pub(crate) async fn get_bytes(&self, path: &str) -> Result<Bytes> {
         let response = self.send(Idempotent::Yes, || self.request(Method::GET, path)).await?;
         self.read_body(response).await
     }
 
     /// GET, with the response body as a stream. The timeout covers the response headers only: a log is followed for as
     /// long as the task runs.
-    pub async fn stream(&self, path: &str) -> Result<Response> {
+    pub(crate) async fn stream(&self, path: &str) -> Result<Response> {
         let head = self.try_send(|| self.http.request(Method::GET, self.url.join(path)));
         let response = tokio::time::timeout(RESPONSE_TIMEOUT, head).await;
         let response = response
@@ -127,13 +127,13 @@ impl Client {
     }
 
     /// POST without a body. Not repeated after a lost response.
-    pub async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         let response = self.send(Idempotent::No, || self.request(Method::POST, path)).await?;
         self.decode(&self.read_body(response).await?)
     }
 
     /// POST with a JSON body. Not repeated after a lost response, because the object may have been created.
-    pub async fn create<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T> {
+    pub(crate) async fn create<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T> {
         let request = || self.request(Method::POST, path).json(body);
         let response = self.send(Idempotent::No, request).await?;
         self.decode(&self.read_body(response).await?)
@@ -141,7 +141,7 @@ impl Client {
 
     /// Submits a task; returns the response and the server's warnings. Repeating the request is safe, because the
     /// server creates at most one task for an idempotency key.
-    pub async fn submit(&self, path: &str, body: &Value, key: &str) -> Result<(Bytes, Vec<String>)> {
+    pub(crate) async fn submit(&self, path: &str, body: &Value, key: &str) -> Result<(Bytes, Vec<String>)> {
         let request = || {
             let request = self.request(Method::POST, path);
             request.header("Idempotency-Key", key).json(body)
@@ -153,7 +153,7 @@ impl Client {
         Ok((self.read_body(response).await?, warnings))
     }
 
-    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+    pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         let response = self.send(Idempotent::No, || self.request(Method::DELETE, path)).await?;
         self.decode(&self.read_body(response).await?)
     }
@@ -246,13 +246,13 @@ impl Client {
     }
 
     /// Decodes a response and escapes control characters in its strings, so that they are safe to print.
-    pub fn decode<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T> {
+    pub(crate) fn decode<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T> {
         self.decode_unescaped(escape_json_strings(&String::from_utf8_lossy(body)).as_bytes())
     }
 
     /// Decodes a response without escaping. The result may only be printed with `output::json` or `output::yaml`, which
     /// escape.
-    pub fn decode_unescaped<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T> {
+    pub(crate) fn decode_unescaped<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T> {
         serde_json::from_slice(body).map_err(|source| Error::InvalidResponse {
             url: self.url.to_string(),
             source,

@@ -9,9 +9,9 @@ mod responses;
 mod retry;
 mod url;
 
-pub use self::http::Client;
-pub use outage::{Outage, is_transient};
-pub use responses::{
+pub(crate) use self::http::Client;
+pub(crate) use outage::{Outage, is_transient};
+pub(crate) use responses::{
     CreateVolumeResponse, DryRunResponse, NodesResponse, RemoveResponse, StopAllResponse, SubmitResponse,
 };
-pub use url::ApiUrl;
+pub(crate) use url::ApiUrl;

@@ -12,7 +12,7 @@ const MAX_OUTAGE: Duration = Duration::from_secs(600);
 
 /// How long the server has been unreachable, if it is.
 #[derive(Debug, Default)]
-pub struct Outage {
+pub(crate) struct Outage {
     since: Option<Instant>,
 }
 
@@ -22,7 +22,7 @@ impl Outage {
     ///
     /// # Errors
     /// Returns `error` if it is not transient or if the outage has lasted for [`MAX_OUTAGE`].
-    pub fn retry_or_fail(&mut self, error: Error) -> Result<()> {
+    pub(crate) fn retry_or_fail(&mut self, error: Error) -> Result<()> {
         if !is_transient(&error) {
             return Err(error);
         }
@@ -37,7 +37,7 @@ impl Outage {
     }
 
     /// Ends the outage.
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         if self.since.take().is_some() {
             print_message("reconnected");
         }
@@ -45,7 +45,7 @@ impl Outage {
 }
 
 /// Whether the same request may succeed in a moment.
-pub fn is_transient(error: &Error) -> bool {
+pub(crate) fn is_transient(error: &Error) -> bool {
     match error {
         Error::Unreachable { .. } | Error::TimedOut(_) => true,
         // A proxy reports 502 to 504 while the server behind it restarts.

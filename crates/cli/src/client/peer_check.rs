@@ -15,15 +15,15 @@ use tower::{BoxError, Layer, Service};
 /// The other end belongs to neither the user's account nor root.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct UntrustedPeer(pub String);
+pub(crate) struct UntrustedPeer(pub String);
 
 /// Connector layer that rejects connections to programs of other accounts on this machine.
 #[derive(Debug, Clone, Copy)]
-pub struct PeerCheckLayer;
+pub(crate) struct PeerCheckLayer;
 
 /// Connector that checks each new connection.
 #[derive(Debug, Clone)]
-pub struct PeerCheckConnector<S>(S);
+pub(crate) struct PeerCheckConnector<S>(S);
 
 impl<S> Layer<S> for PeerCheckLayer {
     type Service = PeerCheckConnector<S>;
@@ -82,7 +82,7 @@ fn check_peer(local: SocketAddr, remote: SocketAddr) -> Result<(), UntrustedPeer
 }
 
 /// The [`UntrustedPeer`] error in the chain of causes, if the request failed because of it.
-pub fn find_untrusted_peer(error: &reqwest::Error) -> Option<&UntrustedPeer> {
+pub(crate) fn find_untrusted_peer(error: &reqwest::Error) -> Option<&UntrustedPeer> {
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
         if let Some(found) = inner.downcast_ref() {

@@ -6,39 +6,39 @@ use task::wire::ClusterNode;
 
 /// Response to `POST /tasks/submit`.
 #[derive(Debug, Deserialize)]
-pub struct SubmitResponse {
+pub(crate) struct SubmitResponse {
     pub task_id: String,
 }
 
 /// Response to `POST /tasks/submit?dry_run=true`.
 #[derive(Debug, Deserialize)]
-pub struct DryRunResponse {
+pub(crate) struct DryRunResponse {
     /// The Kubernetes objects that a real submit would create.
     pub manifests: Vec<Value>,
 }
 
 /// Response to `POST /tasks/stop`.
 #[derive(Debug, Deserialize)]
-pub struct StopAllResponse {
+pub(crate) struct StopAllResponse {
     /// Number of stopped tasks.
     pub count: u64,
 }
 
 /// Response to `POST /volumes/create`.
 #[derive(Debug, Deserialize)]
-pub struct CreateVolumeResponse {
+pub(crate) struct CreateVolumeResponse {
     pub volume_id: String,
 }
 
 /// Response to stopping one task or deleting one volume.
 #[derive(Debug, Deserialize)]
-pub struct RemoveResponse {
+pub(crate) struct RemoveResponse {
     pub message: String,
 }
 
 /// Response to `GET /nodes`: the cluster nodes that tasks can run on.
 #[derive(Debug, Deserialize)]
-pub struct NodesResponse {
+pub(crate) struct NodesResponse {
     /// In no particular order.
     pub nodes: Vec<ClusterNode>,
 }

@@ -16,7 +16,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// The remaining retries of one request.
 #[derive(Debug)]
-pub struct Retries {
+pub(crate) struct Retries {
     left: u32,
     backoff: Duration,
 }
@@ -32,13 +32,13 @@ impl Default for Retries {
 
 impl Retries {
     /// The pause before the next try; `None` if the response does not ask for a retry, or no tries are left.
-    pub fn after_response(&mut self, response: &Response) -> Option<impl Future<Output = ()> + use<>> {
+    pub(crate) fn after_response(&mut self, response: &Response) -> Option<impl Future<Output = ()> + use<>> {
         self.next_pause(retry_after(response)?)
     }
 
     /// The same after a broken connection. A refused connection is not retried: a server will not start listening by
     /// itself, and the caller may want to start one.
-    pub fn after_error(&mut self, error: &reqwest::Error) -> Option<impl Future<Output = ()> + use<>> {
+    pub(crate) fn after_error(&mut self, error: &reqwest::Error) -> Option<impl Future<Output = ()> + use<>> {
         if error.is_connect() {
             return None;
         }

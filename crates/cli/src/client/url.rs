@@ -10,7 +10,7 @@ const DEFAULT_PORT: u16 = 8000;
 
 /// The URL of a server, without a trailing slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ApiUrl {
+pub(crate) struct ApiUrl {
     text: String,
     /// The same without a password, for messages.
     without_password: String,
@@ -20,7 +20,7 @@ pub struct ApiUrl {
 
 impl ApiUrl {
     /// The given URL or, by default, that of a server on this machine.
-    pub fn resolve(given: Option<&str>) -> Result<Self> {
+    pub(crate) fn resolve(given: Option<&str>) -> Result<Self> {
         match given.filter(|text| !text.is_empty()) {
             Some(text) => Self::parse(text),
             None => Self::local_server(),
@@ -68,27 +68,27 @@ impl ApiUrl {
     }
 
     /// Whether the user has not set a URL. Only then may the CLI start a server on demand.
-    pub fn is_default(&self) -> bool {
+    pub(crate) fn is_default(&self) -> bool {
         self.is_default
     }
 
     /// Whether the connection is without TLS.
-    pub fn is_plain(&self) -> bool {
+    pub(crate) fn is_plain(&self) -> bool {
         self.text.starts_with("http:")
     }
 
-    pub fn is_this_machine(&self) -> bool {
+    pub(crate) fn is_this_machine(&self) -> bool {
         let host = self.host.trim_start_matches('[').trim_end_matches(']');
         host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
     /// The URL of `path` below this one.
-    pub fn join(&self, path: &str) -> String {
+    pub(crate) fn join(&self, path: &str) -> String {
         format!("{}{path}", self.text)
     }
 
     /// The port, explicit or implied by the scheme.
-    pub fn port(&self) -> Option<u16> {
+    pub(crate) fn port(&self) -> Option<u16> {
         reqwest::Url::parse(&self.text).ok()?.port_or_known_default()
     }
 }

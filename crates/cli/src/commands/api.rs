@@ -11,7 +11,7 @@ use crate::error::{Error, FileAction, Result};
 use crate::output::{escape_controls, print, print_message};
 
 /// Runs all subcommands but `serve`, which has its own runtime and is handled in [`crate::run`].
-pub async fn run(context: &Context, command: ApiCommand) -> Result<()> {
+pub(crate) async fn run(context: &Context, command: ApiCommand) -> Result<()> {
     match command {
         ApiCommand::Start => {
             if daemon::is_ready(&context.client).await? {

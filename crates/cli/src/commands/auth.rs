@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::output::{print, print_message};
 use crate::user::{self, User};
 
-pub fn run(global: &GlobalArgs, command: AuthCommand) -> Result<()> {
+pub(crate) fn run(global: &GlobalArgs, command: AuthCommand) -> Result<()> {
     match command {
         AuthCommand::Login { username } => {
             let path = user::save_name(&username)?;

@@ -20,7 +20,7 @@ const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Prints the completion script. The script calls this binary for candidates, so it need not be generated again after
 /// updates.
-pub fn run(shell: Shell) -> Result<()> {
+pub(crate) fn run(shell: Shell) -> Result<()> {
     let shells = Shells::builtins();
     let completer = shells
         .completer(&shell.to_string())
@@ -31,7 +31,7 @@ pub fn run(shell: Shell) -> Result<()> {
 }
 
 /// Lets the shell complete tasks and volumes: every argument with one of these value names.
-pub fn attach_completers(command: Command) -> Command {
+pub(crate) fn attach_completers(command: Command) -> Command {
     command
         .mut_args(|arg| {
             let is_named = |name: &str| arg.get_value_names().is_some_and(|names| names == [name]);

@@ -22,7 +22,7 @@ enum CheckResult {
 }
 
 /// Runs the checks. Prints all results before failing, so that one run shows every problem.
-pub async fn run(context: &Context) -> Result<()> {
+pub(crate) async fn run(context: &Context) -> Result<()> {
     let mut results = vec![("user", check_user(context))];
     match context.client.get::<ServerVersion>("/version").await {
         Ok(version) => {

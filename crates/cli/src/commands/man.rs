@@ -9,7 +9,7 @@ use crate::error::{Error, FileAction, Result};
 use crate::output::print_message;
 
 /// Writes one page per command.
-pub fn run(dir: &Path) -> Result<()> {
+pub(crate) fn run(dir: &Path) -> Result<()> {
     let write = || {
         std::fs::create_dir_all(dir)?;
         clap_mangen::generate_to(Args::command(), dir)

@@ -1,10 +1,10 @@
 //! The commands.
 
-pub mod api;
-pub mod auth;
-pub mod completions;
-pub mod doctor;
-pub mod jobs;
-pub mod man;
+pub(crate) mod api;
+pub(crate) mod auth;
+pub(crate) mod completions;
+pub(crate) mod doctor;
+pub(crate) mod jobs;
+pub(crate) mod man;
 mod remove;
-pub mod volumes;
+pub(crate) mod volumes;

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::output::{plural, print, print_message};
 
 /// Asks for confirmation before data is lost. Without a terminal, fails and names the flag to pass instead.
-pub fn confirm(action: &str, flag: &str) -> Result<()> {
+pub(crate) fn confirm(action: &str, flag: &str) -> Result<()> {
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return Err(Error::Usage(format!(
             "refusing to {action} without confirmation; pass `{flag}`"
@@ -25,7 +25,7 @@ pub fn confirm(action: &str, flag: &str) -> Result<()> {
 }
 
 /// Removes tasks or volumes one by one; continues after failures.
-pub async fn remove_each(
+pub(crate) async fn remove_each(
     kind: &str,
     participle: &str,
     ids: &[&str],

@@ -25,7 +25,7 @@ const FIRST_LINE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Which part of a log to read, and how to print it.
 #[derive(Debug, Clone, Default)]
-pub struct LogOptions {
+pub(crate) struct LogOptions {
     /// Number of last lines of each node.
     pub tail: Option<u32>,
     /// Only lines since this time.
@@ -58,7 +58,7 @@ struct LogFollower<'a> {
 
 /// Why following a log ended.
 #[derive(Debug)]
-pub enum LogEnd {
+pub(crate) enum LogEnd {
     /// The task or, if only one node is followed, that node finished.
     Finished(Box<TaskStatus>),
     /// The task was stopped, which deletes it.
@@ -101,7 +101,7 @@ enum StreamEnd {
 }
 
 /// Follows a log until the task finishes or is stopped.
-pub async fn follow_log(
+pub(crate) async fn follow_log(
     client: &Client,
     task: &TaskStatus,
     options: &LogOptions,
@@ -297,7 +297,12 @@ fn is_finished(task: &TaskStatus, node: Option<u32>) -> bool {
 
 /// Prints the log so far. Reconnects if the connection breaks: the server disconnects clients that stop reading, e.g.,
 /// because the output is in a pager.
-pub async fn print_log(client: &Client, task: &TaskStatus, options: &LogOptions, terminal: Terminal) -> Result<()> {
+pub(crate) async fn print_log(
+    client: &Client,
+    task: &TaskStatus,
+    options: &LogOptions,
+    terminal: Terminal,
+) -> Result<()> {
     LogFollower::new(client, task, options, terminal, false)?.run().await?;
     Ok(())
 }

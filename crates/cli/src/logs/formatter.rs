@@ -31,7 +31,7 @@ const COLORS: [AnsiColor; 6] = [
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct LineStyle {
+pub(crate) struct LineStyle {
     /// Whether lines start with the node.
     pub has_nodes: bool,
     /// Whether to print timestamps.
@@ -42,7 +42,7 @@ pub struct LineStyle {
 
 /// Streaming parser. Passes content through unchanged and with bounded memory, no matter how long lines are.
 #[derive(Debug)]
-pub struct LogFormatter {
+pub(crate) struct LogFormatter {
     style: LineStyle,
     /// The logs seen so far, one per prefix.
     logs: Vec<NodeLog>,
@@ -84,7 +84,7 @@ struct Header<'a> {
 }
 
 impl LogFormatter {
-    pub fn new(style: LineStyle) -> Self {
+    pub(crate) fn new(style: LineStyle) -> Self {
         Self {
             style,
             logs: Vec::new(),
@@ -96,7 +96,7 @@ impl LogFormatter {
     }
 
     /// Prepares for another response; returns the time from which to request the log, or `None` for all of it.
-    pub fn reconnect(&mut self, nodes: u32) -> Option<String> {
+    pub(crate) fn reconnect(&mut self, nodes: u32) -> Option<String> {
         self.buffered = None;
         self.state = LineState::Header(Vec::new());
         for log in &mut self.logs {
@@ -117,24 +117,24 @@ impl LogFormatter {
     }
 
     /// Whether any log line has been written.
-    pub fn has_output(&self) -> bool {
+    pub(crate) fn has_output(&self) -> bool {
         self.logs.iter().any(|log| log.printed.is_some())
     }
 
     /// Whether the output does not end with a newline.
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.is_open
     }
 
     /// Writes what was held back, at the end of the log.
-    pub fn flush(&mut self, out: &mut Vec<u8>) {
+    pub(crate) fn flush(&mut self, out: &mut Vec<u8>) {
         if let Some(buffered) = self.buffered.take() {
             self.write(&buffered, out);
         }
     }
 
     /// Processes bytes from the server and appends the output to `out`.
-    pub fn format(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn format(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
         while !bytes.is_empty() {
             let consumed = match &mut self.state {
                 LineState::Header(start) => {

@@ -4,6 +4,6 @@ mod follow;
 mod formatter;
 mod position;
 
-pub use follow::{LogEnd, LogOptions, follow_log, print_log};
+pub(crate) use follow::{LogEnd, LogOptions, follow_log, print_log};
 #[cfg(fuzzing)]
 pub use formatter::{LineStyle, LogFormatter};

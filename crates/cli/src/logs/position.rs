@@ -5,7 +5,7 @@
 /// The server sends with each line the latest time of any line so far, so times never decrease. Time and number of
 /// lines with that time therefore identify a line, no matter where in the log a response starts.
 #[derive(Debug, PartialEq, Eq, Default)]
-pub struct LogPosition {
+pub(crate) struct LogPosition {
     /// The time as sent by the server: always in UTC with nine fractional digits, so that comparing bytes compares
     /// times.
     time: Vec<u8>,
@@ -19,7 +19,7 @@ pub struct LogPosition {
 
 /// How much of a line was read before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Overlap {
+pub(crate) enum Overlap {
     Full,
     /// This many bytes.
     Partial(u64),
@@ -45,7 +45,7 @@ impl Clone for LogPosition {
 
 impl LogPosition {
     /// Moves to the start of the next line, which has this time.
-    pub fn next_line(&mut self, time: &[u8]) {
+    pub(crate) fn next_line(&mut self, time: &[u8]) {
         if time > self.time.as_slice() {
             self.time.clear();
             self.time.extend_from_slice(time);
@@ -58,13 +58,13 @@ impl LogPosition {
     }
 
     /// Moves within the line.
-    pub fn advance(&mut self, bytes: u64, is_whole: bool) {
+    pub(crate) fn advance(&mut self, bytes: u64, is_whole: bool) {
         self.bytes += bytes;
         self.is_whole = is_whole;
     }
 
     /// How much of the line at `other` is before this position.
-    pub fn overlap_with(&self, other: &Self) -> Overlap {
+    pub(crate) fn overlap_with(&self, other: &Self) -> Overlap {
         match (&other.time, other.lines).cmp(&(&self.time, self.lines)) {
             std::cmp::Ordering::Less => Overlap::Full,
             std::cmp::Ordering::Equal if self.is_whole => Overlap::Full,
@@ -73,12 +73,12 @@ impl LogPosition {
         }
     }
 
-    pub fn bytes_read(&self) -> u64 {
+    pub(crate) fn bytes_read(&self) -> u64 {
         self.bytes
     }
 
     /// The time from which to request the log to resume here.
-    pub fn time(&self) -> &[u8] {
+    pub(crate) fn time(&self) -> &[u8] {
         &self.time
     }
 }

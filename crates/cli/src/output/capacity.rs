@@ -11,7 +11,7 @@ const GIBIBYTE: i128 = 1 << 30;
 /// Makes an amount of memory readable: `24683556Ki` becomes `23.5Gi`.
 ///
 /// Rounds down, so that a task that requests the amount fits. Returns invalid quantities unchanged.
-pub fn format_memory(written: &str) -> String {
+pub(crate) fn format_memory(written: &str) -> String {
     let bytes = Quantity::parse(written).map(|quantity| quantity.nanos() / NANOS_PER_UNIT);
     match bytes {
         Some(bytes) if bytes >= GIBIBYTE => {
@@ -27,7 +27,7 @@ pub fn format_memory(written: &str) -> String {
 }
 
 /// The largest CPU, memory, and GPU capacity of any ready cluster node, each on its own; `None` if no node is ready.
-pub fn largest_capacity(machines: &[ClusterNode]) -> Option<String> {
+pub(crate) fn largest_capacity(machines: &[ClusterNode]) -> Option<String> {
     let ready = || machines.iter().filter(|machine| machine.ready);
     let by_value = |written: &&str| Quantity::parse(written).map_or(0, Quantity::nanos);
     let cpus = ready().map(|machine| machine.cpus.as_str()).max_by_key(by_value)?;

@@ -10,7 +10,7 @@ use super::items::{ItemColumn, ShowWhen, table};
 use super::table::{Cell, fixed, flexible, or_dash, status_cell};
 use super::terminal::Terminal;
 
-pub fn describe_task(task: &TaskStatus, wide: bool, terminal: Terminal) -> String {
+pub(crate) fn describe_task(task: &TaskStatus, wide: bool, terminal: Terminal) -> String {
     let metadata = &task.metadata;
     let mut lines = vec![
         ("Task", task.task_id.clone()),
@@ -99,7 +99,7 @@ fn node_columns(has_attempts: bool) -> Vec<ItemColumn<NodeStatus>> {
 }
 
 /// How long a node ran or, if it is still running, has been running.
-pub fn node_duration(node: &NodeStatus) -> String {
+pub(crate) fn node_duration(node: &NodeStatus) -> String {
     time_between(&node.started_at, &node.finished_at)
 }
 
@@ -112,7 +112,7 @@ fn time_between(start: &Option<String>, end: &Option<String>) -> String {
     }
 }
 
-pub fn describe_volume(volume: &VolumeStatus, wide: bool) -> String {
+pub(crate) fn describe_volume(volume: &VolumeStatus, wide: bool) -> String {
     let mut lines = vec![
         ("Volume", volume.volume_id.clone()),
         ("Name", volume.name.clone()),

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 /// The age of an RFC 3339 timestamp; `<unknown>`, as with kubectl, if it is invalid.
-pub fn age(time: &str) -> String {
+pub(crate) fn age(time: &str) -> String {
     match time.parse::<Timestamp>() {
         Ok(then) => human_duration(Timestamp::now().duration_since(then)),
         Err(_) => "<unknown>".to_owned(),
@@ -12,7 +12,7 @@ pub fn age(time: &str) -> String {
 
 /// Formats a duration like kubectl: two units if the larger one is small
 /// (<https://github.com/kubernetes/apimachinery/blob/master/pkg/util/duration/duration.go>).
-pub fn human_duration(duration: SignedDuration) -> String {
+pub(crate) fn human_duration(duration: SignedDuration) -> String {
     let seconds = duration.as_secs().max(0);
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
     let with = |large: i64, unit: &str, rest: i64, small: &str| match rest {

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 /// Escapes control characters except newlines and tabs.
-pub fn escape_controls(text: &str) -> String {
+pub(crate) fn escape_controls(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -21,12 +21,12 @@ pub fn escape_controls(text: &str) -> String {
 }
 
 /// The same on one line: newlines and tabs become spaces.
-pub fn escape_line(text: &str) -> String {
+pub(crate) fn escape_line(text: &str) -> String {
     escape_controls(text).replace(['\n', '\t'], " ")
 }
 
 /// Equivalent JSON with control characters in strings written as escapes.
-pub fn escape_json(json: &str) -> Cow<'_, str> {
+pub(crate) fn escape_json(json: &str) -> Cow<'_, str> {
     if !json
         .chars()
         .any(|character| is_terminal_control(character) && character != '\n')
@@ -40,7 +40,7 @@ pub fn escape_json(json: &str) -> Cow<'_, str> {
 /// Rewrites JSON so that its decoded strings have no terminal controls.
 ///
 /// Working on the JSON text instead of on decoded values covers every string of every type.
-pub fn escape_json_strings(json: &str) -> Cow<'_, str> {
+pub(crate) fn escape_json_strings(json: &str) -> Cow<'_, str> {
     let mut escaped = String::new();
     let mut copied = 0;
     let mut characters = json.char_indices();
@@ -96,7 +96,7 @@ fn escaped_character(escape: &str) -> Option<(char, usize)> {
 }
 
 /// Whether a terminal interprets the character instead of displaying it.
-pub fn is_terminal_control(character: char) -> bool {
+pub(crate) fn is_terminal_control(character: char) -> bool {
     character.is_control()
         || matches!(
             character,

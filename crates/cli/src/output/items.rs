@@ -14,7 +14,7 @@ use crate::args::{Format, ListOutputArgs};
 use crate::error::{Error, Result};
 
 /// A task or a volume that can be listed.
-pub trait Item: DeserializeOwned {
+pub(crate) trait Item: DeserializeOwned {
     /// The key of the list in the server's response.
     const LIST: &'static str;
     fn id(&self) -> &str;
@@ -24,7 +24,7 @@ pub trait Item: DeserializeOwned {
 }
 
 /// A table column with the function that fills its cells.
-pub struct ItemColumn<T> {
+pub(crate) struct ItemColumn<T> {
     pub column: Column,
     pub cell: fn(&T) -> Cell,
     pub show_when: ShowWhen,
@@ -32,7 +32,7 @@ pub struct ItemColumn<T> {
 
 /// When to show a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ShowWhen {
+pub(crate) enum ShowWhen {
     Always,
     AllUsers,
     /// With `--output wide`.
@@ -40,7 +40,7 @@ pub enum ShowWhen {
 }
 
 impl<T> ItemColumn<T> {
-    pub fn new(column: Column, cell: fn(&T) -> Cell) -> Self {
+    pub(crate) fn new(column: Column, cell: fn(&T) -> Cell) -> Self {
         let show_when = ShowWhen::Always;
         Self {
             column,
@@ -49,7 +49,7 @@ impl<T> ItemColumn<T> {
         }
     }
 
-    pub fn all_users(column: Column, cell: fn(&T) -> Cell) -> Self {
+    pub(crate) fn all_users(column: Column, cell: fn(&T) -> Cell) -> Self {
         let show_when = ShowWhen::AllUsers;
         Self {
             column,
@@ -58,7 +58,7 @@ impl<T> ItemColumn<T> {
         }
     }
 
-    pub fn wide(column: Column, cell: fn(&T) -> Cell) -> Self {
+    pub(crate) fn wide(column: Column, cell: fn(&T) -> Cell) -> Self {
         let show_when = ShowWhen::Wide;
         Self {
             column,
@@ -69,7 +69,7 @@ impl<T> ItemColumn<T> {
 }
 
 /// Fills a table with the columns to show.
-pub fn table<'a, T: 'a>(
+pub(crate) fn table<'a, T: 'a>(
     items: impl Iterator<Item = &'a T>,
     mut columns: Vec<ItemColumn<T>>,
     is_shown: impl Fn(ShowWhen) -> bool,
@@ -86,14 +86,14 @@ pub fn table<'a, T: 'a>(
 /// A decoded item with the JSON that the server sent: a newer server may send fields that this version does not know,
 /// and `--output json` must include them.
 #[derive(Debug)]
-pub struct WithRaw<T> {
+pub(crate) struct WithRaw<T> {
     pub item: T,
     pub raw: Box<RawValue>,
 }
 
 impl<T: Item> WithRaw<T> {
     /// Decodes an item; `url` is the server's, for error messages.
-    pub fn decode(raw: Box<RawValue>, url: &str) -> Result<Self> {
+    pub(crate) fn decode(raw: Box<RawValue>, url: &str) -> Result<Self> {
         let item = serde_json::from_str(&escape_json_strings(raw.get())).map_err(|source| Error::InvalidResponse {
             url: url.to_owned(),
             source,
@@ -104,7 +104,7 @@ impl<T: Item> WithRaw<T> {
 
 /// How to print a list.
 #[derive(Debug, Clone, Copy)]
-pub struct ListView {
+pub(crate) struct ListView {
     pub format: Format,
     /// Whether the list has items of several users.
     pub all_users: bool,
@@ -114,7 +114,7 @@ pub struct ListView {
 
 impl ListView {
     /// The view that the arguments of a list ask for.
-    pub fn of_list(args: &ListOutputArgs, all_users: bool, terminal: Terminal) -> Self {
+    pub(crate) fn of_list(args: &ListOutputArgs, all_users: bool, terminal: Terminal) -> Self {
         Self {
             format: args.format(),
             all_users,
@@ -124,7 +124,7 @@ impl ListView {
     }
 
     /// The items of one user, with headers.
-    pub fn new(format: Format, terminal: Terminal) -> Self {
+    pub(crate) fn new(format: Format, terminal: Terminal) -> Self {
         Self {
             format,
             all_users: false,
@@ -142,13 +142,13 @@ impl ListView {
     }
 }
 
-pub fn print_items<T: Item>(items: &[WithRaw<T>], view: &ListView) -> Result<()> {
+pub(crate) fn print_items<T: Item>(items: &[WithRaw<T>], view: &ListView) -> Result<()> {
     print_items_below(items, view, &mut Vec::new())
 }
 
 /// Prints a list as a continuation of an earlier one: in a table, columns are at least as wide as in `above`, which is
 /// updated.
-pub fn print_items_below<T: Item>(items: &[WithRaw<T>], view: &ListView, above: &mut Vec<usize>) -> Result<()> {
+pub(crate) fn print_items_below<T: Item>(items: &[WithRaw<T>], view: &ListView, above: &mut Vec<usize>) -> Result<()> {
     match view.format {
         Format::Table | Format::Wide => {
             let items = items.iter().map(|entry| &entry.item);
@@ -171,7 +171,7 @@ pub fn print_items_below<T: Item>(items: &[WithRaw<T>], view: &ListView, above: 
 }
 
 /// Prints one item as the server sent it.
-pub fn print_item<T>(entry: &WithRaw<T>, format: Format) -> Result<()> {
+pub(crate) fn print_item<T>(entry: &WithRaw<T>, format: Format) -> Result<()> {
     let value: Value = serde_json::from_str(entry.raw.get()).map_err(std::io::Error::from)?;
     match format {
         Format::Yaml => print(&yaml(&value)?),
@@ -180,12 +180,12 @@ pub fn print_item<T>(entry: &WithRaw<T>, format: Format) -> Result<()> {
 }
 
 /// Indented JSON that is safe to print on a terminal.
-pub fn json(value: &Value) -> String {
+pub(crate) fn json(value: &Value) -> String {
     escape_json(&format!("{value:#}")).into_owned()
 }
 
 /// YAML that is safe to print on a terminal.
-pub fn yaml(value: &Value) -> Result<String> {
+pub(crate) fn yaml(value: &Value) -> Result<String> {
     let yaml_error = |error| Error::Local(format!("cannot write YAML: {error}"));
     let text = serde_saphyr::to_string(value).map_err(yaml_error)?;
     // The serializer escapes control characters, but not bidirectional controls. Escaping those changes the value, so

@@ -17,26 +17,26 @@ const MIN_WIDTH: usize = 8;
 const MIN_COLUMNS: usize = 3;
 
 #[derive(Debug, Clone, Default)]
-pub struct Cell {
+pub(crate) struct Cell {
     text: String,
     style: Style,
 }
 
 #[derive(Debug)]
-pub struct Table {
+pub(crate) struct Table {
     columns: Vec<Column>,
     rows: Vec<Vec<Cell>>,
 }
 
 /// A column; see [`fixed`] and [`flexible`].
 #[derive(Debug, Clone, Copy)]
-pub struct Column {
+pub(crate) struct Column {
     name: &'static str,
     is_flexible: bool,
 }
 
 /// A column that is never truncated, e.g., IDs.
-pub const fn fixed(name: &'static str) -> Column {
+pub(crate) const fn fixed(name: &'static str) -> Column {
     Column {
         name,
         is_flexible: false,
@@ -44,7 +44,7 @@ pub const fn fixed(name: &'static str) -> Column {
 }
 
 /// A column that may be truncated to fit the terminal.
-pub const fn flexible(name: &'static str) -> Column {
+pub(crate) const fn flexible(name: &'static str) -> Column {
     Column {
         name,
         is_flexible: true,
@@ -61,12 +61,12 @@ impl<T: Into<String>> From<T> for Cell {
     }
 }
 
-pub fn or_dash(text: Option<&String>) -> Cell {
+pub(crate) fn or_dash(text: Option<&String>) -> Cell {
     Cell::from(text.map_or("-", String::as_str))
 }
 
 /// The status of a task or node, in color.
-pub fn status_cell(state: TaskState) -> Cell {
+pub(crate) fn status_cell(state: TaskState) -> Cell {
     let color = match state {
         TaskState::Pending => AnsiColor::Yellow,
         TaskState::Running => AnsiColor::Cyan,
@@ -81,25 +81,25 @@ pub fn status_cell(state: TaskState) -> Cell {
 
 impl Table {
     /// A table with these columns, the most important ones first: the last ones are dropped on a narrow terminal.
-    pub fn new(columns: &[Column]) -> Self {
+    pub(crate) fn new(columns: &[Column]) -> Self {
         Self {
             columns: columns.to_vec(),
             rows: Vec::new(),
         }
     }
 
-    pub fn add_row(&mut self, cells: Vec<Cell>) {
+    pub(crate) fn add_row(&mut self, cells: Vec<Cell>) {
         debug_assert_eq!(cells.len(), self.columns.len(), "one cell per column");
         self.rows.push(cells);
     }
 
     /// Renders the table, fitted to the width of the terminal if there is one.
-    pub fn render(self, terminal: Terminal, headers: bool) -> String {
+    pub(crate) fn render(self, terminal: Terminal, headers: bool) -> String {
         self.render_below(terminal, headers, &mut Vec::new())
     }
 
     /// The same as a continuation of an earlier table: columns are at least as wide as in `above`, which is updated.
-    pub fn render_below(mut self, terminal: Terminal, headers: bool, above: &mut Vec<usize>) -> String {
+    pub(crate) fn render_below(mut self, terminal: Terminal, headers: bool, above: &mut Vec<usize>) -> String {
         if headers {
             let bold = Style::new().bold();
             let name = |column: &Column| Cell {

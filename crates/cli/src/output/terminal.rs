@@ -6,11 +6,11 @@ use std::time::Duration;
 use crate::args::Color;
 
 /// Refresh interval of live views.
-pub const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+pub(crate) const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Properties of standard output.
 #[derive(Debug, Clone, Copy)]
-pub struct Terminal {
+pub(crate) struct Terminal {
     /// Width in columns; `None` if it is not a terminal. Tables are then not truncated.
     pub width: Option<usize>,
     /// Whether to use color.
@@ -19,7 +19,7 @@ pub struct Terminal {
 
 impl Terminal {
     /// Detects the terminal. With `Color::Auto`, respects `NO_COLOR`, `CLICOLOR_FORCE`, and `TERM`.
-    pub fn detect(color: Color) -> Self {
+    pub(crate) fn detect(color: Color) -> Self {
         let choice = match color {
             Color::Auto => anstream::ColorChoice::Auto,
             Color::Always => anstream::ColorChoice::Always,

@@ -18,7 +18,7 @@ const MAX_CANDIDATES: usize = 5;
 const ID_LENGTH: usize = 8;
 
 /// All tasks or volumes of the user, or of all users.
-pub async fn list<T: Resource>(client: &Client, all_users: bool) -> Result<Vec<WithRaw<T>>> {
+pub(crate) async fn list<T: Resource>(client: &Client, all_users: bool) -> Result<Vec<WithRaw<T>>> {
     let query = if all_users { "?all_users=true" } else { "" };
     let body = client.get_bytes(&format!("{}{query}", T::PATH)).await?;
     let url = client.url().to_string();
@@ -28,7 +28,7 @@ pub async fn list<T: Resource>(client: &Client, all_users: bool) -> Result<Vec<W
 }
 
 /// One task or volume by its ID.
-pub async fn get<T: Resource>(client: &Client, id: &str) -> Result<WithRaw<T>> {
+pub(crate) async fn get<T: Resource>(client: &Client, id: &str) -> Result<WithRaw<T>> {
     let body = client.get_bytes(&format!("{}/{}", T::PATH, percent_encode(id))).await?;
     let raw = client.decode_unescaped(&body)?;
     WithRaw::decode(raw, &client.url().to_string())
@@ -38,7 +38,7 @@ pub async fn get<T: Resource>(client: &Client, id: &str) -> Result<WithRaw<T>> {
 ///
 /// # Errors
 /// [`Error::NotFound`] if nothing matches, [`Error::Usage`] if the reference is ambiguous.
-pub async fn find<T: Resource>(client: &Client, reference: &str) -> Result<WithRaw<T>> {
+pub(crate) async fn find<T: Resource>(client: &Client, reference: &str) -> Result<WithRaw<T>> {
     // Try the ID first: it is the most common case, and one task is a much smaller response than the list.
     if is_id(reference) {
         match get(client, reference).await {
@@ -50,7 +50,7 @@ pub async fn find<T: Resource>(client: &Client, reference: &str) -> Result<WithR
 }
 
 /// Several tasks or volumes in the given order, without duplicates.
-pub async fn find_all<T: Resource>(
+pub(crate) async fn find_all<T: Resource>(
     client: &Client,
     references: &[String],
     ignore_not_found: bool,
@@ -118,7 +118,12 @@ fn not_found_message<T: Resource>(resources: &[WithRaw<T>], reference: &str) -> 
 }
 
 /// Prints a list, or a message instead of a table without rows.
-pub fn print_list<T: Resource>(items: &[WithRaw<T>], view: &ListView, user: &UserName, filter: &str) -> Result<()> {
+pub(crate) fn print_list<T: Resource>(
+    items: &[WithRaw<T>],
+    view: &ListView,
+    user: &UserName,
+    filter: &str,
+) -> Result<()> {
     if !items.is_empty() || !matches!(view.format, Format::Table | Format::Wide) {
         return print_items(items, view);
     }
@@ -139,7 +144,7 @@ fn is_id(text: &str) -> bool {
 }
 
 /// Escapes text for use as one segment of a URL path or as a query value.
-pub fn percent_encode(text: &str) -> String {
+pub(crate) fn percent_encode(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 

@@ -5,5 +5,5 @@ mod resource;
 mod task;
 mod volume;
 
-pub use lookup::{find, find_all, get, list, percent_encode, print_list};
-pub use resource::Resource;
+pub(crate) use lookup::{find, find_all, get, list, percent_encode, print_list};
+pub(crate) use resource::Resource;

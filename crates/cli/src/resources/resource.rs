@@ -3,7 +3,7 @@
 use crate::output::Item;
 
 /// A task or a volume.
-pub trait Resource: Item {
+pub(crate) trait Resource: Item {
     /// `task` or `volume`, for messages.
     const KIND: &'static str;
     /// The URL path of the collection.

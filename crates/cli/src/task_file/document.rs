@@ -11,7 +11,7 @@ use serde_saphyr::{DuplicateKeyPolicy, Location, NonFiniteFloatPolicy, Spanned};
 use crate::report::{ValuePath, ValueSpan};
 
 #[derive(Debug)]
-pub struct YamlDocument {
+pub(crate) struct YamlDocument {
     pub value: Value,
     pub spans: BTreeMap<ValuePath, ValueSpan>,
     /// Variables with values that YAML 1.1, and so SkyPilot, reads differently, as `NAME: VALUE`.
@@ -20,7 +20,7 @@ pub struct YamlDocument {
 
 /// Why a document cannot be parsed.
 #[derive(Debug)]
-pub struct ParseError {
+pub(crate) struct ParseError {
     pub message: String,
     /// `None` if the error has no location.
     pub range: Option<Range<usize>>,
@@ -29,7 +29,7 @@ pub struct ParseError {
 impl YamlDocument {
     /// Parses `text` as YAML 1.2. It must have exactly one document. Values of environment variables keep their literal
     /// text: `012` stays `012`.
-    pub fn parse(text: &str) -> Result<Self, ParseError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, ParseError> {
         let options = serde_saphyr::options! {
             duplicate_keys: DuplicateKeyPolicy::LastWins,
             strict_booleans: true,

@@ -17,7 +17,7 @@ use crate::report::{Report, TaskSource};
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 
 #[derive(Debug)]
-pub struct TaskFile {
+pub(crate) struct TaskFile {
     body: Value,
     source: TaskSource,
     warnings: Vec<String>,
@@ -25,7 +25,7 @@ pub struct TaskFile {
 
 impl TaskFile {
     /// Reads and parses a file; `-` is standard input.
-    pub fn read(path: &Path) -> Result<Self> {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
         let (name, text) = if path == Path::new("-") {
             ("standard input".to_owned(), read_text(path, std::io::stdin())?)
         } else {
@@ -36,7 +36,7 @@ impl TaskFile {
     }
 
     /// Parses the text of a file; `name` is used in messages.
-    pub fn parse(name: String, text: String) -> Result<Self> {
+    pub(crate) fn parse(name: String, text: String) -> Result<Self> {
         let document = match YamlDocument::parse(&text) {
             Ok(document) => document,
             Err(error) => {
@@ -68,7 +68,7 @@ impl TaskFile {
 
     /// A task that runs a command. A single argument with spaces is a line of bash, as with `ssh` and `sky`, because no
     /// program has such a name.
-    pub fn from_command(words: &[String]) -> Result<Self> {
+    pub(crate) fn from_command(words: &[String]) -> Result<Self> {
         if let [line] = words
             && line.contains(char::is_whitespace)
         {
@@ -87,13 +87,13 @@ impl TaskFile {
         }
     }
 
-    pub fn apply(&mut self, overrides: &Overrides) -> Result<()> {
+    pub(crate) fn apply(&mut self, overrides: &Overrides) -> Result<()> {
         overrides.apply(&mut self.body, &mut self.source)
     }
 
     /// Validates the task with the same rules as the server, as far as that is possible locally. Reports all errors
     /// together.
-    pub fn validate(&mut self) -> Result<()> {
+    pub(crate) fn validate(&mut self) -> Result<()> {
         variables::require_values(&self.body, &self.source)?;
         // The limit for nodes is a setting of the server.
         match TaskDefinition::parse(&self.body, u32::MAX) {
@@ -112,16 +112,16 @@ impl TaskFile {
     }
 
     /// Shows errors from the server at their locations in the file.
-    pub fn report(&self, errors: &[FieldError]) -> Report {
+    pub(crate) fn report(&self, errors: &[FieldError]) -> Report {
         Report::field_errors(&self.source, errors)
     }
 
     /// The body of the submit request.
-    pub fn body(&self) -> &Value {
+    pub(crate) fn body(&self) -> &Value {
         &self.body
     }
 
-    pub fn warnings(&self) -> &[String] {
+    pub(crate) fn warnings(&self) -> &[String] {
         &self.warnings
     }
 }

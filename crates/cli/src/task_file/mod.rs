@@ -7,5 +7,5 @@ mod overrides;
 mod tests;
 mod variables;
 
-pub use file::TaskFile;
-pub use overrides::Overrides;
+pub(crate) use file::TaskFile;
+pub(crate) use overrides::Overrides;

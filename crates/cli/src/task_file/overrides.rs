@@ -10,7 +10,7 @@ use crate::report::TaskSource;
 
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Task options")]
-pub struct Overrides {
+pub(crate) struct Overrides {
     /// Name of the task.
     #[arg(long)]
     pub name: Option<String>,
@@ -54,7 +54,7 @@ pub struct Overrides {
 
 impl Overrides {
     /// Applies the flags to `body` and records in `source` which flag set which value, for error messages.
-    pub fn apply(&self, body: &mut Value, source: &mut TaskSource) -> Result<()> {
+    pub(crate) fn apply(&self, body: &mut Value, source: &mut TaskSource) -> Result<()> {
         let Self {
             name,
             num_nodes,

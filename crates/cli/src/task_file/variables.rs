@@ -9,7 +9,7 @@ use crate::report::{Report, TaskSource};
 
 /// An environment variable of the task.
 #[derive(Debug)]
-pub struct EnvVariable {
+pub(crate) struct EnvVariable {
     pub name: String,
     pub value: String,
     /// The flag that sets it, for error messages.
@@ -17,7 +17,7 @@ pub struct EnvVariable {
 }
 
 /// The variables in order of increasing precedence.
-pub fn from_flags(files: &[PathBuf], flags: &[String]) -> Result<Vec<EnvVariable>> {
+pub(crate) fn from_flags(files: &[PathBuf], flags: &[String]) -> Result<Vec<EnvVariable>> {
     let mut variables = Vec::new();
     for path in files {
         for (name, value) in read_env_file(path)? {
@@ -99,7 +99,7 @@ fn local_value(name: &str) -> Result<String> {
 
 /// Requires a value for each variable. As with SkyPilot, a variable without a value in the task file must get one from
 /// a flag.
-pub fn require_values(body: &Value, source: &TaskSource) -> Result<()> {
+pub(crate) fn require_values(body: &Value, source: &TaskSource) -> Result<()> {
     let Some(envs) = body["envs"].as_object() else {
         return Ok(());
     };

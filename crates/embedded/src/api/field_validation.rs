@@ -17,7 +17,7 @@ pub(super) enum FieldValidation {
 }
 
 impl FieldValidation {
-    pub fn from_query(query: &Query, options: &str) -> Result<Self, StatusError> {
+    pub(crate) fn from_query(query: &Query, options: &str) -> Result<Self, StatusError> {
         match query.get("fieldValidation") {
             None | Some("Warn") => Ok(Self::Warn),
             Some("Ignore") => Ok(Self::Ignore),
@@ -31,7 +31,7 @@ impl FieldValidation {
     }
 
     /// Returns warnings about unknown fields; fails if validation is strict.
-    pub fn check(self, kind: Kind, sent: &Value, known: &Value) -> Result<Vec<String>, StatusError> {
+    pub(crate) fn check(self, kind: Kind, sent: &Value, known: &Value) -> Result<Vec<String>, StatusError> {
         let mut unknown = Vec::new();
         if self != Self::Ignore {
             unknown = unknown_fields(sent, known)

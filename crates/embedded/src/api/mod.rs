@@ -16,5 +16,5 @@ mod unknown_fields;
 mod watch;
 mod write;
 
-pub use request::Api;
-pub use router::router;
+pub(crate) use request::Api;
+pub(crate) use router::router;

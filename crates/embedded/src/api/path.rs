@@ -50,7 +50,7 @@ pub(super) struct ResourcePath {
 
 impl ResourcePath {
     /// Namespace and name of a single object.
-    pub fn namespace_and_name(&self) -> (&str, &str) {
+    pub(crate) fn namespace_and_name(&self) -> (&str, &str) {
         (
             self.namespace.as_deref().unwrap_or_default(),
             self.name.as_deref().unwrap_or_default(),

@@ -14,12 +14,12 @@ pub(super) const META: &str = "meta.k8s.io";
 pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
-    pub fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         Self(form_urlencoded::parse(text.as_bytes()).into_owned().collect())
     }
 
     /// Adds a requirement to the field selector.
-    pub fn add_field_requirement(&mut self, field: &str, value: &str) {
+    pub(crate) fn add_field_requirement(&mut self, field: &str, value: &str) {
         let known = self
             .get("fieldSelector")
             .map(|text| format!("{text},"))
@@ -30,19 +30,19 @@ impl Query {
     }
 
     /// A parameter; `None` if absent or empty.
-    pub fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
     /// A boolean parameter; true if present without a value.
-    pub fn flag(&self, name: &str) -> bool {
+    pub(crate) fn flag(&self, name: &str) -> bool {
         let found = self.0.iter().find(|(key, _)| key == name);
         found.is_some_and(|(_, value)| matches!(value.as_str(), "" | "1" | "t" | "T" | "true" | "True" | "TRUE"))
     }
 
     /// An integer parameter. The error is that of Go's `strconv`, like kube-apiserver's.
-    pub fn number(&self, name: &str) -> Result<Option<i64>, StatusError> {
+    pub(crate) fn number(&self, name: &str) -> Result<Option<i64>, StatusError> {
         let number = self.get(name).map(str::parse).transpose();
         number.map_err(|_| {
             let text = self.get(name).unwrap_or_default();
@@ -50,16 +50,16 @@ impl Query {
         })
     }
 
-    pub fn label_selector(&self) -> Result<LabelSelector, StatusError> {
+    pub(crate) fn label_selector(&self) -> Result<LabelSelector, StatusError> {
         LabelSelector::parse(self.get("labelSelector").unwrap_or_default())
     }
 
-    pub fn field_selector(&self, kind: Kind) -> Result<FieldSelector, StatusError> {
+    pub(crate) fn field_selector(&self, kind: Kind) -> Result<FieldSelector, StatusError> {
         FieldSelector::parse(kind, self.get("fieldSelector").unwrap_or_default())
     }
 
     /// The `resourceVersion` that the client has seen.
-    pub fn resource_version(&self) -> Result<Option<i64>, StatusError> {
+    pub(crate) fn resource_version(&self) -> Result<Option<i64>, StatusError> {
         let Some(text) = self.get("resourceVersion") else {
             return Ok(None);
         };
@@ -71,12 +71,12 @@ impl Query {
     }
 
     /// Where a paginated list continues.
-    pub fn continue_token(&self) -> Result<Option<ContinueToken>, StatusError> {
+    pub(crate) fn continue_token(&self) -> Result<Option<ContinueToken>, StatusError> {
         self.get("continue").map(decode_continue).transpose()
     }
 
     /// Whether to check the request without storing anything (`dryRun`).
-    pub fn write_mode(&self, options: &str) -> Result<WriteMode, StatusError> {
+    pub(crate) fn write_mode(&self, options: &str) -> Result<WriteMode, StatusError> {
         match self.get("dryRun") {
             None => Ok(WriteMode::Commit),
             Some("All") => Ok(WriteMode::DryRun),

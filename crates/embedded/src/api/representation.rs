@@ -20,7 +20,7 @@ pub(super) enum Representation {
 
 impl Representation {
     /// The first supported form in the `Accept` header; whole objects by default.
-    pub fn from_accept(headers: &HeaderMap, clock: Clock) -> Self {
+    pub(crate) fn from_accept(headers: &HeaderMap, clock: Clock) -> Self {
         let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
         for form in accept.unwrap_or_default().split(',') {
             if form.contains("as=Table") {
@@ -36,7 +36,7 @@ impl Representation {
         Self::Full
     }
 
-    pub fn encode(self, kind: Kind, object: &Bytes) -> Bytes {
+    pub(crate) fn encode(self, kind: Kind, object: &Bytes) -> Bytes {
         match self {
             Self::Full => object.clone(),
             Self::Metadata => decode_partial(object).to_string().into(),
@@ -47,7 +47,7 @@ impl Representation {
     }
 
     /// An object of a watch. Like kube-apiserver, only the first table has column definitions.
-    pub fn encode_watched(self, kind: Kind, object: &Bytes, is_first: bool) -> Bytes {
+    pub(crate) fn encode_watched(self, kind: Kind, object: &Bytes, is_first: bool) -> Bytes {
         match self {
             Self::Table(clock) => table(kind, &[decode(object)], None, is_first, clock.now())
                 .to_string()
@@ -56,7 +56,7 @@ impl Representation {
         }
     }
 
-    pub fn encode_list(self, kind: Kind, objects: &[Bytes], version: i64, next: Option<String>) -> Bytes {
+    pub(crate) fn encode_list(self, kind: Kind, objects: &[Bytes], version: i64, next: Option<String>) -> Bytes {
         let metadata = ListMeta {
             resource_version: Some(version.to_string()),
             continue_: next,

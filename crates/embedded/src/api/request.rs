@@ -14,7 +14,7 @@ use crate::store::Store;
 
 /// State shared by the handlers.
 #[derive(Clone)]
-pub struct Api {
+pub(crate) struct Api {
     pub store: Arc<Store>,
     /// Serves container logs; `None` in a `ControlPlane`, which runs no pods.
     pub kubelet: Option<Arc<Kubelet>>,

@@ -13,7 +13,7 @@ use super::{delete, patch, path, pod_logs, read, responses, watch, write};
 use crate::kubectl;
 use crate::status_error::StatusError;
 
-pub fn router(api: Api) -> Router {
+pub(crate) fn router(api: Api) -> Router {
     Router::new().fallback(handle).with_state(api)
 }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// Paths of fields in `sent` that are not in `known`.
-pub fn unknown_fields(sent: &Value, known: &Value) -> Vec<String> {
+pub(crate) fn unknown_fields(sent: &Value, known: &Value) -> Vec<String> {
     let mut found = Vec::new();
     collect_unknown(sent, known, "", &mut found);
     found

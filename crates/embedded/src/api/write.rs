@@ -26,7 +26,7 @@ pub(super) struct Written {
 }
 
 impl Written {
-    pub fn respond(self, status: StatusCode, representation: Representation) -> Response {
+    pub(crate) fn respond(self, status: StatusCode, representation: Representation) -> Response {
         let bytes = self.object.value.to_string().into();
         let mut response = responses::json(status, representation.encode(self.object.kind, &bytes));
         responses::add_warnings(&mut response, &self.warnings);

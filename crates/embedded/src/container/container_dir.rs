@@ -29,11 +29,11 @@ const MAX_JSON: u64 = 16 << 20;
 
 /// The directory of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContainerDir(PathBuf);
+pub(crate) struct ContainerDir(PathBuf);
 
 /// Records that a container was started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Started {
+pub(crate) struct Started {
     /// PID of the shim.
     #[serde(rename = "supervisor")]
     pub shim: i32,
@@ -53,50 +53,50 @@ impl Started {
 }
 
 impl ContainerDir {
-    pub fn at(path: PathBuf) -> Self {
+    pub(crate) fn at(path: PathBuf) -> Self {
         Self(path)
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
-    pub fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.0.join("log")
     }
 
     /// The default working directory.
-    pub fn work(&self) -> PathBuf {
+    pub(crate) fn work(&self) -> PathBuf {
         self.0.join("work")
     }
 
     /// The container's `/tmp`.
-    pub fn temporary(&self) -> PathBuf {
+    pub(crate) fn temporary(&self) -> PathBuf {
         self.0.join("tmp")
     }
 
     /// Where the container's root is mounted.
-    pub fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.0.join("root")
     }
 
     /// The volumes that belong to the pod.
-    pub fn volumes(&self) -> PathBuf {
+    pub(crate) fn volumes(&self) -> PathBuf {
         self.0.join("volumes")
     }
 
     /// The termination log, `/dev/termination-log` in the container.
-    pub fn termination_log(&self) -> PathBuf {
+    pub(crate) fn termination_log(&self) -> PathBuf {
         self.0.join("termination-log")
     }
 
     /// Why the container could not start.
-    pub fn error(&self) -> PathBuf {
+    pub(crate) fn error(&self) -> PathBuf {
         self.0.join("error")
     }
 
     /// Creates the files and directories that a container needs.
-    pub fn prepare(&self) -> io::Result<()> {
+    pub(crate) fn prepare(&self) -> io::Result<()> {
         for dir in [self.log(), self.work(), self.temporary(), self.root(), self.volumes()] {
             fs::create_dir_all(dir)?;
         }
@@ -104,16 +104,16 @@ impl ContainerDir {
         make_world_writable(&self.temporary())
     }
 
-    pub fn spec(&self) -> Option<ContainerSpec> {
+    pub(crate) fn spec(&self) -> Option<ContainerSpec> {
         read_json(&self.0.join(SPEC_FILE))
     }
 
-    pub fn write_spec(&self, spec: &ContainerSpec) -> io::Result<()> {
+    pub(crate) fn write_spec(&self, spec: &ContainerSpec) -> io::Result<()> {
         self.write_json(SPEC_FILE, spec, Fsync::No)
     }
 
     /// Returns the record of the start. An unreadable record counts, too: a bad disk must not make a command run again.
-    pub fn started(&self) -> Option<Started> {
+    pub(crate) fn started(&self) -> Option<Started> {
         let path = self.0.join(STARTED_FILE);
         match path.try_exists() {
             Ok(false) => None,
@@ -123,7 +123,7 @@ impl ContainerDir {
 
     /// Returns the PID of the shim, if it is alive. The record and the lock both contain it, because the command
     /// can tamper with either of them.
-    pub fn shim_pid(&self) -> Option<i32> {
+    pub(crate) fn shim_pid(&self) -> Option<i32> {
         let recorded = self.started()?.shim;
         if !matches!(self.try_lock(), Ok(None)) {
             return None;
@@ -136,7 +136,7 @@ impl ContainerDir {
 
     /// Records the start, and makes that durable. The command must not run before this returns. Also reserves space for
     /// the outcome, because the command may fill the disk.
-    pub fn record_start(&self, started: &Started) -> io::Result<()> {
+    pub(crate) fn record_start(&self, started: &Started) -> io::Result<()> {
         private_file_options()
             .open(self.0.join(RESERVED_OUTCOME_FILE))?
             .write_all(&[b' '; RESERVED_OUTCOME_BYTES])?;
@@ -148,16 +148,16 @@ impl ContainerDir {
     }
 
     /// Records the PID of the first process. This need not be durable: a power cut ends the process.
-    pub fn write_started(&self, started: &Started) -> io::Result<()> {
+    pub(crate) fn write_started(&self, started: &Started) -> io::Result<()> {
         self.write_json(STARTED_FILE, started, Fsync::No)
     }
 
-    pub fn outcome(&self) -> Option<ContainerOutcome> {
+    pub(crate) fn outcome(&self) -> Option<ContainerOutcome> {
         read_json(&self.0.join(OUTCOME_FILE))
     }
 
     /// Records how the container ended, and makes that durable.
-    pub fn write_outcome(&self, outcome: &ContainerOutcome) -> io::Result<()> {
+    pub(crate) fn write_outcome(&self, outcome: &ContainerOutcome) -> io::Result<()> {
         self.write_json(OUTCOME_FILE, outcome, Fsync::Yes)
     }
 
@@ -166,7 +166,7 @@ impl ContainerDir {
     }
 
     /// Takes the lock as the shim. Returns `None` if there is already one.
-    pub fn try_lock(&self) -> io::Result<Option<File>> {
+    pub(crate) fn try_lock(&self) -> io::Result<Option<File>> {
         let file = self.lock_file()?;
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),
@@ -176,19 +176,19 @@ impl ContainerDir {
     }
 
     /// Writes the shim's PID into the lock.
-    pub fn write_shim_pid(lock: &mut File, process: i32) -> io::Result<()> {
+    pub(crate) fn write_shim_pid(lock: &mut File, process: i32) -> io::Result<()> {
         lock.set_len(0)?;
         lock.write_all(process.to_string().as_bytes())
     }
 
     /// Blocks the thread until there is no shim.
-    pub fn wait_for_shim(&self) -> io::Result<()> {
+    pub(crate) fn wait_for_shim(&self) -> io::Result<()> {
         self.lock_file()?.lock()
     }
 
     /// Whether the container is known to have ended. Failing to check the lock proves nothing: too many files may be
     /// open.
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         let is_unattended = || match self.try_lock() {
             Ok(lock) => lock.is_some(),
             Err(error) => error.kind() == ErrorKind::NotFound,
@@ -199,7 +199,7 @@ impl ContainerDir {
     /// Prepares the directory for the next run of the container. The log continues. The outcome is removed
     /// before the record of the start: after a crash in between, the container counts as ended with its shim. The
     /// other way around, the old outcome would count for the next run.
-    pub fn reset_for_restart(&self) -> io::Result<()> {
+    pub(crate) fn reset_for_restart(&self) -> io::Result<()> {
         for name in [OUTCOME_FILE, STARTED_FILE] {
             match fs::remove_file(self.0.join(name)) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -210,14 +210,14 @@ impl ContainerDir {
     }
 
     /// Frees the space that only the container used, once nothing reads it anymore.
-    pub fn free_space(&self) {
+    pub(crate) fn free_space(&self) {
         for dir in self.runtime_dirs() {
             let _ = fs::remove_dir_all(dir);
         }
     }
 
     /// Returns what only a running container needs.
-    pub fn runtime_dirs(&self) -> [PathBuf; 4] {
+    pub(crate) fn runtime_dirs(&self) -> [PathBuf; 4] {
         [self.work(), self.temporary(), self.volumes(), self.root()]
     }
 

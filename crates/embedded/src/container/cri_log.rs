@@ -26,7 +26,7 @@ const PARTIAL_LINE_DELAY: Duration = Duration::from_millis(250);
 
 /// One record of a log file.
 #[derive(Debug, PartialEq, Eq)]
-pub struct LogRecord<'a> {
+pub(crate) struct LogRecord<'a> {
     /// When the shim read the output.
     pub time: &'a [u8],
     /// Whether a line ends with this record.
@@ -35,7 +35,7 @@ pub struct LogRecord<'a> {
 }
 
 /// Parses a record without its newline. Returns `None` for anything else, e.g., a record that a crash cut off.
-pub fn parse_record(line: &[u8]) -> Option<LogRecord<'_>> {
+pub(crate) fn parse_record(line: &[u8]) -> Option<LogRecord<'_>> {
     let mut parts = line.splitn(4, |byte| *byte == b' ');
     let (time, _stream, tag, content) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let ends_line = match tag {
@@ -51,7 +51,7 @@ pub fn parse_record(line: &[u8]) -> Option<LogRecord<'_>> {
 }
 
 /// Returns the files of a log with their numbers, oldest first.
-pub fn list_log_files(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+pub(crate) fn list_log_files(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut all = Vec::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
@@ -75,7 +75,7 @@ pub(super) struct OutputStream {
 }
 
 impl OutputStream {
-    pub fn new(name: &'static str) -> Self {
+    pub(crate) fn new(name: &'static str) -> Self {
         Self {
             name,
             partial_line: Vec::new(),
@@ -84,7 +84,7 @@ impl OutputStream {
     }
 
     /// When to write the incomplete line.
-    pub fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         self.held_since.map(|since| since + PARTIAL_LINE_DELAY)
     }
 }
@@ -119,13 +119,13 @@ struct LostOutput {
 }
 
 /// Returns the notice that takes the place of missing output.
-pub fn missing_output_notice(bytes: u64, why: &str) -> String {
+pub(crate) fn missing_output_notice(bytes: u64, why: &str) -> String {
     format!("[k8s-cli: {bytes} bytes of output are missing here: {why}]")
 }
 
 impl LogWriter {
     /// Starts a new file after the existing ones.
-    pub fn open(dir: &Path, limit: u64) -> io::Result<Self> {
+    pub(crate) fn open(dir: &Path, limit: u64) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let number = list_log_files(dir)?.last().map_or(0, |(number, _)| number + 1);
         Ok(Self {
@@ -145,7 +145,7 @@ impl LogWriter {
 
     /// Records the output of a stream. If the disk has no space for it, the output is lost, and the log says so as soon
     /// as there is space again: a task must not fail because its log cannot be written.
-    pub fn write_output(&mut self, stream: &mut OutputStream, bytes: &[u8]) {
+    pub(crate) fn write_output(&mut self, stream: &mut OutputStream, bytes: &[u8]) {
         let mut rest = bytes;
         let is_same_line = !bytes.contains(&b'\n');
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
@@ -169,7 +169,7 @@ impl LogWriter {
     }
 
     /// Writes the incomplete line of a stream that pauses or has ended.
-    pub fn write_partial_line(&mut self, stream: &mut OutputStream) {
+    pub(crate) fn write_partial_line(&mut self, stream: &mut OutputStream) {
         stream.held_since = None;
         if !stream.partial_line.is_empty() {
             let partial_line = std::mem::take(&mut stream.partial_line);
@@ -179,7 +179,7 @@ impl LogWriter {
     }
 
     /// Makes the log durable. Syncing each file when it is full would block the command instead.
-    pub fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         for (_, path) in list_log_files(&self.dir)? {
             match File::open(path) {
                 Ok(file) => file.sync_all()?,
@@ -192,12 +192,12 @@ impl LogWriter {
     }
 
     /// Returns how many bytes of output are lost without a notice in the log.
-    pub fn lost(&self) -> u64 {
+    pub(crate) fn lost(&self) -> u64 {
         self.lost.as_ref().map_or(0, |lost| lost.bytes)
     }
 
     /// Writes the notice about lost output, if there is space for it now.
-    pub fn write_loss_notice(&mut self) {
+    pub(crate) fn write_loss_notice(&mut self) {
         self.write_buffer();
     }
 

@@ -10,9 +10,9 @@ use super::exec;
 use super::{init, shim};
 
 /// Argument that makes the program the shim of the container in the directory that follows.
-pub const SHIM_ARGUMENT: &str = "__container-supervise";
+pub(crate) const SHIM_ARGUMENT: &str = "__container-supervise";
 /// Argument that makes the program run a command in the container of the process whose PID follows.
-pub const EXEC_ARGUMENT: &str = "__container-probe";
+pub(crate) const EXEC_ARGUMENT: &str = "__container-probe";
 
 /// Runs this process as a part of a container, if it was started as one, and returns its exit code. Otherwise returns
 /// `None`.

@@ -35,7 +35,7 @@ pub fn raise_file_limit() {
 }
 
 /// Returns the limit of open files for containers, or `None` if this process never changed its own.
-pub fn open_file_limit() -> Option<u64> {
+pub(crate) fn open_file_limit() -> Option<u64> {
     INHERITED_OPEN_FILE_LIMIT.get().copied()
 }
 

@@ -28,7 +28,7 @@ pub(super) enum Isolation {
 }
 
 impl Isolation {
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Namespaces => "namespaces",
             Self::None => "none",

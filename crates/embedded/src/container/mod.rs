@@ -27,8 +27,10 @@ mod spec;
 #[cfg(target_os = "linux")]
 mod unshare;
 
-pub use container_dir::ContainerDir;
-pub use cri_log::{LogRecord, list_log_files, missing_output_notice, parse_record};
-pub use entry::{EXEC_ARGUMENT, SHIM_ARGUMENT, run_if_container};
-pub use inherited::{open_file_limit, raise_file_limit};
-pub use spec::{ContainerOutcome, ContainerSpec, Mount};
+pub(crate) use container_dir::ContainerDir;
+pub(crate) use cri_log::{LogRecord, list_log_files, missing_output_notice, parse_record};
+pub use entry::run_if_container;
+pub(crate) use entry::{EXEC_ARGUMENT, SHIM_ARGUMENT};
+pub(crate) use inherited::open_file_limit;
+pub use inherited::raise_file_limit;
+pub(crate) use spec::{ContainerOutcome, ContainerSpec, Mount};

@@ -26,7 +26,7 @@ pub(super) struct ContainerProcesses {
 }
 
 impl ContainerProcesses {
-    pub fn new(init: Child, isolation: Isolation) -> Self {
+    pub(crate) fn new(init: Child, isolation: Isolation) -> Self {
         Self {
             init,
             isolation,
@@ -37,19 +37,19 @@ impl ContainerProcesses {
     }
 
     /// Returns the exit status and when the container ended, once all of its processes are gone.
-    pub fn exit(&self) -> Option<(ExitStatus, Instant)> {
+    pub(crate) fn exit(&self) -> Option<(ExitStatus, Instant)> {
         self.status.zip(self.all_exited_at)
     }
 
     /// Whether the init process has ended.
-    pub fn init_has_exited(&self) -> bool {
+    pub(crate) fn init_has_exited(&self) -> bool {
         self.status.is_some()
     }
 
     /// Sends SIGTERM. The init process of a task (`init_script.rs` in the executor) passes it on to its process group, or
     /// to its whole namespace. Without a namespace, commands such as `timeout` or `setsid` create process groups that it doesn't know; those get the
     /// signal from here.
-    pub fn terminate(&mut self) {
+    pub(crate) fn terminate(&mut self) {
         self.is_terminating = true;
         if self.isolation == Isolation::None {
             for process in descendants::list_unreachable(self.init_pid()) {
@@ -60,7 +60,7 @@ impl ContainerProcesses {
     }
 
     /// Sends SIGKILL to all processes.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.signal_init(Signal::KILL);
         if self.status.is_some() {
             descendants::kill_all();
@@ -68,14 +68,14 @@ impl ContainerProcesses {
     }
 
     /// Sends SIGKILL to all processes, and waits until they are gone.
-    pub fn kill_and_wait(&mut self) {
+    pub(crate) fn kill_and_wait(&mut self) {
         self.signal_init(Signal::KILL);
         let _ = self.init.wait();
         descendants::kill_all();
     }
 
     /// Checks which processes have ended.
-    pub fn check_exits(&mut self) -> io::Result<()> {
+    pub(crate) fn check_exits(&mut self) -> io::Result<()> {
         if self.status.is_none() {
             self.status = self.init.try_wait()?;
         }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// A container to run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ContainerSpec {
+pub(crate) struct ContainerSpec {
     /// The command and its arguments.
     pub command: Vec<String>,
     /// All environment variables.
@@ -30,7 +30,7 @@ pub struct ContainerSpec {
 
 /// A directory or file of the host, mounted in the container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mount {
+pub(crate) struct Mount {
     /// Path on the host.
     pub source: PathBuf,
     /// Path in the container.
@@ -40,7 +40,7 @@ pub struct Mount {
 
 /// How a container ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ContainerOutcome {
+pub(crate) struct ContainerOutcome {
     /// Exit code. If a signal ended the container, 128 plus the number of the signal.
     pub code: i32,
     pub signal: Option<i32>,

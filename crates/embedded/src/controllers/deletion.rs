@@ -8,13 +8,13 @@ use crate::status_error::StatusError;
 use crate::store::Transaction;
 
 /// Finalizer that keeps an owner until its dependents are gone.
-pub const FOREGROUND_FINALIZER: &str = "foregroundDeletion";
+pub(crate) const FOREGROUND_FINALIZER: &str = "foregroundDeletion";
 /// Finalizer that keeps an owner until its dependents no longer refer to it.
-pub const ORPHAN_FINALIZER: &str = "orphan";
+pub(crate) const ORPHAN_FINALIZER: &str = "orphan";
 
 /// What happens to an object's dependents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum PropagationPolicy {
+pub(crate) enum PropagationPolicy {
     /// They are deleted after the object.
     #[default]
     Background,
@@ -26,14 +26,14 @@ pub enum PropagationPolicy {
 
 /// Deletion options.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct DeleteOptions {
+pub(crate) struct DeleteOptions {
     /// Grace period of a pod in seconds; that of its spec if `None`.
     pub grace: Option<u32>,
     pub propagation: PropagationPolicy,
 }
 
 /// Deletes an object, or begins its deletion; returns its last state.
-pub fn delete_object(
+pub(crate) fn delete_object(
     transaction: &mut Transaction<'_>,
     mut object: Object,
     options: DeleteOptions,
@@ -64,7 +64,7 @@ pub fn delete_object(
 }
 
 /// Removes an object that is being deleted, unless a finalizer or its grace period still keeps it.
-pub fn remove_if_finalized(transaction: &mut Transaction<'_>, object: Object) -> Result<Object, StatusError> {
+pub(crate) fn remove_if_finalized(transaction: &mut Transaction<'_>, object: Object) -> Result<Object, StatusError> {
     let is_kept = !object.is_deleting()
         || !object.finalizers().is_empty()
         || object.deletion_grace_period() > 0

@@ -11,16 +11,16 @@ use crate::store::Transaction;
 
 /// Records events about objects on behalf of a component, like client-go's `EventRecorder`.
 #[derive(Debug, Clone, Copy)]
-pub struct EventRecorder {
+pub(crate) struct EventRecorder {
     component: &'static str,
 }
 
 impl EventRecorder {
-    pub const fn new(component: &'static str) -> Self {
+    pub(crate) const fn new(component: &'static str) -> Self {
         Self { component }
     }
 
-    pub fn normal(
+    pub(crate) fn normal(
         self,
         transaction: &mut Transaction<'_>,
         about: &Object,
@@ -30,7 +30,7 @@ impl EventRecorder {
         self.record(transaction, about, "Normal", reason, message)
     }
 
-    pub fn warning(
+    pub(crate) fn warning(
         self,
         transaction: &mut Transaction<'_>,
         about: &Object,

@@ -37,7 +37,7 @@ const RECONCILED: [Kind; 4] = [
 
 /// All controllers, and the state that they keep between transactions. All of it can be rebuilt from the store.
 #[derive(Debug, Default)]
-pub struct ControllerManager {
+pub(crate) struct ControllerManager {
     scheduler: Scheduler,
     /// When to reconcile which object. By tokio's clock, which simulations pause; it works without a runtime, too.
     timers: BTreeMap<Instant, BTreeSet<ObjectKey>>,

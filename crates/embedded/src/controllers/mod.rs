@@ -14,7 +14,7 @@ mod pvc;
 mod quota;
 mod scheduler;
 
-pub use deletion::{DeleteOptions, PropagationPolicy, delete_object, remove_if_finalized};
-pub use events::EventRecorder;
-pub use manager::ControllerManager;
-pub use quota::check_quota;
+pub(crate) use deletion::{DeleteOptions, PropagationPolicy, delete_object, remove_if_finalized};
+pub(crate) use events::EventRecorder;
+pub(crate) use manager::ControllerManager;
+pub(crate) use quota::check_quota;

@@ -20,7 +20,7 @@ fn hard_limits(quota: &Object) -> Result<BTreeMap<String, Quantity>, StatusError
 }
 
 /// Rejects an object that would exceed a quota.
-pub fn check_quota(transaction: &Transaction<'_>, object: &Object) -> Result<(), StatusError> {
+pub(crate) fn check_quota(transaction: &Transaction<'_>, object: &Object) -> Result<(), StatusError> {
     if !object.kind.is_namespaced() || object.kind == Kind::Event {
         return Ok(());
     }

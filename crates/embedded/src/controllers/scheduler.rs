@@ -128,7 +128,7 @@ type ClaimReasons = HashMap<(String, String), Option<String>>;
 
 impl Scheduler {
     /// Rebuilds the state from the store.
-    pub fn load(&mut self, transaction: &Transaction<'_>) -> Result<(), StatusError> {
+    pub(crate) fn load(&mut self, transaction: &Transaction<'_>) -> Result<(), StatusError> {
         *self = Self::default();
         for pod in transaction.list_active(Kind::Pod)? {
             self.add_pod(&pod)?;
@@ -140,17 +140,17 @@ impl Scheduler {
         Ok(())
     }
 
-    pub fn node_changed(&mut self, change: &ObjectChange) -> Result<(), StatusError> {
+    pub(crate) fn node_changed(&mut self, change: &ObjectChange) -> Result<(), StatusError> {
         self.node = change.after.as_ref().map(node_info).transpose()?;
         self.due.all = true;
         Ok(())
     }
 
-    pub fn claim_changed(&mut self) {
+    pub(crate) fn claim_changed(&mut self) {
         self.due.all = true;
     }
 
-    pub fn pod_changed(&mut self, change: &ObjectChange) -> Result<(), StatusError> {
+    pub(crate) fn pod_changed(&mut self, change: &ObjectChange) -> Result<(), StatusError> {
         let Some(pod) = change.before.as_ref().or(change.after.as_ref()) else {
             return Ok(());
         };
@@ -166,17 +166,17 @@ impl Scheduler {
     }
 
     /// Makes pods due whose report was postponed.
-    pub fn resume_reporting(&mut self) {
+    pub(crate) fn resume_reporting(&mut self) {
         self.due.changed.append(&mut self.due.unreported);
     }
 
     /// Whether reports were postponed.
-    pub fn has_unreported(&self) -> bool {
+    pub(crate) fn has_unreported(&self) -> bool {
         !self.due.unreported.is_empty()
     }
 
     /// Whether a pod that has not finished uses a claim.
-    pub fn is_claim_used(&self, namespace: &str, claim: &str) -> bool {
+    pub(crate) fn is_claim_used(&self, namespace: &str, claim: &str) -> bool {
         let names = |here: &str, claims: &[String]| here == namespace && claims.iter().any(|one| one == claim);
         self.pending.values().any(|pod| names(&pod.namespace, &pod.claims))
             || self.bound.values().any(|pod| names(&pod.namespace, &pod.claims))
@@ -249,7 +249,7 @@ impl Scheduler {
     }
 
     /// Binds the waiting pods that fit.
-    pub fn schedule_due(&mut self, transaction: &mut Transaction<'_>) -> Result<(), StatusError> {
+    pub(crate) fn schedule_due(&mut self, transaction: &mut Transaction<'_>) -> Result<(), StatusError> {
         let positions = self.take_due();
         let mut reports = 0;
         let mut used = self.used.clone();

@@ -5,7 +5,7 @@ use k8s_openapi::api::authorization::v1::{SelfSubjectAccessReview, SubjectAccess
 use crate::status_error::StatusError;
 
 /// Allows everything: the engine has a single user, and no RBAC.
-pub fn review_access(body: &[u8]) -> Result<SelfSubjectAccessReview, StatusError> {
+pub(crate) fn review_access(body: &[u8]) -> Result<SelfSubjectAccessReview, StatusError> {
     let mut review: SelfSubjectAccessReview =
         serde_json::from_slice(body).map_err(|error| StatusError::bad_request(error.to_string()))?;
     review.status = Some(SubjectAccessReviewStatus {

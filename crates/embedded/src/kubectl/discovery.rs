@@ -12,7 +12,7 @@ const MINOR: &str = "37";
 
 /// A document about the API itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DiscoveryDocument {
+pub(crate) enum DiscoveryDocument {
     Versions,
     Groups,
     Group(String),
@@ -22,7 +22,7 @@ pub enum DiscoveryDocument {
     OpenApiOf { group: String },
 }
 
-pub fn document(document: &DiscoveryDocument) -> Value {
+pub(crate) fn document(document: &DiscoveryDocument) -> Value {
     match document {
         DiscoveryDocument::Versions => json!({
             "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [],

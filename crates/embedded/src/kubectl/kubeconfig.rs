@@ -16,7 +16,7 @@ use crate::files::{Fsync, private_file_options, rename_into_place};
 
 /// The server's TLS configuration, and the clients' credentials. Persisted, so that kubeconfigs stay valid across
 /// restarts.
-pub struct Credentials {
+pub(crate) struct Credentials {
     stored: StoredCredentials,
     pub tls: Arc<ServerConfig>,
 }
@@ -35,12 +35,12 @@ struct StoredCredentials {
 
 /// The bearer token that requests must present.
 #[derive(Clone)]
-pub struct BearerToken(Arc<str>);
+pub(crate) struct BearerToken(Arc<str>);
 
 impl BearerToken {
     /// Checks an `Authorization` header. The comparison does not stop at the first difference, so that its duration
     /// doesn't reveal how much of a guess is right.
-    pub fn matches_header(&self, header: Option<&str>) -> bool {
+    pub(crate) fn matches_header(&self, header: Option<&str>) -> bool {
         let Some(sent) = header.and_then(|text| text.strip_prefix("Bearer ")) else {
             return false;
         };
@@ -72,7 +72,7 @@ impl StoredCredentials {
 
 impl Credentials {
     /// Loads the credentials from a directory, or creates them there.
-    pub fn load_or_create(dir: &Path) -> Result<Self, Error> {
+    pub(crate) fn load_or_create(dir: &Path) -> Result<Self, Error> {
         let path = dir.join("access.json");
         // A corrupt file is replaced with new credentials; kubeconfigs with the old ones stop working.
         let known = std::fs::read(&path)
@@ -101,12 +101,12 @@ impl Credentials {
         })
     }
 
-    pub fn token(&self) -> BearerToken {
+    pub(crate) fn token(&self) -> BearerToken {
         BearerToken(self.stored.token.as_str().into())
     }
 
     /// Writes a kubeconfig that is readable by its owner only.
-    pub fn write_kubeconfig(&self, path: &Path, address: SocketAddr) -> io::Result<()> {
+    pub(crate) fn write_kubeconfig(&self, path: &Path, address: SocketAddr) -> io::Result<()> {
         let host = match address.ip() {
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => format!("[{ip}]"),

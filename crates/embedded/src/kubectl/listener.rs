@@ -33,7 +33,7 @@ const MAX_CONNECTIONS: usize = 512;
 
 /// Serves in the background until `stopping` is cancelled; returns the bound address. The socket is bound before this
 /// returns, so that the caller sees the error if the port is in use.
-pub async fn listen(
+pub(crate) async fn listen(
     address: SocketAddr,
     credentials: &Credentials,
     router: Router,

@@ -8,9 +8,9 @@ mod listener;
 mod strategic_merge;
 mod table;
 
-pub use access_review::review_access;
-pub use discovery::{DiscoveryDocument, document};
-pub use kubeconfig::Credentials;
-pub use listener::listen;
-pub use strategic_merge::strategic_merge;
-pub use table::table;
+pub(crate) use access_review::review_access;
+pub(crate) use discovery::{DiscoveryDocument, document};
+pub(crate) use kubeconfig::Credentials;
+pub(crate) use listener::listen;
+pub(crate) use strategic_merge::strategic_merge;
+pub(crate) use table::table;

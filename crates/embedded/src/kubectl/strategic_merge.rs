@@ -40,7 +40,7 @@ fn list_kind(field: &str) -> ListKind {
 }
 
 /// Applies a strategic merge patch. Fails on an unknown `$patch` directive, and on a list entry without its merge key.
-pub fn strategic_merge(target: &mut Value, patch: &Value) -> Result<(), String> {
+pub(crate) fn strategic_merge(target: &mut Value, patch: &Value) -> Result<(), String> {
     let Value::Object(patch) = patch else {
         *target = patch.clone();
         return Ok(());

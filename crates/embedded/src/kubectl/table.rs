@@ -287,7 +287,13 @@ fn render<T: DeserializeOwned + Default>(columns: &[Column<T>], objects: &[Value
 
 /// Renders a `meta.k8s.io/v1` `Table`. `metadata` is that of a list; without it, the only object's version is the
 /// table's.
-pub fn table(kind: Kind, objects: &[Value], metadata: Option<ListMeta>, with_columns: bool, now: Timestamp) -> Value {
+pub(crate) fn table(
+    kind: Kind,
+    objects: &[Value],
+    metadata: Option<ListMeta>,
+    with_columns: bool,
+    now: Timestamp,
+) -> Value {
     let Cells { definitions, rows } = cells(kind, objects, now);
     let rows: Vec<Value> = rows
         .into_iter()

@@ -33,7 +33,7 @@ pub(super) enum Cgroups {
 
 impl Cgroups {
     /// Detects which version is available to this process.
-    pub fn detect() -> Self {
+    pub(crate) fn detect() -> Self {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let found = detect_v2(&own).or_else(|| detect_v1(&own)).unwrap_or(Self::None);
         match &found {
@@ -46,7 +46,7 @@ impl Cgroups {
     }
 
     /// Creates the groups of a pod. If that fails, the pod runs without limits.
-    pub fn create(&self, uid: &str, limits: CgroupLimits) -> Vec<PathBuf> {
+    pub(crate) fn create(&self, uid: &str, limits: CgroupLimits) -> Vec<PathBuf> {
         let result = match self {
             Self::None => return Vec::new(),
             Self::V2(base) => create_v2(&base.join(uid), limits),
@@ -59,7 +59,7 @@ impl Cgroups {
     }
 
     /// Removes the groups of a pod, which must be empty.
-    pub fn remove(&self, groups: &[PathBuf]) {
+    pub(crate) fn remove(&self, groups: &[PathBuf]) {
         for group in groups {
             match fs::remove_dir(group) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {

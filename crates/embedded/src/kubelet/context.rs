@@ -16,7 +16,7 @@ use crate::store::Store;
 
 /// Settings of a kubelet.
 #[derive(Debug, Clone)]
-pub struct KubeletConfig {
+pub(crate) struct KubeletConfig {
     /// State directory.
     pub state_dir: PathBuf,
     /// Size limit for the log of one pod, in bytes.
@@ -39,7 +39,7 @@ pub(super) struct KubeletContext {
 }
 
 impl KubeletContext {
-    pub fn new(store: Arc<Store>, config: KubeletConfig, stopping: CancellationToken) -> io::Result<Self> {
+    pub(crate) fn new(store: Arc<Store>, config: KubeletConfig, stopping: CancellationToken) -> io::Result<Self> {
         Ok(Self {
             trash: Trash::open(&config.state_dir)?,
             store,
@@ -53,12 +53,12 @@ impl KubeletContext {
     }
 
     /// Returns the directory of a pod's container.
-    pub fn container_dir(&self, uid: &str) -> ContainerDir {
+    pub(crate) fn container_dir(&self, uid: &str) -> ContainerDir {
         ContainerDir::at(self.config.state_dir.join("pods").join(uid))
     }
 
     /// Returns the directory of a claim.
-    pub fn volume_dir(&self, uid: &str) -> PathBuf {
+    pub(crate) fn volume_dir(&self, uid: &str) -> PathBuf {
         self.config.state_dir.join("volumes").join(uid)
     }
 }

@@ -23,7 +23,7 @@ pub(super) struct DirWatcher {
 }
 
 /// A subscription to the changes in one directory.
-pub struct DirSubscription {
+pub(crate) struct DirSubscription {
     watcher: DirWatcher,
     dir: PathBuf,
     changed: watch::Receiver<()>,
@@ -35,7 +35,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl DirWatcher {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let subscriptions: Arc<Mutex<Subscriptions>> = Arc::default();
         let notified = Arc::clone(&subscriptions);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -69,7 +69,7 @@ impl DirWatcher {
     }
 
     /// Registers a follower for changes in a directory.
-    pub fn subscribe(&self, dir: &Path) -> DirSubscription {
+    pub(crate) fn subscribe(&self, dir: &Path) -> DirSubscription {
         // Held until the end. Otherwise, the last follower of the directory could leave and stop the watch that starts
         // here.
         let mut watcher = lock(&self.watcher);
@@ -117,7 +117,7 @@ impl DirWatcher {
 
 impl DirSubscription {
     /// Waits until something may have changed.
-    pub async fn changed(&mut self) {
+    pub(crate) async fn changed(&mut self) {
         tokio::select! {
             _ = self.changed.changed() => {}
             () = sleep(FALLBACK_INTERVAL) => {}

@@ -32,14 +32,14 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(20);
 const KILL_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// This machine as a cluster node.
-pub struct Kubelet {
+pub(crate) struct Kubelet {
     context: Arc<KubeletContext>,
     workers: Mutex<HashMap<String, watch::Sender<LatestPod>>>,
     tracker: TaskTracker,
 }
 
 impl Kubelet {
-    pub fn new(store: Arc<Store>, config: KubeletConfig, stopping: CancellationToken) -> io::Result<Self> {
+    pub(crate) fn new(store: Arc<Store>, config: KubeletConfig, stopping: CancellationToken) -> io::Result<Self> {
         for subdir in OBJECT_DIRS {
             create_private_dir(&config.state_dir.join(subdir))?;
         }
@@ -57,7 +57,7 @@ impl Kubelet {
     }
 
     /// Takes over the existing pods, then follows their changes until the engine stops.
-    pub async fn start(self: &Arc<Self>) -> Result<(), StatusError> {
+    pub(crate) async fn start(self: &Arc<Self>) -> Result<(), StatusError> {
         for subdir in OBJECT_DIRS {
             self.quarantine_unknown(subdir).await?;
         }
@@ -75,7 +75,7 @@ impl Kubelet {
     }
 
     /// Waits until all workers have returned. Containers keep running.
-    pub async fn wait_until_stopped(&self) {
+    pub(crate) async fn wait_until_stopped(&self) {
         self.tracker.wait().await;
     }
 
@@ -296,7 +296,7 @@ impl Kubelet {
     }
 
     /// Opens the log of the pod with this UID.
-    pub fn read_log(&self, uid: &str, options: PodLogOptions) -> LogReader {
+    pub(crate) fn read_log(&self, uid: &str, options: PodLogOptions) -> LogReader {
         let container_dir = self.context.container_dir(uid);
         LogReader::open(
             container_dir,

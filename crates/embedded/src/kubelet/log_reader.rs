@@ -17,7 +17,7 @@ const READ_BUFFER_BYTES: usize = 128 * 1024;
 
 /// Which part of a log to read, and in which format.
 #[derive(Debug, Clone, Default)]
-pub struct PodLogOptions {
+pub(crate) struct PodLogOptions {
     /// Wait for new lines until the container ends.
     pub follow: bool,
     /// Prefix each line with its time.
@@ -31,7 +31,7 @@ pub struct PodLogOptions {
 }
 
 /// A reader of one log.
-pub struct LogReader {
+pub(crate) struct LogReader {
     cursor: Option<LogCursor>,
     container_dir: ContainerDir,
     watcher: DirWatcher,
@@ -71,7 +71,7 @@ impl LogReader {
     }
 
     /// Returns the next bytes, or `None` at the end.
-    pub async fn next(&mut self) -> io::Result<Option<Bytes>> {
+    pub(crate) async fn next(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             if self.remaining_bytes == Some(0) {
                 return Ok(None);

@@ -19,7 +19,7 @@ mod restart_policy;
 mod trash;
 mod volumes;
 
-pub use context::KubeletConfig;
-pub use kubelet::Kubelet;
-pub use log_reader::PodLogOptions;
-pub use node_object::{build_node, node_name, ready_condition};
+pub(crate) use context::KubeletConfig;
+pub(crate) use kubelet::Kubelet;
+pub(crate) use log_reader::PodLogOptions;
+pub(crate) use node_object::{build_node, node_name, ready_condition};

@@ -15,7 +15,7 @@ use crate::random::Random;
 const MAX_PODS: u32 = 110;
 
 /// Returns the name of the cluster node: the host name as a DNS label.
-pub fn node_name() -> String {
+pub(crate) fn node_name() -> String {
     let system = rustix::system::uname();
     let text = system.nodename().to_string_lossy().to_lowercase();
     let clean: String = text
@@ -29,7 +29,7 @@ pub fn node_name() -> String {
 }
 
 /// Builds the Node of this machine from its last known state `old`. What users have set on it is kept.
-pub fn build_node(old: Option<Object>, now: Timestamp, random: &mut Random) -> serde_json::Result<Object> {
+pub(crate) fn build_node(old: Option<Object>, now: Timestamp, random: &mut Random) -> serde_json::Result<Object> {
     let name = node_name();
     let mut node = match old {
         Some(node) => node,
@@ -93,7 +93,7 @@ fn node_status(name: String, now: Timestamp) -> NodeStatus {
 }
 
 /// The condition of a cluster node that can run pods.
-pub fn ready_condition(message: &str, now: Timestamp) -> NodeCondition {
+pub(crate) fn ready_condition(message: &str, now: Timestamp) -> NodeCondition {
     NodeCondition {
         type_: "Ready".to_owned(),
         status: "True".to_owned(),

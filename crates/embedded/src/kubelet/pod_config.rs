@@ -50,7 +50,7 @@ pub(super) struct Deadline {
 
 impl Deadline {
     /// Returns the remaining time.
-    pub fn remaining(self) -> Duration {
+    pub(crate) fn remaining(self) -> Duration {
         let remaining = Duration::try_from(self.at - Timestamp::now());
         remaining.unwrap_or_default().min(self.max_wait)
     }
@@ -63,7 +63,7 @@ pub(super) fn seconds(number: i64) -> Duration {
 
 impl PodConfig {
     /// Returns `None` for a pod without a container.
-    pub fn from_pod(object: &Object) -> Option<Self> {
+    pub(crate) fn from_pod(object: &Object) -> Option<Self> {
         let pod = Pod::deserialize(&object.value).ok()?;
         let spec = pod.spec?;
         let status = pod.status.unwrap_or_default();
@@ -95,7 +95,7 @@ impl PodConfig {
     }
 
     /// Returns the resources of the container.
-    pub fn cgroup_limits(&self) -> CgroupLimits {
+    pub(crate) fn cgroup_limits(&self) -> CgroupLimits {
         let resources = self.container.resources.clone().unwrap_or_default();
         let amount = |map: Option<
             std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>,
@@ -112,7 +112,7 @@ impl PodConfig {
 
 impl DesiredState {
     /// Reads what the newest state of a pod demands.
-    pub fn from_pod(object: &Object) -> Self {
+    pub(crate) fn from_pod(object: &Object) -> Self {
         let deletion: Option<Timestamp> = object.metadata_str("deletionTimestamp").parse().ok();
         let grace_seconds = object.deletion_grace_period();
         // `deletionTimestamp` is truncated to seconds. The extra second keeps that from shortening the grace period.

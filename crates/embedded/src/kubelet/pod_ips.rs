@@ -16,7 +16,7 @@ const LAST_ADDRESS: u32 = u32::from_be_bytes([127, 254, 255, 254]);
 
 impl PodIps {
     /// Returns an address that no other pod has.
-    pub fn allocate(&self) -> Ipv4Addr {
+    pub(crate) fn allocate(&self) -> Ipv4Addr {
         if cfg!(not(target_os = "linux")) {
             // Other systems have a single loopback address unless somebody adds more.
             return Ipv4Addr::LOCALHOST;
@@ -35,7 +35,7 @@ impl PodIps {
     }
 
     /// Reserves an address that a pod already has.
-    pub fn reserve(&self, address: Ipv4Addr) {
+    pub(crate) fn reserve(&self, address: Ipv4Addr) {
         self.used
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -44,7 +44,7 @@ impl PodIps {
     }
 
     /// Releases an address.
-    pub fn release(&self, address: Ipv4Addr) {
+    pub(crate) fn release(&self, address: Ipv4Addr) {
         self.used
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

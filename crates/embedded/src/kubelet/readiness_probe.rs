@@ -24,7 +24,7 @@ pub(super) struct ReadinessProbe {
 
 impl ReadinessProbe {
     /// Reads the settings of a probe, with Kubernetes' defaults. A container without a probe is ready when it runs.
-    pub fn new(probe: Option<&Probe>) -> Self {
+    pub(crate) fn new(probe: Option<&Probe>) -> Self {
         let command = probe
             .and_then(|probe| probe.exec.as_ref()?.command.clone())
             .unwrap_or_default();
@@ -45,7 +45,7 @@ impl ReadinessProbe {
 
     /// Waits for the result of the next probe, and returns whether the readiness changed. Never resolves without a
     /// probe.
-    pub async fn next(&mut self, program: &std::path::Path, dir: &ContainerDir) -> bool {
+    pub(crate) async fn next(&mut self, program: &std::path::Path, dir: &ContainerDir) -> bool {
         if self.command.is_empty() {
             return std::future::pending().await;
         }

@@ -17,7 +17,7 @@ pub(super) struct Reference {
 pub(super) type ReferencedObjects = HashMap<(Kind, String), Object>;
 
 impl Reference {
-    pub fn new(kind: Kind, name: impl Into<String>, is_optional: Option<bool>) -> Self {
+    pub(crate) fn new(kind: Kind, name: impl Into<String>, is_optional: Option<bool>) -> Self {
         Self {
             kind,
             name: name.into(),

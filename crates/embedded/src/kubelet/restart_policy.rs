@@ -20,7 +20,7 @@ pub(super) enum RestartPolicy {
 }
 
 impl RestartPolicy {
-    pub fn parse(word: Option<&str>) -> Self {
+    pub(crate) fn parse(word: Option<&str>) -> Self {
         match word {
             Some("Never") => Self::Never,
             Some("OnFailure") => Self::OnFailure,
@@ -29,7 +29,7 @@ impl RestartPolicy {
     }
 
     /// Whether a container with this outcome is restarted; `None` stands for an unknown outcome.
-    pub fn restarts(self, outcome: Option<&ContainerOutcome>) -> bool {
+    pub(crate) fn restarts(self, outcome: Option<&ContainerOutcome>) -> bool {
         match self {
             Self::Always => true,
             Self::OnFailure => outcome.is_none_or(|outcome| outcome.code != 0),
@@ -54,12 +54,12 @@ pub(super) struct CrashLoopBackoff(u32);
 
 impl CrashLoopBackoff {
     /// Resumes the back-off of a container that an earlier server restarted this often.
-    pub fn after(restarts: u32) -> Self {
+    pub(crate) fn after(restarts: u32) -> Self {
         Self(restarts)
     }
 
     /// Returns the delay before the next restart, given the length of the last run. The first restart is immediate.
-    pub fn next(&mut self, ran: Duration) -> Duration {
+    pub(crate) fn next(&mut self, ran: Duration) -> Duration {
         if ran >= RESET_AFTER {
             self.0 = 0;
         }

@@ -29,7 +29,7 @@ pub(super) enum Removal {
 
 impl Trash {
     /// Opens the trash of a state directory, and starts deleting its content.
-    pub fn open(state: &Path) -> io::Result<Self> {
+    pub(crate) fn open(state: &Path) -> io::Result<Self> {
         let dir = state.join("trash");
         create_private_dir(&dir)?;
         let (removals, receiver) = channel::<(PathBuf, Option<oneshot::Sender<()>>)>();
@@ -55,7 +55,7 @@ impl Trash {
     }
 
     /// Moves a directory to the trash, if it exists.
-    pub fn move_to_trash(&self, path: &Path) -> Removal {
+    pub(crate) fn move_to_trash(&self, path: &Path) -> Removal {
         let target = self.dir.join(uuid::Uuid::new_v4().simple().to_string());
         // Sending cannot fail, because the thread lives as long as this.
         match fs::rename(path, &target) {

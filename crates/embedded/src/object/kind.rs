@@ -9,7 +9,7 @@ use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope, Resource};
 
 /// A kind of object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
+pub(crate) enum Kind {
     Job,
     Pod,
     PersistentVolumeClaim,
@@ -25,12 +25,12 @@ pub enum Kind {
 }
 
 /// The type of a kind's objects.
-pub trait ObjectType: Resource<Scope: ObjectScope> {
+pub(crate) trait ObjectType: Resource<Scope: ObjectScope> {
     const OBJECT_KIND: Kind;
 }
 
 /// Where the objects of a kind live.
-pub trait ObjectScope {
+pub(crate) trait ObjectScope {
     const IS_NAMESPACED: bool;
 }
 
@@ -46,7 +46,7 @@ macro_rules! kinds {
     ($($name:ident)*) => {
         impl Kind {
             /// All kinds. Their plurals are unique across groups, so that a plural alone identifies a kind.
-            pub const ALL: [Self; [$(Self::$name),*].len()] = [$(Self::$name),*];
+            pub(crate) const ALL: [Self; [$(Self::$name),*].len()] = [$(Self::$name),*];
 
             const fn definition(self) -> &'static Definition {
                 match self {
@@ -90,46 +90,46 @@ impl Definition {
 
 impl Kind {
     /// Looks up a kind by its plural.
-    pub fn from_plural(plural: &str) -> Option<Self> {
+    pub(crate) fn from_plural(plural: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.plural() == plural)
     }
 
     /// API group; empty for the core group.
-    pub const fn group(self) -> &'static str {
+    pub(crate) const fn group(self) -> &'static str {
         self.definition().group
     }
 
     /// `v1`.
-    pub const fn version(self) -> &'static str {
+    pub(crate) const fn version(self) -> &'static str {
         self.definition().version
     }
 
     /// E.g., `batch/v1`.
-    pub const fn api_version(self) -> &'static str {
+    pub(crate) const fn api_version(self) -> &'static str {
         self.definition().api_version
     }
 
     /// E.g., `Job`.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         self.definition().name
     }
 
     /// The name in paths, e.g., `jobs`.
-    pub const fn plural(self) -> &'static str {
+    pub(crate) const fn plural(self) -> &'static str {
         self.definition().plural
     }
 
     /// E.g., `job`.
-    pub fn singular(self) -> String {
+    pub(crate) fn singular(self) -> String {
         self.name().to_ascii_lowercase()
     }
 
-    pub const fn is_namespaced(self) -> bool {
+    pub(crate) const fn is_namespaced(self) -> bool {
         self.definition().is_namespaced
     }
 
     /// Whether it has a `status` subresource.
-    pub const fn has_status(self) -> bool {
+    pub(crate) const fn has_status(self) -> bool {
         match self {
             Self::Job
             | Self::Pod
@@ -143,7 +143,7 @@ impl Kind {
     }
 
     /// Fields that field selectors support beside name and namespace, e.g., `spec.nodeName`.
-    pub const fn selectable_fields(self) -> &'static [&'static str] {
+    pub(crate) const fn selectable_fields(self) -> &'static [&'static str] {
         match self {
             Self::Job => &["status.successful"],
             Self::Pod => &[
@@ -180,12 +180,12 @@ impl Kind {
     }
 
     /// `jobs.batch`.
-    pub fn resource(self) -> String {
+    pub(crate) fn resource(self) -> String {
         self.with_group(self.plural())
     }
 
     /// `Job.batch`.
-    pub fn qualified(self) -> String {
+    pub(crate) fn qualified(self) -> String {
         self.with_group(self.name())
     }
 

@@ -1,8 +1,8 @@
 //! Objects as the API stores them, and the kinds of objects.
 
 mod kind;
-pub mod names;
+pub(crate) mod names;
 mod object;
 
-pub use kind::{Kind, ObjectType};
-pub use object::{Object, ObjectKey, add_seconds, format_time, partial_metadata, resource_version};
+pub(crate) use kind::{Kind, ObjectType};
+pub(crate) use object::{Object, ObjectKey, add_seconds, format_time, partial_metadata, resource_version};

@@ -21,7 +21,7 @@ fn is_qualified_part(text: &str) -> bool {
 }
 
 /// Validates a DNS subdomain as defined in RFC 1123.
-pub fn validate_subdomain(text: &str) -> Result<(), &'static str> {
+pub(crate) fn validate_subdomain(text: &str) -> Result<(), &'static str> {
     if text.len() > 253 {
         return Err("must be no more than 253 bytes");
     }
@@ -29,7 +29,7 @@ pub fn validate_subdomain(text: &str) -> Result<(), &'static str> {
 }
 
 /// Validates a DNS label as defined in RFC 1123.
-pub fn validate_label(text: &str) -> Result<(), &'static str> {
+pub(crate) fn validate_label(text: &str) -> Result<(), &'static str> {
     if text.len() > 63 {
         return Err("must be no more than 63 bytes");
     }
@@ -37,7 +37,7 @@ pub fn validate_label(text: &str) -> Result<(), &'static str> {
 }
 
 /// Validates a label's value.
-pub fn validate_label_value(text: &str) -> Result<(), &'static str> {
+pub(crate) fn validate_label_value(text: &str) -> Result<(), &'static str> {
     if text.len() > 63 {
         return Err("must be no more than 63 bytes");
     }
@@ -45,7 +45,7 @@ pub fn validate_label_value(text: &str) -> Result<(), &'static str> {
 }
 
 /// Validates the key of a label or an annotation.
-pub fn validate_qualified_name(text: &str) -> Result<(), String> {
+pub(crate) fn validate_qualified_name(text: &str) -> Result<(), String> {
     let (prefix, part) = match text.split_once('/') {
         Some((prefix, part)) => (Some(prefix), part),
         None => (None, text),

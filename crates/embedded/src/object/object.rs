@@ -11,14 +11,14 @@ use super::kind::{Kind, ObjectType};
 
 /// A JSON object and its kind.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Object {
+pub(crate) struct Object {
     pub kind: Kind,
     pub value: Value,
 }
 
 /// Identifies an object until it is deleted; another one may then take its name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ObjectKey {
+pub(crate) struct ObjectKey {
     pub kind: Kind,
     /// Empty for cluster-scoped objects.
     pub namespace: String,
@@ -27,7 +27,7 @@ pub struct ObjectKey {
 
 impl Object {
     /// Wraps a value, and sets its `apiVersion`, `kind`, and, if missing, `metadata`.
-    pub fn new(kind: Kind, mut value: Value) -> Self {
+    pub(crate) fn new(kind: Kind, mut value: Value) -> Self {
         if !value.is_object() {
             value = json!({});
         }
@@ -40,13 +40,13 @@ impl Object {
     }
 
     /// Decodes a stored object.
-    pub fn decode(kind: Kind, bytes: &[u8]) -> serde_json::Result<Self> {
+    pub(crate) fn decode(kind: Kind, bytes: &[u8]) -> serde_json::Result<Self> {
         let value = serde_json::from_slice(bytes)?;
         Ok(Self { kind, value })
     }
 
     /// Encodes an object of a known type.
-    pub fn encode<T: ObjectType + Serialize>(object: &T) -> serde_json::Result<Self> {
+    pub(crate) fn encode<T: ObjectType + Serialize>(object: &T) -> serde_json::Result<Self> {
         Ok(Self {
             kind: T::OBJECT_KIND,
             value: serde_json::to_value(object)?,
@@ -54,7 +54,7 @@ impl Object {
     }
 
     /// Takes over metadata fields of `old`, and removes those that it doesn't have.
-    pub fn copy_metadata(&mut self, old: &Self, fields: &[&str]) {
+    pub(crate) fn copy_metadata(&mut self, old: &Self, fields: &[&str]) {
         for field in fields {
             match old.value["metadata"].get(field) {
                 Some(value) => self.set(field, value.clone()),
@@ -63,61 +63,61 @@ impl Object {
         }
     }
 
-    pub fn has_same_spec(&self, other: &Self) -> bool {
+    pub(crate) fn has_same_spec(&self, other: &Self) -> bool {
         self.value["spec"] == other.value["spec"]
     }
 
-    pub fn has_status(&self) -> bool {
+    pub(crate) fn has_status(&self) -> bool {
         !self.value["status"].is_null()
     }
 
     /// Takes over the whole status of `other`.
-    pub fn copy_status(&mut self, other: &Self) {
+    pub(crate) fn copy_status(&mut self, other: &Self) {
         self.value["status"] = other.value["status"].clone();
     }
 
     /// Moves the `status` out of another object.
-    pub fn take_status(&mut self, other: &mut Self) {
+    pub(crate) fn take_status(&mut self, other: &mut Self) {
         self.value["status"] = other.value["status"].take();
     }
 
-    pub fn remove_status(&mut self) {
+    pub(crate) fn remove_status(&mut self) {
         if let Value::Object(map) = &mut self.value {
             map.shift_remove("status");
         }
     }
 
     /// Decodes the `spec`; the default if there is none.
-    pub fn spec<'a, T: Deserialize<'a> + Default>(&'a self) -> serde_json::Result<T> {
+    pub(crate) fn spec<'a, T: Deserialize<'a> + Default>(&'a self) -> serde_json::Result<T> {
         decode_part(&self.value["spec"])
     }
 
     /// Decodes the `spec` without one of its fields, which gets its default: pod templates and containers are most of a
     /// spec, and the controllers decode one for each change.
-    pub fn spec_without<'a, T: Deserialize<'a>>(&'a self, field: &str) -> serde_json::Result<T> {
+    pub(crate) fn spec_without<'a, T: Deserialize<'a>>(&'a self, field: &str) -> serde_json::Result<T> {
         let fields = self.value["spec"].as_object().into_iter().flatten();
         let fields = fields.filter(|(name, _)| *name != field);
         T::deserialize(MapDeserializer::new(fields.map(|(name, value)| (name.as_str(), value))))
     }
 
-    pub fn set_spec(&mut self, spec: &impl Serialize) -> serde_json::Result<()> {
+    pub(crate) fn set_spec(&mut self, spec: &impl Serialize) -> serde_json::Result<()> {
         self.value["spec"] = serde_json::to_value(spec)?;
         Ok(())
     }
 
     /// Decodes the `status`; the default if there is none.
-    pub fn status<'a, T: Deserialize<'a> + Default>(&'a self) -> serde_json::Result<T> {
+    pub(crate) fn status<'a, T: Deserialize<'a> + Default>(&'a self) -> serde_json::Result<T> {
         decode_part(&self.value["status"])
     }
 
     /// Replaces the `status`. The rest of the object stays as it was stored, with fields that its type doesn't know.
-    pub fn set_status(&mut self, status: &impl Serialize) -> serde_json::Result<()> {
+    pub(crate) fn set_status(&mut self, status: &impl Serialize) -> serde_json::Result<()> {
         self.value["status"] = serde_json::to_value(status)?;
         Ok(())
     }
 
     /// Decodes the `status`, changes it, and replaces it.
-    pub fn update_status<T>(&mut self, change: impl FnOnce(&mut T)) -> serde_json::Result<()>
+    pub(crate) fn update_status<T>(&mut self, change: impl FnOnce(&mut T)) -> serde_json::Result<()>
     where
         T: for<'a> Deserialize<'a> + Default + Serialize,
     {
@@ -127,16 +127,16 @@ impl Object {
     }
 
     /// The `status.phase` of a pod, a claim, or a namespace, without decoding the rest; empty if absent.
-    pub fn phase(&self) -> &str {
+    pub(crate) fn phase(&self) -> &str {
         self.value["status"]["phase"].as_str().unwrap_or_default()
     }
 
     /// A string in the metadata; empty if absent.
-    pub fn metadata_str(&self, field: &str) -> &str {
+    pub(crate) fn metadata_str(&self, field: &str) -> &str {
         self.value["metadata"][field].as_str().unwrap_or_default()
     }
 
-    pub fn metadata_mut(&mut self) -> &mut Map<String, Value> {
+    pub(crate) fn metadata_mut(&mut self) -> &mut Map<String, Value> {
         let metadata = &mut self.value["metadata"];
         if !metadata.is_object() {
             *metadata = json!({});
@@ -147,30 +147,30 @@ impl Object {
     }
 
     /// Sets a metadata field.
-    pub fn set(&mut self, field: &str, value: impl Into<Value>) {
+    pub(crate) fn set(&mut self, field: &str, value: impl Into<Value>) {
         self.metadata_mut().insert(field.to_owned(), value.into());
     }
 
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.metadata_str("name")
     }
 
     /// Empty for cluster-scoped objects.
-    pub fn namespace(&self) -> &str {
+    pub(crate) fn namespace(&self) -> &str {
         self.metadata_str("namespace")
     }
 
     /// Unique among all objects, including deleted ones.
-    pub fn uid(&self) -> &str {
+    pub(crate) fn uid(&self) -> &str {
         self.metadata_str("uid")
     }
 
     /// The `resourceVersion` as a number; 0 if absent.
-    pub fn version(&self) -> i64 {
+    pub(crate) fn version(&self) -> i64 {
         self.metadata_str("resourceVersion").parse().unwrap_or(0)
     }
 
-    pub fn key(&self) -> ObjectKey {
+    pub(crate) fn key(&self) -> ObjectKey {
         ObjectKey {
             kind: self.kind,
             namespace: self.namespace().to_owned(),
@@ -179,42 +179,42 @@ impl Object {
     }
 
     /// Counts the changes of its `spec`.
-    pub fn generation(&self) -> i64 {
+    pub(crate) fn generation(&self) -> i64 {
         self.value["metadata"]["generation"].as_i64().unwrap_or(0)
     }
 
     /// When it was created.
-    pub fn created(&self) -> Option<Timestamp> {
+    pub(crate) fn created(&self) -> Option<Timestamp> {
         self.metadata_str("creationTimestamp").parse().ok()
     }
 
     /// Seconds of grace that its deletion leaves it; 0 if it is not being deleted.
-    pub fn deletion_grace_period(&self) -> i64 {
+    pub(crate) fn deletion_grace_period(&self) -> i64 {
         self.value["metadata"]["deletionGracePeriodSeconds"]
             .as_i64()
             .unwrap_or(0)
     }
 
     /// Whether its deletion has begun.
-    pub fn is_deleting(&self) -> bool {
+    pub(crate) fn is_deleting(&self) -> bool {
         self.value["metadata"]["deletionTimestamp"].is_string()
     }
 
-    pub fn labels(&self) -> BTreeMap<&str, &str> {
+    pub(crate) fn labels(&self) -> BTreeMap<&str, &str> {
         string_pairs(&self.value["metadata"]["labels"])
     }
 
-    pub fn annotations(&self) -> BTreeMap<&str, &str> {
+    pub(crate) fn annotations(&self) -> BTreeMap<&str, &str> {
         string_pairs(&self.value["metadata"]["annotations"])
     }
 
-    pub fn finalizers(&self) -> Vec<&str> {
+    pub(crate) fn finalizers(&self) -> Vec<&str> {
         let list = self.value["metadata"]["finalizers"].as_array();
         list.into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
     /// Adds a finalizer unless it is present.
-    pub fn add_finalizer(&mut self, name: &str) {
+    pub(crate) fn add_finalizer(&mut self, name: &str) {
         if !self.finalizers().contains(&name) {
             let mut all: Vec<Value> = self.finalizers().into_iter().map(Value::from).collect();
             all.push(name.into());
@@ -222,7 +222,7 @@ impl Object {
         }
     }
 
-    pub fn remove_finalizer(&mut self, name: &str) {
+    pub(crate) fn remove_finalizer(&mut self, name: &str) {
         let rest: Vec<Value> = self
             .finalizers()
             .into_iter()
@@ -236,7 +236,7 @@ impl Object {
         }
     }
 
-    pub fn owner_references(&self) -> Vec<OwnerReference<'_>> {
+    pub(crate) fn owner_references(&self) -> Vec<OwnerReference<'_>> {
         let list = self.value["metadata"]["ownerReferences"].as_array();
         list.into_iter()
             .flatten()
@@ -250,7 +250,7 @@ impl Object {
             .collect()
     }
 
-    pub fn remove_owner_reference(&mut self, uid: &str) {
+    pub(crate) fn remove_owner_reference(&mut self, uid: &str) {
         if let Some(Value::Array(owners)) = self.metadata_mut().get_mut("ownerReferences") {
             owners.retain(|owner| owner["uid"] != uid);
             if owners.is_empty() {
@@ -261,7 +261,7 @@ impl Object {
 
     /// Marks the object as being deleted, with a grace period in seconds. As in Kubernetes, `deletionTimestamp` is the
     /// end of the grace period.
-    pub fn begin_deletion(&mut self, grace: u32, now: Timestamp) {
+    pub(crate) fn begin_deletion(&mut self, grace: u32, now: Timestamp) {
         self.set("deletionTimestamp", format_time(add_seconds(now, grace.into())));
         self.set("deletionGracePeriodSeconds", grace);
     }
@@ -269,7 +269,7 @@ impl Object {
 
 /// An entry of `ownerReferences`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OwnerReference<'a> {
+pub(crate) struct OwnerReference<'a> {
     pub uid: &'a str,
     pub kind: &'a str,
     pub name: &'a str,
@@ -280,13 +280,13 @@ pub struct OwnerReference<'a> {
 }
 
 /// Adds seconds to a time, or subtracts them if negative. Saturates: clients may send any number.
-pub fn add_seconds(time: Timestamp, seconds: i64) -> Timestamp {
+pub(crate) fn add_seconds(time: Timestamp, seconds: i64) -> Timestamp {
     let end = if seconds < 0 { Timestamp::MIN } else { Timestamp::MAX };
     time.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(end)
 }
 
 /// Formats a time as `metav1.Time`, in whole seconds.
-pub fn format_time(timestamp: Timestamp) -> String {
+pub(crate) fn format_time(timestamp: Timestamp) -> String {
     let whole = timestamp.round(Unit::Second).unwrap_or(timestamp);
     // Rounding up would yield times in the future.
     let whole = if whole > timestamp {
@@ -311,11 +311,11 @@ fn string_pairs(value: &Value) -> BTreeMap<&str, &str> {
 }
 
 /// The `resourceVersion` of an object.
-pub fn resource_version(object: &Value) -> Option<String> {
+pub(crate) fn resource_version(object: &Value) -> Option<String> {
     object["metadata"]["resourceVersion"].as_str().map(str::to_owned)
 }
 
 /// Converts an object to a `PartialObjectMetadata`.
-pub fn partial_metadata(object: &Value) -> Value {
+pub(crate) fn partial_metadata(object: &Value) -> Value {
     json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]})
 }

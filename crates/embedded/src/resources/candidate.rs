@@ -36,7 +36,7 @@ impl Candidate<'_> {
     }
 
     /// Decodes the object as `T`, sets its defaults, and validates it. Fields that `T` doesn't know are dropped.
-    pub fn prepare_as<T: DeserializeOwned + Serialize + Metadata<Ty = ObjectMeta>>(
+    pub(crate) fn prepare_as<T: DeserializeOwned + Serialize + Metadata<Ty = ObjectMeta>>(
         self,
         set_defaults: fn(&mut T, Option<&T>),
         validate: fn(&T, Option<&T>, &mut FieldErrors),

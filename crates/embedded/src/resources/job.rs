@@ -55,7 +55,7 @@ pub(super) fn needs_reconcile(job: &Object) -> bool {
 }
 
 /// A condition of a Job, if it is true.
-pub fn true_condition<'a>(status: &'a JobStatus, name: &str) -> Option<&'a JobCondition> {
+pub(crate) fn true_condition<'a>(status: &'a JobStatus, name: &str) -> Option<&'a JobCondition> {
     let mut conditions = status.conditions.iter().flatten();
     conditions.find(|condition| condition.type_ == name && condition.status == "True")
 }

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::field_errors::FieldErrors;
 use crate::object::names;
 
-pub fn validate_finalizers(names: &[&str], errors: &mut FieldErrors) {
+pub(crate) fn validate_finalizers(names: &[&str], errors: &mut FieldErrors) {
     for (index, name) in names.iter().enumerate() {
         let field = format!("metadata.finalizers[{index}]");
         if let Err(why) = names::validate_qualified_name(name) {
@@ -24,7 +24,7 @@ pub fn validate_finalizers(names: &[&str], errors: &mut FieldErrors) {
 const MAX_ANNOTATIONS: usize = 256 * 1024;
 
 /// Validates labels and annotations.
-pub fn validate_metadata(metadata: &ObjectMeta, path: &str, errors: &mut FieldErrors) {
+pub(crate) fn validate_metadata(metadata: &ObjectMeta, path: &str, errors: &mut FieldErrors) {
     for (key, value) in metadata.labels.iter().flatten() {
         if let Err(why) = names::validate_qualified_name(key) {
             errors.invalid(format!("{path}.labels"), key.as_str(), &why);

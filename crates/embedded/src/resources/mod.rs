@@ -11,7 +11,9 @@ mod service;
 mod simple;
 mod strategy;
 
-pub use job::true_condition;
-pub use pod::{JOB_TRACKING_FINALIZER, bind, claim_names, container_state, is_bound, is_terminal, set_condition};
-pub use pvc::{DEFAULT_STORAGE_CLASS, PVC_PROTECTION_FINALIZER};
-pub use strategy::{needs_reconcile, prepare_for_create, prepare_for_update};
+pub(crate) use job::true_condition;
+pub(crate) use pod::{
+    JOB_TRACKING_FINALIZER, bind, claim_names, container_state, is_bound, is_terminal, set_condition,
+};
+pub(crate) use pvc::{DEFAULT_STORAGE_CLASS, PVC_PROTECTION_FINALIZER};
+pub(crate) use strategy::{needs_reconcile, prepare_for_create, prepare_for_update};

@@ -13,7 +13,7 @@ use crate::object::Object;
 use crate::status_error::StatusError;
 
 /// Finalizer that keeps a pod until its Job has counted it; otherwise, the result of a deleted pod would be lost.
-pub const JOB_TRACKING_FINALIZER: &str = "batch.kubernetes.io/job-tracking";
+pub(crate) const JOB_TRACKING_FINALIZER: &str = "batch.kubernetes.io/job-tracking";
 
 /// `v1/Pod`.
 pub(super) fn prepare(candidate: Candidate<'_>) -> Result<Value, StatusError> {
@@ -44,40 +44,40 @@ pub(super) fn prepare(candidate: Candidate<'_>) -> Result<Value, StatusError> {
 }
 
 /// Whether a pod's phase is final: `Succeeded` or `Failed`.
-pub fn is_terminal(pod: &Object) -> bool {
+pub(crate) fn is_terminal(pod: &Object) -> bool {
     matches!(pod.phase(), "Succeeded" | "Failed")
 }
 
 /// The state of a pod's only container.
-pub fn container_state(status: &PodStatus) -> Option<&ContainerState> {
+pub(crate) fn container_state(status: &PodStatus) -> Option<&ContainerState> {
     status.container_statuses.as_ref()?.first()?.state.as_ref()
 }
 
 /// Whether a pod is bound to a cluster node.
-pub fn is_bound(pod: &Object) -> bool {
+pub(crate) fn is_bound(pod: &Object) -> bool {
     pod.value["spec"]["nodeName"].is_string()
 }
 
 /// Binds a pod to a cluster node. Sets only this field, so that the rest of the spec stays as it was stored.
-pub fn bind(pod: &mut Object, node: &str) {
+pub(crate) fn bind(pod: &mut Object, node: &str) {
     pod.value["spec"]["nodeName"] = node.into();
 }
 
 /// Names of the claims that a pod's volumes refer to.
-pub fn claim_names(spec: &PodSpec) -> impl Iterator<Item = &str> {
+pub(crate) fn claim_names(spec: &PodSpec) -> impl Iterator<Item = &str> {
     let volumes = spec.volumes.iter().flatten();
     volumes.filter_map(|volume| Some(volume.persistent_volume_claim.as_ref()?.claim_name.as_str()))
 }
 
 /// Sets a condition, replacing one of the same type.
-pub fn set_condition(status: &mut PodStatus, condition: PodCondition) {
+pub(crate) fn set_condition(status: &mut PodStatus, condition: PodCondition) {
     let conditions = status.conditions.get_or_insert_default();
     conditions.retain(|one| one.type_ != condition.type_);
     conditions.push(condition);
 }
 
 /// Sets the defaults of a pod's spec, whether in a pod or in a template.
-pub fn set_spec_defaults(spec: &mut PodSpec) {
+pub(crate) fn set_spec_defaults(spec: &mut PodSpec) {
     spec.restart_policy.get_or_insert_with(|| "Always".to_owned());
     spec.dns_policy.get_or_insert_with(|| "ClusterFirst".to_owned());
     spec.termination_grace_period_seconds.get_or_insert(30);

@@ -8,10 +8,10 @@ use crate::field_errors::FieldErrors;
 use crate::status_error::StatusError;
 
 /// Storage class of claims that don't name one.
-pub const DEFAULT_STORAGE_CLASS: &str = "standard";
+pub(crate) const DEFAULT_STORAGE_CLASS: &str = "standard";
 
 /// Finalizer that keeps a claim while a pod uses it.
-pub const PVC_PROTECTION_FINALIZER: &str = "kubernetes.io/pvc-protection";
+pub(crate) const PVC_PROTECTION_FINALIZER: &str = "kubernetes.io/pvc-protection";
 
 const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 

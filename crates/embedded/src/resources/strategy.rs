@@ -7,12 +7,12 @@ use crate::object::{Kind, Object};
 use crate::status_error::StatusError;
 
 /// Prepares a new object; its system fields must be set.
-pub fn prepare_for_create(object: Object) -> Result<Object, StatusError> {
+pub(crate) fn prepare_for_create(object: Object) -> Result<Object, StatusError> {
     prepare(Candidate { object, old: None })
 }
 
 /// Prepares the new state of the stored object `old`.
-pub fn prepare_for_update(object: Object, old: &Object) -> Result<Object, StatusError> {
+pub(crate) fn prepare_for_update(object: Object, old: &Object) -> Result<Object, StatusError> {
     prepare(Candidate { object, old: Some(old) })
 }
 
@@ -36,7 +36,7 @@ fn prepare(candidate: Candidate<'_>) -> Result<Object, StatusError> {
 }
 
 /// Whether the controllers still have work to do on an object.
-pub fn needs_reconcile(object: &Object) -> bool {
+pub(crate) fn needs_reconcile(object: &Object) -> bool {
     object.is_deleting()
         || match object.kind {
             Kind::Job => job::needs_reconcile(object),

@@ -70,7 +70,7 @@ pub(super) struct Database {
 
 impl Database {
     /// Locks the directory, opens its database, and migrates the schema.
-    pub fn open(dir: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
         let unusable = |source| Error::StateDir {
             path: dir.to_owned(),
             source,
@@ -126,12 +126,12 @@ impl Database {
             .ok_or_else(|| Error::NewerSchema(self.path.clone()))
     }
 
-    pub fn disk(&self) -> &Disk {
+    pub(crate) fn disk(&self) -> &Disk {
         &self.disk
     }
 
     /// Opens another connection.
-    pub fn connect(&self) -> Result<Connection, Error> {
+    pub(crate) fn connect(&self) -> Result<Connection, Error> {
         let open = || {
             let connection = Connection::open(&self.path)?;
             // Keep the write-ahead log when the last connection closes: if the disk fills up, it couldn't be created

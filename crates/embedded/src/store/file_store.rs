@@ -49,7 +49,7 @@ struct File {
 
 impl FileStore {
     /// Opens the store in a state directory, and creates its watch cache.
-    pub fn open(dir: &Path, hooks: Box<dyn TransactionHooks>) -> Result<(Self, Arc<WatchCache>), Error> {
+    pub(crate) fn open(dir: &Path, hooks: Box<dyn TransactionHooks>) -> Result<(Self, Arc<WatchCache>), Error> {
         let database = Database::open(dir)?;
         let connection = database.connect()?;
         let (mut writer, watch_cache) = Writer::new(connection, hooks, Clock::system(), Random::default())
@@ -84,12 +84,12 @@ impl FileStore {
         Ok((file_store, watch_cache))
     }
 
-    pub fn write(&self, durability: Durability, work: Work) {
+    pub(crate) fn write(&self, durability: Durability, work: Work) {
         // If the store has stopped, the work is dropped, and its caller gets an error.
         let _ = self.commands.send(Command::Write(durability, work));
     }
 
-    pub fn check(&self, limit: Duration) -> Result<(), Error> {
+    pub(crate) fn check(&self, limit: Duration) -> Result<(), Error> {
         // First, since asking a disk that hangs for its free space would hang as well.
         self.health.check_stalled(limit)?;
         self.health.check()?;
@@ -97,7 +97,7 @@ impl FileStore {
     }
 
     /// Reads off the async threads, on a connection other than the writer's.
-    pub async fn read<T: Send + 'static>(
+    pub(crate) async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StatusError> + Send + 'static,
     ) -> Result<T, StatusError> {
@@ -108,7 +108,7 @@ impl FileStore {
         done.await.map_err(StatusError::internal)?
     }
 
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         let _ = self.commands.send(Command::Stop);
         let thread = self.thread.lock().ok().and_then(|mut thread| thread.take());
         if let Some(thread) = thread {

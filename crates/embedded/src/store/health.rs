@@ -23,24 +23,24 @@ impl WriterHealth {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn transaction_began(&self) {
+    pub(crate) fn transaction_began(&self) {
         self.state().begun = Some(Instant::now());
     }
 
-    pub fn transaction_ended(&self) {
+    pub(crate) fn transaction_ended(&self) {
         self.state().begun = None;
     }
 
-    pub fn record_failure(&self, why: String) {
+    pub(crate) fn record_failure(&self, why: String) {
         self.state().failure = Some(why);
     }
 
-    pub fn record_success(&self) {
+    pub(crate) fn record_success(&self) {
         self.state().failure = None;
     }
 
     /// Fails if the last transaction failed.
-    pub fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         match &self.state().failure {
             None => Ok(()),
             Some(why) => Err(Error::Unwritable(why.clone())),
@@ -48,7 +48,7 @@ impl WriterHealth {
     }
 
     /// Fails if the running transaction has taken longer than `limit`.
-    pub fn check_stalled(&self, limit: Duration) -> Result<(), Error> {
+    pub(crate) fn check_stalled(&self, limit: Duration) -> Result<(), Error> {
         match self.state().begun.map(|begun| begun.elapsed()) {
             Some(elapsed) if elapsed > limit => Err(Error::Stalled(elapsed)),
             _ => Ok(()),

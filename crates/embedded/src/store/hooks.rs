@@ -7,7 +7,7 @@ use super::transaction::Transaction;
 /// Reacts to changes within the transaction that makes them. The changes that it makes are part of the same transaction.
 ///
 /// Between transactions, it keeps only what it can rebuild from the store.
-pub trait TransactionHooks: Send {
+pub(crate) trait TransactionHooks: Send {
     /// Called in the first transaction.
     fn on_open(&mut self, transaction: &mut Transaction<'_>);
 
@@ -26,7 +26,7 @@ pub trait TransactionHooks: Send {
 
 /// Does nothing.
 #[cfg(test)]
-pub struct NoHooks;
+pub(crate) struct NoHooks;
 
 #[cfg(test)]
 impl TransactionHooks for NoHooks {

@@ -57,7 +57,7 @@ impl Shared {
 
 impl MemoryStore {
     /// Creates an empty store and its watch cache.
-    pub fn new(
+    pub(crate) fn new(
         hooks: Box<dyn TransactionHooks>,
         clock: Clock,
         random: Random,
@@ -74,7 +74,7 @@ impl MemoryStore {
         Ok((Self { shared, timer }, watch_cache))
     }
 
-    pub fn write(&self, durability: Durability, work: Work) {
+    pub(crate) fn write(&self, durability: Durability, work: Work) {
         let mut writer = self.shared.writer();
         let before = writer.next_timer();
         writer.transact(vec![(durability, work)], false);
@@ -83,11 +83,11 @@ impl MemoryStore {
         }
     }
 
-    pub fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, StatusError>) -> Result<T, StatusError> {
+    pub(crate) fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, StatusError>) -> Result<T, StatusError> {
         work(self.shared.writer().connection())
     }
 
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.timer.abort();
     }
 }

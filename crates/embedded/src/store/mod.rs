@@ -21,9 +21,9 @@ mod transaction;
 mod watch_cache;
 mod writer;
 
-pub use hooks::TransactionHooks;
-pub use reader::{ContinueToken, ListQuery, get_object, list_objects};
-pub use store::Store;
-pub use transaction::{ObjectChange, Transaction, WriteMode};
-pub use watch_cache::{ResourceVersion, WatchCache, WatchCacheEvent};
-pub use writer::Durability;
+pub(crate) use hooks::TransactionHooks;
+pub(crate) use reader::{ContinueToken, ListQuery, get_object, list_objects};
+pub(crate) use store::Store;
+pub(crate) use transaction::{ObjectChange, Transaction, WriteMode};
+pub(crate) use watch_cache::{ResourceVersion, WatchCache, WatchCacheEvent};
+pub(crate) use writer::Durability;

@@ -16,13 +16,13 @@ const MAX_IDLE: usize = 4;
 
 /// A pool of idle connections.
 #[derive(Default)]
-pub struct ConnectionPool {
+pub(crate) struct ConnectionPool {
     idle: Mutex<Vec<Connection>>,
 }
 
 /// Where a paginated list continues.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContinueToken {
+pub(crate) struct ContinueToken {
     /// The version of the first page, which all pages report.
     pub version: i64,
     /// Namespace and name of the last object of the previous page.
@@ -31,7 +31,7 @@ pub struct ContinueToken {
 }
 
 #[derive(Debug)]
-pub struct ListPage {
+pub(crate) struct ListPage {
     /// The version from which a watch can continue.
     pub version: i64,
     /// The objects, as stored.
@@ -42,7 +42,7 @@ pub struct ListPage {
 
 /// Which objects to list.
 #[derive(Debug, Clone)]
-pub struct ListQuery {
+pub(crate) struct ListQuery {
     pub kind: Kind,
     /// `None` for all namespaces.
     pub namespace: Option<String>,
@@ -83,7 +83,7 @@ impl ConnectionPool {
 }
 
 /// Reads an object as stored.
-pub fn get_object(
+pub(crate) fn get_object(
     connection: &Connection,
     kind: Kind,
     namespace: &str,
@@ -100,7 +100,7 @@ pub fn get_object(
 }
 
 /// Reads a page of a list. Label selectors are evaluated without reading the objects.
-pub fn list_objects(connection: &Connection, query: &ListQuery) -> Result<ListPage, StatusError> {
+pub(crate) fn list_objects(connection: &Connection, query: &ListQuery) -> Result<ListPage, StatusError> {
     // In a transaction, so that the version and the objects are from the same snapshot.
     connection.execute_batch("BEGIN").map_err(failed)?;
     let page = read_page(connection, query);

@@ -23,7 +23,7 @@ use crate::status_error::StatusError;
 const STALL_LIMIT: Duration = Duration::from_secs(15);
 
 /// The store of all objects.
-pub struct Store {
+pub(crate) struct Store {
     watch_cache: Arc<WatchCache>,
     storage: Storage,
 }
@@ -37,7 +37,7 @@ enum Storage {
 
 impl Store {
     /// Opens the store in a state directory. The controllers finish what was left undone.
-    pub fn open(dir: &Path, hooks: Box<dyn TransactionHooks>) -> Result<Self, Error> {
+    pub(crate) fn open(dir: &Path, hooks: Box<dyn TransactionHooks>) -> Result<Self, Error> {
         let (file_store, watch_cache) = FileStore::open(dir, hooks)?;
         Ok(Self {
             watch_cache,
@@ -46,7 +46,7 @@ impl Store {
     }
 
     /// Creates a store in memory, without threads of its own. Its timers are tokio's, so a paused clock drives them.
-    pub fn in_memory(hooks: Box<dyn TransactionHooks>, clock: Clock, random: Random) -> Result<Self, Error> {
+    pub(crate) fn in_memory(hooks: Box<dyn TransactionHooks>, clock: Clock, random: Random) -> Result<Self, Error> {
         let (memory_store, watch_cache) = MemoryStore::new(hooks, clock, random)?;
         Ok(Self {
             watch_cache,
@@ -55,13 +55,13 @@ impl Store {
     }
 
     /// The window of recent changes, for watches.
-    pub fn watch_cache(&self) -> &Arc<WatchCache> {
+    pub(crate) fn watch_cache(&self) -> &Arc<WatchCache> {
         &self.watch_cache
     }
 
     /// Runs `work` in a transaction, and waits until it is committed. Its changes are rolled back if it fails. Fails with
     /// the error of `work`, or with an internal error if the commit fails.
-    pub async fn write<T: Send + 'static>(
+    pub(crate) async fn write<T: Send + 'static>(
         &self,
         durability: Durability,
         work: impl FnOnce(&mut Transaction<'_>) -> Result<T, StatusError> + Send + 'static,
@@ -70,7 +70,7 @@ impl Store {
     }
 
     /// Like [`Self::write`], but rolls the changes back in a dry run.
-    pub async fn write_or_dry_run<T: Send + 'static>(
+    pub(crate) async fn write_or_dry_run<T: Send + 'static>(
         &self,
         durability: Durability,
         mode: WriteMode,
@@ -98,7 +98,7 @@ impl Store {
     }
 
     /// Waits until all changes up to `version` would survive a power cut.
-    pub async fn persist(&self, version: ResourceVersion) -> Result<(), StatusError> {
+    pub(crate) async fn persist(&self, version: ResourceVersion) -> Result<(), StatusError> {
         if self.watch_cache.durable() >= version {
             return Ok(());
         }
@@ -111,7 +111,7 @@ impl Store {
     }
 
     /// Runs `work` on committed data.
-    pub async fn read<T: Send + 'static>(
+    pub(crate) async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StatusError> + Send + 'static,
     ) -> Result<T, StatusError> {
@@ -122,7 +122,7 @@ impl Store {
     }
 
     /// Fails if the store is not writable, or if its disk is full.
-    pub fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         self.check_within(STALL_LIMIT)
     }
 
@@ -135,7 +135,7 @@ impl Store {
     }
 
     /// Stops the writer after pending work.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         match &self.storage {
             Storage::File(file_store) => file_store.close(),
             Storage::Memory(memory_store) => memory_store.close(),

@@ -20,14 +20,14 @@ const KINDS_WITH_DIRECTORY: [Kind; 2] = [Kind::Pod, Kind::PersistentVolumeClaim]
 
 /// What becomes of the changes of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WriteMode {
+pub(crate) enum WriteMode {
     Commit,
     /// They are rolled back.
     DryRun,
 }
 
 /// A running transaction. Its changes are invisible to others until it is committed.
-pub struct Transaction<'a> {
+pub(crate) struct Transaction<'a> {
     connection: &'a Connection,
     /// The newest version, including this transaction's changes.
     pub(super) version: i64,
@@ -47,7 +47,7 @@ pub struct Transaction<'a> {
 
 /// A changed object.
 #[derive(Debug)]
-pub struct ObjectChange {
+pub(crate) struct ObjectChange {
     /// `None` if the object was created.
     pub before: Option<Object>,
     /// `None` if the object was deleted.
@@ -75,12 +75,12 @@ impl<'a> Transaction<'a> {
     }
 
     /// Whether to reject new objects of clients for lack of disk space. A dry run needs none.
-    pub fn rejects_new_objects(&self) -> bool {
+    pub(crate) fn rejects_new_objects(&self) -> bool {
         self.disk_is_full && self.mode == WriteMode::Commit
     }
 
     /// Takes the changes that the controllers have yet to see.
-    pub fn take_changes(&mut self) -> Vec<ObjectChange> {
+    pub(crate) fn take_changes(&mut self) -> Vec<ObjectChange> {
         std::mem::take(&mut self.unseen_changes)
     }
 
@@ -90,7 +90,7 @@ impl<'a> Transaction<'a> {
             .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, Box::new(error)))
     }
 
-    pub fn get(&self, kind: Kind, namespace: &str, name: &str) -> Result<Option<Object>, StatusError> {
+    pub(crate) fn get(&self, kind: Kind, namespace: &str, name: &str) -> Result<Option<Object>, StatusError> {
         let sql = "SELECT object FROM objects WHERE kind = ?1 AND namespace = ?2 AND name = ?3";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         statement
@@ -99,14 +99,14 @@ impl<'a> Transaction<'a> {
             .map_err(failed)
     }
 
-    pub fn get_by_uid(&self, uid: &str) -> Result<Option<Object>, StatusError> {
+    pub(crate) fn get_by_uid(&self, uid: &str) -> Result<Option<Object>, StatusError> {
         let sql = "SELECT object, kind FROM objects WHERE uid = ?1";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         statement.query_row(params![uid], read_any).optional().map_err(failed)
     }
 
     /// All objects of a kind in a namespace.
-    pub fn list(&self, kind: Kind, namespace: &str) -> Result<Vec<Object>, StatusError> {
+    pub(crate) fn list(&self, kind: Kind, namespace: &str) -> Result<Vec<Object>, StatusError> {
         let sql = "SELECT object FROM objects WHERE kind = ?1 AND namespace = ?2 ORDER BY name";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         let rows = statement.query_map(params![kind.plural(), namespace], |row| Self::read(kind, row));
@@ -114,7 +114,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// All objects of a kind in all namespaces.
-    pub fn list_all(&self, kind: Kind) -> Result<Vec<Object>, StatusError> {
+    pub(crate) fn list_all(&self, kind: Kind) -> Result<Vec<Object>, StatusError> {
         let sql = "SELECT object FROM objects WHERE kind = ?1";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         let rows = statement.query_map(params![kind.plural()], |row| Self::read(kind, row));
@@ -122,7 +122,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// The oldest events that were last recorded before a time.
-    pub fn list_old_events(&self, before: Timestamp, limit: i64) -> Result<Vec<Object>, StatusError> {
+    pub(crate) fn list_old_events(&self, before: Timestamp, limit: i64) -> Result<Vec<Object>, StatusError> {
         let sql = "SELECT object, kind FROM objects WHERE kind = 'events' AND written < ?1 ORDER BY written LIMIT ?2";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         let rows = statement.query_map(params![before.as_second(), limit], read_any);
@@ -130,7 +130,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// Number of objects of a kind in a namespace.
-    pub fn count(&self, kind: Kind, namespace: &str) -> Result<i64, StatusError> {
+    pub(crate) fn count(&self, kind: Kind, namespace: &str) -> Result<i64, StatusError> {
         let sql = "SELECT count(*) FROM objects WHERE kind = ?1 AND namespace = ?2";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         statement
@@ -139,7 +139,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// Objects of a kind on which the controllers have work to do, oldest first.
-    pub fn list_active(&self, kind: Kind) -> Result<Vec<Object>, StatusError> {
+    pub(crate) fn list_active(&self, kind: Kind) -> Result<Vec<Object>, StatusError> {
         let sql = "SELECT object FROM objects WHERE kind = ?1 AND active ORDER BY id";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         let rows = statement.query_map(params![kind.plural()], |row| Self::read(kind, row));
@@ -147,7 +147,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// Objects owned by the object with this UID, oldest first.
-    pub fn list_dependents(&self, uid: &str) -> Result<Vec<Object>, StatusError> {
+    pub(crate) fn list_dependents(&self, uid: &str) -> Result<Vec<Object>, StatusError> {
         let sql = "SELECT object, kind FROM owners JOIN objects ON uid = dependent WHERE owner = ?1 ORDER BY id";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         let rows = statement.query_map(params![uid], read_any);
@@ -155,7 +155,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// Stores a new object; fails if its name is taken.
-    pub fn create(&mut self, mut object: Object) -> Result<Object, StatusError> {
+    pub(crate) fn create(&mut self, mut object: Object) -> Result<Object, StatusError> {
         if self.get(object.kind, object.namespace(), object.name())?.is_some() {
             return Err(StatusError::already_exists(object.kind, object.name()));
         }
@@ -181,7 +181,7 @@ impl<'a> Transaction<'a> {
 
     /// Stores a changed object. Like kube-apiserver, it does nothing if nothing changed: no new version, no watch
     /// event.
-    pub fn update(&mut self, mut object: Object) -> Result<Object, StatusError> {
+    pub(crate) fn update(&mut self, mut object: Object) -> Result<Object, StatusError> {
         let Some(before) = self.get(object.kind, object.namespace(), object.name())? else {
             return Err(StatusError::not_found(object.kind, object.name()));
         };
@@ -211,7 +211,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// Removes an object immediately, regardless of finalizers.
-    pub fn remove(&mut self, mut object: Object) -> Result<(), StatusError> {
+    pub(crate) fn remove(&mut self, mut object: Object) -> Result<(), StatusError> {
         let bytes = self.assign_version(&mut object);
         let sql = "DELETE FROM objects WHERE uid = ?1";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
@@ -228,7 +228,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// UIDs of deleted objects whose directories have yet to be removed.
-    pub fn leftovers(&self) -> Result<Vec<String>, StatusError> {
+    pub(crate) fn leftovers(&self) -> Result<Vec<String>, StatusError> {
         let mut statement = self
             .connection
             .prepare_cached("SELECT uid FROM leftovers")
@@ -238,7 +238,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// Records that the directory of a deleted object has been removed.
-    pub fn remove_leftover(&self, uid: &str) -> Result<(), StatusError> {
+    pub(crate) fn remove_leftover(&self, uid: &str) -> Result<(), StatusError> {
         self.execute("DELETE FROM leftovers WHERE uid = ?1", uid)
     }
 
@@ -290,7 +290,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// Runs `work` in a savepoint. A panic is rolled back, and becomes an error.
-    pub fn catch_panic<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> Result<T, StatusError> {
+    pub(crate) fn catch_panic<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> Result<T, StatusError> {
         let done = self.savepoint(work, |_| true).map_err(failed)?;
         done.ok_or_else(|| StatusError::internal("a controller panicked"))
     }

@@ -20,7 +20,7 @@ const WINDOW_BYTES: usize = 3 << 20;
 
 /// A change of an object.
 #[derive(Debug)]
-pub struct WatchCacheEvent {
+pub(crate) struct WatchCacheEvent {
     /// The version that the change created.
     pub version: i64,
     pub kind: Kind,
@@ -35,7 +35,7 @@ pub struct WatchCacheEvent {
 }
 
 /// The version after which a watch resumes.
-pub type ResourceVersion = i64;
+pub(crate) type ResourceVersion = i64;
 
 struct ChangeWindow {
     changes: VecDeque<Arc<WatchCacheEvent>>,
@@ -45,7 +45,7 @@ struct ChangeWindow {
 }
 
 /// The windows of all kinds.
-pub struct WatchCache {
+pub(crate) struct WatchCache {
     windows: HashMap<Kind, Mutex<ChangeWindow>>,
     newest: AtomicI64,
     /// Changes up to this version survive a power cut.
@@ -102,7 +102,7 @@ impl WatchCache {
     }
 
     /// Changes up to this version survive a power cut.
-    pub fn durable(&self) -> ResourceVersion {
+    pub(crate) fn durable(&self) -> ResourceVersion {
         self.durable.load(Ordering::Acquire)
     }
 
@@ -110,7 +110,7 @@ impl WatchCache {
     ///
     /// # Errors
     /// Some of these changes were dropped; the error is the version of the newest one.
-    pub fn changes_since(
+    pub(crate) fn changes_since(
         &self,
         kind: Kind,
         position: ResourceVersion,
@@ -124,7 +124,7 @@ impl WatchCache {
     }
 
     /// Waits for a version newer than `position`.
-    pub async fn wait_for_newer(&self, position: ResourceVersion) {
+    pub(crate) async fn wait_for_newer(&self, position: ResourceVersion) {
         let mut changed = pin!(self.changed.notified());
         loop {
             // Register before looking: a change that is published in between wakes this waiter.
@@ -137,7 +137,7 @@ impl WatchCache {
         }
     }
 
-    pub fn newest(&self) -> ResourceVersion {
+    pub(crate) fn newest(&self) -> ResourceVersion {
         self.newest.load(Ordering::Acquire)
     }
 }

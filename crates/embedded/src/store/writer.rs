@@ -18,7 +18,7 @@ use crate::status_error::StatusError;
 
 /// What must survive a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Durability {
+pub(crate) enum Durability {
     /// Nothing: for the state of processes, which don't survive it either.
     Process,
     /// Everything: what was confirmed to a client is on disk.
@@ -57,7 +57,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Creates a writer, and the watch cache that it publishes to.
-    pub fn new(
+    pub(crate) fn new(
         connection: Connection,
         hooks: Box<dyn TransactionHooks>,
         clock: Clock,
@@ -81,7 +81,7 @@ impl Writer {
     }
 
     /// Keeps a reserve on this disk from now on.
-    pub fn set_disk(&mut self, disk: Disk) {
+    pub(crate) fn set_disk(&mut self, disk: Disk) {
         if disk.is_low() {
             self.restart_write_ahead_log();
         } else if let Err(error) = page_reserve::fill(&self.connection) {
@@ -91,23 +91,23 @@ impl Writer {
         self.disk = Some(disk);
     }
 
-    pub fn health(&self) -> Arc<WriterHealth> {
+    pub(crate) fn health(&self) -> Arc<WriterHealth> {
         Arc::clone(&self.health)
     }
 
     /// When the next timer of the controllers is due.
-    pub fn next_timer(&self) -> Option<Instant> {
+    pub(crate) fn next_timer(&self) -> Option<Instant> {
         self.hooks.next_timer()
     }
 
     /// For reads between transactions.
-    pub fn connection(&self) -> &Connection {
+    pub(crate) fn connection(&self) -> &Connection {
         &self.connection
     }
 
     /// Runs a transaction: all work items, the controllers' reactions to them, and the controllers' timers that are
     /// due.
-    pub fn transact(&mut self, batch: Vec<(Durability, Work)>, is_first: bool) {
+    pub(crate) fn transact(&mut self, batch: Vec<(Durability, Work)>, is_first: bool) {
         self.health.transaction_began();
         let durability = batch.iter().map(|(durability, _)| *durability).max();
         self.set_durability(durability.unwrap_or(Durability::Process));
@@ -172,7 +172,7 @@ impl Writer {
     }
 
     /// Whether the disk lacks its reserve.
-    pub fn lacks_reserve(&self) -> bool {
+    pub(crate) fn lacks_reserve(&self) -> bool {
         self.reserve_due.is_some()
     }
 

@@ -177,7 +177,7 @@ fn node_state<'a>(
 /// Whether a node completed. The Job's `Complete` condition decides, because its controller has counted the pod's
 /// success: if the deadline fires at the same moment, the kubelet still overwrites the pod's status with a failure. An
 /// evicted pod whose container handles SIGTERM and exits with 0 also completes its Job, but has not finished its work.
-pub fn has_completed(job: &Job, pod: Option<&Pod>) -> bool {
+pub(crate) fn has_completed(job: &Job, pod: Option<&Pod>) -> bool {
     let is_disrupted = |pod: &Pod| match &pod.phase {
         Phase::Ended(end) => end.reason.as_ref().is_some_and(|reason| is_disruption(&reason.reason)),
         Phase::Pending(_) | Phase::Running { .. } => false,

@@ -9,7 +9,7 @@ use super::task::Task;
 use super::warnings::Warnings;
 
 /// A task in the cache.
-pub struct CacheEntry<'a> {
+pub(crate) struct CacheEntry<'a> {
     pub key: &'a Arc<TaskKey>,
     pub task: &'a Task,
     pub(super) warnings: &'a Warnings,
@@ -17,7 +17,7 @@ pub struct CacheEntry<'a> {
 
 impl CacheEntry<'_> {
     /// Whether Kubernetes could not create the pod of this Job when it last tried, e.g., because of a quota.
-    pub fn has_failed_create(&self, job: &Job) -> bool {
+    pub(crate) fn has_failed_create(&self, job: &Job) -> bool {
         let warning = self.warnings.get(&job.uid);
         warning.is_some_and(|warning| warning.reason == FAILED_CREATE)
     }

@@ -82,7 +82,7 @@ impl TaskOwner {
 
 impl Pod {
     /// The pod of [`Job::example`] with the same rank, on a cluster node.
-    pub fn example(rank: u32, phase: Phase) -> Self {
+    pub(crate) fn example(rank: u32, phase: Phase) -> Self {
         Self {
             uid: format!("pod-{rank}"),
             name: format!("pod-{rank}"),

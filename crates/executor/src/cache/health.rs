@@ -28,7 +28,7 @@ const KINDS: usize = 4;
 const BOUND: Duration = Duration::from_secs(10);
 
 /// The progress and failures of the watches.
-pub struct Health(Mutex<HealthState>);
+pub(crate) struct Health(Mutex<HealthState>);
 
 struct HealthState {
     /// For each kind: everything up to this moment has been seen.
@@ -50,7 +50,7 @@ impl Default for Health {
 
 impl Health {
     /// Fails with [`Error::OutOfSync`] if the cache may lack a change that is older than 10 seconds.
-    pub fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         let now = Instant::now();
         let state = self.lock();
         let seen = state.seen.iter().min().copied().flatten();
@@ -67,7 +67,7 @@ impl Health {
     }
 
     /// Why the last list or watch failed, if it did.
-    pub fn last_failure(&self) -> Option<String> {
+    pub(crate) fn last_failure(&self) -> Option<String> {
         self.lock().first_failure()
     }
 

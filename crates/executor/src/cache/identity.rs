@@ -27,8 +27,8 @@ const CREATED_AT_TOLERANCE: SignedDuration = SignedDuration::from_hours(24);
 const FIRST_SECOND: i64 = 1_388_534_400;
 
 /// Limits on a message and a reason from Kubernetes, because an admission policy may send long ones.
-pub const MAX_MESSAGE: usize = 2048;
-pub const MAX_REASON: usize = 128;
+pub(crate) const MAX_MESSAGE: usize = 2048;
+pub(crate) const MAX_REASON: usize = 128;
 
 /// Why an object that carries our labels is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -48,7 +48,7 @@ pub struct TaskKey {
 }
 
 /// The validated labels and annotations of an object.
-pub struct Identity<'a> {
+pub(crate) struct Identity<'a> {
     pub labels: &'a BTreeMap<String, String>,
     pub annotations: &'a BTreeMap<String, String>,
     pub uid: &'a str,
@@ -65,7 +65,7 @@ pub struct Identity<'a> {
 impl<'a> Identity<'a> {
     /// Reads the metadata of an object; `id` and `name` are the labels for its ID and name. Fails if neither this
     /// program nor the Python implementation could have written it.
-    pub fn from_metadata(metadata: &'a ObjectMeta, id: &str, name: &str) -> Result<Self, InvalidObject> {
+    pub(crate) fn from_metadata(metadata: &'a ObjectMeta, id: &str, name: &str) -> Result<Self, InvalidObject> {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
         let labels = metadata.labels.as_ref().unwrap_or(&NONE);
         let annotations = metadata.annotations.as_ref().unwrap_or(&NONE);
@@ -110,7 +110,7 @@ impl<'a> Identity<'a> {
         })
     }
 
-    pub fn key(&self) -> TaskKey {
+    pub(crate) fn key(&self) -> TaskKey {
         TaskKey {
             id: self.id.into(),
             user: self.user.clone(),
@@ -119,7 +119,7 @@ impl<'a> Identity<'a> {
     }
 
     /// Whether the Python implementation created it, which writes none of our annotations.
-    pub fn is_python(&self) -> bool {
+    pub(crate) fn is_python(&self) -> bool {
         self.submission.is_none()
     }
 }
@@ -165,23 +165,23 @@ fn is_id(text: &str) -> bool {
 }
 
 /// The value of `key`, truncated to `limit` bytes.
-pub fn text(map: &BTreeMap<String, String>, key: &str, limit: usize) -> Option<Box<str>> {
+pub(crate) fn text(map: &BTreeMap<String, String>, key: &str, limit: usize) -> Option<Box<str>> {
     map.get(key).map(|text| truncate(text, limit).into())
 }
 
 /// A text, truncated to `limit` bytes at a character boundary.
-pub fn truncate(text: &str, limit: usize) -> &str {
+pub(crate) fn truncate(text: &str, limit: usize) -> &str {
     &text[..text.floor_char_boundary(limit)]
 }
 
 /// The value of `key` as a time, if it is valid.
-pub fn time(map: &BTreeMap<String, String>, key: &str) -> Option<Timestamp> {
+pub(crate) fn time(map: &BTreeMap<String, String>, key: &str) -> Option<Timestamp> {
     task::time::parse(map.get(key)?)
 }
 
 /// The value of `key` as a number, or `None` if it is missing. Fails if it is not a number, or exceeds `limit`:
 /// otherwise one forged annotation could make the server allocate millions of nodes.
-pub fn number(
+pub(crate) fn number(
     map: &BTreeMap<String, String>,
     key: &'static str,
     limit: u32,
@@ -197,7 +197,7 @@ pub fn number(
 }
 
 /// The uid of the owner of this kind. A Job must also be the controller.
-pub fn owner_uid(metadata: &ObjectMeta, kind: &str) -> Option<String> {
+pub(crate) fn owner_uid(metadata: &ObjectMeta, kind: &str) -> Option<String> {
     metadata
         .owner_references
         .iter()

@@ -8,7 +8,7 @@ use super::object::TaskOwner;
 /// In the Python implementation, these are all Jobs with the key. Here, they are one Job without an owner, or the Jobs
 /// of one owner, in attempts that the owner has recorded. A forged Job has a different owner, or was created later.
 #[derive(Debug, Clone, Copy)]
-pub enum Members<'a> {
+pub(crate) enum Members<'a> {
     All,
     Owned(&'a TaskOwner),
     Single(&'a str),
@@ -16,7 +16,7 @@ pub enum Members<'a> {
 }
 
 impl<'a> Members<'a> {
-    pub fn of(owners: &'a [TaskOwner], jobs: impl Iterator<Item = &'a Job> + Clone) -> Self {
+    pub(crate) fn of(owners: &'a [TaskOwner], jobs: impl Iterator<Item = &'a Job> + Clone) -> Self {
         if jobs.clone().any(|job| job.key.submission.is_none()) {
             return Self::All;
         }
@@ -48,14 +48,14 @@ impl<'a> Members<'a> {
         }
     }
 
-    pub fn owner(self) -> Option<&'a TaskOwner> {
+    pub(crate) fn owner(self) -> Option<&'a TaskOwner> {
         match self {
             Self::Owned(owner) => Some(owner),
             Self::All | Self::Single(_) | Self::None => None,
         }
     }
 
-    pub fn include(self, job: &Job) -> bool {
+    pub(crate) fn include(self, job: &Job) -> bool {
         match self {
             Self::All => true,
             Self::Owned(owner) => owner.owns(job),

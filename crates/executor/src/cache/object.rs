@@ -53,7 +53,7 @@ pub struct TaskOwner {
 
 /// The pod of a node.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Pod {
+pub(crate) struct Pod {
     pub uid: String,
     pub name: String,
     /// The uid of its Job.
@@ -83,7 +83,7 @@ pub struct Pod {
 
 /// How far the gates of a node are open. One that is open stays so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Gate {
+pub(crate) enum Gate {
     /// The node waits for the others to run.
     Closed,
     /// The start gate is open: the node may run its setup.
@@ -94,7 +94,7 @@ pub enum Gate {
 
 /// The PersistentVolumeClaim of a volume.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Volume {
+pub(crate) struct Volume {
     pub uid: String,
     pub claim: String,
     pub id: String,
@@ -112,7 +112,7 @@ pub struct Volume {
 
 /// A warning event about a Job or a pod.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Warning {
+pub(crate) struct Warning {
     /// The uid of the Job or pod.
     pub about: String,
     pub reason: Reason,
@@ -197,17 +197,17 @@ impl Gate {
 
 impl Pod {
     /// Whether the start gate is open.
-    pub fn may_start(&self) -> bool {
+    pub(crate) fn may_start(&self) -> bool {
         self.gate >= Gate::Start
     }
 
     /// Whether the run gate is open.
-    pub fn may_run(&self) -> bool {
+    pub(crate) fn may_run(&self) -> bool {
         self.gate == Gate::Run
     }
 
     /// Reads the pod of a node. Fails if no Job controls it.
-    pub fn from_resource(pod: kubernetes::Pod) -> Result<Self, InvalidObject> {
+    pub(crate) fn from_resource(pod: kubernetes::Pod) -> Result<Self, InvalidObject> {
         let job_uid = owner_uid(&pod.metadata, "Job").ok_or(InvalidObject("no Job controls it"))?;
         let metadata = pod.metadata;
         let user = metadata
@@ -258,23 +258,23 @@ impl Pod {
     }
 
     /// Identifies the object in a call.
-    pub fn object_ref(&self) -> ObjectRef {
+    pub(crate) fn object_ref(&self) -> ObjectRef {
         ObjectRef::new(&self.name, &self.uid)
     }
 
     /// Whether this Job created the pod. The pod must carry the annotation of the Job's template: anybody can write an
     /// owner reference.
-    pub fn is_of(&self, job: &Job) -> bool {
+    pub(crate) fn is_of(&self, job: &Job) -> bool {
         self.job_uid == job.uid && self.user == job.key.user && self.submission == job.pod_submission
     }
 
     /// Whether a scheduling gate holds the pod back, e.g., for a queue.
-    pub fn is_gated(&self) -> bool {
+    pub(crate) fn is_gated(&self) -> bool {
         self.is_pending_for(SCHEDULING_GATED)
     }
 
     /// Whether the scheduler cannot place the pod.
-    pub fn is_unschedulable(&self) -> bool {
+    pub(crate) fn is_unschedulable(&self) -> bool {
         self.is_pending_for(UNSCHEDULABLE)
     }
 
@@ -283,7 +283,7 @@ impl Pod {
     }
 
     /// Whether the container is running or has run, and so can have a log.
-    pub fn has_log(&self) -> bool {
+    pub(crate) fn has_log(&self) -> bool {
         match &self.phase {
             Phase::Pending(_) => false,
             Phase::Running { .. } => true,
@@ -295,7 +295,7 @@ impl Pod {
 impl Volume {
     /// Reads the PersistentVolumeClaim of a volume. Fails for a claim that neither this program nor the Python
     /// implementation could have created.
-    pub fn from_resource(claim: kubernetes::PersistentVolumeClaim) -> Result<Self, InvalidObject> {
+    pub(crate) fn from_resource(claim: kubernetes::PersistentVolumeClaim) -> Result<Self, InvalidObject> {
         let identity = Identity::from_metadata(&claim.metadata, labels::VOLUME_ID, labels::VOLUME_NAME)?;
         let terminating = claim.metadata.deletion_timestamp.is_some();
         let spec = claim.spec.unwrap_or_default();
@@ -327,7 +327,7 @@ impl Volume {
 
 impl Warning {
     /// Reads a warning event about a Job or a pod. Fails for other objects and for unknown reporters.
-    pub fn from_resource(event: kubernetes::Event) -> Result<Self, InvalidObject> {
+    pub(crate) fn from_resource(event: kubernetes::Event) -> Result<Self, InvalidObject> {
         let source = event.source.and_then(|source| source.component);
         let reporter = source.filter(|source| !source.is_empty()).or(event.reporting_component);
         let is_known = reporter.is_some_and(|reporter| REPORTERS.contains(&reporter.as_str()));

@@ -12,14 +12,14 @@ use super::reasons::{
 use crate::labels;
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum Phase {
+pub(crate) enum Phase {
     Pending(Option<Reason>),
     Running { since: Option<Timestamp> },
     Ended(PodEnd),
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct PodEnd {
+pub(crate) struct PodEnd {
     pub state: TaskState,
     pub reason: Option<Reason>,
     pub exit_code: Option<i32>,

@@ -55,7 +55,7 @@ pub(super) fn restart(status: &TaskStatus, jobs: &[Job]) -> Option<Restart> {
 }
 
 /// The retry of the current attempt, if it can start now.
-pub fn due_restart(jobs: Attempts<'_>, pods: &[Pod]) -> Option<Restart> {
+pub(crate) fn due_restart(jobs: Attempts<'_>, pods: &[Pod]) -> Option<Restart> {
     jobs.current.first()?;
     let newest = newest_pods(pods);
     let status = aggregate::status(jobs.current, jobs.previous(), &newest, |_| None, "", String::new());

@@ -57,7 +57,7 @@ pub(super) struct ListedUids<'a> {
 }
 
 impl CacheState {
-    pub fn new(namespace: String, clock: Clock, is_queued: fn(&Task) -> bool) -> Self {
+    pub(crate) fn new(namespace: String, clock: Clock, is_queued: fn(&Task) -> bool) -> Self {
         Self {
             namespace,
             clock,
@@ -80,7 +80,7 @@ impl CacheState {
     }
 
     /// Makes a change, then aggregates each task that it touched, once.
-    pub fn change(&mut self, change: impl FnOnce(&mut Self)) {
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut Self)) {
         change(self);
         for key in std::mem::take(&mut self.dirty) {
             self.refresh(&key);
@@ -88,7 +88,7 @@ impl CacheState {
     }
 
     /// All tasks with this ID, of any user.
-    pub fn tasks_with_id<'a>(&'a self, id: &'a str) -> impl Iterator<Item = (&'a Arc<TaskKey>, &'a Task)> {
+    pub(crate) fn tasks_with_id<'a>(&'a self, id: &'a str) -> impl Iterator<Item = (&'a Arc<TaskKey>, &'a Task)> {
         let first = TaskKey {
             id: id.into(),
             user: UserKey::first(),
@@ -99,7 +99,7 @@ impl CacheState {
             .take_while(move |(key, _)| *key.id == *id)
     }
 
-    pub fn apply_job(&mut self, job: Job) {
+    pub(crate) fn apply_job(&mut self, job: Job) {
         if let Some(made) = self.unconfirmed.remove(&job.uid) {
             metrics::histogram!("k8s_cli_watch_latency_seconds").record(made.elapsed().as_secs_f64());
         }
@@ -121,7 +121,7 @@ impl CacheState {
         }
     }
 
-    pub fn apply_owner(&mut self, mut owner: TaskOwner) {
+    pub(crate) fn apply_owner(&mut self, mut owner: TaskOwner) {
         self.unconfirmed.remove(&owner.uid);
         if !self.tombstones.is_stale(&owner.uid) {
             owner.key = self.assign_task(&owner.uid, &owner.key);
@@ -130,7 +130,7 @@ impl CacheState {
         }
     }
 
-    pub fn apply_pod(&mut self, pod: Pod) {
+    pub(crate) fn apply_pod(&mut self, pod: Pod) {
         // The last event of a pod may arrive after its Job is gone; then the pod's own entry names the task.
         let Some(key) = self
             .task_keys
@@ -154,14 +154,14 @@ impl CacheState {
         }
     }
 
-    pub fn apply_volume(&mut self, volume: Volume) {
+    pub(crate) fn apply_volume(&mut self, volume: Volume) {
         self.unconfirmed.remove(&volume.uid);
         if !self.tombstones.is_stale(&volume.uid) {
             self.volumes.insert(volume.uid.clone(), volume);
         }
     }
 
-    pub fn apply_warning(&mut self, warning: Warning) {
+    pub(crate) fn apply_warning(&mut self, warning: Warning) {
         match self.task_keys.get(&warning.about) {
             Some(key) => {
                 self.dirty.insert(Arc::clone(key));
@@ -172,18 +172,18 @@ impl CacheState {
     }
 
     /// Removes a Job or an owner that a watch no longer shows. Its pods stay, because their logs may still be followed.
-    pub fn remove_unlisted(&mut self, uid: &str) {
+    pub(crate) fn remove_unlisted(&mut self, uid: &str) {
         self.remove_object(uid);
         self.add_tombstone(uid, Removal::Unlisted);
     }
 
     /// Removes a Job or an owner that Kubernetes has confirmed as deleted.
-    pub fn remove_deleted(&mut self, uid: &str) {
+    pub(crate) fn remove_deleted(&mut self, uid: &str) {
         self.remove_object(uid);
         self.add_tombstone(uid, Removal::Deleted);
     }
 
-    pub fn remove_pod(&mut self, uid: &str) {
+    pub(crate) fn remove_pod(&mut self, uid: &str) {
         self.warnings.remove(uid);
         if let Some(key) = self.task_keys.remove(uid) {
             self.task_mut(&key).pods.retain(|known| known.uid != uid);
@@ -196,26 +196,26 @@ impl CacheState {
     }
 
     /// Removes a volume that a watch no longer shows.
-    pub fn remove_volume(&mut self, uid: &str) {
+    pub(crate) fn remove_volume(&mut self, uid: &str) {
         self.volumes.remove(uid);
         self.add_tombstone(uid, Removal::Unlisted);
     }
 
-    pub fn retain_jobs(&mut self, listed: &ListedUids) {
+    pub(crate) fn retain_jobs(&mut self, listed: &ListedUids) {
         let jobs = self.tasks.values().flat_map(Task::all_jobs);
         for uid in self.not_listed(listed, jobs.map(|job| &job.uid)) {
             self.remove_object(&uid);
         }
     }
 
-    pub fn retain_owners(&mut self, listed: &ListedUids) {
+    pub(crate) fn retain_owners(&mut self, listed: &ListedUids) {
         let owners = self.tasks.values().flat_map(Task::owners);
         for uid in self.not_listed(listed, owners.map(|owner| &owner.uid)) {
             self.remove_object(&uid);
         }
     }
 
-    pub fn retain_pods(&mut self, listed: &ListedUids) {
+    pub(crate) fn retain_pods(&mut self, listed: &ListedUids) {
         let pods = self.tasks.values().flat_map(|task| &task.pods);
         let jobless_pods = self.jobless_pods.values().flatten();
         for uid in self.not_listed(listed, pods.chain(jobless_pods).map(|pod| &pod.uid)) {
@@ -223,7 +223,7 @@ impl CacheState {
         }
     }
 
-    pub fn retain_volumes(&mut self, listed: &ListedUids) {
+    pub(crate) fn retain_volumes(&mut self, listed: &ListedUids) {
         for uid in self.not_listed(listed, self.volumes.keys()) {
             self.volumes.remove(&uid);
         }
@@ -231,7 +231,7 @@ impl CacheState {
 
     /// Adds a Job from the response to a create. If the watch was faster, it has a newer version, or has already seen
     /// the deletion, and neither may be overwritten.
-    pub fn insert_created_job(&mut self, job: Job) {
+    pub(crate) fn insert_created_job(&mut self, job: Job) {
         if self.task_keys.contains_key(&job.uid) || self.tombstones.contains(&job.uid) {
             return;
         }
@@ -241,7 +241,7 @@ impl CacheState {
 
     /// Adds an owner from the response to a create or a patch; see [`Self::insert_created_job`]. Owners are versioned,
     /// so the newer one is kept.
-    pub fn insert_created_owner(&mut self, mut owner: TaskOwner) {
+    pub(crate) fn insert_created_owner(&mut self, mut owner: TaskOwner) {
         if !self.tombstones.contains(&owner.uid) {
             self.unconfirmed.entry(owner.uid.clone()).or_insert_with(Instant::now);
             owner.key = self.assign_task(&owner.uid, &owner.key);
@@ -250,7 +250,7 @@ impl CacheState {
         }
     }
 
-    pub fn insert_created_volume(&mut self, volume: Volume) {
+    pub(crate) fn insert_created_volume(&mut self, volume: Volume) {
         if !self.volumes.contains_key(&volume.uid) && !self.tombstones.contains(&volume.uid) {
             self.unconfirmed.insert(volume.uid.clone(), Instant::now());
             self.volumes.insert(volume.uid.clone(), volume);
@@ -259,7 +259,7 @@ impl CacheState {
 
     /// Takes from the response to a patch only what never changes back. The rest may be older than what a watch has
     /// shown.
-    pub fn merge_patched_job(&mut self, job: Job) {
+    pub(crate) fn merge_patched_job(&mut self, job: Job) {
         let Some(key) = self.task_keys.get(&job.uid).cloned() else {
             return;
         };
@@ -271,7 +271,7 @@ impl CacheState {
     }
 
     /// The same as [`Self::merge_patched_job`] for a pod.
-    pub fn merge_patched_pod(&mut self, pod: &Pod) {
+    pub(crate) fn merge_patched_pod(&mut self, pod: &Pod) {
         let Some(key) = self.task_keys.get(&pod.uid).cloned() else {
             return;
         };
@@ -284,7 +284,7 @@ impl CacheState {
 
     /// Sets or clears the error that keeps a task from moving on. Only the status text changes, so the task is not queued again; otherwise
     /// every failure would trigger the next try immediately.
-    pub fn set_controller_error(&mut self, key: &Arc<TaskKey>, why: Option<String>) {
+    pub(crate) fn set_controller_error(&mut self, key: &Arc<TaskKey>, why: Option<String>) {
         let is_there = self.tasks.contains_key(key);
         let before = match why.clone().filter(|_| is_there) {
             Some(why) => self.controller_errors.insert(Arc::clone(key), why),
@@ -299,7 +299,7 @@ impl CacheState {
         }
     }
 
-    pub fn remove_deleted_volume(&mut self, uid: &str, in_use: bool) {
+    pub(crate) fn remove_deleted_volume(&mut self, uid: &str, in_use: bool) {
         if !in_use {
             self.volumes.remove(uid);
             self.add_tombstone(uid, Removal::Deleted);

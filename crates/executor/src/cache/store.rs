@@ -20,7 +20,7 @@ use super::task::Task;
 use crate::user_key::UserKey;
 
 /// The cache. Its lock is held only briefly, and never across an `await`.
-pub struct Cache {
+pub(crate) struct Cache {
     state: RwLock<CacheState>,
     queue_changed: Notify,
 }
@@ -38,7 +38,7 @@ pub struct Counts {
 
 impl Cache {
     /// An empty cache. When a task changes, it is queued for [`Self::take_changed`] if `is_queued`.
-    pub fn new(namespace: String, clock: Clock, is_queued: fn(&Task) -> bool) -> Self {
+    pub(crate) fn new(namespace: String, clock: Clock, is_queued: fn(&Task) -> bool) -> Self {
         Self {
             state: RwLock::new(CacheState::new(namespace, clock, is_queued)),
             queue_changed: Notify::new(),
@@ -46,7 +46,7 @@ impl Cache {
     }
 
     /// The visible task with this ID, if it belongs to the user.
-    pub fn task(&self, user: &UserName, id: &str) -> Option<Arc<TaskSnapshot>> {
+    pub(crate) fn task(&self, user: &UserName, id: &str) -> Option<Arc<TaskSnapshot>> {
         let state = self.read();
         // Of each kind of owner at most one task is listed, and a Python task only if none of ours has the ID.
         [UserKey::of(user), UserKey::of_python(user)].iter().find_map(|user| {
@@ -58,7 +58,7 @@ impl Cache {
     }
 
     /// The visible tasks of one user, or of all users, oldest first.
-    pub fn tasks(&self, user: Option<&UserName>) -> Vec<(String, Arc<TaskSnapshot>)> {
+    pub(crate) fn tasks(&self, user: Option<&UserName>) -> Vec<(String, Arc<TaskSnapshot>)> {
         let state = self.read();
         let mut entries: Vec<&(Timestamp, Arc<TaskKey>)> = match user {
             Some(user) => [UserKey::of(user), UserKey::of_python(user)]
@@ -76,7 +76,7 @@ impl Cache {
     }
 
     /// The volumes of one user, or of all users, oldest first.
-    pub fn volumes(&self, user: Option<&UserName>) -> Vec<Volume> {
+    pub(crate) fn volumes(&self, user: Option<&UserName>) -> Vec<Volume> {
         let users = user.map(|user| [UserKey::of(user), UserKey::of_python(user)]);
         let state = self.read();
         let mut volumes: Vec<Volume> = state
@@ -92,12 +92,12 @@ impl Cache {
     }
 
     /// Whether any task has this ID, visible or not.
-    pub fn contains_id(&self, id: &str) -> bool {
+    pub(crate) fn contains_id(&self, id: &str) -> bool {
         self.read().tasks_with_id(id).next().is_some()
     }
 
     /// The visible task of the `Idempotency-Key` with this token: its ID and the fingerprint of its definition.
-    pub fn find_submitted(&self, user: &UserName, token: &str) -> Option<(String, Option<String>)> {
+    pub(crate) fn find_submitted(&self, user: &UserName, token: &str) -> Option<(String, Option<String>)> {
         let user = UserKey::of(user);
         let state = self.read();
         let keys = state.by_token.get(token)?.iter().filter(|key| key.user == user);
@@ -109,7 +109,7 @@ impl Cache {
     }
 
     /// Returns a receiver that wakes when the task changes, and closes when it is removed from the cache.
-    pub fn subscribe(&self, key: &TaskKey) -> Option<watch::Receiver<()>> {
+    pub(crate) fn subscribe(&self, key: &TaskKey) -> Option<watch::Receiver<()>> {
         let mut state = self.write();
         let task = state.tasks.get_mut(key)?;
         Some(
@@ -120,13 +120,13 @@ impl Cache {
     }
 
     /// The current snapshot of a task, for any user.
-    pub fn snapshot(&self, key: &TaskKey) -> Option<Arc<TaskSnapshot>> {
+    pub(crate) fn snapshot(&self, key: &TaskKey) -> Option<Arc<TaskSnapshot>> {
         self.read().tasks.get(key)?.snapshot.clone()
     }
 
     /// Whether a pod has ended, or `None` if there is no such pod. A pod on a lost cluster node never reports its end,
     /// so the end of its Job counts as well.
-    pub fn pod_ended(&self, key: &TaskKey, uid: &str) -> Option<bool> {
+    pub(crate) fn pod_ended(&self, key: &TaskKey, uid: &str) -> Option<bool> {
         let state = self.read();
         let task = state.tasks.get(key)?;
         let pod = task.pods.iter().find(|pod| pod.uid == uid)?;
@@ -135,7 +135,7 @@ impl Cache {
     }
 
     /// The pods of a task that have not ended.
-    pub fn running_pods(&self, key: &TaskKey) -> Vec<Pod> {
+    pub(crate) fn running_pods(&self, key: &TaskKey) -> Vec<Pod> {
         let state = self.read();
         let pods = state.tasks.get(key).map(|task| &task.pods).into_iter().flatten();
         pods.filter(|pod| !matches!(pod.phase, super::Phase::Ended(_)))
@@ -144,12 +144,12 @@ impl Cache {
     }
 
     /// Whether the cache contains anything of a task.
-    pub fn contains(&self, key: &TaskKey) -> bool {
+    pub(crate) fn contains(&self, key: &TaskKey) -> bool {
         self.read().tasks.contains_key(key)
     }
 
     /// What `pick` finds in the tasks of the cache. The lock is held meanwhile, so `pick` must be quick.
-    pub fn select<I: IntoIterator>(&self, pick: impl Fn(CacheEntry<'_>) -> I) -> Vec<I::Item> {
+    pub(crate) fn select<I: IntoIterator>(&self, pick: impl Fn(CacheEntry<'_>) -> I) -> Vec<I::Item> {
         let state = self.read();
         let entries = state.tasks.iter().map(|(key, task)| CacheEntry {
             key,
@@ -160,13 +160,13 @@ impl Cache {
     }
 
     /// Waits until a task in the queue of [`Self::take_changed`] has changed.
-    pub async fn queue_changed(&self) {
+    pub(crate) async fn queue_changed(&self) {
         self.queue_changed.notified().await;
     }
 
     /// Takes up to `limit` tasks from the queue for which `pick` returns something, and drops those for which it
     /// doesn't. Leaves those in `busy` in the queue, so that two workers never change the same task.
-    pub fn take_changed<T>(
+    pub(crate) fn take_changed<T>(
         &self,
         busy: &HashSet<Arc<TaskKey>>,
         limit: usize,
@@ -187,18 +187,18 @@ impl Cache {
     }
 
     /// Sets the error that keeps the server from moving a task on, which no Kubernetes object shows; `None` clears it.
-    pub fn set_controller_error(&self, key: &Arc<TaskKey>, why: Option<String>) {
+    pub(crate) fn set_controller_error(&self, key: &Arc<TaskKey>, why: Option<String>) {
         self.change(|state| state.set_controller_error(key, why));
     }
 
     /// Queues a task for [`Self::take_changed`].
-    pub fn requeue(&self, key: Arc<TaskKey>) {
+    pub(crate) fn requeue(&self, key: Arc<TaskKey>) {
         self.write().queue.insert(key);
         self.queue_changed.notify_one();
     }
 
     /// Applies Jobs and pods that this process has changed, before any watch shows them.
-    pub fn apply_patched(&self, jobs: Vec<Job>, pods: Vec<Pod>) {
+    pub(crate) fn apply_patched(&self, jobs: Vec<Job>, pods: Vec<Pod>) {
         self.change(|state| {
             for job in jobs {
                 state.merge_patched_job(job);
@@ -210,7 +210,7 @@ impl Cache {
     }
 
     /// The number of objects in the cache.
-    pub fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         let state = self.read();
         Counts {
             tasks: state.by_user.values().map(BTreeSet::len).sum(),
@@ -220,12 +220,12 @@ impl Cache {
     }
 
     /// The time since the last watch event.
-    pub fn age(&self) -> Option<Duration> {
+    pub(crate) fn age(&self) -> Option<Duration> {
         self.read().last_event.map(|time| time.elapsed())
     }
 
     /// Adds objects that this process has created, before any watch shows them.
-    pub fn apply_created(&self, owner: Option<TaskOwner>, jobs: Vec<Job>) {
+    pub(crate) fn apply_created(&self, owner: Option<TaskOwner>, jobs: Vec<Job>) {
         self.change(|state| {
             if let Some(owner) = owner {
                 state.insert_created_owner(owner);
@@ -237,7 +237,7 @@ impl Cache {
     }
 
     /// Removes objects that this process has deleted, by uid, and updates the Jobs that finalizers hold.
-    pub fn apply_deleted(&self, gone: &[String], held: Vec<Job>) {
+    pub(crate) fn apply_deleted(&self, gone: &[String], held: Vec<Job>) {
         self.change(|state| {
             for uid in gone {
                 state.remove_deleted(uid);
@@ -249,17 +249,17 @@ impl Cache {
     }
 
     /// Adds a volume that this process has created.
-    pub fn insert_created_volume(&self, volume: Volume) {
+    pub(crate) fn insert_created_volume(&self, volume: Volume) {
         self.change(|state| state.insert_created_volume(volume));
     }
 
     /// Removes a volume that this process has deleted, or marks it as terminating while a task uses it.
-    pub fn remove_deleted_volume(&self, uid: &str, in_use: bool) {
+    pub(crate) fn remove_deleted_volume(&self, uid: &str, in_use: bool) {
         self.change(|state| state.remove_deleted_volume(uid, in_use));
     }
 
     /// Ends the initial phase, in which every change only fills the cache.
-    pub fn finish_initial_sync(&self) {
+    pub(crate) fn finish_initial_sync(&self) {
         self.write().is_synced = true;
     }
 

@@ -14,7 +14,7 @@ use super::snapshot::TaskSnapshot;
 
 /// All objects with the key of one task.
 #[derive(Default)]
-pub struct Task {
+pub(crate) struct Task {
     /// The Jobs of the task, by attempt and rank.
     pub jobs: Vec<Job>,
     /// Jobs that have the key but don't belong to the task.
@@ -31,7 +31,7 @@ pub struct Task {
 }
 
 impl Task {
-    pub fn apply_job(&mut self, job: Job) {
+    pub(crate) fn apply_job(&mut self, job: Job) {
         self.detach_job(&job.uid);
         // Most tasks have one Job, and a first push would allocate room for four.
         if self.jobs.is_empty() {
@@ -43,14 +43,14 @@ impl Task {
     }
 
     /// Removes a Job or an owner.
-    pub fn remove(&mut self, uid: &str) {
+    pub(crate) fn remove(&mut self, uid: &str) {
         self.detach_job(uid);
         self.owners.retain(|known| known.uid != uid);
         self.update_members();
     }
 
     /// Adds or replaces an owner. The response to a patch may be ahead of the watch, so an older state is ignored.
-    pub fn apply_owner(&mut self, owner: TaskOwner) {
+    pub(crate) fn apply_owner(&mut self, owner: TaskOwner) {
         if self
             .owners
             .iter()
@@ -63,7 +63,7 @@ impl Task {
         self.update_members();
     }
 
-    pub fn apply_pod(&mut self, pod: Pod) {
+    pub(crate) fn apply_pod(&mut self, pod: Pod) {
         match self.pods.iter_mut().find(|known| known.uid == pod.uid) {
             Some(known) => *known = pod,
             None => {
@@ -76,28 +76,28 @@ impl Task {
     }
 
     /// All Jobs with the key, whether they belong to the task or not.
-    pub fn all_jobs(&self) -> impl Iterator<Item = &Job> {
+    pub(crate) fn all_jobs(&self) -> impl Iterator<Item = &Job> {
         self.jobs.iter().chain(&self.foreign_jobs)
     }
 
     /// All ConfigMaps with the key.
-    pub fn owners(&self) -> &[TaskOwner] {
+    pub(crate) fn owners(&self) -> &[TaskOwner] {
         &self.owners
     }
 
-    pub fn job_mut(&mut self, uid: &str) -> Option<&mut Job> {
+    pub(crate) fn job_mut(&mut self, uid: &str) -> Option<&mut Job> {
         self.jobs
             .iter_mut()
             .chain(&mut self.foreign_jobs)
             .find(|job| job.uid == uid)
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.jobs.is_empty() && self.foreign_jobs.is_empty() && self.pods.is_empty() && self.owners.is_empty()
     }
 
     /// The owner of the Jobs. A single Job has none, even if a ConfigMap has the same key.
-    pub fn owner(&self) -> Option<&TaskOwner> {
+    pub(crate) fn owner(&self) -> Option<&TaskOwner> {
         let accepted_owner = self.accepted_owner.as_ref()?;
         self.owners.iter().find(|owner| owner.uid == *accepted_owner)
     }
@@ -137,26 +137,26 @@ impl Task {
     }
 
     /// The Jobs of the current attempt.
-    pub fn current_jobs(&self) -> &[Job] {
+    pub(crate) fn current_jobs(&self) -> &[Job] {
         Attempts::of(&self.jobs).current
     }
 
     /// Whether users can see the task: it has Jobs, and their owner is committed.
-    pub fn is_visible(&self) -> bool {
+    pub(crate) fn is_visible(&self) -> bool {
         let is_owned = self.jobs.first().is_some_and(|job| job.owned_by.is_some());
         !self.jobs.is_empty() && (!is_owned || self.owner().is_none_or(|owner| owner.committed))
     }
 
     /// Whether the task was deleted but finalizers still hold its owner or all Jobs of its current attempt. A single
     /// deleted Job of a gang, or the Jobs of earlier attempts, don't count.
-    pub fn is_terminating(&self) -> bool {
+    pub(crate) fn is_terminating(&self) -> bool {
         let current = self.current_jobs();
         let are_going = !current.is_empty() && current.iter().all(|job| job.terminating.is_some());
         are_going || self.owner().is_some_and(|owner| owner.terminating)
     }
 
     /// Whether the task waits to start, or to be retried.
-    pub fn is_pending(&self) -> bool {
+    pub(crate) fn is_pending(&self) -> bool {
         let snapshot = self.snapshot.as_ref();
         snapshot.is_some_and(|snapshot| snapshot.state == TaskState::Pending)
     }

@@ -27,7 +27,7 @@ pub(super) struct Tombstones {
 
 impl Tombstones {
     /// Remembers that an object is gone.
-    pub fn add(&mut self, uid: &str, how: Removal) {
+    pub(crate) fn add(&mut self, uid: &str, how: Removal) {
         let now = Instant::now();
         while self
             .order
@@ -50,12 +50,12 @@ impl Tombstones {
     }
 
     /// Whether a response about this object is too late to be applied.
-    pub fn contains(&self, uid: &str) -> bool {
+    pub(crate) fn contains(&self, uid: &str) -> bool {
         self.removals.contains_key(uid)
     }
 
     /// Whether a watch event about this object is outdated. An object that only disappeared from a watch has come back.
-    pub fn is_stale(&mut self, uid: &str) -> bool {
+    pub(crate) fn is_stale(&mut self, uid: &str) -> bool {
         match self.removals.get(uid) {
             None => false,
             Some(Removal::Deleted) => true,

@@ -17,12 +17,12 @@ pub(super) struct Warnings {
 
 impl Warnings {
     /// Stores a warning about a known object.
-    pub fn put(&mut self, warning: Warning) {
+    pub(crate) fn put(&mut self, warning: Warning) {
         self.attached.insert(warning.about, warning.reason);
     }
 
     /// Stores a warning until its object arrives. Drops the oldest one if there are too many.
-    pub fn put_pending(&mut self, warning: Warning) {
+    pub(crate) fn put_pending(&mut self, warning: Warning) {
         if self.pending.len() == MAX_PENDING {
             self.pending.pop_front();
         }
@@ -30,7 +30,7 @@ impl Warnings {
     }
 
     /// Applies the warnings that arrived before this object.
-    pub fn attach(&mut self, uid: &str) {
+    pub(crate) fn attach(&mut self, uid: &str) {
         // The list is nearly empty, except right after startup or during a flood of events.
         while let Some(index) = self.pending.iter().position(|warning| warning.about == uid) {
             if let Some(warning) = self.pending.remove(index) {
@@ -39,11 +39,11 @@ impl Warnings {
         }
     }
 
-    pub fn remove(&mut self, uid: &str) {
+    pub(crate) fn remove(&mut self, uid: &str) {
         self.attached.remove(uid);
     }
 
-    pub fn get(&self, uid: &str) -> Option<&Reason> {
+    pub(crate) fn get(&self, uid: &str) -> Option<&Reason> {
         self.attached.get(uid)
     }
 }

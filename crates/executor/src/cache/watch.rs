@@ -49,7 +49,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Starts the watches, which run until `stop`.
-pub fn spawn_watches(
+pub(crate) fn spawn_watches(
     client: &ApiClient,
     cache: &Arc<Cache>,
     health: &Arc<Health>,

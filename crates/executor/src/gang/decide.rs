@@ -9,7 +9,7 @@ use crate::kubernetes::ObjectRef;
 
 /// A step toward the desired state.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Open the start gate: all nodes run, so publish every address to these pods, each with its deadline in seconds.
     OpenStartGate {
         pods: Vec<(ObjectRef, Option<i64>)>,
@@ -39,7 +39,7 @@ pub enum Action {
 
 /// A node whose container has ended while injected containers in its pod keep running.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeftoverContainers {
+pub(crate) struct LeftoverContainers {
     pub job: ObjectRef,
     pub pod: ObjectRef,
     pub exit_code: i32,
@@ -47,7 +47,7 @@ pub struct LeftoverContainers {
 
 impl Action {
     /// The gate that the step opens.
-    pub fn gate(&self) -> Option<Gate> {
+    pub(crate) fn gate(&self) -> Option<Gate> {
         match self {
             Self::OpenStartGate { .. } => Some(Gate::Start),
             Self::OpenRunGate { .. } => Some(Gate::Run),
@@ -60,13 +60,13 @@ impl Action {
 
     /// Whether the step is irreversible, so that it must be decided on a fresh read. Opening a gate needs none: turns
     /// in the owner already prevent two servers from disagreeing about it.
-    pub fn is_final(&self) -> bool {
+    pub(crate) fn is_final(&self) -> bool {
         self.gate().is_none()
     }
 }
 
 /// The steps that are possible now, in any order.
-pub fn decide(task: &ManagedTask, now: Timestamp) -> Vec<Action> {
+pub(crate) fn decide(task: &ManagedTask, now: Timestamp) -> Vec<Action> {
     let mut actions = steps(task, now);
     let leftover: Vec<LeftoverContainers> = task.nodes.iter().filter_map(leftover_containers).collect();
     if !leftover.is_empty() {
@@ -112,7 +112,7 @@ fn leftover_containers((job, pod): &(Job, Option<Pod>)) -> Option<LeftoverContai
 }
 
 /// Ends every unfinished node because this one failed.
-pub fn end_all(task: &ManagedTask, because_of: u32) -> Vec<Action> {
+pub(crate) fn end_all(task: &ManagedTask, because_of: u32) -> Vec<Action> {
     let (mut pods, mut jobs) = (Vec::new(), Vec::new());
     for (job, pod) in &task.nodes {
         if job.is_over() || job.ended_because_of.is_some() {

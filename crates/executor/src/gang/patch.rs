@@ -8,11 +8,11 @@ use crate::error::Error;
 use crate::kubernetes::{self, ApiClient, NamespacedObject, ObjectRef};
 
 /// How many objects of one task are changed concurrently.
-pub const CONCURRENT_PATCHES: usize = 32;
+pub(crate) const CONCURRENT_PATCHES: usize = 32;
 
 /// A merge patch for one object, limited to one `resourceVersion` where it must not overwrite a concurrent change.
 #[derive(Debug, Clone)]
-pub struct ObjectPatch {
+pub(crate) struct ObjectPatch {
     pub object: ObjectRef,
     pub version: Option<String>,
     pub merge: Value,
@@ -20,14 +20,14 @@ pub struct ObjectPatch {
 
 impl ObjectPatch {
     /// A change that applies to any version of the object.
-    pub fn of(object: ObjectRef, merge: Value) -> Self {
+    pub(crate) fn of(object: ObjectRef, merge: Value) -> Self {
         let version = None;
         Self { object, version, merge }
     }
 }
 
 /// Changes pods. Continues after a failure, so that one pod cannot block the others, and returns the first error.
-pub async fn patch_pods(
+pub(crate) async fn patch_pods(
     client: &ApiClient,
     cache: &Cache,
     action: &'static str,
@@ -45,7 +45,7 @@ pub async fn patch_pods(
 }
 
 /// Changes Jobs in the same way as [`patch_pods`].
-pub async fn patch_jobs(
+pub(crate) async fn patch_jobs(
     client: &ApiClient,
     cache: &Cache,
     action: &'static str,

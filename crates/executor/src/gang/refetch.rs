@@ -9,7 +9,11 @@ use crate::labels;
 const ACTION: &str = "refresh the task";
 
 /// The current state of the task, or `None` if it is gone or being deleted.
-pub async fn refetch(client: &ApiClient, key: &TaskKey, task: &ManagedTask) -> Result<Option<ManagedTask>, Error> {
+pub(crate) async fn refetch(
+    client: &ApiClient,
+    key: &TaskKey,
+    task: &ManagedTask,
+) -> Result<Option<ManagedTask>, Error> {
     let selector = format!("{}={}", labels::TASK_ID, key.id);
     let owner = async {
         match &task.owner {

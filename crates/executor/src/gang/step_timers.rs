@@ -16,7 +16,7 @@ const LONGEST: Duration = Duration::from_secs(300);
 
 /// When the next attempt of each task may start, and when its next gate may open.
 #[derive(Debug)]
-pub struct StepTimers {
+pub(crate) struct StepTimers {
     attempts: Timer<u32>,
     gates: Timer<Gate>,
     sync_delay: Duration,
@@ -24,7 +24,7 @@ pub struct StepTimers {
 
 impl StepTimers {
     /// `sync_delay` is the longest time after which a kubelet notices a change of a pod it has just synced.
-    pub fn new(sync_delay: Duration) -> Self {
+    pub(crate) fn new(sync_delay: Duration) -> Self {
         Self {
             attempts: Timer::default(),
             gates: Timer::default(),
@@ -34,7 +34,7 @@ impl StepTimers {
 
     /// How long the task still has to wait before this attempt, or `None` if it can start: a task that fails
     /// immediately must not retry in a tight loop. The first call starts the pause.
-    pub fn before_attempt(&self, key: &Arc<TaskKey>, attempt: u32, now: Instant) -> Option<Duration> {
+    pub(crate) fn before_attempt(&self, key: &Arc<TaskKey>, attempt: u32, now: Instant) -> Option<Duration> {
         self.attempts.left(key, attempt, pause_before(attempt), now)
     }
 
@@ -47,7 +47,12 @@ impl StepTimers {
     /// (`GetNewerThan` in `pkg/kubelet/pod_workers.go` of kubernetes/kubernetes). The node that started or finished its
     /// setup last was synced a moment ago; the others were not. If the gate opened immediately, they would pass it up
     /// to a second before the last node.
-    pub fn hold_back_gate(&self, key: &Arc<TaskKey>, actions: &mut Vec<Action>, now: Instant) -> Option<Duration> {
+    pub(crate) fn hold_back_gate(
+        &self,
+        key: &Arc<TaskKey>,
+        actions: &mut Vec<Action>,
+        now: Instant,
+    ) -> Option<Duration> {
         let Some(gate) = actions.iter().find_map(Action::gate) else {
             self.gates.reset(key);
             return None;

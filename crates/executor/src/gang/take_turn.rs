@@ -10,7 +10,12 @@ use crate::labels;
 
 /// Advances the task to `turn`, and returns whether it is there now. If somebody changed the owner since `task` was
 /// read, nothing is written, and the task must be read again. A task without an owner needs no turns.
-pub async fn take_turn(client: &ApiClient, cache: &Cache, task: &ManagedTask, turn: Turn) -> Result<bool, Error> {
+pub(crate) async fn take_turn(
+    client: &ApiClient,
+    cache: &Cache,
+    task: &ManagedTask,
+    turn: Turn,
+) -> Result<bool, Error> {
     let Some(owner) = &task.owner else { return Ok(true) };
     if owner.turn == Some(turn) {
         return Ok(true);

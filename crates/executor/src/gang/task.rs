@@ -11,14 +11,14 @@ use crate::cache::{
 
 /// How many earlier attempts keep their Jobs, with the logs of their pods. Without a limit, a task that is preempted
 /// every hour would fill the namespace.
-pub const ATTEMPT_HISTORY_LIMIT: u32 = 10;
+pub(crate) const ATTEMPT_HISTORY_LIMIT: u32 = 10;
 
 /// How far the clocks of the server and of Kubernetes may disagree about when a task was submitted.
 const AGREEMENT: SignedDuration = SignedDuration::from_mins(1);
 
 /// A task that a controller works on: a gang, or a task that may be retried or has a provisioning timeout.
 #[derive(Debug, Clone, Default)]
-pub struct ManagedTask {
+pub(crate) struct ManagedTask {
     /// How many nodes the task has. There may be fewer Jobs while some are still being created.
     pub num_nodes: u32,
     /// The nodes of the current attempt.
@@ -37,7 +37,7 @@ pub struct ManagedTask {
 
 impl ManagedTask {
     /// Assembles a task from its objects, in any order. Drops Jobs and pods that only claim to belong to it.
-    pub fn of(owner: Option<TaskOwner>, mut jobs: Vec<Job>, pods: &[Pod], num_nodes: u32) -> Self {
+    pub(crate) fn of(owner: Option<TaskOwner>, mut jobs: Vec<Job>, pods: &[Pod], num_nodes: u32) -> Self {
         let members = Members::of(owner.as_slice(), jobs.iter());
         let is_member: Vec<bool> = jobs.iter().map(|job| members.include(job)).collect();
         let mut is_member = is_member.into_iter();
@@ -53,7 +53,7 @@ impl ManagedTask {
 
     /// The task in the cache, or `None` if it needs no attention: a single node that is not retried, or a finished
     /// task.
-    pub fn from_cache(task: &Task) -> Option<Self> {
+    pub(crate) fn from_cache(task: &Task) -> Option<Self> {
         let snapshot = task.snapshot.as_ref()?;
         let jobs = Attempts::of(&task.jobs);
         let current = jobs.current;
@@ -74,7 +74,7 @@ impl ManagedTask {
     }
 
     /// The tasks in the cache that need attention and that `is_wanted` accepts.
-    pub fn select(cache: &Cache, is_wanted: impl Fn(&Task) -> bool) -> Vec<(Arc<TaskKey>, Self)> {
+    pub(crate) fn select(cache: &Cache, is_wanted: impl Fn(&Task) -> bool) -> Vec<(Arc<TaskKey>, Self)> {
         cache.select(|entry: CacheEntry<'_>| {
             let mut task = Some(entry.task)
                 .filter(|task| is_wanted(task))
@@ -87,7 +87,7 @@ impl ManagedTask {
 
     /// The current turn according to the owner. Owners created by older versions record none, so it is derived from the
     /// Jobs.
-    pub fn turn(&self) -> Turn {
+    pub(crate) fn turn(&self) -> Turn {
         let recorded = self.owner.as_ref().and_then(|owner| owner.turn);
         let turn = recorded.unwrap_or(Turn {
             attempt: self.nodes.first().map_or(1, |(job, _)| job.attempt),
@@ -107,7 +107,7 @@ impl ManagedTask {
 
     /// When the task was submitted, for ordering tasks. The annotation has fractions of a second, but anybody can edit
     /// it, so it counts only if it roughly agrees with Kubernetes.
-    pub fn submitted_at(&self) -> Timestamp {
+    pub(crate) fn submitted_at(&self) -> Timestamp {
         let Some((job, _)) = self.nodes.first() else {
             return Timestamp::MAX;
         };
@@ -120,7 +120,7 @@ impl ManagedTask {
     }
 
     /// Whether the start gate is open or about to be opened.
-    pub fn has_started(&self) -> bool {
+    pub(crate) fn has_started(&self) -> bool {
         let may_start = |pod: &Option<Pod>| pod.as_ref().is_some_and(|pod| pod.may_start());
         self.turn().stage == Stage::Started || self.nodes.iter().any(|(_, pod)| may_start(pod))
     }
@@ -145,7 +145,7 @@ impl ManagedTask {
 
 /// Whether a task is to be looked at whenever it changes: it is a gang, it may be retried, or containers in one of its
 /// pods have outlived the task's own.
-pub fn is_reconciled(task: &Task) -> bool {
+pub(crate) fn is_reconciled(task: &Task) -> bool {
     let is_managed = |job: &Job| job.gang.is_some() || job.recovery.is_some();
     let has_leftover_containers = task.pods.iter().any(|pod| pod.has_leftover_containers);
     task.snapshot.is_some() && (has_leftover_containers || task.jobs.first().is_some_and(is_managed))

@@ -46,7 +46,7 @@ const RETRY_LIMIT: Duration = Duration::from_secs(20);
 
 /// Calls within one namespace.
 #[derive(Clone)]
-pub struct ApiClient {
+pub(crate) struct ApiClient {
     client: Client,
     namespace: String,
     clock: Clock,
@@ -55,7 +55,7 @@ pub struct ApiClient {
 
 /// The result of a delete.
 #[derive(Debug)]
-pub enum DeleteOutcome<K> {
+pub(crate) enum DeleteOutcome<K> {
     /// The object no longer exists.
     Deleted,
     /// The object exists until its finalizers are removed.
@@ -64,7 +64,7 @@ pub enum DeleteOutcome<K> {
 
 impl ApiClient {
     /// Calls within `namespace` through `client`.
-    pub fn new(client: Client, namespace: String, clock: Clock) -> Self {
+    pub(crate) fn new(client: Client, namespace: String, clock: Clock) -> Self {
         Self {
             client,
             namespace,
@@ -74,12 +74,12 @@ impl ApiClient {
     }
 
     /// Waits until Kubernetes denies a call, or reports that the namespace is gone.
-    pub async fn wait_for_denial(&self) {
+    pub(crate) async fn wait_for_denial(&self) {
         self.denials.notified().await;
     }
 
     /// Wakes [`Self::wait_for_denial`] for failures that suggest a permission or the namespace was removed.
-    pub fn report_denial(&self, error: &kube::Error) {
+    pub(crate) fn report_denial(&self, error: &kube::Error) {
         if let kube::Error::Api(status) = error
             && (status.code == 403 || is_about_namespace(status))
         {
@@ -87,22 +87,22 @@ impl ApiClient {
         }
     }
 
-    pub fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    pub fn namespace(&self) -> &str {
+    pub(crate) fn namespace(&self) -> &str {
         &self.namespace
     }
 
     /// Typed access without a time limit, for watches and log streams, which have their own.
-    pub fn namespaced<K: NamespacedObject>(&self) -> Api<K> {
+    pub(crate) fn namespaced<K: NamespacedObject>(&self) -> Api<K> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
     /// Reads the version of the kube-apiserver, e.g., `v1.37.2`, within `limit`. This is the cheapest proof that it
     /// answers.
-    pub async fn server_version(&self, limit: Duration) -> Result<String, Error> {
+    pub(crate) async fn server_version(&self, limit: Duration) -> Result<String, Error> {
         let call = call_once("reach the Kubernetes API", limit, self.client.apiserver_version()).await;
         Ok(call.result?.git_version)
     }
@@ -110,7 +110,7 @@ impl ApiClient {
     /// Fails if the kube-apiserver reports that it is not ready, e.g., because it cannot write to its store. A
     /// kube-apiserver that is slow, or that denies the check, passes: the cache notices on its own if updates stop
     /// arriving.
-    pub async fn check_ready(&self) -> Result<(), Error> {
+    pub(crate) async fn check_ready(&self) -> Result<(), Error> {
         let request = http::Request::get("/readyz").body(Vec::new());
         let Ok(request) = request else { return Ok(()) };
         match timeout(READY_TIMEOUT, self.client.request_text(request)).await {
@@ -123,7 +123,7 @@ impl ApiClient {
     }
 
     /// Lists the cluster nodes. They are cluster-scoped, so the server may lack permission.
-    pub async fn nodes(&self) -> Result<Vec<Node>, Error> {
+    pub(crate) async fn nodes(&self) -> Result<Vec<Node>, Error> {
         let api: Api<Node> = Api::all(self.client.clone());
         let params = ListParams::default();
         let call = self
@@ -133,7 +133,7 @@ impl ApiClient {
     }
 
     /// Validates an object with a dry-run create, including quotas and policies.
-    pub async fn validate<K: NamespacedObject + Serialize>(
+    pub(crate) async fn validate<K: NamespacedObject + Serialize>(
         &self,
         action: &'static str,
         object: &K,
@@ -150,7 +150,7 @@ impl ApiClient {
     }
 
     /// Whether the server has a permission in the namespace.
-    pub async fn is_allowed(&self, attributes: ResourceAttributes) -> Result<bool, Error> {
+    pub(crate) async fn is_allowed(&self, attributes: ResourceAttributes) -> Result<bool, Error> {
         let review = SelfSubjectAccessReview {
             spec: SelfSubjectAccessReviewSpec {
                 resource_attributes: Some(ResourceAttributes {
@@ -170,7 +170,7 @@ impl ApiClient {
     }
 
     /// The labels of the namespace, or `None` without permission to read it.
-    pub async fn namespace_labels(&self) -> Result<Option<BTreeMap<String, String>>, Error> {
+    pub(crate) async fn namespace_labels(&self) -> Result<Option<BTreeMap<String, String>>, Error> {
         let api: Api<Namespace> = Api::all(self.client.clone());
         match self
             .with_retries("read the namespace", READ_TIMEOUT, || api.get(&self.namespace))
@@ -190,7 +190,7 @@ impl ApiClient {
     ///
     /// # Errors
     /// After a rejection the object does not exist; after a transient error it may.
-    pub async fn create<K: NamespacedObject + Serialize>(
+    pub(crate) async fn create<K: NamespacedObject + Serialize>(
         &self,
         action: &'static str,
         object: &K,
@@ -215,13 +215,13 @@ impl ApiClient {
     }
 
     /// Reads one object, or returns `None` if it is not found.
-    pub async fn get<K: NamespacedObject>(&self, action: &'static str, name: &str) -> Result<Option<K>, Error> {
+    pub(crate) async fn get<K: NamespacedObject>(&self, action: &'static str, name: &str) -> Result<Option<K>, Error> {
         let api = self.namespaced::<K>();
         none_if_not_found(self.with_retries(action, READ_TIMEOUT, || api.get(name)).await.result)
     }
 
     /// Lists the objects with these labels.
-    pub async fn list<K: NamespacedObject>(&self, action: &'static str, labels: &str) -> Result<Vec<K>, Error> {
+    pub(crate) async fn list<K: NamespacedObject>(&self, action: &'static str, labels: &str) -> Result<Vec<K>, Error> {
         let api = self.namespaced::<K>();
         let params = ListParams::default().labels(labels);
         Ok(self
@@ -236,7 +236,7 @@ impl ApiClient {
     /// # Errors
     /// A conflict if the version is outdated. A try whose response was lost may have applied the patch, and its retry
     /// then ends in a conflict as well.
-    pub async fn merge_patch<K: NamespacedObject>(
+    pub(crate) async fn merge_patch<K: NamespacedObject>(
         &self,
         action: &'static str,
         target: Target<'_>,
@@ -260,7 +260,7 @@ impl ApiClient {
     ///
     /// # Errors
     /// A conflict if a version is given and outdated.
-    pub async fn delete<K: NamespacedObject>(
+    pub(crate) async fn delete<K: NamespacedObject>(
         &self,
         action: &'static str,
         target: Target<'_>,

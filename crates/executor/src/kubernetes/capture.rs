@@ -35,16 +35,16 @@ tokio::task_local! {
 
 /// Records whether a response body arrived completely. `kube` ends a watch in the same way if its connection is cut.
 #[derive(Debug, Clone, Default)]
-pub struct BodyEnd(Arc<AtomicBool>);
+pub(crate) struct BodyEnd(Arc<AtomicBool>);
 
 impl BodyEnd {
     /// Whether the body is complete.
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
     /// Runs a call, and records here when its response body ends.
-    pub async fn track<T>(&self, call: impl Future<Output = T>) -> T {
+    pub(crate) async fn track<T>(&self, call: impl Future<Output = T>) -> T {
         BODY_END.scope(self.clone(), call).await
     }
 }
@@ -83,7 +83,7 @@ pub(super) fn capture_layer<B>() -> MapResponseLayer<impl Fn(Response<B>) -> Res
 
 /// A body that records its end.
 #[derive(Debug)]
-pub struct TrackedBody<B> {
+pub(crate) struct TrackedBody<B> {
     body: B,
     end: Option<BodyEnd>,
 }

@@ -15,7 +15,7 @@ use crate::error::{Error, first_line};
 ///
 /// # Errors
 /// [`Error::NoCluster`] if no cluster is configured, [`Error::Configuration`] if the configuration is invalid.
-pub async fn load() -> Result<Config, Error> {
+pub(crate) async fn load() -> Result<Config, Error> {
     match kubeconfig()? {
         Some(kubeconfig) => config_of(kubeconfig).await,
         None if std::env::var_os("KUBERNETES_SERVICE_HOST").is_none() => Err(Error::NoCluster),

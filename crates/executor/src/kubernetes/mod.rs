@@ -6,16 +6,18 @@ mod config;
 mod connect;
 mod object;
 
-pub use api_client::{ApiClient, DeleteOutcome};
-pub use capture::{BodyEnd, client};
+pub(crate) use api_client::{ApiClient, DeleteOutcome};
+pub(crate) use capture::BodyEnd;
+pub use capture::client;
 pub use connect::connect;
-pub use object::{NamespacedObject, ObjectRef, Target};
+pub use object::ObjectRef;
+pub(crate) use object::{NamespacedObject, Target};
 
-pub use k8s_openapi::api::authorization::v1::{
+pub(crate) use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
-pub use k8s_openapi::api::batch::v1::{Job, JobSpec};
-pub use k8s_openapi::api::core::v1::{
+pub(crate) use k8s_openapi::api::batch::v1::{Job, JobSpec};
+pub(crate) use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, ConfigMap, ConfigMapEnvSource, ConfigMapVolumeSource, Container, DownwardAPIVolumeFile,
     DownwardAPIVolumeSource, EmptyDirVolumeSource, EnvFromSource, EnvVar, EnvVarSource, Event, ExecAction, Namespace,
     Node, ObjectFieldSelector, PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimVolumeSource,
@@ -23,7 +25,7 @@ pub use k8s_openapi::api::core::v1::{
     SeccompProfile, SecurityContext, Service, ServiceSpec, Volume, VolumeMount, VolumeResourceRequirements,
     WeightedPodAffinityTerm,
 };
-pub use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
-pub use kube::api::{Api, DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams, WatchParams};
-pub use kube::{Client, Resource, ResourceExt};
+pub(crate) use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+pub(crate) use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+pub(crate) use kube::api::{Api, DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams, WatchParams};
+pub(crate) use kube::{Client, Resource, ResourceExt};

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use super::Resource;
 
 /// A namespaced kind that can be read.
-pub trait NamespacedObject:
+pub(crate) trait NamespacedObject:
     Resource<Scope = NamespaceResourceScope, DynamicType: Default> + Clone + DeserializeOwned + Debug
 {
 }

@@ -47,7 +47,7 @@ pub(super) struct ChunkBuilder {
 
 impl ChunkBuilder {
     /// Starts a chunk at `before`.
-    pub fn new(before: LogPosition) -> Self {
+    pub(crate) fn new(before: LogPosition) -> Self {
         Self {
             before,
             content: BytesMut::new(),
@@ -56,7 +56,7 @@ impl ChunkBuilder {
     }
 
     /// Adds the bytes of a line from offset `from`; `line` is the position after the whole line.
-    pub fn add(&mut self, line: LogPosition, from: u64, bytes: &[u8]) {
+    pub(crate) fn add(&mut self, line: LogPosition, from: u64, bytes: &[u8]) {
         self.content.put_slice(bytes);
         self.segments.push(Segment {
             line,
@@ -66,7 +66,7 @@ impl ChunkBuilder {
     }
 
     /// The chunk, with `style` as its common style, or `None` if nothing was added.
-    pub fn build(self, style: &LineStyle) -> Option<Chunk> {
+    pub(crate) fn build(self, style: &LineStyle) -> Option<Chunk> {
         if self.segments.is_empty() {
             return None;
         }
@@ -83,7 +83,7 @@ impl ChunkBuilder {
 
 impl Chunk {
     /// The position after the last segment.
-    pub fn after(&self) -> LogPosition {
+    pub(crate) fn after(&self) -> LogPosition {
         let last = self.segments[self.segments.len() - 1];
         if self.is_open() {
             last.line.within(last.from + self.length(self.segments.len() - 1))
@@ -93,17 +93,17 @@ impl Chunk {
     }
 
     /// Whether it ends in the middle of a line.
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.content.last() != Some(&b'\n')
     }
 
     /// The approximate memory size.
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.content.len() + self.common.len() + self.segments.len() * size_of::<Segment>()
     }
 
     /// The text after `position` in the common style.
-    pub fn common(&self, position: LogPosition, style: &LineStyle) -> Bytes {
+    pub(crate) fn common(&self, position: LogPosition, style: &LineStyle) -> Bytes {
         if position <= self.before {
             self.common.clone()
         } else {
@@ -112,7 +112,7 @@ impl Chunk {
     }
 
     /// The text after `position` in any style.
-    pub fn write(&self, position: LogPosition, style: &LineStyle) -> Bytes {
+    pub(crate) fn write(&self, position: LogPosition, style: &LineStyle) -> Bytes {
         let plain = style.prefix.is_empty() && !style.timestamps;
         if plain && position <= self.before {
             return self.content.clone();

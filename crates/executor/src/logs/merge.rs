@@ -29,7 +29,7 @@ pub(super) struct MergedLog {
 }
 
 impl MergedLog {
-    pub fn new(nodes: impl IntoIterator<Item = Node>) -> Self {
+    pub(crate) fn new(nodes: impl IntoIterator<Item = Node>) -> Self {
         Self {
             nodes: nodes.into_iter().collect(),
             within_line: false,

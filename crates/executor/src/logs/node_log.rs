@@ -94,7 +94,7 @@ enum ReadState {
 }
 
 impl NodeLog {
-    pub fn new(context: FollowerContext, rank: u32) -> Self {
+    pub(crate) fn new(context: FollowerContext, rank: u32) -> Self {
         let style = LineStyle {
             timestamps: context.timestamps,
             ..common_style(rank, context.num_nodes, 1)
@@ -114,7 +114,7 @@ impl NodeLog {
     }
 
     /// Returns the next piece, or `None` at the end. Cancel-safe.
-    pub async fn next(&mut self) -> Option<Result<LogPiece, LogTruncated>> {
+    pub(crate) async fn next(&mut self) -> Option<Result<LogPiece, LogTruncated>> {
         loop {
             match &mut self.state {
                 ReadState::Waiting => self.state = self.wait().await,

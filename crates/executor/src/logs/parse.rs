@@ -35,7 +35,7 @@ pub(super) struct Parser {
 
 impl Parser {
     /// A parser that continues after `target` with a response from [`LogPosition::resume_time`] on.
-    pub fn resume(target: LogPosition) -> Self {
+    pub(crate) fn resume(target: LogPosition) -> Self {
         Self {
             target,
             line: LogPosition::START,
@@ -46,7 +46,7 @@ impl Parser {
     }
 
     /// The position after everything that was passed on.
-    pub fn position(&self) -> LogPosition {
+    pub(crate) fn position(&self) -> LogPosition {
         self.target
     }
 
@@ -54,7 +54,7 @@ impl Parser {
     ///
     /// # Errors
     /// A line without a timestamp is not part of the log.
-    pub fn push(&mut self, bytes: &[u8], style: &LineStyle) -> Result<Option<Chunk>, NotALog> {
+    pub(crate) fn push(&mut self, bytes: &[u8], style: &LineStyle) -> Result<Option<Chunk>, NotALog> {
         let mut builder = ChunkBuilder::new(self.target);
         let mut rest = bytes;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
@@ -77,12 +77,12 @@ impl Parser {
     }
 
     /// Whether an incomplete line is held back that [`Self::finish`] could return.
-    pub fn has_partial_line(&self) -> bool {
+    pub(crate) fn has_partial_line(&self) -> bool {
         !self.pending.is_empty() && (self.inside.is_some() || split_time(&self.pending).is_some())
     }
 
     /// Returns the incomplete line that is held back, when the log has ended or pauses.
-    pub fn finish(&mut self, style: &LineStyle) -> Result<Option<Chunk>, NotALog> {
+    pub(crate) fn finish(&mut self, style: &LineStyle) -> Result<Option<Chunk>, NotALog> {
         let mut builder = ChunkBuilder::new(self.target);
         let part = std::mem::take(&mut self.pending);
         if !part.is_empty() {

@@ -21,14 +21,14 @@ pub(super) struct LogPosition {
 
 impl LogPosition {
     /// The position before the first line.
-    pub const START: Self = Self {
+    pub(crate) const START: Self = Self {
         at: Timestamp::MIN,
         lines: 0,
         bytes: WHOLE,
     };
 
     /// The position just before everything written at `time` or later.
-    pub fn since(time: Timestamp) -> Self {
+    pub(crate) fn since(time: Timestamp) -> Self {
         let before = time
             .checked_sub(jiff::SignedDuration::from_nanos(1))
             .unwrap_or(Timestamp::MIN);
@@ -40,7 +40,7 @@ impl LogPosition {
     }
 
     /// The position after the next line, which was written at `time`.
-    pub fn next_line(self, time: Timestamp) -> Self {
+    pub(crate) fn next_line(self, time: Timestamp) -> Self {
         let lines = if time > self.at {
             1
         } else {
@@ -54,12 +54,12 @@ impl LogPosition {
     }
 
     /// The position after the first `bytes` of the last line.
-    pub fn within(self, bytes: u64) -> Self {
+    pub(crate) fn within(self, bytes: u64) -> Self {
         Self { bytes, ..self }
     }
 
     /// How many bytes of the line that ends at `line` lie before this position.
-    pub fn read_of(self, line: Self) -> u64 {
+    pub(crate) fn read_of(self, line: Self) -> u64 {
         match (line.at, line.lines).cmp(&(self.at, self.lines)) {
             std::cmp::Ordering::Less => WHOLE,
             std::cmp::Ordering::Equal => self.bytes,
@@ -68,7 +68,7 @@ impl LogPosition {
     }
 
     /// The `sinceTime` with which to continue here, or `None` to start at the beginning.
-    pub fn resume_time(self) -> Option<Timestamp> {
+    pub(crate) fn resume_time(self) -> Option<Timestamp> {
         if self.at == Timestamp::MIN {
             return None;
         }
@@ -76,7 +76,7 @@ impl LogPosition {
     }
 
     /// The latest time so far.
-    pub fn time(self) -> Timestamp {
+    pub(crate) fn time(self) -> Timestamp {
         self.at
     }
 }

@@ -60,12 +60,12 @@ pub(super) enum ReadError {
 
 impl ReadError {
     /// Whether the pod, and its log with it, is gone.
-    pub fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         matches!(self, Self::Open(kube::Error::Api(status)) if status.is_not_found())
     }
 
     /// Whether a retry would fail as well, e.g., without permission to read logs.
-    pub fn is_permanent(&self) -> bool {
+    pub(crate) fn is_permanent(&self) -> bool {
         matches!(self, Self::Open(kube::Error::Api(status)) if matches!(status.code, 403 | 405 | 422))
     }
 }
@@ -88,7 +88,7 @@ pub(super) struct LogReader {
 impl LogReader {
     /// Requests a part of a log. When following, the kube-apiserver may not respond before the next line is written, so
     /// there is no timeout.
-    pub async fn open(client: &ApiClient, source: &LogSource, range: ReadRange) -> Result<Self, ReadError> {
+    pub(crate) async fn open(client: &ApiClient, source: &LogSource, range: ReadRange) -> Result<Self, ReadError> {
         let params = LogParams {
             container: Some(labels::CONTAINER.to_owned()),
             follow: range.follow,
@@ -117,13 +117,13 @@ impl LogReader {
     }
 
     /// The position after everything that was passed on.
-    pub fn position(&self) -> LogPosition {
+    pub(crate) fn position(&self) -> LogPosition {
         self.parser.position()
     }
 
     /// Returns the next chunk, or `None` at the end of the response. Collects data for `pace` after the first bytes,
     /// because the kube-apiserver sends each line separately.
-    pub async fn next(&mut self, pace: Duration) -> Result<Option<Chunk>, ReadError> {
+    pub(crate) async fn next(&mut self, pace: Duration) -> Result<Option<Chunk>, ReadError> {
         loop {
             if let Some(error) = self.broken.take() {
                 return Err(error);
@@ -197,7 +197,7 @@ impl LogReader {
     }
 
     /// Returns a last line without a newline. Call this only if the log is known to have ended.
-    pub fn finish(&mut self) -> Result<Option<Chunk>, ReadError> {
+    pub(crate) fn finish(&mut self) -> Result<Option<Chunk>, ReadError> {
         Ok(self.parser.finish(&self.style)?)
     }
 }

@@ -64,7 +64,7 @@ pub(super) enum RingItem {
 
 impl Ring {
     /// An empty ring at `start`.
-    pub fn new(start: LogPosition) -> Arc<Self> {
+    pub(crate) fn new(start: LogPosition) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(RingState {
                 chunks: VecDeque::new(),
@@ -81,7 +81,7 @@ impl Ring {
     }
 
     /// Follows from `position`, or returns `None` if the ring has moved past it.
-    pub fn follow(self: &Arc<Self>, position: LogPosition) -> Option<RingCursor> {
+    pub(crate) fn follow(self: &Arc<Self>, position: LogPosition) -> Option<RingCursor> {
         let mut state = self.lock();
         if position < state.start {
             return None;
@@ -102,7 +102,7 @@ impl Ring {
     }
 
     /// Adds a chunk. If the ring is full, first waits a moment for slow followers.
-    pub async fn push(&self, chunk: Chunk) {
+    pub(crate) async fn push(&self, chunk: Chunk) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             let advanced = self.advanced.notified();
@@ -118,7 +118,7 @@ impl Ring {
     }
 
     /// How long to collect output before pushing it.
-    pub fn pace(&self) -> Duration {
+    pub(crate) fn pace(&self) -> Duration {
         let followers = self.lock().cursors.len();
         if followers <= CROWD {
             return Duration::ZERO;
@@ -128,7 +128,7 @@ impl Ring {
     }
 
     /// Ends the log, with an error if the rest cannot be read.
-    pub fn close(&self, end: Result<(), Arc<str>>) {
+    pub(crate) fn close(&self, end: Result<(), Arc<str>>) {
         self.lock().end = Some(end);
         self.pushed.notify_waiters();
     }
@@ -162,7 +162,7 @@ impl RingState {
 
 impl RingCursor {
     /// Waits for the next chunk. Cancel-safe.
-    pub async fn next(&self) -> RingItem {
+    pub(crate) async fn next(&self) -> RingItem {
         loop {
             // Register before checking: a chunk pushed between the check and the wait would otherwise be missed.
             let pushed = self.ring.pushed.notified();

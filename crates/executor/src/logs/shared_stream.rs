@@ -72,7 +72,7 @@ pub(super) struct Subscription {
 impl SharedStreams {
     /// Joins the stream of a pod at `position`, or starts it there. Returns `None` if the stream has moved past
     /// `position`.
-    pub fn join(
+    pub(crate) fn join(
         &self,
         client: &ApiClient,
         cache: &Arc<Cache>,
@@ -113,13 +113,13 @@ impl SharedStreams {
     }
 
     /// Waits for a permit to open a log.
-    pub async fn acquire_open_permit(&self) -> Option<SemaphorePermit<'_>> {
+    pub(crate) async fn acquire_open_permit(&self) -> Option<SemaphorePermit<'_>> {
         // The semaphore is never closed.
         self.opening.acquire().await.ok()
     }
 
     /// Whether a follower at `position` can join an open stream.
-    pub fn covers(&self, uid: &str, position: LogPosition) -> bool {
+    pub(crate) fn covers(&self, uid: &str, position: LogPosition) -> bool {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let stream = open.get(uid).and_then(Weak::upgrade);
         stream.is_some_and(|stream| stream.ring.follow(position).is_some())

@@ -37,7 +37,7 @@ pub(crate) struct LogStreams {
 }
 
 impl LogStreams {
-    pub fn new(client: ApiClient, cache: Arc<Cache>) -> Self {
+    pub(crate) fn new(client: ApiClient, cache: Arc<Cache>) -> Self {
         Self {
             client,
             cache,
@@ -47,7 +47,7 @@ impl LogStreams {
 
     /// Streams the log of a task. The stream ends with the task, or with an error if the rest cannot be read. Dropping
     /// it releases its streams from the kube-apiserver.
-    pub fn stream(
+    pub(crate) fn stream(
         &self,
         snapshot: &TaskSnapshot,
         options: &LogOptions,

@@ -16,7 +16,7 @@ use crate::kubernetes::{
 use crate::labels;
 
 /// The image of tasks that don't set one.
-pub const DEFAULT_IMAGE: &str = "python:3.13-slim";
+pub(crate) const DEFAULT_IMAGE: &str = "python:3.13-slim";
 
 /// The name of the volume with a long script.
 const SCRIPT_VOLUME: &str = "k8s-cli-script";

@@ -5,7 +5,7 @@ use task::definition::MAX_ARGUMENT_BYTES;
 
 /// The most bytes of variables, and of a script, that are copied into each Job of a gang. Larger ones are stored once,
 /// because a thousand copies of a megabyte would fill etcd.
-pub const MAX_COPIED_BYTES: usize = 4096;
+pub(crate) const MAX_COPIED_BYTES: usize = 4096;
 
 /// Where a script that is too long for an argument is mounted.
 pub const SCRIPT_DIR: &str = "/etc/k8s-cli";
@@ -13,15 +13,15 @@ pub const SCRIPT_DIR: &str = "/etc/k8s-cli";
 pub const SCRIPT_KEY: &str = "script";
 
 /// The directory with the gate files of a node in a gang.
-pub const GANG_DIR: &str = "/etc/k8s-cli-gang";
+pub(crate) const GANG_DIR: &str = "/etc/k8s-cli-gang";
 /// The file in [`GANG_DIR`] that opens the start gate; it contains the addresses of all nodes.
-pub const NODE_IPS_FILE: &str = "node-ips";
+pub(crate) const NODE_IPS_FILE: &str = "node-ips";
 /// The file in [`GANG_DIR`] that opens the run gate.
-pub const RUN_FILE: &str = "run";
+pub(crate) const RUN_FILE: &str = "run";
 /// The directory in which a node records that its setup has ended.
-pub const STATE_DIR: &str = "/etc/k8s-cli-state";
+pub(crate) const STATE_DIR: &str = "/etc/k8s-cli-state";
 /// The file that records it.
-pub const SETUP_DONE: &str = "/etc/k8s-cli-state/setup-done";
+pub(crate) const SETUP_DONE: &str = "/etc/k8s-cli-state/setup-done";
 
 /// Reports a failed setup as the termination message of the container, even if the setup ends the shell itself
 /// (`exit 3`, `set -e`).

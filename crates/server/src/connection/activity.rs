@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 
 /// The requests of one connection. HTTP/1 serves them one after the other.
 #[derive(Debug, Clone, Default)]
-pub struct Activity(Arc<Counters>);
+pub(crate) struct Activity(Arc<Counters>);
 
 #[derive(Debug, Default)]
 struct Counters {
@@ -27,11 +27,11 @@ struct Counters {
 
 /// Counts a request as ended when it is dropped.
 #[derive(Debug)]
-pub struct OpenRequest(Activity);
+pub(crate) struct OpenRequest(Activity);
 
 impl Activity {
     /// Counts a request as begun, until the returned value is dropped.
-    pub fn begin<B>(&self, request: &Request<B>) -> OpenRequest {
+    pub(crate) fn begin<B>(&self, request: &Request<B>) -> OpenRequest {
         // A client of HTTP/1.0 does not know chunks, so a response of unknown length ends with the connection.
         let is_close_delimited = request.version() < Version::HTTP_11;
         self.0.is_close_delimited.store(is_close_delimited, Ordering::Relaxed);
@@ -40,13 +40,13 @@ impl Activity {
     }
 
     /// How many requests have begun so far.
-    pub fn begun(&self) -> u64 {
+    pub(crate) fn begun(&self) -> u64 {
         self.0.begun.load(Ordering::Relaxed)
     }
 
     /// Whether a request is being answered. If so, wakes the task once it has been answered: hyper does not poll the
     /// stream again by itself if it was polled before the response was complete.
-    pub fn poll_answering(&self, context: &Context<'_>) -> bool {
+    pub(crate) fn poll_answering(&self, context: &Context<'_>) -> bool {
         let is_answering = || self.begun() != self.0.ended.load(Ordering::Acquire);
         if !is_answering() {
             return false;
@@ -56,14 +56,14 @@ impl Activity {
     }
 
     /// Whether the client takes the end of the connection for the end of the response.
-    pub fn is_close_delimited(&self) -> bool {
+    pub(crate) fn is_close_delimited(&self) -> bool {
         self.0.is_close_delimited.load(Ordering::Relaxed)
     }
 }
 
 impl OpenRequest {
     /// Keeps the request open until the body of its response is sent or abandoned.
-    pub fn track<B>(self, response: Response<B>) -> Response<TrackedBody<B>> {
+    pub(crate) fn track<B>(self, response: Response<B>) -> Response<TrackedBody<B>> {
         response.map(|body| TrackedBody { body, _open: self })
     }
 }
@@ -77,7 +77,7 @@ impl Drop for OpenRequest {
 
 /// The body of a response, which ends its request when it is dropped.
 #[derive(Debug)]
-pub struct TrackedBody<B> {
+pub(crate) struct TrackedBody<B> {
     body: B,
     _open: OpenRequest,
 }

@@ -7,17 +7,17 @@ mod write_timeout;
 
 use std::time::Duration;
 
-pub use activity::Activity;
+pub(crate) use activity::Activity;
 use read_timeout::ReadTimeoutStream;
 use reset_on_abort::ResetOnAbort;
 use tokio::net::TcpStream;
 use write_timeout::WriteTimeoutStream;
 
 /// A connection with all of its layers.
-pub type ConnectionStream = WriteTimeoutStream<ReadTimeoutStream<ResetOnAbort>>;
+pub(crate) type ConnectionStream = WriteTimeoutStream<ReadTimeoutStream<ResetOnAbort>>;
 
 /// Adds the layers to a connection that may stay idle between two requests for `idle_timeout`.
-pub fn layer(stream: TcpStream, activity: &Activity, idle_timeout: Duration) -> ConnectionStream {
+pub(crate) fn layer(stream: TcpStream, activity: &Activity, idle_timeout: Duration) -> ConnectionStream {
     let stream = ResetOnAbort::new(stream, activity.clone());
     WriteTimeoutStream::new(ReadTimeoutStream::new(stream, activity.clone(), idle_timeout))
 }

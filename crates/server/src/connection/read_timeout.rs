@@ -17,7 +17,7 @@ use crate::limits::HEAD_TIMEOUT;
 
 /// A stream that fails with `TimedOut` if the head of a request takes longer than [`HEAD_TIMEOUT`], or no request begins
 /// within the idle timeout. While a request is being answered, other timeouts apply.
-pub struct ReadTimeoutStream<S> {
+pub(crate) struct ReadTimeoutStream<S> {
     stream: S,
     activity: Activity,
     idle_timeout: Duration,
@@ -39,7 +39,7 @@ enum WaitingFor {
 }
 
 impl<S> ReadTimeoutStream<S> {
-    pub fn new(stream: S, activity: Activity, idle_timeout: Duration) -> Self {
+    pub(crate) fn new(stream: S, activity: Activity, idle_timeout: Duration) -> Self {
         Self {
             stream,
             begun: activity.begun(),

@@ -14,14 +14,14 @@ use super::activity::Activity;
 /// HTTP/1.0 by default, e.g., nginx, and would pass on a log that was cut off as if it were complete.
 /// With HTTP/1.1, the client notices by itself: the last chunk is missing. There, a reset might only destroy data that
 /// the client has not read yet.
-pub struct ResetOnAbort {
+pub(crate) struct ResetOnAbort {
     stream: TcpStream,
     activity: Activity,
     is_shut_down: bool,
 }
 
 impl ResetOnAbort {
-    pub fn new(stream: TcpStream, activity: Activity) -> Self {
+    pub(crate) fn new(stream: TcpStream, activity: Activity) -> Self {
         Self {
             stream,
             activity,

@@ -11,7 +11,7 @@ use crate::limits::{MIN_WRITE_BYTES, WRITE_TIMEOUT};
 
 /// A stream that fails with `TimedOut` if its client reads less than [`MIN_WRITE_BYTES`] per [`WRITE_TIMEOUT`] while
 /// data waits to be written. A stream with nothing to write may be idle indefinitely, as when following a quiet log.
-pub struct WriteTimeoutStream<S> {
+pub(crate) struct WriteTimeoutStream<S> {
     stream: S,
     /// When the current measurement ends.
     deadline: Pin<Box<Sleep>>,
@@ -20,7 +20,7 @@ pub struct WriteTimeoutStream<S> {
 }
 
 impl<S> WriteTimeoutStream<S> {
-    pub fn new(stream: S) -> Self {
+    pub(crate) fn new(stream: S) -> Self {
         Self {
             stream,
             deadline: Box::pin(tokio::time::sleep(WRITE_TIMEOUT)),

@@ -21,7 +21,7 @@ use crate::limits::{
 use crate::memory_budget::MemoryPermit;
 
 /// A request body that has been read completely.
-pub struct ReceivedBody {
+pub(crate) struct ReceivedBody {
     bytes: Bytes,
     is_json: bool,
     /// The share of the memory budget that a large body holds until it is parsed.
@@ -29,7 +29,7 @@ pub struct ReceivedBody {
 }
 
 /// Reads the whole body, within the limits on size, time, and memory.
-pub async fn receive_body(
+pub(crate) async fn receive_body(
     limits: &RequestLimits,
     requester: &Requester,
     headers: &HeaderMap,
@@ -55,7 +55,7 @@ fn content_encoding(headers: &HeaderMap) -> Option<String> {
 }
 
 /// Whether a body may be large. A chunked body does not declare its length, so it counts as large.
-pub fn is_large(body: &Body) -> bool {
+pub(crate) fn is_large(body: &Body) -> bool {
     let max_bytes = body.size_hint().upper();
     max_bytes.is_none_or(|bytes| bytes > SMALL_BODY_BYTES as u64)
 }
@@ -117,7 +117,7 @@ fn time_allowed(bytes: usize) -> Duration {
 ///
 /// The outer error means the body is not the JSON that its content type declares; the inner errors are those of
 /// `parse`.
-pub async fn parse_body<T: Send + 'static>(
+pub(crate) async fn parse_body<T: Send + 'static>(
     received: ReceivedBody,
     parse: impl FnOnce(&Value) -> Result<T, Vec<ErrorDetail>> + Send + 'static,
 ) -> Result<Result<T, Vec<ErrorDetail>>, ApiError> {

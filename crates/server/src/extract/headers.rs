@@ -7,14 +7,14 @@ use task::validation::LocItem;
 use task::{ErrorDetail, UserName};
 
 /// The maximum length of an idempotency key; a UUID has 36 characters.
-pub const MAX_IDEMPOTENCY_KEY: usize = 255;
+pub(crate) const MAX_IDEMPOTENCY_KEY: usize = 255;
 
 /// The pattern of an idempotency key, for the OpenAPI document; [`idempotency_key`] implements the rule, and HTTP strips
 /// spaces at either end.
-pub const IDEMPOTENCY_KEY_PATTERN: &str = r"^[!-~]([\t -~]*[!-~])?$";
+pub(crate) const IDEMPOTENCY_KEY_PATTERN: &str = r"^[!-~]([\t -~]*[!-~])?$";
 
 /// Reads the user, or reports why the header is invalid.
-pub fn user(headers: &HeaderMap, errors: &mut Vec<ErrorDetail>) -> Option<UserName> {
+pub(crate) fn user(headers: &HeaderMap, errors: &mut Vec<ErrorDetail>) -> Option<UserName> {
     match parse_user(headers.get_all("x-user").iter().map(http::HeaderValue::as_bytes)) {
         Ok(user) => Some(user),
         Err(error) => {
@@ -41,7 +41,7 @@ fn parse_user<'h>(mut values: impl Iterator<Item = &'h [u8]>) -> Result<UserName
 }
 
 /// Reads the key that identifies repetitions of the same request.
-pub fn idempotency_key(headers: &HeaderMap, errors: &mut Vec<ErrorDetail>) -> Option<String> {
+pub(crate) fn idempotency_key(headers: &HeaderMap, errors: &mut Vec<ErrorDetail>) -> Option<String> {
     let value = headers.get("idempotency-key")?;
     let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
     if !text.is_empty() && text.len() <= MAX_IDEMPOTENCY_KEY && value.to_str().is_ok() {

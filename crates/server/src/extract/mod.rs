@@ -6,6 +6,6 @@ mod path;
 mod query;
 mod requests;
 
-pub use headers::{IDEMPOTENCY_KEY_PATTERN, MAX_IDEMPOTENCY_KEY};
-pub use path::ResourceId;
-pub use requests::{Anonymous, AuthUser, CreateVolume, ListScope, LogRequest, SubmitTask};
+pub(crate) use headers::{IDEMPOTENCY_KEY_PATTERN, MAX_IDEMPOTENCY_KEY};
+pub(crate) use path::ResourceId;
+pub(crate) use requests::{Anonymous, AuthUser, CreateVolume, ListScope, LogRequest, SubmitTask};

@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 use crate::error::ApiError;
 
 /// The second segment of the path, decoded. Any text is accepted here; what cannot be an ID is later not found.
-pub struct ResourceId(pub String);
+pub(crate) struct ResourceId(pub String);
 
 impl<S: Sync> FromRequestParts<S> for ResourceId {
     type Rejection = ApiError;

@@ -8,16 +8,16 @@ use task::ErrorDetail;
 use task::validation::{Validator, coerce};
 
 /// The query parameters of a request.
-pub struct QueryParams(HashMap<String, String>);
+pub(crate) struct QueryParams(HashMap<String, String>);
 
 impl QueryParams {
-    pub fn from_uri(uri: &http::Uri) -> Self {
+    pub(crate) fn from_uri(uri: &http::Uri) -> Self {
         let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
         Self(pairs.into_owned().collect())
     }
 
     /// Reads a boolean, or `default` if it is absent.
-    pub fn flag(&self, name: &'static str, default: bool, errors: &mut Vec<ErrorDetail>) -> bool {
+    pub(crate) fn flag(&self, name: &'static str, default: bool, errors: &mut Vec<ErrorDetail>) -> bool {
         self.parse_param(name, errors, |text, validator| match coerce::parse_boolean(text) {
             Some(flag) => Some(flag),
             None => validator.push_error(
@@ -30,7 +30,7 @@ impl QueryParams {
     }
 
     /// Reads a non-negative integer.
-    pub fn count(&self, name: &'static str, errors: &mut Vec<ErrorDetail>) -> Option<u32> {
+    pub(crate) fn count(&self, name: &'static str, errors: &mut Vec<ErrorDetail>) -> Option<u32> {
         self.parse_param(name, errors, |text, validator| {
             let input = json!(text);
             let number = coerce::integer(&input, validator)?;
@@ -48,7 +48,7 @@ impl QueryParams {
     }
 
     /// Reads a timestamp, or a duration before now.
-    pub fn since(&self, name: &'static str, errors: &mut Vec<ErrorDetail>) -> Option<Timestamp> {
+    pub(crate) fn since(&self, name: &'static str, errors: &mut Vec<ErrorDetail>) -> Option<Timestamp> {
         self.parse_param(name, errors, |text, validator| {
             match parse_since(text, Timestamp::now()) {
                 Some(time) => Some(time),

@@ -17,13 +17,13 @@ use crate::client::{ClientId, Requester};
 use crate::error::ApiError;
 
 /// The user of a request that has no other parameters to validate.
-pub struct AuthUser(pub UserName);
+pub(crate) struct AuthUser(pub UserName);
 
 /// A request that needs no user; who sends it, for the memory budget.
-pub struct Anonymous(pub Requester);
+pub(crate) struct Anonymous(pub Requester);
 
 /// A request about all tasks or volumes of one user, or of all users.
-pub struct ListScope {
+pub(crate) struct ListScope {
     pub user: UserName,
     pub all_users: bool,
     /// Whose memory budget the response counts against if it is a copy.
@@ -31,27 +31,27 @@ pub struct ListScope {
 }
 
 /// A request for the log of a task.
-pub struct LogRequest {
+pub(crate) struct LogRequest {
     pub user: UserName,
     pub options: LogOptions,
 }
 
 /// A request to submit a task.
-pub struct SubmitTask {
+pub(crate) struct SubmitTask {
     pub request: executor::SubmitRequest,
     /// Whether to validate the task only.
     pub dry_run: bool,
 }
 
 /// A request to create a volume.
-pub struct CreateVolume {
+pub(crate) struct CreateVolume {
     pub user: UserName,
     pub definition: VolumeDefinition,
 }
 
 impl ListScope {
     /// The user to filter by; `None` means all users.
-    pub fn owner(&self) -> Option<&UserName> {
+    pub(crate) fn owner(&self) -> Option<&UserName> {
         (!self.all_users).then_some(&self.user)
     }
 }

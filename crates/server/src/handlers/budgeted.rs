@@ -21,7 +21,7 @@ struct BudgetedBody {
 
 /// Takes memory for a response of known length if it is large. Fails with [`ApiError::Unavailable`] if clients that
 /// don't read their responses have used up the budget.
-pub fn budgeted_response(
+pub(crate) fn budgeted_response(
     limits: &RequestLimits,
     requester: &Requester,
     response: Response,

@@ -68,22 +68,22 @@ const REDOC_PAGE: &str = r#"<!DOCTYPE html>
 "#;
 
 /// The OpenAPI document.
-pub async fn openapi(State(app): State<AppState>) -> Response {
+pub(crate) async fn openapi(State(app): State<AppState>) -> Response {
     json_response(app.openapi.clone().into())
 }
 
 /// The Swagger UI page.
-pub async fn docs() -> Response {
+pub(crate) async fn docs() -> Response {
     page(SWAGGER_PAGE)
 }
 
 /// The Redoc page.
-pub async fn redoc() -> Response {
+pub(crate) async fn redoc() -> Response {
     page(REDOC_PAGE)
 }
 
 /// A script or stylesheet of Swagger UI.
-pub async fn docs_asset(Path(name): Path<String>) -> Response {
+pub(crate) async fn docs_asset(Path(name): Path<String>) -> Response {
     if name == "start.js" {
         return asset("text/javascript", Bytes::from_static(SWAGGER_START.as_bytes()));
     }
@@ -98,7 +98,7 @@ pub async fn docs_asset(Path(name): Path<String>) -> Response {
 }
 
 /// The Redoc script.
-pub async fn redoc_asset() -> Response {
+pub(crate) async fn redoc_asset() -> Response {
     asset("text/javascript", REDOC_WITHOUT_LOGO.clone())
 }
 

@@ -15,7 +15,7 @@ use crate::extract::Anonymous;
 
 /// A successful health check.
 #[derive(Serialize, ToSchema)]
-pub struct HealthResponse {
+pub(crate) struct HealthResponse {
     #[schema(inline)]
     status: OkStatus,
     #[schema(inline)]
@@ -38,7 +38,7 @@ enum ServiceName {
 
 impl HealthResponse {
     /// The only value: a server that is not running sends nothing.
-    pub const OK: Self = Self {
+    pub(crate) const OK: Self = Self {
         status: OkStatus::Ok,
         service: ServiceName::Server,
     };
@@ -49,7 +49,7 @@ impl HealthResponse {
     get, path = "/", operation_id = "health_check", tag = "health",
     responses((status = 200, description = "The server is running.", body = HealthResponse)),
 )]
-pub async fn health_check() -> Json<HealthResponse> {
+pub(crate) async fn health_check() -> Json<HealthResponse> {
     Json(HealthResponse::OK)
 }
 
@@ -58,7 +58,7 @@ pub async fn health_check() -> Json<HealthResponse> {
     get, path = "/healthz", operation_id = "healthz", tag = "health",
     responses((status = 200, description = "The process is alive.", body = HealthResponse)),
 )]
-pub async fn healthz() -> Json<HealthResponse> {
+pub(crate) async fn healthz() -> Json<HealthResponse> {
     health_check().await
 }
 
@@ -73,7 +73,7 @@ pub async fn healthz() -> Json<HealthResponse> {
         (status = 503, description = "The cache is out of sync, a permission or the namespace is missing, Kubernetes is not ready (e.g., because the disk of its store is full), or the server is stopping."),
     ),
 )]
-pub async fn readyz(State(app): State<AppState>) -> Response {
+pub(crate) async fn readyz(State(app): State<AppState>) -> Response {
     if app.stopping.is_cancelled() {
         return error_response(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping");
     }
@@ -88,7 +88,7 @@ pub async fn readyz(State(app): State<AppState>) -> Response {
     get, path = "/version", operation_id = "version", tag = "health",
     responses((status = 200, description = "The versions, the backend, and the namespace.", body = ServerVersion)),
 )]
-pub async fn version(State(app): State<AppState>) -> Json<ServerVersion> {
+pub(crate) async fn version(State(app): State<AppState>) -> Json<ServerVersion> {
     Json(ServerVersion {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         backend: app.backend.clone(),
@@ -102,7 +102,7 @@ pub async fn version(State(app): State<AppState>) -> Json<ServerVersion> {
     get, path = "/metrics", operation_id = "metrics", tag = "health",
     responses((status = 200, description = "The metrics.", body = String, content_type = "text/plain; version=0.0.4; charset=utf-8")),
 )]
-pub async fn metrics(State(app): State<AppState>, Anonymous(requester): Anonymous) -> ApiResult<Response> {
+pub(crate) async fn metrics(State(app): State<AppState>, Anonymous(requester): Anonymous) -> ApiResult<Response> {
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     let text = app.metrics.render(&app.executor);
     let response = ([(header::CONTENT_TYPE, kind)], text).into_response();

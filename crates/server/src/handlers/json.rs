@@ -9,7 +9,7 @@ use crate::conditional::ContentHash;
 use crate::error::{ApiError, ApiResult};
 
 /// A response with an encoded JSON body.
-pub fn json_response(body: Body) -> Response {
+pub(crate) fn json_response(body: Body) -> Response {
     let mut response = Response::new(body);
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
@@ -17,14 +17,14 @@ pub fn json_response(body: Body) -> Response {
 }
 
 /// Encodes a body whose changes clients may poll for.
-pub fn pollable_response(body: &impl Serialize) -> ApiResult<Response> {
+pub(crate) fn pollable_response(body: &impl Serialize) -> ApiResult<Response> {
     let json = serde_json::to_vec(body).map_err(ApiError::Encoding)?;
     let hash = ContentHash::of_body(&json);
     Ok(with_hash(json_response(json.into()), hash))
 }
 
 /// Adds the hash of the body, from which the `ETag` is made.
-pub fn with_hash(mut response: Response, hash: ContentHash) -> Response {
+pub(crate) fn with_hash(mut response: Response, hash: ContentHash) -> Response {
     response.extensions_mut().insert(hash);
     response
 }

@@ -30,7 +30,7 @@ struct ListBody {
 }
 
 /// A JSON response with all items in an array named `name`. Its length is known, so it is not sent chunked.
-pub fn list_response(name: &str, items: Vec<Bytes>) -> Response {
+pub(crate) fn list_response(name: &str, items: Vec<Bytes>) -> Response {
     let prefix = format!("{{\"{name}\":[");
     let commas = items.len().saturating_sub(1);
     let bytes_left = prefix.len() + items.iter().map(Bytes::len).sum::<usize>() + commas + SUFFIX.len();

@@ -38,7 +38,7 @@ use crate::limits::LogStreamPermit;
         (status = 404, description = "The user has no task with this ID, or the task has no node with this rank."),
     ),
 )]
-pub async fn stream_task_logs(
+pub(crate) async fn stream_task_logs(
     State(app): State<AppState>,
     ResourceId(id): ResourceId,
     request: LogRequest,

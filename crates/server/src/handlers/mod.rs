@@ -1,11 +1,11 @@
 //! Request handlers, one module per resource.
 
 mod budgeted;
-pub mod docs;
-pub mod health;
+pub(crate) mod docs;
+pub(crate) mod health;
 mod json;
 mod list;
-pub mod logs;
-pub mod nodes;
-pub mod tasks;
-pub mod volumes;
+pub(crate) mod logs;
+pub(crate) mod nodes;
+pub(crate) mod tasks;
+pub(crate) mod volumes;

@@ -12,7 +12,7 @@ use crate::extract::AuthUser;
 
 /// Cluster nodes.
 #[derive(Serialize, ToSchema)]
-pub struct NodeListResponse {
+pub(crate) struct NodeListResponse {
     nodes: Vec<ClusterNode>,
 }
 
@@ -24,7 +24,10 @@ pub struct NodeListResponse {
     get, path = "/nodes", operation_id = "list_nodes", tag = "cluster",
     responses((status = 200, description = "The cluster nodes.", body = NodeListResponse)),
 )]
-pub async fn list_nodes(State(app): State<AppState>, AuthUser(user): AuthUser) -> ApiResult<Json<NodeListResponse>> {
+pub(crate) async fn list_nodes(
+    State(app): State<AppState>,
+    AuthUser(user): AuthUser,
+) -> ApiResult<Json<NodeListResponse>> {
     let _permit = app.limits.acquire_kubernetes_call()?;
     let nodes = app.executor.cluster_nodes().await;
     let nodes = nodes.map_err(|source| ApiError::executor("list nodes", &user, source))?;

@@ -24,7 +24,7 @@ use crate::telemetry::request::CreatedId;
 
 /// Response to the submission of a task.
 #[derive(Serialize, ToSchema)]
-pub struct TaskSubmitResponse {
+pub(crate) struct TaskSubmitResponse {
     /// ID of the task.
     task_id: String,
     #[schema(inline)]
@@ -35,7 +35,7 @@ pub struct TaskSubmitResponse {
 
 /// Response to a dry run (`dry_run=true`).
 #[derive(Serialize, ToSchema)]
-pub struct TaskDryRunResponse {
+pub(crate) struct TaskDryRunResponse {
     #[schema(inline)]
     status: DryRunStatus,
     /// Human-readable result.
@@ -87,14 +87,14 @@ impl ToSchema for KubernetesObject {}
     ("submitted" = "#/components/schemas/TaskSubmitResponse"),
     ("dry_run" = "#/components/schemas/TaskDryRunResponse"),
 )))]
-pub enum SubmitResponse {
+pub(crate) enum SubmitResponse {
     Submitted(TaskSubmitResponse),
     DryRun(TaskDryRunResponse),
 }
 
 /// Response to stopping a task.
 #[derive(Serialize, ToSchema)]
-pub struct TaskStopResponse {
+pub(crate) struct TaskStopResponse {
     /// ID of the task.
     task_id: String,
     #[schema(inline)]
@@ -105,7 +105,7 @@ pub struct TaskStopResponse {
 
 /// Response to stopping all tasks.
 #[derive(Serialize, ToSchema)]
-pub struct TaskStopAllResponse {
+pub(crate) struct TaskStopAllResponse {
     /// Number of tasks that were stopped.
     count: usize,
     #[schema(inline)]
@@ -116,7 +116,7 @@ pub struct TaskStopAllResponse {
 
 /// Tasks, oldest first.
 #[derive(Serialize, ToSchema)]
-pub struct TaskListResponse {
+pub(crate) struct TaskListResponse {
     tasks: Vec<TaskStatus>,
 }
 
@@ -138,7 +138,7 @@ pub struct TaskListResponse {
         (status = 409, description = "The Idempotency-Key was already used for a different task."),
     ),
 )]
-pub async fn submit_task(State(app): State<AppState>, submit: SubmitTask) -> ApiResult<Response> {
+pub(crate) async fn submit_task(State(app): State<AppState>, submit: SubmitTask) -> ApiResult<Response> {
     let _permit = app.limits.acquire_kubernetes_call()?;
     let SubmitTask { request, dry_run } = submit;
     if dry_run {
@@ -195,7 +195,10 @@ fn with_warnings(warnings: &[String], body: SubmitResponse) -> Response {
     params(("all_users" = Option<bool>, Query, description = "Stop the tasks of all users instead of only the caller's.")),
     responses((status = 200, description = "The tasks were stopped.", body = TaskStopAllResponse)),
 )]
-pub async fn stop_all_tasks(State(app): State<AppState>, scope: ListScope) -> ApiResult<Json<TaskStopAllResponse>> {
+pub(crate) async fn stop_all_tasks(
+    State(app): State<AppState>,
+    scope: ListScope,
+) -> ApiResult<Json<TaskStopAllResponse>> {
     let _permit = app.limits.acquire_kubernetes_call()?;
     let stopped = app.executor.stop_all(scope.owner()).await;
     let count = stopped.map_err(|source| ApiError::executor("stop all tasks", &scope.user, source))?;
@@ -221,7 +224,7 @@ pub async fn stop_all_tasks(State(app): State<AppState>, scope: ListScope) -> Ap
         (status = 404, description = "The user has no task with this ID."),
     ),
 )]
-pub async fn stop_task(
+pub(crate) async fn stop_task(
     State(app): State<AppState>,
     ResourceId(id): ResourceId,
     AuthUser(user): AuthUser,
@@ -245,7 +248,7 @@ pub async fn stop_task(
     params(("all_users" = Option<bool>, Query, description = "List the tasks of all users instead of only the caller's.")),
     responses((status = 200, description = "The tasks, oldest first.", body = TaskListResponse)),
 )]
-pub async fn list_tasks(State(app): State<AppState>, scope: ListScope) -> ApiResult<Response> {
+pub(crate) async fn list_tasks(State(app): State<AppState>, scope: ListScope) -> ApiResult<Response> {
     let tasks = app.executor.tasks(scope.owner());
     let tasks = tasks.map_err(|source| ApiError::executor("list tasks", &scope.user, source))?;
     let hash = ContentHash::of_parts(tasks.iter().map(|(_, task)| task.json_hash));
@@ -262,7 +265,7 @@ pub async fn list_tasks(State(app): State<AppState>, scope: ListScope) -> ApiRes
         (status = 404, description = "The user has no task with this ID."),
     ),
 )]
-pub async fn get_task_status(
+pub(crate) async fn get_task_status(
     State(app): State<AppState>,
     ResourceId(id): ResourceId,
     AuthUser(user): AuthUser,

@@ -16,7 +16,7 @@ use crate::telemetry::request::CreatedId;
 
 /// Response to the creation of a volume.
 #[derive(Serialize, ToSchema)]
-pub struct VolumeCreateResponse {
+pub(crate) struct VolumeCreateResponse {
     /// ID of the new volume.
     volume_id: String,
     #[schema(inline)]
@@ -27,7 +27,7 @@ pub struct VolumeCreateResponse {
 
 /// Response to the deletion of a volume.
 #[derive(Serialize, ToSchema)]
-pub struct VolumeDeleteResponse {
+pub(crate) struct VolumeDeleteResponse {
     /// ID of the volume.
     volume_id: String,
     #[schema(inline)]
@@ -52,7 +52,7 @@ enum DeletedStatus {
 
 /// Volumes, oldest first.
 #[derive(Serialize, ToSchema)]
-pub struct VolumeListResponse {
+pub(crate) struct VolumeListResponse {
     volumes: Vec<VolumeStatus>,
 }
 
@@ -62,7 +62,7 @@ pub struct VolumeListResponse {
     request_body = task::VolumeDefinition,
     responses((status = 200, description = "The volume was created.", body = VolumeCreateResponse)),
 )]
-pub async fn create_volume(State(app): State<AppState>, request: CreateVolume) -> ApiResult<Response> {
+pub(crate) async fn create_volume(State(app): State<AppState>, request: CreateVolume) -> ApiResult<Response> {
     let _permit = app.limits.acquire_kubernetes_call()?;
     let CreateVolume { user, definition } = request;
     let name = definition.name.clone();
@@ -87,7 +87,7 @@ pub async fn create_volume(State(app): State<AppState>, request: CreateVolume) -
     params(("all_users" = Option<bool>, Query, description = "List the volumes of all users instead of only the caller's.")),
     responses((status = 200, description = "The volumes, oldest first.", body = VolumeListResponse)),
 )]
-pub async fn list_volumes(State(app): State<AppState>, scope: ListScope) -> ApiResult<Response> {
+pub(crate) async fn list_volumes(State(app): State<AppState>, scope: ListScope) -> ApiResult<Response> {
     let volumes = app.executor.volumes(scope.owner());
     let volumes = volumes.map_err(|source| ApiError::executor("list volumes", &scope.user, source))?;
     let response = pollable_response(&VolumeListResponse { volumes })?;
@@ -103,7 +103,7 @@ pub async fn list_volumes(State(app): State<AppState>, scope: ListScope) -> ApiR
         (status = 404, description = "The user has no volume with this ID."),
     ),
 )]
-pub async fn get_volume_status(
+pub(crate) async fn get_volume_status(
     State(app): State<AppState>,
     ResourceId(id): ResourceId,
     AuthUser(user): AuthUser,
@@ -125,7 +125,7 @@ pub async fn get_volume_status(
         (status = 404, description = "The user has no volume with this ID."),
     ),
 )]
-pub async fn delete_volume(
+pub(crate) async fn delete_volume(
     State(app): State<AppState>,
     ResourceId(id): ResourceId,
     AuthUser(user): AuthUser,

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use crate::args::{Args, LogFormat};
 
 /// Installs the global log subscriber; fails if `--log-level` is invalid.
-pub fn init(args: &Args) -> anyhow::Result<()> {
+pub(crate) fn init(args: &Args) -> anyhow::Result<()> {
     let filter = EnvFilter::builder().parse(&args.log_level).with_context(|| {
         format!(
             "invalid log level `{}`; expected, e.g., `info` or `info,executor=debug`",

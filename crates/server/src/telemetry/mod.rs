@@ -1,5 +1,5 @@
 //! Logging, metrics, and the log line of each request.
 
-pub mod logging;
-pub mod metrics;
-pub mod request;
+pub(crate) mod logging;
+pub(crate) mod metrics;
+pub(crate) mod request;

@@ -16,10 +16,10 @@ const REQUEST_ID_HEADER: &str = "x-request-id";
 
 /// The ID of the task or volume that a request created, for its log line. Stored in the extensions of the response.
 #[derive(Debug, Clone)]
-pub struct CreatedId(pub String);
+pub(crate) struct CreatedId(pub String);
 
 /// Assigns the request an ID, runs it, and logs and measures the outcome.
-pub async fn trace_request(request: Request, next: Next) -> Response {
+pub(crate) async fn trace_request(request: Request, next: Next) -> Response {
     let start = Instant::now();
     let request_id = request_id(request.headers());
     let method = request.method().clone();

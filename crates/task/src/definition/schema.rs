@@ -21,14 +21,6 @@ use crate::volume::{MAX_ACCESS_MODES, STORAGE_CLASS_PATTERN, VolumeDefinition};
 
 const NO_EFFECT: &str = "Accepted for compatibility; has no effect.";
 
-/// The schemas of the objects in a task definition, by name. Inline objects would have no names in generated clients.
-const TASK_PARTS: [(&str, fn() -> Value); 4] = [
-    ("Resources", resources_schema),
-    ("TaskConfig", config_schema),
-    ("KubernetesConfig", kubernetes_schema),
-    ("KueueConfig", kueue_schema),
-];
-
 impl PartialSchema for TaskDefinition {
     fn schema() -> RefOr<Schema> {
         into_schema(task_schema())
@@ -41,7 +33,14 @@ impl ToSchema for TaskDefinition {
     }
 
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        schemas.extend(TASK_PARTS.map(|(name, schema)| (name.to_owned(), into_schema(schema()))));
+        // Inline objects would have no names in generated clients.
+        let parts = [
+            ("Resources", resources_schema()),
+            ("TaskConfig", config_schema()),
+            ("KubernetesConfig", kubernetes_schema()),
+            ("KueueConfig", kueue_schema()),
+        ];
+        schemas.extend(parts.map(|(name, schema)| (name.to_owned(), into_schema(schema))));
     }
 }
 

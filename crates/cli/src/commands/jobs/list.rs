@@ -15,7 +15,7 @@ use crate::output::{
 };
 use crate::resources::{list, print_list};
 
-pub async fn run(context: &Context, args: ListArgs) -> Result<()> {
+pub(crate) async fn run(context: &Context, args: ListArgs) -> Result<()> {
     if args.watch {
         return watch(context, &args).await;
     }

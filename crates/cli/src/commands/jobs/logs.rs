@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::logs::{LogOptions, print_log};
 use crate::resources::find;
 
-pub async fn run(context: &Context, args: LogsArgs) -> Result<()> {
+pub(crate) async fn run(context: &Context, args: LogsArgs) -> Result<()> {
     let task = find::<TaskStatus>(&context.client, &args.task).await?.item;
     let options = LogOptions {
         tail: args.tail,

@@ -13,7 +13,7 @@ use crate::args::JobsCommand;
 use crate::context::Context;
 use crate::error::Result;
 
-pub async fn run(context: Context, command: JobsCommand) -> Result<()> {
+pub(crate) async fn run(context: Context, command: JobsCommand) -> Result<()> {
     match command {
         JobsCommand::Submit(args) => submit::run(&context, *args).await,
         JobsCommand::List(args) => list::run(&context, args).await,

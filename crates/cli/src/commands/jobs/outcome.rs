@@ -20,7 +20,7 @@ const NODE_FAILED: &str = "NodeFailed";
 
 /// What the exit code of a command that follows a task reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExitCodePolicy {
+pub(crate) enum ExitCodePolicy {
     /// Only whether the log was read to its end, regardless of the outcome of the task.
     IgnoreOutcome,
     /// Whether the task succeeded.
@@ -33,7 +33,7 @@ pub enum ExitCodePolicy {
 ///
 /// # Errors
 /// [`Error::TaskFailed`] if the task did not succeed and `policy` asks for that in the exit code.
-pub async fn follow_to_end(
+pub(crate) async fn follow_to_end(
     context: &Context,
     task: &TaskStatus,
     options: &LogOptions,
@@ -72,7 +72,7 @@ pub async fn follow_to_end(
 }
 
 /// A one-line summary.
-pub fn summary(task: &TaskStatus) -> String {
+pub(crate) fn summary(task: &TaskStatus) -> String {
     let mut text = format!("task {} {}", task.task_id, task.status);
     if let Some(duration) = task_duration(task) {
         text.push_str(&format!(" after {duration}"));
@@ -87,7 +87,7 @@ pub fn summary(task: &TaskStatus) -> String {
 }
 
 /// The run time of a finished task: from the first start of a node in any attempt to the last end.
-pub fn task_duration(task: &TaskStatus) -> Option<String> {
+pub(crate) fn task_duration(task: &TaskStatus) -> Option<String> {
     let time = |text: &Option<String>| text.as_deref()?.parse::<Timestamp>().ok();
     let attempts = task.metadata.attempts.iter().map(|attempt| time(&attempt.started_at));
     let nodes = task.metadata.nodes.iter();

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::output::{ListView, describe_task, print, print_item, print_items};
 use crate::resources::find_all;
 
-pub async fn run(context: &Context, args: StatusArgs) -> Result<()> {
+pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<()> {
     let tasks = find_all::<TaskStatus>(&context.client, &args.tasks, false).await?;
     match (args.output.format, tasks.as_slice()) {
         (Format::Table | Format::Wide, _) => {

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::output::{plural, print, print_message};
 use crate::resources::{find_all, list};
 
-pub async fn run(context: &Context, args: StopArgs) -> Result<()> {
+pub(crate) async fn run(context: &Context, args: StopArgs) -> Result<()> {
     if args.all {
         return stop_all(context, args.all_users, args.yes).await;
     }

@@ -16,7 +16,7 @@ use crate::output::{self, print, print_message, print_warning};
 use crate::resources::get;
 use crate::task_file::TaskFile;
 
-pub async fn run(context: &Context, args: SubmitArgs) -> Result<()> {
+pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<()> {
     let SubmitArgs {
         file,
         detach,

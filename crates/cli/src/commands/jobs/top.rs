@@ -27,7 +27,7 @@ const MAX_LINE_CHARACTERS: usize = 400;
 /// Height of the view without a terminal.
 const DEFAULT_HEIGHT: usize = 50;
 
-pub async fn run(context: &Context, args: TopArgs) -> Result<()> {
+pub(crate) async fn run(context: &Context, args: TopArgs) -> Result<()> {
     // A task that is missing now was mistyped, so fail. One that disappears later was stopped, and the view just drops
     // it.
     find_all::<TaskStatus>(&context.client, &args.tasks, false).await?;

@@ -24,7 +24,7 @@ const MAX_INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// [`Error::Incomplete`] if a task can no longer reach the state, [`Error::TimedOut`] on timeout.
-pub async fn run(context: &Context, args: WaitArgs) -> Result<()> {
+pub(crate) async fn run(context: &Context, args: WaitArgs) -> Result<()> {
     let all = async {
         let tasks = find_all::<TaskStatus>(&context.client, &args.tasks, false).await?;
         let ids = tasks.iter().map(|task| &task.item.task_id);

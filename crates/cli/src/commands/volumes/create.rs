@@ -11,7 +11,7 @@ use crate::field_error::FieldError;
 use crate::output::{print, print_message, print_warning};
 use crate::resources::list;
 
-pub async fn run(context: &Context, args: CreateVolumeArgs) -> Result<()> {
+pub(crate) async fn run(context: &Context, args: CreateVolumeArgs) -> Result<()> {
     let CreateVolumeArgs {
         name,
         size,

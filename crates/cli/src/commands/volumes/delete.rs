@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::output::plural;
 use crate::resources::find_all;
 
-pub async fn run(context: &Context, args: DeleteVolumesArgs) -> Result<()> {
+pub(crate) async fn run(context: &Context, args: DeleteVolumesArgs) -> Result<()> {
     let volumes = find_all::<VolumeStatus>(&context.client, &args.volumes, args.ignore_not_found).await?;
     if volumes.is_empty() {
         return Ok(());

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::output::ListView;
 use crate::resources::{list, print_list};
 
-pub async fn run(context: &Context, args: ListVolumesArgs) -> Result<()> {
+pub(crate) async fn run(context: &Context, args: ListVolumesArgs) -> Result<()> {
     let volumes = list::<VolumeStatus>(&context.client, args.all_users).await?;
     let view = ListView::of_list(&args.format, args.all_users, context.terminal);
     print_list(&volumes, &view, &context.user.name, "")

@@ -9,7 +9,7 @@ use crate::args::VolumesCommand;
 use crate::context::Context;
 use crate::error::Result;
 
-pub async fn run(context: Context, command: VolumesCommand) -> Result<()> {
+pub(crate) async fn run(context: Context, command: VolumesCommand) -> Result<()> {
     match command {
         VolumesCommand::Create(args) => create::run(&context, args).await,
         VolumesCommand::List(args) => list::run(&context, args).await,

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::output::{ListView, describe_volume, print, print_item, print_items};
 use crate::resources::find_all;
 
-pub async fn run(context: &Context, args: VolumeStatusArgs) -> Result<()> {
+pub(crate) async fn run(context: &Context, args: VolumeStatusArgs) -> Result<()> {
     let volumes = find_all::<VolumeStatus>(&context.client, &args.volumes, false).await?;
     match (args.output.format, volumes.as_slice()) {
         (Format::Table | Format::Wide, _) => {

@@ -10,7 +10,7 @@ use crate::cache::TaskKey;
 
 /// How long a task must wait for resources before another one gives way. Schedulers and autoscalers need a chance
 /// first.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The pause before a task that gave way retries; it doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(15);
@@ -18,7 +18,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// A gang whose start gate is closed because some nodes cannot be scheduled.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WaitingGang {
+pub(crate) struct WaitingGang {
     pub key: Arc<TaskKey>,
     pub created_at: Timestamp,
     /// How many of its nodes hold resources.
@@ -29,7 +29,7 @@ pub struct WaitingGang {
 
 /// A task that gave way.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PreemptedGang {
+pub(crate) struct PreemptedGang {
     pub key: Arc<TaskKey>,
     pub created_at: Timestamp,
     pub at: Timestamp,
@@ -38,7 +38,7 @@ pub struct PreemptedGang {
 }
 
 /// The task that gives way now: the latest one that holds resources, if an earlier one waits as well.
-pub fn gang_to_preempt(waiting: &[WaitingGang]) -> Option<&WaitingGang> {
+pub(crate) fn gang_to_preempt(waiting: &[WaitingGang]) -> Option<&WaitingGang> {
     let patient = || waiting.iter().filter(|task| task.waited >= PATIENCE);
     let latest = patient()
         .filter(|task| task.held_nodes > 0)
@@ -50,7 +50,7 @@ pub fn gang_to_preempt(waiting: &[WaitingGang]) -> Option<&WaitingGang> {
 
 /// The tasks that retry now, earliest first: their pause has elapsed, and no earlier task that holds resources waits
 /// for more.
-pub fn gangs_to_resume<'a>(
+pub(crate) fn gangs_to_resume<'a>(
     suspended: &'a [PreemptedGang],
     waiting: &[WaitingGang],
     now: Timestamp,
