@@ -6,8 +6,7 @@ use std::thread;
 
 use xshell::{Shell, cmd};
 
-/// The version to install if cargo-fuzz is missing.
-const CARGO_FUZZ_VERSION: &str = "cargo-fuzz@0.13.1";
+use crate::tools;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -28,14 +27,7 @@ pub(crate) struct Args {
 pub(crate) fn run_targets(shell: &Shell, args: &Args) -> Result<(), xshell::Error> {
     // cargo-fuzz needs unstable compiler flags.
     shell.set_var("RUSTC_BOOTSTRAP", "1");
-    if cmd!(shell, "cargo fuzz --version")
-        .quiet()
-        .ignore_stderr()
-        .read()
-        .is_err()
-    {
-        cmd!(shell, "cargo install --locked {CARGO_FUZZ_VERSION}").run()?;
-    }
+    tools::FUZZ.install(shell)?;
     let build = options(args);
     let target = &args.target;
     // Fails for an unknown target.

@@ -2,6 +2,7 @@
 
 mod fuzz;
 mod snapshots;
+mod tools;
 
 use std::path::Path;
 
@@ -24,7 +25,7 @@ enum Recipe {
     Fmt,
     /// Check formatting, lints, and documentation
     Lint,
-    /// Check licenses, advisories, and unused dependencies (needs cargo-deny and cargo-machete)
+    /// Check licenses, sources, advisories, and unused dependencies (installs cargo-deny and cargo-machete if missing)
     Deny,
     /// Run all tests that need only this machine
     Test,
@@ -110,10 +111,7 @@ fn run(shell: &Shell, recipe: Recipe) -> Result<(), xshell::Error> {
     match recipe {
         Recipe::Fmt => cmd!(shell, "cargo fmt --all").run(),
         Recipe::Lint => lint(shell),
-        Recipe::Deny => {
-            cmd!(shell, "cargo deny check").run()?;
-            cmd!(shell, "cargo machete").run()
-        }
+        Recipe::Deny => deny(shell),
         Recipe::Test => test(shell),
         Recipe::E2e { backend } => e2e(shell, backend),
         Recipe::Suite { backend, arguments } => suite(shell, backend, &arguments)?.run(),
@@ -160,6 +158,25 @@ fn lint(shell: &Shell) -> Result<(), xshell::Error> {
     )
     .env("RUSTDOCFLAGS", "-D warnings")
     .run()
+}
+
+fn deny(shell: &Shell) -> Result<(), xshell::Error> {
+    tools::DENY.install(shell)?;
+    tools::MACHETE.install(shell)?;
+    // As `cargo machete`, it takes its own name for a directory below `cargo run`.
+    cmd!(shell, "cargo-machete").run()?;
+    cmd!(shell, "cargo deny check bans licenses sources").run()?;
+    // The database of advisories is a git repository, which not every machine can reach.
+    if cmd!(shell, "cargo deny fetch db")
+        .quiet()
+        .ignore_stderr()
+        .run()
+        .is_err()
+    {
+        eprintln!("warning: cannot fetch the database of advisories; skipping the check for known vulnerabilities");
+        return Ok(());
+    }
+    cmd!(shell, "cargo deny check advisories").run()
 }
 
 fn test(shell: &Shell) -> Result<(), xshell::Error> {

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use xshell::{Shell, cmd};
 
-/// The version to install if cargo-insta is missing: that of the library.
-const CARGO_INSTA_VERSION: &str = "cargo-insta@1.49.0";
+use crate::tools;
 
 /// Insta appends the path of each snapshot that a test uses to the file that this variable names. `cargo insta test
 /// --unreferenced reject` does the same, but runs the tests of all selected targets alike, and the end-to-end suite
@@ -56,9 +55,6 @@ fn collect_snapshots(shell: &Shell, dir: &Path, found: &mut Vec<PathBuf>) -> Res
 
 /// Shows each changed snapshot of the last test run and asks whether to accept it.
 pub(crate) fn review(shell: &Shell) -> Result<(), xshell::Error> {
-    let version = cmd!(shell, "cargo insta --version").quiet().ignore_stderr();
-    if version.read().is_err() {
-        cmd!(shell, "cargo install --debug --locked {CARGO_INSTA_VERSION}").run()?;
-    }
+    tools::INSTA.install(shell)?;
     cmd!(shell, "cargo insta review").run()
 }
