@@ -201,6 +201,7 @@ class Proxy:
         return tuple(int(part) for part in number.lstrip("v").split("-")[0].split("."))
 
     def stop(self):
-        # HAProxy's and nginx's masters end their workers on SIGTERM.
-        self.process.terminate()
+        # The masters of HAProxy and nginx end their workers on SIGTERM. Caddy is a single process, which would wait for
+        # open streams.
+        self.process.send_signal(signal.SIGKILL if self.kind == "caddy" else signal.SIGTERM)
         self.process.wait(LIMIT)
