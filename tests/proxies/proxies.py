@@ -1,4 +1,4 @@
-"""Starts a server on this machine, and nginx, Caddy, and HAProxy in front of it, for `tests/proxies` and `tests/browser`."""
+"""Starts a server, and nginx, Caddy, and HAProxy in front of it, for `tests/proxies` and `tests/browser`."""
 
 import json
 import os
@@ -150,7 +150,8 @@ class Proxy:
             files["/etc/nginx/k8s-cli.users"] = f"{self.directory}/users"
         elif self.kind == "caddy":
             files["\ntasks.example.com {"] = f"\nhttps://{host}:{self.port} {{\n\tbind 127.0.0.1"
-            hashed = subprocess.run(["caddy", "hash-password", "--plaintext", PASSWORD], check=True, capture_output=True)
+            command = ["caddy", "hash-password", "--plaintext", PASSWORD]
+            hashed = subprocess.run(command, check=True, capture_output=True)
             files["$2a$14$PASSWORD"] = hashed.stdout.decode().strip()
         else:
             files["bind :443"] = f"bind 127.0.0.1:{self.port}"
