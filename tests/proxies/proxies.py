@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -35,6 +36,11 @@ def eventually(what, condition, limit=LIMIT):
             return value
         time.sleep(0.05)
     raise TimeoutError(f"{what}: not within {limit} s")
+
+
+def exit_on_sigterm():
+    """Makes SIGTERM raise an exception, so that what this process has started is stopped."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
 
 
 def free_port():
