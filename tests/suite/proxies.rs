@@ -328,13 +328,18 @@ async fn an_http_1_0_client_behind_nginx_can_detect_an_incomplete_log() {
     };
     let proxy = ReverseProxy::with(ProxyKind::Nginx, &server, config).await;
     let id = world.api.as_user("mallory").run("echo first; sleep 600").await;
-    let request = proxy.request(Method::GET, &format!("/tasks/{id}/logs"));
-    let mut stream = request.send().await.unwrap().bytes_stream();
-    assert_eq!(stream.next().await.unwrap().unwrap(), "first\n");
-    assert!(world.server().terminate());
-    let rest: Vec<_> = stream.collect().await;
-    assert!(
-        rest.last().is_some_and(Result::is_err),
-        "an incomplete log looks complete"
-    );
+    for is_killed in [false, true] {
+        let request = proxy.request(Method::GET, &format!("/tasks/{id}/logs"));
+        let mut stream = request.send().await.unwrap().bytes_stream();
+        assert_eq!(stream.next().await.unwrap().unwrap(), "first\n");
+        if is_killed {
+            world.server().kill();
+        } else {
+            assert!(world.server().terminate());
+        }
+        let rest: Vec<_> = stream.collect().await;
+        let is_noticed = rest.last().is_some_and(Result::is_err);
+        assert!(is_noticed, "an incomplete log looks complete; killed: {is_killed}");
+        world.server().restart();
+    }
 }

@@ -76,6 +76,10 @@ enum Recipe {
     Fuzz(fuzz::Args),
     /// Test every documented request against a running server with schemathesis
     FuzzApi,
+    /// Test the API pages in Chromium, directly and behind proxies (installs Chromium if it is missing)
+    Browser,
+    /// Follow logs through proxies while the server restarts, the proxies reload, and clients leave
+    Proxies,
     /// Review the snapshots that the last test run changed (installs cargo-insta if it is missing)
     Snapshots,
 }
@@ -145,6 +149,8 @@ fn run(shell: &Shell, recipe: Recipe) -> Result<(), xshell::Error> {
         Recipe::FuzzApi => cmd!(shell, "tests/schemathesis/run")
             .env("KUBECONFIG", kubeconfig())
             .run(),
+        Recipe::Browser => cmd!(shell, "tests/browser/run").run(),
+        Recipe::Proxies => cmd!(shell, "tests/proxies/run").run(),
         Recipe::Snapshots => snapshots::review(shell),
     }
 }

@@ -5,19 +5,23 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use rustix::net::sockopt::set_socket_linger;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::activity::Activity;
 
-/// A TCP stream that is reset, not closed, if it is dropped in the middle of a response to HTTP/1.0. Proxies use
-/// HTTP/1.0 by default, e.g., nginx, and would pass on a log that was cut off as if it were complete.
+/// A TCP stream that is reset, not closed, if it ends in the middle of a response to HTTP/1.0. Proxies use HTTP/1.0 by
+/// default, e.g., nginx, and would pass on a log that was cut off as if it were complete.
 /// With HTTP/1.1, the client notices by itself: the last chunk is missing. There, a reset might only destroy data that
 /// the client has not read yet.
+///
+/// The kernel is told before the response begins, because no code runs if this process is killed.
 pub(crate) struct ResetOnAbort {
     stream: TcpStream,
     activity: Activity,
-    is_shut_down: bool,
+    /// Whether the kernel resets the connection when the stream is closed.
+    is_armed: bool,
 }
 
 impl ResetOnAbort {
@@ -25,17 +29,21 @@ impl ResetOnAbort {
         Self {
             stream,
             activity,
-            is_shut_down: false,
+            is_armed: false,
         }
     }
-}
 
-impl Drop for ResetOnAbort {
-    fn drop(&mut self) {
-        // hyper shuts the stream down after a complete response.
-        if !self.is_shut_down && self.activity.is_close_delimited() {
+    fn arm(&mut self) {
+        if !self.is_armed && self.activity.is_close_delimited() {
             // If this fails, the connection no longer exists.
-            let _ = self.stream.set_zero_linger();
+            self.is_armed = self.stream.set_zero_linger().is_ok();
+        }
+    }
+
+    fn disarm(&mut self) {
+        if self.is_armed {
+            let _ = set_socket_linger(&self.stream, None);
+            self.is_armed = false;
         }
     }
 }
@@ -48,6 +56,7 @@ impl AsyncRead for ResetOnAbort {
 
 impl AsyncWrite for ResetOnAbort {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.arm();
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
@@ -56,6 +65,7 @@ impl AsyncWrite for ResetOnAbort {
         context: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.arm();
         Pin::new(&mut self.stream).poll_write_vectored(context, pieces)
     }
 
@@ -68,7 +78,8 @@ impl AsyncWrite for ResetOnAbort {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.is_shut_down = true;
+        // hyper shuts the stream down after a complete response.
+        self.disarm();
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
