@@ -43,7 +43,7 @@ pub(crate) fn document(max_nodes: u32, root_path: &str) -> Bytes {
         "name": "X-User",
         "description": format!(
             "The name of the user: 1 to {} bytes without control characters. It is matched exactly. The server does not \
-             authenticate it; a proxy does.",
+             authenticate it. Behind a proxy that authenticates users, leave it empty: the proxy sets it.",
             user::MAX_BYTES
         ),
     }});

@@ -28,6 +28,7 @@ const SWAGGER_PAGE: &str = r#"<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>k8s-cli API</title>
 <link rel="stylesheet" href="docs/assets/swagger-ui.css">
 <link rel="icon" href="data:,">

@@ -27,7 +27,7 @@ use crate::limits::LogStreamPermit;
     get, path = "/tasks/{task_id}/logs", operation_id = "stream_task_logs", tag = "tasks",
     params(
         ("task_id" = String, Path, description = "ID of the task."),
-        ("follow" = Option<bool>, Query, description = "Stream new output until the task finishes (default). If false, return the output so far."),
+        ("follow" = Option<bool>, Query, description = "Stream new output until the task finishes (default). If false, return the output so far; `/docs` needs that, because it shows a response only when it is complete."),
         ("tail" = Option<u32>, Query, description = "Number of recent lines to return for each node."),
         ("since" = Option<String>, Query, description = "Return only output that is newer than a duration, such as `10m` or `1h30m`, or an RFC 3339 timestamp, such as `2026-11-23T15:30:00Z`."),
         ("timestamps" = Option<bool>, Query, description = "Prefix each line with its timestamp."),
