@@ -72,6 +72,8 @@ enum Recipe {
     Fuzz(fuzz::Args),
     /// Test every documented request against a running server with schemathesis
     FuzzApi,
+    /// Test generated API clients against a running server (needs Python, Node.js, Go, and Java)
+    Clients,
     /// Accept changed snapshots
     Snapshots,
 }
@@ -152,6 +154,7 @@ fn run(shell: &Shell, recipe: Recipe) -> Result<(), xshell::Error> {
         Recipe::FuzzApi => cmd!(shell, "tests/schemathesis/run")
             .env("KUBECONFIG", kubeconfig())
             .run(),
+        Recipe::Clients => cmd!(shell, "tests/clients/run").run(),
         Recipe::Snapshots => cmd!(shell, "cargo test --locked --workspace --lib --bins")
             .env("INSTA_UPDATE", "always")
             .run(),
