@@ -81,6 +81,9 @@ enum Recipe {
     /// Follow logs through proxies while the server restarts, the proxies reload, and clients leave
     Proxies,
     /// Review the snapshots that the last test run changed (installs cargo-insta if it is missing)
+    /// Test generated API clients against a running server (needs Python, Node.js, Go, and Java)
+    Clients,
+    /// Accept changed snapshots
     Snapshots,
 }
 
@@ -151,6 +154,7 @@ fn run(shell: &Shell, recipe: Recipe) -> Result<(), xshell::Error> {
             .run(),
         Recipe::Browser => cmd!(shell, "tests/browser/run").run(),
         Recipe::Proxies => cmd!(shell, "tests/proxies/run").run(),
+        Recipe::Clients => cmd!(shell, "tests/clients/run").run(),
         Recipe::Snapshots => snapshots::review(shell),
     }
 }

@@ -97,10 +97,9 @@ fn task_schema() -> Value {
             },
             "num_nodes": {
                 "type": "integer",
-                "description": "Number of nodes.",
+                "description": "Number of nodes. Defaults to 1.",
                 "minimum": 1,
                 "maximum": MAX_NODES,
-                "default": 1,
             },
             "resources": reference("Resources", "Resources of each node."),
             "envs": {
@@ -277,7 +276,8 @@ fn volume_schema() -> Value {
                 "pattern": STORAGE_CLASS_PATTERN,
             },
             "access_modes": {
-                "type": "array",
+                // A client of openapi-generator for Java sends a list that is not set as `[]` unless it may be null.
+                "type": ["array", "null"],
                 "description": "Access modes. Defaults to `ReadWriteOnce`. `ReadWriteOncePod` cannot be combined with \
                     others.",
                 "minItems": 1,

@@ -94,8 +94,7 @@ impl TaskDefinition {
         let num_nodes = fields.with_default("num_nodes", 1, parse_num_nodes);
         let mut resources = fields.optional("resources", Resources::from_value).unwrap_or_default();
         let envs = fields.optional("envs", parse_envs).unwrap_or_default();
-        let has_file_mounts = fields.has("file_mounts");
-        fields.optional("file_mounts", parse_file_mounts);
+        let file_mounts = fields.optional("file_mounts", parse_file_mounts);
         let volumes = fields.optional("volumes", parse_volume_mounts).unwrap_or_default();
         let setup = fields.optional("setup", parse_script);
         let run = fields.required("run", parse_script);
@@ -118,7 +117,7 @@ impl TaskDefinition {
         warnings.extend(
             reserved.map(|(name, _)| format!("`envs.{name}` is ignored; the server sets this variable for each node")),
         );
-        if has_file_mounts {
+        if file_mounts.is_some_and(|mounts| !mounts.is_empty()) {
             warnings.push("`file_mounts` has no effect; store the data in a volume".to_owned());
         }
         Some(Self {

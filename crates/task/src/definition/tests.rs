@@ -169,6 +169,8 @@ fn what_has_no_effect_is_said() {
       "`file_mounts` has no effect; store the data in a volume"
     ]
     "#);
+    let task = parse(&json!({"run": "x", "file_mounts": {}}));
+    assert!(task.warnings.is_empty(), "{:?}", task.warnings);
 }
 
 fn json_value() -> impl Strategy<Value = Value> {

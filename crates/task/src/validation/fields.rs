@@ -80,12 +80,6 @@ impl<'a, 'v> Fields<'a, 'v> {
         }
     }
 
-    /// Whether `key` is present with a value other than null.
-    #[must_use]
-    pub fn has(&self, key: &str) -> bool {
-        self.fields.get(key).is_some_and(|value| !value.is_null())
-    }
-
     /// Reports every key that was not parsed. `unsupported` lists keys that SkyPilot has but this server does not
     /// support.
     pub fn deny_unknown_fields(self, unsupported: &[&str]) {
