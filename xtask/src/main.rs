@@ -152,9 +152,9 @@ fn run(shell: &Shell, recipe: Recipe) -> Result<(), xshell::Error> {
         Recipe::FuzzApi => cmd!(shell, "tests/schemathesis/run")
             .env("KUBECONFIG", kubeconfig())
             .run(),
-        Recipe::Browser => cmd!(shell, "tests/browser/run").run(),
-        Recipe::Proxies => cmd!(shell, "tests/proxies/run").run(),
-        Recipe::Clients => cmd!(shell, "tests/clients/run").run(),
+        Recipe::Browser => run_with_binaries(shell, "tests/browser/run"),
+        Recipe::Proxies => run_with_binaries(shell, "tests/proxies/run"),
+        Recipe::Clients => run_with_binaries(shell, "tests/clients/run"),
         Recipe::Snapshots => snapshots::review(shell),
     }
 }
@@ -237,17 +237,32 @@ fn skip_other_accounts(shell: &Shell) -> Result<(), xshell::Error> {
     Ok(())
 }
 
-/// The command that runs the end-to-end suite. Builds the binaries first, because the suite starts them.
+/// Builds the server, the CLI, and the end-to-end suite, which starts them.
 ///
-/// Selects the whole workspace, like [`Recipe::Test`]: cargo enables the features that the selected packages need, and
-/// compiles most crates again for another selection.
-fn suite<'a>(shell: &'a Shell, backend: Backend, arguments: &[impl AsRef<str>]) -> Result<Cmd<'a>, xshell::Error> {
-    skip_other_accounts(shell)?;
+/// Selects the whole workspace, like [`test`]: cargo enables the features that the selected packages need, and compiles
+/// most crates again for another selection.
+fn build_binaries(shell: &Shell) -> Result<(), xshell::Error> {
     cmd!(
         shell,
         "cargo build --locked --workspace --bin k8s-cli-api --bin k8s-cli --test suite"
     )
-    .run()?;
+    .run()
+}
+
+/// Runs a test script with the binaries of this workspace.
+fn run_with_binaries(shell: &Shell, script: &str) -> Result<(), xshell::Error> {
+    build_binaries(shell)?;
+    let target = shell.current_dir().join("target/debug");
+    cmd!(shell, "{script}")
+        .env("K8S_CLI_API_BIN", target.join("k8s-cli-api"))
+        .env("K8S_CLI_BIN", target.join("k8s-cli"))
+        .run()
+}
+
+/// The command that runs the end-to-end suite.
+fn suite<'a>(shell: &'a Shell, backend: Backend, arguments: &[impl AsRef<str>]) -> Result<Cmd<'a>, xshell::Error> {
+    skip_other_accounts(shell)?;
+    build_binaries(shell)?;
     let arguments = arguments.iter().map(AsRef::as_ref);
     let (name, kubeconfig) = match backend {
         Backend::Embedded => ("embedded", String::new()),
