@@ -22,7 +22,7 @@ impl Selection {
             ("metadata.namespace", object.namespace().to_owned()),
         ];
         for path in object.kind.selectable_fields() {
-            fields.push((path, field(&object.value, path)));
+            fields.push((path, field(object.value(), path)));
         }
         Self {
             labels: object.labels().into_iter().map(owned).collect(),

@@ -6,4 +6,4 @@ mod position;
 
 pub(crate) use follow::{LogEnd, LogOptions, follow_log, print_log};
 #[cfg(fuzzing)]
-pub use formatter::{LineStyle, LogFormatter};
+pub(crate) use formatter::{LineStyle, LogFormatter};

@@ -123,7 +123,7 @@ pub(super) async fn delete(api: &Api, request: ResourceRequest) -> Result<Respon
                 | Kind::StorageClass
         );
     Ok(if shows_object {
-        responses::value(StatusCode::OK, &object.value)
+        responses::value(StatusCode::OK, object.value())
     } else {
         responses::value(StatusCode::OK, &success_status(&object))
     })
@@ -164,7 +164,7 @@ pub(super) async fn delete_collection(api: &Api, request: ResourceRequest) -> Re
                 }
             })
             .await?;
-        deleted.extend(done.map(|object| object.value.to_string().into()));
+        deleted.extend(done.map(|object| object.value().to_string().into()));
     }
     Ok(responses::json(
         StatusCode::OK,

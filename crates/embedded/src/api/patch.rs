@@ -40,7 +40,7 @@ impl PatchType {
 
     /// Returns the object with the patch applied.
     fn apply_to(self, old: &Object, patch: &Value) -> Result<Value, StatusError> {
-        let mut value = old.value.clone();
+        let mut value = old.value().clone();
         let unreadable = |why: String| StatusError::bad_request(format!("error decoding patch: {why}"));
         match self {
             Self::Json => {

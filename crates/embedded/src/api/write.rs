@@ -27,7 +27,7 @@ pub(super) struct Written {
 
 impl Written {
     pub(crate) fn respond(self, status: StatusCode, representation: Representation) -> Response {
-        let bytes = self.object.value.to_string().into();
+        let bytes = self.object.value().to_string().into();
         let mut response = responses::json(status, representation.encode(self.object.kind, &bytes));
         responses::add_warnings(&mut response, &self.warnings);
         response
@@ -94,14 +94,14 @@ pub(super) fn create_in(
         errors.required("metadata.name", "name or generateName is required");
         errors.into_result(kind, "")?;
     }
-    let sent = object.value.clone();
+    let sent = object.value().clone();
     for left in (0..NAME_TRIES).rev() {
         if generated {
             object.set("name", format!("{prefix}{}", transaction.random.suffix()));
         }
         check_quota(transaction, &object)?;
         let prepared = prepare_for_create(object.clone())?;
-        let warnings = validation.check(kind, &sent, &prepared.value)?;
+        let warnings = validation.check(kind, &sent, prepared.value())?;
         match transaction.create(prepared) {
             Err(error) if generated && left > 0 && error.reason == StatusReason::AlreadyExists => {}
             result => return result.map(|object| Written { object, warnings }),
@@ -220,9 +220,9 @@ pub(super) fn update_in(
     } else if kind.has_status() && old.has_status() {
         new.copy_status(old);
     }
-    let sent = new.value.clone();
+    let sent = new.value().clone();
     let mut new = prepare_for_update(new, old)?;
-    let warnings = validation.check(kind, &sent, &new.value)?;
+    let warnings = validation.check(kind, &sent, new.value())?;
     if kind.has_status() && !new.has_same_spec(old) {
         new.set("generation", old.generation() + 1);
     }

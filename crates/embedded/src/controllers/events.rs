@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use serde::Deserialize;
 
 use crate::object::{Kind, Object};
 use crate::status_error::StatusError;
@@ -57,7 +58,7 @@ impl EventRecorder {
         // A hash of the content in the name makes repetitions easy to find.
         let name = format!("{}.{:016x}", about.name(), fingerprint(&[about.uid(), reason, message]));
         if let Some(known) = transaction.get(Kind::Event, namespace, &name)? {
-            let mut event: Event = serde_json::from_value(known.value)?;
+            let mut event: Event = Event::deserialize(known.value())?;
             event.count = Some(event.count.unwrap_or(1).saturating_add(1));
             event.last_timestamp = now;
             return transaction.update(Object::encode(&event)?).map(drop);

@@ -19,7 +19,7 @@ pub(super) type FileContents = BTreeMap<String, Vec<u8>>;
 pub(super) fn decode_entries(object: &Object) -> FileContents {
     match object.kind {
         Kind::Secret => {
-            let secret = Secret::deserialize(&object.value).unwrap_or_default();
+            let secret = Secret::deserialize(object.value()).unwrap_or_default();
             secret
                 .data
                 .into_iter()
@@ -28,7 +28,7 @@ pub(super) fn decode_entries(object: &Object) -> FileContents {
                 .collect()
         }
         _ => {
-            let map = ConfigMap::deserialize(&object.value).unwrap_or_default();
+            let map = ConfigMap::deserialize(object.value()).unwrap_or_default();
             let texts = map
                 .data
                 .into_iter()

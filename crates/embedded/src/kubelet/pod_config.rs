@@ -64,7 +64,7 @@ pub(super) fn seconds(number: i64) -> Duration {
 impl PodConfig {
     /// Returns `None` for a pod without a container.
     pub(crate) fn from_pod(object: &Object) -> Option<Self> {
-        let pod = Pod::deserialize(&object.value).ok()?;
+        let pod = Pod::deserialize(object.value()).ok()?;
         let spec = pod.spec?;
         let status = pod.status.unwrap_or_default();
         let name = pod.metadata.name.unwrap_or_default();

@@ -1,6 +1,7 @@
 //! Objects as the API stores them: JSON with a kind, and accessors for their metadata.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp, Unit};
 use serde::de::value::MapDeserializer;
@@ -9,11 +10,12 @@ use serde_json::{Map, Value, json};
 
 use super::kind::{Kind, ObjectType};
 
-/// A JSON object and its kind.
+/// A JSON object and its kind. Copies share the JSON until one of them is changed: a change of one field of an object
+/// is compared, shown to controllers, and kept, each time as a copy.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Object {
     pub kind: Kind,
-    pub value: Value,
+    value: Arc<Value>,
 }
 
 /// Identifies an object until it is deleted; another one may then take its name.
@@ -36,21 +38,35 @@ impl Object {
         }
         value["apiVersion"] = kind.api_version().into();
         value["kind"] = kind.name().into();
-        Self { kind, value }
+        Self::from_stored(kind, value)
+    }
+
+    /// Wraps a value that has everything that [`Self::new`] would set.
+    pub(crate) fn from_stored(kind: Kind, value: Value) -> Self {
+        Self {
+            kind,
+            value: Arc::new(value),
+        }
     }
 
     /// Decodes a stored object.
     pub(crate) fn decode(kind: Kind, bytes: &[u8]) -> serde_json::Result<Self> {
-        let value = serde_json::from_slice(bytes)?;
-        Ok(Self { kind, value })
+        Ok(Self::from_stored(kind, serde_json::from_slice(bytes)?))
     }
 
     /// Encodes an object of a known type.
     pub(crate) fn encode<T: ObjectType + Serialize>(object: &T) -> serde_json::Result<Self> {
-        Ok(Self {
-            kind: T::OBJECT_KIND,
-            value: serde_json::to_value(object)?,
-        })
+        Ok(Self::from_stored(T::OBJECT_KIND, serde_json::to_value(object)?))
+    }
+
+    /// The JSON.
+    pub(crate) fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// The JSON, to be changed.
+    pub(crate) fn value_mut(&mut self) -> &mut Value {
+        Arc::make_mut(&mut self.value)
     }
 
     /// Takes over metadata fields of `old`, and removes those that it doesn't have.
@@ -73,16 +89,16 @@ impl Object {
 
     /// Takes over the whole status of `other`.
     pub(crate) fn copy_status(&mut self, other: &Self) {
-        self.value["status"] = other.value["status"].clone();
+        self.value_mut()["status"] = other.value["status"].clone();
     }
 
     /// Moves the `status` out of another object.
     pub(crate) fn take_status(&mut self, other: &mut Self) {
-        self.value["status"] = other.value["status"].take();
+        self.value_mut()["status"] = other.value_mut()["status"].take();
     }
 
     pub(crate) fn remove_status(&mut self) {
-        if let Value::Object(map) = &mut self.value {
+        if let Value::Object(map) = self.value_mut() {
             map.shift_remove("status");
         }
     }
@@ -101,7 +117,7 @@ impl Object {
     }
 
     pub(crate) fn set_spec(&mut self, spec: &impl Serialize) -> serde_json::Result<()> {
-        self.value["spec"] = serde_json::to_value(spec)?;
+        self.value_mut()["spec"] = serde_json::to_value(spec)?;
         Ok(())
     }
 
@@ -112,7 +128,7 @@ impl Object {
 
     /// Replaces the `status`. The rest of the object stays as it was stored, with fields that its type doesn't know.
     pub(crate) fn set_status(&mut self, status: &impl Serialize) -> serde_json::Result<()> {
-        self.value["status"] = serde_json::to_value(status)?;
+        self.value_mut()["status"] = serde_json::to_value(status)?;
         Ok(())
     }
 
@@ -137,7 +153,7 @@ impl Object {
     }
 
     pub(crate) fn metadata_mut(&mut self) -> &mut Map<String, Value> {
-        let metadata = &mut self.value["metadata"];
+        let metadata = &mut self.value_mut()["metadata"];
         if !metadata.is_object() {
             *metadata = json!({});
         }

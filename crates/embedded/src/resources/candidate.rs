@@ -42,8 +42,8 @@ impl Candidate<'_> {
         validate: fn(&T, Option<&T>, &mut FieldErrors),
     ) -> Result<Value, StatusError> {
         let kind = self.object.kind;
-        let mut new: T = Self::decode(kind, &self.object.value)?;
-        let old: Option<T> = self.old.map(|old| Self::decode(kind, &old.value)).transpose()?;
+        let mut new: T = Self::decode(kind, self.object.value())?;
+        let old: Option<T> = self.old.map(|old| Self::decode(kind, old.value())).transpose()?;
         set_defaults(&mut new, old.as_ref());
         let mut errors = FieldErrors::default();
         let name = self.object.name();

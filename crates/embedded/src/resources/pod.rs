@@ -55,12 +55,12 @@ pub(crate) fn container_state(status: &PodStatus) -> Option<&ContainerState> {
 
 /// Whether a pod is bound to a cluster node.
 pub(crate) fn is_bound(pod: &Object) -> bool {
-    pod.value["spec"]["nodeName"].is_string()
+    pod.value()["spec"]["nodeName"].is_string()
 }
 
 /// Binds a pod to a cluster node. Sets only this field, so that the rest of the spec stays as it was stored.
 pub(crate) fn bind(pod: &mut Object, node: &str) {
-    pod.value["spec"]["nodeName"] = node.into();
+    pod.value_mut()["spec"]["nodeName"] = node.into();
 }
 
 /// Names of the claims that a pod's volumes refer to.

@@ -10,6 +10,7 @@
 //! In memory, there are neither threads nor readers: the caller's thread does the work. The rest is the same.
 
 mod database;
+mod decoded_objects;
 mod file_store;
 mod health;
 mod hooks;

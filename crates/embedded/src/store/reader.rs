@@ -175,9 +175,6 @@ fn labels_match(selector: &LabelSelector, text: &str) -> bool {
 
 fn fields_match(query: &ListQuery, object: &[u8]) -> bool {
     let value: Value = serde_json::from_slice(object).unwrap_or_default();
-    let object = Object {
-        kind: query.kind,
-        value,
-    };
+    let object = Object::from_stored(query.kind, value);
     query.fields.matches(&Selection::of(&object))
 }

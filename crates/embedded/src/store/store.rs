@@ -234,6 +234,33 @@ mod tests {
         assert_eq!(store.watch_cache().newest(), before + 2);
     }
 
+    /// The writer keeps decoded objects.
+    #[tokio::test]
+    async fn a_change_that_was_rolled_back_is_not_seen() {
+        let store = Store::in_memory(Box::new(NoHooks), Clock::system(), Random::default()).unwrap();
+        let write = |work: fn(&mut Transaction<'_>) -> Result<Option<Object>, StatusError>| {
+            store.write(Durability::Process, work)
+        };
+        let stored = write(|transaction| make(transaction, "map").map(Some)).await.unwrap();
+        let find = |transaction: &mut Transaction<'_>| transaction.get(Kind::ConfigMap, "default", "map");
+        let changed = write(|transaction| {
+            let mut map = transaction.get(Kind::ConfigMap, "default", "map")?.unwrap();
+            map.set("labels", json!({"color": "red"}));
+            transaction.update(map)?;
+            Err(StatusError::internal("too late"))
+        });
+        assert!(changed.await.is_err());
+        assert_eq!(write(find).await.unwrap(), stored);
+        let removed = write(|transaction| {
+            let map = transaction.get(Kind::ConfigMap, "default", "map")?.unwrap();
+            transaction.remove(map)?;
+            assert_eq!(transaction.get(Kind::ConfigMap, "default", "map")?, None);
+            Err(StatusError::internal("too late"))
+        });
+        assert!(removed.await.is_err());
+        assert_eq!(write(find).await.unwrap(), stored);
+    }
+
     #[tokio::test]
     async fn what_was_written_for_the_process_alone_is_put_on_the_disk_when_something_stands_on_it() {
         let dir = std::env::temp_dir().join(format!("k8s-cli-persist-{}", std::process::id()));

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::decoded_objects::DecodedObjects;
 use super::watch_cache::WatchCacheEvent;
 use crate::object::{Kind, Object};
 use crate::random::Random;
@@ -29,6 +30,9 @@ pub(crate) enum WriteMode {
 /// A running transaction. Its changes are invisible to others until it is committed.
 pub(crate) struct Transaction<'a> {
     connection: &'a Connection,
+    decoded: &'a DecodedObjects,
+    /// UIDs of the objects that this transaction changed.
+    touched: Vec<String>,
     /// The newest version, including this transaction's changes.
     pub(super) version: i64,
     pub(super) changes: Vec<WatchCacheEvent>,
@@ -60,9 +64,17 @@ fn failed(error: rusqlite::Error) -> StatusError {
 }
 
 impl<'a> Transaction<'a> {
-    pub(super) fn new(connection: &'a Connection, version: i64, now: Timestamp, random: &'a mut Random) -> Self {
+    pub(super) fn new(
+        connection: &'a Connection,
+        decoded: &'a DecodedObjects,
+        version: i64,
+        now: Timestamp,
+        random: &'a mut Random,
+    ) -> Self {
         Self {
             connection,
+            decoded,
+            touched: Vec::new(),
             version,
             changes: Vec::new(),
             unseen_changes: Vec::new(),
@@ -84,48 +96,62 @@ impl<'a> Transaction<'a> {
         std::mem::take(&mut self.unseen_changes)
     }
 
-    fn read(kind: Kind, row: &Row<'_>) -> rusqlite::Result<Object> {
-        let bytes = row.get_ref(0)?.as_blob()?;
-        Object::decode(kind, bytes)
-            .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, Box::new(error)))
+    /// Reads a row of the columns `object` and `uid`.
+    fn read(&self, kind: Kind, row: &Row<'_>) -> rusqlite::Result<Object> {
+        self.decoded.get_or_decode(row.get_ref(1)?.as_str()?, || {
+            Object::decode(kind, row.get_ref(0)?.as_blob()?).map_err(|error| {
+                rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, Box::new(error))
+            })
+        })
+    }
+
+    /// Reads a row of the columns `object`, `uid`, and `kind`.
+    fn read_any(&self, row: &Row<'_>) -> rusqlite::Result<Object> {
+        let plural = row.get_ref(2)?.as_str()?;
+        let kind = Kind::from_plural(plural).ok_or(rusqlite::Error::InvalidQuery)?;
+        self.read(kind, row)
     }
 
     pub(crate) fn get(&self, kind: Kind, namespace: &str, name: &str) -> Result<Option<Object>, StatusError> {
-        let sql = "SELECT object FROM objects WHERE kind = ?1 AND namespace = ?2 AND name = ?3";
+        let sql = "SELECT object, uid FROM objects WHERE kind = ?1 AND namespace = ?2 AND name = ?3";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         statement
-            .query_row(params![kind.plural(), namespace, name], |row| Self::read(kind, row))
+            .query_row(params![kind.plural(), namespace, name], |row| self.read(kind, row))
             .optional()
             .map_err(failed)
     }
 
     pub(crate) fn get_by_uid(&self, uid: &str) -> Result<Option<Object>, StatusError> {
-        let sql = "SELECT object, kind FROM objects WHERE uid = ?1";
+        let sql = "SELECT object, uid, kind FROM objects WHERE uid = ?1";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
-        statement.query_row(params![uid], read_any).optional().map_err(failed)
+        statement
+            .query_row(params![uid], |row| self.read_any(row))
+            .optional()
+            .map_err(failed)
     }
 
     /// All objects of a kind in a namespace.
     pub(crate) fn list(&self, kind: Kind, namespace: &str) -> Result<Vec<Object>, StatusError> {
-        let sql = "SELECT object FROM objects WHERE kind = ?1 AND namespace = ?2 ORDER BY name";
+        let sql = "SELECT object, uid FROM objects WHERE kind = ?1 AND namespace = ?2 ORDER BY name";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
-        let rows = statement.query_map(params![kind.plural(), namespace], |row| Self::read(kind, row));
+        let rows = statement.query_map(params![kind.plural(), namespace], |row| self.read(kind, row));
         rows.and_then(Iterator::collect).map_err(failed)
     }
 
     /// All objects of a kind in all namespaces.
     pub(crate) fn list_all(&self, kind: Kind) -> Result<Vec<Object>, StatusError> {
-        let sql = "SELECT object FROM objects WHERE kind = ?1";
+        let sql = "SELECT object, uid FROM objects WHERE kind = ?1";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
-        let rows = statement.query_map(params![kind.plural()], |row| Self::read(kind, row));
+        let rows = statement.query_map(params![kind.plural()], |row| self.read(kind, row));
         rows.and_then(Iterator::collect).map_err(failed)
     }
 
     /// The oldest events that were last recorded before a time.
     pub(crate) fn list_old_events(&self, before: Timestamp, limit: i64) -> Result<Vec<Object>, StatusError> {
-        let sql = "SELECT object, kind FROM objects WHERE kind = 'events' AND written < ?1 ORDER BY written LIMIT ?2";
+        let sql =
+            "SELECT object, uid, kind FROM objects WHERE kind = 'events' AND written < ?1 ORDER BY written LIMIT ?2";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
-        let rows = statement.query_map(params![before.as_second(), limit], read_any);
+        let rows = statement.query_map(params![before.as_second(), limit], |row| self.read_any(row));
         rows.and_then(Iterator::collect).map_err(failed)
     }
 
@@ -140,17 +166,17 @@ impl<'a> Transaction<'a> {
 
     /// Objects of a kind on which the controllers have work to do, oldest first.
     pub(crate) fn list_active(&self, kind: Kind) -> Result<Vec<Object>, StatusError> {
-        let sql = "SELECT object FROM objects WHERE kind = ?1 AND active ORDER BY id";
+        let sql = "SELECT object, uid FROM objects WHERE kind = ?1 AND active ORDER BY id";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
-        let rows = statement.query_map(params![kind.plural()], |row| Self::read(kind, row));
+        let rows = statement.query_map(params![kind.plural()], |row| self.read(kind, row));
         rows.and_then(Iterator::collect).map_err(failed)
     }
 
     /// Objects owned by the object with this UID, oldest first.
     pub(crate) fn list_dependents(&self, uid: &str) -> Result<Vec<Object>, StatusError> {
-        let sql = "SELECT object, kind FROM owners JOIN objects ON uid = dependent WHERE owner = ?1 ORDER BY id";
+        let sql = "SELECT object, uid, kind FROM owners JOIN objects ON uid = dependent WHERE owner = ?1 ORDER BY id";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
-        let rows = statement.query_map(params![uid], read_any);
+        let rows = statement.query_map(params![uid], |row| self.read_any(row));
         rows.and_then(Iterator::collect).map_err(failed)
     }
 
@@ -176,6 +202,7 @@ impl<'a> Transaction<'a> {
             .map_err(failed)?;
         self.write_owners(&object)?;
         self.record_change(None, Some(&object), bytes);
+        self.decoded.put(&object);
         Ok(object)
     }
 
@@ -185,7 +212,9 @@ impl<'a> Transaction<'a> {
         let Some(before) = self.get(object.kind, object.namespace(), object.name())? else {
             return Err(StatusError::not_found(object.kind, object.name()));
         };
-        object.set("resourceVersion", before.version().to_string());
+        if object.version() != before.version() {
+            object.set("resourceVersion", before.version().to_string());
+        }
         if object == before {
             return Ok(object);
         }
@@ -207,6 +236,7 @@ impl<'a> Transaction<'a> {
             self.write_owners(&object)?;
         }
         self.record_change(Some(before), Some(&object), bytes);
+        self.decoded.put(&object);
         Ok(object)
     }
 
@@ -247,12 +277,14 @@ impl<'a> Transaction<'a> {
         statement.execute(params![uid]).map(drop).map_err(failed)
     }
 
-    /// Sets the next version, and serializes the object.
+    /// Sets the next version of an object that is about to be written, and serializes it.
     fn assign_version(&mut self, object: &mut Object) -> Bytes {
+        self.decoded.forget(object.uid());
+        self.touched.push(object.uid().to_owned());
         self.version += 1;
         object.set("resourceVersion", self.version.to_string());
         // Serializing a JSON value never fails.
-        serde_json::to_vec(&object.value).unwrap_or_default().into()
+        serde_json::to_vec(object.value()).unwrap_or_default().into()
     }
 
     fn record_change(&mut self, before: Option<Object>, after: Option<&Object>, bytes: Bytes) {
@@ -302,7 +334,12 @@ impl<'a> Transaction<'a> {
         work: impl FnOnce(&mut Self) -> T,
         keeps: impl FnOnce(&T) -> bool,
     ) -> rusqlite::Result<Option<T>> {
-        let before = (self.version, self.changes.len(), self.unseen_changes.len());
+        let before = (
+            self.version,
+            self.changes.len(),
+            self.unseen_changes.len(),
+            self.touched.len(),
+        );
         self.execute_statement("SAVEPOINT part")?;
         // Unwind safe, since the rollback below discards what a panic left half done.
         let done = catch_unwind(AssertUnwindSafe(|| work(self))).ok();
@@ -311,6 +348,9 @@ impl<'a> Transaction<'a> {
             self.version = before.0;
             self.changes.truncate(before.1);
             self.unseen_changes.truncate(before.2);
+            for uid in self.touched.drain(before.3..) {
+                self.decoded.forget(&uid);
+            }
         }
         self.execute_statement("RELEASE part")?;
         Ok(done)
@@ -327,12 +367,6 @@ impl<'a> Transaction<'a> {
             .execute(params![self.version])
             .map(drop)
     }
-}
-
-fn read_any(row: &Row<'_>) -> rusqlite::Result<Object> {
-    let plural = row.get_ref(1)?.as_str()?;
-    let kind = Kind::from_plural(plural).ok_or(rusqlite::Error::InvalidQuery)?;
-    Transaction::read(kind, row)
 }
 
 fn labels_text(object: &Object) -> String {

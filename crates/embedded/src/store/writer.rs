@@ -7,6 +7,7 @@ use clock::Clock;
 use rusqlite::Connection;
 use tokio::time::Instant;
 
+use super::decoded_objects::DecodedObjects;
 use super::health::WriterHealth;
 use super::hooks::TransactionHooks;
 use super::page_reserve;
@@ -41,6 +42,7 @@ pub(super) struct Completion {
 
 pub(super) struct Writer {
     connection: Connection,
+    decoded: DecodedObjects,
     hooks: Box<dyn TransactionHooks>,
     watch_cache: Arc<WatchCache>,
     version: i64,
@@ -67,6 +69,7 @@ impl Writer {
         let watch_cache = Arc::new(WatchCache::new(version));
         let writer = Self {
             connection,
+            decoded: DecodedObjects::default(),
             hooks,
             watch_cache: Arc::clone(&watch_cache),
             version,
@@ -138,6 +141,7 @@ impl Writer {
         self.health.record_failure(error.to_string());
         // This fails if the transaction failed to begin, or is already rolled back.
         let _ = self.connection.execute_batch("ROLLBACK");
+        self.decoded.clear();
         // They have seen changes that were rolled back.
         self.hooks.on_rollback();
         // Even if the disk doesn't look full: the free space of a file system doesn't reflect quotas.
@@ -183,7 +187,13 @@ impl Writer {
         responses: &mut Vec<Respond>,
     ) -> rusqlite::Result<()> {
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
-        let mut transaction = Transaction::new(&self.connection, self.version, self.clock.now(), &mut self.random);
+        let mut transaction = Transaction::new(
+            &self.connection,
+            &self.decoded,
+            self.version,
+            self.clock.now(),
+            &mut self.random,
+        );
         transaction.disk_is_full = self.disk.as_ref().is_some_and(Disk::is_low);
         if is_first {
             self.hooks.on_open(&mut transaction);

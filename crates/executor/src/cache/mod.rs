@@ -11,7 +11,7 @@ mod entry;
 #[cfg(test)]
 mod examples;
 #[cfg(fuzzing)]
-pub mod fuzz;
+pub(crate) mod fuzz;
 mod health;
 mod identity;
 mod job;

@@ -9,7 +9,7 @@
 
 mod chunk;
 #[cfg(fuzzing)]
-pub mod fuzz;
+pub(crate) mod fuzz;
 mod merge;
 mod node_log;
 mod parse;

@@ -15,7 +15,7 @@ fn pod(name: &str, spec: &Value) -> Object {
     for (key, one) in spec.as_object().unwrap() {
         value["spec"][key] = one.clone();
     }
-    Object { kind: Kind::Pod, value }
+    Object::from_stored(Kind::Pod, value)
 }
 
 fn changed(before: Option<&Object>, after: Option<&Object>) -> ObjectChange {
@@ -43,7 +43,7 @@ fn crowded(many: usize) -> (Scheduler, Object) {
 fn only_what_frees_something_costs_a_look_at_all_who_wait() {
     let (mut scheduler, bound) = crowded(3000);
     let mut running = bound.clone();
-    running.value["status"]["phase"] = "Running".into();
+    running.value_mut()["status"]["phase"] = "Running".into();
     scheduler.pod_changed(&changed(Some(&bound), Some(&running))).unwrap();
     assert_eq!(scheduler.take_due().len(), 0);
     let newcomer = pod("newcomer", &json!({}));
@@ -52,7 +52,7 @@ fn only_what_frees_something_costs_a_look_at_all_who_wait() {
     scheduler.pod_changed(&changed(Some(&newcomer), None)).unwrap();
     assert_eq!(scheduler.take_due().len(), 0);
     let mut ended = running.clone();
-    ended.value["status"]["phase"] = "Succeeded".into();
+    ended.value_mut()["status"]["phase"] = "Succeeded".into();
     scheduler.pod_changed(&changed(Some(&running), Some(&ended))).unwrap();
     assert_eq!(scheduler.take_due().len(), 3000);
 }
