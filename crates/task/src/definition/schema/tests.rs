@@ -157,7 +157,9 @@ fn values(schemas: &'static Schemas, schema: &'static Value) -> BoxedStrategy<Va
     let schema = schemas.resolve(schema);
     let number = |key: &str| schema[key].as_i64();
     let known = schema["enum"].as_array().or_else(|| schema["examples"].as_array());
-    match (schema["type"].as_str(), known) {
+    // A list may be null.
+    let kind = schema["type"].as_array().map_or(&schema["type"], |kinds| &kinds[0]);
+    match (kind.as_str(), known) {
         (None | Some("string"), Some(known)) => prop::sample::select(known.clone()).boxed(),
         (Some("string"), None) => strings(schema).prop_map(Value::from).boxed(),
         (Some("integer"), _) => (number("minimum").unwrap()..=number("maximum").unwrap())
