@@ -12,7 +12,7 @@ use anyhow::Context;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::HeaderValue;
+use http::{HeaderValue, Method, header};
 use peer::Account;
 use peer::token::{CHALLENGE_HEADER, PROOF_HEADER, TOKEN_HEADER, Token};
 
@@ -31,7 +31,15 @@ pub struct AccessPolicy {
     token: Option<(Token, PathBuf)>,
     /// The hosts that a request may name; `None` accepts every host.
     hosts: Option<AllowedHosts>,
+    /// Accounts that are accepted besides `owner` and root.
+    accounts: Vec<Account>,
+    /// The origins whose web pages may send requests.
+    origins: Vec<HeaderValue>,
 }
+
+/// Marks a health check that names a host that is not allowed. Its response must not reveal anything.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct UnknownHost;
 
 /// The reason to reject every request of a connection. Stored in the extensions of its requests.
 #[derive(Debug, Clone)]
@@ -70,6 +78,8 @@ impl AccessPolicy {
             owner,
             token,
             hosts: (is_loopback || !args.allowed_host.is_empty()).then(|| AllowedHosts::new(&args.allowed_host)),
+            accounts: args.allow_uid.iter().copied().map(Account::new).collect(),
+            origins: args.cors_origin.clone(),
         })
     }
 
@@ -77,31 +87,39 @@ impl AccessPolicy {
     pub fn reject(&self, client: &ClientInfo) -> Option<Rejected> {
         let owner = self.owner.filter(|_| self.token.is_none())?;
         let account = match &client.account {
-            Ok(Some(account)) if account.is_trusted_by(owner) => return None,
+            Ok(Some(account)) if account.is_trusted_by(owner) || self.accounts.contains(account) => return None,
             Ok(Some(account)) => format!("this client runs as uid {account}"),
             Ok(None) => "the connection is already closed".to_owned(),
             Err(error) => format!("the client's account is unknown: {error}"),
         };
         let reason = format!(
             "this server accepts only its own account (uid {owner}) and root, but {account}; \
-             start it with `--allow-local-users` to accept every account of this machine"
+             start it with `--allow-uid` to accept another account, or with `--allow-local-users` to accept all of them"
         );
         Some(Rejected(reason.into()))
     }
 
     /// Runs an accepted request, or answers with 403.
-    async fn run_if_allowed(&self, request: Request, next: Next) -> Response {
+    async fn run_if_allowed(&self, mut request: Request, next: Next) -> Response {
         if let Some(Rejected(reason)) = request.extensions().get() {
             return ApiError::Forbidden(reason.to_string()).into_response();
         }
         if let Some(reason) = host_guard::malformed(request.version(), request.headers()) {
             return ApiError::BadRequest(reason).into_response();
         }
-        // Accept any host in health checks: a kubelet names the pod's IP address, and load balancers such as HAProxy
-        // name no host. The responses contain nothing that a web page could exploit.
-        let hosts = self.hosts.as_ref().filter(|_| !is_health_route(request.uri().path()));
+        let hosts = self.hosts.as_ref();
         if let Some(reason) = hosts.and_then(|hosts| hosts.reject(request.uri(), request.headers())) {
-            return ApiError::Forbidden(reason).into_response();
+            // Accept any host in health checks: a kubelet names the pod's IP address, and load balancers such as
+            // HAProxy name no host.
+            if !is_health_route(request.uri().path()) {
+                return ApiError::Forbidden(reason).into_response();
+            }
+            request.extensions_mut().insert(UnknownHost);
+        }
+        if self.is_from_another_site(&request) {
+            let reason = "requests from web pages of other sites are not allowed; start the server with \
+                          `--cors-origin` to allow the pages of an origin";
+            return ApiError::Forbidden(reason.to_owned()).into_response();
         }
         let Some((token, path)) = &self.token else {
             return next.run(request).await;
@@ -126,6 +144,21 @@ impl AccessPolicy {
             response.headers_mut().insert(PROOF_HEADER, proof);
         }
         response
+    }
+}
+
+impl AccessPolicy {
+    /// Whether a browser sends this request for a page of another site, and the request may change something. Behind a
+    /// proxy that authenticates by password or cookie, a browser would add those to the request of any page. Browsers
+    /// say which site a request comes from; other clients don't, and are not checked.
+    fn is_from_another_site(&self, request: &Request) -> bool {
+        let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        let headers = request.headers();
+        let is_allowed = headers
+            .get(header::ORIGIN)
+            .is_some_and(|origin| self.origins.contains(origin));
+        let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+        !is_safe && !is_allowed && site.is_some_and(|site| site != b"same-origin" && site != b"none")
     }
 }
 
@@ -156,7 +189,7 @@ mod tests {
     use axum::extract::Request;
     use axum::middleware::from_fn_with_state;
     use axum::response::Response;
-    use axum::routing::get;
+    use axum::routing::{get, post};
     use clap::Parser;
     use http::{HeaderValue, Version};
     use peer::Account;
@@ -169,6 +202,10 @@ mod tests {
 
     /// The reason why a server of `owner` refuses a client of `account`.
     fn rejection(owner: Option<Account>, account: u32) -> Option<String> {
+        rejection_with(owner, &[], account)
+    }
+
+    fn rejection_with(owner: Option<Account>, accounts: &[u32], account: u32) -> Option<String> {
         let client = ClientInfo {
             id: ClientId::UNKNOWN,
             account: Ok(Some(Account::new(account))),
@@ -177,6 +214,8 @@ mod tests {
             owner,
             token: None,
             hosts: None,
+            accounts: accounts.iter().copied().map(Account::new).collect(),
+            origins: Vec::new(),
         };
         policy.reject(&client).map(|rejected| rejected.0.to_string())
     }
@@ -186,6 +225,9 @@ mod tests {
         assert_eq!(rejection(Some(Account::new(1000)), 1000), None);
         assert_eq!(rejection(Some(Account::new(1000)), 0), None);
         assert_eq!(rejection(None, 1001), None);
+        let owner = Some(Account::new(1000));
+        assert_eq!(rejection_with(owner, &[33], 33), None);
+        assert!(rejection_with(owner, &[33], 34).is_some());
     }
 
     #[test]
@@ -194,6 +236,7 @@ mod tests {
         assert!(
             reason.contains("(uid 1000)")
                 && reason.contains("runs as uid 1001")
+                && reason.contains("--allow-uid")
                 && reason.contains("--allow-local-users"),
             "{reason}"
         );
@@ -273,6 +316,34 @@ mod tests {
             send(&policy, "/tasks", &[("host", "tasks.example.com")]).await.status(),
             200
         );
+    }
+
+    #[tokio::test]
+    async fn a_web_page_of_another_site_changes_nothing() {
+        let policy = Arc::new(policy("127.0.0.1", &["--cors-origin", "https://ui.example"]));
+        let post = async |headers: &[(&str, &str)]| {
+            let routes = Router::new().route("/tasks/stop", post(|| async { "answered" }));
+            let mut request = Request::builder()
+                .method("POST")
+                .uri("/tasks/stop")
+                .header("host", "localhost");
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let request = request.body(Body::empty()).unwrap();
+            let check_access = from_fn_with_state(Arc::clone(&policy), check_access);
+            routes.layer(check_access).oneshot(request).await.unwrap().status()
+        };
+        for site in ["cross-site", "same-site"] {
+            let evil = [("sec-fetch-site", site), ("origin", "https://evil.example")];
+            assert_eq!(post(&evil).await, 403, "{site}");
+        }
+        for site in ["same-origin", "none"] {
+            assert_eq!(post(&[("sec-fetch-site", site)]).await, 200, "{site}");
+        }
+        let allowed = [("sec-fetch-site", "cross-site"), ("origin", "https://ui.example")];
+        assert_eq!(post(&allowed).await, 200);
+        assert_eq!(post(&[]).await, 200, "not a browser");
     }
 
     /// The policy of a server on a system that does not report accounts, and its token.

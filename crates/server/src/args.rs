@@ -26,10 +26,15 @@ pub struct Args {
     #[arg(long, env = "K8S_CLI_API_HOST", default_value = "127.0.0.1")]
     pub host: IpAddr,
 
-    /// When listening on loopback, accept requests from every account of this machine, e.g., from a proxy that runs
-    /// under another account. By default, only the server's own account and root are accepted.
+    /// When listening on loopback, accept requests from every account of this machine. By default, only the server's
+    /// own account and root are accepted.
     #[arg(long, env = "K8S_CLI_API_ALLOW_LOCAL_USERS", value_parser = BoolishValueParser::new())]
     pub allow_local_users: bool,
+
+    /// UID of another account of this machine to accept when listening on loopback, e.g., that of a proxy; can be
+    /// repeated.
+    #[arg(long, env = "K8S_CLI_API_ALLOW_UID", value_name = "UID", value_delimiter = ',')]
+    pub allow_uid: Vec<u32>,
 
     /// Additional host name to accept in requests, e.g., the public name of a proxy; can be repeated. By default, a
     /// server on loopback accepts only the names of this machine, and any other server accepts every name.
@@ -182,6 +187,9 @@ fn parse_origin(text: &str) -> Result<HeaderValue, String> {
     let invalid = || format!("invalid origin `{text}`; expected, e.g., `https://tasks.example.com`");
     let uri = text.parse::<Uri>().map_err(|_| invalid())?;
     let is_origin = matches!(uri.scheme_str(), Some("http" | "https"))
+        // As browsers write it: in lower case, and without a password.
+        && !text.contains('@')
+        && !text.bytes().any(|byte| byte.is_ascii_uppercase())
         && uri.path_and_query().is_none_or(|path| path == "/")
         && !text.ends_with('/');
     HeaderValue::from_str(text)
@@ -195,7 +203,7 @@ fn parse_root_path(text: &str) -> Result<String, String> {
     let path = text.trim_end_matches('/');
     let is_segment = |segment: &str| {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
-        !segment.is_empty() && segment.bytes().all(is_plain)
+        !matches!(segment, "" | "." | "..") && segment.bytes().all(is_plain)
     };
     let is_valid = match path.strip_prefix('/') {
         Some(rest) => rest.split('/').all(is_segment),

@@ -2,10 +2,11 @@
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hasher};
 
+use axum::body::Body;
 use axum::extract::Request;
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use http::{HeaderValue, StatusCode, header};
 
 /// A hash of the body of a response. Handlers store it in the extensions of the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,14 +36,24 @@ impl ContentHash {
 /// Middleware that adds an `ETag` to responses with a [`ContentHash`], and answers with 304 if the client has the same
 /// content already.
 pub(crate) async fn answer_conditionally(request: Request, next: Next) -> Response {
-    let known = known_tags(request.headers());
+    let known: Vec<HeaderValue> = request
+        .headers()
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .cloned()
+        .collect();
     let mut response = next.run(request).await;
-    let Some(hash) = response.extensions().get::<ContentHash>() else {
+    let Some(hash) = response.extensions().get::<ContentHash>().copied() else {
         return response;
     };
     let tag = hash.tag();
-    if known.iter().any(|known| known == "*" || known.as_str() == opaque(&tag)) {
-        response = StatusCode::NOT_MODIFIED.into_response();
+    if known.iter().any(|known| names_tag(known, &tag)) {
+        // The other headers stay: without those of CORS, a browser would withhold the response from the page.
+        let (mut parts, _) = response.into_parts();
+        parts.status = StatusCode::NOT_MODIFIED;
+        parts.headers.remove(header::CONTENT_TYPE);
+        parts.headers.remove(header::CONTENT_LENGTH);
+        response = Response::from_parts(parts, Body::empty());
     }
     let headers = response.headers_mut();
     if let Ok(tag) = HeaderValue::from_str(&tag) {
@@ -54,14 +65,13 @@ pub(crate) async fn answer_conditionally(request: Request, next: Next) -> Respon
     response
 }
 
-/// The entity tags of `If-None-Match`, without the mark of a weak tag: this header is compared weakly.
-fn known_tags(headers: &HeaderMap) -> Vec<String> {
-    let values = headers.get_all(header::IF_NONE_MATCH).iter();
-    let values = values.filter_map(|value| value.to_str().ok());
-    let tags = values.flat_map(|value| value.split(','));
-    tags.map(|tag| opaque(tag.trim()).to_owned()).collect()
+/// Whether a value of `If-None-Match` names this tag. The header is compared weakly.
+fn names_tag(value: &HeaderValue, tag: &str) -> bool {
+    let known = value.to_str().unwrap_or_default().split(',').map(str::trim);
+    known.map(opaque).any(|known| known == "*" || known == opaque(tag))
 }
 
+/// The tag without the mark of a weak tag.
 fn opaque(tag: &str) -> &str {
     tag.strip_prefix("W/").unwrap_or(tag)
 }
@@ -81,6 +91,10 @@ mod tests {
     async fn send(body: &'static str, if_none_match: Option<&str>) -> Response {
         let handler = get(move || async move {
             let mut response = Response::new(Body::from(body));
+            let origin = header::HeaderValue::from_static("https://ui.example");
+            response
+                .headers_mut()
+                .insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
             response.extensions_mut().insert(ContentHash::of_body(body.as_bytes()));
             response
         });
@@ -102,6 +116,10 @@ mod tests {
             let response = send("tasks", Some(known)).await;
             assert_eq!(response.status(), StatusCode::NOT_MODIFIED, "{known}");
             assert_eq!(response.headers()[header::ETAG], tag);
+            assert_eq!(
+                response.headers()[header::ACCESS_CONTROL_ALLOW_ORIGIN],
+                "https://ui.example"
+            );
         }
         for known in ["\"other\"", "", "tasks"] {
             assert_eq!(send("tasks", Some(known)).await.status(), StatusCode::OK, "{known}");

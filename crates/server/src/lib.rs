@@ -5,6 +5,7 @@ pub mod app;
 pub mod args;
 mod backend;
 mod client;
+mod compression;
 mod concurrency_limit;
 mod conditional;
 mod connection;

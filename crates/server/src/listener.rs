@@ -1,6 +1,7 @@
 //! Accepts connections within limits and timeouts, and drains them on shutdown.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -12,12 +13,13 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use task::wire::SERVER_HEADER;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tower::Service;
 
 use crate::app::AppState;
 use crate::client::{ClientId, ClientInfo};
-use crate::concurrency_limit::{ConcurrencyLimit, LimitReached, UnassignedPermit};
+use crate::concurrency_limit::{ConcurrencyLimit, ConcurrencyPermit, LimitReached, UnassignedPermit};
 use crate::connection::{self, Activity};
 use crate::handlers::health::HealthResponse;
 use crate::limits::{DRAIN_TIMEOUT, MAX_HEAD_BYTES, MAX_HEADERS};
@@ -26,6 +28,10 @@ use crate::router::router;
 /// The pause after a failed accept. The usual cause is that the process is out of file descriptors, and retrying
 /// immediately would spin until some are closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Maximum number of connections of accounts that are not accepted, and how long each may take to read the reason.
+const MAX_REJECTED_CONNECTIONS: usize = 64;
+const REJECTED_CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long sending the response to a rejected connection may take.
 const REJECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -54,6 +60,7 @@ pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 pub async fn serve(listener: TcpListener, app: AppState, connections: ConcurrencyLimit<ClientId>) {
     let routes = router(app.clone());
     let graceful = GracefulShutdown::new();
+    let rejected = Arc::new(Semaphore::new(MAX_REJECTED_CONNECTIONS));
     loop {
         let accepted = tokio::select! {
             () = app.stopping.cancelled() => break,
@@ -67,6 +74,7 @@ pub async fn serve(listener: TcpListener, app: AppState, connections: Concurrenc
                         routes: routes.clone(),
                         connections: connections.clone(),
                         watcher: graceful.watcher(),
+                        rejected: Arc::clone(&rejected),
                     };
                     tokio::spawn(task.serve(stream, peer, permit));
                 }
@@ -90,24 +98,40 @@ struct ConnectionTask {
     routes: Router,
     connections: ConcurrencyLimit<ClientId>,
     watcher: Watcher,
+    /// For connections of accounts that are not accepted.
+    rejected: Arc<Semaphore>,
+}
+
+/// What a connection counts toward while it is open.
+enum ConnectionPermit {
+    Accepted(#[expect(dead_code, reason = "held until the connection ends")] ConcurrencyPermit<ClientId>),
+    Rejected(#[expect(dead_code, reason = "held until the connection ends")] OwnedSemaphorePermit),
 }
 
 impl ConnectionTask {
     /// Serves a connection until it closes.
     async fn serve(self, stream: TcpStream, peer: SocketAddr, permit: UnassignedPermit) {
-        // Send each log line immediately: Nagle's algorithm would hold back small writes.
-        let _ = stream.set_nodelay(true);
+        connection::set_options(&stream);
         let client = ClientInfo::identify(&stream, peer).await;
         let permit = match self.connections.assign(permit, client.id) {
             Ok(permit) => permit,
             Err(limit) => return reject(stream, limit).await,
         };
         let rejected = self.app.access.reject(&client);
+        // Accounts that are not accepted must not use up the connections of those that are.
+        let permit = match rejected {
+            None => ConnectionPermit::Accepted(permit),
+            Some(_) => match Arc::clone(&self.rejected).try_acquire_owned() {
+                Ok(permit) => ConnectionPermit::Rejected(permit),
+                Err(_) => return,
+            },
+        };
         let activity = Activity::default();
         let stream = connection::layer(stream, &activity, self.app.idle_timeout);
         let routes = self.routes;
-        let service = service_fn(move |mut request: Request<Incoming>| {
+        let service = service_fn(move |request: Request<Incoming>| {
             let open = activity.begin(&request);
+            let mut request = request.map(|body| activity.track_body(body));
             request.extensions_mut().insert(client.id);
             if let Some(rejected) = &rejected {
                 request.extensions_mut().insert(rejected.clone());
@@ -115,14 +139,21 @@ impl ConnectionTask {
             let response = routes.clone().call(request);
             async move { response.await.map(|response| open.track(response)) }
         });
+        let is_rejected = matches!(permit, ConnectionPermit::Rejected(_));
         let connection = hyper::server::conn::http1::Builder::new()
+            .keep_alive(!is_rejected)
             // The layers of the stream have timeouts for reading and for idle connections.
             .header_read_timeout(None)
             .max_buf_size(MAX_HEAD_BYTES)
             .max_headers(MAX_HEADERS)
             .serve_connection(TokioIo::new(stream), service);
         metrics::gauge!("k8s_cli_http_connections").increment(1.0);
-        if let Err(error) = self.watcher.watch(connection).await {
+        let limit = if is_rejected {
+            REJECTED_CONNECTION_TIMEOUT
+        } else {
+            Duration::MAX
+        };
+        if let Ok(Err(error)) = timeout(limit, self.watcher.watch(connection)).await {
             tracing::debug!(%error, "connection failed");
         }
         metrics::gauge!("k8s_cli_http_connections").decrement(1.0);
@@ -162,5 +193,12 @@ async fn send_rejection(mut stream: TcpStream, limit: LimitReached) -> std::io::
         env!("CARGO_PKG_VERSION")
     );
     stream.write_all((head + &body).as_bytes()).await?;
-    stream.shutdown().await
+    stream.shutdown().await?;
+    // If the client is still sending, closing the connection would reset it, and the client might not see the response.
+    let _ = timeout(
+        REJECTED_HEAD_TIMEOUT,
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()),
+    )
+    .await;
+    Ok(())
 }

@@ -10,8 +10,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, options};
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::compression::CompressionLayer;
-use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -19,14 +17,12 @@ use utoipa_axum::routes;
 
 use crate::access::check_access;
 use crate::app::AppState;
+use crate::compression::{CompressionLimit, compress, ignore_refusals, limit_compression};
 use crate::conditional::answer_conditionally;
 use crate::error::error_response;
 use crate::handlers::{docs, health, logs, nodes, tasks, volumes};
 use crate::paths::{answers_head, is_known_path};
 use crate::telemetry::request::trace_request;
-
-/// The smallest body that is compressed: a smaller one fits into one packet anyway.
-const MIN_COMPRESSED_BYTES: u64 = 1024;
 
 /// The headers that web pages of allowed origins may send and read.
 const ALLOWED_HEADERS: [HeaderName; 5] = [
@@ -103,7 +99,9 @@ pub(crate) fn router(app: AppState) -> Router {
         .fallback(not_found)
         // The last layer is the outermost: `trace_request` also logs and counts rejected requests and panics.
         .layer(from_fn(answer_conditionally))
-        .layer(CompressionLayer::new().compress_when(is_worth_compressing()))
+        .layer(from_fn_with_state(CompressionLimit::default(), limit_compression))
+        .layer(compress())
+        .layer(from_fn(ignore_refusals))
         .layer(from_fn_with_state(Arc::clone(&app.access), check_access))
         .layer(CatchPanicLayer::custom(handle_panic))
         .layer(from_fn(trace_request))
@@ -112,11 +110,6 @@ pub(crate) fn router(app: AppState) -> Router {
     Router::new()
         .fallback_service(routes)
         .layer(from_fn(rewrite_allow_header))
-}
-
-/// What to compress for clients that ask for it. Logs are text, and each of their lines must be sent at once.
-fn is_worth_compressing() -> impl Predicate {
-    SizeAbove::new(MIN_COMPRESSED_BYTES).and(NotForContentType::new("text/plain"))
 }
 
 /// Lets web pages of the allowed origins use the API. A browser asks with OPTIONS before most requests. The layer answers

@@ -21,6 +21,8 @@ struct Counters {
     ended: AtomicU64,
     /// Whether the end of the connection is the end of the current response.
     is_close_delimited: AtomicBool,
+    /// Whether the body of the current request was dropped before its end.
+    has_unread_body: AtomicBool,
     /// The task that waits for the end of a request.
     waiting: AtomicWaker,
 }
@@ -35,8 +37,23 @@ impl Activity {
         // A client of HTTP/1.0 does not know chunks, so a response of unknown length ends with the connection.
         let is_close_delimited = request.version() < Version::HTTP_11;
         self.0.is_close_delimited.store(is_close_delimited, Ordering::Relaxed);
+        self.0.has_unread_body.store(false, Ordering::Relaxed);
         self.0.begun.fetch_add(1, Ordering::Relaxed);
         OpenRequest(self.clone())
+    }
+
+    /// Records whether the body of the current request is read to its end.
+    pub(crate) fn track_body<B: Body>(&self, body: B) -> RequestBody<B> {
+        RequestBody {
+            body,
+            is_read: false,
+            activity: self.clone(),
+        }
+    }
+
+    /// Whether the client may still be sending the body of a request that has been answered.
+    pub(crate) fn has_unread_body(&self) -> bool {
+        self.0.has_unread_body.load(Ordering::Relaxed)
     }
 
     /// How many requests have begun so far.
@@ -58,6 +75,44 @@ impl Activity {
     /// Whether the client takes the end of the connection for the end of the response.
     pub(crate) fn is_close_delimited(&self) -> bool {
         self.0.is_close_delimited.load(Ordering::Relaxed)
+    }
+}
+
+/// The body of a request.
+#[derive(Debug)]
+pub(crate) struct RequestBody<B: Body> {
+    body: B,
+    is_read: bool,
+    activity: Activity,
+}
+
+impl<B: Body> Drop for RequestBody<B> {
+    fn drop(&mut self) {
+        if !self.is_read && !self.body.is_end_stream() {
+            self.activity.0.has_unread_body.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<B: Body + Unpin> Body for RequestBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        self.is_read |= matches!(frame, Poll::Ready(None));
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

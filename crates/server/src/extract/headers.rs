@@ -42,12 +42,18 @@ fn parse_user<'h>(mut values: impl Iterator<Item = &'h [u8]>) -> Result<UserName
 
 /// Reads the key that identifies repetitions of the same request.
 pub(crate) fn idempotency_key(headers: &HeaderMap, errors: &mut Vec<ErrorDetail>) -> Option<String> {
-    let value = headers.get("idempotency-key")?;
+    let mut values = headers.get_all("idempotency-key").iter();
+    let value = values.next()?;
     let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
-    if !text.is_empty() && text.len() <= MAX_IDEMPOTENCY_KEY && value.to_str().is_ok() {
+    let is_single = values.next().is_none();
+    if is_single && !text.is_empty() && text.len() <= MAX_IDEMPOTENCY_KEY && value.to_str().is_ok() {
         return Some(text);
     }
-    let reason = format!("an idempotency key must be 1 to {MAX_IDEMPOTENCY_KEY} visible ASCII characters");
+    let reason = if is_single {
+        format!("an idempotency key must be 1 to {MAX_IDEMPOTENCY_KEY} visible ASCII characters")
+    } else {
+        "expected a single Idempotency-Key header".to_owned()
+    };
     let loc = ["header", "idempotency-key"].map(LocItem::from);
     errors.push(ErrorDetail::value_error(loc, reason, json!(text)));
     None
@@ -80,6 +86,16 @@ mod tests {
         assert_eq!(kind(&[b"a\tb"]), "value_error");
         assert_eq!(kind(&[b"a", b"b"]), "value_error");
         assert_eq!(kind(&[&[b'a'; 256]]), "ok");
+    }
+
+    #[test]
+    fn there_is_one_key() {
+        let name = http::HeaderName::from_static("idempotency-key");
+        let value = |text| HeaderValue::from_static(text);
+        let headers = HeaderMap::from_iter([(name.clone(), value("a")), (name, value("b"))]);
+        let mut errors = Vec::new();
+        assert_eq!(idempotency_key(&headers, &mut errors), None);
+        assert_eq!(errors.len(), 1);
     }
 
     #[test]

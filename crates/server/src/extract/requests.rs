@@ -41,6 +41,7 @@ pub(crate) struct SubmitTask {
     pub request: executor::SubmitRequest,
     /// Whether to validate the task only.
     pub dry_run: bool,
+    pub requester: Requester,
 }
 
 /// A request to create a volume.
@@ -127,7 +128,12 @@ impl FromRequest<AppState> for SubmitTask {
             definition,
             idempotency_key,
         });
-        finish(request.map(|request| Self { request, dry_run }), errors)
+        let submit = request.map(|request| Self {
+            request,
+            dry_run,
+            requester,
+        });
+        finish(submit, errors)
     }
 }
 

@@ -20,6 +20,9 @@ const REDOC_LOGO: &str = "https://cdn.redoc.ly/redoc/logo-mini.svg";
 /// Redoc without that logo.
 static REDOC_WITHOUT_LOGO: LazyLock<Bytes> = LazyLock::new(|| REDOC.replace(REDOC_LOGO, "data:,").into());
 
+static SWAGGER_SCRIPT: LazyLock<Bytes> = LazyLock::new(|| swagger_file("swagger-ui-bundle.js"));
+static SWAGGER_STYLE: LazyLock<Bytes> = LazyLock::new(|| swagger_file("swagger-ui.css"));
+
 /// Allows only content from this server. Both pages set inline styles from scripts and use data URLs for images.
 const POLICY: &str = "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
                       worker-src 'self' blob:; frame-ancestors 'none'";
@@ -30,13 +33,13 @@ const SWAGGER_PAGE: &str = r#"<!DOCTYPE html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>k8s-cli API</title>
-<link rel="stylesheet" href="docs/assets/swagger-ui.css">
+<link rel="stylesheet" href="docs/assets/swagger-ui.css?v=VERSION">
 <link rel="icon" href="data:,">
 </head>
 <body>
 <div id="swagger-ui"></div>
-<script src="docs/assets/swagger-ui-bundle.js"></script>
-<script src="docs/assets/start.js"></script>
+<script src="docs/assets/swagger-ui-bundle.js?v=VERSION"></script>
+<script src="docs/assets/start.js?v=VERSION"></script>
 </body>
 </html>
 "#;
@@ -63,7 +66,7 @@ const REDOC_PAGE: &str = r#"<!DOCTYPE html>
 </head>
 <body>
 <redoc spec-url="openapi.json"></redoc>
-<script src="redoc/assets/redoc.standalone.js"></script>
+<script src="redoc/assets/redoc.standalone.js?v=VERSION"></script>
 </body>
 </html>
 "#;
@@ -83,19 +86,21 @@ pub(crate) async fn redoc() -> Response {
     page(REDOC_PAGE)
 }
 
-/// A script or stylesheet of Swagger UI.
+/// A script or stylesheet of Swagger UI. Its other files include a page of its own, which would not have [`POLICY`].
 pub(crate) async fn docs_asset(Path(name): Path<String>) -> Response {
-    if name == "start.js" {
-        return asset("text/javascript", Bytes::from_static(SWAGGER_START.as_bytes()));
+    match name.as_str() {
+        "start.js" => asset("text/javascript", Bytes::from_static(SWAGGER_START.as_bytes())),
+        "swagger-ui-bundle.js" => asset("text/javascript", SWAGGER_SCRIPT.clone()),
+        "swagger-ui.css" => asset("text/css", SWAGGER_STYLE.clone()),
+        _ => error_response(StatusCode::NOT_FOUND, "Not Found"),
     }
+}
+
+/// A file that `utoipa-swagger-ui` contains, kept once for all clients.
+fn swagger_file(name: &str) -> Bytes {
     let config = Arc::new(utoipa_swagger_ui::Config::from("/openapi.json"));
-    match utoipa_swagger_ui::serve(&name, config) {
-        Ok(Some(file)) => {
-            let content_type = file.content_type.clone();
-            asset(&content_type, file.bytes.to_vec().into())
-        }
-        Ok(None) | Err(_) => error_response(StatusCode::NOT_FOUND, "Not Found"),
-    }
+    let file = utoipa_swagger_ui::serve(name, config).ok().flatten();
+    file.map(|file| file.bytes.into_owned().into()).unwrap_or_default()
 }
 
 /// The Redoc script.
@@ -108,6 +113,8 @@ fn page(html: &'static str) -> Response {
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CONTENT_SECURITY_POLICY, POLICY),
     ];
+    // A new version of a page must not get an old script from the browser's cache.
+    let html = html.replace("VERSION", env!("CARGO_PKG_VERSION"));
     (headers, html).into_response()
 }
 
@@ -115,13 +122,21 @@ fn asset(content_type: &str, bytes: Bytes) -> Response {
     let headers = [
         (header::CONTENT_TYPE, content_type),
         (header::CACHE_CONTROL, "public, max-age=3600"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     (headers, bytes).into_response()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{REDOC, REDOC_LOGO, REDOC_PAGE, REDOC_WITHOUT_LOGO, SWAGGER_PAGE, SWAGGER_START};
+    use super::{
+        REDOC, REDOC_LOGO, REDOC_PAGE, REDOC_WITHOUT_LOGO, SWAGGER_PAGE, SWAGGER_SCRIPT, SWAGGER_START, SWAGGER_STYLE,
+    };
+
+    #[test]
+    fn the_files_of_swagger_ui_exist() {
+        assert!(SWAGGER_SCRIPT.len() > 100_000 && SWAGGER_STYLE.len() > 10_000);
+    }
 
     #[test]
     fn the_pages_load_nothing_from_elsewhere() {

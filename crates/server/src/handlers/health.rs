@@ -1,14 +1,15 @@
 //! Handlers for health checks, the version, and metrics.
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use http::{StatusCode, header};
 use serde::Serialize;
 use task::wire::ServerVersion;
 use utoipa::ToSchema;
 
 use super::budgeted::budgeted_response;
+use crate::access::UnknownHost;
 use crate::app::AppState;
 use crate::error::{ApiResult, error_response};
 use crate::extract::Anonymous;
@@ -73,12 +74,14 @@ pub(crate) async fn healthz() -> Json<HealthResponse> {
         (status = 503, description = "The cache is out of sync, a permission or the namespace is missing, Kubernetes is not ready (e.g., because the disk of its store is full), or the server is stopping."),
     ),
 )]
-pub(crate) async fn readyz(State(app): State<AppState>) -> Response {
+pub(crate) async fn readyz(State(app): State<AppState>, unknown_host: Option<Extension<UnknownHost>>) -> Response {
     if app.stopping.is_cancelled() {
         return error_response(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping");
     }
     match app.executor.check_ready().await {
         Ok(()) => health_check().await.into_response(),
+        // A web page could read this by DNS rebinding, and the reason names internal addresses.
+        Err(_) if unknown_host.is_some() => error_response(StatusCode::SERVICE_UNAVAILABLE, "not ready"),
         Err(error) => error_response(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
     }
 }

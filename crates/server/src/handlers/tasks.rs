@@ -14,6 +14,7 @@ use utoipa::openapi::schema::AdditionalProperties;
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use super::budgeted::budgeted_response;
 use super::json::{json_response, with_hash};
 use super::list::list_response;
 use crate::app::AppState;
@@ -140,9 +141,14 @@ pub(crate) struct TaskListResponse {
 )]
 pub(crate) async fn submit_task(State(app): State<AppState>, submit: SubmitTask) -> ApiResult<Response> {
     let _permit = app.limits.acquire_kubernetes_call()?;
-    let SubmitTask { request, dry_run } = submit;
+    let SubmitTask {
+        request,
+        dry_run,
+        requester,
+    } = submit;
     if dry_run {
-        return dry_run_task(&app, request).await;
+        let response = dry_run_task(&app, request).await?;
+        return budgeted_response(&app.limits, &requester, response);
     }
     let start = std::time::Instant::now();
     let (user, mut warnings) = (request.user.clone(), request.definition.warnings.clone());

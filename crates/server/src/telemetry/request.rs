@@ -7,10 +7,14 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue};
 use task::Id;
+use task::user::{MAX_BYTES as MAX_USER_BYTES, decode};
 use task::wire::SERVER_HEADER;
 
 /// The longest `X-Request-Id` that is accepted from a client.
 const MAX_REQUEST_ID_BYTES: usize = 64;
+
+/// The longest part of an ID in a path that is logged.
+const MAX_LOGGED_ID_BYTES: usize = 64;
 
 const REQUEST_ID_HEADER: &str = "x-request-id";
 
@@ -25,10 +29,7 @@ pub(crate) async fn trace_request(request: Request, next: Next) -> Response {
     let method = request.method().clone();
     // Label metrics with the route, never with the path: one label value per task ID would grow without bound.
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let user = request
-        .headers()
-        .get("x-user")
-        .map(|user| String::from_utf8_lossy(user.as_bytes()).into_owned());
+    let user = logged_user(request.headers());
     let uri = request.uri().clone();
 
     let mut response = next.run(request).await;
@@ -46,7 +47,7 @@ pub(crate) async fn trace_request(request: Request, next: Next) -> Response {
     let duration_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
     let id = match response.extensions().get::<CreatedId>() {
         Some(CreatedId(id)) => Some(id.as_str()),
-        None => path_id(route, uri.path()),
+        None => path_id(route, uri.path()).map(logged_id),
     };
     let (task_id, volume_id) = if route.starts_with("/volumes") {
         (None, id)
@@ -78,6 +79,17 @@ fn request_id(headers: &HeaderMap) -> String {
     }
 }
 
+/// The user in a header. A valid name is short; other requests must not fill the log.
+fn logged_user(headers: &HeaderMap) -> Option<String> {
+    let user = headers.get("x-user")?.as_bytes();
+    Some(decode(&user[..user.len().min(MAX_USER_BYTES)]))
+}
+
+/// The start of an ID in a path: a valid one is short.
+fn logged_id(id: &str) -> &str {
+    &id[..id.floor_char_boundary(MAX_LOGGED_ID_BYTES)]
+}
+
 fn path_id<'p>(route: &str, path: &'p str) -> Option<&'p str> {
     route.contains('{').then(|| path.split('/').nth(2)).flatten()
 }
@@ -99,4 +111,22 @@ fn method_label(method: &http::Method) -> &'static str {
 
 fn status_label(status: u16) -> String {
     status.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue};
+
+    use super::{MAX_LOGGED_ID_BYTES, logged_id, logged_user};
+
+    #[test]
+    fn no_request_fills_the_log() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-user", HeaderValue::from_bytes(&[0xff; 60_000]).unwrap());
+        assert!(logged_user(&headers).unwrap().len() < 1000);
+        headers.insert("x-user", HeaderValue::from_static("alice"));
+        assert_eq!(logged_user(&headers).unwrap(), "alice");
+        assert_eq!(logged_id("abcd1234"), "abcd1234");
+        assert!(logged_id(&"\u{e9}".repeat(10_000)).len() <= MAX_LOGGED_ID_BYTES);
+    }
 }
