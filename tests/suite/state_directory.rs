@@ -109,6 +109,45 @@ async fn recorded_leftovers_are_deleted_at_startup() {
     assert!(!state.join("unknown").exists());
 }
 
+/// Another server may use the directory, or will find it at its new path, and start the same tasks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_state_directory_is_gone_starts_nothing() {
+    if Backend::Cluster.lacks("the server does not own the state") {
+        return;
+    }
+    for what in ["moved", "unlocked", "deleted"] {
+        let world = World::own(&[]).await;
+        let state = world.state_dir().unwrap().to_owned();
+        let moved = state.with_extension("moved");
+        match what {
+            "moved" => fs::rename(&state, &moved).unwrap(),
+            "unlocked" => fs::remove_file(state.join("lock")).unwrap(),
+            _ => fs::remove_dir_all(&state).unwrap(),
+        }
+        let count = std::env::temp_dir().join(format!("k8s-cli-e2e-count-{:016x}", fastrand::u64(..)));
+        let task = TaskBuilder::new(format!("echo once >>{}", count.display()));
+        let answer = world.api.try_submit(&task).await;
+        assert_eq!(answer.status, 500, "{what}");
+        let detail = world.api.get("/readyz").await.error(503);
+        assert!(detail.contains("was moved, replaced, or deleted"), "{what}: {detail}");
+        assert!(
+            !count.exists() && state.join("pods").exists() == (what == "unlocked"),
+            "{what}"
+        );
+        if what == "moved" {
+            fs::rename(&moved, &state).unwrap();
+            eventually(Duration::from_secs(20), "the server to be ready", async || {
+                (world.api.get("/readyz").await.status == 200).then_some(())
+            })
+            .await;
+            let id = world.api.submit(&task).await;
+            world.api.wait_for(&id, TaskState::Completed).await;
+            assert_eq!(fs::read_to_string(&count).unwrap(), "once\n");
+            fs::remove_file(count).unwrap();
+        }
+    }
+}
+
 /// A deleted volume is moved away immediately, and nothing waits until its files are deleted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_volume_of_many_files_is_deleted_in_the_background() {

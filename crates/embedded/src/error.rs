@@ -18,6 +18,9 @@ pub enum Error {
         /// One of the entries that don't belong to k8s-cli.
         found: String,
     },
+    /// The state directory was moved or deleted while it was in use.
+    #[error("the state directory `{}` or its lock was moved, replaced, or deleted; restart the server", .0.display())]
+    StateDirGone(PathBuf),
     /// The state directory cannot be used.
     #[error("cannot use `{}` as the state directory; choose another one with `--state-dir`", .path.display())]
     StateDir {

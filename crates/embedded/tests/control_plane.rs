@@ -300,3 +300,122 @@ async fn a_question_for_more_time_than_there_is_is_answered() {
         .await
         .unwrap();
 }
+
+/// The HTTP status of a request that is refused.
+async fn refused(world: &World, method: Method, path: &str, body: &Value) -> u16 {
+    match world.ask(method, path, body).await {
+        Err(kube::Error::Api(status)) => status.code,
+        other => panic!("{path}: {other:?}"),
+    }
+}
+
+fn small_pod(name: &str) -> Value {
+    json!({
+        "metadata": {"name": name},
+        "spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "none"}]},
+    })
+}
+
+/// Anybody can write an owner reference.
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_only_names_a_job_does_not_belong_to_it() {
+    let world = World::new().await;
+    let job = world.make_job(json!({})).await;
+    let own = world.pod().await["metadata"]["name"].as_str().unwrap().to_owned();
+    for (name, is_controller) in [("a", false), ("b", true)] {
+        let mut forged = small_pod(name);
+        forged["metadata"]["ownerReferences"] = json!([{
+            "apiVersion": "batch/v1", "kind": "Job", "name": "job", "uid": job["metadata"]["uid"],
+            "controller": is_controller,
+        }]);
+        world.ask(Method::POST, PODS, &forged).await.unwrap();
+        let ended = json!({"status": {"phase": "Succeeded"}});
+        let path = format!("{PODS}/{name}/status");
+        world.ask(Method::PATCH, &path, &ended).await.unwrap();
+    }
+    let touched = json!({"metadata": {"annotations": {"x": "y"}}});
+    let job = world.ask(Method::PATCH, JOB, &touched).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(job["status"]["active"], 1);
+    assert!(world.job_conditions().await.is_empty());
+    let own = world.get(&format!("{PODS}/{own}")).await.unwrap();
+    assert!(own["metadata"]["deletionTimestamp"].is_null());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_job_was_deleted_without_it_can_be_deleted() {
+    let world = World::new().await;
+    world.make_job(json!({})).await;
+    let orphan = json!({"propagationPolicy": "Orphan"});
+    world.ask(Method::DELETE, JOB, &orphan).await.unwrap();
+    let pod = world.pod().await;
+    assert!(pod["metadata"]["finalizers"].is_null(), "{pod}");
+    let path = format!("{PODS}/{}", pod["metadata"]["name"].as_str().unwrap());
+    let now = json!({"gracePeriodSeconds": 0});
+    world.ask(Method::DELETE, &path, &now).await.unwrap();
+    assert!(world.list(PODS).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_of_another_controller_is_left_alone() {
+    let world = World::new().await;
+    world.make_job(json!({"managedBy": "example.com/other"})).await;
+    sleep(Duration::from_secs(1)).await;
+    assert!(world.list(PODS).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_without_its_finalizer_gets_it_back() {
+    let world = World::new().await;
+    let claims = "/api/v1/namespaces/default/persistentvolumeclaims";
+    let claim = json!({
+        "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    });
+    world.ask(Method::POST, claims, &claim).await.unwrap();
+    let path = format!("{claims}/data");
+    let none = json!({"metadata": {"finalizers": null}});
+    world.ask(Method::PATCH, &path, &none).await.unwrap();
+    let claim = world.get(&path).await.unwrap();
+    assert_eq!(claim["metadata"]["finalizers"], json!(["kubernetes.io/pvc-protection"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_without_a_kubelet_gets_no_pods() {
+    let world = World::new().await;
+    let node = json!({"metadata": {"name": "zzz"}, "spec": {"unschedulable": true}});
+    world.ask(Method::POST, "/api/v1/nodes", &node).await.unwrap();
+    world.make_job(json!({})).await;
+    assert_eq!(world.pod().await["spec"]["nodeName"], "node");
+    world
+        .ask(Method::DELETE, "/api/v1/nodes/zzz", &json!({}))
+        .await
+        .unwrap();
+    world.ask(Method::POST, PODS, &small_pod("later")).await.unwrap();
+    let later = world.get(&format!("{PODS}/later")).await.unwrap();
+    assert_eq!(later["spec"]["nodeName"], "node");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_kube_apiserver_forbids_is_forbidden() {
+    let world = World::new().await;
+    let default = "/api/v1/namespaces/default";
+    assert_eq!(refused(&world, Method::DELETE, default, &json!({})).await, 403);
+    let mut without_owner = small_pod("a");
+    without_owner["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "Pod", "name": "b", "uid": ""}]);
+    assert_eq!(refused(&world, Method::POST, PODS, &without_owner).await, 422);
+    world.ask(Method::POST, PODS, &small_pod("bound")).await.unwrap();
+    let bound = format!("{PODS}/bound");
+    let unbind = json!({"spec": {"nodeName": null}});
+    assert_eq!(refused(&world, Method::PATCH, &bound, &unbind).await, 422);
+    for path in ["/x", "../x", "a/../../x", "..x"] {
+        let mut pod = small_pod("paths");
+        pod["spec"]["volumes"] = json!([
+            {"name": "v", "configMap": {"name": "m", "items": [{"key": "k", "path": path}]}},
+        ]);
+        assert_eq!(refused(&world, Method::POST, PODS, &pod).await, 422, "{path}");
+        pod["spec"]["volumes"] = json!([{"name": "v", "emptyDir": {}}]);
+        pod["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "v", "mountPath": "/v", "subPath": path}]);
+        assert_eq!(refused(&world, Method::POST, PODS, &pod).await, 422, "{path}");
+    }
+}

@@ -18,6 +18,9 @@ use crate::resources::set_condition;
 use crate::status_error::{self, StatusError};
 use crate::store::{self, Durability, WriteMode};
 
+/// Namespaces that kube-apiserver refuses to delete.
+const PROTECTED_NAMESPACES: [&str; 3] = ["default", "kube-system", "kube-public"];
+
 /// Deletion options, from the body and the query.
 struct DeleteRequest {
     options: DeleteOptions,
@@ -88,6 +91,10 @@ pub(super) async fn delete(api: &Api, request: ResourceRequest) -> Result<Respon
             let (namespace, name) = target.namespace_and_name();
             let object = transaction.get(target.kind, namespace, name)?;
             let object = object.ok_or_else(|| StatusError::not_found(target.kind, name))?;
+            if target.kind == Kind::Namespace && PROTECTED_NAMESPACES.contains(&name) {
+                let why = "this namespace may not be deleted";
+                return Err(StatusError::forbidden(target.kind, name, why));
+            }
             for (what, wanted, actual) in [
                 ("UID", &delete.uid, object.uid()),
                 (

@@ -97,6 +97,11 @@ impl ContainerDir {
 
     /// Creates the files and directories that a container needs.
     pub(crate) fn prepare(&self) -> io::Result<()> {
+        // The state directory may be gone. It must not be created again: another server may have it under a new path.
+        match fs::create_dir(&self.0) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
         for dir in [self.log(), self.work(), self.temporary(), self.root(), self.volumes()] {
             fs::create_dir_all(dir)?;
         }

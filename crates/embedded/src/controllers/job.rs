@@ -18,6 +18,9 @@ use crate::store::Transaction;
 
 const EVENTS: EventRecorder = EventRecorder::new("job-controller");
 
+/// A Job whose `managedBy` names another controller is left to that.
+const CONTROLLER_NAME: &str = "kubernetes.io/job-controller";
+
 /// Delay between counting a Job's pods and finishing the Job, so that clients that watch both see the reason first.
 const COUNT_DELAY: Duration = Duration::from_millis(5);
 
@@ -30,10 +33,17 @@ const MAX_POD_PREFIX: usize = 57;
 
 /// Reconciles a Job; returns when to reconcile it again, if it must be.
 pub(super) fn reconcile(transaction: &mut Transaction<'_>, object: Object) -> Result<Option<Duration>, StatusError> {
-    let mut pods = transaction.list_dependents(object.uid())?;
-    pods.retain(|pod| pod.kind == Kind::Pod);
-    let facts: Vec<PodFacts> = pods.iter().map(pod_facts).collect::<Result<_, _>>()?;
     let (spec, status): (JobSpec, JobStatus) = (object.spec_without("template")?, object.status()?);
+    if spec
+        .managed_by
+        .as_deref()
+        .is_some_and(|manager| manager != CONTROLLER_NAME)
+    {
+        return Ok(None);
+    }
+    let mut pods = transaction.list_dependents(object.uid())?;
+    pods.retain(|pod| is_pod_of(pod, &object, &spec));
+    let facts: Vec<PodFacts> = pods.iter().map(pod_facts).collect::<Result<_, _>>()?;
     let before = job_facts(&spec, &status, object.is_deleting());
     let decision = decide(&before, &facts, transaction.now);
     if decision.delete_job {
@@ -89,6 +99,47 @@ pub(super) fn reconcile(transaction: &mut Transaction<'_>, object: Object) -> Re
     changed.set_status(&next_status(status, &before, &decision, active, transaction.now))?;
     transaction.update(changed)?;
     Ok(requeue_after)
+}
+
+/// Whether a pod belongs to a Job. An owner reference alone, which anyone can write, is not enough.
+fn is_pod_of(pod: &Object, job: &Object, spec: &JobSpec) -> bool {
+    let labels = pod.labels();
+    let selector = spec
+        .selector
+        .as_ref()
+        .and_then(|selector| selector.match_labels.as_ref());
+    pod.kind == Kind::Pod
+        && pod.namespace() == job.namespace()
+        && pod
+            .owner_references()
+            .iter()
+            .any(|owner| owner.is_controller && owner.uid == job.uid())
+        && selector
+            .into_iter()
+            .flatten()
+            .all(|(key, value)| labels.get(key.as_str()) == Some(&value.as_str()))
+}
+
+/// Removes the finalizer of a pod whose Job is gone or no longer its owner, because nobody else will. Kubernetes' Job
+/// controller does this in `syncOrphanPod`.
+pub(super) fn release_if_orphaned(transaction: &mut Transaction<'_>, pod: &Object) -> Result<(), StatusError> {
+    if !pod.finalizers().contains(&JOB_TRACKING_FINALIZER) {
+        return Ok(());
+    }
+    for owner in pod.owner_references().iter().filter(|owner| owner.is_controller) {
+        if transaction.get_by_uid(owner.uid)?.is_some() {
+            return Ok(());
+        }
+    }
+    let Some(mut pod) = transaction.get_by_uid(pod.uid())? else {
+        return Ok(());
+    };
+    pod.remove_finalizer(JOB_TRACKING_FINALIZER);
+    let pod = transaction.update(pod)?;
+    if pod.is_deleting() {
+        remove_if_finalized(transaction, pod)?;
+    }
+    Ok(())
 }
 
 fn create_pod(transaction: &mut Transaction<'_>, job: &Object, template: &PodTemplateSpec) -> Result<(), StatusError> {

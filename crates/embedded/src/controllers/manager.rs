@@ -61,6 +61,11 @@ impl TransactionHooks for ControllerManager {
                     });
                 }
             }
+            for pod in transaction.list_active(Kind::Pod)? {
+                self.run_guarded(transaction, |_, transaction| {
+                    job::release_if_orphaned(transaction, &pod)
+                });
+            }
             Ok(())
         });
         log_error(loaded);
@@ -197,7 +202,10 @@ impl ControllerManager {
             };
             self.reconcile(transaction, &key)?;
         }
-        Ok(())
+        match &change.after {
+            Some(after) => job::release_if_orphaned(transaction, after),
+            None => Ok(()),
+        }
     }
 
     /// Runs `work` in a savepoint. If it panics, its changes are rolled back, and the state is rebuilt: an object that

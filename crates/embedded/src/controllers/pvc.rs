@@ -28,6 +28,11 @@ pub(super) fn reconcile(
         }
         return Ok(());
     }
+    // Like Kubernetes' pvc-protection controller: a replace of the object may have dropped the finalizer.
+    if !claim.finalizers().contains(&PVC_PROTECTION_FINALIZER) {
+        claim.add_finalizer(PVC_PROTECTION_FINALIZER);
+        claim = transaction.update(claim)?;
+    }
     if claim.phase() == "Bound" {
         return Ok(());
     }

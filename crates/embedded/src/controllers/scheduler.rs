@@ -134,15 +134,24 @@ impl Scheduler {
             self.add_pod(&pod)?;
         }
         for node in transaction.list_all(Kind::Node)? {
-            self.node = Some(node_info(&node)?);
+            if self.node.is_none() || is_ready(&node)? {
+                self.node = Some(node_info(&node)?);
+            }
         }
         self.due.all = true;
         Ok(())
     }
 
     pub(crate) fn node_changed(&mut self, change: &ObjectChange) -> Result<(), StatusError> {
-        self.node = change.after.as_ref().map(node_info).transpose()?;
-        self.due.all = true;
+        let Some(node) = change.after.as_ref().or(change.before.as_ref()) else {
+            return Ok(());
+        };
+        let is_known = self.node.as_ref().is_some_and(|known| known.name == node.name());
+        // A Node object that a client creates has no kubelet, which would report it as ready.
+        if self.node.is_none() || is_known || is_ready(node)? {
+            self.node = change.after.as_ref().map(node_info).transpose()?;
+            self.due.all = true;
+        }
         Ok(())
     }
 
@@ -373,6 +382,12 @@ fn reported_reason(status: PodStatus) -> String {
     let mut conditions = status.conditions.into_iter().flatten();
     let scheduled = conditions.find(|condition| condition.type_ == POD_SCHEDULED);
     scheduled.and_then(|condition| condition.message).unwrap_or_default()
+}
+
+fn is_ready(node: &Object) -> Result<bool, StatusError> {
+    let status: NodeStatus = node.status()?;
+    let mut conditions = status.conditions.into_iter().flatten();
+    Ok(conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True"))
 }
 
 fn node_info(node: &Object) -> Result<NodeInfo, StatusError> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Component, Path};
 
 use k8s_openapi::api::core::v1::{ConfigMap, KeyToPath, Secret};
 use serde::Deserialize;
@@ -74,6 +74,13 @@ pub(super) fn write_atomically(dir: &Path, files: &FileContents, mode: u32) -> i
     let version = format!("..{}", uuid::Uuid::new_v4().simple());
     let inner = dir.join(&version);
     for (path, bytes) in files {
+        // Pods that were stored by an earlier version are not validated again.
+        if !stays_below(path) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("`{path}` leads out of the volume"),
+            ));
+        }
         let file = inner.join(path);
         fs::create_dir_all(file.parent().unwrap_or(&inner))?;
         fs::write(&file, bytes)?;
@@ -89,6 +96,12 @@ pub(super) fn write_atomically(dir: &Path, files: &FileContents, mode: u32) -> i
         fs::remove_dir_all(dir.join(old))?;
     }
     Ok(())
+}
+
+/// Whether a path leads to somewhere below the directory that it is joined to.
+pub(super) fn stays_below(path: &str) -> bool {
+    let mut steps = Path::new(path).components();
+    steps.all(|step| matches!(step, Component::Normal(_) | Component::CurDir))
 }
 
 /// Creates the visible links, one for the first component of each path.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Volume;
 
-use super::atomic_writer::{self, FileContents};
+use super::atomic_writer::{self, FileContents, stays_below};
 use super::environment::read_pod_field;
 use super::pod_config::PodConfig;
 use super::references::{Reference, ReferencedObjects};
@@ -55,6 +55,9 @@ pub(super) fn prepare_volumes(
         };
         let mut source = dir.clone();
         if let Some(below) = mount.sub_path.as_deref().filter(|path| !path.is_empty()) {
+            if !stays_below(below) {
+                return Err(format!("subPath {below} leads out of the volume"));
+            }
             source = source.join(below);
             if !source.exists() {
                 fs::create_dir_all(&source).map_err(|error| format!("failed to create subPath {below}: {error}"))?;

@@ -33,6 +33,23 @@ pub(crate) fn validate_metadata(metadata: &ObjectMeta, path: &str, errors: &mut 
             errors.invalid(format!("{path}.labels"), value.as_str(), why);
         }
     }
+    for (index, owner) in metadata.owner_references.iter().flatten().enumerate() {
+        for (name, value) in [
+            ("apiVersion", &owner.api_version),
+            ("kind", &owner.kind),
+            ("name", &owner.name),
+            ("uid", &owner.uid),
+        ] {
+            if value.is_empty() {
+                let why = if name == "apiVersion" {
+                    "version must not be empty"
+                } else {
+                    "must not be empty"
+                };
+                errors.invalid(format!("{path}.ownerReferences[{index}].{name}"), value.as_str(), why);
+            }
+        }
+    }
     let mut size = 0;
     for (key, value) in metadata.annotations.iter().flatten() {
         // As in kube-apiserver, annotation keys are qualified names whose case doesn't matter.

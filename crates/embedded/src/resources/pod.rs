@@ -202,7 +202,6 @@ fn validate_update(new: &PodSpec, old: &PodSpec, errors: &mut FieldErrors) {
         let mut spec = spec.clone();
         spec.active_deadline_seconds = None;
         spec.tolerations = None;
-        spec.node_name = None;
         for container in &mut spec.containers {
             container.image = None;
         }

@@ -77,8 +77,49 @@ fn validate_volumes<'a>(volumes: &'a [Volume], path: &str, errors: &mut FieldErr
         {
             errors.required(format!("{here}.persistentVolumeClaim.claimName"), "");
         }
+        for (field, item) in file_paths(volume) {
+            validate_file_path(item, &format!("{here}.{field}"), errors);
+        }
     }
     names
+}
+
+/// The paths of files in a volume that its objects or fields become, with the fields that contain them.
+fn file_paths(volume: &Volume) -> Vec<(String, &str)> {
+    let mut all = Vec::new();
+    let mut add = |source: &str, index: usize, path| all.push((format!("{source}.items[{index}].path"), path));
+    let config_map = volume
+        .config_map
+        .iter()
+        .flat_map(|source| source.items.iter().flatten());
+    config_map
+        .enumerate()
+        .for_each(|(index, item)| add("configMap", index, item.path.as_str()));
+    let secret = volume.secret.iter().flat_map(|source| source.items.iter().flatten());
+    secret
+        .enumerate()
+        .for_each(|(index, item)| add("secret", index, item.path.as_str()));
+    let fields = volume
+        .downward_api
+        .iter()
+        .flat_map(|source| source.items.iter().flatten());
+    fields
+        .enumerate()
+        .for_each(|(index, item)| add("downwardAPI", index, item.path.as_str()));
+    all
+}
+
+/// Checks that a path stays within its volume.
+fn validate_file_path(path: &str, field: &str, errors: &mut FieldErrors) {
+    if path.is_empty() {
+        errors.required(field, "");
+    } else if path.starts_with('/') {
+        errors.invalid(field, path, "must be a relative path");
+    } else if path.split('/').any(|step| step == "..") {
+        errors.invalid(field, path, "must not contain '..'");
+    } else if path.starts_with("..") {
+        errors.invalid(field, path, "must not start with '..'");
+    }
 }
 
 fn validate_container(container: &Container, path: &str, volumes: &HashSet<&str>, errors: &mut FieldErrors) {
@@ -119,16 +160,8 @@ fn validate_container(container: &Container, path: &str, volumes: &HashSet<&str>
         } else if !paths.insert(mount.mount_path.as_str()) {
             errors.invalid(format!("{here}.mountPath"), mount.mount_path.as_str(), "must be unique");
         }
-        if mount
-            .sub_path
-            .as_deref()
-            .is_some_and(|path| path.split('/').any(|step| step == ".."))
-        {
-            errors.invalid(
-                format!("{path}.volumeMounts.subPath"),
-                mount.sub_path.clone(),
-                "must not contain '..'",
-            );
+        if let Some(below) = mount.sub_path.as_deref().filter(|below| !below.is_empty()) {
+            validate_file_path(below, &format!("{here}.subPath"), errors);
         }
     }
     if let Some(resources) = &container.resources {

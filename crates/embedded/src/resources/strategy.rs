@@ -2,6 +2,7 @@
 //! are the strategies in `k8s.io/kubernetes/pkg/registry`.
 
 use super::candidate::Candidate;
+use super::pvc::PVC_PROTECTION_FINALIZER;
 use super::{config_data, job, pod, pvc, service, simple};
 use crate::object::{Kind, Object};
 use crate::status_error::StatusError;
@@ -41,7 +42,9 @@ pub(crate) fn needs_reconcile(object: &Object) -> bool {
         || match object.kind {
             Kind::Job => job::needs_reconcile(object),
             Kind::Pod => !pod::is_terminal(object),
-            Kind::PersistentVolumeClaim => object.phase() != "Bound",
+            Kind::PersistentVolumeClaim => {
+                object.phase() != "Bound" || !object.finalizers().contains(&PVC_PROTECTION_FINALIZER)
+            }
             Kind::ResourceQuota => true,
             _ => false,
         }

@@ -1,7 +1,9 @@
 //! The database file: its schema, settings, and lock.
 
-use std::fs::{File, TryLockError};
+use std::fs::{File, Metadata, TryLockError};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -12,6 +14,9 @@ use crate::disk::Disk;
 use crate::error::Error;
 use crate::files::{create_private_dir, private_file_options};
 use crate::state_dir::DATABASE;
+
+/// Name of the file in the state directory that a server holds a lock on.
+const LOCK: &str = "lock";
 
 /// How long to wait for the lock of the state directory. If a server is killed while it starts a process, the forked
 /// child holds the lock until it calls `exec`.
@@ -64,8 +69,27 @@ const STATEMENT_CACHE_CAPACITY: usize = 64;
 pub(super) struct Database {
     path: PathBuf,
     disk: Disk,
-    /// Released when dropped.
-    _lock: File,
+    lock: Arc<DirLock>,
+}
+
+/// The lock of a state directory; released when dropped.
+#[derive(Debug)]
+pub(super) struct DirLock {
+    dir: PathBuf,
+    file: File,
+}
+
+impl DirLock {
+    /// Checks that the path of the lock still leads to it. Otherwise another server may use the directory by now, or
+    /// will find it somewhere else: nothing must be started that neither would know.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let identity = |metadata: std::io::Result<Metadata>| metadata.map(|found| (found.dev(), found.ino())).ok();
+        let there = identity(std::fs::metadata(self.dir.join(LOCK)));
+        match there.is_some() && there == identity(self.file.metadata()) {
+            true => Ok(()),
+            false => Err(Error::StateDirGone(self.dir.clone())),
+        }
+    }
 }
 
 impl Database {
@@ -76,7 +100,7 @@ impl Database {
             source,
         };
         create_private_dir(dir).map_err(unusable)?;
-        let lock = private_file_options().open(dir.join("lock")).map_err(unusable)?;
+        let lock = private_file_options().open(dir.join(LOCK)).map_err(unusable)?;
         let deadline = Instant::now() + LOCK_TIMEOUT;
         loop {
             match lock.try_lock() {
@@ -94,7 +118,10 @@ impl Database {
         let database = Self {
             disk,
             path: dir.join(DATABASE),
-            _lock: lock,
+            lock: Arc::new(DirLock {
+                dir: dir.to_owned(),
+                file: lock,
+            }),
         };
         loop {
             match database.prepare() {
@@ -124,6 +151,10 @@ impl Database {
         is_supported
             .then_some(())
             .ok_or_else(|| Error::NewerSchema(self.path.clone()))
+    }
+
+    pub(super) fn lock(&self) -> &Arc<DirLock> {
+        &self.lock
     }
 
     pub(crate) fn disk(&self) -> &Disk {

@@ -54,6 +54,7 @@ impl FileStore {
         let connection = database.connect()?;
         let (mut writer, watch_cache) = Writer::new(connection, hooks, Clock::system(), Random::default())
             .map_err(|source| database::error(dir, source))?;
+        writer.set_lock(Arc::clone(database.lock()));
         writer.set_disk(database.disk().clone());
         let health = writer.health();
         let (commands, receiver) = channel();
@@ -92,6 +93,7 @@ impl FileStore {
     pub(crate) fn check(&self, limit: Duration) -> Result<(), Error> {
         // First, since asking a disk that hangs for its free space would hang as well.
         self.health.check_stalled(limit)?;
+        self.file.database.lock().check()?;
         self.health.check()?;
         self.file.database.disk().check()
     }

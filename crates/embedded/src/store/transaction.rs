@@ -138,9 +138,9 @@ impl<'a> Transaction<'a> {
         rows.and_then(Iterator::collect).map_err(failed)
     }
 
-    /// All objects of a kind in all namespaces.
+    /// All objects of a kind in all namespaces, oldest first.
     pub(crate) fn list_all(&self, kind: Kind) -> Result<Vec<Object>, StatusError> {
-        let sql = "SELECT object, uid FROM objects WHERE kind = ?1";
+        let sql = "SELECT object, uid FROM objects WHERE kind = ?1 ORDER BY id";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         let rows = statement.query_map(params![kind.plural()], |row| self.read(kind, row));
         rows.and_then(Iterator::collect).map_err(failed)

@@ -7,6 +7,7 @@ use clock::Clock;
 use rusqlite::Connection;
 use tokio::time::Instant;
 
+use super::database::DirLock;
 use super::decoded_objects::DecodedObjects;
 use super::health::WriterHealth;
 use super::hooks::TransactionHooks;
@@ -52,6 +53,8 @@ pub(super) struct Writer {
     random: Random,
     health: Arc<WriterHealth>,
     /// `None` in memory.
+    lock: Option<Arc<DirLock>>,
+    /// `None` in memory.
     disk: Option<Disk>,
     /// When to try to restore the disk's reserve; `None` if it is in place.
     reserve_due: Option<Instant>,
@@ -77,10 +80,16 @@ impl Writer {
             clock,
             random,
             health: Arc::default(),
+            lock: None,
             disk: None,
             reserve_due: None,
         };
         Ok((writer, watch_cache))
+    }
+
+    /// Writes only while this lock is in place from now on.
+    pub(crate) fn set_lock(&mut self, lock: Arc<DirLock>) {
+        self.lock = Some(lock);
     }
 
     /// Keeps a reserve on this disk from now on.
@@ -186,6 +195,13 @@ impl Writer {
         is_first: bool,
         responses: &mut Vec<Respond>,
     ) -> rusqlite::Result<()> {
+        if let Some(lock) = &self.lock {
+            // SQLite has this error, too, but not with a write-ahead log. Starting a container takes a transaction.
+            lock.check().map_err(|error| {
+                let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY_DBMOVED);
+                rusqlite::Error::SqliteFailure(code, Some(error.to_string()))
+            })?;
+        }
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
         let mut transaction = Transaction::new(
             &self.connection,
