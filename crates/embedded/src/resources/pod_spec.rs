@@ -161,7 +161,8 @@ fn validate_container(container: &Container, path: &str, volumes: &HashSet<&str>
             errors.invalid(format!("{here}.mountPath"), mount.mount_path.as_str(), "must be unique");
         }
         if let Some(below) = mount.sub_path.as_deref().filter(|below| !below.is_empty()) {
-            validate_file_path(below, &format!("{here}.subPath"), errors);
+            // kube-apiserver leaves out the index.
+            validate_file_path(below, &format!("{path}.volumeMounts.subPath"), errors);
         }
     }
     if let Some(resources) = &container.resources {

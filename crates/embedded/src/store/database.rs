@@ -6,14 +6,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
 use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
 
 use super::page_reserve;
 use crate::disk::Disk;
 use crate::error::Error;
 use crate::files::{create_private_dir, private_file_options};
 use crate::state_dir::DATABASE;
+
+/// `SQLite`'s layer for one process only. It keeps the index of the write-ahead log in memory instead of in a file, which
+/// the first connection makes empty and fills again: a server could not start while a task fills the disk.
+const PRIVATE_VFS: &str = "unix-excl";
 
 /// Name of the file in the state directory that a server holds a lock on.
 const LOCK: &str = "lock";
@@ -164,7 +168,7 @@ impl Database {
     /// Opens another connection.
     pub(crate) fn connect(&self) -> Result<Connection, Error> {
         let open = || {
-            let connection = Connection::open(&self.path)?;
+            let connection = Connection::open_with_flags_and_vfs(&self.path, OpenFlags::default(), PRIVATE_VFS)?;
             // Keep the write-ahead log when the last connection closes: if the disk fills up, it couldn't be created
             // again.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
