@@ -8,6 +8,7 @@ pub mod name;
 pub mod quantity;
 #[cfg(test)]
 mod schema_check;
+mod text_schema;
 pub mod time;
 pub mod user;
 pub mod validation;

@@ -6,8 +6,8 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::name::Name;
 use crate::quantity::Quantity;
+use crate::text_schema::text_schema;
 use crate::validation::{self, ErrorDetail, Fields, Validator, coerce};
-use crate::wire::text_schema;
 
 /// Kubernetes' access modes. The first one is the default.
 /// Source: <https://kubernetes.io/docs/concepts/storage/persistent-volumes/#access-modes>.

@@ -3,9 +3,10 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::text_schema::text_schema;
 use crate::volume::AccessMode;
 
 /// The response header that identifies a k8s-cli server. Its value is the version of the server.
@@ -261,15 +262,6 @@ impl PartialSchema for BackendKind {
 }
 
 impl ToSchema for BackendKind {}
-
-/// The schema of text that is one of `values`.
-pub(crate) fn text_schema(description: &str, values: &[&str]) -> RefOr<Schema> {
-    ObjectBuilder::new()
-        .schema_type(Type::String)
-        .description(Some(description))
-        .enum_values(Some(values.iter().copied()))
-        .into()
-}
 
 #[cfg(test)]
 mod tests {
