@@ -99,6 +99,19 @@ impl AccessPolicy {
         Some(Rejected(reason.into()))
     }
 
+    /// Whether a browser sends this request for a page of another site, and the request may change something. Behind a
+    /// proxy that authenticates by password or cookie, a browser would add those to the request of any page. Browsers
+    /// say which site a request comes from; other clients don't, and are not checked.
+    fn is_from_another_site(&self, request: &Request) -> bool {
+        let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        let headers = request.headers();
+        let is_allowed = headers
+            .get(header::ORIGIN)
+            .is_some_and(|origin| self.origins.contains(origin));
+        let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+        !is_safe && !is_allowed && site.is_some_and(|site| site != b"same-origin" && site != b"none")
+    }
+
     /// Runs an accepted request, or answers with 403.
     async fn run_if_allowed(&self, mut request: Request, next: Next) -> Response {
         if let Some(Rejected(reason)) = request.extensions().get() {
@@ -144,21 +157,6 @@ impl AccessPolicy {
             response.headers_mut().insert(PROOF_HEADER, proof);
         }
         response
-    }
-}
-
-impl AccessPolicy {
-    /// Whether a browser sends this request for a page of another site, and the request may change something. Behind a
-    /// proxy that authenticates by password or cookie, a browser would add those to the request of any page. Browsers
-    /// say which site a request comes from; other clients don't, and are not checked.
-    fn is_from_another_site(&self, request: &Request) -> bool {
-        let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-        let headers = request.headers();
-        let is_allowed = headers
-            .get(header::ORIGIN)
-            .is_some_and(|origin| self.origins.contains(origin));
-        let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
-        !is_safe && !is_allowed && site.is_some_and(|site| site != b"same-origin" && site != b"none")
     }
 }
 

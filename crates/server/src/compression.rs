@@ -1,18 +1,17 @@
 //! Compresses responses for clients that ask for it.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::{Extensions, HeaderMap, HeaderValue, StatusCode, Version, header};
-use http_body::{Frame, SizeHint};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
+
+use crate::held_body::HeldBody;
 
 /// The smallest body that is compressed: a smaller one fits into one packet anyway.
 const MIN_COMPRESSED_BYTES: u64 = 1024;
@@ -33,12 +32,6 @@ impl Default for CompressionLimit {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(MAX_COMPRESSED_RESPONSES)))
     }
-}
-
-/// A body that counts toward the limit. The compression layer keeps it as long as its encoder.
-struct CountedBody {
-    body: Body,
-    _permit: OwnedSemaphorePermit,
 }
 
 /// The layer that compresses.
@@ -65,7 +58,8 @@ pub(crate) async fn limit_compression(
         return response;
     }
     if let Ok(permit) = permits.try_acquire_owned() {
-        return response.map(|body| Body::new(CountedBody { body, _permit: permit }));
+        // The compression layer keeps the body as long as its encoder.
+        return response.map(|body| Body::new(HeldBody::new(body, permit)));
     }
     response.extensions_mut().insert(SentAsIs);
     response
@@ -88,26 +82,6 @@ pub(crate) async fn ignore_refusals(mut request: Request, next: Next) -> Respons
         _ => drop(request.headers_mut().remove(header::ACCEPT_ENCODING)),
     }
     next.run(request).await
-}
-
-impl http_body::Body for CountedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 #[cfg(test)]

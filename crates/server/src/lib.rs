@@ -15,6 +15,7 @@ mod extract;
 #[cfg(fuzzing)]
 pub mod fuzz;
 mod handlers;
+mod held_body;
 mod host_guard;
 mod limits;
 pub mod listener;

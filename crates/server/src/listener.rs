@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use futures::future::Either;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -13,13 +14,13 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use task::wire::SERVER_HEADER;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tower::Service;
 
 use crate::app::AppState;
 use crate::client::{ClientId, ClientInfo};
-use crate::concurrency_limit::{ConcurrencyLimit, ConcurrencyPermit, LimitReached, UnassignedPermit};
+use crate::concurrency_limit::{ConcurrencyLimit, LimitReached, UnassignedPermit};
 use crate::connection::{self, Activity};
 use crate::handlers::health::HealthResponse;
 use crate::limits::{DRAIN_TIMEOUT, MAX_HEAD_BYTES, MAX_HEADERS};
@@ -102,12 +103,6 @@ struct ConnectionTask {
     rejected: Arc<Semaphore>,
 }
 
-/// What a connection counts toward while it is open.
-enum ConnectionPermit {
-    Accepted(#[expect(dead_code, reason = "held until the connection ends")] ConcurrencyPermit<ClientId>),
-    Rejected(#[expect(dead_code, reason = "held until the connection ends")] OwnedSemaphorePermit),
-}
-
 impl ConnectionTask {
     /// Serves a connection until it closes.
     async fn serve(self, stream: TcpStream, peer: SocketAddr, permit: UnassignedPermit) {
@@ -119,12 +114,14 @@ impl ConnectionTask {
         };
         let rejected = self.app.access.reject(&client);
         // Accounts that are not accepted must not use up the connections of those that are.
-        let permit = match rejected {
-            None => ConnectionPermit::Accepted(permit),
-            Some(_) => match Arc::clone(&self.rejected).try_acquire_owned() {
-                Ok(permit) => ConnectionPermit::Rejected(permit),
+        let is_rejected = rejected.is_some();
+        let permit = if is_rejected {
+            match Arc::clone(&self.rejected).try_acquire_owned() {
+                Ok(permit) => Either::Right(permit),
                 Err(_) => return,
-            },
+            }
+        } else {
+            Either::Left(permit)
         };
         let activity = Activity::default();
         let stream = connection::layer(stream, &activity, self.app.idle_timeout);
@@ -139,7 +136,6 @@ impl ConnectionTask {
             let response = routes.clone().call(request);
             async move { response.await.map(|response| open.track(response)) }
         });
-        let is_rejected = matches!(permit, ConnectionPermit::Rejected(_));
         let connection = hyper::server::conn::http1::Builder::new()
             .keep_alive(!is_rejected)
             // The layers of the stream have timeouts for reading and for idle connections.

@@ -86,27 +86,18 @@ fn validate_volumes<'a>(volumes: &'a [Volume], path: &str, errors: &mut FieldErr
 
 /// The paths of files in a volume that its objects or fields become, with the fields that contain them.
 fn file_paths(volume: &Volume) -> Vec<(String, &str)> {
-    let mut all = Vec::new();
-    let mut add = |source: &str, index: usize, path| all.push((format!("{source}.items[{index}].path"), path));
-    let config_map = volume
-        .config_map
-        .iter()
-        .flat_map(|source| source.items.iter().flatten());
-    config_map
-        .enumerate()
-        .for_each(|(index, item)| add("configMap", index, item.path.as_str()));
-    let secret = volume.secret.iter().flat_map(|source| source.items.iter().flatten());
-    secret
-        .enumerate()
-        .for_each(|(index, item)| add("secret", index, item.path.as_str()));
-    let fields = volume
-        .downward_api
-        .iter()
-        .flat_map(|source| source.items.iter().flatten());
-    fields
-        .enumerate()
-        .for_each(|(index, item)| add("downwardAPI", index, item.path.as_str()));
-    all
+    let config_map = volume.config_map.as_ref().and_then(|source| source.items.as_deref());
+    let secret = volume.secret.as_ref().and_then(|source| source.items.as_deref());
+    let keys = [("configMap", config_map), ("secret", secret)];
+    let keys = keys.into_iter().flat_map(|(source, items)| {
+        let paths = items.into_iter().flatten().map(|item| item.path.as_str());
+        paths.enumerate().map(move |(index, path)| (source, index, path))
+    });
+    let fields = volume.downward_api.as_ref().and_then(|source| source.items.as_deref());
+    let fields = fields.into_iter().flatten().enumerate();
+    keys.chain(fields.map(|(index, item)| ("downwardAPI", index, item.path.as_str())))
+        .map(|(source, index, path)| (format!("{source}.items[{index}].path"), path))
+        .collect()
 }
 
 /// Checks that a path stays within its volume.

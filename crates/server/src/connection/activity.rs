@@ -9,6 +9,8 @@ use futures::task::AtomicWaker;
 use http::{Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 
+use crate::held_body::HeldBody;
+
 /// The requests of one connection. HTTP/1 serves them one after the other.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Activity(Arc<Counters>);
@@ -118,8 +120,8 @@ impl<B: Body + Unpin> Body for RequestBody<B> {
 
 impl OpenRequest {
     /// Keeps the request open until the body of its response is sent or abandoned.
-    pub(crate) fn track<B>(self, response: Response<B>) -> Response<TrackedBody<B>> {
-        response.map(|body| TrackedBody { body, _open: self })
+    pub(crate) fn track<B>(self, response: Response<B>) -> Response<HeldBody<B, Self>> {
+        response.map(|body| HeldBody::new(body, self))
     }
 }
 
@@ -127,32 +129,5 @@ impl Drop for OpenRequest {
     fn drop(&mut self) {
         self.0.0.ended.fetch_add(1, Ordering::Release);
         self.0.0.waiting.wake();
-    }
-}
-
-/// The body of a response, which ends its request when it is dropped.
-#[derive(Debug)]
-pub(crate) struct TrackedBody<B> {
-    body: B,
-    _open: OpenRequest,
-}
-
-impl<B: Body + Unpin> Body for TrackedBody<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -1,23 +1,14 @@
 //! Responses that are generated for one client. A large one holds a share of the memory budget until the client has
 //! read it.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::response::Response;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::Body as _;
 
 use crate::client::Requester;
 use crate::error::ApiError;
+use crate::held_body::HeldBody;
 use crate::limits::RequestLimits;
-use crate::memory_budget::MemoryPermit;
-
-/// A body that holds its memory. hyper drops a body once the rest of it fits hyper's own write buffer.
-struct BudgetedBody {
-    body: Body,
-    _memory: MemoryPermit,
-}
 
 /// Takes memory for a response of known length if it is large. Fails with [`ApiError::Unavailable`] if clients that
 /// don't read their responses have used up the budget.
@@ -29,29 +20,9 @@ pub(crate) fn budgeted_response(
     let bytes = response.body().size_hint().upper().unwrap_or(u64::MAX);
     let memory = limits.try_acquire_response_memory(requester, usize::try_from(bytes).unwrap_or(usize::MAX))?;
     Ok(match memory {
-        Some(memory) => response.map(|body| Body::new(BudgetedBody { body, _memory: memory })),
+        Some(memory) => response.map(|body| Body::new(HeldBody::new(body, memory))),
         None => response,
     })
-}
-
-impl http_body::Body for BudgetedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 #[cfg(test)]
