@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, Method, header};
 use peer::Account;
@@ -113,7 +112,11 @@ impl AccessPolicy {
     }
 
     /// Runs an accepted request, or answers with 403.
-    async fn run_if_allowed(&self, mut request: Request, next: Next) -> Response {
+    pub(crate) async fn run_if_allowed(
+        &self,
+        mut request: Request,
+        next: impl AsyncFnOnce(Request) -> Response,
+    ) -> Response {
         if let Some(Rejected(reason)) = request.extensions().get() {
             return ApiError::Forbidden(reason.to_string()).into_response();
         }
@@ -135,7 +138,7 @@ impl AccessPolicy {
             return ApiError::Forbidden(reason.to_owned()).into_response();
         }
         let Some((token, path)) = &self.token else {
-            return next.run(request).await;
+            return next(request).await;
         };
         let challenge = request.headers().get(CHALLENGE_HEADER).cloned();
         let sent = request.headers().get(TOKEN_HEADER);
@@ -143,7 +146,7 @@ impl AccessPolicy {
         // A client that sends a challenge wants proof that this is its own server before it reveals the token, so
         // answer `/healthz` without the token.
         let mut response = if is_known || (challenge.is_some() && request.uri().path() == "/healthz") {
-            next.run(request).await
+            next(request).await
         } else {
             let path = path.display();
             let reason = format!(
@@ -171,11 +174,6 @@ fn create_token(port: u16, dir: &Path) -> anyhow::Result<(Token, PathBuf)> {
     Ok((token, path))
 }
 
-/// Middleware that applies the policy.
-pub(crate) async fn check_access(State(policy): State<Arc<AccessPolicy>>, request: Request, next: Next) -> Response {
-    policy.run_if_allowed(request, next).await
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -185,7 +183,6 @@ mod tests {
     use axum::Router;
     use axum::body::Body;
     use axum::extract::Request;
-    use axum::middleware::from_fn_with_state;
     use axum::response::Response;
     use axum::routing::{get, post};
     use clap::Parser;
@@ -194,7 +191,7 @@ mod tests {
     use peer::token::{CHALLENGE_HEADER, PROOF_HEADER, TOKEN_HEADER, Token};
     use tower::ServiceExt;
 
-    use super::{AccessPolicy, OwnerProof, check_access};
+    use super::{AccessPolicy, OwnerProof};
     use crate::args::Args;
     use crate::client::{ClientId, ClientInfo};
 
@@ -295,8 +292,8 @@ mod tests {
             request = request.header(*name, *value);
         }
         let request = request.body(Body::empty()).unwrap();
-        let check_access = from_fn_with_state(Arc::clone(policy), check_access);
-        routes.layer(check_access).oneshot(request).await.unwrap()
+        let run = async |request| routes.oneshot(request).await.unwrap();
+        policy.run_if_allowed(request, run).await
     }
 
     #[tokio::test]
@@ -329,8 +326,8 @@ mod tests {
                 request = request.header(*name, *value);
             }
             let request = request.body(Body::empty()).unwrap();
-            let check_access = from_fn_with_state(Arc::clone(&policy), check_access);
-            routes.layer(check_access).oneshot(request).await.unwrap().status()
+            let run = async |request| routes.oneshot(request).await.unwrap();
+            policy.run_if_allowed(request, run).await.status()
         };
         for site in ["cross-site", "same-site"] {
             let evil = [("sec-fetch-site", site), ("origin", "https://evil.example")];

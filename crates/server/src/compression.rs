@@ -1,13 +1,15 @@
 //! Compresses responses for clients that ask for it.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::Response;
+use futures::FutureExt;
 use http::{Extensions, HeaderMap, HeaderValue, StatusCode, Version, header};
 use tokio::sync::Semaphore;
+use tower::{Layer, ServiceExt, service_fn};
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 
@@ -34,11 +36,26 @@ impl Default for CompressionLimit {
     }
 }
 
-/// The layer that compresses.
-pub(crate) fn compress() -> CompressionLayer<impl Predicate> {
-    CompressionLayer::new().compress_when(is_worth_compressing().and(
-        |_: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensions| extensions.get::<SentAsIs>().is_none(),
-    ))
+/// Middleware that compresses responses, unless the client does not ask for it or too many are being compressed.
+pub(crate) async fn compress<R>(
+    limit: &CompressionLimit,
+    mut request: Request,
+    mut next: impl FnMut(Request) -> R + Send,
+) -> Response
+where
+    R: Future<Output = Response> + Send,
+{
+    ignore_refusals(request.headers_mut());
+    if !request.headers().contains_key(header::ACCEPT_ENCODING) {
+        return next(request).await;
+    }
+    let limited = service_fn(|request| next(request).map(|response| Ok::<_, Infallible>(limit.hold(response))));
+    let predicate = is_worth_compressing().and(|_: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensions| {
+        extensions.get::<SentAsIs>().is_none()
+    });
+    let compressing = CompressionLayer::new().compress_when(predicate).layer(limited);
+    let Ok(response) = compressing.oneshot(request).await;
+    response.map(Body::new)
 }
 
 /// What to compress. Logs are text, and each of their lines must be sent at once.
@@ -46,29 +63,28 @@ fn is_worth_compressing() -> impl Predicate {
     SizeAbove::new(MIN_COMPRESSED_BYTES).and(NotForContentType::new("text/plain"))
 }
 
-/// Middleware within the compression layer: sends a response as it is if too many are being compressed.
-pub(crate) async fn limit_compression(
-    State(CompressionLimit(permits)): State<CompressionLimit>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let is_asked_for = request.headers().contains_key(header::ACCEPT_ENCODING);
-    let mut response = next.run(request).await;
-    if !is_asked_for || !is_worth_compressing().should_compress(&response) {
-        return response;
+impl CompressionLimit {
+    /// Counts a response that will be compressed, or marks it to be sent as it is.
+    fn hold(&self, mut response: Response) -> Response {
+        if !is_worth_compressing().should_compress(&response) {
+            return response;
+        }
+        if let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() {
+            // The compression layer keeps the body as long as its encoder.
+            return response.map(|body| Body::new(HeldBody::new(body, permit)));
+        }
+        response.extensions_mut().insert(SentAsIs);
+        response
     }
-    if let Ok(permit) = permits.try_acquire_owned() {
-        // The compression layer keeps the body as long as its encoder.
-        return response.map(|body| Body::new(HeldBody::new(body, permit)));
-    }
-    response.extensions_mut().insert(SentAsIs);
-    response
 }
 
-/// Middleware around the compression layer: ignores whether a client refuses a response that is not compressed. The layer
-/// would replace the status of what was done by 406, while HTTP lets a server ignore the header (RFC 9110, 12.5.3).
-pub(crate) async fn ignore_refusals(mut request: Request, next: Next) -> Response {
-    let values = request.headers().get_all(header::ACCEPT_ENCODING).iter();
+/// Ignores whether a client refuses a response that is not compressed. The compression layer would replace the status
+/// of what was done by 406, while HTTP lets a server ignore the header (RFC 9110, 12.5.3).
+fn ignore_refusals(headers: &mut HeaderMap) {
+    if !headers.contains_key(header::ACCEPT_ENCODING) {
+        return;
+    }
+    let values = headers.get_all(header::ACCEPT_ENCODING).iter();
     let codings = values
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','));
@@ -78,37 +94,23 @@ pub(crate) async fn ignore_refusals(mut request: Request, next: Next) -> Respons
     };
     let rest = codings.filter(is_compression).collect::<Vec<_>>().join(",");
     match HeaderValue::from_str(&rest) {
-        Ok(rest) if !rest.is_empty() => drop(request.headers_mut().insert(header::ACCEPT_ENCODING, rest)),
-        _ => drop(request.headers_mut().remove(header::ACCEPT_ENCODING)),
+        Ok(rest) if !rest.is_empty() => drop(headers.insert(header::ACCEPT_ENCODING, rest)),
+        _ => drop(headers.remove(header::ACCEPT_ENCODING)),
     }
-    next.run(request).await
 }
 
 #[cfg(test)]
 mod tests {
-    use axum::Router;
     use axum::body::Body;
-    use axum::middleware::{from_fn, from_fn_with_state};
-    use axum::response::Response;
-    use axum::routing::post;
+    use axum::response::{IntoResponse, Response};
     use http::{Request, StatusCode, header};
-    use tower::ServiceExt;
 
-    use super::{CompressionLimit, MAX_COMPRESSED_RESPONSES, compress, ignore_refusals, limit_compression};
+    use super::{CompressionLimit, MAX_COMPRESSED_RESPONSES, compress};
 
-    fn routes() -> Router {
-        let large = || async { (StatusCode::CREATED, "1".repeat(100_000).into_bytes()) };
-        Router::new()
-            .route("/", post(large))
-            .layer(from_fn_with_state(CompressionLimit::default(), limit_compression))
-            .layer(compress())
-            .layer(from_fn(ignore_refusals))
-    }
-
-    async fn send(routes: &Router, accept_encoding: &str) -> Response {
+    async fn send(limit: &CompressionLimit, accept_encoding: &str) -> Response {
         let request = Request::post("/").header(header::ACCEPT_ENCODING, accept_encoding);
-        let response = routes.clone().oneshot(request.body(Body::empty()).unwrap()).await;
-        response.unwrap()
+        let large = |_| async { (StatusCode::CREATED, "1".repeat(100_000).into_bytes()).into_response() };
+        compress(limit, request.body(Body::empty()).unwrap(), large).await
     }
 
     fn encoding(response: &Response) -> Option<&str> {
@@ -118,7 +120,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_accept_encoding_hides_the_status_of_what_was_done() {
-        let routes = routes();
+        let limit = CompressionLimit::default();
         for (accepted, expected) in [
             ("identity;q=0", None),
             ("*;q=0", None),
@@ -129,7 +131,7 @@ mod tests {
             ("gzip, identity;q=0", Some("gzip")),
             ("identity, zstd", Some("zstd")),
         ] {
-            let response = send(&routes, accepted).await;
+            let response = send(&limit, accepted).await;
             assert_eq!(response.status(), StatusCode::CREATED, "{accepted}");
             assert_eq!(encoding(&response), expected, "{accepted}");
         }
@@ -137,14 +139,14 @@ mod tests {
 
     #[tokio::test]
     async fn only_so_many_unread_responses_are_compressed() {
-        let routes = routes();
+        let limit = CompressionLimit::default();
         let mut unread = Vec::new();
         for _ in 0..MAX_COMPRESSED_RESPONSES {
-            unread.push(send(&routes, "gzip").await);
+            unread.push(send(&limit, "gzip").await);
         }
         assert!(unread.iter().all(|response| encoding(response) == Some("gzip")));
-        assert_eq!(encoding(&send(&routes, "gzip").await), None);
+        assert_eq!(encoding(&send(&limit, "gzip").await), None);
         unread.pop();
-        assert_eq!(encoding(&send(&routes, "gzip").await), Some("gzip"));
+        assert_eq!(encoding(&send(&limit, "gzip").await), Some("gzip"));
     }
 }

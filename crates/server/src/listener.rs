@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use futures::future::Either;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -24,7 +23,7 @@ use crate::concurrency_limit::{ConcurrencyLimit, LimitReached, UnassignedPermit}
 use crate::connection::{self, Activity};
 use crate::handlers::health::HealthResponse;
 use crate::limits::{DRAIN_TIMEOUT, MAX_HEAD_BYTES, MAX_HEADERS};
-use crate::router::router;
+use crate::router::{Routes, router};
 
 /// The pause after a failed accept. The usual cause is that the process is out of file descriptors, and retrying
 /// immediately would spin until some are closed.
@@ -96,7 +95,7 @@ pub async fn serve(listener: TcpListener, app: AppState, connections: Concurrenc
 /// Everything needed to serve one connection.
 struct ConnectionTask {
     app: AppState,
-    routes: Router,
+    routes: Routes,
     connections: ConcurrencyLimit<ClientId>,
     watcher: Watcher,
     /// For connections of accounts that are not accepted.

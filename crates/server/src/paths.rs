@@ -10,6 +10,13 @@ pub(crate) fn is_health_route(path: &str) -> bool {
     path == "/" || answers_head(path)
 }
 
+/// Whether a route is a page of the documentation or a file of one.
+pub(crate) fn is_page(route: &str) -> bool {
+    ["/docs", "/redoc", "/openapi.json"]
+        .iter()
+        .any(|page| route.starts_with(page))
+}
+
 /// Whether the server has a route for a path, without its trailing slash. Empty segments are rejected: redirecting
 /// `//evil.example/` would send the client to another host.
 pub(crate) fn is_known_path(path: &str) -> bool {

@@ -1,27 +1,28 @@
 //! All routes of the server. The OpenAPI document is generated from the same registration, so it cannot drift.
 
-use std::sync::Arc;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, options};
+use futures::FutureExt;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
-use tower_http::catch_panic::CatchPanicLayer;
+use tower::ServiceExt;
+use tower::util::MapResponse;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::access::check_access;
 use crate::app::AppState;
-use crate::compression::{CompressionLimit, compress, ignore_refusals, limit_compression};
+use crate::compression::{CompressionLimit, compress};
 use crate::conditional::answer_conditionally;
 use crate::error::error_response;
 use crate::handlers::{docs, health, logs, nodes, tasks, volumes};
-use crate::paths::{answers_head, is_known_path};
+use crate::paths::{answers_head, is_known_path, is_page};
 use crate::telemetry::request::trace_request;
 
 /// The headers that web pages of allowed origins may send and read.
@@ -73,8 +74,22 @@ fn health_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(health::metrics))
 }
 
+/// All routes, as the service of a connection.
+pub(crate) type Routes = MapResponse<Router, fn(Response) -> Response>;
+
+/// What [`handle`] needs besides the request.
+#[derive(Clone)]
+struct Middleware {
+    app: AppState,
+    compression: CompressionLimit,
+}
+
+/// Marks a response with status 405 whose `Allow` header must not name HEAD.
+#[derive(Debug, Clone, Copy)]
+struct AllowsNoHead;
+
 /// All routes: the API and the documentation pages, with the middleware around them.
-pub(crate) fn router(app: AppState) -> Router {
+pub(crate) fn router(app: AppState) -> Routes {
     let mut resources: Router<AppState> = resource_routes().into();
     if !app.cors_origins.is_empty() {
         // Without a fallback of its own, a route would let OPTIONS pass by the layer.
@@ -92,24 +107,54 @@ pub(crate) fn router(app: AppState) -> Router {
         .route("/docs/assets/{name}", get(docs::docs_asset))
         .route("/redoc", get(docs::redoc))
         .route("/redoc/assets/redoc.standalone.js", get(docs::redoc_asset));
+    let middleware = Middleware {
+        app: app.clone(),
+        compression: CompressionLimit::default(),
+    };
     let routes: Router = api
-        .route_layer(from_fn(reject_head))
         .merge(pages)
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
-        // The last layer is the outermost: `trace_request` also logs and counts rejected requests and panics.
-        .layer(from_fn(answer_conditionally))
-        .layer(from_fn_with_state(CompressionLimit::default(), limit_compression))
-        .layer(compress())
-        .layer(from_fn(ignore_refusals))
-        .layer(from_fn_with_state(Arc::clone(&app.access), check_access))
-        .layer(CatchPanicLayer::custom(handle_panic))
-        .layer(from_fn(trace_request))
+        .layer(from_fn_with_state(middleware, handle))
         .with_state(app);
-    // axum adds the `Allow` header outside all layers of the router that holds the routes, so edit it in an outer one.
-    Router::new()
-        .fallback_service(routes)
-        .layer(from_fn(rewrite_allow_header))
+    // axum adds the `Allow` header outside all layers of the router that holds the routes.
+    ServiceExt::<Request>::map_response(routes, rewrite_allow_header)
+}
+
+/// Everything around the handlers, the outermost first: `trace_request` also logs and counts rejected requests and
+/// panics. This is a single layer on purpose. In each layer of this kind, axum clones and boxes all services within,
+/// which for seven layers took as long as all other work of the server for a status.
+async fn handle(State(middleware): State<Middleware>, request: Request, next: Next) -> Response {
+    let Middleware { app, compression } = middleware;
+    let answer = move |request| {
+        let next = next.clone();
+        answer_conditionally(request, async |request| run(request, next).await)
+    };
+    let compressed = async move |request| compress(&compression, request, answer).await;
+    let checked = async move |request| app.access.run_if_allowed(request, compressed).await;
+    trace_request(request, async |request| catch_panic(checked(request)).await).await
+}
+
+/// Runs the handler of the route.
+async fn run(request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let allows_no_head = !answers_head(path);
+    let mut response = if request.method() == Method::HEAD && allows_no_head && is_api_route(&request) {
+        method_not_allowed().await
+    } else {
+        next.run(request).await
+    };
+    if allows_no_head && response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        response.extensions_mut().insert(AllowsNoHead);
+    }
+    response
+}
+
+/// Whether a route of the API, and not a page of the documentation, is to answer. HEAD is refused there, as by FastAPI;
+/// axum would run the GET handler.
+fn is_api_route(request: &Request) -> bool {
+    let route = request.extensions().get::<MatchedPath>();
+    route.is_some_and(|route| !is_page(route.as_str()))
 }
 
 /// Lets web pages of the allowed origins use the API. A browser asks with OPTIONS before most requests. The layer answers
@@ -123,31 +168,22 @@ fn cors(origins: &[HeaderValue]) -> CorsLayer {
         .max_age(PREFLIGHT_MAX_AGE)
 }
 
-/// Answers HEAD with 405, as FastAPI does; axum would run the GET handler.
-async fn reject_head(request: Request, next: Next) -> Response {
-    if request.method() == Method::HEAD && !answers_head(request.uri().path()) {
-        let mut response = method_not_allowed().await;
-        response
-            .headers_mut()
-            .insert(header::ALLOW, HeaderValue::from_static("GET"));
+/// Rewrites the `Allow` header as FastAPI writes it: axum adds HEAD to every GET route.
+fn rewrite_allow_header(mut response: Response) -> Response {
+    if response.extensions().get::<AllowsNoHead>().is_none() {
         return response;
     }
-    next.run(request).await
-}
-
-/// Rewrites the `Allow` header as FastAPI writes it: axum adds HEAD to every GET route.
-async fn rewrite_allow_header(request: Request, next: Next) -> Response {
-    let keeps_head = answers_head(request.uri().path());
-    let mut response = next.run(request).await;
-    if response.status() == StatusCode::METHOD_NOT_ALLOWED
-        && !keeps_head
-        && let Some(allow) = response.headers_mut().get_mut(header::ALLOW)
-        && let Ok(methods) = allow.to_str()
-    {
-        let methods: Vec<&str> = methods.split(',').filter(|method| *method != "HEAD").collect();
-        if let Ok(value) = HeaderValue::from_str(&methods.join(", ")) {
-            *allow = value;
-        }
+    let methods = match response.headers().get(header::ALLOW).map(HeaderValue::to_str) {
+        Some(Ok(methods)) => methods
+            .split(',')
+            .filter(|method| *method != "HEAD")
+            .collect::<Vec<_>>()
+            .join(", "),
+        // axum lists the methods only if it refuses one itself, and it would have run the GET handler.
+        _ => Method::GET.to_string(),
+    };
+    if let Ok(value) = HeaderValue::from_str(&methods) {
+        response.headers_mut().insert(header::ALLOW, value);
     }
     response
 }
@@ -170,18 +206,17 @@ async fn not_found(State(app): State<AppState>, uri: Uri) -> Response {
     }
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "`CatchPanicLayer` passes the panic by value"
-)]
-fn handle_panic(panic: Box<dyn std::any::Any + Send>) -> Response {
-    let reason = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("unknown");
-    tracing::error!(reason, "a handler panicked");
-    error_response(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
+/// Answers with 500 if the handler panics.
+async fn catch_panic(answer: impl Future<Output = Response>) -> Response {
+    // Safe to continue: what the handler left half done is dropped with it, and locks ignore poison.
+    AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|panic| {
+        let reason = panic.downcast_ref::<String>().map(String::as_str);
+        let reason = reason
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("unknown");
+        tracing::error!(reason, "a handler panicked");
+        error_response(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
+    })
 }
 
 #[cfg(test)]

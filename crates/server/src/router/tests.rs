@@ -4,7 +4,6 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
 use clap::Parser;
@@ -18,7 +17,7 @@ use task::wire::{BackendKind, SERVER_HEADER};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::{is_known_path, router};
+use super::{Routes, catch_panic, is_known_path, router};
 use crate::access::AccessPolicy;
 use crate::app::{App, AppState};
 use crate::args::Args;
@@ -30,7 +29,7 @@ const MAX_NODES: u32 = 3;
 
 /// A server without a listener.
 struct TestServer {
-    routes: Router,
+    routes: Routes,
     /// Its Kubernetes, which ends when this is dropped.
     _control_plane: ControlPlane,
 }
@@ -332,4 +331,10 @@ fn only_a_path_of_the_api_is_redirected() {
     ] {
         assert!(!is_known_path(path), "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_is_answered_with_500() {
+    let response = catch_panic(async { panic!("planted") }).await;
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
 }

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request};
-use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue};
 use task::Id;
@@ -23,7 +22,7 @@ const REQUEST_ID_HEADER: &str = "x-request-id";
 pub(crate) struct CreatedId(pub String);
 
 /// Assigns the request an ID, runs it, and logs and measures the outcome.
-pub(crate) async fn trace_request(request: Request, next: Next) -> Response {
+pub(crate) async fn trace_request(request: Request, next: impl AsyncFnOnce(Request) -> Response) -> Response {
     let start = Instant::now();
     let request_id = request_id(request.headers());
     let method = request.method().clone();
@@ -32,7 +31,7 @@ pub(crate) async fn trace_request(request: Request, next: Next) -> Response {
     let user = logged_user(request.headers());
     let uri = request.uri().clone();
 
-    let mut response = next.run(request).await;
+    let mut response = next(request).await;
 
     let route = route.as_ref().map_or("unknown", MatchedPath::as_str);
     let status = response.status().as_u16();
