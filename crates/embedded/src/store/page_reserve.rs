@@ -9,11 +9,22 @@ use rusqlite::Connection;
 /// as long as `SQLite` lets it become before restarting it, 1,000 pages, so that transactions of the usual size fit.
 const RESERVE_BYTES: i64 = 4 << 20;
 
+const FILL_CACHE_PAGES: i64 = 16;
+
 /// A table that stays empty: filling it grows the files, and emptying it leaves free pages in them.
 pub(super) const SCHEMA: &str = "CREATE TABLE room (zeros BLOB NOT NULL);";
 
 /// Reserves space in the database and in its write-ahead log.
 pub(super) fn fill(connection: &Connection) -> rusqlite::Result<()> {
+    // An idle server would keep the cache of 2 MB that is filled here, so write with a cache of a few pages.
+    let usual: i64 = connection.pragma_query_value(None, "cache_size", |row| row.get(0))?;
+    connection.pragma_update(None, "cache_size", FILL_CACHE_PAGES)?;
+    let filled = fill_and_empty(connection);
+    connection.pragma_update(None, "cache_size", usual)?;
+    filled
+}
+
+fn fill_and_empty(connection: &Connection) -> rusqlite::Result<()> {
     // Two transactions: pages that are filled and freed within one would never be written.
     connection.execute("INSERT INTO room VALUES (zeroblob(?1))", [RESERVE_BYTES])?;
     connection.execute("DELETE FROM room", [])?;
