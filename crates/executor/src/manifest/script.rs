@@ -23,15 +23,46 @@ pub(crate) const STATE_DIR: &str = "/etc/k8s-cli-state";
 /// The file that records it.
 pub(crate) const SETUP_DONE: &str = "/etc/k8s-cli-state/setup-done";
 
-/// Reports a failed setup as the termination message of the container, even if the setup ends the shell itself
-/// (`exit 3`, `set -e`).
-const SETUP_FAILED: &str = r#"k8s_cli_setup() { [ "$1" = 0 ] || echo "setup failed with exit code $1" >/dev/termination-log; }
-trap 'k8s_cli_setup $?' EXIT
+/// Runs the setup in a subshell, so that its directory, options, `exit`, and background jobs do not affect `run`, and
+/// then sets the variables and functions that it exported.
+///
+/// They are passed through a pipe, because not every image has a directory to write to. A second process reads the pipe
+/// while the setup runs, since a pipe holds only 64 KiB. The end is marked by a NUL and not by the end of the file:
+/// background jobs of the setup may keep the pipe open. If the setup replaces our trap and exits itself, or replaces its
+/// shell by `exec`, its exports are lost.
+///
+/// Meanwhile, bash's own messages are discarded: if the setup is killed, bash would print all of its text. `PWD` and
+/// `OLDPWD` are the setup's own, and options are reset first so that they don't act on this function.
+const BEFORE_SETUP: &str = r#"exec {k8s_cli_pipe}<> <(:)
+exec {k8s_cli_exports}< <(IFS= read -rd '' -u "$k8s_cli_pipe" k8s_cli_text; printf '%s\0' "$k8s_cli_text")
+exec {k8s_cli_stderr}>&2 2>/dev/null
+(
+exec 2>&"$k8s_cli_stderr" {k8s_cli_stderr}>&-
+unset -f k8s_cli_wait
+k8s_cli_export() {
+  { set +aux; } 2>/dev/null
+  k8s_cli_export() { return "$1"; }
+  [ "$1" = 0 ] || return "$1"
+  export -n PWD OLDPWD
+  { declare -px; export -pf; printf '\0'; } >&"$k8s_cli_pipe"
+}
+trap 'k8s_cli_export $?' EXIT
 "#;
 
-/// Removes the trap, unless the setup has replaced it with its own for the end of the whole script.
-const SETUP_SUCCEEDED: &str = r#"case $(trap -p EXIT) in *k8s_cli_setup*) trap - EXIT ;; esac
-unset -f k8s_cli_setup
+/// Ends the node if the setup failed, and reports this as the termination message of the container. The NUL ends the
+/// other process if the setup has not written one.
+const AFTER_SETUP: &str = r#"k8s_cli_export $?
+)
+k8s_cli_code=$?
+printf '\0' >&"$k8s_cli_pipe"
+IFS= read -rd '' -u "$k8s_cli_exports" k8s_cli_text
+exec 2>&"$k8s_cli_stderr" {k8s_cli_stderr}>&- {k8s_cli_pipe}>&- {k8s_cli_exports}<&-
+if [ "$k8s_cli_code" != 0 ]; then
+  echo "setup failed with exit code $k8s_cli_code" >/dev/termination-log
+  exit "$k8s_cli_code"
+fi
+eval "$k8s_cli_text" 2>/dev/null
+unset k8s_cli_pipe k8s_cli_exports k8s_cli_stderr k8s_cli_text k8s_cli_code
 "#;
 
 /// The script of a node, and how it reaches bash.
@@ -43,11 +74,12 @@ pub enum Script {
     File(String),
 }
 
-/// Builds the script of a task's nodes: change to the working directory, run the setup, then `run`, all in one shell.
+/// Builds the script of a task's nodes: change to the working directory, run the setup in a subshell, then `run`. Both
+/// begin in the same directory with default options, and `run` sees what the setup exported.
 ///
 /// The setup is passed to `eval` as a string, so that an unclosed quote in it cannot swallow `run`, and `set -e` works
-/// in it. If it fails, the node fails and reports this as its termination message. The nodes of a gang wait before the
-/// setup until all of them run, and before `run` until the setup of all has ended.
+/// in it. If it fails, the node fails. The nodes of a gang wait before the setup until all of them run, and before
+/// `run` until the setup of all has ended.
 #[must_use]
 pub fn script(definition: &TaskDefinition) -> Script {
     let mut text = String::new();
@@ -59,9 +91,7 @@ pub fn script(definition: &TaskDefinition) -> Script {
         text.push_str(&format!("cd {} || exit\n", quote_path(workdir)));
     }
     if let Some(setup) = &definition.setup {
-        text.push_str(SETUP_FAILED);
-        text.push_str(&format!("eval {}\ncase $? in 0) ;; *) exit ;; esac\n", quote(setup)));
-        text.push_str(SETUP_SUCCEEDED);
+        text.push_str(&format!("{BEFORE_SETUP}eval {}\n{AFTER_SETUP}", quote(setup)));
         if is_gang {
             text.push_str(&format!(": >{SETUP_DONE}\nk8s_cli_wait {GANG_DIR}/{RUN_FILE}\n"));
         }
@@ -80,16 +110,14 @@ pub fn script(definition: &TaskDefinition) -> Script {
 
 /// The beginning of a gang's script: waits at the start gate and exports the addresses.
 ///
-/// Shell options that the user's setup sets (`set -e`, `set -x`) are off while the script waits. To pause, bash reads
-/// with a timeout from a pipe that nobody writes to: an image may lack `sleep`.
+/// To pause, bash reads with a timeout from a pipe that nobody writes to: an image may lack `sleep`.
 ///
 /// The variables are SkyPilot's (<https://docs.skypilot.co/en/latest/running-jobs/environment-variables.html>), and
 /// those of `torch.distributed` unless the user has set them.
 fn wait_for_start() -> String {
     format!(
         r#"k8s_cli_wait() {{
-  local - pipe
-  {{ set +exu; }} 2>/dev/null
+  local pipe
   exec {{pipe}}<> <(:)
   until [ -s "$1" ]; do read -rt 0.05 -u "$pipe"; done
   exec {{pipe}}>&-
@@ -135,284 +163,4 @@ fn quote(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Read;
-    use std::process::{Child, Command, Output, Stdio};
-
-    use serde_json::{Value, json};
-    use task::TaskDefinition;
-
-    use super::{Script, script};
-    use crate::manifest::init_script::INIT;
-
-    fn run(definition: &Value) -> Output {
-        let task = TaskDefinition::parse(definition, 1).unwrap();
-        let Script::Argument(text) = script(&task) else {
-            panic!("a short script")
-        };
-        Command::new("/bin/bash")
-            .args(["-c", INIT, "k8s-cli", "-c", &text])
-            .output()
-            .unwrap()
-    }
-
-    fn prints(definition: &Value, expected: &str) {
-        let output = run(definition);
-        assert_eq!(
-            String::from_utf8_lossy(&output.stdout),
-            expected,
-            "{definition} {output:?}"
-        );
-    }
-
-    #[test]
-    fn run_alone_is_the_whole_script() {
-        let task = TaskDefinition::parse(&json!({"run": "echo $$"}), 1).unwrap();
-        assert_eq!(script(&task), Script::Argument("echo $$".to_owned()));
-    }
-
-    #[test]
-    fn what_setup_exports_is_seen_in_run() {
-        prints(&json!({"setup": "A='it''s'; export A", "run": "echo $A"}), "its\n");
-    }
-
-    #[test]
-    fn a_failing_setup_ends_the_node_with_its_code() {
-        let output = run(&json!({"setup": "echo before; (exit 3)", "run": "echo never"}));
-        assert_eq!(output.status.code(), Some(3));
-        assert_eq!(output.stdout, b"before\n");
-    }
-
-    #[test]
-    fn set_e_works_in_setup() {
-        assert_eq!(
-            run(&json!({"setup": "set -e\nfalse\ntrue", "run": "echo never"})).stdout,
-            b""
-        );
-    }
-
-    #[test]
-    fn a_setup_that_leaves_something_open_does_not_swallow_run() {
-        prints(&json!({"setup": "cat >/dev/null <<END", "run": "echo run"}), "run\n");
-        assert_ne!(
-            run(&json!({"setup": "echo 'open", "run": "echo never"})).status.code(),
-            Some(0)
-        );
-    }
-
-    #[test]
-    fn a_setup_that_ends_the_shell_itself_has_failed_too() {
-        let message = "/dev/termination-log";
-        for setup in ["false", "exit 3", "set -e; false; true", "trap 'echo mine' EXIT; false"] {
-            let task = TaskDefinition::parse(&json!({"setup": setup, "run": "echo ran"}), 1).unwrap();
-            let Script::Argument(text) = script(&task) else {
-                panic!("a short script")
-            };
-            let text = text.replace(message, "/dev/stderr");
-            let output = Command::new("/bin/bash").args(["-c", &text]).output().unwrap();
-            assert!(
-                !output.status.success() && !String::from_utf8_lossy(&output.stdout).contains("ran"),
-                "{setup}"
-            );
-            let own_trap = setup.starts_with("trap");
-            let told = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(
-                own_trap || told.starts_with("setup failed with exit code "),
-                "{setup}: {told}"
-            );
-        }
-        prints(
-            &json!({"setup": "trap 'echo bye' EXIT", "run": "echo ran"}),
-            "ran\nbye\n",
-        );
-        let run_fails = run(&json!({"setup": "true", "run": "exit 4"}));
-        assert_eq!((run_fails.status.code(), run_fails.stderr), (Some(4), Vec::new()));
-    }
-
-    #[test]
-    fn a_folder_with_spaces_or_variables_is_entered() {
-        prints(&json!({"setup": "mkdir -p '/tmp/k8s-cli test'", "run": "true"}), "");
-        prints(
-            &json!({"workdir": "/tmp/k8s-cli test", "run": "pwd"}),
-            "/tmp/k8s-cli test\n",
-        );
-        prints(&json!({"workdir": "$PWD/..", "run": "[ -d . ] && echo in"}), "in\n");
-        prints(
-            &json!({"workdir": "~", "run": "[ \"$PWD\" = ~ ] && echo home"}),
-            "home\n",
-        );
-        let task = TaskDefinition::parse(&json!({"workdir": "~/k8s-cli test", "run": "pwd"}), 1).unwrap();
-        let Script::Argument(text) = script(&task) else {
-            panic!("a short script")
-        };
-        let output = Command::new("/bin/bash")
-            .args(["-c", &text])
-            .env("HOME", "/tmp")
-            .output();
-        assert_eq!(output.unwrap().stdout, b"/tmp/k8s-cli test\n");
-    }
-
-    #[test]
-    fn a_folder_that_is_not_there_ends_the_node() {
-        let output = run(&json!({"workdir": "/nowhere", "run": "echo never"}));
-        assert_eq!((output.status.code(), output.stdout), (Some(1), Vec::new()));
-    }
-
-    #[test]
-    fn arguments_and_name_are_those_of_a_plain_bash() {
-        prints(&json!({"setup": "true", "run": "echo $0 $#"}), "/bin/bash 0\n");
-    }
-
-    #[test]
-    fn bash_says_nothing_of_a_child_that_ends_at_once() {
-        let slow = INIT.replace("set +m", "sleep 0.2\nset +m");
-        assert_ne!(slow, INIT);
-        let output = Command::new("/bin/bash")
-            .args(["-c", &slow, "k8s-cli", "-c", "echo out; echo err >&2"])
-            .output()
-            .unwrap();
-        assert_eq!(
-            (output.stdout.as_slice(), output.stderr.as_slice()),
-            (&b"out\n"[..], &b"err\n"[..])
-        );
-    }
-
-    #[test]
-    fn the_exit_code_is_that_of_the_script() {
-        for code in [0, 7, 10, 143] {
-            assert_eq!(run(&json!({"run": format!("exit {code}")})).status.code(), Some(code));
-        }
-    }
-
-    /// Starts a node, waits until it prints `ready`, and sends it SIGTERM. Later output is not read yet.
-    fn told_to_end(init: &str, script: &str) -> Child {
-        let mut node = Command::new("/bin/bash")
-            .args(["-c", init, "k8s-cli", "-c", script])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut ready = [0; 6];
-        node.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
-        assert_eq!(&ready, b"ready\n");
-        let told = Command::new("kill").args(["-TERM", &node.id().to_string()]).status();
-        assert!(told.unwrap().success());
-        node
-    }
-
-    #[test]
-    fn variables_of_the_task_do_not_lead_process_1_astray() {
-        let mut node = Command::new("/bin/bash");
-        node.args(["-c", INIT, "k8s-cli", "-c", "echo $told $pipe $code"]);
-        let output = node
-            .envs([("told", "1"), ("pipe", "9"), ("code", "2")])
-            .output()
-            .unwrap();
-        assert_eq!(
-            (output.status.code(), output.stdout.as_slice()),
-            (Some(0), &b"1 9 2\n"[..])
-        );
-    }
-
-    #[test]
-    fn a_script_that_was_told_to_end_has_not_succeeded() {
-        for (handler, code) in [("exit 0", 143), ("exit 5", 5), ("true", 143)] {
-            let script = format!("trap '{handler}' TERM; echo ready; while :; do read -rt 0.1 <> <(:); done");
-            let script = if handler == "true" {
-                "echo ready; sleep 600".to_owned()
-            } else {
-                script
-            };
-            let mut node = told_to_end(INIT, &script);
-            assert_eq!(node.wait().unwrap().code(), Some(code), "{handler}");
-        }
-    }
-
-    #[test]
-    fn a_script_that_is_told_to_end_as_soon_as_it_starts_hears_it() {
-        let slow = INIT.replace("set +m", "sleep 0.5\nset +m");
-        assert_ne!(slow, INIT);
-        let mut node = told_to_end(
-            &slow,
-            "trap 'exit 5' TERM; echo ready; while :; do read -rt 0.1 <> <(:); done",
-        );
-        assert_eq!(node.wait().unwrap().code(), Some(5));
-    }
-
-    /// Without a container, the signal goes to the process group of the script.
-    #[test]
-    fn what_runs_in_the_foreground_has_its_time_when_the_script_is_told_to_end() {
-        let trainer = "bash -c 'trap \"read -rt 0.5 <> <(:); echo saved; exit 0\" TERM; echo ready; while :; do read -rt 0.1 <> <(:); done'";
-        for script in [format!("{trainer}; echo next"), format!("{trainer} & wait")] {
-            let node = told_to_end(INIT, &script);
-            let output = node.wait_with_output().unwrap();
-            assert_eq!(
-                (output.status.code(), output.stdout.as_slice()),
-                (Some(143), &b"saved\n"[..]),
-                "{script}"
-            );
-        }
-    }
-
-    #[test]
-    fn what_the_script_leaves_behind_can_finish_and_does_not_stay() {
-        prints(
-            &json!({"run": "exec > >(read -rt 0.5 <> <(:); cat) 2>&1\necho one\necho two"}),
-            "one\ntwo\n",
-        );
-        let output = run(&json!({"run": "sleep 600 & exit 4"}));
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(4));
-        assert!(said.contains("terminating the processes it left running"), "{said}");
-    }
-
-    #[test]
-    fn a_script_that_had_succeeded_before_it_was_told_stays_a_success() {
-        // The process left behind prints `ready` once the script's bash is gone, and runs until SIGTERM.
-        let script = "( while kill -0 $$; do read -rt 0.02 <> <(:); done; echo ready; \
-                      while :; do read -rt 0.1 <> <(:); done ) 2>/dev/null &";
-        let mut node = told_to_end(INIT, script);
-        assert_eq!(node.wait().unwrap().code(), Some(0));
-    }
-
-    /// Runs a node of a gang whose gates open after a while.
-    #[test]
-    fn options_of_the_setup_do_not_end_the_waiting() {
-        let dir = std::env::temp_dir().join(format!("k8s-cli-script-{}", std::process::id()));
-        std::fs::create_dir(&dir).unwrap();
-        let place = dir.to_str().unwrap();
-        let body = json!({"num_nodes": 2, "setup": "set -euo pipefail", "run": "echo \"ran $SKYPILOT_NODE_IPS\""});
-        let task = TaskDefinition::parse(&body, 2).unwrap();
-        let Script::Argument(text) = script(&task) else {
-            panic!("a short script")
-        };
-        let text = text
-            .replace("/etc/k8s-cli-gang", place)
-            .replace("/etc/k8s-cli-state", place);
-        let node = Command::new("/bin/bash")
-            .args(["-c", INIT, "k8s-cli", "-c", &text])
-            .env("NUM_NODES", "2")
-            .env("NODE_RANK", "0")
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        std::fs::write(dir.join("node-ips"), "10.0.0.1").unwrap();
-        while !dir.join("setup-done").exists() {
-            std::thread::yield_now();
-        }
-        // Let it poll more than once.
-        std::thread::sleep(std::time::Duration::from_millis(200));
-        std::fs::write(dir.join("run"), "true").unwrap();
-        let output = node.wait_with_output().unwrap();
-        std::fs::remove_dir_all(&dir).unwrap();
-        assert_eq!(
-            (output.status.code(), output.stdout.as_slice()),
-            (Some(0), &b"ran 10.0.0.1\n"[..])
-        );
-    }
-
-    #[test]
-    fn a_long_script_is_a_file() {
-        let task = TaskDefinition::parse(&json!({"run": "#".repeat(131_072)}), 1).unwrap();
-        assert!(matches!(script(&task), Script::File(_)));
-    }
-}
+mod tests;
