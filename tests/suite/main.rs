@@ -31,6 +31,7 @@ mod responses; // The shapes of response bodies.
 mod shared_cluster; // Effects of a shared cluster: webhooks, sidecars, disruptions, quotas, policies.
 mod state_directory; // The owner of the state directory, and unknown contents.
 mod states; // Why a task is pending or has failed.
+mod task_files; // The corpus of task files.
 mod termination; // SIGTERM, grace periods, and output of ending nodes.
 mod time_limits; // The provisioning timeout, the time limit, and the TTL.
 mod timing; // Behavior with a time limit; runs alone.

@@ -41,7 +41,7 @@ impl Quantity {
     /// Parses a number of CPUs: `4`, `0.5`, `500m`, or SkyPilot's `4+` (at least 4), which becomes 4 because Kubernetes
     /// cannot express it. The error is a message for the user.
     pub fn parse_cpus(text: &str) -> Result<Self, String> {
-        let parsed = Self::parse(text.strip_suffix('+').unwrap_or(text))
+        let parsed = Self::parse(text.strip_suffix('+').map_or(text, str::trim_end))
             .ok_or_else(|| format!("invalid number of CPUs `{text}`; expected, e.g., `4`, `0.5`, or `500m`"))?;
         if parsed.nanos < NANOS_PER_MILLI {
             return Err("the number of CPUs must be at least `1m`".to_owned());
@@ -63,7 +63,7 @@ impl Quantity {
     /// Parses an amount of memory: a Kubernetes quantity, or SkyPilot's `16`, `16+`, or `32GB`, whose units are powers
     /// of 1024. The error is a message for the user.
     pub fn parse_memory(text: &str) -> Result<Self, String> {
-        let parsed = Self::parse_bytes(text.strip_suffix('+').unwrap_or(text)).ok_or_else(|| {
+        let parsed = Self::parse_bytes(text.strip_suffix('+').map_or(text, str::trim_end)).ok_or_else(|| {
             format!("invalid amount of memory `{text}`; expected, e.g., `16`, `16GB`, `16Gi`, or `512Mi`")
         })?;
         if parsed.nanos < MIN_MEMORY_BYTES * NANOS_PER_UNIT {
@@ -82,6 +82,19 @@ impl Quantity {
             return Err("the size must be greater than 0".to_owned());
         }
         parsed.check_limit()
+    }
+
+    /// This number of GiB for each of `cpus`.
+    #[must_use]
+    pub fn gibibytes_times(&self, cpus: &Self) -> Self {
+        let bytes = (self.nanos / NANOS_PER_MILLI)
+            .saturating_mul(cpus.nanos / NANOS_PER_MILLI)
+            .saturating_mul(1 << 30);
+        let bytes = (bytes / 1_000_000).min(MAX_BYTES);
+        Self {
+            text: bytes.to_string(),
+            nanos: bytes.saturating_mul(NANOS_PER_UNIT),
+        }
     }
 
     /// The quantity in a form that Kubernetes accepts.

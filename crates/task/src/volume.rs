@@ -43,6 +43,9 @@ pub struct VolumeDefinition {
     pub access_modes: Vec<&'static str>,
 }
 
+/// Keys of SkyPilot's volume file that are not supported.
+const SKYPILOT_KEYS: [&str; 5] = ["type", "infra", "use_existing", "labels", "config"];
+
 impl VolumeDefinition {
     /// Parses a definition from a request body, and reports every error in it.
     pub fn parse(body: &Value) -> Result<Self, Vec<ErrorDetail>> {
@@ -52,7 +55,11 @@ impl VolumeDefinition {
             let size = fields.required("size", parse_size);
             let storage_class = fields.optional("storage_class", parse_storage_class);
             let access_modes = fields.optional("access_modes", parse_access_modes);
-            fields.deny_unknown_fields(&["type", "infra", "use_existing", "labels", "config"]);
+            fields.deny_unknown_fields(|key| {
+                SKYPILOT_KEYS
+                    .contains(&key)
+                    .then_some("this key of SkyPilot is not supported")
+            });
             Some(Self {
                 name: name?,
                 size: size?,

@@ -102,6 +102,12 @@ pub(crate) enum Command {
     Api(ApiCommand),
     /// Check everything a task needs and report problems.
     Doctor,
+    /// Explain the keys of a task file, e.g., task.resources or task.resources.cpus.
+    Explain {
+        /// Key of the task file.
+        #[arg(value_name = "KEY", default_value = "task")]
+        key: String,
+    },
     /// Generate a shell completion script, which also completes your tasks and volumes.
     #[command(after_help = help::COMPLETIONS)]
     Completions {
@@ -168,6 +174,10 @@ mod tests {
             "jobs stop --all",
             "jobs stop --all --all-users",
             "jobs stop --all -u",
+            "jobs launch -n train -y --detach-run --infra k8s --use-spot --image-id docker:x task.yaml",
+            "jobs submit --down -i 10 --retry-until-up --ports 8080 --priority -5 --dryrun task.yaml",
+            "jobs queue",
+            "jobs logs",
             "jobs logs ID -u http://host:1",
             "volumes create data 10Gi",
             "volumes create data 10Gi -s fast -a ReadWriteOnce,ReadOnlyMany",
@@ -191,7 +201,6 @@ mod tests {
             ("jobs stop", ErrorKind::MissingRequiredArgument),
             ("jobs stop ID --all", ErrorKind::ArgumentConflict),
             ("jobs stop ID --all-users", ErrorKind::ArgumentConflict),
-            ("jobs logs", ErrorKind::MissingRequiredArgument),
             ("jobs logs ID --follow --no-follow", ErrorKind::ArgumentConflict),
             ("jobs submit task.yaml --dry-run --detach", ErrorKind::ArgumentConflict),
             ("jobs list --status nothing", ErrorKind::InvalidValue),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
+use glob::Pattern;
 use jiff::SignedDuration;
 
 use super::help;
@@ -16,13 +17,13 @@ pub(crate) enum JobsCommand {
     #[command(visible_alias = "launch", after_help = help::SUBMIT)]
     Submit(Box<SubmitArgs>),
     /// List your tasks.
-    #[command(visible_alias = "ls", after_help = help::LIST)]
+    #[command(visible_alias = "ls", aliases = ["queue", "ps"], after_help = help::LIST)]
     List(ListArgs),
     /// Show details of tasks and their nodes.
     #[command(visible_alias = "describe")]
     Status(StatusArgs),
     /// Stop tasks and delete their status and logs. Processes receive SIGTERM, then SIGKILL after 30 seconds.
-    #[command(visible_aliases = ["rm", "cancel"])]
+    #[command(visible_aliases = ["rm", "cancel"], alias = "delete")]
     Stop(StopArgs),
     /// Print the combined log of all nodes of a task and follow it until the task finishes.
     #[command(after_help = help::LOGS)]
@@ -74,7 +75,7 @@ pub(crate) struct SubmitArgs {
     pub command: Vec<String>,
 
     /// Return once the task is submitted, without following its log.
-    #[arg(short, long)]
+    #[arg(short, long, alias = "detach-run")]
     pub detach: bool,
 
     /// Print only the task ID. Implies --detach.
@@ -90,7 +91,7 @@ pub(crate) struct SubmitArgs {
     pub no_exit_code: bool,
 
     /// Validate the task on the server and print its manifests without creating anything.
-    #[arg(long, conflicts_with_all = ["detach", "quiet", "exit_code", "no_exit_code"])]
+    #[arg(long, alias = "dryrun", conflicts_with_all = ["detach", "quiet", "exit_code", "no_exit_code"])]
     pub dry_run: bool,
 
     /// Output format for --dry-run or --detach. One of: yaml, json.
@@ -106,6 +107,26 @@ pub(crate) struct SubmitArgs {
 
     #[command(flatten)]
     pub url: ShortUrlArgs,
+
+    #[command(flatten)]
+    pub skypilot: NoEffectArgs,
+}
+
+/// Flags of `sky launch` that stand in many scripts, and have nothing to do here: a submit asks no questions, waits
+/// until there are resources, and releases the nodes when the task finishes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct NoEffectArgs {
+    #[arg(short, long, hide = true)]
+    yes: bool,
+
+    #[arg(long, hide = true)]
+    down: bool,
+
+    #[arg(short, long, hide = true)]
+    retry_until_up: bool,
+
+    #[arg(short, long, hide = true, value_name = "MINUTES")]
+    idle_minutes_to_autostop: Option<u32>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -123,6 +144,14 @@ pub(crate) struct ListArgs {
         hide_possible_values = true
     )]
     pub status: Vec<StatusFilter>,
+
+    /// Show only tasks whose name matches this pattern, e.g., 'lr-*'.
+    #[arg(long, value_name = "GLOB")]
+    pub name: Option<Pattern>,
+
+    /// Show only the last N tasks.
+    #[arg(long, value_name = "N")]
+    pub last: Option<usize>,
 
     /// Sort key. One of: age (oldest first), name, status, nodes, user.
     #[arg(long, value_enum, default_value_t, value_name = "KEY", hide_possible_values = true)]
@@ -203,9 +232,9 @@ pub(crate) struct StopArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct LogsArgs {
-    /// Task ID, ID prefix, or name.
+    /// Task ID, ID prefix, or name. Defaults to your last task.
     #[arg(value_name = "TASK")]
-    pub task: String,
+    pub task: Option<String>,
 
     /// Follow the log until the task finishes (default).
     #[arg(short, long, overrides_with = "follow")]

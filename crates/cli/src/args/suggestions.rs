@@ -58,16 +58,6 @@ const SUBMIT: CommandScope = &["jobs submit"];
 
 /// Flags of other CLIs: the commands they are used with, their spellings, and the hint to show. The first match wins.
 const FLAG_SUGGESTIONS: &[(CommandScope, &[&str], &str)] = &[
-    (
-        SUBMIT,
-        &["-y", "--yes"],
-        "this command does not ask for confirmation; remove the flag",
-    ),
-    (
-        SUBMIT,
-        &["-n"],
-        "use `--name NAME` to set the name; the namespace is set on the server (`k8s-cli api serve --namespace`)",
-    ),
     (&["jobs logs"], &["-n", "--lines"], "use `--tail LINES`"),
     (&["jobs logs"], &["-t"], "use `--timestamps`"),
     (
@@ -86,12 +76,6 @@ const FLAG_SUGGESTIONS: &[(CommandScope, &[&str], &str)] = &[
         &["--secret", "--secret-file"],
         "secrets are not supported; use `--env NAME` to pass a variable, which is visible to anyone who can read Jobs in Kubernetes",
     ),
-    (
-        SUBMIT,
-        &["--down", "--autostop", "--idle-minutes-to-autostop", "-i"],
-        "nodes are released when a task finishes; remove the flag",
-    ),
-    (SUBMIT, &["--dryrun"], "use `--dry-run`"),
     (
         SUBMIT,
         &["--file", "-f", "--filename"],
@@ -115,6 +99,11 @@ const FLAG_SUGGESTIONS: &[(CommandScope, &[&str], &str)] = &[
         "use `--yes` to skip the confirmation",
     ),
     (
+        SUBMIT,
+        &["-c", "--cluster"],
+        "there are no clusters to keep: the nodes of a task are released when it finishes; use `--name NAME` to name the task",
+    ),
+    (
         ALL,
         &[
             "--cluster",
@@ -135,14 +124,18 @@ const FLAG_SUGGESTIONS: &[(CommandScope, &[&str], &str)] = &[
         &["--gpu", "--accelerators"],
         "use `--gpus N` or `--gpus MODEL:N`",
     ),
-    (SUBMIT, &["--image-id"], "use `--image IMAGE`"),
     (SUBMIT, &["-e"], "use `--env NAME=VALUE`"),
     (SUBMIT, &["-v", "--mount"], "use `--volume NAME:/path`"),
-    (SUBMIT, &["--detach-run", "--no-follow"], "use `--detach`"),
+    (SUBMIT, &["--no-follow"], "use `--detach`"),
     (
         SUBMIT,
-        &["--workdir", "--use-spot", "--instance-type", "--disk-size", "--ports"],
-        "not available as a flag; see docs/API.md for the fields of a task file",
+        &["--workdir", "--git-url", "--git-ref"],
+        "local files and repositories are not copied to the nodes yet; clone the repository in `setup`, or use a volume",
+    ),
+    (
+        SUBMIT,
+        &["--num-jobs"],
+        "submit the task in a loop, e.g., `for i in 1 2 3; do k8s-cli jobs submit -d task.yaml --env RANK=$i; done`",
     ),
     (
         JOBS,
@@ -222,7 +215,7 @@ mod tests {
             ("show-gpus", "doctor"),
             ("run", "jobs submit"),
             ("ps", "jobs list"),
-            ("jobs queue", "jobs list"),
+            ("jobs exec", "jobs submit"),
             ("--user bob queue", "jobs list"),
         ] {
             let text = suggestion(&format!("{word} something")).unwrap_or_else(|| panic!("{word}"));
@@ -242,15 +235,14 @@ mod tests {
     #[test]
     fn flags_of_neighbors_are_answered_for_the_command_that_was_typed() {
         for (line, ours) in [
-            ("jobs submit -y task.yaml", "does not ask"),
-            ("jobs submit -n x task.yaml", "--name"),
+            ("jobs submit -c mine task.yaml", "--name"),
+            ("jobs submit --num-jobs 3 task.yaml", "loop"),
             ("jobs submit --secret=A task.yaml", "--env"),
-            ("jobs submit --down task.yaml", "remove the flag"),
-            ("jobs submit --dryrun task.yaml", "--dry-run"),
+            ("jobs submit --workdir . task.yaml", "volume"),
             ("jobs submit -f task.yaml", "without a flag"),
             ("jobs submit -v data:/data task.yaml", "--volume"),
             ("--user bob jobs submit -v data:/data task.yaml", "--volume"),
-            ("jobs launch --dryrun task.yaml", "--dry-run"),
+            ("jobs launch -c mine task.yaml", "--name"),
             ("-v", "--version"),
             ("jobs logs x -n 100", "--tail"),
             ("jobs list -n default", "the namespace is set on the server"),

@@ -14,6 +14,9 @@ use crate::output::{ListView, WithRaw, age, print_items, print_message};
 /// Limit for the candidates in an error message.
 const MAX_CANDIDATES: usize = 5;
 
+/// How much of an ID a command that deletes requires: a typing mistake must not delete anything.
+const MIN_PREFIX_TO_DELETE: usize = 4;
+
 /// Length of an ID.
 const ID_LENGTH: usize = 8;
 
@@ -34,11 +37,38 @@ pub(crate) async fn get<T: Resource>(client: &Client, id: &str) -> Result<WithRa
     WithRaw::decode(raw, &client.url().to_string())
 }
 
+/// What to do with a reference that matches several tasks or volumes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ambiguity {
+    /// For commands that only read: take the newest one of this name, and say so.
+    TakesNewest,
+    /// For commands that delete: report the candidates. They don't accept a short prefix of an ID either.
+    IsAnError,
+}
+
+/// The user's last task or volume.
+///
+/// # Errors
+/// [`Error::NotFound`] if there is none.
+pub(crate) async fn find_last<T: Resource>(client: &Client) -> Result<WithRaw<T>> {
+    let kind = T::KIND;
+    let mut all = list::<T>(client, false).await?;
+    let last = all
+        .pop()
+        .ok_or_else(|| Error::NotFound(format!("you have no {kind}s").into()))?;
+    print_message(&format!(
+        "showing your last {kind}, `{}` ({})",
+        last.item.name(),
+        last.item.id()
+    ));
+    Ok(last)
+}
+
 /// One task or volume by its ID, ID prefix, or name.
 ///
 /// # Errors
 /// [`Error::NotFound`] if nothing matches, [`Error::Usage`] if the reference is ambiguous.
-pub(crate) async fn find<T: Resource>(client: &Client, reference: &str) -> Result<WithRaw<T>> {
+pub(crate) async fn find<T: Resource>(client: &Client, reference: &str, ambiguity: Ambiguity) -> Result<WithRaw<T>> {
     // Try the ID first: it is the most common case, and one task is a much smaller response than the list.
     if is_id(reference) {
         match get(client, reference).await {
@@ -46,7 +76,7 @@ pub(crate) async fn find<T: Resource>(client: &Client, reference: &str) -> Resul
             found => return found,
         }
     }
-    select(list(client, false).await?, reference)
+    select(list(client, false).await?, reference, ambiguity)
 }
 
 /// Several tasks or volumes in the given order, without duplicates.
@@ -54,10 +84,11 @@ pub(crate) async fn find_all<T: Resource>(
     client: &Client,
     references: &[String],
     ignore_not_found: bool,
+    ambiguity: Ambiguity,
 ) -> Result<Vec<WithRaw<T>>> {
     let mut found: Vec<WithRaw<T>> = Vec::new();
     for reference in references {
-        match find::<T>(client, reference).await {
+        match find::<T>(client, reference, ambiguity).await {
             Ok(resource) if found.iter().any(|known| known.item.id() == resource.item.id()) => {}
             Ok(resource) => found.push(resource),
             Err(Error::NotFound(_)) if ignore_not_found => {}
@@ -68,12 +99,16 @@ pub(crate) async fn find_all<T: Resource>(
 }
 
 /// Matches by ID, then by name, then by ID prefix.
-fn select<T: Resource>(mut resources: Vec<WithRaw<T>>, reference: &str) -> Result<WithRaw<T>> {
+fn select<T: Resource>(mut resources: Vec<WithRaw<T>>, reference: &str, ambiguity: Ambiguity) -> Result<WithRaw<T>> {
     let kind = T::KIND;
+    let min_prefix = match ambiguity {
+        Ambiguity::TakesNewest => 1,
+        Ambiguity::IsAnError => MIN_PREFIX_TO_DELETE,
+    };
     let matchers: [&dyn Fn(&T) -> bool; 3] = [
         &|resource| resource.id() == reference,
         &|resource| resource.name() == reference,
-        &|resource| !reference.is_empty() && resource.id().starts_with(reference),
+        &|resource| reference.len() >= min_prefix && resource.id().starts_with(reference),
     ];
     for matches in matchers {
         let found: Vec<usize> = (0..resources.len())
@@ -82,6 +117,16 @@ fn select<T: Resource>(mut resources: Vec<WithRaw<T>>, reference: &str) -> Resul
         match found.as_slice() {
             [] => {}
             [index] => return Ok(resources.swap_remove(*index)),
+            // The server lists the oldest first.
+            [.., newest] if ambiguity == Ambiguity::TakesNewest && resources[*newest].item.name() == reference => {
+                let newest = resources.swap_remove(*newest);
+                let id = newest.item.id();
+                print_message(&format!(
+                    "note: `{reference}` is the name of {} {kind}s; using the newest, {id}",
+                    found.len()
+                ));
+                return Ok(newest);
+            }
             several => {
                 let candidates = several.iter().rev().take(MAX_CANDIDATES).map(|index| {
                     let resource = &resources[*index].item;
@@ -153,7 +198,7 @@ mod tests {
     use serde_json::json;
     use task::wire::TaskStatus;
 
-    use super::select;
+    use super::{Ambiguity, select};
     use crate::error::Error;
     use crate::output::WithRaw;
 
@@ -173,7 +218,8 @@ mod tests {
     #[test]
     fn a_task_is_found_by_identifier_name_or_beginning() {
         let all = [("abcd1234", "train"), ("abzz1234", "eval"), ("train000", "other")];
-        let found = |reference: &str| select(tasks(&all), reference).map(|task| task.item.task_id);
+        let found =
+            |reference: &str| select(tasks(&all), reference, Ambiguity::TakesNewest).map(|task| task.item.task_id);
         assert_eq!(found("abzz1234").unwrap(), "abzz1234");
         assert_eq!(found("abc").unwrap(), "abcd1234");
         assert_eq!(
@@ -186,8 +232,26 @@ mod tests {
     }
 
     #[test]
+    fn what_only_reads_takes_the_newest_of_a_name() {
+        let all = [("aaaa1111", "train"), ("bbbb2222", "train"), ("cccc3333", "other")];
+        let found =
+            |reference: &str, ambiguity| select(tasks(&all), reference, ambiguity).map(|task| task.item.task_id);
+        assert_eq!(found("train", Ambiguity::TakesNewest).unwrap(), "bbbb2222");
+        assert!(matches!(found("train", Ambiguity::IsAnError), Err(Error::Usage(_))));
+    }
+
+    #[test]
+    fn what_deletes_needs_four_characters_of_an_id() {
+        let all = [("abcd1234", "train")];
+        let found = |reference: &str| select(tasks(&all), reference, Ambiguity::IsAnError);
+        assert!(found("abcd").is_ok() && found("train").is_ok());
+        assert!(matches!(found("abc"), Err(Error::NotFound(_))));
+        assert!(select(tasks(&all), "a", Ambiguity::TakesNewest).is_ok());
+    }
+
+    #[test]
     fn the_nearest_name_is_offered() {
-        let Err(error) = select(tasks(&[("abcd1234", "train")]), "trian") else {
+        let Err(error) = select(tasks(&[("abcd1234", "train")]), "trian", Ambiguity::IsAnError) else {
             panic!("found")
         };
         assert_eq!(error.to_string(), "task `trian` not found; did you mean `train`?");

@@ -51,7 +51,7 @@ impl YamlDocument {
             return Err(error);
         }
         if value.is_null() {
-            let message = "the file is empty; at least `run` is required".to_owned();
+            let message = "the file is empty; add `run` or `setup`".to_owned();
             return Err(ParseError { message, range: None });
         }
         Ok(Self {
@@ -66,7 +66,18 @@ impl ParseError {
     fn new(error: &serde_saphyr::Error, text: &str) -> Self {
         let message = match error {
             serde_saphyr::Error::MultipleDocuments { .. } => {
-                "the file contains several documents; submit each as a separate file".to_owned()
+                if text
+                    .lines()
+                    .any(|line| line.trim_start().starts_with("execution: parallel"))
+                {
+                    "a job group, whose tasks run at once, is not supported; submit them as tasks of their own if they \
+                     don't need each other"
+                        .to_owned()
+                } else {
+                    "the file contains several documents, and pipelines are not supported yet; submit each document as \
+                     a separate file, and wait for it with `k8s-cli jobs wait`"
+                        .to_owned()
+                }
             }
             serde_saphyr::Error::Budget { .. } => {
                 "the file exceeds the limits for values, aliases, or nesting depth; check that it is a task file"

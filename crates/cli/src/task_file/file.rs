@@ -29,6 +29,15 @@ impl TaskFile {
         let (name, text) = if path == Path::new("-") {
             ("standard input".to_owned(), read_text(path, std::io::stdin())?)
         } else {
+            if !path.exists() || is_script(path) {
+                let reason = if path.exists() {
+                    "is a script, not a task file"
+                } else {
+                    "does not exist"
+                };
+                let hint = hint_for_file(path);
+                return Err(Error::Usage(format!("`{}` {reason}; {hint}", path.display())));
+            }
             let file = std::fs::File::open(path).map_err(Error::file(FileAction::Read, path))?;
             (path.display().to_string(), read_text(path, file)?)
         };
@@ -37,7 +46,7 @@ impl TaskFile {
 
     /// Parses the text of a file; `name` is used in messages.
     pub(crate) fn parse(name: String, text: String) -> Result<Self> {
-        let document = match YamlDocument::parse(&text) {
+        let document = match YamlDocument::parse(&text).map(without_nulls) {
             Ok(document) => document,
             Err(error) => {
                 return Err(Error::InvalidTask(Report::parse_error(
@@ -66,25 +75,23 @@ impl TaskFile {
         })
     }
 
-    /// A task that runs a command. A single argument with spaces is a line of bash, as with `ssh` and `sky`, because no
-    /// program has such a name.
+    /// A task that runs a command, named after it. A single argument with spaces is a line of bash, as with `ssh` and
+    /// `sky`, because no program has such a name.
     pub(crate) fn from_command(words: &[String]) -> Result<Self> {
-        if let [line] = words
-            && line.contains(char::is_whitespace)
-        {
-            return Ok(Self::from_script(line));
+        let script = match words {
+            [line] if line.contains(char::is_whitespace) => line.clone(),
+            _ => shlex::try_join(words.iter().map(String::as_str))
+                .map_err(|_| Error::Usage("the command must not contain NUL characters".to_owned()))?,
+        };
+        let mut body = json!({ "run": script });
+        if let Some(name) = name_of_command(&script) {
+            body["name"] = json!(name);
         }
-        let script = shlex::try_join(words.iter().map(String::as_str))
-            .map_err(|_| Error::Usage("the command must not contain NUL characters".to_owned()))?;
-        Ok(Self::from_script(&script))
-    }
-
-    fn from_script(script: &str) -> Self {
-        Self {
-            body: json!({ "run": script }),
+        Ok(Self {
+            body,
             source: TaskSource::command(),
             warnings: Vec::new(),
-        }
+        })
     }
 
     pub(crate) fn apply(&mut self, overrides: &Overrides) -> Result<()> {
@@ -124,6 +131,59 @@ impl TaskFile {
     pub(crate) fn warnings(&self) -> &[String] {
         &self.warnings
     }
+}
+
+/// The name for a task that runs a command: its program or, for an interpreter, the script, e.g., `train.py`.
+fn name_of_command(script: &str) -> Option<String> {
+    const INTERPRETERS: [&str; 8] = ["python", "python3", "bash", "sh", "uv", "torchrun", "env", "time"];
+    let base = |word: &str| word.rsplit('/').next().unwrap_or_default().to_owned();
+    let words = shlex::split(script)?;
+    let program = base(words.first()?);
+    let is_file = |word: &&String| !word.starts_with('-') && word.contains('.') && !word.contains(char::is_whitespace);
+    let name = match words[1..].iter().find(is_file) {
+        Some(file) if INTERPRETERS.contains(&program.as_str()) => base(file),
+        _ => program,
+    };
+    task::Name::new(&name).map(|name| name.to_string())
+}
+
+/// Removes the keys that are null at the top level, in `resources`, and in mounts, where null means absent in a task
+/// file. The API rejects some of them.
+fn without_nulls(mut document: YamlDocument) -> YamlDocument {
+    let remove_nulls = |value: &mut Value| {
+        if let Some(fields) = value.as_object_mut() {
+            fields.retain(|_, field| !field.is_null());
+        }
+    };
+    remove_nulls(&mut document.value);
+    for key in ["resources", "config"] {
+        if let Some(part) = document.value.get_mut(key) {
+            remove_nulls(part);
+        }
+    }
+    for key in ["file_mounts", "volumes"] {
+        if let Some(Value::Object(mounts)) = document.value.get_mut(key) {
+            mounts.values_mut().for_each(remove_nulls);
+        }
+    }
+    document
+}
+
+fn is_script(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    matches!(extension, Some("py" | "sh" | "ipynb"))
+}
+
+/// What to type instead, if a file is not a task file.
+fn hint_for_file(path: &Path) -> String {
+    let name = path.display().to_string();
+    let line = match path.extension().and_then(|extension| extension.to_str()) {
+        _ if name.contains(char::is_whitespace) => format!("'{name}'"),
+        Some("py") => format!("python3 {name}"),
+        Some("sh") => format!("bash {name}"),
+        _ => name,
+    };
+    format!("to run a command, use `k8s-cli jobs submit -- {line}`")
 }
 
 /// Warns about a relative `workdir`: SkyPilot copies that directory to the nodes, but k8s-cli does not.

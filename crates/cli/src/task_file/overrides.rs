@@ -12,7 +12,7 @@ use crate::report::TaskSource;
 #[command(next_help_heading = "Task options")]
 pub(crate) struct Overrides {
     /// Name of the task.
-    #[arg(long)]
+    #[arg(short, long)]
     pub name: Option<String>,
 
     /// Number of nodes.
@@ -32,7 +32,7 @@ pub(crate) struct Overrides {
     pub gpus: Option<String>,
 
     /// Container image, which must include bash.
-    #[arg(long)]
+    #[arg(long, alias = "image-id")]
     pub image: Option<String>,
 
     /// Time limit for each node, e.g., 90s, 30m, or 1h30m. Defaults to the server's limit.
@@ -50,6 +50,87 @@ pub(crate) struct Overrides {
     /// Volume to mount and its mount path. Can be repeated.
     #[arg(long, value_name = "NAME:PATH")]
     pub volume: Vec<String>,
+
+    #[command(flatten)]
+    pub skypilot: ResourceFlags,
+}
+
+/// Further flags of `sky launch`, each for the key of `resources` with its name. The server says what has no effect.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct ResourceFlags {
+    #[arg(long, hide = true)]
+    infra: Option<String>,
+
+    #[arg(long, hide = true)]
+    cloud: Option<String>,
+
+    #[arg(long, hide = true)]
+    region: Option<String>,
+
+    #[arg(long, hide = true)]
+    zone: Option<String>,
+
+    #[arg(long, hide = true)]
+    instance_type: Option<String>,
+
+    #[arg(long, hide = true)]
+    disk_size: Option<String>,
+
+    #[arg(long, hide = true)]
+    disk_tier: Option<String>,
+
+    #[arg(long, hide = true)]
+    network_tier: Option<String>,
+
+    #[arg(long, hide = true)]
+    job_recovery: Option<String>,
+
+    #[arg(long, hide = true, allow_hyphen_values = true)]
+    priority: Option<String>,
+
+    #[arg(long, hide = true)]
+    ports: Vec<String>,
+
+    #[arg(long, hide = true)]
+    use_spot: bool,
+}
+
+impl ResourceFlags {
+    /// The key and value of each flag that is set.
+    fn values(&self) -> Vec<(&'static str, Value)> {
+        let Self {
+            infra,
+            cloud,
+            region,
+            zone,
+            instance_type,
+            disk_size,
+            disk_tier,
+            network_tier,
+            job_recovery,
+            priority,
+            ports,
+            use_spot,
+        } = self;
+        let texts = [
+            ("infra", infra),
+            ("cloud", cloud),
+            ("region", region),
+            ("zone", zone),
+            ("instance_type", instance_type),
+            ("disk_size", disk_size),
+            ("disk_tier", disk_tier),
+            ("network_tier", network_tier),
+            ("job_recovery", job_recovery),
+            ("priority", priority),
+        ];
+        let texts = texts
+            .into_iter()
+            .filter_map(|(key, text)| Some((key, json!(text.as_ref()?))));
+        let ports = (!ports.is_empty()).then(|| ("ports", json!(ports)));
+        let spot = use_spot.then(|| ("use_spot", json!(true)));
+        texts.chain(ports).chain(spot).collect()
+    }
 }
 
 impl Overrides {
@@ -66,6 +147,7 @@ impl Overrides {
             env,
             env_file,
             volume,
+            skypilot,
         } = self;
         if !body.is_object() {
             // `TaskFile::validate` reports it.
@@ -95,6 +177,12 @@ impl Overrides {
             {
                 resources.insert(key.to_owned(), json!(value));
                 source.record_flag(&["resources", key], flag);
+            }
+        }
+        for (key, value) in skypilot.values() {
+            if let Some(resources) = object_entry(body, "resources") {
+                resources.insert(key.to_owned(), value);
+                source.record_flag(&["resources", key], &format!("--{}", key.replace('_', "-")));
             }
         }
         for EnvVariable { name, value, flag } in variables::from_flags(env_file, env)? {

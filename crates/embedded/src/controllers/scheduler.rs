@@ -39,6 +39,9 @@ impl ResourceAmounts {
         for resources in pod.containers.iter().flat_map(|container| &container.resources) {
             all.add(&Self::parse(resources.requests.as_ref()), 1);
         }
+        // The engine does not reserve disk: a request for more than is free would keep a pod pending that may need little
+        // of it.
+        all.0.remove("ephemeral-storage");
         all.0.insert("pods".to_owned(), quantity::NANOS_PER_UNIT);
         all
     }

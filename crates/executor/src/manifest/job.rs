@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use task::Resources;
+use task::definition::Vendor;
 
 use super::escape::escape;
 use super::init_script::INIT;
@@ -34,15 +35,7 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
         .labels
         .get_or_insert_default()
         .extend(queue::job_label(submission));
-    let mut pod_metadata = ObjectMeta {
-        labels: Some(labels),
-        // The cache accepts only pods with this annotation, which proves that they come from this template.
-        annotations: Some(BTreeMap::from([(
-            labels::SUBMISSION.to_owned(),
-            submission.token.clone(),
-        )])),
-        ..ObjectMeta::default()
-    };
+    let mut pod_metadata = pod_metadata(submission, labels);
     queue::configure_pod_metadata(&mut pod_metadata, submission);
     metadata.owner_references = owner.map(|owner| vec![owner.clone()]);
     let ttl = submission.ttl_after_finished().filter(|_| !submission.needs_owner());
@@ -59,6 +52,23 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
             ..JobSpec::default()
         }),
         status: None,
+    }
+}
+
+/// The user's labels and annotations, and ours, which cannot be replaced: the definition rejects their keys.
+fn pod_metadata(submission: &Submission, labels: BTreeMap<String, String>) -> ObjectMeta {
+    let definition = &submission.definition;
+    let custom = definition.kubernetes.metadata.clone();
+    let mut all_labels = definition.resources.labels.clone();
+    all_labels.extend(custom.labels);
+    all_labels.extend(labels);
+    let mut annotations = custom.annotations;
+    // The cache accepts only pods with this annotation, which proves that they come from this template.
+    annotations.insert(labels::SUBMISSION.to_owned(), submission.token.clone());
+    ObjectMeta {
+        labels: Some(all_labels),
+        annotations: Some(annotations),
+        ..ObjectMeta::default()
     }
 }
 
@@ -147,7 +157,8 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
     pod
 }
 
-/// Requests equal limits. GPUs are given as limits only, because Kubernetes copies those to the requests.
+/// Requests equal limits, except that disk has no limit, as in SkyPilot. GPUs are given as limits only, because
+/// Kubernetes copies those to the requests.
 fn resources(wanted: &Resources) -> Option<ResourceRequirements> {
     let mut requests = BTreeMap::new();
     for (name, amount) in [("cpu", &wanted.cpus), ("memory", &wanted.memory)] {
@@ -157,11 +168,20 @@ fn resources(wanted: &Resources) -> Option<ResourceRequirements> {
     }
     let mut limits = requests.clone();
     if wanted.gpus > 0 {
-        limits.insert("nvidia.com/gpu".to_owned(), Quantity(wanted.gpus.to_string()));
+        let name = match wanted.vendor {
+            Vendor::Nvidia => "nvidia.com/gpu",
+            Vendor::Amd => "amd.com/gpu",
+            Vendor::Google => "google.com/tpu",
+        };
+        limits.insert(name.to_owned(), Quantity(wanted.gpus.to_string()));
     }
-    (!limits.is_empty()).then(|| ResourceRequirements {
-        requests: (!requests.is_empty()).then_some(requests),
-        limits: Some(limits),
+    if let Some(disk) = &wanted.disk {
+        requests.insert("ephemeral-storage".to_owned(), Quantity(disk.to_string()));
+    }
+    let some = |map: BTreeMap<_, _>| (!map.is_empty()).then_some(map);
+    (!limits.is_empty() || !requests.is_empty()).then(|| ResourceRequirements {
+        requests: some(requests),
+        limits: some(limits),
         claims: None,
     })
 }
@@ -188,6 +208,7 @@ fn claims(submission: &Submission) -> (Vec<Volume>, Vec<VolumeMount>) {
         mounts.push(VolumeMount {
             name: name.clone(),
             mount_path: mount.path.clone(),
+            sub_path: mount.sub_path.clone(),
             ..VolumeMount::default()
         });
     }

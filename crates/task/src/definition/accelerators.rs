@@ -1,5 +1,6 @@
 //! Parses SkyPilot's notations for GPUs: `H100`, `H100:8`, `{H100: 8}`, and the bare count `"1"`.
 
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::validation::{Validator, coerce};
@@ -7,16 +8,60 @@ use crate::validation::{Validator, coerce};
 /// More than any cluster node has.
 const MAX_COUNT: f64 = 1024.0;
 
-/// The GPUs of one node.
+/// The accelerators of one node.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Accelerators {
     /// The model, if one was named.
     pub model: Option<String>,
-    /// The number of GPUs; at least 1.
+    /// Their number; at least 1.
     pub count: u32,
 }
 
+/// Who makes an accelerator, which decides the resource that nodes request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub enum Vendor {
+    /// NVIDIA, and models that are not known.
+    #[default]
+    Nvidia,
+    /// AMD.
+    Amd,
+    /// Google, with its TPUs.
+    Google,
+}
+
+impl Vendor {
+    /// Whether it is the usual one.
+    #[must_use]
+    pub fn is_nvidia(&self) -> bool {
+        *self == Self::Nvidia
+    }
+}
+
+impl Accelerators {
+    /// Recognizes AMD's models (`MI300X`) and TPUs (`tpu-v5-lite-podslice`) by their names.
+    pub(super) fn vendor(&self) -> Vendor {
+        let model = self.model.as_deref().unwrap_or_default().to_ascii_lowercase();
+        let follows = |prefix: &str, is_next: fn(&char) -> bool| {
+            let next = model.strip_prefix(prefix).and_then(|rest| rest.chars().next());
+            next.as_ref().is_some_and(is_next)
+        };
+        if follows("mi", char::is_ascii_digit) {
+            Vendor::Amd
+        } else if follows("tpu", |next| *next == '-') {
+            Vendor::Google
+        } else {
+            Vendor::Nvidia
+        }
+    }
+}
+
 pub(super) fn parse_accelerators(value: &Value, validator: &mut Validator) -> Option<Accelerators> {
+    if let Value::Array(_) = value {
+        return validator.value_error(
+            "alternatives are not supported yet; name one model, e.g., `H100:8`",
+            value,
+        );
+    }
     let Value::Object(fields) = value else {
         let text = coerce::string(value, validator)?;
         return match parse_text(&text) {
@@ -26,8 +71,15 @@ pub(super) fn parse_accelerators(value: &Value, validator: &mut Validator) -> Op
     };
     let mut models = fields.iter();
     let (Some((model, count)), None) = (models.next(), models.next()) else {
-        return validator.value_error("must name exactly one model; alternatives are not supported", value);
+        return validator.value_error("must name exactly one model; alternatives are not supported yet", value);
     };
+    // A set in YAML, `{L40S:1}`, is a key without a value.
+    if let (true, Value::Null) = (model.contains(':'), count) {
+        return match parse_text(model) {
+            Some(accelerators) => Some(accelerators),
+            None => invalid(model, value, validator),
+        };
+    }
     let count = match count {
         Value::Null => Some(1),
         count => count.as_f64().and_then(round_up),
@@ -41,7 +93,7 @@ pub(super) fn parse_accelerators(value: &Value, validator: &mut Validator) -> Op
     }
 }
 
-fn parse_text(text: &str) -> Option<Accelerators> {
+pub(super) fn parse_text(text: &str) -> Option<Accelerators> {
     if let Ok(count) = text.parse::<u32>() {
         let count = round_up(f64::from(count))?;
         return Some(Accelerators { model: None, count });

@@ -1,4 +1,4 @@
-//! The supported part of SkyPilot's `config`: `kubernetes.provision_timeout` and `kubernetes.kueue`.
+//! Parses SkyPilot's `config`.
 //!
 //! Source: <https://docs.skypilot.co/en/latest/reference/config.html#kubernetes>.
 
@@ -8,6 +8,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::duration::MAX_DURATION_SECONDS;
+use super::keys::{CONFIG, KUBERNETES, KUEUE};
+use super::metadata::Metadata;
 use crate::validation::{Fields, Validator, coerce};
 
 /// The maximum provisioning timeout, in seconds.
@@ -19,28 +21,6 @@ pub(super) const MAX_QUEUE_LENGTH: usize = 63;
 /// The pattern of a queue name, for the OpenAPI document; `parse_queue_name` implements the rule.
 pub(super) const QUEUE_PATTERN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 
-/// Keys of SkyPilot that are not supported.
-const UNSUPPORTED: &[&str] = &[
-    "active_workspace",
-    "aws",
-    "azure",
-    "docker",
-    "gcp",
-    "hooks",
-    "nvidia_gpus",
-    "oci",
-    "ssh",
-];
-const UNSUPPORTED_OF_KUBERNETES: &[&str] = &[
-    "custom_metadata",
-    "dws",
-    "enable_docker",
-    "pod_config",
-    "quota",
-    "remote_identity",
-    "set_pod_resource_limits",
-];
-
 /// The Kubernetes settings of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct KubernetesConfig {
@@ -50,6 +30,9 @@ pub struct KubernetesConfig {
     /// The Kueue queue (`LocalQueue`) that the task is submitted to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub local_queue_name: Option<String>,
+    /// Labels and annotations of the pods.
+    #[serde(skip_serializing_if = "Metadata::is_empty")]
+    pub metadata: Metadata,
 }
 
 /// How long to wait until all nodes of a task are scheduled.
@@ -77,7 +60,7 @@ impl KubernetesConfig {
     pub(super) fn from_value(value: &Value, validator: &mut Validator) -> Option<Self> {
         let mut fields = Fields::from_value(value, validator)?;
         let kubernetes = fields.optional("kubernetes", parse_kubernetes);
-        fields.deny_unknown_fields(UNSUPPORTED);
+        CONFIG.finish(fields);
         Some(kubernetes.unwrap_or_default())
     }
 }
@@ -86,10 +69,12 @@ fn parse_kubernetes(value: &Value, validator: &mut Validator) -> Option<Kubernet
     let mut fields = Fields::from_value(value, validator)?;
     let provision_timeout = fields.optional("provision_timeout", parse_provision_timeout);
     let local_queue_name = fields.optional("kueue", parse_kueue);
-    fields.deny_unknown_fields(UNSUPPORTED_OF_KUBERNETES);
+    let metadata = fields.optional("custom_metadata", Metadata::from_value);
+    KUBERNETES.finish(fields);
     Some(KubernetesConfig {
         provision_timeout,
         local_queue_name,
+        metadata: metadata.unwrap_or_default(),
     })
 }
 
@@ -112,7 +97,7 @@ fn parse_provision_timeout(value: &Value, validator: &mut Validator) -> Option<P
 fn parse_kueue(value: &Value, validator: &mut Validator) -> Option<String> {
     let mut fields = Fields::from_value(value, validator)?;
     let queue = fields.optional("local_queue_name", parse_queue_name);
-    fields.deny_unknown_fields(&[]);
+    KUEUE.finish(fields);
     queue
 }
 
@@ -183,10 +168,7 @@ mod tests {
     #[test]
     fn what_skypilot_has_beside_is_named() {
         let message = parse(&json!({"pod_config": {}})).unwrap_err();
-        assert!(
-            message.contains("SkyPilot's `pod_config` is not supported"),
-            "{message}"
-        );
+        assert!(message.contains("fields of the pod cannot be set yet"), "{message}");
         let message = parse(&json!({"provision_timeouts": 1})).unwrap_err();
         assert!(message.contains("did you mean `provision_timeout`?"), "{message}");
     }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use super::keys::JOB_RECOVERY;
 use crate::validation::{Fields, Validator, coerce};
 
 /// SkyPilot's strategies. They differ in the order in which regions are tried, so on one cluster they are equivalent.
@@ -36,7 +37,7 @@ pub(super) fn parse_job_recovery(value: &Value, validator: &mut Validator) -> Op
     let is_enabled = fields.optional("strategy", parse_strategy).unwrap_or(true);
     let restarts = fields.with_default("max_restarts_on_errors", 0, parse_max_restarts);
     let exit_codes = fields.optional("recover_on_exit_codes", parse_exit_codes);
-    fields.deny_unknown_fields(&[]);
+    JOB_RECOVERY.finish(fields);
     let recovery = Recovery {
         max_restarts_on_errors: restarts?,
         recover_on_exit_codes: exit_codes.unwrap_or_default(),

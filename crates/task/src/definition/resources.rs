@@ -1,9 +1,15 @@
 //! The resources of each node of a task.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::Value;
 
-use super::accelerators::parse_accelerators;
+use super::accelerators::{Accelerators, Vendor, parse_accelerators};
+use super::infra;
+use super::instance_type::{self, InstanceType};
+use super::keys::RESOURCES;
+use super::metadata::parse_labels;
 use super::recovery::{Recovery, parse_job_recovery};
 use crate::quantity::Quantity;
 use crate::validation::{Fields, Validator, coerce};
@@ -17,34 +23,6 @@ pub(super) const MAX_IMAGE_BYTES: usize = 512;
 /// expressions can.
 pub(super) const IMAGE_PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$";
 
-/// The highest TCP port.
-const MAX_PORT: i64 = 65_535;
-
-/// The maximum number of ports and port ranges, which have no effect.
-const MAX_PORTS: usize = 256;
-
-/// Keys of SkyPilot's `resources` that are not supported yet.
-/// Source: SkyPilot's `get_resources_schema`, release 0.14.
-const UNSUPPORTED: &[&str] = &[
-    "infra",
-    "cloud",
-    "region",
-    "zone",
-    "gpus",
-    "accelerator_args",
-    "ephemeral_storage",
-    "disk_tier",
-    "network_tier",
-    "local_disk",
-    "max_hourly_cost",
-    "labels",
-    "autostop",
-    "priority",
-    "priority_class",
-    "any_of",
-    "ordered",
-];
-
 /// The resources of one node.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Resources {
@@ -54,17 +32,23 @@ pub struct Resources {
     /// The amount of memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Quantity>,
-    /// The number of GPUs; 0 if none are requested.
+    /// The number of accelerators; 0 if none are requested.
     pub gpus: u32,
+    /// Who makes the accelerators.
+    #[serde(skip_serializing_if = "Vendor::is_nvidia")]
+    pub vendor: Vendor,
+    /// The amount of local disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Quantity>,
+    /// Labels of the pods.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// The container image, without SkyPilot's `docker:` prefix.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// When the task is retried after a failure; `None` disables retries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recovery: Option<Recovery>,
-    /// Warnings about fields that have no effect.
-    #[serde(skip)]
-    pub(super) warnings: Vec<String>,
 }
 
 impl Resources {
@@ -73,44 +57,104 @@ impl Resources {
         let cpus = fields.optional("cpus", |value, validator| {
             parse_quantity(value, validator, Quantity::parse_cpus)
         });
-        let memory = fields.optional("memory", |value, validator| {
-            parse_quantity(value, validator, Quantity::parse_memory)
-        });
+        let memory = fields.optional("memory", parse_memory);
         let accelerators = fields.optional("accelerators", parse_accelerators);
+        let gpus = fields.optional("gpus", parse_accelerators);
         let instance_type = fields.optional("instance_type", coerce::string);
-        let use_spot = fields.optional("use_spot", coerce::boolean);
-        let disk_size = fields.optional("disk_size", check_disk_size);
-        let ports = fields.optional("ports", check_ports);
+        RESOURCES.ignore(&mut fields, "use_spot");
+        let disk_size = fields.optional("disk_size", parse_disk_size);
+        let ephemeral_storage = fields.optional("ephemeral_storage", parse_disk_size);
+        RESOURCES.ignore(&mut fields, "ports");
         let image = fields.optional("image_id", parse_image);
         let recovery = fields.optional("job_recovery", parse_job_recovery);
-        fields.deny_unknown_fields(UNSUPPORTED);
-
-        let mut warnings = Vec::new();
-        let mut warn_if = |is_set: bool, key: &str| {
-            if is_set {
-                warnings.push(format!("`resources.{key}` has no effect on this server"));
-            }
+        let labels = fields.optional("labels", parse_labels);
+        infra::check(&mut fields);
+        check_aliases(&mut fields);
+        let mut wanted = Wanted {
+            cpus,
+            memory,
+            accelerators: accelerators.or(gpus),
         };
-        warn_if(instance_type.is_some(), "instance_type");
-        warn_if(use_spot == Some(true), "use_spot");
-        warn_if(disk_size.is_some(), "disk_size");
-        warn_if(ports.is_some(), "ports");
-        if let Some(model) = accelerators
+        if let Some(name) = instance_type {
+            match instance_type::parse(&name) {
+                Some(instance) => wanted.fill_from(instance),
+                None => fields.warn(format!(
+                    "`resources.instance_type` has no effect: `{name}` is not of the form `4CPU--16GB`"
+                )),
+            }
+        }
+        let model = wanted
+            .accelerators
             .as_ref()
-            .and_then(|accelerators| accelerators.model.as_ref())
-        {
-            warnings.push(format!(
+            .and_then(|accelerators| accelerators.model.as_deref());
+        if let Some(model) = model {
+            fields.warn(format!(
                 "`resources.accelerators` requests any GPU of the cluster; the model `{model}` is ignored"
             ));
         }
+        let memory = match (wanted.memory, &wanted.cpus) {
+            (Some(Memory::PerCpu(factor)), Some(cpus)) => Some(factor.gibibytes_times(cpus)),
+            (Some(Memory::PerCpu(_)), None) => {
+                fields.value_error("memory", "a multiple of the CPUs requires `cpus`");
+                None
+            }
+            (Some(Memory::Amount(amount)), _) => Some(amount),
+            (None, _) => None,
+        };
+        RESOURCES.finish(fields);
         Some(Self {
-            cpus,
+            cpus: wanted.cpus,
             memory,
-            gpus: accelerators.map_or(0, |accelerators| accelerators.count),
+            gpus: wanted
+                .accelerators
+                .as_ref()
+                .map_or(0, |accelerators| accelerators.count),
+            vendor: wanted
+                .accelerators
+                .as_ref()
+                .map(Accelerators::vendor)
+                .unwrap_or_default(),
+            disk: disk_size.or(ephemeral_storage),
+            labels: labels.unwrap_or_default(),
             image,
             recovery,
-            warnings,
         })
+    }
+}
+
+/// What a node needs, as it is written.
+struct Wanted {
+    cpus: Option<Quantity>,
+    memory: Option<Memory>,
+    accelerators: Option<Accelerators>,
+}
+
+impl Wanted {
+    /// Fills in what the name of an instance type says, and the file does not.
+    fn fill_from(&mut self, instance: InstanceType) {
+        self.cpus.get_or_insert(instance.cpus);
+        self.memory.get_or_insert(Memory::Amount(instance.memory));
+        if self.accelerators.is_none() {
+            self.accelerators = instance.accelerators;
+        }
+    }
+}
+
+/// Reports keys that mean the same.
+fn check_aliases(fields: &mut Fields<'_, '_>) {
+    if fields.has("gpus") && fields.has("accelerators") {
+        fields.value_error("gpus", "`gpus` and `accelerators` are the same; remove one of them");
+    }
+    if !fields.has("ephemeral_storage") {
+        return;
+    }
+    if fields.has("disk_size") {
+        fields.value_error(
+            "ephemeral_storage",
+            "`ephemeral_storage` is the old name of `disk_size`; remove it",
+        );
+    } else {
+        fields.warn("`resources.ephemeral_storage` is the old name of `disk_size`");
     }
 }
 
@@ -126,48 +170,51 @@ fn parse_quantity(
     }
 }
 
-/// Checks a whole number of gigabytes, or a size with a unit.
-fn check_disk_size(value: &Value, validator: &mut Validator) -> Option<()> {
-    if let Value::String(text) = value
-        && let Ok(_) = Quantity::parse_size(text)
-    {
-        return Some(());
-    }
-    coerce::integer(value, validator).map(drop)
-}
-
-/// Checks a port, a range such as `10052-10100`, or a list of both.
-fn check_ports(value: &Value, validator: &mut Validator) -> Option<()> {
-    match value {
-        Value::Array(_) => coerce::list(value, validator, MAX_PORTS, check_port).map(drop),
-        _ => check_port(value, validator),
+/// Parses the size of a disk: a number of gibibytes, or a size with a unit.
+fn parse_disk_size(value: &Value, validator: &mut Validator) -> Option<Quantity> {
+    let size = match value {
+        Value::String(text) if coerce::parse_boolean(text).is_none() => text.clone(),
+        _ => coerce::integer(value, validator)?.to_string(),
+    };
+    match Quantity::parse_size(size.trim()) {
+        Ok(size) => Some(size),
+        Err(reason) => validator.value_error(reason, value),
     }
 }
 
-fn check_port(value: &Value, validator: &mut Validator) -> Option<()> {
-    let is_port = |port: i64| (1..=MAX_PORT).contains(&port);
-    if let Value::String(text) = value
-        && let Some((first, last)) = text.split_once('-')
-    {
-        let bounds = (first.parse::<i64>(), last.parse::<i64>());
-        return match bounds {
-            (Ok(first), Ok(last)) if is_port(first) && is_port(last) && first <= last => Some(()),
-            _ => validator.value_error(
-                format!("invalid port range `{text}`; expected, e.g., `8080-8090`"),
+/// Parses the amount of memory. `4x` is four GiB per CPU.
+fn parse_memory(value: &Value, validator: &mut Validator) -> Option<Memory> {
+    let text = coerce::string_or_number(value, validator)?;
+    if let Some(factor) = text.strip_suffix('x') {
+        return match Quantity::parse_cpus(factor) {
+            Ok(factor) => Some(Memory::PerCpu(factor)),
+            Err(_) => validator.value_error(
+                format!("invalid multiple of the CPUs `{text}`; expected, e.g., `4x`"),
                 value,
             ),
         };
     }
-    let port = coerce::integer(value, validator)?;
-    if is_port(port) {
-        return Some(());
+    match Quantity::parse_memory(&text) {
+        Ok(amount) => Some(Memory::Amount(amount)),
+        Err(reason) => validator.value_error(reason, value),
     }
-    validator.value_error(format!("a port must be a number from 1 to {MAX_PORT}"), value)
 }
 
-/// SkyPilot marks container images with the prefix `docker:`, because its `image_id` can also be a machine image.
+/// An amount of memory as it is written.
+enum Memory {
+    Amount(Quantity),
+    /// GiB per CPU.
+    PerCpu(Quantity),
+}
+
+/// SkyPilot marks container images with the prefix `docker:` or the key `docker`, because its `image_id` can also be a
+/// machine image.
 fn parse_image(value: &Value, validator: &mut Validator) -> Option<String> {
-    let text = coerce::string(value, validator)?;
+    let image = match value {
+        Value::Object(fields) if fields.len() == 1 => fields.get("docker").filter(|image| image.is_string()),
+        _ => None,
+    };
+    let text = coerce::string(image.unwrap_or(value), validator)?;
     let image = text.strip_prefix("docker:").unwrap_or(&text);
     let is_valid = text.len() <= MAX_IMAGE_BYTES
         && image.starts_with(|first: char| first.is_ascii_alphanumeric())

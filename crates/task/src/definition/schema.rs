@@ -1,7 +1,8 @@
 //! The OpenAPI schemas of task and volume definitions, for generated clients.
 //!
-//! They accept whatever the parsers accept, with two exceptions: a `null` (absent means the same), and Pydantic's
-//! conversions (e.g., `"3"` for the number 3). Where a rule cannot be a portable schema, the description has it.
+//! They accept whatever the parsers accept, with three exceptions: a `null` (absent means the same), Pydantic's
+//! conversions (e.g., `"3"` for the number 3), and a task with a `setup` but without `run`. Where a rule cannot be a
+//! portable schema, the description has it.
 
 use std::borrow::Cow;
 
@@ -11,15 +12,18 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::config::{MAX_PROVISION_TIMEOUT_SECONDS, MAX_QUEUE_LENGTH, QUEUE_PATTERN};
 use super::envs::{MAX_VARIABLE_BYTES, MAX_VARIABLE_NAME_BYTES, MAX_VARIABLES, VARIABLE_NAME_PATTERN};
+use super::file_mounts::MAX_FILE_MOUNTS;
+use super::keys::{self, Section, Support};
+use super::metadata::{
+    KEY_PATTERN, LABEL_VALUE_PATTERN, MAX_ANNOTATION_BYTES, MAX_ENTRIES, MAX_KEY_LENGTH, MAX_NAME_BYTES,
+};
 use super::resources::{IMAGE_PATTERN, MAX_IMAGE_BYTES};
 use super::scripts::{DIRECTORY_PATTERN, MAX_PATH_BYTES, MAX_SCRIPT_BYTES, NO_NUL_PATTERN};
-use super::task_definition::{MAX_FILE_MOUNTS, MAX_NODES, TaskDefinition};
+use super::task_definition::{MAX_NODES, TaskDefinition};
 use super::volume_mounts::{MAX_VOLUMES, MOUNT_PATH_PATTERN};
 use crate::name;
 use crate::quantity::{MAX_SIZE_LENGTH, SIZE_PATTERN};
 use crate::volume::{MAX_ACCESS_MODES, STORAGE_CLASS_PATTERN, VolumeDefinition};
-
-const NO_EFFECT: &str = "Accepted for compatibility; has no effect.";
 
 impl PartialSchema for TaskDefinition {
     fn schema() -> RefOr<Schema> {
@@ -39,6 +43,7 @@ impl ToSchema for TaskDefinition {
             ("TaskConfig", config_schema()),
             ("KubernetesConfig", kubernetes_schema()),
             ("KueueConfig", kueue_schema()),
+            ("CustomMetadata", custom_metadata_schema()),
         ];
         schemas.extend(parts.map(|(name, schema)| (name.to_owned(), into_schema(schema))));
     }
@@ -80,8 +85,54 @@ fn name_schema(description: &str) -> Value {
     })
 }
 
-fn task_schema() -> Value {
+/// Adds the keys without effect.
+fn with_ignored_keys(mut schema: Value, section: &Section) -> Value {
+    for key in section.keys {
+        if let Support::Ignored { reason, .. } = key.support {
+            let description = format!("{} Accepted for compatibility; has no effect: {reason}.", key.summary);
+            let examples = key
+                .examples
+                .iter()
+                .filter_map(|example| yaml_example(example))
+                .collect::<Vec<_>>();
+            let mut property = any_value(description, json!(examples));
+            if examples.is_empty() {
+                property = json!({"type": null, "description": property["description"]});
+            }
+            schema["properties"][key.name] = property;
+        }
+    }
+    schema
+}
+
+/// An example in YAML as JSON, if both notations are the same or it is text.
+fn yaml_example(example: &str) -> Option<Value> {
+    if example.starts_with(['{', '[']) {
+        return None;
+    }
+    Some(serde_json::from_str(example).unwrap_or_else(|_| json!(example)))
+}
+
+/// A map of labels or annotations.
+fn metadata_schema(description: &str, value: &Value) -> Value {
     json!({
+        "type": "object",
+        "description": description,
+        "maxProperties": MAX_ENTRIES,
+        "propertyNames": {"type": "string", "pattern": KEY_PATTERN, "maxLength": MAX_KEY_LENGTH},
+        "additionalProperties": value,
+    })
+}
+
+fn labels_schema() -> Value {
+    metadata_schema(
+        "Labels of the pods. A name has at most 63 characters. Labels of Kubernetes and of this server cannot be set.",
+        &json!({"type": "string", "pattern": LABEL_VALUE_PATTERN, "maxLength": MAX_NAME_BYTES}),
+    )
+}
+
+fn task_schema() -> Value {
+    let schema = json!({
         "type": "object",
         "description": "A task: one or more nodes that run the same Bash script.",
         "required": ["run"],
@@ -125,28 +176,36 @@ fn task_schema() -> Value {
             "config": reference("TaskConfig", "Settings of the task."),
             "file_mounts": {
                 "type": "object",
-                "description": NO_EFFECT,
+                "description": "Volumes to mount in SkyPilot's notation for buckets that are named and not addressed. \
+                    Local paths have no effect, and addresses of buckets are rejected. The mount path of a volume \
+                    must be absolute, as in `volumes`.",
                 "maxProperties": MAX_FILE_MOUNTS,
-                "additionalProperties": {"type": "string"},
+                "additionalProperties": any_value(
+                    "A volume to mount, or a local path.", json!([{"name": "my-data", "mode": "MOUNT"}, "./data"]),
+                ),
             },
             "volumes": {
                 "type": "object",
                 "description": "Volumes to mount, by mount path. A value is the name of one of the user's volumes, or of \
-                    a PersistentVolumeClaim without an owner. Volumes cannot be mounted at `/proc`, `/sys`, `/dev` \
+                    a PersistentVolumeClaim without an owner, alone or with a directory in the volume. Variables of \
+                    `envs` are filled in. Volumes cannot be mounted at `/proc`, `/sys`, `/dev` \
                     (except `/dev/shm`), or `/etc/k8s-cli`, nor can a path contain `..`.",
                 "maxProperties": MAX_VOLUMES,
                 "propertyNames": {"type": "string", "pattern": MOUNT_PATH_PATTERN, "maxLength": MAX_PATH_BYTES},
-                "additionalProperties": {"type": "string", "minLength": 1},
+                "additionalProperties": any_value(
+                    "A volume to mount.", json!(["my-data", {"name": "my-data", "sub_path": "train"}]),
+                ),
             },
             "setup": {
                 "type": "string",
-                "description": "Bash script that runs before `run`, in the same shell. If it fails, the node fails.",
+                "description": "Bash script that runs before `run`, in a shell of its own. `run` sees what it exports. If it \
+                    fails, the node fails.",
                 "pattern": NO_NUL_PATTERN,
                 "maxLength": MAX_SCRIPT_BYTES,
             },
             "run": {
                 "type": "string",
-                "description": "Bash script to run on each node.",
+                "description": "Bash script to run on each node. May be absent if there is a `setup`.",
                 "pattern": NO_NUL_PATTERN,
                 "maxLength": MAX_SCRIPT_BYTES,
             },
@@ -154,20 +213,22 @@ fn task_schema() -> Value {
         "examples": [
             {"name": "hello", "num_nodes": 3, "run": "echo hello from node $NODE_RANK of $NUM_NODES"},
         ],
-    })
+    });
+    with_ignored_keys(schema, &keys::TASK)
 }
 
 fn config_schema() -> Value {
-    json!({
+    let schema = json!({
         "type": "object",
         "description": "Settings of a task.",
         "additionalProperties": false,
         "properties": {"kubernetes": reference("KubernetesConfig", "Kubernetes settings of the task.")},
-    })
+    });
+    with_ignored_keys(schema, &keys::CONFIG)
 }
 
 fn kubernetes_schema() -> Value {
-    json!({
+    let schema = json!({
         "type": "object",
         "description": "Kubernetes settings of a task.",
         "additionalProperties": false,
@@ -180,6 +241,24 @@ fn kubernetes_schema() -> Value {
                 "maximum": MAX_PROVISION_TIMEOUT_SECONDS,
             },
             "kueue": reference("KueueConfig", "Kueue settings of the task."),
+            "custom_metadata": reference("CustomMetadata", "Labels and annotations of the pods."),
+        },
+    });
+    with_ignored_keys(schema, &keys::KUBERNETES)
+}
+
+fn custom_metadata_schema() -> Value {
+    json!({
+        "type": "object",
+        "description": "Labels and annotations of the pods.",
+        "additionalProperties": false,
+        "properties": {
+            "labels": labels_schema(),
+            "annotations": metadata_schema(
+                "Annotations of the pods, of at most 2,000 bytes each. Those of Kubernetes and of this server cannot be \
+                 set.",
+                &json!({"type": "string", "maxLength": MAX_ANNOTATION_BYTES}),
+            ),
         },
     })
 }
@@ -202,7 +281,7 @@ fn kueue_schema() -> Value {
 }
 
 fn resources_schema() -> Value {
-    json!({
+    let schema = json!({
         "type": "object",
         "description": "Resources of each node of a task.",
         "additionalProperties": false,
@@ -213,23 +292,29 @@ fn resources_schema() -> Value {
             ),
             "memory": any_value(
                 "Amount of memory: a number of GiB, or text with a unit. The units `GB` and `Gi` are the same, as in \
-                 SkyPilot; `G` is 1000³ bytes.",
+                 SkyPilot; `G` is 1000³ bytes. `4x` is 4 GiB for each of the `cpus`.",
                 json!(["16GB", 16, "16", "16+", "1.5Gi", "512Mi", "16G"]),
             ),
             "accelerators": any_value(
                 "GPUs: a model, a model with a count, or a count. The model has no effect.",
                 json!(["H100:8", "H100", {"H100": 8}, "1"]),
             ),
-            "instance_type": {"type": "string", "description": NO_EFFECT},
-            "use_spot": any_value(format!("A boolean. {NO_EFFECT}"), json!([true, false, "yes", 0])),
+            "instance_type": {
+                "type": "string",
+                "description": "SkyPilot's name for CPUs, memory, and GPUs, e.g., `8CPU--32GB--H100:1`. Other names have \
+                    no effect.",
+            },
             "disk_size": any_value(
-                format!("A number of GiB, or text with a unit. {NO_EFFECT}"),
+                "Local disk that each node requests: a number of GiB, or text with a unit.",
                 json!([256, "256", "256GB", "1TB"]),
             ),
-            "ports": any_value(
-                format!("A port, a range of ports, or a list of both. {NO_EFFECT}"),
-                json!([8080, "10000", "8080-8090", [8080, "9000-9100"]]),
-            ),
+            "labels": labels_schema(),
+            "infra": {
+                "type": "string",
+                "description": "Where to run. There is one Kubernetes cluster, so only its names are accepted.",
+                "pattern": "^([kK]8[sS]|[kK][uU][bB][eE][rR][nN][eE][tT][eE][sS]|\\*)(/.*)?$",
+                "examples": ["k8s", "kubernetes", "k8s/my-context", "*"],
+            },
             "job_recovery": any_value(
                 "When to retry the task after a failure: a strategy (`FAILOVER`, `EAGER_NEXT_REGION`, or `none`, in any \
                  case), or an object with a `strategy`, with `max_restarts_on_errors` (0 to 1000; 0 by default), and \
@@ -249,7 +334,8 @@ fn resources_schema() -> Value {
                 "pattern": IMAGE_PATTERN,
             },
         },
-    })
+    });
+    with_ignored_keys(schema, &keys::RESOURCES)
 }
 
 fn volume_schema() -> Value {

@@ -8,33 +8,17 @@ use serde_json::Value;
 use super::config::KubernetesConfig;
 use super::duration;
 use super::envs::{self, is_reserved_variable, parse_envs};
+use super::file_mounts::parse_file_mounts;
+use super::keys::TASK;
 use super::resources::Resources;
 use super::scripts::{parse_script, parse_workdir};
-use super::volume_mounts::{VolumeMount, parse_volume_mounts};
+use super::substitution::fill_variables;
+use super::volume_mounts::{MAX_VOLUMES, VolumeMount, parse_volume_mounts};
 use crate::name::Name;
 use crate::validation::{self, ErrorDetail, Fields, Validator, coerce};
 
 /// The maximum number of nodes per task.
 pub const MAX_NODES: u32 = 1000;
-
-/// The maximum number of file mounts, which have no effect.
-pub(super) const MAX_FILE_MOUNTS: usize = 1000;
-
-/// Keys of SkyPilot's task file that are not supported yet.
-/// Source: SkyPilot's `get_task_schema`, release 0.14.
-const UNSUPPORTED: &[&str] = &[
-    "secrets",
-    "managed_secrets",
-    "service",
-    "pool",
-    "api_server_access",
-    "event_callback",
-    "inputs",
-    "outputs",
-    "file_mounts_mapping",
-    "volume_mounts",
-    "experimental",
-];
 
 /// A valid task.
 ///
@@ -75,8 +59,10 @@ pub struct TaskDefinition {
 impl TaskDefinition {
     /// Parses a definition from a request body, and reports every error in it. `max_nodes` is the limit of the server.
     pub fn parse(body: &Value, max_nodes: u32) -> Result<Self, Vec<ErrorDetail>> {
-        validation::validate(body, "body", |value, validator| {
-            Self::from_value(value, validator, max_nodes)
+        validation::validate(&fill_variables(body), "body", |value, validator| {
+            let definition = Self::from_value(value, validator, max_nodes)?;
+            let warnings = validator.take_warnings();
+            Some(Self { warnings, ..definition })
         })
     }
 
@@ -92,17 +78,22 @@ impl TaskDefinition {
         let name = fields.optional("name", Name::from_value);
         let workdir = fields.optional("workdir", parse_workdir);
         let num_nodes = fields.with_default("num_nodes", 1, parse_num_nodes);
-        let mut resources = fields.optional("resources", Resources::from_value).unwrap_or_default();
+        let resources = fields.optional("resources", Resources::from_value).unwrap_or_default();
         let envs = fields.optional("envs", parse_envs).unwrap_or_default();
         let file_mounts = fields.optional("file_mounts", parse_file_mounts);
-        let volumes = fields.optional("volumes", parse_volume_mounts).unwrap_or_default();
+        let mut volumes = fields.optional("volumes", parse_volume_mounts).unwrap_or_default();
+        volumes.extend(file_mounts.into_iter().flatten());
         let setup = fields.optional("setup", parse_script);
-        let run = fields.required("run", parse_script);
+        let run = match (&setup, fields.has("run")) {
+            // As in SkyPilot, a setup alone is a task.
+            (Some(_), false) => fields.optional("run", parse_script).or_else(|| Some(String::new())),
+            _ => fields.required("run", parse_script),
+        };
         let max_duration = fields.optional("max_duration", duration::from_value);
         let kubernetes = fields
             .optional("config", KubernetesConfig::from_value)
             .unwrap_or_default();
-        fields.deny_unknown_fields(UNSUPPORTED);
+        TASK.finish(fields);
 
         let (num_nodes, run) = (num_nodes?, run?);
         // Check the limits of this server last, and only if there are no other errors: the reference implementation
@@ -112,13 +103,16 @@ impl TaskDefinition {
         }
         let num_nodes = check_max_nodes(num_nodes, max_nodes, value, validator)?;
         envs::check_total_bytes(&envs, value, validator)?;
-        let mut warnings = std::mem::take(&mut resources.warnings);
-        let reserved = envs.iter().filter(|(name, _)| is_reserved_variable(name));
-        warnings.extend(
-            reserved.map(|(name, _)| format!("`envs.{name}` is ignored; the server sets this variable for each node")),
-        );
-        if file_mounts.is_some_and(|mounts| !mounts.is_empty()) {
-            warnings.push("`file_mounts` has no effect; store the data in a volume".to_owned());
+        if volumes.len() > MAX_VOLUMES {
+            let reason = format!("a task can mount at most {MAX_VOLUMES} volumes, including those of `volumes`");
+            return validator.within("file_mounts", |validator| {
+                validator.value_error(reason, &value["file_mounts"])
+            });
+        }
+        for (name, _) in envs.iter().filter(|(name, _)| is_reserved_variable(name)) {
+            validator.warn(format!(
+                "`envs.{name}` is ignored; the server sets this variable for each node"
+            ));
         }
         Some(Self {
             name,
@@ -131,7 +125,7 @@ impl TaskDefinition {
             run,
             max_duration,
             kubernetes,
-            warnings,
+            warnings: Vec::new(),
         })
     }
 }
@@ -161,11 +155,4 @@ fn check_max_nodes(nodes: i64, max_nodes: u32, body: &Value, validator: &mut Val
             )
         }),
     }
-}
-
-/// Checks only the format of file mounts, because copying files is not supported yet.
-fn parse_file_mounts(value: &Value, validator: &mut Validator) -> Option<Vec<String>> {
-    coerce::map(value, validator, MAX_FILE_MOUNTS, |_, value, validator| {
-        coerce::string(value, validator)
-    })
 }

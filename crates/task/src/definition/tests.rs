@@ -162,10 +162,9 @@ fn what_has_no_effect_is_said() {
     }));
     insta::assert_json_snapshot!(task.warnings, @r#"
     [
-      "`resources.instance_type` has no effect on this server",
-      "`resources.use_spot` has no effect on this server",
-      "`resources.disk_size` has no effect on this server",
-      "`resources.ports` has no effect on this server",
+      "`resources.use_spot` has no effect: on-demand nodes may be used",
+      "`resources.ports` has no effect: nothing is exposed outside of the cluster",
+      "`resources.instance_type` has no effect: `x` is not of the form `4CPU--16GB`",
       "`file_mounts` has no effect; store the data in a volume"
     ]
     "#);

@@ -80,9 +80,31 @@ impl<'a, 'v> Fields<'a, 'v> {
         }
     }
 
-    /// Reports every key that was not parsed. `unsupported` lists keys that SkyPilot has but this server does not
-    /// support.
-    pub fn deny_unknown_fields(self, unsupported: &[&str]) {
+    /// Whether a field is present and not null.
+    pub fn has(&self, key: &str) -> bool {
+        self.fields.get(key).is_some_and(|value| !value.is_null())
+    }
+
+    /// Whether a field was parsed already.
+    pub fn is_parsed(&self, key: &str) -> bool {
+        self.known.contains(&key)
+    }
+
+    /// Warns the user about this object.
+    pub fn warn(&mut self, warning: impl Into<String>) {
+        self.validator.warn(warning);
+    }
+
+    /// Reports an error of a field, e.g., that it contradicts another one.
+    pub fn value_error(&mut self, key: &'static str, reason: impl Into<String>) {
+        let value = &self.fields[key];
+        self.validator
+            .within(key, |validator| validator.value_error::<()>(reason, value));
+    }
+
+    /// Reports every key that was not parsed. `rejected` returns what to use instead of a key that is known, but not
+    /// supported.
+    pub fn deny_unknown_fields(self, rejected: impl Fn(&str) -> Option<&'static str>) {
         for (key, value) in self.fields {
             if self.validator.is_full() {
                 return;
@@ -91,8 +113,8 @@ impl<'a, 'v> Fields<'a, 'v> {
                 continue;
             }
             let mut message = "Extra inputs are not permitted".to_owned();
-            if unsupported.contains(&key.as_str()) {
-                message.push_str(&format!(": SkyPilot's `{key}` is not supported by this server"));
+            if let Some(reason) = rejected(key) {
+                message.push_str(&format!(": {reason}"));
             } else if let Some(nearest) = nearest_key(key, &self.known) {
                 message.push_str(&format!(": did you mean `{nearest}`?"));
             }

@@ -95,7 +95,7 @@ fn an_unknown_key_is_refused_with_the_nearest_known_one() {
     let errors = validate(&json!({"num_node": 1, "secrets": {}}), "body", |value, validator| {
         let mut fields = Fields::from_value(value, validator)?;
         fields.optional("num_nodes", integer);
-        fields.deny_unknown_fields(&["secrets"]);
+        fields.deny_unknown_fields(|key| (key == "secrets").then_some("use `envs`"));
         Some(())
     })
     .unwrap_err();
@@ -116,7 +116,7 @@ fn an_unknown_key_is_refused_with_the_nearest_known_one() {
           "body",
           "secrets"
         ],
-        "msg": "Extra inputs are not permitted: SkyPilot's `secrets` is not supported by this server",
+        "msg": "Extra inputs are not permitted: use `envs`",
         "input": {}
       }
     ]

@@ -12,11 +12,15 @@ pub const MAX_ERRORS: usize = 100;
 /// The maximum length of a message in bytes: it may repeat a key.
 const MAX_MESSAGE_BYTES: usize = 1000;
 
-/// The location of the value being parsed, and the errors of the whole input so far.
+/// The maximum number of warnings for one input. Each becomes a header of the response.
+const MAX_WARNINGS: usize = 32;
+
+/// The location of the value being parsed, and the errors and warnings of the whole input so far.
 #[derive(Debug)]
 pub struct Validator {
     loc: Vec<LocItem>,
     errors: Vec<ErrorDetail>,
+    warnings: Vec<String>,
 }
 
 impl Validator {
@@ -26,6 +30,7 @@ impl Validator {
         Self {
             loc: vec![root.into()],
             errors: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 
@@ -61,6 +66,19 @@ impl Validator {
             self.errors.push(detail);
         }
         None
+    }
+
+    /// Warns about something that is valid, but not what the user may expect. The same warning is kept once.
+    pub fn warn(&mut self, warning: impl Into<String>) {
+        let warning = truncate_str(&warning.into(), MAX_MESSAGE_BYTES);
+        if self.warnings.len() < MAX_WARNINGS && !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+
+    /// Takes the warnings so far.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
     }
 
     /// Whether [`MAX_ERRORS`] is reached. Further errors are dropped, so a parser can stop early.

@@ -20,10 +20,11 @@ pub(crate) async fn run(context: &Context, args: ListArgs) -> Result<()> {
         return watch(context, &args).await;
     }
     let tasks = fetch_tasks(context, &args).await?;
-    let filter = if args.status.is_empty() {
-        ""
-    } else {
-        " with this status"
+    let filter = match (args.status.is_empty(), &args.name) {
+        (true, None) => "",
+        (false, None) => " with this status",
+        (true, Some(_)) => " with this name",
+        (false, Some(_)) => " with this status and name",
     };
     let view = ListView::of_list(&args.format, args.all_users, context.terminal);
     print_list(&tasks, &view, &context.user.name, filter)
@@ -34,8 +35,14 @@ async fn fetch_tasks(context: &Context, args: &ListArgs) -> Result<Vec<WithRaw<T
     if !args.status.is_empty() {
         tasks.retain(|task| args.status.iter().any(|filter| to_state(*filter) == task.item.status));
     }
-    match args.sort_by {
+    if let Some(pattern) = &args.name {
+        tasks.retain(|task| pattern.matches(&task.item.name));
+    }
+    if let Some(last) = args.last {
         // The server lists the oldest first.
+        tasks.drain(..tasks.len().saturating_sub(last));
+    }
+    match args.sort_by {
         SortKey::Age => {}
         SortKey::Name => tasks.sort_by(|left, right| left.item.name.cmp(&right.item.name)),
         SortKey::Status => tasks.sort_by_key(|task| task.item.status),

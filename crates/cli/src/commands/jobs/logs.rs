@@ -8,10 +8,17 @@ use crate::args::LogsArgs;
 use crate::context::Context;
 use crate::error::Result;
 use crate::logs::{LogOptions, print_log};
-use crate::resources::find;
+use crate::resources::{Ambiguity, find, find_last};
 
 pub(crate) async fn run(context: &Context, args: LogsArgs) -> Result<()> {
-    let task = find::<TaskStatus>(&context.client, &args.task).await?.item;
+    let task = match &args.task {
+        Some(reference) => {
+            find::<TaskStatus>(&context.client, reference, Ambiguity::TakesNewest)
+                .await?
+                .item
+        }
+        None => find_last::<TaskStatus>(&context.client).await?.item,
+    };
     let options = LogOptions {
         tail: args.tail,
         since: args.since.map(to_absolute_time),

@@ -6,10 +6,10 @@ use crate::args::{Format, StatusArgs};
 use crate::context::Context;
 use crate::error::Result;
 use crate::output::{ListView, describe_task, print, print_item, print_items};
-use crate::resources::find_all;
+use crate::resources::{Ambiguity, find_all};
 
 pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<()> {
-    let tasks = find_all::<TaskStatus>(&context.client, &args.tasks, false).await?;
+    let tasks = find_all::<TaskStatus>(&context.client, &args.tasks, false, Ambiguity::TakesNewest).await?;
     match (args.output.format, tasks.as_slice()) {
         (Format::Table | Format::Wide, _) => {
             let wide = args.output.format == Format::Wide;

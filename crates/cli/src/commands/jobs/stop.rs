@@ -8,13 +8,19 @@ use crate::commands::remove::{confirm, remove_each};
 use crate::context::Context;
 use crate::error::Result;
 use crate::output::{plural, print, print_message};
-use crate::resources::{find_all, list};
+use crate::resources::{Ambiguity, find_all, list};
 
 pub(crate) async fn run(context: &Context, args: StopArgs) -> Result<()> {
     if args.all {
         return stop_all(context, args.all_users, args.yes).await;
     }
-    let tasks = find_all::<TaskStatus>(&context.client, &args.tasks, args.ignore_not_found).await?;
+    let tasks = find_all::<TaskStatus>(
+        &context.client,
+        &args.tasks,
+        args.ignore_not_found,
+        Ambiguity::IsAnError,
+    )
+    .await?;
     let ids: Vec<&str> = tasks.iter().map(|task| task.item.task_id.as_str()).collect();
     let stop = async |id: &str| {
         context

@@ -28,6 +28,7 @@ pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<()> {
         idempotency_key,
         overrides,
         url: _,
+        skypilot: _,
         command,
     } = args;
     if output.is_some() && !dry_run && !detach {

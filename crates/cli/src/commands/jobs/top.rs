@@ -16,7 +16,7 @@ use crate::args::TopArgs;
 use crate::context::Context;
 use crate::error::Result;
 use crate::output::{Cell, REFRESH_INTERVAL, Table, age, fixed, flexible, node_duration, plural, print, status_cell};
-use crate::resources::{find_all, list};
+use crate::resources::{Ambiguity, find_all, list};
 
 /// Timeout for fetching last log lines. The view must stay responsive; lines that arrive late are left out.
 const LAST_LINE_TIMEOUT: Duration = Duration::from_millis(800);
@@ -30,7 +30,11 @@ const DEFAULT_HEIGHT: usize = 50;
 pub(crate) async fn run(context: &Context, args: TopArgs) -> Result<()> {
     // A task that is missing now was mistyped, so fail. One that disappears later was stopped, and the view just drops
     // it.
-    find_all::<TaskStatus>(&context.client, &args.tasks, false).await?;
+    let tasks = find_all::<TaskStatus>(&context.client, &args.tasks, false, Ambiguity::TakesNewest).await?;
+    let args = TopArgs {
+        tasks: tasks.into_iter().map(|task| task.item.task_id).collect(),
+        ..args
+    };
     if context.terminal.width.is_none() || !stdin().is_terminal() {
         return print(&render_view(context, &args, DEFAULT_HEIGHT).await?);
     }
@@ -119,7 +123,7 @@ async fn render_view(context: &Context, args: &TopArgs, height: usize) -> Result
             .map(|task| task.item)
             .collect()
     } else {
-        let found = find_all(&context.client, &args.tasks, true).await?;
+        let found = find_all(&context.client, &args.tasks, true, Ambiguity::IsAnError).await?;
         found.into_iter().map(|task| task.item).collect()
     };
     let count = |state| tasks.iter().filter(|task| task.status == state).count();

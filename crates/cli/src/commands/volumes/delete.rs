@@ -8,10 +8,16 @@ use crate::commands::remove::{confirm, remove_each};
 use crate::context::Context;
 use crate::error::Result;
 use crate::output::plural;
-use crate::resources::find_all;
+use crate::resources::{Ambiguity, find_all};
 
 pub(crate) async fn run(context: &Context, args: DeleteVolumesArgs) -> Result<()> {
-    let volumes = find_all::<VolumeStatus>(&context.client, &args.volumes, args.ignore_not_found).await?;
+    let volumes = find_all::<VolumeStatus>(
+        &context.client,
+        &args.volumes,
+        args.ignore_not_found,
+        Ambiguity::IsAnError,
+    )
+    .await?;
     if volumes.is_empty() {
         return Ok(());
     }

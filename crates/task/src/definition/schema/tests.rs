@@ -119,8 +119,11 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 /// Definitions of tasks with one text in every place for text.
-fn tasks_with(text: &str) -> [Value; 11] {
+fn tasks_with(text: &str) -> [Value; 14] {
     [
+        json!({"run": "true", "resources": {"labels": {text: text}}}),
+        json!({"run": "true", "resources": {"infra": text}}),
+        json!({"run": "true", "config": {"kubernetes": {"custom_metadata": {"annotations": {text: text}}}}}),
         json!({"run": text}),
         json!({"run": "true", "name": text}),
         json!({"run": "true", "workdir": text}),
@@ -161,6 +164,8 @@ fn values(schemas: &'static Schemas, schema: &'static Value) -> BoxedStrategy<Va
     let kind = schema["type"].as_array().map_or(&schema["type"], |kinds| &kinds[0]);
     match (kind.as_str(), known) {
         (None | Some("string"), Some(known)) => prop::sample::select(known.clone()).boxed(),
+        // Without examples, only null is known to be accepted.
+        (None, None) => Just(Value::Null).boxed(),
         (Some("string"), None) => strings(schema).prop_map(Value::from).boxed(),
         (Some("integer"), _) => (number("minimum").unwrap()..=number("maximum").unwrap())
             .prop_map(Value::from)
@@ -222,6 +227,11 @@ fn is_in_a_description(error: &ErrorDetail) -> bool {
     let rules = [
         "must not be in a reserved directory",
         "must not contain `..`",
+        "the mount path must",
+        "the mount path must not",
+        "is reserved; choose another one",
+        "invalid key `",
+        "must be at most 2000 bytes",
         "invalid image `docker:",
         "`ReadWriteOncePod` cannot be combined",
     ];

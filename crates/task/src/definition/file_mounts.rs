@@ -1,0 +1,89 @@
+//! Parses `file_mounts`. Local files are not copied yet, and there are no buckets: a bucket that is named, and not
+//! addressed, is one of the user's volumes.
+
+use serde_json::Value;
+
+use super::volume_mounts::{VolumeMount, volume_mount};
+use crate::validation::{Fields, Validator, coerce};
+
+/// The maximum number of file mounts.
+pub(super) const MAX_FILE_MOUNTS: usize = 1000;
+
+/// Addresses of buckets and files that SkyPilot downloads.
+const SCHEMES: [&str; 11] = [
+    "s3", "gs", "r2", "https", "http", "cos", "oci", "nebius", "cw", "azure", "hf",
+];
+
+/// Returns the volumes that the mounts name.
+pub(super) fn parse_file_mounts(value: &Value, validator: &mut Validator) -> Option<Vec<VolumeMount>> {
+    let mounts = coerce::map(
+        value,
+        validator,
+        MAX_FILE_MOUNTS,
+        |path, value, validator| match value {
+            Value::Object(_) => parse_bucket(path, value, validator).map(Some),
+            _ => parse_source(value, validator).map(|()| None),
+        },
+    )?;
+    if mounts.iter().any(Option::is_none) {
+        validator.warn("`file_mounts` has no effect; store the data in a volume");
+    }
+    Some(mounts.into_iter().flatten().collect())
+}
+
+/// Parses a local path, or rejects the address of a bucket: a task without its data would run in vain.
+fn parse_source(value: &Value, validator: &mut Validator) -> Option<()> {
+    let source = coerce::string(value, validator)?;
+    match reject_address(&source) {
+        Some(reason) => validator.value_error(reason, value),
+        None => Some(()),
+    }
+}
+
+fn reject_address(source: &str) -> Option<String> {
+    let (scheme, _) = source.split_once("://")?;
+    let command = match scheme {
+        "s3" => "aws s3 cp --recursive",
+        "gs" => "gcloud storage cp -r",
+        _ => "curl -O",
+    };
+    SCHEMES.contains(&scheme).then(|| {
+        format!("addresses of buckets are not supported; copy the data in `setup`, e.g., `{command} {source} .`")
+    })
+}
+
+/// Parses a bucket that is only named: `{name: my-data, mode: MOUNT}`.
+fn parse_bucket(path: &str, value: &Value, validator: &mut Validator) -> Option<VolumeMount> {
+    let mut fields = Fields::from_value(value, validator)?;
+    let name = fields.optional("name", coerce::string);
+    let source = fields.optional("source", |value, validator| match value {
+        Value::Array(_) => coerce::list(value, validator, MAX_FILE_MOUNTS, coerce::string).map(|list| list.join(", ")),
+        _ => coerce::string(value, validator),
+    });
+    let mode = fields.optional("mode", coerce::string);
+    for key in ["store", "type"] {
+        fields.optional(key, coerce::string);
+    }
+    fields.optional("persistent", coerce::boolean);
+    fields.optional("config", |_, _| Some(()));
+    fields.deny_unknown_fields(|_| None);
+    if let Some(source) = source {
+        let reason = reject_address(&source).unwrap_or_else(|| {
+            "local files are not copied yet; store the data in a volume, and mount it by `name` alone".to_owned()
+        });
+        return validator.within("source", |validator| validator.value_error(reason, &value["source"]));
+    }
+    let Some(name) = name else {
+        return validator.value_error("a mount requires the `name` of a volume, or a `source`", value);
+    };
+    if mode.is_some_and(|mode| mode.eq_ignore_ascii_case("COPY")) {
+        let reason = "a volume cannot be copied; use `mode: MOUNT`";
+        return validator.within("mode", |validator| validator.value_error(reason, &value["mode"]));
+    }
+    let mount = volume_mount(path, name, None, value, validator)?;
+    let volume = &mount.volume;
+    validator.warn(format!(
+        "`file_mounts.{path}` mounts the volume `{volume}`; there are no buckets"
+    ));
+    Some(mount)
+}

@@ -1,0 +1,161 @@
+//! Checks the format of keys without effect, so that a mistake in one is found here, too.
+
+use serde_json::Value;
+
+use crate::validation::{Fields, Validator, coerce};
+
+/// The highest TCP port.
+const MAX_PORT: i64 = 65_535;
+
+/// The maximum number of ports and port ranges.
+const MAX_PORTS: usize = 256;
+
+/// SkyPilot's maximum number of hooks.
+const MAX_HOOKS: usize = 32;
+
+/// The events of a hook.
+const HOOK_EVENTS: &[&str] = &["stop", "preemption", "down"];
+
+#[expect(clippy::unnecessary_wraps, reason = "all checks have the same type")]
+pub(super) fn anything(_: &Value, _: &mut Validator) -> Option<bool> {
+    Some(true)
+}
+
+/// A boolean; false asks for nothing.
+pub(super) fn flag(value: &Value, validator: &mut Validator) -> Option<bool> {
+    coerce::boolean(value, validator)
+}
+
+pub(super) fn text(value: &Value, validator: &mut Validator) -> Option<bool> {
+    coerce::string(value, validator).map(|_| true)
+}
+
+pub(super) fn object(value: &Value, validator: &mut Validator) -> Option<bool> {
+    match value {
+        Value::Object(_) => Some(true),
+        _ => validator.push_error("dict_type", "Input should be a valid dictionary", value),
+    }
+}
+
+pub(super) fn disk_tier(value: &Value, validator: &mut Validator) -> Option<bool> {
+    word(value, validator, &["low", "medium", "high", "ultra", "best", "none"])
+}
+
+pub(super) fn network_tier(value: &Value, validator: &mut Validator) -> Option<bool> {
+    word(value, validator, &["standard", "best"])
+}
+
+/// `SERVICE_ACCOUNT` or `LOCAL_CREDENTIALS`; other values name a service account.
+pub(super) fn remote_identity(value: &Value, validator: &mut Validator) -> Option<bool> {
+    const KNOWN: [&str; 3] = ["SERVICE_ACCOUNT", "LOCAL_CREDENTIALS", "NO_UPLOAD"];
+    let text = coerce::string(value, validator)?;
+    if KNOWN.contains(&text.as_str()) {
+        return Some(true);
+    }
+    validator.value_error(
+        "a task cannot choose its service account; ask the operator of the cluster",
+        value,
+    )
+}
+
+/// One of several words, in any case.
+fn word(value: &Value, validator: &mut Validator, known: &[&str]) -> Option<bool> {
+    let text = coerce::string(value, validator)?;
+    if known.iter().any(|word| text.eq_ignore_ascii_case(word)) {
+        return Some(true);
+    }
+    let known = known.join(", ");
+    validator.value_error(format!("unknown value `{text}`; expected one of {known}"), value)
+}
+
+pub(super) fn positive_number(value: &Value, validator: &mut Validator) -> Option<bool> {
+    match value.as_f64() {
+        Some(number) if number > 0.0 => Some(true),
+        _ => validator.value_error("must be a number greater than 0", value),
+    }
+}
+
+pub(super) fn priority(value: &Value, validator: &mut Validator) -> Option<bool> {
+    match coerce::integer(value, validator)? {
+        0 => Some(false),
+        -1000..=1000 => Some(true),
+        _ => validator.value_error("must be from -1000 to 1000", value),
+    }
+}
+
+/// `true`, minutes, a time such as `10h`, or an object.
+pub(super) fn autostop(value: &Value, validator: &mut Validator) -> Option<bool> {
+    match value {
+        Value::Bool(is_on) => Some(*is_on),
+        Value::Object(_) => {
+            let mut fields = Fields::from_value(value, validator)?;
+            fields.optional("idle_minutes", coerce::integer);
+            fields.optional("down", coerce::boolean);
+            fields.optional("wait_for", wait_for);
+            fields.optional("hook", coerce::string);
+            fields.optional("hook_timeout", coerce::integer);
+            fields.deny_unknown_fields(|_| None);
+            Some(true)
+        }
+        _ => {
+            let text = coerce::string_or_number(value, validator)?;
+            let digits = text.strip_suffix(['m', 'h', 'd', 'w']).unwrap_or(&text);
+            if digits.parse::<u32>().is_ok() {
+                return Some(true);
+            }
+            validator.value_error(
+                format!("invalid time `{text}`; expected, e.g., `true`, `10` (minutes), or `10h`"),
+                value,
+            )
+        }
+    }
+}
+
+fn wait_for(value: &Value, validator: &mut Validator) -> Option<bool> {
+    word(value, validator, &["jobs_and_ssh", "jobs", "none"])
+}
+
+pub(super) fn hooks(value: &Value, validator: &mut Validator) -> Option<bool> {
+    let hooks = coerce::list(value, validator, MAX_HOOKS, |value, validator| {
+        let mut fields = Fields::from_value(value, validator)?;
+        fields.required("run", coerce::string);
+        fields.optional("events", |value, validator| {
+            coerce::list(value, validator, HOOK_EVENTS.len(), |value, validator| {
+                word(value, validator, HOOK_EVENTS)
+            })
+        });
+        fields.optional("timeout", coerce::integer);
+        fields.deny_unknown_fields(|_| None);
+        Some(())
+    })?;
+    Some(!hooks.is_empty())
+}
+
+/// A port, a range such as `10052-10100`, or a list of both.
+pub(super) fn ports(value: &Value, validator: &mut Validator) -> Option<bool> {
+    match value {
+        Value::Array(_) => coerce::list(value, validator, MAX_PORTS, check_port).map(|ports| !ports.is_empty()),
+        _ => check_port(value, validator).map(|()| true),
+    }
+}
+
+fn check_port(value: &Value, validator: &mut Validator) -> Option<()> {
+    let is_port = |port: i64| (1..=MAX_PORT).contains(&port);
+    if let Value::String(text) = value
+        && let Some((first, last)) = text.split_once('-')
+    {
+        let bounds = (first.parse::<i64>(), last.parse::<i64>());
+        return match bounds {
+            (Ok(first), Ok(last)) if is_port(first) && is_port(last) && first <= last => Some(()),
+            _ => validator.value_error(
+                format!("invalid port range `{text}`; expected, e.g., `8080-8090`"),
+                value,
+            ),
+        };
+    }
+    let port = coerce::integer(value, validator)?;
+    if is_port(port) {
+        return Some(());
+    }
+    validator.value_error(format!("a port must be a number from 1 to {MAX_PORT}"), value)
+}

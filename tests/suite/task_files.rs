@@ -1,0 +1,145 @@
+//! What becomes of each file in `tests/task_files`, which are in the manner of real ones.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use e2e::{CommandLine, World};
+use serde_json::Value;
+use task::TaskState;
+
+/// The volumes that the files mount.
+const VOLUMES: [&str; 3] = ["nlp-data", "group-library", "shared-checkpoints"];
+
+/// All files with their text, in the order of their names.
+fn task_files() -> BTreeMap<String, String> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("task_files");
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .map(|path| {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            (name, std::fs::read_to_string(path).unwrap())
+        })
+        .collect()
+}
+
+async fn cli_with_volumes(world: &World) -> CommandLine {
+    for volume in VOLUMES {
+        world.api.create_small_volume(volume).await;
+    }
+    CommandLine::of(world)
+}
+
+/// Every scalar in a manifest by its path.
+fn flatten(path: &str, value: &Value, all: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                flatten(&format!("{path}.{key}"), value, all);
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                // Variables and volumes have names, which say more than their place.
+                let step = item["name"].as_str().map_or_else(|| index.to_string(), str::to_owned);
+                flatten(&format!("{path}[{step}]"), item, all);
+            }
+        }
+        scalar => drop(all.insert(path.to_owned(), scalar.to_string())),
+    }
+}
+
+/// The pod of the first Job, and the number of Jobs.
+fn pod_of(dry_run: &[u8]) -> BTreeMap<String, String> {
+    let list: Value = serde_json::from_slice(dry_run).unwrap();
+    let jobs: Vec<&Value> = list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|item| item["kind"] == "Job")
+        .collect();
+    let template = &jobs[0]["spec"]["template"];
+    let mut pod = BTreeMap::from([("jobs".to_owned(), jobs.len().to_string())]);
+    flatten("metadata", &template["metadata"], &mut pod);
+    flatten("spec", &template["spec"], &mut pod);
+    let varies = |path: &str| {
+        // The scripts have tests of their own, and identifiers change.
+        [
+            "args[",
+            "task-id",
+            "task-name",
+            "submission",
+            "SKYPILOT_TASK_ID",
+            "subdomain",
+        ]
+        .iter()
+        .any(|part| path.contains(part))
+    };
+    pod.retain(|path, _| !varies(path));
+    pod
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_task_file_gives_a_manifest_or_a_sentence() {
+    let world = World::new().await;
+    let cli = cli_with_volumes(&world).await;
+    cli.write("README.md", "text");
+    let dry_run = |name: &str, text: &str| {
+        cli.write(name, text);
+        cli.run(&["jobs", "submit", "--dry-run", "-o", "json", name])
+    };
+    let plain = pod_of(&dry_run("plain.yaml", "run: \"true\"").stdout);
+    let mut report = String::new();
+    let files = task_files();
+    assert!(files.len() >= 60, "{}", files.len());
+    for (name, text) in files {
+        let ran = dry_run(&name, &text);
+        writeln!(report, "{name}").unwrap();
+        for line in ran.stderr.lines() {
+            writeln!(report, "    {line}").unwrap();
+        }
+        match ran.code {
+            0 => {
+                let differences = pod_of(&ran.stdout)
+                    .into_iter()
+                    .filter(|(path, value)| plain.get(path) != Some(value));
+                for (path, value) in differences {
+                    writeln!(report, "  {path}: {value}").unwrap();
+                }
+            }
+            2 => {}
+            code => panic!("{name} ended with {code}: {}", ran.stderr),
+        }
+        writeln!(report).unwrap();
+    }
+    insta::assert_snapshot!(report);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn task_files_that_need_no_gpu_run_to_their_end() {
+    let world = World::new().await;
+    let cli = cli_with_volumes(&world).await;
+    let mut submitted = Vec::new();
+    for (name, text) in task_files() {
+        let needs_more = ["accelerators", "gpus", "image_id", "instance_type", "README.md"]
+            .iter()
+            .any(|word| text.contains(word));
+        cli.write(&name, &text);
+        let ran = cli.run(&["jobs", "submit", "-q", &name]);
+        if ran.code != 0 {
+            continue;
+        }
+        let id = ran.ok().trim().to_owned();
+        if needs_more {
+            world.api.stop(&id).await;
+        } else {
+            submitted.push((name, id));
+        }
+    }
+    assert!(submitted.len() >= 20, "{submitted:?}");
+    for (name, id) in submitted {
+        let status = world.api.wait_for_nodes(&id, TaskState::Completed).await;
+        assert_eq!(status.status, TaskState::Completed, "{name}");
+    }
+}
