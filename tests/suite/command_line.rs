@@ -107,8 +107,16 @@ fn commands_of_similar_tools_get_a_suggestion() {
     let cli = CommandLine::fresh();
     let stderr = cli.run(&["launch", "task.yaml"]).failed(2);
     assert!(stderr.contains("use `k8s-cli jobs submit` to run a task"), "{stderr}");
-    let stderr = cli.run(&["jobs", "submit", "--dryrun", "task.yaml"]).failed(2);
-    assert!(stderr.contains("use `--dry-run`"), "{stderr}");
+    let stderr = cli.run(&["jobs", "submit", "-c", "mine", "task.yaml"]).failed(2);
+    assert!(stderr.contains("use `--name NAME`"), "{stderr}");
+    for (words, command) in [
+        (&["train.py"][..], "-- python3 train.py`"),
+        (&["echo hello"], "-- 'echo hello'`"),
+        (&["echo", "hello"], "-- COMMAND`"),
+    ] {
+        let stderr = cli.run(&[&["jobs", "submit"], words].concat()).failed(2);
+        assert!(stderr.contains(command), "{stderr}");
+    }
     let stderr = cli.run(&["volumes", "apply", "v.yaml"]).failed(2);
     assert!(!stderr.contains("jobs submit"), "{stderr}");
 }

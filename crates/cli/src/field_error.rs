@@ -20,8 +20,32 @@ impl FieldError {
         self.loc.iter().skip(1).map(step).collect()
     }
 
-    /// The message in lower case and without Pydantic's prefix `Value error, `.
+    /// The message in the words of task files instead of Pydantic's.
     pub(crate) fn message(&self) -> String {
+        let plain = match self.kind.as_str() {
+            "extra_forbidden" => return self.unknown_key_message(),
+            "string_type" => "expected text",
+            "int_type" | "int_parsing" | "int_from_float" => "expected a whole number",
+            "bool_type" | "bool_parsing" => "expected `true` or `false`",
+            "dict_type" | "model_attributes_type" => "expected keys with values",
+            "list_type" => "expected a list",
+            "missing" => "required, but missing",
+            _ => return self.lowercase_message(),
+        };
+        plain.to_owned()
+    }
+
+    /// Says why a known key is rejected, or which key an unknown one resembles.
+    fn unknown_key_message(&self) -> String {
+        match self.msg.split_once(": ") {
+            Some((_, nearest)) if nearest.starts_with("did you mean") => format!("unknown key; {nearest}"),
+            Some((_, reason)) => reason.to_owned(),
+            None => "unknown key".to_owned(),
+        }
+    }
+
+    /// The server's message in lower case and without Pydantic's prefix `Value error, `.
+    fn lowercase_message(&self) -> String {
         let message = self.msg.strip_prefix("Value error, ").unwrap_or(&self.msg);
         let mut characters = message.chars();
         match characters.next() {
@@ -66,5 +90,33 @@ mod tests {
         let loc = vec![json!("body"), json!("resources"), json!("ports"), json!(1)];
         assert_eq!(text(loc, "Value error, no port"), "`resources.ports.1`: no port");
         assert_eq!(text(vec![json!("body")], "Field required"), "field required");
+    }
+
+    #[test]
+    fn pydantics_words_become_those_of_task_files() {
+        let message = |kind: &str, msg: &str| {
+            let (kind, msg) = (kind.to_owned(), msg.to_owned());
+            FieldError {
+                kind,
+                loc: Vec::new(),
+                msg,
+            }
+            .message()
+        };
+        assert_eq!(
+            message("string_type", "Input should be a valid string"),
+            "expected text"
+        );
+        let unknown = "Extra inputs are not permitted";
+        assert_eq!(message("extra_forbidden", unknown), "unknown key");
+        let nearest = format!("{unknown}: did you mean `cpus`?");
+        assert_eq!(
+            message("extra_forbidden", &nearest),
+            "unknown key; did you mean `cpus`?"
+        );
+        assert_eq!(
+            message("extra_forbidden", &format!("{unknown}: use `envs`")),
+            "use `envs`"
+        );
     }
 }

@@ -161,6 +161,10 @@ pub(crate) fn suggest(error: &clap::Error) -> Option<String> {
         }
         ErrorKind::UnknownArgument => {
             let flag = typed(ContextKind::InvalidArg)?;
+            if command == "jobs submit" && !flag.starts_with('-') {
+                let hint = "to run a command, use `k8s-cli jobs submit -- COMMAND`";
+                return Some(format!("unexpected argument `{flag}`; {hint}"));
+            }
             let applies = |scope: CommandScope| scope.iter().any(|parent| is_in_scope(&command, parent));
             let (_, _, hint) = FLAG_SUGGESTIONS
                 .iter()

@@ -30,6 +30,7 @@ impl YamlDocument {
     /// Parses `text` as YAML 1.2. It must have exactly one document. Values of environment variables keep their literal
     /// text: `012` stays `012`.
     pub(crate) fn parse(text: &str) -> Result<Self, ParseError> {
+        let text = without_last_separators(text);
         let options = serde_saphyr::options! {
             duplicate_keys: DuplicateKeyPolicy::LastWins,
             strict_booleans: true,
@@ -89,6 +90,19 @@ impl ParseError {
             message,
             range: error.location().and_then(|location| byte_range(location, text)),
         }
+    }
+}
+
+/// Cuts separators at the end of a file, after which no document follows.
+fn without_last_separators(text: &str) -> &str {
+    let mut rest = text;
+    loop {
+        let trimmed = rest.trim_end();
+        let last_line = trimmed.rfind('\n').map_or(0, |newline| newline + 1);
+        if last_line == 0 || !matches!(trimmed[last_line..].trim_end(), "---" | "...") {
+            return rest;
+        }
+        rest = &trimmed[..last_line];
     }
 }
 

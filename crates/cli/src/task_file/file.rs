@@ -29,14 +29,8 @@ impl TaskFile {
         let (name, text) = if path == Path::new("-") {
             ("standard input".to_owned(), read_text(path, std::io::stdin())?)
         } else {
-            if !path.exists() || is_script(path) {
-                let reason = if path.exists() {
-                    "is a script, not a task file"
-                } else {
-                    "does not exist"
-                };
-                let hint = hint_for_file(path);
-                return Err(Error::Usage(format!("`{}` {reason}; {hint}", path.display())));
+            if let Some(message) = not_a_task_file(path) {
+                return Err(Error::Usage(message));
             }
             let file = std::fs::File::open(path).map_err(Error::file(FileAction::Read, path))?;
             (path.display().to_string(), read_text(path, file)?)
@@ -169,21 +163,21 @@ fn without_nulls(mut document: YamlDocument) -> YamlDocument {
     document
 }
 
-fn is_script(path: &Path) -> bool {
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    matches!(extension, Some("py" | "sh" | "ipynb"))
-}
-
-/// What to type instead, if a file is not a task file.
-fn hint_for_file(path: &Path) -> String {
+/// What to type instead, if the argument is a script or a command and not a task file.
+fn not_a_task_file(path: &Path) -> Option<String> {
     let name = path.display().to_string();
-    let line = match path.extension().and_then(|extension| extension.to_str()) {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    let command = match extension {
+        Some("yaml" | "yml" | "json") => return None,
         _ if name.contains(char::is_whitespace) => format!("'{name}'"),
         Some("py") => format!("python3 {name}"),
         Some("sh") => format!("bash {name}"),
-        _ => name,
+        _ if path.exists() => return None,
+        _ => name.clone(),
     };
-    format!("to run a command, use `k8s-cli jobs submit -- {line}`")
+    Some(format!(
+        "`{name}` is not a task file; to run a command, use `k8s-cli jobs submit -- {command}`"
+    ))
 }
 
 /// Warns about a relative `workdir`: SkyPilot copies that directory to the nodes, but k8s-cli does not.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::escape::escape;
-use super::script::MAX_COPIED_BYTES;
+use super::script::{MASTER_PORT, MAX_COPIED_BYTES};
 use super::submission::Submission;
 use crate::kubernetes::{
     ConfigMap, ConfigMapEnvSource, EnvFromSource, EnvVar, EnvVarSource, ObjectFieldSelector, OwnerReference,
@@ -76,6 +76,14 @@ pub(super) fn variables(submission: &Submission, rank: u32) -> Vec<EnvVar> {
     ];
     if definition.num_nodes == 1 {
         ours.extend(["SKYPILOT_NODE_IPS", "SKYPILOT_SETUP_NODE_IPS"].map(pod_ip_variable));
+        // The script exports them on several nodes. `RANK` and `WORLD_SIZE` are left out: with one node, some libraries
+        // take them for a sign that they were started by `torchrun`.
+        let rendezvous = [
+            pod_ip_variable("MASTER_ADDR"),
+            variable("MASTER_PORT", MASTER_PORT.to_string()),
+        ];
+        let is_free = |ours: &EnvVar| definition.envs.iter().all(|(name, _)| *name != ours.name);
+        ours.extend(rendezvous.into_iter().filter(is_free));
     }
     let copied = if is_in_config_map(submission) {
         &[]

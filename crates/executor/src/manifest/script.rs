@@ -12,6 +12,9 @@ pub const SCRIPT_DIR: &str = "/etc/k8s-cli";
 /// The file name of the script, and its key in the owner of the task.
 pub const SCRIPT_KEY: &str = "script";
 
+/// The default port of `torch.distributed`.
+pub(super) const MASTER_PORT: u16 = 29500;
+
 /// The directory with the gate files of a node in a gang.
 pub(crate) const GANG_DIR: &str = "/etc/k8s-cli-gang";
 /// The file in [`GANG_DIR`] that opens the start gate; it contains the addresses of all nodes.
@@ -126,7 +129,7 @@ k8s_cli_wait {GANG_DIR}/{NODE_IPS_FILE}
 SKYPILOT_NODE_IPS=$(<{GANG_DIR}/{NODE_IPS_FILE})
 SKYPILOT_SETUP_NODE_IPS=$SKYPILOT_NODE_IPS
 MASTER_ADDR=${{MASTER_ADDR-${{SKYPILOT_NODE_IPS%%$'\n'*}}}}
-MASTER_PORT=${{MASTER_PORT-29500}}
+MASTER_PORT=${{MASTER_PORT-{MASTER_PORT}}}
 WORLD_SIZE=${{WORLD_SIZE-$NUM_NODES}}
 RANK=${{RANK-$NODE_RANK}}
 export SKYPILOT_NODE_IPS SKYPILOT_SETUP_NODE_IPS MASTER_ADDR MASTER_PORT WORLD_SIZE RANK

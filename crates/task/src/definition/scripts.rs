@@ -37,6 +37,12 @@ pub(super) fn parse_script(value: &Value, validator: &mut Validator) -> Option<S
 }
 
 pub(super) fn parse_workdir(value: &Value, validator: &mut Validator) -> Option<String> {
+    if value.get("url").is_some() {
+        return validator.value_error(
+            "repositories are not cloned yet; run `git clone` in `setup`, and leave `workdir` out",
+            value,
+        );
+    }
     let path = coerce::string(value, validator)?;
     if path.is_empty() || path.len() > MAX_PATH_BYTES || path.chars().any(char::is_control) {
         return validator.value_error(
