@@ -36,6 +36,12 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Vec<Verdict>> {
         state,
         "--max-connections",
         &connections,
+        "--max-connections-per-client",
+        &connections,
+        "--max-streams",
+        &connections,
+        "--max-streams-per-user",
+        &connections,
     ];
     let server = Server::start(&arguments)?;
     let mut connection = Connection::open(&server.address).await?;

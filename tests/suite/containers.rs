@@ -169,6 +169,8 @@ async fn variables_come_from_the_pod_and_not_from_the_server() {
         [
             "HOME",
             "HOSTNAME",
+            "MASTER_ADDR",
+            "MASTER_PORT",
             "MINE",
             "NODE_RANK",
             "NUM_NODES",

@@ -43,13 +43,13 @@ pub(crate) fn scheduled_nodes(status: &TaskStatus) -> usize {
 async fn a_single_node_has_the_variables_of_a_gang() {
     let world = World::new().await;
     let run = "echo \"$SKYPILOT_NODE_RANK $SKYPILOT_NUM_NODES $SKYPILOT_NUM_GPUS_PER_NODE $SKYPILOT_NODE_IPS\"; \
-               echo \"$SKYPILOT_SETUP_NODE_RANK $SKYPILOT_SETUP_NODE_IPS ${MASTER_ADDR-none} $MINE\"";
+               echo \"$SKYPILOT_SETUP_NODE_RANK $SKYPILOT_SETUP_NODE_IPS $MASTER_ADDR $MASTER_PORT ${RANK-none} $MINE\"";
     let task = TaskBuilder::new(run).env("MINE", "m").env("SKYPILOT_NODE_RANK", "7");
     let id = world.api.submit(&task).await;
     let log = world.api.log_text(&id, "").await;
     let status = world.api.wait_for(&id, TaskState::Completed).await;
     let ip = status.metadata.nodes[0].pod_ip.as_deref().unwrap();
-    assert_eq!(log, format!("0 1 0 {ip}\n0 {ip} none m\n"));
+    assert_eq!(log, format!("0 1 0 {ip}\n0 {ip} {ip} 29500 none m\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,15 +7,22 @@ use serde_json::{Map, Value};
 /// The keys whose contents are filled in.
 const FILLED_KEYS: [&str; 2] = ["volumes", "file_mounts"];
 
+/// Maximum number of bytes to fill in. A body of some megabytes could have a million references to a long variable.
+const MAX_FILLED_BYTES: usize = 1 << 20;
+
 /// Fills in `$NAME` and `${NAME}`. Names that are not in `envs` stay as they are, as in SkyPilot.
 pub(super) fn fill_variables(body: &Value) -> Cow<'_, Value> {
     let Some(envs) = body["envs"].as_object() else {
         return Cow::Borrowed(body);
     };
+    let mut variables = Variables {
+        envs,
+        budget: MAX_FILLED_BYTES,
+    };
     let mut filled = Cow::Borrowed(body);
     for key in FILLED_KEYS {
         if has_dollar(&body[key]) {
-            filled.to_mut()[key] = fill_value(&body[key], envs);
+            filled.to_mut()[key] = variables.fill_value(&body[key]);
         }
     }
     filled
@@ -30,35 +37,53 @@ fn has_dollar(value: &Value) -> bool {
     }
 }
 
-fn fill_value(value: &Value, envs: &Map<String, Value>) -> Value {
-    match value {
-        Value::String(text) => fill_text(text, envs).into(),
-        Value::Array(items) => items.iter().map(|item| fill_value(item, envs)).collect(),
-        Value::Object(fields) => {
-            let fields = fields.iter();
-            fields
-                .map(|(key, value)| (fill_text(key, envs), fill_value(value, envs)))
-                .collect()
-        }
-        other => other.clone(),
-    }
+/// The variables to fill in.
+struct Variables<'a> {
+    envs: &'a Map<String, Value>,
+    /// How many more bytes may be filled in. References beyond it stay as they are.
+    budget: usize,
 }
 
-fn fill_text(text: &str, envs: &Map<String, Value>) -> String {
-    let mut filled = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        filled.push_str(&rest[..at]);
-        rest = &rest[at..];
-        let (reference, name) = reference(rest);
-        match envs.get(name) {
-            Some(Value::String(value)) => filled.push_str(value),
-            Some(Value::Number(value)) => filled.push_str(&value.to_string()),
-            _ => filled.push_str(reference),
+impl Variables<'_> {
+    fn fill_value(&mut self, value: &Value) -> Value {
+        match value {
+            Value::String(text) => self.fill_text(text).into(),
+            Value::Array(items) => items.iter().map(|item| self.fill_value(item)).collect(),
+            Value::Object(fields) => {
+                let fields = fields.iter();
+                fields
+                    .map(|(key, value)| (self.fill_text(key), self.fill_value(value)))
+                    .collect()
+            }
+            other => other.clone(),
         }
-        rest = &rest[reference.len()..];
     }
-    filled + rest
+
+    fn fill_text(&mut self, text: &str) -> String {
+        let mut filled = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(at) = rest.find('$') {
+            filled.push_str(&rest[..at]);
+            let (reference, name) = reference(&rest[at..]);
+            match self.value(name) {
+                Some(value) => filled.push_str(&value),
+                None => filled.push_str(reference),
+            }
+            rest = &rest[at + reference.len()..];
+        }
+        filled + rest
+    }
+
+    /// The value of a variable, unless the budget is used up.
+    fn value(&mut self, name: &str) -> Option<Cow<'_, str>> {
+        let value = match self.envs.get(name)? {
+            Value::String(text) => Cow::Borrowed(text.as_str()),
+            Value::Number(number) => Cow::Owned(number.to_string()),
+            _ => return None,
+        };
+        self.budget = self.budget.checked_sub(value.len())?;
+        Some(value)
+    }
 }
 
 /// The reference at the start of a text that begins with `$`, and the name in it, which may be empty.
@@ -95,5 +120,12 @@ mod tests {
             json!({"/data/3": "data-x", "/a": {"name": "data", "sub_path": "$OTHER/${X:-1}$"}})
         );
         assert_eq!(filled["run"], "echo $BUCKET");
+    }
+
+    #[test]
+    fn a_long_variable_is_not_filled_in_a_million_times() {
+        let body = json!({"envs": {"A": "x".repeat(100_000)}, "volumes": {"/a": "$A".repeat(1_000_000)}});
+        let filled = fill_variables(&body);
+        assert!(filled["volumes"]["/a"].as_str().unwrap().len() < 4_000_000);
     }
 }
