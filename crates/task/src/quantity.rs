@@ -84,17 +84,20 @@ impl Quantity {
         parsed.check_limit()
     }
 
-    /// This number of GiB for each of `cpus`.
-    #[must_use]
-    pub fn gibibytes_times(&self, cpus: &Self) -> Self {
+    /// This number of GiB for each of `cpus`. The error is a message for the user.
+    pub fn gibibytes_times(&self, cpus: &Self) -> Result<Self, String> {
         let bytes = (self.nanos / NANOS_PER_MILLI)
             .saturating_mul(cpus.nanos / NANOS_PER_MILLI)
             .saturating_mul(1 << 30);
-        let bytes = (bytes / 1_000_000).min(MAX_BYTES);
-        Self {
+        let bytes = bytes / 1_000_000;
+        if bytes < MIN_MEMORY_BYTES {
+            return Err("memory must be at least 1 MiB".to_owned());
+        }
+        let memory = Self {
             text: bytes.to_string(),
             nanos: bytes.saturating_mul(NANOS_PER_UNIT),
-        }
+        };
+        memory.check_limit()
     }
 
     /// The quantity in a form that Kubernetes accepts.

@@ -135,7 +135,7 @@ const FLAG_SUGGESTIONS: &[(CommandScope, &[&str], &str)] = &[
     (
         SUBMIT,
         &["--num-jobs"],
-        "submit the task in a loop, e.g., `for i in 1 2 3; do k8s-cli jobs submit -d task.yaml --env RANK=$i; done`",
+        "submit the task in a loop, e.g., `for i in 1 2 3; do k8s-cli jobs submit -d task.yaml --env INDEX=$i; done`",
     ),
     (
         JOBS,

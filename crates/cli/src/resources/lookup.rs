@@ -42,7 +42,9 @@ pub(crate) async fn get<T: Resource>(client: &Client, id: &str) -> Result<WithRa
 pub(crate) enum Ambiguity {
     /// For commands that only read: take the newest one of this name, and say so.
     TakesNewest,
-    /// For commands that delete: report the candidates. They don't accept a short prefix of an ID either.
+    /// Report the candidates.
+    NeedsId,
+    /// For commands that delete: the same, and don't accept a short prefix of an ID either.
     IsAnError,
 }
 
@@ -102,7 +104,7 @@ pub(crate) async fn find_all<T: Resource>(
 fn select<T: Resource>(mut resources: Vec<WithRaw<T>>, reference: &str, ambiguity: Ambiguity) -> Result<WithRaw<T>> {
     let kind = T::KIND;
     let min_prefix = match ambiguity {
-        Ambiguity::TakesNewest => 1,
+        Ambiguity::TakesNewest | Ambiguity::NeedsId => 1,
         Ambiguity::IsAnError => MIN_PREFIX_TO_DELETE,
     };
     let matchers: [&dyn Fn(&T) -> bool; 3] = [

@@ -166,17 +166,22 @@ fn without_nulls(mut document: YamlDocument) -> YamlDocument {
 /// What to type instead, if the argument is a script or a command and not a task file.
 fn not_a_task_file(path: &Path) -> Option<String> {
     let name = path.display().to_string();
+    let quoted = shlex::try_quote(&name).ok()?;
     let extension = path.extension().and_then(|extension| extension.to_str());
     let command = match extension {
         Some("yaml" | "yml" | "json") => return None,
-        _ if name.contains(char::is_whitespace) => format!("'{name}'"),
-        Some("py") => format!("python3 {name}"),
-        Some("sh") => format!("bash {name}"),
+        Some("py") => format!("python3 {quoted}"),
+        Some("sh") => format!("bash {quoted}"),
         _ if path.exists() => return None,
-        _ => name.clone(),
+        _ => quoted.to_string(),
+    };
+    let reason = if path.exists() {
+        "is not a task file"
+    } else {
+        "does not exist"
     };
     Some(format!(
-        "`{name}` is not a task file; to run a command, use `k8s-cli jobs submit -- {command}`"
+        "`{name}` {reason}; to run a command, use `k8s-cli jobs submit -- {command}`"
     ))
 }
 

@@ -175,12 +175,14 @@ impl Overrides {
             if let Some(value) = value
                 && let Some(resources) = object_entry(body, "resources")
             {
+                remove_aliases(resources, key);
                 resources.insert(key.to_owned(), json!(value));
                 source.record_flag(&["resources", key], flag);
             }
         }
         for (key, value) in skypilot.values() {
             if let Some(resources) = object_entry(body, "resources") {
+                remove_aliases(resources, key);
                 resources.insert(key.to_owned(), value);
                 source.record_flag(&["resources", key], &format!("--{}", key.replace('_', "-")));
             }
@@ -199,6 +201,22 @@ impl Overrides {
             }
         }
         Ok(())
+    }
+}
+
+/// Removes the keys of the file that mean the same as the key that a flag sets.
+fn remove_aliases(resources: &mut Map<String, Value>, key: &str) {
+    const ALIASES: [&[&str]; 3] = [
+        &["accelerators", "gpus"],
+        &["disk_size", "ephemeral_storage"],
+        &["infra", "cloud"],
+    ];
+    let all = ALIASES.iter().find(|all| all.contains(&key));
+    for alias in all.into_iter().copied().flatten().filter(|alias| **alias != key) {
+        resources.remove(*alias);
+    }
+    if key == "infra" {
+        resources.retain(|key, _| !matches!(key.as_str(), "region" | "zone"));
     }
 }
 

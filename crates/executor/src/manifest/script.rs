@@ -35,30 +35,33 @@ pub(crate) const SETUP_DONE: &str = "/etc/k8s-cli-state/setup-done";
 /// shell by `exec`, its exports are lost.
 ///
 /// Meanwhile, bash's own messages are discarded: if the setup is killed, bash would print all of its text. `PWD` and
-/// `OLDPWD` are the setup's own, and options are reset first so that they don't act on this function.
+/// `OLDPWD` are the setup's own, and options and traps are reset first so that they don't act on this function. The pipe
+/// is written to by its path, because the setup may use the same descriptor for a file. `TMOUT` would be the timeout of
+/// `read`.
 const BEFORE_SETUP: &str = r#"exec {k8s_cli_pipe}<> <(:)
-exec {k8s_cli_exports}< <(IFS= read -rd '' -u "$k8s_cli_pipe" k8s_cli_text; printf '%s\0' "$k8s_cli_text")
+exec {k8s_cli_exports}< <(TMOUT= IFS= read -rd '' -u "$k8s_cli_pipe" k8s_cli_text; printf '%s\0' "$k8s_cli_text")
 exec {k8s_cli_stderr}>&2 2>/dev/null
 (
-exec 2>&"$k8s_cli_stderr" {k8s_cli_stderr}>&-
+k8s_cli_pipe=/proc/$$/fd/$k8s_cli_pipe
+exec 2>&"$k8s_cli_stderr" {k8s_cli_stderr}>&- {k8s_cli_exports}<&-
 unset -f k8s_cli_wait
 k8s_cli_export() {
-  { set +aux; } 2>/dev/null
+  { set +aux; trap - DEBUG ERR RETURN; } 2>/dev/null
   k8s_cli_export() { return "$1"; }
   [ "$1" = 0 ] || return "$1"
-  export -n PWD OLDPWD
-  { declare -px; export -pf; printf '\0'; } >&"$k8s_cli_pipe"
+  builtin export -n PWD OLDPWD
+  { builtin declare -px; builtin export -pf; builtin printf '\0'; } >"$k8s_cli_pipe"
 }
-trap 'k8s_cli_export $?' EXIT
+trap 'k8s_cli_export "$?"' EXIT
 "#;
 
 /// Ends the node if the setup failed, and reports this as the termination message of the container. The NUL ends the
 /// other process if the setup has not written one.
-const AFTER_SETUP: &str = r#"k8s_cli_export $?
+const AFTER_SETUP: &str = r#"k8s_cli_export "$?"
 )
 k8s_cli_code=$?
 printf '\0' >&"$k8s_cli_pipe"
-IFS= read -rd '' -u "$k8s_cli_exports" k8s_cli_text
+TMOUT= IFS= read -rd '' -u "$k8s_cli_exports" k8s_cli_text
 exec 2>&"$k8s_cli_stderr" {k8s_cli_stderr}>&- {k8s_cli_pipe}>&- {k8s_cli_exports}<&-
 if [ "$k8s_cli_code" != 0 ]; then
   echo "setup failed with exit code $k8s_cli_code" >/dev/termination-log

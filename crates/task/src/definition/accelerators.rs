@@ -63,7 +63,7 @@ pub(super) fn parse_accelerators(value: &Value, validator: &mut Validator) -> Op
         );
     }
     let Value::Object(fields) = value else {
-        let text = coerce::string(value, validator)?;
+        let text = coerce::string_or_number(value, validator)?;
         return match parse_text(&text) {
             Some(accelerators) => Some(accelerators),
             None => invalid(&text, value, validator),

@@ -53,11 +53,16 @@ pub(super) fn parse_envs(value: &Value, validator: &mut Validator) -> Option<Vec
 
 /// Whether `executor` sets this variable on each node.
 pub(super) fn is_reserved_variable(name: &str) -> bool {
-    const RESERVED: [&str; 5] = [
+    const RESERVED: [&str; 10] = [
         "NODE_RANK",
         "NUM_NODES",
+        "SKYPILOT_NODE_IPS",
         "SKYPILOT_NODE_RANK",
+        "SKYPILOT_NUM_GPUS_PER_NODE",
         "SKYPILOT_NUM_NODES",
+        "SKYPILOT_SETUP_NODE_IPS",
+        "SKYPILOT_SETUP_NODE_RANK",
+        "SKYPILOT_SETUP_NUM_GPUS_PER_NODE",
         "SKYPILOT_TASK_ID",
     ];
     RESERVED.contains(&name)

@@ -32,7 +32,11 @@ pub(super) const MAX_KEY_LENGTH: usize = MAX_PREFIX_BYTES + 1 + MAX_NAME_BYTES;
 pub(super) const LABEL_VALUE_PATTERN: &str = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
 
 /// The labels that the server finds its objects by.
-const RESERVED_KEYS: [&str; 7] = [
+const RESERVED_KEYS: [&str; 10] = [
+    // Of the Job controller, and the identity of a pod at Azure.
+    "job-name",
+    "controller-uid",
+    "aadpodidbinding",
     "skypilot-task",
     "skypilot-volume",
     "task-id",
@@ -42,8 +46,17 @@ const RESERVED_KEYS: [&str; 7] = [
     "num-nodes",
 ];
 
-/// The domains whose keys have a meaning for the server or the cluster, including their subdomains.
-const RESERVED_DOMAINS: [&str; 4] = ["k8s-cli", "kubernetes.io", "k8s.io", "x-k8s.io"];
+/// The domains whose keys have a meaning for the server or the cluster, including their subdomains. With those of cloud
+/// providers, a task could choose its identity.
+const RESERVED_DOMAINS: [&str; 7] = [
+    "k8s-cli",
+    "kubernetes.io",
+    "k8s.io",
+    "x-k8s.io",
+    "amazonaws.com",
+    "azure.workload.identity",
+    "gke.io",
+];
 
 /// Labels and annotations.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -63,6 +76,11 @@ impl Metadata {
         self.labels.is_empty() && self.annotations.is_empty()
     }
 
+    /// The size of all keys and values, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        bytes(&self.labels) + bytes(&self.annotations)
+    }
+
     /// Parses `config.kubernetes.custom_metadata`.
     pub(super) fn from_value(value: &Value, validator: &mut Validator) -> Option<Self> {
         let mut fields = Fields::from_value(value, validator)?;
@@ -74,6 +92,11 @@ impl Metadata {
             annotations: annotations.unwrap_or_default(),
         })
     }
+}
+
+/// The size of all keys and values, in bytes.
+pub(super) fn bytes(entries: &BTreeMap<String, String>) -> usize {
+    entries.iter().map(|(key, value)| key.len() + value.len()).sum()
 }
 
 pub(super) fn parse_labels(value: &Value, validator: &mut Validator) -> Option<BTreeMap<String, String>> {
@@ -157,6 +180,8 @@ mod tests {
             "k8s-cli/user",
             "kueue.x-k8s.io/queue-name",
             "batch.kubernetes.io/job-name",
+            "job-name",
+            "iam.amazonaws.com/role",
         ] {
             assert!(key_error(key).unwrap().contains("reserved"), "{key}");
         }

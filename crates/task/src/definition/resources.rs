@@ -93,7 +93,13 @@ impl Resources {
             ));
         }
         let memory = match (wanted.memory, &wanted.cpus) {
-            (Some(Memory::PerCpu(factor)), Some(cpus)) => Some(factor.gibibytes_times(cpus)),
+            (Some(Memory::PerCpu(factor)), Some(cpus)) => match factor.gibibytes_times(cpus) {
+                Ok(memory) => Some(memory),
+                Err(reason) => {
+                    fields.value_error("memory", reason);
+                    None
+                }
+            },
             (Some(Memory::PerCpu(_)), None) => {
                 fields.value_error("memory", "a multiple of the CPUs requires `cpus`");
                 None

@@ -51,9 +51,14 @@ impl Variables<'_> {
             Value::Array(items) => items.iter().map(|item| self.fill_value(item)).collect(),
             Value::Object(fields) => {
                 let fields = fields.iter();
-                fields
-                    .map(|(key, value)| (self.fill_text(key), self.fill_value(value)))
-                    .collect()
+                let mut filled = Map::new();
+                for (key, value) in fields {
+                    let name = self.fill_text(key);
+                    // A key that becomes equal to another one stays as it is, so that it is reported.
+                    let name = if filled.contains_key(&name) { key.clone() } else { name };
+                    filled.insert(name, self.fill_value(value));
+                }
+                Value::Object(filled)
             }
             other => other.clone(),
         }
@@ -79,6 +84,8 @@ impl Variables<'_> {
         let value = match self.envs.get(name)? {
             Value::String(text) => Cow::Borrowed(text.as_str()),
             Value::Number(number) => Cow::Owned(number.to_string()),
+            // As in the environment of the task.
+            Value::Bool(flag) => Cow::Borrowed(if *flag { "True" } else { "False" }),
             _ => return None,
         };
         self.budget = self.budget.checked_sub(value.len())?;

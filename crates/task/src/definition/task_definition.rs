@@ -1,5 +1,6 @@
 //! The definition of a task, as a user submits it.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -10,6 +11,7 @@ use super::duration;
 use super::envs::{self, is_reserved_variable, parse_envs};
 use super::file_mounts::parse_file_mounts;
 use super::keys::TASK;
+use super::metadata;
 use super::resources::Resources;
 use super::scripts::{parse_script, parse_workdir};
 use super::substitution::fill_variables;
@@ -19,6 +21,9 @@ use crate::validation::{self, ErrorDetail, Fields, Validator, coerce};
 
 /// The maximum number of nodes per task.
 pub const MAX_NODES: u32 = 1000;
+
+/// The maximum size of mount paths, labels, and annotations together. Each of up to a thousand nodes stores them twice.
+const MAX_POD_BYTES: usize = 32 * 1024;
 
 /// A valid task.
 ///
@@ -103,12 +108,8 @@ impl TaskDefinition {
         }
         let num_nodes = check_max_nodes(num_nodes, max_nodes, value, validator)?;
         envs::check_total_bytes(&envs, value, validator)?;
-        if volumes.len() > MAX_VOLUMES {
-            let reason = format!("a task can mount at most {MAX_VOLUMES} volumes, including those of `volumes`");
-            return validator.within("file_mounts", |validator| {
-                validator.value_error(reason, &value["file_mounts"])
-            });
-        }
+        check_mounts(&volumes, value, validator)?;
+        check_pod_bytes(&volumes, &resources, &kubernetes, value, validator)?;
         for (name, _) in envs.iter().filter(|(name, _)| is_reserved_variable(name)) {
             validator.warn(format!(
                 "`envs.{name}` is ignored; the server sets this variable for each node"
@@ -128,6 +129,46 @@ impl TaskDefinition {
             warnings: Vec::new(),
         })
     }
+}
+
+/// Checks the mounts of `volumes` and `file_mounts` together.
+fn check_mounts(mounts: &[VolumeMount], body: &Value, validator: &mut Validator) -> Option<()> {
+    let mut paths = HashSet::new();
+    let duplicate = mounts.iter().find(|mount| !paths.insert(mount.path.as_str()));
+    let reason = match duplicate {
+        Some(VolumeMount { path, .. }) => format!("two volumes are mounted at `{path}`; remove one of them"),
+        None if mounts.len() > MAX_VOLUMES => {
+            format!("a task can mount at most {MAX_VOLUMES} volumes, including those of `volumes`")
+        }
+        None => return Some(()),
+    };
+    let key = if body["file_mounts"].is_null() {
+        "volumes"
+    } else {
+        "file_mounts"
+    };
+    validator.within(key, |validator| validator.value_error(reason, &body[key]))
+}
+
+/// Checks the size of what each pod and each Job contains a copy of, besides scripts and variables.
+fn check_pod_bytes(
+    mounts: &[VolumeMount],
+    resources: &Resources,
+    kubernetes: &KubernetesConfig,
+    body: &Value,
+    validator: &mut Validator,
+) -> Option<()> {
+    let mount_bytes = |mount: &VolumeMount| mount.path.len() + mount.sub_path.as_ref().map_or(0, String::len);
+    let bytes = mounts.iter().map(mount_bytes).sum::<usize>()
+        + metadata::bytes(&resources.labels)
+        + kubernetes.metadata.bytes();
+    if bytes <= MAX_POD_BYTES {
+        return Some(());
+    }
+    validator.value_error(
+        format!("mount paths, labels, and annotations exceed the limit of {MAX_POD_BYTES} bytes ({bytes} bytes)"),
+        body,
+    )
 }
 
 fn parse_num_nodes(value: &Value, validator: &mut Validator) -> Option<i64> {

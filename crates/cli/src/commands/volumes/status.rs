@@ -9,7 +9,7 @@ use crate::output::{ListView, describe_volume, print, print_item, print_items};
 use crate::resources::{Ambiguity, find_all};
 
 pub(crate) async fn run(context: &Context, args: VolumeStatusArgs) -> Result<()> {
-    let volumes = find_all::<VolumeStatus>(&context.client, &args.volumes, false, Ambiguity::IsAnError).await?;
+    let volumes = find_all::<VolumeStatus>(&context.client, &args.volumes, false, Ambiguity::NeedsId).await?;
     match (args.output.format, volumes.as_slice()) {
         (Format::Table | Format::Wide, _) => {
             let wide = args.output.format == Format::Wide;

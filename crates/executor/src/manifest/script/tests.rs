@@ -53,6 +53,11 @@ fn what_setup_exports_is_seen_in_run() {
         ("set -a; A=1", "echo $A; declare -Fx", "1\n"),
         ("export PATH=/mine:$PATH", "echo ${PATH%%:*}", "/mine\n"),
         ("export A=1; kill -9 $BASHPID", "echo never", ""),
+        ("exec 10>/dev/null; export A=1", "echo $A", "1\n"),
+        ("exec 10>&- 11>&- 12>&-; export A=1", "echo $A", "1\n"),
+        ("printf() { :; }; declare() { :; }; export A=1", "echo $A", "1\n"),
+        ("set -T; trap 'echo false >&2' DEBUG; export A=1", "echo ${A}", "1\n"),
+        ("IFS=0; export A=1", "echo $A", "1\n"),
     ] {
         prints(&json!({"setup": setup, "run": run}), expected);
     }
@@ -62,6 +67,20 @@ fn what_setup_exports_is_seen_in_run() {
 fn what_setup_exports_may_be_larger_than_a_pipe() {
     let setup = "export A=$(printf 'x%.0s' {1..100000})";
     prints(&json!({"setup": setup, "run": "echo ${#A}"}), "100000\n");
+}
+
+#[test]
+fn a_timeout_of_the_shell_does_not_end_the_wait_for_setup() {
+    let body = json!({"setup": "sleep 1.2; export A=1", "run": "echo $A"});
+    let task = TaskDefinition::parse(&body, 1).unwrap();
+    let Script::Argument(text) = script(&task) else {
+        panic!("a short script")
+    };
+    let output = Command::new("timeout")
+        .args(["20", "/bin/bash", "-c", &text])
+        .env("TMOUT", "1")
+        .output();
+    assert_eq!(output.unwrap().stdout, b"1\n");
 }
 
 #[test]
