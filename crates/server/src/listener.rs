@@ -109,7 +109,8 @@ impl ConnectionTask {
         let client = ClientInfo::identify(&stream, peer).await;
         let permit = match self.connections.assign(permit, client.id) {
             Ok(permit) => permit,
-            Err(limit) => return reject(stream, limit).await,
+            // In a box, because its buffer would be a part of the memory of every connection.
+            Err(limit) => return Box::pin(reject(stream, limit)).await,
         };
         let rejected = self.app.access.reject(&client);
         // Accounts that are not accepted must not use up the connections of those that are.
