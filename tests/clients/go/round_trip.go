@@ -73,7 +73,7 @@ func runTask(ctx context.Context, client *api.ClientWithResponses) {
 			Cpus: "0.5", Memory: "0.25Gi", DiskSize: "256GB", Ports: "8080-8090", UseSpot: true,
 		},
 		Envs:    &map[string]any{"TEXT": "text", "NUMBER": 10, "FRACTION": 0.5, "FLAG": true},
-		Volumes: &map[string]string{"/data": "data"},
+		Volumes: &map[string]any{"/data": "data"},
 		Run:     `echo "$TEXT $NUMBER $FRACTION $FLAG" > /data/file; cat /data/file`,
 	}
 	response := must(client.SubmitTaskWithResponse(ctx, &api.SubmitTaskParams{DryRun: new(true)}, task))
