@@ -9,6 +9,7 @@ use rusqlite::Connection;
 /// as long as `SQLite` lets it become before restarting it, 1,000 pages, so that transactions of the usual size fit.
 const RESERVE_BYTES: i64 = 4 << 20;
 
+/// The size of the cache while the reserve is filled, in pages.
 const FILL_CACHE_PAGES: i64 = 16;
 
 /// A table that stays empty: filling it grows the files, and emptying it leaves free pages in them.

@@ -64,6 +64,7 @@ pub(super) fn variables(submission: &Submission, rank: u32) -> Vec<EnvVar> {
         definition.num_nodes.to_string(),
         definition.resources.gpus.to_string(),
     );
+    let is_set = |wanted: &str| definition.envs.iter().any(|(name, _)| name == wanted);
     let mut ours = vec![
         variable("NODE_RANK", rank.clone()),
         variable("NUM_NODES", nodes.clone()),
@@ -82,8 +83,7 @@ pub(super) fn variables(submission: &Submission, rank: u32) -> Vec<EnvVar> {
             pod_ip_variable("MASTER_ADDR"),
             variable("MASTER_PORT", MASTER_PORT.to_string()),
         ];
-        let is_free = |ours: &EnvVar| definition.envs.iter().all(|(name, _)| *name != ours.name);
-        ours.extend(rendezvous.into_iter().filter(is_free));
+        ours.extend(rendezvous.into_iter().filter(|ours| !is_set(&ours.name)));
     }
     let copied = if is_in_config_map(submission) {
         &[]
@@ -95,8 +95,7 @@ pub(super) fn variables(submission: &Submission, rank: u32) -> Vec<EnvVar> {
         .filter(|(name, _)| ours.iter().all(|our| our.name != *name))
         .map(|(name, text)| variable(name, escape(text)));
     // Without this, Python buffers 8 KiB of output, and the log lags behind.
-    let is_set = definition.envs.iter().any(|(name, _)| name == PYTHON_UNBUFFERED);
-    let python = (!is_set).then(|| variable(PYTHON_UNBUFFERED, "1".to_owned()));
+    let python = (!is_set(PYTHON_UNBUFFERED)).then(|| variable(PYTHON_UNBUFFERED, "1".to_owned()));
     let users: Vec<EnvVar> = python.into_iter().chain(users).collect();
     users.into_iter().chain(ours).collect()
 }

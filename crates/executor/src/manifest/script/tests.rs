@@ -9,11 +9,16 @@ use task::TaskDefinition;
 use super::{Script, script};
 use crate::manifest::init_script::INIT;
 
+/// The script of a task with at most two nodes.
+fn text_of(definition: &Value) -> String {
+    match script(&TaskDefinition::parse(definition, 2).unwrap()) {
+        Script::Argument(text) => text,
+        Script::File(_) => panic!("a short script"),
+    }
+}
+
 fn run(definition: &Value) -> Output {
-    let task = TaskDefinition::parse(definition, 1).unwrap();
-    let Script::Argument(text) = script(&task) else {
-        panic!("a short script")
-    };
+    let text = text_of(definition);
     // A process that never ends would hang the test.
     Command::new("timeout")
         .args(["60", "/bin/bash", "-c", INIT, "k8s-cli", "-c", &text])
@@ -72,10 +77,7 @@ fn what_setup_exports_may_be_larger_than_a_pipe() {
 #[test]
 fn a_timeout_of_the_shell_does_not_end_the_wait_for_setup() {
     let body = json!({"setup": "sleep 1.2; export A=1", "run": "echo $A"});
-    let task = TaskDefinition::parse(&body, 1).unwrap();
-    let Script::Argument(text) = script(&task) else {
-        panic!("a short script")
-    };
+    let text = text_of(&body);
     let output = Command::new("timeout")
         .args(["20", "/bin/bash", "-c", &text])
         .env("TMOUT", "1")
@@ -157,10 +159,7 @@ fn a_setup_that_ends_the_shell_itself_has_failed_too() {
         "exec false",
         "kill -9 $BASHPID",
     ] {
-        let task = TaskDefinition::parse(&json!({"setup": setup, "run": "echo ran"}), 1).unwrap();
-        let Script::Argument(text) = script(&task) else {
-            panic!("a short script")
-        };
+        let text = text_of(&json!({"setup": setup, "run": "echo ran"}));
         let text = text.replace(message, "/dev/stderr");
         let output = Command::new("/bin/bash").args(["-c", &text]).output().unwrap();
         assert!(
@@ -186,10 +185,7 @@ fn a_folder_with_spaces_or_variables_is_entered() {
         &json!({"workdir": "~", "run": "[ \"$PWD\" = ~ ] && echo home"}),
         "home\n",
     );
-    let task = TaskDefinition::parse(&json!({"workdir": "~/k8s-cli test", "run": "pwd"}), 1).unwrap();
-    let Script::Argument(text) = script(&task) else {
-        panic!("a short script")
-    };
+    let text = text_of(&json!({"workdir": "~/k8s-cli test", "run": "pwd"}));
     let output = Command::new("/bin/bash")
         .args(["-c", &text])
         .env("HOME", "/tmp")
@@ -326,10 +322,7 @@ fn options_of_the_setup_do_not_end_the_waiting() {
     std::fs::create_dir(&dir).unwrap();
     let place = dir.to_str().unwrap();
     let body = json!({"num_nodes": 2, "setup": "set -euo pipefail", "run": "echo \"ran $SKYPILOT_NODE_IPS\""});
-    let task = TaskDefinition::parse(&body, 2).unwrap();
-    let Script::Argument(text) = script(&task) else {
-        panic!("a short script")
-    };
+    let text = text_of(&body);
     let text = text
         .replace("/etc/k8s-cli-gang", place)
         .replace("/etc/k8s-cli-state", place);
