@@ -9,10 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use e2e::{Api, Backend, TaskBuilder, World, eventually, from_environment, raw};
+use e2e::{Api, Backend, Cluster, TaskBuilder, World, eventually, from_environment, raw};
 use futures::future::join_all;
 use futures::{FutureExt, StreamExt};
+use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
 use task::TaskState;
 use task::wire::TaskStatus;
 
@@ -263,6 +266,85 @@ fn time_lists(base: String, done: Arc<AtomicBool>) -> std::thread::JoinHandle<(V
         machine.sort_unstable();
         (ours, machine)
     })
+}
+
+/// Creates a cluster node that no pod is scheduled on.
+async fn create_machine(cluster: &Cluster, name: &str, labels: Value) {
+    let node = json!({
+        "metadata": {"name": name, "labels": labels},
+        "spec": {"taints": [{"key": "e2e", "effect": "NoSchedule"}]},
+    });
+    let node: Node = serde_json::from_value(node).unwrap();
+    cluster.global().create(&PostParams::default(), &node).await.unwrap();
+    let status = json!({"status": {
+        "allocatable": {"cpu": "64", "memory": "256Gi", "nvidia.com/gpu": "8", "pods": "110"},
+        "capacity": {"cpu": "64", "memory": "256Gi", "nvidia.com/gpu": "8", "pods": "110"},
+        "conditions": [{"type": "Ready", "status": "True"}],
+    }});
+    let (params, patch) = (PatchParams::default(), Patch::Merge(status));
+    cluster
+        .global::<Node>()
+        .patch_status(name, &params, &patch)
+        .await
+        .unwrap();
+}
+
+/// Runs alone, because other tests expect a cluster without GPUs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_selects_the_cluster_nodes_that_have_it() {
+    if Backend::Embedded.lacks("cluster nodes with GPUs") {
+        return;
+    }
+    const LABEL: &str = "nvidia.com/gpu.product";
+    let cluster = Cluster::connect(None).await;
+    create_machine(&cluster, "gpu-a", json!({LABEL: "NVIDIA-A100-SXM4-80GB"})).await;
+    create_machine(
+        &cluster,
+        "gpu-b",
+        json!({LABEL: "NVIDIA-L4", "cloud.google.com/gke-spot": "true"}),
+    )
+    .await;
+    let tested = AssertUnwindSafe(async {
+        let world = World::own(&[]).await;
+        let submit = async |resources: Value| {
+            let task = json!({"run": "true", "resources": resources});
+            world.api.post("/tasks/submit?dry_run=true", &task).await
+        };
+        let answer = submit(json!({"accelerators": ["L4:2", "T4:8"], "use_spot": true}))
+            .await
+            .ok();
+        let pod = &answer["manifests"][0]["spec"]["template"]["spec"];
+        let affinity = &pod["affinity"]["nodeAffinity"];
+        let required = &affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"];
+        assert_eq!(
+            required[0]["matchExpressions"],
+            json!([{"key": LABEL, "operator": "In", "values": ["NVIDIA-L4"]}]),
+            "{pod}"
+        );
+        assert_eq!(pod["nodeSelector"], json!({"cloud.google.com/gke-spot": "true"}));
+        let answer = submit(json!({"accelerators": "H200:1"})).await;
+        let expected = "no cluster node has the accelerator `H200`; this cluster has A100-SXM4-80GB, L4";
+        assert!(answer.body.to_string().contains(expected), "{answer:?}");
+        // The scheduler takes the affinity: the only fitting node has a taint that the task does not tolerate.
+        let id = world
+            .api
+            .submit(&json!({"run": "true", "resources": {"accelerators": "A100:1"}}))
+            .await;
+        let status = world.api.wait_for_reason(&id, "Unschedulable").await;
+        let message = status.message.unwrap();
+        assert!(message.contains("untolerated taint"), "{message}");
+        let _ = world.api.stop(&id).await.ok();
+    })
+    .catch_unwind()
+    .await;
+    for name in ["gpu-a", "gpu-b"] {
+        cluster
+            .global::<Node>()
+            .delete(name, &DeleteParams::default())
+            .await
+            .unwrap();
+    }
+    tested.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 
 mod accounts; // Other accounts of the machine.
 mod background; // What the background server inherits.
+mod cancel; // Canceled tasks.
 mod command_line; // The CLI on a real server.
 mod command_line_logs; // The CLI and logs.
 mod command_line_output; // The exact output of the CLI, at several widths.
@@ -16,6 +17,7 @@ mod faults; // Killed servers, unavailable clusters, many followers.
 mod foreign_objects; // Objects of other clients with our labels.
 mod full_disks; // The disk of the state directory is full.
 mod gang; // The nodes of a task start together, know each other, and end together.
+mod gpus; // Accelerators by model, and alternatives.
 mod hostile; // Other programs on the port, proxies, and malicious servers.
 mod http; // HTTP as load balancers, proxies, browsers, and caches use it.
 mod idempotency; // Repeated requests.
@@ -28,6 +30,7 @@ mod operations; // Health, metrics, documents, startup, and shutdown of the serv
 mod power_cuts; // Power cuts.
 mod proxies; // The recipes for nginx, Caddy, and HAProxy.
 mod responses; // The shapes of response bodies.
+mod secrets; // Secrets of a task.
 mod shared_cluster; // Effects of a shared cluster: webhooks, sidecars, disruptions, quotas, policies.
 mod state_directory; // The owner of the state directory, and unknown contents.
 mod states; // Why a task is pending or has failed.

@@ -89,10 +89,23 @@ impl TaskSource {
             [] => message.to_owned(),
             path => format!("`{}`: {message}", path.join(".")),
         };
-        let location = self.file.as_ref().map(|file| Location {
+        let Some(file) = &self.file else {
+            let location = None;
+            return Diagnostic { message, location };
+        };
+        let range = file.range_to_mark(path, mark);
+        if path.first().is_some_and(|key| key == "secrets") {
+            // The line may contain the secret.
+            let line = 1 + file.text[..range.start].matches('\n').count();
+            return Diagnostic {
+                message: format!("`{}:{line}`: {message}", file.name),
+                location: None,
+            };
+        }
+        let location = Some(Location {
             file_name: file.name.clone(),
             text: file.text.clone(),
-            range: file.range_to_mark(path, mark),
+            range,
         });
         Diagnostic { message, location }
     }

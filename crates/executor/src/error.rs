@@ -86,6 +86,12 @@ pub enum Error {
         /// The name of the volume in the task.
         volume: String,
     },
+    /// No cluster node has what a task asks for, e.g., the model of a GPU.
+    #[error("{}", reasons.join("; "))]
+    Unplaceable {
+        /// Why each alternative of the task's resources cannot be used.
+        reasons: Vec<String>,
+    },
     /// The same `Idempotency-Key` was submitted with a different task.
     #[error("the Idempotency-Key was already used for a different task; use a new key")]
     IdempotencyKeyReused,
@@ -112,6 +118,17 @@ pub enum Error {
     SubmitDeadline {
         /// The time limit of the submit.
         limit: Duration,
+    },
+    /// Other servers changed a task whenever it was about to be canceled.
+    #[error("the task changed at the same time; try again")]
+    CancelConflict,
+    /// Some of several tasks could not be canceled.
+    #[error("canceled {cancelled} tasks; could not cancel {}", failures.join("; "))]
+    CancelAll {
+        /// How many were canceled.
+        cancelled: usize,
+        /// The others, each as ``task `ID`: reason``.
+        failures: Vec<String>,
     },
     /// Some of several tasks could not be stopped.
     #[error("stopped {stopped} tasks; could not stop {}", failures.join("; "))]

@@ -16,9 +16,11 @@ use tokio_util::task::TaskTracker;
 use crate::cache::{Cache, Counts, Health, TaskSnapshot, Volume};
 use crate::controller::ControllerContext;
 use crate::error::Error;
+use crate::gang::CancelOutcome;
 use crate::kubernetes::ApiClient;
 use crate::logs::{LogOptions, LogStreams, LogTruncated};
 use crate::permissions::Permissions;
+use crate::placement::{Inventory, Machine};
 use crate::settings::Settings;
 use crate::submit::{DryRun, SubmitRequest, Submitted};
 use crate::{cache, cluster_nodes, gang, orphans, permissions, stop, submit, ttl, volumes};
@@ -41,6 +43,7 @@ pub struct Executor {
     permissions: Arc<Permissions>,
     logs: LogStreams,
     settings: Arc<Settings>,
+    inventory: Arc<Inventory>,
     stop: CancellationToken,
     tracker: TaskTracker,
 }
@@ -75,6 +78,7 @@ impl Executor {
             health: Arc::default(),
             permissions,
             settings: Arc::new(settings),
+            inventory: Arc::default(),
             stop: CancellationToken::new(),
             tracker: TaskTracker::new(),
         };
@@ -125,7 +129,8 @@ impl Executor {
     /// The cluster nodes. Listing them needs a cluster-wide permission that the server may lack.
     pub async fn cluster_nodes(&self) -> Result<Vec<ClusterNode>, Error> {
         let nodes = self.client.nodes().await?;
-        Ok(nodes.iter().map(cluster_nodes::summarize).collect())
+        let machines = nodes.into_iter().map(Machine::from_resource);
+        Ok(machines.map(|machine| cluster_nodes::summarize(&machine)).collect())
     }
 
     /// Whether the cache is recent enough to answer from.
@@ -162,21 +167,22 @@ impl Executor {
     /// Submits a task: creates all of its objects, or none. Continues even if the caller drops the future.
     ///
     /// # Errors
-    /// [`Error::VolumeNotFound`], [`Error::IdempotencyKeyReused`], or a rejection by Kubernetes.
+    /// [`Error::VolumeNotFound`], [`Error::Unplaceable`], [`Error::IdempotencyKeyReused`], or a rejection by Kubernetes.
     pub async fn submit(&self, request: SubmitRequest) -> Result<Submitted, Error> {
         self.health.check()?;
-        let ((client, cache), settings) = (self.handles(), Arc::clone(&self.settings));
-        self.run_to_completion(async move { submit::submit(&client, &cache, request, &settings).await })
-            .await
+        let (client, cache) = self.handles();
+        let (inventory, settings) = (Arc::clone(&self.inventory), Arc::clone(&self.settings));
+        let submit = async move { submit::submit(&client, &cache, &inventory, request, &settings).await };
+        self.run_to_completion(submit).await
     }
 
     /// The objects that a submit would create, validated by Kubernetes. Creates nothing.
     ///
     /// # Errors
-    /// [`Error::VolumeNotFound`], or a rejection by Kubernetes.
+    /// [`Error::VolumeNotFound`], [`Error::Unplaceable`], or a rejection by Kubernetes.
     pub async fn dry_run(&self, request: SubmitRequest) -> Result<DryRun, Error> {
         self.health.check()?;
-        submit::dry_run(&self.client, &self.cache, request, &self.settings).await
+        submit::dry_run(&self.client, &self.cache, &self.inventory, request, &self.settings).await
     }
 
     /// The task with this ID, if it belongs to the user.
@@ -221,6 +227,32 @@ impl Executor {
             .collect();
         let (client, cache) = self.handles();
         self.run_to_completion(async move { stop::stop_all(&client, &cache, tasks).await })
+            .await
+    }
+
+    /// Cancels a task of this user: ends its nodes, and keeps its status and log.
+    ///
+    /// # Errors
+    /// [`Error::CancelConflict`], or a rejection by Kubernetes.
+    pub async fn cancel(&self, user: &UserName, id: &str) -> Result<CancelOutcome, Error> {
+        let Some(snapshot) = self.task(user, id)? else {
+            return Ok(CancelOutcome::NotFound);
+        };
+        let (client, cache) = self.handles();
+        self.run_to_completion(async move { gang::cancel(&client, &cache, &snapshot.key).await })
+            .await
+    }
+
+    /// Cancels the unfinished tasks of one user, or of all users. Returns how many.
+    ///
+    /// # Errors
+    /// [`Error::CancelAll`] if some could not be canceled.
+    pub async fn cancel_all(&self, user: Option<&UserName>) -> Result<usize, Error> {
+        let is_unfinished = |snapshot: &TaskSnapshot| !snapshot.state.is_final() && !snapshot.terminating;
+        let tasks = self.tasks(user)?.into_iter();
+        let tasks = tasks.filter(|(_, snapshot)| is_unfinished(snapshot)).collect();
+        let (client, cache) = self.handles();
+        self.run_to_completion(async move { gang::cancel_all(&client, &cache, tasks).await })
             .await
     }
 

@@ -9,7 +9,7 @@ use crate::tokens;
 
 /// Marks the way in which a fingerprint is computed. Change it whenever an existing definition gets another one, e.g.,
 /// because a field is renamed: the test below fails then.
-const VERSION: &str = "v1.";
+const VERSION: &str = "v2.";
 
 /// A hash of a task definition, stored in an annotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn the_fingerprint_of_a_definition_stays_the_same_across_versions() {
-        insta::assert_snapshot!(fingerprint(&json!({ "run": "true" })), @"v1.c6ebab623c54872fe40270673eb624ac33b359cc4c07ab00ad92a4b0");
+        insta::assert_snapshot!(fingerprint(&json!({ "run": "true" })), @"v2.e5b4476988ebd7278514ed2962f4629f64edcba9b7ad20799f50da54");
         let body = json!({
             "name": "train",
             "workdir": "/data",
@@ -69,12 +69,12 @@ mod tests {
             "max_duration": "1h30m",
             "config": { "kubernetes": { "provision_timeout": 600, "kueue": { "local_queue_name": "gpus" } } },
         });
-        insta::assert_snapshot!(fingerprint(&body), @"v1.8832a8954b30755574c9f046cae43fe7c949529f20c5ff6ca6405da0");
+        insta::assert_snapshot!(fingerprint(&body), @"v2.dbb44ce0cd940e1ae413d1ccb540be8bcb799d0c527d1fe25a874b03");
     }
 
     #[test]
     fn warnings_are_not_part_of_the_fingerprint() {
-        let with_warnings = json!({ "run": "true", "file_mounts": { "/a": "./a" }, "resources": { "use_spot": true } });
+        let with_warnings = json!({ "run": "true", "file_mounts": { "/a": "./a" }, "resources": { "ports": 80 } });
         assert_eq!(fingerprint(&with_warnings), fingerprint(&json!({ "run": "true" })));
     }
 

@@ -60,9 +60,11 @@ pub const GANG_SETUP: &str = "start,setup";
 pub const NODE_IPS: &str = "k8s-cli/node-ips";
 /// On a pod: the setup of all nodes has ended. Opens the run gate.
 pub const RUN: &str = "k8s-cli/run";
-/// On a pod or Job that was ended because another node failed: the rank of that node.
+/// On a pod or Job that the server ended: why (`cache::EndCause`).
 pub const ENDED_BECAUSE_OF: &str = "k8s-cli/ended-because-of-node";
 
+/// On the Job of a task without an owner that its user canceled.
+pub const CANCELLED: &str = "k8s-cli/cancelled";
 /// On a Job or pod that was ended because other containers outlived the task's container: the exit code of that
 /// container.
 pub const EXIT_CODE: &str = "k8s-cli/exit-code";

@@ -21,6 +21,7 @@ mod names;
 mod namespace;
 mod orphans;
 mod permissions;
+mod placement;
 mod rollback;
 mod settings;
 mod stop;
@@ -34,6 +35,7 @@ mod volumes;
 pub use cache::{Counts, TaskSnapshot};
 pub use error::Error;
 pub use executor::Executor;
+pub use gang::CancelOutcome;
 /// A connection to Kubernetes, so that the crates above need not depend on `kube`.
 pub use kube::Client as KubeClient;
 pub use kubernetes::{ObjectRef, client, connect};

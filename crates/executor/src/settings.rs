@@ -18,6 +18,8 @@ pub struct Settings {
     pub defaults: Defaults,
     /// Settings for the pods of all tasks.
     pub pods: PodSettings,
+    /// Whether cluster nodes are added for tasks that no present one can run.
+    pub is_autoscaled: bool,
     /// Which PersistentVolumeClaims without a user a task may mount.
     pub shared_claims: SharedClaims,
     /// The longest time after which a node notices a change of its pod: [`KUBELET_SYNC_DELAY`] for kubelets, and zero

@@ -19,6 +19,7 @@ use crate::fingerprint::Fingerprint;
 use crate::kubernetes::{self, ApiClient, ConfigMap, ObjectRef, OwnerReference};
 use crate::labels;
 use crate::manifest::{self, Submission};
+use crate::placement::{Inventory, Placement, choose};
 use crate::rollback::{SubmitOutcome, resolve_outcome, roll_back};
 use crate::settings::Settings;
 use crate::tokens;
@@ -59,13 +60,14 @@ pub struct SubmitRequest {
 pub struct Submitted {
     /// The ID of the task.
     pub id: String,
-    /// Warnings from the Kubernetes API.
+    /// Warnings about the cluster nodes that the task may use, and those of the Kubernetes API.
     pub warnings: Vec<String>,
 }
 
 pub(crate) async fn submit(
     client: &ApiClient,
     cache: &Cache,
+    inventory: &Inventory,
     request: SubmitRequest,
     settings: &Settings,
 ) -> Result<Submitted, Error> {
@@ -83,14 +85,19 @@ pub(crate) async fn submit(
         settings.shared_claims,
     );
     let claims = claims.await?;
+    let placement = place(client, inventory, &request.definition, settings).await?;
     for _ in 0..TRIES {
-        let submission = submission(&request, settings, claims.clone(), fingerprint.clone(), client.now());
+        let placed = (claims.clone(), placement.clone());
+        let submission = submission(&request, settings, placed, fingerprint.clone(), client.now());
         // The create would not notice another task with this ID, because object names also contain the task name.
         if cache.contains_id(submission.id.as_str()) {
             continue;
         }
         match try_submit(client, cache, &submission).await? {
-            TryOutcome::Submitted(submitted) => return Ok(submitted),
+            TryOutcome::Submitted(mut submitted) => {
+                submitted.warnings.splice(0..0, placement.warnings);
+                return Ok(submitted);
+            }
             TryOutcome::KeyReused => return Err(Error::IdempotencyKeyReused),
             TryOutcome::TryAgain => {}
         }
@@ -108,12 +115,15 @@ pub struct DryRun {
     pub objects: Vec<Value>,
     /// How many Jobs were left out.
     pub left_out: u32,
+    /// Warnings about the cluster nodes that the task may use.
+    pub warnings: Vec<String>,
 }
 
 /// Builds the objects that a submit would create and validates them on the Kubernetes API, without creating anything.
 pub(crate) async fn dry_run(
     client: &ApiClient,
     cache: &Cache,
+    inventory: &Inventory,
     request: SubmitRequest,
     settings: &Settings,
 ) -> Result<DryRun, Error> {
@@ -126,7 +136,15 @@ pub(crate) async fn dry_run(
         settings.shared_claims,
     );
     let fingerprint = Fingerprint::of(&request.definition)?;
-    let submission = submission(&request, settings, claims.await?, fingerprint, client.now());
+    let placement = place(client, inventory, &request.definition, settings).await?;
+    let warnings = placement.warnings.clone();
+    let submission = submission(
+        &request,
+        settings,
+        (claims.await?, placement),
+        fingerprint,
+        client.now(),
+    );
     // Validating one Job is enough: they differ only in their rank.
     let first = manifest::job(&submission, 0, None);
     client.validate(ACTION, &first).await?;
@@ -145,6 +163,9 @@ pub(crate) async fn dry_run(
     if let Some(environment) = manifest::environment(&submission, None) {
         objects.push(to_json(&environment)?);
     }
+    for secret in manifest::secrets(&submission, None) {
+        objects.push(to_json(&manifest::redacted(secret))?);
+    }
     if submission.definition.num_nodes > 1 {
         objects.push(to_json(&manifest::service(&submission, None))?);
     }
@@ -154,7 +175,31 @@ pub(crate) async fn dry_run(
     Ok(DryRun {
         objects,
         left_out: num_nodes - shown,
+        warnings,
     })
+}
+
+/// Chooses the cluster nodes that the task may use. Lists them only if that depends on them.
+async fn place(
+    client: &ApiClient,
+    inventory: &Inventory,
+    definition: &TaskDefinition,
+    settings: &Settings,
+) -> Result<Placement, Error> {
+    let resources = &definition.resources;
+    let is_selective = definition.alternatives.is_some() || resources.spot || resources.accelerators.is_some();
+    if !is_selective && resources.cpus.is_none() && resources.memory.is_none() {
+        return Ok(Placement {
+            resources: resources.clone(),
+            ..Placement::default()
+        });
+    }
+    let machines = match inventory.machines(client).await {
+        // The amounts of CPU and memory only cause warnings.
+        Err(_) if !is_selective => None,
+        machines => machines?,
+    };
+    choose(definition, machines.as_deref(), settings.is_autoscaled)
 }
 
 fn to_json(object: &impl Serialize) -> Result<Value, Error> {
@@ -174,7 +219,7 @@ enum TryOutcome {
 fn submission(
     request: &SubmitRequest,
     settings: &Settings,
-    claims: Vec<String>,
+    (claims, placement): (Vec<String>, Placement),
     fingerprint: Fingerprint,
     now: Timestamp,
 ) -> Submission {
@@ -186,8 +231,12 @@ fn submission(
         name: name.unwrap_or_else(|| Name::generate("task", &id)),
         id,
         user: request.user.clone(),
-        definition: request.definition.clone(),
+        definition: TaskDefinition {
+            resources: placement.resources.clone(),
+            ..request.definition.clone()
+        },
         claims,
+        placement,
         created_at: now,
         token: key.map_or_else(random, |key| tokens::key_token(&request.user, key)),
         try_token: random(),
@@ -353,6 +402,8 @@ async fn create_jobs_and_commit(
         .map(|rank| create_job(client, submission, rank, &reference))
         .buffer_unordered(CONCURRENT_CREATES)
         .try_collect::<Vec<_>>();
+    // A pod whose Secret is missing is retried by the kubelet only after seconds, so Secrets come first.
+    create_secrets(client, submission, &reference).await?;
     let (jobs, (), ()) = tokio::try_join!(
         jobs,
         create_environment(client, submission, &reference),
@@ -386,6 +437,17 @@ async fn create_environment(client: &ApiClient, submission: &Submission, owner: 
         )
         .await?;
     created.map(drop).ok_or(Error::NoFreeId { tries: 1 })
+}
+
+/// Creates the Secrets of the task, if it has any.
+async fn create_secrets(client: &ApiClient, submission: &Submission, owner: &OwnerReference) -> Result<(), Error> {
+    for secret in manifest::secrets(submission, Some(owner)) {
+        let created = client
+            .create("create a Secret of the task", &secret, &mut Vec::new())
+            .await?;
+        created.map(drop).ok_or(Error::NoFreeId { tries: 1 })?;
+    }
+    Ok(())
 }
 
 /// Creates the Service for host names. Host names are optional: if Kubernetes rejects the Service (RBAC, quota,

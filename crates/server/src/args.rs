@@ -111,6 +111,10 @@ pub struct Args {
     #[arg(long, env = "K8S_CLI_API_SERVICE_ACCOUNT", value_name = "NAME")]
     pub service_account: Option<String>,
 
+    /// Cluster nodes are added on demand: accept tasks that no present node can run.
+    #[arg(long, env = "K8S_CLI_API_AUTOSCALED", value_parser = BoolishValueParser::new())]
+    pub autoscaled: bool,
+
     /// PersistentVolumeClaims without an owner that tasks may mount.
     #[arg(long, env = "K8S_CLI_API_SHARED_CLAIMS", value_enum, default_value_t = SharedClaimsChoice::Any)]
     pub shared_claims: SharedClaimsChoice,

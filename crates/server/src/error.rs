@@ -92,9 +92,14 @@ fn executor_error_response(operation: &'static str, user: &str, error: &Error) -
             let loc = ["body", "volumes", path].map(LocItem::from);
             validation_error_response(&[ErrorDetail::value_error(loc, error.to_string(), json!(volume))])
         }
-        Error::IdempotencyKeyReused | Error::IdempotencyKeyTaken | Error::IdempotencyKeyTerminating => {
-            error_response(StatusCode::CONFLICT, &error.to_string())
+        Error::Unplaceable { .. } => {
+            let loc = ["body", "resources"].map(LocItem::from);
+            validation_error_response(&[ErrorDetail::value_error(loc, error.to_string(), json!(null))])
         }
+        Error::CancelConflict
+        | Error::IdempotencyKeyReused
+        | Error::IdempotencyKeyTaken
+        | Error::IdempotencyKeyTerminating => error_response(StatusCode::CONFLICT, &error.to_string()),
         // Log no backtrace: nothing in this process failed, and every request ends here while kube-apiserver is down.
         Error::OutOfSync { .. } => {
             tracing::warn!(operation, user, %error, "request failed");
@@ -112,6 +117,7 @@ fn executor_error_response(operation: &'static str, user: &str, error: &Error) -
         | Error::NoFreeId { .. }
         | Error::SubmitDeadline { .. }
         | Error::StopAll { .. }
+        | Error::CancelAll { .. }
         | Error::Encoding { .. }
         | Error::Internal { .. } => {
             let causes = join_causes(error);
@@ -190,6 +196,7 @@ mod tests {
             volume: "x".to_owned(),
         };
         assert_eq!(status(volume), 422);
+        assert_eq!(status(Error::Unplaceable { reasons: Vec::new() }), 422);
         assert_eq!(status(Error::IdempotencyKeyReused), 409);
         assert_eq!(
             status(Error::OutOfSync {

@@ -21,7 +21,7 @@ use crate::app::AppState;
 use crate::compression::{CompressionLimit, compress};
 use crate::conditional::answer_conditionally;
 use crate::error::error_response;
-use crate::handlers::{docs, health, logs, nodes, tasks, volumes};
+use crate::handlers::{cancel, docs, health, logs, nodes, tasks, volumes};
 use crate::paths::{answers_head, is_known_path, is_page};
 use crate::telemetry::request::trace_request;
 
@@ -50,12 +50,14 @@ pub(crate) fn api() -> (Router<AppState>, OpenApi) {
 
 fn resource_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
-        // Tasks. axum matches the static segments `submit` and `stop` before a task ID.
+        // Tasks. axum matches the static segments `submit`, `stop`, and `cancel` before a task ID.
         .routes(routes!(tasks::submit_task))
         .routes(routes!(tasks::stop_all_tasks))
+        .routes(routes!(cancel::cancel_all_tasks))
         .routes(routes!(tasks::list_tasks))
         .routes(routes!(tasks::get_task_status))
         .routes(routes!(tasks::stop_task))
+        .routes(routes!(cancel::cancel_task))
         .routes(routes!(logs::stream_task_logs))
         // Volumes.
         .routes(routes!(volumes::create_volume))

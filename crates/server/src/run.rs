@@ -121,6 +121,7 @@ fn settings(args: &Args, backend: &Backend) -> Settings {
             },
             service_account: args.service_account.clone(),
         },
+        is_autoscaled: args.autoscaled,
         shared_claims: match args.shared_claims {
             SharedClaimsChoice::Any => SharedClaims::Any,
             SharedClaimsChoice::Labelled => SharedClaims::Labeled,

@@ -36,7 +36,7 @@ Exit codes:
   4    permission denied by the server or a proxy
   5    server unreachable, or not a k8s-cli server
   100  `jobs submit`: the task failed
-  103  the task was stopped
+  103  the task was canceled or stopped
   124  `jobs wait` timed out
   130  interrupted with Ctrl-C
   With --exit-code, the exit code of the task

@@ -23,8 +23,10 @@ pub(crate) enum JobsCommand {
     #[command(visible_alias = "describe")]
     Status(StatusArgs),
     /// Stop tasks and delete their status and logs. Processes receive SIGTERM, then SIGKILL after 30 seconds.
-    #[command(visible_aliases = ["rm", "cancel"], alias = "delete")]
+    #[command(visible_alias = "rm", alias = "delete")]
     Stop(StopArgs),
+    /// Cancel tasks and keep their status and logs. Processes receive SIGTERM, then SIGKILL after 30 seconds.
+    Cancel(CancelArgs),
     /// Print the combined log of all nodes of a task and follow it until the task finishes.
     #[command(after_help = help::LOGS)]
     Logs(LogsArgs),
@@ -42,7 +44,7 @@ impl JobsCommand {
             Self::Submit(args) => &args.url,
             Self::Status(args) => &args.url,
             Self::Logs(args) => &args.url,
-            Self::List(_) | Self::Stop(_) | Self::Wait(_) | Self::Top(_) => return None,
+            Self::List(_) | Self::Stop(_) | Self::Cancel(_) | Self::Wait(_) | Self::Top(_) => return None,
         };
         url.short_api_url.as_deref()
     }
@@ -52,7 +54,7 @@ impl JobsCommand {
             Self::Submit(args) => args.output,
             Self::List(args) => Some(args.format.format()),
             Self::Status(args) => Some(args.output.format),
-            Self::Stop(_) | Self::Logs(_) | Self::Wait(_) | Self::Top(_) => None,
+            Self::Stop(_) | Self::Cancel(_) | Self::Logs(_) | Self::Wait(_) | Self::Top(_) => None,
         }
     }
 }
@@ -220,6 +222,33 @@ pub(crate) struct StopArgs {
     /// With --all, stop the tasks of all users.
     #[arg(short = 'u', long, requires = "all", conflicts_with = "tasks")]
     pub all_users: bool,
+
+    /// Don't ask for confirmation.
+    #[arg(short, long)]
+    pub yes: bool,
+
+    /// Treat "task not found" as success.
+    #[arg(long)]
+    pub ignore_not_found: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CancelArgs {
+    /// Task IDs, ID prefixes, or names.
+    #[arg(required_unless_present_any = ["all", "name"], conflicts_with = "all", value_name = "TASK")]
+    pub tasks: Vec<String>,
+
+    /// Cancel all of your unfinished tasks.
+    #[arg(short, long)]
+    pub all: bool,
+
+    /// With --all, cancel the tasks of all users.
+    #[arg(short = 'u', long, requires = "all", conflicts_with = "tasks")]
+    pub all_users: bool,
+
+    // A flag of `sky jobs cancel`.
+    #[arg(short, long, hide = true, conflicts_with = "all")]
+    pub name: Option<String>,
 
     /// Don't ask for confirmation.
     #[arg(short, long)]

@@ -24,8 +24,12 @@ const COMMAND_SUGGESTIONS: &[(&[&str], &str)] = &[
         "use `k8s-cli jobs list` to list your tasks, or `k8s-cli jobs status TASK` to show one with its nodes",
     ),
     (
-        &["cancel", "stop", "kill", "rm", "delete", "down"],
-        "use `k8s-cli jobs stop TASK` to stop a task",
+        &["cancel", "kill"],
+        "use `k8s-cli jobs cancel TASK` to cancel a task and keep its log",
+    ),
+    (
+        &["stop", "rm", "delete", "down"],
+        "use `k8s-cli jobs cancel TASK` to cancel a task and keep its log, or `k8s-cli jobs stop TASK` to delete it",
     ),
     (&["wait"], "use `k8s-cli jobs wait TASK` to wait for a task"),
     (&["top"], "use `k8s-cli jobs top` for a live view of your tasks"),
@@ -70,11 +74,6 @@ const FLAG_SUGGESTIONS: &[(CommandScope, &[&str], &str)] = &[
         ALL,
         &["-n", "--namespace", "-A", "--all-namespaces"],
         "the namespace is set on the server (`k8s-cli api serve --namespace`); use `--all-users` to include other users",
-    ),
-    (
-        SUBMIT,
-        &["--secret", "--secret-file"],
-        "secrets are not supported; use `--env NAME` to pass a variable, which is visible to anyone who can read Jobs in Kubernetes",
     ),
     (
         SUBMIT,
@@ -214,7 +213,8 @@ mod tests {
             ("queue", "jobs list"),
             ("exec", "jobs submit"),
             ("status", "jobs status"),
-            ("cancel", "jobs stop"),
+            ("cancel", "jobs cancel"),
+            ("down", "jobs stop"),
             ("check", "doctor"),
             ("show-gpus", "doctor"),
             ("run", "jobs submit"),
@@ -241,7 +241,6 @@ mod tests {
         for (line, ours) in [
             ("jobs submit -c mine task.yaml", "--name"),
             ("jobs submit --num-jobs 3 task.yaml", "loop"),
-            ("jobs submit --secret=A task.yaml", "--env"),
             ("jobs submit --workdir . task.yaml", "volume"),
             ("jobs submit -f task.yaml", "without a flag"),
             ("jobs submit -v data:/data task.yaml", "--volume"),

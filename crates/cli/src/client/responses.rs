@@ -24,13 +24,20 @@ pub(crate) struct StopAllResponse {
     pub count: u64,
 }
 
+/// Response to `POST /tasks/cancel`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct CancelAllResponse {
+    /// Number of canceled tasks.
+    pub count: u64,
+}
+
 /// Response to `POST /volumes/create`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct CreateVolumeResponse {
     pub volume_id: String,
 }
 
-/// Response to stopping one task or deleting one volume.
+/// Response to stopping or canceling one task, or to deleting one volume.
 #[derive(Debug, Deserialize)]
 pub(crate) struct RemoveResponse {
     pub message: String,

@@ -115,6 +115,7 @@ mod tests {
             "k8s-cli jobs submit volume",
             "k8s-cli jobs status tasks",
             "k8s-cli jobs stop tasks",
+            "k8s-cli jobs cancel tasks",
             "k8s-cli jobs logs task",
             "k8s-cli jobs wait tasks",
             "k8s-cli jobs top tasks",

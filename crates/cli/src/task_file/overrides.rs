@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
+use task::definition::keys;
 
-use super::variables::{self, EnvVariable};
+use super::variables::{self, ENV, EnvVariable, SECRET};
 use crate::error::{Error, Result};
 use crate::report::TaskSource;
 
@@ -46,6 +47,14 @@ pub(crate) struct Overrides {
     /// File with one NAME=VALUE or NAME per line. Overrides the task file and is overridden by --env. Can be repeated.
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub env_file: Vec<PathBuf>,
+
+    /// Secret environment variable; without a value, it is taken from the local environment. Can be repeated.
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub secret: Vec<String>,
+
+    /// File with one secret NAME=VALUE or NAME per line. Can be repeated.
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub secret_file: Vec<PathBuf>,
 
     /// Volume to mount and its mount path. Can be repeated.
     #[arg(long, value_name = "NAME:PATH")]
@@ -146,6 +155,8 @@ impl Overrides {
             max_duration,
             env,
             env_file,
+            secret,
+            secret_file,
             volume,
             skypilot,
         } = self;
@@ -175,22 +186,22 @@ impl Overrides {
             if let Some(value) = value
                 && let Some(resources) = object_entry(body, "resources")
             {
-                remove_aliases(resources, key);
-                resources.insert(key.to_owned(), json!(value));
+                set_resource(resources, key, json!(value));
                 source.record_flag(&["resources", key], flag);
             }
         }
         for (key, value) in skypilot.values() {
             if let Some(resources) = object_entry(body, "resources") {
-                remove_aliases(resources, key);
-                resources.insert(key.to_owned(), value);
+                set_resource(resources, key, value);
                 source.record_flag(&["resources", key], &format!("--{}", key.replace('_', "-")));
             }
         }
-        for EnvVariable { name, value, flag } in variables::from_flags(env_file, env)? {
-            if let Some(envs) = object_entry(body, "envs") {
-                envs.insert(name.clone(), Value::String(value));
-                source.record_flag(&["envs", &name], &flag);
+        for (kind, files, flags) in [(ENV, env_file, env), (SECRET, secret_file, secret)] {
+            for EnvVariable { name, value, flag } in variables::from_flags(kind, files, flags)? {
+                if let Some(variables) = object_entry(body, kind.key) {
+                    variables.insert(name.clone(), Value::String(value));
+                    source.record_flag(&[kind.key, &name], &flag);
+                }
             }
         }
         for mount in volume {
@@ -204,20 +215,17 @@ impl Overrides {
     }
 }
 
-/// Removes the keys of the file that mean the same as the key that a flag sets.
-fn remove_aliases(resources: &mut Map<String, Value>, key: &str) {
-    const ALIASES: [&[&str]; 3] = [
-        &["accelerators", "gpus"],
-        &["disk_size", "ephemeral_storage"],
-        &["infra", "cloud"],
-    ];
-    let all = ALIASES.iter().find(|all| all.contains(&key));
-    for alias in all.into_iter().copied().flatten().filter(|alias| **alias != key) {
-        resources.remove(*alias);
+/// Sets a key of `resources`, in place of the keys that mean the same, and for all alternatives.
+fn set_resource(resources: &mut Map<String, Value>, key: &str, value: Value) {
+    let replaced = || keys::aliases(key).iter().copied().chain([key]);
+    for list in ["any_of", "ordered"] {
+        let alternatives = resources.get_mut(list).and_then(Value::as_array_mut);
+        for alternative in alternatives.into_iter().flatten().filter_map(Value::as_object_mut) {
+            alternative.retain(|known, _| replaced().all(|key| key != known.as_str()));
+        }
     }
-    if key == "infra" {
-        resources.retain(|key, _| !matches!(key.as_str(), "region" | "zone"));
-    }
+    resources.retain(|known, _| replaced().all(|key| key != known.as_str()));
+    resources.insert(key.to_owned(), value);
 }
 
 fn parse_mount(mount: &str) -> Result<(&str, &str)> {

@@ -16,35 +16,60 @@ pub(crate) struct EnvVariable {
     pub flag: String,
 }
 
+/// The flags that set a kind of variables.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct VariableFlags {
+    /// The key of the task.
+    pub key: &'static str,
+    /// The flag for one variable.
+    pub flag: &'static str,
+    /// The flag for a file with variables.
+    pub file_flag: &'static str,
+}
+
+/// The flags of environment variables.
+pub(crate) const ENV: VariableFlags = VariableFlags {
+    key: "envs",
+    flag: "--env",
+    file_flag: "--env-file",
+};
+
+/// The flags of secret variables.
+pub(crate) const SECRET: VariableFlags = VariableFlags {
+    key: "secrets",
+    flag: "--secret",
+    file_flag: "--secret-file",
+};
+
 /// The variables in order of increasing precedence.
-pub(crate) fn from_flags(files: &[PathBuf], flags: &[String]) -> Result<Vec<EnvVariable>> {
+pub(crate) fn from_flags(kind: VariableFlags, files: &[PathBuf], flags: &[String]) -> Result<Vec<EnvVariable>> {
     let mut variables = Vec::new();
     for path in files {
-        for (name, value) in read_env_file(path)? {
-            let flag = format!("--env-file {}", path.display());
+        for (name, value) in read_env_file(kind, path)? {
+            let flag = format!("{} {}", kind.file_flag, path.display());
             variables.push(EnvVariable { name, value, flag });
         }
     }
     for flag in flags {
         let (name, value) = match flag.split_once('=') {
             Some((name, value)) => (name.to_owned(), value.to_owned()),
-            None => (flag.clone(), local_value(flag)?),
+            None => (flag.clone(), local_value(kind, flag)?),
         };
         // Without the value, which may be a secret and would show up in error messages.
-        let flag = format!("--env {name}");
+        let flag = format!("{} {name}", kind.flag);
         variables.push(EnvVariable { name, value, flag });
     }
     Ok(variables)
 }
 
-fn read_env_file(path: &Path) -> Result<Vec<(String, String)>> {
+fn read_env_file(kind: VariableFlags, path: &Path) -> Result<Vec<(String, String)>> {
     let text = std::fs::read_to_string(path).map_err(Error::file(FileAction::Read, path))?;
     let mut variables = Vec::new();
     for (line, number) in text.trim_start_matches('\u{feff}').lines().zip(1..) {
         match parse_line(line) {
             EnvLine::Blank => {}
             EnvLine::Variable(name, value) => variables.push((name.to_owned(), value.to_owned())),
-            EnvLine::Local(name) => variables.push((name.to_owned(), local_value(name)?)),
+            EnvLine::Local(name) => variables.push((name.to_owned(), local_value(kind, name)?)),
             // Do not show the line: it may contain a secret.
             EnvLine::Invalid => {
                 return Err(Error::Usage(format!(
@@ -88,30 +113,25 @@ fn unquote(value: &str) -> &str {
     inner('"').or_else(|| inner('\'')).unwrap_or(value)
 }
 
-fn local_value(name: &str) -> Result<String> {
+fn local_value(kind: VariableFlags, name: &str) -> Result<String> {
+    let flag = kind.flag;
     std::env::var(name).map_err(|error| match error {
         std::env::VarError::NotPresent => Error::Usage(format!(
-            "`--env {name}`: `{name}` is not set in your environment; use `--env {name}=VALUE`"
+            "`{flag} {name}`: `{name}` is not set in your environment; use `{flag} {name}=VALUE`"
         )),
-        std::env::VarError::NotUnicode(_) => Error::Usage(format!("`--env {name}`: the value is not valid UTF-8")),
+        std::env::VarError::NotUnicode(_) => Error::Usage(format!("`{flag} {name}`: the value is not valid UTF-8")),
     })
 }
 
 /// Requires a value for each variable. As with SkyPilot, a variable without a value in the task file must get one from
 /// a flag.
 pub(crate) fn require_values(body: &Value, source: &TaskSource) -> Result<()> {
-    let Some(envs) = body["envs"].as_object() else {
-        return Ok(());
-    };
-    for (name, value) in envs {
-        if value.is_null() {
+    for VariableFlags { key, flag, .. } in [ENV, SECRET] {
+        let mut variables = body[key].as_object().into_iter().flatten();
+        if let Some((name, _)) = variables.find(|(_, value)| value.is_null()) {
             let message =
-                format!("missing value; set it with `--env {name}=VALUE`, or pass your own with `--env {name}`");
-            return Err(Error::InvalidTask(Report::value_error(
-                source,
-                &["envs", name],
-                &message,
-            )));
+                format!("missing value; set it with `{flag} {name}=VALUE`, or pass your own with `{flag} {name}`");
+            return Err(Error::InvalidTask(Report::value_error(source, &[key, name], &message)));
         }
     }
     Ok(())

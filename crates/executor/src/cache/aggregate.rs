@@ -6,13 +6,14 @@ use task::TaskState;
 use task::time::format;
 use task::wire::{NodeStatus, TaskMetadata, TaskStatus};
 
+use super::end_cause::EndCause;
 use super::job::{Job, JobEnd};
 use super::object::Pod;
 use super::phase::{Phase, PodEnd};
 use super::reasons::{
-    BACKOFF_LIMIT_EXCEEDED, CONTAINER_CREATING, DEADLINE_EXCEEDED, ERROR, GAVE_WAY, JOB_DELETED, JOB_MISSING,
-    NODE_FAILED, PENDING, POD_DELETED, PROVISION_TIMEOUT, Reason, SCHEDULING_GATED, SUSPENDED, TERMINATING,
-    WAITING_FOR_NODES, deciding_node, is_disruption,
+    BACKOFF_LIMIT_EXCEEDED, CANCELLED, CANCELLING, CONTAINER_CREATING, DEADLINE_EXCEEDED, ERROR, GAVE_WAY, JOB_DELETED,
+    JOB_MISSING, NODE_FAILED, PENDING, POD_DELETED, PROVISION_TIMEOUT, Reason, SCHEDULING_GATED, SUSPENDED,
+    TERMINATING, WAITING_FOR_NODES, deciding_node, is_disruption,
 };
 
 /// The status of a task. `jobs` are in rank order and not empty. `to_be_made` are the Jobs of the previous attempt:
@@ -196,6 +197,17 @@ fn exited_state(job: &Job, code: i32) -> (TaskState, Option<Reason>) {
     }
 }
 
+/// Shows that the task was canceled, unless all nodes had completed.
+pub(super) fn set_cancelled(status: &mut TaskStatus) {
+    let (reason, message) = match status.status {
+        TaskState::Completed => return,
+        TaskState::Failed => (CANCELLED, "the task was canceled"),
+        TaskState::Pending | TaskState::Running => (CANCELLING, "the task is being canceled"),
+    };
+    status.reason = Some(reason.to_owned());
+    status.message = Some(message.to_owned());
+}
+
 /// Replaces "waiting for the other nodes" with what the server failed to do.
 pub(super) fn set_controller_error(status: &mut TaskStatus, controller_error: &str) {
     if status.reason.as_deref() == Some(WAITING_FOR_NODES) {
@@ -269,7 +281,10 @@ fn with_cause(job: &Job, pod: Option<&Pod>, reason: Reason) -> Reason {
     }
     let of = pod.and_then(|pod| pod.ended_because_of).or(job.ended_because_of);
     match of {
-        Some(rank) if rank != job.rank => Reason::new(NODE_FAILED, format!("terminated because node {rank} failed")),
+        Some(EndCause::Cancelled) => Reason::new(CANCELLED, "terminated because the task was canceled"),
+        Some(EndCause::NodeFailed(rank)) if rank != job.rank => {
+            Reason::new(NODE_FAILED, format!("terminated because node {rank} failed"))
+        }
         None if reason.reason == DEADLINE_EXCEEDED => match job.max_duration {
             Some(seconds) => Reason::new(DEADLINE_EXCEEDED, format!("exceeded the `max_duration` of {seconds}s")),
             None => reason,
@@ -315,14 +330,25 @@ fn pending_reason<'a>(
 fn missing_nodes(jobs: &[Job], previous: &[Job], num_nodes: u32) -> Vec<NodeStatus> {
     let with_job: HashSet<u32> = jobs.iter().map(|job| job.rank).collect();
     let all_ended = jobs.iter().all(|job| job.owned_by.is_some() && job.is_over());
+    let is_cancelled = jobs.iter().any(|job| job.ended_because_of == Some(EndCause::Cancelled));
     let is_deleted = |rank: u32| {
         let will_be_created = previous.iter().any(|job| job.rank == rank);
-        !will_be_created && (all_ended || jobs.iter().any(|job| job.ended_because_of == Some(rank)))
+        !will_be_created
+            && (all_ended
+                || jobs
+                    .iter()
+                    .any(|job| job.ended_because_of == Some(EndCause::NodeFailed(rank))))
     };
     (0..num_nodes)
         .filter(|rank| !with_job.contains(rank))
         .map(|rank| {
-            let (status, reason, message) = if is_deleted(rank) {
+            let (status, reason, message) = if is_cancelled {
+                (
+                    TaskState::Failed,
+                    CANCELLED,
+                    "the task was canceled before this node started",
+                )
+            } else if is_deleted(rank) {
                 (TaskState::Failed, JOB_DELETED, "the Job for this node was deleted")
             } else {
                 (TaskState::Pending, JOB_MISSING, "the Job for this node does not exist")

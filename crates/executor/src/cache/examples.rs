@@ -56,6 +56,7 @@ impl Job {
             preemptions: 0,
             gang: None,
             ended_because_of: None,
+            cancelled: false,
         }
     }
 }

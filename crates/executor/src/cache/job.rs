@@ -8,6 +8,7 @@ use k8s_openapi::api::batch::v1::JobCondition;
 use task::definition::{MAX_DURATION_SECONDS, MAX_NODES, MAX_RESTARTS};
 use task::{Name, Recovery};
 
+use super::end_cause::EndCause;
 use super::identity::{
     Identity, InvalidObject, MAX_MESSAGE, MAX_REASON, TaskKey, number, owner_uid, text, time, truncate,
 };
@@ -77,8 +78,10 @@ pub struct Job {
     pub preemptions: u32,
     /// The gates of its node, in a gang.
     pub gang: Option<Gang>,
-    /// The rank of the failed node because of which this Job was ended.
-    pub ended_because_of: Option<u32>,
+    /// Why the server ended this Job.
+    pub ended_because_of: Option<EndCause>,
+    /// Whether the user canceled the task. Only on Jobs without an owner, which would record it.
+    pub cancelled: bool,
 }
 
 /// The gates of the nodes in a gang.
@@ -184,6 +187,7 @@ impl Job {
             recovery: policy.recovery,
             gang: policy.gang,
             ended_because_of: policy.ended_because_of,
+            cancelled: policy.annotations.contains_key(labels::CANCELLED),
             uid: identity.uid.to_owned(),
             name: identity.object.to_owned(),
             key,
@@ -205,7 +209,7 @@ struct JobPolicy<'a> {
     preemptions: u32,
     recovery: Option<Box<Recovery>>,
     gang: Option<Gang>,
-    ended_because_of: Option<u32>,
+    ended_because_of: Option<EndCause>,
     exit_code: Option<i32>,
 }
 
@@ -251,12 +255,10 @@ impl<'a> JobPolicy<'a> {
                 Some(labels::GANG_SETUP) => Some(Gang::Setup),
                 _ => None,
             },
-            ended_because_of: number(
-                of,
-                labels::ENDED_BECAUSE_OF,
-                MAX_NODES,
-                "the failed node that it names is invalid",
-            )?,
+            ended_because_of: of
+                .get(labels::ENDED_BECAUSE_OF)
+                .map(|cause| cause.parse())
+                .transpose()?,
             exit_code: of.get(labels::EXIT_CODE).and_then(|code| code.parse().ok()),
         })
     }

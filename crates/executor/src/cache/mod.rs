@@ -7,6 +7,7 @@
 mod aggregate;
 mod attempts;
 mod cached_resource;
+mod end_cause;
 mod entry;
 #[cfg(test)]
 mod examples;
@@ -32,6 +33,7 @@ mod watch;
 
 pub(crate) use aggregate::has_completed;
 pub(crate) use attempts::{Attempts, newest_pods};
+pub(crate) use end_cause::EndCause;
 pub(crate) use entry::CacheEntry;
 pub(crate) use health::Health;
 pub(crate) use identity::TaskKey;
@@ -48,6 +50,6 @@ pub(crate) use snapshot::NodePod;
 pub use snapshot::TaskSnapshot;
 pub(crate) use store::Cache;
 pub use store::Counts;
-pub(crate) use task::Task;
+pub(crate) use task::{Task, is_cancelled};
 pub(crate) use turn::{Stage, Turn};
 pub(crate) use watch::spawn_watches;

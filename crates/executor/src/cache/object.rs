@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use task::Name;
 use task::definition::MAX_NODES;
 
+use super::end_cause::EndCause;
 use super::identity::{Identity, InvalidObject, MAX_MESSAGE, MAX_REASON, TaskKey, number, owner_uid, time, truncate};
 use super::job::Job;
 use super::phase::{self, Phase};
@@ -77,8 +78,8 @@ pub(crate) struct Pod {
     /// In a gang with a setup: whether the setup has ended.
     pub ready: bool,
     pub terminating: bool,
-    /// The rank of the failed node because of which this pod was ended.
-    pub ended_because_of: Option<u32>,
+    /// Why the server ended this pod.
+    pub ended_because_of: Option<EndCause>,
 }
 
 /// How far the gates of a node are open. One that is open stays so.
@@ -236,12 +237,10 @@ impl Pod {
             accepted_at: status.start_time.as_ref().map(|time| time.0),
             ready: phase::is_ready(&status),
             terminating: deleted_at.is_some(),
-            ended_because_of: number(
-                &annotations,
-                labels::ENDED_BECAUSE_OF,
-                MAX_NODES,
-                "the failed node that it names is invalid",
-            )?,
+            ended_because_of: annotations
+                .get(labels::ENDED_BECAUSE_OF)
+                .map(|cause| cause.parse())
+                .transpose()?,
             has_leftover_containers: phase::has_leftover_containers(&status),
             is_ending: spec.active_deadline_seconds == Some(1),
             phase: phase::pod_phase(&status, facts),

@@ -54,6 +54,12 @@ pub(super) const NODE_FAILED: &str = "NodeFailed";
 /// The node could not be scheduled within the provisioning timeout.
 pub(super) const PROVISION_TIMEOUT: &str = "ProvisionTimeout";
 
+/// The user canceled the task, and its nodes are ending.
+pub(super) const CANCELLING: &str = "Cancelling";
+
+/// The user canceled the task.
+pub(super) const CANCELLED: &str = "Cancelled";
+
 /// Somebody deleted the pod before it finished.
 pub(super) const POD_DELETED: &str = "PodDeleted";
 

@@ -39,14 +39,19 @@ pub(super) fn snapshot(key: &Arc<TaskKey>, task: &Task, context: &RenderContext<
         Some(previous) => previous.updated_at.clone(),
         None => task::time::format(last_change(jobs, &newest, context.now)),
     };
-    let mut status = aggregate::status(jobs.current, jobs.previous(), &newest, warning, namespace, since);
-    let terminating = task.is_terminating();
-    let restart = recovery::restart(&status, jobs.current).filter(|_| !terminating);
+    let (terminating, is_cancelled) = (task.is_terminating(), task.is_cancelled());
+    // The Jobs that an attempt lacks when the task is canceled are not created anymore.
+    let to_be_made = if is_cancelled { &[] } else { jobs.previous() };
+    let mut status = aggregate::status(jobs.current, to_be_made, &newest, warning, namespace, since);
+    let restart = recovery::restart(&status, jobs.current).filter(|_| !terminating && !is_cancelled);
     if restart.is_some() {
         recovery::set_recovering(&mut status);
     }
     if let Some(controller_error) = context.controller_error {
         aggregate::set_controller_error(&mut status, controller_error);
+    }
+    if is_cancelled {
+        aggregate::set_cancelled(&mut status);
     }
     if terminating {
         aggregate::set_terminating(&mut status, jobs.current);

@@ -267,6 +267,7 @@ impl CacheState {
             known.ended_because_of = job.ended_because_of.or(known.ended_because_of);
             known.provision_timed_out = job.provision_timed_out.or(known.provision_timed_out.take());
             known.exit_code = job.exit_code.or(known.exit_code);
+            known.cancelled |= job.cancelled;
         }
     }
 

@@ -148,6 +148,11 @@ impl Cache {
         self.read().tasks.contains_key(key)
     }
 
+    /// What `pick` returns for the objects of a task.
+    pub(crate) fn find<T>(&self, key: &TaskKey, pick: impl FnOnce(&Task) -> T) -> Option<T> {
+        self.read().tasks.get(key).map(pick)
+    }
+
     /// What `pick` finds in the tasks of the cache. The lock is held meanwhile, so `pick` must be quick.
     pub(crate) fn select<I: IntoIterator>(&self, pick: impl Fn(CacheEntry<'_>) -> I) -> Vec<I::Item> {
         let state = self.read();

@@ -11,6 +11,7 @@ use super::job::Job;
 use super::members::Members;
 use super::object::{Pod, TaskOwner};
 use super::snapshot::TaskSnapshot;
+use super::turn::Stage;
 
 /// All objects with the key of one task.
 #[derive(Default)]
@@ -155,9 +156,20 @@ impl Task {
         are_going || self.owner().is_some_and(|owner| owner.terminating)
     }
 
+    /// Whether the user canceled the task.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        is_cancelled(self.owner(), self.current_jobs())
+    }
+
     /// Whether the task waits to start, or to be retried.
     pub(crate) fn is_pending(&self) -> bool {
         let snapshot = self.snapshot.as_ref();
         snapshot.is_some_and(|snapshot| snapshot.state == TaskState::Pending)
     }
+}
+
+/// Whether a task was canceled, as its owner records, or else its Job.
+pub(crate) fn is_cancelled(owner: Option<&TaskOwner>, jobs: &[Job]) -> bool {
+    let turn = owner.and_then(|owner| owner.turn);
+    turn.is_some_and(|turn| turn.stage == Stage::Cancelled) || jobs.iter().any(|job| job.cancelled)
 }

@@ -42,6 +42,8 @@ pub enum Stage {
     },
     /// The attempt ends because it could not be scheduled in time.
     ProvisionTimedOut,
+    /// The task ends because its user canceled it.
+    Cancelled,
 }
 
 impl Turn {
@@ -65,6 +67,7 @@ impl fmt::Display for Turn {
             Stage::Started => formatter.write_str("begun"),
             Stage::Preempted { times, at } => write!(formatter, "gave-way {times} {}", task::time::format(at)),
             Stage::ProvisionTimedOut => formatter.write_str("unplaced"),
+            Stage::Cancelled => formatter.write_str("cancelled"),
         }
     }
 }
@@ -80,6 +83,7 @@ impl FromStr for Turn {
             [attempt, "waiting"] => (attempt, Stage::Waiting),
             [attempt, "begun"] => (attempt, Stage::Started),
             [attempt, "unplaced"] => (attempt, Stage::ProvisionTimedOut),
+            [attempt, "cancelled"] => (attempt, Stage::Cancelled),
             [attempt, "gave-way", times, at] => {
                 let (times, at) = number(times).zip(task::time::parse(at)).ok_or(invalid)?;
                 (attempt, Stage::Preempted { times, at })
@@ -102,11 +106,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_turn_is_read_as_it_was_written(attempt in 1_u32..1_000_000, times in 1_u32..100, which in 0..4, second in 0_i64..2_000_000_000) {
+        fn a_turn_is_read_as_it_was_written(attempt in 1_u32..1_000_000, times in 1_u32..100, which in 0..5, second in 0_i64..2_000_000_000) {
             let stage = match which {
                 0 => Stage::Waiting,
                 1 => Stage::Started,
                 2 => Stage::ProvisionTimedOut,
+                3 => Stage::Cancelled,
                 _ => Stage::Preempted { times, at: Timestamp::from_second(second).unwrap() },
             };
             let turn = Turn { attempt, stage };

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use task::TaskState;
 
 use super::task::ManagedTask;
-use crate::cache::{Gang, Gate, Job, JobEnd, Phase, Pod, Stage, has_completed};
+use crate::cache::{EndCause, Gang, Gate, Job, JobEnd, Phase, Pod, Stage, has_completed};
 use crate::kubernetes::ObjectRef;
 
 /// A step toward the desired state.
@@ -17,12 +17,12 @@ pub(crate) enum Action {
     },
     /// Open the run gate of these pods: the setup of all nodes has ended.
     OpenRunGate { pods: Vec<ObjectRef> },
-    /// End the remaining nodes because this one failed. Nodes with a pod on a cluster node get SIGTERM, the grace
+    /// End the remaining nodes because one failed, or because the task was canceled. Nodes with a pod on a cluster node get SIGTERM, the grace
     /// period, and SIGKILL, which keeps their logs; the others are ended through their Jobs.
     EndNodes {
         pods: Vec<ObjectRef>,
         jobs: Vec<ObjectRef>,
-        because_of: u32,
+        because_of: EndCause,
     },
     /// Terminate the injected containers of pods whose task container has ended. Records the exit code first, because
     /// ending the pod hides it.
@@ -80,6 +80,9 @@ pub(crate) fn decide(task: &ManagedTask, now: Timestamp) -> Vec<Action> {
 }
 
 fn steps(task: &ManagedTask, now: Timestamp) -> Vec<Action> {
+    if task.is_cancelled() {
+        return end_all(task, EndCause::Cancelled);
+    }
     if let Some(next) = next_attempt(task) {
         return vec![next];
     }
@@ -88,7 +91,7 @@ fn steps(task: &ManagedTask, now: Timestamp) -> Vec<Action> {
         return Vec::new();
     }
     if let Some(failed) = first_failure(task) {
-        return end_all(task, failed);
+        return end_all(task, EndCause::NodeFailed(failed));
     }
     // Don't open a gate for a task that is about to end for lack of resources, or whose Job somebody suspended.
     let turn = task.turn();
@@ -111,8 +114,8 @@ fn leftover_containers((job, pod): &(Job, Option<Pod>)) -> Option<LeftoverContai
     })
 }
 
-/// Ends every unfinished node because this one failed.
-pub(crate) fn end_all(task: &ManagedTask, because_of: u32) -> Vec<Action> {
+/// Ends every unfinished node.
+pub(crate) fn end_all(task: &ManagedTask, because_of: EndCause) -> Vec<Action> {
     let (mut pods, mut jobs) = (Vec::new(), Vec::new());
     for (job, pod) in &task.nodes {
         if job.is_over() || job.ended_because_of.is_some() {

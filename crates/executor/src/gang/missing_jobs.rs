@@ -9,7 +9,7 @@ use super::decide::end_all;
 use super::reconcile::apply;
 use super::refetch::refetch;
 use super::task::ManagedTask;
-use crate::cache::{Cache, TaskKey};
+use crate::cache::{Cache, EndCause, TaskKey};
 use crate::controller::ControllerContext;
 use crate::debounce::Debounce;
 use crate::error::Error;
@@ -27,7 +27,9 @@ pub(crate) async fn run(context: ControllerContext) {
     while ticker.tick().await.is_some() {
         let mut tasks = incomplete_gangs(&context.cache);
         // Skip tasks whose remaining nodes are already being ended.
-        tasks.retain(|(_, task)| missing_rank(task).is_some_and(|rank| !end_all(task, rank).is_empty()));
+        tasks.retain(|(_, task)| {
+            missing_rank(task).is_some_and(|rank| !end_all(task, EndCause::NodeFailed(rank)).is_empty())
+        });
         for (key, task) in debounce.confirmed(tasks) {
             if context.stop.is_cancelled() {
                 break;
@@ -60,7 +62,7 @@ async fn end(context: &ControllerContext, key: &Arc<TaskKey>, task: &ManagedTask
         return Ok(());
     }
     tracing::info!(event = "job_deleted", task_id = %key.id, rank, "the Job of a node was deleted; ending the other nodes");
-    for action in end_all(&task, rank) {
+    for action in end_all(&task, EndCause::NodeFailed(rank)) {
         apply(&context.client, &context.cache, action).await?;
     }
     Ok(())

@@ -10,8 +10,9 @@
 //! All state is in Kubernetes: a gate is open when the pod has its annotation. Any server can therefore continue where
 //! another one stopped, and two servers may safely do the same thing twice. Steps that exclude each other (opening a
 //! gate, giving way, ending for lack of resources, starting the next attempt) are first recorded in the owner of the
-//! task (`take_turn`), where only one server can win.
+//! task (`take_turn`), where only one server can win. `cancel` is the request of a user for such a step.
 
+mod cancel;
 mod decide;
 mod missing_jobs;
 mod patch;
@@ -23,6 +24,8 @@ mod step_timers;
 mod take_turn;
 mod task;
 
+pub use cancel::CancelOutcome;
+pub(crate) use cancel::{cancel, cancel_all};
 pub(crate) use missing_jobs::run as run_missing_jobs;
 pub(crate) use preemption::run as run_preemption;
 pub(crate) use provision_timeout::run as run_provision_timeout;

@@ -16,7 +16,7 @@ use super::step_timers::StepTimers;
 use super::take_turn::take_turn;
 use super::task::ManagedTask;
 use crate::backoff::Backoff;
-use crate::cache::{Cache, Job, Stage, TaskKey, Turn};
+use crate::cache::{Cache, EndCause, Job, Stage, TaskKey, Turn};
 use crate::controller::ControllerContext;
 use crate::error::Error;
 use crate::kubernetes::{self, ApiClient, ObjectRef};
@@ -225,11 +225,16 @@ pub(super) async fn apply(client: &ApiClient, cache: &Cache, action: Action) -> 
                 "metadata": {"annotations": {labels::ENDED_BECAUSE_OF: because_of.to_string()}},
                 "spec": {"activeDeadlineSeconds": 1},
             });
+            let mut job_change = change.clone();
+            if because_of == EndCause::Cancelled {
+                // A queue may still admit a suspended Job, which then must not create pods.
+                job_change["spec"]["parallelism"] = json!(0);
+            }
             // The kubelet sends SIGTERM to a pod that exceeds its deadline, and keeps its log. Deleting the pod would
             // lose it.
             let (pods, jobs) = tokio::join!(
                 patch_pods(client, cache, "terminate a node", patches_for(pods, &change)),
-                patch_jobs(client, cache, "terminate a node", patches_for(jobs, &change)),
+                patch_jobs(client, cache, "terminate a node", patches_for(jobs, &job_change)),
             );
             pods.and(jobs)
         }

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::cache::{
     Attempts, Cache, CacheEntry, Job, Members, Pod, Restart, Stage, Task, TaskKey, TaskOwner, Turn, due_restart,
-    newest_pods,
+    is_cancelled, newest_pods,
 };
 
 /// How many earlier attempts keep their Jobs, with the logs of their pods. Without a limit, a task that is preempted
@@ -45,8 +45,8 @@ impl ManagedTask {
         jobs.sort_unstable_by(|left, right| left.sort_key().cmp(&right.sort_key()));
         let attempts = Attempts::of(&jobs);
         Self {
+            restart: due_restart(attempts, pods).filter(|_| !is_cancelled(owner.as_ref(), attempts.current)),
             owner,
-            restart: due_restart(attempts, pods),
             ..Self::of_attempts(attempts, pods, num_nodes)
         }
     }
@@ -59,18 +59,32 @@ impl ManagedTask {
         let current = jobs.current;
         let first = current.first()?;
         let has_leftover_containers = task.pods.iter().any(|pod| pod.has_leftover_containers);
-        let is_managed = first.gang.is_some() || first.recovery.is_some() || first.provision_timeout.is_some();
+        let is_managed = first.gang.is_some()
+            || first.recovery.is_some()
+            || first.provision_timeout.is_some()
+            || task.is_cancelled();
         let has_job = |job: &Job| current.iter().any(|current| current.rank == job.rank);
         let is_complete = jobs.previous().iter().all(has_job);
         let is_over = snapshot.state.is_final() && is_complete && current.iter().all(Job::is_over);
         if task.is_terminating() || !(has_leftover_containers || is_managed && !is_over) {
             return None;
         }
+        Self::any_from_cache(task)
+    }
+
+    /// The task in the cache, or `None` if it is not visible.
+    pub(crate) fn any_from_cache(task: &Task) -> Option<Self> {
+        let snapshot = task.snapshot.as_ref()?;
         Some(Self {
             restart: snapshot.restart.filter(|restart| restart.is_due),
             owner: task.owner().cloned(),
-            ..Self::of_attempts(jobs, &task.pods, snapshot.num_nodes)
+            ..Self::of_attempts(Attempts::of(&task.jobs), &task.pods, snapshot.num_nodes)
         })
+    }
+
+    /// Whether the user canceled the task.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.turn().stage == Stage::Cancelled || self.nodes.iter().any(|(job, _)| job.cancelled)
     }
 
     /// The tasks in the cache that need attention and that `is_wanted` accepts.
@@ -143,12 +157,13 @@ impl ManagedTask {
     }
 }
 
-/// Whether a task is to be looked at whenever it changes: it is a gang, it may be retried, or containers in one of its
-/// pods have outlived the task's own.
+/// Whether a task is to be looked at whenever it changes: it is a gang, it may be retried, it was canceled, or containers
+/// in one of its pods have outlived the task's own.
 pub(crate) fn is_reconciled(task: &Task) -> bool {
     let is_managed = |job: &Job| job.gang.is_some() || job.recovery.is_some();
     let has_leftover_containers = task.pods.iter().any(|pod| pod.has_leftover_containers);
-    task.snapshot.is_some() && (has_leftover_containers || task.jobs.first().is_some_and(is_managed))
+    let is_managed = task.jobs.first().is_some_and(is_managed);
+    task.snapshot.is_some() && (has_leftover_containers || is_managed || task.is_cancelled())
 }
 
 #[cfg(test)]

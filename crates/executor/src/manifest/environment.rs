@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::escape::escape;
 use super::script::{MASTER_PORT, MAX_COPIED_BYTES};
+use super::secrets;
 use super::submission::Submission;
 use crate::kubernetes::{
     ConfigMap, ConfigMapEnvSource, EnvFromSource, EnvVar, EnvVarSource, ObjectFieldSelector, OwnerReference,
@@ -31,17 +32,18 @@ pub fn environment(submission: &Submission, owner: Option<&OwnerReference>) -> O
     })
 }
 
-/// The reference to that ConfigMap, for Jobs that don't contain the variables.
-pub(super) fn config_map_source(submission: &Submission) -> Option<Vec<EnvFromSource>> {
-    is_in_config_map(submission).then(|| {
-        vec![EnvFromSource {
-            config_map_ref: Some(ConfigMapEnvSource {
-                name: environment_name(submission),
-                optional: Some(false),
-            }),
-            ..EnvFromSource::default()
-        }]
-    })
+/// The references to the variables that the Jobs don't contain: that ConfigMap, and the Secret.
+pub(super) fn sources(submission: &Submission) -> Option<Vec<EnvFromSource>> {
+    let config_map = is_in_config_map(submission).then(|| EnvFromSource {
+        config_map_ref: Some(ConfigMapEnvSource {
+            name: environment_name(submission),
+            optional: Some(false),
+        }),
+        ..EnvFromSource::default()
+    });
+    let sources = config_map.into_iter().chain(secrets::variables_source(submission));
+    let sources: Vec<EnvFromSource> = sources.collect();
+    (!sources.is_empty()).then_some(sources)
 }
 
 fn is_in_config_map(submission: &Submission) -> bool {
@@ -62,9 +64,9 @@ pub(super) fn variables(submission: &Submission, rank: u32) -> Vec<EnvVar> {
     let (rank, nodes, gpus) = (
         rank.to_string(),
         definition.num_nodes.to_string(),
-        definition.resources.gpus.to_string(),
+        definition.resources.gpus().to_string(),
     );
-    let is_set = |wanted: &str| definition.envs.iter().any(|(name, _)| name == wanted);
+    let is_set = |wanted: &str| definition.sets_variable(wanted);
     let mut ours = vec![
         variable("NODE_RANK", rank.clone()),
         variable("NUM_NODES", nodes.clone()),

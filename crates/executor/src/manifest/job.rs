@@ -3,18 +3,18 @@
 use std::collections::{BTreeMap, HashMap};
 
 use task::Resources;
-use task::definition::Vendor;
 
 use super::escape::escape;
 use super::init_script::INIT;
 use super::script::{SCRIPT_DIR, SCRIPT_KEY, Script, script};
 use super::submission::Submission;
-use super::{environment, gang, queue, security};
+use super::{environment, gang, node_selection, queue, secrets, security};
 use crate::kubernetes::{
     ConfigMapVolumeSource, Container, Job, JobSpec, ObjectMeta, OwnerReference, PersistentVolumeClaimVolumeSource,
     PodSpec, PodTemplateSpec, Quantity, ResourceRequirements, Volume, VolumeMount,
 };
 use crate::labels;
+use crate::placement::resource_name;
 
 /// The image of tasks that don't set one.
 pub(crate) const DEFAULT_IMAGE: &str = "python:3.13-slim";
@@ -129,13 +129,14 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
             command: Some(vec!["/bin/bash".to_owned(), "-c".to_owned()]),
             args: Some(args),
             env: Some(environment::variables(submission, rank)),
-            env_from: environment::config_map_source(submission),
+            env_from: environment::sources(submission),
             resources: resources(&submission.definition.resources),
             volume_mounts: (!mounts.is_empty()).then_some(mounts),
             security_context: security::container_security_context(submission.pods.security),
             ..Container::default()
         }],
         security_context: security::pod_security_context(submission.pods.security),
+        image_pull_secrets: secrets::image_pull_secrets(submission),
         service_account_name: submission.pods.service_account.clone(),
         // A token grants access to the Kubernetes API, so tasks get one only if the operator configures a service
         // account.
@@ -154,6 +155,7 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
     if submission.definition.num_nodes > 1 {
         gang::configure_pod(&mut pod, submission, rank);
     }
+    node_selection::configure_pod(&mut pod, submission);
     pod
 }
 
@@ -167,13 +169,9 @@ fn resources(wanted: &Resources) -> Option<ResourceRequirements> {
         }
     }
     let mut limits = requests.clone();
-    if wanted.gpus > 0 {
-        let name = match wanted.vendor {
-            Vendor::Nvidia => "nvidia.com/gpu",
-            Vendor::Amd => "amd.com/gpu",
-            Vendor::Google => "google.com/tpu",
-        };
-        limits.insert(name.to_owned(), Quantity(wanted.gpus.to_string()));
+    if let Some(accelerators) = &wanted.accelerators {
+        let name = resource_name(accelerators.vendor());
+        limits.insert(name.to_owned(), Quantity(accelerators.count.to_string()));
     }
     if let Some(disk) = &wanted.disk {
         requests.insert("ephemeral-storage".to_owned(), Quantity(disk.to_string()));

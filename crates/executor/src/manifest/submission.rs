@@ -12,6 +12,7 @@ use crate::fingerprint::Fingerprint;
 use crate::kubernetes::ObjectMeta;
 use crate::labels;
 use crate::names;
+use crate::placement::Placement;
 use crate::settings::{Defaults, PodSettings};
 use crate::tokens;
 use crate::user_key;
@@ -29,6 +30,8 @@ pub struct Submission {
     pub definition: TaskDefinition,
     /// The PersistentVolumeClaim of each of the definition's volumes, in the same order.
     pub claims: Vec<String>,
+    /// The cluster nodes that it may use.
+    pub placement: Placement,
     /// When the task was submitted.
     pub created_at: Timestamp,
     /// Distinguishes its objects from those of other submissions.
@@ -85,12 +88,13 @@ impl Submission {
     }
 
     /// Whether the Jobs need an owner: there are several, a retry may add some, the script is too long for an argument,
-    /// or a key must be reserved.
+    /// there are Secrets, or a key must be reserved.
     #[must_use]
     pub fn needs_owner(&self) -> bool {
         self.is_keyed()
             || self.definition.num_nodes > 1
             || self.definition.resources.recovery.is_some()
+            || !self.definition.secrets.is_empty()
             || matches!(script(&self.definition), Script::File(_))
     }
 

@@ -10,6 +10,7 @@ use super::{Submission, claim, environment, job, next_attempt, owner, service};
 
 use crate::fingerprint::Fingerprint;
 use crate::kubernetes::Job;
+use crate::placement::Placement;
 use crate::settings::{Defaults, PodSettings};
 
 fn user() -> UserName {
@@ -30,6 +31,7 @@ fn submission(body: &Value) -> Submission {
             .map(|mount| format!("{}-claim", mount.volume))
             .collect(),
         definition,
+        placement: Placement::default(),
         created_at: Timestamp::UNIX_EPOCH,
         token: "token".to_owned(),
         try_token: "try".to_owned(),

@@ -1,6 +1,7 @@
 //! Request handlers, one module per resource.
 
 mod budgeted;
+pub(crate) mod cancel;
 pub(crate) mod docs;
 pub(crate) mod health;
 mod json;

@@ -175,7 +175,12 @@ pub(crate) async fn submit_task(State(app): State<AppState>, submit: SubmitTask)
 async fn dry_run_task(app: &AppState, request: executor::SubmitRequest) -> ApiResult<Response> {
     let (user, mut warnings) = (request.user.clone(), request.definition.warnings.clone());
     let checked = app.executor.dry_run(request).await;
-    let DryRun { objects, left_out } = checked.map_err(|source| ApiError::executor("submit task", &user, source))?;
+    let DryRun {
+        objects,
+        left_out,
+        warnings: placement_warnings,
+    } = checked.map_err(|source| ApiError::executor("submit task", &user, source))?;
+    warnings.extend(placement_warnings);
     if left_out > 0 {
         warnings.push(format!(
             "the Jobs of {left_out} more nodes are omitted; they differ only in their rank"

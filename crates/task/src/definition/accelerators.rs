@@ -9,19 +9,19 @@ use crate::validation::{Validator, coerce};
 const MAX_COUNT: f64 = 1024.0;
 
 /// The accelerators of one node.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Accelerators {
-    /// The model, if one was named.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Accelerators {
+    /// The model, e.g., `H100`; `None` for any.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Their number; at least 1.
     pub count: u32,
 }
 
 /// Who makes an accelerator, which decides the resource that nodes request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Vendor {
     /// NVIDIA, and models that are not known.
-    #[default]
     Nvidia,
     /// AMD.
     Amd,
@@ -29,17 +29,10 @@ pub enum Vendor {
     Google,
 }
 
-impl Vendor {
-    /// Whether it is the usual one.
-    #[must_use]
-    pub fn is_nvidia(&self) -> bool {
-        *self == Self::Nvidia
-    }
-}
-
 impl Accelerators {
     /// Recognizes AMD's models (`MI300X`) and TPUs (`tpu-v5-lite-podslice`) by their names.
-    pub(super) fn vendor(&self) -> Vendor {
+    #[must_use]
+    pub fn vendor(&self) -> Vendor {
         let model = self.model.as_deref().unwrap_or_default().to_ascii_lowercase();
         let follows = |prefix: &str, is_next: fn(&char) -> bool| {
             let next = model.strip_prefix(prefix).and_then(|rest| rest.chars().next());
@@ -57,10 +50,7 @@ impl Accelerators {
 
 pub(super) fn parse_accelerators(value: &Value, validator: &mut Validator) -> Option<Accelerators> {
     if let Value::Array(_) = value {
-        return validator.value_error(
-            "alternatives are not supported yet; name one model, e.g., `H100:8`",
-            value,
-        );
+        return validator.value_error("an alternative must name one model, e.g., `H100:8`", value);
     }
     let Value::Object(fields) = value else {
         let text = coerce::string_or_number(value, validator)?;
@@ -71,7 +61,7 @@ pub(super) fn parse_accelerators(value: &Value, validator: &mut Validator) -> Op
     };
     let mut models = fields.iter();
     let (Some((model, count)), None) = (models.next(), models.next()) else {
-        return validator.value_error("must name exactly one model; alternatives are not supported yet", value);
+        return validator.value_error("must name exactly one model, e.g., `{H100: 8}`", value);
     };
     // A set in YAML, `{L40S:1}`, is a key without a value.
     if let (true, Value::Null) = (model.contains(':'), count) {

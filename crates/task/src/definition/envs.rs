@@ -23,32 +23,43 @@ pub(super) const MAX_VARIABLE_BYTES: usize = 130_000;
 
 pub(super) fn parse_envs(value: &Value, validator: &mut Validator) -> Option<Vec<(String, String)>> {
     coerce::map(value, validator, MAX_VARIABLES, |name, value, validator| {
-        let text = match value {
-            // SkyPilot converts values with Python's `str`, which capitalizes booleans.
-            Value::Bool(true) => "True".to_owned(),
-            Value::Bool(false) => "False".to_owned(),
-            _ => coerce::string_or_number(value, validator)?,
-        };
-        if !is_variable_name(name) {
-            return validator.value_error(
-                format!(
-                    "invalid environment variable name `{name}`; use letters, digits, and `_`, and don't start with a \
-                     digit"
-                ),
-                value,
-            );
-        }
-        if name.len() > MAX_VARIABLE_NAME_BYTES || text.len() > MAX_VARIABLE_BYTES {
-            return validator.value_error(
-                format!(
-                    "a value must be at most {MAX_VARIABLE_BYTES} bytes, and a name at most {MAX_VARIABLE_NAME_BYTES}; \
-                     store the data in a volume"
-                ),
-                value,
-            );
-        }
-        Some((name.to_owned(), deny_nul(value, validator, text)?))
+        parse_variable(name, value, value, validator)
     })
+}
+
+/// Parses a variable. Errors show `shown` instead of the value, which may be a secret.
+pub(super) fn parse_variable(
+    name: &str,
+    value: &Value,
+    shown: &Value,
+    validator: &mut Validator,
+) -> Option<(String, String)> {
+    let text = match value {
+        // SkyPilot converts values with Python's `str`, which capitalizes booleans.
+        Value::Bool(true) => "True".to_owned(),
+        Value::Bool(false) => "False".to_owned(),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => text.clone(),
+        _ => return validator.push_error("string_type", "Input should be a valid string", shown),
+    };
+    if !is_variable_name(name) {
+        return validator.value_error(
+            format!(
+                "invalid environment variable name `{name}`; use letters, digits, and `_`, and don't start with a digit"
+            ),
+            shown,
+        );
+    }
+    if name.len() > MAX_VARIABLE_NAME_BYTES || text.len() > MAX_VARIABLE_BYTES {
+        return validator.value_error(
+            format!(
+                "a value must be at most {MAX_VARIABLE_BYTES} bytes, and a name at most {MAX_VARIABLE_NAME_BYTES}; \
+                 store the data in a volume"
+            ),
+            shown,
+        );
+    }
+    Some((name.to_owned(), deny_nul(shown, validator, text)?))
 }
 
 /// Whether `executor` sets this variable on each node.
@@ -79,18 +90,19 @@ pub(super) fn total_bytes(envs: &[(String, String)]) -> usize {
     envs.iter().map(|(name, text)| name.len() + text.len()).sum()
 }
 
-pub(super) fn check_total_bytes(envs: &[(String, String)], body: &Value, validator: &mut Validator) -> Option<()> {
-    let bytes = total_bytes(envs);
+/// Checks the size of all variables, including secret ones, which are `bytes` in all.
+pub(super) fn check_total_bytes(bytes: usize, body: &Value, validator: &mut Validator) -> Option<()> {
     if bytes <= MAX_VARIABLES_BYTES {
         return Some(());
     }
-    validator.within("envs", |validator| {
+    let key = if body["envs"].is_null() { "secrets" } else { "envs" };
+    validator.within(key, |validator| {
         validator.value_error(
             format!(
                 "environment variables exceed the limit of {MAX_VARIABLES_BYTES} bytes ({bytes} bytes); store the \
                  data in a volume"
             ),
-            &body["envs"],
+            &body[key],
         )
     })
 }

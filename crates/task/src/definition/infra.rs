@@ -1,59 +1,75 @@
 //! Checks the keys of `resources` that select a cloud. This server has one Kubernetes cluster.
 
-use serde_json::Value;
-
-use crate::validation::{Fields, Validator, coerce};
+use crate::validation::{Fields, coerce};
 
 /// What to do with a key that names another cloud.
 const REMEDY: &str = "this server has one Kubernetes cluster: leave it out";
 
-/// Checks `infra`, and its old form: `cloud`, `region`, and `zone`.
-pub(super) fn check(fields: &mut Fields<'_, '_>) {
+/// Resources of another cloud.
+#[derive(Debug)]
+pub(super) struct OtherCloud {
+    /// The key that names it.
+    pub key: &'static str,
+    /// Its name.
+    pub name: String,
+}
+
+impl OtherCloud {
+    /// Why they are rejected.
+    pub(super) fn reason(&self) -> String {
+        format!("`{}` is another cloud, and {REMEDY}", self.name)
+    }
+}
+
+/// Checks `infra`, and its old form: `cloud`, `region`, and `zone`. Returns the other cloud that they name, if any.
+pub(super) fn check(fields: &mut Fields<'_, '_>) -> Option<OtherCloud> {
     let old_keys = ["cloud", "region", "zone"]
         .into_iter()
         .filter(|key| fields.has(key))
         .collect::<Vec<_>>();
-    let infra_context = fields.optional("infra", parse_infra);
-    let cloud = fields.optional("cloud", parse_cloud);
+    let infra = fields.optional("infra", coerce::string);
+    let cloud = fields.optional("cloud", coerce::string);
     let region = fields.optional("region", coerce::string);
-    fields.optional("zone", |value, validator| {
-        validator.value_error::<()>(format!("a zone is a part of another cloud, and {REMEDY}"), value)
-    });
+    let zone = fields.optional("zone", coerce::string);
     if let (true, Some(key)) = (fields.has("infra"), old_keys.first()) {
         fields.value_error(key, format!("`{key}` is a part of `infra`; remove it"));
-    } else if fields.has("region") && !fields.has("cloud") {
+        return None;
+    }
+    let infra = infra.as_deref().map(split_infra);
+    let named = [("infra", infra.map(|(cloud, _)| cloud)), ("cloud", cloud.as_deref())];
+    for (key, name) in named {
+        let Some(name) = name.filter(|name| !is_kubernetes(name)) else {
+            continue;
+        };
+        let name = name.to_owned();
+        return Some(OtherCloud { key, name });
+    }
+    if fields.has("region") && !fields.has("cloud") {
         fields.value_error("region", format!("a region is a part of another cloud, and {REMEDY}"));
     }
-    let context = infra_context.flatten().map(|context| ("infra", context));
-    let context = context.or_else(|| cloud.and(region).map(|context| ("region", context)));
+    if zone.is_some() {
+        fields.value_error("zone", format!("a zone is a part of another cloud, and {REMEDY}"));
+    }
+    let context = infra.and_then(|(_, context)| context).map(|context| ("infra", context));
+    let context = context.or_else(|| cloud.and(region.as_deref()).map(|context| ("region", context)));
     if let Some((key, context)) = context {
         fields.warn(format!(
             "`resources.{key}` names the context `{context}`, which has no effect: this server has one cluster"
         ));
     }
+    None
 }
 
-/// Parses `k8s`, `kubernetes`, `*`, and those with a context: `k8s/my-context`. Returns the context.
-fn parse_infra(value: &Value, validator: &mut Validator) -> Option<Option<String>> {
-    let text = coerce::string(value, validator)?;
-    let (cloud, context) = match text.split_once('/') {
-        Some((cloud, context)) => (cloud, Some(context)),
-        None => (text.as_str(), None),
-    };
-    if ["k8s", "kubernetes", "*"]
+/// Splits `k8s`, `*`, and those with a context: `k8s/my-context`.
+fn split_infra(infra: &str) -> (&str, Option<&str>) {
+    match infra.split_once('/') {
+        Some((cloud, context)) => (cloud, Some(context).filter(|context| !matches!(*context, "" | "*"))),
+        None => (infra, None),
+    }
+}
+
+fn is_kubernetes(cloud: &str) -> bool {
+    ["k8s", "kubernetes", "*"]
         .iter()
         .any(|known| cloud.trim().eq_ignore_ascii_case(known))
-    {
-        let context = context.filter(|context| !context.is_empty() && *context != "*");
-        return Some(context.map(str::to_owned));
-    }
-    validator.value_error(format!("`{cloud}` is another cloud, and {REMEDY}"), value)
-}
-
-fn parse_cloud(value: &Value, validator: &mut Validator) -> Option<()> {
-    let cloud = coerce::string(value, validator)?;
-    if cloud.eq_ignore_ascii_case("kubernetes") {
-        return Some(());
-    }
-    validator.value_error(format!("`{cloud}` is another cloud, and {REMEDY}"), value)
 }

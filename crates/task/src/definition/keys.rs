@@ -120,6 +120,12 @@ pub const TASK: Section = Section {
             &["{LR: 0.1}"],
         ),
         full(
+            "secrets",
+            "Secret environment variables, which are stored in a Kubernetes Secret of the task and never shown. One \
+             without a value must be set with `--secret`.",
+            &["{HF_TOKEN: null}"],
+        ),
+        full(
             "workdir",
             "Directory in the container in which `setup` and `run` start.",
             &["/code", "~/code"],
@@ -157,14 +163,9 @@ pub const TASK: Section = Section {
             &["{/data: {name: my-data, mode: MOUNT}}"],
         ),
         rejected(
-            "secrets",
-            "Secret variables.",
-            "secrets are not supported yet; pass the variable with `--env NAME`",
-        ),
-        rejected(
             "managed_secrets",
             "Stored secrets.",
-            "this server stores no secrets; pass the variable with `--env NAME`",
+            "this server stores no secrets; give each with `--secret NAME=VALUE`, or pass your own with `--secret NAME`",
         ),
         rejected(
             "service",
@@ -239,8 +240,9 @@ pub const RESOURCES: Section = Section {
         ),
         full(
             "accelerators",
-            "GPUs: a model, a model with a count, or a count. Any GPU is used: the model has no effect yet.",
-            &["H100", "H100:8", "{H100: 8}", "2"],
+            "GPUs: a model, a model with a count, or a count for any model. A list names alternatives in order of \
+             preference, and several keys name alternatives in any order.",
+            &["H100", "H100:8", "{H100: 8}", "2", "[H100, A100]"],
         ),
         full("gpus", "Another name of `accelerators`.", &["H100:8"]),
         full(
@@ -277,12 +279,21 @@ pub const RESOURCES: Section = Section {
             "SkyPilot's name for CPUs, memory, and GPUs. Other names have no effect.",
             &["4CPU--16GB", "8CPU--32GB--H100:1"],
         ),
-        ignored(
+        full(
             "use_spot",
-            "Use spot instances.",
+            "Use only spot instances: nodes with the label `cloud.google.com/gke-spot=true` or \
+             `karpenter.sh/capacity-type=spot`.",
             &["true"],
-            "on-demand nodes may be used",
-            ignored::flag,
+        ),
+        full(
+            "any_of",
+            "Alternatives, in any order. Each has the keys that differ from the others of `resources`.",
+            &["[{accelerators: H100}, {accelerators: A100}]"],
+        ),
+        full(
+            "ordered",
+            "Alternatives in order of preference.",
+            &["[{accelerators: H100}, {accelerators: A100}]"],
         ),
         ignored(
             "ports",
@@ -344,16 +355,6 @@ pub const RESOURCES: Section = Section {
             "priority_class",
             "Kubernetes PriorityClass.",
             "priority classes are not supported yet; leave it out",
-        ),
-        rejected(
-            "any_of",
-            "Alternatives, the best of which is used.",
-            "alternatives are not supported yet; keep one of them",
-        ),
-        rejected(
-            "ordered",
-            "Alternatives in order of preference.",
-            "alternatives are not supported yet; keep one of them",
         ),
     ],
 };
@@ -568,6 +569,20 @@ impl Section {
             Support::Rejected { reason } => Some(reason),
             Support::Full | Support::Ignored { .. } => None,
         });
+    }
+}
+
+/// The keys of `resources` that mean the same as `key`, or that it replaces.
+#[must_use]
+pub fn aliases(key: &str) -> &'static [&'static str] {
+    match key {
+        "accelerators" => &["gpus"],
+        "gpus" => &["accelerators"],
+        "disk_size" => &["ephemeral_storage"],
+        "ephemeral_storage" => &["disk_size"],
+        "infra" => &["cloud", "region", "zone"],
+        "cloud" => &["infra"],
+        _ => &[],
     }
 }
 

@@ -1,6 +1,7 @@
 //! The definition of a task: its types and their parsers.
 
 mod accelerators;
+mod alternatives;
 mod config;
 mod duration;
 mod envs;
@@ -14,11 +15,13 @@ mod recovery;
 mod resources;
 mod schema;
 mod scripts;
+mod secrets;
 mod substitution;
 mod task_definition;
 mod volume_mounts;
 
-pub use accelerators::Vendor;
+pub use accelerators::{Accelerators, Vendor};
+pub use alternatives::Alternatives;
 pub use config::{KubernetesConfig, ProvisionTimeout};
 pub use duration::{MAX_DURATION_SECONDS, parse_duration};
 pub use envs::MAX_VARIABLES_BYTES;
@@ -26,6 +29,7 @@ pub use metadata::Metadata;
 pub use recovery::{MAX_RESTARTS, Recovery};
 pub use resources::Resources;
 pub use scripts::{MAX_ARGUMENT_BYTES, MAX_SCRIPT_BYTES};
+pub use secrets::{REDACTED, RegistryLogin, Secret};
 pub use task_definition::{MAX_NODES, TaskDefinition};
 pub use volume_mounts::VolumeMount;
 

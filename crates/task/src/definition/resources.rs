@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::accelerators::{Accelerators, Vendor, parse_accelerators};
-use super::infra;
+use super::accelerators::{Accelerators, parse_accelerators};
+use super::infra::{self, OtherCloud};
 use super::instance_type::{self, InstanceType};
 use super::keys::RESOURCES;
 use super::metadata::parse_labels;
@@ -32,11 +32,12 @@ pub struct Resources {
     /// The amount of memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Quantity>,
-    /// The number of accelerators; 0 if none are requested.
-    pub gpus: u32,
-    /// Who makes the accelerators.
-    #[serde(skip_serializing_if = "Vendor::is_nvidia")]
-    pub vendor: Vendor,
+    /// The accelerators.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accelerators: Option<Accelerators>,
+    /// Whether to use spot instances only.
+    #[serde(skip_serializing_if = "is_false")]
+    pub spot: bool,
     /// The amount of local disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<Quantity>,
@@ -51,8 +52,28 @@ pub struct Resources {
     pub recovery: Option<Recovery>,
 }
 
+/// Whether a flag is off, for serde.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// The value of `resources`, or of one of its alternatives.
+pub(super) struct ParsedResources {
+    pub resources: Resources,
+    /// Set if they ask for another cloud.
+    pub elsewhere: Option<OtherCloud>,
+}
+
 impl Resources {
-    pub(super) fn from_value(value: &Value, validator: &mut Validator) -> Option<Self> {
+    /// The number of accelerators; 0 if none are requested.
+    #[must_use]
+    pub fn gpus(&self) -> u32 {
+        self.accelerators.as_ref().map_or(0, |accelerators| accelerators.count)
+    }
+
+    /// Parses resources without alternatives.
+    pub(super) fn from_value(value: &Value, validator: &mut Validator) -> Option<ParsedResources> {
         let mut fields = Fields::from_value(value, validator)?;
         let cpus = fields.optional("cpus", |value, validator| {
             parse_quantity(value, validator, Quantity::parse_cpus)
@@ -60,71 +81,49 @@ impl Resources {
         let memory = fields.optional("memory", parse_memory);
         let accelerators = fields.optional("accelerators", parse_accelerators);
         let gpus = fields.optional("gpus", parse_accelerators);
+        for key in ["any_of", "ordered"] {
+            fields.optional(key, |value, validator| {
+                validator.value_error::<()>("an alternative cannot have alternatives", value)
+            });
+        }
         let instance_type = fields.optional("instance_type", coerce::string);
-        RESOURCES.ignore(&mut fields, "use_spot");
+        let spot = fields.optional("use_spot", coerce::boolean);
         let disk_size = fields.optional("disk_size", parse_disk_size);
         let ephemeral_storage = fields.optional("ephemeral_storage", parse_disk_size);
         RESOURCES.ignore(&mut fields, "ports");
         let image = fields.optional("image_id", parse_image);
         let recovery = fields.optional("job_recovery", parse_job_recovery);
         let labels = fields.optional("labels", parse_labels);
-        infra::check(&mut fields);
+        let elsewhere = infra::check(&mut fields);
         check_aliases(&mut fields);
         let mut wanted = Wanted {
             cpus,
             memory,
             accelerators: accelerators.or(gpus),
         };
-        if let Some(name) = instance_type {
-            match instance_type::parse(&name) {
-                Some(instance) => wanted.fill_from(instance),
-                None => fields.warn(format!(
-                    "`resources.instance_type` has no effect: `{name}` is not of the form `4CPU--16GB`"
-                )),
-            }
+        match instance_type.as_deref().map(|name| (name, instance_type::parse(name))) {
+            Some((_, Some(instance))) => wanted.fill_from(instance),
+            Some((name, None)) if elsewhere.is_none() => fields.warn(format!(
+                "`resources.instance_type` has no effect: `{name}` is not of the form `4CPU--16GB`"
+            )),
+            Some(_) | None => {}
         }
-        let model = wanted
-            .accelerators
-            .as_ref()
-            .and_then(|accelerators| accelerators.model.as_deref());
-        if let Some(model) = model {
-            fields.warn(format!(
-                "`resources.accelerators` requests any GPU of the cluster; the model `{model}` is ignored"
-            ));
-        }
-        let memory = match (wanted.memory, &wanted.cpus) {
-            (Some(Memory::PerCpu(factor)), Some(cpus)) => match factor.gibibytes_times(cpus) {
-                Ok(memory) => Some(memory),
-                Err(reason) => {
-                    fields.value_error("memory", reason);
-                    None
-                }
-            },
-            (Some(Memory::PerCpu(_)), None) => {
-                fields.value_error("memory", "a multiple of the CPUs requires `cpus`");
-                None
-            }
-            (Some(Memory::Amount(amount)), _) => Some(amount),
-            (None, _) => None,
-        };
+        let memory = wanted.memory_amount().unwrap_or_else(|reason| {
+            fields.value_error("memory", reason);
+            None
+        });
         RESOURCES.finish(fields);
-        Some(Self {
+        let resources = Self {
             cpus: wanted.cpus,
             memory,
-            gpus: wanted
-                .accelerators
-                .as_ref()
-                .map_or(0, |accelerators| accelerators.count),
-            vendor: wanted
-                .accelerators
-                .as_ref()
-                .map(Accelerators::vendor)
-                .unwrap_or_default(),
+            accelerators: wanted.accelerators,
+            spot: spot.unwrap_or_default(),
             disk: disk_size.or(ephemeral_storage),
             labels: labels.unwrap_or_default(),
             image,
             recovery,
-        })
+        };
+        Some(ParsedResources { resources, elsewhere })
     }
 }
 
@@ -142,6 +141,16 @@ impl Wanted {
         self.memory.get_or_insert(Memory::Amount(instance.memory));
         if self.accelerators.is_none() {
             self.accelerators = instance.accelerators;
+        }
+    }
+
+    /// The amount of memory. Fails if it is a multiple of CPUs that are unknown or too many.
+    fn memory_amount(&self) -> Result<Option<Quantity>, String> {
+        match (&self.memory, &self.cpus) {
+            (None, _) => Ok(None),
+            (Some(Memory::Amount(amount)), _) => Ok(Some(amount.clone())),
+            (Some(Memory::PerCpu(factor)), Some(cpus)) => factor.gibibytes_times(cpus).map(Some),
+            (Some(Memory::PerCpu(_)), None) => Err("a multiple of the CPUs requires `cpus`".to_owned()),
         }
     }
 }

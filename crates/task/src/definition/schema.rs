@@ -168,6 +168,20 @@ fn task_schema() -> Value {
                     json!(["text", 10, 0.5, true]),
                 ),
             },
+            "secrets": {
+                "type": "object",
+                "description": "Secret environment variables of `setup` and `run`, stored in a Kubernetes Secret of the \
+                    task. No response contains their values. `SKYPILOT_DOCKER_USERNAME`, `SKYPILOT_DOCKER_PASSWORD`, \
+                    and `SKYPILOT_DOCKER_SERVER`, here or in `envs`, are a login to the registry of the image.",
+                "maxProperties": MAX_VARIABLES,
+                "propertyNames": {
+                    "type": "string", "pattern": VARIABLE_NAME_PATTERN, "maxLength": MAX_VARIABLE_NAME_BYTES,
+                },
+                "additionalProperties": {
+                    "type": "string", "format": "password", "writeOnly": true, "maxLength": MAX_VARIABLE_BYTES,
+                    "pattern": NO_NUL_PATTERN,
+                },
+            },
             "max_duration": {
                 "type": "string",
                 "description": "Time limit of each node, from 1 second to 1 year. Defaults to the server's time limit.",
@@ -296,8 +310,18 @@ fn resources_schema() -> Value {
                 json!(["16GB", 16, "16", "16+", "1.5Gi", "512Mi", "16G"]),
             ),
             "accelerators": any_value(
-                "GPUs: a model, a model with a count, or a count. The model has no effect.",
-                json!(["H100:8", "H100", {"H100": 8}, "1"]),
+                "GPUs: a model, a model with a count, or a count for any model. A list names alternatives in order of \
+                 preference, and an object with several models names alternatives in any order.",
+                json!(["H100:8", "H100", {"H100": 8}, "1", ["H100", "A100:2"], {"H100": 1, "A100": 2}]),
+            ),
+            "use_spot": any_value("Use only spot instances.", json!([true, false])),
+            "any_of": any_value(
+                "Alternatives, in any order. Each is an object with the keys of `resources` that differ.",
+                json!([[{"accelerators": "H100"}, {"accelerators": "A100"}]]),
+            ),
+            "ordered": any_value(
+                "Alternatives in order of preference, as in `any_of`.",
+                json!([[{"accelerators": "H100"}, {"accelerators": "A100"}]]),
             ),
             "instance_type": {
                 "type": "string",

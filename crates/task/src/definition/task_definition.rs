@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use super::alternatives::{Alternatives, parse_resources};
 use super::config::KubernetesConfig;
 use super::duration;
 use super::envs::{self, is_reserved_variable, parse_envs};
@@ -14,6 +15,7 @@ use super::keys::TASK;
 use super::metadata;
 use super::resources::Resources;
 use super::scripts::{parse_script, parse_workdir};
+use super::secrets::{self, Redacted, RegistryLogin, Secret, parse_secrets, redact, take_registry_login};
 use super::substitution::fill_variables;
 use super::volume_mounts::{MAX_VOLUMES, VolumeMount, parse_volume_mounts};
 use crate::name::Name;
@@ -38,11 +40,20 @@ pub struct TaskDefinition {
     pub workdir: Option<String>,
     /// The number of nodes; at least 1.
     pub num_nodes: u32,
-    /// The resources of each node.
+    /// The resources of each node, or the first of their alternatives.
     pub resources: Resources,
+    /// The alternatives of the resources, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alternatives: Option<Alternatives>,
     /// Environment variables, in the order of the definition.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub envs: Vec<(String, String)>,
+    /// Secret environment variables, in the order of the definition. Only their names are serialized.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<(String, Secret)>,
+    /// The login to the registry of the image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registry_login: Option<RegistryLogin>,
     /// Volumes, in the order of the definition.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<VolumeMount>,
@@ -64,11 +75,23 @@ pub struct TaskDefinition {
 impl TaskDefinition {
     /// Parses a definition from a request body, and reports every error in it. `max_nodes` is the limit of the server.
     pub fn parse(body: &Value, max_nodes: u32) -> Result<Self, Vec<ErrorDetail>> {
-        validation::validate(&fill_variables(body), "body", |value, validator| {
-            let definition = Self::from_value(value, validator, max_nodes)?;
+        let Redacted { body, secrets } = redact(body);
+        validation::validate(&fill_variables(&body), "body", |value, validator| {
+            let definition = Self::from_value(value, secrets, validator, max_nodes)?;
             let warnings = validator.take_warnings();
             Some(Self { warnings, ..definition })
         })
+    }
+
+    /// Whether the user sets an environment variable with this name.
+    #[must_use]
+    pub fn sets_variable(&self, name: &str) -> bool {
+        let secrets = self.secrets.iter().map(|(known, _)| known);
+        self.envs
+            .iter()
+            .map(|(known, _)| known)
+            .chain(secrets)
+            .any(|known| known == name)
     }
 
     /// The size of all environment variables together, including their names, in bytes.
@@ -77,14 +100,29 @@ impl TaskDefinition {
         envs::total_bytes(&self.envs)
     }
 
-    fn from_value(value: &Value, validator: &mut Validator, max_nodes: u32) -> Option<Self> {
+    /// Parses a body whose secrets are redacted; `secrets` are their values.
+    fn from_value(
+        value: &Value,
+        secrets: Option<&Map<String, Value>>,
+        validator: &mut Validator,
+        max_nodes: u32,
+    ) -> Option<Self> {
         let errors_before = validator.error_count();
         let mut fields = Fields::from_value(value, validator)?;
         let name = fields.optional("name", Name::from_value);
         let workdir = fields.optional("workdir", parse_workdir);
         let num_nodes = fields.with_default("num_nodes", 1, parse_num_nodes);
-        let resources = fields.optional("resources", Resources::from_value).unwrap_or_default();
-        let envs = fields.optional("envs", parse_envs).unwrap_or_default();
+        let resources = fields.optional("resources", parse_resources);
+        let (resources, alternatives) = resources.unwrap_or_default();
+        let mut envs = fields.optional("envs", parse_envs).unwrap_or_default();
+        let secrets = fields.optional("secrets", |value, validator| parse_secrets(value, secrets, validator));
+        let mut secrets = secrets.unwrap_or_default();
+        secrets::check_names(&envs, &secrets, &mut fields);
+        let registry_login = take_registry_login(&mut envs, &mut secrets).unwrap_or_else(|reason| {
+            let key = if fields.has("secrets") { "secrets" } else { "envs" };
+            fields.value_error(key, reason);
+            None
+        });
         let file_mounts = fields.optional("file_mounts", parse_file_mounts);
         let mut volumes = fields.optional("volumes", parse_volume_mounts).unwrap_or_default();
         volumes.extend(file_mounts.into_iter().flatten());
@@ -107,12 +145,14 @@ impl TaskDefinition {
             return None;
         }
         let num_nodes = check_max_nodes(num_nodes, max_nodes, value, validator)?;
-        envs::check_total_bytes(&envs, value, validator)?;
+        envs::check_total_bytes(envs::total_bytes(&envs) + secrets::bytes(&secrets), value, validator)?;
         check_mounts(&volumes, value, validator)?;
         check_pod_bytes(&volumes, &resources, &kubernetes, value, validator)?;
-        for (name, _) in envs.iter().filter(|(name, _)| is_reserved_variable(name)) {
+        let names = envs.iter().map(|(name, _)| ("envs", name));
+        let names = names.chain(secrets.iter().map(|(name, _)| ("secrets", name)));
+        for (key, name) in names.filter(|(_, name)| is_reserved_variable(name)) {
             validator.warn(format!(
-                "`envs.{name}` is ignored; the server sets this variable for each node"
+                "`{key}.{name}` is ignored; the server sets this variable for each node"
             ));
         }
         Some(Self {
@@ -120,7 +160,10 @@ impl TaskDefinition {
             workdir,
             num_nodes,
             resources,
+            alternatives,
             envs,
+            secrets,
+            registry_login,
             volumes,
             setup,
             run,

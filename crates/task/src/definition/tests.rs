@@ -52,9 +52,9 @@ fn numbers_are_taken_where_skypilot_takes_them() {
         "resources": {"cpus": 4, "memory": 16, "accelerators": {"H100": 8}},
         "envs": {"E": 10, "F": 0.5, "G": true},
     }));
-    assert_eq!(task.resources.cpus.unwrap().as_str(), "4");
-    assert_eq!(task.resources.memory.unwrap().as_str(), "16Gi");
-    assert_eq!(task.resources.gpus, 8);
+    assert_eq!(task.resources.cpus.as_ref().unwrap().as_str(), "4");
+    assert_eq!(task.resources.memory.as_ref().unwrap().as_str(), "16Gi");
+    assert_eq!(task.resources.gpus(), 8);
     let envs: Vec<&str> = task.envs.iter().map(|(_, text)| text.as_str()).collect();
     assert_eq!(envs, ["10", "0.5", "True"]);
 }
@@ -71,7 +71,7 @@ fn accelerators_are_counted() {
         assert_eq!(
             parse(&json!({"run": "x", "resources": {"accelerators": input}}))
                 .resources
-                .gpus,
+                .gpus(),
             count,
             "{input}"
         );
@@ -162,7 +162,6 @@ fn what_has_no_effect_is_said() {
     }));
     insta::assert_json_snapshot!(task.warnings, @r#"
     [
-      "`resources.use_spot` has no effect: on-demand nodes may be used",
       "`resources.ports` has no effect: nothing is exposed outside of the cluster",
       "`resources.instance_type` has no effect: `x` is not of the form `4CPU--16GB`",
       "`file_mounts` has no effect; store the data in a volume"

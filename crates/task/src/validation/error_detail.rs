@@ -1,5 +1,7 @@
 //! A validation error, as in the `detail` list of FastAPI's 422 responses.
 
+use std::fmt;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -53,6 +55,15 @@ impl ErrorDetail {
         Self {
             ctx: Some(json!({ "error": reason })),
             ..Self::new("value_error", loc, format!("Value error, {reason}"), input)
+        }
+    }
+}
+
+impl fmt::Display for LocItem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(key) => formatter.write_str(key),
+            Self::Index(index) => index.fmt(formatter),
         }
     }
 }

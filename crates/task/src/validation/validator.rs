@@ -81,6 +81,25 @@ impl Validator {
         std::mem::take(&mut self.warnings)
     }
 
+    /// A validator at the same location, for a part of the input that is parsed in more than one way.
+    #[must_use]
+    pub fn branch(&self) -> Self {
+        Self {
+            loc: self.loc.clone(),
+            errors: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Adds the errors and warnings of a [branch](Self::branch).
+    pub fn absorb(&mut self, branch: Self) {
+        let free = MAX_ERRORS.saturating_sub(self.errors.len());
+        self.errors.extend(branch.errors.into_iter().take(free));
+        for warning in branch.warnings {
+            self.warn(warning);
+        }
+    }
+
     /// Whether [`MAX_ERRORS`] is reached. Further errors are dropped, so a parser can stop early.
     #[must_use]
     pub fn is_full(&self) -> bool {

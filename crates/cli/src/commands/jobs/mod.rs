@@ -1,5 +1,6 @@
 //! `k8s-cli jobs`.
 
+mod cancel;
 mod list;
 mod logs;
 mod outcome;
@@ -19,6 +20,7 @@ pub(crate) async fn run(context: Context, command: JobsCommand) -> Result<()> {
         JobsCommand::List(args) => list::run(&context, args).await,
         JobsCommand::Status(args) => status::run(&context, args).await,
         JobsCommand::Stop(args) => stop::run(&context, args).await,
+        JobsCommand::Cancel(args) => cancel::run(&context, args).await,
         JobsCommand::Logs(args) => logs::run(&context, args).await,
         JobsCommand::Wait(args) => wait::run(&context, args).await,
         JobsCommand::Top(args) => top::run(&context, args).await,

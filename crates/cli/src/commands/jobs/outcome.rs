@@ -11,12 +11,15 @@ use crate::error::{Error, Result};
 use crate::logs::{LogEnd, LogOptions, follow_log};
 use crate::output::{human_duration, print_message};
 
-/// Exit codes for a task that failed and for one that was stopped. `sky` uses 100 for the former, too.
+/// Exit codes for a task that failed and for one that was canceled or stopped, as in `sky`.
 const FAILED_EXIT_CODE: u8 = 100;
 const STOPPED_EXIT_CODE: u8 = 103;
 
 /// The reason of a node that was ended because another one had failed.
 const NODE_FAILED: &str = "NodeFailed";
+
+/// The reason of a task that its user canceled.
+const CANCELLED: &str = "Cancelled";
 
 /// What the exit code of a command that follows a task reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +51,7 @@ pub(crate) async fn follow_to_end(
                 // End the line on which the terminal shows `^C`.
                 print_message("");
             }
-            print_message(&format!("task {id} is still running; follow it with `k8s-cli jobs logs {id}`, or stop it with `k8s-cli jobs stop {id}`"));
+            print_message(&format!("task {id} is still running; follow it with `k8s-cli jobs logs {id}`, or cancel it with `k8s-cli jobs cancel {id}`"));
             return Err(Error::Interrupted);
         }
     };
@@ -57,6 +60,7 @@ pub(crate) async fn follow_to_end(
             print_message(&summary(&task));
             match (policy, exit_code(&task, options.node)) {
                 (ExitCodePolicy::IgnoreOutcome, _) | (_, 0) => Ok(()),
+                (ExitCodePolicy::FailureCode, _) if is_cancelled(&task) => Err(Error::TaskFailed(STOPPED_EXIT_CODE)),
                 (ExitCodePolicy::FailureCode, _) => Err(Error::TaskFailed(FAILED_EXIT_CODE)),
                 (ExitCodePolicy::TaskCode, code) => Err(Error::TaskFailed(code)),
             }
@@ -73,17 +77,25 @@ pub(crate) async fn follow_to_end(
 
 /// A one-line summary.
 pub(crate) fn summary(task: &TaskStatus) -> String {
-    let mut text = format!("task {} {}", task.task_id, task.status);
+    let is_cancelled = is_cancelled(task);
+    let mut text = match is_cancelled {
+        true => format!("task {} canceled", task.task_id),
+        false => format!("task {} {}", task.task_id, task.status),
+    };
     if let Some(duration) = task_duration(task) {
         text.push_str(&format!(" after {duration}"));
     }
-    if task.status == TaskState::Failed {
+    if task.status == TaskState::Failed && !is_cancelled {
         let details = [&task.reason, &task.message];
         for part in details.into_iter().flatten() {
             text.push_str(&format!(": {part}"));
         }
     }
     text
+}
+
+fn is_cancelled(task: &TaskStatus) -> bool {
+    task.reason.as_deref() == Some(CANCELLED)
 }
 
 /// The run time of a finished task: from the first start of a node in any attempt to the last end.

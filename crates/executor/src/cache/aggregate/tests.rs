@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use task::TaskState;
 use task::wire::TaskStatus;
 
+use super::super::end_cause::EndCause;
 use super::super::job::{Job, JobEnd};
 use super::super::object::Pod;
 use super::super::phase;
@@ -180,7 +181,7 @@ fn a_pod_that_was_deleted_is_said_to_be() {
 fn a_pod_that_is_told_to_end_in_the_moment_of_its_success_has_succeeded() {
     let ends = |status: Value| {
         let mut pod = pod(0, status);
-        pod.ended_because_of = Some(1);
+        pod.ended_because_of = Some(EndCause::NodeFailed(1));
         let status = aggregate(
             &[job(0, 2, Some(JobEnd::Complete)), job(1, 2, None)],
             &[pod],
@@ -229,7 +230,7 @@ fn a_node_without_a_job_is_not_forgotten() {
 fn a_job_that_was_deleted_fails_the_task_when_the_others_ended_because_of_it() {
     let exceeded = || Some(JobEnd::Failed(Reason::new("DeadlineExceeded", "too long")));
     let other = Job {
-        ended_because_of: Some(1),
+        ended_because_of: Some(EndCause::NodeFailed(1)),
         ..job(0, 2, exceeded())
     };
     let status = aggregate(&[other], &[], &HashMap::new());

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use task::TaskState;
 
 use super::{Action, ManagedTask};
-use crate::cache::{Gang, Gate, Job, JobEnd, Phase, Pod, PodEnd, Reason, Restart};
+use crate::cache::{EndCause, Gang, Gate, Job, JobEnd, Phase, Pod, PodEnd, Reason, Restart, Stage, TaskOwner, Turn};
 use crate::kubernetes::ObjectRef;
 
 fn decide(task: &ManagedTask) -> Vec<Action> {
@@ -170,7 +170,7 @@ fn the_first_failure_ends_all_others_and_is_named() {
     let end = Action::EndNodes {
         pods: vec![name("pod", 2)],
         jobs: vec![name("job", 3), name("job", 4)],
-        because_of: 1,
+        because_of: EndCause::NodeFailed(1),
     };
     assert_eq!(actions, [end]);
 }
@@ -178,11 +178,11 @@ fn the_first_failure_ends_all_others_and_is_named() {
 #[test]
 fn what_was_ended_is_no_failure_of_its_own() {
     let ended_by_us = Pod {
-        ended_because_of: Some(1),
+        ended_because_of: Some(EndCause::NodeFailed(1)),
         ..pod(0, ended(TaskState::Failed, 1))
     };
     let going = Pod {
-        ended_because_of: Some(1),
+        ended_because_of: Some(EndCause::NodeFailed(1)),
         ..pod(2, running())
     };
     let actions = decide(&gang(vec![
@@ -202,7 +202,13 @@ fn a_pod_that_was_deleted_is_a_failure() {
     }));
     let actions = decide(&task);
     assert!(
-        matches!(actions.as_slice(), [Action::EndNodes { because_of: 0, .. }]),
+        matches!(
+            actions.as_slice(),
+            [Action::EndNodes {
+                because_of: EndCause::NodeFailed(0),
+                ..
+            }]
+        ),
         "{actions:?}"
     );
 }
@@ -266,10 +272,10 @@ fn a_failure_ends_those_that_wait_in_a_queue_too() {
     task.nodes[1].0.suspended = true;
     let actions = decide(&task);
     assert!(
-        matches!(actions.as_slice(), [Action::EndNodes { jobs, because_of: 0, .. }] if jobs.len() == 1),
+        matches!(actions.as_slice(), [Action::EndNodes { jobs, because_of: EndCause::NodeFailed(0), .. }] if jobs.len() == 1),
         "{actions:?}"
     );
-    task.nodes[1].0.ended_because_of = Some(0);
+    task.nodes[1].0.ended_because_of = Some(EndCause::NodeFailed(0));
     assert!(task.nodes[1].0.is_over());
     assert_eq!(decide(&task), []);
 }
@@ -334,5 +340,28 @@ proptest! {
             let opens = actions.iter().all(|action| matches!(action, Action::OpenStartGate { .. } | Action::OpenRunGate { .. }));
             prop_assert!(opens && actions.len() <= 1);
         }
+    }
+
+    /// A canceled task ends every node that has not ended, and nothing else happens to it, whatever the situation.
+    #[test]
+    fn a_canceled_task_only_ends(
+        pods in (any_node(0), any_node(1), any_node(2)), in_owner in any::<bool>(), restart in any::<bool>(),
+    ) {
+        let pods = vec![pods.0, pods.1, pods.2];
+        let is_over = |pod: &Option<Pod>| pod.as_ref().is_some_and(|pod| matches!(pod.phase, Phase::Ended(_)));
+        let unended = pods.iter().filter(|pod| !is_over(pod)).count();
+        let mut task = gang(pods);
+        task.restart = restart.then_some(Restart { counts: true, is_due: true });
+        if in_owner {
+            let turn = Some(Turn { attempt: 1, stage: Stage::Cancelled });
+            task.owner = Some(TaskOwner { turn, ..TaskOwner::example() });
+        } else {
+            task.nodes[0].0.cancelled = true;
+        }
+        let ended = decide(&task).into_iter().map(|action| match action {
+            Action::EndNodes { pods, jobs, because_of: EndCause::Cancelled } => pods.len() + jobs.len(),
+            other => panic!("{other:?}"),
+        });
+        prop_assert_eq!(ended.sum::<usize>(), unended);
     }
 }

@@ -76,9 +76,11 @@ fn every_notation_of_the_parser_is_in_the_schema() {
         ("memory", json!([16, 0.5, "1.5Gi", "16G", "16+", "16gb", "100000"])),
         (
             "accelerators",
-            json!(["H100", "H100:8", "H100:0.5", {"H100": 8}, {"H100": null}, "1"]),
+            json!(["H100", "H100:8", "H100:0.5", {"H100": 8}, {"H100": null}, "1", ["A100", "H100:2"], {"A100:1": null, "L4": 1}]),
         ),
         ("use_spot", json!([true, 0, "TRUE", "yes"])),
+        ("any_of", json!([[{"cpus": 1}, {"infra": "aws"}], [{}]])),
+        ("ordered", json!([[{"use_spot": true}, {"use_spot": false}]])),
         ("disk_size", json!(["1TB", "256", 256, "256GB", true])),
         ("ports", json!(["8080-8090", "10000", 8080, [1, "2-3"], [], " 80 "])),
         (
@@ -119,7 +121,7 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 /// Definitions of tasks with one text in every place for text.
-fn tasks_with(text: &str) -> [Value; 14] {
+fn tasks_with(text: &str) -> [Value; 15] {
     [
         json!({"run": "true", "resources": {"labels": {text: text}}}),
         json!({"run": "true", "resources": {"infra": text}}),
@@ -130,6 +132,7 @@ fn tasks_with(text: &str) -> [Value; 14] {
         json!({"run": "true", "setup": text}),
         json!({"run": "true", "max_duration": text}),
         json!({"run": "true", "envs": {text: text}}),
+        json!({"run": "true", "secrets": {text: text}}),
         json!({"run": "true", "volumes": {text: "v"}}),
         json!({"run": "true", "volumes": {"/v": text}}),
         json!({"run": "true", "file_mounts": {text: text}}),
@@ -233,6 +236,8 @@ fn is_in_a_description(error: &ErrorDetail) -> bool {
         "invalid key `",
         "must be at most 2000 bytes",
         "invalid image `docker:",
+        "is also in `envs`",
+        "alternatives are already in",
         "`ReadWriteOncePod` cannot be combined",
     ];
     rules.iter().any(|rule| error.msg.contains(rule))

@@ -1,0 +1,108 @@
+//! Cancels tasks: ends their nodes, and keeps their status and logs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::decide::end_all;
+use super::patch::{ObjectPatch, patch_jobs};
+use super::reconcile::apply;
+use super::refetch::refetch;
+use super::take_turn::take_turn;
+use super::task::ManagedTask;
+use crate::cache::{Cache, EndCause, Phase, Pod, Stage, TaskKey, TaskSnapshot};
+use crate::error::Error;
+use crate::kubernetes::ApiClient;
+use crate::labels;
+
+/// How often a cancellation starts over because a server changed the task at the same time, and the pause before.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How many tasks are canceled concurrently.
+const CONCURRENT_CANCELS: usize = 8;
+
+/// The result of a cancellation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CancelOutcome {
+    /// The nodes of the task are ending.
+    Cancelled,
+    /// The task had finished before.
+    AlreadyFinished,
+    /// There is no such task.
+    NotFound,
+}
+
+/// Cancels a task. This is first recorded, in the owner of the task or else in its Job, so that any server completes it
+/// and none retries the task, even if this process dies now.
+///
+/// # Errors
+/// [`Error::CancelConflict`], or a rejection by Kubernetes.
+pub(crate) async fn cancel(client: &ApiClient, cache: &Cache, key: &Arc<TaskKey>) -> Result<CancelOutcome, Error> {
+    const ACTION: &str = "cancel the task";
+    for _ in 0..TRIES {
+        let Some(known) = cache.find(key, ManagedTask::any_from_cache).flatten() else {
+            return Ok(CancelOutcome::NotFound);
+        };
+        let Some(task) = refetch(client, key, &known).await? else {
+            return Ok(CancelOutcome::NotFound);
+        };
+        if has_finished(&task) {
+            return Ok(CancelOutcome::AlreadyFinished);
+        }
+        let is_recorded = if task.owner.is_some() {
+            take_turn(client, cache, &task, task.turn().at(Stage::Cancelled)).await?
+        } else {
+            let record = json!({"metadata": {"annotations": {labels::CANCELLED: labels::TRUE}}});
+            let jobs = task.nodes.iter().map(|(job, _)| job.object_ref());
+            let changes = jobs.map(|job| ObjectPatch::of(job, record.clone())).collect();
+            patch_jobs(client, cache, ACTION, changes).await?;
+            true
+        };
+        if !is_recorded {
+            sleep(PAUSE).await;
+            continue;
+        }
+        for action in end_all(&task, EndCause::Cancelled) {
+            apply(client, cache, action).await?;
+        }
+        return Ok(CancelOutcome::Cancelled);
+    }
+    Err(Error::CancelConflict)
+}
+
+/// Cancels many tasks and returns their number. A failure does not prevent the others from being canceled.
+pub(crate) async fn cancel_all(
+    client: &ApiClient,
+    cache: &Cache,
+    tasks: Vec<(String, Arc<TaskSnapshot>)>,
+) -> Result<usize, Error> {
+    let results: Vec<Result<CancelOutcome, String>> = stream::iter(tasks)
+        .map(|(id, snapshot)| async move {
+            let outcome = cancel(client, cache, &snapshot.key).await;
+            outcome.map_err(|error| format!("task `{id}`: {error}"))
+        })
+        .buffer_unordered(CONCURRENT_CANCELS)
+        .collect()
+        .await;
+    let is_cancelled = |result: &&Result<_, _>| matches!(result, Ok(CancelOutcome::Cancelled));
+    let cancelled = results.iter().filter(is_cancelled).count();
+    let failures: Vec<String> = results.into_iter().filter_map(Result::err).collect();
+    if failures.is_empty() {
+        return Ok(cancelled);
+    }
+    Err(Error::CancelAll { cancelled, failures })
+}
+
+/// Whether every node has ended and the task will not be retried.
+fn has_finished(task: &ManagedTask) -> bool {
+    let has_ended = |pod: &Pod| matches!(pod.phase, Phase::Ended(_));
+    let is_complete = task.nodes.len() >= usize::try_from(task.num_nodes).unwrap_or(usize::MAX);
+    let mut nodes = task.nodes.iter();
+    is_complete
+        && task.restart.is_none()
+        && nodes.all(|(job, pod)| job.is_over() || pod.as_ref().is_some_and(has_ended))
+}

@@ -1,0 +1,10 @@
+//! Decides on which cluster nodes a task may run: the models of its accelerators, spot instances, and alternatives.
+
+mod accelerator_model;
+mod choose;
+mod inventory;
+mod machine;
+
+pub(crate) use choose::{Models, NodeLabel, Placement, choose};
+pub(crate) use inventory::Inventory;
+pub(crate) use machine::{Machine, resource_name};

@@ -1,0 +1,265 @@
+//! Parses `secrets`, the secret environment variables of a task, and takes registry logins out of the variables.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use super::envs::{MAX_VARIABLES, parse_variable};
+use crate::validation::{Fields, Validator, coerce};
+
+/// What takes the place of a secret value wherever a request is shown, e.g., in errors and dry runs.
+pub const REDACTED: &str = "<redacted>";
+
+/// The variables of a registry login. Source: SkyPilot's documentation of private registries
+/// (<https://docs.skypilot.co/en/latest/reference/kubernetes/kubernetes-getting-started.html>).
+const REGISTRY_USERNAME: &str = "SKYPILOT_DOCKER_USERNAME";
+const REGISTRY_PASSWORD: &str = "SKYPILOT_DOCKER_PASSWORD";
+const REGISTRY_SERVER: &str = "SKYPILOT_DOCKER_SERVER";
+
+/// A text that is never shown: `Debug` hides it, and it serializes as [`REDACTED`], so that neither logs nor the hash of
+/// a definition depend on it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text, for the one place that needs it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(REDACTED)
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(REDACTED)
+    }
+}
+
+/// A login to the registry of the task's image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RegistryLogin {
+    /// The registry, e.g., `ghcr.io`.
+    pub server: String,
+    /// The user name.
+    pub username: String,
+    /// The password or token.
+    pub password: Secret,
+}
+
+/// A request body without its secret values, which parse errors would repeat, and those values.
+pub(super) struct Redacted<'a> {
+    pub body: Cow<'a, Value>,
+    /// The fields of `secrets`, if it is an object.
+    pub secrets: Option<&'a Map<String, Value>>,
+}
+
+/// Replaces the values of `secrets`, whatever they are. Null stays, because it means that the value is missing.
+pub(super) fn redact(body: &Value) -> Redacted<'_> {
+    let secrets = &body["secrets"];
+    if secrets.is_null() {
+        let body = Cow::Borrowed(body);
+        return Redacted { body, secrets: None };
+    }
+    let hide = |value: &Value| match value {
+        Value::Null => Value::Null,
+        _ => REDACTED.into(),
+    };
+    let mut redacted = body.clone();
+    redacted["secrets"] = match secrets {
+        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), hide(value))).collect(),
+        // Names of stored secrets, as far as SkyPilot allows a list.
+        Value::Array(items) => items.iter().map(hide).collect(),
+        other => hide(other),
+    };
+    Redacted {
+        body: Cow::Owned(redacted),
+        secrets: secrets.as_object(),
+    }
+}
+
+/// Parses the redacted `value` of `secrets`, with the values from `secrets`.
+pub(super) fn parse_secrets(
+    value: &Value,
+    secrets: Option<&Map<String, Value>>,
+    validator: &mut Validator,
+) -> Option<Vec<(String, Secret)>> {
+    if let Value::Array(_) = value {
+        return validator.value_error(
+            "this server stores no secrets; give each with `--secret NAME=VALUE`, or pass your own with `--secret NAME`",
+            value,
+        );
+    }
+    coerce::map(value, validator, MAX_VARIABLES, |name, redacted, validator| {
+        let value = secrets.and_then(|secrets| secrets.get(name)).unwrap_or(&Value::Null);
+        let (name, text) = parse_variable(name, value, redacted, validator)?;
+        Some((name, Secret(text)))
+    })
+}
+
+/// Reports secrets that are also in `envs`: one of the two values would win silently.
+pub(super) fn check_names(envs: &[(String, String)], secrets: &[(String, Secret)], fields: &mut Fields<'_, '_>) {
+    let is_env = |name: &str| envs.iter().any(|(known, _)| known == name);
+    if let Some((name, _)) = secrets.iter().find(|(name, _)| is_env(name)) {
+        fields.value_error("secrets", format!("`{name}` is also in `envs`; remove one of them"));
+    }
+}
+
+/// The registry login in `envs` or `secrets`. Its variables become secrets in any case.
+///
+/// # Errors
+/// A message if the login is incomplete.
+pub(super) fn take_registry_login(
+    envs: &mut Vec<(String, String)>,
+    secrets: &mut Vec<(String, Secret)>,
+) -> Result<Option<RegistryLogin>, String> {
+    let is_login = |name: &str| [REGISTRY_USERNAME, REGISTRY_PASSWORD, REGISTRY_SERVER].contains(&name);
+    let (login, others): (Vec<_>, Vec<_>) = std::mem::take(envs).into_iter().partition(|(name, _)| is_login(name));
+    *envs = others;
+    secrets.extend(login.into_iter().map(|(name, text)| (name, Secret(text))));
+    let value = |wanted: &str| {
+        let found = secrets.iter().find(|(name, _)| name == wanted);
+        found
+            .map(|(_, secret)| secret.clone())
+            .filter(|secret| !secret.0.is_empty())
+    };
+    let parts = (
+        value(REGISTRY_SERVER),
+        value(REGISTRY_USERNAME),
+        value(REGISTRY_PASSWORD),
+    );
+    match parts {
+        (None, None, None) => Ok(None),
+        (Some(server), Some(username), Some(password)) => Ok(Some(RegistryLogin {
+            server: server.0,
+            username: username.0,
+            password,
+        })),
+        (server, username, password) => {
+            let missing = [
+                (REGISTRY_SERVER, server.is_none()),
+                (REGISTRY_USERNAME, username.is_none()),
+                (REGISTRY_PASSWORD, password.is_none()),
+            ];
+            let missing: Vec<String> = missing
+                .into_iter()
+                .filter_map(|(name, is_missing)| is_missing.then(|| format!("`{name}`")))
+                .collect();
+            Err(format!(
+                "the login to the registry is incomplete; add {}",
+                missing.join(" and ")
+            ))
+        }
+    }
+}
+
+/// The size of all secrets, including their names, in bytes.
+pub(super) fn bytes(secrets: &[(String, Secret)]) -> usize {
+    secrets.iter().map(|(name, secret)| name.len() + secret.0.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::{REDACTED, RegistryLogin};
+    use crate::TaskDefinition;
+
+    const CANARY: &str = "canary-4711";
+
+    fn parse(body: &Value) -> Result<TaskDefinition, String> {
+        TaskDefinition::parse(body, 10).map_err(|errors| {
+            let text = serde_json::to_string(&errors).unwrap();
+            assert!(!text.contains(CANARY), "{text}");
+            text
+        })
+    }
+
+    fn secrets(task: &TaskDefinition) -> Vec<(&str, &str)> {
+        task.secrets
+            .iter()
+            .map(|(name, secret)| (name.as_str(), secret.reveal()))
+            .collect()
+    }
+
+    #[test]
+    fn secrets_are_variables_that_nothing_shows() {
+        let body = json!({"run": "true", "secrets": {"TOKEN": CANARY, "N": 3, "EMPTY": ""}});
+        let task = parse(&body).unwrap();
+        assert_eq!(secrets(&task), [("TOKEN", CANARY), ("N", "3"), ("EMPTY", "")]);
+        let shown = format!("{task:?} {}", serde_json::to_string(&task).unwrap());
+        assert!(!shown.contains(CANARY) && shown.contains(REDACTED), "{shown}");
+    }
+
+    #[test]
+    fn errors_do_not_repeat_secrets() {
+        for secrets in [
+            json!({"TOKEN": [CANARY]}),
+            json!({"TOKEN": {"a": CANARY}}),
+            json!({"not a name": CANARY}),
+            json!({"TOKEN": format!("{CANARY}\0")}),
+            json!(CANARY),
+            json!([CANARY]),
+            json!([[CANARY]]),
+            json!({"A": CANARY}),
+        ] {
+            let body = json!({"run": "true", "envs": {"A": "1"}, "secrets": secrets});
+            parse(&body).unwrap_err();
+            // Without `run`, the error repeats the whole body.
+            parse(&json!({"envs": {"A": "1"}, "secrets": secrets})).unwrap_err();
+        }
+        let errors = parse(&json!({"secrets": {"TOKEN": CANARY}})).unwrap_err();
+        assert!(errors.contains("Field required"), "{errors}");
+        let errors = parse(&json!({"run": "true", "secrets": {"TOKEN": null}})).unwrap_err();
+        assert!(errors.contains("string"), "{errors}");
+    }
+
+    #[test]
+    fn a_registry_login_is_complete_or_absent() {
+        let login = |server: &str| {
+            json!({
+                "run": "true",
+                "envs": {"SKYPILOT_DOCKER_SERVER": server, "SKYPILOT_DOCKER_USERNAME": "me"},
+                "secrets": {"SKYPILOT_DOCKER_PASSWORD": CANARY},
+            })
+        };
+        let task = parse(&login("ghcr.io")).unwrap();
+        let expected = RegistryLogin {
+            server: "ghcr.io".to_owned(),
+            username: "me".to_owned(),
+            password: CANARY.to_owned().into(),
+        };
+        assert_eq!(
+            (task.registry_login, task.envs.len(), task.secrets.len()),
+            (Some(expected), 0, 3)
+        );
+        let errors = parse(&login("")).unwrap_err();
+        assert!(errors.contains("add `SKYPILOT_DOCKER_SERVER`"), "{errors}");
+        let empty = json!({"run": "true", "envs": {"SKYPILOT_DOCKER_SERVER": "", "SKYPILOT_DOCKER_USERNAME": ""}});
+        assert_eq!(parse(&empty).unwrap().registry_login, None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_secret_is_in_what_is_shown(name in "[A-Z_]{1,8}", prefix in "[ -~]{0,8}", others in "[a-z]{0,4}") {
+            let body = json!({
+                "run": "true", "secrets": {name: format!("{prefix}{CANARY}")}, "surely_unknown": others,
+            });
+            prop_assert!(parse(&body).is_err());
+        }
+    }
+}
