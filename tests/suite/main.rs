@@ -27,6 +27,7 @@ mod kueue; // Kueue queues, if it is installed.
 mod limits; // Requests above a limit.
 mod logs; // Bytes, order, parameters, and ends of log streams.
 mod operations; // Health, metrics, documents, startup, and shutdown of the server.
+mod pod_config; // Fields of the pod that a task sets.
 mod power_cuts; // Power cuts.
 mod proxies; // The recipes for nginx, Caddy, and HAProxy.
 mod responses; // The shapes of response bodies.

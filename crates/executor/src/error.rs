@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kube::client::AuthError;
 use kube::core::Status;
+use task::validation::LocItem;
 
 /// How many of a credential plugin's last lines are shown: the last ones usually say what to do.
 const MAX_PLUGIN_LINES: usize = 5;
@@ -86,6 +87,20 @@ pub enum Error {
         /// The name of the volume in the task.
         volume: String,
     },
+    /// A field of `config.kubernetes.pod_config` is unknown, has the wrong type, or may not be set.
+    #[error("{reason}")]
+    PodConfig {
+        /// The location of the field in the request.
+        loc: Vec<LocItem>,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Kubernetes rejects the pod of a task with a `pod_config`.
+    #[error("Kubernetes rejects the pod: {source}")]
+    PodConfigRejected {
+        /// The rejection.
+        source: Box<Error>,
+    },
     /// No cluster node has what a task asks for, e.g., the model of a GPU.
     #[error("{}", reasons.join("; "))]
     Unplaceable {
@@ -164,6 +179,12 @@ impl Error {
     #[must_use]
     pub fn is_already_exists(&self) -> bool {
         self.status().is_some_and(Status::is_already_exists)
+    }
+
+    /// Whether the Kubernetes API rejected the content of an object.
+    #[must_use]
+    pub fn is_invalid(&self) -> bool {
+        self.status().is_some_and(|status| matches!(status.code, 400 | 422))
     }
 
     /// Whether the Kubernetes API answered 403.

@@ -86,6 +86,8 @@ pub const GAVE_WAY_AT: &str = "k8s-cli/gave-way-at";
 pub const GAVE_WAY: &str = "k8s-cli/gave-way";
 /// Kueue's label for the queue of a Job or of a group of pods (<https://kueue.sigs.k8s.io/docs/tasks/run/jobs/>).
 pub const QUEUE: &str = "kueue.x-k8s.io/queue-name";
+/// Kueue's label for the priority of a Job or of a group of pods.
+pub const QUEUE_PRIORITY: &str = "kueue.x-k8s.io/priority-class";
 /// Kueue's label for the group of a pod.
 pub const POD_GROUP: &str = "kueue.x-k8s.io/pod-group-name";
 /// Kueue's annotation for the number of pods in the group.

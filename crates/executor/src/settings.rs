@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use clock::Clock;
 
+use crate::pod_config::AllowList;
+
 /// The longest time after which a kubelet notices a change of a pod that it has just synced. It relists its containers
 /// one second after the previous relist ended, and acts on nothing newer until then (`genericPlegRelistPeriod` in
 /// `pkg/kubelet/kubelet.go` of kubernetes/kubernetes). The rest is for the relist itself.
@@ -45,8 +47,25 @@ pub struct Defaults {
 pub struct PodSettings {
     /// The Pod Security Standard that the pods meet.
     pub security: PodSecurity,
+    /// The image of tasks that don't set one.
+    pub default_image: Option<String>,
+    /// Which requests a task gets that sets none.
+    pub default_requests: DefaultRequests,
+    /// The fields of the pods that tasks may set, in addition to harmless ones.
+    pub allowed_fields: AllowList,
     /// The service account whose token is mounted. If unset, no token is mounted.
     pub service_account: Option<String>,
+}
+
+/// The CPUs and memory that a task requests if it sets neither.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DefaultRequests {
+    /// None. Its pods are the first to be evicted when a cluster node runs out of memory.
+    #[default]
+    None,
+    /// As in SkyPilot: 2 CPUs and 2 GiB, or 4 CPUs and 16 GiB per GPU. With CPUs alone, 1 GiB per CPU.
+    /// Source: `sky/clouds/kubernetes.py` of skypilot-org/skypilot.
+    SkyPilot,
 }
 
 /// A Pod Security Standard (<https://kubernetes.io/docs/concepts/security/pod-security-standards/>).

@@ -10,6 +10,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
+use task::validation::LocItem;
 use task::{Id, Name, TaskDefinition, UserName};
 use tokio::time::timeout;
 
@@ -20,6 +21,7 @@ use crate::kubernetes::{self, ApiClient, ConfigMap, ObjectRef, OwnerReference};
 use crate::labels;
 use crate::manifest::{self, Submission};
 use crate::placement::{Inventory, Placement, choose};
+use crate::pod_config::{self, PRIORITY_CLASS};
 use crate::rollback::{SubmitOutcome, resolve_outcome, roll_back};
 use crate::settings::Settings;
 use crate::tokens;
@@ -72,6 +74,7 @@ pub(crate) async fn submit(
     settings: &Settings,
 ) -> Result<Submitted, Error> {
     let fingerprint = Fingerprint::of(&request.definition)?;
+    check_pod_fields(&request.definition, settings)?;
     // Check this before the volumes, which may be gone if the task was submitted long ago.
     if let Some(id) = find_repeated(cache, &request, &fingerprint)? {
         let warnings = Vec::new();
@@ -93,7 +96,8 @@ pub(crate) async fn submit(
         if cache.contains_id(submission.id.as_str()) {
             continue;
         }
-        match try_submit(client, cache, &submission).await? {
+        let outcome = try_submit(client, cache, &submission).await;
+        match outcome.map_err(|error| explain_rejection(error, &submission.definition))? {
             TryOutcome::Submitted(mut submitted) => {
                 submitted.warnings.splice(0..0, placement.warnings);
                 return Ok(submitted);
@@ -136,6 +140,7 @@ pub(crate) async fn dry_run(
         settings.shared_claims,
     );
     let fingerprint = Fingerprint::of(&request.definition)?;
+    check_pod_fields(&request.definition, settings)?;
     let placement = place(client, inventory, &request.definition, settings).await?;
     let warnings = placement.warnings.clone();
     let submission = submission(
@@ -147,7 +152,8 @@ pub(crate) async fn dry_run(
     );
     // Validating one Job is enough: they differ only in their rank.
     let first = manifest::job(&submission, 0, None);
-    client.validate(ACTION, &first).await?;
+    let validated = client.validate(ACTION, &first).await;
+    validated.map_err(|error| explain_rejection(error, &submission.definition))?;
     let bytes = serde_json::to_vec(&first)
         .map_err(|source| Error::Encoding { source })?
         .len();
@@ -177,6 +183,35 @@ pub(crate) async fn dry_run(
         left_out: num_nodes - shown,
         warnings,
     })
+}
+
+/// Checks the fields of the pod that the task sets itself.
+fn check_pod_fields(definition: &TaskDefinition, settings: &Settings) -> Result<(), Error> {
+    let allowed = &settings.pods.allowed_fields;
+    if let Some(config) = &definition.kubernetes.pod_config {
+        pod_config::check(config, allowed)?;
+    }
+    let all = definition.alternatives.iter().flat_map(|all| &all.resources);
+    let mut all = all.chain([&definition.resources]);
+    if all.any(|resources| resources.priority_class.is_some()) && !allowed.allows(PRIORITY_CLASS) {
+        return Err(Error::PodConfig {
+            loc: ["body", "resources", "priority_class"].map(LocItem::from).to_vec(),
+            reason: format!(
+                "the server does not let tasks choose a priority; its operator can allow it with `--allow-pod-config {PRIORITY_CLASS}`"
+            ),
+        });
+    }
+    Ok(())
+}
+
+/// A pod that Kubernetes rejects is a mistake of the task if the task sets its fields.
+fn explain_rejection(error: Error, definition: &TaskDefinition) -> Error {
+    let has_fields = definition.kubernetes.pod_config.is_some();
+    if has_fields && error.is_invalid() {
+        let source = Box::new(error);
+        return Error::PodConfigRejected { source };
+    }
+    error
 }
 
 /// Chooses the cluster nodes that the task may use. Lists them only if that depends on them.

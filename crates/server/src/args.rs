@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Parser, ValueEnum};
+use executor::FieldPath;
 use http::{HeaderValue, Uri};
 
 /// Serves the k8s-cli REST API and runs tasks on Kubernetes.
@@ -111,6 +112,24 @@ pub struct Args {
     #[arg(long, env = "K8S_CLI_API_SERVICE_ACCOUNT", value_name = "NAME")]
     pub service_account: Option<String>,
 
+    /// Image of tasks that don't set `image_id`. Defaults to python:3.13-slim.
+    #[arg(long, env = "K8S_CLI_API_DEFAULT_IMAGE", value_name = "IMAGE")]
+    pub default_image: Option<String>,
+
+    /// CPUs and memory that tasks request if they set neither.
+    #[arg(long, env = "K8S_CLI_API_DEFAULT_REQUESTS", value_enum, default_value_t = DefaultRequestsChoice::None)]
+    pub default_requests: DefaultRequestsChoice,
+
+    /// Field of the pod that tasks may set with `pod_config`, e.g., spec.hostNetwork, or `*` for all; can be repeated.
+    /// By default, only fields that affect nothing but the task itself are allowed.
+    #[arg(
+        long,
+        env = "K8S_CLI_API_ALLOW_POD_CONFIG",
+        value_name = "FIELD",
+        value_delimiter = ','
+    )]
+    pub allow_pod_config: Vec<FieldPath>,
+
     /// Cluster nodes are added on demand: accept tasks that no present node can run.
     #[arg(long, env = "K8S_CLI_API_AUTOSCALED", value_parser = BoolishValueParser::new())]
     pub autoscaled: bool,
@@ -155,6 +174,15 @@ pub enum BackendChoice {
     Cluster,
     /// This machine.
     Embedded,
+}
+
+/// What a task requests that sets neither CPUs nor memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DefaultRequestsChoice {
+    /// Nothing.
+    None,
+    /// 2 CPUs and 2 GiB, or 4 CPUs and 16 GiB per GPU.
+    Skypilot,
 }
 
 /// A Pod Security Standard.

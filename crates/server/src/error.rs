@@ -92,6 +92,15 @@ fn executor_error_response(operation: &'static str, user: &str, error: &Error) -
             let loc = ["body", "volumes", path].map(LocItem::from);
             validation_error_response(&[ErrorDetail::value_error(loc, error.to_string(), json!(volume))])
         }
+        Error::PodConfig { loc, reason } => validation_error_response(&[ErrorDetail::value_error(
+            loc.iter().cloned(),
+            reason.as_str(),
+            json!(null),
+        )]),
+        Error::PodConfigRejected { .. } => {
+            let loc = ["body", "config", "kubernetes", "pod_config"].map(LocItem::from);
+            validation_error_response(&[ErrorDetail::value_error(loc, error.to_string(), json!(null))])
+        }
         Error::Unplaceable { .. } => {
             let loc = ["body", "resources"].map(LocItem::from);
             validation_error_response(&[ErrorDetail::value_error(loc, error.to_string(), json!(null))])

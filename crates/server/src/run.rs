@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use executor::{Defaults, Executor, KUBELET_SYNC_DELAY, PodSecurity, PodSettings, Settings, SharedClaims};
+use executor::{
+    DefaultRequests, Defaults, Executor, KUBELET_SYNC_DELAY, PodSecurity, PodSettings, Settings, SharedClaims,
+};
 use task::wire::BackendKind;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::AccessPolicy;
 use crate::app::{App, AppState};
-use crate::args::{Args, PodSecurityChoice, SharedClaimsChoice};
+use crate::args::{Args, DefaultRequestsChoice, PodSecurityChoice, SharedClaimsChoice};
 use crate::backend::Backend;
 use crate::concurrency_limit::ConcurrencyLimit;
 use crate::detach::detach_from_session;
@@ -119,6 +121,12 @@ fn settings(args: &Args, backend: &Backend) -> Settings {
                 PodSecurityChoice::Baseline => PodSecurity::Baseline,
                 PodSecurityChoice::Restricted => PodSecurity::Restricted,
             },
+            default_image: args.default_image.clone(),
+            default_requests: match args.default_requests {
+                DefaultRequestsChoice::None => DefaultRequests::None,
+                DefaultRequestsChoice::Skypilot => DefaultRequests::SkyPilot,
+            },
+            allowed_fields: args.allow_pod_config.iter().cloned().collect(),
             service_account: args.service_account.clone(),
         },
         is_autoscaled: args.autoscaled,

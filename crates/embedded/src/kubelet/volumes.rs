@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::Volume;
+use k8s_openapi::api::core::v1::{Volume, VolumeMount};
 
 use super::atomic_writer::{self, FileContents, stays_below};
 use super::environment::read_pod_field;
@@ -41,6 +41,16 @@ pub(super) fn prepare_volumes(
     container_dir: &ContainerDir,
     claims: impl Fn(&str) -> PathBuf,
 ) -> Result<Vec<Mount>, String> {
+    let is_in_memory = |volume: &&Volume| {
+        let medium = volume.empty_dir.as_ref().and_then(|source| source.medium.as_deref());
+        medium == Some("Memory")
+    };
+    let in_memory = pod_config
+        .volumes
+        .iter()
+        .filter(is_in_memory)
+        .map(|volume| volume.name.as_str());
+    let in_memory: Vec<&str> = in_memory.collect();
     let mut dirs: HashMap<&str, (PathBuf, bool)> = HashMap::new();
     for volume in &pod_config.volumes {
         let own = container_dir.volumes().join(&volume.name);
@@ -49,7 +59,17 @@ pub(super) fn prepare_volumes(
         dirs.insert(&volume.name, dir);
     }
     let mut mounts = Vec::new();
-    for mount in pod_config.container.volume_mounts.iter().flatten() {
+    // The shared memory of this machine is already in memory, and takes the place of a volume for it.
+    let is_shared_memory = |mount: &&VolumeMount| {
+        mount.mount_path.trim_end_matches('/') == "/dev/shm" && in_memory.contains(&mount.name.as_str())
+    };
+    for mount in pod_config
+        .container
+        .volume_mounts
+        .iter()
+        .flatten()
+        .filter(|mount| !is_shared_memory(mount))
+    {
         let Some((dir, read_only)) = dirs.get(mount.name.as_str()) else {
             continue;
         };

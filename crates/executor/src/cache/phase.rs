@@ -11,6 +11,10 @@ use super::reasons::{
 };
 use crate::labels;
 
+/// How the script of a node records a program that it does not find (`manifest/script.rs`), and bash's exit code for it.
+const COMMAND_NOT_FOUND: &str = "command not found: ";
+const NOT_FOUND_EXIT_CODE: i32 = 127;
+
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Phase {
     Pending(Option<Reason>),
@@ -130,7 +134,10 @@ fn failure(status: &PodStatus, ended: Option<&ContainerStateTerminated>, facts: 
     let Some(ended) = ended else {
         return Some(never_started(status));
     };
-    Some(overdue(status, ended, facts).unwrap_or_else(|| exited(ended)))
+    // On a machine without images, the container has the programs of the machine.
+    let pulled = container(status).filter(|container| !container.image_id.is_empty());
+    let image = pulled.map(|container| container.image.as_str());
+    Some(overdue(status, ended, facts).unwrap_or_else(|| exited(ended, image)))
 }
 
 /// An external event that ended a pod, and when it began.
@@ -185,21 +192,32 @@ fn never_started(status: &PodStatus) -> Reason {
     message.or_else(|| initializing(status)).unwrap_or_else(failed)
 }
 
-fn exited(ended: &ContainerStateTerminated) -> Reason {
+fn exited(ended: &ContainerStateTerminated, image: Option<&str>) -> Reason {
     let reason = ended.reason.clone().unwrap_or_else(|| ERROR.to_owned());
-    let message = ended
-        .message
-        .as_deref()
-        .map(str::trim)
-        .filter(|message| !message.is_empty());
-    let message = match (message, reason.as_str()) {
-        (Some(message), _) => message.to_owned(),
-        (None, OOM_KILLED) => "the container exceeded its memory limit; increase `memory`".to_owned(),
-        (None, _) => match ended.signal {
+    let recorded = ended.message.as_deref().unwrap_or_default().trim();
+    // The script records every program that it does not find, even if it goes on.
+    let missing = recorded
+        .lines()
+        .filter_map(|line| line.strip_prefix(COMMAND_NOT_FOUND))
+        .next_back();
+    let others = recorded.lines().filter(|line| !line.starts_with(COMMAND_NOT_FOUND));
+    let recorded = others.collect::<Vec<_>>().join("\n");
+    let mut message = match (recorded.as_str(), reason.as_str()) {
+        ("", OOM_KILLED) => "the container exceeded its memory limit; increase `memory`".to_owned(),
+        ("", _) => match ended.signal {
             Some(signal) if signal != 0 => format!("the container was terminated by signal {signal}"),
             _ => format!("the container exited with code {}", ended.exit_code),
         },
+        (recorded, _) => recorded.to_owned(),
     };
+    if let Some(program) = missing.filter(|_| ended.exit_code == NOT_FOUND_EXIT_CODE) {
+        message.push_str(&match image {
+            Some(image) => {
+                format!(": `{program}` is not in the image `{image}`; set `image_id`, or install it in `setup`")
+            }
+            None => format!(": `{program}` is not installed on this machine; install it, e.g., in `setup`"),
+        });
+    }
     Reason::new(reason, message)
 }
 

@@ -10,14 +10,21 @@ use super::script::{SCRIPT_DIR, SCRIPT_KEY, Script, script};
 use super::submission::Submission;
 use super::{environment, gang, node_selection, queue, secrets, security};
 use crate::kubernetes::{
-    ConfigMapVolumeSource, Container, Job, JobSpec, ObjectMeta, OwnerReference, PersistentVolumeClaimVolumeSource,
-    PodSpec, PodTemplateSpec, Quantity, ResourceRequirements, Volume, VolumeMount,
+    ConfigMapVolumeSource, Container, EmptyDirVolumeSource, Job, JobSpec, ObjectMeta, OwnerReference,
+    PersistentVolumeClaimVolumeSource, PodSpec, PodTemplateSpec, Quantity, ResourceRequirements, Volume, VolumeMount,
 };
 use crate::labels;
 use crate::placement::resource_name;
+use crate::pod_config;
+use crate::settings::DefaultRequests;
 
-/// The image of tasks that don't set one.
-pub(crate) const DEFAULT_IMAGE: &str = "python:3.13-slim";
+/// The image of tasks that don't set one, unless the operator sets another.
+const DEFAULT_IMAGE: &str = "python:3.13-slim";
+
+/// Container runtimes limit shared memory to 64 MiB, too little for the data loaders of PyTorch. In a volume it is only
+/// limited by the memory of the container.
+const SHARED_MEMORY_DIR: &str = "/dev/shm";
+const SHARED_MEMORY_VOLUME: &str = "k8s-cli-shm";
 
 /// The name of the volume with a long script.
 const SCRIPT_VOLUME: &str = "k8s-cli-script";
@@ -34,9 +41,16 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
     metadata
         .labels
         .get_or_insert_default()
-        .extend(queue::job_label(submission));
+        .extend(queue::job_labels(submission));
     let mut pod_metadata = pod_metadata(submission, labels);
     queue::configure_pod_metadata(&mut pod_metadata, submission);
+    let mut template = PodTemplateSpec {
+        metadata: Some(pod_metadata),
+        spec: Some(pod(submission, rank)),
+    };
+    if let Some(config) = &submission.definition.kubernetes.pod_config {
+        pod_config::apply(&mut template, config);
+    }
     metadata.owner_references = owner.map(|owner| vec![owner.clone()]);
     let ttl = submission.ttl_after_finished().filter(|_| !submission.needs_owner());
     let ttl = ttl.and_then(|seconds| i32::try_from(seconds).ok());
@@ -45,10 +59,7 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
         spec: Some(JobSpec {
             backoff_limit: Some(0),
             ttl_seconds_after_finished: ttl,
-            template: PodTemplateSpec {
-                metadata: Some(pod_metadata),
-                spec: Some(pod(submission, rank)),
-            },
+            template,
             ..JobSpec::default()
         }),
         status: None,
@@ -101,6 +112,24 @@ fn policy_annotations(submission: &Submission) -> impl Iterator<Item = (&'static
 fn pod(submission: &Submission, rank: u32) -> PodSpec {
     let script = script(&submission.definition);
     let (mut volumes, mut mounts) = claims(submission);
+    if mounts
+        .iter()
+        .all(|mount| mount.mount_path.trim_end_matches('/') != SHARED_MEMORY_DIR)
+    {
+        volumes.push(Volume {
+            name: SHARED_MEMORY_VOLUME.to_owned(),
+            empty_dir: Some(EmptyDirVolumeSource {
+                medium: Some("Memory".to_owned()),
+                ..EmptyDirVolumeSource::default()
+            }),
+            ..Volume::default()
+        });
+        mounts.push(VolumeMount {
+            name: SHARED_MEMORY_VOLUME.to_owned(),
+            mount_path: SHARED_MEMORY_DIR.to_owned(),
+            ..VolumeMount::default()
+        });
+    }
     let from = match &script {
         Script::Argument(text) => vec!["-c".to_owned(), escape(text)],
         Script::File(_) => {
@@ -118,19 +147,12 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
     let mut pod = PodSpec {
         containers: vec![Container {
             name: labels::CONTAINER.to_owned(),
-            image: Some(
-                submission
-                    .definition
-                    .resources
-                    .image
-                    .clone()
-                    .unwrap_or_else(|| DEFAULT_IMAGE.to_owned()),
-            ),
+            image: Some(image(submission)),
             command: Some(vec!["/bin/bash".to_owned(), "-c".to_owned()]),
             args: Some(args),
             env: Some(environment::variables(submission, rank)),
             env_from: environment::sources(submission),
-            resources: resources(&submission.definition.resources),
+            resources: resources(&submission.definition.resources, submission.pods.default_requests),
             volume_mounts: (!mounts.is_empty()).then_some(mounts),
             security_context: security::container_security_context(submission.pods.security),
             ..Container::default()
@@ -156,12 +178,21 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
         gang::configure_pod(&mut pod, submission, rank);
     }
     node_selection::configure_pod(&mut pod, submission);
+    if submission.queue().is_none() {
+        pod.priority_class_name = submission.definition.resources.priority_class.clone();
+    }
     pod
+}
+
+fn image(submission: &Submission) -> String {
+    let wanted = submission.definition.resources.image.as_ref();
+    let image = wanted.or(submission.pods.default_image.as_ref());
+    image.cloned().unwrap_or_else(|| DEFAULT_IMAGE.to_owned())
 }
 
 /// Requests equal limits, except that disk has no limit, as in SkyPilot. GPUs are given as limits only, because
 /// Kubernetes copies those to the requests.
-fn resources(wanted: &Resources) -> Option<ResourceRequirements> {
+fn resources(wanted: &Resources, defaults: DefaultRequests) -> Option<ResourceRequirements> {
     let mut requests = BTreeMap::new();
     for (name, amount) in [("cpu", &wanted.cpus), ("memory", &wanted.memory)] {
         if let Some(amount) = amount {
@@ -169,6 +200,10 @@ fn resources(wanted: &Resources) -> Option<ResourceRequirements> {
         }
     }
     let mut limits = requests.clone();
+    // A default guarantees something, and does not keep a task from using more.
+    for (name, amount) in default_requests(wanted, defaults) {
+        requests.entry(name.to_owned()).or_insert(Quantity(amount));
+    }
     if let Some(accelerators) = &wanted.accelerators {
         let name = resource_name(accelerators.vendor());
         limits.insert(name.to_owned(), Quantity(accelerators.count.to_string()));
@@ -182,6 +217,24 @@ fn resources(wanted: &Resources) -> Option<ResourceRequirements> {
         limits: some(limits),
         claims: None,
     })
+}
+
+/// The CPUs and memory that a task requests if it does not set them.
+fn default_requests(wanted: &Resources, defaults: DefaultRequests) -> Vec<(&'static str, String)> {
+    match (defaults, wanted.gpus(), &wanted.cpus) {
+        (DefaultRequests::None, ..) => Vec::new(),
+        (DefaultRequests::SkyPilot, 0, None) => vec![("cpu", "2".to_owned()), ("memory", "2Gi".to_owned())],
+        (DefaultRequests::SkyPilot, 0, Some(cpus)) => {
+            let memory = task::Quantity::parse_cpus("1").and_then(|factor| factor.gibibytes_times(cpus));
+            memory
+                .map(|memory| ("memory", memory.to_string()))
+                .into_iter()
+                .collect()
+        }
+        (DefaultRequests::SkyPilot, gpus, _) => {
+            vec![("cpu", (4 * gpus).to_string()), ("memory", format!("{}Gi", 16 * gpus))]
+        }
+    }
 }
 
 /// Creates one volume per PersistentVolumeClaim even if it is mounted several times: Kubernetes rejects duplicate

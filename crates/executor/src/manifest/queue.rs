@@ -6,10 +6,19 @@ use super::submission::Submission;
 use crate::kubernetes::ObjectMeta;
 use crate::labels;
 
-/// The queue label for the Job of a task with one node. Kueue suspends the Job until it is admitted.
-pub(super) fn job_label(submission: &Submission) -> Option<(String, String)> {
-    let queue = submission.definition.kubernetes.local_queue_name.clone()?;
-    (submission.definition.num_nodes == 1).then(|| (labels::QUEUE.to_owned(), queue))
+/// The queue labels for the Job of a task with one node. Kueue suspends the Job until it is admitted.
+pub(super) fn job_labels(submission: &Submission) -> Vec<(String, String)> {
+    match submission.queue() {
+        Some(queue) if submission.definition.num_nodes == 1 => queue_labels(submission, queue),
+        Some(_) | None => Vec::new(),
+    }
+}
+
+fn queue_labels(submission: &Submission, queue: &str) -> Vec<(String, String)> {
+    let priority = submission.definition.resources.priority_class.clone();
+    let priority = priority.map(|class| (labels::QUEUE_PRIORITY.to_owned(), class));
+    let queue = (labels::QUEUE.to_owned(), queue.to_owned());
+    [queue].into_iter().chain(priority).collect()
 }
 
 /// Adds the queue labels to the pod template of a gang.
@@ -21,10 +30,10 @@ pub(super) fn configure_pod_metadata(pod: &mut ObjectMeta, submission: &Submissi
     let Some(queue) = submission.group_queue() else {
         return;
     };
-    pod.labels.get_or_insert_default().extend([
-        (labels::QUEUE.to_owned(), queue.to_owned()),
-        (labels::POD_GROUP.to_owned(), group_name(submission.id.as_str(), 1)),
-    ]);
+    let group = (labels::POD_GROUP.to_owned(), group_name(submission.id.as_str(), 1));
+    let pod_labels = pod.labels.get_or_insert_default();
+    pod_labels.extend(queue_labels(submission, queue));
+    pod_labels.extend([group]);
     pod.annotations.get_or_insert_default().extend([
         (
             labels::POD_GROUP_COUNT.to_owned(),

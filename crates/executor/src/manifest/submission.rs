@@ -106,10 +106,14 @@ impl Submission {
         wanted.or_else(|| self.group_queue().map(|_| Recovery::default()))
     }
 
+    /// The Kueue queue in which the task waits.
+    pub(super) fn queue(&self) -> Option<&str> {
+        self.definition.kubernetes.local_queue_name.as_deref()
+    }
+
     /// The Kueue queue in which the pods of a gang wait as a group.
     pub(super) fn group_queue(&self) -> Option<&str> {
-        let queue = self.definition.kubernetes.local_queue_name.as_deref();
-        queue.filter(|_| self.definition.num_nodes > 1)
+        self.queue().filter(|_| self.definition.num_nodes > 1)
     }
 
     /// How many seconds each node may run.

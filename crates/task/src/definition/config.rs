@@ -33,6 +33,9 @@ pub struct KubernetesConfig {
     /// Labels and annotations of the pods.
     #[serde(skip_serializing_if = "Metadata::is_empty")]
     pub metadata: Metadata,
+    /// Fields to merge into the pods, as in a Kubernetes manifest. Only their size is checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_config: Option<Value>,
 }
 
 /// How long to wait until all nodes of a task are scheduled.
@@ -70,11 +73,16 @@ fn parse_kubernetes(value: &Value, validator: &mut Validator) -> Option<Kubernet
     let provision_timeout = fields.optional("provision_timeout", parse_provision_timeout);
     let local_queue_name = fields.optional("kueue", parse_kueue);
     let metadata = fields.optional("custom_metadata", Metadata::from_value);
+    let pod_config = fields.optional("pod_config", |value, validator| match value {
+        Value::Object(fields) => Some((!fields.is_empty()).then(|| value.clone())),
+        _ => validator.push_error("dict_type", "Input should be a valid dictionary", value),
+    });
     KUBERNETES.finish(fields);
     Some(KubernetesConfig {
         provision_timeout,
         local_queue_name,
         metadata: metadata.unwrap_or_default(),
+        pod_config: pod_config.flatten(),
     })
 }
 
@@ -167,8 +175,8 @@ mod tests {
 
     #[test]
     fn what_skypilot_has_beside_is_named() {
-        let message = parse(&json!({"pod_config": {}})).unwrap_err();
-        assert!(message.contains("fields of the pod cannot be set yet"), "{message}");
+        let message = parse(&json!({"dws": {}})).unwrap_err();
+        assert!(message.contains("use `kueue` for a queue"), "{message}");
         let message = parse(&json!({"provision_timeouts": 1})).unwrap_err();
         assert!(message.contains("did you mean `provision_timeout`?"), "{message}");
     }

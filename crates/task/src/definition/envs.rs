@@ -63,7 +63,8 @@ pub(super) fn parse_variable(
 }
 
 /// Whether `executor` sets this variable on each node.
-pub(super) fn is_reserved_variable(name: &str) -> bool {
+#[must_use]
+pub fn is_reserved_variable(name: &str) -> bool {
     const RESERVED: [&str; 10] = [
         "NODE_RANK",
         "NUM_NODES",

@@ -263,6 +263,11 @@ pub const RESOURCES: Section = Section {
         full("ephemeral_storage", "Old name of `disk_size`.", &["256"]),
         full("labels", "Labels of the pods.", &["{team: vision}"]),
         full(
+            "priority_class",
+            "Kubernetes PriorityClass, or Kueue's with a queue, if the operator lets tasks choose one.",
+            &["high-priority"],
+        ),
+        full(
             "infra",
             "Where to run. There is one Kubernetes cluster, so only its names are accepted.",
             &["k8s", "kubernetes"],
@@ -350,11 +355,6 @@ pub const RESOURCES: Section = Section {
             &["500"],
             "Kubernetes decides the order",
             ignored::priority,
-        ),
-        rejected(
-            "priority_class",
-            "Kubernetes PriorityClass.",
-            "priority classes are not supported yet; leave it out",
         ),
     ],
 };
@@ -474,6 +474,11 @@ pub const KUBERNETES: Section = Section {
             "Labels and annotations of the pods.",
             &["{labels: {team: vision}, annotations: {note: first run}}"],
         ),
+        full(
+            "pod_config",
+            "Fields of the pods, which are merged as in SkyPilot, as far as the operator allows them.",
+            &["{spec: {tolerations: [{key: gpu, operator: Exists}]}}"],
+        ),
         ignored(
             "set_pod_resource_limits",
             "Whether pods have resource limits.",
@@ -487,11 +492,6 @@ pub const KUBERNETES: Section = Section {
             &["SERVICE_ACCOUNT", "LOCAL_CREDENTIALS"],
             "the server's `--service-account` applies",
             ignored::remote_identity,
-        ),
-        rejected(
-            "pod_config",
-            "Fields of the pod.",
-            "fields of the pod cannot be set yet; ask the operator of the cluster for a default",
         ),
         rejected(
             "enable_docker",

@@ -134,7 +134,8 @@ fn parse_entries(
 
 /// Why Kubernetes would reject the key of a label or annotation, or why it is reserved.
 /// Source: <https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set>.
-fn key_error(key: &str) -> Option<String> {
+#[must_use]
+pub fn key_error(key: &str) -> Option<String> {
     let (domain, name) = key.split_once('/').unwrap_or(("", key));
     let is_domain = domain.len() <= MAX_PREFIX_BYTES && domain.split('.').all(is_dns_label);
     if !is_name(name) || (key.contains('/') && !is_domain) {

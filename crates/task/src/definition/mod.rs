@@ -24,14 +24,14 @@ pub use accelerators::{Accelerators, Vendor};
 pub use alternatives::Alternatives;
 pub use config::{KubernetesConfig, ProvisionTimeout};
 pub use duration::{MAX_DURATION_SECONDS, parse_duration};
-pub use envs::MAX_VARIABLES_BYTES;
-pub use metadata::Metadata;
+pub use envs::{MAX_VARIABLES_BYTES, is_reserved_variable};
+pub use metadata::{Metadata, key_error};
 pub use recovery::{MAX_RESTARTS, Recovery};
 pub use resources::Resources;
 pub use scripts::{MAX_ARGUMENT_BYTES, MAX_SCRIPT_BYTES};
 pub use secrets::{REDACTED, RegistryLogin, Secret};
 pub use task_definition::{MAX_NODES, TaskDefinition};
-pub use volume_mounts::VolumeMount;
+pub use volume_mounts::{VolumeMount, mount_path_error};
 
 #[cfg(test)]
 mod tests;

@@ -23,6 +23,12 @@ pub(super) const MAX_IMAGE_BYTES: usize = 512;
 /// expressions can.
 pub(super) const IMAGE_PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$";
 
+/// The maximum length of a PriorityClass: its name is a DNS subdomain, and in a queue it is also a label value.
+pub(super) const MAX_PRIORITY_CLASS_BYTES: usize = 63;
+
+/// The pattern of a PriorityClass, for the OpenAPI document; [`parse_priority_class`] implements the rule.
+pub(super) const PRIORITY_CLASS_PATTERN: &str = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
+
 /// The resources of one node.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Resources {
@@ -47,6 +53,9 @@ pub struct Resources {
     /// The container image, without SkyPilot's `docker:` prefix.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// The Kubernetes PriorityClass, or that of Kueue if the task waits in a queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority_class: Option<String>,
     /// When the task is retried after a failure; `None` disables retries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recovery: Option<Recovery>,
@@ -94,6 +103,7 @@ impl Resources {
         let image = fields.optional("image_id", parse_image);
         let recovery = fields.optional("job_recovery", parse_job_recovery);
         let labels = fields.optional("labels", parse_labels);
+        let priority_class = fields.optional("priority_class", parse_priority_class);
         let elsewhere = infra::check(&mut fields);
         check_aliases(&mut fields);
         let mut wanted = Wanted {
@@ -120,6 +130,7 @@ impl Resources {
             spot: spot.unwrap_or_default(),
             disk: disk_size.or(ephemeral_storage),
             labels: labels.unwrap_or_default(),
+            priority_class,
             image,
             recovery,
         };
@@ -195,6 +206,26 @@ fn parse_disk_size(value: &Value, validator: &mut Validator) -> Option<Quantity>
         Ok(size) => Some(size),
         Err(reason) => validator.value_error(reason, value),
     }
+}
+
+/// Parses the name of a PriorityClass, which is a DNS subdomain. Those of Kubernetes itself are for the system.
+fn parse_priority_class(value: &Value, validator: &mut Validator) -> Option<String> {
+    let name = coerce::string(value, validator)?;
+    let is_part = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    let is_valid = (1..=MAX_PRIORITY_CLASS_BYTES).contains(&name.len())
+        && name.bytes().all(is_part)
+        && !name.starts_with(['-', '.'])
+        && !name.ends_with(['-', '.']);
+    if name.starts_with("system-") {
+        return validator.value_error(format!("`{name}` is reserved for Kubernetes itself"), value);
+    }
+    if is_valid {
+        return Some(name);
+    }
+    validator.value_error(
+        format!("invalid priority class `{name}`; expected, e.g., `high-priority`"),
+        value,
+    )
 }
 
 /// Parses the amount of memory. `4x` is four GiB per CPU.

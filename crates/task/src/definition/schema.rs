@@ -17,7 +17,7 @@ use super::keys::{self, Section, Support};
 use super::metadata::{
     KEY_PATTERN, LABEL_VALUE_PATTERN, MAX_ANNOTATION_BYTES, MAX_ENTRIES, MAX_KEY_LENGTH, MAX_NAME_BYTES,
 };
-use super::resources::{IMAGE_PATTERN, MAX_IMAGE_BYTES};
+use super::resources::{IMAGE_PATTERN, MAX_IMAGE_BYTES, MAX_PRIORITY_CLASS_BYTES, PRIORITY_CLASS_PATTERN};
 use super::scripts::{DIRECTORY_PATTERN, MAX_PATH_BYTES, MAX_SCRIPT_BYTES, NO_NUL_PATTERN};
 use super::task_definition::{MAX_NODES, TaskDefinition};
 use super::volume_mounts::{MAX_VOLUMES, MOUNT_PATH_PATTERN};
@@ -255,6 +255,11 @@ fn kubernetes_schema() -> Value {
                 "maximum": MAX_PROVISION_TIMEOUT_SECONDS,
             },
             "kueue": reference("KueueConfig", "Kueue settings of the task."),
+            "pod_config": {
+                "type": "object",
+                "description": "Fields of the pods, as in a Kubernetes manifest, as far as the operator allows them.",
+                "additionalProperties": true,
+            },
             "custom_metadata": reference("CustomMetadata", "Labels and annotations of the pods."),
         },
     });
@@ -333,6 +338,13 @@ fn resources_schema() -> Value {
                 json!([256, "256", "256GB", "1TB"]),
             ),
             "labels": labels_schema(),
+            "priority_class": {
+                "type": "string",
+                "description": "Kubernetes PriorityClass, or Kueue's with a queue, if the operator lets tasks choose \
+                    one. Names that start with `system-` are reserved.",
+                "maxLength": MAX_PRIORITY_CLASS_BYTES,
+                "pattern": PRIORITY_CLASS_PATTERN,
+            },
             "infra": {
                 "type": "string",
                 "description": "Where to run. There is one Kubernetes cluster, so only its names are accepted.",

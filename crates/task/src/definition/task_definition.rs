@@ -24,7 +24,7 @@ use crate::validation::{self, ErrorDetail, Fields, Validator, coerce};
 /// The maximum number of nodes per task.
 pub const MAX_NODES: u32 = 1000;
 
-/// The maximum size of mount paths, labels, and annotations together. Each of up to a thousand nodes stores them twice.
+/// The maximum size of mount paths, labels, annotations, and `pod_config` together. Each of up to a thousand nodes stores them twice.
 const MAX_POD_BYTES: usize = 32 * 1024;
 
 /// A valid task.
@@ -204,12 +204,16 @@ fn check_pod_bytes(
     let mount_bytes = |mount: &VolumeMount| mount.path.len() + mount.sub_path.as_ref().map_or(0, String::len);
     let bytes = mounts.iter().map(mount_bytes).sum::<usize>()
         + metadata::bytes(&resources.labels)
-        + kubernetes.metadata.bytes();
+        + kubernetes.metadata.bytes()
+        + kubernetes
+            .pod_config
+            .as_ref()
+            .map_or(0, |config| config.to_string().len());
     if bytes <= MAX_POD_BYTES {
         return Some(());
     }
     validator.value_error(
-        format!("mount paths, labels, and annotations exceed the limit of {MAX_POD_BYTES} bytes ({bytes} bytes)"),
+        format!("mount paths, labels, annotations, and `pod_config` exceed the limit of {MAX_POD_BYTES} bytes ({bytes} bytes)"),
         body,
     )
 }

@@ -87,7 +87,8 @@ fn parse_sub_path(value: &Value, validator: &mut Validator) -> Option<String> {
 }
 
 /// Why Kubernetes or the container runtime would reject a mount path.
-fn mount_path_error(path: &str) -> Option<String> {
+#[must_use]
+pub fn mount_path_error(path: &str) -> Option<String> {
     let reason = if !path.starts_with('/') {
         "must start with `/`"
     } else if path.trim_matches('/').is_empty() {

@@ -173,3 +173,30 @@ fn an_init_container_that_holds_the_task_up_is_named() {
     let failed = end(&failed, PodFacts::default());
     assert_eq!((reason(&failed), failed.has_run), (Some("InitContainerFailed"), false));
 }
+
+#[test]
+fn a_program_that_was_not_found_is_named() {
+    let message = |code: i32, recorded: &str, image_id: &str| {
+        let state = json!({"terminated": {"exitCode": code, "reason": "Error", "message": recorded}});
+        let mut task = container("task", false, &state);
+        task["image"] = json!("python:3.13-slim");
+        task["imageID"] = json!(image_id);
+        let ended = end(
+            &json!({"phase": "Failed", "containerStatuses": [task]}),
+            PodFacts::default(),
+        );
+        ended.reason.unwrap().message
+    };
+    let recorded = "command not found: uv\ncommand not found: git\n";
+    assert_eq!(
+        message(127, recorded, "sha256:1"),
+        "the container exited with code 127: `git` is not in the image `python:3.13-slim`; set `image_id`, or install \
+         it in `setup`"
+    );
+    assert_eq!(
+        message(127, "command not found: git\nsetup failed with exit code 127", ""),
+        "setup failed with exit code 127: `git` is not installed on this machine; install it, e.g., in `setup`"
+    );
+    assert_eq!(message(1, recorded, "x"), "the container exited with code 1");
+    assert_eq!(message(127, "", "x"), "the container exited with code 127");
+}

@@ -36,9 +36,29 @@ fn prints(definition: &Value, expected: &str) {
 }
 
 #[test]
-fn run_alone_is_the_whole_script() {
-    let task = TaskDefinition::parse(&json!({"run": "echo $$"}), 1).unwrap();
-    assert_eq!(script(&task), Script::Argument("echo $$".to_owned()));
+fn lines_of_run_are_counted_from_1() {
+    let task = TaskDefinition::parse(&json!({"run": "echo $$\n"}), 1).unwrap();
+    let Script::Argument(text) = script(&task) else {
+        panic!()
+    };
+    assert_eq!(
+        (text.lines().count(), text.ends_with("; echo $$\n")),
+        (1, true),
+        "{text}"
+    );
+    prints(&json!({"run": "#!/bin/bash\necho $LINENO"}), "2\n");
+}
+
+#[test]
+fn a_program_that_is_missing_is_told_as_bash_does() {
+    let output = run(&json!({"run": "true\nno-such-program -x; echo $?"}));
+    assert_eq!(output.stdout, b"127\n", "{output:?}");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(error, "k8s-cli: line 2: no-such-program: command not found\n");
+    prints(
+        &json!({"run": "command_not_found_handle() { echo \"own $1\"; }; no-such-program"}),
+        "own no-such-program\n",
+    );
 }
 
 #[test]
@@ -95,7 +115,11 @@ fn setup_and_run_begin_alike() {
         ),
         ("set -euo pipefail", "false; echo \"went on $UNSET\"", "went on \n"),
         ("cd /", "[ \"$PWD\" = \"$(pwd -P)\" ] && echo same", "same\n"),
-        ("f() { :; }; x=1", "echo \"$x\"; declare -F", "\n"),
+        (
+            "f() { :; }; x=1",
+            "echo \"$x\"; declare -F | grep -v command_not_found_handle",
+            "\n",
+        ),
         ("exec >/dev/null", "echo shown", "shown\n"),
         ("exit 0", "echo started", "started\n"),
         ("exec true", "echo started", "started\n"),
