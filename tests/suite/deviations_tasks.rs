@@ -312,6 +312,6 @@ async fn fields_without_effect_cause_a_warning() {
     assert_eq!(response.status(), 200);
     assert_eq!(
         response.headers()["warning"],
-        "299 - \"`resources.use_spot` has no effect: on-demand nodes may be used\""
+        "299 - \"on-demand nodes may be used: no cluster node is a spot instance\""
     );
 }

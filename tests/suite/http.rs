@@ -8,6 +8,19 @@ use serde_json::json;
 use task::TaskState;
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_begins_with_http_2_is_told_to_use_http_1_1() {
+    let world = World::new().await;
+    let mut stream = connect(world.api.base());
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let text = String::from_utf8_lossy(&answer);
+    assert!(text.contains("this server speaks HTTP/1.1"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_load_balancer_can_check_the_health() {
     let world = World::new().await;
     let base = world.api.base();

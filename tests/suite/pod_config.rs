@@ -148,7 +148,7 @@ async fn the_operator_sets_defaults_of_tasks() {
     let cpus = pod(json!({"cpus": "1.5", "image_id": "alpine"})).await;
     assert_eq!(
         (&cpus["image"], &cpus["resources"]["requests"]["memory"]),
-        (&json!("alpine"), &json!("1.5Gi"))
+        (&json!("alpine"), &json!("1610612736"))
     );
     let gpus = pod(json!({"accelerators": 2})).await;
     assert_eq!(gpus["resources"]["requests"], json!({"cpu": "8", "memory": "32Gi"}));

@@ -72,6 +72,7 @@ fn pod_of(dry_run: &[u8]) -> BTreeMap<String, String> {
         "subdomain",
         "pod-group-name",
         "claimName",
+        "secretRef",
         "].name",
         "SKYPILOT_",
     ];
@@ -94,7 +95,8 @@ async fn every_task_file_gives_a_manifest_or_a_sentence() {
         cli.write(&name, &text);
         let ran = dry_run(&name, &[]);
         writeln!(report, "{name}").unwrap();
-        for line in ran.stderr.lines() {
+        // How large the cluster nodes are differs.
+        for line in ran.stderr.lines().filter(|line| !line.contains("no cluster node has")) {
             writeln!(report, "    {line}").unwrap();
         }
         match ran.code {

@@ -132,6 +132,8 @@ impl SourceFile {
                 Some(key) if mark == Mark::Key || !is_whole || span.value.len() > value.len() => key.clone(),
                 Some(_) | None if is_whole => value,
                 Some(key) => key.clone(),
+                // An item of a list that is not text: mark the list.
+                None if length > 0 => continue,
                 // A missing top-level key has no location: only the file name is shown.
                 None => 0..0,
             };

@@ -55,6 +55,15 @@ pub struct Models {
     pub is_ordered: bool,
 }
 
+/// What decides whether an alternative is dropped.
+#[derive(Clone, Copy)]
+struct Settings {
+    /// Whether cluster nodes are added for tasks.
+    is_autoscaled: bool,
+    /// Whether the task has others.
+    has_alternatives: bool,
+}
+
 /// An alternative that the cluster can serve.
 struct Candidate<'a> {
     resources: &'a Resources,
@@ -74,10 +83,14 @@ pub(crate) fn choose(
     let alternatives = definition.alternatives.as_ref();
     let all = alternatives.map_or(std::slice::from_ref(&definition.resources), |all| &all.resources);
     let is_ordered = alternatives.is_some_and(|all| all.is_ordered);
+    let settings = Settings {
+        is_autoscaled,
+        has_alternatives: all.len() > 1,
+    };
     let mut warnings = BTreeSet::new();
     let (mut candidates, mut reasons) = (Vec::new(), Vec::new());
     for resources in all {
-        match candidate(resources, machines, is_autoscaled, &mut warnings) {
+        match candidate(resources, machines, settings, &mut warnings) {
             Ok(candidate) => candidates.push(candidate),
             Err(reason) if reasons.contains(&reason) => {}
             Err(reason) => reasons.push(reason),
@@ -119,7 +132,10 @@ pub(crate) fn choose(
 fn candidate<'a>(
     resources: &'a Resources,
     machines: Option<&[Machine]>,
-    is_autoscaled: bool,
+    Settings {
+        is_autoscaled,
+        has_alternatives,
+    }: Settings,
     warnings: &mut BTreeSet<String>,
 ) -> Result<Candidate<'a>, String> {
     let model = resources
@@ -132,7 +148,7 @@ fn candidate<'a>(
             warnings.insert(format!("any GPU may be used instead of `{model}`: {REASON}"));
         }
         if resources.spot {
-            return Err(format!("`use_spot` cannot be honored: {REASON}"));
+            warnings.insert(format!("on-demand nodes may be used: {REASON}"));
         }
         let (models, spot) = (None, None);
         return Ok(Candidate {
@@ -141,7 +157,15 @@ fn candidate<'a>(
             spot,
         });
     };
-    let spot = resources.spot.then(|| spot_label(machines)).transpose()?;
+    let spot = match (resources.spot, spot_label(machines)) {
+        (false, _) => None,
+        (true, None) if has_alternatives => return Err("no cluster node is a spot instance".to_owned()),
+        (true, None) => {
+            warnings.insert("on-demand nodes may be used: no cluster node is a spot instance".to_owned());
+            None
+        }
+        (true, label) => label,
+    };
     let models = match (model, model_label(machines)) {
         (None, _) => None,
         (Some(model), None) => {
@@ -188,12 +212,10 @@ fn values_for(model: &str, label: &str, machines: &[Machine]) -> Result<Vec<Stri
     ))
 }
 
-fn spot_label(machines: &[Machine]) -> Result<NodeLabel, String> {
+/// The label of spot instances that some cluster node has.
+fn spot_label(machines: &[Machine]) -> Option<NodeLabel> {
     let is_used = |label: &NodeLabel| has_label(machines, label.key, label.value);
-    SPOT_LABELS
-        .into_iter()
-        .find(is_used)
-        .ok_or_else(|| "no cluster node is a spot instance; remove `use_spot`".to_owned())
+    SPOT_LABELS.into_iter().find(is_used)
 }
 
 fn has_label(machines: &[Machine], key: &str, value: &str) -> bool {
@@ -273,35 +295,34 @@ fn demands(resources: &Resources) -> impl Iterator<Item = (&'static str, i128)> 
 }
 
 /// Warns of what is more than any machine has, so that the task stays pending until a larger one is added.
-fn too_large(resources: &Resources, machines: Option<&[Machine]>) -> Vec<String> {
-    let Some(machines) = machines.filter(|machines| !machines.is_empty()) else {
-        return Vec::new();
+fn too_large(resources: &Resources, machines: Option<&[Machine]>) -> Option<String> {
+    let machines = machines.filter(|machines| !machines.is_empty())?;
+    let exceeds = |(name, wanted): &(&str, i128)| machines.iter().all(|machine| machine.nanos(name) < *wanted);
+    let exceeding: Vec<&str> = demands(resources).filter(exceeds).map(|(name, _)| name).collect();
+    if exceeding.is_empty() {
+        return None;
+    }
+    let count = |amount: Option<String>| amount.unwrap_or_default();
+    let describe = |name: &&str| {
+        let largest = machines.iter().max_by_key(|machine| machine.nanos(name));
+        let largest = largest.map_or("0", |machine| machine.amount(name));
+        match *name {
+            "cpu" => format!(
+                "{} CPUs (at most {largest})",
+                count(resources.cpus.as_ref().map(ToString::to_string))
+            ),
+            "memory" => format!(
+                "{} of memory (at most {largest})",
+                count(resources.memory.as_ref().map(ToString::to_string))
+            ),
+            _ => format!("{} of `{name}` (at most {largest})", resources.gpus()),
+        }
     };
-    let wanted = [
-        ("CPUs", "cpu", resources.cpus.as_ref().map(|amount| amount.to_string())),
-        (
-            "memory",
-            "memory",
-            resources.memory.as_ref().map(|amount| amount.to_string()),
-        ),
-    ];
-    let accelerators = resources.accelerators.as_ref().map(|accelerators| {
-        let count = accelerators.count.to_string();
-        ("accelerators", resource_name(accelerators.vendor()), Some(count))
-    });
-    let wanted = wanted.into_iter().chain(accelerators);
-    let warning = |(what, name, amount): (&str, &str, Option<String>)| {
-        let amount = amount?;
-        let largest = machines.iter().max_by_key(|machine| machine.nanos(name))?;
-        let is_too_large = nanos(&amount) > largest.nanos(name);
-        let most = largest.amount(name);
-        is_too_large.then(|| {
-            format!(
-                "requests {amount} {what}, but the largest cluster node has {most}; pending until a larger one is added"
-            )
-        })
-    };
-    wanted.filter_map(warning).collect()
+    let wanted: Vec<String> = exceeding.iter().map(describe).collect();
+    Some(format!(
+        "no cluster node has {}; the task stays pending until one is added",
+        wanted.join(" or ")
+    ))
 }
 
 /// Names resources in a sentence.

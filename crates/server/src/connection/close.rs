@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use super::activity::Activity;
+use super::http2_preface;
 
 /// How long, and how much, to read of a request body that nobody wants any more.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -28,6 +29,8 @@ const MAX_DISCARDED_BYTES: usize = 8 * 1024 * 1024;
 pub(crate) struct CloseStream {
     stream: TcpStream,
     activity: Activity,
+    /// Whether nothing has been received yet.
+    is_new: bool,
     /// Whether the kernel resets the connection when the stream is closed.
     resets: bool,
     /// Set once the response is complete, and the client is still sending.
@@ -44,6 +47,7 @@ impl CloseStream {
         Self {
             stream,
             activity,
+            is_new: true,
             resets: false,
             lingering: None,
         }
@@ -90,7 +94,13 @@ impl Lingering {
 
 impl AsyncRead for CloseStream {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, into)
+        let before = into.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, into);
+        if self.is_new && read.is_ready() {
+            self.is_new = false;
+            http2_preface::answer(&self.stream, &into.filled()[before..]);
+        }
+        read
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod activity;
 mod close;
+mod http2_preface;
 mod read_timeout;
 mod write_timeout;
 
