@@ -321,15 +321,24 @@ async fn a_model_selects_the_cluster_nodes_that_have_it() {
         let pod = &answer["manifests"][0]["spec"]["template"]["spec"];
         let affinity = &pod["affinity"]["nodeAffinity"];
         let required = &affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"];
-        assert_eq!(
-            required[0]["matchExpressions"],
-            json!([{"key": LABEL, "operator": "In", "values": ["NVIDIA-L4"]}]),
-            "{pod}"
-        );
-        assert_eq!(pod["nodeSelector"], json!({"cloud.google.com/gke-spot": "true"}));
+        let expected = json!([
+            {"key": LABEL, "operator": "In", "values": ["NVIDIA-L4"]},
+            {"key": "cloud.google.com/gke-spot", "operator": "In", "values": ["true"]},
+        ]);
+        assert_eq!(required[0]["matchExpressions"], expected, "{pod}");
         let answer = submit(json!({"accelerators": "H200:1"})).await;
         let expected = "no cluster node has the accelerator `H200`; this cluster has A100-SXM4-80GB, L4";
         assert!(answer.body.to_string().contains(expected), "{answer:?}");
+        let gpus = world.api.get("/gpus").await.ok();
+        let names = gpus["gpus"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|gpu| (gpu["model"].clone(), gpu["free"].clone()));
+        assert_eq!(
+            names.collect::<Vec<_>>(),
+            [(json!("A100-SXM4-80GB"), json!(8)), (json!("L4"), json!(8))]
+        );
         // The scheduler takes the affinity: the only fitting node has a taint that the task does not tolerate.
         let id = world
             .api

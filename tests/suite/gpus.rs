@@ -1,6 +1,6 @@
 //! Accelerators by model, and alternatives. The cluster nodes with GPUs are simulated by kwok.
 
-use e2e::{TaskBuilder, World};
+use e2e::{CommandLine, TaskBuilder, World};
 use serde_json::{Value, json};
 
 async fn dry_run(world: &World, resources: Value) -> Value {
@@ -42,4 +42,15 @@ async fn the_first_alternative_that_fits_is_used() {
         message.contains("no alternative is on Kubernetes: `any_of.0` is on `aws`"),
         "{message}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_without_gpus_has_an_empty_list() {
+    let world = World::new().await;
+    assert_eq!(world.api.get("/gpus").await.ok(), json!({"gpus": []}));
+    let cli = CommandLine::of(&world);
+    for command in [&["gpus"][..], &["show-gpus"], &["gpus", "list"]] {
+        assert!(cli.run(command).stderr.contains("no GPUs found"));
+    }
+    assert_eq!(cli.run(&["gpus", "-o", "json"]).parsed::<Value>(), json!({"gpus": []}));
 }

@@ -1,5 +1,10 @@
 //! The server, user, and terminal of a command.
 
+use std::io::ErrorKind;
+use std::net::Ipv4Addr;
+
+use tokio::net::TcpStream;
+
 use crate::args::GlobalArgs;
 use crate::client::{ApiUrl, Client};
 use crate::daemon;
@@ -31,6 +36,19 @@ impl Context {
             user,
             terminal: Terminal::detect(*color),
         })
+    }
+
+    /// Starts the server of this machine if it was started before and does not run now, so that its tasks can be seen.
+    pub(crate) async fn ensure_server(&self) -> Result<()> {
+        let url = self.client.url();
+        let Some(port) = url.port().filter(|_| url.is_default() && daemon::was_started()) else {
+            return Ok(());
+        };
+        match TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => daemon::start(&self.client).await,
+            // Any other failure is reported by the request itself.
+            _ => Ok(()),
+        }
     }
 
     /// Runs `action`. If no server listens at the default URL, starts one and runs `action` again. This is safe even

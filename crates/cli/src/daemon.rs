@@ -89,6 +89,11 @@ pub(crate) async fn start(client: &Client) -> Result<()> {
     Ok(())
 }
 
+/// Whether a server was ever started on this machine.
+pub(crate) fn was_started() -> bool {
+    log_path().is_ok_and(|path| path.exists())
+}
+
 /// Stops the background server; `None` if none is running.
 pub(crate) async fn stop() -> Result<Option<Daemon>> {
     let Some(daemon) = find_running()? else {

@@ -1,6 +1,6 @@
 //! Shows errors in a task at their locations in the file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 
@@ -89,26 +89,57 @@ impl TaskSource {
             [] => message.to_owned(),
             path => format!("`{}`: {message}", path.join(".")),
         };
-        let Some(file) = &self.file else {
-            let location = None;
-            return Diagnostic { message, location };
-        };
-        let range = file.range_to_mark(path, mark);
-        if path.first().is_some_and(|key| key == "secrets") {
-            // The line may contain the secret.
-            let line = 1 + file.text[..range.start].matches('\n').count();
-            return Diagnostic {
-                message: format!("`{}:{line}`: {message}", file.name),
+        match &self.file {
+            Some(file) => Diagnostic::in_file(message, &file.name, &file.text, file.range_to_mark(path, mark)),
+            None => Diagnostic {
+                message,
+                location: None,
+            },
+        }
+    }
+}
+
+impl Diagnostic {
+    /// A message about a range in a file. A line that may contain a secret is only named.
+    fn in_file(message: String, file_name: &str, text: &str, range: Range<usize>) -> Self {
+        let line = text[..range.start].matches('\n').count();
+        if secret_lines(text).contains(&line) {
+            return Self {
+                message: format!("`{file_name}:{}`: {message}", line + 1),
                 location: None,
             };
         }
-        let location = Some(Location {
-            file_name: file.name.clone(),
-            text: file.text.clone(),
-            range,
-        });
-        Diagnostic { message, location }
+        Self {
+            message,
+            location: Some(Location {
+                file_name: file_name.to_owned(),
+                text: text.to_owned(),
+                range,
+            }),
+        }
     }
+}
+
+/// The lines, counted from 0, that may contain a secret: those with a key whose name contains `secret`, or with the
+/// password of a registry, and the more indented ones after them. By their text, because the file may not be valid YAML.
+fn secret_lines(text: &str) -> BTreeSet<usize> {
+    const NAMES: [&str; 2] = ["secret", "skypilot_docker_password"];
+    let mut lines = BTreeSet::new();
+    let mut block_indent = None;
+    for (number, line) in text.lines().enumerate() {
+        let indent = line.len() - line.trim_start().len();
+        if block_indent.is_some_and(|block| indent <= block) && !line.trim().is_empty() {
+            block_indent = None;
+        }
+        let lower = line.to_ascii_lowercase();
+        if NAMES.iter().any(|name| lower.contains(name)) && block_indent.is_none() {
+            block_indent = Some(indent);
+        }
+        if block_indent.is_some() {
+            lines.insert(number);
+        }
+    }
+    lines
 }
 
 /// What to mark in the file.
@@ -168,16 +199,9 @@ impl Report {
     }
 
     /// A file that cannot be parsed; without a range, only its name is shown.
-    pub(crate) fn parse_error(file_name: String, text: String, message: String, range: Option<Range<usize>>) -> Self {
-        let location = Location {
-            file_name,
-            text,
-            range: range.unwrap_or(0..0),
-        };
-        Self(vec![Diagnostic {
-            message,
-            location: Some(location),
-        }])
+    pub(crate) fn parse_error(file_name: &str, text: &str, message: String, range: Option<Range<usize>>) -> Self {
+        let location = range.unwrap_or(0..0);
+        Self(vec![Diagnostic::in_file(message, file_name, text, location)])
     }
 }
 
@@ -214,4 +238,16 @@ fn visible_range(text: &str, range: &Range<usize>) -> Range<usize> {
     }
     let next = text[range.start..].chars().next().map_or(0, char::len_utf8);
     range.start..range.start + next
+}
+
+#[cfg(test)]
+mod tests {
+    use super::secret_lines;
+
+    #[test]
+    fn lines_with_secrets_are_found_without_parsing() {
+        let text = "name: a\nsecrets:\n  A: x\n\n  B: @y\nrun: b\nenvs:\n  SKYPILOT_DOCKER_PASSWORD: z\n  C: d\n\
+                    {\"run\": \"a\", \"Secret\": {\"A\": 1}}\n";
+        assert_eq!(secret_lines(text).into_iter().collect::<Vec<_>>(), [1, 2, 3, 4, 7, 9]);
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::Stream;
 use kube::Client;
-use task::wire::{ClusterNode, VolumeStatus};
+use task::wire::{ClusterNode, GpuModel, VolumeStatus};
 use task::{Id, UserName, VolumeDefinition};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -20,10 +20,10 @@ use crate::gang::CancelOutcome;
 use crate::kubernetes::ApiClient;
 use crate::logs::{LogOptions, LogStreams, LogTruncated};
 use crate::permissions::Permissions;
-use crate::placement::{Inventory, Machine};
+use crate::placement::{Inventory, Machine, PodUsage};
 use crate::settings::Settings;
 use crate::submit::{DryRun, SubmitRequest, Submitted};
-use crate::{cache, cluster_nodes, gang, orphans, permissions, stop, submit, ttl, volumes};
+use crate::{cache, cluster_nodes, gang, orphans, permissions, placement, stop, submit, ttl, volumes};
 
 /// How long the first lists may take. Even 20,000 tasks arrive sooner.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
@@ -131,6 +131,18 @@ impl Executor {
         let nodes = self.client.nodes().await?;
         let machines = nodes.into_iter().map(Machine::from_resource);
         Ok(machines.map(|machine| cluster_nodes::summarize(&machine)).collect())
+    }
+
+    /// The accelerators of the cluster by model, and who uses them. Without permission to list the pods of all
+    /// namespaces, those of other namespaces are missing.
+    pub async fn gpus(&self) -> Result<Vec<GpuModel>, Error> {
+        let nodes = self.client.nodes().await?;
+        let machines: Vec<Machine> = nodes.into_iter().map(Machine::from_resource).collect();
+        let pods = self.client.all_pods().await?;
+        let used = pods
+            .iter()
+            .filter_map(|pod| PodUsage::from_resource(pod, self.namespace()));
+        Ok(placement::summarize(&machines, &used.collect::<Vec<_>>()))
     }
 
     /// Whether the cache is recent enough to answer from.

@@ -36,6 +36,9 @@ const CONCURRENT_CREATES: usize = 32;
 const DEADLINE: Duration = Duration::from_secs(60);
 const DEADLINE_PER_NODE: Duration = Duration::from_millis(50);
 
+/// How long a submit waits for the list of cluster nodes, if only warnings depend on it.
+const WARNING_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How many IDs are tried, and how often a submit with a key starts over because the try it had joined was undone. A
 /// collision of random IDs is practically impossible, so the first ID works.
 const TRIES: usize = 4;
@@ -74,12 +77,12 @@ pub(crate) async fn submit(
     settings: &Settings,
 ) -> Result<Submitted, Error> {
     let fingerprint = Fingerprint::of(&request.definition)?;
-    check_pod_fields(&request.definition, settings)?;
     // Check this before the volumes, which may be gone if the task was submitted long ago.
     if let Some(id) = find_repeated(cache, &request, &fingerprint)? {
         let warnings = Vec::new();
         return Ok(Submitted { id, warnings });
     }
+    check_pod_fields(&request.definition, settings)?;
     let claims = volumes::resolve(
         client,
         cache,
@@ -189,7 +192,7 @@ pub(crate) async fn dry_run(
 fn check_pod_fields(definition: &TaskDefinition, settings: &Settings) -> Result<(), Error> {
     let allowed = &settings.pods.allowed_fields;
     if let Some(config) = &definition.kubernetes.pod_config {
-        pod_config::check(config, allowed)?;
+        pod_config::check(config, allowed, settings.pods.security)?;
     }
     let all = definition.alternatives.iter().flat_map(|all| &all.resources);
     let mut all = all.chain([&definition.resources]);
@@ -229,10 +232,16 @@ async fn place(
             ..Placement::default()
         });
     }
-    let machines = match inventory.machines(client).await {
-        // The amounts of CPU and memory only cause warnings.
-        Err(_) if !is_selective => None,
-        machines => machines?,
+    let listing = inventory.machines(client);
+    let machines = if is_selective {
+        listing.await?
+    } else {
+        // The amounts of CPU and memory only cause warnings, which nobody should wait for.
+        timeout(WARNING_PATIENCE, listing)
+            .await
+            .ok()
+            .and_then(Result::ok)
+            .flatten()
     };
     choose(definition, machines.as_deref(), settings.is_autoscaled)
 }
@@ -477,10 +486,11 @@ async fn create_environment(client: &ApiClient, submission: &Submission, owner: 
 /// Creates the Secrets of the task, if it has any.
 async fn create_secrets(client: &ApiClient, submission: &Submission, owner: &OwnerReference) -> Result<(), Error> {
     for secret in manifest::secrets(submission, Some(owner)) {
-        let created = client
-            .create("create a Secret of the task", &secret, &mut Vec::new())
-            .await?;
-        created.map(drop).ok_or(Error::NoFreeId { tries: 1 })?;
+        match client.create_only("create a Secret of the task", &secret).await {
+            // An earlier call whose response was lost has created it: no other try has this name.
+            Err(error) if error.is_already_exists() => {}
+            created => created?,
+        }
     }
     Ok(())
 }

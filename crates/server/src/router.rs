@@ -65,6 +65,7 @@ fn resource_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(volumes::get_volume_status, volumes::delete_volume))
         // The cluster.
         .routes(routes!(nodes::list_nodes))
+        .routes(routes!(nodes::list_gpus))
 }
 
 fn health_routes() -> OpenApiRouter<AppState> {

@@ -229,6 +229,34 @@ pub struct ClusterNode {
     pub gpus: u32,
 }
 
+/// Accelerators of one model in the whole cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GpuModel {
+    /// Name of the model, as it can be requested, or of the Kubernetes resource if the cluster nodes are not labeled.
+    pub model: String,
+    /// Number on ready cluster nodes.
+    pub total: u32,
+    /// Number that no pod uses.
+    pub free: u32,
+    /// Largest number that is free on a single cluster node.
+    pub largest_free: u32,
+    /// Who uses the others, the largest share first.
+    pub holders: Vec<GpuHolder>,
+}
+
+/// A task, or the pods of other applications together, that use accelerators.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GpuHolder {
+    /// User of the task, with characters that Kubernetes labels do not allow replaced; null for other applications.
+    #[schema(required)]
+    pub username: Option<String>,
+    /// ID of the task; null for other applications.
+    #[schema(required)]
+    pub task_id: Option<String>,
+    /// Number of accelerators.
+    pub count: u32,
+}
+
 /// Versions of the server and of Kubernetes, and where tasks run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ServerVersion {

@@ -9,7 +9,7 @@ use clap_complete::aot::Shell;
 use super::api::ApiCommand;
 use super::help;
 use super::jobs::JobsCommand;
-use super::output::Format;
+use super::output::{Format, OutputArgs};
 use super::volumes::VolumesCommand;
 use crate::error::{Error, Result};
 
@@ -101,7 +101,11 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Api(ApiCommand),
     /// Check everything a task needs and report problems.
+    #[command(alias = "check")]
     Doctor,
+    /// List the GPUs of the cluster by model, how many are free, and who uses the others.
+    #[command(alias = "show-gpus")]
+    Gpus(GpusArgs),
     /// Explain the keys of a task file, e.g., task.resources or task.resources.cpus.
     Explain {
         /// Key of the task file.
@@ -128,9 +132,20 @@ impl Command {
         match self {
             Self::Jobs(command) => command.format(),
             Self::Volumes(command) => command.format(),
+            Self::Gpus(args) => Some(args.output.format),
             _ => None,
         }
     }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct GpusArgs {
+    // `sky gpus list`.
+    #[arg(hide = true, value_parser = ["list", "ls"])]
+    list: Option<String>,
+
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::Value;
-use task::wire::ClusterNode;
+use task::wire::{ClusterNode, GpuModel};
 
 /// Response to `POST /tasks/submit`.
 #[derive(Debug, Deserialize)]
@@ -48,4 +48,11 @@ pub(crate) struct RemoveResponse {
 pub(crate) struct NodesResponse {
     /// In no particular order.
     pub nodes: Vec<ClusterNode>,
+}
+
+/// Response to `GET /gpus`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct GpusResponse {
+    /// In the order of the models.
+    pub gpus: Vec<GpuModel>,
 }

@@ -5,6 +5,7 @@ pub(crate) mod auth;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod explain;
+pub(crate) mod gpus;
 pub(crate) mod jobs;
 pub(crate) mod man;
 mod remove;

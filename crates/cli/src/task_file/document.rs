@@ -161,7 +161,7 @@ impl JsonConverter<'_> {
             YamlValue::Number(number) => Value::Number(number),
             YamlValue::Text(text) => {
                 if is_variable(path) && text == self.text[defined.clone()] && yaml_1_1_differs(&text) {
-                    self.ambiguous.push(format!("{}: {text}", path[1]));
+                    self.ambiguous.push(ambiguous_variable(path, &text));
                 }
                 Value::String(text)
             }
@@ -215,9 +215,19 @@ impl JsonConverter<'_> {
             return Value::Number(number.clone());
         }
         if yaml_1_1_differs(written) {
-            self.ambiguous.push(format!("{}: {written}", path[1]));
+            let described = ambiguous_variable(path, written);
+            self.ambiguous.push(described);
         }
         Value::String(written.to_owned())
+    }
+}
+
+/// Names a variable in a warning, with its value unless that is a secret.
+fn ambiguous_variable(path: &[String], value: &str) -> String {
+    match path {
+        [map, name] if map == "secrets" => name.clone(),
+        [_, name] => format!("{name}: {value}"),
+        _ => value.to_owned(),
     }
 }
 

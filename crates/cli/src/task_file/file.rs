@@ -44,8 +44,8 @@ impl TaskFile {
             Ok(document) => document,
             Err(error) => {
                 return Err(Error::InvalidTask(Report::parse_error(
-                    name,
-                    text,
+                    &name,
+                    &text,
                     error.message,
                     error.range,
                 )));

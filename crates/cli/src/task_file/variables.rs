@@ -45,7 +45,7 @@ pub(crate) const SECRET: VariableFlags = VariableFlags {
 pub(crate) fn from_flags(kind: VariableFlags, files: &[PathBuf], flags: &[String]) -> Result<Vec<EnvVariable>> {
     let mut variables = Vec::new();
     for path in files {
-        for (name, value) in read_env_file(kind, path)? {
+        for (name, value) in read_env_file(path)? {
             let flag = format!("{} {}", kind.file_flag, path.display());
             variables.push(EnvVariable { name, value, flag });
         }
@@ -62,14 +62,24 @@ pub(crate) fn from_flags(kind: VariableFlags, files: &[PathBuf], flags: &[String
     Ok(variables)
 }
 
-fn read_env_file(kind: VariableFlags, path: &Path) -> Result<Vec<(String, String)>> {
+fn read_env_file(path: &Path) -> Result<Vec<(String, String)>> {
     let text = std::fs::read_to_string(path).map_err(Error::file(FileAction::Read, path))?;
     let mut variables = Vec::new();
     for (line, number) in text.trim_start_matches('\u{feff}').lines().zip(1..) {
         match parse_line(line) {
             EnvLine::Blank => {}
             EnvLine::Variable(name, value) => variables.push((name.to_owned(), value.to_owned())),
-            EnvLine::Local(name) => variables.push((name.to_owned(), local_value(kind, name)?)),
+            EnvLine::Local(name) => match std::env::var(name) {
+                Ok(value) => variables.push((name.to_owned(), value)),
+                // Do not show the line here either.
+                Err(_) => {
+                    return Err(Error::Usage(format!(
+                        "`{}:{number}`: the variable is not set in your environment; expected `NAME=VALUE`, or `NAME` \
+                         to use the local value",
+                        path.display()
+                    )));
+                }
+            },
             // Do not show the line: it may contain a secret.
             EnvLine::Invalid => {
                 return Err(Error::Usage(format!(
@@ -115,7 +125,17 @@ fn unquote(value: &str) -> &str {
 
 fn local_value(kind: VariableFlags, name: &str) -> Result<String> {
     let flag = kind.flag;
-    std::env::var(name).map_err(|error| match error {
+    // Somebody may have passed the secret itself instead of its name.
+    let is_name = name
+        .bytes()
+        .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
+    let name_of_variable = name;
+    let name = if kind.key == SECRET.key && !is_name {
+        "NAME"
+    } else {
+        name
+    };
+    std::env::var(name_of_variable).map_err(|error| match error {
         std::env::VarError::NotPresent => Error::Usage(format!(
             "`{flag} {name}`: `{name}` is not set in your environment; use `{flag} {name}=VALUE`"
         )),

@@ -206,6 +206,12 @@ pub(super) fn set_cancelled(status: &mut TaskStatus) {
     };
     status.reason = Some(reason.to_owned());
     status.message = Some(message.to_owned());
+    // Their Jobs were not created anymore.
+    let deleted = |node: &&mut NodeStatus| node.reason.as_deref() == Some(JOB_DELETED);
+    for node in status.metadata.nodes.iter_mut().filter(deleted) {
+        node.reason = Some(CANCELLED.to_owned());
+        node.message = Some("the task was canceled before this node started".to_owned());
+    }
 }
 
 /// Replaces "waiting for the other nodes" with what the server failed to do.
@@ -330,7 +336,6 @@ fn pending_reason<'a>(
 fn missing_nodes(jobs: &[Job], previous: &[Job], num_nodes: u32) -> Vec<NodeStatus> {
     let with_job: HashSet<u32> = jobs.iter().map(|job| job.rank).collect();
     let all_ended = jobs.iter().all(|job| job.owned_by.is_some() && job.is_over());
-    let is_cancelled = jobs.iter().any(|job| job.ended_because_of == Some(EndCause::Cancelled));
     let is_deleted = |rank: u32| {
         let will_be_created = previous.iter().any(|job| job.rank == rank);
         !will_be_created
@@ -342,13 +347,7 @@ fn missing_nodes(jobs: &[Job], previous: &[Job], num_nodes: u32) -> Vec<NodeStat
     (0..num_nodes)
         .filter(|rank| !with_job.contains(rank))
         .map(|rank| {
-            let (status, reason, message) = if is_cancelled {
-                (
-                    TaskState::Failed,
-                    CANCELLED,
-                    "the task was canceled before this node started",
-                )
-            } else if is_deleted(rank) {
+            let (status, reason, message) = if is_deleted(rank) {
                 (TaskState::Failed, JOB_DELETED, "the Job for this node was deleted")
             } else {
                 (TaskState::Pending, JOB_MISSING, "the Job for this node does not exist")

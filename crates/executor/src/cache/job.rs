@@ -187,7 +187,7 @@ impl Job {
             recovery: policy.recovery,
             gang: policy.gang,
             ended_because_of: policy.ended_because_of,
-            cancelled: policy.annotations.contains_key(labels::CANCELLED),
+            cancelled: identity.annotations.contains_key(labels::CANCELLED),
             uid: identity.uid.to_owned(),
             name: identity.object.to_owned(),
             key,

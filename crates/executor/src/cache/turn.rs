@@ -31,7 +31,7 @@ pub enum Stage {
     /// No node may begin yet.
     Waiting,
     /// The nodes may begin. From now on the attempt ends only by finishing, failing, exceeding a deadline, or being
-    /// stopped.
+    /// stopped or canceled.
     Started,
     /// The task gives way to an earlier one: its Jobs are suspended until it retries.
     Preempted {

@@ -101,8 +101,14 @@ pub(crate) async fn cancel_all(
 fn has_finished(task: &ManagedTask) -> bool {
     let has_ended = |pod: &Pod| matches!(pod.phase, Phase::Ended(_));
     let is_complete = task.nodes.len() >= usize::try_from(task.num_nodes).unwrap_or(usize::MAX);
+    // The Jobs of an attempt that its owner has recorded may still be created.
+    let is_last = task.nodes.iter().all(|(job, _)| job.attempt >= task.turn().attempt);
     let mut nodes = task.nodes.iter();
     is_complete
+        && is_last
         && task.restart.is_none()
-        && nodes.all(|(job, pod)| job.is_over() || pod.as_ref().is_some_and(has_ended))
+        && nodes.all(|(job, pod)| {
+            // A queue that suspends a Job runs it again.
+            job.is_over() || !job.suspended && pod.as_ref().is_some_and(has_ended)
+        })
 }

@@ -160,7 +160,7 @@ async fn end_waiting_pods(
 /// The nodes whose timeout has elapsed, each with what keeps it from being scheduled. The other nodes end because of
 /// these.
 fn overdue(task: &ManagedTask, admitted_at: Option<Timestamp>, now: Timestamp) -> Vec<(ObjectRef, String)> {
-    if task.has_started() {
+    if task.has_started() || task.is_cancelled() {
         return Vec::new();
     }
     if task.turn().stage == Stage::ProvisionTimedOut {

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::task::ManagedTask;
-use crate::cache::{Cache, TaskOwner, Turn};
+use crate::cache::{Cache, Stage, TaskOwner, Turn};
 use crate::error::Error;
 use crate::kubernetes::{ApiClient, ConfigMap};
 use crate::labels;
@@ -19,6 +19,10 @@ pub(crate) async fn take_turn(
     let Some(owner) = &task.owner else { return Ok(true) };
     if owner.turn == Some(turn) {
         return Ok(true);
+    }
+    // A canceled task stays canceled.
+    if owner.turn.is_some_and(|turn| turn.stage == Stage::Cancelled) {
+        return Ok(false);
     }
     let change = json!({"metadata": {"annotations": {labels::TURN: turn.to_string()}}});
     match client

@@ -14,8 +14,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    Api, Client, DeleteParams, ListParams, Namespace, NamespacedObject, Node, Patch, PatchParams, PostParams, Resource,
-    ResourceAttributes, ResourceExt, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, Target, capture,
+    Api, Client, DeleteParams, ListParams, Namespace, NamespacedObject, Node, Patch, PatchParams, Pod, PostParams,
+    Resource, ResourceAttributes, ResourceExt, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, Target, capture,
 };
 use crate::error::Error;
 use crate::labels;
@@ -33,6 +33,9 @@ const READY_TIMEOUT: Duration = Duration::from_millis(500);
 /// default and 30 at most; if one times out, the kube-apiserver's error names it
 /// (<https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#timeouts>).
 const WRITE_TIMEOUT: Duration = Duration::from_secs(35);
+
+/// How many cluster nodes are listed in one call. Each has some 15 KB, most of which is not kept.
+const NODES_PER_PAGE: u32 = 500;
 
 /// The pauses before retries. Their sum is short enough for a user who waits for the result.
 const RETRY_PAUSES: [Duration; 3] = [
@@ -122,14 +125,35 @@ impl ApiClient {
         }
     }
 
-    /// Lists the cluster nodes. They are cluster-scoped, so the server may lack permission.
+    /// Lists the cluster nodes, in pages. They are cluster-scoped, so the server may lack permission.
     pub(crate) async fn nodes(&self) -> Result<Vec<Node>, Error> {
         let api: Api<Node> = Api::all(self.client.clone());
-        let params = ListParams::default();
-        let call = self
-            .with_retries("list nodes", READ_TIMEOUT, || api.list(&params))
-            .await;
-        Ok(call.result?.items)
+        let mut params = ListParams::default().limit(NODES_PER_PAGE);
+        let mut nodes = Vec::new();
+        loop {
+            let call = self
+                .with_retries("list nodes", READ_TIMEOUT, || api.list(&params))
+                .await;
+            let page = call.result?;
+            nodes.extend(page.items);
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok(nodes),
+            }
+        }
+    }
+
+    /// Lists the unfinished pods of all namespaces, or only of this one without permission for the others.
+    pub(crate) async fn all_pods(&self) -> Result<Vec<Pod>, Error> {
+        let params = ListParams::default().fields("status.phase!=Succeeded,status.phase!=Failed");
+        for api in [Api::all(self.client.clone()), self.namespaced::<Pod>()] {
+            let call = self.with_retries("list pods", READ_TIMEOUT, || api.list(&params)).await;
+            match call.result {
+                Err(error) if error.is_forbidden() => {}
+                result => return Ok(result?.items),
+            }
+        }
+        Ok(Vec::new())
     }
 
     /// Validates an object with a dry-run create, including quotas and policies.
@@ -212,6 +236,20 @@ impl ApiClient {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Creates an object without reading it. If a response was lost, the repeated call finds that it already exists.
+    pub(crate) async fn create_only<K: NamespacedObject + Serialize>(
+        &self,
+        action: &'static str,
+        object: &K,
+    ) -> Result<(), Error> {
+        let api = self.namespaced::<K>();
+        let params = PostParams::default();
+        let call = self
+            .with_retries(action, WRITE_TIMEOUT, || api.create(&params, object))
+            .await;
+        call.result.map(drop)
     }
 
     /// Reads one object, or returns `None` if it is not found.

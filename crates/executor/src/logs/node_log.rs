@@ -120,7 +120,9 @@ impl NodeLog {
                 ReadState::Waiting => self.state = self.wait().await,
                 ReadState::Reading { pod } => {
                     let pod = pod.clone();
-                    self.state = self.open(pod).await;
+                    // In a box: a silent follower, of which there may be thousands, should not keep the memory of a call
+                    // that is over.
+                    self.state = Box::pin(self.open(pod)).await;
                 }
                 ReadState::Open { reader, .. } => match reader.next(GATHER).await {
                     Ok(Some(chunk)) => {
@@ -132,7 +134,7 @@ impl NodeLog {
                             return Some(Ok(piece));
                         }
                     }
-                    Err(error) => self.handle_read_error(&error).await,
+                    Err(error) => Box::pin(self.handle_read_error(&error)).await,
                 },
                 ReadState::Following { pod, subscription } => match subscription.cursor.next().await {
                     RingItem::Chunk(chunk) => return Some(Ok(self.piece(&chunk))),

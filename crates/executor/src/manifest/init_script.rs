@@ -25,11 +25,21 @@
 /// everything. Anything left after that is not part of the finished task: a log line announces its termination, and it
 /// gets SIGTERM and another 5 seconds.
 ///
+/// The prelude records every program that the script's bash does not find, in the termination message of the container,
+/// so that the status can name it. The message to the user is bash's own. It comes in a variable that it removes itself,
+/// because bash would show its text in the message of a syntax error in the first line of the script.
+///
 /// To pause, bash reads with a timeout from a pipe that nobody writes to: an image may lack `sleep`.
 pub(super) const INIT: &str = r#"exec 3>&2 2>/dev/null
 trap 'k8s_cli_told=1' TERM
 set -m
-/bin/bash "$@" 2>&3 3>&- &
+K8S_CLI_PRELUDE='unset K8S_CLI_PRELUDE
+command_not_found_handle() {
+  { set +x; } 2>/dev/null
+  printf "%s: line %s: %s: command not found\n" "$0" "${BASH_LINENO[0]}" "$1" >&2
+  printf "command not found: %s\n" "$1" 2>/dev/null >>/dev/termination-log
+  return 127
+}' /bin/bash "$@" 2>&3 3>&- &
 set +m
 child=$! told= pipe=
 case $$ in 1) all=-1 ;; *) all=-$child ;; esac

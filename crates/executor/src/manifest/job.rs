@@ -187,7 +187,19 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
 fn image(submission: &Submission) -> String {
     let wanted = submission.definition.resources.image.as_ref();
     let image = wanted.or(submission.pods.default_image.as_ref());
-    image.cloned().unwrap_or_else(|| DEFAULT_IMAGE.to_owned())
+    let image = image.cloned().unwrap_or_else(|| DEFAULT_IMAGE.to_owned());
+    match &submission.definition.registry_login {
+        // As in SkyPilot, an image without a registry is in that of the login, and not in Docker Hub.
+        Some(login) if !has_registry(&image) => format!("{}/{image}", login.server.reveal()),
+        Some(_) | None => image,
+    }
+}
+
+/// Whether an image reference names a registry: its first part is a host
+/// (<https://pkg.go.dev/github.com/distribution/reference>).
+fn has_registry(image: &str) -> bool {
+    let host = image.split_once('/').map(|(host, _)| host);
+    host.is_some_and(|host| host.contains(['.', ':']) || host == "localhost")
 }
 
 /// Requests equal limits, except that disk has no limit, as in SkyPilot. GPUs are given as limits only, because

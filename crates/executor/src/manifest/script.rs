@@ -71,14 +71,8 @@ eval "$k8s_cli_text" 2>/dev/null
 unset k8s_cli_pipe k8s_cli_exports k8s_cli_stderr k8s_cli_text k8s_cli_code
 "#;
 
-/// Records the program that bash does not find, in the termination message of the container, so that the status can
-/// name it. The message to the user is bash's own. On one line, so that bash counts the lines of `run` from 1.
-const RECORD_MISSING_PROGRAM: &str = concat!(
-    r#"command_not_found_handle() { "#,
-    r#"printf '%s: line %s: %s: command not found\n' "$0" "${BASH_LINENO[0]}" "$1" >&2; "#,
-    r#"printf '%s%s\n' 'command not found: ' "$1" 2>/dev/null >/dev/termination-log; "#,
-    "return 127; }; ",
-);
+/// Runs the prelude, on the same line as the first one of `run`, so that bash counts its lines from 1.
+const RUN_PRELUDE: &str = r#"eval "$K8S_CLI_PRELUDE"; "#;
 
 /// The script of a node, and how it reaches bash.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +91,7 @@ pub enum Script {
 /// `run` until the setup of all has ended.
 #[must_use]
 pub fn script(definition: &TaskDefinition) -> Script {
-    let mut text = RECORD_MISSING_PROGRAM.to_owned();
+    let mut text = RUN_PRELUDE.to_owned();
     let is_gang = definition.num_nodes > 1;
     if is_gang {
         text.push_str(&wait_for_start());

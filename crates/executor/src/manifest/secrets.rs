@@ -7,11 +7,15 @@ use task::definition::{REDACTED, RegistryLogin};
 
 use super::submission::Submission;
 use crate::kubernetes::{EnvFromSource, LocalObjectReference, OwnerReference, Secret, SecretEnvSource};
+use crate::tokens;
 
 /// Kubernetes' type and key of a registry login
 /// (<https://kubernetes.io/docs/concepts/configuration/secret/#docker-config-secrets>).
 const REGISTRY_TYPE: &str = "kubernetes.io/dockerconfigjson";
 const REGISTRY_KEY: &str = ".dockerconfigjson";
+
+/// How much of the hash of a try is in the names.
+const TRY_LENGTH: usize = 16;
 
 /// The Secrets of a task, which its owner owns.
 #[must_use]
@@ -63,11 +67,18 @@ fn has_variables(submission: &Submission) -> bool {
 }
 
 fn variables_name(submission: &Submission) -> String {
-    format!("task-{}-secrets", submission.id)
+    object_name(submission, "secrets")
 }
 
 fn registry_name(submission: &Submission) -> String {
-    format!("task-{}-registry", submission.id)
+    object_name(submission, "registry")
+}
+
+/// A name that no other try has, not even one with the same `Idempotency-Key`: a Secret with it is from this try, which
+/// can be known without the permission to read Secrets.
+fn object_name(submission: &Submission, what: &str) -> String {
+    let try_hash = tokens::hash(&[submission.try_token.as_bytes()]);
+    format!("task-{}-{what}-{}", submission.id, &try_hash[..TRY_LENGTH])
 }
 
 fn secret(
@@ -90,6 +101,6 @@ fn secret(
 }
 
 fn docker_config(login: &RegistryLogin) -> String {
-    let auth = json!({"username": login.username, "password": login.password.reveal()});
-    json!({"auths": {&login.server: auth}}).to_string()
+    let auth = json!({"username": login.username.reveal(), "password": login.password.reveal()});
+    json!({"auths": {login.server.reveal(): auth}}).to_string()
 }

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use super::machine::Machine;
 
-/// The labels with the model of a node's accelerators, in SkyPilot's order: its own, GKE's, Karpenter's, that of NVIDIA's
-/// GPU feature discovery, CoreWeave's, and Nebius'.
+/// The labels with the model of a node's accelerators, in SkyPilot's order: its own, GKE's for GPUs and for TPUs,
+/// Karpenter's, that of NVIDIA's GPU feature discovery, CoreWeave's, and Nebius'.
 /// Source: `LABEL_FORMATTER_REGISTRY` in `sky/provision/kubernetes/utils.py` of skypilot-org/skypilot.
-const MODEL_LABELS: [&str; 6] = [
+const MODEL_LABELS: [&str; 7] = [
     "skypilot.co/accelerator",
     "cloud.google.com/gke-accelerator",
+    "cloud.google.com/gke-tpu-accelerator",
     "karpenter.k8s.aws/instance-gpu-name",
     "nvidia.com/gpu.product",
     "gpu.nvidia.com/class",
@@ -19,15 +20,15 @@ const MODEL_LABELS: [&str; 6] = [
 /// Words of a label for a part of a GPU, or one that is shared. Only a request with this word may get it.
 const PARTIAL: [&str; 2] = ["MIG", "SHARED"];
 
-/// The label that a cluster uses for models: the first that some node has.
-pub(crate) fn model_label(machines: &[Machine]) -> Option<&'static str> {
-    let is_used = |label: &&str| machines.iter().any(|machine| machine.labels.contains_key(*label));
+/// The label that these machines use for models: the first that one of them has.
+pub(crate) fn model_label<'a>(machines: impl Iterator<Item = &'a Machine> + Clone) -> Option<&'static str> {
+    let is_used = |label: &&str| machines.clone().any(|machine| machine.labels.contains_key(*label));
     MODEL_LABELS.into_iter().find(is_used)
 }
 
 /// All values of a label.
-pub(crate) fn label_values<'a>(machines: &'a [Machine], label: &str) -> BTreeSet<&'a str> {
-    let values = machines.iter().filter_map(|machine| machine.labels.get(label));
+pub(crate) fn label_values<'a>(machines: impl Iterator<Item = &'a Machine>, label: &str) -> BTreeSet<&'a str> {
+    let values = machines.filter_map(|machine| machine.labels.get(label));
     values.map(String::as_str).collect()
 }
 

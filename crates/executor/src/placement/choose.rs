@@ -22,6 +22,9 @@ const SPOT_LABELS: [NodeLabel; 2] = [
     },
 ];
 
+/// Why nothing is known about the cluster nodes.
+const NO_PERMISSION: &str = "the server has no permission to list cluster nodes";
+
 /// A label of cluster nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodeLabel {
@@ -38,8 +41,8 @@ pub struct Placement {
     pub resources: Resources,
     /// The label of the cluster nodes with the models that may be used.
     pub models: Option<Models>,
-    /// The label of the spot instances that must be used.
-    pub spot: Option<NodeLabel>,
+    /// The labels of spot instances, one of which a cluster node must have. Empty if any node may be used.
+    pub spot: Vec<NodeLabel>,
     /// What the user should know.
     pub warnings: Vec<String>,
 }
@@ -55,20 +58,29 @@ pub struct Models {
     pub is_ordered: bool,
 }
 
-/// What decides whether an alternative is dropped.
+/// What is known about the cluster.
 #[derive(Clone, Copy)]
-struct Settings {
-    /// Whether cluster nodes are added for tasks.
+struct Cluster<'a> {
+    /// Its nodes.
+    machines: &'a [Machine],
+    /// Whether nodes are added for tasks that no present one can run.
     is_autoscaled: bool,
-    /// Whether the task has others.
-    has_alternatives: bool,
 }
 
 /// An alternative that the cluster can serve.
 struct Candidate<'a> {
+    /// Its place in the list of the task, counted from 1.
+    number: usize,
     resources: &'a Resources,
     models: Option<Models>,
-    spot: Option<NodeLabel>,
+    spot: Vec<NodeLabel>,
+    warnings: Vec<String>,
+}
+
+/// Why an alternative is left out.
+struct Rejection {
+    number: usize,
+    reason: String,
 }
 
 /// Chooses where a task may run. `machines` is `None` if the server may not list the cluster nodes.
@@ -83,40 +95,39 @@ pub(crate) fn choose(
     let alternatives = definition.alternatives.as_ref();
     let all = alternatives.map_or(std::slice::from_ref(&definition.resources), |all| &all.resources);
     let is_ordered = alternatives.is_some_and(|all| all.is_ordered);
-    let settings = Settings {
+    let cluster = machines.map(|machines| Cluster {
+        machines,
         is_autoscaled,
-        has_alternatives: all.len() > 1,
-    };
-    let mut warnings = BTreeSet::new();
-    let (mut candidates, mut reasons) = (Vec::new(), Vec::new());
-    for resources in all {
-        match candidate(resources, machines, settings, &mut warnings) {
-            Ok(candidate) => candidates.push(candidate),
-            Err(reason) if reasons.contains(&reason) => {}
-            Err(reason) => reasons.push(reason),
-        }
+    });
+    let (mut candidates, mut rejections) = candidates(all, cluster, true);
+    if candidates.is_empty() {
+        // On-demand nodes are better than none, with a warning.
+        (candidates, rejections) = self::candidates(all, cluster, false);
     }
-    let mut warnings: Vec<String> = warnings.into_iter().collect();
-    let chosen = if differ_in_model_only(&candidates) {
+    let (count, is_alike) = (all.len(), differ_in_model_only(&candidates));
+    let mut warnings: Vec<String> = rejections.iter().map(|rejection| rejection.warning(count)).collect();
+    let index = first_that_fits(&candidates, machines.unwrap_or_default());
+    let chosen = if is_alike {
         merged(candidates, is_ordered)
     } else {
-        let index = first_that_fits(&candidates, machines.unwrap_or_default());
-        let (count, chosen) = (candidates.len(), candidates.into_iter().nth(index));
-        let resources = chosen
-            .as_ref()
-            .map(|chosen| describe(chosen.resources))
-            .unwrap_or_default();
-        warnings.push(format!("uses alternative {} of {count}: {resources}", index + 1));
-        chosen
+        candidates.into_iter().nth(index)
     };
-    let Some(Candidate {
+    let Some(chosen) = chosen else {
+        let reasons: BTreeSet<String> = rejections.into_iter().map(|rejection| rejection.reason).collect();
+        let reasons = reasons.into_iter().collect();
+        return Err(Error::Unplaceable { reasons });
+    };
+    if !is_alike {
+        let (number, resources) = (chosen.number, describe(chosen.resources));
+        warnings.push(format!("uses alternative {number} of {count}: {resources}"));
+    }
+    let Candidate {
         resources,
         models,
         spot,
-    }) = chosen
-    else {
-        return Err(Error::Unplaceable { reasons });
-    };
+        ..
+    } = chosen;
+    warnings.extend(chosen.warnings);
     if !is_autoscaled {
         warnings.extend(too_large(resources, machines));
     }
@@ -128,100 +139,122 @@ pub(crate) fn choose(
     })
 }
 
+impl Rejection {
+    fn warning(&self, count: usize) -> String {
+        format!("alternative {} of {count} is left out: {}", self.number, self.reason)
+    }
+}
+
+/// Divides the alternatives into those that the cluster can serve and the others. With `needs_spot`, one that asks for
+/// spot instances is left out if there are none.
+fn candidates<'a>(
+    all: &'a [Resources],
+    cluster: Option<Cluster<'_>>,
+    needs_spot: bool,
+) -> (Vec<Candidate<'a>>, Vec<Rejection>) {
+    let (mut candidates, mut rejections) = (Vec::new(), Vec::new());
+    for (resources, number) in all.iter().zip(1..) {
+        match candidate(number, resources, cluster, needs_spot) {
+            Ok(candidate) => candidates.push(candidate),
+            Err(reason) => rejections.push(Rejection { number, reason }),
+        }
+    }
+    (candidates, rejections)
+}
+
 /// What the cluster nodes must have for these resources, or why there are none.
 fn candidate<'a>(
+    number: usize,
     resources: &'a Resources,
-    machines: Option<&[Machine]>,
-    Settings {
-        is_autoscaled,
-        has_alternatives,
-    }: Settings,
-    warnings: &mut BTreeSet<String>,
+    cluster: Option<Cluster<'_>>,
+    needs_spot: bool,
 ) -> Result<Candidate<'a>, String> {
-    let model = resources
-        .accelerators
-        .as_ref()
-        .and_then(|accelerators| accelerators.model.as_deref());
-    let Some(machines) = machines else {
-        const REASON: &str = "the server has no permission to list cluster nodes";
-        if let Some(model) = model {
-            warnings.insert(format!("any GPU may be used instead of `{model}`: {REASON}"));
+    let mut warnings = Vec::new();
+    let mut spot = Vec::new();
+    if resources.spot {
+        match spot_labels(cluster) {
+            Ok(labels) => spot = labels,
+            Err(reason) if needs_spot => return Err(reason),
+            Err(reason) => warnings.push(format!("on-demand nodes may be used: {reason}")),
         }
-        if resources.spot {
-            warnings.insert(format!("on-demand nodes may be used: {REASON}"));
-        }
-        let (models, spot) = (None, None);
-        return Ok(Candidate {
-            resources,
-            models,
-            spot,
-        });
-    };
-    let spot = match (resources.spot, spot_label(machines)) {
-        (false, _) => None,
-        (true, None) if has_alternatives => return Err("no cluster node is a spot instance".to_owned()),
-        (true, None) => {
-            warnings.insert("on-demand nodes may be used: no cluster node is a spot instance".to_owned());
-            None
-        }
-        (true, label) => label,
-    };
-    let models = match (model, model_label(machines)) {
-        (None, _) => None,
-        (Some(model), None) => {
-            let reason = "no cluster node has a label with its model";
-            warnings.insert(format!("any GPU may be used instead of `{model}`: {reason}"));
-            None
-        }
-        (Some(model), Some(label)) => match values_for(model, label, machines) {
-            Ok(values) => Some(Models {
-                label,
-                values: vec![values],
-                is_ordered: false,
-            }),
-            // The autoscaler may add a node with this model, whose label value is not known yet.
-            Err(reason) if is_autoscaled => {
-                warnings.insert(format!("any GPU may be used instead of `{model}`: {reason}"));
+    }
+    let accelerators = resources.accelerators.as_ref();
+    let models = match accelerators.and_then(|accelerators| Some((accelerators, accelerators.model.as_deref()?))) {
+        None => None,
+        Some((accelerators, model)) => match models(accelerators, model, cluster)? {
+            Some(models) => Some(models),
+            None => {
+                let reason = cluster.map_or(NO_PERMISSION, |_| "no cluster node has a label with its model");
+                warnings.push(format!("any model may be used instead of `{model}`: {reason}"));
                 None
             }
-            Err(reason) => return Err(reason),
         },
     };
     Ok(Candidate {
+        number,
         resources,
         models,
         spot,
+        warnings,
     })
 }
 
-/// The values of the label that serve a model.
-fn values_for(model: &str, label: &str, machines: &[Machine]) -> Result<Vec<String>, String> {
-    let all = label_values(machines, label);
-    let values: Vec<String> = all
-        .iter()
-        .filter(|value| serves(value, model))
-        .map(|value| (*value).to_owned())
-        .collect();
-    if !values.is_empty() {
-        return Ok(values);
+/// The label values that serve a model, or `None` if the cluster nodes have no labels for models.
+fn models(accelerators: &Accelerators, model: &str, cluster: Option<Cluster<'_>>) -> Result<Option<Models>, String> {
+    let Some(cluster) = cluster else { return Ok(None) };
+    let resource = resource_name(accelerators.vendor());
+    let has_any = cluster.machines.iter().any(|machine| machine.count(resource) > 0);
+    // Nodes of other vendors may have another label. Without a device plugin, all nodes count.
+    let machines = || {
+        cluster
+            .machines
+            .iter()
+            .filter(|machine| !has_any || machine.count(resource) > 0)
+    };
+    let Some(label) = model_label(machines()) else {
+        return Ok(None);
+    };
+    let all = label_values(machines(), label);
+    let serving = all.iter().filter(|value| serves(value, model));
+    let mut values: Vec<String> = serving.map(|value| (*value).to_owned()).collect();
+    if values.is_empty() && cluster.is_autoscaled {
+        // The autoscaler may add a node with this label, in one of the usual spellings.
+        values = vec![model.to_owned(), model.to_ascii_lowercase()];
+        values.dedup();
     }
-    let known: BTreeSet<String> = all.into_iter().map(display_name).collect();
-    let known = known.into_iter().collect::<Vec<_>>().join(", ");
-    Err(format!(
-        "no cluster node has the accelerator `{model}`; this cluster has {known}"
-    ))
+    if values.is_empty() {
+        let known: BTreeSet<String> = all.into_iter().map(display_name).collect();
+        let known = known.into_iter().collect::<Vec<_>>().join(", ");
+        return Err(format!(
+            "no cluster node has the accelerator `{model}`; this cluster has {known}"
+        ));
+    }
+    Ok(Some(Models {
+        label,
+        values: vec![values],
+        is_ordered: false,
+    }))
 }
 
-/// The label of spot instances that some cluster node has.
-fn spot_label(machines: &[Machine]) -> Option<NodeLabel> {
-    let is_used = |label: &NodeLabel| has_label(machines, label.key, label.value);
-    SPOT_LABELS.into_iter().find(is_used)
+/// The labels of spot instances that some cluster node has. An autoscaler may use any of them.
+fn spot_labels(cluster: Option<Cluster<'_>>) -> Result<Vec<NodeLabel>, String> {
+    let Some(cluster) = cluster else {
+        return Err(NO_PERMISSION.to_owned());
+    };
+    let is_used = |label: &NodeLabel| {
+        let mut machines = cluster.machines.iter();
+        machines.any(|machine| has_label(machine, label))
+    };
+    let used: Vec<NodeLabel> = SPOT_LABELS.into_iter().filter(is_used).collect();
+    match used.is_empty() {
+        true if cluster.is_autoscaled => Ok(SPOT_LABELS.to_vec()),
+        true => Err("no cluster node is a spot instance".to_owned()),
+        false => Ok(used),
+    }
 }
 
-fn has_label(machines: &[Machine], key: &str, value: &str) -> bool {
-    machines
-        .iter()
-        .any(|machine| machine.labels.get(key).is_some_and(|known| known == value))
+fn has_label(machine: &Machine, label: &NodeLabel) -> bool {
+    machine.labels.get(label.key).is_some_and(|value| value == label.value)
 }
 
 /// Whether the scheduler can decide between the alternatives: they differ only in a model that nodes are labeled with.
@@ -252,8 +285,11 @@ fn merged(candidates: Vec<Candidate<'_>>, is_ordered: bool) -> Option<Candidate<
     let mut candidates = candidates.into_iter();
     let mut first = candidates.next()?;
     if let Some(models) = &mut first.models {
-        for other in candidates.filter_map(|candidate| candidate.models) {
-            models.values.extend(other.values);
+        for other in candidates {
+            first.warnings.extend(other.warnings);
+            models
+                .values
+                .extend(other.models.into_iter().flat_map(|other| other.values));
         }
         models.values.dedup();
         models.is_ordered = is_ordered && models.values.len() > 1;
@@ -273,9 +309,7 @@ fn fits(candidate: &Candidate<'_>, machine: &Machine) -> bool {
         let is_wanted = |value: &str| models.values.iter().flatten().any(|wanted| wanted == value);
         has(models.label, &is_wanted)
     });
-    let is_spot = candidate
-        .spot
-        .is_none_or(|label| has(label.key, &|value| value == label.value));
+    let is_spot = candidate.spot.is_empty() || candidate.spot.iter().any(|label| has_label(machine, label));
     let is_large = demands(candidate.resources).all(|(name, wanted)| machine.nanos(name) >= wanted);
     machine.is_ready && is_model && is_spot && is_large
 }

@@ -8,10 +8,13 @@ use task::definition::Vendor;
 use crate::kubernetes::{self, Node, ResourceExt};
 
 /// The extended resources of the common device plugins.
-pub(crate) const NVIDIA_GPU: &str = "nvidia.com/gpu";
-pub(crate) const AMD_GPU: &str = "amd.com/gpu";
-pub(crate) const GOOGLE_TPU: &str = "google.com/tpu";
+const NVIDIA_GPU: &str = "nvidia.com/gpu";
+const AMD_GPU: &str = "amd.com/gpu";
+const GOOGLE_TPU: &str = "google.com/tpu";
 const INTEL_GPU: &str = "gpu.intel.com/i915";
+
+/// All of them.
+pub(super) const ACCELERATORS: [&str; 4] = [NVIDIA_GPU, AMD_GPU, GOOGLE_TPU, INTEL_GPU];
 
 /// The resource that a node requests for the accelerators of a vendor.
 pub(crate) fn resource_name(vendor: Vendor) -> &'static str {
@@ -71,7 +74,7 @@ impl Machine {
 
     /// The number of allocatable accelerators of all vendors.
     pub(crate) fn gpus(&self) -> u32 {
-        [NVIDIA_GPU, AMD_GPU, GOOGLE_TPU, INTEL_GPU]
+        ACCELERATORS
             .iter()
             .map(|resource| self.count(resource))
             .fold(0, u32::saturating_add)

@@ -4,7 +4,9 @@ mod accelerator_model;
 mod choose;
 mod inventory;
 mod machine;
+mod usage;
 
-pub(crate) use choose::{Models, NodeLabel, Placement, choose};
+pub(crate) use choose::{Placement, choose};
 pub(crate) use inventory::Inventory;
 pub(crate) use machine::{Machine, resource_name};
+pub(crate) use usage::{PodUsage, summarize};

@@ -8,7 +8,10 @@ use std::str::FromStr;
 const ALWAYS: &[&str] = &[
     "metadata.annotations",
     "metadata.labels",
-    "spec.affinity",
+    "spec.affinity.nodeAffinity",
+    "spec.affinity.podAffinity",
+    // A required one would keep the pods of everyone else away, too.
+    "spec.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution",
     "spec.containers.env.name",
     "spec.containers.env.value",
     "spec.containers.env.valueFrom.fieldRef",
@@ -32,7 +35,6 @@ const ALWAYS: &[&str] = &[
     "spec.dnsPolicy",
     "spec.hostAliases",
     "spec.nodeSelector",
-    "spec.runtimeClassName",
     "spec.securityContext.fsGroup",
     "spec.securityContext.fsGroupChangePolicy",
     "spec.securityContext.runAsGroup",
@@ -133,9 +135,12 @@ impl AllowList {
         if all().any(|allowed| is_at_or_below(allowed, path)) {
             return Permission::Partial;
         }
-        Permission::Denied(format!(
-            "the server does not let tasks set `{path}`; its operator can allow it with `--allow-pod-config {path}`"
-        ))
+        if path.starts_with("spec.") {
+            return Permission::Denied(format!(
+                "the server does not let tasks set `{path}`; its operator can allow it with `--allow-pod-config {path}`"
+            ));
+        }
+        Permission::Denied(format!("tasks cannot set `{path}`"))
     }
 }
 
@@ -169,6 +174,8 @@ mod tests {
             "spec.imagePullSecrets",
             "spec.priorityClassName",
             "spec.initContainers",
+            "spec.runtimeClassName",
+            "spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution",
             "spec.containersX",
             "status",
         ] {

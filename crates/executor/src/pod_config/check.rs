@@ -8,9 +8,13 @@ use task::validation::LocItem;
 use super::allow_list::{AllowList, Permission};
 use super::merge::{is_task_container, normalized};
 use crate::error::Error;
+use crate::settings::PodSecurity;
 
 /// The prefixes of the names of this server's own volumes.
 const RESERVED_VOLUMES: [&str; 2] = ["k8s-cli-", "volume-"];
+
+/// The longest time that a canceled or evicted task may take to end: its resources are held meanwhile.
+const MAX_GRACE_SECONDS: i64 = 600;
 
 /// The location of the field in a request.
 const LOC: [&str; 4] = ["body", "config", "kubernetes", "pod_config"];
@@ -19,11 +23,65 @@ const LOC: [&str; 4] = ["body", "config", "kubernetes", "pod_config"];
 ///
 /// # Errors
 /// [`Error::PodConfig`].
-pub(crate) fn check(config: &Value, allowed: &AllowList) -> Result<(), Error> {
+pub(crate) fn check(config: &Value, allowed: &AllowList, security: PodSecurity) -> Result<(), Error> {
     let mut loc: Vec<LocItem> = LOC.map(LocItem::from).to_vec();
+    check_types(config, &mut loc)?;
     check_permission(config, "", allowed, &mut loc)?;
     check_names(config, &mut loc)?;
-    check_types(config, &mut loc)
+    check_values(&config["spec"], &mut loc)?;
+    match security {
+        PodSecurity::Restricted => check_restricted(&config["spec"], &mut loc),
+        PodSecurity::Baseline => Ok(()),
+    }
+}
+
+/// Checks values that would affect others.
+fn check_values(spec: &Value, loc: &mut Vec<LocItem>) -> Result<(), Error> {
+    let grace = &spec["terminationGracePeriodSeconds"];
+    if grace
+        .as_i64()
+        .is_some_and(|seconds| !(0..=MAX_GRACE_SECONDS).contains(&seconds))
+    {
+        loc.extend(["spec", "terminationGracePeriodSeconds"].map(LocItem::from));
+        return Err(error(loc, format!("must be from 0 to {MAX_GRACE_SECONDS}")));
+    }
+    if let Some(class) = spec["priorityClassName"]
+        .as_str()
+        .filter(|class| class.starts_with("system-"))
+    {
+        loc.extend(["spec", "priorityClassName"].map(LocItem::from));
+        return Err(error(loc, format!("`{class}` is reserved for Kubernetes itself")));
+    }
+    for (index, toleration) in items(&spec["tolerations"]) {
+        let key = toleration["key"].as_str().unwrap_or_default();
+        let is_system = ["node-role.kubernetes.io/", "node.kubernetes.io/"]
+            .iter()
+            .any(|prefix| key.starts_with(prefix));
+        if key.is_empty() || is_system {
+            loc.extend(place(&["spec", "tolerations"], index, "key"));
+            return Err(error(
+                loc,
+                "a task can tolerate only taints with a key that is not one of Kubernetes itself",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// With the `restricted` Pod Security Standard, the server sets the users and groups of all pods.
+fn check_restricted(spec: &Value, loc: &mut Vec<LocItem>) -> Result<(), Error> {
+    const REASON: &str = "the server runs all pods with the `restricted` Pod Security Standard, and sets this itself";
+    if !spec["securityContext"].is_null() {
+        loc.extend(["spec", "securityContext"].map(LocItem::from));
+        return Err(error(loc, REASON));
+    }
+    match items(&spec["containers"]).find(|(_, container)| !container["securityContext"].is_null()) {
+        Some((index, _)) => {
+            loc.extend(place(&["spec", "containers"], index, "securityContext"));
+            Err(error(loc, REASON))
+        }
+        None => Ok(()),
+    }
 }
 
 fn error(loc: &[LocItem], reason: impl Into<String>) -> Error {
@@ -197,11 +255,11 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    use super::{AllowList, check};
+    use super::{AllowList, PodSecurity, check};
     use crate::error::Error;
 
     fn checked(config: &Value) -> Result<(), String> {
-        check(config, &AllowList::default()).map_err(|error| match error {
+        check(config, &AllowList::default(), PodSecurity::Baseline).map_err(|error| match error {
             Error::PodConfig { loc, reason } => {
                 let loc: Vec<String> = loc[4..].iter().map(ToString::to_string).collect();
                 format!("{}: {reason}", loc.join("."))
@@ -278,16 +336,43 @@ mod tests {
                 "spec.tolerations.0.kee: Kubernetes does not know",
             ),
             (json!({"spec": {"tolerations": 3}}), ": invalid type: integer"),
-            (json!({"spec": {"volumes": 3}}), "spec.volumes: must be a map or a list"),
+            (json!({"spec": {"volumes": 3}}), ": invalid type: integer"),
             (json!({"spec": []}), ": invalid type"),
+            (json!({"metadata": {"name": "x"}}), "metadata.name: tasks cannot set"),
             (
-                json!({"metadata": {"name": "x"}}),
-                "metadata.name: the server does not let",
+                json!({"spec": {"nodeSelectr": {"a": "b"}}}),
+                "spec.nodeSelectr: Kubernetes does not know",
+            ),
+            (
+                json!({"spec": {"terminationGracePeriodSeconds": 601}}),
+                "spec.terminationGracePeriodSeconds: must be",
+            ),
+            (
+                json!({"spec": {"tolerations": [{"operator": "Exists"}]}}),
+                "spec.tolerations.0.key: a task can",
+            ),
+            (
+                json!({"spec": {"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": []}}}}),
+                "spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution: the server does not let",
             ),
         ] {
             let message = checked(&config).unwrap_err();
             assert!(message.starts_with(expected), "{message}");
         }
+    }
+
+    #[test]
+    fn the_restricted_standard_cannot_be_left() {
+        let any: AllowList = ["*".parse().unwrap()].into_iter().collect();
+        for config in [
+            json!({"spec": {"securityContext": {"runAsUser": 0}}}),
+            json!({"spec": {"containers": [{"securityContext": {"runAsNonRoot": false}}]}}),
+        ] {
+            check(&config, &any, PodSecurity::Restricted).unwrap_err();
+            check(&config, &any, PodSecurity::Baseline).unwrap();
+        }
+        let system = json!({"spec": {"priorityClassName": "system-node-critical"}});
+        check(&system, &any, PodSecurity::Baseline).unwrap_err();
     }
 
     fn json_value() -> impl Strategy<Value = Value> {
@@ -330,7 +415,7 @@ mod tests {
         /// Whatever passes the check can be merged into a pod, and changes nothing that the server relies on.
         #[test]
         fn what_passes_can_be_merged(config in json_value()) {
-            if check(&config, &AllowList::default()).is_ok() {
+            if check(&config, &AllowList::default(), PodSecurity::Baseline).is_ok() {
                 crate::pod_config::merge::tests::assert_merges(&config);
             }
         }

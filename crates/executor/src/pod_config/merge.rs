@@ -118,18 +118,14 @@ fn take_terms(template: &mut PodTemplateSpec) -> Vec<NodeSelectorTerm> {
 /// alternatives to ours.
 fn require_both(template: &mut PodTemplateSpec, own: Vec<NodeSelectorTerm>) {
     let terms = take_terms(template);
-    let node_selector_terms = match (terms.is_empty(), own.first()) {
-        (true, None) => return,
-        (true, Some(_)) => own,
-        (false, None) => terms,
-        // We have one term, with expressions only.
-        (false, Some(own)) => terms
-            .into_iter()
-            .map(|mut term| {
-                let expressions = own.match_expressions.iter().flatten().cloned();
-                term.match_expressions.get_or_insert_default().extend(expressions);
-                term
-            })
+    let node_selector_terms: Vec<NodeSelectorTerm> = match (terms.is_empty(), own.is_empty()) {
+        (true, true) => return,
+        (true, false) => own,
+        (false, true) => terms,
+        // Ours have expressions only.
+        (false, false) => terms
+            .iter()
+            .flat_map(|term| own.iter().map(|own| both(term, own)))
             .collect(),
     };
     let pod = template.spec.get_or_insert_default();
@@ -139,6 +135,15 @@ fn require_both(template: &mut PodTemplateSpec, own: Vec<NodeSelectorTerm>) {
         .node_affinity
         .get_or_insert_default();
     affinity.required_during_scheduling_ignored_during_execution = Some(NodeSelector { node_selector_terms });
+}
+
+/// A term that is met by the cluster nodes that meet both.
+fn both(term: &NodeSelectorTerm, own: &NodeSelectorTerm) -> NodeSelectorTerm {
+    let expressions = term.match_expressions.iter().chain(&own.match_expressions).flatten();
+    NodeSelectorTerm {
+        match_expressions: Some(expressions.cloned().collect()),
+        ..term.clone()
+    }
 }
 
 #[cfg(test)]

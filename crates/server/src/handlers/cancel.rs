@@ -73,7 +73,9 @@ pub(crate) async fn cancel_task(
         CancelOutcome::Cancelled => (CancelStatus::Cancelled, format!("Task {id} canceled")),
         CancelOutcome::AlreadyFinished => (CancelStatus::AlreadyFinished, format!("Task {id} has already finished")),
     };
-    tracing::info!(event = "task_canceled", task_id = id, user = %user, "task canceled");
+    if matches!(status, CancelStatus::Cancelled) {
+        tracing::info!(event = "task_canceled", task_id = id, user = %user, "task canceled");
+    }
     Ok(Json(TaskCancelResponse {
         task_id: id,
         status,

@@ -1,9 +1,9 @@
-//! Handler that lists cluster nodes.
+//! Handlers that list cluster nodes and their accelerators.
 
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
-use task::wire::ClusterNode;
+use task::wire::{ClusterNode, GpuModel};
 use utoipa::ToSchema;
 
 use crate::app::AppState;
@@ -32,4 +32,28 @@ pub(crate) async fn list_nodes(
     let nodes = app.executor.cluster_nodes().await;
     let nodes = nodes.map_err(|source| ApiError::executor("list nodes", &user, source))?;
     Ok(Json(NodeListResponse { nodes }))
+}
+
+/// Accelerators.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct GpuListResponse {
+    gpus: Vec<GpuModel>,
+}
+
+/// List the accelerators of the cluster by model, and who uses them.
+///
+/// Queries Kubernetes on each request. On a cluster, the server needs permission to list nodes, and to list pods in all
+/// namespaces to know what other applications use; see `docs/OPERATIONS.md`.
+#[utoipa::path(
+    get, path = "/gpus", operation_id = "list_gpus", tag = "cluster",
+    responses((status = 200, description = "The accelerators of all ready cluster nodes.", body = GpuListResponse)),
+)]
+pub(crate) async fn list_gpus(
+    State(app): State<AppState>,
+    AuthUser(user): AuthUser,
+) -> ApiResult<Json<GpuListResponse>> {
+    let _permit = app.limits.acquire_kubernetes_call()?;
+    let gpus = app.executor.gpus().await;
+    let gpus = gpus.map_err(|source| ApiError::executor("list GPUs", &user, source))?;
+    Ok(Json(GpuListResponse { gpus }))
 }

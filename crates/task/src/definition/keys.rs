@@ -287,7 +287,7 @@ pub const RESOURCES: Section = Section {
         full(
             "use_spot",
             "Use only spot instances: nodes with the label `cloud.google.com/gke-spot=true` or \
-             `karpenter.sh/capacity-type=spot`.",
+             `karpenter.sh/capacity-type=spot`. If there are none, any node is used, with a warning.",
             &["true"],
         ),
         full(
@@ -483,7 +483,7 @@ pub const KUBERNETES: Section = Section {
             "set_pod_resource_limits",
             "Whether pods have resource limits.",
             &["true", "1.5"],
-            "limits always equal requests",
+            "limits of CPUs and memory equal the requests of the task",
             ignored::anything,
         ),
         ignored(

@@ -48,7 +48,7 @@ const RESERVED_KEYS: [&str; 10] = [
 
 /// The domains whose keys have a meaning for the server or the cluster, including their subdomains. With those of cloud
 /// providers, a task could choose its identity.
-const RESERVED_DOMAINS: [&str; 7] = [
+const RESERVED_DOMAINS: [&str; 8] = [
     "k8s-cli",
     "kubernetes.io",
     "k8s.io",
@@ -56,7 +56,12 @@ const RESERVED_DOMAINS: [&str; 7] = [
     "amazonaws.com",
     "azure.workload.identity",
     "gke.io",
+    // Attaches pods to other networks.
+    "cncf.io",
 ];
+
+/// The beginnings of names without a domain with which container runtimes are configured.
+const RESERVED_NAMES: [&str; 2] = ["io.kubernetes.", "io.katacontainers."];
 
 /// Labels and annotations.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -144,7 +149,8 @@ pub fn key_error(key: &str) -> Option<String> {
         ));
     }
     let is_reserved = |reserved: &str| domain == reserved || domain.ends_with(&format!(".{reserved}"));
-    if RESERVED_KEYS.contains(&key) || RESERVED_DOMAINS.into_iter().any(is_reserved) {
+    let is_runtime = RESERVED_NAMES.iter().any(|prefix| name.starts_with(prefix));
+    if is_runtime || RESERVED_KEYS.contains(&key) || RESERVED_DOMAINS.into_iter().any(is_reserved) {
         return Some(format!("the key `{key}` is reserved; choose another one"));
     }
     None

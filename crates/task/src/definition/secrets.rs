@@ -7,16 +7,18 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::envs::{MAX_VARIABLES, parse_variable};
-use crate::validation::{Fields, Validator, coerce};
+use crate::validation::{ErrorDetail, Fields, Validator, coerce};
 
 /// What takes the place of a secret value wherever a request is shown, e.g., in errors and dry runs.
 pub const REDACTED: &str = "<redacted>";
 
 /// The variables of a registry login. Source: SkyPilot's documentation of private registries
 /// (<https://docs.skypilot.co/en/latest/reference/kubernetes/kubernetes-getting-started.html>).
-const REGISTRY_USERNAME: &str = "SKYPILOT_DOCKER_USERNAME";
-const REGISTRY_PASSWORD: &str = "SKYPILOT_DOCKER_PASSWORD";
-const REGISTRY_SERVER: &str = "SKYPILOT_DOCKER_SERVER";
+const REGISTRY_VARIABLES: [&str; 3] = [
+    "SKYPILOT_DOCKER_SERVER",
+    "SKYPILOT_DOCKER_USERNAME",
+    "SKYPILOT_DOCKER_PASSWORD",
+];
 
 /// A text that is never shown: `Debug` hides it, and it serializes as [`REDACTED`], so that neither logs nor the hash of
 /// a definition depend on it.
@@ -53,9 +55,9 @@ impl Serialize for Secret {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RegistryLogin {
     /// The registry, e.g., `ghcr.io`.
-    pub server: String,
+    pub server: Secret,
     /// The user name.
-    pub username: String,
+    pub username: Secret,
     /// The password or token.
     pub password: Secret,
 }
@@ -63,38 +65,96 @@ pub struct RegistryLogin {
 /// A request body without its secret values, which parse errors would repeat, and those values.
 pub(super) struct Redacted<'a> {
     pub body: Cow<'a, Value>,
-    /// The fields of `secrets`, if it is an object.
-    pub secrets: Option<&'a Map<String, Value>>,
+    /// The fields of `secrets`, and the registry login of `envs`.
+    pub secrets: Map<String, Value>,
 }
 
-/// Replaces the values of `secrets`, whatever they are. Null stays, because it means that the value is missing.
+/// Replaces the values of `secrets`, whatever they are, and moves a registry login there from `envs`. Null stays,
+/// because it means that the value is missing.
 pub(super) fn redact(body: &Value) -> Redacted<'_> {
-    let secrets = &body["secrets"];
-    if secrets.is_null() {
-        let body = Cow::Borrowed(body);
-        return Redacted { body, secrets: None };
+    let envs = body["envs"].as_object();
+    let login: Vec<&str> = envs
+        .into_iter()
+        .flat_map(|envs| REGISTRY_VARIABLES.into_iter().filter(|name| envs.contains_key(*name)))
+        .collect();
+    if body["secrets"].is_null() && login.is_empty() {
+        let (body, secrets) = (Cow::Borrowed(body), Map::new());
+        return Redacted { body, secrets };
     }
-    let hide = |value: &Value| match value {
-        Value::Null => Value::Null,
-        _ => REDACTED.into(),
-    };
     let mut redacted = body.clone();
-    redacted["secrets"] = match secrets {
-        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), hide(value))).collect(),
-        // Names of stored secrets, as far as SkyPilot allows a list.
-        Value::Array(items) => items.iter().map(hide).collect(),
-        other => hide(other),
-    };
+    let mut secrets = body["secrets"].as_object().cloned().unwrap_or_default();
+    for name in login {
+        let moved = redacted["envs"]
+            .as_object_mut()
+            .and_then(|envs| envs.shift_remove(name));
+        // A name that is in both is reported.
+        if let (Some(value), false) = (moved, secrets.contains_key(name)) {
+            secrets.insert(name.to_owned(), value);
+        } else {
+            redacted["envs"][name] = REDACTED.into();
+        }
+    }
+    if body["secrets"].is_null() || body["secrets"].is_object() {
+        redacted["secrets"] = Value::Object(secrets.clone());
+    }
+    hide_secrets(&mut redacted);
     Redacted {
         body: Cow::Owned(redacted),
-        secrets: secrets.as_object(),
+        secrets,
     }
+}
+
+/// Replaces what the errors repeat of secrets, also under misspelled keys and in unexpected places.
+pub(super) fn hide_in_errors(errors: &mut [ErrorDetail]) {
+    for error in errors {
+        let is_secret = error.loc.iter().any(|item| is_secret_key(&item.to_string()));
+        if is_secret {
+            hide(&mut error.input);
+        } else {
+            hide_secrets(&mut error.input);
+        }
+    }
+}
+
+/// Hides the values of all keys that sound like secrets, at any depth.
+fn hide_secrets(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                if is_secret_key(key) {
+                    hide(value);
+                } else {
+                    hide_secrets(value);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(hide_secrets),
+        _ => {}
+    }
+}
+
+/// Hides a value, but not the keys of a map, which are names of variables.
+fn hide(value: &mut Value) {
+    match value {
+        Value::Null => {}
+        Value::Object(fields) => fields.values_mut().for_each(|value| {
+            if !value.is_null() {
+                *value = REDACTED.into();
+            }
+        }),
+        Value::Array(items) => items.iter_mut().for_each(hide),
+        other => *other = REDACTED.into(),
+    }
+}
+
+fn is_secret_key(key: &str) -> bool {
+    key.to_ascii_lowercase().contains("secret") || REGISTRY_VARIABLES.contains(&key)
 }
 
 /// Parses the redacted `value` of `secrets`, with the values from `secrets`.
 pub(super) fn parse_secrets(
     value: &Value,
-    secrets: Option<&Map<String, Value>>,
+    secrets: &Map<String, Value>,
     validator: &mut Validator,
 ) -> Option<Vec<(String, Secret)>> {
     if let Value::Array(_) = value {
@@ -104,7 +164,7 @@ pub(super) fn parse_secrets(
         );
     }
     coerce::map(value, validator, MAX_VARIABLES, |name, redacted, validator| {
-        let value = secrets.and_then(|secrets| secrets.get(name)).unwrap_or(&Value::Null);
+        let value = secrets.get(name).unwrap_or(&Value::Null);
         let (name, text) = parse_variable(name, value, redacted, validator)?;
         Some((name, Secret(text)))
     })
@@ -118,46 +178,30 @@ pub(super) fn check_names(envs: &[(String, String)], secrets: &[(String, Secret)
     }
 }
 
-/// The registry login in `envs` or `secrets`. Its variables become secrets in any case.
+/// The registry login among the secrets.
 ///
 /// # Errors
 /// A message if the login is incomplete.
-pub(super) fn take_registry_login(
-    envs: &mut Vec<(String, String)>,
-    secrets: &mut Vec<(String, Secret)>,
-) -> Result<Option<RegistryLogin>, String> {
-    let is_login = |name: &str| [REGISTRY_USERNAME, REGISTRY_PASSWORD, REGISTRY_SERVER].contains(&name);
-    let (login, others): (Vec<_>, Vec<_>) = std::mem::take(envs).into_iter().partition(|(name, _)| is_login(name));
-    *envs = others;
-    secrets.extend(login.into_iter().map(|(name, text)| (name, Secret(text))));
+pub(super) fn registry_login(secrets: &[(String, Secret)]) -> Result<Option<RegistryLogin>, String> {
     let value = |wanted: &str| {
         let found = secrets.iter().find(|(name, _)| name == wanted);
         found
             .map(|(_, secret)| secret.clone())
             .filter(|secret| !secret.0.is_empty())
     };
-    let parts = (
-        value(REGISTRY_SERVER),
-        value(REGISTRY_USERNAME),
-        value(REGISTRY_PASSWORD),
-    );
-    match parts {
-        (None, None, None) => Ok(None),
-        (Some(server), Some(username), Some(password)) => Ok(Some(RegistryLogin {
-            server: server.0,
-            username: username.0,
+    match REGISTRY_VARIABLES.map(value) {
+        [None, None, None] => Ok(None),
+        [Some(server), Some(username), Some(password)] => Ok(Some(RegistryLogin {
+            server,
+            username,
             password,
         })),
-        (server, username, password) => {
-            let missing = [
-                (REGISTRY_SERVER, server.is_none()),
-                (REGISTRY_USERNAME, username.is_none()),
-                (REGISTRY_PASSWORD, password.is_none()),
-            ];
-            let missing: Vec<String> = missing
-                .into_iter()
-                .filter_map(|(name, is_missing)| is_missing.then(|| format!("`{name}`")))
-                .collect();
+        values => {
+            let missing = REGISTRY_VARIABLES
+                .iter()
+                .zip(&values)
+                .filter(|(_, value)| value.is_none());
+            let missing: Vec<String> = missing.map(|(name, _)| format!("`{name}`")).collect();
             Err(format!(
                 "the login to the registry is incomplete; add {}",
                 missing.join(" and ")
@@ -221,7 +265,15 @@ mod tests {
             parse(&body).unwrap_err();
             // Without `run`, the error repeats the whole body.
             parse(&json!({"envs": {"A": "1"}, "secrets": secrets})).unwrap_err();
+            // Misspelled, or in an unexpected place.
+            parse(&json!({"run": "true", "secret": secrets})).unwrap_err();
+            parse(&json!({"run": "true", "managed_secrets": secrets})).unwrap_err();
+            parse(&json!({"task": {"secrets": secrets}})).unwrap_err();
+            parse(&json!([{"secrets": secrets}])).unwrap_err();
         }
+        let login = json!({"SKYPILOT_DOCKER_PASSWORD": CANARY, "A": "1"});
+        parse(&json!({"run": "true", "envs": login})).unwrap_err();
+        parse(&json!({"envs": login})).unwrap_err();
         let errors = parse(&json!({"secrets": {"TOKEN": CANARY}})).unwrap_err();
         assert!(errors.contains("Field required"), "{errors}");
         let errors = parse(&json!({"run": "true", "secrets": {"TOKEN": null}})).unwrap_err();
@@ -239,8 +291,8 @@ mod tests {
         };
         let task = parse(&login("ghcr.io")).unwrap();
         let expected = RegistryLogin {
-            server: "ghcr.io".to_owned(),
-            username: "me".to_owned(),
+            server: "ghcr.io".to_owned().into(),
+            username: "me".to_owned().into(),
             password: CANARY.to_owned().into(),
         };
         assert_eq!(

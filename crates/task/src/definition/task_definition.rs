@@ -15,7 +15,7 @@ use super::keys::TASK;
 use super::metadata;
 use super::resources::Resources;
 use super::scripts::{parse_script, parse_workdir};
-use super::secrets::{self, Redacted, RegistryLogin, Secret, parse_secrets, redact, take_registry_login};
+use super::secrets::{self, Redacted, RegistryLogin, Secret, parse_secrets, redact, registry_login};
 use super::substitution::fill_variables;
 use super::volume_mounts::{MAX_VOLUMES, VolumeMount, parse_volume_mounts};
 use crate::name::Name;
@@ -76,10 +76,14 @@ impl TaskDefinition {
     /// Parses a definition from a request body, and reports every error in it. `max_nodes` is the limit of the server.
     pub fn parse(body: &Value, max_nodes: u32) -> Result<Self, Vec<ErrorDetail>> {
         let Redacted { body, secrets } = redact(body);
-        validation::validate(&fill_variables(&body), "body", |value, validator| {
-            let definition = Self::from_value(value, secrets, validator, max_nodes)?;
+        let parsed = validation::validate(&fill_variables(&body), "body", |value, validator| {
+            let definition = Self::from_value(value, &secrets, validator, max_nodes)?;
             let warnings = validator.take_warnings();
             Some(Self { warnings, ..definition })
+        });
+        parsed.map_err(|mut errors| {
+            secrets::hide_in_errors(&mut errors);
+            errors
         })
     }
 
@@ -103,7 +107,7 @@ impl TaskDefinition {
     /// Parses a body whose secrets are redacted; `secrets` are their values.
     fn from_value(
         value: &Value,
-        secrets: Option<&Map<String, Value>>,
+        secrets: &Map<String, Value>,
         validator: &mut Validator,
         max_nodes: u32,
     ) -> Option<Self> {
@@ -114,13 +118,12 @@ impl TaskDefinition {
         let num_nodes = fields.with_default("num_nodes", 1, parse_num_nodes);
         let resources = fields.optional("resources", parse_resources);
         let (resources, alternatives) = resources.unwrap_or_default();
-        let mut envs = fields.optional("envs", parse_envs).unwrap_or_default();
+        let envs = fields.optional("envs", parse_envs).unwrap_or_default();
         let secrets = fields.optional("secrets", |value, validator| parse_secrets(value, secrets, validator));
-        let mut secrets = secrets.unwrap_or_default();
+        let secrets = secrets.unwrap_or_default();
         secrets::check_names(&envs, &secrets, &mut fields);
-        let registry_login = take_registry_login(&mut envs, &mut secrets).unwrap_or_else(|reason| {
-            let key = if fields.has("secrets") { "secrets" } else { "envs" };
-            fields.value_error(key, reason);
+        let registry_login = registry_login(&secrets).unwrap_or_else(|reason| {
+            fields.value_error("secrets", reason);
             None
         });
         let file_mounts = fields.optional("file_mounts", parse_file_mounts);

@@ -21,7 +21,7 @@ pub(crate) async fn run(context: &Context, args: CancelArgs) -> Result<()> {
         let path = format!("/tasks/{id}/cancel");
         context.client.post::<RemoveResponse>(&path).await
     };
-    remove_each("task", "stopped", &ids, cancel).await
+    remove_each("task", "canceled", &ids, cancel).await
 }
 
 async fn cancel_all(context: &Context, all_users: bool, yes: bool) -> Result<()> {

@@ -15,6 +15,10 @@ use crate::context::Context;
 use crate::error::Result;
 
 pub(crate) async fn run(context: Context, command: JobsCommand) -> Result<()> {
+    let is_submit = matches!(command, JobsCommand::Submit(_));
+    if !is_submit {
+        context.ensure_server().await?;
+    }
     match command {
         JobsCommand::Submit(args) => submit::run(&context, *args).await,
         JobsCommand::List(args) => list::run(&context, args).await,

@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::error::Result;
 
 pub(crate) async fn run(context: Context, command: VolumesCommand) -> Result<()> {
+    context.ensure_server().await?;
     match command {
         VolumesCommand::Create(args) => create::run(&context, args).await,
         VolumesCommand::List(args) => list::run(&context, args).await,

@@ -80,7 +80,7 @@ fn an_unknown_model_is_refused_with_what_there_is() {
     let body = json!({"run": "true", "resources": {"accelerators": "H200"}});
     let definition = TaskDefinition::parse(&body, 1).unwrap();
     let placement = choose(&definition, Some(&cluster()), true).unwrap();
-    assert!(placement.models.is_none() && placement.warnings.len() == 1);
+    assert_eq!(values(&placement), ["H200", "h200"]);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn without_labels_or_permission_any_gpu_is_used_with_a_warning() {
         assert!(placement.models.is_none());
         let warning = &placement.warnings[0];
         assert!(
-            warning.starts_with("any GPU may be used instead of `H200`"),
+            warning.starts_with("any model may be used instead of `H200`"),
             "{warning}"
         );
     }
@@ -137,18 +137,21 @@ fn the_first_alternative_that_fits_is_used() {
 fn spot_instances_are_demanded_by_the_label_that_exists() {
     let cluster = cluster();
     let placement = placed(&json!({"use_spot": true}), Some(&cluster)).unwrap();
-    assert_eq!(placement.spot.unwrap().key, "karpenter.sh/capacity-type");
+    assert_eq!(placement.spot[0].key, "karpenter.sh/capacity-type");
     assert!(
         placed(&json!({"use_spot": false}), Some(&cluster))
             .unwrap()
             .spot
-            .is_none()
+            .is_empty()
     );
     let placement = placed(&json!({"use_spot": true}), Some(&cluster[..1])).unwrap();
     let warning = "on-demand nodes may be used: no cluster node is a spot instance";
-    assert_eq!((placement.spot, placement.warnings), (None, vec![warning.to_owned()]));
+    assert_eq!(
+        (placement.spot, placement.warnings),
+        (Vec::new(), vec![warning.to_owned()])
+    );
     let either = json!({"any_of": [{"use_spot": true}, {"use_spot": false}]});
-    assert!(placed(&either, Some(&cluster[..1])).unwrap().spot.is_none());
+    assert!(placed(&either, Some(&cluster[..1])).unwrap().spot.is_empty());
     assert_eq!(placed(&json!({"use_spot": true}), None).unwrap().warnings.len(), 1);
 }
 
@@ -175,4 +178,39 @@ fn a_label_of_skypilot_comes_before_all_others() {
     let labels = [("skypilot.co/accelerator", "h100"), (PRODUCT, "NVIDIA-H100-80GB-HBM3")];
     let placement = placed(&json!({"accelerators": "H100"}), Some(&[machine(&labels, "8", 1)])).unwrap();
     assert_eq!(placement.models.unwrap().label, "skypilot.co/accelerator");
+}
+
+#[test]
+fn each_vendor_has_its_own_label() {
+    let amd = Machine {
+        allocatable: [("amd.com/gpu".to_owned(), "8".to_owned())].into_iter().collect(),
+        ..machine(&[], "64", 0)
+    };
+    let both = [machine(&[(PRODUCT, "NVIDIA-H100-80GB-HBM3")], "64", 8), amd];
+    let placement = placed(&json!({"accelerators": "MI300X:8"}), Some(&both)).unwrap();
+    assert!(
+        placement.models.is_none() && placement.warnings[0].starts_with("any model may be used instead of `MI300X`")
+    );
+}
+
+#[test]
+fn what_is_left_out_is_said_with_its_number() {
+    let cluster = cluster();
+    let either = json!({"any_of": [{"accelerators": "H200"}, {"accelerators": "L4"}]});
+    let placement = placed(&either, Some(&cluster)).unwrap();
+    assert!(
+        placement.warnings[0].starts_with("alternative 1 of 2 is left out: no cluster node has"),
+        "{placement:?}"
+    );
+    let spot = json!({"accelerators": ["A100", "A100-80GB"], "use_spot": true});
+    let placement = placed(&spot, Some(&cluster[..1])).unwrap();
+    assert!(
+        placement
+            .warnings
+            .iter()
+            .any(|warning| warning.starts_with("on-demand nodes may be used"))
+    );
+    let body = json!({"run": "true", "resources": {"use_spot": true}});
+    let definition = TaskDefinition::parse(&body, 1).unwrap();
+    assert_eq!(choose(&definition, Some(&cluster[..1]), true).unwrap().spot.len(), 2);
 }
