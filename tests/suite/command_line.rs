@@ -429,6 +429,24 @@ async fn the_first_command_starts_a_server_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_on_this_machine_finds_the_programs_of_the_shell() {
+    if Backend::chosen() == Backend::Cluster {
+        println!("skipped on Cluster: the image has its own programs");
+        return;
+    }
+    let world = World::new().await;
+    let mut cli = CommandLine::of(&world);
+    let path = format!("{}/venv/bin:{}", cli.home().display(), std::env::var("PATH").unwrap());
+    cli.set("PATH", &path);
+    cli.set("VIRTUAL_ENV", "/venv");
+    let run = "echo ${PATH%%:*} $VIRTUAL_ENV";
+    let expected = format!("{}/venv/bin /venv\n", cli.home().display());
+    assert_eq!(cli.run(&["jobs", "submit", "--", run]).ok(), expected);
+    let own = ["jobs", "submit", "--env", "VIRTUAL_ENV=/own", "--env", "PATH=/usr/bin:/bin", "--", run];
+    assert_eq!(cli.run(&own).ok(), "/usr/bin /own\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_login_file_is_that_of_the_python_cli() {
     let cli = CommandLine::fresh();
     cli.run(&["auth", "login", "élise@example.com"]).ok();

@@ -92,6 +92,20 @@ impl TaskFile {
         overrides.apply(&mut self.body, &mut self.source)
     }
 
+    /// Sets an environment variable, unless the task sets it.
+    pub(crate) fn set_default_variable(&mut self, name: &str, value: &str) {
+        let is_set = |key: &str| self.body[key].as_object().is_some_and(|variables| variables.contains_key(name));
+        if is_set("envs") || is_set("secrets") {
+            return;
+        }
+        let Some(body) = self.body.as_object_mut() else { return };
+        let envs = body.entry("envs").or_insert_with(|| json!({}));
+        // Anything else than a map is reported by `validate`.
+        if let Some(envs) = envs.as_object_mut() {
+            envs.insert(name.to_owned(), json!(value));
+        }
+    }
+
     /// Validates the task with the same rules as the server, as far as that is possible locally. Reports all errors
     /// together.
     pub(crate) fn validate(&mut self) -> Result<()> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use task::wire::TaskStatus;
+use task::wire::{BackendKind, ServerVersion, TaskStatus};
 
 use super::outcome::{ExitCodePolicy, follow_to_end};
 use crate::args::{Format, SubmitArgs};
@@ -15,6 +15,9 @@ use crate::logs::LogOptions;
 use crate::output::{self, print, print_message, print_warning};
 use crate::resources::get;
 use crate::task_file::TaskFile;
+
+/// The variables of a shell that say where programs are.
+const SHELL_VARIABLES: [&str; 3] = ["PATH", "VIRTUAL_ENV", "CONDA_PREFIX"];
 
 pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<()> {
     let SubmitArgs {
@@ -41,6 +44,7 @@ pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<()> {
     task.apply(&overrides)?;
     task.validate()?;
     task.warnings().iter().for_each(|warning| print_warning(warning));
+    use_shell_environment(context, &mut task).await?;
     let key = idempotency_key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     if dry_run {
         let body = send(context, &task, "/tasks/submit?dry_run=true", &key).await?;
@@ -68,6 +72,23 @@ pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<()> {
         _ => ExitCodePolicy::FailureCode,
     };
     follow_to_end(context, &status.item, &LogOptions::default(), policy).await
+}
+
+/// Lets a task that runs on this machine find the programs that the commands of the submitting shell find, such as those
+/// of a virtual environment. On a cluster, the image has its own.
+async fn use_shell_environment(context: &Context, task: &mut TaskFile) -> Result<()> {
+    if !context.client.url().is_this_machine() {
+        return Ok(());
+    }
+    let version = async || context.client.get::<ServerVersion>("/version").await;
+    if context.with_server(version).await?.backend == BackendKind::Embedded {
+        for name in SHELL_VARIABLES {
+            if let Ok(value) = std::env::var(name) {
+                task.set_default_variable(name, &value);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Sends the task; shows what the server rejects at its place in the task file.
