@@ -1,9 +1,9 @@
-//! Users: they submit tasks, retry without a response, stop their own tasks, and try to stop those of others.
+//! Users: they submit tasks, retry without a response, stop and cancel their own tasks, and try to stop those of others.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use executor::{Error, SubmitRequest};
+use executor::{CancelOutcome, Error, SubmitRequest};
 use fastrand::Rng;
 use serde_json::json;
 use task::{TaskDefinition, UserName};
@@ -37,7 +37,7 @@ pub(crate) async fn use_servers(sim: Arc<Sim>, name: &'static str, index: usize)
     let mut number = index * 1000;
     pause(&mut random, 500, 6000).await;
     while sim.is_active() {
-        match random.u8(0..10) {
+        match random.u8(0..11) {
             0..=4 => {
                 number += 1;
                 let request = task_request(&sim, &mut random, number);
@@ -51,7 +51,8 @@ pub(crate) async fn use_servers(sim: Arc<Sim>, name: &'static str, index: usize)
             }
             5 | 6 => stop_own(&sim, name, &mut random),
             7 => stop_others(&sim, name, &mut random).await,
-            8 => check_own_tasks(&sim, name, &mut random),
+            8 => cancel_own(&sim, name, &mut random),
+            9 => check_own_tasks(&sim, name, &mut random),
             _ => {}
         }
         pause(&mut random, 200, 11_000).await;
@@ -243,6 +244,44 @@ async fn stop(sim: Arc<Sim>, server: Server, name: &'static str, id: String) {
             invariants::not_found(&sim, &server, &id, at);
         }
         Err(error) => sim.log(|| format!("{id} could not be stopped on {}: {error}", server.name)),
+    }
+}
+
+/// Cancels a task of this user in the background.
+fn cancel_own(sim: &Arc<Sim>, name: &'static str, random: &mut Rng) {
+    let own: Vec<String> = {
+        let ledger = sim.ledger();
+        let own = ledger.acknowledged().into_iter();
+        let own = own.filter(|(id, user, _)| *user == name && ledger.stop_requested_at(id).is_none());
+        own.map(|(id, _, _)| id).collect()
+    };
+    let (Some(server), index) = (sim.servers.any(random), random.usize(..)) else {
+        return;
+    };
+    if !own.is_empty() {
+        let id = own[index % own.len()].clone();
+        tokio::spawn(cancel(Arc::clone(sim), server, name, id));
+    }
+}
+
+async fn cancel(sim: Arc<Sim>, server: Server, name: &'static str, id: String) {
+    let number = {
+        let mut ledger = sim.ledger();
+        let (id, at, done) = (id.clone(), Instant::now(), None);
+        ledger.cancels.push(Stop { id, at, done });
+        ledger.cancels.len() - 1
+    };
+    sim.log(|| format!("{name} cancels {id} on {}", server.name));
+    let (dead, who) = (server.link.dead(), user(name));
+    let response = tokio::select! {
+        biased;
+        () = dead.cancelled() => return,
+        response = server.executor.cancel(&who, &id) => response,
+        () = sleep(Duration::from_secs(120)) => return,
+    };
+    sim.log(|| format!("the cancellation of {id} on {}: {response:?}", server.name));
+    if matches!(response, Ok(CancelOutcome::Cancelled)) {
+        sim.ledger().cancels[number].done = Some(Instant::now());
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) enum Outcome {
     Lost,
 }
 
-/// A stop of a task.
+/// A stop or a cancellation of a task.
 #[derive(Debug, Clone)]
 pub(crate) struct Stop {
     pub id: String,
@@ -52,6 +52,8 @@ pub(crate) struct Stop {
 pub(crate) struct Ledger {
     pub submits: Vec<Submit>,
     pub stops: Vec<Stop>,
+    /// Cancellations; only those of unfinished tasks are done.
+    pub cancels: Vec<Stop>,
     /// Servers that have crashed, and when.
     pub crashes: Vec<(String, Instant)>,
 }
@@ -74,6 +76,19 @@ impl Ledger {
     /// Returns the time of the first stop request of the owner.
     pub(crate) fn stop_requested_at(&self, id: &str) -> Option<Instant> {
         self.stops.iter().filter(|stop| stop.id == id).map(|stop| stop.at).min()
+    }
+
+    /// Returns the time of the first cancellation request of the owner.
+    pub(crate) fn cancel_requested_at(&self, id: &str) -> Option<Instant> {
+        let cancels = self.cancels.iter().filter(|cancel| cancel.id == id);
+        cancels.map(|cancel| cancel.at).min()
+    }
+
+    /// Returns the acknowledged cancellations: ID and time.
+    pub(crate) fn cancelled(&self) -> impl Iterator<Item = (&str, Instant)> {
+        self.cancels
+            .iter()
+            .filter_map(|cancel| Some((cancel.id.as_str(), cancel.done?)))
     }
 
     /// Returns the time at which a stop was first acknowledged.

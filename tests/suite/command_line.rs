@@ -442,7 +442,16 @@ async fn a_task_on_this_machine_finds_the_programs_of_the_shell() {
     let run = "echo ${PATH%%:*} $VIRTUAL_ENV";
     let expected = format!("{}/venv/bin /venv\n", cli.home().display());
     assert_eq!(cli.run(&["jobs", "submit", "--", run]).ok(), expected);
-    let own = ["jobs", "submit", "--env", "VIRTUAL_ENV=/own", "--env", "PATH=/usr/bin:/bin", "--", run];
+    let own = [
+        "jobs",
+        "submit",
+        "--env",
+        "VIRTUAL_ENV=/own",
+        "--env",
+        "PATH=/usr/bin:/bin",
+        "--",
+        run,
+    ];
     assert_eq!(cli.run(&own).ok(), "/usr/bin /own\n");
 }
 

@@ -109,7 +109,8 @@ fn check_termination(sim: &Sim, object: &Object, what: &str) {
         Kind::Pod => object.started_at.is_some(),
         _ => has_started(&history, &object.task, object.attempt),
     };
-    let is_requested = ledger.stop_requested_at(&object.task).is_some();
+    let is_requested =
+        ledger.stop_requested_at(&object.task).is_some() || ledger.cancel_requested_at(&object.task).is_some();
     if has_started && !is_requested && !has_failed(&history, &object.task, object.attempt) {
         sim.timeline.violated(
             NO_DISRUPTION,

@@ -8,7 +8,7 @@ use executor::TaskSnapshot;
 use task::wire::TaskStatus;
 use tokio::time::Instant;
 
-use super::{CLEANUP, CONVERGENCE, IDEMPOTENCY, LIVENESS, MAX_AGE, PERSISTENCE, has_failed, may_be_gone};
+use super::{CANCEL, CLEANUP, CONVERGENCE, IDEMPOTENCY, LIVENESS, MAX_AGE, PERSISTENCE, has_failed, may_be_gone};
 use crate::clients::{USERS, user};
 use crate::history::{History, Kind, Object, Task};
 use crate::ledger::{Ledger, Outcome, Submit};
@@ -67,6 +67,7 @@ pub(crate) fn check_at_end(sim: &Arc<Sim>) {
     for id in history.tasks() {
         check_progress(sim, &history, &id);
     }
+    check_cancelled(sim, &history, &ledger);
     check_convergence(sim, &history);
 }
 
@@ -135,6 +136,27 @@ fn check_rejections(sim: &Sim, history: &History, ledger: &Ledger) {
         if owner.is_some_and(|owner| history.get(owner).is_none_or(|owner| owner.deleted_at.is_some())) {
             sim.timeline
                 .violated(CLEANUP, format!("{} is left without its owner", object.name));
+        }
+    }
+}
+
+/// A canceled task has ended, on all servers.
+fn check_cancelled(sim: &Sim, history: &History, ledger: &Ledger) {
+    for (id, at) in ledger.cancelled() {
+        let task = history.task(id);
+        if at + PROGRESS_TIME > Instant::now() || may_be_gone(sim, ledger, &task, id) {
+            continue;
+        }
+        for pod in history.of(Kind::Pod, id).filter(|pod| pod.exists()) {
+            if matches!(pod.phase(), "Running" | "Pending") && pod.is_untouched_since(at + PROGRESS_TIME / 2) {
+                sim.timeline
+                    .violated(CANCEL, format!("{} of {id} has not ended", pod.name));
+            }
+        }
+        let late = task.jobs.iter().find(|job| job.created_at > at + PROGRESS_TIME / 2);
+        if let Some(job) = late {
+            sim.timeline
+                .violated(CANCEL, format!("{} was created after {id} was canceled", job.name));
         }
     }
 }

@@ -30,6 +30,7 @@ pub(crate) const IDEMPOTENCY: &str = "one idempotency key creates one task";
 pub(crate) const CLEANUP: &str = "a rejected submit leaves no objects behind";
 pub(crate) const NO_DISRUPTION: &str = "only a failure, a deadline, or its user ends an attempt that has started";
 pub(crate) const STOP: &str = "a stopped task is deleted on all servers and never returns";
+pub(crate) const CANCEL: &str = "a canceled task ends, is not retried, and stays";
 pub(crate) const ISOLATION: &str = "no user sees or stops a task of another user, and foreign objects are ignored";
 pub(crate) const FRESHNESS: &str = "no response is older than its limit";
 pub(crate) const READ_YOUR_WRITES: &str = "a server knows the task that it has just acknowledged";

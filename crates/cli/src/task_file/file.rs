@@ -94,7 +94,11 @@ impl TaskFile {
 
     /// Sets an environment variable, unless the task sets it.
     pub(crate) fn set_default_variable(&mut self, name: &str, value: &str) {
-        let is_set = |key: &str| self.body[key].as_object().is_some_and(|variables| variables.contains_key(name));
+        let is_set = |key: &str| {
+            self.body[key]
+                .as_object()
+                .is_some_and(|variables| variables.contains_key(name))
+        };
         if is_set("envs") || is_set("secrets") {
             return;
         }
