@@ -7,6 +7,7 @@ use std::path::Path;
 use e2e::{CommandLine, World};
 use serde_json::Value;
 use task::TaskState;
+use task::definition::keys::{self, Section, Support};
 
 /// The volumes that the files mount.
 const VOLUMES: [&str; 3] = ["nlp-data", "group-library", "shared-checkpoints"];
@@ -147,4 +148,87 @@ async fn task_files_that_need_no_gpu_run_to_their_end() {
         let status = world.api.wait_for_nodes(&id, TaskState::Completed).await;
         assert_eq!(status.status, TaskState::Completed, "{name}");
     }
+}
+
+/// A random file, and the keys in it that have no effect.
+struct RandomFile {
+    text: String,
+    ignored: Vec<String>,
+}
+
+impl RandomFile {
+    fn new() -> Self {
+        let mut file = Self {
+            text: "run: echo $LR\n".to_owned(),
+            ignored: Vec::new(),
+        };
+        file.add_section(&keys::TASK, "");
+        file
+    }
+
+    /// Adds some keys of a section with one of their examples.
+    fn add_section(&mut self, section: &Section, indent: &str) {
+        for key in section.keys.iter().filter(|key| key.name != "run") {
+            let path = section.path_of(key.name);
+            let inner = keys::SECTIONS.iter().find(|section| section.path == path);
+            match inner {
+                Some(inner) if fastrand::bool() => {
+                    self.text.push_str(&format!("{indent}{}:\n", key.name));
+                    self.add_section(inner, &format!("{indent}  "));
+                }
+                // Most keys that change what runs are refused, so most files should have none of them.
+                _ if fastrand::u8(..)
+                    < if matches!(key.support, Support::Rejected { .. }) {
+                        2
+                    } else {
+                        30
+                    } =>
+                {
+                    let example = fastrand::choice(key.examples).copied().unwrap_or("text");
+                    self.text.push_str(&format!("{indent}{}: {example}\n", key.name));
+                    if matches!(key.support, Support::Ignored { .. }) {
+                        self.ignored.push(path);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Whatever SkyPilot's keys are combined, the result is a manifest that Kubernetes takes, with a warning for each key
+/// without effect, or an error that names the place in the file.
+#[tokio::test(flavor = "multi_thread")]
+async fn any_combination_of_keys_gives_a_manifest_or_an_error_with_its_place() {
+    let world = World::new().await;
+    world.api.create_small_volume("my-data").await;
+    let cli = CommandLine::of(&world);
+    let count = e2e::from_environment("K8S_CLI_E2E_FILES", 100);
+    let mut accepted = 0;
+    for number in 0..count {
+        let name = format!("{number}.yaml");
+        let file = RandomFile::new();
+        cli.write(&name, &file.text);
+        let ran = cli.run(&["jobs", "submit", "--dry-run", "-o", "json", &name]);
+        let context = format!("{}\n{}", file.text, ran.stderr);
+        match ran.code {
+            0 => {
+                accepted += 1;
+                for path in &file.ignored {
+                    assert!(
+                        ran.stderr.contains(&format!("`{path}` has no effect")),
+                        "{path}: {context}"
+                    );
+                }
+            }
+            2 => {
+                let names_place =
+                    ran.stderr.contains(&format!("--> {name}:")) || ran.stderr.contains(&format!("`{name}:"));
+                assert!(names_place, "{context}");
+            }
+            code => panic!("{code}: {context}"),
+        }
+    }
+    println!("{accepted} of {count} files were accepted");
+    assert!(accepted > count / 10, "{accepted}");
 }

@@ -111,55 +111,69 @@ impl AccessPolicy {
         !is_safe && !is_allowed && site.is_some_and(|site| site != b"same-origin" && site != b"none")
     }
 
-    /// Runs an accepted request, or answers with 403.
+    /// Runs an accepted request, or answers with 403. It runs the request at one place only: each would be a part of
+    /// the future of every request.
     pub(crate) async fn run_if_allowed(
         &self,
         mut request: Request,
         next: impl AsyncFnOnce(Request) -> Response,
     ) -> Response {
+        let challenge = self
+            .token
+            .as_ref()
+            .and(request.headers().get(CHALLENGE_HEADER).cloned());
+        let mut response = match self.check(&mut request) {
+            Ok(()) => next(request).await,
+            Err(error) => error.into_response(),
+        };
+        let token = self.token.as_ref().map(|(token, _)| token);
+        let proof = token
+            .zip(challenge)
+            .map(|(token, challenge)| token.proof(challenge.as_bytes()));
+        if let Some(proof) = proof.and_then(|proof| HeaderValue::from_str(&proof).ok()) {
+            response.headers_mut().insert(PROOF_HEADER, proof);
+        }
+        response
+    }
+
+    /// Whether a request may be answered.
+    fn check(&self, request: &mut Request) -> Result<(), ApiError> {
         if let Some(Rejected(reason)) = request.extensions().get() {
-            return ApiError::Forbidden(reason.to_string()).into_response();
+            return Err(ApiError::Forbidden(reason.to_string()));
         }
         if let Some(reason) = host_guard::malformed(request.version(), request.headers()) {
-            return ApiError::BadRequest(reason).into_response();
+            return Err(ApiError::BadRequest(reason));
         }
         let hosts = self.hosts.as_ref();
         if let Some(reason) = hosts.and_then(|hosts| hosts.reject(request.uri(), request.headers())) {
             // Accept any host in health checks: a kubelet names the pod's IP address, and load balancers such as
             // HAProxy name no host.
             if !is_health_route(request.uri().path()) {
-                return ApiError::Forbidden(reason).into_response();
+                return Err(ApiError::Forbidden(reason));
             }
             request.extensions_mut().insert(UnknownHost);
         }
-        if self.is_from_another_site(&request) {
+        if self.is_from_another_site(request) {
             let reason = "requests from web pages of other sites are not allowed; start the server with \
                           `--cors-origin` to allow the pages of an origin";
-            return ApiError::Forbidden(reason.to_owned()).into_response();
+            return Err(ApiError::Forbidden(reason.to_owned()));
         }
         let Some((token, path)) = &self.token else {
-            return next(request).await;
+            return Ok(());
         };
-        let challenge = request.headers().get(CHALLENGE_HEADER).cloned();
         let sent = request.headers().get(TOKEN_HEADER);
         let is_known = sent.is_some_and(|sent| token.matches(sent.as_bytes()));
         // A client that sends a challenge wants proof that this is its own server before it reveals the token, so
         // answer `/healthz` without the token.
-        let mut response = if is_known || (challenge.is_some() && request.uri().path() == "/healthz") {
-            next(request).await
-        } else {
-            let path = path.display();
-            let reason = format!(
-                "this server accepts only its own account: send the contents of `{path}` in the `{TOKEN_HEADER}` \
-                 header, or start it with `--allow-local-users` to accept every account of this machine"
-            );
-            ApiError::Forbidden(reason).into_response()
-        };
-        let proof = challenge.map(|challenge| token.proof(challenge.as_bytes()));
-        if let Some(proof) = proof.and_then(|proof| HeaderValue::from_str(&proof).ok()) {
-            response.headers_mut().insert(PROOF_HEADER, proof);
+        let is_challenge = request.headers().contains_key(CHALLENGE_HEADER) && request.uri().path() == "/healthz";
+        if is_known || is_challenge {
+            return Ok(());
         }
-        response
+        let path = path.display();
+        Err(ApiError::Forbidden(format!(
+            "this server accepts only its own account: send the contents of `{path}` in the `{TOKEN_HEADER}` header, \
+             or start it with `--allow-local-users` to accept every account of this machine"
+        )))
     }
 }
 

@@ -54,7 +54,8 @@ where
         extensions.get::<SentAsIs>().is_none()
     });
     let compressing = CompressionLayer::new().compress_when(predicate).layer(limited);
-    let Ok(response) = compressing.oneshot(request).await;
+    // In a box, because its state is large, and would be a part of that of every request.
+    let Ok(response) = Box::pin(compressing.oneshot(request)).await;
     response.map(Body::new)
 }
 

@@ -1,5 +1,6 @@
 //! All routes of the server. The OpenAPI document is generated from the same registration, so it cannot drift.
 
+use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
@@ -210,16 +211,18 @@ async fn not_found(State(app): State<AppState>, uri: Uri) -> Response {
 }
 
 /// Answers with 500 if the handler panics.
-async fn catch_panic(answer: impl Future<Output = Response>) -> Response {
+fn catch_panic(answer: impl Future<Output = Response>) -> impl Future<Output = Response> {
     // Safe to continue: what the handler left half done is dropped with it, and locks ignore poison.
-    AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|panic| {
+    let caught = AssertUnwindSafe(answer).catch_unwind();
+    let answer_panic = |panic: Box<dyn Any + Send>| {
         let reason = panic.downcast_ref::<String>().map(String::as_str);
         let reason = reason
             .or_else(|| panic.downcast_ref::<&str>().copied())
             .unwrap_or("unknown");
         tracing::error!(reason, "a handler panicked");
         error_response(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
-    })
+    };
+    caught.map(move |answered| answered.unwrap_or_else(answer_panic))
 }
 
 #[cfg(test)]

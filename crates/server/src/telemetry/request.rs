@@ -1,10 +1,13 @@
 //! Records a log line, a counter, and a duration for each request.
 
-use std::time::Instant;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request};
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue};
+use metrics::{Counter, Histogram};
 use task::Id;
 use task::user::{MAX_BYTES as MAX_USER_BYTES, decode};
 use task::wire::SERVER_HEADER;
@@ -37,12 +40,7 @@ pub(crate) async fn trace_request(request: Request, next: impl AsyncFnOnce(Reque
     let status = response.status().as_u16();
     let elapsed = start.elapsed();
     let method_label = method_label(&method);
-    metrics::counter!(
-        "k8s_cli_http_requests_total",
-        "route" => route.to_owned(), "method" => method_label, "status" => status_label(status)
-    )
-    .increment(1);
-    metrics::histogram!("k8s_cli_http_request_seconds", "route" => route.to_owned()).record(elapsed.as_secs_f64());
+    count_request(route, method_label, status, elapsed);
     let duration_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
     let id = match response.extensions().get::<CreatedId>() {
         Some(CreatedId(id)) => Some(id.as_str()),
@@ -108,8 +106,34 @@ fn method_label(method: &http::Method) -> &'static str {
     }
 }
 
-fn status_label(status: u16) -> String {
-    status.to_string()
+/// The metrics of the requests with one route, method, and status.
+struct RequestMetrics {
+    count: Counter,
+    seconds: Histogram,
+}
+
+thread_local! {
+    /// The metrics by route, and then by method and status. Looking them up by their names and labels would allocate
+    /// these for each request. There are few: all labels are bounded.
+    static METRICS: RefCell<HashMap<String, HashMap<(&'static str, u16), RequestMetrics>>> = RefCell::default();
+}
+
+fn count_request(route: &str, method: &'static str, status: u16, elapsed: Duration) {
+    METRICS.with_borrow_mut(|routes| {
+        if !routes.contains_key(route) {
+            routes.insert(route.to_owned(), HashMap::new());
+        }
+        let Some(of_route) = routes.get_mut(route) else { return };
+        let metrics = of_route.entry((method, status)).or_insert_with(|| RequestMetrics {
+            count: metrics::counter!(
+                "k8s_cli_http_requests_total",
+                "route" => route.to_owned(), "method" => method, "status" => status.to_string()
+            ),
+            seconds: metrics::histogram!("k8s_cli_http_request_seconds", "route" => route.to_owned()),
+        });
+        metrics.count.increment(1);
+        metrics.seconds.record(elapsed.as_secs_f64());
+    });
 }
 
 #[cfg(test)]
