@@ -90,7 +90,11 @@ impl TaskSource {
             path => format!("`{}`: {message}", path.join(".")),
         };
         match &self.file {
-            Some(file) => Diagnostic::in_file(message, &file.name, &file.text, file.range_to_mark(path, mark)),
+            Some(file) => {
+                let is_secret = path.iter().any(|key| key.to_ascii_lowercase().contains("secret"));
+                let range = file.range_to_mark(path, mark);
+                Diagnostic::in_file(message, &file.name, &file.text, range, is_secret)
+            }
             None => Diagnostic {
                 message,
                 location: None,
@@ -101,9 +105,9 @@ impl TaskSource {
 
 impl Diagnostic {
     /// A message about a range in a file. A line that may contain a secret is only named.
-    fn in_file(message: String, file_name: &str, text: &str, range: Range<usize>) -> Self {
+    fn in_file(message: String, file_name: &str, text: &str, range: Range<usize>, is_secret: bool) -> Self {
         let line = text[..range.start].matches('\n').count();
-        if secret_lines(text).contains(&line) {
+        if is_secret || secret_lines(text).contains(&line) {
             return Self {
                 message: format!("`{file_name}:{}`: {message}", line + 1),
                 location: None,
@@ -201,7 +205,9 @@ impl Report {
     /// A file that cannot be parsed; without a range, only its name is shown.
     pub(crate) fn parse_error(file_name: &str, text: &str, message: String, range: Option<Range<usize>>) -> Self {
         let location = range.unwrap_or(0..0);
-        Self(vec![Diagnostic::in_file(message, file_name, text, location)])
+        // Without its structure, it is unknown which lines of a file contain secrets.
+        let is_secret = !secret_lines(text).is_empty();
+        Self(vec![Diagnostic::in_file(message, file_name, text, location, is_secret)])
     }
 }
 

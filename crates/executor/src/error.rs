@@ -87,6 +87,9 @@ pub enum Error {
         /// The name of the volume in the task.
         volume: String,
     },
+    /// RBAC denies the list of cluster nodes, which only some requests need.
+    #[error("the server has no permission to list cluster nodes; grant it as described in docs/OPERATIONS.md")]
+    NodesForbidden,
     /// A field of `config.kubernetes.pod_config` is unknown, has the wrong type, or may not be set.
     #[error("{reason}")]
     PodConfig {

@@ -44,6 +44,8 @@ pub struct Executor {
     logs: LogStreams,
     settings: Arc<Settings>,
     inventory: Arc<Inventory>,
+    /// Held while the pods of all namespaces are listed.
+    listing_pods: tokio::sync::Mutex<()>,
     stop: CancellationToken,
     tracker: TaskTracker,
 }
@@ -79,6 +81,7 @@ impl Executor {
             permissions,
             settings: Arc::new(settings),
             inventory: Arc::default(),
+            listing_pods: tokio::sync::Mutex::default(),
             stop: CancellationToken::new(),
             tracker: TaskTracker::new(),
         };
@@ -136,13 +139,16 @@ impl Executor {
     /// The accelerators of the cluster by model, and who uses them. Without permission to list the pods of all
     /// namespaces, those of other namespaces are missing.
     pub async fn gpus(&self) -> Result<Vec<GpuModel>, Error> {
-        let nodes = self.client.nodes().await?;
-        let machines: Vec<Machine> = nodes.into_iter().map(Machine::from_resource).collect();
-        let pods = self.client.all_pods().await?;
-        let used = pods
-            .iter()
-            .filter_map(|pod| PodUsage::from_resource(pod, self.namespace()));
-        Ok(placement::summarize(&machines, &used.collect::<Vec<_>>()))
+        let machines = self.inventory.machines(&self.client).await?;
+        let machines = machines.ok_or(Error::NodesForbidden)?;
+        // Only one at a time: each reads all pods of the cluster.
+        let _turn = self.listing_pods.lock().await;
+        let namespace = self.namespace();
+        let used = self
+            .client
+            .select_pods(|pod| PodUsage::from_resource(pod, namespace))
+            .await?;
+        Ok(placement::summarize(&machines, &used))
     }
 
     /// Whether the cache is recent enough to answer from.

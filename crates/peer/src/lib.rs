@@ -11,6 +11,7 @@ mod netlink;
 #[cfg(any(target_os = "linux", test))]
 mod table;
 
+pub mod machine;
 pub mod token;
 
 use std::fmt;

@@ -127,6 +127,7 @@ fn executor_error_response(operation: &'static str, user: &str, error: &Error) -
         | Error::SubmitDeadline { .. }
         | Error::StopAll { .. }
         | Error::CancelAll { .. }
+        | Error::NodesForbidden
         | Error::Encoding { .. }
         | Error::Internal { .. } => {
             let causes = join_causes(error);

@@ -268,6 +268,10 @@ pub struct ServerVersion {
     pub namespace: String,
     /// Version of Kubernetes, as of the start of the server.
     pub kubernetes: String,
+    /// Identifies the machine of the server since its last boot; empty if unknown.
+    #[serde(default)]
+    #[schema(required)]
+    pub machine: String,
 }
 
 /// The Kubernetes behind a server.
@@ -370,6 +374,7 @@ mod tests {
                 backend,
                 namespace: text(),
                 kubernetes: text(),
+                machine: text(),
             };
             Schemas::of::<ServerVersion>().check(&json!(version))
         };

@@ -225,10 +225,18 @@ impl JsonConverter<'_> {
 /// Names a variable in a warning, with its value unless that is a secret.
 fn ambiguous_variable(path: &[String], value: &str) -> String {
     match path {
-        [map, name] if map == "secrets" => name.clone(),
+        [map, name] if map == "secrets" || sounds_secret(name) => name.clone(),
         [_, name] => format!("{name}: {value}"),
         _ => value.to_owned(),
     }
+}
+
+/// Whether a variable is likely to be a secret, by its name.
+fn sounds_secret(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    ["SECRET", "PASSWORD", "TOKEN", "KEY"]
+        .iter()
+        .any(|word| name.contains(word))
 }
 
 fn is_variable(path: &[String]) -> bool {

@@ -52,6 +52,12 @@ pub(crate) fn from_flags(kind: VariableFlags, files: &[PathBuf], flags: &[String
     }
     for flag in flags {
         let (name, value) = match flag.split_once('=') {
+            // A secret may contain `=`, and must not show up as a name.
+            Some((name, _)) if kind.key == SECRET.key && !is_variable_name(name) => {
+                return Err(Error::Usage(
+                    "invalid value for `--secret`; expected `NAME=VALUE`, or `NAME` to use the local value".to_owned(),
+                ));
+            }
             Some((name, value)) => (name.to_owned(), value.to_owned()),
             None => (flag.clone(), local_value(kind, flag)?),
         };
@@ -60,6 +66,10 @@ pub(crate) fn from_flags(kind: VariableFlags, files: &[PathBuf], flags: &[String
         variables.push(EnvVariable { name, value, flag });
     }
     Ok(variables)
+}
+
+fn is_variable_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 fn read_env_file(path: &Path) -> Result<Vec<(String, String)>> {

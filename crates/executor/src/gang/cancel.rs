@@ -99,7 +99,8 @@ pub(crate) async fn cancel_all(
 
 /// Whether every node has ended and the task will not be retried.
 fn has_finished(task: &ManagedTask) -> bool {
-    let has_ended = |pod: &Pod| matches!(pod.phase, Phase::Ended(_));
+    // A pod that is being deleted may belong to a task that will run again.
+    let has_ended = |pod: &Pod| matches!(pod.phase, Phase::Ended(_)) && !pod.terminating;
     let is_complete = task.nodes.len() >= usize::try_from(task.num_nodes).unwrap_or(usize::MAX);
     // The Jobs of an attempt that its owner has recorded may still be created.
     let is_last = task.nodes.iter().all(|(job, _)| job.attempt >= task.turn().attempt);

@@ -34,8 +34,8 @@ const READY_TIMEOUT: Duration = Duration::from_millis(500);
 /// (<https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#timeouts>).
 const WRITE_TIMEOUT: Duration = Duration::from_secs(35);
 
-/// How many cluster nodes are listed in one call. Each has some 15 KB, most of which is not kept.
-const NODES_PER_PAGE: u32 = 500;
+/// How many cluster nodes or pods are listed in one call. Each has some 10 KB, most of which is not kept.
+const OBJECTS_PER_PAGE: u32 = 500;
 
 /// The pauses before retries. Their sum is short enough for a user who waits for the result.
 const RETRY_PAUSES: [Duration; 3] = [
@@ -128,7 +128,7 @@ impl ApiClient {
     /// Lists the cluster nodes, in pages. They are cluster-scoped, so the server may lack permission.
     pub(crate) async fn nodes(&self) -> Result<Vec<Node>, Error> {
         let api: Api<Node> = Api::all(self.client.clone());
-        let mut params = ListParams::default().limit(NODES_PER_PAGE);
+        let mut params = ListParams::default().limit(OBJECTS_PER_PAGE);
         let mut nodes = Vec::new();
         loop {
             let call = self
@@ -143,14 +143,25 @@ impl ApiClient {
         }
     }
 
-    /// Lists the unfinished pods of all namespaces, or only of this one without permission for the others.
-    pub(crate) async fn all_pods(&self) -> Result<Vec<Pod>, Error> {
-        let params = ListParams::default().fields("status.phase!=Succeeded,status.phase!=Failed");
-        for api in [Api::all(self.client.clone()), self.namespaced::<Pod>()] {
-            let call = self.with_retries("list pods", READ_TIMEOUT, || api.list(&params)).await;
-            match call.result {
-                Err(error) if error.is_forbidden() => {}
-                result => return Ok(result?.items),
+    /// What `pick` finds in the unfinished pods of all namespaces, or only of this one without permission for the others.
+    /// Lists them in pages: all pods of a large cluster would take hundreds of megabytes.
+    pub(crate) async fn select_pods<T>(&self, pick: impl Fn(&Pod) -> Option<T>) -> Result<Vec<T>, Error> {
+        'scopes: for api in [Api::all(self.client.clone()), self.namespaced::<Pod>()] {
+            let mut params = ListParams::default()
+                .fields("status.phase!=Succeeded,status.phase!=Failed")
+                .limit(OBJECTS_PER_PAGE);
+            let mut picked = Vec::new();
+            loop {
+                let call = self.with_retries("list pods", READ_TIMEOUT, || api.list(&params)).await;
+                let page = match call.result {
+                    Err(error) if error.is_forbidden() => continue 'scopes,
+                    page => page?,
+                };
+                picked.extend(page.items.iter().filter_map(&pick));
+                match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                    Some(token) => params = params.continue_token(&token),
+                    None => return Ok(picked),
+                }
             }
         }
         Ok(Vec::new())

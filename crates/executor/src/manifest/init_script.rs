@@ -37,7 +37,8 @@ K8S_CLI_PRELUDE='unset K8S_CLI_PRELUDE
 command_not_found_handle() {
   { set +x; } 2>/dev/null
   printf "%s: line %s: %s: command not found\n" "$0" "${BASH_LINENO[0]}" "$1" >&2
-  printf "command not found: %s\n" "$1" 2>/dev/null >>/dev/termination-log
+  local known=$(</dev/termination-log) 2>/dev/null
+  [ "${#known}" -gt 2000 ] || printf "command not found: %s\n" "$1" 2>/dev/null >>/dev/termination-log
   return 127
 }' /bin/bash "$@" 2>&3 3>&- &
 set +m

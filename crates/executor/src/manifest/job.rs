@@ -186,12 +186,14 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
 
 fn image(submission: &Submission) -> String {
     let wanted = submission.definition.resources.image.as_ref();
-    let image = wanted.or(submission.pods.default_image.as_ref());
-    let image = image.cloned().unwrap_or_else(|| DEFAULT_IMAGE.to_owned());
-    match &submission.definition.registry_login {
+    match (wanted, &submission.definition.registry_login) {
         // As in SkyPilot, an image without a registry is in that of the login, and not in Docker Hub.
-        Some(login) if !has_registry(&image) => format!("{}/{image}", login.server.reveal()),
-        Some(_) | None => image,
+        (Some(image), Some(login)) if !has_registry(image) => format!("{}/{image}", login.server.reveal()),
+        (Some(image), _) => image.clone(),
+        (None, _) => {
+            let default = submission.pods.default_image.clone();
+            default.unwrap_or_else(|| DEFAULT_IMAGE.to_owned())
+        }
     }
 }
 

@@ -182,7 +182,22 @@ fn candidate<'a>(
     let models = match accelerators.and_then(|accelerators| Some((accelerators, accelerators.model.as_deref()?))) {
         None => None,
         Some((accelerators, model)) => match models(accelerators, model, cluster)? {
-            Some(models) => Some(models),
+            Some(models) => {
+                let wanted = models.values.concat();
+                let has_model = |machine: &Machine| {
+                    machine
+                        .labels
+                        .get(models.label)
+                        .is_some_and(|value| wanted.contains(value))
+                };
+                if !cluster.is_some_and(|cluster| cluster.machines.iter().any(has_model)) {
+                    let (label, values) = (models.label, wanted.join("` or `"));
+                    warnings.push(format!(
+                        "no cluster node has the accelerator `{model}`; waits for one with the label `{label}` and the value `{values}`"
+                    ));
+                }
+                Some(models)
+            }
             None => {
                 let reason = cluster.map_or(NO_PERMISSION, |_| "no cluster node has a label with its model");
                 warnings.push(format!("any model may be used instead of `{model}`: {reason}"));

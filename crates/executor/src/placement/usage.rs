@@ -1,6 +1,6 @@
 //! Who uses the accelerators of the cluster, by model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use task::wire::{GpuHolder, GpuModel};
 
@@ -54,6 +54,10 @@ impl PodUsage {
 /// Sums up the accelerators of all ready cluster nodes by model. Accelerators without a label have the name of their
 /// resource.
 pub(crate) fn summarize(machines: &[Machine], pods: &[PodUsage]) -> Vec<GpuModel> {
+    let mut by_machine: HashMap<&str, Vec<&PodUsage>> = HashMap::new();
+    for pod in pods {
+        by_machine.entry(&pod.machine).or_default().push(pod);
+    }
     let mut models: BTreeMap<String, GpuModel> = BTreeMap::new();
     for machine in machines.iter().filter(|machine| machine.is_ready) {
         for resource in ACCELERATORS {
@@ -64,7 +68,7 @@ pub(crate) fn summarize(machines: &[Machine], pods: &[PodUsage]) -> Vec<GpuModel
             let label = model_label(std::iter::once(machine));
             let value = label.and_then(|label| machine.labels.get(label));
             let name = value.map_or_else(|| resource.to_owned(), |value| display_name(value));
-            let holders = || pods.iter().filter(|pod| pod.machine == machine.name);
+            let holders = || by_machine.get(machine.name.as_str()).into_iter().flatten();
             let used = holders().filter_map(|pod| pod.counts.get(resource)).sum::<u32>();
             let free = total.saturating_sub(used);
             let model = models.entry(name.clone()).or_insert_with(|| GpuModel {

@@ -118,6 +118,13 @@ impl AllowList {
         self.permission(path) == Permission::Allowed
     }
 
+    /// Whether the operator allows a field beyond what every task may set.
+    pub(super) fn allows_all_of(&self, path: &str) -> bool {
+        self.0
+            .iter()
+            .any(|allowed| allowed.0 == "*" || is_at_or_below(path, &allowed.0))
+    }
+
     /// What a task may do with the field at a path without indices.
     pub(super) fn permission(&self, path: &str) -> Permission {
         if let Some((path, remedy)) = NEVER.iter().find(|(never, _)| is_at_or_below(path, never)) {

@@ -28,7 +28,7 @@ pub(crate) fn check(config: &Value, allowed: &AllowList, security: PodSecurity) 
     check_types(config, &mut loc)?;
     check_permission(config, "", allowed, &mut loc)?;
     check_names(config, &mut loc)?;
-    check_values(&config["spec"], &mut loc)?;
+    check_values(&config["spec"], allowed, &mut loc)?;
     match security {
         PodSecurity::Restricted => check_restricted(&config["spec"], &mut loc),
         PodSecurity::Baseline => Ok(()),
@@ -36,14 +36,21 @@ pub(crate) fn check(config: &Value, allowed: &AllowList, security: PodSecurity) 
 }
 
 /// Checks values that would affect others.
-fn check_values(spec: &Value, loc: &mut Vec<LocItem>) -> Result<(), Error> {
+fn check_values(spec: &Value, allowed: &AllowList, loc: &mut Vec<LocItem>) -> Result<(), Error> {
     let grace = &spec["terminationGracePeriodSeconds"];
-    if grace
+    let is_limited = |path: &str| !allowed.allows_all_of(path);
+    let is_long = grace
         .as_i64()
-        .is_some_and(|seconds| !(0..=MAX_GRACE_SECONDS).contains(&seconds))
-    {
+        .is_some_and(|seconds| !(0..=MAX_GRACE_SECONDS).contains(&seconds));
+    if is_long && is_limited("spec.terminationGracePeriodSeconds") {
         loc.extend(["spec", "terminationGracePeriodSeconds"].map(LocItem::from));
-        return Err(error(loc, format!("must be from 0 to {MAX_GRACE_SECONDS}")));
+        return Err(error(
+            loc,
+            format!(
+                "must be from 0 to {MAX_GRACE_SECONDS}; the operator of the server can allow more with \
+                 `--allow-pod-config spec.terminationGracePeriodSeconds`"
+            ),
+        ));
     }
     if let Some(class) = spec["priorityClassName"]
         .as_str()
@@ -57,11 +64,12 @@ fn check_values(spec: &Value, loc: &mut Vec<LocItem>) -> Result<(), Error> {
         let is_system = ["node-role.kubernetes.io/", "node.kubernetes.io/"]
             .iter()
             .any(|prefix| key.starts_with(prefix));
-        if key.is_empty() || is_system {
+        if (key.is_empty() || is_system) && is_limited("spec.tolerations") {
             loc.extend(place(&["spec", "tolerations"], index, "key"));
             return Err(error(
                 loc,
-                "a task can tolerate only taints with a key that is not one of Kubernetes itself",
+                "a task can tolerate only taints with a key that is not one of Kubernetes itself; the operator of the \
+                 server can allow others with `--allow-pod-config spec.tolerations`",
             ));
         }
     }

@@ -97,6 +97,7 @@ pub(crate) async fn version(State(app): State<AppState>) -> Json<ServerVersion> 
         backend: app.backend.clone(),
         namespace: app.executor.namespace().to_owned(),
         kubernetes: app.executor.kubernetes_version().to_owned(),
+        machine: peer::machine::boot_id(),
     })
 }
 

@@ -1,6 +1,7 @@
 //! Parses `secrets`, the secret environment variables of a task, and takes registry logins out of the variables.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::{Serialize, Serializer};
@@ -67,6 +68,8 @@ pub(super) struct Redacted<'a> {
     pub body: Cow<'a, Value>,
     /// The fields of `secrets`, and the registry login of `envs`.
     pub secrets: Map<String, Value>,
+    /// The key of the body in which the registry login is.
+    pub login_key: &'static str,
 }
 
 /// Replaces the values of `secrets`, whatever they are, and moves a registry login there from `envs`. Null stays,
@@ -78,9 +81,13 @@ pub(super) fn redact(body: &Value) -> Redacted<'_> {
         .flat_map(|envs| REGISTRY_VARIABLES.into_iter().filter(|name| envs.contains_key(*name)))
         .collect();
     if body["secrets"].is_null() && login.is_empty() {
-        let (body, secrets) = (Cow::Borrowed(body), Map::new());
-        return Redacted { body, secrets };
+        return Redacted {
+            body: Cow::Borrowed(body),
+            secrets: Map::new(),
+            login_key: "secrets",
+        };
     }
+    let login_key = if login.is_empty() { "secrets" } else { "envs" };
     let mut redacted = body.clone();
     let mut secrets = body["secrets"].as_object().cloned().unwrap_or_default();
     for name in login {
@@ -97,10 +104,13 @@ pub(super) fn redact(body: &Value) -> Redacted<'_> {
     if body["secrets"].is_null() || body["secrets"].is_object() {
         redacted["secrets"] = Value::Object(secrets.clone());
     }
-    hide_secrets(&mut redacted);
+    if !redacted["secrets"].is_null() {
+        hide(&mut redacted["secrets"]);
+    }
     Redacted {
         body: Cow::Owned(redacted),
         secrets,
+        login_key,
     }
 }
 
@@ -129,6 +139,8 @@ fn hide_secrets(value: &mut Value) {
             }
         }
         Value::Array(items) => items.iter_mut().for_each(hide_secrets),
+        // A body that is not JSON is one text.
+        Value::String(text) if is_secret_key(text) => hide(value),
         _ => {}
     }
 }
@@ -147,8 +159,9 @@ fn hide(value: &mut Value) {
     }
 }
 
+/// Whether the name of a key, or a text with keys in it, sounds like that of a secret.
 fn is_secret_key(key: &str) -> bool {
-    key.to_ascii_lowercase().contains("secret") || REGISTRY_VARIABLES.contains(&key)
+    key.to_ascii_lowercase().contains("secret") || REGISTRY_VARIABLES.iter().any(|name| key.contains(name))
 }
 
 /// Parses the redacted `value` of `secrets`, with the values from `secrets`.
@@ -172,8 +185,8 @@ pub(super) fn parse_secrets(
 
 /// Reports secrets that are also in `envs`: one of the two values would win silently.
 pub(super) fn check_names(envs: &[(String, String)], secrets: &[(String, Secret)], fields: &mut Fields<'_, '_>) {
-    let is_env = |name: &str| envs.iter().any(|(known, _)| known == name);
-    if let Some((name, _)) = secrets.iter().find(|(name, _)| is_env(name)) {
+    let envs: HashSet<&str> = envs.iter().map(|(name, _)| name.as_str()).collect();
+    if let Some((name, _)) = secrets.iter().find(|(name, _)| envs.contains(name.as_str())) {
         fields.value_error("secrets", format!("`{name}` is also in `envs`; remove one of them"));
     }
 }
@@ -270,6 +283,8 @@ mod tests {
             parse(&json!({"run": "true", "managed_secrets": secrets})).unwrap_err();
             parse(&json!({"task": {"secrets": secrets}})).unwrap_err();
             parse(&json!([{"secrets": secrets}])).unwrap_err();
+            // A body without a JSON content type.
+            parse(&json!(json!({"run": "true", "secrets": secrets}).to_string())).unwrap_err();
         }
         let login = json!({"SKYPILOT_DOCKER_PASSWORD": CANARY, "A": "1"});
         parse(&json!({"run": "true", "envs": login})).unwrap_err();
@@ -303,6 +318,28 @@ mod tests {
         assert!(errors.contains("add `SKYPILOT_DOCKER_SERVER`"), "{errors}");
         let empty = json!({"run": "true", "envs": {"SKYPILOT_DOCKER_SERVER": "", "SKYPILOT_DOCKER_USERNAME": ""}});
         assert_eq!(parse(&empty).unwrap().registry_login, None);
+    }
+
+    #[test]
+    fn nothing_else_changes_with_a_secret() {
+        let body = json!({
+            "run": "true",
+            "envs": {"AWS_SECRET_ACCESS_KEY": "abc"},
+            "volumes": {"/mnt/secrets": "v"},
+            "resources": {"labels": {"secret-level": "high"}},
+            "config": {"kubernetes": {"pod_config": {"spec": {"imagePullSecrets": [{"name": "x"}]}}}},
+        });
+        let without = parse(&body).unwrap();
+        let mut with = body;
+        with["secrets"] = json!({"TOKEN": CANARY});
+        let with = parse(&with).unwrap();
+        assert_eq!(
+            TaskDefinition {
+                secrets: Vec::new(),
+                ..with
+            },
+            without
+        );
     }
 
     proptest! {

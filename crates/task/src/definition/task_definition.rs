@@ -75,9 +75,13 @@ pub struct TaskDefinition {
 impl TaskDefinition {
     /// Parses a definition from a request body, and reports every error in it. `max_nodes` is the limit of the server.
     pub fn parse(body: &Value, max_nodes: u32) -> Result<Self, Vec<ErrorDetail>> {
-        let Redacted { body, secrets } = redact(body);
+        let Redacted {
+            body,
+            secrets,
+            login_key,
+        } = redact(body);
         let parsed = validation::validate(&fill_variables(&body), "body", |value, validator| {
-            let definition = Self::from_value(value, &secrets, validator, max_nodes)?;
+            let definition = Self::from_value(value, (&secrets, login_key), validator, max_nodes)?;
             let warnings = validator.take_warnings();
             Some(Self { warnings, ..definition })
         });
@@ -104,10 +108,11 @@ impl TaskDefinition {
         envs::total_bytes(&self.envs)
     }
 
-    /// Parses a body whose secrets are redacted; `secrets` are their values.
+    /// Parses a body whose secrets are redacted; `secrets` are their values. A mistake in the registry login is reported
+    /// at `login_key`.
     fn from_value(
         value: &Value,
-        secrets: &Map<String, Value>,
+        (secrets, login_key): (&Map<String, Value>, &'static str),
         validator: &mut Validator,
         max_nodes: u32,
     ) -> Option<Self> {
@@ -123,7 +128,7 @@ impl TaskDefinition {
         let secrets = secrets.unwrap_or_default();
         secrets::check_names(&envs, &secrets, &mut fields);
         let registry_login = registry_login(&secrets).unwrap_or_else(|reason| {
-            fields.value_error("secrets", reason);
+            fields.value_error(login_key, reason);
             None
         });
         let file_mounts = fields.optional("file_mounts", parse_file_mounts);

@@ -44,7 +44,10 @@ pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<()> {
     task.apply(&overrides)?;
     task.validate()?;
     task.warnings().iter().for_each(|warning| print_warning(warning));
-    use_shell_environment(context, &mut task).await?;
+    if idempotency_key.is_none() {
+        // With a key of the user, a repeat from another shell must be the same task.
+        use_shell_environment(context, &mut task).await?;
+    }
     let key = idempotency_key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     if dry_run {
         let body = send(context, &task, "/tasks/submit?dry_run=true", &key).await?;
@@ -81,7 +84,9 @@ async fn use_shell_environment(context: &Context, task: &mut TaskFile) -> Result
         return Ok(());
     }
     let version = async || context.client.get::<ServerVersion>("/version").await;
-    if context.with_server(version).await?.backend == BackendKind::Embedded {
+    let version = context.with_server(version).await?;
+    // The other end may be a tunnel to another machine.
+    if version.backend == BackendKind::Embedded && version.machine == peer::machine::boot_id() {
         for name in SHELL_VARIABLES {
             if let Ok(value) = std::env::var(name) {
                 task.set_default_variable(name, &value);
