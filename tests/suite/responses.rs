@@ -22,6 +22,7 @@ fn without_variable_parts(id: &str, compare: impl FnOnce()) {
             r#""message": "[message of the scheduler]""#,
         ),
         (r#""(cpus|memory)": "[^"]+""#, r#""$1": "[quantity]""#),
+        (r#""machine": "[^"]+""#, r#""machine": "[machine]""#),
     ] {
         settings.add_filter(pattern, replacement);
     }
@@ -334,7 +335,8 @@ async fn health_checks_and_the_version_have_all_their_fields() {
           "version": "[version]",
           "backend": "[backend]",
           "namespace": "[namespace]",
-          "kubernetes": "[kubernetes]"
+          "kubernetes": "[kubernetes]",
+          "machine": "[machine]"
         }
         "#);
     });
