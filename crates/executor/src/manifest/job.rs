@@ -21,7 +21,7 @@ use crate::settings::DefaultRequests;
 /// The image of tasks that don't set one, unless the operator sets another.
 const DEFAULT_IMAGE: &str = "python:3.13-slim";
 
-/// Container runtimes limit shared memory to 64 MiB, too little for the data loaders of PyTorch. In a volume it is only
+/// Container runtimes limit shared memory to 64 MiB, too little for the data loaders of `PyTorch`. In a volume it is only
 /// limited by the memory of the container.
 const SHARED_MEMORY_DIR: &str = "/dev/shm";
 const SHARED_MEMORY_VOLUME: &str = "k8s-cli-shm";

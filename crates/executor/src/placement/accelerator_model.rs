@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::machine::Machine;
 
 /// The labels with the model of a node's accelerators, in SkyPilot's order: its own, GKE's for GPUs and for TPUs,
-/// Karpenter's, that of NVIDIA's GPU feature discovery, CoreWeave's, and Nebius'.
+/// Karpenter's, that of NVIDIA's GPU feature discovery, `CoreWeave`'s, and Nebius'.
 /// Source: `LABEL_FORMATTER_REGISTRY` in `sky/provision/kubernetes/utils.py` of skypilot-org/skypilot.
 const MODEL_LABELS: [&str; 7] = [
     "skypilot.co/accelerator",

@@ -112,10 +112,13 @@ struct RequestMetrics {
     seconds: Histogram,
 }
 
+/// The metrics of one route, by method and status.
+type RouteMetrics = HashMap<(&'static str, u16), RequestMetrics>;
+
 thread_local! {
-    /// The metrics by route, and then by method and status. Looking them up by their names and labels would allocate
+    /// The metrics by route. Looking them up by their names and labels would allocate
     /// these for each request. There are few: all labels are bounded.
-    static METRICS: RefCell<HashMap<String, HashMap<(&'static str, u16), RequestMetrics>>> = RefCell::default();
+    static METRICS: RefCell<HashMap<String, RouteMetrics>> = RefCell::default();
 }
 
 fn count_request(route: &str, method: &'static str, status: u16, elapsed: Duration) {

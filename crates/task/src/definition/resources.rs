@@ -23,10 +23,10 @@ pub(super) const MAX_IMAGE_BYTES: usize = 512;
 /// expressions can.
 pub(super) const IMAGE_PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$";
 
-/// The maximum length of a PriorityClass: its name is a DNS subdomain, and in a queue it is also a label value.
+/// The maximum length of a `PriorityClass`: its name is a DNS subdomain, and in a queue it is also a label value.
 pub(super) const MAX_PRIORITY_CLASS_BYTES: usize = 63;
 
-/// The pattern of a PriorityClass, for the OpenAPI document; [`parse_priority_class`] implements the rule.
+/// The pattern of a `PriorityClass`, for the OpenAPI document; [`parse_priority_class`] implements the rule.
 pub(super) const PRIORITY_CLASS_PATTERN: &str = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
 
 /// The resources of one node.
@@ -53,7 +53,7 @@ pub struct Resources {
     /// The container image, without SkyPilot's `docker:` prefix.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// The Kubernetes PriorityClass, or that of Kueue if the task waits in a queue.
+    /// The Kubernetes `PriorityClass`, or that of Kueue if the task waits in a queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority_class: Option<String>,
     /// When the task is retried after a failure; `None` disables retries.
@@ -208,7 +208,7 @@ fn parse_disk_size(value: &Value, validator: &mut Validator) -> Option<Quantity>
     }
 }
 
-/// Parses the name of a PriorityClass, which is a DNS subdomain. Those of Kubernetes itself are for the system.
+/// Parses the name of a `PriorityClass`, which is a DNS subdomain. Those of Kubernetes itself are for the system.
 fn parse_priority_class(value: &Value, validator: &mut Validator) -> Option<String> {
     let name = coerce::string(value, validator)?;
     let is_part = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
