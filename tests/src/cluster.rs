@@ -74,8 +74,9 @@ impl Cluster {
             .create(&PostParams::default(), &manifest)
             .await
             .unwrap();
-        // No pod can be created before the namespace has its default account.
-        eventually(Duration::from_secs(30), "the default service account", async || {
+        // No pod can be created before the namespace has its default account. After a test has stopped kube-apiserver,
+        // the controllers try again within one minute: client-go doubles the wait up to 30 s and adds up to the same.
+        eventually(Duration::from_secs(90), "the default service account", async || {
             cluster.api::<ServiceAccount>().get_opt("default").await.unwrap()
         })
         .await;
