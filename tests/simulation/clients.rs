@@ -10,7 +10,7 @@ use task::{TaskDefinition, UserName};
 use tokio::time::{Instant, sleep};
 
 use super::invariants;
-use super::ledger::{Outcome, Stop, Submit};
+use super::ledger::{Ledger, Outcome, Stop, Submit};
 use super::server::Server;
 use super::sim::{Sim, between, happens, pause};
 
@@ -197,21 +197,27 @@ async fn submit(
 
 /// Stops a task of this user in the background.
 fn stop_own(sim: &Arc<Sim>, name: &'static str, random: &mut Rng) {
-    let own: Vec<String> = {
-        let ledger = sim.ledger();
-        let own = ledger
-            .acknowledged()
-            .into_iter()
-            .filter(|(id, user, _)| *user == name && ledger.stopped_at(id).is_none());
-        own.map(|(id, _, _)| id).collect()
-    };
-    let (Some(server), index) = (sim.servers.any(random), random.usize(..)) else {
-        return;
-    };
-    if !own.is_empty() {
-        let id = own[index % own.len()].clone();
+    if let Some((server, id)) = pick_own(sim, name, random, |ledger, id| ledger.stopped_at(id).is_none()) {
         tokio::spawn(stop(Arc::clone(sim), server, name, id));
     }
+}
+
+/// A server, and one of the acknowledged tasks of this user that `is_wanted`.
+fn pick_own(
+    sim: &Arc<Sim>,
+    name: &'static str,
+    random: &mut Rng,
+    is_wanted: impl Fn(&Ledger, &str) -> bool,
+) -> Option<(Server, String)> {
+    let own: Vec<String> = {
+        let ledger = sim.ledger();
+        let own = ledger.acknowledged().into_iter();
+        let own = own.filter(|(id, user, _)| *user == name && is_wanted(&ledger, id));
+        own.map(|(id, _, _)| id).collect()
+    };
+    let (server, index) = (sim.servers.any(random), random.usize(..));
+    let id = own.get(index.checked_rem(own.len())?)?;
+    Some((server?, id.clone()))
 }
 
 async fn stop(sim: Arc<Sim>, server: Server, name: &'static str, id: String) {
@@ -249,17 +255,8 @@ async fn stop(sim: Arc<Sim>, server: Server, name: &'static str, id: String) {
 
 /// Cancels a task of this user in the background.
 fn cancel_own(sim: &Arc<Sim>, name: &'static str, random: &mut Rng) {
-    let own: Vec<String> = {
-        let ledger = sim.ledger();
-        let own = ledger.acknowledged().into_iter();
-        let own = own.filter(|(id, user, _)| *user == name && ledger.stop_requested_at(id).is_none());
-        own.map(|(id, _, _)| id).collect()
-    };
-    let (Some(server), index) = (sim.servers.any(random), random.usize(..)) else {
-        return;
-    };
-    if !own.is_empty() {
-        let id = own[index % own.len()].clone();
+    let is_wanted = |ledger: &Ledger, id: &str| ledger.stop_requested_at(id).is_none();
+    if let Some((server, id)) = pick_own(sim, name, random, is_wanted) {
         tokio::spawn(cancel(Arc::clone(sim), server, name, id));
     }
 }

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cache::{Cache, Counts, Health, TaskSnapshot, Volume};
 use crate::controller::ControllerContext;
+use crate::dry_run::DryRun;
 use crate::error::Error;
 use crate::gang::CancelOutcome;
 use crate::kubernetes::ApiClient;
@@ -22,8 +23,8 @@ use crate::logs::{LogOptions, LogStreams, LogTruncated};
 use crate::permissions::Permissions;
 use crate::placement::{Inventory, Machine, PodUsage};
 use crate::settings::Settings;
-use crate::submit::{DryRun, SubmitRequest, Submitted};
-use crate::{cache, cluster_nodes, gang, orphans, permissions, placement, stop, submit, ttl, volumes};
+use crate::submit::{SubmitRequest, Submitted};
+use crate::{cache, cluster_nodes, dry_run, gang, orphans, permissions, placement, stop, submit, ttl, volumes};
 
 /// How long the first lists may take. Even 20,000 tasks arrive sooner.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
@@ -200,7 +201,7 @@ impl Executor {
     /// [`Error::VolumeNotFound`], [`Error::Unplaceable`], or a rejection by Kubernetes.
     pub async fn dry_run(&self, request: SubmitRequest) -> Result<DryRun, Error> {
         self.health.check()?;
-        submit::dry_run(&self.client, &self.cache, &self.inventory, request, &self.settings).await
+        dry_run::dry_run(&self.client, &self.cache, &self.inventory, request, &self.settings).await
     }
 
     /// The task with this ID, if it belongs to the user.

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use task::validation::LocItem;
 use task::{Id, Name, TaskDefinition, UserName};
 use tokio::time::timeout;
@@ -112,84 +111,8 @@ pub(crate) async fn submit(
     Err(Error::NoFreeId { tries: TRIES })
 }
 
-/// The most bytes of Jobs that a dry run returns. The Jobs differ only in their rank.
-const MAX_DRY_RUN_BYTES: usize = 2 * 1024 * 1024;
-
-/// The objects that a submit would create.
-#[derive(Debug)]
-pub struct DryRun {
-    /// The manifests, without some of the Jobs if there are very many.
-    pub objects: Vec<Value>,
-    /// How many Jobs were left out.
-    pub left_out: u32,
-    /// Warnings about the cluster nodes that the task may use.
-    pub warnings: Vec<String>,
-}
-
-/// Builds the objects that a submit would create and validates them on the Kubernetes API, without creating anything.
-pub(crate) async fn dry_run(
-    client: &ApiClient,
-    cache: &Cache,
-    inventory: &Inventory,
-    request: SubmitRequest,
-    settings: &Settings,
-) -> Result<DryRun, Error> {
-    const ACTION: &str = "validate the Job";
-    let claims = volumes::resolve(
-        client,
-        cache,
-        &request.user,
-        &request.definition.volumes,
-        settings.shared_claims,
-    );
-    let fingerprint = Fingerprint::of(&request.definition)?;
-    check_pod_fields(&request.definition, settings)?;
-    let placement = place(client, inventory, &request.definition, settings).await?;
-    let warnings = placement.warnings.clone();
-    let submission = submission(
-        &request,
-        settings,
-        (claims.await?, placement),
-        fingerprint,
-        client.now(),
-    );
-    // Validating one Job is enough: they differ only in their rank.
-    let first = manifest::job(&submission, 0, None);
-    let validated = client.validate(ACTION, &first).await;
-    validated.map_err(|error| explain_rejection(error, &submission.definition))?;
-    let bytes = serde_json::to_vec(&first)
-        .map_err(|source| Error::Encoding { source })?
-        .len();
-    let num_nodes = submission.definition.num_nodes;
-    let shown = u32::try_from(MAX_DRY_RUN_BYTES / bytes)
-        .unwrap_or(u32::MAX)
-        .clamp(1, num_nodes);
-    let mut objects = Vec::new();
-    if submission.needs_owner() {
-        let owner = manifest::owner(&submission, submission.created_at);
-        objects.push(to_json(&owner)?);
-    }
-    if let Some(environment) = manifest::environment(&submission, None) {
-        objects.push(to_json(&environment)?);
-    }
-    for secret in manifest::secrets(&submission, None) {
-        objects.push(to_json(&manifest::redacted(secret))?);
-    }
-    if submission.definition.num_nodes > 1 {
-        objects.push(to_json(&manifest::service(&submission, None))?);
-    }
-    for rank in 0..shown {
-        objects.push(to_json(&manifest::job(&submission, rank, None))?);
-    }
-    Ok(DryRun {
-        objects,
-        left_out: num_nodes - shown,
-        warnings,
-    })
-}
-
 /// Checks the fields of the pod that the task sets itself.
-fn check_pod_fields(definition: &TaskDefinition, settings: &Settings) -> Result<(), Error> {
+pub(crate) fn check_pod_fields(definition: &TaskDefinition, settings: &Settings) -> Result<(), Error> {
     let allowed = &settings.pods.allowed_fields;
     if let Some(config) = &definition.kubernetes.pod_config {
         pod_config::check(config, allowed, settings.pods.security)?;
@@ -208,7 +131,7 @@ fn check_pod_fields(definition: &TaskDefinition, settings: &Settings) -> Result<
 }
 
 /// A pod that Kubernetes rejects is a mistake of the task if the task sets its fields.
-fn explain_rejection(error: Error, definition: &TaskDefinition) -> Error {
+pub(crate) fn explain_rejection(error: Error, definition: &TaskDefinition) -> Error {
     let has_fields = definition.kubernetes.pod_config.is_some();
     if has_fields && error.is_invalid() {
         let source = Box::new(error);
@@ -218,7 +141,7 @@ fn explain_rejection(error: Error, definition: &TaskDefinition) -> Error {
 }
 
 /// Chooses the cluster nodes that the task may use. Lists them only if that depends on them.
-async fn place(
+pub(crate) async fn place(
     client: &ApiClient,
     inventory: &Inventory,
     definition: &TaskDefinition,
@@ -246,10 +169,6 @@ async fn place(
     choose(definition, machines.as_deref(), settings.is_autoscaled)
 }
 
-fn to_json(object: &impl Serialize) -> Result<Value, Error> {
-    serde_json::to_value(object).map_err(|source| Error::Encoding { source })
-}
-
 /// The outcome of one try to create a task.
 enum TryOutcome {
     /// The task exists.
@@ -260,7 +179,7 @@ enum TryOutcome {
     KeyReused,
 }
 
-fn submission(
+pub(crate) fn submission(
     request: &SubmitRequest,
     settings: &Settings,
     (claims, placement): (Vec<String>, Placement),

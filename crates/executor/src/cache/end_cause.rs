@@ -1,11 +1,13 @@
 //! Why the server ended a node, as recorded on its Job or pod.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use task::definition::MAX_NODES;
 
 use super::identity::InvalidObject;
+use crate::labels;
 
 const CANCELLED: &str = "cancelled";
 
@@ -16,6 +18,17 @@ pub enum EndCause {
     NodeFailed(u32),
     /// The user canceled the task.
     Cancelled,
+}
+
+impl EndCause {
+    /// The cause that the annotations of a Job or pod record, if the server ended it.
+    ///
+    /// # Errors
+    /// The annotation is invalid.
+    pub(super) fn from_annotations(annotations: &BTreeMap<String, String>) -> Result<Option<Self>, InvalidObject> {
+        let cause = annotations.get(labels::ENDED_BECAUSE_OF);
+        cause.map(|cause| cause.parse()).transpose()
+    }
 }
 
 impl fmt::Display for EndCause {

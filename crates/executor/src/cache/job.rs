@@ -255,10 +255,7 @@ impl<'a> JobPolicy<'a> {
                 Some(labels::GANG_SETUP) => Some(Gang::Setup),
                 _ => None,
             },
-            ended_because_of: of
-                .get(labels::ENDED_BECAUSE_OF)
-                .map(|cause| cause.parse())
-                .transpose()?,
+            ended_because_of: EndCause::from_annotations(of)?,
             exit_code: of.get(labels::EXIT_CODE).and_then(|code| code.parse().ok()),
         })
     }

@@ -237,10 +237,7 @@ impl Pod {
             accepted_at: status.start_time.as_ref().map(|time| time.0),
             ready: phase::is_ready(&status),
             terminating: deleted_at.is_some(),
-            ended_because_of: annotations
-                .get(labels::ENDED_BECAUSE_OF)
-                .map(|cause| cause.parse())
-                .transpose()?,
+            ended_because_of: EndCause::from_annotations(&annotations)?,
             has_leftover_containers: phase::has_leftover_containers(&status),
             is_ending: spec.active_deadline_seconds == Some(1),
             phase: phase::pod_phase(&status, facts),

@@ -169,7 +169,7 @@ impl Task {
 }
 
 /// Whether a task was canceled, as its owner records, or else its Job.
-pub(crate) fn is_cancelled(owner: Option<&TaskOwner>, jobs: &[Job]) -> bool {
+pub(crate) fn is_cancelled<'a>(owner: Option<&TaskOwner>, jobs: impl IntoIterator<Item = &'a Job>) -> bool {
     let turn = owner.and_then(|owner| owner.turn);
-    turn.is_some_and(|turn| turn.stage == Stage::Cancelled) || jobs.iter().any(|job| job.cancelled)
+    turn.is_some_and(|turn| turn.stage == Stage::Cancelled) || jobs.into_iter().any(|job| job.cancelled)
 }

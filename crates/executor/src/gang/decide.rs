@@ -17,8 +17,8 @@ pub(crate) enum Action {
     },
     /// Open the run gate of these pods: the setup of all nodes has ended.
     OpenRunGate { pods: Vec<ObjectRef> },
-    /// End the remaining nodes because one failed, or because the task was canceled. Nodes with a pod on a cluster node get SIGTERM, the grace
-    /// period, and SIGKILL, which keeps their logs; the others are ended through their Jobs.
+    /// End the remaining nodes because one failed, or because the task was canceled. Nodes with a pod on a cluster node
+    /// get SIGTERM, the grace period, and SIGKILL, which keeps their logs; the others are ended through their Jobs.
     EndNodes {
         pods: Vec<ObjectRef>,
         jobs: Vec<ObjectRef>,

@@ -84,7 +84,7 @@ impl ManagedTask {
 
     /// Whether the user canceled the task.
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.turn().stage == Stage::Cancelled || self.nodes.iter().any(|(job, _)| job.cancelled)
+        is_cancelled(self.owner.as_ref(), self.nodes.iter().map(|(job, _)| job))
     }
 
     /// The tasks in the cache that need attention and that `is_wanted` accepts.

@@ -58,6 +58,14 @@ pub struct Models {
     pub is_ordered: bool,
 }
 
+impl Models {
+    /// Whether a cluster node has one of the models.
+    fn are_on(&self, machine: &Machine) -> bool {
+        let value = machine.labels.get(self.label);
+        value.is_some_and(|value| self.values.iter().flatten().any(|wanted| wanted == value))
+    }
+}
+
 /// What is known about the cluster.
 #[derive(Clone, Copy)]
 struct Cluster<'a> {
@@ -183,15 +191,9 @@ fn candidate<'a>(
         None => None,
         Some((accelerators, model)) => match models(accelerators, model, cluster)? {
             Some(models) => {
-                let wanted = models.values.concat();
-                let has_model = |machine: &Machine| {
-                    machine
-                        .labels
-                        .get(models.label)
-                        .is_some_and(|value| wanted.contains(value))
-                };
+                let has_model = |machine: &Machine| models.are_on(machine);
                 if !cluster.is_some_and(|cluster| cluster.machines.iter().any(has_model)) {
-                    let (label, values) = (models.label, wanted.join("` or `"));
+                    let (label, values) = (models.label, models.values.concat().join("` or `"));
                     warnings.push(format!(
                         "no cluster node has the accelerator `{model}`; waits for one with the label `{label}` and the value `{values}`"
                     ));
@@ -319,11 +321,7 @@ fn first_that_fits(candidates: &[Candidate<'_>], machines: &[Machine]) -> usize 
 }
 
 fn fits(candidate: &Candidate<'_>, machine: &Machine) -> bool {
-    let has = |key: &str, is_right: &dyn Fn(&str) -> bool| machine.labels.get(key).is_some_and(|value| is_right(value));
-    let is_model = candidate.models.as_ref().is_none_or(|models| {
-        let is_wanted = |value: &str| models.values.iter().flatten().any(|wanted| wanted == value);
-        has(models.label, &is_wanted)
-    });
+    let is_model = candidate.models.as_ref().is_none_or(|models| models.are_on(machine));
     let is_spot = candidate.spot.is_empty() || candidate.spot.iter().any(|label| has_label(machine, label));
     let is_large = demands(candidate.resources).all(|(name, wanted)| machine.nanos(name) >= wanted);
     machine.is_ready && is_model && is_spot && is_large

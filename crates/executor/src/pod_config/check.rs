@@ -117,20 +117,11 @@ fn check_permission(value: &Value, path: &str, allowed: &AllowList, loc: &mut Ve
         }
     }
     match value {
-        Value::Object(fields) => fields.iter().try_for_each(|(key, value)| {
-            let path = if path.is_empty() {
-                key.clone()
-            } else {
-                format!("{path}.{key}")
-            };
-            within(loc, LocItem::from(key.as_str()), |loc| {
-                check_permission(value, &path, allowed, loc)
-            })
-        }),
+        Value::Object(fields) => check_permission_of_fields(fields, path, allowed, loc),
         Value::Array(items) => items.iter().enumerate().try_for_each(|(index, value)| {
             // The permission of a list is that of its items.
             within(loc, LocItem::Index(index), |loc| match value {
-                Value::Object(_) => check_permission_of_fields(value, path, allowed, loc),
+                Value::Object(fields) => check_permission_of_fields(fields, path, allowed, loc),
                 _ => Err(error(loc, "must be a map")),
             })
         }),
@@ -140,14 +131,17 @@ fn check_permission(value: &Value, path: &str, allowed: &AllowList, loc: &mut Ve
 }
 
 fn check_permission_of_fields(
-    value: &Value,
+    fields: &Map<String, Value>,
     path: &str,
     allowed: &AllowList,
     loc: &mut Vec<LocItem>,
 ) -> Result<(), Error> {
-    let mut fields = value.as_object().into_iter().flatten();
-    fields.try_for_each(|(key, value)| {
-        let path = format!("{path}.{key}");
+    fields.iter().try_for_each(|(key, value)| {
+        let path = if path.is_empty() {
+            key.clone()
+        } else {
+            format!("{path}.{key}")
+        };
         within(loc, LocItem::from(key.as_str()), |loc| {
             check_permission(value, &path, allowed, loc)
         })

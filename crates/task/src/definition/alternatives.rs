@@ -99,37 +99,34 @@ fn sources(fields: &Map<String, Value>, validator: &mut Validator) -> Option<Vec
 }
 
 fn listed_models(list: &Value, validator: &mut Validator) -> Option<Vec<(LocItem, Value)>> {
-    let models = coerce::list(list, validator, MAX_ALTERNATIVES, |item, validator| match item {
+    let item = |item: &Value, validator: &mut Validator| match item {
         Value::String(_) => Some(item.clone()),
         _ => validator.value_error("must be text, e.g., `H100:8`", item),
-    })?;
-    if models.is_empty() {
-        return validator.value_error("must name at least one model", list);
-    }
-    Some(
-        models
-            .into_iter()
-            .enumerate()
-            .map(|(index, model)| (LocItem::Index(index), model))
-            .collect(),
-    )
+    };
+    listed(list, "must name at least one model", item, validator)
 }
 
 fn listed_resources(list: &Value, validator: &mut Validator) -> Option<Vec<(LocItem, Map<String, Value>)>> {
-    let items = coerce::list(list, validator, MAX_ALTERNATIVES, |item, validator| match item {
+    let item = |item: &Value, validator: &mut Validator| match item {
         Value::Object(fields) => Some(fields.clone()),
         _ => validator.push_error("dict_type", "Input should be a valid dictionary", item),
-    })?;
+    };
+    listed(list, "must have at least one alternative", item, validator)
+}
+
+/// The items of a list with their places. `if_empty` is the error if there are none.
+fn listed<T>(
+    list: &Value,
+    if_empty: &str,
+    item: impl FnMut(&Value, &mut Validator) -> Option<T>,
+    validator: &mut Validator,
+) -> Option<Vec<(LocItem, T)>> {
+    let items = coerce::list(list, validator, MAX_ALTERNATIVES, item)?;
     if items.is_empty() {
-        return validator.value_error("must have at least one alternative", list);
+        return validator.value_error(if_empty, list);
     }
-    Some(
-        items
-            .into_iter()
-            .enumerate()
-            .map(|(index, fields)| (LocItem::Index(index), fields))
-            .collect(),
-    )
+    let places = (0..).map(LocItem::Index);
+    Some(places.zip(items).collect())
 }
 
 /// Parses each alternative with the other keys as its defaults. Drops those on other clouds, unless none is left.

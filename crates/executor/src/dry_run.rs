@@ -1,0 +1,94 @@
+//! Shows what a submit would create, without creating it.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::cache::Cache;
+use crate::error::Error;
+use crate::fingerprint::Fingerprint;
+use crate::kubernetes::ApiClient;
+use crate::manifest;
+use crate::placement::Inventory;
+use crate::settings::Settings;
+use crate::submit::{SubmitRequest, check_pod_fields, explain_rejection, place, submission};
+use crate::volumes;
+
+/// The most bytes of Jobs that a dry run returns. The Jobs differ only in their rank.
+const MAX_DRY_RUN_BYTES: usize = 2 * 1024 * 1024;
+
+/// The objects that a submit would create.
+#[derive(Debug)]
+pub struct DryRun {
+    /// The manifests, without some of the Jobs if there are very many.
+    pub objects: Vec<Value>,
+    /// How many Jobs were left out.
+    pub left_out: u32,
+    /// Warnings about the cluster nodes that the task may use.
+    pub warnings: Vec<String>,
+}
+
+/// Builds the objects that a submit would create and validates them on the Kubernetes API, without creating anything.
+pub(crate) async fn dry_run(
+    client: &ApiClient,
+    cache: &Cache,
+    inventory: &Inventory,
+    request: SubmitRequest,
+    settings: &Settings,
+) -> Result<DryRun, Error> {
+    const ACTION: &str = "validate the Job";
+    let claims = volumes::resolve(
+        client,
+        cache,
+        &request.user,
+        &request.definition.volumes,
+        settings.shared_claims,
+    );
+    let fingerprint = Fingerprint::of(&request.definition)?;
+    check_pod_fields(&request.definition, settings)?;
+    let placement = place(client, inventory, &request.definition, settings).await?;
+    let warnings = placement.warnings.clone();
+    let submission = submission(
+        &request,
+        settings,
+        (claims.await?, placement),
+        fingerprint,
+        client.now(),
+    );
+    // Validating one Job is enough: they differ only in their rank.
+    let first = manifest::job(&submission, 0, None);
+    let validated = client.validate(ACTION, &first).await;
+    validated.map_err(|error| explain_rejection(error, &submission.definition))?;
+    let bytes = serde_json::to_vec(&first)
+        .map_err(|source| Error::Encoding { source })?
+        .len();
+    let num_nodes = submission.definition.num_nodes;
+    let shown = u32::try_from(MAX_DRY_RUN_BYTES / bytes)
+        .unwrap_or(u32::MAX)
+        .clamp(1, num_nodes);
+    let mut objects = Vec::new();
+    if submission.needs_owner() {
+        let owner = manifest::owner(&submission, submission.created_at);
+        objects.push(to_json(&owner)?);
+    }
+    if let Some(environment) = manifest::environment(&submission, None) {
+        objects.push(to_json(&environment)?);
+    }
+    for secret in manifest::secrets(&submission, None) {
+        objects.push(to_json(&manifest::redacted(secret))?);
+    }
+    if submission.definition.num_nodes > 1 {
+        objects.push(to_json(&manifest::service(&submission, None))?);
+    }
+    for rank in 0..shown {
+        objects.push(to_json(&manifest::job(&submission, rank, None))?);
+    }
+    Ok(DryRun {
+        objects,
+        left_out: num_nodes - shown,
+        warnings,
+    })
+}
+
+fn to_json(object: &impl Serialize) -> Result<Value, Error> {
+    serde_json::to_value(object).map_err(|source| Error::Encoding { source })
+}
