@@ -33,7 +33,12 @@ async fn wait_until_cancelled(world: &World, id: &str) -> TaskStatus {
 
 async fn started(world: &World, task: &TaskBuilder) -> String {
     let id = world.api.submit(task).await;
-    world.api.wait_for_log(&id, |log| log.contains("begun")).await;
+    // Of every node: the nodes begin one after the other, and one that has not begun has nothing to save.
+    let nodes = world.api.status(&id).await.metadata.num_nodes as usize;
+    world
+        .api
+        .wait_for_log(&id, |log| log.matches("begun").count() == nodes)
+        .await;
     id
 }
 
