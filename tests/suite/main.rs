@@ -18,6 +18,7 @@ mod foreign_objects; // Objects of other clients with our labels.
 mod full_disks; // The disk of the state directory is full.
 mod gang; // The nodes of a task start together, know each other, and end together.
 mod gpus; // Accelerators by model, and alternatives.
+mod groups; // Pipelines and sweeps.
 mod hostile; // Other programs on the port, proxies, and malicious servers.
 mod http; // HTTP as load balancers, proxies, browsers, and caches use it.
 mod idempotency; // Repeated requests.

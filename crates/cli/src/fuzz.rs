@@ -1,13 +1,15 @@
 //! Properties that must hold for every task file and every log, checked by the targets in `fuzz/`.
 
 use crate::logs::{LineStyle, LogFormatter};
-use crate::task_file::TaskFile;
+use crate::task_file::{Overrides, SweepArgs, TaskSet};
 
 /// Parses and checks a task file: it must not panic, and an error must have a message.
 pub fn task_files(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let error = match TaskFile::parse("task.yaml".to_owned(), text.to_owned()) {
-        Ok(mut task) => task.validate().err(),
+    let parsed = TaskSet::parse("task.yaml".to_owned(), text, None);
+    let parsed = parsed.and_then(|tasks| tasks.apply(&Overrides::default(), &SweepArgs::default()));
+    let error = match parsed {
+        Ok(mut tasks) => tasks.validate().err(),
         Err(error) => Some(error),
     };
     if let Some(error) = error {

@@ -196,6 +196,11 @@ impl Report {
         Self(errors.iter().map(locate).collect())
     }
 
+    /// Several reports as one.
+    pub(crate) fn joined(reports: impl Iterator<Item = Self>) -> Self {
+        Self(reports.flat_map(|report| report.0).collect())
+    }
+
     /// An error in the value at `path`.
     pub(crate) fn value_error(source: &TaskSource, path: &[&str], message: &str) -> Self {
         let path: ValuePath = path.iter().map(|step| (*step).to_owned()).collect();

@@ -7,14 +7,14 @@ use crate::cache::Cache;
 use crate::error::Error;
 use crate::fingerprint::Fingerprint;
 use crate::kubernetes::ApiClient;
-use crate::manifest;
+use crate::manifest::{self, Submission};
 use crate::placement::Inventory;
 use crate::settings::Settings;
 use crate::submit::{SubmitRequest, check_pod_fields, explain_rejection, place, submission};
 use crate::volumes;
 
 /// The most bytes of Jobs that a dry run returns. The Jobs differ only in their rank.
-const MAX_DRY_RUN_BYTES: usize = 2 * 1024 * 1024;
+pub(crate) const MAX_DRY_RUN_BYTES: usize = 2 * 1024 * 1024;
 
 /// The objects that a submit would create.
 #[derive(Debug)]
@@ -35,7 +35,6 @@ pub(crate) async fn dry_run(
     request: SubmitRequest,
     settings: &Settings,
 ) -> Result<DryRun, Error> {
-    const ACTION: &str = "validate the Job";
     let claims = volumes::resolve(
         client,
         cache,
@@ -54,38 +53,44 @@ pub(crate) async fn dry_run(
         fingerprint,
         client.now(),
     );
+    let checked = check(client, &submission, MAX_DRY_RUN_BYTES).await?;
+    Ok(DryRun { warnings, ..checked })
+}
+
+/// Validates the first Job of a submission, and returns its objects, with as many Jobs as fit in `max_bytes`, but at
+/// least one.
+pub(crate) async fn check(client: &ApiClient, submission: &Submission, max_bytes: usize) -> Result<DryRun, Error> {
+    const ACTION: &str = "validate the Job";
     // Validating one Job is enough: they differ only in their rank.
-    let first = manifest::job(&submission, 0, None);
+    let first = manifest::job(submission, 0, None);
     let validated = client.validate(ACTION, &first).await;
     validated.map_err(|error| explain_rejection(error, &submission.definition))?;
     let bytes = serde_json::to_vec(&first)
         .map_err(|source| Error::Encoding { source })?
         .len();
     let num_nodes = submission.definition.num_nodes;
-    let shown = u32::try_from(MAX_DRY_RUN_BYTES / bytes)
-        .unwrap_or(u32::MAX)
-        .clamp(1, num_nodes);
+    let shown = u32::try_from(max_bytes / bytes).unwrap_or(u32::MAX).clamp(1, num_nodes);
     let mut objects = Vec::new();
     if submission.needs_owner() {
-        let owner = manifest::owner(&submission, submission.created_at);
+        let owner = manifest::owner(submission, submission.created_at);
         objects.push(to_json(&owner)?);
     }
-    if let Some(environment) = manifest::environment(&submission, None) {
+    if let Some(environment) = manifest::environment(submission, None) {
         objects.push(to_json(&environment)?);
     }
-    for secret in manifest::secrets(&submission, None) {
+    for secret in manifest::secrets(submission, None) {
         objects.push(to_json(&manifest::redacted(secret))?);
     }
     if submission.definition.num_nodes > 1 {
-        objects.push(to_json(&manifest::service(&submission, None))?);
+        objects.push(to_json(&manifest::service(submission, None))?);
     }
     for rank in 0..shown {
-        objects.push(to_json(&manifest::job(&submission, rank, None))?);
+        objects.push(to_json(&manifest::job(submission, rank, None))?);
     }
     Ok(DryRun {
         objects,
         left_out: num_nodes - shown,
-        warnings,
+        warnings: Vec::new(),
     })
 }
 

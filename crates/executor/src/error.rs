@@ -110,6 +110,14 @@ pub enum Error {
         /// Why each alternative of the task's resources cannot be used.
         reasons: Vec<String>,
     },
+    /// A task of a group was rejected.
+    #[error("task {}: {source}", index + 1)]
+    InGroup {
+        /// The index of the task.
+        index: usize,
+        /// Why.
+        source: Box<Error>,
+    },
     /// The same `Idempotency-Key` was submitted with a different task.
     #[error("the Idempotency-Key was already used for a different task; use a new key")]
     IdempotencyKeyReused,

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::Stream;
 use kube::Client;
 use task::wire::{ClusterNode, GpuModel, VolumeStatus};
-use task::{Id, UserName, VolumeDefinition};
+use task::{Id, TaskState, UserName, VolumeDefinition};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,13 +18,14 @@ use crate::controller::ControllerContext;
 use crate::dry_run::DryRun;
 use crate::error::Error;
 use crate::gang::CancelOutcome;
+use crate::group::{GroupRequest, SubmittedGroup};
 use crate::kubernetes::ApiClient;
 use crate::logs::{LogOptions, LogStreams, LogTruncated};
 use crate::permissions::Permissions;
 use crate::placement::{Inventory, Machine, PodUsage};
 use crate::settings::Settings;
 use crate::submit::{SubmitRequest, Submitted};
-use crate::{cache, cluster_nodes, dry_run, gang, orphans, permissions, placement, stop, submit, ttl, volumes};
+use crate::{cache, cluster_nodes, dry_run, gang, group, orphans, permissions, placement, stop, submit, ttl, volumes};
 
 /// How long the first lists may take. Even 20,000 tasks arrive sooner.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
@@ -109,6 +110,8 @@ impl Executor {
         tracker.spawn(gang::run_preemption(context.clone()));
         tracker.spawn(gang::run_provision_timeout(context.clone()));
         tracker.spawn(gang::run_missing_jobs(context.clone()));
+        tracker.spawn(group::run(context.clone()));
+        tracker.spawn(group::run_roll_forward(context.clone()));
         tracker.spawn(orphans::run(context.clone()));
         tracker.spawn(permissions::monitor(
             Arc::clone(&self.permissions),
@@ -202,6 +205,79 @@ impl Executor {
     pub async fn dry_run(&self, request: SubmitRequest) -> Result<DryRun, Error> {
         self.health.check()?;
         dry_run::dry_run(&self.client, &self.cache, &self.inventory, request, &self.settings).await
+    }
+
+    /// Submits a group: creates the objects of all of its tasks, or none. Continues even if the caller drops the future.
+    ///
+    /// # Errors
+    /// [`Error::InGroup`] if a task is rejected, [`Error::IdempotencyKeyReused`], or a failure of Kubernetes.
+    pub async fn submit_group(&self, request: GroupRequest) -> Result<SubmittedGroup, Error> {
+        self.health.check()?;
+        let (client, cache) = self.handles();
+        let (inventory, settings) = (Arc::clone(&self.inventory), Arc::clone(&self.settings));
+        let submit = async move { group::submit(&client, &cache, &inventory, request, &settings).await };
+        self.run_to_completion(submit).await
+    }
+
+    /// The objects that a submit of a group would create. Validates the first Job of each task, and creates nothing.
+    ///
+    /// # Errors
+    /// [`Error::InGroup`] if a task is rejected, or a failure of Kubernetes.
+    pub async fn dry_run_group(&self, request: GroupRequest) -> Result<DryRun, Error> {
+        self.health.check()?;
+        group::dry_run(&self.client, &self.cache, &self.inventory, request, &self.settings).await
+    }
+
+    /// The tasks of the group with this ID that belong to the user, in the order of the group. Empty if there is no such
+    /// group.
+    ///
+    /// # Errors
+    /// [`Error::OutOfSync`].
+    pub fn group(&self, user: &UserName, id: &str) -> Result<Vec<(String, Arc<TaskSnapshot>)>, Error> {
+        self.health.check()?;
+        Ok(self.cache.group(user, id))
+    }
+
+    /// Cancels the unfinished tasks of a group. Returns how many, or `None` if there is no such group.
+    ///
+    /// # Errors
+    /// [`Error::CancelAll`] if some could not be canceled.
+    pub async fn cancel_group(&self, user: &UserName, id: &str) -> Result<Option<usize>, Error> {
+        let tasks = self.group(user, id)?;
+        if tasks.is_empty() {
+            return Ok(None);
+        }
+        let is_unfinished = |snapshot: &TaskSnapshot| !snapshot.state.is_final() && !snapshot.terminating;
+        // The last ones first: those that have not started must not start when others end.
+        let tasks = tasks.into_iter().rev().filter(|(_, snapshot)| is_unfinished(snapshot));
+        let (pending, started): (Vec<_>, Vec<_>) =
+            tasks.partition(|(_, snapshot)| snapshot.state == TaskState::Pending);
+        let (client, cache) = self.handles();
+        let cancel = async move {
+            let pending = gang::cancel_all(&client, &cache, pending).await?;
+            Ok(pending + gang::cancel_all(&client, &cache, started).await?)
+        };
+        self.run_to_completion(cancel).await.map(Some)
+    }
+
+    /// Stops the tasks of a group. Returns how many, or `None` if there is no such group.
+    ///
+    /// # Errors
+    /// [`Error::StopAll`] if some could not be stopped.
+    pub async fn stop_group(&self, user: &UserName, id: &str) -> Result<Option<usize>, Error> {
+        let tasks = self.group(user, id)?;
+        if tasks.is_empty() {
+            return Ok(None);
+        }
+        let tasks = tasks.into_iter().rev().filter(|(_, snapshot)| !snapshot.terminating);
+        let (pending, started): (Vec<_>, Vec<_>) =
+            tasks.partition(|(_, snapshot)| snapshot.state == TaskState::Pending);
+        let (client, cache) = self.handles();
+        let stop = async move {
+            let pending = stop::stop_all(&client, &cache, pending).await?;
+            Ok(pending + stop::stop_all(&client, &cache, started).await?)
+        };
+        self.run_to_completion(stop).await.map(Some)
     }
 
     /// The task with this ID, if it belongs to the user.

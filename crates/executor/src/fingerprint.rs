@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use task::TaskDefinition;
+use serde::Serialize;
+use task::{GroupDefinition, TaskDefinition};
 
 use crate::error::Error;
 use crate::tokens;
@@ -18,6 +19,15 @@ pub struct Fingerprint(String);
 impl Fingerprint {
     /// Computes the fingerprint of a definition.
     pub fn of(definition: &TaskDefinition) -> Result<Self, Error> {
+        Self::of_json(definition)
+    }
+
+    /// Computes the fingerprint of a group.
+    pub fn of_group(definition: &GroupDefinition) -> Result<Self, Error> {
+        Self::of_json(definition)
+    }
+
+    fn of_json(definition: &impl Serialize) -> Result<Self, Error> {
         let json = serde_json::to_vec(definition).map_err(|source| Error::Encoding { source })?;
         Ok(Self(format!("{VERSION}{}", tokens::hash(&[&json]))))
     }

@@ -50,6 +50,13 @@ pub const SUBMIT_DEADLINE: &str = "k8s-cli/submit-deadline";
 /// On the owner of a task: all of its Jobs exist.
 pub const COMMITTED: &str = "k8s-cli/committed";
 
+/// On the owner of a task that was submitted in a group: its place in the group; see `cache::group_member`.
+pub const GROUP: &str = "k8s-cli/group";
+/// On every object of a task in a group: the ID of the group.
+pub const GROUP_ID: &str = "k8s-cli/group-id";
+/// On a Job that its group has not started yet: the queue that it then enters; see `cache::HeldJob`.
+pub const HELD: &str = "k8s-cli/held";
+
 /// On the Jobs of a gang: the gates of its nodes, [`GANG_START`] or [`GANG_SETUP`].
 pub const GANG: &str = "k8s-cli/gang";
 /// The nodes wait until all of them run.

@@ -13,6 +13,7 @@ mod fingerprint;
 #[cfg(fuzzing)]
 pub mod fuzz;
 mod gang;
+mod group;
 mod kubernetes;
 pub mod labels;
 mod log_throttle;
@@ -39,6 +40,7 @@ pub use dry_run::DryRun;
 pub use error::Error;
 pub use executor::Executor;
 pub use gang::CancelOutcome;
+pub use group::{GroupRequest, SubmittedGroup};
 /// A connection to Kubernetes, so that the crates above need not depend on `kube`.
 pub use kube::Client as KubeClient;
 pub use kubernetes::{ObjectRef, client, connect};

@@ -45,10 +45,14 @@ pub(crate) async fn run(context: ControllerContext) {
     }
 }
 
-/// The uncommitted owners whose deadline has passed at `now`.
+/// The uncommitted owners whose deadline has passed at `now`. `group` decides about the tasks that follow the leader of
+/// their group.
 fn uncommitted_owners(cache: &Cache, now: Timestamp) -> Vec<TaskOwner> {
     let is_overdue = |owner: &&TaskOwner| {
-        !owner.committed && !owner.terminating && owner.deadline.is_some_and(|deadline| deadline < now)
+        !owner.committed
+            && !owner.terminating
+            && !owner.follows_leader()
+            && owner.deadline.is_some_and(|deadline| deadline < now)
     };
     cache.select(|entry| {
         let owners = entry.task.owners().iter().filter(is_overdue);

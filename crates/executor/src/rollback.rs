@@ -126,7 +126,7 @@ pub(crate) async fn roll_back(client: &ApiClient, submission: &Submission, is_am
     });
 }
 
-async fn roll_back_once(client: &ApiClient, submission: &Submission) -> Result<(), Error> {
+pub(crate) async fn roll_back_once(client: &ApiClient, submission: &Submission) -> Result<(), Error> {
     if submission.needs_owner() {
         return resolve_once(client, submission).await.map(drop);
     }

@@ -32,15 +32,15 @@ const CONCURRENT_CREATES: usize = 32;
 
 /// The time limit of a submit: a base that leaves room to retry through a slow admission webhook, plus a share for each
 /// node.
-const DEADLINE: Duration = Duration::from_secs(60);
-const DEADLINE_PER_NODE: Duration = Duration::from_millis(50);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE_PER_NODE: Duration = Duration::from_millis(50);
 
 /// How long a submit waits for the list of cluster nodes, if only warnings depend on it.
 const WARNING_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How many IDs are tried, and how often a submit with a key starts over because the try it had joined was undone. A
 /// collision of random IDs is practically impossible, so the first ID works.
-const TRIES: usize = 4;
+pub(crate) const TRIES: usize = 4;
 
 /// Part of the warning that the kube-apiserver sends for a Job whose pods may violate a Pod Security Standard.
 const VIOLATES_POD_SECURITY: &str = "would violate PodSecurity";
@@ -206,6 +206,7 @@ pub(crate) fn submission(
         fingerprint,
         defaults: settings.defaults,
         pods: settings.pods.clone(),
+        group: None,
     }
 }
 
@@ -299,8 +300,8 @@ async fn create_owned(
     }
     // Use the ID, name, and time of the try that came first, so that both tries create identical Jobs.
     let submission = &submission.for_try_of(&known, submitted_at(&owner));
-    let mut jobs = Vec::new();
-    match create_jobs_and_commit(client, submission, &owner, &mut jobs, &mut warnings).await? {
+    let jobs = create_owned_objects(client, submission, &known.uid, &mut warnings).await?;
+    match commit(client, submission, &known.uid).await? {
         Some(owner) => {
             let unreadable = TaskOwner {
                 committed: true,
@@ -340,25 +341,23 @@ async fn join_existing(
     Ok(TryOutcome::Submitted(Submitted { id, warnings }))
 }
 
-fn submitted_at(owner: &ConfigMap) -> Option<Timestamp> {
+pub(crate) fn submitted_at(owner: &ConfigMap) -> Option<Timestamp> {
     task::time::parse(owner.metadata.annotations.as_ref()?.get(labels::CREATED_AT)?)
 }
 
-/// Creates all Jobs concurrently, then commits the owner. Returns `None` if the owner was deleted meanwhile; its Jobs
-/// are then garbage-collected.
-async fn create_jobs_and_commit(
+/// Creates everything that the owner with this uid owns, the Jobs concurrently. If the owner was deleted meanwhile,
+/// they are garbage-collected.
+pub(crate) async fn create_owned_objects(
     client: &ApiClient,
     submission: &Submission,
-    owner: &ConfigMap,
-    made: &mut Vec<Job>,
+    owner_uid: &str,
     warnings: &mut Vec<String>,
-) -> Result<Option<ConfigMap>, Error> {
-    let uid = owner.metadata.uid.clone().unwrap_or_default();
+) -> Result<Vec<Job>, Error> {
     let reference = OwnerReference {
         api_version: "v1".to_owned(),
         kind: "ConfigMap".to_owned(),
         name: submission.owner_name(),
-        uid: uid.clone(),
+        uid: owner_uid.to_owned(),
         ..OwnerReference::default()
     };
     let jobs = stream::iter(0..submission.definition.num_nodes)
@@ -372,6 +371,7 @@ async fn create_jobs_and_commit(
         create_environment(client, submission, &reference),
         create_service(client, submission, &reference)
     )?;
+    let mut made = Vec::new();
     for (job, warned) in jobs {
         made.extend(job);
         warnings.extend(warned);
@@ -380,8 +380,17 @@ async fn create_jobs_and_commit(
     warnings.sort_unstable();
     warnings.dedup();
     check_pod_security(client, warnings).await?;
+    Ok(made)
+}
+
+/// Commits the owner with this uid. Returns `None` if it was deleted meanwhile.
+pub(crate) async fn commit(
+    client: &ApiClient,
+    submission: &Submission,
+    owner_uid: &str,
+) -> Result<Option<ConfigMap>, Error> {
     let commit = json!({"metadata": {"annotations": {labels::COMMITTED: labels::TRUE}}});
-    let owner = ObjectRef::new(&submission.owner_name(), &uid);
+    let owner = ObjectRef::new(&submission.owner_name(), owner_uid);
     client
         .merge_patch::<ConfigMap>("commit the task", owner.any_version(), commit)
         .await

@@ -42,7 +42,8 @@ pub(crate) async fn run(context: ControllerContext) {
 /// The tasks with an owner whose time to live has elapsed. Kubernetes deletes the others.
 fn expired_tasks(cache: &Cache, now: Timestamp) -> Vec<(Arc<TaskSnapshot>, TaskOwner)> {
     cache.select(|entry| {
-        let task = Some(entry.task).filter(|task| is_expired(task, now))?;
+        // The next task of a pipeline starts only while the one before is there.
+        let task = Some(entry.task).filter(|task| is_expired(task, now) && !entry.has_unfinished_group())?;
         task.snapshot.clone().zip(task.owner().cloned())
     })
 }

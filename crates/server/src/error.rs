@@ -7,7 +7,7 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use executor::Error;
 use http::{HeaderValue, StatusCode, header};
-use serde_json::json;
+use serde_json::{Value, json};
 use task::validation::LocItem;
 use task::{ErrorDetail, UserName};
 
@@ -87,24 +87,10 @@ impl IntoResponse for ApiError {
 
 /// Client errors are only returned; server errors are also logged, with their causes and a backtrace.
 fn executor_error_response(operation: &'static str, user: &str, error: &Error) -> Response {
+    if let Some(detail) = invalid_task(error) {
+        return validation_error_response(&[detail]);
+    }
     match error {
-        Error::VolumeNotFound { path, volume } => {
-            let loc = ["body", "volumes", path].map(LocItem::from);
-            validation_error_response(&[ErrorDetail::value_error(loc, error.to_string(), json!(volume))])
-        }
-        Error::PodConfig { loc, reason } => validation_error_response(&[ErrorDetail::value_error(
-            loc.iter().cloned(),
-            reason.as_str(),
-            json!(null),
-        )]),
-        Error::PodConfigRejected { .. } => {
-            let loc = ["body", "config", "kubernetes", "pod_config"].map(LocItem::from);
-            validation_error_response(&[ErrorDetail::value_error(loc, error.to_string(), json!(null))])
-        }
-        Error::Unplaceable { .. } => {
-            let loc = ["body", "resources"].map(LocItem::from);
-            validation_error_response(&[ErrorDetail::value_error(loc, error.to_string(), json!(null))])
-        }
         Error::CancelConflict
         | Error::IdempotencyKeyReused
         | Error::IdempotencyKeyTaken
@@ -115,6 +101,11 @@ fn executor_error_response(operation: &'static str, user: &str, error: &Error) -
             executor_failure_response(operation, error)
         }
         Error::NoCluster
+        | Error::InGroup { .. }
+        | Error::VolumeNotFound { .. }
+        | Error::PodConfig { .. }
+        | Error::PodConfigRejected { .. }
+        | Error::Unplaceable { .. }
         | Error::Configuration { .. }
         | Error::Kubernetes { .. }
         | Error::Timeout { .. }
@@ -135,6 +126,29 @@ fn executor_error_response(operation: &'static str, user: &str, error: &Error) -
             tracing::error!(operation, user, %error, causes, %backtrace, "request failed");
             executor_failure_response(operation, error)
         }
+    }
+}
+
+/// The place in the request of what the executor rejects, or `None` for other errors.
+fn invalid_task(error: &Error) -> Option<ErrorDetail> {
+    let at = |loc: &[&str], input: Value| {
+        let loc = ["body"].iter().chain(loc).map(|key| LocItem::from(*key));
+        Some(ErrorDetail::value_error(loc, error.to_string(), input))
+    };
+    match error {
+        Error::VolumeNotFound { path, volume } => at(&["volumes", path], json!(volume)),
+        Error::PodConfig { loc, reason } => {
+            let loc = loc.iter().cloned();
+            Some(ErrorDetail::value_error(loc, reason.as_str(), json!(null)))
+        }
+        Error::PodConfigRejected { .. } => at(&["config", "kubernetes", "pod_config"], json!(null)),
+        Error::Unplaceable { .. } => at(&["resources"], json!(null)),
+        Error::InGroup { index, source } => {
+            let mut detail = invalid_task(source)?;
+            detail.loc.splice(1..1, [LocItem::from("tasks"), LocItem::from(*index)]);
+            Some(detail)
+        }
+        _ => None,
     }
 }
 

@@ -26,11 +26,12 @@ pub(crate) fn is_known_path(path: &str) -> bool {
     }
     match parts.as_slice() {
         [
-            "tasks" | "volumes" | "docs" | "redoc" | "nodes" | "healthz" | "readyz" | "version" | "metrics"
+            "tasks" | "volumes" | "docs" | "redoc" | "nodes" | "gpus" | "healthz" | "readyz" | "version" | "metrics"
             | "openapi.json",
         ] => true,
-        ["tasks" | "volumes", _] => true,
-        ["tasks", _, last] => matches!(*last, "stop" | "logs"),
+        ["tasks" | "volumes" | "groups", _] => true,
+        ["tasks", _, last] => matches!(*last, "stop" | "cancel" | "logs"),
+        ["groups", _, last] => matches!(*last, "stop" | "cancel"),
         _ => false,
     }
 }

@@ -22,7 +22,7 @@ use crate::app::AppState;
 use crate::compression::{CompressionLimit, compress};
 use crate::conditional::answer_conditionally;
 use crate::error::error_response;
-use crate::handlers::{cancel, docs, health, logs, nodes, tasks, volumes};
+use crate::handlers::{cancel, docs, groups, health, logs, nodes, tasks, volumes};
 use crate::paths::{answers_head, is_known_path, is_page};
 use crate::telemetry::request::trace_request;
 
@@ -60,6 +60,11 @@ fn resource_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(tasks::stop_task))
         .routes(routes!(cancel::cancel_task))
         .routes(routes!(logs::stream_task_logs))
+        // Groups of tasks.
+        .routes(routes!(groups::submit_group))
+        .routes(routes!(groups::get_group))
+        .routes(routes!(groups::stop_group))
+        .routes(routes!(groups::cancel_group))
         // Volumes.
         .routes(routes!(volumes::create_volume))
         .routes(routes!(volumes::list_volumes))

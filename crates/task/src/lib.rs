@@ -15,7 +15,7 @@ pub mod validation;
 pub mod volume;
 pub mod wire;
 
-pub use definition::{Recovery, Resources, TaskDefinition, VolumeMount};
+pub use definition::{Execution, GroupDefinition, Recovery, Resources, TaskDefinition, VolumeMount};
 pub use id::Id;
 pub use name::Name;
 pub use quantity::Quantity;

@@ -102,6 +102,38 @@ pub struct TaskMetadata {
     #[serde(default)]
     #[schema(required = true)]
     pub nodes: Vec<NodeStatus>,
+    /// The group that the task was submitted with; absent if it was submitted by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub group: Option<TaskGroup>,
+}
+
+/// The place of a task in its group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TaskGroup {
+    /// ID of the group.
+    pub group_id: String,
+    /// Name of the group.
+    pub name: String,
+    /// Index of the task, from 0 to `size` - 1.
+    pub index: u32,
+    /// Number of tasks that the group was submitted with.
+    pub size: u32,
+    /// How the tasks of the group run.
+    pub execution: GroupExecution,
+    /// How many tasks of the group run at the same time; null means no limit.
+    #[schema(required = true)]
+    pub max_parallel: Option<u32>,
+}
+
+/// How the tasks of a group run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupExecution {
+    /// One after the other; the first failure cancels the tasks after it.
+    Serial,
+    /// Side by side.
+    Parallel,
 }
 
 /// A failed attempt that was followed by another one.
@@ -346,6 +378,7 @@ mod tests {
                 pending_nodes: 2,
                 attempts: vec![attempt(None), attempt(Some(text()))],
                 nodes: vec![node(None), node(Some(text()))],
+                group: None,
             },
         };
         let schemas = Schemas::of::<TaskStatus>();

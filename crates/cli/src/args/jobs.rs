@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 
 use super::help;
 use super::output::{Format, ListOutputArgs, OutputArgs};
-use crate::task_file::Overrides;
+use crate::task_file::{Overrides, SweepArgs};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobsCommand {
@@ -80,7 +80,7 @@ pub(crate) struct SubmitArgs {
     #[arg(short, long, alias = "detach-run")]
     pub detach: bool,
 
-    /// Print only the task ID. Implies --detach.
+    /// Print only the ID of the task or group. Implies --detach.
     #[arg(short, long)]
     pub quiet: bool,
 
@@ -106,6 +106,9 @@ pub(crate) struct SubmitArgs {
 
     #[command(flatten)]
     pub overrides: Overrides,
+
+    #[command(flatten)]
+    pub sweep: SweepArgs,
 
     #[command(flatten)]
     pub url: ShortUrlArgs,

@@ -131,11 +131,7 @@ const FLAG_SUGGESTIONS: &[(CommandScope, &[&str], &str)] = &[
         &["--workdir", "--git-url", "--git-ref"],
         "local files and repositories are not copied to the nodes yet; clone the repository in `setup`, or use a volume",
     ),
-    (
-        SUBMIT,
-        &["--num-jobs"],
-        "submit the task in a loop, e.g., `for i in 1 2 3; do k8s-cli jobs submit -d task.yaml --env INDEX=$i; done`",
-    ),
+    (SUBMIT, &["--array"], "use `--num-jobs N`, or `--sweep 'INDEX=1..10'`"),
     (
         JOBS,
         &["-l", "--selector"],
@@ -240,7 +236,7 @@ mod tests {
     fn flags_of_neighbors_are_answered_for_the_command_that_was_typed() {
         for (line, ours) in [
             ("jobs submit -c mine task.yaml", "--name"),
-            ("jobs submit --num-jobs 3 task.yaml", "loop"),
+            ("jobs submit --array 1-3 task.yaml", "--sweep"),
             ("jobs submit --workdir . task.yaml", "volume"),
             ("jobs submit -f task.yaml", "without a flag"),
             ("jobs submit -v data:/data task.yaml", "--volume"),

@@ -10,6 +10,14 @@ pub(crate) struct SubmitResponse {
     pub task_id: String,
 }
 
+/// Response to `POST /groups/submit`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct GroupSubmitResponse {
+    pub group_id: String,
+    /// In the order of the group.
+    pub task_ids: Vec<String>,
+}
+
 /// Response to `POST /tasks/submit?dry_run=true`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct DryRunResponse {

@@ -34,6 +34,8 @@ pub(crate) struct LogOptions {
     pub timestamps: bool,
     /// Only the node with this rank.
     pub node: Option<u32>,
+    /// Start each line with this name.
+    pub prefix: Option<String>,
 }
 
 /// The state of reading one log, across connections.
@@ -135,7 +137,7 @@ impl<'a> LogFollower<'a> {
             } else {
                 task.metadata.num_nodes
             },
-            formatter: LogFormatter::new(style),
+            formatter: LogFormatter::new(style).with_prefix(options.prefix.as_deref()),
             stdout: raw_stdout()?,
             is_terminal: terminal.width.is_some() && std::io::stderr().is_terminal(),
             reported_reason: None,

@@ -44,6 +44,8 @@ pub(crate) struct LineStyle {
 #[derive(Debug)]
 pub(crate) struct LogFormatter {
     style: LineStyle,
+    /// What each line starts with.
+    prefix: String,
     /// The logs seen so far, one per prefix.
     logs: Vec<NodeLog>,
     /// Indices into `logs`.
@@ -87,12 +89,19 @@ impl LogFormatter {
     pub(crate) fn new(style: LineStyle) -> Self {
         Self {
             style,
+            prefix: String::new(),
             logs: Vec::new(),
             by_prefix: HashMap::new(),
             state: LineState::Header(Vec::new()),
             buffered: None,
             is_open: false,
         }
+    }
+
+    /// Starts each line with the name of the task.
+    pub(crate) fn with_prefix(self, name: Option<&str>) -> Self {
+        let prefix = name.map(|name| format!("{name} | ")).unwrap_or_default();
+        Self { prefix, ..self }
     }
 
     /// Prepares for another response; returns the time from which to request the log, or `None` for all of it.
@@ -180,7 +189,7 @@ impl LogFormatter {
                         // The rest of an interrupted line is not coming.
                         self.write(b"\n", out);
                     }
-                    let mut written = Vec::new();
+                    let mut written = self.prefix.clone().into_bytes();
                     write_header(&header, self.style, &mut written);
                     if self.style.has_nodes {
                         self.buffered = Some(written);

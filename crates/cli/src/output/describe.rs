@@ -2,11 +2,12 @@
 
 use std::fmt::Write;
 
-use task::wire::{NodeStatus, TaskStatus, VolumeStatus};
+use task::TaskState;
+use task::wire::{GroupExecution, NodeStatus, TaskStatus, VolumeStatus};
 
 use super::duration::{age, human_duration};
 use super::escape::escape_line;
-use super::items::{ItemColumn, ShowWhen, table};
+use super::items::{Item, ItemColumn, ShowWhen, WithRaw, table};
 use super::table::{Cell, fixed, flexible, or_dash, status_cell};
 use super::terminal::Terminal;
 
@@ -28,6 +29,16 @@ pub(crate) fn describe_task(task: &TaskStatus, wide: bool, terminal: Terminal) -
         "Updated",
         format!("{} ({} ago)", task.updated_at, age(&task.updated_at)),
     ));
+    lines.extend(metadata.group.as_ref().map(|group| {
+        let place = format!(
+            "{} ({}), task {} of {}",
+            group.name,
+            group.group_id,
+            group.index + 1,
+            group.size
+        );
+        ("Group", place)
+    }));
     lines.push(("Nodes", node_counts(task)));
     for attempt in &metadata.attempts {
         let duration = time_between(&attempt.started_at, &attempt.finished_at);
@@ -51,6 +62,50 @@ pub(crate) fn describe_task(task: &TaskStatus, wide: bool, terminal: Terminal) -
     let has_attempts = metadata.nodes.iter().any(|node| node.attempt > 1);
     let is_shown = |when| when == ShowWhen::Always || (wide && when == ShowWhen::Wide);
     let table = table(metadata.nodes.iter(), node_columns(has_attempts), is_shown);
+    text.push_str(&table.render(terminal, true));
+    text
+}
+
+/// A group: what its tasks have in common, and a line for each.
+pub(crate) fn describe_group(id: &str, tasks: &[WithRaw<TaskStatus>], wide: bool, terminal: Terminal) -> String {
+    let Some((first, group)) = tasks
+        .first()
+        .and_then(|first| Some((&first.item, first.item.metadata.group.as_ref()?)))
+    else {
+        return String::new();
+    };
+    let execution = match (group.execution, group.max_parallel) {
+        (GroupExecution::Serial, _) => "one after the other".to_owned(),
+        (GroupExecution::Parallel, None) => "side by side".to_owned(),
+        (GroupExecution::Parallel, Some(most)) => format!("at most {most} at the same time"),
+    };
+    let count = |state: TaskState| tasks.iter().filter(|task| task.item.status == state).count();
+    let states = [
+        TaskState::Pending,
+        TaskState::Running,
+        TaskState::Completed,
+        TaskState::Failed,
+    ];
+    let counts = states.map(|state| (count(state), state));
+    let counts: Vec<String> = counts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, state)| format!("{count} {state}"))
+        .collect();
+    let mut text = render_fields(&[
+        ("Group", id.to_owned()),
+        ("Name", group.name.clone()),
+        ("User", first.username.clone()),
+        ("Runs", execution),
+        ("Tasks", format!("{} ({})", group.size, counts.join(", "))),
+        (
+            "Created",
+            format!("{} ({} ago)", first.created_at, age(&first.created_at)),
+        ),
+    ]);
+    text.push('\n');
+    let is_shown = |when| when == ShowWhen::Always || (wide && when == ShowWhen::Wide);
+    let table = table(tasks.iter().map(|task| &task.item), TaskStatus::columns(), is_shown);
     text.push_str(&table.render(terminal, true));
     text
 }

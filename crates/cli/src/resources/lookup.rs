@@ -70,7 +70,7 @@ pub(crate) async fn find_last<T: Resource>(client: &Client) -> Result<WithRaw<T>
 ///
 /// # Errors
 /// [`Error::NotFound`] if nothing matches, [`Error::Usage`] if the reference is ambiguous.
-pub(crate) async fn find<T: Resource>(client: &Client, reference: &str, ambiguity: Ambiguity) -> Result<WithRaw<T>> {
+async fn find<T: Resource>(client: &Client, reference: &str, ambiguity: Ambiguity) -> Result<WithRaw<T>> {
     // Try the ID first: it is the most common case, and one task is a much smaller response than the list.
     if is_id(reference) {
         match get(client, reference).await {
@@ -78,7 +78,7 @@ pub(crate) async fn find<T: Resource>(client: &Client, reference: &str, ambiguit
             found => return found,
         }
     }
-    select(list(client, false).await?, reference, ambiguity)
+    find_in(list(client, false).await?, reference, ambiguity)
 }
 
 /// Several tasks or volumes in the given order, without duplicates.
@@ -100,13 +100,22 @@ pub(crate) async fn find_all<T: Resource>(
     Ok(found)
 }
 
-/// Matches by ID, then by name, then by ID prefix.
-fn select<T: Resource>(mut resources: Vec<WithRaw<T>>, reference: &str, ambiguity: Ambiguity) -> Result<WithRaw<T>> {
-    let kind = T::KIND;
-    let min_prefix = match ambiguity {
+/// How much of an ID is enough.
+pub(super) fn min_prefix(ambiguity: Ambiguity) -> usize {
+    match ambiguity {
         Ambiguity::TakesNewest | Ambiguity::NeedsId => 1,
         Ambiguity::IsAnError => MIN_PREFIX_TO_DELETE,
-    };
+    }
+}
+
+/// Matches by ID, then by name, then by ID prefix.
+pub(super) fn find_in<T: Resource>(
+    mut resources: Vec<WithRaw<T>>,
+    reference: &str,
+    ambiguity: Ambiguity,
+) -> Result<WithRaw<T>> {
+    let kind = T::KIND;
+    let min_prefix = min_prefix(ambiguity);
     let matchers: [&dyn Fn(&T) -> bool; 3] = [
         &|resource| resource.id() == reference,
         &|resource| resource.name() == reference,
@@ -183,7 +192,7 @@ pub(crate) fn print_list<T: Resource>(
     Ok(())
 }
 
-fn is_id(text: &str) -> bool {
+pub(super) fn is_id(text: &str) -> bool {
     text.len() == ID_LENGTH
         && text
             .bytes()
@@ -200,7 +209,7 @@ mod tests {
     use serde_json::json;
     use task::wire::TaskStatus;
 
-    use super::{Ambiguity, select};
+    use super::{Ambiguity, find_in};
     use crate::error::Error;
     use crate::output::WithRaw;
 
@@ -221,7 +230,7 @@ mod tests {
     fn a_task_is_found_by_identifier_name_or_beginning() {
         let all = [("abcd1234", "train"), ("abzz1234", "eval"), ("train000", "other")];
         let found =
-            |reference: &str| select(tasks(&all), reference, Ambiguity::TakesNewest).map(|task| task.item.task_id);
+            |reference: &str| find_in(tasks(&all), reference, Ambiguity::TakesNewest).map(|task| task.item.task_id);
         assert_eq!(found("abzz1234").unwrap(), "abzz1234");
         assert_eq!(found("abc").unwrap(), "abcd1234");
         assert_eq!(
@@ -237,7 +246,7 @@ mod tests {
     fn what_only_reads_takes_the_newest_of_a_name() {
         let all = [("aaaa1111", "train"), ("bbbb2222", "train"), ("cccc3333", "other")];
         let found =
-            |reference: &str, ambiguity| select(tasks(&all), reference, ambiguity).map(|task| task.item.task_id);
+            |reference: &str, ambiguity| find_in(tasks(&all), reference, ambiguity).map(|task| task.item.task_id);
         assert_eq!(found("train", Ambiguity::TakesNewest).unwrap(), "bbbb2222");
         assert!(matches!(found("train", Ambiguity::IsAnError), Err(Error::Usage(_))));
     }
@@ -245,15 +254,15 @@ mod tests {
     #[test]
     fn what_deletes_needs_four_characters_of_an_id() {
         let all = [("abcd1234", "train")];
-        let found = |reference: &str| select(tasks(&all), reference, Ambiguity::IsAnError);
+        let found = |reference: &str| find_in(tasks(&all), reference, Ambiguity::IsAnError);
         assert!(found("abcd").is_ok() && found("train").is_ok());
         assert!(matches!(found("abc"), Err(Error::NotFound(_))));
-        assert!(select(tasks(&all), "a", Ambiguity::TakesNewest).is_ok());
+        assert!(find_in(tasks(&all), "a", Ambiguity::TakesNewest).is_ok());
     }
 
     #[test]
     fn the_nearest_name_is_offered() {
-        let Err(error) = select(tasks(&[("abcd1234", "train")]), "trian", Ambiguity::IsAnError) else {
+        let Err(error) = find_in(tasks(&[("abcd1234", "train")]), "trian", Ambiguity::IsAnError) else {
             panic!("found")
         };
         assert_eq!(error.to_string(), "task `trian` not found; did you mean `train`?");

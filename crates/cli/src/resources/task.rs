@@ -35,6 +35,9 @@ impl Item for TaskStatus {
             ItemColumn::new(flexible("REASON"), |task| or_dash(task.reason.as_ref())),
             ItemColumn::new(fixed("NODES"), |task| Cell::from(task.metadata.num_nodes.to_string())),
             ItemColumn::new(fixed("AGE"), |task| Cell::from(age(&task.created_at))),
+            ItemColumn::wide(flexible("GROUP"), |task| {
+                or_dash(task.metadata.group.as_ref().map(|group| &group.name))
+            }),
             ItemColumn::wide(flexible("MESSAGE"), |task| or_dash(task.message.as_ref())),
             ItemColumn::wide(fixed("CREATED"), |task| Cell::from(task.created_at.as_str())),
             ItemColumn::wide(flexible("JOB"), |task| Cell::from(task.metadata.job_name.as_str())),

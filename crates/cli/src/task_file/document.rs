@@ -30,7 +30,6 @@ impl YamlDocument {
     /// Parses `text` as YAML 1.2. It must have exactly one document. Values of environment variables keep their literal
     /// text: `012` stays `012`.
     pub(crate) fn parse(text: &str) -> Result<Self, ParseError> {
-        let text = without_last_separators(text);
         let options = serde_saphyr::options! {
             duplicate_keys: DuplicateKeyPolicy::LastWins,
             strict_booleans: true,
@@ -66,20 +65,6 @@ impl YamlDocument {
 impl ParseError {
     fn new(error: &serde_saphyr::Error, text: &str) -> Self {
         let message = match error {
-            serde_saphyr::Error::MultipleDocuments { .. } => {
-                if text
-                    .lines()
-                    .any(|line| line.trim_start().starts_with("execution: parallel"))
-                {
-                    "a job group, whose tasks run at once, is not supported; submit them as tasks of their own if they \
-                     don't need each other"
-                        .to_owned()
-                } else {
-                    "the file contains several documents, and pipelines are not supported yet; submit each document as \
-                     a separate file, and wait for it with `k8s-cli jobs wait`"
-                        .to_owned()
-                }
-            }
             serde_saphyr::Error::Budget { .. } => {
                 "the file exceeds the limits for values, aliases, or nesting depth; check that it is a task file"
                     .to_owned()
@@ -90,19 +75,6 @@ impl ParseError {
             message,
             range: error.location().and_then(|location| byte_range(location, text)),
         }
-    }
-}
-
-/// Cuts separators at the end of a file, after which no document follows.
-fn without_last_separators(text: &str) -> &str {
-    let mut rest = text;
-    loop {
-        let trimmed = rest.trim_end();
-        let last_line = trimmed.rfind('\n').map_or(0, |newline| newline + 1);
-        if last_line == 0 || !matches!(trimmed[last_line..].trim_end(), "---" | "...") {
-            return rest;
-        }
-        rest = &trimmed[..last_line];
     }
 }
 

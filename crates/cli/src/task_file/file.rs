@@ -24,20 +24,6 @@ pub(crate) struct TaskFile {
 }
 
 impl TaskFile {
-    /// Reads and parses a file; `-` is standard input.
-    pub(crate) fn read(path: &Path) -> Result<Self> {
-        let (name, text) = if path == Path::new("-") {
-            ("standard input".to_owned(), read_text(path, std::io::stdin())?)
-        } else {
-            if let Some(message) = not_a_task_file(path) {
-                return Err(Error::Usage(message));
-            }
-            let file = std::fs::File::open(path).map_err(Error::file(FileAction::Read, path))?;
-            (path.display().to_string(), read_text(path, file)?)
-        };
-        Self::parse(name, text)
-    }
-
     /// Parses the text of a file; `name` is used in messages.
     pub(crate) fn parse(name: String, text: String) -> Result<Self> {
         let document = match YamlDocument::parse(&text).map(without_nulls) {
@@ -110,6 +96,13 @@ impl TaskFile {
         }
     }
 
+    /// Names the task, unless it has a name.
+    pub(crate) fn set_default_name(&mut self, name: Option<&str>) {
+        if let (Some(name), Some(body)) = (name, self.body.as_object_mut()) {
+            body.entry("name").or_insert_with(|| json!(name));
+        }
+    }
+
     /// Validates the task with the same rules as the server, as far as that is possible locally. Reports all errors
     /// together.
     pub(crate) fn validate(&mut self) -> Result<()> {
@@ -135,6 +128,11 @@ impl TaskFile {
         Report::field_errors(&self.source, errors)
     }
 
+    /// Shows an error in the value of a key at the top level.
+    pub(crate) fn report_value(&self, key: &str, message: &str) -> Report {
+        Report::value_error(&self.source, &[key], message)
+    }
+
     /// The body of the submit request.
     pub(crate) fn body(&self) -> &Value {
         &self.body
@@ -143,6 +141,18 @@ impl TaskFile {
     pub(crate) fn warnings(&self) -> &[String] {
         &self.warnings
     }
+}
+
+/// The name, for messages, and the text of a file; `-` is standard input.
+pub(super) fn read_file(path: &Path) -> Result<(String, String)> {
+    if path == Path::new("-") {
+        return Ok(("standard input".to_owned(), read_text(path, std::io::stdin())?));
+    }
+    if let Some(message) = not_a_task_file(path) {
+        return Err(Error::Usage(message));
+    }
+    let file = std::fs::File::open(path).map_err(Error::file(FileAction::Read, path))?;
+    Ok((path.display().to_string(), read_text(path, file)?))
 }
 
 /// The name for a task that runs a command: its program or, for an interpreter, the script, e.g., `train.py`.

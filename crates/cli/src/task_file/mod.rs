@@ -1,11 +1,15 @@
-//! The task to submit, from a YAML file, standard input, or a command, with overrides from flags.
+//! The tasks to submit, from a YAML file, standard input, or a command, with overrides from flags.
 
 mod document;
+mod documents;
 mod file;
 mod overrides;
+mod sweep;
+mod task_set;
 #[cfg(test)]
 mod tests;
 mod variables;
 
-pub(crate) use file::TaskFile;
 pub(crate) use overrides::Overrides;
+pub(crate) use sweep::SweepArgs;
+pub(crate) use task_set::TaskSet;

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::{Overrides, TaskFile};
+use super::file::TaskFile;
+use super::{Overrides, SweepArgs, TaskSet};
 use crate::error::Error;
 use crate::field_error::FieldError;
 
@@ -12,7 +13,7 @@ fn parsed(text: &str) -> TaskFile {
 
 /// The error message without color.
 fn validation_error(text: &str) -> String {
-    let parsed = TaskFile::parse("task.yaml".to_owned(), text.to_owned());
+    let parsed = TaskSet::parse("task.yaml".to_owned(), text, Some("task".to_owned()));
     let error = match parsed {
         Ok(mut task) => task.validate().expect_err("the task is invalid"),
         Err(error) => error,
@@ -125,7 +126,8 @@ fn what_is_no_yaml_is_shown_in_the_file() {
         "run: 'open\n",
         "run: a\n  setup: b\n",
         "run: a\nrun: b\n",
-        "run: a\n---\nrun: b\n",
+        "run: a\n---\nnum_nodes: 0\nrun: b\n",
+        "name: a\nexecution: parallel\n---\nrun: a\n---\nrun: b\n",
         "",
         "- run\n",
         "run: *nothing\n",
@@ -137,6 +139,87 @@ fn what_is_no_yaml_is_shown_in_the_file() {
         .map(|text| format!("{text:?}\n{}", validation_error(text)))
         .collect();
     insta::assert_snapshot!(shown.join("\n\n"));
+}
+
+fn group_body(text: &str, overrides: &Overrides, sweep: &SweepArgs) -> serde_json::Value {
+    let tasks = TaskSet::parse("steps.yaml".to_owned(), text, Some("steps".to_owned())).unwrap();
+    tasks.apply(overrides, sweep).unwrap().body()
+}
+
+#[test]
+fn several_documents_are_a_pipeline() {
+    let text = "name: header\n---\nname: a\nrun: a\nenvs: {X: 1}\n---\n# nothing\n---\nrun: b\n";
+    let flags = Overrides {
+        env: vec!["X=2".to_owned()],
+        ..Overrides::default()
+    };
+    let expected = json!({"name": "header", "execution": "serial", "tasks": [
+        {"name": "a", "run": "a", "envs": {"X": "2"}},
+        {"name": "header-2", "run": "b", "envs": {"X": "2"}},
+    ]});
+    assert_eq!(group_body(text, &flags, &SweepArgs::default()), expected);
+    let named = Overrides {
+        name: Some("mine".to_owned()),
+        ..Overrides::default()
+    };
+    let body = group_body("run: a\n---\nrun: b\n", &named, &SweepArgs::default());
+    assert_eq!(
+        (&body["name"], &body["tasks"][1]["name"]),
+        (&json!("mine"), &json!("mine-2"))
+    );
+}
+
+#[test]
+fn a_header_and_one_task_are_one_task() {
+    let single = |text: &str| group_body(text, &Overrides::default(), &SweepArgs::default());
+    assert_eq!(single("name: x\n---\nrun: a\n"), json!({"name": "x", "run": "a"}));
+    assert_eq!(single("---\nrun: a\n---\n"), json!({"run": "a"}));
+    assert_eq!(
+        single("name: x\n---\nname: y\nrun: a\n"),
+        json!({"name": "y", "run": "a"})
+    );
+}
+
+#[test]
+fn a_sweep_is_a_task_for_each_combination() {
+    let sweep = SweepArgs {
+        sweep: vec!["LR=[0.1,0.01]".to_owned()],
+        max_parallel: Some(1),
+        ..SweepArgs::default()
+    };
+    let expected = json!({"name": "train", "execution": "parallel", "max_parallel": 1, "tasks": [
+        {"name": "train-0.1", "run": "a", "envs": {"LR": "0.1", "X": 1}},
+        {"name": "train-0.01", "run": "a", "envs": {"LR": "0.01", "X": 1}},
+    ]});
+    let text = "name: train\nrun: a\nenvs: {LR: 1, X: 1}\n";
+    let body = group_body(text, &Overrides::default(), &sweep);
+    assert_eq!(body["tasks"][1]["envs"]["LR"], expected["tasks"][1]["envs"]["LR"]);
+    assert_eq!(
+        (&body["name"], &body["max_parallel"], &body["tasks"][0]["name"]),
+        (&json!("train"), &json!(1), &json!("train-0.1"))
+    );
+    let pipeline = TaskSet::parse("a".to_owned(), "run: a\n---\nrun: b\n", None).unwrap();
+    assert!(pipeline.apply(&Overrides::default(), &sweep).is_err());
+}
+
+#[test]
+fn the_servers_faults_in_a_group_are_shown_in_their_document() {
+    let text = "run: a\n---\nrun: b\nvolumes:\n  /data: missing\n";
+    let tasks = TaskSet::parse("task.yaml".to_owned(), text, None).unwrap();
+    let error = FieldError {
+        kind: "value_error".to_owned(),
+        loc: ["body", "tasks"]
+            .map(|key| json!(key))
+            .into_iter()
+            .chain([json!(1), json!("volumes"), json!("/data")])
+            .collect(),
+        msg: "Value error, volume \"missing\" not found".to_owned(),
+    };
+    let shown = anstream::adapter::strip_str(&tasks.report(&[error]).to_string()).to_string();
+    assert!(
+        shown.contains("`volumes./data`: volume \"missing\" not found") && shown.contains(":5:"),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -155,11 +238,8 @@ proptest::proptest! {
     /// Any text is either a task or an error, and every error can be displayed.
     #[test]
     fn no_file_is_too_strange(text in "[ -~\n\té€&*{}\\[\\]:,'\"|>-]{0,120}") {
-        if let Ok(mut task) = TaskFile::parse("task.yaml".to_owned(), text.clone())
-            && let Err(error) = task.validate()
-        {
-            proptest::prop_assert!(!error.to_string().is_empty());
-        } else if let Err(error) = TaskFile::parse("task.yaml".to_owned(), text) {
+        let parsed = TaskSet::parse("task.yaml".to_owned(), &text, None);
+        if let Err(error) = parsed.and_then(|mut tasks| tasks.validate()) {
             proptest::prop_assert!(!error.to_string().is_empty());
         }
     }

@@ -13,7 +13,7 @@ use super::phase::{Phase, PodEnd};
 use super::reasons::{
     BACKOFF_LIMIT_EXCEEDED, CANCELLED, CANCELLING, CONTAINER_CREATING, DEADLINE_EXCEEDED, ERROR, GAVE_WAY, JOB_DELETED,
     JOB_MISSING, NODE_FAILED, PENDING, POD_DELETED, PROVISION_TIMEOUT, Reason, SCHEDULING_GATED, SUSPENDED,
-    TERMINATING, WAITING_FOR_NODES, deciding_node, is_disruption,
+    TERMINATING, WAITING_FOR_GROUP, WAITING_FOR_NODES, deciding_node, is_disruption,
 };
 
 /// The status of a task. `jobs` are in rank order and not empty. `to_be_made` are the Jobs of the previous attempt:
@@ -68,6 +68,7 @@ pub(super) fn status<'a>(
             pending_nodes: pending,
             attempts: Vec::new(),
             nodes,
+            group: None,
         },
     }
 }
@@ -214,6 +215,15 @@ pub(super) fn set_cancelled(status: &mut TaskStatus) {
     }
 }
 
+/// Shows what a task that its group has not started waits for.
+pub(super) fn set_held(status: &mut TaskStatus, waits_for: &str) {
+    let why = || (Some(WAITING_FOR_GROUP.to_owned()), Some(waits_for.to_owned()));
+    (status.reason, status.message) = why();
+    for node in &mut status.metadata.nodes {
+        (node.reason, node.message) = why();
+    }
+}
+
 /// Replaces "waiting for the other nodes" with what the server failed to do.
 pub(super) fn set_controller_error(status: &mut TaskStatus, controller_error: &str) {
     if status.reason.as_deref() == Some(WAITING_FOR_NODES) {
@@ -268,6 +278,7 @@ fn suspended_reason(job: &Job) -> Reason {
             "released its resources to an earlier task because not all nodes could be scheduled; retrying",
         ),
         (None, Some(queue)) => queued_reason(SUSPENDED, queue),
+        (None, None) if job.held.is_some() => Reason::new(PENDING, "the Job is starting"),
         (None, None) => Reason::new(SUSPENDED, "the Job is suspended"),
     }
 }

@@ -57,6 +57,7 @@ impl Job {
             gang: None,
             ended_because_of: None,
             cancelled: false,
+            held: None,
         }
     }
 }
@@ -77,6 +78,7 @@ impl TaskOwner {
             fingerprint: None,
             num_nodes: 2,
             turn: Some(Turn::FIRST),
+            group: None,
         }
     }
 }

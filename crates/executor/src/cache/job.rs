@@ -9,6 +9,7 @@ use task::definition::{MAX_DURATION_SECONDS, MAX_NODES, MAX_RESTARTS};
 use task::{Name, Recovery};
 
 use super::end_cause::EndCause;
+use super::held::HeldJob;
 use super::identity::{
     Identity, InvalidObject, MAX_MESSAGE, MAX_REASON, TaskKey, number, owner_uid, text, time, truncate,
 };
@@ -82,6 +83,8 @@ pub struct Job {
     pub ended_because_of: Option<EndCause>,
     /// Whether the user canceled the task. Only on Jobs without an owner, which would record it.
     pub cancelled: bool,
+    /// Set until the group of the task has started it.
+    pub held: Option<Box<HeldJob>>,
 }
 
 /// The gates of the nodes in a gang.
@@ -188,6 +191,7 @@ impl Job {
             gang: policy.gang,
             ended_because_of: policy.ended_because_of,
             cancelled: identity.annotations.contains_key(labels::CANCELLED),
+            held: HeldJob::from_annotations(policy.annotations)?.map(Box::new),
             uid: identity.uid.to_owned(),
             name: identity.object.to_owned(),
             key,

@@ -8,6 +8,7 @@ use task::Name;
 use task::definition::MAX_NODES;
 
 use super::end_cause::EndCause;
+use super::group_member::{GroupKey, GroupMember};
 use super::identity::{Identity, InvalidObject, MAX_MESSAGE, MAX_REASON, TaskKey, number, owner_uid, time, truncate};
 use super::job::Job;
 use super::phase::{self, Phase};
@@ -50,6 +51,8 @@ pub struct TaskOwner {
     pub num_nodes: u32,
     /// The current attempt and its stage, or `None` if an older version of this program created the owner.
     pub turn: Option<Turn>,
+    /// The group that the task was submitted with.
+    pub group: Option<Box<GroupMember>>,
 }
 
 /// The pod of a node.
@@ -130,6 +133,7 @@ impl TaskOwner {
             return Err(InvalidObject("its name does not match its task"));
         }
         let turn = identity.annotations.get(labels::TURN);
+        let group = identity.annotations.get(labels::GROUP);
         let num_nodes = number(
             identity.annotations,
             labels::NUM_NODES,
@@ -149,6 +153,10 @@ impl TaskOwner {
             deadline: time(identity.annotations, labels::SUBMIT_DEADLINE),
             fingerprint: identity.annotations.get(labels::FINGERPRINT).cloned(),
             turn: turn.map(|turn| turn.parse()).transpose()?,
+            group: group
+                .map(|group| GroupMember::from_annotation(group, token))
+                .transpose()?
+                .map(Box::new),
         })
     }
 }
@@ -157,6 +165,20 @@ impl TaskOwner {
     /// Identifies the object in a call.
     pub fn object_ref(&self) -> ObjectRef {
         ObjectRef::new(&self.name, &self.uid)
+    }
+
+    /// The group that the task was submitted with.
+    pub(crate) fn group_key(&self) -> Option<GroupKey> {
+        let group = self.group.as_ref()?;
+        Some(GroupKey {
+            id: group.group_id.clone(),
+            user: self.key.user.clone(),
+        })
+    }
+
+    /// Whether the leader of a group decides whether the task exists.
+    pub(crate) fn follows_leader(&self) -> bool {
+        self.group.as_ref().is_some_and(|group| group.index > 0)
     }
 
     /// The owner in the version that was seen, for changes that must not overwrite a concurrent one.

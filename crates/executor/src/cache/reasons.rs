@@ -30,6 +30,9 @@ pub(super) const RECOVERING: &str = "Recovering";
 /// The node released its resources to an earlier task.
 pub(super) const GAVE_WAY: &str = "GaveWay";
 
+/// The group of the task has not started it yet.
+pub(super) const WAITING_FOR_GROUP: &str = "WaitingForGroup";
+
 /// The Job of the node is suspended, e.g., by a queue.
 pub(super) const SUSPENDED: &str = "Suspended";
 

@@ -9,12 +9,14 @@ use jiff::Timestamp;
 use task::wire::TaskStatus;
 
 use super::attempts::{Attempts, newest_pods};
+use super::group_member::GroupMember;
 use super::identity::TaskKey;
 use super::job::Job;
 use super::object::{Pod, TaskOwner};
 use super::phase::Phase;
 use super::snapshot::{NodePod, TaskSnapshot};
 use super::task::Task;
+use super::turn::Stage;
 use super::warnings::Warnings;
 use super::{aggregate, recovery};
 
@@ -47,6 +49,13 @@ pub(super) fn snapshot(key: &Arc<TaskKey>, task: &Task, context: &RenderContext<
     if restart.is_some() {
         recovery::set_recovering(&mut status);
     }
+    let owner = task.owner().filter(|_| first.owned_by.is_some());
+    let group = owner.and_then(|owner| owner.group.as_deref());
+    status.metadata.group = group.map(GroupMember::to_wire);
+    let is_held = owner.is_some_and(|owner| owner.turn.is_some_and(|turn| turn.stage == Stage::Held));
+    if let Some(group) = group.filter(|_| is_held && !status.status.is_final()) {
+        aggregate::set_held(&mut status, &group.waits_for());
+    }
     if let Some(controller_error) = context.controller_error {
         aggregate::set_controller_error(&mut status, controller_error);
     }
@@ -69,7 +78,6 @@ pub(super) fn snapshot(key: &Arc<TaskKey>, task: &Task, context: &RenderContext<
     let nodes = all()
         .map(|job| NodePod::of(job, newest.get(job.uid.as_str()).copied(), jobs.is_earlier(job)))
         .collect();
-    let owner = task.owner().filter(|_| first.owned_by.is_some());
     Some(Arc::new(TaskSnapshot {
         key: Arc::clone(key),
         username: first.username.clone(),

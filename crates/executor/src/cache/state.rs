@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use task::UserName;
 use tokio::time::Instant;
 
+use super::group_member::GroupKey;
 use super::identity::TaskKey;
 use super::job::Job;
 use super::object::{Pod, TaskOwner, Volume, Warning};
@@ -45,6 +46,10 @@ pub(super) struct CacheState {
     dirty: HashSet<Arc<TaskKey>>,
     /// Tasks that changed since a controller last took them.
     pub queue: BTreeSet<Arc<TaskKey>>,
+    /// The visible tasks of each group.
+    pub by_group: BTreeMap<GroupKey, BTreeSet<Arc<TaskKey>>>,
+    /// Groups with a task that changed since a controller last took them.
+    pub changed_groups: BTreeSet<GroupKey>,
     /// Errors of the server that keep tasks from moving on.
     controller_errors: HashMap<Arc<TaskKey>, String>,
 }
@@ -75,6 +80,8 @@ impl CacheState {
             unconfirmed: HashMap::new(),
             dirty: HashSet::new(),
             queue: BTreeSet::new(),
+            by_group: BTreeMap::new(),
+            changed_groups: BTreeSet::new(),
             controller_errors: HashMap::new(),
         }
     }
@@ -268,6 +275,7 @@ impl CacheState {
             known.provision_timed_out = job.provision_timed_out.or(known.provision_timed_out.take());
             known.exit_code = job.exit_code.or(known.exit_code);
             known.cancelled |= job.cancelled;
+            known.held = known.held.take().filter(|_| job.held.is_some());
         }
     }
 
@@ -379,6 +387,7 @@ impl CacheState {
                 task.subscribers = None;
             }
         }
+        self.update_group(key);
         self.update_listing(&key.id);
         if self.tasks.get(key).is_some_and(Task::is_empty) {
             self.remove_task(key);
@@ -395,6 +404,31 @@ impl CacheState {
             if keys.is_empty() {
                 self.by_token.remove(token);
             }
+        }
+    }
+
+    /// Indexes a task under its group, and marks the group as changed.
+    fn update_group(&mut self, key: &Arc<TaskKey>) {
+        let Some(task) = self.tasks.get_mut(key) else { return };
+        let is_visible = task.snapshot.is_some();
+        let group = task.owner().filter(|_| is_visible).and_then(TaskOwner::group_key);
+        let before = std::mem::replace(&mut task.group, group.clone());
+        if let Some(before) = before {
+            if let Some(tasks) = self
+                .by_group
+                .get_mut(&before)
+                .filter(|_| Some(&before) != group.as_ref())
+            {
+                tasks.remove(key);
+                if tasks.is_empty() {
+                    self.by_group.remove(&before);
+                }
+            }
+            self.changed_groups.insert(before);
+        }
+        if let Some(group) = group {
+            self.by_group.entry(group.clone()).or_default().insert(Arc::clone(key));
+            self.changed_groups.insert(group);
         }
     }
 

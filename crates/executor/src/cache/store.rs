@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use clock::Clock;
 use jiff::Timestamp;
-use task::UserName;
+use task::{Id, UserName};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::entry::CacheEntry;
+use super::group_member::GroupKey;
 use super::identity::TaskKey;
 use super::job::Job;
 use super::object::{Pod, TaskOwner, Volume};
@@ -23,6 +24,7 @@ use crate::user_key::UserKey;
 pub(crate) struct Cache {
     state: RwLock<CacheState>,
     queue_changed: Notify,
+    groups_changed: Notify,
 }
 
 /// The number of objects in the cache.
@@ -42,6 +44,7 @@ impl Cache {
         Self {
             state: RwLock::new(CacheState::new(namespace, clock, is_queued)),
             queue_changed: Notify::new(),
+            groups_changed: Notify::new(),
         }
     }
 
@@ -73,6 +76,19 @@ impl Cache {
             .into_iter()
             .filter_map(|(_, key)| Some((key.id.to_string(), state.tasks.get(key)?.snapshot.clone()?)))
             .collect()
+    }
+
+    /// The visible tasks of a group of this user, in the order of the group.
+    pub(crate) fn group(&self, user: &UserName, id: &str) -> Vec<(String, Arc<TaskSnapshot>)> {
+        let Some(id) = Id::new(id) else { return Vec::new() };
+        let user = UserKey::of(user);
+        let mut tasks = self.select_group(&GroupKey { id, user }, |key, task| {
+            let index = task.owner()?.group.as_ref()?.index;
+            task.listed?;
+            Some((index, key.id.to_string(), task.snapshot.clone()?))
+        });
+        tasks.sort_by(|left, right| (left.0, &left.1).cmp(&(right.0, &right.1)));
+        tasks.into_iter().map(|(_, id, snapshot)| (id, snapshot)).collect()
     }
 
     /// The volumes of one user, or of all users, oldest first.
@@ -159,7 +175,7 @@ impl Cache {
         let entries = state.tasks.iter().map(|(key, task)| CacheEntry {
             key,
             task,
-            warnings: &state.warnings,
+            state: &state,
         });
         entries.flat_map(pick).collect()
     }
@@ -189,6 +205,30 @@ impl Cache {
             }
         }
         taken
+    }
+
+    /// Waits until a group of [`Self::take_changed_groups`] has changed.
+    pub(crate) async fn groups_changed(&self) {
+        self.groups_changed.notified().await;
+    }
+
+    /// Takes the groups that changed.
+    pub(crate) fn take_changed_groups(&self) -> BTreeSet<GroupKey> {
+        std::mem::take(&mut self.write().changed_groups)
+    }
+
+    /// Marks a group as changed.
+    pub(crate) fn requeue_group(&self, group: GroupKey) {
+        self.write().changed_groups.insert(group);
+        self.groups_changed.notify_one();
+    }
+
+    /// What `pick` finds in the visible tasks of a group.
+    pub(crate) fn select_group<T>(&self, group: &GroupKey, pick: impl Fn(&Arc<TaskKey>, &Task) -> Option<T>) -> Vec<T> {
+        let state = self.read();
+        let tasks = state.by_group.get(group).into_iter().flatten();
+        let tasks = tasks.filter_map(|key| state.tasks.get_key_value(key));
+        tasks.filter_map(|(key, task)| pick(key, task)).collect()
     }
 
     /// Sets the error that keeps the server from moving a task on, which no Kubernetes object shows; `None` clears it.
@@ -281,6 +321,9 @@ impl Cache {
         state.change(change);
         if !state.queue.is_empty() {
             self.queue_changed.notify_one();
+        }
+        if !state.changed_groups.is_empty() {
+            self.groups_changed.notify_one();
         }
     }
 

@@ -28,6 +28,8 @@ pub struct Turn {
 /// How far an attempt has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
+    /// The group of the task has not started it yet, and its Jobs are suspended.
+    Held,
     /// No node may begin yet.
     Waiting,
     /// The nodes may begin. From now on the attempt ends only by finishing, failing, exceeding a deadline, or being
@@ -63,6 +65,7 @@ impl fmt::Display for Turn {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} ", self.attempt)?;
         match self.stage {
+            Stage::Held => formatter.write_str("held"),
             Stage::Waiting => formatter.write_str("waiting"),
             Stage::Started => formatter.write_str("begun"),
             Stage::Preempted { times, at } => write!(formatter, "gave-way {times} {}", task::time::format(at)),
@@ -80,6 +83,7 @@ impl FromStr for Turn {
         let number = |text: &str| text.parse().ok().filter(|number| (1..=MAX_NUMBER).contains(number));
         let words: Vec<&str> = text.splitn(5, ' ').collect();
         let (attempt, stage) = match words.as_slice() {
+            [attempt, "held"] => (attempt, Stage::Held),
             [attempt, "waiting"] => (attempt, Stage::Waiting),
             [attempt, "begun"] => (attempt, Stage::Started),
             [attempt, "unplaced"] => (attempt, Stage::ProvisionTimedOut),
@@ -106,12 +110,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_turn_is_read_as_it_was_written(attempt in 1_u32..1_000_000, times in 1_u32..100, which in 0..5, second in 0_i64..2_000_000_000) {
+        fn a_turn_is_read_as_it_was_written(attempt in 1_u32..1_000_000, times in 1_u32..100, which in 0..6, second in 0_i64..2_000_000_000) {
             let stage = match which {
                 0 => Stage::Waiting,
                 1 => Stage::Started,
                 2 => Stage::ProvisionTimedOut,
                 3 => Stage::Cancelled,
+                4 => Stage::Held,
                 _ => Stage::Preempted { times, at: Timestamp::from_second(second).unwrap() },
             };
             let turn = Turn { attempt, stage };

@@ -4,12 +4,14 @@ use jiff::Timestamp;
 use task::TaskState;
 
 use super::task::ManagedTask;
-use crate::cache::{EndCause, Gang, Gate, Job, JobEnd, Phase, Pod, Stage, has_completed};
+use crate::cache::{EndCause, Gang, Gate, HeldJob, Job, JobEnd, Phase, Pod, Stage, has_completed};
 use crate::kubernetes::ObjectRef;
 
 /// A step toward the desired state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
+    /// Start the Jobs of a task whose group has released it.
+    StartJobs { jobs: Vec<(ObjectRef, HeldJob)> },
     /// Open the start gate: all nodes run, so publish every address to these pods, each with its deadline in seconds.
     OpenStartGate {
         pods: Vec<(ObjectRef, Option<i64>)>,
@@ -22,6 +24,8 @@ pub(crate) enum Action {
     EndNodes {
         pods: Vec<ObjectRef>,
         jobs: Vec<ObjectRef>,
+        /// Jobs that wait for their group. Kubernetes only ends a Job that is not suspended.
+        held: Vec<ObjectRef>,
         because_of: EndCause,
     },
     /// Terminate the injected containers of pods whose task container has ended. Records the exit code first, because
@@ -51,7 +55,8 @@ impl Action {
         match self {
             Self::OpenStartGate { .. } => Some(Gate::Start),
             Self::OpenRunGate { .. } => Some(Gate::Run),
-            Self::EndNodes { .. }
+            Self::StartJobs { .. }
+            | Self::EndNodes { .. }
             | Self::EndLeftoverContainers { .. }
             | Self::DeleteJobs { .. }
             | Self::CreateAttempt { .. } => None,
@@ -83,6 +88,16 @@ fn steps(task: &ManagedTask, now: Timestamp) -> Vec<Action> {
     if task.is_cancelled() {
         return end_all(task, EndCause::Cancelled);
     }
+    let held: Vec<(ObjectRef, HeldJob)> = task.nodes.iter().filter_map(|(job, _)| held(job)).collect();
+    if !held.is_empty() {
+        // `group` decides when a task starts, and records it in the turn.
+        let is_held = task.turn().stage == Stage::Held;
+        return if is_held {
+            Vec::new()
+        } else {
+            vec![Action::StartJobs { jobs: held }]
+        };
+    }
     if let Some(next) = next_attempt(task) {
         return vec![next];
     }
@@ -102,6 +117,11 @@ fn steps(task: &ManagedTask, now: Timestamp) -> Vec<Action> {
     open_gate(task, now).into_iter().collect()
 }
 
+fn held(job: &Job) -> Option<(ObjectRef, HeldJob)> {
+    let held = job.held.as_ref().filter(|_| !job.is_over())?;
+    Some((job.object_ref(), HeldJob::clone(held)))
+}
+
 fn leftover_containers((job, pod): &(Job, Option<Pod>)) -> Option<LeftoverContainers> {
     let pod = pod
         .as_ref()
@@ -116,7 +136,7 @@ fn leftover_containers((job, pod): &(Job, Option<Pod>)) -> Option<LeftoverContai
 
 /// Ends every unfinished node.
 pub(crate) fn end_all(task: &ManagedTask, because_of: EndCause) -> Vec<Action> {
-    let (mut pods, mut jobs) = (Vec::new(), Vec::new());
+    let (mut pods, mut jobs, mut held) = (Vec::new(), Vec::new(), Vec::new());
     for (job, pod) in &task.nodes {
         if job.is_over() || job.ended_because_of.is_some() {
             continue;
@@ -124,11 +144,17 @@ pub(crate) fn end_all(task: &ManagedTask, because_of: EndCause) -> Vec<Action> {
         match pod {
             Some(pod) if matches!(pod.phase, Phase::Ended(_)) || pod.ended_because_of.is_some() => {}
             Some(pod) if pod.node_name.is_some() => pods.push(pod.object_ref()),
+            None if job.held.is_some() => held.push(job.object_ref()),
             _ => jobs.push(job.object_ref()),
         }
     }
-    let is_nothing = pods.is_empty() && jobs.is_empty();
-    let end = Action::EndNodes { pods, jobs, because_of };
+    let is_nothing = pods.is_empty() && jobs.is_empty() && held.is_empty();
+    let end = Action::EndNodes {
+        pods,
+        jobs,
+        held,
+        because_of,
+    };
     if is_nothing { Vec::new() } else { vec![end] }
 }
 

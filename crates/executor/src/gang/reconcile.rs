@@ -16,7 +16,7 @@ use super::step_timers::StepTimers;
 use super::take_turn::take_turn;
 use super::task::ManagedTask;
 use crate::backoff::Backoff;
-use crate::cache::{Cache, EndCause, Job, Stage, TaskKey, Turn};
+use crate::cache::{Cache, EndCause, HeldJob, Job, Stage, TaskKey, Turn};
 use crate::controller::ControllerContext;
 use crate::error::Error;
 use crate::kubernetes::{self, ApiClient, ObjectRef};
@@ -170,7 +170,8 @@ fn required_turn(task: &ManagedTask, action: &Action) -> Option<Turn> {
             attempt: *attempt,
             stage: Stage::Waiting,
         }),
-        Action::CreateAttempt { .. }
+        Action::StartJobs { .. }
+        | Action::CreateAttempt { .. }
         | Action::EndNodes { .. }
         | Action::EndLeftoverContainers { .. }
         | Action::DeleteJobs { .. } => None,
@@ -220,7 +221,16 @@ pub(super) async fn apply(client: &ApiClient, cache: &Cache, action: Action) -> 
             let change = json!({"metadata": {"annotations": {labels::RUN: labels::TRUE}}});
             patch_pods(client, cache, "start `run` on the nodes", patches_for(pods, &change)).await
         }
-        Action::EndNodes { pods, jobs, because_of } => {
+        Action::StartJobs { jobs } => {
+            let start = |(job, held): (ObjectRef, HeldJob)| ObjectPatch::of(job, held.start());
+            patch_jobs(client, cache, "start the task", jobs.into_iter().map(start).collect()).await
+        }
+        Action::EndNodes {
+            pods,
+            jobs,
+            held,
+            because_of,
+        } => {
             let change = json!({
                 "metadata": {"annotations": {labels::ENDED_BECAUSE_OF: because_of.to_string()}},
                 "spec": {"activeDeadlineSeconds": 1},
@@ -230,11 +240,17 @@ pub(super) async fn apply(client: &ApiClient, cache: &Cache, action: Action) -> 
                 // A queue may still admit a suspended Job, which then must not create pods.
                 job_change["spec"]["parallelism"] = json!(0);
             }
+            let mut held_change = job_change.clone();
+            held_change["metadata"]["annotations"][labels::HELD] = json!(null);
+            held_change["spec"]["suspend"] = json!(false);
+            held_change["spec"]["parallelism"] = json!(0);
+            let mut job_patches = patches_for(jobs, &job_change);
+            job_patches.extend(patches_for(held, &held_change));
             // The kubelet sends SIGTERM to a pod that exceeds its deadline, and keeps its log. Deleting the pod would
             // lose it.
             let (pods, jobs) = tokio::join!(
                 patch_pods(client, cache, "terminate a node", patches_for(pods, &change)),
-                patch_jobs(client, cache, "terminate a node", patches_for(jobs, &job_change)),
+                patch_jobs(client, cache, "terminate a node", job_patches),
             );
             pods.and(jobs)
         }

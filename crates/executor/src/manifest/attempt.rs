@@ -31,6 +31,7 @@ pub fn next_attempt(job: Job, attempt: u32, restarts: u32) -> Option<Job> {
     let num_nodes = annotations.get(labels::NUM_NODES)?.parse().ok()?;
     for annotation in [
         labels::ENDED_BECAUSE_OF,
+        labels::HELD,
         labels::GAVE_WAY_AT,
         labels::GAVE_WAY,
         labels::PROVISION_TIMED_OUT,

@@ -77,6 +77,12 @@ pub(super) fn variables(submission: &Submission, rank: u32) -> Vec<EnvVar> {
         variable("SKYPILOT_SETUP_NODE_RANK", rank),
         variable("SKYPILOT_SETUP_NUM_GPUS_PER_NODE", gpus),
     ];
+    let task_ids = submission.group.as_ref().map(|group| &*group.task_ids);
+    ours.extend(
+        task_ids
+            .filter(|ids| !ids.is_empty())
+            .map(|ids| variable("SKYPILOT_TASK_IDS", ids.to_owned())),
+    );
     if definition.num_nodes == 1 {
         ours.extend(["SKYPILOT_NODE_IPS", "SKYPILOT_SETUP_NODE_IPS"].map(pod_ip_variable));
         // The script exports them on several nodes. `RANK` and `WORLD_SIZE` are left out: with one node, some libraries

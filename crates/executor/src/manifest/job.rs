@@ -38,6 +38,11 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
     metadata.labels = Some(labels.clone());
     let annotations = metadata.annotations.get_or_insert_default();
     annotations.extend(policy_annotations(submission).map(|(name, value)| (name.to_owned(), value)));
+    let held = queue::held_job(submission);
+    annotations.extend(
+        held.as_ref()
+            .map(|held| (labels::HELD.to_owned(), held.to_annotation())),
+    );
     metadata
         .labels
         .get_or_insert_default()
@@ -58,6 +63,7 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
         metadata,
         spec: Some(JobSpec {
             backoff_limit: Some(0),
+            suspend: held.map(|_| true),
             ttl_seconds_after_finished: ttl,
             template,
             ..JobSpec::default()

@@ -23,7 +23,7 @@ pub use owner::owner;
 pub use script::{SCRIPT_DIR, SCRIPT_KEY, Script, script};
 pub use secrets::{redacted, secrets};
 pub use service::service;
-pub use submission::Submission;
+pub use submission::{Submission, SubmissionGroup};
 pub use volume::claim;
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::script::{SCRIPT_KEY, Script, script};
 use super::submission::Submission;
-use crate::cache::Turn;
+use crate::cache::{Stage, Turn};
 use crate::kubernetes::ConfigMap;
 use crate::labels;
 
@@ -18,8 +18,16 @@ pub fn owner(submission: &Submission, deadline: Timestamp) -> ConfigMap {
     metadata.annotations.get_or_insert_default().extend([
         (labels::SUBMIT_DEADLINE.to_owned(), task::time::format(deadline)),
         (labels::TRY.to_owned(), submission.try_token.clone()),
-        (labels::TURN.to_owned(), Turn::FIRST.to_string()),
     ]);
+    let annotations = metadata.annotations.get_or_insert_default();
+    let turn = match &submission.group {
+        Some(group) => {
+            annotations.insert(labels::GROUP.to_owned(), group.member.to_annotation());
+            Turn::FIRST.at(Stage::Held)
+        }
+        None => Turn::FIRST,
+    };
+    annotations.insert(labels::TURN.to_owned(), turn.to_string());
     let data = match script(&submission.definition) {
         Script::Argument(_) => None,
         Script::File(text) => Some(BTreeMap::from([(SCRIPT_KEY.to_owned(), text)])),

@@ -3,15 +3,29 @@
 use std::collections::BTreeMap;
 
 use super::submission::Submission;
+use crate::cache::HeldJob;
 use crate::kubernetes::ObjectMeta;
 use crate::labels;
 
-/// The queue labels for the Job of a task with one node. Kueue suspends the Job until it is admitted.
+/// The queue labels for the Job of a task with one node. Kueue suspends the Job until it is admitted. A Job that waits
+/// for its group gets them later.
 pub(super) fn job_labels(submission: &Submission) -> Vec<(String, String)> {
     match submission.queue() {
-        Some(queue) if submission.definition.num_nodes == 1 => queue_labels(submission, queue),
+        Some(queue) if submission.definition.num_nodes == 1 && submission.group.is_none() => {
+            queue_labels(submission, queue)
+        }
         Some(_) | None => Vec::new(),
     }
+}
+
+/// What the Job of a task in a group waits to enter.
+pub(super) fn held_job(submission: &Submission) -> Option<HeldJob> {
+    submission.group.as_ref()?;
+    let queue = submission.queue().filter(|_| submission.definition.num_nodes == 1);
+    Some(HeldJob {
+        queue: queue.map(str::to_owned),
+        priority: queue.and(submission.definition.resources.priority_class.clone()),
+    })
 }
 
 fn queue_labels(submission: &Submission, queue: &str) -> Vec<(String, String)> {

@@ -1,13 +1,14 @@
 //! One submission of a task.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use task::{Id, Name, Recovery, TaskDefinition, UserName};
 
 use super::script::{Script, script};
-use crate::cache::TaskOwner;
+use crate::cache::{GroupMember, TaskOwner};
 use crate::fingerprint::Fingerprint;
 use crate::kubernetes::ObjectMeta;
 use crate::labels;
@@ -44,6 +45,17 @@ pub struct Submission {
     pub defaults: Defaults,
     /// Settings for its pods.
     pub pods: PodSettings,
+    /// The group that it belongs to.
+    pub group: Option<SubmissionGroup>,
+}
+
+/// What a task knows of its group.
+#[derive(Debug, Clone)]
+pub struct SubmissionGroup {
+    /// Its place in the group.
+    pub member: GroupMember,
+    /// SkyPilot's IDs of all tasks of a pipeline, one per line; empty in a sweep, which may be large.
+    pub task_ids: Arc<str>,
 }
 
 impl Submission {
@@ -145,13 +157,16 @@ impl Submission {
     }
 
     pub(super) fn labels(&self) -> BTreeMap<String, String> {
-        BTreeMap::from([
+        let group = self.group.as_ref().map(|group| group.member.group_id.to_string());
+        let mut labels = BTreeMap::from([
             (labels::TASK.to_owned(), labels::TRUE.to_owned()),
             (labels::TASK_ID.to_owned(), self.id.to_string()),
             (labels::TASK_NAME.to_owned(), self.name.label_value()),
             (labels::USERNAME.to_owned(), user_key::username_label(&self.user)),
             (labels::USER.to_owned(), user_key::user_label(&self.user)),
-        ])
+        ]);
+        labels.extend(group.map(|id| (labels::GROUP_ID.to_owned(), id)));
+        labels
     }
 
     pub(super) fn annotations(&self) -> BTreeMap<String, String> {

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use task::{Id, Name, Recovery, TaskDefinition, UserName, VolumeDefinition};
+use task::{Execution, Id, Name, Recovery, TaskDefinition, UserName, VolumeDefinition};
 
-use super::{Submission, claim, environment, job, next_attempt, owner, service};
+use super::{Submission, SubmissionGroup, claim, environment, job, next_attempt, owner, service};
 
+use crate::cache::GroupMember;
 use crate::fingerprint::Fingerprint;
 use crate::kubernetes::Job;
 use crate::placement::Placement;
@@ -38,7 +39,60 @@ fn submission(body: &Value) -> Submission {
         fingerprint,
         defaults: Defaults::default(),
         pods: PodSettings::default(),
+        group: None,
     }
+}
+
+fn in_pipeline(body: &Value) -> Submission {
+    let member = GroupMember::example(1, 3, Execution::Serial);
+    Submission {
+        token: member.token_of(1),
+        group: Some(SubmissionGroup {
+            member,
+            task_ids: "first\nsecond\nthird".into(),
+        }),
+        ..submission(body)
+    }
+}
+
+#[test]
+fn a_task_of_a_group_is_created_suspended() {
+    let task = in_pipeline(&json!({"run": "echo hi"}));
+    let job = job(&task, 0, None);
+    let spec = job.spec.as_ref().unwrap();
+    assert_eq!(spec.suspend, Some(true));
+    assert_eq!(job.metadata.annotations.as_ref().unwrap()["k8s-cli/held"], "{}");
+    assert_eq!(job.metadata.labels.as_ref().unwrap()["k8s-cli/group-id"], "group000");
+    let pod = spec.template.spec.as_ref().unwrap();
+    let ids = pod.containers[0]
+        .env
+        .iter()
+        .flatten()
+        .find(|variable| variable.name == "SKYPILOT_TASK_IDS");
+    assert_eq!(ids.unwrap().value.as_deref(), Some("first\nsecond\nthird"));
+    insta::assert_yaml_snapshot!(owner(&task, Timestamp::UNIX_EPOCH));
+    let next = next_attempt(job, 2, 0).unwrap();
+    assert_eq!(next.spec.unwrap().suspend, None, "a retry follows a start");
+    assert!(!next.metadata.annotations.unwrap().contains_key("k8s-cli/held"));
+}
+
+#[test]
+fn a_task_of_a_group_enters_its_queue_when_it_starts() {
+    let queue = json!({"kubernetes": {"kueue": {"local_queue_name": "gpus"}}});
+    let task = in_pipeline(&json!({"run": "true", "config": queue}));
+    let job = job(&task, 0, None);
+    let is_queued = |job: &Job| {
+        job.metadata
+            .labels
+            .as_ref()
+            .unwrap()
+            .contains_key("kueue.x-k8s.io/queue-name")
+    };
+    assert!(!is_queued(&job), "Kueue would admit it");
+    assert_eq!(job.metadata.annotations.unwrap()["k8s-cli/held"], r#"{"queue":"gpus"}"#);
+    let several = in_pipeline(&json!({"run": "true", "num_nodes": 2, "config": queue}));
+    let held = super::job(&several, 0, None).metadata.annotations.unwrap()["k8s-cli/held"].clone();
+    assert_eq!(held, "{}", "the pods of a gang enter the queue, which do not exist yet");
 }
 
 #[test]

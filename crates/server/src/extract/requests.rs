@@ -7,7 +7,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use executor::LogOptions;
 use http::request::Parts;
 use serde_json::Value;
-use task::{ErrorDetail, TaskDefinition, UserName, VolumeDefinition};
+use task::{ErrorDetail, GroupDefinition, TaskDefinition, UserName, VolumeDefinition};
 
 use super::body::{is_large, parse_body, receive_body};
 use super::headers;
@@ -40,6 +40,14 @@ pub(crate) struct LogRequest {
 pub(crate) struct SubmitTask {
     pub request: executor::SubmitRequest,
     /// Whether to validate the task only.
+    pub dry_run: bool,
+    pub requester: Requester,
+}
+
+/// A request to submit a group of tasks.
+pub(crate) struct SubmitGroup {
+    pub request: executor::GroupRequest,
+    /// Whether to validate the tasks only.
     pub dry_run: bool,
     pub requester: Requester,
 }
@@ -114,22 +122,68 @@ impl FromRequest<AppState> for SubmitTask {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &AppState) -> Result<Self, ApiError> {
+        let max_nodes = app.max_nodes;
+        let parse = move |body: &Value| TaskDefinition::parse(body, max_nodes);
+        let submit = Submit::from_request(request, app, parse).await?;
+        let request = executor::SubmitRequest {
+            user: submit.user,
+            definition: submit.definition,
+            idempotency_key: submit.idempotency_key,
+        };
+        Ok(Self {
+            request,
+            dry_run: submit.dry_run,
+            requester: submit.requester,
+        })
+    }
+}
+
+impl FromRequest<AppState> for SubmitGroup {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &AppState) -> Result<Self, ApiError> {
+        let max_nodes = app.max_nodes;
+        let parse = move |body: &Value| GroupDefinition::parse(body, max_nodes);
+        let submit = Submit::from_request(request, app, parse).await?;
+        let request = executor::GroupRequest {
+            user: submit.user,
+            definition: submit.definition,
+            idempotency_key: submit.idempotency_key,
+        };
+        Ok(Self {
+            request,
+            dry_run: submit.dry_run,
+            requester: submit.requester,
+        })
+    }
+}
+
+/// The parts of a request to submit a definition of type `T`.
+struct Submit<T> {
+    user: UserName,
+    definition: T,
+    idempotency_key: Option<String>,
+    dry_run: bool,
+    requester: Requester,
+}
+
+impl<T: Send + 'static> Submit<T> {
+    async fn from_request(
+        request: Request,
+        app: &AppState,
+        parse: impl FnOnce(&Value) -> Result<T, Vec<ErrorDetail>> + Send + 'static,
+    ) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
         let mut errors = Vec::new();
         let dry_run = QueryParams::from_uri(&parts.uri).flag("dry_run", false, &mut errors);
         let user = headers::user(&parts.headers, &mut errors);
         let idempotency_key = headers::idempotency_key(&parts.headers, &mut errors);
-        let max_nodes = app.max_nodes;
-        let parse = move |body: &Value| TaskDefinition::parse(body, max_nodes);
         let requester = requester_of(&parts, user.as_ref());
         let definition = read_definition(app, &parts, &requester, body, &mut errors, parse).await?;
-        let request = user.zip(definition).map(|(user, definition)| executor::SubmitRequest {
+        let submit = user.zip(definition).map(|(user, definition)| Self {
             user,
             definition,
             idempotency_key,
-        });
-        let submit = request.map(|request| Self {
-            request,
             dry_run,
             requester,
         });

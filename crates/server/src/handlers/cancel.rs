@@ -14,7 +14,7 @@ use crate::extract::{AuthUser, ListScope, ResourceId};
 /// Always `cancelled`.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum CancelledStatus {
+pub(super) enum CancelledStatus {
     Cancelled,
 }
 

@@ -49,7 +49,7 @@ pub(crate) struct TaskDryRunResponse {
 /// Always `submitted`.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum SubmittedStatus {
+pub(super) enum SubmittedStatus {
     Submitted,
 }
 
@@ -63,7 +63,7 @@ enum DryRunStatus {
 /// Always `stopped`.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum StoppedStatus {
+pub(super) enum StoppedStatus {
     Stopped,
 }
 
@@ -175,27 +175,33 @@ pub(crate) async fn submit_task(State(app): State<AppState>, submit: SubmitTask)
 async fn dry_run_task(app: &AppState, request: executor::SubmitRequest) -> ApiResult<Response> {
     let (user, mut warnings) = (request.user.clone(), request.definition.warnings.clone());
     let checked = app.executor.dry_run(request).await;
+    let checked = checked.map_err(|source| ApiError::executor("submit task", &user, source))?;
+    let body = dry_run_response(checked, &mut warnings);
+    Ok(with_warnings(&warnings, SubmitResponse::DryRun(body)))
+}
+
+/// The response to a dry run; adds its warnings to `warnings`.
+pub(super) fn dry_run_response(checked: DryRun, warnings: &mut Vec<String>) -> TaskDryRunResponse {
     let DryRun {
         objects,
         left_out,
         warnings: placement_warnings,
-    } = checked.map_err(|source| ApiError::executor("submit task", &user, source))?;
+    } = checked;
     warnings.extend(placement_warnings);
     if left_out > 0 {
         warnings.push(format!(
             "the Jobs of {left_out} more nodes are omitted; they differ only in their rank"
         ));
     }
-    let body = SubmitResponse::DryRun(TaskDryRunResponse {
+    TaskDryRunResponse {
         status: DryRunStatus::DryRun,
         message: "Dry run: nothing was created".to_owned(),
         manifests: objects,
-    });
-    Ok(with_warnings(&warnings, body))
+    }
 }
 
 /// A response with a `Warning` header per warning.
-fn with_warnings(warnings: &[String], body: SubmitResponse) -> Response {
+pub(super) fn with_warnings(warnings: &[String], body: impl Serialize) -> Response {
     let warnings: Vec<(HeaderName, HeaderValue)> = warnings.iter().filter_map(|text| warning_header(text)).collect();
     (AppendHeaders(warnings), Json(body)).into_response()
 }

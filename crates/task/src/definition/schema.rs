@@ -13,6 +13,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::config::{MAX_PROVISION_TIMEOUT_SECONDS, MAX_QUEUE_LENGTH, QUEUE_PATTERN};
 use super::envs::{MAX_VARIABLE_BYTES, MAX_VARIABLE_NAME_BYTES, MAX_VARIABLES, VARIABLE_NAME_PATTERN};
 use super::file_mounts::MAX_FILE_MOUNTS;
+use super::group_definition::{GroupDefinition, MAX_GROUP_NODES, MAX_GROUP_TASKS, MAX_SERIAL_TASKS};
 use super::keys::{self, Section, Support};
 use super::metadata::{
     KEY_PATTERN, LABEL_VALUE_PATTERN, MAX_ANNOTATION_BYTES, MAX_ENTRIES, MAX_KEY_LENGTH, MAX_NAME_BYTES,
@@ -46,6 +47,23 @@ impl ToSchema for TaskDefinition {
             ("CustomMetadata", custom_metadata_schema()),
         ];
         schemas.extend(parts.map(|(name, schema)| (name.to_owned(), into_schema(schema))));
+    }
+}
+
+impl PartialSchema for GroupDefinition {
+    fn schema() -> RefOr<Schema> {
+        into_schema(group_schema())
+    }
+}
+
+impl ToSchema for GroupDefinition {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("GroupDefinition")
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((TaskDefinition::name().into_owned(), TaskDefinition::schema()));
+        TaskDefinition::schemas(schemas);
     }
 }
 
@@ -372,6 +390,42 @@ fn resources_schema() -> Value {
         },
     });
     with_ignored_keys(schema, &keys::RESOURCES)
+}
+
+fn group_schema() -> Value {
+    json!({
+        "type": "object",
+        "description": "A group of tasks that are submitted together: a pipeline, whose tasks run one after the other, \
+            or a sweep, whose tasks run side by side.",
+        "required": ["tasks"],
+        "additionalProperties": false,
+        "properties": {
+            "name": name_schema("Name of the group. Defaults to `group-{group_id}`."),
+            "execution": {
+                "type": "string",
+                "enum": ["serial", "parallel"],
+                "description": "`serial` runs the tasks one after the other; the first failure cancels those after it. \
+                    `parallel`, the default, runs them side by side.",
+            },
+            "max_parallel": {
+                "type": "integer",
+                "description": "How many tasks of a parallel group run at the same time. Defaults to all.",
+                "minimum": 1,
+                "maximum": u32::MAX,
+            },
+            "tasks": {
+                "type": "array",
+                "description": format!(
+                    "The tasks, in order. A serial group has at most {MAX_SERIAL_TASKS}. Together, they have at most \
+                     {MAX_GROUP_NODES} nodes."
+                ),
+                "minItems": 1,
+                "maxItems": MAX_GROUP_TASKS,
+                "items": {"$ref": "#/components/schemas/TaskDefinition"},
+            },
+        },
+        "examples": [{"name": "steps", "execution": "serial", "tasks": [{"run": "./prepare"}, {"run": "./train"}]}],
+    })
 }
 
 fn volume_schema() -> Value {

@@ -159,9 +159,15 @@ fn hide(value: &mut Value) {
     }
 }
 
-/// Whether the name of a key, or a text with keys in it, sounds like that of a secret.
+/// The minimum similarity (Jaro-Winkler, 0 to 1) of a misspelled key to `secrets`.
+const MISSPELLED_SIMILARITY: f64 = 0.85;
+
+/// Whether the name of a key, or a text with keys in it, sounds like that of a secret, perhaps misspelled.
 fn is_secret_key(key: &str) -> bool {
-    key.to_ascii_lowercase().contains("secret") || REGISTRY_VARIABLES.iter().any(|name| key.contains(name))
+    let key_lowercase = key.to_ascii_lowercase();
+    key_lowercase.contains("secret")
+        || REGISTRY_VARIABLES.iter().any(|name| key.contains(name))
+        || key.len() <= 2 * "secrets".len() && strsim::jaro_winkler(&key_lowercase, "secrets") >= MISSPELLED_SIMILARITY
 }
 
 /// Parses the redacted `value` of `secrets`, with the values from `secrets`.

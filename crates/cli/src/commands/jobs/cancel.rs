@@ -8,18 +8,19 @@ use crate::commands::remove::{confirm, remove_each};
 use crate::context::Context;
 use crate::error::Result;
 use crate::output::{plural, print, print_message};
-use crate::resources::{Ambiguity, find_all, list};
+use crate::resources::{Ambiguity, Target, find_targets, list};
 
 pub(crate) async fn run(context: &Context, args: CancelArgs) -> Result<()> {
     if args.all {
         return cancel_all(context, args.all_users, args.yes).await;
     }
     let names: Vec<String> = args.tasks.into_iter().chain(args.name).collect();
-    let tasks = find_all::<TaskStatus>(&context.client, &names, args.ignore_not_found, Ambiguity::IsAnError).await?;
-    let ids: Vec<&str> = tasks.iter().map(|task| task.item.task_id.as_str()).collect();
+    let targets = find_targets(&context.client, &names, args.ignore_not_found, Ambiguity::IsAnError).await?;
+    let ids: Vec<&str> = targets.iter().map(Target::id).collect();
     let cancel = async |id: &str| {
-        let path = format!("/tasks/{id}/cancel");
-        context.client.post::<RemoveResponse>(&path).await
+        let target = targets.iter().find(|target| target.id() == id);
+        let path = target.map(Target::path).unwrap_or_default();
+        context.client.post::<RemoveResponse>(&format!("{path}/cancel")).await
     };
     remove_each("task", "canceled", &ids, cancel).await
 }

@@ -1,6 +1,7 @@
 //! `k8s-cli jobs`.
 
 mod cancel;
+mod group;
 mod list;
 mod logs;
 mod outcome;

@@ -42,25 +42,42 @@ pub(crate) async fn follow_to_end(
     options: &LogOptions,
     policy: ExitCodePolicy,
 ) -> Result<()> {
-    let id = &task.task_id;
-    let end = tokio::select! {
-        end = follow_log(&context.client, task, options, context.terminal) => end?,
+    let end = follow(context, task, options, ("task", &task.task_id)).await?;
+    report_end(&end, &task.task_id, options.node, policy)
+}
+
+/// Follows a log to its end or until Ctrl-C, which then says how to go on with `kind` `id`.
+pub(super) async fn follow(
+    context: &Context,
+    task: &TaskStatus,
+    options: &LogOptions,
+    (kind, id): (&str, &str),
+) -> Result<LogEnd> {
+    tokio::select! {
+        end = follow_log(&context.client, task, options, context.terminal) => end,
         interrupted = tokio::signal::ctrl_c() => {
             interrupted?;
             if std::io::stderr().is_terminal() {
                 // End the line on which the terminal shows `^C`.
                 print_message("");
             }
-            print_message(&format!("task {id} is still running; follow it with `k8s-cli jobs logs {id}`, or cancel it with `k8s-cli jobs cancel {id}`"));
-            return Err(Error::Interrupted);
+            print_message(&format!("{kind} {id} is still running; follow it with `k8s-cli jobs logs {id}`, or cancel it with `k8s-cli jobs cancel {id}`"));
+            Err(Error::Interrupted)
         }
-    };
+    }
+}
+
+/// Reports how a task ended.
+///
+/// # Errors
+/// [`Error::TaskFailed`] if the task did not succeed and `policy` asks for that in the exit code.
+pub(super) fn report_end(end: &LogEnd, id: &str, node: Option<u32>, policy: ExitCodePolicy) -> Result<()> {
     match end {
         LogEnd::Finished(task) => {
-            print_message(&summary(&task));
-            match (policy, exit_code(&task, options.node)) {
+            print_message(&summary(task));
+            match (policy, exit_code(task, node)) {
                 (ExitCodePolicy::IgnoreOutcome, _) | (_, 0) => Ok(()),
-                (ExitCodePolicy::FailureCode, _) if is_cancelled(&task) => Err(Error::TaskFailed(STOPPED_EXIT_CODE)),
+                (ExitCodePolicy::FailureCode, _) if is_cancelled(task) => Err(Error::TaskFailed(STOPPED_EXIT_CODE)),
                 (ExitCodePolicy::FailureCode, _) => Err(Error::TaskFailed(FAILED_EXIT_CODE)),
                 (ExitCodePolicy::TaskCode, code) => Err(Error::TaskFailed(code)),
             }

@@ -8,25 +8,24 @@ use crate::commands::remove::{confirm, remove_each};
 use crate::context::Context;
 use crate::error::Result;
 use crate::output::{plural, print, print_message};
-use crate::resources::{Ambiguity, find_all, list};
+use crate::resources::{Ambiguity, Target, find_targets, list};
 
 pub(crate) async fn run(context: &Context, args: StopArgs) -> Result<()> {
     if args.all {
         return stop_all(context, args.all_users, args.yes).await;
     }
-    let tasks = find_all::<TaskStatus>(
+    let targets = find_targets(
         &context.client,
         &args.tasks,
         args.ignore_not_found,
         Ambiguity::IsAnError,
     )
     .await?;
-    let ids: Vec<&str> = tasks.iter().map(|task| task.item.task_id.as_str()).collect();
+    let ids: Vec<&str> = targets.iter().map(Target::id).collect();
     let stop = async |id: &str| {
-        context
-            .client
-            .post::<RemoveResponse>(&format!("/tasks/{id}/stop"))
-            .await
+        let target = targets.iter().find(|target| target.id() == id);
+        let path = target.map(Target::path).unwrap_or_default();
+        context.client.post::<RemoveResponse>(&format!("{path}/stop")).await
     };
     remove_each("task", "stopped", &ids, stop).await
 }

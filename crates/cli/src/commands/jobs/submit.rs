@@ -6,15 +6,16 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use task::wire::{BackendKind, ServerVersion, TaskStatus};
 
+use super::group::follow_group;
 use super::outcome::{ExitCodePolicy, follow_to_end};
 use crate::args::{Format, SubmitArgs};
-use crate::client::{DryRunResponse, SubmitResponse};
+use crate::client::{DryRunResponse, GroupSubmitResponse, SubmitResponse};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::logs::LogOptions;
-use crate::output::{self, print, print_message, print_warning};
-use crate::resources::get;
-use crate::task_file::TaskFile;
+use crate::output::{self, plural, print, print_message, print_warning};
+use crate::resources::{get, get_group};
+use crate::task_file::TaskSet;
 
 /// The variables of a shell that say where programs are.
 const SHELL_VARIABLES: [&str; 3] = ["PATH", "VIRTUAL_ENV", "CONDA_PREFIX"];
@@ -30,6 +31,7 @@ pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<()> {
         output,
         idempotency_key,
         overrides,
+        sweep,
         url: _,
         skypilot: _,
         command,
@@ -37,11 +39,11 @@ pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<()> {
     if output.is_some() && !dry_run && !detach {
         return Err(Error::Usage("`--output` requires `--dry-run` or `--detach`".to_owned()));
     }
-    let mut task = match &file {
-        Some(path) => TaskFile::read(path)?,
-        None => TaskFile::from_command(&command)?,
+    let tasks = match &file {
+        Some(path) => TaskSet::read(path)?,
+        None => TaskSet::from_command(&command)?,
     };
-    task.apply(&overrides)?;
+    let mut task = tasks.apply(&overrides, &sweep)?;
     task.validate()?;
     task.warnings().iter().for_each(|warning| print_warning(warning));
     if idempotency_key.is_none() {
@@ -50,15 +52,25 @@ pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<()> {
     }
     let key = idempotency_key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     if dry_run {
-        let body = send(context, &task, "/tasks/submit?dry_run=true", &key).await?;
+        let body = send(context, &task, &format!("{}?dry_run=true", task.path()), &key).await?;
         let response: DryRunResponse = context.client.decode_unescaped(&body)?;
         return print_manifests(&response.manifests, output.unwrap_or(Format::Yaml));
     }
-    let body = send(context, &task, "/tasks/submit", &key).await?;
-    let SubmitResponse { task_id: id } = context.client.decode(&body)?;
+    let body = send(context, &task, task.path(), &key).await?;
+    let (id, submitted) = if task.is_group() {
+        let GroupSubmitResponse { group_id, task_ids } = context.client.decode(&body)?;
+        let count = plural(task_ids.len(), "task");
+        let ids = json!({"group_id": group_id, "task_ids": task_ids});
+        (group_id, (format!("group {{}} submitted: {count}"), ids))
+    } else {
+        let SubmitResponse { task_id } = context.client.decode(&body)?;
+        let ids = json!({"task_id": task_id});
+        (task_id, ("task {} submitted".to_owned(), ids))
+    };
+    let (message, ids) = submitted;
     match output {
-        Some(Format::Json) => return print(&output::json(&json!({"task_id": id}))),
-        Some(Format::Yaml) => return print(&output::yaml(&json!({"task_id": id}))?),
+        Some(Format::Json) => return print(&output::json(&ids)),
+        Some(Format::Yaml) => return print(&output::yaml(&ids)?),
         _ if quiet => return print(&id),
         _ => {}
     }
@@ -67,19 +79,23 @@ pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<()> {
         print_message(&format!("submitted; follow it with `k8s-cli jobs logs {id}`"));
         return Ok(());
     }
-    print_message(&format!("task {id} submitted"));
-    let status = get::<TaskStatus>(&context.client, &id).await?;
+    print_message(&message.replace("{}", &id));
     let policy = match (exit_code, no_exit_code) {
         (true, _) => ExitCodePolicy::TaskCode,
         (_, true) => ExitCodePolicy::IgnoreOutcome,
         _ => ExitCodePolicy::FailureCode,
     };
+    if task.is_group() {
+        let tasks = get_group(&context.client, &id).await?;
+        return follow_group(context, &tasks, &LogOptions::default(), policy).await;
+    }
+    let status = get::<TaskStatus>(&context.client, &id).await?;
     follow_to_end(context, &status.item, &LogOptions::default(), policy).await
 }
 
 /// Lets a task that runs on this machine find the programs that the commands of the submitting shell find, such as those
 /// of a virtual environment. On a cluster, the image has its own.
-async fn use_shell_environment(context: &Context, task: &mut TaskFile) -> Result<()> {
+async fn use_shell_environment(context: &Context, task: &mut TaskSet) -> Result<()> {
     if !context.client.url().is_this_machine() {
         return Ok(());
     }
@@ -97,8 +113,9 @@ async fn use_shell_environment(context: &Context, task: &mut TaskFile) -> Result
 }
 
 /// Sends the task; shows what the server rejects at its place in the task file.
-async fn send(context: &Context, task: &TaskFile, path: &str, key: &str) -> Result<Bytes> {
-    let submit = async || context.client.submit(path, task.body(), key).await;
+async fn send(context: &Context, task: &TaskSet, path: &str, key: &str) -> Result<Bytes> {
+    let body = task.body();
+    let submit = async || context.client.submit(path, &body, key).await;
     let (body, warnings) = match context.with_server(submit).await {
         Err(Error::Invalid { errors, .. }) if errors.iter().all(|error| error.loc.first() == Some(&json!("body"))) => {
             return Err(Error::InvalidTask(task.report(&errors)));

@@ -16,7 +16,7 @@ use crate::args::TopArgs;
 use crate::context::Context;
 use crate::error::Result;
 use crate::output::{Cell, REFRESH_INTERVAL, Table, age, fixed, flexible, node_duration, plural, print, status_cell};
-use crate::resources::{Ambiguity, find_all, list};
+use crate::resources::{Ambiguity, find_all, find_tasks, list};
 
 /// Timeout for fetching last log lines. The view must stay responsive; lines that arrive late are left out.
 const LAST_LINE_TIMEOUT: Duration = Duration::from_millis(800);
@@ -30,7 +30,7 @@ const DEFAULT_HEIGHT: usize = 50;
 pub(crate) async fn run(context: &Context, args: TopArgs) -> Result<()> {
     // A task that is missing now was mistyped, so fail. One that disappears later was stopped, and the view just drops
     // it.
-    let tasks = find_all::<TaskStatus>(&context.client, &args.tasks, false, Ambiguity::TakesNewest).await?;
+    let tasks = find_tasks(&context.client, &args.tasks, Ambiguity::TakesNewest).await?;
     let args = TopArgs {
         tasks: tasks.into_iter().map(|task| task.item.task_id).collect(),
         ..args

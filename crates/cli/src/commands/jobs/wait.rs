@@ -13,7 +13,7 @@ use crate::client::Outage;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::output::print_message;
-use crate::resources::{Ambiguity, find_all, get};
+use crate::resources::{Ambiguity, find_tasks, get};
 
 /// Polling interval: starts short, so that short tasks are reported soon, and doubles up to the maximum, so that
 /// waiting for hours is cheap.
@@ -26,7 +26,7 @@ const MAX_INTERVAL: Duration = Duration::from_secs(1);
 /// [`Error::Incomplete`] if a task can no longer reach the state, [`Error::TimedOut`] on timeout.
 pub(crate) async fn run(context: &Context, args: WaitArgs) -> Result<()> {
     let all = async {
-        let tasks = find_all::<TaskStatus>(&context.client, &args.tasks, false, Ambiguity::TakesNewest).await?;
+        let tasks = find_tasks(&context.client, &args.tasks, Ambiguity::TakesNewest).await?;
         let ids = tasks.iter().map(|task| &task.item.task_id);
         try_join_all(ids.map(|id| wait_for_task(context, id, args.condition, args.quiet))).await
     };

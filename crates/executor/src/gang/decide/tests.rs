@@ -3,7 +3,9 @@ use proptest::prelude::*;
 use task::TaskState;
 
 use super::{Action, ManagedTask};
-use crate::cache::{EndCause, Gang, Gate, Job, JobEnd, Phase, Pod, PodEnd, Reason, Restart, Stage, TaskOwner, Turn};
+use crate::cache::{
+    EndCause, Gang, Gate, HeldJob, Job, JobEnd, Phase, Pod, PodEnd, Reason, Restart, Stage, TaskOwner, Turn,
+};
 use crate::kubernetes::ObjectRef;
 
 fn decide(task: &ManagedTask) -> Vec<Action> {
@@ -170,6 +172,7 @@ fn the_first_failure_ends_all_others_and_is_named() {
     let end = Action::EndNodes {
         pods: vec![name("pod", 2)],
         jobs: vec![name("job", 3), name("job", 4)],
+        held: Vec::new(),
         because_of: EndCause::NodeFailed(1),
     };
     assert_eq!(actions, [end]);
@@ -317,6 +320,42 @@ fn any_node(rank: u32) -> impl Strategy<Value = Option<Pod>> {
     })
 }
 
+/// A task of two nodes that its group has created, and not started or started.
+fn held_by_group(stage: Stage) -> ManagedTask {
+    let mut task = gang(vec![None, None]);
+    for (job, _) in &mut task.nodes {
+        (job.held, job.suspended) = (Some(Box::default()), true);
+    }
+    let turn = Some(Turn { attempt: 1, stage });
+    task.owner = Some(TaskOwner {
+        turn,
+        ..TaskOwner::example()
+    });
+    task
+}
+
+#[test]
+fn a_held_task_starts_once_its_group_has_started_it() {
+    assert_eq!(decide(&held_by_group(Stage::Held)), []);
+    let jobs = [0, 1].map(|rank| {
+        let name = format!("job-{rank}");
+        (ObjectRef::new(&name, &name), HeldJob::default())
+    });
+    assert_eq!(
+        decide(&held_by_group(Stage::Waiting)),
+        [Action::StartJobs { jobs: jobs.to_vec() }]
+    );
+}
+
+#[test]
+fn a_held_task_that_is_canceled_never_starts() {
+    let actions = decide(&held_by_group(Stage::Cancelled));
+    let [Action::EndNodes { pods, jobs, held, .. }] = actions.as_slice() else {
+        panic!("{actions:?}");
+    };
+    assert_eq!((pods.len(), jobs.len(), held.len()), (0, 0, 2));
+}
+
 proptest! {
     /// In any situation, a failure ends every other node and opens no gate. Without a failure, no node is ended, and a
     /// gate opens only if all nodes run.
@@ -359,7 +398,7 @@ proptest! {
             task.nodes[0].0.cancelled = true;
         }
         let ended = decide(&task).into_iter().map(|action| match action {
-            Action::EndNodes { pods, jobs, because_of: EndCause::Cancelled } => pods.len() + jobs.len(),
+            Action::EndNodes { pods, jobs, because_of: EndCause::Cancelled, .. } => pods.len() + jobs.len(),
             other => panic!("{other:?}"),
         });
         prop_assert_eq!(ended.sum::<usize>(), unended);

@@ -5,10 +5,10 @@ use proptest::string::string_regex;
 use serde_json::{Map, Value, json};
 use utoipa::PartialSchema;
 
-use super::{resources_schema, task_schema, volume_schema};
+use super::{group_schema, resources_schema, task_schema, volume_schema};
 use crate::schema_check::Schemas;
 use crate::volume::AccessMode;
-use crate::{ErrorDetail, TaskDefinition, VolumeDefinition};
+use crate::{ErrorDetail, GroupDefinition, TaskDefinition, VolumeDefinition};
 
 static TASK: LazyLock<Schemas> = LazyLock::new(Schemas::of::<TaskDefinition>);
 static VOLUME: LazyLock<Schemas> = LazyLock::new(|| Schemas::of::<VolumeDefinition>().and::<AccessMode>());
@@ -29,7 +29,11 @@ fn knows(errors: &[ErrorDetail], property: &str) -> bool {
 
 #[test]
 fn the_schemas_are_valid() {
-    let _ = (TaskDefinition::schema(), VolumeDefinition::schema());
+    let _ = (
+        TaskDefinition::schema(),
+        GroupDefinition::schema(),
+        VolumeDefinition::schema(),
+    );
 }
 
 #[test]
@@ -48,6 +52,10 @@ fn every_property_of_the_schema_is_a_key_of_the_parser() {
     }
     for key in keys(resources_schema()) {
         let errors = TaskDefinition::parse(&json!({ "resources": { format!("{key}_"): 1 } }), 1).unwrap_err();
+        assert!(knows(&errors, &key), "{key}");
+    }
+    for key in keys(group_schema()) {
+        let errors = GroupDefinition::parse(&json!({ format!("{key}_"): 1 }), 1).unwrap_err();
         assert!(knows(&errors, &key), "{key}");
     }
     for key in keys(volume_schema()) {

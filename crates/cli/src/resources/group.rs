@@ -1,0 +1,221 @@
+//! Finds groups of tasks, and tasks where either is accepted.
+
+use task::wire::{TaskGroup, TaskStatus};
+
+use super::lookup::{Ambiguity, find_in, is_id, list, min_prefix};
+use super::{get, percent_encode};
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::output::{WithRaw, print_message};
+
+/// What a reference on the command line names.
+pub(crate) enum Target {
+    Task(Box<WithRaw<TaskStatus>>),
+    Group(Group),
+}
+
+/// A group of tasks.
+pub(crate) struct Group {
+    pub id: String,
+    /// In the order of the group, without those that were stopped.
+    pub tasks: Vec<WithRaw<TaskStatus>>,
+}
+
+/// The tasks of the group with this ID, in the order of the group.
+pub(crate) async fn get_group(client: &Client, id: &str) -> Result<Vec<WithRaw<TaskStatus>>> {
+    let body = client.get_bytes(&format!("/groups/{}", percent_encode(id))).await?;
+    let url = client.url().to_string();
+    let mut lists: std::collections::HashMap<String, Vec<Box<serde_json::value::RawValue>>> =
+        client.decode_unescaped(&body)?;
+    let raw = lists.remove("tasks").unwrap_or_default();
+    raw.into_iter().map(|raw| WithRaw::decode(raw, &url)).collect()
+}
+
+/// One task or group by its ID, ID prefix, or name.
+///
+/// # Errors
+/// [`Error::NotFound`] if nothing matches, [`Error::Usage`] if the reference is ambiguous.
+pub(crate) async fn find_target(client: &Client, reference: &str, ambiguity: Ambiguity) -> Result<Target> {
+    if is_id(reference) {
+        match get(client, reference).await {
+            Err(Error::NotFound(_)) => {}
+            found => return found.map(|task| Target::Task(Box::new(task))),
+        }
+    }
+    select(list(client, false).await?, reference, ambiguity)
+}
+
+/// Several tasks and groups in the given order, without duplicates.
+pub(crate) async fn find_targets(
+    client: &Client,
+    references: &[String],
+    ignore_not_found: bool,
+    ambiguity: Ambiguity,
+) -> Result<Vec<Target>> {
+    let mut found: Vec<Target> = Vec::new();
+    for reference in references {
+        match find_target(client, reference, ambiguity).await {
+            Ok(target) if found.iter().any(|known| known.id() == target.id()) => {}
+            Ok(target) => found.push(target),
+            Err(Error::NotFound(_)) if ignore_not_found => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+/// The tasks that references name, by themselves or through their groups, without duplicates.
+pub(crate) async fn find_tasks(
+    client: &Client,
+    references: &[String],
+    ambiguity: Ambiguity,
+) -> Result<Vec<WithRaw<TaskStatus>>> {
+    let mut found: Vec<WithRaw<TaskStatus>> = Vec::new();
+    for target in find_targets(client, references, false, ambiguity).await? {
+        let tasks = match target {
+            Target::Task(task) => vec![*task],
+            Target::Group(group) => group.tasks,
+        };
+        for task in tasks {
+            if found.iter().all(|known| known.item.task_id != task.item.task_id) {
+                found.push(task);
+            }
+        }
+    }
+    Ok(found)
+}
+
+impl Target {
+    /// Its path in the API.
+    pub(crate) fn path(&self) -> String {
+        match self {
+            Self::Task(task) => format!("/tasks/{}", task.item.task_id),
+            Self::Group(group) => format!("/groups/{}", group.id),
+        }
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        match self {
+            Self::Task(task) => &task.item.task_id,
+            Self::Group(group) => &group.id,
+        }
+    }
+}
+
+/// Matches groups by ID and name, then tasks, then groups by ID prefix. A group comes before its tasks, because one of
+/// them may have its name.
+fn select(tasks: Vec<WithRaw<TaskStatus>>, reference: &str, ambiguity: Ambiguity) -> Result<Target> {
+    if let Some(id) = newest_group(&tasks, |group| group.group_id == reference) {
+        return Ok(Target::Group(take_group(tasks, &id)));
+    }
+    let named = |task: &WithRaw<TaskStatus>| task.item.name == reference && !is_in_group(task, |_| true);
+    if tasks.iter().all(|task| !named(task))
+        && let Some(id) = newest_group(&tasks, |group| group.name == reference)
+    {
+        let is_other = |group: &TaskGroup| group.name == reference && group.group_id != id;
+        let has_others = tasks.iter().any(|task| is_in_group(task, is_other));
+        if has_others && ambiguity != Ambiguity::TakesNewest {
+            return Err(Error::Usage(format!(
+                "`{reference}` is the name of several groups; specify an ID, e.g., {id} for the newest"
+            )));
+        }
+        if has_others {
+            print_message(&format!(
+                "note: `{reference}` is the name of several groups; using the newest, {id}"
+            ));
+        }
+        return Ok(Target::Group(take_group(tasks, &id)));
+    }
+    let by_prefix = newest_group(&tasks, |group| {
+        reference.len() >= min_prefix(ambiguity) && group.group_id.starts_with(reference)
+    });
+    let is_task = tasks.iter().any(|task| {
+        let TaskStatus { task_id, name, .. } = &task.item;
+        name == reference || task_id.starts_with(reference)
+    });
+    match by_prefix {
+        Some(id) if !is_task => Ok(Target::Group(take_group(tasks, &id))),
+        _ => find_in(tasks, reference, ambiguity).map(|task| Target::Task(Box::new(task))),
+    }
+}
+
+/// The ID of the newest group that `matches`. The server lists the oldest tasks first.
+fn newest_group(tasks: &[WithRaw<TaskStatus>], matches: impl Fn(&TaskGroup) -> bool) -> Option<String> {
+    let groups = tasks.iter().rev().filter_map(|task| task.item.metadata.group.as_ref());
+    groups
+        .filter(|group| matches(group))
+        .map(|group| group.group_id.clone())
+        .next()
+}
+
+fn is_in_group(task: &WithRaw<TaskStatus>, matches: impl Fn(&TaskGroup) -> bool) -> bool {
+    task.item.metadata.group.as_ref().is_some_and(matches)
+}
+
+fn take_group(mut tasks: Vec<WithRaw<TaskStatus>>, id: &str) -> Group {
+    tasks.retain(|task| is_in_group(task, |group| group.group_id == id));
+    let place = |task: &WithRaw<TaskStatus>| task.item.metadata.group.as_ref().map(|group| group.index);
+    tasks.sort_by_key(place);
+    Group {
+        id: id.to_owned(),
+        tasks,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use task::wire::TaskStatus;
+
+    use super::{Ambiguity, Target, select};
+    use crate::output::WithRaw;
+
+    /// Tasks from an ID, a name, and perhaps the ID, name, and index of a group.
+    fn tasks(tasks: &[(&str, &str, Option<(&str, &str, u32)>)]) -> Vec<WithRaw<TaskStatus>> {
+        let task = |(id, name, group): &(&str, &str, Option<(&str, &str, u32)>)| {
+            let mut value = json!({
+                "task_id": id, "name": name, "status": "running", "username": "alice",
+                "created_at": "2026-11-24T10:00:00Z", "updated_at": "2026-11-24T10:00:00Z",
+                "metadata": {"job_name": "j", "namespace": "default", "num_nodes": 1, "node_jobs": ["j"],
+                    "succeeded_nodes": 0, "failed_nodes": 0, "running_nodes": 1, "pending_nodes": 0},
+            });
+            if let Some((group_id, name, index)) = group {
+                value["metadata"]["group"] = json!({"group_id": group_id, "name": name, "index": index, "size": 2,
+                    "execution": "serial", "max_parallel": null});
+            }
+            WithRaw::decode(serde_json::value::to_raw_value(&value).unwrap(), "http://test").unwrap()
+        };
+        tasks.iter().map(task).collect()
+    }
+
+    fn found(reference: &str, ambiguity: Ambiguity) -> Option<String> {
+        let all = tasks(&[
+            ("aaaa1111", "train", None),
+            ("bbbb1111", "steps", Some(("gggg1111", "steps", 0))),
+            ("cccc1111", "eval", Some(("gggg1111", "steps", 1))),
+            ("dddd1111", "a", Some(("hhhh1111", "twice", 0))),
+            ("eeee1111", "a", Some(("hhhh2222", "twice", 0))),
+        ]);
+        match select(all, reference, ambiguity).ok()? {
+            Target::Task(task) => Some(task.item.task_id),
+            Target::Group(group) => Some(format!("{} of {}", group.tasks.len(), group.id)),
+        }
+    }
+
+    #[test]
+    fn a_group_is_found_by_id_name_or_beginning_and_comes_before_its_tasks() {
+        let found = |reference| found(reference, Ambiguity::IsAnError);
+        assert_eq!(found("gggg1111").unwrap(), "2 of gggg1111");
+        assert_eq!(found("steps").unwrap(), "2 of gggg1111");
+        assert_eq!(found("gggg").unwrap(), "2 of gggg1111");
+        assert_eq!(found("ggg"), None, "too short for a command that deletes");
+        assert_eq!(found("eval").unwrap(), "cccc1111");
+        assert_eq!(found("train").unwrap(), "aaaa1111");
+        assert_eq!(found("twice"), None);
+    }
+
+    #[test]
+    fn what_only_reads_takes_the_newest_group_of_a_name() {
+        assert_eq!(found("twice", Ambiguity::TakesNewest).unwrap(), "1 of hhhh2222");
+    }
+}

@@ -1,0 +1,485 @@
+//! Submits a group: creates the objects of all of its tasks, or none.
+//!
+//! The first task leads. Its owner reserves the `Idempotency-Key`, and its commit, after all objects of all tasks have
+//! been created, is the moment from which the group exists. The other owners are committed next, by this process or
+//! by `roll_forward`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+use serde_json::json;
+use task::{Execution, GroupDefinition, Id, Name, UserName};
+use tokio::time::timeout;
+
+use crate::cache::{Cache, GroupMember, Job, TaskOwner};
+use crate::dry_run::{self, DryRun, MAX_DRY_RUN_BYTES};
+use crate::error::Error;
+use crate::fingerprint::Fingerprint;
+use crate::kubernetes::{self, ApiClient, ConfigMap};
+use crate::labels;
+use crate::manifest::{self, Submission, SubmissionGroup};
+use crate::names;
+use crate::placement::Inventory;
+use crate::rollback::{SubmitOutcome, resolve_outcome, roll_back_once};
+use crate::settings::Settings;
+use crate::submit::{
+    DEADLINE, DEADLINE_PER_NODE, SubmitRequest, TRIES, check_pod_fields, commit, create_owned_objects,
+    explain_rejection, place, submission, submitted_at,
+};
+use crate::tokens;
+use crate::volumes;
+
+/// How many tasks of a group are created, or committed, concurrently.
+const CONCURRENT_TASKS: usize = 16;
+
+/// How many calls a task takes besides its nodes, for the time limit.
+const CALLS_PER_TASK: u32 = 2;
+
+const ACTION: &str = "create the tasks of a group";
+
+/// A request to submit a group.
+#[derive(Debug, Clone)]
+pub struct GroupRequest {
+    /// The user who submits the group.
+    pub user: UserName,
+    /// The validated group.
+    pub definition: GroupDefinition,
+    /// The `Idempotency-Key` of the request, which identifies it when it is repeated.
+    pub idempotency_key: Option<String>,
+}
+
+/// The result of a submit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubmittedGroup {
+    /// The ID of the group.
+    pub id: String,
+    /// The IDs of its tasks, in order.
+    pub task_ids: Vec<String>,
+    /// Warnings about the cluster nodes that the tasks may use, and those of the Kubernetes API.
+    pub warnings: Vec<String>,
+}
+
+/// The submissions of all tasks of a group, without what differs between two tries.
+struct Plan {
+    submissions: Vec<Submission>,
+    /// The names that the user chose; the others derive from IDs.
+    names: Vec<Option<Name>>,
+    group_name: Option<Name>,
+    execution: Execution,
+    token: String,
+    fingerprint: Fingerprint,
+    warnings: Vec<String>,
+}
+
+/// The outcome of one try.
+enum TryOutcome {
+    Submitted(GroupMember, Vec<String>),
+    /// The try that this one joined was undone, or an ID is in use.
+    TryAgain,
+}
+
+/// Submits a group.
+///
+/// # Errors
+/// [`Error::InGroup`] if a task is rejected, [`Error::IdempotencyKeyReused`], or a failure of Kubernetes.
+pub(crate) async fn submit(
+    client: &ApiClient,
+    cache: &Cache,
+    inventory: &Inventory,
+    request: GroupRequest,
+    settings: &Settings,
+) -> Result<SubmittedGroup, Error> {
+    let token = match &request.idempotency_key {
+        Some(key) => tokens::key_token(&request.user, key),
+        None => tokens::key_token(
+            &request.user,
+            &format!("{}{}{}", Id::random(), Id::random(), Id::random()),
+        ),
+    };
+    let fingerprint = Fingerprint::of_group(&request.definition)?;
+    if request.idempotency_key.is_some()
+        && let Some(group) = find_repeated(client, &token, &fingerprint).await?
+    {
+        // The tasks may have been submitted long ago, when their volumes still existed.
+        complete(client, cache, &group).await?;
+        return Ok(submitted(&group, Vec::new()));
+    }
+    let plan = plan(client, cache, inventory, &request, settings, (token, fingerprint)).await?;
+    for _ in 0..TRIES {
+        let submissions = plan.for_group(&Id::random(), client.now());
+        if submissions
+            .iter()
+            .any(|submission| cache.contains_id(submission.id.as_str()))
+        {
+            continue;
+        }
+        match try_submit(client, cache, &plan, submissions).await? {
+            TryOutcome::Submitted(group, mut warnings) => {
+                warnings.splice(0..0, plan.warnings);
+                warnings.dedup();
+                return Ok(submitted(&group, warnings));
+            }
+            TryOutcome::TryAgain => {}
+        }
+    }
+    Err(Error::NoFreeId { tries: TRIES })
+}
+
+/// The objects that a submit would create. Validates the first Job of each task.
+///
+/// # Errors
+/// [`Error::InGroup`] if a task is rejected, or a failure of Kubernetes.
+pub(crate) async fn dry_run(
+    client: &ApiClient,
+    cache: &Cache,
+    inventory: &Inventory,
+    request: GroupRequest,
+    settings: &Settings,
+) -> Result<DryRun, Error> {
+    let token = tokens::key_token(&request.user, Id::random().as_str());
+    let fingerprint = Fingerprint::of_group(&request.definition)?;
+    let plan = plan(client, cache, inventory, &request, settings, (token, fingerprint)).await?;
+    let submissions = plan.for_group(&Id::random(), client.now());
+    let max_bytes = MAX_DRY_RUN_BYTES / submissions.len();
+    let check = |(index, task): (usize, Submission)| async move {
+        let checked = dry_run::check(client, &task, max_bytes).await;
+        checked.map_err(|error| in_group(index, error))
+    };
+    let checks: Vec<_> = submissions.into_iter().enumerate().map(check).collect();
+    let checks: Vec<DryRun> = stream::iter(checks).buffered(CONCURRENT_TASKS).try_collect().await?;
+    let left_out = checks.iter().map(|check| check.left_out).sum();
+    Ok(DryRun {
+        objects: checks.into_iter().flat_map(|check| check.objects).collect(),
+        left_out,
+        warnings: plan.warnings,
+    })
+}
+
+fn submitted(group: &GroupMember, warnings: Vec<String>) -> SubmittedGroup {
+    SubmittedGroup {
+        id: group.group_id.to_string(),
+        task_ids: (0..group.size).map(|index| group.id_of(index).to_string()).collect(),
+        warnings,
+    }
+}
+
+fn in_group(index: usize, error: Error) -> Error {
+    Error::InGroup {
+        index,
+        source: Box::new(error),
+    }
+}
+
+/// The committed group that was already submitted with the same key, if any.
+async fn find_repeated(
+    client: &ApiClient,
+    token: &str,
+    fingerprint: &Fingerprint,
+) -> Result<Option<GroupMember>, Error> {
+    let owner = client.get::<ConfigMap>(ACTION, &names::key_object_name(token)).await?;
+    let owner = owner.and_then(|owner| TaskOwner::from_metadata(&owner.metadata).ok());
+    let Some(owner) = owner.filter(|owner| owner.committed && !owner.terminating) else {
+        return Ok(None);
+    };
+    match owner.group {
+        Some(group) if fingerprint.matches(owner.fingerprint.as_deref()) => Ok(Some(*group)),
+        _ => Err(Error::IdempotencyKeyReused),
+    }
+}
+
+/// Checks all tasks, and prepares their submissions.
+async fn plan(
+    client: &ApiClient,
+    cache: &Cache,
+    inventory: &Inventory,
+    request: &GroupRequest,
+    settings: &Settings,
+    (token, fingerprint): (String, Fingerprint),
+) -> Result<Plan, Error> {
+    let mut submissions: Vec<Submission> = Vec::new();
+    let mut warnings: Vec<String> = Vec::new();
+    for (index, definition) in request.definition.tasks.iter().enumerate() {
+        check_pod_fields(definition, settings).map_err(|error| in_group(index, error))?;
+        // The tasks of a sweep have the same volumes.
+        let known = submissions
+            .last()
+            .filter(|last| last.definition.volumes == definition.volumes);
+        let claims = match known {
+            Some(last) => last.claims.clone(),
+            None => {
+                let shared = settings.shared_claims;
+                let claims = volumes::resolve(client, cache, &request.user, &definition.volumes, shared).await;
+                claims.map_err(|error| in_group(index, error))?
+            }
+        };
+        let placement = place(client, inventory, definition, settings).await;
+        let placement = placement.map_err(|error| in_group(index, error))?;
+        warnings.extend(placement.warnings.clone());
+        let task = SubmitRequest {
+            user: request.user.clone(),
+            definition: definition.clone(),
+            idempotency_key: None,
+        };
+        let placed = (claims, placement);
+        submissions.push(submission(&task, settings, placed, fingerprint.clone(), client.now()));
+    }
+    let mut seen = std::collections::HashSet::new();
+    warnings.retain(|warning| seen.insert(warning.clone()));
+    Ok(Plan {
+        submissions,
+        names: request.definition.tasks.iter().map(|task| task.name.clone()).collect(),
+        group_name: request.definition.name.clone(),
+        execution: request.definition.execution,
+        token,
+        fingerprint,
+        warnings,
+    })
+}
+
+impl Plan {
+    /// The submissions of a try with this ID of the group. All tries that share it create identical Jobs.
+    fn for_group(&self, group_id: &Id, created_at: Timestamp) -> Vec<Submission> {
+        let group = GroupMember {
+            group_id: group_id.clone(),
+            name: self
+                .group_name
+                .clone()
+                .unwrap_or_else(|| Name::generate("group", group_id)),
+            index: 0,
+            size: u32::try_from(self.submissions.len()).unwrap_or(u32::MAX),
+            execution: self.execution,
+            token: self.token.as_str().into(),
+        };
+        let tasks = (0..).zip(&self.submissions).zip(&self.names);
+        let mut tasks: Vec<Submission> = tasks
+            .map(|((index, submission), name)| {
+                let id = group.id_of(index);
+                Submission {
+                    name: name.clone().unwrap_or_else(|| Name::generate("task", &id)),
+                    id,
+                    // In a list by time, the tasks have the order of the group.
+                    created_at: created_at + Duration::from_micros(index.into()),
+                    token: group.token_of(index),
+                    group: Some(SubmissionGroup {
+                        member: group.at(index),
+                        task_ids: Arc::from(""),
+                    }),
+                    ..submission.clone()
+                }
+            })
+            .collect();
+        if self.execution == Execution::Serial {
+            let ids: Vec<String> = tasks.iter().map(Submission::skypilot_task_id).collect();
+            let ids: Arc<str> = ids.join("\n").into();
+            for group in tasks.iter_mut().filter_map(|task| task.group.as_mut()) {
+                group.task_ids = Arc::clone(&ids);
+            }
+        }
+        tasks
+    }
+}
+
+async fn try_submit(
+    client: &ApiClient,
+    cache: &Cache,
+    plan: &Plan,
+    submissions: Vec<Submission>,
+) -> Result<TryOutcome, Error> {
+    let calls = submissions
+        .iter()
+        .map(|task| task.definition.num_nodes + CALLS_PER_TASK)
+        .sum::<u32>();
+    let limit = DEADLINE + DEADLINE_PER_NODE * calls;
+    let leader = submissions[0].clone();
+    let mut tried = submissions;
+    let created = timeout(limit, create(client, cache, plan, &mut tried, limit))
+        .await
+        .unwrap_or(Err(Error::SubmitDeadline { limit }));
+    let Err(error) = created else { return created };
+    // Another request with the same key may have committed the group meanwhile, and then this one has succeeded as well.
+    match resolve_outcome(client, &leader).await {
+        Some(SubmitOutcome::Committed(owner)) => match owner.group {
+            Some(group) => {
+                complete(client, cache, &group).await?;
+                Ok(TryOutcome::Submitted(*group, Vec::new()))
+            }
+            None => Err(Error::IdempotencyKeyReused),
+        },
+        Some(SubmitOutcome::RolledBack) => {
+            remove_followers(client, &tried).await;
+            Err(error)
+        }
+        // `orphans` and `roll_forward` remove the group after its deadline.
+        None => Err(error),
+    }
+}
+
+/// Removes what this try has created of the other tasks, unless the leader belongs to another try, which needs them.
+/// `roll_forward` removes what remains.
+async fn remove_followers(client: &ApiClient, tried: &[Submission]) {
+    let leader = client.get::<ConfigMap>(ACTION, &tried[0].owner_name()).await;
+    if !matches!(leader, Ok(None)) {
+        return;
+    }
+    stream::iter(&tried[1..])
+        .for_each_concurrent(CONCURRENT_TASKS, async |task| {
+            let _ = roll_back_once(client, task).await;
+        })
+        .await;
+}
+
+/// Creates all objects, commits the leader, then the others. `submissions` become those of the try that came first.
+async fn create(
+    client: &ApiClient,
+    cache: &Cache,
+    plan: &Plan,
+    submissions: &mut Vec<Submission>,
+    limit: Duration,
+) -> Result<TryOutcome, Error> {
+    let leader = &submissions[0];
+    let deadline = leader.created_at + limit;
+    let mut warnings = Vec::new();
+    let manifest = manifest::owner(leader, deadline);
+    let owner = client.create(ACTION, &manifest, &mut warnings).await?;
+    // The name derives from the key, so only somebody outside this server can have taken it.
+    let owner = owner.ok_or(Error::IdempotencyKeyTaken)?;
+    let known = TaskOwner::from_metadata(&owner.metadata).map_err(|_| Error::IdempotencyKeyTaken)?;
+    let group = match &known.group {
+        Some(group) if plan.fingerprint.matches(known.fingerprint.as_deref()) => GroupMember::clone(group),
+        _ => return Err(Error::IdempotencyKeyReused),
+    };
+    if known.terminating {
+        return Err(Error::IdempotencyKeyTerminating);
+    }
+    if known.committed {
+        complete(client, cache, &group).await?;
+        return Ok(TryOutcome::Submitted(group, warnings));
+    }
+    let is_ours = leader
+        .group
+        .as_ref()
+        .is_some_and(|ours| ours.member.is_same_group(&group));
+    if !is_ours {
+        let Some(created_at) = submitted_at(&owner) else {
+            return Err(Error::IdempotencyKeyTaken);
+        };
+        let tries: Vec<String> = submissions.iter().map(|task| task.try_token.clone()).collect();
+        *submissions = plan.for_group(&group.group_id, created_at);
+        for (task, token) in submissions.iter_mut().zip(tries) {
+            task.try_token = token;
+        }
+    }
+    let create_one = |(index, task): (usize, &Submission)| {
+        let (task, known) = (task.clone(), (index == 0).then(|| known.clone()));
+        let group = &group;
+        async move {
+            let created = create_task(client, &task, group, known, deadline).await;
+            created.map_err(|error| in_group(index, explain_rejection(error, &task.definition)))
+        }
+    };
+    let creates: Vec<_> = submissions.iter().enumerate().map(create_one).collect();
+    let tasks: Vec<CreatedTask> = stream::iter(creates).buffered(CONCURRENT_TASKS).try_collect().await?;
+    warnings.extend(tasks.iter().flat_map(|task| task.warnings.iter().cloned()));
+    warnings.sort_unstable();
+    warnings.dedup();
+    let mut tasks = tasks;
+    let led = commit(client, &submissions[0], &known.uid).await?;
+    // If it is gone, the try that created the owner undid it, or `orphans` removed it.
+    let Some(led) = led else {
+        return Ok(TryOutcome::TryAgain);
+    };
+    // The group exists even if somebody removed the owner's labels meanwhile.
+    let unreadable = TaskOwner {
+        committed: true,
+        ..known.clone()
+    };
+    tasks[0].owner = TaskOwner::from_metadata(&led.metadata).unwrap_or(unreadable);
+    let commits: Vec<_> = tasks
+        .into_iter()
+        .map(|task| add_committed(client, cache, task))
+        .collect();
+    let commits = stream::iter(commits).buffer_unordered(CONCURRENT_TASKS);
+    commits.try_for_each(|()| async { Ok(()) }).await?;
+    Ok(TryOutcome::Submitted(group, warnings))
+}
+
+/// Commits a task of a group whose leader is committed, unless it is, and adds it to the cache.
+async fn add_committed(client: &ApiClient, cache: &Cache, task: CreatedTask) -> Result<(), Error> {
+    let CreatedTask { owner, jobs, .. } = task;
+    let owner = if owner.committed {
+        Some(owner)
+    } else {
+        let change = json!({"metadata": {"annotations": {labels::COMMITTED: labels::TRUE}}});
+        let target = owner.object_ref();
+        let committed = client
+            .merge_patch::<ConfigMap>(ACTION, target.any_version(), change)
+            .await?;
+        committed.and_then(|owner| TaskOwner::from_metadata(&owner.metadata).ok())
+    };
+    if owner.is_some() {
+        cache.apply_created(owner, jobs);
+    }
+    Ok(())
+}
+
+/// A task whose objects have been created.
+struct CreatedTask {
+    owner: TaskOwner,
+    jobs: Vec<Job>,
+    warnings: Vec<String>,
+}
+
+/// Creates one task, with everything but its commit. The leader's owner exists already.
+async fn create_task(
+    client: &ApiClient,
+    task: &Submission,
+    group: &GroupMember,
+    leader: Option<TaskOwner>,
+    deadline: Timestamp,
+) -> Result<CreatedTask, Error> {
+    let mut warnings = Vec::new();
+    let owner = match leader {
+        Some(leader) => leader,
+        None => {
+            let manifest = manifest::owner(task, deadline);
+            let owner = client.create(ACTION, &manifest, &mut warnings).await?;
+            let owner = owner.and_then(|owner| TaskOwner::from_metadata(&owner.metadata).ok());
+            let is_of_group = |owner: &TaskOwner| owner.group.as_ref().is_some_and(|of| of.is_same_group(group));
+            let owner = owner.filter(|owner| is_of_group(owner) && !owner.terminating);
+            owner.ok_or(Error::IdempotencyKeyTaken)?
+        }
+    };
+    let jobs = create_owned_objects(client, task, &owner.uid, &mut warnings).await?;
+    Ok(CreatedTask { owner, jobs, warnings })
+}
+
+/// Completes a group whose leader is committed: commits the tasks that are not, and adds all of them to the cache, so that
+/// the caller can immediately query them on this server.
+async fn complete(client: &ApiClient, cache: &Cache, group: &GroupMember) -> Result<(), Error> {
+    let selector = format!("{}={}", labels::GROUP_ID, group.group_id);
+    let (owners, jobs) = tokio::try_join!(
+        client.list::<ConfigMap>(ACTION, &selector),
+        client.list::<kubernetes::Job>(ACTION, &selector),
+    )?;
+    let owners = owners
+        .iter()
+        .filter_map(|owner| TaskOwner::from_metadata(&owner.metadata).ok());
+    let owners: Vec<TaskOwner> = owners
+        .filter(|owner| owner.group.as_ref().is_some_and(|of| of.is_same_group(group)))
+        .collect();
+    let jobs: Vec<Job> = jobs
+        .into_iter()
+        .filter_map(|job| Job::from_resource(job).ok())
+        .collect();
+    let task = |owner: TaskOwner| CreatedTask {
+        jobs: jobs.iter().filter(|job| owner.owns(job)).cloned().collect(),
+        warnings: Vec::new(),
+        owner,
+    };
+    let tasks = owners.into_iter().filter(|owner| !owner.terminating).map(task);
+    let commits: Vec<_> = tasks.map(|task| add_committed(client, cache, task)).collect();
+    let commits = stream::iter(commits).buffer_unordered(CONCURRENT_TASKS);
+    commits.try_for_each(|()| async { Ok(()) }).await
+}
