@@ -50,7 +50,8 @@ fn outcomes(tasks: &[TaskStatus]) -> Vec<(TaskState, Option<&str>)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pipeline_runs_its_tasks_one_after_the_other() {
     let world = World::new().await;
-    let several = small_task("date +%s%N; sleep 1; date +%s%N; echo \"$SKYPILOT_TASK_IDS\"");
+    let several =
+        small_task("echo ${EPOCHREALTIME/./}; sleep 1; echo ${EPOCHREALTIME/./}; echo \"$SKYPILOT_TASK_IDS\"");
     let tasks = [
         several.clone().name("first"),
         several.clone().name("second").nodes(2),
