@@ -10,8 +10,7 @@ use crate::kubernetes::ApiClient;
 use crate::manifest::{self, Submission};
 use crate::placement::Inventory;
 use crate::settings::Settings;
-use crate::submit::{SubmitRequest, check_pod_fields, explain_rejection, place, submission};
-use crate::volumes;
+use crate::submit::{SubmitRequest, check_pod_fields, explain_rejection, place, resolve_claims, submission};
 
 /// The most bytes of Jobs that a dry run returns. The Jobs differ only in their rank.
 pub(crate) const MAX_DRY_RUN_BYTES: usize = 2 * 1024 * 1024;
@@ -35,24 +34,12 @@ pub(crate) async fn dry_run(
     request: SubmitRequest,
     settings: &Settings,
 ) -> Result<DryRun, Error> {
-    let claims = volumes::resolve(
-        client,
-        cache,
-        &request.user,
-        &request.definition.volumes,
-        settings.shared_claims,
-    );
+    let claims = resolve_claims(client, cache, &request.user, &request.definition, settings).await?;
     let fingerprint = Fingerprint::of(&request.definition)?;
     check_pod_fields(&request.definition, settings)?;
-    let placement = place(client, inventory, &request.definition, settings).await?;
+    let placement = place(client, inventory, &request.definition, &claims, settings).await?;
     let warnings = placement.warnings.clone();
-    let submission = submission(
-        &request,
-        settings,
-        (claims.await?, placement),
-        fingerprint,
-        client.now(),
-    );
+    let submission = submission(&request, settings, (claims, placement), fingerprint, client.now());
     let checked = check(client, &submission, MAX_DRY_RUN_BYTES).await?;
     Ok(DryRun { warnings, ..checked })
 }
@@ -83,6 +70,9 @@ pub(crate) async fn check(client: &ApiClient, submission: &Submission, max_bytes
     }
     if submission.definition.num_nodes > 1 {
         objects.push(to_json(&manifest::service(submission, None))?);
+    }
+    if let Some(service) = manifest::port_service(submission, None) {
+        objects.push(to_json(&service)?);
     }
     for rank in 0..shown {
         objects.push(to_json(&manifest::job(submission, rank, None))?);

@@ -87,6 +87,18 @@ pub enum Error {
         /// The name of the volume in the task.
         volume: String,
     },
+    /// A task with several nodes mounts a volume that only one cluster node can mount.
+    #[error(
+        "only one cluster node at a time can mount the volume `{volume}` ({mode}); a task with several nodes requires a volume with the access mode ReadWriteMany"
+    )]
+    VolumeNotShared {
+        /// The mount path in the task.
+        path: String,
+        /// The name of the volume in the task.
+        volume: String,
+        /// Its access mode.
+        mode: String,
+    },
     /// RBAC denies the list of cluster nodes, which only some requests need.
     #[error("the server has no permission to list cluster nodes; grant it as described in docs/OPERATIONS.md")]
     NodesForbidden,

@@ -84,7 +84,8 @@ mod tests {
 
     #[test]
     fn warnings_are_not_part_of_the_fingerprint() {
-        let with_warnings = json!({ "run": "true", "file_mounts": { "/a": "./a" }, "resources": { "ports": 80 } });
+        let with_warnings =
+            json!({ "run": "true", "file_mounts": { "/a": "./a" }, "resources": { "disk_tier": "low" } });
         assert_eq!(fingerprint(&with_warnings), fingerprint(&json!({ "run": "true" })));
     }
 

@@ -57,6 +57,11 @@ pub const GROUP_ID: &str = "k8s-cli/group-id";
 /// On a Job that its group has not started yet: the queue that it then enters; see `cache::HeldJob`.
 pub const HELD: &str = "k8s-cli/held";
 
+/// On the Jobs of a task: the ports of its first node, separated by commas.
+pub const PORTS: &str = "k8s-cli/ports";
+/// On the Jobs of a task: the Service in front of these ports.
+pub const PORT_SERVICE: &str = "k8s-cli/port-service";
+
 /// On the Jobs of a gang: the gates of its nodes, [`GANG_START`] or [`GANG_SETUP`].
 pub const GANG: &str = "k8s-cli/gang";
 /// The nodes wait until all of them run.

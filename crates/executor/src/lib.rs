@@ -47,5 +47,7 @@ pub use kubernetes::{ObjectRef, client, connect};
 pub use logs::{LogOptions, LogTruncated};
 pub use namespace::ensure_namespace;
 pub use pod_config::{AllowList, FieldPath};
-pub use settings::{DefaultRequests, Defaults, KUBELET_SYNC_DELAY, PodSecurity, PodSettings, Settings, SharedClaims};
+pub use settings::{
+    DefaultRequests, Defaults, KUBELET_SYNC_DELAY, PodSecurity, PodSettings, PortExposure, Settings, SharedClaims,
+};
 pub use submit::{SubmitRequest, Submitted};

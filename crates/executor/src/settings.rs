@@ -53,8 +53,22 @@ pub struct PodSettings {
     pub default_requests: DefaultRequests,
     /// The fields of the pods that tasks may set, in addition to harmless ones.
     pub allowed_fields: AllowList,
+    /// How the ports of tasks can be reached.
+    pub ports: PortExposure,
     /// The service account whose token is mounted. If unset, no token is mounted.
     pub service_account: Option<String>,
+}
+
+/// How the ports of tasks can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PortExposure {
+    /// From inside of the cluster, through a Service.
+    #[default]
+    ClusterIp,
+    /// From outside, through a Service with a load balancer.
+    LoadBalancer,
+    /// At the address of the pod. For pods on this machine.
+    PodAddress,
 }
 
 /// The CPUs and memory that a task requests if it sets neither.

@@ -24,7 +24,7 @@ use crate::pod_config::{self, PRIORITY_CLASS};
 use crate::rollback::{SubmitOutcome, resolve_outcome, roll_back};
 use crate::settings::Settings;
 use crate::tokens;
-use crate::volumes;
+use crate::volumes::{self, ResolvedClaim};
 
 /// How many Jobs of one task are created concurrently: as many as the kube-apiserver handles without queueing, and few
 /// enough that one large task does not starve the others.
@@ -82,15 +82,8 @@ pub(crate) async fn submit(
         return Ok(Submitted { id, warnings });
     }
     check_pod_fields(&request.definition, settings)?;
-    let claims = volumes::resolve(
-        client,
-        cache,
-        &request.user,
-        &request.definition.volumes,
-        settings.shared_claims,
-    );
-    let claims = claims.await?;
-    let placement = place(client, inventory, &request.definition, settings).await?;
+    let claims = resolve_claims(client, cache, &request.user, &request.definition, settings).await?;
+    let placement = place(client, inventory, &request.definition, &claims, settings).await?;
     for _ in 0..TRIES {
         let placed = (claims.clone(), placement.clone());
         let submission = submission(&request, settings, placed, fingerprint.clone(), client.now());
@@ -140,8 +133,33 @@ pub(crate) fn explain_rejection(error: Error, definition: &TaskDefinition) -> Er
     error
 }
 
-/// Chooses the cluster nodes that the task may use. Lists them only if that depends on them.
+/// The PersistentVolumeClaims of the volumes that the task mounts.
+pub(crate) async fn resolve_claims(
+    client: &ApiClient,
+    cache: &Cache,
+    user: &UserName,
+    definition: &TaskDefinition,
+    settings: &Settings,
+) -> Result<Vec<Option<ResolvedClaim>>, Error> {
+    volumes::resolve(client, cache, user, &definition.volumes, settings.shared_claims).await
+}
+
+/// Chooses the cluster nodes that the task may use, and checks that they can share its volumes. Lists them only if that
+/// depends on them.
 pub(crate) async fn place(
+    client: &ApiClient,
+    inventory: &Inventory,
+    definition: &TaskDefinition,
+    claims: &[Option<ResolvedClaim>],
+    settings: &Settings,
+) -> Result<Placement, Error> {
+    let warning = volumes::check_shared(client, inventory, definition, claims, settings.is_autoscaled).await?;
+    let mut placement = choose_nodes(client, inventory, definition, settings).await?;
+    placement.warnings.extend(warning);
+    Ok(placement)
+}
+
+async fn choose_nodes(
     client: &ApiClient,
     inventory: &Inventory,
     definition: &TaskDefinition,
@@ -182,7 +200,7 @@ enum TryOutcome {
 pub(crate) fn submission(
     request: &SubmitRequest,
     settings: &Settings,
-    (claims, placement): (Vec<String>, Placement),
+    (claims, placement): (Vec<Option<ResolvedClaim>>, Placement),
     fingerprint: Fingerprint,
     now: Timestamp,
 ) -> Submission {
@@ -198,7 +216,7 @@ pub(crate) fn submission(
             resources: placement.resources.clone(),
             ..request.definition.clone()
         },
-        claims,
+        claims: claims.into_iter().map(|claim| claim.map(|claim| claim.name)).collect(),
         placement,
         created_at: now,
         token: key.map_or_else(random, |key| tokens::key_token(&request.user, key)),
@@ -366,11 +384,13 @@ pub(crate) async fn create_owned_objects(
         .try_collect::<Vec<_>>();
     // A pod whose Secret is missing is retried by the kubelet only after seconds, so Secrets come first.
     create_secrets(client, submission, &reference).await?;
-    let (jobs, (), ()) = tokio::try_join!(
+    let (jobs, (), (), port_warning) = tokio::try_join!(
         jobs,
         create_environment(client, submission, &reference),
-        create_service(client, submission, &reference)
+        create_service(client, submission, &reference),
+        create_port_service(client, submission, &reference)
     )?;
+    warnings.extend(port_warning);
     let mut made = Vec::new();
     for (job, warned) in jobs {
         made.extend(job);
@@ -439,6 +459,23 @@ async fn create_service(client: &ApiClient, submission: &Submission, owner: &Own
             Ok(())
         }
         made => made.map(drop),
+    }
+}
+
+/// Creates the Service for the ports of the task, if it has any. The permission is optional: without it, the task runs, and
+/// the warning says why nobody reaches its ports.
+async fn create_port_service(
+    client: &ApiClient,
+    submission: &Submission,
+    owner: &OwnerReference,
+) -> Result<Option<String>, Error> {
+    const ACTION: &str = "create the Service for the ports of the task";
+    let Some(service) = manifest::port_service(submission, Some(owner)) else {
+        return Ok(None);
+    };
+    match client.create(ACTION, &service, &mut Vec::new()).await {
+        Err(error) if error.is_forbidden() => Ok(Some(error.to_string())),
+        created => created?.map(|_| None).ok_or(Error::NoFreeId { tries: 1 }),
     }
 }
 

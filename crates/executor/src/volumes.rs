@@ -1,13 +1,15 @@
 //! Creates and deletes volumes, and resolves the ones that a task mounts.
 
+use task::definition::VolumeSource;
 use task::wire::{VolumeMetadata, VolumeStatus};
-use task::{Id, UserName, VolumeDefinition, VolumeMount};
+use task::{Id, TaskDefinition, UserName, VolumeDefinition, VolumeMount};
 
 use crate::cache::{Cache, Volume};
 use crate::error::Error;
 use crate::kubernetes::{ApiClient, ObjectRef, PersistentVolumeClaim};
 use crate::labels;
 use crate::manifest;
+use crate::placement::Inventory;
 use crate::settings::SharedClaims;
 use crate::user_key::UserKey;
 
@@ -64,7 +66,24 @@ fn tasks_using(cache: &Cache, claim: &str) -> Vec<String> {
     users
 }
 
-/// The PersistentVolumeClaims of the volumes that a task mounts, in the same order.
+/// The PersistentVolumeClaim of a volume that a task mounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ResolvedClaim {
+    /// Its name.
+    pub name: String,
+    access_modes: Vec<String>,
+}
+
+impl ResolvedClaim {
+    /// Whether pods on several cluster nodes can mount it.
+    fn is_for_many(&self) -> bool {
+        let mut modes = self.access_modes.iter();
+        modes.any(|mode| mode == "ReadWriteMany" || mode == "ReadOnlyMany")
+    }
+}
+
+/// The PersistentVolumeClaims of the volumes that a task mounts, in the same order; `None` for those that are created with
+/// its pods.
 ///
 /// A name is looked up first among the names of the user's volumes (the oldest one wins), then among their IDs, then
 /// among PersistentVolumeClaims that belong to the user or to nobody.
@@ -74,42 +93,81 @@ pub(crate) async fn resolve(
     user: &UserName,
     mounts: &[VolumeMount],
     shared: SharedClaims,
-) -> Result<Vec<String>, Error> {
+) -> Result<Vec<Option<ResolvedClaim>>, Error> {
     if mounts.is_empty() {
         return Ok(Vec::new());
     }
     let own = cache.volumes(Some(user));
     let mut claims = Vec::with_capacity(mounts.len());
     for mount in mounts {
-        let present = || own.iter().filter(|volume| !volume.terminating);
-        let named = present().find(|volume| volume.name == mount.volume);
-        let claim = match named.or_else(|| present().find(|volume| volume.id == mount.volume)) {
-            Some(volume) => volume.claim.clone(),
-            None => claim_by_name(client, user, mount, shared).await?,
+        let VolumeSource::Named { volume: wanted, .. } = &mount.source else {
+            claims.push(None);
+            continue;
         };
-        claims.push(claim);
+        let present = || own.iter().filter(|volume| !volume.terminating);
+        let named = present().find(|volume| volume.name == *wanted);
+        let claim = match named.or_else(|| present().find(|volume| volume.id == *wanted)) {
+            Some(volume) => ResolvedClaim {
+                name: volume.claim.clone(),
+                access_modes: volume.access_modes.clone(),
+            },
+            None => claim_by_name(client, user, (&mount.path, wanted), shared).await?,
+        };
+        claims.push(Some(claim));
     }
     Ok(claims)
+}
+
+/// Fails if a task with several nodes mounts a volume that only one cluster node can mount, and there are several. Its
+/// pods would wait for each other forever. Returns a warning if it is unknown how many there are.
+///
+/// # Errors
+/// [`Error::VolumeNotShared`].
+pub(crate) async fn check_shared(
+    client: &ApiClient,
+    inventory: &Inventory,
+    definition: &TaskDefinition,
+    claims: &[Option<ResolvedClaim>],
+    is_autoscaled: bool,
+) -> Result<Option<String>, Error> {
+    let mounts = definition.volumes.iter().zip(claims);
+    let for_one = |(mount, claim): (&VolumeMount, &Option<ResolvedClaim>)| match (&mount.source, claim) {
+        (VolumeSource::Named { volume, .. }, Some(claim)) if !claim.is_for_many() => Some(Error::VolumeNotShared {
+            path: mount.path.clone(),
+            volume: volume.clone(),
+            mode: claim.access_modes.first().cloned().unwrap_or_default(),
+        }),
+        _ => None,
+    };
+    let Some(error) = mounts.filter_map(for_one).next().filter(|_| definition.num_nodes > 1) else {
+        return Ok(None);
+    };
+    match inventory.machines(client).await? {
+        None => Ok(Some(error.to_string())),
+        Some(machines) if machines.len() > 1 || is_autoscaled => Err(error),
+        Some(_) => Ok(None),
+    }
 }
 
 async fn claim_by_name(
     client: &ApiClient,
     user: &UserName,
-    mount: &VolumeMount,
+    (path, volume): (&str, &str),
     shared: SharedClaims,
-) -> Result<String, Error> {
+) -> Result<ResolvedClaim, Error> {
     let not_found = || Error::VolumeNotFound {
-        path: mount.path.clone(),
-        volume: mount.volume.clone(),
+        path: path.to_owned(),
+        volume: volume.to_owned(),
     };
     // Never put a string that cannot be a name into a request path.
-    if !is_claim_name(&mount.volume) {
+    if !is_claim_name(volume) {
         return Err(not_found());
     }
     let claim = client
-        .get::<PersistentVolumeClaim>("look up the volume", &mount.volume)
+        .get::<PersistentVolumeClaim>("look up the volume", volume)
         .await?
         .ok_or_else(not_found)?;
+    let access_modes = claim.spec.and_then(|spec| spec.access_modes).unwrap_or_default();
     let labels = claim.metadata.labels.unwrap_or_default();
     let is_shared = labels.get(labels::SHARED).is_some_and(|shared| shared == labels::TRUE);
     let usable = match UserKey::from_labels(&labels) {
@@ -119,7 +177,10 @@ async fn claim_by_name(
     if !usable || claim.metadata.deletion_timestamp.is_some() {
         return Err(not_found());
     }
-    Ok(mount.volume.clone())
+    Ok(ResolvedClaim {
+        name: volume.to_owned(),
+        access_modes,
+    })
 }
 
 fn is_claim_name(name: &str) -> bool {

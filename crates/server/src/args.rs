@@ -112,6 +112,10 @@ pub struct Args {
     #[arg(long, env = "K8S_CLI_API_SERVICE_ACCOUNT", value_name = "NAME")]
     pub service_account: Option<String>,
 
+    /// How the `ports` of tasks can be reached. With `load-balancer`, the cluster provides an address outside of it.
+    #[arg(long, env = "K8S_CLI_API_PORTS", value_enum, default_value_t = PortsChoice::ClusterIp)]
+    pub ports: PortsChoice,
+
     /// Image of tasks that don't set `image_id`. Defaults to python:3.13-slim.
     #[arg(long, env = "K8S_CLI_API_DEFAULT_IMAGE", value_name = "IMAGE")]
     pub default_image: Option<String>,
@@ -174,6 +178,15 @@ pub enum BackendChoice {
     Cluster,
     /// This machine.
     Embedded,
+}
+
+/// How the ports of tasks can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PortsChoice {
+    /// From inside of the cluster.
+    ClusterIp,
+    /// From outside, through a load balancer.
+    LoadBalancer,
 }
 
 /// What a task requests that sets neither CPUs nor memory.

@@ -103,6 +103,7 @@ fn executor_error_response(operation: &'static str, user: &str, error: &Error) -
         Error::NoCluster
         | Error::InGroup { .. }
         | Error::VolumeNotFound { .. }
+        | Error::VolumeNotShared { .. }
         | Error::PodConfig { .. }
         | Error::PodConfigRejected { .. }
         | Error::Unplaceable { .. }
@@ -136,7 +137,9 @@ fn invalid_task(error: &Error) -> Option<ErrorDetail> {
         Some(ErrorDetail::value_error(loc, error.to_string(), input))
     };
     match error {
-        Error::VolumeNotFound { path, volume } => at(&["volumes", path], json!(volume)),
+        Error::VolumeNotFound { path, volume } | Error::VolumeNotShared { path, volume, .. } => {
+            at(&["volumes", path], json!(volume))
+        }
         Error::PodConfig { loc, reason } => {
             let loc = loc.iter().cloned();
             Some(ErrorDetail::value_error(loc, reason.as_str(), json!(null)))

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use executor::{
-    DefaultRequests, Defaults, Executor, KUBELET_SYNC_DELAY, PodSecurity, PodSettings, Settings, SharedClaims,
+    DefaultRequests, Defaults, Executor, KUBELET_SYNC_DELAY, PodSecurity, PodSettings, PortExposure, Settings,
+    SharedClaims,
 };
 use task::wire::BackendKind;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::AccessPolicy;
 use crate::app::{App, AppState};
-use crate::args::{Args, DefaultRequestsChoice, PodSecurityChoice, SharedClaimsChoice};
+use crate::args::{Args, DefaultRequestsChoice, PodSecurityChoice, PortsChoice, SharedClaimsChoice};
 use crate::backend::Backend;
 use crate::concurrency_limit::ConcurrencyLimit;
 use crate::detach::detach_from_session;
@@ -127,6 +128,11 @@ fn settings(args: &Args, backend: &Backend) -> Settings {
                 DefaultRequestsChoice::Skypilot => DefaultRequests::SkyPilot,
             },
             allowed_fields: args.allow_pod_config.iter().cloned().collect(),
+            ports: match (backend.kind(), args.ports) {
+                (BackendKind::Embedded, _) => PortExposure::PodAddress,
+                (_, PortsChoice::ClusterIp) => PortExposure::ClusterIp,
+                (_, PortsChoice::LoadBalancer) => PortExposure::LoadBalancer,
+            },
             service_account: args.service_account.clone(),
         },
         is_autoscaled: args.autoscaled,

@@ -70,7 +70,7 @@ impl VolumeDefinition {
     }
 }
 
-fn parse_size(value: &Value, validator: &mut Validator) -> Option<Quantity> {
+pub(crate) fn parse_size(value: &Value, validator: &mut Validator) -> Option<Quantity> {
     let text = coerce::string(value, validator)?;
     match Quantity::parse_size(&text) {
         Ok(size) => Some(size),
@@ -78,7 +78,7 @@ fn parse_size(value: &Value, validator: &mut Validator) -> Option<Quantity> {
     }
 }
 
-fn parse_storage_class(value: &Value, validator: &mut Validator) -> Option<String> {
+pub(crate) fn parse_storage_class(value: &Value, validator: &mut Validator) -> Option<String> {
     let name = coerce::string(value, validator)?;
     let is_label = |label: &str| {
         label.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit())
@@ -93,20 +93,22 @@ fn parse_storage_class(value: &Value, validator: &mut Validator) -> Option<Strin
     validator.value_error(format!("invalid storage class name `{name}`"), value)
 }
 
-fn parse_access_modes(value: &Value, validator: &mut Validator) -> Option<Vec<&'static str>> {
-    let mut modes = coerce::list(value, validator, MAX_ACCESS_MODES, |value, validator| {
-        let text = coerce::string(value, validator)?;
-        match ACCESS_MODES.iter().find(|mode| **mode == text) {
-            Some(mode) => Some(*mode),
-            None => validator.value_error(
-                format!(
-                    "unsupported access mode `{text}`; expected one of {}",
-                    ACCESS_MODES.join(", ")
-                ),
-                value,
+pub(crate) fn parse_access_mode(value: &Value, validator: &mut Validator) -> Option<&'static str> {
+    let text = coerce::string(value, validator)?;
+    match ACCESS_MODES.iter().find(|mode| **mode == text) {
+        Some(mode) => Some(*mode),
+        None => validator.value_error(
+            format!(
+                "unsupported access mode `{text}`; expected one of {}",
+                ACCESS_MODES.join(", ")
             ),
-        }
-    })?;
+            value,
+        ),
+    }
+}
+
+fn parse_access_modes(value: &Value, validator: &mut Validator) -> Option<Vec<&'static str>> {
+    let mut modes = coerce::list(value, validator, MAX_ACCESS_MODES, parse_access_mode)?;
     if modes.is_empty() {
         return validator.push_error_with_context(
             "too_short",

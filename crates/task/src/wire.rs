@@ -102,6 +102,10 @@ pub struct TaskMetadata {
     #[serde(default)]
     #[schema(required = true)]
     pub nodes: Vec<NodeStatus>,
+    /// Addresses of the ports of the first node; absent if the task exposes none, or has no address yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub endpoints: Vec<String>,
     /// The group that the task was submitted with; absent if it was submitted by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -378,6 +382,7 @@ mod tests {
                 pending_nodes: 2,
                 attempts: vec![attempt(None), attempt(Some(text()))],
                 nodes: vec![node(None), node(Some(text()))],
+                endpoints: Vec::new(),
                 group: None,
             },
         };

@@ -40,6 +40,9 @@ pub(crate) fn describe_task(task: &TaskStatus, wide: bool, terminal: Terminal) -
         ("Group", place)
     }));
     lines.push(("Nodes", node_counts(task)));
+    if !metadata.endpoints.is_empty() {
+        lines.push(("Endpoints", metadata.endpoints.join(", ")));
+    }
     for attempt in &metadata.attempts {
         let duration = time_between(&attempt.started_at, &attempt.finished_at);
         let parts = [attempt.reason.as_deref(), attempt.message.as_deref()];

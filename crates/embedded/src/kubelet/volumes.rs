@@ -121,6 +121,7 @@ fn prepare_volume(
         atomic_writer::write_atomically(own, &files, mode).map_err(|error| error.to_string())?;
         return Ok((own.to_owned(), true));
     }
+    // An `emptyDir`, or an ephemeral volume: both exist as long as the pod.
     create(own)?;
     Ok((own.to_owned(), false))
 }

@@ -66,11 +66,17 @@ fn validate_volumes<'a>(volumes: &'a [Volume], path: &str, errors: &mut FieldErr
             volume.downward_api.is_some(),
             volume.persistent_volume_claim.is_some(),
             volume.host_path.is_some(),
+            volume.ephemeral.is_some(),
         ];
         match known.iter().filter(|is| **is).count() {
             1 => {}
             0 => errors.required(&here, "must specify a volume type"),
             _ => errors.forbidden(&here, "may not specify more than 1 volume type"),
+        }
+        if let Some(ephemeral) = &volume.ephemeral
+            && ephemeral.volume_claim_template.is_none()
+        {
+            errors.required(format!("{here}.ephemeral.volumeClaimTemplate"), "");
         }
         if let Some(claim) = &volume.persistent_volume_claim
             && claim.claim_name.is_empty()

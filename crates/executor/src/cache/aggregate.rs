@@ -69,6 +69,7 @@ pub(super) fn status<'a>(
             attempts: Vec::new(),
             nodes,
             group: None,
+            endpoints: Vec::new(),
         },
     }
 }

@@ -57,6 +57,7 @@ impl Job {
             gang: None,
             ended_because_of: None,
             cancelled: false,
+            ports: None,
             held: None,
         }
     }

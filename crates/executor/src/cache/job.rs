@@ -13,6 +13,7 @@ use super::held::HeldJob;
 use super::identity::{
     Identity, InvalidObject, MAX_MESSAGE, MAX_REASON, TaskKey, number, owner_uid, text, time, truncate,
 };
+use super::ports::TaskPorts;
 use super::reasons::{FAILED, Reason};
 use crate::kubernetes::{self, ObjectMeta, ObjectRef};
 use crate::labels;
@@ -83,6 +84,8 @@ pub struct Job {
     pub ended_because_of: Option<EndCause>,
     /// Whether the user canceled the task. Only on Jobs without an owner, which would record it.
     pub cancelled: bool,
+    /// The ports of its task.
+    pub ports: Option<Box<TaskPorts>>,
     /// Set until the group of the task has started it.
     pub held: Option<Box<HeldJob>>,
 }
@@ -191,6 +194,7 @@ impl Job {
             gang: policy.gang,
             ended_because_of: policy.ended_because_of,
             cancelled: identity.annotations.contains_key(labels::CANCELLED),
+            ports: TaskPorts::from_annotations(policy.annotations).map(Box::new),
             held: HeldJob::from_annotations(policy.annotations)?.map(Box::new),
             uid: identity.uid.to_owned(),
             name: identity.object.to_owned(),

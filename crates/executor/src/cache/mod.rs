@@ -21,6 +21,7 @@ mod job;
 mod members;
 mod object;
 mod phase;
+mod ports;
 mod reasons;
 mod recovery;
 mod render;

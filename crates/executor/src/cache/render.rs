@@ -52,6 +52,10 @@ pub(super) fn snapshot(key: &Arc<TaskKey>, task: &Task, context: &RenderContext<
     let owner = task.owner().filter(|_| first.owned_by.is_some());
     let group = owner.and_then(|owner| owner.group.as_deref());
     status.metadata.group = group.map(GroupMember::to_wire);
+    if let Some(ports) = &first.ports {
+        let pod_ip = status.metadata.nodes.first().and_then(|node| node.pod_ip.as_deref());
+        status.metadata.endpoints = ports.endpoints(namespace, pod_ip);
+    }
     let is_held = owner.is_some_and(|owner| owner.turn.is_some_and(|turn| turn.stage == Stage::Held));
     if let Some(group) = group.filter(|_| is_held && !status.status.is_final()) {
         aggregate::set_held(&mut status, &group.waits_for());

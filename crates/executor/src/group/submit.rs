@@ -26,10 +26,9 @@ use crate::rollback::{SubmitOutcome, resolve_outcome, roll_back_once};
 use crate::settings::Settings;
 use crate::submit::{
     DEADLINE, DEADLINE_PER_NODE, SubmitRequest, TRIES, check_pod_fields, commit, create_owned_objects,
-    explain_rejection, place, submission, submitted_at,
+    explain_rejection, place, resolve_claims, submission, submitted_at,
 };
 use crate::tokens;
-use crate::volumes;
 
 /// How many tasks of a group are created, or committed, concurrently.
 const CONCURRENT_TASKS: usize = 16;
@@ -200,21 +199,19 @@ async fn plan(
 ) -> Result<Plan, Error> {
     let mut submissions: Vec<Submission> = Vec::new();
     let mut warnings: Vec<String> = Vec::new();
+    let mut last = None;
     for (index, definition) in request.definition.tasks.iter().enumerate() {
         check_pod_fields(definition, settings).map_err(|error| in_group(index, error))?;
         // The tasks of a sweep have the same volumes.
-        let known = submissions
-            .last()
-            .filter(|last| last.definition.volumes == definition.volumes);
+        let known = last.as_ref().filter(|(volumes, _)| *volumes == definition.volumes);
         let claims = match known {
-            Some(last) => last.claims.clone(),
+            Some((_, claims)) => Vec::clone(claims),
             None => {
-                let shared = settings.shared_claims;
-                let claims = volumes::resolve(client, cache, &request.user, &definition.volumes, shared).await;
+                let claims = resolve_claims(client, cache, &request.user, definition, settings).await;
                 claims.map_err(|error| in_group(index, error))?
             }
         };
-        let placement = place(client, inventory, definition, settings).await;
+        let placement = place(client, inventory, definition, &claims, settings).await;
         let placement = placement.map_err(|error| in_group(index, error))?;
         warnings.extend(placement.warnings.clone());
         let task = SubmitRequest {
@@ -222,6 +219,7 @@ async fn plan(
             definition: definition.clone(),
             idempotency_key: None,
         };
+        last = Some((definition.volumes.clone(), claims.clone()));
         let placed = (claims, placement);
         submissions.push(submission(&task, settings, placed, fingerprint.clone(), client.now()));
     }

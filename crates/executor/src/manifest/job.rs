@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, HashMap};
 
 use task::Resources;
+use task::definition::{EphemeralVolume, VolumeSource};
 
 use super::escape::escape;
 use super::init_script::INIT;
 use super::script::{SCRIPT_DIR, SCRIPT_KEY, Script, script};
 use super::submission::Submission;
-use super::{environment, gang, node_selection, queue, secrets, security};
+use super::{environment, gang, node_selection, port_service, queue, secrets, security};
 use crate::kubernetes::{
-    ConfigMapVolumeSource, Container, EmptyDirVolumeSource, Job, JobSpec, ObjectMeta, OwnerReference,
-    PersistentVolumeClaimVolumeSource, PodSpec, PodTemplateSpec, Quantity, ResourceRequirements, Volume, VolumeMount,
+    ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EphemeralVolumeSource, Job, JobSpec, ObjectMeta,
+    OwnerReference, PersistentVolumeClaimSpec, PersistentVolumeClaimTemplate, PersistentVolumeClaimVolumeSource,
+    PodSpec, PodTemplateSpec, Quantity, ResourceRequirements, Volume, VolumeMount, VolumeResourceRequirements,
 };
 use crate::labels;
 use crate::placement::resource_name;
@@ -38,6 +40,7 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
     metadata.labels = Some(labels.clone());
     let annotations = metadata.annotations.get_or_insert_default();
     annotations.extend(policy_annotations(submission).map(|(name, value)| (name.to_owned(), value)));
+    annotations.extend(port_service::annotations(submission));
     let held = queue::held_job(submission);
     annotations.extend(
         held.as_ref()
@@ -264,26 +267,69 @@ fn claims(submission: &Submission) -> (Vec<Volume>, Vec<VolumeMount>) {
     let mut volumes = Vec::new();
     let mut mounts = Vec::new();
     for (mount, claim) in submission.definition.volumes.iter().zip(&submission.claims) {
-        let name = names.entry(claim).or_insert_with(|| {
-            let name = format!("volume-{}", volumes.len());
-            volumes.push(Volume {
-                name: name.clone(),
-                persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
-                    claim_name: claim.clone(),
-                    read_only: None,
-                }),
-                ..Volume::default()
-            });
-            name
-        });
+        let next = format!("volume-{}", volumes.len());
+        let (name, sub_path) = match (&mount.source, claim) {
+            (VolumeSource::Ephemeral { ephemeral }, _) => {
+                volumes.push(ephemeral_volume(next.clone(), ephemeral));
+                (next, None)
+            }
+            (VolumeSource::Named { sub_path, .. }, Some(claim)) => {
+                let name = names.entry(claim).or_insert_with(|| {
+                    volumes.push(claim_volume(next.clone(), claim));
+                    next
+                });
+                (name.clone(), sub_path.clone())
+            }
+            (VolumeSource::Named { .. }, None) => continue,
+        };
         mounts.push(VolumeMount {
-            name: name.clone(),
+            name,
             mount_path: mount.path.clone(),
-            sub_path: mount.sub_path.clone(),
+            sub_path,
             ..VolumeMount::default()
         });
     }
     (volumes, mounts)
+}
+
+fn claim_volume(name: String, claim: &str) -> Volume {
+    Volume {
+        name,
+        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+            claim_name: claim.to_owned(),
+            read_only: None,
+        }),
+        ..Volume::default()
+    }
+}
+
+/// A volume that Kubernetes creates with each pod, and deletes with it
+/// (<https://kubernetes.io/docs/concepts/storage/ephemeral-volumes/#generic-ephemeral-volumes>).
+fn ephemeral_volume(name: String, volume: &EphemeralVolume) -> Volume {
+    let labels = (!volume.labels.is_empty()).then(|| volume.labels.clone());
+    let storage = BTreeMap::from([("storage".to_owned(), Quantity(volume.size.to_string()))]);
+    let template = PersistentVolumeClaimTemplate {
+        metadata: labels.map(|labels| ObjectMeta {
+            labels: Some(labels),
+            ..ObjectMeta::default()
+        }),
+        spec: PersistentVolumeClaimSpec {
+            access_modes: Some(vec![volume.access_mode.to_owned()]),
+            storage_class_name: volume.storage_class.clone(),
+            resources: Some(VolumeResourceRequirements {
+                requests: Some(storage),
+                ..VolumeResourceRequirements::default()
+            }),
+            ..PersistentVolumeClaimSpec::default()
+        },
+    };
+    Volume {
+        name,
+        ephemeral: Some(EphemeralVolumeSource {
+            volume_claim_template: Some(template),
+        }),
+        ..Volume::default()
+    }
 }
 
 fn script_volume(submission: &Submission) -> Volume {

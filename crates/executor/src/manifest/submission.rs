@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use task::{Id, Name, Recovery, TaskDefinition, UserName};
 
+use super::port_service::port_service_name;
 use super::script::{Script, script};
 use crate::cache::{GroupMember, TaskOwner};
 use crate::fingerprint::Fingerprint;
@@ -29,8 +30,9 @@ pub struct Submission {
     pub user: UserName,
     /// The validated task.
     pub definition: TaskDefinition,
-    /// The PersistentVolumeClaim of each of the definition's volumes, in the same order.
-    pub claims: Vec<String>,
+    /// The PersistentVolumeClaim of each of the definition's volumes, in the same order; `None` for one that is created
+    /// with the pods.
+    pub claims: Vec<Option<String>>,
     /// The cluster nodes that it may use.
     pub placement: Placement,
     /// When the task was submitted.
@@ -100,13 +102,14 @@ impl Submission {
     }
 
     /// Whether the Jobs need an owner: there are several, a retry may add some, the script is too long for an argument,
-    /// there are Secrets, or a key must be reserved.
+    /// there are Secrets or a Service, or a key must be reserved.
     #[must_use]
     pub fn needs_owner(&self) -> bool {
         self.is_keyed()
             || self.definition.num_nodes > 1
             || self.definition.resources.recovery.is_some()
             || !self.definition.secrets.is_empty()
+            || port_service_name(self).is_some()
             || matches!(script(&self.definition), Script::File(_))
     }
 

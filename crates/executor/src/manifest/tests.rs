@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use task::definition::VolumeSource;
 use task::{Execution, Id, Name, Recovery, TaskDefinition, UserName, VolumeDefinition};
 
-use super::{Submission, SubmissionGroup, claim, environment, job, next_attempt, owner, service};
+use super::{Submission, SubmissionGroup, claim, environment, job, next_attempt, owner, port_service, service};
 
 use crate::cache::GroupMember;
 use crate::fingerprint::Fingerprint;
 use crate::kubernetes::Job;
 use crate::placement::Placement;
-use crate::settings::{Defaults, PodSettings};
+use crate::settings::{Defaults, PodSettings, PortExposure};
 
 fn user() -> UserName {
     UserName::from_bytes(b"alice@example.com").unwrap()
@@ -29,7 +30,10 @@ fn submission(body: &Value) -> Submission {
         claims: definition
             .volumes
             .iter()
-            .map(|mount| format!("{}-claim", mount.volume))
+            .map(|mount| match &mount.source {
+                VolumeSource::Named { volume, .. } => Some(format!("{volume}-claim")),
+                VolumeSource::Ephemeral { .. } => None,
+            })
             .collect(),
         definition,
         placement: Placement::default(),
@@ -53,6 +57,29 @@ fn in_pipeline(body: &Value) -> Submission {
         }),
         ..submission(body)
     }
+}
+
+#[test]
+fn ports_have_a_service_in_front_of_the_first_node() {
+    let mut task = submission(&json!({"run": "true", "num_nodes": 2, "resources": {"ports": [9000, "8080-8081"]}}));
+    insta::assert_yaml_snapshot!(port_service(&task, None));
+    assert_eq!(
+        job(&task, 0, None).metadata.annotations.unwrap()["k8s-cli/ports"],
+        "8080,8081,9000"
+    );
+    task.pods.ports = PortExposure::PodAddress;
+    assert_eq!(port_service(&task, None), None);
+    let single = submission(&json!({"run": "true", "resources": {"ports": 80}}));
+    assert!(single.needs_owner(), "the Service is deleted with the task");
+}
+
+#[test]
+fn a_volume_with_a_size_is_created_with_each_pod() {
+    let config = json!({"storage_class_name": "fast", "access_mode": "ReadWriteOncePod"});
+    let task = submission(&json!({"run": "true", "volumes": {
+        "/data": "d", "/scratch": {"size": "100GB", "labels": {"team": "nlp"}, "config": config}, "/tmp2": {"size": "1"},
+    }}));
+    insta::assert_yaml_snapshot!(job(&task, 0, None).spec.unwrap().template.spec.unwrap().volumes);
 }
 
 #[test]

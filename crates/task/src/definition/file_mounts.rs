@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::volume_mounts::{VolumeMount, volume_mount};
+use super::volume_mounts::{VolumeMount, named, volume_mount};
 use crate::validation::{Fields, Validator, coerce};
 
 /// The maximum number of file mounts.
@@ -80,10 +80,9 @@ fn parse_bucket(path: &str, value: &Value, validator: &mut Validator) -> Option<
         let reason = "a volume cannot be copied; use `mode: MOUNT`";
         return validator.within("mode", |validator| validator.value_error(reason, &value["mode"]));
     }
-    let mount = volume_mount(path, name, None, value, validator)?;
-    let volume = &mount.volume;
+    let mount = volume_mount(path, named(name.clone()), value, validator)?;
     validator.warn(format!(
-        "`file_mounts.{path}` mounts the volume `{volume}`; there are no buckets"
+        "`file_mounts.{path}` mounts the volume `{name}`; there are no buckets"
     ));
     Some(mount)
 }

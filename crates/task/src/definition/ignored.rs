@@ -4,12 +4,6 @@ use serde_json::Value;
 
 use crate::validation::{Fields, Validator, coerce};
 
-/// The highest TCP port.
-const MAX_PORT: i64 = 65_535;
-
-/// The maximum number of ports and port ranges.
-const MAX_PORTS: usize = 256;
-
 /// SkyPilot's maximum number of hooks.
 const MAX_HOOKS: usize = 32;
 
@@ -129,33 +123,4 @@ pub(super) fn hooks(value: &Value, validator: &mut Validator) -> Option<bool> {
         Some(())
     })?;
     Some(!hooks.is_empty())
-}
-
-/// A port, a range such as `10052-10100`, or a list of both.
-pub(super) fn ports(value: &Value, validator: &mut Validator) -> Option<bool> {
-    match value {
-        Value::Array(_) => coerce::list(value, validator, MAX_PORTS, check_port).map(|ports| !ports.is_empty()),
-        _ => check_port(value, validator).map(|()| true),
-    }
-}
-
-fn check_port(value: &Value, validator: &mut Validator) -> Option<()> {
-    let is_port = |port: i64| (1..=MAX_PORT).contains(&port);
-    if let Value::String(text) = value
-        && let Some((first, last)) = text.split_once('-')
-    {
-        let bounds = (first.parse::<i64>(), last.parse::<i64>());
-        return match bounds {
-            (Ok(first), Ok(last)) if is_port(first) && is_port(last) && first <= last => Some(()),
-            _ => validator.value_error(
-                format!("invalid port range `{text}`; expected, e.g., `8080-8090`"),
-                value,
-            ),
-        };
-    }
-    let port = coerce::integer(value, validator)?;
-    if is_port(port) {
-        return Some(());
-    }
-    validator.value_error(format!("a port must be a number from 1 to {MAX_PORT}"), value)
 }

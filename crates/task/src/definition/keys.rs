@@ -132,9 +132,13 @@ pub const TASK: Section = Section {
         ),
         full(
             "volumes",
-            "Volumes to mount, by mount path: a name, or a name and a directory in the volume. Variables of `envs` are \
-             filled in.",
-            &["{/data: my-data}", "{/data: {name: my-data, sub_path: train}}"],
+            "Volumes to mount, by mount path: a name, or a name and a directory in the volume. With a size, each node gets \
+             an empty volume that is deleted with its pod. Variables of `envs` are filled in.",
+            &[
+                "{/data: my-data}",
+                "{/data: {name: my-data, sub_path: train}}",
+                "{/scratch: {size: 100Gi}}",
+            ],
         ),
         full(
             "setup",
@@ -300,12 +304,10 @@ pub const RESOURCES: Section = Section {
             "Alternatives in order of preference.",
             &["[{accelerators: H100}, {accelerators: A100}]"],
         ),
-        ignored(
+        full(
             "ports",
-            "Ports to open.",
-            &["8080", "8080-8090", "[8080, 9000-9100]"],
-            "nothing is exposed outside of the cluster",
-            ignored::ports,
+            "Ports of the first node to expose. `k8s-cli jobs status` shows their addresses.",
+            &["8080", "8080-8090", "[8080, 9000-9010]"],
         ),
         ignored(
             "accelerator_args",

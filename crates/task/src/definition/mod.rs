@@ -12,6 +12,7 @@ mod infra;
 mod instance_type;
 pub mod keys;
 mod metadata;
+mod ports;
 mod recovery;
 mod resources;
 mod schema;
@@ -33,7 +34,7 @@ pub use resources::Resources;
 pub use scripts::{MAX_ARGUMENT_BYTES, MAX_SCRIPT_BYTES};
 pub use secrets::{REDACTED, RegistryLogin, Secret};
 pub use task_definition::{MAX_NODES, TaskDefinition};
-pub use volume_mounts::{VolumeMount, mount_path_error};
+pub use volume_mounts::{EphemeralVolume, VolumeMount, VolumeSource, mount_path_error};
 
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ use super::infra::{self, OtherCloud};
 use super::instance_type::{self, InstanceType};
 use super::keys::RESOURCES;
 use super::metadata::parse_labels;
+use super::ports::parse_ports;
 use super::recovery::{Recovery, parse_job_recovery};
 use crate::quantity::Quantity;
 use crate::validation::{Fields, Validator, coerce};
@@ -56,6 +57,9 @@ pub struct Resources {
     /// The Kubernetes `PriorityClass`, or that of Kueue if the task waits in a queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority_class: Option<String>,
+    /// The ports of the first node to expose, in ascending order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<u16>,
     /// When the task is retried after a failure; `None` disables retries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recovery: Option<Recovery>,
@@ -99,7 +103,7 @@ impl Resources {
         let spot = fields.optional("use_spot", coerce::boolean);
         let disk_size = fields.optional("disk_size", parse_disk_size);
         let ephemeral_storage = fields.optional("ephemeral_storage", parse_disk_size);
-        RESOURCES.ignore(&mut fields, "ports");
+        let ports = fields.optional("ports", parse_ports);
         let image = fields.optional("image_id", parse_image);
         let recovery = fields.optional("job_recovery", parse_job_recovery);
         let labels = fields.optional("labels", parse_labels);
@@ -131,6 +135,7 @@ impl Resources {
             disk: disk_size.or(ephemeral_storage),
             labels: labels.unwrap_or_default(),
             priority_class,
+            ports: ports.unwrap_or_default(),
             image,
             recovery,
         };

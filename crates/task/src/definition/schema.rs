@@ -18,6 +18,7 @@ use super::keys::{self, Section, Support};
 use super::metadata::{
     KEY_PATTERN, LABEL_VALUE_PATTERN, MAX_ANNOTATION_BYTES, MAX_ENTRIES, MAX_KEY_LENGTH, MAX_NAME_BYTES,
 };
+use super::ports::MAX_EXPOSED_PORTS;
 use super::resources::{IMAGE_PATTERN, MAX_IMAGE_BYTES, MAX_PRIORITY_CLASS_BYTES, PRIORITY_CLASS_PATTERN};
 use super::scripts::{DIRECTORY_PATTERN, MAX_PATH_BYTES, MAX_SCRIPT_BYTES, NO_NUL_PATTERN};
 use super::task_definition::{MAX_NODES, TaskDefinition};
@@ -219,13 +220,14 @@ fn task_schema() -> Value {
             "volumes": {
                 "type": "object",
                 "description": "Volumes to mount, by mount path. A value is the name of one of the user's volumes, or of \
-                    a PersistentVolumeClaim without an owner, alone or with a directory in the volume. Variables of \
+                    a PersistentVolumeClaim without an owner, alone or with a directory in the volume; or a size, \
+                    which makes a volume for each node that is deleted with its pod. Variables of \
                     `envs` are filled in. Volumes cannot be mounted at `/proc`, `/sys`, `/dev` \
                     (except `/dev/shm`), or `/etc/k8s-cli`, nor can a path contain `..`.",
                 "maxProperties": MAX_VOLUMES,
                 "propertyNames": {"type": "string", "pattern": MOUNT_PATH_PATTERN, "maxLength": MAX_PATH_BYTES},
                 "additionalProperties": any_value(
-                    "A volume to mount.", json!(["my-data", {"name": "my-data", "sub_path": "train"}]),
+                    "A volume to mount.", json!(["my-data", {"name": "my-data", "sub_path": "train"}, {"size": "10Gi"}]),
                 ),
             },
             "setup": {
@@ -345,6 +347,13 @@ fn resources_schema() -> Value {
             "ordered": any_value(
                 "Alternatives in order of preference, as in `any_of`.",
                 json!([[{"accelerators": "H100"}, {"accelerators": "A100"}]]),
+            ),
+            "ports": any_value(
+                format!(
+                    "Ports of the first node to expose: a port, a range, or a list of both; at most {MAX_EXPOSED_PORTS} \
+                     ports."
+                ),
+                json!([8080, "8080-8090", [8080, "9000-9010"]]),
             ),
             "instance_type": {
                 "type": "string",

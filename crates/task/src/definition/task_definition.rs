@@ -209,8 +209,7 @@ fn check_pod_bytes(
     body: &Value,
     validator: &mut Validator,
 ) -> Option<()> {
-    let mount_bytes = |mount: &VolumeMount| mount.path.len() + mount.sub_path.as_ref().map_or(0, String::len);
-    let bytes = mounts.iter().map(mount_bytes).sum::<usize>()
+    let bytes = mounts.iter().map(VolumeMount::bytes).sum::<usize>()
         + metadata::bytes(&resources.labels)
         + kubernetes.metadata.bytes()
         + kubernetes

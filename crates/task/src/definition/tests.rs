@@ -162,7 +162,6 @@ fn what_has_no_effect_is_said() {
     }));
     insta::assert_json_snapshot!(task.warnings, @r#"
     [
-      "`resources.ports` has no effect: nothing is exposed outside of the cluster",
       "`resources.instance_type` has no effect: `x` is not of the form `4CPU--16GB`",
       "`file_mounts` has no effect; store the data in a volume"
     ]

@@ -1,10 +1,15 @@
 //! Parses `volumes`, the volumes of a task and their mount paths.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::Value;
 
+use super::metadata;
 use super::scripts::MAX_PATH_BYTES;
+use crate::quantity::Quantity;
 use crate::validation::{Fields, Validator, coerce};
+use crate::volume::{ACCESS_MODES, parse_access_mode, parse_size, parse_storage_class};
 
 /// The maximum number of volumes. Each is a mount, and nested mounts take the container runtime quadratic time.
 pub(super) const MAX_VOLUMES: usize = 100;
@@ -18,55 +23,131 @@ pub(super) const MOUNT_PATH_PATTERN: &str = r"^/+[^/:\x00-\x1f\x7f-\x9f][^:\x00-
 pub struct VolumeMount {
     /// The mount path: an absolute path in the container.
     pub path: String,
-    /// The name of one of the user's volumes, or of a PersistentVolumeClaim.
-    pub volume: String,
-    /// The directory in the volume that is mounted; `None` mounts all of it.
+    /// What is mounted.
+    #[serde(flatten)]
+    pub source: VolumeSource,
+}
+
+/// What a task mounts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum VolumeSource {
+    /// A volume that exists.
+    Named {
+        /// The name of one of the user's volumes, or of a PersistentVolumeClaim.
+        volume: String,
+        /// The directory in the volume that is mounted; `None` mounts all of it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sub_path: Option<String>,
+    },
+    /// A volume that is created for each node, and deleted with its pod.
+    Ephemeral {
+        /// What to create.
+        ephemeral: EphemeralVolume,
+    },
+}
+
+/// A volume that exists as long as a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EphemeralVolume {
+    /// The minimum size.
+    pub size: Quantity,
+    /// The storage class; `None` is the cluster's default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub sub_path: Option<String>,
+    pub storage_class: Option<String>,
+    /// The access mode.
+    pub access_mode: &'static str,
+    /// Labels of its PersistentVolumeClaim.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+impl VolumeMount {
+    /// The sizes of the texts that each pod has a copy of, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        let source = match &self.source {
+            VolumeSource::Named { sub_path, .. } => sub_path.as_ref().map_or(0, String::len),
+            VolumeSource::Ephemeral { ephemeral } => metadata::bytes(&ephemeral.labels),
+        };
+        self.path.len() + source
+    }
 }
 
 pub(super) fn parse_volume_mounts(value: &Value, validator: &mut Validator) -> Option<Vec<VolumeMount>> {
     coerce::map(value, validator, MAX_VOLUMES, |path, value, validator| {
-        let (volume, sub_path) = match value {
+        let source = match value {
             Value::Object(_) => parse_volume(value, validator)?,
-            _ => (coerce::string(value, validator)?, None),
+            _ => named(coerce::string(value, validator)?),
         };
-        volume_mount(path, volume, sub_path, value, validator)
+        volume_mount(path, source, value, validator)
     })
 }
 
 /// Checks the path and the name of a mount.
 pub(super) fn volume_mount(
     path: &str,
-    volume: String,
-    sub_path: Option<String>,
+    source: VolumeSource,
     value: &Value,
     validator: &mut Validator,
 ) -> Option<VolumeMount> {
-    if volume.is_empty() {
+    if matches!(&source, VolumeSource::Named { volume, .. } if volume.is_empty()) {
         return validator.value_error("missing volume name", value);
     }
     if let Some(reason) = mount_path_error(path) {
         return validator.value_error(reason, value);
     }
     let path = path.to_owned();
-    Some(VolumeMount { path, volume, sub_path })
+    Some(VolumeMount { path, source })
 }
 
-/// Parses `{name: my-data, sub_path: train}`.
-fn parse_volume(value: &Value, validator: &mut Validator) -> Option<(String, Option<String>)> {
+/// All of the volume with this name.
+pub(super) fn named(volume: String) -> VolumeSource {
+    VolumeSource::Named { volume, sub_path: None }
+}
+
+/// Parses `{name: my-data, sub_path: train}` or `{size: 10Gi}`.
+fn parse_volume(value: &Value, validator: &mut Validator) -> Option<VolumeSource> {
     let mut fields = Fields::from_value(value, validator)?;
     if fields.has("size") {
-        fields.value_error(
-            "size",
-            "a volume for one run is not supported yet; create one with `k8s-cli volumes create NAME SIZE`",
-        );
-        return None;
+        return parse_ephemeral(fields).map(|ephemeral| VolumeSource::Ephemeral { ephemeral });
     }
     let name = fields.required("name", coerce::string);
     let sub_path = fields.optional("sub_path", parse_sub_path);
     fields.deny_unknown_fields(|_| None);
-    Some((name?, sub_path))
+    Some(VolumeSource::Named {
+        volume: name?,
+        sub_path,
+    })
+}
+
+/// Parses a volume for one run: `{size: 10Gi, labels: {...}, config: {...}}`, as in SkyPilot.
+fn parse_ephemeral(mut fields: Fields<'_, '_>) -> Option<EphemeralVolume> {
+    for key in ["name", "sub_path"] {
+        if fields.has(key) {
+            let reason = "a volume with a `size` exists for one run and has no name; remove one of the two";
+            fields.value_error(key, reason);
+            return None;
+        }
+    }
+    let size = fields.required("size", parse_size);
+    let labels = fields.optional("labels", metadata::parse_labels);
+    let config = fields.optional("config", parse_ephemeral_config);
+    fields.deny_unknown_fields(|_| None);
+    let (storage_class, access_mode) = config.unwrap_or_default();
+    Some(EphemeralVolume {
+        size: size?,
+        storage_class,
+        access_mode: access_mode.unwrap_or(ACCESS_MODES[0]),
+        labels: labels.unwrap_or_default(),
+    })
+}
+
+fn parse_ephemeral_config(value: &Value, validator: &mut Validator) -> Option<(Option<String>, Option<&'static str>)> {
+    let mut fields = Fields::from_value(value, validator)?;
+    let class = fields.optional("storage_class_name", parse_storage_class);
+    let mode = fields.optional("access_mode", parse_access_mode);
+    fields.deny_unknown_fields(|_| None);
+    Some((class, mode))
 }
 
 /// Parses a directory in a volume. Source of the rule: SkyPilot's schema of `sub_path`.

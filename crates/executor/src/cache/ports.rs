@@ -1,0 +1,65 @@
+//! The ports of a task, as its Jobs record them.
+
+use std::collections::BTreeMap;
+
+use super::identity::MAX_REASON;
+use crate::labels;
+
+/// An upper bound on ports, because anybody can edit the annotation.
+const MAX_PORTS: usize = 100;
+
+/// The ports of the first node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskPorts {
+    ports: Vec<u16>,
+    /// The Service in front of them.
+    service: Option<Box<str>>,
+}
+
+impl TaskPorts {
+    /// Reads the annotations of a Job. `None` if the task has no ports.
+    pub(crate) fn from_annotations(annotations: &BTreeMap<String, String>) -> Option<Self> {
+        let ports = annotations.get(labels::PORTS)?.split(',').take(MAX_PORTS);
+        let service = annotations.get(labels::PORT_SERVICE);
+        Some(Self {
+            ports: ports.filter_map(|port| port.parse().ok()).collect(),
+            service: service
+                .filter(|name| name.len() <= MAX_REASON)
+                .map(|name| name.as_str().into()),
+        })
+    }
+
+    /// The address of each port: in DNS if there is a Service, and else of the pod, once it has one.
+    pub(crate) fn endpoints(&self, namespace: &str, pod_ip: Option<&str>) -> Vec<String> {
+        let host = match &self.service {
+            Some(service) => Some(format!("{service}.{namespace}.svc")),
+            None => pod_ip.map(str::to_owned),
+        };
+        let host = host.into_iter();
+        host.flat_map(|host| self.ports.iter().map(move |port| format!("{host}:{port}")))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::TaskPorts;
+    use crate::labels;
+
+    #[test]
+    fn a_port_is_at_its_service_or_its_pod() {
+        let mut annotations = BTreeMap::from([(labels::PORTS.to_owned(), "80,x,8080".to_owned())]);
+        let at_pod = TaskPorts::from_annotations(&annotations).unwrap();
+        assert_eq!(
+            at_pod.endpoints("ml", Some("10.0.0.1")),
+            ["10.0.0.1:80", "10.0.0.1:8080"]
+        );
+        assert!(at_pod.endpoints("ml", None).is_empty());
+        annotations.insert(labels::PORT_SERVICE.to_owned(), "task-a-ports".to_owned());
+        let at_service = TaskPorts::from_annotations(&annotations).unwrap();
+        assert_eq!(at_service.endpoints("ml", None)[0], "task-a-ports.ml.svc:80");
+        assert_eq!(TaskPorts::from_annotations(&BTreeMap::new()), None);
+    }
+}

@@ -1,0 +1,60 @@
+//! The Service that makes the ports of a task reachable.
+
+use std::collections::BTreeMap;
+
+use super::submission::Submission;
+use crate::kubernetes::{IntOrString, OwnerReference, Service, ServicePort, ServiceSpec};
+use crate::labels;
+use crate::settings::PortExposure;
+
+/// The Service for the ports of the first node, or `None` if the task has none, or needs no Service.
+#[must_use]
+pub fn port_service(submission: &Submission, owner: Option<&OwnerReference>) -> Option<Service> {
+    let name = port_service_name(submission)?;
+    let mut metadata = submission.metadata(name);
+    metadata.owner_references = owner.map(|owner| vec![owner.clone()]);
+    let kind = match submission.pods.ports {
+        PortExposure::LoadBalancer => "LoadBalancer",
+        PortExposure::ClusterIp | PortExposure::PodAddress => "ClusterIP",
+    };
+    let port = |port: &u16| ServicePort {
+        name: Some(format!("port-{port}")),
+        port: i32::from(*port),
+        target_port: Some(IntOrString::Int(i32::from(*port))),
+        ..ServicePort::default()
+    };
+    Some(Service {
+        metadata,
+        spec: Some(ServiceSpec {
+            type_: Some(kind.to_owned()),
+            selector: Some(BTreeMap::from([
+                (labels::TASK_ID.to_owned(), submission.id.to_string()),
+                (labels::NODE_INDEX.to_owned(), "0".to_owned()),
+            ])),
+            ports: Some(submission.definition.resources.ports.iter().map(port).collect()),
+            ..ServiceSpec::default()
+        }),
+        status: None,
+    })
+}
+
+/// The name of the Service, if the task has one.
+pub(super) fn port_service_name(submission: &Submission) -> Option<String> {
+    let has_service = submission.pods.ports != PortExposure::PodAddress;
+    let has_ports = !submission.definition.resources.ports.is_empty();
+    (has_service && has_ports).then(|| format!("task-{}-ports", submission.id))
+}
+
+/// The annotations of the Jobs that say where the ports are.
+pub(super) fn annotations(submission: &Submission) -> Vec<(String, String)> {
+    let ports: Vec<String> = submission
+        .definition
+        .resources
+        .ports
+        .iter()
+        .map(u16::to_string)
+        .collect();
+    let ports = (!ports.is_empty()).then(|| (labels::PORTS.to_owned(), ports.join(",")));
+    let service = port_service_name(submission).map(|name| (labels::PORT_SERVICE.to_owned(), name));
+    ports.into_iter().chain(service).collect()
+}
