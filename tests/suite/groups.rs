@@ -289,9 +289,9 @@ async fn a_submit_that_a_server_left_half_done_is_completed_or_removed() {
     let (id, _) = submit(&world.api, &body).await;
     finished(&world.api, &id).await;
     let owners = world.cluster.api::<ConfigMap>();
-    let uncommit = |deadline: &str| {
+    let remove = |annotation: &str| {
         Patch::Merge(json!({"metadata": {"annotations": {
-            "k8s-cli/committed": null, "k8s-cli/submit-deadline": deadline,
+            annotation: null, "k8s-cli/submit-deadline": "2020-01-01T00:00:00Z",
         }}}))
     };
     if world.state_dir().is_none() {
@@ -303,13 +303,13 @@ async fn a_submit_that_a_server_left_half_done_is_completed_or_removed() {
         let text = &owner.annotations()["k8s-cli/group"];
         serde_json::from_str::<Value>(text).unwrap()["index"].as_u64().unwrap()
     };
-    for owner in members.iter().filter(|owner| index(owner) > 0) {
+    for owner in &members {
+        let annotation = match index(owner) {
+            0 => "k8s-cli/group-complete",
+            _ => "k8s-cli/committed",
+        };
         owners
-            .patch(
-                &owner.name_any(),
-                &PatchParams::default(),
-                &uncommit("2020-01-01T00:00:00Z"),
-            )
+            .patch(&owner.name_any(), &PatchParams::default(), &remove(annotation))
             .await
             .unwrap();
     }
@@ -321,11 +321,7 @@ async fn a_submit_that_a_server_left_half_done_is_completed_or_removed() {
     // And right before it.
     for owner in &members {
         owners
-            .patch(
-                &owner.name_any(),
-                &PatchParams::default(),
-                &uncommit("2020-01-01T00:00:00Z"),
-            )
+            .patch(&owner.name_any(), &PatchParams::default(), &remove("k8s-cli/committed"))
             .await
             .unwrap();
     }

@@ -40,4 +40,5 @@ mod task_files; // The corpus of task files.
 mod termination; // SIGTERM, grace periods, and output of ending nodes.
 mod time_limits; // The provisioning timeout, the time limit, and the TTL.
 mod timing; // Behavior with a time limit; runs alone.
-mod upgrade; // Objects that an earlier version created.
+mod upgrade;
+mod volumes_and_ports; // Volumes for one run, sharing, and ports. // Objects that an earlier version created.

@@ -248,16 +248,11 @@ impl Executor {
             return Ok(None);
         }
         let is_unfinished = |snapshot: &TaskSnapshot| !snapshot.state.is_final() && !snapshot.terminating;
-        // The last ones first: those that have not started must not start when others end.
-        let tasks = tasks.into_iter().rev().filter(|(_, snapshot)| is_unfinished(snapshot));
-        let (pending, started): (Vec<_>, Vec<_>) =
-            tasks.partition(|(_, snapshot)| snapshot.state == TaskState::Pending);
+        let tasks = tasks.into_iter().filter(|(_, snapshot)| is_unfinished(snapshot));
         let (client, cache) = self.handles();
-        let cancel = async move {
-            let pending = gang::cancel_all(&client, &cache, pending).await?;
-            Ok(pending + gang::cancel_all(&client, &cache, started).await?)
-        };
-        self.run_to_completion(cancel).await.map(Some)
+        let tasks = not_started_first(tasks);
+        self.run_to_completion(async move { gang::cancel_all(&client, &cache, tasks).await.map(Some) })
+            .await
     }
 
     /// Stops the tasks of a group. Returns how many, or `None` if there is no such group.
@@ -269,15 +264,11 @@ impl Executor {
         if tasks.is_empty() {
             return Ok(None);
         }
-        let tasks = tasks.into_iter().rev().filter(|(_, snapshot)| !snapshot.terminating);
-        let (pending, started): (Vec<_>, Vec<_>) =
-            tasks.partition(|(_, snapshot)| snapshot.state == TaskState::Pending);
+        let tasks = tasks.into_iter().filter(|(_, snapshot)| !snapshot.terminating);
         let (client, cache) = self.handles();
-        let stop = async move {
-            let pending = stop::stop_all(&client, &cache, pending).await?;
-            Ok(pending + stop::stop_all(&client, &cache, started).await?)
-        };
-        self.run_to_completion(stop).await.map(Some)
+        let tasks = not_started_first(tasks);
+        self.run_to_completion(async move { stop::stop_all(&client, &cache, tasks).await.map(Some) })
+            .await
     }
 
     /// The task with this ID, if it belongs to the user.
@@ -449,4 +440,13 @@ impl Executor {
         }
         Ok(())
     }
+}
+
+/// The tasks of a group in the order in which they are ended: those that have not started first, from the last one, so
+/// that none starts when others end.
+fn not_started_first(tasks: impl Iterator<Item = (String, Arc<TaskSnapshot>)>) -> Vec<(String, Arc<TaskSnapshot>)> {
+    let mut tasks: Vec<_> = tasks.collect();
+    tasks.reverse();
+    tasks.sort_by_key(|(_, snapshot)| snapshot.state != TaskState::Pending);
+    tasks
 }

@@ -57,6 +57,11 @@ pub const GROUP_ID: &str = "k8s-cli/group-id";
 /// On a Job that its group has not started yet: the queue that it then enters; see `cache::HeldJob`.
 pub const HELD: &str = "k8s-cli/held";
 
+/// On a Job that its group has started: when (RFC 3339).
+pub const GROUP_STARTED_AT: &str = "k8s-cli/group-started-at";
+/// On the owner of the first task of a group: the owners of all tasks are committed.
+pub const GROUP_COMPLETE: &str = "k8s-cli/group-complete";
+
 /// On the Jobs of a task: the ports of its first node, separated by commas.
 pub const PORTS: &str = "k8s-cli/ports";
 /// On the Jobs of a task: the Service in front of these ports.

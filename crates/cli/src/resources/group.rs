@@ -1,6 +1,9 @@
 //! Finds groups of tasks, and tasks where either is accepted.
 
+use std::time::Duration;
+
 use task::wire::{TaskGroup, TaskStatus};
+use tokio::time::{Instant, sleep};
 
 use super::lookup::{Ambiguity, find_in, is_id, list, min_prefix};
 use super::{get, percent_encode};
@@ -29,6 +32,22 @@ pub(crate) async fn get_group(client: &Client, id: &str) -> Result<Vec<WithRaw<T
         client.decode_unescaped(&body)?;
     let raw = lists.remove("tasks").unwrap_or_default();
     raw.into_iter().map(|raw| WithRaw::decode(raw, &url)).collect()
+}
+
+/// How long a group may take to be complete on this server: another one may have created it.
+const COMPLETE_TIMEOUT: Duration = Duration::from_secs(15);
+const COMPLETE_POLL: Duration = Duration::from_millis(100);
+
+/// The tasks of a group that was just submitted, once the server knows `count` of them.
+pub(crate) async fn get_whole_group(client: &Client, id: &str, count: usize) -> Result<Vec<WithRaw<TaskStatus>>> {
+    let deadline = Instant::now() + COMPLETE_TIMEOUT;
+    loop {
+        match get_group(client, id).await {
+            Ok(tasks) if tasks.len() >= count => return Ok(tasks),
+            Err(Error::NotFound(_)) | Ok(_) if Instant::now() < deadline => sleep(COMPLETE_POLL).await,
+            found => return found,
+        }
+    }
 }
 
 /// One task or group by its ID, ID prefix, or name.
@@ -102,58 +121,82 @@ impl Target {
     }
 }
 
-/// Matches groups by ID and name, then tasks, then groups by ID prefix. A group comes before its tasks, because one of
-/// them may have its name.
+/// Matches by ID, then by name, then by ID prefix. A group counts once, and comes before tasks of its own with the same
+/// name.
 fn select(tasks: Vec<WithRaw<TaskStatus>>, reference: &str, ambiguity: Ambiguity) -> Result<Target> {
-    if let Some(id) = newest_group(&tasks, |group| group.group_id == reference) {
-        return Ok(Target::Group(take_group(tasks, &id)));
+    if let [id] = groups(&tasks, |group| group.group_id == reference).as_slice() {
+        return Ok(Target::Group(take_group(tasks, id)));
     }
-    let named = |task: &WithRaw<TaskStatus>| task.item.name == reference && !is_in_group(task, |_| true);
-    if tasks.iter().all(|task| !named(task))
-        && let Some(id) = newest_group(&tasks, |group| group.name == reference)
-    {
-        let is_other = |group: &TaskGroup| group.name == reference && group.group_id != id;
-        let has_others = tasks.iter().any(|task| is_in_group(task, is_other));
-        if has_others && ambiguity != Ambiguity::TakesNewest {
-            return Err(Error::Usage(format!(
-                "`{reference}` is the name of several groups; specify an ID, e.g., {id} for the newest"
-            )));
-        }
-        if has_others {
-            print_message(&format!(
-                "note: `{reference}` is the name of several groups; using the newest, {id}"
-            ));
-        }
-        return Ok(Target::Group(take_group(tasks, &id)));
+    let named = groups(&tasks, |group| group.name == reference);
+    let is_named =
+        |task: &TaskStatus| task.name == reference && !is_in_group(task, |group| named.contains(&group.group_id));
+    let others = tasks.iter().filter(|task| is_named(&task.item)).count();
+    let Some(newest) = named.last() else {
+        let by_prefix = groups(&tasks, |group| group.group_id.starts_with(reference));
+        let is_task = tasks.iter().any(|task| {
+            let TaskStatus { task_id, name, .. } = &task.item;
+            name == reference || task_id.starts_with(reference)
+        });
+        return match by_prefix.as_slice() {
+            [id] if !is_task && reference.len() >= min_prefix(ambiguity) => Ok(Target::Group(take_group(tasks, id))),
+            _ => find_in(tasks, reference, ambiguity).map(|task| Target::Task(Box::new(task))),
+        };
+    };
+    if named.len() + others == 1 {
+        return Ok(Target::Group(take_group(tasks, newest)));
     }
-    let by_prefix = newest_group(&tasks, |group| {
-        reference.len() >= min_prefix(ambiguity) && group.group_id.starts_with(reference)
-    });
-    let is_task = tasks.iter().any(|task| {
-        let TaskStatus { task_id, name, .. } = &task.item;
-        name == reference || task_id.starts_with(reference)
-    });
-    match by_prefix {
-        Some(id) if !is_task => Ok(Target::Group(take_group(tasks, &id))),
-        _ => find_in(tasks, reference, ambiguity).map(|task| Target::Task(Box::new(task))),
+    let count = named.len() + others;
+    if ambiguity != Ambiguity::TakesNewest {
+        let tasks = tasks
+            .iter()
+            .filter(|task| is_named(&task.item))
+            .map(|task| &task.item.task_id);
+        let ids: Vec<&str> = named.iter().chain(tasks).map(String::as_str).collect();
+        return Err(Error::Usage(format!(
+            "`{reference}` matches {count} groups and tasks; specify an ID: {}",
+            ids.join(", ")
+        )));
     }
+    // The server lists the oldest tasks first.
+    let is_candidate = |task: &WithRaw<TaskStatus>| {
+        is_named(&task.item) || is_in_group(&task.item, |group| named.contains(&group.group_id))
+    };
+    let last = tasks.iter().rposition(is_candidate).unwrap_or_default();
+    let group = tasks[last]
+        .item
+        .metadata
+        .group
+        .as_ref()
+        .map(|group| group.group_id.clone());
+    let group = group.filter(|id| named.contains(id));
+    let id = group.clone().unwrap_or_else(|| tasks[last].item.task_id.clone());
+    print_message(&format!(
+        "note: `{reference}` is the name of {count} groups and tasks; using the newest, {id}"
+    ));
+    Ok(match group {
+        Some(id) => Target::Group(take_group(tasks, &id)),
+        None => Target::Task(Box::new(find_in(tasks, &id, ambiguity)?)),
+    })
 }
 
-/// The ID of the newest group that `matches`. The server lists the oldest tasks first.
-fn newest_group(tasks: &[WithRaw<TaskStatus>], matches: impl Fn(&TaskGroup) -> bool) -> Option<String> {
-    let groups = tasks.iter().rev().filter_map(|task| task.item.metadata.group.as_ref());
-    groups
-        .filter(|group| matches(group))
-        .map(|group| group.group_id.clone())
-        .next()
+/// The IDs of the groups that `matches`, oldest first. The server lists the oldest tasks first.
+fn groups(tasks: &[WithRaw<TaskStatus>], matches: impl Fn(&TaskGroup) -> bool) -> Vec<String> {
+    let mut ids: Vec<String> = Vec::new();
+    let all = tasks.iter().filter_map(|task| task.item.metadata.group.as_ref());
+    for group in all.filter(|group| matches(group)) {
+        if !ids.contains(&group.group_id) {
+            ids.push(group.group_id.clone());
+        }
+    }
+    ids
 }
 
-fn is_in_group(task: &WithRaw<TaskStatus>, matches: impl Fn(&TaskGroup) -> bool) -> bool {
-    task.item.metadata.group.as_ref().is_some_and(matches)
+fn is_in_group(task: &TaskStatus, matches: impl Fn(&TaskGroup) -> bool) -> bool {
+    task.metadata.group.as_ref().is_some_and(matches)
 }
 
 fn take_group(mut tasks: Vec<WithRaw<TaskStatus>>, id: &str) -> Group {
-    tasks.retain(|task| is_in_group(task, |group| group.group_id == id));
+    tasks.retain(|task| is_in_group(&task.item, |group| group.group_id == id));
     let place = |task: &WithRaw<TaskStatus>| task.item.metadata.group.as_ref().map(|group| group.index);
     tasks.sort_by_key(place);
     Group {
@@ -195,6 +238,8 @@ mod tests {
             ("cccc1111", "eval", Some(("gggg1111", "steps", 1))),
             ("dddd1111", "a", Some(("hhhh1111", "twice", 0))),
             ("eeee1111", "a", Some(("hhhh2222", "twice", 0))),
+            ("ffff1111", "mixed", None),
+            ("ffff2222", "b", Some(("iiii1111", "mixed", 0))),
         ]);
         match select(all, reference, ambiguity).ok()? {
             Target::Task(task) => Some(task.item.task_id),
@@ -211,11 +256,14 @@ mod tests {
         assert_eq!(found("ggg"), None, "too short for a command that deletes");
         assert_eq!(found("eval").unwrap(), "cccc1111");
         assert_eq!(found("train").unwrap(), "aaaa1111");
-        assert_eq!(found("twice"), None);
+        assert_eq!(found("twice"), None, "two groups");
+        assert_eq!(found("mixed"), None, "a task and a group");
+        assert_eq!(found("hhhh"), None, "two groups begin like this");
     }
 
     #[test]
     fn what_only_reads_takes_the_newest_group_of_a_name() {
         assert_eq!(found("twice", Ambiguity::TakesNewest).unwrap(), "1 of hhhh2222");
+        assert_eq!(found("mixed", Ambiguity::TakesNewest).unwrap(), "1 of iiii1111");
     }
 }

@@ -106,9 +106,15 @@ impl TaskFile {
     /// Validates the task with the same rules as the server, as far as that is possible locally. Reports all errors
     /// together.
     pub(crate) fn validate(&mut self) -> Result<()> {
-        variables::require_values(&self.body, &self.source)?;
+        self.validate_as(None)
+    }
+
+    /// Validates the task with another body, if there is one, in place of its own.
+    pub(super) fn validate_as(&mut self, body: Option<&Value>) -> Result<()> {
+        let body = body.unwrap_or(&self.body);
+        variables::require_values(body, &self.source)?;
         // The limit for nodes is a setting of the server.
-        match TaskDefinition::parse(&self.body, u32::MAX) {
+        match TaskDefinition::parse(body, u32::MAX) {
             Ok(definition) => {
                 self.warnings.extend(unsynced_workdir_warning(&definition));
                 Ok(())

@@ -121,6 +121,14 @@ impl TaskSet {
 
     /// Validates all tasks with the same rules as the server, as far as that is possible locally.
     pub(crate) fn validate(&mut self) -> Result<()> {
+        if let Self::Sweep { task, points, .. } = self {
+            let name = task.body()["name"].as_str().map(str::to_owned);
+            // The first point stands for all: they differ in the values of variables.
+            let first = points
+                .first()
+                .map(|point| at_point(task.body(), name.as_deref(), point));
+            return task.validate_as(first.as_ref());
+        }
         self.files_mut().iter_mut().try_for_each(TaskFile::validate)
     }
 

@@ -57,6 +57,7 @@ impl Job {
             gang: None,
             ended_because_of: None,
             cancelled: false,
+            group_started_at: None,
             ports: None,
             held: None,
         }
@@ -80,6 +81,7 @@ impl TaskOwner {
             num_nodes: 2,
             turn: Some(Turn::FIRST),
             group: None,
+            group_complete: false,
         }
     }
 }

@@ -32,11 +32,15 @@ pub struct GroupMember {
     pub token: Box<str>,
 }
 
-/// A group of a user.
+/// A group of a user. Anybody can copy its ID into an annotation, but an owner with another token then belongs to another
+/// group.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct GroupKey {
+    /// The ID. It comes first, so that all groups with the same ID are adjacent in sorted order.
     pub id: Id,
     pub user: UserKey,
+    /// The submission token of the leader.
+    pub token: Box<str>,
 }
 
 /// The text form of a [`GroupMember`].
@@ -53,9 +57,9 @@ struct Record {
 }
 
 impl GroupMember {
-    /// Reads the annotation of an owner whose submission has this `token`. Fails if this program could not have written
-    /// it.
-    pub(crate) fn from_annotation(text: &str, token: &str) -> Result<Self, InvalidObject> {
+    /// Reads the annotation of an owner of task `id`, whose submission has this `token`. Fails if this program could not
+    /// have written it.
+    pub(crate) fn from_annotation(text: &str, id: &str, token: &str) -> Result<Self, InvalidObject> {
         let invalid = InvalidObject("its group is invalid");
         let record: Record = serde_json::from_str(text).map_err(|_| invalid)?;
         let member = Self {
@@ -74,7 +78,8 @@ impl GroupMember {
         let is_valid = (1..=MAX_GROUP_TASKS).contains(&member.size)
             && member.index < member.size
             && tokens::is_key_token(&member.token)
-            && member.token_of(member.index) == token;
+            && member.token_of(member.index) == token
+            && member.id_of(member.index).as_str() == id;
         if is_valid { Ok(member) } else { Err(invalid) }
     }
 
@@ -196,21 +201,24 @@ mod tests {
             let max_parallel = NonZeroU32::new(most);
             let execution = if serial { Execution::Serial } else { Execution::Parallel { max_parallel } };
             let member = GroupMember::example(index, index + more, execution);
-            let token = member.token_of(index);
-            prop_assert_eq!(GroupMember::from_annotation(&member.to_annotation(), &token), Ok(member.clone()));
-            prop_assert!(GroupMember::from_annotation(&member.to_annotation(), &member.token_of(index + 1)).is_err());
+            let read = |place: u32| {
+                let (id, token) = (member.id_of(place), member.token_of(place));
+                GroupMember::from_annotation(&member.to_annotation(), id.as_str(), &token)
+            };
+            prop_assert_eq!(read(index), Ok(member.clone()));
+            prop_assert!(read(index + 1).is_err());
         }
 
         #[test]
         fn no_annotation_makes_the_reader_panic(text in ".{0,80}", token in ".{0,60}") {
-            let _ = GroupMember::from_annotation(&text, &token);
+            let _ = GroupMember::from_annotation(&text, "abcd1234", &token);
         }
     }
 
     #[test]
     fn bounds_are_checked() {
         let member = GroupMember::example(0, 2, Execution::Serial);
-        let token = member.token_of(0);
+        let (id, token) = (member.id_of(0), member.token_of(0));
         let text = member.to_annotation();
         for (from, to) in [
             ("\"size\":2", "\"size\":0"),
@@ -221,7 +229,10 @@ mod tests {
         ] {
             let changed = text.replace(from, to);
             assert_ne!(changed, text);
-            assert!(GroupMember::from_annotation(&changed, &token).is_err(), "{changed}");
+            assert!(
+                GroupMember::from_annotation(&changed, id.as_str(), &token).is_err(),
+                "{changed}"
+            );
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -42,8 +43,9 @@ impl HeldJob {
     }
 
     /// The change that starts the Job: it is resumed, or enters its queue, which then resumes it.
-    pub(crate) fn start(&self) -> Value {
-        let mut change = json!({"metadata": {"annotations": {labels::HELD: null}}});
+    pub(crate) fn start(&self, now: Timestamp) -> Value {
+        let now = task::time::format(now);
+        let mut change = json!({"metadata": {"annotations": {labels::HELD: null, labels::GROUP_STARTED_AT: now}}});
         match &self.queue {
             None => change["spec"] = json!({"suspend": false}),
             Some(queue) => {
@@ -60,6 +62,8 @@ impl HeldJob {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+
+    use jiff::Timestamp;
 
     use super::HeldJob;
     use crate::labels;
@@ -88,7 +92,8 @@ mod tests {
             queue: Some("gpus".to_owned()),
             priority: Some("high".to_owned()),
         };
-        insta::assert_snapshot!(HeldJob::default().start(), @r#"{"metadata":{"annotations":{"k8s-cli/held":null}},"spec":{"suspend":false}}"#);
-        insta::assert_snapshot!(queued.start(), @r#"{"metadata":{"annotations":{"k8s-cli/held":null},"labels":{"kueue.x-k8s.io/queue-name":"gpus","kueue.x-k8s.io/priority-class":"high"}}}"#);
+        let start = |held: &HeldJob| held.start(Timestamp::UNIX_EPOCH);
+        insta::assert_snapshot!(start(&HeldJob::default()), @r#"{"metadata":{"annotations":{"k8s-cli/held":null,"k8s-cli/group-started-at":"1970-01-01T00:00:00.000000Z"}},"spec":{"suspend":false}}"#);
+        insta::assert_snapshot!(start(&queued), @r#"{"metadata":{"annotations":{"k8s-cli/held":null,"k8s-cli/group-started-at":"1970-01-01T00:00:00.000000Z"},"labels":{"kueue.x-k8s.io/queue-name":"gpus","kueue.x-k8s.io/priority-class":"high"}}}"#);
     }
 }

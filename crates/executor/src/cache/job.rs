@@ -84,6 +84,8 @@ pub struct Job {
     pub ended_because_of: Option<EndCause>,
     /// Whether the user canceled the task. Only on Jobs without an owner, which would record it.
     pub cancelled: bool,
+    /// When its group started it.
+    pub group_started_at: Option<Timestamp>,
     /// The ports of its task.
     pub ports: Option<Box<TaskPorts>>,
     /// Set until the group of the task has started it.
@@ -194,6 +196,7 @@ impl Job {
             gang: policy.gang,
             ended_because_of: policy.ended_because_of,
             cancelled: identity.annotations.contains_key(labels::CANCELLED),
+            group_started_at: time(policy.annotations, labels::GROUP_STARTED_AT),
             ports: TaskPorts::from_annotations(policy.annotations).map(Box::new),
             held: HeldJob::from_annotations(policy.annotations)?.map(Box::new),
             uid: identity.uid.to_owned(),

@@ -50,7 +50,7 @@ pub(crate) use phase::Phase;
 pub(crate) use phase::PodEnd;
 #[cfg(test)]
 pub(crate) use reasons::Reason;
-pub(crate) use recovery::{Restart, due_restart};
+pub(crate) use recovery::{Restart, due_restart, outcome};
 pub(crate) use snapshot::NodePod;
 pub use snapshot::TaskSnapshot;
 pub(crate) use store::Cache;

@@ -53,6 +53,8 @@ pub struct TaskOwner {
     pub turn: Option<Turn>,
     /// The group that the task was submitted with.
     pub group: Option<Box<GroupMember>>,
+    /// For the first task of a group: whether the owners of all tasks are committed.
+    pub group_complete: bool,
 }
 
 /// The pod of a node.
@@ -153,8 +155,9 @@ impl TaskOwner {
             deadline: time(identity.annotations, labels::SUBMIT_DEADLINE),
             fingerprint: identity.annotations.get(labels::FINGERPRINT).cloned(),
             turn: turn.map(|turn| turn.parse()).transpose()?,
+            group_complete: identity.annotations.contains_key(labels::GROUP_COMPLETE),
             group: group
-                .map(|group| GroupMember::from_annotation(group, token))
+                .map(|group| GroupMember::from_annotation(group, identity.id, token))
                 .transpose()?
                 .map(Box::new),
         })
@@ -173,7 +176,13 @@ impl TaskOwner {
         Some(GroupKey {
             id: group.group_id.clone(),
             user: self.key.user.clone(),
+            token: group.token.clone(),
         })
+    }
+
+    /// Whether the task is the first of a group.
+    pub(crate) fn leads_group(&self) -> bool {
+        self.group.as_ref().is_some_and(|group| group.index == 0)
     }
 
     /// Whether the leader of a group decides whether the task exists.

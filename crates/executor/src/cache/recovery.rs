@@ -62,6 +62,26 @@ pub(crate) fn due_restart(jobs: Attempts<'_>, pods: &[Pod]) -> Option<Restart> {
     restart(&status, jobs.current).filter(|restart| restart.is_due)
 }
 
+/// How a task has ended for good, or `None` if a node has not ended, or the task will be retried.
+pub(crate) fn outcome(jobs: Attempts<'_>, pods: &[Pod], is_cancelled: bool) -> Option<TaskState> {
+    jobs.current.first()?;
+    // After a cancellation, the missing Jobs of an attempt are not created anymore.
+    let to_be_made = if is_cancelled { &[] } else { jobs.previous() };
+    let has_job = |job: &Job| jobs.current.iter().any(|current| current.rank == job.rank);
+    let newest = newest_pods(pods);
+    let status = aggregate::status(jobs.current, to_be_made, &newest, |_| None, "", String::new());
+    let is_retried = !is_cancelled && restart(&status, jobs.current).is_some();
+    if is_retried || !to_be_made.iter().all(has_job) {
+        return None;
+    }
+    match status.status {
+        TaskState::Completed => Some(TaskState::Completed),
+        // The other nodes of a failed task may still be ending.
+        TaskState::Failed if jobs.current.iter().all(Job::is_over) => Some(TaskState::Failed),
+        TaskState::Failed | TaskState::Pending | TaskState::Running => None,
+    }
+}
+
 /// Turns the status of a failed task that will be retried into a pending one.
 pub(super) fn set_recovering(status: &mut TaskStatus) {
     let why = status

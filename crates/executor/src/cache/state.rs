@@ -46,7 +46,7 @@ pub(super) struct CacheState {
     dirty: HashSet<Arc<TaskKey>>,
     /// Tasks that changed since a controller last took them.
     pub queue: BTreeSet<Arc<TaskKey>>,
-    /// The visible tasks of each group.
+    /// The committed tasks of each group, whether their Jobs are known or not.
     pub by_group: BTreeMap<GroupKey, BTreeSet<Arc<TaskKey>>>,
     /// Groups with a task that changed since a controller last took them.
     pub changed_groups: BTreeSet<GroupKey>,
@@ -410,8 +410,10 @@ impl CacheState {
     /// Indexes a task under its group, and marks the group as changed.
     fn update_group(&mut self, key: &Arc<TaskKey>) {
         let Some(task) = self.tasks.get_mut(key) else { return };
-        let is_visible = task.snapshot.is_some();
-        let group = task.owner().filter(|_| is_visible).and_then(TaskOwner::group_key);
+        let group = task
+            .owner()
+            .filter(|owner| owner.committed)
+            .and_then(TaskOwner::group_key);
         let before = std::mem::replace(&mut task.group, group.clone());
         if let Some(before) = before {
             if let Some(tasks) = self

@@ -82,12 +82,31 @@ impl Cache {
     pub(crate) fn group(&self, user: &UserName, id: &str) -> Vec<(String, Arc<TaskSnapshot>)> {
         let Some(id) = Id::new(id) else { return Vec::new() };
         let user = UserKey::of(user);
-        let mut tasks = self.select_group(&GroupKey { id, user }, |key, task| {
-            let index = task.owner()?.group.as_ref()?.index;
-            task.listed?;
-            Some((index, key.id.to_string(), task.snapshot.clone()?))
-        });
-        tasks.sort_by(|left, right| (left.0, &left.1).cmp(&(right.0, &right.1)));
+        let first = GroupKey {
+            id,
+            user,
+            token: Box::default(),
+        };
+        let is_same = |group: &GroupKey| group.id == first.id && group.user == first.user;
+        let groups: Vec<GroupKey> = {
+            let state = self.read();
+            let groups = state.by_group.range(&first..).map(|(group, _)| group);
+            groups.take_while(|group| is_same(group)).cloned().collect()
+        };
+        let tasks = |group: &GroupKey| {
+            self.select_group(group, |key, task| {
+                let index = task.owner()?.group.as_ref()?.index;
+                task.listed?;
+                Some((index, key.id.to_string(), task.snapshot.clone()?))
+            })
+        };
+        // Another group with the ID is forged, and has been created later.
+        let age = |tasks: &Vec<(u32, String, Arc<TaskSnapshot>)>| {
+            let created = tasks.iter().map(|(_, _, snapshot)| snapshot.creation_timestamp);
+            created.min().unwrap_or(Timestamp::MAX)
+        };
+        let mut tasks = groups.iter().map(tasks).min_by_key(age).unwrap_or_default();
+        tasks.sort_by_key(|(index, _, _)| *index);
         tasks.into_iter().map(|(_, id, snapshot)| (id, snapshot)).collect()
     }
 
@@ -212,9 +231,22 @@ impl Cache {
         self.groups_changed.notified().await;
     }
 
-    /// Takes the groups that changed.
-    pub(crate) fn take_changed_groups(&self) -> BTreeSet<GroupKey> {
-        std::mem::take(&mut self.write().changed_groups)
+    /// Takes up to `limit` groups that changed. Leaves those in `busy`.
+    pub(crate) fn take_changed_groups(&self, busy: &HashSet<GroupKey>, limit: usize) -> Vec<GroupKey> {
+        let mut state = self.write();
+        let changed = state.changed_groups.iter().filter(|group| !busy.contains(*group));
+        let taken: Vec<GroupKey> = changed.take(limit).cloned().collect();
+        for group in &taken {
+            state.changed_groups.remove(group);
+        }
+        taken
+    }
+
+    /// Wakes the worker of [`Self::groups_changed`] if groups are left.
+    pub(crate) fn notify_groups(&self) {
+        if !self.read().changed_groups.is_empty() {
+            self.groups_changed.notify_one();
+        }
     }
 
     /// Marks a group as changed.
@@ -223,7 +255,7 @@ impl Cache {
         self.groups_changed.notify_one();
     }
 
-    /// What `pick` finds in the visible tasks of a group.
+    /// What `pick` finds in the committed tasks of a group.
     pub(crate) fn select_group<T>(&self, group: &GroupKey, pick: impl Fn(&Arc<TaskKey>, &Task) -> Option<T>) -> Vec<T> {
         let state = self.read();
         let tasks = state.by_group.get(group).into_iter().flatten();

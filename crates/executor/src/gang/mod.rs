@@ -31,5 +31,6 @@ pub(crate) use missing_jobs::run as run_missing_jobs;
 pub(crate) use preemption::run as run_preemption;
 pub(crate) use provision_timeout::run as run_provision_timeout;
 pub(crate) use reconcile::run as run_reconciler;
+pub(crate) use refetch::refetch_outcome;
 pub(crate) use start_held::{StartOutcome, start_held};
 pub(crate) use task::is_reconciled;

@@ -198,11 +198,15 @@ fn remaining_overdue(task: &ManagedTask) -> Vec<(ObjectRef, String)> {
 
 /// When a node began to wait for resources, or `None` while something else holds it, e.g., a queue.
 fn waiting_since(job: &Job) -> Option<Timestamp> {
+    // A Job that waited for its group may be days old.
+    let begin = job
+        .group_started_at
+        .map_or(job.creation_timestamp, |at| at.max(job.creation_timestamp));
     match (job.suspended, job.preempted_at, job.preemptions) {
         (true, None, _) => None,
-        (false, None, 0) => Some(job.started_at.unwrap_or(job.creation_timestamp)),
-        // Suspending a Job for giving way resets its start time, so count from its creation.
-        _ => Some(job.creation_timestamp),
+        (false, None, 0) => Some(job.started_at.unwrap_or(begin)),
+        // Suspending a Job for giving way resets its start time, so count from its beginning.
+        _ => Some(begin),
     }
 }
 

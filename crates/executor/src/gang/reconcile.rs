@@ -222,7 +222,7 @@ pub(super) async fn apply(client: &ApiClient, cache: &Cache, action: Action) -> 
             patch_pods(client, cache, "start `run` on the nodes", patches_for(pods, &change)).await
         }
         Action::StartJobs { jobs } => {
-            let start = |(job, held): (ObjectRef, HeldJob)| ObjectPatch::of(job, held.start());
+            let start = |(job, held): (ObjectRef, HeldJob)| ObjectPatch::of(job, held.start(client.now()));
             patch_jobs(client, cache, "start the task", jobs.into_iter().map(start).collect()).await
         }
         Action::EndNodes {

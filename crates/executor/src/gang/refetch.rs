@@ -1,12 +1,27 @@
 //! Reads a task from Kubernetes before an irreversible step, because the watch cache may lag.
 
+use task::TaskState;
+
 use super::task::ManagedTask;
-use crate::cache::{Job, Pod, TaskKey, TaskOwner};
+use crate::cache::{Cache, Job, Pod, TaskKey, TaskOwner};
 use crate::error::Error;
 use crate::kubernetes::{self, ApiClient, ConfigMap};
 use crate::labels;
 
 const ACTION: &str = "refresh the task";
+
+/// How the task has ended for good, according to Kubernetes, or `None` if it has not, or is gone.
+pub(crate) async fn refetch_outcome(
+    client: &ApiClient,
+    cache: &Cache,
+    key: &TaskKey,
+) -> Result<Option<TaskState>, Error> {
+    let Some(known) = cache.find(key, ManagedTask::any_from_cache).flatten() else {
+        return Ok(None);
+    };
+    let now = refetch(client, key, &known).await?;
+    Ok(now.and_then(|now| now.outcome()))
+}
 
 /// The current state of the task, or `None` if it is gone or being deleted.
 pub(crate) async fn refetch(

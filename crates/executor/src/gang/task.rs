@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use task::TaskState;
 
 use crate::cache::{
     Attempts, Cache, CacheEntry, Job, Members, Pod, Restart, Stage, Task, TaskKey, TaskOwner, Turn, due_restart,
-    is_cancelled, newest_pods,
+    is_cancelled, newest_pods, outcome,
 };
 
 /// How many earlier attempts keep their Jobs, with the logs of their pods. Without a limit, a task that is preempted
@@ -81,6 +82,14 @@ impl ManagedTask {
             owner: task.owner().cloned(),
             ..Self::of_attempts(Attempts::of(&task.jobs), &task.pods, snapshot.num_nodes)
         })
+    }
+
+    /// How the task has ended for good, or `None` if it has not.
+    pub(crate) fn outcome(&self) -> Option<TaskState> {
+        let jobs = self.previous.iter().chain(self.nodes.iter().map(|(job, _)| job));
+        let jobs: Vec<Job> = jobs.cloned().collect();
+        let pods: Vec<Pod> = self.nodes.iter().filter_map(|(_, pod)| pod.clone()).collect();
+        outcome(Attempts::of(&jobs), &pods, self.is_cancelled())
     }
 
     /// Whether the user canceled the task.

@@ -1,21 +1,24 @@
 //! Carries out the steps from `decide` whenever a task of a group changes.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt, stream};
+use futures::stream::FuturesUnordered;
+use futures::{StreamExt, TryStreamExt, stream};
+use task::Execution;
 use tokio::time::sleep;
 
 use super::decide::{Step, decide};
-use super::member::{Member, members};
-use crate::cache::{GroupKey, GroupMember, TaskKey};
+use super::member::{Member, MemberState, members};
+use crate::cache::{Cache, GroupKey, GroupMember, TaskKey};
 use crate::controller::ControllerContext;
 use crate::error::Error;
 use crate::gang::{self, StartOutcome};
 use crate::kubernetes::ConfigMap;
 
 /// How many groups, and how many tasks of each, are worked on concurrently.
-const CONCURRENT_GROUPS: usize = 8;
+const CONCURRENT_GROUPS: usize = 16;
 const CONCURRENT_TASKS: usize = 8;
 
 /// How soon to look at a group again after another server changed one of its tasks, or after a step failed.
@@ -24,6 +27,20 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// How often to check whether the cache is up to date again.
 const HEALTH_CHECK: Duration = Duration::from_secs(1);
+
+/// How many ends of tasks are remembered before those of tasks that are gone are dropped.
+const MANY_ENDS: usize = 10_000;
+
+/// The tasks whose end Kubernetes has confirmed. An end is final, so it is asked for once.
+type ConfirmedEnds = HashSet<Arc<TaskKey>>;
+
+/// The result of working on a group.
+struct Worked {
+    group: GroupKey,
+    confirmed: Vec<Arc<TaskKey>>,
+    /// After which time to look again, if there is more to do.
+    again: Option<Duration>,
+}
 
 /// Works on all groups until shutdown.
 pub(crate) async fn run(context: ControllerContext) {
@@ -35,43 +52,127 @@ pub(crate) async fn run(context: ControllerContext) {
     }
 }
 
+/// Works on each group separately, so that a slow one does not delay the others.
 async fn run_forever(context: ControllerContext) {
+    let ControllerContext { cache, health, .. } = &context;
+    let mut busy: HashSet<GroupKey> = HashSet::new();
+    let mut confirmed = ConfirmedEnds::new();
+    let mut work = FuturesUnordered::new();
     loop {
-        context.cache.groups_changed().await;
-        // An outdated cache must not be acted on. The changes stay queued.
-        while context.health.check().is_err() {
-            sleep(HEALTH_CHECK).await;
+        // The order is fixed, so that simulations are reproducible.
+        tokio::select! {
+            biased;
+            Some(worked) = work.next() => finish(cache, &mut busy, &mut confirmed, worked),
+            () = cache.groups_changed() => {}
+            () = sleep(HEALTH_CHECK), if health.check().is_err() => {}
         }
-        let groups = context.cache.take_changed_groups();
-        stream::iter(groups)
-            .for_each_concurrent(CONCURRENT_GROUPS, async |group| {
-                if let Some(pause) = work_on(&context, &group).await {
-                    requeue(&context, group, pause);
-                }
-            })
-            .await;
+        // An outdated cache must not be acted on. The changes stay queued.
+        if health.check().is_err() {
+            continue;
+        }
+        let limit = CONCURRENT_GROUPS.saturating_sub(busy.len());
+        for group in cache.take_changed_groups(&busy, limit) {
+            busy.insert(group.clone());
+            let members = members(cache, &group);
+            let unconfirmed = members.iter().filter(|member| needs_confirmation(member, &confirmed));
+            let unconfirmed: HashSet<Arc<TaskKey>> = unconfirmed.map(|member| Arc::clone(&member.key)).collect();
+            work.push(work_on(&context, group, members, unconfirmed));
+        }
     }
 }
 
-/// Takes the steps of a group; returns after which time to look again if one of them did not succeed.
-async fn work_on(context: &ControllerContext, key: &GroupKey) -> Option<Duration> {
-    let members = members(&context.cache, key);
-    let steps = decide(&members);
-    let results = stream::iter(steps)
-        .map(|step| take(context, &members, step))
-        .buffered(CONCURRENT_TASKS);
-    let results: Vec<Result<Option<Duration>, Error>> = results.collect().await;
-    let pause = |result: Result<Option<Duration>, Error>| match result {
-        Ok(pause) => pause,
+fn finish(cache: &Arc<Cache>, busy: &mut HashSet<GroupKey>, confirmed: &mut ConfirmedEnds, worked: Worked) {
+    busy.remove(&worked.group);
+    confirmed.extend(worked.confirmed);
+    if confirmed.len() > MANY_ENDS {
+        confirmed.retain(|key| cache.contains(key));
+    }
+    if let Some(pause) = worked.again {
+        let cache = Arc::clone(cache);
+        tokio::spawn(async move {
+            sleep(pause).await;
+            cache.requeue_group(worked.group);
+        });
+    } else {
+        // It may have changed while it was worked on.
+        cache.notify_groups();
+    }
+}
+
+/// Whether other tasks depend on the end of this one, and a cache that lags could show one that is not final.
+fn needs_confirmation(member: &Member, confirmed: &ConfirmedEnds) -> bool {
+    let has_ended = matches!(member.state, MemberState::Completed | MemberState::Failed);
+    let decides = member.group.execution == Execution::Serial || member.recovers;
+    has_ended && decides && !confirmed.contains(&member.key)
+}
+
+/// Takes the steps of a group.
+async fn work_on(
+    context: &ControllerContext,
+    group: GroupKey,
+    mut members: Vec<Member>,
+    unconfirmed: HashSet<Arc<TaskKey>>,
+) -> Worked {
+    let again = |error: &Error| {
+        let group_id = &group.id;
+        context.warn(&format!("group {group_id} {error}"), || {
+            tracing::warn!(%group_id, %error, "failed to move a group of tasks on; retrying");
+        });
+        Some(RETRY)
+    };
+    let (confirmed, unclear) = match confirm(context, &mut members, &unconfirmed).await {
+        Ok(result) => result,
         Err(error) => {
-            let group_id = &key.id;
-            context.warn(&format!("group {group_id} {error}"), || {
-                tracing::warn!(%group_id, %error, "failed to move a group of tasks on; retrying");
-            });
-            Some(RETRY)
+            return Worked {
+                again: again(&error),
+                group,
+                confirmed: Vec::new(),
+            };
         }
     };
-    results.into_iter().filter_map(pause).min()
+    let steps = decide(&members);
+    let takes: Vec<_> = steps.into_iter().map(|step| take(context, &members, step)).collect();
+    let results: Vec<Result<Option<Duration>, Error>> = stream::iter(takes).buffered(CONCURRENT_TASKS).collect().await;
+    let pauses = results
+        .into_iter()
+        .filter_map(|result| result.unwrap_or_else(|error| again(&error)));
+    let pause = pauses.chain(unclear.then_some(RETRY_AFTER_CONFLICT)).min();
+    Worked {
+        again: pause,
+        confirmed,
+        group,
+    }
+}
+
+/// Reads from Kubernetes whether tasks have ended as the cache says. One that has not counts as active. Returns those
+/// that have, and whether there were others.
+async fn confirm(
+    context: &ControllerContext,
+    members: &mut [Member],
+    unconfirmed: &HashSet<Arc<TaskKey>>,
+) -> Result<(Vec<Arc<TaskKey>>, bool), Error> {
+    let ask = |key: Arc<TaskKey>| async move {
+        let outcome = gang::refetch_outcome(&context.client, &context.cache, &key).await?;
+        Ok::<_, Error>((key, outcome))
+    };
+    let asks: Vec<_> = unconfirmed.iter().cloned().map(ask).collect();
+    let answers: Vec<_> = stream::iter(asks).buffered(CONCURRENT_TASKS).try_collect().await?;
+    let mut confirmed = Vec::new();
+    for (key, outcome) in answers {
+        let Some(member) = members.iter_mut().find(|member| member.key == key) else {
+            continue;
+        };
+        member.state = match outcome {
+            Some(task::TaskState::Completed) => MemberState::Completed,
+            Some(_) => MemberState::Failed,
+            None => MemberState::Active,
+        };
+        if outcome.is_some() {
+            confirmed.push(key);
+        }
+    }
+    let unclear = confirmed.len() < unconfirmed.len();
+    Ok((confirmed, unclear))
 }
 
 async fn take(context: &ControllerContext, members: &[Member], step: Step) -> Result<Option<Duration>, Error> {
@@ -85,7 +186,7 @@ async fn take(context: &ControllerContext, members: &[Member], step: Step) -> Re
         Step::Cancel(tasks) => cancel_all(context, tasks).await,
         Step::CancelIfGone { index, tasks } => match members.first() {
             Some(member) if !exists(context, &member.group, index).await? => cancel_all(context, tasks).await,
-            // It is still being created, or a watch lags.
+            // A watch lags.
             _ => Ok(Some(RETRY)),
         },
     }
@@ -108,12 +209,4 @@ async fn exists(context: &ControllerContext, group: &GroupMember, index: u32) ->
         .get::<ConfigMap>("look up a task of the group", &name)
         .await?;
     Ok(owner.is_some_and(|owner| owner.metadata.deletion_timestamp.is_none()))
-}
-
-fn requeue(context: &ControllerContext, group: GroupKey, after: Duration) {
-    let cache = Arc::clone(&context.cache);
-    tokio::spawn(async move {
-        sleep(after).await;
-        cache.requeue_group(group);
-    });
 }

@@ -105,6 +105,7 @@ mod tests {
                 key: key(index),
                 group,
                 state,
+                recovers: false,
             })
         };
         (0..).zip(states.chars()).filter_map(member).collect()

@@ -1,4 +1,4 @@
-//! A task of a group, as the decision sees it.
+//! The tasks of a group, as the decision sees them.
 
 use std::sync::Arc;
 
@@ -25,45 +25,50 @@ pub(super) struct Member {
     pub key: Arc<TaskKey>,
     pub group: GroupMember,
     pub state: MemberState,
+    /// Whether it may be retried.
+    pub recovers: bool,
 }
 
-/// The visible tasks of a group, by index. Of several that claim the same index, the first one in Kubernetes counts.
+/// The committed tasks of a group, by index, or none while some of its tasks may not be committed yet. Nothing starts
+/// before: servers that know different tasks would start too many.
 pub(super) fn members(cache: &Cache, group: &GroupKey) -> Vec<Member> {
-    let mut members = cache.select_group(group, |key, task| {
+    let members = cache.select_group(group, |key, task| {
         let owner = task.owner()?;
+        let is_known = !owner.leads_group() || owner.group_complete;
         let member = Member {
             key: Arc::clone(key),
             group: GroupMember::clone(owner.group.as_ref()?),
-            state: state(task)?,
+            state: state(task),
+            recovers: task.snapshot.as_ref().is_some_and(|snapshot| snapshot.recovers),
         };
-        Some((owner.creation_timestamp, member))
+        Some(is_known.then_some(member))
     });
-    members.sort_by_key(|(created, member)| (member.group.index, *created));
-    let mut members: Vec<Member> = members.into_iter().map(|(_, member)| member).collect();
-    members.dedup_by_key(|member| member.group.index);
-    let Some(first) = members.first().map(|first| first.group.clone()) else {
-        return members;
+    let Some(mut members) = members.into_iter().collect::<Option<Vec<Member>>>() else {
+        return Vec::new();
     };
-    members.retain(|member| member.group.is_same_group(&first));
+    members.sort_by_key(|member| member.group.index);
     members
 }
 
-fn state(task: &Task) -> Option<MemberState> {
-    let snapshot = task.snapshot.as_ref()?;
+/// The state according to the cache. Whether it has failed for good is read again from Kubernetes before anything
+/// follows from it.
+fn state(task: &Task) -> MemberState {
     let turn = task.owner().and_then(|owner| owner.turn);
+    // The Job watch may lag, but the owner decides.
     if turn.is_some_and(|turn| turn.stage == Stage::Held) {
-        return Some(MemberState::Held);
+        return MemberState::Held;
     }
+    let Some(snapshot) = &task.snapshot else {
+        return MemberState::Active;
+    };
     let jobs = Attempts::of(&task.jobs);
     let has_job = |job: &Job| jobs.current.iter().any(|current| current.rank == job.rank);
-    let is_cancelled = task.is_cancelled();
-    // After a cancellation, the missing Jobs of an attempt are not created anymore.
-    let is_complete = is_cancelled || jobs.previous().iter().all(has_job);
+    let is_complete = task.is_cancelled() || jobs.previous().iter().all(has_job);
     let is_over = snapshot.state.is_final() && snapshot.restart.is_none() && is_complete && !task.is_terminating();
-    Some(match snapshot.state {
+    match snapshot.state {
         TaskState::Completed if is_over => MemberState::Completed,
-        // The nodes of a failed task may still be ending.
+        // The other nodes of a failed task may still be ending.
         TaskState::Failed if is_over && jobs.current.iter().all(Job::is_over) => MemberState::Failed,
         _ => MemberState::Active,
-    })
+    }
 }

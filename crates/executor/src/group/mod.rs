@@ -9,11 +9,13 @@
 //! follows from the tasks. A start is first recorded in the owner of the task, so that of several servers only one
 //! succeeds, and any of them completes it.
 
+mod commit;
 mod controller;
 mod decide;
 mod member;
 mod roll_forward;
 mod submit;
+mod undo;
 
 pub(crate) use controller::run;
 pub(crate) use roll_forward::run as run_roll_forward;

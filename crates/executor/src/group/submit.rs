@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
-use serde_json::json;
 use task::{Execution, GroupDefinition, Id, Name, UserName};
 use tokio::time::timeout;
 
-use crate::cache::{Cache, GroupMember, Job, TaskOwner};
+use super::commit::{CreatedTask, commit_all, complete};
+use super::undo::undo;
+use crate::cache::{Cache, GroupMember, TaskOwner};
 use crate::dry_run::{self, DryRun, MAX_DRY_RUN_BYTES};
 use crate::error::Error;
 use crate::fingerprint::Fingerprint;
-use crate::kubernetes::{self, ApiClient, ConfigMap};
-use crate::labels;
+use crate::kubernetes::{ApiClient, ConfigMap};
 use crate::manifest::{self, Submission, SubmissionGroup};
 use crate::names;
 use crate::placement::Inventory;
@@ -30,8 +30,8 @@ use crate::submit::{
 };
 use crate::tokens;
 
-/// How many tasks of a group are created, or committed, concurrently.
-const CONCURRENT_TASKS: usize = 16;
+/// How many tasks of a group are created concurrently.
+const CONCURRENT_TASKS: usize = 8;
 
 /// How many calls a task takes besides its nodes, for the time limit.
 const CALLS_PER_TASK: u32 = 2;
@@ -68,6 +68,8 @@ struct Plan {
     group_name: Option<Name>,
     execution: Execution,
     token: String,
+    /// Whether the request has an `Idempotency-Key`, and so may be repeated.
+    is_keyed: bool,
     fingerprint: Fingerprint,
     warnings: Vec<String>,
 }
@@ -231,6 +233,7 @@ async fn plan(
         group_name: request.definition.name.clone(),
         execution: request.definition.execution,
         token,
+        is_keyed: request.idempotency_key.is_some(),
         fingerprint,
         warnings,
     })
@@ -296,6 +299,13 @@ async fn try_submit(
         .await
         .unwrap_or(Err(Error::SubmitDeadline { limit }));
     let Err(error) = created else { return created };
+    if !plan.is_keyed {
+        // Nobody can ask for this group again, so it must not run.
+        if let Some(group) = &leader.group {
+            undo(client, &group.member).await;
+        }
+        return Err(error);
+    }
     // Another request with the same key may have committed the group meanwhile, and then this one has succeeded as well.
     match resolve_outcome(client, &leader).await {
         Some(SubmitOutcome::Committed(owner)) => match owner.group {
@@ -382,51 +392,12 @@ async fn create(
     warnings.extend(tasks.iter().flat_map(|task| task.warnings.iter().cloned()));
     warnings.sort_unstable();
     warnings.dedup();
-    let mut tasks = tasks;
-    let led = commit(client, &submissions[0], &known.uid).await?;
-    // If it is gone, the try that created the owner undid it, or `orphans` removed it.
-    let Some(led) = led else {
+    // If the leader is gone, the try that created it undid it, or `orphans` removed it.
+    if commit(client, &submissions[0], &known.uid).await?.is_none() {
         return Ok(TryOutcome::TryAgain);
-    };
-    // The group exists even if somebody removed the owner's labels meanwhile.
-    let unreadable = TaskOwner {
-        committed: true,
-        ..known.clone()
-    };
-    tasks[0].owner = TaskOwner::from_metadata(&led.metadata).unwrap_or(unreadable);
-    let commits: Vec<_> = tasks
-        .into_iter()
-        .map(|task| add_committed(client, cache, task))
-        .collect();
-    let commits = stream::iter(commits).buffer_unordered(CONCURRENT_TASKS);
-    commits.try_for_each(|()| async { Ok(()) }).await?;
-    Ok(TryOutcome::Submitted(group, warnings))
-}
-
-/// Commits a task of a group whose leader is committed, unless it is, and adds it to the cache.
-async fn add_committed(client: &ApiClient, cache: &Cache, task: CreatedTask) -> Result<(), Error> {
-    let CreatedTask { owner, jobs, .. } = task;
-    let owner = if owner.committed {
-        Some(owner)
-    } else {
-        let change = json!({"metadata": {"annotations": {labels::COMMITTED: labels::TRUE}}});
-        let target = owner.object_ref();
-        let committed = client
-            .merge_patch::<ConfigMap>(ACTION, target.any_version(), change)
-            .await?;
-        committed.and_then(|owner| TaskOwner::from_metadata(&owner.metadata).ok())
-    };
-    if owner.is_some() {
-        cache.apply_created(owner, jobs);
     }
-    Ok(())
-}
-
-/// A task whose objects have been created.
-struct CreatedTask {
-    owner: TaskOwner,
-    jobs: Vec<Job>,
-    warnings: Vec<String>,
+    commit_all(client, cache, &group, tasks).await?;
+    Ok(TryOutcome::Submitted(group, warnings))
 }
 
 /// Creates one task, with everything but its commit. The leader's owner exists already.
@@ -451,33 +422,4 @@ async fn create_task(
     };
     let jobs = create_owned_objects(client, task, &owner.uid, &mut warnings).await?;
     Ok(CreatedTask { owner, jobs, warnings })
-}
-
-/// Completes a group whose leader is committed: commits the tasks that are not, and adds all of them to the cache, so that
-/// the caller can immediately query them on this server.
-async fn complete(client: &ApiClient, cache: &Cache, group: &GroupMember) -> Result<(), Error> {
-    let selector = format!("{}={}", labels::GROUP_ID, group.group_id);
-    let (owners, jobs) = tokio::try_join!(
-        client.list::<ConfigMap>(ACTION, &selector),
-        client.list::<kubernetes::Job>(ACTION, &selector),
-    )?;
-    let owners = owners
-        .iter()
-        .filter_map(|owner| TaskOwner::from_metadata(&owner.metadata).ok());
-    let owners: Vec<TaskOwner> = owners
-        .filter(|owner| owner.group.as_ref().is_some_and(|of| of.is_same_group(group)))
-        .collect();
-    let jobs: Vec<Job> = jobs
-        .into_iter()
-        .filter_map(|job| Job::from_resource(job).ok())
-        .collect();
-    let task = |owner: TaskOwner| CreatedTask {
-        jobs: jobs.iter().filter(|job| owner.owns(job)).cloned().collect(),
-        warnings: Vec::new(),
-        owner,
-    };
-    let tasks = owners.into_iter().filter(|owner| !owner.terminating).map(task);
-    let commits: Vec<_> = tasks.map(|task| add_committed(client, cache, task)).collect();
-    let commits = stream::iter(commits).buffer_unordered(CONCURRENT_TASKS);
-    commits.try_for_each(|()| async { Ok(()) }).await
 }

@@ -200,9 +200,15 @@ pub(super) fn dry_run_response(checked: DryRun, warnings: &mut Vec<String>) -> T
     }
 }
 
+/// The maximum number of `Warning` headers: HTTP clients reject responses with many headers.
+const MAX_WARNING_HEADERS: usize = 32;
+
 /// A response with a `Warning` header per warning.
 pub(super) fn with_warnings(warnings: &[String], body: impl Serialize) -> Response {
-    let warnings: Vec<(HeaderName, HeaderValue)> = warnings.iter().filter_map(|text| warning_header(text)).collect();
+    let left_out = warnings.len().saturating_sub(MAX_WARNING_HEADERS);
+    let more = (left_out > 0).then(|| format!("{left_out} more warnings are omitted"));
+    let shown = warnings.iter().take(MAX_WARNING_HEADERS).chain(&more);
+    let warnings: Vec<(HeaderName, HeaderValue)> = shown.filter_map(|text| warning_header(text)).collect();
     (AppendHeaders(warnings), Json(body)).into_response()
 }
 

@@ -1,5 +1,6 @@
 //! The definition of a group: tasks that run one after the other, as a pipeline, or side by side, as a sweep.
 
+use std::collections::HashSet;
 use std::num::NonZeroU32;
 
 use serde::Serialize;
@@ -86,13 +87,9 @@ impl GroupDefinition {
     /// The warnings about its tasks, each once.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let mut all: Vec<String> = Vec::new();
-        for warning in self.tasks.iter().flat_map(|task| &task.warnings) {
-            if !all.contains(warning) {
-                all.push(warning.clone());
-            }
-        }
-        all
+        let mut known = HashSet::new();
+        let all = self.tasks.iter().flat_map(|task| &task.warnings);
+        all.filter(|warning| known.insert(warning.as_str())).cloned().collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use task::wire::{GroupExecution, TaskStatus};
 
-use super::outcome::{ExitCodePolicy, follow, report_end};
+use super::outcome::{ExitCodePolicy, STOPPED_EXIT_CODE, follow, report_end};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::logs::{LogOptions, print_log};
@@ -33,6 +33,20 @@ pub(super) async fn follow_group(
                 }
             }
             Err(error) => return Err(error),
+        }
+    }
+    let size = tasks
+        .first()
+        .and_then(|task| Some(task.item.metadata.group.as_ref()?.size));
+    let missing = size.map_or(0, |size| (size as usize).saturating_sub(tasks.len()));
+    if missing > 0 {
+        print_message(&format!(
+            "{} of the group {} stopped",
+            plural(missing, "task"),
+            if missing == 1 { "was" } else { "were" }
+        ));
+        if policy != ExitCodePolicy::IgnoreOutcome {
+            failed.get_or_insert(STOPPED_EXIT_CODE);
         }
     }
     failed.map_or(Ok(()), |code| Err(Error::TaskFailed(code)))

@@ -13,7 +13,7 @@ use crate::output::{human_duration, print_message};
 
 /// Exit codes for a task that failed and for one that was canceled or stopped, as in `sky`.
 const FAILED_EXIT_CODE: u8 = 100;
-const STOPPED_EXIT_CODE: u8 = 103;
+pub(super) const STOPPED_EXIT_CODE: u8 = 103;
 
 /// The reason of a node that was ended because another one had failed.
 const NODE_FAILED: &str = "NodeFailed";

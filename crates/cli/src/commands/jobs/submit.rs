@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::logs::LogOptions;
 use crate::output::{self, plural, print, print_message, print_warning};
-use crate::resources::{get, get_group};
+use crate::resources::{get, get_whole_group};
 use crate::task_file::TaskSet;
 
 /// The variables of a shell that say where programs are.
@@ -57,11 +57,13 @@ pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<()> {
         return print_manifests(&response.manifests, output.unwrap_or(Format::Yaml));
     }
     let body = send(context, &task, task.path(), &key).await?;
+    let mut count = 1;
     let (id, submitted) = if task.is_group() {
         let GroupSubmitResponse { group_id, task_ids } = context.client.decode(&body)?;
-        let count = plural(task_ids.len(), "task");
+        count = task_ids.len();
+        let message = format!("group {{}} submitted: {}", plural(count, "task"));
         let ids = json!({"group_id": group_id, "task_ids": task_ids});
-        (group_id, (format!("group {{}} submitted: {count}"), ids))
+        (group_id, (message, ids))
     } else {
         let SubmitResponse { task_id } = context.client.decode(&body)?;
         let ids = json!({"task_id": task_id});
@@ -86,7 +88,7 @@ pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<()> {
         _ => ExitCodePolicy::FailureCode,
     };
     if task.is_group() {
-        let tasks = get_group(&context.client, &id).await?;
+        let tasks = get_whole_group(&context.client, &id, count).await?;
         return follow_group(context, &tasks, &LogOptions::default(), policy).await;
     }
     let status = get::<TaskStatus>(&context.client, &id).await?;

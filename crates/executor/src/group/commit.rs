@@ -1,0 +1,113 @@
+//! Commits the tasks of a group whose leader is committed.
+//!
+//! Once all are, the owner of the leader says so. No task starts before: servers that know different tasks of a group
+//! could start too many.
+
+use futures::{StreamExt, TryStreamExt, stream};
+use serde_json::json;
+
+use crate::cache::{Cache, GroupMember, Job, TaskOwner};
+use crate::error::Error;
+use crate::kubernetes::{self, ApiClient, ConfigMap};
+use crate::labels;
+
+/// How many tasks are committed concurrently.
+const CONCURRENT_COMMITS: usize = 16;
+
+const ACTION: &str = "commit the tasks of a group";
+
+/// A task whose objects have been created.
+pub(super) struct CreatedTask {
+    pub owner: TaskOwner,
+    pub jobs: Vec<Job>,
+    pub warnings: Vec<String>,
+}
+
+/// Commits the tasks that are not committed, and adds all of them to the cache, so that the caller can immediately query
+/// them on this server.
+pub(super) async fn commit_all(
+    client: &ApiClient,
+    cache: &Cache,
+    group: &GroupMember,
+    tasks: Vec<CreatedTask>,
+) -> Result<(), Error> {
+    let commits = tasks.into_iter().map(|task| commit(client, cache, task));
+    let commits: Vec<_> = commits.collect();
+    let commits = stream::iter(commits).buffer_unordered(CONCURRENT_COMMITS);
+    commits.try_for_each(|()| async { Ok(()) }).await?;
+    mark_complete(client, cache, group).await
+}
+
+/// Does the same for a group that another try, perhaps on another server, has created.
+pub(super) async fn complete(client: &ApiClient, cache: &Cache, group: &GroupMember) -> Result<(), Error> {
+    let selector = format!("{}={}", labels::GROUP_ID, group.group_id);
+    let (owners, jobs) = tokio::try_join!(
+        client.list::<ConfigMap>(ACTION, &selector),
+        client.list::<kubernetes::Job>(ACTION, &selector),
+    )?;
+    let jobs: Vec<Job> = jobs
+        .into_iter()
+        .filter_map(|job| Job::from_resource(job).ok())
+        .collect();
+    let owners = owners
+        .iter()
+        .filter_map(|owner| TaskOwner::from_metadata(&owner.metadata).ok());
+    let is_member = |owner: &TaskOwner| owner.group.as_ref().is_some_and(|of| of.is_same_group(group));
+    let task = |owner: TaskOwner| CreatedTask {
+        jobs: jobs.iter().filter(|job| owner.owns(job)).cloned().collect(),
+        warnings: Vec::new(),
+        owner,
+    };
+    let tasks = owners.filter(|owner| is_member(owner) && !owner.terminating).map(task);
+    commit_all(client, cache, group, tasks.collect()).await
+}
+
+async fn commit(client: &ApiClient, cache: &Cache, task: CreatedTask) -> Result<(), Error> {
+    let CreatedTask { owner, jobs, .. } = task;
+    let owner = if owner.committed || owner.leads_group() {
+        // The caller has committed the leader.
+        Some(TaskOwner {
+            committed: true,
+            ..owner
+        })
+    } else {
+        let change = json!({"metadata": {"annotations": {labels::COMMITTED: labels::TRUE}}});
+        let target = owner.object_ref();
+        let committed = client
+            .merge_patch::<ConfigMap>(ACTION, target.any_version(), change)
+            .await?;
+        committed.and_then(|owner| TaskOwner::from_metadata(&owner.metadata).ok())
+    };
+    if owner.is_some() {
+        cache.apply_created(owner, jobs);
+    }
+    Ok(())
+}
+
+/// Records in the owner of the leader that all tasks are committed. A leader that was stopped meanwhile records nothing
+/// anymore.
+async fn mark_complete(client: &ApiClient, cache: &Cache, group: &GroupMember) -> Result<(), Error> {
+    let name = group.owner_name_of(0);
+    let Some(leader) = client.get::<ConfigMap>(ACTION, &name).await? else {
+        return Ok(());
+    };
+    let leader = TaskOwner::from_metadata(&leader.metadata);
+    let Some(leader) = leader
+        .ok()
+        .filter(|leader| leader.group.as_ref().is_some_and(|led| led.is_same_group(group)))
+    else {
+        return Ok(());
+    };
+    if leader.group_complete {
+        cache.apply_created(Some(leader), Vec::new());
+        return Ok(());
+    }
+    let change = json!({"metadata": {"annotations": {labels::GROUP_COMPLETE: labels::TRUE}}});
+    let target = leader.object_ref();
+    let leader = client
+        .merge_patch::<ConfigMap>(ACTION, target.any_version(), change)
+        .await?;
+    let leader = leader.and_then(|leader| TaskOwner::from_metadata(&leader.metadata).ok());
+    cache.apply_created(leader, Vec::new());
+    Ok(())
+}
