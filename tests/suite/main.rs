@@ -17,6 +17,7 @@ mod faults; // Killed servers, unavailable clusters, many followers.
 mod foreign_objects; // Objects of other clients with our labels.
 mod full_disks; // The disk of the state directory is full.
 mod gang; // The nodes of a task start together, know each other, and end together.
+mod gpu_nodes; // Task files with GPUs, on a cluster node that has the model.
 mod gpus; // Accelerators by model, and alternatives.
 mod groups; // Pipelines and sweeps.
 mod hostile; // Other programs on the port, proxies, and malicious servers.

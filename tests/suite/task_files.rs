@@ -6,7 +6,6 @@ use std::path::Path;
 
 use e2e::{CommandLine, World};
 use serde_json::Value;
-use task::TaskState;
 use task::definition::keys::{self, Section, Support};
 
 /// The volumes that the files mount.
@@ -68,6 +67,7 @@ fn pod_of(dry_run: &[u8]) -> BTreeMap<String, String> {
     let left_out = [
         "args[",
         "task-id",
+        "group-id",
         "task-name",
         "submission",
         "subdomain",
@@ -138,15 +138,15 @@ async fn task_files_that_need_no_gpu_run_to_their_end() {
         }
         let id = ran.ok().trim().to_owned();
         if needs_more {
-            world.api.stop(&id).await;
+            cli.run(&["jobs", "stop", &id]).ok();
         } else {
             submitted.push((name, id));
         }
     }
     assert!(submitted.len() >= 20, "{submitted:?}");
     for (name, id) in submitted {
-        let status = world.api.wait_for_nodes(&id, TaskState::Completed).await;
-        assert_eq!(status.status, TaskState::Completed, "{name}");
+        let wait = cli.run(&["jobs", "wait", &id, "--for", "completed", "--timeout", "3m"]);
+        assert_eq!(wait.code, 0, "{name}: {}", wait.stderr);
     }
 }
 

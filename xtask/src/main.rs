@@ -103,8 +103,8 @@ enum Bench {
     CommandLine,
 }
 
-/// Tests that run one at a time, because they measure time or kill servers.
-const SERIAL_TESTS: [&str; 3] = ["faults::", "crashes::", "timing::"];
+/// Tests that run one at a time, because they measure time, kill servers, or change cluster nodes.
+const SERIAL_TESTS: [&str; 4] = ["faults::", "crashes::", "timing::", "gpu_nodes::"];
 
 fn main() -> Result<(), xshell::Error> {
     let recipe = Arguments::parse().recipe;

@@ -15,8 +15,8 @@ use crate::report::Report;
 /// The maximum number of documents of a file: those of a pipeline, and one that only names it.
 const MAX_DOCUMENTS: usize = 101;
 
-/// The keys of a document that only describes the pipeline.
-const HEADER_KEYS: [&str; 2] = ["name", "execution"];
+/// The keys of a document that only describes the pipeline, or a job group of SkyPilot.
+const HEADER_KEYS: [&str; 4] = ["name", "execution", "primary_tasks", "termination_delay"];
 
 /// One task, or a group of tasks.
 #[derive(Debug)]
@@ -232,8 +232,8 @@ fn is_header(body: &Value) -> bool {
 
 fn check_execution(header: &TaskFile) -> Result<()> {
     let reason = match &header.body()["execution"] {
-        Value::Null => return Ok(()),
-        Value::String(text) if text == "serial" => return Ok(()),
+        Value::Null => return check_job_group_keys(header),
+        Value::String(text) if text == "serial" => return check_job_group_keys(header),
         Value::String(text) if text == "parallel" => {
             "a job group, whose tasks must run at once, is not supported; submit them as tasks of their own if they don't \
              need each other"
@@ -242,6 +242,18 @@ fn check_execution(header: &TaskFile) -> Result<()> {
         other => format!("invalid execution `{other}`; expected `serial`"),
     };
     Err(Error::InvalidTask(header.report_value("execution", &reason)))
+}
+
+/// Fails if a pipeline has keys of a job group.
+fn check_job_group_keys(header: &TaskFile) -> Result<()> {
+    let found = HEADER_KEYS[2..].iter().find(|key| !header.body()[**key].is_null());
+    match found {
+        None => Ok(()),
+        Some(key) => Err(Error::InvalidTask(header.report_value(
+            key,
+            "only a job group has this key, and job groups are not supported",
+        ))),
+    }
 }
 
 /// The task with the variables of one point of a sweep.
