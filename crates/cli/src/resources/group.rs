@@ -213,9 +213,12 @@ mod tests {
     use super::{Ambiguity, Target, select};
     use crate::output::WithRaw;
 
-    /// Tasks from an ID, a name, and perhaps the ID, name, and index of a group.
-    fn tasks(tasks: &[(&str, &str, Option<(&str, &str, u32)>)]) -> Vec<WithRaw<TaskStatus>> {
-        let task = |(id, name, group): &(&str, &str, Option<(&str, &str, u32)>)| {
+    /// The ID, name, and index of a group.
+    type InGroup<'a> = Option<(&'a str, &'a str, u32)>;
+
+    /// Tasks from an ID, a name, and perhaps a group.
+    fn tasks(tasks: &[(&str, &str, InGroup<'_>)]) -> Vec<WithRaw<TaskStatus>> {
+        let task = |(id, name, group): &(&str, &str, InGroup<'_>)| {
             let mut value = json!({
                 "task_id": id, "name": name, "status": "running", "username": "alice",
                 "created_at": "2026-11-24T10:00:00Z", "updated_at": "2026-11-24T10:00:00Z",
