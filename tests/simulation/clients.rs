@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use executor::{CancelOutcome, Error, SubmitRequest};
 use fastrand::Rng;
-use serde_json::json;
+use serde_json::{Value, json};
 use task::{TaskDefinition, UserName};
 use tokio::time::{Instant, sleep};
 
+use super::groups;
 use super::invariants;
 use super::ledger::{Ledger, Outcome, Stop, Submit};
 use super::server::Server;
@@ -37,7 +38,7 @@ pub(crate) async fn use_servers(sim: Arc<Sim>, name: &'static str, index: usize)
     let mut number = index * 1000;
     pause(&mut random, 500, 6000).await;
     while sim.is_active() {
-        match random.u8(0..11) {
+        match random.u8(0..12) {
             0..=4 => {
                 number += 1;
                 let request = task_request(&sim, &mut random, number);
@@ -53,14 +54,26 @@ pub(crate) async fn use_servers(sim: Arc<Sim>, name: &'static str, index: usize)
             7 => stop_others(&sim, name, &mut random).await,
             8 => cancel_own(&sim, name, &mut random),
             9 => check_own_tasks(&sim, name, &mut random),
+            10 => {
+                // A group has up to four tasks.
+                let first = number + 1;
+                number += 4;
+                let seed = random.u64(..);
+                tokio::spawn(groups::submit(Arc::clone(&sim), name, first, seed));
+            }
             _ => {}
         }
         pause(&mut random, 200, 11_000).await;
     }
 }
 
-/// A random task. Its number is in the variables of its containers, which identifies its objects.
 fn task_request(sim: &Sim, random: &mut Rng, number: usize) -> TaskRequest {
+    let definition = TaskDefinition::parse(&task_body(sim, random, number), 10).unwrap();
+    TaskRequest { number, definition }
+}
+
+/// A random task. Its number is in the variables of its containers, which identifies its objects.
+pub(crate) fn task_body(sim: &Sim, random: &mut Rng, number: usize) -> Value {
     let mut body = json!({
         "name": format!("task{number}"), "run": "true", "envs": {"SUBMIT": number.to_string()},
         "resources": {"cpus": random.u8(1..=2)},
@@ -85,8 +98,7 @@ fn task_request(sim: &Sim, random: &mut Rng, number: usize) -> TaskRequest {
     if happens(random, 0.35) {
         body["config"] = json!({"kubernetes": {"provision_timeout": random.u8(3..40)}});
     }
-    let definition = TaskDefinition::parse(&body, 10).unwrap();
-    TaskRequest { number, definition }
+    body
 }
 
 /// Submits a task: with a key, until a server acknowledges it. `other` is submitted with the same key at the same time.

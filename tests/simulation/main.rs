@@ -8,6 +8,7 @@
 mod clients; // Users.
 mod direct; // Requests without faults.
 mod faults; // The network of a server.
+mod groups; // Pipelines and sweeps.
 mod history; // The objects of Kubernetes, past and present.
 mod invariants; // What servers guarantee.
 mod kubelet; // The cluster node.

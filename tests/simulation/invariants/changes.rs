@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{GANG_START, NO_DISRUPTION, PERSISTENCE, STOP, has_failed, has_started, may_be_gone};
+use crate::groups;
 use crate::history::{Change, History, Kind, Object};
 use crate::sim::Sim;
 
@@ -162,6 +163,7 @@ pub(crate) fn started(sim: &Arc<Sim>, uid: &str) {
         sim.timeline
             .violated(STOP, format!("{} starts after {} was stopped", pod.name, pod.task));
     }
+    groups::started(sim, &history, pod);
     if pod.num_nodes == 1 {
         return;
     }

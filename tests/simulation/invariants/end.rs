@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::{CANCEL, CLEANUP, CONVERGENCE, IDEMPOTENCY, LIVENESS, MAX_AGE, PERSISTENCE, has_failed, may_be_gone};
 use crate::clients::{USERS, user};
+use crate::groups;
 use crate::history::{History, Kind, Object, Task};
 use crate::ledger::{Ledger, Outcome, Submit};
 use crate::sim::Sim;
@@ -66,6 +67,7 @@ pub(crate) fn check_at_end(sim: &Arc<Sim>) {
     check_rejections(sim, &history, &ledger);
     for id in history.tasks() {
         check_progress(sim, &history, &id);
+        groups::check_progress(sim, &history, &id);
     }
     check_cancelled(sim, &history, &ledger);
     check_convergence(sim, &history);

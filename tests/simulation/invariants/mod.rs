@@ -36,6 +36,8 @@ pub(crate) const FRESHNESS: &str = "no response is older than its limit";
 pub(crate) const READ_YOUR_WRITES: &str = "a server knows the task that it has just acknowledged";
 pub(crate) const GANG_START: &str = "the nodes of a gang start when all of them run";
 pub(crate) const CONVERGENCE: &str = "all servers converge to the state of Kubernetes";
+pub(crate) const GROUP_ORDER: &str = "a task of a group starts after the one before it, and within the limit";
+pub(crate) const GROUP_LIVENESS: &str = "a group that can make progress does";
 pub(crate) const LIVENESS: &str = "a gang that can make progress does";
 
 /// Checks a task that a server has just acknowledged.
