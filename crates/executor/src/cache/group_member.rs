@@ -1,5 +1,6 @@
 //! The place of a task in the group it was submitted with, as its owner records it.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,7 @@ use task::wire::{GroupExecution, TaskGroup};
 use task::{Execution, Id, Name};
 
 use super::identity::InvalidObject;
+use crate::labels;
 use crate::names;
 use crate::tokens;
 use crate::user_key::UserKey;
@@ -132,6 +134,14 @@ impl GroupMember {
     /// The name of the owner of the task at `index`.
     pub(crate) fn owner_name_of(&self, index: u32) -> String {
         names::key_object_name(&self.token_of(index))
+    }
+
+    /// Whether these are annotations of the leader of this group. Labels don't count: somebody may have removed them.
+    pub(crate) fn is_led_by(&self, annotations: &BTreeMap<String, String>) -> bool {
+        let leader = self.id_of(0);
+        let read = |text: &String| Self::from_annotation(text, leader.as_str(), &self.token).ok();
+        let recorded = annotations.get(labels::GROUP).and_then(read);
+        recorded.is_some_and(|recorded| recorded.index == 0 && recorded.is_same_group(self))
     }
 
     /// Whether both are tasks of one group.

@@ -4,12 +4,13 @@
 //! could start too many.
 
 use futures::{StreamExt, TryStreamExt, stream};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cache::{Cache, GroupMember, Job, TaskOwner};
 use crate::error::Error;
-use crate::kubernetes::{self, ApiClient, ConfigMap};
+use crate::kubernetes::{self, ApiClient, ConfigMap, ObjectRef, ResourceExt};
 use crate::labels;
+use crate::tokens;
 
 /// How many tasks are committed concurrently.
 const CONCURRENT_COMMITS: usize = 16;
@@ -58,8 +59,38 @@ pub(super) async fn complete(client: &ApiClient, cache: &Cache, group: &GroupMem
         warnings: Vec::new(),
         owner,
     };
-    let tasks = owners.filter(|owner| is_member(owner) && !owner.terminating).map(task);
-    commit_all(client, cache, group, tasks.collect()).await
+    let tasks: Vec<CreatedTask> = owners.filter(is_member).map(task).collect();
+    let is_listed = |index: &u32| {
+        let mut listed = tasks.iter().filter_map(|task| task.owner.group.as_ref());
+        listed.any(|group| group.index == *index)
+    };
+    let unlisted = (0..group.size).filter(|index| !is_listed(index));
+    let commits: Vec<_> = unlisted.map(|index| commit_unlabeled(client, group, index)).collect();
+    let commits = stream::iter(commits).buffer_unordered(CONCURRENT_COMMITS);
+    commits.try_for_each(|()| async { Ok(()) }).await?;
+    let present = tasks.into_iter().filter(|task| !task.owner.terminating);
+    commit_all(client, cache, group, present.collect()).await
+}
+
+/// Commits a task that no list shows: it was stopped, or somebody removed labels of its owner. It exists for whoever asked
+/// for it, and is seen again once the labels are back.
+async fn commit_unlabeled(client: &ApiClient, group: &GroupMember, index: u32) -> Result<(), Error> {
+    let Some(owner) = client.get::<ConfigMap>(ACTION, &group.owner_name_of(index)).await? else {
+        return Ok(());
+    };
+    let annotations = owner.annotations();
+    let is_ours = tokens::submission(annotations) == Some(group.token_of(index).as_str());
+    if is_ours && !annotations.contains_key(labels::COMMITTED) {
+        let target = ObjectRef::new(&owner.name_any(), &owner.uid().unwrap_or_default());
+        client
+            .merge_patch::<ConfigMap>(ACTION, target.any_version(), committed())
+            .await?;
+    }
+    Ok(())
+}
+
+fn committed() -> Value {
+    json!({"metadata": {"annotations": {labels::COMMITTED: labels::TRUE}}})
 }
 
 async fn commit(client: &ApiClient, cache: &Cache, task: CreatedTask) -> Result<(), Error> {
@@ -71,10 +102,9 @@ async fn commit(client: &ApiClient, cache: &Cache, task: CreatedTask) -> Result<
             ..owner
         })
     } else {
-        let change = json!({"metadata": {"annotations": {labels::COMMITTED: labels::TRUE}}});
         let target = owner.object_ref();
         let committed = client
-            .merge_patch::<ConfigMap>(ACTION, target.any_version(), change)
+            .merge_patch::<ConfigMap>(ACTION, target.any_version(), committed())
             .await?;
         committed.and_then(|owner| TaskOwner::from_metadata(&owner.metadata).ok())
     };
@@ -91,19 +121,11 @@ async fn mark_complete(client: &ApiClient, cache: &Cache, group: &GroupMember) -
     let Some(leader) = client.get::<ConfigMap>(ACTION, &name).await? else {
         return Ok(());
     };
-    let leader = TaskOwner::from_metadata(&leader.metadata);
-    let Some(leader) = leader
-        .ok()
-        .filter(|leader| leader.group.as_ref().is_some_and(|led| led.is_same_group(group)))
-    else {
-        return Ok(());
-    };
-    if leader.group_complete {
-        cache.apply_created(Some(leader), Vec::new());
+    if !group.is_led_by(leader.annotations()) {
         return Ok(());
     }
     let change = json!({"metadata": {"annotations": {labels::GROUP_COMPLETE: labels::TRUE}}});
-    let target = leader.object_ref();
+    let target = ObjectRef::new(&leader.name_any(), &leader.uid().unwrap_or_default());
     let leader = client
         .merge_patch::<ConfigMap>(ACTION, target.any_version(), change)
         .await?;

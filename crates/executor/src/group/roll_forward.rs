@@ -14,7 +14,7 @@ use crate::cache::{Cache, GroupMember, TaskKey, TaskOwner};
 use crate::controller::ControllerContext;
 use crate::debounce::Debounce;
 use crate::error::Error;
-use crate::kubernetes::{ApiClient, ConfigMap};
+use crate::kubernetes::{ApiClient, ConfigMap, ResourceExt};
 
 /// How often owners are checked. A check only reads the cache.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -82,8 +82,7 @@ fn overdue_followers(cache: &Cache, now: Timestamp) -> Vec<(TaskOwner, GroupMemb
 async fn remove_without_leader(client: &ApiClient, owner: &TaskOwner, group: &GroupMember) -> Result<(), Error> {
     const ACTION: &str = "remove the remains of a group";
     let leader = client.get::<ConfigMap>(ACTION, &group.owner_name_of(0)).await?;
-    let leader = leader.and_then(|leader| TaskOwner::from_metadata(&leader.metadata).ok());
-    if leader.is_some_and(|leader| leader.group.is_some_and(|led| led.is_same_group(group))) {
+    if leader.is_some_and(|leader| group.is_led_by(leader.annotations())) {
         return Ok(());
     }
     client.delete::<ConfigMap>(ACTION, owner.this_version()).await?;

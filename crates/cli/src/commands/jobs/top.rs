@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{IsTerminal, Write, stdin, stdout};
 use std::time::Duration;
 
-use crossterm::event::{Event, KeyCode, KeyModifiers};
+use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
 use crossterm::{cursor, event, execute, terminal};
 use futures::future::join_all;
 use task::TaskState;
@@ -24,6 +24,9 @@ const LAST_LINE_TIMEOUT: Duration = Duration::from_millis(800);
 /// Limit for the length of a log line in the view.
 const MAX_LINE_CHARACTERS: usize = 400;
 
+/// How many tasks a page key scrolls.
+const PAGE: isize = 10;
+
 /// Height of the view without a terminal.
 const DEFAULT_HEIGHT: usize = 50;
 
@@ -36,12 +39,13 @@ pub(crate) async fn run(context: &Context, args: TopArgs) -> Result<()> {
         ..args
     };
     if context.terminal.width.is_none() || !stdin().is_terminal() {
-        return print(&render_view(context, &args, DEFAULT_HEIGHT).await?);
+        return print(&render_view(context, &args, DEFAULT_HEIGHT, 0).await?.0);
     }
     let screen = Screen::open()?;
-    let (quit_sender, mut quit) = tokio::sync::mpsc::channel(1);
+    let (key_sender, mut keys) = tokio::sync::mpsc::channel(1);
     // A thread of its own, because reading keys blocks. It is not joined: the process ends right after the view.
-    std::thread::spawn(move || wait_for_quit_key(&quit_sender));
+    std::thread::spawn(move || read_keys(&key_sender));
+    let mut first = 0;
     let result = loop {
         let (width, height) = terminal::size()?;
         let mut resized = Context {
@@ -50,20 +54,56 @@ pub(crate) async fn run(context: &Context, args: TopArgs) -> Result<()> {
             user: context.user.clone(),
         };
         resized.terminal.width = Some(usize::from(width));
-        tokio::select! {
-            view = render_view(&resized, &args, usize::from(height)) => match view {
-                Ok(text) => screen.draw(&text.replacen('\n', "   (press q to quit)\n", 1), height)?,
+        let key = tokio::select! {
+            view = render_view(&resized, &args, usize::from(height), first) => match view {
+                Ok((text, shown_from)) => {
+                    first = shown_from;
+                    screen.draw(&text, height)?;
+                    None
+                }
                 Err(error) => break Err(error),
             },
-            _ = quit.recv() => break Ok(()),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(REFRESH_INTERVAL) => {}
-            _ = quit.recv() => break Ok(()),
+            key = keys.recv() => key,
+        };
+        let key = match key {
+            Some(key) => Some(key),
+            None => tokio::select! {
+                () = tokio::time::sleep(REFRESH_INTERVAL) => None,
+                key = keys.recv() => Some(key.unwrap_or(Action::Quit)),
+            },
+        };
+        match key {
+            Some(Action::Quit) => break Ok(()),
+            Some(Action::Scroll(tasks)) => first = first.saturating_add_signed(tasks),
+            None => {}
         }
     };
     drop(screen);
     result
+}
+
+/// What a key asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Quit,
+    /// Scroll down by this number of tasks.
+    Scroll(isize),
+}
+
+impl Action {
+    fn of(key: KeyEvent) -> Option<Self> {
+        let control_c = key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c');
+        match key.code {
+            _ if control_c => Some(Self::Quit),
+            KeyCode::Char('q') | KeyCode::Esc => Some(Self::Quit),
+            KeyCode::Down | KeyCode::Char('j') => Some(Self::Scroll(1)),
+            KeyCode::Up | KeyCode::Char('k') => Some(Self::Scroll(-1)),
+            KeyCode::PageDown | KeyCode::Char(' ') => Some(Self::Scroll(PAGE)),
+            KeyCode::PageUp => Some(Self::Scroll(-PAGE)),
+            KeyCode::Home => Some(Self::Scroll(isize::MIN)),
+            _ => None,
+        }
+    }
 }
 
 /// The alternate screen in raw mode. Dropping it restores the terminal, also after an error.
@@ -98,24 +138,23 @@ impl Drop for Screen {
     }
 }
 
-/// Blocks until the user presses `q`, Esc, or Ctrl-C, which raw mode delivers as a key instead of SIGINT.
-fn wait_for_quit_key(quit: &tokio::sync::mpsc::Sender<()>) {
+/// Reads keys until the user quits. In raw mode, Ctrl-C is a key instead of SIGINT.
+fn read_keys(actions: &tokio::sync::mpsc::Sender<Action>) {
     loop {
-        match event::read() {
-            Ok(Event::Key(key)) => {
-                let control_c = key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c');
-                if control_c || matches!(key.code, KeyCode::Char('q') | KeyCode::Esc) {
-                    break;
-                }
-            }
-            Ok(_) => {}
-            Err(_) => break,
+        let action = match event::read() {
+            Ok(Event::Key(key)) => Action::of(key),
+            Ok(_) => None,
+            Err(_) => Some(Action::Quit),
+        };
+        let Some(action) = action else { continue };
+        if actions.blocking_send(action).is_err() || action == Action::Quit {
+            return;
         }
     }
-    let _ = quit.blocking_send(());
 }
 
-async fn render_view(context: &Context, args: &TopArgs, height: usize) -> Result<String> {
+/// The view from the task with index `first` on, or else from the last one, and the index of its first task.
+async fn render_view(context: &Context, args: &TopArgs, height: usize, first: usize) -> Result<(String, usize)> {
     let mut tasks: Vec<TaskStatus> = if args.tasks.is_empty() {
         list(&context.client, args.all_users)
             .await?
@@ -127,8 +166,8 @@ async fn render_view(context: &Context, args: &TopArgs, height: usize) -> Result
         found.into_iter().map(|task| task.item).collect()
     };
     let count = |state| tasks.iter().filter(|task| task.status == state).count();
-    let title = format!(
-        "{}: {} pending, {} running, {} completed, {} failed\n\n",
+    let mut title = format!(
+        "{}: {} pending, {} running, {} completed, {} failed",
         plural(tasks.len(), "task"),
         count(TaskState::Pending),
         count(TaskState::Running),
@@ -137,7 +176,17 @@ async fn render_view(context: &Context, args: &TopArgs, height: usize) -> Result
     );
     // Active tasks first, then by latest change.
     tasks.sort_by_key(|task| (task.status.is_final(), std::cmp::Reverse(task.updated_at.clone())));
-    let shown = select_fitting(&tasks, height.saturating_sub(3));
+    let first = first.min(tasks.len().saturating_sub(1));
+    let shown = select_fitting(&tasks[first..], height.saturating_sub(4));
+    let more = tasks.len() - first - shown.len();
+    if context.terminal.width.is_some() {
+        title.push_str(if more > 0 || first > 0 {
+            "   (arrow keys scroll, q quits)"
+        } else {
+            "   (q quits)"
+        });
+    }
+    let title = cut(&title, context.terminal.width);
     let lines = join_all(shown.iter().map(|task| fetch_last_lines(context, task))).await;
     let mut table = Table::new(&[
         fixed("ID"),
@@ -150,7 +199,16 @@ async fn render_view(context: &Context, args: &TopArgs, height: usize) -> Result
     for (task, lines) in shown.iter().zip(lines) {
         add_task(&mut table, task, &lines);
     }
-    Ok(title + &table.render(context.terminal, true))
+    let mut text = format!("{title}\n\n{}", table.render(context.terminal, true));
+    if more > 0 {
+        text.push_str(&format!("{}\n", plural(more, "more task")));
+    }
+    Ok((text, first))
+}
+
+/// Cuts a line to the width of the terminal, or else the lines below it would move down.
+fn cut(line: &str, width: Option<usize>) -> String {
+    line.chars().take(width.unwrap_or(usize::MAX)).collect()
 }
 
 /// The tasks that fit into `rows`, counting a line for each node. The first task is always shown.
@@ -247,7 +305,21 @@ fn parse_node_line(line: &str, num_nodes: u32) -> Option<(u32, String)> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_node_line;
+    use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+    use super::{Action, cut, parse_node_line};
+
+    #[test]
+    fn keys_scroll_and_quit() {
+        let action = |code, modifiers| Action::of(KeyEvent::new(code, modifiers));
+        assert_eq!(action(KeyCode::Down, KeyModifiers::NONE), Some(Action::Scroll(1)));
+        assert_eq!(action(KeyCode::PageUp, KeyModifiers::NONE), Some(Action::Scroll(-10)));
+        assert_eq!(action(KeyCode::Char('q'), KeyModifiers::NONE), Some(Action::Quit));
+        assert_eq!(action(KeyCode::Char('c'), KeyModifiers::CONTROL), Some(Action::Quit));
+        assert_eq!(action(KeyCode::Char('c'), KeyModifiers::NONE), None);
+        assert_eq!(3_usize.saturating_add_signed(isize::MIN), 0);
+        assert_eq!(cut("abc", Some(2)), "ab");
+    }
 
     #[test]
     fn a_progress_bar_shows_what_it_showed_last() {
