@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::clients::user;
-use super::history::{History, Kind, Task};
+use super::history::{History, Kind, Object, Task};
 use super::ledger::Ledger;
 use super::server::Server;
 use super::sim::Sim;
@@ -92,7 +92,13 @@ fn check_key(sim: &Sim, ledger: &Ledger, id: &str, other: &str) {
 
 /// Whether a task may be deleted: its user has stopped it, or it has finished and there is a TTL.
 fn may_be_gone(sim: &Sim, ledger: &Ledger, task: &Task<'_>, id: &str) -> bool {
-    let has_ended = task.latest_jobs().next().is_some() && task.latest_jobs().all(super::history::Object::has_ended);
+    // A Job that is suspended when its task ends has no pods, and Kubernetes never sets an end on it.
+    let is_left_suspended = |job: &Object| {
+        let marks = ["k8s-cli/provision-timed-out", "k8s-cli/ended-because-of-node"];
+        job.value["spec"]["suspend"] == true && marks.iter().any(|mark| job.annotation(mark).is_some())
+    };
+    let mut jobs = task.latest_jobs();
+    let has_ended = task.latest_jobs().next().is_some() && jobs.all(|job| job.has_ended() || is_left_suspended(job));
     ledger.stop_requested_at(id).is_some() || (sim.time_to_live.is_some() && has_ended)
 }
 
