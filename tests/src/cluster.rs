@@ -162,6 +162,20 @@ impl Cluster {
         .await;
     }
 
+    /// Makes Kubernetes count again what the quota of [`Self::set_quota`] has left.
+    ///
+    /// Its quota controller counts after each deletion, but keeps the count if its own copy of the quota is older than
+    /// the creation, as on a busy machine, and then counts again only after 5 minutes
+    /// (`--resource-quota-sync-period`), or when the limits change.
+    pub async fn recount_quota(&self) {
+        let change = json!({"spec": {"hard": {"count/endpoints": fastrand::u32(1000..).to_string()}}});
+        let quotas = self.api::<ResourceQuota>();
+        quotas
+            .patch("limit", &PatchParams::default(), &Patch::Merge(change))
+            .await
+            .unwrap();
+    }
+
     /// Returns the Jobs of a task, in rank order.
     pub async fn jobs(&self, id: &str) -> Vec<Job> {
         let params = ListParams::default().labels(&format!("task-id={id}"));
