@@ -22,6 +22,7 @@ pub mod manifest;
 mod names;
 mod namespace;
 mod orphans;
+mod owned_objects;
 mod permissions;
 mod placement;
 mod pod_config;

@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde_json::json;
 use task::validation::LocItem;
@@ -16,19 +15,16 @@ use tokio::time::timeout;
 use crate::cache::{Cache, Job, TaskOwner};
 use crate::error::Error;
 use crate::fingerprint::Fingerprint;
-use crate::kubernetes::{self, ApiClient, ConfigMap, ObjectRef, OwnerReference};
+use crate::kubernetes::{self, ApiClient, ConfigMap, ObjectRef};
 use crate::labels;
 use crate::manifest::{self, Submission};
+use crate::owned_objects::{check_pod_security, create_owned_objects};
 use crate::placement::{Inventory, Placement, choose};
 use crate::pod_config::{self, PRIORITY_CLASS};
 use crate::rollback::{SubmitOutcome, resolve_outcome, roll_back};
 use crate::settings::Settings;
 use crate::tokens;
 use crate::volumes::{self, ResolvedClaim};
-
-/// How many Jobs of one task are created concurrently: as many as the kube-apiserver handles without queueing, and few
-/// enough that one large task does not starve the others.
-const CONCURRENT_CREATES: usize = 32;
 
 /// The time limit of a submit: a base that leaves room to retry through a slow admission webhook, plus a share for each
 /// node.
@@ -41,12 +37,6 @@ const WARNING_PATIENCE: Duration = Duration::from_secs(1);
 /// How many IDs are tried, and how often a submit with a key starts over because the try it had joined was undone. A
 /// collision of random IDs is practically impossible, so the first ID works.
 pub(crate) const TRIES: usize = 4;
-
-/// Part of the warning that the kube-apiserver sends for a Job whose pods may violate a Pod Security Standard.
-const VIOLATES_POD_SECURITY: &str = "would violate PodSecurity";
-
-/// The namespace label that names the enforced Pod Security Standard.
-const ENFORCED: &str = "pod-security.kubernetes.io/enforce";
 
 /// A request to submit a task.
 #[derive(Debug, Clone)]
@@ -363,46 +353,6 @@ pub(crate) fn submitted_at(owner: &ConfigMap) -> Option<Timestamp> {
     task::time::parse(owner.metadata.annotations.as_ref()?.get(labels::CREATED_AT)?)
 }
 
-/// Creates everything that the owner with this uid owns, the Jobs concurrently. If the owner was deleted meanwhile,
-/// they are garbage-collected.
-pub(crate) async fn create_owned_objects(
-    client: &ApiClient,
-    submission: &Submission,
-    owner_uid: &str,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<Job>, Error> {
-    let reference = OwnerReference {
-        api_version: "v1".to_owned(),
-        kind: "ConfigMap".to_owned(),
-        name: submission.owner_name(),
-        uid: owner_uid.to_owned(),
-        ..OwnerReference::default()
-    };
-    let jobs = stream::iter(0..submission.definition.num_nodes)
-        .map(|rank| create_job(client, submission, rank, &reference))
-        .buffer_unordered(CONCURRENT_CREATES)
-        .try_collect::<Vec<_>>();
-    // A pod whose Secret is missing is retried by the kubelet only after seconds, so Secrets come first.
-    create_secrets(client, submission, &reference).await?;
-    let (jobs, (), (), port_warning) = tokio::try_join!(
-        jobs,
-        create_environment(client, submission, &reference),
-        create_service(client, submission, &reference),
-        create_port_service(client, submission, &reference)
-    )?;
-    warnings.extend(port_warning);
-    let mut made = Vec::new();
-    for (job, warned) in jobs {
-        made.extend(job);
-        warnings.extend(warned);
-    }
-    // All Jobs are alike, so each of them triggers the same warnings.
-    warnings.sort_unstable();
-    warnings.dedup();
-    check_pod_security(client, warnings).await?;
-    Ok(made)
-}
-
 /// Commits the owner with this uid. Returns `None` if it was deleted meanwhile.
 pub(crate) async fn commit(
     client: &ApiClient,
@@ -414,101 +364,4 @@ pub(crate) async fn commit(
     client
         .merge_patch::<ConfigMap>("commit the task", owner.any_version(), commit)
         .await
-}
-
-/// Creates the ConfigMap with the environment variables, if they are too large to copy into every Job.
-async fn create_environment(client: &ApiClient, submission: &Submission, owner: &OwnerReference) -> Result<(), Error> {
-    let Some(environment) = manifest::environment(submission, Some(owner)) else {
-        return Ok(());
-    };
-    let created = client
-        .create(
-            "create the ConfigMap of the environment variables",
-            &environment,
-            &mut Vec::new(),
-        )
-        .await?;
-    created.map(drop).ok_or(Error::NoFreeId { tries: 1 })
-}
-
-/// Creates the Secrets of the task, if it has any.
-async fn create_secrets(client: &ApiClient, submission: &Submission, owner: &OwnerReference) -> Result<(), Error> {
-    for secret in manifest::secrets(submission, Some(owner)) {
-        match client.create_only("create a Secret of the task", &secret).await {
-            // An earlier call whose response was lost has created it: no other try has this name.
-            Err(error) if error.is_already_exists() => {}
-            created => created?,
-        }
-    }
-    Ok(())
-}
-
-/// Creates the Service for host names. Host names are optional: if Kubernetes rejects the Service (RBAC, quota,
-/// policy), the task runs without them.
-async fn create_service(client: &ApiClient, submission: &Submission, owner: &OwnerReference) -> Result<(), Error> {
-    if submission.definition.num_nodes == 1 {
-        return Ok(());
-    }
-    let service = manifest::service(submission, Some(owner));
-    match client
-        .create("create the Service of the task", &service, &mut Vec::new())
-        .await
-    {
-        Err(error) if !error.is_transient() => {
-            tracing::warn!(task_id = %submission.id, %error, "failed to create a Service; the nodes of the task have no host names");
-            Ok(())
-        }
-        made => made.map(drop),
-    }
-}
-
-/// Creates the Service for the ports of the task, if it has any. The permission is optional: without it, the task runs, and
-/// the warning says why nobody reaches its ports.
-async fn create_port_service(
-    client: &ApiClient,
-    submission: &Submission,
-    owner: &OwnerReference,
-) -> Result<Option<String>, Error> {
-    const ACTION: &str = "create the Service for the ports of the task";
-    let Some(service) = manifest::port_service(submission, Some(owner)) else {
-        return Ok(None);
-    };
-    match client.create(ACTION, &service, &mut Vec::new()).await {
-        Err(error) if error.is_forbidden() => Ok(Some(error.to_string())),
-        created => created?.map(|_| None).ok_or(Error::NoFreeId { tries: 1 }),
-    }
-}
-
-async fn create_job(
-    client: &ApiClient,
-    submission: &Submission,
-    rank: u32,
-    owner: &OwnerReference,
-) -> Result<(Option<Job>, Vec<String>), Error> {
-    let manifest = manifest::job(submission, rank, Some(owner));
-    let mut warnings = Vec::new();
-    let job = client
-        .create("create a Job of the task", &manifest, &mut warnings)
-        .await?
-        .ok_or(Error::NoFreeId { tries: 1 })?;
-    // Keep only the reduced Job: a thousand full ones with their scripts would take too much memory.
-    Ok((Job::from_resource(job).ok(), warnings))
-}
-
-/// Fails if the namespace enforces the Pod Security Standard that a warning mentions. Kubernetes accepts such a Job
-/// with only a warning, and its pods would stay pending forever.
-async fn check_pod_security(client: &ApiClient, warnings: &[String]) -> Result<(), Error> {
-    let Some(warning) = warnings.iter().find(|warning| warning.contains(VIOLATES_POD_SECURITY)) else {
-        return Ok(());
-    };
-    // Without permission to read the namespace, it is unknown whether the standard is enforced.
-    let labels = client.namespace_labels().await?.unwrap_or_default();
-    match labels.get(ENFORCED) {
-        Some(level) if warning.contains(&format!("\"{level}:")) => Err(Error::PodSecurity {
-            namespace: client.namespace().to_owned(),
-            level: level.clone(),
-            warning: warning.clone(),
-        }),
-        _ => Ok(()),
-    }
 }

@@ -21,12 +21,13 @@ use crate::fingerprint::Fingerprint;
 use crate::kubernetes::{ApiClient, ConfigMap};
 use crate::manifest::{self, Submission, SubmissionGroup};
 use crate::names;
+use crate::owned_objects::create_owned_objects;
 use crate::placement::Inventory;
 use crate::rollback::{SubmitOutcome, resolve_outcome, roll_back_once};
 use crate::settings::Settings;
 use crate::submit::{
-    DEADLINE, DEADLINE_PER_NODE, SubmitRequest, TRIES, check_pod_fields, commit, create_owned_objects,
-    explain_rejection, place, resolve_claims, submission, submitted_at,
+    DEADLINE, DEADLINE_PER_NODE, SubmitRequest, TRIES, check_pod_fields, commit, explain_rejection, place,
+    resolve_claims, submission, submitted_at,
 };
 use crate::tokens;
 
