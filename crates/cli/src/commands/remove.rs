@@ -24,21 +24,21 @@ pub(crate) fn confirm(action: &str, flag: &str) -> Result<()> {
     }
 }
 
-/// Removes tasks or volumes one by one; continues after failures.
+/// Removes tasks or volumes one by one; continues after failures. `all` has the ID and the path of each in the API.
 pub(crate) async fn remove_each(
     kind: &str,
     participle: &str,
-    ids: &[&str],
+    all: &[(&str, String)],
     remove: impl AsyncFn(&str) -> Result<RemoveResponse>,
 ) -> Result<()> {
     let mut failed = 0;
-    for id in ids {
-        match remove(id).await {
+    for (id, path) in all {
+        match remove(path).await {
             // Continue even if standard output is closed.
             Ok(response) => drop(print(&response.message)),
             // Removed by somebody else since it was looked up.
             Err(Error::NotFound(_)) => print_message(&format!("{kind} {id} was already {participle}")),
-            Err(error) if ids.len() > 1 => {
+            Err(error) if all.len() > 1 => {
                 failed += 1;
                 print_message(&format!("{kind} {id}: {error}"));
             }

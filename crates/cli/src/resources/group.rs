@@ -5,7 +5,7 @@ use std::time::Duration;
 use task::wire::{TaskGroup, TaskStatus};
 use tokio::time::{Instant, sleep};
 
-use super::lookup::{Ambiguity, find_in, is_id, list, min_prefix};
+use super::lookup::{Ambiguity, find_each, find_in, is_id, list, list_at, min_prefix};
 use super::{get, percent_encode};
 use crate::client::Client;
 use crate::error::{Error, Result};
@@ -25,13 +25,8 @@ pub(crate) struct Group {
 }
 
 /// The tasks of the group with this ID, in the order of the group.
-pub(crate) async fn get_group(client: &Client, id: &str) -> Result<Vec<WithRaw<TaskStatus>>> {
-    let body = client.get_bytes(&format!("/groups/{}", percent_encode(id))).await?;
-    let url = client.url().to_string();
-    let mut lists: std::collections::HashMap<String, Vec<Box<serde_json::value::RawValue>>> =
-        client.decode_unescaped(&body)?;
-    let raw = lists.remove("tasks").unwrap_or_default();
-    raw.into_iter().map(|raw| WithRaw::decode(raw, &url)).collect()
+async fn get_group(client: &Client, id: &str) -> Result<Vec<WithRaw<TaskStatus>>> {
+    list_at(client, &format!("/groups/{}", percent_encode(id))).await
 }
 
 /// How long a group may take to be complete on this server: another one may have created it.
@@ -71,16 +66,8 @@ pub(crate) async fn find_targets(
     ignore_not_found: bool,
     ambiguity: Ambiguity,
 ) -> Result<Vec<Target>> {
-    let mut found: Vec<Target> = Vec::new();
-    for reference in references {
-        match find_target(client, reference, ambiguity).await {
-            Ok(target) if found.iter().any(|known| known.id() == target.id()) => {}
-            Ok(target) => found.push(target),
-            Err(Error::NotFound(_)) if ignore_not_found => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(found)
+    let find = async |reference: &str| find_target(client, reference, ambiguity).await;
+    find_each(references, ignore_not_found, find, Target::id).await
 }
 
 /// The tasks that references name, by themselves or through their groups, without duplicates.
@@ -91,11 +78,7 @@ pub(crate) async fn find_tasks(
 ) -> Result<Vec<WithRaw<TaskStatus>>> {
     let mut found: Vec<WithRaw<TaskStatus>> = Vec::new();
     for target in find_targets(client, references, false, ambiguity).await? {
-        let tasks = match target {
-            Target::Task(task) => vec![*task],
-            Target::Group(group) => group.tasks,
-        };
-        for task in tasks {
+        for task in target.into_tasks() {
             if found.iter().all(|known| known.item.task_id != task.item.task_id) {
                 found.push(task);
             }
@@ -105,6 +88,14 @@ pub(crate) async fn find_tasks(
 }
 
 impl Target {
+    /// The task, or the tasks of the group.
+    pub(crate) fn into_tasks(self) -> Vec<WithRaw<TaskStatus>> {
+        match self {
+            Self::Task(task) => vec![*task],
+            Self::Group(group) => group.tasks,
+        }
+    }
+
     /// Its path in the API.
     pub(crate) fn path(&self) -> String {
         match self {

@@ -23,7 +23,12 @@ const ID_LENGTH: usize = 8;
 /// All tasks or volumes of the user, or of all users.
 pub(crate) async fn list<T: Resource>(client: &Client, all_users: bool) -> Result<Vec<WithRaw<T>>> {
     let query = if all_users { "?all_users=true" } else { "" };
-    let body = client.get_bytes(&format!("{}{query}", T::PATH)).await?;
+    list_at(client, &format!("{}{query}", T::PATH)).await
+}
+
+/// The list that the server has at a path.
+pub(super) async fn list_at<T: Resource>(client: &Client, path: &str) -> Result<Vec<WithRaw<T>>> {
+    let body = client.get_bytes(path).await?;
     let url = client.url().to_string();
     let mut lists: HashMap<String, Vec<Box<RawValue>>> = client.decode_unescaped(&body)?;
     let raw = lists.remove(T::LIST).unwrap_or_default();
@@ -88,11 +93,22 @@ pub(crate) async fn find_all<T: Resource>(
     ignore_not_found: bool,
     ambiguity: Ambiguity,
 ) -> Result<Vec<WithRaw<T>>> {
-    let mut found: Vec<WithRaw<T>> = Vec::new();
+    let find = async |reference: &str| find::<T>(client, reference, ambiguity).await;
+    find_each(references, ignore_not_found, find, |resource| resource.item.id()).await
+}
+
+/// What `find` returns for each reference, without those whose `id` is there already.
+pub(super) async fn find_each<F>(
+    references: &[String],
+    ignore_not_found: bool,
+    find: impl AsyncFn(&str) -> Result<F>,
+    id: impl Fn(&F) -> &str,
+) -> Result<Vec<F>> {
+    let mut found: Vec<F> = Vec::new();
     for reference in references {
-        match find::<T>(client, reference, ambiguity).await {
-            Ok(resource) if found.iter().any(|known| known.item.id() == resource.item.id()) => {}
-            Ok(resource) => found.push(resource),
+        match find(reference).await {
+            Ok(one) if found.iter().any(|known| id(known) == id(&one)) => {}
+            Ok(one) => found.push(one),
             Err(Error::NotFound(_)) if ignore_not_found => {}
             Err(error) => return Err(error),
         }

@@ -2,27 +2,21 @@
 
 use task::wire::TaskStatus;
 
+use super::end_each::end_each;
 use crate::args::CancelArgs;
-use crate::client::{CancelAllResponse, RemoveResponse};
-use crate::commands::remove::{confirm, remove_each};
+use crate::client::CancelAllResponse;
+use crate::commands::remove::confirm;
 use crate::context::Context;
 use crate::error::Result;
 use crate::output::{plural, print, print_message};
-use crate::resources::{Ambiguity, Target, find_targets, list};
+use crate::resources::list;
 
 pub(crate) async fn run(context: &Context, args: CancelArgs) -> Result<()> {
     if args.all {
         return cancel_all(context, args.all_users, args.yes).await;
     }
     let names: Vec<String> = args.tasks.into_iter().chain(args.name).collect();
-    let targets = find_targets(&context.client, &names, args.ignore_not_found, Ambiguity::IsAnError).await?;
-    let ids: Vec<&str> = targets.iter().map(Target::id).collect();
-    let cancel = async |id: &str| {
-        let target = targets.iter().find(|target| target.id() == id);
-        let path = target.map(Target::path).unwrap_or_default();
-        context.client.post::<RemoveResponse>(&format!("{path}/cancel")).await
-    };
-    remove_each("task", "canceled", &ids, cancel).await
+    end_each(context, &names, args.ignore_not_found, ("cancel", "canceled")).await
 }
 
 async fn cancel_all(context: &Context, all_users: bool, yes: bool) -> Result<()> {

@@ -1,6 +1,7 @@
 //! `k8s-cli jobs`.
 
 mod cancel;
+mod end_each;
 mod group;
 mod list;
 mod logs;

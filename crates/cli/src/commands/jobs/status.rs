@@ -19,12 +19,8 @@ pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<()> {
         let texts: Vec<String> = targets.iter().map(describe).collect();
         return print(&texts.join("\n\n"));
     }
-    let tasks = |target| match target {
-        Target::Task(task) => vec![*task],
-        Target::Group(group) => group.tasks,
-    };
     let is_task = matches!(targets.as_slice(), [Target::Task(_)]);
-    let tasks: Vec<WithRaw<TaskStatus>> = targets.into_iter().flat_map(tasks).collect();
+    let tasks: Vec<WithRaw<TaskStatus>> = targets.into_iter().flat_map(Target::into_tasks).collect();
     match (args.output.format, tasks.as_slice()) {
         (Format::Json | Format::Yaml, [task]) if is_task => print_item(task, args.output.format),
         (format, tasks) => print_items(tasks, &ListView::new(format, context.terminal)),

@@ -2,32 +2,20 @@
 
 use task::wire::TaskStatus;
 
+use super::end_each::end_each;
 use crate::args::StopArgs;
-use crate::client::{RemoveResponse, StopAllResponse};
-use crate::commands::remove::{confirm, remove_each};
+use crate::client::StopAllResponse;
+use crate::commands::remove::confirm;
 use crate::context::Context;
 use crate::error::Result;
 use crate::output::{plural, print, print_message};
-use crate::resources::{Ambiguity, Target, find_targets, list};
+use crate::resources::list;
 
 pub(crate) async fn run(context: &Context, args: StopArgs) -> Result<()> {
     if args.all {
         return stop_all(context, args.all_users, args.yes).await;
     }
-    let targets = find_targets(
-        &context.client,
-        &args.tasks,
-        args.ignore_not_found,
-        Ambiguity::IsAnError,
-    )
-    .await?;
-    let ids: Vec<&str> = targets.iter().map(Target::id).collect();
-    let stop = async |id: &str| {
-        let target = targets.iter().find(|target| target.id() == id);
-        let path = target.map(Target::path).unwrap_or_default();
-        context.client.post::<RemoveResponse>(&format!("{path}/stop")).await
-    };
-    remove_each("task", "stopped", &ids, stop).await
+    end_each(context, &args.tasks, args.ignore_not_found, ("stop", "stopped")).await
 }
 
 async fn stop_all(context: &Context, all_users: bool, yes: bool) -> Result<()> {

@@ -57,19 +57,17 @@ pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<()> {
         return print_manifests(&response.manifests, output.unwrap_or(Format::Yaml));
     }
     let body = send(context, &task, task.path(), &key).await?;
-    let mut count = 1;
-    let (id, submitted) = if task.is_group() {
+    let (message, ids, id, count) = if task.is_group() {
         let GroupSubmitResponse { group_id, task_ids } = context.client.decode(&body)?;
-        count = task_ids.len();
-        let message = format!("group {{}} submitted: {}", plural(count, "task"));
+        let count = task_ids.len();
+        let message = format!("group {group_id} submitted: {}", plural(count, "task"));
         let ids = json!({"group_id": group_id, "task_ids": task_ids});
-        (group_id, (message, ids))
+        (message, ids, group_id, count)
     } else {
         let SubmitResponse { task_id } = context.client.decode(&body)?;
-        let ids = json!({"task_id": task_id});
-        (task_id, ("task {} submitted".to_owned(), ids))
+        let message = format!("task {task_id} submitted");
+        (message, json!({"task_id": task_id}), task_id, 1)
     };
-    let (message, ids) = submitted;
     match output {
         Some(Format::Json) => return print(&output::json(&ids)),
         Some(Format::Yaml) => return print(&output::yaml(&ids)?),
@@ -81,7 +79,7 @@ pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<()> {
         print_message(&format!("submitted; follow it with `k8s-cli jobs logs {id}`"));
         return Ok(());
     }
-    print_message(&message.replace("{}", &id));
+    print_message(&message);
     let policy = match (exit_code, no_exit_code) {
         (true, _) => ExitCodePolicy::TaskCode,
         (_, true) => ExitCodePolicy::IgnoreOutcome,

@@ -29,7 +29,8 @@ pub(crate) async fn run(context: &Context, args: DeleteVolumesArgs) -> Result<()
             "--force",
         )?;
     }
-    let ids: Vec<&str> = volumes.iter().map(|volume| volume.item.volume_id.as_str()).collect();
-    let delete = async |id: &str| context.client.delete::<RemoveResponse>(&format!("/volumes/{id}")).await;
-    remove_each("volume", "deleted", &ids, delete).await
+    let ids = volumes.iter().map(|volume| volume.item.volume_id.as_str());
+    let all: Vec<(&str, String)> = ids.map(|id| (id, format!("/volumes/{id}"))).collect();
+    let delete = async |path: &str| context.client.delete::<RemoveResponse>(path).await;
+    remove_each("volume", "deleted", &all, delete).await
 }
