@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use executor::GroupRequest;
+use executor::SubmitRequest;
 use fastrand::Rng;
 use serde_json::{Value, json};
 use task::GroupDefinition;
@@ -84,7 +84,7 @@ async fn submit_once(
     random: &mut Rng,
 ) -> Option<(super::server::Server, Vec<String>)> {
     let server = sim.servers.any(random)?;
-    let request = GroupRequest {
+    let request = SubmitRequest {
         user: user(name),
         definition: definition.clone(),
         idempotency_key: key.clone(),

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::Stream;
 use kube::Client;
 use task::wire::{ClusterNode, GpuModel, VolumeStatus};
-use task::{Id, TaskState, UserName, VolumeDefinition};
+use task::{GroupDefinition, Id, TaskState, UserName, VolumeDefinition};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,7 +18,7 @@ use crate::controller::ControllerContext;
 use crate::dry_run::DryRun;
 use crate::error::Error;
 use crate::gang::CancelOutcome;
-use crate::group::{GroupRequest, SubmittedGroup};
+use crate::group::SubmittedGroup;
 use crate::kubernetes::ApiClient;
 use crate::logs::{LogOptions, LogStreams, LogTruncated};
 use crate::permissions::Permissions;
@@ -211,7 +211,7 @@ impl Executor {
     ///
     /// # Errors
     /// [`Error::InGroup`] if a task is rejected, [`Error::IdempotencyKeyReused`], or a failure of Kubernetes.
-    pub async fn submit_group(&self, request: GroupRequest) -> Result<SubmittedGroup, Error> {
+    pub async fn submit_group(&self, request: SubmitRequest<GroupDefinition>) -> Result<SubmittedGroup, Error> {
         self.health.check()?;
         let (client, cache) = self.handles();
         let (inventory, settings) = (Arc::clone(&self.inventory), Arc::clone(&self.settings));
@@ -223,7 +223,7 @@ impl Executor {
     ///
     /// # Errors
     /// [`Error::InGroup`] if a task is rejected, or a failure of Kubernetes.
-    pub async fn dry_run_group(&self, request: GroupRequest) -> Result<DryRun, Error> {
+    pub async fn dry_run_group(&self, request: SubmitRequest<GroupDefinition>) -> Result<DryRun, Error> {
         self.health.check()?;
         group::dry_run(&self.client, &self.cache, &self.inventory, request, &self.settings).await
     }

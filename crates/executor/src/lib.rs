@@ -41,7 +41,7 @@ pub use dry_run::DryRun;
 pub use error::Error;
 pub use executor::Executor;
 pub use gang::CancelOutcome;
-pub use group::{GroupRequest, SubmittedGroup};
+pub use group::SubmittedGroup;
 /// A connection to Kubernetes, so that the crates above need not depend on `kube`.
 pub use kube::Client as KubeClient;
 pub use kubernetes::{ObjectRef, client, connect};

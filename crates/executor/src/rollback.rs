@@ -22,12 +22,12 @@ const ACTION: &str = "clean up after a failed submit";
 const CONCURRENT_DELETES: usize = 32;
 
 /// How long the caller waits for the cleanup. After that, it continues in the background.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often, and for how long, the cleanup is repeated if Kubernetes does not answer, or a create may still be in
 /// flight there. A kube-apiserver aborts a request after one minute.
-const PAUSE: Duration = Duration::from_secs(2);
-const IN_FLIGHT: Duration = Duration::from_secs(90);
+pub(crate) const PAUSE: Duration = Duration::from_secs(2);
+pub(crate) const IN_FLIGHT: Duration = Duration::from_secs(90);
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// What became of a submit with a key that failed here.

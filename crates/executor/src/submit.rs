@@ -38,13 +38,13 @@ const WARNING_PATIENCE: Duration = Duration::from_secs(1);
 /// collision of random IDs is practically impossible, so the first ID works.
 pub(crate) const TRIES: usize = 4;
 
-/// A request to submit a task.
+/// A request to submit a task or, with another `Definition`, a group of tasks.
 #[derive(Debug, Clone)]
-pub struct SubmitRequest {
-    /// The user who submits the task.
+pub struct SubmitRequest<Definition = TaskDefinition> {
+    /// The user who submits it.
     pub user: UserName,
-    /// The validated task.
-    pub definition: TaskDefinition,
+    /// The validated task or group.
+    pub definition: Definition,
     /// The `Idempotency-Key` of the request, which identifies it when it is repeated.
     pub idempotency_key: Option<String>,
 }
@@ -309,7 +309,7 @@ async fn create_owned(
     // Use the ID, name, and time of the try that came first, so that both tries create identical Jobs.
     let submission = &submission.for_try_of(&known, submitted_at(&owner));
     let jobs = create_owned_objects(client, submission, &known.uid, &mut warnings).await?;
-    match commit(client, submission, &known.uid).await? {
+    match commit(client, &known.object_ref()).await? {
         Some(owner) => {
             let unreadable = TaskOwner {
                 committed: true,
@@ -353,14 +353,9 @@ pub(crate) fn submitted_at(owner: &ConfigMap) -> Option<Timestamp> {
     task::time::parse(owner.metadata.annotations.as_ref()?.get(labels::CREATED_AT)?)
 }
 
-/// Commits the owner with this uid. Returns `None` if it was deleted meanwhile.
-pub(crate) async fn commit(
-    client: &ApiClient,
-    submission: &Submission,
-    owner_uid: &str,
-) -> Result<Option<ConfigMap>, Error> {
+/// Commits an owner. Returns `None` if it was deleted meanwhile.
+pub(crate) async fn commit(client: &ApiClient, owner: &ObjectRef) -> Result<Option<ConfigMap>, Error> {
     let commit = json!({"metadata": {"annotations": {labels::COMMITTED: labels::TRUE}}});
-    let owner = ObjectRef::new(&submission.owner_name(), owner_uid);
     client
         .merge_patch::<ConfigMap>("commit the task", owner.any_version(), commit)
         .await

@@ -91,9 +91,6 @@ fn executor_error_response(operation: &'static str, user: &str, error: &Error) -
         return validation_error_response(&[detail]);
     }
     match error {
-        Error::InGroup { source, .. } if matches!(**source, Error::IdempotencyKeyTaken) => {
-            executor_error_response(operation, user, source)
-        }
         Error::CancelConflict
         | Error::IdempotencyKeyReused
         | Error::IdempotencyKeyTaken

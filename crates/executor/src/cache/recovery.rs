@@ -65,16 +65,26 @@ pub(crate) fn due_restart(jobs: Attempts<'_>, pods: &[Pod]) -> Option<Restart> {
 /// How a task has ended for good, or `None` if a node has not ended, or the task will be retried.
 pub(crate) fn outcome(jobs: Attempts<'_>, pods: &[Pod], is_cancelled: bool) -> Option<TaskState> {
     jobs.current.first()?;
-    // After a cancellation, the missing Jobs of an attempt are not created anymore.
-    let to_be_made = if is_cancelled { &[] } else { jobs.previous() };
-    let has_job = |job: &Job| jobs.current.iter().any(|current| current.rank == job.rank);
+    let to_be_made = to_be_made(jobs, is_cancelled);
     let newest = newest_pods(pods);
     let status = aggregate::status(jobs.current, to_be_made, &newest, |_| None, "", String::new());
     let is_retried = !is_cancelled && restart(&status, jobs.current).is_some();
-    if is_retried || !to_be_made.iter().all(has_job) {
+    outcome_of(status.status, jobs, to_be_made).filter(|_| !is_retried)
+}
+
+/// The Jobs of the previous attempt from which missing ones of the current attempt are created. After a cancellation, none
+/// are.
+pub(super) fn to_be_made(jobs: Attempts<'_>, is_cancelled: bool) -> &[Job] {
+    if is_cancelled { &[] } else { jobs.previous() }
+}
+
+/// How a task in this state, which is not retried, has ended for good.
+pub(super) fn outcome_of(state: TaskState, jobs: Attempts<'_>, to_be_made: &[Job]) -> Option<TaskState> {
+    let has_job = |job: &Job| jobs.current.iter().any(|current| current.rank == job.rank);
+    if !to_be_made.iter().all(has_job) {
         return None;
     }
-    match status.status {
+    match state {
         TaskState::Completed => Some(TaskState::Completed),
         // The other nodes of a failed task may still be ending.
         TaskState::Failed if jobs.current.iter().all(Job::is_over) => Some(TaskState::Failed),

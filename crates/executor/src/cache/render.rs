@@ -42,10 +42,10 @@ pub(super) fn snapshot(key: &Arc<TaskKey>, task: &Task, context: &RenderContext<
         None => task::time::format(last_change(jobs, &newest, context.now)),
     };
     let (terminating, is_cancelled) = (task.is_terminating(), task.is_cancelled());
-    // The Jobs that an attempt lacks when the task is canceled are not created anymore.
-    let to_be_made = if is_cancelled { &[] } else { jobs.previous() };
+    let to_be_made = recovery::to_be_made(jobs, is_cancelled);
     let mut status = aggregate::status(jobs.current, to_be_made, &newest, warning, namespace, since);
     let restart = recovery::restart(&status, jobs.current).filter(|_| !terminating && !is_cancelled);
+    let outcome = recovery::outcome_of(status.status, jobs, to_be_made).filter(|_| restart.is_none());
     if restart.is_some() {
         recovery::set_recovering(&mut status);
     }
@@ -88,6 +88,7 @@ pub(super) fn snapshot(key: &Arc<TaskKey>, task: &Task, context: &RenderContext<
         created_at: first.created_at,
         creation_timestamp: owner.map_or(first.creation_timestamp, |owner| owner.creation_timestamp),
         state: status.status,
+        outcome,
         json_hash: BuildHasherDefault::<DefaultHasher>::new().hash_one(&json),
         json,
         updated_at: status.updated_at,

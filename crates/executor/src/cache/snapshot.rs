@@ -26,6 +26,8 @@ pub struct TaskSnapshot {
     pub creation_timestamp: Timestamp,
     /// The state of the task.
     pub state: TaskState,
+    /// How the task has ended for good, if it has.
+    pub outcome: Option<TaskState>,
     /// The status of the task as JSON.
     pub json: Bytes,
     /// A hash of `json`.

@@ -38,11 +38,7 @@ const RETRY_AFTER_CONFLICT: Duration = Duration::from_millis(200);
 /// Works on all gangs and retriable tasks until shutdown.
 pub(crate) async fn run(context: ControllerContext) {
     let stop = context.stop.clone();
-    tokio::select! {
-        biased;
-        () = stop.cancelled() => {}
-        () = run_forever(context) => {}
-    }
+    stop.run_until_cancelled(run_forever(context)).await;
 }
 
 /// Works on each task separately, so that a slow one does not delay the others.

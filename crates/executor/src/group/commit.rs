@@ -4,12 +4,13 @@
 //! could start too many.
 
 use futures::{StreamExt, TryStreamExt, stream};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::cache::{Cache, GroupMember, Job, TaskOwner};
 use crate::error::Error;
 use crate::kubernetes::{self, ApiClient, ConfigMap, ObjectRef, ResourceExt};
 use crate::labels;
+use crate::submit;
 use crate::tokens;
 
 /// How many tasks are committed concurrently.
@@ -82,15 +83,9 @@ async fn commit_unlabeled(client: &ApiClient, group: &GroupMember, index: u32) -
     let is_ours = tokens::submission(annotations) == Some(group.token_of(index).as_str());
     if is_ours && !annotations.contains_key(labels::COMMITTED) {
         let target = ObjectRef::new(&owner.name_any(), &owner.uid().unwrap_or_default());
-        client
-            .merge_patch::<ConfigMap>(ACTION, target.any_version(), committed())
-            .await?;
+        submit::commit(client, &target).await?;
     }
     Ok(())
-}
-
-fn committed() -> Value {
-    json!({"metadata": {"annotations": {labels::COMMITTED: labels::TRUE}}})
 }
 
 async fn commit(client: &ApiClient, cache: &Cache, task: CreatedTask) -> Result<(), Error> {
@@ -102,10 +97,7 @@ async fn commit(client: &ApiClient, cache: &Cache, task: CreatedTask) -> Result<
             ..owner
         })
     } else {
-        let target = owner.object_ref();
-        let committed = client
-            .merge_patch::<ConfigMap>(ACTION, target.any_version(), committed())
-            .await?;
+        let committed = submit::commit(client, &owner.object_ref()).await?;
         committed.and_then(|owner| TaskOwner::from_metadata(&owner.metadata).ok())
     };
     if owner.is_some() {

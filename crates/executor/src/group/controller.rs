@@ -45,11 +45,7 @@ struct Worked {
 /// Works on all groups until shutdown.
 pub(crate) async fn run(context: ControllerContext) {
     let stop = context.stop.clone();
-    tokio::select! {
-        biased;
-        () = stop.cancelled() => {}
-        () = run_forever(context) => {}
-    }
+    stop.run_until_cancelled(run_forever(context)).await;
 }
 
 /// Works on each group separately, so that a slow one does not delay the others.
@@ -162,11 +158,7 @@ async fn confirm(
         let Some(member) = members.iter_mut().find(|member| member.key == key) else {
             continue;
         };
-        member.state = match outcome {
-            Some(task::TaskState::Completed) => MemberState::Completed,
-            Some(_) => MemberState::Failed,
-            None => MemberState::Active,
-        };
+        member.state = MemberState::of_outcome(outcome);
         if outcome.is_some() {
             confirmed.push(key);
         }

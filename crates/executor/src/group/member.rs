@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use task::TaskState;
 
-use crate::cache::{Attempts, Cache, GroupKey, GroupMember, Job, Stage, Task, TaskKey};
+use crate::cache::{Cache, GroupKey, GroupMember, Stage, Task, TaskKey};
 
 /// How far a task of a group has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,17 @@ pub(super) enum MemberState {
     Completed,
     /// It failed, or was canceled, and will not be retried.
     Failed,
+}
+
+impl MemberState {
+    /// The state of a task that was started, and perhaps has ended for good.
+    pub(super) fn of_outcome(outcome: Option<TaskState>) -> Self {
+        match outcome {
+            Some(TaskState::Completed) => Self::Completed,
+            Some(_) => Self::Failed,
+            None => Self::Active,
+        }
+    }
 }
 
 /// A task of a group.
@@ -58,17 +69,6 @@ fn state(task: &Task) -> MemberState {
     if turn.is_some_and(|turn| turn.stage == Stage::Held) {
         return MemberState::Held;
     }
-    let Some(snapshot) = &task.snapshot else {
-        return MemberState::Active;
-    };
-    let jobs = Attempts::of(&task.jobs);
-    let has_job = |job: &Job| jobs.current.iter().any(|current| current.rank == job.rank);
-    let is_complete = task.is_cancelled() || jobs.previous().iter().all(has_job);
-    let is_over = snapshot.state.is_final() && snapshot.restart.is_none() && is_complete && !task.is_terminating();
-    match snapshot.state {
-        TaskState::Completed if is_over => MemberState::Completed,
-        // The other nodes of a failed task may still be ending.
-        TaskState::Failed if is_over && jobs.current.iter().all(Job::is_over) => MemberState::Failed,
-        _ => MemberState::Active,
-    }
+    let outcome = task.snapshot.as_ref().and_then(|snapshot| snapshot.outcome);
+    MemberState::of_outcome(outcome.filter(|_| !task.is_terminating()))
 }

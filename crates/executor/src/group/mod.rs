@@ -19,5 +19,5 @@ mod undo;
 
 pub(crate) use controller::run;
 pub(crate) use roll_forward::run as run_roll_forward;
-pub use submit::{GroupRequest, SubmittedGroup};
+pub use submit::SubmittedGroup;
 pub(crate) use submit::{dry_run, submit};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
-use task::{Execution, GroupDefinition, Id, Name, UserName};
+use task::{Execution, GroupDefinition, Id, Name};
 use tokio::time::timeout;
 
 use super::commit::{CreatedTask, commit_all, complete};
@@ -38,17 +38,6 @@ const CONCURRENT_TASKS: usize = 8;
 const CALLS_PER_TASK: u32 = 2;
 
 const ACTION: &str = "create the tasks of a group";
-
-/// A request to submit a group.
-#[derive(Debug, Clone)]
-pub struct GroupRequest {
-    /// The user who submits the group.
-    pub user: UserName,
-    /// The validated group.
-    pub definition: GroupDefinition,
-    /// The `Idempotency-Key` of the request, which identifies it when it is repeated.
-    pub idempotency_key: Option<String>,
-}
 
 /// The result of a submit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +79,7 @@ pub(crate) async fn submit(
     client: &ApiClient,
     cache: &Cache,
     inventory: &Inventory,
-    request: GroupRequest,
+    request: SubmitRequest<GroupDefinition>,
     settings: &Settings,
 ) -> Result<SubmittedGroup, Error> {
     let token = match &request.idempotency_key {
@@ -137,7 +126,7 @@ pub(crate) async fn dry_run(
     client: &ApiClient,
     cache: &Cache,
     inventory: &Inventory,
-    request: GroupRequest,
+    request: SubmitRequest<GroupDefinition>,
     settings: &Settings,
 ) -> Result<DryRun, Error> {
     let token = tokens::key_token(&request.user, Id::random().as_str());
@@ -167,7 +156,11 @@ fn submitted(group: &GroupMember, warnings: Vec<String>) -> SubmittedGroup {
     }
 }
 
+/// The error of a task at its place in the group. A key belongs to the group, and not to one of its tasks.
 fn in_group(index: usize, error: Error) -> Error {
+    if matches!(error, Error::IdempotencyKeyTaken) {
+        return error;
+    }
     Error::InGroup {
         index,
         source: Box::new(error),
@@ -196,7 +189,7 @@ async fn plan(
     client: &ApiClient,
     cache: &Cache,
     inventory: &Inventory,
-    request: &GroupRequest,
+    request: &SubmitRequest<GroupDefinition>,
     settings: &Settings,
     (token, fingerprint): (String, Fingerprint),
 ) -> Result<Plan, Error> {
@@ -374,11 +367,7 @@ async fn create(
         let Some(created_at) = submitted_at(&owner) else {
             return Err(Error::IdempotencyKeyTaken);
         };
-        let tries: Vec<String> = submissions.iter().map(|task| task.try_token.clone()).collect();
         *submissions = plan.for_group(&group.group_id, created_at);
-        for (task, token) in submissions.iter_mut().zip(tries) {
-            task.try_token = token;
-        }
     }
     let create_one = |(index, task): (usize, &Submission)| {
         let (task, known) = (task.clone(), (index == 0).then(|| known.clone()));
@@ -394,7 +383,7 @@ async fn create(
     warnings.sort_unstable();
     warnings.dedup();
     // If the leader is gone, the try that created it undid it, or `orphans` removed it.
-    if commit(client, &submissions[0], &known.uid).await?.is_none() {
+    if commit(client, &known.object_ref()).await?.is_none() {
         return Ok(TryOutcome::TryAgain);
     }
     commit_all(client, cache, &group, tasks).await?;

@@ -1,23 +1,14 @@
 //! Removes a group whose submit failed, and that nobody can ask for again because it has no `Idempotency-Key`.
 
-use std::time::Duration;
-
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::cache::{GroupMember, TaskOwner};
 use crate::error::Error;
 use crate::kubernetes::{ApiClient, ConfigMap};
 use crate::labels;
+use crate::rollback::{IN_FLIGHT, PATIENCE, PAUSE};
 
 const ACTION: &str = "clean up after a failed submit of a group";
-
-/// How long the caller waits. After that, the cleanup continues in the background.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// How often, and for how long, the cleanup is repeated, because a create may still be in flight. A kube-apiserver aborts
-/// a request after one minute.
-const PAUSE: Duration = Duration::from_secs(2);
-const IN_FLIGHT: Duration = Duration::from_secs(90);
 
 /// Deletes the owners of all tasks, in any version. Kubernetes deletes what they own.
 pub(super) async fn undo(client: &ApiClient, group: &GroupMember) {

@@ -10,7 +10,7 @@ use crate::settings::PortExposure;
 /// The Service for the ports of the first node, or `None` if the task has none, or needs no Service.
 #[must_use]
 pub fn port_service(submission: &Submission, owner: Option<&OwnerReference>) -> Option<Service> {
-    let name = port_service_name(submission)?;
+    let name = submission.port_service_name()?;
     let mut metadata = submission.metadata(name);
     metadata.owner_references = owner.map(|owner| vec![owner.clone()]);
     let kind = match submission.pods.ports {
@@ -38,13 +38,6 @@ pub fn port_service(submission: &Submission, owner: Option<&OwnerReference>) -> 
     })
 }
 
-/// The name of the Service, if the task has one.
-pub(super) fn port_service_name(submission: &Submission) -> Option<String> {
-    let has_service = submission.pods.ports != PortExposure::PodAddress;
-    let has_ports = !submission.definition.resources.ports.is_empty();
-    (has_service && has_ports).then(|| format!("task-{}-ports", submission.id))
-}
-
 /// The annotations of the Jobs that say where the ports are.
 pub(super) fn annotations(submission: &Submission) -> Vec<(String, String)> {
     let ports: Vec<String> = submission
@@ -55,6 +48,8 @@ pub(super) fn annotations(submission: &Submission) -> Vec<(String, String)> {
         .map(u16::to_string)
         .collect();
     let ports = (!ports.is_empty()).then(|| (labels::PORTS.to_owned(), ports.join(",")));
-    let service = port_service_name(submission).map(|name| (labels::PORT_SERVICE.to_owned(), name));
+    let service = submission
+        .port_service_name()
+        .map(|name| (labels::PORT_SERVICE.to_owned(), name));
     ports.into_iter().chain(service).collect()
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use task::{Id, Name, Recovery, TaskDefinition, UserName};
 
-use super::port_service::port_service_name;
 use super::script::{Script, script};
 use crate::cache::{GroupMember, TaskOwner};
 use crate::fingerprint::Fingerprint;
@@ -15,7 +14,7 @@ use crate::kubernetes::ObjectMeta;
 use crate::labels;
 use crate::names;
 use crate::placement::Placement;
-use crate::settings::{Defaults, PodSettings};
+use crate::settings::{Defaults, PodSettings, PortExposure};
 use crate::tokens;
 use crate::user_key;
 
@@ -109,8 +108,15 @@ impl Submission {
             || self.definition.num_nodes > 1
             || self.definition.resources.recovery.is_some()
             || !self.definition.secrets.is_empty()
-            || port_service_name(self).is_some()
+            || self.port_service_name().is_some()
             || matches!(script(&self.definition), Script::File(_))
+    }
+
+    /// The name of the Service for its ports, if it has one.
+    pub(super) fn port_service_name(&self) -> Option<String> {
+        let has_service = self.pods.ports != PortExposure::PodAddress;
+        let has_ports = !self.definition.resources.ports.is_empty();
+        (has_service && has_ports).then(|| format!("task-{}-ports", self.id))
     }
 
     /// When the task is retried. A gang in a Kueue queue is always retried after Kueue evicts it, as Kueue does by

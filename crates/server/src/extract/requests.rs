@@ -36,21 +36,16 @@ pub(crate) struct LogRequest {
     pub options: LogOptions,
 }
 
-/// A request to submit a task.
-pub(crate) struct SubmitTask {
-    pub request: executor::SubmitRequest,
-    /// Whether to validate the task only.
+/// A request to submit a task or a group of tasks.
+pub(crate) struct Submit<Definition> {
+    pub request: executor::SubmitRequest<Definition>,
+    /// Whether to validate only.
     pub dry_run: bool,
     pub requester: Requester,
 }
 
-/// A request to submit a group of tasks.
-pub(crate) struct SubmitGroup {
-    pub request: executor::GroupRequest,
-    /// Whether to validate the tasks only.
-    pub dry_run: bool,
-    pub requester: Requester,
-}
+pub(crate) type SubmitTask = Submit<TaskDefinition>;
+pub(crate) type SubmitGroup = Submit<GroupDefinition>;
 
 /// A request to create a volume.
 pub(crate) struct CreateVolume {
@@ -122,19 +117,7 @@ impl FromRequest<AppState> for SubmitTask {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &AppState) -> Result<Self, ApiError> {
-        let max_nodes = app.max_nodes;
-        let parse = move |body: &Value| TaskDefinition::parse(body, max_nodes);
-        let submit = Submit::from_request(request, app, parse).await?;
-        let request = executor::SubmitRequest {
-            user: submit.user,
-            definition: submit.definition,
-            idempotency_key: submit.idempotency_key,
-        };
-        Ok(Self {
-            request,
-            dry_run: submit.dry_run,
-            requester: submit.requester,
-        })
+        Self::read(request, app, TaskDefinition::parse).await
     }
 }
 
@@ -142,48 +125,33 @@ impl FromRequest<AppState> for SubmitGroup {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &AppState) -> Result<Self, ApiError> {
-        let max_nodes = app.max_nodes;
-        let parse = move |body: &Value| GroupDefinition::parse(body, max_nodes);
-        let submit = Submit::from_request(request, app, parse).await?;
-        let request = executor::GroupRequest {
-            user: submit.user,
-            definition: submit.definition,
-            idempotency_key: submit.idempotency_key,
-        };
-        Ok(Self {
-            request,
-            dry_run: submit.dry_run,
-            requester: submit.requester,
-        })
+        Self::read(request, app, GroupDefinition::parse).await
     }
 }
 
-/// The parts of a request to submit a definition of type `T`.
-struct Submit<T> {
-    user: UserName,
-    definition: T,
-    idempotency_key: Option<String>,
-    dry_run: bool,
-    requester: Requester,
-}
-
-impl<T: Send + 'static> Submit<T> {
-    async fn from_request(
+impl<Definition: Send + 'static> Submit<Definition> {
+    /// Reads a request whose body is parsed with `parse`, which gets the server's limit for the nodes of a task.
+    async fn read(
         request: Request,
         app: &AppState,
-        parse: impl FnOnce(&Value) -> Result<T, Vec<ErrorDetail>> + Send + 'static,
+        parse: fn(&Value, u32) -> Result<Definition, Vec<ErrorDetail>>,
     ) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
         let mut errors = Vec::new();
         let dry_run = QueryParams::from_uri(&parts.uri).flag("dry_run", false, &mut errors);
         let user = headers::user(&parts.headers, &mut errors);
         let idempotency_key = headers::idempotency_key(&parts.headers, &mut errors);
+        let max_nodes = app.max_nodes;
+        let parse = move |body: &Value| parse(body, max_nodes);
         let requester = requester_of(&parts, user.as_ref());
         let definition = read_definition(app, &parts, &requester, body, &mut errors, parse).await?;
-        let submit = user.zip(definition).map(|(user, definition)| Self {
+        let request = user.zip(definition).map(|(user, definition)| executor::SubmitRequest {
             user,
             definition,
             idempotency_key,
+        });
+        let submit = request.map(|request| Self {
+            request,
             dry_run,
             requester,
         });
