@@ -42,6 +42,23 @@ impl TaskBuilder {
         self
     }
 
+    /// Sets the directory in which the scripts start.
+    #[must_use]
+    pub fn workdir(mut self, path: &str) -> Self {
+        self.0["workdir"] = path.into();
+        self
+    }
+
+    /// Adds a hook.
+    #[must_use]
+    pub fn hook(mut self, hook: Value) -> Self {
+        match &mut self.0["config"]["hooks"] {
+            Value::Array(hooks) => hooks.push(hook),
+            hooks => *hooks = json!([hook]),
+        }
+        self
+    }
+
     /// Adds an environment variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<Value>) -> Self {

@@ -20,6 +20,7 @@ mod gang; // The nodes of a task start together, know each other, and end togeth
 mod gpu_nodes; // Task files with GPUs, on a cluster node that has the model.
 mod gpus; // Accelerators by model, and alternatives.
 mod groups; // Pipelines and sweeps.
+mod hooks; // What nodes run before SIGTERM.
 mod hostile; // Other programs on the port, proxies, and malicious servers.
 mod http; // HTTP as load balancers, proxies, browsers, and caches use it.
 mod idempotency; // Repeated requests.

@@ -170,7 +170,10 @@ impl RandomFile {
     fn add_section(&mut self, section: &Section, indent: &str) {
         for key in section.keys.iter().filter(|key| key.name != "run") {
             let path = section.path_of(key.name);
-            let inner = keys::SECTIONS.iter().find(|section| section.path == path);
+            // The keys of a hook are those of an item in a list.
+            let inner = keys::SECTIONS
+                .iter()
+                .find(|section| section.path == path && path != "config.hooks");
             match inner {
                 Some(inner) if fastrand::bool() => {
                     self.text.push_str(&format!("{indent}{}:\n", key.name));

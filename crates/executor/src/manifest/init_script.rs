@@ -1,5 +1,11 @@
 //! Process 1 of a task's container: forwards SIGTERM, and reaps what the script leaves running.
 
+/// The program of process 1, which runs `hooks` when it receives SIGTERM (see `hooks.rs`).
+#[must_use]
+pub(super) fn init_script(hooks: Option<&str>) -> String {
+    format!("{START}{}{REST}", hooks.unwrap_or_default())
+}
+
 /// Process 1 of the container. It starts the node's script as a child, forwards SIGTERM to every process of the
 /// container, and exits with the script's exit code once nothing else runs.
 ///
@@ -11,9 +17,9 @@
 /// container. The script is started under job control (`set -m`) to get one, and job control is switched off again,
 /// because it prints notices. Bash's own messages are discarded, because a child that ends before that triggers one.
 ///
-/// The task's environment variables are visible here as well, so ours are set only after the script has inherited its
-/// own. The exception is the flag that SIGTERM arrived early: without a trap process 1 would miss the signal, and
-/// nobody sends it again.
+/// The task's environment variables are visible here as well, and hooks inherit them later, so ours have names that no
+/// task uses. They are set only after the script has started. The exception is the flag that SIGTERM arrived early:
+/// without a trap process 1 would miss the signal, and nobody sends it again.
 ///
 /// `wait` also returns when a trapped signal arrives, so it is repeated until no signal interrupted it.
 ///
@@ -30,7 +36,9 @@
 /// because bash would show its text in the message of a syntax error in the first line of the script.
 ///
 /// To pause, bash reads with a timeout from a pipe that nobody writes to: an image may lack `sleep`.
-pub(super) const INIT: &str = r#"exec 3>&2 2>/dev/null
+///
+/// Both parts together are process 1. `hooks.rs` replaces `forward` in between.
+const START: &str = r#"exec 3>&2 2>/dev/null
 trap 'k8s_cli_told=1' TERM
 set -m
 K8S_CLI_PRELUDE='unset K8S_CLI_PRELUDE
@@ -42,27 +50,31 @@ command_not_found_handle() {
   return 127
 }' /bin/bash "$@" 2>&3 3>&- &
 set +m
-child=$! told= pipe=
-case $$ in 1) all=-1 ;; *) all=-$child ;; esac
-trap 'signalled=1 told=1; kill -TERM -- "$all"' TERM
-[ -z "$k8s_cli_told" ] || { told=1; kill -TERM -- "$all"; }
+k8s_cli_child=$! k8s_cli_term= k8s_cli_pipe=
+case $$ in 1) k8s_cli_all=-1 ;; *) k8s_cli_all=-$k8s_cli_child ;; esac
+pause() { [ -n "$k8s_cli_pipe" ] || exec {k8s_cli_pipe}<> <(:); read -rt 0.05 -u "$k8s_cli_pipe"; }
+forward() { kill -TERM -- "$k8s_cli_all"; }
+"#;
+
+/// The rest, after the functions that hooks replace.
+const REST: &str = r#"trap 'k8s_cli_signalled=1 k8s_cli_term=1; forward' TERM
+[ -z "$k8s_cli_told" ] || { k8s_cli_term=1; forward; }
 while
-  signalled=
-  wait "$child"
-  code=$?
-  [ -n "$signalled" ]
+  k8s_cli_signalled=
+  wait "$k8s_cli_child"
+  k8s_cli_code=$?
+  [ -n "$k8s_cli_signalled" ]
 do :; done
-case "$told:$code" in 1:0) code=143 ;; esac
-left() { kill -0 -- "$all"; }
-pause() { [ -n "$pipe" ] || exec {pipe}<> <(:); read -rt 0.05 -u "$pipe"; }
-pauses=0
-while [ -z "$told" ] && left && [ $((pauses += 1)) -le 140 ]; do
-  if [ "$pauses" = 40 ]; then
+case "$k8s_cli_term:$k8s_cli_code" in 1:0) k8s_cli_code=143 ;; esac
+left() { kill -0 -- "$k8s_cli_all"; }
+k8s_cli_pauses=0
+while [ -z "$k8s_cli_term" ] && left && [ $((k8s_cli_pauses += 1)) -le 140 ]; do
+  if [ "$k8s_cli_pauses" = 40 ]; then
     echo '[k8s-cli: the script has exited; terminating the processes it left running]' >&3
-    kill -TERM -- "$all"
+    kill -TERM -- "$k8s_cli_all"
   fi
   pause
 done
-while [ -n "$told" ] && left; do pause; done
-exit "$code"
+while [ -n "$k8s_cli_term" ] && left; do pause; done
+exit "$k8s_cli_code"
 "#;

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use task::Resources;
 use task::definition::{EphemeralVolume, VolumeSource};
+use task::{Resources, TaskDefinition};
 
 use super::escape::escape;
-use super::init_script::INIT;
+use super::init_script::init_script;
 use super::script::{SCRIPT_DIR, SCRIPT_KEY, Script, script};
 use super::submission::Submission;
-use super::{environment, gang, node_selection, port_service, queue, secrets, security};
+use super::{environment, gang, hooks, node_selection, port_service, queue, secrets, security};
 use crate::kubernetes::{
     ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EphemeralVolumeSource, Job, JobSpec, ObjectMeta,
     OwnerReference, PersistentVolumeClaimSpec, PersistentVolumeClaimTemplate, PersistentVolumeClaimVolumeSource,
@@ -28,7 +28,7 @@ const DEFAULT_IMAGE: &str = "python:3.13-slim";
 const SHARED_MEMORY_DIR: &str = "/dev/shm";
 const SHARED_MEMORY_VOLUME: &str = "k8s-cli-shm";
 
-/// The name of the volume with a long script.
+/// The name of the volume with long scripts.
 const SCRIPT_VOLUME: &str = "k8s-cli-script";
 
 /// The Job of the node with this `rank`, owned by `owner` if the task has one.
@@ -119,7 +119,6 @@ fn policy_annotations(submission: &Submission) -> impl Iterator<Item = (&'static
 }
 
 fn pod(submission: &Submission, rank: u32) -> PodSpec {
-    let script = script(&submission.definition);
     let (mut volumes, mut mounts) = claims(submission);
     if mounts
         .iter()
@@ -139,20 +138,15 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
             ..VolumeMount::default()
         });
     }
-    let from = match &script {
-        Script::Argument(text) => vec!["-c".to_owned(), escape(text)],
-        Script::File(_) => {
-            volumes.push(script_volume(submission));
-            mounts.push(VolumeMount {
-                name: SCRIPT_VOLUME.to_owned(),
-                mount_path: SCRIPT_DIR.to_owned(),
-                read_only: Some(true),
-                ..VolumeMount::default()
-            });
-            vec![format!("{SCRIPT_DIR}/{SCRIPT_KEY}")]
-        }
-    };
-    let args = [escape(INIT), "k8s-cli".to_owned()].into_iter().chain(from).collect();
+    let args = arguments(&submission.definition, || {
+        volumes.push(script_volume(submission));
+        mounts.push(VolumeMount {
+            name: SCRIPT_VOLUME.to_owned(),
+            mount_path: SCRIPT_DIR.to_owned(),
+            read_only: Some(true),
+            ..VolumeMount::default()
+        });
+    });
     let mut pod = PodSpec {
         containers: vec![Container {
             name: labels::CONTAINER.to_owned(),
@@ -173,6 +167,7 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
         // account.
         automount_service_account_token: Some(submission.pods.service_account.is_some()),
         restart_policy: Some("Never".to_owned()),
+        termination_grace_period_seconds: hooks::grace_seconds(&submission.definition.hooks),
         // Set the deadline on the pod: the Job controller would delete the pod, and its log with it. In a gang it
         // counts from when the nodes begin, and is set then.
         active_deadline_seconds: submission
@@ -191,6 +186,21 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
         pod.priority_class_name = submission.definition.resources.priority_class.clone();
     }
     pod
+}
+
+/// The arguments of the container's bash: the program of process 1, and how it starts the script. Calls `mount` if they
+/// refer to the volume with long scripts.
+fn arguments(definition: &TaskDefinition, mount: impl FnOnce()) -> Vec<String> {
+    let init = init_script(hooks::hooks_script(definition).as_deref());
+    let script = script(definition);
+    if matches!(script, Script::File(_)) || hooks::are_files(definition) {
+        mount();
+    }
+    let from = match script {
+        Script::Argument(text) => vec!["-c".to_owned(), escape(&text)],
+        Script::File(_) => vec![format!("{SCRIPT_DIR}/{SCRIPT_KEY}")],
+    };
+    [escape(&init), "k8s-cli".to_owned()].into_iter().chain(from).collect()
 }
 
 fn image(submission: &Submission) -> String {

@@ -4,6 +4,7 @@ mod attempt;
 mod environment;
 mod escape;
 mod gang;
+mod hooks;
 mod init_script;
 mod job;
 mod node_selection;

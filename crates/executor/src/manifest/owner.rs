@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use super::hooks;
 use super::script::{SCRIPT_KEY, Script, script};
 use super::submission::Submission;
 use crate::cache::{Stage, Turn};
 use crate::kubernetes::ConfigMap;
 use crate::labels;
 
-/// The owner of a task's Jobs. It is a ConfigMap because it also stores a script that is too long for an argument. The
+/// The owner of a task's Jobs. It is a ConfigMap because it also stores scripts that are too long for an argument. The
 /// task does not exist until the owner is committed; uncommitted owners are removed after `deadline`.
 #[must_use]
 pub fn owner(submission: &Submission, deadline: Timestamp) -> ConfigMap {
@@ -28,13 +29,13 @@ pub fn owner(submission: &Submission, deadline: Timestamp) -> ConfigMap {
         None => Turn::FIRST,
     };
     annotations.insert(labels::TURN.to_owned(), turn.to_string());
-    let data = match script(&submission.definition) {
-        Script::Argument(_) => None,
-        Script::File(text) => Some(BTreeMap::from([(SCRIPT_KEY.to_owned(), text)])),
-    };
+    let mut data: BTreeMap<String, String> = hooks::files(&submission.definition);
+    if let Script::File(text) = script(&submission.definition) {
+        data.insert(SCRIPT_KEY.to_owned(), text);
+    }
     ConfigMap {
         metadata,
-        data,
+        data: (!data.is_empty()).then_some(data),
         ..ConfigMap::default()
     }
 }

@@ -19,6 +19,8 @@ pub(super) const MASTER_PORT: u16 = 29500;
 pub(crate) const GANG_DIR: &str = "/etc/k8s-cli-gang";
 /// The file in [`GANG_DIR`] that opens the start gate; it contains the addresses of all nodes.
 pub(crate) const NODE_IPS_FILE: &str = "node-ips";
+/// Its path.
+pub(super) const NODE_IPS_GATE: &str = "/etc/k8s-cli-gang/node-ips";
 /// The file in [`GANG_DIR`] that opens the run gate.
 pub(crate) const RUN_FILE: &str = "run";
 /// The directory in which a node records that its setup has ended.
@@ -97,7 +99,7 @@ pub fn script(definition: &TaskDefinition) -> Script {
         text.push_str(&wait_for_start());
     }
     if let Some(workdir) = &definition.workdir {
-        text.push_str(&format!("cd {} || exit\n", quote_path(workdir)));
+        text.push_str(&change_directory(workdir));
     }
     if let Some(setup) = &definition.setup {
         text.push_str(&format!("{BEFORE_SETUP}eval {}\n{AFTER_SETUP}", quote(setup)));
@@ -117,12 +119,14 @@ pub fn script(definition: &TaskDefinition) -> Script {
     }
 }
 
+/// The line that changes to the directory in which `setup`, `run`, and hooks start.
+pub(super) fn change_directory(workdir: &str) -> String {
+    format!("cd {} || exit\n", quote_path(workdir))
+}
+
 /// The beginning of a gang's script: waits at the start gate and exports the addresses.
 ///
 /// To pause, bash reads with a timeout from a pipe that nobody writes to: an image may lack `sleep`.
-///
-/// The variables are SkyPilot's (<https://docs.skypilot.co/en/latest/running-jobs/environment-variables.html>), and
-/// those of `torch.distributed` unless the user has set them.
 fn wait_for_start() -> String {
     format!(
         r#"k8s_cli_wait() {{
@@ -131,8 +135,19 @@ fn wait_for_start() -> String {
   until [ -s "$1" ]; do read -rt 0.05 -u "$pipe"; done
   exec {{pipe}}>&-
 }}
-k8s_cli_wait {GANG_DIR}/{NODE_IPS_FILE}
-SKYPILOT_NODE_IPS=$(<{GANG_DIR}/{NODE_IPS_FILE})
+k8s_cli_wait {NODE_IPS_GATE}
+{}"#,
+        export_addresses()
+    )
+}
+
+/// Exports the addresses of a gang's nodes, once the start gate is open.
+///
+/// The variables are SkyPilot's (<https://docs.skypilot.co/en/latest/running-jobs/environment-variables.html>), and
+/// those of `torch.distributed` unless the user has set them.
+pub(super) fn export_addresses() -> String {
+    format!(
+        r#"SKYPILOT_NODE_IPS=$(<{NODE_IPS_GATE})
 SKYPILOT_SETUP_NODE_IPS=$SKYPILOT_NODE_IPS
 MASTER_ADDR=${{MASTER_ADDR-${{SKYPILOT_NODE_IPS%%$'\n'*}}}}
 MASTER_PORT=${{MASTER_PORT-{MASTER_PORT}}}
@@ -167,7 +182,8 @@ fn quote_path(path: &str) -> String {
     format!("{home}\"{here}{quoted}\"")
 }
 
-fn quote(text: &str) -> String {
+/// Quotes text so that bash takes it as it is.
+pub(super) fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use task::{Id, Name, Recovery, TaskDefinition, UserName};
 
+use super::hooks;
 use super::script::{Script, script};
 use crate::cache::{GroupMember, TaskOwner};
 use crate::fingerprint::Fingerprint;
@@ -100,7 +101,7 @@ impl Submission {
         names::job_name(&self.name, self.id.as_str(), rank, self.definition.num_nodes, 1)
     }
 
-    /// Whether the Jobs need an owner: there are several, a retry may add some, the script is too long for an argument,
+    /// Whether the Jobs need an owner: there are several, a retry may add some, the script or a hook is too long for an argument,
     /// there are Secrets or a Service, or a key must be reserved.
     #[must_use]
     pub fn needs_owner(&self) -> bool {
@@ -110,6 +111,7 @@ impl Submission {
             || !self.definition.secrets.is_empty()
             || self.port_service_name().is_some()
             || matches!(script(&self.definition), Script::File(_))
+            || hooks::are_files(&self.definition)
     }
 
     /// The name of the Service for its ports, if it has one.

@@ -14,7 +14,7 @@ use crate::settings::PodSecurity;
 const RESERVED_VOLUMES: [&str; 2] = ["k8s-cli-", "volume-"];
 
 /// The longest time that a canceled or evicted task may take to end: its resources are held meanwhile.
-const MAX_GRACE_SECONDS: i64 = 600;
+pub(crate) const MAX_GRACE_SECONDS: i64 = 600;
 
 /// The location of the field in a request.
 const LOC: [&str; 4] = ["body", "config", "kubernetes", "pod_config"];

@@ -6,5 +6,5 @@ mod merge;
 
 pub(crate) use allow_list::PRIORITY_CLASS;
 pub use allow_list::{AllowList, FieldPath};
-pub(crate) use check::check;
+pub(crate) use check::{MAX_GRACE_SECONDS, check};
 pub(crate) use merge::apply;

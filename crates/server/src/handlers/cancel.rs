@@ -51,7 +51,8 @@ pub(crate) struct TaskCancelAllResponse {
 /// Cancel a task.
 ///
 /// Ends its nodes and keeps its status and log; the task fails with the reason `Cancelled` and is not retried. Its
-/// processes receive SIGTERM, then SIGKILL after the grace period of 30 seconds. A finished task stays as it is.
+/// processes receive SIGTERM, then SIGKILL after the grace period of 30 seconds, or longer if the task has hooks. A
+/// finished task stays as it is.
 #[utoipa::path(
     post, path = "/tasks/{task_id}/cancel", operation_id = "cancel_task", tag = "tasks",
     params(("task_id" = String, Path, description = "ID of the task.")),

@@ -238,7 +238,7 @@ pub(crate) async fn stop_all_tasks(
 /// Stop a task.
 ///
 /// Deletes the task with its status and log. Its processes receive SIGTERM, then SIGKILL after the grace period of 30
-/// seconds.
+/// seconds, or longer if the task has hooks.
 #[utoipa::path(
     post, path = "/tasks/{task_id}/stop", operation_id = "stop_task", tag = "tasks",
     params(("task_id" = String, Path, description = "ID of the task.")),

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::duration::MAX_DURATION_SECONDS;
+use super::hooks::{Hook, parse_hooks};
 use super::keys::{CONFIG, KUBERNETES, KUEUE};
 use super::metadata::Metadata;
 use crate::validation::{Fields, Validator, coerce};
@@ -58,14 +59,13 @@ impl ProvisionTimeout {
     }
 }
 
-impl KubernetesConfig {
-    /// Parses `config`.
-    pub(super) fn from_value(value: &Value, validator: &mut Validator) -> Option<Self> {
-        let mut fields = Fields::from_value(value, validator)?;
-        let kubernetes = fields.optional("kubernetes", parse_kubernetes);
-        CONFIG.finish(fields);
-        Some(kubernetes.unwrap_or_default())
-    }
+/// Parses `config`.
+pub(super) fn parse_config(value: &Value, validator: &mut Validator) -> Option<(KubernetesConfig, Vec<Hook>)> {
+    let mut fields = Fields::from_value(value, validator)?;
+    let kubernetes = fields.optional("kubernetes", parse_kubernetes);
+    let hooks = fields.optional("hooks", parse_hooks);
+    CONFIG.finish(fields);
+    Some((kubernetes.unwrap_or_default(), hooks.unwrap_or_default()))
 }
 
 fn parse_kubernetes(value: &Value, validator: &mut Validator) -> Option<KubernetesConfig> {

@@ -4,12 +4,6 @@ use serde_json::Value;
 
 use crate::validation::{Fields, Validator, coerce};
 
-/// SkyPilot's maximum number of hooks.
-const MAX_HOOKS: usize = 32;
-
-/// The events of a hook.
-const HOOK_EVENTS: &[&str] = &["stop", "preemption", "down"];
-
 #[expect(clippy::unnecessary_wraps, reason = "all checks have the same type")]
 pub(super) fn anything(_: &Value, _: &mut Validator) -> Option<bool> {
     Some(true)
@@ -53,7 +47,7 @@ pub(super) fn remote_identity(value: &Value, validator: &mut Validator) -> Optio
 }
 
 /// One of several words, in any case.
-fn word(value: &Value, validator: &mut Validator, known: &[&str]) -> Option<bool> {
+pub(super) fn word(value: &Value, validator: &mut Validator, known: &[&str]) -> Option<bool> {
     let text = coerce::string(value, validator)?;
     if known.iter().any(|word| text.eq_ignore_ascii_case(word)) {
         return Some(true);
@@ -107,20 +101,4 @@ pub(super) fn autostop(value: &Value, validator: &mut Validator) -> Option<bool>
 
 fn wait_for(value: &Value, validator: &mut Validator) -> Option<bool> {
     word(value, validator, &["jobs_and_ssh", "jobs", "none"])
-}
-
-pub(super) fn hooks(value: &Value, validator: &mut Validator) -> Option<bool> {
-    let hooks = coerce::list(value, validator, MAX_HOOKS, |value, validator| {
-        let mut fields = Fields::from_value(value, validator)?;
-        fields.required("run", coerce::string);
-        fields.optional("events", |value, validator| {
-            coerce::list(value, validator, HOOK_EVENTS.len(), |value, validator| {
-                word(value, validator, HOOK_EVENTS)
-            })
-        });
-        fields.optional("timeout", coerce::integer);
-        fields.deny_unknown_fields(|_| None);
-        Some(())
-    })?;
-    Some(!hooks.is_empty())
 }

@@ -97,6 +97,7 @@ pub const SECTIONS: &[&Section] = &[
     &RESOURCES,
     &JOB_RECOVERY,
     &CONFIG,
+    &HOOKS,
     &KUBERNETES,
     &CUSTOM_METADATA,
     &KUEUE,
@@ -394,19 +395,17 @@ pub const CONFIG: Section = Section {
             "Kubernetes settings of the task.",
             &["{provision_timeout: 600}"],
         ),
+        full(
+            "hooks",
+            "Bash scripts that each node runs, one after the other, before its processes receive SIGTERM.",
+            &["[{run: ./save, timeout: 60}]"],
+        ),
         ignored(
             "docker",
             "Settings of Docker.",
             &["{run_options: [--ipc=host]}"],
             "Kubernetes runs the containers",
             ignored::object,
-        ),
-        ignored(
-            "hooks",
-            "Scripts that run when a cluster stops.",
-            &["[{run: sync, events: [preemption]}]"],
-            "handle SIGTERM in `run` instead",
-            ignored::hooks,
         ),
         ignored(
             "nvidia_gpus",
@@ -456,6 +455,32 @@ pub const CONFIG: Section = Section {
             &[],
             "this server has one Kubernetes cluster",
             ignored::object,
+        ),
+    ],
+};
+
+/// An item of `config.hooks`.
+pub const HOOKS: Section = Section {
+    path: "config.hooks",
+    summary: "A Bash script that each node runs before its processes receive SIGTERM. The hooks run in the order of the \
+              file.",
+    keys: &[
+        full(
+            "run",
+            "Bash script. It has the environment and the directory in which `setup` starts.",
+            &["./save-checkpoint"],
+        ),
+        full(
+            "events",
+            "SkyPilot's events: `stop`, `preemption`, `down`. Each means any SIGTERM: stop, cancel, time limit, eviction, \
+             preemption, or the failure of another node. Defaults to all.",
+            &["[preemption]", "[stop, down]"],
+        ),
+        full(
+            "timeout",
+            "Timeout in seconds, by which the grace period of the node becomes longer, up to 10 minutes in all. Defaults \
+             to 3600, as far as the grace period lasts.",
+            &["60"],
         ),
     ],
 };

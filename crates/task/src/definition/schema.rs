@@ -4,20 +4,20 @@
 //! conversions (e.g., `"3"` for the number 3), and a task with a `setup` but without `run`. Where a rule cannot be a
 //! portable schema, the description has it.
 
+mod config;
+
 use std::borrow::Cow;
 
 use serde_json::{Value, json};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::config::{MAX_PROVISION_TIMEOUT_SECONDS, MAX_QUEUE_LENGTH, QUEUE_PATTERN};
+use self::config::{config_schema, custom_metadata_schema, hook_schema, kubernetes_schema, kueue_schema};
 use super::envs::{MAX_VARIABLE_BYTES, MAX_VARIABLE_NAME_BYTES, MAX_VARIABLES, VARIABLE_NAME_PATTERN};
 use super::file_mounts::MAX_FILE_MOUNTS;
 use super::group_definition::{GroupDefinition, MAX_GROUP_NODES, MAX_GROUP_TASKS, MAX_SERIAL_TASKS};
 use super::keys::{self, Section, Support};
-use super::metadata::{
-    KEY_PATTERN, LABEL_VALUE_PATTERN, MAX_ANNOTATION_BYTES, MAX_ENTRIES, MAX_KEY_LENGTH, MAX_NAME_BYTES,
-};
+use super::metadata::{KEY_PATTERN, LABEL_VALUE_PATTERN, MAX_ENTRIES, MAX_KEY_LENGTH, MAX_NAME_BYTES};
 use super::ports::MAX_EXPOSED_PORTS;
 use super::resources::{IMAGE_PATTERN, MAX_IMAGE_BYTES, MAX_PRIORITY_CLASS_BYTES, PRIORITY_CLASS_PATTERN};
 use super::scripts::{DIRECTORY_PATTERN, MAX_PATH_BYTES, MAX_SCRIPT_BYTES, NO_NUL_PATTERN};
@@ -43,6 +43,7 @@ impl ToSchema for TaskDefinition {
         let parts = [
             ("Resources", resources_schema()),
             ("TaskConfig", config_schema()),
+            ("Hook", hook_schema()),
             ("KubernetesConfig", kubernetes_schema()),
             ("KueueConfig", kueue_schema()),
             ("CustomMetadata", custom_metadata_schema()),
@@ -249,74 +250,6 @@ fn task_schema() -> Value {
         ],
     });
     with_ignored_keys(schema, &keys::TASK)
-}
-
-fn config_schema() -> Value {
-    let schema = json!({
-        "type": "object",
-        "description": "Settings of a task.",
-        "additionalProperties": false,
-        "properties": {"kubernetes": reference("KubernetesConfig", "Kubernetes settings of the task.")},
-    });
-    with_ignored_keys(schema, &keys::CONFIG)
-}
-
-fn kubernetes_schema() -> Value {
-    let schema = json!({
-        "type": "object",
-        "description": "Kubernetes settings of a task.",
-        "additionalProperties": false,
-        "properties": {
-            "provision_timeout": {
-                "type": "integer",
-                "description": "Provisioning timeout in seconds: the task fails if its nodes are not all scheduled \
-                    within this time. -1 means no timeout.",
-                "minimum": -1,
-                "maximum": MAX_PROVISION_TIMEOUT_SECONDS,
-            },
-            "kueue": reference("KueueConfig", "Kueue settings of the task."),
-            "pod_config": {
-                "type": "object",
-                "description": "Fields of the pods, as in a Kubernetes manifest, as far as the operator allows them.",
-                "additionalProperties": true,
-            },
-            "custom_metadata": reference("CustomMetadata", "Labels and annotations of the pods."),
-        },
-    });
-    with_ignored_keys(schema, &keys::KUBERNETES)
-}
-
-fn custom_metadata_schema() -> Value {
-    json!({
-        "type": "object",
-        "description": "Labels and annotations of the pods.",
-        "additionalProperties": false,
-        "properties": {
-            "labels": labels_schema(),
-            "annotations": metadata_schema(
-                "Annotations of the pods, of at most 2,000 bytes each. Those of Kubernetes and of this server cannot be \
-                 set.",
-                &json!({"type": "string", "maxLength": MAX_ANNOTATION_BYTES}),
-            ),
-        },
-    })
-}
-
-fn kueue_schema() -> Value {
-    json!({
-        "type": "object",
-        "description": "Kueue settings of a task.",
-        "additionalProperties": false,
-        "properties": {
-            "local_queue_name": {
-                "type": "string",
-                "description": "Kueue LocalQueue to submit the task to.",
-                "minLength": 1,
-                "maxLength": MAX_QUEUE_LENGTH,
-                "pattern": QUEUE_PATTERN,
-            },
-        },
-    })
 }
 
 fn resources_schema() -> Value {

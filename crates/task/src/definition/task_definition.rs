@@ -7,10 +7,11 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::alternatives::{Alternatives, parse_resources};
-use super::config::KubernetesConfig;
+use super::config::{KubernetesConfig, parse_config};
 use super::duration;
 use super::envs::{self, is_reserved_variable, parse_envs};
 use super::file_mounts::parse_file_mounts;
+use super::hooks::{self, Hook};
 use super::keys::TASK;
 use super::metadata;
 use super::resources::Resources;
@@ -67,6 +68,9 @@ pub struct TaskDefinition {
     pub max_duration: Option<Duration>,
     /// Kubernetes settings.
     pub kubernetes: KubernetesConfig,
+    /// The scripts to run before the processes of a node are terminated, in this order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<Hook>,
     /// Warnings for the user about fields that have no effect. Not serialized, because they may be reworded.
     #[serde(skip)]
     pub warnings: Vec<String>,
@@ -141,9 +145,7 @@ impl TaskDefinition {
             _ => fields.required("run", parse_script),
         };
         let max_duration = fields.optional("max_duration", duration::from_value);
-        let kubernetes = fields
-            .optional("config", KubernetesConfig::from_value)
-            .unwrap_or_default();
+        let (kubernetes, hooks) = fields.optional("config", parse_config).unwrap_or_default();
         TASK.finish(fields);
 
         let (num_nodes, run) = (num_nodes?, run?);
@@ -154,6 +156,7 @@ impl TaskDefinition {
         }
         let num_nodes = check_max_nodes(num_nodes, max_nodes, value, validator)?;
         envs::check_total_bytes(envs::total_bytes(&envs) + secrets::bytes(&secrets), value, validator)?;
+        hooks::check_total_bytes(&hooks, setup.as_deref(), &run, value, validator)?;
         check_mounts(&volumes, value, validator)?;
         check_pod_bytes(&volumes, &resources, &kubernetes, value, validator)?;
         let names = envs.iter().map(|(name, _)| ("envs", name));
@@ -177,6 +180,7 @@ impl TaskDefinition {
             run,
             max_duration,
             kubernetes,
+            hooks,
             warnings: Vec::new(),
         })
     }

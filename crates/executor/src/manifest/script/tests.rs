@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use task::TaskDefinition;
 
 use super::{Script, script};
-use crate::manifest::init_script::INIT;
+use crate::manifest::init_script::init_script;
 
 /// The script of a task with at most two nodes.
 fn text_of(definition: &Value) -> String {
@@ -21,7 +21,7 @@ fn run(definition: &Value) -> Output {
     let text = text_of(definition);
     // A process that never ends would hang the test.
     Command::new("timeout")
-        .args(["60", "/bin/bash", "-c", INIT, "k8s-cli", "-c", &text])
+        .args(["60", "/bin/bash", "-c", &init_script(None), "k8s-cli", "-c", &text])
         .output()
         .unwrap()
 }
@@ -230,8 +230,8 @@ fn arguments_and_name_are_those_of_a_plain_bash() {
 
 #[test]
 fn bash_says_nothing_of_a_child_that_ends_at_once() {
-    let slow = INIT.replace("set +m", "sleep 0.2\nset +m");
-    assert_ne!(slow, INIT);
+    let slow = init_script(None).replace("set +m", "sleep 0.2\nset +m");
+    assert_ne!(slow, init_script(None));
     let output = Command::new("/bin/bash")
         .args(["-c", &slow, "k8s-cli", "-c", "echo out; echo err >&2"])
         .output()
@@ -267,7 +267,7 @@ fn told_to_end(init: &str, script: &str) -> Child {
 #[test]
 fn variables_of_the_task_do_not_lead_process_1_astray() {
     let mut node = Command::new("/bin/bash");
-    node.args(["-c", INIT, "k8s-cli", "-c", "echo $told $pipe $code"]);
+    node.args(["-c", &init_script(None), "k8s-cli", "-c", "echo $told $pipe $code"]);
     let output = node
         .envs([("told", "1"), ("pipe", "9"), ("code", "2")])
         .output()
@@ -287,15 +287,15 @@ fn a_script_that_was_told_to_end_has_not_succeeded() {
         } else {
             script
         };
-        let mut node = told_to_end(INIT, &script);
+        let mut node = told_to_end(&init_script(None), &script);
         assert_eq!(node.wait().unwrap().code(), Some(code), "{handler}");
     }
 }
 
 #[test]
 fn a_script_that_is_told_to_end_as_soon_as_it_starts_hears_it() {
-    let slow = INIT.replace("set +m", "sleep 0.5\nset +m");
-    assert_ne!(slow, INIT);
+    let slow = init_script(None).replace("set +m", "sleep 0.5\nset +m");
+    assert_ne!(slow, init_script(None));
     let mut node = told_to_end(&slow, "trap 'exit 5' TERM; echo ready; while :; do sleep 0.1; done");
     assert_eq!(node.wait().unwrap().code(), Some(5));
 }
@@ -306,7 +306,7 @@ fn what_runs_in_the_foreground_has_its_time_when_the_script_is_told_to_end() {
     let trainer =
         "bash -c 'trap \"read -rt 0.5 <> <(:); echo saved; exit 0\" TERM; echo ready; while :; do sleep 0.1; done'";
     for script in [format!("{trainer}; echo next"), format!("{trainer} & wait")] {
-        let node = told_to_end(INIT, &script);
+        let node = told_to_end(&init_script(None), &script);
         let output = node.wait_with_output().unwrap();
         assert_eq!(
             (output.status.code(), output.stdout.as_slice()),
@@ -333,7 +333,7 @@ fn a_script_that_had_succeeded_before_it_was_told_stays_a_success() {
     // The process left behind prints `ready` once the script's bash is gone, and runs until SIGTERM.
     let script = "( while kill -0 $$; do read -rt 0.02 <> <(:); done; echo ready; \
                   while :; do sleep 0.1; done ) 2>/dev/null &";
-    let mut node = told_to_end(INIT, script);
+    let mut node = told_to_end(&init_script(None), script);
     assert_eq!(node.wait().unwrap().code(), Some(0));
 }
 
@@ -349,7 +349,7 @@ fn options_of_the_setup_do_not_end_the_waiting() {
         .replace("/etc/k8s-cli-gang", place)
         .replace("/etc/k8s-cli-state", place);
     let node = Command::new("/bin/bash")
-        .args(["-c", INIT, "k8s-cli", "-c", &text])
+        .args(["-c", &init_script(None), "k8s-cli", "-c", &text])
         .env("NUM_NODES", "2")
         .env("NODE_RANK", "0")
         .stdout(Stdio::piped())

@@ -11,6 +11,10 @@ use crate::TaskDefinition;
 fn task_with(path: &str, value: Value) -> Value {
     let mut body = value;
     for step in path.split('.').rev().filter(|step| !step.is_empty()) {
+        if step == "hooks" {
+            // The section describes the items of a list.
+            body = json!([body]);
+        }
         body = Value::Object(Map::from_iter([(step.to_owned(), body)]));
     }
     if let Some(fields) = body.as_object_mut() {
@@ -37,7 +41,8 @@ fn the_parsers_know_the_keys_of_the_tables() {
                 _ => assert!(!is_unknown, "{}: {errors:?}", key.name),
             }
         }
-        let unknown = errors(section, "surely_unknown");
+        let mut unknown = errors(section, "surely_unknown");
+        unknown.retain(|error| error != "Field required");
         assert_eq!(unknown, ["Extra inputs are not permitted"], "{}", section.path);
     }
 }
