@@ -161,7 +161,11 @@ impl Recorded {
             (r"(TASK[a-z0-9]{4}(-node-\d)?)-[a-z0-9]{5}\b", "$1-PODid"),
             (r"\(PID \d+\)", "(PID NUMBER)"),
             (r"pid:     \d+", "pid:     NUMBER"),
-            (r"\S+ \([\d.]+ CPUs, [\w.]+ memory\)", "MACHINE (# CPUs, # memory)"),
+            (r#"(\n  "pid"|\npid): \d+"#, "$1: NUMBER"),
+            (
+                r#"[^\s"]+ \([\d.]+ CPUs, [\w.]+ memory\)"#,
+                "MACHINE (# CPUs, # memory)",
+            ),
             (r"request: [0-9a-z]{8}\b", "request: REQUEST_"),
             (r#""request_id":"[0-9a-z]{8}""#, r#""request_id":"REQUEST_""#),
         ] {
@@ -321,7 +325,9 @@ async fn a_server_of_ones_own() {
     let url = format!("http://127.0.0.1:{}", cli.variable("K8S_CLI_API_PORT").unwrap());
     let mut recorded = Recorded::of(cli, vec![(url, "http://SERVER".to_owned())]);
     recorded.run(&["doctor"]);
+    recorded.run_at(PIPE, &["doctor", "-o", "json"]);
     recorded.run(&["api", "status"]);
+    recorded.run_at(PIPE, &["api", "status", "-o", "json"]);
     recorded.run(&["api", "stop"]);
     recorded.run(&["api", "logs"]);
     for place in PLACES {
@@ -329,6 +335,10 @@ async fn a_server_of_ones_own() {
         recorded.run_at(place, &["api", "start"]);
         recorded.run_at(place, &["api", "status"]);
         recorded.run_at(place, &["doctor"]);
+        for format in ["json", "yaml"].into_iter().filter(|_| place.width.is_none()) {
+            recorded.run_at(place, &["api", "status", "-o", format]);
+            recorded.run_at(place, &["doctor", "-o", format]);
+        }
         recorded.run_at(place, &["api", "stop"]);
         recorded.run_at(place, &["api", "logs", "--tail", "1"]);
     }
@@ -373,6 +383,7 @@ async fn users_servers_and_help() {
         vec!["volumes", "delete", "--help"],
         vec!["auth", "--help"],
         vec!["api", "--help"],
+        vec!["api", "status", "--help"],
         vec!["doctor", "--help"],
         vec!["completions", "--help"],
     ] {

@@ -60,7 +60,7 @@ async fn run(args: Args) -> Result<()> {
         Command::Volumes(command) => commands::volumes::run(Context::new(&global, command.short_url())?, command).await,
         Command::Auth(command) => commands::auth::run(&global, command),
         Command::Api(command) => commands::api::run(&Context::new(&global, None)?, command).await,
-        Command::Doctor => commands::doctor::run(&Context::new(&global, None)?).await,
+        Command::Doctor(output) => commands::doctor::run(&Context::new(&global, None)?, output.format).await,
         Command::Gpus(args) => commands::gpus::run(&Context::new(&global, None)?, &args).await,
         Command::Explain { key } => commands::explain::run(&key),
         Command::Completions { shell } => commands::completions::run(shell),

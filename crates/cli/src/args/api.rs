@@ -2,6 +2,8 @@
 
 use clap::Subcommand;
 
+use super::output::ReportOutputArgs;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum ApiCommand {
     /// Start a server in the background unless one is already running.
@@ -9,7 +11,7 @@ pub(crate) enum ApiCommand {
     /// Stop the background server. Tasks on this machine keep running, and the next server picks them up.
     Stop,
     /// Show whether the server is reachable and where its tasks run.
-    Status,
+    Status(ReportOutputArgs),
     /// Print the log of the background server.
     Logs(ApiLogsArgs),
     /// Run a server in the foreground until Ctrl-C. Same as `k8s-cli-api`.

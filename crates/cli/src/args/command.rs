@@ -9,7 +9,7 @@ use clap_complete::aot::Shell;
 use super::api::ApiCommand;
 use super::help;
 use super::jobs::JobsCommand;
-use super::output::{Format, OutputArgs};
+use super::output::{Format, OutputArgs, ReportOutputArgs};
 use super::volumes::VolumesCommand;
 use crate::error::{Error, Result};
 
@@ -102,7 +102,7 @@ pub(crate) enum Command {
     Api(ApiCommand),
     /// Check everything a task needs and report problems.
     #[command(alias = "check")]
-    Doctor,
+    Doctor(ReportOutputArgs),
     /// List the GPUs of the cluster by model, how many are free, and who uses the others.
     #[command(alias = "show-gpus")]
     Gpus(GpusArgs),
@@ -133,6 +133,7 @@ impl Command {
             Self::Jobs(command) => command.format(),
             Self::Volumes(command) => command.format(),
             Self::Gpus(args) => Some(args.output.format),
+            Self::Doctor(output) | Self::Api(ApiCommand::Status(output)) => Some(output.format.into()),
             _ => None,
         }
     }

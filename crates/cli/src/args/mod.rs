@@ -14,6 +14,6 @@ pub(crate) use jobs::{
     CancelArgs, JobsCommand, ListArgs, LogsArgs, SortKey, StatusArgs, StatusFilter, StopArgs, SubmitArgs, TopArgs,
     WaitArgs, WaitCondition,
 };
-pub(crate) use output::{Format, ListOutputArgs};
+pub(crate) use output::{Format, ListOutputArgs, ReportFormat};
 pub(crate) use suggestions::suggest;
 pub(crate) use volumes::{CreateVolumeArgs, DeleteVolumesArgs, ListVolumesArgs, VolumeStatusArgs, VolumesCommand};

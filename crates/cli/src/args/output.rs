@@ -17,6 +17,42 @@ pub(crate) enum Format {
     Name,
 }
 
+/// Output formats of commands that report on the setup, and list nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum ReportFormat {
+    /// Human-readable.
+    #[default]
+    Text,
+    /// The same facts as JSON.
+    Json,
+    /// The same facts as YAML.
+    Yaml,
+}
+
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct ReportOutputArgs {
+    /// Output format. One of: text, json, yaml.
+    #[arg(
+        short = 'o',
+        long = "output",
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        hide_possible_values = true
+    )]
+    pub format: ReportFormat,
+}
+
+impl From<ReportFormat> for Format {
+    fn from(format: ReportFormat) -> Self {
+        match format {
+            ReportFormat::Text => Self::Table,
+            ReportFormat::Json => Self::Json,
+            ReportFormat::Yaml => Self::Yaml,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct OutputArgs {
     /// Output format. One of: table, wide, json, yaml, name.

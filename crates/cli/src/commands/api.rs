@@ -2,13 +2,14 @@
 
 use std::io::ErrorKind;
 
+use serde::Serialize;
 use task::wire::{BackendKind, ServerVersion};
 
-use crate::args::ApiCommand;
+use crate::args::{ApiCommand, ReportFormat};
 use crate::context::Context;
 use crate::daemon;
 use crate::error::{Error, FileAction, Result};
-use crate::output::{escape_controls, print, print_message};
+use crate::output::{escape_controls, print, print_message, print_report};
 
 /// Runs all subcommands but `serve`, which has its own runtime and is handled in [`crate::run`].
 pub(crate) async fn run(context: &Context, command: ApiCommand) -> Result<()> {
@@ -36,7 +37,7 @@ pub(crate) async fn run(context: &Context, command: ApiCommand) -> Result<()> {
             }
             Ok(())
         }
-        ApiCommand::Status => status(context).await,
+        ApiCommand::Status(output) => status(context, output.format).await,
         ApiCommand::Logs(args) => {
             let path = daemon::log_path()?;
             match daemon::read_last_lines(&path, args.tail) {
@@ -52,22 +53,47 @@ pub(crate) async fn run(context: &Context, command: ApiCommand) -> Result<()> {
     }
 }
 
-async fn status(context: &Context) -> Result<()> {
+/// What `api status` reports. Its fields are stable.
+#[derive(Debug, Serialize)]
+struct ServerStatus {
+    url: String,
+    version: String,
+    backend: BackendKind,
+    /// The version of Kubernetes.
+    kubernetes: String,
+    namespace: String,
+    /// The process of a server that `api start` has started.
+    pid: Option<i32>,
+}
+
+async fn status(context: &Context, format: ReportFormat) -> Result<()> {
     let version: ServerVersion = context.client.get("/version").await?;
-    let place = match version.backend {
+    let url = context.client.url().to_string();
+    let daemon = daemon::find_running()?.filter(|daemon| daemon.url == url);
+    let status = ServerStatus {
+        url,
+        version: version.version,
+        backend: version.backend,
+        kubernetes: version.kubernetes,
+        namespace: version.namespace,
+        pid: daemon.map(|daemon| daemon.pid),
+    };
+    print_report(&status, format, describe_status)
+}
+
+fn describe_status(status: &ServerStatus) -> String {
+    let place = match status.backend {
         BackendKind::Embedded => "this machine".to_owned(),
-        BackendKind::Cluster | BackendKind::Other(_) => format!(
-            "Kubernetes {}, in namespace `{}`",
-            version.kubernetes, version.namespace
-        ),
+        BackendKind::Cluster | BackendKind::Other(_) => {
+            format!("Kubernetes {}, in namespace `{}`", status.kubernetes, status.namespace)
+        }
     };
     let mut text = format!(
         "server:  {}, version {}\ntasks:   on {place}\n",
-        context.client.url(),
-        version.version
+        status.url, status.version
     );
-    if let Some(daemon) = daemon::find_running()?.filter(|daemon| daemon.url == context.client.url().to_string()) {
-        text.push_str(&format!("pid:     {}\n", daemon.pid));
+    if let Some(pid) = status.pid {
+        text.push_str(&format!("pid:     {pid}\n"));
     }
-    print(&text)
+    text
 }

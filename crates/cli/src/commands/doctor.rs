@@ -1,15 +1,21 @@
 //! `k8s-cli doctor`: checks everything that a task needs.
 
+use serde::Serialize;
 use task::wire::{BackendKind, ClusterNode, ServerVersion};
 
+use crate::args::ReportFormat;
 use crate::client::NodesResponse;
 use crate::context::Context;
 use crate::error::{Error, PORT_IN_USE, Result};
-use crate::output::{format_memory, plural, print};
+use crate::output::{format_memory, plural, print_report};
 
-/// The result of one check.
+/// The result of one check. Its fields are stable.
+#[derive(Debug, Serialize)]
+#[serde(tag = "result", rename_all = "lowercase")]
 enum CheckResult {
-    Ok(String),
+    Ok {
+        message: String,
+    },
     /// It works, but maybe not as intended.
     Warning {
         message: String,
@@ -21,8 +27,52 @@ enum CheckResult {
     },
 }
 
+impl CheckResult {
+    fn ok(message: impl Into<String>) -> Self {
+        Self::Ok {
+            message: message.into(),
+        }
+    }
+}
+
+/// A check and its result.
+#[derive(Debug, Serialize)]
+struct Check {
+    /// What was checked.
+    name: &'static str,
+    #[serde(flatten)]
+    result: CheckResult,
+}
+
+/// What `doctor` reports.
+#[derive(Debug, Serialize)]
+struct Report {
+    checks: Vec<Check>,
+    /// How many of them found a problem.
+    problems: usize,
+}
+
 /// Runs the checks. Prints all results before failing, so that one run shows every problem.
-pub(crate) async fn run(context: &Context) -> Result<()> {
+pub(crate) async fn run(context: &Context, format: ReportFormat) -> Result<()> {
+    let results = check_all(context).await;
+    let is_problem = |(_, result): &&(_, CheckResult)| matches!(result, CheckResult::Problem { .. });
+    let report = Report {
+        problems: results.iter().filter(is_problem).count(),
+        checks: results
+            .into_iter()
+            .map(|(name, result)| Check { name, result })
+            .collect(),
+    };
+    print_report(&report, format, |report| {
+        report.checks.iter().map(render_line).collect()
+    })?;
+    match report.problems {
+        0 => Ok(()),
+        count => Err(Error::Incomplete(format!("found {}", plural(count, "problem")))),
+    }
+}
+
+async fn check_all(context: &Context) -> Vec<(&'static str, CheckResult)> {
     let mut results = vec![("user", check_user(context))];
     match context.client.get::<ServerVersion>("/version").await {
         Ok(version) => {
@@ -36,28 +86,18 @@ pub(crate) async fn run(context: &Context) -> Result<()> {
         }
         Err(error) => results.push(("server", explain_unreachable(context, &error))),
     }
-    let mut problems = 0;
-    let mut text = String::new();
-    for (topic, result) in results {
-        text.push_str(&render_line(topic, &result));
-        problems += usize::from(matches!(result, CheckResult::Problem { .. }));
-    }
-    print(&text)?;
-    match problems {
-        0 => Ok(()),
-        count => Err(Error::Incomplete(format!("found {}", plural(count, "problem")))),
-    }
+    results
 }
 
-fn render_line(topic: &str, result: &CheckResult) -> String {
+fn render_line(check: &Check) -> String {
     use anstyle::AnsiColor::{Green, Red, Yellow};
-    let (color, word, message, hint) = match result {
-        CheckResult::Ok(message) => (Green, "ok", message, None),
+    let (color, word, message, hint) = match &check.result {
+        CheckResult::Ok { message } => (Green, "ok", message, None),
         CheckResult::Warning { message, hint } => (Yellow, "note", message, Some(hint)),
         CheckResult::Problem { message, hint } => (Red, "bad", message, Some(hint)),
     };
     let style = color.on_default().bold();
-    let mut text = format!("{style}{word:<5}{style:#} {topic:<7} {message}\n");
+    let mut text = format!("{style}{word:<5}{style:#} {:<7} {message}\n", check.name);
     if let Some(hint) = hint {
         text.push_str(&format!("{:<13} -> {hint}\n", ""));
     }
@@ -65,14 +105,14 @@ fn render_line(topic: &str, result: &CheckResult) -> String {
 }
 
 fn check_user(context: &Context) -> CheckResult {
-    CheckResult::Ok(format!("`{}`, from {}", context.user.name, context.user.source))
+    CheckResult::ok(format!("`{}`, from {}", context.user.name, context.user.source))
 }
 
 fn check_server(context: &Context, version: &ServerVersion) -> CheckResult {
     let own = env!("CARGO_PKG_VERSION");
     let message = format!("running at {}, version {}", context.client.url(), version.version);
     if version.version == own {
-        return CheckResult::Ok(message);
+        return CheckResult::ok(message);
     }
     CheckResult::Warning {
         message,
@@ -110,7 +150,7 @@ fn check_backend(version: &ServerVersion) -> CheckResult {
             hint: "to run tasks on a cluster, start the server with KUBECONFIG set".to_owned(),
         };
     }
-    CheckResult::Ok(format!(
+    CheckResult::ok(format!(
         "run on Kubernetes {}, in namespace `{}`",
         version.kubernetes, version.namespace
     ))
@@ -118,7 +158,7 @@ fn check_backend(version: &ServerVersion) -> CheckResult {
 
 async fn check_readiness(context: &Context) -> CheckResult {
     match context.client.get_bytes("/readyz").await {
-        Ok(_) => CheckResult::Ok("the server is ready".to_owned()),
+        Ok(_) => CheckResult::ok("the server is ready".to_owned()),
         Err(error) => CheckResult::Problem {
             message: error.to_string(),
             hint: "the server recovers once the cluster is reachable; see `k8s-cli api logs`".to_owned(),
@@ -154,7 +194,7 @@ fn check_nodes(nodes: Result<&[ClusterNode], &Error>) -> CheckResult {
             message: format!("{}, none of them ready", plural(nodes.len(), "cluster node")),
             hint: "see `kubectl describe nodes`".to_owned(),
         },
-        (ready, 0) => CheckResult::Ok(summarize_names(ready)),
+        (ready, 0) => CheckResult::ok(summarize_names(ready)),
         (ready, unready) => CheckResult::Warning {
             message: format!(
                 "{}; {} not ready",
@@ -185,5 +225,5 @@ fn check_gpus(nodes: &[ClusterNode]) -> CheckResult {
         };
     }
     let count: u32 = gpu_nodes.iter().map(|node| node.gpus).sum();
-    CheckResult::Ok(format!("{count} on {}", plural(gpu_nodes.len(), "cluster node")))
+    CheckResult::ok(format!("{count} on {}", plural(gpu_nodes.len(), "cluster node")))
 }

@@ -6,6 +6,7 @@ mod duration;
 mod escape;
 mod items;
 mod print;
+mod report;
 mod table;
 mod terminal;
 
@@ -15,5 +16,6 @@ pub(crate) use describe::{describe_group, describe_task, describe_volume, node_d
 pub(crate) use duration::{age, human_duration};
 pub(crate) use escape::{escape_controls, escape_json, escape_json_strings};
 pub(crate) use items::{Item, ItemColumn, ListView, WithRaw, json, print_item, print_items, print_items_below, yaml};
+pub(crate) use report::print_report;
 pub(crate) use table::{Cell, Table, fixed, flexible, or_dash, status_cell};
 pub(crate) use terminal::{REFRESH_INTERVAL, Terminal};
