@@ -5,7 +5,7 @@ use std::time::Duration;
 use e2e::{Backend, CommandLine, TaskBuilder, World, eventually, small_task};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
 use kube::ResourceExt;
-use kube::api::ListParams;
+use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
 use task::TaskState;
 
@@ -94,4 +94,38 @@ async fn the_ports_of_a_task_can_be_reached_at_the_addresses_in_its_status() {
     let _ = world.api.stop(&id).await.ok();
     let plain = world.api.submit(&TaskBuilder::new("true")).await;
     assert!(world.api.status(&plain).await.metadata.endpoints.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_address_of_a_load_balancer_is_in_the_status() {
+    if Backend::Embedded.lacks("it has no Services") {
+        return;
+    }
+    let world = World::own(&["--ports", "load-balancer"]).await;
+    let mut task = serde_json::to_value(small_task("sleep 600")).unwrap();
+    task["resources"]["ports"] = json!([8099]);
+    let id = world.api.submit(&task).await;
+    let name = format!("task-{id}-ports");
+    let status = world.api.status(&id).await;
+    let inside = format!("{name}.{}.svc:8099", status.metadata.namespace);
+    assert_eq!(status.metadata.endpoints, [inside.as_str()]);
+    // As the cloud's controller does.
+    let services = world.cluster.api::<Service>();
+    let set = async |ingress: serde_json::Value| {
+        let patch = Patch::Merge(json!({"status": {"loadBalancer": {"ingress": ingress}}}));
+        services
+            .patch_status(&name, &PatchParams::default(), &patch)
+            .await
+            .unwrap();
+    };
+    let shows = async |endpoints: &[&str]| {
+        eventually(Duration::from_secs(30), "the addresses", async || {
+            (world.api.status(&id).await.metadata.endpoints == endpoints).then_some(())
+        })
+        .await;
+    };
+    set(json!([{"ip": "203.0.113.7"}])).await;
+    shows(&["203.0.113.7:8099", &inside]).await;
+    set(json!([])).await;
+    shows(&[&inside]).await;
 }

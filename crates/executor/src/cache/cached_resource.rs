@@ -5,6 +5,7 @@ use kube::core::PartialObjectMeta;
 use super::health::StateKind;
 use super::identity::InvalidObject;
 use super::job::Job;
+use super::load_balancers::LoadBalancer;
 use super::object::{Pod, TaskOwner, Volume, Warning};
 use super::state::{CacheState, ListedUids};
 use crate::kubernetes::{self, NamespacedObject};
@@ -149,4 +150,24 @@ impl CachedResource for Warning {
     /// Does nothing: Kubernetes expires events after an hour, but the last warning stays valid until a newer one.
     fn remove(_: &str, _: &mut CacheState) {}
     fn retain(_: &mut CacheState, _: &ListedUids) {}
+}
+
+impl CachedResource for LoadBalancer {
+    type Resource = kubernetes::Service;
+
+    const SELECTION: Selection = Selection::labels(labels::TASK_SELECTOR);
+    const STATE_KIND: Option<StateKind> = None;
+
+    fn from_resource(resource: Self::Resource) -> Result<Self, InvalidObject> {
+        Self::from_resource(&resource)
+    }
+    fn apply(self, state: &mut CacheState) {
+        state.apply_load_balancer(self);
+    }
+    fn remove(uid: &str, state: &mut CacheState) {
+        state.remove_load_balancer(uid);
+    }
+    fn retain(state: &mut CacheState, listed: &ListedUids) {
+        state.retain_load_balancers(listed);
+    }
 }

@@ -18,6 +18,7 @@ mod health;
 mod held;
 mod identity;
 mod job;
+mod load_balancers;
 mod members;
 mod object;
 mod phase;

@@ -29,14 +29,29 @@ impl TaskPorts {
         })
     }
 
-    /// The address of each port: in DNS if there is a Service, and else of the pod, once it has one.
-    pub(crate) fn endpoints(&self, namespace: &str, pod_ip: Option<&str>) -> Vec<String> {
-        let host = match &self.service {
+    /// The name of the Service in front of them.
+    pub(crate) fn service(&self) -> Option<&str> {
+        self.service.as_deref()
+    }
+
+    /// The addresses of each port: that of the load balancer, once it has one, and the name in the cluster's DNS if there
+    /// is a Service, or else the address of the pod, once it has one.
+    pub(crate) fn endpoints(&self, namespace: &str, pod_ip: Option<&str>, outside: Option<&str>) -> Vec<String> {
+        let inside = match &self.service {
             Some(service) => Some(format!("{service}.{namespace}.svc")),
             None => pod_ip.map(str::to_owned),
         };
-        let host = host.into_iter();
-        host.flat_map(|host| self.ports.iter().map(move |port| format!("{host}:{port}")))
+        // An IPv6 address has brackets in front of a port.
+        let outside = outside.map(|host| {
+            if host.contains(':') {
+                format!("[{host}]")
+            } else {
+                host.to_owned()
+            }
+        });
+        let hosts = outside.into_iter().chain(inside);
+        hosts
+            .flat_map(|host| self.ports.iter().map(move |port| format!("{host}:{port}")))
             .collect()
     }
 }
@@ -53,13 +68,21 @@ mod tests {
         let mut annotations = BTreeMap::from([(labels::PORTS.to_owned(), "80,x,8080".to_owned())]);
         let at_pod = TaskPorts::from_annotations(&annotations).unwrap();
         assert_eq!(
-            at_pod.endpoints("ml", Some("10.0.0.1")),
+            at_pod.endpoints("ml", Some("10.0.0.1"), None),
             ["10.0.0.1:80", "10.0.0.1:8080"]
         );
-        assert!(at_pod.endpoints("ml", None).is_empty());
+        assert!(at_pod.endpoints("ml", None, None).is_empty());
         annotations.insert(labels::PORT_SERVICE.to_owned(), "task-a-ports".to_owned());
         let at_service = TaskPorts::from_annotations(&annotations).unwrap();
-        assert_eq!(at_service.endpoints("ml", None)[0], "task-a-ports.ml.svc:80");
+        let inside = ["task-a-ports.ml.svc:80", "task-a-ports.ml.svc:8080"];
+        assert_eq!(at_service.endpoints("ml", None, None), inside);
+        let outside = at_service.endpoints("ml", None, Some("203.0.113.7"));
+        assert_eq!(outside[..2], ["203.0.113.7:80", "203.0.113.7:8080"]);
+        assert_eq!(outside[2..], inside);
+        assert_eq!(
+            at_service.endpoints("ml", None, Some("2001:db8::1"))[0],
+            "[2001:db8::1]:80"
+        );
         assert_eq!(TaskPorts::from_annotations(&BTreeMap::new()), None);
     }
 }

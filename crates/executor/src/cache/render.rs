@@ -12,6 +12,7 @@ use super::attempts::{Attempts, newest_pods};
 use super::group_member::GroupMember;
 use super::identity::TaskKey;
 use super::job::Job;
+use super::load_balancers::LoadBalancers;
 use super::object::{Pod, TaskOwner};
 use super::phase::Phase;
 use super::snapshot::{NodePod, TaskSnapshot};
@@ -23,6 +24,7 @@ use super::{aggregate, recovery};
 /// What a snapshot depends on besides the objects of the task.
 pub(super) struct RenderContext<'a> {
     pub warnings: &'a Warnings,
+    pub load_balancers: &'a LoadBalancers,
     pub namespace: &'a str,
     pub now: Timestamp,
     /// The snapshot before the change. If nothing else has changed, its time is kept.
@@ -54,7 +56,10 @@ pub(super) fn snapshot(key: &Arc<TaskKey>, task: &Task, context: &RenderContext<
     status.metadata.group = group.map(GroupMember::to_wire);
     if let Some(ports) = &first.ports {
         let pod_ip = status.metadata.nodes.first().and_then(|node| node.pod_ip.as_deref());
-        status.metadata.endpoints = ports.endpoints(namespace, pod_ip);
+        let outside = ports
+            .service()
+            .and_then(|service| context.load_balancers.address(service, key));
+        status.metadata.endpoints = ports.endpoints(namespace, pod_ip, outside);
     }
     let is_held = owner.is_some_and(|owner| owner.turn.is_some_and(|turn| turn.stage == Stage::Held));
     if let Some(group) = group.filter(|_| is_held && !status.status.is_final()) {

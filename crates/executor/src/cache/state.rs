@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::group_member::GroupKey;
 use super::identity::TaskKey;
 use super::job::Job;
+use super::load_balancers::LoadBalancers;
 use super::object::{Pod, TaskOwner, Volume, Warning};
 use super::render::{self, RenderContext};
 use super::task::Task;
@@ -39,6 +40,7 @@ pub(super) struct CacheState {
     /// Pods that arrived before their Job, by the Job's uid. The watches are independent, so either may come first.
     jobless_pods: HashMap<String, Vec<Pod>>,
     pub warnings: Warnings,
+    pub load_balancers: LoadBalancers,
     tombstones: Tombstones,
     /// When this process created objects that no watch has shown yet, by uid.
     unconfirmed: HashMap<String, Instant>,
@@ -76,6 +78,7 @@ impl CacheState {
             task_keys: HashMap::new(),
             jobless_pods: HashMap::new(),
             warnings: Warnings::default(),
+            load_balancers: LoadBalancers::default(),
             tombstones: Tombstones::default(),
             unconfirmed: HashMap::new(),
             dirty: HashSet::new(),
@@ -92,6 +95,11 @@ impl CacheState {
         for key in std::mem::take(&mut self.dirty) {
             self.refresh(&key);
         }
+    }
+
+    /// Aggregates this task at the end of the change.
+    pub(crate) fn mark_changed(&mut self, key: &Arc<TaskKey>) {
+        self.dirty.insert(Arc::clone(key));
     }
 
     /// All tasks with this ID, of any user.
@@ -369,6 +377,7 @@ impl CacheState {
         let before = task.snapshot.take();
         let context = RenderContext {
             warnings: &self.warnings,
+            load_balancers: &self.load_balancers,
             namespace: &self.namespace,
             now: self.clock.now(),
             previous: before.as_ref().filter(|_| self.is_synced),

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use super::cached_resource::CachedResource;
 use super::health::Health;
 use super::job::Job;
+use super::load_balancers::LoadBalancer;
 use super::object::{Pod, TaskOwner, Volume, Warning};
 use super::state::{CacheState, ListedUids};
 use super::store::Cache;
@@ -23,6 +24,7 @@ use crate::backoff::Backoff;
 use crate::error::{describe_kube_error, is_expired};
 use crate::kubernetes::{ApiClient, BodyEnd, ListParams, Resource, ResourceExt, WatchParams};
 use crate::log_throttle::LogThrottle;
+use crate::settings::PortExposure;
 
 /// How long one watch request lasts. The kube-apiserver ends the response after this time, and everything it has sent
 /// precedes the end, so the end proves that nothing was missed. Bookmarks would prove it earlier, but are not
@@ -48,13 +50,13 @@ const BATCH: usize = 128;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Starts the watches, which run until `stop`.
+/// Starts the watches, which run until `stop`. Services are watched only if load balancers give them addresses.
 pub(crate) fn spawn_watches(
     client: &ApiClient,
     cache: &Arc<Cache>,
     health: &Arc<Health>,
-    stop: &CancellationToken,
-    tracker: &TaskTracker,
+    ports: PortExposure,
+    (stop, tracker): (&CancellationToken, &TaskTracker),
 ) {
     let watcher = Watcher {
         client: client.clone(),
@@ -70,6 +72,9 @@ pub(crate) fn spawn_watches(
     spawn(watcher.clone().run::<Pod>().boxed());
     spawn(watcher.clone().run::<Volume>().boxed());
     spawn(watcher.clone().run::<TaskOwner>().boxed());
+    if ports == PortExposure::LoadBalancer {
+        spawn(watcher.clone().run::<LoadBalancer>().boxed());
+    }
     spawn(watcher.run::<Warning>().boxed());
 }
 

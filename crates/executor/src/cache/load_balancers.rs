@@ -1,0 +1,126 @@
+//! The addresses that load balancers give to the ports of tasks.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::identity::{Identity, InvalidObject, TaskKey};
+use super::state::{CacheState, ListedUids};
+use crate::kubernetes::Service;
+use crate::labels;
+
+/// The longest name of a host in DNS.
+const MAX_HOST: usize = 253;
+
+/// The Service of a task's ports, with its address outside of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LoadBalancer {
+    name: Box<str>,
+    uid: String,
+    key: Arc<TaskKey>,
+    /// An IP address or a host name; `None` until there is one, and for a Service of another type.
+    address: Option<Box<str>>,
+}
+
+/// The load balancers by the name of their Service.
+#[derive(Debug, Default)]
+pub(super) struct LoadBalancers(HashMap<Box<str>, LoadBalancer>);
+
+impl LoadBalancer {
+    /// Reads a Service. Fails for one that this program could not have created.
+    pub(crate) fn from_resource(service: &Service) -> Result<Self, InvalidObject> {
+        let identity = Identity::from_metadata(&service.metadata, labels::TASK_ID, labels::TASK_NAME)?;
+        Ok(Self {
+            name: identity.object.into(),
+            uid: identity.uid.to_owned(),
+            key: Arc::new(identity.key()),
+            address: address(service),
+        })
+    }
+}
+
+/// The first address of a load balancer.
+fn address(service: &Service) -> Option<Box<str>> {
+    let ingress = service.status.as_ref()?.load_balancer.as_ref()?.ingress.as_ref()?;
+    let address = ingress
+        .iter()
+        .find_map(|ingress| ingress.ip.as_ref().or(ingress.hostname.as_ref()))?;
+    (!address.is_empty() && address.len() <= MAX_HOST).then(|| address.as_str().into())
+}
+
+impl LoadBalancers {
+    /// The address of the Service with this name, if it belongs to the task.
+    pub(crate) fn address(&self, service: &str, key: &TaskKey) -> Option<&str> {
+        let balancer = self.0.get(service).filter(|balancer| *balancer.key == *key)?;
+        balancer.address.as_deref()
+    }
+}
+
+impl CacheState {
+    pub(crate) fn apply_load_balancer(&mut self, balancer: LoadBalancer) {
+        self.mark_changed(&balancer.key);
+        self.load_balancers.0.insert(balancer.name.clone(), balancer);
+    }
+
+    pub(crate) fn remove_load_balancer(&mut self, uid: &str) {
+        self.retain_load_balancers_if(|balancer| balancer.uid != uid);
+    }
+
+    pub(crate) fn retain_load_balancers(&mut self, listed: &ListedUids) {
+        self.retain_load_balancers_if(|balancer| listed.uids.contains(&balancer.uid));
+    }
+
+    fn retain_load_balancers_if(&mut self, is_kept: impl Fn(&LoadBalancer) -> bool) {
+        let removed = self.load_balancers.0.extract_if(|_, balancer| !is_kept(balancer));
+        let removed: Vec<LoadBalancer> = removed.map(|(_, balancer)| balancer).collect();
+        for balancer in removed {
+            self.mark_changed(&balancer.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{LoadBalancer, LoadBalancers};
+    use crate::kubernetes::Service;
+    use crate::labels;
+
+    fn balancer(status: &Value) -> LoadBalancer {
+        let service: Service = serde_json::from_value(json!({
+            "metadata": {
+                "name": "task-aaaa1111-ports", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z",
+                "labels": {labels::TASK_ID: "aaaa1111", labels::USERNAME: "alice"},
+            },
+            "status": status,
+        }))
+        .unwrap();
+        LoadBalancer::from_resource(&service).unwrap()
+    }
+
+    #[test]
+    fn the_address_is_an_ip_or_a_host_name() {
+        let address = |ingress: Value| balancer(&json!({"loadBalancer": {"ingress": ingress}})).address;
+        assert_eq!(address(json!([{"ip": "203.0.113.7"}])).as_deref(), Some("203.0.113.7"));
+        assert_eq!(
+            address(json!([{}, {"hostname": "lb.example.com"}])).as_deref(),
+            Some("lb.example.com")
+        );
+        for none in [json!([]), json!([{"ip": ""}]), json!([{"hostname": "x".repeat(300)}])] {
+            assert_eq!(address(none), None);
+        }
+        assert_eq!(balancer(&json!({"loadBalancer": {}})).address, None);
+    }
+
+    #[test]
+    fn a_service_that_belongs_to_another_task_is_not_an_address() {
+        let ours = balancer(&json!({"loadBalancer": {"ingress": [{"ip": "203.0.113.7"}]}}));
+        let (name, key) = (ours.name.clone(), ours.key.clone());
+        let balancers = LoadBalancers([(name.clone(), ours)].into());
+        assert_eq!(balancers.address(&name, &key), Some("203.0.113.7"));
+        let mut other = (*key).clone();
+        other.submission = Some("other".into());
+        assert_eq!(balancers.address(&name, &other), None);
+        assert_eq!(balancers.address("another", &key), None);
+    }
+}
