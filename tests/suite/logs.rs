@@ -125,7 +125,7 @@ async fn following_an_idle_log_uses_no_cpu() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_prefix_depends_on_the_task_and_not_on_its_pods() {
-    let world = World::new().await;
+    let world = World::own(&["--archive", "none"]).await;
     let id = world.api.submit(&TaskBuilder::new("echo here").nodes(2)).await;
     let log = world.api.log_text(&id, "").await;
     let mut lines: Vec<&str> = log.lines().collect();
@@ -215,7 +215,8 @@ async fn a_read_without_follow_ends_while_the_task_runs() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn followers_share_upstream_streams_until_the_last_leaves() {
-    let world = World::own(&[]).await;
+    // The archive is a follower, too.
+    let world = World::own(&["--archive", "none"]).await;
     let id = world.api.submit(&TaskBuilder::new("echo up; sleep 600").nodes(2)).await;
     let mut followers = Vec::new();
     for _ in 0..20 {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot continue should panic")]
 
 mod accounts; // Other accounts of the machine.
+mod archive; // Records and logs of tasks that are gone.
 mod background; // What the background server inherits.
 mod cancel; // Canceled tasks.
 mod command_line; // The CLI on a real server.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use crate::archiving::Archiver;
 use crate::cache::{Cache, Health};
 use crate::kubernetes::ApiClient;
 use crate::log_throttle::LogThrottle;
@@ -19,6 +20,7 @@ pub(crate) struct ControllerContext {
     pub stop: CancellationToken,
     pub log_throttle: Arc<LogThrottle>,
     pub sync_delay: Duration,
+    pub archiver: Option<Arc<Archiver>>,
 }
 
 /// Ticks that are skipped while the cache is outdated.

@@ -176,6 +176,19 @@ pub enum Error {
         /// The others, each as ``task `ID`: reason``.
         failures: Vec<String>,
     },
+    /// The log of a past task was deleted to make room for others.
+    #[error("the log of task {id} is no longer in the archive")]
+    LogDeleted {
+        /// The ID of the task.
+        id: String,
+    },
+    /// The archive failed.
+    #[error(transparent)]
+    Archive {
+        /// Why.
+        #[from]
+        source: archive::Error,
+    },
     /// A Kubernetes object could not be serialized.
     #[error("could not encode a Kubernetes object")]
     Encoding {

@@ -1,5 +1,7 @@
 //! The public interface of this crate: everything the API does to tasks and volumes.
 
+mod past_tasks;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +15,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::archiving::Archiver;
 use crate::cache::{Cache, Counts, Health, TaskSnapshot, Volume};
 use crate::controller::ControllerContext;
 use crate::dry_run::DryRun;
@@ -24,6 +27,7 @@ use crate::logs::{LogOptions, LogStreams, LogTruncated};
 use crate::permissions::Permissions;
 use crate::placement::{Inventory, Machine, PodUsage};
 use crate::settings::Settings;
+use crate::stop::StopContext;
 use crate::submit::{SubmitRequest, Submitted};
 use crate::{cache, cluster_nodes, dry_run, gang, group, orphans, permissions, placement, stop, submit, ttl, volumes};
 
@@ -44,6 +48,7 @@ pub struct Executor {
     health: Arc<Health>,
     permissions: Arc<Permissions>,
     logs: LogStreams,
+    archiver: Option<Arc<Archiver>>,
     settings: Arc<Settings>,
     inventory: Arc<Inventory>,
     /// Held while the pods of all namespaces are listed.
@@ -74,8 +79,13 @@ impl Executor {
             }
         }
         let cache = Arc::new(Cache::new(namespace, settings.clock, gang::is_reconciled));
+        let logs = LogStreams::new(client.clone(), Arc::clone(&cache), settings.archive.clone());
         let executor = Self {
-            logs: LogStreams::new(client.clone(), Arc::clone(&cache)),
+            archiver: settings
+                .archive
+                .clone()
+                .map(|archive| Archiver::new(archive, logs.pod_origin())),
+            logs,
             client,
             cache,
             kubernetes_version,
@@ -96,6 +106,14 @@ impl Executor {
         Ok(executor)
     }
 
+    fn stop_context(&self) -> StopContext {
+        StopContext {
+            client: self.client.clone(),
+            cache: Arc::clone(&self.cache),
+            archiver: self.archiver.clone(),
+        }
+    }
+
     /// Starts the background controllers.
     fn spawn_controllers(&self) {
         let context = ControllerContext {
@@ -105,8 +123,13 @@ impl Executor {
             stop: self.stop.clone(),
             log_throttle: Arc::default(),
             sync_delay: self.settings.sync_delay,
+            archiver: self.archiver.clone(),
         };
         let tracker = &self.tracker;
+        if let Some(archiver) = &self.archiver {
+            let (stop, spawner) = (self.stop.clone(), tracker.clone());
+            tracker.spawn(Arc::clone(archiver).run(stop, spawner));
+        }
         tracker.spawn(gang::run_reconciler(context.clone()));
         tracker.spawn(gang::run_preemption(context.clone()));
         tracker.spawn(gang::run_provision_timeout(context.clone()));
@@ -266,9 +289,8 @@ impl Executor {
             return Ok(None);
         }
         let tasks = tasks.into_iter().filter(|(_, snapshot)| !snapshot.terminating);
-        let (client, cache) = self.handles();
-        let tasks = not_started_first(tasks);
-        self.run_to_completion(async move { stop::stop_all(&client, &cache, tasks).await.map(Some) })
+        let (context, tasks, user) = (self.stop_context(), not_started_first(tasks), user.clone());
+        self.run_to_completion(async move { stop::stop_all(&context, tasks, &user).await.map(Some) })
             .await
     }
 
@@ -295,25 +317,25 @@ impl Executor {
         let Some(snapshot) = self.task(user, id)? else {
             return Ok(false);
         };
-        let (client, cache) = self.handles();
-        self.run_to_completion(async move { stop::stop(&client, &cache, &snapshot).await })
+        let (context, user) = (self.stop_context(), user.clone());
+        self.run_to_completion(async move { stop::stop(&context, &snapshot, &user).await })
             .await?;
         Ok(true)
     }
 
-    /// Stops the tasks of one user, or of all users. Returns how many.
+    /// Stops the tasks of one user, or of all users, for `requester`. Returns how many.
     ///
     /// # Errors
     /// [`Error::StopAll`] if some could not be stopped.
-    pub async fn stop_all(&self, user: Option<&UserName>) -> Result<usize, Error> {
+    pub async fn stop_all(&self, user: Option<&UserName>, requester: &UserName) -> Result<usize, Error> {
         // Don't count tasks that are already being stopped.
         let tasks = self
             .tasks(user)?
             .into_iter()
             .filter(|(_, snapshot)| !snapshot.terminating)
             .collect();
-        let (client, cache) = self.handles();
-        self.run_to_completion(async move { stop::stop_all(&client, &cache, tasks).await })
+        let (context, requester) = (self.stop_context(), requester.clone());
+        self.run_to_completion(async move { stop::stop_all(&context, tasks, &requester).await })
             .await
     }
 

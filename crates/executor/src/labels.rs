@@ -86,6 +86,11 @@ pub const CANCELLED: &str = "k8s-cli/cancelled";
 /// container.
 pub const EXIT_CODE: &str = "k8s-cli/exit-code";
 
+/// On the owner of a task, or on its only Job: its definition as JSON, without the values of secrets, for its record.
+pub const DEFINITION: &str = "k8s-cli/definition";
+/// On the same object of a task that is about to be deleted: the user who stopped it.
+pub const STOPPED_BY: &str = "k8s-cli/stopped-by";
+
 /// On a PersistentVolumeClaim that all users may mount, where the operator requires this label.
 pub const SHARED: &str = "k8s-cli/shared";
 

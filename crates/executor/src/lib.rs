@@ -1,6 +1,7 @@
 //! Runs tasks on Kubernetes: manifests, submit, stop, the watch cache, logs, and volumes. Works the same on a cluster
 //! and on the embedded engine.
 
+mod archiving;
 mod backoff;
 mod cache;
 mod cluster_nodes;
@@ -14,6 +15,7 @@ mod fingerprint;
 pub mod fuzz;
 mod gang;
 mod group;
+mod history;
 mod kubernetes;
 pub mod labels;
 mod log_throttle;
@@ -26,6 +28,7 @@ mod owned_objects;
 mod permissions;
 mod placement;
 mod pod_config;
+mod record_key;
 mod rollback;
 mod settings;
 mod stop;

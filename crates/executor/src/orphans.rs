@@ -82,7 +82,7 @@ fn terminating_tasks(cache: &Cache) -> Vec<(Arc<TaskSnapshot>, Vec<Pod>)> {
 /// Completes a stop that another server or a user began by deleting the owner.
 async fn finish(context: &ControllerContext, snapshot: &TaskSnapshot, pods: &[Pod]) -> Result<(), Error> {
     if snapshot.is_disowned {
-        return stop::stop(&context.client, &context.cache, snapshot).await;
+        return stop::delete(&context.client, &context.cache, snapshot).await;
     }
     stop::end_pods(&context.client, pods).await
 }

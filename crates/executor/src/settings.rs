@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use archive::Archive;
 use clock::Clock;
 
 use crate::pod_config::AllowList;
@@ -29,6 +30,8 @@ pub struct Settings {
     pub sync_delay: Duration,
     /// The time source.
     pub clock: Clock,
+    /// Where the records and logs of tasks are kept. Without it, they are gone with the tasks.
+    pub archive: Option<Archive>,
 }
 
 /// Defaults for tasks that don't set these fields.

@@ -215,6 +215,7 @@ pub(crate) fn submission(
         defaults: settings.defaults,
         pods: settings.pods.clone(),
         group: None,
+        is_archived: settings.archive.is_some(),
     }
 }
 

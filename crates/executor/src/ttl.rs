@@ -1,14 +1,15 @@
 //! Deletes finished tasks after their time to live.
 //!
 //! A single Job without an owner has `ttlSecondsAfterFinished`, so Kubernetes deletes it. The Jobs of other tasks
-//! finish at different times and must be deleted together, with their owner.
+//! finish at different times and must be deleted together, with their owner. With an archive, all tasks are deleted
+//! here, and only once they are archived.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::cache::{Cache, Job, Task, TaskOwner, TaskSnapshot};
+use crate::cache::{Job, Task, TaskOwner, TaskSnapshot};
 use crate::controller::ControllerContext;
 use crate::error::Error;
 use crate::kubernetes::ConfigMap;
@@ -22,12 +23,12 @@ const INTERVAL: Duration = Duration::from_secs(5);
 pub(crate) async fn run(context: ControllerContext) {
     let mut ticker = context.ticker(INTERVAL);
     while ticker.tick().await.is_some() {
-        for (snapshot, owner) in expired_tasks(&context.cache, context.client.now()) {
+        for (snapshot, owner) in expired_tasks(&context) {
             if context.stop.is_cancelled() {
                 break;
             }
             let task_id = &*snapshot.key.id;
-            match delete(&context, &snapshot, &owner).await {
+            match delete(&context, &snapshot, owner.as_ref()).await {
                 Ok(true) => tracing::info!(event = "task_expired", task_id, "deleted an expired task"),
                 Ok(false) => {}
                 Err(error) if error.is_conflict() => {}
@@ -39,17 +40,23 @@ pub(crate) async fn run(context: ControllerContext) {
     }
 }
 
-/// The tasks with an owner whose time to live has elapsed. Kubernetes deletes the others.
-fn expired_tasks(cache: &Cache, now: Timestamp) -> Vec<(Arc<TaskSnapshot>, TaskOwner)> {
-    cache.select(|entry| {
+/// The tasks whose time to live has elapsed. Without an archive, Kubernetes deletes those without an owner.
+fn expired_tasks(context: &ControllerContext) -> Vec<(Arc<TaskSnapshot>, Option<TaskOwner>)> {
+    let (archiver, now) = (context.archiver.as_ref(), context.client.now());
+    let expired = context.cache.select(|entry| {
         // The next task of a pipeline starts only while the one before is there.
         let task = Some(entry.task).filter(|task| is_expired(task, now) && !entry.has_unfinished_group())?;
-        task.snapshot.clone().zip(task.owner().cloned())
-    })
+        Some((task.snapshot.clone()?, task.owner().cloned()))
+    });
+    let is_ours = |(snapshot, owner): &(Arc<TaskSnapshot>, Option<TaskOwner>)| match archiver {
+        Some(archiver) => archiver.is_archived(&snapshot.key),
+        None => owner.is_some(),
+    };
+    expired.into_iter().filter(is_ours).collect()
 }
 
 fn is_expired(task: &Task, now: Timestamp) -> bool {
-    let Some(snapshot) = task.snapshot.as_ref().filter(|snapshot| snapshot.owned_by.is_some()) else {
+    let Some(snapshot) = &task.snapshot else {
         return false;
     };
     let jobs = task.current_jobs();
@@ -64,15 +71,21 @@ fn is_expired(task: &Task, now: Timestamp) -> bool {
 
 /// Deletes the task, and returns whether it did. The owner is deleted only in the version that was seen, because
 /// starting another attempt changes it. A task with a Job that lost its labels is kept: that Job may still run.
-async fn delete(context: &ControllerContext, snapshot: &TaskSnapshot, owner: &TaskOwner) -> Result<bool, Error> {
+async fn delete(
+    context: &ControllerContext,
+    snapshot: &TaskSnapshot,
+    owner: Option<&TaskOwner>,
+) -> Result<bool, Error> {
     let is_seen = |name: &str| snapshot.jobs.iter().any(|seen| seen.name == name);
-    if has_unlabeled_job(&context.client, owner, is_seen).await? {
-        return Ok(false);
+    if let Some(owner) = owner {
+        if has_unlabeled_job(&context.client, owner, is_seen).await? {
+            return Ok(false);
+        }
+        context
+            .client
+            .delete::<ConfigMap>("delete the expired task", owner.this_version())
+            .await?;
     }
-    context
-        .client
-        .delete::<ConfigMap>("delete the expired task", owner.this_version())
-        .await?;
-    stop::stop(&context.client, &context.cache, snapshot).await?;
+    stop::delete(&context.client, &context.cache, snapshot).await?;
     Ok(true)
 }

@@ -12,6 +12,12 @@ use crate::tokens::hash;
 pub struct UserKey(String);
 
 impl UserKey {
+    /// The key as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// The key on objects that this program creates for `user`.
     #[must_use]
     pub fn of(user: &UserName) -> Self {

@@ -104,6 +104,27 @@ pub struct Args {
     #[arg(long, env = "K8S_CLI_API_TTL_AFTER_FINISHED", value_name = "TIME", value_parser = task::definition::parse_duration)]
     pub ttl_after_finished: Option<Duration>,
 
+    /// Where to keep records and logs of tasks after the tasks are deleted: `file:///DIRECTORY`, `s3://BUCKET/PREFIX`,
+    /// `gs://BUCKET/PREFIX`, or `az://CONTAINER/PREFIX`, with keys and endpoint in the usual environment variables, or
+    /// `none`. Defaults to the state directory when tasks run on this machine, and to `none` on a cluster.
+    #[arg(long, env = "K8S_CLI_API_ARCHIVE", value_name = "URL", value_parser = parse_archive)]
+    pub archive: Option<ArchiveChoice>,
+
+    /// How long records and logs are kept in the archive, e.g., 30d, counted from the day of the submit. Defaults to 30d
+    /// when tasks run on this machine, and is unlimited on a cluster.
+    #[arg(long, env = "K8S_CLI_API_ARCHIVE_MAX_AGE", value_name = "TIME", value_parser = task::definition::parse_duration)]
+    pub archive_max_age: Option<Duration>,
+
+    /// Maximum size of the logs in the archive, in MiB. The oldest logs are deleted first; their records stay. Defaults
+    /// to 10240, and at most a tenth of the disk, when tasks run on this machine, and is unlimited on a cluster.
+    #[arg(long, env = "K8S_CLI_API_ARCHIVE_MAX_SIZE", value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    pub archive_max_size: Option<u64>,
+
+    /// Directory for the index of the archive, which can be deleted at any time while the server is stopped. By default,
+    /// the server builds the index at each start when tasks run on a cluster.
+    #[arg(long, env = "K8S_CLI_API_ARCHIVE_INDEX", value_name = "DIRECTORY")]
+    pub archive_index: Option<PathBuf>,
+
     /// Pod Security Standard that task pods comply with.
     #[arg(long, env = "K8S_CLI_API_POD_SECURITY", value_enum, default_value_t = PodSecurityChoice::Baseline)]
     pub pod_security: PodSecurityChoice,
@@ -167,6 +188,15 @@ pub struct Args {
     /// Detach from the session that starts the server. For `k8s-cli api start`.
     #[arg(long, hide = true)]
     pub background: bool,
+}
+
+/// Where records and logs are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArchiveChoice {
+    /// Nowhere.
+    None,
+    /// At this place.
+    At(archive::Location),
 }
 
 /// Where tasks run.
@@ -241,6 +271,13 @@ fn parse_origin(text: &str) -> Result<HeaderValue, String> {
         .ok()
         .filter(|_| is_origin)
         .ok_or_else(invalid)
+}
+
+fn parse_archive(text: &str) -> Result<ArchiveChoice, archive::InvalidLocation> {
+    match text {
+        "none" => Ok(ArchiveChoice::None),
+        location => location.parse().map(ArchiveChoice::At),
+    }
 }
 
 /// Parses a value of `--root-path`; a trailing slash is dropped.

@@ -1,5 +1,7 @@
 //! Chooses the Kubernetes that tasks run on, once at startup.
 
+use std::path::Path;
+
 use anyhow::{Context, bail};
 use embedded::{Engine, EngineOptions};
 use executor::KubeClient;
@@ -92,6 +94,11 @@ impl Backend {
             Some(_) => BackendKind::Embedded,
             None => BackendKind::Cluster,
         }
+    }
+
+    /// The state directory of the embedded engine.
+    pub(crate) fn state_dir(&self) -> Option<&Path> {
+        self.engine.as_ref().map(Engine::state_dir)
     }
 
     /// Stops the embedded engine, if there is one.

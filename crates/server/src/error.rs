@@ -95,6 +95,7 @@ fn executor_error_response(operation: &'static str, user: &str, error: &Error) -
         | Error::IdempotencyKeyReused
         | Error::IdempotencyKeyTaken
         | Error::IdempotencyKeyTerminating => error_response(StatusCode::CONFLICT, &error.to_string()),
+        Error::LogDeleted { .. } => error_response(StatusCode::NOT_FOUND, &error.to_string()),
         // Log no backtrace: nothing in this process failed, and every request ends here while kube-apiserver is down.
         Error::OutOfSync { .. } => {
             tracing::warn!(operation, user, %error, "request failed");
@@ -120,6 +121,7 @@ fn executor_error_response(operation: &'static str, user: &str, error: &Error) -
         | Error::StopAll { .. }
         | Error::CancelAll { .. }
         | Error::NodesForbidden
+        | Error::Archive { .. }
         | Error::Encoding { .. }
         | Error::Internal { .. } => {
             let causes = join_causes(error);

@@ -22,7 +22,7 @@ use crate::app::AppState;
 use crate::compression::{CompressionLimit, compress};
 use crate::conditional::answer_conditionally;
 use crate::error::error_response;
-use crate::handlers::{cancel, docs, groups, health, logs, nodes, tasks, volumes};
+use crate::handlers::{cancel, docs, groups, health, history, logs, nodes, tasks, volumes};
 use crate::paths::{answers_head, is_known_path, is_page};
 use crate::telemetry::request::trace_request;
 
@@ -65,6 +65,10 @@ fn resource_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(groups::get_group))
         .routes(routes!(groups::stop_group))
         .routes(routes!(groups::cancel_group))
+        // Past tasks.
+        .routes(routes!(history::list_history))
+        .routes(routes!(history::get_record))
+        .routes(routes!(history::stream_record_logs))
         // Volumes.
         .routes(routes!(volumes::create_volume))
         .routes(routes!(volumes::list_volumes))

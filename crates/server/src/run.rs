@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use archive::{Archive, Limits, Location};
 use executor::{
     DefaultRequests, Defaults, Executor, KUBELET_SYNC_DELAY, PodSecurity, PodSettings, PortExposure, Settings,
     SharedClaims,
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::AccessPolicy;
 use crate::app::{App, AppState};
-use crate::args::{Args, DefaultRequestsChoice, PodSecurityChoice, PortsChoice, SharedClaimsChoice};
+use crate::args::{ArchiveChoice, Args, DefaultRequestsChoice, PodSecurityChoice, PortsChoice, SharedClaimsChoice};
 use crate::backend::Backend;
 use crate::concurrency_limit::ConcurrencyLimit;
 use crate::detach::detach_from_session;
@@ -68,8 +69,13 @@ async fn run(args: Args) -> anyhow::Result<()> {
     stop_on_signal(stopping.clone())?;
     let metrics = Metrics::install(&stopping)?;
     let backend = Backend::choose(&args).await?;
+    let archive = open_archive(&args, &backend)?;
+    let settings = Settings {
+        archive: archive.clone(),
+        ..settings(&args, &backend)
+    };
     let executor = tokio::select! {
-        started = Executor::start(backend.client.clone(), settings(&args, &backend)) => started?,
+        started = Executor::start(backend.client.clone(), settings) => started?,
         () = stopping.cancelled() => {
             backend.stop().await;
             return Ok(());
@@ -106,6 +112,49 @@ async fn run(args: Args) -> anyhow::Result<()> {
     backend.stop().await;
     tracing::info!(event = "stopped", "stopped");
     Ok(())
+}
+
+/// Opens the archive, and begins to read it.
+fn open_archive(args: &Args, backend: &Backend) -> anyhow::Result<Option<Archive>> {
+    let default = backend.state_dir().map(|dir| Location::folder(dir.join("archive")));
+    let location = match &args.archive {
+        Some(ArchiveChoice::At(location)) => Some(location.clone()),
+        Some(ArchiveChoice::None) => None,
+        None => default,
+    };
+    let Some(location) = location else {
+        tracing::info!(
+            event = "no_archive",
+            "records and logs are deleted with their tasks; to keep them, use `--archive`"
+        );
+        return Ok(None);
+    };
+    let index = args.archive_index.clone();
+    let index = index.or_else(|| backend.state_dir().map(|dir| dir.join("archive-index")));
+    let archive = Archive::open(&location, index, archive_limits(args, backend))?;
+    let opened = archive.clone();
+    tokio::spawn(async move {
+        match opened.rebuild_index().await {
+            Ok(records) => tracing::info!(event = "archive_read", records, "the archive is read"),
+            Err(error) => tracing::error!(%error, "cannot read the archive; past tasks are missing in lists"),
+        }
+    });
+    tracing::info!(event = "archive", %location, "records and logs of tasks are kept");
+    Ok(Some(archive))
+}
+
+/// The limits of the archive. On this machine, it shares the disk with tasks.
+fn archive_limits(args: &Args, backend: &Backend) -> Limits {
+    const DEFAULT_MAX_AGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+    const DEFAULT_MAX_BYTES: u64 = 10 << 30;
+    let local = backend.state_dir().map(|dir| {
+        let tenth_of_disk = archive::disk_size(dir).map_or(u64::MAX, |size| size / 10);
+        DEFAULT_MAX_BYTES.min(tenth_of_disk)
+    });
+    Limits {
+        max_age: args.archive_max_age.or(local.map(|_| DEFAULT_MAX_AGE)),
+        max_bytes: args.archive_max_size.map(|size| size << 20).or(local),
+    }
 }
 
 /// Settings from the flags that apply to all tasks.

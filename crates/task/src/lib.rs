@@ -6,6 +6,7 @@ pub mod fuzz;
 pub mod id;
 pub mod name;
 pub mod quantity;
+pub mod record;
 #[cfg(test)]
 mod schema_check;
 mod text_schema;

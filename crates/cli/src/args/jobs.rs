@@ -22,7 +22,8 @@ pub(crate) enum JobsCommand {
     /// Show details of tasks and their nodes.
     #[command(visible_alias = "describe")]
     Status(StatusArgs),
-    /// Stop tasks and delete their status and logs. Processes receive SIGTERM, then SIGKILL after 30 seconds.
+    /// Stop and delete tasks; records and logs stay if the server has an archive. Processes receive SIGTERM, then SIGKILL
+    /// after 30 seconds.
     #[command(visible_alias = "rm", alias = "delete")]
     Stop(StopArgs),
     /// Cancel tasks and keep their status and logs. Processes receive SIGTERM, then SIGKILL after 30 seconds.
@@ -158,6 +159,22 @@ pub(crate) struct ListArgs {
     #[arg(long, value_name = "N")]
     pub last: Option<usize>,
 
+    /// Include tasks that were stopped or deleted, newest first. The server keeps their records if it has an archive.
+    #[arg(short, long)]
+    pub all: bool,
+
+    /// Show only tasks submitted within a relative duration, e.g., 7d, or since a timestamp. Implies --all.
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+
+    /// Show only tasks submitted before a relative duration, e.g., 1d, or a timestamp. Implies --all.
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+
+    /// Show only tasks with this text in their name or message. Implies --all.
+    #[arg(long, value_name = "TEXT")]
+    pub search: Option<String>,
+
     /// Sort key. One of: age (oldest first), name, status, nodes, user.
     #[arg(long, value_enum, default_value_t, value_name = "KEY", hide_possible_values = true)]
     pub sort_by: SortKey,
@@ -168,6 +185,13 @@ pub(crate) struct ListArgs {
 
     #[command(flatten)]
     pub format: ListOutputArgs,
+}
+
+impl ListArgs {
+    /// Whether to list past tasks as well.
+    pub(crate) fn includes_past(&self) -> bool {
+        self.all || self.since.is_some() || self.until.is_some() || self.search.is_some()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

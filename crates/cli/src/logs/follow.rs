@@ -36,6 +36,8 @@ pub(crate) struct LogOptions {
     pub node: Option<u32>,
     /// Start each line with this name.
     pub prefix: Option<String>,
+    /// Read the log of a task that is gone.
+    pub is_past: bool,
 }
 
 /// The state of reading one log, across connections.
@@ -311,7 +313,11 @@ pub(crate) async fn print_log(
 
 /// The path of the log. Always requests timestamps, which are needed to resume after a broken connection.
 fn log_path(id: &str, follow: bool, options: &LogOptions) -> String {
-    let mut path = format!("/tasks/{}/logs?follow={follow}&timestamps=true", percent_encode(id));
+    let collection = if options.is_past { "history" } else { "tasks" };
+    let mut path = format!(
+        "/{collection}/{}/logs?follow={follow}&timestamps=true",
+        percent_encode(id)
+    );
     let parameters = [
         ("tail", options.tail.map(|lines| lines.to_string())),
         ("since", options.since.clone()),

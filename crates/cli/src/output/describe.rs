@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use task::TaskState;
+use task::record::{EndKind, TaskRecord};
 use task::wire::{GroupExecution, NodeStatus, TaskStatus, VolumeStatus};
 
 use super::duration::{age, human_duration};
@@ -67,6 +68,39 @@ pub(crate) fn describe_task(task: &TaskStatus, wide: bool, terminal: Terminal) -
     let table = table(metadata.nodes.iter(), node_columns(has_attempts), is_shown);
     text.push_str(&table.render(terminal, true));
     text
+}
+
+/// A task that is gone: its last status, how it ended, and what it used.
+pub(crate) fn describe_record(record: &TaskRecord, wide: bool, terminal: Terminal) -> String {
+    let mut lines = Vec::new();
+    if let Some(end) = &record.end {
+        let by = end.by.as_ref().map(|user| format!(" by {user}")).unwrap_or_default();
+        let how = match end.how {
+            EndKind::Finished => "finished",
+            EndKind::Stopped => "stopped",
+            EndKind::Deleted => "deleted",
+        };
+        lines.push(("Ended", format!("{how}{by} at {} ({} ago)", end.at, age(&end.at))));
+    }
+    let usage = record.usage;
+    let mut used = vec![format!("{:.2} node-hours", usage.node_hours)];
+    let amounts = [
+        (usage.cpu_hours, "CPU-hours"),
+        (usage.memory_gib_hours, "GiB-hours"),
+        (usage.gpu_hours, "GPU-hours"),
+    ];
+    let amounts = amounts.into_iter().filter(|(amount, _)| *amount > 0.0);
+    used.extend(amounts.map(|(amount, unit)| format!("{amount:.2} {unit}")));
+    lines.push(("Usage", used.join(", ")));
+    for log in record.logs.iter().filter(|log| log.lost.is_some()) {
+        let lost = log.lost.as_deref().unwrap_or_default();
+        lines.push(("Log", format!("a part of node {} is missing: {lost}", log.rank)));
+    }
+    format!(
+        "{}\n{}",
+        render_fields(&lines),
+        describe_task(&record.task, wide, terminal)
+    )
 }
 
 /// A group: what its tasks have in common, and a line for each.

@@ -12,7 +12,7 @@ mod terminal;
 
 pub(crate) use self::print::{plural, print, print_message, print_warning, raw_stdout};
 pub(crate) use capacity::{format_memory, largest_capacity};
-pub(crate) use describe::{describe_group, describe_task, describe_volume, node_duration};
+pub(crate) use describe::{describe_group, describe_record, describe_task, describe_volume, node_duration};
 pub(crate) use duration::{age, human_duration};
 pub(crate) use escape::{escape_controls, escape_json, escape_json_strings};
 pub(crate) use items::{Item, ItemColumn, ListView, WithRaw, json, print_item, print_items, print_items_below, yaml};

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use task::record::TaskRecord;
 use task::wire::{TaskGroup, TaskStatus};
 use tokio::time::{Instant, sleep};
 
 use super::lookup::{Ambiguity, find_each, find_in, is_id, list, list_at, min_prefix};
-use super::{get, percent_encode};
+use super::{find_record, get, percent_encode};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::output::{WithRaw, print_message};
@@ -15,6 +16,43 @@ use crate::output::{WithRaw, print_message};
 pub(crate) enum Target {
     Task(Box<WithRaw<TaskStatus>>),
     Group(Group),
+}
+
+/// A task, a group, or the record of a task that is gone.
+pub(crate) enum ReadTarget {
+    Present(Target),
+    Past(Box<WithRaw<TaskRecord>>),
+}
+
+impl ReadTarget {
+    fn id(&self) -> &str {
+        match self {
+            Self::Present(target) => target.id(),
+            Self::Past(record) => &record.item.task.task_id,
+        }
+    }
+}
+
+/// What a command that only reads shows: tasks, also after they were deleted, and groups.
+///
+/// # Errors
+/// [`Error::NotFound`] if nothing matches, [`Error::Usage`] if the reference is ambiguous.
+pub(crate) async fn find_read_target(client: &Client, reference: &str) -> Result<ReadTarget> {
+    match find_target(client, reference, Ambiguity::TakesNewest).await {
+        // A server without an archive, or an older one, has no record; then the first message is the better one.
+        Err(Error::NotFound(message)) => match find_record(client, reference).await {
+            Ok(record) => Ok(ReadTarget::Past(Box::new(record))),
+            Err(Error::NotFound(_)) => Err(Error::NotFound(message)),
+            Err(error) => Err(error),
+        },
+        found => found.map(ReadTarget::Present),
+    }
+}
+
+/// Several of them in the given order, without duplicates.
+pub(crate) async fn find_read_targets(client: &Client, references: &[String]) -> Result<Vec<ReadTarget>> {
+    let find = async |reference: &str| find_read_target(client, reference).await;
+    find_each(references, false, find, ReadTarget::id).await
 }
 
 /// A group of tasks.

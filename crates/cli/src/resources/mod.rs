@@ -2,10 +2,14 @@
 
 mod group;
 mod lookup;
+mod record;
 mod resource;
 mod task;
 mod volume;
 
-pub(crate) use group::{Target, find_target, find_targets, find_tasks, get_whole_group};
+pub(crate) use group::{
+    ReadTarget, Target, find_read_target, find_read_targets, find_targets, find_tasks, get_whole_group,
+};
 pub(crate) use lookup::{Ambiguity, find_all, find_last, get, list, percent_encode, print_list};
+pub(crate) use record::find_record;
 pub(crate) use resource::Resource;

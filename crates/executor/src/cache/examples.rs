@@ -60,6 +60,7 @@ impl Job {
             group_started_at: None,
             ports: None,
             held: None,
+            facts: None,
         }
     }
 }
@@ -82,6 +83,7 @@ impl TaskOwner {
             turn: Some(Turn::FIRST),
             group: None,
             group_complete: false,
+            facts: None,
         }
     }
 }

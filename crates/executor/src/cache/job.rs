@@ -15,6 +15,7 @@ use super::identity::{
 };
 use super::ports::TaskPorts;
 use super::reasons::{FAILED, Reason};
+use super::record_facts::RecordFacts;
 use crate::kubernetes::{self, ObjectMeta, ObjectRef};
 use crate::labels;
 use crate::names;
@@ -90,6 +91,8 @@ pub struct Job {
     pub ports: Option<Box<TaskPorts>>,
     /// Set until the group of the task has started it.
     pub held: Option<Box<HeldJob>>,
+    /// What the record of the task needs. Only on Jobs without an owner.
+    pub facts: Option<Arc<RecordFacts>>,
 }
 
 /// The gates of the nodes in a gang.
@@ -198,6 +201,7 @@ impl Job {
             cancelled: identity.annotations.contains_key(labels::CANCELLED),
             group_started_at: time(policy.annotations, labels::GROUP_STARTED_AT),
             ports: TaskPorts::from_annotations(policy.annotations).map(Box::new),
+            facts: RecordFacts::from_annotations(policy.annotations).map(Arc::new),
             held: HeldJob::from_annotations(policy.annotations)?.map(Box::new),
             uid: identity.uid.to_owned(),
             name: identity.object.to_owned(),

@@ -13,6 +13,7 @@ use super::identity::{Identity, InvalidObject, MAX_MESSAGE, MAX_REASON, TaskKey,
 use super::job::Job;
 use super::phase::{self, Phase};
 use super::reasons::{Reason, SCHEDULING_GATED, UNSCHEDULABLE};
+use super::record_facts::RecordFacts;
 use super::turn::Turn;
 use crate::kubernetes::{self, ObjectMeta, ObjectRef, Target};
 use crate::labels;
@@ -55,6 +56,8 @@ pub struct TaskOwner {
     pub group: Option<Box<GroupMember>>,
     /// For the first task of a group: whether the owners of all tasks are committed.
     pub group_complete: bool,
+    /// What the record of the task needs.
+    pub facts: Option<Arc<RecordFacts>>,
 }
 
 /// The pod of a node.
@@ -156,6 +159,7 @@ impl TaskOwner {
             fingerprint: identity.annotations.get(labels::FINGERPRINT).cloned(),
             turn: turn.map(|turn| turn.parse()).transpose()?,
             group_complete: identity.annotations.contains_key(labels::GROUP_COMPLETE),
+            facts: RecordFacts::from_annotations(identity.annotations).map(Arc::new),
             group: group
                 .map(|group| GroupMember::from_annotation(group, identity.id, token))
                 .transpose()?

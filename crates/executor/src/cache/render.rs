@@ -104,6 +104,7 @@ pub(super) fn snapshot(key: &Arc<TaskKey>, task: &Task, context: &RenderContext<
         recovers: first.recovery.is_some(),
         restart,
         terminating,
+        facts: owner.map_or_else(|| first.facts.clone(), |owner| owner.facts.clone()),
         is_disowned: owner.is_some_and(|owner| owner.terminating),
     }))
 }

@@ -10,6 +10,7 @@ use super::identity::TaskKey;
 use super::job::Job;
 use super::object::Pod;
 use super::phase::Phase;
+use super::record_facts::RecordFacts;
 use super::recovery::Restart;
 use crate::kubernetes::ObjectRef;
 
@@ -48,6 +49,8 @@ pub struct TaskSnapshot {
     pub restart: Option<Restart>,
     /// Whether the task was deleted but finalizers still hold it.
     pub terminating: bool,
+    /// What its record needs besides the status.
+    pub facts: Option<Arc<RecordFacts>>,
     /// Whether the owner was deleted, so that the Jobs must be deleted as well.
     pub is_disowned: bool,
 }
@@ -61,16 +64,20 @@ pub struct NodePod {
     pub attempt: u32,
     /// Its newest pod, if that can have a log.
     pub pod: Option<ObjectRef>,
+    /// When that pod was created, in milliseconds since 1970; 0 without a pod.
+    pub pod_created_at: i64,
     /// Whether the log is complete.
     pub ended: bool,
 }
 
 impl NodePod {
     pub(super) fn of(job: &Job, pod: Option<&Pod>, is_earlier: bool) -> Self {
+        let with_log = pod.filter(|pod| pod.has_log());
         Self {
             rank: job.rank,
             attempt: job.attempt,
-            pod: pod.filter(|pod| pod.has_log()).map(Pod::object_ref),
+            pod: with_log.map(Pod::object_ref),
+            pod_created_at: with_log.map_or(0, |pod| pod.created_at.as_millisecond()),
             ended: match pod {
                 Some(pod) => matches!(pod.phase, Phase::Ended(_)),
                 None => job.is_over() || is_earlier,

@@ -15,6 +15,7 @@ use super::load_balancers::LoadBalancers;
 use super::object::{Pod, TaskOwner, Volume, Warning};
 use super::render::{self, RenderContext};
 use super::task::Task;
+use super::task_changes::TaskChanges;
 use super::tombstones::{Removal, Tombstones};
 use super::warnings::Warnings;
 use crate::tokens;
@@ -52,6 +53,8 @@ pub(super) struct CacheState {
     pub by_group: BTreeMap<GroupKey, BTreeSet<Arc<TaskKey>>>,
     /// Groups with a task that changed since a controller last took them.
     pub changed_groups: BTreeSet<GroupKey>,
+    /// Tasks that became visible or went away.
+    pub task_changes: TaskChanges,
     /// Errors of the server that keep tasks from moving on.
     controller_errors: HashMap<Arc<TaskKey>, String>,
 }
@@ -85,6 +88,7 @@ impl CacheState {
             queue: BTreeSet::new(),
             by_group: BTreeMap::new(),
             changed_groups: BTreeSet::new(),
+            task_changes: TaskChanges::default(),
             controller_errors: HashMap::new(),
         }
     }
@@ -283,6 +287,7 @@ impl CacheState {
             known.provision_timed_out = job.provision_timed_out.or(known.provision_timed_out.take());
             known.exit_code = job.exit_code.or(known.exit_code);
             known.cancelled |= job.cancelled;
+            known.facts = job.facts.or(known.facts.take());
             known.held = known.held.take().filter(|_| job.held.is_some());
         }
     }
@@ -387,6 +392,7 @@ impl CacheState {
             .is_visible()
             .then(|| render::snapshot(key, task, &context))
             .flatten();
+        self.task_changes.note(key, before.as_ref(), task.snapshot.as_ref());
         if (self.is_queued)(task) {
             self.queue.insert(Arc::clone(key));
         }

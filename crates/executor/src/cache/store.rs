@@ -18,6 +18,7 @@ use super::object::{Pod, TaskOwner, Volume};
 use super::snapshot::TaskSnapshot;
 use super::state::CacheState;
 use super::task::Task;
+use super::task_changes::TaskChange;
 use crate::user_key::UserKey;
 
 /// The cache. Its lock is held only briefly, and never across an `await`.
@@ -25,6 +26,7 @@ pub(crate) struct Cache {
     state: RwLock<CacheState>,
     queue_changed: Notify,
     groups_changed: Notify,
+    tasks_changed: Notify,
 }
 
 /// The number of objects in the cache.
@@ -45,6 +47,7 @@ impl Cache {
             state: RwLock::new(CacheState::new(namespace, clock, is_queued)),
             queue_changed: Notify::new(),
             groups_changed: Notify::new(),
+            tasks_changed: Notify::new(),
         }
     }
 
@@ -178,6 +181,13 @@ impl Cache {
             .collect()
     }
 
+    /// The snapshots of all tasks with this ID, of any user.
+    pub(crate) fn snapshots_with_id(&self, id: &str) -> Vec<Arc<TaskSnapshot>> {
+        let state = self.read();
+        let tasks = state.tasks_with_id(id);
+        tasks.filter_map(|(_, task)| task.snapshot.clone()).collect()
+    }
+
     /// Whether the cache contains anything of a task.
     pub(crate) fn contains(&self, key: &TaskKey) -> bool {
         self.read().tasks.contains_key(key)
@@ -246,6 +256,23 @@ impl Cache {
     pub(crate) fn notify_groups(&self) {
         if !self.read().changed_groups.is_empty() {
             self.groups_changed.notify_one();
+        }
+    }
+
+    /// Keeps changes for [`Self::take_task_changes`] from now on.
+    pub(crate) fn enable_task_changes(&self) {
+        self.write().task_changes.enable();
+    }
+
+    /// Waits for changes of [`Self::take_task_changes`], and takes them.
+    pub(crate) async fn take_task_changes(&self) -> Vec<TaskChange> {
+        loop {
+            let changes = self.write().task_changes.take();
+            if !changes.is_empty() {
+                return changes;
+            }
+            // A change between the check and the wait leaves a permit.
+            self.tasks_changed.notified().await;
         }
     }
 
@@ -356,6 +383,9 @@ impl Cache {
         }
         if !state.changed_groups.is_empty() {
             self.groups_changed.notify_one();
+        }
+        if !state.task_changes.is_empty() {
+            self.tasks_changed.notify_one();
         }
     }
 

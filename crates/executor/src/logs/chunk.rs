@@ -1,18 +1,21 @@
 //! A piece of a pod's log, in whole lines where possible, and how it is rendered.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use jiff::Timestamp;
 
 use super::position::LogPosition;
 
 /// Consecutive bytes of a log.
 #[derive(Debug)]
-pub(super) struct Chunk {
+pub(crate) struct Chunk {
     /// The text without timestamps, including newlines.
     content: Bytes,
     /// The lines, or parts of lines, in `content`.
     segments: Vec<Segment>,
     /// The position before the first segment.
     pub before: LogPosition,
+    /// Whether lines between `before` and the first segment are missing.
+    pub follows_gap: bool,
     /// The text in the common style, rendered once for all followers.
     common: Bytes,
 }
@@ -30,7 +33,7 @@ struct Segment {
 
 /// How a log is rendered.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct LineStyle {
+pub(crate) struct LineStyle {
     /// The prefix of each line; empty for a task with one node.
     pub prefix: String,
     /// Whether each line starts with its time.
@@ -41,6 +44,7 @@ pub(super) struct LineStyle {
 #[derive(Debug)]
 pub(super) struct ChunkBuilder {
     before: LogPosition,
+    follows_gap: bool,
     content: BytesMut,
     segments: Vec<Segment>,
 }
@@ -50,6 +54,7 @@ impl ChunkBuilder {
     pub(crate) fn new(before: LogPosition) -> Self {
         Self {
             before,
+            follows_gap: false,
             content: BytesMut::new(),
             segments: Vec::new(),
         }
@@ -65,6 +70,11 @@ impl ChunkBuilder {
         });
     }
 
+    /// Notes that lines are missing before the first segment.
+    pub(crate) fn set_follows_gap(&mut self) {
+        self.follows_gap = true;
+    }
+
     /// The chunk, with `style` as its common style, or `None` if nothing was added.
     pub(crate) fn build(self, style: &LineStyle) -> Option<Chunk> {
         if self.segments.is_empty() {
@@ -74,6 +84,7 @@ impl ChunkBuilder {
             content: self.content.freeze(),
             segments: self.segments,
             before: self.before,
+            follows_gap: self.follows_gap,
             common: Bytes::new(),
         };
         chunk.common = chunk.write(LogPosition::START, style);
@@ -90,6 +101,17 @@ impl Chunk {
         } else {
             last.line
         }
+    }
+
+    /// The number of lines that begin after `position`.
+    pub(crate) fn lines_after(&self, position: LogPosition) -> u32 {
+        let begins = |segment: &&Segment| segment.from == 0 && position.read_of(segment.line) == 0;
+        u32::try_from(self.segments.iter().filter(begins).count()).unwrap_or(u32::MAX)
+    }
+
+    /// The latest time of any line before the end of the first segment.
+    pub(crate) fn first_time(&self) -> Timestamp {
+        self.segments[0].line.time()
     }
 
     /// Whether it ends in the middle of a line.

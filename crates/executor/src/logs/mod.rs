@@ -7,12 +7,14 @@
 //! A follower holds at most one chunk per node. If it cannot keep up, it leaves the shared stream, reads on its own
 //! what it missed, and joins again.
 
+mod archived;
 mod chunk;
 #[cfg(fuzzing)]
 pub(crate) mod fuzz;
 mod merge;
 mod node_log;
 mod parse;
+mod pod_log;
 mod position;
 mod reader;
 mod ring;
@@ -20,6 +22,13 @@ mod shared_stream;
 mod task_log;
 mod truncated;
 
+pub(crate) use chunk::{Chunk, LineStyle};
+#[cfg(test)]
+pub(crate) use parse::Parser;
+pub(crate) use pod_log::{LogOrigin, PodFollower, PodLogEnd, PodLogItem, PodLogRange};
+pub(crate) use position::LogPosition;
+pub(crate) use reader::LogSource;
+pub(crate) use shared_stream::{PodLog, common_style};
 pub use task_log::LogOptions;
 pub(crate) use task_log::LogStreams;
 pub use truncated::LogTruncated;

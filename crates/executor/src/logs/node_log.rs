@@ -1,38 +1,29 @@
 //! The log of one node for one follower, across all attempts and pods of the node.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
+use archive::{LogKey, RecordKey};
 use bytes::Bytes;
-use tokio::time::{Instant, sleep};
+use tokio::sync::OnceCell;
 
 use super::chunk::{Chunk, LineStyle};
+use super::pod_log::{LogOrigin, PodFollower, PodLogEnd, PodLogItem, PodLogRange};
 use super::position::LogPosition;
-use super::reader::{LogReader, LogSource, ReadError, ReadRange};
-use super::ring::RingItem;
-use super::shared_stream::{PodLog, SharedStreams, Subscription, common_style};
+use super::reader::LogSource;
+use super::shared_stream::{PodLog, common_style};
 use super::truncated::LogTruncated;
-use crate::cache::{Cache, NodePod, TaskKey};
-use crate::kubernetes::{ApiClient, ObjectRef};
-
-/// The pause before a failed read is retried.
-const PAUSE: Duration = Duration::from_millis(500);
-
-/// How long a follower that reads on its own collects data before it passes it on: it is catching up, so throughput
-/// matters more than latency.
-const GATHER: Duration = Duration::from_millis(1);
-
-/// How long reads may fail before giving up on a log that is complete, or that is not followed.
-const PATIENCE: Duration = Duration::from_secs(15);
+use crate::cache::{NodePod, TaskKey};
 
 /// What all nodes of one follower share.
 #[derive(Clone)]
 pub(super) struct FollowerContext {
-    pub client: ApiClient,
-    pub cache: Arc<Cache>,
-    pub shared_streams: Arc<SharedStreams>,
+    pub origin: LogOrigin,
     pub key: Arc<TaskKey>,
+    /// The task in the archive.
+    pub record: RecordKey,
+    /// The archived logs of the task, once they were needed.
+    pub archived: Arc<OnceCell<Vec<LogKey>>>,
     pub num_nodes: u32,
     pub follow: bool,
     pub tail: Option<u32>,
@@ -62,32 +53,17 @@ pub(super) struct NodeLog {
     /// The uids of the pods whose logs have been read, so that none is read twice. An attempt has several pods if its
     /// task gave way.
     read: HashSet<String>,
-    /// Since when reads have failed.
-    failing_since: Option<Instant>,
+    /// Pods of the attempt that are gone, and whose logs are read next.
+    gone: VecDeque<PodLog>,
     style: LineStyle,
-    position: LogPosition,
-    /// Applies to the first read only, so that later lines are not cut.
-    tail: Option<u32>,
     state: ReadState,
 }
 
 enum ReadState {
     /// Waiting for a pod with a log.
     Waiting,
-    /// About to read what exists, for this follower alone.
-    Reading {
-        pod: PodLog,
-    },
-    Open {
-        pod: PodLog,
-        ended: bool,
-        reader: Box<LogReader>,
-    },
-    /// Following the stream that all followers of the pod share.
-    Following {
-        pod: PodLog,
-        subscription: Subscription,
-    },
+    /// Reading the log of a pod.
+    Pod(PodFollower),
     /// The rest cannot be read.
     Cut(Arc<str>),
     Done,
@@ -104,13 +80,19 @@ impl NodeLog {
             attempt: 0,
             begins: true,
             read: HashSet::new(),
-            failing_since: None,
+            gone: VecDeque::new(),
             style,
-            position: context.since,
-            tail: context.tail,
             state: ReadState::Waiting,
             context,
         }
+    }
+
+    /// The log of a node of a task that is gone.
+    pub(crate) fn of_archive(context: FollowerContext, rank: u32, logs: &[LogKey]) -> Self {
+        let mut log = Self::new(context, rank);
+        let of_node = logs.iter().filter(|log| log.rank == rank);
+        log.gone = of_node.map(|key| log.archived_pod(key)).collect();
+        log
     }
 
     /// Returns the next piece, or `None` at the end. Cancel-safe.
@@ -118,32 +100,10 @@ impl NodeLog {
         loop {
             match &mut self.state {
                 ReadState::Waiting => self.state = self.wait().await,
-                ReadState::Reading { pod } => {
-                    let pod = pod.clone();
-                    // In a box: a silent follower, of which there may be thousands, should not keep the memory of a call
-                    // that is over.
-                    self.state = Box::pin(self.open(pod)).await;
-                }
-                ReadState::Open { reader, .. } => match reader.next(GATHER).await {
-                    Ok(Some(chunk)) => {
-                        self.tail = None;
-                        return Some(Ok(self.piece(&chunk)));
-                    }
-                    Ok(None) => {
-                        if let Some(piece) = self.finish_read() {
-                            return Some(Ok(piece));
-                        }
-                    }
-                    Err(error) => Box::pin(self.handle_read_error(&error)).await,
-                },
-                ReadState::Following { pod, subscription } => match subscription.cursor.next().await {
-                    RingItem::Chunk(chunk) => return Some(Ok(self.piece(&chunk))),
-                    RingItem::Closed => self.state = self.next_pod(),
-                    RingItem::Cut(reason) => self.state = ReadState::Cut(reason),
-                    RingItem::Behind => {
-                        let pod = pod.clone();
-                        self.state = ReadState::Reading { pod };
-                    }
+                ReadState::Pod(follower) => match follower.next(&self.context.origin).await {
+                    (position, PodLogItem::Chunk(chunk)) => return Some(Ok(self.piece(position, &chunk))),
+                    (_, PodLogItem::End(PodLogEnd::Cut(reason))) => self.state = ReadState::Cut(reason),
+                    (_, PodLogItem::End(PodLogEnd::Complete | PodLogEnd::Gone)) => self.state = ReadState::Waiting,
                 },
                 ReadState::Cut(reason) => {
                     let (node, reason) = (self.rank, Arc::clone(reason));
@@ -159,8 +119,12 @@ impl NodeLog {
     async fn wait(&mut self) -> ReadState {
         let mut waited = false;
         loop {
-            let changes = self.context.cache.subscribe(&self.context.key);
-            let Some(snapshot) = self.context.cache.snapshot(&self.context.key) else {
+            if let Some(pod) = self.gone.pop_front() {
+                return self.start(pod, false);
+            }
+            let cache = &self.context.origin.cache;
+            let changes = cache.subscribe(&self.context.key);
+            let Some(snapshot) = cache.snapshot(&self.context.key) else {
                 return ReadState::Done;
             };
             let of_this_node = || snapshot.nodes.iter().filter(|node| node.rank == self.rank);
@@ -168,38 +132,29 @@ impl NodeLog {
                 let other = node.pod.as_ref().is_some_and(|pod| !self.read.contains(&pod.uid));
                 node.attempt > self.attempt || (node.attempt == self.attempt && other)
             };
-            let Some(node) = of_this_node().find(is_new) else {
+            if let Some(node) = of_this_node().find(is_new) {
+                let attempt = node.attempt;
+                if let Some(pod) = node.pod.as_ref().map(|pod| self.pod_log(node, &pod.name, &pod.uid)) {
+                    return self.start(pod, waited && !node.ended);
+                }
+                if node.ended {
+                    if let Err(error) = self.find_archived(attempt).await {
+                        return ReadState::Cut(error.to_string().into());
+                    }
+                    self.attempt = attempt;
+                    continue;
+                }
+                if !self.context.follow {
+                    return ReadState::Done;
+                }
+                waited = true;
+            } else {
                 // Another attempt may follow, or another pod of this attempt.
                 let has_ended = of_this_node().next_back().is_none_or(|node| node.ended);
                 if snapshot.state.is_final() || !self.context.follow || (has_ended && !snapshot.recovers) {
                     return ReadState::Done;
                 }
-                let Some(mut changes) = changes else {
-                    return ReadState::Done;
-                };
-                if changes.changed().await.is_err() {
-                    return ReadState::Done;
-                }
-                continue;
-            };
-            if let Some(pod) = &node.pod {
-                if node.attempt > self.attempt {
-                    self.read.clear();
-                }
-                self.attempt = node.attempt;
-                self.read.insert(pod.uid.clone());
-                self.begins = true;
-                self.style.prefix = common_style(self.rank, self.context.num_nodes, self.attempt).prefix;
-                return self.start(pod, waited && !node.ended);
             }
-            if node.ended {
-                self.attempt = node.attempt;
-                continue;
-            }
-            if !self.context.follow {
-                return ReadState::Done;
-            }
-            waited = true;
             let Some(mut changes) = changes else {
                 return ReadState::Done;
             };
@@ -209,114 +164,85 @@ impl NodeLog {
         }
     }
 
-    /// Finishes the log of one pod, and waits for the next pod.
-    fn next_pod(&mut self) -> ReadState {
-        self.position = self.context.since;
-        self.tail = self.context.tail;
-        ReadState::Waiting
+    /// Finds the archived logs of the pods of an attempt, which are gone.
+    async fn find_archived(&mut self, attempt: u32) -> Result<(), archive::Error> {
+        let Some(archived) = &self.context.origin.archived else {
+            return Ok(());
+        };
+        let list = || archived.of_task(&self.context.record);
+        let logs = self.context.archived.get_or_try_init(list).await?;
+        let of_attempt = logs
+            .iter()
+            .filter(|log| log.rank == self.rank && log.attempt == attempt);
+        self.gone = of_attempt
+            .filter(|log| !self.read.contains(&log.pod))
+            .map(|log| self.archived_pod(log))
+            .collect();
+        Ok(())
     }
 
-    /// Joins the shared stream if this pod has just started. Otherwise reads what exists first.
-    fn start(&self, pod: &ObjectRef, just_started: bool) -> ReadState {
-        let pod = PodLog {
-            key: Arc::clone(&self.context.key),
-            uid: pod.uid.clone(),
+    /// The pod of a node of this task.
+    fn pod_log(&self, node: &NodePod, name: &str, uid: &str) -> PodLog {
+        let archived = LogKey {
+            task: self.context.record.clone(),
+            rank: node.rank,
+            attempt: node.attempt,
+            created_at: node.pod_created_at,
+            pod: uid.to_owned(),
+        };
+        PodLog {
+            is_gone: false,
             source: LogSource {
-                pod: pod.name.clone(),
-                style: common_style(self.rank, self.context.num_nodes, self.attempt),
-                shows_partial_lines: self.context.num_nodes == 1,
+                pod: name.to_owned(),
+                ..self.source(node.attempt)
             },
-        };
-        let can_follow = self.context.follow && self.tail.is_none();
-        if can_follow && (just_started || self.context.shared_streams.covers(&pod.uid, self.position)) {
-            return self.follow(pod);
+            ..self.archived_pod(&archived)
         }
-        ReadState::Reading { pod }
     }
 
-    fn follow(&self, pod: PodLog) -> ReadState {
+    fn archived_pod(&self, log: &LogKey) -> PodLog {
+        PodLog {
+            key: Arc::clone(&self.context.key),
+            uid: log.pod.clone(),
+            source: self.source(log.attempt),
+            archived: Some(log.clone()),
+            is_gone: true,
+        }
+    }
+
+    fn source(&self, attempt: u32) -> LogSource {
+        LogSource {
+            pod: String::new(),
+            style: common_style(self.rank, self.context.num_nodes, attempt),
+            shows_partial_lines: self.context.num_nodes == 1,
+        }
+    }
+
+    fn start(&mut self, pod: PodLog, just_started: bool) -> ReadState {
+        let attempt = pod.archived.as_ref().map_or(self.attempt, |log| log.attempt);
+        if attempt > self.attempt {
+            self.read.clear();
+        }
+        self.attempt = attempt;
+        self.read.insert(pod.uid.clone());
+        self.begins = true;
+        self.style.prefix.clone_from(&pod.source.style.prefix);
         let context = &self.context;
-        match context
-            .shared_streams
-            .join(&context.client, &context.cache, &pod, self.position)
-        {
-            Some(subscription) => ReadState::Following { pod, subscription },
-            None => ReadState::Reading { pod },
-        }
-    }
-
-    async fn open(&mut self, pod: PodLog) -> ReadState {
-        let ended = self.has_ended(&pod);
-        let range = ReadRange {
-            from: self.position,
-            tail: self.tail,
-            follow: false,
+        let range = PodLogRange {
+            follow: context.follow,
+            tail: context.tail,
+            from: context.since,
         };
-        let permit = self.context.shared_streams.acquire_open_permit().await;
-        let opened = LogReader::open(&self.context.client, &pod.source, range).await;
-        drop(permit);
-        match opened {
-            Ok(reader) => ReadState::Open {
-                pod,
-                ended,
-                reader: Box::new(reader),
-            },
-            Err(error) if error.is_gone() => self.next_pod(),
-            Err(error) => self.retry(pod, &error).await,
-        }
+        ReadState::Pod(PodFollower::new(&context.origin, pod, range, just_started))
     }
 
-    /// Handles the end of a read.
-    fn finish_read(&mut self) -> Option<LogPiece> {
-        let ReadState::Open {
-            pod, ended, mut reader, ..
-        } = std::mem::replace(&mut self.state, ReadState::Done)
-        else {
-            return None;
-        };
-        // A response that began before the pod ended may lack the end of the log.
-        if ended || !self.context.follow {
-            let last = reader.finish().ok().flatten().map(|last| self.piece(&last));
-            self.state = self.next_pod();
-            return last;
-        }
-        self.position = self.position.max(reader.position());
-        self.tail = None;
-        self.state = self.follow(pod);
-        None
-    }
-
-    async fn handle_read_error(&mut self, error: &ReadError) {
-        if let ReadState::Open { pod, .. } = std::mem::replace(&mut self.state, ReadState::Done) {
-            self.state = self.retry(pod, error).await;
-        }
-    }
-
-    /// Pauses before the next try. A log that is still being written is retried forever, others until [`PATIENCE`] is
-    /// over.
-    async fn retry(&mut self, pod: PodLog, error: &ReadError) -> ReadState {
-        tracing::debug!(pod = pod.source.pod, %error, "failed to read a log");
-        let since = *self.failing_since.get_or_insert_with(Instant::now);
-        let is_written_to = self.context.follow && !self.has_ended(&pod);
-        if error.is_permanent() || (!is_written_to && since.elapsed() >= PATIENCE) {
-            return ReadState::Cut(error.to_string().into());
-        }
-        sleep(PAUSE).await;
-        ReadState::Reading { pod }
-    }
-
-    fn has_ended(&self, pod: &PodLog) -> bool {
-        self.context.cache.pod_ended(&pod.key, &pod.uid).unwrap_or(true)
-    }
-
-    fn piece(&mut self, chunk: &Chunk) -> LogPiece {
-        self.failing_since = None;
+    /// The part of a chunk after `position`.
+    fn piece(&mut self, position: LogPosition, chunk: &Chunk) -> LogPiece {
         let text = if self.style.timestamps {
-            chunk.write(self.position, &self.style)
+            chunk.write(position, &self.style)
         } else {
-            chunk.common(self.position, &self.style)
+            chunk.common(position, &self.style)
         };
-        self.position = self.position.max(chunk.after());
         LogPiece {
             text,
             is_open: chunk.is_open(),

@@ -16,11 +16,11 @@ const MAX_TIME: usize = 40;
 /// The kubelet wrote an error into the response instead of the log.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the kubelet returned an error instead of the log: {0}")]
-pub(super) struct NotALog(String);
+pub(crate) struct NotALog(String);
 
 /// Parses one response that starts at a whole second, and drops what was passed on before.
 #[derive(Debug)]
-pub(super) struct Parser {
+pub(crate) struct Parser {
     /// The position after everything that was passed on.
     target: LogPosition,
     /// The position after the last line that was begun.
@@ -29,6 +29,9 @@ pub(super) struct Parser {
     inside: Option<u64>,
     /// Bytes that are held back: an incomplete line, including its timestamp unless a part of it was passed on.
     pending: Vec<u8>,
+    /// Whether the line of the position where the response was to begin has not been seen. Without it, lines are missing:
+    /// the kubelet had rotated the log.
+    is_unconnected: bool,
     /// Whether the response may start in the middle of a line that began before the requested time.
     may_start_inside: bool,
 }
@@ -41,6 +44,7 @@ impl Parser {
             line: LogPosition::START,
             inside: None,
             pending: Vec::new(),
+            is_unconnected: target != LogPosition::START,
             may_start_inside: target.resume_time().is_some(),
         }
     }
@@ -99,6 +103,7 @@ impl Parser {
             None => match split_time(bytes) {
                 Some((time, content)) => {
                     self.line = self.line.next_line(time);
+                    self.is_unconnected &= !self.line.is_in_line_of(self.target);
                     (0, content)
                 }
                 None if self.may_start_inside => {
@@ -115,6 +120,9 @@ impl Parser {
         let skipped = self.target.read_of(self.line);
         if skipped < read {
             let new = usize::try_from(skipped.saturating_sub(from)).unwrap_or(0);
+            if std::mem::take(&mut self.is_unconnected) {
+                builder.set_follows_gap();
+            }
             builder.add(self.line, from.max(skipped), &content[new..]);
             self.target = if ends { self.line } else { self.line.within(read) };
         }

@@ -10,7 +10,7 @@ const WHOLE: u64 = u64::MAX;
 
 /// The position after a line, or within it. Later positions compare greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct LogPosition {
+pub(crate) struct LogPosition {
     /// The latest time of all lines so far.
     at: Timestamp,
     /// The number of lines since the first one with that time, which is included.
@@ -73,6 +73,31 @@ impl LogPosition {
             return None;
         }
         Timestamp::from_second(self.at.as_second()).ok()
+    }
+
+    /// The time, lines, and bytes.
+    pub(crate) fn parts(self) -> (Timestamp, u32, u64) {
+        (self.at, self.lines, self.bytes)
+    }
+
+    /// The opposite of [`Self::parts`].
+    pub(crate) fn from_parts(at: Timestamp, lines: u32, bytes: u64) -> Self {
+        Self { at, lines, bytes }
+    }
+
+    /// Whether it lies between two lines.
+    pub(crate) fn is_between_lines(self) -> bool {
+        self.bytes == WHOLE
+    }
+
+    /// The time of a line that is put here by this program: that of the line before, so that no position changes.
+    pub(crate) fn notice_time(self) -> Timestamp {
+        self.at.max(Timestamp::UNIX_EPOCH)
+    }
+
+    /// Whether these are positions in the same line, or just after it.
+    pub(crate) fn is_in_line_of(self, other: Self) -> bool {
+        (self.at, self.lines) == (other.at, other.lines)
     }
 
     /// The latest time so far.

@@ -24,7 +24,7 @@ const MAX_READ: usize = 64 * 1024;
 
 /// Which pod to read, and how to render its log.
 #[derive(Debug, Clone)]
-pub(super) struct LogSource {
+pub(crate) struct LogSource {
     /// The name of the pod.
     pub pod: String,
     /// The common style of the chunks.
@@ -56,12 +56,19 @@ pub(super) enum ReadError {
     Broken(#[source] std::io::Error),
     #[error(transparent)]
     NotALog(#[from] NotALog),
+    #[error("the pod is gone")]
+    Gone,
+    #[error("{0}")]
+    Archive(#[source] archive::Error),
 }
 
 impl ReadError {
     /// Whether the pod, and its log with it, is gone.
     pub(crate) fn is_gone(&self) -> bool {
-        matches!(self, Self::Open(kube::Error::Api(status)) if status.is_not_found())
+        match self {
+            Self::Open(kube::Error::Api(status)) => status.is_not_found(),
+            error => matches!(error, Self::Gone),
+        }
     }
 
     /// Whether a retry would fail as well, e.g., without permission to read logs.
@@ -105,15 +112,23 @@ impl LogReader {
             timeout(OPEN_TIMEOUT, opening).await.map_err(|_| ReadError::Timeout)?
         };
         Ok(Self {
-            stream: Box::pin(stream.map_err(ReadError::Open)?),
+            patience: (!range.follow).then_some(OPEN_TIMEOUT),
+            ..Self::of_stream(Box::pin(stream.map_err(ReadError::Open)?), source, range)
+        })
+    }
+
+    /// Reads a response, or the same text from elsewhere.
+    pub(crate) fn of_stream(stream: Pin<Box<dyn AsyncBufRead + Send>>, source: &LogSource, range: ReadRange) -> Self {
+        Self {
+            stream,
             parser: Parser::resume(range.from),
             style: source.style.clone(),
             shows_partial_lines: source.shows_partial_lines,
             buffer: Vec::new(),
             broken: None,
             held_since: None,
-            patience: (!range.follow).then_some(OPEN_TIMEOUT),
-        })
+            patience: None,
+        }
     }
 
     /// The position after everything that was passed on.

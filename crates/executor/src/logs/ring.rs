@@ -38,27 +38,35 @@ struct RingState {
     size: usize,
     /// The position before the oldest chunk kept.
     start: LogPosition,
-    /// How the log ended; an error if the rest cannot be read.
-    end: Option<Result<(), Arc<str>>>,
+    end: Option<LogEnd>,
     /// The number of the next chunk of each follower.
     cursors: HashMap<u64, u64>,
     next_cursor: u64,
 }
 
 /// A follower's place in a ring.
-pub(super) struct RingCursor {
+pub(crate) struct RingCursor {
     ring: Arc<Ring>,
     id: u64,
 }
 
 /// What a follower gets next.
-pub(super) enum RingItem {
+pub(crate) enum RingItem {
     Chunk(Arc<Chunk>),
     /// The ring has dropped a chunk that the follower needs.
     Behind,
-    /// The log has ended, and the follower has read all of it.
-    Closed,
-    /// The rest of the log cannot be read.
+    /// The follower has read everything.
+    Ended(LogEnd),
+}
+
+/// How the log of a pod ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LogEnd {
+    /// Everything was read.
+    Complete,
+    /// The pod is gone, and perhaps a part of its log with it.
+    Gone,
+    /// The rest cannot be read.
     Cut(Arc<str>),
 }
 
@@ -127,8 +135,8 @@ impl Ring {
             .min(MAX_PACE)
     }
 
-    /// Ends the log, with an error if the rest cannot be read.
-    pub(crate) fn close(&self, end: Result<(), Arc<str>>) {
+    /// Ends the log.
+    pub(crate) fn close(&self, end: LogEnd) {
         self.lock().end = Some(end);
         self.pushed.notify_waiters();
     }
@@ -182,10 +190,7 @@ impl RingCursor {
         };
         let index = usize::try_from(next - state.first).unwrap_or(usize::MAX);
         let Some(chunk) = state.chunks.get(index).map(Arc::clone) else {
-            return state.end.clone().map(|end| match end {
-                Ok(()) => RingItem::Closed,
-                Err(reason) => RingItem::Cut(reason),
-            });
+            return state.end.clone().map(RingItem::Ended);
         };
         state.cursors.insert(self.id, next + 1);
         drop(state);

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use archive::LogKey;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -14,7 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::chunk::LineStyle;
 use super::position::LogPosition;
 use super::reader::{LogReader, LogSource, ReadError, ReadRange};
-use super::ring::{Ring, RingCursor};
+use super::ring::{LogEnd, Ring, RingCursor};
 use crate::backoff::Backoff;
 use crate::cache::{Cache, TaskKey};
 use crate::kubernetes::ApiClient;
@@ -31,18 +32,22 @@ const TRIES_AFTER_END: u32 = 4;
 
 /// A pod whose log is read.
 #[derive(Debug, Clone)]
-pub(super) struct PodLog {
+pub(crate) struct PodLog {
     pub key: Arc<TaskKey>,
     pub uid: String,
     /// What to read, and in which style.
     pub source: LogSource,
+    /// Where it is in the archive.
+    pub archived: Option<LogKey>,
+    /// Whether the pod is known to be gone.
+    pub is_gone: bool,
 }
 
 /// How many followers may open a log concurrently. Hundreds may arrive at once, and must not starve other requests.
 const MAX_OPENING: usize = 4;
 
 /// The open streams.
-pub(super) struct SharedStreams {
+pub(crate) struct SharedStreams {
     open: Mutex<HashMap<String, Weak<SharedStream>>>,
     opening: Semaphore,
 }
@@ -63,7 +68,7 @@ struct SharedStream {
 }
 
 /// A follower's share of a stream.
-pub(super) struct Subscription {
+pub(crate) struct Subscription {
     /// The follower's place in the ring.
     pub cursor: RingCursor,
     _stream: Arc<SharedStream>,
@@ -142,21 +147,28 @@ impl StreamTask {
         self.ring.close(end);
     }
 
-    async fn read_to_end(&self, mut position: LogPosition) -> Result<(), Arc<str>> {
+    async fn read_to_end(&self, mut position: LogPosition) -> LogEnd {
         let mut pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         let mut tries = 0;
+        // Whether the last response ended as the log of a container that has ended does.
+        let mut is_clean = false;
         loop {
             let ended = self.has_ended();
             let before = position;
             match self.read(&mut position, ended).await {
-                Ok(()) if ended => return Ok(()),
-                Ok(()) => self.wait_for_end().await,
-                Err(error) if error.is_gone() => return Ok(()),
+                Ok(()) if ended => return LogEnd::Complete,
+                Ok(()) => {
+                    is_clean = true;
+                    self.wait_for_end().await;
+                }
+                Err(error) if error.is_gone() && is_clean => return LogEnd::Complete,
+                Err(error) if error.is_gone() => return LogEnd::Gone,
                 Err(error) => {
+                    is_clean = false;
                     tracing::debug!(pod = self.pod.source.pod, %error, "a log stream was interrupted");
                     tries += u32::from(ended);
                     if tries == TRIES_AFTER_END || error.is_permanent() {
-                        return Err(error.to_string().into());
+                        return LogEnd::Cut(error.to_string().into());
                     }
                     sleep(pauses.next()).await;
                 }
@@ -203,7 +215,7 @@ impl StreamTask {
 }
 
 /// The style that most followers use, so that chunks can be rendered once for all of them.
-pub(super) fn common_style(rank: u32, num_nodes: u32, attempt: u32) -> LineStyle {
+pub(crate) fn common_style(rank: u32, num_nodes: u32, attempt: u32) -> LineStyle {
     let prefix = match (num_nodes > 1, attempt > 1) {
         (false, false) => String::new(),
         (true, false) => format!("node-{rank} | "),

@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 
+use archive::{Archive, RecordKey};
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, stream};
 use jiff::Timestamp;
 
+use super::archived::ArchivedLogs;
 use super::merge::MergedLog;
-use super::node_log::{FollowerContext, NodeLog};
+use super::node_log::{FollowerContext, LogPiece, NodeLog};
+use super::pod_log::LogOrigin;
 use super::position::LogPosition;
-use super::shared_stream::SharedStreams;
 use super::truncated::LogTruncated;
-use crate::cache::{Cache, TaskSnapshot};
+use crate::cache::{Cache, TaskKey, TaskSnapshot};
 use crate::kubernetes::ApiClient;
+use crate::record_key::record_key;
 
 /// Which part of a task's log to stream, and how.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,17 +35,26 @@ pub struct LogOptions {
 
 /// The log streams of this process.
 pub(crate) struct LogStreams {
-    client: ApiClient,
-    cache: Arc<Cache>,
-    shared_streams: Arc<SharedStreams>,
+    origin: LogOrigin,
 }
 
 impl LogStreams {
-    pub(crate) fn new(client: ApiClient, cache: Arc<Cache>) -> Self {
+    pub(crate) fn new(client: ApiClient, cache: Arc<Cache>, archive: Option<Archive>) -> Self {
         Self {
-            client,
-            cache,
-            shared_streams: Arc::default(),
+            origin: LogOrigin {
+                client,
+                cache,
+                shared_streams: Arc::default(),
+                archived: archive.map(ArchivedLogs),
+            },
+        }
+    }
+
+    /// Where the logs of pods come from, for the archive: not from the archive.
+    pub(crate) fn pod_origin(&self) -> LogOrigin {
+        LogOrigin {
+            archived: None,
+            ..self.origin.clone()
         }
     }
 
@@ -52,23 +65,57 @@ impl LogStreams {
         snapshot: &TaskSnapshot,
         options: &LogOptions,
     ) -> impl Stream<Item = Result<Bytes, LogTruncated>> + Send + use<> {
-        let context = FollowerContext {
-            client: self.client.clone(),
-            cache: Arc::clone(&self.cache),
-            shared_streams: Arc::clone(&self.shared_streams),
-            key: Arc::clone(&snapshot.key),
-            num_nodes: snapshot.num_nodes,
+        let context = self.context(&snapshot.key, record_key(snapshot), snapshot.num_nodes, options);
+        let ranks = ranks(snapshot.num_nodes, options);
+        MergedLog::new(
+            ranks
+                .into_iter()
+                .map(|rank| pieces(NodeLog::new(context.clone(), rank))),
+        )
+    }
+
+    /// Streams the log of a task that is gone.
+    ///
+    /// # Errors
+    /// The archive fails.
+    pub(crate) async fn archived(
+        &self,
+        archive: &Archive,
+        (key, record): (Arc<TaskKey>, RecordKey),
+        num_nodes: u32,
+        options: &LogOptions,
+    ) -> Result<impl Stream<Item = Result<Bytes, LogTruncated>> + Send + use<>, archive::Error> {
+        let logs = archive.logs_of(&record).await?;
+        let context = self.context(&key, record, num_nodes, options);
+        let ranks = ranks(num_nodes, options);
+        let nodes = ranks
+            .into_iter()
+            .map(|rank| pieces(NodeLog::of_archive(context.clone(), rank, &logs)))
+            .collect::<Vec<_>>();
+        Ok(MergedLog::new(nodes))
+    }
+
+    fn context(&self, key: &Arc<TaskKey>, record: RecordKey, num_nodes: u32, options: &LogOptions) -> FollowerContext {
+        FollowerContext {
+            origin: self.origin.clone(),
+            key: Arc::clone(key),
+            record,
+            archived: Arc::default(),
+            num_nodes,
             follow: options.follow,
             tail: options.tail,
             since: options.since.map_or(LogPosition::START, LogPosition::since),
             timestamps: options.timestamps,
-        };
-        let wanted = |rank: &u32| options.node.is_none_or(|node| node == *rank);
-        let ranks: Vec<u32> = (0..snapshot.num_nodes).filter(wanted).collect();
-        let nodes = ranks.into_iter().map(move |rank| {
-            let log = NodeLog::new(context.clone(), rank);
-            stream::unfold(log, |mut log| async move { log.next().await.map(|piece| (piece, log)) }).boxed()
-        });
-        MergedLog::new(nodes)
+        }
     }
+}
+
+/// The nodes whose logs are asked for.
+fn ranks(num_nodes: u32, options: &LogOptions) -> Vec<u32> {
+    let wanted = |rank: &u32| options.node.is_none_or(|node| node == *rank);
+    (0..num_nodes).filter(wanted).collect()
+}
+
+fn pieces(log: NodeLog) -> BoxStream<'static, Result<LogPiece, LogTruncated>> {
+    stream::unfold(log, |mut log| async move { log.next().await.map(|piece| (piece, log)) }).boxed()
 }

@@ -9,7 +9,7 @@ use super::escape::escape;
 use super::init_script::init_script;
 use super::script::{SCRIPT_DIR, SCRIPT_KEY, Script, script};
 use super::submission::Submission;
-use super::{environment, gang, hooks, node_selection, port_service, queue, secrets, security};
+use super::{definition, environment, gang, hooks, node_selection, port_service, queue, secrets, security};
 use crate::kubernetes::{
     ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EphemeralVolumeSource, Job, JobSpec, ObjectMeta,
     OwnerReference, PersistentVolumeClaimSpec, PersistentVolumeClaimTemplate, PersistentVolumeClaimVolumeSource,
@@ -41,6 +41,9 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
     let annotations = metadata.annotations.get_or_insert_default();
     annotations.extend(policy_annotations(submission).map(|(name, value)| (name.to_owned(), value)));
     annotations.extend(port_service::annotations(submission));
+    if owner.is_none() {
+        annotations.extend(definition::annotation(submission));
+    }
     let held = queue::held_job(submission);
     annotations.extend(
         held.as_ref()
@@ -60,7 +63,9 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
         pod_config::apply(&mut template, config);
     }
     metadata.owner_references = owner.map(|owner| vec![owner.clone()]);
-    let ttl = submission.ttl_after_finished().filter(|_| !submission.needs_owner());
+    // Kubernetes would delete the Job before its log is archived, or only one Job of several.
+    let is_kubernetes = !submission.needs_owner() && !submission.is_archived;
+    let ttl = submission.ttl_after_finished().filter(|_| is_kubernetes);
     let ttl = ttl.and_then(|seconds| i32::try_from(seconds).ok());
     Job {
         metadata,

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::hooks;
 use super::script::{SCRIPT_KEY, Script, script};
 use super::submission::Submission;
+use super::{definition, hooks};
 use crate::cache::{Stage, Turn};
 use crate::kubernetes::ConfigMap;
 use crate::labels;
@@ -29,6 +29,7 @@ pub fn owner(submission: &Submission, deadline: Timestamp) -> ConfigMap {
         None => Turn::FIRST,
     };
     annotations.insert(labels::TURN.to_owned(), turn.to_string());
+    annotations.extend(definition::annotation(submission));
     let mut data: BTreeMap<String, String> = hooks::files(&submission.definition);
     if let Script::File(text) = script(&submission.definition) {
         data.insert(SCRIPT_KEY.to_owned(), text);

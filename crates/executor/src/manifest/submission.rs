@@ -49,6 +49,8 @@ pub struct Submission {
     pub pods: PodSettings,
     /// The group that it belongs to.
     pub group: Option<SubmissionGroup>,
+    /// Whether its record and logs are kept when it is deleted.
+    pub is_archived: bool,
 }
 
 /// What a task knows of its group.

@@ -44,6 +44,7 @@ fn submission(body: &Value) -> Submission {
         defaults: Defaults::default(),
         pods: PodSettings::default(),
         group: None,
+        is_archived: false,
     }
 }
 

@@ -8,4 +8,6 @@ mod requests;
 
 pub(crate) use headers::{IDEMPOTENCY_KEY_PATTERN, MAX_IDEMPOTENCY_KEY};
 pub(crate) use path::ResourceId;
-pub(crate) use requests::{Anonymous, AuthUser, CreateVolume, ListScope, LogRequest, SubmitGroup, SubmitTask};
+pub(crate) use requests::{
+    Anonymous, AuthUser, CreateVolume, HistoryRequest, ListScope, LogRequest, SubmitGroup, SubmitTask,
+};

@@ -2,10 +2,15 @@
 
 use std::collections::HashMap;
 
+use archive::HistoryCursor;
 use jiff::{Span, SpanRelativeTo, Timestamp};
 use serde_json::{Value, json};
-use task::ErrorDetail;
 use task::validation::{Validator, coerce};
+use task::{ErrorDetail, TaskState};
+
+/// How many tasks a page has, and at most.
+pub(crate) const DEFAULT_LIMIT: u32 = 100;
+pub(crate) const MAX_LIMIT: u32 = 1000;
 
 /// The query parameters of a request.
 pub(crate) struct QueryParams(HashMap<String, String>);
@@ -44,6 +49,43 @@ impl QueryParams {
             }
             // Saturate: no log has more lines, and no task more nodes.
             Some(u32::try_from(number).unwrap_or(u32::MAX))
+        })
+    }
+
+    /// Reads a text.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// Reads states, separated by commas.
+    pub(crate) fn states(&self, name: &'static str, errors: &mut Vec<ErrorDetail>) -> Vec<TaskState> {
+        let states = self.parse_param(name, errors, |text, validator| {
+            let parse = |state: &str| serde_json::from_value(Value::from(state)).ok();
+            let states: Option<Vec<TaskState>> = text.split(',').map(parse).collect();
+            states.or_else(|| {
+                validator.value_error(
+                    "invalid status; expected pending, running, completed, or failed, or several separated by commas",
+                    &Value::from(text),
+                )
+            })
+        });
+        states.unwrap_or_default()
+    }
+
+    /// Reads the size of a page.
+    pub(crate) fn limit(&self, name: &'static str, errors: &mut Vec<ErrorDetail>) -> usize {
+        let limit = self.count(name, errors).unwrap_or(DEFAULT_LIMIT);
+        limit.clamp(1, MAX_LIMIT) as usize
+    }
+
+    /// Reads the cursor of a page.
+    pub(crate) fn cursor(&self, name: &'static str, errors: &mut Vec<ErrorDetail>) -> Option<HistoryCursor> {
+        self.parse_param(name, errors, |text, validator| match HistoryCursor::parse(text) {
+            Some(cursor) => Some(cursor),
+            None => validator.value_error(
+                "invalid cursor; expected the `next_cursor` of a page",
+                &Value::from(text),
+            ),
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 
+use archive::HistoryFilter;
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use executor::LogOptions;
@@ -34,6 +35,12 @@ pub(crate) struct ListScope {
 pub(crate) struct LogRequest {
     pub user: UserName,
     pub options: LogOptions,
+}
+
+/// A request for past and present tasks.
+pub(crate) struct HistoryRequest {
+    pub user: UserName,
+    pub filter: HistoryFilter,
 }
 
 /// A request to submit a task or a group of tasks.
@@ -110,6 +117,38 @@ impl<S: Sync> FromRequestParts<S> for LogRequest {
         };
         let user = headers::user(&parts.headers, &mut errors);
         finish(user.map(|user| Self { user, options }), errors)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for HistoryRequest {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let mut errors = Vec::new();
+        let query = QueryParams::from_uri(&parts.uri);
+        let all_users = query.flag("all_users", false, &mut errors);
+        let text = |name: &str| query.text(name).filter(|text| !text.is_empty()).map(str::to_owned);
+        let filter = HistoryFilter {
+            user: text("user"),
+            states: query.states("status", &mut errors),
+            name: text("name"),
+            since: query.since("since", &mut errors),
+            until: query.since("until", &mut errors),
+            text: text("q"),
+            cursor: query.cursor("cursor", &mut errors),
+            limit: query.limit("limit", &mut errors),
+        };
+        let user = headers::user(&parts.headers, &mut errors);
+        let request = user.map(|user| {
+            let own = (!all_users).then(|| user.to_string());
+            let user_filter = filter.user.clone().or(own);
+            let filter = HistoryFilter {
+                user: user_filter,
+                ..filter
+            };
+            Self { user, filter }
+        });
+        finish(request, errors)
     }
 }
 

@@ -8,9 +8,10 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
-use executor::LogTruncated;
+use executor::{LogOptions, LogTruncated};
 use futures::{Stream, StreamExt};
 use http::{HeaderValue, header};
+use task::UserName;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::tasks::not_found;
@@ -47,16 +48,32 @@ pub(crate) async fn stream_task_logs(
     let task = app.executor.task(&user, &id);
     let view = task.map_err(|source| ApiError::executor("stream task logs", &user, source))?;
     let view = view.ok_or_else(|| not_found(&id))?;
-    if let Some(node) = options.node.filter(|node| *node >= view.num_nodes) {
-        let nodes = view.num_nodes;
-        return Err(ApiError::NotFound(format!(
-            "Task {id} has no node {node}; it has {nodes} node(s), numbered from 0"
-        )));
-    }
+    check_node(&id, view.num_nodes, &options)?;
     let permit = app.limits.acquire_log_stream(&user)?;
     let stream = app.executor.logs(&user, &id, &options);
     let stream = stream.map_err(|source| ApiError::executor("stream task logs", &user, source))?;
     let stream = stream.ok_or_else(|| not_found(&id))?;
+    Ok(log_response(&app, &user, id, permit, stream))
+}
+
+/// Checks that the task has the node whose log is requested.
+pub(super) fn check_node(id: &str, nodes: u32, options: &LogOptions) -> ApiResult<()> {
+    match options.node.filter(|node| *node >= nodes) {
+        None => Ok(()),
+        Some(node) => Err(ApiError::NotFound(format!(
+            "Task {id} has no node {node}; it has {nodes} node(s), numbered from 0"
+        ))),
+    }
+}
+
+/// A response that streams a log.
+pub(super) fn log_response(
+    app: &AppState,
+    user: &UserName,
+    id: String,
+    permit: LogStreamPermit,
+    stream: impl Stream<Item = Result<Bytes, LogTruncated>> + Send + 'static,
+) -> Response {
     let stream = InstrumentedStream {
         stream: stream.boxed(),
         stopping: Box::pin(app.stopping.clone().cancelled_owned()),
@@ -76,7 +93,7 @@ pub(crate) async fn stream_task_logs(
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    Ok(response)
+    response
 }
 
 /// A log stream that counts its bytes, ends when the server stops, and writes a log line when it is dropped.

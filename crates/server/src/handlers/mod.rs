@@ -5,6 +5,7 @@ pub(crate) mod cancel;
 pub(crate) mod docs;
 pub(crate) mod groups;
 pub(crate) mod health;
+pub(crate) mod history;
 mod json;
 mod list;
 pub(crate) mod logs;

@@ -223,7 +223,7 @@ pub(crate) async fn stop_all_tasks(
     scope: ListScope,
 ) -> ApiResult<Json<TaskStopAllResponse>> {
     let _permit = app.limits.acquire_kubernetes_call()?;
-    let stopped = app.executor.stop_all(scope.owner()).await;
+    let stopped = app.executor.stop_all(scope.owner(), &scope.user).await;
     let count = stopped.map_err(|source| ApiError::executor("stop all tasks", &scope.user, source))?;
     let all_users = scope.all_users;
     tracing::info!(event = "all_tasks_stopped", user = %scope.user, all_users, count, "all tasks stopped");
@@ -237,7 +237,7 @@ pub(crate) async fn stop_all_tasks(
 
 /// Stop a task.
 ///
-/// Deletes the task with its status and log. Its processes receive SIGTERM, then SIGKILL after the grace period of 30
+/// Deletes the task; its record and log stay in the archive, if there is one. Its processes receive SIGTERM, then SIGKILL after the grace period of 30
 /// seconds, or longer if the task has hooks.
 #[utoipa::path(
     post, path = "/tasks/{task_id}/stop", operation_id = "stop_task", tag = "tasks",

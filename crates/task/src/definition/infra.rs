@@ -71,5 +71,5 @@ fn split_infra(infra: &str) -> (&str, Option<&str>) {
 fn is_kubernetes(cloud: &str) -> bool {
     ["k8s", "kubernetes", "*"]
         .iter()
-        .any(|known| cloud.trim().eq_ignore_ascii_case(known))
+        .any(|known| cloud.trim_matches(' ').eq_ignore_ascii_case(known))
 }

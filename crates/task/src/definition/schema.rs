@@ -308,7 +308,7 @@ fn resources_schema() -> Value {
             "infra": {
                 "type": "string",
                 "description": "Where to run. There is one Kubernetes cluster, so only its names are accepted.",
-                "pattern": "^([kK]8[sS]|[kK][uU][bB][eE][rR][nN][eE][tT][eE][sS]|\\*)(/.*)?$",
+                "pattern": "^ *([kK]8[sS]|[kK][uU][bB][eE][rR][nN][eE][tT][eE][sS]|\\*) *(/[\\s\\S]*)?$",
                 "examples": ["k8s", "kubernetes", "k8s/my-context", "*"],
             },
             "job_recovery": any_value(

@@ -6,6 +6,7 @@ use serde_json::Value;
 use task::TaskState;
 use task::wire::TaskStatus;
 
+use super::history::print_history;
 use crate::args::{Format, ListArgs, SortKey, StatusFilter};
 use crate::client::Outage;
 use crate::context::Context;
@@ -16,6 +17,9 @@ use crate::output::{
 use crate::resources::{list, print_list};
 
 pub(crate) async fn run(context: &Context, args: ListArgs) -> Result<()> {
+    if args.includes_past() {
+        return print_history(context, &args).await;
+    }
     if args.watch {
         return watch(context, &args).await;
     }
@@ -52,7 +56,7 @@ async fn fetch_tasks(context: &Context, args: &ListArgs) -> Result<Vec<WithRaw<T
     Ok(tasks)
 }
 
-fn to_state(filter: StatusFilter) -> TaskState {
+pub(super) fn to_state(filter: StatusFilter) -> TaskState {
     match filter {
         StatusFilter::Pending => TaskState::Pending,
         StatusFilter::Running => TaskState::Running,

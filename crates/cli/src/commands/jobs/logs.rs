@@ -4,17 +4,17 @@ use jiff::{Span, SpanRelativeTo, Timestamp};
 use task::wire::TaskStatus;
 
 use super::group::{follow_group, print_group};
-use super::outcome::{ExitCodePolicy, follow_to_end};
+use super::outcome::{ExitCodePolicy, follow_to_end, report_end};
 use crate::args::LogsArgs;
 use crate::context::Context;
 use crate::error::Result;
-use crate::logs::{LogOptions, print_log};
-use crate::resources::{Ambiguity, Target, find_last, find_target};
+use crate::logs::{LogEnd, LogOptions, print_log};
+use crate::resources::{ReadTarget, Target, find_last, find_read_target};
 
 pub(crate) async fn run(context: &Context, args: LogsArgs) -> Result<()> {
     let target = match &args.task {
-        Some(reference) => find_target(&context.client, reference, Ambiguity::TakesNewest).await?,
-        None => Target::Task(Box::new(find_last::<TaskStatus>(&context.client).await?)),
+        Some(reference) => find_read_target(&context.client, reference).await?,
+        None => ReadTarget::Present(Target::Task(Box::new(find_last::<TaskStatus>(&context.client).await?))),
     };
     let options = LogOptions {
         tail: args.tail,
@@ -22,11 +22,24 @@ pub(crate) async fn run(context: &Context, args: LogsArgs) -> Result<()> {
         timestamps: args.timestamps,
         node: args.node,
         prefix: None,
+        is_past: matches!(target, ReadTarget::Past(_)),
     };
     let policy = if args.exit_code {
         ExitCodePolicy::TaskCode
     } else {
         ExitCodePolicy::IgnoreOutcome
+    };
+    let target = match target {
+        ReadTarget::Present(target) => target,
+        ReadTarget::Past(record) => {
+            let task = record.item.task;
+            print_log(&context.client, &task, &options, context.terminal).await?;
+            if args.no_follow {
+                return Ok(());
+            }
+            let id = task.task_id.clone();
+            return report_end(&LogEnd::Finished(Box::new(task)), &id, args.node, policy);
+        }
     };
     match target {
         Target::Task(task) if args.no_follow => {

@@ -3,6 +3,7 @@
 mod cancel;
 mod end_each;
 mod group;
+mod history;
 mod list;
 mod logs;
 mod outcome;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::super::chunk::LineStyle;
 use super::super::parse::Parser;
 use super::super::position::LogPosition;
-use super::{CAPACITY, Ring, RingCursor, RingItem};
+use super::{CAPACITY, LogEnd, Ring, RingCursor, RingItem};
 
 /// Writes `count` lines of `size` bytes into the ring.
 async fn write(ring: &Ring, parser: &mut Parser, count: usize, size: usize) {
@@ -19,7 +19,7 @@ async fn write(ring: &Ring, parser: &mut Parser, count: usize, size: usize) {
 async fn text(cursor: &RingCursor) -> Option<Bytes> {
     match cursor.next().await {
         RingItem::Chunk(chunk) => Some(chunk.common(LogPosition::START, &LineStyle::default())),
-        RingItem::Behind | RingItem::Closed | RingItem::Cut(_) => None,
+        RingItem::Behind | RingItem::Ended(_) => None,
     }
 }
 
@@ -28,12 +28,12 @@ async fn every_follower_gets_every_chunk_and_the_end() {
     let ring = Ring::new(LogPosition::START);
     let cursors: Vec<RingCursor> = (0..3).filter_map(|_| ring.follow(LogPosition::START)).collect();
     write(&ring, &mut Parser::resume(LogPosition::START), 4, 10).await;
-    ring.close(Ok(()));
+    ring.close(LogEnd::Complete);
     for cursor in &cursors {
         for _ in 0..4 {
             assert_eq!(text(cursor).await.unwrap().len(), 11);
         }
-        assert!(matches!(cursor.next().await, RingItem::Closed));
+        assert!(matches!(cursor.next().await, RingItem::Ended(LogEnd::Complete)));
     }
 }
 

@@ -1,0 +1,202 @@
+//! The archive: records and logs in the object store, and the index of the records.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
+use jiff::Timestamp;
+use object_store::PutPayload;
+use object_store::path::Path;
+use task::record::TaskRecord;
+
+use crate::error::Error;
+use crate::index::{HistoryFilter, Index};
+use crate::key::{LOGS, LogKey, RECORDS, RecordKey};
+use crate::location::Location;
+use crate::log_reader::{self, ReadFrom};
+use crate::log_writer::LogState;
+use crate::retention::{self, Content};
+use crate::space::Limits;
+use crate::store::Store;
+
+/// How many records are read concurrently for the index, and how many are added in one transaction.
+const CONCURRENT_READS: usize = 64;
+const BATCH: usize = 512;
+
+/// Records and logs of tasks. A clone is the same archive.
+#[derive(Debug, Clone)]
+pub struct Archive {
+    store: Store,
+    index: Index,
+    is_indexed: Arc<AtomicBool>,
+}
+
+impl Archive {
+    /// Opens the archive. `index` is a directory for the index, which may be deleted while no server runs; without one, it is
+    /// built again at each start. Call [`Self::rebuild_index`] next.
+    ///
+    /// # Errors
+    /// The location cannot be used, or the index cannot be created.
+    pub fn open(location: &Location, index: Option<PathBuf>, limits: Limits) -> Result<Self, Error> {
+        Ok(Self {
+            store: Store::open(location, limits)?,
+            index: Index::open(index)?,
+            is_indexed: Arc::default(),
+        })
+    }
+
+    /// Makes the index agree with the store: adds records that other servers have written, and removes those that are
+    /// gone. Returns how many there are.
+    pub async fn rebuild_index(&self) -> Result<usize, Error> {
+        let objects = self.store.list(&Path::from(RECORDS)).await?;
+        let stored: Vec<RecordKey> = objects
+            .iter()
+            .filter_map(|object| RecordKey::from_record_path(&object.location))
+            .collect();
+        let indexed: HashSet<String> = self.index.keys().await?.into_iter().collect();
+        let names: HashSet<&str> = stored.iter().map(RecordKey::as_str).collect();
+        let gone: Vec<String> = indexed
+            .iter()
+            .filter(|key| !names.contains(key.as_str()))
+            .cloned()
+            .collect();
+        self.index.remove(gone).await?;
+        let count = stored.len();
+        let is_missing = |key: &RecordKey| !indexed.contains(key.as_str());
+        let missing: Vec<RecordKey> = stored.into_iter().filter(is_missing).collect();
+        let reads = stream::iter(missing).map(|key| self.clone().read_keyed(key));
+        let mut batches = reads.buffer_unordered(CONCURRENT_READS).chunks(BATCH);
+        while let Some(batch) = batches.next().await {
+            let mut records = Vec::with_capacity(batch.len());
+            for (key, record) in batch {
+                match record {
+                    Ok(record) => records.extend(record.map(|record| (key, record))),
+                    // One record that cannot be read must not hide the others.
+                    Err(error) => tracing::warn!(%error, "a record is left out of the index"),
+                }
+            }
+            self.index.insert(records).await?;
+        }
+        self.is_indexed.store(true, Ordering::Release);
+        Ok(count)
+    }
+
+    async fn read_keyed(self, key: RecordKey) -> (RecordKey, Result<Option<TaskRecord>, Error>) {
+        let record = self.record(&key).await;
+        (key, record)
+    }
+
+    /// Deletes records and logs beyond the limits, except those of live tasks, and returns the number of tasks whose logs
+    /// were deleted.
+    pub async fn prune(&self, now: Timestamp, is_live: impl Fn(&RecordKey) -> bool) -> Result<usize, Error> {
+        let mut content = Content::default();
+        self.store
+            .visit(&Path::from(LOGS), |object| {
+                if let Some(key) = RecordKey::from_log_path(&object.location) {
+                    *content.logs.entry(key).or_default() += object.size;
+                }
+            })
+            .await?;
+        self.store
+            .visit(&Path::from(RECORDS), |object| {
+                content.records.extend(RecordKey::from_record_path(&object.location));
+            })
+            .await?;
+        let space = &self.store.space;
+        space.set(content.logs.values().sum());
+        let deletions = retention::decide(&content, space.limits, !space.has_room(), now, is_live);
+        for key in &deletions.logs {
+            self.store.delete_all(&key.logs()).await?;
+        }
+        let records = deletions.records.iter().map(RecordKey::record).collect();
+        self.store.delete(&Path::from(RECORDS), records).await?;
+        let keys = deletions.records.iter().map(|key| key.as_str().to_owned()).collect();
+        self.index.remove(keys).await?;
+        space.set(deletions.bytes_left);
+        Ok(deletions.logs.len())
+    }
+
+    /// Whether logs can be written.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.store.space.has_room()
+    }
+
+    /// Whether the index has been compared with the store since the start. Before that, records may be missing in it.
+    #[must_use]
+    pub fn is_indexed(&self) -> bool {
+        self.is_indexed.load(Ordering::Acquire)
+    }
+
+    /// Writes a record, unless another server has written one; that one then counts.
+    pub async fn put_record(&self, key: &RecordKey, record: &TaskRecord) -> Result<(), Error> {
+        let content = serde_json::to_vec(record)?;
+        let is_stored = self.store.put_new(&key.record(), PutPayload::from(content)).await?;
+        let record = if is_stored {
+            Some(record.clone())
+        } else {
+            self.record(key).await?
+        };
+        let records = record.map(|record| (key.clone(), record)).into_iter().collect();
+        self.index.insert(records).await
+    }
+
+    /// Whether there is a record, also one that the index does not have yet.
+    pub async fn has_record(&self, key: &RecordKey) -> Result<bool, Error> {
+        Ok(self.index.contains(key).await? || self.store.get(&key.record()).await?.is_some())
+    }
+
+    /// Reads a record.
+    pub async fn record(&self, key: &RecordKey) -> Result<Option<TaskRecord>, Error> {
+        let path = key.record();
+        let Some(content) = self.store.get(&path).await? else {
+            return Ok(None);
+        };
+        let record = serde_json::from_slice(&content).map_err(|error| Error::Invalid {
+            path: path.to_string(),
+            reason: error.to_string(),
+        })?;
+        Ok(Some(record))
+    }
+
+    /// The key of this user's newest record of a task with this ID.
+    pub async fn find_record(&self, user: &str, id: &str) -> Result<Option<RecordKey>, Error> {
+        self.index.find(user, id).await
+    }
+
+    /// The newest records that match: their keys, and their entries as JSON.
+    pub async fn records(&self, filter: HistoryFilter) -> Result<Vec<(String, String)>, Error> {
+        self.index.page(filter).await
+    }
+
+    /// What the archive has of a log, for writing the rest.
+    pub async fn log(&self, key: LogKey) -> Result<LogState, Error> {
+        LogState::read(&self.store, key).await
+    }
+
+    /// The logs of a task that are in the archive, in the order of nodes, attempts, and pods.
+    pub async fn logs_of(&self, task: &RecordKey) -> Result<Vec<LogKey>, Error> {
+        let objects = self.store.list(&task.logs()).await?;
+        let keys = objects
+            .iter()
+            .filter_map(|object| LogKey::from_path(task, &object.location));
+        let mut keys: Vec<LogKey> = keys.map(|(key, _)| key).collect();
+        keys.dedup();
+        Ok(keys)
+    }
+
+    /// Reads a part of a log. The text begins with a whole line; each line has its time, as the Kubernetes API writes it.
+    pub async fn read_log(
+        &self,
+        key: LogKey,
+        from: ReadFrom,
+    ) -> Result<impl Stream<Item = Result<Bytes, Error>> + Send + use<>, Error> {
+        log_reader::read(&self.store, key, from).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,322 @@
+use futures::TryStreamExt;
+use jiff::Timestamp;
+use task::TaskState;
+use task::record::{EndKind, RECORD_VERSION, TaskEnd, Usage};
+use task::wire::{TaskMetadata, TaskStatus};
+
+use super::{Archive, HistoryFilter, Limits, Location, LogKey, ReadFrom, RecordKey, TaskRecord};
+use crate::frame::Frame;
+use crate::index::HistoryCursor;
+use crate::log_writer::Put;
+use crate::position::Position;
+
+fn time(second: i64) -> Timestamp {
+    Timestamp::from_second(1_795_000_000 + second).unwrap()
+}
+
+fn record(second: i64, user: &str, name: &str, status: TaskState) -> (RecordKey, TaskRecord) {
+    let id = format!("{second:08}");
+    let task = TaskStatus {
+        task_id: id.clone(),
+        name: name.to_owned(),
+        status,
+        reason: None,
+        message: Some("Out of Memory".to_owned()).filter(|_| status == TaskState::Failed),
+        created_at: task::time::format(time(second)),
+        updated_at: task::time::format(time(second)),
+        username: user.to_owned(),
+        metadata: TaskMetadata {
+            job_name: name.to_owned(),
+            namespace: "default".to_owned(),
+            num_nodes: 1,
+            node_jobs: Vec::new(),
+            succeeded_nodes: 0,
+            failed_nodes: 0,
+            running_nodes: 0,
+            pending_nodes: 0,
+            attempts: Vec::new(),
+            nodes: Vec::new(),
+            endpoints: Vec::new(),
+            group: None,
+        },
+    };
+    let record = TaskRecord {
+        version: RECORD_VERSION,
+        task,
+        end: Some(TaskEnd {
+            how: EndKind::Finished,
+            at: task::time::format(time(second)),
+            by: None,
+        }),
+        definition: None,
+        requests: None,
+        usage: Usage::default(),
+        logs: Vec::new(),
+    };
+    (RecordKey::new(time(second), &id, user), record)
+}
+
+async fn names(archive: &Archive, filter: HistoryFilter) -> Vec<String> {
+    let page = archive.records(filter).await.unwrap();
+    let entry = |(_, entry): &(String, String)| serde_json::from_str::<serde_json::Value>(entry).unwrap();
+    page.iter()
+        .map(|row| entry(row)["name"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn all() -> HistoryFilter {
+    HistoryFilter {
+        limit: 100,
+        ..HistoryFilter::default()
+    }
+}
+
+async fn archive_with_records() -> (Archive, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = Archive::open(&Location::folder(dir.path().to_owned()), None, Limits::default()).unwrap();
+    for (second, user, name, status) in [
+        (1, "alice", "train-1", TaskState::Completed),
+        (2, "bob", "train-2", TaskState::Failed),
+        (3, "alice", "eval[1]", TaskState::Failed),
+    ] {
+        let (key, record) = record(second, user, name, status);
+        archive.put_record(&key, &record).await.unwrap();
+    }
+    (archive, dir)
+}
+
+#[tokio::test]
+async fn records_are_found_by_user_state_name_time_and_text() {
+    let (archive, _dir) = archive_with_records().await;
+    assert_eq!(names(&archive, all()).await, ["eval[1]", "train-2", "train-1"]);
+    let filters: [(HistoryFilter, &[&str]); 9] = [
+        (
+            HistoryFilter {
+                user: Some("alice".to_owned()),
+                ..all()
+            },
+            &["eval[1]", "train-1"],
+        ),
+        (
+            HistoryFilter {
+                user: Some("ali".to_owned()),
+                ..all()
+            },
+            &[],
+        ),
+        (
+            HistoryFilter {
+                states: vec![TaskState::Failed],
+                ..all()
+            },
+            &["eval[1]", "train-2"],
+        ),
+        (
+            HistoryFilter {
+                name: Some("train-?".to_owned()),
+                ..all()
+            },
+            &["train-2", "train-1"],
+        ),
+        (
+            HistoryFilter {
+                name: Some("*[1]".to_owned()),
+                ..all()
+            },
+            &["eval[1]"],
+        ),
+        (
+            HistoryFilter {
+                since: Some(time(2)),
+                ..all()
+            },
+            &["eval[1]", "train-2"],
+        ),
+        (
+            HistoryFilter {
+                until: Some(time(2)),
+                ..all()
+            },
+            &["train-1"],
+        ),
+        (
+            HistoryFilter {
+                text: Some("of memory".to_owned()),
+                ..all()
+            },
+            &["eval[1]", "train-2"],
+        ),
+        (
+            HistoryFilter {
+                text: Some("TRAIN".to_owned()),
+                ..all()
+            },
+            &["train-2", "train-1"],
+        ),
+    ];
+    for (filter, expected) in filters {
+        assert_eq!(names(&archive, filter.clone()).await, expected, "{filter:?}");
+    }
+}
+
+#[tokio::test]
+async fn pages_follow_each_other() {
+    let (archive, _dir) = archive_with_records().await;
+    let mut filter = HistoryFilter { limit: 2, ..all() };
+    let first = archive.records(filter.clone()).await.unwrap();
+    filter.cursor = Some(HistoryCursor(first[1].0.clone()));
+    assert_eq!(names(&archive, filter).await, ["train-1"]);
+}
+
+#[tokio::test]
+async fn the_first_record_of_a_task_stays() {
+    let (archive, _dir) = archive_with_records().await;
+    let (key, other) = record(1, "alice", "other", TaskState::Failed);
+    archive.put_record(&key, &other).await.unwrap();
+    assert_eq!(archive.record(&key).await.unwrap().unwrap().task.name, "train-1");
+    assert_eq!(names(&archive, all()).await, ["eval[1]", "train-2", "train-1"]);
+    assert_eq!(
+        archive.find_record("alice", "00000001").await.unwrap(),
+        Some(key.clone())
+    );
+    assert_eq!(archive.find_record("bob", "00000001").await.unwrap(), None);
+    assert!(archive.has_record(&key).await.unwrap());
+}
+
+#[tokio::test]
+async fn an_index_that_was_lost_is_rebuilt_and_one_that_is_damaged_is_replaced() {
+    let (archive, dir) = archive_with_records().await;
+    let index = tempfile::tempdir().unwrap();
+    let reopen = || {
+        Archive::open(
+            &Location::folder(dir.path().to_owned()),
+            Some(index.path().to_owned()),
+            Limits::default(),
+        )
+        .unwrap()
+    };
+    let other = reopen();
+    assert!(!other.is_indexed());
+    assert_eq!(other.rebuild_index().await.unwrap(), 3);
+    assert!(other.is_indexed());
+    assert_eq!(names(&other, all()).await, names(&archive, all()).await);
+    drop(other);
+    std::fs::write(index.path().join("records.db"), vec![b'x'; 8192]).unwrap();
+    let (key, _) = record(3, "alice", "eval[1]", TaskState::Failed);
+    std::fs::remove_file(dir.path().join(format!("records/{}.json", key.as_str()))).unwrap();
+    let other = reopen();
+    assert_eq!(other.rebuild_index().await.unwrap(), 2);
+    assert_eq!(names(&other, all()).await, ["train-2", "train-1"]);
+    assert_eq!(archive.rebuild_index().await.unwrap(), 2);
+    assert_eq!(names(&archive, all()).await, ["train-2", "train-1"]);
+}
+
+fn position(second: i64) -> Position {
+    Position {
+        time: time(second),
+        lines: 1,
+        bytes: u64::MAX,
+    }
+}
+
+fn frame(before: Option<i64>, after: i64, text: &str) -> Frame {
+    let lines = u32::try_from(text.lines().count()).unwrap();
+    let before = before.map(position);
+    Frame::new((before, position(after)), time(after), lines, false, text.into())
+}
+
+fn log_key(rank: u32, pod: &str) -> LogKey {
+    LogKey {
+        task: record(1, "alice", "train", TaskState::Completed).0,
+        rank,
+        attempt: 1,
+        created_at: 1,
+        pod: pod.to_owned(),
+    }
+}
+
+async fn text(archive: &Archive, key: &LogKey, from: ReadFrom) -> String {
+    let parts: Vec<_> = archive
+        .read_log(key.clone(), from)
+        .await
+        .unwrap()
+        .try_collect()
+        .await
+        .unwrap();
+    String::from_utf8(parts.concat()).unwrap()
+}
+
+#[tokio::test]
+async fn two_writers_of_a_log_store_each_frame_once_and_continue_after_the_others() {
+    let archive = Archive::open(&Location::memory(), None, Limits::default()).unwrap();
+    let key = log_key(0, "uid");
+    let mut one = archive.log(key.clone()).await.unwrap();
+    let mut two = archive.log(key.clone()).await.unwrap();
+    assert_eq!(one.put(&frame(None, 2, "1\n2\n")).await.unwrap(), Put::Stored);
+    let taken = two.put(&frame(None, 1, "1\n")).await.unwrap();
+    assert_eq!((taken, two.after()), (Put::Taken(position(2)), Some(position(2))));
+    assert_eq!(two.put(&frame(Some(2), 3, "3\n")).await.unwrap(), Put::Stored);
+    assert_eq!(text(&archive, &key, ReadFrom::Position(None)).await, "1\n2\n3\n");
+    // A third one that starts now knows both.
+    let mut three = archive.log(key.clone()).await.unwrap();
+    assert_eq!(
+        (three.after(), three.size(), three.is_ended()),
+        (Some(position(3)), (3, 6), false)
+    );
+    three.end(Some("the node was lost")).await.unwrap();
+    assert!(archive.log(key.clone()).await.unwrap().is_ended());
+    assert_eq!(text(&archive, &key, ReadFrom::Tail(2)).await, "2\n3\n");
+    assert_eq!(text(&archive, &key, ReadFrom::Position(Some(position(3)))).await, "3\n");
+}
+
+#[tokio::test]
+async fn the_logs_of_a_task_are_listed_in_the_order_of_its_nodes_and_pods() {
+    let archive = Archive::open(&Location::memory(), None, Limits::default()).unwrap();
+    let mut keys = vec![log_key(10, "a"), log_key(2, "c"), log_key(2, "b")];
+    keys[1].created_at = 5;
+    for key in &keys {
+        let mut log = archive.log(key.clone()).await.unwrap();
+        log.put(&frame(None, 1, "x\n")).await.unwrap();
+        log.end(None).await.unwrap();
+    }
+    keys.reverse();
+    assert_eq!(archive.logs_of(&keys[0].task).await.unwrap(), keys);
+}
+
+#[tokio::test]
+async fn the_oldest_logs_make_room_and_their_records_stay() {
+    let limits = Limits {
+        max_bytes: Some(400),
+        ..Limits::default()
+    };
+    let archive = Archive::open(&Location::memory(), None, limits).unwrap();
+    let mut keys = Vec::new();
+    for second in 1..5 {
+        let (task, record) = record(second, "alice", "train", TaskState::Completed);
+        let key = LogKey {
+            task: task.clone(),
+            ..log_key(0, "uid")
+        };
+        let mut log = archive.log(key.clone()).await.unwrap();
+        let frame = frame(None, 1, "a line\n");
+        let size = frame.encode().unwrap().len();
+        assert!((130..300).contains(&size), "{size}");
+        let is_stored = log.put(&frame).await.is_ok();
+        assert_eq!(is_stored, second < 4, "{second}");
+        if !is_stored {
+            log.put_anyway(&frame).await.unwrap();
+        }
+        archive.put_record(&task, &record).await.unwrap();
+        keys.push(key);
+    }
+    assert!(!archive.has_room());
+    let deleted = archive.prune(time(10), |key| *key == keys[1].task).await.unwrap();
+    assert!(archive.has_room());
+    assert!(deleted >= 1);
+    let mut left = Vec::new();
+    for key in &keys {
+        left.push(archive.logs_of(&key.task).await.unwrap().len());
+    }
+    assert_eq!(left[..2], [0, 1], "the second is live");
+    assert_eq!(names(&archive, all()).await.len(), 4);
+}

@@ -1,0 +1,70 @@
+//! Why an operation on the archive failed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why an operation on the archive failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The object store failed.
+    #[error("cannot {action} `{path}` in the archive: {source}")]
+    Store {
+        /// What was to be done.
+        action: &'static str,
+        /// The object or the prefix.
+        path: String,
+        /// The error of the store.
+        source: object_store::Error,
+    },
+    /// The object store did not answer.
+    #[error("cannot {action} `{path}` in the archive: no answer within {} s", limit.as_secs())]
+    Timeout {
+        /// What was to be done.
+        action: &'static str,
+        /// The object or the prefix.
+        path: String,
+        /// How long the archive waited.
+        limit: Duration,
+    },
+    /// The object store cannot be used.
+    #[error("cannot use `{url}` as the archive: {source}")]
+    Open {
+        /// The location.
+        url: String,
+        /// Why.
+        source: object_store::Error,
+    },
+    /// A directory cannot be created.
+    #[error("cannot create the directory `{}`: {source}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The archive holds as much as it may.
+    #[error("the archive is full")]
+    Full,
+    /// An object is not what its path says, e.g., because somebody else wrote it.
+    #[error("`{path}` in the archive is invalid: {reason}")]
+    Invalid {
+        /// The object.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The index failed.
+    #[error("the index of the archive failed: {source}")]
+    Index {
+        /// The error of SQLite.
+        #[from]
+        source: rusqlite::Error,
+    },
+    /// A record cannot be encoded.
+    #[error("cannot encode a record: {source}")]
+    Encoding {
+        /// Why.
+        #[from]
+        source: serde_json::Error,
+    },
+}

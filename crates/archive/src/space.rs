@@ -1,0 +1,69 @@
+//! How much the archive may hold.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What the archive leaves free on the disk of a folder, because tasks and the server write there, too: this share, as a
+/// divisor, but not more than this number of bytes.
+const FREE_SHARE: u64 = 10;
+const FREE_BYTES: u64 = 1 << 30;
+
+/// How much the archive may hold, and for how long.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// How long records and logs are kept, counted from the day on which the task was submitted.
+    pub max_age: Option<Duration>,
+    /// The size of all logs, in bytes.
+    pub max_bytes: Option<u64>,
+}
+
+/// The size of the disk of a folder, in bytes, if the system says it.
+#[must_use]
+pub fn disk_size(folder: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    Some(disk.f_blocks.saturating_mul(disk.f_frsize))
+}
+
+/// The size of the logs in the archive, as far as this server knows.
+#[derive(Debug)]
+pub(crate) struct Space {
+    pub limits: Limits,
+    used: AtomicU64,
+    /// The folder, if the archive is one.
+    folder: Option<PathBuf>,
+}
+
+impl Space {
+    pub(crate) fn new(limits: Limits, folder: Option<PathBuf>) -> Self {
+        Self {
+            limits,
+            used: AtomicU64::new(0),
+            folder,
+        }
+    }
+
+    /// Whether another frame may be written.
+    pub(crate) fn has_room(&self) -> bool {
+        let used = self.used.load(Ordering::Relaxed);
+        self.limits.max_bytes.is_none_or(|max| used < max) && !self.is_disk_full()
+    }
+
+    fn is_disk_full(&self) -> bool {
+        let Some(folder) = &self.folder else { return false };
+        // A disk that does not say how full it is shows so when something is written.
+        rustix::fs::statvfs(folder).is_ok_and(|disk| {
+            let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+            bytes(disk.f_bavail) < (bytes(disk.f_blocks) / FREE_SHARE).min(FREE_BYTES)
+        })
+    }
+
+    pub(crate) fn add(&self, bytes: u64) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set(&self, bytes: u64) {
+        self.used.store(bytes, Ordering::Relaxed);
+        metrics::gauge!("k8s_cli_archive_log_bytes").set(bytes as f64);
+    }
+}

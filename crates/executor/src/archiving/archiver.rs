@@ -1,0 +1,140 @@
+//! Archives all tasks: starts an archiver for each, and answers how far it is.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use archive::Archive;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::context::ArchivingContext;
+use super::task_archiver::{Progress, TrackedTask, archive_task};
+use crate::cache::{TaskChange, TaskKey, TaskSnapshot};
+use crate::logs::LogOrigin;
+
+/// How long a stop waits for the logs of a task that has ended.
+const RECORD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a stop waits until the logs of a running task are followed as they are written, so that their ends are read. A
+/// log that is written faster than it is read may take longer.
+const FOLLOW_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a follower waits for the end of a task that was stopped: its processes have 30 seconds by default, and at most
+/// ten minutes.
+const ENDING_PATIENCE: Duration = Duration::from_secs(660);
+
+/// Archives all tasks.
+pub(crate) struct Archiver {
+    context: Arc<ArchivingContext>,
+    tasks: Mutex<HashMap<Arc<TaskKey>, Arc<TrackedTask>>>,
+}
+
+impl Archiver {
+    /// `origin` must not read from the archive itself.
+    pub(crate) fn new(archive: Archive, origin: LogOrigin) -> Arc<Self> {
+        origin.cache.enable_task_changes();
+        Arc::new(Self {
+            context: ArchivingContext::new(archive, origin),
+            tasks: Mutex::default(),
+        })
+    }
+
+    /// Starts and ends the archivers of tasks until shutdown.
+    pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken, tracker: TaskTracker) {
+        let (context, stop_pruning) = (Arc::clone(&self.context), stop.clone());
+        tracker.spawn(async move {
+            stop_pruning.run_until_cancelled(context.run_pruning()).await;
+        });
+        while let Some(changes) = stop
+            .run_until_cancelled(self.context.origin.cache.take_task_changes())
+            .await
+        {
+            for change in changes {
+                match change {
+                    TaskChange::Added(key) => self.start(key, &stop, &tracker),
+                    TaskChange::Removed(last) => self.remove(last),
+                }
+            }
+        }
+    }
+
+    fn start(self: &Arc<Self>, key: Arc<TaskKey>, stop: &CancellationToken, tracker: &TaskTracker) {
+        // A task that was gone for a moment is still tracked.
+        if self.tracked(&key).is_some() {
+            return;
+        }
+        let tracked = Arc::new(TrackedTask::new(Arc::clone(&key)));
+        self.lock().insert(Arc::clone(&key), Arc::clone(&tracked));
+        let (archiver, stop) = (Arc::clone(self), stop.clone());
+        tracker.spawn(async move {
+            let archiving = archive_task(Arc::clone(&archiver.context), tracked);
+            if stop.run_until_cancelled(Box::pin(archiving)).await.is_some() {
+                archiver.forget_if_gone(&key);
+            }
+        });
+    }
+
+    fn remove(&self, last: Arc<TaskSnapshot>) {
+        let key = Arc::clone(&last.key);
+        if let Some(tracked) = self.tracked(&key) {
+            tracked.set_removed(last);
+        }
+        self.forget_if_gone(&key);
+    }
+
+    /// Forgets a task that is archived and gone.
+    fn forget_if_gone(&self, key: &Arc<TaskKey>) {
+        let mut tasks = self.lock();
+        let is_archived = tasks.get(key).is_some_and(|task| task.progress.borrow().is_archived);
+        if is_archived && self.context.origin.cache.snapshot(key).is_none() {
+            tasks.remove(key);
+        }
+    }
+
+    /// Waits, but not for long, until the archive can do without the objects of a task.
+    pub(crate) async fn before_delete(&self, snapshot: &TaskSnapshot) {
+        let Some(tracked) = self.tracked(&snapshot.key).filter(|_| !self.context.is_failing()) else {
+            return;
+        };
+        let has_ended = snapshot.state.is_final() && snapshot.nodes.iter().all(|node| node.ended);
+        let mut progress = tracked.progress.subscribe();
+        let pods = || snapshot.nodes.iter().filter_map(|node| node.pod.as_ref());
+        let follows_all = |progress: &Progress| pods().all(|pod| progress.live.contains(&pod.uid));
+        let is_ready = |progress: &Progress| progress.is_archived || (!has_ended && follows_all(progress));
+        let patience = if has_ended { RECORD_PATIENCE } else { FOLLOW_PATIENCE };
+        if timeout(patience, progress.wait_for(is_ready)).await.is_err() {
+            tracing::warn!(task_id = &*snapshot.key.id, "a task is deleted before it is archived");
+        }
+    }
+
+    /// The last snapshots of tasks that are gone and not archived yet.
+    pub(crate) fn ending(&self) -> Vec<Arc<TaskSnapshot>> {
+        let cache = &self.context.origin.cache;
+        let is_gone = |snapshot: &Arc<TaskSnapshot>| cache.snapshot(&snapshot.key).is_none();
+        let tasks: Vec<Arc<TrackedTask>> = self.lock().values().cloned().collect();
+        tasks.iter().filter_map(|task| task.ending()).filter(is_gone).collect()
+    }
+
+    /// Waits, but not forever, until a task that is gone is archived.
+    pub(crate) async fn wait_for_archived(&self, key: &TaskKey) {
+        let Some(tracked) = self.tracked(key) else { return };
+        let mut progress = tracked.progress.subscribe();
+        // Whoever asks gets what there is by then.
+        let _ = timeout(ENDING_PATIENCE, progress.wait_for(|progress| progress.is_archived)).await;
+    }
+
+    /// Whether the record and all logs of a task are in the archive.
+    pub(crate) fn is_archived(&self, key: &TaskKey) -> bool {
+        self.tracked(key).is_some_and(|task| task.progress.borrow().is_archived)
+    }
+
+    fn tracked(&self, key: &TaskKey) -> Option<Arc<TrackedTask>> {
+        self.lock().get(key).map(Arc::clone)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Arc<TaskKey>, Arc<TrackedTask>>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

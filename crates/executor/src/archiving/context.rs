@@ -1,0 +1,173 @@
+//! What the archivers of a server share: the archive, with retries until it works, and where logs come from.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use archive::{Archive, Frame, LogKey, LogState, Put, RecordKey};
+use task::record::TaskRecord;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::backoff::Backoff;
+use crate::log_throttle::LogThrottle;
+use crate::logs::LogOrigin;
+use crate::record_key::record_key;
+
+/// The pauses between tries while the archive fails.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// How long a log waits for room in a full archive. Then the rest of it is given up, and the task with it can be deleted.
+const FULL_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often what is beyond the limits is deleted, and how soon after the archive was found full again.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
+const FULL_PAUSE: Duration = Duration::from_secs(2);
+
+/// What the archivers of a server share. Its methods try until the archive works.
+pub(super) struct ArchivingContext {
+    archive: Archive,
+    pub origin: LogOrigin,
+    log_throttle: LogThrottle,
+    /// Whether the last call of the archive failed.
+    is_failing: AtomicBool,
+    /// Notified when a frame found no room.
+    full: Notify,
+    /// Whether the last frame found no room.
+    is_full: AtomicBool,
+}
+
+impl ArchivingContext {
+    pub(crate) fn new(archive: Archive, origin: LogOrigin) -> Arc<Self> {
+        Arc::new(Self {
+            archive,
+            origin,
+            log_throttle: LogThrottle::default(),
+            is_failing: AtomicBool::new(false),
+            full: Notify::new(),
+            is_full: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether the archive does not work at the moment.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed)
+    }
+
+    /// Whether the archive has no room at the moment.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
+    }
+
+    pub(crate) async fn has_record(&self, key: &RecordKey) -> bool {
+        self.retry(|| self.archive.has_record(key)).await
+    }
+
+    pub(crate) async fn put_record(&self, key: &RecordKey, record: &TaskRecord) {
+        self.retry(|| self.archive.put_record(key, record)).await;
+    }
+
+    pub(crate) async fn log(&self, key: &LogKey) -> LogState {
+        self.retry(|| self.archive.log(key.clone())).await
+    }
+
+    /// Returns `None` if the archive has been full for a while.
+    pub(crate) async fn put_frame(&self, log: &mut LogState, frame: &Frame) -> Option<Put> {
+        let mut pauses = pauses();
+        let mut full_since = None;
+        loop {
+            match log.put(frame).await {
+                Ok(put) => {
+                    self.is_full.store(false, Ordering::Relaxed);
+                    return self.succeeded(Some(put));
+                }
+                Err(archive::Error::Full) => {
+                    self.is_full.store(true, Ordering::Relaxed);
+                    let since = *full_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= FULL_PATIENCE {
+                        return None;
+                    }
+                    self.full.notify_one();
+                    self.failed(&archive::Error::Full, &mut pauses).await;
+                }
+                Err(error) => self.failed(&error, &mut pauses).await,
+            }
+        }
+    }
+
+    /// Writes a notice in a log, also if the archive is full.
+    pub(crate) async fn put_notice(&self, log: &mut LogState, notice: &Frame) {
+        let mut pauses = pauses();
+        while let Err(error) = log.put_anyway(notice).await {
+            self.failed(&error, &mut pauses).await;
+        }
+    }
+
+    /// Deletes what is beyond the limits of the archive until shutdown: now and then, and when it is full.
+    pub(crate) async fn run_pruning(&self) {
+        let mut full_pause = Backoff::new(FULL_PAUSE, PRUNE_INTERVAL);
+        loop {
+            if let Err(error) = self
+                .archive
+                .prune(self.origin.client.now(), |key| self.is_live(key))
+                .await
+            {
+                self.failed(&error, &mut pauses()).await;
+            }
+            if self.archive.has_room() {
+                full_pause.reset();
+            } else {
+                // Perhaps all logs are those of live tasks.
+                sleep(full_pause.next()).await;
+            }
+            let _ = timeout(PRUNE_INTERVAL, self.full.notified()).await;
+        }
+    }
+
+    /// Whether a task is in Kubernetes, and may be written to.
+    fn is_live(&self, key: &RecordKey) -> bool {
+        let id = key.task_id();
+        let live = self.origin.cache.snapshots_with_id(id);
+        live.iter().any(|snapshot| record_key(snapshot) == *key)
+    }
+
+    pub(crate) async fn end_log(&self, log: &mut LogState, lost: Option<&str>) {
+        let mut pauses = pauses();
+        loop {
+            match log.end(lost).await {
+                Ok(()) => return self.succeeded(()),
+                Err(error) => self.failed(&error, &mut pauses).await,
+            }
+        }
+    }
+
+    async fn retry<T, Call: Future<Output = Result<T, archive::Error>>>(&self, call: impl Fn() -> Call) -> T {
+        let mut pauses = pauses();
+        loop {
+            match call().await {
+                Ok(value) => return self.succeeded(value),
+                Err(error) => self.failed(&error, &mut pauses).await,
+            }
+        }
+    }
+
+    fn succeeded<T>(&self, value: T) -> T {
+        self.is_failing.store(false, Ordering::Relaxed);
+        value
+    }
+
+    async fn failed(&self, error: &archive::Error, pauses: &mut Backoff) {
+        self.is_failing.store(true, Ordering::Relaxed);
+        metrics::counter!("k8s_cli_archive_failures_total").increment(1);
+        if self.log_throttle.allow("archive").is_some() {
+            tracing::warn!(%error, "the archive failed; retrying");
+        }
+        sleep(pauses.next()).await;
+    }
+}
+
+fn pauses() -> Backoff {
+    Backoff::new(FIRST_PAUSE, LONGEST_PAUSE)
+}

@@ -1,0 +1,153 @@
+//! What has been read of a log and is not in the archive yet.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use archive::Frame;
+use tokio::time::Instant;
+
+use crate::logs::{Chunk, LineStyle, LogPosition};
+
+/// The size at which a frame is written, in memory; a third to a half of it is text.
+const FRAME_SIZE: usize = 2 << 20;
+
+/// The size at which nothing more is read: two frames, of which one is being written, and the next.
+const MAX_SIZE: usize = 3 * FRAME_SIZE;
+
+/// How long lines stay in memory: what a server that is killed has to read again, and what is lost with a cluster node.
+const MAX_AGE: Duration = Duration::from_secs(5);
+
+/// The same for a server that came second with its last frame. It leaves the log to the other one, and takes over if
+/// that one stops.
+const MAX_AGE_OF_SECOND: Duration = Duration::from_secs(12);
+
+/// Chunks that follow each other.
+pub(super) struct FrameBuffer {
+    /// The position before everything in the buffer.
+    start: LogPosition,
+    chunks: Vec<Arc<Chunk>>,
+    size: usize,
+    since: Option<Instant>,
+    is_second: bool,
+}
+
+impl FrameBuffer {
+    pub(crate) fn new(start: LogPosition) -> Self {
+        Self {
+            start,
+            chunks: Vec::new(),
+            size: 0,
+            since: None,
+            is_second: false,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// Whether to read no more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.size >= MAX_SIZE
+    }
+
+    /// When a frame must be written, if there is anything in the buffer.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        if self.size >= FRAME_SIZE || self.chunks.iter().skip(1).any(|chunk| chunk.follows_gap) {
+            return self.since;
+        }
+        let age = if self.is_second { MAX_AGE_OF_SECOND } else { MAX_AGE };
+        self.since.map(|since| since + age)
+    }
+
+    /// Adds a chunk. What the archive already has of it is left out.
+    pub(crate) fn push(&mut self, chunk: Arc<Chunk>) {
+        if chunk.after() > self.start {
+            self.size += chunk.size();
+            self.since.get_or_insert_with(Instant::now);
+            self.chunks.push(chunk);
+        }
+    }
+
+    /// The first chunks in the buffer, as many as make a frame. A gap is always before a frame.
+    fn frame_chunks(&self) -> &[Arc<Chunk>] {
+        let mut size = 0;
+        let is_end = |(index, chunk): (usize, &Arc<Chunk>)| {
+            let ends = index > 0 && (size >= FRAME_SIZE || chunk.follows_gap);
+            size += chunk.size();
+            ends
+        };
+        let end = self.chunks.iter().enumerate().position(is_end);
+        &self.chunks[..end.unwrap_or(self.chunks.len())]
+    }
+
+    /// The next frame, or `None` if the buffer is empty.
+    pub(crate) fn frame(&self) -> Option<Frame> {
+        let chunks = self.frame_chunks();
+        let (first, last) = (chunks.first()?, chunks.last()?);
+        let style = LineStyle {
+            prefix: String::new(),
+            timestamps: true,
+        };
+        let mut text = Vec::with_capacity(FRAME_SIZE / 2);
+        let mut lines: u32 = 0;
+        let has_gap = first.follows_gap;
+        if has_gap {
+            let lost = "Kubernetes rotated the log before these lines were read";
+            text.extend_from_slice(&notice(self.start, lost));
+            lines += 1;
+        }
+        for chunk in chunks {
+            text.extend_from_slice(&chunk.write(self.start, &style));
+            lines = lines.saturating_add(chunk.lines_after(self.start));
+        }
+        let after = last.after().to_archive()?;
+        let time = first.first_time();
+        Some(Frame::new((self.start.to_archive(), after), time, lines, has_gap, text))
+    }
+
+    /// A frame that says what is lost at the end of the log. The buffer is empty.
+    pub(crate) fn lost_frame(&self, reason: &str) -> Option<Frame> {
+        let after = self.start.next_line(self.start.notice_time());
+        let text = notice(self.start, reason);
+        let time = after.time();
+        Some(Frame::new(
+            (self.start.to_archive(), after.to_archive()?),
+            time,
+            1,
+            true,
+            text,
+        ))
+    }
+
+    /// Gives up what is in the buffer.
+    pub(crate) fn clear(&mut self) {
+        self.chunks.clear();
+        self.size = 0;
+        self.since = None;
+    }
+
+    /// Everything up to this position is in the archive. `is_second` if another server has written it.
+    pub(crate) fn advance(&mut self, position: LogPosition, is_second: bool) {
+        self.start = self.start.max(position);
+        let start = self.start;
+        self.chunks.retain(|chunk| chunk.after() > start);
+        self.size = self.chunks.iter().map(|chunk| chunk.size()).sum();
+        self.since = (!self.chunks.is_empty()).then(Instant::now);
+        self.is_second = is_second;
+    }
+}
+
+/// A line of the log that says that others are missing.
+fn notice(position: LogPosition, reason: &str) -> Vec<u8> {
+    // An incomplete line before it must not swallow it.
+    let newline = if position.is_between_lines() { "" } else { "\n" };
+    format!(
+        "{newline}{:.9} [k8s-cli: a part of the log is missing here: {reason}]\n",
+        position.notice_time()
+    )
+    .into_bytes()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+use std::sync::Arc;
+
+use archive::{Archive, Location, LogKey, Put, ReadFrom, RecordKey};
+use futures::TryStreamExt;
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+use super::{FrameBuffer, LineStyle, LogPosition};
+use crate::logs::{Chunk, Parser};
+
+fn key() -> LogKey {
+    LogKey {
+        task: RecordKey::new(Timestamp::UNIX_EPOCH, "abcd1234", "0"),
+        rank: 0,
+        attempt: 1,
+        created_at: 0,
+        pod: "uid".to_owned(),
+    }
+}
+
+/// The chunks that a server reads of a log that starts after `from`, when it arrives in pieces of this size.
+fn read(text: &str, from: LogPosition, piece: usize) -> Vec<Arc<Chunk>> {
+    let mut parser = Parser::resume(from);
+    let style = LineStyle::default();
+    let mut chunks = Vec::new();
+    for piece in text.as_bytes().chunks(piece) {
+        chunks.extend(parser.push(piece, &style).unwrap());
+        // A progress bar is shown before its line ends.
+        chunks.extend(
+            parser
+                .has_partial_line()
+                .then(|| parser.finish(&style).unwrap())
+                .flatten(),
+        );
+    }
+    chunks.into_iter().map(Arc::new).collect()
+}
+
+/// One server at work: what it has read, and when it writes.
+struct Server {
+    log: archive::LogState,
+    buffer: FrameBuffer,
+    rest: std::vec::IntoIter<Arc<Chunk>>,
+}
+
+impl Server {
+    async fn start(archive: &Archive, text: &str, piece: usize) -> Self {
+        let log = archive.log(key()).await.unwrap();
+        let from = LogPosition::from_archive(log.after());
+        Self {
+            log,
+            buffer: FrameBuffer::new(from),
+            rest: read(text, from, piece).into_iter(),
+        }
+    }
+
+    /// Reads some chunks, and writes them.
+    async fn advance(&mut self, chunks: usize) {
+        for chunk in self.rest.by_ref().take(chunks) {
+            assert!(!chunk.follows_gap, "nothing is missing");
+            self.buffer.push(chunk);
+        }
+        while let Some(frame) = self.buffer.frame() {
+            let after = match self.log.put(&frame).await.unwrap() {
+                Put::Stored => frame.header.after,
+                Put::Taken(after) => after,
+            };
+            self.buffer.advance(LogPosition::from_archive(Some(after)), false);
+        }
+    }
+}
+
+/// Lines whose times stand still or go back a little.
+fn log_text() -> impl Strategy<Value = String> {
+    let line = (0_i64..3, "[a-c ]{0,6}");
+    prop::collection::vec(line, 1..20).prop_map(|lines| {
+        let mut second = 1_795_000_000;
+        let mut text = String::new();
+        for (step, content) in lines {
+            second += step;
+            let time = Timestamp::new(second, 5).unwrap();
+            text.push_str(&format!("{time:.9} {content}\n"));
+        }
+        text
+    })
+}
+
+proptest! {
+    /// Whatever two servers read and write, and whenever one of them is killed and starts again.
+    #[test]
+    fn the_archive_has_every_line_once_and_in_order(
+        text in log_text(),
+        pieces in (1_usize..60, 1_usize..60),
+        steps in prop::collection::vec((any::<bool>(), 0_usize..6, prop::bool::weighted(0.2)), 0..30),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let stored = runtime.block_on(async {
+            let archive = Archive::open(&Location::memory(), None, archive::Limits::default()).unwrap();
+            let mut servers = [
+                Server::start(&archive, &text, pieces.0).await,
+                Server::start(&archive, &text, pieces.1).await,
+            ];
+            for (which, chunks, is_killed) in steps {
+                let server = &mut servers[usize::from(which)];
+                if is_killed {
+                    *server = Server::start(&archive, &text, pieces.0).await;
+                }
+                server.advance(chunks).await;
+            }
+            servers[0].advance(usize::MAX).await;
+            let frames = archive.read_log(key(), ReadFrom::Position(None)).await.unwrap();
+            let frames: Vec<_> = frames.try_collect().await.unwrap();
+            String::from_utf8(frames.concat()).unwrap()
+        });
+        prop_assert_eq!(stored, text);
+    }
+}
+
+#[test]
+fn lines_that_were_rotated_away_leave_a_notice() {
+    let text = "2026-11-27T10:00:00.000000000Z one\n2026-11-27T10:00:09.000000000Z ten\n";
+    let first = read(&text[..35], LogPosition::START, 1000);
+    let mut buffer = FrameBuffer::new(LogPosition::START);
+    buffer.push(Arc::clone(&first[0]));
+    buffer.advance(first[0].after(), false);
+    // The line that was read last is not there anymore.
+    let rest = read(&text[35..], first[0].after(), 1000);
+    assert!(rest[0].follows_gap);
+    buffer.push(Arc::clone(&rest[0]));
+    let frame = buffer.frame().unwrap();
+    insta::assert_snapshot!(String::from_utf8_lossy(&frame.text), @"
+    2026-11-27T10:00:00.000000000Z [k8s-cli: a part of the log is missing here: Kubernetes rotated the log before these lines were read]
+    2026-11-27T10:00:09.000000000Z ten
+    ");
+    assert_eq!((frame.header.lines, frame.header.gap), (2, true));
+    buffer.advance(rest[0].after(), false);
+    let lost = buffer.lost_frame("the pod was deleted").unwrap();
+    insta::assert_snapshot!(String::from_utf8_lossy(&lost.text), @"2026-11-27T10:00:09.000000000Z [k8s-cli: a part of the log is missing here: the pod was deleted]");
+}

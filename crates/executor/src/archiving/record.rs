@@ -1,0 +1,147 @@
+//! Derives the record of a task, with pure functions.
+
+use jiff::Timestamp;
+use quantity::Quantity;
+use serde_json::Value;
+use task::record::{EndKind, NodeRequests, PodLogRecord, RECORD_VERSION, TaskEnd, TaskRecord, Usage};
+use task::wire::{TaskState, TaskStatus};
+
+use crate::cache::TaskSnapshot;
+
+const GIB: f64 = (1_u64 << 30) as f64;
+
+/// Why a task that was stopped or deleted before its end has failed.
+const STOPPED: &str = "Stopped";
+const DELETED: &str = "Deleted";
+
+/// What is known about a task whose record has not been written yet.
+pub(crate) fn live_record(snapshot: &TaskSnapshot, now: Timestamp) -> Option<TaskRecord> {
+    let task: TaskStatus = serde_json::from_slice(&snapshot.json).ok()?;
+    Some(record(snapshot, task, None, now, Vec::new()))
+}
+
+/// The record of a task that has ended, or is gone.
+pub(crate) fn final_record(snapshot: &TaskSnapshot, now: Timestamp, logs: Vec<PodLogRecord>) -> Option<TaskRecord> {
+    let mut task: TaskStatus = serde_json::from_slice(&snapshot.json).ok()?;
+    let stopped_by = snapshot.facts.as_ref().and_then(|facts| facts.stopped_by.as_deref());
+    let how = match (task.status.is_final(), stopped_by) {
+        (true, _) => EndKind::Finished,
+        (false, Some(user)) => {
+            set_ended(&mut task, STOPPED, format!("the task was stopped by `{user}`"));
+            EndKind::Stopped
+        }
+        (false, None) => {
+            let message = "the Kubernetes objects of the task were deleted before it ended";
+            set_ended(&mut task, DELETED, message.to_owned());
+            EndKind::Deleted
+        }
+    };
+    let end = TaskEnd {
+        how,
+        at: task::time::format(now),
+        by: stopped_by.filter(|_| how == EndKind::Stopped).map(str::to_owned),
+    };
+    Some(record(snapshot, task, Some(end), now, logs))
+}
+
+fn set_ended(task: &mut TaskStatus, reason: &str, message: String) {
+    task.status = TaskState::Failed;
+    task.reason = Some(reason.to_owned());
+    task.message = Some(message);
+}
+
+fn record(
+    snapshot: &TaskSnapshot,
+    task: TaskStatus,
+    end: Option<TaskEnd>,
+    now: Timestamp,
+    logs: Vec<PodLogRecord>,
+) -> TaskRecord {
+    let facts = snapshot.facts.as_ref();
+    let definition = facts.and_then(|facts| facts.definition.as_deref());
+    let definition: Option<Value> = definition.and_then(|definition| serde_json::from_str(definition).ok());
+    let requests = definition.as_ref().map(requests);
+    TaskRecord {
+        version: RECORD_VERSION,
+        usage: usage(&task, requests, now),
+        task,
+        end,
+        definition,
+        requests,
+        logs,
+    }
+}
+
+/// What each node of a task with this definition requested.
+fn requests(definition: &Value) -> NodeRequests {
+    let resources = &definition["resources"];
+    let amount = |key: &str| resources[key].as_str().and_then(Quantity::parse);
+    let value = |key: &str| amount(key).map_or(0.0, |amount| amount.nanos() as f64 / 1e9);
+    let gpus = resources["accelerators"]["count"].as_u64().unwrap_or(0);
+    NodeRequests {
+        cpus: value("cpus"),
+        memory_gib: value("memory") / GIB,
+        gpus: u32::try_from(gpus).unwrap_or(u32::MAX),
+    }
+}
+
+/// What the nodes used. Nodes that have not ended are counted up to `now`; of earlier attempts only the first start and the
+/// last end are known, so they are counted as if all nodes had run in between.
+fn usage(task: &TaskStatus, requests: Option<NodeRequests>, now: Timestamp) -> Usage {
+    let seconds = |started_at: Option<&String>, finished_at: Option<&String>| {
+        let Some(start) = started_at.and_then(|start| task::time::parse(start)) else {
+            return 0.0;
+        };
+        let end = finished_at.and_then(|end| task::time::parse(end)).unwrap_or(now);
+        end.duration_since(start).as_secs_f64().max(0.0)
+    };
+    let nodes = task.metadata.nodes.iter();
+    let current: f64 = nodes
+        .map(|node| seconds(node.started_at.as_ref(), node.finished_at.as_ref()))
+        .sum();
+    let attempts = task.metadata.attempts.iter();
+    let earlier: f64 = attempts
+        .map(|attempt| seconds(attempt.started_at.as_ref(), attempt.finished_at.as_ref()))
+        .sum();
+    let node_hours = (current + earlier * f64::from(task.metadata.num_nodes)) / 3600.0;
+    let of = |amount: fn(NodeRequests) -> f64| requests.map_or(0.0, |requests| amount(requests) * node_hours);
+    Usage {
+        node_hours,
+        cpu_hours: of(|requests| requests.cpus),
+        memory_gib_hours: of(|requests| requests.memory_gib),
+        gpu_hours: of(|requests| f64::from(requests.gpus)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use task::TaskDefinition;
+    use task::definition::MAX_NODES;
+
+    use super::{NodeRequests, requests};
+
+    #[test]
+    fn requests_are_those_of_the_definition() {
+        let of = |resources: serde_json::Value| {
+            let body = json!({"run": "true", "resources": resources});
+            let definition = TaskDefinition::parse(&body, MAX_NODES).unwrap();
+            requests(&serde_json::to_value(definition).unwrap())
+        };
+        let expected = NodeRequests {
+            cpus: 0.5,
+            memory_gib: 1.5,
+            gpus: 8,
+        };
+        assert_eq!(
+            of(json!({"cpus": "500m", "memory": 1.5, "accelerators": "H100:8"})),
+            expected
+        );
+        let nothing = NodeRequests {
+            cpus: 0.0,
+            memory_gib: 0.0,
+            gpus: 0,
+        };
+        assert_eq!(of(json!({})), nothing);
+    }
+}

@@ -1,0 +1,229 @@
+//! Archives one task: the logs of its pods as they are written, and its record once it has ended or is gone.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use archive::{LogKey, RecordKey};
+use task::record::PodLogRecord;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::context::ArchivingContext;
+use super::pod_archiver::archive_pod;
+use super::record::final_record;
+use crate::cache::{NodePod, TaskKey, TaskSnapshot};
+use crate::error::Error;
+use crate::kubernetes::{ConfigMap, Job, ObjectRef, ResourceExt};
+use crate::logs::{LogSource, PodLog, common_style};
+use crate::record_key::record_key;
+
+/// How long to wait before a task that has disappeared is looked for again.
+const RECHECK_PAUSE: Duration = Duration::from_secs(2);
+
+/// How far the archive is with a task.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// The uids of the pods of which everything is read that they write now.
+    pub live: HashSet<String>,
+    /// Whether the record was written, and all logs before it.
+    pub is_archived: bool,
+}
+
+/// What the rest of the server knows about the archiver of a task.
+pub(super) struct TrackedTask {
+    pub key: Arc<TaskKey>,
+    pub progress: watch::Sender<Progress>,
+    /// The last snapshot of the task, once it is gone.
+    removed: Mutex<Option<Arc<TaskSnapshot>>>,
+}
+
+impl TrackedTask {
+    pub(crate) fn new(key: Arc<TaskKey>) -> Self {
+        Self {
+            key,
+            progress: watch::Sender::new(Progress::default()),
+            removed: Mutex::default(),
+        }
+    }
+
+    /// Notes that the task is gone.
+    pub(crate) fn set_removed(&self, last: Arc<TaskSnapshot>) {
+        *self.removed.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
+    }
+
+    fn set_live(&self, uid: &str, is_live: bool) {
+        self.progress.send_modify(|progress| {
+            if is_live {
+                progress.live.insert(uid.to_owned());
+            } else {
+                progress.live.remove(uid);
+            }
+        });
+    }
+
+    /// The last snapshot of a task that is gone and not archived yet.
+    pub(crate) fn ending(&self) -> Option<Arc<TaskSnapshot>> {
+        let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        removed.clone().filter(|_| !self.progress.borrow().is_archived)
+    }
+
+    fn removed(&self) -> Option<Arc<TaskSnapshot>> {
+        self.removed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Archives a task until its record is written.
+pub(super) async fn archive_task(context: Arc<ArchivingContext>, tracked: Arc<TrackedTask>) {
+    let mut archiver = TaskArchiver {
+        context,
+        last: None,
+        pods: JoinSet::new(),
+        done: HashSet::new(),
+        followed: HashSet::new(),
+        logs: Vec::new(),
+        tracked,
+    };
+    archiver.run().await;
+    archiver
+        .tracked
+        .progress
+        .send_modify(|progress| progress.is_archived = true);
+}
+
+struct TaskArchiver {
+    context: Arc<ArchivingContext>,
+    tracked: Arc<TrackedTask>,
+    /// The newest snapshot that was seen.
+    last: Option<Arc<TaskSnapshot>>,
+    pods: JoinSet<(String, PodLogRecord)>,
+    /// The pods whose logs are archived.
+    done: HashSet<String>,
+    /// These, and those whose logs are being archived.
+    followed: HashSet<String>,
+    logs: Vec<PodLogRecord>,
+}
+
+impl TaskArchiver {
+    async fn run(&mut self) {
+        let context = Arc::clone(&self.context);
+        let cache = &context.origin.cache;
+        let Some(first) = cache.snapshot(&self.tracked.key).or_else(|| self.tracked.removed()) else {
+            return;
+        };
+        let record = record_key(&first);
+        if context.has_record(&record).await {
+            return;
+        }
+        self.last = Some(first);
+        loop {
+            let changes = cache.subscribe(&self.tracked.key);
+            let snapshot = cache.snapshot(&self.tracked.key);
+            let is_gone = snapshot.is_none();
+            let last = snapshot.or_else(|| self.tracked.removed());
+            if let Some(last) = last {
+                self.follow_pods(&record, &last);
+                self.last = Some(last);
+            }
+            if self.pods.is_empty() && self.may_be_recorded(is_gone).await {
+                break;
+            }
+            let has_changed = async {
+                match changes {
+                    Some(mut changes) => drop(changes.changed().await),
+                    None => sleep(RECHECK_PAUSE).await,
+                }
+            };
+            tokio::select! {
+                () = has_changed => {}
+                Some(archived) = self.pods.join_next() => {
+                    // The archiver of a pod is never aborted, and does not panic.
+                    if let Ok((uid, log)) = archived {
+                        self.done.insert(uid);
+                        self.logs.push(log);
+                    }
+                }
+            }
+        }
+        self.write_record(&record).await;
+    }
+
+    /// Starts to archive the logs of new pods.
+    fn follow_pods(&mut self, record: &RecordKey, snapshot: &Arc<TaskSnapshot>) {
+        for node in &snapshot.nodes {
+            let Some(pod) = &node.pod else { continue };
+            if !self.followed.insert(pod.uid.clone()) {
+                continue;
+            }
+            let (key, log) = pod_log(record, snapshot, node, pod);
+            let (context, tracked, uid) = (Arc::clone(&self.context), Arc::clone(&self.tracked), pod.uid.clone());
+            self.pods.spawn(async move {
+                let log = archive_pod(&context, key, log, |is_live| tracked.set_live(&uid, is_live)).await;
+                (uid, log)
+            });
+        }
+    }
+
+    /// Whether the task has ended for good, and all of its logs are archived.
+    async fn may_be_recorded(&self, is_gone: bool) -> bool {
+        let Some(last) = &self.last else { return false };
+        let is_done = |node: &NodePod| node.ended || node.pod.as_ref().is_some_and(|pod| self.done.contains(&pod.uid));
+        if last.outcome.is_some() && last.nodes.iter().all(is_done) {
+            return true;
+        }
+        // A record cannot be taken back, so the cache alone does not decide.
+        is_gone && self.is_deleted(last).await.unwrap_or(false)
+    }
+
+    /// Whether Kubernetes does not have the task anymore.
+    async fn is_deleted(&self, last: &TaskSnapshot) -> Result<bool, Error> {
+        const ACTION: &str = "check whether the task was deleted";
+        let client = &self.context.origin.client;
+        let is_same = |uid: Option<String>, object: &ObjectRef| uid.as_ref() == Some(&object.uid);
+        if let Some(owner) = &last.owned_by {
+            let found = client.get::<ConfigMap>(ACTION, &owner.name).await?;
+            return Ok(!found.is_some_and(|found| is_same(found.uid(), owner)));
+        }
+        for job in &last.jobs {
+            let found = client.get::<Job>(ACTION, &job.name).await?;
+            if found.is_some_and(|found| is_same(found.uid(), job)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn write_record(&mut self, key: &RecordKey) {
+        let Some(last) = &self.last else { return };
+        let mut logs = std::mem::take(&mut self.logs);
+        logs.sort_by_key(|log| (log.rank, log.attempt));
+        let now = self.context.origin.client.now();
+        let Some(record) = final_record(last, now, logs) else {
+            return;
+        };
+        self.context.put_record(key, &record).await;
+    }
+}
+
+fn pod_log(record: &RecordKey, snapshot: &TaskSnapshot, node: &NodePod, pod: &ObjectRef) -> (LogKey, PodLog) {
+    let key = LogKey {
+        task: record.clone(),
+        rank: node.rank,
+        attempt: node.attempt,
+        created_at: node.pod_created_at,
+        pod: pod.uid.clone(),
+    };
+    let log = PodLog {
+        key: Arc::clone(&snapshot.key),
+        uid: pod.uid.clone(),
+        source: LogSource {
+            pod: pod.name.clone(),
+            style: common_style(node.rank, snapshot.num_nodes, node.attempt),
+            shows_partial_lines: snapshot.num_nodes == 1,
+        },
+        archived: Some(key.clone()),
+        is_gone: false,
+    };
+    (key, log)
+}

@@ -1,0 +1,69 @@
+//! The part of the public interface about past tasks.
+
+use archive::HistoryFilter;
+use bytes::Bytes;
+use futures::Stream;
+use task::UserName;
+use task::record::{HistoryPage, TaskRecord};
+
+use super::Executor;
+use crate::error::Error;
+use crate::history;
+use crate::logs::{LogOptions, LogTruncated};
+
+impl Executor {
+    /// Whether records and logs outlive their tasks.
+    #[must_use]
+    pub fn has_archive(&self) -> bool {
+        self.settings.archive.is_some()
+    }
+
+    /// Whether the list of past tasks may lack some, because the server has started a moment ago.
+    #[must_use]
+    pub fn is_history_incomplete(&self) -> bool {
+        self.settings
+            .archive
+            .as_ref()
+            .is_some_and(|archive| !archive.is_indexed())
+    }
+
+    /// Past and present tasks, newest first.
+    ///
+    /// # Errors
+    /// [`Error::OutOfSync`], or a failure of the archive.
+    pub async fn history(&self, filter: HistoryFilter) -> Result<HistoryPage, Error> {
+        self.health.check()?;
+        history::page(&self.history_sources(), filter).await
+    }
+
+    /// What is known about a past or present task, if it belongs to the user.
+    ///
+    /// # Errors
+    /// [`Error::OutOfSync`], or a failure of the archive.
+    pub async fn record(&self, user: &UserName, id: &str) -> Result<Option<TaskRecord>, Error> {
+        let live = self.task(user, id)?;
+        history::record(&self.history_sources(), live.as_deref(), user, id).await
+    }
+
+    /// The log of a task that is gone, if it belonged to the user.
+    ///
+    /// # Errors
+    /// A failure of the archive.
+    pub async fn archived_logs(
+        &self,
+        user: &UserName,
+        id: &str,
+        options: &LogOptions,
+    ) -> Result<Option<impl Stream<Item = Result<Bytes, LogTruncated>> + Send + use<>>, Error> {
+        history::logs(&self.history_sources(), &self.logs, user, id, options).await
+    }
+
+    fn history_sources(&self) -> history::Sources<'_> {
+        history::Sources {
+            cache: &self.cache,
+            archiver: self.archiver.as_deref(),
+            archive: self.settings.archive.as_ref(),
+            now: self.client.now(),
+        }
+    }
+}
