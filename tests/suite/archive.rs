@@ -248,6 +248,21 @@ async fn all_attempts_of_a_gang_stay_readable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_last_line_of_a_stopped_gang_needs_no_end() {
+    let (world, _archive) = archiving(&[]).await;
+    let script = "trap 'printf leaving; exit 1' TERM; echo begun; sleep 600 & wait";
+    let id = world.api.submit(&small_task(script).nodes(2)).await;
+    world.api.wait_for_log(&id, |log| log.lines().count() == 2).await;
+    let _ = world.api.stop(&id).await.ok();
+    let record = record(&world.api, &id).await;
+    assert!(record.logs.iter().all(|log| log.lost.is_none()), "{:?}", record.logs);
+    for node in 0..2 {
+        let log = archived_text(&world.api, &id, &format!("?node={node}")).await;
+        assert_eq!(log, format!("node-{node} | begun\nnode-{node} | leaving"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn past_and_present_tasks_are_one_list() {
     let (world, _archive) = archiving(&[]).await;
     let submit = async |name: &str, script: &str| world.api.submit(&small_task(script).name(name)).await;
@@ -336,13 +351,13 @@ async fn the_oldest_logs_make_room_for_new_ones() {
     let (world, _archive) = archiving(&["--archive-max-size", "1"]).await;
     let mut ids = Vec::new();
     for _ in 0..3 {
-        let id = world.api.run("head -c 700000 /dev/urandom").await;
+        let id = world.api.run("head -c 600000 /dev/urandom | base64 -w 0").await;
         world.api.wait_for(&id, TaskState::Completed).await;
         let _ = world.api.stop(&id).await.ok();
         record(&world.api, &id).await;
         ids.push(id);
     }
-    assert_eq!(archived_log(&world.api, &ids[2], "").await.len(), 700_000);
+    assert_eq!(archived_log(&world.api, &ids[2], "").await.len(), 800_000);
     let deleted = world.api.get(&format!("/history/{}/logs", ids[0])).await.error(404);
     assert_eq!(
         deleted,

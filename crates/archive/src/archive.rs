@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
@@ -11,6 +12,7 @@ use jiff::Timestamp;
 use object_store::PutPayload;
 use object_store::path::Path;
 use task::record::TaskRecord;
+use tokio::time::sleep;
 
 use crate::error::Error;
 use crate::index::{HistoryFilter, Index};
@@ -25,6 +27,9 @@ use crate::store::Store;
 /// How many records are read concurrently for the index, and how many are added in one transaction.
 const CONCURRENT_READS: usize = 64;
 const BATCH: usize = 512;
+
+/// How often to look how full the disk is.
+const DISK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Records and logs of tasks. A clone is the same archive.
 #[derive(Debug, Clone)]
@@ -51,12 +56,13 @@ impl Archive {
     /// Makes the index agree with the store: adds records that other servers have written, and removes those that are
     /// gone. Returns how many there are.
     pub async fn rebuild_index(&self) -> Result<usize, Error> {
+        // In this order: a record that is written meanwhile must not look as if it were gone.
+        let indexed: HashSet<String> = self.index.keys().await?.into_iter().collect();
         let objects = self.store.list(&Path::from(RECORDS)).await?;
         let stored: Vec<RecordKey> = objects
             .iter()
             .filter_map(|object| RecordKey::from_record_path(&object.location))
             .collect();
-        let indexed: HashSet<String> = self.index.keys().await?.into_iter().collect();
         let names: HashSet<&str> = stored.iter().map(RecordKey::as_str).collect();
         let gone: Vec<String> = indexed
             .iter()
@@ -119,6 +125,16 @@ impl Archive {
         Ok(deletions.logs.len())
     }
 
+    /// Looks how full the disk of the archive is, every second, for ever.
+    pub async fn watch_disk(&self) {
+        loop {
+            let space = Arc::clone(&self.store.space);
+            // On a mount that hangs, this waits with the one thread that hangs.
+            let _ = tokio::task::spawn_blocking(move || space.check_disk()).await;
+            sleep(DISK_INTERVAL).await;
+        }
+    }
+
     /// Whether logs can be written.
     #[must_use]
     pub fn has_room(&self) -> bool {
@@ -146,7 +162,15 @@ impl Archive {
 
     /// Whether there is a record, also one that the index does not have yet.
     pub async fn has_record(&self, key: &RecordKey) -> Result<bool, Error> {
-        Ok(self.index.contains(key).await? || self.store.get(&key.record()).await?.is_some())
+        if self.index.contains(key).await? {
+            return Ok(true);
+        }
+        let record = self.record(key).await?;
+        let is_there = record.is_some();
+        self.index
+            .insert(record.map(|record| (key.clone(), record)).into_iter().collect())
+            .await?;
+        Ok(is_there)
     }
 
     /// Reads a record.

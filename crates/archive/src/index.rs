@@ -58,7 +58,7 @@ impl Index {
 
     /// The keys of all records, in order.
     pub(crate) async fn keys(&self) -> Result<Vec<String>, Error> {
-        self.read(|connection| database::keys(connection)).await
+        self.read(database::keys).await
     }
 
     /// Whether there is a record with this key.

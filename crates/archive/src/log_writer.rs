@@ -32,6 +32,7 @@ pub struct LogState {
     key: LogKey,
     pub(crate) frames: Vec<FrameHeader>,
     is_ended: bool,
+    lost: Option<String>,
 }
 
 /// The outcome of writing a frame.
@@ -51,6 +52,7 @@ impl LogState {
             key,
             frames: Vec::new(),
             is_ended: false,
+            lost: None,
         };
         let end = state.key.end();
         if let Some(content) = store.get(&end).await? {
@@ -58,6 +60,7 @@ impl LogState {
                 path: end.to_string(),
                 reason: error.to_string(),
             })?;
+            state.lost = end.lost;
             state.frames = end.frames;
             state.is_ended = true;
             return Ok(state);
@@ -82,6 +85,12 @@ impl LogState {
     #[must_use]
     pub fn is_ended(&self) -> bool {
         self.is_ended
+    }
+
+    /// Why the rest is missing, if the last frame was written.
+    #[must_use]
+    pub fn lost(&self) -> Option<&str> {
+        self.lost.as_deref()
     }
 
     /// The number of lines and bytes in the archive.

@@ -1,7 +1,7 @@
 //! How much the archive may hold.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What the archive leaves free on the disk of a folder, because tasks and the server write there, too: this share, as a
@@ -32,6 +32,7 @@ pub(crate) struct Space {
     used: AtomicU64,
     /// The folder, if the archive is one.
     folder: Option<PathBuf>,
+    is_disk_full: AtomicBool,
 }
 
 impl Space {
@@ -40,22 +41,25 @@ impl Space {
             limits,
             used: AtomicU64::new(0),
             folder,
+            is_disk_full: AtomicBool::new(false),
         }
     }
 
     /// Whether another frame may be written.
     pub(crate) fn has_room(&self) -> bool {
         let used = self.used.load(Ordering::Relaxed);
-        self.limits.max_bytes.is_none_or(|max| used < max) && !self.is_disk_full()
+        self.limits.max_bytes.is_none_or(|max| used < max) && !self.is_disk_full.load(Ordering::Relaxed)
     }
 
-    fn is_disk_full(&self) -> bool {
-        let Some(folder) = &self.folder else { return false };
+    /// Looks how full the disk is. Blocks, on a mount that hangs for ever.
+    pub(crate) fn check_disk(&self) {
+        let Some(folder) = &self.folder else { return };
         // A disk that does not say how full it is shows so when something is written.
-        rustix::fs::statvfs(folder).is_ok_and(|disk| {
+        let is_full = rustix::fs::statvfs(folder).is_ok_and(|disk| {
             let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
             bytes(disk.f_bavail) < (bytes(disk.f_blocks) / FREE_SHARE).min(FREE_BYTES)
-        })
+        });
+        self.is_disk_full.store(is_full, Ordering::Relaxed);
     }
 
     pub(crate) fn add(&self, bytes: u64) {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::error::Error;
@@ -21,17 +22,26 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a list may take; it may have hundreds of pages.
 const LIST_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// How many calls there are at once. On a mount that hangs, each of them keeps a thread.
+const MAX_CALLS: usize = 64;
+
+/// The largest object that is read. Ours are smaller; others' must not fill the memory.
+const MAX_OBJECT: u64 = 64 << 20;
+
 /// The object store.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
     objects: Arc<dyn ObjectStore>,
     pub space: Arc<Space>,
+    /// Held by each call until it has really ended.
+    calls: Arc<Semaphore>,
 }
 
 impl Store {
     pub(crate) fn open(location: &Location, limits: Limits) -> Result<Self, Error> {
         Ok(Self {
             objects: location.open()?,
+            calls: Arc::new(Semaphore::new(MAX_CALLS)),
             space: Arc::new(Space::new(limits, location.path().cloned())),
         })
     }
@@ -40,7 +50,9 @@ impl Store {
     pub(crate) async fn put_new(&self, path: &Path, content: PutPayload) -> Result<bool, Error> {
         let size = content.content_length();
         let options = PutOptions::from(PutMode::Create);
-        let put = limited("write", path, TIMEOUT, self.objects.put_opts(path, content, options)).await;
+        let (objects, at) = (Arc::clone(&self.objects), path.clone());
+        let put = async move { objects.put_opts(&at, content, options).await };
+        let put = self.limited("write", path, TIMEOUT, put).await;
         match put {
             Ok(_) => {
                 metrics::counter!("k8s_cli_archive_written_bytes_total").increment(size as u64);
@@ -56,19 +68,34 @@ impl Store {
 
     /// Reads an object, or returns `None` if there is none.
     pub(crate) async fn get(&self, path: &Path) -> Result<Option<Bytes>, Error> {
-        let get = async { self.objects.get(path).await?.bytes().await };
-        if_found(limited("read", path, TIMEOUT, get).await)
+        let (objects, at) = (Arc::clone(&self.objects), path.clone());
+        let get = async move {
+            let found = objects.get(&at).await?;
+            if found.meta.size > MAX_OBJECT {
+                return Ok(None);
+            }
+            found.bytes().await.map(Some)
+        };
+        match if_found(self.limited("read", path, TIMEOUT, get).await)? {
+            Some(None) => Err(Error::Invalid {
+                path: path.to_string(),
+                reason: "it is too large".to_owned(),
+            }),
+            found => Ok(found.flatten()),
+        }
     }
 
     /// Reads the first bytes of an object.
     pub(crate) async fn get_start(&self, path: &Path, range: Range<u64>) -> Result<Option<Bytes>, Error> {
-        if_found(limited("read", path, TIMEOUT, self.objects.get_range(path, range)).await)
+        let (objects, at) = (Arc::clone(&self.objects), path.clone());
+        let get = async move { objects.get_range(&at, range).await };
+        if_found(self.limited("read", path, TIMEOUT, get).await)
     }
 
     /// All objects under a prefix, sorted by path.
     pub(crate) async fn list(&self, prefix: &Path) -> Result<Vec<ObjectMeta>, Error> {
         let list = self.objects.list(Some(prefix)).try_collect::<Vec<_>>();
-        let mut objects = limited("list", prefix, LIST_TIMEOUT, list).await?;
+        let mut objects = self.limited("list", prefix, LIST_TIMEOUT, list).await?;
         objects.sort_unstable_by(|left, right| left.location.cmp(&right.location));
         Ok(objects)
     }
@@ -82,7 +109,10 @@ impl Store {
             }
             Ok(())
         };
-        limited("list", prefix, LIST_TIMEOUT, visiting).await
+        match timeout(LIST_TIMEOUT, visiting).await {
+            Ok(visited) => visited.map_err(|source| failed("list", prefix, source)),
+            Err(_) => Err(timed_out("list", prefix, LIST_TIMEOUT)),
+        }
     }
 
     /// Deletes all objects under a prefix.
@@ -95,8 +125,9 @@ impl Store {
     /// Deletes objects; `what` names them in errors.
     pub(crate) async fn delete(&self, what: &Path, paths: Vec<Path>) -> Result<(), Error> {
         let paths = futures::stream::iter(paths.into_iter().map(Ok)).boxed();
-        let delete = async {
-            let mut deleted = self.objects.delete_stream(paths);
+        let objects = Arc::clone(&self.objects);
+        let delete = async move {
+            let mut deleted = objects.delete_stream(paths);
             while let Some(path) = deleted.next().await {
                 match path {
                     Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
@@ -105,29 +136,45 @@ impl Store {
             }
             Ok(())
         };
-        limited("delete", what, LIST_TIMEOUT, delete).await
+        self.limited("delete", what, LIST_TIMEOUT, delete).await
+    }
+
+    /// Waits for a call, but not for ever. One that does not end goes on by itself, and counts as one of the calls.
+    async fn limited<T: Send + 'static>(
+        &self,
+        action: &'static str,
+        path: &Path,
+        limit: Duration,
+        call: impl Future<Output = Result<T, object_store::Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let calls = Arc::clone(&self.calls);
+        let calling = async move {
+            // The semaphore is never closed.
+            let permit = calls.acquire_owned().await.ok();
+            let called = tokio::spawn(async move {
+                let called = call.await;
+                drop(permit);
+                called
+            });
+            called.await
+        };
+        match timeout(limit, calling).await {
+            Ok(Ok(Ok(value))) => Ok(value),
+            Ok(Ok(Err(source))) => Err(failed(action, path, source)),
+            // The call panicked, or the runtime is shutting down.
+            Ok(Err(_)) | Err(_) => Err(timed_out(action, path, limit)),
+        }
     }
 }
 
-async fn limited<T>(
-    action: &'static str,
-    path: &Path,
-    limit: Duration,
-    call: impl Future<Output = Result<T, object_store::Error>>,
-) -> Result<T, Error> {
-    match timeout(limit, call).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(source)) => Err(Error::Store {
-            action,
-            path: path.to_string(),
-            source,
-        }),
-        Err(_) => Err(Error::Timeout {
-            action,
-            path: path.to_string(),
-            limit,
-        }),
-    }
+fn failed(action: &'static str, path: &Path, source: object_store::Error) -> Error {
+    let path = path.to_string();
+    Error::Store { action, path, source }
+}
+
+fn timed_out(action: &'static str, path: &Path, limit: Duration) -> Error {
+    let path = path.to_string();
+    Error::Timeout { action, path, limit }
 }
 
 fn if_found<T>(read: Result<T, Error>) -> Result<Option<T>, Error> {

@@ -185,9 +185,8 @@ pub enum Error {
     /// The archive failed.
     #[error(transparent)]
     Archive {
-        /// Why.
-        #[from]
-        source: archive::Error,
+        /// Why. In a box, because it is larger than all other errors.
+        source: Box<archive::Error>,
     },
     /// A Kubernetes object could not be serialized.
     #[error("could not encode a Kubernetes object")]
@@ -202,6 +201,13 @@ pub enum Error {
         #[from]
         source: tokio::task::JoinError,
     },
+}
+
+impl From<archive::Error> for Error {
+    fn from(source: archive::Error) -> Self {
+        let source = Box::new(source);
+        Self::Archive { source }
+    }
 }
 
 impl Error {

@@ -28,9 +28,10 @@ pub(crate) struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// The tasks that are gone and not in the archive yet, with their records as they will be.
-    fn ending(&self) -> Vec<(Arc<TaskSnapshot>, TaskRecord)> {
-        let ending = self.archiver.map(Archiver::ending).unwrap_or_default();
+    /// The tasks that are gone and not in the archive yet and of which `is_wanted`, with their records as they will be.
+    fn ending(&self, is_wanted: impl Fn(&TaskSnapshot) -> bool) -> Vec<(Arc<TaskSnapshot>, TaskRecord)> {
+        let mut ending = self.archiver.map(Archiver::ending).unwrap_or_default();
+        ending.retain(|snapshot| is_wanted(snapshot));
         let record = |snapshot: Arc<TaskSnapshot>| {
             let record = final_record(&snapshot, self.now, Vec::new())?;
             // Its processes may still be ending.
@@ -42,10 +43,8 @@ impl Sources<'_> {
 
     /// The same for a task of this user.
     fn find_ending(&self, user: &UserName, id: &str) -> Option<(Arc<TaskSnapshot>, TaskRecord)> {
-        let is_it = |(snapshot, _): &(Arc<TaskSnapshot>, TaskRecord)| {
-            *snapshot.key.id == *id && snapshot.username == user.as_str()
-        };
-        self.ending().into_iter().find(is_it)
+        let is_it = |snapshot: &TaskSnapshot| *snapshot.key.id == *id && snapshot.username == user.as_str();
+        self.ending(is_it).pop()
     }
 }
 
@@ -58,10 +57,10 @@ pub(crate) async fn page(sources: &Sources<'_>, filter: HistoryFilter) -> Result
         ..filter
     };
     let mut entries = live_entries(sources.cache, &filter);
-    for (snapshot, record) in sources.ending() {
+    let is_user = |snapshot: &TaskSnapshot| filter.user.as_ref().is_none_or(|user| *user == snapshot.username);
+    for (snapshot, record) in sources.ending(is_user) {
         let key = record_key(&snapshot).as_str().to_owned();
-        let is_user = filter.user.as_ref().is_none_or(|user| *user == snapshot.username);
-        if is_user && matches_key(&snapshot, record.task.status, &key, &filter) && matches_text(&record.task, &filter) {
+        if matches_key(&snapshot, record.task.status, &key, &filter) && matches_text(&record.task, &filter) {
             entries.insert(key, HistoryEntry::of(&record.task, false));
         }
     }

@@ -40,7 +40,8 @@ pub(crate) async fn run(context: ControllerContext) {
     }
 }
 
-/// The tasks whose time to live has elapsed. Without an archive, Kubernetes deletes those without an owner.
+/// The tasks whose time to live has elapsed. Kubernetes may delete some of them, too; it does not know that of tasks that
+/// were submitted while there was an archive.
 fn expired_tasks(context: &ControllerContext) -> Vec<(Arc<TaskSnapshot>, Option<TaskOwner>)> {
     let (archiver, now) = (context.archiver.as_ref(), context.client.now());
     let expired = context.cache.select(|entry| {
@@ -48,9 +49,9 @@ fn expired_tasks(context: &ControllerContext) -> Vec<(Arc<TaskSnapshot>, Option<
         let task = Some(entry.task).filter(|task| is_expired(task, now) && !entry.has_unfinished_group())?;
         Some((task.snapshot.clone()?, task.owner().cloned()))
     });
-    let is_ours = |(snapshot, owner): &(Arc<TaskSnapshot>, Option<TaskOwner>)| match archiver {
+    let is_ours = |(snapshot, _): &(Arc<TaskSnapshot>, Option<TaskOwner>)| match archiver {
         Some(archiver) => archiver.is_archived(&snapshot.key),
-        None => owner.is_some(),
+        None => true,
     };
     expired.into_iter().filter(is_ours).collect()
 }

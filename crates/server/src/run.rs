@@ -114,6 +114,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The pause before the archive is read again after a failure.
+const REBUILD_PAUSE: Duration = Duration::from_secs(30);
+
 /// Opens the archive, and begins to read it.
 fn open_archive(args: &Args, backend: &Backend) -> anyhow::Result<Option<Archive>> {
     let default = backend.state_dir().map(|dir| Location::folder(dir.join("archive")));
@@ -134,9 +137,17 @@ fn open_archive(args: &Args, backend: &Backend) -> anyhow::Result<Option<Archive
     let archive = Archive::open(&location, index, archive_limits(args, backend))?;
     let opened = archive.clone();
     tokio::spawn(async move {
-        match opened.rebuild_index().await {
-            Ok(records) => tracing::info!(event = "archive_read", records, "the archive is read"),
-            Err(error) => tracing::error!(%error, "cannot read the archive; past tasks are missing in lists"),
+        loop {
+            match opened.rebuild_index().await {
+                Ok(records) => {
+                    tracing::info!(event = "archive_read", records, "the archive is read");
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "cannot read the archive; past tasks are missing in lists; retrying")
+                }
+            }
+            tokio::time::sleep(REBUILD_PAUSE).await;
         }
     });
     tracing::info!(event = "archive", %location, "records and logs of tasks are kept");

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use archive::Archive;
-use tokio::time::timeout;
+use archive::{Archive, RecordKey};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -13,6 +13,7 @@ use super::context::ArchivingContext;
 use super::task_archiver::{Progress, TrackedTask, archive_task};
 use crate::cache::{TaskChange, TaskKey, TaskSnapshot};
 use crate::logs::LogOrigin;
+use crate::record_key::record_key;
 
 /// How long a stop waits for the logs of a task that has ended.
 const RECORD_PATIENCE: Duration = Duration::from_secs(10);
@@ -24,6 +25,10 @@ const FOLLOW_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a follower waits for the end of a task that was stopped: its processes have 30 seconds by default, and at most
 /// ten minutes.
 const ENDING_PATIENCE: Duration = Duration::from_secs(660);
+
+/// How often a stop looks whether a new task is tracked, and at most how many times.
+const TRACK_POLL: Duration = Duration::from_millis(10);
+const TRACK_POLLS: u32 = 100;
 
 /// Archives all tasks.
 pub(crate) struct Archiver {
@@ -43,9 +48,13 @@ impl Archiver {
 
     /// Starts and ends the archivers of tasks until shutdown.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken, tracker: TaskTracker) {
-        let (context, stop_pruning) = (Arc::clone(&self.context), stop.clone());
+        let (archiver, stop_chores) = (Arc::clone(&self), stop.clone());
         tracker.spawn(async move {
-            stop_pruning.run_until_cancelled(context.run_pruning()).await;
+            let is_ending = |key: &RecordKey| archiver.ending().iter().any(|task| record_key(task) == *key);
+            let chores = async {
+                tokio::join!(archiver.context.watch_disk(), archiver.context.run_pruning(is_ending));
+            };
+            stop_chores.run_until_cancelled(chores).await;
         });
         while let Some(changes) = stop
             .run_until_cancelled(self.context.origin.cache.take_task_changes())
@@ -53,14 +62,15 @@ impl Archiver {
         {
             for change in changes {
                 match change {
-                    TaskChange::Added(key) => self.start(key, &stop, &tracker),
+                    TaskChange::Added(first) => self.start(first, &stop, &tracker),
                     TaskChange::Removed(last) => self.remove(last),
                 }
             }
         }
     }
 
-    fn start(self: &Arc<Self>, key: Arc<TaskKey>, stop: &CancellationToken, tracker: &TaskTracker) {
+    fn start(self: &Arc<Self>, first: Arc<TaskSnapshot>, stop: &CancellationToken, tracker: &TaskTracker) {
+        let key = Arc::clone(&first.key);
         // A task that was gone for a moment is still tracked.
         if self.tracked(&key).is_some() {
             return;
@@ -69,7 +79,7 @@ impl Archiver {
         self.lock().insert(Arc::clone(&key), Arc::clone(&tracked));
         let (archiver, stop) = (Arc::clone(self), stop.clone());
         tracker.spawn(async move {
-            let archiving = archive_task(Arc::clone(&archiver.context), tracked);
+            let archiving = archive_task(Arc::clone(&archiver.context), tracked, first);
             if stop.run_until_cancelled(Box::pin(archiving)).await.is_some() {
                 archiver.forget_if_gone(&key);
             }
@@ -95,7 +105,10 @@ impl Archiver {
 
     /// Waits, but not for long, until the archive can do without the objects of a task.
     pub(crate) async fn before_delete(&self, snapshot: &TaskSnapshot) {
-        let Some(tracked) = self.tracked(&snapshot.key).filter(|_| !self.context.is_failing()) else {
+        if self.context.is_failing() {
+            return;
+        }
+        let Some(tracked) = self.wait_for_tracked(&snapshot.key).await else {
             return;
         };
         let has_ended = snapshot.state.is_final() && snapshot.nodes.iter().all(|node| node.ended);
@@ -107,6 +120,17 @@ impl Archiver {
         if timeout(patience, progress.wait_for(is_ready)).await.is_err() {
             tracing::warn!(task_id = &*snapshot.key.id, "a task is deleted before it is archived");
         }
+    }
+
+    /// A task that was submitted just now is tracked a moment later.
+    async fn wait_for_tracked(&self, key: &TaskKey) -> Option<Arc<TrackedTask>> {
+        for _ in 0..TRACK_POLLS {
+            if let Some(tracked) = self.tracked(key) {
+                return Some(tracked);
+            }
+            sleep(TRACK_POLL).await;
+        }
+        None
     }
 
     /// The last snapshots of tasks that are gone and not archived yet.

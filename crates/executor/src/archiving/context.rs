@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use archive::{Archive, Frame, LogKey, LogState, Put, RecordKey};
@@ -26,6 +26,9 @@ const FULL_PATIENCE: Duration = Duration::from_secs(60);
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
 const FULL_PAUSE: Duration = Duration::from_secs(2);
 
+/// The size of all buffers together. Beyond it, what is written has to be read again later.
+const MAX_BUFFERED: usize = 256 << 20;
+
 /// What the archivers of a server share. Its methods try until the archive works.
 pub(super) struct ArchivingContext {
     archive: Archive,
@@ -37,6 +40,8 @@ pub(super) struct ArchivingContext {
     full: Notify,
     /// Whether the last frame found no room.
     is_full: AtomicBool,
+    /// The size of everything that is read and not written.
+    buffered: AtomicUsize,
 }
 
 impl ArchivingContext {
@@ -48,6 +53,7 @@ impl ArchivingContext {
             is_failing: AtomicBool::new(false),
             full: Notify::new(),
             is_full: AtomicBool::new(false),
+            buffered: AtomicUsize::new(0),
         })
     }
 
@@ -56,21 +62,39 @@ impl ArchivingContext {
         self.is_failing.load(Ordering::Relaxed)
     }
 
+    /// Notes that a buffer of this size has another one now.
+    pub(crate) fn note_buffered(&self, before: usize, now: usize) {
+        self.buffered.fetch_add(now, Ordering::Relaxed);
+        self.buffered.fetch_sub(before, Ordering::Relaxed);
+    }
+
+    /// Whether all buffers together leave room for more.
+    pub(crate) fn may_buffer(&self) -> bool {
+        self.buffered.load(Ordering::Relaxed) < MAX_BUFFERED
+    }
+
     /// Whether the archive has no room at the moment.
     pub(crate) fn is_full(&self) -> bool {
         self.is_full.load(Ordering::Relaxed)
     }
 
     pub(crate) async fn has_record(&self, key: &RecordKey) -> bool {
-        self.retry(|| self.archive.has_record(key)).await
+        // A record that cannot be read is one.
+        self.retry(|| self.archive.has_record(key)).await.unwrap_or(true)
     }
 
     pub(crate) async fn put_record(&self, key: &RecordKey, record: &TaskRecord) {
         self.retry(|| self.archive.put_record(key, record)).await;
     }
 
-    pub(crate) async fn log(&self, key: &LogKey) -> LogState {
+    /// Returns `None` if what is there of the log is damaged.
+    pub(crate) async fn log(&self, key: &LogKey) -> Option<LogState> {
         self.retry(|| self.archive.log(key.clone())).await
+    }
+
+    /// The logs of a task that are in the archive.
+    pub(crate) async fn logs_of(&self, key: &RecordKey) -> Vec<LogKey> {
+        self.retry(|| self.archive.logs_of(key)).await.unwrap_or_default()
     }
 
     /// Returns `None` if the archive has been full for a while.
@@ -92,6 +116,10 @@ impl ArchivingContext {
                     self.full.notify_one();
                     self.failed(&archive::Error::Full, &mut pauses).await;
                 }
+                Err(error @ archive::Error::Invalid { .. }) => {
+                    tracing::error!(%error, "the archive is damaged");
+                    return None;
+                }
                 Err(error) => self.failed(&error, &mut pauses).await,
             }
         }
@@ -101,17 +129,26 @@ impl ArchivingContext {
     pub(crate) async fn put_notice(&self, log: &mut LogState, notice: &Frame) {
         let mut pauses = pauses();
         while let Err(error) = log.put_anyway(notice).await {
+            if matches!(error, archive::Error::Invalid { .. }) {
+                return;
+            }
             self.failed(&error, &mut pauses).await;
         }
     }
 
+    /// Looks how full the disk of the archive is, for ever.
+    pub(crate) async fn watch_disk(&self) {
+        self.archive.watch_disk().await;
+    }
+
     /// Deletes what is beyond the limits of the archive until shutdown: now and then, and when it is full.
-    pub(crate) async fn run_pruning(&self) {
+    /// `is_ending` says whether a task that is gone is still written to.
+    pub(crate) async fn run_pruning(&self, is_ending: impl Fn(&RecordKey) -> bool) {
         let mut full_pause = Backoff::new(FULL_PAUSE, PRUNE_INTERVAL);
         loop {
             if let Err(error) = self
                 .archive
-                .prune(self.origin.client.now(), |key| self.is_live(key))
+                .prune(self.origin.client.now(), |key| self.is_live(key) || is_ending(key))
                 .await
             {
                 self.failed(&error, &mut pauses()).await;
@@ -143,11 +180,16 @@ impl ArchivingContext {
         }
     }
 
-    async fn retry<T, Call: Future<Output = Result<T, archive::Error>>>(&self, call: impl Fn() -> Call) -> T {
+    /// Returns `None` if an object is not what it should be: no retry helps.
+    async fn retry<T, Call: Future<Output = Result<T, archive::Error>>>(&self, call: impl Fn() -> Call) -> Option<T> {
         let mut pauses = pauses();
         loop {
             match call().await {
-                Ok(value) => return self.succeeded(value),
+                Ok(value) => return self.succeeded(Some(value)),
+                Err(error @ archive::Error::Invalid { .. }) => {
+                    tracing::error!(%error, "the archive is damaged");
+                    return None;
+                }
                 Err(error) => self.failed(&error, &mut pauses).await,
             }
         }

@@ -46,6 +46,11 @@ impl FrameBuffer {
         self.chunks.is_empty()
     }
 
+    /// The approximate size in memory.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
     /// Whether to read no more.
     pub(crate) fn is_full(&self) -> bool {
         self.size >= MAX_SIZE

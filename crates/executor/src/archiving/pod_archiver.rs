@@ -17,6 +17,8 @@ const FULL_POLL: Duration = Duration::from_secs(1);
 /// Why the rest of a log is missing if there was no room for it.
 const FULL: &str = "the archive is full";
 
+const GONE: &str = "the pod was deleted before its log was read to the end";
+
 /// Archives the log of a pod until it ends. Tells `on_live` whether everything that the pod writes now will be read, even if
 /// the pod is deleted.
 pub(super) async fn archive_pod(
@@ -25,8 +27,12 @@ pub(super) async fn archive_pod(
     pod: PodLog,
     on_live: impl Fn(bool) + Send,
 ) -> PodLogRecord {
-    let mut log = context.log(&key).await;
-    let mut lost = None;
+    let Some(mut log) = context.log(&key).await else {
+        on_live(true);
+        return damaged(&key);
+    };
+    let mut lost = log.lost().map(str::to_owned);
+    on_live(log.is_ended());
     if !log.is_ended() {
         let range = PodLogRange {
             follow: true,
@@ -37,6 +43,28 @@ pub(super) async fn archive_pod(
         (log, lost) = copy(context, log, follower, on_live).await;
         context.end_log(&mut log, lost.as_deref()).await;
     }
+    record_of(&key, &log, lost)
+}
+
+/// Ends a log of a pod that is gone, which an earlier server has begun to archive.
+pub(super) async fn end_log(context: &ArchivingContext, key: LogKey) -> PodLogRecord {
+    let Some(mut log) = context.log(&key).await else {
+        return damaged(&key);
+    };
+    if log.is_ended() {
+        let lost = log.lost().map(str::to_owned);
+        return record_of(&key, &log, lost);
+    }
+    metrics::counter!("k8s_cli_archive_gaps_total").increment(1);
+    let buffer = FrameBuffer::new(LogPosition::from_archive(log.after()));
+    if let Some(notice) = buffer.lost_frame(GONE) {
+        context.put_notice(&mut log, &notice).await;
+    }
+    context.end_log(&mut log, Some(GONE)).await;
+    record_of(&key, &log, Some(GONE.to_owned()))
+}
+
+fn record_of(key: &LogKey, log: &LogState, lost: Option<String>) -> PodLogRecord {
     let (lines, bytes) = log.size();
     PodLogRecord {
         rank: key.rank,
@@ -44,6 +72,16 @@ pub(super) async fn archive_pod(
         lines,
         bytes,
         lost,
+    }
+}
+
+fn damaged(key: &LogKey) -> PodLogRecord {
+    PodLogRecord {
+        rank: key.rank,
+        attempt: key.attempt,
+        lines: 0,
+        bytes: 0,
+        lost: Some("what is in the archive of it is damaged".to_owned()),
     }
 }
 
@@ -58,12 +96,16 @@ async fn copy(
     let mut buffer = FrameBuffer::new(LogPosition::from_archive(log.after()));
     let mut writer = Writer::Idle(log);
     let mut was_live = false;
+    let mut buffered = Buffered { context, size: 0 };
     let mut end = loop {
         if follower.is_live() != was_live {
             was_live = !was_live;
             on_live(was_live);
         }
         let due = buffer.due().filter(|_| writer.is_idle());
+        buffered.set(buffer.size());
+        // Each log may have something in its buffer, so that all of them go on.
+        let may_read = !buffer.is_full() && (buffer.is_empty() || context.may_buffer());
         tokio::select! {
             biased;
             written = writer.written() => match written {
@@ -74,12 +116,12 @@ async fn copy(
                 writer = writer.write(context, &buffer);
             }
             // A deleted log takes space on the disk, perhaps the one of the archive, as long as it is open.
-            () = sleep(FULL_POLL), if buffer.is_full() => {
+            () = sleep(FULL_POLL), if !may_read => {
                 if context.is_full() {
                     follower.pause();
                 }
             }
-            (_, item) = follower.next(&context.origin), if !buffer.is_full() => match item {
+            (_, item) = follower.next(&context.origin), if may_read => match item {
                 PodLogItem::Chunk(chunk) => {
                     let gaps = u64::from(chunk.follows_gap);
                     metrics::counter!("k8s_cli_archive_gaps_total").increment(gaps);
@@ -105,7 +147,7 @@ async fn copy(
     };
     let lost = match end {
         PodLogEnd::Complete => return (log, None),
-        PodLogEnd::Gone => "the pod was deleted before its log was read to the end".to_owned(),
+        PodLogEnd::Gone => GONE.to_owned(),
         PodLogEnd::Cut(reason) => reason.to_string(),
     };
     metrics::counter!("k8s_cli_archive_gaps_total").increment(1);
@@ -113,6 +155,25 @@ async fn copy(
         context.put_notice(&mut log, &frame).await;
     }
     (log, Some(lost))
+}
+
+/// The share of one buffer in the size of all, returned on drop.
+struct Buffered<'a> {
+    context: &'a ArchivingContext,
+    size: usize,
+}
+
+impl Buffered<'_> {
+    fn set(&mut self, size: usize) {
+        self.context.note_buffered(self.size, size);
+        self.size = size;
+    }
+}
+
+impl Drop for Buffered<'_> {
+    fn drop(&mut self) {
+        self.set(0);
+    }
 }
 
 /// Writes one frame at a time.

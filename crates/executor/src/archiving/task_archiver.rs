@@ -8,14 +8,15 @@ use archive::{LogKey, RecordKey};
 use task::record::PodLogRecord;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::context::ArchivingContext;
-use super::pod_archiver::archive_pod;
+use super::pod_archiver::{archive_pod, end_log};
 use super::record::final_record;
-use crate::cache::{NodePod, TaskKey, TaskSnapshot};
+use crate::cache::{self, NodePod, TaskKey, TaskSnapshot};
 use crate::error::Error;
-use crate::kubernetes::{ConfigMap, Job, ObjectRef, ResourceExt};
+use crate::kubernetes::{self, ConfigMap, Job, ObjectRef, ResourceExt};
+use crate::labels;
 use crate::logs::{LogSource, PodLog, common_style};
 use crate::record_key::record_key;
 
@@ -75,10 +76,10 @@ impl TrackedTask {
 }
 
 /// Archives a task until its record is written.
-pub(super) async fn archive_task(context: Arc<ArchivingContext>, tracked: Arc<TrackedTask>) {
+pub(super) async fn archive_task(context: Arc<ArchivingContext>, tracked: Arc<TrackedTask>, first: Arc<TaskSnapshot>) {
     let mut archiver = TaskArchiver {
         context,
-        last: None,
+        last: first,
         pods: JoinSet::new(),
         done: HashSet::new(),
         followed: HashSet::new(),
@@ -96,7 +97,7 @@ struct TaskArchiver {
     context: Arc<ArchivingContext>,
     tracked: Arc<TrackedTask>,
     /// The newest snapshot that was seen.
-    last: Option<Arc<TaskSnapshot>>,
+    last: Arc<TaskSnapshot>,
     pods: JoinSet<(String, PodLogRecord)>,
     /// The pods whose logs are archived.
     done: HashSet<String>,
@@ -109,14 +110,10 @@ impl TaskArchiver {
     async fn run(&mut self) {
         let context = Arc::clone(&self.context);
         let cache = &context.origin.cache;
-        let Some(first) = cache.snapshot(&self.tracked.key).or_else(|| self.tracked.removed()) else {
-            return;
-        };
-        let record = record_key(&first);
+        let record = record_key(&self.last);
         if context.has_record(&record).await {
             return;
         }
-        self.last = Some(first);
         loop {
             let changes = cache.subscribe(&self.tracked.key);
             let snapshot = cache.snapshot(&self.tracked.key);
@@ -124,13 +121,15 @@ impl TaskArchiver {
             let last = snapshot.or_else(|| self.tracked.removed());
             if let Some(last) = last {
                 self.follow_pods(&record, &last);
-                self.last = Some(last);
+                self.last = last;
             }
             if self.pods.is_empty() && self.may_be_recorded(is_gone).await {
                 break;
             }
+            let is_over = is_gone || self.last.outcome.is_some();
             let has_changed = async {
                 match changes {
+                    Some(mut changes) if is_over => drop(timeout(RECHECK_PAUSE, changes.changed()).await),
                     Some(mut changes) => drop(changes.changed().await),
                     None => sleep(RECHECK_PAUSE).await,
                 }
@@ -167,13 +166,28 @@ impl TaskArchiver {
 
     /// Whether the task has ended for good, and all of its logs are archived.
     async fn may_be_recorded(&self, is_gone: bool) -> bool {
-        let Some(last) = &self.last else { return false };
+        let last = &self.last;
         let is_done = |node: &NodePod| node.ended || node.pod.as_ref().is_some_and(|pod| self.done.contains(&pod.uid));
         if last.outcome.is_some() && last.nodes.iter().all(is_done) {
-            return true;
+            return self.knows_all_pods().await.unwrap_or(false);
         }
         // A record cannot be taken back, so the cache alone does not decide.
         is_gone && self.is_deleted(last).await.unwrap_or(false)
+    }
+
+    /// Whether every pod with a log is known. The watches are independent: a Job may have ended before its pod is seen.
+    async fn knows_all_pods(&self) -> Result<bool, Error> {
+        if self.last.nodes.iter().all(|node| node.pod.is_some()) {
+            return Ok(true);
+        }
+        let selector = format!("{}={}", labels::TASK_ID, self.last.key.id);
+        let client = &self.context.origin.client;
+        let pods = client
+            .list::<kubernetes::Pod>("list the pods of the task", &selector)
+            .await?;
+        let mut pods = pods.into_iter().filter_map(|pod| cache::Pod::from_resource(pod).ok());
+        let is_ours = |pod: &cache::Pod| self.last.jobs.iter().any(|job| job.uid == pod.job_uid);
+        Ok(!pods.any(|pod| is_ours(&pod) && pod.has_log() && !self.followed.contains(&pod.uid)))
     }
 
     /// Whether Kubernetes does not have the task anymore.
@@ -195,8 +209,14 @@ impl TaskArchiver {
     }
 
     async fn write_record(&mut self, key: &RecordKey) {
-        let Some(last) = &self.last else { return };
         let mut logs = std::mem::take(&mut self.logs);
+        // An earlier server may have followed other pods.
+        for log in self.context.logs_of(key).await {
+            if !self.done.contains(&log.pod) {
+                logs.push(end_log(&self.context, log).await);
+            }
+        }
+        let last = &self.last;
         logs.sort_by_key(|log| (log.rank, log.attempt));
         let now = self.context.origin.client.now();
         let Some(record) = final_record(last, now, logs) else {

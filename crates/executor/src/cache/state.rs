@@ -392,7 +392,7 @@ impl CacheState {
             .is_visible()
             .then(|| render::snapshot(key, task, &context))
             .flatten();
-        self.task_changes.note(key, before.as_ref(), task.snapshot.as_ref());
+        self.task_changes.note(before.as_ref(), task.snapshot.as_ref());
         if (self.is_queued)(task) {
             self.queue.insert(Arc::clone(key));
         }

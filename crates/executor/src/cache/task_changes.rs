@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use super::identity::TaskKey;
 use super::snapshot::TaskSnapshot;
 
 /// A task became visible, or went away.
 #[derive(Debug, Clone)]
 pub(crate) enum TaskChange {
-    Added(Arc<TaskKey>),
+    Added(Arc<TaskSnapshot>),
     /// With its last snapshot.
     Removed(Arc<TaskSnapshot>),
 }
@@ -24,15 +23,10 @@ impl TaskChanges {
     }
 
     /// Compares the snapshots of a task before and after a change.
-    pub(crate) fn note(
-        &mut self,
-        key: &Arc<TaskKey>,
-        before: Option<&Arc<TaskSnapshot>>,
-        after: Option<&Arc<TaskSnapshot>>,
-    ) {
+    pub(crate) fn note(&mut self, before: Option<&Arc<TaskSnapshot>>, after: Option<&Arc<TaskSnapshot>>) {
         let Some(changes) = &mut self.0 else { return };
         match (before, after) {
-            (None, Some(_)) => changes.push(TaskChange::Added(Arc::clone(key))),
+            (None, Some(after)) => changes.push(TaskChange::Added(Arc::clone(after))),
             (Some(before), None) => changes.push(TaskChange::Removed(Arc::clone(before))),
             (None, None) | (Some(_), Some(_)) => {}
         }

@@ -63,7 +63,7 @@ enum ReadState {
     /// Waiting for a pod with a log.
     Waiting,
     /// Reading the log of a pod.
-    Pod(PodFollower),
+    Pod(Box<PodFollower>),
     /// The rest cannot be read.
     Cut(Arc<str>),
     Done,
@@ -233,7 +233,7 @@ impl NodeLog {
             tail: context.tail,
             from: context.since,
         };
-        ReadState::Pod(PodFollower::new(&context.origin, pod, range, just_started))
+        ReadState::Pod(Box::new(PodFollower::new(&context.origin, pod, range, just_started)))
     }
 
     /// The part of a chunk after `position`.

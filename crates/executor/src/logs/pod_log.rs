@@ -52,6 +52,8 @@ pub(crate) struct PodFollower {
     tail: Option<u32>,
     /// Since when reads have failed.
     failing_since: Option<Instant>,
+    /// Whether to pause before the next read: the shared stream is ahead of everything that was written.
+    pauses: bool,
     state: ReadState,
 }
 
@@ -94,6 +96,7 @@ impl PodFollower {
             position: range.from,
             tail: range.tail,
             failing_since: None,
+            pauses: false,
             state: ReadState::Reading,
         };
         let can_follow = range.follow && range.tail.is_none() && !follower.pod.is_gone;
@@ -164,6 +167,9 @@ impl PodFollower {
     }
 
     async fn open(&mut self, origin: &LogOrigin) -> ReadState {
+        if std::mem::take(&mut self.pauses) {
+            sleep(PAUSE).await;
+        }
         let ended = self.has_ended(origin);
         let range = ReadRange {
             from: self.position,
@@ -213,9 +219,11 @@ impl PodFollower {
         if ended || !self.follow {
             return reader.finish().ok().flatten();
         }
+        let before = self.position;
         self.position = self.position.max(reader.position());
         self.tail = None;
         self.join(origin);
+        self.pauses = self.position == before;
         None
     }
 

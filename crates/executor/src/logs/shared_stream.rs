@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::chunk::LineStyle;
+use super::chunk::{Chunk, LineStyle};
 use super::position::LogPosition;
 use super::reader::{LogReader, LogSource, ReadError, ReadRange};
 use super::ring::{LogEnd, Ring, RingCursor};
@@ -152,16 +152,24 @@ impl StreamTask {
         let mut tries = 0;
         // Whether the last response ended as the log of a container that has ended does.
         let mut is_clean = false;
+        // What it held back of a line without an end. Usually, the next response has it, too.
+        let mut last: Option<Chunk> = None;
         loop {
             let ended = self.has_ended();
             let before = position;
             match self.read(&mut position, ended).await {
-                Ok(()) if ended => return LogEnd::Complete,
-                Ok(()) => {
+                Ok(_) if ended => return LogEnd::Complete,
+                Ok(rest) => {
                     is_clean = true;
+                    last = rest;
                     self.wait_for_end().await;
                 }
-                Err(error) if error.is_gone() && is_clean => return LogEnd::Complete,
+                Err(error) if error.is_gone() && is_clean => {
+                    if let Some(last) = last {
+                        self.ring.push(last).await;
+                    }
+                    return LogEnd::Complete;
+                }
                 Err(error) if error.is_gone() => return LogEnd::Gone,
                 Err(error) => {
                     is_clean = false;
@@ -179,7 +187,8 @@ impl StreamTask {
         }
     }
 
-    async fn read(&self, position: &mut LogPosition, ended: bool) -> Result<(), ReadError> {
+    /// Returns what is left of a line at the end of the response, unless it was passed on.
+    async fn read(&self, position: &mut LogPosition, ended: bool) -> Result<Option<Chunk>, ReadError> {
         let range = ReadRange {
             from: *position,
             tail: None,
@@ -190,10 +199,14 @@ impl StreamTask {
             *position = reader.position();
             self.ring.push(chunk).await;
         }
-        if ended && let Some(chunk) = reader.finish()? {
-            self.ring.push(chunk).await;
+        let rest = reader.finish()?;
+        match rest {
+            Some(chunk) if ended => {
+                self.ring.push(chunk).await;
+                Ok(None)
+            }
+            rest => Ok(rest),
         }
-        Ok(())
     }
 
     /// Whether the pod has ended or is gone.
