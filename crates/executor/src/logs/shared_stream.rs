@@ -158,7 +158,13 @@ impl StreamTask {
             let ended = self.has_ended();
             let before = position;
             match self.read(&mut position, ended).await {
-                Ok(_) if ended => return LogEnd::Complete,
+                Ok(_) if ended => {
+                    // The kubelet may have deleted the log of a pod that is being deleted.
+                    if let Some(last) = last.filter(|last| last.after() > position) {
+                        self.ring.push(last).await;
+                    }
+                    return LogEnd::Complete;
+                }
                 Ok(rest) => {
                     is_clean = true;
                     last = rest;
@@ -202,6 +208,7 @@ impl StreamTask {
         let rest = reader.finish()?;
         match rest {
             Some(chunk) if ended => {
+                *position = reader.position();
                 self.ring.push(chunk).await;
                 Ok(None)
             }
