@@ -162,12 +162,12 @@ pub(crate) async fn logs(
     let Some(archive) = sources.archive else {
         return Ok(None);
     };
-    let (key, num_nodes) = match sources.find_ending(user, id) {
+    let (key, num_nodes, is_written) = match sources.find_ending(user, id) {
         Some((snapshot, _)) => {
             if let Some(archiver) = sources.archiver.filter(|_| options.follow) {
                 archiver.wait_for_archived(&snapshot.key).await;
             }
-            (record_key(&snapshot), snapshot.num_nodes)
+            (record_key(&snapshot), snapshot.num_nodes, false)
         }
         None => {
             let Some(key) = archive.find_record(user.as_str(), id).await? else {
@@ -176,15 +176,15 @@ pub(crate) async fn logs(
             let Some(record) = archive.record(&key).await? else {
                 return Ok(None);
             };
-            if !record.logs.is_empty() && archive.logs_of(&key).await?.is_empty() {
-                return Err(Error::LogDeleted { id: id.to_owned() });
-            }
-            (key, record.task.metadata.num_nodes)
+            (key, record.task.metadata.num_nodes, !record.logs.is_empty())
         }
     };
+    let logs = archive.logs_of(&key).await?;
+    if is_written && logs.is_empty() {
+        return Err(Error::LogDeleted { id: id.to_owned() });
+    }
     let task = (absent_task(user, &key), key);
-    let stream = streams.archived(archive, task, num_nodes, options).await?;
-    Ok(Some(stream))
+    Ok(Some(streams.archived(&logs, task, num_nodes, options)))
 }
 
 /// The key of a task that is not in the cache.

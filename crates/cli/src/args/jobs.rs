@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Subcommand, ValueEnum};
 use glob::Pattern;
 use jiff::SignedDuration;
+use task::TaskState;
 
 use super::help;
 use super::output::{Format, ListOutputArgs, OutputArgs};
@@ -205,6 +206,18 @@ pub(crate) enum StatusFilter {
     Completed,
     /// A node failed.
     Failed,
+}
+
+impl StatusFilter {
+    /// The state of the API.
+    pub(crate) fn state(self) -> TaskState {
+        match self {
+            Self::Pending => TaskState::Pending,
+            Self::Running => TaskState::Running,
+            Self::Completed => TaskState::Completed,
+            Self::Failed => TaskState::Failed,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]

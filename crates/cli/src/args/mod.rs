@@ -11,8 +11,8 @@ mod volumes;
 pub(crate) use api::ApiCommand;
 pub(crate) use command::{Args, AuthCommand, Color, Command, GlobalArgs, GpusArgs};
 pub(crate) use jobs::{
-    CancelArgs, JobsCommand, ListArgs, LogsArgs, SortKey, StatusArgs, StatusFilter, StopArgs, SubmitArgs, TopArgs,
-    WaitArgs, WaitCondition,
+    CancelArgs, JobsCommand, ListArgs, LogsArgs, SortKey, StatusArgs, StopArgs, SubmitArgs, TopArgs, WaitArgs,
+    WaitCondition,
 };
 pub(crate) use output::{Format, ListOutputArgs, ReportFormat};
 pub(crate) use suggestions::suggest;

@@ -21,14 +21,14 @@ pub(crate) enum Target {
 /// A task, a group, or the record of a task that is gone.
 pub(crate) enum ReadTarget {
     Present(Target),
-    Past(Box<WithRaw<TaskRecord>>),
+    Past(Box<TaskRecord>),
 }
 
 impl ReadTarget {
     fn id(&self) -> &str {
         match self {
             Self::Present(target) => target.id(),
-            Self::Past(record) => &record.item.task.task_id,
+            Self::Past(record) => &record.task.task_id,
         }
     }
 }

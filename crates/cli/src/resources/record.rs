@@ -5,23 +5,7 @@ use task::record::{HistoryEntry, HistoryPage, TaskRecord};
 use super::lookup::{is_id, percent_encode};
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::output::{Cell, Item, ItemColumn, WithRaw, age, fixed, flexible, or_dash, status_cell};
-
-impl Item for TaskRecord {
-    const LIST: &'static str = "records";
-
-    fn id(&self) -> &str {
-        &self.task.task_id
-    }
-
-    fn name(&self) -> &str {
-        &self.task.name
-    }
-
-    fn columns() -> Vec<ItemColumn<Self>> {
-        Vec::new()
-    }
-}
+use crate::output::{Cell, Item, ItemColumn, age, fixed, flexible, or_dash, status_cell};
 
 impl Item for HistoryEntry {
     const LIST: &'static str = "tasks";
@@ -57,13 +41,12 @@ impl Item for HistoryEntry {
 ///
 /// # Errors
 /// [`Error::NotFound`] if there is none.
-pub(crate) async fn find_record(client: &Client, reference: &str) -> Result<WithRaw<TaskRecord>> {
+pub(crate) async fn find_record(client: &Client, reference: &str) -> Result<TaskRecord> {
     let id = match is_id(reference) {
         true => reference.to_owned(),
         false => find_id(client, reference).await?,
     };
-    let body = client.get_bytes(&format!("/history/{}", percent_encode(&id))).await?;
-    WithRaw::decode(client.decode_unescaped(&body)?, &client.url().to_string())
+    client.get(&format!("/history/{}", percent_encode(&id))).await
 }
 
 async fn find_id(client: &Client, name: &str) -> Result<String> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use archive::{Archive, RecordKey};
+use archive::Archive;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -50,9 +50,9 @@ impl Archiver {
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken, tracker: TaskTracker) {
         let (archiver, stop_chores) = (Arc::clone(&self), stop.clone());
         tracker.spawn(async move {
-            let is_ending = |key: &RecordKey| archiver.ending().iter().any(|task| record_key(task) == *key);
+            let ending = || archiver.ending().iter().map(|task| record_key(task)).collect();
             let chores = async {
-                tokio::join!(archiver.context.watch_disk(), archiver.context.run_pruning(is_ending));
+                tokio::join!(archiver.context.watch_disk(), archiver.context.run_pruning(ending));
             };
             stop_chores.run_until_cancelled(chores).await;
         });

@@ -1,6 +1,8 @@
 //! What the archivers of a server share: the archive, with retries until it works, and where logs come from.
 
+use std::collections::HashSet;
 use std::future::Future;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -97,30 +99,23 @@ impl ArchivingContext {
         self.retry(|| self.archive.logs_of(key)).await.unwrap_or_default()
     }
 
-    /// Returns `None` if the archive has been full for a while.
+    /// Returns `None` if the archive has been full for a while, or what is there of the log is damaged.
     pub(crate) async fn put_frame(&self, log: &mut LogState, frame: &Frame) -> Option<Put> {
         let mut pauses = pauses();
         let mut full_since = None;
         loop {
-            match log.put(frame).await {
-                Ok(put) => {
-                    self.is_full.store(false, Ordering::Relaxed);
-                    return self.succeeded(Some(put));
-                }
-                Err(archive::Error::Full) => {
-                    self.is_full.store(true, Ordering::Relaxed);
-                    let since = *full_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= FULL_PATIENCE {
-                        return None;
-                    }
-                    self.full.notify_one();
-                    self.failed(&archive::Error::Full, &mut pauses).await;
-                }
-                Err(error @ archive::Error::Invalid { .. }) => {
-                    tracing::error!(%error, "the archive is damaged");
+            let put = log.put(frame).await;
+            let is_full = matches!(put, Err(archive::Error::Full));
+            self.is_full.store(is_full, Ordering::Relaxed);
+            if is_full {
+                let since = *full_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= FULL_PATIENCE {
                     return None;
                 }
-                Err(error) => self.failed(&error, &mut pauses).await,
+                self.full.notify_one();
+            }
+            if let ControlFlow::Break(put) = self.settle(put, &mut pauses).await {
+                return put;
             }
         }
     }
@@ -128,12 +123,16 @@ impl ArchivingContext {
     /// Writes a notice in a log, also if the archive is full.
     pub(crate) async fn put_notice(&self, log: &mut LogState, notice: &Frame) {
         let mut pauses = pauses();
-        while let Err(error) = log.put_anyway(notice).await {
-            if matches!(error, archive::Error::Invalid { .. }) {
-                return;
-            }
-            self.failed(&error, &mut pauses).await;
-        }
+        while self
+            .settle(log.put_anyway(notice).await, &mut pauses)
+            .await
+            .is_continue()
+        {}
+    }
+
+    pub(crate) async fn end_log(&self, log: &mut LogState, lost: Option<&str>) {
+        let mut pauses = pauses();
+        while self.settle(log.end(lost).await, &mut pauses).await.is_continue() {}
     }
 
     /// Looks how full the disk of the archive is, for ever.
@@ -142,15 +141,13 @@ impl ArchivingContext {
     }
 
     /// Deletes what is beyond the limits of the archive until shutdown: now and then, and when it is full.
-    /// `is_ending` says whether a task that is gone is still written to.
-    pub(crate) async fn run_pruning(&self, is_ending: impl Fn(&RecordKey) -> bool) {
+    /// `ending` are the tasks that are gone and still written to.
+    pub(crate) async fn run_pruning(&self, ending: impl Fn() -> HashSet<RecordKey>) {
         let mut full_pause = Backoff::new(FULL_PAUSE, PRUNE_INTERVAL);
         loop {
-            if let Err(error) = self
-                .archive
-                .prune(self.origin.client.now(), |key| self.is_live(key) || is_ending(key))
-                .await
-            {
+            let ending = ending();
+            let is_live = |key: &RecordKey| ending.contains(key) || self.is_live(key);
+            if let Err(error) = self.archive.prune(self.origin.client.now(), is_live).await {
                 self.failed(&error, &mut pauses()).await;
             }
             if self.archive.has_room() {
@@ -170,34 +167,32 @@ impl ArchivingContext {
         live.iter().any(|snapshot| record_key(snapshot) == *key)
     }
 
-    pub(crate) async fn end_log(&self, log: &mut LogState, lost: Option<&str>) {
-        let mut pauses = pauses();
-        loop {
-            match log.end(lost).await {
-                Ok(()) => return self.succeeded(()),
-                Err(error) => self.failed(&error, &mut pauses).await,
-            }
-        }
-    }
-
     /// Returns `None` if an object is not what it should be: no retry helps.
     async fn retry<T, Call: Future<Output = Result<T, archive::Error>>>(&self, call: impl Fn() -> Call) -> Option<T> {
         let mut pauses = pauses();
         loop {
-            match call().await {
-                Ok(value) => return self.succeeded(Some(value)),
-                Err(error @ archive::Error::Invalid { .. }) => {
-                    tracing::error!(%error, "the archive is damaged");
-                    return None;
-                }
-                Err(error) => self.failed(&error, &mut pauses).await,
+            if let ControlFlow::Break(value) = self.settle(call().await, &mut pauses).await {
+                return value;
             }
         }
     }
 
-    fn succeeded<T>(&self, value: T) -> T {
-        self.is_failing.store(false, Ordering::Relaxed);
-        value
+    /// Decides whether to try again, and pauses before that. `None` if an object is not what it should be.
+    async fn settle<T>(&self, called: Result<T, archive::Error>, pauses: &mut Backoff) -> ControlFlow<Option<T>> {
+        match called {
+            Ok(value) => {
+                self.is_failing.store(false, Ordering::Relaxed);
+                ControlFlow::Break(Some(value))
+            }
+            Err(error @ archive::Error::Invalid { .. }) => {
+                tracing::error!(%error, "the archive is damaged");
+                ControlFlow::Break(None)
+            }
+            Err(error) => {
+                self.failed(&error, pauses).await;
+                ControlFlow::Continue(())
+            }
+        }
     }
 
     async fn failed(&self, error: &archive::Error, pauses: &mut Backoff) {

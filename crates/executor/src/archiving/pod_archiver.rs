@@ -23,10 +23,10 @@ const GONE: &str = "the pod was deleted before its log was read to the end";
 /// the pod is deleted.
 pub(super) async fn archive_pod(
     context: &ArchivingContext,
-    key: LogKey,
     pod: PodLog,
     on_live: impl Fn(bool) + Send,
 ) -> PodLogRecord {
+    let key = pod.archived.clone();
     let Some(mut log) = context.log(&key).await else {
         on_live(true);
         return damaged(&key);

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use archive::{LogKey, RecordKey};
+use archive::RecordKey;
 use task::record::PodLogRecord;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -17,7 +17,7 @@ use crate::cache::{self, NodePod, TaskKey, TaskSnapshot};
 use crate::error::Error;
 use crate::kubernetes::{self, ConfigMap, Job, ObjectRef, ResourceExt};
 use crate::labels;
-use crate::logs::{LogSource, PodLog, common_style};
+use crate::logs::PodLog;
 use crate::record_key::record_key;
 
 /// How long to wait before a task that has disappeared is looked for again.
@@ -111,7 +111,8 @@ impl TaskArchiver {
         let context = Arc::clone(&self.context);
         let cache = &context.origin.cache;
         let record = record_key(&self.last);
-        if context.has_record(&record).await {
+        // A record is written when the task has ended.
+        if self.last.state.is_final() && context.has_record(&record).await {
             return;
         }
         loop {
@@ -155,10 +156,10 @@ impl TaskArchiver {
             if !self.followed.insert(pod.uid.clone()) {
                 continue;
             }
-            let (key, log) = pod_log(record, snapshot, node, pod);
+            let log = PodLog::of_node(&snapshot.key, record, snapshot.num_nodes, node, pod);
             let (context, tracked, uid) = (Arc::clone(&self.context), Arc::clone(&self.tracked), pod.uid.clone());
             self.pods.spawn(async move {
-                let log = archive_pod(&context, key, log, |is_live| tracked.set_live(&uid, is_live)).await;
+                let log = archive_pod(&context, log, |is_live| tracked.set_live(&uid, is_live)).await;
                 (uid, log)
             });
         }
@@ -224,26 +225,4 @@ impl TaskArchiver {
         };
         self.context.put_record(key, &record).await;
     }
-}
-
-fn pod_log(record: &RecordKey, snapshot: &TaskSnapshot, node: &NodePod, pod: &ObjectRef) -> (LogKey, PodLog) {
-    let key = LogKey {
-        task: record.clone(),
-        rank: node.rank,
-        attempt: node.attempt,
-        created_at: node.pod_created_at,
-        pod: pod.uid.clone(),
-    };
-    let log = PodLog {
-        key: Arc::clone(&snapshot.key),
-        uid: pod.uid.clone(),
-        source: LogSource {
-            pod: pod.name.clone(),
-            style: common_style(node.rank, snapshot.num_nodes, node.attempt),
-            shows_partial_lines: snapshot.num_nodes == 1,
-        },
-        archived: Some(key.clone()),
-        is_gone: false,
-    };
-    (key, log)
 }

@@ -162,12 +162,12 @@ impl CachedResource for LoadBalancer {
         Self::from_resource(&resource)
     }
     fn apply(self, state: &mut CacheState) {
-        state.apply_load_balancer(self);
+        state.change_load_balancers(|balancers| balancers.insert(self));
     }
     fn remove(uid: &str, state: &mut CacheState) {
-        state.remove_load_balancer(uid);
+        state.change_load_balancers(|balancers| balancers.retain(|known| known != uid));
     }
     fn retain(state: &mut CacheState, listed: &ListedUids) {
-        state.retain_load_balancers(listed);
+        state.change_load_balancers(|balancers| balancers.retain(|known| listed.uids.contains(known)));
     }
 }

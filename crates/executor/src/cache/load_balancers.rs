@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::identity::{Identity, InvalidObject, TaskKey};
-use super::state::{CacheState, ListedUids};
 use crate::kubernetes::Service;
 use crate::labels;
 
@@ -48,33 +47,23 @@ fn address(service: &Service) -> Option<Box<str>> {
 }
 
 impl LoadBalancers {
+    /// Adds or replaces a Service. Returns the task that this changes.
+    pub(crate) fn insert(&mut self, balancer: LoadBalancer) -> Vec<Arc<TaskKey>> {
+        let key = Arc::clone(&balancer.key);
+        self.0.insert(balancer.name.clone(), balancer);
+        vec![key]
+    }
+
+    /// Removes the Services whose uid is not kept. Returns the tasks that this changes.
+    pub(crate) fn retain(&mut self, is_kept: impl Fn(&String) -> bool) -> Vec<Arc<TaskKey>> {
+        let removed = self.0.extract_if(|_, balancer| !is_kept(&balancer.uid));
+        removed.map(|(_, balancer)| balancer.key).collect()
+    }
+
     /// The address of the Service with this name, if it belongs to the task.
     pub(crate) fn address(&self, service: &str, key: &TaskKey) -> Option<&str> {
         let balancer = self.0.get(service).filter(|balancer| *balancer.key == *key)?;
         balancer.address.as_deref()
-    }
-}
-
-impl CacheState {
-    pub(crate) fn apply_load_balancer(&mut self, balancer: LoadBalancer) {
-        self.mark_changed(&balancer.key);
-        self.load_balancers.0.insert(balancer.name.clone(), balancer);
-    }
-
-    pub(crate) fn remove_load_balancer(&mut self, uid: &str) {
-        self.retain_load_balancers_if(|balancer| balancer.uid != uid);
-    }
-
-    pub(crate) fn retain_load_balancers(&mut self, listed: &ListedUids) {
-        self.retain_load_balancers_if(|balancer| listed.uids.contains(&balancer.uid));
-    }
-
-    fn retain_load_balancers_if(&mut self, is_kept: impl Fn(&LoadBalancer) -> bool) {
-        let removed = self.load_balancers.0.extract_if(|_, balancer| !is_kept(balancer));
-        let removed: Vec<LoadBalancer> = removed.map(|(_, balancer)| balancer).collect();
-        for balancer in removed {
-            self.mark_changed(&balancer.key);
-        }
     }
 }
 

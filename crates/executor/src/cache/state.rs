@@ -101,9 +101,9 @@ impl CacheState {
         }
     }
 
-    /// Aggregates this task at the end of the change.
-    pub(crate) fn mark_changed(&mut self, key: &Arc<TaskKey>) {
-        self.dirty.insert(Arc::clone(key));
+    /// Changes load balancers; `change` returns the tasks that this changes.
+    pub(crate) fn change_load_balancers(&mut self, change: impl FnOnce(&mut LoadBalancers) -> Vec<Arc<TaskKey>>) {
+        self.dirty.extend(change(&mut self.load_balancers));
     }
 
     /// All tasks with this ID, of any user.

@@ -28,7 +28,7 @@ impl ArchivedLogs {
         range: ReadRange,
         is_followed: bool,
     ) -> Result<Option<LogReader>, ReadError> {
-        let Some(key) = &pod.archived else { return Ok(None) };
+        let key = &pod.archived;
         let deadline = Instant::now() + WRITE_PATIENCE;
         loop {
             let log = self.0.log(key.clone()).await.map_err(ReadError::Archive)?;

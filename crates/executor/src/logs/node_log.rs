@@ -10,7 +10,6 @@ use tokio::sync::OnceCell;
 use super::chunk::{Chunk, LineStyle};
 use super::pod_log::{LogOrigin, PodFollower, PodLogEnd, PodLogItem, PodLogRange};
 use super::position::LogPosition;
-use super::reader::LogSource;
 use super::shared_stream::{PodLog, common_style};
 use super::truncated::LogTruncated;
 use crate::cache::{NodePod, TaskKey};
@@ -134,7 +133,11 @@ impl NodeLog {
             };
             if let Some(node) = of_this_node().find(is_new) {
                 let attempt = node.attempt;
-                if let Some(pod) = node.pod.as_ref().map(|pod| self.pod_log(node, &pod.name, &pod.uid)) {
+                if let Some(pod) = &node.pod {
+                    let FollowerContext {
+                        key, record, num_nodes, ..
+                    } = &self.context;
+                    let pod = PodLog::of_node(key, record, *num_nodes, node, pod);
                     return self.start(pod, waited && !node.ended);
                 }
                 if node.ended {
@@ -181,45 +184,12 @@ impl NodeLog {
         Ok(())
     }
 
-    /// The pod of a node of this task.
-    fn pod_log(&self, node: &NodePod, name: &str, uid: &str) -> PodLog {
-        let archived = LogKey {
-            task: self.context.record.clone(),
-            rank: node.rank,
-            attempt: node.attempt,
-            created_at: node.pod_created_at,
-            pod: uid.to_owned(),
-        };
-        PodLog {
-            is_gone: false,
-            source: LogSource {
-                pod: name.to_owned(),
-                ..self.source(node.attempt)
-            },
-            ..self.archived_pod(&archived)
-        }
-    }
-
     fn archived_pod(&self, log: &LogKey) -> PodLog {
-        PodLog {
-            key: Arc::clone(&self.context.key),
-            uid: log.pod.clone(),
-            source: self.source(log.attempt),
-            archived: Some(log.clone()),
-            is_gone: true,
-        }
-    }
-
-    fn source(&self, attempt: u32) -> LogSource {
-        LogSource {
-            pod: String::new(),
-            style: common_style(self.rank, self.context.num_nodes, attempt),
-            shows_partial_lines: self.context.num_nodes == 1,
-        }
+        PodLog::archived(&self.context.key, self.context.num_nodes, log.clone())
     }
 
     fn start(&mut self, pod: PodLog, just_started: bool) -> ReadState {
-        let attempt = pod.archived.as_ref().map_or(self.attempt, |log| log.attempt);
+        let attempt = pod.archived.attempt;
         if attempt > self.attempt {
             self.read.clear();
         }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use archive::LogKey;
+use archive::{LogKey, RecordKey};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -17,8 +17,8 @@ use super::position::LogPosition;
 use super::reader::{LogReader, LogSource, ReadError, ReadRange};
 use super::ring::{LogEnd, Ring, RingCursor};
 use crate::backoff::Backoff;
-use crate::cache::{Cache, TaskKey};
-use crate::kubernetes::ApiClient;
+use crate::cache::{Cache, NodePod, TaskKey};
+use crate::kubernetes::{ApiClient, ObjectRef};
 
 /// The pauses after a stream was interrupted.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -38,9 +38,47 @@ pub(crate) struct PodLog {
     /// What to read, and in which style.
     pub source: LogSource,
     /// Where it is in the archive.
-    pub archived: Option<LogKey>,
+    pub archived: LogKey,
     /// Whether the pod is known to be gone.
     pub is_gone: bool,
+}
+
+impl PodLog {
+    /// The pod of a node of a task with this many nodes.
+    pub(crate) fn of_node(
+        task: &Arc<TaskKey>,
+        record: &RecordKey,
+        num_nodes: u32,
+        node: &NodePod,
+        pod: &ObjectRef,
+    ) -> Self {
+        let archived = LogKey {
+            task: record.clone(),
+            rank: node.rank,
+            attempt: node.attempt,
+            created_at: node.pod_created_at,
+            pod: pod.uid.clone(),
+        };
+        let mut log = Self::archived(task, num_nodes, archived);
+        log.source.pod.clone_from(&pod.name);
+        log.is_gone = false;
+        log
+    }
+
+    /// A pod that is gone.
+    pub(crate) fn archived(task: &Arc<TaskKey>, num_nodes: u32, archived: LogKey) -> Self {
+        Self {
+            key: Arc::clone(task),
+            uid: archived.pod.clone(),
+            source: LogSource {
+                pod: String::new(),
+                style: common_style(archived.rank, num_nodes, archived.attempt),
+                shows_partial_lines: num_nodes == 1,
+            },
+            archived,
+            is_gone: true,
+        }
+    }
 }
 
 /// How many followers may open a log concurrently. Hundreds may arrive at once, and must not starve other requests.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use archive::{Archive, RecordKey};
+use archive::{Archive, LogKey, RecordKey};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, stream};
@@ -74,25 +74,21 @@ impl LogStreams {
         )
     }
 
-    /// Streams the log of a task that is gone.
-    ///
-    /// # Errors
-    /// The archive fails.
-    pub(crate) async fn archived(
+    /// Streams the log of a task that is gone: these logs of its pods.
+    pub(crate) fn archived(
         &self,
-        archive: &Archive,
+        logs: &[LogKey],
         (key, record): (Arc<TaskKey>, RecordKey),
         num_nodes: u32,
         options: &LogOptions,
-    ) -> Result<impl Stream<Item = Result<Bytes, LogTruncated>> + Send + use<>, archive::Error> {
-        let logs = archive.logs_of(&record).await?;
+    ) -> impl Stream<Item = Result<Bytes, LogTruncated>> + Send + use<> {
         let context = self.context(&key, record, num_nodes, options);
         let ranks = ranks(num_nodes, options);
         let nodes = ranks
             .into_iter()
-            .map(|rank| pieces(NodeLog::of_archive(context.clone(), rank, &logs)))
+            .map(|rank| pieces(NodeLog::of_archive(context.clone(), rank, logs)))
             .collect::<Vec<_>>();
-        Ok(MergedLog::new(nodes))
+        MergedLog::new(nodes)
     }
 
     fn context(&self, key: &Arc<TaskKey>, record: RecordKey, num_nodes: u32, options: &LogOptions) -> FollowerContext {

@@ -3,7 +3,6 @@
 use serde_json::value::RawValue;
 use task::record::HistoryEntry;
 
-use super::list::to_state;
 use crate::args::{Format, ListArgs};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -57,7 +56,7 @@ pub(super) async fn print_history(context: &Context, args: &ListArgs) -> Result<
 }
 
 async fn fetch_page(context: &Context, args: &ListArgs, left: usize, cursor: Option<&str>) -> Result<RawPage> {
-    let states: Vec<String> = args.status.iter().map(|state| to_state(*state).to_string()).collect();
+    let states: Vec<String> = args.status.iter().map(|state| state.state().to_string()).collect();
     let parameters = [
         ("limit", Some(left.min(PAGE).to_string())),
         ("all_users", args.all_users.then(|| "true".to_owned())),

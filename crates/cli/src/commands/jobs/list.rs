@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 
 use serde_json::Value;
-use task::TaskState;
 use task::wire::TaskStatus;
 
 use super::history::print_history;
-use crate::args::{Format, ListArgs, SortKey, StatusFilter};
+use crate::args::{Format, ListArgs, SortKey};
 use crate::client::Outage;
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -37,7 +36,7 @@ pub(crate) async fn run(context: &Context, args: ListArgs) -> Result<()> {
 async fn fetch_tasks(context: &Context, args: &ListArgs) -> Result<Vec<WithRaw<TaskStatus>>> {
     let mut tasks = list::<TaskStatus>(&context.client, args.all_users).await?;
     if !args.status.is_empty() {
-        tasks.retain(|task| args.status.iter().any(|filter| to_state(*filter) == task.item.status));
+        tasks.retain(|task| args.status.iter().any(|filter| filter.state() == task.item.status));
     }
     if let Some(pattern) = &args.name {
         tasks.retain(|task| pattern.matches(&task.item.name));
@@ -54,15 +53,6 @@ async fn fetch_tasks(context: &Context, args: &ListArgs) -> Result<Vec<WithRaw<T
         SortKey::User => tasks.sort_by(|left, right| left.item.username.cmp(&right.item.username)),
     }
     Ok(tasks)
-}
-
-pub(super) fn to_state(filter: StatusFilter) -> TaskState {
-    match filter {
-        StatusFilter::Pending => TaskState::Pending,
-        StatusFilter::Running => TaskState::Running,
-        StatusFilter::Completed => TaskState::Completed,
-        StatusFilter::Failed => TaskState::Failed,
-    }
 }
 
 /// Prints all tasks once, then each task that changes, until Ctrl-C.

@@ -32,7 +32,7 @@ pub(crate) async fn run(context: &Context, args: LogsArgs) -> Result<()> {
     let target = match target {
         ReadTarget::Present(target) => target,
         ReadTarget::Past(record) => {
-            let task = record.item.task;
+            let task = record.task;
             print_log(&context.client, &task, &options, context.terminal).await?;
             if args.no_follow {
                 return Ok(());

@@ -19,7 +19,7 @@ pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<()> {
             ReadTarget::Present(Target::Group(group)) => {
                 describe_group(&group.id, &group.tasks, wide, context.terminal)
             }
-            ReadTarget::Past(record) => describe_record(&record.item, wide, context.terminal),
+            ReadTarget::Past(record) => describe_record(record, wide, context.terminal),
         };
         let texts: Vec<String> = targets.iter().map(describe).collect();
         return print(&texts.join("\n\n"));
@@ -32,7 +32,7 @@ pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<()> {
     for target in targets {
         match target {
             ReadTarget::Present(target) => tasks.extend(target.into_tasks()),
-            ReadTarget::Past(record) => tasks.push(last_status(context, &record.item.task)?),
+            ReadTarget::Past(record) => tasks.push(last_status(context, &record.task)?),
         }
     }
     match (args.output.format, tasks.as_slice()) {
