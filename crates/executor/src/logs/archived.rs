@@ -15,6 +15,9 @@ use super::shared_stream::PodLog;
 const WRITE_PATIENCE: Duration = Duration::from_secs(20);
 const WRITE_POLL: Duration = Duration::from_millis(250);
 
+/// How long a follower waits for a log of which nothing is in the archive. A pod that never started has none.
+const LIST_PATIENCE: Duration = Duration::from_secs(8);
+
 /// The logs in the archive.
 #[derive(Clone)]
 pub(crate) struct ArchivedLogs(pub Archive);
@@ -59,9 +62,23 @@ impl ArchivedLogs {
         Ok(LogReader::of_stream(Box::pin(text), source, range))
     }
 
-    /// The logs of a task, in the order of nodes, attempts, and pods.
-    pub(crate) async fn of_task(&self, task: &RecordKey) -> Result<Vec<LogKey>, archive::Error> {
-        self.0.logs_of(task).await
+    /// The logs of a task, in the order of nodes, attempts, and pods. Waits for one of this node and attempt, whose pod may
+    /// have gone a moment ago; once the record of the task is written, nothing more comes.
+    pub(super) async fn of_task(
+        &self,
+        task: &RecordKey,
+        (rank, attempt): (u32, u32),
+    ) -> Result<Vec<LogKey>, archive::Error> {
+        let deadline = Instant::now() + LIST_PATIENCE;
+        loop {
+            let is_complete = self.0.has_record(task).await?;
+            let logs = self.0.logs_of(task).await?;
+            let is_there = logs.iter().any(|log| (log.rank, log.attempt) == (rank, attempt));
+            if is_there || is_complete || Instant::now() >= deadline {
+                return Ok(logs);
+            }
+            sleep(WRITE_POLL).await;
+        }
     }
 }
 

@@ -172,7 +172,7 @@ impl NodeLog {
         let Some(archived) = &self.context.origin.archived else {
             return Ok(());
         };
-        let list = || archived.of_task(&self.context.record);
+        let list = || archived.of_task(&self.context.record, (self.rank, attempt));
         let logs = self.context.archived.get_or_try_init(list).await?;
         let of_attempt = logs
             .iter()
