@@ -14,6 +14,7 @@ mod crashes; // The engine is killed at random times.
 mod deviations_tasks; // Deliberate differences from the recorded implementation: tasks.
 mod deviations_users; // The same for users.
 mod deviations_volumes; // The same for volumes.
+mod events; // Server-sent events, and what the CLI does with them.
 mod faults; // Killed servers, unavailable clusters, many followers.
 mod foreign_objects; // Objects of other clients with our labels.
 mod full_disks; // The disk of the state directory is full.
@@ -43,5 +44,6 @@ mod task_files; // The corpus of task files.
 mod termination; // SIGTERM, grace periods, and output of ending nodes.
 mod time_limits; // The provisioning timeout, the time limit, and the TTL.
 mod timing; // Behavior with a time limit; runs alone.
-mod upgrade;
-mod volumes_and_ports; // Volumes for one run, sharing, and ports. // Objects that an earlier version created.
+mod upgrade; // Objects that an earlier version created.
+mod usage; // What tasks used.
+mod volumes_and_ports; // Volumes for one run, sharing, and ports.

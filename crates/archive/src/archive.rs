@@ -11,11 +11,11 @@ use futures::{Stream, StreamExt, stream};
 use jiff::Timestamp;
 use object_store::PutPayload;
 use object_store::path::Path;
-use task::record::TaskRecord;
+use task::record::{TaskRecord, UserUsage};
 use tokio::time::sleep;
 
 use crate::error::Error;
-use crate::index::{HistoryFilter, Index};
+use crate::index::{HistoryFilter, Index, UsageFilter};
 use crate::key::{LOGS, LogKey, RECORDS, RecordKey};
 use crate::location::Location;
 use crate::log_reader::{self, ReadFrom};
@@ -194,6 +194,17 @@ impl Archive {
     /// The newest records that match: their keys, and their entries as JSON.
     pub async fn records(&self, filter: HistoryFilter) -> Result<Vec<(String, String)>, Error> {
         self.index.page(filter).await
+    }
+
+    /// What the tasks with a record that matches used, by user.
+    pub async fn usage(&self, filter: UsageFilter) -> Result<Vec<UserUsage>, Error> {
+        self.index.usage(filter).await
+    }
+
+    /// Which of these records are in the index.
+    pub async fn indexed(&self, keys: &[RecordKey]) -> Result<HashSet<String>, Error> {
+        let keys = keys.iter().map(|key| key.as_str().to_owned()).collect();
+        self.index.contained(keys).await
     }
 
     /// What the archive has of a log, for writing the rest.

@@ -2,16 +2,19 @@
 
 mod database;
 mod query;
+mod usage;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
-use task::record::TaskRecord;
+use task::record::{TaskRecord, UserUsage};
 use tempfile::TempDir;
 
 pub(crate) use database::Row;
 pub use query::{HistoryCursor, HistoryFilter, matches_glob};
+pub use usage::UsageFilter;
 
 use crate::error::Error;
 use crate::key::RecordKey;
@@ -79,6 +82,25 @@ impl Index {
     /// The newest records that match, as keys and JSON.
     pub(crate) async fn page(&self, filter: HistoryFilter) -> Result<Vec<(String, String)>, Error> {
         self.read(move |connection| query::page(connection, &filter)).await
+    }
+
+    /// What the tasks that match used, by user.
+    pub(crate) async fn usage(&self, filter: UsageFilter) -> Result<Vec<UserUsage>, Error> {
+        self.read(move |connection| usage::sum(connection, &filter)).await
+    }
+
+    /// Which of these keys have a record.
+    pub(crate) async fn contained(&self, keys: Vec<String>) -> Result<HashSet<String>, Error> {
+        let contained = move |connection: &Connection| {
+            let mut contained = HashSet::new();
+            for key in keys {
+                if database::contains(connection, &key)? {
+                    contained.insert(key);
+                }
+            }
+            Ok(contained)
+        };
+        self.read(contained).await
     }
 
     async fn read<T: Send + 'static>(

@@ -25,7 +25,7 @@ mod store;
 pub use archive::Archive;
 pub use error::Error;
 pub use frame::{Frame, FrameHeader};
-pub use index::{HistoryCursor, HistoryFilter, matches_glob};
+pub use index::{HistoryCursor, HistoryFilter, UsageFilter, matches_glob};
 pub use key::{LogKey, RecordKey};
 pub use location::{InvalidLocation, Location};
 pub use log_reader::ReadFrom;

@@ -62,6 +62,7 @@ async fn run(args: Args) -> Result<()> {
         Command::Api(command) => commands::api::run(&Context::new(&global, None)?, command).await,
         Command::Doctor(output) => commands::doctor::run(&Context::new(&global, None)?, output.format).await,
         Command::Gpus(args) => commands::gpus::run(&Context::new(&global, None)?, &args).await,
+        Command::Usage(args) => commands::usage::run(&Context::new(&global, None)?, &args).await,
         Command::Explain { key } => commands::explain::run(&key),
         Command::Completions { shell } => commands::completions::run(shell),
         Command::Man { dir } => commands::man::run(&dir),

@@ -1,6 +1,7 @@
 //! The public interface of this crate: everything the API does to tasks and volumes.
 
 mod past_tasks;
+mod task_events;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -28,6 +28,13 @@ pub(crate) struct Sources<'a> {
 }
 
 impl Sources<'_> {
+    /// The tasks that are in Kubernetes, or are gone and not in the archive yet, and of which `is_wanted`.
+    pub(crate) fn present(&self, is_wanted: impl Fn(&TaskSnapshot) -> bool) -> Vec<Arc<TaskSnapshot>> {
+        let live = self.cache.tasks(None).into_iter().map(|(_, snapshot)| snapshot);
+        let ending = self.archiver.map(Archiver::ending).unwrap_or_default();
+        live.chain(ending).filter(|snapshot| is_wanted(snapshot)).collect()
+    }
+
     /// The tasks that are gone and not in the archive yet and of which `is_wanted`, with their records as they will be.
     fn ending(&self, is_wanted: impl Fn(&TaskSnapshot) -> bool) -> Vec<(Arc<TaskSnapshot>, TaskRecord)> {
         let mut ending = self.archiver.map(Archiver::ending).unwrap_or_default();
@@ -95,7 +102,8 @@ fn live_entries(cache: &Cache, filter: &HistoryFilter) -> BTreeMap<String, Histo
             break;
         }
         let key = record_key(&snapshot).as_str().to_owned();
-        if !matches_key(&snapshot, snapshot.state, &key, filter) {
+        let is_named = |pattern: &String| archive::matches_glob(pattern, &snapshot.name);
+        if !matches_key(&snapshot, snapshot.state, &key, filter) || !filter.name.as_ref().is_none_or(is_named) {
             continue;
         }
         let Ok(status) = serde_json::from_slice::<TaskStatus>(&snapshot.json) else {

@@ -33,13 +33,15 @@ mod rollback;
 mod settings;
 mod stop;
 mod submit;
+mod task_list;
 pub mod tokens;
 mod ttl;
 mod unlabeled;
+mod usage;
 pub mod user_key;
 mod volumes;
 
-pub use cache::{Counts, TaskSnapshot};
+pub use cache::{ChangeCursor, Changes, Counts, TaskEvent, TaskSnapshot};
 pub use dry_run::DryRun;
 pub use error::Error;
 pub use executor::Executor;
@@ -55,3 +57,4 @@ pub use settings::{
     DefaultRequests, Defaults, KUBELET_SYNC_DELAY, PodSecurity, PodSettings, PortExposure, Settings, SharedClaims,
 };
 pub use submit::{SubmitRequest, Submitted};
+pub use task_list::{TaskFilter, TaskList};

@@ -59,9 +59,11 @@ where
     response.map(Body::new)
 }
 
-/// What to compress. Logs are text, and each of their lines must be sent at once.
+/// What to compress. Logs are text, and each of their lines and each event must be sent at once.
 fn is_worth_compressing() -> impl Predicate {
-    SizeAbove::new(MIN_COMPRESSED_BYTES).and(NotForContentType::new("text/plain"))
+    SizeAbove::new(MIN_COMPRESSED_BYTES)
+        .and(NotForContentType::new("text/plain"))
+        .and(NotForContentType::SSE)
 }
 
 impl CompressionLimit {

@@ -26,6 +26,10 @@ impl ContentHash {
         Self(BuildHasherDefault::<DefaultHasher>::new().hash_one(body))
     }
 
+    pub(crate) fn value(self) -> u64 {
+        self.0
+    }
+
     /// The hash as an entity tag. It is weak, because the same content may be sent compressed.
     fn tag(self) -> String {
         format!("W/\"{:016x}\"", self.0)

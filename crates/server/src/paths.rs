@@ -26,8 +26,8 @@ pub(crate) fn is_known_path(path: &str) -> bool {
     }
     match parts.as_slice() {
         [
-            "tasks" | "volumes" | "history" | "docs" | "redoc" | "nodes" | "gpus" | "healthz" | "readyz" | "version"
-            | "metrics" | "openapi.json",
+            "tasks" | "volumes" | "history" | "usage" | "docs" | "redoc" | "nodes" | "gpus" | "healthz" | "readyz"
+            | "version" | "metrics" | "openapi.json",
         ] => true,
         ["tasks" | "volumes" | "groups" | "history", _] => true,
         ["history", _, "logs"] => true,

@@ -22,17 +22,18 @@ use crate::app::AppState;
 use crate::compression::{CompressionLimit, compress};
 use crate::conditional::answer_conditionally;
 use crate::error::error_response;
-use crate::handlers::{cancel, docs, groups, health, history, logs, nodes, tasks, volumes};
+use crate::handlers::{cancel, docs, events, groups, health, history, logs, nodes, tasks, volumes};
 use crate::paths::{answers_head, is_known_path, is_page};
 use crate::telemetry::request::trace_request;
 
 /// The headers that web pages of allowed origins may send and read.
-const ALLOWED_HEADERS: [HeaderName; 5] = [
+const ALLOWED_HEADERS: [HeaderName; 6] = [
     header::CONTENT_TYPE,
     header::IF_NONE_MATCH,
     HeaderName::from_static("x-user"),
     HeaderName::from_static("x-request-id"),
     HeaderName::from_static("idempotency-key"),
+    HeaderName::from_static("last-event-id"),
 ];
 const EXPOSED_HEADERS: [HeaderName; 4] = [
     header::ETAG,
@@ -51,11 +52,12 @@ pub(crate) fn api() -> (Router<AppState>, OpenApi) {
 
 fn resource_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
-        // Tasks. axum matches the static segments `submit`, `stop`, and `cancel` before a task ID.
+        // Tasks. axum matches the static segments `submit`, `stop`, `cancel`, and `events` before a task ID.
         .routes(routes!(tasks::submit_task))
         .routes(routes!(tasks::stop_all_tasks))
         .routes(routes!(cancel::cancel_all_tasks))
         .routes(routes!(tasks::list_tasks))
+        .routes(routes!(events::stream_task_events))
         .routes(routes!(tasks::get_task_status))
         .routes(routes!(tasks::stop_task))
         .routes(routes!(cancel::cancel_task))
@@ -67,6 +69,7 @@ fn resource_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(groups::cancel_group))
         // Past tasks.
         .routes(routes!(history::list_history))
+        .routes(routes!(history::get_usage))
         .routes(routes!(history::get_record))
         .routes(routes!(history::stream_record_logs))
         // Volumes.

@@ -1,5 +1,7 @@
 //! The record of a task that has ended, and the entry of a task in a list of such records.
 
+use std::ops::AddAssign;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -70,7 +72,7 @@ pub struct NodeRequests {
     pub gpus: u32,
 }
 
-/// What a task used, in hours.
+/// What a task used, in hours. Sums add up field by field.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Usage {
     /// Time that its nodes ran, all together.
@@ -81,6 +83,33 @@ pub struct Usage {
     pub memory_gib_hours: f64,
     /// GPUs times time.
     pub gpu_hours: f64,
+}
+
+impl AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        self.node_hours += other.node_hours;
+        self.cpu_hours += other.cpu_hours;
+        self.memory_gib_hours += other.memory_gib_hours;
+        self.gpu_hours += other.gpu_hours;
+    }
+}
+
+/// What the tasks of a user used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct UserUsage {
+    /// Name of the user.
+    pub username: String,
+    /// Number of tasks.
+    pub tasks: u64,
+    /// What they used, all together.
+    pub usage: Usage,
+}
+
+/// What tasks used, by user.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct UsageReport {
+    /// Users with a task, by name.
+    pub users: Vec<UserUsage>,
 }
 
 /// The archived log of one pod.

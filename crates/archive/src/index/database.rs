@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, params};
-use task::record::{HistoryEntry, TaskRecord};
+use task::record::{HistoryEntry, TaskRecord, Usage};
 
 use crate::key::RecordKey;
 
 /// The version of the tables. An index with another one is deleted and built again.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const FILE: &str = "records.db";
 
@@ -25,6 +25,14 @@ const TABLES: &str = "
     CREATE INDEX by_user ON records (user, key, status, name);
     CREATE INDEX by_id ON records (id, user, key);
     CREATE TABLE entries (key TEXT PRIMARY KEY, entry TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE usages (
+        key TEXT PRIMARY KEY,
+        user TEXT NOT NULL,
+        node_hours REAL NOT NULL,
+        cpu_hours REAL NOT NULL,
+        memory_gib_hours REAL NOT NULL,
+        gpu_hours REAL NOT NULL
+    ) WITHOUT ROWID;
 ";
 
 /// A record in the index.
@@ -37,6 +45,7 @@ pub(crate) struct Row {
     /// What `q` searches, in lower case.
     text: String,
     entry: String,
+    usage: Usage,
 }
 
 impl Row {
@@ -51,6 +60,7 @@ impl Row {
             name: task.name.clone(),
             text: format!("{}\n{message}", task.name).to_lowercase(),
             entry: serde_json::to_string(&HistoryEntry::of(task, false))?,
+            usage: record.usage,
         })
     }
 }
@@ -112,9 +122,22 @@ pub(crate) fn insert(connection: &mut Connection, rows: &[Row]) -> Result<(), ru
             "INSERT OR REPLACE INTO records (key, user, id, status, name, text) VALUES (?, ?, ?, ?, ?, ?)",
         )?;
         let mut entry = transaction.prepare_cached("INSERT OR REPLACE INTO entries (key, entry) VALUES (?, ?)")?;
+        let mut usage = transaction.prepare_cached(
+            "INSERT OR REPLACE INTO usages (key, user, node_hours, cpu_hours, memory_gib_hours, gpu_hours)
+             VALUES (?, ?, ?, ?, ?, ?)",
+        )?;
         for row in rows {
             record.execute(params![row.key, row.user, row.id, row.status, row.name, row.text])?;
             entry.execute(params![row.key, row.entry])?;
+            let used = row.usage;
+            usage.execute(params![
+                row.key,
+                row.user,
+                used.node_hours,
+                used.cpu_hours,
+                used.memory_gib_hours,
+                used.gpu_hours
+            ])?;
         }
     }
     transaction.commit()
@@ -123,8 +146,11 @@ pub(crate) fn insert(connection: &mut Connection, rows: &[Row]) -> Result<(), ru
 pub(crate) fn remove(connection: &mut Connection, keys: &[String]) -> Result<(), rusqlite::Error> {
     let transaction = connection.transaction()?;
     for key in keys {
-        transaction.execute("DELETE FROM records WHERE key = ?", [key])?;
-        transaction.execute("DELETE FROM entries WHERE key = ?", [key])?;
+        for table in ["records", "entries", "usages"] {
+            transaction
+                .prepare_cached(&format!("DELETE FROM {table} WHERE key = ?"))?
+                .execute([key])?;
+        }
     }
     transaction.commit()
 }

@@ -106,6 +106,8 @@ pub(crate) enum Command {
     /// List the GPUs of the cluster by model, how many are free, and who uses the others.
     #[command(alias = "show-gpus")]
     Gpus(GpusArgs),
+    /// Sum what your tasks have used: CPU-, memory-, and GPU-hours.
+    Usage(UsageArgs),
     /// Explain the keys of a task file, e.g., task.resources or task.resources.cpus.
     Explain {
         /// Key of the task file.
@@ -133,6 +135,7 @@ impl Command {
             Self::Jobs(command) => command.format(),
             Self::Volumes(command) => command.format(),
             Self::Gpus(args) => Some(args.output.format),
+            Self::Usage(args) => Some(args.output.format.into()),
             Self::Doctor(output) | Self::Api(ApiCommand::Status(output)) => Some(output.format.into()),
             _ => None,
         }
@@ -147,6 +150,24 @@ pub(crate) struct GpusArgs {
 
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct UsageArgs {
+    /// Count only tasks submitted within a relative duration, e.g., 7d, or since a timestamp.
+    #[arg(long, value_name = "TIME", default_value = "30d")]
+    pub since: String,
+
+    /// Count only tasks submitted before a relative duration, e.g., 1d, or a timestamp.
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+
+    /// Sum the tasks of each user.
+    #[arg(short = 'u', long)]
+    pub all_users: bool,
+
+    #[command(flatten)]
+    pub output: ReportOutputArgs,
 }
 
 #[derive(Debug, Subcommand)]

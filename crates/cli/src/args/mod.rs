@@ -9,7 +9,7 @@ mod suggestions;
 mod volumes;
 
 pub(crate) use api::ApiCommand;
-pub(crate) use command::{Args, AuthCommand, Color, Command, GlobalArgs, GpusArgs};
+pub(crate) use command::{Args, AuthCommand, Color, Command, GlobalArgs, GpusArgs, UsageArgs};
 pub(crate) use jobs::{
     CancelArgs, JobsCommand, ListArgs, LogsArgs, SortKey, StatusArgs, StopArgs, SubmitArgs, TopArgs, WaitArgs,
     WaitCondition,

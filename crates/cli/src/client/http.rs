@@ -118,7 +118,23 @@ impl Client {
     /// GET, with the response body as a stream. The timeout covers the response headers only: a log is followed for as
     /// long as the task runs.
     pub(crate) async fn stream(&self, path: &str) -> Result<Response> {
-        let head = self.try_send(|| self.http.request(Method::GET, self.url.join(path)));
+        self.open(|| self.http.request(Method::GET, self.url.join(path))).await
+    }
+
+    /// GET of server-sent events, from the one after `last_id` on.
+    pub(crate) async fn events(&self, path: &str, last_id: Option<&str>) -> Result<Response> {
+        let request = || {
+            let request = self.http.request(Method::GET, self.url.join(path));
+            match last_id {
+                Some(id) => request.header("Last-Event-ID", id),
+                None => request,
+            }
+        };
+        self.open(request).await
+    }
+
+    async fn open(&self, request: impl Fn() -> RequestBuilder) -> Result<Response> {
+        let head = self.try_send(request);
         let response = tokio::time::timeout(RESPONSE_TIMEOUT, head).await;
         let response = response
             .map_err(|_| Error::TimedOut(format!("`{}` did not respond within {RESPONSE_TIMEOUT:?}", self.url)))??;

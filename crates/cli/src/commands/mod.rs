@@ -9,4 +9,5 @@ pub(crate) mod gpus;
 pub(crate) mod jobs;
 pub(crate) mod man;
 mod remove;
+pub(crate) mod usage;
 pub(crate) mod volumes;

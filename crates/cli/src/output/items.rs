@@ -85,7 +85,7 @@ pub(crate) fn table<'a, T: 'a>(
 
 /// A decoded item with the JSON that the server sent: a newer server may send fields that this version does not know,
 /// and `--output json` must include them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct WithRaw<T> {
     pub item: T,
     pub raw: Box<RawValue>,

@@ -5,6 +5,7 @@ mod lookup;
 mod record;
 mod resource;
 mod task;
+mod task_watch;
 mod volume;
 
 pub(crate) use group::{
@@ -13,3 +14,4 @@ pub(crate) use group::{
 pub(crate) use lookup::{Ambiguity, find_all, find_last, get, list, percent_encode, print_list};
 pub(crate) use record::find_record;
 pub(crate) use resource::Resource;
+pub(crate) use task_watch::TaskWatch;

@@ -8,6 +8,7 @@ use super::identity::TaskKey;
 use super::job::Job;
 use super::object::{Gate, Pod, TaskOwner};
 use super::phase::Phase;
+use super::snapshot::TaskSnapshot;
 use super::turn::Turn;
 use crate::user_key::UserKey;
 
@@ -109,6 +110,33 @@ impl Pod {
             ready: false,
             terminating: false,
             ended_because_of: None,
+        }
+    }
+}
+
+impl TaskSnapshot {
+    /// The snapshot of a task; `status` stands for what its status is.
+    pub fn example(key: &Arc<TaskKey>, username: &str, status: u64) -> Self {
+        Self {
+            key: Arc::clone(key),
+            name: "train".to_owned(),
+            username: username.to_owned(),
+            created_at: Timestamp::UNIX_EPOCH,
+            creation_timestamp: Timestamp::UNIX_EPOCH,
+            state: task::TaskState::Running,
+            outcome: None,
+            json: status.to_string().into(),
+            json_hash: status,
+            updated_at: String::new(),
+            num_nodes: 1,
+            jobs: Vec::new(),
+            owned_by: None,
+            nodes: Vec::new(),
+            recovers: false,
+            restart: None,
+            terminating: false,
+            facts: None,
+            is_disowned: false,
         }
     }
 }

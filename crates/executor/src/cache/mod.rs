@@ -7,6 +7,7 @@
 mod aggregate;
 mod attempts;
 mod cached_resource;
+mod change_log;
 mod end_cause;
 mod entry;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod health;
 mod held;
 mod identity;
 mod job;
+mod listing;
 mod load_balancers;
 mod members;
 mod object;
@@ -39,6 +41,7 @@ mod watch;
 
 pub(crate) use aggregate::has_completed;
 pub(crate) use attempts::{Attempts, newest_pods};
+pub use change_log::{ChangeCursor, Changes, TaskEvent};
 pub(crate) use end_cause::EndCause;
 pub(crate) use entry::CacheEntry;
 pub(crate) use group_member::{GroupKey, GroupMember};

@@ -89,6 +89,7 @@ pub(super) fn snapshot(key: &Arc<TaskKey>, task: &Task, context: &RenderContext<
         .collect();
     Some(Arc::new(TaskSnapshot {
         key: Arc::clone(key),
+        name: status.name,
         username: first.username.clone(),
         created_at: first.created_at,
         creation_timestamp: owner.map_or(first.creation_timestamp, |owner| owner.creation_timestamp),

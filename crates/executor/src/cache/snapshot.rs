@@ -19,6 +19,8 @@ use crate::kubernetes::ObjectRef;
 pub struct TaskSnapshot {
     /// Identifies the task.
     pub key: Arc<TaskKey>,
+    /// The name of the task.
+    pub name: String,
     /// The exact name of the user.
     pub username: String,
     /// When the task was submitted.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use clock::Clock;
 use jiff::Timestamp;
-use task::UserName;
 use tokio::time::Instant;
 
+use super::change_log::ChangeLog;
 use super::group_member::GroupKey;
 use super::identity::TaskKey;
 use super::job::Job;
+use super::listing::choose_listed;
 use super::load_balancers::LoadBalancers;
 use super::object::{Pod, TaskOwner, Volume, Warning};
 use super::render::{self, RenderContext};
@@ -55,6 +56,8 @@ pub(super) struct CacheState {
     pub changed_groups: BTreeSet<GroupKey>,
     /// Tasks that became visible or went away.
     pub task_changes: TaskChanges,
+    /// What clients are told.
+    pub change_log: ChangeLog,
     /// Errors of the server that keep tasks from moving on.
     controller_errors: HashMap<Arc<TaskKey>, String>,
 }
@@ -89,6 +92,7 @@ impl CacheState {
             by_group: BTreeMap::new(),
             changed_groups: BTreeSet::new(),
             task_changes: TaskChanges::default(),
+            change_log: ChangeLog::default(),
             controller_errors: HashMap::new(),
         }
     }
@@ -454,6 +458,8 @@ impl CacheState {
         let claims: Vec<(&Arc<TaskKey>, &Task)> = self.tasks_with_id(id).collect();
         for (key, listed) in choose_listed(claims) {
             let Some(task) = self.tasks.get_mut(&key) else { continue };
+            let shown = task.snapshot.as_ref().filter(|_| listed.is_some());
+            self.change_log.note(&key, &mut task.announced, shown);
             let before = std::mem::replace(&mut task.listed, listed);
             if before == listed {
                 continue;
@@ -471,31 +477,4 @@ impl CacheState {
             }
         }
     }
-}
-
-/// Which of the tasks with the same ID are listed, and under which creation time: for each user the one that was
-/// created first, and a Python task only if none of ours has the ID. Without this, anybody who may create Jobs could
-/// shadow another user's task by copying its ID.
-fn choose_listed(mut claims: Vec<(&Arc<TaskKey>, &Task)>) -> Vec<(Arc<TaskKey>, Option<Timestamp>)> {
-    let time = |task: &Task| task.snapshot.as_ref().map(|snapshot| snapshot.created_at);
-    if let [(key, task)] = claims.as_slice() {
-        return vec![(Arc::clone(key), time(task))];
-    }
-    // If two were created in the same second, the one that is already listed stays.
-    claims.sort_by_key(|(key, task)| {
-        let creation_timestamp = task.snapshot.as_ref().map(|snapshot| snapshot.creation_timestamp);
-        (key.submission.is_none(), creation_timestamp, task.listed.is_none())
-    });
-    let mut taken: HashSet<UserKey> = HashSet::new();
-    let mut all = Vec::with_capacity(claims.len());
-    for (key, task) in claims {
-        let listed = time(task).filter(|_| !taken.contains(&key.user));
-        if let Some(snapshot) = task.snapshot.as_ref().filter(|_| listed.is_some()) {
-            taken.insert(key.user.clone());
-            let user = UserName::parse(&snapshot.username);
-            taken.extend(user.ok().map(|user| UserKey::of_python(&user)));
-        }
-        all.push((Arc::clone(key), listed));
-    }
-    all
 }

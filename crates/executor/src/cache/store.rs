@@ -10,6 +10,7 @@ use task::{Id, UserName};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::change_log::{ChangeCursor, Changes};
 use super::entry::CacheEntry;
 use super::group_member::GroupKey;
 use super::identity::TaskKey;
@@ -274,6 +275,18 @@ impl Cache {
             // A change between the check and the wait leaves a permit.
             self.tasks_changed.notified().await;
         }
+    }
+
+    /// Wakes with each change of any listed task.
+    pub(crate) fn subscribe_to_changes(&self) -> watch::Receiver<u64> {
+        self.read().change_log.subscribe()
+    }
+
+    /// What has changed in the tasks of one user, or of all users, since a cursor.
+    pub(crate) fn changes_since(&self, user: Option<&UserName>, since: Option<ChangeCursor>) -> Changes {
+        let state = self.read();
+        let snapshot = |key: &TaskKey| state.tasks.get(key)?.snapshot.clone();
+        state.change_log.since(user, since, snapshot)
     }
 
     /// Marks a group as changed.

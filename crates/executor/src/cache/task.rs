@@ -7,6 +7,7 @@ use task::TaskState;
 use tokio::sync::watch;
 
 use super::attempts::Attempts;
+use super::change_log::Announced;
 use super::group_member::GroupKey;
 use super::job::Job;
 use super::members::Members;
@@ -30,6 +31,8 @@ pub(crate) struct Task {
     pub subscribers: Option<watch::Sender<()>>,
     /// The creation time under which the task is in its user's list.
     pub listed: Option<Timestamp>,
+    /// What the change log last told about it.
+    pub(super) announced: Option<Announced>,
     /// The group under which the task is indexed.
     pub group: Option<GroupKey>,
 }

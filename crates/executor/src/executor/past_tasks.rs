@@ -1,15 +1,15 @@
 //! The part of the public interface about past tasks.
 
-use archive::HistoryFilter;
+use archive::{HistoryFilter, UsageFilter};
 use bytes::Bytes;
 use futures::Stream;
 use task::UserName;
-use task::record::{HistoryPage, TaskRecord};
+use task::record::{HistoryPage, TaskRecord, UsageReport};
 
 use super::Executor;
 use crate::error::Error;
-use crate::history;
 use crate::logs::{LogOptions, LogTruncated};
+use crate::{history, usage};
 
 impl Executor {
     /// Whether records and logs outlive their tasks.
@@ -56,6 +56,15 @@ impl Executor {
         options: &LogOptions,
     ) -> Result<Option<impl Stream<Item = Result<Bytes, LogTruncated>> + Send + use<>>, Error> {
         history::logs(&self.history_sources(), &self.logs, user, id, options).await
+    }
+
+    /// What past and present tasks used, by user. Tasks that run are counted up to now.
+    ///
+    /// # Errors
+    /// [`Error::OutOfSync`], or a failure of the archive.
+    pub async fn usage(&self, filter: UsageFilter) -> Result<UsageReport, Error> {
+        self.health.check()?;
+        usage::report(&self.history_sources(), filter).await
     }
 
     fn history_sources(&self) -> history::Sources<'_> {

@@ -9,5 +9,6 @@ mod requests;
 pub(crate) use headers::{IDEMPOTENCY_KEY_PATTERN, MAX_IDEMPOTENCY_KEY};
 pub(crate) use path::ResourceId;
 pub(crate) use requests::{
-    Anonymous, AuthUser, CreateVolume, HistoryRequest, ListScope, LogRequest, SubmitGroup, SubmitTask,
+    Anonymous, AuthUser, CreateVolume, EventsRequest, HistoryRequest, ListScope, LogRequest, SubmitGroup, SubmitTask,
+    TaskListRequest, UsageRequest,
 };

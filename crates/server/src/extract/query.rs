@@ -52,9 +52,9 @@ impl QueryParams {
         })
     }
 
-    /// Reads a text.
-    pub(crate) fn text(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+    /// Reads a text to filter by; an empty one is none.
+    pub(crate) fn filter_text(&self, name: &str) -> Option<String> {
+        self.0.get(name).filter(|text| !text.is_empty()).cloned()
     }
 
     /// Reads states, separated by commas.

@@ -2,10 +2,10 @@
 
 use std::convert::Infallible;
 
-use archive::HistoryFilter;
+use archive::{HistoryFilter, UsageFilter};
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use executor::LogOptions;
+use executor::{ChangeCursor, LogOptions, TaskFilter};
 use http::request::Parts;
 use serde_json::Value;
 use task::{ErrorDetail, GroupDefinition, TaskDefinition, UserName, VolumeDefinition};
@@ -37,10 +37,29 @@ pub(crate) struct LogRequest {
     pub options: LogOptions,
 }
 
+/// A request for a list of tasks.
+pub(crate) struct TaskListRequest {
+    pub scope: ListScope,
+    pub filter: TaskFilter,
+}
+
+/// A request for the changes of tasks.
+pub(crate) struct EventsRequest {
+    pub scope: ListScope,
+    /// The cursor behind the last event that the client has; `None` if there is none, or it is not one of ours.
+    pub since: Option<ChangeCursor>,
+}
+
 /// A request for past and present tasks.
 pub(crate) struct HistoryRequest {
     pub user: UserName,
     pub filter: HistoryFilter,
+}
+
+/// A request for what tasks used.
+pub(crate) struct UsageRequest {
+    pub user: UserName,
+    pub filter: UsageFilter,
 }
 
 /// A request to submit a task or a group of tasks.
@@ -90,15 +109,47 @@ impl<S: Sync> FromRequestParts<S> for ListScope {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let mut errors = Vec::new();
-        let all_users = QueryParams::from_uri(&parts.uri).flag("all_users", false, &mut errors);
-        let user = headers::user(&parts.headers, &mut errors);
-        let requester = requester_of(parts, user.as_ref());
-        let scope = user.map(|user| Self {
-            user,
-            all_users,
-            requester,
-        });
+        let scope = list_scope(parts, &QueryParams::from_uri(&parts.uri), &mut errors);
         finish(scope, errors)
+    }
+}
+
+fn list_scope(parts: &Parts, query: &QueryParams, errors: &mut Vec<ErrorDetail>) -> Option<ListScope> {
+    let all_users = query.flag("all_users", false, errors);
+    let user = headers::user(&parts.headers, errors)?;
+    let requester = requester_of(parts, Some(&user));
+    Some(ListScope {
+        user,
+        all_users,
+        requester,
+    })
+}
+
+impl<S: Sync> FromRequestParts<S> for TaskListRequest {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let mut errors = Vec::new();
+        let query = QueryParams::from_uri(&parts.uri);
+        let filter = TaskFilter {
+            states: query.states("status", &mut errors),
+            name: query.filter_text("name"),
+            cursor: query.cursor("cursor", &mut errors),
+            limit: query.count("limit", &mut errors).map(|limit| limit.max(1) as usize),
+        };
+        let scope = list_scope(parts, &query, &mut errors);
+        finish(scope.map(|scope| Self { scope, filter }), errors)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for EventsRequest {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let scope = ListScope::from_request_parts(parts, state).await?;
+        let last = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok());
+        let since = last.and_then(ChangeCursor::parse);
+        Ok(Self { scope, since })
     }
 }
 
@@ -127,7 +178,7 @@ impl<S: Sync> FromRequestParts<S> for HistoryRequest {
         let mut errors = Vec::new();
         let query = QueryParams::from_uri(&parts.uri);
         let all_users = query.flag("all_users", false, &mut errors);
-        let text = |name: &str| query.text(name).filter(|text| !text.is_empty()).map(str::to_owned);
+        let text = |name| query.filter_text(name);
         let filter = HistoryFilter {
             user: text("user"),
             states: query.states("status", &mut errors),
@@ -140,16 +191,39 @@ impl<S: Sync> FromRequestParts<S> for HistoryRequest {
         };
         let user = headers::user(&parts.headers, &mut errors);
         let request = user.map(|user| {
-            let own = (!all_users).then(|| user.to_string());
-            let user_filter = filter.user.clone().or(own);
-            let filter = HistoryFilter {
-                user: user_filter,
-                ..filter
+            let owner = owner_filter(filter.user.clone(), all_users, &user);
+            let filter = HistoryFilter { user: owner, ..filter };
+            Self { user, filter }
+        });
+        finish(request, errors)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for UsageRequest {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let mut errors = Vec::new();
+        let query = QueryParams::from_uri(&parts.uri);
+        let all_users = query.flag("all_users", false, &mut errors);
+        let (since, until) = (query.since("since", &mut errors), query.since("until", &mut errors));
+        let user = headers::user(&parts.headers, &mut errors);
+        let request = user.map(|user| {
+            let owner = owner_filter(query.filter_text("user"), all_users, &user);
+            let filter = UsageFilter {
+                user: owner,
+                since,
+                until,
             };
             Self { user, filter }
         });
         finish(request, errors)
     }
+}
+
+/// Whose tasks to return: those of the user that the request names, of all users, or of the caller.
+fn owner_filter(named: Option<String>, all_users: bool, caller: &UserName) -> Option<String> {
+    named.or_else(|| (!all_users).then(|| caller.to_string()))
 }
 
 impl FromRequest<AppState> for SubmitTask {

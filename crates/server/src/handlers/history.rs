@@ -3,13 +3,13 @@
 use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderValue, header};
-use task::record::{HistoryPage, TaskRecord};
+use task::record::{HistoryPage, TaskRecord, UsageReport};
 
 use super::logs::{check_node, log_response};
 use super::tasks::with_warnings;
 use crate::app::AppState;
 use crate::error::{ApiError, ApiResult};
-use crate::extract::{AuthUser, HistoryRequest, LogRequest, ResourceId};
+use crate::extract::{AuthUser, HistoryRequest, LogRequest, ResourceId, UsageRequest};
 
 /// Said while the index is built.
 const INCOMPLETE: &str = "the server is still reading its archive; older tasks may be missing";
@@ -36,9 +36,33 @@ pub(crate) async fn list_history(State(app): State<AppState>, request: HistoryRe
     let HistoryRequest { user, filter } = request;
     let page = app.executor.history(filter).await;
     let page = page.map_err(|source| ApiError::executor("list past tasks", &user, source))?;
+    Ok(with_warnings(&incomplete_warning(&app), page))
+}
+
+fn incomplete_warning(app: &AppState) -> Vec<String> {
     let is_incomplete = app.executor.is_history_incomplete();
-    let warnings: Vec<String> = is_incomplete.then(|| INCOMPLETE.to_owned()).into_iter().collect();
-    Ok(with_warnings(&warnings, page))
+    is_incomplete.then(|| INCOMPLETE.to_owned()).into_iter().collect()
+}
+
+/// Sum what past and present tasks used.
+///
+/// What nodes requested, times how long their containers ran. Tasks that run are counted up to now. Tasks without a
+/// request for a resource count as using none of it.
+#[utoipa::path(
+    get, path = "/usage", operation_id = "get_usage", tag = "history",
+    params(
+        ("user" = Option<String>, Query, description = "Sum the tasks of this user instead of the caller's."),
+        ("all_users" = Option<bool>, Query, description = "Sum the tasks of each user instead of only the caller's."),
+        ("since" = Option<String>, Query, description = "Count only tasks that were submitted within a duration, such as `30d`, or at or after an RFC 3339 timestamp."),
+        ("until" = Option<String>, Query, description = "Count only tasks that were submitted before a duration ago, such as `1d`, or before an RFC 3339 timestamp."),
+    ),
+    responses((status = 200, description = "What the tasks used, by user.", body = UsageReport)),
+)]
+pub(crate) async fn get_usage(State(app): State<AppState>, request: UsageRequest) -> ApiResult<Response> {
+    let UsageRequest { user, filter } = request;
+    let report = app.executor.usage(filter).await;
+    let report = report.map_err(|source| ApiError::executor("sum what tasks used", &user, source))?;
+    Ok(with_warnings(&incomplete_warning(&app), report))
 }
 
 /// Get the record of a past or present task.

@@ -11,17 +11,17 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::{BufMut, Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
+use serde_json::json;
 
 use super::json::json_response;
 
 /// Approximate size of a chunk: about as much as one write takes.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-const SUFFIX: &[u8] = b"]}";
-
-/// `{"name":[item,...]}`.
+/// `{"name":[item,...]}`, or `{"name":[item,...],"next_cursor":...}`.
 struct ListBody {
     prefix: String,
+    suffix: String,
     items: Vec<Bytes>,
     /// Number of items already sent.
     sent: usize,
@@ -31,11 +31,21 @@ struct ListBody {
 
 /// A JSON response with all items in an array named `name`. Its length is known, so it is not sent chunked.
 pub(crate) fn list_response(name: &str, items: Vec<Bytes>) -> Response {
+    response(name, items, "]}".to_owned())
+}
+
+/// A page of such a list. `next_cursor` is null on the last page.
+pub(crate) fn page_response(name: &str, items: Vec<Bytes>, next_cursor: Option<&str>) -> Response {
+    response(name, items, format!("],\"next_cursor\":{}}}", json!(next_cursor)))
+}
+
+fn response(name: &str, items: Vec<Bytes>, suffix: String) -> Response {
     let prefix = format!("{{\"{name}\":[");
     let commas = items.len().saturating_sub(1);
-    let bytes_left = prefix.len() + items.iter().map(Bytes::len).sum::<usize>() + commas + SUFFIX.len();
+    let bytes_left = prefix.len() + items.iter().map(Bytes::len).sum::<usize>() + commas + suffix.len();
     let list = ListBody {
         prefix,
+        suffix,
         items,
         sent: 0,
         bytes_left,
@@ -51,7 +61,7 @@ impl ListBody {
         }
         while chunk.len() < CHUNK_BYTES {
             let Some(item) = self.items.get(self.sent) else {
-                chunk.put_slice(SUFFIX);
+                chunk.put_slice(self.suffix.as_bytes());
                 break;
             };
             if self.sent > 0 {

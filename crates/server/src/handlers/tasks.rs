@@ -5,7 +5,7 @@ use std::iter;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{AppendHeaders, IntoResponse, Response};
-use executor::{DryRun, Submitted};
+use executor::{DryRun, Submitted, TaskList};
 use http::{HeaderName, HeaderValue, header};
 use serde::Serialize;
 use serde_json::Value;
@@ -16,11 +16,11 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::budgeted::budgeted_response;
 use super::json::{json_response, with_hash};
-use super::list::list_response;
+use super::list::{list_response, page_response};
 use crate::app::AppState;
 use crate::conditional::ContentHash;
 use crate::error::{ApiError, ApiResult};
-use crate::extract::{AuthUser, ListScope, ResourceId, SubmitTask};
+use crate::extract::{AuthUser, ListScope, ResourceId, SubmitTask, TaskListRequest};
 use crate::telemetry::request::CreatedId;
 
 /// Response to the submission of a task.
@@ -119,6 +119,9 @@ pub(crate) struct TaskStopAllResponse {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct TaskListResponse {
     tasks: Vec<TaskStatus>,
+    /// Pass it as `cursor` to get the next page; null on the last page, and absent without `limit` and `cursor`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
 }
 
 /// Submit a task.
@@ -268,15 +271,31 @@ pub(crate) async fn stop_task(
 /// List tasks.
 #[utoipa::path(
     get, path = "/tasks", operation_id = "list_tasks", tag = "tasks",
-    params(("all_users" = Option<bool>, Query, description = "List the tasks of all users instead of only the caller's.")),
+    params(
+        ("all_users" = Option<bool>, Query, description = "List the tasks of all users instead of only the caller's."),
+        ("status" = Option<String>, Query, description = "Return only tasks in this state: `pending`, `running`, `completed`, or `failed`; several are separated by commas."),
+        ("name" = Option<String>, Query, description = "Return only tasks whose name matches this pattern, in which `*` and `?` stand for other characters."),
+        ("limit" = Option<u32>, Query, description = "Maximum number of tasks to return. Default: all."),
+        ("cursor" = Option<String>, Query, description = "Return the page after the one with this `next_cursor`."),
+    ),
     responses((status = 200, description = "The tasks, oldest first.", body = TaskListResponse)),
 )]
-pub(crate) async fn list_tasks(State(app): State<AppState>, scope: ListScope) -> ApiResult<Response> {
-    let tasks = app.executor.tasks(scope.owner());
-    let tasks = tasks.map_err(|source| ApiError::executor("list tasks", &scope.user, source))?;
-    let hash = ContentHash::of_parts(tasks.iter().map(|(_, task)| task.json_hash));
-    let items = tasks.iter().map(|(_, task)| task.json.clone()).collect();
-    Ok(with_hash(list_response("tasks", items), hash))
+pub(crate) async fn list_tasks(State(app): State<AppState>, request: TaskListRequest) -> ApiResult<Response> {
+    let TaskListRequest { scope, filter } = request;
+    let list = app.executor.list_tasks(scope.owner(), &filter);
+    let TaskList { tasks, next_cursor } =
+        list.map_err(|source| ApiError::executor("list tasks", &scope.user, source))?;
+    let cursor_hash = next_cursor
+        .iter()
+        .map(|cursor| ContentHash::of_body(cursor.as_bytes()).value());
+    let hash = ContentHash::of_parts(tasks.iter().map(|task| task.json_hash).chain(cursor_hash));
+    let items = tasks.iter().map(|task| task.json.clone()).collect();
+    let is_page = filter.limit.is_some() || filter.cursor.is_some();
+    let response = match is_page {
+        true => page_response("tasks", items, next_cursor.as_deref()),
+        false => list_response("tasks", items),
+    };
+    Ok(with_hash(response, hash))
 }
 
 /// Get the status of a task.

@@ -7,13 +7,10 @@ use task::wire::TaskStatus;
 
 use super::history::print_history;
 use crate::args::{Format, ListArgs, SortKey};
-use crate::client::Outage;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::output::{
-    Item, ListView, REFRESH_INTERVAL, WithRaw, escape_json, print, print_items_below, print_message, yaml,
-};
-use crate::resources::{list, print_list};
+use crate::output::{Item, ListView, WithRaw, escape_json, print, print_items_below, print_message, yaml};
+use crate::resources::{TaskWatch, list, print_list};
 
 pub(crate) async fn run(context: &Context, args: ListArgs) -> Result<()> {
     if args.includes_past() {
@@ -22,7 +19,7 @@ pub(crate) async fn run(context: &Context, args: ListArgs) -> Result<()> {
     if args.watch {
         return watch(context, &args).await;
     }
-    let tasks = fetch_tasks(context, &args).await?;
+    let tasks = select(list(&context.client, args.all_users).await?, &args);
     let filter = match (args.status.is_empty(), &args.name) {
         (true, None) => "",
         (false, None) => " with this status",
@@ -33,8 +30,8 @@ pub(crate) async fn run(context: &Context, args: ListArgs) -> Result<()> {
     print_list(&tasks, &view, &context.user.name, filter)
 }
 
-async fn fetch_tasks(context: &Context, args: &ListArgs) -> Result<Vec<WithRaw<TaskStatus>>> {
-    let mut tasks = list::<TaskStatus>(&context.client, args.all_users).await?;
+/// The tasks that the arguments ask for, in their order; `tasks` has the oldest first.
+fn select(mut tasks: Vec<WithRaw<TaskStatus>>, args: &ListArgs) -> Vec<WithRaw<TaskStatus>> {
     if !args.status.is_empty() {
         tasks.retain(|task| args.status.iter().any(|filter| filter.state() == task.item.status));
     }
@@ -52,7 +49,7 @@ async fn fetch_tasks(context: &Context, args: &ListArgs) -> Result<Vec<WithRaw<T
         SortKey::Nodes => tasks.sort_by_key(|task| task.item.metadata.num_nodes),
         SortKey::User => tasks.sort_by(|left, right| left.item.username.cmp(&right.item.username)),
     }
-    Ok(tasks)
+    tasks
 }
 
 /// Prints all tasks once, then each task that changes, until Ctrl-C.
@@ -69,22 +66,13 @@ async fn watch(context: &Context, args: &ListArgs) -> Result<()> {
 async fn watch_until_error(context: &Context, args: &ListArgs) -> Result<()> {
     let mut known: HashMap<String, String> = HashMap::new();
     let mut view = ListView::of_list(&args.format, args.all_users, context.terminal);
-    let mut was_listed = false;
-    let mut outage = Outage::default();
     let mut widths = Vec::new();
+    let mut task_watch = TaskWatch::new(&context.client, args.all_users);
     loop {
-        let mut tasks = match fetch_tasks(context, args).await {
-            Ok(tasks) => tasks,
-            // Fail immediately if the first request fails; after that, wait for the server to come back.
-            Err(error) if !was_listed => return Err(error),
-            Err(error) => {
-                outage.retry_or_fail(error)?;
-                tokio::time::sleep(REFRESH_INTERVAL).await;
-                continue;
-            }
-        };
-        was_listed = true;
-        outage.end();
+        task_watch.next().await?;
+        let mut all: Vec<WithRaw<TaskStatus>> = task_watch.tasks().values().cloned().collect();
+        all.sort_by(|left, right| left.item.created_at.cmp(&right.item.created_at));
+        let mut tasks = select(all, args);
         // A missing task was stopped, or its status no longer matches `--status`.
         let is_listed = |id: &String| tasks.iter().any(|task| task.item.id() == id);
         let gone: Vec<String> = known.keys().filter(|id| !is_listed(id)).cloned().collect();
@@ -100,7 +88,6 @@ async fn watch_until_error(context: &Context, args: &ListArgs) -> Result<()> {
             print_changes(&tasks, &view, &mut widths)?;
             view.headers = false;
         }
-        tokio::time::sleep(REFRESH_INTERVAL).await;
     }
 }
 

@@ -16,10 +16,13 @@ use crate::args::TopArgs;
 use crate::context::Context;
 use crate::error::Result;
 use crate::output::{Cell, REFRESH_INTERVAL, Table, age, fixed, flexible, node_duration, plural, print, status_cell};
-use crate::resources::{Ambiguity, find_all, find_tasks, list};
+use crate::resources::{Ambiguity, TaskWatch, find_tasks, list};
 
 /// Timeout for fetching last log lines. The view must stay responsive; lines that arrive late are left out.
 const LAST_LINE_TIMEOUT: Duration = Duration::from_millis(800);
+
+/// The least time between two refreshes.
+const MIN_REFRESH_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Limit for the length of a log line in the view.
 const MAX_LINE_CHARACTERS: usize = 400;
@@ -39,13 +42,17 @@ pub(crate) async fn run(context: &Context, args: TopArgs) -> Result<()> {
         ..args
     };
     if context.terminal.width.is_none() || !stdin().is_terminal() {
-        return print(&render_view(context, &args, DEFAULT_HEIGHT, 0).await?.0);
+        let tasks = list::<TaskStatus>(&context.client, args.all_users).await?;
+        let tasks = tasks.into_iter().map(|task| task.item).collect();
+        return print(&render_view(context, select(tasks, &args), DEFAULT_HEIGHT, 0).await.0);
     }
     let screen = Screen::open()?;
     let (key_sender, mut keys) = tokio::sync::mpsc::channel(1);
     // A thread of its own, because reading keys blocks. It is not joined: the process ends right after the view.
     std::thread::spawn(move || read_keys(&key_sender));
     let mut first = 0;
+    let mut watch = TaskWatch::new(&context.client, args.all_users);
+    watch.next().await?;
     let result = loop {
         let (width, height) = terminal::size()?;
         let mut resized = Context {
@@ -55,20 +62,20 @@ pub(crate) async fn run(context: &Context, args: TopArgs) -> Result<()> {
         };
         resized.terminal.width = Some(usize::from(width));
         let key = tokio::select! {
-            view = render_view(&resized, &args, usize::from(height), first) => match view {
-                Ok((text, shown_from)) => {
-                    first = shown_from;
-                    screen.draw(&text, height)?;
-                    None
-                }
-                Err(error) => break Err(error),
-            },
+            (text, shown_from) = render_view(&resized, current(&watch, &args), usize::from(height), first) => {
+                first = shown_from;
+                screen.draw(&text, height)?;
+                None
+            }
             key = keys.recv() => key,
         };
         let key = match key {
             Some(key) => Some(key),
             None => tokio::select! {
-                () = tokio::time::sleep(REFRESH_INTERVAL) => None,
+                result = next_refresh(&mut watch) => match result {
+                    Ok(()) => None,
+                    Err(error) => break Err(error),
+                },
                 key = keys.recv() => Some(key.unwrap_or(Action::Quit)),
             },
         };
@@ -80,6 +87,29 @@ pub(crate) async fn run(context: &Context, args: TopArgs) -> Result<()> {
     };
     drop(screen);
     result
+}
+
+/// Waits until the view is worth drawing again: ages and last lines change all the time, and tasks now and then.
+async fn next_refresh(watch: &mut TaskWatch<'_>) -> Result<()> {
+    match timeout(REFRESH_INTERVAL, watch.next()).await {
+        Ok(changed) => {
+            changed?;
+            // The last lines are read with each refresh, which must not happen more often.
+            tokio::time::sleep(MIN_REFRESH_INTERVAL).await;
+            Ok(())
+        }
+        Err(_) => Ok(()),
+    }
+}
+
+fn current(watch: &TaskWatch<'_>, args: &TopArgs) -> Vec<TaskStatus> {
+    select(watch.tasks().values().map(|task| task.item.clone()).collect(), args)
+}
+
+/// The tasks that the arguments name, or else all.
+fn select(mut tasks: Vec<TaskStatus>, args: &TopArgs) -> Vec<TaskStatus> {
+    tasks.retain(|task| args.tasks.is_empty() || args.tasks.contains(&task.task_id));
+    tasks
 }
 
 /// What a key asks for.
@@ -154,17 +184,7 @@ fn read_keys(actions: &tokio::sync::mpsc::Sender<Action>) {
 }
 
 /// The view from the task with index `first` on, or else from the last one, and the index of its first task.
-async fn render_view(context: &Context, args: &TopArgs, height: usize, first: usize) -> Result<(String, usize)> {
-    let mut tasks: Vec<TaskStatus> = if args.tasks.is_empty() {
-        list(&context.client, args.all_users)
-            .await?
-            .into_iter()
-            .map(|task| task.item)
-            .collect()
-    } else {
-        let found = find_all(&context.client, &args.tasks, true, Ambiguity::IsAnError).await?;
-        found.into_iter().map(|task| task.item).collect()
-    };
+async fn render_view(context: &Context, mut tasks: Vec<TaskStatus>, height: usize, first: usize) -> (String, usize) {
     let count = |state| tasks.iter().filter(|task| task.status == state).count();
     let mut title = format!(
         "{}: {} pending, {} running, {} completed, {} failed",
@@ -203,7 +223,7 @@ async fn render_view(context: &Context, args: &TopArgs, height: usize, first: us
     if more > 0 {
         text.push_str(&format!("{}\n", plural(more, "more task")));
     }
-    Ok((text, first))
+    (text, first)
 }
 
 /// Cuts a line to the width of the terminal, or else the lines below it would move down.

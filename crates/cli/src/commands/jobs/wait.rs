@@ -1,24 +1,17 @@
 //! `k8s-cli jobs wait`.
 
-use std::time::Duration;
+use std::collections::HashMap;
 
-use futures::future::try_join_all;
 use task::TaskState;
 use task::wire::TaskStatus;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::outcome::summary;
 use crate::args::{WaitArgs, WaitCondition};
-use crate::client::Outage;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::output::print_message;
-use crate::resources::{Ambiguity, find_tasks, get};
-
-/// Polling interval: starts short, so that short tasks are reported soon, and doubles up to the maximum, so that
-/// waiting for hours is cheap.
-const MIN_INTERVAL: Duration = Duration::from_millis(50);
-const MAX_INTERVAL: Duration = Duration::from_secs(1);
+use crate::resources::{Ambiguity, TaskWatch, find_tasks};
 
 /// Runs the command.
 ///
@@ -27,8 +20,8 @@ const MAX_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) async fn run(context: &Context, args: WaitArgs) -> Result<()> {
     let all = async {
         let tasks = find_tasks(&context.client, &args.tasks, Ambiguity::TakesNewest).await?;
-        let ids = tasks.iter().map(|task| &task.item.task_id);
-        try_join_all(ids.map(|id| wait_for_task(context, id, args.condition, args.quiet))).await
+        let ids = tasks.into_iter().map(|task| task.item.task_id).collect();
+        wait_for_tasks(context, ids, args.condition, args.quiet).await
     };
     tokio::select! {
         result = async {
@@ -36,7 +29,7 @@ pub(crate) async fn run(context: &Context, args: WaitArgs) -> Result<()> {
                 Some(limit) => timeout(limit, all).await.unwrap_or_else(|_| Err(Error::TimedOut(format!("timed out waiting for the condition after {limit:?}")))),
                 None => all.await,
             }
-        } => result.map(drop),
+        } => result,
         interrupted = tokio::signal::ctrl_c() => {
             interrupted?;
             Err(Error::Interrupted)
@@ -44,30 +37,35 @@ pub(crate) async fn run(context: &Context, args: WaitArgs) -> Result<()> {
     }
 }
 
-async fn wait_for_task(context: &Context, id: &str, condition: WaitCondition, quiet: bool) -> Result<()> {
-    let mut interval = MIN_INTERVAL;
-    let mut outage = Outage::default();
-    loop {
-        match get::<TaskStatus>(&context.client, id).await {
-            Ok(task) => {
-                outage.end();
-                match evaluate(condition, task.item.status) {
-                    Evaluation::Met => {
-                        if !quiet {
-                            print_message(&summary(&task.item));
-                        }
-                        return Ok(());
-                    }
-                    Evaluation::Unreachable => return Err(Error::Incomplete(summary(&task.item))),
-                    Evaluation::Pending => {}
-                }
+async fn wait_for_tasks(
+    context: &Context,
+    mut waiting: Vec<String>,
+    condition: WaitCondition,
+    quiet: bool,
+) -> Result<()> {
+    let mut watch = TaskWatch::new(&context.client, false);
+    while !waiting.is_empty() {
+        watch.next().await?;
+        let tasks: HashMap<&str, &TaskStatus> = watch
+            .tasks()
+            .values()
+            .map(|task| (task.item.task_id.as_str(), &task.item))
+            .collect();
+        let mut still_waiting = Vec::new();
+        for id in waiting {
+            let Some(task) = tasks.get(id.as_str()) else {
+                return Err(Error::NotFound(format!("task {id} was stopped").into()));
+            };
+            match evaluate(condition, task.status) {
+                Evaluation::Met if quiet => {}
+                Evaluation::Met => print_message(&summary(task)),
+                Evaluation::Unreachable => return Err(Error::Incomplete(summary(task))),
+                Evaluation::Pending => still_waiting.push(id),
             }
-            Err(Error::NotFound(_)) => return Err(Error::NotFound(format!("task {id} was stopped").into())),
-            Err(error) => outage.retry_or_fail(error)?,
         }
-        sleep(interval).await;
-        interval = (interval * 2).min(MAX_INTERVAL);
+        waiting = still_waiting;
     }
+    Ok(())
 }
 
 /// Whether a task meets a condition.
