@@ -1,0 +1,72 @@
+//! The text form of raw bytes: valid UTF-8 as it is; `%`, control characters, and other bytes percent-encoded.
+
+use percent_encoding::{percent_decode_str, percent_encode_byte};
+
+/// The text of these bytes. It contains no control characters, so it is safe to print.
+pub(crate) fn encode(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for char in chunk.valid().chars() {
+            if char == '%' || char.is_control() {
+                push_encoded(&mut text, char.encode_utf8(&mut [0; 4]).as_bytes());
+            } else {
+                text.push(char);
+            }
+        }
+        push_encoded(&mut text, chunk.invalid());
+    }
+    text
+}
+
+/// The bytes of this text, if it is exactly what [`encode`] makes of them: each name has one text only.
+pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
+    let bytes: Vec<u8> = percent_decode_str(text).collect();
+    (encode(&bytes) == text).then_some(bytes)
+}
+
+fn push_encoded(text: &mut String, bytes: &[u8]) {
+    text.extend(bytes.iter().map(|byte| percent_encode_byte(*byte)));
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{decode, encode};
+
+    #[test]
+    fn a_name_stays_readable_and_control_characters_do_not_reach_a_terminal() {
+        for (bytes, text) in [
+            (&b"plain name.txt"[..], "plain name.txt"),
+            ("gr\u{fc}n".as_bytes(), "gr\u{fc}n"),
+            (b"100%", "100%25"),
+            (b"a\xff\xfeb", "a%FF%FEb"),
+            (b"\x1b[31m", "%1B[31m"),
+            ("\u{85}".as_bytes(), "%C2%85"),
+        ] {
+            assert_eq!(encode(bytes), text);
+            assert_eq!(decode(text).as_deref(), Some(bytes));
+        }
+    }
+
+    #[test]
+    fn another_spelling_of_a_name_is_refused() {
+        for text in ["%41", "a%ff", "100%", "%", "%2", "\n", "%C3%BC"] {
+            assert_eq!(decode(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_byte_string_has_a_text(bytes: Vec<u8>) {
+            prop_assert_eq!(decode(&encode(&bytes)), Some(bytes));
+        }
+
+        #[test]
+        fn a_text_that_is_accepted_is_the_only_one(text: String) {
+            if let Some(bytes) = decode(&text) {
+                prop_assert_eq!(encode(&bytes), text);
+            }
+        }
+    }
+}
