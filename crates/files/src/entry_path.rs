@@ -37,6 +37,14 @@ pub struct InvalidPath {
     pub reason: &'static str,
 }
 
+impl InvalidPath {
+    fn new(bytes: &[u8], reason: &'static str) -> Self {
+        // A hostile path may be as long as a request.
+        let path = text::encode(bytes.get(..MAX_PATH).unwrap_or(bytes));
+        Self { path, reason }
+    }
+}
+
 impl EntryPath {
     /// Checks the bytes of a path.
     ///
@@ -47,11 +55,7 @@ impl EntryPath {
         let bytes = bytes.into();
         match fault(&bytes) {
             None => Ok(Self(bytes.into())),
-            Some(reason) => Err(InvalidPath {
-                // A hostile path may be as long as a request.
-                path: text::encode(bytes.get(..MAX_PATH).unwrap_or(&bytes)),
-                reason,
-            }),
+            Some(reason) => Err(InvalidPath::new(&bytes, reason)),
         }
     }
 
@@ -139,11 +143,8 @@ impl FromStr for EntryPath {
     type Err = InvalidPath;
 
     fn from_str(text: &str) -> Result<Self, InvalidPath> {
-        let bytes = text::decode(text).ok_or_else(|| InvalidPath {
-            path: text::encode(text.as_bytes()),
-            reason: "it is not percent-encoded as it should be",
-        })?;
-        Self::new(bytes)
+        const REASON: &str = "it is not percent-encoded as it should be";
+        Self::new(text::decode(text).ok_or_else(|| InvalidPath::new(text.as_bytes(), REASON))?)
     }
 }
 

@@ -1,20 +1,46 @@
 //! A folder as a manifest and contents: what is in it, and the bytes of its files, each named by its hash.
+//!
+//! ```text
+//! folder -- walk --> Selection -- manifest --> Manifest  (what is where, and the hashes of contents)
+//!                        '------- sources --> contents -- pack --> upload
+//!
+//! Manifest + contents -- unpack --> folder
+//!                     '-- tar ----> archive, for the `tar` of an image
+//! ```
+//!
+//! The same folder gives the same bytes on every machine, and what was sent once is not sent again. Manifests, packs,
+//! and contents are checked by whoever reads them: they may come from anybody. Nothing is written outside of the folder
+//! that they are unpacked to.
+
 mod content;
+mod contents;
 mod entry;
 mod entry_path;
 mod error;
 mod hash;
+mod hash_cache;
+mod hashing;
 mod heaviest;
+mod ignore_rules;
 mod limits;
 mod manifest;
+mod pack;
+mod selection;
 mod text;
 mod tree;
+mod walk;
 
 pub use content::{Content, MAX_CONTENT, MIN_CONTENT, split};
+pub use contents::{Contents, Sources};
 pub use entry::{Entry, EntryKind, LinkTarget, Mode};
 pub use entry_path::{EntryPath, InvalidPath};
 pub use error::Error;
 pub use hash::{ContentHash, InvalidHash, ManifestHash};
+pub use hash_cache::HashCache;
+pub use hashing::Progress;
 pub use heaviest::Heavy;
 pub use limits::{HumanSize, Limits};
 pub use manifest::Manifest;
+pub use pack::{MAX_PACK, Pack, PackBuilder};
+pub use selection::{Found, FoundKind, LeftOut, Selection, Stamp};
+pub use walk::Walk;

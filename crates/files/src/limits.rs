@@ -33,7 +33,7 @@ impl fmt::Display for HumanSize {
             tenths /= 1024;
             unit += 1;
         }
-        if tenths < 100 && tenths % 10 != 0 {
+        if tenths < 100 && !tenths.is_multiple_of(10) {
             write!(formatter, "{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
         } else {
             write!(formatter, "{} {}", tenths / 10, UNITS[unit])

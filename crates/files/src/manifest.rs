@@ -23,6 +23,9 @@ use crate::tree::{self, Shape};
 /// The first line: the version of the format.
 const HEADER: &[u8] = b"{\"manifest\":1}\n";
 
+/// The longest reason in an error, in characters. A path that is named in it fits, unless it is made not to.
+const MAX_REASON: usize = 5000;
+
 /// How many paths an error names.
 pub(crate) const NAMED_PATHS: usize = 5;
 
@@ -66,7 +69,8 @@ impl Manifest {
         }
         let invalid = |line, reason: &str| Error::Manifest {
             line,
-            reason: reason.to_owned(),
+            // It may say something of the line, which may be as long as the manifest.
+            reason: reason.chars().take(MAX_REASON).collect(),
         };
         let lines = bytes
             .strip_prefix(HEADER)
