@@ -26,8 +26,11 @@ mod limits;
 mod manifest;
 mod pack;
 mod selection;
+mod tar;
 mod text;
 mod tree;
+mod tree_hash;
+mod unpack;
 mod walk;
 
 pub use content::{Content, MAX_CONTENT, MIN_CONTENT, split};
@@ -43,4 +46,8 @@ pub use limits::{HumanSize, Limits};
 pub use manifest::Manifest;
 pub use pack::{MAX_PACK, Pack, PackBuilder};
 pub use selection::{Found, FoundKind, LeftOut, Selection, Stamp};
+pub use tar::Tar;
+#[doc(hidden)]
+pub use tree_hash::tree_hash;
+pub use unpack::Unpack;
 pub use walk::Walk;
