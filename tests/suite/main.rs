@@ -16,6 +16,7 @@ mod deviations_users; // The same for users.
 mod deviations_volumes; // The same for volumes.
 mod events; // Server-sent events, and what the CLI does with them.
 mod faults; // Killed servers, unavailable clusters, many followers.
+mod files; // Folders of users on the nodes of their tasks.
 mod foreign_objects; // Objects of other clients with our labels.
 mod full_disks; // The disk of the state directory is full.
 mod gang; // The nodes of a task start together, know each other, and end together.

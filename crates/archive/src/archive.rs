@@ -53,6 +53,10 @@ impl Archive {
         })
     }
 
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Makes the index agree with the store: adds records that other servers have written, and removes those that are
     /// gone. Returns how many there are.
     pub async fn rebuild_index(&self) -> Result<usize, Error> {

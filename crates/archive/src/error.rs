@@ -42,6 +42,19 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A user would store more files than they may.
+    #[error(
+        "your files on the server would take {} bytes, more than the limit of {limit} bytes; leave out large files",
+        stored + more
+    )]
+    TooManyFiles {
+        /// The size of what is stored.
+        stored: u64,
+        /// The size of what is missing.
+        more: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// The archive holds as much as it may.
     #[error("the archive is full")]
     Full,

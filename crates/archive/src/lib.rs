@@ -4,6 +4,7 @@
 //! records/DAY/TASK.json              one immutable object for each task that has ended
 //! logs/DAY/TASK/RANK/POD/00000000    the log of a pod, in frames that are written once
 //! logs/DAY/TASK/RANK/POD/end         written after the last frame
+//! files/USER/...                     the files of users, by their hash
 //! ```
 //!
 //! The object store is the truth. A put that only succeeds if the object is absent decides between several servers. The
@@ -11,6 +12,7 @@
 
 mod archive;
 mod error;
+mod file_store;
 mod frame;
 mod index;
 mod key;
@@ -24,6 +26,7 @@ mod store;
 
 pub use archive::Archive;
 pub use error::Error;
+pub use file_store::FileStore;
 pub use frame::{Frame, FrameHeader};
 pub use index::{HistoryCursor, HistoryFilter, UsageFilter, matches_glob};
 pub use key::{LogKey, RecordKey};

@@ -66,6 +66,13 @@ impl Store {
         }
     }
 
+    /// Writes an object, or overwrites it.
+    pub(crate) async fn put(&self, path: &Path, content: PutPayload) -> Result<(), Error> {
+        let (objects, at) = (Arc::clone(&self.objects), path.clone());
+        let put = async move { objects.put(&at, content).await };
+        self.limited("write", path, TIMEOUT, put).await.map(drop)
+    }
+
     /// Reads an object, or returns `None` if there is none.
     pub(crate) async fn get(&self, path: &Path) -> Result<Option<Bytes>, Error> {
         let (objects, at) = (Arc::clone(&self.objects), path.clone());

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::cache::Cache;
+use crate::delivery;
 use crate::error::Error;
 use crate::fingerprint::Fingerprint;
 use crate::kubernetes::ApiClient;
@@ -39,7 +40,9 @@ pub(crate) async fn dry_run(
     check_pod_fields(&request.definition, settings)?;
     let placement = place(client, inventory, &request.definition, &claims, settings).await?;
     let warnings = placement.warnings.clone();
-    let submission = submission(&request, settings, (claims, placement), fingerprint, client.now());
+    let files = delivery::resolve(settings, &request.user, &request.definition).await?;
+    let placed = (claims, placement, files);
+    let submission = submission(&request, settings, placed, fingerprint, client.now());
     let checked = check(client, &submission, MAX_DRY_RUN_BYTES).await?;
     Ok(DryRun { warnings, ..checked })
 }

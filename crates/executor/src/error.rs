@@ -188,6 +188,41 @@ pub enum Error {
         /// Why. In a box, because it is larger than all other errors.
         source: Box<archive::Error>,
     },
+    /// A task names files that its user has not uploaded, or not completely.
+    #[error("the files are not stored; upload file set `{id}` again")]
+    FilesNotStored {
+        /// The ID of the file set.
+        id: String,
+    },
+    /// A task on this machine has files that would be written to the machine itself.
+    #[error(
+        "tasks on this machine have files only in their working folder, and `{path}` is elsewhere; use a relative path"
+    )]
+    FilesElsewhere {
+        /// The path in the task.
+        path: String,
+    },
+    /// The files of a task are too large to bring them to its nodes.
+    #[error("{reason}; leave out large files, e.g., with a `.skyignore`, or store them in a volume")]
+    FilesTooLarge {
+        /// Which limit they exceed.
+        reason: String,
+    },
+    /// An object that this server did not create has the name of a ConfigMap with files.
+    #[error("the ConfigMap `{name}` is not what its name says, or is being deleted; delete it, or try again")]
+    FilesInUse {
+        /// The name of the ConfigMap.
+        name: String,
+    },
+    /// The files of a task could not be packed.
+    #[error("could not pack the files of the task")]
+    Files {
+        /// Why. In a box, because it is larger than all other errors.
+        source: Box<files::Error>,
+    },
+    /// The server is stopping.
+    #[error("the server is stopping; try again in a moment")]
+    Stopping,
     /// A Kubernetes object could not be serialized.
     #[error("could not encode a Kubernetes object")]
     Encoding {

@@ -7,6 +7,7 @@ mod cache;
 mod cluster_nodes;
 mod controller;
 mod debounce;
+mod delivery;
 mod dry_run;
 mod error;
 mod executor;
@@ -42,6 +43,7 @@ pub mod user_key;
 mod volumes;
 
 pub use cache::{ChangeCursor, Changes, Counts, TaskEvent, TaskSnapshot};
+pub use delivery::FileSource;
 pub use dry_run::DryRun;
 pub use error::Error;
 pub use executor::Executor;

@@ -3,6 +3,7 @@
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::cache::Job;
+use crate::delivery::create_parts;
 use crate::error::Error;
 use crate::kubernetes::{ApiClient, OwnerReference};
 use crate::manifest::{self, Submission};
@@ -36,8 +37,9 @@ pub(crate) async fn create_owned_objects(
         .map(|rank| create_job(client, submission, rank, &reference))
         .buffer_unordered(CONCURRENT_CREATES)
         .try_collect::<Vec<_>>();
-    // A pod whose Secret is missing is retried by the kubelet only after seconds, so Secrets come first.
+    // A pod whose Secret is missing or files are missing is retried by the kubelet only after seconds, so these come first.
     create_secrets(client, submission, &reference).await?;
+    create_parts(client, submission, &reference).await?;
     let (jobs, (), (), port_warning) = tokio::try_join!(
         jobs,
         create_environment(client, submission, &reference),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use archive::Archive;
 use clock::Clock;
 
+use crate::delivery::FileSource;
 use crate::pod_config::AllowList;
 
 /// The longest time after which a kubelet notices a change of a pod that it has just synced. It relists its containers
@@ -32,6 +33,8 @@ pub struct Settings {
     pub clock: Clock,
     /// Where the records and logs of tasks are kept. Without it, they are gone with the tasks.
     pub archive: Option<Archive>,
+    /// Where the files of tasks come from. Without it, tasks have none.
+    pub files: Option<FileSource>,
 }
 
 /// Defaults for tasks that don't set these fields.
@@ -60,6 +63,8 @@ pub struct PodSettings {
     pub ports: PortExposure,
     /// The service account whose token is mounted. If unset, no token is mounted.
     pub service_account: Option<String>,
+    /// Whether containers see the home directory of this machine's user instead of one of their own.
+    pub shares_home: bool,
 }
 
 /// How the ports of tasks can be reached.

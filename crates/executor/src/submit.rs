@@ -13,6 +13,7 @@ use task::{Id, Name, TaskDefinition, UserName};
 use tokio::time::timeout;
 
 use crate::cache::{Cache, Job, TaskOwner};
+use crate::delivery::{self, PackedFiles};
 use crate::error::Error;
 use crate::fingerprint::Fingerprint;
 use crate::kubernetes::{self, ApiClient, ConfigMap, ObjectRef};
@@ -74,8 +75,9 @@ pub(crate) async fn submit(
     check_pod_fields(&request.definition, settings)?;
     let claims = resolve_claims(client, cache, &request.user, &request.definition, settings).await?;
     let placement = place(client, inventory, &request.definition, &claims, settings).await?;
+    let files = delivery::resolve(settings, &request.user, &request.definition).await?;
     for _ in 0..TRIES {
-        let placed = (claims.clone(), placement.clone());
+        let placed = (claims.clone(), placement.clone(), files.clone());
         let submission = submission(&request, settings, placed, fingerprint.clone(), client.now());
         // The create would not notice another task with this ID, because object names also contain the task name.
         if cache.contains_id(submission.id.as_str()) {
@@ -190,7 +192,7 @@ enum TryOutcome {
 pub(crate) fn submission(
     request: &SubmitRequest,
     settings: &Settings,
-    (claims, placement): (Vec<Option<ResolvedClaim>>, Placement),
+    (claims, placement, files): (Vec<Option<ResolvedClaim>>, Placement, Vec<PackedFiles>),
     fingerprint: Fingerprint,
     now: Timestamp,
 ) -> Submission {
@@ -208,6 +210,7 @@ pub(crate) fn submission(
         },
         claims: claims.into_iter().map(|claim| claim.map(|claim| claim.name)).collect(),
         placement,
+        files,
         created_at: now,
         token: key.map_or_else(random, |key| tokens::key_token(&request.user, key)),
         try_token: random(),

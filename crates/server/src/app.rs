@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use archive::FileStore;
 use bytes::Bytes;
 use executor::Executor;
 use http::HeaderValue;
@@ -19,6 +20,8 @@ pub struct App {
     pub backend: BackendKind,
     /// Runs the tasks.
     pub executor: Executor,
+    /// The files of users.
+    pub files: FileStore,
     /// Decides which requests are accepted.
     pub access: Arc<AccessPolicy>,
     /// Limits on concurrent requests, streams, and memory.

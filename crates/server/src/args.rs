@@ -125,6 +125,15 @@ pub struct Args {
     #[arg(long, env = "K8S_CLI_API_ARCHIVE_INDEX", value_name = "DIRECTORY")]
     pub archive_index: Option<PathBuf>,
 
+    /// Maximum size of the files that one user may store on the server for tasks, in MiB.
+    #[arg(long, env = "K8S_CLI_API_MAX_USER_FILES", value_name = "MIB", default_value_t = 10_240, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    pub max_user_files: u64,
+
+    /// Maximum size of the files of a task, compressed, in MiB. They are stored in ConfigMaps. Defaults to 4 on a cluster,
+    /// and to 64 when tasks run on this machine.
+    #[arg(long, env = "K8S_CLI_API_MAX_TASK_FILES", value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=256))]
+    pub max_task_files: Option<u64>,
+
     /// Pod Security Standard that task pods comply with.
     #[arg(long, env = "K8S_CLI_API_POD_SECURITY", value_enum, default_value_t = PodSecurityChoice::Baseline)]
     pub pod_security: PodSecurityChoice,

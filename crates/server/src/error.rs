@@ -92,9 +92,14 @@ fn executor_error_response(operation: &'static str, user: &str, error: &Error) -
     }
     match error {
         Error::CancelConflict
+        | Error::FilesInUse { .. }
         | Error::IdempotencyKeyReused
         | Error::IdempotencyKeyTaken
         | Error::IdempotencyKeyTerminating => error_response(StatusCode::CONFLICT, &error.to_string()),
+        Error::Archive { source } if is_full(source) => {
+            error_response(StatusCode::INSUFFICIENT_STORAGE, &error.to_string())
+        }
+        Error::Stopping => with_retry_after(error_response(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())),
         Error::LogDeleted { .. } => error_response(StatusCode::NOT_FOUND, &error.to_string()),
         // Log no backtrace: nothing in this process failed, and every request ends here while kube-apiserver is down.
         Error::OutOfSync { .. } => {
@@ -108,6 +113,10 @@ fn executor_error_response(operation: &'static str, user: &str, error: &Error) -
         | Error::PodConfig { .. }
         | Error::PodConfigRejected { .. }
         | Error::Unplaceable { .. }
+        | Error::FilesNotStored { .. }
+        | Error::FilesTooLarge { .. }
+        | Error::FilesElsewhere { .. }
+        | Error::Files { .. }
         | Error::Configuration { .. }
         | Error::Kubernetes { .. }
         | Error::Timeout { .. }
@@ -132,6 +141,11 @@ fn executor_error_response(operation: &'static str, user: &str, error: &Error) -
     }
 }
 
+/// Whether the store, or a user's share of it, has no room.
+fn is_full(error: &archive::Error) -> bool {
+    matches!(error, archive::Error::Full | archive::Error::TooManyFiles { .. })
+}
+
 /// The place in the request of what the executor rejects, or `None` for other errors.
 fn invalid_task(error: &Error) -> Option<ErrorDetail> {
     let at = |loc: &[&str], input: Value| {
@@ -148,6 +162,8 @@ fn invalid_task(error: &Error) -> Option<ErrorDetail> {
         }
         Error::PodConfigRejected { .. } => at(&["config", "kubernetes", "pod_config"], json!(null)),
         Error::Unplaceable { .. } => at(&["resources"], json!(null)),
+        Error::FilesElsewhere { path } => at(&["files", path], json!(null)),
+        Error::FilesNotStored { .. } | Error::FilesTooLarge { .. } => at(&["files"], json!(null)),
         Error::InGroup { index, source } => {
             let mut detail = invalid_task(source)?;
             detail.loc.splice(1..1, [LocItem::from("tasks"), LocItem::from(*index)]);

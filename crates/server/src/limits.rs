@@ -16,6 +16,12 @@ use crate::memory_budget::{MemoryBudget, MemoryPermit};
 /// Maximum size of a request body: 1 MB of scripts and 1 MB of variables, plus JSON escaping.
 pub(crate) const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 
+/// Maximum size of a manifest of files. Contents come in packs of at most 8 MiB, which every proxy lets pass.
+pub(crate) const MAX_UPLOAD_BYTES: usize = 16 * 1024 * 1024;
+
+/// Maximum number of entries of a file set.
+pub(crate) const MAX_FILE_ENTRIES: usize = 100_000;
+
 /// Maximum size of a body that is not charged to the memory budget and is parsed on the async thread. Most tasks are
 /// smaller, so they never wait for large ones.
 pub(crate) const SMALL_BODY_BYTES: usize = 16 * 1024;

@@ -26,10 +26,10 @@ pub(crate) fn is_known_path(path: &str) -> bool {
     }
     match parts.as_slice() {
         [
-            "tasks" | "volumes" | "history" | "usage" | "docs" | "redoc" | "nodes" | "gpus" | "healthz" | "readyz"
-            | "version" | "metrics" | "openapi.json",
+            "tasks" | "volumes" | "files" | "history" | "usage" | "docs" | "redoc" | "nodes" | "gpus" | "healthz"
+            | "readyz" | "version" | "metrics" | "openapi.json",
         ] => true,
-        ["tasks" | "volumes" | "groups" | "history", _] => true,
+        ["tasks" | "volumes" | "files" | "groups" | "history", _] => true,
         ["history", _, "logs"] => true,
         ["tasks", _, last] => matches!(*last, "stop" | "cancel" | "logs"),
         ["groups", _, last] => matches!(*last, "stop" | "cancel"),

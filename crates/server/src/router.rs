@@ -22,7 +22,7 @@ use crate::app::AppState;
 use crate::compression::{CompressionLimit, compress};
 use crate::conditional::answer_conditionally;
 use crate::error::error_response;
-use crate::handlers::{cancel, docs, events, groups, health, history, logs, nodes, tasks, volumes};
+use crate::handlers::{cancel, docs, events, files, groups, health, history, logs, nodes, tasks, volumes};
 use crate::paths::{answers_head, is_known_path, is_page};
 use crate::telemetry::request::trace_request;
 
@@ -72,6 +72,10 @@ fn resource_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(history::get_usage))
         .routes(routes!(history::get_record))
         .routes(routes!(history::stream_record_logs))
+        // Files. axum matches the static segment `contents` before a file set.
+        .routes(routes!(files::get_file_limits))
+        .routes(routes!(files::upload_contents))
+        .routes(routes!(files::get_files, files::put_files))
         // Volumes.
         .routes(routes!(volumes::create_volume))
         .routes(routes!(volumes::list_volumes))
@@ -178,7 +182,7 @@ fn is_api_route(request: &Request) -> bool {
 fn cors(origins: &[HeaderValue]) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins.iter().cloned()))
-        .allow_methods([Method::GET, Method::POST, Method::DELETE])
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
         .allow_headers(ALLOWED_HEADERS)
         .expose_headers(EXPOSED_HEADERS)
         .max_age(PREFLIGHT_MAX_AGE)

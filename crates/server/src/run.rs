@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use archive::{Archive, Limits, Location};
+use archive::{Archive, FileStore, Limits, Location};
 use executor::{
-    DefaultRequests, Defaults, Executor, KUBELET_SYNC_DELAY, PodSecurity, PodSettings, PortExposure, Settings,
-    SharedClaims,
+    DefaultRequests, Defaults, Executor, FileSource, KUBELET_SYNC_DELAY, PodSecurity, PodSettings, PortExposure,
+    Settings, SharedClaims,
 };
 use task::wire::BackendKind;
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,7 +21,7 @@ use crate::args::{ArchiveChoice, Args, DefaultRequestsChoice, PodSecurityChoice,
 use crate::backend::Backend;
 use crate::concurrency_limit::ConcurrencyLimit;
 use crate::detach::detach_from_session;
-use crate::limits::RequestLimits;
+use crate::limits::{MAX_FILE_ENTRIES, MAX_UPLOAD_BYTES, RequestLimits};
 use crate::telemetry::logging;
 use crate::telemetry::metrics::Metrics;
 use crate::{listener, openapi};
@@ -70,8 +70,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let metrics = Metrics::install(&stopping)?;
     let backend = Backend::choose(&args).await?;
     let archive = open_archive(&args, &backend)?;
+    let files = open_files(&args, &backend, archive.as_ref())?;
     let settings = Settings {
         archive: archive.clone(),
+        files: Some(FileSource::new(files.clone(), max_task_files(&args, &backend))),
         ..settings(&args, &backend)
     };
     let executor = tokio::select! {
@@ -94,6 +96,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let app = AppState(Arc::new(App {
         backend: backend.kind(),
         executor,
+        files,
         access: Arc::new(AccessPolicy::new(address, &args)?),
         limits: RequestLimits::new(args.max_streams, args.max_streams_per_user),
         metrics,
@@ -112,6 +115,34 @@ async fn run(args: Args) -> anyhow::Result<()> {
     backend.stop().await;
     tracing::info!(event = "stopped", "stopped");
     Ok(())
+}
+
+/// How much larger than its compressed size a file set may be.
+const MAX_COMPRESSION: u64 = 16;
+
+/// The size of the files of a task, compressed, in bytes. A cluster keeps them in etcd.
+fn max_task_files(args: &Args, backend: &Backend) -> u64 {
+    let default = match backend.kind() {
+        BackendKind::Embedded => 64,
+        BackendKind::Cluster | BackendKind::Other(_) => 4,
+    };
+    args.max_task_files.unwrap_or(default) << 20
+}
+
+/// Opens the store of files: in the archive, if there is one, or else in the state directory. On a cluster, they are needed
+/// only until a task is submitted, and the CLI uploads them again if they are gone.
+fn open_files(args: &Args, backend: &Backend, archive: Option<&Archive>) -> anyhow::Result<FileStore> {
+    let limits = files::Limits {
+        max_entries: MAX_FILE_ENTRIES,
+        max_total_bytes: max_task_files(args, backend) * MAX_COMPRESSION,
+        max_manifest_bytes: MAX_UPLOAD_BYTES,
+    };
+    let max_user_bytes = args.max_user_files << 20;
+    Ok(match (archive, backend.state_dir()) {
+        (Some(archive), _) => FileStore::in_archive(archive, limits, max_user_bytes),
+        (None, Some(state)) => FileStore::open(&Location::folder(state.join("files")), limits, max_user_bytes)?,
+        (None, None) => FileStore::temporary(limits, max_user_bytes)?,
+    })
 }
 
 /// The pause before the archive is read again after a failure.
@@ -178,6 +209,7 @@ fn settings(args: &Args, backend: &Backend) -> Settings {
             ttl_after_finished: args.ttl_after_finished,
         },
         pods: PodSettings {
+            shares_home: backend.kind() == BackendKind::Embedded,
             security: match args.pod_security {
                 PodSecurityChoice::Baseline => PodSecurity::Baseline,
                 PodSecurityChoice::Restricted => PodSecurity::Restricted,

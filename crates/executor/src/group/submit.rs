@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::commit::{CreatedTask, commit_all, complete};
 use super::undo::undo;
 use crate::cache::{Cache, GroupMember, TaskOwner};
+use crate::delivery;
 use crate::dry_run::{self, DryRun, MAX_DRY_RUN_BYTES};
 use crate::error::Error;
 use crate::fingerprint::Fingerprint;
@@ -216,7 +217,9 @@ async fn plan(
             idempotency_key: None,
         };
         last = Some((definition.volumes.clone(), claims.clone()));
-        let placed = (claims, placement);
+        let files = delivery::resolve(settings, &request.user, definition).await;
+        let files = files.map_err(|error| in_group(index, error))?;
+        let placed = (claims, placement, files);
         submissions.push(submission(&task, settings, placed, fingerprint.clone(), client.now()));
     }
     let mut seen = std::collections::HashSet::new();

@@ -13,6 +13,7 @@ pub use connect::connect;
 pub use object::ObjectRef;
 pub(crate) use object::{NamespacedObject, Target};
 
+pub(crate) use k8s_openapi::ByteString;
 pub(crate) use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };

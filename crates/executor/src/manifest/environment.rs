@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::escape::escape;
+use super::files;
 use super::script::{MASTER_PORT, MAX_COPIED_BYTES};
 use super::secrets;
 use super::submission::Submission;
@@ -77,6 +78,9 @@ pub(super) fn variables(submission: &Submission, rank: u32) -> Vec<EnvVar> {
         variable("SKYPILOT_SETUP_NODE_RANK", rank),
         variable("SKYPILOT_SETUP_NUM_GPUS_PER_NODE", gpus),
     ];
+    if files::has_working_dir(definition) && !submission.pods.shares_home {
+        ours.push(variable(files::LINKS_HOME, "1".to_owned()));
+    }
     let task_ids = submission.group.as_ref().map(|group| &*group.task_ids);
     ours.extend(
         task_ids

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use task::TaskDefinition;
 use task::definition::{DEFAULT_HOOK_TIMEOUT_SECONDS, Hook};
 
-use super::script::{MAX_COPIED_BYTES, NODE_IPS_GATE, SCRIPT_DIR, change_directory, export_addresses, quote};
+use super::files;
+use super::script::{MAX_COPIED_BYTES, NODE_IPS_GATE, SCRIPT_DIR, export_addresses, quote};
 use crate::pod_config::MAX_GRACE_SECONDS;
 
 /// Kubernetes' default grace period, in seconds.
@@ -70,9 +71,7 @@ pub(super) fn hooks_script(definition: &TaskDefinition) -> Option<String> {
     if is_gang {
         text.push_str(&export_addresses());
     }
-    if let Some(workdir) = &definition.workdir {
-        text.push_str(&change_directory(workdir));
-    }
+    text.push_str(&files::start_directory(definition));
     // A background command has no trap of its own, and this one replaces its process by the hook's bash.
     text.push_str("  exec /bin/bash \"$@\"\n}\nrun_hooks() {\n");
     if is_gang {

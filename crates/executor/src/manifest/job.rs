@@ -9,7 +9,7 @@ use super::escape::escape;
 use super::init_script::init_script;
 use super::script::{SCRIPT_DIR, SCRIPT_KEY, Script, script};
 use super::submission::Submission;
-use super::{definition, environment, gang, hooks, node_selection, port_service, queue, secrets, security};
+use super::{definition, environment, files, gang, hooks, node_selection, port_service, queue, secrets, security};
 use crate::kubernetes::{
     ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EphemeralVolumeSource, Job, JobSpec, ObjectMeta,
     OwnerReference, PersistentVolumeClaimSpec, PersistentVolumeClaimTemplate, PersistentVolumeClaimVolumeSource,
@@ -143,6 +143,7 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
             ..VolumeMount::default()
         });
     }
+    files::add_volumes(submission, &mut volumes, &mut mounts);
     let args = arguments(&submission.definition, || {
         volumes.push(script_volume(submission));
         mounts.push(VolumeMount {

@@ -4,6 +4,7 @@ mod attempt;
 mod definition;
 mod environment;
 mod escape;
+mod files;
 mod gang;
 mod hooks;
 mod init_script;
@@ -21,6 +22,7 @@ mod volume;
 
 pub use attempt::next_attempt;
 pub use environment::environment;
+pub(crate) use files::PART_KEY;
 pub use job::job;
 pub use owner::owner;
 pub use port_service::port_service;

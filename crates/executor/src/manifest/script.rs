@@ -3,6 +3,8 @@
 use task::TaskDefinition;
 use task::definition::MAX_ARGUMENT_BYTES;
 
+use super::files;
+
 /// The most bytes of variables, and of a script, that are copied into each Job of a gang. Larger ones are stored once,
 /// because a thousand copies of a megabyte would fill etcd.
 pub(crate) const MAX_COPIED_BYTES: usize = 4096;
@@ -95,12 +97,11 @@ pub enum Script {
 pub fn script(definition: &TaskDefinition) -> Script {
     let mut text = RUN_PRELUDE.to_owned();
     let is_gang = definition.num_nodes > 1;
+    text.push_str(&files::unpack(definition));
     if is_gang {
         text.push_str(&wait_for_start());
     }
-    if let Some(workdir) = &definition.workdir {
-        text.push_str(&change_directory(workdir));
-    }
+    text.push_str(&files::start_directory(definition));
     if let Some(setup) = &definition.setup {
         text.push_str(&format!("{BEFORE_SETUP}eval {}\n{AFTER_SETUP}", quote(setup)));
         if is_gang {
@@ -159,7 +160,7 @@ export SKYPILOT_NODE_IPS SKYPILOT_SETUP_NODE_IPS MASTER_ADDR MASTER_PORT WORLD_S
 }
 
 /// Quotes a path so that bash expands `~` and variables but keeps spaces.
-fn quote_path(path: &str) -> String {
+pub(super) fn quote_path(path: &str) -> String {
     // Keep the slash outside of the quotes: bash does not expand `~"/code"`.
     let (home, rest) = match path.strip_prefix('~') {
         Some("") => return "~".to_owned(),

@@ -10,6 +10,7 @@ use task::{Id, Name, Recovery, TaskDefinition, UserName};
 use super::hooks;
 use super::script::{Script, script};
 use crate::cache::{GroupMember, TaskOwner};
+use crate::delivery::PackedFiles;
 use crate::fingerprint::Fingerprint;
 use crate::kubernetes::ObjectMeta;
 use crate::labels;
@@ -33,6 +34,8 @@ pub struct Submission {
     /// The PersistentVolumeClaim of each of the definition's volumes, in the same order; `None` for one that is created
     /// with the pods.
     pub claims: Vec<Option<String>>,
+    /// Its files, in the order of the definition.
+    pub(crate) files: Vec<PackedFiles>,
     /// The cluster nodes that it may use.
     pub placement: Placement,
     /// When the task was submitted.
@@ -104,13 +107,14 @@ impl Submission {
     }
 
     /// Whether the Jobs need an owner: there are several, a retry may add some, the script or a hook is too long for an argument,
-    /// there are Secrets or a Service, or a key must be reserved.
+    /// there are Secrets, files, or a Service, or a key must be reserved.
     #[must_use]
     pub fn needs_owner(&self) -> bool {
         self.is_keyed()
             || self.definition.num_nodes > 1
             || self.definition.resources.recovery.is_some()
             || !self.definition.secrets.is_empty()
+            || !self.definition.files.is_empty()
             || self.port_service_name().is_some()
             || matches!(script(&self.definition), Script::File(_))
             || hooks::are_files(&self.definition)

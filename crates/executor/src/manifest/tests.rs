@@ -36,6 +36,7 @@ fn submission(body: &Value) -> Submission {
             })
             .collect(),
         definition,
+        files: Vec::new(),
         placement: Placement::default(),
         created_at: Timestamp::UNIX_EPOCH,
         token: "token".to_owned(),

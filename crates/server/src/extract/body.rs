@@ -38,12 +38,39 @@ pub(crate) async fn receive_body(
     if let Some(encoding) = content_encoding(headers) {
         return Err(ApiError::UnsupportedEncoding(encoding));
     }
-    let (bytes, memory) = collect_frames(limits, requester, body).await?;
+    let (bytes, memory) = collect_frames(limits, requester, body, MAX_BODY_BYTES).await?;
     Ok(ReceivedBody {
         bytes,
         is_json: is_json(headers),
         _memory: memory,
     })
+}
+
+/// Reads a body that is not JSON, within other limits on its size. The memory stays taken as long as the bytes are in use.
+pub(crate) async fn receive_bytes(
+    limits: &RequestLimits,
+    requester: &Requester,
+    headers: &HeaderMap,
+    body: Body,
+    max_bytes: usize,
+) -> Result<Bytes, ApiError> {
+    if let Some(encoding) = content_encoding(headers) {
+        return Err(ApiError::UnsupportedEncoding(encoding));
+    }
+    let (bytes, memory) = collect_frames(limits, requester, body, max_bytes).await?;
+    Ok(Bytes::from_owner(HeldBytes { bytes, _memory: memory }))
+}
+
+/// Bytes and their share of the memory budget.
+struct HeldBytes {
+    bytes: Bytes,
+    _memory: Option<MemoryPermit>,
+}
+
+impl AsRef<[u8]> for HeldBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// The encoding of a body that is compressed. Decompressing is not worth it: a body is small, and would have to be
@@ -64,13 +91,14 @@ async fn collect_frames(
     limits: &RequestLimits,
     requester: &Requester,
     mut body: Body,
+    max_bytes: usize,
 ) -> Result<(Bytes, Option<MemoryPermit>), ApiError> {
-    if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
+    if body.size_hint().lower() > max_bytes as u64 {
         // Polling the body would tell a client that sends `Expect: 100-continue` to go on.
-        return Err(ApiError::PayloadTooLarge(MAX_BODY_BYTES));
+        return Err(ApiError::PayloadTooLarge(max_bytes));
     }
     let expected = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
-    let expected = expected.map_or(MAX_BODY_BYTES, |bytes| bytes.min(MAX_BODY_BYTES));
+    let expected = expected.map_or(max_bytes, |bytes| bytes.min(max_bytes));
     let mut received = BytesMut::new();
     let mut deadline = Instant::now() + BODY_TIMEOUT;
     let mut memory = None;
@@ -92,8 +120,8 @@ async fn collect_frames(
             continue;
         };
         let bytes = received.len() + data.len();
-        if bytes > MAX_BODY_BYTES {
-            return Err(ApiError::PayloadTooLarge(MAX_BODY_BYTES));
+        if bytes > max_bytes {
+            return Err(ApiError::PayloadTooLarge(max_bytes));
         }
         if bytes > SMALL_BODY_BYTES && memory.is_none() {
             // Take memory once for the whole body: two bodies that each hold a part would wait for each other forever.

@@ -5,17 +5,19 @@ use std::convert::Infallible;
 use archive::{HistoryFilter, UsageFilter};
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
+use bytes::Bytes;
 use executor::{ChangeCursor, LogOptions, TaskFilter};
 use http::request::Parts;
 use serde_json::Value;
 use task::{ErrorDetail, GroupDefinition, TaskDefinition, UserName, VolumeDefinition};
 
-use super::body::{is_large, parse_body, receive_body};
+use super::body::{is_large, parse_body, receive_body, receive_bytes};
 use super::headers;
 use super::query::QueryParams;
 use crate::app::AppState;
 use crate::client::{ClientId, Requester};
 use crate::error::ApiError;
+use crate::limits::MAX_UPLOAD_BYTES;
 
 /// The user of a request that has no other parameters to validate.
 pub(crate) struct AuthUser(pub UserName);
@@ -54,6 +56,13 @@ pub(crate) struct EventsRequest {
 pub(crate) struct HistoryRequest {
     pub user: UserName,
     pub filter: HistoryFilter,
+}
+
+/// A request with a part of a file set, in a body that is not JSON.
+pub(crate) struct Upload {
+    pub user: UserName,
+    /// Holds its share of the memory budget.
+    pub body: Bytes,
 }
 
 /// A request for what tasks used.
@@ -283,6 +292,19 @@ impl FromRequest<AppState> for CreateVolume {
         let definition = read_definition(app, &parts, &requester, body, &mut errors, VolumeDefinition::parse).await?;
         let volume = user.zip(definition);
         finish(volume.map(|(user, definition)| Self { user, definition }), errors)
+    }
+}
+
+impl FromRequest<AppState> for Upload {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &AppState) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let mut errors = Vec::new();
+        let user = finish(headers::user(&parts.headers, &mut errors), errors)?;
+        let requester = requester_of(&parts, Some(&user));
+        let body = receive_bytes(&app.limits, &requester, &parts.headers, body, MAX_UPLOAD_BYTES).await?;
+        Ok(Self { user, body })
     }
 }
 

@@ -4,6 +4,7 @@ mod budgeted;
 pub(crate) mod cancel;
 pub(crate) mod docs;
 pub(crate) mod events;
+pub(crate) mod files;
 pub(crate) mod groups;
 pub(crate) mod health;
 pub(crate) mod history;

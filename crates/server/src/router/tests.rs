@@ -1,6 +1,7 @@
 //! Tests of all routes in this process: the real router and executor, on the embedded engine's control plane in memory.
 //! It has no node, so tasks stay pending.
 
+use archive::{FileStore, Location};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -28,6 +29,12 @@ use crate::telemetry::metrics::Metrics;
 const MAX_NODES: u32 = 3;
 
 /// A server without a listener.
+const LIMITS: files::Limits = files::Limits {
+    max_entries: 100,
+    max_total_bytes: 1 << 20,
+    max_manifest_bytes: 1 << 20,
+};
+
 struct TestServer {
     routes: Routes,
     /// Its Kubernetes, which ends when this is dropped.
@@ -53,6 +60,7 @@ impl TestServer {
         let app = AppState(Arc::new(App {
             backend: BackendKind::Embedded,
             executor: Executor::start(client, Settings::default()).await.unwrap(),
+            files: FileStore::open(&Location::memory(), LIMITS, 1 << 30).unwrap(),
             access: Arc::new(AccessPolicy::new(address, &args).unwrap()),
             limits: RequestLimits::new(1, 1),
             metrics: Metrics::detached(),

@@ -132,6 +132,12 @@ pub const TASK: Section = Section {
             &["/code", "~/code"],
         ),
         full(
+            "files",
+            "File sets to unpack on each node, by path; `.` is the working folder. The CLI uploads them and fills this in \
+             for `workdir` and `file_mounts`.",
+            &["{.: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08}"],
+        ),
+        full(
             "volumes",
             "Volumes to mount, by mount path: a name, or a name and a directory in the volume. With a size, each node gets \
              an empty volume that is deleted with its pod. Variables of `envs` are filled in.",

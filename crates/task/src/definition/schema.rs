@@ -15,6 +15,7 @@ use utoipa::{PartialSchema, ToSchema};
 use self::config::{config_schema, custom_metadata_schema, hook_schema, kubernetes_schema, kueue_schema};
 use super::envs::{MAX_VARIABLE_BYTES, MAX_VARIABLE_NAME_BYTES, MAX_VARIABLES, VARIABLE_NAME_PATTERN};
 use super::file_mounts::MAX_FILE_MOUNTS;
+use super::files::{FILE_SET_PATTERN, MAX_FILE_SETS, TARGET_PATTERN};
 use super::group_definition::{GroupDefinition, MAX_GROUP_NODES, MAX_GROUP_TASKS, MAX_SERIAL_TASKS};
 use super::keys::{self, Section, Support};
 use super::metadata::{KEY_PATTERN, LABEL_VALUE_PATTERN, MAX_ENTRIES, MAX_KEY_LENGTH, MAX_NAME_BYTES};
@@ -165,6 +166,13 @@ fn task_schema() -> Value {
                 "minLength": 1,
                 "maxLength": MAX_PATH_BYTES,
                 "pattern": DIRECTORY_PATTERN,
+            },
+            "files": {
+                "type": "object",
+                "description": "File sets to unpack on each node, by path: `.` is the working folder, in which `setup` and `run` then start, and a relative path is below it. See `PUT /files/{file_set_id}`.",
+                "maxProperties": MAX_FILE_SETS,
+                "propertyNames": {"type": "string", "minLength": 1, "maxLength": MAX_PATH_BYTES, "pattern": TARGET_PATTERN},
+                "additionalProperties": {"type": "string", "pattern": FILE_SET_PATTERN},
             },
             "num_nodes": {
                 "type": "integer",

@@ -11,6 +11,7 @@ use super::config::{KubernetesConfig, parse_config};
 use super::duration;
 use super::envs::{self, is_reserved_variable, parse_envs};
 use super::file_mounts::parse_file_mounts;
+use super::files::{FileMount, Target, parse_files};
 use super::hooks::{self, Hook};
 use super::keys::TASK;
 use super::metadata;
@@ -58,6 +59,9 @@ pub struct TaskDefinition {
     /// Volumes, in the order of the definition.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<VolumeMount>,
+    /// File sets, in the order of the definition.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileMount>,
     /// The Bash script that runs before `run` and must succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub setup: Option<String>,
@@ -138,6 +142,7 @@ impl TaskDefinition {
         let file_mounts = fields.optional("file_mounts", parse_file_mounts);
         let mut volumes = fields.optional("volumes", parse_volume_mounts).unwrap_or_default();
         volumes.extend(file_mounts.into_iter().flatten());
+        let files = fields.optional("files", parse_files).unwrap_or_default();
         let setup = fields.optional("setup", parse_script);
         let run = match (&setup, fields.has("run")) {
             // As in SkyPilot, a setup alone is a task.
@@ -158,6 +163,7 @@ impl TaskDefinition {
         envs::check_total_bytes(envs::total_bytes(&envs) + secrets::bytes(&secrets), value, validator)?;
         hooks::check_total_bytes(&hooks, setup.as_deref(), &run, value, validator)?;
         check_mounts(&volumes, value, validator)?;
+        check_files(&files, workdir.as_deref(), value, validator)?;
         check_pod_bytes(&volumes, &resources, &kubernetes, value, validator)?;
         let names = envs.iter().map(|(name, _)| ("envs", name));
         let names = names.chain(secrets.iter().map(|(name, _)| ("secrets", name)));
@@ -176,6 +182,7 @@ impl TaskDefinition {
             secrets,
             registry_login,
             volumes,
+            files,
             setup,
             run,
             max_duration,
@@ -203,6 +210,23 @@ fn check_mounts(mounts: &[VolumeMount], body: &Value, validator: &mut Validator)
         "file_mounts"
     };
     validator.within(key, |validator| validator.value_error(reason, &body[key]))
+}
+
+/// Checks that each file set has a place of its own, and that there is one working folder.
+fn check_files(files: &[FileMount], workdir: Option<&str>, body: &Value, validator: &mut Validator) -> Option<()> {
+    let mut targets = HashSet::new();
+    let has_duplicate = !files.iter().all(|mount| targets.insert(&mount.target));
+    let has_copy = files
+        .iter()
+        .any(|mount| mount.target == Target::WorkingDir(String::new()));
+    let reason = match workdir {
+        _ if has_duplicate => "two file sets have the same path; remove one of them".to_owned(),
+        Some(workdir) if has_copy => {
+            format!("the task starts in `{workdir}` and in a file set; remove `workdir` or the file set `.`")
+        }
+        _ => return Some(()),
+    };
+    validator.within("files", |validator| validator.value_error(reason, &body["files"]))
 }
 
 /// Checks the size of what each pod and each Job contains a copy of, besides scripts and variables.

@@ -330,8 +330,10 @@ fn what_the_script_leaves_behind_can_finish_and_does_not_stay() {
 
 #[test]
 fn a_script_that_had_succeeded_before_it_was_told_stays_a_success() {
-    // The process left behind prints `ready` once the script's bash is gone, and runs until SIGTERM.
-    let script = "( while kill -0 $$; do read -rt 0.02 <> <(:); done; echo ready; \
+    // The process left behind prints `ready` once the script's bash is gone and process 1 waits again, so that it knows
+    // how the script has ended. It runs until SIGTERM.
+    let script = "( waits() { read -r _ _ state _ </proc/$PPID/stat; [ \"$state\" = S ]; }
+                  while kill -0 $$ || ! waits; do read -rt 0.02 <> <(:); done; echo ready; \
                   while :; do sleep 0.1; done ) 2>/dev/null &";
     let mut node = told_to_end(&init_script(None), script);
     assert_eq!(node.wait().unwrap().code(), Some(0));

@@ -1,0 +1,316 @@
+//! Stores the files of users: contents by their hash, and manifests that name them.
+//!
+//! ```text
+//! files/USER/contents/HASH     a content, at most 4 MiB
+//! files/USER/sets/HASH         a manifest
+//! ```
+//!
+//! A hash is no right: each user has a prefix of their own, and sees nothing else. A manifest may be stored before all of
+//! its contents are; whoever needs them finds out which are missing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use files::{Content, ContentHash, Manifest, ManifestHash};
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::PutPayload;
+use object_store::path::Path;
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+use crate::archive::Archive;
+use crate::error::Error;
+use crate::location::Location;
+use crate::space::Limits;
+use crate::store::Store;
+
+/// The prefix of all files.
+pub(crate) const FILES: &str = "files";
+
+/// How many contents are read or written concurrently.
+const CONCURRENT_CALLS: usize = 16;
+
+/// The files of users. A clone is the same store.
+#[derive(Debug, Clone)]
+pub struct FileStore {
+    store: Store,
+    limits: files::Limits,
+    /// The most bytes that one user may store.
+    max_user_bytes: u64,
+    /// How much each user has stored, as far as this server knows.
+    used: Arc<Mutex<HashMap<String, u64>>>,
+    /// Deleted with the store, if it is for this process only.
+    _temporary: Option<Arc<TempDir>>,
+}
+
+/// What a user has stored.
+#[derive(Debug, Default)]
+struct Stored {
+    /// The sizes of the contents.
+    contents: HashMap<ContentHash, u64>,
+    bytes: u64,
+}
+
+impl FileStore {
+    /// Opens a store of its own, apart from any archive.
+    ///
+    /// # Errors
+    /// The location cannot be used.
+    pub fn open(location: &Location, limits: files::Limits, max_user_bytes: u64) -> Result<Self, Error> {
+        let store = Store::open(location, Limits::default())?;
+        Ok(Self {
+            store,
+            limits,
+            max_user_bytes,
+            used: Arc::default(),
+            _temporary: None,
+        })
+    }
+
+    /// Opens a store that lives as long as this process.
+    ///
+    /// # Errors
+    /// There is no directory for temporary files.
+    pub fn temporary(limits: files::Limits, max_user_bytes: u64) -> Result<Self, Error> {
+        let unusable = |source| Error::Directory {
+            path: std::env::temp_dir(),
+            source,
+        };
+        let directory = TempDir::new().map_err(unusable)?;
+        let store = Self::open(&Location::folder(directory.path().to_owned()), limits, max_user_bytes)?;
+        Ok(Self {
+            _temporary: Some(Arc::new(directory)),
+            ..store
+        })
+    }
+
+    /// The files in an archive.
+    #[must_use]
+    pub fn in_archive(archive: &Archive, limits: files::Limits, max_user_bytes: u64) -> Self {
+        Self {
+            store: archive.store().clone(),
+            limits,
+            max_user_bytes,
+            used: Arc::default(),
+            _temporary: None,
+        }
+    }
+
+    /// The limits of a file set.
+    #[must_use]
+    pub fn limits(&self) -> &files::Limits {
+        &self.limits
+    }
+
+    /// Stores a manifest, and returns the contents that are missing. The file set is complete if there are none.
+    ///
+    /// # Errors
+    /// [`Error::TooManyFiles`] if the user would have more than the limit, or a failure of the store.
+    pub async fn put_manifest(&self, user: &str, manifest: &Manifest) -> Result<Vec<ContentHash>, Error> {
+        let stored = self.stored(user).await?;
+        let missing: BTreeMap<ContentHash, u32> = manifest
+            .contents()
+            .into_iter()
+            // A content that a power cut has shortened is missing, too.
+            .filter(|(hash, length)| stored.contents.get(hash) != Some(&u64::from(*length)))
+            .collect();
+        let more: u64 = missing.values().map(|length| u64::from(*length)).sum();
+        if !missing.is_empty() && stored.bytes + more > self.max_user_bytes {
+            return Err(Error::TooManyFiles {
+                stored: stored.bytes,
+                more,
+                limit: self.max_user_bytes,
+            });
+        }
+        if missing.is_empty() {
+            let path = set_path(user, &manifest.hash());
+            self.store.put(&path, PutPayload::from(manifest.encode())).await?;
+        }
+        Ok(missing.into_keys().collect())
+    }
+
+    /// Stores contents under their hashes. They may be there already.
+    ///
+    /// # Errors
+    /// [`Error::Full`] if there is no room, [`Error::TooManyFiles`], or a failure of the store.
+    pub async fn put_contents(&self, user: &str, contents: Vec<Bytes>) -> Result<usize, Error> {
+        let space = Arc::clone(&self.store.space);
+        // On a mount that hangs, only this request waits.
+        let _ = tokio::task::spawn_blocking(move || space.check_disk()).await;
+        if !self.store.space.has_room() {
+            return Err(Error::Full);
+        }
+        self.reserve(user, contents.iter().map(|content| content.len() as u64).sum())
+            .await?;
+        let count = contents.len();
+        stream::iter(contents)
+            .map(Ok)
+            .try_for_each_concurrent(CONCURRENT_CALLS, |content| async move {
+                let path = content_path(user, &ContentHash::of(&content));
+                self.store.put(&path, PutPayload::from(content)).await
+            })
+            .await?;
+        Ok(count)
+    }
+
+    /// The manifest of a complete file set of this user.
+    pub async fn manifest(&self, user: &str, hash: &ManifestHash) -> Result<Option<Manifest>, Error> {
+        let path = set_path(user, hash);
+        let Some(text) = self.store.get(&path).await? else {
+            return Ok(None);
+        };
+        let invalid = |reason: String| Error::Invalid {
+            path: path.to_string(),
+            reason,
+        };
+        if ManifestHash::of(&text) != *hash {
+            return Err(invalid("its content has another hash".to_owned()));
+        }
+        let parsed = Manifest::parse(&text, &self.limits);
+        parsed.map(Some).map_err(|error| invalid(error.to_string()))
+    }
+
+    /// Reads contents of this user, and checks their hashes. Returns `None` if one of them is missing.
+    pub async fn contents(
+        &self,
+        user: &str,
+        contents: impl IntoIterator<Item = Content>,
+    ) -> Result<Option<HashMap<ContentHash, Bytes>>, Error> {
+        let reads = contents.into_iter().map(|content| async move {
+            let path = content_path(user, content.hash());
+            let found = self.store.get(&path).await?;
+            // A content that is damaged is missing: it is sent again.
+            let found = found.filter(|bytes| content.is(bytes));
+            Ok::<_, Error>(found.map(|bytes| (*content.hash(), bytes)))
+        });
+        let read: Vec<Option<(ContentHash, Bytes)>> = stream::iter(reads)
+            .buffer_unordered(CONCURRENT_CALLS)
+            .try_collect()
+            .await?;
+        Ok(read.into_iter().collect())
+    }
+
+    /// Counts bytes that are about to be stored. Contents that are there already count twice until the user is listed
+    /// again, with the next manifest.
+    async fn reserve(&self, user: &str, more: u64) -> Result<(), Error> {
+        let is_known = self.used().contains_key(user);
+        if !is_known {
+            self.stored(user).await?;
+        }
+        let mut used = self.used();
+        let stored = used.entry(user.to_owned()).or_default();
+        if stored.saturating_add(more) > self.max_user_bytes {
+            return Err(Error::TooManyFiles {
+                stored: *stored,
+                more,
+                limit: self.max_user_bytes,
+            });
+        }
+        *stored += more;
+        Ok(())
+    }
+
+    fn used(&self) -> MutexGuard<'_, HashMap<String, u64>> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn stored(&self, user: &str) -> Result<Stored, Error> {
+        let prefix = Path::from(format!("{}/contents", user_prefix(user)));
+        let mut stored = Stored::default();
+        self.store
+            .visit(&prefix, |object| {
+                let hash = object.location.filename().and_then(|name| name.parse().ok());
+                stored.bytes += object.size;
+                stored.contents.extend(hash.map(|hash| (hash, object.size)));
+            })
+            .await?;
+        self.used().insert(user.to_owned(), stored.bytes);
+        Ok(stored)
+    }
+}
+
+/// The prefix of a user. A name may have characters that a path must not have.
+fn user_prefix(user: &str) -> String {
+    format!("{FILES}/{:x}", Sha256::digest(user))
+}
+
+fn set_path(user: &str, hash: &ManifestHash) -> Path {
+    Path::from(format!("{}/sets/{hash}", user_prefix(user)))
+}
+
+fn content_path(user: &str, hash: &ContentHash) -> Path {
+    Path::from(format!("{}/contents/{hash}", user_prefix(user)))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use files::{Content, Entry, EntryKind, EntryPath, Manifest, Mode};
+
+    use super::FileStore;
+    use crate::error::Error;
+    use crate::location::Location;
+
+    const LIMITS: files::Limits = files::Limits {
+        max_entries: 100,
+        max_total_bytes: 1 << 20,
+        max_manifest_bytes: 1 << 16,
+    };
+
+    fn manifest(contents: &[&[u8]]) -> Manifest {
+        let files = contents.iter().enumerate().map(|(number, bytes)| Entry {
+            path: EntryPath::new(format!("{number:04}")).unwrap(),
+            kind: EntryKind::File {
+                mode: Mode::new(0o644),
+                contents: vec![Content::of(bytes).unwrap()],
+            },
+        });
+        Manifest::new(files.collect()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_file_set_is_there_once_all_of_its_contents_are() {
+        let store = FileStore::open(&Location::memory(), LIMITS, 1 << 20).unwrap();
+        let manifest = manifest(&[b"one", b"two", b"one"]);
+        let missing = store.put_manifest("alice", &manifest).await.unwrap();
+        assert_eq!(missing.len(), 2);
+        assert!(store.manifest("alice", &manifest.hash()).await.unwrap().is_none());
+        store.put_contents("alice", vec![Bytes::from("one")]).await.unwrap();
+        assert_eq!(store.put_manifest("alice", &manifest).await.unwrap().len(), 1);
+        store.put_contents("alice", vec![Bytes::from("two")]).await.unwrap();
+        assert!(store.put_manifest("alice", &manifest).await.unwrap().is_empty());
+        assert_eq!(
+            store.manifest("alice", &manifest.hash()).await.unwrap(),
+            Some(manifest.clone())
+        );
+        let contents = [b"one", b"two"].map(|bytes| Content::of(bytes).unwrap());
+        assert_eq!(store.contents("alice", contents).await.unwrap().unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn the_files_of_another_user_are_not_there() {
+        let store = FileStore::open(&Location::memory(), LIMITS, 1 << 20).unwrap();
+        let manifest = manifest(&[b"one"]);
+        store.put_contents("alice", vec![Bytes::from("one")]).await.unwrap();
+        assert!(store.put_manifest("alice", &manifest).await.unwrap().is_empty());
+        assert_eq!(store.manifest("bob", &manifest.hash()).await.unwrap(), None);
+        assert_eq!(store.put_manifest("bob", &manifest).await.unwrap().len(), 1);
+        let content = Content::of(b"one").unwrap();
+        assert!(store.contents("bob", [content]).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_user_cannot_store_more_than_the_limit() {
+        let store = FileStore::open(&Location::memory(), LIMITS, 5).unwrap();
+        let error = store
+            .put_manifest("alice", &manifest(&[b"three", b"x"]))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, Error::TooManyFiles { more: 6, .. }), "{error}");
+        assert_eq!(
+            store.put_manifest("alice", &manifest(&[b"five5"])).await.unwrap().len(),
+            1
+        );
+    }
+}

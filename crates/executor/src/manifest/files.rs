@@ -1,0 +1,134 @@
+//! The files of a task in its pods: the volumes with their parts, and the part of the script that unpacks them.
+
+use task::TaskDefinition;
+use task::definition::{FileMount, Target};
+
+use super::script::{change_directory, quote, quote_path};
+use super::submission::Submission;
+use crate::kubernetes::{ConfigMapVolumeSource, EmptyDirVolumeSource, Volume, VolumeMount};
+
+/// The key of a ConfigMap with a part.
+pub(crate) const PART_KEY: &str = "part";
+
+/// The directory with the parts: `SET/PART/part`, with numbers that sort as text.
+const PARTS_DIR: &str = "/etc/k8s-cli-files";
+
+/// Where the working folder is. A volume, because the user of a container may have no directory to write to.
+const WORKING_DIR: &str = "/sky_workdir";
+const WORKING_DIR_VOLUME: &str = "k8s-cli-workdir";
+
+/// Set if the home directory is that of the container alone, and may have a link to the working folder.
+pub(super) const LINKS_HOME: &str = "K8S_CLI_LINK_HOME";
+
+/// Unpacks the parts in directory `$1` to the directory `$2`: everything, or the file `$3`.
+///
+/// All modes are those of the archive: busybox's tar has no option to ignore the mask.
+const UNPACK: &str = r#"k8s_cli_unpack() {
+  local why
+  if ! command -v tar >/dev/null; then
+    why="\`tar\` is not in the image; install it, or use another image"
+  elif mkdir -p -- "$2" && cat "$1"/*/part | (umask 0; cd -- "$2" && tar xzf - ${3:+"$3"}); then
+    return
+  else
+    why="see the log of the node"
+  fi
+  why="cannot unpack the files of the task to $2: $why"
+  echo "$why" >&2
+  echo "$why" >>/dev/termination-log
+  exit 1
+}
+"#;
+
+/// Adds the volumes of the files of a task, and mounts them.
+pub(super) fn add_volumes(submission: &Submission, volumes: &mut Vec<Volume>, mounts: &mut Vec<VolumeMount>) {
+    if has_working_dir(&submission.definition) {
+        volumes.push(Volume {
+            name: WORKING_DIR_VOLUME.to_owned(),
+            empty_dir: Some(EmptyDirVolumeSource::default()),
+            ..Volume::default()
+        });
+        mounts.push(VolumeMount {
+            name: WORKING_DIR_VOLUME.to_owned(),
+            mount_path: WORKING_DIR.to_owned(),
+            ..VolumeMount::default()
+        });
+    }
+    for (index, files) in submission.files.iter().enumerate() {
+        for part in 0..files.set.parts.len() {
+            let name = format!("k8s-cli-files-{index}-{part}");
+            volumes.push(Volume {
+                name: name.clone(),
+                config_map: Some(ConfigMapVolumeSource {
+                    name: files.set.part_name(part),
+                    ..ConfigMapVolumeSource::default()
+                }),
+                ..Volume::default()
+            });
+            mounts.push(VolumeMount {
+                name,
+                mount_path: format!("{}/{part:04}", parts_dir(index)),
+                read_only: Some(true),
+                ..VolumeMount::default()
+            });
+        }
+    }
+}
+
+/// The lines that unpack the files of a task.
+pub(super) fn unpack(definition: &TaskDefinition) -> String {
+    if definition.files.is_empty() {
+        return String::new();
+    }
+    let mut text = UNPACK.to_owned();
+    if has_working_dir(definition) {
+        // What is already there is the image's.
+        text.push_str(&format!(
+            "[ -z \"${LINKS_HOME}\" ] || [ -e ~/sky_workdir ] || ln -s {WORKING_DIR} ~/sky_workdir 2>/dev/null\n"
+        ));
+    }
+    for (index, mount) in definition.files.iter().enumerate() {
+        let (directory, file) = place(mount);
+        let file = file.map(|file| format!(" {}", quote(&file))).unwrap_or_default();
+        text.push_str(&format!("k8s_cli_unpack {} {directory}{file}\n", parts_dir(index)));
+    }
+    text.push_str("unset -f k8s_cli_unpack\n");
+    text
+}
+
+/// The line that changes to the directory in which `setup`, `run`, and hooks start; empty if it is that of the image.
+pub(super) fn start_directory(definition: &TaskDefinition) -> String {
+    match &definition.workdir {
+        Some(workdir) => change_directory(workdir),
+        // The link has the name that scripts for SkyPilot know.
+        None if has_working_dir(definition) => {
+            format!("[ ~/sky_workdir -ef {WORKING_DIR} ] && cd ~/sky_workdir || cd {WORKING_DIR} || exit\n")
+        }
+        None => String::new(),
+    }
+}
+
+pub(super) fn has_working_dir(definition: &TaskDefinition) -> bool {
+    let mut targets = definition.files.iter().map(|mount| &mount.target);
+    targets.any(|target| matches!(target, Target::WorkingDir(_)))
+}
+
+fn parts_dir(index: usize) -> String {
+    format!("{PARTS_DIR}/{index:04}")
+}
+
+/// The directory to unpack to, quoted for bash, and the file to unpack, if it is not everything.
+fn place(mount: &FileMount) -> (String, Option<String>) {
+    let path = match &mount.target {
+        Target::WorkingDir(below) if below.is_empty() => WORKING_DIR.to_owned(),
+        Target::WorkingDir(below) => format!("{WORKING_DIR}/{below}"),
+        Target::Elsewhere(path) => path.clone(),
+    };
+    if !mount.is_file {
+        return (quote_path(&path), None);
+    }
+    match path.rsplit_once('/') {
+        Some(("", name)) => ("/".to_owned(), Some(name.to_owned())),
+        Some((directory, name)) => (quote_path(directory), Some(name.to_owned())),
+        None => (".".to_owned(), Some(path)),
+    }
+}

@@ -1,0 +1,288 @@
+//! The files of a user are on every node of a task.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use e2e::{Api, World, eventually, from_environment, small_task};
+use files::{ContentHash, HashCache, Limits, Manifest, PackBuilder, Sources, Walk};
+use k8s_openapi::api::core::v1::ConfigMap;
+use reqwest::Method;
+use serde_json::{Value, json};
+use task::TaskState;
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Prints a hash of everything in the current directory: names, kinds, modes, contents, and targets of links. Few
+/// processes, because a task has little CPU. A volume may have a group that all directories in it inherit.
+const TREE_HASH: &str = r#"LC_ALL=C; export LC_ALL
+{
+  find . -type f -print0 | sort -z | xargs -0 sha256sum
+  find . -mindepth 1 ! -type l -print0 | sort -z | xargs -0 stat -c '%a %F %n' | sed 's/^2\([0-7]*\) /\1 /; s/regular empty/regular/'
+  find . -type l | sort | while read -r name; do printf '%s ' "$name"; readlink "$name"; done
+} | sha256sum"#;
+
+/// A folder with everything that a folder may have.
+fn folder(count: usize) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    for number in 0..count {
+        let directory = root.join(format!("part {}/\u{fc}ber", number % 7));
+        fs::create_dir_all(&directory).unwrap();
+        let file = directory.join(format!("file-{number}"));
+        fs::write(&file, format!("content {number}\n").repeat(number % 50)).unwrap();
+        let mode = [0o644, 0o755, 0o600, 0o640][number % 4];
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    fs::write(root.join(OsStr::from_bytes(b"not-utf8-\xff")), "odd").unwrap();
+    fs::write(root.join("-dash 'quote' \"double\" $HOME"), "odd").unwrap();
+    fs::create_dir(root.join("empty")).unwrap();
+    fs::create_dir(root.join("closed")).unwrap();
+    fs::set_permissions(root.join("closed"), fs::Permissions::from_mode(0o700)).unwrap();
+    symlink("part 0/\u{fc}ber/file-0", root.join("link")).unwrap();
+    symlink("nowhere", root.join("dangling")).unwrap();
+    folder
+}
+
+fn tree_hash(folder: &Path) -> String {
+    let output = Command::new("bash")
+        .args(["-c", TREE_HASH])
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Uploads a folder as the CLI does, and returns the ID of the file set.
+async fn upload(api: &Api, folder: &Path) -> String {
+    let limits = Limits {
+        max_entries: 100_000,
+        max_total_bytes: 1 << 30,
+        max_manifest_bytes: 16 << 20,
+    };
+    let walk = Walk {
+        limits,
+        everything: false,
+    };
+    let selection = walk.folder(folder).unwrap();
+    let mut cache = HashCache::open(folder.with_extension("cache"));
+    let manifest = selection.manifest(&mut cache, |_| {}).unwrap();
+    let id = manifest.hash().to_string();
+    let missing = put(api, &manifest).await;
+    let sources = Sources::new(&selection, &manifest);
+    let mut pack = PackBuilder::new();
+    for hash in &missing {
+        let content = sources.read(&hash.parse::<ContentHash>().unwrap()).unwrap();
+        if let Some(full) = pack.push(&content).unwrap() {
+            send(api, full).await;
+        }
+    }
+    if let Some(last) = pack.finish() {
+        send(api, last).await;
+    }
+    assert_eq!(put(api, &manifest).await, [""; 0]);
+    id
+}
+
+async fn put(api: &Api, manifest: &Manifest) -> Vec<String> {
+    let path = format!("/files/{}", manifest.hash());
+    let answer = api
+        .send(api.request(Method::PUT, &path).body(manifest.encode()))
+        .await
+        .ok();
+    let missing = answer["missing"].as_array().unwrap().iter();
+    missing.map(|hash| hash.as_str().unwrap().to_owned()).collect()
+}
+
+async fn send(api: &Api, pack: bytes::Bytes) {
+    let _ = api
+        .send(api.request(Method::POST, "/files/contents").body(pack))
+        .await
+        .ok();
+}
+
+/// Bytes that do not compress.
+fn noise(count: u32) -> Vec<u8> {
+    let mut state = 1_u32;
+    let next = |_| {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as u8
+    };
+    (0..count).map(next).collect()
+}
+
+fn with_files(run: &str, files: Value) -> Value {
+    let mut task = serde_json::to_value(small_task(run)).unwrap();
+    task["files"] = files;
+    task
+}
+
+/// The log of each node, in the order of ranks.
+async fn node_logs(api: &Api, id: &str, nodes: usize) -> Vec<String> {
+    let mut logs = Vec::new();
+    for node in 0..nodes {
+        let log = api.log_text(id, &format!("?node={node}")).await;
+        logs.push(
+            log.lines()
+                .map(|line| line.rsplit("| ").next().unwrap().to_owned() + "\n")
+                .collect(),
+        );
+    }
+    logs
+}
+
+async fn part_names(world: &World) -> Vec<String> {
+    let maps = world
+        .cluster
+        .api::<ConfigMap>()
+        .list(&Default::default())
+        .await
+        .unwrap();
+    let names = maps.items.into_iter().filter_map(|map| map.metadata.name);
+    names.filter(|name| name.starts_with("k8s-cli-files-")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_is_on_every_node_as_it_was() {
+    let world = World::own(&[]).await;
+    let folder = folder(from_environment("K8S_CLI_E2E_FILES", 200));
+    let expected = tree_hash(folder.path());
+    let id = upload(&world.api, folder.path()).await;
+    let mut task = with_files(TREE_HASH, json!({".": id}));
+    task["num_nodes"] = json!(3);
+    let task = world.api.submit(&task).await;
+    let _ = world.api.wait_for(&task, TaskState::Completed).await;
+    for log in node_logs(&world.api, &task, 3).await {
+        assert_eq!(log, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_has_the_files_as_they_were_submitted() {
+    let world = World::own(&[]).await;
+    let folder = folder(10);
+    let expected = tree_hash(folder.path());
+    let id = upload(&world.api, folder.path()).await;
+    // Each attempt removes its copy and fails.
+    let mut task = with_files(&format!("{TREE_HASH}\nrm -rf ./*; exit 1"), json!({".": id}));
+    task["resources"]["job_recovery"] = json!({"max_restarts_on_errors": 1});
+    let task = world.api.submit(&task).await;
+    // What happens to the folder meanwhile does not matter.
+    fs::write(folder.path().join("later"), "x").unwrap();
+    let _ = world.api.wait_for(&task, TaskState::Failed).await;
+    let log = world.api.log_text(&task, "").await;
+    assert_eq!(log, format!("{expected}attempt-2 | {expected}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_where_the_task_says() {
+    let world = World::own(&[]).await;
+    let folder = folder(3);
+    let expected = tree_hash(folder.path());
+    let id = upload(&world.api, folder.path()).await;
+    let run = format!("cd 'sub dir/data' && {TREE_HASH}\ntouch '../../new' && echo writable");
+    let task = world.api.submit(&with_files(&run, json!({"sub dir/data": id}))).await;
+    let status = world
+        .api
+        .wait_for_status(&task, LIMIT, "the end", |status| status.status.is_final())
+        .await;
+    let log = world.api.log_text(&task, "").await;
+    assert_eq!(log, format!("{expected}writable\n"), "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_with_the_same_files_share_them_until_the_last_one_is_stopped() {
+    let world = World::own(&[]).await;
+    let folder = folder(5);
+    let id = upload(&world.api, folder.path()).await;
+    let task = with_files("sleep 600", json!({".": id}));
+    let (first, second) = (world.api.submit(&task).await, world.api.submit(&task).await);
+    let names = part_names(&world).await;
+    assert_eq!(names.len(), 1, "{names:?}");
+    let map = world.cluster.api::<ConfigMap>().get(&names[0]).await.unwrap();
+    assert_eq!(map.metadata.owner_references.unwrap().len(), 2);
+    let _ = world.api.stop(&first).await.ok();
+    let third = world.api.submit(&task).await;
+    let _ = world.api.wait_for(&third, TaskState::Running).await;
+    assert_eq!(part_names(&world).await, names);
+    for task in [&second, &third] {
+        let _ = world.api.stop(task).await.ok();
+    }
+    eventually(LIMIT, "the files to be deleted", async || {
+        part_names(&world).await.is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_files_of_another_user_are_unknown() {
+    let world = World::own(&[]).await;
+    let id = upload(&world.api, folder(1).path()).await;
+    let bob = world.api.as_user("bob@example.com");
+    let unknown = "0".repeat(64);
+    let mut answers = Vec::new();
+    for id in [&id, &unknown] {
+        let answer = bob.get(&format!("/files/{id}")).await;
+        assert_eq!(answer.status, 404);
+        let (at, _, message) = bob.try_submit(&with_files("true", json!({".": id}))).await.invalid();
+        assert_eq!(at, "body.files");
+        answers.push(message.replace(id, "ID"));
+    }
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!(world.api.get(&format!("/files/{id}")).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_without_rights_has_the_files_too() {
+    let world = World::own(&["--pod-security", "restricted"]).await;
+    let folder = folder(3);
+    let expected = tree_hash(folder.path());
+    let id = upload(&world.api, folder.path()).await;
+    let run = format!("{TREE_HASH}\necho x >new && cat new");
+    let task = world.api.submit(&with_files(&run, json!({".": id}))).await;
+    let status = world
+        .api
+        .wait_for_status(&task, LIMIT, "the end", |status| status.status.is_final())
+        .await;
+    let log = world.api.log_text(&task, "").await;
+    assert_eq!(log, format!("{expected}x\n"), "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_a_file_set_is_refused_before_anything_is_stored() {
+    let world = World::own(&["--max-task-files", "1"]).await;
+    let api = &world.api;
+    let put = async |text: &str| {
+        let hash = files::ManifestHash::of(text.as_bytes());
+        let request = api.request(Method::PUT, &format!("/files/{hash}"));
+        api.send(request.body(text.to_owned())).await
+    };
+    for line in [
+        r#"{"path":"../x","kind":"directory","mode":"755"}"#,
+        r#"{"path":"/etc","kind":"directory","mode":"755"}"#,
+        r#"{"path":"link","kind":"link","target":"../../etc"}"#,
+        r#"{"path":"disk","kind":"device","mode":"644"}"#,
+    ] {
+        let (at, _, message) = put(&format!("{{\"manifest\":1}}\n{line}\n")).await.invalid();
+        assert_eq!(at, "body", "{message}");
+    }
+    let many = format!("{{\"manifest\":1}}\n{}", "{}\n".repeat(1_000_000));
+    let (_, _, message) = put(&many).await.invalid();
+    assert!(message.contains("more than 100000"), "{message}");
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("noise"), noise(3_000_000)).unwrap();
+    let id = upload(api, folder.path()).await;
+    let (at, _, message) = api.try_submit(&with_files("true", json!({".": id}))).await.invalid();
+    assert_eq!(at, "body.files");
+    assert!(
+        message.contains("at most 1 MiB") && message.contains(".skyignore"),
+        "{message}"
+    );
+}
