@@ -14,7 +14,7 @@ use task::record::{EndKind, HistoryPage, TaskRecord};
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// A server with an archive of its own. The directory goes with the test.
-async fn archiving(arguments: &[&str]) -> (World, tempfile::TempDir) {
+pub(crate) async fn archiving(arguments: &[&str]) -> (World, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("file://{}", directory.path().display());
     let mut all = vec!["--archive", url.as_str()];
@@ -23,7 +23,7 @@ async fn archiving(arguments: &[&str]) -> (World, tempfile::TempDir) {
 }
 
 /// The record of a task that has ended, once it is written.
-async fn record(api: &Api, id: &str) -> TaskRecord {
+pub(crate) async fn record(api: &Api, id: &str) -> TaskRecord {
     eventually(LIMIT, "the record of the task", async || {
         let answer = api.get(&format!("/history/{id}")).await;
         let record: TaskRecord = (answer.status == 200).then(|| answer.parsed())?;
@@ -33,14 +33,14 @@ async fn record(api: &Api, id: &str) -> TaskRecord {
     .await
 }
 
-async fn archived_log(api: &Api, id: &str, query: &str) -> Vec<u8> {
+pub(crate) async fn archived_log(api: &Api, id: &str, query: &str) -> Vec<u8> {
     let path = format!("/history/{id}/logs{query}");
     let response = api.request(reqwest::Method::GET, &path).send().await.unwrap();
     assert_eq!(response.status(), 200);
     response.bytes().await.unwrap().to_vec()
 }
 
-async fn archived_text(api: &Api, id: &str, query: &str) -> String {
+pub(crate) async fn archived_text(api: &Api, id: &str, query: &str) -> String {
     String::from_utf8(archived_log(api, id, query).await).unwrap()
 }
 
@@ -221,13 +221,12 @@ async fn an_evicted_task_stays_readable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_attempts_of_a_gang_stay_readable() {
+async fn all_three_attempts_of_a_gang_stay_readable() {
     let (world, _archive) = archiving(&[]).await;
-    let script = "echo \"$SKYPILOT_NODE_RANK in $HOSTNAME\"; [ $SKYPILOT_NODE_RANK = 0 ] || sleep 600; \
-                  case $HOSTNAME in *attempt-3*) exit 0;; esac; exit 7";
+    let script = "echo \"$SKYPILOT_NODE_RANK in $HOSTNAME\"; [ $SKYPILOT_NODE_RANK = 0 ] || sleep 600; exit 7";
     let task = small_task(script)
         .nodes(2)
-        .recovery(json!({"max_restarts_on_errors": 1}));
+        .recovery(json!({"max_restarts_on_errors": 2}));
     let id = world.api.submit(&task).await;
     let before = {
         world.api.wait_for(&id, TaskState::Failed).await;
@@ -235,16 +234,20 @@ async fn all_attempts_of_a_gang_stay_readable() {
     };
     let _ = world.api.stop(&id).await.ok();
     let record = record(&world.api, &id).await;
-    assert_eq!((record.task.metadata.attempts.len(), record.logs.len()), (1, 4));
+    assert_eq!((record.task.metadata.attempts.len(), record.logs.len()), (2, 6));
+    let attempts: Vec<(u32, u32)> = record.logs.iter().map(|log| (log.rank, log.attempt)).collect();
+    assert_eq!(attempts, [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]);
     let mut logs = [before, archived_text(&world.api, &id, "").await];
-    assert_eq!(logs[0].lines().count(), 4, "{}", logs[0]);
+    assert_eq!(logs[0].lines().count(), 6, "{}", logs[0]);
     for log in &mut logs {
         let mut lines: Vec<&str> = log.lines().collect();
         lines.sort_unstable();
         *log = lines.join("\n");
     }
     assert_eq!(logs[0], logs[1]);
-    assert!(logs[1].contains("node-1 attempt-2 | 1 in "), "{}", logs[1]);
+    for attempt in ["node-1 attempt-2 | 1 in ", "node-0 attempt-3 | 0 in "] {
+        assert!(logs[1].contains(attempt), "{}", logs[1]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
