@@ -3,6 +3,7 @@
 
 mod accounts; // Other accounts of the machine.
 mod archive; // Records and logs of tasks that are gone.
+mod archive_crashes; // Killed servers, and what is in the archive.
 mod background; // What the background server inherits.
 mod cancel; // Canceled tasks.
 mod command_line; // The CLI on a real server.

@@ -219,6 +219,7 @@ fn e2e_long(shell: &Shell, backend: Backend) -> Result<(), xshell::Error> {
         .env("K8S_CLI_E2E_KILLS", "30")
         .env("K8S_CLI_E2E_SUBMITS", "200")
         .env("K8S_CLI_E2E_CRASHES", "100")
+        .env("K8S_CLI_E2E_ARCHIVE_KILLS", "50")
         .env("K8S_CLI_E2E_DEADLINE", "3600")
         .run()?;
     suite(shell, backend, &["log_that_never_ends", "--nocapture"])?
