@@ -43,15 +43,20 @@ impl World {
 
     /// Starts a server in a new namespace.
     pub async fn own(arguments: &[&str]) -> Self {
+        Self::with_setting(Setting::default(), arguments).await
+    }
+
+    /// Does the same with a given setting.
+    pub async fn with_setting(setting: Setting, arguments: &[&str]) -> Self {
         match Backend::chosen() {
-            Backend::Cluster => Self::on_cluster(arguments).await,
-            Backend::Embedded => Self::on_this_machine(arguments).await,
+            Backend::Cluster => Self::on_cluster(setting, arguments).await,
+            Backend::Embedded => Self::on_this_machine(setting, arguments).await,
         }
     }
 
-    async fn on_this_machine(arguments: &[&str]) -> Self {
+    async fn on_this_machine(setting: Setting, arguments: &[&str]) -> Self {
         let directory = std::env::temp_dir().join(format!("k8s-cli-e2e-{:016x}", fastrand::u64(..)));
-        Self::in_directory(&directory, Setting::default(), arguments).await
+        Self::in_directory(&directory, setting, arguments).await
     }
 
     /// Starts a server on this machine, in a given state directory and with a given setting.
@@ -73,11 +78,11 @@ impl World {
         Self::of_server(server, cluster, Cleanup::Engine(directory.to_owned()))
     }
 
-    async fn on_cluster(arguments: &[&str]) -> Self {
+    async fn on_cluster(setting: Setting, arguments: &[&str]) -> Self {
         let cluster = Cluster::connect(None).await;
         let mut all = vec!["--namespace", cluster.namespace.as_str()];
         all.extend_from_slice(arguments);
-        Self::of_server(Server::start(&all), cluster, Cleanup::Namespace)
+        Self::of_server(Server::start_with(setting, &all), cluster, Cleanup::Namespace)
     }
 
     fn of_server(server: Server, cluster: Cluster, cleanup: Cleanup) -> Self {

@@ -225,7 +225,15 @@ fn e2e_long(shell: &Shell, backend: Backend) -> Result<(), xshell::Error> {
     suite(shell, backend, &["log_that_never_ends", "--nocapture"])?
         .env("K8S_CLI_E2E_LOG_MIB", "2048")
         .env("K8S_CLI_E2E_DEADLINE", "3600")
-        .run()
+        .run()?;
+    suite(
+        shell,
+        backend,
+        &["archive_bucket::", "--nocapture"],
+    )?
+    .env("K8S_CLI_E2E_CUT_SECONDS", "30")
+    .env("K8S_CLI_E2E_DEADLINE", "3600")
+    .run()
 }
 
 /// Skips the tests that switch to another account unless this runs as root. Without the variable, they fail, so that a
