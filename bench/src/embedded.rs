@@ -33,6 +33,10 @@ pub(crate) struct Args {
     /// Number of measurements of the time to the first log line
     #[arg(long, default_value_t = 50)]
     lines: usize,
+
+    /// Run the server without an archive
+    #[arg(long)]
+    no_archive: bool,
 }
 
 /// A temporary directory, deleted on drop.
@@ -62,7 +66,11 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<Vec<Verdict>> {
         .path()
         .to_str()
         .context("the path of the state directory is not UTF-8")?;
-    let server = Server::start(&["--backend", "embedded", "--state-dir", state])?;
+    let mut arguments = vec!["--backend", "embedded", "--state-dir", state];
+    if args.no_archive {
+        arguments.extend_from_slice(&["--archive", "none"]);
+    }
+    let server = Server::start(&arguments)?;
     let idle = server.resident()?;
     eprintln!("measuring {} times from submit to first log line", args.lines);
     let lines = first_lines(&server, args.lines).await?;

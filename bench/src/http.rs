@@ -42,6 +42,27 @@ impl Connection {
         }
     }
 
+    /// Follows the log of a task to its end, and returns the number of bytes. The connection ends with it.
+    pub(crate) async fn whole_log(mut self, task: &str) -> anyhow::Result<usize> {
+        let request =
+            format!("GET /tasks/{task}/logs HTTP/1.1\r\nhost: localhost\r\nx-user: bench\r\nconnection: close\r\n\r\n");
+        self.stream.write_all(request.as_bytes()).await?;
+        let mut bytes = 0;
+        let mut last = Vec::new();
+        loop {
+            self.buffer.clear();
+            let read = self.stream.read_buf(&mut self.buffer).await?;
+            if read == 0 {
+                // The last chunk of a complete response is empty.
+                anyhow::ensure!(last.ends_with(b"0\r\n\r\n"), "the log was aborted");
+                return Ok(bytes);
+            }
+            bytes += read;
+            last.extend_from_slice(&self.buffer[read.saturating_sub(5)..]);
+            last.drain(..last.len().saturating_sub(5));
+        }
+    }
+
     /// Sends a request as user `bench` and reads the response, which must have a `content-length`.
     pub(crate) async fn send(&mut self, method: &str, path: &str, body: Option<&str>) -> anyhow::Result<Answer> {
         let body = body.unwrap_or_default();

@@ -1,6 +1,8 @@
 //! Benchmarks of k8s-cli-api next to its limit, in one run on one machine: absolute times differ between machines, the
 //! ratios do not.
 
+mod archive;
+mod archiving;
 mod cluster;
 mod command_line;
 mod embedded;
@@ -9,6 +11,7 @@ mod gang;
 mod http;
 mod kubernetes;
 mod measure;
+mod records;
 mod server;
 
 use std::process::ExitCode;
@@ -24,6 +27,8 @@ enum Subject {
     Embedded(embedded::Args),
     /// Many followers of one log, on this machine
     Followers(followers::Args),
+    /// Searches in the archive, and the CPU that archiving takes, next to a server without an archive
+    Archive(archive::Args),
     /// The CLI, next to kubectl
     CommandLine(command_line::Args),
 }
@@ -56,6 +61,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         Subject::Cluster(args) => (cluster::run(&args).await?, "kube-apiserver alone"),
         Subject::Embedded(args) => (embedded::run(&args).await?, "bash alone"),
         Subject::Followers(args) => (followers::run(&args).await?, "in all"),
+        Subject::Archive(args) => (archive::run(&args).await?, "beside"),
         Subject::CommandLine(args) => (command_line::run(&args).await?, "kubectl"),
     };
     println!("{:<38} {:>16} {:>26}   bound", "", "ours", limit);

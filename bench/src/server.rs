@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use k8s_openapi::api::batch::v1::Job;
@@ -40,6 +41,13 @@ impl Server {
 
     /// Starts the server of the same build. Its log is written as usual, and discarded.
     pub(crate) fn start(arguments: &[&str]) -> anyhow::Result<Self> {
+        let (server, _) = Self::start_until(arguments, "listening")?;
+        Ok(server)
+    }
+
+    /// Does the same, and also waits until the server has logged another event. Returns the time until then.
+    pub(crate) fn start_until(arguments: &[&str], event: &str) -> anyhow::Result<(Self, Duration)> {
+        let start = Instant::now();
         let binary = std::env::current_exe()?.with_file_name("k8s-cli-api");
         let mut child = Command::new(&binary)
             .args(["--port", "0", "--log-format", "json"])
@@ -54,19 +62,33 @@ impl Server {
             })?;
         let mut log = BufReader::new(child.stderr.take().context("standard error is not piped")?);
         let mut line = String::new();
+        let (mut address, mut time) = (None, None);
         let address = loop {
             line.clear();
             anyhow::ensure!(log.read_line(&mut line)? > 0, "the server did not start");
             let entry: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            if entry["event"] == event {
+                time = Some(start.elapsed());
+            }
             if entry["event"] == "listening" {
-                break entry["address"]
-                    .as_str()
-                    .context("the server's log has no address")?
-                    .to_owned();
+                address = entry["address"].as_str().map(str::to_owned);
+            }
+            if let (Some(address), Some(_)) = (&address, time) {
+                break address.clone();
             }
         };
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Ok(Self { child, address })
+        Ok((Self { child, address }, time.unwrap_or_default()))
+    }
+
+    /// The processor time of all its threads since it was started.
+    pub(crate) fn cpu_time(&self) -> anyhow::Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The fourteenth and fifteenth fields, in hundredths of a second; the second one may contain spaces.
+        let (_, fields) = stat.rsplit_once(')').context("/proc has no process")?;
+        let times = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+        let hundredths: u64 = times.collect::<Result<Vec<_>, _>>()?.into_iter().sum();
+        Ok(Duration::from_millis(hundredths * 10))
     }
 
     /// Resident memory, in bytes.

@@ -5,6 +5,7 @@ mod accounts; // Other accounts of the machine.
 mod archive; // Records and logs of tasks that are gone.
 mod archive_bucket; // An archive in a bucket that is away for a while.
 mod archive_crashes; // Killed servers, and what is in the archive.
+mod archive_rotation; // A log that is rotated faster than it is read.
 mod background; // What the background server inherits.
 mod cancel; // Canceled tasks.
 mod command_line; // The CLI on a real server.

@@ -63,8 +63,8 @@ enum Recipe {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Run a benchmark and compare it with its theoretical limit: `embedded` or `followers` on this machine, `cluster`
-    /// on the test cluster, or `command-line` (needs hyperfine)
+    /// Run a benchmark and compare it with its theoretical limit: `embedded`, `followers`, or `archive` on this machine,
+    /// `cluster` on the test cluster, or `command-line` (needs hyperfine)
     Bench {
         #[arg(value_name = "WHAT")]
         benchmark: Bench,
@@ -100,6 +100,7 @@ enum Bench {
     Embedded,
     Cluster,
     Followers,
+    Archive,
     CommandLine,
 }
 
@@ -229,9 +230,10 @@ fn e2e_long(shell: &Shell, backend: Backend) -> Result<(), xshell::Error> {
     suite(
         shell,
         backend,
-        &["archive_bucket::", "--nocapture"],
+        &["archive_bucket::", "archive_rotation::", "--nocapture"],
     )?
     .env("K8S_CLI_E2E_CUT_SECONDS", "30")
+    .env("K8S_CLI_E2E_ARCHIVE_LOG_MIB", "100")
     .env("K8S_CLI_E2E_DEADLINE", "3600")
     .run()
 }
@@ -291,6 +293,7 @@ fn bench(shell: &Shell, benchmark: Bench, arguments: &[String]) -> Result<(), xs
         Bench::Embedded => "embedded",
         Bench::Cluster => "cluster",
         Bench::Followers => "followers",
+        Bench::Archive => "archive",
         Bench::CommandLine => "command-line",
     };
     let bench = cmd!(shell, "target/release/bench {name} {arguments...}").env("KUBECONFIG", kubeconfig());
