@@ -22,6 +22,10 @@ const AFTERWARDS: usize = 15;
 /// How long a request may take while the bucket is away. The machine of the tests is busy, too.
 const PROMPT: Duration = Duration::from_secs(2);
 
+/// The same for a stop of a task that nothing is archived of: until the server has noticed that the bucket is away, it
+/// waits 10 s for the logs of such a task.
+const STOP: Duration = Duration::from_secs(12);
+
 /// How long a task of one line may take from its submit to its end.
 const TASK_LIMIT: Duration = Duration::from_secs(20);
 
@@ -90,6 +94,33 @@ async fn run_short_tasks(api: &Api, limit: Duration) -> Prompt {
     prompt
 }
 
+/// Stops a task that was submitted while the bucket was away. Returns its ID.
+async fn stop_new_writer(api: &Api) -> String {
+    let id = api.submit(&small_task(script(600, QUIET))).await;
+    api.wait_for_log(&id, |log| log.contains("line 0\n")).await;
+    stop_new(api, &id).await;
+    id
+}
+
+async fn stop_new(api: &Api, id: &str) {
+    let mut time = Duration::ZERO;
+    let _ = timed(&mut time, api.stop(id)).await.ok();
+    assert!(time < STOP, "{time:?}");
+}
+
+/// Checks that the log of a writer that was stopped is complete.
+async fn assert_stopped(api: &Api, id: &str) {
+    eventually(CATCH_UP, "the record of the stopped task", async || {
+        let record = api.get(&format!("/history/{id}")).await;
+        (record.status == 200 && record.body["end"].is_object()).then_some(())
+    })
+    .await;
+    let end = record(api, id).await;
+    assert_eq!((end.end.unwrap().how, &end.logs[0].lost), (EndKind::Stopped, &None));
+    let log = archived_text(api, id, "").await;
+    assert_lines(log.strip_suffix("ends\n").unwrap(), log.lines().count() - 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_and_no_task_waits_while_the_bucket_is_away() {
     let Some(bucket) = Bucket::start().await else { return };
@@ -119,7 +150,13 @@ async fn nothing_is_lost_and_no_task_waits_while_the_bucket_is_away() {
         let _ = timed(&mut time, api.stop(&stopped)).await.ok();
         time
     };
-    let (prompt, stop) = tokio::join!(run_short_tasks(api, Duration::from_secs(seconds as u64)), stop);
+    let (prompt, stop, new) = tokio::join!(
+        run_short_tasks(api, Duration::from_secs(seconds as u64)),
+        stop,
+        stop_new_writer(api),
+    );
+    // Its log would be gone if it were read only once the bucket is back.
+    stop_new(api, &prompt.ids[0]).await;
     assert_eq!(bucket.keys().await, before, "the bucket was not away");
     link.restore();
     let Prompt {
@@ -138,15 +175,8 @@ async fn nothing_is_lost_and_no_task_waits_while_the_bucket_is_away() {
     for time in [prompt.submit, prompt.status, prompt.list, prompt.log, stop] {
         assert!(time < PROMPT, "{time:?}");
     }
-    let archived = eventually(CATCH_UP, "the record of the stopped task", async || {
-        let answer = api.get(&format!("/history/{stopped}/logs")).await;
-        (answer.status == 200).then_some(())
-    });
-    archived.await;
-    let end = record(api, &stopped).await;
-    assert_eq!((end.end.unwrap().how, &end.logs[0].lost), (EndKind::Stopped, &None));
-    let log = archived_text(api, &stopped, "").await;
-    assert_lines(log.strip_suffix("ends\n").unwrap(), log.lines().count() - 1);
+    assert_stopped(api, &stopped).await;
+    assert_stopped(api, &new).await;
     for (index, id) in writers.iter().enumerate() {
         api.wait_for(id, TaskState::Completed).await;
         let _ = api.stop(id).await.ok();
@@ -155,8 +185,9 @@ async fn nothing_is_lost_and_no_task_waits_while_the_bucket_is_away() {
         assert_lines(&archived_text(api, id, "").await, total * rate(index));
     }
     for id in &prompt.ids {
-        let _ = api.stop(id).await.ok();
-        record(api, id).await;
+        // The first one is stopped already.
+        let _ = api.stop(id).await;
+        assert_eq!(record(api, id).await.logs[0].lost, None);
         assert_eq!(archived_text(api, id, "").await, "short\n");
     }
 }

@@ -1,18 +1,22 @@
 //! Writes the log of one pod to the archive, from its first line to its last.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use archive::{LogKey, LogState, Put};
 use futures::future::BoxFuture;
 use task::record::PodLogRecord;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::context::ArchivingContext;
 use super::frame_buffer::FrameBuffer;
-use crate::logs::{LogPosition, PodFollower, PodLog, PodLogEnd, PodLogItem, PodLogRange};
+use crate::logs::{Chunk, LogPosition, PodFollower, PodLog, PodLogEnd, PodLogItem, PodLogRange};
 
 /// How often a log that waits for room in the archive is looked at.
 const FULL_POLL: Duration = Duration::from_secs(1);
+
+/// How long the archive may take to say what it has of a log before the log is read anyway. Shorter than most tasks.
+const OPEN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why the rest of a log is missing if there was no room for it.
 const FULL: &str = "the archive is full";
@@ -27,23 +31,84 @@ pub(super) async fn archive_pod(
     on_live: impl Fn(bool) + Send,
 ) -> PodLogRecord {
     let key = pod.archived.clone();
-    let Some(mut log) = context.log(&key).await else {
+    let (log, early) = open(context, &pod, &on_live).await;
+    let Some(mut log) = log else {
         on_live(true);
         return damaged(&key);
     };
     let mut lost = log.lost().map(str::to_owned);
-    on_live(log.is_ended());
-    if !log.is_ended() {
+    if log.is_ended() {
+        on_live(true);
+        return record_of(&key, &log, lost);
+    }
+    // What was read from the beginning is of no use if it may not connect to what is in the archive.
+    let early = early.filter(|_| log.after().is_none());
+    let reading = early.unwrap_or_else(|| Reading::from(context, &pod, LogPosition::from_archive(log.after())));
+    (log, lost) = copy(context, log, reading, on_live).await;
+    context.end_log(&mut log, lost.as_deref()).await;
+    record_of(&key, &log, lost)
+}
+
+/// The log of a pod, and what has been read of it and is not in the archive yet.
+struct Reading {
+    follower: PodFollower,
+    buffer: FrameBuffer,
+}
+
+impl Reading {
+    fn from(context: &ArchivingContext, pod: &PodLog, position: LogPosition) -> Self {
         let range = PodLogRange {
             follow: true,
             tail: None,
-            from: LogPosition::from_archive(log.after()),
+            from: position,
         };
-        let follower = PodFollower::new(&context.origin, pod, range, true);
-        (log, lost) = copy(context, log, follower, on_live).await;
-        context.end_log(&mut log, lost.as_deref()).await;
+        Self {
+            follower: PodFollower::new(&context.origin, pod.clone(), range, true),
+            buffer: FrameBuffer::new(position),
+        }
     }
-    record_of(&key, &log, lost)
+}
+
+/// Asks the archive what it has of a log, `None` if that is damaged. Reads the beginning of the log meanwhile if the
+/// archive is slow to answer: it may be away for longer than the pod is there.
+async fn open(
+    context: &ArchivingContext,
+    pod: &PodLog,
+    on_live: &(impl Fn(bool) + Send),
+) -> (Option<LogState>, Option<Reading>) {
+    let mut opening = std::pin::pin!(context.log(&pod.archived));
+    let patience = if context.is_failing() {
+        Duration::ZERO
+    } else {
+        OPEN_PATIENCE
+    };
+    if let Ok(log) = timeout(patience, &mut opening).await {
+        return (log, None);
+    }
+    let mut reading = Reading::from(context, pod, LogPosition::START);
+    let mut buffered = Buffered { context, size: 0 };
+    let (mut was_live, mut is_over) = (false, false);
+    loop {
+        let Reading { follower, buffer } = &mut reading;
+        if follower.is_live() != was_live {
+            was_live = !was_live;
+            on_live(was_live);
+        }
+        buffered.set(buffer.size());
+        let may_read = !is_over && !buffer.is_full() && (buffer.is_empty() || context.may_buffer());
+        tokio::select! {
+            log = &mut opening => {
+                // Until the next reader has caught up.
+                on_live(false);
+                return (log, Some(reading));
+            }
+            (_, item) = follower.next(&context.origin), if may_read => match item {
+                PodLogItem::Chunk(chunk) => push(buffer, chunk),
+                // It is returned again.
+                PodLogItem::End(_) => is_over = true,
+            },
+        }
+    }
 }
 
 /// Ends a log of a pod that is gone, which an earlier server has begun to archive.
@@ -90,10 +155,13 @@ fn damaged(key: &LogKey) -> PodLogRecord {
 async fn copy(
     context: &ArchivingContext,
     log: LogState,
-    mut follower: PodFollower,
+    reading: Reading,
     on_live: impl Fn(bool) + Send,
 ) -> (LogState, Option<String>) {
-    let mut buffer = FrameBuffer::new(LogPosition::from_archive(log.after()));
+    let Reading {
+        mut follower,
+        mut buffer,
+    } = reading;
     let mut writer = Writer::Idle(log);
     let mut was_live = false;
     let mut buffered = Buffered { context, size: 0 };
@@ -122,11 +190,7 @@ async fn copy(
                 }
             }
             (_, item) = follower.next(&context.origin), if may_read => match item {
-                PodLogItem::Chunk(chunk) => {
-                    let gaps = u64::from(chunk.follows_gap);
-                    metrics::counter!("k8s_cli_archive_gaps_total").increment(gaps);
-                    buffer.push(chunk);
-                }
+                PodLogItem::Chunk(chunk) => push(&mut buffer, chunk),
                 PodLogItem::End(end) => break end,
             },
         }
@@ -155,6 +219,11 @@ async fn copy(
         context.put_notice(&mut log, &frame).await;
     }
     (log, Some(lost))
+}
+
+fn push(buffer: &mut FrameBuffer, chunk: Arc<Chunk>) {
+    metrics::counter!("k8s_cli_archive_gaps_total").increment(u64::from(chunk.follows_gap));
+    buffer.push(chunk);
 }
 
 /// The share of one buffer in the size of all, returned on drop.
