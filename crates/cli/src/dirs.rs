@@ -25,6 +25,11 @@ pub(crate) fn config() -> Result<PathBuf> {
     Ok(xdg_base()?.config_dir().join("k8s-cli"))
 }
 
+/// The directory for what can be computed again.
+pub(crate) fn cache() -> Result<PathBuf> {
+    Ok(xdg_base()?.cache_dir().join("k8s-cli"))
+}
+
 fn xdg_base() -> Result<etcetera::base_strategy::Xdg> {
     etcetera::base_strategy::Xdg::new()
         .map_err(|error| Error::Local(format!("cannot determine the home directory: {error}; set HOME")))

@@ -25,6 +25,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout of a request. Submitting a task with 1,000 nodes can take the server 70 s.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(90);
 
+/// Timeout of a request that sends files: 8 MiB, and others at the same time, over a slow line.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// Interval of TCP keepalive probes: a log stream may be silent for hours, and a dead peer must be noticed.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
@@ -167,6 +170,41 @@ impl Client {
         let text = |value: &header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let warnings = warnings.filter_map(|value| warning_text(&text(value))).collect();
         Ok((self.read_body(response).await?, warnings))
+    }
+
+    /// Whether a GET finds anything.
+    pub(crate) async fn exists(&self, path: &str) -> Result<bool> {
+        match self.get_bytes(path).await {
+            Ok(_) => Ok(true),
+            Err(Error::NotFound(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// PUT of bytes.
+    pub(crate) async fn put_bytes<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        kind: &'static str,
+        body: Bytes,
+    ) -> Result<T> {
+        let response = self.upload(Method::PUT, path, kind, body).await?;
+        self.decode(&self.read_body(response).await?)
+    }
+
+    /// POST of bytes that may be stored twice, because they are named by their hash.
+    pub(crate) async fn post_bytes(&self, path: &str, kind: &'static str, body: Bytes) -> Result<()> {
+        let response = self.upload(Method::POST, path, kind, body).await?;
+        self.read_body(response).await.map(drop)
+    }
+
+    async fn upload(&self, method: Method, path: &str, kind: &'static str, body: Bytes) -> Result<Response> {
+        let request = || {
+            let request = self.http.request(method.clone(), self.url.join(path));
+            let request = request.header(header::CONTENT_TYPE, kind).timeout(UPLOAD_TIMEOUT);
+            request.body(body.clone())
+        };
+        self.send(Idempotent::Yes, request).await
     }
 
     pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T> {

@@ -12,7 +12,7 @@ mod url;
 pub(crate) use self::http::Client;
 pub(crate) use outage::{Outage, is_transient};
 pub(crate) use responses::{
-    CancelAllResponse, CreateVolumeResponse, DryRunResponse, GpusResponse, GroupSubmitResponse, NodesResponse,
-    RemoveResponse, StopAllResponse, SubmitResponse,
+    CancelAllResponse, CreateVolumeResponse, DryRunResponse, FileLimitsResponse, FilesUploadResponse, GpusResponse,
+    GroupSubmitResponse, NodesResponse, RemoveResponse, StopAllResponse, SubmitResponse,
 };
 pub(crate) use url::ApiUrl;

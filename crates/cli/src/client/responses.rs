@@ -51,6 +51,27 @@ pub(crate) struct RemoveResponse {
     pub message: String,
 }
 
+/// Response to `GET /files`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct FileLimitsResponse {
+    pub limits: FileLimits,
+}
+
+/// The limits of a file set.
+#[derive(Debug, Deserialize)]
+pub(crate) struct FileLimits {
+    pub max_entries: usize,
+    pub max_bytes: u64,
+    pub max_manifest_bytes: usize,
+}
+
+/// Response to `PUT /files/{file_set_id}`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct FilesUploadResponse {
+    /// The contents to send; none if the file set is stored.
+    pub missing: Vec<String>,
+}
+
 /// Response to `GET /nodes`: the cluster nodes that tasks can run on.
 #[derive(Debug, Deserialize)]
 pub(crate) struct NodesResponse {
