@@ -20,6 +20,15 @@ impl FieldError {
         self.loc.iter().skip(1).map(step).collect()
     }
 
+    /// The same error in the value at another path.
+    pub(crate) fn at(&self, path: &[String]) -> Self {
+        let steps = path.iter().map(|step| Value::from(step.as_str()));
+        Self {
+            loc: self.loc.iter().take(1).cloned().chain(steps).collect(),
+            ..self.clone()
+        }
+    }
+
     /// The message in the words of task files instead of Pydantic's.
     pub(crate) fn message(&self) -> String {
         let plain = match self.kind.as_str() {

@@ -9,7 +9,7 @@ pub fn task_files(data: &[u8]) {
     let parsed = TaskSet::parse("task.yaml".to_owned(), text, None);
     let parsed = parsed.and_then(|tasks| tasks.apply(&Overrides::default(), &SweepArgs::default()));
     let error = match parsed {
-        Ok(mut tasks) => tasks.validate().err(),
+        Ok(tasks) => tasks.validate().err(),
         Err(error) => Some(error),
     };
     if let Some(error) = error {

@@ -76,6 +76,11 @@ impl TaskSource {
         self.flags.insert(path, flag.to_owned());
     }
 
+    /// Whether a flag set the value at `path`.
+    pub(crate) fn is_flag(&self, path: &[&str]) -> bool {
+        self.flags.keys().any(|flag| flag.as_slice() == path)
+    }
+
     fn locate(&self, path: &[String], message: &str, mark: Mark) -> Diagnostic {
         for length in (1..=path.len()).rev() {
             if let Some(flag) = self.flags.get(&path[..length]) {
@@ -202,8 +207,8 @@ impl Report {
     }
 
     /// An error in the value at `path`.
-    pub(crate) fn value_error(source: &TaskSource, path: &[&str], message: &str) -> Self {
-        let path: ValuePath = path.iter().map(|step| (*step).to_owned()).collect();
+    pub(crate) fn value_error(source: &TaskSource, path: &[impl AsRef<str>], message: &str) -> Self {
+        let path: ValuePath = path.iter().map(|step| step.as_ref().to_owned()).collect();
         Self(vec![source.locate(&path, message, Mark::Value)])
     }
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use task::TaskDefinition;
 
 use super::document::YamlDocument;
+use super::local_files::{self, FileSets, Here, LocalPart};
 use super::overrides::Overrides;
 use super::variables;
 use crate::error::{Error, FileAction, Result};
@@ -105,20 +106,20 @@ impl TaskFile {
 
     /// Validates the task with the same rules as the server, as far as that is possible locally. Reports all errors
     /// together.
-    pub(crate) fn validate(&mut self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         self.validate_as(None)
     }
 
     /// Validates the task with another body, if there is one, in place of its own.
-    pub(super) fn validate_as(&mut self, body: Option<&Value>) -> Result<()> {
-        let body = body.unwrap_or(&self.body);
-        variables::require_values(body, &self.source)?;
+    pub(super) fn validate_as(&self, body: Option<&Value>) -> Result<()> {
+        let mut body = body.unwrap_or(&self.body).clone();
+        variables::require_values(&body, &self.source)?;
+        let parts = self.local_parts(&body)?;
+        // Nothing is uploaded for a task with mistakes.
+        local_files::replace(&mut body, &parts, &FileSets::new());
         // The limit for nodes is a setting of the server.
-        match TaskDefinition::parse(body, u32::MAX) {
-            Ok(definition) => {
-                self.warnings.extend(unsynced_workdir_warning(&definition));
-                Ok(())
-            }
+        match TaskDefinition::parse(&body, u32::MAX) {
+            Ok(_) => Ok(()),
             Err(details) => {
                 let errors: Vec<FieldError> = details
                     .iter()
@@ -129,14 +130,33 @@ impl TaskFile {
         }
     }
 
-    /// Shows errors from the server at their locations in the file.
-    pub(crate) fn report(&self, errors: &[FieldError]) -> Report {
-        Report::field_errors(&self.source, errors)
+    /// The folders and files of this machine in the body of a task of this file.
+    ///
+    /// # Errors
+    /// [`Error::InvalidTask`] if one does not exist, or cannot be where the task wants it.
+    pub(super) fn local_parts(&self, body: &Value) -> Result<Vec<LocalPart>> {
+        let found = local_files::find(body, self.source.is_flag(&["workdir"]), &Here::current()?);
+        found.map_err(|faults| {
+            let show = |(key, reason): &(Vec<String>, String)| Report::value_error(&self.source, key, reason);
+            Error::InvalidTask(Report::joined(faults.iter().map(show)))
+        })
     }
 
-    /// Shows an error in the value of a key at the top level.
-    pub(crate) fn report_value(&self, key: &str, message: &str) -> Report {
-        Report::value_error(&self.source, &[key], message)
+    /// Shows errors from the server at their locations in the file.
+    pub(crate) fn report(&self, errors: &[FieldError]) -> Report {
+        // The server knows the file sets, and the file the folders that they were made of.
+        let parts = self.local_parts(&self.body).unwrap_or_default();
+        let in_file = |error: &FieldError| match local_files::key_of(&error.path(), &parts) {
+            Some(key) => error.at(key),
+            None => error.clone(),
+        };
+        let errors: Vec<FieldError> = errors.iter().map(in_file).collect();
+        Report::field_errors(&self.source, &errors)
+    }
+
+    /// Shows an error in the value at a path.
+    pub(crate) fn report_value(&self, key: &[impl AsRef<str>], message: &str) -> Report {
+        Report::value_error(&self.source, key, message)
     }
 
     /// The body of the submit request.
@@ -217,13 +237,6 @@ fn not_a_task_file(path: &Path) -> Option<String> {
     Some(format!(
         "`{name}` {reason}; to run a command, use `k8s-cli jobs submit -- {command}`"
     ))
-}
-
-/// Warns about a relative `workdir`: SkyPilot copies that directory to the nodes, but k8s-cli does not.
-fn unsynced_workdir_warning(definition: &TaskDefinition) -> Option<String> {
-    let workdir = definition.workdir.as_deref()?;
-    let is_relative = !workdir.starts_with('/') && !workdir.starts_with('$');
-    is_relative.then(|| format!("`workdir: {workdir}` is a directory on the node; local files are not copied to it"))
 }
 
 fn read_text(path: &Path, reader: impl Read) -> Result<String> {

@@ -3,6 +3,7 @@
 mod document;
 mod documents;
 mod file;
+mod local_files;
 mod overrides;
 mod sweep;
 mod task_set;
@@ -10,6 +11,7 @@ mod task_set;
 mod tests;
 mod variables;
 
+pub(crate) use local_files::{FileSets, LocalPart, LocalSource};
 pub(crate) use overrides::Overrides;
 pub(crate) use sweep::SweepArgs;
 pub(crate) use task_set::TaskSet;

@@ -60,6 +60,14 @@ pub(crate) struct Overrides {
     #[arg(long, value_name = "NAME:PATH")]
     pub volume: Vec<String>,
 
+    /// Local folder to copy to the nodes, in which the task starts. Replaces `workdir` of the task file.
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub workdir: Option<String>,
+
+    /// Copy no folder, and ignore `workdir` of the task file.
+    #[arg(long, conflicts_with = "workdir")]
+    pub no_workdir: bool,
+
     #[command(flatten)]
     pub skypilot: ResourceFlags,
 }
@@ -158,6 +166,8 @@ impl Overrides {
             secret,
             secret_file,
             volume,
+            workdir,
+            no_workdir,
             skypilot,
         } = self;
         if !body.is_object() {
@@ -167,6 +177,13 @@ impl Overrides {
         if let Some(name) = name {
             body["name"] = json!(name);
             source.record_flag(&["name"], "--name");
+        }
+        if let Some(folder) = workdir {
+            body["workdir"] = json!(folder);
+            source.record_flag(&["workdir"], "--workdir");
+        }
+        if let Some(fields) = body.as_object_mut().filter(|_| *no_workdir) {
+            fields.retain(|key, _| key != "workdir");
         }
         if let Some(time) = max_duration {
             body["max_duration"] = json!(time);

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::documents::{Document, split_documents};
 use super::file::{TaskFile, read_file};
+use super::local_files::{self, FileSets, LocalPart};
 use super::overrides::Overrides;
 use super::sweep::{SweepArgs, SweepPoint};
 use crate::error::{Error, Result};
@@ -120,7 +121,7 @@ impl TaskSet {
     }
 
     /// Validates all tasks with the same rules as the server, as far as that is possible locally.
-    pub(crate) fn validate(&mut self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         if let Self::Sweep { task, points, .. } = self {
             let name = task.body()["name"].as_str().map(str::to_owned);
             // The first point stands for all: they differ in the values of variables.
@@ -129,7 +130,7 @@ impl TaskSet {
                 .map(|point| at_point(task.body(), name.as_deref(), point));
             return task.validate_as(first.as_ref());
         }
-        self.files_mut().iter_mut().try_for_each(TaskFile::validate)
+        self.files().iter().try_for_each(TaskFile::validate)
     }
 
     /// Sets an environment variable of each task that does not set it.
@@ -164,7 +165,38 @@ impl TaskSet {
         }
     }
 
-    /// The body of the submit request.
+    /// The folders and files of this machine in all tasks, each with the number of the file that names it.
+    pub(crate) fn local_parts(&self) -> Result<Vec<(usize, LocalPart)>> {
+        let mut all = Vec::new();
+        for (number, task) in self.tasks_of(&mut self.body()) {
+            let parts = self.files()[number].local_parts(task)?;
+            all.extend(parts.into_iter().map(|part| (number, part)));
+        }
+        Ok(all)
+    }
+
+    /// The body of the submit request with uploaded file sets in the place of what is on this machine.
+    pub(crate) fn body_with(&self, sets: &FileSets) -> Result<Value> {
+        let mut body = self.body();
+        for (number, task) in self.tasks_of(&mut body) {
+            let parts = self.files()[number].local_parts(task)?;
+            local_files::replace(task, &parts, sets);
+        }
+        Ok(body)
+    }
+
+    /// The tasks in the body of a submit request, each with the number of its file. All of a sweep have the same.
+    fn tasks_of<'b>(&self, body: &'b mut Value) -> Vec<(usize, &'b mut Value)> {
+        if !self.is_group() {
+            return vec![(0, body)];
+        }
+        let last = self.files().len() - 1;
+        let tasks = body.get_mut("tasks").and_then(Value::as_array_mut);
+        let tasks = tasks.into_iter().flatten().enumerate();
+        tasks.map(|(number, task)| (number.min(last), task)).collect()
+    }
+
+    /// The body of the submit request, with what is on this machine as it is written.
     pub(crate) fn body(&self) -> Value {
         match self {
             Self::Single(task) => task.body().clone(),
@@ -209,6 +241,11 @@ impl TaskSet {
         Report::joined(reports.map(|(file, errors)| file.report(&errors)))
     }
 
+    /// Shows an error in a folder or file of this machine where the task names it.
+    pub(crate) fn report_part(&self, number: usize, part: &LocalPart, message: &str) -> Report {
+        self.files()[number].report_value(&part.key, message)
+    }
+
     fn files(&self) -> &[TaskFile] {
         match self {
             Self::Single(task) | Self::Sweep { task, .. } => std::slice::from_ref(task),
@@ -241,7 +278,7 @@ fn check_execution(header: &TaskFile) -> Result<()> {
         }
         other => format!("invalid execution `{other}`; expected `serial`"),
     };
-    Err(Error::InvalidTask(header.report_value("execution", &reason)))
+    Err(Error::InvalidTask(header.report_value(&["execution"], &reason)))
 }
 
 /// Fails if a pipeline has keys of a job group.
@@ -250,7 +287,7 @@ fn check_job_group_keys(header: &TaskFile) -> Result<()> {
     match found {
         None => Ok(()),
         Some(key) => Err(Error::InvalidTask(header.report_value(
-            key,
+            &[*key],
             "only a job group has this key, and job groups are not supported",
         ))),
     }

@@ -15,7 +15,7 @@ fn parsed(text: &str) -> TaskFile {
 fn validation_error(text: &str) -> String {
     let parsed = TaskSet::parse("task.yaml".to_owned(), text, Some("task".to_owned()));
     let error = match parsed {
-        Ok(mut task) => task.validate().expect_err("the task is invalid"),
+        Ok(task) => task.validate().expect_err("the task is invalid"),
         Err(error) => error,
     };
     assert_eq!(error.exit_code(), 2);
@@ -234,12 +234,84 @@ fn the_servers_faults_are_shown_in_the_file() {
     insta::assert_snapshot!(anstream::adapter::strip_str(&error.to_string()).to_string());
 }
 
+/// The local parts of a set of tasks, by the number of their file and their target, and the body with them uploaded.
+fn with_files(text: &str, overrides: &Overrides, sweep: &SweepArgs) -> (Vec<(usize, String)>, serde_json::Value) {
+    let tasks = TaskSet::parse("steps.yaml".to_owned(), text, Some("steps".to_owned())).unwrap();
+    let tasks = tasks.apply(overrides, sweep).unwrap();
+    let parts = tasks.local_parts().unwrap();
+    let id = |path: &std::path::Path| path.file_name().unwrap().display().to_string();
+    let sets = parts
+        .iter()
+        .map(|(_, part)| (part.source.clone(), id(&part.source.path)));
+    let body = tasks.body_with(&sets.collect()).unwrap();
+    (
+        parts.into_iter().map(|(number, part)| (number, part.target)).collect(),
+        body,
+    )
+}
+
+#[test]
+fn each_task_of_a_group_names_the_files_that_it_takes_along() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["small", "large"] {
+        std::fs::create_dir(folder.path().join(name)).unwrap();
+    }
+    let root = folder.path().display();
+    let text = format!("run: a\nfile_mounts: {{/data: {root}/small}}\n---\nrun: b\n");
+    let flags = Overrides {
+        workdir: Some(format!("{root}/large")),
+        ..Overrides::default()
+    };
+    let (parts, body) = with_files(&text, &flags, &SweepArgs::default());
+    let expected = [(0, "."), (0, "/data"), (1, ".")].map(|(number, target)| (number, target.to_owned()));
+    assert_eq!(parts, expected);
+    assert_eq!(body["tasks"][0]["files"], json!({".": "large", "/data": "small"}));
+    assert_eq!(body["tasks"][1]["files"], json!({".": "large"}));
+    let sweep = SweepArgs {
+        sweep: vec!["SIZE=small,large".to_owned()],
+        ..SweepArgs::default()
+    };
+    let text = format!("run: a\nworkdir: /code\nfile_mounts: {{/data: '{root}/$SIZE'}}\n");
+    let (_, body) = with_files(&text, &Overrides::default(), &sweep);
+    assert_eq!(body["tasks"][0]["files"], json!({"/data": "small"}));
+    assert_eq!(body["tasks"][1]["files"], json!({"/data": "large"}));
+    assert_eq!(body["tasks"][1]["workdir"], json!("/code"));
+}
+
+#[test]
+fn no_workdir_removes_that_of_the_file() {
+    let flags = Overrides {
+        no_workdir: true,
+        ..Overrides::default()
+    };
+    let (parts, body) = with_files("run: a\nworkdir: missing\n", &flags, &SweepArgs::default());
+    assert_eq!((parts, body), (Vec::new(), json!({"run": "a"})));
+}
+
+#[test]
+fn a_folder_that_is_missing_is_shown_in_the_file_or_by_its_flag() {
+    let message = validation_error("run: a\nworkdir: no/such/folder\n");
+    assert!(
+        message.starts_with("error: `workdir`: `no/such/folder` does not exist in `/"),
+        "{message}"
+    );
+    assert!(message.contains("task.yaml:2:10"), "{message}");
+    let mut task = parsed("run: a\nworkdir: /code\n");
+    let flags = Overrides {
+        workdir: Some("/no/such".to_owned()),
+        ..Overrides::default()
+    };
+    task.apply(&flags).unwrap();
+    let message = anstream::adapter::strip_str(&task.validate().unwrap_err().to_string()).to_string();
+    assert_eq!(message, "error: `--workdir`: `/no/such` does not exist");
+}
+
 proptest::proptest! {
     /// Any text is either a task or an error, and every error can be displayed.
     #[test]
     fn no_file_is_too_strange(text in "[ -~\n\té€&*{}\\[\\]:,'\"|>-]{0,120}") {
         let parsed = TaskSet::parse("task.yaml".to_owned(), &text, None);
-        if let Err(error) = parsed.and_then(|mut tasks| tasks.validate()) {
+        if let Err(error) = parsed.and_then(|tasks| tasks.validate()) {
             proptest::prop_assert!(!error.to_string().is_empty());
         }
     }
