@@ -23,6 +23,9 @@ pub(crate) enum Error {
         path: PathBuf,
         source: io::Error,
     },
+    /// A folder or file cannot be taken along.
+    #[error("{0}")]
+    Files(files::Error),
     /// The user has no such task or volume.
     #[error("{0}")]
     NotFound(ErrorMessage),
@@ -153,6 +156,7 @@ impl Error {
             Self::Usage(_)
             | Self::InvalidTask(_)
             | Self::Invalid { .. }
+            | Self::Files(_)
             | Self::File {
                 action: FileAction::Read,
                 ..
@@ -243,7 +247,7 @@ impl Error {
         match self {
             Self::Usage(_) => "usage",
             Self::InvalidTask(_) | Self::Invalid { .. } => "invalid",
-            Self::File { .. } => "file",
+            Self::File { .. } | Self::Files(_) => "file",
             Self::NotFound(_) => "not_found",
             Self::PermissionDenied(_) => "refused",
             Self::Unreachable { .. } => "unreachable",

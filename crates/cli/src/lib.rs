@@ -21,6 +21,7 @@ mod report;
 mod resources;
 mod run;
 mod task_file;
+mod upload;
 mod user;
 
 pub use run::main;

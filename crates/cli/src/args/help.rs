@@ -43,14 +43,16 @@ Exit codes:
 
 Files:
   ~/.config/k8s-cli/user.json              your user name (`auth login`)
-  ~/.local/share/k8s-cli                   data and log of the server on this machine"
+  ~/.local/share/k8s-cli                   data and log of the server on this machine
+  ~/.cache/k8s-cli                         hashes of files that were uploaded"
 );
 
 pub(crate) const SUBMIT: &str = "\
 Examples:
   k8s-cli jobs submit task.yaml
   k8s-cli jobs submit task.yaml --num-nodes 4 --env EPOCHS=10 --env WANDB_API_KEY
-  k8s-cli jobs submit --cpus 2 --memory 8 -- python3 train.py --epochs 10
+  k8s-cli jobs submit --workdir . -- python3 train.py --epochs 10
+  k8s-cli jobs submit --cpus 2 --memory 8 -- python3 -c 'print(1)'
   id=$(k8s-cli jobs submit -q task.yaml) && k8s-cli jobs wait $id --for completed
   k8s-cli jobs submit -- 'date > now; cat now'
   k8s-cli jobs submit task.yaml || echo it failed

@@ -128,8 +128,8 @@ const FLAG_SUGGESTIONS: &[(CommandScope, &[&str], &str)] = &[
     (SUBMIT, &["--no-follow"], "use `--detach`"),
     (
         SUBMIT,
-        &["--workdir", "--git-url", "--git-ref"],
-        "local files and repositories are not copied to the nodes yet; clone the repository in `setup`, or use a volume",
+        &["--git-url", "--git-ref"],
+        "repositories are not copied to the nodes yet; clone the repository in `setup`, or pass a local clone with `--workdir`",
     ),
     (SUBMIT, &["--array"], "use `--num-jobs N`, or `--sweep 'INDEX=1..10'`"),
     (
@@ -237,7 +237,7 @@ mod tests {
         for (line, ours) in [
             ("jobs submit -c mine task.yaml", "--name"),
             ("jobs submit --array 1-3 task.yaml", "--sweep"),
-            ("jobs submit --workdir . task.yaml", "volume"),
+            ("jobs submit --git-url x task.yaml", "--workdir"),
             ("jobs submit -f task.yaml", "without a flag"),
             ("jobs submit -v data:/data task.yaml", "--volume"),
             ("--user bob jobs submit -v data:/data task.yaml", "--volume"),

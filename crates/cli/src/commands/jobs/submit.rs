@@ -12,13 +12,18 @@ use crate::args::{Format, SubmitArgs};
 use crate::client::{DryRunResponse, GroupSubmitResponse, SubmitResponse};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::field_error::FieldError;
 use crate::logs::LogOptions;
 use crate::output::{self, plural, print, print_message, print_warning};
 use crate::resources::{get, get_whole_group};
 use crate::task_file::TaskSet;
+use crate::upload::{Known, Verbosity, upload};
 
 /// The variables of a shell that say where programs are.
 const SHELL_VARIABLES: [&str; 3] = ["PATH", "VIRTUAL_ENV", "CONDA_PREFIX"];
+
+/// What the server says if it has deleted the files between their upload and the submit.
+const FILES_GONE: &str = "files are not stored";
 
 pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<()> {
     let SubmitArgs {
@@ -51,12 +56,20 @@ pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<()> {
         use_shell_environment(context, &mut task).await?;
     }
     let key = idempotency_key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+    let verbosity = if quiet { Verbosity::Quiet } else { Verbosity::Normal };
     if dry_run {
-        let body = send(context, &task, &format!("{}?dry_run=true", task.path()), &key).await?;
+        let body = send(
+            context,
+            &task,
+            &format!("{}?dry_run=true", task.path()),
+            &key,
+            verbosity,
+        )
+        .await?;
         let response: DryRunResponse = context.client.decode_unescaped(&body)?;
         return print_manifests(&response.manifests, output.unwrap_or(Format::Yaml));
     }
-    let body = send(context, &task, task.path(), &key).await?;
+    let body = send(context, &task, task.path(), &key, verbosity).await?;
     let (message, ids, id, count) = if task.is_group() {
         let GroupSubmitResponse { group_id, task_ids } = context.client.decode(&body)?;
         let count = task_ids.len();
@@ -112,11 +125,20 @@ async fn use_shell_environment(context: &Context, task: &mut TaskSet) -> Result<
     Ok(())
 }
 
-/// Sends the task; shows what the server rejects at its place in the task file.
-async fn send(context: &Context, task: &TaskSet, path: &str, key: &str) -> Result<Bytes> {
-    let body = task.body();
-    let submit = async || context.client.submit(path, &body, key).await;
-    let (body, warnings) = match context.with_server(submit).await {
+/// Uploads what the task takes along, and sends the task; shows what the server rejects at its place in the task file.
+async fn send(context: &Context, task: &TaskSet, path: &str, key: &str, verbosity: Verbosity) -> Result<Bytes> {
+    let try_send = async |known: Known| {
+        let sets = upload(context, task, verbosity, known).await?;
+        let body = task.body_with(&sets)?;
+        let submit = async || context.client.submit(path, &body, key).await;
+        context.with_server(submit).await
+    };
+    let sent = match try_send(Known::Ask).await {
+        // Files that no task refers to are deleted after a while, which may be now.
+        Err(error) if are_files_gone(&error) => try_send(Known::No).await,
+        result => result,
+    };
+    let (body, warnings) = match sent {
         Err(Error::Invalid { errors, .. }) if errors.iter().all(|error| error.loc.first() == Some(&json!("body"))) => {
             return Err(Error::InvalidTask(task.report(&errors)));
         }
@@ -124,6 +146,12 @@ async fn send(context: &Context, task: &TaskSet, path: &str, key: &str) -> Resul
     };
     warnings.iter().for_each(|warning| print_warning(warning));
     Ok(body)
+}
+
+fn are_files_gone(error: &Error) -> bool {
+    let is_gone = |error: &FieldError| error.msg.contains(FILES_GONE);
+    matches!(error, Error::Invalid { errors, .. } if errors.iter().any(is_gone))
+        || matches!(error, Error::Server(message) if message.status == Some(422) && message.text.contains(FILES_GONE))
 }
 
 /// Prints manifests in a form that `kubectl apply -f -` accepts.

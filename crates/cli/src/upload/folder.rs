@@ -1,0 +1,94 @@
+//! A folder or a file as it is now: what is in it, and its contents in packs.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use files::{ContentHash, EntryPath, HashCache, Limits, Manifest, ManifestHash, PackBuilder, Selection, Sources, Walk};
+use tokio::sync::mpsc;
+
+use super::progress::Progress;
+use crate::error::{Error, Result};
+use crate::task_file::LocalSource;
+
+/// A folder or a file that was read.
+#[derive(Debug)]
+pub(super) struct Folder {
+    pub selection: Selection,
+    pub manifest: Manifest,
+    /// The manifest as it is sent.
+    pub encoded: Bytes,
+    pub hash: ManifestHash,
+    /// Whether a `.skyignore` says what is left out.
+    pub has_skyignore: bool,
+}
+
+impl Folder {
+    /// Walks a folder, and reads the files in it that `cache` does not know. Takes long for a large one.
+    pub(super) fn read(
+        source: &LocalSource,
+        limits: Limits,
+        cache: &Mutex<HashCache>,
+        progress: &Progress,
+    ) -> Result<Self> {
+        let walk = Walk {
+            limits,
+            everything: false,
+        };
+        let selection = match &source.file_name {
+            None => walk.folder(&source.path)?,
+            Some(name) => walk.file(
+                &source.path,
+                EntryPath::new(name.as_bytes()).map_err(files::Error::from)?,
+            )?,
+        };
+        progress.set_total(selection.total_bytes());
+        let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let manifest = selection.manifest(&mut cache, |done| progress.set(done.bytes))?;
+        // Without it, the files are read again next time, which costs nothing but time.
+        let _ = cache.save();
+        let encoded = Bytes::from(manifest.encode());
+        Ok(Self {
+            has_skyignore: source.file_name.is_none() && source.path.join(".skyignore").is_file(),
+            hash: ManifestHash::of(&encoded),
+            selection,
+            manifest,
+            encoded,
+        })
+    }
+
+    /// Reads contents in the order of the files, and sends them on in packs until nobody takes them anymore.
+    pub(super) fn send_packs(&self, mut wanted: HashSet<ContentHash>, packs: &mpsc::Sender<Bytes>) -> Result<()> {
+        let sources = Sources::new(&self.selection, &self.manifest);
+        let mut builder = PackBuilder::new();
+        let contents = self.manifest.entries().iter().flat_map(|entry| entry.kind.contents());
+        for content in contents {
+            if wanted.remove(content.hash()) {
+                let full = builder.push(&sources.read(content.hash())?)?;
+                if full.is_some_and(|pack| packs.blocking_send(pack).is_err()) {
+                    return Ok(());
+                }
+            }
+        }
+        if let Some(pack) = builder.finish() {
+            // The receiver has its own error if it is gone.
+            let _ = packs.blocking_send(pack);
+        }
+        Ok(())
+    }
+
+    /// The number of files that have one of these contents.
+    pub(super) fn files_with(&self, contents: &HashSet<ContentHash>) -> usize {
+        let has_one = |entry: &&files::Entry| {
+            let mut of_entry = entry.kind.contents().iter();
+            of_entry.any(|content| contents.contains(content.hash()))
+        };
+        self.manifest.entries().iter().filter(has_one).count()
+    }
+}
+
+impl From<files::Error> for Error {
+    fn from(error: files::Error) -> Self {
+        Self::Files(error)
+    }
+}

@@ -1,0 +1,282 @@
+//! Uploads to a server that keeps contents in memory, loses some, or goes away.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use files::{ContentHash, Limits, Manifest, Pack};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
+
+use super::{HashCache, Known, Uploader, Verbosity, limits};
+use crate::client::{ApiUrl, Client};
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::output::Terminal;
+use crate::task_file::{LocalPart, LocalSource};
+use crate::user::User;
+
+const LIMITS: Limits = Limits {
+    max_entries: 1000,
+    max_total_bytes: 1 << 30,
+    max_manifest_bytes: 1 << 20,
+};
+
+/// What a server has, and how it fails.
+#[derive(Debug, Default)]
+struct Store {
+    contents: BTreeSet<String>,
+    manifests: BTreeMap<String, Vec<u8>>,
+    /// Requests without the health check, as method and path.
+    requests: Vec<String>,
+    /// The numbers of the packs, from 0, that are acknowledged and not stored.
+    lost_packs: Vec<usize>,
+    /// The numbers of the packs after which the connection is closed without a response.
+    cut_packs: Vec<usize>,
+    loses_everything: bool,
+    is_full: bool,
+    packs: usize,
+}
+
+impl Store {
+    /// The status and the body of a response; `None` closes the connection.
+    fn respond(&mut self, method: &str, path: &str, body: Vec<u8>) -> Option<(&'static str, String)> {
+        let id = path.rsplit('/').next().unwrap().to_owned();
+        match path {
+            "/healthz" => {}
+            "/files" | "/files/contents" => self.requests.push(format!("{method} {path}")),
+            _ => self.requests.push(format!("{method} /files/ID")),
+        }
+        match (method, path) {
+            ("GET", "/healthz") => Some(("200 OK", json!({"service": "k8s-cli-api"}).to_string())),
+            ("GET", "/files") => {
+                let limits = json!({"max_entries": 1000, "max_bytes": 1 << 30, "max_manifest_bytes": 1 << 20});
+                Some(("200 OK", json!({"limits": limits}).to_string()))
+            }
+            ("GET", _) if self.manifests.contains_key(&id) => Some(("200 OK", json!({"files": id}).to_string())),
+            ("GET", _) => Some(("404 Not Found", json!({"detail": "File set not found"}).to_string())),
+            ("PUT", _) => {
+                let manifest = Manifest::parse(&body, &LIMITS).unwrap();
+                assert_eq!(manifest.hash().to_string(), id);
+                let needed = manifest.contents().into_keys().map(|hash| hash.to_string());
+                let missing: Vec<String> = needed.filter(|hash| !self.contents.contains(hash)).collect();
+                if missing.is_empty() {
+                    self.manifests.insert(id.clone(), body);
+                }
+                Some(("200 OK", json!({"files": id, "missing": missing}).to_string()))
+            }
+            _ if self.is_full => Some((
+                "507 Insufficient Storage",
+                json!({"detail": "The store is full"}).to_string(),
+            )),
+            _ => {
+                let number = self.packs;
+                self.packs += 1;
+                if !self.loses_everything && !self.lost_packs.contains(&number) {
+                    let contents = Pack::parse(Bytes::from(body)).unwrap();
+                    self.contents
+                        .extend(contents.map(|content| ContentHash::of(&content).to_string()));
+                }
+                let is_cut = self.cut_packs.contains(&number);
+                (!is_cut).then(|| ("200 OK", json!({"stored": 1}).to_string()))
+            }
+        }
+    }
+}
+
+async fn serve(store: Arc<Mutex<Store>>) -> ApiUrl {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                let mut stream = BufReader::new(stream);
+                let mut head = String::new();
+                while stream.read_line(&mut head).await.is_ok_and(|count| count > 2) {}
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+                stream.read_exact(&mut body).await.unwrap();
+                let mut words = head.split(' ');
+                let (method, path) = (words.next().unwrap(), words.next().unwrap());
+                let response = store.lock().unwrap().respond(method, path, body);
+                let Some((status, body)) = response else { return };
+                let length = body.len();
+                let header = task::wire::SERVER_HEADER;
+                let head = format!(
+                    "HTTP/1.1 {status}\r\n{header}: test\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+                );
+                // The client may have closed the connection already.
+                let _ = stream.write_all((head + &body).as_bytes()).await;
+            });
+        }
+    });
+    ApiUrl::resolve(Some(&url)).unwrap()
+}
+
+/// A folder here, a cache, and a server.
+struct Setup {
+    folder: TempDir,
+    cache: TempDir,
+    store: Arc<Mutex<Store>>,
+    context: Context,
+}
+
+impl Setup {
+    /// A folder with three files of 3 MiB, and a small one: two packs.
+    async fn new(store: Store) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a", "b", "c"] {
+            fs::write(folder.path().join(name), name.repeat(3 << 20)).unwrap();
+        }
+        fs::create_dir(folder.path().join("src")).unwrap();
+        fs::write(folder.path().join("src/train.py"), "print(1)").unwrap();
+        let store = Arc::new(Mutex::new(store));
+        let url = serve(Arc::clone(&store)).await;
+        let user = User::resolve(Some("alice")).unwrap();
+        let context = Context {
+            client: Client::new(&url, &user, true).unwrap(),
+            user,
+            terminal: Terminal {
+                width: None,
+                color: false,
+            },
+        };
+        Self {
+            folder,
+            cache: tempfile::tempdir().unwrap(),
+            store,
+            context,
+        }
+    }
+
+    async fn upload_as(&self, known: Known) -> Result<String> {
+        let uploader = Uploader {
+            context: &self.context,
+            limits: limits(&self.context).await?,
+            cache: Arc::new(Mutex::new(HashCache::open(self.cache.path().join("hashes")))),
+            verbosity: Verbosity::Quiet,
+            known,
+        };
+        let path = self.folder.path().canonicalize().unwrap();
+        let part = LocalPart {
+            key: vec!["workdir".to_owned()],
+            written: "code".to_owned(),
+            target: ".".to_owned(),
+            source: LocalSource { path, file_name: None },
+        };
+        uploader.upload(&part).await
+    }
+
+    async fn upload(&self) -> Result<String> {
+        self.upload_as(Known::Ask).await
+    }
+
+    /// The requests since the last call, without the health check.
+    fn requests(&self) -> Vec<String> {
+        std::mem::take(&mut self.store.lock().unwrap().requests)
+    }
+
+    fn is_stored(&self, id: &str) -> bool {
+        self.store.lock().unwrap().manifests.contains_key(id)
+    }
+}
+
+#[tokio::test]
+async fn a_folder_is_sent_in_packs_and_an_unchanged_one_not_again() {
+    let setup = Setup::new(Store::default()).await;
+    let id = setup.upload().await.unwrap();
+    assert!(setup.is_stored(&id));
+    let requests = setup.requests();
+    assert_eq!(requests[..3], ["GET /files", "GET /files/ID", "PUT /files/ID"]);
+    assert_eq!(
+        requests[3..],
+        ["POST /files/contents", "POST /files/contents", "PUT /files/ID"]
+    );
+    assert_eq!(setup.upload().await.unwrap(), id);
+    assert_eq!(setup.requests(), ["GET /files", "GET /files/ID"]);
+    // Of a changed folder, only what changed is sent.
+    fs::write(setup.folder.path().join("src/train.py"), "print(2)").unwrap();
+    assert_ne!(setup.upload().await.unwrap(), id);
+    let sent = setup.requests();
+    assert_eq!(sent.iter().filter(|request| request.starts_with("POST")).count(), 1);
+    assert_eq!(setup.store.lock().unwrap().contents.len(), 5);
+}
+
+#[tokio::test]
+async fn a_server_that_has_just_deleted_the_files_is_not_asked_for_them() {
+    let setup = Setup::new(Store::default()).await;
+    setup.upload_as(Known::No).await.unwrap();
+    assert_eq!(setup.requests()[..2], ["GET /files", "PUT /files/ID"]);
+}
+
+#[tokio::test]
+async fn a_pack_that_is_lost_is_sent_again() {
+    let setup = Setup::new(Store {
+        lost_packs: vec![0],
+        cut_packs: vec![1],
+        ..Store::default()
+    })
+    .await;
+    let id = setup.upload().await.unwrap();
+    assert!(setup.is_stored(&id));
+    let puts = setup
+        .requests()
+        .iter()
+        .filter(|request| request.starts_with("PUT"))
+        .count();
+    assert_eq!(puts, 3);
+}
+
+#[tokio::test]
+async fn a_server_that_keeps_nothing_is_an_error_and_no_endless_upload() {
+    let setup = Setup::new(Store {
+        loses_everything: true,
+        ..Store::default()
+    })
+    .await;
+    let message = setup.upload().await.unwrap_err().to_string();
+    let (_, rest) = message.split_once("` does not keep").unwrap();
+    assert_eq!(
+        rest,
+        " the files of `code`: 4 contents (9 MiB in all) are missing although they were sent 4 times; see the log of the server"
+    );
+}
+
+#[tokio::test]
+async fn a_full_store_is_said_in_the_words_of_the_server() {
+    let setup = Setup::new(Store {
+        is_full: true,
+        ..Store::default()
+    })
+    .await;
+    let error = setup.upload().await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Server(message) if message.status == Some(507)),
+        "{error:?}"
+    );
+    assert_eq!(error.to_string(), "The store is full");
+    let posts = setup
+        .requests()
+        .iter()
+        .filter(|request| request.starts_with("POST"))
+        .count();
+    assert!(posts <= 2, "not sent again");
+}
+
+#[tokio::test]
+async fn an_upload_that_was_cut_off_sends_only_the_rest() {
+    let setup = Setup::new(Store::default()).await;
+    let first = ContentHash::of(&vec![b'a'; 3 << 20]).to_string();
+    setup.store.lock().unwrap().contents.insert(first);
+    setup.upload().await.unwrap();
+    let posts = setup
+        .requests()
+        .iter()
+        .filter(|request| request.starts_with("POST"))
+        .count();
+    assert_eq!(posts, 1, "6 MiB are left");
+}
