@@ -232,15 +232,14 @@ async fn submits_logs_and_stops() {
         "wrong.yaml",
         "name: hello\nresource:\n  cpus: 4\nenvs:\n  A: 012\n  B: yes\nrun: |\n  echo hello\n",
     );
-    recorded.cli.write(
-        "task.yaml",
-        "name: hello\nenvs: {TOKEN: }\nworkdir: ~/code\nrun: true\n",
-    );
+    recorded
+        .cli
+        .write("task.yaml", "name: hello\nenvs: {TOKEN: }\nworkdir: /code\nrun: true\n");
     recorded.run(&["jobs", "submit", "wrong.yaml"]);
     recorded.run(&["jobs", "submit", "task.yaml"]);
     recorded.cli.write(
         "warned.yaml",
-        "envs: {A: 012}\nworkdir: .\nresources: {use_spot: true}\nrun: true\n",
+        "envs: {A: 012}\nresources: {use_spot: true}\nrun: true\n",
     );
     let ran = recorded.cli.run(&["jobs", "submit", "warned.yaml", "--detach"]);
     let id = String::from_utf8_lossy(&ran.stdout).trim().to_owned();

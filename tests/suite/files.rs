@@ -5,10 +5,10 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use e2e::{Api, World, eventually, from_environment, small_task};
+use e2e::{Api, CommandLine, World, eventually, from_environment, small_task};
 use files::{ContentHash, HashCache, Limits, Manifest, PackBuilder, Sources, Walk};
 use k8s_openapi::api::core::v1::ConfigMap;
 use reqwest::Method;
@@ -285,4 +285,67 @@ async fn what_is_not_a_file_set_is_refused_before_anything_is_stored() {
         message.contains("at most 1 MiB") && message.contains(".skyignore"),
         "{message}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_folder_of_the_caller_is_on_the_nodes_as_it_is_now() {
+    let world = World::own(&[]).await;
+    let cli = CommandLine::of(&world);
+    fs::create_dir(cli.home().join("code")).unwrap();
+    cli.write("code/train.py", "print(1)");
+    cli.write("code/.skyignore", "*.bin\n");
+    cli.write("code/large.bin", "x");
+    cli.write("task.yaml", "workdir: code\nnum_nodes: 1\nrun: cat train.py; ls -A\n");
+    let log = cli.run(&["jobs", "submit", "task.yaml"]).ok();
+    assert_eq!(log, "print(1).skyignore\ntrain.py\n");
+    cli.write("code/train.py", "print(2)");
+    let log = cli
+        .run(&["jobs", "submit", "--workdir", "code", "--", "cat", "train.py"])
+        .ok();
+    assert_eq!(log, "print(2)");
+    let error = cli
+        .run(&["jobs", "submit", "--workdir", "nowhere", "--", "true"])
+        .failed(2);
+    assert!(error.contains("`nowhere` does not exist"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_survives_kills_of_the_server_and_of_the_command() {
+    let mut world = World::own(&["--max-task-files", "64"]).await;
+    let cli = CommandLine::of(&world);
+    fs::create_dir(cli.home().join("data")).unwrap();
+    for number in 0..12 {
+        fs::write(cli.home().join(format!("data/{number}")), noise(2_000_000 + number)).unwrap();
+    }
+    let expected = tree_hash(&cli.home().join("data"));
+    let submit = || {
+        let mut command = cli.command(&["jobs", "submit", "--workdir", "data", "--", "bash", "-c", TREE_HASH]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    for kill in 0..from_environment("K8S_CLI_E2E_UPLOAD_KILLS", 4) {
+        let mut child = submit();
+        // The moment differs from kill to kill, and from run to run.
+        tokio::time::sleep(Duration::from_millis(20 + 37 * kill as u64 % 400)).await;
+        world.server().kill();
+        world.server().restart();
+        if kill % 2 == 0 {
+            let _ = child.kill();
+        }
+        let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap())
+            .await
+            .unwrap();
+        if kill % 2 == 1 {
+            assert_eq!(
+                String::from_utf8_lossy(&output.stdout),
+                expected,
+                "{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+    }
+    let output = tokio::task::spawn_blocking({
+        let child = submit();
+        move || child.wait_with_output().unwrap()
+    });
+    assert_eq!(String::from_utf8(output.await.unwrap().stdout).unwrap(), expected);
 }

@@ -73,6 +73,7 @@ fn pod_of(dry_run: &[u8]) -> BTreeMap<String, String> {
         "subdomain",
         "pod-group-name",
         "claimName",
+        "configMap.name",
         "secretRef",
         "].name",
         "SKYPILOT_",
@@ -102,6 +103,7 @@ async fn every_task_file_gives_a_manifest_or_a_sentence() {
             .lines()
             .filter(|line| !line.contains("the task stays pending until one is added"))
         {
+            let line = line.replace(&cli.home().display().to_string(), "HOME");
             writeln!(report, "    {line}").unwrap();
         }
         match ran.code {

@@ -14,8 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use files::{Content, ContentHash, Manifest, ManifestHash};
 use futures::{StreamExt, TryStreamExt, stream};
-use object_store::PutPayload;
+use jiff::{SignedDuration, Timestamp};
 use object_store::path::Path;
+use object_store::{ObjectMeta, PutPayload};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -27,6 +28,13 @@ use crate::store::Store;
 
 /// The prefix of all files.
 pub(crate) const FILES: &str = "files";
+
+/// How long what nobody uses is kept.
+const KEPT: SignedDuration = SignedDuration::from_hours(24);
+
+/// When contents are written again, and file sets, because they are used again. Well before they would be deleted.
+const REFRESH_AFTER: SignedDuration = SignedDuration::from_hours(12);
+const TOUCH_AFTER: SignedDuration = SignedDuration::from_hours(1);
 
 /// How many contents are read or written concurrently.
 const CONCURRENT_CALLS: usize = 16;
@@ -47,8 +55,8 @@ pub struct FileStore {
 /// What a user has stored.
 #[derive(Debug, Default)]
 struct Stored {
-    /// The sizes of the contents.
-    contents: HashMap<ContentHash, u64>,
+    /// The sizes of the contents, and when they were written.
+    contents: HashMap<ContentHash, (u64, Timestamp)>,
     bytes: u64,
 }
 
@@ -109,12 +117,18 @@ impl FileStore {
     /// [`Error::TooManyFiles`] if the user would have more than the limit, or a failure of the store.
     pub async fn put_manifest(&self, user: &str, manifest: &Manifest) -> Result<Vec<ContentHash>, Error> {
         let stored = self.stored(user).await?;
-        let missing: BTreeMap<ContentHash, u32> = manifest
-            .contents()
-            .into_iter()
-            // A content that a power cut has shortened is missing, too.
-            .filter(|(hash, length)| stored.contents.get(hash) != Some(&u64::from(*length)))
-            .collect();
+        let (mut missing, mut old) = (BTreeMap::new(), Vec::new());
+        let refresh_before = now() - REFRESH_AFTER;
+        for (hash, length) in manifest.contents() {
+            match stored.contents.get(&hash) {
+                Some((size, written)) if *size == u64::from(length) => {
+                    old.extend(Content::new(hash, length).filter(|_| *written < refresh_before));
+                }
+                // A content that a power cut has shortened is missing, too.
+                _ => drop(missing.insert(hash, length)),
+            }
+        }
+        missing.extend(self.refresh(user, old).await?);
         let more: u64 = missing.values().map(|length| u64::from(*length)).sum();
         if !missing.is_empty() && stored.bytes + more > self.max_user_bytes {
             return Err(Error::TooManyFiles {
@@ -128,6 +142,81 @@ impl FileStore {
             self.store.put(&path, PutPayload::from(manifest.encode())).await?;
         }
         Ok(missing.into_keys().collect())
+    }
+
+    /// Writes contents again, so that [`Self::prune`] keeps them while they are about to be used. Returns those that are
+    /// damaged or gone.
+    async fn refresh(&self, user: &str, contents: Vec<Content>) -> Result<Vec<(ContentHash, u32)>, Error> {
+        let refresh = |content: Content| async move {
+            match self.contents(user, [content]).await? {
+                Some(read) => {
+                    for (hash, bytes) in read {
+                        self.store
+                            .put(&content_path(user, &hash), PutPayload::from(bytes))
+                            .await?;
+                    }
+                    Ok(None)
+                }
+                None => Ok::<_, Error>(Some((*content.hash(), content.length()))),
+            }
+        };
+        let refreshed = stream::iter(contents).map(refresh).buffer_unordered(CONCURRENT_CALLS);
+        let gone: Vec<Option<(ContentHash, u32)>> = refreshed.try_collect().await?;
+        Ok(gone.into_iter().flatten().collect())
+    }
+
+    /// Notes that a file set is in use.
+    pub async fn touch(&self, user: &str, manifest: &Manifest) -> Result<(), Error> {
+        let path = set_path(user, &manifest.hash());
+        let written = self.store.written_at(&path).await?;
+        if written.is_some_and(|written| written < now() - TOUCH_AFTER) {
+            self.store.put(&path, PutPayload::from(manifest.encode())).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes file sets that nobody has used for a day, and contents that no other file set has and that were not
+    /// written for a day. Returns how many contents were deleted.
+    pub async fn prune(&self, now: Timestamp) -> Result<usize, Error> {
+        let limit = now - KEPT;
+        let all = Path::from(FILES);
+        let mut old: HashMap<(String, String), Path> = HashMap::new();
+        // Contents first: the sets that are listed next name all that were in use then, and what is put into use later
+        // has been written again.
+        self.store
+            .visit(&all, |object| {
+                if let Some((user, "contents", hash)) = parts(&object.location)
+                    && written_at(object) < limit
+                {
+                    old.insert((user.to_owned(), hash.to_owned()), object.location.clone());
+                }
+            })
+            .await?;
+        let (mut unused, mut used) = (Vec::new(), Vec::new());
+        self.store
+            .visit(&all, |object| {
+                if let Some((user, "sets", _)) = parts(&object.location) {
+                    match written_at(object) < limit {
+                        true => unused.push(object.location.clone()),
+                        false => used.push((user.to_owned(), object.location.clone())),
+                    }
+                }
+            })
+            .await?;
+        for (user, path) in used {
+            let text = self.store.get(&path).await?.unwrap_or_default();
+            // One that cannot be read names nothing; a task cannot be submitted with it, either.
+            let manifest = Manifest::parse(&text, &self.limits).ok();
+            for hash in manifest.iter().flat_map(|manifest| manifest.contents().into_keys()) {
+                old.remove(&(user.clone(), hash.to_string()));
+            }
+        }
+        self.store.delete(&all, unused).await?;
+        let count = old.len();
+        self.store.delete(&all, old.into_values().collect()).await?;
+        // The next manifest of a user counts again.
+        self.used().clear();
+        Ok(count)
     }
 
     /// Stores contents under their hashes. They may be there already.
@@ -222,12 +311,29 @@ impl FileStore {
             .visit(&prefix, |object| {
                 let hash = object.location.filename().and_then(|name| name.parse().ok());
                 stored.bytes += object.size;
-                stored.contents.extend(hash.map(|hash| (hash, object.size)));
+                stored
+                    .contents
+                    .extend(hash.map(|hash| (hash, (object.size, written_at(object)))));
             })
             .await?;
         self.used().insert(user.to_owned(), stored.bytes);
         Ok(stored)
     }
+}
+
+/// The clock of this server. That of the store may differ by minutes, which does not matter for hours.
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+fn written_at(object: &ObjectMeta) -> Timestamp {
+    Timestamp::from_millisecond(object.last_modified.timestamp_millis()).unwrap_or(Timestamp::MAX)
+}
+
+/// The user's prefix, the kind, and the hash in the path of an object.
+fn parts(path: &Path) -> Option<(&str, &str, &str)> {
+    let mut parts = path.as_ref().strip_prefix(FILES)?.strip_prefix('/')?.splitn(3, '/');
+    Some((parts.next()?, parts.next()?, parts.next()?))
 }
 
 /// The prefix of a user. A name may have characters that a path must not have.
@@ -247,6 +353,7 @@ fn content_path(user: &str, hash: &ContentHash) -> Path {
 mod tests {
     use bytes::Bytes;
     use files::{Content, Entry, EntryKind, EntryPath, Manifest, Mode};
+    use jiff::{SignedDuration, Timestamp};
 
     use super::FileStore;
     use crate::error::Error;
@@ -312,5 +419,49 @@ mod tests {
             store.put_manifest("alice", &manifest(&[b"five5"])).await.unwrap().len(),
             1
         );
+    }
+
+    #[tokio::test]
+    async fn what_nobody_has_used_for_a_day_is_deleted() {
+        let store = FileStore::open(&Location::memory(), LIMITS, 1 << 20).unwrap();
+        let manifest = manifest(&[b"one"]);
+        let contents = ["one", "two"].map(Bytes::from).to_vec();
+        store.put_contents("alice", contents).await.unwrap();
+        assert!(store.put_manifest("alice", &manifest).await.unwrap().is_empty());
+        let after = |hours| Timestamp::now() + SignedDuration::from_hours(hours);
+        assert_eq!(store.prune(after(23)).await.unwrap(), 0);
+        assert_eq!(store.prune(after(25)).await.unwrap(), 2);
+        assert!(store.manifest("alice", &manifest.hash()).await.unwrap().is_none());
+        assert_eq!(store.put_manifest("alice", &manifest).await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn the_contents_of_a_file_set_in_use_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = FileStore::open(&Location::folder(folder.path().to_owned()), LIMITS, 1 << 20).unwrap();
+        let (manifest, content) = (manifest(&[b"one"]), Content::of(b"one").unwrap());
+        store
+            .put_contents("alice", ["one", "two"].map(Bytes::from).to_vec())
+            .await
+            .unwrap();
+        assert!(store.put_manifest("alice", &manifest).await.unwrap().is_empty());
+        // All contents are old, and the file set is new.
+        let path = |bytes: &[u8]| {
+            let content = Content::of(bytes).unwrap();
+            folder
+                .path()
+                .join(super::content_path("alice", content.hash()).as_ref())
+        };
+        let old = std::time::SystemTime::now() - std::time::Duration::from_secs(48 * 3600);
+        for bytes in [&b"one"[..], b"two"] {
+            let file = std::fs::File::options().write(true).open(path(bytes)).unwrap();
+            file.set_modified(old).unwrap();
+        }
+        assert_eq!(store.prune(Timestamp::now()).await.unwrap(), 1);
+        assert!(store.contents("alice", [content]).await.unwrap().is_some());
+        // The next use makes it new.
+        assert!(store.put_manifest("alice", &manifest).await.unwrap().is_empty());
+        let modified = path(b"one").metadata().unwrap().modified().unwrap();
+        assert!(modified > old + std::time::Duration::from_secs(3600));
     }
 }

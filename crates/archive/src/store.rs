@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use tokio::sync::Semaphore;
@@ -90,6 +91,14 @@ impl Store {
             }),
             found => Ok(found.flatten()),
         }
+    }
+
+    /// When an object was written, or `None` if there is none.
+    pub(crate) async fn written_at(&self, path: &Path) -> Result<Option<Timestamp>, Error> {
+        let (objects, at) = (Arc::clone(&self.objects), path.clone());
+        let head = async move { objects.head(&at).await };
+        let meta = if_found(self.limited("read", path, TIMEOUT, head).await)?;
+        Ok(meta.and_then(|meta| Timestamp::from_millisecond(meta.last_modified.timestamp_millis()).ok()))
     }
 
     /// Reads the first bytes of an object.

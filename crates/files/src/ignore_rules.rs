@@ -2,7 +2,9 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::fs::File;
 use std::io;
+use std::io::Read;
 use std::path::{Component, Path};
 use std::rc::Rc;
 
@@ -32,6 +34,10 @@ const DEFAULTS: [&str; 10] = [
 
 /// Every virtual environment has this file, whatever its name is.
 const VENV_MARK: &str = "pyvenv.cfg";
+
+/// Programs mark their caches with this file, which begins with a signature (<https://bford.info/cachedir/>).
+const CACHE_MARK: &str = "CACHEDIR.TAG";
+const CACHE_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
 
 /// What is to be done with something in a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +127,14 @@ impl IgnoreRules {
 }
 
 fn is_left_out(path: &Path, name: &OsStr, is_directory: bool) -> bool {
-    DEFAULTS.iter().any(|default| name == *default) || (is_directory && path.join(VENV_MARK).is_file())
+    DEFAULTS.iter().any(|default| name == *default)
+        || (is_directory && (path.join(VENV_MARK).is_file() || is_cache(path)))
+}
+
+fn is_cache(folder: &Path) -> bool {
+    let mut start = [0; CACHE_SIGNATURE.len()];
+    let mark = File::open(folder.join(CACHE_MARK)).and_then(|mut mark| mark.read_exact(&mut start));
+    mark.is_ok() && start == CACHE_SIGNATURE
 }
 
 /// Whether the last component of a pattern is this name.

@@ -71,6 +71,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let backend = Backend::choose(&args).await?;
     let archive = open_archive(&args, &backend)?;
     let files = open_files(&args, &backend, archive.as_ref())?;
+    tokio::spawn(prune_files(files.clone()));
     let settings = Settings {
         archive: archive.clone(),
         files: Some(FileSource::new(files.clone(), max_task_files(&args, &backend))),
@@ -143,6 +144,21 @@ fn open_files(args: &Args, backend: &Backend, archive: Option<&Archive>) -> anyh
         (None, Some(state)) => FileStore::open(&Location::folder(state.join("files")), limits, max_user_bytes)?,
         (None, None) => FileStore::temporary(limits, max_user_bytes)?,
     })
+}
+
+/// How often files that nobody uses are deleted.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Deletes files that nobody uses, until the runtime stops.
+async fn prune_files(files: FileStore) {
+    loop {
+        match files.prune(jiff::Timestamp::now()).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(event = "files_pruned", count, "unused files deleted"),
+            Err(error) => tracing::warn!(%error, "cannot delete unused files"),
+        }
+        tokio::time::sleep(PRUNE_INTERVAL).await;
+    }
 }
 
 /// The pause before the archive is read again after a failure.

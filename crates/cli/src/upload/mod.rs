@@ -16,6 +16,7 @@ mod progress;
 mod tests;
 mod transfer;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use files::HashCache;
@@ -48,6 +49,16 @@ pub(crate) enum Known {
     No,
 }
 
+/// Marks the directory as a cache, so that it is not taken along with the folder that it is in
+/// (<https://bford.info/cachedir/>). Without the mark, an upload of the home directory could fail.
+fn mark_cache(directory: &Path) {
+    let mark = directory.join("CACHEDIR.TAG");
+    if !directory.as_os_str().is_empty() && !mark.exists() {
+        let text = "Signature: 8a477f597d28d172789f06886806bc55\n# This is a cache of k8s-cli; it can be deleted.\n";
+        let _ = std::fs::create_dir_all(directory).and_then(|()| std::fs::write(mark, text));
+    }
+}
+
 /// Uploads what the tasks take along, each folder and file once.
 ///
 /// # Errors
@@ -60,8 +71,9 @@ pub(crate) async fn upload(context: &Context, tasks: &TaskSet, verbosity: Verbos
         return Ok(sets);
     }
     // Without a cache, every file is read again.
-    let path = dirs::cache().unwrap_or_default().join("hashes");
-    let cache = Arc::new(Mutex::new(HashCache::open(path)));
+    let directory = dirs::cache().unwrap_or_default();
+    mark_cache(&directory);
+    let cache = Arc::new(Mutex::new(HashCache::open(directory.join("hashes"))));
     let uploader = Uploader {
         context,
         limits: limits(context).await?,

@@ -124,9 +124,23 @@ fn environments_and_caches_are_left_out_unless_a_pattern_names_them() {
         ("sub/__pycache__/x", ""),
         ("other/venv/module.py", ""),
         (".DS_Store", ""),
+        (
+            "target/CACHEDIR.TAG",
+            "Signature: 8a477f597d28d172789f06886806bc55\n# A cache.",
+        ),
+        ("other/CACHEDIR.TAG", "no signature"),
     ];
     let left = WALK.folder(folder(&files).path()).unwrap();
-    assert_eq!(taken(&left), ["other", "other/venv", "other/venv/module.py", "sub"]);
+    assert_eq!(
+        taken(&left),
+        [
+            "other",
+            "other/CACHEDIR.TAG",
+            "other/venv",
+            "other/venv/module.py",
+            "sub"
+        ]
+    );
     let names: Vec<_> = left
         .left_out()
         .by_default
@@ -140,6 +154,7 @@ fn environments_and_caches_are_left_out_unless_a_pattern_names_them() {
         ("__pycache__", 1),
         ("my-env", 1),
         ("node_modules", 2),
+        ("target", 1),
         ("venv", 1),
     ];
     assert_eq!(names, expected);

@@ -90,6 +90,9 @@ pub(crate) async fn get_files(
     let found = app.files.manifest(user.as_str(), &hash).await;
     let found = found.map_err(|source| ApiError::executor("get files", &user, source.into()))?;
     let manifest = found.ok_or_else(|| not_stored(&id))?;
+    // Whoever asks is about to submit a task with it.
+    let touched = app.files.touch(user.as_str(), &manifest).await;
+    touched.map_err(|source| ApiError::executor("get files", &user, source.into()))?;
     Ok(Json(FileSetResponse {
         files: hash.to_string(),
         entries: manifest.entries().len(),
