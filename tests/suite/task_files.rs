@@ -74,6 +74,7 @@ fn pod_of(dry_run: &[u8]) -> BTreeMap<String, String> {
         "pod-group-name",
         "claimName",
         "configMap.name",
+        "K8S_CLI_LINK_HOME",
         "secretRef",
         "].name",
         "SKYPILOT_",
@@ -95,6 +96,10 @@ async fn every_task_file_gives_a_manifest_or_a_sentence() {
     assert!(files.len() >= 60, "{}", files.len());
     for (name, text) in files {
         cli.write(&name, &text);
+        // What becomes of it depends on the backend: a task on this machine would write to the machine itself.
+        if name == "mounts-local.yaml" {
+            continue;
+        }
         let ran = dry_run(&name, &[]);
         writeln!(report, "{name}").unwrap();
         // How large the cluster nodes are differs.

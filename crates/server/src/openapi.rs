@@ -29,6 +29,7 @@ pub(crate) fn document(max_nodes: u32, root_path: &str) -> Bytes {
         {"name": "tasks", "description": "Submit, inspect, and stop tasks."},
         {"name": "groups", "description": "Submit, inspect, and stop tasks together: pipelines and sweeps."},
         {"name": "history", "description": "Inspect past tasks, which may have been deleted."},
+        {"name": "files", "description": "Store files for tasks."},
         {"name": "volumes", "description": "Create, inspect, and delete volumes, which outlive tasks."},
         {"name": "cluster", "description": "What tasks run on."},
         {"name": "health", "description": "State of the server; requires no user."},

@@ -20,6 +20,9 @@ const PART_BYTES: usize = 1_000_000;
 /// in memory while they are packed.
 const MAX_RATIO: u64 = 16;
 
+/// The largest packed set that is kept in memory after a submit.
+const MAX_KEPT_BYTES: u64 = 16 << 20;
+
 /// How many bytes the nodes of a task may read from Kubernetes together.
 const MAX_DELIVERED_BYTES: u64 = 2 << 30;
 
@@ -29,11 +32,17 @@ pub struct FileSource {
     store: FileStore,
     /// The most bytes that the file sets of a task may have, packed.
     max_packed_bytes: u64,
-    /// Sets that tasks are being submitted with: those of a group are packed once.
     packed: Arc<tokio::sync::Mutex<PackedSets>>,
 }
 
-type PackedSets = HashMap<(UserName, FileSetId), Weak<PackedSet>>;
+/// Sets that are packed already.
+#[derive(Debug, Default)]
+struct PackedSets {
+    /// Those of tasks that are being submitted: the tasks of a group have the same.
+    in_use: HashMap<(UserName, FileSetId), Weak<PackedSet>>,
+    /// The last one, unless it is large: whoever submits a task often submits the next one from the same folder.
+    last: Option<Arc<PackedSet>>,
+}
 
 /// A file set as the parts of a tar.
 #[derive(Debug, PartialEq, Eq)]
@@ -144,13 +153,17 @@ impl FileSource {
         let key = (user.clone(), id.clone());
         // Held meanwhile: the other tasks of a group wait for the same set, and memory is for one at a time.
         let mut packed = self.packed.lock().await;
-        if let Some(set) = packed.get(&key).and_then(Weak::upgrade) {
+        if let Some(set) = packed.in_use.get(&key).and_then(Weak::upgrade) {
             return Ok(Some(set));
         }
-        packed.retain(|_, set| set.strong_count() > 0);
-        let set = self.pack(user, id).await?.map(Arc::new);
-        packed.extend(set.iter().map(|set| (key.clone(), Arc::downgrade(set))));
-        Ok(set)
+        packed.last = None;
+        packed.in_use.retain(|_, set| set.strong_count() > 0);
+        let Some(set) = self.pack(user, id).await?.map(Arc::new) else {
+            return Ok(None);
+        };
+        packed.in_use.insert(key, Arc::downgrade(&set));
+        packed.last = Some(Arc::clone(&set)).filter(|set| set.bytes() <= MAX_KEPT_BYTES);
+        Ok(Some(set))
     }
 
     async fn pack(&self, user: &UserName, id: &FileSetId) -> Result<Option<PackedSet>, Error> {

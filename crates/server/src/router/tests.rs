@@ -200,7 +200,7 @@ async fn a_dry_run_creates_nothing_and_warns_of_fields_without_effect() {
     let warnings: Vec<_> = answer.headers.get_all(header::WARNING).iter().collect();
     assert_eq!(
         warnings[0],
-        "299 - \"`file_mounts` has no effect; store the data in a volume\""
+        "299 - \"local files of `file_mounts` are copied only by the CLI; upload them, and use `files`\""
     );
     assert_eq!(answer.ok()["status"], "dry_run");
     assert_eq!(

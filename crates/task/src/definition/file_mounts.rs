@@ -1,4 +1,4 @@
-//! Parses `file_mounts`. Local files are not copied yet, and there are no buckets: a bucket that is named, and not
+//! Parses `file_mounts`. The CLI turns local files into `files`, and there are no buckets: a bucket that is named, and not
 //! addressed, is one of the user's volumes.
 
 use serde_json::Value;
@@ -26,7 +26,7 @@ pub(super) fn parse_file_mounts(value: &Value, validator: &mut Validator) -> Opt
         },
     )?;
     if mounts.iter().any(Option::is_none) {
-        validator.warn("`file_mounts` has no effect; store the data in a volume");
+        validator.warn("local files of `file_mounts` are copied only by the CLI; upload them, and use `files`");
     }
     Some(mounts.into_iter().flatten().collect())
 }
@@ -69,7 +69,7 @@ fn parse_bucket(path: &str, value: &Value, validator: &mut Validator) -> Option<
     fields.deny_unknown_fields(|_| None);
     if let Some(source) = source {
         let reason = reject_address(&source).unwrap_or_else(|| {
-            "local files are not copied yet; store the data in a volume, and mount it by `name` alone".to_owned()
+            "a bucket of local files is not supported; use `PATH: ./local` to copy them, or store the data in a volume, and mount it by `name` alone".to_owned()
         });
         return validator.within("source", |validator| validator.value_error(reason, &value["source"]));
     }

@@ -128,8 +128,9 @@ pub const TASK: Section = Section {
         ),
         full(
             "workdir",
-            "Directory in the container in which `setup` and `run` start.",
-            &["/code", "~/code"],
+            "Folder in which `setup` and `run` start: a relative path or one below `~` is a folder of your machine, which \
+             the CLI copies to each node; an absolute path is a directory of the container.",
+            &[".", "~/code", "/code"],
         ),
         full(
             "files",
@@ -169,9 +170,9 @@ pub const TASK: Section = Section {
         ),
         full(
             "file_mounts",
-            "A volume to mount, by mount path and with SkyPilot's notation for a bucket that is named and not \
-             addressed. Local files are not copied yet, and addresses of buckets are rejected.",
-            &["{/data: {name: my-data, mode: MOUNT}}"],
+            "Files and folders of your machine to copy, by the path on the nodes, or a volume to mount, with SkyPilot's \
+             notation for a bucket that is named and not addressed. Addresses of buckets are rejected.",
+            &["{/etc/train: ./config}", "{/data: {name: my-data, mode: MOUNT}}"],
         ),
         rejected(
             "managed_secrets",

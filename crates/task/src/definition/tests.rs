@@ -163,7 +163,7 @@ fn what_has_no_effect_is_said() {
     insta::assert_json_snapshot!(task.warnings, @r#"
     [
       "`resources.instance_type` has no effect: `x` is not of the form `4CPU--16GB`",
-      "`file_mounts` has no effect; store the data in a volume"
+      "local files of `file_mounts` are copied only by the CLI; upload them, and use `files`"
     ]
     "#);
     let task = parse(&json!({"run": "x", "file_mounts": {}}));

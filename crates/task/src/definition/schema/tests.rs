@@ -247,6 +247,9 @@ fn is_in_a_description(error: &ErrorDetail) -> bool {
         "is also in `envs`",
         "alternatives are already in",
         "`ReadWriteOncePod` cannot be combined",
+        "must have the name of its path",
+        "two file sets have the same path",
+        "and in a file set",
     ];
     rules.iter().any(|rule| error.msg.contains(rule))
 }
