@@ -88,7 +88,7 @@ public final class RoundTrip {
         var node = status.getMetadata().getNodes().get(0);
         equal("the exit code of the node is 0", node.getExitCode(), 0);
         equal("the node has finished", node.getFinishedAt().isBefore(node.getStartedAt()), false);
-        var ids = tasks.listTasks(null, null).getTasks().stream().map(TaskStatus::getTaskId).toList();
+        var ids = tasks.listTasks(null, null, null, null, null, null).getTasks().stream().map(TaskStatus::getTaskId).toList();
         equal("only this user's task is listed", ids, List.of(id));
 
         equal("a task is stopped", tasks.stopTask(id).getTaskId(), id);

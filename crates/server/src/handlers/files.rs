@@ -107,7 +107,7 @@ pub(crate) async fn get_files(
 #[utoipa::path(
     put, path = "/files/{file_set_id}", operation_id = "put_files", tag = "files",
     params(("file_set_id" = String, Path, description = "ID of the file set.")),
-    request_body(content = String, content_type = "application/x-ndjson", description = "The manifest, a line of JSON for each entry."),
+    request_body(content = String, content_type = "application/octet-stream", description = "The manifest, a line of JSON for each entry."),
     responses((status = 200, description = "What is missing, if anything.", body = FileSetUploadResponse)),
 )]
 pub(crate) async fn put_files(
