@@ -5,8 +5,8 @@
 //! files/USER/sets/HASH         a manifest
 //! ```
 //!
-//! A hash is no right: each user has a prefix of their own, and sees nothing else. A manifest may be stored before all of
-//! its contents are; whoever needs them finds out which are missing.
+//! A hash is no right: each user has a prefix of their own, and sees nothing else. A manifest is stored once all of its
+//! contents are. They can still be lost, e.g., in a power cut; whoever needs them finds out which are missing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,8 +15,8 @@ use bytes::Bytes;
 use files::{Content, ContentHash, Manifest, ManifestHash};
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
+use object_store::PutPayload;
 use object_store::path::Path;
-use object_store::{ObjectMeta, PutPayload};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -24,7 +24,7 @@ use crate::archive::Archive;
 use crate::error::Error;
 use crate::location::Location;
 use crate::space::Limits;
-use crate::store::Store;
+use crate::store::{Store, written_at};
 
 /// The prefix of all files.
 pub(crate) const FILES: &str = "files";
@@ -67,13 +67,7 @@ impl FileStore {
     /// The location cannot be used.
     pub fn open(location: &Location, limits: files::Limits, max_user_bytes: u64) -> Result<Self, Error> {
         let store = Store::open(location, Limits::default())?;
-        Ok(Self {
-            store,
-            limits,
-            max_user_bytes,
-            used: Arc::default(),
-            _temporary: None,
-        })
+        Ok(Self::new(store, limits, max_user_bytes))
     }
 
     /// Opens a store that lives as long as this process.
@@ -96,8 +90,12 @@ impl FileStore {
     /// The files in an archive.
     #[must_use]
     pub fn in_archive(archive: &Archive, limits: files::Limits, max_user_bytes: u64) -> Self {
+        Self::new(archive.store().clone(), limits, max_user_bytes)
+    }
+
+    fn new(store: Store, limits: files::Limits, max_user_bytes: u64) -> Self {
         Self {
-            store: archive.store().clone(),
+            store,
             limits,
             max_user_bytes,
             used: Arc::default(),
@@ -118,7 +116,8 @@ impl FileStore {
     pub async fn put_manifest(&self, user: &str, manifest: &Manifest) -> Result<Vec<ContentHash>, Error> {
         let stored = self.stored(user).await?;
         let (mut missing, mut old) = (BTreeMap::new(), Vec::new());
-        let refresh_before = now() - REFRESH_AFTER;
+        // The clock of the store may differ by minutes, which does not matter for hours.
+        let refresh_before = Timestamp::now() - REFRESH_AFTER;
         for (hash, length) in manifest.contents() {
             match stored.contents.get(&hash) {
                 Some((size, written)) if *size == u64::from(length) => {
@@ -130,14 +129,9 @@ impl FileStore {
         }
         missing.extend(self.refresh(user, old).await?);
         let more: u64 = missing.values().map(|length| u64::from(*length)).sum();
-        if !missing.is_empty() && stored.bytes + more > self.max_user_bytes {
-            return Err(Error::TooManyFiles {
-                stored: stored.bytes,
-                more,
-                limit: self.max_user_bytes,
-            });
-        }
-        if missing.is_empty() {
+        if !missing.is_empty() {
+            self.check_room(stored.bytes, more)?;
+        } else {
             let path = set_path(user, &manifest.hash());
             self.store.put(&path, PutPayload::from(manifest.encode())).await?;
         }
@@ -169,7 +163,7 @@ impl FileStore {
     pub async fn touch(&self, user: &str, manifest: &Manifest) -> Result<(), Error> {
         let path = set_path(user, &manifest.hash());
         let written = self.store.written_at(&path).await?;
-        if written.is_some_and(|written| written < now() - TOUCH_AFTER) {
+        if written.is_some_and(|written| written < Timestamp::now() - TOUCH_AFTER) {
             self.store.put(&path, PutPayload::from(manifest.encode())).await?;
         }
         Ok(())
@@ -289,14 +283,17 @@ impl FileStore {
         }
         let mut used = self.used();
         let stored = used.entry(user.to_owned()).or_default();
-        if stored.saturating_add(more) > self.max_user_bytes {
-            return Err(Error::TooManyFiles {
-                stored: *stored,
-                more,
-                limit: self.max_user_bytes,
-            });
-        }
+        self.check_room(*stored, more)?;
         *stored += more;
+        Ok(())
+    }
+
+    /// Whether a user who has stored so many bytes may store more.
+    fn check_room(&self, stored: u64, more: u64) -> Result<(), Error> {
+        let limit = self.max_user_bytes;
+        if stored.saturating_add(more) > limit {
+            return Err(Error::TooManyFiles { stored, more, limit });
+        }
         Ok(())
     }
 
@@ -319,15 +316,6 @@ impl FileStore {
         self.used().insert(user.to_owned(), stored.bytes);
         Ok(stored)
     }
-}
-
-/// The clock of this server. That of the store may differ by minutes, which does not matter for hours.
-fn now() -> Timestamp {
-    Timestamp::now()
-}
-
-fn written_at(object: &ObjectMeta) -> Timestamp {
-    Timestamp::from_millisecond(object.last_modified.timestamp_millis()).unwrap_or(Timestamp::MAX)
 }
 
 /// The user's prefix, the kind, and the hash in the path of an object.

@@ -98,7 +98,7 @@ impl Store {
         let (objects, at) = (Arc::clone(&self.objects), path.clone());
         let head = async move { objects.head(&at).await };
         let meta = if_found(self.limited("read", path, TIMEOUT, head).await)?;
-        Ok(meta.and_then(|meta| Timestamp::from_millisecond(meta.last_modified.timestamp_millis()).ok()))
+        Ok(meta.map(|meta| written_at(&meta)))
     }
 
     /// Reads the first bytes of an object.
@@ -181,6 +181,11 @@ impl Store {
             Ok(Err(_)) | Err(_) => Err(timed_out(action, path, limit)),
         }
     }
+}
+
+/// When an object was written.
+pub(crate) fn written_at(object: &ObjectMeta) -> Timestamp {
+    Timestamp::from_millisecond(object.last_modified.timestamp_millis()).unwrap_or(Timestamp::MAX)
 }
 
 fn failed(action: &'static str, path: &Path, source: object_store::Error) -> Error {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::Context;
 use archive::{Archive, FileStore, Limits, Location};
 use executor::{
-    DefaultRequests, Defaults, Executor, FileSource, KUBELET_SYNC_DELAY, PodSecurity, PodSettings, PortExposure,
-    Settings, SharedClaims,
+    DefaultRequests, Defaults, Executor, FileSource, KUBELET_SYNC_DELAY, MAX_COMPRESSION, PodSecurity, PodSettings,
+    PortExposure, Settings, SharedClaims,
 };
 use task::wire::BackendKind;
 use tokio::signal::unix::{SignalKind, signal};
@@ -117,9 +117,6 @@ async fn run(args: Args) -> anyhow::Result<()> {
     tracing::info!(event = "stopped", "stopped");
     Ok(())
 }
-
-/// How much larger than its compressed size a file set may be.
-const MAX_COMPRESSION: u64 = 16;
 
 /// The size of the files of a task, compressed, in bytes. A cluster keeps them in etcd.
 fn max_task_files(args: &Args, backend: &Backend) -> u64 {

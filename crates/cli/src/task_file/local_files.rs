@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+use task::definition::fill_text;
 
 use crate::error::{Error, Result};
 
@@ -86,13 +87,19 @@ pub(crate) fn find(body: &Value, workdir_is_flag: bool, here: &Here) -> Result<V
     let workdir = body["workdir"].as_str();
     let local_workdir = workdir.filter(|text| workdir_is_flag || is_local_workdir(text));
     if let Some(written) = local_workdir {
-        add(working_folder(&fill(written, body), workdir_is_flag, here));
+        add(working_folder(&fill_text(written, body), workdir_is_flag, here));
     }
     for (key, source) in body["file_mounts"].as_object().into_iter().flatten() {
-        if let Some(written) = source.as_str().map(|text| fill(text, body))
+        if let Some(written) = source.as_str().map(|text| fill_text(text, body))
             && !written.contains("://")
         {
-            add(mount(key, &fill(key, body), &written, local_workdir.is_some(), here));
+            add(mount(
+                key,
+                &fill_text(key, body),
+                &written,
+                local_workdir.is_some(),
+                here,
+            ));
         }
     }
     if faults.is_empty() { Ok(parts) } else { Err(faults) }
@@ -206,36 +213,6 @@ pub(crate) fn key_of<'p>(path: &[String], parts: &'p [LocalPart]) -> Option<&'p 
     let is_named = |part: &&LocalPart| rest.first().is_none_or(|target| part.target == *target);
     let part = parts.iter().find(is_named).filter(|_| first == "files")?;
     Some(&part.key)
-}
-
-/// Fills `$NAME` and `${NAME}` of `envs` in, as the server does in `file_mounts`. Others stay as they are.
-fn fill(text: &str, body: &Value) -> String {
-    let none = Map::new();
-    let envs = body["envs"].as_object().unwrap_or(&none);
-    let is_part = |character: char| character.is_ascii_alphanumeric() || character == '_';
-    let mut filled = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        filled.push_str(&rest[..at]);
-        rest = &rest[at..];
-        let braced = rest.strip_prefix("${").and_then(|inner| Some(inner.split_once('}')?.0));
-        let (name, length) = match braced.filter(|name| name.chars().all(is_part)) {
-            Some(name) => (name, name.len() + 3),
-            None => {
-                let end = rest[1..].find(|character| !is_part(character));
-                let end = end.map_or(rest.len(), |end| end + 1);
-                (&rest[1..end], end)
-            }
-        };
-        match envs.get(name) {
-            Some(Value::String(value)) => filled.push_str(value),
-            Some(Value::Number(value)) => filled.push_str(&value.to_string()),
-            Some(Value::Bool(value)) => filled.push_str(if *value { "True" } else { "False" }),
-            _ => filled.push_str(&rest[..length]),
-        }
-        rest = &rest[length..];
-    }
-    filled + rest
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use files::{Heavy, HumanSize, LeftOut};
 
-use super::transfer::Sent;
 use crate::output::plural;
 
 /// Caches, which nobody misses.
@@ -21,6 +20,13 @@ const REPORTED_BYTES: u64 = 1 << 20;
 
 /// An upload that is larger is probably so by mistake.
 const LARGE_BYTES: u64 = 256 << 20;
+
+/// What was sent of a folder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Sent {
+    pub files: usize,
+    pub bytes: u64,
+}
 
 /// Names what is left out and may be missed.
 pub(super) fn left_out(written: &str, left_out: &LeftOut, has_skyignore: bool) -> Option<String> {

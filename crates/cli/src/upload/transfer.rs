@@ -10,6 +10,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 
 use super::folder::Folder;
+use super::notes::Sent;
 use super::progress::Progress;
 use super::{Verbosity, notes};
 use crate::client::{FilesUploadResponse, Outage};
@@ -26,13 +27,6 @@ const MAX_FRUITLESS_ROUNDS: u32 = 4;
 /// Pause after a failure; doubles up to the maximum while the server is unreachable.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
-
-/// What was sent of a folder.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Sent {
-    pub files: usize,
-    pub bytes: u64,
-}
 
 /// An upload of one folder.
 pub(super) struct Transfer<'a> {

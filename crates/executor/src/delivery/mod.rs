@@ -5,6 +5,6 @@
 mod pack;
 mod parts;
 
-pub use pack::FileSource;
+pub use pack::{FileSource, MAX_COMPRESSION};
 pub(crate) use pack::{PackedFiles, resolve};
 pub(crate) use parts::create_parts;

@@ -16,9 +16,9 @@ use crate::settings::Settings;
 /// The size of a part. A ConfigMap may have 1 MiB.
 const PART_BYTES: usize = 1_000_000;
 
-/// How many times its packed size a file set may have: files that compress better are mostly a mistake, and all of them are
-/// in memory while they are packed.
-const MAX_RATIO: u64 = 16;
+/// How many times the limit for packed files a file set may have: files that compress better are mostly a mistake, and all of
+/// them are in memory while they are packed.
+pub const MAX_COMPRESSION: u64 = 16;
 
 /// The largest packed set that is kept in memory after a submit.
 const MAX_KEPT_BYTES: u64 = 16 << 20;
@@ -173,7 +173,7 @@ impl FileSource {
         let Some(manifest) = self.store.manifest(user.as_str(), &hash).await? else {
             return Ok(None);
         };
-        let limit = self.max_packed_bytes.saturating_mul(MAX_RATIO);
+        let limit = self.max_packed_bytes.saturating_mul(MAX_COMPRESSION);
         if manifest.total_bytes() > limit {
             return Err(too_large(format!(
                 "the files have {}, more than the limit of {} for files in Kubernetes objects",

@@ -3,8 +3,8 @@
 use task::TaskDefinition;
 use task::definition::{FileMount, Target};
 
-use super::script::{change_directory, quote, quote_path};
-use super::submission::Submission;
+use super::quoting::{quote, quote_path};
+use crate::delivery::PackedFiles;
 use crate::kubernetes::{ConfigMapVolumeSource, EmptyDirVolumeSource, Volume, VolumeMount};
 
 /// The key of a ConfigMap with a part.
@@ -40,8 +40,13 @@ const UNPACK: &str = r#"k8s_cli_unpack() {
 "#;
 
 /// Adds the volumes of the files of a task, and mounts them.
-pub(super) fn add_volumes(submission: &Submission, volumes: &mut Vec<Volume>, mounts: &mut Vec<VolumeMount>) {
-    if has_working_dir(&submission.definition) {
+pub(super) fn add_volumes(
+    definition: &TaskDefinition,
+    files: &[PackedFiles],
+    volumes: &mut Vec<Volume>,
+    mounts: &mut Vec<VolumeMount>,
+) {
+    if has_working_dir(definition) {
         volumes.push(Volume {
             name: WORKING_DIR_VOLUME.to_owned(),
             empty_dir: Some(EmptyDirVolumeSource::default()),
@@ -53,7 +58,7 @@ pub(super) fn add_volumes(submission: &Submission, volumes: &mut Vec<Volume>, mo
             ..VolumeMount::default()
         });
     }
-    for (index, files) in submission.files.iter().enumerate() {
+    for (index, files) in files.iter().enumerate() {
         for part in 0..files.set.parts.len() {
             let name = format!("k8s-cli-files-{index}-{part}");
             volumes.push(Volume {
@@ -98,7 +103,7 @@ pub(super) fn unpack(definition: &TaskDefinition) -> String {
 /// The line that changes to the directory in which `setup`, `run`, and hooks start; empty if it is that of the image.
 pub(super) fn start_directory(definition: &TaskDefinition) -> String {
     match &definition.workdir {
-        Some(workdir) => change_directory(workdir),
+        Some(workdir) => format!("cd {} || exit\n", quote_path(workdir)),
         // The link has the name that scripts for SkyPilot know.
         None if has_working_dir(definition) => {
             format!("[ ~/sky_workdir -ef {WORKING_DIR} ] && cd ~/sky_workdir || cd {WORKING_DIR} || exit\n")

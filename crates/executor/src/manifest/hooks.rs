@@ -6,7 +6,8 @@ use task::TaskDefinition;
 use task::definition::{DEFAULT_HOOK_TIMEOUT_SECONDS, Hook};
 
 use super::files;
-use super::script::{MAX_COPIED_BYTES, NODE_IPS_GATE, SCRIPT_DIR, export_addresses, quote};
+use super::quoting::quote;
+use super::script::{MAX_COPIED_BYTES, NODE_IPS_GATE, SCRIPT_DIR, export_addresses};
 use crate::pod_config::MAX_GRACE_SECONDS;
 
 /// Kubernetes' default grace period, in seconds.

@@ -143,7 +143,7 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
             ..VolumeMount::default()
         });
     }
-    files::add_volumes(submission, &mut volumes, &mut mounts);
+    files::add_volumes(&submission.definition, &submission.files, &mut volumes, &mut mounts);
     let args = arguments(&submission.definition, || {
         volumes.push(script_volume(submission));
         mounts.push(VolumeMount {

@@ -13,6 +13,7 @@ mod node_selection;
 mod owner;
 mod port_service;
 mod queue;
+mod quoting;
 mod script;
 mod secrets;
 mod security;

@@ -4,6 +4,7 @@ use task::TaskDefinition;
 use task::definition::MAX_ARGUMENT_BYTES;
 
 use super::files;
+use super::quoting::quote;
 
 /// The most bytes of variables, and of a script, that are copied into each Job of a gang. Larger ones are stored once,
 /// because a thousand copies of a megabyte would fill etcd.
@@ -120,11 +121,6 @@ pub fn script(definition: &TaskDefinition) -> Script {
     }
 }
 
-/// The line that changes to the directory in which `setup`, `run`, and hooks start.
-pub(super) fn change_directory(workdir: &str) -> String {
-    format!("cd {} || exit\n", quote_path(workdir))
-}
-
 /// The beginning of a gang's script: waits at the start gate and exports the addresses.
 ///
 /// To pause, bash reads with a timeout from a pipe that nobody writes to: an image may lack `sleep`.
@@ -157,35 +153,6 @@ RANK=${{RANK-$NODE_RANK}}
 export SKYPILOT_NODE_IPS SKYPILOT_SETUP_NODE_IPS MASTER_ADDR MASTER_PORT WORLD_SIZE RANK
 "#
     )
-}
-
-/// Quotes a path so that bash expands `~` and variables but keeps spaces.
-pub(super) fn quote_path(path: &str) -> String {
-    // Keep the slash outside of the quotes: bash does not expand `~"/code"`.
-    let (home, rest) = match path.strip_prefix('~') {
-        Some("") => return "~".to_owned(),
-        Some(rest) if rest.starts_with('/') => ("~/", rest.trim_start_matches('/')),
-        _ => ("", path),
-    };
-    let mut quoted = String::new();
-    for character in rest.chars() {
-        if matches!(character, '"' | '\\' | '`') {
-            quoted.push('\\');
-        }
-        quoted.push(character);
-    }
-    // `cd` would take a path with a leading dash for an option.
-    let here = if home.is_empty() && rest.starts_with('-') {
-        "./"
-    } else {
-        ""
-    };
-    format!("{home}\"{here}{quoted}\"")
-}
-
-/// Quotes text so that bash takes it as it is.
-pub(super) fn quote(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

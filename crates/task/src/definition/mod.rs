@@ -37,6 +37,7 @@ pub use recovery::{MAX_RESTARTS, Recovery};
 pub use resources::Resources;
 pub use scripts::{MAX_ARGUMENT_BYTES, MAX_SCRIPT_BYTES};
 pub use secrets::{REDACTED, RegistryLogin, Secret};
+pub use substitution::fill_text;
 pub use task_definition::{MAX_NODES, TaskDefinition};
 pub use volume_mounts::{EphemeralVolume, VolumeMount, VolumeSource, mount_path_error};
 

@@ -28,6 +28,19 @@ pub(super) fn fill_variables(body: &Value) -> Cow<'_, Value> {
     filled
 }
 
+/// Fills in `$NAME` and `${NAME}` of the `envs` of a task in one text, as [`TaskDefinition::parse`] does in `volumes` and
+/// `file_mounts`.
+///
+/// [`TaskDefinition::parse`]: crate::TaskDefinition::parse
+#[must_use]
+pub fn fill_text(text: &str, body: &Value) -> String {
+    let Some(envs) = body["envs"].as_object() else {
+        return text.to_owned();
+    };
+    let budget = MAX_FILLED_BYTES;
+    Variables { envs, budget }.fill_text(text)
+}
+
 fn has_dollar(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('$'),
