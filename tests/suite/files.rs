@@ -198,27 +198,47 @@ async fn files_are_where_the_task_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tasks_with_the_same_files_share_them_until_the_last_one_is_stopped() {
+async fn the_tasks_of_a_group_share_their_files_until_the_last_one_has_ended() {
     let world = World::own(&[]).await;
     let folder = folder(5);
     let id = upload(&world.api, folder.path()).await;
-    let task = with_files("sleep 600", json!({".": id}));
-    let (first, second) = (world.api.submit(&task).await, world.api.submit(&task).await);
+    let task = |run: &str| with_files(run, json!({".": id}));
+    let group = json!({"tasks": [task("sleep 600"), task("ls | wc -l"), task("sleep 600")]});
+    let answer = world.api.post("/groups/submit", &group).await.ok();
+    let tasks: Vec<String> = serde_json::from_value(answer["task_ids"].clone()).unwrap();
+    // The ConfigMap that all of them own, and the one part.
     let names = part_names(&world).await;
-    assert_eq!(names.len(), 1, "{names:?}");
-    let map = world.cluster.api::<ConfigMap>().get(&names[0]).await.unwrap();
-    assert_eq!(map.metadata.owner_references.unwrap().len(), 2);
-    let _ = world.api.stop(&first).await.ok();
-    let third = world.api.submit(&task).await;
-    let _ = world.api.wait_for(&third, TaskState::Running).await;
+    assert_eq!(names.len(), 2, "{names:?}");
+    let owners = async || {
+        let map = world.cluster.api::<ConfigMap>().get(&names[0]).await.unwrap();
+        map.metadata.owner_references.unwrap_or_default().len()
+    };
+    assert_eq!(owners().await, 3);
+    // The leader of the group is the first one.
+    let _ = world.api.stop(&tasks[0]).await.ok();
+    let _ = world.api.wait_for(&tasks[1], TaskState::Completed).await;
+    let _ = world.api.wait_for(&tasks[2], TaskState::Running).await;
     assert_eq!(part_names(&world).await, names);
-    for task in [&second, &third] {
-        let _ = world.api.stop(task).await.ok();
-    }
+    let _ = world.api.stop(&tasks[2]).await.ok();
     eventually(LIMIT, "the files to be deleted", async || {
         part_names(&world).await.is_empty().then_some(())
     })
     .await;
+    assert_eq!(world.api.status(&tasks[1]).await.status, TaskState::Completed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_submits_of_the_same_folder_at_once_all_succeed() {
+    let world = World::own(&[]).await;
+    let folder = folder(3);
+    let id = upload(&world.api, folder.path()).await;
+    let task = with_files("sleep 600", json!({".": id}));
+    let submits = (0..20).map(|_| world.api.submit(&task));
+    let tasks: Vec<String> = futures::future::join_all(submits).await;
+    assert_eq!(part_names(&world).await.len(), 40);
+    for task in &tasks {
+        let _ = world.api.stop(task).await.ok();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use files::HumanSize;
+
 /// Why an operation on the archive failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -44,8 +46,9 @@ pub enum Error {
     },
     /// A user would store more files than they may.
     #[error(
-        "your files on the server would take {} bytes, more than the limit of {limit} bytes; leave out large files",
-        stored + more
+        "your files on the server would take {}, more than the limit of {}; leave out large files",
+        HumanSize(stored.saturating_add(*more)),
+        HumanSize(*limit)
     )]
     TooManyFiles {
         /// The size of what is stored.
@@ -53,6 +56,15 @@ pub enum Error {
         /// The size of what is missing.
         more: u64,
         /// The limit.
+        limit: u64,
+    },
+    /// All users together would store more files than they may.
+    #[error(
+        "the files of all users would take more than the limit of {}; try again in a day, or ask the administrator for more room",
+        HumanSize(*limit)
+    )]
+    FilesFull {
+        /// The limit, in bytes.
         limit: u64,
     },
     /// The archive holds as much as it may.

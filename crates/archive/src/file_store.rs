@@ -8,7 +8,12 @@
 //! A hash is no right: each user has a prefix of their own, and sees nothing else. A manifest is stored once all of its
 //! contents are. They can still be lost, e.g., in a power cut; whoever needs them finds out which are missing.
 
-use std::collections::{BTreeMap, HashMap};
+mod paths;
+mod prune;
+mod usage;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -17,8 +22,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use object_store::PutPayload;
 use object_store::path::Path;
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
+use tokio::sync::Semaphore;
 
 use crate::archive::Archive;
 use crate::error::Error;
@@ -26,28 +31,34 @@ use crate::location::Location;
 use crate::space::Limits;
 use crate::store::{Store, written_at};
 
-/// The prefix of all files.
-pub(crate) const FILES: &str = "files";
-
-/// How long what nobody uses is kept.
-const KEPT: SignedDuration = SignedDuration::from_hours(24);
+use self::paths::UserPrefix;
+use self::usage::{Usage, counted};
 
 /// When contents are written again, and file sets, because they are used again. Well before they would be deleted.
 const REFRESH_AFTER: SignedDuration = SignedDuration::from_hours(12);
 const TOUCH_AFTER: SignedDuration = SignedDuration::from_hours(1);
 
+/// What is stored was within the limits of its time. A task that was submitted then still needs it.
+const STORED: files::Limits = files::Limits {
+    max_entries: usize::MAX,
+    max_total_bytes: u64::MAX,
+    max_manifest_bytes: usize::MAX,
+};
+
 /// How many contents are read or written concurrently.
 const CONCURRENT_CALLS: usize = 16;
+
+/// How many manifests are read at once: each takes up to 16 MiB of text, some more when it is parsed, and much of a
+/// processor.
+const CONCURRENT_MANIFESTS: usize = 2;
 
 /// The files of users. A clone is the same store.
 #[derive(Debug, Clone)]
 pub struct FileStore {
     store: Store,
     limits: files::Limits,
-    /// The most bytes that one user may store.
-    max_user_bytes: u64,
-    /// How much each user has stored, as far as this server knows.
-    used: Arc<Mutex<HashMap<String, u64>>>,
+    usage: Arc<Mutex<Usage>>,
+    reading: Arc<Semaphore>,
     /// Deleted with the store, if it is for this process only.
     _temporary: Option<Arc<TempDir>>,
 }
@@ -57,7 +68,7 @@ pub struct FileStore {
 struct Stored {
     /// The sizes of the contents, and when they were written.
     contents: HashMap<ContentHash, (u64, Timestamp)>,
-    bytes: u64,
+    sets: HashSet<ManifestHash>,
 }
 
 impl FileStore {
@@ -79,7 +90,12 @@ impl FileStore {
             path: std::env::temp_dir(),
             source,
         };
-        let directory = TempDir::new().map_err(unusable)?;
+        let mut builder = tempfile::Builder::new();
+        // The files of users are nobody else's business.
+        builder
+            .prefix("k8s-cli-files-")
+            .permissions(std::fs::Permissions::from_mode(0o700));
+        let directory = builder.tempdir().map_err(unusable)?;
         let store = Self::open(&Location::folder(directory.path().to_owned()), limits, max_user_bytes)?;
         Ok(Self {
             _temporary: Some(Arc::new(directory)),
@@ -97,10 +113,17 @@ impl FileStore {
         Self {
             store,
             limits,
-            max_user_bytes,
-            used: Arc::default(),
+            usage: Arc::new(Mutex::new(Usage::new(max_user_bytes, u64::MAX))),
+            reading: Arc::new(Semaphore::new(CONCURRENT_MANIFESTS)),
             _temporary: None,
         }
+    }
+
+    /// Limits what all users together may store.
+    #[must_use]
+    pub fn with_max_bytes(self, max_bytes: u64) -> Self {
+        self.usage().limit_total(max_bytes);
+        self
     }
 
     /// The limits of a file set.
@@ -112,9 +135,26 @@ impl FileStore {
     /// Stores a manifest, and returns the contents that are missing. The file set is complete if there are none.
     ///
     /// # Errors
-    /// [`Error::TooManyFiles`] if the user would have more than the limit, or a failure of the store.
+    /// [`Error::TooManyFiles`] if the user would have more than the limit, [`Error::FilesFull`] if all users would, or a
+    /// failure of the store.
     pub async fn put_manifest(&self, user: &str, manifest: &Manifest) -> Result<Vec<ContentHash>, Error> {
-        let stored = self.stored(user).await?;
+        let encoded = Bytes::from(manifest.encode());
+        let hash = ManifestHash::of(&encoded);
+        self.put_encoded_manifest(user, manifest, (hash, encoded)).await
+    }
+
+    /// Does the same for a manifest of which the caller has the hash and the bytes, which take long to compute.
+    ///
+    /// # Errors
+    /// Those of [`Self::put_manifest`].
+    pub async fn put_encoded_manifest(
+        &self,
+        user: &str,
+        manifest: &Manifest,
+        (hash, encoded): (ManifestHash, Bytes),
+    ) -> Result<Vec<ContentHash>, Error> {
+        let prefix = UserPrefix::of(user);
+        let stored = self.stored(&prefix).await?;
         let (mut missing, mut old) = (BTreeMap::new(), Vec::new());
         // The clock of the store may differ by minutes, which does not matter for hours.
         let refresh_before = Timestamp::now() - REFRESH_AFTER;
@@ -128,12 +168,15 @@ impl FileStore {
             }
         }
         missing.extend(self.refresh(user, old).await?);
-        let more: u64 = missing.values().map(|length| u64::from(*length)).sum();
-        if !missing.is_empty() {
-            self.check_room(stored.bytes, more)?;
+        let is_new = !stored.sets.contains(&hash);
+        let own = if is_new { counted(encoded.len() as u64) } else { 0 };
+        if missing.is_empty() {
+            self.check_disk().await?;
+            self.usage().add(&prefix, own)?;
+            self.store.put(&prefix.set(&hash), PutPayload::from(encoded)).await?;
         } else {
-            let path = set_path(user, &manifest.hash());
-            self.store.put(&path, PutPayload::from(manifest.encode())).await?;
+            let more = missing.values().map(|length| counted(u64::from(*length))).sum::<u64>();
+            self.usage().check(&prefix, more.saturating_add(own))?;
         }
         Ok(missing.into_keys().collect())
     }
@@ -145,9 +188,8 @@ impl FileStore {
             match self.contents(user, [content]).await? {
                 Some(read) => {
                     for (hash, bytes) in read {
-                        self.store
-                            .put(&content_path(user, &hash), PutPayload::from(bytes))
-                            .await?;
+                        let path = UserPrefix::of(user).content(&hash);
+                        self.store.put(&path, PutPayload::from(bytes)).await?;
                     }
                     Ok(None)
                 }
@@ -160,98 +202,100 @@ impl FileStore {
     }
 
     /// Notes that a file set is in use.
-    pub async fn touch(&self, user: &str, manifest: &Manifest) -> Result<(), Error> {
-        let path = set_path(user, &manifest.hash());
-        let written = self.store.written_at(&path).await?;
-        if written.is_some_and(|written| written < Timestamp::now() - TOUCH_AFTER) {
-            self.store.put(&path, PutPayload::from(manifest.encode())).await?;
+    pub async fn touch(&self, user: &str, set: &ManifestHash) -> Result<(), Error> {
+        let path = UserPrefix::of(user).set(set);
+        self.write_again(&path, Timestamp::now() - TOUCH_AFTER).await
+    }
+
+    /// Writes an object again if it was last written before this time.
+    async fn write_again(&self, path: &Path, before: Timestamp) -> Result<(), Error> {
+        let written = self.store.written_at(path).await?;
+        if written.is_some_and(|written| written < before)
+            && let Some(content) = self.store.get(path).await?
+        {
+            self.store.put(path, PutPayload::from(content)).await?;
         }
         Ok(())
     }
 
-    /// Deletes file sets that nobody has used for a day, and contents that no other file set has and that were not
-    /// written for a day. Returns how many contents were deleted.
-    pub async fn prune(&self, now: Timestamp) -> Result<usize, Error> {
-        let limit = now - KEPT;
-        let all = Path::from(FILES);
-        let mut old: HashMap<(String, String), Path> = HashMap::new();
-        // Contents first: the sets that are listed next name all that were in use then, and what is put into use later
-        // has been written again.
-        self.store
-            .visit(&all, |object| {
-                if let Some((user, "contents", hash)) = parts(&object.location)
-                    && written_at(object) < limit
-                {
-                    old.insert((user.to_owned(), hash.to_owned()), object.location.clone());
-                }
-            })
-            .await?;
-        let (mut unused, mut used) = (Vec::new(), Vec::new());
-        self.store
-            .visit(&all, |object| {
-                if let Some((user, "sets", _)) = parts(&object.location) {
-                    match written_at(object) < limit {
-                        true => unused.push(object.location.clone()),
-                        false => used.push((user.to_owned(), object.location.clone())),
-                    }
-                }
-            })
-            .await?;
-        for (user, path) in used {
-            let text = self.store.get(&path).await?.unwrap_or_default();
-            // One that cannot be read names nothing; a task cannot be submitted with it, either.
-            let manifest = Manifest::parse(&text, &self.limits).ok();
-            for hash in manifest.iter().flat_map(|manifest| manifest.contents().into_keys()) {
-                old.remove(&(user.clone(), hash.to_string()));
-            }
-        }
-        self.store.delete(&all, unused).await?;
-        let count = old.len();
-        self.store.delete(&all, old.into_values().collect()).await?;
-        // The next manifest of a user counts again.
-        self.used().clear();
-        Ok(count)
+    /// Whether all contents of a file set are there, as far as a list of them shows.
+    pub async fn is_complete(&self, user: &str, manifest: &Manifest) -> Result<bool, Error> {
+        let stored = self.stored(&UserPrefix::of(user)).await?.contents;
+        let is_there = |(hash, length): (ContentHash, u32)| {
+            let size = stored.get(&hash).map(|(size, _)| *size);
+            size == Some(u64::from(length))
+        };
+        Ok(manifest.contents().into_iter().all(is_there))
     }
 
     /// Stores contents under their hashes. They may be there already.
     ///
     /// # Errors
-    /// [`Error::Full`] if there is no room, [`Error::TooManyFiles`], or a failure of the store.
+    /// [`Error::Full`] if there is no room, those of [`Self::put_manifest`], or a failure of the store.
     pub async fn put_contents(&self, user: &str, contents: Vec<Bytes>) -> Result<usize, Error> {
-        let space = Arc::clone(&self.store.space);
-        // On a mount that hangs, only this request waits.
-        let _ = tokio::task::spawn_blocking(move || space.check_disk()).await;
-        if !self.store.space.has_room() {
-            return Err(Error::Full);
+        self.check_disk().await?;
+        let prefix = &UserPrefix::of(user);
+        if !self.usage().knows(prefix) {
+            self.stored(prefix).await?;
         }
-        self.reserve(user, contents.iter().map(|content| content.len() as u64).sum())
-            .await?;
+        // Contents that are there already count twice until the user is listed again, with the next manifest.
+        let more = contents.iter().map(|content| counted(content.len() as u64)).sum();
+        self.usage().add(prefix, more)?;
         let count = contents.len();
         stream::iter(contents)
             .map(Ok)
             .try_for_each_concurrent(CONCURRENT_CALLS, |content| async move {
-                let path = content_path(user, &ContentHash::of(&content));
+                let path = prefix.content(&ContentHash::of(&content));
                 self.store.put(&path, PutPayload::from(content)).await
             })
             .await?;
         Ok(count)
     }
 
+    /// Files must leave room on the disk for the logs of all.
+    async fn check_disk(&self) -> Result<(), Error> {
+        let space = Arc::clone(&self.store.space);
+        // On a mount that hangs, only this request waits.
+        let has_room = tokio::task::spawn_blocking(move || space.has_disk_for_files()).await;
+        match has_room {
+            Ok(false) => Err(Error::Full),
+            Ok(true) | Err(_) => Ok(()),
+        }
+    }
+
     /// The manifest of a complete file set of this user.
     pub async fn manifest(&self, user: &str, hash: &ManifestHash) -> Result<Option<Manifest>, Error> {
-        let path = set_path(user, hash);
-        let Some(text) = self.store.get(&path).await? else {
+        // The semaphore is never closed.
+        let _permit = self.reading.acquire().await;
+        let Some(text) = self.read_manifest(user, hash).await? else {
             return Ok(None);
         };
+        let parsed = tokio::task::spawn_blocking(move || Manifest::parse(&text, &STORED)).await;
         let invalid = |reason: String| Error::Invalid {
-            path: path.to_string(),
+            path: UserPrefix::of(user).set(hash).to_string(),
             reason,
         };
-        if ManifestHash::of(&text) != *hash {
-            return Err(invalid("its content has another hash".to_owned()));
+        match parsed {
+            Ok(Ok(manifest)) => Ok(Some(manifest)),
+            Ok(Err(error)) => Err(invalid(error.to_string())),
+            Err(error) => Err(invalid(error.to_string())),
         }
-        let parsed = Manifest::parse(&text, &self.limits);
-        parsed.map(Some).map_err(|error| invalid(error.to_string()))
+    }
+
+    /// The bytes of the manifest of a complete file set of this user.
+    pub async fn encoded_manifest(&self, user: &str, hash: &ManifestHash) -> Result<Option<Bytes>, Error> {
+        let _permit = self.reading.acquire().await;
+        self.read_manifest(user, hash).await
+    }
+
+    async fn read_manifest(&self, user: &str, hash: &ManifestHash) -> Result<Option<Bytes>, Error> {
+        let Some(text) = self.store.get(&UserPrefix::of(user).set(hash)).await? else {
+            return Ok(None);
+        };
+        let expected = *hash;
+        // Hashing megabytes must not hold up other requests. A manifest that is damaged is missing: it is sent again.
+        let checked = tokio::task::spawn_blocking(move || (ManifestHash::of(&text) == expected).then_some(text));
+        Ok(checked.await.unwrap_or_default())
     }
 
     /// Reads contents of this user, and checks their hashes. Returns `None` if one of them is missing.
@@ -260,12 +304,19 @@ impl FileStore {
         user: &str,
         contents: impl IntoIterator<Item = Content>,
     ) -> Result<Option<HashMap<ContentHash, Bytes>>, Error> {
+        let prefix = &UserPrefix::of(user);
         let reads = contents.into_iter().map(|content| async move {
-            let path = content_path(user, content.hash());
-            let found = self.store.get(&path).await?;
-            // A content that is damaged is missing: it is sent again.
-            let found = found.filter(|bytes| content.is(bytes));
-            Ok::<_, Error>(found.map(|bytes| (*content.hash(), bytes)))
+            let path = prefix.content(content.hash());
+            let Some(bytes) = self.store.get(&path).await? else {
+                return Ok(None);
+            };
+            if content.is(&bytes) {
+                return Ok::<_, Error>(Some((*content.hash(), bytes)));
+            }
+            // It looks complete in a list, so that only its absence makes a client send it again.
+            tracing::warn!(event = "damaged_content", %path, "content of a file is damaged and was deleted");
+            self.store.delete(&path, vec![path.clone()]).await?;
+            Ok(None)
         });
         let read: Vec<Option<(ContentHash, Bytes)>> = stream::iter(reads)
             .buffer_unordered(CONCURRENT_CALLS)
@@ -274,182 +325,29 @@ impl FileStore {
         Ok(read.into_iter().collect())
     }
 
-    /// Counts bytes that are about to be stored. Contents that are there already count twice until the user is listed
-    /// again, with the next manifest.
-    async fn reserve(&self, user: &str, more: u64) -> Result<(), Error> {
-        let is_known = self.used().contains_key(user);
-        if !is_known {
-            self.stored(user).await?;
-        }
-        let mut used = self.used();
-        let stored = used.entry(user.to_owned()).or_default();
-        self.check_room(*stored, more)?;
-        *stored += more;
-        Ok(())
+    fn usage(&self) -> MutexGuard<'_, Usage> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a user who has stored so many bytes may store more.
-    fn check_room(&self, stored: u64, more: u64) -> Result<(), Error> {
-        let limit = self.max_user_bytes;
-        if stored.saturating_add(more) > limit {
-            return Err(Error::TooManyFiles { stored, more, limit });
-        }
-        Ok(())
-    }
-
-    fn used(&self) -> MutexGuard<'_, HashMap<String, u64>> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn stored(&self, user: &str) -> Result<Stored, Error> {
-        let prefix = Path::from(format!("{}/contents", user_prefix(user)));
-        let mut stored = Stored::default();
+    async fn stored(&self, prefix: &UserPrefix) -> Result<Stored, Error> {
+        let (mut stored, mut bytes) = (Stored::default(), 0_u64);
+        let before = self.usage().mark(prefix);
         self.store
-            .visit(&prefix, |object| {
-                let hash = object.location.filename().and_then(|name| name.parse().ok());
-                stored.bytes += object.size;
-                stored
-                    .contents
-                    .extend(hash.map(|hash| (hash, (object.size, written_at(object)))));
+            .visit(&prefix.all(), |object| {
+                match paths::parse(&object.location) {
+                    Some((_, paths::Stored::Content(hash))) => {
+                        stored.contents.insert(hash, (object.size, written_at(object)));
+                    }
+                    Some((_, paths::Stored::Set(hash))) => drop(stored.sets.insert(hash)),
+                    None => return,
+                }
+                bytes = bytes.saturating_add(counted(object.size));
             })
             .await?;
-        self.used().insert(user.to_owned(), stored.bytes);
+        self.usage().listed(prefix, bytes, before);
         Ok(stored)
     }
 }
 
-/// The user's prefix, the kind, and the hash in the path of an object.
-fn parts(path: &Path) -> Option<(&str, &str, &str)> {
-    let mut parts = path.as_ref().strip_prefix(FILES)?.strip_prefix('/')?.splitn(3, '/');
-    Some((parts.next()?, parts.next()?, parts.next()?))
-}
-
-/// The prefix of a user. A name may have characters that a path must not have.
-fn user_prefix(user: &str) -> String {
-    format!("{FILES}/{:x}", Sha256::digest(user))
-}
-
-fn set_path(user: &str, hash: &ManifestHash) -> Path {
-    Path::from(format!("{}/sets/{hash}", user_prefix(user)))
-}
-
-fn content_path(user: &str, hash: &ContentHash) -> Path {
-    Path::from(format!("{}/contents/{hash}", user_prefix(user)))
-}
-
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use files::{Content, Entry, EntryKind, EntryPath, Manifest, Mode};
-    use jiff::{SignedDuration, Timestamp};
-
-    use super::FileStore;
-    use crate::error::Error;
-    use crate::location::Location;
-
-    const LIMITS: files::Limits = files::Limits {
-        max_entries: 100,
-        max_total_bytes: 1 << 20,
-        max_manifest_bytes: 1 << 16,
-    };
-
-    fn manifest(contents: &[&[u8]]) -> Manifest {
-        let files = contents.iter().enumerate().map(|(number, bytes)| Entry {
-            path: EntryPath::new(format!("{number:04}")).unwrap(),
-            kind: EntryKind::File {
-                mode: Mode::new(0o644),
-                contents: vec![Content::of(bytes).unwrap()],
-            },
-        });
-        Manifest::new(files.collect()).unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_file_set_is_there_once_all_of_its_contents_are() {
-        let store = FileStore::open(&Location::memory(), LIMITS, 1 << 20).unwrap();
-        let manifest = manifest(&[b"one", b"two", b"one"]);
-        let missing = store.put_manifest("alice", &manifest).await.unwrap();
-        assert_eq!(missing.len(), 2);
-        assert!(store.manifest("alice", &manifest.hash()).await.unwrap().is_none());
-        store.put_contents("alice", vec![Bytes::from("one")]).await.unwrap();
-        assert_eq!(store.put_manifest("alice", &manifest).await.unwrap().len(), 1);
-        store.put_contents("alice", vec![Bytes::from("two")]).await.unwrap();
-        assert!(store.put_manifest("alice", &manifest).await.unwrap().is_empty());
-        assert_eq!(
-            store.manifest("alice", &manifest.hash()).await.unwrap(),
-            Some(manifest.clone())
-        );
-        let contents = [b"one", b"two"].map(|bytes| Content::of(bytes).unwrap());
-        assert_eq!(store.contents("alice", contents).await.unwrap().unwrap().len(), 2);
-    }
-
-    #[tokio::test]
-    async fn the_files_of_another_user_are_not_there() {
-        let store = FileStore::open(&Location::memory(), LIMITS, 1 << 20).unwrap();
-        let manifest = manifest(&[b"one"]);
-        store.put_contents("alice", vec![Bytes::from("one")]).await.unwrap();
-        assert!(store.put_manifest("alice", &manifest).await.unwrap().is_empty());
-        assert_eq!(store.manifest("bob", &manifest.hash()).await.unwrap(), None);
-        assert_eq!(store.put_manifest("bob", &manifest).await.unwrap().len(), 1);
-        let content = Content::of(b"one").unwrap();
-        assert!(store.contents("bob", [content]).await.unwrap().is_none());
-    }
-
-    #[tokio::test]
-    async fn a_user_cannot_store_more_than_the_limit() {
-        let store = FileStore::open(&Location::memory(), LIMITS, 5).unwrap();
-        let error = store
-            .put_manifest("alice", &manifest(&[b"three", b"x"]))
-            .await
-            .unwrap_err();
-        assert!(matches!(error, Error::TooManyFiles { more: 6, .. }), "{error}");
-        assert_eq!(
-            store.put_manifest("alice", &manifest(&[b"five5"])).await.unwrap().len(),
-            1
-        );
-    }
-
-    #[tokio::test]
-    async fn what_nobody_has_used_for_a_day_is_deleted() {
-        let store = FileStore::open(&Location::memory(), LIMITS, 1 << 20).unwrap();
-        let manifest = manifest(&[b"one"]);
-        let contents = ["one", "two"].map(Bytes::from).to_vec();
-        store.put_contents("alice", contents).await.unwrap();
-        assert!(store.put_manifest("alice", &manifest).await.unwrap().is_empty());
-        let after = |hours| Timestamp::now() + SignedDuration::from_hours(hours);
-        assert_eq!(store.prune(after(23)).await.unwrap(), 0);
-        assert_eq!(store.prune(after(25)).await.unwrap(), 2);
-        assert!(store.manifest("alice", &manifest.hash()).await.unwrap().is_none());
-        assert_eq!(store.put_manifest("alice", &manifest).await.unwrap().len(), 1);
-    }
-
-    #[tokio::test]
-    async fn the_contents_of_a_file_set_in_use_stay() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = FileStore::open(&Location::folder(folder.path().to_owned()), LIMITS, 1 << 20).unwrap();
-        let (manifest, content) = (manifest(&[b"one"]), Content::of(b"one").unwrap());
-        store
-            .put_contents("alice", ["one", "two"].map(Bytes::from).to_vec())
-            .await
-            .unwrap();
-        assert!(store.put_manifest("alice", &manifest).await.unwrap().is_empty());
-        // All contents are old, and the file set is new.
-        let path = |bytes: &[u8]| {
-            let content = Content::of(bytes).unwrap();
-            folder
-                .path()
-                .join(super::content_path("alice", content.hash()).as_ref())
-        };
-        let old = std::time::SystemTime::now() - std::time::Duration::from_secs(48 * 3600);
-        for bytes in [&b"one"[..], b"two"] {
-            let file = std::fs::File::options().write(true).open(path(bytes)).unwrap();
-            file.set_modified(old).unwrap();
-        }
-        assert_eq!(store.prune(Timestamp::now()).await.unwrap(), 1);
-        assert!(store.contents("alice", [content]).await.unwrap().is_some());
-        // The next use makes it new.
-        assert!(store.put_manifest("alice", &manifest).await.unwrap().is_empty());
-        let modified = path(b"one").metadata().unwrap().modified().unwrap();
-        assert!(modified > old + std::time::Duration::from_secs(3600));
-    }
-}
+mod tests;

@@ -53,13 +53,25 @@ impl Space {
 
     /// Looks how full the disk is. Blocks, on a mount that hangs for ever.
     pub(crate) fn check_disk(&self) {
-        let Some(folder) = &self.folder else { return };
+        if self.folder.is_some() {
+            self.is_disk_full.store(!self.has_disk(1), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the disk has room for files of users. They stop at twice what logs leave free: no upload must make the archive
+    /// delete logs. Blocks, too.
+    pub(crate) fn has_disk_for_files(&self) -> bool {
+        self.has_disk(2)
+    }
+
+    /// Whether so many times what the archive leaves free is free.
+    fn has_disk(&self, times: u64) -> bool {
+        let Some(folder) = &self.folder else { return true };
         // A disk that does not say how full it is shows so when something is written.
-        let is_full = rustix::fs::statvfs(folder).is_ok_and(|disk| {
+        rustix::fs::statvfs(folder).map_or(true, |disk| {
             let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
-            bytes(disk.f_bavail) < (bytes(disk.f_blocks) / FREE_SHARE).min(FREE_BYTES)
-        });
-        self.is_disk_full.store(is_full, Ordering::Relaxed);
+            bytes(disk.f_bavail) >= times * (bytes(disk.f_blocks) / FREE_SHARE).min(FREE_BYTES)
+        })
     }
 
     pub(crate) fn add(&self, bytes: u64) {

@@ -208,8 +208,20 @@ pub enum Error {
         /// Which limit they exceed.
         reason: String,
     },
-    /// An object that this server did not create has the name of a ConfigMap with files.
-    #[error("the ConfigMap `{name}` is not what its name says, or is being deleted; delete it, or try again")]
+    /// Kubernetes holds as many files as it may.
+    #[error(
+        "the files of {whose} unfinished tasks would take {bytes} in Kubernetes, more than the limit of {limit}; wait until some of these tasks have ended, or submit tasks with the same files together, as a sweep"
+    )]
+    FilesFull {
+        /// Whose tasks: `your` or `all`.
+        whose: &'static str,
+        /// What they would take.
+        bytes: String,
+        /// What they may take.
+        limit: String,
+    },
+    /// Somebody else has created, changed, or deleted a ConfigMap with files of the task.
+    #[error("the ConfigMap `{name}` with files of the task was changed or deleted by somebody else; try again")]
     FilesInUse {
         /// The name of the ConfigMap.
         name: String,

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::archiving::Archiver;
 use crate::cache::{Cache, Counts, Health, TaskSnapshot, Volume};
 use crate::controller::ControllerContext;
+use crate::delivery;
 use crate::dry_run::DryRun;
 use crate::error::Error;
 use crate::gang::CancelOutcome;
@@ -138,6 +139,7 @@ impl Executor {
         tracker.spawn(group::run(context.clone()));
         tracker.spawn(group::run_roll_forward(context.clone()));
         tracker.spawn(orphans::run(context.clone()));
+        tracker.spawn(delivery::run_release(context.clone()));
         tracker.spawn(permissions::monitor(
             Arc::clone(&self.permissions),
             self.client.clone(),

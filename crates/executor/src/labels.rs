@@ -47,6 +47,12 @@ pub const TRY: &str = "k8s-cli/try";
 pub const TURN: &str = "k8s-cli/turn";
 /// On the owner of a task: the deadline for creating its Jobs (RFC 3339).
 pub const SUBMIT_DEADLINE: &str = "k8s-cli/submit-deadline";
+/// On a ConfigMap that owns the parts of packed files.
+pub const PACKED_FILES: &str = "k8s-cli/packed-files";
+/// Selects these ConfigMaps.
+pub const PACKED_FILES_SELECTOR: &str = "k8s-cli/packed-files=true";
+/// On the same ConfigMap: the size of the parts, in bytes.
+pub const PACKED_BYTES: &str = "k8s-cli/packed-bytes";
 /// On the owner of a task: all of its Jobs exist.
 pub const COMMITTED: &str = "k8s-cli/committed";
 

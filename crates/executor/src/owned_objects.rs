@@ -3,7 +3,6 @@
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::cache::Job;
-use crate::delivery::create_parts;
 use crate::error::Error;
 use crate::kubernetes::{ApiClient, OwnerReference};
 use crate::manifest::{self, Submission};
@@ -18,6 +17,17 @@ const VIOLATES_POD_SECURITY: &str = "would violate PodSecurity";
 /// The namespace label that names the enforced Pod Security Standard.
 const ENFORCED: &str = "pod-security.kubernetes.io/enforce";
 
+/// The reference to the owner of a task, which has this UID.
+pub(crate) fn owner_reference(submission: &Submission, owner_uid: &str) -> OwnerReference {
+    OwnerReference {
+        api_version: "v1".to_owned(),
+        kind: "ConfigMap".to_owned(),
+        name: submission.owner_name(),
+        uid: owner_uid.to_owned(),
+        ..OwnerReference::default()
+    }
+}
+
 /// Creates everything that the owner with this uid owns, the Jobs concurrently. If the owner was deleted meanwhile,
 /// they are garbage-collected.
 pub(crate) async fn create_owned_objects(
@@ -26,20 +36,13 @@ pub(crate) async fn create_owned_objects(
     owner_uid: &str,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Job>, Error> {
-    let reference = OwnerReference {
-        api_version: "v1".to_owned(),
-        kind: "ConfigMap".to_owned(),
-        name: submission.owner_name(),
-        uid: owner_uid.to_owned(),
-        ..OwnerReference::default()
-    };
+    let reference = owner_reference(submission, owner_uid);
     let jobs = stream::iter(0..submission.definition.num_nodes)
         .map(|rank| create_job(client, submission, rank, &reference))
         .buffer_unordered(CONCURRENT_CREATES)
         .try_collect::<Vec<_>>();
-    // A pod whose Secret is missing or files are missing is retried by the kubelet only after seconds, so these come first.
+    // A pod whose Secret is missing is retried by the kubelet only after seconds, so these come first.
     create_secrets(client, submission, &reference).await?;
-    create_parts(client, submission, &reference).await?;
     let (jobs, (), (), port_warning) = tokio::try_join!(
         jobs,
         create_environment(client, submission, &reference),

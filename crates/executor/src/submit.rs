@@ -4,6 +4,7 @@
 //! owner, and exists once the owner is committed. With a key, the owner's name derives from the key alone, so that a
 //! single create reserves the key: a second submit with the same key joins the first one, or is rejected.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -19,7 +20,7 @@ use crate::fingerprint::Fingerprint;
 use crate::kubernetes::{self, ApiClient, ConfigMap, ObjectRef};
 use crate::labels;
 use crate::manifest::{self, Submission};
-use crate::owned_objects::{check_pod_security, create_owned_objects};
+use crate::owned_objects::{check_pod_security, create_owned_objects, owner_reference};
 use crate::placement::{Inventory, Placement, choose};
 use crate::pod_config::{self, PRIORITY_CLASS};
 use crate::rollback::{SubmitOutcome, resolve_outcome, roll_back};
@@ -211,6 +212,7 @@ pub(crate) fn submission(
         claims: claims.into_iter().map(|claim| claim.map(|claim| claim.name)).collect(),
         placement,
         files,
+        files_owner: "".into(),
         created_at: now,
         token: key.map_or_else(random, |key| tokens::key_token(&request.user, key)),
         try_token: random(),
@@ -235,7 +237,7 @@ fn find_repeated(cache: &Cache, request: &SubmitRequest, fingerprint: &Fingerpri
 }
 
 async fn try_submit(client: &ApiClient, cache: &Cache, submission: &Submission) -> Result<TryOutcome, Error> {
-    let limit = DEADLINE + DEADLINE_PER_NODE * submission.definition.num_nodes;
+    let limit = DEADLINE + DEADLINE_PER_NODE * (submission.definition.num_nodes + part_calls([submission]));
     let attempt = async {
         if submission.needs_owner() {
             create_owned(client, cache, submission, limit).await
@@ -260,6 +262,16 @@ async fn try_submit(client: &ApiClient, cache: &Cache, submission: &Submission) 
             Err(error)
         }
     }
+}
+
+/// The parts of the files of tasks that are submitted together, as so many times the time for a node. A part is large.
+pub(crate) fn part_calls<'a>(tasks: impl IntoIterator<Item = &'a Submission>) -> u32 {
+    const CALLS_PER_PART: usize = 10;
+    let sets = tasks.into_iter().flat_map(|task| &task.files);
+    let sets: HashMap<&str, usize> = sets
+        .map(|files| (files.set.hash.as_str(), files.set.parts.len()))
+        .collect();
+    u32::try_from(CALLS_PER_PART * sets.values().sum::<usize>()).unwrap_or(u32::MAX)
 }
 
 /// Creates a task that is a single Job; the task exists as soon as the Job does.
@@ -312,6 +324,9 @@ async fn create_owned(
     }
     // Use the ID, name, and time of the try that came first, so that both tries create identical Jobs.
     let submission = &submission.for_try_of(&known, submitted_at(&owner));
+    let reference = owner_reference(submission, &known.uid);
+    // A pod whose files are missing is retried by the kubelet only after seconds, so these come first.
+    delivery::create_sets(client, std::slice::from_ref(submission), &reference).await?;
     let jobs = create_owned_objects(client, submission, &known.uid, &mut warnings).await?;
     match commit(client, &known.object_ref()).await? {
         Some(owner) => {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::cache::{Job, Task, TaskOwner, TaskSnapshot};
+use crate::cache::{Task, TaskOwner, TaskSnapshot};
 use crate::controller::ControllerContext;
 use crate::error::Error;
 use crate::kubernetes::ConfigMap;
@@ -57,17 +57,13 @@ fn expired_tasks(context: &ControllerContext) -> Vec<(Arc<TaskSnapshot>, Option<
 }
 
 fn is_expired(task: &Task, now: Timestamp) -> bool {
-    let Some(snapshot) = &task.snapshot else {
-        return false;
-    };
     let jobs = task.current_jobs();
     let Some(seconds) = jobs.first().and_then(|job| job.ttl_after_finished) else {
         return false;
     };
     let end = jobs.iter().filter_map(|job| job.ended_at).max();
     let is_long_ago = |end: Timestamp| now.duration_since(end) >= SignedDuration::from_secs(seconds.into());
-    let is_over = snapshot.state.is_final() && jobs.iter().all(Job::is_over);
-    is_over && !task.is_terminating() && end.is_some_and(is_long_ago)
+    task.is_over() && !task.is_terminating() && end.is_some_and(is_long_ago)
 }
 
 /// Deletes the task, and returns whether it did. The owner is deleted only in the version that was seen, because

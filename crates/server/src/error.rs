@@ -99,6 +99,7 @@ fn executor_error_response(operation: &'static str, user: &str, error: &Error) -
         Error::Archive { source } if is_full(source) => {
             error_response(StatusCode::INSUFFICIENT_STORAGE, &error.to_string())
         }
+        Error::FilesFull { .. } => error_response(StatusCode::INSUFFICIENT_STORAGE, &error.to_string()),
         Error::Stopping => with_retry_after(error_response(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())),
         Error::LogDeleted { .. } => error_response(StatusCode::NOT_FOUND, &error.to_string()),
         // Log no backtrace: nothing in this process failed, and every request ends here while kube-apiserver is down.
@@ -143,7 +144,10 @@ fn executor_error_response(operation: &'static str, user: &str, error: &Error) -
 
 /// Whether the store, or a user's share of it, has no room.
 fn is_full(error: &archive::Error) -> bool {
-    matches!(error, archive::Error::Full | archive::Error::TooManyFiles { .. })
+    matches!(
+        error,
+        archive::Error::Full | archive::Error::FilesFull { .. } | archive::Error::TooManyFiles { .. }
+    )
 }
 
 /// The place in the request of what the executor rejects, or `None` for other errors.

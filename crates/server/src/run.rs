@@ -1,5 +1,6 @@
 //! Starts the server, runs it until a signal arrives, and shuts it down.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -149,7 +150,7 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 /// Deletes files that nobody uses, until the runtime stops.
 async fn prune_files(files: FileStore) {
     loop {
-        match files.prune(jiff::Timestamp::now()).await {
+        match files.prune(jiff::Timestamp::now(), &HashSet::new()).await {
             Ok(0) => {}
             Ok(count) => tracing::info!(event = "files_pruned", count, "unused files deleted"),
             Err(error) => tracing::warn!(%error, "cannot delete unused files"),

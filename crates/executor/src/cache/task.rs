@@ -148,6 +148,12 @@ impl Task {
         Attempts::of(&self.jobs).current
     }
 
+    /// Whether the task has ended, and so have all Jobs of its current attempt, which is then its last.
+    pub(crate) fn is_over(&self) -> bool {
+        let is_final = self.snapshot.as_ref().is_some_and(|snapshot| snapshot.state.is_final());
+        is_final && self.current_jobs().iter().all(Job::is_over)
+    }
+
     /// Whether users can see the task: it has Jobs, and their owner is committed.
     pub(crate) fn is_visible(&self) -> bool {
         let is_owned = self.jobs.first().is_some_and(|job| job.owned_by.is_some());

@@ -4,7 +4,9 @@
 
 mod pack;
 mod parts;
+mod release;
 
 pub use pack::{FileSource, MAX_COMPRESSION};
-pub(crate) use pack::{PackedFiles, resolve};
-pub(crate) use parts::create_parts;
+pub(crate) use pack::{PackedFiles, PackedSet, resolve};
+pub(crate) use parts::{create_sets, share_sets};
+pub(crate) use release::run as run_release;

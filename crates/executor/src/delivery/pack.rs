@@ -137,13 +137,20 @@ fn too_large(reason: String) -> Error {
 }
 
 impl PackedSet {
-    fn bytes(&self) -> u64 {
+    /// The size of all parts.
+    pub(crate) fn bytes(&self) -> u64 {
         self.parts.iter().map(|part| part.len() as u64).sum()
     }
 
-    /// The name of the ConfigMap with a part. It derives from the content, so that tasks share it.
-    pub(crate) fn part_name(&self, part: usize) -> String {
-        format!("k8s-cli-files-{}-{part}", &self.hash[..40])
+    /// The name of the ConfigMap of this set for tasks that are submitted together, the first of which has this owner.
+    pub(crate) fn object_name(&self, owner_uid: &str) -> String {
+        let digest = Sha256::digest(format!("{owner_uid}/{}", self.hash));
+        format!("k8s-cli-files-{:.40}", format!("{digest:x}"))
+    }
+
+    /// The name of the ConfigMap with a part of a set.
+    pub(crate) fn part_name(object_name: &str, part: usize) -> String {
+        format!("{object_name}-{part}")
     }
 }
 

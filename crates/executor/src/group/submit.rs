@@ -22,12 +22,12 @@ use crate::fingerprint::Fingerprint;
 use crate::kubernetes::{ApiClient, ConfigMap};
 use crate::manifest::{self, Submission, SubmissionGroup};
 use crate::names;
-use crate::owned_objects::create_owned_objects;
+use crate::owned_objects::{create_owned_objects, owner_reference};
 use crate::placement::Inventory;
 use crate::rollback::{SubmitOutcome, resolve_outcome, roll_back_once};
 use crate::settings::Settings;
 use crate::submit::{
-    DEADLINE, DEADLINE_PER_NODE, SubmitRequest, TRIES, check_pod_fields, commit, explain_rejection, place,
+    DEADLINE, DEADLINE_PER_NODE, SubmitRequest, TRIES, check_pod_fields, commit, explain_rejection, part_calls, place,
     resolve_claims, submission, submitted_at,
 };
 use crate::tokens;
@@ -289,7 +289,7 @@ async fn try_submit(
         .iter()
         .map(|task| task.definition.num_nodes + CALLS_PER_TASK)
         .sum::<u32>();
-    let limit = DEADLINE + DEADLINE_PER_NODE * calls;
+    let limit = DEADLINE + DEADLINE_PER_NODE * (calls + part_calls(&submissions));
     let leader = submissions[0].clone();
     let mut tried = submissions;
     let created = timeout(limit, create(client, cache, plan, &mut tried, limit))
@@ -372,6 +372,12 @@ async fn create(
         };
         *submissions = plan.for_group(&group.group_id, created_at);
     }
+    let files_owner: Arc<str> = known.uid.as_str().into();
+    for task in submissions.iter_mut() {
+        task.files_owner = Arc::clone(&files_owner);
+    }
+    let leader = owner_reference(&submissions[0], &known.uid);
+    let sets = delivery::create_sets(client, submissions, &leader).await?;
     let create_one = |(index, task): (usize, &Submission)| {
         let (task, known) = (task.clone(), (index == 0).then(|| known.clone()));
         let group = &group;
@@ -382,6 +388,11 @@ async fn create(
     };
     let creates: Vec<_> = submissions.iter().enumerate().map(create_one).collect();
     let tasks: Vec<CreatedTask> = stream::iter(creates).buffered(CONCURRENT_TASKS).try_collect().await?;
+    let owners = submissions.iter().zip(&tasks);
+    let owners: Vec<_> = owners
+        .map(|(task, created)| (task, owner_reference(task, &created.owner.uid)))
+        .collect();
+    delivery::share_sets(client, &sets, &owners).await?;
     warnings.extend(tasks.iter().flat_map(|task| task.warnings.iter().cloned()));
     warnings.sort_unstable();
     warnings.dedup();

@@ -4,7 +4,7 @@ use task::TaskDefinition;
 use task::definition::{FileMount, Target};
 
 use super::quoting::{quote, quote_path};
-use crate::delivery::PackedFiles;
+use crate::delivery::{PackedFiles, PackedSet};
 use crate::kubernetes::{ConfigMapVolumeSource, EmptyDirVolumeSource, Volume, VolumeMount};
 
 /// The key of a ConfigMap with a part.
@@ -43,6 +43,7 @@ const UNPACK: &str = r#"k8s_cli_unpack() {
 pub(super) fn add_volumes(
     definition: &TaskDefinition,
     files: &[PackedFiles],
+    files_owner: &str,
     volumes: &mut Vec<Volume>,
     mounts: &mut Vec<VolumeMount>,
 ) {
@@ -59,12 +60,13 @@ pub(super) fn add_volumes(
         });
     }
     for (index, files) in files.iter().enumerate() {
+        let object = files.set.object_name(files_owner);
         for part in 0..files.set.parts.len() {
             let name = format!("k8s-cli-files-{index}-{part}");
             volumes.push(Volume {
                 name: name.clone(),
                 config_map: Some(ConfigMapVolumeSource {
-                    name: files.set.part_name(part),
+                    name: PackedSet::part_name(&object, part),
                     ..ConfigMapVolumeSource::default()
                 }),
                 ..Volume::default()

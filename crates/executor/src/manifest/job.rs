@@ -143,7 +143,13 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
             ..VolumeMount::default()
         });
     }
-    files::add_volumes(&submission.definition, &submission.files, &mut volumes, &mut mounts);
+    files::add_volumes(
+        &submission.definition,
+        &submission.files,
+        &submission.files_owner,
+        &mut volumes,
+        &mut mounts,
+    );
     let args = arguments(&submission.definition, || {
         volumes.push(script_volume(submission));
         mounts.push(VolumeMount {

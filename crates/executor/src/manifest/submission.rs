@@ -36,6 +36,9 @@ pub struct Submission {
     pub claims: Vec<Option<String>>,
     /// Its files, in the order of the definition.
     pub(crate) files: Vec<PackedFiles>,
+    /// The UID of the owner from which the names of the objects with its files derive: its own, or that of the first task
+    /// of its group. Empty before that owner exists.
+    pub(crate) files_owner: Arc<str>,
     /// The cluster nodes that it may use.
     pub placement: Placement,
     /// When the task was submitted.
@@ -96,6 +99,7 @@ impl Submission {
             id: Id::new(&owner.key.id).unwrap_or_else(|| self.id.clone()),
             name: name.unwrap_or_else(|| self.name.clone()),
             created_at: created_at.unwrap_or(self.created_at),
+            files_owner: owner.uid.as_str().into(),
             ..self.clone()
         }
     }

@@ -37,6 +37,7 @@ fn submission(body: &Value) -> Submission {
             .collect(),
         definition,
         files: Vec::new(),
+        files_owner: "".into(),
         placement: Placement::default(),
         created_at: Timestamp::UNIX_EPOCH,
         token: "token".to_owned(),

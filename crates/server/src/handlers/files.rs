@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use bytes::Bytes;
 use files::{ContentHash, Manifest, ManifestHash, Pack};
 use serde::Serialize;
 use task::{ErrorDetail, UserName};
@@ -91,7 +92,7 @@ pub(crate) async fn get_files(
     let found = found.map_err(|source| ApiError::executor("get files", &user, source.into()))?;
     let manifest = found.ok_or_else(|| not_stored(&id))?;
     // Whoever asks is about to submit a task with it.
-    let touched = app.files.touch(user.as_str(), &manifest).await;
+    let touched = app.files.touch(user.as_str(), &hash).await;
     touched.map_err(|source| ApiError::executor("get files", &user, source.into()))?;
     Ok(Json(FileSetResponse {
         files: hash.to_string(),
@@ -122,18 +123,24 @@ pub(crate) async fn put_files(
         if ManifestHash::of(&body) != hash {
             return Err("the ID is not the SHA-256 of the manifest".to_owned());
         }
-        Manifest::parse(&body, &limits).map_err(|error| error.to_string())
+        let parsed = Manifest::parse(&body, &limits).map_err(|error| error.to_string());
+        parsed.map(|manifest| (manifest, body))
     });
-    let manifest = parsed.await?.map_err(invalid_body)?;
-    let missing = store_manifest(&app, &user, &manifest).await?;
+    let (manifest, body) = parsed.await?.map_err(invalid_body)?;
+    let missing = store_manifest(&app, &user, &manifest, (hash, body)).await?;
     Ok(Json(FileSetUploadResponse {
         files: id,
         missing: missing.iter().map(ContentHash::to_string).collect(),
     }))
 }
 
-async fn store_manifest(app: &AppState, user: &UserName, manifest: &Manifest) -> ApiResult<Vec<ContentHash>> {
-    let missing = app.files.put_manifest(user.as_str(), manifest).await;
+async fn store_manifest(
+    app: &AppState,
+    user: &UserName,
+    manifest: &Manifest,
+    encoded: (ManifestHash, Bytes),
+) -> ApiResult<Vec<ContentHash>> {
+    let missing = app.files.put_encoded_manifest(user.as_str(), manifest, encoded).await;
     let missing = missing.map_err(|source| ApiError::executor("store files", user, source.into()))?;
     if missing.is_empty() {
         let (entries, bytes) = (manifest.entries().len(), manifest.total_bytes());

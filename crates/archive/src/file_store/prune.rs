@@ -1,0 +1,142 @@
+//! Deletes the files that nobody uses.
+
+use std::collections::{HashMap, HashSet};
+
+use files::{ContentHash, Manifest, ManifestHash};
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::{SignedDuration, Timestamp};
+use object_store::path::Path;
+
+use super::paths::{self, FILES, Stored, UserPrefix};
+use super::usage::counted;
+use super::{CONCURRENT_CALLS, FileStore, STORED, TOUCH_AFTER};
+use crate::error::Error;
+use crate::store::written_at;
+
+/// How long what nobody uses is kept.
+const KEPT: SignedDuration = SignedDuration::from_hours(24);
+
+/// How many objects are looked at once more, and then deleted, together. What is written again between the two is lost, so
+/// that they are few.
+const DELETED_TOGETHER: usize = 64;
+
+/// The objects that are older than the limit.
+#[derive(Default)]
+struct Old {
+    contents: HashMap<UserPrefix, HashSet<ContentHash>>,
+    sets: Vec<Path>,
+    /// The sets that are in use.
+    used_sets: Vec<(UserPrefix, ManifestHash)>,
+}
+
+impl FileStore {
+    /// Deletes file sets that nobody has used for a day, and contents that no other file set has and that were not
+    /// written for a day. Those `in_use`, each a user and a file set, are noted as used first. Returns how many contents
+    /// were deleted.
+    pub async fn prune(&self, now: Timestamp, in_use: &HashSet<(String, ManifestHash)>) -> Result<usize, Error> {
+        let limit = now - KEPT;
+        let in_use: HashSet<(UserPrefix, ManifestHash)> = in_use
+            .iter()
+            .map(|(user, hash)| (UserPrefix::of(user), *hash))
+            .collect();
+        // Other servers with the same store know other tasks.
+        for (user, hash) in &in_use {
+            self.write_again(&user.set(hash), now - TOUCH_AFTER).await?;
+        }
+        let mut old = self.list_old(limit, &in_use).await?;
+        self.keep_used(&mut old).await?;
+        self.delete_old(&old.sets, limit).await?;
+        let contents = old.contents.iter();
+        let contents: Vec<Path> = contents
+            .flat_map(|(user, hashes)| hashes.iter().map(|hash| user.content(hash)))
+            .collect();
+        let deleted = self.delete_old(&contents, limit).await?;
+        self.count_all().await?;
+        Ok(deleted)
+    }
+
+    /// Lists what is old. Contents first: the sets that are listed next name all that were in use then, and what is put into
+    /// use later has been written again.
+    async fn list_old(&self, limit: Timestamp, in_use: &HashSet<(UserPrefix, ManifestHash)>) -> Result<Old, Error> {
+        let mut old = Old::default();
+        let all = Path::from(FILES);
+        self.store
+            .visit(&all, |object| {
+                if let Some((user, Stored::Content(hash))) = paths::parse(&object.location)
+                    && written_at(object) < limit
+                {
+                    old.contents.entry(user).or_default().insert(hash);
+                }
+            })
+            .await?;
+        self.store
+            .visit(&all, |object| {
+                if let Some((user, Stored::Set(hash))) = paths::parse(&object.location) {
+                    let set = (user, hash);
+                    match written_at(object) < limit && !in_use.contains(&set) {
+                        true => old.sets.push(object.location.clone()),
+                        false => old.used_sets.push(set),
+                    }
+                }
+            })
+            .await?;
+        Ok(old)
+    }
+
+    /// Takes the contents of sets that are in use out of what is to be deleted.
+    async fn keep_used(&self, old: &mut Old) -> Result<(), Error> {
+        for (user, hash) in std::mem::take(&mut old.used_sets) {
+            let Some(contents) = old.contents.get_mut(&user) else {
+                continue;
+            };
+            let Some(text) = self.store.get(&user.set(&hash)).await? else {
+                continue;
+            };
+            let parsed = tokio::task::spawn_blocking(move || Manifest::parse(&text, &STORED)).await;
+            match parsed {
+                Ok(Ok(manifest)) => {
+                    for hash in manifest.contents().keys() {
+                        contents.remove(hash);
+                    }
+                }
+                // Perhaps another version of the server can read it.
+                Ok(Err(_)) | Err(_) => contents.clear(),
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes those that nobody has written again since they were listed, and returns how many.
+    async fn delete_old(&self, paths: &[Path], limit: Timestamp) -> Result<usize, Error> {
+        let mut deleted = 0;
+        for paths in paths.chunks(DELETED_TOGETHER) {
+            let looks: Vec<_> = paths.iter().map(|path| self.if_old(path, limit)).collect();
+            let found: Vec<Option<Path>> = stream::iter(looks).buffered(CONCURRENT_CALLS).try_collect().await?;
+            let still_old: Vec<Path> = found.into_iter().flatten().collect();
+            deleted += still_old.len();
+            self.store.delete(&Path::from(FILES), still_old).await?;
+        }
+        Ok(deleted)
+    }
+
+    async fn if_old(&self, path: &Path, limit: Timestamp) -> Result<Option<Path>, Error> {
+        let written = self.store.written_at(path).await?;
+        Ok(written.filter(|written| *written < limit).map(|_| path.clone()))
+    }
+
+    /// Counts what all users have stored.
+    async fn count_all(&self) -> Result<(), Error> {
+        let before = self.usage().mark_all();
+        let mut bytes: u64 = 0;
+        self.store
+            .visit(&Path::from(FILES), |object| {
+                if paths::parse(&object.location).is_some() {
+                    bytes = bytes.saturating_add(counted(object.size));
+                }
+            })
+            .await?;
+        metrics::gauge!("k8s_cli_files_bytes").set(bytes as f64);
+        self.usage().listed_all(bytes, before);
+        Ok(())
+    }
+}
