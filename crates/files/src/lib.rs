@@ -44,7 +44,7 @@ pub use hashing::Progress;
 pub use heaviest::Heavy;
 pub use limits::{HumanSize, Limits};
 pub use manifest::Manifest;
-pub use pack::{MAX_PACK, Pack, PackBuilder};
+pub use pack::{MAX_PACK, Pack, PackBuilder, PackReader, pack_head};
 pub use selection::{Found, FoundKind, LeftOut, Selection, Stamp};
 pub use tar::Tar;
 #[doc(hidden)]

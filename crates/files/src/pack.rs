@@ -1,4 +1,4 @@
-//! A pack: the body of one upload, which is contents one after another, each behind its length.
+//! A pack: the body of one upload or download, which is contents one after another, each behind its length.
 //!
 //! The length is four bytes, the most significant first. The receiver computes the names of the contents itself.
 
@@ -107,6 +107,61 @@ impl Iterator for Pack {
     }
 }
 
+/// Takes a pack apart while it arrives. At most one content, and what has arrived behind it, are in memory.
+#[derive(Debug, Default)]
+pub struct PackReader {
+    arrived: BytesMut,
+    /// How many bytes were taken.
+    at: usize,
+}
+
+impl PackReader {
+    /// A reader that nothing has arrived at.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds what has arrived. Take the contents in it before more arrives.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.arrived.extend_from_slice(bytes);
+    }
+
+    /// The next content, or `None` if it has not arrived completely.
+    ///
+    /// # Errors
+    ///
+    /// If its length is impossible.
+    pub fn take(&mut self) -> Result<Option<Bytes>, Error> {
+        let Some((head, rest)) = self.arrived.split_first_chunk::<HEAD>() else {
+            return Ok(None);
+        };
+        let length = u32::from_be_bytes(*head) as usize;
+        check_length(self.at, length)?;
+        if rest.len() < length {
+            // So that a large content is not copied again and again.
+            let missing = length - rest.len();
+            self.arrived.reserve(missing);
+            return Ok(None);
+        }
+        self.arrived.advance(HEAD);
+        self.at += HEAD + length;
+        Ok(Some(self.arrived.split_to(length).freeze()))
+    }
+
+    /// Whether everything that has arrived was taken.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.arrived.is_empty()
+    }
+}
+
+/// The length of a content as it precedes it in a pack.
+#[must_use]
+pub fn pack_head(length: u32) -> [u8; HEAD] {
+    length.to_be_bytes()
+}
+
 const TOO_LONG: &str = "a content has more than 4 MiB";
 
 fn check_length(at: usize, length: usize) -> Result<(), Error> {
@@ -125,7 +180,7 @@ mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;
 
-    use super::{MAX_CONTENT, MAX_PACK, Pack, PackBuilder};
+    use super::{MAX_CONTENT, MAX_PACK, Pack, PackBuilder, PackReader};
 
     fn packs(contents: &[Vec<u8>]) -> Vec<Bytes> {
         let mut builder = PackBuilder::new();
@@ -166,6 +221,11 @@ mod tests {
             assert!(Pack::parse(Bytes::copy_from_slice(wrong)).is_err(), "{wrong:?}");
         }
         assert!(Pack::parse(Bytes::from(vec![0; MAX_PACK + 1])).is_err());
+        for impossible in [[0; 4], [0, 0x40, 0, 1]] {
+            let mut reader = PackReader::new();
+            reader.push(&impossible);
+            assert!(reader.take().is_err());
+        }
     }
 
     proptest! {
@@ -174,6 +234,23 @@ mod tests {
             contents in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..50), 0..20),
         ) {
             let read: Vec<_> = packs(&contents).into_iter().flat_map(|pack| Pack::parse(pack).unwrap()).collect();
+            prop_assert_eq!(read, contents);
+        }
+
+        #[test]
+        fn a_pack_is_read_the_same_in_whatever_pieces_it_arrives(
+            contents in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..50), 0..20),
+            piece in 1_usize..70,
+        ) {
+            let mut reader = PackReader::new();
+            let mut read = Vec::new();
+            for part in packs(&contents).concat().chunks(piece) {
+                reader.push(part);
+                while let Some(content) = reader.take().unwrap() {
+                    read.push(Vec::from(content));
+                }
+            }
+            prop_assert!(reader.is_empty());
             prop_assert_eq!(read, contents);
         }
 

@@ -84,6 +84,30 @@ impl Tar {
         gz.finish().map_err(failed)
     }
 
+    /// The archive, compressed, if it has at most `limit` bytes. Stops as soon as there are more.
+    ///
+    /// # Errors
+    ///
+    /// If a content cannot be got or is a wrong one.
+    pub fn gz_within(
+        &self,
+        manifest: &Manifest,
+        contents: &mut dyn Contents,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let mut within = Within {
+            written: Vec::new(),
+            limit: usize::try_from(limit).unwrap_or(usize::MAX),
+            is_exceeded: false,
+        };
+        let written = self.write_gz(manifest, contents, &mut within).map(drop);
+        match written {
+            Ok(()) => Ok(Some(within.written)),
+            Err(_) if within.is_exceeded => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn append_file<W: Write>(
         &self,
         tar: &mut Builder<W>,
@@ -108,6 +132,28 @@ impl Tar {
 
     fn mode(self, mode: Mode, owner: u32) -> u32 {
         mode.bits() | if self.writable { owner } else { 0 }
+    }
+}
+
+/// A writer that fails when there is more than the limit.
+struct Within {
+    written: Vec<u8>,
+    limit: usize,
+    is_exceeded: bool,
+}
+
+impl Write for Within {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.written.len() + bytes.len() > self.limit {
+            self.is_exceeded = true;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.written.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

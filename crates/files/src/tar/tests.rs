@@ -108,3 +108,16 @@ fn a_wrong_content_ends_the_archive() {
     let mut wrong = |_: &Content| Ok(Bytes::from_static(b"nope"));
     assert!(Tar::default().write(&example(), &mut wrong, Vec::new()).is_err());
 }
+
+#[test]
+fn an_archive_that_is_too_large_is_given_up_and_another_error_is_told() {
+    let manifest = example();
+    let mut read = |_: &Content| Ok(Bytes::from_static(b"text"));
+    let tar = Tar { writable: true };
+    let whole = tar.write_gz(&manifest, &mut read, Vec::new()).unwrap();
+    let size = whole.len() as u64;
+    assert_eq!(tar.gz_within(&manifest, &mut read, size).unwrap(), Some(whole));
+    assert_eq!(tar.gz_within(&manifest, &mut read, size - 1).unwrap(), None);
+    let mut wrong = |_: &Content| Ok(Bytes::from_static(b"nope"));
+    assert!(tar.gz_within(&manifest, &mut wrong, size).is_err());
+}

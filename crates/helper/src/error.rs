@@ -1,0 +1,46 @@
+//! Why the files of a task could not be fetched.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why the files of a task could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A variable is missing, or is not what it should be.
+    #[error("the variable `{name}` is {fault}; it is set by the server for the script of a node")]
+    Variable { name: &'static str, fault: &'static str },
+    /// The client for HTTP cannot be made.
+    #[error("cannot prepare requests: {0}")]
+    Client(String),
+    /// The server answered that it will not send the files.
+    #[error("`{url}` answered with status {status}: {detail}")]
+    Refused { url: String, status: u16, detail: String },
+    /// The server sent something else than it was asked for.
+    #[error("`{url}` sent {what}; a proxy may have changed it")]
+    Unexpected { url: String, what: &'static str },
+    /// The server could not be reached for too long.
+    #[error("nothing has arrived for {} seconds: {last}", patience.as_secs())]
+    GaveUp { patience: Duration, last: String },
+    /// The file to write is not in the file set.
+    #[error("the file set has no file `{name}`")]
+    NoSuchFile { name: String },
+    /// A file cannot be written, or the file set is not valid.
+    #[error(transparent)]
+    Files(#[from] files::Error),
+    /// A folder or a program cannot be read or written.
+    #[error("cannot {action} `{}`: {source}", path.display())]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// For `map_err`.
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+}

@@ -1,0 +1,78 @@
+//! Fetches the files of a task from the server, on the node of the task.
+//!
+//! ```text
+//! GET  /files/SET/manifest    what is in the file set
+//! POST /files/SET/contents    contents in the order of the files, a few requests at a time
+//!         '-- download -- transfer --> files::Unpack --> the target
+//! ```
+//!
+//! On a cluster, an init container with the image of the operator copies this program to a volume of the pod, and the
+//! script of the node runs it as the task's user. On one machine, the server's own executable is mounted under the name of
+//! the program.
+
+mod args;
+mod batches;
+mod download;
+mod error;
+mod fetch;
+mod install;
+mod outage;
+mod progress;
+mod source;
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use self::args::{Args, Command};
+use self::error::Error;
+
+/// The file name of the program.
+pub const PROGRAM: &str = "k8s-cli-helper";
+
+/// The URL of the server.
+pub const URL_VARIABLE: &str = "K8S_CLI_FILES_URL";
+
+/// Instead of it, a file with the URL, which is read again for each request: the server of a machine may come back at
+/// another port.
+pub const URL_FILE_VARIABLE: &str = "K8S_CLI_FILES_URL_FILE";
+
+/// The token of the task.
+pub const TOKEN_VARIABLE: &str = "K8S_CLI_FILES_TOKEN";
+
+/// Runs this process as the helper, if it was started by that name, and returns its exit code. Otherwise returns `None`.
+#[must_use]
+pub fn run_if_helper() -> Option<ExitCode> {
+    let name = std::env::args_os().next()?;
+    (Path::new(&name).file_name() == Some(OsStr::new(PROGRAM))).then(main)
+}
+
+/// Runs the program with the arguments of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    match Args::parse().command {
+        Command::Install { directory } => finish(install::install(&directory), None),
+        Command::Fetch(fetch) => {
+            let report = fetch.report.clone();
+            finish(fetch::fetch(&fetch), report.as_deref())
+        }
+    }
+}
+
+/// Says why it failed: in the log of the node, and where Kubernetes looks for the reason.
+fn finish(result: Result<(), Error>, report: Option<&Path>) -> ExitCode {
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    let line = format!("cannot fetch the files of the task: {error}");
+    eprintln!("[k8s-cli: {line}]");
+    if let Some(path) = report {
+        let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
+        // The log has it, too.
+        let _ = opened.and_then(|mut file| writeln!(file, "{line}"));
+    }
+    ExitCode::FAILURE
+}

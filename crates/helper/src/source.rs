@@ -1,0 +1,263 @@
+//! The server, as the variables of the script name it, and single requests to it.
+
+use std::error::Error as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use files::{Content, ManifestHash};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::{TOKEN_VARIABLE, URL_FILE_VARIABLE, URL_VARIABLE, install};
+
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long an answer may stall. The server waits for memory for up to 10 seconds.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The largest manifest that is read. The server takes 16 MiB.
+const MAX_MANIFEST_BYTES: usize = 64 << 20;
+
+/// How much of an answer that is not from our server is shown, in characters.
+const MAX_SHOWN: usize = 300;
+
+/// The server.
+pub(crate) struct Source {
+    url: Url,
+    token: String,
+    client: Client,
+}
+
+/// Where the server is.
+enum Url {
+    Fixed(String),
+    /// In a file, because it may change.
+    InFile(PathBuf),
+}
+
+/// Why a request failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It may succeed later.
+    Transient(String),
+    /// It will fail again.
+    Final(Error),
+}
+
+/// The contents to send.
+#[derive(Serialize)]
+struct ContentsRequest<'a> {
+    contents: Vec<&'a files::ContentHash>,
+}
+
+/// An error of our server.
+#[derive(Deserialize)]
+struct ErrorResponse {
+    detail: Value,
+}
+
+impl Source {
+    /// The server that the variables of this process name.
+    pub(crate) fn from_environment() -> Result<Self, Error> {
+        let variable = |name| match std::env::var(name) {
+            Ok(text) if !text.is_empty() => Ok(Some(text)),
+            Ok(_) | Err(std::env::VarError::NotPresent) => Ok(None),
+            Err(_) => Err(Error::Variable {
+                name,
+                fault: "not valid UTF-8",
+            }),
+        };
+        let missing = |name| Error::Variable { name, fault: "missing" };
+        let url = match (variable(URL_VARIABLE)?, variable(URL_FILE_VARIABLE)?) {
+            (Some(url), _) => Url::Fixed(url),
+            (None, Some(path)) => Url::InFile(path.into()),
+            (None, None) => return Err(missing(URL_VARIABLE)),
+        };
+        let token = variable(TOKEN_VARIABLE)?.ok_or_else(|| missing(TOKEN_VARIABLE))?;
+        Self::new(url, token)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn at(url: &str, token: &str) -> Self {
+        Self::new(Url::Fixed(url.to_owned()), token.to_owned()).unwrap()
+    }
+
+    fn new(url: Url, token: String) -> Result<Self, Error> {
+        let is_plain = !matches!(&url, Url::Fixed(url) if url.starts_with("https:"));
+        Ok(Self {
+            client: client(is_plain)?,
+            url,
+            token,
+        })
+    }
+
+    /// The manifest of a file set.
+    pub(crate) async fn manifest(&self, set: &ManifestHash) -> Result<Bytes, Failure> {
+        let url = self.url(set, "manifest").await?;
+        let mut response = self.send(&url, self.client.get(&url)).await?;
+        let mut manifest = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(transient)? {
+            manifest.extend_from_slice(&chunk);
+            if manifest.len() > MAX_MANIFEST_BYTES {
+                break;
+            }
+        }
+        if ManifestHash::of(&manifest) != *set {
+            let what = "something else than the manifest";
+            return Err(Failure::Final(Error::Unexpected { url, what }));
+        }
+        Ok(manifest.freeze())
+    }
+
+    /// An answer whose body is a pack of these contents, and its URL.
+    pub(crate) async fn contents(
+        &self,
+        set: &ManifestHash,
+        contents: &[Content],
+    ) -> Result<(Response, String), Failure> {
+        let url = self.url(set, "contents").await?;
+        let body = ContentsRequest {
+            contents: contents.iter().map(Content::hash).collect(),
+        };
+        let response = self.send(&url, self.client.post(&url).json(&body)).await?;
+        Ok((response, url))
+    }
+
+    async fn url(&self, set: &ManifestHash, what: &str) -> Result<String, Failure> {
+        let url = match &self.url {
+            Url::Fixed(url) => url.clone(),
+            Url::InFile(path) => {
+                let read = tokio::fs::read_to_string(path).await;
+                // The server writes it when it starts.
+                read.map_err(|error| Failure::Transient(format!("cannot read `{}`: {error}", path.display())))?
+            }
+        };
+        Ok(format!("{}/files/{set}/{what}", url.trim().trim_end_matches('/')))
+    }
+
+    async fn send(&self, url: &str, request: RequestBuilder) -> Result<Response, Failure> {
+        let response = request.bearer_auth(&self.token).send().await.map_err(transient)?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let detail = detail(&response.text().await.unwrap_or_default());
+        if is_transient(status) {
+            return Err(Failure::Transient(format!("status {}: {detail}", status.as_u16())));
+        }
+        Err(Failure::Final(Error::Refused {
+            url: url.to_owned(),
+            status: status.as_u16(),
+            detail,
+        }))
+    }
+}
+
+fn client(is_plain: bool) -> Result<Client, Error> {
+    let failed = |error: reqwest::Error| Error::Client(chain(&error));
+    let mut builder = Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
+        // A redirect could send the token to another host.
+        .redirect(reqwest::redirect::Policy::none())
+        // The proxy in the variables of a task is for the task, and not for its server.
+        .no_proxy()
+        .user_agent(concat!("k8s-cli-helper/", env!("CARGO_PKG_VERSION")));
+    #[cfg(feature = "dns")]
+    {
+        builder = builder.dns_resolver(dns::Resolver::default());
+    }
+    if is_plain {
+        // The image of a task may have no certificates, which would be an error.
+        builder = builder.tls_certs_only([]);
+    } else if let Some(certificates) = installed_certificates() {
+        builder = builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(&certificates).map_err(failed)?);
+    }
+    builder.build().map_err(failed)
+}
+
+/// The certificates that were installed with this program.
+fn installed_certificates() -> Option<Vec<u8>> {
+    let program = std::env::current_exe().ok()?;
+    std::fs::read(program.with_file_name(install::CERTIFICATES)).ok()
+}
+
+/// Whether the same request may get another answer later.
+fn is_transient(status: StatusCode) -> bool {
+    status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429)
+}
+
+pub(crate) fn transient(error: reqwest::Error) -> Failure {
+    Failure::Transient(chain(&error.without_url()))
+}
+
+/// An error with its causes: that of `reqwest` alone does not say why.
+fn chain(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+/// What an answer says about a failure.
+fn detail(body: &str) -> String {
+    match serde_json::from_str(body) {
+        Ok(ErrorResponse {
+            detail: Value::String(text),
+        }) => text,
+        _ => body.chars().take(MAX_SHOWN).collect(),
+    }
+}
+
+/// Resolves names without the C library, which cannot do it in a static binary.
+#[cfg(feature = "dns")]
+mod dns {
+    use std::net::SocketAddr;
+    use std::sync::{Arc, OnceLock};
+
+    use hickory_resolver::TokioResolver;
+    use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+    #[derive(Default)]
+    pub(super) struct Resolver {
+        /// Made when it is needed: an address needs none.
+        resolver: Arc<OnceLock<TokioResolver>>,
+    }
+
+    impl Resolve for Resolver {
+        fn resolve(&self, name: Name) -> Resolving {
+            let known = Arc::clone(&self.resolver);
+            Box::pin(async move {
+                let resolver = match known.get() {
+                    Some(resolver) => resolver,
+                    None => {
+                        let made = TokioResolver::builder_tokio()?.build()?;
+                        known.get_or_init(|| made)
+                    }
+                };
+                let found: Vec<_> = resolver.lookup_ip(name.as_str()).await?.iter().collect();
+                // The port is that of the URL.
+                let addresses = found.into_iter().map(|address| SocketAddr::new(address, 0));
+                Ok(Box::new(addresses) as Addrs)
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::detail;
+
+    #[test]
+    fn the_reason_of_the_server_is_shown_and_a_page_of_a_proxy_is_cut() {
+        assert_eq!(detail(r#"{"detail":"no such file set"}"#), "no such file set");
+        assert_eq!(detail(&"<html>".repeat(1000)).len(), 300);
+    }
+}
