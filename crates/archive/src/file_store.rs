@@ -48,6 +48,9 @@ const STORED: files::Limits = files::Limits {
 /// How many contents are read or written concurrently.
 const CONCURRENT_CALLS: usize = 16;
 
+/// What all users together may store in the memory of the process.
+const MEMORY_BYTES: u64 = 256 << 20;
+
 /// How many manifests are read at once: each takes up to 16 MiB of text, some more when it is parsed, and much of a
 /// processor.
 const CONCURRENT_MANIFESTS: usize = 2;
@@ -59,6 +62,7 @@ pub struct FileStore {
     limits: files::Limits,
     usage: Arc<Mutex<Usage>>,
     reading: Arc<Semaphore>,
+    has_memory_only: bool,
     /// Deleted with the store, if it is for this process only.
     _temporary: Option<Arc<TempDir>>,
 }
@@ -103,6 +107,17 @@ impl FileStore {
         })
     }
 
+    /// Opens a store in the memory of this process, which has little room.
+    ///
+    /// # Errors
+    /// None is known.
+    pub fn in_memory(limits: files::Limits) -> Result<Self, Error> {
+        Ok(Self {
+            has_memory_only: true,
+            ..Self::open(&Location::memory(), limits, MEMORY_BYTES / 4)?
+        })
+    }
+
     /// The files in an archive.
     #[must_use]
     pub fn in_archive(archive: &Archive, limits: files::Limits, max_user_bytes: u64) -> Self {
@@ -115,6 +130,7 @@ impl FileStore {
             limits,
             usage: Arc::new(Mutex::new(Usage::new(max_user_bytes, u64::MAX))),
             reading: Arc::new(Semaphore::new(CONCURRENT_MANIFESTS)),
+            has_memory_only: false,
             _temporary: None,
         }
     }
@@ -122,7 +138,8 @@ impl FileStore {
     /// Limits what all users together may store.
     #[must_use]
     pub fn with_max_bytes(self, max_bytes: u64) -> Self {
-        self.usage().limit_total(max_bytes);
+        let limit = if self.has_memory_only { MEMORY_BYTES } else { u64::MAX };
+        self.usage().limit_total(max_bytes.min(limit));
         self
     }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if let Some(code) = server::run_if_container() {
+    if let Some(code) = server::run_if_in_container() {
         return code;
     }
     cli::main()

@@ -1,5 +1,6 @@
 //! The public interface of this crate: everything the API does to tasks and volumes.
 
+mod file_access;
 mod past_tasks;
 mod task_events;
 

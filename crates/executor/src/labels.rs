@@ -97,6 +97,12 @@ pub const DEFINITION: &str = "k8s-cli/definition";
 /// On the same object of a task that is about to be deleted: the user who stopped it.
 pub const STOPPED_BY: &str = "k8s-cli/stopped-by";
 
+/// On the owner of a task whose nodes fetch files from the server: the file sets, separated by commas.
+pub const FILE_SETS: &str = "k8s-cli/file-sets";
+/// On the same owner, one for each try: the beginning of the names of annotations with the hash of a secret that gives
+/// access to these file sets.
+pub const FILES_TOKEN: &str = "k8s-cli/files-token-";
+
 /// On a PersistentVolumeClaim that all users may mount, where the operator requires this label.
 pub const SHARED: &str = "k8s-cli/shared";
 

@@ -14,7 +14,7 @@ use task::{Id, Name, TaskDefinition, UserName};
 use tokio::time::timeout;
 
 use crate::cache::{Cache, Job, TaskOwner};
-use crate::delivery::{self, PackedFiles};
+use crate::delivery::{self, Delivery};
 use crate::error::Error;
 use crate::fingerprint::Fingerprint;
 use crate::kubernetes::{self, ApiClient, ConfigMap, ObjectRef};
@@ -193,7 +193,7 @@ enum TryOutcome {
 pub(crate) fn submission(
     request: &SubmitRequest,
     settings: &Settings,
-    (claims, placement, files): (Vec<Option<ResolvedClaim>>, Placement, Vec<PackedFiles>),
+    (claims, placement, files): (Vec<Option<ResolvedClaim>>, Placement, Delivery),
     fingerprint: Fingerprint,
     now: Timestamp,
 ) -> Submission {
@@ -267,7 +267,7 @@ async fn try_submit(client: &ApiClient, cache: &Cache, submission: &Submission) 
 /// The parts of the files of tasks that are submitted together, as so many times the time for a node. A part is large.
 pub(crate) fn part_calls<'a>(tasks: impl IntoIterator<Item = &'a Submission>) -> u32 {
     const CALLS_PER_PART: usize = 10;
-    let sets = tasks.into_iter().flat_map(|task| &task.files);
+    let sets = tasks.into_iter().flat_map(|task| task.files.packed());
     let sets: HashMap<&str, usize> = sets
         .map(|files| (files.set.hash.as_str(), files.set.parts.len()))
         .collect();
@@ -324,6 +324,7 @@ async fn create_owned(
     }
     // Use the ID, name, and time of the try that came first, so that both tries create identical Jobs.
     let submission = &submission.for_try_of(&known, submitted_at(&owner));
+    delivery::share_token(client, submission, &known).await?;
     let reference = owner_reference(submission, &known.uid);
     // A pod whose files are missing is retried by the kubelet only after seconds, so these come first.
     delivery::create_sets(client, std::slice::from_ref(submission), &reference).await?;

@@ -32,6 +32,14 @@ pub enum Error {
         /// What is largest.
         heaviest: Vec<Heavy>,
     },
+    /// The files are larger than allowed when they are compressed. Raised before any file is sent.
+    #[error("the files have more than {} when compressed, the limit of this server{}", HumanSize(*limit), advice(heaviest))]
+    PackedTooLarge {
+        /// The limit in bytes.
+        limit: u64,
+        /// What is largest.
+        heaviest: Vec<Heavy>,
+    },
     /// A manifest is larger than allowed.
     #[error("the manifest has more than {}; take fewer or smaller files along", HumanSize(*limit as u64))]
     ManifestTooLarge {

@@ -19,7 +19,7 @@ use crate::args::Args;
 use crate::client::ClientInfo;
 use crate::error::ApiError;
 use crate::host_guard::{self, AllowedHosts};
-use crate::paths::is_health_route;
+use crate::paths::{is_health_route, is_task_route};
 
 /// The conditions for accepting a request.
 #[derive(Debug)]
@@ -73,10 +73,14 @@ impl AccessPolicy {
             OwnerProof::TokenFile(dir) if owner.is_some() => Some(create_token(address.port(), dir)?),
             _ => None,
         };
+        // Pods name the host of the advertised URL, and tasks on this machine the address of the listener.
+        let advertised = args.advertise_url.iter().map(|advertised| advertised.host.clone());
+        let own = address.ip().to_string();
+        let hosts = args.allowed_host.iter().cloned().chain(advertised).chain([own]);
         Ok(Self {
             owner,
             token,
-            hosts: (is_loopback || !args.allowed_host.is_empty()).then(|| AllowedHosts::new(&args.allowed_host)),
+            hosts: (is_loopback || !args.allowed_host.is_empty()).then(|| AllowedHosts::new(hosts.collect())),
             accounts: args.allow_uid.iter().copied().map(Account::new).collect(),
             origins: args.cors_origin.clone(),
         })
@@ -161,6 +165,10 @@ impl AccessPolicy {
         let Some((token, path)) = &self.token else {
             return Ok(());
         };
+        if is_task_route(request.uri().path()) {
+            // The token of a task is checked there.
+            return Ok(());
+        }
         let sent = request.headers().get(TOKEN_HEADER);
         let is_known = sent.is_some_and(|sent| token.matches(sent.as_bytes()));
         // A client that sends a challenge wants proof that this is its own server before it reveals the token, so

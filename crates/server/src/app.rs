@@ -11,6 +11,7 @@ use task::wire::BackendKind;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::AccessPolicy;
+use crate::file_sets::FileSets;
 use crate::limits::RequestLimits;
 use crate::telemetry::metrics::Metrics;
 
@@ -22,6 +23,10 @@ pub struct App {
     pub executor: Executor,
     /// The files of users.
     pub files: FileStore,
+    /// The most bytes that the files of a task may have, compressed, if nodes cannot fetch more.
+    pub max_packed_files: Option<u64>,
+    /// The contents of the file sets that nodes are fetching.
+    pub file_sets: FileSets,
     /// Decides which requests are accepted.
     pub access: Arc<AccessPolicy>,
     /// Limits on concurrent requests, streams, and memory.

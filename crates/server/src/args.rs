@@ -129,10 +129,22 @@ pub struct Args {
     #[arg(long, env = "K8S_CLI_API_MAX_USER_FILES", value_name = "MIB", default_value_t = 10_240, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     pub max_user_files: u64,
 
-    /// Maximum size of the files of a task, compressed, in MiB. They are stored in ConfigMaps. Defaults to 4 on a cluster,
-    /// and to 64 when tasks run on this machine.
-    #[arg(long, env = "K8S_CLI_API_MAX_TASK_FILES", value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=256))]
-    pub max_task_files: Option<u64>,
+    /// Maximum size of the files that all users together may store on the server for tasks, in MiB.
+    #[arg(long, env = "K8S_CLI_API_MAX_FILES", value_name = "MIB", default_value_t = 102_400, value_parser = clap::value_parser!(u64).range(1..=1_073_741_824))]
+    pub max_files: u64,
+
+    /// Maximum size of the files of a task, compressed, in MiB, up to which they are stored in ConfigMaps. Nodes fetch
+    /// larger ones from the server; on a cluster, that requires `--helper-image`, `--advertise-url`, and `--archive`.
+    #[arg(long, env = "K8S_CLI_API_MAX_TASK_FILES", value_name = "MIB", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=256))]
+    pub max_task_files: u64,
+
+    /// Image with the program with which nodes fetch files from the server, as `deploy/helper-image` builds it.
+    #[arg(long, env = "K8S_CLI_API_HELPER_IMAGE", value_name = "IMAGE", value_parser = parse_image)]
+    pub helper_image: Option<String>,
+
+    /// URL at which pods reach this server, e.g., http://k8s-cli.tasks.svc:8000.
+    #[arg(long, env = "K8S_CLI_API_ADVERTISE_URL", value_name = "URL", value_parser = parse_advertise_url)]
+    pub advertise_url: Option<AdvertiseUrl>,
 
     /// Pod Security Standard that task pods comply with.
     #[arg(long, env = "K8S_CLI_API_POD_SECURITY", value_enum, default_value_t = PodSecurityChoice::Baseline)]
@@ -206,6 +218,15 @@ pub enum ArchiveChoice {
     None,
     /// At this place.
     At(archive::Location),
+}
+
+/// A URL at which pods reach the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdvertiseUrl {
+    /// The URL, without a slash at the end.
+    pub url: String,
+    /// Its host, in lower case.
+    pub host: String,
 }
 
 /// Where tasks run.
@@ -289,6 +310,34 @@ fn parse_archive(text: &str) -> Result<ArchiveChoice, archive::InvalidLocation> 
     }
 }
 
+/// Parses a value of `--advertise-url`.
+fn parse_advertise_url(text: &str) -> Result<AdvertiseUrl, String> {
+    let invalid = |why: &str| format!("invalid URL `{text}`{why}; expected, e.g., `http://k8s-cli.tasks.svc:8000`");
+    let uri = text.parse::<Uri>().map_err(|_| invalid(""))?;
+    let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+    let is_url = matches!(uri.scheme_str(), Some("http" | "https"));
+    if !is_url || authority.contains('@') || uri.query().is_some() || text.contains('#') {
+        return Err(invalid(""));
+    }
+    let host = crate::host_guard::host_name(authority).ok_or_else(|| invalid(""))?;
+    let address = host.parse::<IpAddr>().map(|address| address.to_canonical());
+    let is_own = address.is_ok_and(|address| address.is_loopback() || address.is_unspecified());
+    if is_own || host == "localhost" || host.ends_with(".localhost") {
+        return Err(invalid(", which a pod takes for itself"));
+    }
+    Ok(AdvertiseUrl {
+        url: text.trim_end_matches('/').to_owned(),
+        host,
+    })
+}
+
+/// Parses a value of `--helper-image`, as far as a mistake would only show in pods.
+fn parse_image(text: &str) -> Result<String, String> {
+    let is_image = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let invalid = || format!("invalid image `{text}`; expected, e.g., `registry.example.com/k8s-cli-helper:1.0`");
+    is_image.then(|| text.to_owned()).ok_or_else(invalid)
+}
+
 /// Parses a value of `--root-path`; a trailing slash is dropped.
 fn parse_root_path(text: &str) -> Result<String, String> {
     let path = text.trim_end_matches('/');
@@ -324,7 +373,7 @@ pub fn print_error(error: &clap::Error) -> ExitCode {
 mod tests {
     use clap::{ArgAction, CommandFactory, Parser};
 
-    use super::{Args, parse_origin, parse_root_path};
+    use super::{Args, parse_advertise_url, parse_image, parse_origin, parse_root_path};
 
     #[test]
     fn the_command_is_consistent() {
@@ -371,6 +420,36 @@ mod tests {
         ] {
             assert!(parse_root_path(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn an_advertised_url_is_one_that_pods_reach() {
+        let parsed = parse_advertise_url("https://Tasks.example.com:8443/k8s-cli/").unwrap();
+        assert_eq!(parsed.url, "https://Tasks.example.com:8443/k8s-cli");
+        assert_eq!(parsed.host, "tasks.example.com");
+        assert_eq!(parse_advertise_url("http://[fd00::1]:8000").unwrap().host, "fd00::1");
+        for text in [
+            "",
+            "tasks:8000",
+            "ftp://tasks",
+            "http://a@tasks",
+            "http://tasks?x",
+            "http://tasks#x",
+            "http://",
+        ] {
+            assert!(parse_advertise_url(text).is_err(), "{text}");
+        }
+        for text in [
+            "http://localhost:8000",
+            "http://127.0.0.1",
+            "http://[::1]:1",
+            "http://0.0.0.0:8000",
+        ] {
+            let error = parse_advertise_url(text).unwrap_err();
+            assert!(error.contains("takes for itself"), "{error}");
+        }
+        assert!(parse_image("registry.example.com/helper@sha256:00").is_ok());
+        assert!(parse_image("").is_err() && parse_image("a b").is_err());
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub enum ApiError {
     Unavailable(String),
     /// The response cannot be encoded.
     Encoding(serde_json::Error),
+    /// The token of a task could not be checked.
+    Token(Error),
     /// The executor failed.
     Executor {
         /// What failed, as in `Failed to {operation}`.
@@ -76,6 +78,7 @@ impl IntoResponse for ApiError {
                 tracing::error!(%error, "cannot encode a response");
                 error_response(StatusCode::INTERNAL_SERVER_ERROR, "cannot encode the response")
             }
+            Self::Token(source) => executor_error_response("check the token of a task", "", &source),
             Self::Executor {
                 operation,
                 user,

@@ -12,7 +12,7 @@ pub fn hosts(data: &[u8]) {
         return;
     };
     let headers = HeaderMap::from_iter([(header::HOST, value)]);
-    let rejection = AllowedHosts::new(&[]).reject(&Uri::from_static("/tasks"), &headers);
+    let rejection = AllowedHosts::new(Vec::new()).reject(&Uri::from_static("/tasks"), &headers);
     if let Some(reason) = rejection {
         assert!(!reason.is_empty() && reason.len() < 2048);
         return;

@@ -18,10 +18,8 @@ pub(crate) struct AllowedHosts {
 
 impl AllowedHosts {
     /// Allows the names of this machine, and `configured`.
-    pub(crate) fn new(configured: &[String]) -> Self {
-        Self {
-            configured: configured.to_vec(),
-        }
+    pub(crate) fn new(configured: Vec<String>) -> Self {
+        Self { configured }
     }
 
     /// The reason to reject a request, or `None` if every host that it names is allowed. All `Host` headers and the URI
@@ -113,7 +111,7 @@ mod tests {
             "localhost.",
             "localhost:",
         ] {
-            assert!(is_answered(&AllowedHosts::new(&[]), "/tasks", &[host]), "{host}");
+            assert!(is_answered(&AllowedHosts::new(Vec::new()), "/tasks", &[host]), "{host}");
         }
     }
 
@@ -139,14 +137,20 @@ mod tests {
             "[fe80::1]",
             "::1",
         ] {
-            assert!(!is_answered(&AllowedHosts::new(&[]), "/tasks", &[host]), "{host}");
+            assert!(
+                !is_answered(&AllowedHosts::new(Vec::new()), "/tasks", &[host]),
+                "{host}"
+            );
         }
-        assert!(!is_answered(&AllowedHosts::new(&[]), "/tasks", &[]), "no host at all");
+        assert!(
+            !is_answered(&AllowedHosts::new(Vec::new()), "/tasks", &[]),
+            "no host at all"
+        );
     }
 
     #[test]
     fn every_host_that_a_request_names_counts() {
-        let hosts = AllowedHosts::new(&[]);
+        let hosts = AllowedHosts::new(Vec::new());
         assert!(!is_answered(&hosts, "/tasks", &["localhost", "evil.example"]));
         assert!(!is_answered(&hosts, "/tasks", &["evil.example", "localhost"]));
         assert!(!is_answered(&hosts, "http://evil.example/tasks", &["localhost"]));
@@ -155,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_proxy_may_keep_the_name_that_the_operator_allows() {
-        let hosts = AllowedHosts::new(&[parse_allowed_host("Tasks.Example.com:443").unwrap()]);
+        let hosts = AllowedHosts::new(vec![parse_allowed_host("Tasks.Example.com:443").unwrap()]);
         assert!(is_answered(&hosts, "/", &["tasks.example.com"]));
         assert!(is_answered(&hosts, "/", &["TASKS.example.com.:8443"]));
         assert!(!is_answered(&hosts, "/", &["tasks.example.com.evil.example"]));

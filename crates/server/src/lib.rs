@@ -12,6 +12,7 @@ mod connection;
 mod detach;
 mod error;
 mod extract;
+mod file_sets;
 #[cfg(fuzzing)]
 pub mod fuzz;
 mod handlers;
@@ -24,7 +25,14 @@ mod openapi;
 mod paths;
 mod router;
 mod run;
+mod task_files;
 mod telemetry;
 
-pub use embedded::run_if_container;
+/// Runs this process as a part of a container of this machine, or as the program that fetches files in one, if it was
+/// started as such.
+#[must_use]
+pub fn run_if_in_container() -> Option<std::process::ExitCode> {
+    embedded::run_if_container().or_else(helper::run_if_helper)
+}
+
 pub use run::main;

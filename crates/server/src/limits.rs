@@ -36,6 +36,15 @@ const BODY_MEMORY_BYTES: usize = 32 * 1024 * 1024;
 /// Memory budget for responses generated for one client that it has not read yet, in bytes.
 const RESPONSE_MEMORY_BYTES: usize = 64 * 1024 * 1024;
 
+/// Memory budget for the contents of files that are being sent to the nodes of tasks, in bytes.
+const FILE_MEMORY_BYTES: usize = 32 * 1024 * 1024;
+
+/// Maximum number of contents in one request of a node.
+pub(crate) const MAX_REQUESTED_CONTENTS: usize = 1000;
+
+/// Maximum size of these contents together, unless it is a single one: what a pack may have.
+pub(crate) const MAX_REQUESTED_BYTES: u64 = files::MAX_PACK as u64;
+
 /// Maximum size of a response that is not charged to that budget: as much as the buffer of every connection holds
 /// anyway.
 const SMALL_RESPONSE_BYTES: usize = MAX_HEAD_BYTES;
@@ -51,7 +60,7 @@ pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) const BODY_STALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The minimum average rate at which such a body must arrive, in bytes per second.
-pub(crate) const MIN_BODY_BYTES_PER_SECOND: usize = 64 * 1024;
+const MIN_BODY_BYTES_PER_SECOND: usize = 64 * 1024;
 
 /// How long receiving the head of a request may take.
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -76,10 +85,16 @@ const MAX_KUBERNETES_CALLS: usize = 512;
 /// How long connections may take to finish when the server stops, before they are closed.
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a body that holds memory may take to exceed `bytes` bytes, counted from when it got the memory.
+pub(crate) fn time_allowed(bytes: usize) -> Duration {
+    BODY_STALL_TIMEOUT + Duration::from_secs((bytes / MIN_BODY_BYTES_PER_SECOND) as u64)
+}
+
 /// The limits that are shared by concurrent requests.
 pub struct RequestLimits {
     body_memory: MemoryBudget,
     response_memory: MemoryBudget,
+    file_memory: MemoryBudget,
     kubernetes_calls: Arc<Semaphore>,
     log_streams: ConcurrencyLimit<UserName>,
 }
@@ -95,6 +110,7 @@ impl RequestLimits {
         Self {
             body_memory: MemoryBudget::new(BODY_MEMORY_BYTES),
             response_memory: MemoryBudget::new(RESPONSE_MEMORY_BYTES),
+            file_memory: MemoryBudget::new(FILE_MEMORY_BYTES),
             kubernetes_calls: Arc::new(Semaphore::new(MAX_KUBERNETES_CALLS)),
             log_streams: ConcurrencyLimit::new(max_streams, max_streams_per_user),
         }
@@ -102,11 +118,14 @@ impl RequestLimits {
 
     /// Waits for memory for a large body.
     pub async fn acquire_body_memory(&self, requester: &Requester, bytes: usize) -> Result<MemoryPermit, ApiError> {
-        let acquired = timeout(BODY_MEMORY_TIMEOUT, self.body_memory.acquire(requester, bytes)).await;
-        acquired
-            .ok()
-            .flatten()
-            .ok_or_else(|| ApiError::Unavailable("too many large requests; try again in a second".to_owned()))
+        let acquiring = self.body_memory.acquire(requester, bytes);
+        within_patience(acquiring, "too many large requests; try again in a second").await
+    }
+
+    /// Waits for memory for contents of files that are about to be read and sent.
+    pub async fn acquire_file_memory(&self, requester: &Requester, bytes: usize) -> Result<MemoryPermit, ApiError> {
+        let acquiring = self.file_memory.acquire(requester, bytes);
+        within_patience(acquiring, "too many files are being sent; try again in a second").await
     }
 
     /// Takes memory for a response that is a copy for one client. A small one needs none.
@@ -148,6 +167,15 @@ impl RequestLimits {
         metrics::gauge!("k8s_cli_log_followers").increment(1.0);
         Ok(LogStreamPermit { _permit: permit })
     }
+}
+
+async fn within_patience(
+    acquiring: impl Future<Output = Option<MemoryPermit>>,
+    refusal: &str,
+) -> Result<MemoryPermit, ApiError> {
+    let acquired = timeout(BODY_MEMORY_TIMEOUT, acquiring).await;
+    let refused = || ApiError::Unavailable(refusal.to_owned());
+    acquired.ok().flatten().ok_or_else(refused)
 }
 
 impl Drop for LogStreamPermit {

@@ -1,4 +1,5 @@
-//! `k8s-cli-api`: the API server. It re-executes itself as the shim of each container of the embedded engine.
+//! `k8s-cli-api`: the API server. It re-executes itself as the shim of each container of the embedded engine,
+//! and is the program with which tasks fetch files there.
 
 use std::process::ExitCode;
 
@@ -6,7 +7,7 @@ use clap::Parser;
 use server::args::Args;
 
 fn main() -> ExitCode {
-    if let Some(code) = server::run_if_container() {
+    if let Some(code) = server::run_if_in_container() {
         return code;
     }
     match Args::try_parse() {

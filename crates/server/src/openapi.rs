@@ -10,6 +10,9 @@ use crate::router;
 /// Routes that do not require a user.
 const PUBLIC: &[&str] = &["/", "/healthz", "/readyz", "/version", "/metrics"];
 
+/// Routes that require the token of a task instead of a user.
+const OF_TASKS: &[&str] = &["/files/{file_set_id}/manifest", "/files/{file_set_id}/contents"];
+
 /// Routes whose responses have an `ETag`.
 const CONDITIONAL: &[&str] = &["/tasks", "/tasks/{task_id}", "/volumes", "/volumes/{volume_id}"];
 
@@ -49,6 +52,10 @@ pub(crate) fn document(max_nodes: u32, root_path: &str) -> Bytes {
              authenticate it. Behind a proxy that authenticates users, leave it empty: the proxy sets it.",
             user::MAX_BYTES
         ),
+    }, "Task": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The token of a task, which its nodes have, and with which they fetch its files.",
     }});
     let paths = document["paths"].as_object_mut().expect("the document has paths");
     for (path, operations) in paths {
@@ -62,7 +69,11 @@ pub(crate) fn document(max_nodes: u32, root_path: &str) -> Bytes {
 /// Adds the security, parameters, and responses that all operations have in common.
 fn add_common_parts(path: &str, method: &str, operation: &mut Value) {
     let is_public = PUBLIC.contains(&path);
-    operation["security"] = if is_public { json!([]) } else { json!([{"User": []}]) };
+    operation["security"] = match path {
+        path if OF_TASKS.contains(&path) => json!([{"Task": []}]),
+        _ if is_public => json!([]),
+        _ => json!([{"User": []}]),
+    };
     let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
     for parameter in parameters.into_iter().flatten() {
         constrain_parameter(parameter);
@@ -171,7 +182,7 @@ fn error_responses() -> Value {
     let encodings = json!({"description": "What the server accepts: `identity`.", "schema": {"type": "string"}});
     json!({
         "BadRequest": response("The request violates HTTP, or its body is not valid UTF-8."),
-        "Forbidden": response("The client's account, or the host that the request names, is not allowed."),
+        "Forbidden": response("The client's account, the host that the request names, or the token is not allowed."),
         "RequestTimeout": response("The body was not received in time."),
         "PayloadTooLarge": response("The body is too large."),
         "UnsupportedMediaType": with_header("The body is compressed.", "Accept-Encoding", encodings),

@@ -10,6 +10,12 @@ pub(crate) fn is_health_route(path: &str) -> bool {
     path == "/" || answers_head(path)
 }
 
+/// Whether the nodes of tasks request this path, with the token of their task.
+pub(crate) fn is_task_route(path: &str) -> bool {
+    let is_of_set = |rest: &str| matches!(rest.split_once('/'), Some((_, "manifest" | "contents")));
+    path.strip_prefix("/files/").is_some_and(is_of_set)
+}
+
 /// Whether a route is a page of the documentation or a file of one.
 pub(crate) fn is_page(route: &str) -> bool {
     ["/docs", "/redoc", "/openapi.json"]
@@ -31,6 +37,7 @@ pub(crate) fn is_known_path(path: &str) -> bool {
         ] => true,
         ["tasks" | "volumes" | "files" | "groups" | "history", _] => true,
         ["history", _, "logs"] => true,
+        ["files", _, last] => matches!(*last, "manifest" | "contents"),
         ["tasks", _, last] => matches!(*last, "stop" | "cancel" | "logs"),
         ["groups", _, last] => matches!(*last, "stop" | "cancel"),
         _ => false,

@@ -1,16 +1,15 @@
 //! Starts the server, runs it until a signal arrives, and shuts it down.
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use archive::{Archive, FileStore, Limits, Location};
+use archive::{Archive, Limits, Location};
 use executor::{
-    DefaultRequests, Defaults, Executor, FileSource, KUBELET_SYNC_DELAY, MAX_COMPRESSION, PodSecurity, PodSettings,
-    PortExposure, Settings, SharedClaims,
+    DefaultRequests, Defaults, Executor, KUBELET_SYNC_DELAY, PodSecurity, PodSettings, PortExposure, Settings,
+    SharedClaims,
 };
 use task::wire::BackendKind;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,10 +21,11 @@ use crate::args::{ArchiveChoice, Args, DefaultRequestsChoice, PodSecurityChoice,
 use crate::backend::Backend;
 use crate::concurrency_limit::ConcurrencyLimit;
 use crate::detach::detach_from_session;
-use crate::limits::{MAX_FILE_ENTRIES, MAX_UPLOAD_BYTES, RequestLimits};
+use crate::file_sets::FileSets;
+use crate::limits::RequestLimits;
 use crate::telemetry::logging;
 use crate::telemetry::metrics::Metrics;
-use crate::{listener, openapi};
+use crate::{listener, openapi, task_files};
 
 /// Runs the server with parsed arguments and returns the exit code of the process.
 #[must_use]
@@ -71,11 +71,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let metrics = Metrics::install(&stopping)?;
     let backend = Backend::choose(&args).await?;
     let archive = open_archive(&args, &backend)?;
-    let files = open_files(&args, &backend, archive.as_ref())?;
-    tokio::spawn(prune_files(files.clone()));
+    let files = task_files::open(&args, &backend, archive.as_ref())?;
     let settings = Settings {
         archive: archive.clone(),
-        files: Some(FileSource::new(files.clone(), max_task_files(&args, &backend))),
+        files: Some(files.source()),
         ..settings(&args, &backend)
     };
     let executor = tokio::select! {
@@ -94,11 +93,14 @@ async fn run(args: Args) -> anyhow::Result<()> {
     if !address.ip().is_loopback() {
         tracing::warn!(%address, "the X-User header is trusted; let only an authenticating proxy reach this address");
     }
+    files.write_address(address)?;
     let namespace = executor.namespace().to_owned();
     let app = AppState(Arc::new(App {
         backend: backend.kind(),
         executor,
-        files,
+        files: files.store,
+        file_sets: FileSets::default(),
+        max_packed_files: files.max_packed_bytes,
         access: Arc::new(AccessPolicy::new(address, &args)?),
         limits: RequestLimits::new(args.max_streams, args.max_streams_per_user),
         metrics,
@@ -109,6 +111,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         root_path: args.root_path,
         idle_timeout: args.idle_timeout,
     }));
+    tokio::spawn(task_files::prune(app.clone()));
     tracing::info!(event = "listening", %address, namespace, version = env!("CARGO_PKG_VERSION"), "listening");
     let connections = ConcurrencyLimit::new(args.max_connections, args.max_connections_per_client);
     listener::serve(listener, app.clone(), connections).await;
@@ -117,46 +120,6 @@ async fn run(args: Args) -> anyhow::Result<()> {
     backend.stop().await;
     tracing::info!(event = "stopped", "stopped");
     Ok(())
-}
-
-/// The size of the files of a task, compressed, in bytes. A cluster keeps them in etcd.
-fn max_task_files(args: &Args, backend: &Backend) -> u64 {
-    let default = match backend.kind() {
-        BackendKind::Embedded => 64,
-        BackendKind::Cluster | BackendKind::Other(_) => 4,
-    };
-    args.max_task_files.unwrap_or(default) << 20
-}
-
-/// Opens the store of files: in the archive, if there is one, or else in the state directory. On a cluster, they are needed
-/// only until a task is submitted, and the CLI uploads them again if they are gone.
-fn open_files(args: &Args, backend: &Backend, archive: Option<&Archive>) -> anyhow::Result<FileStore> {
-    let limits = files::Limits {
-        max_entries: MAX_FILE_ENTRIES,
-        max_total_bytes: max_task_files(args, backend) * MAX_COMPRESSION,
-        max_manifest_bytes: MAX_UPLOAD_BYTES,
-    };
-    let max_user_bytes = args.max_user_files << 20;
-    Ok(match (archive, backend.state_dir()) {
-        (Some(archive), _) => FileStore::in_archive(archive, limits, max_user_bytes),
-        (None, Some(state)) => FileStore::open(&Location::folder(state.join("files")), limits, max_user_bytes)?,
-        (None, None) => FileStore::temporary(limits, max_user_bytes)?,
-    })
-}
-
-/// How often files that nobody uses are deleted.
-const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
-
-/// Deletes files that nobody uses, until the runtime stops.
-async fn prune_files(files: FileStore) {
-    loop {
-        match files.prune(jiff::Timestamp::now(), &HashSet::new()).await {
-            Ok(0) => {}
-            Ok(count) => tracing::info!(event = "files_pruned", count, "unused files deleted"),
-            Err(error) => tracing::warn!(%error, "cannot delete unused files"),
-        }
-        tokio::time::sleep(PRUNE_INTERVAL).await;
-    }
 }
 
 /// The pause before the archive is read again after a failure.

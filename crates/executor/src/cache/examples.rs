@@ -85,6 +85,7 @@ impl TaskOwner {
             group: None,
             group_complete: false,
             facts: None,
+            files: None,
         }
     }
 }

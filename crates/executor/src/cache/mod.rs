@@ -23,6 +23,7 @@ mod listing;
 mod load_balancers;
 mod members;
 mod object;
+mod owner_files;
 mod phase;
 mod ports;
 mod reasons;
@@ -51,6 +52,7 @@ pub(crate) use identity::TaskKey;
 pub(crate) use job::{Gang, Job, JobEnd};
 pub(crate) use members::Members;
 pub(crate) use object::{Gate, Pod, TaskOwner, Volume};
+pub(crate) use owner_files::OwnerFiles;
 pub(crate) use phase::Phase;
 #[cfg(test)]
 pub(crate) use phase::PodEnd;

@@ -11,6 +11,7 @@ use super::end_cause::EndCause;
 use super::group_member::{GroupKey, GroupMember};
 use super::identity::{Identity, InvalidObject, MAX_MESSAGE, MAX_REASON, TaskKey, number, owner_uid, time, truncate};
 use super::job::Job;
+use super::owner_files::OwnerFiles;
 use super::phase::{self, Phase};
 use super::reasons::{Reason, SCHEDULING_GATED, UNSCHEDULABLE};
 use super::record_facts::RecordFacts;
@@ -58,6 +59,8 @@ pub struct TaskOwner {
     pub group_complete: bool,
     /// What the record of the task needs.
     pub facts: Option<Arc<RecordFacts>>,
+    /// The files that its nodes may fetch from the server.
+    pub files: Option<Arc<OwnerFiles>>,
 }
 
 /// The pod of a node.
@@ -160,6 +163,7 @@ impl TaskOwner {
             turn: turn.map(|turn| turn.parse()).transpose()?,
             group_complete: identity.annotations.contains_key(labels::GROUP_COMPLETE),
             facts: RecordFacts::from_annotations(identity.annotations).map(Arc::new),
+            files: OwnerFiles::from_annotations(identity.username, identity.annotations).map(Arc::new),
             group: group
                 .map(|group| GroupMember::from_annotation(group, identity.id, token))
                 .transpose()?

@@ -16,6 +16,7 @@ use super::group_member::GroupKey;
 use super::identity::TaskKey;
 use super::job::Job;
 use super::object::{Pod, TaskOwner, Volume};
+use super::owner_files::OwnerFiles;
 use super::snapshot::TaskSnapshot;
 use super::state::CacheState;
 use super::task::Task;
@@ -187,6 +188,22 @@ impl Cache {
         let state = self.read();
         let tasks = state.tasks_with_id(id);
         tasks.filter_map(|(_, task)| task.snapshot.clone()).collect()
+    }
+
+    /// The files that the nodes of the tasks with this ID may fetch, and whether each of them has ended.
+    pub(crate) fn files_of(&self, id: &str) -> Vec<(Arc<OwnerFiles>, bool)> {
+        let state = self.read();
+        let of_task = |task: &Task| {
+            let owners = task.owners().iter();
+            let files = owners.filter_map(|owner| Some((owner.files.clone()?, task.has_ended() || owner.terminating)));
+            files.collect::<Vec<_>>()
+        };
+        state.tasks_with_id(id).flat_map(|(_, task)| of_task(task)).collect()
+    }
+
+    /// Whether a task has ended for good, or is being deleted.
+    pub(crate) fn has_ended(&self, key: &TaskKey) -> bool {
+        self.find(key, Task::has_ended).unwrap_or(false)
     }
 
     /// Whether the cache contains anything of a task.

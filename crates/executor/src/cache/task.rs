@@ -168,6 +168,12 @@ impl Task {
         are_going || self.owner().is_some_and(|owner| owner.terminating)
     }
 
+    /// Whether the task is shown as ended, or is being deleted. One that will be retried is shown as pending.
+    pub(crate) fn has_ended(&self) -> bool {
+        let has_ended = |snapshot: &Arc<TaskSnapshot>| snapshot.state.is_final() || snapshot.terminating;
+        self.snapshot.as_ref().is_some_and(has_ended)
+    }
+
     /// Whether the user canceled the task.
     pub(crate) fn is_cancelled(&self) -> bool {
         is_cancelled(self.owner(), self.current_jobs())

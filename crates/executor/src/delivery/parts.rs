@@ -51,7 +51,7 @@ pub(crate) async fn create_sets(
 ) -> Result<Vec<CreatedSet>, Error> {
     let sets: BTreeMap<&str, &Arc<PackedSet>> = tasks
         .iter()
-        .flat_map(|task| &task.files)
+        .flat_map(|task| task.files.packed())
         .map(|files| (files.set.hash.as_str(), &files.set))
         .collect();
     let Some(task) = tasks.first().filter(|_| !sets.is_empty()) else {
@@ -84,7 +84,7 @@ pub(crate) async fn share_sets(
     tasks: &[(&Submission, OwnerReference)],
 ) -> Result<(), Error> {
     for set in sets {
-        let has_set = |task: &Submission| task.files.iter().any(|files| files.set.hash == set.hash);
+        let has_set = |task: &Submission| task.files.packed().iter().any(|files| files.set.hash == set.hash);
         let owners = tasks.iter().enumerate();
         let owners = owners.filter(|(index, (task, _))| *index == 0 || has_set(task));
         let owners: Vec<&OwnerReference> = owners.map(|(_, (_, owner))| owner).collect();

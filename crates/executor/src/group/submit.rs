@@ -424,6 +424,7 @@ async fn create_task(
             owner.ok_or(Error::IdempotencyKeyTaken)?
         }
     };
+    delivery::share_token(client, task, &owner).await?;
     let jobs = create_owned_objects(client, task, &owner.uid, &mut warnings).await?;
     Ok(CreatedTask { owner, jobs, warnings })
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::escape::escape;
+use super::fetch;
 use super::files;
 use super::script::{MASTER_PORT, MAX_COPIED_BYTES};
 use super::secrets;
@@ -81,6 +82,12 @@ pub(super) fn variables(submission: &Submission, rank: u32) -> Vec<EnvVar> {
     if files::has_working_dir(definition) && !submission.pods.shares_home {
         ours.push(variable(files::LINKS_HOME, "1".to_owned()));
     }
+    let fetched = submission.files.fetched();
+    ours.extend(
+        fetched
+            .into_iter()
+            .flat_map(|files| fetch::variables(files, secrets::files_name(submission))),
+    );
     let task_ids = submission.group.as_ref().map(|group| &*group.task_ids);
     ours.extend(
         task_ids

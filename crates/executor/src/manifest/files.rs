@@ -1,10 +1,11 @@
-//! The files of a task in its pods: the volumes with their parts, and the part of the script that unpacks them.
+//! The files of a task in its pods: the volumes that they need, and the part of the script that unpacks or fetches them.
 
 use task::TaskDefinition;
 use task::definition::{FileMount, Target};
 
+use super::fetch;
 use super::quoting::{quote, quote_path};
-use crate::delivery::{PackedFiles, PackedSet};
+use crate::delivery::{Delivery, PackedFiles, PackedSet};
 use crate::kubernetes::{ConfigMapVolumeSource, EmptyDirVolumeSource, Volume, VolumeMount};
 
 /// The key of a ConfigMap with a part.
@@ -42,7 +43,7 @@ const UNPACK: &str = r#"k8s_cli_unpack() {
 /// Adds the volumes of the files of a task, and mounts them.
 pub(super) fn add_volumes(
     definition: &TaskDefinition,
-    files: &[PackedFiles],
+    delivery: &Delivery,
     files_owner: &str,
     volumes: &mut Vec<Volume>,
     mounts: &mut Vec<VolumeMount>,
@@ -59,6 +60,13 @@ pub(super) fn add_volumes(
             ..VolumeMount::default()
         });
     }
+    match delivery {
+        Delivery::Packed(files) => add_parts(files, files_owner, volumes, mounts),
+        Delivery::Fetched(files) => fetch::add_volumes(files, volumes, mounts),
+    }
+}
+
+fn add_parts(files: &[PackedFiles], files_owner: &str, volumes: &mut Vec<Volume>, mounts: &mut Vec<VolumeMount>) {
     for (index, files) in files.iter().enumerate() {
         let object = files.set.object_name(files_owner);
         for part in 0..files.set.parts.len() {
@@ -81,12 +89,13 @@ pub(super) fn add_volumes(
     }
 }
 
-/// The lines that unpack the files of a task.
-pub(super) fn unpack(definition: &TaskDefinition) -> String {
+/// The lines that unpack or fetch the files of a task.
+pub(super) fn unpack(definition: &TaskDefinition, delivery: &Delivery) -> String {
     if definition.files.is_empty() {
         return String::new();
     }
-    let mut text = UNPACK.to_owned();
+    let is_fetched = delivery.fetched().is_some();
+    let mut text = if is_fetched { fetch::FETCH } else { UNPACK }.to_owned();
     if has_working_dir(definition) {
         // What is already there is the image's.
         text.push_str(&format!(
@@ -96,9 +105,14 @@ pub(super) fn unpack(definition: &TaskDefinition) -> String {
     for (index, mount) in definition.files.iter().enumerate() {
         let (directory, file) = place(mount);
         let file = file.map(|file| format!(" {}", quote(&file))).unwrap_or_default();
-        text.push_str(&format!("k8s_cli_unpack {} {directory}{file}\n", parts_dir(index)));
+        let source = match is_fetched {
+            true => mount.files.to_string(),
+            false => parts_dir(index),
+        };
+        text.push_str(&format!("k8s_cli_unpack {source} {directory}{file}\n"));
     }
     text.push_str("unset -f k8s_cli_unpack\n");
+    text.push_str(fetch::forget(delivery));
     text
 }
 

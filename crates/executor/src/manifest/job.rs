@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use task::Resources;
 use task::definition::{EphemeralVolume, VolumeSource};
-use task::{Resources, TaskDefinition};
 
 use super::escape::escape;
 use super::init_script::init_script;
-use super::script::{SCRIPT_DIR, SCRIPT_KEY, Script, script};
+use super::script::{SCRIPT_DIR, SCRIPT_KEY, Script};
 use super::submission::Submission;
-use super::{definition, environment, files, gang, hooks, node_selection, port_service, queue, secrets, security};
+use super::{
+    definition, environment, fetch, files, gang, hooks, node_selection, port_service, queue, secrets, security,
+};
 use crate::kubernetes::{
     ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EphemeralVolumeSource, Job, JobSpec, ObjectMeta,
     OwnerReference, PersistentVolumeClaimSpec, PersistentVolumeClaimTemplate, PersistentVolumeClaimVolumeSource,
@@ -150,7 +152,7 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
         &mut volumes,
         &mut mounts,
     );
-    let args = arguments(&submission.definition, || {
+    let args = arguments(submission, || {
         volumes.push(script_volume(submission));
         mounts.push(VolumeMount {
             name: SCRIPT_VOLUME.to_owned(),
@@ -159,7 +161,11 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
             ..VolumeMount::default()
         });
     });
+    let resources = resources(&submission.definition.resources, submission.pods.default_requests);
+    let security_context = security::container_security_context(submission.pods.security);
+    let init_container = fetch::init_container(&submission.files, resources.as_ref(), security_context.clone());
     let mut pod = PodSpec {
+        init_containers: init_container.map(|container| vec![container]),
         containers: vec![Container {
             name: labels::CONTAINER.to_owned(),
             image: Some(image(submission)),
@@ -167,9 +173,9 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
             args: Some(args),
             env: Some(environment::variables(submission, rank)),
             env_from: environment::sources(submission),
-            resources: resources(&submission.definition.resources, submission.pods.default_requests),
+            resources,
             volume_mounts: (!mounts.is_empty()).then_some(mounts),
-            security_context: security::container_security_context(submission.pods.security),
+            security_context,
             ..Container::default()
         }],
         security_context: security::pod_security_context(submission.pods.security),
@@ -202,9 +208,13 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
 
 /// The arguments of the container's bash: the program of process 1, and how it starts the script. Calls `mount` if they
 /// refer to the volume with long scripts.
-fn arguments(definition: &TaskDefinition, mount: impl FnOnce()) -> Vec<String> {
-    let init = init_script(hooks::hooks_script(definition).as_deref());
-    let script = script(definition);
+fn arguments(submission: &Submission, mount: impl FnOnce()) -> Vec<String> {
+    let definition = &submission.definition;
+    let hooks = hooks::hooks_script(definition);
+    // Process 1 passes its variables on to the hooks.
+    let begin = format!("{}{}", fetch::forget(&submission.files), hooks.unwrap_or_default());
+    let init = init_script(Some(&begin));
+    let script = submission.script();
     if matches!(script, Script::File(_)) || hooks::are_files(definition) {
         mount();
     }

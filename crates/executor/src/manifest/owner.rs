@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::script::{SCRIPT_KEY, Script, script};
+use super::script::{SCRIPT_KEY, Script};
 use super::submission::Submission;
 use super::{definition, hooks};
 use crate::cache::{Stage, Turn};
@@ -30,8 +30,11 @@ pub fn owner(submission: &Submission, deadline: Timestamp) -> ConfigMap {
     };
     annotations.insert(labels::TURN.to_owned(), turn.to_string());
     annotations.extend(definition::annotation(submission));
+    if let Some(fetched) = submission.files.fetched() {
+        annotations.extend(fetched.annotations(&submission.definition, &submission.try_token));
+    }
     let mut data: BTreeMap<String, String> = hooks::files(&submission.definition);
-    if let Script::File(text) = script(&submission.definition) {
+    if let Script::File(text) = submission.script() {
         data.insert(SCRIPT_KEY.to_owned(), text);
     }
     ConfigMap {

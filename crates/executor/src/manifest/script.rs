@@ -5,6 +5,7 @@ use task::definition::MAX_ARGUMENT_BYTES;
 
 use super::files;
 use super::quoting::quote;
+use crate::delivery::Delivery;
 
 /// The most bytes of variables, and of a script, that are copied into each Job of a gang. Larger ones are stored once,
 /// because a thousand copies of a megabyte would fill etcd.
@@ -81,7 +82,7 @@ const RUN_PRELUDE: &str = r#"eval "$K8S_CLI_PRELUDE"; "#;
 
 /// The script of a node, and how it reaches bash.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Script {
+pub(crate) enum Script {
     /// As an argument.
     Argument(String),
     /// As a mounted file, because Linux limits the length of an argument, or to avoid a copy in the Job of every node.
@@ -95,10 +96,10 @@ pub enum Script {
 /// in it. If it fails, the node fails. The nodes of a gang wait before the setup until all of them run, and before
 /// `run` until the setup of all has ended.
 #[must_use]
-pub fn script(definition: &TaskDefinition) -> Script {
+pub(crate) fn script(definition: &TaskDefinition, delivery: &Delivery) -> Script {
     let mut text = RUN_PRELUDE.to_owned();
     let is_gang = definition.num_nodes > 1;
-    text.push_str(&files::unpack(definition));
+    text.push_str(&files::unpack(definition, delivery));
     if is_gang {
         text.push_str(&wait_for_start());
     }

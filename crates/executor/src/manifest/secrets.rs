@@ -1,10 +1,11 @@
-//! The Secrets of a task: its secret variables and the login to its registry.
+//! The Secrets of a task: its secret variables, the login to its registry, and the token for its files.
 
 use std::collections::BTreeMap;
 
 use serde_json::json;
 use task::definition::{REDACTED, RegistryLogin};
 
+use super::fetch;
 use super::submission::Submission;
 use crate::kubernetes::{EnvFromSource, LocalObjectReference, OwnerReference, Secret, SecretEnvSource};
 use crate::tokens;
@@ -30,7 +31,11 @@ pub fn secrets(submission: &Submission, owner: Option<&OwnerReference>) -> Vec<S
         let texts = BTreeMap::from([(REGISTRY_KEY.to_owned(), docker_config(login))]);
         secret(submission, owner, registry_name(submission), REGISTRY_TYPE, texts)
     });
-    variables.into_iter().chain(registry).collect()
+    let token = submission.files.fetched().map(|fetched| {
+        let texts = BTreeMap::from([(fetch::TOKEN_KEY.to_owned(), fetched.secret.token(&submission.id))]);
+        secret(submission, owner, files_name(submission), "Opaque", texts)
+    });
+    variables.into_iter().chain(registry).chain(token).collect()
 }
 
 /// A Secret as it may be shown.
@@ -60,6 +65,11 @@ pub(super) fn image_pull_secrets(submission: &Submission) -> Option<Vec<LocalObj
             name: registry_name(submission),
         }]
     })
+}
+
+/// The name of the Secret with the token for the files. Apart from the variables, which the task sees.
+pub(super) fn files_name(submission: &Submission) -> String {
+    object_name(submission, "files")
 }
 
 fn has_variables(submission: &Submission) -> bool {

@@ -10,7 +10,7 @@ use task::{Id, Name, Recovery, TaskDefinition, UserName};
 use super::hooks;
 use super::script::{Script, script};
 use crate::cache::{GroupMember, TaskOwner};
-use crate::delivery::PackedFiles;
+use crate::delivery::Delivery;
 use crate::fingerprint::Fingerprint;
 use crate::kubernetes::ObjectMeta;
 use crate::labels;
@@ -34,8 +34,8 @@ pub struct Submission {
     /// The PersistentVolumeClaim of each of the definition's volumes, in the same order; `None` for one that is created
     /// with the pods.
     pub claims: Vec<Option<String>>,
-    /// Its files, in the order of the definition.
-    pub(crate) files: Vec<PackedFiles>,
+    /// Its files, and how they come to its nodes.
+    pub(crate) files: Delivery,
     /// The UID of the owner from which the names of the objects with its files derive: its own, or that of the first task
     /// of its group. Empty before that owner exists.
     pub(crate) files_owner: Arc<str>,
@@ -120,8 +120,13 @@ impl Submission {
             || !self.definition.secrets.is_empty()
             || !self.definition.files.is_empty()
             || self.port_service_name().is_some()
-            || matches!(script(&self.definition), Script::File(_))
+            || matches!(self.script(), Script::File(_))
             || hooks::are_files(&self.definition)
+    }
+
+    /// The script of its nodes.
+    pub(super) fn script(&self) -> Script {
+        script(&self.definition, &self.files)
     }
 
     /// The name of the Service for its ports, if it has one.

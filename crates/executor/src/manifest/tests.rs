@@ -7,13 +7,16 @@ use serde_json::{Value, json};
 use task::definition::VolumeSource;
 use task::{Execution, Id, Name, Recovery, TaskDefinition, UserName, VolumeDefinition};
 
-use super::{Submission, SubmissionGroup, claim, environment, job, next_attempt, owner, port_service, service};
+use super::{
+    Submission, SubmissionGroup, claim, environment, job, next_attempt, owner, port_service, redacted, secrets, service,
+};
 
 use crate::cache::GroupMember;
+use crate::delivery::{Delivery, FetchFrom, FetchedFiles, FilesSecret};
 use crate::fingerprint::Fingerprint;
 use crate::kubernetes::Job;
 use crate::placement::Placement;
-use crate::settings::{Defaults, PodSettings, PortExposure};
+use crate::settings::{Defaults, PodSecurity, PodSettings, PortExposure};
 
 fn user() -> UserName {
     UserName::from_bytes(b"alice@example.com").unwrap()
@@ -36,7 +39,7 @@ fn submission(body: &Value) -> Submission {
             })
             .collect(),
         definition,
-        files: Vec::new(),
+        files: Delivery::Packed(Vec::new()),
         files_owner: "".into(),
         placement: Placement::default(),
         created_at: Timestamp::UNIX_EPOCH,
@@ -288,4 +291,86 @@ fn a_volume_is_a_claim() {
 fn the_longest_job_name_fits() {
     let task = submission(&json!({"run": "x", "num_nodes": 1000, "name": "n".repeat(253)}));
     assert!(task.job_name(999).len() <= 63);
+}
+
+/// A task whose nodes fetch its files.
+fn fetching(body: &Value, from: FetchFrom) -> Submission {
+    let secret = FilesSecret::example();
+    Submission {
+        files: Delivery::Fetched(FetchedFiles { secret, from }),
+        ..submission(body)
+    }
+}
+
+fn from_server() -> FetchFrom {
+    FetchFrom::Cluster {
+        url: "http://k8s-cli.tasks.svc:8000".to_owned(),
+        image: "registry.example.com/k8s-cli-helper:1.0".to_owned(),
+    }
+}
+
+#[test]
+fn nodes_that_fetch_files_have_the_program_the_address_and_the_token() {
+    let sets = json!({".": "a".repeat(64), "/data/my.ini": format!("{}/my.ini", "b".repeat(64))});
+    let resources = json!({"cpus": 2, "memory": "4Gi", "accelerators": "H100:1"});
+    let mut task = fetching(
+        &json!({"run": "true", "files": sets, "resources": resources}),
+        from_server(),
+    );
+    task.pods.security = PodSecurity::Restricted;
+    let made = job(&task, 0, None);
+    let pod = made.spec.unwrap().template.spec.unwrap();
+    let (container, init) = (&pod.containers[0], &pod.init_containers.as_ref().unwrap()[0]);
+    insta::assert_yaml_snapshot!(json!({
+        "args": container.args.as_ref().unwrap().last(),
+        "env": container.env.iter().flatten().filter(|variable| variable.name.contains("FILES")).collect::<Vec<_>>(),
+        "mounts": container.volume_mounts,
+        "volumes": pod.volumes,
+        "init": init,
+    }));
+    let begin = container.args.as_ref().unwrap()[0].as_str();
+    assert!(
+        begin.contains("\nunset K8S_CLI_FILES_TOKEN"),
+        "hooks do not see it: {begin}"
+    );
+}
+
+#[test]
+fn the_token_of_a_task_is_in_a_secret_of_its_own_and_its_hash_in_the_owner() {
+    let task = fetching(&json!({"run": "true", "files": {".": "a".repeat(64)}}), from_server());
+    let made = secrets(&task, None);
+    let [secret] = made.as_slice() else { panic!("{made:?}") };
+    let token = secret.string_data.as_ref().unwrap()["token"].clone();
+    assert_eq!(token, format!("{}.{}", task.id, "5".repeat(64)));
+    let annotations = owner(&task, Timestamp::UNIX_EPOCH).metadata.annotations.unwrap();
+    assert_eq!(annotations["k8s-cli/file-sets"], "a".repeat(64));
+    let hashes: Vec<_> = annotations
+        .iter()
+        .filter(|(name, _)| name.starts_with("k8s-cli/files-token-"))
+        .collect();
+    assert_eq!(hashes.len(), 1);
+    assert!(!serde_json::to_string(&annotations).unwrap().contains(&"5".repeat(64)));
+    assert!(!format!("{:?}", job(&task, 0, None)).contains(&"5".repeat(64)));
+    assert!(
+        !serde_json::to_string(&redacted(secret.clone()))
+            .unwrap()
+            .contains(&"5".repeat(64))
+    );
+}
+
+#[test]
+fn on_this_machine_nodes_fetch_files_with_the_servers_own_program() {
+    let from = FetchFrom::ThisMachine {
+        program: "/usr/bin/k8s-cli-api".into(),
+        address_dir: "/state/server".into(),
+    };
+    let task = fetching(&json!({"run": "true", "files": {".": "a".repeat(64)}}), from);
+    let pod = job(&task, 0, None).spec.unwrap().template.spec.unwrap();
+    assert_eq!(pod.init_containers, None);
+    let container = &pod.containers[0];
+    insta::assert_yaml_snapshot!(json!({
+        "env": container.env.iter().flatten().filter(|variable| variable.name.contains("FILES")).collect::<Vec<_>>(),
+        "mounts": container.volume_mounts,
+        "volumes": pod.volumes,
+    }));
 }

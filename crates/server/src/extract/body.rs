@@ -1,7 +1,5 @@
 //! Reads a JSON request body and reports errors as FastAPI does.
 
-use std::time::Duration;
-
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
@@ -14,10 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::client::Requester;
 use crate::error::ApiError;
-use crate::limits::{
-    BODY_STALL_TIMEOUT, BODY_TIMEOUT, MAX_BODY_BYTES, MAX_BODY_VALUES, MIN_BODY_BYTES_PER_SECOND, RequestLimits,
-    SMALL_BODY_BYTES,
-};
+use crate::limits::{BODY_TIMEOUT, MAX_BODY_BYTES, MAX_BODY_VALUES, RequestLimits, SMALL_BODY_BYTES, time_allowed};
 use crate::memory_budget::MemoryPermit;
 
 /// A request body that has been read completely.
@@ -133,11 +128,6 @@ async fn collect_frames(
         }
         received.extend_from_slice(&data);
     }
-}
-
-/// How long a body that holds memory may take to exceed `bytes` bytes, counted from when it got the memory.
-fn time_allowed(bytes: usize) -> Duration {
-    BODY_STALL_TIMEOUT + Duration::from_secs((bytes / MIN_BODY_BYTES_PER_SECOND) as u64)
 }
 
 /// Decodes a body and parses it with `parse`. A large body is parsed on a blocking thread, so that it does not hold up

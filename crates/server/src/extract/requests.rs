@@ -308,6 +308,18 @@ impl FromRequest<AppState> for Upload {
     }
 }
 
+/// Reads and parses the body of a request that needs no user.
+pub(crate) async fn read_json<T: Send + 'static>(
+    app: &AppState,
+    request: Request,
+    parse: impl FnOnce(&Value) -> Result<T, Vec<ErrorDetail>> + Send + 'static,
+) -> Result<T, ApiError> {
+    let (parts, body) = request.into_parts();
+    let requester = requester_of(&parts, None);
+    let received = receive_body(&app.limits, &requester, &parts.headers, body).await?;
+    parse_body(received, parse).await?.map_err(ApiError::Invalid)
+}
+
 /// Reads and parses the body, and appends its errors to those of the headers and the query.
 async fn read_definition<T: Send + 'static>(
     app: &AppState,

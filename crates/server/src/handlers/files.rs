@@ -21,6 +21,8 @@ pub(crate) struct FileLimits {
     max_bytes: u64,
     /// Size of the manifest, in bytes.
     max_manifest_bytes: usize,
+    /// Size of all file sets of a task, packed and compressed, in bytes; null if nodes can fetch larger ones.
+    max_packed_bytes: Option<u64>,
 }
 
 /// What the server stores of files.
@@ -69,6 +71,7 @@ pub(crate) async fn get_file_limits(State(app): State<AppState>, _user: AuthUser
             max_entries: limits.max_entries,
             max_bytes: limits.max_total_bytes,
             max_manifest_bytes: limits.max_manifest_bytes,
+            max_packed_bytes: app.max_packed_files,
         },
     })
 }

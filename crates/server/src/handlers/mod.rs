@@ -12,5 +12,6 @@ mod json;
 mod list;
 pub(crate) mod logs;
 pub(crate) mod nodes;
+pub(crate) mod task_files;
 pub(crate) mod tasks;
 pub(crate) mod volumes;

@@ -22,6 +22,7 @@ use super::{Routes, catch_panic, is_known_path, router};
 use crate::access::AccessPolicy;
 use crate::app::{App, AppState};
 use crate::args::Args;
+use crate::file_sets::FileSets;
 use crate::limits::RequestLimits;
 use crate::openapi;
 use crate::telemetry::metrics::Metrics;
@@ -61,6 +62,8 @@ impl TestServer {
             backend: BackendKind::Embedded,
             executor: Executor::start(client, Settings::default()).await.unwrap(),
             files: FileStore::open(&Location::memory(), LIMITS, 1 << 30).unwrap(),
+            file_sets: FileSets::default(),
+            max_packed_files: Some(1 << 20),
             access: Arc::new(AccessPolicy::new(address, &args).unwrap()),
             limits: RequestLimits::new(1, 1),
             metrics: Metrics::detached(),

@@ -7,11 +7,14 @@ use serde_json::{Value, json};
 use task::TaskDefinition;
 
 use super::{Script, script};
+use crate::delivery::Delivery;
 use crate::manifest::init_script::init_script;
+
+const WITHOUT_FILES: Delivery = Delivery::Packed(Vec::new());
 
 /// The script of a task with at most two nodes.
 fn text_of(definition: &Value) -> String {
-    match script(&TaskDefinition::parse(definition, 2).unwrap()) {
+    match script(&TaskDefinition::parse(definition, 2).unwrap(), &WITHOUT_FILES) {
         Script::Argument(text) => text,
         Script::File(_) => panic!("a short script"),
     }
@@ -38,7 +41,7 @@ fn prints(definition: &Value, expected: &str) {
 #[test]
 fn lines_of_run_are_counted_from_1() {
     let task = TaskDefinition::parse(&json!({"run": "echo $$\n"}), 1).unwrap();
-    let Script::Argument(text) = script(&task) else {
+    let Script::Argument(text) = script(&task, &WITHOUT_FILES) else {
         panic!()
     };
     assert_eq!(
@@ -375,5 +378,5 @@ fn options_of_the_setup_do_not_end_the_waiting() {
 #[test]
 fn a_long_script_is_a_file() {
     let task = TaskDefinition::parse(&json!({"run": "#".repeat(131_072)}), 1).unwrap();
-    assert!(matches!(script(&task), Script::File(_)));
+    assert!(matches!(script(&task, &WITHOUT_FILES), Script::File(_)));
 }

@@ -1,0 +1,232 @@
+//! Decides how the files of a task come to its nodes.
+
+use files::ManifestHash;
+use task::definition::Target;
+use task::{TaskDefinition, UserName};
+
+use super::fetch::{FetchedFiles, Fetching};
+use super::pack::{FileSource, PackedFiles, Packing};
+use crate::error::Error;
+use crate::settings::Settings;
+
+/// The files of a task, and how they come to its nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// In ConfigMaps; in the order of the definition. Empty if the task has none.
+    Packed(Vec<PackedFiles>),
+    /// Each node fetches them from the server.
+    Fetched(FetchedFiles),
+}
+
+impl Delivery {
+    /// What the nodes fetch, if they do.
+    pub(crate) fn fetched(&self) -> Option<&FetchedFiles> {
+        match self {
+            Self::Fetched(files) => Some(files),
+            Self::Packed(_) => None,
+        }
+    }
+
+    /// What is in ConfigMaps.
+    pub(crate) fn packed(&self) -> &[PackedFiles] {
+        match self {
+            Self::Packed(files) => files,
+            Self::Fetched(_) => &[],
+        }
+    }
+}
+
+/// Prepares the files of a task.
+///
+/// # Errors
+/// [`Error::FilesElsewhere`], [`Error::FilesNotStored`], [`Error::FilesTooLarge`], or a failure of the store.
+pub(crate) async fn resolve(
+    settings: &Settings,
+    user: &UserName,
+    definition: &TaskDefinition,
+) -> Result<Delivery, Error> {
+    if settings.pods.shares_home {
+        check_targets(definition)?;
+    }
+    resolve_from(settings.files.as_ref(), user, definition).await
+}
+
+/// Containers that share the files of a machine must not write to them.
+fn check_targets(definition: &TaskDefinition) -> Result<(), Error> {
+    let elsewhere = definition.files.iter().find_map(|mount| match &mount.target {
+        Target::Elsewhere(path) => Some(path.clone()),
+        Target::WorkingDir(_) => None,
+    });
+    elsewhere.map_or(Ok(()), |path| Err(Error::FilesElsewhere { path }))
+}
+
+async fn resolve_from(
+    source: Option<&FileSource>,
+    user: &UserName,
+    definition: &TaskDefinition,
+) -> Result<Delivery, Error> {
+    let Some(first) = definition.files.first() else {
+        return Ok(Delivery::Packed(Vec::new()));
+    };
+    let source = source.ok_or_else(|| not_stored(&first.files))?;
+    let reason = match source.pack_all(user, definition).await? {
+        Packing::Packed(files) => return Ok(Delivery::Packed(files)),
+        Packing::NotStored(id) => return Err(not_stored(&id)),
+        Packing::TooLarge(reason) => reason,
+    };
+    match &source.fetching {
+        Fetching::From(from) => {
+            keep(source, user, definition).await?;
+            Ok(Delivery::Fetched(FetchedFiles::new(from.clone())))
+        }
+        Fetching::Missing(settings) => Err(Error::FilesTooLarge {
+            reason: too_large(&reason, settings),
+        }),
+    }
+}
+
+/// Checks that nodes will find all files, and notes that these are in use. From the submit on, the owner of the task does
+/// that.
+async fn keep(source: &FileSource, user: &UserName, definition: &TaskDefinition) -> Result<(), Error> {
+    for mount in &definition.files {
+        let missing = || not_stored(&mount.files);
+        let hash: ManifestHash = mount.files.as_str().parse().map_err(|_| missing())?;
+        let manifest = source.store.manifest(user.as_str(), &hash).await?.ok_or_else(missing)?;
+        source.store.touch(user.as_str(), &hash).await?;
+        if !source.store.is_complete(user.as_str(), &manifest).await? {
+            return Err(missing());
+        }
+    }
+    Ok(())
+}
+
+fn not_stored(id: &impl ToString) -> Error {
+    Error::FilesNotStored { id: id.to_string() }
+}
+
+/// Why files are too large for ConfigMaps, and what the server lacks for larger ones.
+fn too_large(reason: &str, missing: &[&str]) -> String {
+    let named: Vec<String> = missing.iter().map(|setting| format!("`{setting}`")).collect();
+    let (last, others) = named
+        .split_last()
+        .map_or(("", &[][..]), |(last, others)| (last.as_str(), others));
+    let all = match others {
+        [] => last.to_owned(),
+        others => format!("{} and {last}", others.join(", ")),
+    };
+    format!("{reason}; for larger ones, the server needs {all}")
+}
+
+#[cfg(test)]
+mod tests {
+    use archive::{FileStore, Location};
+    use bytes::Bytes;
+    use files::{Content, Entry, EntryKind, EntryPath, Manifest, Mode};
+    use serde_json::json;
+    use task::definition::MAX_NODES;
+    use task::{TaskDefinition, UserName};
+
+    use super::super::pack::PART_BYTES;
+    use super::{Delivery, Fetching, FileSource, resolve_from, too_large};
+    use crate::delivery::FetchFrom;
+    use crate::error::Error;
+
+    const LIMITS: files::Limits = files::Limits {
+        max_entries: 100,
+        max_total_bytes: 1 << 30,
+        max_manifest_bytes: 1 << 20,
+    };
+
+    fn user(name: &str) -> UserName {
+        UserName::parse(name).unwrap()
+    }
+
+    fn without_fetching() -> Fetching {
+        Fetching::Missing(vec!["--helper-image"])
+    }
+
+    fn with_fetching() -> Fetching {
+        Fetching::From(FetchFrom::Cluster {
+            url: "http://server".to_owned(),
+            image: "helper".to_owned(),
+        })
+    }
+
+    /// A store with a file of alice, and a task with it.
+    async fn stored(content: Vec<u8>, num_nodes: u32) -> (FileStore, TaskDefinition) {
+        let store = FileStore::open(&Location::memory(), LIMITS, 1 << 30).unwrap();
+        let kind = EntryKind::File {
+            mode: Mode::new(0o644),
+            contents: vec![Content::of(&content).unwrap()],
+        };
+        let path = EntryPath::new("file").unwrap();
+        let manifest = Manifest::new(vec![Entry { path, kind }]).unwrap();
+        store.put_contents("alice", vec![Bytes::from(content)]).await.unwrap();
+        store.put_manifest("alice", &manifest).await.unwrap();
+        let body = json!({"run": "true", "num_nodes": num_nodes, "files": {".": manifest.hash().to_string()}});
+        (store, TaskDefinition::parse(&body, MAX_NODES).unwrap())
+    }
+
+    /// Bytes that do not compress.
+    fn noise(count: u32) -> Vec<u8> {
+        let mut state = 1_u32;
+        let next = |_| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state as u8
+        };
+        (0..count).map(next).collect()
+    }
+
+    #[tokio::test]
+    async fn a_file_set_has_as_many_parts_as_it_needs() {
+        let (store, task) = stored(noise(2_500_000), 1).await;
+        let source = FileSource::new(store, 4 << 20, with_fetching());
+        let packed = resolve_from(Some(&source), &user("alice"), &task).await.unwrap();
+        let sizes: Vec<usize> = packed.packed()[0].set.parts.iter().map(Bytes::len).collect();
+        assert_eq!((sizes.len(), sizes[0], sizes[1]), (3, PART_BYTES, PART_BYTES));
+        // The second task of a group has the same.
+        let again = resolve_from(Some(&source), &user("alice"), &task).await.unwrap();
+        assert!(std::sync::Arc::ptr_eq(&packed.packed()[0].set, &again.packed()[0].set));
+    }
+
+    #[tokio::test]
+    async fn files_of_another_user_and_too_many_of_ones_own_are_refused() {
+        let (store, task) = stored(noise(2_500_000), 1000).await;
+        let source = FileSource::new(store.clone(), 4 << 20, without_fetching());
+        let of = async |source, name| resolve_from(source, &user(name), &task).await.map(drop).unwrap_err();
+        assert!(matches!(of(Some(&source), "bob").await, Error::FilesNotStored { .. }));
+        assert!(matches!(of(None, "alice").await, Error::FilesNotStored { .. }));
+        // Not for a thousand nodes.
+        let error = of(Some(&source), "alice").await.to_string();
+        assert!(error.contains("limit of 2 GiB in all"), "{error}");
+        let small = FileSource::new(store, 1 << 20, without_fetching());
+        let error = of(Some(&small), "alice").await.to_string();
+        assert!(
+            error.contains("at most 1 MiB when packed; for larger ones, the server needs `--helper-image`;"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn files_that_are_too_large_for_objects_are_fetched_if_all_of_them_are_there() {
+        let (store, task) = stored(noise(2_500_000), 1000).await;
+        let source = FileSource::new(store.clone(), 1 << 20, with_fetching());
+        let fetched = resolve_from(Some(&source), &user("alice"), &task).await.unwrap();
+        assert!(matches!(&fetched, Delivery::Fetched(_)));
+        let other = resolve_from(Some(&source), &user("alice"), &task).await.unwrap();
+        assert_ne!(fetched, other, "each task has its own secret");
+        let unknown = resolve_from(Some(&source), &user("bob"), &task).await.unwrap_err();
+        assert!(matches!(unknown, Error::FilesNotStored { .. }));
+    }
+
+    #[test]
+    fn all_missing_settings_are_named() {
+        assert_eq!(too_large("x", &["--a"]), "x; for larger ones, the server needs `--a`");
+        assert_eq!(
+            too_large("x", &["--a", "--b", "--c"]),
+            "x; for larger ones, the server needs `--a`, `--b` and `--c`"
+        );
+    }
+}
