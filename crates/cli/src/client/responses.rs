@@ -63,6 +63,9 @@ pub(crate) struct FileLimits {
     pub max_entries: usize,
     pub max_bytes: u64,
     pub max_manifest_bytes: usize,
+    /// The limit of what tasks take along, compressed. None if there is none, or the server is older.
+    #[serde(default)]
+    pub max_packed_bytes: Option<u64>,
 }
 
 /// Response to `PUT /files/{file_set_id}`.

@@ -4,12 +4,20 @@ use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use files::{ContentHash, EntryPath, HashCache, Limits, Manifest, ManifestHash, PackBuilder, Selection, Sources, Walk};
+use files::{
+    ContentHash, EntryPath, HashCache, Limits, Manifest, ManifestHash, PackBuilder, Selection, Sources, Tar, Walk,
+};
 use tokio::sync::mpsc;
 
 use super::progress::Progress;
 use crate::error::{Error, Result};
 use crate::task_file::LocalSource;
+
+/// How much of the limit for compressed files another version of the library for it may save, as a fraction.
+const COMPRESSION_TOLERANCE: u64 = 50;
+
+/// How many paths an error names.
+const NAMED_PATHS: usize = 5;
 
 /// A folder or a file that was read.
 #[derive(Debug)]
@@ -55,6 +63,23 @@ impl Folder {
             manifest,
             encoded,
         })
+    }
+
+    /// Fails if the files certainly have more than `limit` bytes when the server compresses them.
+    pub(super) fn check_packed(&self, limit: u64) -> Result<()> {
+        if self.manifest.total_bytes() <= limit {
+            return Ok(());
+        }
+        let mut sources = Sources::new(&self.selection, &self.manifest);
+        let certain = limit + limit / COMPRESSION_TOLERANCE;
+        match (Tar { writable: true }).gz_within(&self.manifest, &mut sources, certain) {
+            Ok(None) => Err(Error::Files(files::Error::PackedTooLarge {
+                limit,
+                heaviest: self.manifest.largest(NAMED_PATHS),
+            })),
+            // A file that cannot be read anymore is one of the upload, which reads it again.
+            Ok(Some(_)) | Err(_) => Ok(()),
+        }
     }
 
     /// Reads contents in the order of the files, and sends them on in packs until nobody takes them anymore.

@@ -94,14 +94,25 @@ pub(crate) async fn upload(context: &Context, tasks: &TaskSet, verbosity: Verbos
     Ok(sets)
 }
 
-/// The limits of the server for a file set.
-async fn limits(context: &Context) -> Result<files::Limits> {
+/// The limits of the server.
+#[derive(Debug, Clone, Copy)]
+struct ServerLimits {
+    /// Those of a file set.
+    of_set: files::Limits,
+    /// That of all file sets of a task, compressed.
+    max_packed_bytes: Option<u64>,
+}
+
+async fn limits(context: &Context) -> Result<ServerLimits> {
     let get = async || context.client.get::<FileLimitsResponse>("/files").await;
     match context.with_server(get).await {
-        Ok(FileLimitsResponse { limits }) => Ok(files::Limits {
-            max_entries: limits.max_entries,
-            max_total_bytes: limits.max_bytes,
-            max_manifest_bytes: limits.max_manifest_bytes,
+        Ok(FileLimitsResponse { limits }) => Ok(ServerLimits {
+            of_set: files::Limits {
+                max_entries: limits.max_entries,
+                max_total_bytes: limits.max_bytes,
+                max_manifest_bytes: limits.max_manifest_bytes,
+            },
+            max_packed_bytes: limits.max_packed_bytes,
         }),
         Err(Error::NotFound(_)) => Err(Error::OutdatedServer {
             url: context.client.url().to_string(),
@@ -112,7 +123,7 @@ async fn limits(context: &Context) -> Result<files::Limits> {
 
 struct Uploader<'a> {
     context: &'a Context,
-    limits: files::Limits,
+    limits: ServerLimits,
     cache: Arc<Mutex<HashCache>>,
     verbosity: Verbosity,
     known: Known,
@@ -139,6 +150,7 @@ impl Uploader<'_> {
             return Ok(id);
         }
         let folder = Arc::new(folder);
+        self.check_packed(&folder, part, &progress).await?;
         let mut transfer = Transfer::new(self.context, &part.written, &folder, &progress);
         let sent = transfer.run(self.verbosity).await;
         progress.clear();
@@ -151,9 +163,22 @@ impl Uploader<'_> {
         Ok(id)
     }
 
+    /// Checks that the server will take the files when it has them: it would refuse the task only after the upload.
+    async fn check_packed(&self, folder: &Arc<Folder>, part: &LocalPart, progress: &Progress) -> Result<()> {
+        let Some(limit) = self.limits.max_packed_bytes else {
+            return Ok(());
+        };
+        progress.start(&format!("compressing `{}`", part.written), None);
+        let folder = Arc::clone(folder);
+        let check = tokio::task::spawn_blocking(move || folder.check_packed(limit));
+        let checked = progress.during(check).await;
+        progress.clear();
+        checked.map_err(|error| Error::Local(format!("cannot read files: {error}")))?
+    }
+
     /// Reads a folder on other threads, so that the progress is shown meanwhile.
     async fn read(&self, part: &LocalPart, progress: &Progress) -> Result<Folder> {
-        let (source, limits) = (part.source.clone(), self.limits);
+        let (source, limits) = (part.source.clone(), self.limits.of_set);
         let (cache, reading) = (Arc::clone(&self.cache), progress.clone());
         progress.start(&format!("reading `{}`", part.written), None);
         let read = tokio::task::spawn_blocking(move || Folder::read(&source, limits, &cache, &reading));

@@ -38,6 +38,8 @@ struct Store {
     cut_packs: Vec<usize>,
     loses_everything: bool,
     is_full: bool,
+    /// No limit if 0.
+    max_packed_bytes: u64,
     packs: usize,
 }
 
@@ -53,7 +55,10 @@ impl Store {
         match (method, path) {
             ("GET", "/healthz") => Some(("200 OK", json!({"service": "k8s-cli-api"}).to_string())),
             ("GET", "/files") => {
-                let limits = json!({"max_entries": 1000, "max_bytes": 1 << 30, "max_manifest_bytes": 1 << 20});
+                let mut limits = json!({"max_entries": 1000, "max_bytes": 1 << 30, "max_manifest_bytes": 1 << 20});
+                if self.max_packed_bytes > 0 {
+                    limits["max_packed_bytes"] = json!(self.max_packed_bytes);
+                }
                 Some(("200 OK", json!({"limits": limits}).to_string()))
             }
             ("GET", _) if self.manifests.contains_key(&id) => Some(("200 OK", json!({"files": id}).to_string())),
@@ -279,4 +284,41 @@ async fn an_upload_that_was_cut_off_sends_only_the_rest() {
         .filter(|request| request.starts_with("POST"))
         .count();
     assert_eq!(posts, 1, "6 MiB are left");
+}
+
+#[tokio::test]
+async fn files_that_the_server_cannot_bring_to_nodes_are_refused_before_anything_is_sent() {
+    let setup = Setup::new(Store {
+        max_packed_bytes: 1 << 20,
+        ..Store::default()
+    })
+    .await;
+    // 9 MiB that compress well.
+    setup.upload().await.unwrap();
+    let bytes: Vec<u8> = noise().take(1_500_000).collect();
+    fs::write(setup.folder.path().join("noise"), bytes).unwrap();
+    let before = setup.requests().len();
+    let error = setup.upload().await.unwrap_err().to_string();
+    assert!(
+        error.starts_with(
+            "the files have more than 1 MiB when compressed, the limit of this server; add what is not needed"
+        ),
+        "{error}"
+    );
+    assert!(error.contains("`noise`"), "{error}");
+    assert_eq!(
+        (setup.requests(), before > 2),
+        (vec!["GET /files".to_owned(), "GET /files/ID".to_owned()], true)
+    );
+}
+
+/// Bytes that do not compress.
+fn noise() -> impl Iterator<Item = u8> {
+    let mut state = 1_u32;
+    std::iter::repeat_with(move || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as u8
+    })
 }
