@@ -53,7 +53,10 @@ impl Server {
     /// Starts a server with a given setting.
     #[must_use]
     pub fn start_with(setting: Setting, arguments: &[&str]) -> Self {
-        let mut all = vec!["--port", "0", "--log-format", "json"];
+        let mut all = vec!["--log-format", "json"];
+        if !arguments.contains(&"--port") {
+            all.extend_from_slice(&["--port", "0"]);
+        }
         all.extend_from_slice(arguments);
         let arguments: Vec<String> = all.into_iter().map(str::to_owned).collect();
         let (child, base, kube) = spawn(&arguments, &setting);

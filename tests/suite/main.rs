@@ -33,6 +33,7 @@ mod idempotency; // Repeated requests.
 mod kubectl; // The real kubectl on the engine.
 mod kubernetes_api; // The embedded engine compared with a real kube-apiserver.
 mod kueue; // Kueue queues, if it is installed.
+mod large_files; // Folders that nodes fetch from the server.
 mod limits; // Requests above a limit.
 mod logs; // Bytes, order, parameters, and ends of log streams.
 mod operations; // Health, metrics, documents, startup, and shutdown of the server.

@@ -107,6 +107,9 @@ enum Bench {
 /// Tests that run one at a time, because they measure time, kill servers, or change cluster nodes.
 const SERIAL_TESTS: [&str; 4] = ["faults::", "crashes::", "timing::", "gpu_nodes::"];
 
+/// The kubeconfig of the test cluster.
+const TEST_CLUSTER: &str = "/tmp/k8s-cli-test-cluster/admin.kubeconfig";
+
 fn main() -> Result<(), xshell::Error> {
     let recipe = Arguments::parse().recipe;
     let shell = Shell::new()?;
@@ -274,6 +277,9 @@ fn run_with_binaries(shell: &Shell, script: &str) -> Result<(), xshell::Error> {
 fn suite<'a>(shell: &'a Shell, backend: Backend, arguments: &[impl AsRef<str>]) -> Result<Cmd<'a>, xshell::Error> {
     skip_other_accounts(shell)?;
     build_binaries(shell)?;
+    if backend == Backend::Cluster && kubeconfig() == TEST_CLUSTER {
+        cmd!(shell, "test-cluster/cluster helper").run()?;
+    }
     let arguments = arguments.iter().map(AsRef::as_ref);
     let (name, kubeconfig) = match backend {
         Backend::Embedded => ("embedded", String::new()),
@@ -309,5 +315,5 @@ fn bench(shell: &Shell, benchmark: Bench, arguments: &[String]) -> Result<(), xs
 /// `KUBECONFIG` or, if unset, that of the test cluster.
 fn kubeconfig() -> String {
     let configured = std::env::var("KUBECONFIG").ok().filter(|path| !path.is_empty());
-    configured.unwrap_or_else(|| "/tmp/k8s-cli-test-cluster/admin.kubeconfig".to_owned())
+    configured.unwrap_or_else(|| TEST_CLUSTER.to_owned())
 }
