@@ -208,6 +208,9 @@ pub enum Error {
         /// Which limit they exceed.
         reason: String,
     },
+    /// Others' files are being packed.
+    #[error("the server is busy with the files of other tasks; try again in a minute")]
+    FilesBusy,
     /// Kubernetes holds as many files as it may.
     #[error(
         "the files of {whose} unfinished tasks would take {bytes} in Kubernetes, more than the limit of {limit}; wait until some of these tasks have ended, or submit tasks with the same files together, as a sweep"

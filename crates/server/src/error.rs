@@ -103,7 +103,9 @@ fn executor_error_response(operation: &'static str, user: &str, error: &Error) -
             error_response(StatusCode::INSUFFICIENT_STORAGE, &error.to_string())
         }
         Error::FilesFull { .. } => error_response(StatusCode::INSUFFICIENT_STORAGE, &error.to_string()),
-        Error::Stopping => with_retry_after(error_response(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())),
+        Error::FilesBusy | Error::Stopping => {
+            with_retry_after(error_response(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()))
+        }
         Error::LogDeleted { .. } => error_response(StatusCode::NOT_FOUND, &error.to_string()),
         // Log no backtrace: nothing in this process failed, and every request ends here while kube-apiserver is down.
         Error::OutOfSync { .. } => {

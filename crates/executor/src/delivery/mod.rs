@@ -7,6 +7,7 @@ mod access;
 mod fetch;
 mod pack;
 mod parts;
+mod queue;
 mod release;
 mod resolve;
 mod token;
@@ -19,6 +20,6 @@ pub use pack::{FileSource, MAX_COMPRESSION};
 pub(crate) use pack::{PackedFiles, PackedSet};
 pub(crate) use parts::{create_sets, share_sets};
 pub(crate) use release::run as run_release;
-pub(crate) use resolve::{Delivery, resolve};
+pub(crate) use resolve::{Delivery, GroupFiles, resolve};
 #[cfg(test)]
 pub(crate) use token::FilesSecret;

@@ -1,7 +1,7 @@
 //! Packs the file sets of a task.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use archive::FileStore;
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use task::definition::{FileMount, FileSetId};
 use task::{TaskDefinition, UserName};
 
 use super::fetch::Fetching;
+use super::queue::PackingQueue;
 use crate::error::Error;
 
 /// The size of a part. A ConfigMap may have 1 MiB.
@@ -37,7 +38,8 @@ pub struct FileSource {
     max_packed_bytes: u64,
     /// What becomes of larger ones.
     pub(super) fetching: Fetching,
-    packed: Arc<tokio::sync::Mutex<PackedSets>>,
+    packed: Arc<Mutex<PackedSets>>,
+    queue: Arc<PackingQueue>,
 }
 
 /// Sets that are packed already.
@@ -83,6 +85,7 @@ impl FileSource {
             max_packed_bytes,
             fetching,
             packed: Arc::default(),
+            queue: Arc::default(),
         }
     }
 
@@ -122,6 +125,18 @@ impl FileSource {
     }
 }
 
+impl PackedSets {
+    fn find(&self, key: &(UserName, FileSetId)) -> Option<Arc<PackedSet>> {
+        self.in_use.get(key).and_then(Weak::upgrade)
+    }
+
+    fn insert(&mut self, key: (UserName, FileSetId), set: &Arc<PackedSet>) {
+        self.in_use.retain(|_, set| set.strong_count() > 0);
+        self.in_use.insert(key, Arc::downgrade(set));
+        self.last = Some(Arc::clone(set)).filter(|set| set.bytes() <= MAX_KEPT_BYTES);
+    }
+}
+
 impl PackedSet {
     /// The size of all parts.
     pub(crate) fn bytes(&self) -> u64 {
@@ -143,24 +158,33 @@ impl PackedSet {
 impl FileSource {
     async fn packed(&self, user: &UserName, id: &FileSetId) -> Result<Packing<Arc<PackedSet>>, Error> {
         let key = (user.clone(), id.clone());
-        // Held meanwhile: the other tasks of a group wait for the same set, and memory is for one at a time.
-        let mut packed = self.packed.lock().await;
-        if let Some(set) = packed.in_use.get(&key).and_then(Weak::upgrade) {
+        if let Some(set) = self.sets().find(&key) {
             return Ok(Packing::Packed(set));
         }
-        packed.last = None;
-        packed.in_use.retain(|_, set| set.strong_count() > 0);
-        let set = match self.pack(user, id).await? {
-            Packing::Packed(set) => Arc::new(set),
-            Packing::NotStored(id) => return Ok(Packing::NotStored(id)),
-            Packing::TooLarge(reason) => return Ok(Packing::TooLarge(reason)),
-        };
-        packed.in_use.insert(key, Arc::downgrade(&set));
-        packed.last = Some(Arc::clone(&set)).filter(|set| set.bytes() <= MAX_KEPT_BYTES);
-        Ok(Packing::Packed(set))
+        let turn = self.queue.turn(user).await?;
+        // The other tasks of a group wait for the same set.
+        if let Some(set) = self.sets().find(&key) {
+            return Ok(Packing::Packed(set));
+        }
+        let source = self.clone();
+        // The turn ends with the work: whoever asked for it may be gone before.
+        let packing = tokio::spawn(async move {
+            let packed = source.pack(&key.0, &key.1).await;
+            if let Ok(Packing::Packed(set)) = &packed {
+                source.sets().insert(key, set);
+            }
+            drop(turn);
+            packed
+        });
+        // The runtime cancels it only when it shuts down.
+        packing.await.unwrap_or(Err(Error::Stopping))
     }
 
-    async fn pack(&self, user: &UserName, id: &FileSetId) -> Result<Packing<PackedSet>, Error> {
+    fn sets(&self) -> MutexGuard<'_, PackedSets> {
+        self.packed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn pack(&self, user: &UserName, id: &FileSetId) -> Result<Packing<Arc<PackedSet>>, Error> {
         let not_stored = || Ok(Packing::NotStored(id.clone()));
         let Ok(hash) = id.as_str().parse::<ManifestHash>() else {
             return not_stored();
@@ -187,7 +211,10 @@ impl FileSource {
         let packed = tokio::task::spawn_blocking(move || pack(&manifest, &contents, limit)).await;
         // The runtime cancels a blocking call only when it shuts down.
         let packed = packed.unwrap_or_else(|_| Err(Error::Stopping))?;
-        Ok(packed.map_or_else(|| Packing::TooLarge(self.too_large()), Packing::Packed))
+        Ok(packed.map_or_else(
+            || Packing::TooLarge(self.too_large()),
+            |set| Packing::Packed(Arc::new(set)),
+        ))
     }
 
     /// How large a file set may be for it to be packed.

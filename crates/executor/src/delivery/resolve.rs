@@ -1,6 +1,8 @@
 //! Decides how the files of a task come to its nodes.
 
-use files::ManifestHash;
+use std::collections::BTreeMap;
+
+use files::{HumanSize, ManifestHash};
 use task::definition::Target;
 use task::{TaskDefinition, UserName};
 
@@ -33,6 +35,30 @@ impl Delivery {
             Self::Packed(files) => files,
             Self::Fetched(_) => &[],
         }
+    }
+}
+
+/// The packed file sets of the tasks of a group, which are all in memory until they are submitted.
+#[derive(Debug, Default)]
+pub(crate) struct GroupFiles(BTreeMap<String, u64>);
+
+/// How many bytes the different packed file sets of a group may have.
+const MAX_GROUP_BYTES: u64 = 64 << 20;
+
+impl GroupFiles {
+    /// Counts the files of one more task.
+    ///
+    /// # Errors
+    /// [`Error::FilesTooLarge`]
+    pub(crate) fn add(&mut self, delivery: &Delivery) -> Result<(), Error> {
+        let sets = delivery.packed().iter().map(|files| &files.set);
+        self.0.extend(sets.map(|set| (set.hash.clone(), set.bytes())));
+        if self.0.values().sum::<u64>() > MAX_GROUP_BYTES {
+            let limit = HumanSize(MAX_GROUP_BYTES);
+            let reason = format!("the different files of the tasks of a group may have at most {limit} when packed");
+            return Err(Error::FilesTooLarge { reason });
+        }
+        Ok(())
     }
 }
 

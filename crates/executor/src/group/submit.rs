@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::commit::{CreatedTask, commit_all, complete};
 use super::undo::undo;
 use crate::cache::{Cache, GroupMember, TaskOwner};
-use crate::delivery;
+use crate::delivery::{self, GroupFiles};
 use crate::dry_run::{self, DryRun, MAX_DRY_RUN_BYTES};
 use crate::error::Error;
 use crate::fingerprint::Fingerprint;
@@ -197,6 +197,7 @@ async fn plan(
     let mut submissions: Vec<Submission> = Vec::new();
     let mut warnings: Vec<String> = Vec::new();
     let mut last = None;
+    let mut group_files = GroupFiles::default();
     for (index, definition) in request.definition.tasks.iter().enumerate() {
         check_pod_fields(definition, settings).map_err(|error| in_group(index, error))?;
         // The tasks of a sweep have the same volumes.
@@ -218,6 +219,7 @@ async fn plan(
         };
         last = Some((definition.volumes.clone(), claims.clone()));
         let files = delivery::resolve(settings, &request.user, definition).await;
+        let files = files.and_then(|files| group_files.add(&files).map(|()| files));
         let files = files.map_err(|error| in_group(index, error))?;
         let placed = (claims, placement, files);
         submissions.push(submission(&task, settings, placed, fingerprint.clone(), client.now()));

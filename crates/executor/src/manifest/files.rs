@@ -28,7 +28,7 @@ const UNPACK: &str = r#"k8s_cli_unpack() {
   local why
   if ! command -v tar >/dev/null; then
     why="\`tar\` is not in the image; install it, or use another image"
-  elif mkdir -p -- "$2" && cat "$1"/*/part | (umask 0; cd -- "$2" && tar xzf - ${3:+"$3"}); then
+  elif mkdir -p -- "$2" && cat "$1"/*/part | (umask 0; cd -- "$2" && tar xzf - ${3:+-- "$3"}); then
     return
   else
     why="see the log of the node"
