@@ -27,30 +27,37 @@ struct Missing {
     lines: usize,
 }
 
-/// Checks that lines are only missing where a notice says so, and that nothing is there twice.
+/// How many bytes a notice says are missing, if it says so.
+fn noticed_bytes(notice: &str) -> Option<usize> {
+    notice.strip_prefix(NOTICE)?.split_once(" bytes; ")?.0.parse().ok()
+}
+
+/// Checks that lines are only missing where a notice says so, as many as it says, and that nothing is there twice.
 fn missing(log: &str, count: usize) -> Missing {
     let filler = "x".repeat(LINE - DIGITS - 2);
     let mut missing = Missing::default();
     let mut next = 0;
-    let mut follows_notice = false;
+    let mut notice = None;
     for line in log.lines() {
         if line.starts_with(NOTICE) {
             missing.notices += 1;
-            follows_notice = true;
+            notice = Some(line);
             continue;
         }
         let (number, rest) = line.split_once(' ').unwrap();
         let number: usize = number.parse().unwrap();
         assert!(rest == filler, "line {number} is damaged");
         assert!(
-            number == next || (number > next && follows_notice),
+            number == next || (number > next && notice.is_some()),
             "line {number} instead of {next}"
         );
+        if let Some(bytes) = notice.take().and_then(noticed_bytes) {
+            assert_eq!(bytes, (number - next) * LINE, "the notice before line {number}");
+        }
         missing.lines += number - next;
         next = number + 1;
-        follows_notice = false;
     }
-    assert!(next == count || follows_notice, "the last line is {next} of {count}");
+    assert!(next == count || notice.is_some(), "the last line is {next} of {count}");
     missing.lines += count - next;
     missing
 }

@@ -47,6 +47,9 @@ pub struct FrameHeader {
     /// Whether lines before the frame are missing, because they could not be read in time.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gap: bool,
+    /// How many bytes are missing there, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<u64>,
 }
 
 impl Frame {
@@ -56,7 +59,6 @@ impl Frame {
         (before, after): (Option<Position>, Position),
         first_time: Timestamp,
         lines: u32,
-        gap: bool,
         text: Vec<u8>,
     ) -> Self {
         let header = FrameHeader {
@@ -66,9 +68,17 @@ impl Frame {
             first_time,
             lines,
             bytes: text.len() as u64,
-            gap,
+            gap: false,
+            missing: None,
         };
         Self { header, text }
+    }
+
+    /// The same frame behind lines that are missing: so many bytes, if that is known.
+    #[must_use]
+    pub fn behind_gap(mut self, missing: Option<u64>) -> Self {
+        (self.header.gap, self.header.missing) = (true, missing);
+        self
     }
 
     /// The content of the object.
@@ -134,7 +144,7 @@ mod tests {
             lines: u32::MAX,
             bytes: u64::MAX - 1,
         };
-        Frame::new((Some(after), after), Timestamp::MAX, u32::MAX, true, text.to_vec())
+        Frame::new((Some(after), after), Timestamp::MAX, u32::MAX, text.to_vec()).behind_gap(Some(u64::MAX))
     }
 
     #[test]

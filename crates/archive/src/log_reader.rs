@@ -125,7 +125,7 @@ mod tests {
             }
             let first = Timestamp::from_second(lines[0]).unwrap();
             let count = u32::try_from(lines.len()).unwrap();
-            frames.push(Frame::new((before, after.unwrap()), first, count, false, Vec::new()).header);
+            frames.push(Frame::new((before, after.unwrap()), first, count, Vec::new()).header);
             before = after;
             rest = more;
         }

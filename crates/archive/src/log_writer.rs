@@ -101,6 +101,13 @@ impl LogState {
         (lines, bytes)
     }
 
+    /// How many bytes are missing between its lines, or `None` if there is a gap of unknown size.
+    #[must_use]
+    pub fn missing(&self) -> Option<u64> {
+        let gaps = self.frames.iter().filter(|frame| frame.gap);
+        gaps.map(|frame| frame.missing).sum()
+    }
+
     /// Writes the next frame. It must begin at [`Self::after`].
     ///
     /// # Errors

@@ -222,7 +222,7 @@ fn position(second: i64) -> Position {
 fn frame(before: Option<i64>, after: i64, text: &str) -> Frame {
     let lines = u32::try_from(text.lines().count()).unwrap();
     let before = before.map(position);
-    Frame::new((before, position(after)), time(after), lines, false, text.into())
+    Frame::new((before, position(after)), time(after), lines, text.into())
 }
 
 fn log_key(rank: u32, pod: &str) -> LogKey {

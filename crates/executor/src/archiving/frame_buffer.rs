@@ -6,7 +6,8 @@ use std::time::Duration;
 use archive::Frame;
 use tokio::time::Instant;
 
-use crate::logs::{Chunk, LineStyle, LogPosition};
+use super::notice;
+use crate::logs::{Chunk, LineStyle, LogPosition, Missing, missing_before};
 
 /// The size at which a frame is written, in memory; a third to a half of it is text.
 const FRAME_SIZE: usize = 2 << 20;
@@ -58,7 +59,7 @@ impl FrameBuffer {
 
     /// When a frame must be written, if there is anything in the buffer.
     pub(crate) fn due(&self) -> Option<Instant> {
-        if self.size >= FRAME_SIZE || self.chunks.iter().skip(1).any(|chunk| chunk.follows_gap) {
+        if self.size >= FRAME_SIZE || self.chunks.iter().skip(1).any(|chunk| chunk.gap.is_some()) {
             return self.since;
         }
         let age = if self.is_second { MAX_AGE_OF_SECOND } else { MAX_AGE };
@@ -78,7 +79,7 @@ impl FrameBuffer {
     fn frame_chunks(&self) -> &[Arc<Chunk>] {
         let mut size = 0;
         let is_end = |(index, chunk): (usize, &Arc<Chunk>)| {
-            let ends = index > 0 && (size >= FRAME_SIZE || chunk.follows_gap);
+            let ends = index > 0 && (size >= FRAME_SIZE || chunk.gap.is_some());
             size += chunk.size();
             ends
         };
@@ -96,10 +97,9 @@ impl FrameBuffer {
         };
         let mut text = Vec::with_capacity(FRAME_SIZE / 2);
         let mut lines: u32 = 0;
-        let has_gap = first.follows_gap;
-        if has_gap {
-            let lost = "Kubernetes rotated the log before these lines were read";
-            text.extend_from_slice(&notice(self.start, lost));
+        let missing = self.missing_before(chunks);
+        if let Some(why) = notice::rotated(missing, self.start, first) {
+            text.extend_from_slice(&notice::line(self.start, &why));
             lines += 1;
         }
         for chunk in chunks {
@@ -108,21 +108,33 @@ impl FrameBuffer {
         }
         let after = last.after().to_archive()?;
         let time = first.first_time();
-        Some(Frame::new((self.start.to_archive(), after), time, lines, has_gap, text))
+        let frame = Frame::new((self.start.to_archive(), after), time, lines, text);
+        Some(match missing {
+            Missing::Nothing => frame,
+            Missing::Bytes(bytes) => frame.behind_gap(Some(bytes)),
+            Missing::Unknown => frame.behind_gap(None),
+        })
     }
 
-    /// A frame that says what is lost at the end of the log. The buffer is empty.
+    /// What is missing before these chunks. Another server may have written what follows the gap.
+    fn missing_before(&self, chunks: &[Arc<Chunk>]) -> Missing {
+        match chunks.first() {
+            Some(first) if first.before < self.start => Missing::Nothing,
+            _ => missing_before(chunks),
+        }
+    }
+
+    /// A frame that says what is missing at the end of the log. The buffer is empty.
     pub(crate) fn lost_frame(&self, reason: &str) -> Option<Frame> {
         let after = self.start.next_line(self.start.notice_time());
-        let text = notice(self.start, reason);
+        let text = notice::line(self.start, reason);
         let time = after.time();
-        Some(Frame::new(
-            (self.start.to_archive(), after.to_archive()?),
-            time,
-            1,
-            true,
-            text,
-        ))
+        Some(Frame::new((self.start.to_archive(), after.to_archive()?), time, 1, text).behind_gap(None))
+    }
+
+    /// The number of bytes of the log in the buffer.
+    pub(crate) fn unwritten(&self) -> u64 {
+        self.chunks.iter().map(|chunk| chunk.bytes_after(self.start)).sum()
     }
 
     /// Gives up what is in the buffer.
@@ -141,17 +153,6 @@ impl FrameBuffer {
         self.since = (!self.chunks.is_empty()).then(Instant::now);
         self.is_second = is_second;
     }
-}
-
-/// A line of the log that says that others are missing.
-fn notice(position: LogPosition, reason: &str) -> Vec<u8> {
-    // An incomplete line before it must not swallow it.
-    let newline = if position.is_between_lines() { "" } else { "\n" };
-    format!(
-        "{newline}{:.9} [k8s-cli: a part of the log is missing here: {reason}]\n",
-        position.notice_time()
-    )
-    .into_bytes()
 }
 
 #[cfg(test)]

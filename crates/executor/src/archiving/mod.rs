@@ -11,6 +11,7 @@
 mod archiver;
 mod context;
 mod frame_buffer;
+mod notice;
 mod pod_archiver;
 mod record;
 mod task_archiver;

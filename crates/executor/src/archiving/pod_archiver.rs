@@ -10,7 +10,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::context::ArchivingContext;
 use super::frame_buffer::FrameBuffer;
-use crate::logs::{Chunk, LogPosition, PodFollower, PodLog, PodLogEnd, PodLogItem, PodLogRange};
+use super::notice;
+use crate::logs::{LogPosition, PodFollower, PodLog, PodLogEnd, PodLogItem, PodLogRange};
 
 /// How often a log that waits for room in the archive is looked at.
 const FULL_POLL: Duration = Duration::from_secs(1);
@@ -61,6 +62,7 @@ impl Reading {
             follow: true,
             tail: None,
             from: position,
+            counts_missing: true,
         };
         Self {
             follower: PodFollower::new(&context.origin, pod.clone(), range, true),
@@ -103,7 +105,7 @@ async fn open(
                 return (log, Some(reading));
             }
             (_, item) = follower.next(&context.origin), if may_read => match item {
-                PodLogItem::Chunk(chunk) => push(buffer, chunk),
+                PodLogItem::Chunk(chunk) => buffer.push(chunk),
                 // It is returned again.
                 PodLogItem::End(_) => is_over = true,
             },
@@ -120,17 +122,28 @@ pub(super) async fn end_log(context: &ArchivingContext, key: LogKey) -> PodLogRe
         let lost = log.lost().map(str::to_owned);
         return record_of(&key, &log, lost);
     }
-    metrics::counter!("k8s_cli_archive_gaps_total").increment(1);
-    let buffer = FrameBuffer::new(LogPosition::from_archive(log.after()));
-    if let Some(notice) = buffer.lost_frame(GONE) {
-        context.put_notice(&mut log, &notice).await;
+    let after = LogPosition::from_archive(log.after());
+    let lost = notice::cut(after, 0, GONE);
+    put_notice(context, &mut log, &FrameBuffer::new(after), &lost).await;
+    context.end_log(&mut log, Some(&lost)).await;
+    record_of(&key, &log, Some(lost))
+}
+
+/// Writes in a log that its rest is missing.
+async fn put_notice(context: &ArchivingContext, log: &mut LogState, buffer: &FrameBuffer, lost: &str) {
+    count_gap();
+    if let Some(notice) = buffer.lost_frame(lost) {
+        context.put_notice(log, &notice).await;
     }
-    context.end_log(&mut log, Some(GONE)).await;
-    record_of(&key, &log, Some(GONE.to_owned()))
+}
+
+fn count_gap() {
+    metrics::counter!("k8s_cli_archive_gaps_total").increment(1);
 }
 
 fn record_of(key: &LogKey, log: &LogState, lost: Option<String>) -> PodLogRecord {
     let (lines, bytes) = log.size();
+    let lost = lost.or_else(|| notice::within(log));
     PodLogRecord {
         rank: key.rank,
         attempt: key.attempt,
@@ -190,12 +203,13 @@ async fn copy(
                 }
             }
             (_, item) = follower.next(&context.origin), if may_read => match item {
-                PodLogItem::Chunk(chunk) => push(&mut buffer, chunk),
+                PodLogItem::Chunk(chunk) => buffer.push(chunk),
                 PodLogItem::End(end) => break end,
             },
         }
     };
     on_live(true);
+    let mut unwritten = 0;
     let mut log = loop {
         match writer {
             Writer::Idle(log) if buffer.is_empty() => break log,
@@ -203,27 +217,21 @@ async fn copy(
             Writer::Writing(_) => match writer.written().await {
                 Some(put) => buffer.advance(put.after, put.is_taken),
                 None => {
+                    unwritten = buffer.unwritten();
                     buffer.clear();
                     end = PodLogEnd::Cut(FULL.into());
                 }
             },
         }
     };
-    let lost = match end {
+    let reason = match &end {
         PodLogEnd::Complete => return (log, None),
-        PodLogEnd::Gone => GONE.to_owned(),
-        PodLogEnd::Cut(reason) => reason.to_string(),
+        PodLogEnd::Gone => GONE,
+        PodLogEnd::Cut(reason) => reason,
     };
-    metrics::counter!("k8s_cli_archive_gaps_total").increment(1);
-    if let Some(frame) = buffer.lost_frame(&lost) {
-        context.put_notice(&mut log, &frame).await;
-    }
+    let lost = notice::cut(LogPosition::from_archive(log.after()), unwritten, reason);
+    put_notice(context, &mut log, &buffer, &lost).await;
     (log, Some(lost))
-}
-
-fn push(buffer: &mut FrameBuffer, chunk: Arc<Chunk>) {
-    metrics::counter!("k8s_cli_archive_gaps_total").increment(u64::from(chunk.follows_gap));
-    buffer.push(chunk);
 }
 
 /// The share of one buffer in the size of all, returned on drop.
@@ -271,7 +279,12 @@ impl<'a> Writer<'a> {
                 let put = context.put_frame(&mut log, &frame).await;
                 let written = put.map(|put| {
                     let (after, is_taken) = match put {
-                        Put::Stored => (frame.header.after, false),
+                        Put::Stored => {
+                            if frame.header.gap {
+                                count_gap();
+                            }
+                            (frame.header.after, false)
+                        }
                         Put::Taken(after) => (after, true),
                     };
                     let after = LogPosition::from_archive(Some(after));

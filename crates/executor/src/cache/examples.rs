@@ -9,6 +9,7 @@ use super::job::Job;
 use super::object::{Gate, Pod, TaskOwner};
 use super::phase::Phase;
 use super::snapshot::TaskSnapshot;
+use super::store::Cache;
 use super::turn::Turn;
 use crate::user_key::UserKey;
 
@@ -112,6 +113,16 @@ impl Pod {
             terminating: false,
             ended_because_of: None,
         }
+    }
+}
+
+impl Cache {
+    /// Adds a task of one node, or changes it.
+    pub(crate) fn set_example(&self, job: Job, pod: Pod) {
+        self.apply(|state| {
+            state.apply_job(job);
+            state.apply_pod(pod);
+        });
     }
 }
 

@@ -1,8 +1,11 @@
 //! A piece of a pod's log, in whole lines where possible, and how it is rendered.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use jiff::Timestamp;
 
+use super::checkpoints::Checkpoints;
 use super::position::LogPosition;
 
 /// Consecutive bytes of a log.
@@ -14,10 +17,25 @@ pub(crate) struct Chunk {
     segments: Vec<Segment>,
     /// The position before the first segment.
     pub before: LogPosition,
-    /// Whether lines between `before` and the first segment are missing.
-    pub follows_gap: bool,
+    /// Set if lines between `before` and the first segment may be missing.
+    pub gap: Option<Gap>,
     /// The text in the common style, rendered once for all followers.
     common: Bytes,
+}
+
+/// A place where lines may be missing, because the log was rotated before they were read.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Gap {
+    /// The place as the shared stream counts, if the reader has left that there.
+    pub before: Option<StreamPlace>,
+}
+
+/// A place in what a shared stream has passed on.
+#[derive(Debug, Clone)]
+pub(crate) struct StreamPlace {
+    pub stream: Arc<Checkpoints>,
+    /// How many bytes lie before it.
+    pub offset: u64,
 }
 
 /// A line, or a part of one.
@@ -44,7 +62,7 @@ pub(crate) struct LineStyle {
 #[derive(Debug)]
 pub(super) struct ChunkBuilder {
     before: LogPosition,
-    follows_gap: bool,
+    gap: Option<Gap>,
     content: BytesMut,
     segments: Vec<Segment>,
 }
@@ -54,7 +72,7 @@ impl ChunkBuilder {
     pub(crate) fn new(before: LogPosition) -> Self {
         Self {
             before,
-            follows_gap: false,
+            gap: None,
             content: BytesMut::new(),
             segments: Vec::new(),
         }
@@ -70,9 +88,9 @@ impl ChunkBuilder {
         });
     }
 
-    /// Notes that lines are missing before the first segment.
-    pub(crate) fn set_follows_gap(&mut self) {
-        self.follows_gap = true;
+    /// Notes that lines may be missing before the first segment.
+    pub(crate) fn set_gap(&mut self) {
+        self.gap = Some(Gap::default());
     }
 
     /// The chunk, with `style` as its common style, or `None` if nothing was added.
@@ -84,7 +102,7 @@ impl ChunkBuilder {
             content: self.content.freeze(),
             segments: self.segments,
             before: self.before,
-            follows_gap: self.follows_gap,
+            gap: self.gap,
             common: Bytes::new(),
         };
         chunk.common = chunk.write(LogPosition::START, style);
@@ -107,6 +125,21 @@ impl Chunk {
     pub(crate) fn lines_after(&self, position: LogPosition) -> u32 {
         let begins = |segment: &&Segment| segment.from == 0 && position.read_of(segment.line) == 0;
         u32::try_from(self.segments.iter().filter(begins).count()).unwrap_or(u32::MAX)
+    }
+
+    /// The number of bytes after `position`.
+    pub(crate) fn bytes_after(&self, position: LogPosition) -> u64 {
+        let unread = |(index, segment): (usize, &Segment)| {
+            let skipped = position.read_of(segment.line).saturating_sub(segment.from);
+            self.length(index).saturating_sub(skipped)
+        };
+        self.segments.iter().enumerate().map(unread).sum()
+    }
+
+    /// Whether a line ends in it at `position`.
+    pub(crate) fn has_line_end_at(&self, position: LogPosition) -> bool {
+        let ends = |segment: &Segment| segment.line == position && self.content[segment.end - 1] == b'\n';
+        self.segments.iter().any(ends)
     }
 
     /// The latest time of any line before the end of the first segment.

@@ -8,9 +8,11 @@
 //! what it missed, and joins again.
 
 mod archived;
+mod checkpoints;
 mod chunk;
 #[cfg(fuzzing)]
 pub(crate) mod fuzz;
+mod gap;
 mod merge;
 mod node_log;
 mod parse;
@@ -23,6 +25,7 @@ mod task_log;
 mod truncated;
 
 pub(crate) use chunk::{Chunk, LineStyle};
+pub(crate) use gap::{Missing, missing_before};
 #[cfg(test)]
 pub(crate) use parse::Parser;
 pub(crate) use pod_log::{LogOrigin, PodFollower, PodLogEnd, PodLogItem, PodLogRange};

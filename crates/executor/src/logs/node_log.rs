@@ -202,6 +202,7 @@ impl NodeLog {
             follow: context.follow,
             tail: context.tail,
             from: context.since,
+            counts_missing: false,
         };
         ReadState::Pod(Box::new(PodFollower::new(&context.origin, pod, range, just_started)))
     }

@@ -29,8 +29,8 @@ pub(crate) struct Parser {
     inside: Option<u64>,
     /// Bytes that are held back: an incomplete line, including its timestamp unless a part of it was passed on.
     pending: Vec<u8>,
-    /// Whether the line of the position where the response was to begin has not been seen. Without it, lines are missing:
-    /// the kubelet had rotated the log.
+    /// Whether the line of the position where the response was to begin has not been seen. Without it, lines may be
+    /// missing: the kubelet had rotated the log, unless that line was the last one before.
     is_unconnected: bool,
     /// Whether the response may start in the middle of a line that began before the requested time.
     may_start_inside: bool,
@@ -121,7 +121,7 @@ impl Parser {
         if skipped < read {
             let new = usize::try_from(skipped.saturating_sub(from)).unwrap_or(0);
             if std::mem::take(&mut self.is_unconnected) {
-                builder.set_follows_gap();
+                builder.set_gap();
             }
             builder.add(self.line, from.max(skipped), &content[new..]);
             self.target = if ends { self.line } else { self.line.within(read) };

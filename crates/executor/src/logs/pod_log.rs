@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::archived::ArchivedLogs;
-use super::chunk::Chunk;
+use super::chunk::{Chunk, StreamPlace};
 use super::position::LogPosition;
 use super::reader::{LogReader, ReadError, ReadRange};
 use super::ring::{LogEnd, RingItem};
@@ -40,6 +40,9 @@ pub(crate) struct PodLogRange {
     pub follow: bool,
     pub tail: Option<u32>,
     pub from: LogPosition,
+    /// Whether to find out how much is missing after a rotation: the shared stream then goes on while this follower catches
+    /// up.
+    pub counts_missing: bool,
 }
 
 /// The log of one pod for one follower.
@@ -54,6 +57,11 @@ pub(crate) struct PodFollower {
     failing_since: Option<Instant>,
     /// Whether to pause before the next read: the shared stream is ahead of everything that was written.
     pauses: bool,
+    counts_missing: bool,
+    /// `position` as the shared stream counts, if that is known.
+    place: Option<StreamPlace>,
+    /// The share in the shared stream while this follower reads on its own.
+    kept: Option<Subscription>,
     state: ReadState,
 }
 
@@ -97,6 +105,9 @@ impl PodFollower {
             tail: range.tail,
             failing_since: None,
             pauses: false,
+            counts_missing: range.counts_missing,
+            place: None,
+            kept: None,
             state: ReadState::Reading,
         };
         let can_follow = range.follow && range.tail.is_none() && !follower.pod.is_gone;
@@ -111,6 +122,7 @@ impl PodFollower {
     pub(crate) fn pause(&mut self) {
         if !matches!(self.state, ReadState::Ended(_)) {
             self.state = ReadState::Reading;
+            (self.kept, self.place) = (None, None);
         }
     }
 
@@ -128,8 +140,11 @@ impl PodFollower {
                 // is over.
                 ReadState::Reading => self.state = Box::pin(self.open(origin)).await,
                 ReadState::Open { reader, .. } => match reader.next(GATHER).await {
-                    Ok(Some(chunk)) => {
+                    Ok(Some(mut chunk)) => {
                         self.tail = None;
+                        if let Some(gap) = &mut chunk.gap {
+                            gap.before = self.place.take();
+                        }
                         return self.pass_on(Arc::new(chunk));
                     }
                     Ok(None) => {
@@ -140,13 +155,18 @@ impl PodFollower {
                     Err(error) => self.state = Box::pin(self.retry(origin, &error)).await,
                 },
                 ReadState::Following(subscription) => match subscription.cursor.next().await {
-                    RingItem::Chunk(chunk) => return self.pass_on(chunk),
+                    RingItem::Chunk(chunk) => {
+                        if chunk.gap.is_some() {
+                            self.place = None;
+                        }
+                        return self.pass_on(chunk);
+                    }
                     RingItem::Ended(LogEnd::Complete) => self.state = ReadState::Ended(PodLogEnd::Complete),
                     // The rest may be in the archive.
                     RingItem::Ended(LogEnd::Gone) if origin.archived.is_some() => self.state = ReadState::Reading,
                     RingItem::Ended(LogEnd::Gone) => self.state = ReadState::Ended(PodLogEnd::Gone),
                     RingItem::Ended(LogEnd::Cut(reason)) => self.state = ReadState::Ended(PodLogEnd::Cut(reason)),
-                    RingItem::Behind => self.state = ReadState::Reading,
+                    RingItem::Behind => self.fall_behind(),
                 },
                 ReadState::Ended(end) => return (self.position, PodLogItem::End(end.clone())),
             }
@@ -157,13 +177,33 @@ impl PodFollower {
         self.failing_since = None;
         let before = self.position;
         self.position = self.position.max(chunk.after());
+        if let Some(place) = &mut self.place {
+            place.offset += chunk.bytes_after(before);
+        }
         (before, PodLogItem::Chunk(chunk))
     }
 
     fn join(&mut self, origin: &LogOrigin) {
         let (client, cache) = (&origin.client, &origin.cache);
         let joined = origin.shared_streams.join(client, cache, &self.pod, self.position);
-        self.state = joined.map_or(ReadState::Reading, ReadState::Following);
+        self.state = match joined {
+            Some(subscription) => {
+                self.place = subscription.cursor.joined_at.clone().filter(|_| self.counts_missing);
+                self.kept = None;
+                ReadState::Following(subscription)
+            }
+            None => ReadState::Reading,
+        };
+    }
+
+    /// Reads on its own until it has caught up with the shared stream.
+    fn fall_behind(&mut self) {
+        let state = std::mem::replace(&mut self.state, ReadState::Reading);
+        if let ReadState::Following(subscription) = state
+            && self.counts_missing
+        {
+            self.kept = Some(subscription);
+        }
     }
 
     async fn open(&mut self, origin: &LogOrigin) -> ReadState {
@@ -244,3 +284,6 @@ impl PodFollower {
         origin.cache.pod_ended(&self.pod.key, &self.pod.uid).unwrap_or(true)
     }
 }
+
+#[cfg(test)]
+mod tests;

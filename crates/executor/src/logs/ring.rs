@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::chunk::Chunk;
+use super::checkpoints::{Checkpoint, Checkpoints};
+use super::chunk::{Chunk, StreamPlace};
 use super::position::LogPosition;
 
 /// The most bytes kept. A follower that falls further behind reads the log on its own until it has caught up.
@@ -32,7 +33,11 @@ pub(super) struct Ring {
 }
 
 struct RingState {
-    chunks: VecDeque<Arc<Chunk>>,
+    chunks: VecDeque<KeptChunk>,
+    /// How many bytes of the log were pushed.
+    pushed_bytes: u64,
+    /// Places in what was pushed since the last gap.
+    checkpoints: Arc<Checkpoints>,
     /// The number of the oldest chunk kept, counting from 0.
     first: u64,
     size: usize,
@@ -44,10 +49,28 @@ struct RingState {
     next_cursor: u64,
 }
 
+/// A chunk, and how many bytes of the log were pushed before it.
+struct KeptChunk {
+    chunk: Arc<Chunk>,
+    offset: u64,
+}
+
+impl KeptChunk {
+    /// The place after the chunk.
+    fn end(&self) -> Checkpoint {
+        Checkpoint {
+            position: self.chunk.after(),
+            offset: self.offset + self.chunk.bytes_after(LogPosition::START),
+        }
+    }
+}
+
 /// A follower's place in a ring.
 pub(crate) struct RingCursor {
     ring: Arc<Ring>,
     id: u64,
+    /// Where the follower joined, if the stream has no gap behind that.
+    pub joined_at: Option<StreamPlace>,
 }
 
 /// What a follower gets next.
@@ -76,6 +99,8 @@ impl Ring {
         Arc::new(Self {
             state: Mutex::new(RingState {
                 chunks: VecDeque::new(),
+                pushed_bytes: 0,
+                checkpoints: Arc::default(),
                 first: 0,
                 size: 0,
                 start,
@@ -97,8 +122,16 @@ impl Ring {
         let read = state
             .chunks
             .iter()
-            .take_while(|chunk| chunk.after() <= position)
+            .take_while(|kept| kept.chunk.after() <= position)
             .count();
+        let next = state.chunks.get(read);
+        let unread = next.map_or(0, |kept| kept.chunk.bytes_after(position));
+        let offset = next.map_or(state.pushed_bytes, |kept| kept.end().offset) - unread;
+        let has_gap = state.chunks.iter().skip(read).any(|kept| kept.chunk.gap.is_some());
+        let joined_at = (!has_gap).then(|| StreamPlace {
+            stream: Arc::clone(&state.checkpoints),
+            offset,
+        });
         let id = state.next_cursor;
         let next = state.first + read as u64;
         state.next_cursor += 1;
@@ -106,6 +139,7 @@ impl Ring {
         Some(RingCursor {
             ring: Arc::clone(self),
             id,
+            joined_at,
         })
     }
 
@@ -153,12 +187,22 @@ impl RingState {
     }
 
     fn push(&mut self, chunk: Chunk) {
+        if chunk.gap.is_some() {
+            // Nobody knows how many bytes lie between the places before it and those after it.
+            self.checkpoints = Arc::default();
+        }
         self.size += chunk.size();
-        self.chunks.push_back(Arc::new(chunk));
+        let kept = KeptChunk {
+            chunk: Arc::new(chunk),
+            offset: self.pushed_bytes,
+        };
+        self.pushed_bytes = kept.end().offset;
+        self.checkpoints.push(kept.end());
+        self.chunks.push_back(kept);
         while self.size > CAPACITY && self.chunks.len() > 1 {
             if let Some(oldest) = self.chunks.pop_front() {
-                self.size -= oldest.size();
-                self.start = oldest.after();
+                self.size -= oldest.chunk.size();
+                self.start = oldest.chunk.after();
                 self.first += 1;
             }
         }
@@ -189,7 +233,7 @@ impl RingCursor {
             return Some(RingItem::Behind);
         };
         let index = usize::try_from(next - state.first).unwrap_or(usize::MAX);
-        let Some(chunk) = state.chunks.get(index).map(Arc::clone) else {
+        let Some(chunk) = state.chunks.get(index).map(|kept| Arc::clone(&kept.chunk)) else {
             return state.end.clone().map(RingItem::Ended);
         };
         state.cursors.insert(self.id, next + 1);

@@ -5,7 +5,7 @@ use futures::TryStreamExt;
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::{FrameBuffer, LineStyle, LogPosition};
+use super::{FrameBuffer, LineStyle, LogPosition, notice};
 use crate::logs::{Chunk, Parser};
 
 fn key() -> LogKey {
@@ -57,7 +57,7 @@ impl Server {
     /// Reads some chunks, and writes them.
     async fn advance(&mut self, chunks: usize) {
         for chunk in self.rest.by_ref().take(chunks) {
-            assert!(!chunk.follows_gap, "nothing is missing");
+            assert!(chunk.gap.is_none(), "nothing is missing");
             self.buffer.push(chunk);
         }
         while let Some(frame) = self.buffer.frame() {
@@ -125,15 +125,33 @@ fn lines_that_were_rotated_away_leave_a_notice() {
     buffer.advance(first[0].after(), false);
     // The line that was read last is not there anymore.
     let rest = read(&text[35..], first[0].after(), 1000);
-    assert!(rest[0].follows_gap);
+    assert!(rest[0].gap.is_some());
     buffer.push(Arc::clone(&rest[0]));
     let frame = buffer.frame().unwrap();
     insta::assert_snapshot!(String::from_utf8_lossy(&frame.text), @"
-    2026-11-27T10:00:00.000000000Z [k8s-cli: a part of the log is missing here: Kubernetes rotated the log before these lines were read]
+    2026-11-27T10:00:00.000000000Z [k8s-cli: a part of the log is missing here: an unknown number of bytes, perhaps none, between 2026-11-27T10:00:00.000Z and 2026-11-27T10:00:09.000Z; Kubernetes rotated the log before they were read]
     2026-11-27T10:00:09.000000000Z ten
     ");
-    assert_eq!((frame.header.lines, frame.header.gap), (2, true));
+    assert_eq!(
+        (frame.header.lines, frame.header.gap, frame.header.missing),
+        (2, true, None)
+    );
     buffer.advance(rest[0].after(), false);
-    let lost = buffer.lost_frame("the pod was deleted").unwrap();
-    insta::assert_snapshot!(String::from_utf8_lossy(&lost.text), @"2026-11-27T10:00:09.000000000Z [k8s-cli: a part of the log is missing here: the pod was deleted]");
+    let lost = notice::cut(rest[0].after(), 0, "the pod was deleted");
+    let lost = buffer.lost_frame(&lost).unwrap();
+    insta::assert_snapshot!(String::from_utf8_lossy(&lost.text), @"2026-11-27T10:00:09.000000000Z [k8s-cli: a part of the log is missing here: an unknown number of bytes after 2026-11-27T10:00:09.000Z; the pod was deleted]");
+}
+
+#[test]
+fn another_server_that_has_archived_what_follows_a_gap_has_written_the_notice() {
+    let text = "2026-11-27T10:00:09.000000000Z ten\n2026-11-27T10:00:10.000000000Z eleven\n";
+    let before = LogPosition::since("2026-11-27T10:00:00Z".parse().unwrap());
+    let rest = read(text, before, 1000);
+    assert!(rest[0].gap.is_some());
+    let mut buffer = FrameBuffer::new(before);
+    buffer.push(Arc::clone(&rest[0]));
+    buffer.advance(read(&text[..35], before, 1000)[0].after(), true);
+    let frame = buffer.frame().unwrap();
+    assert_eq!(String::from_utf8_lossy(&frame.text), &text[35..]);
+    assert!(!frame.header.gap);
 }
