@@ -368,3 +368,21 @@ async fn the_oldest_logs_make_room_for_new_ones() {
     );
     assert_eq!(history(&world.api, "").await.tasks.len(), 3, "records stay");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_oldest_logs_of_a_user_at_the_limit_make_room_and_those_of_others_stay() {
+    let (world, _archive) = archiving(&["--archive-max-size-per-user", "1"]).await;
+    let bob = world.api.as_user("bob@example.com");
+    let mut ids = Vec::new();
+    for api in [&bob, &world.api, &world.api, &world.api] {
+        let id = api.run("head -c 600000 /dev/urandom | base64 -w 0").await;
+        api.wait_for(&id, TaskState::Completed).await;
+        let _ = api.stop(&id).await.ok();
+        record(api, &id).await;
+        ids.push(id);
+    }
+    assert_eq!(archived_log(&bob, &ids[0], "").await.len(), 800_000);
+    assert_eq!(archived_log(&world.api, &ids[3], "").await.len(), 800_000);
+    let _ = world.api.get(&format!("/history/{}/logs", ids[1])).await.error(404);
+    assert_eq!(history(&world.api, "").await.tasks.len(), 3, "records stay");
+}

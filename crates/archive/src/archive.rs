@@ -99,24 +99,22 @@ impl Archive {
         (key, record)
     }
 
-    /// Deletes records and logs beyond the limits, except those of live tasks, and returns the number of tasks whose logs
-    /// were deleted.
-    pub async fn prune(&self, now: Timestamp, is_live: impl Fn(&RecordKey) -> bool) -> Result<usize, Error> {
-        let mut content = Content::default();
-        self.store
-            .visit(&Path::from(LOGS), |object| {
-                if let Some(key) = RecordKey::from_log_path(&object.location) {
-                    *content.logs.entry(key).or_default() += object.size;
-                }
-            })
-            .await?;
-        self.store
-            .visit(&Path::from(RECORDS), |object| {
-                content.records.extend(RecordKey::from_record_path(&object.location));
-            })
-            .await?;
+    /// Deletes records and logs beyond the limits, and returns the number of tasks whose logs were deleted. `live` is the
+    /// user of a task that is live; those are kept.
+    pub async fn prune(&self, now: Timestamp, live: impl Fn(&RecordKey) -> Option<Arc<str>>) -> Result<usize, Error> {
+        let mut content = self.content().await?;
+        for (key, logs) in &mut content.logs {
+            logs.user = live(key);
+            logs.is_live = logs.user.is_some();
+        }
         let space = &self.store.space;
-        space.set(content.logs.values().sum());
+        if space.limits.max_user_bytes.is_some() {
+            self.add_users(&mut content).await?;
+        }
+        let total = content.logs.values().map(|logs| logs.size).sum();
+        // Until the deletions are done, the users are those that were counted.
+        space.set_total(total);
+        let is_live = |key: &RecordKey| live(key).is_some();
         let deletions = retention::decide(&content, space.limits, !space.has_room(), now, is_live);
         for key in &deletions.logs {
             self.store.delete_all(&key.logs()).await?;
@@ -125,8 +123,43 @@ impl Archive {
         self.store.delete(&Path::from(RECORDS), records).await?;
         let keys = deletions.records.iter().map(|key| key.as_str().to_owned()).collect();
         self.index.remove(keys).await?;
-        space.set(deletions.bytes_left);
-        Ok(deletions.logs.len())
+        for (limit, bytes) in ["age", "user", "total"].into_iter().zip(deletions.bytes) {
+            metrics::counter!("k8s_cli_archive_deleted_bytes_total", "limit" => limit).increment(bytes);
+        }
+        let count = deletions.logs.len();
+        space.set(deletions.bytes_left, deletions.bytes_left_of);
+        Ok(count)
+    }
+
+    /// Lists everything.
+    async fn content(&self) -> Result<Content, Error> {
+        let mut content = Content::default();
+        self.store
+            .visit(&Path::from(LOGS), |object| {
+                if let Some(key) = RecordKey::from_log_path(&object.location) {
+                    content.logs.entry(key).or_default().size += object.size;
+                }
+            })
+            .await?;
+        self.store
+            .visit(&Path::from(RECORDS), |object| {
+                content.records.extend(RecordKey::from_record_path(&object.location));
+            })
+            .await?;
+        Ok(content)
+    }
+
+    /// Adds the users of tasks that are not live. A log without a record in the index counts as nobody's.
+    async fn add_users(&self, content: &mut Content) -> Result<(), Error> {
+        let unknown = content.logs.iter().filter(|(_, logs)| logs.user.is_none());
+        let keys = unknown.map(|(key, _)| key.as_str().to_owned()).collect();
+        for (key, user) in self.index.users(keys).await? {
+            let logs = RecordKey::from_text(&key).and_then(|key| content.logs.get_mut(&key));
+            if let Some(logs) = logs {
+                logs.user = Some(user);
+            }
+        }
+        Ok(())
     }
 
     /// Looks how full the disk of the archive is, every second, for ever.
@@ -143,6 +176,12 @@ impl Archive {
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.store.space.has_room()
+    }
+
+    /// Whether no limit keeps logs of any user from being written.
+    #[must_use]
+    pub fn has_room_for_all(&self) -> bool {
+        self.has_room() && self.store.space.has_room_for_all()
     }
 
     /// Whether the index has been compared with the store since the start. Before that, records may be missing in it.

@@ -70,6 +70,9 @@ pub enum Error {
     /// The archive holds as much as it may.
     #[error("the archive is full")]
     Full,
+    /// The archive holds as many logs of a user as it may.
+    #[error("the logs of the user fill their part of the archive")]
+    UserFull,
     /// An object is not what its path says, e.g., because somebody else wrote it.
     #[error("`{path}` in the archive is invalid: {reason}")]
     Invalid {

@@ -89,6 +89,11 @@ impl Index {
         self.read(move |connection| usage::sum(connection, &filter)).await
     }
 
+    /// The users of these tasks, as far as they have a record.
+    pub(crate) async fn users(&self, keys: Vec<String>) -> Result<Vec<(String, Arc<str>)>, Error> {
+        self.read(move |connection| database::users(connection, keys)).await
+    }
+
     /// Which of these keys have a record.
     pub(crate) async fn contained(&self, keys: Vec<String>) -> Result<HashSet<String>, Error> {
         let contained = move |connection: &Connection| {

@@ -3,6 +3,8 @@
 //! Several servers may write the same log. Whoever stores a frame first has decided where it ends; the others go on from
 //! there.
 
+use std::sync::Arc;
+
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::PutPayload;
 use serde::{Deserialize, Serialize};
@@ -33,6 +35,8 @@ pub struct LogState {
     pub(crate) frames: Vec<FrameHeader>,
     is_ended: bool,
     lost: Option<String>,
+    /// Whose log it is, if that is known.
+    user: Option<Arc<str>>,
 }
 
 /// The outcome of writing a frame.
@@ -53,6 +57,7 @@ impl LogState {
             frames: Vec::new(),
             is_ended: false,
             lost: None,
+            user: None,
         };
         let end = state.key.end();
         if let Some(content) = store.get(&end).await? {
@@ -73,6 +78,13 @@ impl LogState {
         let headers: Vec<Option<FrameHeader>> = headers.try_collect().await?;
         state.frames = headers.into_iter().map_while(|header| header).collect();
         Ok(state)
+    }
+
+    /// The same log, which counts as one of this user's.
+    #[must_use]
+    pub fn of_user(mut self, user: &Arc<str>) -> Self {
+        self.user = Some(Arc::clone(user));
+        self
     }
 
     /// The place after everything in the archive, or `None` if there is nothing.
@@ -111,10 +123,14 @@ impl LogState {
     /// Writes the next frame. It must begin at [`Self::after`].
     ///
     /// # Errors
-    /// [`Error::Full`], or a failure of the store.
+    /// [`Error::Full`], [`Error::UserFull`], or a failure of the store.
     pub async fn put(&mut self, frame: &Frame) -> Result<Put, Error> {
-        if !self.store.space.has_room() {
+        let space = &self.store.space;
+        if !space.has_room() {
             return Err(Error::Full);
+        }
+        if self.user.as_ref().is_some_and(|user| !space.has_room_for(user)) {
+            return Err(Error::UserFull);
         }
         self.put_anyway(frame).await
     }
@@ -125,7 +141,7 @@ impl LogState {
         let content = frame.encode()?;
         let size = content.len() as u64;
         if self.store.put_new(&self.key.frame(number), content.into()).await? {
-            self.store.space.add(size);
+            self.store.space.add(self.user.as_ref(), size);
             self.frames.push(frame.header.clone());
             return Ok(Put::Stored);
         }

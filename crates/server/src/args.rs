@@ -120,6 +120,11 @@ pub struct Args {
     #[arg(long, env = "K8S_CLI_API_ARCHIVE_MAX_SIZE", value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     pub archive_max_size: Option<u64>,
 
+    /// Maximum size of the logs of one user in the archive, in MiB. The oldest logs of that user are deleted first; their
+    /// records stay. Unlimited by default.
+    #[arg(long, env = "K8S_CLI_API_ARCHIVE_MAX_SIZE_PER_USER", value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    pub archive_max_size_per_user: Option<u64>,
+
     /// Directory for the index of the archive, which can be deleted at any time while the server is stopped. By default,
     /// the server builds the index at each start when tasks run on a cluster.
     #[arg(long, env = "K8S_CLI_API_ARCHIVE_INDEX", value_name = "DIRECTORY")]

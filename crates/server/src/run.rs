@@ -173,6 +173,7 @@ fn archive_limits(args: &Args, backend: &Backend) -> Limits {
     Limits {
         max_age: args.archive_max_age.or(local.map(|_| DEFAULT_MAX_AGE)),
         max_bytes: args.archive_max_size.map(|size| size << 20).or(local),
+        max_user_bytes: args.archive_max_size_per_user.map(|size| size << 20),
     }
 }
 

@@ -310,7 +310,8 @@ async fn the_oldest_logs_make_room_and_their_records_stay() {
         keys.push(key);
     }
     assert!(!archive.has_room());
-    let deleted = archive.prune(time(10), |key| *key == keys[1].task).await.unwrap();
+    let live = |key: &RecordKey| (*key == keys[1].task).then(|| "alice".into());
+    let deleted = archive.prune(time(10), live).await.unwrap();
     assert!(archive.has_room());
     assert!(deleted >= 1);
     let mut left = Vec::new();
@@ -319,4 +320,38 @@ async fn the_oldest_logs_make_room_and_their_records_stay() {
     }
     assert_eq!(left[..2], [0, 1], "the second is live");
     assert_eq!(names(&archive, all()).await.len(), 4);
+}
+
+#[tokio::test]
+async fn a_user_at_the_limit_makes_room_with_their_own_oldest_logs() {
+    let size = frame(None, 1, "a line\n").encode().unwrap().len() as u64;
+    let limits = Limits {
+        max_user_bytes: Some(3 * size - 1),
+        ..Limits::default()
+    };
+    let archive = Archive::open(&Location::memory(), None, limits).unwrap();
+    let mut keys = Vec::new();
+    let mut put = Vec::new();
+    for (second, user) in [(1, "bob"), (2, "alice"), (3, "alice"), (4, "alice"), (5, "alice"), (6, "bob")] {
+        let (task, record) = record(second, user, "train", TaskState::Completed);
+        let key = LogKey {
+            task: task.clone(),
+            ..log_key(0, "uid")
+        };
+        let mut log = archive.log(key.clone()).await.unwrap().of_user(&user.into());
+        put.push(log.put(&frame(None, 1, "a line\n")).await);
+        archive.put_record(&task, &record).await.unwrap();
+        keys.push(key);
+    }
+    let full: Vec<bool> = put.iter().map(|put| matches!(put, Err(crate::Error::UserFull))).collect();
+    assert_eq!(full, [false, false, false, false, true, false]);
+    assert!(archive.has_room() && !archive.has_room_for_all());
+    archive.prune(time(10), |_| None).await.unwrap();
+    assert!(archive.has_room_for_all());
+    let mut left = Vec::new();
+    for key in &keys {
+        left.push(archive.logs_of(&key.task).await.unwrap().len());
+    }
+    assert_eq!(left, [1, 0, 1, 1, 0, 1], "bob has older logs");
+    assert_eq!(names(&archive, all()).await.len(), 6, "records stay");
 }

@@ -1,6 +1,8 @@
 //! The tables of the index.
 
+use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 use task::record::{HistoryEntry, TaskRecord, Usage};
@@ -169,4 +171,21 @@ pub(crate) fn find(connection: &Connection, user: &str, id: &str) -> Result<Opti
     let sql = "SELECT key FROM records WHERE id = ? AND user = ? ORDER BY key DESC LIMIT 1";
     let mut statement = connection.prepare_cached(sql)?;
     statement.query_row([id, user], |row| row.get(0)).optional()
+}
+
+/// The users of these tasks, as far as they have a record. Each name is in memory once.
+pub(crate) fn users(connection: &Connection, keys: Vec<String>) -> Result<Vec<(String, Arc<str>)>, rusqlite::Error> {
+    let mut statement = connection.prepare_cached("SELECT user FROM records WHERE key = ?")?;
+    let mut names: HashSet<Arc<str>> = HashSet::new();
+    let mut users = Vec::new();
+    for key in keys {
+        let found: Option<String> = statement.query_row([&key], |row| row.get(0)).optional()?;
+        if let Some(name) = found {
+            let known = names.get(name.as_str()).map(Arc::clone);
+            let user = known.unwrap_or_else(|| Arc::from(name));
+            names.insert(Arc::clone(&user));
+            users.push((key, user));
+        }
+    }
+    Ok(users)
 }

@@ -50,7 +50,8 @@ impl Archiver {
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken, tracker: TaskTracker) {
         let (archiver, stop_chores) = (Arc::clone(&self), stop.clone());
         tracker.spawn(async move {
-            let ending = || archiver.ending().iter().map(|task| record_key(task)).collect();
+            let user = |task: &Arc<TaskSnapshot>| (record_key(task), task.username.as_str().into());
+            let ending = || archiver.ending().iter().map(user).collect();
             let chores = async {
                 tokio::join!(archiver.context.watch_disk(), archiver.context.run_pruning(ending));
             };

@@ -1,6 +1,6 @@
 //! What the archivers of a server share: the archive, with retries until it works, and where logs come from.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -23,6 +23,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// How long a log waits for room in a full archive. Then the rest of it is given up, and the task with it can be deleted.
 const FULL_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Why the rest of a log is missing.
+const FULL: &str = "the archive is full";
+const USER_FULL: &str = "the logs of the user fill their part of the archive";
+const DAMAGED: &str = "what is in the archive is damaged";
 
 /// How often what is beyond the limits is deleted, and how soon after the archive was found full again.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
@@ -89,9 +94,10 @@ impl ArchivingContext {
         self.retry(|| self.archive.put_record(key, record)).await;
     }
 
-    /// Returns `None` if what is there of the log is damaged.
-    pub(crate) async fn log(&self, key: &LogKey) -> Option<LogState> {
-        self.retry(|| self.archive.log(key.clone())).await
+    /// The log of a task of this user. Returns `None` if what is there of it is damaged.
+    pub(crate) async fn log(&self, key: &LogKey, user: &Arc<str>) -> Option<LogState> {
+        let log = self.retry(|| self.archive.log(key.clone())).await?;
+        Some(log.of_user(user))
     }
 
     /// The logs of a task that are in the archive.
@@ -99,23 +105,29 @@ impl ArchivingContext {
         self.retry(|| self.archive.logs_of(key)).await.unwrap_or_default()
     }
 
-    /// Returns `None` if the archive has been full for a while, or what is there of the log is damaged.
-    pub(crate) async fn put_frame(&self, log: &mut LogState, frame: &Frame) -> Option<Put> {
+    /// # Errors
+    /// Why the rest of the log is given up: there has been no room for a while, or what is there of the log is damaged.
+    pub(crate) async fn put_frame(&self, log: &mut LogState, frame: &Frame) -> Result<Put, &'static str> {
         let mut pauses = pauses();
         let mut full_since = None;
         loop {
             let put = log.put(frame).await;
-            let is_full = matches!(put, Err(archive::Error::Full));
-            self.is_full.store(is_full, Ordering::Relaxed);
-            if is_full {
+            self.is_full
+                .store(matches!(put, Err(archive::Error::Full)), Ordering::Relaxed);
+            let full = match put {
+                Err(archive::Error::Full) => Some(FULL),
+                Err(archive::Error::UserFull) => Some(USER_FULL),
+                _ => None,
+            };
+            if let Some(why) = full {
                 let since = *full_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= FULL_PATIENCE {
-                    return None;
+                    return Err(why);
                 }
                 self.full.notify_one();
             }
             if let ControlFlow::Break(put) = self.settle(put, &mut pauses).await {
-                return put;
+                return put.ok_or(DAMAGED);
             }
         }
     }
@@ -141,16 +153,16 @@ impl ArchivingContext {
     }
 
     /// Deletes what is beyond the limits of the archive until shutdown: now and then, and when it is full.
-    /// `ending` are the tasks that are gone and still written to.
-    pub(crate) async fn run_pruning(&self, ending: impl Fn() -> HashSet<RecordKey>) {
+    /// `ending` are the tasks that are gone and still written to, and their users.
+    pub(crate) async fn run_pruning(&self, ending: impl Fn() -> HashMap<RecordKey, Arc<str>>) {
         let mut full_pause = Backoff::new(FULL_PAUSE, PRUNE_INTERVAL);
         loop {
             let ending = ending();
-            let is_live = |key: &RecordKey| ending.contains(key) || self.is_live(key);
-            if let Err(error) = self.archive.prune(self.origin.client.now(), is_live).await {
+            let live = |key: &RecordKey| ending.get(key).cloned().or_else(|| self.live_user(key));
+            if let Err(error) = self.archive.prune(self.origin.client.now(), live).await {
                 self.failed(&error, &mut pauses()).await;
             }
-            if self.archive.has_room() {
+            if self.archive.has_room_for_all() {
                 full_pause.reset();
             } else {
                 // Perhaps all logs are those of live tasks.
@@ -160,11 +172,11 @@ impl ArchivingContext {
         }
     }
 
-    /// Whether a task is in Kubernetes, and may be written to.
-    fn is_live(&self, key: &RecordKey) -> bool {
-        let id = key.task_id();
-        let live = self.origin.cache.snapshots_with_id(id);
-        live.iter().any(|snapshot| record_key(snapshot) == *key)
+    /// The user of a task that is in Kubernetes, and may be written to.
+    fn live_user(&self, key: &RecordKey) -> Option<Arc<str>> {
+        let live = self.origin.cache.snapshots_with_id(key.task_id());
+        let live = live.iter().find(|snapshot| record_key(snapshot) == *key);
+        live.map(|snapshot| snapshot.username.as_str().into())
     }
 
     /// Returns `None` if an object is not what it should be: no retry helps.
@@ -187,6 +199,11 @@ impl ArchivingContext {
             Err(error @ archive::Error::Invalid { .. }) => {
                 tracing::error!(%error, "the archive is damaged");
                 ControlFlow::Break(None)
+            }
+            // The archive works for others.
+            Err(archive::Error::UserFull) => {
+                sleep(pauses.next()).await;
+                ControlFlow::Continue(())
             }
             Err(error) => {
                 self.failed(&error, pauses).await;

@@ -19,9 +19,6 @@ const FULL_POLL: Duration = Duration::from_secs(1);
 /// How long the archive may take to say what it has of a log before the log is read anyway. Shorter than most tasks.
 const OPEN_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Why the rest of a log is missing if there was no room for it.
-const FULL: &str = "the archive is full";
-
 const GONE: &str = "the pod was deleted before its log was read to the end";
 
 /// Archives the log of a pod until it ends. Tells `on_live` whether everything that the pod writes now will be read, even if
@@ -29,10 +26,11 @@ const GONE: &str = "the pod was deleted before its log was read to the end";
 pub(super) async fn archive_pod(
     context: &ArchivingContext,
     pod: PodLog,
+    user: &Arc<str>,
     on_live: impl Fn(bool) + Send,
 ) -> PodLogRecord {
     let key = pod.archived.clone();
-    let (log, early) = open(context, &pod, &on_live).await;
+    let (log, early) = open(context, &pod, user, &on_live).await;
     let Some(mut log) = log else {
         on_live(true);
         return damaged(&key);
@@ -76,9 +74,10 @@ impl Reading {
 async fn open(
     context: &ArchivingContext,
     pod: &PodLog,
+    user: &Arc<str>,
     on_live: &(impl Fn(bool) + Send),
 ) -> (Option<LogState>, Option<Reading>) {
-    let mut opening = std::pin::pin!(context.log(&pod.archived));
+    let mut opening = std::pin::pin!(context.log(&pod.archived, user));
     let patience = if context.is_failing() {
         Duration::ZERO
     } else {
@@ -114,8 +113,8 @@ async fn open(
 }
 
 /// Ends a log of a pod that is gone, which an earlier server has begun to archive.
-pub(super) async fn end_log(context: &ArchivingContext, key: LogKey) -> PodLogRecord {
-    let Some(mut log) = context.log(&key).await else {
+pub(super) async fn end_log(context: &ArchivingContext, key: LogKey, user: &Arc<str>) -> PodLogRecord {
+    let Some(mut log) = context.log(&key, user).await else {
         return damaged(&key);
     };
     if log.is_ended() {
@@ -190,8 +189,8 @@ async fn copy(
         tokio::select! {
             biased;
             written = writer.written() => match written {
-                Some(put) => buffer.advance(put.after, put.is_taken),
-                None => break PodLogEnd::Cut(FULL.into()),
+                Ok(put) => buffer.advance(put.after, put.is_taken),
+                Err(why) => break PodLogEnd::Cut(why.into()),
             },
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                 writer = writer.write(context, &buffer);
@@ -215,11 +214,11 @@ async fn copy(
             Writer::Idle(log) if buffer.is_empty() => break log,
             Writer::Idle(_) => writer = writer.write(context, &buffer),
             Writer::Writing(_) => match writer.written().await {
-                Some(put) => buffer.advance(put.after, put.is_taken),
-                None => {
+                Ok(put) => buffer.advance(put.after, put.is_taken),
+                Err(why) => {
                     unwritten = buffer.unwritten();
                     buffer.clear();
-                    end = PodLogEnd::Cut(FULL.into());
+                    end = PodLogEnd::Cut(why.into());
                 }
             },
         }
@@ -256,7 +255,7 @@ impl Drop for Buffered<'_> {
 /// Writes one frame at a time.
 enum Writer<'a> {
     Idle(LogState),
-    Writing(BoxFuture<'a, (LogState, Option<Written>)>),
+    Writing(BoxFuture<'a, (LogState, Result<Written, &'static str>)>),
 }
 
 /// A frame is in the archive.
@@ -296,9 +295,11 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Waits until the frame is written; forever if none is being written. Returns `None` if there is no room for it.
-    /// Cancel-safe.
-    async fn written(&mut self) -> Option<Written> {
+    /// Waits until the frame is written; forever if none is being written. Cancel-safe.
+    ///
+    /// # Errors
+    /// Why it is given up.
+    async fn written(&mut self) -> Result<Written, &'static str> {
         match self {
             Self::Idle(_) => std::future::pending().await,
             Self::Writing(writing) => {

@@ -79,6 +79,7 @@ impl TrackedTask {
 pub(super) async fn archive_task(context: Arc<ArchivingContext>, tracked: Arc<TrackedTask>, first: Arc<TaskSnapshot>) {
     let mut archiver = TaskArchiver {
         context,
+        user: first.username.as_str().into(),
         last: first,
         pods: JoinSet::new(),
         done: HashSet::new(),
@@ -96,6 +97,7 @@ pub(super) async fn archive_task(context: Arc<ArchivingContext>, tracked: Arc<Tr
 struct TaskArchiver {
     context: Arc<ArchivingContext>,
     tracked: Arc<TrackedTask>,
+    user: Arc<str>,
     /// The newest snapshot that was seen.
     last: Arc<TaskSnapshot>,
     pods: JoinSet<(String, PodLogRecord)>,
@@ -158,8 +160,9 @@ impl TaskArchiver {
             }
             let log = PodLog::of_node(&snapshot.key, record, snapshot.num_nodes, node, pod);
             let (context, tracked, uid) = (Arc::clone(&self.context), Arc::clone(&self.tracked), pod.uid.clone());
+            let user = Arc::clone(&self.user);
             self.pods.spawn(async move {
-                let log = archive_pod(&context, log, |is_live| tracked.set_live(&uid, is_live)).await;
+                let log = archive_pod(&context, log, &user, |is_live| tracked.set_live(&uid, is_live)).await;
                 (uid, log)
             });
         }
@@ -214,7 +217,7 @@ impl TaskArchiver {
         // An earlier server may have followed other pods.
         for log in self.context.logs_of(key).await {
             if !self.done.contains(&log.pod) {
-                logs.push(end_log(&self.context, log).await);
+                logs.push(end_log(&self.context, log, &self.user).await);
             }
         }
         let last = &self.last;
