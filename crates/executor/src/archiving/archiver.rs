@@ -1,7 +1,7 @@
 //! Archives all tasks: starts an archiver for each, and answers how far it is.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use archive::Archive;
@@ -33,7 +33,16 @@ const TRACK_POLLS: u32 = 100;
 /// Archives all tasks.
 pub(crate) struct Archiver {
     context: Arc<ArchivingContext>,
-    tasks: Mutex<HashMap<Arc<TaskKey>, Arc<TrackedTask>>>,
+    /// The tasks that are being archived, and `None` for those that are archived and not gone: most tasks, for weeks.
+    tasks: Mutex<Tasks>,
+}
+
+type Tasks = HashMap<Arc<TaskKey>, Option<Arc<TrackedTask>>>;
+
+/// How far the archiver of a task is.
+enum Tracked {
+    Archiving(Arc<TrackedTask>),
+    Archived,
 }
 
 impl Archiver {
@@ -77,28 +86,38 @@ impl Archiver {
             return;
         }
         let tracked = Arc::new(TrackedTask::new(Arc::clone(&key)));
-        self.lock().insert(Arc::clone(&key), Arc::clone(&tracked));
+        self.lock().insert(Arc::clone(&key), Some(Arc::clone(&tracked)));
         let (archiver, stop) = (Arc::clone(self), stop.clone());
         tracker.spawn(async move {
             let archiving = archive_task(Arc::clone(&archiver.context), tracked, first);
             if stop.run_until_cancelled(Box::pin(archiving)).await.is_some() {
-                archiver.forget_if_gone(&key);
+                archiver.set_archived(&key);
             }
         });
     }
 
     fn remove(&self, last: Arc<TaskSnapshot>) {
         let key = Arc::clone(&last.key);
-        if let Some(tracked) = self.tracked(&key) {
-            tracked.set_removed(last);
+        match self.tracked(&key) {
+            Some(Tracked::Archiving(task)) => task.set_removed(last),
+            Some(Tracked::Archived) => self.forget_if_gone(&key),
+            None => {}
         }
-        self.forget_if_gone(&key);
+    }
+
+    /// Keeps nothing of a task that is archived but that it is.
+    fn set_archived(&self, key: &Arc<TaskKey>) {
+        if let Some(task) = self.lock().get_mut(key) {
+            *task = None;
+        }
+        self.context.origin.cache.end_subscription(key);
+        self.forget_if_gone(key);
     }
 
     /// Forgets a task that is archived and gone.
     fn forget_if_gone(&self, key: &Arc<TaskKey>) {
         let mut tasks = self.lock();
-        let is_archived = tasks.get(key).is_some_and(|task| task.progress.borrow().is_archived);
+        let is_archived = tasks.get(key).is_some_and(Option::is_none);
         if is_archived && self.context.origin.cache.snapshot(key).is_none() {
             tasks.remove(key);
         }
@@ -109,7 +128,7 @@ impl Archiver {
         if self.context.is_failing() {
             return;
         }
-        let Some(tracked) = self.wait_for_tracked(&snapshot.key).await else {
+        let Some(Tracked::Archiving(tracked)) = self.wait_for_tracked(&snapshot.key).await else {
             return;
         };
         let has_ended = snapshot.state.is_final() && snapshot.nodes.iter().all(|node| node.ended);
@@ -124,7 +143,7 @@ impl Archiver {
     }
 
     /// A task that was submitted just now is tracked a moment later.
-    async fn wait_for_tracked(&self, key: &TaskKey) -> Option<Arc<TrackedTask>> {
+    async fn wait_for_tracked(&self, key: &TaskKey) -> Option<Tracked> {
         for _ in 0..TRACK_POLLS {
             if let Some(tracked) = self.tracked(key) {
                 return Some(tracked);
@@ -138,13 +157,15 @@ impl Archiver {
     pub(crate) fn ending(&self) -> Vec<Arc<TaskSnapshot>> {
         let cache = &self.context.origin.cache;
         let is_gone = |snapshot: &Arc<TaskSnapshot>| cache.snapshot(&snapshot.key).is_none();
-        let tasks: Vec<Arc<TrackedTask>> = self.lock().values().cloned().collect();
+        let tasks: Vec<Arc<TrackedTask>> = self.lock().values().flatten().cloned().collect();
         tasks.iter().filter_map(|task| task.ending()).filter(is_gone).collect()
     }
 
     /// Waits, but not forever, until a task that is gone is archived.
     pub(crate) async fn wait_for_archived(&self, key: &TaskKey) {
-        let Some(tracked) = self.tracked(key) else { return };
+        let Some(Tracked::Archiving(tracked)) = self.tracked(key) else {
+            return;
+        };
         let mut progress = tracked.progress.subscribe();
         // Whoever asks gets what there is by then.
         let _ = timeout(ENDING_PATIENCE, progress.wait_for(|progress| progress.is_archived)).await;
@@ -152,14 +173,18 @@ impl Archiver {
 
     /// Whether the record and all logs of a task are in the archive.
     pub(crate) fn is_archived(&self, key: &TaskKey) -> bool {
-        self.tracked(key).is_some_and(|task| task.progress.borrow().is_archived)
+        matches!(self.tracked(key), Some(Tracked::Archived))
     }
 
-    fn tracked(&self, key: &TaskKey) -> Option<Arc<TrackedTask>> {
-        self.lock().get(key).map(Arc::clone)
+    fn tracked(&self, key: &TaskKey) -> Option<Tracked> {
+        let tasks = self.lock();
+        Some(match tasks.get(key)? {
+            Some(task) => Tracked::Archiving(Arc::clone(task)),
+            None => Tracked::Archived,
+        })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Arc<TaskKey>, Arc<TrackedTask>>> {
+    fn lock(&self) -> MutexGuard<'_, Tasks> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

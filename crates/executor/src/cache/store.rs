@@ -159,6 +159,13 @@ impl Cache {
         )
     }
 
+    /// Frees what [`Self::subscribe`] has made for a task that perhaps never changes again, unless somebody else waits.
+    pub(crate) fn end_subscription(&self, key: &TaskKey) {
+        if let Some(task) = self.write().tasks.get_mut(key) {
+            task.subscribers.take_if(|subscribers| subscribers.is_closed());
+        }
+    }
+
     /// The current snapshot of a task, for any user.
     pub(crate) fn snapshot(&self, key: &TaskKey) -> Option<Arc<TaskSnapshot>> {
         self.read().tasks.get(key)?.snapshot.clone()
@@ -425,5 +432,29 @@ impl Cache {
 
     fn write(&self) -> RwLockWriteGuard<'_, CacheState> {
         self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clock::Clock;
+
+    use super::{Cache, Job, Pod};
+    use crate::cache::Phase;
+
+    #[test]
+    fn a_subscription_that_has_ended_leaves_nothing_behind() {
+        let cache = Cache::new("default".to_owned(), Clock::system(), |_| false);
+        let job = Job::example(0, 1);
+        let key = job.key.clone();
+        cache.set_example(job, Pod::example(0, Phase::Running { since: None }));
+        let is_kept = || cache.read().tasks[&key].subscribers.is_some();
+        let (first, second) = (cache.subscribe(&key), cache.subscribe(&key));
+        drop(first);
+        cache.end_subscription(&key);
+        assert!(is_kept(), "somebody else waits");
+        drop(second);
+        cache.end_subscription(&key);
+        assert!(!is_kept());
     }
 }
