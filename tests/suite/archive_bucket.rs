@@ -22,9 +22,9 @@ const AFTERWARDS: usize = 15;
 /// How long a request may take while the bucket is away. The machine of the tests is busy, too.
 const PROMPT: Duration = Duration::from_secs(2);
 
-/// The same for a stop of a task that nothing is archived of: until the server has noticed that the bucket is away, it
-/// waits 10 s for the logs of such a task.
-const STOP: Duration = Duration::from_secs(12);
+/// The same for a stop of a task that nothing is archived of: after a second, the server knows that the bucket is away, and
+/// then waits for at most another one until the log is read.
+const STOP: Duration = Duration::from_secs(3);
 
 /// How long a task of one line may take from its submit to its end.
 const TASK_LIMIT: Duration = Duration::from_secs(20);

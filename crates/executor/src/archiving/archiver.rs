@@ -22,6 +22,9 @@ const RECORD_PATIENCE: Duration = Duration::from_secs(10);
 /// log that is written faster than it is read may take longer.
 const FOLLOW_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a stop waits until the logs are read if the archive does not answer.
+const STUCK_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How long a follower waits for the end of a task that was stopped: its processes have 30 seconds by default, and at most
 /// ten minutes.
 const ENDING_PATIENCE: Duration = Duration::from_secs(660);
@@ -125,9 +128,6 @@ impl Archiver {
 
     /// Waits, but not for long, until the archive can do without the objects of a task.
     pub(crate) async fn before_delete(&self, snapshot: &TaskSnapshot) {
-        if self.context.is_failing() {
-            return;
-        }
         let Some(Tracked::Archiving(tracked)) = self.wait_for_tracked(&snapshot.key).await else {
             return;
         };
@@ -135,10 +135,16 @@ impl Archiver {
         let mut progress = tracked.progress.subscribe();
         let pods = || snapshot.nodes.iter().filter_map(|node| node.pod.as_ref());
         let follows_all = |progress: &Progress| pods().all(|pod| progress.live.contains(&pod.uid));
+        let is_read = |progress: &Progress| progress.is_archived || follows_all(progress);
         let is_ready = |progress: &Progress| progress.is_archived || (!has_ended && follows_all(progress));
         let patience = if has_ended { RECORD_PATIENCE } else { FOLLOW_PATIENCE };
-        if timeout(patience, progress.wait_for(is_ready)).await.is_err() {
-            tracing::warn!(task_id = &*snapshot.key.id, "a task is deleted before it is archived");
+        let ready = tokio::select! {
+            ready = timeout(patience, progress.wait_for(is_ready)) => ready.is_ok(),
+            () = self.context.health.until_stuck() => false,
+        };
+        // What is in memory is written once the archive works again.
+        if !ready && timeout(STUCK_PATIENCE, progress.wait_for(is_read)).await.is_err() {
+            tracing::warn!(task_id = &*snapshot.key.id, "a task is deleted before its log is read");
         }
     }
 

@@ -12,6 +12,7 @@ use task::record::TaskRecord;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::store_health::StoreHealth;
 use crate::backoff::Backoff;
 use crate::log_throttle::LogThrottle;
 use crate::logs::LogOrigin;
@@ -41,8 +42,7 @@ pub(super) struct ArchivingContext {
     archive: Archive,
     pub origin: LogOrigin,
     log_throttle: LogThrottle,
-    /// Whether the last call of the archive failed.
-    is_failing: AtomicBool,
+    pub health: StoreHealth,
     /// Notified when a frame found no room.
     full: Notify,
     /// Whether the last frame found no room.
@@ -57,16 +57,11 @@ impl ArchivingContext {
             archive,
             origin,
             log_throttle: LogThrottle::default(),
-            is_failing: AtomicBool::new(false),
+            health: StoreHealth::default(),
             full: Notify::new(),
             is_full: AtomicBool::new(false),
             buffered: AtomicUsize::new(0),
         })
-    }
-
-    /// Whether the archive does not work at the moment.
-    pub(crate) fn is_failing(&self) -> bool {
-        self.is_failing.load(Ordering::Relaxed)
     }
 
     /// Notes that a buffer of this size has another one now.
@@ -111,7 +106,7 @@ impl ArchivingContext {
         let mut pauses = pauses();
         let mut full_since = None;
         loop {
-            let put = log.put(frame).await;
+            let put = self.watched(log.put(frame)).await;
             self.is_full
                 .store(matches!(put, Err(archive::Error::Full)), Ordering::Relaxed);
             let full = match put {
@@ -136,7 +131,7 @@ impl ArchivingContext {
     pub(crate) async fn put_notice(&self, log: &mut LogState, notice: &Frame) {
         let mut pauses = pauses();
         while self
-            .settle(log.put_anyway(notice).await, &mut pauses)
+            .settle(self.watched(log.put_anyway(notice)).await, &mut pauses)
             .await
             .is_continue()
         {}
@@ -144,7 +139,11 @@ impl ArchivingContext {
 
     pub(crate) async fn end_log(&self, log: &mut LogState, lost: Option<&str>) {
         let mut pauses = pauses();
-        while self.settle(log.end(lost).await, &mut pauses).await.is_continue() {}
+        while self
+            .settle(self.watched(log.end(lost)).await, &mut pauses)
+            .await
+            .is_continue()
+        {}
     }
 
     /// Looks how full the disk of the archive is, for ever.
@@ -183,17 +182,23 @@ impl ArchivingContext {
     async fn retry<T, Call: Future<Output = Result<T, archive::Error>>>(&self, call: impl Fn() -> Call) -> Option<T> {
         let mut pauses = pauses();
         loop {
-            if let ControlFlow::Break(value) = self.settle(call().await, &mut pauses).await {
+            if let ControlFlow::Break(value) = self.settle(self.watched(call()).await, &mut pauses).await {
                 return value;
             }
         }
+    }
+
+    /// Makes a call that counts for the health of the archive.
+    async fn watched<T>(&self, call: impl Future<Output = T>) -> T {
+        let _call = self.health.begin_call();
+        call.await
     }
 
     /// Decides whether to try again, and pauses before that. `None` if an object is not what it should be.
     async fn settle<T>(&self, called: Result<T, archive::Error>, pauses: &mut Backoff) -> ControlFlow<Option<T>> {
         match called {
             Ok(value) => {
-                self.is_failing.store(false, Ordering::Relaxed);
+                self.health.note(false);
                 ControlFlow::Break(Some(value))
             }
             Err(error @ archive::Error::Invalid { .. }) => {
@@ -213,7 +218,7 @@ impl ArchivingContext {
     }
 
     async fn failed(&self, error: &archive::Error, pauses: &mut Backoff) {
-        self.is_failing.store(true, Ordering::Relaxed);
+        self.health.note(true);
         metrics::counter!("k8s_cli_archive_failures_total").increment(1);
         if self.log_throttle.allow("archive").is_some() {
             tracing::warn!(%error, "the archive failed; retrying");

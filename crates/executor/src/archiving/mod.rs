@@ -14,6 +14,7 @@ mod frame_buffer;
 mod notice;
 mod pod_archiver;
 mod record;
+mod store_health;
 mod task_archiver;
 
 pub(crate) use archiver::Archiver;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use archive::{LogKey, LogState, Put};
 use futures::future::BoxFuture;
 use task::record::PodLogRecord;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::context::ArchivingContext;
 use super::frame_buffer::FrameBuffer;
@@ -15,9 +15,6 @@ use crate::logs::{LogPosition, PodFollower, PodLog, PodLogEnd, PodLogItem, PodLo
 
 /// How often a log that waits for room in the archive is looked at.
 const FULL_POLL: Duration = Duration::from_secs(1);
-
-/// How long the archive may take to say what it has of a log before the log is read anyway. Shorter than most tasks.
-const OPEN_PATIENCE: Duration = Duration::from_secs(1);
 
 const GONE: &str = "the pod was deleted before its log was read to the end";
 
@@ -70,7 +67,7 @@ impl Reading {
 }
 
 /// Asks the archive what it has of a log, `None` if that is damaged. Reads the beginning of the log meanwhile if the
-/// archive is slow to answer: it may be away for longer than the pod is there.
+/// archive is stuck: it may be away for longer than the pod is there.
 async fn open(
     context: &ArchivingContext,
     pod: &PodLog,
@@ -78,13 +75,10 @@ async fn open(
     on_live: &(impl Fn(bool) + Send),
 ) -> (Option<LogState>, Option<Reading>) {
     let mut opening = std::pin::pin!(context.log(&pod.archived, user));
-    let patience = if context.is_failing() {
-        Duration::ZERO
-    } else {
-        OPEN_PATIENCE
-    };
-    if let Ok(log) = timeout(patience, &mut opening).await {
-        return (log, None);
+    tokio::select! {
+        biased;
+        log = &mut opening => return (log, None),
+        () = context.health.until_stuck() => {}
     }
     let mut reading = Reading::from(context, pod, LogPosition::START);
     let mut buffered = Buffered { context, size: 0 };
