@@ -28,6 +28,9 @@ use crate::store::Store;
 const CONCURRENT_READS: usize = 64;
 const BATCH: usize = 512;
 
+/// How often to look for files that a killed server has left.
+const LEFTOVERS_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How often to look how full the disk is.
 const DISK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -160,6 +163,17 @@ impl Archive {
             }
         }
         Ok(())
+    }
+
+    /// Deletes what killed servers have left in a directory, every day, for ever.
+    pub async fn delete_leftovers(&self) {
+        loop {
+            let count = self.store.delete_leftovers(RECORDS).await + self.store.delete_leftovers(LOGS).await;
+            if count > 0 {
+                tracing::info!(event = "leftovers_deleted", count, "incomplete files in the archive deleted");
+            }
+            sleep(LEFTOVERS_INTERVAL).await;
+        }
     }
 
     /// Looks how full the disk of the archive is, every second, for ever.

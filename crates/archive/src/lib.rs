@@ -16,6 +16,7 @@ mod file_store;
 mod frame;
 mod index;
 mod key;
+mod leftovers;
 mod location;
 mod log_reader;
 mod log_writer;

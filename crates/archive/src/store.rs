@@ -2,8 +2,9 @@
 
 use std::future::Future;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -14,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::error::Error;
+use crate::leftovers;
 use crate::location::Location;
 use crate::space::{Limits, Space};
 
@@ -34,6 +36,8 @@ const MAX_OBJECT: u64 = 64 << 20;
 pub(crate) struct Store {
     objects: Arc<dyn ObjectStore>,
     pub space: Arc<Space>,
+    /// The folder, if it is one.
+    folder: Option<Arc<PathBuf>>,
     /// Held by each call until it has really ended.
     calls: Arc<Semaphore>,
 }
@@ -44,6 +48,7 @@ impl Store {
             objects: location.open()?,
             calls: Arc::new(Semaphore::new(MAX_CALLS)),
             space: Arc::new(Space::new(limits, location.path().cloned())),
+            folder: location.path().cloned().map(Arc::new),
         })
     }
 
@@ -153,6 +158,24 @@ impl Store {
             Ok(())
         };
         self.limited("delete", what, LIST_TIMEOUT, delete).await
+    }
+
+    /// Deletes what killed servers have left below a prefix, and returns how many files.
+    pub(crate) async fn delete_leftovers(&self, prefix: &'static str) -> usize {
+        let Some(folder) = self.folder.as_ref().map(Arc::clone) else {
+            return 0;
+        };
+        let deleting = move || leftovers::delete_below(&folder.join(prefix), SystemTime::now());
+        // On a mount that hangs, this waits with the one thread that hangs.
+        match tokio::task::spawn_blocking(deleting).await {
+            Ok(Ok(count)) => count,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, prefix, "cannot look for incomplete files in the archive");
+                0
+            }
+            // The runtime is shutting down.
+            Err(_) => 0,
+        }
     }
 
     /// Waits for a call, but not for ever. One that does not end goes on by itself, and counts as one of the calls.

@@ -35,6 +35,7 @@ impl FileStore {
     /// were deleted.
     pub async fn prune(&self, now: Timestamp, in_use: &HashSet<(String, ManifestHash)>) -> Result<usize, Error> {
         let limit = now - KEPT;
+        self.store.delete_leftovers(FILES).await;
         let in_use: HashSet<(UserPrefix, ManifestHash)> = in_use
             .iter()
             .map(|(user, hash)| (UserPrefix::of(user), *hash))

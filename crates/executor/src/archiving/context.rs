@@ -146,9 +146,9 @@ impl ArchivingContext {
         {}
     }
 
-    /// Looks how full the disk of the archive is, for ever.
+    /// Looks how full the disk of the archive is, and for what killed servers have left, for ever.
     pub(crate) async fn watch_disk(&self) {
-        self.archive.watch_disk().await;
+        tokio::join!(self.archive.watch_disk(), self.archive.delete_leftovers());
     }
 
     /// Deletes what is beyond the limits of the archive until shutdown: now and then, and when it is full.
