@@ -386,3 +386,24 @@ async fn the_oldest_logs_of_a_user_at_the_limit_make_room_and_those_of_others_st
     let _ = world.api.get(&format!("/history/{}/logs", ids[1])).await.error(404);
     assert_eq!(history(&world.api, "").await.tasks.len(), 3, "records stay");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_told_to_stop_archives_what_it_has_read() {
+    let (mut world, archive) = archiving(&[]).await;
+    let id = world.api.run("echo begun; sleep 600").await;
+    world.api.wait_for_log(&id, |log| log == "begun\n").await;
+    // Frames are written when they are some seconds old.
+    assert!(world.server().terminate());
+    // DAY/TASK/RANK/POD/FRAME
+    let mut files = vec![archive.path().join("logs")];
+    for _ in 0..5 {
+        let entries = files.iter().flat_map(|dir| std::fs::read_dir(dir).unwrap());
+        files = entries.map(|entry| entry.unwrap().path()).collect();
+    }
+    assert_eq!(files.len(), 1, "{files:?}");
+    assert!(files[0].ends_with("00000000"), "{files:?}");
+    world.server().restart();
+    let _ = world.api.stop(&id).await.ok();
+    assert_eq!(record(&world.api, &id).await.logs[0].lost, None);
+    assert_eq!(archived_text(&world.api, &id, "").await, "begun\n");
+}

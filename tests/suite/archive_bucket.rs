@@ -191,3 +191,23 @@ async fn nothing_is_lost_and_no_task_waits_while_the_bucket_is_away() {
         assert_eq!(archived_text(api, id, "").await, "short\n");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_ended_before_a_restart_is_archived_although_it_is_stopped_while_the_bucket_is_away() {
+    let Some(bucket) = Bucket::start().await else { return };
+    let link = Link::to(bucket.address()).await;
+    let setting = Setting {
+        environment: bucket.environment(link.address()),
+        ..Setting::default()
+    };
+    let mut world = World::with_setting(setting, &["--archive", &bucket.url("of/tests")]).await;
+    link.cut();
+    let id = world.api.run("echo short").await;
+    world.api.wait_for(&id, TaskState::Completed).await;
+    world.server().kill();
+    world.server().restart();
+    stop_new(&world.api, &id).await;
+    link.restore();
+    assert_eq!(record(&world.api, &id).await.logs[0].lost, None);
+    assert_eq!(archived_text(&world.api, &id, "").await, "short\n");
+}

@@ -29,6 +29,9 @@ const STUCK_PATIENCE: Duration = Duration::from_secs(1);
 /// ten minutes.
 const ENDING_PATIENCE: Duration = Duration::from_secs(660);
 
+/// How long a server that stops writes what it has read.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How often a stop looks whether a new task is tracked, and at most how many times.
 const TRACK_POLL: Duration = Duration::from_millis(10);
 const TRACK_POLLS: u32 = 100;
@@ -92,9 +95,16 @@ impl Archiver {
         self.lock().insert(Arc::clone(&key), Some(Arc::clone(&tracked)));
         let (archiver, stop) = (Arc::clone(self), stop.clone());
         tracker.spawn(async move {
-            let archiving = archive_task(Arc::clone(&archiver.context), tracked, first);
-            if stop.run_until_cancelled(Box::pin(archiving)).await.is_some() {
-                archiver.set_archived(&key);
+            let archiving = archive_task(Arc::clone(&archiver.context), tracked, first, stop.clone());
+            let deadline = async {
+                stop.cancelled().await;
+                sleep(FLUSH_PATIENCE).await;
+            };
+            tokio::select! {
+                is_archived = Box::pin(archiving) => if is_archived {
+                    archiver.set_archived(&key);
+                },
+                () = deadline => {}
             }
         });
     }
@@ -131,6 +141,7 @@ impl Archiver {
         let Some(Tracked::Archiving(tracked)) = self.wait_for_tracked(&snapshot.key).await else {
             return;
         };
+        tracked.hurry.cancel();
         let has_ended = snapshot.state.is_final() && snapshot.nodes.iter().all(|node| node.ended);
         let mut progress = tracked.progress.subscribe();
         let pods = || snapshot.nodes.iter().filter_map(|node| node.pod.as_ref());

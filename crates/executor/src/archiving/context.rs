@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use archive::{Archive, Frame, LogKey, LogState, Put, RecordKey};
 use task::record::TaskRecord;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::store_health::StoreHealth;
@@ -34,6 +34,10 @@ const DAMAGED: &str = "what is in the archive is damaged";
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
 const FULL_PAUSE: Duration = Duration::from_secs(2);
 
+/// How many records are looked for at once. A server that starts may look for thousands, which must not keep the logs of
+/// tasks that run from being written.
+const MAX_RECORD_CHECKS: usize = 8;
+
 /// The size of all buffers together. Beyond it, what is written has to be read again later.
 const MAX_BUFFERED: usize = 256 << 20;
 
@@ -43,6 +47,8 @@ pub(super) struct ArchivingContext {
     pub origin: LogOrigin,
     log_throttle: LogThrottle,
     pub health: StoreHealth,
+    /// Held while the archive is asked for a record.
+    record_checks: Semaphore,
     /// Notified when a frame found no room.
     full: Notify,
     /// Whether the last frame found no room.
@@ -58,6 +64,7 @@ impl ArchivingContext {
             origin,
             log_throttle: LogThrottle::default(),
             health: StoreHealth::default(),
+            record_checks: Semaphore::new(MAX_RECORD_CHECKS),
             full: Notify::new(),
             is_full: AtomicBool::new(false),
             buffered: AtomicUsize::new(0),
@@ -81,6 +88,13 @@ impl ArchivingContext {
     }
 
     pub(crate) async fn has_record(&self, key: &RecordKey) -> bool {
+        // The index needs no call.
+        let indexed = self.archive.indexed(std::slice::from_ref(key)).await;
+        if indexed.is_ok_and(|indexed| !indexed.is_empty()) {
+            return true;
+        }
+        // The semaphore is never closed.
+        let _permit = self.record_checks.acquire().await;
         // A record that cannot be read is one.
         self.retry(|| self.archive.has_record(key)).await.unwrap_or(true)
     }

@@ -7,6 +7,7 @@ use archive::{LogKey, LogState, Put};
 use futures::future::BoxFuture;
 use task::record::PodLogRecord;
 use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::context::ArchivingContext;
 use super::frame_buffer::FrameBuffer;
@@ -18,31 +19,33 @@ const FULL_POLL: Duration = Duration::from_secs(1);
 
 const GONE: &str = "the pod was deleted before its log was read to the end";
 
-/// Archives the log of a pod until it ends. Tells `on_live` whether everything that the pod writes now will be read, even if
-/// the pod is deleted.
+/// Archives the log of a pod until it ends. Returns `None` if the server stops before; what was read is then in the archive.
+/// Tells `on_live` whether everything that the pod writes now will be read, even if the pod is deleted.
 pub(super) async fn archive_pod(
     context: &ArchivingContext,
     pod: PodLog,
     user: &Arc<str>,
+    stop: &CancellationToken,
     on_live: impl Fn(bool) + Send,
-) -> PodLogRecord {
+) -> Option<PodLogRecord> {
     let key = pod.archived.clone();
-    let (log, early) = open(context, &pod, user, &on_live).await;
-    let Some(mut log) = log else {
+    let opened = stop.run_until_cancelled(open(context, &pod, user, &on_live)).await;
+    let (log, early) = opened?;
+    let Some(log) = log else {
         on_live(true);
-        return damaged(&key);
+        return Some(damaged(&key));
     };
-    let mut lost = log.lost().map(str::to_owned);
     if log.is_ended() {
         on_live(true);
-        return record_of(&key, &log, lost);
+        let lost = log.lost().map(str::to_owned);
+        return Some(record_of(&key, &log, lost));
     }
     // What was read from the beginning is of no use if it may not connect to what is in the archive.
     let early = early.filter(|_| log.after().is_none());
     let reading = early.unwrap_or_else(|| Reading::from(context, &pod, LogPosition::from_archive(log.after())));
-    (log, lost) = copy(context, log, reading, on_live).await;
+    let (mut log, lost) = copy(context, log, reading, stop, on_live).await?;
     context.end_log(&mut log, lost.as_deref()).await;
-    record_of(&key, &log, lost)
+    Some(record_of(&key, &log, lost))
 }
 
 /// The log of a pod, and what has been read of it and is not in the archive yet.
@@ -157,13 +160,14 @@ fn damaged(key: &LogKey) -> PodLogRecord {
 }
 
 /// Copies the log. Reading goes on while a frame is written, so that a slow archive does not make this follower fall
-/// behind the others. Returns why a part at the end of the log is missing, if it is.
+/// behind the others. Returns why a part at the end of the log is missing, if it is; `None` if the server stops.
 async fn copy(
     context: &ArchivingContext,
     log: LogState,
     reading: Reading,
+    stop: &CancellationToken,
     on_live: impl Fn(bool) + Send,
-) -> (LogState, Option<String>) {
+) -> Option<(LogState, Option<String>)> {
     let Reading {
         mut follower,
         mut buffer,
@@ -182,6 +186,11 @@ async fn copy(
         let may_read = !buffer.is_full() && (buffer.is_empty() || context.may_buffer());
         tokio::select! {
             biased;
+            () = stop.cancelled() => {
+                // The next server need not read it again.
+                write_rest(context, writer, &mut buffer).await;
+                return None;
+            }
             written = writer.written() => match written {
                 Ok(put) => buffer.advance(put.after, put.is_taken),
                 Err(why) => break PodLogEnd::Cut(why.into()),
@@ -202,29 +211,39 @@ async fn copy(
         }
     };
     on_live(true);
-    let mut unwritten = 0;
-    let mut log = loop {
-        match writer {
-            Writer::Idle(log) if buffer.is_empty() => break log,
-            Writer::Idle(_) => writer = writer.write(context, &buffer),
-            Writer::Writing(_) => match writer.written().await {
-                Ok(put) => buffer.advance(put.after, put.is_taken),
-                Err(why) => {
-                    unwritten = buffer.unwritten();
-                    buffer.clear();
-                    end = PodLogEnd::Cut(why.into());
-                }
-            },
-        }
-    };
+    let (mut log, given_up) = write_rest(context, writer, &mut buffer).await;
+    let unwritten = buffer.unwritten();
+    if let Some(why) = given_up {
+        buffer.clear();
+        end = PodLogEnd::Cut(why.into());
+    }
     let reason = match &end {
-        PodLogEnd::Complete => return (log, None),
+        PodLogEnd::Complete => return Some((log, None)),
         PodLogEnd::Gone => GONE,
         PodLogEnd::Cut(reason) => reason,
     };
     let lost = notice::cut(LogPosition::from_archive(log.after()), unwritten, reason);
     put_notice(context, &mut log, &buffer, &lost).await;
-    (log, Some(lost))
+    Some((log, Some(lost)))
+}
+
+/// Writes everything in the buffer. Returns why the rest is given up, if it is.
+async fn write_rest<'a>(
+    context: &'a ArchivingContext,
+    mut writer: Writer<'a>,
+    buffer: &mut FrameBuffer,
+) -> (LogState, Option<&'static str>) {
+    let mut given_up = None;
+    loop {
+        match writer {
+            Writer::Idle(log) if buffer.is_empty() || given_up.is_some() => return (log, given_up),
+            Writer::Idle(_) => writer = writer.write(context, buffer),
+            Writer::Writing(_) => match writer.written().await {
+                Ok(put) => buffer.advance(put.after, put.is_taken),
+                Err(why) => given_up = Some(why),
+            },
+        }
+    }
 }
 
 /// The share of one buffer in the size of all, returned on drop.

@@ -9,6 +9,7 @@ use task::record::PodLogRecord;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::context::ArchivingContext;
 use super::pod_archiver::{archive_pod, end_log};
@@ -36,6 +37,8 @@ pub(super) struct Progress {
 pub(super) struct TrackedTask {
     pub key: Arc<TaskKey>,
     pub progress: watch::Sender<Progress>,
+    /// Canceled once the logs must be read without delay: the task is about to be deleted.
+    pub hurry: CancellationToken,
     /// The last snapshot of the task, once it is gone.
     removed: Mutex<Option<Arc<TaskSnapshot>>>,
 }
@@ -45,6 +48,7 @@ impl TrackedTask {
         Self {
             key,
             progress: watch::Sender::new(Progress::default()),
+            hurry: CancellationToken::new(),
             removed: Mutex::default(),
         }
     }
@@ -75,8 +79,13 @@ impl TrackedTask {
     }
 }
 
-/// Archives a task until its record is written.
-pub(super) async fn archive_task(context: Arc<ArchivingContext>, tracked: Arc<TrackedTask>, first: Arc<TaskSnapshot>) {
+/// Archives a task until its record is written. Returns false if the server stops before.
+pub(super) async fn archive_task(
+    context: Arc<ArchivingContext>,
+    tracked: Arc<TrackedTask>,
+    first: Arc<TaskSnapshot>,
+    stop: CancellationToken,
+) -> bool {
     let mut archiver = TaskArchiver {
         context,
         user: first.username.as_str().into(),
@@ -86,21 +95,24 @@ pub(super) async fn archive_task(context: Arc<ArchivingContext>, tracked: Arc<Tr
         followed: HashSet::new(),
         logs: Vec::new(),
         tracked,
+        stop,
     };
-    archiver.run().await;
-    archiver
-        .tracked
-        .progress
-        .send_modify(|progress| progress.is_archived = true);
+    if archiver.run().await.is_none() {
+        return false;
+    }
+    let progress = &archiver.tracked.progress;
+    progress.send_modify(|progress| progress.is_archived = true);
+    true
 }
 
 struct TaskArchiver {
     context: Arc<ArchivingContext>,
     tracked: Arc<TrackedTask>,
+    stop: CancellationToken,
     user: Arc<str>,
     /// The newest snapshot that was seen.
     last: Arc<TaskSnapshot>,
-    pods: JoinSet<(String, PodLogRecord)>,
+    pods: JoinSet<(String, Option<PodLogRecord>)>,
     /// The pods whose logs are archived.
     done: HashSet<String>,
     /// These, and those whose logs are being archived.
@@ -109,13 +121,17 @@ struct TaskArchiver {
 }
 
 impl TaskArchiver {
-    async fn run(&mut self) {
-        let context = Arc::clone(&self.context);
+    /// Returns `None` if the server stops.
+    async fn run(&mut self) -> Option<()> {
+        let (context, stop) = (Arc::clone(&self.context), self.stop.clone());
         let cache = &context.origin.cache;
         let record = record_key(&self.last);
-        // A record is written when the task has ended.
-        if self.last.state.is_final() && context.has_record(&record).await {
-            return;
+        // A record is written when the task has ended. Whether there is one need not be known to archive it.
+        if self.last.state.is_final() {
+            let has_record = self.tracked.hurry.run_until_cancelled(context.has_record(&record));
+            if stop.run_until_cancelled(has_record).await? == Some(true) {
+                return Some(());
+            }
         }
         loop {
             let changes = cache.subscribe(&self.tracked.key);
@@ -141,14 +157,19 @@ impl TaskArchiver {
                 () = has_changed => {}
                 Some(archived) = self.pods.join_next() => {
                     // The archiver of a pod is never aborted, and does not panic.
-                    if let Ok((uid, log)) = archived {
+                    if let Ok((uid, Some(log))) = archived {
                         self.done.insert(uid);
                         self.logs.push(log);
                     }
                 }
+                () = stop.cancelled() => {
+                    while self.pods.join_next().await.is_some() {}
+                    return None;
+                }
             }
         }
         self.write_record(&record).await;
+        Some(())
     }
 
     /// Starts to archive the logs of new pods.
@@ -160,9 +181,10 @@ impl TaskArchiver {
             }
             let log = PodLog::of_node(&snapshot.key, record, snapshot.num_nodes, node, pod);
             let (context, tracked, uid) = (Arc::clone(&self.context), Arc::clone(&self.tracked), pod.uid.clone());
-            let user = Arc::clone(&self.user);
+            let (user, stop) = (Arc::clone(&self.user), self.stop.clone());
             self.pods.spawn(async move {
-                let log = archive_pod(&context, log, &user, |is_live| tracked.set_live(&uid, is_live)).await;
+                let on_live = |is_live| tracked.set_live(&uid, is_live);
+                let log = archive_pod(&context, log, &user, &stop, on_live).await;
                 (uid, log)
             });
         }
