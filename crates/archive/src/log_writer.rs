@@ -44,7 +44,7 @@ pub struct LogState {
 pub enum Put {
     /// It was stored.
     Stored,
-    /// Another server has stored a frame at this place; the log goes on after it.
+    /// Another server has stored a frame at this place, and perhaps more of them; the log goes on after them.
     Taken(Position),
 }
 
@@ -150,8 +150,13 @@ impl LogState {
             path: path.to_string(),
             reason: "it was there and is gone".to_owned(),
         })?;
-        let after = taken.after;
+        let mut after = taken.after;
         self.frames.push(taken);
+        // It may be far ahead: this one then need not keep in memory what is archived.
+        while let Some(next) = self.header(u32::try_from(self.frames.len()).unwrap_or(u32::MAX)).await? {
+            after = next.after;
+            self.frames.push(next);
+        }
         Ok(Put::Taken(after))
     }
 

@@ -270,6 +270,21 @@ async fn two_writers_of_a_log_store_each_frame_once_and_continue_after_the_other
 }
 
 #[tokio::test]
+async fn a_writer_that_comes_late_continues_after_all_frames_of_the_others() {
+    let archive = Archive::open(&Location::memory(), None, Limits::default()).unwrap();
+    let key = log_key(0, "uid");
+    let mut late = archive.log(key.clone()).await.unwrap();
+    let mut other = archive.log(key.clone()).await.unwrap();
+    for second in 1..4 {
+        let before = Some(second - 1).filter(|before| *before > 0);
+        other.put(&frame(before, second, "x\n")).await.unwrap();
+    }
+    let put = late.put(&frame(None, 1, "x\n")).await.unwrap();
+    assert_eq!((put, late.size().0), (Put::Taken(position(3)), 3));
+    assert_eq!(late.put(&frame(Some(3), 4, "x\n")).await.unwrap(), Put::Stored);
+}
+
+#[tokio::test]
 async fn the_logs_of_a_task_are_listed_in_the_order_of_its_nodes_and_pods() {
     let archive = Archive::open(&Location::memory(), None, Limits::default()).unwrap();
     let mut keys = vec![log_key(10, "a"), log_key(2, "c"), log_key(2, "b")];

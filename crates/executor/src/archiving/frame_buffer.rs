@@ -15,12 +15,14 @@ const FRAME_SIZE: usize = 2 << 20;
 /// The size at which nothing more is read: two frames, of which one is being written, and the next.
 const MAX_SIZE: usize = 3 * FRAME_SIZE;
 
-/// How long lines stay in memory: what a server that is killed has to read again, and what is lost with a cluster node.
-const MAX_AGE: Duration = Duration::from_secs(5);
+/// How long lines stay in memory: what a server that is killed has to read again. Twice as long after each small frame, so
+/// that a quiet log of a week is thousands of frames and not a hundred thousand.
+const FIRST_AGE: Duration = Duration::from_secs(5);
+const MAX_AGE: Duration = Duration::from_secs(60);
 
-/// The same for a server that came second with its last frame. It leaves the log to the other one, and takes over if
-/// that one stops.
-const MAX_AGE_OF_SECOND: Duration = Duration::from_secs(12);
+/// How much longer a server waits that came second with its last frame, after twice that time. It leaves the log to the other
+/// one, and takes over if that one stops.
+const AGE_OF_SECOND: Duration = Duration::from_secs(2);
 
 /// Chunks that follow each other.
 pub(super) struct FrameBuffer {
@@ -29,6 +31,8 @@ pub(super) struct FrameBuffer {
     chunks: Vec<Arc<Chunk>>,
     size: usize,
     since: Option<Instant>,
+    /// How long lines stay in the buffer.
+    age: Duration,
     is_second: bool,
 }
 
@@ -39,6 +43,7 @@ impl FrameBuffer {
             chunks: Vec::new(),
             size: 0,
             since: None,
+            age: FIRST_AGE,
             is_second: false,
         }
     }
@@ -62,7 +67,10 @@ impl FrameBuffer {
         if self.size >= FRAME_SIZE || self.chunks.iter().skip(1).any(|chunk| chunk.gap.is_some()) {
             return self.since;
         }
-        let age = if self.is_second { MAX_AGE_OF_SECOND } else { MAX_AGE };
+        let age = match self.is_second {
+            true => 2 * self.age + AGE_OF_SECOND,
+            false => self.age,
+        };
         self.since.map(|since| since + age)
     }
 
@@ -149,7 +157,10 @@ impl FrameBuffer {
         self.start = self.start.max(position);
         let start = self.start;
         self.chunks.retain(|chunk| chunk.after() > start);
-        self.size = self.chunks.iter().map(|chunk| chunk.size()).sum();
+        let size = self.chunks.iter().map(|chunk| chunk.size()).sum();
+        let is_small = self.size - size < FRAME_SIZE;
+        self.age = if is_small { MAX_AGE.min(2 * self.age) } else { FIRST_AGE };
+        self.size = size;
         self.since = (!self.chunks.is_empty()).then(Instant::now);
         self.is_second = is_second;
     }

@@ -4,6 +4,7 @@ use archive::{Archive, Location, LogKey, Put, ReadFrom, RecordKey};
 use futures::TryStreamExt;
 use jiff::Timestamp;
 use proptest::prelude::*;
+use tokio::time::Instant;
 
 use super::{FrameBuffer, LineStyle, LogPosition, notice};
 use crate::logs::{Chunk, Parser};
@@ -154,4 +155,26 @@ fn another_server_that_has_archived_what_follows_a_gap_has_written_the_notice() 
     let frame = buffer.frame().unwrap();
     assert_eq!(String::from_utf8_lossy(&frame.text), &text[35..]);
     assert!(!frame.header.gap);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_stays_quiet_is_written_less_and_less_often() {
+    let mut buffer = FrameBuffer::new(LogPosition::START);
+    let mut waited = Vec::new();
+    let mut write = |buffer: &mut FrameBuffer, text: &str, is_second: bool| {
+        for chunk in read(text, buffer.start, text.len()) {
+            buffer.push(chunk);
+        }
+        waited.push(buffer.due().unwrap().duration_since(Instant::now()).as_secs());
+        let after = buffer.frame().unwrap().header.after;
+        buffer.advance(LogPosition::from_archive(Some(after)), is_second);
+    };
+    for second in 0..6 {
+        write(&mut buffer, &format!("2026-11-27T10:00:0{second}Z a line\n"), false);
+    }
+    let loud = format!("2026-11-27T10:00:10Z {}\n", "x".repeat(3000)).repeat(400);
+    write(&mut buffer, &loud, false);
+    write(&mut buffer, "2026-11-27T10:00:11Z a line\n", true);
+    write(&mut buffer, "2026-11-27T10:00:12Z a line\n", false);
+    assert_eq!(waited, [5, 10, 20, 40, 60, 60, 0, 5, 22]);
 }
