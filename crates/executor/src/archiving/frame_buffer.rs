@@ -103,7 +103,9 @@ impl FrameBuffer {
             prefix: String::new(),
             timestamps: true,
         };
-        let mut text = Vec::with_capacity(FRAME_SIZE / 2);
+        // Most frames are small: room for a large one each time would fragment the memory of the server.
+        let size: usize = chunks.iter().map(|chunk| chunk.size()).sum();
+        let mut text = Vec::with_capacity(size.min(FRAME_SIZE / 2));
         let mut lines: u32 = 0;
         let missing = self.missing_before(chunks);
         if let Some(why) = notice::rotated(missing, self.start, first) {
