@@ -167,6 +167,29 @@ async fn a_task_that_was_deleted_while_it_ran_has_a_record() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_record_of_a_canceled_task_says_who_canceled_it() {
+    let (world, _archive) = archiving(&[]).await;
+    let script = "trap 'echo ends; exit 1' TERM; echo begun; sleep 600 & wait";
+    let ids = [
+        world.api.run(script).await,
+        world.api.submit(&small_task(script).nodes(2)).await,
+    ];
+    for (id, nodes) in ids.iter().zip([1, 2]) {
+        world.api.wait_for_log(id, |log| log.matches("begun").count() == nodes).await;
+    }
+    // Another user may cancel the tasks of all, and is not the last one to try.
+    let bob = world.api.as_user("bob@example.com");
+    let _ = bob.post("/tasks/cancel?all_users=true", &Value::Null).await.ok();
+    for id in &ids {
+        let _ = world.api.post(&format!("/tasks/{id}/cancel"), &Value::Null).await.ok();
+        world.api.wait_for(id, TaskState::Failed).await;
+        let _ = world.api.stop(id).await.ok();
+        let end = record(&world.api, id).await.end.unwrap();
+        assert_eq!((end.how, end.by.as_deref()), (EndKind::Cancelled, Some("bob@example.com")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_expired_task_stays_readable() {
     let (world, _archive) = archiving(&["--ttl-after-finished", "1s"]).await;
     let alone = world.api.run("echo alone").await;

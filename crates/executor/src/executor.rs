@@ -278,8 +278,8 @@ impl Executor {
         let is_unfinished = |snapshot: &TaskSnapshot| !snapshot.state.is_final() && !snapshot.terminating;
         let tasks = tasks.into_iter().filter(|(_, snapshot)| is_unfinished(snapshot));
         let (client, cache) = self.handles();
-        let tasks = not_started_first(tasks);
-        self.run_to_completion(async move { gang::cancel_all(&client, &cache, tasks).await.map(Some) })
+        let (tasks, user) = (not_started_first(tasks), user.clone());
+        self.run_to_completion(async move { gang::cancel_all(&client, &cache, tasks, &user).await.map(Some) })
             .await
     }
 
@@ -351,21 +351,21 @@ impl Executor {
         let Some(snapshot) = self.task(user, id)? else {
             return Ok(CancelOutcome::NotFound);
         };
-        let (client, cache) = self.handles();
-        self.run_to_completion(async move { gang::cancel(&client, &cache, &snapshot.key).await })
+        let ((client, cache), user) = (self.handles(), user.clone());
+        self.run_to_completion(async move { gang::cancel(&client, &cache, &snapshot.key, Some(&user)).await })
             .await
     }
 
-    /// Cancels the unfinished tasks of one user, or of all users. Returns how many.
+    /// Cancels the unfinished tasks of one user, or of all users, for `requester`. Returns how many.
     ///
     /// # Errors
     /// [`Error::CancelAll`] if some could not be canceled.
-    pub async fn cancel_all(&self, user: Option<&UserName>) -> Result<usize, Error> {
+    pub async fn cancel_all(&self, user: Option<&UserName>, requester: &UserName) -> Result<usize, Error> {
         let is_unfinished = |snapshot: &TaskSnapshot| !snapshot.state.is_final() && !snapshot.terminating;
         let tasks = self.tasks(user)?.into_iter();
         let tasks = tasks.filter(|(_, snapshot)| is_unfinished(snapshot)).collect();
-        let (client, cache) = self.handles();
-        self.run_to_completion(async move { gang::cancel_all(&client, &cache, tasks).await })
+        let ((client, cache), requester) = (self.handles(), requester.clone());
+        self.run_to_completion(async move { gang::cancel_all(&client, &cache, tasks, &requester).await })
             .await
     }
 

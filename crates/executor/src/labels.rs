@@ -96,6 +96,8 @@ pub const EXIT_CODE: &str = "k8s-cli/exit-code";
 pub const DEFINITION: &str = "k8s-cli/definition";
 /// On the same object of a task that is about to be deleted: the user who stopped it.
 pub const STOPPED_BY: &str = "k8s-cli/stopped-by";
+/// On the same object of a task that was canceled: the user who did.
+pub const CANCELED_BY: &str = "k8s-cli/canceled-by";
 
 /// On the owner of a task whose nodes fetch files from the server: the file sets, separated by commas.
 pub const FILE_SETS: &str = "k8s-cli/file-sets";

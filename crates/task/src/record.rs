@@ -44,7 +44,7 @@ pub struct TaskEnd {
     /// When that was noticed (RFC 3339, UTC).
     #[schema(format = DateTime)]
     pub at: String,
-    /// Who stopped it; null if nobody did.
+    /// Who stopped or canceled it; null if nobody did.
     #[schema(required = true)]
     pub by: Option<String>,
 }
@@ -55,6 +55,8 @@ pub struct TaskEnd {
 pub enum EndKind {
     /// Its nodes ended.
     Finished,
+    /// It was canceled, and its nodes ended.
+    Cancelled,
     /// A user stopped it before.
     Stopped,
     /// Its Kubernetes objects were deleted before, and not by this server.

@@ -77,6 +77,7 @@ pub(crate) fn describe_record(record: &TaskRecord, wide: bool, terminal: Termina
         let by = end.by.as_ref().map(|user| format!(" by {user}")).unwrap_or_default();
         let how = match end.how {
             EndKind::Finished => "finished",
+            EndKind::Cancelled => "canceled",
             EndKind::Stopped => "stopped",
             EndKind::Deleted => "deleted",
         };

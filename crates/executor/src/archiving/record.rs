@@ -6,7 +6,7 @@ use serde_json::Value;
 use task::record::{EndKind, NodeRequests, PodLogRecord, RECORD_VERSION, TaskEnd, TaskRecord, Usage};
 use task::wire::{TaskState, TaskStatus};
 
-use crate::cache::TaskSnapshot;
+use crate::cache::{CANCELLED, TaskSnapshot};
 
 const GIB: f64 = (1_u64 << 30) as f64;
 
@@ -23,8 +23,10 @@ pub(crate) fn live_record(snapshot: &TaskSnapshot, now: Timestamp) -> Option<Tas
 /// The record of a task that has ended, or is gone.
 pub(crate) fn final_record(snapshot: &TaskSnapshot, now: Timestamp, logs: Vec<PodLogRecord>) -> Option<TaskRecord> {
     let mut task: TaskStatus = serde_json::from_slice(&snapshot.json).ok()?;
-    let stopped_by = snapshot.facts.as_ref().and_then(|facts| facts.stopped_by.as_deref());
+    let facts = snapshot.facts.as_ref();
+    let stopped_by = facts.and_then(|facts| facts.stopped_by.as_deref());
     let how = match (task.status.is_final(), stopped_by) {
+        (true, _) if task.reason.as_deref() == Some(CANCELLED) => EndKind::Cancelled,
         (true, _) => EndKind::Finished,
         (false, Some(user)) => {
             set_ended(&mut task, STOPPED, format!("the task was stopped by `{user}`"));
@@ -39,7 +41,11 @@ pub(crate) fn final_record(snapshot: &TaskSnapshot, now: Timestamp, logs: Vec<Po
     let end = TaskEnd {
         how,
         at: task::time::format(now),
-        by: stopped_by.filter(|_| how == EndKind::Stopped).map(str::to_owned),
+        by: match how {
+            EndKind::Stopped => stopped_by.map(str::to_owned),
+            EndKind::Cancelled => facts.and_then(|facts| facts.canceled_by.as_deref()).map(str::to_owned),
+            EndKind::Finished | EndKind::Deleted => None,
+        },
     };
     Some(record(snapshot, task, Some(end), now, logs))
 }

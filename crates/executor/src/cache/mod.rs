@@ -56,6 +56,7 @@ pub(crate) use owner_files::OwnerFiles;
 pub(crate) use phase::Phase;
 #[cfg(test)]
 pub(crate) use phase::PodEnd;
+pub(crate) use reasons::CANCELLED;
 #[cfg(test)]
 pub(crate) use reasons::Reason;
 pub(crate) use record_facts::MAX_DEFINITION;

@@ -61,7 +61,7 @@ pub(super) const PROVISION_TIMEOUT: &str = "ProvisionTimeout";
 pub(super) const CANCELLING: &str = "Cancelling";
 
 /// The user canceled the task.
-pub(super) const CANCELLED: &str = "Cancelled";
+pub(crate) const CANCELLED: &str = "Cancelled";
 
 /// Somebody deleted the pod before it finished.
 pub(super) const POD_DELETED: &str = "PodDeleted";

@@ -16,21 +16,26 @@ pub struct RecordFacts {
     pub definition: Option<Box<str>>,
     /// Who stopped the task.
     pub stopped_by: Option<Box<str>>,
+    /// Who canceled the task.
+    pub canceled_by: Option<Box<str>>,
 }
 
 impl RecordFacts {
     /// Reads the annotations of the object.
     pub(crate) fn from_annotations(annotations: &BTreeMap<String, String>) -> Option<Self> {
         let definition = annotations.get(labels::DEFINITION);
-        let stopped_by = annotations.get(labels::STOPPED_BY);
+        let user = |key: &str| {
+            let user = annotations.get(key).filter(|user| UserName::parse(user).is_ok());
+            user.map(|user| user.as_str().into())
+        };
         let facts = Self {
             definition: definition
                 .filter(|definition| definition.len() <= MAX_DEFINITION)
                 .map(|definition| definition.as_str().into()),
-            stopped_by: stopped_by
-                .filter(|user| UserName::parse(user).is_ok())
-                .map(|user| user.as_str().into()),
+            stopped_by: user(labels::STOPPED_BY),
+            canceled_by: user(labels::CANCELED_BY),
         };
-        (facts.definition.is_some() || facts.stopped_by.is_some()).then_some(facts)
+        let is_empty = facts.definition.is_none() && facts.stopped_by.is_none() && facts.canceled_by.is_none();
+        (!is_empty).then_some(facts)
     }
 }

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use serde_json::json;
+use task::UserName;
 use tokio::time::sleep;
 
 use super::decide::end_all;
 use super::patch::{ObjectPatch, patch_jobs};
 use super::reconcile::apply;
 use super::refetch::refetch;
-use super::take_turn::take_turn;
+use super::take_turn::{canceled_by, take_last_turn};
 use super::task::ManagedTask;
-use crate::cache::{Cache, EndCause, Phase, Pod, Stage, TaskKey, TaskSnapshot};
+use crate::cache::{Cache, EndCause, Phase, Pod, TaskKey, TaskSnapshot};
 use crate::error::Error;
 use crate::kubernetes::ApiClient;
 use crate::labels;
@@ -37,11 +38,16 @@ pub enum CancelOutcome {
 }
 
 /// Cancels a task. This is first recorded, in the owner of the task or else in its Job, so that any server completes it
-/// and none retries the task, even if this process dies now.
+/// and none retries the task, even if this process dies now. `by` is the user who cancels it, if it is one.
 ///
 /// # Errors
 /// [`Error::CancelConflict`], or a rejection by Kubernetes.
-pub(crate) async fn cancel(client: &ApiClient, cache: &Cache, key: &Arc<TaskKey>) -> Result<CancelOutcome, Error> {
+pub(crate) async fn cancel(
+    client: &ApiClient,
+    cache: &Cache,
+    key: &Arc<TaskKey>,
+    by: Option<&UserName>,
+) -> Result<CancelOutcome, Error> {
     const ACTION: &str = "cancel the task";
     for _ in 0..TRIES {
         let Some(known) = cache.find(key, ManagedTask::any_from_cache).flatten() else {
@@ -54,9 +60,11 @@ pub(crate) async fn cancel(client: &ApiClient, cache: &Cache, key: &Arc<TaskKey>
             return Ok(CancelOutcome::AlreadyFinished);
         }
         let is_recorded = if task.owner.is_some() {
-            take_turn(client, cache, &task, task.turn().at(Stage::Cancelled)).await?
+            take_last_turn(client, cache, &task, by).await?
         } else {
-            let record = json!({"metadata": {"annotations": {labels::CANCELLED: labels::TRUE}}});
+            let mut annotations = canceled_by(by.filter(|_| !task.is_cancelled()));
+            annotations.insert(labels::CANCELLED.to_owned(), labels::TRUE.into());
+            let record = json!({"metadata": {"annotations": annotations}});
             let jobs = task.nodes.iter().map(|(job, _)| job.object_ref());
             let changes = jobs.map(|job| ObjectPatch::of(job, record.clone())).collect();
             patch_jobs(client, cache, ACTION, changes).await?;
@@ -79,10 +87,11 @@ pub(crate) async fn cancel_all(
     client: &ApiClient,
     cache: &Cache,
     tasks: Vec<(String, Arc<TaskSnapshot>)>,
+    by: &UserName,
 ) -> Result<usize, Error> {
     let results: Vec<Result<CancelOutcome, String>> = stream::iter(tasks)
         .map(|(id, snapshot)| async move {
-            let outcome = cancel(client, cache, &snapshot.key).await;
+            let outcome = cancel(client, cache, &snapshot.key, Some(by)).await;
             outcome.map_err(|error| format!("task `{id}`: {error}"))
         })
         .buffer_unordered(CONCURRENT_CANCELS)

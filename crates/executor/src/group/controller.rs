@@ -187,7 +187,7 @@ async fn take(context: &ControllerContext, members: &[Member], step: Step) -> Re
 async fn cancel_all(context: &ControllerContext, tasks: Vec<Arc<TaskKey>>) -> Result<Option<Duration>, Error> {
     // The last one first, so that none can start meanwhile.
     for key in tasks.iter().rev() {
-        gang::cancel(&context.client, &context.cache, key).await?;
+        gang::cancel(&context.client, &context.cache, key, None).await?;
         tracing::info!(event = "task_skipped", task_id = %key.id, "a task before this one did not complete; it was canceled");
     }
     Ok(None)

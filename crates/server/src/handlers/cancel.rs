@@ -95,7 +95,7 @@ pub(crate) async fn cancel_all_tasks(
     scope: ListScope,
 ) -> ApiResult<Json<TaskCancelAllResponse>> {
     let _permit = app.limits.acquire_kubernetes_call()?;
-    let cancelled = app.executor.cancel_all(scope.owner()).await;
+    let cancelled = app.executor.cancel_all(scope.owner(), &scope.user).await;
     let count = cancelled.map_err(|source| ApiError::executor("cancel all tasks", &scope.user, source))?;
     let all_users = scope.all_users;
     tracing::info!(event = "all_tasks_canceled", user = %scope.user, all_users, count, "all tasks canceled");
