@@ -175,7 +175,10 @@ async fn the_record_of_a_canceled_task_says_who_canceled_it() {
         world.api.submit(&small_task(script).nodes(2)).await,
     ];
     for (id, nodes) in ids.iter().zip([1, 2]) {
-        world.api.wait_for_log(id, |log| log.matches("begun").count() == nodes).await;
+        world
+            .api
+            .wait_for_log(id, |log| log.matches("begun").count() == nodes)
+            .await;
     }
     // Another user may cancel the tasks of all, and is not the last one to try.
     let bob = world.api.as_user("bob@example.com");
@@ -185,7 +188,10 @@ async fn the_record_of_a_canceled_task_says_who_canceled_it() {
         world.api.wait_for(id, TaskState::Failed).await;
         let _ = world.api.stop(id).await.ok();
         let end = record(&world.api, id).await.end.unwrap();
-        assert_eq!((end.how, end.by.as_deref()), (EndKind::Cancelled, Some("bob@example.com")));
+        assert_eq!(
+            (end.how, end.by.as_deref()),
+            (EndKind::Cancelled, Some("bob@example.com"))
+        );
     }
 }
 

@@ -170,7 +170,11 @@ impl Archive {
         loop {
             let count = self.store.delete_leftovers(RECORDS).await + self.store.delete_leftovers(LOGS).await;
             if count > 0 {
-                tracing::info!(event = "leftovers_deleted", count, "incomplete files in the archive deleted");
+                tracing::info!(
+                    event = "leftovers_deleted",
+                    count,
+                    "incomplete files in the archive deleted"
+                );
             }
             sleep(LEFTOVERS_INTERVAL).await;
         }

@@ -3,7 +3,6 @@
 //! A frame is one object: a line of JSON (the header), then zstd. The text is that of the Kubernetes API with
 //! timestamps, so whoever reads logs from there can read them from here.
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -38,8 +37,6 @@ pub struct FrameHeader {
     pub before: Option<Position>,
     /// The place after the frame.
     pub after: Position,
-    /// The time of its first line.
-    pub first_time: Timestamp,
     /// The number of lines that begin in it.
     pub lines: u32,
     /// The size of the text, in bytes.
@@ -55,17 +52,11 @@ pub struct FrameHeader {
 impl Frame {
     /// A frame with this text.
     #[must_use]
-    pub fn new(
-        (before, after): (Option<Position>, Position),
-        first_time: Timestamp,
-        lines: u32,
-        text: Vec<u8>,
-    ) -> Self {
+    pub fn new((before, after): (Option<Position>, Position), lines: u32, text: Vec<u8>) -> Self {
         let header = FrameHeader {
             version: VERSION,
             before,
             after,
-            first_time,
             lines,
             bytes: text.len() as u64,
             gap: false,
@@ -144,7 +135,7 @@ mod tests {
             lines: u32::MAX,
             bytes: u64::MAX - 1,
         };
-        Frame::new((Some(after), after), Timestamp::MAX, u32::MAX, text.to_vec()).behind_gap(Some(u64::MAX))
+        Frame::new((Some(after), after), u32::MAX, text.to_vec()).behind_gap(Some(u64::MAX))
     }
 
     #[test]
@@ -155,6 +146,19 @@ mod tests {
             assert_eq!(Frame::decode("x", &content).unwrap(), text);
             assert_eq!(FrameHeader::decode("x", &content).unwrap(), frame.header);
         }
+    }
+
+    #[test]
+    fn a_frame_of_an_earlier_version_with_the_time_of_its_first_line_is_read() {
+        let header = r#"{"version":1,"before":null,"after":{"time":"2026-11-27T10:00:00Z","lines":1,"bytes":18446744073709551615},"first_time":"2026-11-27T10:00:00Z","lines":1,"bytes":4}"#;
+        let mut content = format!("{header}\n").into_bytes();
+        content.extend(zstd::bulk::compress(b"text", 3).unwrap());
+        let read = FrameHeader::decode("x", &content).unwrap();
+        assert_eq!(
+            (read.lines, read.before, read.gap, read.missing),
+            (1, None, false, None)
+        );
+        assert_eq!(Frame::decode("x", &content).unwrap(), b"text");
     }
 
     #[test]

@@ -123,9 +123,8 @@ mod tests {
                     bytes: u64::MAX,
                 });
             }
-            let first = Timestamp::from_second(lines[0]).unwrap();
             let count = u32::try_from(lines.len()).unwrap();
-            frames.push(Frame::new((before, after.unwrap()), first, count, Vec::new()).header);
+            frames.push(Frame::new((before, after.unwrap()), count, Vec::new()).header);
             before = after;
             rest = more;
         }

@@ -153,7 +153,10 @@ impl LogState {
         let mut after = taken.after;
         self.frames.push(taken);
         // It may be far ahead: this one then need not keep in memory what is archived.
-        while let Some(next) = self.header(u32::try_from(self.frames.len()).unwrap_or(u32::MAX)).await? {
+        while let Some(next) = self
+            .header(u32::try_from(self.frames.len()).unwrap_or(u32::MAX))
+            .await?
+        {
             after = next.after;
             self.frames.push(next);
         }

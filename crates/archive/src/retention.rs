@@ -59,9 +59,14 @@ pub(crate) fn decide(
     let is_old = |key: &RecordKey| first_kept.as_deref().is_some_and(|first| key.as_str() < first);
     let mut left = Left::of(content);
     let old = left.take(|key, _, _| is_old(key));
-    let goals = limits.max_user_bytes.map_or_else(HashMap::new, |max| left.user_goals(max));
+    let goals = limits
+        .max_user_bytes
+        .map_or_else(HashMap::new, |max| left.user_goals(max));
     let of_users = left.take(|_, logs, left| {
-        let user = logs.user.as_ref().and_then(|user| Some((goals.get(user)?, left.by_user.get(user)?)));
+        let user = logs
+            .user
+            .as_ref()
+            .and_then(|user| Some((goals.get(user)?, left.by_user.get(user)?)));
         user.is_some_and(|(goal, size)| size > goal)
     });
     let total = left.total;

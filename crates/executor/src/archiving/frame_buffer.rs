@@ -117,8 +117,7 @@ impl FrameBuffer {
             lines = lines.saturating_add(chunk.lines_after(self.start));
         }
         let after = last.after().to_archive()?;
-        let time = first.first_time();
-        let frame = Frame::new((self.start.to_archive(), after), time, lines, text);
+        let frame = Frame::new((self.start.to_archive(), after), lines, text);
         Some(match missing {
             Missing::Nothing => frame,
             Missing::Bytes(bytes) => frame.behind_gap(Some(bytes)),
@@ -138,8 +137,7 @@ impl FrameBuffer {
     pub(crate) fn lost_frame(&self, reason: &str) -> Option<Frame> {
         let after = self.start.next_line(self.start.notice_time());
         let text = notice::line(self.start, reason);
-        let time = after.time();
-        Some(Frame::new((self.start.to_archive(), after.to_archive()?), time, 1, text).behind_gap(None))
+        Some(Frame::new((self.start.to_archive(), after.to_archive()?), 1, text).behind_gap(None))
     }
 
     /// The number of bytes of the log in the buffer.

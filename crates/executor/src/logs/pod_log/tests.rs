@@ -187,7 +187,9 @@ impl Reader {
             started_at: None,
             finished_at: None,
         };
-        self.origin.cache.set_example(Job::example(0, 1), Pod::example(0, Phase::Ended(end)));
+        self.origin
+            .cache
+            .set_example(Job::example(0, 1), Pod::example(0, Phase::Ended(end)));
         self.kubelet.interrupt();
         let end = loop {
             if let Some(end) = self.read().await {
