@@ -168,7 +168,10 @@ impl Archive {
     /// Deletes what killed servers have left in a directory, every day, for ever.
     pub async fn delete_leftovers(&self) {
         loop {
-            let count = self.store.delete_leftovers(RECORDS).await + self.store.delete_leftovers(LOGS).await;
+            let is_record = |path: &Path| RecordKey::from_record_path(path).is_some();
+            let is_log = |path: &Path| RecordKey::from_log_path(path).is_some();
+            let count =
+                self.store.delete_leftovers(RECORDS, is_record).await + self.store.delete_leftovers(LOGS, is_log).await;
             if count > 0 {
                 tracing::info!(
                     event = "leftovers_deleted",

@@ -56,7 +56,11 @@ impl RecordKey {
     /// Reads a key, e.g., from the index.
     pub(crate) fn from_text(text: &str) -> Option<Self> {
         let (day, stem) = text.split_once('/')?;
-        let is_key = day.len() == 10 && stem.splitn(3, '-').count() == 3 && !stem.contains('/');
+        let mut parts = stem.splitn(3, '-');
+        let (time, _id, _submission) = (parts.next()?, parts.next()?, parts.next()?);
+        // A folder or a bucket may also have objects of others, which must not be taken for ours.
+        let time = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%S.%6fZ", time).ok()?;
+        let is_key = time.strftime("%Y-%m-%d").to_string() == day && !stem.contains('/');
         is_key.then(|| Self(text.to_owned()))
     }
 

@@ -160,12 +160,15 @@ impl Store {
         self.limited("delete", what, LIST_TIMEOUT, delete).await
     }
 
-    /// Deletes what killed servers have left below a prefix, and returns how many files.
-    pub(crate) async fn delete_leftovers(&self, prefix: &'static str) -> usize {
+    /// Deletes what killed servers have left below a prefix, of objects that are ours by their path. Returns how many files.
+    pub(crate) async fn delete_leftovers(&self, prefix: &'static str, is_ours: fn(&Path) -> bool) -> usize {
         let Some(folder) = self.folder.as_ref().map(Arc::clone) else {
             return 0;
         };
-        let deleting = move || leftovers::delete_below(&folder.join(prefix), SystemTime::now());
+        let deleting = move || {
+            let is_ours = |object: &str| is_ours(&Path::from(format!("{prefix}/{object}")));
+            leftovers::delete_below(&folder.join(prefix), SystemTime::now(), is_ours)
+        };
         // On a mount that hangs, this waits with the one thread that hangs.
         match tokio::task::spawn_blocking(deleting).await {
             Ok(Ok(count)) => count,

@@ -35,7 +35,8 @@ impl FileStore {
     /// were deleted.
     pub async fn prune(&self, now: Timestamp, in_use: &HashSet<(String, ManifestHash)>) -> Result<usize, Error> {
         let limit = now - KEPT;
-        self.store.delete_leftovers(FILES).await;
+        let is_ours = |path: &Path| paths::parse(path).is_some();
+        self.store.delete_leftovers(FILES, is_ours).await;
         let in_use: HashSet<(UserPrefix, ManifestHash)> = in_use
             .iter()
             .map(|(user, hash)| (UserPrefix::of(user), *hash))
