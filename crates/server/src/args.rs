@@ -147,7 +147,7 @@ pub struct Args {
     #[arg(long, env = "K8S_CLI_API_HELPER_IMAGE", value_name = "IMAGE", value_parser = parse_image)]
     pub helper_image: Option<String>,
 
-    /// URL at which pods reach this server, e.g., http://k8s-cli.tasks.svc:8000.
+    /// URL at which pods reach this server, e.g., `http://k8s-cli.tasks.svc:8000`.
     #[arg(long, env = "K8S_CLI_API_ADVERTISE_URL", value_name = "URL", value_parser = parse_advertise_url)]
     pub advertise_url: Option<AdvertiseUrl>,
 
