@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use e2e::{Api, Backend, CommandLine, World, eventually, from_environment, small_task};
 use files::{ContentHash, HashCache, Limits, Manifest, PackBuilder, Sources, Walk};
@@ -17,11 +17,12 @@ use task::TaskState;
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
-/// Prints a hash of everything in the current directory: names, kinds, modes, contents, and targets of links. Few
+/// Prints a hash of everything in the current directory: names, kinds, modes, contents, times, and targets of links. Few
 /// processes, because a task has little CPU. A volume may have a group that all directories in it inherit.
 pub(crate) const TREE_HASH: &str = r#"LC_ALL=C; export LC_ALL
 {
   find . -type f -print0 | sort -z | xargs -0 sha256sum
+  find . -type f -print0 | sort -z | xargs -0 stat -c '%Y %n'
   find . -mindepth 1 ! -type l -print0 | sort -z | xargs -0 stat -c '%a %F %n' | sed 's/^2\([0-7]*\) /\1 /; s/regular empty/regular/'
   find . -type l | sort | while read -r name; do printf '%s ' "$name"; readlink "$name"; done
 } | sha256sum"#;
@@ -37,6 +38,14 @@ pub(crate) fn folder(count: usize) -> tempfile::TempDir {
         fs::write(&file, format!("content {number}\n").repeat(number % 50)).unwrap();
         let mode = [0o644, 0o755, 0o600, 0o640][number % 4];
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        // Some are older than the copy, and some newer than now.
+        let time = UNIX_EPOCH + Duration::from_secs([1_000_000_000, 2_000_000_000][number % 2] + number as u64);
+        fs::File::options()
+            .append(true)
+            .open(&file)
+            .unwrap()
+            .set_modified(time)
+            .unwrap();
     }
     fs::write(root.join(OsStr::from_bytes(b"not-utf8-\xff")), "odd").unwrap();
     fs::write(root.join("-dash 'quote' \"double\" $HOME"), "odd").unwrap();

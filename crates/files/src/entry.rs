@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::content::{Content, fault_of};
 use crate::entry_path::EntryPath;
+use crate::mtime::Mtime;
 use crate::text;
 
 /// The longest target of a link, in bytes. Linux takes no longer one.
@@ -34,6 +35,8 @@ pub enum EntryKind {
     File {
         /// Who may use it.
         mode: Mode,
+        /// When it was last changed; `None` if whoever listed it did not say.
+        mtime: Option<Mtime>,
         /// What is in it, in order. An empty file has none.
         contents: Vec<Content>,
     },
@@ -143,6 +146,8 @@ struct Line<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mode: Option<Mode>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    mtime: Option<Mtime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     contents: Option<Cow<'a, [Content]>>,
     #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
     target: Option<Cow<'a, str>>,
@@ -165,13 +170,15 @@ impl Entry {
                 path,
                 kind: LineKind::Directory,
                 mode: Some(*mode),
+                mtime: None,
                 contents: None,
                 target: None,
             },
-            EntryKind::File { mode, contents } => Line {
+            EntryKind::File { mode, mtime, contents } => Line {
                 path,
                 kind: LineKind::File,
                 mode: Some(*mode),
+                mtime: *mtime,
                 contents: Some(Cow::Borrowed(contents)),
                 target: None,
             },
@@ -179,6 +186,7 @@ impl Entry {
                 path,
                 kind: LineKind::Link,
                 mode: None,
+                mtime: None,
                 contents: None,
                 target: Some(Cow::Owned(target.to_string())),
             },
@@ -193,16 +201,16 @@ impl Entry {
     pub(crate) fn read_line(line: &[u8]) -> Result<Self, String> {
         let fields: Line<'_> = serde_json::from_slice(line).map_err(|error| error.to_string())?;
         let path: EntryPath = fields.path.parse().map_err(|error| format!("{error}"))?;
-        let kind = match (fields.kind, fields.mode, fields.contents, fields.target) {
-            (LineKind::Directory, Some(mode), None, None) => EntryKind::Directory { mode },
-            (LineKind::File, Some(mode), Some(contents), None) => {
+        let kind = match (fields.kind, fields.mode, fields.mtime, fields.contents, fields.target) {
+            (LineKind::Directory, Some(mode), None, None, None) => EntryKind::Directory { mode },
+            (LineKind::File, Some(mode), mtime, Some(contents), None) => {
                 if let Some(fault) = fault_of(&contents) {
                     return Err(format!("the contents of `{path}` are invalid: {fault}"));
                 }
                 let contents = contents.into_owned();
-                EntryKind::File { mode, contents }
+                EntryKind::File { mode, mtime, contents }
             }
-            (LineKind::Link, None, None, Some(target)) => {
+            (LineKind::Link, None, None, None, Some(target)) => {
                 let target = text::decode(&target).and_then(LinkTarget::new);
                 let target = target.ok_or_else(|| format!("the target of the link `{path}` is invalid"))?;
                 EntryKind::Link { target }
@@ -230,6 +238,8 @@ mod tests {
             r#"{"path":"a","kind":"directory","mode":"755"}"#.to_owned(),
             r#"{"path":"a/b \" %25%FF","kind":"file","mode":"004","contents":[]}"#.to_owned(),
             format!(r#"{{"path":"a","kind":"file","mode":"644","contents":[["{hash}",7]]}}"#),
+            r#"{"path":"a","kind":"file","mode":"644","mtime":0,"contents":[]}"#.to_owned(),
+            r#"{"path":"a","kind":"file","mode":"644","mtime":8589934591,"contents":[]}"#.to_owned(),
             r#"{"path":"l","kind":"link","target":"../a%0A"}"#.to_owned(),
         ];
         for line in &lines {
@@ -249,6 +259,14 @@ mod tests {
             r#"{"path":"a","kind":"directory","mode":"755","target":null}"#,
             r#"{"path":"a","kind":"directory","mode":"755","x":1}"#,
             r#"{"path":"a","kind":"file","mode":"644"}"#,
+            r#"{"path":"a","kind":"file","mode":"644","mtime":null,"contents":[]}"#,
+            r#"{"path":"a","kind":"file","mode":"644","mtime":-1,"contents":[]}"#,
+            r#"{"path":"a","kind":"file","mode":"644","mtime":8589934592,"contents":[]}"#,
+            r#"{"path":"a","kind":"file","mode":"644","mtime":1.0,"contents":[]}"#,
+            r#"{"path":"a","kind":"file","mode":"644","mtime":01,"contents":[]}"#,
+            r#"{"path":"a","kind":"file","mode":"644","contents":[],"mtime":1}"#,
+            r#"{"path":"a","kind":"directory","mode":"755","mtime":1}"#,
+            r#"{"path":"a","kind":"link","mtime":1,"target":"b"}"#,
             r#"{"path":"a","kind":"device","mode":"644"}"#,
             r#"{"path":"a","kind":"link","target":""}"#,
             r#"{"path":"a","kind":"link","target":"%00"}"#,

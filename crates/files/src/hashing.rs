@@ -111,8 +111,9 @@ impl Selection {
             kind: match &found.kind {
                 FoundKind::Directory { mode } => EntryKind::Directory { mode: *mode },
                 FoundKind::Link { target } => EntryKind::Link { target: target.clone() },
-                FoundKind::File { mode, .. } => EntryKind::File {
+                FoundKind::File { mode, stamp } => EntryKind::File {
                     mode: *mode,
+                    mtime: Some(stamp.mtime()),
                     contents: contents.unwrap_or_default(),
                 },
             },

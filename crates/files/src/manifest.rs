@@ -3,12 +3,13 @@
 //! ```text
 //! {"manifest":1}
 //! {"path":"src","kind":"directory","mode":"755"}
-//! {"path":"src/train.py","kind":"file","mode":"644","contents":[["9f86d0...",1834]]}
+//! {"path":"src/train.py","kind":"file","mode":"644","mtime":1764201600,"contents":[["9f86d0...",1834]]}
 //! {"path":"src/latest","kind":"link","target":"train.py"}
 //! ```
 //!
 //! A line for each entry, sorted by path. There is one way to write a manifest: whatever is written otherwise is refused.
-//! The folder itself is no entry, and its mode is not kept. The size of a file is the sum of its contents.
+//! The folder itself is no entry, and its mode is not kept. The size of a file is the sum of its contents. A manifest of an
+//! older client has no `mtime`.
 
 use std::collections::BTreeMap;
 

@@ -15,7 +15,10 @@ use crate::error::Error;
 use crate::heaviest::{Heavy, Weight, heaviest};
 use crate::limits::Limits;
 use crate::manifest::NAMED_PATHS;
+use crate::mtime::Mtime;
 use crate::tree::{self, Shape};
+
+const NS_PER_SECOND: i64 = 1_000_000_000;
 
 /// What of a folder is taken along, or a single file.
 #[derive(Debug, Clone)]
@@ -91,13 +94,18 @@ pub struct LeftOut {
 impl Stamp {
     pub(crate) fn of(metadata: &Metadata) -> Self {
         // The year 2262 is the end; a later time is still a time that changes to another.
-        let ns = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
+        let ns = |seconds: i64, rest: i64| seconds.saturating_mul(NS_PER_SECOND).saturating_add(rest);
         Self {
             size: metadata.size(),
             modified_ns: ns(metadata.mtime(), metadata.mtime_nsec()),
             changed_ns: ns(metadata.ctime(), metadata.ctime_nsec()),
             inode: metadata.ino(),
         }
+    }
+
+    /// When the content was last changed.
+    pub(crate) fn mtime(&self) -> Mtime {
+        Mtime::nearest(self.modified_ns.div_euclid(NS_PER_SECOND))
     }
 
     /// Whether the content is still the same. Another link to the file, or another owner, changes only `changed_ns`.

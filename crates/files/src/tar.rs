@@ -1,6 +1,6 @@
 //! A manifest and its contents as a tar archive, for those who have only the `tar` of their image.
 //!
-//! The same manifest gives the same bytes: owner 0, group 0, a fixed time. Names of any length and any bytes are in
+//! The same manifest gives the same bytes: owner 0, group 0, a fixed time of folders and links. Names of any length and any bytes are in
 //! GNU's form, which busybox reads, too.
 //!
 //! Whoever unpacks sets `umask 0`: `-p` is not known to every `tar`. Without root, the one of busybox leaves folders
@@ -15,10 +15,8 @@ use crate::contents::Contents;
 use crate::entry::{Entry, EntryKind, Mode};
 use crate::error::Error;
 use crate::manifest::Manifest;
+use crate::mtime::Mtime;
 use crate::unpack::fetch;
-
-/// The time of all entries, in seconds since 1970. Some programs take 0 for no time at all.
-const MTIME: u64 = 1;
 
 /// The name of a header whose content is the name of the next one.
 const LONG: &[u8] = b"././@LongLink";
@@ -52,7 +50,14 @@ impl Tar {
                     }
                     append(&mut tar, entry, EntryType::Directory, mode | 0o700, &[]).map_err(failed)?;
                 }
-                EntryKind::File { mode, .. } => self.append_file(&mut tar, entry, *mode, contents)?,
+                EntryKind::File { mode, mtime, .. } => {
+                    let header = header(
+                        EntryType::Regular,
+                        self.mode(*mode, 0o600),
+                        mtime.unwrap_or(Mtime::UNKNOWN),
+                    );
+                    append_file(&mut tar, entry, header, contents)?;
+                }
                 // Links come last: nothing is written while there is one.
                 EntryKind::Link { .. } => {}
             }
@@ -108,28 +113,6 @@ impl Tar {
         }
     }
 
-    fn append_file<W: Write>(
-        &self,
-        tar: &mut Builder<W>,
-        entry: &Entry,
-        mode: Mode,
-        contents: &mut dyn Contents,
-    ) -> Result<(), Error> {
-        let size = entry.kind.size();
-        let mut header = header(EntryType::Regular, self.mode(mode, 0o600), size);
-        set_names(tar, &mut header, entry.path.as_bytes(), &[]).map_err(failed)?;
-        tar.get_mut().write_all(header.as_bytes()).map_err(failed)?;
-        // One content after another, so that a large file is never in memory.
-        for content in entry.kind.contents() {
-            let bytes = fetch(&entry.path, content, contents)?;
-            tar.get_mut().write_all(&bytes).map_err(failed)?;
-        }
-        let block = header.as_bytes().len() as u64;
-        let padding = size.next_multiple_of(block) - size;
-        let zeros = &[0; 512][..usize::try_from(padding).unwrap_or(0)];
-        tar.get_mut().write_all(zeros).map_err(failed)
-    }
-
     fn mode(self, mode: Mode, owner: u32) -> u32 {
         mode.bits() | if self.writable { owner } else { 0 }
     }
@@ -161,20 +144,43 @@ fn failed(source: io::Error) -> Error {
     Error::io("write", "the tar archive")(source)
 }
 
-fn header(kind: EntryType, mode: u32, size: u64) -> Header {
+/// The header of something without content.
+fn header(kind: EntryType, mode: u32, mtime: Mtime) -> Header {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
     header.set_mode(mode);
-    header.set_size(size);
+    header.set_size(0);
     header.set_uid(0);
     header.set_gid(0);
-    header.set_mtime(MTIME);
+    header.set_mtime(mtime.seconds());
     header
+}
+
+/// Appends a file whose header has all but the names and the size.
+fn append_file<W: Write>(
+    tar: &mut Builder<W>,
+    entry: &Entry,
+    mut header: Header,
+    contents: &mut dyn Contents,
+) -> Result<(), Error> {
+    let size = entry.kind.size();
+    header.set_size(size);
+    set_names(tar, &mut header, entry.path.as_bytes(), &[]).map_err(failed)?;
+    tar.get_mut().write_all(header.as_bytes()).map_err(failed)?;
+    // One content after another, so that a large file is never in memory.
+    for content in entry.kind.contents() {
+        let bytes = fetch(&entry.path, content, contents)?;
+        tar.get_mut().write_all(&bytes).map_err(failed)?;
+    }
+    let block = header.as_bytes().len() as u64;
+    let padding = size.next_multiple_of(block) - size;
+    let zeros = &[0; 512][..usize::try_from(padding).unwrap_or(0)];
+    tar.get_mut().write_all(zeros).map_err(failed)
 }
 
 /// Appends an entry without content.
 fn append<W: Write>(tar: &mut Builder<W>, entry: &Entry, kind: EntryType, mode: u32, target: &[u8]) -> io::Result<()> {
-    let mut header = header(kind, mode, 0);
+    let mut header = header(kind, mode, Mtime::UNKNOWN);
     set_names(tar, &mut header, entry.path.as_bytes(), target)?;
     tar.append(&header, io::empty())
 }
@@ -185,7 +191,8 @@ fn append<W: Write>(tar: &mut Builder<W>, entry: &Entry, kind: EntryType, mode: 
 fn set_names<W: Write>(tar: &mut Builder<W>, header: &mut Header, path: &[u8], target: &[u8]) -> io::Result<()> {
     for (name, kind) in [(target, EntryType::GNULongLink), (path, EntryType::GNULongName)] {
         if name.len() >= NAME {
-            let mut long = self::header(kind, 0o644, name.len() as u64 + 1);
+            let mut long = self::header(kind, 0o644, Mtime::UNKNOWN);
+            long.set_size(name.len() as u64 + 1);
             long.as_old_mut().name[..LONG.len()].copy_from_slice(LONG);
             long.set_cksum();
             tar.append(&long, &[name, b"\0"].concat()[..])?;

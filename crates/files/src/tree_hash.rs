@@ -10,7 +10,8 @@ use sha2::{Digest, Sha256};
 
 use crate::content::split;
 
-/// A hash of the paths, kinds, permissions, bytes, and link targets of all that is in a folder.
+/// A hash of the paths, kinds, permissions, bytes, link targets, and times of files, in seconds, of all that is in a
+/// folder.
 ///
 /// # Errors
 ///
@@ -41,7 +42,7 @@ fn list(root: &Path, folder: &Path, listing: &mut Vec<Vec<u8>>) -> io::Result<()
             rest = b"\0link\0".to_vec();
             rest.extend_from_slice(fs::read_link(&path)?.as_os_str().as_bytes());
         } else if metadata.is_file() {
-            rest.extend_from_slice(b"file\0");
+            rest.extend_from_slice(format!("file\0{}\0", metadata.mtime()).as_bytes());
             split(fs::File::open(&path)?, |content, _| {
                 rest.extend_from_slice(content.hash().as_bytes());
             })?;

@@ -8,7 +8,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode as FileMode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode as FileMode, OFlags, Timespec, Timestamps, UTIME_NOW};
 use rustix::io::Errno;
 
 use crate::content::Content;
@@ -18,6 +18,7 @@ use crate::entry_path::EntryPath;
 use crate::error::Error;
 use crate::hashing::Progress;
 use crate::manifest::Manifest;
+use crate::mtime::Mtime;
 
 /// Opens a folder, and never what a link leads to.
 const FOLDER: OFlags = OFlags::DIRECTORY
@@ -51,7 +52,7 @@ impl Unpack {
     /// Writes the manifest to the folder `target`, which is made if it is absent. It must not be a link; links on the
     /// way to it are followed.
     ///
-    /// Files and folders are the caller's, and their times those of the writing. Folders get their modes at the end.
+    /// Files and folders are the caller's. Files have the times of the manifest, and folders those of the writing. Folders get their modes at the end.
     /// Whether there is space enough is for the caller to find out before.
     ///
     /// # Errors
@@ -81,7 +82,11 @@ impl Unpack {
                 EntryKind::Directory { mode } => {
                     folders.enter(&entry.path, *mode, Step::Make { resume: self.resume })?
                 }
-                EntryKind::File { mode, contents: wanted } => {
+                EntryKind::File {
+                    mode,
+                    mtime,
+                    contents: wanted,
+                } => {
                     let mut file = self.open_file(&folders, &entry.path)?;
                     let mut fetch = |content: &Content| fetch(&entry.path, content, contents);
                     write_file(&mut file, wanted, &mut fetch, |bytes| {
@@ -89,7 +94,8 @@ impl Unpack {
                         progress(done);
                     })
                     .map_err(|error| error.named(&folders, &entry.path))?;
-                    self.set_mode(&file, *mode, 0o600)
+                    set_mtime(&file, mtime.unwrap_or(Mtime::UNKNOWN))
+                        .and_then(|()| self.set_mode(&file, *mode, 0o600))
                         .map_err(folders.failed("write", &entry.path))?;
                     done.files += 1;
                     progress(done);
@@ -337,6 +343,20 @@ fn write_file(
         written(length);
     }
     Ok(file.set_len(size)?)
+}
+
+fn set_mtime(file: &File, mtime: Mtime) -> io::Result<()> {
+    let times = Timestamps {
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_NOW,
+        },
+        last_modification: Timespec {
+            tv_sec: mtime.seconds().cast_signed(),
+            tv_nsec: 0,
+        },
+    };
+    Ok(rustix::fs::futimens(file, &times)?)
 }
 
 /// Whether a file has this content where it is read.

@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use files::{
@@ -50,6 +51,15 @@ fn large_folder(root: &Path) {
                 std::iter::repeat_with(|| random.u8(..)).take(size).collect::<Vec<_>>(),
             )
             .unwrap();
+            // Whole seconds are kept, of years before and after this one.
+            let seconds = 1_000_000_000 + 12_345_678 * (file as u64 % 50);
+            let time = SystemTime::UNIX_EPOCH + Duration::new(seconds, 999_999_999);
+            fs::File::options()
+                .append(true)
+                .open(&path)
+                .unwrap()
+                .set_modified(time)
+                .unwrap();
             let mode = [0o644, 0o755, 0o600, 0o444, 0o640, 0o777][file % 6];
             fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
         }
@@ -136,7 +146,7 @@ fn a_folder_is_the_same_after_packs_and_unpacking() {
         .write(&received, &copy.path(), &mut read, drop)
         .unwrap();
     assert_eq!(tree_hash(&copy.path()).unwrap(), tree_hash(&source.path()).unwrap());
-    // The copy has the same manifest, though its times and its place are others.
+    // The copy has the same manifest, though its place is another.
     let again = WALK.folder(&copy.path()).unwrap().manifest(&mut cache(), drop).unwrap();
     assert_eq!(again.hash(), manifest.hash());
 }

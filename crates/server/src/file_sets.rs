@@ -92,7 +92,11 @@ mod tests {
         for number in 0..MAX_SETS + 5 {
             let contents = vec![Content::of(&content(number)).unwrap()];
             let (path, mode) = (EntryPath::new("file").unwrap(), Mode::new(0o644));
-            let kind = EntryKind::File { mode, contents };
+            let kind = EntryKind::File {
+                mtime: None,
+                mode,
+                contents,
+            };
             let manifest = Manifest::new(vec![Entry { path, kind }]).unwrap();
             store.put_contents("alice", vec![content(number)]).await.unwrap();
             store.put_manifest("alice", &manifest).await.unwrap();

@@ -21,6 +21,7 @@ fn manifest(contents: &[&[u8]]) -> Manifest {
     let files = contents.iter().enumerate().map(|(number, bytes)| Entry {
         path: EntryPath::new(format!("{number:04}")).unwrap(),
         kind: EntryKind::File {
+            mtime: None,
             mode: Mode::new(0o644),
             contents: vec![Content::of(bytes).unwrap()],
         },

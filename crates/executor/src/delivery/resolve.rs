@@ -182,6 +182,7 @@ mod tests {
     async fn stored(content: Vec<u8>, num_nodes: u32) -> (FileStore, TaskDefinition) {
         let store = FileStore::open(&Location::memory(), LIMITS, 1 << 30).unwrap();
         let kind = EntryKind::File {
+            mtime: None,
             mode: Mode::new(0o644),
             contents: vec![Content::of(&content).unwrap()],
         };

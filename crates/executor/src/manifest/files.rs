@@ -23,12 +23,13 @@ pub(super) const LINKS_HOME: &str = "K8S_CLI_LINK_HOME";
 
 /// Unpacks the parts in directory `$1` to the directory `$2`: everything, or the file `$3`.
 ///
-/// All modes are those of the archive: busybox's tar has no option to ignore the mask.
+/// All modes are those of the archive: busybox's tar has no option to ignore the mask. A file from a machine whose clock is
+/// ahead is no cause for the warning of GNU's tar.
 const UNPACK: &str = r#"k8s_cli_unpack() {
   local why
   if ! command -v tar >/dev/null; then
     why="\`tar\` is not in the image; install it, or use another image"
-  elif mkdir -p -- "$2" && cat "$1"/*/part | (umask 0; cd -- "$2" && tar xzf - ${3:+-- "$3"}); then
+  elif mkdir -p -- "$2" && cat "$1"/*/part | (umask 0; cd -- "$2" && TAR_OPTIONS=--warning=no-timestamp tar xzf - ${3:+-- "$3"}); then
     return
   else
     why="see the log of the node"

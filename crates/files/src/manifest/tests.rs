@@ -11,6 +11,7 @@ use crate::entry_path::EntryPath;
 use crate::error::Error;
 use crate::hash::ContentHash;
 use crate::limits::Limits;
+use crate::mtime::Mtime;
 
 const LIMITS: Limits = Limits {
     max_entries: 200_000,
@@ -88,6 +89,7 @@ fn a_manifest_is_within_the_limits() {
         path: EntryPath::new("large").unwrap(),
         kind: EntryKind::File {
             mode: Mode::new(0o644),
+            mtime: None,
             contents: vec![Content::new(ContentHash::of(b""), MAX_CONTENT as u32).unwrap(); 100],
         },
     }])
@@ -119,6 +121,7 @@ fn a_content_has_one_length() {
         path: EntryPath::new(path).unwrap(),
         kind: EntryKind::File {
             mode: Mode::new(0),
+            mtime: None,
             contents: vec![Content::new(ContentHash::of(b""), length).unwrap()],
         },
     };
@@ -142,7 +145,11 @@ fn any_kind() -> impl Strategy<Value = EntryKind> + Clone {
     });
     prop_oneof![
         mode.clone().prop_map(|mode| EntryKind::Directory { mode }),
-        (mode, contents).prop_map(|(mode, contents)| EntryKind::File { mode, contents }),
+        (mode, prop::option::of(any::<i64>()), contents).prop_map(|(mode, seconds, contents)| EntryKind::File {
+            mode,
+            mtime: seconds.map(Mtime::nearest),
+            contents,
+        }),
         prop::collection::vec(1..=255_u8, 1..8).prop_filter_map("leaves", |target| {
             // Names of this strategy are never two dots.
             let safe = !target.starts_with(b"/") && !target.windows(2).any(|pair| pair == b"..");

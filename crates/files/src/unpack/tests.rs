@@ -9,7 +9,7 @@ use std::path::Path;
 use bytes::Bytes;
 use tempfile::TempDir;
 
-use super::{Content, Entry, EntryKind, EntryPath, Error, Manifest, Mode, Progress, Unpack};
+use super::{Content, Entry, EntryKind, EntryPath, Error, Manifest, Mode, Mtime, Progress, Unpack};
 use crate::content::split;
 use crate::entry::LinkTarget;
 use crate::hash::ContentHash;
@@ -20,6 +20,8 @@ struct Tree {
     entries: Vec<Entry>,
     contents: HashMap<ContentHash, Bytes>,
     asked: usize,
+    /// The time of the files that are added.
+    mtime: Option<Mtime>,
 }
 
 impl Tree {
@@ -45,8 +47,12 @@ impl Tree {
             self.contents.insert(*content.hash(), Bytes::copy_from_slice(bytes));
         })
         .unwrap();
-        let mode = Mode::new(mode);
-        self.with(path, EntryKind::File { mode, contents })
+        let kind = EntryKind::File {
+            mode: Mode::new(mode),
+            mtime: self.mtime,
+            contents,
+        };
+        self.with(path, kind)
     }
 
     fn write(&mut self, unpack: Unpack, target: &Path) -> Result<(), Error> {
@@ -128,6 +134,21 @@ fn folders_that_nobody_may_write_into_get_their_files_and_their_modes() {
     for path in ["a", "a/b"] {
         fs::set_permissions(made.join(path), fs::Permissions::from_mode(0o755)).unwrap();
     }
+}
+
+#[test]
+fn files_have_the_times_of_the_manifest_or_one_that_zip_knows() {
+    let dir = target();
+    let mut tree = Tree::default().file("a", 0o400, b"text");
+    tree.mtime = Some(Mtime::nearest(1_764_201_600));
+    let mut tree = tree.file("b", 0o644, b"");
+    tree.mtime = Some(Mtime::nearest(i64::MAX));
+    let mut tree = tree.file("c", 0o644, b"");
+    tree.write(NEW, dir.path()).unwrap();
+    fs::write(dir.path().join("b"), "more").unwrap();
+    tree.write(RESUME, dir.path()).unwrap();
+    let times = ["a", "b", "c"].map(|name| fs::metadata(dir.path().join(name)).unwrap().mtime());
+    assert_eq!(times, [315_619_200, 1_764_201_600, (1 << 33) - 1]);
 }
 
 #[test]

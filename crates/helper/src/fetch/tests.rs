@@ -99,6 +99,7 @@ fn example() -> (Manifest, HashMap<ContentHash, Bytes>) {
             content
         });
         let kind = EntryKind::File {
+            mtime: None,
             mode,
             contents: of_file.collect(),
         };
