@@ -16,6 +16,7 @@ use crate::deadline::Deadline;
 /// `k8s-cli` for one user, with its own home directory.
 pub struct CommandLine {
     home: PathBuf,
+    folder: PathBuf,
     /// Set in the environment of each command.
     variables: Vec<(&'static str, String)>,
     _deadline: Deadline,
@@ -74,6 +75,7 @@ impl CommandLine {
         let home = std::env::temp_dir().join(format!("k8s-cli-home-{:016x}", fastrand::u64(..)));
         std::fs::create_dir_all(&home).unwrap();
         Self {
+            folder: home.clone(),
             home,
             variables: Vec::new(),
             _deadline: Deadline::start(None),
@@ -107,9 +109,23 @@ impl CommandLine {
         &self.home
     }
 
-    /// Writes a file in the home directory, in which commands run.
+    /// Runs commands in a folder of the home directory, and writes files there.
+    #[must_use]
+    pub fn in_folder(mut self, name: &str) -> Self {
+        self.folder = self.home.join(name);
+        std::fs::create_dir_all(&self.folder).unwrap();
+        self
+    }
+
+    /// The folder in which commands run, which is the home directory at first.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Writes a file in the folder in which commands run.
     pub fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.home.join(name), text).unwrap();
+        std::fs::write(self.folder.join(name), text).unwrap();
     }
 
     /// Prepares a command.
@@ -127,7 +143,7 @@ impl CommandLine {
         }
         command
             .args(arguments)
-            .current_dir(&self.home)
+            .current_dir(&self.folder)
             .env("HOME", &self.home)
             .env("TERM", "xterm");
         command

@@ -1,12 +1,14 @@
-//! Which folders and files of this machine a task takes along, and where the request names their file sets.
+//! Which folders and files of this machine a task copies, and where the request names their file sets.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use task::definition::fill_text;
 
 use crate::error::{Error, Result};
+use crate::output::escape_line;
 
 /// The target of `workdir`: the folder in which `setup` and `run` start.
 const WORKING_FOLDER: &str = ".";
@@ -62,14 +64,24 @@ impl Here {
         })
     }
 
-    fn resolve(&self, written: &str) -> PathBuf {
+    /// The place of what is written in the task file; a reason if it names none.
+    fn resolve(&self, written: &str) -> Result<PathBuf, String> {
+        if written.trim().is_empty() {
+            return Err("the path is empty; use `.` for the current folder".to_owned());
+        }
+        let is_of_user = |user: &str| !user.is_empty() && !user.starts_with('/');
         let below_home = written
             .strip_prefix('~')
             .filter(|rest| rest.is_empty() || rest.starts_with('/'));
-        match (below_home, &self.home) {
+        Ok(match (below_home, &self.home) {
             (Some(rest), Some(home)) => home.join(rest.trim_start_matches('/')),
+            _ if written.strip_prefix('~').is_some_and(is_of_user) && !self.folder.join(written).exists() => {
+                return Err(format!(
+                    "`{written}`: `~USER` is not supported; write the path of the folder"
+                ));
+            }
             _ => self.folder.join(written),
-        }
+        })
     }
 }
 
@@ -114,9 +126,10 @@ fn is_local_workdir(text: &str) -> bool {
 fn working_folder(written: &str, is_flag: bool, here: &Here) -> Result<LocalPart, Fault> {
     let key = vec!["workdir".to_owned()];
     let fault = |reason: String| (key.clone(), reason);
-    let place = here.resolve(written);
+    let place = here.resolve(written).map_err(fault)?;
+    let written = &escape_line(written);
     let path = match place.canonicalize() {
-        Ok(path) if path.is_dir() => path,
+        Ok(path) if path.is_dir() => not_too_wide(path, written, here).map_err(fault)?,
         Ok(_) => return Err(fault(format!("`{written}` is not a folder"))),
         Err(error) => {
             let reason = missing(written, &error, here);
@@ -148,16 +161,50 @@ fn mount(key: &str, target: &str, written: &str, has_workdir: bool, here: &Here)
             "`{target}` is the folder of `workdir`; remove one of them, or use a path in it, e.g., `{SKY_WORKDIR}/data`"
         )));
     }
-    let path = here.resolve(written).canonicalize();
+    let path = here.resolve(written).map_err(fault)?.canonicalize();
+    let written = &escape_line(written);
     let path = path.map_err(|error| fault(missing(written, &error, here)))?;
+    let path = not_too_wide(path, written, here).map_err(fault)?;
     let name = target.rsplit('/').next().unwrap_or(target);
     let file_name = (!path.is_dir()).then(|| name.to_owned());
+    if file_name.is_some() && [".", "..", "~", ""].contains(&name) {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        let file = escape_line(&file);
+        return Err(fault(format!(
+            "`{target}` is a folder, and `{written}` a file; use the path of a file, e.g., `{target}/{file}`"
+        )));
+    }
     Ok(LocalPart {
         key,
         written: written.to_owned(),
         target: target.to_owned(),
         source: LocalSource { path, file_name },
     })
+}
+
+/// Refuses folders that hold what nobody means to copy, such as the keys of a user.
+fn not_too_wide(path: PathBuf, written: &str, here: &Here) -> Result<PathBuf, String> {
+    let home = here.home.as_deref().and_then(|home| home.canonicalize().ok());
+    let what = if path.parent().is_none() {
+        "is the whole file system"
+    } else if home.as_ref() == Some(&path) {
+        "is your home folder"
+    } else if home.is_some_and(|home| home.starts_with(&path)) {
+        "contains your home folder"
+    } else {
+        return Ok(path);
+    };
+    Err(format!("`{written}` {what}; choose a folder in it"))
+}
+
+/// Whether an absolute `workdir` of a task file is a folder of this user here, so that they may mean this one.
+pub(crate) fn is_probably_here(workdir: &str) -> bool {
+    let path = Path::new(workdir);
+    // Folders such as `/tmp` are everywhere.
+    let is_specific = path.is_absolute() && path.components().count() > 2;
+    let is_ours =
+        |metadata: std::fs::Metadata| metadata.is_dir() && metadata.uid() == rustix::process::geteuid().as_raw();
+    is_specific && path.metadata().is_ok_and(is_ours)
 }
 
 /// Why a path cannot be resolved.
@@ -168,7 +215,7 @@ fn missing(written: &str, error: &std::io::Error, here: &Here) -> String {
     let place = if Path::new(written).is_absolute() || written.starts_with('~') {
         String::new()
     } else {
-        format!(" in `{}`", here.folder.display())
+        format!(" in `{}`", escape_line(&here.folder.display().to_string()))
     };
     let variable = if written.contains('$') {
         "; only variables of `envs` are filled in"
@@ -222,7 +269,7 @@ mod tests {
     use serde_json::{Value, json};
     use tempfile::TempDir;
 
-    use super::{FileSets, Here, find, key_of, replace};
+    use super::{FileSets, Here, find, is_probably_here, key_of, replace};
 
     /// A folder with `code/`, `code/train.py`, and a home with `data/`.
     fn machine() -> (TempDir, Here) {
@@ -269,8 +316,7 @@ mod tests {
         let at = |path: &str| vec![(".".to_owned(), path.to_owned())];
         assert_eq!(workdir("."), at("here"));
         assert_eq!(workdir("code/"), at("here/code"));
-        assert_eq!(workdir("../home"), at("home"));
-        assert_eq!(workdir("~"), at("home"));
+        assert_eq!(workdir("../home/data"), at("home/data"));
         assert_eq!(workdir("~/data"), at("home/data"));
         for text in ["/", "/code", "$HOME/code", "${X}"] {
             assert_eq!(workdir(text), [], "{text}");
@@ -331,6 +377,63 @@ mod tests {
               e.g., `~/sky_workdir/data`"
             ]
         );
+    }
+
+    #[test]
+    fn the_home_and_what_contains_it_are_refused() {
+        let (root, here) = machine();
+        let top = root.path().display().to_string();
+        let refused = |text: &str| {
+            let workdir = find(&json!({"workdir": text}), true, &here).unwrap_err();
+            let mount = find(&json!({"file_mounts": {"/a": text}}), false, &here).unwrap_err();
+            assert_eq!(workdir[0].1, mount[0].1);
+            workdir[0].1.clone()
+        };
+        assert_eq!(refused("/"), "`/` is the whole file system; choose a folder in it");
+        assert_eq!(refused("~"), "`~` is your home folder; choose a folder in it");
+        assert_eq!(
+            refused("../home/data/.."),
+            "`../home/data/..` is your home folder; choose a folder in it"
+        );
+        assert_eq!(
+            refused(&top),
+            format!("`{top}` contains your home folder; choose a folder in it")
+        );
+        assert_eq!(parts(&json!({"workdir": "~/data"}), false).len(), 1);
+    }
+
+    #[test]
+    fn an_empty_path_is_not_the_current_folder_and_another_home_is_not_a_name() {
+        let (_root, here) = machine();
+        let fault = |body: &Value| find(body, true, &here).unwrap_err()[0].1.clone();
+        let empty = "the path is empty; use `.` for the current folder";
+        assert_eq!(fault(&json!({"workdir": ""})), empty);
+        assert_eq!(fault(&json!({"envs": {"X": ""}, "file_mounts": {"/a": "$X"}})), empty);
+        assert_eq!(
+            fault(&json!({"workdir": "~alice/code"})),
+            "`~alice/code`: `~USER` is not supported; write the path of the folder"
+        );
+        fs::create_dir(here.folder.join("~backup")).unwrap();
+        assert_eq!(find(&json!({"workdir": "~backup"}), true, &here).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_file_is_not_in_the_place_of_a_folder() {
+        let at = |target: &str| faults(&json!({"file_mounts": {target: "./code/train.py"}})).remove(0);
+        assert_eq!(
+            at("."),
+            "file_mounts..: `.` is a folder, and `./code/train.py` a file; use the path of a file, e.g., `./train.py`"
+        );
+        assert!(at("~").contains("e.g., `~/train.py`"));
+    }
+
+    #[test]
+    fn an_absolute_workdir_that_is_here_too_is_probably_meant() {
+        let (root, _here) = machine();
+        assert!(is_probably_here(root.path().join("here").to_str().unwrap()));
+        for elsewhere in ["/tmp", "/", "code", "/no/such/folder", "/etc/passwd"] {
+            assert!(!is_probably_here(elsewhere), "{elsewhere}");
+        }
     }
 
     #[test]

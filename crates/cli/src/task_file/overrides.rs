@@ -61,7 +61,12 @@ pub(crate) struct Overrides {
     pub volume: Vec<String>,
 
     /// Local folder to copy to the nodes, in which the task starts. Replaces `workdir` of the task file.
-    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    #[arg(
+        long,
+        value_name = "DIR",
+        value_hint = clap::ValueHint::DirPath,
+        value_parser = clap::builder::NonEmptyStringValueParser::new()
+    )]
     pub workdir: Option<String>,
 
     /// Copy no folder, and ignore `workdir` of the task file.
