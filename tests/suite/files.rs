@@ -79,8 +79,7 @@ pub(crate) async fn upload(api: &Api, folder: &Path) -> String {
         everything: false,
     };
     let selection = walk.folder(folder).unwrap();
-    let mut cache = HashCache::open(folder.with_extension("cache"));
-    let manifest = selection.manifest(&mut cache, |_| {}).unwrap();
+    let manifest = selection.manifest(&HashCache::none(), |_| {}).unwrap();
     let id = manifest.hash().to_string();
     let missing = put(api, &manifest).await;
     let sources = Sources::new(&selection, &manifest);
@@ -313,11 +312,31 @@ async fn the_folder_of_the_caller_is_on_the_nodes_as_it_is_now() {
     let cli = CommandLine::of(&world);
     fs::create_dir(cli.home().join("code")).unwrap();
     cli.write("code/train.py", "print(1)");
-    cli.write("code/.skyignore", "*.bin\n");
+    cli.write("code/.gitignore", ".env\n*.bin\n");
+    cli.write("code/.env", "SECRET=1");
     cli.write("code/large.bin", "x");
     cli.write("task.yaml", "workdir: code\nnum_nodes: 1\nrun: cat train.py; ls -A\n");
-    let log = cli.run(&["jobs", "submit", "task.yaml"]).ok();
-    assert_eq!(log, "print(1).skyignore\ntrain.py\n");
+    let submit = || cli.run(&["jobs", "submit", "task.yaml"]);
+    let first = submit();
+    assert!(
+        first
+            .stderr
+            .contains("note: left out of `code`: by `.gitignore`: `.env`, `large.bin`; to copy one, add `!PATH`"),
+        "{}",
+        first.stderr
+    );
+    assert_eq!(first.ok(), "print(1).gitignore\ntrain.py\n");
+    assert!(!submit().stderr.contains("note:"), "it is said once");
+    cli.write("code/.skyignore", "*.bin\n");
+    let replaced = submit();
+    assert!(
+        replaced
+            .stderr
+            .contains("`.skyignore` replaces `.gitignore`, so that these are copied from `code`: `.env`"),
+        "{}",
+        replaced.stderr
+    );
+    assert_eq!(replaced.ok(), "print(1).env\n.gitignore\n.skyignore\ntrain.py\n");
     cli.write("code/train.py", "print(2)");
     let log = cli
         .run(&["jobs", "submit", "--workdir", "code", "--", "cat", "train.py"])
@@ -327,6 +346,17 @@ async fn the_folder_of_the_caller_is_on_the_nodes_as_it_is_now() {
         .run(&["jobs", "submit", "--workdir", "nowhere", "--", "true"])
         .failed(2);
     assert!(error.contains("`nowhere` does not exist"), "{error}");
+    let refused = |folder: &str| {
+        let command = ["jobs", "submit", "--workdir", folder, "--", "true"];
+        cli.run(&command).failed(2)
+    };
+    let error = refused(".");
+    assert!(
+        error.contains("`.` is your home folder; choose a folder in it"),
+        "{error}"
+    );
+    let error = refused("");
+    assert!(error.contains("--workdir"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -360,7 +390,7 @@ async fn an_upload_survives_kills_of_the_server_and_of_the_command() {
         let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap())
             .await
             .unwrap();
-        // A submit whose server goes away may fail; an upload goes on.
+        // A command whose server goes away before it was reached fails; an upload and its submit go on.
         let said = String::from_utf8_lossy(&output.stderr);
         if kill % 2 == 1 && !said.contains("cannot reach the server") {
             assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{said}");

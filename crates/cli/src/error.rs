@@ -23,7 +23,7 @@ pub(crate) enum Error {
         path: PathBuf,
         source: io::Error,
     },
-    /// A folder or file cannot be taken along.
+    /// A folder or file cannot be copied.
     #[error("{0}")]
     Files(files::Error),
     /// The user has no such task or volume.

@@ -203,7 +203,7 @@ pub enum Error {
         path: String,
     },
     /// The files of a task are too large to bring them to its nodes.
-    #[error("{reason}; leave out large files, e.g., with a `.skyignore`, or store them in a volume")]
+    #[error("{reason}; leave out large files, or store them in a volume")]
     FilesTooLarge {
         /// Which limit they exceed.
         reason: String,

@@ -33,23 +33,18 @@ fn measure(run: u32, folder: &Path, cache: &Path) -> Result<(), Error> {
     };
     let selection = walk.folder(folder)?;
     let walked = start.elapsed();
-    let mut cache = HashCache::open(cache);
-    let opened = start.elapsed();
+    let cache = HashCache::open(cache);
     let mut first = None;
-    let manifest = selection.manifest(&mut cache, |progress| first = first.or(Some(progress.files)))?;
+    let manifest = selection.manifest(&cache, |progress| first = first.or(Some(progress.files)))?;
     let hashed = start.elapsed();
-    cache.save()?;
-    let saved = start.elapsed();
     println!(
-        "run {run}: {} files, {} bytes, {} known; walk {:?}, open cache {:?}, hash {:?}, save cache {:?}; in all {:?}, {}",
+        "run {run}: {} files, {} bytes, {} known; walk {:?}, hash {:?}; in all {:?}, {}",
         selection.files(),
         selection.total_bytes(),
         first.unwrap_or_default(),
         walked,
-        opened.saturating_sub(walked),
-        hashed.saturating_sub(opened),
-        saved.saturating_sub(hashed),
-        saved,
+        hashed.saturating_sub(walked),
+        hashed,
         manifest.hash()
     );
     Ok(())

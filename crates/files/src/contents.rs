@@ -10,7 +10,7 @@ use crate::content::Content;
 use crate::error::Error;
 use crate::hash::ContentHash;
 use crate::manifest::Manifest;
-use crate::selection::{FoundKind, Selection, check_unchanged, open};
+use crate::selection::{FoundKind, Selection, Since, open, since};
 
 /// Gives the bytes of contents. Whoever reads checks them, so nobody has to be trusted.
 pub trait Contents {
@@ -62,7 +62,8 @@ impl<'a> Sources<'a> {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read or has changed since the walk, or no file has the content.
+    /// If the file cannot be read or has other bytes there since the walk, or no file has the content.
+    /// [`Error::Unnoticed`] if it has other bytes, but the same times: then the cache is wrong.
     pub fn read(&self, hash: &ContentHash) -> Result<Bytes, Error> {
         let unknown = || Error::UnknownContent { hash: *hash };
         let (index, offset, length) = *self.places.get(hash).ok_or_else(unknown)?;
@@ -71,17 +72,22 @@ impl<'a> Sources<'a> {
             return Err(unknown());
         };
         let place = self.selection.place(&found.path);
-        let file = open(&place, stamp)?;
+        let changed = || Error::Changed { path: place.clone() };
+        let file = open(&place)?.ok_or_else(changed)?;
+        let now = since(&file, &place, stamp)?;
         let mut bytes = vec![0; length as usize];
         file.read_exact_at(&mut bytes, offset)
             .map_err(|source| match source.kind() {
-                io::ErrorKind::UnexpectedEof => Error::Changed { path: place.clone() },
+                io::ErrorKind::UnexpectedEof => changed(),
                 _ => Error::io("read", &place)(source),
             })?;
-        check_unchanged(&file, &place, stamp)?;
-        // A file system may tell a change late, or not at all.
+        // The bytes say more than the time: what was only added to the file does not matter, and a file system may tell
+        // a change late, or not at all.
         if ContentHash::of(&bytes) != *hash {
-            return Err(Error::Changed { path: place });
+            return Err(match now {
+                Since::Same => Error::Unnoticed { path: place },
+                Since::Longer | Since::Other => changed(),
+            });
         }
         Ok(bytes.into())
     }

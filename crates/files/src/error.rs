@@ -1,21 +1,24 @@
-//! Why files cannot be taken along, sent, or written.
+//! Why files cannot be copied: read, sent, or written.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::entry_path::{EntryPath, InvalidPath};
 use crate::hash::ContentHash;
 use crate::heaviest::Heavy;
 use crate::limits::HumanSize;
+use crate::text::shown;
 
-/// Why files cannot be taken along, sent, or written.
+/// Why files cannot be copied: read, sent, or written.
+///
+/// The messages do not say how to leave something out, because that depends on who reads them.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A path is invalid.
     #[error(transparent)]
     Path(#[from] InvalidPath),
     /// There are more entries than allowed. Raised before any file is read.
-    #[error("more than {limit} files and folders{}", advice(heaviest))]
+    #[error("there are more than {limit} files and folders{}", named(heaviest))]
     TooManyEntries {
         /// The limit.
         limit: usize,
@@ -23,7 +26,7 @@ pub enum Error {
         heaviest: Vec<Heavy>,
     },
     /// The files are larger than allowed. Raised before any file is read.
-    #[error("the files have {}, and the limit is {}{}", HumanSize(*bytes), HumanSize(*limit), advice(heaviest))]
+    #[error("the files are {}, and the limit is {}{}", HumanSize(*bytes), HumanSize(*limit), named(heaviest))]
     TooLarge {
         /// The limit in bytes.
         limit: u64,
@@ -33,7 +36,7 @@ pub enum Error {
         heaviest: Vec<Heavy>,
     },
     /// The files are larger than allowed when they are compressed. Raised before any file is sent.
-    #[error("the files have more than {} when compressed, the limit of this server{}", HumanSize(*limit), advice(heaviest))]
+    #[error("the files are more than {} when compressed, the limit of this server{}", HumanSize(*limit), named(heaviest))]
     PackedTooLarge {
         /// The limit in bytes.
         limit: u64,
@@ -41,7 +44,7 @@ pub enum Error {
         heaviest: Vec<Heavy>,
     },
     /// A manifest is larger than allowed.
-    #[error("the manifest has more than {}; take fewer or smaller files along", HumanSize(*limit as u64))]
+    #[error("the list of the files has more than {}", HumanSize(*limit as u64))]
     ManifestTooLarge {
         /// The limit in bytes.
         limit: usize,
@@ -89,15 +92,15 @@ pub enum Error {
         reason: &'static str,
     },
     /// Something is neither a file, nor a folder, nor a link.
-    #[error("`{}` is a {kind}, which cannot be taken along; remove it, or add it to `.skyignore`", path.display())]
+    #[error("`{}` is a {kind}, which cannot be copied", shown(path))]
     Special {
         /// Where it is.
         path: PathBuf,
         /// What it is.
         kind: &'static str,
     },
-    /// An ignore file has a line that is no pattern.
-    #[error("line {line} of `{}` is no pattern: {source}", path.display())]
+    /// An ignore file has a line that is not a valid pattern.
+    #[error("line {line} of `{}` is not a valid pattern: {source}", shown(path))]
     Pattern {
         /// The ignore file.
         path: PathBuf,
@@ -107,13 +110,19 @@ pub enum Error {
         source: ignore::Error,
     },
     /// A file was changed while it was being read, or since.
-    #[error("`{}` has changed while it was being read; try again, or add it to `.skyignore`", path.display())]
+    #[error("`{}` has changed while it was being read", shown(path))]
     Changed {
         /// The file.
         path: PathBuf,
     },
+    /// A file has other bytes than before, but the same times. What a cache says of it is wrong.
+    #[error("`{}` has changed without a new modification time", shown(path))]
+    Unnoticed {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file or folder cannot be read or written.
-    #[error("cannot {action} `{}`: {source}", path.display())]
+    #[error("cannot {action} `{}`: {source}", shown(path))]
     Io {
         /// What was to be done.
         action: &'static str,
@@ -137,7 +146,7 @@ pub enum Error {
         reason: &'static str,
     },
     /// The folder to write into has something in it.
-    #[error("`{}` is not empty", path.display())]
+    #[error("`{}` is not empty", shown(path))]
     NotEmpty {
         /// The folder.
         path: PathBuf,
@@ -163,6 +172,22 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same with the paths of files in this folder relative to it.
+    #[must_use]
+    pub fn below(mut self, folder: &Path) -> Self {
+        if let Self::Special { path, .. }
+        | Self::Pattern { path, .. }
+        | Self::Changed { path }
+        | Self::Unnoticed { path }
+        | Self::Io { path, .. } = &mut self
+            && let Ok(rest) = path.strip_prefix(folder)
+            && rest != Path::new("")
+        {
+            *path = rest.to_owned();
+        }
+        self
+    }
+
     /// For `map_err`.
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
@@ -170,14 +195,11 @@ impl Error {
     }
 }
 
-fn advice(heaviest: &[Heavy]) -> String {
+fn named(heaviest: &[Heavy]) -> String {
     let named: Vec<_> = heaviest.iter().map(ToString::to_string).collect();
     if named.is_empty() {
         String::new()
     } else {
-        format!(
-            "; add what is not needed to `.skyignore`, the largest being {}",
-            named.join(", ")
-        )
+        format!("; the largest are {}", named.join(", "))
     }
 }

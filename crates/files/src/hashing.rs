@@ -1,10 +1,13 @@
 //! Makes the manifest of a selection: reads the files that changed, on a few threads.
 
+use std::fs::File;
+use std::io::{Read, Seek};
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use crate::content::{Content, split};
 use crate::entry::{Entry, EntryKind};
@@ -12,7 +15,7 @@ use crate::entry_path::EntryPath;
 use crate::error::Error;
 use crate::hash_cache::{Folder, HashCache, now};
 use crate::manifest::Manifest;
-use crate::selection::{FoundKind, Root, Selection, Stamp, check_unchanged, open};
+use crate::selection::{FoundKind, Root, Selection, Since, Stamp, open, since};
 
 /// More threads would not read much faster, and each may have about 16 MiB of a large file in memory.
 const MAX_THREADS: usize = 4;
@@ -34,6 +37,17 @@ struct Task<'a> {
     stamp: &'a Stamp,
 }
 
+/// What was read of a file.
+#[derive(Debug, Clone)]
+enum Reading {
+    /// It is no longer there.
+    Gone,
+    /// All of it.
+    Whole(Vec<Content>),
+    /// As much of it as there was; there is more now.
+    Start(Vec<Content>),
+}
+
 /// What the threads share.
 struct Shared<'a> {
     selection: &'a Selection,
@@ -47,16 +61,25 @@ impl Selection {
     /// Reads the files that `cache` does not know, and remembers them there. `progress` is called now and then, from
     /// any thread, one call at a time.
     ///
+    /// A file of a folder that is gone since the walk is not in the manifest, and one that is longer now is as long there
+    /// as it was.
+    ///
     /// # Errors
     ///
     /// If a file cannot be read, or has changed since the walk. If the manifest is larger than the limits allow.
-    pub fn manifest(
+    pub fn manifest(&self, cache: &HashCache, progress: impl FnMut(Progress) + Send) -> Result<Manifest, Error> {
+        self.manifest_at(now(), cache, progress)
+    }
+
+    /// The manifest, read at this time since 1970.
+    fn manifest_at(
         &self,
-        cache: &mut HashCache,
+        read_at: Duration,
+        cache: &HashCache,
         mut progress: impl FnMut(Progress) + Send,
     ) -> Result<Manifest, Error> {
-        let root = self.cache_key();
-        let mut contents: Vec<Option<Vec<Content>>> = vec![None; self.entries().len()];
+        let known = cache.load(self.root_path());
+        let mut readings: Vec<Reading> = vec![Reading::Gone; self.entries().len()];
         let mut remembered = Folder::default();
         let mut done = Progress::default();
         let mut tasks = Vec::new();
@@ -64,10 +87,10 @@ impl Selection {
             let FoundKind::File { stamp, .. } = &entry.kind else {
                 continue;
             };
-            match cache.folder(&root).and_then(|folder| folder.get(&entry.path, stamp)) {
+            match known.get(&entry.path, stamp) {
                 Some(known) => {
                     remembered.keep(entry.path.clone(), *stamp, known.to_vec());
-                    contents[index] = Some(known.to_vec());
+                    readings[index] = Reading::Whole(known.to_vec());
                     done.files += 1;
                     done.bytes += stamp.size;
                 }
@@ -81,7 +104,6 @@ impl Selection {
         progress(done);
         // The largest file begins first, so that it is not the one that all wait for.
         tasks.sort_by_key(|task| std::cmp::Reverse(task.stamp.size));
-        let read_at = now();
         let shared = Shared {
             selection: self,
             tasks,
@@ -89,36 +111,44 @@ impl Selection {
             failed: AtomicBool::new(false),
             progress: Mutex::new((done, &mut progress)),
         };
-        for (task, read) in shared.run()? {
+        for (task, reading) in shared.run()? {
             let task = &shared.tasks[task];
-            remembered.put(task.path.clone(), *task.stamp, read.clone(), read_at);
-            contents[task.index] = Some(read);
+            if let Reading::Whole(contents) = &reading {
+                remembered.put(task.path.clone(), *task.stamp, contents.clone(), read_at);
+            }
+            readings[task.index] = reading;
         }
-        cache.replace(root, remembered);
-        self.checked(contents)
+        cache.store(self.root_path(), &known, &remembered);
+        self.checked(readings)
     }
 
-    /// What the cache knows the selection by.
-    fn cache_key(&self) -> PathBuf {
+    /// The folder or file itself, without links: what a cache knows the selection by.
+    #[must_use]
+    pub fn root_path(&self) -> &Path {
         match &self.root {
-            Root::Folder(place) | Root::File(place) => place.clone(),
+            Root::Folder(place) | Root::File(place) => place,
         }
     }
 
-    fn checked(&self, contents: Vec<Option<Vec<Content>>>) -> Result<Manifest, Error> {
-        let entries = self.entries().iter().zip(contents).map(|(found, contents)| Entry {
-            path: found.path.clone(),
-            kind: match &found.kind {
+    fn checked(&self, readings: Vec<Reading>) -> Result<Manifest, Error> {
+        let mut entries = Vec::with_capacity(readings.len());
+        for (found, reading) in self.entries().iter().zip(readings) {
+            let kind = match &found.kind {
                 FoundKind::Directory { mode } => EntryKind::Directory { mode: *mode },
                 FoundKind::Link { target } => EntryKind::Link { target: target.clone() },
-                FoundKind::File { mode, stamp } => EntryKind::File {
-                    mode: *mode,
-                    mtime: Some(stamp.mtime()),
-                    contents: contents.unwrap_or_default(),
+                FoundKind::File { mode, stamp } => match reading {
+                    Reading::Gone => continue,
+                    Reading::Whole(contents) | Reading::Start(contents) => EntryKind::File {
+                        mode: *mode,
+                        mtime: Some(stamp.mtime()),
+                        contents,
+                    },
                 },
-            },
-        });
-        let manifest = Manifest::new(entries.collect())?;
+            };
+            let path = found.path.clone();
+            entries.push(Entry { path, kind });
+        }
+        let manifest = Manifest::new(entries)?;
         let limit = self.limits.max_manifest_bytes;
         if manifest.encode().len() > limit {
             return Err(Error::ManifestTooLarge { limit });
@@ -128,8 +158,8 @@ impl Selection {
 }
 
 impl Shared<'_> {
-    /// The contents of all tasks, by their places.
-    fn run(&self) -> Result<Vec<(usize, Vec<Content>)>, Error> {
+    /// What was read of all files, by the places of their tasks.
+    fn run(&self) -> Result<Vec<(usize, Reading)>, Error> {
         let threads = thread::available_parallelism().map_or(1, NonZero::get);
         let threads = threads.min(MAX_THREADS).min(self.tasks.len());
         if threads <= 1 {
@@ -148,7 +178,7 @@ impl Shared<'_> {
         })
     }
 
-    fn work(&self) -> Result<Vec<(usize, Vec<Content>)>, Error> {
+    fn work(&self) -> Result<Vec<(usize, Reading)>, Error> {
         let mut done = Vec::new();
         while !self.failed.load(Ordering::Relaxed) {
             let at = self.next.fetch_add(1, Ordering::Relaxed);
@@ -156,7 +186,7 @@ impl Shared<'_> {
                 break;
             };
             match self.read(task) {
-                Ok(contents) => done.push((at, contents)),
+                Ok(reading) => done.push((at, reading)),
                 Err(error) => {
                     self.failed.store(true, Ordering::Relaxed);
                     return Err(error);
@@ -166,25 +196,54 @@ impl Shared<'_> {
         Ok(done)
     }
 
-    fn read(&self, task: &Task<'_>) -> Result<Vec<Content>, Error> {
+    fn read(&self, task: &Task<'_>) -> Result<Reading, Error> {
         let place = self.selection.place(task.path);
-        let file = open(&place, task.stamp)?;
+        let changed = || Error::Changed { path: place.clone() };
+        let Some(mut file) = open(&place)? else {
+            return match self.selection.root {
+                // A temporary file is as good as never there.
+                Root::Folder(_) => Ok(Reading::Gone),
+                Root::File(_) => Err(changed()),
+            };
+        };
+        let before = since(&file, &place, task.stamp)?;
+        if before == Since::Other {
+            return Err(changed());
+        }
+        let contents = self.split(&file, &place, task.stamp)?;
+        let size: u64 = contents.iter().map(|content| u64::from(content.length())).sum();
+        let after = since(&file, &place, task.stamp)?;
+        if after == Since::Other || size != task.stamp.size {
+            return Err(changed());
+        }
+        if (before, after) == (Since::Same, Since::Same) {
+            self.tell(1, contents.last().map_or(0, |content| u64::from(content.length())));
+            return Ok(Reading::Whole(contents));
+        }
+        // Whether something was only added is not told by the times. If a second reading agrees, nothing else was.
+        file.rewind().map_err(Error::io("read", &place))?;
+        let mut again = Vec::new();
+        split((&file).take(size), |content, _| again.push(content)).map_err(Error::io("read", &place))?;
+        if again != contents {
+            return Err(changed());
+        }
+        self.tell(1, contents.last().map_or(0, |content| u64::from(content.length())));
+        Ok(Reading::Start(contents))
+    }
+
+    /// The contents of a file, up to the size that it had.
+    fn split(&self, file: &File, place: &Path, stamp: &Stamp) -> Result<Vec<Content>, Error> {
         let mut contents = Vec::new();
         let mut size = 0;
-        split(&file, |content, bytes| {
+        split(file.take(stamp.size), |content, bytes| {
             size += bytes.len() as u64;
             contents.push(content);
             // The last one is told together with the file.
-            if size < task.stamp.size {
+            if size < stamp.size {
                 self.tell(0, bytes.len() as u64);
             }
         })
-        .map_err(Error::io("read", &place))?;
-        check_unchanged(&file, &place, task.stamp)?;
-        if size != task.stamp.size {
-            return Err(Error::Changed { path: place });
-        }
-        self.tell(1, contents.last().map_or(0, |content| u64::from(content.length())));
+        .map_err(Error::io("read", place))?;
         Ok(contents)
     }
 
@@ -194,5 +253,54 @@ impl Shared<'_> {
         done.files += files;
         done.bytes += bytes;
         tell(*done);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use crate::hash_cache::now;
+    use crate::{HashCache, Limits, Progress, Walk};
+
+    #[test]
+    fn files_that_have_not_changed_are_not_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("folder");
+        fs::create_dir(&folder).unwrap();
+        for name in ["a", "b"] {
+            fs::write(folder.join(name), name).unwrap();
+        }
+        let limits = Limits {
+            max_entries: 10,
+            max_total_bytes: 100,
+            max_manifest_bytes: 1 << 20,
+        };
+        let walk = Walk {
+            limits,
+            everything: false,
+        };
+        let cache = HashCache::open(dir.path().join("cache"));
+        let hash = |seconds| {
+            let mut first = None;
+            let selection = walk.folder(&folder).unwrap();
+            let read_at = now() + Duration::from_secs(seconds);
+            let progress = |progress: Progress| first = first.or(Some(progress.files));
+            let manifest = selection.manifest_at(read_at, &cache, progress).unwrap();
+            (manifest.hash(), first)
+        };
+        // What was written just now may be written again at the same time.
+        let (before, known) = hash(0);
+        assert_eq!(known, Some(0));
+        assert_eq!(hash(50), (before, Some(0)));
+        assert_eq!(hash(100), (before, Some(0)));
+        assert_eq!(hash(100), (before, Some(2)));
+        fs::write(folder.join("b"), "c").unwrap();
+        let (after, known) = hash(100);
+        assert_eq!(known, Some(1));
+        assert_ne!(after, before);
+        cache.forget(&folder.canonicalize().unwrap());
+        assert_eq!(hash(100), (after, Some(0)));
     }
 }

@@ -6,6 +6,7 @@ use std::fmt;
 
 use crate::entry_path::EntryPath;
 use crate::limits::HumanSize;
+use crate::text::shortened;
 
 /// A file that is large, or a folder that holds much.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,12 +43,13 @@ impl fmt::Display for Heavy {
         if self.is_directory {
             write!(
                 formatter,
-                "`{path}/` ({} in {} entries)",
+                "`{}/` ({} in {} entries)",
+                shortened(&path.to_string()),
                 HumanSize(*bytes),
                 self.entries
             )
         } else {
-            write!(formatter, "`{path}` ({})", HumanSize(*bytes))
+            write!(formatter, "`{}` ({})", shortened(&path.to_string()), HumanSize(*bytes))
         }
     }
 }

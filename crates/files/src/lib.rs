@@ -14,6 +14,7 @@
 
 mod content;
 mod contents;
+mod defaults;
 mod entry;
 mod entry_path;
 mod error;
@@ -21,7 +22,9 @@ mod hash;
 mod hash_cache;
 mod hashing;
 mod heaviest;
+mod ignore_files;
 mod ignore_rules;
+mod left_out;
 mod limits;
 mod manifest;
 mod mtime;
@@ -43,11 +46,12 @@ pub use hash::{ContentHash, InvalidHash, ManifestHash};
 pub use hash_cache::HashCache;
 pub use hashing::Progress;
 pub use heaviest::Heavy;
+pub use left_out::{IgnoreFile, LeftOut, Paths};
 pub use limits::{HumanSize, Limits};
 pub use manifest::Manifest;
 pub use mtime::Mtime;
 pub use pack::{MAX_PACK, Pack, PackBuilder, PackReader, pack_head};
-pub use selection::{Found, FoundKind, LeftOut, Selection, Stamp};
+pub use selection::{Found, FoundKind, Selection, Stamp};
 pub use tar::Tar;
 #[doc(hidden)]
 pub use tree_hash::tree_hash;

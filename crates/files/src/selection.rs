@@ -1,6 +1,5 @@
-//! What of a folder on this machine is taken along, before any file is read.
+//! What of a folder on this machine is copied, before any file is read.
 
-use std::collections::BTreeMap;
 use std::fs::{File, Metadata, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -13,6 +12,8 @@ use crate::entry::{LinkTarget, Mode};
 use crate::entry_path::EntryPath;
 use crate::error::Error;
 use crate::heaviest::{Heavy, Weight, heaviest};
+use crate::ignore_files::is_absent;
+use crate::left_out::LeftOut;
 use crate::limits::Limits;
 use crate::manifest::NAMED_PATHS;
 use crate::mtime::Mtime;
@@ -20,7 +21,7 @@ use crate::tree::{self, Shape};
 
 const NS_PER_SECOND: i64 = 1_000_000_000;
 
-/// What of a folder is taken along, or a single file.
+/// What of a folder is copied, or a single file.
 #[derive(Debug, Clone)]
 pub struct Selection {
     pub(crate) root: Root,
@@ -82,13 +83,13 @@ pub struct Stamp {
     pub inode: u64,
 }
 
-/// What was left out of a folder.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LeftOut {
-    /// What is left out by default: the names, e.g., `node_modules`, and how many there are of each.
-    pub by_default: BTreeMap<String, usize>,
-    /// How many files and folders the ignore file leaves out. What is in such a folder does not count.
-    pub by_patterns: usize,
+/// What became of the content of a file since the walk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Since {
+    Same,
+    /// Something may have been added at its end, as to a log.
+    Longer,
+    Other,
 }
 
 impl Stamp {
@@ -108,9 +109,15 @@ impl Stamp {
         Mtime::nearest(self.modified_ns.div_euclid(NS_PER_SECOND))
     }
 
-    /// Whether the content is still the same. Another link to the file, or another owner, changes only `changed_ns`.
-    pub(crate) fn same_content(&self, now: &Self) -> bool {
-        (self.size, self.modified_ns, self.inode) == (now.size, now.modified_ns, now.inode)
+    /// What became of the content since. Another link to the file, or another owner, changes only `changed_ns`.
+    pub(crate) fn since(&self, now: &Self) -> Since {
+        if (self.size, self.modified_ns, self.inode) == (now.size, now.modified_ns, now.inode) {
+            Since::Same
+        } else if self.inode == now.inode && self.size < now.size {
+            Since::Longer
+        } else {
+            Since::Other
+        }
     }
 }
 
@@ -215,31 +222,29 @@ impl Found {
     }
 }
 
-/// Opens a file to read it, if it is still the one with this stamp.
-pub(crate) fn open(place: &Path, stamp: &Stamp) -> Result<File, Error> {
+/// Opens a file to read it; `None` if it is gone.
+pub(crate) fn open(place: &Path) -> Result<Option<File>, Error> {
     let mut options = OpenOptions::new();
     // A link or a FIFO that took the place of the file is neither followed nor waited for.
     options
         .read(true)
         .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
-    let file = options
-        .open(place)
-        .map_err(|source| match Errno::from_io_error(&source) {
-            Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Error::Changed { path: place.to_owned() },
-            _ => Error::io("read", place)(source),
-        })?;
-    check_unchanged(&file, place, stamp)?;
-    Ok(file)
+    match options.open(place) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => {
+            Err(Error::Changed { path: place.to_owned() })
+        }
+        Err(error) => Err(Error::io("read", place)(error)),
+    }
 }
 
-/// # Errors
-///
-/// [`Error::Changed`] if the file has no longer this stamp.
-pub(crate) fn check_unchanged(file: &File, place: &Path, stamp: &Stamp) -> Result<(), Error> {
+/// What became of an open file since it had this stamp.
+pub(crate) fn since(file: &File, place: &Path, stamp: &Stamp) -> Result<Since, Error> {
     let metadata = file.metadata().map_err(Error::io("read", place))?;
-    if metadata.is_file() && stamp.same_content(&Stamp::of(&metadata)) {
-        Ok(())
+    Ok(if metadata.is_file() {
+        stamp.since(&Stamp::of(&metadata))
     } else {
-        Err(Error::Changed { path: place.to_owned() })
-    }
+        Since::Other
+    })
 }

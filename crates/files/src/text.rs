@@ -1,5 +1,9 @@
 //! The text form of raw bytes: valid UTF-8 as it is; `%`, control characters, and other bytes percent-encoded.
 
+use std::borrow::Cow;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
 use percent_encoding::{percent_decode_str, percent_encode_byte};
 
 /// The text of these bytes. It contains no control characters, so it is safe to print.
@@ -18,6 +22,26 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
     text
 }
 
+/// The longest path in a message, in characters.
+const MAX_SHOWN: usize = 240;
+
+/// A text, cut in the middle if it is too long for a message.
+pub(crate) fn shortened(text: &str) -> Cow<'_, str> {
+    let count = text.chars().count();
+    if count <= MAX_SHOWN {
+        return text.into();
+    }
+    let half = MAX_SHOWN / 2;
+    let start = text.chars().take(half);
+    let end = text.chars().skip(count - half);
+    start.chain(['\u{2026}']).chain(end).collect::<String>().into()
+}
+
+/// A path as messages name it: on one line, and not too long.
+pub(crate) fn shown(path: &Path) -> String {
+    shortened(&encode(path.as_os_str().as_bytes())).into_owned()
+}
+
 /// The bytes of this text, if it is exactly what [`encode`] makes of them: each name has one text only.
 pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     let bytes: Vec<u8> = percent_decode_str(text).collect();
@@ -32,7 +56,9 @@ fn push_encoded(text: &mut String, bytes: &[u8]) {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{decode, encode};
+    use std::path::Path;
+
+    use super::{decode, encode, shown};
 
     #[test]
     fn a_name_stays_readable_and_control_characters_do_not_reach_a_terminal() {
@@ -47,6 +73,15 @@ mod tests {
             assert_eq!(encode(bytes), text);
             assert_eq!(decode(text).as_deref(), Some(bytes));
         }
+    }
+
+    #[test]
+    fn a_path_in_a_message_is_on_one_line_and_not_too_long() {
+        assert_eq!(shown(Path::new("a\nerror: b")), "a%0Aerror: b");
+        let long = format!("/start/{}/end", "x".repeat(4000));
+        let cut = shown(Path::new(&long));
+        assert!(cut.starts_with("/start/xx") && cut.ends_with("xx/end"), "{cut}");
+        assert_eq!(cut.chars().count(), 241);
     }
 
     #[test]

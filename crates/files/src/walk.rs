@@ -1,4 +1,4 @@
-//! Finds what of a folder is taken along. Reads the folders and their ignore files, and no other file.
+//! Finds what of a folder is to be sent. Reads the folders and their ignore files, and no other file.
 
 use std::ffi::OsStr;
 use std::fs::{self, FileType, Metadata};
@@ -6,26 +6,30 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use crate::defaults::Reason;
 use crate::entry::{LinkTarget, Mode};
 use crate::entry_path::EntryPath;
 use crate::error::Error;
+use crate::ignore_files::is_absent;
 use crate::ignore_rules::{IgnoreRules, Verdict};
+use crate::left_out::LeftOut;
 use crate::limits::Limits;
-use crate::selection::{Found, FoundKind, LeftOut, Root, Selection, Stamp};
+use crate::selection::{Found, FoundKind, Root, Selection, Stamp};
 
 /// How a folder is walked.
 #[derive(Debug, Clone, Copy)]
 pub struct Walk {
-    /// How much may be taken along.
+    /// How much may be sent.
     pub limits: Limits,
-    /// Take also what ignore files and defaults leave out.
+    /// Include also what ignore files and defaults leave out.
     pub everything: bool,
 }
 
 impl Walk {
-    /// Finds what is in a folder, with the patterns of the `.skyignore` in it, or else of all `.gitignore` files in it.
+    /// Finds what is in a folder, with the patterns of the `.skyignore` in it, or else with what git reads: all `.gitignore`
+    /// files in it, and in a repository also those above and the excludes of the repository and of the user.
     ///
-    /// Hidden files are taken along. Links are not followed, but the folder itself may be a link. Of a mode, only the
+    /// Hidden files are included. What vanishes meanwhile was never there. Links are not followed, but the folder itself may be a link. Of a mode, only the
     /// permissions of owner, group, and others are kept; attributes and access lists are not.
     ///
     /// # Errors
@@ -34,13 +38,17 @@ impl Walk {
     /// files, folders, and links, or a link that leads out of the folder.
     pub fn folder(&self, root: &Path) -> Result<Selection, Error> {
         let root = fs::canonicalize(root).map_err(Error::io("read", root))?;
+        let rules = IgnoreRules::of_root(&root, self.everything)?;
         let mut walker = Walker {
             entries: Vec::new(),
-            left_out: LeftOut::default(),
+            left_out: LeftOut {
+                ignore_file: rules.ignore_file(),
+                ..LeftOut::default()
+            },
             waiting: vec![Folder {
                 place: root.clone(),
                 path: None,
-                rules: IgnoreRules::of_root(&root, self.everything)?,
+                rules,
             }],
         };
         // One entry too many is enough to say so; the folder may be a whole disk.
@@ -90,6 +98,19 @@ struct Walker {
 
 impl Walker {
     fn read(&mut self, folder: &Folder, max_entries: usize) -> Result<(), Error> {
+        match self.list(folder, max_entries) {
+            Err(Error::Io { source, .. }) if is_absent(&source) => match &folder.path {
+                Some(gone) => {
+                    self.forget(gone);
+                    Ok(())
+                }
+                None => Err(Error::io("read", &folder.place)(source)),
+            },
+            listed => listed,
+        }
+    }
+
+    fn list(&mut self, folder: &Folder, max_entries: usize) -> Result<(), Error> {
         let failed = || Error::io("read", &folder.place);
         for item in fs::read_dir(&folder.place).map_err(failed())? {
             let item = item.map_err(failed())?;
@@ -101,37 +122,69 @@ impl Walker {
         Ok(())
     }
 
+    /// A folder that has vanished was never there, nor was what is in it.
+    fn forget(&mut self, gone: &EntryPath) {
+        let is_in = |path: &EntryPath| path.as_path().starts_with(gone.as_path());
+        self.entries.retain(|entry| !is_in(&entry.path));
+        self.waiting.retain(|folder| !folder.path.as_ref().is_some_and(is_in));
+    }
+
     fn visit(&mut self, folder: &Folder, name: &OsStr) -> Result<(), Error> {
         let place = folder.place.join(name);
         let metadata = match fs::symlink_metadata(&place) {
             Ok(metadata) => metadata,
             // A temporary file of an editor is as good as never there.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if is_absent(&error) => return Ok(()),
             Err(error) => return Err(Error::io("read", place)(error)),
         };
-        match folder.rules.verdict(&place, metadata.is_dir()) {
+        let verdict = folder.rules.verdict(&place, metadata.is_dir());
+        match verdict {
             Verdict::Take => {}
+            Verdict::TakeThoughGitIgnores => {
+                let path = folder.shown(name, metadata.is_dir());
+                self.left_out.ignored_by_git_only.add(path);
+            }
             Verdict::Ignored => {
-                self.left_out.by_patterns += 1;
+                self.left_out.by_patterns.add(folder.shown(name, metadata.is_dir()));
                 return Ok(());
             }
-            Verdict::LeftOut => {
+            Verdict::LeftOut(Reason::Cache) => return Ok(()),
+            Verdict::LeftOut(Reason::Default) => {
                 let name = crate::text::encode(name.as_bytes());
                 *self.left_out.by_default.entry(name).or_default() += 1;
                 return Ok(());
             }
         }
         let path = EntryPath::child(folder.path.as_ref(), name.as_bytes())?;
-        let kind = found_kind(&place, &metadata)?;
+        let kind = match found_kind(&place, &metadata) {
+            Err(Error::Io { source, .. }) if is_absent(&source) => return Ok(()),
+            kind => kind?,
+        };
         if metadata.is_dir() {
+            let rules = folder.rules.of_folder(&place)?;
             self.waiting.push(Folder {
-                rules: folder.rules.of_folder(&place)?,
+                rules: match verdict {
+                    Verdict::TakeThoughGitIgnores => rules.without_git(),
+                    _ => rules,
+                },
                 path: Some(path.clone()),
                 place,
             });
         }
         self.entries.push(Found { path, kind });
         Ok(())
+    }
+}
+
+impl Folder {
+    /// A path in the folder as messages name it.
+    fn shown(&self, name: &OsStr, is_directory: bool) -> String {
+        let slash = if is_directory { "/" } else { "" };
+        let name = crate::text::encode(name.as_bytes());
+        match &self.path {
+            Some(path) => format!("{path}/{name}{slash}"),
+            None => format!("{name}{slash}"),
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -14,8 +14,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use files::{
-    Content, ContentHash, EntryPath, Error, HashCache, Limits, Manifest, Pack, PackBuilder, Progress, Selection,
-    Sources, Tar, Unpack, Walk, tree_hash,
+    Content, ContentHash, EntryPath, Error, HashCache, Limits, Manifest, Pack, PackBuilder, Selection, Sources, Tar,
+    Unpack, Walk, tree_hash,
 };
 use tempfile::TempDir;
 
@@ -104,11 +104,11 @@ impl Drop for Copy {
 }
 
 fn cache() -> HashCache {
-    HashCache::open("/nonexistent/cache")
+    HashCache::none()
 }
 
 fn manifest(selection: &Selection) -> Manifest {
-    selection.manifest(&mut cache(), drop).unwrap()
+    selection.manifest(&cache(), drop).unwrap()
 }
 
 fn source() -> (Copy, Selection, Manifest) {
@@ -147,7 +147,7 @@ fn a_folder_is_the_same_after_packs_and_unpacking() {
         .unwrap();
     assert_eq!(tree_hash(&copy.path()).unwrap(), tree_hash(&source.path()).unwrap());
     // The copy has the same manifest, though its place is another.
-    let again = WALK.folder(&copy.path()).unwrap().manifest(&mut cache(), drop).unwrap();
+    let again = WALK.folder(&copy.path()).unwrap().manifest(&cache(), drop).unwrap();
     assert_eq!(again.hash(), manifest.hash());
 }
 
@@ -217,16 +217,45 @@ fn a_file_that_changed_is_an_error_with_its_path_and_not_a_wrong_copy() {
         Err(Error::UnknownContent { .. })
     ));
 
-    fs::write(&file, "before and after").unwrap();
+    fs::write(&file, "later!").unwrap();
     let changed = |error: Error| matches!(&error, Error::Changed { path } if path.ends_with("growing.log"));
     assert!(changed(sources.read(&hash).unwrap_err()));
-    assert!(changed(selection.manifest(&mut cache(), drop).unwrap_err()));
+    assert!(changed(selection.manifest(&cache(), drop).unwrap_err()));
+    fs::write(&file, "x").unwrap();
+    assert!(changed(selection.manifest(&cache(), drop).unwrap_err()));
     fs::remove_file(&file).unwrap();
-    assert!(changed(selection.manifest(&mut cache(), drop).unwrap_err()));
+    assert!(changed(sources.read(&hash).unwrap_err()));
     symlink("/etc/passwd", &file).unwrap();
-    assert!(changed(selection.manifest(&mut cache(), drop).unwrap_err()));
-    // The same size at the same time, which only the hash tells.
-    fs::remove_file(&file).unwrap();
+    assert!(changed(selection.manifest(&cache(), drop).unwrap_err()));
+    assert!(changed(sources.read(&hash).unwrap_err()));
+}
+
+#[test]
+fn a_file_that_only_grows_is_copied_as_it_was_and_one_that_vanishes_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("growing.log");
+    fs::write(&log, "before").unwrap();
+    fs::write(dir.path().join("temporary"), "x").unwrap();
+    let selection = WALK.folder(dir.path()).unwrap();
+    let append = |text: &str| {
+        let mut file = fs::File::options().append(true).open(&log).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    };
+    append(" and after");
+    fs::remove_file(dir.path().join("temporary")).unwrap();
+    let known = HashCache::open(dir.path().join("cache"));
+    let manifest = selection.manifest(&known, drop).unwrap();
+    append(" and later");
+    let target = dir.path().join("target");
+    Unpack::default()
+        .write(&manifest, &target, &mut Sources::new(&selection, &manifest), drop)
+        .unwrap();
+    assert_eq!(fs::read(target.join("growing.log")).unwrap(), b"before");
+    assert!(!target.join("temporary").exists());
+    // A file by itself must be there.
+    let single = WALK.file(&log, EntryPath::new("x").unwrap()).unwrap();
+    fs::remove_file(&log).unwrap();
+    assert!(matches!(single.manifest(&cache(), drop), Err(Error::Changed { .. })));
 }
 
 #[test]
@@ -246,7 +275,7 @@ fn a_file_that_changes_without_a_trace_is_found_by_its_hash() {
         .unwrap();
     let hash = *manifest.contents().keys().next().unwrap();
     let read = Sources::new(&selection, &manifest).read(&hash);
-    assert!(matches!(read, Err(Error::Changed { .. })), "{read:?}");
+    assert!(matches!(read, Err(Error::Unnoticed { .. })), "{read:?}");
 }
 
 #[test]
@@ -259,49 +288,11 @@ fn a_file_that_may_not_be_read_is_an_error_with_its_path() {
         let error = WALK
             .folder(dir.path())
             .unwrap()
-            .manifest(&mut cache(), drop)
+            .manifest(&cache(), drop)
             .unwrap_err()
             .to_string();
         assert!(error.contains("secret`: Permission denied"), "{error}");
     }
-}
-
-#[test]
-fn files_that_have_not_changed_are_not_read_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let folder = dir.path().join("folder");
-    fs::create_dir(&folder).unwrap();
-    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
-    for name in ["a", "b"] {
-        fs::write(folder.join(name), name).unwrap();
-        fs::File::options()
-            .write(true)
-            .open(folder.join(name))
-            .unwrap()
-            .set_modified(old)
-            .unwrap();
-    }
-    let mut known = HashCache::open(dir.path().join("cache"));
-    let hash = |cache: &mut HashCache| {
-        let mut first = None;
-        let selection = WALK.folder(&folder).unwrap();
-        let manifest = selection
-            .manifest(cache, |progress: Progress| first = first.or(Some(progress.files)))
-            .unwrap();
-        (manifest.hash(), first)
-    };
-    // Their status changed just now, so they are racy.
-    let (before, _) = hash(&mut known);
-    assert_eq!(hash(&mut known), (before, Some(0)));
-    std::thread::sleep(std::time::Duration::from_millis(2100));
-    assert_eq!(hash(&mut known), (before, Some(0)));
-    known.save().unwrap();
-    let mut known = HashCache::open(dir.path().join("cache"));
-    assert_eq!(hash(&mut known), (before, Some(2)));
-    fs::write(folder.join("b"), "c").unwrap();
-    let (after, read) = hash(&mut known);
-    assert_eq!(read, Some(1));
-    assert_ne!(after, before);
 }
 
 #[test]

@@ -94,7 +94,8 @@ pub(crate) struct SubmitArgs {
     #[arg(long, conflicts_with_all = ["detach", "quiet", "exit_code"])]
     pub no_exit_code: bool,
 
-    /// Validate the task on the server and print its manifests without creating anything.
+    /// Validate the task on the server and print its manifests without creating anything. Files
+    /// of the task are uploaded.
     #[arg(long, alias = "dryrun", conflicts_with_all = ["detach", "quiet", "exit_code", "no_exit_code"])]
     pub dry_run: bool,
 

@@ -46,7 +46,9 @@ pub(crate) fn foreign_response_error(response: &Response, url: &ApiUrl, kind: Re
         )),
         StatusCode::FORBIDDEN => Some(format!("{proxy} denied access: {status}")),
         StatusCode::TOO_MANY_REQUESTS => Some(format!("{proxy} limits the request rate: {status}")),
-        StatusCode::PAYLOAD_TOO_LARGE => Some(format!("{proxy} rejected the request as too large: {status}")),
+        StatusCode::PAYLOAD_TOO_LARGE => Some(format!(
+            "{proxy} rejected the request as too large: {status}; let it accept bodies of 16 MiB"
+        )),
         _ if kind == RequestKind::Regular => Some(format!("{proxy} returned {status}")),
         _ => None,
     };

@@ -13,6 +13,7 @@ use super::error_response::{self, RequestKind, unreachable_error};
 use super::handshake::{self, ServerAuth, Session};
 use super::peer_check::PeerCheckLayer;
 use super::retry::Retries;
+use super::upload_body::Sending;
 use super::url::ApiUrl;
 use crate::dirs;
 use crate::error::{Error, Result};
@@ -25,8 +26,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout of a request. Submitting a task with 1,000 nodes can take the server 70 s.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Timeout of a request that sends files: 8 MiB, and others at the same time, over a slow line.
-const UPLOAD_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long an upload may wait until more of it is sent, or for the response when all is sent. What is sent may be in a
+/// buffer of the system, and take minutes over a slow line.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Interval of TCP keepalive probes: a log stream may be silent for hours, and a dead peer must be noticed.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
@@ -188,23 +190,36 @@ impl Client {
         kind: &'static str,
         body: Bytes,
     ) -> Result<T> {
-        let response = self.upload(Method::PUT, path, kind, body).await?;
-        self.decode(&self.read_body(response).await?)
+        let sending = Sending::new(body, Box::new(|_| {}));
+        self.decode(&self.upload(Method::PUT, path, kind, &sending).await?)
     }
 
-    /// POST of bytes that may be stored twice, because they are named by their hash.
-    pub(crate) async fn post_bytes(&self, path: &str, kind: &'static str, body: Bytes) -> Result<()> {
-        let response = self.upload(Method::POST, path, kind, body).await?;
-        self.read_body(response).await.map(drop)
+    /// POST of bytes that may be stored twice, because they are named by their hash. `on_sent` hears of bytes that were
+    /// sent, and, with a negative number, of those that must be sent again.
+    pub(crate) async fn post_bytes(
+        &self,
+        path: &str,
+        kind: &'static str,
+        body: Bytes,
+        on_sent: impl Fn(i64) + Send + Sync + 'static,
+    ) -> Result<()> {
+        let sending = Sending::new(body, Box::new(on_sent));
+        self.upload(Method::POST, path, kind, &sending).await.map(drop)
     }
 
-    async fn upload(&self, method: Method, path: &str, kind: &'static str, body: Bytes) -> Result<Response> {
+    async fn upload(&self, method: Method, path: &str, kind: &'static str, sending: &Arc<Sending>) -> Result<Bytes> {
         let request = || {
             let request = self.http.request(method.clone(), self.url.join(path));
-            let request = request.header(header::CONTENT_TYPE, kind).timeout(UPLOAD_TIMEOUT);
-            request.body(body.clone())
+            request.header(header::CONTENT_TYPE, kind).body(sending.body())
         };
-        self.send(Idempotent::Yes, request).await
+        let response = async { self.read_body(self.send(Idempotent::Yes, request).await?).await };
+        let response = sending.unless_stuck(UPLOAD_TIMEOUT, response).await;
+        response.unwrap_or_else(|| {
+            let url = &self.url;
+            Err(Error::TimedOut(format!(
+                "`{url}` took nothing more of an upload for {UPLOAD_TIMEOUT:?}"
+            )))
+        })
     }
 
     pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T> {

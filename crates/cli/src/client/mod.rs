@@ -7,10 +7,11 @@ mod outage;
 mod peer_check;
 mod responses;
 mod retry;
+mod upload_body;
 mod url;
 
 pub(crate) use self::http::Client;
-pub(crate) use outage::{Outage, is_transient};
+pub(crate) use outage::{MAX_OUTAGE, Outage, is_transient, patiently};
 pub(crate) use responses::{
     CancelAllResponse, CreateVolumeResponse, DryRunResponse, FileLimitsResponse, FilesUploadResponse, GpusResponse,
     GroupSubmitResponse, NodesResponse, RemoveResponse, StopAllResponse, SubmitResponse,

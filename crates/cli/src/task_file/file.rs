@@ -142,6 +142,13 @@ impl TaskFile {
         })
     }
 
+    /// A `workdir` of the file that is a folder of the container, and exists here, too.
+    pub(super) fn mistaken_workdir(&self) -> Option<&str> {
+        let workdir = self.body["workdir"].as_str()?;
+        let is_flag = self.source.is_flag(&["workdir"]);
+        (!is_flag && local_files::is_probably_here(workdir)).then_some(workdir)
+    }
+
     /// Shows errors from the server at their locations in the file.
     pub(crate) fn report(&self, errors: &[FieldError]) -> Report {
         // The server knows the file sets, and the file the folders that they were made of.

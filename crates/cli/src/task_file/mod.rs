@@ -14,4 +14,4 @@ mod variables;
 pub(crate) use local_files::{FileSets, LocalPart, LocalSource};
 pub(crate) use overrides::Overrides;
 pub(crate) use sweep::SweepArgs;
-pub(crate) use task_set::TaskSet;
+pub(crate) use task_set::{TaskParts, TaskSet};

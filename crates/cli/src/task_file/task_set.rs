@@ -34,6 +34,14 @@ pub(crate) enum TaskSet {
     },
 }
 
+/// The parts of a task of the submit request that are on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TaskParts {
+    /// The number of the file that names them.
+    pub file: usize,
+    pub parts: Vec<LocalPart>,
+}
+
 impl TaskSet {
     /// Reads a file; `-` is standard input.
     pub(crate) fn read(path: &Path) -> Result<Self> {
@@ -165,24 +173,30 @@ impl TaskSet {
         }
     }
 
-    /// The folders and files of this machine in all tasks, each with the number of the file that names it.
-    pub(crate) fn local_parts(&self) -> Result<Vec<(usize, LocalPart)>> {
+    /// The folders and files of this machine in each task of the submit request.
+    pub(crate) fn local_parts(&self) -> Result<Vec<TaskParts>> {
         let mut all = Vec::new();
-        for (number, task) in self.tasks_of(&mut self.body()) {
-            let parts = self.files()[number].local_parts(task)?;
-            all.extend(parts.into_iter().map(|part| (number, part)));
+        for (file, task) in self.tasks_of(&mut self.body()) {
+            let parts = self.files()[file].local_parts(task)?;
+            all.push(TaskParts { file, parts });
         }
         Ok(all)
     }
 
-    /// The body of the submit request with uploaded file sets in the place of what is on this machine.
-    pub(crate) fn body_with(&self, sets: &FileSets) -> Result<Value> {
+    /// The body of the submit request with uploaded file sets in the place of the parts that are on this machine.
+    pub(crate) fn body_with(&self, parts: &[TaskParts], sets: &FileSets) -> Value {
         let mut body = self.body();
-        for (number, task) in self.tasks_of(&mut body) {
-            let parts = self.files()[number].local_parts(task)?;
-            local_files::replace(task, &parts, sets);
+        for ((_, task), of_task) in self.tasks_of(&mut body).into_iter().zip(parts) {
+            local_files::replace(task, &of_task.parts, sets);
         }
-        Ok(body)
+        body
+    }
+
+    /// Each `workdir` of a file that is a folder of the container, but probably meant to be one of this machine.
+    pub(crate) fn mistaken_workdirs(&self) -> Vec<&str> {
+        let mut all: Vec<&str> = self.files().iter().filter_map(TaskFile::mistaken_workdir).collect();
+        all.dedup();
+        all
     }
 
     /// The tasks in the body of a submit request, each with the number of its file. All of a sweep have the same.

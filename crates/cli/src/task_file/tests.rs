@@ -240,18 +240,19 @@ fn with_files(text: &str, overrides: &Overrides, sweep: &SweepArgs) -> (Vec<(usi
     let tasks = tasks.apply(overrides, sweep).unwrap();
     let parts = tasks.local_parts().unwrap();
     let id = |path: &std::path::Path| path.file_name().unwrap().display().to_string();
-    let sets = parts
-        .iter()
-        .map(|(_, part)| (part.source.clone(), id(&part.source.path)));
-    let body = tasks.body_with(&sets.collect()).unwrap();
-    (
-        parts.into_iter().map(|(number, part)| (number, part.target)).collect(),
-        body,
-    )
+    let all = || {
+        parts
+            .iter()
+            .flat_map(|of_task| of_task.parts.iter().map(|part| (of_task.file, part)))
+    };
+    let sets = all().map(|(_, part)| (part.source.clone(), id(&part.source.path)));
+    let body = tasks.body_with(&parts, &sets.collect());
+    let targets = all().map(|(number, part)| (number, part.target.clone()));
+    (targets.collect(), body)
 }
 
 #[test]
-fn each_task_of_a_group_names_the_files_that_it_takes_along() {
+fn each_task_of_a_group_names_the_files_that_it_copies() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["small", "large"] {
         std::fs::create_dir(folder.path().join(name)).unwrap();

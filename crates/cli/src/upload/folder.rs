@@ -1,7 +1,6 @@
 //! A folder or a file as it is now: what is in it, and its contents in packs.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use files::{
@@ -27,18 +26,11 @@ pub(super) struct Folder {
     /// The manifest as it is sent.
     pub encoded: Bytes,
     pub hash: ManifestHash,
-    /// Whether a `.skyignore` says what is left out.
-    pub has_skyignore: bool,
 }
 
 impl Folder {
     /// Walks a folder, and reads the files in it that `cache` does not know. Takes long for a large one.
-    pub(super) fn read(
-        source: &LocalSource,
-        limits: Limits,
-        cache: &Mutex<HashCache>,
-        progress: &Progress,
-    ) -> Result<Self> {
+    pub(super) fn read(source: &LocalSource, limits: Limits, cache: &HashCache, progress: &Progress) -> Result<Self> {
         let walk = Walk {
             limits,
             everything: false,
@@ -51,13 +43,9 @@ impl Folder {
             )?,
         };
         progress.set_total(selection.total_bytes());
-        let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
-        let manifest = selection.manifest(&mut cache, |done| progress.set(done.bytes))?;
-        // Without it, the files are read again next time, which costs nothing but time.
-        let _ = cache.save();
+        let manifest = selection.manifest(cache, |done| progress.set(done.bytes))?;
         let encoded = Bytes::from(manifest.encode());
         Ok(Self {
-            has_skyignore: source.file_name.is_none() && source.path.join(".skyignore").is_file(),
             hash: ManifestHash::of(&encoded),
             selection,
             manifest,

@@ -1,4 +1,4 @@
-//! Uploads the folders and files of this machine that tasks take along, as far as the server does not have them.
+//! Uploads the folders and files of this machine that tasks copy, as far as the server does not have them.
 //!
 //! ```text
 //! GET /files                limits, for the walk
@@ -17,19 +17,27 @@ mod tests;
 mod transfer;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::time::Duration;
 
-use files::HashCache;
+use files::{HashCache, Walk};
 
 use self::folder::Folder;
 use self::progress::Progress;
 use self::transfer::Transfer;
-use crate::client::FileLimitsResponse;
+use crate::client::{FileLimitsResponse, MAX_OUTAGE, Outage, patiently};
 use crate::context::Context;
 use crate::dirs;
 use crate::error::{Error, Result};
 use crate::output::print_message;
-use crate::task_file::{FileSets, LocalPart, TaskSet};
+use crate::task_file::{FileSets, LocalPart, TaskParts, TaskSet};
+
+/// For a folder that was within the limits already.
+const UNLIMITED: files::Limits = files::Limits {
+    max_entries: usize::MAX,
+    max_total_bytes: u64::MAX,
+    max_manifest_bytes: usize::MAX,
+};
 
 /// How often a folder is read that changes while it is read.
 const MAX_READS: u32 = 3;
@@ -49,49 +57,81 @@ pub(crate) enum Known {
     No,
 }
 
-/// Marks the directory as a cache, so that it is not taken along with the folder that it is in
+/// Marks the directory as a cache, so that it is not copied with the folder that it is in
 /// (<https://bford.info/cachedir/>). Without the mark, an upload of the home directory could fail.
 fn mark_cache(directory: &Path) {
     let mark = directory.join("CACHEDIR.TAG");
-    if !directory.as_os_str().is_empty() && !mark.exists() {
+    if !mark.exists() {
         let text = "Signature: 8a477f597d28d172789f06886806bc55\n# This is a cache of k8s-cli; it can be deleted.\n";
         let _ = std::fs::create_dir_all(directory).and_then(|()| std::fs::write(mark, text));
     }
 }
 
-/// Uploads what the tasks take along, each folder and file once.
+/// Uploads the parts of the tasks that are on this machine, each folder and file once.
 ///
 /// # Errors
-/// [`Error::InvalidTask`] if a folder cannot be taken along, e.g., because it is too large. Errors of the server as they
+/// [`Error::InvalidTask`] if a folder cannot be copied, e.g., because it is too large. Errors of the server as they
 /// are, after retries.
-pub(crate) async fn upload(context: &Context, tasks: &TaskSet, verbosity: Verbosity, known: Known) -> Result<FileSets> {
+pub(crate) async fn upload(
+    context: &Context,
+    tasks: &TaskSet,
+    parts: &[TaskParts],
+    verbosity: Verbosity,
+    known: Known,
+) -> Result<FileSets> {
     let mut sets = FileSets::new();
-    let parts = tasks.local_parts()?;
-    if parts.is_empty() {
+    if parts.iter().all(|of_task| of_task.parts.is_empty()) {
         return Ok(sets);
     }
-    // Without a cache, every file is read again.
-    let directory = dirs::cache().unwrap_or_default();
-    mark_cache(&directory);
-    let cache = Arc::new(Mutex::new(HashCache::open(directory.join("hashes"))));
     let uploader = Uploader {
         context,
         limits: limits(context).await?,
-        cache: Arc::clone(&cache),
+        cache: Arc::new(cache(dirs::cache().ok().as_deref())),
         verbosity,
         known,
+        patience: MAX_OUTAGE,
     };
-    for (number, part) in parts {
-        if sets.contains_key(&part.source) {
-            continue;
+    for TaskParts { file, parts, .. } in parts {
+        for part in parts {
+            if sets.contains_key(&part.source) {
+                continue;
+            }
+            let id = uploader.upload(part).await.map_err(|error| match error {
+                Error::Files(error) => {
+                    let message = notes::remedy(error, &part.written, &part.source);
+                    Error::InvalidTask(tasks.report_part(*file, part, &message))
+                }
+                other => other,
+            })?;
+            sets.insert(part.source.clone(), id);
         }
-        let id = uploader.upload(&part).await.map_err(|error| match error {
-            Error::Files(error) => Error::InvalidTask(tasks.report_part(number, &part, &notes::remedy(&error))),
-            other => other,
-        })?;
-        sets.insert(part.source, id);
     }
     Ok(sets)
+}
+
+/// The cache in this directory. Without one, every file is read again each time.
+fn cache(directory: Option<&Path>) -> HashCache {
+    match directory {
+        Some(directory) => {
+            mark_cache(directory);
+            HashCache::open(directory.join("files"))
+        }
+        None => HashCache::none(),
+    }
+}
+
+/// What of the files of a task is largest, and what to do, for a server that takes less.
+pub(crate) fn largest(task: &TaskParts) -> Option<String> {
+    let selections = task.parts.iter().filter_map(|part| {
+        let walk = Walk {
+            limits: UNLIMITED,
+            everything: false,
+        };
+        let is_folder = part.source.file_name.is_none();
+        Some((part, is_folder.then(|| walk.folder(&part.source.path).ok())??))
+    });
+    let (part, selection) = selections.max_by_key(|(_, selection)| selection.total_bytes())?;
+    notes::largest(&part.written, &selection)
 }
 
 /// The limits of the server.
@@ -124,9 +164,11 @@ async fn limits(context: &Context) -> Result<ServerLimits> {
 struct Uploader<'a> {
     context: &'a Context,
     limits: ServerLimits,
-    cache: Arc<Mutex<HashCache>>,
+    cache: Arc<HashCache>,
     verbosity: Verbosity,
     known: Known,
+    /// How long an upload may make no progress.
+    patience: Duration,
 }
 
 impl Uploader<'_> {
@@ -134,30 +176,39 @@ impl Uploader<'_> {
     async fn upload(&self, part: &LocalPart) -> Result<String> {
         let mut reads = 1;
         loop {
-            match self.try_upload(part).await {
-                Err(Error::Files(files::Error::Changed { .. })) if reads < MAX_READS => reads += 1,
+            let is_first = reads == 1;
+            match self.try_upload(part, is_first).await {
+                Err(Error::Files(error)) if reads < MAX_READS && has_changed(&error) => {
+                    if matches!(error, files::Error::Unnoticed { .. }) {
+                        self.cache.forget(&part.source.path);
+                    }
+                    reads += 1;
+                }
                 result => return result,
             }
         }
     }
 
-    async fn try_upload(&self, part: &LocalPart) -> Result<String> {
+    async fn try_upload(&self, part: &LocalPart, is_first: bool) -> Result<String> {
         let progress = Progress::new(self.verbosity == Verbosity::Normal);
         let folder = self.read(part, &progress).await?;
+        let tells = self.verbosity == Verbosity::Normal;
+        if tells {
+            self.tell_left_out(part, &folder);
+        }
         let id = folder.hash.to_string();
         let is_stored = async || self.context.client.exists(&format!("/files/{id}")).await;
-        if self.known == Known::Ask && self.context.with_server(is_stored).await? {
+        if self.known == Known::Ask && patiently(async || self.context.with_server(is_stored).await).await? {
             return Ok(id);
         }
         let folder = Arc::new(folder);
         self.check_packed(&folder, part, &progress).await?;
+        let outage = Outage::with_patience(self.patience);
         let mut transfer = Transfer::new(self.context, &part.written, &folder, &progress);
-        let sent = transfer.run(self.verbosity).await;
+        let sent = transfer.run(outage, tells && is_first).await;
         progress.clear();
         let sent = sent?;
-        if self.verbosity == Verbosity::Normal
-            && let Some(summary) = notes::summary(&part.written, &sent)
-        {
+        if tells && let Some(summary) = notes::summary(&part.written, &sent) {
             print_message(&summary);
         }
         Ok(id)
@@ -176,6 +227,16 @@ impl Uploader<'_> {
         checked.map_err(|error| Error::Local(format!("cannot read files: {error}")))?
     }
 
+    /// Says what is left out of a folder, unless that was said before.
+    fn tell_left_out(&self, part: &LocalPart, folder: &Folder) {
+        let left_out = folder.selection.left_out();
+        if let Some(note) = notes::left_out(&part.written, left_out)
+            && self.cache.is_news(&part.source.path, &notes::news(left_out))
+        {
+            print_message(&note);
+        }
+    }
+
     /// Reads a folder on other threads, so that the progress is shown meanwhile.
     async fn read(&self, part: &LocalPart, progress: &Progress) -> Result<Folder> {
         let (source, limits) = (part.source.clone(), self.limits.of_set);
@@ -186,4 +247,9 @@ impl Uploader<'_> {
         progress.clear();
         folder.map_err(|error| Error::Local(format!("cannot read files: {error}")))?
     }
+}
+
+/// Whether another try may find a folder that does not change.
+fn has_changed(error: &files::Error) -> bool {
+    matches!(error, files::Error::Changed { .. } | files::Error::Unnoticed { .. })
 }

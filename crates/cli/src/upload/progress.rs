@@ -56,8 +56,13 @@ impl Progress {
         self.bar.set_position(bytes);
     }
 
-    pub(super) fn advance(&self, bytes: u64) {
-        self.bar.inc(bytes);
+    /// More bytes are done; fewer, if some must be done again.
+    pub(super) fn advance(&self, bytes: i64) {
+        if bytes < 0 {
+            self.bar.dec(bytes.unsigned_abs());
+        } else {
+            self.bar.inc(bytes.unsigned_abs());
+        }
     }
 
     /// Waits for something, and keeps the bar alive meanwhile.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use files::{ContentHash, Limits, Manifest, Pack};
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 
-use super::{HashCache, Known, Uploader, Verbosity, limits};
+use super::{HashCache, Known, Uploader, Verbosity, cache, limits};
 use crate::client::{ApiUrl, Client};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -40,6 +41,8 @@ struct Store {
     is_full: bool,
     /// No limit if 0.
     max_packed_bytes: u64,
+    /// The first pack that is answered with 503, as all after it.
+    refuses_from: Option<usize>,
     packs: usize,
 }
 
@@ -77,6 +80,9 @@ impl Store {
                 "507 Insufficient Storage",
                 json!({"detail": "The store is full"}).to_string(),
             )),
+            _ if self.refuses_from.is_some_and(|first| self.packs >= first) => {
+                Some(("503 Service Unavailable", json!({"detail": "busy"}).to_string()))
+            }
             _ => {
                 let number = self.packs;
                 self.packs += 1;
@@ -162,9 +168,10 @@ impl Setup {
         let uploader = Uploader {
             context: &self.context,
             limits: limits(&self.context).await?,
-            cache: Arc::new(Mutex::new(HashCache::open(self.cache.path().join("hashes")))),
+            cache: Arc::new(HashCache::open(self.cache.path())),
             verbosity: Verbosity::Quiet,
             known,
+            patience: Duration::from_millis(500),
         };
         let path = self.folder.path().canonicalize().unwrap();
         let part = LocalPart {
@@ -300,9 +307,7 @@ async fn files_that_the_server_cannot_bring_to_nodes_are_refused_before_anything
     let before = setup.requests().len();
     let error = setup.upload().await.unwrap_err().to_string();
     assert!(
-        error.starts_with(
-            "the files have more than 1 MiB when compressed, the limit of this server; add what is not needed"
-        ),
+        error.starts_with("the files are more than 1 MiB when compressed, the limit of this server; the largest are"),
         "{error}"
     );
     assert!(error.contains("`noise`"), "{error}");
@@ -321,4 +326,66 @@ fn noise() -> impl Iterator<Item = u8> {
         state ^= state << 5;
         state as u8
     })
+}
+
+#[tokio::test]
+async fn an_upload_ends_if_only_the_packs_fail_and_nothing_arrives() {
+    let setup = Setup::new(Store {
+        refuses_from: Some(1),
+        ..Store::default()
+    })
+    .await;
+    let upload = tokio::time::timeout(Duration::from_secs(30), setup.upload());
+    let error = upload.await.expect("it ends").unwrap_err();
+    assert!(
+        matches!(&error, Error::Server(message) if message.status == Some(503)),
+        "{error:?}"
+    );
+    assert_eq!(setup.store.lock().unwrap().packs, 1, "what can be sent is");
+}
+
+#[tokio::test]
+async fn a_wrong_line_of_the_cache_is_corrected() {
+    let setup = Setup::new(Store::default()).await;
+    let file = setup.folder.path().join("src/train.py");
+    let _ = setup.upload().await.unwrap();
+    // The file changed without a new time, and the cache has what it was.
+    let cached = fs::read_dir(setup.cache.path())
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let stamp = |path: &std::path::Path| {
+        use std::os::unix::fs::MetadataExt;
+        let of = fs::metadata(path).unwrap();
+        let ns = |seconds: i64, rest: i64| seconds * 1_000_000_000 + rest;
+        json!({"size": of.size(), "modified_ns": ns(of.mtime(), of.mtime_nsec()),
+            "changed_ns": ns(of.ctime(), of.ctime_nsec()), "inode": of.ino()})
+    };
+    let wrong = ContentHash::of(b"print(0)").to_string();
+    let line = json!({"file": ["src/train.py", stamp(&file), [[wrong, 8]]]});
+    let text = fs::read_to_string(&cached).unwrap();
+    fs::write(&cached, format!("{text}{line}\n")).unwrap();
+    let id = setup.upload().await.unwrap();
+    let store = setup.store.lock().unwrap();
+    let manifest = String::from_utf8(store.manifests[&id].clone()).unwrap();
+    assert!(
+        manifest.contains(&ContentHash::of(b"print(1)").to_string()),
+        "{manifest}"
+    );
+}
+
+#[test]
+fn nothing_is_cached_without_a_folder_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(cache(None).is_news(folder.path(), "a") && cache(None).is_news(folder.path(), "a"));
+    let directory = folder.path().join("cache/k8s-cli");
+    let marked = cache(Some(&directory));
+    assert!(marked.is_news(folder.path(), "a") && !marked.is_news(folder.path(), "a"));
+    assert!(
+        fs::read_to_string(directory.join("CACHEDIR.TAG"))
+            .unwrap()
+            .contains("a cache of k8s-cli")
+    );
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,9 +11,9 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 
 use super::folder::Folder;
+use super::notes;
 use super::notes::Sent;
 use super::progress::Progress;
-use super::{Verbosity, notes};
 use crate::client::{FilesUploadResponse, Outage};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -28,6 +29,29 @@ const MAX_FRUITLESS_ROUNDS: u32 = 4;
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
+/// How the rounds of an upload went so far.
+#[derive(Debug)]
+struct Pace {
+    /// How many packs are on their way at once.
+    packs: usize,
+    fewest_missing: usize,
+    /// The rounds after which as much was missing as before, although all of it was accepted.
+    fruitless: u32,
+    /// Whether the last round sent everything.
+    was_all_sent: bool,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            packs: MAX_PACKS,
+            fewest_missing: usize::MAX,
+            fruitless: 0,
+            was_all_sent: false,
+        }
+    }
+}
+
 /// An upload of one folder.
 pub(super) struct Transfer<'a> {
     context: &'a Context,
@@ -39,6 +63,8 @@ pub(super) struct Transfer<'a> {
     lengths: BTreeMap<ContentHash, u32>,
     /// All contents that were missing at some time.
     sent: HashSet<ContentHash>,
+    /// How many packs the server has accepted.
+    accepted: AtomicUsize,
 }
 
 impl<'a> Transfer<'a> {
@@ -50,53 +76,67 @@ impl<'a> Transfer<'a> {
             progress,
             lengths: folder.manifest.contents(),
             sent: HashSet::new(),
+            accepted: AtomicUsize::new(0),
         }
     }
 
-    /// Sends what is missing until nothing is, and returns how much it was.
-    pub(super) async fn run(&mut self, verbosity: Verbosity) -> Result<Sent> {
-        let mut outage = Outage::default();
+    /// Sends what is missing until nothing is, and returns how much it was. `outage` says how long to go on without any
+    /// progress: with fewer missing contents, or a pack that the server accepts.
+    pub(super) async fn run(&mut self, mut outage: Outage, tells_large: bool) -> Result<Sent> {
+        let mut pace = Pace::default();
         let mut backoff = INITIAL_BACKOFF;
-        let mut fruitless = 0;
-        let mut fewest_missing = usize::MAX;
         loop {
-            let failure = match self.put_manifest().await {
-                Ok(missing) if missing.is_empty() => {
+            let accepted = self.accepted.load(Ordering::Relaxed);
+            let fewest_missing = pace.fewest_missing;
+            let failure = match self.round(&mut pace, tells_large).await {
+                Ok(is_stored) => {
                     self.progress.suspend(|| outage.end());
-                    return Ok(self.summary());
-                }
-                Ok(missing) => {
-                    self.progress.suspend(|| outage.end());
-                    fruitless = if missing.len() < fewest_missing {
-                        0
-                    } else {
-                        fruitless + 1
-                    };
-                    if fruitless >= MAX_FRUITLESS_ROUNDS {
-                        return Err(self.loses_contents(missing.len()));
+                    if is_stored {
+                        return Ok(self.summary());
                     }
-                    fewest_missing = fewest_missing.min(missing.len());
-                    if self.sent.is_empty() && verbosity == Verbosity::Normal {
-                        self.tell(&missing);
-                    }
-                    self.sent.extend(&missing);
-                    let sent = self.send_contents(missing).await;
-                    match sent {
-                        Ok(()) => {
-                            backoff = INITIAL_BACKOFF;
-                            continue;
-                        }
-                        Err(error) => error,
-                    }
+                    backoff = INITIAL_BACKOFF;
+                    continue;
                 }
                 Err(error) => error,
             };
+            if self.accepted.load(Ordering::Relaxed) > accepted || pace.fewest_missing < fewest_missing {
+                outage.restart();
+                backoff = INITIAL_BACKOFF;
+            }
+            if matches!(failure, Error::TimedOut(_)) {
+                // On a slow line, one pack after another arrives sooner than none of several.
+                pace.packs = (pace.packs / 2).max(1);
+            }
             self.progress.suspend(|| outage.retry_or_fail(failure))?;
-            // An outage is no fault of what was sent.
-            fewest_missing = usize::MAX;
             tokio::time::sleep(backoff).await;
             backoff = (backoff * 2).min(MAX_BACKOFF);
         }
+    }
+
+    /// Asks for what is missing, and sends it. Returns whether nothing was missing.
+    async fn round(&mut self, pace: &mut Pace, tells_large: bool) -> Result<bool> {
+        let missing = self.put_manifest().await?;
+        if missing.is_empty() {
+            return Ok(true);
+        }
+        if missing.len() < pace.fewest_missing {
+            pace.fewest_missing = missing.len();
+            pace.fruitless = 0;
+        } else if pace.was_all_sent {
+            pace.fruitless += 1;
+        }
+        if pace.fruitless >= MAX_FRUITLESS_ROUNDS {
+            return Err(self.loses_contents(missing.len()));
+        }
+        if self.sent.is_empty() && tells_large {
+            self.tell_large(&missing);
+        }
+        self.sent.extend(&missing);
+        // What an outage has kept from the server is not lost by it.
+        pace.was_all_sent = false;
+        self.send_contents(missing, pace.packs).await?;
+        pace.was_all_sent = true;
+        Ok(false)
     }
 
     /// Sends the manifest; returns the contents that the server misses.
@@ -125,7 +165,7 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    async fn send_contents(&self, missing: HashSet<ContentHash>) -> Result<()> {
+    async fn send_contents(&self, missing: HashSet<ContentHash>, at_once: usize) -> Result<()> {
         self.progress
             .start(&format!("uploading `{}`", self.written), Some(self.bytes_of(&missing)));
         // One pack waits, so that the disk and the line are busy at the same time.
@@ -135,7 +175,7 @@ impl<'a> Transfer<'a> {
         let packs = stream::unfold(packs, async |mut packs| Some((packs.recv().await?, packs)));
         let sending = packs
             .map(|pack| self.send_pack(pack))
-            .buffer_unordered(MAX_PACKS)
+            .buffer_unordered(at_once)
             .try_for_each(async |()| Ok(()));
         let sent = self.progress.during(sending).await;
         let read = reader.await;
@@ -145,12 +185,14 @@ impl<'a> Transfer<'a> {
     }
 
     async fn send_pack(&self, pack: Bytes) -> Result<()> {
-        let length = pack.len() as u64;
-        self.context
-            .client
-            .post_bytes("/files/contents", "application/octet-stream", pack)
+        let progress = self.progress.clone();
+        let client = &self.context.client;
+        client
+            .post_bytes("/files/contents", "application/octet-stream", pack, move |sent| {
+                progress.advance(sent);
+            })
             .await?;
-        self.progress.advance(length);
+        self.accepted.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -166,17 +208,11 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Says what is left out when a folder is sent for the first time, and what of it is large.
-    fn tell(&self, missing: &HashSet<ContentHash>) {
-        let Folder {
-            selection,
-            has_skyignore,
-            ..
-        } = &**self.folder;
-        let is_first = missing.len() == self.lengths.len();
-        let left_out = notes::left_out(self.written, selection.left_out(), *has_skyignore).filter(|_| is_first);
-        let large = notes::large(self.written, self.bytes_of(missing), &selection.largest(3));
-        for note in left_out.into_iter().chain(large) {
+    /// Says what of a folder is large when it is sent for the first time.
+    fn tell_large(&self, missing: &HashSet<ContentHash>) {
+        let selection = &self.folder.selection;
+        let file = selection.left_out().ignore_file;
+        if let Some(note) = notes::large(self.written, self.bytes_of(missing), &selection.largest(3), file) {
             self.progress.suspend(|| print_message(&note));
         }
     }

@@ -104,15 +104,18 @@ fn a_manifest_is_within_the_limits() {
     });
     assert_eq!(
         error.unwrap_err(),
-        "the files have 400 MiB, and the limit is 1 MiB; add what is not needed to `.skyignore`, the largest being \
-         `large` (400 MiB)"
+        "the files are 400 MiB, and the limit is 1 MiB; the largest are `large` (400 MiB)"
     );
     let max_manifest_bytes = bytes.len() - 1;
     let small = Limits {
         max_manifest_bytes,
         ..LIMITS
     };
-    assert!(parse(small).unwrap_err().contains("the manifest has more than"));
+    assert!(
+        parse(small)
+            .unwrap_err()
+            .contains("the list of the files has more than")
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What is taken along of a folder, what is left out, and what is refused before any file is read.
+//! What is copied of a folder, what is left out, and what is refused before any file is read.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -8,8 +8,9 @@ use std::path::Path;
 use rustix::fs::{FileType as NodeType, Mode as NodeMode, mknodat};
 use tempfile::TempDir;
 
-use super::{EntryPath, Limits, Selection, Walk};
+use super::{EntryPath, Folder, IgnoreRules, LeftOut, Limits, Selection, Walk, Walker};
 use crate::error::Error;
+use crate::left_out::IgnoreFile;
 
 const WALK: Walk = Walk {
     limits: Limits {
@@ -52,7 +53,7 @@ fn refused(dir: &Path, name: &str) -> String {
 }
 
 #[test]
-fn hidden_files_and_empty_folders_are_taken_along_in_order() {
+fn hidden_files_and_empty_folders_are_copied_in_order() {
     let files = [("b/.env", ""), ("b-c", ""), (".hidden/x", ""), ("empty/", "")];
     takes(&files, &[".hidden", ".hidden/x", "b", "b/.env", "b-c", "empty"]);
 }
@@ -80,7 +81,14 @@ fn gitignore_files_hold_in_their_folders_outside_of_a_repository() {
         "x.tmp",
     ];
     takes(&files, &expected);
-    assert_eq!(WALK.folder(folder(&files).path()).unwrap().left_out().by_patterns, 5);
+    assert_eq!(
+        WALK.folder(folder(&files).path())
+            .unwrap()
+            .left_out()
+            .by_patterns
+            .to_string(),
+        "`a.log`, `build/`, `only-root` and 2 more"
+    );
 }
 
 #[test]
@@ -113,6 +121,70 @@ fn a_skyignore_replaces_all_gitignores() {
 }
 
 #[test]
+fn what_git_ignores_and_a_skyignore_does_not_is_named() {
+    let files = [
+        (".skyignore", "*.log\n"),
+        (".gitignore", ".env\n*.log\n/keys/\n"),
+        (".env", ""),
+        ("a.log", ""),
+        ("keys/private", ""),
+        ("keys/.gitignore", "*\n"),
+        ("sub/.env", ""),
+    ];
+    let dir = folder(&files);
+    let selection = WALK.folder(dir.path()).unwrap();
+    let left_out = selection.left_out();
+    assert_eq!(left_out.ignore_file, IgnoreFile::Skyignore);
+    assert_eq!(left_out.ignored_by_git_only.to_string(), "`.env`, `keys/`, `sub/.env`");
+    assert_eq!(left_out.by_patterns.to_string(), "`a.log`");
+    fs::remove_file(dir.path().join(".skyignore")).unwrap();
+    let selection = WALK.folder(dir.path()).unwrap();
+    let left_out = selection.left_out();
+    assert_eq!(left_out.ignore_file, IgnoreFile::Gitignore);
+    assert_eq!(left_out.ignored_by_git_only.count(), 0);
+    assert_eq!(left_out.by_patterns.to_string(), "`.env`, `a.log`, `keys/` and 1 more");
+}
+
+#[test]
+fn a_repository_above_says_what_is_left_out() {
+    let dir = folder(&[
+        (".git/info/exclude", "notes\n"),
+        (".gitignore", ".env\n"),
+        ("in/.env", ""),
+        ("in/notes", ""),
+        ("in/x", ""),
+    ]);
+    assert_eq!(taken(&WALK.folder(&dir.path().join("in")).unwrap()), ["x"]);
+}
+
+#[test]
+fn nothing_waits_for_a_fifo_in_the_place_of_a_mark_or_an_ignore_file() {
+    let dir = folder(&[("a/x", ""), ("b/x", "")]);
+    for name in ["a/CACHEDIR.TAG", "b/.gitignore"] {
+        mknodat(
+            rustix::fs::CWD,
+            dir.path().join(name),
+            NodeType::Fifo,
+            NodeMode::RUSR,
+            0,
+        )
+        .unwrap();
+    }
+    fs::write(dir.path().join(".gitignore"), "CACHEDIR.TAG\n/b/.gitignore\n").unwrap();
+    assert_eq!(
+        taken(&WALK.folder(dir.path()).unwrap()),
+        [".gitignore", "a", "a/x", "b", "b/x"]
+    );
+}
+
+#[test]
+fn an_ignore_file_that_is_none_by_its_size_is_refused() {
+    let dir = folder(&[("x", "")]);
+    fs::write(dir.path().join(".gitignore"), "x\n".repeat(600_000)).unwrap();
+    refused(dir.path(), ".gitignore`: it has more than 1 MiB");
+}
+
+#[test]
 fn environments_and_caches_are_left_out_unless_a_pattern_names_them() {
     let mut files = vec![
         (".git/config", ""),
@@ -129,6 +201,13 @@ fn environments_and_caches_are_left_out_unless_a_pattern_names_them() {
             "Signature: 8a477f597d28d172789f06886806bc55\n# A cache.",
         ),
         ("other/CACHEDIR.TAG", "no signature"),
+        ("conda/conda-meta/history", ""),
+        (
+            "k8s-cli/CACHEDIR.TAG",
+            "Signature: 8a477f597d28d172789f06886806bc55\n# This is a cache of k8s-cli; it can be deleted.\n",
+        ),
+        ("share/k8s-cli/k8s-cli-state", "This directory belongs to k8s-cli"),
+        ("share/k8s-cli/token", "secret"),
     ];
     let left = WALK.folder(folder(&files).path()).unwrap();
     assert_eq!(
@@ -138,6 +217,7 @@ fn environments_and_caches_are_left_out_unless_a_pattern_names_them() {
             "other/CACHEDIR.TAG",
             "other/venv",
             "other/venv/module.py",
+            "share",
             "sub"
         ]
     );
@@ -148,10 +228,9 @@ fn environments_and_caches_are_left_out_unless_a_pattern_names_them() {
         .map(|(name, count)| (name.as_str(), *count))
         .collect();
     let expected = [
-        (".DS_Store", 1),
         (".git", 1),
         (".venv", 1),
-        ("__pycache__", 1),
+        ("conda", 1),
         ("my-env", 1),
         ("node_modules", 2),
         ("target", 1),
@@ -165,7 +244,7 @@ fn environments_and_caches_are_left_out_unless_a_pattern_names_them() {
     files.push((".gitignore", "*\n!*/\n!*.py\n"));
     assert_eq!(
         taken(&WALK.folder(folder(&files).path()).unwrap()),
-        ["other", "other/venv", "other/venv/module.py", "sub"]
+        ["other", "other/venv", "other/venv/module.py", "share", "sub"]
     );
     let everything = Walk {
         everything: true,
@@ -240,8 +319,7 @@ fn too_much_is_refused_with_what_is_largest() {
     let names: Vec<_> = (0..30).map(|at| format!("data/{at}")).collect();
     files.extend(names.iter().map(|name| (name.as_str(), small.as_str())));
     let dir = folder(&files);
-    let error = refused(dir.path(), "the files have 1.1 MiB, and the limit is 1 MiB");
-    assert!(error.contains("add what is not needed to `.skyignore`"), "{error}");
+    let error = refused(dir.path(), "the files are 1.1 MiB, and the limit is 1 MiB");
     assert!(error.contains("`checkpoint` (600 KiB)"), "{error}");
     assert!(error.contains("`data/` (600 KiB in 31 entries)"), "{error}");
 
@@ -279,4 +357,35 @@ fn a_folder_that_may_not_be_read_is_an_error_with_its_path() {
         refused(dir.path(), "locked");
     }
     fs::set_permissions(dir.path().join("locked"), fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+#[test]
+fn a_folder_that_vanishes_was_never_there() {
+    let dir = folder(&[("gone/x", ""), ("gone/deep/x", ""), ("stays/x", "")]);
+    let rules = IgnoreRules::of_root(dir.path(), false).unwrap();
+    let mut walker = Walker {
+        entries: Vec::new(),
+        left_out: LeftOut::default(),
+        waiting: Vec::new(),
+    };
+    let root = Folder {
+        place: dir.path().to_owned(),
+        path: None,
+        rules,
+    };
+    walker.read(&root, 100).unwrap();
+    let gone = walker.waiting.iter().position(|folder| folder.place.ends_with("gone"));
+    let gone = walker.waiting.remove(gone.unwrap());
+    walker.read(&gone, 100).unwrap();
+    fs::remove_dir_all(&gone.place).unwrap();
+    // It is read again, as if it had vanished between two of its names.
+    walker.read(&gone, 100).unwrap();
+    while let Some(next) = walker.waiting.pop() {
+        walker.read(&next, 100).unwrap();
+    }
+    let mut paths: Vec<_> = walker.entries.iter().map(|entry| entry.path.to_string()).collect();
+    paths.sort();
+    assert_eq!(paths, ["stays", "stays/x"]);
+    fs::remove_dir_all(dir.path()).unwrap();
+    assert!(walker.read(&root, 100).is_err(), "the folder itself must be there");
 }

@@ -9,21 +9,31 @@ use task::wire::{BackendKind, ServerVersion, TaskStatus};
 use super::group::follow_group;
 use super::outcome::{ExitCodePolicy, follow_to_end};
 use crate::args::{Format, SubmitArgs};
-use crate::client::{DryRunResponse, GroupSubmitResponse, SubmitResponse};
+use crate::client::{DryRunResponse, GroupSubmitResponse, SubmitResponse, patiently};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::field_error::FieldError;
 use crate::logs::LogOptions;
 use crate::output::{self, plural, print, print_message, print_warning};
 use crate::resources::{get, get_whole_group};
-use crate::task_file::TaskSet;
-use crate::upload::{Known, Verbosity, upload};
+use crate::task_file::{TaskParts, TaskSet};
+use crate::upload::{Known, Verbosity, largest, upload};
 
 /// The variables of a shell that say where programs are.
 const SHELL_VARIABLES: [&str; 3] = ["PATH", "VIRTUAL_ENV", "CONDA_PREFIX"];
 
 /// What the server says if it has deleted the files between their upload and the submit.
 const FILES_GONE: &str = "files are not stored";
+
+/// What it says if there is no room for them in the cluster.
+const FILES_TOO_LARGE: &str = "leave out large files";
+
+/// The status if the idempotency key was used for another task.
+const CONFLICT: u16 = 409;
+
+/// What the server cannot know of such a key.
+const KEY_AND_FILES: &str =
+    "; the files of the task, or their modification times, may differ from those of the first submit";
 
 pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<()> {
     let SubmitArgs {
@@ -51,11 +61,11 @@ pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<()> {
     let mut task = tasks.apply(&overrides, &sweep)?;
     task.validate()?;
     task.warnings().iter().for_each(|warning| print_warning(warning));
-    if idempotency_key.is_none() {
-        // With a key of the user, a repeat from another shell must be the same task.
-        use_shell_environment(context, &mut task).await?;
-    }
-    let key = idempotency_key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+    adapt_to_machine(context, &mut task, idempotency_key.is_some()).await?;
+    let key = match idempotency_key {
+        Some(key) => Key::OfUser(key),
+        None => Key::New(uuid::Uuid::new_v4().to_string()),
+    };
     let verbosity = if quiet { Verbosity::Quiet } else { Verbosity::Normal };
     if dry_run {
         let body = send(
@@ -106,16 +116,29 @@ pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<()> {
     follow_to_end(context, &status.item, &LogOptions::default(), policy).await
 }
 
+/// The idempotency key of a submit.
+enum Key {
+    New(String),
+    /// Given by the user: the server may know it from another run of the command.
+    OfUser(String),
+}
+
 /// Lets a task that runs on this machine find the programs that the commands of the submitting shell find, such as those
-/// of a virtual environment. On a cluster, the image has its own.
-async fn use_shell_environment(context: &Context, task: &mut TaskSet) -> Result<()> {
-    if !context.client.url().is_this_machine() {
+/// of a virtual environment. Elsewhere, the image has its own, and its own folders. With a key of the user, a repeat from
+/// another shell must be the same task.
+async fn adapt_to_machine(context: &Context, task: &mut TaskSet, has_key: bool) -> Result<()> {
+    let mistaken: Vec<String> = task.mistaken_workdirs().into_iter().map(str::to_owned).collect();
+    if has_key && mistaken.is_empty() {
         return Ok(());
     }
-    let version = async || context.client.get::<ServerVersion>("/version").await;
-    let version = context.with_server(version).await?;
-    // The other end may be a tunnel to another machine.
-    if version.backend == BackendKind::Embedded && version.machine == peer::machine::boot_id() {
+    let is_here = runs_on_this_machine(context).await?;
+    for workdir in mistaken.iter().filter(|_| !is_here) {
+        print_warning(&format!(
+            "`workdir: {}` is a folder of the container; to copy yours, use `--workdir`",
+            output::escape_line(workdir)
+        ));
+    }
+    if is_here && !has_key {
         for name in SHELL_VARIABLES {
             if let Ok(value) = std::env::var(name) {
                 task.set_default_variable(name, &value);
@@ -125,27 +148,67 @@ async fn use_shell_environment(context: &Context, task: &mut TaskSet) -> Result<
     Ok(())
 }
 
-/// Uploads what the task takes along, and sends the task; shows what the server rejects at its place in the task file.
-async fn send(context: &Context, task: &TaskSet, path: &str, key: &str, verbosity: Verbosity) -> Result<Bytes> {
+async fn runs_on_this_machine(context: &Context) -> Result<bool> {
+    if !context.client.url().is_this_machine() {
+        return Ok(false);
+    }
+    let version = async || context.client.get::<ServerVersion>("/version").await;
+    let version = context.with_server(version).await?;
+    // The other end may be a tunnel to another machine.
+    Ok(version.backend == BackendKind::Embedded && version.machine == peer::machine::boot_id())
+}
+
+/// Uploads the files of the task, and sends the task; shows what the server rejects at its place in the task file.
+async fn send(context: &Context, task: &TaskSet, path: &str, key: &Key, verbosity: Verbosity) -> Result<Bytes> {
+    let parts = task.local_parts()?;
     let try_send = async |known: Known| {
-        let sets = upload(context, task, verbosity, known).await?;
-        let body = task.body_with(&sets)?;
+        let sets = upload(context, task, &parts, verbosity, known).await?;
+        let body = task.body_with(&parts, &sets);
+        let (Key::New(key) | Key::OfUser(key)) = key;
         let submit = async || context.client.submit(path, &body, key).await;
-        context.with_server(submit).await
+        let submit = async || context.with_server(submit).await;
+        // The server was there for the files, so that it is away for the moment at most.
+        if sets.is_empty() {
+            submit().await
+        } else {
+            patiently(submit).await
+        }
     };
     let sent = match try_send(Known::Ask).await {
         // Files that no task refers to are deleted after a while, which may be now.
         Err(error) if are_files_gone(&error) => try_send(Known::No).await,
         result => result,
     };
+    let has_files = parts.iter().any(|of_task| !of_task.parts.is_empty());
     let (body, warnings) = match sent {
         Err(Error::Invalid { errors, .. }) if errors.iter().all(|error| error.loc.first() == Some(&json!("body"))) => {
+            let errors: Vec<FieldError> = errors.into_iter().map(|error| with_largest(error, &parts)).collect();
             return Err(Error::InvalidTask(task.report(&errors)));
+        }
+        Err(Error::Server(mut message)) if message.status == Some(CONFLICT) && has_files => {
+            if matches!(key, Key::OfUser(_)) {
+                message.text.push_str(KEY_AND_FILES);
+            }
+            return Err(Error::Server(message));
         }
         result => result?,
     };
     warnings.iter().for_each(|warning| print_warning(warning));
     Ok(body)
+}
+
+/// The server knows that the files are too large, and this machine what to leave out.
+fn with_largest(mut error: FieldError, parts: &[TaskParts]) -> FieldError {
+    if !error.msg.contains(FILES_TOO_LARGE) {
+        return error;
+    }
+    let at = error.loc.get(2).and_then(Value::as_u64).unwrap_or(0);
+    let of_task = usize::try_from(at).ok().and_then(|at| parts.get(at));
+    if let Some(largest) = of_task.and_then(largest) {
+        error.msg.push_str("; ");
+        error.msg.push_str(&largest);
+    }
+    error
 }
 
 fn are_files_gone(error: &Error) -> bool {
