@@ -29,7 +29,7 @@ pub struct EntryPath(Box<[u8]>);
 
 /// Why bytes are not a path of an entry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the path `{path}` is invalid: {reason}")]
+#[error("the path `{}` is invalid: {reason}", text::shortened(path))]
 pub struct InvalidPath {
     /// The text of the path.
     pub path: String,

@@ -7,7 +7,7 @@ use crate::entry_path::{EntryPath, InvalidPath};
 use crate::hash::ContentHash;
 use crate::heaviest::Heavy;
 use crate::limits::HumanSize;
-use crate::text::shown;
+use crate::text::{shortened, shown};
 
 /// Why files cannot be copied: read, sent, or written.
 ///
@@ -82,7 +82,7 @@ pub enum Error {
         hash: ContentHash,
     },
     /// A link leads out of the folder.
-    #[error("the link `{path}` to `{target}` is refused: {reason}")]
+    #[error("the link `{}` to `{}` is refused: {reason}", shown(path.as_path()), shortened(target))]
     Link {
         /// The link.
         path: EntryPath,

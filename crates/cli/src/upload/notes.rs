@@ -96,7 +96,6 @@ pub(super) fn remedy(error: files::Error, written: &str, source: &LocalSource) -
         Changed, Io, Link, ManifestTooLarge, PackedTooLarge, Path, Special, TooLarge, TooManyEntries, Unnoticed,
     };
 
-    let is_of_root = matches!(&error, Io { path, .. } if *path == source.path);
     let error = error.below(&source.path);
     if source.file_name.is_some() {
         return match error {
@@ -105,15 +104,23 @@ pub(super) fn remedy(error: files::Error, written: &str, source: &LocalSource) -
         };
     }
     let file = IgnoreFile::of(&source.path);
-    match error {
+    match &error {
         Link { .. } | Path(_) | Special { .. } => format!("{error}; remove it, or leave it out with {file}"),
         Changed { .. } | Unnoticed { .. } => format!("{error}; try again, or leave it out with {file}"),
-        Io { .. } if !is_of_root => format!("{error}; to leave it out, add it to {file} in `{written}`"),
+        Io { path, .. } if can_be_left_out(path) => {
+            format!("{error}; to leave it out, add it to {file} in `{written}`")
+        }
         TooManyEntries { .. } | TooLarge { .. } | PackedTooLarge { .. } | ManifestTooLarge { .. } => {
             format!("{error}; add what is not needed to {file}")
         }
         error => error.to_string(),
     }
+}
+
+/// Whether a pattern can leave out this path, which is relative if it is in the folder.
+fn can_be_left_out(path: &std::path::Path) -> bool {
+    let files = [IgnoreFile::Gitignore, IgnoreFile::Skyignore];
+    path.is_relative() && !files.iter().any(|file| path.ends_with(file.name()))
 }
 
 #[cfg(test)]
@@ -256,6 +263,10 @@ mod tests {
         assert_eq!(
             failed("/home/me/code/db/key"),
             "cannot read `db/key`: permission denied; to leave it out, add it to `.gitignore` in `code`"
+        );
+        assert_eq!(
+            failed("/home/me/code/sub/.gitignore"),
+            "cannot read `sub/.gitignore`: permission denied"
         );
         assert_eq!(
             failed("/home/me/code"),
