@@ -93,7 +93,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     if !address.ip().is_loopback() {
         tracing::warn!(%address, "the X-User header is trusted; let only an authenticating proxy reach this address");
     }
-    files.write_address(address)?;
+    files.announce_address(address);
     let namespace = executor.namespace().to_owned();
     let app = AppState(Arc::new(App {
         backend: backend.kind(),

@@ -1,7 +1,7 @@
 //! The store of files, how nodes get files from it, and what is deleted from it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -15,6 +15,9 @@ use crate::limits::{MAX_FILE_ENTRIES, MAX_UPLOAD_BYTES};
 
 /// How often files that nobody uses are deleted.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// The pause before the address of the server is written again.
+const ADDRESS_PAUSE: Duration = Duration::from_secs(10);
 
 /// How long to wait for the tasks, without which nobody knows what is in use.
 const PRUNE_PAUSE: Duration = Duration::from_secs(60);
@@ -108,20 +111,34 @@ impl TaskFiles {
         FileSource::new(self.store.clone(), self.max_object_bytes, self.fetching.clone())
     }
 
-    /// Lets tasks on this machine know where this server listens. The port may be another one than before.
-    pub(crate) fn write_address(&self, listening: SocketAddr) -> anyhow::Result<()> {
+    /// Lets tasks on this machine know where this server listens. The port may be another one than before. A server must
+    /// start on a full disk, too: it tries again then until there is room.
+    pub(crate) fn announce_address(&self, listening: SocketAddr) {
         let Fetching::From(FetchFrom::ThisMachine { address_dir, .. }) = &self.fetching else {
-            return Ok(());
+            return;
         };
-        let path = address_dir.join(ADDRESS_FILE);
-        let write = || {
-            std::fs::create_dir_all(address_dir)?;
-            let new = path.with_extension("new");
-            std::fs::write(&new, format!("http://{}\n", reachable(listening)))?;
-            std::fs::rename(&new, &path)
+        let (dir, url) = (address_dir.clone(), format!("http://{}\n", reachable(listening)));
+        let Err(error) = write_address(&dir, &url) else {
+            return;
         };
-        write().with_context(|| format!("cannot write `{}`", path.display()))
+        tracing::warn!(%error, path = %dir.display(), "tasks cannot fetch files: their server's address cannot be written; retrying");
+        tokio::spawn(async move {
+            while write_address(&dir, &url).is_err() {
+                tokio::time::sleep(ADDRESS_PAUSE).await;
+            }
+        });
     }
+}
+
+fn write_address(dir: &Path, url: &str) -> std::io::Result<()> {
+    let path = dir.join(ADDRESS_FILE);
+    if std::fs::read_to_string(&path).is_ok_and(|known| known == url) {
+        return Ok(());
+    }
+    std::fs::create_dir_all(dir)?;
+    let new = path.with_extension("new");
+    std::fs::write(&new, url)?;
+    std::fs::rename(&new, &path)
 }
 
 /// An address at which this machine reaches a server that listens on this one.

@@ -98,7 +98,7 @@ impl FrameBuffer {
     /// The next frame, or `None` if the buffer is empty.
     pub(crate) fn frame(&self) -> Option<Frame> {
         let chunks = self.frame_chunks();
-        let (first, last) = (chunks.first()?, chunks.last()?);
+        let first = chunks.first()?;
         let style = LineStyle {
             prefix: String::new(),
             timestamps: true,
@@ -112,11 +112,14 @@ impl FrameBuffer {
             text.extend_from_slice(&notice::line(self.start, &why));
             lines += 1;
         }
+        // A reader that joins the shared stream begins with a chunk of which it may have read a part.
+        let mut position = self.start;
         for chunk in chunks {
-            text.extend_from_slice(&chunk.write(self.start, &style));
-            lines = lines.saturating_add(chunk.lines_after(self.start));
+            text.extend_from_slice(&chunk.write(position, &style));
+            lines = lines.saturating_add(chunk.lines_after(position));
+            position = position.max(chunk.after());
         }
-        let after = last.after().to_archive()?;
+        let after = position.to_archive()?;
         let frame = Frame::new((self.start.to_archive(), after), lines, text);
         Some(match missing {
             Missing::Nothing => frame,
@@ -142,7 +145,13 @@ impl FrameBuffer {
 
     /// The number of bytes of the log in the buffer.
     pub(crate) fn unwritten(&self) -> u64 {
-        self.chunks.iter().map(|chunk| chunk.bytes_after(self.start)).sum()
+        let mut position = self.start;
+        let unwritten = self.chunks.iter().map(|chunk| {
+            let bytes = chunk.bytes_after(position);
+            position = position.max(chunk.after());
+            bytes
+        });
+        unwritten.sum()
     }
 
     /// Gives up what is in the buffer.

@@ -178,3 +178,25 @@ async fn a_log_that_stays_quiet_is_written_less_and_less_often() {
     write(&mut buffer, "2026-11-27T10:00:12Z a line\n", false);
     assert_eq!(waited, [5, 10, 20, 40, 60, 60, 0, 5, 22]);
 }
+
+/// A reader that had fallen behind joins the shared stream, which cuts the log into other pieces.
+#[test]
+fn pieces_that_overlap_are_in_a_frame_once() {
+    let text: String = (0..9)
+        .map(|line| format!("2026-11-27T10:00:0{line}.000000000Z line {line}\n"))
+        .collect();
+    let own = read(&text, LogPosition::START, 100);
+    let shared = read(&text, LogPosition::START, 170);
+    let mut buffer = FrameBuffer::new(LogPosition::START);
+    let joined_at = own[1].after();
+    own.into_iter().take(2).for_each(|chunk| buffer.push(chunk));
+    let rest = shared.into_iter().filter(|chunk| chunk.after() > joined_at);
+    let rest: Vec<_> = rest.collect();
+    assert!(rest[0].before < joined_at, "the pieces overlap");
+    rest.into_iter().for_each(|chunk| buffer.push(chunk));
+    let unwritten = buffer.unwritten();
+    let frame = buffer.frame().unwrap();
+    assert_eq!(frame.text, text.as_bytes());
+    assert_eq!(frame.header.lines, 9);
+    assert_eq!(unwritten, 9 * "line 0\n".len() as u64);
+}
