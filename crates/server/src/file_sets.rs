@@ -84,7 +84,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_set_has_its_own_contents_for_its_own_user() {
-        let store = FileStore::open(&Location::memory(), LIMITS, 10_000).unwrap();
+        let store = FileStore::open(&Location::memory(), LIMITS, 1 << 20).unwrap();
         let (alice, bob) = (UserName::parse("alice").unwrap(), UserName::parse("bob").unwrap());
         let sets = FileSets::default();
         let content = |number: usize| Bytes::from(format!("content {number}"));
