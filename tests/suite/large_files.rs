@@ -324,7 +324,7 @@ async fn a_server_without_the_settings_names_them_and_the_command_line_sends_not
             .contains("at most 1 MiB when packed; for larger ones, the server needs `--advertise-url` and `--archive`"),
         "{message}"
     );
-    assert!(message.contains(".skyignore"), "{message}");
+    assert!(message.contains("leave out large files"), "{message}");
     let cli = CommandLine::of(&world);
     fs::create_dir(cli.home().join("data")).unwrap();
     fs::write(cli.home().join("data/other"), noise(3_000_001)).unwrap();
