@@ -39,11 +39,7 @@ const REFRESH_AFTER: SignedDuration = SignedDuration::from_hours(12);
 const TOUCH_AFTER: SignedDuration = SignedDuration::from_hours(1);
 
 /// What is stored was within the limits of its time. A task that was submitted then still needs it.
-const STORED: files::Limits = files::Limits {
-    max_entries: usize::MAX,
-    max_total_bytes: u64::MAX,
-    max_manifest_bytes: usize::MAX,
-};
+const STORED: files::Limits = files::Limits::NONE;
 
 /// How many contents are read or written concurrently.
 const CONCURRENT_CALLS: usize = 16;

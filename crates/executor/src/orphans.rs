@@ -92,7 +92,7 @@ async fn finish(context: &ControllerContext, snapshot: &TaskSnapshot, pods: &[Po
 async fn remove_empty(client: &ApiClient, owner: &TaskOwner) -> Result<bool, Error> {
     let selector = format!("{}={}", labels::TASK_ID, owner.key.id);
     let jobs = client.list::<kubernetes::Job>("refresh the task", &selector).await?;
-    if jobs.iter().any(|job| is_owned(job, owner)) || has_unlabeled_job(client, owner, |_| false).await? {
+    if jobs.iter().any(|job| is_owned(job, owner)) || has_unlabeled_job(client, owner, &[]).await? {
         return Ok(false);
     }
     remove(client, owner).await

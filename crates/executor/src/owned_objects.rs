@@ -4,7 +4,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::cache::Job;
 use crate::error::Error;
-use crate::kubernetes::{ApiClient, OwnerReference};
+use crate::kubernetes::{ApiClient, ObjectRef, OwnerReference};
 use crate::manifest::{self, Submission};
 
 /// How many Jobs of one task are created concurrently: as many as the kube-apiserver handles without queueing, and few
@@ -19,13 +19,7 @@ const ENFORCED: &str = "pod-security.kubernetes.io/enforce";
 
 /// The reference to the owner of a task, which has this UID.
 pub(crate) fn owner_reference(submission: &Submission, owner_uid: &str) -> OwnerReference {
-    OwnerReference {
-        api_version: "v1".to_owned(),
-        kind: "ConfigMap".to_owned(),
-        name: submission.owner_name(),
-        uid: owner_uid.to_owned(),
-        ..OwnerReference::default()
-    }
+    ObjectRef::new(&submission.owner_name(), owner_uid).as_owner()
 }
 
 /// Creates everything that the owner with this uid owns, the Jobs concurrently. If the owner was deleted meanwhile,

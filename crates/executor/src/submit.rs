@@ -4,7 +4,6 @@
 //! owner, and exists once the owner is committed. With a key, the owner's name derives from the key alone, so that a
 //! single create reserves the key: a second submit with the same key joins the first one, or is rejected.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -237,7 +236,8 @@ fn find_repeated(cache: &Cache, request: &SubmitRequest, fingerprint: &Fingerpri
 }
 
 async fn try_submit(client: &ApiClient, cache: &Cache, submission: &Submission) -> Result<TryOutcome, Error> {
-    let limit = DEADLINE + DEADLINE_PER_NODE * (submission.definition.num_nodes + part_calls([submission]));
+    let limit =
+        DEADLINE + DEADLINE_PER_NODE * (submission.definition.num_nodes + part_calls(std::slice::from_ref(submission)));
     let attempt = async {
         if submission.needs_owner() {
             create_owned(client, cache, submission, limit).await
@@ -265,13 +265,9 @@ async fn try_submit(client: &ApiClient, cache: &Cache, submission: &Submission) 
 }
 
 /// The parts of the files of tasks that are submitted together, as so many times the time for a node. A part is large.
-pub(crate) fn part_calls<'a>(tasks: impl IntoIterator<Item = &'a Submission>) -> u32 {
+pub(crate) fn part_calls(tasks: &[Submission]) -> u32 {
     const CALLS_PER_PART: usize = 10;
-    let sets = tasks.into_iter().flat_map(|task| task.files.packed());
-    let sets: HashMap<&str, usize> = sets
-        .map(|files| (files.set.hash.as_str(), files.set.parts.len()))
-        .collect();
-    u32::try_from(CALLS_PER_PART * sets.values().sum::<usize>()).unwrap_or(u32::MAX)
+    u32::try_from(CALLS_PER_PART * delivery::part_count(tasks)).unwrap_or(u32::MAX)
 }
 
 /// Creates a task that is a single Job; the task exists as soon as the Job does.

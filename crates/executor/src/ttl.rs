@@ -73,9 +73,8 @@ async fn delete(
     snapshot: &TaskSnapshot,
     owner: Option<&TaskOwner>,
 ) -> Result<bool, Error> {
-    let is_seen = |name: &str| snapshot.jobs.iter().any(|seen| seen.name == name);
     if let Some(owner) = owner {
-        if has_unlabeled_job(&context.client, owner, is_seen).await? {
+        if has_unlabeled_job(&context.client, owner, &snapshot.jobs).await? {
             return Ok(false);
         }
         context

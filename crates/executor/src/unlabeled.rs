@@ -4,15 +4,15 @@ use task::Name;
 
 use crate::cache::TaskOwner;
 use crate::error::Error;
-use crate::kubernetes::{self, ApiClient};
+use crate::kubernetes::{self, ApiClient, ObjectRef};
 use crate::names;
 
-/// Whether a task has a Job of its current attempt that is not `seen`, by name. Such a task is not over, whatever the
+/// Whether a task has a Job of its current attempt that is not among those `seen`. Such a task is not over, whatever the
 /// cache shows.
 pub(crate) async fn has_unlabeled_job(
     client: &ApiClient,
     owner: &TaskOwner,
-    seen: impl Fn(&str) -> bool,
+    seen: &[ObjectRef],
 ) -> Result<bool, Error> {
     let Some(name) = Name::new(&owner.task_name) else {
         return Ok(true);
@@ -20,7 +20,7 @@ pub(crate) async fn has_unlabeled_job(
     let attempt = owner.turn.map_or(1, |turn| turn.attempt);
     for rank in 0..owner.num_nodes {
         let name = names::job_name(&name, &owner.key.id, rank, owner.num_nodes, attempt);
-        if seen(&name) {
+        if seen.iter().any(|seen| seen.name == name) {
             continue;
         }
         let job = client.get::<kubernetes::Job>("refresh the task", &name).await?;

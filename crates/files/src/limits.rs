@@ -13,6 +13,15 @@ pub struct Limits {
     pub max_manifest_bytes: usize,
 }
 
+impl Limits {
+    /// For a set that somebody has checked already.
+    pub const NONE: Self = Self {
+        max_entries: usize::MAX,
+        max_total_bytes: u64::MAX,
+        max_manifest_bytes: usize::MAX,
+    };
+}
+
 /// What a person reads a size as, e.g., `1.5 MiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HumanSize(pub u64);

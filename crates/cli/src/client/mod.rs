@@ -11,7 +11,7 @@ mod upload_body;
 mod url;
 
 pub(crate) use self::http::Client;
-pub(crate) use outage::{MAX_OUTAGE, Outage, is_transient, patiently};
+pub(crate) use outage::{MAX_BACKOFF, MAX_OUTAGE, Outage, is_transient, patiently};
 pub(crate) use responses::{
     CancelAllResponse, CreateVolumeResponse, DryRunResponse, FileLimitsResponse, FilesUploadResponse, GpusResponse,
     GroupSubmitResponse, NodesResponse, RemoveResponse, StopAllResponse, SubmitResponse,

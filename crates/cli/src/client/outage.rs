@@ -12,13 +12,14 @@ pub(crate) const MAX_OUTAGE: Duration = Duration::from_secs(600);
 
 /// Pause after a failure; doubles up to the maximum while the server is unreachable.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
-const MAX_BACKOFF: Duration = Duration::from_secs(2);
+pub(crate) const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
 /// How long the server has been unreachable, if it is.
 #[derive(Debug)]
 pub(crate) struct Outage {
     since: Option<Instant>,
     patience: Duration,
+    backoff: Duration,
 }
 
 impl Default for Outage {
@@ -30,7 +31,11 @@ impl Default for Outage {
 impl Outage {
     /// No outage yet, and how long one may last.
     pub(crate) fn with_patience(patience: Duration) -> Self {
-        Self { since: None, patience }
+        Self {
+            since: None,
+            patience,
+            backoff: INITIAL_BACKOFF,
+        }
     }
 
     /// Decides whether to retry after `error`. Reports the first failure of an outage, so that the user sees why
@@ -52,8 +57,15 @@ impl Outage {
         Ok(())
     }
 
+    /// Pauses before the next try, each time for longer.
+    pub(crate) async fn pause(&mut self) {
+        tokio::time::sleep(self.backoff).await;
+        self.backoff = (self.backoff * 2).min(MAX_BACKOFF);
+    }
+
     /// Something succeeded, though not all: an outage that was reported goes on, but has lasted for no time yet.
     pub(crate) fn restart(&mut self) {
+        self.backoff = INITIAL_BACKOFF;
         if let Some(since) = &mut self.since {
             *since = Instant::now();
         }
@@ -61,6 +73,7 @@ impl Outage {
 
     /// Ends the outage.
     pub(crate) fn end(&mut self) {
+        self.backoff = INITIAL_BACKOFF;
         if self.since.take().is_some() {
             print_message("reconnected");
         }
@@ -94,7 +107,6 @@ fn is_away(error: &Error) -> bool {
 /// repeated, even if it is an error.
 pub(crate) async fn patiently<T>(request: impl AsyncFn() -> Result<T>) -> Result<T> {
     let mut outage = Outage::default();
-    let mut backoff = INITIAL_BACKOFF;
     loop {
         match request().await {
             Err(error) if is_away(&error) => outage.retry_or_fail(error)?,
@@ -103,8 +115,7 @@ pub(crate) async fn patiently<T>(request: impl AsyncFn() -> Result<T>) -> Result
                 return result;
             }
         }
-        tokio::time::sleep(backoff).await;
-        backoff = (backoff * 2).min(MAX_BACKOFF);
+        outage.pause().await;
     }
 }
 

@@ -11,14 +11,10 @@ use task::wire::TaskStatus;
 use tokio::time::{Instant, sleep};
 
 use super::formatter::{LineStyle, LogFormatter};
-use crate::client::{Client, NodesResponse, Outage, is_transient};
+use crate::client::{Client, MAX_BACKOFF, NodesResponse, Outage, is_transient};
 use crate::error::{Error, Result};
 use crate::output::{Terminal, largest_capacity, print_message, raw_stdout};
 use crate::resources::{get, percent_encode};
-
-/// Pause before reconnecting; doubles up to the maximum while the server is unreachable.
-const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
-const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
 /// How long to wait for the first log line before reporting why the task is pending.
 const FIRST_LINE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -153,7 +149,6 @@ impl<'a> LogFollower<'a> {
         let mut since = self.options.since.clone();
         let mut tail = self.options.tail;
         let mut outage = Outage::default();
-        let mut backoff = INITIAL_BACKOFF;
         let mut was_connected = false;
         let mut empty_connections = EmptyConnections::default();
         loop {
@@ -161,7 +156,6 @@ impl<'a> LogFollower<'a> {
                 Ok(response) => {
                     empty_connections.record(self.read_bytes)?;
                     outage.end();
-                    backoff = INITIAL_BACKOFF;
                     was_connected = true;
                     if let StreamEnd::Complete = self.print_stream(response).await? {
                         if !self.follow {
@@ -188,8 +182,7 @@ impl<'a> LogFollower<'a> {
                 // `tail` selected the first lines to print; lines written since must not be limited by it.
                 tail = None;
             }
-            sleep(backoff).await;
-            backoff = (backoff * 2).min(MAX_BACKOFF);
+            outage.pause().await;
         }
     }
 

@@ -32,13 +32,6 @@ use crate::error::{Error, Result};
 use crate::output::print_message;
 use crate::task_file::{FileSets, LocalPart, TaskParts, TaskSet};
 
-/// For a folder that was within the limits already.
-const UNLIMITED: files::Limits = files::Limits {
-    max_entries: usize::MAX,
-    max_total_bytes: u64::MAX,
-    max_manifest_bytes: usize::MAX,
-};
-
 /// How often a folder is read that changes while it is read.
 const MAX_READS: u32 = 3;
 
@@ -124,7 +117,7 @@ fn cache(directory: Option<&Path>) -> HashCache {
 pub(crate) fn largest(task: &TaskParts) -> Option<String> {
     let selections = task.parts.iter().filter_map(|part| {
         let walk = Walk {
-            limits: UNLIMITED,
+            limits: files::Limits::NONE,
             everything: false,
         };
         let is_folder = part.source.file_name.is_none();

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use files::{ContentHash, HumanSize};
@@ -24,10 +23,6 @@ const MAX_PACKS: usize = 4;
 
 /// How often as many contents may be missing as before, although they were sent.
 const MAX_FRUITLESS_ROUNDS: u32 = 4;
-
-/// Pause after a failure; doubles up to the maximum while the server is unreachable.
-const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
-const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
 /// How the rounds of an upload went so far.
 #[derive(Debug)]
@@ -84,7 +79,6 @@ impl<'a> Transfer<'a> {
     /// progress: with fewer missing contents, or a pack that the server accepts.
     pub(super) async fn run(&mut self, mut outage: Outage, tells_large: bool) -> Result<Sent> {
         let mut pace = Pace::default();
-        let mut backoff = INITIAL_BACKOFF;
         loop {
             let accepted = self.accepted.load(Ordering::Relaxed);
             let fewest_missing = pace.fewest_missing;
@@ -94,22 +88,19 @@ impl<'a> Transfer<'a> {
                     if is_stored {
                         return Ok(self.summary());
                     }
-                    backoff = INITIAL_BACKOFF;
                     continue;
                 }
                 Err(error) => error,
             };
             if self.accepted.load(Ordering::Relaxed) > accepted || pace.fewest_missing < fewest_missing {
                 outage.restart();
-                backoff = INITIAL_BACKOFF;
             }
             if matches!(failure, Error::TimedOut(_)) {
                 // On a slow line, one pack after another arrives sooner than none of several.
                 pace.packs = (pace.packs / 2).max(1);
             }
             self.progress.suspend(|| outage.retry_or_fail(failure))?;
-            tokio::time::sleep(backoff).await;
-            backoff = (backoff * 2).min(MAX_BACKOFF);
+            outage.pause().await;
         }
     }
 

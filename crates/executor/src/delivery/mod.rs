@@ -18,7 +18,7 @@ pub(crate) use fetch::FetchedFiles;
 pub use fetch::{ADDRESS_FILE, FetchFrom, Fetching};
 pub use pack::{FileSource, MAX_COMPRESSION};
 pub(crate) use pack::{PackedFiles, PackedSet};
-pub(crate) use parts::{create_sets, share_sets};
+pub(crate) use parts::{create_sets, part_count, share_sets};
 pub(crate) use release::run as run_release;
 pub(crate) use resolve::{Delivery, GroupFiles, resolve};
 #[cfg(test)]

@@ -39,6 +39,17 @@ pub(crate) struct CreatedSet {
     hash: String,
 }
 
+/// The packed file sets of tasks that are submitted together, by their hashes.
+fn distinct_sets(tasks: &[Submission]) -> BTreeMap<&str, &Arc<PackedSet>> {
+    let files = tasks.iter().flat_map(|task| task.files.packed());
+    files.map(|files| (files.set.hash.as_str(), &files.set)).collect()
+}
+
+/// How many parts the files of tasks have that are submitted together.
+pub(crate) fn part_count(tasks: &[Submission]) -> usize {
+    distinct_sets(tasks).values().map(|set| set.parts.len()).sum()
+}
+
 /// Creates the objects of the file sets of tasks that are submitted together, owned by `owner`, which is that of the first
 /// task.
 ///
@@ -49,11 +60,7 @@ pub(crate) async fn create_sets(
     tasks: &[Submission],
     owner: &OwnerReference,
 ) -> Result<Vec<CreatedSet>, Error> {
-    let sets: BTreeMap<&str, &Arc<PackedSet>> = tasks
-        .iter()
-        .flat_map(|task| task.files.packed())
-        .map(|files| (files.set.hash.as_str(), &files.set))
-        .collect();
+    let sets = distinct_sets(tasks);
     let Some(task) = tasks.first().filter(|_| !sets.is_empty()) else {
         return Ok(Vec::new());
     };
@@ -62,7 +69,7 @@ pub(crate) async fn create_sets(
     let mut created = Vec::new();
     for set in sets.into_values() {
         let object = create_set(client, set, &user, owner).await?;
-        let owner = reference(&object);
+        let owner = object.as_owner();
         let parts = (0..set.parts.len()).map(Ok);
         stream::iter(parts)
             .try_for_each_concurrent(CONCURRENT_PARTS, |part| {
@@ -161,12 +168,8 @@ async fn create_set(
         },
         ..ConfigMap::default()
     };
-    match client.create_only(CREATE, &manifest).await {
-        Err(error) if !error.is_already_exists() => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
     // Another try of the same submit may have created it. The name derives from the owner, which nobody knew before.
-    let found = client.get::<ConfigMap>(CREATE, &name).await?;
+    let found = client.create(CREATE, &manifest, &mut Vec::new()).await?;
     let found = found.filter(|found| is_owned(found, &owner.uid) && found.metadata.deletion_timestamp.is_none());
     let uid = found.and_then(|found| found.metadata.uid);
     let uid = uid.ok_or_else(|| in_use(&name))?;
@@ -202,16 +205,6 @@ async fn create_part(client: &ApiClient, name: String, content: Vec<u8>, owner: 
 fn is_owned(object: &ConfigMap, uid: &str) -> bool {
     let mut owners = object.metadata.owner_references.iter().flatten();
     owners.any(|owner| owner.uid == uid)
-}
-
-fn reference(object: &ObjectRef) -> OwnerReference {
-    OwnerReference {
-        api_version: "v1".to_owned(),
-        kind: "ConfigMap".to_owned(),
-        name: object.name.clone(),
-        uid: object.uid.clone(),
-        ..OwnerReference::default()
-    }
 }
 
 fn in_use(name: &str) -> Error {

@@ -65,15 +65,13 @@ async fn release(context: &ControllerContext, set: &ConfigMap, ended: &EndedTask
     };
     let owners = metadata.owner_references.iter().flatten();
     let owners: Option<Vec<_>> = owners.map(|owner| ended.get(&owner.uid)).collect();
-    let owners = owners.filter(|owners| !owners.is_empty() && metadata.deletion_timestamp.is_none());
-    for (owner, snapshot) in owners.iter().flatten() {
-        let is_seen = |name: &str| snapshot.jobs.iter().any(|seen| seen.name == name);
-        if has_unlabeled_job(&context.client, owner, is_seen).await? {
+    let Some(owners) = owners.filter(|owners| !owners.is_empty() && metadata.deletion_timestamp.is_none()) else {
+        return Ok(());
+    };
+    for (owner, snapshot) in owners {
+        if has_unlabeled_job(&context.client, owner, &snapshot.jobs).await? {
             return Ok(());
         }
-    }
-    if owners.is_none() {
-        return Ok(());
     }
     // More tasks may own it now.
     let target = Target {

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use kube::core::NamespaceResourceScope;
 use serde::de::DeserializeOwned;
 
-use super::Resource;
+use super::{OwnerReference, Resource};
 
 /// A namespaced kind that can be read.
 pub(crate) trait NamespacedObject:
@@ -33,6 +33,17 @@ impl ObjectRef {
         Self {
             name: name.to_owned(),
             uid: uid.to_owned(),
+        }
+    }
+
+    /// The reference to a ConfigMap in the objects that it owns.
+    pub(crate) fn as_owner(&self) -> OwnerReference {
+        OwnerReference {
+            api_version: "v1".to_owned(),
+            kind: "ConfigMap".to_owned(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+            ..OwnerReference::default()
         }
     }
 
