@@ -80,10 +80,9 @@ enum Recipe {
     Browser,
     /// Follow logs through proxies while the server restarts, the proxies reload, and clients leave
     Proxies,
-    /// Review the snapshots that the last test run changed (installs cargo-insta if it is missing)
     /// Test generated API clients against a running server (needs Python, Node.js, Go, and Java)
     Clients,
-    /// Accept changed snapshots
+    /// Review the snapshots that the last test run changed (installs cargo-insta if it is missing)
     Snapshots,
 }
 
