@@ -19,6 +19,7 @@ use super::files::{FILE_SET_PATTERN, MAX_FILE_SETS, TARGET_PATTERN};
 use super::group_definition::{GroupDefinition, MAX_GROUP_NODES, MAX_GROUP_TASKS, MAX_SERIAL_TASKS};
 use super::keys::{self, Section, Support};
 use super::metadata::{KEY_PATTERN, LABEL_VALUE_PATTERN, MAX_ENTRIES, MAX_KEY_LENGTH, MAX_NAME_BYTES};
+use super::outputs::{MAX_OUTPUT_NAME_BYTES, MAX_OUTPUTS, OUTPUT_NAME_PATTERN};
 use super::ports::MAX_EXPOSED_PORTS;
 use super::resources::{IMAGE_PATTERN, MAX_IMAGE_BYTES, MAX_PRIORITY_CLASS_BYTES, PRIORITY_CLASS_PATTERN};
 use super::scripts::{DIRECTORY_PATTERN, MAX_PATH_BYTES, MAX_SCRIPT_BYTES, NO_NUL_PATTERN};
@@ -173,6 +174,19 @@ fn task_schema() -> Value {
                 "maxProperties": MAX_FILE_SETS,
                 "propertyNames": {"type": "string", "minLength": 1, "maxLength": MAX_PATH_BYTES, "pattern": TARGET_PATTERN},
                 "additionalProperties": {"type": "string", "pattern": FILE_SET_PATTERN},
+            },
+            "outputs": {
+                "type": "object",
+                "description": "What the first node wrote and is kept when it ends, by the relative path to which it is written when it is downloaded. See `GET /tasks/{task_id}/outputs`.",
+                "maxProperties": MAX_OUTPUTS,
+                "propertyNames": {"type": "string", "minLength": 1, "maxLength": MAX_OUTPUT_NAME_BYTES, "pattern": OUTPUT_NAME_PATTERN},
+                "additionalProperties": any_value(
+                    format!(
+                        "Path on the node, of at most {MAX_PATH_BYTES} bytes without control characters. A number, the \
+                         estimated size in SkyPilot, has no effect."
+                    ),
+                    json!(["results", "/tmp/model.pt"]),
+                ),
             },
             "num_nodes": {
                 "type": "integer",

@@ -1,11 +1,12 @@
-//! Fills variables of `envs` into the keys of a task file where SkyPilot does: `volumes` and `file_mounts`.
+//! Fills variables of `envs` into the keys of a task file where SkyPilot does, `volumes` and `file_mounts`, and into
+//! `outputs`.
 
 use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
 /// The keys whose contents are filled in.
-const FILLED_KEYS: [&str; 2] = ["volumes", "file_mounts"];
+const FILLED_KEYS: [&str; 3] = ["volumes", "file_mounts", "outputs"];
 
 /// Maximum number of bytes to fill in. A body of some megabytes could have a million references to a long variable.
 const MAX_FILLED_BYTES: usize = 1 << 20;
@@ -28,8 +29,8 @@ pub(super) fn fill_variables(body: &Value) -> Cow<'_, Value> {
     filled
 }
 
-/// Fills in `$NAME` and `${NAME}` of the `envs` of a task in one text, as [`TaskDefinition::parse`] does in `volumes` and
-/// `file_mounts`.
+/// Fills in `$NAME` and `${NAME}` of the `envs` of a task in one text, as [`TaskDefinition::parse`] does in `volumes`,
+/// `file_mounts`, and `outputs`.
 ///
 /// [`TaskDefinition::parse`]: crate::TaskDefinition::parse
 #[must_use]

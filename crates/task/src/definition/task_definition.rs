@@ -15,6 +15,7 @@ use super::files::{FileMount, Target, parse_files};
 use super::hooks::{self, Hook};
 use super::keys::TASK;
 use super::metadata;
+use super::outputs::{Output, parse_outputs};
 use super::resources::Resources;
 use super::scripts::{parse_script, parse_workdir};
 use super::secrets::{self, Redacted, RegistryLogin, Secret, parse_secrets, redact, registry_login};
@@ -62,6 +63,9 @@ pub struct TaskDefinition {
     /// File sets, in the order of the definition.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileMount>,
+    /// What is kept when the nodes end, in the order of the definition.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<Output>,
     /// The Bash script that runs before `run` and must succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub setup: Option<String>,
@@ -143,6 +147,7 @@ impl TaskDefinition {
         let mut volumes = fields.optional("volumes", parse_volume_mounts).unwrap_or_default();
         volumes.extend(file_mounts.into_iter().flatten());
         let files = fields.optional("files", parse_files).unwrap_or_default();
+        let outputs = fields.optional("outputs", parse_outputs).unwrap_or_default();
         let setup = fields.optional("setup", parse_script);
         let run = match (&setup, fields.has("run")) {
             // As in SkyPilot, a setup alone is a task.
@@ -183,6 +188,7 @@ impl TaskDefinition {
             registry_login,
             volumes,
             files,
+            outputs,
             setup,
             run,
             max_duration,

@@ -74,6 +74,13 @@ pub const TASK: Section = Section {
              notation for a bucket that is named and not addressed. Addresses of buckets are rejected.",
             &["{/etc/train: ./config}", "{/data: {name: my-data, mode: MOUNT}}"],
         ),
+        full(
+            "outputs",
+            "Files and folders of the first node to keep when it ends, by the path to which `k8s-cli jobs outputs` writes \
+             them: an absolute path, one below `~`, or one in the folder in which `run` starts. Variables of `envs` are \
+             filled in. Not a key of SkyPilot, where it is the estimated size of the output.",
+            &["{./results: results}", "{model.pt: /tmp/model.pt}"],
+        ),
         rejected(
             "managed_secrets",
             "Stored secrets.",
@@ -111,13 +118,6 @@ pub const TASK: Section = Section {
         ignored(
             "inputs",
             "Estimated size of the input.",
-            &[],
-            "it only informs SkyPilot's optimizer",
-            ignored::anything,
-        ),
-        ignored(
-            "outputs",
-            "Estimated size of the output.",
             &[],
             "it only informs SkyPilot's optimizer",
             ignored::anything,

@@ -250,6 +250,8 @@ fn is_in_a_description(error: &ErrorDetail) -> bool {
         "must have the name of its path",
         "two file sets have the same path",
         "and in a file set",
+        "a path for an output must be at most 255 bytes",
+        "or in it; use different names",
     ];
     rules.iter().any(|rule| error.msg.contains(rule))
 }
