@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use super::files::{self, LIMIT, TREE_HASH, folder, node_logs, noise, part_names, tree_hash, upload};
 
 /// A world whose nodes fetch files above 1 MiB. The directory has the archive, without which a cluster cannot do that.
-async fn fetching(more: &[&str]) -> (World, TempDir) {
+pub(crate) async fn fetching(more: &[&str]) -> (World, TempDir) {
     let archive = tempfile::tempdir().unwrap();
     let mut all = vec!["--max-task-files".to_owned(), "1".to_owned()];
     if Backend::chosen() == Backend::Cluster {
@@ -263,7 +263,7 @@ async fn a_token_is_good_for_the_files_of_its_task_until_the_task_has_ended() {
     for (number, (status, detail)) in refusals.iter().enumerate() {
         assert_eq!((*status, detail), (403, &refusals[0].1), "{number}");
     }
-    // Requests of users are as before.
+    // Requests of users are as before. A proxy lets these pass as they are, so that a user proves nothing.
     assert_eq!(world.api.get(&format!("/files/{set}")).await.status, 200);
     assert_eq!(world.api.get(&format!("/files/{set}/manifest")).await.status, 403);
 }

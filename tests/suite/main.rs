@@ -37,6 +37,7 @@ mod large_files; // Folders that nodes fetch from the server.
 mod limits; // Requests above a limit.
 mod logs; // Bytes, order, parameters, and ends of log streams.
 mod operations; // Health, metrics, documents, startup, and shutdown of the server.
+mod outputs; // What a task wrote and is kept.
 mod pod_config; // Fields of the pod that a task sets.
 mod power_cuts; // Power cuts.
 mod proxies; // The recipes for nginx, Caddy, and HAProxy.

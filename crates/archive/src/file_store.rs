@@ -3,11 +3,13 @@
 //! ```text
 //! files/USER/contents/HASH     a content, at most 4 MiB
 //! files/USER/sets/HASH         a manifest
+//! files/USER/outputs/TASK      the hash of the manifest with the outputs of a task
 //! ```
 //!
 //! A hash is no right: each user has a prefix of their own, and sees nothing else. A manifest is stored once all of its
 //! contents are. They can still be lost, e.g., in a power cut; whoever needs them finds out which are missing.
 
+mod outputs;
 mod paths;
 mod prune;
 mod usage;
@@ -30,6 +32,8 @@ use crate::error::Error;
 use crate::location::Location;
 use crate::space::Limits;
 use crate::store::{Store, written_at};
+
+pub use self::prune::FilesInUse;
 
 use self::paths::UserPrefix;
 use self::usage::{Usage, counted};
@@ -55,6 +59,8 @@ const CONCURRENT_MANIFESTS: usize = 2;
 #[derive(Debug, Clone)]
 pub struct FileStore {
     store: Store,
+    /// The archive that the files are in, if they are in one.
+    archive: Option<Archive>,
     limits: files::Limits,
     usage: Arc<Mutex<Usage>>,
     reading: Arc<Semaphore>,
@@ -117,12 +123,16 @@ impl FileStore {
     /// The files in an archive.
     #[must_use]
     pub fn in_archive(archive: &Archive, limits: files::Limits, max_user_bytes: u64) -> Self {
-        Self::new(archive.store().clone(), limits, max_user_bytes)
+        Self {
+            archive: Some(archive.clone()),
+            ..Self::new(archive.store().clone(), limits, max_user_bytes)
+        }
     }
 
     fn new(store: Store, limits: files::Limits, max_user_bytes: u64) -> Self {
         Self {
             store,
+            archive: None,
             limits,
             usage: Arc::new(Mutex::new(Usage::new(max_user_bytes, u64::MAX))),
             reading: Arc::new(Semaphore::new(CONCURRENT_MANIFESTS)),
@@ -352,6 +362,7 @@ impl FileStore {
                         stored.contents.insert(hash, (object.size, written_at(object)));
                     }
                     Some((_, paths::Stored::Set(hash))) => drop(stored.sets.insert(hash)),
+                    Some((_, paths::Stored::Outputs(_))) => {}
                     None => return,
                 }
                 bytes = bytes.saturating_add(counted(object.size));

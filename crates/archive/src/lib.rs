@@ -27,7 +27,7 @@ mod store;
 
 pub use archive::Archive;
 pub use error::Error;
-pub use file_store::FileStore;
+pub use file_store::{FileStore, FilesInUse};
 pub use frame::{Frame, FrameHeader};
 pub use index::{HistoryCursor, HistoryFilter, UsageFilter, matches_glob};
 pub use key::{LogKey, RecordKey};

@@ -208,6 +208,12 @@ pub enum Error {
         /// Which limit they exceed.
         reason: String,
     },
+    /// A task has outputs, which its node cannot send to the server.
+    #[error("the server cannot keep outputs; it needs {settings}; or write them to a volume")]
+    OutputsNotKept {
+        /// The settings that it lacks.
+        settings: String,
+    },
     /// Others' files are being packed.
     #[error("the server is busy with the files of other tasks; try again in a minute")]
     FilesBusy,

@@ -146,10 +146,9 @@ pub(crate) async fn record(
     id: &str,
 ) -> Result<Option<TaskRecord>, Error> {
     let ending = sources.find_ending(user, id).filter(|_| live.is_none());
-    let key = match (live, sources.archive) {
-        (Some(live), _) => Some(record_key(live)),
-        (None, Some(archive)) if ending.is_none() => archive.find_record(user.as_str(), id).await?,
-        (None, _) => None,
+    let key = match ending.is_some() {
+        true => None,
+        false => key(sources, live, user, id).await?,
     };
     let archived = match (key, sources.archive) {
         (Some(key), Some(archive)) => archive.record(&key).await?,
@@ -157,6 +156,25 @@ pub(crate) async fn record(
     };
     let known = || live.and_then(|live| live_record(live, sources.now));
     Ok(archived.or_else(known).or_else(|| ending.map(|(_, record)| record)))
+}
+
+/// The name of a task in the archive; `None` if there is no task of this user with this ID.
+pub(crate) async fn key(
+    sources: &Sources<'_>,
+    live: Option<&TaskSnapshot>,
+    user: &UserName,
+    id: &str,
+) -> Result<Option<RecordKey>, Error> {
+    if let Some(live) = live {
+        return Ok(Some(record_key(live)));
+    }
+    if let Some((ending, _)) = sources.find_ending(user, id) {
+        return Ok(Some(record_key(&ending)));
+    }
+    match sources.archive {
+        Some(archive) => Ok(archive.find_record(user.as_str(), id).await?),
+        None => Ok(None),
+    }
 }
 
 /// The log of a task that is gone.

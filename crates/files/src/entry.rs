@@ -69,6 +69,9 @@ impl EntryKind {
 pub struct Mode(u16);
 
 impl Mode {
+    /// The mode of a folder that nobody has given one.
+    pub(crate) const FOLDER: Self = Self(0o755);
+
     /// The permission bits of this mode. Others, e.g., set-user-ID, are dropped.
     #[must_use]
     pub fn new(mode: u32) -> Self {

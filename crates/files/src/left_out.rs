@@ -26,6 +26,9 @@ pub struct LeftOut {
     pub by_default: BTreeMap<String, usize>,
     /// What the patterns leave out. What is in such a folder does not count.
     pub by_patterns: Paths,
+    /// What cannot be copied: sockets, pipes, devices, and links out of the folder. Only [`crate::Walk::fitting`] goes on without
+    /// them.
+    pub unfit: Paths,
     /// What is included although git ignores it, because a `.skyignore` replaces what git reads.
     pub ignored_by_git_only: Paths,
 }

@@ -213,7 +213,7 @@ impl Selection {
 }
 
 impl Found {
-    fn shape(&self) -> Shape<'_> {
+    pub(crate) fn shape(&self) -> Shape<'_> {
         match &self.kind {
             FoundKind::Directory { .. } => Shape::Directory,
             FoundKind::File { .. } => Shape::File,

@@ -50,6 +50,12 @@ pub(crate) fn check<'a>(entries: impl Iterator<Item = (&'a EntryPath, Shape<'a>)
     if links { Nodes::new(entries).check() } else { Ok(()) }
 }
 
+/// The links of a sorted tree that [`check`] refuses.
+pub(crate) fn refused_links<'a>(entries: impl Iterator<Item = (&'a EntryPath, Shape<'a>)>) -> Vec<EntryPath> {
+    let faults = Nodes::new(entries).faults();
+    faults.map(|(path, _, _)| path.clone()).collect()
+}
+
 fn is_in(path: &EntryPath, folder: &EntryPath) -> bool {
     let rest = path.as_bytes().strip_prefix(folder.as_bytes());
     rest.is_some_and(|rest| rest.starts_with(b"/"))
@@ -115,25 +121,28 @@ impl<'a> Nodes<'a> {
         nodes
     }
 
-    fn check(mut self) -> Result<(), Error> {
-        for node in 0..self.nodes.len() {
-            let Some((path, target)) = self.nodes[node].link else {
-                continue;
-            };
-            let fault = if leaves_by_name(target, self.nodes[node].depth - 1) {
-                Some("it leads out of the folder")
-            } else {
-                self.resolve(node, 0).err()
-            };
-            if let Some(reason) = fault {
-                return Err(Error::Link {
-                    path: path.clone(),
-                    target: target.to_string(),
-                    reason,
-                });
-            }
+    fn check(self) -> Result<(), Error> {
+        match self.faults().next() {
+            Some((path, target, reason)) => Err(Error::Link {
+                path: path.clone(),
+                target: target.to_string(),
+                reason,
+            }),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// The links that are refused, and why.
+    fn faults(mut self) -> impl Iterator<Item = (&'a EntryPath, &'a LinkTarget, &'static str)> {
+        (0..self.nodes.len()).filter_map(move |node| {
+            let (path, target) = self.nodes[node].link?;
+            let reason = if leaves_by_name(target, self.nodes[node].depth - 1) {
+                "it leads out of the folder"
+            } else {
+                self.resolve(node, 0).err()?
+            };
+            Some((path, target, reason))
+        })
     }
 
     /// The place that a link leads to, and through how many links, itself included. `depth` links are being followed.

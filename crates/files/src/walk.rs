@@ -1,5 +1,6 @@
 //! Finds what of a folder is to be sent. Reads the folders and their ignore files, and no other file.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{self, FileType, Metadata};
 use std::os::unix::ffi::OsStrExt;
@@ -15,6 +16,7 @@ use crate::ignore_rules::{IgnoreRules, Verdict};
 use crate::left_out::LeftOut;
 use crate::limits::Limits;
 use crate::selection::{Found, FoundKind, Root, Selection, Stamp};
+use crate::tree;
 
 /// How a folder is walked.
 #[derive(Debug, Clone, Copy)]
@@ -37,9 +39,34 @@ impl Walk {
     /// If the folder is more than the limits allow, or a file or folder cannot be read. If there is something other than
     /// files, folders, and links, or a link that leads out of the folder.
     pub fn folder(&self, root: &Path) -> Result<Selection, Error> {
+        let (root, walker) = self.walk(root, Unfit::Refuse)?;
+        Selection::new(Root::Folder(root), walker.entries, walker.left_out, &self.limits)
+    }
+
+    /// Does the same, but leaves out what cannot be copied: the folder is what a program wrote, and nobody is there to change it.
+    ///
+    /// # Errors
+    ///
+    /// If the folder is more than the limits allow, or a file or folder cannot be read.
+    pub fn fitting(&self, root: &Path) -> Result<Selection, Error> {
+        let (root, mut walker) = self.walk(root, Unfit::LeaveOut)?;
+        walker
+            .entries
+            .sort_unstable_by(|left, right| left.path.cmp(&right.path));
+        let entries = walker.entries.iter().map(|entry| (&entry.path, entry.shape()));
+        let refused: HashSet<EntryPath> = tree::refused_links(entries).into_iter().collect();
+        walker.entries.retain(|entry| !refused.contains(&entry.path));
+        for path in refused {
+            walker.left_out.unfit.add(path.to_string());
+        }
+        Selection::new(Root::Folder(root), walker.entries, walker.left_out, &self.limits)
+    }
+
+    fn walk(&self, root: &Path, unfit: Unfit) -> Result<(PathBuf, Walker), Error> {
         let root = fs::canonicalize(root).map_err(Error::io("read", root))?;
         let rules = IgnoreRules::of_root(&root, self.everything)?;
         let mut walker = Walker {
+            unfit,
             entries: Vec::new(),
             left_out: LeftOut {
                 ignore_file: rules.ignore_file(),
@@ -57,7 +84,7 @@ impl Walk {
         {
             walker.read(&folder, self.limits.max_entries)?;
         }
-        Selection::new(Root::Folder(root), walker.entries, walker.left_out, &self.limits)
+        Ok((root, walker))
     }
 
     /// A single file, which is to have this path. If it is a link, the file that it leads to is taken.
@@ -81,6 +108,13 @@ impl Walk {
     }
 }
 
+/// What becomes of what cannot be copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unfit {
+    Refuse,
+    LeaveOut,
+}
+
 /// A folder that is to be read.
 struct Folder {
     place: PathBuf,
@@ -91,6 +125,7 @@ struct Folder {
 
 /// A walk in progress. It does not recurse, because the depth is not ours to choose.
 struct Walker {
+    unfit: Unfit,
     entries: Vec<Found>,
     left_out: LeftOut,
     waiting: Vec<Folder>,
@@ -158,6 +193,10 @@ impl Walker {
         let path = EntryPath::child(folder.path.as_ref(), name.as_bytes())?;
         let kind = match found_kind(&place, &metadata) {
             Err(Error::Io { source, .. }) if is_absent(&source) => return Ok(()),
+            Err(Error::Special { .. }) if self.unfit == Unfit::LeaveOut => {
+                self.left_out.unfit.add(folder.shown(name, false));
+                return Ok(());
+            }
             kind => kind?,
         };
         if metadata.is_dir() {

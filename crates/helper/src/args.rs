@@ -1,5 +1,6 @@
 //! The command syntax.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -27,6 +28,25 @@ pub(crate) enum Command {
     },
     /// Fetch a file set
     Fetch(Fetch),
+    /// Send the outputs of the task to the server
+    Keep(Keep),
+}
+
+/// Sends files and folders to the server that `K8S_CLI_FILES_URL` or the file `K8S_CLI_FILES_URL_FILE` names, with the token
+/// `K8S_CLI_FILES_TOKEN`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Keep {
+    /// Name of an output, and the path of its file or folder
+    #[arg(required = true, num_args = 2.., value_names = ["NAME", "PATH"])]
+    pub outputs: Vec<OsString>,
+
+    /// File to which the reason of a failure is appended
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+
+    /// Seconds without any progress after which to give up
+    #[arg(long, value_name = "SECONDS", default_value = DEFAULT_PATIENCE, value_parser = parse_seconds)]
+    pub patience: Duration,
 }
 
 /// Fetches from the server that `K8S_CLI_FILES_URL` or the file `K8S_CLI_FILES_URL_FILE` names, with the token

@@ -1,10 +1,10 @@
-//! Why the files of a task could not be fetched.
+//! Why the files of a task could not be fetched, or its outputs sent.
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Why the files of a task could not be fetched.
+/// Why the files of a task could not be fetched, or its outputs sent.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// A variable is missing, or is not what it should be.
@@ -25,6 +25,12 @@ pub(crate) enum Error {
     /// The file to write is not in the file set.
     #[error("the file set has no file `{name}`")]
     NoSuchFile { name: String },
+    /// The server asks again and again for what was sent.
+    #[error("`{url}` does not keep what is sent to it")]
+    NotKept { url: String },
+    /// An output must be text, and have a path.
+    #[error("`{text}` is not the name of an output with a path")]
+    Output { text: String },
     /// A file cannot be written, or the file set is not valid.
     #[error(transparent)]
     Files(#[from] files::Error),

@@ -1,9 +1,13 @@
-//! Fetches the files of a task from the server, on the node of the task.
+//! Fetches the files of a task from the server, and sends its outputs there, on the node of the task.
 //!
 //! ```text
 //! GET  /files/SET/manifest    what is in the file set
 //! POST /files/SET/contents    contents in the order of the files, a few requests at a time
 //!         '-- download -- transfer --> files::Unpack --> the target
+//!
+//! PUT  /outputs/SET           the manifest of the outputs; answers with the contents that are missing
+//! POST /outputs/contents      packs of these, a few at a time; then the manifest again
+//!         '-- keep -- upload <-- the paths
 //! ```
 //!
 //! On a cluster, an init container with the image of the operator copies this program to a volume of the pod, and the
@@ -16,9 +20,11 @@ mod download;
 mod error;
 mod fetch;
 mod install;
+mod keep;
 mod outage;
 mod progress;
 mod source;
+mod upload;
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -54,20 +60,24 @@ pub fn run_if_helper() -> Option<ExitCode> {
 #[must_use]
 pub fn main() -> ExitCode {
     match Args::parse().command {
-        Command::Install { directory } => finish(install::install(&directory), None),
+        Command::Install { directory } => finish("install this program", install::install(&directory), None),
         Command::Fetch(fetch) => {
             let report = fetch.report.clone();
-            finish(fetch::fetch(&fetch), report.as_deref())
+            finish("fetch the files of the task", fetch::fetch(&fetch), report.as_deref())
+        }
+        Command::Keep(keep) => {
+            let report = keep.report.clone();
+            finish("keep the outputs", keep::keep(keep), report.as_deref())
         }
     }
 }
 
 /// Says why it failed: in the log of the node, and where Kubernetes looks for the reason.
-fn finish(result: Result<(), Error>, report: Option<&Path>) -> ExitCode {
+fn finish(action: &str, result: Result<(), Error>, report: Option<&Path>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };
-    let line = format!("cannot fetch the files of the task: {error}");
+    let line = format!("cannot {action}: {error}");
     eprintln!("[k8s-cli: {line}]");
     if let Some(path) = report {
         let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);

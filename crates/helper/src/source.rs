@@ -29,7 +29,7 @@ const MAX_SHOWN: usize = 300;
 pub(crate) struct Source {
     url: Url,
     token: String,
-    client: Client,
+    pub(crate) client: Client,
 }
 
 /// Where the server is.
@@ -128,6 +128,11 @@ impl Source {
     }
 
     async fn url(&self, set: &ManifestHash, what: &str) -> Result<String, Failure> {
+        Ok(format!("{}/files/{set}/{what}", self.base().await?))
+    }
+
+    /// The URL of the server, without a slash at the end.
+    pub(crate) async fn base(&self) -> Result<String, Failure> {
         let url = match &self.url {
             Url::Fixed(url) => url.clone(),
             Url::InFile(path) => {
@@ -136,10 +141,10 @@ impl Source {
                 read.map_err(|error| Failure::Transient(format!("cannot read `{}`: {error}", path.display())))?
             }
         };
-        Ok(format!("{}/files/{set}/{what}", url.trim().trim_end_matches('/')))
+        Ok(url.trim().trim_end_matches('/').to_owned())
     }
 
-    async fn send(&self, url: &str, request: RequestBuilder) -> Result<Response, Failure> {
+    pub(crate) async fn send(&self, url: &str, request: RequestBuilder) -> Result<Response, Failure> {
         let response = request.bearer_auth(&self.token).send().await.map_err(transient)?;
         let status = response.status();
         if status.is_success() {
@@ -188,7 +193,8 @@ fn installed_certificates() -> Option<Vec<u8>> {
 
 /// Whether the same request may get another answer later.
 fn is_transient(status: StatusCode) -> bool {
-    status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429)
+    // A full store stays full.
+    status.is_server_error() && status != StatusCode::INSUFFICIENT_STORAGE || matches!(status.as_u16(), 408 | 425 | 429)
 }
 
 pub(crate) fn transient(error: reqwest::Error) -> Failure {
@@ -208,10 +214,14 @@ fn chain(error: &reqwest::Error) -> String {
 
 /// What an answer says about a failure.
 fn detail(body: &str) -> String {
-    match serde_json::from_str(body) {
-        Ok(ErrorResponse {
-            detail: Value::String(text),
-        }) => text,
+    let error = serde_json::from_str(body).map(|ErrorResponse { detail }| detail);
+    match error {
+        Ok(Value::String(text)) => text,
+        // Errors of validation; the first one is enough.
+        Ok(Value::Array(errors)) if errors.first().is_some_and(|error| error["msg"].is_string()) => {
+            let message = errors[0]["msg"].as_str().unwrap_or_default();
+            message.strip_prefix("Value error, ").unwrap_or(message).to_owned()
+        }
         _ => body.chars().take(MAX_SHOWN).collect(),
     }
 }
@@ -258,6 +268,8 @@ mod tests {
     #[test]
     fn the_reason_of_the_server_is_shown_and_a_page_of_a_proxy_is_cut() {
         assert_eq!(detail(r#"{"detail":"no such file set"}"#), "no such file set");
+        let invalid = r#"{"detail":[{"loc":["body"],"msg":"Value error, too large"}]}"#;
+        assert_eq!(detail(invalid), "too large");
         assert_eq!(detail(&"<html>".repeat(1000)).len(), 300);
     }
 }

@@ -20,6 +20,7 @@ use crate::client::ClientInfo;
 use crate::error::ApiError;
 use crate::host_guard::{self, AllowedHosts};
 use crate::paths::{is_health_route, is_task_route};
+use crate::task_token::task_token;
 
 /// The conditions for accepting a request.
 #[derive(Debug)]
@@ -165,8 +166,8 @@ impl AccessPolicy {
         let Some((token, path)) = &self.token else {
             return Ok(());
         };
-        if is_task_route(request.uri().path()) {
-            // The token of a task is checked there.
+        if is_task_route(request.uri().path()) && task_token(request.headers()).is_some() {
+            // It is checked there.
             return Ok(());
         }
         let sent = request.headers().get(TOKEN_HEADER);

@@ -122,6 +122,7 @@ fn executor_error_response(operation: &'static str, user: &str, error: &Error) -
         | Error::FilesNotStored { .. }
         | Error::FilesTooLarge { .. }
         | Error::FilesElsewhere { .. }
+        | Error::OutputsNotKept { .. }
         | Error::Files { .. }
         | Error::Configuration { .. }
         | Error::Kubernetes { .. }
@@ -172,6 +173,7 @@ fn invalid_task(error: &Error) -> Option<ErrorDetail> {
         Error::PodConfigRejected { .. } => at(&["config", "kubernetes", "pod_config"], json!(null)),
         Error::Unplaceable { .. } => at(&["resources"], json!(null)),
         Error::FilesElsewhere { path } => at(&["files", path], json!(null)),
+        Error::OutputsNotKept { .. } => at(&["outputs"], json!(null)),
         Error::FilesNotStored { .. } | Error::FilesTooLarge { .. } => at(&["files"], json!(null)),
         Error::InGroup { index, source } => {
             let mut detail = invalid_task(source)?;

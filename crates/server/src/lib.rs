@@ -26,6 +26,7 @@ mod paths;
 mod router;
 mod run;
 mod task_files;
+mod task_token;
 mod telemetry;
 
 /// Runs this process as a part of a container of this machine, or as the program that fetches files in one, if it was

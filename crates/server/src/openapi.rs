@@ -11,7 +11,12 @@ use crate::router;
 const PUBLIC: &[&str] = &["/", "/healthz", "/readyz", "/version", "/metrics"];
 
 /// Routes that require the token of a task instead of a user.
-const OF_TASKS: &[&str] = &["/files/{file_set_id}/manifest", "/files/{file_set_id}/contents"];
+const OF_TASKS: &[&str] = &[
+    "/files/{file_set_id}/manifest",
+    "/files/{file_set_id}/contents",
+    "/outputs/contents",
+    "/outputs/{file_set_id}",
+];
 
 /// Routes whose responses have an `ETag`.
 const CONDITIONAL: &[&str] = &["/tasks", "/tasks/{task_id}", "/volumes", "/volumes/{volume_id}"];
@@ -55,7 +60,7 @@ pub(crate) fn document(max_nodes: u32, root_path: &str) -> Bytes {
     }, "Task": {
         "type": "http",
         "scheme": "bearer",
-        "description": "The token of a task, which its nodes have, and with which they fetch its files.",
+        "description": "The token of a task, with which its nodes fetch its files and send its outputs.",
     }});
     let paths = document["paths"].as_object_mut().expect("the document has paths");
     for (path, operations) in paths {

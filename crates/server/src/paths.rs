@@ -13,7 +13,7 @@ pub(crate) fn is_health_route(path: &str) -> bool {
 /// Whether the nodes of tasks request this path, with the token of their task.
 pub(crate) fn is_task_route(path: &str) -> bool {
     let is_of_set = |rest: &str| matches!(rest.split_once('/'), Some((_, "manifest" | "contents")));
-    path.strip_prefix("/files/").is_some_and(is_of_set)
+    path.starts_with("/outputs/") || path.strip_prefix("/files/").is_some_and(is_of_set)
 }
 
 /// Whether a route is a page of the documentation or a file of one.
@@ -35,10 +35,11 @@ pub(crate) fn is_known_path(path: &str) -> bool {
             "tasks" | "volumes" | "files" | "history" | "usage" | "docs" | "redoc" | "nodes" | "gpus" | "healthz"
             | "readyz" | "version" | "metrics" | "openapi.json",
         ] => true,
-        ["tasks" | "volumes" | "files" | "groups" | "history", _] => true,
+        ["tasks" | "volumes" | "files" | "outputs" | "groups" | "history", _] => true,
         ["history", _, "logs"] => true,
         ["files", _, last] => matches!(*last, "manifest" | "contents"),
-        ["tasks", _, last] => matches!(*last, "stop" | "cancel" | "logs"),
+        ["tasks", _, last] => matches!(*last, "stop" | "cancel" | "logs" | "outputs"),
+        ["tasks", _, "outputs", last] => matches!(*last, "manifest" | "contents"),
         ["groups", _, last] => matches!(*last, "stop" | "cancel"),
         _ => false,
     }

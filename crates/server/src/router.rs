@@ -22,7 +22,9 @@ use crate::app::AppState;
 use crate::compression::{CompressionLimit, compress};
 use crate::conditional::answer_conditionally;
 use crate::error::error_response;
-use crate::handlers::{cancel, docs, events, files, groups, health, history, logs, nodes, task_files, tasks, volumes};
+use crate::handlers::{
+    cancel, docs, events, files, groups, health, history, logs, nodes, outputs, task_files, tasks, volumes,
+};
 use crate::paths::{answers_head, is_known_path, is_page};
 use crate::telemetry::request::trace_request;
 
@@ -78,6 +80,12 @@ fn resource_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(files::get_files, files::put_files))
         .routes(routes!(task_files::download_manifest))
         .routes(routes!(task_files::download_contents))
+        // Outputs.
+        .routes(routes!(outputs::upload_output_contents))
+        .routes(routes!(outputs::put_outputs))
+        .routes(routes!(outputs::get_outputs))
+        .routes(routes!(outputs::download_output_manifest))
+        .routes(routes!(outputs::download_output_contents))
         // Volumes.
         .routes(routes!(volumes::create_volume))
         .routes(routes!(volumes::list_volumes))

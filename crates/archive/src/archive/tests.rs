@@ -5,6 +5,7 @@ use task::record::{EndKind, RECORD_VERSION, TaskEnd, Usage};
 use task::wire::{TaskMetadata, TaskStatus};
 
 use super::{Archive, HistoryFilter, Limits, Location, LogKey, ReadFrom, RecordKey, TaskRecord};
+use crate::file_store::{FileStore, FilesInUse};
 use crate::frame::Frame;
 use crate::index::HistoryCursor;
 use crate::log_writer::Put;
@@ -378,4 +379,41 @@ async fn a_user_at_the_limit_makes_room_with_their_own_oldest_logs() {
     }
     assert_eq!(left, [1, 0, 1, 1, 0, 1], "bob has older logs");
     assert_eq!(names(&archive, all()).await.len(), 6, "records stay");
+}
+
+#[tokio::test]
+async fn outputs_are_kept_as_long_as_their_task_or_its_record() {
+    let (archive, dir) = archive_with_records().await;
+    let limits = files::Limits::NONE;
+    let store = FileStore::in_archive(&archive, limits, 1 << 20);
+    let content = files::Content::of(b"one").unwrap();
+    let kind = files::EntryKind::File {
+        mtime: None,
+        mode: files::Mode::new(0o644),
+        contents: vec![content],
+    };
+    let path = files::EntryPath::new("file").unwrap();
+    let manifest = files::Manifest::new(vec![files::Entry { path, kind }]).unwrap();
+    store.put_contents("alice", vec!["one".into()]).await.unwrap();
+    assert!(store.put_manifest("alice", &manifest).await.unwrap().is_empty());
+    let (recorded, _) = record(1, "alice", "train-1", TaskState::Completed);
+    let (live, _) = record(9, "alice", "train-9", TaskState::Running);
+    for task in [&recorded, &live] {
+        store.put_outputs("alice", task, &manifest.hash()).await.unwrap();
+    }
+    assert_eq!(store.outputs("alice", &live).await.unwrap(), Some(manifest.hash()));
+    assert_eq!(store.outputs("bob", &live).await.unwrap(), None);
+    let later = Timestamp::now() + jiff::SignedDuration::from_hours(25);
+    let with_live = FilesInUse {
+        tasks: [live.clone()].into(),
+        ..FilesInUse::default()
+    };
+    let are_kept = async |task| store.outputs("alice", task).await.unwrap().is_some();
+    assert_eq!(store.prune(later, &with_live).await.unwrap(), 0);
+    assert_eq!((are_kept(&live).await, are_kept(&recorded).await), (true, true));
+    assert_eq!(store.prune(later, &FilesInUse::default()).await.unwrap(), 0);
+    assert_eq!((are_kept(&live).await, are_kept(&recorded).await), (false, true));
+    assert!(store.is_complete("alice", &manifest).await.unwrap());
+    let without_records = FileStore::open(&Location::folder(dir.path().to_owned()), limits, 1 << 20).unwrap();
+    assert_eq!(without_records.prune(later, &FilesInUse::default()).await.unwrap(), 1);
 }

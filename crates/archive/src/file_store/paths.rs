@@ -4,21 +4,26 @@ use files::{ContentHash, ManifestHash};
 use object_store::path::Path;
 use sha2::{Digest, Sha256};
 
+use crate::key::RecordKey;
+
 /// The prefix of all files.
 pub(super) const FILES: &str = "files";
 
 const CONTENTS: &str = "contents";
 const SETS: &str = "sets";
+const OUTPUTS: &str = "outputs";
 
 /// The name of a user in paths: the SHA-256, because a name may have characters that a path must not have.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct UserPrefix(String);
 
 /// What an object is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Stored {
     Content(ContentHash),
     Set(ManifestHash),
+    /// The name of the file set with the outputs of a task.
+    Outputs(RecordKey),
 }
 
 impl UserPrefix {
@@ -38,20 +43,25 @@ impl UserPrefix {
     pub(super) fn set(&self, hash: &ManifestHash) -> Path {
         Path::from(format!("{FILES}/{}/{SETS}/{hash}", self.0))
     }
+
+    pub(super) fn outputs(&self, task: &RecordKey) -> Path {
+        Path::from(format!("{FILES}/{}/{OUTPUTS}/{}", self.0, task.as_str()))
+    }
 }
 
 /// What an object is, and whose. The folder or the bucket may also have objects of others, which are none of ours.
 pub(super) fn parse(path: &Path) -> Option<(UserPrefix, Stored)> {
-    let mut parts = path.as_ref().split('/');
-    let [prefix, user, kind, hash] = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
-    if prefix != FILES || parts.next().is_some() {
+    let mut parts = path.as_ref().splitn(4, '/');
+    let [prefix, user, kind, name] = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
+    if prefix != FILES {
         return None;
     }
     // The digest of a name is written as any other hash.
     user.parse::<ContentHash>().ok()?;
     let stored = match kind {
-        CONTENTS => Stored::Content(hash.parse().ok()?),
-        SETS => Stored::Set(hash.parse().ok()?),
+        CONTENTS => Stored::Content(name.parse().ok()?),
+        SETS => Stored::Set(name.parse().ok()?),
+        OUTPUTS => Stored::Outputs(RecordKey::from_text(name)?),
         _ => return None,
     };
     Some((UserPrefix(user.to_owned()), stored))
@@ -63,6 +73,7 @@ mod tests {
     use object_store::path::Path;
 
     use super::{Stored, UserPrefix, parse};
+    use crate::key::RecordKey;
 
     #[test]
     fn paths_are_read_as_they_are_written() {
@@ -70,7 +81,9 @@ mod tests {
         let (content, set) = (ContentHash::of(b"one"), ManifestHash::of(b"two"));
         let parsed = parse(&user.content(&content));
         assert_eq!(parsed, Some((user.clone(), Stored::Content(content))));
-        assert_eq!(parse(&user.set(&set)), Some((user, Stored::Set(set))));
+        assert_eq!(parse(&user.set(&set)), Some((user.clone(), Stored::Set(set))));
+        let task = RecordKey::new(jiff::Timestamp::UNIX_EPOCH, "abcd1234", "s");
+        assert_eq!(parse(&user.outputs(&task)), Some((user, Stored::Outputs(task))));
     }
 
     #[test]
@@ -80,6 +93,8 @@ mod tests {
             "files/project/contents/report.pdf".to_owned(),
             "files/project/sets/set.json".to_owned(),
             format!("{ours}/thesis.tex"),
+            ours.as_ref().replace("contents", "outputs"),
+            ours.as_ref().replace("contents", "outputs/1970-01-01"),
             format!("{ours}0"),
             ours.as_ref().replace("contents", "notes"),
             ours.as_ref().replace("files", "other"),

@@ -11,6 +11,7 @@ use super::paths::{self, FILES, Stored, UserPrefix};
 use super::usage::counted;
 use super::{CONCURRENT_CALLS, FileStore, STORED, TOUCH_AFTER};
 use crate::error::Error;
+use crate::key::RecordKey;
 use crate::store::written_at;
 
 /// How long what nobody uses is kept.
@@ -29,22 +30,33 @@ struct Old {
     used_sets: Vec<(UserPrefix, ManifestHash)>,
 }
 
+/// What tasks use.
+#[derive(Debug, Default)]
+pub struct FilesInUse {
+    /// The file sets of tasks that have not ended, each with its user.
+    pub sets: HashSet<(String, ManifestHash)>,
+    /// The tasks that are there, whose outputs are kept.
+    pub tasks: HashSet<RecordKey>,
+}
+
 impl FileStore {
     /// Deletes file sets that nobody has used for a day, and contents that no other file set has and that were not
-    /// written for a day. Those `in_use`, each a user and a file set, are noted as used first. Returns how many contents
-    /// were deleted.
-    pub async fn prune(&self, now: Timestamp, in_use: &HashSet<(String, ManifestHash)>) -> Result<usize, Error> {
+    /// written for a day. Those `in_use` are noted as used first. The outputs of a task are kept as long as the task or its
+    /// record in the archive. Returns how many contents were deleted.
+    pub async fn prune(&self, now: Timestamp, in_use: &FilesInUse) -> Result<usize, Error> {
         let limit = now - KEPT;
         let is_ours = |path: &Path| paths::parse(path).is_some();
         self.store.delete_leftovers(FILES, is_ours).await;
-        let in_use: HashSet<(UserPrefix, ManifestHash)> = in_use
-            .iter()
-            .map(|(user, hash)| (UserPrefix::of(user), *hash))
-            .collect();
+        let mut used: HashSet<(UserPrefix, ManifestHash)> = HashSet::new();
         // Other servers with the same store know other tasks.
-        for (user, hash) in &in_use {
+        for (user, hash) in &in_use.sets {
+            let user = UserPrefix::of(user);
             self.write_again(&user.set(hash), now - TOUCH_AFTER).await?;
+            used.insert((user, *hash));
         }
+        let old_outputs = self.find_outputs(now, &in_use.tasks, &mut used).await?;
+        self.delete_old(&old_outputs, limit).await?;
+        let in_use = used;
         let mut old = self.list_old(limit, &in_use).await?;
         self.keep_used(&mut old).await?;
         self.delete_old(&old.sets, limit).await?;
@@ -55,6 +67,44 @@ impl FileStore {
         let deleted = self.delete_old(&contents, limit).await?;
         self.count_all().await?;
         Ok(deleted)
+    }
+
+    /// Adds the file sets with outputs of tasks to those in use, and returns the names of outputs that nobody needs.
+    async fn find_outputs(
+        &self,
+        now: Timestamp,
+        tasks: &HashSet<RecordKey>,
+        in_use: &mut HashSet<(UserPrefix, ManifestHash)>,
+    ) -> Result<Vec<Path>, Error> {
+        let mut found = Vec::new();
+        self.store
+            .visit(&Path::from(FILES), |object| {
+                if let Some((user, Stored::Outputs(task))) = paths::parse(&object.location) {
+                    found.push((user, task, written_at(object)));
+                }
+            })
+            .await?;
+        let mut unused = Vec::new();
+        for (user, task, written) in found {
+            let path = user.outputs(&task);
+            if tasks.contains(&task) {
+                self.write_again(&path, now - TOUCH_AFTER).await?;
+            } else if written < now - KEPT && !self.has_record(&task).await? {
+                unused.push(path);
+                continue;
+            }
+            let content = self.store.get(&path).await?;
+            let hash = content.and_then(|content| std::str::from_utf8(&content).ok()?.parse().ok());
+            in_use.extend(hash.map(|hash| (user, hash)));
+        }
+        Ok(unused)
+    }
+
+    async fn has_record(&self, task: &RecordKey) -> Result<bool, Error> {
+        match &self.archive {
+            Some(archive) => archive.has_record(task).await,
+            None => Ok(false),
+        }
     }
 
     /// Lists what is old. Contents first: the sets that are listed next name all that were in use then, and what is put into

@@ -1,14 +1,13 @@
 //! What users store, and what is deleted.
 
-use std::collections::HashSet;
-
 use bytes::Bytes;
-use files::{Content, Entry, EntryKind, EntryPath, Manifest, Mode};
+use files::{Content, Entry, EntryKind, EntryPath, Manifest, ManifestHash, Mode};
 use jiff::{SignedDuration, Timestamp};
 
-use super::FileStore;
 use super::paths::UserPrefix;
+use super::{FileStore, FilesInUse};
 use crate::error::Error;
+use crate::key::RecordKey;
 use crate::location::Location;
 
 const LIMITS: files::Limits = files::Limits {
@@ -27,6 +26,16 @@ fn manifest(contents: &[&[u8]]) -> Manifest {
         },
     });
     Manifest::new(files.collect()).unwrap()
+}
+
+/// Prunes the store of a server whose tasks use these file sets, and that has no records.
+async fn prune(store: &FileStore, now: Timestamp, in_use: &[(&str, ManifestHash)]) -> Result<usize, Error> {
+    let sets = in_use.iter().map(|(user, set)| ((*user).to_owned(), *set));
+    let in_use = FilesInUse {
+        sets: sets.collect(),
+        ..FilesInUse::default()
+    };
+    store.prune(now, &in_use).await
 }
 
 #[tokio::test]
@@ -86,7 +95,7 @@ async fn all_users_together_cannot_store_more_than_the_limit() {
     let put = |user| store.put_contents(user, vec![Bytes::from("two")]);
     assert!(matches!(put("bob").await, Err(Error::FilesFull { limit: 4096 })));
     let in_two_days = Timestamp::now() + SignedDuration::from_hours(48);
-    assert_eq!(store.prune(in_two_days, &HashSet::new()).await.unwrap(), 1);
+    assert_eq!(prune(&store, in_two_days, &[]).await.unwrap(), 1);
     assert_eq!(put("bob").await.unwrap(), 1);
 }
 
@@ -125,7 +134,7 @@ async fn what_others_have_in_the_same_folder_stays() {
     }
     let store = FileStore::open(&Location::folder(folder.path().to_owned()), LIMITS, 1 << 20).unwrap();
     let in_two_days = Timestamp::now() + SignedDuration::from_hours(48);
-    assert_eq!(store.prune(in_two_days, &HashSet::new()).await.unwrap(), 0);
+    assert_eq!(prune(&store, in_two_days, &[]).await.unwrap(), 0);
     for file in theirs {
         assert_eq!(std::fs::read_to_string(path(file)).unwrap(), "precious", "{file}");
     }
@@ -147,12 +156,12 @@ async fn what_nobody_has_used_for_a_day_is_deleted() {
     store.put_contents("alice", contents).await.unwrap();
     assert!(store.put_manifest("alice", &manifest).await.unwrap().is_empty());
     let after = |hours| Timestamp::now() + SignedDuration::from_hours(hours);
-    let in_use = HashSet::from([("alice".to_owned(), manifest.hash())]);
-    let unused = HashSet::from([("bob".to_owned(), manifest.hash())]);
-    assert_eq!(store.prune(after(23), &unused).await.unwrap(), 0);
-    assert_eq!(store.prune(after(25), &in_use).await.unwrap(), 1);
+    let in_use = [("alice", manifest.hash())];
+    let unused = [("bob", manifest.hash())];
+    assert_eq!(prune(&store, after(23), &unused).await.unwrap(), 0);
+    assert_eq!(prune(&store, after(25), &in_use).await.unwrap(), 1);
     assert!(store.is_complete("alice", &manifest).await.unwrap());
-    assert_eq!(store.prune(after(25), &unused).await.unwrap(), 1);
+    assert_eq!(prune(&store, after(25), &unused).await.unwrap(), 1);
     assert!(!store.is_complete("alice", &manifest).await.unwrap());
     assert!(store.manifest("alice", &manifest.hash()).await.unwrap().is_none());
     assert_eq!(store.put_manifest("alice", &manifest).await.unwrap().len(), 1);
@@ -171,11 +180,11 @@ async fn a_file_set_of_a_task_is_noted_as_used_so_that_other_servers_keep_it_too
     let old = std::time::SystemTime::now() - std::time::Duration::from_secs(48 * 3600);
     let opened = std::fs::File::options().write(true).open(&file).unwrap();
     opened.set_modified(old).unwrap();
-    let in_use = HashSet::from([("alice".to_owned(), manifest.hash())]);
-    assert_eq!(store.prune(Timestamp::now(), &in_use).await.unwrap(), 0);
+    let in_use = [("alice", manifest.hash())];
+    assert_eq!(prune(&store, Timestamp::now(), &in_use).await.unwrap(), 0);
     let modified = file.metadata().unwrap().modified().unwrap();
     assert!(modified > old + std::time::Duration::from_secs(3600));
-    assert_eq!(store.prune(Timestamp::now(), &HashSet::new()).await.unwrap(), 0);
+    assert_eq!(prune(&store, Timestamp::now(), &[]).await.unwrap(), 0);
     assert!(store.manifest("alice", &manifest.hash()).await.unwrap().is_some());
 }
 
@@ -201,10 +210,20 @@ async fn the_contents_of_a_file_set_in_use_stay() {
         let file = std::fs::File::options().write(true).open(path(bytes)).unwrap();
         file.set_modified(old).unwrap();
     }
-    assert_eq!(store.prune(Timestamp::now(), &HashSet::new()).await.unwrap(), 1);
+    assert_eq!(prune(&store, Timestamp::now(), &[]).await.unwrap(), 1);
     assert!(store.contents("alice", [content]).await.unwrap().is_some());
     // The next use makes it new.
     assert!(store.put_manifest("alice", &manifest).await.unwrap().is_empty());
     let modified = path(b"one").metadata().unwrap().modified().unwrap();
     assert!(modified > old + std::time::Duration::from_secs(3600));
+}
+
+#[tokio::test]
+async fn the_outputs_of_a_new_attempt_replace_those_of_the_one_before() {
+    let store = FileStore::open(&Location::memory(), LIMITS, 1 << 20).unwrap();
+    let task = RecordKey::new(Timestamp::UNIX_EPOCH, "abcd1234", "s");
+    let [first, second] = [manifest(&[b"one"]).hash(), manifest(&[b"two"]).hash()];
+    store.put_outputs("alice", &task, &first).await.unwrap();
+    store.put_outputs("alice", &task, &second).await.unwrap();
+    assert_eq!(store.outputs("alice", &task).await.unwrap(), Some(second));
 }

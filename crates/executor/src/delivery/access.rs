@@ -1,10 +1,11 @@
 //! Which files a token gives access to, and which files tasks still need.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
+use archive::FilesInUse;
 use files::ManifestHash;
 use serde_json::json;
-use task::UserName;
+use task::{Id, UserName};
 
 use super::token::SentToken;
 use crate::cache::{Cache, OwnerFiles, TaskOwner};
@@ -12,6 +13,7 @@ use crate::error::Error;
 use crate::kubernetes::{ApiClient, ConfigMap};
 use crate::labels;
 use crate::manifest::Submission;
+use crate::record_key::record_key;
 
 /// The files that a token gives access to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub struct FileAccess {
     pub user: UserName,
     /// The file sets.
     pub sets: Vec<ManifestHash>,
+    /// The task whose token it is.
+    pub task: Id,
 }
 
 /// What a token gives access to, or `None` if it is wrong, or its task has ended or does not exist.
@@ -32,7 +36,7 @@ pub(crate) async fn find_access(client: &ApiClient, cache: &Cache, token: &str) 
     };
     let known = cache.files_of(sent.id.as_str());
     if let Some((files, has_ended)) = known.iter().find(|(files, _)| files.has_token(&sent.hash)) {
-        return Ok(if *has_ended { None } else { access(files) });
+        return Ok(if *has_ended { None } else { access(files, sent.id) });
     }
     // Pods start before all Jobs of a task exist, and a watch may be late.
     let selector = format!("{},{}={}", labels::TASK_SELECTOR, labels::TASK_ID, sent.id);
@@ -44,18 +48,19 @@ pub(crate) async fn find_access(client: &ApiClient, cache: &Cache, token: &str) 
         .filter_map(|owner| TaskOwner::from_metadata(&owner.metadata).ok());
     let has_token = |owner: &TaskOwner| owner.files.as_ref().is_some_and(|files| files.has_token(&sent.hash));
     let owner = owners.find(|owner| has_token(owner) && !owner.terminating && !cache.has_ended(&owner.key));
-    Ok(owner.and_then(|owner| access(owner.files.as_deref()?)))
+    Ok(owner.and_then(|owner| access(owner.files.as_deref()?, sent.id)))
 }
 
-fn access(files: &OwnerFiles) -> Option<FileAccess> {
+fn access(files: &OwnerFiles, task: Id) -> Option<FileAccess> {
     Some(FileAccess {
         user: UserName::parse(&files.username).ok()?,
         sets: files.sets.clone(),
+        task,
     })
 }
 
-/// The file sets that nodes may still fetch, each with its user.
-pub(crate) fn in_use(cache: &Cache) -> HashSet<(String, ManifestHash)> {
+/// The file sets that nodes may still fetch, each with its user, and the tasks that are there.
+pub(crate) fn in_use(cache: &Cache) -> FilesInUse {
     let files = cache.select(|entry| {
         let owners = entry.task.owners().iter().filter(|_| !entry.task.has_ended());
         owners.filter_map(|owner| owner.files.clone()).collect::<Vec<_>>()
@@ -64,7 +69,10 @@ pub(crate) fn in_use(cache: &Cache) -> HashSet<(String, ManifestHash)> {
         let named = |set: &ManifestHash| (files.username.clone(), *set);
         files.sets.iter().map(named).collect::<Vec<_>>()
     };
-    files.iter().flat_map(|files| sets(files)).collect()
+    FilesInUse {
+        sets: files.iter().flat_map(|files| sets(files)).collect(),
+        tasks: cache.tasks(None).iter().map(|(_, task)| record_key(task)).collect(),
+    }
 }
 
 /// Makes the token of this try known, if another try with the same `Idempotency-Key` has created the owner. The Jobs may

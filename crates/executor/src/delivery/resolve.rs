@@ -91,6 +91,9 @@ async fn resolve_from(
     user: &UserName,
     definition: &TaskDefinition,
 ) -> Result<Delivery, Error> {
+    if !definition.outputs.is_empty() {
+        return with_outputs(source, user, definition).await;
+    }
     let Some(first) = definition.files.first() else {
         return Ok(Delivery::Packed(Vec::new()));
     };
@@ -108,6 +111,25 @@ async fn resolve_from(
         Fetching::Missing(settings) => Err(Error::FilesTooLarge {
             reason: too_large(&reason, settings),
         }),
+    }
+}
+
+/// What sends the outputs of a node to the server also fetches its files.
+async fn with_outputs(
+    source: Option<&FileSource>,
+    user: &UserName,
+    definition: &TaskDefinition,
+) -> Result<Delivery, Error> {
+    let impossible = |missing: &[&str]| Error::OutputsNotKept {
+        settings: listed(missing),
+    };
+    let source = source.ok_or_else(|| impossible(&["--archive"]))?;
+    match &source.fetching {
+        Fetching::From(from) => {
+            keep(source, user, definition).await?;
+            Ok(Delivery::Fetched(FetchedFiles::new(from.clone())))
+        }
+        Fetching::Missing(missing) => Err(impossible(missing)),
     }
 }
 
@@ -132,15 +154,19 @@ fn not_stored(id: &impl ToString) -> Error {
 
 /// Why files are too large for ConfigMaps, and what the server lacks for larger ones.
 fn too_large(reason: &str, missing: &[&str]) -> String {
+    format!("{reason}; for larger ones, the server needs {}", listed(missing))
+}
+
+/// Settings in a sentence.
+fn listed(missing: &[&str]) -> String {
     let named: Vec<String> = missing.iter().map(|setting| format!("`{setting}`")).collect();
     let (last, others) = named
         .split_last()
         .map_or(("", &[][..]), |(last, others)| (last.as_str(), others));
-    let all = match others {
+    match others {
         [] => last.to_owned(),
         others => format!("{} and {last}", others.join(", ")),
-    };
-    format!("{reason}; for larger ones, the server needs {all}")
+    }
 }
 
 #[cfg(test)]
@@ -246,6 +272,22 @@ mod tests {
         assert_ne!(fetched, other, "each task has its own secret");
         let unknown = resolve_from(Some(&source), &user("bob"), &task).await.unwrap_err();
         assert!(matches!(unknown, Error::FilesNotStored { .. }));
+    }
+
+    #[tokio::test]
+    async fn outputs_need_a_way_from_the_node_to_the_server() {
+        let (store, _) = stored(vec![1], 1).await;
+        let body = json!({"run": "true", "outputs": {"results": "results"}});
+        let task = TaskDefinition::parse(&body, MAX_NODES).unwrap();
+        let source = FileSource::new(store.clone(), 1 << 20, with_fetching());
+        let resolved = resolve_from(Some(&source), &user("alice"), &task).await.unwrap();
+        assert!(matches!(resolved, Delivery::Fetched(_)));
+        let source = FileSource::new(store, 1 << 20, without_fetching());
+        let error = resolve_from(Some(&source), &user("alice"), &task).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the server cannot keep outputs; it needs `--helper-image`; or write them to a volume"
+        );
     }
 
     #[test]

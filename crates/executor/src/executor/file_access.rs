@@ -1,8 +1,6 @@
-//! Which files the nodes of tasks may fetch from the server.
+//! Which files the nodes of tasks may fetch from the server, and which are kept for them.
 
-use std::collections::HashSet;
-
-use files::ManifestHash;
+use archive::FilesInUse;
 
 use super::Executor;
 use crate::delivery::{self, FileAccess};
@@ -18,11 +16,11 @@ impl Executor {
         delivery::find_access(&self.client, &self.cache, token).await
     }
 
-    /// The file sets that the nodes of tasks may still fetch, each with its user.
+    /// What tasks use in the store of files.
     ///
     /// # Errors
     /// [`Error::OutOfSync`]: without the tasks, nobody knows which files are in use.
-    pub fn files_in_use(&self) -> Result<HashSet<(String, ManifestHash)>, Error> {
+    pub fn files_in_use(&self) -> Result<FilesInUse, Error> {
         self.health.check()?;
         Ok(delivery::in_use(&self.cache))
     }

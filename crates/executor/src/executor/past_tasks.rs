@@ -1,6 +1,6 @@
 //! The part of the public interface about past tasks.
 
-use archive::{HistoryFilter, UsageFilter};
+use archive::{HistoryFilter, RecordKey, UsageFilter};
 use bytes::Bytes;
 use futures::Stream;
 use task::UserName;
@@ -43,6 +43,16 @@ impl Executor {
     pub async fn record(&self, user: &UserName, id: &str) -> Result<Option<TaskRecord>, Error> {
         let live = self.task(user, id)?;
         history::record(&self.history_sources(), live.as_deref(), user, id).await
+    }
+
+    /// The name under which the store of files has the outputs of a past or present task of this user; `None` if there is
+    /// no such task.
+    ///
+    /// # Errors
+    /// [`Error::OutOfSync`], or a failure of the archive.
+    pub async fn outputs_key(&self, user: &UserName, id: &str) -> Result<Option<RecordKey>, Error> {
+        let live = self.task(user, id)?;
+        history::key(&self.history_sources(), live.as_deref(), user, id).await
     }
 
     /// The log of a task that is gone, if it belonged to the user.

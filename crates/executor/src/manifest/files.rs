@@ -15,7 +15,7 @@ pub(crate) const PART_KEY: &str = "part";
 const PARTS_DIR: &str = "/etc/k8s-cli-files";
 
 /// Where the working folder is. A volume, because the user of a container may have no directory to write to.
-const WORKING_DIR: &str = "/sky_workdir";
+pub(super) const WORKING_DIR: &str = "/sky_workdir";
 const WORKING_DIR_VOLUME: &str = "k8s-cli-workdir";
 
 /// Set if the home directory is that of the container alone, and may have a link to the working folder.
@@ -93,7 +93,7 @@ fn add_parts(files: &[PackedFiles], files_owner: &str, volumes: &mut Vec<Volume>
 /// The lines that unpack or fetch the files of a task.
 pub(super) fn unpack(definition: &TaskDefinition, delivery: &Delivery) -> String {
     if definition.files.is_empty() {
-        return String::new();
+        return fetch::forget(delivery).to_owned();
     }
     let is_fetched = delivery.fetched().is_some();
     let mut text = if is_fetched { fetch::FETCH } else { UNPACK }.to_owned();

@@ -1,9 +1,10 @@
 //! Process 1 of a task's container: forwards SIGTERM, and reaps what the script leaves running.
 
-/// The program of process 1, which runs `hooks` when it receives SIGTERM (see `hooks.rs`).
+/// The program of process 1. It runs `begin` once the node's script has started, e.g., the functions that run hooks when it
+/// receives SIGTERM (see `hooks.rs`), and `end` when nothing else runs anymore.
 #[must_use]
-pub(super) fn init_script(hooks: Option<&str>) -> String {
-    format!("{START}{}{REST}", hooks.unwrap_or_default())
+pub(super) fn init_script(begin: &str, end: &str) -> String {
+    format!("{START}{begin}{REST}{end}exit \"$k8s_cli_code\"\n")
 }
 
 /// Process 1 of the container. It starts the node's script as a child, forwards SIGTERM to every process of the
@@ -76,5 +77,4 @@ while [ -z "$k8s_cli_term" ] && left && [ $((k8s_cli_pauses += 1)) -le 140 ]; do
   pause
 done
 while [ -n "$k8s_cli_term" ] && left; do pause; done
-exit "$k8s_cli_code"
 "#;

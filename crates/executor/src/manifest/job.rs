@@ -10,7 +10,8 @@ use super::init_script::init_script;
 use super::script::{SCRIPT_DIR, SCRIPT_KEY, Script};
 use super::submission::Submission;
 use super::{
-    definition, environment, fetch, files, gang, hooks, node_selection, port_service, queue, secrets, security,
+    definition, environment, fetch, files, gang, hooks, node_selection, outputs, port_service, queue, secrets,
+    security, unkept,
 };
 use crate::kubernetes::{
     ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EphemeralVolumeSource, Job, JobSpec, ObjectMeta,
@@ -212,8 +213,14 @@ fn arguments(submission: &Submission, mount: impl FnOnce()) -> Vec<String> {
     let definition = &submission.definition;
     let hooks = hooks::hooks_script(definition);
     // Process 1 passes its variables on to the hooks.
-    let begin = format!("{}{}", fetch::forget(&submission.files), hooks.unwrap_or_default());
-    let init = init_script(Some(&begin));
+    let begin = [
+        unkept::begin(definition).to_owned(),
+        outputs::begin(definition),
+        fetch::forget(&submission.files).to_owned(),
+        hooks.unwrap_or_default(),
+    ];
+    let end = [outputs::end(definition), &unkept::end(definition)];
+    let init = init_script(&begin.concat(), &end.concat());
     let script = submission.script();
     if matches!(script, Script::File(_)) || hooks::are_files(definition) {
         mount();

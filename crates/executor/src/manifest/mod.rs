@@ -11,6 +11,7 @@ mod hooks;
 mod init_script;
 mod job;
 mod node_selection;
+mod outputs;
 mod owner;
 mod port_service;
 mod queue;
@@ -20,6 +21,7 @@ mod secrets;
 mod security;
 mod service;
 mod submission;
+mod unkept;
 mod volume;
 
 pub use attempt::next_attempt;

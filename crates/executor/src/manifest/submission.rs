@@ -111,7 +111,7 @@ impl Submission {
     }
 
     /// Whether the Jobs need an owner: there are several, a retry may add some, the script or a hook is too long for an argument,
-    /// there are Secrets, files, or a Service, or a key must be reserved.
+    /// there are Secrets, files, outputs, or a Service, or a key must be reserved.
     #[must_use]
     pub fn needs_owner(&self) -> bool {
         self.is_keyed()
@@ -119,6 +119,7 @@ impl Submission {
             || self.definition.resources.recovery.is_some()
             || !self.definition.secrets.is_empty()
             || !self.definition.files.is_empty()
+            || self.files.fetched().is_some()
             || self.port_service_name().is_some()
             || matches!(self.script(), Script::File(_))
             || hooks::are_files(&self.definition)

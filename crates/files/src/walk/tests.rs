@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::{FileType as NodeType, Mode as NodeMode, mknodat};
 use tempfile::TempDir;
 
-use super::{EntryPath, Folder, IgnoreRules, LeftOut, Limits, Selection, Walk, Walker};
+use super::{EntryPath, Folder, IgnoreRules, LeftOut, Limits, Selection, Unfit, Walk, Walker};
 use crate::error::Error;
 use crate::left_out::IgnoreFile;
 
@@ -364,6 +364,7 @@ fn a_folder_that_vanishes_was_never_there() {
     let dir = folder(&[("gone/x", ""), ("gone/deep/x", ""), ("stays/x", "")]);
     let rules = IgnoreRules::of_root(dir.path(), false).unwrap();
     let mut walker = Walker {
+        unfit: Unfit::Refuse,
         entries: Vec::new(),
         left_out: LeftOut::default(),
         waiting: Vec::new(),
@@ -388,4 +389,23 @@ fn a_folder_that_vanishes_was_never_there() {
     assert_eq!(paths, ["stays", "stays/x"]);
     fs::remove_dir_all(dir.path()).unwrap();
     assert!(walker.read(&root, 100).is_err(), "the folder itself must be there");
+}
+
+#[test]
+fn what_cannot_be_copied_is_left_out_of_what_a_program_wrote() {
+    let dir = folder(&[("run/log", "x"), ("latest/", "")]);
+    let _listener = UnixListener::bind(dir.path().join("run/socket")).unwrap();
+    for (target, link) in [
+        ("log", "good"),
+        ("/etc/passwd", "absolute"),
+        ("../../x", "out"),
+        ("self", "self"),
+    ] {
+        symlink(target, dir.path().join("run").join(link)).unwrap();
+    }
+    assert!(WALK.folder(dir.path()).is_err());
+    let selection = WALK.fitting(dir.path()).unwrap();
+    assert_eq!(taken(&selection), ["latest", "run", "run/good", "run/log"]);
+    let unfit = &selection.left_out().unfit;
+    assert_eq!(unfit.to_string(), "`run/absolute`, `run/out`, `run/self` and 1 more");
 }

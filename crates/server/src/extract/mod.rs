@@ -10,5 +10,5 @@ pub(crate) use headers::{IDEMPOTENCY_KEY_PATTERN, MAX_IDEMPOTENCY_KEY};
 pub(crate) use path::ResourceId;
 pub(crate) use requests::{
     Anonymous, AuthUser, CreateVolume, EventsRequest, HistoryRequest, ListScope, LogRequest, SubmitGroup, SubmitTask,
-    TaskListRequest, Upload, UsageRequest, read_json,
+    TaskListRequest, Upload, UsageRequest, read_bytes, read_json,
 };

@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use bytes::Bytes;
 use executor::{ChangeCursor, LogOptions, TaskFilter};
+use http::HeaderMap;
 use http::request::Parts;
 use serde_json::Value;
 use task::{ErrorDetail, GroupDefinition, TaskDefinition, UserName, VolumeDefinition};
@@ -107,9 +108,7 @@ impl<S: Sync> FromRequestParts<S> for AuthUser {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        let mut errors = Vec::new();
-        let user = headers::user(&parts.headers, &mut errors);
-        finish(user.map(Self), errors)
+        request_user(&parts.headers).map(Self)
     }
 }
 
@@ -299,13 +298,23 @@ impl FromRequest<AppState> for Upload {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &AppState) -> Result<Self, ApiError> {
-        let (parts, body) = request.into_parts();
-        let mut errors = Vec::new();
-        let user = finish(headers::user(&parts.headers, &mut errors), errors)?;
-        let requester = requester_of(&parts, Some(&user));
-        let body = receive_bytes(&app.limits, &requester, &parts.headers, body, MAX_UPLOAD_BYTES).await?;
+        let user = request_user(request.headers())?;
+        let body = read_bytes(app, request, &user).await?;
         Ok(Self { user, body })
     }
+}
+
+/// The user of a request.
+fn request_user(headers: &HeaderMap) -> Result<UserName, ApiError> {
+    let mut errors = Vec::new();
+    finish(headers::user(headers, &mut errors), errors)
+}
+
+/// Reads the body of a request of a node, which has no user; `user` is that of its task.
+pub(crate) async fn read_bytes(app: &AppState, request: Request, user: &UserName) -> Result<Bytes, ApiError> {
+    let (parts, body) = request.into_parts();
+    let requester = requester_of(&parts, Some(user));
+    receive_bytes(&app.limits, &requester, &parts.headers, body, MAX_UPLOAD_BYTES).await
 }
 
 /// Reads and parses the body of a request that needs no user.

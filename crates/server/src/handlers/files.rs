@@ -52,6 +52,15 @@ pub(crate) struct FileSetUploadResponse {
     missing: Vec<String>,
 }
 
+impl FileSetUploadResponse {
+    pub(super) fn new(set: ManifestHash, missing: &[ContentHash]) -> Self {
+        Self {
+            files: set.to_string(),
+            missing: missing.iter().map(ContentHash::to_string).collect(),
+        }
+    }
+}
+
 /// Response to the upload of contents.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ContentsUploadResponse {
@@ -91,14 +100,19 @@ pub(crate) async fn get_files(
     AuthUser(user): AuthUser,
 ) -> ApiResult<Json<FileSetResponse>> {
     let hash = parse_id(&id)?;
-    let found = app.files.manifest(user.as_str(), &hash).await;
-    let found = found.map_err(|source| ApiError::executor("get files", &user, source.into()))?;
-    let manifest = found.ok_or_else(|| not_stored(&id))?;
+    let found = describe(&app, &user, hash).await?.ok_or_else(|| not_stored(&id))?;
     // Whoever asks is about to submit a task with it.
     let touched = app.files.touch(user.as_str(), &hash).await;
     touched.map_err(|source| ApiError::executor("get files", &user, source.into()))?;
-    Ok(Json(FileSetResponse {
-        files: hash.to_string(),
+    Ok(Json(found))
+}
+
+/// What is known of a file set of a user; `None` if it is not stored.
+pub(super) async fn describe(app: &AppState, user: &UserName, set: ManifestHash) -> ApiResult<Option<FileSetResponse>> {
+    let found = app.files.manifest(user.as_str(), &set).await;
+    let found = found.map_err(|source| ApiError::executor("get files", user, source.into()))?;
+    Ok(found.map(|manifest| FileSetResponse {
+        files: set.to_string(),
         entries: manifest.entries().len(),
         bytes: manifest.total_bytes(),
     }))
@@ -121,6 +135,17 @@ pub(crate) async fn put_files(
 ) -> ApiResult<Json<FileSetUploadResponse>> {
     let Upload { user, body } = upload;
     let hash = parse_id(&id)?;
+    let missing = receive_manifest(&app, &user, hash, body).await?;
+    Ok(Json(FileSetUploadResponse::new(hash, &missing)))
+}
+
+/// Checks and stores a manifest, and returns the contents that are missing.
+pub(super) async fn receive_manifest(
+    app: &AppState,
+    user: &UserName,
+    hash: ManifestHash,
+    body: Bytes,
+) -> ApiResult<Vec<ContentHash>> {
     let limits = *app.files.limits();
     let parsed = blocking(move || {
         if ManifestHash::of(&body) != hash {
@@ -130,11 +155,7 @@ pub(crate) async fn put_files(
         parsed.map(|manifest| (manifest, body))
     });
     let (manifest, body) = parsed.await?.map_err(invalid_body)?;
-    let missing = store_manifest(&app, &user, &manifest, (hash, body)).await?;
-    Ok(Json(FileSetUploadResponse {
-        files: id,
-        missing: missing.iter().map(ContentHash::to_string).collect(),
-    }))
+    store_manifest(app, user, &manifest, (hash, body)).await
 }
 
 async fn store_manifest(
@@ -166,9 +187,18 @@ pub(crate) async fn upload_contents(
     upload: Upload,
 ) -> ApiResult<Json<ContentsUploadResponse>> {
     let Upload { user, body } = upload;
+    receive_contents(&app, &user, &body).await
+}
+
+/// Checks and stores contents.
+pub(super) async fn receive_contents(
+    app: &AppState,
+    user: &UserName,
+    body: &Bytes,
+) -> ApiResult<Json<ContentsUploadResponse>> {
     let pack = Pack::parse(body.clone()).map_err(|error| invalid_body(error.to_string()))?;
     let stored = app.files.put_contents(user.as_str(), pack.collect()).await;
-    let stored = stored.map_err(|source| ApiError::executor("store files", &user, source.into()))?;
+    let stored = stored.map_err(|source| ApiError::executor("store files", user, source.into()))?;
     Ok(Json(ContentsUploadResponse { stored }))
 }
 
@@ -178,12 +208,12 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     done.map_err(|_| ApiError::Unavailable("the server is stopping".to_owned()))
 }
 
-fn parse_id(id: &str) -> ApiResult<ManifestHash> {
+pub(super) fn parse_id(id: &str) -> ApiResult<ManifestHash> {
     id.parse().map_err(|_| not_stored(id))
 }
 
 /// The same words for files of others as for unknown ones.
-fn not_stored(id: &str) -> ApiError {
+pub(super) fn not_stored(id: &str) -> ApiError {
     ApiError::NotFound(format!("File set {id} not found"))
 }
 

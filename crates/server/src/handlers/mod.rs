@@ -12,6 +12,7 @@ mod json;
 mod list;
 pub(crate) mod logs;
 pub(crate) mod nodes;
+pub(crate) mod outputs;
 pub(crate) mod task_files;
 pub(crate) mod tasks;
 pub(crate) mod volumes;

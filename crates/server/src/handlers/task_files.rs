@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
+use executor::FileAccess;
 use files::{Content, ContentHash, ManifestHash, pack_head};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use http::{HeaderMap, HeaderValue, header};
@@ -19,10 +20,12 @@ use utoipa::ToSchema;
 
 use super::budgeted::budgeted_response;
 use crate::app::{App, AppState};
+use crate::client::Requester;
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{Anonymous, ResourceId, read_json};
 use crate::held_body::HeldBody;
 use crate::limits::{MAX_REQUESTED_BYTES, MAX_REQUESTED_CONTENTS, time_allowed};
+use crate::task_token::task_token;
 
 /// How much is read ahead for a request whose contents are small.
 const READ_AHEAD_BYTES: usize = 4 << 20;
@@ -60,10 +63,20 @@ pub(crate) async fn download_manifest(
     headers: HeaderMap,
 ) -> ApiResult<Response> {
     let (user, set) = authorize(&app, &headers, &id).await?;
-    let found = app.files.encoded_manifest(user.as_str(), &set).await;
-    let found = found.map_err(|source| ApiError::executor("send files", &user, source.into()))?;
+    send_manifest(&app, &requester, &user, &set).await
+}
+
+/// The response with a manifest.
+pub(super) async fn send_manifest(
+    app: &AppState,
+    requester: &Requester,
+    user: &UserName,
+    set: &ManifestHash,
+) -> ApiResult<Response> {
+    let found = app.files.encoded_manifest(user.as_str(), set).await;
+    let found = found.map_err(|source| ApiError::executor("send files", user, source.into()))?;
     let manifest = found.ok_or_else(|| gone("the file set"))?;
-    budgeted_response(&app.limits, &requester, octets(manifest.into()))
+    budgeted_response(&app.limits, requester, octets(manifest.into()))
 }
 
 /// Get contents of a file set of a task.
@@ -87,7 +100,17 @@ pub(crate) async fn download_contents(
     request: Request,
 ) -> ApiResult<Response> {
     let (user, set) = authorize(&app, request.headers(), &id).await?;
-    let hashes = read_json(&app, request, parse_contents).await?;
+    send_contents(&app, &requester, (user, set), request).await
+}
+
+/// The response with the contents that a request names.
+pub(super) async fn send_contents(
+    app: &AppState,
+    requester: &Requester,
+    (user, set): (UserName, ManifestHash),
+    request: Request,
+) -> ApiResult<Response> {
+    let hashes = read_json(app, request, parse_contents).await?;
     let known = app.file_sets.contents(&app.files, &user, &set).await;
     let known = known.map_err(|source| ApiError::executor("send files", &user, source.into()))?;
     let known = known.ok_or_else(|| gone("the file set"))?;
@@ -104,7 +127,7 @@ pub(crate) async fn download_contents(
     }
     let plan = ReadPlan::of(&contents, bytes);
     // Taken before anything is read.
-    let memory = app.limits.acquire_file_memory(&requester, plan.memory).await?;
+    let memory = app.limits.acquire_file_memory(requester, plan.memory).await?;
     let length = bytes + 4 * contents.len() as u64;
     let mut packed = Box::pin(pack(Arc::clone(&app.0), user, contents, plan.concurrent_reads));
     // A content that is gone is told by the status. Later ones cut the response, and are the first of the next request.
@@ -118,27 +141,30 @@ pub(crate) async fn download_contents(
     Ok(response)
 }
 
-/// Whose file set it is that the token in a request gives access to.
+/// Whose file set it is that the token in a request gives access to. A user is not enough, even if they may read the files:
+/// a proxy that authenticates users lets these requests pass as they are.
 async fn authorize(app: &App, headers: &HeaderMap, id: &str) -> ApiResult<(UserName, ManifestHash)> {
-    // The same words whatever is wrong.
-    let refused = || {
-        ApiError::Forbidden(
-            "the token gives no access to these files: it is not that of a task that has them and has not ended"
-                .to_owned(),
-        )
-    };
-    let token = bearer(headers).ok_or_else(refused)?;
     let set: ManifestHash = id.parse().map_err(|_| refused())?;
-    let _permit = app.limits.acquire_kubernetes_call()?;
-    let access = app.executor.file_access(token).await.map_err(ApiError::Token)?;
-    let access = access.filter(|access| access.sets.contains(&set)).ok_or_else(refused)?;
-    Ok((access.user, set))
+    let access = access_of_task(app, headers).await?;
+    match access.sets.contains(&set) {
+        true => Ok((access.user, set)),
+        false => Err(refused()),
+    }
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+/// What the token of a task in a request gives access to.
+pub(super) async fn access_of_task(app: &App, headers: &HeaderMap) -> ApiResult<FileAccess> {
+    let token = task_token(headers).ok_or_else(refused)?;
+    let _permit = app.limits.acquire_kubernetes_call()?;
+    let access = app.executor.file_access(token).await.map_err(ApiError::Token)?;
+    access.ok_or_else(refused)
+}
+
+/// The same words whatever is wrong.
+fn refused() -> ApiError {
+    ApiError::Forbidden(
+        "the token gives no access to these files: it is not that of a task that has them and has not ended".to_owned(),
+    )
 }
 
 fn parse_contents(body: &Value) -> Result<Vec<ContentHash>, Vec<ErrorDetail>> {
@@ -257,10 +283,9 @@ mod tests {
     use bytes::Bytes;
     use files::{Content, ContentHash};
     use futures::{StreamExt, stream};
-    use http::{HeaderMap, HeaderValue, header};
     use serde_json::json;
 
-    use super::{MAX_REQUESTED_CONTENTS, ReadPlan, bearer, parse_contents, with_deadline, with_head};
+    use super::{MAX_REQUESTED_CONTENTS, ReadPlan, parse_contents, with_deadline, with_head};
 
     fn plan(lengths: &[u32]) -> ReadPlan {
         let content = |length: &u32| Content::new(ContentHash::of(b"x"), *length).unwrap();
@@ -307,18 +332,6 @@ mod tests {
         ] {
             assert_eq!(parse_contents(&wrong).unwrap_err().len(), 1, "{wrong}");
         }
-    }
-
-    #[test]
-    fn a_token_is_that_of_a_bearer() {
-        let token = |value| {
-            let headers = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(value))]);
-            bearer(&headers).map(str::to_owned)
-        };
-        assert_eq!(token("Bearer a.b").as_deref(), Some("a.b"));
-        assert_eq!(token("bearer a.b").as_deref(), Some("a.b"));
-        assert_eq!(token("Basic a.b"), None);
-        assert_eq!(bearer(&HeaderMap::new()), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -24,6 +24,13 @@ pub struct Output {
     pub path: String,
 }
 
+impl Output {
+    /// What it takes in a pod, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.name.len() + self.path.len()
+    }
+}
+
 /// Reads where an output is written: a relative path.
 ///
 /// # Errors

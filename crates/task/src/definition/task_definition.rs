@@ -27,7 +27,7 @@ use crate::validation::{self, ErrorDetail, Fields, Validator, coerce};
 /// The maximum number of nodes per task.
 pub const MAX_NODES: u32 = 1000;
 
-/// The maximum size of mount paths, labels, annotations, and `pod_config` together. Each of up to a thousand nodes stores them twice.
+/// The maximum size of mount paths, outputs, labels, annotations, and `pod_config` together. Each of up to a thousand nodes stores them twice.
 const MAX_POD_BYTES: usize = 32 * 1024;
 
 /// A valid task.
@@ -169,7 +169,7 @@ impl TaskDefinition {
         hooks::check_total_bytes(&hooks, setup.as_deref(), &run, value, validator)?;
         check_mounts(&volumes, value, validator)?;
         check_files(&files, workdir.as_deref(), value, validator)?;
-        check_pod_bytes(&volumes, &resources, &kubernetes, value, validator)?;
+        check_pod_bytes((&volumes, &outputs), &resources, &kubernetes, value, validator)?;
         let names = envs.iter().map(|(name, _)| ("envs", name));
         let names = names.chain(secrets.iter().map(|(name, _)| ("secrets", name)));
         for (key, name) in names.filter(|(_, name)| is_reserved_variable(name)) {
@@ -237,13 +237,14 @@ fn check_files(files: &[FileMount], workdir: Option<&str>, body: &Value, validat
 
 /// Checks the size of what each pod and each Job contains a copy of, besides scripts and variables.
 fn check_pod_bytes(
-    mounts: &[VolumeMount],
+    (mounts, outputs): (&[VolumeMount], &[Output]),
     resources: &Resources,
     kubernetes: &KubernetesConfig,
     body: &Value,
     validator: &mut Validator,
 ) -> Option<()> {
     let bytes = mounts.iter().map(VolumeMount::bytes).sum::<usize>()
+        + outputs.iter().map(Output::bytes).sum::<usize>()
         + metadata::bytes(&resources.labels)
         + kubernetes.metadata.bytes()
         + kubernetes
@@ -254,7 +255,7 @@ fn check_pod_bytes(
         return Some(());
     }
     validator.value_error(
-        format!("mount paths, labels, annotations, and `pod_config` exceed the limit of {MAX_POD_BYTES} bytes ({bytes} bytes)"),
+        format!("mount paths, outputs, labels, annotations, and `pod_config` exceed the limit of {MAX_POD_BYTES} bytes ({bytes} bytes)"),
         body,
     )
 }

@@ -25,7 +25,7 @@ fn with(keys: &Value) -> TaskDefinition {
 }
 
 fn start(definition: &TaskDefinition, script: &str) -> Command {
-    let init = init_script(hooks_script(definition).as_deref());
+    let init = init_script(&hooks_script(definition).unwrap_or_default(), "");
     let mut node = Command::new("/bin/bash");
     node.args(["-c", &init, "k8s-cli", "-c", script])
         .stdout(Stdio::piped())
@@ -190,7 +190,7 @@ fn hooks_of_a_gang_run_once_it_has_begun_and_have_the_addresses() {
     let gate = std::env::temp_dir().join(format!("k8s-cli-gate-{}", std::process::id()));
     let hooks = json!([{"run": "echo \"$SKYPILOT_NODE_IPS $MASTER_ADDR $RANK\""}]);
     let task = with(&json!({"num_nodes": 3, "config": {"hooks": hooks}}));
-    let program = init_script(hooks_script(&task).as_deref());
+    let program = init_script(&hooks_script(&task).unwrap_or_default(), "");
     let program = program.replace("/etc/k8s-cli-gang/node-ips", gate.to_str().unwrap());
     let output = || {
         let mut node = Command::new("/bin/bash");

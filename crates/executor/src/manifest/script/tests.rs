@@ -24,7 +24,7 @@ fn run(definition: &Value) -> Output {
     let text = text_of(definition);
     // A process that never ends would hang the test.
     Command::new("timeout")
-        .args(["60", "/bin/bash", "-c", &init_script(None), "k8s-cli", "-c", &text])
+        .args(["60", "/bin/bash", "-c", &init_script("", ""), "k8s-cli", "-c", &text])
         .output()
         .unwrap()
 }
@@ -233,8 +233,8 @@ fn arguments_and_name_are_those_of_a_plain_bash() {
 
 #[test]
 fn bash_says_nothing_of_a_child_that_ends_at_once() {
-    let slow = init_script(None).replace("set +m", "sleep 0.2\nset +m");
-    assert_ne!(slow, init_script(None));
+    let slow = init_script("", "").replace("set +m", "sleep 0.2\nset +m");
+    assert_ne!(slow, init_script("", ""));
     let output = Command::new("/bin/bash")
         .args(["-c", &slow, "k8s-cli", "-c", "echo out; echo err >&2"])
         .output()
@@ -270,7 +270,7 @@ fn told_to_end(init: &str, script: &str) -> Child {
 #[test]
 fn variables_of_the_task_do_not_lead_process_1_astray() {
     let mut node = Command::new("/bin/bash");
-    node.args(["-c", &init_script(None), "k8s-cli", "-c", "echo $told $pipe $code"]);
+    node.args(["-c", &init_script("", ""), "k8s-cli", "-c", "echo $told $pipe $code"]);
     let output = node
         .envs([("told", "1"), ("pipe", "9"), ("code", "2")])
         .output()
@@ -290,15 +290,15 @@ fn a_script_that_was_told_to_end_has_not_succeeded() {
         } else {
             script
         };
-        let mut node = told_to_end(&init_script(None), &script);
+        let mut node = told_to_end(&init_script("", ""), &script);
         assert_eq!(node.wait().unwrap().code(), Some(code), "{handler}");
     }
 }
 
 #[test]
 fn a_script_that_is_told_to_end_as_soon_as_it_starts_hears_it() {
-    let slow = init_script(None).replace("set +m", "sleep 0.5\nset +m");
-    assert_ne!(slow, init_script(None));
+    let slow = init_script("", "").replace("set +m", "sleep 0.5\nset +m");
+    assert_ne!(slow, init_script("", ""));
     let mut node = told_to_end(&slow, "trap 'exit 5' TERM; echo ready; while :; do sleep 0.1; done");
     assert_eq!(node.wait().unwrap().code(), Some(5));
 }
@@ -309,7 +309,7 @@ fn what_runs_in_the_foreground_has_its_time_when_the_script_is_told_to_end() {
     let trainer =
         "bash -c 'trap \"read -rt 0.5 <> <(:); echo saved; exit 0\" TERM; echo ready; while :; do sleep 0.1; done'";
     for script in [format!("{trainer}; echo next"), format!("{trainer} & wait")] {
-        let node = told_to_end(&init_script(None), &script);
+        let node = told_to_end(&init_script("", ""), &script);
         let output = node.wait_with_output().unwrap();
         assert_eq!(
             (output.status.code(), output.stdout.as_slice()),
@@ -338,7 +338,7 @@ fn a_script_that_had_succeeded_before_it_was_told_stays_a_success() {
     let script = "( waits() { read -r _ _ state _ </proc/$PPID/stat; [ \"$state\" = S ]; }
                   while kill -0 $$ || ! waits; do read -rt 0.02 <> <(:); done; echo ready; \
                   while :; do sleep 0.1; done ) 2>/dev/null &";
-    let mut node = told_to_end(&init_script(None), script);
+    let mut node = told_to_end(&init_script("", ""), script);
     assert_eq!(node.wait().unwrap().code(), Some(0));
 }
 
@@ -354,7 +354,7 @@ fn options_of_the_setup_do_not_end_the_waiting() {
         .replace("/etc/k8s-cli-gang", place)
         .replace("/etc/k8s-cli-state", place);
     let node = Command::new("/bin/bash")
-        .args(["-c", &init_script(None), "k8s-cli", "-c", &text])
+        .args(["-c", &init_script("", ""), "k8s-cli", "-c", &text])
         .env("NUM_NODES", "2")
         .env("NODE_RANK", "0")
         .stdout(Stdio::piped())

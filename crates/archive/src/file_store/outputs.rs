@@ -1,0 +1,39 @@
+//! Remembers which file set has the outputs of a task.
+
+use bytes::Bytes;
+use files::ManifestHash;
+use object_store::PutPayload;
+
+use super::FileStore;
+use super::paths::UserPrefix;
+use super::usage::counted;
+use crate::error::Error;
+use crate::key::RecordKey;
+
+impl FileStore {
+    /// Notes that a stored file set has the outputs of a task, instead of an earlier one.
+    ///
+    /// # Errors
+    /// Those of [`Self::put_contents`].
+    pub async fn put_outputs(&self, user: &str, task: &RecordKey, set: &ManifestHash) -> Result<(), Error> {
+        let content = Bytes::from(set.to_string());
+        self.check_disk().await?;
+        let prefix = UserPrefix::of(user);
+        self.usage().add(&prefix, counted(content.len() as u64))?;
+        self.store.put(&prefix.outputs(task), PutPayload::from(content)).await
+    }
+
+    /// The file set with the outputs of a task of this user.
+    pub async fn outputs(&self, user: &str, task: &RecordKey) -> Result<Option<ManifestHash>, Error> {
+        let path = UserPrefix::of(user).outputs(task);
+        let Some(content) = self.store.get(&path).await? else {
+            return Ok(None);
+        };
+        let text = std::str::from_utf8(&content).ok();
+        let invalid = || Error::Invalid {
+            path: path.to_string(),
+            reason: "it is not the hash of a manifest".to_owned(),
+        };
+        text.and_then(|text| text.parse().ok()).ok_or_else(invalid).map(Some)
+    }
+}

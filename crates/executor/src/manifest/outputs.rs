@@ -1,0 +1,44 @@
+//! The outputs of a task: what process 1 of its first node sends to the server when nothing else runs anymore.
+
+use task::TaskDefinition;
+
+use super::files;
+use super::quoting::{quote, quote_path};
+
+/// Puts the token and the address aside, of which the hooks must know nothing.
+const PUT_ASIDE: &str = r#"k8s_cli_files=("$K8S_CLI_FILES_TOKEN" "$K8S_CLI_FILES_URL" "$K8S_CLI_FILES_URL_FILE")
+"#;
+
+/// After SIGTERM there is no time to wait for a server that does not answer.
+///
+/// The program says itself why it failed, unless it cannot be started.
+const KEEP: &str = r#"  export K8S_CLI_FILES_TOKEN=${k8s_cli_files[0]} K8S_CLI_FILES_URL=${k8s_cli_files[1]} K8S_CLI_FILES_URL_FILE=${k8s_cli_files[2]}
+  /etc/k8s-cli-helper/k8s-cli-helper keep --report /dev/termination-log ${k8s_cli_term:+--patience 5} --"#;
+
+/// A success whose outputs are lost is none.
+const END: &str = r#"[ "$NODE_RANK" != 0 ] || keep || [ "$k8s_cli_code" != 0 ] || k8s_cli_code=1
+"#;
+
+/// The function that sends the outputs, from the directory in which `run` has started.
+pub(super) fn begin(definition: &TaskDefinition) -> String {
+    if definition.outputs.is_empty() {
+        return String::new();
+    }
+    let mut text = format!(
+        "{PUT_ASIDE}keep() (\n  exec 2>&3 3>&-\n{}{KEEP}",
+        files::start_directory(definition)
+    );
+    for output in &definition.outputs {
+        text.push_str(&format!(" {} {}", quote(&output.name), quote_path(&output.path)));
+    }
+    text.push_str("\n)\n");
+    text
+}
+
+/// The line that runs it.
+pub(super) fn end(definition: &TaskDefinition) -> &'static str {
+    match definition.outputs.is_empty() {
+        true => "",
+        false => END,
+    }
+}

@@ -1,0 +1,157 @@
+//! Sends the outputs of a task to the server: the files and folders that the task names.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use files::{
+    ContentHash, EntryPath, HashCache, HumanSize, Limits, Manifest, ManifestHash, PackBuilder, Part, Selection,
+    Sources, Walk,
+};
+use tokio::sync::mpsc;
+
+use crate::args::Keep;
+use crate::error::Error;
+use crate::source::Source;
+use crate::upload::Upload;
+
+/// How often outputs are read that change while they are read.
+const MAX_READS: u32 = 3;
+
+/// The server has limits of its own.
+const WALK: Walk = Walk {
+    limits: Limits::NONE,
+    everything: true,
+};
+
+/// An output that is there.
+struct Output {
+    name: EntryPath,
+    is_folder: bool,
+    selection: Selection,
+    manifest: Manifest,
+}
+
+/// Sends the outputs. Those that do not exist are named and left out.
+pub(crate) fn keep(args: Keep) -> Result<(), Error> {
+    let source = Source::from_environment()?;
+    let upload = Upload::new(source, args.patience);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(Error::io("start", "the event loop"))?;
+    let paths = parse(args.outputs)?;
+    let mut reads = 1;
+    loop {
+        match runtime.block_on(keep_as_they_are(&upload, &paths)) {
+            Err(Error::Files(error)) if reads < MAX_READS && has_changed(&error) => reads += 1,
+            kept => return kept,
+        }
+    }
+}
+
+/// Pairs of a name and a path.
+fn parse(arguments: Vec<OsString>) -> Result<Vec<(EntryPath, PathBuf)>, Error> {
+    let wrong = |text: &OsString| Error::Output {
+        text: text.to_string_lossy().into_owned(),
+    };
+    let pair = |pair: &[OsString]| match pair {
+        [name, path] => {
+            let name = EntryPath::new(name.as_encoded_bytes()).map_err(|_| wrong(name))?;
+            Ok((name, PathBuf::from(path)))
+        }
+        _ => Err(wrong(&pair[0])),
+    };
+    arguments.chunks(2).map(pair).collect()
+}
+
+async fn keep_as_they_are(upload: &Upload, paths: &[(EntryPath, PathBuf)]) -> Result<(), Error> {
+    let mut outputs = Vec::with_capacity(paths.len());
+    for (name, path) in paths {
+        outputs.extend(read(name, path)?);
+    }
+    if outputs.is_empty() {
+        return Ok(());
+    }
+    let manifest = Manifest::joined(outputs.iter().map(Output::part))?;
+    let encoded = Bytes::from(manifest.encode());
+    let names: Vec<String> = outputs.iter().map(|output| format!("`{}`", output.name)).collect();
+    let outputs = Arc::new(outputs);
+    let packs = move |wanted, packs| send_packs(&outputs, wanted, &packs);
+    upload.run(ManifestHash::of(&encoded), encoded, packs).await?;
+    let size = HumanSize(manifest.total_bytes());
+    eprintln!("[k8s-cli: kept {} ({size})]", names.join(", "));
+    Ok(())
+}
+
+/// Reads an output, unless it does not exist.
+fn read(name: &EntryPath, path: &Path) -> Result<Option<Output>, Error> {
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            eprintln!("[k8s-cli: the output `{}` does not exist]", path.display());
+            return Ok(None);
+        }
+        Err(error) => return Err(Error::io("read", path)(error)),
+    };
+    let selection = if metadata.is_dir() {
+        WALK.fitting(path)?
+    } else {
+        // Its folders are those of the name of the output.
+        let last = EntryPath::new(name.name()).map_err(files::Error::from)?;
+        WALK.file(path, last)?
+    };
+    let unfit = &selection.left_out().unfit;
+    if unfit.count() > 0 {
+        eprintln!("[k8s-cli: left out of the output `{name}`, because they are no files or lead out of it: {unfit}]");
+    }
+    let manifest = selection.manifest(&HashCache::none(), |_| {})?;
+    Ok(Some(Output {
+        name: name.clone(),
+        is_folder: metadata.is_dir(),
+        selection,
+        manifest,
+    }))
+}
+
+impl Output {
+    fn part(&self) -> Part<'_> {
+        let (name, manifest) = (self.name.clone(), &self.manifest);
+        match self.is_folder {
+            true => Part::Folder(name, manifest),
+            false => Part::File(name, manifest),
+        }
+    }
+}
+
+/// Reads contents in the order of the files, and sends them on in packs until nobody takes them anymore.
+fn send_packs(outputs: &[Output], mut wanted: HashSet<ContentHash>, packs: &mpsc::Sender<Bytes>) -> Result<(), Error> {
+    let mut builder = PackBuilder::new();
+    for output in outputs {
+        let sources = Sources::new(&output.selection, &output.manifest);
+        let contents = output.manifest.entries().iter().flat_map(|entry| entry.kind.contents());
+        for content in contents {
+            if wanted.remove(content.hash()) {
+                let full = builder.push(&sources.read(content.hash())?)?;
+                if full.is_some_and(|pack| packs.blocking_send(pack).is_err()) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    if let Some(pack) = builder.finish() {
+        // The receiver has its own error if it is gone.
+        let _ = packs.blocking_send(pack);
+    }
+    Ok(())
+}
+
+/// Whether another try may find files that do not change.
+fn has_changed(error: &files::Error) -> bool {
+    matches!(error, files::Error::Changed { .. })
+}
+
+#[cfg(test)]
+mod tests;

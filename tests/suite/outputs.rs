@@ -1,0 +1,176 @@
+//! What a task wrote is kept when it ends, and can be downloaded.
+
+use std::fs;
+
+use ::files::{ContentHash, Contents, Limits, Manifest, PackReader, Unpack};
+use bytes::Bytes;
+use e2e::{Api, Backend, World, eventually, small_task};
+use reqwest::Method;
+use serde_json::{Value, json};
+use task::TaskState;
+use task::wire::TaskStatus;
+use tempfile::TempDir;
+
+use super::files::{LIMIT, upload, with_files};
+use super::large_files::fetching;
+
+/// A task that starts in a folder that it may write to.
+async fn task(world: &World, run: &str, outputs: Value) -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("given"), "x").unwrap();
+    let id = upload(&world.api, folder.path()).await;
+    let mut task = with_files(run, json!({".": id}));
+    task["outputs"] = outputs;
+    task["resources"] = json!({});
+    task
+}
+
+async fn end_of(world: &World, id: &str) -> TaskStatus {
+    let is_final = |status: &TaskStatus| status.status.is_final();
+    world.api.wait_for_status(id, LIMIT, "the end", is_final).await
+}
+
+/// Downloads the outputs of a task as the CLI does.
+async fn download(api: &Api, id: &str) -> TempDir {
+    let outputs = format!("/tasks/{id}/outputs");
+    let set = api.get(&outputs).await.ok();
+    let request = api.request(Method::GET, &format!("{outputs}/manifest"));
+    let manifest = request.send().await.unwrap().bytes().await.unwrap();
+    let manifest = Manifest::parse(&manifest, &Limits::NONE).unwrap();
+    assert_eq!(set["files"], manifest.hash().to_string());
+    let mut contents = Vec::new();
+    for content in manifest.entries().iter().flat_map(|entry| entry.kind.contents()) {
+        let request = api.request(Method::POST, &format!("{outputs}/contents"));
+        let request = request.json(&json!({"contents": [content.hash()]}));
+        let mut pack = PackReader::new();
+        pack.push(&request.send().await.unwrap().bytes().await.unwrap());
+        contents.push(pack.take().unwrap().unwrap());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut contents = contents.into_iter();
+    let mut read = |_: &::files::Content| -> std::io::Result<Bytes> { Ok(contents.next().unwrap()) };
+    let unpack = Unpack {
+        writable: true,
+        resume: false,
+    };
+    unpack
+        .write(&manifest, folder.path(), &mut read as &mut dyn Contents, |_| {})
+        .unwrap();
+    folder
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_outputs_of_the_first_node_outlive_the_task() {
+    let (world, _archive) = fetching(&[]).await;
+    let run =
+        "mkdir -p out/deep; echo $NODE_RANK >out/deep/rank; ln -s deep/rank out/link; ln -s /etc/passwd out/passwd
+        head -c 9000000 /dev/urandom >model.bin; sha256sum <model.bin; env | grep K8S_CLI_FILES; true";
+    let outputs = json!({
+        "./results/run": "out", "model.bin": "./model.bin", "none": "none", "linked": "~/sky_workdir/out/link",
+    });
+    let mut task = task(&world, run, outputs).await;
+    task["num_nodes"] = json!(2);
+    let id = world.api.submit(&task).await;
+    let status = end_of(&world, &id).await;
+    let log = world.api.log_text(&id, "?node=0").await;
+    assert_eq!(status.status, TaskState::Completed, "{log} {status:?}");
+    let sum = log.split_whitespace().find(|word| word.len() == 64).unwrap();
+    assert!(log.contains("[k8s-cli: the output `none` does not exist]\n"), "{log}");
+    assert!(log.contains("lead out of it: `passwd`]\n"), "{log}");
+    assert!(log.contains("[k8s-cli: kept `results/run`, `model.bin`"), "{log}");
+    assert!(!log.contains("K8S_CLI_FILES"), "{log}");
+    assert!(!log.contains("not kept"), "{log}");
+    assert!(!world.api.log_text(&id, "?node=1").await.contains("kept"));
+    let check = async || {
+        let folder = download(&world.api, &id).await;
+        let text = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+        assert_eq!(text("results/run/deep/rank"), "0\n");
+        assert_eq!(text("results/run/link"), "0\n");
+        let model = fs::read(folder.path().join("model.bin")).unwrap();
+        assert_eq!(ContentHash::of(&model).to_string(), sum);
+        assert!(!folder.path().join("results/run/passwd").exists());
+    };
+    check().await;
+    let _ = world.api.stop(&id).await.ok();
+    eventually(LIMIT, "the task to be gone", async || {
+        (world.api.try_status(&id).await.status == 404).then_some(())
+    })
+    .await;
+    check().await;
+    let path = format!("/tasks/{id}/outputs");
+    for path in [path.clone(), format!("{path}/manifest")] {
+        let others = world.api.as_user("bob").get(&path).await.error(404);
+        assert_eq!(others, format!("Task {id} not found"));
+    }
+    let unknown = world.api.get("/tasks/00000000/outputs").await.error(404);
+    assert_eq!(unknown, "Task 00000000 not found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_fails_keeps_its_outputs_and_its_exit_code() {
+    let (world, _archive) = fetching(&[]).await;
+    let task = task(&world, "echo half >half; echo >lost; exit 6", json!({"half": "half"})).await;
+    let id = world.api.submit(&task).await;
+    let status = end_of(&world, &id).await;
+    assert_eq!(status.metadata.nodes[0].exit_code, Some(6), "{status:?}");
+    let folder = download(&world.api, &id).await;
+    assert_eq!(fs::read_to_string(folder.path().join("half")).unwrap(), "half\n");
+    let log = world.api.log_text(&id, "").await;
+    assert!(
+        log.contains("written to the working folder and not kept: `lost`; "),
+        "{log}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_attempt_keeps_its_outputs_in_place_of_those_before() {
+    let (world, _archive) = fetching(&[]).await;
+    let run = "echo $RANDOM$RANDOM >out; cat out; exit 1";
+    let mut task = task(&world, run, json!({"out": "out"})).await;
+    task["resources"]["job_recovery"] = json!({"max_restarts_on_errors": 1});
+    let id = world.api.submit(&task).await;
+    let _ = end_of(&world, &id).await;
+    let log = world.api.log_text(&id, "").await;
+    let folder = download(&world.api, &id).await;
+    let kept = fs::read_to_string(folder.path().join("out")).unwrap();
+    let numbers: Vec<&str> = log.lines().filter(|line| !line.contains("[k8s-cli")).collect();
+    assert!(numbers.len() == 2 && numbers[1].ends_with(kept.trim()), "{log} {kept}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_success_whose_outputs_cannot_be_kept_is_a_failure() {
+    let (world, _archive) = fetching(&["--max-user-files", "1"]).await;
+    let id = world.api.submit(&task(&world, "true", json!({})).await).await;
+    let _ = end_of(&world, &id).await;
+    let nothing = world.api.get(&format!("/tasks/{id}/outputs")).await.error(404);
+    assert_eq!(nothing, format!("Task {id} has kept no outputs"));
+    let run = "head -c 3000000 /dev/urandom >model.bin";
+    let task = task(&world, run, json!({"model.bin": "model.bin"})).await;
+    let id = world.api.submit(&task).await;
+    let status = end_of(&world, &id).await;
+    let log = world.api.log_text(&id, "").await;
+    assert_eq!(status.metadata.nodes[0].exit_code, Some(1), "{log} {status:?}");
+    assert!(log.contains("[k8s-cli: cannot keep the outputs: "), "{log}");
+    assert!(
+        log.contains("status 422: the files are 2.8 MiB, and the limit is 1 MiB;"),
+        "{log}"
+    );
+    let message = status.message.unwrap_or_default();
+    assert!(message.contains("cannot keep the outputs"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_nodes_do_not_reach_says_what_outputs_need() {
+    if Backend::Embedded.lacks("nodes of this machine reach the server") {
+        return;
+    }
+    let world = World::own(&[]).await;
+    let mut task = serde_json::to_value(small_task("true")).unwrap();
+    task["outputs"] = json!({"out": "/tmp/out"});
+    let (at, _, message) = world.api.try_submit(&task).await.invalid();
+    assert_eq!(at, "body.outputs");
+    assert!(
+        message.contains("it needs `--helper-image`, `--advertise-url` and `--archive`"),
+        "{message}"
+    );
+}
