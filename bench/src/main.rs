@@ -6,6 +6,7 @@ mod archiving;
 mod cluster;
 mod command_line;
 mod embedded;
+mod files;
 mod followers;
 mod gang;
 mod http;
@@ -29,6 +30,8 @@ enum Subject {
     Followers(followers::Args),
     /// Searches in the archive, and the CPU that archiving takes, next to a server without an archive
     Archive(archive::Args),
+    /// A large folder to several nodes of this machine, next to plain copies
+    Files(files::Args),
     /// The CLI, next to kubectl
     CommandLine(command_line::Args),
 }
@@ -62,6 +65,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         Subject::Embedded(args) => (embedded::run(&args).await?, "bash alone"),
         Subject::Followers(args) => (followers::run(&args).await?, "in all"),
         Subject::Archive(args) => (archive::run(&args).await?, "beside"),
+        Subject::Files(args) => (files::run(&args).await?, "beside"),
         Subject::CommandLine(args) => (command_line::run(&args).await?, "kubectl"),
     };
     println!("{:<38} {:>16} {:>26}   bound", "", "ours", limit);

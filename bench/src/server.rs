@@ -93,14 +93,33 @@ impl Server {
 
     /// Resident memory, in bytes.
     pub(crate) fn resident(&self) -> anyhow::Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .context("/proc has no VmRSS")?;
-        let kibibytes: u64 = line.split_whitespace().nth(1).context("VmRSS has no number")?.parse()?;
-        Ok(kibibytes * 1024)
+        memory(self.child.id(), "VmRSS:")
     }
+
+    /// The most resident memory that it has had, in bytes.
+    pub(crate) fn peak(&self) -> anyhow::Result<u64> {
+        peak_of(self.child.id())
+    }
+}
+
+/// The most resident memory that a process has had, in bytes.
+pub(crate) fn peak_of(process: u32) -> anyhow::Result<u64> {
+    memory(process, "VmHWM:")
+}
+
+/// An amount of memory of a process, in bytes.
+fn memory(process: u32, name: &str) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let mut lines = status.lines();
+    let line = lines
+        .find(|line| line.starts_with(name))
+        .context("/proc has no amount of memory")?;
+    let kibibytes: u64 = line
+        .split_whitespace()
+        .nth(1)
+        .context("the amount is no number")?
+        .parse()?;
+    Ok(kibibytes * 1024)
 }
 
 impl Drop for Server {

@@ -1,5 +1,7 @@
 //! The engine is killed at random times: nothing acknowledged is lost, and nothing is left behind.
 
+mod uploads;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -132,6 +132,12 @@ pub(crate) fn with_files(run: &str, files: Value) -> Value {
     task
 }
 
+/// The log without the lines of this project, e.g., about what is not kept.
+pub(crate) fn of_task(log: &str) -> String {
+    let lines = log.split_inclusive('\n');
+    lines.filter(|line| !line.contains("[k8s-cli: ")).collect()
+}
+
 /// The log of each node, in the order of ranks.
 pub(crate) async fn node_logs(api: &Api, id: &str, nodes: usize) -> Vec<String> {
     let mut logs = Vec::new();
@@ -201,7 +207,7 @@ async fn files_are_where_the_task_says() {
         .api
         .wait_for_status(&task, LIMIT, "the end", |status| status.status.is_final())
         .await;
-    let log = world.api.log_text(&task, "").await;
+    let log = of_task(&world.api.log_text(&task, "").await);
     assert_eq!(log, format!("{expected}writable\n"), "{status:?}");
 }
 
@@ -279,7 +285,7 @@ async fn a_container_without_rights_has_the_files_too() {
         .api
         .wait_for_status(&task, LIMIT, "the end", |status| status.status.is_final())
         .await;
-    let log = world.api.log_text(&task, "").await;
+    let log = of_task(&world.api.log_text(&task, "").await);
     assert_eq!(log, format!("{expected}x\n"), "{status:?}");
 }
 

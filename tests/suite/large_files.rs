@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use task::TaskState;
 use tempfile::TempDir;
 
-use super::files::{self, LIMIT, TREE_HASH, folder, node_logs, noise, part_names, tree_hash, upload};
+use super::files::{self, LIMIT, TREE_HASH, folder, node_logs, noise, of_task, part_names, tree_hash, upload};
 
 /// A world whose nodes fetch files above 1 MiB. The directory has the archive, without which a cluster cannot do that.
 pub(crate) async fn fetching(more: &[&str]) -> (World, TempDir) {
@@ -63,12 +63,6 @@ fn with_files(run: &str, sets: Value) -> Value {
     let mut task = files::with_files(run, sets);
     task["resources"] = json!({});
     task
-}
-
-/// The log without the lines of the helper, which come only if it takes long.
-fn of_task(log: &str) -> String {
-    let lines = log.split_inclusive('\n');
-    lines.filter(|line| !line.contains("[k8s-cli: ")).collect()
 }
 
 /// Waits for the end of a task, and returns its log, with what is known if it has failed.

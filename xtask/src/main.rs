@@ -63,7 +63,7 @@ enum Recipe {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Run a benchmark and compare it with its theoretical limit: `embedded`, `followers`, or `archive` on this machine,
+    /// Run a benchmark and compare it with its theoretical limit: `embedded`, `followers`, `archive`, or `files` on this machine,
     /// `cluster` on the test cluster, or `command-line` (needs hyperfine)
     Bench {
         #[arg(value_name = "WHAT")]
@@ -100,6 +100,7 @@ enum Bench {
     Cluster,
     Followers,
     Archive,
+    Files,
     CommandLine,
 }
 
@@ -299,6 +300,7 @@ fn bench(shell: &Shell, benchmark: Bench, arguments: &[String]) -> Result<(), xs
         Bench::Cluster => "cluster",
         Bench::Followers => "followers",
         Bench::Archive => "archive",
+        Bench::Files => "files",
         Bench::CommandLine => "command-line",
     };
     let bench = cmd!(shell, "target/release/bench {name} {arguments...}").env("KUBECONFIG", kubeconfig());

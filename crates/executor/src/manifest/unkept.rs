@@ -10,13 +10,14 @@ use super::quoting::quote;
 const BEGIN: &str = r#"exec {k8s_cli_start}<<<''
 "#;
 
-/// Looks for newer files, unless the image lacks a program for it. Volumes and what programs write for themselves are left
+/// Looks for files that are newer, but not from the future, as some of a user whose clock is ahead, unless the image lacks a program for it. Volumes and what programs write for themselves are left
 /// out. A large folder must not hold up the end of the node.
 ///
 /// Only the first names are remembered. A line may be a part of a name, whose control characters are not for a terminal.
 const UNKEPT: &str = r#"unkept() {
   [ "$NODE_RANK" = 0 ] && [ -z "$k8s_cli_term" ] && command -v timeout && command -v find || return
-  timeout 5 find -H "$1" -xdev \( -name __pycache__ -o -name .git -o -name .venv -o -name node_modules "${@:2}" \) -prune -o -type f -newer "/proc/$$/fd/$k8s_cli_start" -print |
+  exec {k8s_cli_now}<<<''
+  timeout 5 find -H "$1" -xdev \( -name __pycache__ -o -name .git -o -name .venv -o -name node_modules "${@:2}" \) -prune -o -type f -newer "/proc/$$/fd/$k8s_cli_start" ! -newer "/proc/$$/fd/$k8s_cli_now" -print |
     {
       names= count=0
       while [ "$count" -lt 100 ] && IFS= read -r file; do
@@ -108,7 +109,10 @@ mod tests {
 
     #[test]
     fn nothing_is_said_if_nothing_was_written() {
-        assert_eq!(said("cat old; touch -d '1 day ago' older", ""), "");
+        assert_eq!(
+            said("cat old; touch -d '1 day ago' older; touch -d '1 day' later", ""),
+            ""
+        );
         let many = said("for n in {1..200}; do echo >$n; done", "");
         assert_eq!(
             (many.matches('`').count(), many.matches("and more").count()),
