@@ -196,7 +196,7 @@ pub enum Error {
     },
     /// A task on this machine has files that would be written to the machine itself.
     #[error(
-        "tasks on this machine have files only in their working folder, and `{path}` is elsewhere; use a relative path"
+        "tasks on this machine have files only in their working folder and in their volumes, and `{path}` is elsewhere; use a relative path, or one in a volume of the task"
     )]
     FilesElsewhere {
         /// The path in the task.

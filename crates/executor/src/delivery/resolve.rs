@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use files::{HumanSize, ManifestHash};
-use task::definition::Target;
+use task::definition::{Target, VolumeMount};
 use task::{TaskDefinition, UserName};
 
 use super::fetch::{FetchedFiles, Fetching};
@@ -77,13 +77,22 @@ pub(crate) async fn resolve(
     resolve_from(settings.files.as_ref(), user, definition).await
 }
 
-/// Containers that share the files of a machine must not write to them.
+/// Containers that share the files of a machine must not write to them. A volume is their own.
 fn check_targets(definition: &TaskDefinition) -> Result<(), Error> {
     let elsewhere = definition.files.iter().find_map(|mount| match &mount.target {
-        Target::Elsewhere(path) => Some(path.clone()),
-        Target::WorkingDir(_) => None,
+        Target::Elsewhere(path) if !is_in_volume(path, definition) => Some(path.clone()),
+        Target::Elsewhere(_) | Target::WorkingDir(_) => None,
     });
     elsewhere.map_or(Ok(()), |path| Err(Error::FilesElsewhere { path }))
+}
+
+/// Whether a path is in a volume of the task, and not its root. No target contains `..`.
+fn is_in_volume(path: &str, definition: &TaskDefinition) -> bool {
+    let below = |mount: &VolumeMount| {
+        path.strip_prefix(mount.path.trim_end_matches('/'))
+            .is_some_and(|rest| rest.starts_with('/'))
+    };
+    definition.volumes.iter().any(below)
 }
 
 async fn resolve_from(
@@ -179,7 +188,7 @@ mod tests {
     use task::{TaskDefinition, UserName};
 
     use super::super::pack::PART_BYTES;
-    use super::{Delivery, Fetching, FileSource, resolve_from, too_large};
+    use super::{Delivery, Fetching, FileSource, check_targets, resolve_from, too_large};
     use crate::delivery::FetchFrom;
     use crate::error::Error;
 
@@ -288,6 +297,21 @@ mod tests {
             error.to_string(),
             "the server cannot keep outputs; it needs `--helper-image`; or write them to a volume"
         );
+    }
+
+    #[test]
+    fn on_this_machine_files_are_in_the_working_folder_or_in_a_volume() {
+        let refused = |target: &str| {
+            let volumes = json!({"/data/": "my-data", "/scratch": {"size": "1Gi"}});
+            let body = json!({"run": "true", "files": {target: "0".repeat(64)}, "volumes": volumes});
+            check_targets(&TaskDefinition::parse(&body, MAX_NODES).unwrap()).is_err()
+        };
+        for target in [".", "x/y", "/data/x", "/data/x y/z", "/scratch/x"] {
+            assert!(!refused(target), "{target}");
+        }
+        for target in ["/data", "/dataset/x", "/tmp/x", "~/x", "$HOME/x"] {
+            assert!(refused(target), "{target}");
+        }
     }
 
     #[test]
