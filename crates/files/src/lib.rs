@@ -28,6 +28,7 @@ mod joined;
 mod left_out;
 mod limits;
 mod manifest;
+mod missing;
 mod mtime;
 mod pack;
 mod selection;

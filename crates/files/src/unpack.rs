@@ -21,7 +21,7 @@ use crate::manifest::Manifest;
 use crate::mtime::Mtime;
 
 /// Opens a folder, and never what a link leads to.
-const FOLDER: OFlags = OFlags::DIRECTORY
+pub(crate) const FOLDER: OFlags = OFlags::DIRECTORY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::RDONLY)
     .union(OFlags::CLOEXEC);
@@ -241,7 +241,7 @@ fn enter(folder: BorrowedFd<'_>, name: &[u8], step: Step) -> rustix::io::Result<
 }
 
 /// What an earlier run has left, if it can be continued.
-fn open_old(folder: BorrowedFd<'_>, name: &[u8]) -> Option<File> {
+pub(crate) fn open_old(folder: BorrowedFd<'_>, name: &[u8]) -> Option<File> {
     let open = |access| {
         let handle = rustix::fs::openat(folder, name, OLD_FILE | access, FileMode::empty())?;
         let stat = rustix::fs::fstat(&handle)?;
@@ -325,22 +325,20 @@ fn write_file(
     fetch: &mut dyn FnMut(&Content) -> Result<bytes::Bytes, Error>,
     mut written: impl FnMut(u64),
 ) -> Result<(), FileError> {
-    let mut size = 0;
-    let mut old_size = file.metadata()?.len();
-    for content in contents {
-        let length = u64::from(content.length());
-        if size + length <= old_size && !has(file, content)? {
-            old_size = 0;
-        }
-        if size + length > old_size {
-            // From here on nothing is as it should be.
-            old_size = 0;
-            file.set_len(size)?;
-            file.seek(SeekFrom::Start(size))?;
-            file.write_all(&fetch(content).map_err(FileError::Fetch)?)?;
-        }
-        size += length;
-        written(length);
+    let old_size = file.metadata()?.len();
+    let (there, mut size) = leading(file, old_size, contents)?;
+    for content in &contents[..there] {
+        written(u64::from(content.length()));
+    }
+    if there < contents.len() {
+        // From here on nothing is as it should be.
+        file.set_len(size)?;
+        file.seek(SeekFrom::Start(size))?;
+    }
+    for content in &contents[there..] {
+        file.write_all(&fetch(content).map_err(FileError::Fetch)?)?;
+        size += u64::from(content.length());
+        written(u64::from(content.length()));
     }
     Ok(file.set_len(size)?)
 }
@@ -357,6 +355,19 @@ fn set_mtime(file: &File, mtime: Mtime) -> io::Result<()> {
         },
     };
     Ok(rustix::fs::futimens(file, &times)?)
+}
+
+/// How many of the first contents a file of this size has, and their length.
+pub(crate) fn leading(file: &mut File, file_size: u64, contents: &[Content]) -> io::Result<(usize, u64)> {
+    let mut size = 0;
+    for (count, content) in contents.iter().enumerate() {
+        let end = size + u64::from(content.length());
+        if end > file_size || !has(file, content)? {
+            return Ok((count, size));
+        }
+        size = end;
+    }
+    Ok((contents.len(), size))
 }
 
 /// Whether a file has this content where it is read.
