@@ -6,39 +6,73 @@ use std::time::Duration;
 
 /// Why the files of a task could not be fetched, or its outputs sent.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub enum Error {
     /// A variable is missing, or is not what it should be.
     #[error("the variable `{name}` is {fault}; it is set by the server for the script of a node")]
-    Variable { name: &'static str, fault: &'static str },
+    Variable {
+        /// Its name.
+        name: &'static str,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
     /// The client for HTTP cannot be made.
     #[error("cannot prepare requests: {0}")]
     Client(String),
     /// The server answered that it will not send the files.
     #[error("`{url}` answered with status {status}: {detail}")]
-    Refused { url: String, status: u16, detail: String },
+    Refused {
+        /// What was asked for.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// The reason of the server, or the beginning of another answer.
+        detail: String,
+    },
     /// The server sent something else than it was asked for.
     #[error("`{url}` sent {what}; a proxy may have changed it")]
-    Unexpected { url: String, what: &'static str },
+    Unexpected {
+        /// What was asked for.
+        url: String,
+        /// What was sent.
+        what: &'static str,
+    },
     /// The server could not be reached for too long.
     #[error("nothing has arrived for {} seconds: {last}", patience.as_secs())]
-    GaveUp { patience: Duration, last: String },
+    GaveUp {
+        /// How long nothing arrived.
+        patience: Duration,
+        /// The last failure.
+        last: String,
+    },
     /// The file to write is not in the file set.
     #[error("the file set has no file `{name}`")]
-    NoSuchFile { name: String },
+    NoSuchFile {
+        /// The file.
+        name: String,
+    },
     /// The server asks again and again for what was sent.
     #[error("`{url}` does not keep what is sent to it")]
-    NotKept { url: String },
+    NotKept {
+        /// Where it was sent.
+        url: String,
+    },
     /// An output must be text, and have a path.
     #[error("`{text}` is not the name of an output with a path")]
-    Output { text: String },
+    Output {
+        /// The argument.
+        text: String,
+    },
     /// A file cannot be written, or the file set is not valid.
     #[error(transparent)]
     Files(#[from] files::Error),
     /// A folder or a program cannot be read or written.
     #[error("cannot {action} `{}`: {source}", path.display())]
     Io {
+        /// What was to be done.
         action: &'static str,
+        /// Where.
         path: PathBuf,
+        /// Why.
         source: io::Error,
     },
 }

@@ -1,9 +1,10 @@
-//! Fetches the files of a task from the server, and sends its outputs there, on the node of the task.
+//! Fetches the files of a task from the server, and sends its outputs there, on the node of the task. The CLI fetches outputs
+//! in the same way as a node its files, as another [`Origin`].
 //!
 //! ```text
 //! GET  /files/SET/manifest    what is in the file set
 //! POST /files/SET/contents    contents in the order of the files, a few requests at a time
-//!         '-- download -- transfer --> files::Unpack --> the target
+//!         '-- download -- fetch --> files::Unpack --> the target
 //!
 //! PUT  /outputs/SET           the manifest of the outputs; answers with the contents that are missing
 //! POST /outputs/contents      packs of these, a few at a time; then the manifest again
@@ -21,6 +22,7 @@ mod error;
 mod fetch;
 mod install;
 mod keep;
+mod origin;
 mod outage;
 mod progress;
 mod source;
@@ -33,8 +35,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+pub use self::error::Error;
+pub use self::fetch::{Wanted, fetch_from};
+pub use self::origin::{ContentsRequest, Failure, Observer, Origin, Reply};
+
 use self::args::{Args, Command};
-use self::error::Error;
 
 /// The file name of the program.
 pub const PROGRAM: &str = "k8s-cli-helper";
@@ -63,7 +68,7 @@ pub fn main() -> ExitCode {
         Command::Install { directory } => finish("install this program", install::install(&directory), None),
         Command::Fetch(fetch) => {
             let report = fetch.report.clone();
-            finish("fetch the files of the task", fetch::fetch(&fetch), report.as_deref())
+            finish("fetch the files of the task", fetch::fetch(fetch), report.as_deref())
         }
         Command::Keep(keep) => {
             let report = keep.report.clone();

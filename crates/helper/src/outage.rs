@@ -1,11 +1,12 @@
-//! Decides how long to wait for a server that does not answer, and says that the node waits.
+//! Decides how long to wait for a server that does not answer, and says that the download waits.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use crate::error::Error;
+use crate::origin::Observer;
 
 /// How long nothing arrives before it is said, and how often again. Shorter outages are nobody's business.
 const SAID_AFTER: Duration = Duration::from_secs(5);
@@ -18,6 +19,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// When something has arrived last, for all requests together.
 pub(crate) struct Outage {
     patience: Duration,
+    observer: Arc<dyn Observer>,
     state: Mutex<State>,
 }
 
@@ -30,9 +32,10 @@ struct State {
 pub(crate) struct Pauses(Duration);
 
 impl Outage {
-    pub(crate) fn new(patience: Duration) -> Self {
+    pub(crate) fn new(patience: Duration, observer: Arc<dyn Observer>) -> Self {
         Self {
             patience,
+            observer,
             state: Mutex::new(State {
                 arrived_at: Instant::now(),
                 said_at: None,
@@ -45,7 +48,7 @@ impl Outage {
         let mut state = self.state();
         state.arrived_at = Instant::now();
         if state.said_at.take().is_some() {
-            eprintln!("[k8s-cli: the server of the files answers again]");
+            self.observer.resume();
         }
     }
 
@@ -62,7 +65,7 @@ impl Outage {
         let is_new = state.said_at.is_none_or(|said| now - said >= SAID_EVERY);
         if quiet >= SAID_AFTER && is_new {
             state.said_at = Some(now);
-            eprintln!("[k8s-cli: waiting for the files of the task: {why}]");
+            self.observer.wait(&why);
         }
         Ok(())
     }
@@ -85,14 +88,35 @@ impl Pauses {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
     use super::{Outage, Pauses};
     use crate::error::Error;
+    use crate::origin::Observer;
+
+    /// What was said.
+    #[derive(Default)]
+    struct Said(Mutex<Vec<String>>);
+
+    impl Observer for Said {
+        fn begin(&self, _: u64) {}
+
+        fn written(&self, _: u64) {}
+
+        fn wait(&self, why: &str) {
+            self.0.lock().unwrap().push(why.to_owned());
+        }
+
+        fn resume(&self) {
+            self.0.lock().unwrap().push("again".to_owned());
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn an_outage_ends_with_what_arrives_and_otherwise_with_the_last_reason() {
-        let outage = Outage::new(Duration::from_secs(60));
+        let said = Arc::new(Said::default());
+        let outage = Outage::new(Duration::from_secs(60), Arc::clone(&said) as Arc<dyn Observer>);
         let mut pauses = Pauses::new();
         let failed = || outage.continue_after("refused".to_owned());
         let start = tokio::time::Instant::now();
@@ -101,6 +125,7 @@ mod tests {
             pauses.pause().await;
         }
         outage.end();
+        assert_eq!(*said.0.lock().unwrap(), ["refused", "again"]);
         let again = tokio::time::Instant::now();
         let error = loop {
             match failed() {

@@ -1,16 +1,15 @@
 //! The server, as the variables of the script name it, and single requests to it.
 
-use std::error::Error as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use files::{Content, ManifestHash};
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
-use serde::{Deserialize, Serialize};
+use reqwest::{Client, RequestBuilder, StatusCode};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::Error;
+use crate::origin::{ContentsRequest, Failure, Origin, Reply, chain, transient};
 use crate::{TOKEN_VARIABLE, URL_FILE_VARIABLE, URL_VARIABLE, install};
 
 /// How long connecting may take.
@@ -18,9 +17,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long an answer may stall. The server waits for memory for up to 10 seconds.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The largest manifest that is read. The server takes 16 MiB.
-const MAX_MANIFEST_BYTES: usize = 64 << 20;
 
 /// How much of an answer that is not from our server is shown, in characters.
 const MAX_SHOWN: usize = 300;
@@ -37,21 +33,6 @@ enum Url {
     Fixed(String),
     /// In a file, because it may change.
     InFile(PathBuf),
-}
-
-/// Why a request failed.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// It may succeed later.
-    Transient(String),
-    /// It will fail again.
-    Final(Error),
-}
-
-/// The contents to send.
-#[derive(Serialize)]
-struct ContentsRequest<'a> {
-    contents: Vec<&'a files::ContentHash>,
 }
 
 /// An error of our server.
@@ -95,44 +76,12 @@ impl Source {
         })
     }
 
-    /// The manifest of a file set.
-    pub(crate) async fn manifest(&self, set: &ManifestHash) -> Result<Bytes, Failure> {
-        let url = self.url(set, "manifest").await?;
-        let mut response = self.send(&url, self.client.get(&url)).await?;
-        let mut manifest = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(transient)? {
-            manifest.extend_from_slice(&chunk);
-            if manifest.len() > MAX_MANIFEST_BYTES {
-                break;
-            }
-        }
-        if ManifestHash::of(&manifest) != *set {
-            let what = "something else than the manifest";
-            return Err(Failure::Final(Error::Unexpected { url, what }));
-        }
-        Ok(manifest.freeze())
-    }
-
-    /// An answer whose body is a pack of these contents, and its URL.
-    pub(crate) async fn contents(
-        &self,
-        set: &ManifestHash,
-        contents: &[Content],
-    ) -> Result<(Response, String), Failure> {
-        let url = self.url(set, "contents").await?;
-        let body = ContentsRequest {
-            contents: contents.iter().map(Content::hash).collect(),
-        };
-        let response = self.send(&url, self.client.post(&url).json(&body)).await?;
-        Ok((response, url))
-    }
-
-    async fn url(&self, set: &ManifestHash, what: &str) -> Result<String, Failure> {
+    async fn url(&self, set: &ManifestHash, what: &str) -> Result<String, Failure<Error>> {
         Ok(format!("{}/files/{set}/{what}", self.base().await?))
     }
 
     /// The URL of the server, without a slash at the end.
-    pub(crate) async fn base(&self) -> Result<String, Failure> {
+    pub(crate) async fn base(&self) -> Result<String, Failure<Error>> {
         let url = match &self.url {
             Url::Fixed(url) => url.clone(),
             Url::InFile(path) => {
@@ -144,21 +93,37 @@ impl Source {
         Ok(url.trim().trim_end_matches('/').to_owned())
     }
 
-    pub(crate) async fn send(&self, url: &str, request: RequestBuilder) -> Result<Response, Failure> {
+    pub(crate) async fn send(&self, url: String, request: RequestBuilder) -> Result<Reply, Failure<Error>> {
         let response = request.bearer_auth(&self.token).send().await.map_err(transient)?;
         let status = response.status();
         if status.is_success() {
-            return Ok(response);
+            return Ok(Reply { url, response });
         }
         let detail = detail(&response.text().await.unwrap_or_default());
         if is_transient(status) {
             return Err(Failure::Transient(format!("status {}: {detail}", status.as_u16())));
         }
         Err(Failure::Final(Error::Refused {
-            url: url.to_owned(),
+            url,
             status: status.as_u16(),
             detail,
         }))
+    }
+}
+
+impl Origin for Source {
+    type Error = Error;
+
+    async fn manifest(&self, set: &ManifestHash) -> Result<Reply, Failure<Error>> {
+        let url = self.url(set, "manifest").await?;
+        let request = self.client.get(&url);
+        self.send(url, request).await
+    }
+
+    async fn contents(&self, set: &ManifestHash, contents: &[Content]) -> Result<Reply, Failure<Error>> {
+        let url = self.url(set, "contents").await?;
+        let request = self.client.post(&url).json(&ContentsRequest::new(contents));
+        self.send(url, request).await
     }
 }
 
@@ -195,21 +160,6 @@ fn installed_certificates() -> Option<Vec<u8>> {
 fn is_transient(status: StatusCode) -> bool {
     // A full store stays full.
     status.is_server_error() && status != StatusCode::INSUFFICIENT_STORAGE || matches!(status.as_u16(), 408 | 425 | 429)
-}
-
-pub(crate) fn transient(error: reqwest::Error) -> Failure {
-    Failure::Transient(chain(&error.without_url()))
-}
-
-/// An error with its causes: that of `reqwest` alone does not say why.
-fn chain(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 /// What an answer says about a failure.

@@ -11,8 +11,10 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use crate::error::Error;
+use crate::origin::{Failure, Reply, transient};
 use crate::outage::{Outage, Pauses};
-use crate::source::{Failure, Source, transient};
+use crate::progress::NodeLog;
+use crate::source::Source;
 
 /// How many packs are on their way at once, each of up to 8 MiB.
 const CONCURRENT_PACKS: usize = 2;
@@ -36,7 +38,7 @@ impl Upload {
     pub(crate) fn new(source: Source, patience: Duration) -> Self {
         Self {
             source,
-            outage: Outage::new(patience),
+            outage: Outage::new(patience, Arc::new(NodeLog::new())),
         }
     }
 
@@ -83,7 +85,7 @@ impl Upload {
         let put = async || {
             let url = format!("{}/outputs/{set}", self.source.base().await?);
             let request = self.source.client.put(&url).body(manifest.clone());
-            let response = self.source.send(&url, request).await?;
+            let Reply { url, response } = self.source.send(url, request).await?;
             let answer = response.bytes().await.map_err(transient)?;
             let unexpected = || {
                 let (url, what) = (url.clone(), "something else than what is missing");
@@ -100,12 +102,12 @@ impl Upload {
         let post = async || {
             let url = format!("{}/outputs/contents", self.source.base().await?);
             let request = self.source.client.post(&url).body(pack.clone());
-            self.source.send(&url, request).await.map(drop)
+            self.source.send(url, request).await.map(drop)
         };
         self.patiently(post).await
     }
 
-    async fn patiently<T>(&self, request: impl AsyncFn() -> Result<T, Failure>) -> Result<T, Error> {
+    async fn patiently<T>(&self, request: impl AsyncFn() -> Result<T, Failure<Error>>) -> Result<T, Error> {
         let mut pauses = Pauses::new();
         loop {
             match request().await {

@@ -18,10 +18,10 @@ use files::{Content, ContentHash, Entry, EntryKind, EntryPath, Manifest, Manifes
 use futures::stream;
 use serde_json::{Value, json};
 
-use super::fetch_from;
-use crate::args::Fetch;
+use super::{Wanted, fetch_from};
 use crate::batches::batches;
 use crate::error::Error;
+use crate::progress::NodeLog;
 use crate::source::Source;
 
 /// How many of the first answers break off.
@@ -135,14 +135,17 @@ async fn start(behavior: Behavior) -> (Arc<Server>, String) {
     (server, url)
 }
 
-fn args(set: ManifestHash, into: &Path) -> Fetch {
-    Fetch {
+fn wanted(set: ManifestHash, into: &Path) -> Wanted {
+    Wanted {
         set,
         into: into.to_owned(),
         file: None,
-        report: None,
         patience: Duration::from_secs(60),
     }
+}
+
+async fn fetch(source: Source, wanted: &Wanted) -> Result<(), Error> {
+    fetch_from(source, wanted, Arc::new(NodeLog::new())).await.map(drop)
 }
 
 fn assert_is_there(server: &Server, folder: &Path) {
@@ -163,8 +166,8 @@ fn assert_is_there(server: &Server, folder: &Path) {
 async fn a_file_set_arrives_although_the_server_breaks_off_again_and_again() {
     let folder = tempfile::tempdir().unwrap();
     let (server, url) = start(Behavior::BreaksOff).await;
-    let args = args(server.manifest.hash(), &folder.path().join("new/target"));
-    fetch_from(Source::at(&url, TOKEN), &args).await.unwrap();
+    let args = wanted(server.manifest.hash(), &folder.path().join("new/target"));
+    fetch(Source::at(&url, TOKEN), &args).await.unwrap();
     assert_is_there(&server, &args.into);
     // What has arrived of a broken answer is not asked for again.
     let contents = server.manifest.entries().iter().flat_map(|entry| entry.kind.contents());
@@ -182,7 +185,7 @@ async fn a_folder_with_other_files_keeps_them_and_a_wrong_one_is_replaced() {
     fs::write(folder.path().join("small-0002"), "2").unwrap();
     let link = folder.path().join("link");
     std::os::unix::fs::symlink(".", &link).unwrap();
-    fetch_from(Source::at(&url, TOKEN), &args(server.manifest.hash(), &link))
+    fetch(Source::at(&url, TOKEN), &wanted(server.manifest.hash(), &link))
         .await
         .unwrap();
     assert_is_there(&server, folder.path());
@@ -190,17 +193,40 @@ async fn a_folder_with_other_files_keeps_them_and_a_wrong_one_is_replaced() {
 }
 
 #[tokio::test]
+async fn what_is_there_is_not_fetched_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, url) = start(Behavior::Fine).await;
+    let wanted = wanted(server.manifest.hash(), folder.path());
+    fetch(Source::at(&url, TOKEN), &wanted).await.unwrap();
+    server.asked.lock().unwrap().clear();
+    fetch(Source::at(&url, TOKEN), &wanted).await.unwrap();
+    assert_eq!(*server.asked.lock().unwrap(), [0; 0]);
+    fs::remove_file(folder.path().join("small-0003")).unwrap();
+    fs::write(folder.path().join("small-0007"), "wrong").unwrap();
+    // Half of it has arrived.
+    let large = fs::File::options()
+        .write(true)
+        .open(folder.path().join("large"))
+        .unwrap();
+    large.set_len(9 << 20).unwrap();
+    fetch(Source::at(&url, TOKEN), &wanted).await.unwrap();
+    assert_is_there(&server, folder.path());
+    // Three pieces of the large file, one to a request, and the last one with the two small files.
+    assert_eq!(server.asked.lock().unwrap().iter().sum::<usize>(), 5);
+}
+
+#[tokio::test]
 async fn a_single_file_is_all_that_is_written_and_sent() {
     let folder = tempfile::tempdir().unwrap();
     let (server, url) = start(Behavior::Fine).await;
-    let mut args = args(server.manifest.hash(), folder.path());
+    let mut args = wanted(server.manifest.hash(), folder.path());
     args.file = Some("small-0007".to_owned());
-    fetch_from(Source::at(&url, TOKEN), &args).await.unwrap();
+    fetch(Source::at(&url, TOKEN), &args).await.unwrap();
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     assert_eq!(fs::read_to_string(folder.path().join("small-0007")).unwrap(), "7");
     assert_eq!(*server.asked.lock().unwrap(), [1]);
     args.file = Some("nowhere".to_owned());
-    let error = fetch_from(Source::at(&url, TOKEN), &args).await.unwrap_err();
+    let error = fetch(Source::at(&url, TOKEN), &args).await.unwrap_err();
     assert!(matches!(error, Error::NoSuchFile { .. }), "{error}");
 }
 
@@ -208,9 +234,9 @@ async fn a_single_file_is_all_that_is_written_and_sent() {
 async fn a_refusal_is_reported_at_once_in_the_words_of_the_server() {
     let folder = tempfile::tempdir().unwrap();
     let (server, url) = start(Behavior::Fine).await;
-    let error = fetch_from(
+    let error = fetch(
         Source::at(&url, "task.wrong"),
-        &args(server.manifest.hash(), folder.path()),
+        &wanted(server.manifest.hash(), folder.path()),
     )
     .await
     .unwrap_err()
@@ -223,7 +249,7 @@ async fn a_refusal_is_reported_at_once_in_the_words_of_the_server() {
 async fn a_content_that_is_another_one_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (server, url) = start(Behavior::Corrupt).await;
-    let error = fetch_from(Source::at(&url, TOKEN), &args(server.manifest.hash(), folder.path())).await;
+    let error = fetch(Source::at(&url, TOKEN), &wanted(server.manifest.hash(), folder.path())).await;
     assert!(matches!(
         error.unwrap_err(),
         Error::Files(files::Error::WrongContent { .. })
@@ -236,9 +262,9 @@ async fn a_server_that_is_away_for_too_long_is_given_up() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let mut args = args(ManifestHash::of(b"x"), folder.path());
+    let mut args = wanted(ManifestHash::of(b"x"), folder.path());
     args.patience = Duration::from_millis(300);
-    let error = fetch_from(Source::at(&url, TOKEN), &args).await.unwrap_err();
+    let error = fetch(Source::at(&url, TOKEN), &args).await.unwrap_err();
     assert!(
         matches!(&error, Error::GaveUp { last, .. } if last.contains("refused")),
         "{error}"
