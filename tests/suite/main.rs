@@ -53,3 +53,4 @@ mod timing; // Behavior with a time limit; runs alone.
 mod upgrade; // Objects that an earlier version created.
 mod usage; // What tasks used.
 mod volumes_and_ports; // Volumes for one run, sharing, and ports.
+mod volumes_copy; // What is in a volume, and copies to and from it.

@@ -32,7 +32,7 @@ Exit codes:
   0    success
   1    failure
   2    invalid usage or task file
-  3    task or volume not found
+  3    task, volume, or path in a volume not found
   4    permission denied by the server or a proxy
   5    server unreachable, or not a k8s-cli server
   100  `jobs submit`: the task failed
@@ -86,6 +86,17 @@ pub(crate) const CREATE: &str = "\
 Examples:
   k8s-cli volumes create my-data 100Gi
   k8s-cli jobs submit task.yaml --volume my-data:/data";
+
+pub(crate) const VOLUMES_LIST: &str = "\
+Examples:
+  k8s-cli volumes ls                       list your volumes
+  k8s-cli volumes ls my-data               list the files in a volume
+  k8s-cli volumes ls my-data:/train";
+
+pub(crate) const DU: &str = "\
+Examples:
+  k8s-cli volumes du my-data
+  k8s-cli volumes du my-data:/train";
 
 pub(crate) const COMPLETIONS: &str = "\
 Examples:

@@ -6,6 +6,7 @@ mod help;
 mod jobs;
 mod output;
 mod suggestions;
+mod volume_path;
 mod volumes;
 
 pub(crate) use api::ApiCommand;
@@ -16,4 +17,5 @@ pub(crate) use jobs::{
 };
 pub(crate) use output::{Format, ListOutputArgs, ReportFormat};
 pub(crate) use suggestions::suggest;
+pub(crate) use volume_path::VolumePath;
 pub(crate) use volumes::{CreateVolumeArgs, DeleteVolumesArgs, ListVolumesArgs, VolumeStatusArgs, VolumesCommand};

@@ -5,15 +5,19 @@ use clap::Subcommand;
 use super::help;
 use super::jobs::ShortUrlArgs;
 use super::output::{Format, ListOutputArgs, OutputArgs};
+use super::volume_path::VolumePath;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum VolumesCommand {
     /// Create a volume.
     #[command(after_help = help::CREATE)]
     Create(CreateVolumeArgs),
-    /// List your volumes.
-    #[command(visible_alias = "ls")]
+    /// List your volumes, or the files in one.
+    #[command(visible_alias = "ls", after_help = help::VOLUMES_LIST)]
     List(ListVolumesArgs),
+    /// Show how much space the files in a volume take.
+    #[command(after_help = help::DU)]
+    Du(VolumeUsageArgs),
     /// Show details of volumes.
     #[command(visible_alias = "describe")]
     Status(VolumeStatusArgs),
@@ -29,7 +33,7 @@ impl VolumesCommand {
             Self::Create(args) => &args.url,
             Self::Status(args) => &args.url,
             Self::Delete(args) => &args.url,
-            Self::List(_) => return None,
+            Self::List(_) | Self::Du(_) => return None,
         };
         url.short_api_url.as_deref()
     }
@@ -38,7 +42,7 @@ impl VolumesCommand {
         match self {
             Self::List(args) => Some(args.format.format()),
             Self::Status(args) => Some(args.output.format),
-            Self::Create(_) | Self::Delete(_) => None,
+            Self::Create(_) | Self::Du(_) | Self::Delete(_) => None,
         }
     }
 }
@@ -69,12 +73,26 @@ pub(crate) struct CreateVolumeArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ListVolumesArgs {
+    /// List the files in this folder of a volume. A short-lived task reads them.
+    #[arg(
+        value_name = "VOLUME[:PATH]",
+        conflicts_with_all = ["all_users", "format", "details", "quiet", "no_headers"]
+    )]
+    pub path: Option<VolumePath>,
+
     /// List volumes of all users.
     #[arg(short = 'u', long)]
     pub all_users: bool,
 
     #[command(flatten)]
     pub format: ListOutputArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct VolumeUsageArgs {
+    /// Volume, and a folder in it. A short-lived task reads it.
+    #[arg(value_name = "VOLUME[:PATH]")]
+    pub path: VolumePath,
 }
 
 #[derive(Debug, clap::Args)]

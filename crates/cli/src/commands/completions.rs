@@ -39,6 +39,8 @@ pub(crate) fn attach_completers(command: Command) -> Command {
                 arg.add(ArgValueCandidates::new(tasks))
             } else if is_named("VOLUME") {
                 arg.add(ArgValueCandidates::new(volumes))
+            } else if is_named("VOLUME[:PATH]") {
+                arg.add(ArgValueCandidates::new(volumes))
             } else if is_named("NAME:PATH") {
                 arg.add(ArgValueCandidates::new(volume_mounts))
             } else {
@@ -119,6 +121,8 @@ mod tests {
             "k8s-cli jobs logs task",
             "k8s-cli jobs wait tasks",
             "k8s-cli jobs top tasks",
+            "k8s-cli volumes list path",
+            "k8s-cli volumes du path",
             "k8s-cli volumes status volumes",
             "k8s-cli volumes delete volumes",
         ];

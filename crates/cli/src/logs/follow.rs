@@ -1,6 +1,5 @@
 //! Follows a log, reconnecting as often as needed.
 
-use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
@@ -34,10 +33,11 @@ pub(crate) struct LogOptions {
     pub prefix: Option<String>,
     /// Read the log of a task that is gone.
     pub is_past: bool,
+    /// Don't say why the task is pending.
+    pub is_silent: bool,
 }
 
 /// The state of reading one log, across connections.
-#[derive(Debug)]
 struct LogFollower<'a> {
     client: &'a Client,
     id: &'a str,
@@ -47,7 +47,7 @@ struct LogFollower<'a> {
     /// Number of nodes in the log.
     nodes: u32,
     formatter: LogFormatter,
-    stdout: File,
+    sink: Box<dyn Write>,
     /// Whether standard output and standard error are both shown on a terminal.
     is_terminal: bool,
     /// The last reported reason why the task is pending.
@@ -100,14 +100,17 @@ enum StreamEnd {
     Lost,
 }
 
-/// Follows a log until the task finishes or is stopped.
+/// Follows a log until the task finishes or is stopped, and writes it to `sink`.
 pub(crate) async fn follow_log(
     client: &Client,
     task: &TaskStatus,
     options: &LogOptions,
     terminal: Terminal,
+    sink: Box<dyn Write>,
 ) -> Result<LogEnd> {
-    let end = LogFollower::new(client, task, options, terminal, true)?.run().await?;
+    let end = LogFollower::new(client, task, options, terminal, sink, true)
+        .run()
+        .await?;
     Ok(end.unwrap_or(LogEnd::Stopped))
 }
 
@@ -117,15 +120,16 @@ impl<'a> LogFollower<'a> {
         task: &'a TaskStatus,
         options: &'a LogOptions,
         terminal: Terminal,
+        sink: Box<dyn Write>,
         follow: bool,
-    ) -> Result<Self> {
+    ) -> Self {
         let has_nodes = task.metadata.num_nodes > 1;
         let style = LineStyle {
             has_nodes,
             timestamps: options.timestamps,
             color: terminal.color && terminal.width.is_some(),
         };
-        Ok(Self {
+        Self {
             client,
             id: &task.task_id,
             options,
@@ -136,12 +140,12 @@ impl<'a> LogFollower<'a> {
                 task.metadata.num_nodes
             },
             formatter: LogFormatter::new(style).with_prefix(options.prefix.as_deref()),
-            stdout: raw_stdout()?,
+            sink,
             is_terminal: terminal.width.is_some() && std::io::stderr().is_terminal(),
             reported_reason: None,
             has_reported_capacity: false,
             read_bytes: 0,
-        })
+        }
     }
 
     /// Reads the log to its end; `None` if it was not followed.
@@ -190,7 +194,8 @@ impl<'a> LogFollower<'a> {
     fn finish(&mut self) -> Result<()> {
         let mut text = Vec::new();
         self.formatter.flush(&mut text);
-        self.stdout.write_all(&text)?;
+        self.sink.write_all(&text)?;
+        self.sink.flush()?;
         if self.follow && self.formatter.is_open() && self.is_terminal {
             // Start the next message on a new line. The newline goes to standard error, so that the log itself is
             // unchanged.
@@ -218,7 +223,7 @@ impl<'a> LogFollower<'a> {
         loop {
             let next = tokio::select! {
                 next = stream.next() => next,
-                () = sleep(FIRST_LINE_TIMEOUT), if self.follow && !self.formatter.has_output() => {
+                () = sleep(FIRST_LINE_TIMEOUT), if self.says_why() => {
                     self.report_pending_reason().await;
                     continue;
                 }
@@ -228,12 +233,17 @@ impl<'a> LogFollower<'a> {
                     text.clear();
                     self.read_bytes += bytes.len() as u64;
                     self.formatter.format(&bytes, &mut text);
-                    self.stdout.write_all(&text)?;
+                    self.sink.write_all(&text)?;
                 }
                 Some(Err(_)) => return Ok(StreamEnd::Lost),
                 None => return Ok(StreamEnd::Complete),
             }
         }
+    }
+
+    /// Whether to report why the task is pending.
+    fn says_why(&self) -> bool {
+        self.follow && !self.options.is_silent && !self.formatter.has_output()
     }
 
     /// Reports why the task is pending, whenever the reason changes.
@@ -300,7 +310,10 @@ pub(crate) async fn print_log(
     options: &LogOptions,
     terminal: Terminal,
 ) -> Result<()> {
-    LogFollower::new(client, task, options, terminal, false)?.run().await?;
+    let sink = Box::new(raw_stdout()?);
+    LogFollower::new(client, task, options, terminal, sink, false)
+        .run()
+        .await?;
     Ok(())
 }
 

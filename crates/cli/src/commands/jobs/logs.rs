@@ -23,6 +23,7 @@ pub(crate) async fn run(context: &Context, args: LogsArgs) -> Result<()> {
         node: args.node,
         prefix: None,
         is_past: matches!(target, ReadTarget::Past(_)),
+        is_silent: false,
     };
     let policy = if args.exit_code {
         ExitCodePolicy::TaskCode

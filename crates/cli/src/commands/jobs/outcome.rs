@@ -9,7 +9,7 @@ use task::wire::{NodeStatus, TaskStatus};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::logs::{LogEnd, LogOptions, follow_log};
-use crate::output::{human_duration, print_message};
+use crate::output::{human_duration, print_message, raw_stdout};
 
 /// Exit codes for a task that failed and for one that was canceled or stopped, as in `sky`.
 const FAILED_EXIT_CODE: u8 = 100;
@@ -53,8 +53,9 @@ pub(super) async fn follow(
     options: &LogOptions,
     (kind, id): (&str, &str),
 ) -> Result<LogEnd> {
+    let stdout = Box::new(raw_stdout()?);
     tokio::select! {
-        end = follow_log(&context.client, task, options, context.terminal) => end,
+        end = follow_log(&context.client, task, options, context.terminal, stdout) => end,
         interrupted = tokio::signal::ctrl_c() => {
             interrupted?;
             if std::io::stderr().is_terminal() {
