@@ -1,13 +1,16 @@
 //! What is in a volume, and copies between this machine and a volume.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::time::Duration;
 
 use e2e::{Backend, CommandLine, World, eventually, small_task};
 use rustix::process::{Pid, Signal, kill_process};
 use task::TaskState;
 
-use super::files::LIMIT;
+use super::files::{LIMIT, TREE_HASH, folder, noise, tree_hash};
+use super::large_files::fetching;
 
 /// A world with a volume that has some files, and no tasks.
 async fn with_files(name: &str) -> World {
@@ -122,4 +125,122 @@ async fn a_pod_that_cannot_start_is_an_error() {
         world.api.task_ids().await.is_empty().then_some(())
     })
     .await;
+}
+
+/// What a script prints that begins in the root of the volume.
+async fn in_volume(world: &World, script: &str) -> String {
+    let task = small_task(format!("cd /data\n{script}")).volume("/data", "my-data");
+    let id = world.api.submit(&task).await;
+    let _ = world
+        .api
+        .wait_for_status(&id, LIMIT, "the end", |status| status.status.is_final())
+        .await;
+    let log = world.api.log_text(&id, "").await;
+    let _ = world.api.stop(&id).await.ok();
+    log
+}
+
+async fn with_volume(world: &World) -> CommandLine {
+    world.api.create_small_volume("my-data").await;
+    CommandLine::of(world)
+}
+
+/// Copies, checks that nothing is printed and no task is left, and returns what is said.
+async fn copied(world: &World, cli: &CommandLine, source: &str, target: &str) -> String {
+    let ran = cli.run(&["volumes", "cp", source, target]);
+    let said = ran.stderr.clone();
+    assert_eq!(ran.ok(), "", "{said}");
+    assert_eq!(world.api.task_ids().await, [""; 0]);
+    said
+}
+
+/// A folder with what a submit would leave out.
+fn data(path: &Path) -> String {
+    let made = folder(100);
+    for name in [".git", "node_modules", "ignored"] {
+        fs::create_dir(made.path().join(name)).unwrap();
+        fs::write(made.path().join(name).join("x"), name).unwrap();
+    }
+    fs::write(made.path().join(".gitignore"), "ignored\n").unwrap();
+    fs::rename(made.path(), path).unwrap();
+    tree_hash(path)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_is_in_the_volume_as_it_is_here_and_nothing_is_left_out() {
+    let world = World::own(&[]).await;
+    let cli = with_volume(&world).await;
+    let expected = data(&cli.home().join("data"));
+    let said = copied(&world, &cli, "data", "my-data:/in/copy").await;
+    assert!(
+        said.starts_with("copied 106 files (") && said.ends_with(") to `my-data:/in/copy`\n"),
+        "{said}"
+    );
+    assert_eq!(in_volume(&world, &format!("cd in/copy\n{TREE_HASH}")).await, expected);
+    // The same once more, with its own name, and one file less: what is there stays.
+    fs::remove_file(cli.home().join("data/.gitignore")).unwrap();
+    fs::write(cli.home().join("data/ignored/x"), "changed").unwrap();
+    assert!(
+        copied(&world, &cli, "data/", "my-data:in/copy")
+            .await
+            .ends_with(" to `my-data:/in/copy`\n")
+    );
+    assert!(
+        copied(&world, &cli, "data", "my-data:")
+            .await
+            .ends_with(" to `my-data:/data`\n")
+    );
+    let script = "cat in/copy/.gitignore in/copy/ignored/x; ls -A data/ignored; [ -e data/.gitignore ] || echo none";
+    assert_eq!(in_volume(&world, script).await, "ignored\nchangedx\nnone\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_at_the_path_or_keeps_its_name() {
+    let world = World::own(&[]).await;
+    let cli = with_volume(&world).await;
+    cli.write("a:b", "one");
+    std::os::unix::fs::symlink("a:b", cli.home().join("link")).unwrap();
+    copied(&world, &cli, "./a:b", "my-data:/x y/$HOME/-n'ew\"").await;
+    copied(&world, &cli, "link", "my-data:/x y/").await;
+    copied(&world, &cli, "./a:b", "my-data:$new").await;
+    let script = "find . -type f | sort; cat 'x y/link'";
+    let expected = "./$new\n./x y/$HOME/-n'ew\"\n./x y/link\none";
+    assert_eq!(in_volume(&world, script).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_for_kubernetes_is_fetched_by_the_node() {
+    let (world, _archive) = fetching(&[]).await;
+    let cli = with_volume(&world).await;
+    fs::create_dir(cli.home().join("data")).unwrap();
+    fs::write(cli.home().join("data/large"), noise(9_000_000)).unwrap();
+    let expected = tree_hash(&cli.home().join("data"));
+    let said = copied(&world, &cli, "data", "my-data:/data").await;
+    assert!(said.contains("uploaded 1 file (8.5 MiB) of `data`\n"), "{said}");
+    assert_eq!(in_volume(&world, &format!("cd data\n{TREE_HASH}")).await, expected);
+    // The server has it, and so does the volume.
+    let said = copied(&world, &cli, "data", "my-data:/data").await;
+    assert!(!said.contains("uploaded"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_cannot_be_is_said() {
+    let world = with_files("my-data").await;
+    let cli = CommandLine::of(&world);
+    cli.write("file", "x");
+    fs::create_dir(cli.home().join("dir")).unwrap();
+    let failed = |source: &str, target: &str, code: i32| cli.run(&["volumes", "cp", source, target]).failed(code);
+    for (source, target, code, reason) in [
+        ("file", "./copy", 2, "neither `file` nor `./copy` is in a volume"),
+        ("a:/x", "b:/y", 2, "one of `a:/x` and `b:/y` must be on this machine"),
+        ("nowhere", "my-data:/x", 2, "cannot read `nowhere`"),
+        ("file", "my-data:/../x", 2, "must not contain `..`"),
+        ("file", "my-date:/x", 3, "volume \"my-date\" not found"),
+        ("file", "my-data:/a b/x/y", 1, "cannot unpack the files of the task to "),
+        ("dir", "my-data:/a b/x", 1, "cannot unpack the files of the task to "),
+    ] {
+        let error = failed(source, target, code);
+        assert!(error.contains(reason), "{source} {target}: {error}");
+    }
+    assert_eq!(world.api.task_ids().await, [""; 0]);
 }

@@ -98,6 +98,14 @@ Examples:
   k8s-cli volumes du my-data
   k8s-cli volumes du my-data:/train";
 
+pub(crate) const CP: &str = "\
+Examples:
+  k8s-cli volumes cp data my-data:/data    a folder of this machine becomes /data of the volume
+  k8s-cli volumes cp model.pt my-data:/    keeps its name in a folder that ends with /
+
+A path with a colon on this machine needs a slash before it: ./a:b. Nothing is left out: ignore files
+are for code. Run the command again to continue a copy that was interrupted.";
+
 pub(crate) const COMPLETIONS: &str = "\
 Examples:
   bash:  echo 'source <(k8s-cli completions bash)' >> ~/.bashrc

@@ -12,10 +12,12 @@ mod volumes;
 pub(crate) use api::ApiCommand;
 pub(crate) use command::{Args, AuthCommand, Color, Command, GlobalArgs, GpusArgs, UsageArgs};
 pub(crate) use jobs::{
-    CancelArgs, JobsCommand, ListArgs, LogsArgs, SortKey, StatusArgs, StopArgs, SubmitArgs, TopArgs, WaitArgs,
-    WaitCondition,
+    CancelArgs, JobsCommand, ListArgs, LogsArgs, SortKey, StatusArgs, StopArgs, SubmitArgs, TopArgs,
+    WaitArgs, WaitCondition,
 };
 pub(crate) use output::{Format, ListOutputArgs, ReportFormat};
 pub(crate) use suggestions::suggest;
-pub(crate) use volume_path::VolumePath;
-pub(crate) use volumes::{CreateVolumeArgs, DeleteVolumesArgs, ListVolumesArgs, VolumeStatusArgs, VolumesCommand};
+pub(crate) use volume_path::{CopyPlace, VolumePath};
+pub(crate) use volumes::{
+    CopyArgs, CreateVolumeArgs, DeleteVolumesArgs, ListVolumesArgs, VolumeStatusArgs, VolumesCommand,
+};

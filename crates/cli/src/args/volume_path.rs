@@ -78,6 +78,23 @@ impl fmt::Display for VolumePath {
     }
 }
 
+/// Where something is copied from or to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CopyPlace {
+    /// A path on this machine, as it is written.
+    Here(String),
+    Volume(VolumePath),
+}
+
+impl FromStr for CopyPlace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let path = VolumePath::parse(text)?;
+        Ok(path.map_or_else(|| Self::Here(text.to_owned()), Self::Volume))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::VolumePath;

@@ -5,7 +5,7 @@ use clap::Subcommand;
 use super::help;
 use super::jobs::ShortUrlArgs;
 use super::output::{Format, ListOutputArgs, OutputArgs};
-use super::volume_path::VolumePath;
+use super::volume_path::{CopyPlace, VolumePath};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum VolumesCommand {
@@ -18,6 +18,9 @@ pub(crate) enum VolumesCommand {
     /// Show how much space the files in a volume take.
     #[command(after_help = help::DU)]
     Du(VolumeUsageArgs),
+    /// Copy files and folders to or from a volume.
+    #[command(visible_alias = "copy", after_help = help::CP)]
+    Cp(CopyArgs),
     /// Show details of volumes.
     #[command(visible_alias = "describe")]
     Status(VolumeStatusArgs),
@@ -33,7 +36,7 @@ impl VolumesCommand {
             Self::Create(args) => &args.url,
             Self::Status(args) => &args.url,
             Self::Delete(args) => &args.url,
-            Self::List(_) | Self::Du(_) => return None,
+            Self::List(_) | Self::Du(_) | Self::Cp(_) => return None,
         };
         url.short_api_url.as_deref()
     }
@@ -42,7 +45,7 @@ impl VolumesCommand {
         match self {
             Self::List(args) => Some(args.format.format()),
             Self::Status(args) => Some(args.output.format),
-            Self::Create(_) | Self::Du(_) | Self::Delete(_) => None,
+            Self::Create(_) | Self::Du(_) | Self::Cp(_) | Self::Delete(_) => None,
         }
     }
 }
@@ -93,6 +96,17 @@ pub(crate) struct VolumeUsageArgs {
     /// Volume, and a folder in it. A short-lived task reads it.
     #[arg(value_name = "VOLUME[:PATH]")]
     pub path: VolumePath,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CopyArgs {
+    /// File or folder: a path, or VOLUME:PATH.
+    #[arg(value_name = "SRC")]
+    pub source: CopyPlace,
+
+    /// Path of the copy, or VOLUME:PATH. If it ends with `/`, it is a folder in which the copy keeps its name.
+    #[arg(value_name = "DST")]
+    pub target: CopyPlace,
 }
 
 #[derive(Debug, clap::Args)]

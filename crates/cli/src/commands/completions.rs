@@ -1,10 +1,13 @@
 //! `k8s-cli completions`, and the completion of tasks and volumes, which asks the server.
 
+use std::ffi::OsStr;
 use std::time::Duration;
 
 use clap::Command;
 use clap_complete::aot::Shell;
-use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
+use clap_complete::engine::{
+    ArgValueCandidates, ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter,
+};
 use clap_complete::env::Shells;
 use task::wire::{TaskStatus, VolumeStatus};
 
@@ -39,6 +42,8 @@ pub(crate) fn attach_completers(command: Command) -> Command {
                 arg.add(ArgValueCandidates::new(tasks))
             } else if is_named("VOLUME") {
                 arg.add(ArgValueCandidates::new(volumes))
+            } else if is_named("SRC") || is_named("DST") {
+                arg.add(ArgValueCompleter::new(copy_places))
             } else if is_named("VOLUME[:PATH]") {
                 arg.add(ArgValueCandidates::new(volumes))
             } else if is_named("NAME:PATH") {
@@ -63,6 +68,22 @@ fn volume_mounts() -> Vec<CompletionCandidate> {
     let volumes = names_by_id::<VolumeStatus>().unwrap_or_default();
     let mount = |name: &String| CompletionCandidate::new(format!("{name}:/data"));
     volumes.iter().map(|(_, name)| mount(name)).collect()
+}
+
+/// Values for `volumes cp`: paths, and each volume.
+fn copy_places(current: &OsStr) -> Vec<CompletionCandidate> {
+    let volumes = names_by_id::<VolumeStatus>().unwrap_or_default();
+    let current_text = current.to_string_lossy();
+    let is_meant = |name: &&String| name.starts_with(&*current_text);
+    let names = volumes.iter().map(|(_, name)| name).filter(is_meant);
+    let volumes: Vec<_> = names
+        .map(|name| CompletionCandidate::new(format!("{name}:/")))
+        .collect();
+    PathCompleter::any()
+        .complete(current)
+        .into_iter()
+        .chain(volumes)
+        .collect()
 }
 
 /// IDs, with names as help, and unique names. Without the server there are no candidates: an error message would end up
@@ -94,7 +115,7 @@ async fn names_by_id<T: Resource>() -> Result<Vec<(String, String)>> {
 #[cfg(test)]
 mod tests {
     use clap::{Command, CommandFactory};
-    use clap_complete::engine::ArgValueCandidates;
+    use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
     use super::attach_completers;
     use crate::args::Args;
@@ -103,7 +124,7 @@ mod tests {
     fn completed(command: &Command) -> Vec<String> {
         let own = command
             .get_arguments()
-            .filter(|arg| arg.get::<ArgValueCandidates>().is_some());
+            .filter(|arg| arg.get::<ArgValueCandidates>().is_some() || arg.get::<ArgValueCompleter>().is_some());
         let own = own.map(|arg| arg.get_id().to_string());
         let below = command.get_subcommands().flat_map(completed);
         own.chain(below)
@@ -123,6 +144,8 @@ mod tests {
             "k8s-cli jobs top tasks",
             "k8s-cli volumes list path",
             "k8s-cli volumes du path",
+            "k8s-cli volumes cp source",
+            "k8s-cli volumes cp target",
             "k8s-cli volumes status volumes",
             "k8s-cli volumes delete volumes",
         ];

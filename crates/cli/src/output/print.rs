@@ -34,6 +34,11 @@ pub(crate) fn raw_stdout() -> Result<File> {
     Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
 }
 
+/// Standard error in the same way.
+pub(crate) fn raw_stderr() -> Result<File> {
+    Ok(File::from(io::stderr().as_fd().try_clone_to_owned()?))
+}
+
 /// `1 task`, `2 tasks`.
 pub(crate) fn plural(count: usize, noun: &str) -> String {
     if count == 1 {

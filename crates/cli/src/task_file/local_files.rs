@@ -26,6 +26,8 @@ pub(crate) struct LocalSource {
     pub path: PathBuf,
     /// The name that a file gets on the nodes; `None` for a folder.
     pub file_name: Option<String>,
+    /// Copy also what ignore files and defaults leave out: it is data, and no code.
+    pub everything: bool,
 }
 
 /// A part of a task that is on this machine.
@@ -144,7 +146,11 @@ fn working_folder(written: &str, is_flag: bool, here: &Here) -> Result<LocalPart
         key,
         written: written.to_owned(),
         target: WORKING_FOLDER.to_owned(),
-        source: LocalSource { path, file_name: None },
+        source: LocalSource {
+            path,
+            file_name: None,
+            everything: false,
+        },
     })
 }
 
@@ -178,7 +184,11 @@ fn mount(key: &str, target: &str, written: &str, has_workdir: bool, here: &Here)
         key,
         written: written.to_owned(),
         target: target.to_owned(),
-        source: LocalSource { path, file_name },
+        source: LocalSource {
+            path,
+            file_name,
+            everything: false,
+        },
     })
 }
 

@@ -8,8 +8,8 @@ use files::{
 };
 use tokio::sync::mpsc;
 
-use super::progress::Progress;
 use crate::error::{Error, Result};
+use crate::output::Progress;
 use crate::task_file::LocalSource;
 
 /// How much of the limit for compressed files another version of the library for it may save, as a fraction.
@@ -33,7 +33,7 @@ impl Folder {
     pub(super) fn read(source: &LocalSource, limits: Limits, cache: &HashCache, progress: &Progress) -> Result<Self> {
         let walk = Walk {
             limits,
-            everything: false,
+            everything: source.everything,
         };
         let selection = match &source.file_name {
             None => walk.folder(&source.path)?,
@@ -88,6 +88,12 @@ impl Folder {
             let _ = packs.blocking_send(pack);
         }
         Ok(())
+    }
+
+    /// The number of files.
+    pub(super) fn files(&self) -> usize {
+        let is_file = |entry: &&files::Entry| matches!(entry.kind, files::EntryKind::File { .. });
+        self.manifest.entries().iter().filter(is_file).count()
     }
 
     /// The number of files that have one of these contents.

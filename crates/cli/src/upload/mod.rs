@@ -11,25 +11,25 @@
 
 mod folder;
 mod notes;
-mod progress;
 #[cfg(test)]
 mod tests;
 mod transfer;
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use files::{HashCache, Walk};
+use files::{HashCache, HumanSize, Walk};
 
 use self::folder::Folder;
-use self::progress::Progress;
 use self::transfer::Transfer;
 use crate::client::{FileLimitsResponse, MAX_OUTAGE, Outage, patiently};
 use crate::context::Context;
 use crate::dirs;
 use crate::error::{Error, Result};
-use crate::output::print_message;
+use crate::field_error::FieldError;
+use crate::output::{Progress, plural, print_message};
 use crate::task_file::{FileSets, LocalPart, TaskParts, TaskSet};
 
 /// How often a folder is read that changes while it is read.
@@ -48,6 +48,32 @@ pub(crate) enum Known {
     Ask,
     /// The server has just said that it does not.
     No,
+}
+
+/// What the server says if it has deleted the files between their upload and the submit.
+const FILES_GONE: &str = "files are not stored";
+
+/// A folder or a file that the server has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Uploaded {
+    /// The ID of its file set.
+    pub id: String,
+    pub files: usize,
+    pub bytes: u64,
+}
+
+/// `12 files (3.4 MiB)`.
+impl fmt::Display for Uploaded {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} ({})", plural(self.files, "file"), HumanSize(self.bytes))
+    }
+}
+
+/// Whether a submit failed because the server has deleted files meanwhile.
+pub(crate) fn are_files_gone(error: &Error) -> bool {
+    let is_gone = |error: &FieldError| error.msg.contains(FILES_GONE);
+    matches!(error, Error::Invalid { errors, .. } if errors.iter().any(is_gone))
+        || matches!(error, Error::Server(message) if message.status == Some(422) && message.text.contains(FILES_GONE))
 }
 
 /// Marks the directory as a cache, so that it is not copied with the folder that it is in
@@ -76,30 +102,40 @@ pub(crate) async fn upload(
     if parts.iter().all(|of_task| of_task.parts.is_empty()) {
         return Ok(sets);
     }
-    let uploader = Uploader {
-        context,
-        limits: limits(context).await?,
-        cache: Arc::new(cache(dirs::cache().ok().as_deref())),
-        verbosity,
-        known,
-        patience: MAX_OUTAGE,
-    };
+    let uploader = Uploader::new(context, verbosity, known).await?;
     for TaskParts { file, parts, .. } in parts {
         for part in parts {
             if sets.contains_key(&part.source) {
                 continue;
             }
-            let id = uploader.upload(part).await.map_err(|error| match error {
+            let uploaded = uploader.upload(part).await.map_err(|error| match error {
                 Error::Files(error) => {
                     let message = notes::remedy(error, &part.written, &part.source);
                     Error::InvalidTask(tasks.report_part(*file, part, &message))
                 }
                 other => other,
             })?;
-            sets.insert(part.source.clone(), id);
+            sets.insert(part.source.clone(), uploaded.id);
         }
     }
     Ok(sets)
+}
+
+/// Uploads one folder or file that is in no task file.
+///
+/// # Errors
+/// [`Error::Usage`] if it cannot be copied. Errors of the server as they are, after retries.
+pub(crate) async fn upload_part(
+    context: &Context,
+    part: &LocalPart,
+    verbosity: Verbosity,
+    known: Known,
+) -> Result<Uploaded> {
+    let uploader = Uploader::new(context, verbosity, known).await?;
+    uploader.upload(part).await.map_err(|error| match error {
+        Error::Files(error) => Error::Usage(notes::remedy(error, &part.written, &part.source)),
+        other => other,
+    })
 }
 
 /// The cache in this directory. Without one, every file is read again each time.
@@ -118,7 +154,7 @@ pub(crate) fn largest(task: &TaskParts) -> Option<String> {
     let selections = task.parts.iter().filter_map(|part| {
         let walk = Walk {
             limits: files::Limits::NONE,
-            everything: false,
+            everything: part.source.everything,
         };
         let is_folder = part.source.file_name.is_none();
         Some((part, is_folder.then(|| walk.folder(&part.source.path).ok())??))
@@ -164,9 +200,20 @@ struct Uploader<'a> {
     patience: Duration,
 }
 
-impl Uploader<'_> {
-    /// Uploads a folder or a file, and returns the ID of its file set.
-    async fn upload(&self, part: &LocalPart) -> Result<String> {
+impl<'a> Uploader<'a> {
+    async fn new(context: &'a Context, verbosity: Verbosity, known: Known) -> Result<Self> {
+        Ok(Self {
+            context,
+            limits: limits(context).await?,
+            cache: Arc::new(cache(dirs::cache().ok().as_deref())),
+            verbosity,
+            known,
+            patience: MAX_OUTAGE,
+        })
+    }
+
+    /// Uploads a folder or a file.
+    async fn upload(&self, part: &LocalPart) -> Result<Uploaded> {
         let mut reads = 1;
         loop {
             let is_first = reads == 1;
@@ -182,29 +229,34 @@ impl Uploader<'_> {
         }
     }
 
-    async fn try_upload(&self, part: &LocalPart, is_first: bool) -> Result<String> {
+    async fn try_upload(&self, part: &LocalPart, is_first: bool) -> Result<Uploaded> {
         let progress = Progress::new(self.verbosity == Verbosity::Normal);
         let folder = self.read(part, &progress).await?;
         let tells = self.verbosity == Verbosity::Normal;
         if tells {
             self.tell_left_out(part, &folder);
         }
-        let id = folder.hash.to_string();
-        let is_stored = async || self.context.client.exists(&format!("/files/{id}")).await;
+        let uploaded = Uploaded {
+            id: folder.hash.to_string(),
+            files: folder.files(),
+            bytes: folder.manifest.total_bytes(),
+        };
+        let path = format!("/files/{}", uploaded.id);
+        let is_stored = async || self.context.client.exists(&path).await;
         if self.known == Known::Ask && patiently(async || self.context.with_server(is_stored).await).await? {
-            return Ok(id);
+            return Ok(uploaded);
         }
         let folder = Arc::new(folder);
         self.check_packed(&folder, part, &progress).await?;
         let outage = Outage::with_patience(self.patience);
-        let mut transfer = Transfer::new(self.context, &part.written, &folder, &progress);
+        let mut transfer = Transfer::new(self.context, part, &folder, &progress);
         let sent = transfer.run(outage, tells && is_first).await;
         progress.clear();
         let sent = sent?;
         if tells && let Some(summary) = notes::summary(&part.written, &sent) {
             print_message(&summary);
         }
-        Ok(id)
+        Ok(uploaded)
     }
 
     /// Checks that the server will take the files when it has them: it would refuse the task only after the upload.

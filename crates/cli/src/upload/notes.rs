@@ -97,7 +97,7 @@ pub(super) fn remedy(error: files::Error, written: &str, source: &LocalSource) -
     };
 
     let error = error.below(&source.path);
-    if source.file_name.is_some() {
+    if source.file_name.is_some() || source.everything {
         return match error {
             Changed { .. } | Unnoticed { .. } => format!("{error}; try again"),
             error => error.to_string(),
@@ -213,7 +213,11 @@ mod tests {
         let path = folder.canonicalize().unwrap();
         let walk = Walk { limits, ..WALK };
         let error = walk.folder(folder).unwrap_err();
-        let source = LocalSource { path, file_name: None };
+        let source = LocalSource {
+            path,
+            file_name: None,
+            everything: false,
+        };
         remedy(error, "code", &source)
     }
 
@@ -236,6 +240,15 @@ mod tests {
             "the link `link` to `/etc/passwd` is refused: it leads out of the folder; remove it, or leave it out with \
              `.gitignore`"
         );
+        // Data has no ignore files.
+        let path = folder.path().canonicalize().unwrap();
+        let error = Walk { limits, ..WALK }.folder(folder.path()).unwrap_err();
+        let data = LocalSource {
+            path,
+            file_name: None,
+            everything: true,
+        };
+        assert!(remedy(error, "data", &data).ends_with("it leads out of the folder"));
         fs::remove_file(link).unwrap();
         fs::write(folder.path().join(".skyignore"), "").unwrap();
         fs::create_dir(folder.path().join("sub\n")).unwrap();
@@ -251,6 +264,7 @@ mod tests {
         let source = LocalSource {
             path: "/home/me/code".into(),
             file_name: None,
+            everything: false,
         };
         let failed = |path: &str| {
             let error = files::Error::Io {

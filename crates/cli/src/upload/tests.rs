@@ -178,9 +178,13 @@ impl Setup {
             key: vec!["workdir".to_owned()],
             written: "code".to_owned(),
             target: ".".to_owned(),
-            source: LocalSource { path, file_name: None },
+            source: LocalSource {
+                path,
+                file_name: None,
+                everything: false,
+            },
         };
-        uploader.upload(&part).await
+        uploader.upload(&part).await.map(|uploaded| uploaded.id)
     }
 
     async fn upload(&self) -> Result<String> {

@@ -12,11 +12,11 @@ use tokio::sync::mpsc;
 use super::folder::Folder;
 use super::notes;
 use super::notes::Sent;
-use super::progress::Progress;
 use crate::client::{FilesUploadResponse, Outage};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::output::{plural, print_message};
+use crate::output::{Progress, plural, print_message};
+use crate::task_file::{LocalPart, LocalSource};
 
 /// How many packs are on their way at once: enough to fill a long line, and at most 32 MiB in memory.
 const MAX_PACKS: usize = 4;
@@ -52,6 +52,7 @@ pub(super) struct Transfer<'a> {
     context: &'a Context,
     /// The folder as the user wrote it.
     written: &'a str,
+    source: &'a LocalSource,
     folder: &'a Arc<Folder>,
     progress: &'a Progress,
     /// The length of each content.
@@ -63,10 +64,16 @@ pub(super) struct Transfer<'a> {
 }
 
 impl<'a> Transfer<'a> {
-    pub(super) fn new(context: &'a Context, written: &'a str, folder: &'a Arc<Folder>, progress: &'a Progress) -> Self {
+    pub(super) fn new(
+        context: &'a Context,
+        part: &'a LocalPart,
+        folder: &'a Arc<Folder>,
+        progress: &'a Progress,
+    ) -> Self {
         Self {
             context,
-            written,
+            written: &part.written,
+            source: &part.source,
             folder,
             progress,
             lengths: folder.manifest.contents(),
@@ -202,6 +209,9 @@ impl<'a> Transfer<'a> {
     /// Says what of a folder is large when it is sent for the first time.
     fn tell_large(&self, missing: &HashSet<ContentHash>) {
         let selection = &self.folder.selection;
+        if self.source.everything {
+            return;
+        }
         let file = selection.left_out().ignore_file;
         if let Some(note) = notes::large(self.written, self.bytes_of(missing), &selection.largest(3), file) {
             self.progress.suspend(|| print_message(&note));

@@ -17,13 +17,10 @@ use crate::logs::LogOptions;
 use crate::output::{self, plural, print, print_message, print_warning};
 use crate::resources::{get, get_whole_group};
 use crate::task_file::{TaskParts, TaskSet};
-use crate::upload::{Known, Verbosity, largest, upload};
+use crate::upload::{Known, Verbosity, are_files_gone, largest, upload};
 
 /// The variables of a shell that say where programs are.
 const SHELL_VARIABLES: [&str; 3] = ["PATH", "VIRTUAL_ENV", "CONDA_PREFIX"];
-
-/// What the server says if it has deleted the files between their upload and the submit.
-const FILES_GONE: &str = "files are not stored";
 
 /// What it says if there is no room for them in the cluster.
 const FILES_TOO_LARGE: &str = "leave out large files";
@@ -209,12 +206,6 @@ fn with_largest(mut error: FieldError, parts: &[TaskParts]) -> FieldError {
         error.msg.push_str(&largest);
     }
     error
-}
-
-fn are_files_gone(error: &Error) -> bool {
-    let is_gone = |error: &FieldError| error.msg.contains(FILES_GONE);
-    matches!(error, Error::Invalid { errors, .. } if errors.iter().any(is_gone))
-        || matches!(error, Error::Server(message) if message.status == Some(422) && message.text.contains(FILES_GONE))
 }
 
 /// Prints manifests in a form that `kubectl apply -f -` accepts.

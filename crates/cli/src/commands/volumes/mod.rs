@@ -1,5 +1,7 @@
 //! `k8s-cli volumes`.
 
+mod copy;
+mod copy_in;
 mod create;
 mod delete;
 mod list;
@@ -18,6 +20,7 @@ pub(crate) async fn run(context: Context, command: VolumesCommand) -> Result<()>
     match command {
         VolumesCommand::Create(args) => create::run(&context, args).await,
         VolumesCommand::List(args) => list::run(&context, args).await,
+        VolumesCommand::Cp(args) => copy::run(&context, args).await,
         VolumesCommand::Du(args) => show_files::run(&context, Show::Usage, &args.path).await,
         VolumesCommand::Status(args) => status::run(&context, args).await,
         VolumesCommand::Delete(args) => delete::run(&context, args).await,

@@ -1,5 +1,7 @@
 //! What the short-lived tasks of `k8s-cli volumes` have in common: one volume, and a path in it.
 
+use std::io::{IsTerminal, Write};
+
 use serde_json::{Value, json};
 use task::TaskState;
 use task::wire::TaskStatus;
@@ -8,6 +10,7 @@ use super::short_task::{failure, reason_of};
 use crate::args::VolumePath;
 use crate::error::{Error, Result};
 use crate::field_error::FieldError;
+use crate::output::{EscapingWriter, raw_stderr};
 
 /// Where the volume is mounted. No image has it.
 pub(super) const MOUNT_PATH: &str = "/k8s-cli-volume";
@@ -50,6 +53,15 @@ pub(super) fn check_end(task: &TaskStatus, path: &VolumePath) -> Result<()> {
         reason if reason.is_empty() => "the task failed".to_owned(),
         reason => reason,
     }))
+}
+
+/// Where the log of a copy goes: it is no result, but says what takes long, and what is left out.
+pub(super) fn to_stderr() -> Result<Box<dyn Write>> {
+    let stderr = raw_stderr()?;
+    Ok(match std::io::stderr().is_terminal() {
+        true => Box::new(EscapingWriter::new(stderr)),
+        false => Box::new(stderr),
+    })
 }
 
 /// What the server rejects of the task, in the words of the command.

@@ -1,4 +1,4 @@
-//! The progress of an upload on a terminal: nothing if it is quick, and a bar on standard error if it is not.
+//! The progress of an upload or a download on a terminal: nothing if it is quick, and a bar on standard error if it is not.
 
 use std::io::IsTerminal;
 use std::pin::pin;
@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::escape::escape_controls;
 
 /// What takes less than this is not worth a bar that flashes up.
 const QUIET_TIME: Duration = Duration::from_millis(300);
@@ -18,7 +20,7 @@ const WITH_TOTAL: &str = "{msg} [{wide_bar}] {binary_bytes}/{binary_total_bytes}
 
 /// A bar for one thing after another.
 #[derive(Debug, Clone)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     bar: ProgressBar,
     started: Instant,
     is_shown: Arc<AtomicBool>,
@@ -27,7 +29,7 @@ pub(super) struct Progress {
 
 impl Progress {
     /// A bar that is not visible yet, and never will be if it is not enabled or standard error is not a terminal.
-    pub(super) fn new(is_enabled: bool) -> Self {
+    pub(crate) fn new(is_enabled: bool) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         // The template is constant, so it is valid; without it, the bar only looks different.
         if let Ok(style) = ProgressStyle::with_template(WITH_TOTAL) {
@@ -42,22 +44,22 @@ impl Progress {
     }
 
     /// Begins with something that has this many bytes, if that is known.
-    pub(super) fn start(&self, what: &str, total: Option<u64>) {
+    pub(crate) fn start(&self, what: &str, total: Option<u64>) {
         self.bar.reset();
-        self.bar.set_message(crate::output::escape_controls(what));
+        self.bar.set_message(escape_controls(what));
         self.bar.set_length(total.unwrap_or(0));
     }
 
-    pub(super) fn set_total(&self, bytes: u64) {
+    pub(crate) fn set_total(&self, bytes: u64) {
         self.bar.set_length(bytes);
     }
 
-    pub(super) fn set(&self, bytes: u64) {
+    pub(crate) fn set(&self, bytes: u64) {
         self.bar.set_position(bytes);
     }
 
     /// More bytes are done; fewer, if some must be done again.
-    pub(super) fn advance(&self, bytes: i64) {
+    pub(crate) fn advance(&self, bytes: i64) {
         if bytes < 0 {
             self.bar.dec(bytes.unsigned_abs());
         } else {
@@ -66,7 +68,7 @@ impl Progress {
     }
 
     /// Waits for something, and keeps the bar alive meanwhile.
-    pub(super) async fn during<T>(&self, work: impl Future<Output = T>) -> T {
+    pub(crate) async fn during<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         let mut redraw = tokio::time::interval(REDRAW_INTERVAL);
         loop {
@@ -89,12 +91,12 @@ impl Progress {
     }
 
     /// Prints something else in the place of the bar.
-    pub(super) fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
+    pub(crate) fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
         self.bar.suspend(print)
     }
 
     /// Removes the bar. It can begin with something else.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.bar.finish_and_clear();
     }
 }
