@@ -11,6 +11,7 @@ mod cancel; // Canceled tasks.
 mod command_line; // The CLI on a real server.
 mod command_line_logs; // The CLI and logs.
 mod command_line_output; // The exact output of the CLI, at several widths.
+mod command_line_outputs; // The CLI and what tasks have kept.
 mod containers; // What containers see, and how they are isolated.
 mod contract; // Recorded requests and the manifests they created.
 mod crashes; // The engine is killed at random times.

@@ -11,6 +11,7 @@ mod commands;
 mod context;
 mod daemon;
 mod dirs;
+mod download;
 mod error;
 mod field_error;
 #[cfg(fuzzing)]

@@ -75,6 +75,14 @@ Examples:
 
 Output is printed byte for byte. With several nodes, each line starts with `node-RANK | `.";
 
+pub(crate) const OUTPUTS: &str = "\
+Examples:
+  k8s-cli jobs outputs train               write the outputs to the current folder
+  k8s-cli jobs outputs train results
+  k8s-cli jobs outputs train --list
+
+Run the command again to continue a download that was interrupted.";
+
 pub(crate) const WAIT: &str = "\
 Examples:
   k8s-cli jobs wait train --timeout 2h

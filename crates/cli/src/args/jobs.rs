@@ -10,6 +10,7 @@ use task::TaskState;
 
 use super::help;
 use super::output::{Format, ListOutputArgs, OutputArgs};
+use super::submit_output::{self, SubmitOutput};
 use crate::task_file::{Overrides, SweepArgs};
 
 #[derive(Debug, Subcommand)]
@@ -32,6 +33,9 @@ pub(crate) enum JobsCommand {
     /// Print the combined log of all nodes of a task and follow it until the task finishes.
     #[command(after_help = help::LOGS)]
     Logs(LogsArgs),
+    /// Download what a task has kept: the `outputs` of its task file.
+    #[command(after_help = help::OUTPUTS)]
+    Outputs(OutputsArgs),
     /// Wait for tasks to reach a state.
     #[command(after_help = help::WAIT)]
     Wait(WaitArgs),
@@ -46,17 +50,19 @@ impl JobsCommand {
             Self::Submit(args) => &args.url,
             Self::Status(args) => &args.url,
             Self::Logs(args) => &args.url,
-            Self::List(_) | Self::Stop(_) | Self::Cancel(_) | Self::Wait(_) | Self::Top(_) => return None,
+            Self::List(_) | Self::Stop(_) | Self::Cancel(_) | Self::Outputs(_) | Self::Wait(_) | Self::Top(_) => {
+                return None;
+            }
         };
         url.short_api_url.as_deref()
     }
 
     pub(crate) fn format(&self) -> Option<Format> {
         match self {
-            Self::Submit(args) => args.output,
+            Self::Submit(args) => submit_output::format(&args.output),
             Self::List(args) => Some(args.format.format()),
             Self::Status(args) => Some(args.output.format),
-            Self::Stop(_) | Self::Cancel(_) | Self::Logs(_) | Self::Wait(_) | Self::Top(_) => None,
+            Self::Stop(_) | Self::Cancel(_) | Self::Logs(_) | Self::Outputs(_) | Self::Wait(_) | Self::Top(_) => None,
         }
     }
 }
@@ -99,9 +105,10 @@ pub(crate) struct SubmitArgs {
     #[arg(long, alias = "dryrun", conflicts_with_all = ["detach", "quiet", "exit_code", "no_exit_code"])]
     pub dry_run: bool,
 
-    /// Output format for --dry-run or --detach. One of: yaml, json.
-    #[arg(short, long, value_enum, value_name = "FORMAT", hide_possible_values = true)]
-    pub output: Option<Format>,
+    /// A path of the first node to keep when the task ends, for `jobs outputs`, e.g., ./results; can be repeated.
+    /// Or the output format for --dry-run or --detach: yaml, json.
+    #[arg(short, long, value_name = "PATH|FORMAT")]
+    pub output: Vec<SubmitOutput>,
 
     /// Return the existing task if one was already submitted with this key. Defaults to a random key.
     #[arg(long, value_name = "KEY")]
@@ -336,6 +343,21 @@ pub(crate) struct LogsArgs {
 
     #[command(flatten)]
     pub url: ShortUrlArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct OutputsArgs {
+    /// Task ID, ID prefix, or name.
+    #[arg(value_name = "TASK")]
+    pub task: String,
+
+    /// Folder to write to. Other files in it stay.
+    #[arg(value_name = "DIR", default_value = ".", value_hint = clap::ValueHint::DirPath)]
+    pub dir: PathBuf,
+
+    /// Show the names and sizes of the files instead.
+    #[arg(short, long, conflicts_with = "dir")]
+    pub list: bool,
 }
 
 #[derive(Debug, clap::Args)]

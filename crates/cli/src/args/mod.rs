@@ -5,6 +5,7 @@ mod command;
 mod help;
 mod jobs;
 mod output;
+mod submit_output;
 mod suggestions;
 mod volume_path;
 mod volumes;
@@ -12,10 +13,11 @@ mod volumes;
 pub(crate) use api::ApiCommand;
 pub(crate) use command::{Args, AuthCommand, Color, Command, GlobalArgs, GpusArgs, UsageArgs};
 pub(crate) use jobs::{
-    CancelArgs, JobsCommand, ListArgs, LogsArgs, SortKey, StatusArgs, StopArgs, SubmitArgs, TopArgs,
+    CancelArgs, JobsCommand, ListArgs, LogsArgs, OutputsArgs, SortKey, StatusArgs, StopArgs, SubmitArgs, TopArgs,
     WaitArgs, WaitCondition,
 };
 pub(crate) use output::{Format, ListOutputArgs, ReportFormat};
+pub(crate) use submit_output::{format as format_of, paths as paths_of};
 pub(crate) use suggestions::suggest;
 pub(crate) use volume_path::{CopyPlace, VolumePath};
 pub(crate) use volumes::{

@@ -51,6 +51,14 @@ const COMMAND_SUGGESTIONS: &[(&[&str], &str)] = &[
         "use `k8s-cli --version` for the version of the CLI, or `k8s-cli api status` for that of the server",
     ),
     (&["storage"], "use `k8s-cli volumes list` to list your volumes"),
+    (
+        &["cp", "scp", "rsync"],
+        "use `k8s-cli volumes cp` to copy to or from a volume, or `k8s-cli jobs outputs TASK` to download what a task has kept",
+    ),
+    (
+        &["outputs", "download"],
+        "use `k8s-cli jobs outputs TASK` to download what a task has kept",
+    ),
 ];
 
 /// The commands a hint applies to, including their subcommands.

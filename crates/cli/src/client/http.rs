@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use peer::token::TOKEN_HEADER;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -124,6 +125,12 @@ impl Client {
     /// long as the task runs.
     pub(crate) async fn stream(&self, path: &str) -> Result<Response> {
         self.open(|| self.http.request(Method::GET, self.url.join(path))).await
+    }
+
+    /// POST of a JSON body that only says what to read, with the response body as a stream in the same way.
+    pub(crate) async fn stream_post(&self, path: &str, body: &impl Serialize) -> Result<Response> {
+        self.open(|| self.http.request(Method::POST, self.url.join(path)).json(body))
+            .await
     }
 
     /// GET of server-sent events, from the one after `last_id` on.

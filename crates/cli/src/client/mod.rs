@@ -7,6 +7,8 @@ mod outage;
 mod peer_check;
 mod responses;
 mod retry;
+#[cfg(test)]
+mod stub_server;
 mod upload_body;
 mod url;
 
@@ -14,6 +16,8 @@ pub(crate) use self::http::Client;
 pub(crate) use outage::{MAX_BACKOFF, MAX_OUTAGE, Outage, is_transient, patiently};
 pub(crate) use responses::{
     CancelAllResponse, CreateVolumeResponse, DryRunResponse, FileLimitsResponse, FilesUploadResponse, GpusResponse,
-    GroupSubmitResponse, NodesResponse, RemoveResponse, StopAllResponse, SubmitResponse,
+    GroupSubmitResponse, NodesResponse, OutputsResponse, RemoveResponse, StopAllResponse, SubmitResponse,
 };
+#[cfg(test)]
+pub(crate) use stub_server::{StubRequest, StubResponse, start_stub};
 pub(crate) use url::ApiUrl;

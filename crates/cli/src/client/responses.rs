@@ -75,6 +75,16 @@ pub(crate) struct FilesUploadResponse {
     pub missing: Vec<String>,
 }
 
+/// Response to `GET /tasks/{task_id}/outputs`.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct OutputsResponse {
+    /// The ID of the file set with what the task has kept.
+    pub files: String,
+    /// The number of files, folders, and links.
+    pub entries: u64,
+    pub bytes: u64,
+}
+
 /// Response to `GET /nodes`: the cluster nodes that tasks can run on.
 #[derive(Debug, Deserialize)]
 pub(crate) struct NodesResponse {

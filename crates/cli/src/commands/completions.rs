@@ -140,6 +140,7 @@ mod tests {
             "k8s-cli jobs stop tasks",
             "k8s-cli jobs cancel tasks",
             "k8s-cli jobs logs task",
+            "k8s-cli jobs outputs task",
             "k8s-cli jobs wait tasks",
             "k8s-cli jobs top tasks",
             "k8s-cli volumes list path",

@@ -73,6 +73,10 @@ pub(crate) struct Overrides {
     #[arg(long, conflicts_with = "workdir")]
     pub no_workdir: bool,
 
+    /// Paths to keep, from `--output`.
+    #[arg(skip)]
+    pub outputs: Vec<String>,
+
     #[command(flatten)]
     pub skypilot: ResourceFlags,
 }
@@ -173,6 +177,7 @@ impl Overrides {
             volume,
             workdir,
             no_workdir,
+            outputs,
             skypilot,
         } = self;
         if !body.is_object() {
@@ -233,7 +238,30 @@ impl Overrides {
                 source.record_flag(&["volumes", path], &format!("--volume {mount}"));
             }
         }
+        for path in outputs {
+            let name = output_name(path)?;
+            if let Some(kept) = object_entry(body, "outputs") {
+                if source.is_flag(&["outputs", name]) {
+                    return Err(Error::Usage(format!(
+                        "two outputs are named `{name}`; name them with `outputs` in a task file"
+                    )));
+                }
+                kept.insert(name.to_owned(), json!(path));
+                source.record_flag(&["outputs", name], &format!("--output {path}"));
+            }
+        }
         Ok(())
+    }
+}
+
+/// The name of an output: the last part of its path.
+fn output_name(path: &str) -> Result<&str> {
+    let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    match name {
+        "" | "." | ".." | "~" => Err(Error::Usage(format!(
+            "`--output {path}` has no name; name it with `outputs` in a task file, e.g., `outputs: {{./results: {path}}}`"
+        ))),
+        name => Ok(name),
     }
 }
 

@@ -192,6 +192,19 @@ impl TaskSet {
         body
     }
 
+    /// Whether each task of the submit request keeps something.
+    pub(crate) fn have_outputs(&self) -> Vec<bool> {
+        let has = |task: &Value| {
+            task["outputs"]
+                .as_object()
+                .is_some_and(|outputs| outputs.values().any(Value::is_string))
+        };
+        self.tasks_of(&mut self.body())
+            .iter()
+            .map(|(_, task)| has(task))
+            .collect()
+    }
+
     /// Each `workdir` of a file that is a folder of the container, but probably meant to be one of this machine.
     pub(crate) fn mistaken_workdirs(&self) -> Vec<&str> {
         let mut all: Vec<&str> = self.files().iter().filter_map(TaskFile::mistaken_workdir).collect();

@@ -354,3 +354,36 @@ fn one_word_with_spaces_is_bash_and_several_words_are_a_command() {
     assert_eq!(run(&["echo", "one > f"]), "echo 'one > f'");
     assert_eq!(run(&["true"]), "true");
 }
+
+#[test]
+fn a_path_of_the_flag_is_kept_under_its_last_name() {
+    let applied = |paths: &[&str]| {
+        let mut task = parsed("run: a\noutputs: {./results: out}\n");
+        let outputs = paths.iter().map(|path| (*path).to_owned()).collect();
+        task.apply(&Overrides {
+            outputs,
+            ..Overrides::default()
+        })
+        .map(|()| task)
+    };
+    let task = applied(&["/tmp/model.pt", "./logs/"]).unwrap();
+    assert_eq!(
+        task.body()["outputs"],
+        json!({"./results": "out", "model.pt": "/tmp/model.pt", "logs": "./logs/"})
+    );
+    task.validate().unwrap();
+    for paths in [&["/"][..], &["."], &["~/"], &["/a/x", "/b/x"]] {
+        assert_eq!(applied(paths).unwrap_err().exit_code(), 2, "{paths:?}");
+    }
+}
+
+#[test]
+fn an_output_outside_of_the_folder_is_an_error_at_its_place() {
+    let error = validation_error("run: a\noutputs:\n  ../x: out\n");
+    assert!(
+        error.contains("task.yaml:3:3") && error.contains("without `.` and `..`"),
+        "{error}"
+    );
+    let error = validation_error("run: a\noutputs: {/x: out}\n");
+    assert!(error.contains("must be a relative path"), "{error}");
+}

@@ -9,16 +9,12 @@ use bytes::Bytes;
 use files::{ContentHash, Limits, Manifest, Pack};
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpListener;
 
 use super::{HashCache, Known, Uploader, Verbosity, cache, limits};
-use crate::client::{ApiUrl, Client};
+use crate::client::{StubRequest, start_stub};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::output::Terminal;
 use crate::task_file::{LocalPart, LocalSource};
-use crate::user::User;
 
 const LIMITS: Limits = Limits {
     max_entries: 1000,
@@ -98,34 +94,13 @@ impl Store {
     }
 }
 
-async fn serve(store: Arc<Mutex<Store>>) -> ApiUrl {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let store = Arc::clone(&store);
-            tokio::spawn(async move {
-                let mut stream = BufReader::new(stream);
-                let mut head = String::new();
-                while stream.read_line(&mut head).await.is_ok_and(|count| count > 2) {}
-                let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-                let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
-                stream.read_exact(&mut body).await.unwrap();
-                let mut words = head.split(' ');
-                let (method, path) = (words.next().unwrap(), words.next().unwrap());
-                let response = store.lock().unwrap().respond(method, path, body);
-                let Some((status, body)) = response else { return };
-                let length = body.len();
-                let header = task::wire::SERVER_HEADER;
-                let head = format!(
-                    "HTTP/1.1 {status}\r\n{header}: test\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
-                );
-                // The client may have closed the connection already.
-                let _ = stream.write_all((head + &body).as_bytes()).await;
-            });
-        }
-    });
-    ApiUrl::resolve(Some(&url)).unwrap()
+async fn serve(store: Arc<Mutex<Store>>) -> Context {
+    start_stub(move |request| {
+        let StubRequest { method, path, body, .. } = request;
+        let response = store.lock().unwrap().respond(&method, &path, body);
+        response.map(|(status, body)| (status, body.into_bytes()))
+    })
+    .await
 }
 
 /// A folder here, a cache, and a server.
@@ -146,16 +121,7 @@ impl Setup {
         fs::create_dir(folder.path().join("src")).unwrap();
         fs::write(folder.path().join("src/train.py"), "print(1)").unwrap();
         let store = Arc::new(Mutex::new(store));
-        let url = serve(Arc::clone(&store)).await;
-        let user = User::resolve(Some("alice")).unwrap();
-        let context = Context {
-            client: Client::new(&url, &user, true).unwrap(),
-            user,
-            terminal: Terminal {
-                width: None,
-                color: false,
-            },
-        };
+        let context = serve(Arc::clone(&store)).await;
         Self {
             folder,
             cache: tempfile::tempdir().unwrap(),

@@ -4,9 +4,11 @@ mod cancel;
 mod end_each;
 mod group;
 mod history;
+mod kept;
 mod list;
 mod logs;
 mod outcome;
+mod outputs;
 mod status;
 mod stop;
 mod submit;
@@ -29,6 +31,7 @@ pub(crate) async fn run(context: Context, command: JobsCommand) -> Result<()> {
         JobsCommand::Stop(args) => stop::run(&context, args).await,
         JobsCommand::Cancel(args) => cancel::run(&context, args).await,
         JobsCommand::Logs(args) => logs::run(&context, args).await,
+        JobsCommand::Outputs(args) => outputs::run(&context, args).await,
         JobsCommand::Wait(args) => wait::run(&context, args).await,
         JobsCommand::Top(args) => top::run(&context, args).await,
     }

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use task::wire::{BackendKind, ServerVersion, TaskStatus};
 
 use super::group::follow_group;
+use super::kept::tell_outputs;
 use super::outcome::{ExitCodePolicy, follow_to_end};
-use crate::args::{Format, SubmitArgs};
+use crate::args::{Format, SubmitArgs, format_of, paths_of};
 use crate::client::{DryRunResponse, GroupSubmitResponse, SubmitResponse, patiently};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -42,15 +43,20 @@ pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<()> {
         dry_run,
         output,
         idempotency_key,
-        overrides,
+        mut overrides,
         sweep,
         url: _,
         skypilot: _,
         command,
     } = args;
-    if output.is_some() && !dry_run && !detach {
-        return Err(Error::Usage("`--output` requires `--dry-run` or `--detach`".to_owned()));
+    let format = format_of(&output);
+    if format.is_some() && !dry_run && !detach {
+        return Err(Error::Usage(
+            "a format for `--output` requires `--dry-run` or `--detach`; for a path of the task, write, e.g., `./results`"
+                .to_owned(),
+        ));
     }
+    overrides.outputs = paths_of(output);
     let tasks = match &file {
         Some(path) => TaskSet::read(path)?,
         None => TaskSet::from_command(&command)?,
@@ -74,23 +80,22 @@ pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<()> {
         )
         .await?;
         let response: DryRunResponse = context.client.decode_unescaped(&body)?;
-        return print_manifests(&response.manifests, output.unwrap_or(Format::Yaml));
+        return print_manifests(&response.manifests, format.unwrap_or(Format::Yaml));
     }
     let body = send(context, &task, task.path(), &key, verbosity).await?;
-    let (message, ids, id, count) = if task.is_group() {
+    let (message, response, id, ids) = if task.is_group() {
         let GroupSubmitResponse { group_id, task_ids } = context.client.decode(&body)?;
-        let count = task_ids.len();
-        let message = format!("group {group_id} submitted: {}", plural(count, "task"));
-        let ids = json!({"group_id": group_id, "task_ids": task_ids});
-        (message, ids, group_id, count)
+        let message = format!("group {group_id} submitted: {}", plural(task_ids.len(), "task"));
+        let response = json!({"group_id": group_id, "task_ids": task_ids});
+        (message, response, group_id, task_ids)
     } else {
         let SubmitResponse { task_id } = context.client.decode(&body)?;
         let message = format!("task {task_id} submitted");
-        (message, json!({"task_id": task_id}), task_id, 1)
+        (message, json!({"task_id": task_id}), task_id.clone(), vec![task_id])
     };
-    match output {
-        Some(Format::Json) => return print(&output::json(&ids)),
-        Some(Format::Yaml) => return print(&output::yaml(&ids)?),
+    match format {
+        Some(Format::Json) => return print(&output::json(&response)),
+        Some(Format::Yaml) => return print(&output::yaml(&response)?),
         _ if quiet => return print(&id),
         _ => {}
     }
@@ -105,12 +110,29 @@ pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<()> {
         (_, true) => ExitCodePolicy::IgnoreOutcome,
         _ => ExitCodePolicy::FailureCode,
     };
-    if task.is_group() {
-        let tasks = get_whole_group(&context.client, &id, count).await?;
-        return follow_group(context, &tasks, &LogOptions::default(), policy).await;
+    follow(context, &task, (&id, &ids), policy).await
+}
+
+/// Follows the task or group that was submitted, with the IDs of its tasks, and says at the end what they have kept.
+async fn follow(context: &Context, task: &TaskSet, (id, ids): (&str, &[String]), policy: ExitCodePolicy) -> Result<()> {
+    let options = LogOptions::default();
+    let ended = if task.is_group() {
+        let tasks = get_whole_group(&context.client, id, ids.len()).await?;
+        follow_group(context, &tasks, &options, policy).await
+    } else {
+        let status = get::<TaskStatus>(&context.client, id).await?;
+        follow_to_end(context, &status.item, &options, policy).await
+    };
+    if matches!(ended, Ok(()) | Err(Error::TaskFailed(_))) {
+        for (id, _) in ids
+            .iter()
+            .zip(task.have_outputs())
+            .filter(|(_, has_outputs)| *has_outputs)
+        {
+            tell_outputs(context, id).await;
+        }
     }
-    let status = get::<TaskStatus>(&context.client, &id).await?;
-    follow_to_end(context, &status.item, &LogOptions::default(), policy).await
+    ended
 }
 
 /// The idempotency key of a submit.
