@@ -244,3 +244,30 @@ async fn a_copy_that_cannot_be_is_said() {
     }
     assert_eq!(world.api.task_ids().await, [""; 0]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_comes_back_as_it_was() {
+    let (world, _archive) = fetching(&[]).await;
+    let cli = with_volume(&world).await;
+    let expected = data(&cli.home().join("data"));
+    copied(&world, &cli, "data", "my-data:/in/data").await;
+    let said = copied(&world, &cli, "my-data:/in/data", "out/copy").await;
+    assert!(said.ends_with("copied 106 files (26 KiB) to `out/copy`\n"), "{said}");
+    assert_eq!(tree_hash(&cli.home().join("out/copy")), expected);
+    // What is there and not in the volume stays, and a changed file is replaced.
+    fs::write(cli.home().join("out/copy/mine"), "stays").unwrap();
+    fs::write(cli.home().join("out/copy/.gitignore"), "changed").unwrap();
+    copied(&world, &cli, "my-data:in/data/", "out/copy").await;
+    fs::remove_file(cli.home().join("out/copy/mine")).unwrap();
+    assert_eq!(tree_hash(&cli.home().join("out/copy")), expected);
+    // It keeps its name in a folder, and a file is one.
+    copied(&world, &cli, "my-data:/in/data/.gitignore", ".").await;
+    assert_eq!(fs::read_to_string(cli.home().join(".gitignore")).unwrap(), "ignored\n");
+    copied(&world, &cli, "my-data:", "all/").await;
+    assert_eq!(tree_hash(&cli.home().join("all/my-data/in/data")), expected);
+    let error = cli.run(&["volumes", "cp", "my-data:/in/none", "x"]).failed(3);
+    assert!(error.contains("volume `my-data` has no `in/none`"), "{error}");
+    let error = cli.run(&["volumes", "cp", "my-data:/$x", "x"]).failed(2);
+    assert!(error.contains("has a `$`"), "{error}");
+    assert_eq!(world.api.task_ids().await, [""; 0]);
+}

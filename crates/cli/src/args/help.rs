@@ -110,6 +110,7 @@ pub(crate) const CP: &str = "\
 Examples:
   k8s-cli volumes cp data my-data:/data    a folder of this machine becomes /data of the volume
   k8s-cli volumes cp model.pt my-data:/    keeps its name in a folder that ends with /
+  k8s-cli volumes cp my-data:/results .
 
 A path with a colon on this machine needs a slash before it: ./a:b. Nothing is left out: ignore files
 are for code. Run the command again to continue a copy that was interrupted.";

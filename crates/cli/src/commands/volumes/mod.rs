@@ -2,6 +2,7 @@
 
 mod copy;
 mod copy_in;
+mod copy_out;
 mod create;
 mod delete;
 mod list;
