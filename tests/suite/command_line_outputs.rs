@@ -49,8 +49,8 @@ async fn outputs_are_downloaded_beside_what_is_there_and_nothing_twice() {
     cli.write("here/results/mine", "stays");
     cli.write("here/results/large.bin", "old");
     let ran = cli.run(&["jobs", "outputs", &id, "here"]);
-    let said = format!("downloaded 2 files (8.5 MiB): `here/results`\n");
-    assert_eq!((ran.stderr.as_str(), ran.stdout.len(), ran.code), (said.as_str(), 0, 0));
+    let said = "downloaded 2 files (8.5 MiB): `here/results`\n";
+    assert_eq!((ran.stderr.as_str(), ran.stdout.len(), ran.code), (said, 0, 0));
     let large = fs::read(cli.home().join("here/results/large.bin")).unwrap();
     assert!(large == noise(9_000_000));
     assert_eq!(

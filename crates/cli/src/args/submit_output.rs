@@ -31,11 +31,11 @@ impl FromStr for SubmitOutput {
 
 /// The format among the values; the last one of several.
 pub(crate) fn format(values: &[SubmitOutput]) -> Option<Format> {
-    let formats = values.iter().filter_map(|value| match value {
+    let mut formats = values.iter().rev().filter_map(|value| match value {
         SubmitOutput::Format(format) => Some(*format),
         SubmitOutput::Path(_) => None,
     });
-    formats.last()
+    formats.next()
 }
 
 /// The paths among the values.

@@ -381,7 +381,7 @@ fn a_path_of_the_flag_is_kept_under_its_last_name() {
 fn an_output_outside_of_the_folder_is_an_error_at_its_place() {
     let error = validation_error("run: a\noutputs:\n  ../x: out\n");
     assert!(
-        error.contains("task.yaml:3:3") && error.contains("without `.` and `..`"),
+        error.contains("task.yaml:3:9") && error.contains("without `.` and `..`"),
         "{error}"
     );
     let error = validation_error("run: a\noutputs: {/x: out}\n");
