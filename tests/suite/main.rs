@@ -42,6 +42,7 @@ mod outputs; // What a task wrote and is kept.
 mod pod_config; // Fields of the pod that a task sets.
 mod power_cuts; // Power cuts.
 mod proxies; // The recipes for nginx, Caddy, and HAProxy.
+mod repositories; // Git repositories on the nodes of tasks.
 mod responses; // The shapes of response bodies.
 mod secrets; // Secrets of a task.
 mod shared_cluster; // Effects of a shared cluster: webhooks, sidecars, disruptions, quotas, policies.

@@ -134,11 +134,6 @@ const FLAG_SUGGESTIONS: &[(CommandScope, &[&str], &str)] = &[
     (SUBMIT, &["-e"], "use `--env NAME=VALUE`"),
     (SUBMIT, &["-v", "--mount"], "use `--volume NAME:/path`"),
     (SUBMIT, &["--no-follow"], "use `--detach`"),
-    (
-        SUBMIT,
-        &["--git-url", "--git-ref"],
-        "repositories are not copied to the nodes yet; clone the repository in `setup`, or pass a local clone with `--workdir`",
-    ),
     (SUBMIT, &["--array"], "use `--num-jobs N`, or `--sweep 'INDEX=1..10'`"),
     (
         JOBS,
@@ -245,7 +240,6 @@ mod tests {
         for (line, ours) in [
             ("jobs submit -c mine task.yaml", "--name"),
             ("jobs submit --array 1-3 task.yaml", "--sweep"),
-            ("jobs submit --git-url x task.yaml", "--workdir"),
             ("jobs submit -f task.yaml", "without a flag"),
             ("jobs submit -v data:/data task.yaml", "--volume"),
             ("--user bob jobs submit -v data:/data task.yaml", "--volume"),

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use task::TaskDefinition;
 
 use super::document::YamlDocument;
+use super::git;
 use super::local_files::{self, FileSets, Here, LocalPart};
-use super::overrides::Overrides;
+use super::overrides::{self, Overrides};
 use super::variables;
 use crate::error::{Error, FileAction, Result};
 use crate::field_error::FieldError;
@@ -95,6 +96,21 @@ impl TaskFile {
         if let Some(envs) = envs.as_object_mut() {
             envs.insert(name.to_owned(), json!(value));
         }
+    }
+
+    /// Gives the task the caller's credential for its repository, unless it has one. Returns the variable of the caller
+    /// that has it.
+    pub(super) fn add_git_credential(&mut self) -> Result<Option<&'static str>> {
+        let found = git::credential(&self.body, |name| std::env::var(name).ok())?;
+        let Some(git::Credential { name, value, variable }) = found else {
+            return Ok(None);
+        };
+        let Some(secrets) = overrides::object_entry(&mut self.body, "secrets") else {
+            return Ok(None);
+        };
+        secrets.insert(name.to_owned(), json!(value));
+        self.source.record_flag(&["secrets", name], variable);
+        Ok(Some(variable))
     }
 
     /// Names the task, unless it has a name.

@@ -3,6 +3,7 @@
 mod document;
 mod documents;
 mod file;
+mod git;
 mod local_files;
 mod overrides;
 mod sweep;

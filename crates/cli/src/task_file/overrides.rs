@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value, json};
 use task::definition::keys;
 
+use super::git::GitFlags;
 use super::variables::{self, ENV, EnvVariable, SECRET};
 use crate::error::{Error, Result};
 use crate::report::TaskSource;
@@ -76,6 +77,9 @@ pub(crate) struct Overrides {
     /// Paths to keep, from `--output`.
     #[arg(skip)]
     pub outputs: Vec<String>,
+
+    #[command(flatten)]
+    pub git: GitFlags,
 
     #[command(flatten)]
     pub skypilot: ResourceFlags,
@@ -178,6 +182,7 @@ impl Overrides {
             workdir,
             no_workdir,
             outputs,
+            git,
             skypilot,
         } = self;
         if !body.is_object() {
@@ -195,6 +200,7 @@ impl Overrides {
         if let Some(fields) = body.as_object_mut().filter(|_| *no_workdir) {
             fields.retain(|key, _| key != "workdir");
         }
+        git.apply(body, source)?;
         if let Some(time) = max_duration {
             body["max_duration"] = json!(time);
             source.record_flag(&["max_duration"], "--max-duration");
@@ -290,7 +296,7 @@ fn parse_mount(mount: &str) -> Result<(&str, &str)> {
 }
 
 /// The object at `key`, created if missing; `None` if the value is not an object. Validation then reports it.
-fn object_entry<'a>(body: &'a mut Value, key: &str) -> Option<&'a mut Map<String, Value>> {
+pub(super) fn object_entry<'a>(body: &'a mut Value, key: &str) -> Option<&'a mut Map<String, Value>> {
     let value = body.as_object_mut()?.entry(key).or_insert(Value::Null);
     if value.is_null() {
         *value = Value::Object(Map::new());

@@ -148,6 +148,18 @@ impl TaskSet {
         }
     }
 
+    /// Gives each task the caller's credential for its repository, unless it has one. Returns the variables of the caller
+    /// that have them, each once.
+    pub(crate) fn add_git_credentials(&mut self) -> Result<Vec<&'static str>> {
+        let mut all = Vec::new();
+        for task in self.files_mut() {
+            all.extend(task.add_git_credential()?);
+        }
+        all.sort_unstable();
+        all.dedup();
+        Ok(all)
+    }
+
     /// The warnings about all tasks, each once.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut all: Vec<String> = Vec::new();

@@ -1,8 +1,9 @@
-//! The files of a task in its pods: the volumes that they need, and the part of the script that unpacks or fetches them.
+//! The files of a task in its pods: the volumes that they need, and the part of the script that brings them.
 
 use task::TaskDefinition;
-use task::definition::{FileMount, Target};
+use task::definition::{FileMount, Target, Workdir};
 
+use super::clone::clone;
 use super::fetch;
 use super::quoting::{quote, quote_path};
 use crate::delivery::{Delivery, PackedFiles, PackedSet};
@@ -90,48 +91,62 @@ fn add_parts(files: &[PackedFiles], files_owner: &str, volumes: &mut Vec<Volume>
     }
 }
 
-/// The lines that unpack or fetch the files of a task.
-pub(super) fn unpack(definition: &TaskDefinition, delivery: &Delivery) -> String {
-    if definition.files.is_empty() {
-        return fetch::forget(delivery).to_owned();
+/// The lines that bring the files of a task: its repository, and then what is unpacked or fetched, which may be in it.
+pub(super) fn bring(definition: &TaskDefinition, delivery: &Delivery) -> String {
+    let has_files = !definition.files.is_empty();
+    let mut text = match delivery {
+        _ if !has_files => "",
+        Delivery::Packed(_) => UNPACK,
+        Delivery::Fetched(_) => fetch::FETCH,
     }
-    let is_fetched = delivery.fetched().is_some();
-    let mut text = if is_fetched { fetch::FETCH } else { UNPACK }.to_owned();
+    .to_owned();
     if has_working_dir(definition) {
         // What is already there is the image's.
         text.push_str(&format!(
             "[ -z \"${LINKS_HOME}\" ] || [ -e ~/sky_workdir ] || ln -s {WORKING_DIR} ~/sky_workdir 2>/dev/null\n"
         ));
     }
+    if let Some(repository) = definition.workdir.as_ref().and_then(Workdir::repository) {
+        text.push_str(&clone(repository));
+    }
+    if has_files {
+        text.push_str(&unpack(definition, delivery));
+    }
+    text.push_str(fetch::forget(delivery));
+    text
+}
+
+fn unpack(definition: &TaskDefinition, delivery: &Delivery) -> String {
+    let mut text = String::new();
     for (index, mount) in definition.files.iter().enumerate() {
         let (directory, file) = place(mount);
         let file = file.map(|file| format!(" {}", quote(&file))).unwrap_or_default();
-        let source = match is_fetched {
-            true => mount.files.to_string(),
-            false => parts_dir(index),
+        let source = match delivery {
+            Delivery::Fetched(_) => mount.files.to_string(),
+            Delivery::Packed(_) => parts_dir(index),
         };
         text.push_str(&format!("k8s_cli_unpack {source} {directory}{file}\n"));
     }
     text.push_str("unset -f k8s_cli_unpack\n");
-    text.push_str(fetch::forget(delivery));
     text
 }
 
 /// The line that changes to the directory in which `setup`, `run`, and hooks start; empty if it is that of the image.
 pub(super) fn start_directory(definition: &TaskDefinition) -> String {
     match &definition.workdir {
-        Some(workdir) => format!("cd {} || exit\n", quote_path(workdir)),
+        Some(Workdir::Directory(workdir)) => format!("cd {} || exit\n", quote_path(workdir)),
         // The link has the name that scripts for SkyPilot know.
-        None if has_working_dir(definition) => {
+        _ if has_working_dir(definition) => {
             format!("[ ~/sky_workdir -ef {WORKING_DIR} ] && cd ~/sky_workdir || cd {WORKING_DIR} || exit\n")
         }
-        None => String::new(),
+        _ => String::new(),
     }
 }
 
 pub(super) fn has_working_dir(definition: &TaskDefinition) -> bool {
     let mut targets = definition.files.iter().map(|mount| &mount.target);
-    targets.any(|target| matches!(target, Target::WorkingDir(_)))
+    let is_cloned = matches!(definition.workdir, Some(Workdir::Repository(_)));
+    is_cloned || targets.any(|target| matches!(target, Target::WorkingDir(_)))
 }
 
 fn parts_dir(index: usize) -> String {

@@ -1,6 +1,7 @@
 //! Builds the Kubernetes objects of tasks and volumes, with pure functions.
 
 mod attempt;
+mod clone;
 mod definition;
 mod environment;
 mod escape;

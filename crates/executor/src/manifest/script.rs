@@ -99,7 +99,7 @@ pub(crate) enum Script {
 pub(crate) fn script(definition: &TaskDefinition, delivery: &Delivery) -> Script {
     let mut text = RUN_PRELUDE.to_owned();
     let is_gang = definition.num_nodes > 1;
-    text.push_str(&files::unpack(definition, delivery));
+    text.push_str(&files::bring(definition, delivery));
     if is_gang {
         text.push_str(&wait_for_start());
     }

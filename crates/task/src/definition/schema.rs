@@ -22,7 +22,7 @@ use super::metadata::{KEY_PATTERN, LABEL_VALUE_PATTERN, MAX_ENTRIES, MAX_KEY_LEN
 use super::outputs::{MAX_OUTPUT_NAME_BYTES, MAX_OUTPUTS, OUTPUT_NAME_PATTERN};
 use super::ports::MAX_EXPOSED_PORTS;
 use super::resources::{IMAGE_PATTERN, MAX_IMAGE_BYTES, MAX_PRIORITY_CLASS_BYTES, PRIORITY_CLASS_PATTERN};
-use super::scripts::{DIRECTORY_PATTERN, MAX_PATH_BYTES, MAX_SCRIPT_BYTES, NO_NUL_PATTERN};
+use super::scripts::{MAX_PATH_BYTES, MAX_SCRIPT_BYTES, NO_NUL_PATTERN};
 use super::task_definition::{MAX_NODES, TaskDefinition};
 use super::volume_mounts::{MAX_VOLUMES, MOUNT_PATH_PATTERN};
 use crate::name;
@@ -161,13 +161,12 @@ fn task_schema() -> Value {
         "additionalProperties": false,
         "properties": {
             "name": name_schema("Name of the task. Defaults to `task-{task_id}`."),
-            "workdir": {
-                "type": "string",
-                "description": "Directory in the container in which `setup` and `run` start.",
-                "minLength": 1,
-                "maxLength": MAX_PATH_BYTES,
-                "pattern": DIRECTORY_PATTERN,
-            },
+            "workdir": any_value(
+                "Where `setup` and `run` start: a directory of the container, or a git repository that each node clones, \
+                 as an object with its `url` (`https://`, `ssh://`, or `USER@HOST:PATH`) and, optionally, its `ref`, a \
+                 branch, tag, or commit. The secret `GIT_TOKEN` or `GIT_SSH_KEY` opens a private repository.",
+                json!(["/code", {"url": "https://github.com/org/repo", "ref": "main"}]),
+            ),
             "files": {
                 "type": "object",
                 "description": "File sets to unpack on each node, by path: `.` is the working folder, in which `setup` and `run` then start, and a relative path is below it. See `PUT /files/{file_set_id}`.",

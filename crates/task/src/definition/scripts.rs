@@ -1,4 +1,4 @@
-//! Parses `setup`, `run`, and `workdir`: text that is passed to a process.
+//! Parses `setup` and `run`: text that is passed to a process.
 
 use serde_json::Value;
 
@@ -18,9 +18,6 @@ pub(super) const MAX_PATH_BYTES: usize = 4095;
 /// The pattern of text without NUL characters, for the OpenAPI document; [`deny_nul`] implements the rule.
 pub(super) const NO_NUL_PATTERN: &str = r"^[^\x00]*$";
 
-/// The pattern of a directory, for the OpenAPI document; [`parse_workdir`] implements the rule.
-pub(super) const DIRECTORY_PATTERN: &str = r"^[^\x00-\x1f\x7f-\x9f]+$";
-
 pub(super) fn parse_script(value: &Value, validator: &mut Validator) -> Option<String> {
     let text = coerce::string(value, validator)?;
     if text.len() > MAX_SCRIPT_BYTES {
@@ -34,23 +31,6 @@ pub(super) fn parse_script(value: &Value, validator: &mut Validator) -> Option<S
         );
     }
     deny_nul(value, validator, text)
-}
-
-pub(super) fn parse_workdir(value: &Value, validator: &mut Validator) -> Option<String> {
-    if value.get("url").is_some() {
-        return validator.value_error(
-            "repositories are not cloned yet; run `git clone` in `setup`, and leave `workdir` out",
-            value,
-        );
-    }
-    let path = coerce::string(value, validator)?;
-    if path.is_empty() || path.len() > MAX_PATH_BYTES || path.chars().any(char::is_control) {
-        return validator.value_error(
-            format!("a directory must be 1 to {MAX_PATH_BYTES} bytes long, without control characters"),
-            value,
-        );
-    }
-    Some(path)
 }
 
 /// Rejects text that cannot be passed to a process: on Linux, arguments and variables end at a NUL.

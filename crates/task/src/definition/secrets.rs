@@ -140,7 +140,7 @@ fn hide_secrets(value: &mut Value) {
         }
         Value::Array(items) => items.iter_mut().for_each(hide_secrets),
         // A body that is not JSON is one text.
-        Value::String(text) if is_secret_key(text) => hide(value),
+        Value::String(text) if is_secret_key(text) || has_login(text) => hide(value),
         _ => {}
     }
 }
@@ -157,6 +157,17 @@ fn hide(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(hide),
         other => *other = REDACTED.into(),
     }
+}
+
+/// Whether a text has the address of a web server with a user name or a password in it.
+fn has_login(text: &str) -> bool {
+    let mut addresses = ["https://", "http://"]
+        .into_iter()
+        .flat_map(|scheme| text.split(scheme).skip(1));
+    addresses.any(|rest| {
+        let end = rest.find(|character: char| character == '/' || character.is_whitespace());
+        rest[..end.unwrap_or(rest.len())].contains('@')
+    })
 }
 
 /// The minimum similarity (Jaro-Winkler, 0 to 1) of a misspelled key to `secrets`.

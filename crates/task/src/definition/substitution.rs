@@ -1,12 +1,12 @@
-//! Fills variables of `envs` into the keys of a task file where SkyPilot does, `volumes` and `file_mounts`, and into
-//! `outputs`.
+//! Fills variables of `envs` into the keys of a task file where SkyPilot does, `volumes`, `file_mounts`, and the repository
+//! of `workdir`, and into `outputs`.
 
 use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
 /// The keys whose contents are filled in.
-const FILLED_KEYS: [&str; 3] = ["volumes", "file_mounts", "outputs"];
+const FILLED_KEYS: [&str; 4] = ["volumes", "file_mounts", "workdir", "outputs"];
 
 /// Maximum number of bytes to fill in. A body of some megabytes could have a million references to a long variable.
 const MAX_FILLED_BYTES: usize = 1 << 20;
@@ -22,7 +22,9 @@ pub(super) fn fill_variables(body: &Value) -> Cow<'_, Value> {
     };
     let mut filled = Cow::Borrowed(body);
     for key in FILLED_KEYS {
-        if has_dollar(&body[key]) {
+        // The shell of the node expands a directory.
+        let is_directory = key == "workdir" && body[key].is_string();
+        if !is_directory && has_dollar(&body[key]) {
             filled.to_mut()[key] = variables.fill_value(&body[key]);
         }
     }

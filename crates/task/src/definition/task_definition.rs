@@ -17,10 +17,11 @@ use super::keys::TASK;
 use super::metadata;
 use super::outputs::{Output, parse_outputs};
 use super::resources::Resources;
-use super::scripts::{parse_script, parse_workdir};
+use super::scripts::parse_script;
 use super::secrets::{self, Redacted, RegistryLogin, Secret, parse_secrets, redact, registry_login};
 use super::substitution::fill_variables;
 use super::volume_mounts::{MAX_VOLUMES, VolumeMount, parse_volume_mounts};
+use super::workdir::{Workdir, parse_workdir};
 use crate::name::Name;
 use crate::validation::{self, ErrorDetail, Fields, Validator, coerce};
 
@@ -38,9 +39,9 @@ pub struct TaskDefinition {
     /// The name of the task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<Name>,
-    /// The directory in the container in which `setup` and `run` start.
+    /// Where `setup` and `run` start.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub workdir: Option<String>,
+    pub workdir: Option<Workdir>,
     /// The number of nodes; at least 1.
     pub num_nodes: u32,
     /// The resources of each node, or the first of their alternatives.
@@ -168,7 +169,7 @@ impl TaskDefinition {
         envs::check_total_bytes(envs::total_bytes(&envs) + secrets::bytes(&secrets), value, validator)?;
         hooks::check_total_bytes(&hooks, setup.as_deref(), &run, value, validator)?;
         check_mounts(&volumes, value, validator)?;
-        check_files(&files, workdir.as_deref(), value, validator)?;
+        check_files(&files, workdir.as_ref(), value, validator)?;
         check_pod_bytes((&volumes, &outputs), &resources, &kubernetes, value, validator)?;
         let names = envs.iter().map(|(name, _)| ("envs", name));
         let names = names.chain(secrets.iter().map(|(name, _)| ("secrets", name)));
@@ -219,7 +220,7 @@ fn check_mounts(mounts: &[VolumeMount], body: &Value, validator: &mut Validator)
 }
 
 /// Checks that each file set has a place of its own, and that there is one working folder.
-fn check_files(files: &[FileMount], workdir: Option<&str>, body: &Value, validator: &mut Validator) -> Option<()> {
+fn check_files(files: &[FileMount], workdir: Option<&Workdir>, body: &Value, validator: &mut Validator) -> Option<()> {
     let mut targets = HashSet::new();
     let has_duplicate = !files.iter().all(|mount| targets.insert(&mount.target));
     let has_copy = files
@@ -228,6 +229,10 @@ fn check_files(files: &[FileMount], workdir: Option<&str>, body: &Value, validat
     let reason = match workdir {
         _ if has_duplicate => "two file sets have the same path; remove one of them".to_owned(),
         Some(workdir) if has_copy => {
+            let workdir = match workdir {
+                Workdir::Directory(path) => path,
+                Workdir::Repository(repository) => repository.url.as_str(),
+            };
             format!("the task starts in `{workdir}` and in a file set; remove `workdir` or the file set `.`")
         }
         _ => return Some(()),

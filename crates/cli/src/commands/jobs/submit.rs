@@ -62,7 +62,13 @@ pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<()> {
         None => TaskSet::from_command(&command)?,
     };
     let mut task = tasks.apply(&overrides, &sweep)?;
+    let git_variables = task.add_git_credentials()?;
     task.validate()?;
+    for variable in git_variables.into_iter().filter(|_| !quiet) {
+        print_message(&format!(
+            "note: `{variable}` of your environment is passed as a secret of the task"
+        ));
+    }
     task.warnings().iter().for_each(|warning| print_warning(warning));
     adapt_to_machine(context, &mut task, idempotency_key.is_some()).await?;
     let key = match idempotency_key {

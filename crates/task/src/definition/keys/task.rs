@@ -29,8 +29,9 @@ pub const TASK: Section = Section {
         full(
             "workdir",
             "Folder in which `setup` and `run` start: a relative path or one below `~` is a folder of your machine, which \
-             the CLI copies to each node; an absolute path is a directory of the container.",
-            &[".", "~/code", "/code"],
+             the CLI copies to each node; an absolute path is a directory of the container. With `url`, a git repository \
+             that each node clones, and with `ref` a branch, tag, or commit of it.",
+            &[".", "~/code", "/code", "{url: https://github.com/org/repo, ref: main}"],
         ),
         full(
             "files",
