@@ -1,7 +1,7 @@
 //! A bucket of a real S3-compatible server: moto, from the Python package `moto[server]`.
 
 use std::ffi::OsString;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -30,9 +30,15 @@ impl Bucket {
     /// Starts the server and creates the bucket. Returns `None`, and prints the reason, if the server is not installed;
     /// if `K8S_CLI_E2E_PROXIES` is set, as in CI, the test fails instead.
     pub async fn start() -> Option<Self> {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self::start_on("127.0.0.1").await
+    }
+
+    /// Does the same at another address of this machine.
+    pub async fn start_on(host: &str) -> Option<Self> {
+        let host: IpAddr = host.parse().unwrap();
+        let port = TcpListener::bind((host, 0)).unwrap().local_addr().unwrap().port();
         let started = Command::new(PROGRAM)
-            .args(["--host", "127.0.0.1", "--port", &port.to_string()])
+            .args(["--host", &host.to_string(), "--port", &port.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -48,7 +54,7 @@ impl Bucket {
         let bucket = Self {
             child,
             client: Client::builder().no_proxy().build().unwrap(),
-            address: ([127, 0, 0, 1], port).into(),
+            address: (host, port).into(),
         };
         eventually(START_LIMIT, "the bucket to be created", async || {
             let created = bucket.client.put(bucket.object("")).send().await.ok()?;
@@ -81,6 +87,18 @@ impl Bucket {
             ("AWS_SECRET_ACCESS_KEY", "secret".to_owned()),
         ];
         variables.map(|(name, value)| (name.to_owned(), value.into())).into()
+    }
+
+    /// Puts an object. The key is the path of a URL, so that it can be any.
+    pub async fn put(&self, key: &str, text: impl Into<String>) {
+        let sent = self
+            .client
+            .put(self.object(key))
+            .body(text.into())
+            .send()
+            .await
+            .unwrap();
+        assert!(sent.status().is_success(), "{key}: {}", sent.status());
     }
 
     /// The keys of all objects, sorted.

@@ -7,6 +7,7 @@ mod archive_bucket; // An archive in a bucket that is away for a while.
 mod archive_crashes; // Killed servers, and what is in the archive.
 mod archive_rotation; // A log that is rotated faster than it is read.
 mod background; // What the background server inherits.
+mod buckets; // Copies from buckets to nodes.
 mod cancel; // Canceled tasks.
 mod command_line; // The CLI on a real server.
 mod command_line_logs; // The CLI and logs.

@@ -202,6 +202,20 @@ pub enum Error {
         /// The path in the task.
         path: String,
     },
+    /// A task on this machine copies something to the machine itself.
+    #[error(
+        "tasks on this machine copy only into their working folder, and `{path}` is elsewhere; use a relative path"
+    )]
+    CopyElsewhere {
+        /// The path in the task.
+        path: String,
+    },
+    /// A task copies from a bucket or a web server, and its nodes have no program for it.
+    #[error("to copy from buckets, the server needs `--helper-image`; copy the data in `setup`, e.g., `{command}`")]
+    CannotCopy {
+        /// A command that copies.
+        command: String,
+    },
     /// The files of a task are too large to bring them to its nodes.
     #[error("{reason}; leave out large files, or store them in a volume")]
     FilesTooLarge {

@@ -1,5 +1,6 @@
 //! Settings of the operator that apply to all tasks of a namespace.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use archive::Archive;
@@ -65,6 +66,17 @@ pub struct PodSettings {
     pub service_account: Option<String>,
     /// Whether containers see the home directory of this machine's user instead of one of their own.
     pub shares_home: bool,
+    /// The program with which nodes copy from buckets, if there is one.
+    pub helper: Option<HelperProgram>,
+}
+
+/// The program of ours in a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HelperProgram {
+    /// An init container with this image copies it to a volume of the pod.
+    Image(String),
+    /// It is on this machine.
+    Executable(PathBuf),
 }
 
 /// How the ports of tasks can be reached.

@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Fetch(Fetch),
     /// Send the outputs of the task to the server
     Keep(Keep),
+    /// Copy a folder or an object of a bucket, or a file of a web server
+    Copy(Copy),
 }
 
 /// Sends files and folders to the server that `K8S_CLI_FILES_URL` or the file `K8S_CLI_FILES_URL_FILE` names, with the token
@@ -63,6 +65,24 @@ pub(crate) struct Fetch {
     /// Write only the file with this name
     #[arg(long, value_name = "NAME")]
     pub file: Option<String>,
+
+    /// File to which the reason of a failure is appended
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+
+    /// Seconds without any progress after which to give up
+    #[arg(long, value_name = "SECONDS", default_value = DEFAULT_PATIENCE, value_parser = parse_seconds)]
+    pub patience: Duration,
+}
+
+/// Copies with the credentials in the usual variables of the provider, e.g., `AWS_ACCESS_KEY_ID`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Copy {
+    /// Address: `s3://BUCKET/KEY`, `gs://BUCKET/KEY`, or `https://HOST/PATH`
+    pub url: String,
+
+    /// File or directory to write to
+    pub into: PathBuf,
 
     /// File to which the reason of a failure is appended
     #[arg(long, value_name = "FILE")]

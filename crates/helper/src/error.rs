@@ -1,4 +1,4 @@
-//! Why the files of a task could not be fetched, or its outputs sent.
+//! Why the files of a task could not be fetched or copied, or its outputs sent.
 
 use std::io;
 use std::path::PathBuf;
@@ -61,6 +61,50 @@ pub enum Error {
     Output {
         /// The argument.
         text: String,
+    },
+    /// The address of what to copy is not one.
+    #[error("`{url}`: {reason}")]
+    Address {
+        /// The address.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is nothing to copy.
+    #[error("there is nothing at `{url}`")]
+    Nothing {
+        /// The address.
+        url: String,
+    },
+    /// The bucket or the web server does not give it away.
+    #[error("access to `{url}` is denied: {advice}")]
+    Denied {
+        /// The address.
+        url: String,
+        /// What to do.
+        advice: String,
+    },
+    /// The bucket or the web server answers something else.
+    #[error("cannot read `{url}`: {reason}")]
+    Store {
+        /// The address.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// An object has a name that no file can have.
+    #[error("the object `{key}` has no place in the folder: {reason}; rename it, or copy what you need in `setup`")]
+    Name {
+        /// The name of the object.
+        key: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A file is to be written where a folder is.
+    #[error("`{}` is a folder on the node, and the source a file; add its name, e.g., `{}/data.bin`", path.display(), path.display())]
+    IsFolder {
+        /// The folder.
+        path: PathBuf,
     },
     /// A file cannot be written, or the file set is not valid.
     #[error(transparent)]

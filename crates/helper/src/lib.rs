@@ -11,12 +11,15 @@
 //!         '-- keep -- upload <-- the paths
 //! ```
 //!
+//! It also copies folders and files of buckets, and files of web servers.
+//!
 //! On a cluster, an init container with the image of the operator copies this program to a volume of the pod, and the
 //! script of the node runs it as the task's user. On one machine, the server's own executable is mounted under the name of
 //! the program.
 
 mod args;
 mod batches;
+mod copy;
 mod download;
 mod error;
 mod fetch;
@@ -51,6 +54,8 @@ pub const URL_VARIABLE: &str = "K8S_CLI_FILES_URL";
 /// another port.
 pub const URL_FILE_VARIABLE: &str = "K8S_CLI_FILES_URL_FILE";
 
+/// What has failed if the files of a task are not there.
+
 /// The token of the task.
 pub const TOKEN_VARIABLE: &str = "K8S_CLI_FILES_TOKEN";
 
@@ -65,24 +70,29 @@ pub fn run_if_helper() -> Option<ExitCode> {
 #[must_use]
 pub fn main() -> ExitCode {
     match Args::parse().command {
-        Command::Install { directory } => finish("install this program", install::install(&directory), None),
+        Command::Install { directory } => finish("cannot install this program", install::install(&directory), None),
         Command::Fetch(fetch) => {
             let report = fetch.report.clone();
-            finish("fetch the files of the task", fetch::fetch(fetch), report.as_deref())
+            finish(
+                "cannot fetch the files of the task",
+                fetch::fetch(fetch),
+                report.as_deref(),
+            )
         }
         Command::Keep(keep) => {
             let report = keep.report.clone();
-            finish("keep the outputs", keep::keep(keep), report.as_deref())
+            finish("cannot keep the outputs", keep::keep(keep), report.as_deref())
         }
+        Command::Copy(copy) => finish("cannot copy", copy::copy(&copy), copy.report.as_deref()),
     }
 }
 
 /// Says why it failed: in the log of the node, and where Kubernetes looks for the reason.
-fn finish(action: &str, result: Result<(), Error>, report: Option<&Path>) -> ExitCode {
+fn finish(failed: &str, result: Result<(), Error>, report: Option<&Path>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };
-    let line = format!("cannot {action}: {error}");
+    let line = format!("{failed}: {error}");
     eprintln!("[k8s-cli: {line}]");
     if let Some(path) = report {
         let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use files::{Content, ManifestHash};
-use reqwest::{Client, RequestBuilder, StatusCode};
+use reqwest::{Client, ClientBuilder, RequestBuilder, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -128,26 +128,45 @@ impl Origin for Source {
 }
 
 fn client(is_plain: bool) -> Result<Client, Error> {
-    let failed = |error: reqwest::Error| Error::Client(chain(&error));
-    let mut builder = Client::builder()
+    let builder = Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT)
         // A redirect could send the token to another host.
         .redirect(reqwest::redirect::Policy::none())
         // The proxy in the variables of a task is for the task, and not for its server.
-        .no_proxy()
-        .user_agent(concat!("k8s-cli-helper/", env!("CARGO_PKG_VERSION")));
-    #[cfg(feature = "dns")]
-    {
-        builder = builder.dns_resolver(dns::Resolver::default());
-    }
-    if is_plain {
+        .no_proxy();
+    let builder = if is_plain {
         // The image of a task may have no certificates, which would be an error.
-        builder = builder.tls_certs_only([]);
-    } else if let Some(certificates) = installed_certificates() {
-        builder = builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(&certificates).map_err(failed)?);
-    }
-    builder.build().map_err(failed)
+        with_name(with_dns(builder)).tls_certs_only([])
+    } else {
+        with_own_parts(builder)?
+    };
+    builder.build().map_err(|error| Error::Client(chain(&error)))
+}
+
+/// A client with what this program brings along: its name, a resolver, and the certificates of authorities.
+pub(crate) fn with_own_parts(builder: ClientBuilder) -> Result<ClientBuilder, Error> {
+    let builder = with_name(with_dns(builder));
+    let Some(certificates) = installed_certificates() else {
+        return Ok(builder);
+    };
+    let certificates = reqwest::Certificate::from_pem_bundle(&certificates);
+    let certificates = certificates.map_err(|error| Error::Client(chain(&error)))?;
+    Ok(builder.tls_certs_only(certificates))
+}
+
+fn with_name(builder: ClientBuilder) -> ClientBuilder {
+    builder.user_agent(concat!("k8s-cli-helper/", env!("CARGO_PKG_VERSION")))
+}
+
+#[cfg(feature = "dns")]
+fn with_dns(builder: ClientBuilder) -> ClientBuilder {
+    builder.dns_resolver(dns::Resolver::default())
+}
+
+#[cfg(not(feature = "dns"))]
+fn with_dns(builder: ClientBuilder) -> ClientBuilder {
+    builder
 }
 
 /// The certificates that were installed with this program.
@@ -157,7 +176,7 @@ fn installed_certificates() -> Option<Vec<u8>> {
 }
 
 /// Whether the same request may get another answer later.
-fn is_transient(status: StatusCode) -> bool {
+pub(crate) fn is_transient(status: StatusCode) -> bool {
     // A full store stays full.
     status.is_server_error() && status != StatusCode::INSUFFICIENT_STORAGE || matches!(status.as_u16(), 408 | 425 | 429)
 }

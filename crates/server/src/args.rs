@@ -143,7 +143,8 @@ pub struct Args {
     #[arg(long, env = "K8S_CLI_API_MAX_TASK_FILES", value_name = "MIB", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=256))]
     pub max_task_files: u64,
 
-    /// Image with the program with which nodes fetch files from the server, as `deploy/helper-image` builds it.
+    /// Image with the program with which nodes fetch files from the server and copy from buckets, as `deploy/helper-image`
+    /// builds it.
     #[arg(long, env = "K8S_CLI_API_HELPER_IMAGE", value_name = "IMAGE", value_parser = parse_image)]
     pub helper_image: Option<String>,
 

@@ -123,6 +123,8 @@ fn executor_error_response(operation: &'static str, user: &str, error: &Error) -
         | Error::FilesTooLarge { .. }
         | Error::FilesElsewhere { .. }
         | Error::OutputsNotKept { .. }
+        | Error::CopyElsewhere { .. }
+        | Error::CannotCopy { .. }
         | Error::Files { .. }
         | Error::Configuration { .. }
         | Error::Kubernetes { .. }
@@ -174,6 +176,8 @@ fn invalid_task(error: &Error) -> Option<ErrorDetail> {
         Error::Unplaceable { .. } => at(&["resources"], json!(null)),
         Error::FilesElsewhere { path } => at(&["files", path], json!(null)),
         Error::OutputsNotKept { .. } => at(&["outputs"], json!(null)),
+        Error::CopyElsewhere { path } => at(&["file_mounts", path], json!(null)),
+        Error::CannotCopy { .. } => at(&["file_mounts"], json!(null)),
         Error::FilesNotStored { .. } | Error::FilesTooLarge { .. } => at(&["files"], json!(null)),
         Error::InGroup { index, source } => {
             let mut detail = invalid_task(source)?;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::Context;
 use archive::{Archive, Limits, Location};
 use executor::{
-    DefaultRequests, Defaults, Executor, KUBELET_SYNC_DELAY, PodSecurity, PodSettings, PortExposure, Settings,
-    SharedClaims,
+    DefaultRequests, Defaults, Executor, HelperProgram, KUBELET_SYNC_DELAY, PodSecurity, PodSettings, PortExposure,
+    Settings, SharedClaims,
 };
 use task::wire::BackendKind;
 use tokio::signal::unix::{SignalKind, signal};
@@ -75,7 +75,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let settings = Settings {
         archive: archive.clone(),
         files: Some(files.source()),
-        ..settings(&args, &backend)
+        ..settings(&args, &backend, task_files::helper(&args, &backend)?)
     };
     let executor = tokio::select! {
         started = Executor::start(backend.client.clone(), settings) => started?,
@@ -178,7 +178,7 @@ fn archive_limits(args: &Args, backend: &Backend) -> Limits {
 }
 
 /// Settings from the flags that apply to all tasks.
-fn settings(args: &Args, backend: &Backend) -> Settings {
+fn settings(args: &Args, backend: &Backend, helper: Option<HelperProgram>) -> Settings {
     Settings {
         namespace: args.namespace.clone(),
         defaults: Defaults {
@@ -204,6 +204,7 @@ fn settings(args: &Args, backend: &Backend) -> Settings {
                 (_, PortsChoice::LoadBalancer) => PortExposure::LoadBalancer,
             },
             service_account: args.service_account.clone(),
+            helper,
         },
         is_autoscaled: args.autoscaled,
         shared_claims: match args.shared_claims {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use archive::{Archive, FileStore, Location};
-use executor::{ADDRESS_FILE, FetchFrom, Fetching, FileSource, MAX_COMPRESSION};
+use executor::{ADDRESS_FILE, FetchFrom, Fetching, FileSource, HelperProgram, MAX_COMPRESSION};
 
 use crate::app::AppState;
 use crate::args::Args;
@@ -91,6 +91,14 @@ fn fetching(args: &Args, backend: &Backend, is_archived: bool) -> anyhow::Result
     ];
     let missing = settings.into_iter().filter(|(_, is_set)| !is_set);
     Ok(Fetching::Missing(missing.map(|(name, _)| name).collect()))
+}
+
+/// The program with which nodes copy from buckets. Unlike files of this server, these need no way to it.
+pub(crate) fn helper(args: &Args, backend: &Backend) -> anyhow::Result<Option<HelperProgram>> {
+    match backend.state_dir() {
+        Some(_) => own_program().map(HelperProgram::Executable).map(Some),
+        None => Ok(args.helper_image.clone().map(HelperProgram::Image)),
+    }
 }
 
 /// The executable of this process, which is also the program that fetches files.

@@ -6,6 +6,7 @@ use task::TaskDefinition;
 
 use super::token::FilesSecret;
 use crate::labels;
+use crate::settings::HelperProgram;
 use crate::tokens;
 
 /// Whether nodes can fetch files from the server.
@@ -34,6 +35,16 @@ pub enum FetchFrom {
         /// A directory with a file `url`, because the port may be another one after a restart.
         address_dir: PathBuf,
     },
+}
+
+impl FetchFrom {
+    /// The program.
+    pub(crate) fn program(&self) -> HelperProgram {
+        match self {
+            Self::Cluster { image, .. } => HelperProgram::Image(image.clone()),
+            Self::ThisMachine { program, .. } => HelperProgram::Executable(program.clone()),
+        }
+    }
 }
 
 /// How much of the hash of a try is in the name of an annotation.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use files::{HumanSize, ManifestHash};
-use task::definition::{Target, VolumeMount};
+use task::definition::{CopyMount, Target, VolumeMount};
 use task::{TaskDefinition, UserName};
 
 use super::fetch::{FetchedFiles, Fetching};
@@ -65,7 +65,8 @@ impl GroupFiles {
 /// Prepares the files of a task.
 ///
 /// # Errors
-/// [`Error::FilesElsewhere`], [`Error::FilesNotStored`], [`Error::FilesTooLarge`], or a failure of the store.
+/// [`Error::FilesElsewhere`], [`Error::CopyElsewhere`], [`Error::CannotCopy`], [`Error::FilesNotStored`],
+/// [`Error::FilesTooLarge`], or a failure of the store.
 pub(crate) async fn resolve(
     settings: &Settings,
     user: &UserName,
@@ -74,6 +75,7 @@ pub(crate) async fn resolve(
     if settings.pods.shares_home {
         check_targets(definition)?;
     }
+    check_copies(settings, definition)?;
     resolve_from(settings.files.as_ref(), user, definition).await
 }
 
@@ -93,6 +95,26 @@ fn is_in_volume(path: &str, definition: &TaskDefinition) -> bool {
             .is_some_and(|rest| rest.starts_with('/'))
     };
     definition.volumes.iter().any(below)
+}
+
+/// Checks that the nodes have the program that copies, and may write to where it copies to.
+fn check_copies(settings: &Settings, definition: &TaskDefinition) -> Result<(), Error> {
+    let Some(CopyMount { source, .. }) = definition.copies.first() else {
+        return Ok(());
+    };
+    if settings.pods.helper.is_none() {
+        return Err(Error::CannotCopy {
+            command: source.command(),
+        });
+    }
+    let elsewhere = definition.copies.iter().find_map(|copy| match &copy.target {
+        Target::Elsewhere(path) if !is_in_volume(path, definition) => Some(path.clone()),
+        Target::Elsewhere(_) | Target::WorkingDir(_) => None,
+    });
+    match elsewhere.filter(|_| settings.pods.shares_home) {
+        Some(path) => Err(Error::CopyElsewhere { path }),
+        None => Ok(()),
+    }
 }
 
 async fn resolve_from(
@@ -188,9 +210,10 @@ mod tests {
     use task::{TaskDefinition, UserName};
 
     use super::super::pack::PART_BYTES;
-    use super::{Delivery, Fetching, FileSource, check_targets, resolve_from, too_large};
+    use super::{Delivery, Fetching, FileSource, Settings, check_copies, check_targets, resolve_from, too_large};
     use crate::delivery::FetchFrom;
     use crate::error::Error;
+    use crate::settings::HelperProgram;
 
     const LIMITS: files::Limits = files::Limits {
         max_entries: 100,
@@ -312,6 +335,34 @@ mod tests {
         for target in ["/data", "/dataset/x", "/tmp/x", "~/x", "$HOME/x"] {
             assert!(refused(target), "{target}");
         }
+    }
+
+    #[test]
+    fn copies_need_a_program_and_a_place_that_is_not_the_machines() {
+        let with = |helper: Option<HelperProgram>, shares_home| {
+            let mut settings = Settings::default();
+            settings.pods.helper = helper;
+            settings.pods.shares_home = shares_home;
+            settings
+        };
+        let copying = |path: &str| {
+            let body = json!({"run": "true", "file_mounts": {path: "s3://data/x"}});
+            TaskDefinition::parse(&body, 1).unwrap()
+        };
+        let image = || Some(HelperProgram::Image("helper".to_owned()));
+        assert!(check_copies(&with(image(), false), &copying("/data")).is_ok());
+        assert!(check_copies(&with(image(), true), &copying("data")).is_ok());
+        let error = check_copies(&with(image(), true), &copying("/data"))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("`/data` is elsewhere"), "{error}");
+        let error = check_copies(&with(None, false), &copying("data"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("`--helper-image`") && error.contains("`aws s3 cp --recursive s3://data/x .`"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -1,15 +1,7 @@
-//! What a pod needs to fetch the files of its task from the server: the program, the address, and the token.
+//! What a pod needs to fetch the files of its task from the server, besides the program: the address and the token.
 
 use crate::delivery::{ADDRESS_FILE, Delivery, FetchFrom, FetchedFiles};
-use crate::kubernetes::{
-    Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, HostPathVolumeSource, ResourceRequirements,
-    SecretKeySelector, SecurityContext, Volume, VolumeMount,
-};
-
-/// The directory with the program, and its name in it: that of `crates/helper`.
-const PROGRAM_DIR: &str = "/etc/k8s-cli-helper";
-const PROGRAM: &str = "k8s-cli-helper";
-const PROGRAM_VOLUME: &str = "k8s-cli-helper";
+use crate::kubernetes::{EnvVar, EnvVarSource, HostPathVolumeSource, SecretKeySelector, Volume, VolumeMount};
 
 /// The directory with the address of the server of this machine.
 const ADDRESS_DIR: &str = "/etc/k8s-cli-server";
@@ -68,76 +60,23 @@ pub(super) fn variables(files: &FetchedFiles, secret_name: String) -> [EnvVar; 2
     [address, token]
 }
 
-/// Adds the volumes with the program and the address, and mounts them.
+/// Adds the volume with the address of the server of this machine, and mounts it.
 pub(super) fn add_volumes(files: &FetchedFiles, volumes: &mut Vec<Volume>, mounts: &mut Vec<VolumeMount>) {
-    let mut mount = |name: &str, path: String| {
-        mounts.push(VolumeMount {
-            name: name.to_owned(),
-            mount_path: path,
-            read_only: Some(true),
-            ..VolumeMount::default()
-        });
+    let FetchFrom::ThisMachine { address_dir, .. } = &files.from else {
+        return;
     };
-    match &files.from {
-        FetchFrom::Cluster { .. } => {
-            mount(PROGRAM_VOLUME, PROGRAM_DIR.to_owned());
-            volumes.push(Volume {
-                name: PROGRAM_VOLUME.to_owned(),
-                empty_dir: Some(EmptyDirVolumeSource::default()),
-                ..Volume::default()
-            });
-        }
-        FetchFrom::ThisMachine { program, address_dir } => {
-            // The server's own executable, under the name by which it is this program.
-            mount(PROGRAM_VOLUME, format!("{PROGRAM_DIR}/{PROGRAM}"));
-            mount(ADDRESS_VOLUME, ADDRESS_DIR.to_owned());
-            for (name, path) in [(PROGRAM_VOLUME, program), (ADDRESS_VOLUME, address_dir)] {
-                volumes.push(Volume {
-                    name: name.to_owned(),
-                    host_path: Some(HostPathVolumeSource {
-                        path: path.to_string_lossy().into_owned(),
-                        type_: None,
-                    }),
-                    ..Volume::default()
-                });
-            }
-        }
-    }
-}
-
-/// The container that copies the program out of the operator's image, before the task's container starts. It asks for what
-/// the latter asks for, without devices: the larger of both counts, so the pod asks for nothing more.
-pub(super) fn init_container(
-    delivery: &Delivery,
-    resources: Option<&ResourceRequirements>,
-    security_context: Option<SecurityContext>,
-) -> Option<Container> {
-    let FetchFrom::Cluster { image, .. } = &delivery.fetched()?.from else {
-        return None;
-    };
-    Some(Container {
-        name: PROGRAM_VOLUME.to_owned(),
-        image: Some(image.clone()),
-        command: Some(vec![
-            format!("/{PROGRAM}"),
-            "install".to_owned(),
-            PROGRAM_DIR.to_owned(),
-        ]),
-        resources: resources.map(without_devices),
-        security_context,
-        volume_mounts: Some(vec![VolumeMount {
-            name: PROGRAM_VOLUME.to_owned(),
-            mount_path: PROGRAM_DIR.to_owned(),
-            ..VolumeMount::default()
-        }]),
-        ..Container::default()
-    })
-}
-
-fn without_devices(resources: &ResourceRequirements) -> ResourceRequirements {
-    let mut kept = resources.clone();
-    for amounts in [&mut kept.requests, &mut kept.limits].into_iter().flatten() {
-        amounts.retain(|name, _| matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage"));
-    }
-    kept
+    mounts.push(VolumeMount {
+        name: ADDRESS_VOLUME.to_owned(),
+        mount_path: ADDRESS_DIR.to_owned(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    });
+    volumes.push(Volume {
+        name: ADDRESS_VOLUME.to_owned(),
+        host_path: Some(HostPathVolumeSource {
+            path: address_dir.to_string_lossy().into_owned(),
+            type_: None,
+        }),
+        ..Volume::default()
+    });
 }

@@ -4,10 +4,14 @@ use task::TaskDefinition;
 use task::definition::{FileMount, Target, Workdir};
 
 use super::clone::clone;
+use super::copies::copy;
 use super::fetch;
+use super::program;
 use super::quoting::{quote, quote_path};
+use super::unkept;
 use crate::delivery::{Delivery, PackedFiles, PackedSet};
 use crate::kubernetes::{ConfigMapVolumeSource, EmptyDirVolumeSource, Volume, VolumeMount};
+use crate::settings::HelperProgram;
 
 /// The key of a ConfigMap with a part.
 pub(crate) const PART_KEY: &str = "part";
@@ -47,6 +51,7 @@ pub(super) fn add_volumes(
     definition: &TaskDefinition,
     delivery: &Delivery,
     files_owner: &str,
+    program: Option<&HelperProgram>,
     volumes: &mut Vec<Volume>,
     mounts: &mut Vec<VolumeMount>,
 ) {
@@ -61,6 +66,9 @@ pub(super) fn add_volumes(
             mount_path: WORKING_DIR.to_owned(),
             ..VolumeMount::default()
         });
+    }
+    if let Some(program) = program {
+        program::add_volume(program, volumes, mounts);
     }
     match delivery {
         Delivery::Packed(files) => add_parts(files, files_owner, volumes, mounts),
@@ -91,7 +99,8 @@ fn add_parts(files: &[PackedFiles], files_owner: &str, volumes: &mut Vec<Volume>
     }
 }
 
-/// The lines that bring the files of a task: its repository, and then what is unpacked or fetched, which may be in it.
+/// The lines that bring the files of a task: its repository, and then what is unpacked, fetched, or copied, which may be in
+/// it.
 pub(super) fn bring(definition: &TaskDefinition, delivery: &Delivery) -> String {
     let has_files = !definition.files.is_empty();
     let mut text = match delivery {
@@ -108,11 +117,13 @@ pub(super) fn bring(definition: &TaskDefinition, delivery: &Delivery) -> String 
     }
     if let Some(repository) = definition.workdir.as_ref().and_then(Workdir::repository) {
         text.push_str(&clone(repository));
+        text.push_str(unkept::AFTER_CLONE);
     }
     if has_files {
         text.push_str(&unpack(definition, delivery));
     }
     text.push_str(fetch::forget(delivery));
+    text.push_str(&copy(definition));
     text
 }
 
@@ -144,7 +155,8 @@ pub(super) fn start_directory(definition: &TaskDefinition) -> String {
 }
 
 pub(super) fn has_working_dir(definition: &TaskDefinition) -> bool {
-    let mut targets = definition.files.iter().map(|mount| &mount.target);
+    let of_files = definition.files.iter().map(|mount| &mount.target);
+    let mut targets = of_files.chain(definition.copies.iter().map(|copy| &copy.target));
     let is_cloned = matches!(definition.workdir, Some(Workdir::Repository(_)));
     is_cloned || targets.any(|target| matches!(target, Target::WorkingDir(_)))
 }

@@ -10,7 +10,7 @@ use super::init_script::init_script;
 use super::script::{SCRIPT_DIR, SCRIPT_KEY, Script};
 use super::submission::Submission;
 use super::{
-    definition, environment, fetch, files, gang, hooks, node_selection, outputs, port_service, queue, secrets,
+    definition, environment, fetch, files, gang, hooks, node_selection, outputs, port_service, program, queue, secrets,
     security, unkept,
 };
 use crate::kubernetes::{
@@ -146,10 +146,12 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
             ..VolumeMount::default()
         });
     }
+    let program = program::program(submission);
     files::add_volumes(
         &submission.definition,
         &submission.files,
         &submission.files_owner,
+        program.as_ref(),
         &mut volumes,
         &mut mounts,
     );
@@ -164,7 +166,9 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
     });
     let resources = resources(&submission.definition.resources, submission.pods.default_requests);
     let security_context = security::container_security_context(submission.pods.security);
-    let init_container = fetch::init_container(&submission.files, resources.as_ref(), security_context.clone());
+    let init_container = program
+        .as_ref()
+        .and_then(|program| program::init_container(program, resources.as_ref(), security_context.clone()));
     let mut pod = PodSpec {
         init_containers: init_container.map(|container| vec![container]),
         containers: vec![Container {

@@ -2,6 +2,7 @@
 
 mod attempt;
 mod clone;
+mod copies;
 mod definition;
 mod environment;
 mod escape;
@@ -15,6 +16,7 @@ mod node_selection;
 mod outputs;
 mod owner;
 mod port_service;
+mod program;
 mod queue;
 mod quoting;
 mod script;

@@ -16,7 +16,7 @@ use crate::delivery::{Delivery, FetchFrom, FetchedFiles, FilesSecret};
 use crate::fingerprint::Fingerprint;
 use crate::kubernetes::Job;
 use crate::placement::Placement;
-use crate::settings::{Defaults, PodSecurity, PodSettings, PortExposure};
+use crate::settings::{Defaults, HelperProgram, PodSecurity, PodSettings, PortExposure};
 
 fn user() -> UserName {
     UserName::from_bytes(b"alice@example.com").unwrap()
@@ -373,4 +373,43 @@ fn on_this_machine_nodes_fetch_files_with_the_servers_own_program() {
         "mounts": container.volume_mounts,
         "volumes": pod.volumes,
     }));
+}
+
+#[test]
+fn nodes_that_copy_have_the_program_once_and_no_token() {
+    let program = |task: &Submission| {
+        let pod = job(task, 0, None).spec.unwrap().template.spec.unwrap();
+        let volumes = pod.volumes.unwrap_or_default();
+        let found: Vec<_> = volumes
+            .into_iter()
+            .filter(|volume| volume.name == "k8s-cli-helper")
+            .collect();
+        let images = pod.init_containers.unwrap_or_default();
+        (
+            found,
+            images
+                .into_iter()
+                .filter_map(|container| container.image)
+                .collect::<Vec<_>>(),
+        )
+    };
+    let body = json!({"run": "true", "file_mounts": {"/data": "s3://data/x"}, "files": {"/code": "a".repeat(64)}});
+    let mut task = submission(&body);
+    task.pods.helper = Some(HelperProgram::Image("helper:1".to_owned()));
+    let (volumes, images) = program(&task);
+    assert!(
+        matches!(volumes.as_slice(), [volume] if volume.empty_dir.is_some()),
+        "{volumes:?}"
+    );
+    assert_eq!(images, ["helper:1"]);
+    assert_eq!(secrets(&task, None), []);
+    task.pods.helper = Some(HelperProgram::Executable("/bin/server".into()));
+    let (volumes, images) = program(&task);
+    let path = volumes[0].host_path.as_ref().map(|volume| volume.path.as_str());
+    assert_eq!((volumes.len(), path, images.len()), (1, Some("/bin/server"), 0));
+    let (volumes, images) = program(&fetching(&body, from_server()));
+    assert_eq!((volumes.len(), images.len()), (1, 1), "it fetches and copies");
+    let mut without = submission(&json!({"run": "true"}));
+    without.pods.helper = Some(HelperProgram::Image("helper:1".to_owned()));
+    assert_eq!(program(&without), (Vec::new(), Vec::new()));
 }

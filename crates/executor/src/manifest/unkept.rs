@@ -1,6 +1,7 @@
 //! Names what a task has written to its working folder and nothing keeps: the folder is deleted with the node.
 
 use task::TaskDefinition;
+use task::definition::Target;
 
 use super::files::{WORKING_DIR, has_working_dir};
 use super::quoting::quote;
@@ -10,6 +11,9 @@ use super::quoting::quote;
 const BEGIN: &str = r#"exec {k8s_cli_start}<<<''
 "#;
 
+/// Remembers when the clone of a repository was complete, whose files are newer than the node.
+pub(super) const AFTER_CLONE: &str = ": >/sky_workdir/.git/k8s-cli-cloned\n";
+
 /// Looks for files that are newer, but not from the future, as some of a user whose clock is ahead, unless the image lacks a program for it. Volumes and what programs write for themselves are left
 /// out. A large folder must not hold up the end of the node.
 ///
@@ -17,7 +21,9 @@ const BEGIN: &str = r#"exec {k8s_cli_start}<<<''
 const UNKEPT: &str = r#"unkept() {
   [ "$NODE_RANK" = 0 ] && [ -z "$k8s_cli_term" ] && command -v timeout && command -v find || return
   exec {k8s_cli_now}<<<''
-  timeout 5 find -H "$1" -xdev \( -name __pycache__ -o -name .git -o -name .venv -o -name node_modules "${@:2}" \) -prune -o -type f -newer "/proc/$$/fd/$k8s_cli_start" ! -newer "/proc/$$/fd/$k8s_cli_now" -print |
+  local file name names count since=/proc/$$/fd/$k8s_cli_start
+  [ ! -e "$1/.git/k8s-cli-cloned" ] || since=$1/.git/k8s-cli-cloned
+  timeout 5 find -H "$1" -xdev \( -name __pycache__ -o -name .git -o -name .venv -o -name node_modules "${@:2}" \) -prune -o -type f -newer "$since" ! -newer "/proc/$$/fd/$k8s_cli_now" -print |
     {
       names= count=0
       while [ "$count" -lt 100 ] && IFS= read -r file; do
@@ -42,19 +48,25 @@ pub(super) fn begin(definition: &TaskDefinition) -> &'static str {
     }
 }
 
-/// What it does when nothing else runs anymore. Outputs in the folder are kept.
+/// What it does when nothing else runs anymore. Outputs in the folder are kept, and copies are not what the task wrote.
 pub(super) fn end(definition: &TaskDefinition) -> String {
     if !has_working_dir(definition) {
         return String::new();
     }
     let mut text = format!("{UNKEPT}unkept {WORKING_DIR}");
-    for output in &definition.outputs {
+    let outputs = definition.outputs.iter().map(|output| {
         let path = output.path.strip_prefix("~/sky_workdir/").unwrap_or(&output.path);
         let path = path.strip_prefix("./").unwrap_or(path).trim_end_matches('/');
-        let path = match path.starts_with(['/', '~', '$']) {
+        match path.starts_with(['/', '~', '$']) {
             true => path.to_owned(),
             false => format!("{WORKING_DIR}/{path}"),
-        };
+        }
+    });
+    let copies = definition.copies.iter().filter_map(|copy| match &copy.target {
+        Target::WorkingDir(below) if !below.is_empty() => Some(format!("{WORKING_DIR}/{below}")),
+        Target::WorkingDir(_) | Target::Elsewhere(_) => None,
+    });
+    for path in outputs.chain(copies) {
         text.push_str(&format!(" -o -path {}", quote(&path)));
     }
     text.push('\n');

@@ -1,8 +1,9 @@
-//! Parses `file_mounts`. The CLI turns local files into `files`, and there are no buckets: a bucket that is named, and not
-//! addressed, is one of the user's volumes.
+//! Parses `file_mounts`. The CLI turns local files into `files`, and each node copies what has an address. Buckets are not
+//! mounted: one that is named, and not addressed, is one of the user's volumes.
 
 use serde_json::Value;
 
+use super::copies::{CopyMount, command, is_copied, parse_copy};
 use super::volume_mounts::{VolumeMount, named, volume_mount};
 use crate::validation::{Fields, Validator, coerce};
 
@@ -14,42 +15,72 @@ const SCHEMES: [&str; 11] = [
     "s3", "gs", "r2", "https", "http", "cos", "oci", "nebius", "cw", "azure", "hf",
 ];
 
-/// Returns the volumes that the mounts name.
-pub(super) fn parse_file_mounts(value: &Value, validator: &mut Validator) -> Option<Vec<VolumeMount>> {
+/// What a file mount is.
+enum Mount {
+    Volume(VolumeMount),
+    Copy(CopyMount),
+    Local,
+}
+
+/// Returns the volumes that the mounts name, and what they copy.
+pub(super) fn parse_file_mounts(
+    value: &Value,
+    validator: &mut Validator,
+) -> Option<(Vec<VolumeMount>, Vec<CopyMount>)> {
     let mounts = coerce::map(
         value,
         validator,
         MAX_FILE_MOUNTS,
         |path, value, validator| match value {
-            Value::Object(_) => parse_bucket(path, value, validator).map(Some),
-            _ => parse_source(value, validator).map(|()| None),
+            Value::Object(_) => parse_bucket(path, value, validator).map(Mount::Volume),
+            _ => parse_source(path, value, validator),
         },
     )?;
-    if mounts.iter().any(Option::is_none) {
+    let (mut volumes, mut copies, mut has_local) = (Vec::new(), Vec::new(), false);
+    for mount in mounts {
+        match mount {
+            Mount::Volume(volume) => volumes.push(volume),
+            Mount::Copy(copy) => copies.push(copy),
+            Mount::Local => has_local = true,
+        }
+    }
+    if has_local {
         validator.warn("local files of `file_mounts` are copied only by the CLI; upload them, and use `files`");
     }
-    Some(mounts.into_iter().flatten().collect())
+    Some((volumes, copies))
 }
 
-/// Parses a local path, or rejects the address of a bucket: a task without its data would run in vain.
-fn parse_source(value: &Value, validator: &mut Validator) -> Option<()> {
+/// Parses a local path or an address. An address that nodes cannot copy from is rejected: a task without its data would
+/// run in vain.
+fn parse_source(path: &str, value: &Value, validator: &mut Validator) -> Option<Mount> {
     let source = coerce::string(value, validator)?;
+    if is_copied(&source) {
+        return parse_copy(path, &source, value, validator).map(Mount::Copy);
+    }
     match reject_address(&source) {
         Some(reason) => validator.value_error(reason, value),
-        None => Some(()),
+        None => Some(Mount::Local),
     }
 }
 
 fn reject_address(source: &str) -> Option<String> {
     let (scheme, _) = source.split_once("://")?;
-    let command = match scheme {
-        "s3" => "aws s3 cp --recursive",
-        "gs" => "gcloud storage cp -r",
-        _ => "curl -O",
-    };
     SCHEMES.contains(&scheme).then(|| {
-        format!("addresses of buckets are not supported; copy the data in `setup`, e.g., `{command} {source} .`")
+        format!(
+            "nodes copy only from `s3://`, `gs://`, and `https://`; copy the data in `setup`, e.g., `{}`",
+            command(source)
+        )
     })
+}
+
+/// Why an address cannot be the source of a mount.
+fn reject_mount(path: &str, source: &str) -> Option<String> {
+    if is_copied(source) {
+        return Some(format!(
+            "buckets are not mounted; to copy it before `setup`, write `{path}: {source}`"
+        ));
+    }
+    reject_address(source)
 }
 
 /// Parses a bucket that is only named: `{name: my-data, mode: MOUNT}`.
@@ -68,7 +99,7 @@ fn parse_bucket(path: &str, value: &Value, validator: &mut Validator) -> Option<
     fields.optional("config", |_, _| Some(()));
     fields.deny_unknown_fields(|_| None);
     if let Some(source) = source {
-        let reason = reject_address(&source).unwrap_or_else(|| {
+        let reason = reject_mount(path, &source).unwrap_or_else(|| {
             "a bucket of local files is not supported; use `PATH: ./local` to copy them, or store the data in a volume, and mount it by `name` alone".to_owned()
         });
         return validator.within("source", |validator| validator.value_error(reason, &value["source"]));

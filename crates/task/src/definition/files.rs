@@ -58,7 +58,7 @@ pub enum Target {
 }
 
 impl Target {
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         let is_valid_length = (1..=MAX_PATH_BYTES).contains(&text.len());
         if !is_valid_length || text.chars().any(char::is_control) {
             return Err(format!(

@@ -3,6 +3,7 @@
 mod accelerators;
 mod alternatives;
 mod config;
+mod copies;
 mod duration;
 mod envs;
 mod file_mounts;
@@ -30,6 +31,7 @@ mod workdir;
 pub use accelerators::{Accelerators, Vendor};
 pub use alternatives::Alternatives;
 pub use config::{KubernetesConfig, ProvisionTimeout};
+pub use copies::{CopyMount, CopySource};
 pub use duration::{MAX_DURATION_SECONDS, parse_duration};
 pub use envs::{MAX_VARIABLES_BYTES, is_reserved_variable};
 pub use files::{FileMount, FileSetId, Target};

@@ -231,12 +231,16 @@ fn task_schema() -> Value {
             "config": reference("TaskConfig", "Settings of the task."),
             "file_mounts": {
                 "type": "object",
-                "description": "Volumes to mount in SkyPilot's notation for buckets that are named and not addressed. \
-                    Local paths have no effect, and addresses of buckets are rejected. The mount path of a volume \
-                    must be absolute, as in `volumes`.",
+                "description": "What each node copies before `setup`, by path: a folder or an object of a bucket \
+                    (`s3://`, `gs://`), or a file of a web server (`https://`), with the credentials in the variables of \
+                    the task, such as the secret `AWS_ACCESS_KEY_ID`. Also volumes to mount in SkyPilot's notation for \
+                    buckets that are named and not addressed. Local paths have no effect. The path of a copy is not \
+                    empty, does not end with `/`, and does not contain `..`; the mount path of a volume must be \
+                    absolute, as in `volumes`.",
                 "maxProperties": MAX_FILE_MOUNTS,
                 "additionalProperties": any_value(
-                    "A volume to mount, or a local path.", json!([{"name": "my-data", "mode": "MOUNT"}, "./data"]),
+                    "An address to copy from, a volume to mount, or a local path.",
+                    json!(["s3://my-bucket/train", {"name": "my-data", "mode": "MOUNT"}, "./data"]),
                 ),
             },
             "volumes": {

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::alternatives::{Alternatives, parse_resources};
 use super::config::{KubernetesConfig, parse_config};
+use super::copies::{CopyMount, MAX_COPIES};
 use super::duration;
 use super::envs::{self, is_reserved_variable, parse_envs};
 use super::file_mounts::parse_file_mounts;
@@ -67,6 +68,9 @@ pub struct TaskDefinition {
     /// What is kept when the nodes end, in the order of the definition.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<Output>,
+    /// What each node copies from buckets and web servers, in the order of the definition.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub copies: Vec<CopyMount>,
     /// The Bash script that runs before `run` and must succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub setup: Option<String>,
@@ -146,7 +150,8 @@ impl TaskDefinition {
         });
         let file_mounts = fields.optional("file_mounts", parse_file_mounts);
         let mut volumes = fields.optional("volumes", parse_volume_mounts).unwrap_or_default();
-        volumes.extend(file_mounts.into_iter().flatten());
+        let (of_mounts, copies) = file_mounts.unwrap_or_default();
+        volumes.extend(of_mounts);
         let files = fields.optional("files", parse_files).unwrap_or_default();
         let outputs = fields.optional("outputs", parse_outputs).unwrap_or_default();
         let setup = fields.optional("setup", parse_script);
@@ -170,7 +175,11 @@ impl TaskDefinition {
         hooks::check_total_bytes(&hooks, setup.as_deref(), &run, value, validator)?;
         check_mounts(&volumes, value, validator)?;
         check_files(&files, workdir.as_ref(), value, validator)?;
-        check_pod_bytes((&volumes, &outputs), &resources, &kubernetes, value, validator)?;
+        check_copies(&copies, &files, workdir.as_ref(), value, validator)?;
+        let mount_bytes = volumes.iter().map(VolumeMount::bytes).sum::<usize>()
+            + copies.iter().map(CopyMount::bytes).sum::<usize>()
+            + outputs.iter().map(Output::bytes).sum::<usize>();
+        check_pod_bytes(mount_bytes, &resources, &kubernetes, value, validator)?;
         let names = envs.iter().map(|(name, _)| ("envs", name));
         let names = names.chain(secrets.iter().map(|(name, _)| ("secrets", name)));
         for (key, name) in names.filter(|(_, name)| is_reserved_variable(name)) {
@@ -190,6 +199,7 @@ impl TaskDefinition {
             volumes,
             files,
             outputs,
+            copies,
             setup,
             run,
             max_duration,
@@ -229,10 +239,6 @@ fn check_files(files: &[FileMount], workdir: Option<&Workdir>, body: &Value, val
     let reason = match workdir {
         _ if has_duplicate => "two file sets have the same path; remove one of them".to_owned(),
         Some(workdir) if has_copy => {
-            let workdir = match workdir {
-                Workdir::Directory(path) => path,
-                Workdir::Repository(repository) => repository.url.as_str(),
-            };
             format!("the task starts in `{workdir}` and in a file set; remove `workdir` or the file set `.`")
         }
         _ => return Some(()),
@@ -240,16 +246,40 @@ fn check_files(files: &[FileMount], workdir: Option<&Workdir>, body: &Value, val
     validator.within("files", |validator| validator.value_error(reason, &body["files"]))
 }
 
+/// Checks that each copy has a place of its own, and that there is one working folder.
+fn check_copies(
+    copies: &[CopyMount],
+    files: &[FileMount],
+    workdir: Option<&Workdir>,
+    body: &Value,
+    validator: &mut Validator,
+) -> Option<()> {
+    let mut targets: HashSet<&Target> = files.iter().map(|mount| &mount.target).collect();
+    let is_working_dir = |copy: &CopyMount| copy.target == Target::WorkingDir(String::new());
+    let reason = match workdir {
+        _ if copies.len() > MAX_COPIES => format!("a task can copy from at most {MAX_COPIES} addresses"),
+        _ if !copies.iter().all(|copy| targets.insert(&copy.target)) => {
+            "two mounts have the same path; remove one of them".to_owned()
+        }
+        Some(workdir) if copies.iter().any(is_working_dir) => {
+            format!("the task starts in `{workdir}` and in a copy; remove `workdir` or the mount of the working folder")
+        }
+        _ => return Some(()),
+    };
+    validator.within("file_mounts", |validator| {
+        validator.value_error(reason, &body["file_mounts"])
+    })
+}
+
 /// Checks the size of what each pod and each Job contains a copy of, besides scripts and variables.
 fn check_pod_bytes(
-    (mounts, outputs): (&[VolumeMount], &[Output]),
+    mount_bytes: usize,
     resources: &Resources,
     kubernetes: &KubernetesConfig,
     body: &Value,
     validator: &mut Validator,
 ) -> Option<()> {
-    let bytes = mounts.iter().map(VolumeMount::bytes).sum::<usize>()
-        + outputs.iter().map(Output::bytes).sum::<usize>()
+    let bytes = mount_bytes
         + metadata::bytes(&resources.labels)
         + kubernetes.metadata.bytes()
         + kubernetes

@@ -1,5 +1,7 @@
 //! Parses `workdir`: where `setup` and `run` start.
 
+use std::fmt;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -36,6 +38,15 @@ impl Workdir {
             Self::Directory(_) => None,
             Self::Repository(repository) => Some(repository),
         }
+    }
+}
+
+impl fmt::Display for Workdir {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Directory(path) => path,
+            Self::Repository(repository) => repository.url.as_str(),
+        })
     }
 }
 

@@ -71,9 +71,14 @@ pub const TASK: Section = Section {
         ),
         full(
             "file_mounts",
-            "Files and folders of your machine to copy, by the path on the nodes, or a volume to mount, with SkyPilot's \
-             notation for a bucket that is named and not addressed. Addresses of buckets are rejected.",
-            &["{/etc/train: ./config}", "{/data: {name: my-data, mode: MOUNT}}"],
+            "Files and folders of your machine, of a bucket, or of a web server to copy, by the path on the nodes, or a \
+             volume to mount, with SkyPilot's notation for a bucket that is named and not addressed.",
+            &[
+                "{/etc/train: ./config}",
+                "{/data/train: s3://my-bucket/train}",
+                "{/data/labels.zip: https://example.com/labels.zip}",
+                "{/data: {name: my-data, mode: MOUNT}}",
+            ],
         ),
         full(
             "outputs",

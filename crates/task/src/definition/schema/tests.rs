@@ -252,6 +252,10 @@ fn is_in_a_description(error: &ErrorDetail) -> bool {
         "and in a file set",
         "a path for an output must be at most 255 bytes",
         "or in it; use different names",
+        "a path must be 1 to",
+        "must not end with `/`",
+        "two mounts have the same path",
+        "and in a copy",
     ];
     rules.iter().any(|rule| error.msg.contains(rule))
 }
