@@ -29,8 +29,9 @@ async fn a_retry_of_all_nodes_starts_in_a_new_clone() {
         for attempt in ["", " attempt-2"] {
             let prefix = format!("node-{node}{attempt} | ");
             let lines = log.lines().filter_map(|line| line.strip_prefix(&prefix));
-            // What git says is standard error, which may come later.
-            let lines: Vec<&str> = lines.filter(|line| !line.starts_with("HEAD is now at")).collect();
+            // What git says is standard error, which may come later; and `new` is not kept.
+            let is_ours = |line: &&str| !line.starts_with("HEAD is now at") && !line.starts_with("[k8s-cli: ");
+            let lines: Vec<&str> = lines.filter(is_ours).collect();
             assert_eq!(lines, ["trained", "echo trained", "train.sh", &commit], "{log}");
         }
     }

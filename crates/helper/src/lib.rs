@@ -54,8 +54,6 @@ pub const URL_VARIABLE: &str = "K8S_CLI_FILES_URL";
 /// another port.
 pub const URL_FILE_VARIABLE: &str = "K8S_CLI_FILES_URL_FILE";
 
-/// What has failed if the files of a task are not there.
-
 /// The token of the task.
 pub const TOKEN_VARIABLE: &str = "K8S_CLI_FILES_TOKEN";
 
