@@ -73,7 +73,7 @@ async fn hooks_run_in_order_before_the_processes_of_a_canceled_task_receive_sigt
 #[tokio::test(flavor = "multi_thread")]
 async fn every_node_of_every_attempt_runs_its_hooks() {
     let world = World::new().await;
-    let fails = "case $NODE_RANK in 1) sleep 3; exit 9 ;; esac";
+    let fails = "case $NODE_RANK in 1) sleep 8; exit 9 ;; esac";
     let long = format!("echo hook of $RANK\n{}", "#".repeat(6000));
     let task = small_task(format!("{fails}\n{TRAINER}"))
         .nodes(2)

@@ -9,6 +9,9 @@ use k8s_openapi::api::batch::v1::Job;
 use serde_json::json;
 use task::TaskState;
 
+/// How long a metric may take to show what has happened.
+const LIMIT: Duration = Duration::from_secs(30);
+
 /// The sum of a metric over its labels.
 pub(crate) async fn metric(api: &Api, name: &str) -> Option<f64> {
     let response = api.request(reqwest::Method::GET, "/metrics").send().await.unwrap();
@@ -75,10 +78,10 @@ async fn requests_tasks_and_calls_have_metrics() {
         "k8s_cli_http_connections",
         "process_resident_memory_bytes",
     ] {
-        assert!(
-            metric(&world.api, name).await.is_some_and(|value| value > 0.0),
-            "{name}"
-        );
+        eventually(LIMIT, name, async || {
+            metric(&world.api, name).await.filter(|value| *value > 0.0)
+        })
+        .await;
     }
     let text = raw(world.api.base(), "GET", "/metrics", &[], None);
     let text = String::from_utf8(text.body).unwrap();

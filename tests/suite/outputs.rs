@@ -98,10 +98,14 @@ async fn the_outputs_of_the_first_node_outlive_the_task() {
     .await;
     check().await;
     let path = format!("/tasks/{id}/outputs");
+    assert_eq!(world.api.as_user("bob").delete(&path).await.status, 404);
     for path in [path.clone(), format!("{path}/manifest")] {
         let others = world.api.as_user("bob").get(&path).await.error(404);
         assert_eq!(others, format!("Task {id} not found"));
     }
+    let _ = world.api.delete(&path).await.ok();
+    let nothing = world.api.get(&path).await.error(404);
+    assert_eq!(nothing, format!("Task {id} has kept no outputs"));
     let unknown = world.api.get("/tasks/00000000/outputs").await.error(404);
     assert_eq!(unknown, "Task 00000000 not found");
 }
@@ -109,7 +113,12 @@ async fn the_outputs_of_the_first_node_outlive_the_task() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_fails_keeps_its_outputs_and_its_exit_code() {
     let (world, _archive) = fetching(&[]).await;
-    let task = task(&world, "echo half >half; echo >lost; exit 6", json!({"half": "half"})).await;
+    let task = task(
+        &world,
+        "echo half >half; sleep 1.1; echo >lost; exit 6",
+        json!({"half": "half"}),
+    )
+    .await;
     let id = world.api.submit(&task).await;
     let status = end_of(&world, &id).await;
     assert_eq!(status.metadata.nodes[0].exit_code, Some(6), "{status:?}");
@@ -120,6 +129,24 @@ async fn a_run_that_fails_keeps_its_outputs_and_its_exit_code() {
         log.contains("written to the working folder and not kept: `lost`; "),
         "{log}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_node_keeps_its_outputs_after_another_one_has_failed() {
+    let (world, _archive) = fetching(&[]).await;
+    let run = "echo saved >out; [ $NODE_RANK = 0 ] || exit 3; sleep 600";
+    let mut task = task(&world, run, json!({"out": "out"})).await;
+    task["num_nodes"] = json!(2);
+    let id = world.api.submit(&task).await;
+    let status = end_of(&world, &id).await;
+    assert_eq!(status.status, TaskState::Failed, "{status:?}");
+    let kept = format!("/tasks/{id}/outputs");
+    eventually(LIMIT, "the outputs to be kept", async || {
+        (world.api.get(&kept).await.status == 200).then_some(())
+    })
+    .await;
+    let folder = download(&world.api, &id).await;
+    assert_eq!(fs::read_to_string(folder.path().join("out")).unwrap(), "saved\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

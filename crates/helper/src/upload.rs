@@ -109,6 +109,8 @@ impl Upload {
 
     async fn patiently<T>(&self, request: impl AsyncFn() -> Result<T, Failure<Error>>) -> Result<T, Error> {
         let mut pauses = Pauses::new();
+        // Files may have been read for longer than the patience.
+        self.outage.end();
         loop {
             match request().await {
                 Ok(answer) => {

@@ -83,7 +83,7 @@ fn resource_routes() -> OpenApiRouter<AppState> {
         // Outputs.
         .routes(routes!(outputs::upload_output_contents))
         .routes(routes!(outputs::put_outputs))
-        .routes(routes!(outputs::get_outputs))
+        .routes(routes!(outputs::get_outputs, outputs::delete_outputs))
         .routes(routes!(outputs::download_output_manifest))
         .routes(routes!(outputs::download_output_contents))
         // Volumes.

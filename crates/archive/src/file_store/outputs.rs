@@ -23,6 +23,12 @@ impl FileStore {
         self.store.put(&prefix.outputs(task), PutPayload::from(content)).await
     }
 
+    /// Forgets the outputs of a task of this user. Their contents are deleted as others that nobody uses.
+    pub async fn delete_outputs(&self, user: &str, task: &RecordKey) -> Result<(), Error> {
+        let path = UserPrefix::of(user).outputs(task);
+        self.store.delete(&path, vec![path.clone()]).await
+    }
+
     /// The file set with the outputs of a task of this user.
     pub async fn outputs(&self, user: &str, task: &RecordKey) -> Result<Option<ManifestHash>, Error> {
         let path = UserPrefix::of(user).outputs(task);

@@ -42,6 +42,15 @@ pub struct Counts {
     pub volumes: usize,
 }
 
+/// How far a task is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TaskEnd {
+    /// It is shown as ended, or is being deleted.
+    pub has_ended: bool,
+    /// No node runs anymore, or it is being deleted.
+    pub have_nodes_ended: bool,
+}
+
 impl Cache {
     /// An empty cache. When a task changes, it is queued for [`Self::take_changed`] if `is_queued`.
     pub(crate) fn new(namespace: String, clock: Clock, is_queued: fn(&Task) -> bool) -> Self {
@@ -197,12 +206,18 @@ impl Cache {
         tasks.filter_map(|(_, task)| task.snapshot.clone()).collect()
     }
 
-    /// The files that the nodes of the tasks with this ID may fetch, and whether each of them has ended.
-    pub(crate) fn files_of(&self, id: &str) -> Vec<(Arc<OwnerFiles>, bool)> {
+    /// The files that the nodes of the tasks with this ID may fetch, and how far each task is.
+    pub(crate) fn files_of(&self, id: &str) -> Vec<(Arc<OwnerFiles>, TaskEnd)> {
         let state = self.read();
         let of_task = |task: &Task| {
             let owners = task.owners().iter();
-            let files = owners.filter_map(|owner| Some((owner.files.clone()?, task.has_ended() || owner.terminating)));
+            let files = owners.filter_map(|owner| {
+                let end = TaskEnd {
+                    has_ended: task.has_ended() || owner.terminating,
+                    have_nodes_ended: task.have_nodes_ended() || owner.terminating,
+                };
+                Some((owner.files.clone()?, end))
+            });
             files.collect::<Vec<_>>()
         };
         state.tasks_with_id(id).flat_map(|(_, task)| of_task(task)).collect()

@@ -174,6 +174,14 @@ impl Task {
         self.snapshot.as_ref().is_some_and(has_ended)
     }
 
+    /// Whether the same is true of all of its nodes: the first failure ends a task, and its other nodes a moment later.
+    pub(crate) fn have_nodes_ended(&self) -> bool {
+        let have_ended = |snapshot: &Arc<TaskSnapshot>| {
+            snapshot.terminating || snapshot.state.is_final() && snapshot.nodes.iter().all(|node| node.ended)
+        };
+        self.snapshot.as_ref().is_some_and(have_ended)
+    }
+
     /// Whether the user canceled the task.
     pub(crate) fn is_cancelled(&self) -> bool {
         is_cancelled(self.owner(), self.current_jobs())

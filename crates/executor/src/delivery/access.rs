@@ -26,17 +26,35 @@ pub struct FileAccess {
     pub task: Id,
 }
 
+/// What a token is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A node fetches its files.
+    Fetch,
+    /// The first node sends its outputs, perhaps after the task has failed because of another node.
+    Keep,
+}
+
 /// What a token gives access to, or `None` if it is wrong, or its task has ended or does not exist.
 ///
 /// # Errors
 /// A failure of Kubernetes.
-pub(crate) async fn find_access(client: &ApiClient, cache: &Cache, token: &str) -> Result<Option<FileAccess>, Error> {
+pub(crate) async fn find_access(
+    client: &ApiClient,
+    cache: &Cache,
+    token: &str,
+    purpose: Purpose,
+) -> Result<Option<FileAccess>, Error> {
     let Some(sent) = SentToken::parse(token) else {
         return Ok(None);
     };
     let known = cache.files_of(sent.id.as_str());
-    if let Some((files, has_ended)) = known.iter().find(|(files, _)| files.has_token(&sent.hash)) {
-        return Ok(if *has_ended { None } else { access(files, sent.id) });
+    if let Some((files, end)) = known.iter().find(|(files, _)| files.has_token(&sent.hash)) {
+        let is_over = match purpose {
+            Purpose::Fetch => end.has_ended,
+            Purpose::Keep => end.have_nodes_ended,
+        };
+        return Ok(if is_over { None } else { access(files, sent.id) });
     }
     // Pods start before all Jobs of a task exist, and a watch may be late.
     let selector = format!("{},{}={}", labels::TASK_SELECTOR, labels::TASK_ID, sent.id);

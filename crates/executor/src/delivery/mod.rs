@@ -13,7 +13,7 @@ mod resolve;
 mod token;
 
 pub use access::FileAccess;
-pub(crate) use access::{find_access, in_use, share_token};
+pub(crate) use access::{Purpose, find_access, in_use, share_token};
 pub(crate) use fetch::FetchedFiles;
 pub use fetch::{ADDRESS_FILE, FetchFrom, Fetching};
 pub use pack::{FileSource, MAX_COMPRESSION};

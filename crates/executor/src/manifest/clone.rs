@@ -78,7 +78,7 @@ pub(super) fn clone(repository: &Repository) -> String {
     let git_ref = repository.git_ref.as_ref().map_or("", |git_ref| git_ref.as_str());
     let arguments = [repository.url.as_str(), git_ref, protocols, scope, &hint].map(quote);
     format!(
-        "{}(cd {WORKING_DIR} && k8s_cli_clone {}) || exit 1\nunset -f k8s_cli_clone\n",
+        "{}(unset K8S_CLI_FILES_TOKEN; cd {WORKING_DIR} && k8s_cli_clone {}) || exit 1\nunset -f k8s_cli_clone\n",
         CLONE.replace("LINKS_HOME", LINKS_HOME),
         arguments.join(" ")
     )

@@ -50,7 +50,7 @@ pub(super) fn begin(definition: &TaskDefinition) -> &'static str {
 
 /// What it does when nothing else runs anymore. Outputs in the folder are kept, and copies are not what the task wrote.
 pub(super) fn end(definition: &TaskDefinition) -> String {
-    if !has_working_dir(definition) {
+    if !has_working_dir(definition) || has_all(definition) {
         return String::new();
     }
     let mut text = format!("{UNKEPT}unkept {WORKING_DIR}");
@@ -67,10 +67,30 @@ pub(super) fn end(definition: &TaskDefinition) -> String {
         Target::WorkingDir(_) | Target::Elsewhere(_) => None,
     });
     for path in outputs.chain(copies) {
-        text.push_str(&format!(" -o -path {}", quote(&path)));
+        text.push_str(&format!(" -o -path {}", quote(&escaped(&path))));
     }
     text.push('\n');
     text
+}
+
+/// Whether the whole folder is kept, or all of it may be a copy.
+fn has_all(definition: &TaskDefinition) -> bool {
+    let is_all = |path: &str| matches!(path.trim_end_matches('/'), "." | "~/sky_workdir" | WORKING_DIR);
+    let is_folder = |target: &Target| *target == Target::WorkingDir(String::new());
+    definition.outputs.iter().any(|output| is_all(&output.path))
+        || definition.copies.iter().any(|copy| is_folder(&copy.target))
+}
+
+/// A path as a pattern of `find` that matches nothing else.
+fn escaped(path: &str) -> String {
+    let mut pattern = String::with_capacity(path.len());
+    for character in path.chars() {
+        if matches!(character, '*' | '?' | '[' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern
 }
 
 #[cfg(test)]
@@ -141,6 +161,15 @@ mod tests {
         );
         assert!(end(&task).ends_with("unkept /sky_workdir -o -path '/sky_workdir/a b' -o -path '/sky_workdir/c'\n"));
         assert!(!begin(&task).is_empty());
+        let outputs = |path: &str| json!({"run": "true", "files": {".": "0".repeat(64)}, "outputs": {"a": path}});
+        assert!(end(&parse(outputs("[r]*"))).ends_with(
+            r"-path '/sky_workdir/\[r]\*'
+"
+        ));
+        assert_eq!(
+            [".", "./", "~/sky_workdir/"].map(|path| end(&parse(outputs(path)))),
+            ["", "", ""]
+        );
         let task = parse(json!({"run": "true"}));
         assert_eq!((begin(&task), end(&task).as_str()), ("", ""));
     }

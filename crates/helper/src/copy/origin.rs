@@ -5,7 +5,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange};
-use reqwest::header::{CONTENT_LENGTH, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE};
 use reqwest::{Client, Response, StatusCode, Url};
 
 use super::Failure;
@@ -105,9 +105,15 @@ fn object_refusal(object: &Bucket, error: object_store::Error) -> Refusal {
 fn rest_of_response(url: &Url, response: Response, asked_from: u64) -> Result<Rest, Refusal> {
     let status = response.status();
     let url = shown(url.as_str());
-    let from = match status {
-        StatusCode::OK => 0,
-        StatusCode::PARTIAL_CONTENT => asked_from,
+    let headers = response.headers();
+    let length: Option<u64> = text(headers, CONTENT_LENGTH.as_str()).and_then(|length| length.parse().ok());
+    let (from, total) = match status {
+        StatusCode::OK => (0, length),
+        // A cache may send less than what was asked for, or something else.
+        StatusCode::PARTIAL_CONTENT => match text(headers, CONTENT_RANGE.as_str()).and_then(parse_range) {
+            Some((from, total)) if from == asked_from => (from, Some(total)),
+            _ => return Err(Refusal::Changed),
+        },
         StatusCode::RANGE_NOT_SATISFIABLE => return Err(Refusal::Changed),
         StatusCode::NOT_FOUND | StatusCode::GONE => return Err(Refusal::Missing(Error::Nothing { url })),
         status if is_transient(status) => {
@@ -123,14 +129,19 @@ fn rest_of_response(url: &Url, response: Response, asked_from: u64) -> Result<Re
             return Err(Refusal::Failure(Failure::Final(Error::Store { url, reason })));
         }
     };
-    let headers = response.headers();
-    let length: Option<u64> = text(headers, CONTENT_LENGTH.as_str()).and_then(|length| length.parse().ok());
     Ok(Rest {
         from,
-        total: length.map(|length| from + length),
+        total,
         version: version(headers),
         stream: response.bytes_stream().map_err(transient).boxed(),
     })
+}
+
+/// The first byte of `bytes FROM-TO/SIZE`, and the size of the whole file.
+fn parse_range(text: &str) -> Option<(u64, u64)> {
+    let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let (from, _) = range.split_once('-')?;
+    Some((from.trim().parse().ok()?, size.trim().parse().ok()?))
 }
 
 /// What a server takes for a condition of a range: a strong tag, or a time.

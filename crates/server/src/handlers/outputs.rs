@@ -10,7 +10,7 @@ use super::files::{
     ContentsUploadResponse, FileSetResponse, FileSetUploadResponse, describe, parse_id, receive_contents,
     receive_manifest,
 };
-use super::task_files::{ContentsRequest, access_of_task, send_contents, send_manifest};
+use super::task_files::{ContentsRequest, output_access, send_contents, send_manifest};
 use super::tasks::not_found;
 use crate::app::AppState;
 use crate::error::{ApiError, ApiResult};
@@ -31,7 +31,7 @@ pub(crate) async fn put_outputs(
     ResourceId(id): ResourceId,
     request: Request,
 ) -> ApiResult<Json<FileSetUploadResponse>> {
-    let access = access_of_task(&app, request.headers()).await?;
+    let access = output_access(&app, request.headers()).await?;
     let (user, set) = (access.user, parse_id(&id)?);
     let body = read_bytes(&app, request, &user).await?;
     let missing = receive_manifest(&app, &user, set, body).await?;
@@ -63,7 +63,7 @@ pub(crate) async fn upload_output_contents(
     State(app): State<AppState>,
     request: Request,
 ) -> ApiResult<Json<ContentsUploadResponse>> {
-    let user = access_of_task(&app, request.headers()).await?.user;
+    let user = output_access(&app, request.headers()).await?.user;
     let body = read_bytes(&app, request, &user).await?;
     receive_contents(&app, &user, &body).await
 }
@@ -87,6 +87,32 @@ pub(crate) async fn get_outputs(
     let set = find(&app, &user, &id).await?;
     let found = describe(&app, &user, set).await?;
     found.map(Json).ok_or_else(|| nothing_kept(&id))
+}
+
+/// Delete the outputs of a past or present task.
+///
+/// What no other file set has is deleted within two days.
+#[utoipa::path(
+    delete, path = "/tasks/{task_id}/outputs", operation_id = "delete_outputs", tag = "tasks",
+    params(("task_id" = String, Path, description = "ID of the task.")),
+    responses(
+        (status = 200, description = "The file set that had the outputs.", body = FileSetResponse),
+        (status = 404, description = "The user has had no task with this ID, or it has kept no outputs."),
+    ),
+)]
+pub(crate) async fn delete_outputs(
+    State(app): State<AppState>,
+    ResourceId(id): ResourceId,
+    AuthUser(user): AuthUser,
+) -> ApiResult<Json<FileSetResponse>> {
+    let set = find(&app, &user, &id).await?;
+    let found = describe(&app, &user, set).await?.ok_or_else(|| nothing_kept(&id))?;
+    let failed = |source| ApiError::executor("delete outputs", &user, source);
+    if let Some(task) = app.executor.outputs_key(&user, &id).await.map_err(failed)? {
+        let deleted = app.files.delete_outputs(user.as_str(), &task).await;
+        deleted.map_err(|source| failed(source.into()))?;
+    }
+    Ok(Json(found))
 }
 
 /// Get the manifest of the outputs of a past or present task.

@@ -174,6 +174,7 @@ impl TaskDefinition {
         envs::check_total_bytes(envs::total_bytes(&envs) + secrets::bytes(&secrets), value, validator)?;
         hooks::check_total_bytes(&hooks, setup.as_deref(), &run, value, validator)?;
         check_mounts(&volumes, value, validator)?;
+        check_clone(&volumes, workdir.as_ref(), value, validator)?;
         check_files(&files, workdir.as_ref(), value, validator)?;
         check_copies(&copies, &files, workdir.as_ref(), value, validator)?;
         let mount_bytes = volumes.iter().map(VolumeMount::bytes).sum::<usize>()
@@ -225,6 +226,35 @@ fn check_mounts(mounts: &[VolumeMount], body: &Value, validator: &mut Validator)
         "volumes"
     } else {
         "file_mounts"
+    };
+    validator.within(key, |validator| validator.value_error(reason, &body[key]))
+}
+
+/// Checks that git cannot touch a volume: a checkout deletes what is in the way of a file or link of the repository.
+fn check_clone(
+    volumes: &[VolumeMount],
+    workdir: Option<&Workdir>,
+    body: &Value,
+    validator: &mut Validator,
+) -> Option<()> {
+    if workdir.and_then(Workdir::repository).is_none() {
+        return Some(());
+    }
+    let is_in_clone = |mount: &&VolumeMount| {
+        let mut parts = mount.path.split('/').filter(|part| !matches!(*part, "" | "."));
+        parts.next() == Some("sky_workdir")
+    };
+    let Some(VolumeMount { path, .. }) = volumes.iter().find(is_in_clone) else {
+        return Some(());
+    };
+    let reason = format!(
+        "the repository of `workdir` is cloned into `/sky_workdir`, where it could replace what is in the volume; mount \
+         it elsewhere than at `{path}`"
+    );
+    let key = if body["volumes"].is_null() {
+        "file_mounts"
+    } else {
+        "volumes"
     };
     validator.within(key, |validator| validator.value_error(reason, &body[key]))
 }

@@ -31,6 +31,19 @@ fn faults(body: &Value) -> Vec<String> {
 }
 
 #[test]
+fn a_repository_is_not_cloned_into_a_volume() {
+    let at = |path: &str| {
+        let body = json!({"run": "true", "workdir": {"url": "https://h/r"}, "volumes": {path: "data"}});
+        TaskDefinition::parse(&body, 100).map_err(|errors| errors[0].msg.clone())
+    };
+    for path in ["/sky_workdir", "/sky_workdir/data", "//./sky_workdir/x"] {
+        let error = at(path).unwrap_err();
+        assert!(error.contains("could replace what is in the volume"), "{error}");
+    }
+    assert!(at("/data/sky_workdir").is_ok());
+}
+
+#[test]
 fn run_alone_is_a_task_of_one_node() {
     let task = parse(&json!({"run": "true"}));
     assert_eq!((task.num_nodes, task.run.as_str(), task.name), (1, "true", None));

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::de::IgnoredAny;
 use serde_json::json;
 
 use super::on_volume::{MOUNT_PATH, check_end, check_path, refused, task, to_stderr};
@@ -10,7 +11,7 @@ use crate::args::VolumePath;
 use crate::context::Context;
 use crate::download::{download, find_outputs, summary};
 use crate::error::{Error, Result};
-use crate::output::print_message;
+use crate::output::{print_message, print_warning};
 
 /// Enough to compute the hashes of a gigabyte in half a minute.
 const CPUS: &str = "500m";
@@ -28,7 +29,16 @@ pub(super) async fn copy_out(context: &Context, source: &VolumePath, target: &st
     let copied = with_short_task(context, &body, async |task: &ShortTask<'_>| {
         check_end(&task.follow(to_stderr()?).await?, source)?;
         let outputs = find_outputs(context, &task.id).await?;
-        download(context, (&task.id, &outputs), &folder, &source.to_string()).await
+        let copied = download(context, (&task.id, &outputs), &folder, &source.to_string()).await?;
+        // The server would keep them, at the user's expense, as long as the record of the task.
+        let kept = format!("/tasks/{}/outputs", task.id);
+        if let Err(error) = context.client.delete::<IgnoredAny>(&kept).await {
+            print_warning(&format!(
+                "the server still has a copy of `{source}`: {}",
+                error.message()
+            ));
+        }
+        Ok(copied)
     });
     let copied = copied.await.map_err(refused)?;
     let place = folder.join(&name);

@@ -254,7 +254,7 @@ fn an_address_and_a_ref_are_quoted_and_have_their_protocols() {
     let last = |text: String| text.lines().rev().nth(1).unwrap().to_owned();
     assert_eq!(
         last(lines("https://x/it's", Some("a$(b)"))),
-        r"(cd /sky_workdir && k8s_cli_clone 'https://x/it'\''s' 'a$(b)' 'https' 'https://x' '; a private repository needs a token as the secret `GIT_TOKEN`') || exit 1"
+        r"(unset K8S_CLI_FILES_TOKEN; cd /sky_workdir && k8s_cli_clone 'https://x/it'\''s' 'a$(b)' 'https' 'https://x' '; a private repository needs a token as the secret `GIT_TOKEN`') || exit 1"
     );
     for (url, wanted) in [
         (

@@ -256,6 +256,7 @@ fn is_in_a_description(error: &ErrorDetail) -> bool {
         "must not end with `/`",
         "two mounts have the same path",
         "and in a copy",
+        "could replace what is in the volume",
     ];
     rules.iter().any(|rule| error.msg.contains(rule))
 }
