@@ -53,13 +53,14 @@ async fn a_folder_and_an_object_are_on_each_node_before_its_setup_and_again_afte
     bucket.put("weights.bin", "w".repeat(20_000_000)).await;
     let world = copying().await;
     let cli = CommandLine::of(&world);
+    // The first node that fails ends the others, but not before the setup of all has ended.
     let text = format!(
         "num_nodes: 2\nenvs: {{AWS_ENDPOINT_URL: 'http://{}', AWS_ALLOW_HTTP: 'true', AWS_REGION: us-east-1, FOLDER: train}}\n\
          resources: {{cpus: 500m, job_recovery: {{max_restarts_on_errors: 1}}}}\n\
          secrets: {{AWS_ACCESS_KEY_ID: , AWS_SECRET_ACCESS_KEY: }}\n\
          file_mounts:\n  data/$FOLDER: {}\n  ~/sky_workdir/w.bin: {}\n\
-         setup: find . -type f | wc -l; cat \"data/train/part 3/3\"\n\
-         run: wc -c <w.bin; find data -type d | wc -l; rm -rf data w.bin; exit 1\n",
+         setup: find . -type f | wc -l; cat \"data/train/part 3/3\"; wc -c <w.bin; find data -type d | wc -l\n\
+         run: rm -rf data w.bin; exit 1\n",
         bucket.address(),
         bucket.url("$FOLDER"),
         bucket.url("weights.bin"),

@@ -134,8 +134,10 @@ async fn a_run_that_fails_keeps_its_outputs_and_its_exit_code() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_node_keeps_its_outputs_after_another_one_has_failed() {
     let (world, _archive) = fetching(&[]).await;
-    let run = "echo saved >out; [ $NODE_RANK = 0 ] || exit 3; sleep 600";
+    let run = "[ $NODE_RANK = 0 ] || exit 3; sleep 600";
     let mut task = task(&world, run, json!({"out": "out"})).await;
+    // Before any node runs, so before one fails.
+    task["setup"] = json!("echo saved >out");
     task["num_nodes"] = json!(2);
     let id = world.api.submit(&task).await;
     let status = end_of(&world, &id).await;

@@ -17,10 +17,14 @@ async fn a_retry_of_all_nodes_starts_in_a_new_clone() {
     let world = World::own(&[]).await;
     let server = GitServer::start(None).await;
     server.commit("train.sh", "echo trained");
-    let run = "cat train.sh; echo; ls; git rev-parse HEAD; echo x >new; exit 1";
-    let mut task = json!(small_task(run).nodes(2).recovery(json!({"max_restarts_on_errors": 1})));
+    // The first node that fails ends the others, but not before the setup of all has ended.
+    let mut task = json!(
+        small_task("echo x >new; exit 1")
+            .nodes(2)
+            .recovery(json!({"max_restarts_on_errors": 1}))
+    );
     task["workdir"] = json!({"url": server.url(), "ref": "main"});
-    task["setup"] = json!("source ./train.sh");
+    task["setup"] = json!("source ./train.sh; cat train.sh; echo; ls; git rev-parse HEAD");
     let id = world.api.submit(&task).await;
     world.api.wait_for(&id, TaskState::Failed).await;
     let commit = server.git(&["rev-parse", "HEAD"]);
