@@ -43,7 +43,7 @@ pub mod user_key;
 mod volumes;
 
 pub use cache::{ChangeCursor, Changes, Counts, TaskEvent, TaskSnapshot};
-pub use delivery::{ADDRESS_FILE, FetchFrom, Fetching, FileAccess, FileSource, MAX_COMPRESSION};
+pub use delivery::{ADDRESS_FILE, FetchFrom, Fetching, FileAccess, FileSource, MAX_COMPRESSION, Purpose};
 pub use dry_run::DryRun;
 pub use error::Error;
 pub use executor::Executor;

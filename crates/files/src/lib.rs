@@ -31,6 +31,7 @@ mod manifest;
 mod missing;
 mod mtime;
 mod pack;
+mod packs;
 mod selection;
 mod tar;
 mod text;
@@ -54,6 +55,7 @@ pub use limits::{HumanSize, Limits};
 pub use manifest::Manifest;
 pub use mtime::Mtime;
 pub use pack::{MAX_PACK, Pack, PackBuilder, PackReader, pack_head};
+pub use packs::send_packs;
 pub use selection::{Found, FoundKind, Selection, Stamp};
 pub use tar::Tar;
 #[doc(hidden)]

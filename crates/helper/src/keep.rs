@@ -1,6 +1,5 @@
 //! Sends the outputs of a task to the server: the files and folders that the task names.
 
-use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
@@ -8,10 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use files::{
-    ContentHash, EntryPath, HashCache, HumanSize, Limits, Manifest, ManifestHash, PackBuilder, Part, Selection,
-    Sources, Walk,
-};
+use files::{EntryPath, HashCache, HumanSize, Limits, Manifest, ManifestHash, Part, Selection, Walk, send_packs};
 use tokio::sync::mpsc;
 
 use crate::args::Keep;
@@ -79,7 +75,10 @@ async fn keep_as_they_are(upload: &Upload, paths: &[(EntryPath, PathBuf)]) -> Re
     let encoded = Bytes::from(manifest.encode());
     let names: Vec<String> = outputs.iter().map(|output| format!("`{}`", output.name)).collect();
     let outputs = Arc::new(outputs);
-    let packs = move |wanted, packs| send_packs(&outputs, wanted, &packs);
+    let packs = move |wanted, packs: mpsc::Sender<Bytes>| {
+        let parts = outputs.iter().map(|output| (&output.selection, &output.manifest));
+        Ok(send_packs(parts, wanted, |pack| packs.blocking_send(pack).is_ok())?)
+    };
     upload.run(ManifestHash::of(&encoded), encoded, packs).await?;
     let size = HumanSize(manifest.total_bytes());
     eprintln!("[k8s-cli: kept {} ({size})]", names.join(", "));
@@ -124,28 +123,6 @@ impl Output {
             false => Part::File(name, manifest),
         }
     }
-}
-
-/// Reads contents in the order of the files, and sends them on in packs until nobody takes them anymore.
-fn send_packs(outputs: &[Output], mut wanted: HashSet<ContentHash>, packs: &mpsc::Sender<Bytes>) -> Result<(), Error> {
-    let mut builder = PackBuilder::new();
-    for output in outputs {
-        let sources = Sources::new(&output.selection, &output.manifest);
-        let contents = output.manifest.entries().iter().flat_map(|entry| entry.kind.contents());
-        for content in contents {
-            if wanted.remove(content.hash()) {
-                let full = builder.push(&sources.read(content.hash())?)?;
-                if full.is_some_and(|pack| packs.blocking_send(pack).is_err()) {
-                    return Ok(());
-                }
-            }
-        }
-    }
-    if let Some(pack) = builder.finish() {
-        // The receiver has its own error if it is gone.
-        let _ = packs.blocking_send(pack);
-    }
-    Ok(())
 }
 
 /// Whether another try may find files that do not change.

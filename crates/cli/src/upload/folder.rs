@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use files::{
-    ContentHash, EntryPath, HashCache, Limits, Manifest, ManifestHash, PackBuilder, Selection, Sources, Tar, Walk,
+    ContentHash, EntryPath, HashCache, Limits, Manifest, ManifestHash, Selection, Sources, Tar, Walk, send_packs,
 };
 use tokio::sync::mpsc;
 
@@ -71,23 +71,9 @@ impl Folder {
     }
 
     /// Reads contents in the order of the files, and sends them on in packs until nobody takes them anymore.
-    pub(super) fn send_packs(&self, mut wanted: HashSet<ContentHash>, packs: &mpsc::Sender<Bytes>) -> Result<()> {
-        let sources = Sources::new(&self.selection, &self.manifest);
-        let mut builder = PackBuilder::new();
-        let contents = self.manifest.entries().iter().flat_map(|entry| entry.kind.contents());
-        for content in contents {
-            if wanted.remove(content.hash()) {
-                let full = builder.push(&sources.read(content.hash())?)?;
-                if full.is_some_and(|pack| packs.blocking_send(pack).is_err()) {
-                    return Ok(());
-                }
-            }
-        }
-        if let Some(pack) = builder.finish() {
-            // The receiver has its own error if it is gone.
-            let _ = packs.blocking_send(pack);
-        }
-        Ok(())
+    pub(super) fn send_packs(&self, wanted: HashSet<ContentHash>, packs: &mpsc::Sender<Bytes>) -> Result<()> {
+        let parts = [(&self.selection, &self.manifest)];
+        Ok(send_packs(parts, wanted, |pack| packs.blocking_send(pack).is_ok())?)
     }
 
     /// The number of files.

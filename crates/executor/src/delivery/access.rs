@@ -28,7 +28,7 @@ pub struct FileAccess {
 
 /// What a token is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
+pub enum Purpose {
     /// A node fetches its files.
     Fetch,
     /// The first node sends its outputs, perhaps after the task has failed because of another node.

@@ -12,8 +12,8 @@ mod release;
 mod resolve;
 mod token;
 
-pub use access::FileAccess;
-pub(crate) use access::{Purpose, find_access, in_use, share_token};
+pub use access::{FileAccess, Purpose};
+pub(crate) use access::{find_access, in_use, share_token};
 pub(crate) use fetch::FetchedFiles;
 pub use fetch::{ADDRESS_FILE, FetchFrom, Fetching};
 pub use pack::{FileSource, MAX_COMPRESSION};

@@ -8,23 +8,14 @@ use crate::error::Error;
 use crate::record_key::record_key;
 
 impl Executor {
-    /// What the token of a task gives access to, or `None` if it is wrong, or its task has ended or does not exist.
+    /// What the token of a task gives access to for this purpose, or `None` if it is wrong, or its task does not exist or has
+    /// ended.
     ///
     /// # Errors
     /// [`Error::OutOfSync`], or a failure of Kubernetes.
-    pub async fn file_access(&self, token: &str) -> Result<Option<FileAccess>, Error> {
+    pub async fn file_access(&self, token: &str, purpose: Purpose) -> Result<Option<FileAccess>, Error> {
         self.health.check()?;
-        delivery::find_access(&self.client, &self.cache, token, Purpose::Fetch).await
-    }
-
-    /// Whose outputs the token of a task may keep, or `None` if it is wrong, or all nodes of its task have ended, or it does
-    /// not exist.
-    ///
-    /// # Errors
-    /// [`Error::OutOfSync`], or a failure of Kubernetes.
-    pub async fn output_access(&self, token: &str) -> Result<Option<FileAccess>, Error> {
-        self.health.check()?;
-        delivery::find_access(&self.client, &self.cache, token, Purpose::Keep).await
+        delivery::find_access(&self.client, &self.cache, token, purpose).await
     }
 
     /// What tasks use in the store of files.

@@ -2,8 +2,8 @@
 
 use task::definition::{Repository, SSH_KEY_VARIABLE, Transport};
 
-use super::files::{LINKS_HOME, WORKING_DIR};
 use super::quoting::quote;
+use super::working_dir::{LINKS_HOME, WORKING_DIR};
 
 /// Clones the repository `$1` in revision `$2`, or in its default branch, into the working folder, with the git protocols
 /// `$3`. For the address `$4` alone, `GIT_TOKEN` is the password. `$5` is what may be missing if the clone fails.

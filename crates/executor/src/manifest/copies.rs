@@ -3,8 +3,8 @@
 use task::TaskDefinition;
 use task::definition::{CopyMount, Target};
 
-use super::files::WORKING_DIR;
 use super::quoting::{quote, quote_path};
+use super::working_dir::WORKING_DIR;
 
 /// Copies what is at the address `$1` to `$2`. The program has the variables of the task, which may be credentials.
 ///

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::escape::escape;
 use super::fetch;
-use super::files;
 use super::script::{MASTER_PORT, MAX_COPIED_BYTES};
 use super::secrets;
 use super::submission::Submission;
+use super::working_dir::{LINKS_HOME, has_working_dir};
 use crate::kubernetes::{
     ConfigMap, ConfigMapEnvSource, EnvFromSource, EnvVar, EnvVarSource, ObjectFieldSelector, OwnerReference,
 };
@@ -79,8 +79,8 @@ pub(super) fn variables(submission: &Submission, rank: u32) -> Vec<EnvVar> {
         variable("SKYPILOT_SETUP_NODE_RANK", rank),
         variable("SKYPILOT_SETUP_NUM_GPUS_PER_NODE", gpus),
     ];
-    if files::has_working_dir(definition) && !submission.pods.shares_home {
-        ours.push(variable(files::LINKS_HOME, "1".to_owned()));
+    if has_working_dir(definition) && !submission.pods.shares_home {
+        ours.push(variable(LINKS_HOME, "1".to_owned()));
     }
     let fetched = submission.files.fetched();
     ours.extend(

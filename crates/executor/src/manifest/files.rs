@@ -9,6 +9,7 @@ use super::fetch;
 use super::program;
 use super::quoting::{quote, quote_path};
 use super::unkept;
+use super::working_dir::{LINKS_HOME, WORKING_DIR, has_working_dir};
 use crate::delivery::{Delivery, PackedFiles, PackedSet};
 use crate::kubernetes::{ConfigMapVolumeSource, EmptyDirVolumeSource, Volume, VolumeMount};
 use crate::settings::HelperProgram;
@@ -19,12 +20,8 @@ pub(crate) const PART_KEY: &str = "part";
 /// The directory with the parts: `SET/PART/part`, with numbers that sort as text.
 const PARTS_DIR: &str = "/etc/k8s-cli-files";
 
-/// Where the working folder is. A volume, because the user of a container may have no directory to write to.
-pub(super) const WORKING_DIR: &str = "/sky_workdir";
+/// The volume that the working folder is.
 const WORKING_DIR_VOLUME: &str = "k8s-cli-workdir";
-
-/// Set if the home directory is that of the container alone, and may have a link to the working folder.
-pub(super) const LINKS_HOME: &str = "K8S_CLI_LINK_HOME";
 
 /// Unpacks the parts in directory `$1` to the directory `$2`: everything, or the file `$3`.
 ///
@@ -140,25 +137,6 @@ fn unpack(definition: &TaskDefinition, delivery: &Delivery) -> String {
     }
     text.push_str("unset -f k8s_cli_unpack\n");
     text
-}
-
-/// The line that changes to the directory in which `setup`, `run`, and hooks start; empty if it is that of the image.
-pub(super) fn start_directory(definition: &TaskDefinition) -> String {
-    match &definition.workdir {
-        Some(Workdir::Directory(workdir)) => format!("cd {} || exit\n", quote_path(workdir)),
-        // The link has the name that scripts for SkyPilot know.
-        _ if has_working_dir(definition) => {
-            format!("[ ~/sky_workdir -ef {WORKING_DIR} ] && cd ~/sky_workdir || cd {WORKING_DIR} || exit\n")
-        }
-        _ => String::new(),
-    }
-}
-
-pub(super) fn has_working_dir(definition: &TaskDefinition) -> bool {
-    let of_files = definition.files.iter().map(|mount| &mount.target);
-    let mut targets = of_files.chain(definition.copies.iter().map(|copy| &copy.target));
-    let is_cloned = matches!(definition.workdir, Some(Workdir::Repository(_)));
-    is_cloned || targets.any(|target| matches!(target, Target::WorkingDir(_)))
 }
 
 fn parts_dir(index: usize) -> String {

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use task::TaskDefinition;
 use task::definition::{DEFAULT_HOOK_TIMEOUT_SECONDS, Hook};
 
-use super::files;
 use super::quoting::quote;
 use super::script::{MAX_COPIED_BYTES, NODE_IPS_GATE, SCRIPT_DIR, export_addresses};
+use super::working_dir::start_directory;
 use crate::pod_config::MAX_GRACE_SECONDS;
 
 /// Kubernetes' default grace period, in seconds.
@@ -72,7 +72,7 @@ pub(super) fn hooks_script(definition: &TaskDefinition) -> Option<String> {
     if is_gang {
         text.push_str(&export_addresses());
     }
-    text.push_str(&files::start_directory(definition));
+    text.push_str(&start_directory(definition));
     // A background command has no trap of its own, and this one replaces its process by the hook's bash.
     text.push_str("  exec /bin/bash \"$@\"\n}\nrun_hooks() {\n");
     if is_gang {

@@ -146,7 +146,11 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
             ..VolumeMount::default()
         });
     }
-    let program = program::program(submission);
+    let program = program::program(
+        &submission.definition,
+        &submission.files,
+        submission.pods.helper.as_ref(),
+    );
     files::add_volumes(
         &submission.definition,
         &submission.files,

@@ -26,6 +26,7 @@ mod service;
 mod submission;
 mod unkept;
 mod volume;
+mod working_dir;
 
 pub use attempt::next_attempt;
 pub use environment::environment;

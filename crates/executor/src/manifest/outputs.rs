@@ -2,8 +2,8 @@
 
 use task::TaskDefinition;
 
-use super::files;
 use super::quoting::{quote, quote_path};
+use super::working_dir::start_directory;
 
 /// Puts the token and the address aside, of which the hooks must know nothing.
 const PUT_ASIDE: &str = r#"k8s_cli_files=("$K8S_CLI_FILES_TOKEN" "$K8S_CLI_FILES_URL" "$K8S_CLI_FILES_URL_FILE")
@@ -26,7 +26,7 @@ pub(super) fn begin(definition: &TaskDefinition) -> String {
     }
     let mut text = format!(
         "{PUT_ASIDE}keep() (\n  exec 2>&3 3>&-\n{}{KEEP}",
-        files::start_directory(definition)
+        start_directory(definition)
     );
     for output in &definition.outputs {
         text.push_str(&format!(" {} {}", quote(&output.name), quote_path(&output.path)));

@@ -1,6 +1,8 @@
 //! The program of ours in a pod, which fetches and copies what a task needs.
 
-use super::submission::Submission;
+use task::TaskDefinition;
+
+use crate::delivery::Delivery;
 use crate::kubernetes::{
     Container, EmptyDirVolumeSource, HostPathVolumeSource, ResourceRequirements, SecurityContext, Volume, VolumeMount,
 };
@@ -11,16 +13,14 @@ const PROGRAM_DIR: &str = "/etc/k8s-cli-helper";
 const PROGRAM: &str = "k8s-cli-helper";
 const PROGRAM_VOLUME: &str = "k8s-cli-helper";
 
-/// The program that the nodes of a task need, if they do.
-pub(super) fn program(submission: &Submission) -> Option<HelperProgram> {
-    let for_files = submission.files.fetched().map(|files| files.from.program());
-    let for_copies = || {
-        submission
-            .pods
-            .helper
-            .clone()
-            .filter(|_| !submission.definition.copies.is_empty())
-    };
+/// The program that the nodes of a task need, if they do; `helper` is that of the server.
+pub(super) fn program(
+    definition: &TaskDefinition,
+    delivery: &Delivery,
+    helper: Option<&HelperProgram>,
+) -> Option<HelperProgram> {
+    let for_files = delivery.fetched().map(|files| files.from.program());
+    let for_copies = || helper.filter(|_| !definition.copies.is_empty()).cloned();
     for_files.or_else(for_copies)
 }
 

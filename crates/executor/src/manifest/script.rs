@@ -5,6 +5,7 @@ use task::definition::MAX_ARGUMENT_BYTES;
 
 use super::files;
 use super::quoting::quote;
+use super::working_dir::start_directory;
 use crate::delivery::Delivery;
 
 /// The most bytes of variables, and of a script, that are copied into each Job of a gang. Larger ones are stored once,
@@ -103,7 +104,7 @@ pub(crate) fn script(definition: &TaskDefinition, delivery: &Delivery) -> Script
     if is_gang {
         text.push_str(&wait_for_start());
     }
-    text.push_str(&files::start_directory(definition));
+    text.push_str(&start_directory(definition));
     if let Some(setup) = &definition.setup {
         text.push_str(&format!("{BEFORE_SETUP}eval {}\n{AFTER_SETUP}", quote(setup)));
         if is_gang {

@@ -3,8 +3,8 @@
 use task::TaskDefinition;
 use task::definition::Target;
 
-use super::files::{WORKING_DIR, has_working_dir};
 use super::quoting::quote;
+use super::working_dir::{WORKING_DIR, has_working_dir};
 
 /// Remembers when the node has started, as the time of a pipe that nobody writes to later. It has the same clock as the
 /// files.

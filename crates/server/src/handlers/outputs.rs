@@ -1,8 +1,10 @@
 //! Handlers for the outputs of tasks: nodes send them, and users find them.
 
+use archive::RecordKey;
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::Response;
+use executor::Purpose;
 use files::ManifestHash;
 use task::UserName;
 
@@ -10,7 +12,7 @@ use super::files::{
     ContentsUploadResponse, FileSetResponse, FileSetUploadResponse, describe, parse_id, receive_contents,
     receive_manifest,
 };
-use super::task_files::{ContentsRequest, output_access, send_contents, send_manifest};
+use super::task_files::{ContentsRequest, access_of_task, send_contents, send_manifest};
 use super::tasks::not_found;
 use crate::app::AppState;
 use crate::error::{ApiError, ApiResult};
@@ -31,7 +33,7 @@ pub(crate) async fn put_outputs(
     ResourceId(id): ResourceId,
     request: Request,
 ) -> ApiResult<Json<FileSetUploadResponse>> {
-    let access = output_access(&app, request.headers()).await?;
+    let access = access_of_task(&app, request.headers(), Purpose::Keep).await?;
     let (user, set) = (access.user, parse_id(&id)?);
     let body = read_bytes(&app, request, &user).await?;
     let missing = receive_manifest(&app, &user, set, body).await?;
@@ -63,7 +65,7 @@ pub(crate) async fn upload_output_contents(
     State(app): State<AppState>,
     request: Request,
 ) -> ApiResult<Json<ContentsUploadResponse>> {
-    let user = output_access(&app, request.headers()).await?.user;
+    let user = access_of_task(&app, request.headers(), Purpose::Keep).await?.user;
     let body = read_bytes(&app, request, &user).await?;
     receive_contents(&app, &user, &body).await
 }
@@ -84,7 +86,7 @@ pub(crate) async fn get_outputs(
     ResourceId(id): ResourceId,
     AuthUser(user): AuthUser,
 ) -> ApiResult<Json<FileSetResponse>> {
-    let set = find(&app, &user, &id).await?;
+    let (_, set) = find(&app, &user, &id).await?;
     let found = describe(&app, &user, set).await?;
     found.map(Json).ok_or_else(|| nothing_kept(&id))
 }
@@ -105,13 +107,10 @@ pub(crate) async fn delete_outputs(
     ResourceId(id): ResourceId,
     AuthUser(user): AuthUser,
 ) -> ApiResult<Json<FileSetResponse>> {
-    let set = find(&app, &user, &id).await?;
+    let (task, set) = find(&app, &user, &id).await?;
     let found = describe(&app, &user, set).await?.ok_or_else(|| nothing_kept(&id))?;
-    let failed = |source| ApiError::executor("delete outputs", &user, source);
-    if let Some(task) = app.executor.outputs_key(&user, &id).await.map_err(failed)? {
-        let deleted = app.files.delete_outputs(user.as_str(), &task).await;
-        deleted.map_err(|source| failed(source.into()))?;
-    }
+    let deleted = app.files.delete_outputs(user.as_str(), &task).await;
+    deleted.map_err(|source| ApiError::executor("delete outputs", &user, source.into()))?;
     Ok(Json(found))
 }
 
@@ -130,7 +129,7 @@ pub(crate) async fn download_output_manifest(
     AuthUser(user): AuthUser,
     Anonymous(requester): Anonymous,
 ) -> ApiResult<Response> {
-    let set = find(&app, &user, &id).await?;
+    let (_, set) = find(&app, &user, &id).await?;
     send_manifest(&app, &requester, &user, &set).await
 }
 
@@ -154,18 +153,18 @@ pub(crate) async fn download_output_contents(
     Anonymous(requester): Anonymous,
     request: Request,
 ) -> ApiResult<Response> {
-    let set = find(&app, &user, &id).await?;
+    let (_, set) = find(&app, &user, &id).await?;
     send_contents(&app, &requester, (user, set), request).await
 }
 
-/// The file set with the outputs of a task.
-async fn find(app: &AppState, user: &UserName, id: &str) -> ApiResult<ManifestHash> {
+/// A task of the user, and the file set with its outputs.
+async fn find(app: &AppState, user: &UserName, id: &str) -> ApiResult<(RecordKey, ManifestHash)> {
     let failed = |source| ApiError::executor("get outputs", user, source);
     let task = app.executor.outputs_key(user, id).await.map_err(failed)?;
     let task = task.ok_or_else(|| not_found(id))?;
     let set = app.files.outputs(user.as_str(), &task).await;
-    set.map_err(|source| failed(source.into()))?
-        .ok_or_else(|| nothing_kept(id))
+    let set = set.map_err(|source| failed(source.into()))?;
+    Ok((task, set.ok_or_else(|| nothing_kept(id))?))
 }
 
 fn nothing_kept(id: &str) -> ApiError {

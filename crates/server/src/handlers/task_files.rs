@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
-use executor::FileAccess;
+use executor::{FileAccess, Purpose};
 use files::{Content, ContentHash, ManifestHash, pack_head};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use http::{HeaderMap, HeaderValue, header};
@@ -145,21 +145,22 @@ pub(super) async fn send_contents(
 /// a proxy that authenticates users lets these requests pass as they are.
 async fn authorize(app: &App, headers: &HeaderMap, id: &str) -> ApiResult<(UserName, ManifestHash)> {
     let set: ManifestHash = id.parse().map_err(|_| refused())?;
-    let token = task_token(headers).ok_or_else(refused)?;
-    let _permit = app.limits.acquire_kubernetes_call()?;
-    let access = app.executor.file_access(token).await.map_err(ApiError::Token)?;
-    let access = access.ok_or_else(refused)?;
+    let access = access_of_task(app, headers, Purpose::Fetch).await?;
     match access.sets.contains(&set) {
         true => Ok((access.user, set)),
         false => Err(refused()),
     }
 }
 
-/// Whose outputs the token of a task in a request may keep.
-pub(super) async fn output_access(app: &App, headers: &HeaderMap) -> ApiResult<FileAccess> {
+/// What the token of a task in a request gives access to.
+pub(super) async fn access_of_task(app: &App, headers: &HeaderMap, purpose: Purpose) -> ApiResult<FileAccess> {
     let token = task_token(headers).ok_or_else(refused)?;
     let _permit = app.limits.acquire_kubernetes_call()?;
-    let access = app.executor.output_access(token).await.map_err(ApiError::Token)?;
+    let access = app
+        .executor
+        .file_access(token, purpose)
+        .await
+        .map_err(ApiError::Token)?;
     access.ok_or_else(refused)
 }
 
