@@ -144,7 +144,12 @@ async fn the_first_node_keeps_its_outputs_after_another_one_has_failed() {
     assert_eq!(status.status, TaskState::Failed, "{status:?}");
     let kept = format!("/tasks/{id}/outputs");
     eventually(LIMIT, "the outputs to be kept", async || {
-        (world.api.get(&kept).await.status == 200).then_some(())
+        if world.api.get(&kept).await.status == 200 {
+            return Some(());
+        }
+        let log = world.api.log_text(&id, "").await;
+        assert!(!log.contains("cannot keep the outputs"), "{log}");
+        None
     })
     .await;
     let folder = download(&world.api, &id).await;

@@ -9,11 +9,11 @@ use super::working_dir::start_directory;
 const PUT_ASIDE: &str = r#"k8s_cli_files=("$K8S_CLI_FILES_TOKEN" "$K8S_CLI_FILES_URL" "$K8S_CLI_FILES_URL_FILE")
 "#;
 
-/// After SIGTERM there is no time to wait for a server that does not answer.
+/// After SIGTERM there is little time for a server that does not answer: half of the default grace period.
 ///
 /// The program says itself why it failed, unless it cannot be started.
 const KEEP: &str = r#"  export K8S_CLI_FILES_TOKEN=${k8s_cli_files[0]} K8S_CLI_FILES_URL=${k8s_cli_files[1]} K8S_CLI_FILES_URL_FILE=${k8s_cli_files[2]}
-  /etc/k8s-cli-helper/k8s-cli-helper keep --report /dev/termination-log ${k8s_cli_term:+--patience 5} --"#;
+  /etc/k8s-cli-helper/k8s-cli-helper keep --report /dev/termination-log ${k8s_cli_term:+--patience 15} --"#;
 
 /// A success whose outputs are lost is none.
 const END: &str = r#"[ "$NODE_RANK" != 0 ] || keep || [ "$k8s_cli_code" != 0 ] || k8s_cli_code=1
