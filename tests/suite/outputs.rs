@@ -76,7 +76,7 @@ async fn the_outputs_of_the_first_node_outlive_the_task() {
     assert_eq!(status.status, TaskState::Completed, "{log} {status:?}");
     let sum = log.split_whitespace().find(|word| word.len() == 64).unwrap();
     assert!(log.contains("[k8s-cli: the output `none` does not exist]\n"), "{log}");
-    assert!(log.contains("lead out of it: `passwd`]\n"), "{log}");
+    assert!(log.contains("links out of it): `passwd`]\n"), "{log}");
     assert!(log.contains("[k8s-cli: kept `results/run`, `model.bin`"), "{log}");
     assert!(!log.contains("K8S_CLI_FILES"), "{log}");
     assert!(!log.contains("not kept"), "{log}");
@@ -186,7 +186,7 @@ async fn a_success_whose_outputs_cannot_be_kept_is_a_failure() {
     assert_eq!(status.metadata.nodes[0].exit_code, Some(1), "{log} {status:?}");
     assert!(log.contains("[k8s-cli: cannot keep the outputs: "), "{log}");
     assert!(
-        log.contains("status 422: the files are 2.8 MiB, and the limit is 1 MiB;"),
+        log.contains("status 422: the files take 2.8 MiB, more than the limit of 1 MiB;"),
         "{log}"
     );
     let message = status.message.unwrap_or_default();

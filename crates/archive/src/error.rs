@@ -71,7 +71,7 @@ pub enum Error {
     #[error("the archive is full")]
     Full,
     /// The archive holds as many logs of a user as it may.
-    #[error("the logs of the user fill their part of the archive")]
+    #[error("the user's logs have reached their limit in the archive")]
     UserFull,
     /// An object is not what its path says, e.g., because somebody else wrote it.
     #[error("`{path}` in the archive is invalid: {reason}")]

@@ -12,7 +12,7 @@
 mod outputs;
 mod paths;
 mod prune;
-mod usage;
+mod quota;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::fs::PermissionsExt;
@@ -36,13 +36,13 @@ use crate::store::{Store, written_at};
 pub use self::prune::FilesInUse;
 
 use self::paths::UserPrefix;
-use self::usage::{Usage, counted};
+use self::quota::{Usage, counted};
 
 /// When contents are written again, and file sets, because they are used again. Well before they would be deleted.
 const REFRESH_AFTER: SignedDuration = SignedDuration::from_hours(12);
 const TOUCH_AFTER: SignedDuration = SignedDuration::from_hours(1);
 
-/// What is stored was within the limits of its time. A task that was submitted then still needs it.
+/// Stored files met the limits when they were uploaded, and tasks submitted then still need them.
 const STORED: files::Limits = files::Limits::NONE;
 
 /// How many contents are read or written concurrently.
@@ -112,7 +112,7 @@ impl FileStore {
     /// Opens a store in the memory of this process, which has little room.
     ///
     /// # Errors
-    /// None is known.
+    /// Currently never fails.
     pub fn in_memory(limits: files::Limits) -> Result<Self, Error> {
         Ok(Self {
             has_memory_only: true,

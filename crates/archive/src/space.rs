@@ -77,13 +77,13 @@ impl Space {
         }
     }
 
-    /// Whether the disk has room for files of users. They stop at twice what logs leave free: no upload must make the archive
-    /// delete logs. Blocks, too.
+    /// Whether the disk has room for files of users. Requires twice the free space that logs must leave, so that no
+    /// upload makes the archive delete logs. Also blocks.
     pub(crate) fn has_disk_for_files(&self) -> bool {
         self.has_disk(2)
     }
 
-    /// Whether so many times what the archive leaves free is free.
+    /// Whether at least `times` the archive's reserve is free.
     fn has_disk(&self, times: u64) -> bool {
         let Some(folder) = &self.folder else { return true };
         // A disk that does not say how full it is shows so when something is written.

@@ -28,7 +28,7 @@ pub(crate) async fn read_manifest(context: &Context, task: &str, outputs: &Outpu
     let bytes = context.client.get_bytes(&path).await?;
     if ManifestHash::of(&bytes) != set {
         return Err(Error::Local(format!(
-            "`{}` sent something else than the list of the files",
+            "`{}` sent something other than the manifest",
             context.client.url()
         )));
     }

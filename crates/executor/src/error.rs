@@ -195,17 +195,13 @@ pub enum Error {
         id: String,
     },
     /// A task on this machine has files that would be written to the machine itself.
-    #[error(
-        "tasks on this machine have files only in their working folder and in their volumes, and `{path}` is elsewhere; use a relative path, or one in a volume of the task"
-    )]
+    #[error("on this machine, a task's files must be in its working folder or in one of its volumes, not at `{path}`")]
     FilesElsewhere {
         /// The path in the task.
         path: String,
     },
     /// A task on this machine copies something to the machine itself.
-    #[error(
-        "tasks on this machine copy only into their working folder, and `{path}` is elsewhere; use a relative path"
-    )]
+    #[error("on this machine, a task can copy only to its working folder or to one of its volumes, not to `{path}`")]
     CopyElsewhere {
         /// The path in the task.
         path: String,
@@ -223,7 +219,7 @@ pub enum Error {
         reason: String,
     },
     /// A task has outputs, which its node cannot send to the server.
-    #[error("the server cannot keep outputs; it needs {settings}; or write them to a volume")]
+    #[error("the server cannot keep outputs without {settings}; write them to a volume instead")]
     OutputsNotKept {
         /// The settings that it lacks.
         settings: String,
@@ -244,7 +240,7 @@ pub enum Error {
         limit: String,
     },
     /// Somebody else has created, changed, or deleted a ConfigMap with files of the task.
-    #[error("the ConfigMap `{name}` with files of the task was changed or deleted by somebody else; try again")]
+    #[error("the ConfigMap `{name}` with files of the task was changed or deleted by another client; try again")]
     FilesInUse {
         /// The name of the ConfigMap.
         name: String,

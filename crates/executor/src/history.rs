@@ -28,14 +28,15 @@ pub(crate) struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// The tasks that are in Kubernetes, or are gone and not in the archive yet, and of which `is_wanted`.
+    /// The tasks that are in Kubernetes, or are gone and not in the archive yet, and that `is_wanted` accepts.
     pub(crate) fn present(&self, is_wanted: impl Fn(&TaskSnapshot) -> bool) -> Vec<Arc<TaskSnapshot>> {
         let live = self.cache.tasks(None).into_iter().map(|(_, snapshot)| snapshot);
         let ending = self.archiver.map(Archiver::ending).unwrap_or_default();
         live.chain(ending).filter(|snapshot| is_wanted(snapshot)).collect()
     }
 
-    /// The tasks that are gone and not in the archive yet and of which `is_wanted`, with their records as they will be.
+    /// The tasks that are gone and not in the archive yet and that `is_wanted` accepts, with their records as they will
+    /// be.
     fn ending(&self, is_wanted: impl Fn(&TaskSnapshot) -> bool) -> Vec<(Arc<TaskSnapshot>, TaskRecord)> {
         let mut ending = self.archiver.map(Archiver::ending).unwrap_or_default();
         ending.retain(|snapshot| is_wanted(snapshot));

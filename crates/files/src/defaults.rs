@@ -8,10 +8,10 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// Left out wherever they are, and perhaps missed.
+/// Left out everywhere, and reported, because a task may need them.
 const NAMES: [&str; 6] = [".git", ".hg", ".svn", ".venv", "node_modules", ".terraform"];
 
-/// Left out wherever they are, and missed by nobody.
+/// Left out everywhere, without a report.
 const CACHES: [&str; 8] = [
     "__pycache__",
     ".mypy_cache",

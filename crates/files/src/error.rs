@@ -26,7 +26,7 @@ pub enum Error {
         heaviest: Vec<Heavy>,
     },
     /// The files are larger than allowed. Raised before any file is read.
-    #[error("the files are {}, and the limit is {}{}", HumanSize(*bytes), HumanSize(*limit), named(heaviest))]
+    #[error("the files take {}, more than the limit of {}{}", HumanSize(*bytes), HumanSize(*limit), named(heaviest))]
     TooLarge {
         /// The limit in bytes.
         limit: u64,
@@ -44,7 +44,7 @@ pub enum Error {
         heaviest: Vec<Heavy>,
     },
     /// A manifest is larger than allowed.
-    #[error("the list of the files has more than {}", HumanSize(*limit as u64))]
+    #[error("the manifest is larger than {}", HumanSize(*limit as u64))]
     ManifestTooLarge {
         /// The limit in bytes.
         limit: usize,
@@ -110,7 +110,7 @@ pub enum Error {
         source: ignore::Error,
     },
     /// A file was changed while it was being read, or since.
-    #[error("`{}` has changed while it was being read", shown(path))]
+    #[error("`{}` changed while it was being read", shown(path))]
     Changed {
         /// The file.
         path: PathBuf,
@@ -162,7 +162,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The bytes that were given for a content of a file are not it.
-    #[error("what was given for the content `{hash}` of `{path}` is not it")]
+    #[error("the bytes of content `{hash}` of `{path}` do not match its hash")]
     WrongContent {
         /// The file.
         path: EntryPath,

@@ -1,4 +1,4 @@
-//! How much a folder may be, and how sizes are said.
+//! Limits of a set of files, and sizes in human-readable form.
 
 use std::fmt;
 
@@ -22,7 +22,7 @@ impl Limits {
     };
 }
 
-/// What a person reads a size as, e.g., `1.5 MiB`.
+/// A size in human-readable form, e.g., `1.5 MiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HumanSize(pub u64);
 

@@ -18,7 +18,7 @@ const UNKNOWN: u64 = 315_619_200;
 pub struct Mtime(u64);
 
 impl Mtime {
-    /// The time of what has none. Programs that know no time before 1980 take it.
+    /// The time for entries without one; accepted by programs that reject times before 1980.
     pub const UNKNOWN: Self = Self(UNKNOWN);
 
     /// The nearest time to this many seconds since 1970.

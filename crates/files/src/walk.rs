@@ -31,8 +31,9 @@ impl Walk {
     /// Finds what is in a folder, with the patterns of the `.skyignore` in it, or else with what git reads: all `.gitignore`
     /// files in it, and in a repository also those above and the excludes of the repository and of the user.
     ///
-    /// Hidden files are included. What vanishes meanwhile was never there. Links are not followed, but the folder itself may be a link. Of a mode, only the
-    /// permissions of owner, group, and others are kept; attributes and access lists are not.
+    /// Hidden files are included. What vanishes meanwhile was never there. Links are not followed, but the folder
+    /// itself may be a link. Of a mode, only the permissions of owner, group, and others are kept; attributes and
+    /// access lists are not.
     ///
     /// # Errors
     ///
@@ -43,7 +44,7 @@ impl Walk {
         Selection::new(Root::Folder(root), walker.entries, walker.left_out, &self.limits)
     }
 
-    /// Does the same, but leaves out what cannot be copied: the folder is what a program wrote, and nobody is there to change it.
+    /// Does the same, but skips what cannot be copied: a program wrote the folder, and no user is there to fix it.
     ///
     /// # Errors
     ///

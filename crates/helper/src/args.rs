@@ -1,4 +1,4 @@
-//! The command syntax.
+//! Arguments of `k8s-cli-helper`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -67,7 +67,7 @@ impl<O: Origin> Download<O> {
             }
         }
         if ManifestHash::of(&bytes) != self.set {
-            let what = "something else than the manifest";
+            let what = "something other than the manifest";
             return Err(refused(Error::Unexpected { url, what }));
         }
         Manifest::parse(&bytes, &Limits::NONE).map_err(|error| refused(Error::from(error)))
@@ -118,7 +118,7 @@ impl<O: Origin> Download<O> {
                 let wanted = batch.get(arrived.len());
                 // Whoever writes the files checks the hash.
                 let Some(content) = wanted.filter(|content| content.length() as usize == bytes.len()) else {
-                    let what = "something else than the contents";
+                    let what = "something other than the contents";
                     return Err(refused(Error::Unexpected { url, what }));
                 };
                 arrived.push((*content, bytes));

@@ -28,7 +28,7 @@ pub enum Error {
         /// The reason of the server, or the beginning of another answer.
         detail: String,
     },
-    /// The server sent something else than it was asked for.
+    /// The server sent something other than what was asked for.
     #[error("`{url}` sent {what}; a proxy may have changed it")]
     Unexpected {
         /// What was asked for.
@@ -51,13 +51,13 @@ pub enum Error {
         name: String,
     },
     /// The server asks again and again for what was sent.
-    #[error("`{url}` does not keep what is sent to it")]
+    #[error("`{url}` still reports contents as missing after they were sent")]
     NotKept {
         /// Where it was sent.
         url: String,
     },
     /// An output must be text, and have a path.
-    #[error("`{text}` is not the name of an output with a path")]
+    #[error("invalid output `{text}`; expected NAME and PATH")]
     Output {
         /// The argument.
         text: String,
@@ -76,7 +76,7 @@ pub enum Error {
         /// The address.
         url: String,
     },
-    /// The bucket or the web server does not give it away.
+    /// The bucket or web server denies access.
     #[error("access to `{url}` is denied: {advice}")]
     Denied {
         /// The address.
@@ -101,7 +101,11 @@ pub enum Error {
         reason: &'static str,
     },
     /// A file is to be written where a folder is.
-    #[error("`{}` is a folder on the node, and the source a file; add its name, e.g., `{}/data.bin`", path.display(), path.display())]
+    #[error(
+        "`{}` is a folder on the node, but the source is a file; append a file name, e.g., `{}/data.bin`",
+        path.display(),
+        path.display()
+    )]
     IsFolder {
         /// The folder.
         path: PathBuf,

@@ -8,7 +8,7 @@
 //!
 //! PUT  /outputs/SET           the manifest of the outputs; answers with the contents that are missing
 //! POST /outputs/contents      packs of these, a few at a time; then the manifest again
-//!         '-- keep -- upload <-- the paths
+//!         '-- outputs -- upload <-- the paths
 //! ```
 //!
 //! It also copies folders and files of buckets, and files of web servers.
@@ -24,9 +24,9 @@ mod download;
 mod error;
 mod fetch;
 mod install;
-mod keep;
 mod origin;
 mod outage;
+mod outputs;
 mod progress;
 mod source;
 mod upload;
@@ -79,7 +79,7 @@ pub fn main() -> ExitCode {
         }
         Command::Keep(keep) => {
             let report = keep.report.clone();
-            finish("cannot keep the outputs", keep::keep(keep), report.as_deref())
+            finish("cannot keep the outputs", outputs::keep(keep), report.as_deref())
         }
         Command::Copy(copy) => finish("cannot copy", copy::copy(&copy), copy.report.as_deref()),
     }

@@ -41,7 +41,7 @@ impl Observer for NodeLog {
         if now >= progress.next {
             progress.next = now + INTERVAL;
             eprintln!(
-                "[k8s-cli: {} of {} of the files of the task have arrived]",
+                "[k8s-cli: fetched {} of {} of the task's files]",
                 HumanSize(bytes),
                 HumanSize(progress.total)
             );
@@ -53,6 +53,6 @@ impl Observer for NodeLog {
     }
 
     fn resume(&self) {
-        eprintln!("[k8s-cli: the server of the files answers again]");
+        eprintln!("[k8s-cli: the file server is responding again]");
     }
 }

@@ -88,7 +88,7 @@ impl Upload {
             let Reply { url, response } = self.source.send(url, request).await?;
             let answer = response.bytes().await.map_err(transient)?;
             let unexpected = || {
-                let (url, what) = (url.clone(), "something else than what is missing");
+                let (url, what) = (url.clone(), "something other than what is missing");
                 Failure::Final(Error::Unexpected { url, what })
             };
             let answer: ManifestResponse = serde_json::from_slice(&answer).map_err(|_| unexpected())?;

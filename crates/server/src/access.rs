@@ -19,7 +19,7 @@ use crate::args::Args;
 use crate::client::ClientInfo;
 use crate::error::ApiError;
 use crate::host_guard::{self, AllowedHosts};
-use crate::paths::{is_health_route, is_task_route};
+use crate::known_paths::{is_health_route, is_task_route};
 use crate::task_token::task_token;
 
 /// The conditions for accepting a request.

@@ -138,13 +138,12 @@ pub struct Args {
     #[arg(long, env = "K8S_CLI_API_MAX_FILES", value_name = "MIB", default_value_t = 102_400, value_parser = clap::value_parser!(u64).range(1..=1_073_741_824))]
     pub max_files: u64,
 
-    /// Maximum size of the files of a task, compressed, in MiB, up to which they are stored in ConfigMaps. Nodes fetch
-    /// larger ones from the server; on a cluster, that requires `--helper-image`, `--advertise-url`, and `--archive`.
+    /// Maximum compressed size, in MiB, of a task's files that are stored in ConfigMaps. Nodes fetch larger ones from
+    /// the server; on a cluster, that requires `--helper-image`, `--advertise-url`, and `--archive`.
     #[arg(long, env = "K8S_CLI_API_MAX_TASK_FILES", value_name = "MIB", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=256))]
     pub max_task_files: u64,
 
-    /// Image with the program with which nodes fetch files from the server and copy from buckets, as `deploy/helper-image`
-    /// builds it.
+    /// Image, built with `deploy/helper-image`, with the program that nodes use to fetch files and copy from buckets.
     #[arg(long, env = "K8S_CLI_API_HELPER_IMAGE", value_name = "IMAGE", value_parser = parse_image)]
     pub helper_image: Option<String>,
 
@@ -329,7 +328,7 @@ fn parse_advertise_url(text: &str) -> Result<AdvertiseUrl, String> {
     let address = host.parse::<IpAddr>().map(|address| address.to_canonical());
     let is_own = address.is_ok_and(|address| address.is_loopback() || address.is_unspecified());
     if is_own || host == "localhost" || host.ends_with(".localhost") {
-        return Err(invalid(", which a pod takes for itself"));
+        return Err(invalid(", which inside a pod is the pod itself"));
     }
     Ok(AdvertiseUrl {
         url: text.trim_end_matches('/').to_owned(),
@@ -452,7 +451,7 @@ mod tests {
             "http://0.0.0.0:8000",
         ] {
             let error = parse_advertise_url(text).unwrap_err();
-            assert!(error.contains("takes for itself"), "{error}");
+            assert!(error.contains("inside a pod is the pod itself"), "{error}");
         }
         assert!(parse_image("registry.example.com/helper@sha256:00").is_ok());
         assert!(parse_image("").is_err() && parse_image("a b").is_err());

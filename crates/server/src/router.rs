@@ -25,7 +25,7 @@ use crate::error::error_response;
 use crate::handlers::{
     cancel, docs, events, files, groups, health, history, logs, nodes, outputs, task_files, tasks, volumes,
 };
-use crate::paths::{answers_head, is_known_path, is_page};
+use crate::known_paths::{answers_head, is_known_path, is_page};
 use crate::telemetry::request::trace_request;
 
 /// The headers that web pages of allowed origins may send and read.

@@ -58,7 +58,7 @@ pub(crate) fn open(args: &Args, backend: &Backend, archive: Option<&Archive>) ->
 /// A store that lives as long as this process. A container may have no directory that it can write to.
 fn temporary(limits: files::Limits, max_user_bytes: u64) -> Result<FileStore, archive::Error> {
     FileStore::temporary(limits, max_user_bytes).or_else(|error| {
-        tracing::warn!(%error, "files of users are kept in memory, and few of them; set `TMPDIR` or use `--archive`");
+        tracing::warn!(%error, "user files are kept in memory, which has little room; set `TMPDIR` or use `--archive`");
         FileStore::in_memory(limits)
     })
 }

@@ -1,3 +1,5 @@
+//! Records are found page by page, writers of a log store each frame once, and limits delete the oldest logs.
+
 use futures::TryStreamExt;
 use jiff::Timestamp;
 use task::TaskState;

@@ -6,7 +6,7 @@ use object_store::PutPayload;
 
 use super::FileStore;
 use super::paths::UserPrefix;
-use super::usage::counted;
+use super::quota::counted;
 use crate::error::Error;
 use crate::key::RecordKey;
 

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use object_store::path::Path;
 
 use super::paths::{self, FILES, Stored, UserPrefix};
-use super::usage::counted;
+use super::quota::counted;
 use super::{CONCURRENT_CALLS, FileStore, STORED, TOUCH_AFTER};
 use crate::error::Error;
 use crate::key::RecordKey;

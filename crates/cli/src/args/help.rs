@@ -112,8 +112,8 @@ Examples:
   k8s-cli volumes cp model.pt my-data:/    keeps its name in a folder that ends with /
   k8s-cli volumes cp my-data:/results .
 
-A path with a colon on this machine needs a slash before it: ./a:b. Nothing is left out: ignore files
-are for code. Run the command again to continue a copy that was interrupted.";
+In a local path, put a slash before any colon: ./a:b. Ignore files do not apply. Run the command
+again to continue a copy that was interrupted.";
 
 pub(crate) const COMPLETIONS: &str = "\
 Examples:

@@ -33,7 +33,7 @@ pub(crate) enum JobsCommand {
     /// Print the combined log of all nodes of a task and follow it until the task finishes.
     #[command(after_help = help::LOGS)]
     Logs(LogsArgs),
-    /// Download what a task has kept: the `outputs` of its task file.
+    /// Download the outputs of a task.
     #[command(after_help = help::OUTPUTS)]
     Outputs(OutputsArgs),
     /// Wait for tasks to reach a state.
@@ -100,13 +100,13 @@ pub(crate) struct SubmitArgs {
     #[arg(long, conflicts_with_all = ["detach", "quiet", "exit_code"])]
     pub no_exit_code: bool,
 
-    /// Validate the task on the server and print its manifests without creating anything. Files
-    /// of the task are uploaded.
+    /// Validate the task on the server and print its manifests without creating anything. Still uploads the task's
+    /// files.
     #[arg(long, alias = "dryrun", conflicts_with_all = ["detach", "quiet", "exit_code", "no_exit_code"])]
     pub dry_run: bool,
 
-    /// A path of the first node to keep when the task ends, for `jobs outputs`, e.g., ./results; can be repeated.
-    /// Or the output format for --dry-run or --detach: yaml, json.
+    /// Path on the first node to keep when the task ends, e.g., ./results; download it with `jobs outputs`; can be
+    /// repeated. Or the output format for --dry-run or --detach: yaml, json.
     #[arg(short, long, value_name = "PATH|FORMAT")]
     pub output: Vec<SubmitOutput>,
 

@@ -93,7 +93,7 @@ pub(crate) struct ListVolumesArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct VolumeUsageArgs {
-    /// Volume, and a folder in it. A short-lived task reads it.
+    /// Volume, or a folder in it. A short-lived task reads it.
     #[arg(value_name = "VOLUME[:PATH]")]
     pub path: VolumePath,
 }

@@ -1,4 +1,4 @@
-//! Access to a server.
+//! Sends requests to a server whose identity it has checked, and retries them during outages.
 
 mod error_response;
 mod handshake;

@@ -1,4 +1,4 @@
-//! `k8s-cli auth`.
+//! `k8s-cli auth`: saves, prints, and deletes the name of the user.
 
 use crate::args::{AuthCommand, GlobalArgs};
 use crate::error::Result;

@@ -1,4 +1,4 @@
-//! `k8s-cli gpus`.
+//! `k8s-cli gpus`: lists GPUs by model: how many are free, and who uses the rest.
 
 use serde_json::Value;
 use task::wire::{GpuHolder, GpuModel};

@@ -1,4 +1,4 @@
-//! The commands.
+//! Runs the commands of the CLI, one module each.
 
 pub(crate) mod api;
 pub(crate) mod auth;

@@ -1,4 +1,4 @@
-//! `k8s-cli usage`.
+//! `k8s-cli usage`: reports the CPU-, memory-, and GPU-hours of users.
 
 use serde_json::Value;
 use task::record::{Usage, UsageReport};

@@ -144,5 +144,5 @@ async fn what_was_not_kept_is_said_in_the_words_of_the_server() {
     // The third request is answered with 503.
     assert!(read_manifest(&context, "t1", &outputs).await.is_err());
     let error = read_manifest(&context, "t1", &outputs).await.unwrap_err().to_string();
-    assert!(error.contains("something else than the list of the files"), "{error}");
+    assert!(error.contains("something other than the manifest"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! Tasks in lists.
+//! Where the API has tasks, and the columns of a list of them.
 
 use task::wire::TaskStatus;
 

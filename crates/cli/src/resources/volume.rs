@@ -1,4 +1,4 @@
-//! Volumes in lists.
+//! Where the API has volumes, and the columns of a list of them.
 
 use task::wire::VolumeStatus;
 

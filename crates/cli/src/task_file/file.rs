@@ -92,7 +92,7 @@ impl TaskFile {
         }
         let Some(body) = self.body.as_object_mut() else { return };
         let envs = body.entry("envs").or_insert_with(|| json!({}));
-        // Anything else than a map is reported by `validate`.
+        // Anything other than a map is reported by `validate`.
         if let Some(envs) = envs.as_object_mut() {
             envs.insert(name.to_owned(), json!(value));
         }

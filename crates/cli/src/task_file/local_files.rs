@@ -251,7 +251,7 @@ pub(crate) fn replace(body: &mut Value, parts: &[LocalPart], sets: &FileSets) {
         }
     }
     let files = fields.entry("files").or_insert_with(|| json!({}));
-    // Anything else than a map is reported when the task is validated.
+    // Anything other than a map is reported when the task is validated.
     if let Some(files) = files.as_object_mut() {
         for part in parts {
             let id = sets.get(&part.source).map_or(PLACEHOLDER, String::as_str);

@@ -227,7 +227,7 @@ mod tests {
         fs::write(folder.path().join("big"), [0; 2048]).unwrap();
         assert_eq!(
             refused(folder.path(), WALK.limits),
-            "the files are 2 KiB, and the limit is 1 KiB; the largest are `big` (2 KiB); add what is not needed to `.gitignore`"
+            "the files take 2 KiB, more than the limit of 1 KiB; the largest are `big` (2 KiB); add what is not needed to `.gitignore`"
         );
         let limits = Limits {
             max_total_bytes: 4096,

@@ -221,10 +221,10 @@ async fn a_server_that_keeps_nothing_is_an_error_and_no_endless_upload() {
     })
     .await;
     let message = setup.upload().await.unwrap_err().to_string();
-    let (_, rest) = message.split_once("` does not keep").unwrap();
+    let (_, rest) = message.split_once("` still lacks").unwrap();
     assert_eq!(
         rest,
-        " the files of `code`: 4 contents (9 MiB in all) are missing although they were sent 4 times; see the log of the server"
+        " files of `code` after 4 uploads: 4 contents (9 MiB in all); see the server's log"
     );
 }
 

@@ -220,7 +220,7 @@ impl<'a> Transfer<'a> {
 
     fn loses_contents(&self, missing: usize) -> Error {
         Error::Local(format!(
-            "`{}` does not keep the files of `{}`: {} ({} in all) are missing although they were sent {MAX_FRUITLESS_ROUNDS} times; see the log of the server",
+            "`{}` still lacks files of `{}` after {MAX_FRUITLESS_ROUNDS} uploads: {} ({} in all); see the server's log",
             self.context.client.url(),
             self.written,
             plural(missing, "content"),

@@ -1,4 +1,4 @@
-//! The only call of this crate that the compiler cannot check.
+//! Calls `unshare`, the crate's only unsafe call.
 
 use rustix::thread::UnshareFlags;
 

@@ -118,7 +118,7 @@ impl Archiver {
         }
     }
 
-    /// Keeps nothing of a task that is archived but that it is.
+    /// Drops everything about an archived task except that it is archived.
     fn set_archived(&self, key: &Arc<TaskKey>) {
         if let Some(task) = self.lock().get_mut(key) {
             *task = None;

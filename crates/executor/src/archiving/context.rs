@@ -27,7 +27,7 @@ const FULL_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why the rest of a log is missing.
 const FULL: &str = "the archive is full";
-const USER_FULL: &str = "the logs of the user fill their part of the archive";
+const USER_FULL: &str = "the user's logs have reached their limit in the archive";
 const DAMAGED: &str = "what is in the archive is damaged";
 
 /// How often what is beyond the limits is deleted, and how soon after the archive was found full again.

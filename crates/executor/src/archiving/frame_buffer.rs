@@ -20,8 +20,8 @@ const MAX_SIZE: usize = 3 * FRAME_SIZE;
 const FIRST_AGE: Duration = Duration::from_secs(5);
 const MAX_AGE: Duration = Duration::from_secs(60);
 
-/// How much longer a server waits that came second with its last frame, after twice that time. It leaves the log to the other
-/// one, and takes over if that one stops.
+/// Extra wait, beyond twice that time, for a server whose last frame another server had already written. It leaves the
+/// log to the other one, and takes over if that one stops.
 const AGE_OF_SECOND: Duration = Duration::from_secs(2);
 
 /// Chunks that follow each other.

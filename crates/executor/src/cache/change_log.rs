@@ -108,7 +108,7 @@ impl Default for ChangeLog {
 }
 
 impl ChangeLog {
-    /// Notes what is listed of a task now, and wakes the readers if it is something else than before.
+    /// Notes what is listed of a task now, and wakes the readers if it is something other than before.
     pub(super) fn note(
         &mut self,
         key: &Arc<TaskKey>,

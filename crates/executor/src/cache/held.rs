@@ -1,4 +1,4 @@
-//! What a Job records that waits for its group: the Kueue queue that it enters once its group starts it.
+//! The annotation of a Job that waits for its group: the Kueue queue that it enters once its group starts it.
 
 use std::collections::BTreeMap;
 

@@ -17,8 +17,8 @@ use crate::error::Error;
 /// The size of a part. A ConfigMap may have 1 MiB.
 pub(super) const PART_BYTES: usize = 1_000_000;
 
-/// How many times the limit for packed files a file set may have: files that compress better are mostly a mistake, and all of
-/// them are in memory while they are packed.
+/// Maximum unpacked size of a file set, as a multiple of the packed limit: files that compress better are usually a
+/// mistake, and all of them are in memory while they are packed.
 pub const MAX_COMPRESSION: u64 = 16;
 
 /// The same where nodes can fetch files: packing more would be in vain for most.

@@ -1,4 +1,4 @@
-//! Who packs files next: each takes megabytes and a processor, and must not hold up everybody else.
+//! Queues the packing of files, which takes memory and CPU, so that no user holds up the others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

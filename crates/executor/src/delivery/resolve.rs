@@ -145,7 +145,7 @@ async fn resolve_from(
     }
 }
 
-/// What sends the outputs of a node to the server also fetches its files.
+/// Sending outputs needs the same program, address, and token as fetching files.
 async fn with_outputs(
     source: Option<&FileSource>,
     user: &UserName,
@@ -318,7 +318,7 @@ mod tests {
         let error = resolve_from(Some(&source), &user("alice"), &task).await.unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the server cannot keep outputs; it needs `--helper-image`; or write them to a volume"
+            "the server cannot keep outputs without `--helper-image`; write them to a volume instead"
         );
     }
 
@@ -355,7 +355,7 @@ mod tests {
         let error = check_copies(&with(image(), true), &copying("/data"))
             .unwrap_err()
             .to_string();
-        assert!(error.contains("`/data` is elsewhere"), "{error}");
+        assert!(error.contains("not to `/data`"), "{error}");
         let error = check_copies(&with(None, false), &copying("data"))
             .unwrap_err()
             .to_string();

@@ -55,7 +55,7 @@ impl SentToken {
     }
 }
 
-/// Whoever compares hashes does not reveal, by the time that it takes, how much of a secret is right.
+/// Comparing hashes leaks no timing information about the secret.
 fn hash(secret: &str) -> String {
     format!("{:x}", Sha256::digest(secret))
 }

@@ -260,7 +260,7 @@ fn patches_for(targets: Vec<ObjectRef>, change: &Value) -> Vec<ObjectPatch> {
         .collect()
 }
 
-/// Records the exit code on the Job and the pod before the pod is ended: afterwards both only report
+/// Records the exit code on the Job and the pod before the pod is ended: afterward both only report
 /// `DeadlineExceeded`.
 async fn end_leftover_containers(
     client: &ApiClient,

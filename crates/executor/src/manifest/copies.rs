@@ -15,7 +15,7 @@ const COPY: &str = r#"k8s_cli_copy() {
   code=$?
   case $code in
     0) return ;;
-    12[67]) echo "cannot copy the data of the task: the program for it cannot be started; see the log of the node" >>/dev/termination-log ;;
+    12[67]) echo "cannot copy the data of the task: the helper program cannot be started; see the log of the node" >>/dev/termination-log ;;
   esac
   exit 1
 }

@@ -19,7 +19,7 @@ pub(super) const FETCH: &str = r#"k8s_cli_unpack() {
   code=$?
   case $code in
     0) return ;;
-    12[67]) echo "cannot fetch the files of the task: the program for it cannot be started; see the log of the node" >>/dev/termination-log ;;
+    12[67]) echo "cannot fetch the files of the task: the helper program cannot be started; see the log of the node" >>/dev/termination-log ;;
   esac
   exit 1
 }

@@ -3,9 +3,9 @@
 use task::TaskDefinition;
 use task::definition::{FileMount, Target, Workdir};
 
-use super::clone::clone;
 use super::copies::copy;
 use super::fetch;
+use super::git_clone::clone;
 use super::program;
 use super::quoting::{quote, quote_path};
 use super::unkept;
@@ -26,7 +26,7 @@ const WORKING_DIR_VOLUME: &str = "k8s-cli-workdir";
 /// Unpacks the parts in directory `$1` to the directory `$2`: everything, or the file `$3`.
 ///
 /// All modes are those of the archive: busybox's tar has no option to ignore the mask. A file from a machine whose clock is
-/// ahead is no cause for the warning of GNU's tar.
+/// ahead must not trigger GNU tar's warning.
 const UNPACK: &str = r#"k8s_cli_unpack() {
   local why
   if ! command -v tar >/dev/null; then

@@ -1,4 +1,4 @@
-//! Process 1 of a task's container: forwards SIGTERM, and reaps what the script leaves running.
+//! The program of process 1 of a node: runs the node's script, passes SIGTERM on, and reaps what is left running.
 
 /// The program of process 1. It runs `begin` once the node's script has started, e.g., the functions that run hooks when it
 /// receives SIGTERM (see `hooks.rs`), and `end` when nothing else runs anymore.

@@ -1,7 +1,6 @@
 //! Builds the Kubernetes objects of tasks and volumes, with pure functions.
 
 mod attempt;
-mod clone;
 mod copies;
 mod definition;
 mod environment;
@@ -9,6 +8,7 @@ mod escape;
 mod fetch;
 mod files;
 mod gang;
+mod git_clone;
 mod hooks;
 mod init_script;
 mod job;

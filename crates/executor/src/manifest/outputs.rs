@@ -5,7 +5,7 @@ use task::TaskDefinition;
 use super::quoting::{quote, quote_path};
 use super::working_dir::start_directory;
 
-/// Puts the token and the address aside, of which the hooks must know nothing.
+/// Saves the token and the address in a variable that hooks do not inherit.
 const PUT_ASIDE: &str = r#"k8s_cli_files=("$K8S_CLI_FILES_TOKEN" "$K8S_CLI_FILES_URL" "$K8S_CLI_FILES_URL_FILE")
 "#;
 
@@ -15,7 +15,7 @@ const PUT_ASIDE: &str = r#"k8s_cli_files=("$K8S_CLI_FILES_TOKEN" "$K8S_CLI_FILES
 const KEEP: &str = r#"  export K8S_CLI_FILES_TOKEN=${k8s_cli_files[0]} K8S_CLI_FILES_URL=${k8s_cli_files[1]} K8S_CLI_FILES_URL_FILE=${k8s_cli_files[2]}
   /etc/k8s-cli-helper/k8s-cli-helper keep --report /dev/termination-log ${k8s_cli_term:+--patience 15} --"#;
 
-/// A success whose outputs are lost is none.
+/// A run whose outputs are lost has not succeeded.
 const END: &str = r#"[ "$NODE_RANK" != 0 ] || keep || [ "$k8s_cli_code" != 0 ] || k8s_cli_code=1
 "#;
 

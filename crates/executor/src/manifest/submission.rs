@@ -1,4 +1,4 @@
-//! One submission of a task.
+//! A submission: a task, with everything that its manifests depend on.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

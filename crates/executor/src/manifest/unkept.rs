@@ -14,8 +14,9 @@ const BEGIN: &str = r#"exec {k8s_cli_start}<<<''
 /// Remembers when the clone of a repository was complete, whose files are newer than the node.
 pub(super) const AFTER_CLONE: &str = ": >/sky_workdir/.git/k8s-cli-cloned\n";
 
-/// Looks for files that are newer, but not from the future, as some of a user whose clock is ahead, unless the image lacks a program for it. Volumes and what programs write for themselves are left
-/// out. A large folder must not hold up the end of the node.
+/// Finds files newer than the start of the node. Skips times in the future, because a user's clock may be ahead. Does
+/// nothing if the image lacks a program for it. Volumes and what programs write for themselves are left out. A large
+/// folder must not hold up the end of the node.
 ///
 /// Only the first names are remembered. A line may be a part of a name, whose control characters are not for a terminal.
 const UNKEPT: &str = r#"unkept() {

@@ -104,18 +104,14 @@ fn a_manifest_is_within_the_limits() {
     });
     assert_eq!(
         error.unwrap_err(),
-        "the files are 400 MiB, and the limit is 1 MiB; the largest are `large` (400 MiB)"
+        "the files take 400 MiB, more than the limit of 1 MiB; the largest are `large` (400 MiB)"
     );
     let max_manifest_bytes = bytes.len() - 1;
     let small = Limits {
         max_manifest_bytes,
         ..LIMITS
     };
-    assert!(
-        parse(small)
-            .unwrap_err()
-            .contains("the list of the files has more than")
-    );
+    assert!(parse(small).unwrap_err().contains("the manifest is larger than"));
 }
 
 #[test]

@@ -319,7 +319,7 @@ fn too_much_is_refused_with_what_is_largest() {
     let names: Vec<_> = (0..30).map(|at| format!("data/{at}")).collect();
     files.extend(names.iter().map(|name| (name.as_str(), small.as_str())));
     let dir = folder(&files);
-    let error = refused(dir.path(), "the files are 1.1 MiB, and the limit is 1 MiB");
+    let error = refused(dir.path(), "the files take 1.1 MiB, more than the limit of 1 MiB");
     assert!(error.contains("`checkpoint` (600 KiB)"), "{error}");
     assert!(error.contains("`data/` (600 KiB in 31 entries)"), "{error}");
 

@@ -128,7 +128,7 @@ async fn what_is_not_there_and_what_is_in_the_way_is_named_and_nothing_is_writte
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("is a folder on the node, and the source a file; add its name"),
+        error.contains("is a folder on the node, but the source is a file; append a file name"),
         "{error}"
     );
     assert_eq!(tree(folder.path()), []);

@@ -175,8 +175,8 @@ async fn store_manifest(
 
 /// Upload contents of files.
 ///
-/// The body has contents one after another, each as its length in 4 bytes, the most significant first, and its bytes: 1
-/// byte to 4 MiB each, and 8 MiB in all.
+/// The body is a sequence of contents, each a 4-byte big-endian length followed by its bytes: 1 byte to 4 MiB each, and
+/// 8 MiB in all.
 #[utoipa::path(
     post, path = "/files/contents", operation_id = "upload_contents", tag = "files",
     request_body(content = String, content_type = "application/octet-stream", description = "The contents."),

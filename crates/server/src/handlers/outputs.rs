@@ -93,7 +93,7 @@ pub(crate) async fn get_outputs(
 
 /// Delete the outputs of a past or present task.
 ///
-/// What no other file set has is deleted within two days.
+/// Contents that no other file set uses are deleted within two days.
 #[utoipa::path(
     delete, path = "/tasks/{task_id}/outputs", operation_id = "delete_outputs", tag = "tasks",
     params(("task_id" = String, Path, description = "ID of the task.")),
@@ -135,8 +135,8 @@ pub(crate) async fn download_output_manifest(
 
 /// Get contents of the outputs of a past or present task.
 ///
-/// The response has the contents in the order of the request, each as its length in 4 bytes, the most significant first, and
-/// its bytes. A request may ask for 1,000 contents of 8 MiB in all.
+/// The response has the contents in the order of the request, each a 4-byte big-endian length followed by its bytes. A
+/// request may ask for 1,000 contents of 8 MiB in all.
 #[utoipa::path(
     post, path = "/tasks/{task_id}/outputs/contents", operation_id = "download_output_contents", tag = "tasks",
     params(("task_id" = String, Path, description = "ID of the task.")),

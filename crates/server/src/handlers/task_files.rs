@@ -81,9 +81,8 @@ pub(super) async fn send_manifest(
 
 /// Get contents of a file set of a task.
 ///
-/// For the nodes of the task, with the token of the task. The response has the contents in the order of the request, each
-/// as its length in 4 bytes, the most significant first, and its bytes. A request may ask for 1,000 contents of 8 MiB in
-/// all.
+/// For the nodes of the task, with the token of the task. The response has the contents in the order of the request,
+/// each a 4-byte big-endian length followed by its bytes. A request may ask for 1,000 contents of 8 MiB in all.
 #[utoipa::path(
     post, path = "/files/{file_set_id}/contents", operation_id = "download_contents", tag = "files",
     params(("file_set_id" = String, Path, description = "ID of the file set.")),
@@ -167,7 +166,7 @@ pub(super) async fn access_of_task(app: &App, headers: &HeaderMap, purpose: Purp
 /// The same words whatever is wrong.
 fn refused() -> ApiError {
     ApiError::Forbidden(
-        "the token gives no access to these files: it is not that of a task that has them and has not ended".to_owned(),
+        "the token gives no access to these files: it must belong to an unfinished task that uses them".to_owned(),
     )
 }
 

@@ -234,7 +234,7 @@ fn task_schema() -> Value {
                 "description": "What each node copies before `setup`, by path: a folder or an object of a bucket \
                     (`s3://`, `gs://`), or a file of a web server (`https://`), with the credentials in the variables of \
                     the task, such as the secret `AWS_ACCESS_KEY_ID`. Also volumes to mount in SkyPilot's notation for \
-                    buckets that are named and not addressed. Local paths have no effect. The path of a copy is not \
+                    buckets that have a name but no address. Local paths have no effect. The path of a copy is not \
                     empty, does not end with `/`, and does not contain `..`; the mount path of a volume must be \
                     absolute, as in `volumes`.",
                 "maxProperties": MAX_FILE_MOUNTS,

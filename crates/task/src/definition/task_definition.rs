@@ -230,7 +230,7 @@ fn check_mounts(mounts: &[VolumeMount], body: &Value, validator: &mut Validator)
     validator.within(key, |validator| validator.value_error(reason, &body[key]))
 }
 
-/// Checks that git cannot touch a volume: a checkout deletes what is in the way of a file or link of the repository.
+/// Checks that git cannot touch a volume: a checkout deletes anything in the way of a file or link of the repository.
 fn check_clone(
     volumes: &[VolumeMount],
     workdir: Option<&Workdir>,

@@ -1,4 +1,4 @@
-//! `k8s-cli jobs cancel`.
+//! `k8s-cli jobs cancel`: ends tasks, and keeps their status and logs.
 
 use task::wire::TaskStatus;
 

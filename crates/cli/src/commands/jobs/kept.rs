@@ -1,4 +1,4 @@
-//! Says after a followed run what it has kept.
+//! Says after a followed run which outputs it has kept.
 
 use files::HumanSize;
 
@@ -25,6 +25,6 @@ pub(super) async fn tell_outputs(context: &Context, id: &str) {
         }
         // The server says why.
         Err(Error::NotFound(message)) => print_warning(&format!("no outputs of task {id}: {message}")),
-        Err(error) => print_warning(&format!("the outputs of task {id} are not known: {}", error.message())),
+        Err(error) => print_warning(&format!("cannot look up the outputs of task {id}: {}", error.message())),
     }
 }

@@ -1,4 +1,4 @@
-//! `k8s-cli jobs list`.
+//! `k8s-cli jobs list`: lists tasks once, or again at each change.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! `k8s-cli jobs logs`.
+//! `k8s-cli jobs logs`: prints the log of a task or group, present or past, and follows it.
 
 use jiff::{Span, SpanRelativeTo, Timestamp};
 use task::wire::TaskStatus;

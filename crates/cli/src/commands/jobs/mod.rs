@@ -1,4 +1,4 @@
-//! `k8s-cli jobs`.
+//! `k8s-cli jobs`: runs its subcommands, one module each.
 
 mod cancel;
 mod end_each;

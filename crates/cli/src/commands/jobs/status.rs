@@ -1,4 +1,4 @@
-//! `k8s-cli jobs status`.
+//! `k8s-cli jobs status`: describes tasks and groups, present or past.
 
 use task::wire::TaskStatus;
 

@@ -1,4 +1,4 @@
-//! `k8s-cli jobs stop`.
+//! `k8s-cli jobs stop`: stops tasks, and deletes their status and logs.
 
 use task::wire::TaskStatus;
 

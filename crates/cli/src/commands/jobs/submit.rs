@@ -1,4 +1,4 @@
-//! `k8s-cli jobs submit`.
+//! `k8s-cli jobs submit`: uploads files, submits tasks, and follows their log.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! `k8s-cli jobs wait`.
+//! `k8s-cli jobs wait`: waits until tasks reach a state, or can no longer reach it.
 
 use std::collections::HashMap;
 

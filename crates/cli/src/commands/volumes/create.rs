@@ -1,4 +1,4 @@
-//! `k8s-cli volumes create`.
+//! `k8s-cli volumes create`: creates a volume, and warns about a name that already exists.
 
 use serde_json::json;
 use task::wire::VolumeStatus;

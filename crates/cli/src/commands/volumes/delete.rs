@@ -1,4 +1,4 @@
-//! `k8s-cli volumes delete`.
+//! `k8s-cli volumes delete`: deletes volumes, once the user has confirmed it.
 
 use task::wire::VolumeStatus;
 

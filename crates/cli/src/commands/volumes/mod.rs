@@ -1,4 +1,4 @@
-//! `k8s-cli volumes`.
+//! `k8s-cli volumes`: runs its subcommands, one module each.
 
 mod copy;
 mod copy_in;

@@ -29,7 +29,7 @@ const INTERRUPTED_SUBMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long deleting the task may take at the end.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Why a container waits for something that does not come by itself.
+/// Reasons for which a container never starts without intervention.
 const FATAL_REASONS: [&str; 7] = [
     "CreateContainerConfigError",
     "CreateContainerError",

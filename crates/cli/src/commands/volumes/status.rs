@@ -1,4 +1,4 @@
-//! `k8s-cli volumes status`.
+//! `k8s-cli volumes status`: describes volumes.
 
 use task::wire::VolumeStatus;
 

@@ -1,3 +1,5 @@
+//! What a task wrote comes out unchanged, and no line is lost or doubled wherever the connection breaks.
+
 use proptest::prelude::*;
 
 use super::{LineStyle, LogFormatter};

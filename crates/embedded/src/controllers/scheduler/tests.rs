@@ -1,3 +1,5 @@
+//! When the scheduler looks at waiting pods again, and how it reports why they wait.
+
 use serde_json::{Value, json};
 
 use super::{MAX_REPORTS, Scheduler};

@@ -1,3 +1,5 @@
+//! Servers that archive the same log write every line once and in order, with a notice where lines are missing.
+
 use std::sync::Arc;
 
 use archive::{Archive, Location, LogKey, Put, ReadFrom, RecordKey};

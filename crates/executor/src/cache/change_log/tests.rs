@@ -1,3 +1,5 @@
+//! A client that was cut off learns what has changed since its cursor, or gets all tasks.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -1,3 +1,5 @@
+//! Which gates are opened and which nodes are ended, whatever has become of the nodes of a task.
+
 use jiff::Timestamp;
 use proptest::prelude::*;
 use task::TaskState;

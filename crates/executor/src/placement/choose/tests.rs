@@ -1,3 +1,5 @@
+//! Which alternative and which cluster nodes are chosen, and what is said if there are none.
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use task::TaskDefinition;

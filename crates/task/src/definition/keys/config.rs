@@ -96,8 +96,8 @@ pub const HOOKS: Section = Section {
         ),
         full(
             "timeout",
-            "Timeout in seconds, by which the grace period of the node becomes longer, up to 10 minutes in all. Defaults \
-             to 3600, as far as the grace period lasts.",
+            "Timeout in seconds. Lengthens the node's grace period by as much, up to 10 minutes in all. Defaults to \
+             3600, but no longer than the grace period.",
             &["60"],
         ),
     ],

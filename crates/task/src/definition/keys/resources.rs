@@ -68,7 +68,7 @@ pub const RESOURCES: Section = Section {
         ),
         full(
             "any_of",
-            "Alternatives, in any order. Each has the keys that differ from the others of `resources`.",
+            "Alternatives, in any order. Each lists only the keys in which it differs from the rest of `resources`.",
             &["[{accelerators: H100}, {accelerators: A100}]"],
         ),
         full(
@@ -150,7 +150,7 @@ pub const JOB_RECOVERY: Section = Section {
         ),
         full(
             "recover_on_exit_codes",
-            "Exit codes after which the task is retried without counting.",
+            "Exit codes whose retries don't count toward `max_restarts_on_errors`.",
             &["33", "[33, 34]"],
         ),
     ],

@@ -72,7 +72,7 @@ pub const TASK: Section = Section {
         full(
             "file_mounts",
             "Files and folders of your machine, of a bucket, or of a web server to copy, by the path on the nodes, or a \
-             volume to mount, with SkyPilot's notation for a bucket that is named and not addressed.",
+             volume to mount, with SkyPilot's notation for a bucket that has a name but no address.",
             &[
                 "{/etc/train: ./config}",
                 "{/data/train: s3://my-bucket/train}",
@@ -84,7 +84,7 @@ pub const TASK: Section = Section {
             "outputs",
             "Files and folders of the first node to keep when it ends, by the path to which `k8s-cli jobs outputs` writes \
              them: an absolute path, one below `~`, or one in the folder in which `run` starts. Variables of `envs` are \
-             filled in. Not a key of SkyPilot, where it is the estimated size of the output.",
+             filled in. In SkyPilot, this key is the estimated size of the output.",
             &["{./results: results}", "{model.pt: /tmp/model.pt}"],
         ),
         rejected(

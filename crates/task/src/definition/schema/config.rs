@@ -55,7 +55,7 @@ pub(super) fn hook_schema() -> Value {
                 "type": "integer",
                 "description": format!(
                     "Timeout in seconds. The grace period becomes longer by the timeouts that are set, up to 10 minutes \
-                     in all. Defaults to {DEFAULT_HOOK_TIMEOUT_SECONDS}, as far as the grace period lasts."
+                     in all. Defaults to {DEFAULT_HOOK_TIMEOUT_SECONDS}, but no longer than the grace period."
                 ),
                 "minimum": 1,
                 "maximum": MAX_DURATION_SECONDS,

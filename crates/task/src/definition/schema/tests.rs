@@ -1,3 +1,5 @@
+//! The schemas and the parsers accept the same tasks and volumes.
+
 use std::sync::LazyLock;
 
 use proptest::prelude::*;

@@ -9,8 +9,8 @@ use super::working_dir::{LINKS_HOME, WORKING_DIR};
 /// `$3`. For the address `$4` alone, `GIT_TOKEN` is the password. `$5` is what may be missing if the clone fails.
 ///
 /// What is in the folder stays, because the node may have been here before, and because volumes may be mounted in it;
-/// files of the repository replace others of their name. One commit is fetched, unless `$2` may be the commit that a
-/// server does not give alone: an abbreviation, or one that is no tip of a branch on an old server.
+/// files of the repository replace others of their name. One commit is fetched, unless `$2` may be a commit that a
+/// server won't send by itself: an abbreviated one or, on an old server, one that is not the tip of a branch.
 ///
 /// The token is in no argument, file, or address: git asks the helper, which is a line of `sh` with the name of the
 /// variable. It is asked for the host of the repository only, so that a redirect does not get the token; other helpers of

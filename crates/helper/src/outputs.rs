@@ -104,7 +104,7 @@ fn read(name: &EntryPath, path: &Path) -> Result<Option<Output>, Error> {
     };
     let unfit = &selection.left_out().unfit;
     if unfit.count() > 0 {
-        eprintln!("[k8s-cli: left out of the output `{name}`, because they are no files or lead out of it: {unfit}]");
+        eprintln!("[k8s-cli: left out of output `{name}` (special files, or links out of it): {unfit}]");
     }
     let manifest = selection.manifest(&HashCache::none(), |_| {})?;
     Ok(Some(Output {

@@ -1,4 +1,4 @@
-//! How much users have stored.
+//! How much users have stored, and whether they may store more.
 
 use std::collections::HashMap;
 
