@@ -53,6 +53,26 @@ async fn a_single_node_has_the_variables_of_a_gang() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nodes_find_each_other_by_name() {
+    let world = World::new().await;
+    let hosts = r#"hosts=$'\n'$(</etc/hosts); hosts=${hosts//$'\t'/ }"#;
+    let run = format!(
+        r#"{hosts}; for rank in 0 1; do
+          IFS=$'\n' read -rd '' -a ips <<<"$SKYPILOT_NODE_IPS"
+          [[ $hosts = *$'\n'"${{ips[rank]}} node-$rank"* ]] && echo "knows $rank" || echo "$hosts"
+        done"#
+    );
+    let id = world.api.submit(&small_task(&run).nodes(2)).await;
+    let log = world.api.log_text(&id, "").await;
+    let known: Vec<&str> = log.lines().filter(|line| line.contains("knows")).collect();
+    assert_eq!(known.len(), 4, "{log}");
+    // A node of its own has its own name.
+    let run = format!("{hosts}; [[ $hosts = *\" $HOSTNAME\"* ]] && echo named || echo \"$HOSTNAME $hosts\"");
+    let id = world.api.submit(&small_task(&run)).await;
+    assert_eq!(world.api.log_text(&id, "").await, "named\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn large_scripts_and_variables_are_stored_once_per_gang() {
     let world = World::new().await;
     let run = format!(

@@ -90,6 +90,11 @@ impl ContainerDir {
         self.0.join("termination-log")
     }
 
+    /// The container's `/etc/hosts`.
+    pub(crate) fn hosts(&self) -> PathBuf {
+        self.0.join("hosts")
+    }
+
     /// Why the container could not start.
     pub(crate) fn error(&self) -> PathBuf {
         self.0.join("error")

@@ -46,7 +46,7 @@ impl ContainerProcesses {
         self.status.is_some()
     }
 
-    /// Sends SIGTERM. The init process of a task (`init_script.rs` in the executor) passes it on to its process group, or
+    /// Sends SIGTERM. The init process of a task (`process_one.rs` in the executor) passes it on to its process group, or
     /// to its whole namespace. Without a namespace, commands such as `timeout` or `setsid` create process groups that it doesn't know; those get the
     /// signal from here.
     pub(crate) fn terminate(&mut self) {

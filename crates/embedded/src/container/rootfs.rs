@@ -66,6 +66,7 @@ pub(super) fn enter(dir: &ContainerDir, spec: &ContainerSpec) -> io::Result<()> 
         &pod_mount(dir.termination_log(), "/dev/termination-log"),
         &mut mounted,
     )?;
+    mount_volume(&root, &pod_mount(dir.hosts(), "/etc/hosts"), &mut mounted)?;
     mount_volume(&root, &pod_mount(dir.temporary(), "/tmp"), &mut mounted)?;
     mount_volume(&root, &pod_mount(dir.work(), WORKSPACE), &mut mounted)?;
     fs::create_dir_all(root.join("proc"))?;

@@ -5,6 +5,7 @@ mod cgroups;
 mod context;
 mod dir_watcher;
 mod environment;
+mod hosts_file;
 mod kubelet;
 mod log_pruner;
 mod log_reader;

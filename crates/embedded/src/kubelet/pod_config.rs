@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, ContainerState, Pod, PodSpec, Volume};
+use k8s_openapi::api::core::v1::{Container, ContainerState, HostAlias, Pod, PodSpec, Volume};
 use serde::Deserialize;
 
 use super::cgroups::CgroupLimits;
@@ -22,6 +22,7 @@ pub(super) struct PodConfig {
     /// Grace period, in seconds.
     pub grace_seconds: u32,
     pub hostname: String,
+    pub host_aliases: Vec<HostAlias>,
     /// Address in the pod's status, assigned by an earlier server.
     pub ip: Option<Ipv4Addr>,
     pub started: Option<Timestamp>,
@@ -85,6 +86,7 @@ impl PodConfig {
                 .unwrap_or(30),
             // The kubelet, too, truncates host names to 63 characters.
             hostname: spec.hostname.unwrap_or_else(|| name.chars().take(63).collect()),
+            host_aliases: spec.host_aliases.unwrap_or_default(),
             name,
             restart_policy: RestartPolicy::parse(spec.restart_policy.as_deref()),
             restarts: u32::try_from(container.restart_count).unwrap_or(0),

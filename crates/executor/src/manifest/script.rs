@@ -135,10 +135,26 @@ fn wait_for_start() -> String {
   exec {{pipe}}>&-
 }}
 k8s_cli_wait {NODE_IPS_GATE}
-{}"#,
+{}{NAME_NODES}"#,
         export_addresses()
     )
 }
+
+/// Lets each node find the others as `node-0`, `node-1`, and so on, if it may write to `/etc/hosts` and the file is the
+/// pod's own, which has its name: without a container, it is the machine's. Names like `node-0.task-ID` need the DNS of a
+/// cluster.
+///
+/// The kubelet writes the first line: `managedHostsHeader` in `pkg/kubelet/kubelet_pods.go` of kubernetes/kubernetes.
+const NAME_NODES: &str = r#"k8s_cli_name_nodes() {
+  local ip rank=0
+  [[ $(</etc/hosts) = '# Kubernetes-managed hosts file'*[[:blank:]]"$HOSTNAME"* ]] || return
+  while IFS= read -r ip; do
+    printf '%s\tnode-%s\n' "$ip" $((rank++))
+  done <<<"$SKYPILOT_NODE_IPS" >>/etc/hosts
+}
+k8s_cli_name_nodes 2>/dev/null
+unset -f k8s_cli_name_nodes
+"#;
 
 /// Exports the addresses of a gang's nodes, once the start gate is open.
 ///
