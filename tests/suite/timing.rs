@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use e2e::{Proxy, TaskBuilder, World, eventually, small_task};
-use serde_json::json;
+use reqwest::Method;
+use serde_json::{Value, json};
 use task::TaskState;
 use task::wire::TaskStatus;
 
@@ -96,6 +97,56 @@ async fn the_first_failed_node_ends_its_gang_and_is_named() {
     let mut ended: Vec<u32> = by_rank(&log, "ended").into_keys().collect();
     ended.sort_unstable();
     assert_eq!(ended, [0, 1, 3], "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_alternative_follows_when_the_first_is_not_scheduled_in_time() {
+    let world = World::new().await;
+    world.cluster.wait_for_deletions().await;
+    // Each fits, two do not.
+    let most = world.cluster.largest_node_millicpus().await * 6 / 10;
+    for nodes in [1, 2] {
+        // Its place is taken, so that the first alternative has none, with one node, too.
+        let other = world
+            .api
+            .submit(&TaskBuilder::new("sleep 600").cpus(format!("{most}m")))
+            .await;
+        world.api.wait_for(&other, TaskState::Running).await;
+        let run = "echo runs";
+        let mut task = serde_json::to_value(TaskBuilder::new(run).nodes(nodes).provision_timeout(3)).unwrap();
+        task["resources"] = json!({"memory": "16Mi", "ordered": [
+            {"cpus": format!("{most}m")}, {"cpus": format!("{}m", most + 1)}, {"cpus": "10m"},
+        ]});
+        let request = world.api.request(Method::POST, "/tasks/submit").json(&task);
+        let response = request.send().await.unwrap();
+        let warnings = response.headers().get_all("warning").iter();
+        let warnings: String = warnings.map(|warning| warning.to_str().unwrap()).collect();
+        let id = response.json::<Value>().await.unwrap()["task_id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        assert!(warnings.contains("uses alternative 1 of 3"), "{warnings}");
+        assert!(
+            warnings.contains(
+                "tries the next alternative if its nodes are not scheduled within the `provision_timeout` of 3s"
+            ),
+            "{warnings}"
+        );
+        let status = world.api.wait_for_nodes(&id, TaskState::Completed).await;
+        assert_eq!(status.metadata.nodes[0].attempt, 3, "{status:?}");
+        let reasons: Vec<_> = status
+            .metadata
+            .attempts
+            .iter()
+            .map(|attempt| attempt.reason.as_deref())
+            .collect();
+        assert_eq!(reasons, [Some("ProvisionTimeout"); 2], "{status:?}");
+        let log = world.api.log_text(&id, "").await;
+        assert_eq!(log.matches("runs\n").count(), nodes as usize, "{log}");
+        world.api.stop(&id).await;
+        world.api.stop(&other).await;
+        world.cluster.wait_for_deletions().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

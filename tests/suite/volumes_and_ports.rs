@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use e2e::{Backend, CommandLine, TaskBuilder, World, eventually, small_task};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
+use k8s_openapi::api::networking::v1::Ingress;
 use kube::ResourceExt;
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
@@ -128,4 +129,31 @@ async fn the_address_of_a_load_balancer_is_in_the_status() {
     shows(&["203.0.113.7:8099", &inside]).await;
     set(json!([])).await;
     shows(&[&inside]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_port_has_a_host_name_with_an_ingress() {
+    if Backend::Embedded.lacks("it has no Services") {
+        return;
+    }
+    let domain = ["--ports", "ingress", "--ingress-domain", "apps.example.com"];
+    let world = World::own(&domain).await;
+    let mut task = serde_json::to_value(small_task("sleep 600").nodes(2)).unwrap();
+    task["resources"]["ports"] = json!([8099, 8100]);
+    let id = world.api.submit(&task).await;
+    let endpoints = world.api.status(&id).await.metadata.endpoints;
+    let urls = [8099, 8100].map(|port| format!("http://{id}-{port}.apps.example.com"));
+    assert_eq!(endpoints[..2], urls);
+    let name = format!("task-{id}-ports");
+    let ingresses = world.cluster.api::<Ingress>();
+    let made = ingresses.get(&name).await.unwrap();
+    assert!(made.owner_references().iter().any(|owner| owner.kind == "ConfigMap"));
+    let rules = made.spec.unwrap().rules.unwrap();
+    let hosts: Vec<String> = rules.into_iter().filter_map(|rule| rule.host).collect();
+    assert_eq!(hosts, [8099, 8100].map(|port| format!("{id}-{port}.apps.example.com")));
+    let _ = world.api.stop(&id).await.ok();
+    eventually(Duration::from_secs(60), "the Ingress to be deleted", async || {
+        ingresses.get_opt(&name).await.unwrap().is_none().then_some(())
+    })
+    .await;
 }

@@ -77,6 +77,9 @@ pub(crate) async fn check(client: &ApiClient, submission: &Submission, max_bytes
     if let Some(service) = manifest::port_service(submission, None) {
         objects.push(to_json(&service)?);
     }
+    if let Some(ingress) = manifest::port_ingress(submission, None) {
+        objects.push(to_json(&ingress)?);
+    }
     for rank in 0..shown {
         objects.push(to_json(&manifest::job(submission, rank, None))?);
     }

@@ -195,13 +195,17 @@ pub enum Error {
         id: String,
     },
     /// A task on this machine has files that would be written to the machine itself.
-    #[error("on this machine, a task's files must be in its working folder or in one of its volumes, not at `{path}`")]
+    #[error(
+        "on this machine, a task's files must be in its working folder or in one of its volumes, not at `{path}`; use a relative path"
+    )]
     FilesElsewhere {
         /// The path in the task.
         path: String,
     },
     /// A task on this machine copies something to the machine itself.
-    #[error("on this machine, a task can copy only to its working folder or to one of its volumes, not to `{path}`")]
+    #[error(
+        "on this machine, a task can copy only to its working folder or to one of its volumes, not to `{path}`; use a relative path"
+    )]
     CopyElsewhere {
         /// The path in the task.
         path: String,

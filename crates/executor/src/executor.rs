@@ -101,7 +101,7 @@ impl Executor {
             tracker: TaskTracker::new(),
         };
         let (client, cache, health) = (&executor.client, &executor.cache, &executor.health);
-        let ports = executor.settings.pods.ports;
+        let ports = &executor.settings.pods.ports;
         cache::spawn_watches(client, cache, health, ports, (&executor.stop, &executor.tracker));
         executor.wait_for_sync().await?;
         cache.finish_initial_sync();

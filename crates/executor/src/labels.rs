@@ -72,6 +72,8 @@ pub const GROUP_COMPLETE: &str = "k8s-cli/group-complete";
 pub const PORTS: &str = "k8s-cli/ports";
 /// On the Jobs of a task: the Service in front of these ports.
 pub const PORT_SERVICE: &str = "k8s-cli/port-service";
+/// On the Jobs of a task whose ports have an Ingress: the URL of each, with `{port}` in place of its number.
+pub const PORT_URL: &str = "k8s-cli/port-url";
 
 /// On the Jobs of a gang: the gates of its nodes, [`GANG_START`] or [`GANG_SETUP`].
 pub const GANG: &str = "k8s-cli/gang";
@@ -112,6 +114,8 @@ pub const SHARED: &str = "k8s-cli/shared";
 pub const MAX_DURATION: &str = "k8s-cli/max-duration";
 /// On the Jobs of a task: within how many seconds each node must be scheduled.
 pub const PROVISION_TIMEOUT: &str = "k8s-cli/provision-timeout";
+/// On the Jobs of a task that follows several alternatives in order: the changes of its pods, as a list of JSON patches.
+pub const ALTERNATIVES: &str = "k8s-cli/alternatives";
 /// On the Jobs of a task that was not scheduled in time: the reason.
 pub const PROVISION_TIMED_OUT: &str = "k8s-cli/provision-timed-out";
 /// On the Jobs of a task: how many seconds the finished task is kept.

@@ -56,8 +56,8 @@ pub use logs::{LogOptions, LogTruncated};
 pub use namespace::ensure_namespace;
 pub use pod_config::{AllowList, FieldPath};
 pub use settings::{
-    DefaultRequests, Defaults, HelperProgram, KUBELET_SYNC_DELAY, PodSecurity, PodSettings, PortExposure, Settings,
-    SharedClaims,
+    DefaultRequests, Defaults, HelperProgram, KUBELET_SYNC_DELAY, PodSecurity, PodSettings, PortExposure, PortIngress,
+    Settings, SharedClaims,
 };
 pub use submit::{SubmitRequest, Submitted};
 pub use task_list::{TaskFilter, TaskList};

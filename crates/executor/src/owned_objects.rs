@@ -1,10 +1,11 @@
-//! Creates what the owner of a task owns: its Jobs, Secrets, Services, and the ConfigMap of its variables.
+//! Creates what the owner of a task owns: its Jobs, Secrets, Services, Ingress, and the ConfigMap of its variables.
 
 use futures::{StreamExt, TryStreamExt, stream};
+use serde::Serialize;
 
 use crate::cache::Job;
 use crate::error::Error;
-use crate::kubernetes::{ApiClient, ObjectRef, OwnerReference};
+use crate::kubernetes::{ApiClient, NamespacedObject, ObjectRef, OwnerReference};
 use crate::manifest::{self, Submission};
 
 /// How many Jobs of one task are created concurrently: as many as the kube-apiserver handles without queueing, and few
@@ -37,13 +38,14 @@ pub(crate) async fn create_owned_objects(
         .try_collect::<Vec<_>>();
     // A pod whose Secret is missing is retried by the kubelet only after seconds, so these come first.
     create_secrets(client, submission, &reference).await?;
-    let (jobs, (), (), port_warning) = tokio::try_join!(
+    let (jobs, (), (), no_service, no_ingress) = tokio::try_join!(
         jobs,
         create_environment(client, submission, &reference),
         create_service(client, submission, &reference),
-        create_port_service(client, submission, &reference)
+        create_for_ports(client, manifest::port_service(submission, Some(&reference))),
+        create_for_ports(client, manifest::port_ingress(submission, Some(&reference)))
     )?;
-    warnings.extend(port_warning);
+    warnings.extend(no_service.into_iter().chain(no_ingress));
     let mut made = Vec::new();
     for (job, warned) in jobs {
         made.extend(job);
@@ -102,18 +104,19 @@ async fn create_service(client: &ApiClient, submission: &Submission, owner: &Own
     }
 }
 
-/// Creates the Service for the ports of the task, if it has any. The permission is optional: without it, the task runs, and
-/// the warning says why nobody reaches its ports.
-async fn create_port_service(
+/// Creates an object in front of the ports of the task, if it needs one. The permission is optional: without it, the task
+/// runs, and the warning says why nobody reaches its ports.
+async fn create_for_ports<K: NamespacedObject + Serialize>(
     client: &ApiClient,
-    submission: &Submission,
-    owner: &OwnerReference,
+    object: Option<K>,
 ) -> Result<Option<String>, Error> {
-    const ACTION: &str = "create the Service for the ports of the task";
-    let Some(service) = manifest::port_service(submission, Some(owner)) else {
+    let Some(object) = object else {
         return Ok(None);
     };
-    match client.create(ACTION, &service, &mut Vec::new()).await {
+    match client
+        .create("expose the ports of the task", &object, &mut Vec::new())
+        .await
+    {
         Err(error) if error.is_forbidden() => Ok(Some(error.to_string())),
         created => created?.map(|_| None).ok_or(Error::NoFreeId { tries: 1 }),
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use archive::Archive;
 use clock::Clock;
+use task::TaskDefinition;
 
 use crate::delivery::FileSource;
 use crate::pod_config::AllowList;
@@ -49,6 +50,17 @@ pub struct Defaults {
     pub ttl_after_finished: Option<Duration>,
 }
 
+impl Defaults {
+    /// How long the nodes of this task may wait to be scheduled.
+    #[must_use]
+    pub fn provision_timeout_of(&self, definition: &TaskDefinition) -> Option<Duration> {
+        match definition.kubernetes.provision_timeout {
+            Some(wanted) => wanted.duration(),
+            None => self.provision_timeout,
+        }
+    }
+}
+
 /// Settings for the pods of all tasks.
 #[derive(Debug, Clone, Default)]
 pub struct PodSettings {
@@ -80,15 +92,28 @@ pub enum HelperProgram {
 }
 
 /// How the ports of tasks can be reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum PortExposure {
     /// From inside of the cluster, through a Service.
     #[default]
     ClusterIp,
     /// From outside, through a Service with a load balancer.
     LoadBalancer,
+    /// From outside, through a Service and an Ingress.
+    Ingress(PortIngress),
     /// At the address of the pod. For pods on this machine.
     PodAddress,
+}
+
+/// The Ingress of a task's ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortIngress {
+    /// The domain below which each port has a host name. Its DNS leads all names to the ingress controller.
+    pub domain: String,
+    /// The `IngressClass`. The cluster's default if unset.
+    pub class: Option<String>,
+    /// The Secret with a certificate for all names below the domain. Without it, the ports are reached by HTTP.
+    pub tls_secret: Option<String>,
 }
 
 /// The CPUs and memory that a task requests if it sets neither.

@@ -27,7 +27,7 @@ pub(crate) struct StopContext {
 }
 
 /// Stops a task for a user: prepares its record, and deletes it.
-pub(crate) async fn stop(context: &StopContext, snapshot: &TaskSnapshot, user: &UserName) -> Result<(), Error> {
+pub(crate) async fn stop(context: &StopContext, snapshot: &Arc<TaskSnapshot>, user: &UserName) -> Result<(), Error> {
     let StopContext {
         client,
         cache,

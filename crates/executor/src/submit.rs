@@ -148,7 +148,22 @@ pub(crate) async fn place(
     let warning = volumes::check_shared(client, inventory, definition, claims, settings.is_autoscaled).await?;
     let mut placement = choose_nodes(client, inventory, definition, settings).await?;
     placement.warnings.extend(warning);
+    if !placement.next.is_empty() {
+        placement.warnings.push(tell_next(definition, settings));
+    }
     Ok(placement)
+}
+
+/// Says when a task that takes its alternatives in order goes on to the next one.
+fn tell_next(definition: &TaskDefinition, settings: &Settings) -> String {
+    match settings.defaults.provision_timeout_of(definition) {
+        Some(limit) => format!(
+            "tries the next alternative if its nodes are not scheduled within the `provision_timeout` of {}s",
+            limit.as_secs()
+        ),
+        None => "set `config.kubernetes.provision_timeout` to try the next alternative if its nodes are not scheduled in time"
+            .to_owned(),
+    }
 }
 
 async fn choose_nodes(

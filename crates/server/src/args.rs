@@ -163,6 +163,19 @@ pub struct Args {
     #[arg(long, env = "K8S_CLI_API_PORTS", value_enum, default_value_t = PortsChoice::ClusterIp)]
     pub ports: PortsChoice,
 
+    /// Domain of the Ingresses that `--ports ingress` makes: port 8080 of a task is at `ID-8080.DOMAIN`.
+    #[arg(long, env = "K8S_CLI_API_INGRESS_DOMAIN", value_name = "DOMAIN", value_parser = parse_domain,
+        required_if_eq("ports", "ingress"))]
+    pub ingress_domain: Option<String>,
+
+    /// Class of these Ingresses. Defaults to that of the cluster.
+    #[arg(long, env = "K8S_CLI_API_INGRESS_CLASS", value_name = "NAME")]
+    pub ingress_class: Option<String>,
+
+    /// Secret with a TLS certificate for all names below the domain. Without it, ports are reached by HTTP.
+    #[arg(long, env = "K8S_CLI_API_INGRESS_TLS_SECRET", value_name = "NAME")]
+    pub ingress_tls_secret: Option<String>,
+
     /// Image of tasks that don't set `image_id`. Defaults to python:3.13-slim.
     #[arg(long, env = "K8S_CLI_API_DEFAULT_IMAGE", value_name = "IMAGE")]
     pub default_image: Option<String>,
@@ -252,6 +265,8 @@ pub enum PortsChoice {
     ClusterIp,
     /// From outside, through a load balancer.
     LoadBalancer,
+    /// From outside, at host names below `--ingress-domain`.
+    Ingress,
 }
 
 /// What a task requests that sets neither CPUs nor memory.
@@ -337,6 +352,21 @@ fn parse_advertise_url(text: &str) -> Result<AdvertiseUrl, String> {
 }
 
 /// Parses a value of `--helper-image`, as far as a mistake would only show in pods.
+/// A DNS name of which every part fits, with 15 characters to spare for the first part of the names below it.
+fn parse_domain(text: &str) -> Result<String, String> {
+    let is_label = |label: &str| {
+        let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        (1..=63).contains(&label.len())
+            && label.bytes().all(is_inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if text.len() <= 238 && text.split('.').all(is_label) {
+        return Ok(text.to_owned());
+    }
+    Err("expected a domain in lowercase, such as `apps.example.com`".to_owned())
+}
+
 fn parse_image(text: &str) -> Result<String, String> {
     let is_image = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
     let invalid = || format!("invalid image `{text}`; expected, e.g., `registry.example.com/k8s-cli-helper:1.0`");

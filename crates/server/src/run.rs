@@ -9,7 +9,7 @@ use anyhow::Context;
 use archive::{Archive, Limits, Location};
 use executor::{
     DefaultRequests, Defaults, Executor, HelperProgram, KUBELET_SYNC_DELAY, PodSecurity, PodSettings, PortExposure,
-    Settings, SharedClaims,
+    PortIngress, Settings, SharedClaims,
 };
 use task::wire::BackendKind;
 use tokio::signal::unix::{SignalKind, signal};
@@ -202,6 +202,11 @@ fn settings(args: &Args, backend: &Backend, helper: Option<HelperProgram>) -> Se
                 (BackendKind::Embedded, _) => PortExposure::PodAddress,
                 (_, PortsChoice::ClusterIp) => PortExposure::ClusterIp,
                 (_, PortsChoice::LoadBalancer) => PortExposure::LoadBalancer,
+                (_, PortsChoice::Ingress) => PortExposure::Ingress(PortIngress {
+                    domain: args.ingress_domain.clone().unwrap_or_default(),
+                    class: args.ingress_class.clone(),
+                    tls_secret: args.ingress_tls_secret.clone(),
+                }),
             },
             service_account: args.service_account.clone(),
             helper,

@@ -137,10 +137,11 @@ impl Archiver {
     }
 
     /// Waits, but not for long, until the archive can do without the objects of a task.
-    pub(crate) async fn before_delete(&self, snapshot: &TaskSnapshot) {
+    pub(crate) async fn before_delete(&self, snapshot: &Arc<TaskSnapshot>) {
         let Some(Tracked::Archiving(tracked)) = self.wait_for_tracked(&snapshot.key).await else {
             return;
         };
+        tracked.set_deleted(snapshot);
         tracked.hurry.cancel();
         let has_ended = snapshot.state.is_final() && snapshot.nodes.iter().all(|node| node.ended);
         let mut progress = tracked.progress.subscribe();

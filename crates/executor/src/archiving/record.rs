@@ -25,9 +25,15 @@ pub(crate) fn final_record(snapshot: &TaskSnapshot, now: Timestamp, logs: Vec<Po
     let mut task: TaskStatus = serde_json::from_slice(&snapshot.json).ok()?;
     let facts = snapshot.facts.as_ref();
     let stopped_by = facts.and_then(|facts| facts.stopped_by.as_deref());
+    let canceled_by = facts.and_then(|facts| facts.canceled_by.as_deref());
     let how = match (task.status.is_final(), stopped_by) {
         (true, _) if task.reason.as_deref() == Some(CANCELLED) => EndKind::Cancelled,
         (true, _) => EndKind::Finished,
+        // Its nodes had not all ended when its objects were deleted.
+        (false, _) if canceled_by.is_some() => {
+            set_ended(&mut task, CANCELLED, "the task was canceled".to_owned());
+            EndKind::Cancelled
+        }
         (false, Some(user)) => {
             set_ended(&mut task, STOPPED, format!("the task was stopped by `{user}`"));
             EndKind::Stopped
@@ -43,7 +49,7 @@ pub(crate) fn final_record(snapshot: &TaskSnapshot, now: Timestamp, logs: Vec<Po
         at: task::time::format(now),
         by: match how {
             EndKind::Stopped => stopped_by.map(str::to_owned),
-            EndKind::Cancelled => facts.and_then(|facts| facts.canceled_by.as_deref()).map(str::to_owned),
+            EndKind::Cancelled => canceled_by.map(str::to_owned),
             EndKind::Finished | EndKind::Deleted => None,
         },
     };

@@ -1,7 +1,7 @@
 //! Archives one task: the logs of its pods as they are written, and its record once it has ended or is gone.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use archive::RecordKey;
@@ -41,6 +41,9 @@ pub(super) struct TrackedTask {
     pub hurry: CancellationToken,
     /// The last snapshot of the task, once it is gone.
     removed: Mutex<Option<Arc<TaskSnapshot>>>,
+    /// How it had ended when this server began to delete it. Its objects go one after another, and what is left of them may
+    /// not tell.
+    ended: OnceLock<Arc<TaskSnapshot>>,
 }
 
 impl TrackedTask {
@@ -50,6 +53,14 @@ impl TrackedTask {
             progress: watch::Sender::new(Progress::default()),
             hurry: CancellationToken::new(),
             removed: Mutex::default(),
+            ended: OnceLock::new(),
+        }
+    }
+
+    /// Notes what the task is when it is about to be deleted.
+    pub(crate) fn set_deleted(&self, snapshot: &Arc<TaskSnapshot>) {
+        if snapshot.state.is_final() {
+            self.ended.get_or_init(|| Arc::clone(snapshot));
         }
     }
 
@@ -242,7 +253,8 @@ impl TaskArchiver {
                 logs.push(end_log(&self.context, log, &self.user).await);
             }
         }
-        let last = &self.last;
+        let ended = self.tracked.ended.get().filter(|_| !self.last.state.is_final());
+        let last = ended.unwrap_or(&self.last);
         logs.sort_by_key(|log| (log.rank, log.attempt));
         let now = self.context.origin.client.now();
         let Some(record) = final_record(last, now, logs) else {

@@ -48,6 +48,7 @@ impl Job {
             max_duration: None,
             provision_timeout: None,
             provision_timed_out: None,
+            has_alternatives: false,
             ttl_after_finished: None,
             creation_timestamp: Timestamp::UNIX_EPOCH,
             started_at: None,

@@ -64,6 +64,8 @@ pub struct Job {
     pub provision_timeout: Option<u32>,
     /// What kept the node from being scheduled in time.
     pub provision_timed_out: Option<Box<str>>,
+    /// Whether other alternatives follow if it is not scheduled in time.
+    pub has_alternatives: bool,
     /// How many seconds the finished task is kept.
     pub ttl_after_finished: Option<u32>,
     /// The creation time from Kubernetes.
@@ -119,6 +121,11 @@ impl Job {
     /// The sort key among the Jobs of its task.
     pub fn sort_key(&self) -> (u32, u32, &str) {
         (self.attempt, self.rank, &self.uid)
+    }
+
+    /// Whether a failure may be followed by another attempt.
+    pub fn may_be_retried(&self) -> bool {
+        self.recovery.is_some() || self.has_alternatives
     }
 
     /// Whether the Job is final. A Job that is suspended when its task ends has no pods, and Kubernetes never sets an
@@ -187,6 +194,7 @@ impl Job {
             max_duration: policy.max_duration,
             provision_timeout: policy.provision_timeout,
             provision_timed_out: text(policy.annotations, labels::PROVISION_TIMED_OUT, MAX_MESSAGE),
+            has_alternatives: policy.annotations.contains_key(labels::ALTERNATIVES),
             ttl_after_finished: policy.ttl_after_finished,
             creation_timestamp: identity.creation_timestamp,
             suspended: spec.suspend.unwrap_or(false),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::identity::MAX_REASON;
 use crate::labels;
+use crate::manifest::PORT_PLACEHOLDER;
 
 /// An upper bound on ports, because anybody can edit the annotation.
 const MAX_PORTS: usize = 100;
@@ -14,18 +15,22 @@ pub struct TaskPorts {
     ports: Vec<u16>,
     /// The Service in front of them.
     service: Option<Box<str>>,
+    /// The URL of each outside of the cluster, with a placeholder for its number.
+    url: Option<Box<str>>,
 }
 
 impl TaskPorts {
     /// Reads the annotations of a Job. `None` if the task has no ports.
     pub(crate) fn from_annotations(annotations: &BTreeMap<String, String>) -> Option<Self> {
         let ports = annotations.get(labels::PORTS)?.split(',').take(MAX_PORTS);
-        let service = annotations.get(labels::PORT_SERVICE);
+        let text = |name: &str| {
+            let text = annotations.get(name).filter(|text| text.len() <= MAX_REASON);
+            text.map(|text| text.as_str().into())
+        };
         Some(Self {
             ports: ports.filter_map(|port| port.parse().ok()).collect(),
-            service: service
-                .filter(|name| name.len() <= MAX_REASON)
-                .map(|name| name.as_str().into()),
+            service: text(labels::PORT_SERVICE),
+            url: text(labels::PORT_URL),
         })
     }
 
@@ -34,7 +39,7 @@ impl TaskPorts {
         self.service.as_deref()
     }
 
-    /// The addresses of each port: that of the load balancer, once it has one, and the name in the cluster's DNS if there
+    /// The addresses of each port: its URL, or that of the load balancer, once it has one, and the name in the cluster's DNS if there
     /// is a Service, or else the address of the pod, once it has one.
     pub(crate) fn endpoints(&self, namespace: &str, pod_ip: Option<&str>, outside: Option<&str>) -> Vec<String> {
         let inside = match &self.service {
@@ -49,9 +54,12 @@ impl TaskPorts {
                 host.to_owned()
             }
         });
+        let urls = self.url.iter().flat_map(|url| {
+            let url_of = |port: &u16| url.replace(PORT_PLACEHOLDER, &port.to_string());
+            self.ports.iter().map(url_of)
+        });
         let hosts = outside.into_iter().chain(inside);
-        hosts
-            .flat_map(|host| self.ports.iter().map(move |port| format!("{host}:{port}")))
+        urls.chain(hosts.flat_map(|host| self.ports.iter().map(move |port| format!("{host}:{port}"))))
             .collect()
     }
 }
@@ -83,6 +91,18 @@ mod tests {
             at_service.endpoints("ml", None, Some("2001:db8::1"))[0],
             "[2001:db8::1]:80"
         );
+        annotations.insert(
+            labels::PORT_URL.to_owned(),
+            "https://abc-{port}.apps.example.com".to_owned(),
+        );
+        let urls = TaskPorts::from_annotations(&annotations)
+            .unwrap()
+            .endpoints("ml", None, None);
+        assert_eq!(
+            urls[..2],
+            ["https://abc-80.apps.example.com", "https://abc-8080.apps.example.com"]
+        );
+        assert_eq!(urls[2..], inside);
         assert_eq!(TaskPorts::from_annotations(&BTreeMap::new()), None);
     }
 }

@@ -21,17 +21,20 @@ pub struct Restart {
 /// Whether the task is retried. `jobs` are those of the current attempt.
 pub(super) fn restart(status: &TaskStatus, jobs: &[Job]) -> Option<Restart> {
     let job = jobs.first()?;
-    let recovery = job.recovery.as_ref()?;
     // The Jobs of the next attempt are copies of these, so none may be missing.
     let is_complete = jobs.len() >= status.metadata.nodes.len();
     if status.status != TaskState::Failed || !is_complete {
         return None;
     }
     let node = deciding_node(&status.metadata.nodes, TaskState::Failed)?;
-    // Another attempt would time out as well.
-    if matches!(node.reason.as_deref(), Some(DEADLINE_EXCEEDED | PROVISION_TIMEOUT)) {
-        return None;
+    let is_due = status.metadata.nodes.iter().all(|node| node.status.is_final());
+    match node.reason.as_deref() {
+        // Another attempt would time out as well.
+        Some(DEADLINE_EXCEEDED) => return None,
+        Some(PROVISION_TIMEOUT) => return job.has_alternatives.then_some(Restart { counts: false, is_due }),
+        _ => {}
     }
+    let recovery = job.recovery.as_ref()?;
     // One exempt node exempts the whole failure: when a node is evicted or exits with a listed code, its peers fail in
     // the same second because they lost it.
     let spares = |node: &NodeStatus| {
@@ -50,7 +53,6 @@ pub(super) fn restart(status: &TaskStatus, jobs: &[Job]) -> Option<Restart> {
     if counts && job.restarts >= recovery.max_restarts_on_errors {
         return None;
     }
-    let is_due = status.metadata.nodes.iter().all(|node| node.status.is_final());
     Some(Restart { counts, is_due })
 }
 
@@ -94,15 +96,17 @@ pub(super) fn outcome_of(state: TaskState, jobs: Attempts<'_>, to_be_made: &[Job
 
 /// Turns the status of a failed task that will be retried into a pending one.
 pub(super) fn set_recovering(status: &mut TaskStatus) {
-    let why = status
-        .message
-        .take()
-        .or_else(|| status.reason.take())
-        .unwrap_or_default();
+    let reason = status.reason.take();
+    let why = status.message.take().or_else(|| reason.clone()).unwrap_or_default();
     let attempt = status.metadata.nodes.first().map_or(1, |node| node.attempt);
     status.status = TaskState::Pending;
     status.reason = Some(RECOVERING.to_owned());
-    status.message = Some(format!("attempt {attempt} failed and will be retried: {why}"));
+    let next = if reason.as_deref() == Some(PROVISION_TIMEOUT) {
+        "the next alternative will be tried"
+    } else {
+        "will be retried"
+    };
+    status.message = Some(format!("attempt {attempt} failed and {next}: {why}"));
 }
 
 /// The summary of an attempt that was followed by another one.

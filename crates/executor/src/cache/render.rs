@@ -102,7 +102,7 @@ pub(super) fn snapshot(key: &Arc<TaskKey>, task: &Task, context: &RenderContext<
         jobs: all().map(Job::object_ref).collect(),
         owned_by: owner.map(TaskOwner::object_ref),
         nodes,
-        recovers: first.recovery.is_some(),
+        recovers: first.may_be_retried(),
         restart,
         terminating,
         facts: owner.map_or_else(|| first.facts.clone(), |owner| owner.facts.clone()),

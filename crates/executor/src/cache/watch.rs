@@ -55,7 +55,7 @@ pub(crate) fn spawn_watches(
     client: &ApiClient,
     cache: &Arc<Cache>,
     health: &Arc<Health>,
-    ports: PortExposure,
+    ports: &PortExposure,
     (stop, tracker): (&CancellationToken, &TaskTracker),
 ) {
     let watcher = Watcher {
@@ -72,7 +72,7 @@ pub(crate) fn spawn_watches(
     spawn(watcher.clone().run::<Pod>().boxed());
     spawn(watcher.clone().run::<Volume>().boxed());
     spawn(watcher.clone().run::<TaskOwner>().boxed());
-    if ports == PortExposure::LoadBalancer {
+    if *ports == PortExposure::LoadBalancer {
         spawn(watcher.clone().run::<LoadBalancer>().boxed());
     }
     spawn(watcher.run::<Warning>().boxed());

@@ -195,7 +195,7 @@ impl FileSource {
         let limit = self.max_bytes_to_pack();
         if manifest.total_bytes() > limit {
             return Ok(Packing::TooLarge(format!(
-                "the files have {}, more than the limit of {} for files in Kubernetes objects",
+                "the files take {}, more than the limit of {} for files in Kubernetes objects",
                 HumanSize(manifest.total_bytes()),
                 HumanSize(limit)
             )));

@@ -61,7 +61,7 @@ impl ManagedTask {
         let first = current.first()?;
         let has_leftover_containers = task.pods.iter().any(|pod| pod.has_leftover_containers);
         let is_managed = first.gang.is_some()
-            || first.recovery.is_some()
+            || first.may_be_retried()
             || first.provision_timeout.is_some()
             || first.held.is_some()
             || task.is_cancelled();
@@ -167,10 +167,10 @@ impl ManagedTask {
     }
 }
 
-/// Whether a task is to be looked at whenever it changes: it is a gang, it may be retried, it waits for its group, it was canceled, or containers
-/// in one of its pods have outlived the task's own.
+/// Whether a task is to be looked at whenever it changes: it is a gang, it may be retried, it waits for its group, it was
+/// canceled, or containers in one of its pods have outlived the task's own.
 pub(crate) fn is_reconciled(task: &Task) -> bool {
-    let is_managed = |job: &Job| job.gang.is_some() || job.recovery.is_some() || job.held.is_some();
+    let is_managed = |job: &Job| job.gang.is_some() || job.may_be_retried() || job.held.is_some();
     let has_leftover_containers = task.pods.iter().any(|pod| pod.has_leftover_containers);
     let is_managed = task.jobs.first().is_some_and(is_managed);
     task.snapshot.is_some() && (has_leftover_containers || is_managed || task.is_cancelled())

@@ -28,6 +28,10 @@ pub(crate) use k8s_openapi::api::core::v1::{
     Secret, SecretEnvSource, SecretKeySelector, SecurityContext, Service, ServicePort, ServiceSpec, Toleration, Volume,
     VolumeMount, VolumeResourceRequirements, WeightedPodAffinityTerm,
 };
+pub(crate) use k8s_openapi::api::networking::v1::{
+    HTTPIngressPath, HTTPIngressRuleValue, Ingress, IngressBackend, IngressRule, IngressServiceBackend, IngressSpec,
+    IngressTLS, ServiceBackendPort,
+};
 pub(crate) use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 pub(crate) use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 pub(crate) use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;

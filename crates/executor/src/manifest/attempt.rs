@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use task::Name;
 
-use super::queue;
+use super::{alternatives, queue};
 use crate::kubernetes::{Job, ObjectMeta};
 use crate::labels;
 use crate::names;
@@ -34,17 +34,24 @@ pub fn next_attempt(job: Job, attempt: u32, restarts: u32) -> Option<Job> {
         labels::HELD,
         labels::GAVE_WAY_AT,
         labels::GAVE_WAY,
-        labels::PROVISION_TIMED_OUT,
         labels::EXIT_CODE,
     ] {
         annotations.remove(annotation);
     }
+    let was_scheduled = annotations.remove(labels::PROVISION_TIMED_OUT).is_none();
     annotations.extend([
         (labels::ATTEMPT.to_owned(), attempt.to_string()),
         (labels::RESTARTS.to_owned(), restarts.to_string()),
     ]);
     let mut spec = job.spec;
     if let Some(spec) = &mut spec {
+        if !was_scheduled && let Some(alternatives) = annotations.remove(labels::ALTERNATIVES) {
+            // If somebody has changed them, this attempt is the last.
+            if let Some((pods, others)) = alternatives::next(&spec.template, &alternatives) {
+                spec.template = pods;
+                annotations.extend(others.map(|others| (labels::ALTERNATIVES.to_owned(), others)));
+            }
+        }
         spec.selector = None;
         spec.active_deadline_seconds = None;
         spec.suspend = None;

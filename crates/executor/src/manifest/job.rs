@@ -6,12 +6,12 @@ use task::Resources;
 use task::definition::{EphemeralVolume, VolumeSource};
 
 use super::escape::escape;
-use super::init_script::init_script;
+use super::process_one::init_script;
 use super::script::{SCRIPT_DIR, SCRIPT_KEY, Script};
 use super::submission::Submission;
 use super::{
-    definition, environment, fetch, files, gang, hooks, node_selection, outputs, port_service, program, queue, secrets,
-    security, unkept,
+    alternatives, definition, environment, fetch, files, gang, hooks, node_selection, outputs, port_service, program,
+    queue, secrets, security, unkept,
 };
 use crate::kubernetes::{
     ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EphemeralVolumeSource, Job, JobSpec, ObjectMeta,
@@ -65,6 +65,9 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
     if let Some(config) = &submission.definition.kubernetes.pod_config {
         pod_config::apply(&mut template, config);
     }
+    let alternatives = alternatives::annotation(submission, rank, &template);
+    let annotations = metadata.annotations.get_or_insert_default();
+    annotations.extend(alternatives.map(|patches| (labels::ALTERNATIVES.to_owned(), patches)));
     metadata.owner_references = owner.map(|owner| vec![owner.clone()]);
     // Kubernetes would delete the Job before its log is archived, or only one Job of several.
     let is_kubernetes = !submission.needs_owner() && !submission.is_archived;

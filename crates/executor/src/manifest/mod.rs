@@ -1,5 +1,6 @@
 //! Builds the Kubernetes objects of tasks and volumes, with pure functions.
 
+mod alternatives;
 mod attempt;
 mod copies;
 mod definition;
@@ -10,12 +11,13 @@ mod files;
 mod gang;
 mod git_clone;
 mod hooks;
-mod init_script;
 mod job;
 mod node_selection;
 mod outputs;
 mod owner;
+mod port_ingress;
 mod port_service;
+mod process_one;
 mod program;
 mod queue;
 mod quoting;
@@ -33,6 +35,8 @@ pub use environment::environment;
 pub(crate) use files::PART_KEY;
 pub use job::job;
 pub use owner::owner;
+pub(crate) use port_ingress::PORT_PLACEHOLDER;
+pub use port_ingress::port_ingress;
 pub use port_service::port_service;
 pub use script::{SCRIPT_DIR, SCRIPT_KEY};
 pub use secrets::{redacted, secrets};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::port_ingress;
 use super::submission::Submission;
 use crate::kubernetes::{IntOrString, OwnerReference, Service, ServicePort, ServiceSpec};
 use crate::labels;
@@ -15,7 +16,7 @@ pub fn port_service(submission: &Submission, owner: Option<&OwnerReference>) -> 
     metadata.owner_references = owner.map(|owner| vec![owner.clone()]);
     let kind = match submission.pods.ports {
         PortExposure::LoadBalancer => "LoadBalancer",
-        PortExposure::ClusterIp | PortExposure::PodAddress => "ClusterIP",
+        PortExposure::ClusterIp | PortExposure::Ingress(_) | PortExposure::PodAddress => "ClusterIP",
     };
     let port = |port: &u16| ServicePort {
         name: Some(format!("port-{port}")),
@@ -51,5 +52,7 @@ pub(super) fn annotations(submission: &Submission) -> Vec<(String, String)> {
     let service = submission
         .port_service_name()
         .map(|name| (labels::PORT_SERVICE.to_owned(), name));
-    ports.into_iter().chain(service).collect()
+    let url = port_ingress::url(submission).filter(|_| ports.is_some());
+    let url = url.map(|url| (labels::PORT_URL.to_owned(), url));
+    ports.into_iter().chain(service).chain(url).collect()
 }

@@ -110,13 +110,14 @@ impl Submission {
         names::job_name(&self.name, self.id.as_str(), rank, self.definition.num_nodes, 1)
     }
 
-    /// Whether the Jobs need an owner: there are several, a retry may add some, the script or a hook is too long for an argument,
+    /// Whether the Jobs need an owner: there are several, a retry or another alternative may add some, the script or a hook is too long for an argument,
     /// there are Secrets, files, outputs, or a Service, or a key must be reserved.
     #[must_use]
     pub fn needs_owner(&self) -> bool {
         self.is_keyed()
             || self.definition.num_nodes > 1
             || self.definition.resources.recovery.is_some()
+            || !self.placement.next.is_empty()
             || !self.definition.secrets.is_empty()
             || !self.definition.files.is_empty()
             || self.files.fetched().is_some()
@@ -164,10 +165,7 @@ impl Submission {
     /// How many seconds the nodes may wait to be scheduled.
     #[must_use]
     pub fn provision_timeout(&self) -> Option<i64> {
-        match self.definition.kubernetes.provision_timeout {
-            Some(wanted) => seconds(wanted.duration()),
-            None => seconds(self.defaults.provision_timeout),
-        }
+        seconds(self.defaults.provision_timeout_of(&self.definition))
     }
 
     /// How many seconds the finished task is kept.

@@ -8,15 +8,17 @@ use task::definition::VolumeSource;
 use task::{Execution, Id, Name, Recovery, TaskDefinition, UserName, VolumeDefinition};
 
 use super::{
-    Submission, SubmissionGroup, claim, environment, job, next_attempt, owner, port_service, redacted, secrets, service,
+    Submission, SubmissionGroup, claim, environment, job, next_attempt, owner, port_ingress, port_service, redacted,
+    secrets, service,
 };
 
 use crate::cache::GroupMember;
 use crate::delivery::{Delivery, FetchFrom, FetchedFiles, FilesSecret};
 use crate::fingerprint::Fingerprint;
 use crate::kubernetes::Job;
-use crate::placement::Placement;
-use crate::settings::{Defaults, HelperProgram, PodSecurity, PodSettings, PortExposure};
+use crate::labels;
+use crate::placement::{NodeLabel, Placement};
+use crate::settings::{Defaults, HelperProgram, PodSecurity, PodSettings, PortExposure, PortIngress};
 
 fn user() -> UserName {
     UserName::from_bytes(b"alice@example.com").unwrap()
@@ -77,6 +79,20 @@ fn ports_have_a_service_in_front_of_the_first_node() {
     assert_eq!(port_service(&task, None), None);
     let single = submission(&json!({"run": "true", "resources": {"ports": 80}}));
     assert!(single.needs_owner(), "the Service is deleted with the task");
+    task.pods.ports = PortExposure::Ingress(PortIngress {
+        domain: "apps.example.com".to_owned(),
+        class: Some("nginx".to_owned()),
+        tls_secret: Some("wildcard".to_owned()),
+    });
+    insta::assert_yaml_snapshot!(
+        "ports_have_host_names_outside_of_the_cluster",
+        port_ingress(&task, None)
+    );
+    let annotations = job(&task, 0, None).metadata.annotations.unwrap();
+    assert_eq!(
+        annotations["k8s-cli/port-url"],
+        format!("https://{}-{{port}}.apps.example.com", task.id)
+    );
 }
 
 #[test]
@@ -107,6 +123,64 @@ fn a_task_of_a_group_is_created_suspended() {
     let next = next_attempt(job, 2, 0).unwrap();
     assert_eq!(next.spec.unwrap().suspend, None, "a retry follows a start");
     assert!(!next.metadata.annotations.unwrap().contains_key("k8s-cli/held"));
+}
+
+#[test]
+fn each_alternative_follows_the_one_that_was_not_scheduled() {
+    let mut task = submission(&json!({"run": "true", "num_nodes": 2, "setup": "true",
+        "config": {"kubernetes": {"provision_timeout": 60}}, "resources": {"cpus": 8, "memory": 4}}));
+    let alternative = |resources: &Value| {
+        let resources = TaskDefinition::parse(&json!({"run": "true", "resources": resources}), 1);
+        Placement {
+            resources: resources.unwrap().resources,
+            ..Placement::default()
+        }
+    };
+    let spot = NodeLabel {
+        key: "cloud.google.com/gke-spot",
+        value: "true",
+    };
+    task.placement.next = vec![
+        alternative(&json!({"accelerators": {"L4": 2}, "image_id": "docker:cuda"})),
+        Placement {
+            spot: vec![spot],
+            ..alternative(&json!({"cpus": 1}))
+        },
+    ];
+    let pods = |number: Option<usize>| {
+        let mut task = task.clone();
+        if let Some(placement) = number.map(|number| task.placement.next[number].clone()) {
+            task.definition.resources = placement.resources.clone();
+            task.placement = placement;
+        }
+        job(&task, 1, None).spec.unwrap().template
+    };
+    let first = job(&task, 1, None);
+    let timed_out = |mut job: Job| {
+        let annotations = job.metadata.annotations.as_mut().unwrap();
+        annotations.insert(labels::PROVISION_TIMED_OUT.to_owned(), "full".to_owned());
+        job
+    };
+    let retried = next_attempt(first.clone(), 2, 1).unwrap();
+    assert_eq!(retried.spec.unwrap().template, pods(None), "it was scheduled");
+    let second = next_attempt(timed_out(first.clone()), 2, 0).unwrap();
+    assert_eq!(second.spec.as_ref().unwrap().template, pods(Some(0)));
+    let third = next_attempt(timed_out(second), 3, 0).unwrap();
+    assert_eq!(third.spec.as_ref().unwrap().template, pods(Some(1)));
+    assert!(!third.metadata.annotations.unwrap().contains_key(labels::ALTERNATIVES));
+    // Somebody has edited the list.
+    let mut edited = timed_out(first);
+    let annotations = edited.metadata.annotations.as_mut().unwrap();
+    annotations.insert(
+        labels::ALTERNATIVES.to_owned(),
+        r#"[[{"op":"remove","path":"/nothing"}]]"#.to_owned(),
+    );
+    let last = next_attempt(edited, 2, 0).unwrap();
+    assert_eq!(last.spec.unwrap().template, pods(None));
+    assert!(!last.metadata.annotations.unwrap().contains_key(labels::ALTERNATIVES));
+    task.definition.kubernetes.provision_timeout = None;
+    let annotations = job(&task, 0, None).metadata.annotations.unwrap();
+    assert!(!annotations.contains_key(labels::ALTERNATIVES), "nothing times out");
 }
 
 #[test]

@@ -103,7 +103,7 @@ mod tests {
     use task::TaskDefinition;
 
     use super::{UNKEPT, begin, end};
-    use crate::manifest::init_script::init_script;
+    use crate::manifest::process_one::init_script;
 
     /// The last line of a node whose working folder is elsewhere, with a file from before.
     fn said(run: &str, more: &str) -> String {

@@ -45,6 +45,9 @@ pub struct Placement {
     pub spot: Vec<NodeLabel>,
     /// What the user should know.
     pub warnings: Vec<String>,
+    /// The alternatives that follow in order when no cluster nodes are free for this one in time. They have none of their
+    /// own.
+    pub next: Vec<Placement>,
 }
 
 /// The models that may be used, by a label of cluster nodes.
@@ -115,10 +118,13 @@ pub(crate) fn choose(
     let (count, is_alike) = (all.len(), differ_in_model_only(&candidates));
     let mut warnings: Vec<String> = rejections.iter().map(|rejection| rejection.warning(count)).collect();
     let index = first_that_fits(&candidates, machines.unwrap_or_default());
-    let chosen = if is_alike {
-        merged(candidates, is_ordered)
+    let (chosen, next) = if is_alike {
+        (merged(candidates, is_ordered), Vec::new())
     } else {
-        candidates.into_iter().nth(index)
+        let mut candidates = candidates.into_iter().skip(index);
+        let chosen = candidates.next();
+        let next = candidates.filter(|_| is_ordered).map(Candidate::into_placement);
+        (chosen, next.collect())
     };
     let Some(chosen) = chosen else {
         let reasons: BTreeSet<String> = rejections.into_iter().map(|rejection| rejection.reason).collect();
@@ -129,22 +135,28 @@ pub(crate) fn choose(
         let (number, resources) = (chosen.number, describe(chosen.resources));
         warnings.push(format!("uses alternative {number} of {count}: {resources}"));
     }
-    let Candidate {
-        resources,
-        models,
-        spot,
-        ..
-    } = chosen;
-    warnings.extend(chosen.warnings);
+    let mut placement = chosen.into_placement();
+    warnings.append(&mut placement.warnings);
     if !is_autoscaled {
-        warnings.extend(too_large(resources, machines));
+        warnings.extend(too_large(&placement.resources, machines));
     }
     Ok(Placement {
-        resources: resources.clone(),
-        models,
-        spot,
         warnings,
+        next,
+        ..placement
     })
+}
+
+impl Candidate<'_> {
+    fn into_placement(self) -> Placement {
+        Placement {
+            resources: self.resources.clone(),
+            models: self.models,
+            spot: self.spot,
+            warnings: self.warnings,
+            next: Vec::new(),
+        }
+    }
 }
 
 impl Rejection {

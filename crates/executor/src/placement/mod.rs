@@ -6,6 +6,8 @@ mod inventory;
 mod machine;
 mod usage;
 
+#[cfg(test)]
+pub(crate) use choose::NodeLabel;
 pub(crate) use choose::{Placement, choose};
 pub(crate) use inventory::Inventory;
 pub(crate) use machine::{Machine, resource_name};

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use task::TaskDefinition;
 
 use super::{MAX_GRACE_SECONDS, are_files, files, grace_seconds, hooks_script, seconds_for_hooks};
-use crate::manifest::init_script::init_script;
+use crate::manifest::process_one::init_script;
 
 /// Is `ready`, and ends with exit code 7 on SIGTERM.
 const SCRIPT: &str = "trap 'echo saved; exit 7' TERM; echo ready; while :; do read -rt 0.1 <> <(:); done";

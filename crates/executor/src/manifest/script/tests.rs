@@ -8,7 +8,7 @@ use task::TaskDefinition;
 
 use super::{Script, script};
 use crate::delivery::Delivery;
-use crate::manifest::init_script::init_script;
+use crate::manifest::process_one::init_script;
 
 const WITHOUT_FILES: Delivery = Delivery::Packed(Vec::new());
 

@@ -127,7 +127,21 @@ fn the_first_alternative_that_fits_is_used() {
         placement.warnings,
         ["uses alternative 3 of 3: L4:1, 4 CPUs, 32Gi of memory"]
     );
+    assert_eq!(placement.next, []);
+    let placement = placed(
+        &json!({"ordered": [{"cpus": 99}, {"cpus": 2}, {"cpus": 1}]}),
+        Some(&cluster),
+    )
+    .unwrap();
+    assert_eq!(placement.resources.cpus.unwrap().as_str(), "2");
+    let next: Vec<_> = placement
+        .next
+        .iter()
+        .map(|next| next.resources.cpus.as_ref().unwrap().as_str())
+        .collect();
+    assert_eq!(next, ["1"], "what no machine has is not tried");
     let placement = placed(&json!({"any_of": [{"cpus": 99}, {"cpus": 98}]}), Some(&cluster)).unwrap();
+    assert_eq!(placement.next, []);
     assert_eq!(placement.resources.cpus.unwrap().as_str(), "99");
     assert_eq!(
         placement.warnings[1],
