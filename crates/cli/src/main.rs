@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    allocator::return_large_blocks();
     if let Some(code) = server::run_if_in_container() {
         return code;
     }

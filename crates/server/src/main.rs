@@ -7,6 +7,7 @@ use clap::Parser;
 use server::args::Args;
 
 fn main() -> ExitCode {
+    allocator::return_large_blocks();
     if let Some(code) = server::run_if_in_container() {
         return code;
     }

@@ -23,8 +23,8 @@ use crate::app::{App, AppState};
 use crate::client::Requester;
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{Anonymous, ResourceId, read_json};
-use crate::held_body::HeldBody;
 use crate::limits::{MAX_REQUESTED_BYTES, MAX_REQUESTED_CONTENTS, time_allowed};
+use crate::memory_budget::MemoryPermit;
 use crate::task_token::task_token;
 
 /// How much is read ahead for a request whose contents are small.
@@ -132,8 +132,10 @@ pub(super) async fn send_contents(
     // A content that is gone is told by the status. Later ones cut the response, and are the first of the next request.
     let first = packed.next().await.transpose()?;
     let rest = packed.map_err(|_| io::Error::other("a content is gone"));
-    let body = Body::from_stream(stream::iter(first.map(Ok)).chain(with_deadline(rest)));
-    let mut response = octets(Body::new(HeldBody::new(body, memory)));
+    let memory = Arc::new(memory);
+    let held = stream::iter(first.map(Ok)).chain(with_deadline(rest));
+    let held = held.map_ok(move |bytes| Bytes::from_owner(HeldBytes::new(bytes, Arc::clone(&memory))));
+    let mut response = octets(Body::from_stream(held));
     response
         .headers_mut()
         .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
@@ -230,6 +232,25 @@ fn pack(
     reads
         .map_ok(|pieces| stream::iter(pieces.into_iter().map(Ok)))
         .try_flatten()
+}
+
+/// Bytes that hold a share of the memory until they are sent. A body would release it too early: hyper drops that once it
+/// has the last bytes, which are megabytes here.
+struct HeldBytes {
+    bytes: Bytes,
+    _memory: Arc<MemoryPermit>,
+}
+
+impl HeldBytes {
+    fn new(bytes: Bytes, memory: Arc<MemoryPermit>) -> Self {
+        Self { bytes, _memory: memory }
+    }
+}
+
+impl AsRef<[u8]> for HeldBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// A content behind its length.
