@@ -175,6 +175,12 @@ impl TaskDefinition {
         hooks::check_total_bytes(&hooks, setup.as_deref(), &run, value, validator)?;
         check_mounts(&volumes, value, validator)?;
         check_clone(&volumes, workdir.as_ref(), value, validator)?;
+        let mut targets = files
+            .iter()
+            .map(|mount| &mount.target)
+            .chain(copies.iter().map(|copy| &copy.target));
+        let has_working_dir = targets.any(|target| matches!(target, Target::WorkingDir(_)));
+        check_working_dir(&volumes, has_working_dir, value, validator)?;
         check_files(&files, workdir.as_ref(), value, validator)?;
         check_copies(&copies, &files, workdir.as_ref(), value, validator)?;
         let mount_bytes = volumes.iter().map(VolumeMount::bytes).sum::<usize>()
@@ -240,10 +246,7 @@ fn check_clone(
     if workdir.and_then(Workdir::repository).is_none() {
         return Some(());
     }
-    let is_in_clone = |mount: &&VolumeMount| {
-        let mut parts = mount.path.split('/').filter(|part| !matches!(*part, "" | "."));
-        parts.next() == Some("sky_workdir")
-    };
+    let is_in_clone = |mount: &&VolumeMount| parts(&mount.path).next() == Some("sky_workdir");
     let Some(VolumeMount { path, .. }) = volumes.iter().find(is_in_clone) else {
         return Some(());
     };
@@ -251,12 +254,38 @@ fn check_clone(
         "the repository of `workdir` is cloned into `/sky_workdir`, where it could replace what is in the volume; mount \
          it elsewhere than at `{path}`"
     );
-    let key = if body["volumes"].is_null() {
+    let key = volumes_key(body);
+    validator.within(key, |validator| validator.value_error(reason, &body[key]))
+}
+
+/// Checks that no volume is in the place of the files of the task. Below it, a volume may be.
+fn check_working_dir(
+    volumes: &[VolumeMount],
+    has_working_dir: bool,
+    body: &Value,
+    validator: &mut Validator,
+) -> Option<()> {
+    let is_same = |mount: &VolumeMount| parts(&mount.path).eq(["sky_workdir"]);
+    if !has_working_dir || !volumes.iter().any(is_same) {
+        return Some(());
+    }
+    let reason = "the files of the task are in `/sky_workdir`; mount the volume elsewhere, or in a directory below it";
+    let key = volumes_key(body);
+    validator.within(key, |validator| validator.value_error(reason, &body[key]))
+}
+
+/// The parts of a path that name something.
+fn parts(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|part| !matches!(*part, "" | "."))
+}
+
+/// The key of the request with the volumes.
+fn volumes_key(body: &Value) -> &'static str {
+    if body["volumes"].is_null() {
         "file_mounts"
     } else {
         "volumes"
-    };
-    validator.within(key, |validator| validator.value_error(reason, &body[key]))
+    }
 }
 
 /// Checks that each file set has a place of its own, and that there is one working folder.

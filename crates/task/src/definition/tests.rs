@@ -44,6 +44,20 @@ fn a_repository_is_not_cloned_into_a_volume() {
 }
 
 #[test]
+fn a_volume_is_not_in_the_place_of_the_files() {
+    let with = |key: &str, value: Value, path: &str| {
+        let body = json!({"run": "true", key: value, "volumes": {path: "data"}});
+        TaskDefinition::parse(&body, 100).map_err(|errors| errors[0].msg.clone())
+    };
+    let files = |path: &str| with("files", json!({".": "0".repeat(64)}), path);
+    for error in [files("/sky_workdir"), files("//sky_workdir/./")] {
+        assert!(error.unwrap_err().contains("mount the volume elsewhere"));
+    }
+    let elsewhere = with("files", json!({"/opt/code": "0".repeat(64)}), "/sky_workdir");
+    assert!(files("/sky_workdir/data").is_ok() && elsewhere.is_ok());
+}
+
+#[test]
 fn run_alone_is_a_task_of_one_node() {
     let task = parse(&json!({"run": "true"}));
     assert_eq!((task.num_nodes, task.run.as_str(), task.name), (1, "true", None));
