@@ -127,11 +127,61 @@ fn usage(task: &TaskStatus, requests: Option<NodeRequests>, now: Timestamp) -> U
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
     use serde_json::json;
     use task::TaskDefinition;
     use task::definition::MAX_NODES;
 
-    use super::{NodeRequests, requests};
+    use super::{EndKind, NodeRequests, final_record, requests};
+    use crate::cache::{RecordFacts, TaskKey, TaskSnapshot};
+    use crate::user_key::UserKey;
+
+    #[test]
+    fn a_task_that_is_deleted_while_it_ends_was_canceled_or_stopped_by_its_user() {
+        let user = UserKey::from_labels(&[("username".to_owned(), "alice".to_owned())].into()).unwrap();
+        let key = Arc::new(TaskKey {
+            id: "abc".into(),
+            user,
+            submission: None,
+        });
+        let json = json!({
+            "task_id": "abc", "name": "train", "status": "running", "username": "alice",
+            "created_at": "2026-01-02T03:04:05.000000Z", "updated_at": "2026-01-02T03:04:05.000000Z",
+            "metadata": {
+                "job_name": "train-abc", "namespace": "ml", "num_nodes": 1, "node_jobs": ["train-abc"], "nodes": [],
+                "succeeded_nodes": 0, "failed_nodes": 0, "running_nodes": 1, "pending_nodes": 0,
+            },
+        });
+        let end = |stopped_by: Option<&str>, canceled_by: Option<&str>| {
+            let facts = RecordFacts {
+                definition: None,
+                stopped_by: stopped_by.map(Into::into),
+                canceled_by: canceled_by.map(Into::into),
+            };
+            let mut snapshot = TaskSnapshot::example(&key, "alice", 0);
+            snapshot.json = json.to_string().into();
+            snapshot.facts = Some(Arc::new(facts));
+            let record = final_record(&snapshot, Timestamp::UNIX_EPOCH, Vec::new()).unwrap();
+            let end = record.end.unwrap();
+            (end.how, end.by, record.task.reason)
+        };
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            end(None, Some("bob")),
+            (EndKind::Cancelled, text("bob"), text("Cancelled"))
+        );
+        assert_eq!(
+            end(Some("alice"), Some("bob")),
+            (EndKind::Cancelled, text("bob"), text("Cancelled"))
+        );
+        assert_eq!(
+            end(Some("alice"), None),
+            (EndKind::Stopped, text("alice"), text("Stopped"))
+        );
+        assert_eq!(end(None, None), (EndKind::Deleted, None, text("Deleted")));
+    }
 
     #[test]
     fn requests_are_those_of_the_definition() {

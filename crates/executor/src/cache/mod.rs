@@ -60,6 +60,8 @@ pub(crate) use reasons::CANCELLED;
 #[cfg(test)]
 pub(crate) use reasons::Reason;
 pub(crate) use record_facts::MAX_DEFINITION;
+#[cfg(test)]
+pub(crate) use record_facts::RecordFacts;
 pub(crate) use recovery::{Restart, due_restart, outcome};
 pub(crate) use snapshot::NodePod;
 pub use snapshot::TaskSnapshot;
