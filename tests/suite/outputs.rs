@@ -204,7 +204,7 @@ async fn a_server_that_nodes_do_not_reach_says_what_outputs_need() {
     let (at, _, message) = world.api.try_submit(&task).await.invalid();
     assert_eq!(at, "body.outputs");
     assert!(
-        message.contains("it needs `--helper-image`, `--advertise-url` and `--archive`"),
+        message.contains("without `--helper-image`, `--advertise-url` and `--archive`"),
         "{message}"
     );
 }
