@@ -25,12 +25,10 @@ async fn a_task_too_large_for_any_cluster_node_is_unschedulable() {
     assert_eq!(status.metadata.nodes[0].reason.as_deref(), Some("Unschedulable"));
     assert_eq!(status.metadata.pending_nodes, 1);
     // A follower waits, too, and ends when the task is stopped.
-    let following = tokio::spawn({
-        let (api, id) = (world.api.clone(), id.clone());
-        async move { api.log_text(&id, "").await }
-    });
+    let following = world.api.follow(&id).await;
+    assert_eq!(following.status(), 200);
     assert_eq!(world.api.stop(&id).await.status, 200);
-    assert_eq!(following.await.unwrap(), "");
+    assert_eq!(following.bytes().await.unwrap(), "");
 }
 
 #[tokio::test(flavor = "multi_thread")]
