@@ -54,7 +54,11 @@ pub(super) async fn complete(client: &ApiClient, cache: &Cache, group: &GroupMem
     let owners = owners
         .iter()
         .filter_map(|owner| TaskOwner::from_metadata(&owner.metadata).ok());
-    let is_member = |owner: &TaskOwner| owner.group.as_ref().is_some_and(|of| of.is_same_group(group));
+    // Somebody may have copied an owner, but not under its name.
+    let is_member = |owner: &TaskOwner| {
+        let of = owner.group.as_ref().filter(|of| of.is_same_group(group));
+        of.is_some_and(|of| owner.name == group.owner_name_of(of.index))
+    };
     let task = |owner: TaskOwner| CreatedTask {
         jobs: jobs.iter().filter(|job| owner.owns(job)).cloned().collect(),
         warnings: Vec::new(),

@@ -15,6 +15,7 @@ use crate::controller::ControllerContext;
 use crate::debounce::Debounce;
 use crate::error::Error;
 use crate::kubernetes::{ApiClient, ConfigMap, ResourceExt};
+use crate::labels;
 
 /// How often owners are checked. A check only reads the cache.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -31,8 +32,9 @@ pub(crate) async fn run(context: ControllerContext) {
         // The server that submits a group needs a moment.
         for (_, leader) in debounce.confirmed(incomplete_leaders(cache)) {
             let group_id = &leader.group_id;
-            match complete(client, cache, &leader).await {
-                Ok(()) => tracing::warn!(%group_id, "completed the submit of a group"),
+            match complete_committed(client, cache, &leader).await {
+                Ok(true) => tracing::warn!(%group_id, "completed the submit of a group"),
+                Ok(false) => {}
                 Err(error) => context.warn(&format!("complete {group_id}"), || {
                     tracing::warn!(%group_id, %error, "failed to complete the submit of a group; retrying");
                 }),
@@ -60,6 +62,22 @@ fn incomplete_leaders(cache: &Cache) -> Vec<(Arc<TaskKey>, GroupMember)> {
         let group = owner.group.as_ref().filter(|_| is_incomplete)?;
         Some((Arc::clone(entry.key), GroupMember::clone(group)))
     })
+}
+
+/// Completes a group if its leader is committed. What the cache takes for the leader may be a copy that somebody has made of
+/// one that is not, and whose group may still be undone.
+async fn complete_committed(client: &ApiClient, cache: &Cache, group: &GroupMember) -> Result<bool, Error> {
+    let leader = client
+        .get::<ConfigMap>("look up the leader of a group", &group.owner_name_of(0))
+        .await?;
+    let is_committed = leader.is_some_and(|leader| {
+        let annotations = leader.annotations();
+        group.is_led_by(annotations) && annotations.contains_key(labels::COMMITTED)
+    });
+    if is_committed {
+        complete(client, cache, group).await?;
+    }
+    Ok(is_committed)
 }
 
 /// The uncommitted owners of other tasks than the first whose deadline has passed at `now`.
