@@ -3,11 +3,8 @@
 mod restart;
 mod spawn;
 
-use std::fs::{self, Permissions};
 use std::future::Future;
-use std::io;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::PermissionsExt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::context::KubeletContext;
 use super::environment::{self, expand};
-use super::hosts_file::hosts_file;
+use super::hosts_file;
 use super::pod_config::{Deadline, DesiredState, PodConfig, seconds};
 use super::pod_status::{self, ContainerExit};
 use super::readiness_probe::ReadinessProbe;
@@ -273,7 +270,8 @@ impl PodWorker<'_> {
 
     fn build_spec(&self, pod: &Object, objects: &ReferencedObjects) -> Result<ContainerSpec, WaitingReason> {
         let ip = self.ip.to_string();
-        let prepared = self.container_dir.prepare().and_then(|()| self.write_hosts());
+        let write_hosts = |()| hosts_file::write(&self.container_dir, &self.pod_config, self.ip);
+        let prepared = self.container_dir.prepare().and_then(write_hosts);
         prepared.map_err(|error| {
             WaitingReason::new("RunContainerError", format!("cannot create the pod directory: {error}"))
         })?;
@@ -302,19 +300,6 @@ impl PodWorker<'_> {
                 .create(&self.pod_config.uid, self.pod_config.cgroup_limits()),
             open_file_limit: open_file_limit(),
         })
-    }
-
-    fn write_hosts(&self) -> io::Result<()> {
-        // A machine may have no such file.
-        let machine = fs::read_to_string("/etc/hosts").unwrap_or_default();
-        let PodConfig {
-            hostname, host_aliases, ..
-        } = &self.pod_config;
-        let text = hosts_file(&machine, self.ip, hostname, host_aliases);
-        let path = self.container_dir.hosts();
-        fs::write(&path, text)?;
-        // Programs may run as other users than the server.
-        fs::set_permissions(&path, Permissions::from_mode(0o644))
     }
 
     /// Keeps the pod's status current until the container ends. Returns whether the pod exceeded its deadline.

@@ -9,13 +9,17 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use task::TaskDefinition;
 
-use super::job::job;
 use super::submission::Submission;
 use crate::kubernetes::PodTemplateSpec;
 use crate::placement::Placement;
 
-/// The annotation of the Job of a node, with these pods, or `None` if no other alternative will be tried.
-pub(super) fn annotation(submission: &Submission, rank: u32, pods: &PodTemplateSpec) -> Option<String> {
+/// The annotation of the Job of a node, with these pods, or `None` if no other alternative will be tried. `pods_of` are
+/// those of the same node with another alternative.
+pub(super) fn annotation(
+    submission: &Submission,
+    pods: &PodTemplateSpec,
+    pods_of: impl Fn(&Submission) -> PodTemplateSpec,
+) -> Option<String> {
     let next = &submission.placement.next;
     if next.is_empty() || submission.provision_timeout().is_none() {
         return None;
@@ -23,8 +27,7 @@ pub(super) fn annotation(submission: &Submission, rank: u32, pods: &PodTemplateS
     let mut before = value(pods)?;
     let mut patches = Vec::with_capacity(next.len());
     for placement in next {
-        let alternative = with_placement(submission, placement);
-        let after = value(&job(&alternative, rank, None).spec?.template)?;
+        let after = value(&pods_of(&with_placement(submission, placement)))?;
         patches.push(diff(&before, &after));
         before = after;
     }

@@ -37,10 +37,8 @@ const SCRIPT_VOLUME: &str = "k8s-cli-script";
 /// The Job of the node with this `rank`, owned by `owner` if the task has one.
 #[must_use]
 pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -> Job {
-    let mut labels = submission.labels();
-    labels.insert(labels::NODE_INDEX.to_owned(), rank.to_string());
     let mut metadata = submission.metadata(submission.job_name(rank));
-    metadata.labels = Some(labels.clone());
+    metadata.labels = Some(labels(submission, rank));
     let annotations = metadata.annotations.get_or_insert_default();
     annotations.extend(policy_annotations(submission).map(|(name, value)| (name.to_owned(), value)));
     annotations.extend(port_service::annotations(submission));
@@ -56,16 +54,8 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
         .labels
         .get_or_insert_default()
         .extend(queue::job_labels(submission));
-    let mut pod_metadata = pod_metadata(submission, labels);
-    queue::configure_pod_metadata(&mut pod_metadata, submission);
-    let mut template = PodTemplateSpec {
-        metadata: Some(pod_metadata),
-        spec: Some(pod(submission, rank)),
-    };
-    if let Some(config) = &submission.definition.kubernetes.pod_config {
-        pod_config::apply(&mut template, config);
-    }
-    let alternatives = alternatives::annotation(submission, rank, &template);
+    let template = template(submission, rank);
+    let alternatives = alternatives::annotation(submission, &template, |next| self::template(next, rank));
     let annotations = metadata.annotations.get_or_insert_default();
     annotations.extend(alternatives.map(|patches| (labels::ALTERNATIVES.to_owned(), patches)));
     metadata.owner_references = owner.map(|owner| vec![owner.clone()]);
@@ -84,6 +74,26 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
         }),
         status: None,
     }
+}
+
+/// The pods of the Job of one node.
+fn template(submission: &Submission, rank: u32) -> PodTemplateSpec {
+    let mut pod_metadata = pod_metadata(submission, labels(submission, rank));
+    queue::configure_pod_metadata(&mut pod_metadata, submission);
+    let mut template = PodTemplateSpec {
+        metadata: Some(pod_metadata),
+        spec: Some(pod(submission, rank)),
+    };
+    if let Some(config) = &submission.definition.kubernetes.pod_config {
+        pod_config::apply(&mut template, config);
+    }
+    template
+}
+
+fn labels(submission: &Submission, rank: u32) -> BTreeMap<String, String> {
+    let mut labels = submission.labels();
+    labels.insert(labels::NODE_INDEX.to_owned(), rank.to_string());
+    labels
 }
 
 /// The user's labels and annotations, and ours, which cannot be replaced: the definition rejects their keys.
