@@ -47,8 +47,8 @@ impl ContainerProcesses {
     }
 
     /// Sends SIGTERM. The init process of a task (`process_one.rs` in the executor) passes it on to its process group, or
-    /// to its whole namespace. Without a namespace, commands such as `timeout` or `setsid` create process groups that it doesn't know; those get the
-    /// signal from here.
+    /// to its whole namespace. Without a namespace, commands such as `timeout` or `setsid` create process groups that it
+    /// doesn't know; those get the signal from here.
     pub(crate) fn terminate(&mut self) {
         self.is_terminating = true;
         if self.isolation == Isolation::None {

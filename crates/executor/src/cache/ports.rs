@@ -39,8 +39,8 @@ impl TaskPorts {
         self.service.as_deref()
     }
 
-    /// The addresses of each port: its URL, or that of the load balancer, once it has one, and the name in the cluster's DNS if there
-    /// is a Service, or else the address of the pod, once it has one.
+    /// The addresses of each port: its URL, or that of the load balancer, once it has one, and the name in the cluster's
+    /// DNS if there is a Service, or else the address of the pod, once it has one.
     pub(crate) fn endpoints(&self, namespace: &str, pod_ip: Option<&str>, outside: Option<&str>) -> Vec<String> {
         let inside = match &self.service {
             Some(service) => Some(format!("{service}.{namespace}.svc")),

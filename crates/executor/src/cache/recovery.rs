@@ -96,16 +96,15 @@ pub(super) fn outcome_of(state: TaskState, jobs: Attempts<'_>, to_be_made: &[Job
 
 /// Turns the status of a failed task that will be retried into a pending one.
 pub(super) fn set_recovering(status: &mut TaskStatus) {
-    let reason = status.reason.take();
-    let why = status.message.take().or_else(|| reason.clone()).unwrap_or_default();
+    let next = match status.reason.as_deref() {
+        Some(PROVISION_TIMEOUT) => "the next alternative will be tried",
+        _ => "will be retried",
+    };
+    let why = status.message.take().or_else(|| status.reason.take());
+    let why = why.unwrap_or_default();
     let attempt = status.metadata.nodes.first().map_or(1, |node| node.attempt);
     status.status = TaskState::Pending;
     status.reason = Some(RECOVERING.to_owned());
-    let next = if reason.as_deref() == Some(PROVISION_TIMEOUT) {
-        "the next alternative will be tried"
-    } else {
-        "will be retried"
-    };
     status.message = Some(format!("attempt {attempt} failed and {next}: {why}"));
 }
 

@@ -110,16 +110,20 @@ async fn commit(client: &ApiClient, cache: &Cache, task: CreatedTask) -> Result<
     Ok(())
 }
 
+/// The owner of the leader as it is in Kubernetes. What the cache takes for it may be a copy that somebody has made.
+pub(super) async fn find_leader(client: &ApiClient, group: &GroupMember) -> Result<Option<ConfigMap>, Error> {
+    let found = client
+        .get::<ConfigMap>("look up the leader of a group", &group.owner_name_of(0))
+        .await?;
+    Ok(found.filter(|leader| group.is_led_by(leader.annotations())))
+}
+
 /// Records in the owner of the leader that all tasks are committed. A leader that was stopped meanwhile records nothing
 /// anymore.
 async fn mark_complete(client: &ApiClient, cache: &Cache, group: &GroupMember) -> Result<(), Error> {
-    let name = group.owner_name_of(0);
-    let Some(leader) = client.get::<ConfigMap>(ACTION, &name).await? else {
+    let Some(leader) = find_leader(client, group).await? else {
         return Ok(());
     };
-    if !group.is_led_by(leader.annotations()) {
-        return Ok(());
-    }
     let change = json!({"metadata": {"annotations": {labels::GROUP_COMPLETE: labels::TRUE}}});
     let target = ObjectRef::new(&leader.name_any(), &leader.uid().unwrap_or_default());
     let leader = client

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::commit::complete;
+use super::commit::{complete, find_leader};
 use crate::cache::{Cache, GroupMember, TaskKey, TaskOwner};
 use crate::controller::ControllerContext;
 use crate::debounce::Debounce;
@@ -64,16 +64,10 @@ fn incomplete_leaders(cache: &Cache) -> Vec<(Arc<TaskKey>, GroupMember)> {
     })
 }
 
-/// Completes a group if its leader is committed. What the cache takes for the leader may be a copy that somebody has made of
-/// one that is not, and whose group may still be undone.
+/// Completes a group if its leader is committed. Otherwise it may still be undone.
 async fn complete_committed(client: &ApiClient, cache: &Cache, group: &GroupMember) -> Result<bool, Error> {
-    let leader = client
-        .get::<ConfigMap>("look up the leader of a group", &group.owner_name_of(0))
-        .await?;
-    let is_committed = leader.is_some_and(|leader| {
-        let annotations = leader.annotations();
-        group.is_led_by(annotations) && annotations.contains_key(labels::COMMITTED)
-    });
+    let leader = find_leader(client, group).await?;
+    let is_committed = leader.is_some_and(|leader| leader.annotations().contains_key(labels::COMMITTED));
     if is_committed {
         complete(client, cache, group).await?;
     }
@@ -99,8 +93,7 @@ fn overdue_followers(cache: &Cache, now: Timestamp) -> Vec<(TaskOwner, GroupMemb
 /// Removes a task whose leader is gone. While the leader is there, its own deadline, or its commit, decides.
 async fn remove_without_leader(client: &ApiClient, owner: &TaskOwner, group: &GroupMember) -> Result<(), Error> {
     const ACTION: &str = "remove the remains of a group";
-    let leader = client.get::<ConfigMap>(ACTION, &group.owner_name_of(0)).await?;
-    if leader.is_some_and(|leader| group.is_led_by(leader.annotations())) {
+    if find_leader(client, group).await?.is_some() {
         return Ok(());
     }
     client.delete::<ConfigMap>(ACTION, owner.this_version()).await?;

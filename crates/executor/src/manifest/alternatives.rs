@@ -4,9 +4,7 @@
 //! from.
 
 use json_patch::{Patch, diff, patch};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{from_value, to_value};
 use task::TaskDefinition;
 
 use super::submission::Submission;
@@ -24,14 +22,14 @@ pub(super) fn annotation(
     if next.is_empty() || submission.provision_timeout().is_none() {
         return None;
     }
-    let mut before = value(pods)?;
+    let mut before = to_value(pods).ok()?;
     let mut patches = Vec::with_capacity(next.len());
     for placement in next {
-        let after = value(&pods_of(&with_placement(submission, placement)))?;
+        let after = to_value(pods_of(&with_placement(submission, placement))).ok()?;
         patches.push(diff(&before, &after));
         before = after;
     }
-    text(&patches)
+    serde_json::to_string(&patches).ok()
 }
 
 /// The pods of the next alternative, and the annotation for those after it. `None` if there is none, or if somebody has
@@ -39,10 +37,10 @@ pub(super) fn annotation(
 pub(super) fn next(pods: &PodTemplateSpec, annotation: &str) -> Option<(PodTemplateSpec, Option<String>)> {
     let patches: Vec<Patch> = serde_json::from_str(annotation).ok()?;
     let (first, others) = patches.split_first()?;
-    let mut next = value(pods)?;
+    let mut next = to_value(pods).ok()?;
     patch(&mut next, first).ok()?;
-    let others = if others.is_empty() { None } else { text(others) };
-    Some((from_value(next)?, others))
+    let others = (!others.is_empty()).then(|| serde_json::to_string(others));
+    Some((from_value(next).ok()?, others.transpose().ok()?))
 }
 
 fn with_placement(submission: &Submission, placement: &Placement) -> Submission {
@@ -54,16 +52,4 @@ fn with_placement(submission: &Submission, placement: &Placement) -> Submission 
         placement: placement.clone(),
         ..submission.clone()
     }
-}
-
-fn value(pods: &PodTemplateSpec) -> Option<Value> {
-    serde_json::to_value(pods).ok()
-}
-
-fn from_value<T: DeserializeOwned>(value: Value) -> Option<T> {
-    serde_json::from_value(value).ok()
-}
-
-fn text(patches: &(impl Serialize + ?Sized)) -> Option<String> {
-    serde_json::to_string(patches).ok()
 }

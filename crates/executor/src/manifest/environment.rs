@@ -7,7 +7,7 @@ use super::fetch;
 use super::script::{MASTER_PORT, MAX_COPIED_BYTES};
 use super::secrets;
 use super::submission::Submission;
-use super::working_dir::{LINKS_HOME, has_working_dir};
+use super::working_dir::LINKS_HOME;
 use crate::kubernetes::{
     ConfigMap, ConfigMapEnvSource, EnvFromSource, EnvVar, EnvVarSource, ObjectFieldSelector, OwnerReference,
 };
@@ -79,7 +79,7 @@ pub(super) fn variables(submission: &Submission, rank: u32) -> Vec<EnvVar> {
         variable("SKYPILOT_SETUP_NODE_RANK", rank),
         variable("SKYPILOT_SETUP_NUM_GPUS_PER_NODE", gpus),
     ];
-    if has_working_dir(definition) && !submission.pods.shares_home {
+    if definition.has_working_dir() && !submission.pods.shares_home {
         ours.push(variable(LINKS_HOME, "1".to_owned()));
     }
     let fetched = submission.files.fetched();

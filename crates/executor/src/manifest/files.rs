@@ -9,7 +9,7 @@ use super::git_clone::clone;
 use super::program;
 use super::quoting::{quote, quote_path};
 use super::unkept;
-use super::working_dir::{LINKS_HOME, WORKING_DIR, has_working_dir};
+use super::working_dir::{LINKS_HOME, WORKING_DIR};
 use crate::delivery::{Delivery, PackedFiles, PackedSet};
 use crate::kubernetes::{ConfigMapVolumeSource, EmptyDirVolumeSource, Volume, VolumeMount};
 use crate::settings::HelperProgram;
@@ -52,7 +52,7 @@ pub(super) fn add_volumes(
     volumes: &mut Vec<Volume>,
     mounts: &mut Vec<VolumeMount>,
 ) {
-    if has_working_dir(definition) {
+    if definition.has_working_dir() {
         volumes.push(Volume {
             name: WORKING_DIR_VOLUME.to_owned(),
             empty_dir: Some(EmptyDirVolumeSource::default()),
@@ -106,7 +106,7 @@ pub(super) fn bring(definition: &TaskDefinition, delivery: &Delivery) -> String 
         Delivery::Fetched(_) => fetch::FETCH,
     }
     .to_owned();
-    if has_working_dir(definition) {
+    if definition.has_working_dir() {
         // What is already there is the image's.
         text.push_str(&format!(
             "[ -z \"${LINKS_HOME}\" ] || [ -e ~/sky_workdir ] || ln -s {WORKING_DIR} ~/sky_workdir 2>/dev/null\n"

@@ -110,8 +110,8 @@ impl Submission {
         names::job_name(&self.name, self.id.as_str(), rank, self.definition.num_nodes, 1)
     }
 
-    /// Whether the Jobs need an owner: there are several, a retry or another alternative may add some, the script or a hook is too long for an argument,
-    /// there are Secrets, files, outputs, or a Service, or a key must be reserved.
+    /// Whether the Jobs need an owner: there are several, a retry or another alternative may add some, the script or a hook
+    /// is too long for an argument, there are Secrets, files, outputs, or a Service, or a key must be reserved.
     #[must_use]
     pub fn needs_owner(&self) -> bool {
         self.is_keyed()

@@ -4,7 +4,7 @@ use task::TaskDefinition;
 use task::definition::Target;
 
 use super::quoting::quote;
-use super::working_dir::{WORKING_DIR, has_working_dir};
+use super::working_dir::WORKING_DIR;
 
 /// Remembers when the node has started, as the time of a pipe that nobody writes to later. It has the same clock as the
 /// files.
@@ -43,7 +43,7 @@ const UNKEPT: &str = r#"unkept() {
 
 /// What process 1 does when the node starts.
 pub(super) fn begin(definition: &TaskDefinition) -> &'static str {
-    match has_working_dir(definition) {
+    match definition.has_working_dir() {
         true => BEGIN,
         false => "",
     }
@@ -51,7 +51,7 @@ pub(super) fn begin(definition: &TaskDefinition) -> &'static str {
 
 /// What it does when nothing else runs anymore. Outputs in the folder are kept, and copies are not what the task wrote.
 pub(super) fn end(definition: &TaskDefinition) -> String {
-    if !has_working_dir(definition) || has_all(definition) {
+    if !definition.has_working_dir() || has_all(definition) {
         return String::new();
     }
     let mut text = format!("{UNKEPT}unkept {WORKING_DIR}");

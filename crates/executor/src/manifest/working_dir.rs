@@ -1,7 +1,7 @@
 //! The working folder of a node: where it is, and in which directory its scripts start.
 
 use task::TaskDefinition;
-use task::definition::{Target, Workdir};
+use task::definition::Workdir;
 
 use super::quoting::quote_path;
 
@@ -16,16 +16,9 @@ pub(super) fn start_directory(definition: &TaskDefinition) -> String {
     match &definition.workdir {
         Some(Workdir::Directory(workdir)) => format!("cd {} || exit\n", quote_path(workdir)),
         // The link has the name that scripts for SkyPilot know.
-        _ if has_working_dir(definition) => {
+        _ if definition.has_working_dir() => {
             format!("[ ~/sky_workdir -ef {WORKING_DIR} ] && cd ~/sky_workdir || cd {WORKING_DIR} || exit\n")
         }
         _ => String::new(),
     }
-}
-
-pub(super) fn has_working_dir(definition: &TaskDefinition) -> bool {
-    let of_files = definition.files.iter().map(|mount| &mount.target);
-    let mut targets = of_files.chain(definition.copies.iter().map(|copy| &copy.target));
-    let is_cloned = matches!(definition.workdir, Some(Workdir::Repository(_)));
-    is_cloned || targets.any(|target| matches!(target, Target::WorkingDir(_)))
 }

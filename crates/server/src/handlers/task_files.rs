@@ -134,7 +134,11 @@ pub(super) async fn send_contents(
     let rest = packed.map_err(|_| io::Error::other("a content is gone"));
     let memory = Arc::new(memory);
     let held = stream::iter(first.map(Ok)).chain(with_deadline(rest));
-    let held = held.map_ok(move |bytes| Bytes::from_owner(HeldBytes::new(bytes, Arc::clone(&memory))));
+    let hold = move |bytes| HeldBytes {
+        bytes,
+        _memory: Arc::clone(&memory),
+    };
+    let held = held.map_ok(move |bytes| Bytes::from_owner(hold(bytes)));
     let mut response = octets(Body::from_stream(held));
     response
         .headers_mut()
@@ -239,12 +243,6 @@ fn pack(
 struct HeldBytes {
     bytes: Bytes,
     _memory: Arc<MemoryPermit>,
-}
-
-impl HeldBytes {
-    fn new(bytes: Bytes, memory: Arc<MemoryPermit>) -> Self {
-        Self { bytes, _memory: memory }
-    }
 }
 
 impl AsRef<[u8]> for HeldBytes {

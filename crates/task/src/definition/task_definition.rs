@@ -90,6 +90,13 @@ pub struct TaskDefinition {
 }
 
 impl TaskDefinition {
+    /// Whether its nodes have a working folder of their own, with a repository, files, or copies in it.
+    #[must_use]
+    pub fn has_working_dir(&self) -> bool {
+        let is_cloned = matches!(self.workdir, Some(Workdir::Repository(_)));
+        is_cloned || fill_working_dir(&self.files, &self.copies)
+    }
+
     /// Parses a definition from a request body, and reports every error in it. `max_nodes` is the limit of the server.
     pub fn parse(body: &Value, max_nodes: u32) -> Result<Self, Vec<ErrorDetail>> {
         let Redacted {
@@ -175,12 +182,7 @@ impl TaskDefinition {
         hooks::check_total_bytes(&hooks, setup.as_deref(), &run, value, validator)?;
         check_mounts(&volumes, value, validator)?;
         check_clone(&volumes, workdir.as_ref(), value, validator)?;
-        let mut targets = files
-            .iter()
-            .map(|mount| &mount.target)
-            .chain(copies.iter().map(|copy| &copy.target));
-        let has_working_dir = targets.any(|target| matches!(target, Target::WorkingDir(_)));
-        check_working_dir(&volumes, has_working_dir, value, validator)?;
+        check_working_dir(&volumes, fill_working_dir(&files, &copies), value, validator)?;
         check_files(&files, workdir.as_ref(), value, validator)?;
         check_copies(&copies, &files, workdir.as_ref(), value, validator)?;
         let mount_bytes = volumes.iter().map(VolumeMount::bytes).sum::<usize>()
@@ -256,6 +258,13 @@ fn check_clone(
     );
     let key = volumes_key(body);
     validator.within(key, |validator| validator.value_error(reason, &body[key]))
+}
+
+/// Whether files or copies are put into the working folder.
+fn fill_working_dir(files: &[FileMount], copies: &[CopyMount]) -> bool {
+    let of_files = files.iter().map(|mount| &mount.target);
+    let mut targets = of_files.chain(copies.iter().map(|copy| &copy.target));
+    targets.any(|target| matches!(target, Target::WorkingDir(_)))
 }
 
 /// Checks that no volume is in the place of the files of the task. Below it, a volume may be.
