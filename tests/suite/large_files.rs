@@ -184,7 +184,7 @@ async fn a_node_continues_after_a_restart_of_the_server() {
 }
 
 /// The token of a task, as its nodes get it.
-async fn token_of(world: &World, task: &str) -> String {
+pub(super) async fn token_of(world: &World, task: &str) -> String {
     let secrets = world.cluster.api::<Secret>().list(&Default::default()).await.unwrap();
     let prefix = format!("task-{task}-files-");
     let is_of_task = |secret: &Secret| {

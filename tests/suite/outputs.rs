@@ -12,7 +12,7 @@ use task::wire::TaskStatus;
 use tempfile::TempDir;
 
 use super::files::{LIMIT, upload, with_files};
-use super::large_files::fetching;
+use super::large_files::{fetching, token_of};
 
 /// A task that starts in a folder that it may write to.
 async fn task(world: &World, run: &str, outputs: Value) -> Value {
@@ -169,6 +169,46 @@ async fn each_attempt_keeps_its_outputs_in_place_of_those_before() {
     let kept = fs::read_to_string(folder.path().join("out")).unwrap();
     let numbers: Vec<&str> = log.lines().filter(|line| !line.contains("[k8s-cli")).collect();
     assert!(numbers.len() == 2 && numbers[1].ends_with(kept.trim()), "{log} {kept}");
+}
+
+/// The status of the response to a node of an attempt that sends outputs: a manifest without entries.
+async fn send_as_node(api: &Api, token: &str, attempt: Option<&str>) -> u16 {
+    let empty = Manifest::joined([]).unwrap();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut request = client.put(format!("{}/outputs/{}", api.base(), empty.hash()));
+    if let Some(attempt) = attempt {
+        request = request.header("k8s-cli-attempt", attempt);
+    }
+    let request = request.bearer_auth(token).body(empty.encode());
+    request.send().await.unwrap().status().as_u16()
+}
+
+/// Kubernetes deletes the pod of a node that it does not reach, but the node may run on, and finish after its successor.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_earlier_attempt_does_not_replace_the_outputs_of_a_later_one() {
+    let (world, _archive) = fetching(&[]).await;
+    let volume = world.api.create_small_volume("once").await;
+    let run = "echo $K8S_CLI_FILES_ATTEMPT >out; mkdir /data/second || sleep 600; exit 1";
+    let mut task = task(&world, run, json!({"out": "out"})).await;
+    task["volumes"] = json!({"/data": "once"});
+    task["resources"]["job_recovery"] = json!({"max_restarts_on_errors": 1});
+    let id = world.api.submit(&task).await;
+    let token = token_of(&world, &id).await;
+    let is_second = |status: &TaskStatus| status.status == TaskState::Running && status.metadata.attempts.len() == 1;
+    let _ = world
+        .api
+        .wait_for_status(&id, LIMIT, "the second attempt", is_second)
+        .await;
+    assert_eq!(send_as_node(&world.api, &token, Some("1")).await, 403);
+    let folder = download(&world.api, &id).await;
+    let kept = fs::read_to_string(folder.path().join("out")).unwrap();
+    assert_eq!(kept, "\n", "the run has the variable of the program that sends outputs");
+    // The current attempt may, and one of an older server, which does not say which it is.
+    for attempt in [Some("2"), None, Some("?")] {
+        assert_eq!(send_as_node(&world.api, &token, attempt).await, 200, "{attempt:?}");
+    }
+    let _ = world.api.stop(&id).await.ok();
+    let _ = world.api.delete_volume(&volume).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

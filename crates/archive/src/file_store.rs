@@ -264,12 +264,15 @@ impl FileStore {
         // Contents that are there already count twice until the user is listed again, with the next manifest.
         let more = contents.iter().map(|content| counted(content.len() as u64)).sum();
         self.usage().add(prefix, more)?;
-        let count = contents.len();
-        stream::iter(contents)
+        // Megabytes take milliseconds, in which this thread would answer nobody else.
+        let hash = move || contents.into_iter().map(|content| (ContentHash::of(&content), content));
+        let hashed = tokio::task::spawn_blocking(move || hash().collect::<Vec<_>>()).await;
+        let hashed = hashed.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        let count = hashed.len();
+        stream::iter(hashed)
             .map(Ok)
-            .try_for_each_concurrent(CONCURRENT_CALLS, |content| async move {
-                let path = prefix.content(&ContentHash::of(&content));
-                self.store.put(&path, PutPayload::from(content)).await
+            .try_for_each_concurrent(CONCURRENT_CALLS, |(hash, content)| async move {
+                self.store.put(&prefix.content(&hash), PutPayload::from(content)).await
             })
             .await?;
         Ok(count)

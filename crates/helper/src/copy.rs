@@ -12,6 +12,7 @@ use std::path::Path;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectStoreExt;
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::address::Address;
 use self::bucket::Bucket;
@@ -33,10 +34,25 @@ pub(crate) fn copy(args: &Copy) -> Result<(), Error> {
     let address = Address::parse(&args.url)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Error::io("start", "the event loop"))?;
-    let copied = runtime.block_on(copy_from(&address, args));
+    let copied = runtime.block_on(async {
+        let mut terminations = signal(SignalKind::terminate()).map_err(Error::io("handle", "SIGTERM"))?;
+        unless_terminated(terminations.recv(), copy_from(&address, args)).await
+    });
     // What is still on its way is of no use.
     runtime.shutdown_background();
     copied
+}
+
+/// Copies, unless SIGTERM arrives first. Files that are not whole are then removed: the folder may be a volume, in which
+/// nobody else would remove them.
+async fn unless_terminated(
+    termination: impl Future<Output = Option<()>>,
+    copying: impl Future<Output = Result<(), Error>>,
+) -> Result<(), Error> {
+    tokio::select! {
+        copied = copying => copied,
+        Some(()) = termination => Err(Error::Terminated),
+    }
 }
 
 async fn copy_from(address: &Address, args: &Copy) -> Result<(), Error> {

@@ -110,6 +110,9 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// SIGTERM arrived.
+    #[error("the node is being terminated")]
+    Terminated,
     /// A file cannot be written, or the file set is not valid.
     #[error(transparent)]
     Files(#[from] files::Error),

@@ -57,6 +57,12 @@ pub const URL_FILE_VARIABLE: &str = "K8S_CLI_FILES_URL_FILE";
 /// The token of the task.
 pub const TOKEN_VARIABLE: &str = "K8S_CLI_FILES_TOKEN";
 
+/// The attempt of the task. An older server did not set it.
+pub const ATTEMPT_VARIABLE: &str = "K8S_CLI_FILES_ATTEMPT";
+
+/// The header of requests that has the attempt.
+pub const ATTEMPT_HEADER: &str = "k8s-cli-attempt";
+
 /// Runs this process as the helper, if it was started by that name, and returns its exit code. Otherwise returns `None`.
 #[must_use]
 pub fn run_if_helper() -> Option<ExitCode> {

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::error::Error;
 use crate::origin::{ContentsRequest, Failure, Origin, Reply, chain, transient};
-use crate::{TOKEN_VARIABLE, URL_FILE_VARIABLE, URL_VARIABLE, install};
+use crate::{ATTEMPT_HEADER, ATTEMPT_VARIABLE, TOKEN_VARIABLE, URL_FILE_VARIABLE, URL_VARIABLE, install};
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,6 +25,8 @@ const MAX_SHOWN: usize = 300;
 pub(crate) struct Source {
     url: Url,
     token: String,
+    /// The attempt of the task that this node belongs to.
+    attempt: Option<u32>,
     pub(crate) client: Client,
 }
 
@@ -59,20 +61,26 @@ impl Source {
             (None, None) => return Err(missing(URL_VARIABLE)),
         };
         let token = variable(TOKEN_VARIABLE)?.ok_or_else(|| missing(TOKEN_VARIABLE))?;
-        Self::new(url, token)
+        let attempt = variable(ATTEMPT_VARIABLE)?.map(|text| text.parse());
+        let invalid = |_| Error::Variable {
+            name: ATTEMPT_VARIABLE,
+            fault: "not a number",
+        };
+        Self::new(url, token, attempt.transpose().map_err(invalid)?)
     }
 
     #[cfg(test)]
     pub(crate) fn at(url: &str, token: &str) -> Self {
-        Self::new(Url::Fixed(url.to_owned()), token.to_owned()).unwrap()
+        Self::new(Url::Fixed(url.to_owned()), token.to_owned(), Some(1)).unwrap()
     }
 
-    fn new(url: Url, token: String) -> Result<Self, Error> {
+    fn new(url: Url, token: String, attempt: Option<u32>) -> Result<Self, Error> {
         let is_plain = !matches!(&url, Url::Fixed(url) if url.starts_with("https:"));
         Ok(Self {
             client: client(is_plain)?,
             url,
             token,
+            attempt,
         })
     }
 
@@ -94,6 +102,10 @@ impl Source {
     }
 
     pub(crate) async fn send(&self, url: String, request: RequestBuilder) -> Result<Reply, Failure<Error>> {
+        let request = match self.attempt {
+            Some(attempt) => request.header(ATTEMPT_HEADER, attempt),
+            None => request,
+        };
         let response = request.bearer_auth(&self.token).send().await.map_err(transient)?;
         let status = response.status();
         if status.is_success() {

@@ -166,70 +166,68 @@ impl ResourceFlags {
 impl Overrides {
     /// Applies the flags to `body` and records in `source` which flag set which value, for error messages.
     pub(crate) fn apply(&self, body: &mut Value, source: &mut TaskSource) -> Result<()> {
-        let Self {
-            name,
-            num_nodes,
-            cpus,
-            memory,
-            gpus,
-            image,
-            max_duration,
-            env,
-            env_file,
-            secret,
-            secret_file,
-            volume,
-            workdir,
-            no_workdir,
-            outputs,
-            git,
-            skypilot,
-        } = self;
         if !body.is_object() {
             // `TaskFile::validate` reports it.
             return Ok(());
         }
-        if let Some(name) = name {
-            body["name"] = json!(name);
-            source.record_flag(&["name"], "--name");
+        self.apply_fields(body, source);
+        self.git.apply(body, source)?;
+        self.apply_resources(body, source);
+        self.apply_variables(body, source)?;
+        self.apply_volumes(body, source)?;
+        self.apply_outputs(body, source)
+    }
+
+    fn apply_fields(&self, body: &mut Value, source: &mut TaskSource) {
+        let fields = [
+            ("name", "--name", self.name.as_ref().map(|name| json!(name))),
+            (
+                "workdir",
+                "--workdir",
+                self.workdir.as_ref().map(|folder| json!(folder)),
+            ),
+            (
+                "max_duration",
+                "--max-duration",
+                self.max_duration.as_ref().map(|time| json!(time)),
+            ),
+            ("num_nodes", "--num-nodes", self.num_nodes.map(|nodes| json!(nodes))),
+        ];
+        for (key, flag, value) in fields {
+            if let Some(value) = value {
+                body[key] = value;
+                source.record_flag(&[key], flag);
+            }
         }
-        if let Some(folder) = workdir {
-            body["workdir"] = json!(folder);
-            source.record_flag(&["workdir"], "--workdir");
-        }
-        if let Some(fields) = body.as_object_mut().filter(|_| *no_workdir) {
+        if let Some(fields) = body.as_object_mut().filter(|_| self.no_workdir) {
             fields.retain(|key, _| key != "workdir");
         }
-        git.apply(body, source)?;
-        if let Some(time) = max_duration {
-            body["max_duration"] = json!(time);
-            source.record_flag(&["max_duration"], "--max-duration");
-        }
-        if let Some(nodes) = num_nodes {
-            body["num_nodes"] = json!(nodes);
-            source.record_flag(&["num_nodes"], "--num-nodes");
-        }
-        let resources = [
-            ("cpus", "--cpus", cpus),
-            ("memory", "--memory", memory),
-            ("accelerators", "--gpus", gpus),
-            ("image_id", "--image", image),
+    }
+
+    fn apply_resources(&self, body: &mut Value, source: &mut TaskSource) {
+        let ours = [
+            ("cpus", "--cpus", &self.cpus),
+            ("memory", "--memory", &self.memory),
+            ("accelerators", "--gpus", &self.gpus),
+            ("image_id", "--image", &self.image),
         ];
-        for (key, flag, value) in resources {
-            if let Some(value) = value
-                && let Some(resources) = object_entry(body, "resources")
-            {
-                set_resource(resources, key, json!(value));
-                source.record_flag(&["resources", key], flag);
-            }
-        }
-        for (key, value) in skypilot.values() {
+        let ours = ours
+            .into_iter()
+            .filter_map(|(key, flag, value)| Some((key, flag.to_owned(), json!(value.as_ref()?))));
+        let named = |(key, value): (&'static str, Value)| (key, format!("--{}", key.replace('_', "-")), value);
+        for (key, flag, value) in ours.chain(self.skypilot.values().into_iter().map(named)) {
             if let Some(resources) = object_entry(body, "resources") {
                 set_resource(resources, key, value);
-                source.record_flag(&["resources", key], &format!("--{}", key.replace('_', "-")));
+                source.record_flag(&["resources", key], &flag);
             }
         }
-        for (kind, files, flags) in [(ENV, env_file, env), (SECRET, secret_file, secret)] {
+    }
+
+    fn apply_variables(&self, body: &mut Value, source: &mut TaskSource) -> Result<()> {
+        for (kind, files, flags) in [
+            (ENV, &self.env_file, &self.env),
+            (SECRET, &self.secret_file, &self.secret),
+        ] {
             for EnvVariable { name, value, flag } in variables::from_flags(kind, files, flags)? {
                 if let Some(variables) = object_entry(body, kind.key) {
                     variables.insert(name.clone(), Value::String(value));
@@ -237,14 +235,22 @@ impl Overrides {
                 }
             }
         }
-        for mount in volume {
+        Ok(())
+    }
+
+    fn apply_volumes(&self, body: &mut Value, source: &mut TaskSource) -> Result<()> {
+        for mount in &self.volume {
             let (name, path) = parse_mount(mount)?;
             if let Some(volumes) = object_entry(body, "volumes") {
                 volumes.insert(path.to_owned(), json!(name));
                 source.record_flag(&["volumes", path], &format!("--volume {mount}"));
             }
         }
-        for path in outputs {
+        Ok(())
+    }
+
+    fn apply_outputs(&self, body: &mut Value, source: &mut TaskSource) -> Result<()> {
+        for path in &self.outputs {
             let name = output_name(path)?;
             if let Some(kept) = object_entry(body, "outputs") {
                 if source.is_flag(&["outputs", name]) {

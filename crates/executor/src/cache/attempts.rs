@@ -34,7 +34,8 @@ impl<'a> Attempts<'a> {
         &self.earlier[..self.earlier.partition_point(|job| job.attempt + ago <= number)]
     }
 
-    fn number(self) -> u32 {
+    /// The newest attempt; 0 without Jobs.
+    pub(crate) fn number(self) -> u32 {
         self.current.first().map_or(0, |job| job.attempt)
     }
 

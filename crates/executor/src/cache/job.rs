@@ -146,17 +146,7 @@ impl Job {
         let identity = Identity::from_metadata(&job.metadata, labels::TASK_ID, labels::TASK_NAME)?;
         let key = Arc::new(identity.key());
         let policy = JobPolicy::from_annotations(&identity)?;
-        let rank = number(identity.labels, labels::NODE_INDEX, MAX_NODES, "its rank is invalid")?.unwrap_or(0);
-        let num_nodes = number(
-            identity.annotations,
-            labels::NUM_NODES,
-            MAX_NODES,
-            "its number of nodes is invalid",
-        )?;
-        let num_nodes = num_nodes.unwrap_or(1).max(1);
-        if rank >= num_nodes {
-            return Err(InvalidObject("its rank exceeds its number of nodes"));
-        }
+        let (rank, num_nodes) = rank(&identity)?;
         let attempt = policy.attempt;
         // Names are unique, so checking the name ensures that nobody can add a second Job for the same node.
         let expected =
@@ -218,6 +208,22 @@ impl Job {
             username: identity.username.to_owned(),
             created_at: identity.created_at,
         })
+    }
+}
+
+/// The rank of a Job, and the number of nodes of its task.
+fn rank(identity: &Identity<'_>) -> Result<(u32, u32), InvalidObject> {
+    let rank = number(identity.labels, labels::NODE_INDEX, MAX_NODES, "its rank is invalid")?.unwrap_or(0);
+    let num_nodes = number(
+        identity.annotations,
+        labels::NUM_NODES,
+        MAX_NODES,
+        "its number of nodes is invalid",
+    )?;
+    let num_nodes = num_nodes.unwrap_or(1).max(1);
+    match rank < num_nodes {
+        true => Ok((rank, num_nodes)),
+        false => Err(InvalidObject("its rank exceeds its number of nodes")),
     }
 }
 

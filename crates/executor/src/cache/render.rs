@@ -61,19 +61,7 @@ pub(super) fn snapshot(key: &Arc<TaskKey>, task: &Task, context: &RenderContext<
             .and_then(|service| context.load_balancers.address(service, key));
         status.metadata.endpoints = ports.endpoints(namespace, pod_ip, outside);
     }
-    let is_held = owner.is_some_and(|owner| owner.turn.is_some_and(|turn| turn.stage == Stage::Held));
-    if let Some(group) = group.filter(|_| is_held && !status.status.is_final()) {
-        aggregate::set_held(&mut status, &group.waits_for());
-    }
-    if let Some(controller_error) = context.controller_error {
-        aggregate::set_controller_error(&mut status, controller_error);
-    }
-    if is_cancelled {
-        aggregate::set_cancelled(&mut status);
-    }
-    if terminating {
-        aggregate::set_terminating(&mut status, jobs.current);
-    }
+    set_reasons(&mut status, task, context);
     for attempt in jobs.earlier.chunk_by(|left, right| left.attempt == right.attempt) {
         let of_it = aggregate::status(attempt, &[], &newest, warning, namespace, String::new());
         status.metadata.attempts.push(recovery::attempt_status(of_it));
@@ -108,6 +96,28 @@ pub(super) fn snapshot(key: &Arc<TaskKey>, task: &Task, context: &RenderContext<
         facts: owner.map_or_else(|| first.facts.clone(), |owner| owner.facts.clone()),
         is_disowned: owner.is_some_and(|owner| owner.terminating),
     }))
+}
+
+/// Replaces what the nodes say by what explains more.
+fn set_reasons(status: &mut TaskStatus, task: &Task, context: &RenderContext<'_>) {
+    let current = task.current_jobs();
+    let owner = task
+        .owner()
+        .filter(|_| current.first().is_some_and(|job| job.owned_by.is_some()));
+    let is_held = owner.is_some_and(|owner| owner.turn.is_some_and(|turn| turn.stage == Stage::Held));
+    let group = owner.and_then(|owner| owner.group.as_deref());
+    if let Some(group) = group.filter(|_| is_held && !status.status.is_final()) {
+        aggregate::set_held(status, &group.waits_for());
+    }
+    if let Some(controller_error) = context.controller_error {
+        aggregate::set_controller_error(status, controller_error);
+    }
+    if task.is_cancelled() {
+        aggregate::set_cancelled(status);
+    }
+    if task.is_terminating() {
+        aggregate::set_terminating(status, current);
+    }
 }
 
 fn encode(status: &TaskStatus) -> Bytes {

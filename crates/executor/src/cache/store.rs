@@ -10,6 +10,7 @@ use task::{Id, UserName};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::attempts::Attempts;
 use super::change_log::{ChangeCursor, Changes};
 use super::entry::CacheEntry;
 use super::group_member::GroupKey;
@@ -49,6 +50,8 @@ pub(crate) struct TaskEnd {
     pub has_ended: bool,
     /// No node runs anymore, or it is being deleted.
     pub have_nodes_ended: bool,
+    /// The current attempt; 0 before there is one.
+    pub attempt: u32,
 }
 
 impl Cache {
@@ -215,6 +218,7 @@ impl Cache {
                 let end = TaskEnd {
                     has_ended: task.has_ended() || owner.terminating,
                     have_nodes_ended: task.have_nodes_ended() || owner.terminating,
+                    attempt: Attempts::of(&task.jobs).number(),
                 };
                 Some((owner.files.clone()?, end))
             });

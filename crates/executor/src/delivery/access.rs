@@ -32,7 +32,11 @@ pub enum Purpose {
     /// A node fetches its files.
     Fetch,
     /// The first node sends its outputs, perhaps after the task has failed because of another node.
-    Keep,
+    Keep {
+        /// The attempt that the node belongs to, if it says so. A node that Kubernetes does not reach may still run when a
+        /// later attempt has begun.
+        attempt: Option<u32>,
+    },
 }
 
 /// What a token gives access to, or `None` if it is wrong, or its task has ended or does not exist.
@@ -52,7 +56,7 @@ pub(crate) async fn find_access(
     if let Some((files, end)) = known.iter().find(|(files, _)| files.has_token(&sent.hash)) {
         let is_over = match purpose {
             Purpose::Fetch => end.has_ended,
-            Purpose::Keep => end.have_nodes_ended,
+            Purpose::Keep { attempt } => end.have_nodes_ended || attempt.is_some_and(|sent| sent < end.attempt),
         };
         return Ok(if is_over { None } else { access(files, sent.id) });
     }

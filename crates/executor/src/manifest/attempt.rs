@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use task::Name;
 
-use super::{alternatives, queue};
+use super::{alternatives, fetch, queue};
 use crate::kubernetes::{Job, ObjectMeta};
 use crate::labels;
 use crate::names;
@@ -55,6 +55,9 @@ pub fn next_attempt(job: Job, attempt: u32, restarts: u32) -> Option<Job> {
         spec.selector = None;
         spec.active_deadline_seconds = None;
         spec.suspend = None;
+        if let Some(pod) = &mut spec.template.spec {
+            fetch::move_to_attempt(pod, attempt);
+        }
         if let Some(labels) = spec
             .template
             .metadata

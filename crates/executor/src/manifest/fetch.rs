@@ -1,7 +1,7 @@
 //! What a pod needs to fetch the files of its task from the server, besides the program: the address and the token.
 
 use crate::delivery::{ADDRESS_FILE, Delivery, FetchFrom, FetchedFiles};
-use crate::kubernetes::{EnvVar, EnvVarSource, HostPathVolumeSource, SecretKeySelector, Volume, VolumeMount};
+use crate::kubernetes::{EnvVar, EnvVarSource, HostPathVolumeSource, PodSpec, SecretKeySelector, Volume, VolumeMount};
 
 /// The directory with the address of the server of this machine.
 const ADDRESS_DIR: &str = "/etc/k8s-cli-server";
@@ -9,6 +9,9 @@ const ADDRESS_VOLUME: &str = "k8s-cli-server";
 
 /// The key of the token in its Secret.
 pub(super) const TOKEN_KEY: &str = "token";
+
+/// The number of the attempt, so that the outputs of an earlier one do not replace those of a later one.
+const ATTEMPT_VARIABLE: &str = "K8S_CLI_FILES_ATTEMPT";
 
 /// Fetches the file set `$1` to the directory `$2`: everything, or the file `$3`.
 ///
@@ -28,13 +31,15 @@ pub(super) const FETCH: &str = r#"k8s_cli_unpack() {
 /// The line that removes the token, before the task's own commands run.
 pub(super) fn forget(delivery: &Delivery) -> &'static str {
     match delivery {
-        Delivery::Fetched(_) => "unset K8S_CLI_FILES_TOKEN K8S_CLI_FILES_URL K8S_CLI_FILES_URL_FILE\n",
+        Delivery::Fetched(_) => {
+            "unset K8S_CLI_FILES_TOKEN K8S_CLI_FILES_URL K8S_CLI_FILES_URL_FILE K8S_CLI_FILES_ATTEMPT\n"
+        }
         Delivery::Packed(_) => "",
     }
 }
 
 /// The variables for the program. The token is in the Secret with this name.
-pub(super) fn variables(files: &FetchedFiles, secret_name: String) -> [EnvVar; 2] {
+pub(super) fn variables(files: &FetchedFiles, secret_name: String) -> [EnvVar; 3] {
     let (name, value) = match &files.from {
         FetchFrom::Cluster { url, .. } => ("K8S_CLI_FILES_URL", url.clone()),
         FetchFrom::ThisMachine { .. } => ("K8S_CLI_FILES_URL_FILE", format!("{ADDRESS_DIR}/{ADDRESS_FILE}")),
@@ -57,7 +62,23 @@ pub(super) fn variables(files: &FetchedFiles, secret_name: String) -> [EnvVar; 2
             ..EnvVarSource::default()
         }),
     };
-    [address, token]
+    let attempt = EnvVar {
+        name: ATTEMPT_VARIABLE.to_owned(),
+        value: Some("1".to_owned()),
+        value_from: None,
+    };
+    [address, token, attempt]
+}
+
+/// Moves a pod to another attempt.
+pub(super) fn move_to_attempt(pod: &mut PodSpec, attempt: u32) {
+    let variables = pod
+        .containers
+        .iter_mut()
+        .flat_map(|container| container.env.iter_mut().flatten());
+    for variable in variables.filter(|variable| variable.name == ATTEMPT_VARIABLE) {
+        variable.value = Some(attempt.to_string());
+    }
 }
 
 /// Adds the volume with the address of the server of this machine, and mounts it.

@@ -139,8 +139,9 @@ fn policy_annotations(submission: &Submission) -> impl Iterator<Item = (&'static
         .filter_map(|(name, value)| Some((name, value?)))
 }
 
-fn pod(submission: &Submission, rank: u32) -> PodSpec {
-    let (mut volumes, mut mounts) = claims(submission);
+/// A place in the memory of the machine for what processes share, unless the task mounts something there itself:
+/// containers have 64 MiB by default, which is too little for the workers of a data loader.
+fn add_shared_memory(volumes: &mut Vec<Volume>, mounts: &mut Vec<VolumeMount>) {
     if mounts
         .iter()
         .all(|mount| mount.mount_path.trim_end_matches('/') != SHARED_MEMORY_DIR)
@@ -159,6 +160,11 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
             ..VolumeMount::default()
         });
     }
+}
+
+fn pod(submission: &Submission, rank: u32) -> PodSpec {
+    let (mut volumes, mut mounts) = claims(submission);
+    add_shared_memory(&mut volumes, &mut mounts);
     let program = program::program(
         &submission.definition,
         &submission.files,

@@ -6,13 +6,13 @@ use super::quoting::{quote, quote_path};
 use super::working_dir::start_directory;
 
 /// Saves the token and the address in a variable that hooks do not inherit.
-const PUT_ASIDE: &str = r#"k8s_cli_files=("$K8S_CLI_FILES_TOKEN" "$K8S_CLI_FILES_URL" "$K8S_CLI_FILES_URL_FILE")
+const PUT_ASIDE: &str = r#"k8s_cli_files=("$K8S_CLI_FILES_TOKEN" "$K8S_CLI_FILES_URL" "$K8S_CLI_FILES_URL_FILE" "$K8S_CLI_FILES_ATTEMPT")
 "#;
 
 /// After SIGTERM there is little time for a server that does not answer: half of the default grace period.
 ///
 /// The program says itself why it failed, unless it cannot be started.
-const KEEP: &str = r#"  export K8S_CLI_FILES_TOKEN=${k8s_cli_files[0]} K8S_CLI_FILES_URL=${k8s_cli_files[1]} K8S_CLI_FILES_URL_FILE=${k8s_cli_files[2]}
+const KEEP: &str = r#"  export K8S_CLI_FILES_TOKEN=${k8s_cli_files[0]} K8S_CLI_FILES_URL=${k8s_cli_files[1]} K8S_CLI_FILES_URL_FILE=${k8s_cli_files[2]} K8S_CLI_FILES_ATTEMPT=${k8s_cli_files[3]}
   /etc/k8s-cli-helper/k8s-cli-helper keep --report /dev/termination-log ${k8s_cli_term:+--patience 15} --"#;
 
 /// A run whose outputs are lost has not succeeded.

@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use axum::{Router, serve};
 use bytes::Bytes;
-use futures::stream;
+use futures::{StreamExt, stream};
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -24,7 +24,7 @@ use super::address::Address;
 use super::bucket::Bucket;
 use super::file::Copying;
 use super::origin::Origin;
-use super::{client, copy_bucket};
+use super::{client, copy_bucket, unless_terminated};
 use crate::error::Error;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -216,6 +216,27 @@ async fn a_download_that_breaks_off_continues_where_it_was() {
     assert_eq!(downloaded(vec![400, 300], false, never).await, (content('a'), 3));
     assert_eq!(downloaded(vec![400], true, 1).await, (content('b'), 2));
     assert_eq!(downloaded(vec![400], false, 1).await, (content('b'), 2));
+}
+
+#[tokio::test]
+async fn a_copy_that_is_terminated_leaves_nothing_behind() {
+    let stalls =
+        get(async || Body::from_stream(stream::once(async { Ok::<_, Error>("begun") }).chain(stream::pending())));
+    let url = listening(Router::new().route("/file", stalls)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("file");
+    let client = Client::builder().no_proxy().build().unwrap();
+    let origin = Origin::Web { client, url };
+    let copying = Copying::new(PATIENCE);
+    let has_begun = async || {
+        while tree(folder.path()).iter().all(|(_, text)| text != "begun") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Some(())
+    };
+    let copied = unless_terminated(has_begun(), copying.file(&origin, &to)).await;
+    assert!(matches!(copied, Err(Error::Terminated)), "{copied:?}");
+    assert_eq!(tree(folder.path()), []);
 }
 
 #[tokio::test]

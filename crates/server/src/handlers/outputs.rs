@@ -6,6 +6,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use executor::Purpose;
 use files::ManifestHash;
+use http::HeaderMap;
 use task::UserName;
 
 use super::files::{
@@ -33,7 +34,7 @@ pub(crate) async fn put_outputs(
     ResourceId(id): ResourceId,
     request: Request,
 ) -> ApiResult<Json<FileSetUploadResponse>> {
-    let access = access_of_task(&app, request.headers(), Purpose::Keep).await?;
+    let access = access_of_task(&app, request.headers(), purpose(request.headers())).await?;
     let (user, set) = (access.user, parse_id(&id)?);
     let body = read_bytes(&app, request, &user).await?;
     let missing = receive_manifest(&app, &user, set, body).await?;
@@ -65,7 +66,9 @@ pub(crate) async fn upload_output_contents(
     State(app): State<AppState>,
     request: Request,
 ) -> ApiResult<Json<ContentsUploadResponse>> {
-    let user = access_of_task(&app, request.headers(), Purpose::Keep).await?.user;
+    let user = access_of_task(&app, request.headers(), purpose(request.headers()))
+        .await?
+        .user;
     let body = read_bytes(&app, request, &user).await?;
     receive_contents(&app, &user, &body).await
 }
@@ -155,6 +158,16 @@ pub(crate) async fn download_output_contents(
 ) -> ApiResult<Response> {
     let (_, set) = find(&app, &user, &id).await?;
     send_contents(&app, &requester, (user, set), request).await
+}
+
+/// What a node that sends outputs uses its token for.
+fn purpose(headers: &HeaderMap) -> Purpose {
+    let attempt = headers
+        .get(helper::ATTEMPT_HEADER)
+        .and_then(|value| value.to_str().ok());
+    Purpose::Keep {
+        attempt: attempt.and_then(|attempt| attempt.parse().ok()),
+    }
 }
 
 /// A task of the user, and the file set with its outputs.

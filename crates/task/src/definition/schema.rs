@@ -167,26 +167,8 @@ fn task_schema() -> Value {
                  branch, tag, or commit. The secret `GIT_TOKEN` or `GIT_SSH_KEY` opens a private repository.",
                 json!(["/code", {"url": "https://github.com/org/repo", "ref": "main"}]),
             ),
-            "files": {
-                "type": "object",
-                "description": "File sets to unpack on each node, by path: `.` is the working folder, in which `setup` and `run` then start, and a relative path is below it. See `PUT /files/{file_set_id}`.",
-                "maxProperties": MAX_FILE_SETS,
-                "propertyNames": {"type": "string", "minLength": 1, "maxLength": MAX_PATH_BYTES, "pattern": TARGET_PATTERN},
-                "additionalProperties": {"type": "string", "pattern": FILE_SET_PATTERN},
-            },
-            "outputs": {
-                "type": "object",
-                "description": "What the first node wrote and is kept when it ends, by the relative path to which it is written when it is downloaded. See `GET /tasks/{task_id}/outputs`.",
-                "maxProperties": MAX_OUTPUTS,
-                "propertyNames": {"type": "string", "minLength": 1, "maxLength": MAX_OUTPUT_NAME_BYTES, "pattern": OUTPUT_NAME_PATTERN},
-                "additionalProperties": any_value(
-                    format!(
-                        "Path on the node, of at most {MAX_PATH_BYTES} bytes without control characters. A number, the \
-                         estimated size in SkyPilot, has no effect."
-                    ),
-                    json!(["results", "/tmp/model.pt"]),
-                ),
-            },
+            "files": files_schema(),
+            "outputs": outputs_schema(),
             "num_nodes": {
                 "type": "integer",
                 "description": "Number of nodes. Defaults to 1.",
@@ -194,68 +176,16 @@ fn task_schema() -> Value {
                 "maximum": MAX_NODES,
             },
             "resources": reference("Resources", "Resources of each node."),
-            "envs": {
-                "type": "object",
-                "description": "Environment variables of `setup` and `run`.",
-                "maxProperties": MAX_VARIABLES,
-                "propertyNames": {
-                    "type": "string", "pattern": VARIABLE_NAME_PATTERN, "maxLength": MAX_VARIABLE_NAME_BYTES,
-                },
-                "additionalProperties": any_value(
-                    format!(
-                        "A text of at most {MAX_VARIABLE_BYTES} bytes without NUL characters, a number, or a boolean. \
-                         As in SkyPilot, numbers and booleans become text; `true` becomes `True`."
-                    ),
-                    json!(["text", 10, 0.5, true]),
-                ),
-            },
-            "secrets": {
-                "type": "object",
-                "description": "Secret environment variables of `setup` and `run`, stored in a Kubernetes Secret of the \
-                    task. No response contains their values. `SKYPILOT_DOCKER_USERNAME`, `SKYPILOT_DOCKER_PASSWORD`, \
-                    and `SKYPILOT_DOCKER_SERVER`, here or in `envs`, are a login to the registry of the image.",
-                "maxProperties": MAX_VARIABLES,
-                "propertyNames": {
-                    "type": "string", "pattern": VARIABLE_NAME_PATTERN, "maxLength": MAX_VARIABLE_NAME_BYTES,
-                },
-                "additionalProperties": {
-                    "type": "string", "format": "password", "writeOnly": true, "maxLength": MAX_VARIABLE_BYTES,
-                    "pattern": NO_NUL_PATTERN,
-                },
-            },
+            "envs": envs_schema(),
+            "secrets": secrets_schema(),
             "max_duration": {
                 "type": "string",
                 "description": "Time limit of each node, from 1 second to 1 year. Defaults to the server's time limit.",
                 "examples": ["90s", "30m", "1h30m", "2d"],
             },
             "config": reference("TaskConfig", "Settings of the task."),
-            "file_mounts": {
-                "type": "object",
-                "description": "What each node copies before `setup`, by path: a folder or an object of a bucket \
-                    (`s3://`, `gs://`), or a file of a web server (`https://`), with the credentials in the variables of \
-                    the task, such as the secret `AWS_ACCESS_KEY_ID`. Also volumes to mount in SkyPilot's notation for \
-                    buckets that have a name but no address. Local paths have no effect. The path of a copy is not \
-                    empty, does not end with `/`, and does not contain `..`; the mount path of a volume must be \
-                    absolute, as in `volumes`.",
-                "maxProperties": MAX_FILE_MOUNTS,
-                "additionalProperties": any_value(
-                    "An address to copy from, a volume to mount, or a local path.",
-                    json!(["s3://my-bucket/train", {"name": "my-data", "mode": "MOUNT"}, "./data"]),
-                ),
-            },
-            "volumes": {
-                "type": "object",
-                "description": "Volumes to mount, by mount path. A value is the name of one of the user's volumes, or of \
-                    a PersistentVolumeClaim without an owner, alone or with a directory in the volume; or a size, \
-                    which makes a volume for each node that is deleted with its pod. Variables of \
-                    `envs` are filled in. Volumes cannot be mounted at `/proc`, `/sys`, `/dev` \
-                    (except `/dev/shm`), or `/etc/k8s-cli`, nor can a path contain `..`.",
-                "maxProperties": MAX_VOLUMES,
-                "propertyNames": {"type": "string", "pattern": MOUNT_PATH_PATTERN, "maxLength": MAX_PATH_BYTES},
-                "additionalProperties": any_value(
-                    "A volume to mount.", json!(["my-data", {"name": "my-data", "sub_path": "train"}, {"size": "10Gi"}]),
-                ),
-            },
+            "file_mounts": file_mounts_schema(),
+            "volumes": volumes_schema(),
             "setup": {
                 "type": "string",
                 "description": "Bash script that runs before `run`, in a shell of its own. `run` sees what it exports. If it \
@@ -275,6 +205,100 @@ fn task_schema() -> Value {
         ],
     });
     with_ignored_keys(schema, &keys::TASK)
+}
+
+fn files_schema() -> Value {
+    json!({
+        "type": "object",
+        "description": "File sets to unpack on each node, by path: `.` is the working folder, in which `setup` and `run` then start, and a relative path is below it. See `PUT /files/{file_set_id}`.",
+        "maxProperties": MAX_FILE_SETS,
+        "propertyNames": {"type": "string", "minLength": 1, "maxLength": MAX_PATH_BYTES, "pattern": TARGET_PATTERN},
+        "additionalProperties": {"type": "string", "pattern": FILE_SET_PATTERN},
+    })
+}
+
+fn outputs_schema() -> Value {
+    json!({
+        "type": "object",
+        "description": "What the first node wrote and is kept when it ends, by the relative path to which it is written when it is downloaded. See `GET /tasks/{task_id}/outputs`.",
+        "maxProperties": MAX_OUTPUTS,
+        "propertyNames": {"type": "string", "minLength": 1, "maxLength": MAX_OUTPUT_NAME_BYTES, "pattern": OUTPUT_NAME_PATTERN},
+        "additionalProperties": any_value(
+            format!(
+                "Path on the node, of at most {MAX_PATH_BYTES} bytes without control characters. A number, the \
+                 estimated size in SkyPilot, has no effect."
+            ),
+            json!(["results", "/tmp/model.pt"]),
+        ),
+    })
+}
+
+fn envs_schema() -> Value {
+    json!({
+        "type": "object",
+        "description": "Environment variables of `setup` and `run`.",
+        "maxProperties": MAX_VARIABLES,
+        "propertyNames": {
+            "type": "string", "pattern": VARIABLE_NAME_PATTERN, "maxLength": MAX_VARIABLE_NAME_BYTES,
+        },
+        "additionalProperties": any_value(
+            format!(
+                "A text of at most {MAX_VARIABLE_BYTES} bytes without NUL characters, a number, or a boolean. \
+                 As in SkyPilot, numbers and booleans become text; `true` becomes `True`."
+            ),
+            json!(["text", 10, 0.5, true]),
+        ),
+    })
+}
+
+fn secrets_schema() -> Value {
+    json!({
+        "type": "object",
+        "description": "Secret environment variables of `setup` and `run`, stored in a Kubernetes Secret of the \
+            task. No response contains their values. `SKYPILOT_DOCKER_USERNAME`, `SKYPILOT_DOCKER_PASSWORD`, \
+            and `SKYPILOT_DOCKER_SERVER`, here or in `envs`, are a login to the registry of the image.",
+        "maxProperties": MAX_VARIABLES,
+        "propertyNames": {
+            "type": "string", "pattern": VARIABLE_NAME_PATTERN, "maxLength": MAX_VARIABLE_NAME_BYTES,
+        },
+        "additionalProperties": {
+            "type": "string", "format": "password", "writeOnly": true, "maxLength": MAX_VARIABLE_BYTES,
+            "pattern": NO_NUL_PATTERN,
+        },
+    })
+}
+
+fn file_mounts_schema() -> Value {
+    json!({
+        "type": "object",
+        "description": "What each node copies before `setup`, by path: a folder or an object of a bucket \
+            (`s3://`, `gs://`), or a file of a web server (`https://`), with the credentials in the variables of \
+            the task, such as the secret `AWS_ACCESS_KEY_ID`. Also volumes to mount in SkyPilot's notation for \
+            buckets that have a name but no address. Local paths have no effect. The path of a copy is not \
+            empty, does not end with `/`, and does not contain `..`; the mount path of a volume must be \
+            absolute, as in `volumes`.",
+        "maxProperties": MAX_FILE_MOUNTS,
+        "additionalProperties": any_value(
+            "An address to copy from, a volume to mount, or a local path.",
+            json!(["s3://my-bucket/train", {"name": "my-data", "mode": "MOUNT"}, "./data"]),
+        ),
+    })
+}
+
+fn volumes_schema() -> Value {
+    json!({
+        "type": "object",
+        "description": "Volumes to mount, by mount path. A value is the name of one of the user's volumes, or of \
+            a PersistentVolumeClaim without an owner, alone or with a directory in the volume; or a size, \
+            which makes a volume for each node that is deleted with its pod. Variables of \
+            `envs` are filled in. Volumes cannot be mounted at `/proc`, `/sys`, `/dev` \
+            (except `/dev/shm`), or `/etc/k8s-cli`, nor can a path contain `..`.",
+        "maxProperties": MAX_VOLUMES,
+        "propertyNames": {"type": "string", "pattern": MOUNT_PATH_PATTERN, "maxLength": MAX_PATH_BYTES},
+        "additionalProperties": any_value(
+            "A volume to mount.", json!(["my-data", {"name": "my-data", "sub_path": "train"}, {"size": "10Gi"}]),
+        ),
+    })
 }
 
 fn resources_schema() -> Value {
@@ -323,30 +347,14 @@ fn resources_schema() -> Value {
                 json!([256, "256", "256GB", "1TB"]),
             ),
             "labels": labels_schema(),
-            "priority_class": {
-                "type": "string",
-                "description": "Kubernetes PriorityClass, or Kueue's with a queue, if the operator lets tasks choose \
-                    one. Names that start with `system-` are reserved.",
-                "maxLength": MAX_PRIORITY_CLASS_BYTES,
-                "pattern": PRIORITY_CLASS_PATTERN,
-            },
+            "priority_class": priority_class_schema(),
             "infra": {
                 "type": "string",
                 "description": "Where to run. There is one Kubernetes cluster, so only its names are accepted.",
                 "pattern": "^ *([kK]8[sS]|[kK][uU][bB][eE][rR][nN][eE][tT][eE][sS]|\\*) *(/[\\s\\S]*)?$",
                 "examples": ["k8s", "kubernetes", "k8s/my-context", "*"],
             },
-            "job_recovery": any_value(
-                "When to retry the task after a failure: a strategy (`FAILOVER`, `EAGER_NEXT_REGION`, or `none`, in any \
-                 case), or an object with a `strategy`, with `max_restarts_on_errors` (0 to 1000; 0 by default), and \
-                 with `recover_on_exit_codes` (an exit code or a list of exit codes).",
-                json!([
-                    {"max_restarts_on_errors": 3, "recover_on_exit_codes": [33]},
-                    {"strategy": "eager_next_region", "recover_on_exit_codes": 33},
-                    "FAILOVER",
-                    "none",
-                ]),
-            ),
+            "job_recovery": job_recovery_schema(),
             "image_id": {
                 "type": "string",
                 "description": "Container image, with or without the prefix `docker:`. It must contain Bash.",
@@ -357,6 +365,30 @@ fn resources_schema() -> Value {
         },
     });
     with_ignored_keys(schema, &keys::RESOURCES)
+}
+
+fn job_recovery_schema() -> Value {
+    any_value(
+        "When to retry the task after a failure: a strategy (`FAILOVER`, `EAGER_NEXT_REGION`, or `none`, in any \
+         case), or an object with a `strategy`, with `max_restarts_on_errors` (0 to 1000; 0 by default), and \
+         with `recover_on_exit_codes` (an exit code or a list of exit codes).",
+        json!([
+            {"max_restarts_on_errors": 3, "recover_on_exit_codes": [33]},
+            {"strategy": "eager_next_region", "recover_on_exit_codes": 33},
+            "FAILOVER",
+            "none",
+        ]),
+    )
+}
+
+fn priority_class_schema() -> Value {
+    json!({
+        "type": "string",
+        "description": "Kubernetes PriorityClass, or Kueue's with a queue, if the operator lets tasks choose \
+            one. Names that start with `system-` are reserved.",
+        "maxLength": MAX_PRIORITY_CLASS_BYTES,
+        "pattern": PRIORITY_CLASS_PATTERN,
+    })
 }
 
 fn group_schema() -> Value {

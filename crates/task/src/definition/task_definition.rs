@@ -178,25 +178,7 @@ impl TaskDefinition {
             return None;
         }
         let num_nodes = check_max_nodes(num_nodes, max_nodes, value, validator)?;
-        envs::check_total_bytes(envs::total_bytes(&envs) + secrets::bytes(&secrets), value, validator)?;
-        hooks::check_total_bytes(&hooks, setup.as_deref(), &run, value, validator)?;
-        check_mounts(&volumes, value, validator)?;
-        check_clone(&volumes, workdir.as_ref(), value, validator)?;
-        check_working_dir(&volumes, fill_working_dir(&files, &copies), value, validator)?;
-        check_files(&files, workdir.as_ref(), value, validator)?;
-        check_copies(&copies, &files, workdir.as_ref(), value, validator)?;
-        let mount_bytes = volumes.iter().map(VolumeMount::bytes).sum::<usize>()
-            + copies.iter().map(CopyMount::bytes).sum::<usize>()
-            + outputs.iter().map(Output::bytes).sum::<usize>();
-        check_pod_bytes(mount_bytes, &resources, &kubernetes, value, validator)?;
-        let names = envs.iter().map(|(name, _)| ("envs", name));
-        let names = names.chain(secrets.iter().map(|(name, _)| ("secrets", name)));
-        for (key, name) in names.filter(|(_, name)| is_reserved_variable(name)) {
-            validator.warn(format!(
-                "`{key}.{name}` is ignored; the server sets this variable for each node"
-            ));
-        }
-        Some(Self {
+        let definition = Self {
             name,
             workdir,
             num_nodes,
@@ -215,7 +197,36 @@ impl TaskDefinition {
             kubernetes,
             hooks,
             warnings: Vec::new(),
-        })
+        };
+        definition.check_limits(value, validator)?;
+        definition.warn_of_reserved_variables(validator);
+        Some(definition)
+    }
+
+    fn check_limits(&self, value: &Value, validator: &mut Validator) -> Option<()> {
+        let (workdir, volumes, copies) = (self.workdir.as_ref(), &self.volumes, &self.copies);
+        let variable_bytes = envs::total_bytes(&self.envs) + secrets::bytes(&self.secrets);
+        envs::check_total_bytes(variable_bytes, value, validator)?;
+        hooks::check_total_bytes(&self.hooks, self.setup.as_deref(), &self.run, value, validator)?;
+        check_mounts(volumes, value, validator)?;
+        check_clone(volumes, workdir, value, validator)?;
+        check_working_dir(volumes, fill_working_dir(&self.files, copies), value, validator)?;
+        check_files(&self.files, workdir, value, validator)?;
+        check_copies(copies, &self.files, workdir, value, validator)?;
+        let mount_bytes = volumes.iter().map(VolumeMount::bytes).sum::<usize>()
+            + copies.iter().map(CopyMount::bytes).sum::<usize>()
+            + self.outputs.iter().map(Output::bytes).sum::<usize>();
+        check_pod_bytes(mount_bytes, &self.resources, &self.kubernetes, value, validator)
+    }
+
+    fn warn_of_reserved_variables(&self, validator: &mut Validator) {
+        let names = self.envs.iter().map(|(name, _)| ("envs", name));
+        let names = names.chain(self.secrets.iter().map(|(name, _)| ("secrets", name)));
+        for (key, name) in names.filter(|(_, name)| is_reserved_variable(name)) {
+            validator.warn(format!(
+                "`{key}.{name}` is ignored; the server sets this variable for each node"
+            ));
+        }
     }
 }
 

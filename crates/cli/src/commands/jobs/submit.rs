@@ -61,7 +61,44 @@ pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<()> {
         Some(path) => TaskSet::read(path)?,
         None => TaskSet::from_command(&command)?,
     };
-    let mut task = tasks.apply(&overrides, &sweep)?;
+    let mut task = complete(tasks.apply(&overrides, &sweep)?, quiet)?;
+    adapt_to_machine(context, &mut task, idempotency_key.is_some()).await?;
+    let key = match idempotency_key {
+        Some(key) => Key::OfUser(key),
+        None => Key::New(uuid::Uuid::new_v4().to_string()),
+    };
+    let verbosity = if quiet { Verbosity::Quiet } else { Verbosity::Normal };
+    if dry_run {
+        let path = format!("{}?dry_run=true", task.path());
+        let body = send(context, &task, &path, &key, verbosity).await?;
+        let response: DryRunResponse = context.client.decode_unescaped(&body)?;
+        return print_manifests(&response.manifests, format.unwrap_or(Format::Yaml));
+    }
+    let body = send(context, &task, task.path(), &key, verbosity).await?;
+    let submitted = Submitted::decode(context, &body, task.is_group())?;
+    let id = &submitted.id;
+    match format {
+        Some(Format::Json) => return print(&output::json(&submitted.response)),
+        Some(Format::Yaml) => return print(&output::yaml(&submitted.response)?),
+        _ if quiet => return print(id),
+        _ => {}
+    }
+    if detach {
+        print(id)?;
+        print_message(&format!("submitted; follow it with `k8s-cli jobs logs {id}`"));
+        return Ok(());
+    }
+    print_message(&submitted.message);
+    let policy = match (exit_code, no_exit_code) {
+        (true, _) => ExitCodePolicy::TaskCode,
+        (_, true) => ExitCodePolicy::IgnoreOutcome,
+        _ => ExitCodePolicy::FailureCode,
+    };
+    follow(context, &task, (id, &submitted.task_ids), policy).await
+}
+
+/// Adds the credentials of this machine that the task needs, and checks it.
+fn complete(mut task: TaskSet, quiet: bool) -> Result<TaskSet> {
     let git_variables = task.add_git_credentials()?;
     task.validate()?;
     for variable in git_variables.into_iter().filter(|_| !quiet) {
@@ -70,53 +107,38 @@ pub(crate) async fn run(context: &Context, args: SubmitArgs) -> Result<()> {
         ));
     }
     task.warnings().iter().for_each(|warning| print_warning(warning));
-    adapt_to_machine(context, &mut task, idempotency_key.is_some()).await?;
-    let key = match idempotency_key {
-        Some(key) => Key::OfUser(key),
-        None => Key::New(uuid::Uuid::new_v4().to_string()),
-    };
-    let verbosity = if quiet { Verbosity::Quiet } else { Verbosity::Normal };
-    if dry_run {
-        let body = send(
-            context,
-            &task,
-            &format!("{}?dry_run=true", task.path()),
-            &key,
-            verbosity,
-        )
-        .await?;
-        let response: DryRunResponse = context.client.decode_unescaped(&body)?;
-        return print_manifests(&response.manifests, format.unwrap_or(Format::Yaml));
+    Ok(task)
+}
+
+/// A task or group that was submitted.
+struct Submitted {
+    /// What is said to the user.
+    message: String,
+    /// The response, for scripts.
+    response: Value,
+    id: String,
+    task_ids: Vec<String>,
+}
+
+impl Submitted {
+    fn decode(context: &Context, body: &Bytes, is_group: bool) -> Result<Self> {
+        if is_group {
+            let GroupSubmitResponse { group_id, task_ids } = context.client.decode(body)?;
+            return Ok(Self {
+                message: format!("group {group_id} submitted: {}", plural(task_ids.len(), "task")),
+                response: json!({"group_id": group_id, "task_ids": task_ids}),
+                id: group_id,
+                task_ids,
+            });
+        }
+        let SubmitResponse { task_id } = context.client.decode(body)?;
+        Ok(Self {
+            message: format!("task {task_id} submitted"),
+            response: json!({"task_id": task_id}),
+            id: task_id.clone(),
+            task_ids: vec![task_id],
+        })
     }
-    let body = send(context, &task, task.path(), &key, verbosity).await?;
-    let (message, response, id, ids) = if task.is_group() {
-        let GroupSubmitResponse { group_id, task_ids } = context.client.decode(&body)?;
-        let message = format!("group {group_id} submitted: {}", plural(task_ids.len(), "task"));
-        let response = json!({"group_id": group_id, "task_ids": task_ids});
-        (message, response, group_id, task_ids)
-    } else {
-        let SubmitResponse { task_id } = context.client.decode(&body)?;
-        let message = format!("task {task_id} submitted");
-        (message, json!({"task_id": task_id}), task_id.clone(), vec![task_id])
-    };
-    match format {
-        Some(Format::Json) => return print(&output::json(&response)),
-        Some(Format::Yaml) => return print(&output::yaml(&response)?),
-        _ if quiet => return print(&id),
-        _ => {}
-    }
-    if detach {
-        print(&id)?;
-        print_message(&format!("submitted; follow it with `k8s-cli jobs logs {id}`"));
-        return Ok(());
-    }
-    print_message(&message);
-    let policy = match (exit_code, no_exit_code) {
-        (true, _) => ExitCodePolicy::TaskCode,
-        (_, true) => ExitCodePolicy::IgnoreOutcome,
-        _ => ExitCodePolicy::FailureCode,
-    };
-    follow(context, &task, (&id, &ids), policy).await
 }
 
 /// Follows the task or group that was submitted, with the IDs of its tasks, and says at the end what they have kept.
