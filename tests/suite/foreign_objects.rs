@@ -132,6 +132,107 @@ async fn a_foreign_job_with_the_id_of_a_task_is_ignored() {
     );
 }
 
+/// Kubernetes only knows the second in which an object was created, so the order of two in one second must not matter.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_is_not_taken_over_in_the_second_of_its_submit() {
+    let world = World::own(&[]).await;
+    for key in [None, Some("key")] {
+        for number in 0..3 {
+            // Just after the turn of a second.
+            let second = std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .unwrap();
+            tokio::time::sleep(Duration::from_millis(1010 - u64::from(second.subsec_millis()))).await;
+            let mut request = world.api.request(reqwest::Method::POST, "/tasks/submit");
+            if let Some(key) = key {
+                request = request.header("idempotency-key", format!("{key}-{number}"));
+            }
+            let response = request
+                .json(&json!({"run": "echo mine; sleep 600"}))
+                .send()
+                .await
+                .unwrap();
+            let id = response.json::<Value>().await.unwrap()["task_id"]
+                .as_str()
+                .unwrap()
+                .to_owned();
+            take_over(&world, &id).await;
+            wait_for_cache(&world).await;
+            let _ = world.api.wait_for_log(&id, |log| !log.is_empty()).await;
+            let status = world.api.status(&id).await;
+            assert_eq!(
+                (status.status, status.metadata.nodes[0].attempt),
+                (TaskState::Running, 1),
+                "{status:?}"
+            );
+            assert_eq!(world.api.log_text(&id, "?follow=false").await, "mine\n", "{key:?}");
+            let _ = world.api.stop(&id).await.ok();
+        }
+    }
+}
+
+/// Creates what somebody would who wants their Job to be that of a task: an owner, and the Job of its second attempt.
+async fn take_over(world: &World, id: &str) {
+    let ours = world.cluster.jobs(id).await.remove(0);
+    let mut annotations = json!(ours.annotations());
+    annotations["k8s-cli/committed"] = "true".into();
+    let owner = json!({"metadata": {
+        "name": format!("task-{id}-{id}"), "labels": ours.labels(), "annotations": annotations,
+    }});
+    let mut owners = vec![owner.clone()];
+    owners.push(owner);
+    owners[1]["metadata"]["name"] = format!("task-{id}").into();
+    for owner in owners {
+        let name = owner["metadata"]["name"].as_str().unwrap().to_owned();
+        // Its name may be taken, which is well.
+        let owner: ConfigMap = serde_json::from_value(owner).unwrap();
+        let Ok(made) = world
+            .cluster
+            .api::<ConfigMap>()
+            .create(&Default::default(), &owner)
+            .await
+        else {
+            continue;
+        };
+        let mut annotations = json!(ours.annotations());
+        annotations["k8s-cli/attempt"] = "2".into();
+        let mut planted = job(&format!("{name}-node-0-attempt-2"), json!(ours.labels()), annotations);
+        planted["metadata"]["ownerReferences"] =
+            json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": made.uid()}]);
+        let planted: Job = serde_json::from_value(planted).unwrap();
+        let _ = world.cluster.api::<Job>().create(&Default::default(), &planted).await;
+    }
+}
+
+/// The log and the requests for a task must not go to somebody who knows only its ID.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_is_not_hidden_by_one_with_its_id_after_a_restart() {
+    let mut world = World::own(&[]).await;
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        let second = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap();
+        tokio::time::sleep(Duration::from_millis(1010 - u64::from(second.subsec_millis()))).await;
+        let id = world.api.run("echo mine; sleep 600").await;
+        let annotations = json!({
+            "k8s-cli/username": "alice@example.com", "k8s-cli/submission": "0", "k8s-cli/name": "aaa",
+        });
+        let mut labels = labels(&id, "alice-example.com");
+        labels["task-name"] = "aaa".into();
+        labels["k8s-cli/user"] = user_label("alice@example.com").into();
+        let _: Job = world.cluster.make(job(&format!("aaa-{id}"), labels, annotations)).await;
+        ids.push(id);
+    }
+    let server = world.server();
+    server.kill();
+    server.restart();
+    for id in &ids {
+        let status = world.api.wait_for(id, TaskState::Running).await;
+        assert_eq!(status.name, format!("task-{id}"), "{status:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_config_map_with_the_id_of_a_task_is_kept() {
     let world = World::own(&[]).await;
@@ -161,6 +262,8 @@ async fn a_foreign_config_map_with_the_id_of_a_task_is_kept() {
     wait_for_cache(&world).await;
     // One that a server could have left behind is deleted, so the others were checked, too.
     let (mut of_ours, mut abandoned) = (json!(owner.labels()), json!(owner.annotations()));
+    // A token of our own servers belongs to one ID.
+    abandoned["k8s-cli/submission"] = "abandoned".into();
     of_ours["task-id"] = "abandon1".into();
     abandoned.as_object_mut().unwrap().remove("k8s-cli/committed");
     abandoned["k8s-cli/submit-deadline"] = "2020-01-01T00:00:00Z".into();

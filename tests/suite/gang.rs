@@ -7,6 +7,7 @@ use e2e::{Backend, TaskBuilder, World, eventually, small_task};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
 use task::TaskState;
@@ -289,6 +290,85 @@ async fn a_task_that_exceeds_its_retries_fails() {
     assert_eq!(log.lines().count(), 4, "{log}");
     assert_eq!(status.message.as_deref(), Some("the container exited with code 2"));
     assert_eq!(status.metadata.nodes[0].attempt, 4);
+}
+
+async fn pods_of(world: &World, id: &str) -> Vec<Pod> {
+    let pods = world.cluster.pods().await.into_iter();
+    let is_of_task = |pod: &Pod| pod.labels().get("task-id").is_some_and(|of| of == id);
+    pods.filter(is_of_task).collect()
+}
+
+/// Its pod is deleted with the machine that it ran on, or by somebody who tidies up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_has_ended_stays_so_when_its_pods_are_deleted() {
+    let world = World::new().await;
+    let recovery = || json!({"max_restarts_on_errors": 0});
+    let tasks = [
+        (small_task("exit 7").recovery(recovery()), "Error", Some(7)),
+        (small_task("exit 7"), "Error", Some(7)),
+        (
+            small_task("exit $NODE_RANK; sleep 600").nodes(2).recovery(recovery()),
+            "Error",
+            Some(1),
+        ),
+        (
+            small_task("sleep 600").recovery(recovery()).max_duration("1s"),
+            "DeadlineExceeded",
+            None,
+        ),
+    ];
+    for (task, reason, exit_code) in tasks {
+        let id = world.api.submit(&task).await;
+        let before = world.api.wait_for(&id, TaskState::Failed).await;
+        assert_eq!(before.reason.as_deref(), Some(reason), "{before:?}");
+        let is_failed = |job: &Job| {
+            job.status
+                .as_ref()
+                .is_some_and(|status| status.failed.is_some_and(|pods| pods > 0))
+        };
+        eventually(MINUTE, "the end to be recorded", async || {
+            let jobs = world.cluster.jobs(&id).await;
+            let mut failed = jobs.iter().filter(|job| is_failed(job)).peekable();
+            failed.peek()?;
+            failed
+                .all(|job| job.annotations().contains_key("k8s-cli/end"))
+                .then_some(())
+        })
+        .await;
+        for pod in pods_of(&world, &id).await {
+            world
+                .cluster
+                .api::<Pod>()
+                .delete(&pod.name_any(), &Default::default())
+                .await
+                .unwrap();
+        }
+        eventually(MINUTE, "the server to see that the pods are gone", async || {
+            let pods = pods_of(&world, &id).await;
+            let status = world.api.status(&id).await;
+            let is_gone = status.metadata.nodes.iter().all(|node| node.pod_name.is_none());
+            (pods.is_empty() && is_gone).then_some(())
+        })
+        .await;
+        let after = world.api.status(&id).await;
+        assert_eq!(after.metadata.attempts, [], "{after:?}");
+        assert_eq!(
+            (after.status, &after.reason, &after.message),
+            (TaskState::Failed, &before.reason, &before.message)
+        );
+        let failed = after
+            .metadata
+            .nodes
+            .iter()
+            .find(|node| node.reason.as_deref() == Some(reason))
+            .unwrap();
+        if exit_code.is_some() {
+            assert_eq!(failed.exit_code, exit_code, "{after:?}");
+        }
+        assert!(failed.started_at.is_some() && failed.finished_at.is_some(), "{after:?}");
+        let jobs = world.cluster.jobs(&id).await.len();
+        assert_eq!(jobs, after.metadata.nodes.len(), "no further attempt");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

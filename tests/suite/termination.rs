@@ -63,6 +63,9 @@ async fn assert_sigterm_reaches_all_processes(world: &World) {
         // `setsid` does not fork here, because it does not lead a process group, so bash waits for it.
         format!("setsid {TRAINER}; true"),
         format!("( {TRAINER}; true ); true"),
+        // A `tee` that ended at once would take what is written afterward with it, and the process that writes it.
+        format!("{TRAINER} 2>&1 | tee train.log"),
+        format!("exec > >(tee run.log) 2>&1\n{TRAINER}"),
     ];
     let mut ids = Vec::new();
     for script in &scripts {

@@ -94,6 +94,9 @@ pub const CANCELLED: &str = "k8s-cli/cancelled";
 /// container.
 pub const EXIT_CODE: &str = "k8s-cli/exit-code";
 
+/// On a Job that has failed: how its node has ended (`cache::NodeEnd`), because its pod may be deleted.
+pub const END: &str = "k8s-cli/end";
+
 /// On the owner of a task, or on its only Job: its definition as JSON, without the values of secrets, for its record.
 pub const DEFINITION: &str = "k8s-cli/definition";
 /// On the same object of a task that is about to be deleted: the user who stopped it.

@@ -1,10 +1,11 @@
-//! Checks the server's own permissions at startup, and again while some are missing or after a call was denied.
+//! Checks the server's own permissions at startup, and again while some are missing, after a call was denied, and now and
+//! then: watches and lists in a namespace that was deleted succeed, and are empty.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
@@ -41,6 +42,9 @@ const CONCURRENT_REVIEWS: usize = 8;
 
 /// How often the permissions are checked while some are missing or after a denial.
 const INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often the namespace is looked up if nothing was denied.
+const NAMESPACE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The result of the last review.
 #[derive(Debug, Default)]
@@ -132,6 +136,14 @@ async fn namespace_exists(client: &ApiClient) -> Result<bool, Error> {
     }
 }
 
+/// Waits for a denied call. Returns whether there was one, or else whether the namespace is gone by now.
+async fn is_denied_or_gone(client: &ApiClient) -> bool {
+    match timeout(NAMESPACE_INTERVAL, client.wait_for_denial()).await {
+        Ok(()) => true,
+        Err(_) => matches!(namespace_exists(client).await, Ok(false)),
+    }
+}
+
 /// Repeats the review while permissions are missing and after each denied call, until shutdown.
 pub(crate) async fn monitor(permissions: Arc<Permissions>, client: ApiClient, stop: CancellationToken) {
     stop.run_until_cancelled(monitor_forever(&permissions, &client)).await;
@@ -146,8 +158,8 @@ async fn monitor_forever(permissions: &Permissions, client: &ApiClient) {
     };
     loop {
         let before = missing();
-        if before.is_none() {
-            client.wait_for_denial().await;
+        if before.is_none() && !is_denied_or_gone(client).await {
+            continue;
         }
         if let Err(error) = permissions.review(client).await {
             tracing::debug!(%error, "failed to review the server's permissions");

@@ -24,7 +24,7 @@ use crate::placement::{Inventory, Placement, choose};
 use crate::pod_config::{self, PRIORITY_CLASS};
 use crate::rollback::{SubmitOutcome, resolve_outcome, roll_back};
 use crate::settings::Settings;
-use crate::tokens;
+use crate::tokens::{self, Shape};
 use crate::volumes::{self, ResolvedClaim};
 
 /// The time limit of a submit: a base that leaves room to retry through a slow admission webhook, plus a share for each
@@ -211,12 +211,10 @@ pub(crate) fn submission(
     fingerprint: Fingerprint,
     now: Timestamp,
 ) -> Submission {
-    let random = || format!("{}{}", Id::random(), Id::random());
     let key = request.idempotency_key.as_ref();
     let id = Id::random();
-    let name = request.definition.name.clone();
-    Submission {
-        name: name.unwrap_or_else(|| Name::generate("task", &id)),
+    let submission = Submission {
+        name: name_of(request, &id),
         id,
         user: request.user.clone(),
         definition: TaskDefinition {
@@ -228,14 +226,34 @@ pub(crate) fn submission(
         files,
         files_owner: "".into(),
         created_at: now,
-        token: key.map_or_else(random, |key| tokens::key_token(&request.user, key)),
-        try_token: random(),
+        token: key.map_or_else(String::new, |key| tokens::key_token(&request.user, key)),
+        try_token: format!("{}{}", Id::random(), Id::random()),
         fingerprint,
         defaults: settings.defaults,
         pods: settings.pods.clone(),
         group: None,
         is_archived: settings.archive.is_some(),
+    };
+    if key.is_some() {
+        return submission;
     }
+    let shape = match submission.needs_owner() {
+        true => Shape::Owned,
+        false => Shape::Single,
+    };
+    let token = tokens::random(shape);
+    let id = tokens::id(&token, request.definition.name.as_ref().map(Name::as_str));
+    Submission {
+        name: name_of(request, &id),
+        id,
+        token,
+        ..submission
+    }
+}
+
+fn name_of(request: &SubmitRequest, id: &Id) -> Name {
+    let name = request.definition.name.clone();
+    name.unwrap_or_else(|| Name::generate("task", id))
 }
 
 /// The ID of the task that was already submitted with the same `Idempotency-Key`, if any.

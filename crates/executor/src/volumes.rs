@@ -1,12 +1,16 @@
 //! Creates and deletes volumes, and resolves the ones that a task mounts.
 
+use std::time::Duration;
+
 use task::definition::VolumeSource;
 use task::wire::{VolumeMetadata, VolumeStatus};
 use task::{Id, TaskDefinition, UserName, VolumeDefinition, VolumeMount};
 
+use tokio::time::sleep;
+
 use crate::cache::{Cache, Volume};
 use crate::error::Error;
-use crate::kubernetes::{ApiClient, ObjectRef, PersistentVolumeClaim};
+use crate::kubernetes::{ApiClient, DeleteOutcome, ObjectRef, PersistentVolumeClaim};
 use crate::labels;
 use crate::manifest;
 use crate::placement::Inventory;
@@ -15,6 +19,16 @@ use crate::user_key::UserKey;
 
 /// How many IDs are tried before giving up.
 const ID_TRIES: usize = 4;
+
+/// When to look whether Kubernetes has let go of a deleted claim: for up to 3 seconds.
+const PROTECTION_PAUSES: [Duration; 6] = [
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(600),
+    Duration::from_secs(1),
+    Duration::from_secs(1),
+];
 
 /// Creates a volume and returns its ID.
 pub(crate) async fn create(
@@ -42,13 +56,39 @@ pub(crate) async fn create(
 
 /// Deletes a volume and returns the tasks that still use it. Kubernetes removes it only when they end.
 pub(crate) async fn delete(client: &ApiClient, cache: &Cache, volume: &Volume) -> Result<Vec<String>, Error> {
+    const ACTION: &str = "delete the PersistentVolumeClaim";
     let claim = ObjectRef::new(&volume.claim, &volume.uid);
-    client
-        .delete::<PersistentVolumeClaim>("delete the PersistentVolumeClaim", claim.any_version())
+    let outcome = client
+        .delete::<PersistentVolumeClaim>(ACTION, claim.any_version())
         .await?;
     let users = tasks_using(cache, &volume.claim);
-    cache.remove_deleted_volume(&volume.uid, !users.is_empty());
+    let is_gone = match outcome {
+        DeleteOutcome::Deleted => true,
+        DeleteOutcome::Finalizing(held) => {
+            users.is_empty() && is_only_protected(&held) && is_gone_soon(client, ACTION, volume).await?
+        }
+    };
+    cache.remove_deleted_volume(&volume.uid, !is_gone);
     Ok(users)
+}
+
+/// Whether only Kubernetes' own protection holds a deleted claim. It ends at once if no pod uses the claim.
+fn is_only_protected(claim: &PersistentVolumeClaim) -> bool {
+    let mut finalizers = claim.metadata.finalizers.iter().flatten();
+    finalizers.all(|finalizer| finalizer == "kubernetes.io/pvc-protection")
+}
+
+/// Whether a deleted claim disappears while a user waits for the response. What holds it longer, e.g., a pod of somebody
+/// else, is shown: it still exists, and so does its data.
+async fn is_gone_soon(client: &ApiClient, action: &'static str, volume: &Volume) -> Result<bool, Error> {
+    for pause in PROTECTION_PAUSES {
+        sleep(pause).await;
+        let claim = client.get::<PersistentVolumeClaim>(action, &volume.claim).await?;
+        if claim.is_none_or(|claim| claim.metadata.uid.as_ref() != Some(&volume.uid)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The unfinished tasks that mount this PersistentVolumeClaim.

@@ -8,6 +8,7 @@ use task::wire::{NodeStatus, TaskMetadata, TaskStatus};
 
 use super::end_cause::EndCause;
 use super::job::{Job, JobEnd};
+use super::node_end::NodeEnd;
 use super::object::Pod;
 use super::phase::{Phase, PodEnd};
 use super::reasons::{
@@ -109,10 +110,11 @@ fn task_reason(nodes: &[NodeStatus], state: TaskState) -> Option<Reason> {
 
 fn node_status<'a>(job: &Job, pod: Option<&Pod>, warning: impl Fn(&str) -> Option<&'a Reason>) -> NodeStatus {
     let (state, reason) = node_state(job, pod, warning);
-    let (started_at, finished_at, exit_code) = match pod.map(|pod| &pod.phase) {
-        Some(Phase::Running { since }) => (*since, None, None),
-        Some(Phase::Ended(end)) => (end.started_at, end.finished_at, end.exit_code),
-        Some(Phase::Pending(_)) | None => (None, None, None),
+    let (started_at, finished_at, exit_code) = match (recorded_end(job), pod.map(|pod| &pod.phase)) {
+        (Some(end), _) => (end.started_at, end.finished_at, end.exit_code),
+        (None, Some(Phase::Running { since })) => (*since, None, None),
+        (None, Some(Phase::Ended(end))) => (end.started_at, end.finished_at, end.exit_code),
+        (None, Some(Phase::Pending(_)) | None) => (None, None, None),
     };
     NodeStatus {
         rank: job.rank,
@@ -135,6 +137,9 @@ fn node_state<'a>(
     pod: Option<&Pod>,
     warning: impl Fn(&str) -> Option<&'a Reason>,
 ) -> (TaskState, Option<Reason>) {
+    if let Some(end) = recorded_end(job) {
+        return (end.state, end.reason());
+    }
     if job.is_suspended() {
         return (TaskState::Pending, Some(suspended_reason(job)));
     }
@@ -177,6 +182,32 @@ fn node_state<'a>(
     }
 }
 
+/// How the node has ended according to the record on its Job, whatever became of its pod.
+fn recorded_end(job: &Job) -> Option<&NodeEnd> {
+    job.recorded_end.as_deref().filter(|_| job.end.is_some())
+}
+
+/// How a node has ended that did not complete, if only its pod says so. A pod that was deleted before its end was seen has
+/// nothing more to say than the Job.
+pub(crate) fn unrecorded_end(job: &Job, pod: Option<&Pod>) -> Option<NodeEnd> {
+    let pod = pod?;
+    let Phase::Ended(end) = &pod.phase else { return None };
+    if job.end.is_none() || job.recorded_end.is_some() || has_completed(job, Some(pod)) {
+        return None;
+    }
+    let (state, reason) = node_state(job, Some(pod), |_| None);
+    let reason = reason.map(|Reason { reason, message }| (reason, message));
+    let (reason, message) = reason.unzip();
+    state.is_final().then_some(NodeEnd {
+        state,
+        reason,
+        message,
+        exit_code: end.exit_code,
+        started_at: end.started_at,
+        finished_at: end.finished_at,
+    })
+}
+
 /// Whether a node completed. The Job's `Complete` condition decides, because its controller has counted the pod's
 /// success: if the deadline fires at the same moment, the kubelet still overwrites the pod's status with a failure. An
 /// evicted pod whose container handles SIGTERM and exits with 0 also completes its Job, but has not finished its work.
@@ -185,7 +216,7 @@ pub(crate) fn has_completed(job: &Job, pod: Option<&Pod>) -> bool {
         Phase::Ended(end) => end.reason.as_ref().is_some_and(|reason| is_disruption(&reason.reason)),
         Phase::Pending(_) | Phase::Running { .. } => false,
     };
-    job.end == Some(JobEnd::Complete) && !pod.is_some_and(is_disrupted)
+    job.end == Some(JobEnd::Complete) && job.recorded_end.is_none() && !pod.is_some_and(is_disrupted)
 }
 
 /// A node whose pod is gone; its exit code was recorded before the pod's other containers were ended.

@@ -39,6 +39,7 @@ impl Job {
             pod_submission: None,
             end: None,
             exit_code: None,
+            recorded_end: None,
             is_active: false,
             terminating: None,
             version: "1".to_owned(),

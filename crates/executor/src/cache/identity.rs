@@ -88,6 +88,9 @@ impl<'a> Identity<'a> {
         if Name::new(name).is_none() {
             return Err(InvalidObject("its name is invalid"));
         }
+        if submission.is_some_and(|token| !tokens::is_id(id, token, name)) {
+            return Err(InvalidObject("its ID does not match its submission"));
+        }
         // This time is only displayed and used for sorting. Where precedence matters, the time from Kubernetes decides.
         let can_be = |time: &Timestamp| {
             time.as_second() >= FIRST_SECOND && time.duration_since(creation_timestamp.0) <= CREATED_AT_TOLERANCE

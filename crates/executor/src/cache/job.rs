@@ -13,6 +13,7 @@ use super::held::HeldJob;
 use super::identity::{
     Identity, InvalidObject, MAX_MESSAGE, MAX_REASON, TaskKey, number, owner_uid, text, time, truncate,
 };
+use super::node_end::NodeEnd;
 use super::ports::TaskPorts;
 use super::reasons::{FAILED, Reason};
 use super::record_facts::RecordFacts;
@@ -46,6 +47,8 @@ pub struct Job {
     pub end: Option<JobEnd>,
     /// The exit code of the task's container, if its pod was ended because other containers kept running.
     pub exit_code: Option<i32>,
+    /// How the node has ended, if the server has recorded it.
+    pub recorded_end: Option<Box<NodeEnd>>,
     /// Whether the Job controller counts an active pod.
     pub is_active: bool,
     /// The finalizers that hold it after its deletion.
@@ -178,6 +181,7 @@ impl Job {
             ended_at: job_end.as_ref().and_then(|(_, at)| *at),
             end: job_end.map(|(end, _)| end),
             exit_code: policy.exit_code,
+            recorded_end: recorded_end(policy.annotations),
             is_active: status.active.is_some_and(|pods| pods > 0),
             terminating: terminating(&job.metadata),
             version: job.metadata.resource_version.clone().unwrap_or_default(),
@@ -225,6 +229,12 @@ fn rank(identity: &Identity<'_>) -> Result<(u32, u32), InvalidObject> {
         true => Ok((rank, num_nodes)),
         false => Err(InvalidObject("its rank exceeds its number of nodes")),
     }
+}
+
+/// The recorded end of a node.
+fn recorded_end(annotations: &BTreeMap<String, String>) -> Option<Box<NodeEnd>> {
+    let text = annotations.get(labels::END)?;
+    NodeEnd::from_annotation(text).map(Box::new)
 }
 
 /// What the annotations of a Job ask the server to do.

@@ -8,6 +8,7 @@ use task::UserName;
 
 use super::identity::TaskKey;
 use super::task::Task;
+use crate::tokens;
 use crate::user_key::UserKey;
 
 /// Which of the tasks with the same ID are listed, and under which creation time: for each user the one that was
@@ -18,10 +19,17 @@ pub(super) fn choose_listed(mut claims: Vec<(&Arc<TaskKey>, &Task)>) -> Vec<(Arc
     if let [(key, task)] = claims.as_slice() {
         return vec![(Arc::clone(key), time(task))];
     }
-    // If two were created in the same second, the one that is already listed stays.
+    // A token that the ID derives from comes first: nobody else has one. If two others were created in the same second, the
+    // one that is already listed stays.
     claims.sort_by_key(|(key, task)| {
         let creation_timestamp = task.snapshot.as_ref().map(|snapshot| snapshot.creation_timestamp);
-        (key.submission.is_none(), creation_timestamp, task.listed.is_none())
+        let has_own_id = key.submission.as_deref().is_some_and(tokens::has_own_id);
+        (
+            key.submission.is_none(),
+            !has_own_id,
+            creation_timestamp,
+            task.listed.is_none(),
+        )
     });
     let mut taken: HashSet<UserKey> = HashSet::new();
     let mut all = Vec::with_capacity(claims.len());

@@ -2,6 +2,7 @@
 
 use super::job::Job;
 use super::object::TaskOwner;
+use crate::tokens::{self, Shape};
 
 /// The Jobs with one key that belong to its task.
 ///
@@ -20,7 +21,24 @@ impl<'a> Members<'a> {
         if jobs.clone().any(|job| job.key.submission.is_none()) {
             return Self::All;
         }
-        // Creation times are whole seconds. If two owners have the same one, the one with matching Jobs is not the
+        let shape = jobs
+            .clone()
+            .find_map(|job| tokens::shape(job.key.submission.as_deref()?));
+        match shape {
+            Some(Shape::Owned) => {
+                // There is one, because its name is taken. Only with a key there are two names: that of the key, and the one
+                // that older servers gave it, under which somebody may have created another in the same second.
+                let rank = |owner: &&TaskOwner| (owner.creation_timestamp, !owner.is_named_by_key());
+                return owners.iter().min_by_key(rank).map_or(Self::None, Self::Owned);
+            }
+            // Its name is that of the task, so there is one.
+            Some(Shape::Single) => {
+                let single = jobs.clone().find(is_single);
+                return single.map_or(Self::None, |job| Self::Single(&job.uid));
+            }
+            None => {}
+        }
+        // Of an older server. Creation times are whole seconds. If two owners have the same one, the one with matching Jobs is not the
         // forged one.
         let owns = |owner: &TaskOwner| jobs.clone().any(|job| owner.owns(job));
         let owner = match owners {
@@ -30,7 +48,6 @@ impl<'a> Members<'a> {
                 .iter()
                 .min_by_key(|owner| (owner.creation_timestamp, !owns(owner), &owner.uid)),
         };
-        let is_single = |job: &&Job| job.owned_by.is_none() && job.num_nodes == 1 && job.attempt == 1;
         let single = jobs
             .clone()
             .filter(is_single)
@@ -63,6 +80,10 @@ impl<'a> Members<'a> {
             Self::None => false,
         }
     }
+}
+
+fn is_single(job: &&Job) -> bool {
+    job.owned_by.is_none() && job.num_nodes == 1 && job.attempt == 1
 }
 
 #[cfg(test)]

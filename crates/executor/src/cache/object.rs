@@ -135,6 +135,7 @@ impl TaskOwner {
     pub fn from_metadata(metadata: &ObjectMeta) -> Result<Self, InvalidObject> {
         let identity = Identity::from_metadata(metadata, labels::TASK_ID, labels::TASK_NAME)?;
         let token = identity.submission.ok_or(InvalidObject("it has no submission token"))?;
+        // Older servers named the owner after the task even if it had a key.
         let is_of_key = tokens::is_key_token(token) && identity.object == names::key_object_name(token);
         let of_name = Name::new(identity.name).map(|name| name.object_name(identity.id));
         if !is_of_key && of_name.is_none_or(|name| name != identity.object) {
@@ -198,6 +199,12 @@ impl TaskOwner {
         self.group.as_ref().is_some_and(|group| group.index > 0)
     }
 
+    /// Whether its name is that of an `Idempotency-Key`.
+    pub(crate) fn is_named_by_key(&self) -> bool {
+        let token = self.key.submission.as_deref();
+        token.is_some_and(|token| tokens::is_key_token(token) && self.name == names::key_object_name(token))
+    }
+
     /// The owner in the version that was seen, for changes that must not overwrite a concurrent one.
     pub fn this_version(&self) -> Target<'_> {
         let (name, uid) = (&self.name, &self.uid);
@@ -217,8 +224,16 @@ impl TaskOwner {
     /// Whether this Job was created for this owner. Name and attempt must match as well, which leaves one possible Job
     /// per node and attempt.
     pub fn owns(&self, job: &Job) -> bool {
-        let is_known = self.turn.is_none_or(|turn| job.attempt <= turn.attempt);
-        is_known && job.owned_by.as_ref() == Some(&self.uid) && job.task_name == self.task_name && job.key == self.key
+        self.is_named_by(job) && !self.has_not_begun(job)
+    }
+
+    /// Whether this Job names this owner, but belongs to an attempt that the owner has not recorded.
+    pub(crate) fn has_not_begun(&self, job: &Job) -> bool {
+        self.is_named_by(job) && self.turn.is_some_and(|turn| job.attempt > turn.attempt)
+    }
+
+    fn is_named_by(&self, job: &Job) -> bool {
+        job.owned_by.as_ref() == Some(&self.uid) && job.task_name == self.task_name && job.key == self.key
     }
 }
 

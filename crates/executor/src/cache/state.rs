@@ -290,6 +290,7 @@ impl CacheState {
             known.ended_because_of = job.ended_because_of.or(known.ended_because_of);
             known.provision_timed_out = job.provision_timed_out.or(known.provision_timed_out.take());
             known.exit_code = job.exit_code.or(known.exit_code);
+            known.recorded_end = job.recorded_end.or(known.recorded_end.take());
             known.cancelled |= job.cancelled;
             known.facts = job.facts.or(known.facts.take());
             known.held = known.held.take().filter(|_| job.held.is_some());
@@ -325,8 +326,8 @@ impl CacheState {
         }
     }
 
-    pub(crate) fn remove_deleted_volume(&mut self, uid: &str, in_use: bool) {
-        if !in_use {
+    pub(crate) fn remove_deleted_volume(&mut self, uid: &str, is_held: bool) {
+        if !is_held {
             self.volumes.remove(uid);
             self.add_tombstone(uid, Removal::Deleted);
         } else if let Some(volume) = self.volumes.get_mut(uid) {

@@ -414,8 +414,8 @@ impl Cache {
     }
 
     /// Removes a volume that this process has deleted, or marks it as terminating while a task uses it.
-    pub(crate) fn remove_deleted_volume(&self, uid: &str, in_use: bool) {
-        self.change(|state| state.remove_deleted_volume(uid, in_use));
+    pub(crate) fn remove_deleted_volume(&self, uid: &str, is_held: bool) {
+        self.change(|state| state.remove_deleted_volume(uid, is_held));
     }
 
     /// Ends the initial phase, in which every change only fills the cache.

@@ -19,6 +19,7 @@ mod patch;
 mod preemption;
 mod provision_timeout;
 mod reconcile;
+mod record_ends;
 mod refetch;
 mod start_held;
 mod step_timers;

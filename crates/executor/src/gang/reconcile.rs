@@ -11,15 +11,16 @@ use tokio::time::{Instant, sleep};
 
 use super::decide::{Action, LeftoverContainers, decide};
 use super::patch::{CONCURRENT_PATCHES, ObjectPatch, patch_jobs, patch_pods};
+use super::record_ends::record_ends;
 use super::refetch::refetch;
 use super::step_timers::StepTimers;
 use super::take_turn::take_turn;
 use super::task::ManagedTask;
 use crate::backoff::Backoff;
-use crate::cache::{Cache, EndCause, HeldJob, Job, Stage, TaskKey, Turn};
+use crate::cache::{Cache, EndCause, HeldJob, Job, Stage, TaskKey, TaskOwner, Turn};
 use crate::controller::ControllerContext;
 use crate::error::Error;
-use crate::kubernetes::{self, ApiClient, ObjectRef};
+use crate::kubernetes::{self, ApiClient, ConfigMap, ObjectRef};
 use crate::{labels, manifest};
 
 /// How many tasks are worked on concurrently.
@@ -119,6 +120,8 @@ async fn reconcile(
     key: &Arc<TaskKey>,
     mut task: ManagedTask,
 ) -> Result<Option<Duration>, Error> {
+    // First, because a retry may wait for minutes, and depends on how the attempt has ended.
+    record_ends(client, cache, &task).await?;
     if let (Some(_), Some((job, _))) = (task.restart, task.nodes.first())
         && let Some(left) = timers.before_attempt(key, job.attempt + 1, Instant::now())
     {
@@ -137,7 +140,11 @@ async fn reconcile(
     let (mut failed, mut has_won) = (None, true);
     for action in actions {
         tracing::debug!(task_id = %key.id, ?action, "taking a step for a task");
-        match required_turn(&task, &action) {
+        let turn = required_turn(&task, &action);
+        if let Some(turn) = turn {
+            check_not_planted(client, &task, turn).await?;
+        }
+        match turn {
             Some(turn) if !take_turn(client, cache, &task, turn).await? => has_won = false,
             _ => {
                 if let Err(error) = apply(client, cache, action).await {
@@ -155,6 +162,22 @@ async fn reconcile(
     match failed {
         Some(error) => Err(error),
         None => Ok(held_back.or_else(|| (!has_won).then_some(RETRY_AFTER_CONFLICT))),
+    }
+}
+
+/// Fails if somebody has created a Job of an attempt before the owner has begun it: once it has, the Job would belong to the
+/// task.
+async fn check_not_planted(client: &ApiClient, task: &ManagedTask, turn: Turn) -> Result<(), Error> {
+    let Some((_, name)) = task.unbegun.iter().find(|(attempt, _)| *attempt == turn.attempt) else {
+        return Ok(());
+    };
+    let Some(known) = &task.owner else { return Ok(()) };
+    // The owner was read before the Jobs, so that another server may have begun the attempt in between.
+    let owner = client.get::<ConfigMap>("retry the task", &known.name).await?;
+    let owner = owner.and_then(|owner| TaskOwner::from_metadata(&owner.metadata).ok());
+    match owner.filter(|owner| owner.version == known.version) {
+        Some(_) => Err(Error::NameTaken { name: name.clone() }),
+        None => Ok(()),
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use task::TaskState;
 
+use super::record_ends::has_unrecorded_end;
 use crate::cache::{
     Attempts, Cache, CacheEntry, Job, Members, Pod, Restart, Stage, Task, TaskKey, TaskOwner, Turn, due_restart,
     is_cancelled, newest_pods, outcome,
@@ -32,6 +33,9 @@ pub(crate) struct ManagedTask {
     pub restart: Option<Restart>,
     /// The owner of the Jobs.
     pub owner: Option<TaskOwner>,
+    /// Jobs of attempts that the owner has not begun, with their attempt. Another server has just begun it, or somebody has
+    /// guessed their names.
+    pub unbegun: Vec<(u32, String)>,
     /// Whether Kubernetes refuses to create one of its pods, e.g., because of a quota.
     pub is_pod_rejected: bool,
 }
@@ -39,6 +43,10 @@ pub(crate) struct ManagedTask {
 impl ManagedTask {
     /// Assembles a task from its objects, in any order. Drops Jobs and pods that only claim to belong to it.
     pub(crate) fn of(owner: Option<TaskOwner>, mut jobs: Vec<Job>, pods: &[Pod], num_nodes: u32) -> Self {
+        let unbegun = jobs
+            .iter()
+            .filter(|job| owner.as_ref().is_some_and(|owner| owner.has_not_begun(job)));
+        let unbegun = unbegun.map(|job| (job.attempt, job.name.clone())).collect();
         let members = Members::of(owner.as_slice(), jobs.iter());
         let is_member: Vec<bool> = jobs.iter().map(|job| members.include(job)).collect();
         let mut is_member = is_member.into_iter();
@@ -47,13 +55,14 @@ impl ManagedTask {
         let attempts = Attempts::of(&jobs);
         Self {
             restart: due_restart(attempts, pods).filter(|_| !is_cancelled(owner.as_ref(), attempts.current)),
+            unbegun,
             owner,
             ..Self::of_attempts(attempts, pods, num_nodes)
         }
     }
 
     /// The task in the cache, or `None` if it needs no attention: a single node that is not retried, or a finished
-    /// task.
+    /// task whose end is recorded.
     pub(crate) fn from_cache(task: &Task) -> Option<Self> {
         let snapshot = task.snapshot.as_ref()?;
         let jobs = Attempts::of(&task.jobs);
@@ -68,7 +77,8 @@ impl ManagedTask {
         let has_job = |job: &Job| current.iter().any(|current| current.rank == job.rank);
         let is_complete = jobs.previous().iter().all(has_job);
         let is_over = snapshot.state.is_final() && is_complete && current.iter().all(Job::is_over);
-        if task.is_terminating() || !(has_leftover_containers || is_managed && !is_over) {
+        let needs_attention = has_leftover_containers || is_managed && !is_over || has_unrecorded_end(task);
+        if task.is_terminating() || !needs_attention {
             return None;
         }
         Self::any_from_cache(task)
@@ -168,12 +178,13 @@ impl ManagedTask {
 }
 
 /// Whether a task is to be looked at whenever it changes: it is a gang, it may be retried, it waits for its group, it was
-/// canceled, or containers in one of its pods have outlived the task's own.
+/// canceled, containers in one of its pods have outlived the task's own, or the end of a node has yet to be recorded.
 pub(crate) fn is_reconciled(task: &Task) -> bool {
     let is_managed = |job: &Job| job.gang.is_some() || job.may_be_retried() || job.held.is_some();
     let has_leftover_containers = task.pods.iter().any(|pod| pod.has_leftover_containers);
     let is_managed = task.jobs.first().is_some_and(is_managed);
-    task.snapshot.is_some() && (has_leftover_containers || is_managed || task.is_cancelled())
+    let needs_attention = has_leftover_containers || is_managed || task.is_cancelled() || has_unrecorded_end(task);
+    task.snapshot.is_some() && needs_attention
 }
 
 #[cfg(test)]

@@ -364,7 +364,9 @@ impl ApiClient {
                 .next()
                 .map(|pause| outcome.retry_after.unwrap_or(pause).max(pause));
             match (&outcome.result, pause) {
-                (Err(error), Some(pause)) if error.is_transient() && start.elapsed() + pause < RETRY_LIMIT => {
+                (Err(error), Some(pause))
+                    if error.is_transient() && start.elapsed().saturating_add(pause) < RETRY_LIMIT =>
+                {
                     tracing::debug!(action, %error, "retrying a call");
                     sleep(pause).await;
                 }

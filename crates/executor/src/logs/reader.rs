@@ -111,6 +111,7 @@ impl LogReader {
         } else {
             timeout(OPEN_TIMEOUT, opening).await.map_err(|_| ReadError::Timeout)?
         };
+        let stream = stream.inspect_err(|error| client.report_denial(error));
         Ok(Self {
             patience: (!range.follow).then_some(OPEN_TIMEOUT),
             ..Self::of_stream(Box::pin(stream.map_err(ReadError::Open)?), source, range)

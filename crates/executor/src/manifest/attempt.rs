@@ -35,6 +35,7 @@ pub fn next_attempt(job: Job, attempt: u32, restarts: u32) -> Option<Job> {
         labels::GAVE_WAY_AT,
         labels::GAVE_WAY,
         labels::EXIT_CODE,
+        labels::END,
     ] {
         annotations.remove(annotation);
     }

@@ -36,6 +36,10 @@ pub(super) fn init_script(begin: &str, end: &str) -> String {
 /// so that the status can name it. The message to the user is bash's own. It comes in a variable that it removes itself,
 /// because bash would show its text in the message of a syntax error in the first line of the script.
 ///
+/// SIGTERM reaches every process, so also a `tee` that writes the output of the script to a file. It would end at once, and
+/// the program before it would fail at its next line instead of saving a checkpoint. The prelude therefore lets `tee` ignore
+/// the signal: it ends with its input.
+///
 /// To pause, bash reads with a timeout from a pipe that nobody writes to: an image may lack `sleep`.
 ///
 /// Both parts together are process 1. `hooks.rs` replaces `forward` in between.
@@ -49,7 +53,8 @@ command_not_found_handle() {
   local known=$(</dev/termination-log) 2>/dev/null
   [ "${#known}" -gt 2000 ] || printf "command not found: %s\n" "$1" 2>/dev/null >>/dev/termination-log
   return 127
-}' /bin/bash "$@" 2>&3 3>&- &
+}
+tee() { (trap "" TERM; exec tee "$@"); }' /bin/bash "$@" 2>&3 3>&- &
 set +m
 k8s_cli_child=$! k8s_cli_term= k8s_cli_pipe=
 case $$ in 1) k8s_cli_all=-1 ;; *) k8s_cli_all=-$k8s_cli_child ;; esac
