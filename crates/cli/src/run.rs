@@ -9,7 +9,7 @@ use crate::args::{self, ApiCommand, Args, Command, Format};
 use crate::commands;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::output::{escape_controls, escape_json, print_message};
+use crate::output::{escape_8_bit_controls, escape_controls, escape_json, print_message};
 
 /// Runs the CLI with the arguments and environment of the process.
 #[must_use]
@@ -77,7 +77,7 @@ fn report_error(error: &Error, is_json: bool) {
     let style = anstyle::AnsiColor::Red.on_default().bold();
     match error {
         // A report has its own heading for each message.
-        Error::InvalidTask(report) => print_message(&report.to_string()),
+        Error::InvalidTask(report) => print_message(&escape_8_bit_controls(&report.to_string())),
         other => print_message(&format!("{style}error:{style:#} {}", escape_controls(&other.message()))),
     }
     let style = anstyle::AnsiColor::Cyan.on_default().bold();

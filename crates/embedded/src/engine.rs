@@ -65,14 +65,12 @@ impl Engine {
             path: state_dir.clone(),
             source,
         };
-        let program = std::env::current_exe().map_err(unusable)?;
         let stopping = CancellationToken::new();
         let store = Arc::new(Store::open(&state_dir, Box::new(ControllerManager::default()))?);
         let config = KubeletConfig {
             state_dir: state_dir.clone(),
             log_limit: options.log_limit,
             total_log_limit: options.total_log_limit,
-            program,
         };
         let kubelet = Kubelet::new(Arc::clone(&store), config, stopping.clone()).map_err(unusable)?;
         let kubelet = Arc::new(kubelet);

@@ -27,6 +27,7 @@ pub mod fuzz;
 mod kubectl;
 mod kubelet;
 mod object;
+mod own_program;
 mod random;
 mod resources;
 mod selector;

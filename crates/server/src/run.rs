@@ -20,7 +20,7 @@ use crate::app::{App, AppState};
 use crate::args::{ArchiveChoice, Args, DefaultRequestsChoice, PodSecurityChoice, PortsChoice, SharedClaimsChoice};
 use crate::backend::Backend;
 use crate::concurrency_limit::ConcurrencyLimit;
-use crate::detach::detach_from_session;
+use crate::detach::{detach_from_session, keep_files_private};
 use crate::file_sets::FileSets;
 use crate::limits::RequestLimits;
 use crate::telemetry::logging;
@@ -30,6 +30,7 @@ use crate::{listener, openapi, task_files};
 /// Runs the server with parsed arguments and returns the exit code of the process.
 #[must_use]
 pub fn main(args: Args) -> ExitCode {
+    keep_files_private();
     if args.background {
         detach_from_session();
     }
@@ -47,19 +48,37 @@ pub fn main(args: Args) -> ExitCode {
 }
 
 /// Formats the chain of causes on one line. Only the first line of each cause is used: a kubeconfig error, e.g., is
-/// followed by an excerpt of the file.
+/// followed by an excerpt of the file. Some of the text is that of others, e.g., of a credential plugin, and must not
+/// control the terminal.
 fn error_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
-        let cause = cause.to_string();
-        let cause = cause.lines().next().unwrap_or_default();
+        let text = cause.to_string();
+        let text = text.lines().next().unwrap_or_default();
         // Some errors already include their cause.
-        if !line.contains(cause) {
+        if !line.contains(text) {
             let gap = if line.is_empty() { "" } else { ": " };
-            line.push_str(&format!("{gap}{cause}"));
+            line.push_str(&format!("{gap}{text}"));
+        }
+        // These have their cause in their own words; those below are the words of a library.
+        if cause.is::<executor::Error>() {
+            break;
         }
     }
-    line
+    escape_controls(&line)
+}
+
+/// Replaces characters that control a terminal, or the direction of text, by their codes.
+fn escape_controls(text: &str) -> String {
+    let is_direction = |char: char| matches!(char, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut escaped = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char.is_control() || is_direction(char) {
+            true => escaped.extend(char.escape_unicode()),
+            false => escaped.push(char),
+        }
+    }
+    escaped
 }
 
 /// Runs the server until SIGTERM or SIGINT.

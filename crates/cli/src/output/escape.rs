@@ -20,6 +20,18 @@ pub(crate) fn escape_controls(text: &str) -> String {
     escaped
 }
 
+/// The same for text with our own styles, whose other escape sequences were already replaced: only the 8-bit forms are left.
+pub(crate) fn escape_8_bit_controls(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\u{80}'..='\u{9f}' => push_escape(&mut escaped, character),
+            _ => escaped.push(character),
+        }
+    }
+    escaped
+}
+
 /// The same on one line: newlines and tabs become spaces.
 pub(crate) fn escape_line(text: &str) -> String {
     escape_controls(text).replace(['\n', '\t'], " ")

@@ -16,7 +16,7 @@ pub(crate) use self::print::{plural, print, print_message, print_warning, raw_st
 pub(crate) use capacity::{format_memory, largest_capacity};
 pub(crate) use describe::{describe_group, describe_record, describe_task, describe_volume, node_duration};
 pub(crate) use duration::{age, human_duration};
-pub(crate) use escape::{escape_controls, escape_json, escape_json_strings, escape_line};
+pub(crate) use escape::{escape_8_bit_controls, escape_controls, escape_json, escape_json_strings, escape_line};
 pub(crate) use escaping_writer::EscapingWriter;
 pub(crate) use items::{Item, ItemColumn, ListView, WithRaw, json, print_item, print_items, print_items_below, yaml};
 pub(crate) use progress::Progress;

@@ -8,8 +8,18 @@ use std::sync::atomic::AtomicBool;
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 use signal_hook::consts::{
-    SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2,
+    SIGABRT, SIGALRM, SIGBUS, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGSYS, SIGTERM, SIGTRAP,
+    SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGUSR1, SIGUSR2, SIGVTALRM, SIGWINCH, SIGXCPU, SIGXFSZ,
 };
+
+/// All signals that a process can handle, and that are not faults of its own. The standard library resets SIGPIPE.
+const SIGNALS: [i32; 23] = [
+    SIGABRT, SIGALRM, SIGBUS, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGSYS, SIGTERM, SIGTRAP,
+    SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGUSR1, SIGUSR2, SIGVTALRM, SIGWINCH, SIGXCPU, SIGXFSZ,
+];
+
+/// The real-time signals. The C library keeps the first two for itself.
+const REAL_TIME_SIGNALS: std::ops::RangeInclusive<i32> = 34..=64;
 
 /// Limit of open files before [`raise_file_limit`].
 static INHERITED_OPEN_FILE_LIMIT: OnceLock<u64> = OnceLock::new();
@@ -54,10 +64,13 @@ pub(super) fn reset_inherited(open_file_limit: Option<u64>) -> io::Result<()> {
         )?;
     }
     // A new program inherits ignored signals as ignored, but signals with a handler as default.
-    for signal in [
-        SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2,
-    ] {
-        signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in SIGNALS {
+        signal_hook::flag::register(signal, Arc::clone(&flag))?;
+    }
+    for signal in REAL_TIME_SIGNALS {
+        // musl has one more of its own, and other systems fewer.
+        let _ = signal_hook::flag::register(signal, Arc::clone(&flag));
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ use super::init::{self, INIT_ARGUMENT, Isolation};
 use super::processes::ContainerProcesses;
 use super::spec::{ContainerOutcome, ContainerSpec};
 use crate::files::read_at_most;
+use crate::own_program::own_program;
 
 /// Buffer size for reads, in bytes.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
@@ -109,7 +110,7 @@ fn prepare(dir: &ContainerDir, spec: &ContainerSpec, pid: i32) -> io::Result<(Si
         isolation: init::isolate(),
         output: io::pipe()?,
         errors: io::pipe()?,
-        program: std::env::current_exe()?,
+        program: own_program()?,
     };
     // Record the start before the command runs: it must not run twice, even if this process is killed in between.
     dir.record_start(&prepared.started)?;

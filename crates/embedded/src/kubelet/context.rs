@@ -23,8 +23,6 @@ pub(crate) struct KubeletConfig {
     pub log_limit: u64,
     /// Size limit for the logs of all pods together, in bytes.
     pub total_log_limit: u64,
-    /// Program to execute as shim, which is this program.
-    pub program: PathBuf,
 }
 
 pub(super) struct KubeletContext {

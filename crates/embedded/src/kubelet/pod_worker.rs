@@ -324,7 +324,7 @@ impl PodWorker<'_> {
                 () = &mut exited => return Ok(termination.deadline_exceeded),
                 changed = latest.changed() => if changed.is_err() { return Ok(termination.deadline_exceeded) },
                 () = sleep(delay) => {}
-                is_changed = probe.next(&self.context.config.program, &self.container_dir) => if is_changed {
+                is_changed = probe.next(&self.container_dir) => if is_changed {
                     self.report_running(probe.is_ready).await?;
                 },
                 () = self.context.stopping.cancelled() => return Ok(termination.deadline_exceeded),

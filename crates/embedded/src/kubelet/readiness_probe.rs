@@ -8,6 +8,7 @@ use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
 use crate::container::{ContainerDir, EXEC_ARGUMENT};
+use crate::own_program::own_program;
 
 /// Readiness of a container, and the settings of its probe.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ impl ReadinessProbe {
 
     /// Waits for the result of the next probe, and returns whether the readiness changed. Never resolves without a
     /// probe.
-    pub(crate) async fn next(&mut self, program: &std::path::Path, dir: &ContainerDir) -> bool {
+    pub(crate) async fn next(&mut self, dir: &ContainerDir) -> bool {
         if self.command.is_empty() {
             return std::future::pending().await;
         }
@@ -54,6 +55,7 @@ impl ReadinessProbe {
         let Some(process) = dir.started().and_then(|started| started.process) else {
             return false;
         };
+        let Ok(program) = own_program() else { return false };
         let mut command = Command::new(program);
         command.arg(EXEC_ARGUMENT).arg(process.to_string()).args(&self.command);
         let spec = dir.spec();

@@ -4,6 +4,9 @@ use serde_json::{Map, Value};
 
 use super::validator::Validator;
 
+/// A longer key is no misspelled one.
+const MAX_MISSPELLED_BYTES: usize = 64;
+
 /// The minimum similarity (Jaro-Winkler, 0 to 1) of an unknown key to a known one that is suggested for it.
 const NEAREST_KEY_SIMILARITY: f64 = 0.8;
 
@@ -126,6 +129,10 @@ impl<'a, 'v> Fields<'a, 'v> {
 }
 
 fn nearest_key<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
+    // The comparison takes seconds for a key of megabytes.
+    if key.len() > MAX_MISSPELLED_BYTES {
+        return None;
+    }
     known
         .iter()
         .map(|candidate| (strsim::jaro_winkler(key, candidate), *candidate))

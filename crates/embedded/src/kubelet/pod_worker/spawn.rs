@@ -7,12 +7,13 @@ use tokio::process::Command;
 
 use super::{ExitFuture, PodWorker};
 use crate::container::{ContainerSpec, SHIM_ARGUMENT};
+use crate::own_program::own_program;
 
 impl PodWorker<'_> {
     /// Starts the shim, and waits until the container runs.
     pub(super) async fn spawn(&self, spec: &ContainerSpec) -> std::io::Result<ExitFuture> {
         self.container_dir.write_spec(spec)?;
-        let mut command = Command::new(&self.context.config.program);
+        let mut command = Command::new(own_program()?);
         command.arg(SHIM_ARGUMENT).arg(self.container_dir.path());
         // The shim is this same program, so it may need the same settings of the dynamic loader.
         let of_the_loader = std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"LD_"));
