@@ -243,6 +243,12 @@ async fn works_behind(kind: ProxyKind) {
     let status = world.api.as_user("alice").status(&id).await;
     assert_eq!(status.username, "alice");
 
+    // It also forwards a pack of the largest size that the CLI uploads.
+    let length = (4 << 20) - 4;
+    let content = [u32::try_from(length).unwrap().to_be_bytes().to_vec(), vec![b'x'; length]].concat();
+    let pack = proxy.request(Method::POST, "/files/contents").body(content.repeat(2));
+    assert_eq!(pack.send().await.unwrap().status(), StatusCode::OK);
+
     // Redirects and pages stay behind the prefix.
     let redirect = proxy.request(Method::GET, "/tasks/").send().await.unwrap();
     assert_eq!(redirect.headers()["location"], format!("{PREFIX}/tasks"));
