@@ -20,9 +20,9 @@ use crate::key::{LOGS, LogKey, RECORDS, RecordKey};
 use crate::location::Location;
 use crate::log_reader::{self, ReadFrom};
 use crate::log_writer::LogState;
-use crate::retention::{self, Content};
+use crate::retention::{self, Content, InUse};
 use crate::space::Limits;
-use crate::store::Store;
+use crate::store::{Store, written_at};
 
 /// How many records are read concurrently for the index, and how many are added in one transaction.
 const CONCURRENT_READS: usize = 64;
@@ -102,23 +102,24 @@ impl Archive {
         (key, record)
     }
 
-    /// Deletes records and logs beyond the limits, and returns the number of tasks whose logs were deleted. `live` is the
-    /// user of a task that is live; those are kept.
-    pub async fn prune(&self, now: Timestamp, live: impl Fn(&RecordKey) -> Option<Arc<str>>) -> Result<usize, Error> {
+    /// Deletes records and logs beyond the limits, and returns the number of tasks whose logs were deleted. `in_use` is asked
+    /// after everything was listed: a task that begins to be written to meanwhile is in use, too. If it does not know,
+    /// nothing is deleted.
+    pub async fn prune(&self, now: Timestamp, in_use: impl FnOnce() -> Option<InUse>) -> Result<usize, Error> {
         let mut content = self.content().await?;
-        for (key, logs) in &mut content.logs {
-            logs.user = live(key);
-            logs.is_live = logs.user.is_some();
-        }
         let space = &self.store.space;
-        if space.limits.max_user_bytes.is_some() {
-            self.add_users(&mut content).await?;
-        }
         let total = content.logs.values().map(|logs| logs.size).sum();
         // Until the deletions are done, the users are those that were counted.
         space.set_total(total);
-        let is_live = |key: &RecordKey| live(key).is_some();
-        let deletions = retention::decide(&content, space.limits, !space.has_room(), now, is_live);
+        let Some(in_use) = in_use() else { return Ok(0) };
+        for (key, logs) in &mut content.logs {
+            logs.user = in_use.written.get(key).cloned();
+            logs.is_live = logs.user.is_some();
+        }
+        if space.limits.max_user_bytes.is_some() {
+            self.add_users(&mut content).await?;
+        }
+        let deletions = retention::decide(&content, space.limits, !space.has_room(), now, &in_use.existing);
         for key in &deletions.logs {
             self.store.delete_all(&key.logs()).await?;
         }
@@ -140,13 +141,16 @@ impl Archive {
         self.store
             .visit(&Path::from(LOGS), |object| {
                 if let Some(key) = RecordKey::from_log_path(&object.location) {
-                    content.logs.entry(key).or_default().size += object.size;
+                    let logs = content.logs.entry(key).or_default();
+                    logs.size += object.size;
+                    logs.written_at = logs.written_at.max(Some(written_at(object)));
                 }
             })
             .await?;
         self.store
             .visit(&Path::from(RECORDS), |object| {
-                content.records.extend(RecordKey::from_record_path(&object.location));
+                let key = RecordKey::from_record_path(&object.location);
+                content.records.extend(key.map(|key| (key, written_at(object))));
             })
             .await?;
         Ok(content)

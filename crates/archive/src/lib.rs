@@ -35,4 +35,5 @@ pub use location::{InvalidLocation, Location};
 pub use log_reader::ReadFrom;
 pub use log_writer::{LogState, Put};
 pub use position::Position;
+pub use retention::InUse;
 pub use space::{Limits, disk_size};

@@ -1,6 +1,6 @@
 //! Which records and logs to delete: those that are too old, and the oldest logs if there are too many bytes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -11,12 +11,22 @@ use crate::space::Limits;
 /// The share of a limit that is freed beyond it, as a divisor, so that not every frame deletes something.
 const SLACK_SHARE: u64 = 20;
 
+/// What must not be deleted.
+#[derive(Debug, Default)]
+pub struct InUse {
+    /// The tasks whose logs may still be written to, and their users. Their logs are kept.
+    pub written: HashMap<RecordKey, Arc<str>>,
+    /// The tasks that still exist. Their records are kept, or else they would be archived again.
+    pub existing: HashSet<RecordKey>,
+}
+
 /// What the archive contains.
 #[derive(Debug, Default)]
 pub(crate) struct Content {
     /// The logs of each task.
     pub logs: BTreeMap<RecordKey, TaskLogs>,
-    pub records: BTreeSet<RecordKey>,
+    /// The records, and when they were written.
+    pub records: BTreeMap<RecordKey, Timestamp>,
 }
 
 /// The logs of a task.
@@ -28,6 +38,8 @@ pub(crate) struct TaskLogs {
     pub user: Option<Arc<str>>,
     /// Whether they are still written to. They are kept.
     pub is_live: bool,
+    /// When the last part was written; `None` if that is not known.
+    pub written_at: Option<Timestamp>,
 }
 
 /// What to delete.
@@ -49,14 +61,19 @@ pub(crate) fn decide(
     limits: Limits,
     is_full: bool,
     now: Timestamp,
-    is_live: impl Fn(&RecordKey) -> bool,
+    existing: &HashSet<RecordKey>,
 ) -> Deletions {
     let max_age = limits.max_age.and_then(|age| SignedDuration::try_from(age).ok());
+    let oldest = max_age.and_then(|age| now.checked_sub(age).ok());
     // Keys sort by the time of submission.
-    let first_kept = max_age
-        .and_then(|age| now.checked_sub(age).ok())
-        .map(RecordKey::first_after);
-    let is_old = |key: &RecordKey| first_kept.as_deref().is_some_and(|first| key.as_str() < first);
+    let first_kept = oldest.map(RecordKey::first_after);
+    // The last object of a task is written when it ends, which may be weeks after its submission.
+    let is_recent = |written_at: Option<&Timestamp>| written_at.is_some_and(|time| oldest.is_some_and(|old| *time >= old));
+    let is_old = |key: &RecordKey| {
+        let logs = content.logs.get(key).and_then(|logs| logs.written_at.as_ref());
+        let was_submitted = first_kept.as_deref().is_some_and(|first| key.as_str() < first);
+        was_submitted && !is_recent(logs) && !is_recent(content.records.get(key))
+    };
     let mut left = Left::of(content);
     let old = left.take(|key, _, _| is_old(key));
     let goals = limits
@@ -77,7 +94,8 @@ pub(crate) fn decide(
     };
     let of_all = left.take(|_, _, left| left.total > goal);
     let size = |keys: &[RecordKey]| keys.iter().map(|key| content.logs[key].size).sum();
-    let old_records = content.records.iter().filter(|key| is_old(key) && !is_live(key));
+    let old_records = content.records.keys();
+    let old_records = old_records.filter(|key| is_old(key) && !existing.contains(key));
     Deletions {
         bytes: [size(&old), size(&of_users), size(&of_all)],
         logs: [old, of_users, of_all].concat(),
@@ -136,6 +154,7 @@ impl<'a> Left<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -161,12 +180,13 @@ mod tests {
                 size: *size,
                 user: None,
                 is_live: day == live,
+                written_at: Some(time(day)),
             };
             (key(day), logs)
         };
         Content {
             logs: (0..).zip(sizes).map(logs).collect(),
-            records: (0..).map(key).take(sizes.len()).collect(),
+            records: (0..).map(|day| (key(day), time(day))).take(sizes.len()).collect(),
         }
     }
 
@@ -177,9 +197,23 @@ mod tests {
             ..Limits::default()
         };
         let content = content(&[1, 2, 4, 8], 0);
-        let deletions = decide(&content, limits, false, time(4), |key| *key == self::key(0));
+        let deletions = decide(&content, limits, false, time(4), &HashSet::from([key(0)]));
         assert_eq!((deletions.logs, deletions.records), (vec![key(1)], vec![key(1)]));
         assert_eq!((deletions.bytes, deletions.bytes_left), ([2, 0, 0], 13));
+    }
+
+    #[test]
+    fn a_task_that_ran_for_long_ages_from_its_end() {
+        let limits = Limits {
+            max_age: Some(Duration::from_secs(2 * 86_400)),
+            ..Limits::default()
+        };
+        let mut content = content(&[1, 2, 4, 8], -1);
+        content.logs.get_mut(&key(0)).unwrap().written_at = Some(time(3));
+        content.records.insert(key(1), time(3));
+        let decide = |now| decide(&content, limits, false, time(now), &HashSet::new());
+        assert_eq!((decide(4).logs, decide(4).records), (vec![], vec![]));
+        assert_eq!((decide(6).logs.len(), decide(6).records.len()), (4, 4));
     }
 
     #[test]
@@ -192,7 +226,7 @@ mod tests {
             max_user_bytes: Some(140),
             ..Limits::default()
         };
-        let deletions = decide(&content, limits, false, time(9), |_| false);
+        let deletions = decide(&content, limits, false, time(9), &HashSet::new());
         assert_eq!((deletions.logs, deletions.bytes), (vec![key(1)], [0, 60, 0]));
         assert_eq!(deletions.bytes_left_of["alice"], 120);
         // What is deleted for a user makes room for all.
@@ -200,11 +234,11 @@ mod tests {
             max_bytes: Some(260),
             ..limits
         };
-        let deletions = decide(&content, limits, false, time(9), |_| false);
+        let deletions = decide(&content, limits, false, time(9), &HashSet::new());
         assert_eq!(deletions.logs, vec![key(1)]);
         // The logs of live tasks are kept, whoever has submitted them.
         content.logs.get_mut(&key(1)).unwrap().is_live = true;
-        let deletions = decide(&content, limits, false, time(9), |_| false);
+        let deletions = decide(&content, limits, false, time(9), &HashSet::new());
         assert_eq!(deletions.logs, vec![key(2)]);
     }
 
@@ -220,7 +254,7 @@ mod tests {
             let day = i64::try_from(live.index(21)).unwrap();
             let (content, live) = (content(&sizes, day), key(day));
             let limits = Limits { max_bytes: Some(max), ..Limits::default() };
-            let deletions = decide(&content, limits, is_full, time(30), |key| *key == live);
+            let deletions = decide(&content, limits, is_full, time(30), &HashSet::from([live.clone()]));
             let total: u64 = sizes.iter().sum();
             prop_assert!(deletions.records.is_empty());
             prop_assert!(!deletions.logs.contains(&live));

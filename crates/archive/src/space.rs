@@ -14,7 +14,7 @@ const FREE_BYTES: u64 = 1 << 30;
 /// How much the archive may hold, and for how long.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// How long records and logs are kept, counted from the day on which the task was submitted.
+    /// How long records and logs are kept, counted from the end of the task.
     pub max_age: Option<Duration>,
     /// The size of all logs, in bytes.
     pub max_bytes: Option<u64>,

@@ -83,16 +83,17 @@ impl Executor {
         }
         let cache = Arc::new(Cache::new(namespace, settings.clock, gang::is_reconciled));
         let logs = LogStreams::new(client.clone(), Arc::clone(&cache), settings.archive.clone());
+        let health: Arc<Health> = Arc::default();
         let executor = Self {
             archiver: settings
                 .archive
                 .clone()
-                .map(|archive| Archiver::new(archive, logs.pod_origin())),
+                .map(|archive| Archiver::new(archive, logs.pod_origin(), Arc::clone(&health))),
             logs,
             client,
             cache,
             kubernetes_version,
-            health: Arc::default(),
+            health,
             permissions,
             settings: Arc::new(settings),
             inventory: Arc::default(),

@@ -6,7 +6,7 @@ use task::TaskState;
 use task::record::{EndKind, RECORD_VERSION, TaskEnd, Usage};
 use task::wire::{TaskMetadata, TaskStatus};
 
-use super::{Archive, HistoryFilter, Limits, Location, LogKey, ReadFrom, RecordKey, TaskRecord};
+use super::{Archive, HistoryFilter, InUse, Limits, Location, LogKey, ReadFrom, RecordKey, TaskRecord};
 use crate::file_store::{FileStore, FilesInUse};
 use crate::frame::Frame;
 use crate::index::HistoryCursor;
@@ -327,8 +327,12 @@ async fn the_oldest_logs_make_room_and_their_records_stay() {
         keys.push(key);
     }
     assert!(!archive.has_room());
-    let live = |key: &RecordKey| (*key == keys[1].task).then(|| "alice".into());
-    let deleted = archive.prune(time(10), live).await.unwrap();
+    assert_eq!(archive.prune(time(10), || None).await.unwrap(), 0, "nobody knows what is in use");
+    let in_use = || InUse {
+        written: [(keys[1].task.clone(), "alice".into())].into(),
+        ..InUse::default()
+    };
+    let deleted = archive.prune(time(10), || Some(in_use())).await.unwrap();
     assert!(archive.has_room());
     assert!(deleted >= 1);
     let mut left = Vec::new();
@@ -373,7 +377,7 @@ async fn a_user_at_the_limit_makes_room_with_their_own_oldest_logs() {
         .collect();
     assert_eq!(full, [false, false, false, false, true, false]);
     assert!(archive.has_room() && !archive.has_room_for_all());
-    archive.prune(time(10), |_| None).await.unwrap();
+    archive.prune(time(10), || Some(InUse::default())).await.unwrap();
     assert!(archive.has_room_for_all());
     let mut left = Vec::new();
     for key in &keys {

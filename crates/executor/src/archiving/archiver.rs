@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use archive::Archive;
+use archive::{Archive, InUse};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::context::ArchivingContext;
 use super::task_archiver::{Progress, TrackedTask, archive_task};
-use crate::cache::{TaskChange, TaskKey, TaskSnapshot};
+use crate::cache::{Health, TaskChange, TaskKey, TaskSnapshot};
 use crate::logs::LogOrigin;
 use crate::record_key::record_key;
 
@@ -39,6 +39,7 @@ const TRACK_POLLS: u32 = 100;
 /// Archives all tasks.
 pub(crate) struct Archiver {
     context: Arc<ArchivingContext>,
+    cache_health: Arc<Health>,
     /// The tasks that are being archived, and `None` for those that are archived and not gone: most tasks, for weeks.
     tasks: Mutex<Tasks>,
 }
@@ -53,10 +54,11 @@ enum Tracked {
 
 impl Archiver {
     /// `origin` must not read from the archive itself.
-    pub(crate) fn new(archive: Archive, origin: LogOrigin) -> Arc<Self> {
+    pub(crate) fn new(archive: Archive, origin: LogOrigin, cache_health: Arc<Health>) -> Arc<Self> {
         origin.cache.enable_task_changes();
         Arc::new(Self {
             context: ArchivingContext::new(archive, origin),
+            cache_health,
             tasks: Mutex::default(),
         })
     }
@@ -65,10 +67,9 @@ impl Archiver {
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken, tracker: TaskTracker) {
         let (archiver, stop_chores) = (Arc::clone(&self), stop.clone());
         tracker.spawn(async move {
-            let user = |task: &Arc<TaskSnapshot>| (record_key(task), task.username.as_str().into());
-            let ending = || archiver.ending().iter().map(user).collect();
+            let in_use = || archiver.in_use();
             let chores = async {
-                tokio::join!(archiver.context.watch_disk(), archiver.context.run_pruning(ending));
+                tokio::join!(archiver.context.watch_disk(), archiver.context.run_pruning(in_use));
             };
             stop_chores.run_until_cancelled(chores).await;
         });
@@ -91,7 +92,7 @@ impl Archiver {
         if self.tracked(&key).is_some() {
             return;
         }
-        let tracked = Arc::new(TrackedTask::new(Arc::clone(&key)));
+        let tracked = Arc::new(TrackedTask::new(&first));
         self.lock().insert(Arc::clone(&key), Some(Arc::clone(&tracked)));
         let (archiver, stop) = (Arc::clone(self), stop.clone());
         tracker.spawn(async move {
@@ -192,6 +193,27 @@ impl Archiver {
     /// Whether the record and all logs of a task are in the archive.
     pub(crate) fn is_archived(&self, key: &TaskKey) -> bool {
         matches!(self.tracked(key), Some(Tracked::Archived))
+    }
+
+    /// What must stay in the archive; `None` if this server may lack tasks that exist.
+    fn in_use(&self) -> Option<InUse> {
+        self.cache_health.check().ok()?;
+        let present = self.context.origin.cache.tasks(None);
+        let mut in_use = InUse::default();
+        let tasks = self.lock();
+        for (_, snapshot) in present {
+            let key = record_key(&snapshot);
+            let is_archived = tasks.get(&snapshot.key).is_some_and(Option::is_none);
+            if !is_archived {
+                in_use.written.insert(key.clone(), snapshot.username.as_str().into());
+            }
+            in_use.existing.insert(key);
+        }
+        // Tasks that are gone are written to until they are archived.
+        for task in tasks.values().flatten() {
+            in_use.written.insert(task.record.clone(), Arc::clone(&task.user));
+        }
+        Some(in_use)
     }
 
     fn tracked(&self, key: &TaskKey) -> Option<Tracked> {

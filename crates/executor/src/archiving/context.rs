@@ -1,13 +1,12 @@
 //! What the archivers of a server share: the archive, with retries until it works, and where logs come from.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use archive::{Archive, Frame, LogKey, LogState, Put, RecordKey};
+use archive::{Archive, Frame, InUse, LogKey, LogState, Put, RecordKey};
 use task::record::TaskRecord;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
@@ -16,7 +15,6 @@ use super::store_health::StoreHealth;
 use crate::backoff::Backoff;
 use crate::log_throttle::LogThrottle;
 use crate::logs::LogOrigin;
-use crate::record_key::record_key;
 
 /// The pauses between tries while the archive fails.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -165,14 +163,12 @@ impl ArchivingContext {
         tokio::join!(self.archive.watch_disk(), self.archive.delete_leftovers());
     }
 
-    /// Deletes what is beyond the limits of the archive until shutdown: now and then, and when it is full.
-    /// `ending` are the tasks that are gone and still written to, and their users.
-    pub(crate) async fn run_pruning(&self, ending: impl Fn() -> HashMap<RecordKey, Arc<str>>) {
+    /// Deletes what is beyond the limits of the archive until shutdown: now and then, and when it is full. `in_use` says
+    /// what must stay, if that is known.
+    pub(crate) async fn run_pruning(&self, in_use: impl Fn() -> Option<InUse>) {
         let mut full_pause = Backoff::new(FULL_PAUSE, PRUNE_INTERVAL);
         loop {
-            let ending = ending();
-            let live = |key: &RecordKey| ending.get(key).cloned().or_else(|| self.live_user(key));
-            if let Err(error) = self.archive.prune(self.origin.client.now(), live).await {
+            if let Err(error) = self.archive.prune(self.origin.client.now(), &in_use).await {
                 self.failed(&error, &mut pauses()).await;
             }
             if self.archive.has_room_for_all() {
@@ -183,13 +179,6 @@ impl ArchivingContext {
             }
             let _ = timeout(PRUNE_INTERVAL, self.full.notified()).await;
         }
-    }
-
-    /// The user of a task that is in Kubernetes, and may be written to.
-    fn live_user(&self, key: &RecordKey) -> Option<Arc<str>> {
-        let live = self.origin.cache.snapshots_with_id(key.task_id());
-        let live = live.iter().find(|snapshot| record_key(snapshot) == *key);
-        live.map(|snapshot| snapshot.username.as_str().into())
     }
 
     /// Returns `None` if an object is not what it should be: no retry helps.

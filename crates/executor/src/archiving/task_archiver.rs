@@ -36,6 +36,8 @@ pub(super) struct Progress {
 /// What the rest of the server knows about the archiver of a task.
 pub(super) struct TrackedTask {
     pub key: Arc<TaskKey>,
+    pub record: RecordKey,
+    pub user: Arc<str>,
     pub progress: watch::Sender<Progress>,
     /// Canceled once the logs must be read without delay: the task is about to be deleted.
     pub hurry: CancellationToken,
@@ -47,9 +49,11 @@ pub(super) struct TrackedTask {
 }
 
 impl TrackedTask {
-    pub(crate) fn new(key: Arc<TaskKey>) -> Self {
+    pub(crate) fn new(first: &TaskSnapshot) -> Self {
         Self {
-            key,
+            key: Arc::clone(&first.key),
+            record: record_key(first),
+            user: first.username.as_str().into(),
             progress: watch::Sender::new(Progress::default()),
             hurry: CancellationToken::new(),
             removed: Mutex::default(),
@@ -99,7 +103,6 @@ pub(super) async fn archive_task(
 ) -> bool {
     let mut archiver = TaskArchiver {
         context,
-        user: first.username.as_str().into(),
         last: first,
         pods: JoinSet::new(),
         done: HashSet::new(),
@@ -120,7 +123,6 @@ struct TaskArchiver {
     context: Arc<ArchivingContext>,
     tracked: Arc<TrackedTask>,
     stop: CancellationToken,
-    user: Arc<str>,
     /// The newest snapshot that was seen.
     last: Arc<TaskSnapshot>,
     pods: JoinSet<(String, Option<PodLogRecord>)>,
@@ -136,7 +138,7 @@ impl TaskArchiver {
     async fn run(&mut self) -> Option<()> {
         let (context, stop) = (Arc::clone(&self.context), self.stop.clone());
         let cache = &context.origin.cache;
-        let record = record_key(&self.last);
+        let record = self.tracked.record.clone();
         // A record is written when the task has ended. Whether there is one need not be known to archive it.
         if self.last.state.is_final() {
             let has_record = self.tracked.hurry.run_until_cancelled(context.has_record(&record));
@@ -192,10 +194,10 @@ impl TaskArchiver {
             }
             let log = PodLog::of_node(&snapshot.key, record, snapshot.num_nodes, node, pod);
             let (context, tracked, uid) = (Arc::clone(&self.context), Arc::clone(&self.tracked), pod.uid.clone());
-            let (user, stop) = (Arc::clone(&self.user), self.stop.clone());
+            let stop = self.stop.clone();
             self.pods.spawn(async move {
                 let on_live = |is_live| tracked.set_live(&uid, is_live);
-                let log = archive_pod(&context, log, &user, &stop, on_live).await;
+                let log = archive_pod(&context, log, &tracked.user, &stop, on_live).await;
                 (uid, log)
             });
         }
@@ -250,7 +252,7 @@ impl TaskArchiver {
         // An earlier server may have followed other pods.
         for log in self.context.logs_of(key).await {
             if !self.done.contains(&log.pod) {
-                logs.push(end_log(&self.context, log, &self.user).await);
+                logs.push(end_log(&self.context, log, &self.tracked.user).await);
             }
         }
         let ended = self.tracked.ended.get().filter(|_| !self.last.state.is_final());

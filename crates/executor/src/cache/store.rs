@@ -202,13 +202,6 @@ impl Cache {
             .collect()
     }
 
-    /// The snapshots of all tasks with this ID, of any user.
-    pub(crate) fn snapshots_with_id(&self, id: &str) -> Vec<Arc<TaskSnapshot>> {
-        let state = self.read();
-        let tasks = state.tasks_with_id(id);
-        tasks.filter_map(|(_, task)| task.snapshot.clone()).collect()
-    }
-
     /// The files that the nodes of the tasks with this ID may fetch, and how far each task is.
     pub(crate) fn files_of(&self, id: &str) -> Vec<(Arc<OwnerFiles>, TaskEnd)> {
         let state = self.read();
