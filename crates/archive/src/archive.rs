@@ -280,6 +280,11 @@ impl Archive {
         LogState::read(&self.store, key).await
     }
 
+    /// What the archive has of a log, for reading. Damage does not fail; it shows in the text.
+    pub async fn readable_log(&self, key: LogKey) -> Result<LogState, Error> {
+        LogState::read_readable(&self.store, key).await
+    }
+
     /// The logs of a task that are in the archive, in the order of nodes, attempts, and pods.
     pub async fn logs_of(&self, task: &RecordKey) -> Result<Vec<LogKey>, Error> {
         let objects = self.store.list(&task.logs()).await?;
@@ -291,7 +296,8 @@ impl Archive {
         Ok(keys)
     }
 
-    /// Reads a part of a log. The text begins with a whole line; each line has its time, as the Kubernetes API writes it.
+    /// Reads a part of a log. The text begins with a whole line; each line has its time, as the Kubernetes API writes it. What
+    /// is damaged or missing is a line that says so.
     pub async fn read_log(
         &self,
         key: LogKey,

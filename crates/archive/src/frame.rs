@@ -112,6 +112,28 @@ impl FrameHeader {
         Ok((header, &rest[1..]))
     }
 
+    /// Adds headers for frames that have none: they lie between the others, and how large they are is unknown.
+    pub(crate) fn fill_holes(headers: Vec<Option<Self>>) -> Vec<Self> {
+        let next: Vec<Option<Option<Position>>> = (0..headers.len())
+            .map(|at| headers[at..].iter().flatten().next().map(|header| header.before))
+            .collect();
+        let mut frames: Vec<Self> = Vec::with_capacity(headers.len());
+        for (header, next) in headers.into_iter().zip(next) {
+            let before = frames.last().map(|frame| frame.after);
+            let unknown = || Self {
+                version: VERSION,
+                before,
+                after: next.flatten().or(before).unwrap_or(Position::EARLIEST),
+                lines: 0,
+                bytes: 0,
+                gap: true,
+                missing: None,
+            };
+            frames.push(header.unwrap_or_else(unknown));
+        }
+        frames
+    }
+
     /// Whether the frame begins with a whole line.
     pub(crate) fn begins_with_line(&self) -> bool {
         self.before.is_none_or(Position::is_between_lines)

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
+use object_store::path::Path;
 
 use crate::error::Error;
 use crate::frame::{Frame, FrameHeader};
@@ -31,29 +32,127 @@ struct Start {
     skip: u64,
 }
 
-/// Reads a part of a log. The text begins with a whole line; each line has its time, as the Kubernetes API writes it.
+/// Reads a part of a log. The text begins with a whole line; each line has its time, as the Kubernetes API writes it. A frame
+/// that is damaged or missing is a line that says so: no retry helps, and the frames after it can be read.
 pub(crate) async fn read(
     store: &Store,
     key: LogKey,
     from: ReadFrom,
 ) -> Result<impl Stream<Item = Result<Bytes, Error>> + Send + use<>, Error> {
-    let state = LogState::read(store, key.clone()).await?;
+    let state = LogState::read_readable(store, key.clone()).await?;
     let start = start(&state.frames, from);
     let store = store.clone();
-    let texts = stream::iter(start.frame..state.frames.len()).map(move |number| {
+    let numbered = state.frames.into_iter().enumerate().skip(start.frame);
+    let frames = stream::iter(numbered).map(move |(number, header)| {
         let (store, path) = (store.clone(), key.frame(u32::try_from(number).unwrap_or(u32::MAX)));
         async move {
-            let content = store.get(&path).await?.ok_or_else(|| Error::Invalid {
-                path: path.to_string(),
-                reason: "it was deleted".to_owned(),
-            })?;
-            Frame::decode(path.as_ref(), &content)
+            match read_text(&store, &path).await {
+                Ok(text) => Ok((header, Some(text))),
+                Err(error @ Error::Invalid { .. }) => {
+                    tracing::error!(%error, "a part of a log cannot be read");
+                    Ok((header, None))
+                }
+                Err(error) => Err(error),
+            }
         }
     });
-    let mut skip = start.skip;
-    Ok(texts
-        .buffered(READ_AHEAD)
-        .map_ok(move |text| skip_lines(text, &mut skip)))
+    let mut joined = Joined::new(start.skip);
+    let end = stream::iter([Ok(None)]);
+    let texts = frames.buffered(READ_AHEAD).map_ok(Some).chain(end);
+    Ok(texts.map_ok(move |frame| match frame {
+        Some((header, text)) => joined.push(&header, text),
+        None => joined.end(),
+    }))
+}
+
+async fn read_text(store: &Store, path: &Path) -> Result<Vec<u8>, Error> {
+    let content = store.get(path).await?.ok_or_else(|| Error::Invalid {
+        path: path.to_string(),
+        reason: "it was deleted".to_owned(),
+    })?;
+    Frame::decode(path.as_ref(), &content)
+}
+
+/// Joins the texts of frames, of which some may be missing.
+struct Joined {
+    /// How many lines to skip.
+    skip: u64,
+    /// What is missing before the next text.
+    gap: Option<Gap>,
+    /// Whether the next text begins within a line whose beginning is missing.
+    is_within_line: bool,
+}
+
+/// Consecutive frames that cannot be read.
+struct Gap {
+    before: Option<Position>,
+    after: Position,
+    lines: u64,
+    bytes: u64,
+}
+
+impl Joined {
+    fn new(skip: u64) -> Self {
+        Self {
+            skip,
+            gap: None,
+            is_within_line: false,
+        }
+    }
+
+    /// The text of the next frame, or nothing yet if it is missing.
+    fn push(&mut self, header: &FrameHeader, text: Option<Vec<u8>>) -> Bytes {
+        let Some(text) = text else {
+            let lines = u64::from(header.lines);
+            self.skip = self.skip.saturating_sub(lines);
+            let gap = self.gap.get_or_insert(Gap {
+                before: header.before,
+                after: header.after,
+                lines: 0,
+                bytes: 0,
+            });
+            gap.after = header.after;
+            gap.lines += lines;
+            gap.bytes += header.bytes;
+            return Bytes::new();
+        };
+        let mut text = Bytes::from(text);
+        if self.gap.is_some() {
+            self.is_within_line = !header.begins_with_line();
+        }
+        if self.is_within_line {
+            let line_end = text.iter().position(|byte| *byte == b'\n');
+            self.is_within_line = line_end.is_none();
+            text = text.slice(line_end.map_or(text.len(), |end| end + 1)..);
+        }
+        let text = skip_lines(text, &mut self.skip);
+        match self.gap.take() {
+            Some(gap) => [gap.line().as_bytes(), &text].concat().into(),
+            None => text,
+        }
+    }
+
+    /// What is left at the end.
+    fn end(&mut self) -> Bytes {
+        self.gap.take().map_or_else(Bytes::new, |gap| gap.line().into())
+    }
+}
+
+impl Gap {
+    /// The line of the log that says what is missing. It has the time of the line before, so that no position changes.
+    fn line(&self) -> String {
+        // An incomplete line before it must not swallow it.
+        let newline = match self.before {
+            Some(before) if !before.is_between_lines() => "\n",
+            _ => "",
+        };
+        let time = self.before.unwrap_or(self.after).time;
+        let size = match (self.lines, self.bytes) {
+            (0, 0) => "an unknown number of lines".to_owned(),
+            (lines, bytes) => format!("{lines} lines, {bytes} bytes"),
+        };
+        format!("{newline}{time:.9} [k8s-cli: a part of the log is missing here: {size}; the archive is damaged]\n")
+    }
 }
 
 fn start(frames: &[FrameHeader], from: ReadFrom) -> Start {
@@ -82,8 +181,7 @@ fn start(frames: &[FrameHeader], from: ReadFrom) -> Start {
 }
 
 /// Drops the first `skip` lines, and counts them down.
-fn skip_lines(text: Vec<u8>, skip: &mut u64) -> Bytes {
-    let text = Bytes::from(text);
+fn skip_lines(text: Bytes, skip: &mut u64) -> Bytes {
     let mut from = 0;
     while *skip > 0 {
         let Some(length) = text[from..].iter().position(|byte| *byte == b'\n') else {
@@ -174,8 +272,8 @@ mod tests {
             let text: String = lines.concat();
             let (left, right) = text.split_at(cut.index(text.len() + 1));
             let mut rest = skip as u64;
-            let mut read = skip_lines(left.into(), &mut rest).to_vec();
-            read.extend_from_slice(&skip_lines(right.into(), &mut rest));
+            let mut read = skip_lines(left.to_owned().into(), &mut rest).to_vec();
+            read.extend_from_slice(&skip_lines(right.to_owned().into(), &mut rest));
             prop_assert_eq!(String::from_utf8(read).unwrap(), lines.iter().skip(skip).map(String::as_str).collect::<String>());
         }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::PutPayload;
+use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -77,6 +78,41 @@ impl LogState {
         // Frames are numbered without gaps, so the first that is missing is the end.
         let headers: Vec<Option<FrameHeader>> = headers.try_collect().await?;
         state.frames = headers.into_iter().map_while(|header| header).collect();
+        Ok(state)
+    }
+
+    /// Reads which frames there are, for a reader. What is damaged or missing between others is a frame whose text cannot be
+    /// read, so that one object does not hide the others.
+    pub(crate) async fn read_readable(store: &Store, key: LogKey) -> Result<Self, Error> {
+        let mut state = match Self::read(store, key.clone()).await {
+            Ok(state) if state.is_ended => return Ok(state),
+            Ok(state) => state,
+            Err(Error::Invalid { .. }) => Self {
+                store: store.clone(),
+                is_ended: store.get(&key.end()).await?.is_some(),
+                key,
+                frames: Vec::new(),
+                lost: None,
+                user: None,
+            },
+            Err(error) => return Err(error),
+        };
+        let objects = store.list(&state.key.prefix()).await?;
+        let number = |path: &Path| path.filename()?.parse::<u32>().ok();
+        let last = objects.iter().filter_map(|object| number(&object.location)).max();
+        let count = last.map_or(0, |last| last as usize + 1);
+        // Without holes, they are known already.
+        if count == state.frames.len() {
+            return Ok(state);
+        }
+        let numbers = 0..u32::try_from(count).unwrap_or(u32::MAX);
+        let headers = stream::iter(numbers.map(|number| state.header(number))).buffered(CONCURRENT_READS);
+        let valid = headers.map(|header| match header {
+            Err(Error::Invalid { .. }) => Ok(None),
+            header => header,
+        });
+        let headers: Vec<Option<FrameHeader>> = valid.try_collect().await?;
+        state.frames = FrameHeader::fill_holes(headers);
         Ok(state)
     }
 

@@ -15,6 +15,13 @@ pub struct Position {
 }
 
 impl Position {
+    /// Before every line.
+    pub(crate) const EARLIEST: Self = Self {
+        time: Timestamp::UNIX_EPOCH,
+        lines: 0,
+        bytes: u64::MAX,
+    };
+
     /// Whether it lies between two lines.
     #[must_use]
     pub fn is_between_lines(self) -> bool {

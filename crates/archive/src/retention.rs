@@ -68,7 +68,8 @@ pub(crate) fn decide(
     // Keys sort by the time of submission.
     let first_kept = oldest.map(RecordKey::first_after);
     // The last object of a task is written when it ends, which may be weeks after its submission.
-    let is_recent = |written_at: Option<&Timestamp>| written_at.is_some_and(|time| oldest.is_some_and(|old| *time >= old));
+    let is_recent =
+        |written_at: Option<&Timestamp>| written_at.is_some_and(|time| oldest.is_some_and(|old| *time >= old));
     let is_old = |key: &RecordKey| {
         let logs = content.logs.get(key).and_then(|logs| logs.written_at.as_ref());
         let was_submitted = first_kept.as_deref().is_some_and(|first| key.as_str() < first);

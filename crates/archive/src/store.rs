@@ -109,7 +109,16 @@ impl Store {
     /// Reads the first bytes of an object.
     pub(crate) async fn get_start(&self, path: &Path, range: Range<u64>) -> Result<Option<Bytes>, Error> {
         let (objects, at) = (Arc::clone(&self.objects), path.clone());
-        let get = async move { objects.get_range(&at, range).await };
+        let get = async move {
+            match objects.get_range(&at, range).await {
+                Err(error) if !matches!(error, object_store::Error::NotFound { .. }) => {
+                    // An empty object, e.g., after a power cut, has no range.
+                    let is_empty = objects.head(&at).await.is_ok_and(|meta| meta.size == 0);
+                    is_empty.then(Bytes::new).ok_or(error)
+                }
+                read => read,
+            }
+        };
         if_found(self.limited("read", path, TIMEOUT, get).await)
     }
 

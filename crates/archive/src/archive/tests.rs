@@ -272,6 +272,69 @@ async fn two_writers_of_a_log_store_each_frame_once_and_continue_after_the_other
     assert_eq!(text(&archive, &key, ReadFrom::Position(Some(position(3)))).await, "3\n");
 }
 
+/// A log of three frames in a folder, and the paths of the frames and of the end.
+async fn log_in_folder(dir: &std::path::Path, is_ended: bool) -> (Archive, LogKey, Vec<std::path::PathBuf>) {
+    let archive = Archive::open(&Location::folder(dir.to_owned()), None, Limits::default()).unwrap();
+    let key = log_key(0, "uid");
+    let mut log = archive.log(key.clone()).await.unwrap();
+    for second in 1..4 {
+        let before = Some(second - 1).filter(|before| *before > 0);
+        log.put(&frame(before, second, &format!("{second}\n"))).await.unwrap();
+    }
+    if is_ended {
+        log.end(None).await.unwrap();
+    }
+    let frames = (0..3).map(|number| key.frame(number)).chain([key.end()]);
+    let paths = frames.map(|path| dir.join(path.as_ref())).collect();
+    (archive, key, paths)
+}
+
+fn truncate(path: &std::path::Path, length: u64) {
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(length).unwrap();
+}
+
+#[tokio::test]
+async fn a_frame_that_is_lost_or_damaged_is_a_line_of_the_log_and_the_rest_is_read() {
+    let notice = |size: &str| format!("[k8s-cli: a part of the log is missing here: {size}; the archive is damaged]");
+    let known = format!("1\n{:.9} {}\n3\n", time(1), notice("1 lines, 2 bytes"));
+    let unknown = format!("1\n{:.9} {}\n3\n", time(1), notice("an unknown number of lines"));
+    for is_ended in [true, false] {
+        for kept in ["nothing", "no bytes", "10 bytes", "all but a byte"] {
+            let dir = tempfile::tempdir().unwrap();
+            let (archive, key, paths) = log_in_folder(dir.path(), is_ended).await;
+            let whole = std::fs::metadata(&paths[1]).unwrap().len();
+            match kept {
+                "nothing" => std::fs::remove_file(&paths[1]).unwrap(),
+                "no bytes" => truncate(&paths[1], 0),
+                "10 bytes" => truncate(&paths[1], 10),
+                _ => truncate(&paths[1], whole - 1),
+            }
+            // Its header may be readable, or known from the end of the log.
+            let is_known = is_ended || kept == "all but a byte";
+            let expected = if is_known { &known } else { &unknown };
+            let read = text(&archive, &key, ReadFrom::Position(None)).await;
+            assert_eq!(read, *expected, "{is_ended} {kept}");
+            assert_eq!(text(&archive, &key, ReadFrom::Tail(1)).await, "3\n");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_log_whose_last_frames_or_end_are_lost_is_read_to_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let (archive, key, paths) = log_in_folder(dir.path(), true).await;
+    std::fs::remove_file(&paths[1]).unwrap();
+    std::fs::remove_file(&paths[2]).unwrap();
+    let read = text(&archive, &key, ReadFrom::Position(None)).await;
+    assert!(read.starts_with("1\n") && read.contains("2 lines, 4 bytes"), "{read}");
+    let dir = tempfile::tempdir().unwrap();
+    let (archive, key, paths) = log_in_folder(dir.path(), true).await;
+    truncate(&paths[3], 5);
+    assert_eq!(text(&archive, &key, ReadFrom::Position(None)).await, "1\n2\n3\n");
+    assert!(archive.readable_log(key).await.unwrap().is_ended());
+}
+
 #[tokio::test]
 async fn a_writer_that_comes_late_continues_after_all_frames_of_the_others() {
     let archive = Archive::open(&Location::memory(), None, Limits::default()).unwrap();
@@ -327,7 +390,11 @@ async fn the_oldest_logs_make_room_and_their_records_stay() {
         keys.push(key);
     }
     assert!(!archive.has_room());
-    assert_eq!(archive.prune(time(10), || None).await.unwrap(), 0, "nobody knows what is in use");
+    assert_eq!(
+        archive.prune(time(10), || None).await.unwrap(),
+        0,
+        "nobody knows what is in use"
+    );
     let in_use = || InUse {
         written: [(keys[1].task.clone(), "alice".into())].into(),
         ..InUse::default()

@@ -34,7 +34,7 @@ impl ArchivedLogs {
         let key = &pod.archived;
         let deadline = Instant::now() + WRITE_PATIENCE;
         loop {
-            let log = self.0.log(key.clone()).await.map_err(ReadError::Archive)?;
+            let log = self.0.readable_log(key.clone()).await.map_err(ReadError::Archive)?;
             if log.is_ended() || !is_followed || Instant::now() >= deadline {
                 if log.after().is_none() && !log.is_ended() {
                     return Ok(None);

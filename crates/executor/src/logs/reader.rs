@@ -73,7 +73,10 @@ impl ReadError {
 
     /// Whether a retry would fail as well, e.g., without permission to read logs.
     pub(crate) fn is_permanent(&self) -> bool {
-        matches!(self, Self::Open(kube::Error::Api(status)) if matches!(status.code, 403 | 405 | 422))
+        match self {
+            Self::Open(kube::Error::Api(status)) => matches!(status.code, 403 | 405 | 422),
+            error => matches!(error, Self::Archive(archive::Error::Invalid { .. })),
+        }
     }
 }
 
