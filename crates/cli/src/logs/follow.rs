@@ -53,7 +53,7 @@ struct LogFollower<'a> {
     /// The last reported reason why the task is pending.
     reported_reason: Option<String>,
     has_reported_capacity: bool,
-    read_bytes: u64,
+    written_bytes: u64,
 }
 
 /// Why following a log ended.
@@ -65,27 +65,29 @@ pub(crate) enum LogEnd {
     Stopped,
 }
 
-/// Counts consecutive connections that the server closed immediately without sending a byte. After several of them, the
-/// server evidently cannot read the log, and reconnecting forever would hide that.
+/// Counts consecutive connections that ended without anything new. After several of them, the server evidently cannot read
+/// the log, and reconnecting forever would hide that.
 #[derive(Default)]
-struct EmptyConnections {
+struct VainConnections {
     count: u32,
     last: Option<(Instant, u64)>,
 }
 
-impl EmptyConnections {
+impl VainConnections {
     /// A restarting server closes fewer connections than this.
     const MAX: u32 = 8;
 
-    /// Records a new connection; `read_bytes` is the total number of bytes read so far.
-    fn record(&mut self, read_bytes: u64) -> Result<()> {
-        let was_empty = |(at, before): (Instant, u64)| read_bytes == before && at.elapsed() < MAX_BACKOFF * 2;
-        self.count = if self.last.is_some_and(was_empty) {
+    /// Records a new connection; `written_bytes` is the total number of bytes written so far. A task that runs may be silent
+    /// for as long as a proxy keeps a connection. Whatever `is_written` has no reason to be.
+    fn record(&mut self, written_bytes: u64, is_written: bool) -> Result<()> {
+        let was_vain =
+            |(at, before): (Instant, u64)| written_bytes == before && (is_written || at.elapsed() < MAX_BACKOFF * 2);
+        self.count = if self.last.is_some_and(was_vain) {
             self.count + 1
         } else {
             0
         };
-        self.last = Some((Instant::now(), read_bytes));
+        self.last = Some((Instant::now(), written_bytes));
         if self.count < Self::MAX {
             return Ok(());
         }
@@ -144,7 +146,7 @@ impl<'a> LogFollower<'a> {
             is_terminal: terminal.width.is_some() && std::io::stderr().is_terminal(),
             reported_reason: None,
             has_reported_capacity: false,
-            read_bytes: 0,
+            written_bytes: 0,
         }
     }
 
@@ -154,22 +156,31 @@ impl<'a> LogFollower<'a> {
         let mut tail = self.options.tail;
         let mut outage = Outage::default();
         let mut was_connected = false;
-        let mut empty_connections = EmptyConnections::default();
+        let mut vain_connections = VainConnections::default();
+        // Whether nothing more is written to the log.
+        let mut is_written = self.options.is_past || !self.follow;
         loop {
             match self.connect(since.as_deref(), tail).await {
                 Ok(response) => {
-                    empty_connections.record(self.read_bytes)?;
+                    vain_connections.record(self.written_bytes, is_written)?;
                     outage.end();
                     was_connected = true;
-                    if let StreamEnd::Complete = self.print_stream(response).await? {
-                        if !self.follow {
+                    let before = self.written_bytes;
+                    match self.print_stream(response).await? {
+                        StreamEnd::Complete if !self.follow => {
                             self.finish()?;
                             return Ok(None);
                         }
-                        if let Some(end) = self.find_end().await? {
-                            self.finish()?;
-                            return Ok(Some(end));
+                        StreamEnd::Complete => {
+                            if let Some(end) = self.find_end().await? {
+                                self.finish()?;
+                                return Ok(Some(end));
+                            }
                         }
+                        StreamEnd::Lost if !is_written && self.written_bytes == before => {
+                            is_written = matches!(self.find_end().await, Ok(Some(_)));
+                        }
+                        StreamEnd::Lost => {}
                     }
                 }
                 Err(Error::NotFound(_)) if was_connected => return Ok(Some(LogEnd::Stopped)),
@@ -231,8 +242,9 @@ impl<'a> LogFollower<'a> {
             match next {
                 Some(Ok(bytes)) => {
                     text.clear();
-                    self.read_bytes += bytes.len() as u64;
                     self.formatter.format(&bytes, &mut text);
+                    // The server sends the last lines again after a reconnect.
+                    self.written_bytes += text.len() as u64;
                     self.sink.write_all(&text)?;
                 }
                 Some(Err(_)) => return Ok(StreamEnd::Lost),
@@ -335,4 +347,43 @@ fn log_path(id: &str, follow: bool, options: &LogOptions) -> String {
         }
     }
     path
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::advance;
+
+    use super::VainConnections;
+
+    /// The server tries for 15 seconds before it cuts a log that it cannot read.
+    #[tokio::test(start_paused = true)]
+    async fn a_log_that_is_written_and_cannot_be_read_is_given_up_however_long_the_connections_last() {
+        let mut connections = VainConnections::default();
+        let mut tries = 0;
+        while connections.record(100, true).is_ok() {
+            advance(Duration::from_secs(15)).await;
+            tries += 1;
+        }
+        assert_eq!(tries, VainConnections::MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_task_behind_a_proxy_that_cuts_connections_is_followed() {
+        let mut connections = VainConnections::default();
+        for _ in 0..100 {
+            assert!(connections.record(100, false).is_ok());
+            advance(Duration::from_secs(60)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn anything_new_starts_the_count_again() {
+        let mut connections = VainConnections::default();
+        for connection in 0..100 {
+            assert!(connections.record(connection / 4, true).is_ok());
+            advance(Duration::from_secs(15)).await;
+        }
+    }
 }
