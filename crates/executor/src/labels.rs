@@ -99,6 +99,9 @@ pub const END: &str = "k8s-cli/end";
 
 /// On the owner of a task, or on its only Job: its definition as JSON, without the values of secrets, for its record.
 pub const DEFINITION: &str = "k8s-cli/definition";
+/// On the same object: what each node requests, as JSON, for its record. The definition does not say it: the operator may
+/// have defaults, and `pod_config` may change it.
+pub const REQUESTS: &str = "k8s-cli/requests";
 /// On the same object of a task that is about to be deleted: the user who stopped it.
 pub const STOPPED_BY: &str = "k8s-cli/stopped-by";
 /// On the same object of a task that was canceled: the user who did.

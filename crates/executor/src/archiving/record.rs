@@ -72,7 +72,9 @@ fn record(
     let facts = snapshot.facts.as_ref();
     let definition = facts.and_then(|facts| facts.definition.as_deref());
     let definition: Option<Value> = definition.and_then(|definition| serde_json::from_str(definition).ok());
-    let requests = definition.as_ref().map(requests);
+    let known = facts.and_then(|facts| serde_json::from_str(facts.requests.as_deref()?).ok());
+    // Tasks of an earlier version have only the definition.
+    let requests = known.or_else(|| definition.as_ref().map(requests));
     TaskRecord {
         version: RECORD_VERSION,
         usage: usage(&task, requests, now),
@@ -157,6 +159,7 @@ mod tests {
         let end = |stopped_by: Option<&str>, canceled_by: Option<&str>| {
             let facts = RecordFacts {
                 definition: None,
+                requests: Some(r#"{"cpus":2.0,"memory_gib":0.5,"gpus":1}"#.into()),
                 stopped_by: stopped_by.map(Into::into),
                 canceled_by: canceled_by.map(Into::into),
             };
@@ -164,6 +167,7 @@ mod tests {
             snapshot.json = json.to_string().into();
             snapshot.facts = Some(Arc::new(facts));
             let record = final_record(&snapshot, Timestamp::UNIX_EPOCH, Vec::new()).unwrap();
+            assert_eq!(record.requests.unwrap().cpus, 2.0, "not those of the definition");
             let end = record.end.unwrap();
             (end.how, end.by, record.task.reason)
         };

@@ -1,22 +1,58 @@
-//! The definition of a task, for its record.
+//! The definition of a task and what its nodes request, for its record.
+
+use std::collections::BTreeMap;
 
 use task::TaskDefinition;
+use task::record::NodeRequests;
 
 use super::submission::Submission;
 use crate::cache::MAX_DEFINITION;
+use crate::kubernetes::{Container, PodSpec, Quantity};
 use crate::labels;
+use crate::placement::ACCELERATORS;
+
+const GIB: f64 = (1_u64 << 30) as f64;
 
 /// How much of a script is kept of a definition that is too long, in bytes.
 const MAX_SCRIPT: usize = 8 * 1024;
 
-/// The annotation with the definition of an archived task, for the object that stands for it: its owner, or else its
-/// only Job.
-pub(super) fn annotation(submission: &Submission) -> Option<(String, String)> {
+/// The annotations of an archived task for its record. They are on the object that stands for it: its owner, or else its
+/// only Job. `pod` is what each node runs.
+pub(super) fn annotations(submission: &Submission, pod: impl FnOnce() -> Option<PodSpec>) -> Vec<(String, String)> {
     if !submission.is_archived {
-        return None;
+        return Vec::new();
     }
-    let definition = encode(&submission.definition)?;
-    Some((labels::DEFINITION.to_owned(), definition))
+    let requests = pod().and_then(|pod| serde_json::to_string(&requests(&pod)).ok());
+    let definition = encode(&submission.definition);
+    let annotations = [(labels::DEFINITION, definition), (labels::REQUESTS, requests)];
+    let present = annotations.into_iter();
+    present
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect()
+}
+
+/// What a pod requests. Kubernetes takes a limit for the request if there is no other.
+fn requests(pod: &PodSpec) -> NodeRequests {
+    let amount_in = |map: &Option<BTreeMap<String, Quantity>>, name: &str| map.as_ref()?.get(name).cloned();
+    let of_container = |container: &Container, name: &str| {
+        let resources = container.resources.as_ref()?;
+        let amount = amount_in(&resources.requests, name).or_else(|| amount_in(&resources.limits, name))?;
+        quantity::Quantity::parse(&amount.0)
+    };
+    let nanos = |name: &str| -> i128 {
+        let amounts = pod
+            .containers
+            .iter()
+            .filter_map(|container| of_container(container, name));
+        amounts.map(quantity::Quantity::nanos).sum()
+    };
+    let value = |name: &str| nanos(name) as f64 / 1e9;
+    let gpus: i128 = ACCELERATORS.iter().map(|name| nanos(name) / 1_000_000_000).sum();
+    NodeRequests {
+        cpus: value("cpu"),
+        memory_gib: value("memory") / GIB,
+        gpus: u32::try_from(gpus).unwrap_or(u32::MAX),
+    }
 }
 
 /// The definition as JSON. If it is too long, the scripts are shortened; if that does not suffice, there is none.
@@ -49,7 +85,7 @@ mod tests {
     use task::TaskDefinition;
     use task::definition::MAX_NODES;
 
-    use super::encode;
+    use super::{encode, requests};
 
     fn definition(body: &Value) -> TaskDefinition {
         TaskDefinition::parse(body, MAX_NODES).unwrap()
@@ -71,6 +107,20 @@ mod tests {
                 .ends_with("# 71808 more bytes are not kept in the record.\n")
         );
         assert!(!json.contains("canary"));
+    }
+
+    #[test]
+    fn all_containers_of_a_pod_count_with_their_requests_or_else_their_limits() {
+        let pod = json!({"containers": [
+            {"name": "task", "resources": {
+                "requests": {"cpu": "500m", "memory": "2Gi"},
+                "limits": {"cpu": "4", "nvidia.com/gpu": "8"},
+            }},
+            {"name": "sidecar", "resources": {"limits": {"cpu": "1", "memory": "512Mi"}}},
+            {"name": "other"},
+        ]});
+        let requests = requests(&serde_json::from_value(pod).unwrap());
+        assert_eq!((requests.cpus, requests.memory_gib, requests.gpus), (1.5, 2.5, 8));
     }
 
     #[test]

@@ -42,9 +42,6 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
     let annotations = metadata.annotations.get_or_insert_default();
     annotations.extend(policy_annotations(submission).map(|(name, value)| (name.to_owned(), value)));
     annotations.extend(port_service::annotations(submission));
-    if owner.is_none() {
-        annotations.extend(definition::annotation(submission));
-    }
     let held = queue::held_job(submission);
     annotations.extend(
         held.as_ref()
@@ -57,6 +54,9 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
     let template = template(submission, rank);
     let alternatives = alternatives::annotation(submission, &template, |next| self::template(next, rank));
     let annotations = metadata.annotations.get_or_insert_default();
+    if owner.is_none() {
+        annotations.extend(definition::annotations(submission, || template.spec.clone()));
+    }
     annotations.extend(alternatives.map(|patches| (labels::ALTERNATIVES.to_owned(), patches)));
     metadata.owner_references = owner.map(|owner| vec![owner.clone()]);
     // Kubernetes would delete the Job before its log is archived, or only one Job of several.
@@ -77,7 +77,7 @@ pub fn job(submission: &Submission, rank: u32, owner: Option<&OwnerReference>) -
 }
 
 /// The pods of the Job of one node.
-fn template(submission: &Submission, rank: u32) -> PodTemplateSpec {
+pub(super) fn template(submission: &Submission, rank: u32) -> PodTemplateSpec {
     let mut pod_metadata = pod_metadata(submission, labels(submission, rank));
     queue::configure_pod_metadata(&mut pod_metadata, submission);
     let mut template = PodTemplateSpec {

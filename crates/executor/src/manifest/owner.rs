@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::script::{SCRIPT_KEY, Script};
 use super::submission::Submission;
-use super::{definition, hooks};
+use super::{definition, hooks, job};
 use crate::cache::{Stage, Turn};
 use crate::kubernetes::ConfigMap;
 use crate::labels;
@@ -29,7 +29,9 @@ pub fn owner(submission: &Submission, deadline: Timestamp) -> ConfigMap {
         None => Turn::FIRST,
     };
     annotations.insert(labels::TURN.to_owned(), turn.to_string());
-    annotations.extend(definition::annotation(submission));
+    annotations.extend(definition::annotations(submission, || {
+        job::template(submission, 0).spec
+    }));
     if let Some(fetched) = submission.files.fetched() {
         annotations.extend(fetched.annotations(&submission.definition, &submission.try_token));
     }

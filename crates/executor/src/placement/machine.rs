@@ -14,7 +14,7 @@ const GOOGLE_TPU: &str = "google.com/tpu";
 const INTEL_GPU: &str = "gpu.intel.com/i915";
 
 /// All of them.
-pub(super) const ACCELERATORS: [&str; 4] = [NVIDIA_GPU, AMD_GPU, GOOGLE_TPU, INTEL_GPU];
+pub(crate) const ACCELERATORS: [&str; 4] = [NVIDIA_GPU, AMD_GPU, GOOGLE_TPU, INTEL_GPU];
 
 /// The resource that a node requests for the accelerators of a vendor.
 pub(crate) fn resource_name(vendor: Vendor) -> &'static str {

@@ -10,5 +10,5 @@ mod usage;
 pub(crate) use choose::NodeLabel;
 pub(crate) use choose::{Placement, choose};
 pub(crate) use inventory::Inventory;
-pub(crate) use machine::{Machine, resource_name};
+pub(crate) use machine::{ACCELERATORS, Machine, resource_name};
 pub(crate) use usage::{PodUsage, summarize};
