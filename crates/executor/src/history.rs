@@ -179,20 +179,32 @@ pub(crate) async fn key(
 }
 
 /// The log of a task that is gone.
+pub struct ArchivedLog<Text> {
+    /// The text.
+    pub text: Text,
+    /// Whether the log was written to its end, so that it does not change anymore.
+    pub is_complete: bool,
+}
+
+/// The log of a task that is gone.
 pub(crate) async fn logs(
     sources: &Sources<'_>,
     streams: &LogStreams,
     user: &UserName,
     id: &str,
     options: &LogOptions,
-) -> Result<Option<impl Stream<Item = Result<Bytes, LogTruncated>> + Send + use<>>, Error> {
+) -> Result<Option<ArchivedLog<impl Stream<Item = Result<Bytes, LogTruncated>> + Send + use<>>>, Error> {
     let Some(archive) = sources.archive else {
         return Ok(None);
     };
     let (key, num_nodes, is_written) = match sources.find_ending(user, id) {
         Some((snapshot, _)) => {
-            if let Some(archiver) = sources.archiver.filter(|_| options.follow) {
-                archiver.wait_for_archived(&snapshot.key).await;
+            if let Some(archiver) = sources.archiver {
+                match options.follow {
+                    true => archiver.wait_for_archived(&snapshot.key).await,
+                    // What was read before the task went is in the memory of the archiver.
+                    false => archiver.wait_for_written(&snapshot.key).await,
+                }
             }
             (record_key(&snapshot), snapshot.num_nodes, false)
         }
@@ -203,6 +215,7 @@ pub(crate) async fn logs(
             let Some(record) = archive.record(&key).await? else {
                 return Ok(None);
             };
+            // A record is written after the ends of its logs.
             (key, record.task.metadata.num_nodes, !record.logs.is_empty())
         }
     };
@@ -211,7 +224,10 @@ pub(crate) async fn logs(
         return Err(Error::LogDeleted { id: id.to_owned() });
     }
     let task = (absent_task(user, &key), key);
-    Ok(Some(streams.archived(&logs, task, num_nodes, options)))
+    Ok(Some(ArchivedLog {
+        text: streams.archived(&logs, task, num_nodes, options),
+        is_complete: is_written,
+    }))
 }
 
 /// The key of a task that is not in the cache.

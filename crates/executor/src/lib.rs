@@ -42,6 +42,7 @@ mod usage;
 pub mod user_key;
 mod volumes;
 
+pub use archiving::ArchiveBacklog;
 pub use cache::{ChangeCursor, Changes, Counts, TaskEvent, TaskSnapshot};
 pub use delivery::{ADDRESS_FILE, FetchFrom, Fetching, FileAccess, FileSource, MAX_COMPRESSION, Purpose};
 pub use dry_run::DryRun;
@@ -49,6 +50,7 @@ pub use error::Error;
 pub use executor::Executor;
 pub use gang::CancelOutcome;
 pub use group::SubmittedGroup;
+pub use history::ArchivedLog;
 /// A connection to Kubernetes, so that the crates above need not depend on `kube`.
 pub use kube::Client as KubeClient;
 pub use kubernetes::{ObjectRef, client, connect};

@@ -50,7 +50,12 @@ fn expired_tasks(context: &ControllerContext) -> Vec<(Arc<TaskSnapshot>, Option<
         Some((task.snapshot.clone()?, task.owner().cloned()))
     });
     let is_ours = |(snapshot, _): &(Arc<TaskSnapshot>, Option<TaskOwner>)| match archiver {
-        Some(archiver) => archiver.is_archived(&snapshot.key),
+        Some(archiver) if archiver.is_archived(&snapshot.key) => true,
+        // On a full disk, its log and the archive would wait for each other.
+        Some(archiver) => {
+            archiver.hurry(&snapshot.key);
+            false
+        }
         None => true,
     };
     expired.into_iter().filter(is_ours).collect()

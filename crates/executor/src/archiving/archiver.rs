@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use archive::{Archive, InUse};
-use tokio::time::{sleep, timeout};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +25,12 @@ const FOLLOW_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a stop waits until the logs are read if the archive does not answer.
 const STUCK_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a log may wait for room in the archive before a stop goes on without it. Most often, older logs make room.
+const ROOM_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a reader of a task that is gone waits until what was read of its logs is in the archive. It is written at once.
+const UNWRITTEN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a follower waits for the end of a task that was stopped: its processes have 30 seconds by default, and at most
 /// ten minutes.
@@ -45,6 +52,17 @@ pub(crate) struct Archiver {
 }
 
 type Tasks = HashMap<Arc<TaskKey>, Option<Arc<TrackedTask>>>;
+
+/// How far the archive is behind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ArchiveBacklog {
+    /// How long the oldest lines that were read have been waiting to be written.
+    pub lag: Duration,
+    /// The number of logs that wait for room.
+    pub waiting_logs: usize,
+    /// Whether there is no room for anybody's logs.
+    pub is_full: bool,
+}
 
 /// How far the archiver of a task is.
 enum Tracked {
@@ -126,6 +144,7 @@ impl Archiver {
         }
         self.context.origin.cache.end_subscription(key);
         self.forget_if_gone(key);
+        self.context.note_archived();
     }
 
     /// Forgets a task that is archived and gone.
@@ -154,6 +173,7 @@ impl Archiver {
         let ready = tokio::select! {
             ready = timeout(patience, progress.wait_for(is_ready)) => ready.is_ok(),
             () = self.context.health.until_stuck() => false,
+            () = until_full(tracked.progress.subscribe()) => false,
         };
         // What is in memory is written once the archive works again.
         if !ready && timeout(STUCK_PATIENCE, progress.wait_for(is_read)).await.is_err() {
@@ -188,6 +208,41 @@ impl Archiver {
         let mut progress = tracked.progress.subscribe();
         // Whoever asks gets what there is by then.
         let _ = timeout(ENDING_PATIENCE, progress.wait_for(|progress| progress.is_archived)).await;
+    }
+
+    /// Waits, but not for long, until what was read of the logs of a task that is gone is in the archive.
+    pub(crate) async fn wait_for_written(&self, key: &TaskKey) {
+        let Some(Tracked::Archiving(tracked)) = self.tracked(key) else {
+            return;
+        };
+        tracked.hurry.cancel();
+        let mut progress = tracked.progress.subscribe();
+        let is_written = |progress: &Progress| progress.is_archived || progress.unwritten.is_empty();
+        // Whoever asks gets what there is by then.
+        let _ = timeout(UNWRITTEN_PATIENCE, progress.wait_for(is_written)).await;
+    }
+
+    /// How far the archive is behind.
+    pub(crate) fn backlog(&self) -> ArchiveBacklog {
+        let tasks: Vec<Arc<TrackedTask>> = self.lock().values().flatten().cloned().collect();
+        let mut backlog = ArchiveBacklog {
+            is_full: self.context.has_no_room(),
+            ..ArchiveBacklog::default()
+        };
+        for task in tasks {
+            let progress = task.progress.borrow();
+            backlog.waiting_logs += progress.waiting.len();
+            let oldest = progress.unwritten.values().map(Instant::elapsed).max();
+            backlog.lag = backlog.lag.max(oldest.unwrap_or_default());
+        }
+        backlog
+    }
+
+    /// Lets the archive do without the objects of a task soon: its logs wait no longer for room.
+    pub(crate) fn hurry(&self, key: &TaskKey) {
+        if let Some(Tracked::Archiving(tracked)) = self.tracked(key) {
+            tracked.hurry.cancel();
+        }
     }
 
     /// Whether the record and all logs of a task are in the archive.
@@ -226,5 +281,17 @@ impl Archiver {
 
     fn lock(&self) -> MutexGuard<'_, Tasks> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits until the logs of a task wait for room in the archive and find none.
+async fn until_full(mut progress: watch::Receiver<Progress>) {
+    let waits = |progress: &Progress| !progress.waiting.is_empty();
+    // The sender is held by whoever calls this.
+    while progress.wait_for(waits).await.is_ok() {
+        let finds_room = progress.wait_for(|progress| !waits(progress));
+        if timeout(ROOM_PATIENCE, finds_room).await.is_err() {
+            return;
+        }
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::store_health::StoreHealth;
+use super::task_archiver::TrackedPod;
 use crate::backoff::Backoff;
 use crate::log_throttle::LogThrottle;
 use crate::logs::LogOrigin;
@@ -20,7 +21,7 @@ use crate::logs::LogOrigin;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
-/// How long a log waits for room in a full archive. Then the rest of it is given up, and the task with it can be deleted.
+/// How long a log waits for room in a full archive once its pod is gone, or about to go. Then the rest of it is given up.
 const FULL_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why the rest of a log is missing.
@@ -49,6 +50,8 @@ pub(super) struct ArchivingContext {
     record_checks: Semaphore,
     /// Notified when a frame found no room.
     full: Notify,
+    /// Notified when a task is archived, so that its logs can make room.
+    archived: Notify,
     /// Whether the last frame found no room.
     is_full: AtomicBool,
     /// The size of everything that is read and not written.
@@ -64,6 +67,7 @@ impl ArchivingContext {
             health: StoreHealth::default(),
             record_checks: Semaphore::new(MAX_RECORD_CHECKS),
             full: Notify::new(),
+            archived: Notify::new(),
             is_full: AtomicBool::new(false),
             buffered: AtomicUsize::new(0),
         })
@@ -80,7 +84,17 @@ impl ArchivingContext {
         self.buffered.load(Ordering::Relaxed) < MAX_BUFFERED
     }
 
-    /// Whether the archive has no room at the moment.
+    /// Notes that a task is archived, with all of its logs.
+    pub(crate) fn note_archived(&self) {
+        self.archived.notify_one();
+    }
+
+    /// Whether a limit or the disk leaves no room for anybody's logs.
+    pub(crate) fn has_no_room(&self) -> bool {
+        !self.archive.has_room()
+    }
+
+    /// Whether the last frame found no room.
     pub(crate) fn is_full(&self) -> bool {
         self.is_full.load(Ordering::Relaxed)
     }
@@ -112,9 +126,16 @@ impl ArchivingContext {
         self.retry(|| self.archive.logs_of(key)).await.unwrap_or_default()
     }
 
+    /// Writes a frame. Waits for room as long as the pod keeps its log.
+    ///
     /// # Errors
     /// Why the rest of the log is given up: there has been no room for a while, or what is there of the log is damaged.
-    pub(crate) async fn put_frame(&self, log: &mut LogState, frame: &Frame) -> Result<Put, &'static str> {
+    pub(crate) async fn put_frame(
+        &self,
+        log: &mut LogState,
+        frame: &Frame,
+        pod: &TrackedPod,
+    ) -> Result<Put, &'static str> {
         let mut pauses = pauses();
         let mut full_since = None;
         loop {
@@ -126,9 +147,14 @@ impl ArchivingContext {
                 Err(archive::Error::UserFull) => Some(USER_FULL),
                 _ => None,
             };
+            pod.set_waiting(full.is_some());
             if let Some(why) = full {
+                if pod.keeps_log(&self.origin.cache) {
+                    full_since = None;
+                }
                 let since = *full_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= FULL_PATIENCE {
+                    pod.set_waiting(false);
                     return Err(why);
                 }
                 self.full.notify_one();
@@ -174,8 +200,9 @@ impl ArchivingContext {
             if self.archive.has_room_for_all() {
                 full_pause.reset();
             } else {
-                // Perhaps all logs are those of live tasks.
-                sleep(full_pause.next()).await;
+                // Perhaps all logs are those of live tasks; one that is archived is not anymore.
+                sleep(FULL_PAUSE).await;
+                let _ = timeout(full_pause.next(), self.archived.notified()).await;
             }
             let _ = timeout(PRUNE_INTERVAL, self.full.notified()).await;
         }

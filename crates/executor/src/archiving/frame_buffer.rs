@@ -20,6 +20,9 @@ const MAX_SIZE: usize = 3 * FRAME_SIZE;
 const FIRST_AGE: Duration = Duration::from_secs(5);
 const MAX_AGE: Duration = Duration::from_secs(60);
 
+/// The same once the task is about to be deleted. Whoever asks for its log then gets what the archive has.
+const HURRIED_AGE: Duration = Duration::from_millis(500);
+
 /// Extra wait, beyond twice that time, for a server whose last frame another server had already written. It leaves the
 /// log to the other one, and takes over if that one stops.
 const AGE_OF_SECOND: Duration = Duration::from_secs(2);
@@ -34,6 +37,7 @@ pub(super) struct FrameBuffer {
     /// How long lines stay in the buffer.
     age: Duration,
     is_second: bool,
+    is_hurried: bool,
 }
 
 impl FrameBuffer {
@@ -45,6 +49,7 @@ impl FrameBuffer {
             since: None,
             age: FIRST_AGE,
             is_second: false,
+            is_hurried: false,
         }
     }
 
@@ -67,11 +72,22 @@ impl FrameBuffer {
         if self.size >= FRAME_SIZE || self.chunks.iter().skip(1).any(|chunk| chunk.gap.is_some()) {
             return self.since;
         }
-        let age = match self.is_second {
-            true => 2 * self.age + AGE_OF_SECOND,
-            false => self.age,
+        let age = match (self.is_hurried, self.is_second) {
+            (true, _) => HURRIED_AGE,
+            (false, true) => 2 * self.age + AGE_OF_SECOND,
+            (false, false) => self.age,
         };
         self.since.map(|since| since + age)
+    }
+
+    /// Lets lines stay in the buffer only for a moment from now on.
+    pub(crate) fn hurry(&mut self) {
+        self.is_hurried = true;
+    }
+
+    /// Since when the oldest line has been in the buffer, if there is one.
+    pub(crate) fn since(&self) -> Option<Instant> {
+        self.since
     }
 
     /// Adds a chunk. What the archive already has of it is left out.

@@ -17,5 +17,6 @@ mod record;
 mod store_health;
 mod task_archiver;
 
+pub use archiver::ArchiveBacklog;
 pub(crate) use archiver::Archiver;
 pub(crate) use record::{final_record, live_record};

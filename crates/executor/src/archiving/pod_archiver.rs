@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::context::ArchivingContext;
 use super::frame_buffer::FrameBuffer;
 use super::notice;
+use super::task_archiver::TrackedPod;
 use crate::logs::{LogPosition, PodFollower, PodLog, PodLogEnd, PodLogItem, PodLogRange};
 
 /// How often a log that waits for room in the archive is looked at.
@@ -20,30 +21,28 @@ const FULL_POLL: Duration = Duration::from_secs(1);
 const GONE: &str = "the pod was deleted before its log was read to the end";
 
 /// Archives the log of a pod until it ends. Returns `None` if the server stops before; what was read is then in the archive.
-/// Tells `on_live` whether everything that the pod writes now will be read, even if the pod is deleted.
 pub(super) async fn archive_pod(
     context: &ArchivingContext,
     pod: PodLog,
-    user: &Arc<str>,
+    tracked: &TrackedPod,
     stop: &CancellationToken,
-    on_live: impl Fn(bool) + Send,
 ) -> Option<PodLogRecord> {
     let key = pod.archived.clone();
-    let opened = stop.run_until_cancelled(open(context, &pod, user, &on_live)).await;
+    let opened = stop.run_until_cancelled(open(context, &pod, tracked)).await;
     let (log, early) = opened?;
     let Some(log) = log else {
-        on_live(true);
+        tracked.set_live(true);
         return Some(damaged(&key));
     };
     if log.is_ended() {
-        on_live(true);
+        tracked.set_live(true);
         let lost = log.lost().map(str::to_owned);
         return Some(record_of(&key, &log, lost));
     }
     // What was read from the beginning is of no use if it may not connect to what is in the archive.
     let early = early.filter(|_| log.after().is_none());
     let reading = early.unwrap_or_else(|| Reading::from(context, &pod, LogPosition::from_archive(log.after())));
-    let (mut log, lost) = copy(context, log, reading, stop, on_live).await?;
+    let (mut log, lost) = copy(context, log, reading, tracked, stop).await?;
     context.end_log(&mut log, lost.as_deref()).await;
     Some(record_of(&key, &log, lost))
 }
@@ -71,13 +70,8 @@ impl Reading {
 
 /// Asks the archive what it has of a log, `None` if that is damaged. Reads the beginning of the log meanwhile if the
 /// archive is stuck: it may be away for longer than the pod is there.
-async fn open(
-    context: &ArchivingContext,
-    pod: &PodLog,
-    user: &Arc<str>,
-    on_live: &(impl Fn(bool) + Send),
-) -> (Option<LogState>, Option<Reading>) {
-    let mut opening = std::pin::pin!(context.log(&pod.archived, user));
+async fn open(context: &ArchivingContext, pod: &PodLog, tracked: &TrackedPod) -> (Option<LogState>, Option<Reading>) {
+    let mut opening = std::pin::pin!(context.log(&pod.archived, &tracked.task.user));
     tokio::select! {
         biased;
         log = &mut opening => return (log, None),
@@ -90,14 +84,14 @@ async fn open(
         let Reading { follower, buffer } = &mut reading;
         if follower.is_live() != was_live {
             was_live = !was_live;
-            on_live(was_live);
+            tracked.set_live(was_live);
         }
         buffered.set(buffer.size());
         let may_read = !is_over && !buffer.is_full() && (buffer.is_empty() || context.may_buffer());
         tokio::select! {
             log = &mut opening => {
                 // Until the next reader has caught up.
-                on_live(false);
+                tracked.set_live(false);
                 return (log, Some(reading));
             }
             (_, item) = follower.next(&context.origin), if may_read => match item {
@@ -165,8 +159,8 @@ async fn copy(
     context: &ArchivingContext,
     log: LogState,
     reading: Reading,
+    tracked: &TrackedPod,
     stop: &CancellationToken,
-    on_live: impl Fn(bool) + Send,
 ) -> Option<(LogState, Option<String>)> {
     let Reading {
         mut follower,
@@ -178,8 +172,13 @@ async fn copy(
     let mut end = loop {
         if follower.is_live() != was_live {
             was_live = !was_live;
-            on_live(was_live);
+            tracked.set_live(was_live);
         }
+        let is_hurried = tracked.task.hurry.is_cancelled();
+        if is_hurried {
+            buffer.hurry();
+        }
+        tracked.set_unwritten(buffer.since());
         let due = buffer.due().filter(|_| writer.is_idle());
         buffered.set(buffer.size());
         // Each log may have something in its buffer, so that all of them go on.
@@ -188,7 +187,7 @@ async fn copy(
             biased;
             () = stop.cancelled() => {
                 // The next server need not read it again.
-                write_rest(context, writer, &mut buffer).await;
+                write_rest(context, tracked, writer, &mut buffer).await;
                 return None;
             }
             written = writer.written() => match written {
@@ -196,8 +195,9 @@ async fn copy(
                 Err(why) => break PodLogEnd::Cut(why.into()),
             },
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                writer = writer.write(context, &buffer);
+                writer = writer.write(context, tracked, &buffer);
             }
+            () = tracked.task.hurry.cancelled(), if !is_hurried => {}
             // A deleted log takes space on the disk, perhaps the one of the archive, as long as it is open.
             () = sleep(FULL_POLL), if !may_read => {
                 if context.is_full() {
@@ -210,8 +210,9 @@ async fn copy(
             },
         }
     };
-    on_live(true);
-    let (mut log, given_up) = write_rest(context, writer, &mut buffer).await;
+    tracked.set_live(true);
+    let (mut log, given_up) = write_rest(context, tracked, writer, &mut buffer).await;
+    tracked.set_unwritten(None);
     let unwritten = buffer.unwritten();
     if let Some(why) = given_up {
         buffer.clear();
@@ -230,6 +231,7 @@ async fn copy(
 /// Writes everything in the buffer. Returns why the rest is given up, if it is.
 async fn write_rest<'a>(
     context: &'a ArchivingContext,
+    tracked: &'a TrackedPod,
     mut writer: Writer<'a>,
     buffer: &mut FrameBuffer,
 ) -> (LogState, Option<&'static str>) {
@@ -237,7 +239,7 @@ async fn write_rest<'a>(
     loop {
         match writer {
             Writer::Idle(log) if buffer.is_empty() || given_up.is_some() => return (log, given_up),
-            Writer::Idle(_) => writer = writer.write(context, buffer),
+            Writer::Idle(_) => writer = writer.write(context, tracked, buffer),
             Writer::Writing(_) => match writer.written().await {
                 Ok(put) => buffer.advance(put.after, put.is_taken),
                 Err(why) => given_up = Some(why),
@@ -285,10 +287,10 @@ impl<'a> Writer<'a> {
     }
 
     /// Begins to write the next frame.
-    fn write(self, context: &'a ArchivingContext, buffer: &FrameBuffer) -> Self {
+    fn write(self, context: &'a ArchivingContext, tracked: &'a TrackedPod, buffer: &FrameBuffer) -> Self {
         match (self, buffer.frame()) {
             (Self::Idle(mut log), Some(frame)) => Self::Writing(Box::pin(async move {
-                let put = context.put_frame(&mut log, &frame).await;
+                let put = context.put_frame(&mut log, &frame, tracked).await;
                 let written = put.map(|put| {
                     let (after, is_taken) = match put {
                         Put::Stored => {

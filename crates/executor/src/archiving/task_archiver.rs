@@ -1,6 +1,6 @@
 //! Archives one task: the logs of its pods as they are written, and its record once it has ended or is gone.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use archive::RecordKey;
 use task::record::PodLogRecord;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::context::ArchivingContext;
 use super::pod_archiver::{archive_pod, end_log};
 use super::record::final_record;
-use crate::cache::{self, NodePod, TaskKey, TaskSnapshot};
+use crate::cache::{self, Cache, NodePod, TaskKey, TaskSnapshot};
 use crate::error::Error;
 use crate::kubernetes::{self, ConfigMap, Job, ObjectRef, ResourceExt};
 use crate::labels;
@@ -29,6 +29,10 @@ const RECHECK_PAUSE: Duration = Duration::from_secs(2);
 pub(super) struct Progress {
     /// The uids of the pods of which everything is read that they write now.
     pub live: HashSet<String>,
+    /// The uids of the pods whose logs wait for room in the archive.
+    pub waiting: HashSet<String>,
+    /// The uids of the pods of which something has been read and is not in the archive, and since when.
+    pub unwritten: HashMap<String, Instant>,
     /// Whether the record was written, and all logs before it.
     pub is_archived: bool,
 }
@@ -73,16 +77,6 @@ impl TrackedTask {
         *self.removed.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
     }
 
-    fn set_live(&self, uid: &str, is_live: bool) {
-        self.progress.send_modify(|progress| {
-            if is_live {
-                progress.live.insert(uid.to_owned());
-            } else {
-                progress.live.remove(uid);
-            }
-        });
-    }
-
     /// The last snapshot of a task that is gone and not archived yet.
     pub(crate) fn ending(&self) -> Option<Arc<TaskSnapshot>> {
         let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,6 +85,55 @@ impl TrackedTask {
 
     fn removed(&self) -> Option<Arc<TaskSnapshot>> {
         self.removed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What the archiver of a pod tells the rest of the server, and asks it.
+pub(super) struct TrackedPod {
+    pub task: Arc<TrackedTask>,
+    pub uid: String,
+}
+
+impl TrackedPod {
+    /// Says whether everything that the pod writes now will be read, even if the pod is deleted.
+    pub(crate) fn set_live(&self, is_live: bool) {
+        self.set(|progress| &mut progress.live, is_live);
+    }
+
+    /// Says whether the log waits for room in the archive.
+    pub(crate) fn set_waiting(&self, is_waiting: bool) {
+        self.set(|progress| &mut progress.waiting, is_waiting);
+    }
+
+    /// Says since when something has been read that is not in the archive, if there is anything.
+    pub(crate) fn set_unwritten(&self, since: Option<Instant>) {
+        self.task.progress.send_if_modified(|progress| {
+            let unwritten = &mut progress.unwritten;
+            match (unwritten.get_mut(&self.uid), since) {
+                (Some(before), Some(since)) => *before = since,
+                (None, Some(since)) => drop(unwritten.insert(self.uid.clone(), since)),
+                (_, None) => return unwritten.remove(&self.uid).is_some(),
+            }
+            false
+        });
+    }
+
+    fn set(&self, set: fn(&mut Progress) -> &mut HashSet<String>, contains: bool) {
+        self.task.progress.send_if_modified(|progress| {
+            let set = set(progress);
+            if contains {
+                !set.contains(&self.uid) && set.insert(self.uid.clone())
+            } else {
+                set.remove(&self.uid)
+            }
+        });
+    }
+
+    /// Whether Kubernetes has the log, and will have it for a while: nothing is lost if the archive waits.
+    pub(crate) fn keeps_log(&self, cache: &Cache) -> bool {
+        let is_it = |node: &NodePod| node.pod.as_ref().is_some_and(|pod| pod.uid == self.uid);
+        let has_pod = |snapshot: Arc<TaskSnapshot>| !snapshot.terminating && snapshot.nodes.iter().any(is_it);
+        !self.task.hurry.is_cancelled() && cache.snapshot(&self.task.key).is_some_and(has_pod)
     }
 }
 
@@ -193,12 +236,14 @@ impl TaskArchiver {
                 continue;
             }
             let log = PodLog::of_node(&snapshot.key, record, snapshot.num_nodes, node, pod);
-            let (context, tracked, uid) = (Arc::clone(&self.context), Arc::clone(&self.tracked), pod.uid.clone());
-            let stop = self.stop.clone();
+            let (context, stop) = (Arc::clone(&self.context), self.stop.clone());
+            let tracked = TrackedPod {
+                task: Arc::clone(&self.tracked),
+                uid: pod.uid.clone(),
+            };
             self.pods.spawn(async move {
-                let on_live = |is_live| tracked.set_live(&uid, is_live);
-                let log = archive_pod(&context, log, &tracked.user, &stop, on_live).await;
-                (uid, log)
+                let log = archive_pod(&context, log, &tracked, &stop).await;
+                (tracked.uid, log)
             });
         }
     }

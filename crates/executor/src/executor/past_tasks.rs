@@ -7,7 +7,9 @@ use task::UserName;
 use task::record::{HistoryPage, TaskRecord, UsageReport};
 
 use super::Executor;
+use crate::archiving::{ArchiveBacklog, Archiver};
 use crate::error::Error;
+use crate::history::ArchivedLog;
 use crate::logs::{LogOptions, LogTruncated};
 use crate::{history, usage};
 
@@ -25,6 +27,12 @@ impl Executor {
             .archive
             .as_ref()
             .is_some_and(|archive| !archive.is_indexed())
+    }
+
+    /// How far the archive is behind, if there is one.
+    #[must_use]
+    pub fn archive_backlog(&self) -> Option<ArchiveBacklog> {
+        self.archiver.as_deref().map(Archiver::backlog)
     }
 
     /// Past and present tasks, newest first.
@@ -64,7 +72,7 @@ impl Executor {
         user: &UserName,
         id: &str,
         options: &LogOptions,
-    ) -> Result<Option<impl Stream<Item = Result<Bytes, LogTruncated>> + Send + use<>>, Error> {
+    ) -> Result<Option<ArchivedLog<impl Stream<Item = Result<Bytes, LogTruncated>> + Send + use<>>>, Error> {
         history::logs(&self.history_sources(), &self.logs, user, id, options).await
     }
 

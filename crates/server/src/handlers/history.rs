@@ -3,10 +3,12 @@
 use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderValue, header};
+use serde::Serialize;
 use task::record::{HistoryPage, TaskRecord, UsageReport};
 
+use super::json::pollable_response;
 use super::logs::{check_node, log_response};
-use super::tasks::with_warnings;
+use super::tasks::add_warnings;
 use crate::app::AppState;
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{AuthUser, HistoryRequest, LogRequest, ResourceId, UsageRequest};
@@ -36,7 +38,13 @@ pub(crate) async fn list_history(State(app): State<AppState>, request: HistoryRe
     let HistoryRequest { user, filter } = request;
     let page = app.executor.history(filter).await;
     let page = page.map_err(|source| ApiError::executor("list past tasks", &user, source))?;
-    Ok(with_warnings(&incomplete_warning(&app), page))
+    pollable_with_warnings(&incomplete_warning(&app), &page)
+}
+
+fn pollable_with_warnings(warnings: &[String], body: &impl Serialize) -> ApiResult<Response> {
+    let mut response = pollable_response(body)?;
+    add_warnings(&mut response, warnings);
+    Ok(response)
 }
 
 fn incomplete_warning(app: &AppState) -> Vec<String> {
@@ -62,7 +70,7 @@ pub(crate) async fn get_usage(State(app): State<AppState>, request: UsageRequest
     let UsageRequest { user, filter } = request;
     let report = app.executor.usage(filter).await;
     let report = report.map_err(|source| ApiError::executor("sum what tasks used", &user, source))?;
-    Ok(with_warnings(&incomplete_warning(&app), report))
+    pollable_with_warnings(&incomplete_warning(&app), &report)
 }
 
 /// Get the record of a past or present task.
@@ -82,7 +90,7 @@ pub(crate) async fn get_record(
     let record = app.executor.record(&user, &id).await;
     let record = record.map_err(|source| ApiError::executor("get the record of a task", &user, source))?;
     let record = record.ok_or_else(|| not_kept(&app, &id))?;
-    Ok(with_warnings(&[], record))
+    pollable_response(&record)
 }
 
 /// Stream the log of a past or present task.
@@ -117,12 +125,14 @@ pub(crate) async fn stream_record_logs(
     if let Some(stream) = app.executor.logs(&user, &id, &options).map_err(failed)? {
         return Ok(log_response(&app, &user, id, permit, stream));
     }
-    let stream = app.executor.archived_logs(&user, &id, &options).await.map_err(failed)?;
-    let stream = stream.ok_or_else(|| not_kept(&app, &id))?;
-    let mut response = log_response(&app, &user, id, permit, stream);
-    // It does not change anymore.
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=60"));
+    let log = app.executor.archived_logs(&user, &id, &options).await.map_err(failed)?;
+    let log = log.ok_or_else(|| not_kept(&app, &id))?;
+    let mut response = log_response(&app, &user, id, permit, log.text);
+    if log.is_complete {
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=60"));
+        headers.append(header::VARY, HeaderValue::from_static("x-user"));
+    }
     Ok(response)
 }
 

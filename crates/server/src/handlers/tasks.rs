@@ -4,9 +4,9 @@ use std::iter;
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::{AppendHeaders, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use executor::{DryRun, Submitted, TaskList};
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderValue, header};
 use serde::Serialize;
 use serde_json::Value;
 use task::wire::TaskStatus;
@@ -208,11 +208,19 @@ const MAX_WARNING_HEADERS: usize = 32;
 
 /// A response with a `Warning` header per warning.
 pub(super) fn with_warnings(warnings: &[String], body: impl Serialize) -> Response {
+    let mut response = Json(body).into_response();
+    add_warnings(&mut response, warnings);
+    response
+}
+
+/// Adds a `Warning` header per warning.
+pub(super) fn add_warnings(response: &mut Response, warnings: &[String]) {
     let left_out = warnings.len().saturating_sub(MAX_WARNING_HEADERS);
     let more = (left_out > 0).then(|| format!("{left_out} more warnings are omitted"));
     let shown = warnings.iter().take(MAX_WARNING_HEADERS).chain(&more);
-    let warnings: Vec<(HeaderName, HeaderValue)> = shown.filter_map(|text| warning_header(text)).collect();
-    (AppendHeaders(warnings), Json(body)).into_response()
+    for warning in shown.filter_map(|text| warning_header(text)) {
+        response.headers_mut().append(header::WARNING, warning);
+    }
 }
 
 /// Stop all tasks.
@@ -327,9 +335,8 @@ pub(super) fn not_found(id: &str) -> ApiError {
 }
 
 /// Formats a `Warning` header as kube-apiserver does, in UTF-8: <https://kubernetes.io/blog/2020/09/03/warnings/>.
-fn warning_header(text: &str) -> Option<(HeaderName, HeaderValue)> {
+fn warning_header(text: &str) -> Option<HeaderValue> {
     let line = text.replace(char::is_control, " ");
     let quoted = line.replace('\\', "\\\\").replace('"', "\\\"");
-    let value = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()).ok()?;
-    Some((header::WARNING, value))
+    HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()).ok()
 }

@@ -65,6 +65,11 @@ impl Metrics {
         if let Some(age) = executor.cache_age() {
             metrics::gauge!("k8s_cli_cache_age_seconds").set(age.as_secs_f64());
         }
+        if let Some(backlog) = executor.archive_backlog() {
+            metrics::gauge!("k8s_cli_archive_full").set(if backlog.is_full { 1.0 } else { 0.0 });
+            metrics::gauge!("k8s_cli_archive_waiting_logs").set(backlog.waiting_logs as f64);
+            metrics::gauge!("k8s_cli_archive_lag_seconds").set(backlog.lag.as_secs_f64());
+        }
         self.handle.render()
     }
 }
@@ -107,6 +112,19 @@ fn describe_metrics() {
         "k8s_cli_cache_age_seconds",
         Unit::Seconds,
         "Time since the last watch event."
+    );
+    describe_gauge!(
+        "k8s_cli_archive_full",
+        "1 if the archive has no room for anybody's logs, 0 otherwise."
+    );
+    describe_gauge!(
+        "k8s_cli_archive_waiting_logs",
+        "Number of logs that wait for room in the archive."
+    );
+    describe_gauge!(
+        "k8s_cli_archive_lag_seconds",
+        Unit::Seconds,
+        "How long the oldest lines that were read have been waiting to be archived."
     );
     describe_gauge!("k8s_cli_http_connections", "Number of open HTTP connections.");
     describe_counter!(
