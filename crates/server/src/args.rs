@@ -115,7 +115,7 @@ pub struct Args {
     #[arg(long, env = "K8S_CLI_API_ARCHIVE", value_name = "URL", value_parser = parse_archive)]
     pub archive: Option<ArchiveChoice>,
 
-    /// How long records and logs are kept in the archive, e.g., 30d, counted from the day of the submit. Defaults to 30d
+    /// How long records and logs are kept in the archive, e.g., 30d, counted from the end of the task. Defaults to 30d
     /// when tasks run on this machine, and is unlimited on a cluster.
     #[arg(long, env = "K8S_CLI_API_ARCHIVE_MAX_AGE", value_name = "TIME", value_parser = task::definition::parse_duration)]
     pub archive_max_age: Option<Duration>,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use task::user;
 
-use crate::extract::{IDEMPOTENCY_KEY_PATTERN, MAX_IDEMPOTENCY_KEY};
+use crate::extract::{IDEMPOTENCY_KEY_PATTERN, MAX_IDEMPOTENCY_KEY, MAX_LIMIT};
 use crate::router;
 
 /// Routes that do not require a user.
@@ -19,7 +19,29 @@ const OF_TASKS: &[&str] = &[
 ];
 
 /// Routes whose responses have an `ETag`.
-const CONDITIONAL: &[&str] = &["/tasks", "/tasks/{task_id}", "/volumes", "/volumes/{volume_id}"];
+const CONDITIONAL: &[&str] = &[
+    "/tasks",
+    "/tasks/{task_id}",
+    "/groups/{group_id}",
+    "/history",
+    "/history/{task_id}",
+    "/usage",
+    "/volumes",
+    "/volumes/{volume_id}",
+    "/nodes",
+    "/gpus",
+];
+
+/// Routes whose responses may have `Warning` headers.
+const WITH_WARNINGS: &[&str] = &["/tasks/submit", "/groups/submit", "/history", "/usage"];
+
+/// Routes that store files.
+const UPLOADS: &[&str] = &[
+    "/files/contents",
+    "/files/{file_set_id}",
+    "/outputs/contents",
+    "/outputs/{file_set_id}",
+];
 
 /// The document as JSON. `max_nodes` is the limit of this server, and `root_path` the prefix that a proxy strips from
 /// the paths of requests.
@@ -81,7 +103,7 @@ fn add_common_parts(path: &str, method: &str, operation: &mut Value) {
     };
     let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
     for parameter in parameters.into_iter().flatten() {
-        constrain_parameter(parameter);
+        constrain_parameter(parameter, path == "/history");
     }
     let has_body = operation.get("requestBody").is_some();
     let responses = &mut operation["responses"];
@@ -96,8 +118,8 @@ fn add_common_parts(path: &str, method: &str, operation: &mut Value) {
         responses["304"] = json!({"description": "The client has the current content.", "headers": headers});
         add_parameter(operation, if_none_match());
     }
-    if path == "/tasks/submit" {
-        operation["responses"]["200"]["headers"] = json!({"Warning": reference("headers", "Warning")});
+    if WITH_WARNINGS.contains(&path) {
+        operation["responses"]["200"]["headers"]["Warning"] = reference("headers", "Warning");
     }
     let responses = &mut operation["responses"];
     let mut add = |status: &str, name: &str| responses[status] = reference("responses", name);
@@ -115,11 +137,14 @@ fn add_common_parts(path: &str, method: &str, operation: &mut Value) {
         add("415", "UnsupportedMediaType");
     }
     add("422", "InvalidRequest");
-    if path.ends_with("/logs") {
+    if path.ends_with("/logs") || path == "/tasks/events" {
         add("429", "TooManyRequests");
     }
     add("500", "ServerError");
     add("503", "Unavailable");
+    if has_body && UPLOADS.contains(&path) {
+        add("507", "InsufficientStorage");
+    }
 }
 
 fn add_parameter(operation: &mut Value, parameter: Value) {
@@ -130,10 +155,11 @@ fn add_parameter(operation: &mut Value, parameter: Value) {
 }
 
 /// Adds constraints that the Rust types of parameters do not express, and removes those that they have by accident.
-fn constrain_parameter(parameter: &mut Value) {
-    if parameter["in"] == "query" {
+fn constrain_parameter(parameter: &mut Value, is_history: bool) {
+    let is_query = parameter["in"] == "query";
+    if is_query || parameter["in"] == "header" {
         let schema = &mut parameter["schema"];
-        // As in FastAPI, an optional query parameter can be omitted, but has no way to be null.
+        // As in FastAPI, an optional parameter can be omitted, but has no way to be null.
         if let Some(types) = schema["type"].as_array() {
             schema["type"] = types
                 .iter()
@@ -144,6 +170,12 @@ fn constrain_parameter(parameter: &mut Value) {
         // The number of bits is that of the Rust type. The server takes larger numbers, too.
         if let Some(schema) = schema.as_object_mut() {
             schema.shift_remove("format");
+        }
+    }
+    if is_query && parameter["name"] == "limit" {
+        parameter["schema"]["minimum"] = json!(1);
+        if is_history {
+            parameter["schema"]["maximum"] = json!(MAX_LIMIT);
         }
     }
     if parameter["name"] == "Idempotency-Key" {
@@ -169,7 +201,8 @@ fn headers() -> Value {
         "ETag": {"description": "Identifies the content.", "schema": {"type": "string"}},
         "Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer", "minimum": 0}},
         "Warning": {
-            "description": "One header for each field that has no effect, and for each warning of Kubernetes.",
+            "description": "One header for each field that has no effect, for each warning of Kubernetes, and for what may be \
+                missing in the response.",
             "schema": {"type": "string"},
         },
     })
@@ -195,7 +228,8 @@ fn error_responses() -> Value {
             "description": "The request is invalid; the response lists the errors.",
             "content": json_content("HTTPValidationError"),
         },
-        "TooManyRequests": with_header("The user has too many open log streams.", "Retry-After", retry_after()),
+        "InsufficientStorage": response("The server, or the user's share of it, has no room for the files."),
+        "TooManyRequests": with_header("The user has too many open streams of logs or events.", "Retry-After", retry_after()),
         "ServerError": response("The server or the cluster failed."),
         "Unavailable": with_header("The server has reached a limit; try again later.", "Retry-After", retry_after()),
     })

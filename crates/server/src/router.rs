@@ -29,7 +29,8 @@ use crate::known_paths::{answers_head, is_known_path, is_page};
 use crate::telemetry::request::trace_request;
 
 /// The headers that web pages of allowed origins may send and read.
-const ALLOWED_HEADERS: [HeaderName; 6] = [
+const ALLOWED_HEADERS: [HeaderName; 7] = [
+    header::AUTHORIZATION,
     header::CONTENT_TYPE,
     header::IF_NONE_MATCH,
     HeaderName::from_static("x-user"),
@@ -93,6 +94,7 @@ fn resource_routes() -> OpenApiRouter<AppState> {
         // The cluster.
         .routes(routes!(nodes::list_nodes))
         .routes(routes!(nodes::list_gpus))
+        .routes(routes!(health::version))
 }
 
 fn health_routes() -> OpenApiRouter<AppState> {
@@ -100,7 +102,6 @@ fn health_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(health::health_check))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
-        .routes(routes!(health::version))
         .routes(routes!(health::metrics))
 }
 
@@ -121,18 +122,20 @@ struct AllowsNoHead;
 /// All routes: the API and the documentation pages, with the middleware around them.
 pub(crate) fn router(app: AppState) -> Routes {
     let mut resources: Router<AppState> = resource_routes().into();
+    resources = resources.route("/openapi.json", get(docs::openapi));
+    let mut health: Router<AppState> = health_routes().into();
     if !app.cors_origins.is_empty() {
         // Without a fallback of its own, a route would let OPTIONS pass by the layer.
         resources = resources
             .method_not_allowed_fallback(method_not_allowed)
             .layer(cors(&app.cors_origins));
+        health = health.layer(from_fn_with_state(app.clone(), allow_origin));
     }
-    let api = resources.merge(health_routes());
+    let api = resources.merge(health);
     let pages = Router::new()
         .route("/", options(health::health_check))
         .route("/healthz", options(health::healthz))
         .route("/readyz", options(health::readyz))
-        .route("/openapi.json", get(docs::openapi))
         .route("/docs", get(docs::docs))
         .route("/docs/assets/{name}", get(docs::docs_asset))
         .route("/redoc", get(docs::redoc))
@@ -185,6 +188,19 @@ async fn run(request: Request, next: Next) -> Response {
 fn is_api_route(request: &Request) -> bool {
     let route = request.extensions().get::<MatchedPath>();
     route.is_some_and(|route| !is_page(route.as_str()))
+}
+
+/// Lets web pages of the allowed origins read the response of a health check. A browser does not ask before it sends one,
+/// and these routes answer OPTIONS themselves.
+async fn allow_origin(State(app): State<AppState>, request: Request, next: Next) -> Response {
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
+    if let Some(origin) = origin.filter(|origin| app.cors_origins.contains(origin)) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    }
+    response
 }
 
 /// Lets web pages of the allowed origins use the API. A browser asks with OPTIONS before most requests. The layer answers

@@ -9,7 +9,7 @@ use task::validation::{Validator, coerce};
 use task::{ErrorDetail, TaskState};
 
 /// How many tasks a page has, and at most.
-pub(crate) const DEFAULT_LIMIT: u32 = 100;
+pub(crate) const DEFAULT_LIMIT: usize = 100;
 pub(crate) const MAX_LIMIT: u32 = 1000;
 
 /// The query parameters of a request.
@@ -72,10 +72,29 @@ impl QueryParams {
         states.unwrap_or_default()
     }
 
-    /// Reads the size of a page.
-    pub(crate) fn limit(&self, name: &'static str, errors: &mut Vec<ErrorDetail>) -> usize {
-        let limit = self.count(name, errors).unwrap_or(DEFAULT_LIMIT);
-        limit.clamp(1, MAX_LIMIT) as usize
+    /// Reads the size of a page, from 1 to `max`.
+    pub(crate) fn limit(&self, name: &'static str, max: Option<u32>, errors: &mut Vec<ErrorDetail>) -> Option<usize> {
+        self.parse_param(name, errors, |text, validator| {
+            let input = json!(text);
+            let number = coerce::integer(&input, validator)?;
+            if number < 1 {
+                return validator.push_error_with_context(
+                    "greater_than_equal",
+                    "Input should be greater than or equal to 1",
+                    &input,
+                    json!({ "ge": 1 }),
+                );
+            }
+            if let Some(max) = max.filter(|max| number > i64::from(*max)) {
+                return validator.push_error_with_context(
+                    "less_than_equal",
+                    &format!("Input should be less than or equal to {max}"),
+                    &input,
+                    json!({ "le": max }),
+                );
+            }
+            Some(usize::try_from(number).unwrap_or(usize::MAX))
+        })
     }
 
     /// Reads the cursor of a page.

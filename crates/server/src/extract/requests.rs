@@ -14,7 +14,7 @@ use task::{ErrorDetail, GroupDefinition, TaskDefinition, UserName, VolumeDefinit
 
 use super::body::{is_large, parse_body, receive_body, receive_bytes};
 use super::headers;
-use super::query::QueryParams;
+use super::query::{DEFAULT_LIMIT, MAX_LIMIT, QueryParams};
 use crate::app::AppState;
 use crate::client::{ClientId, Requester};
 use crate::error::ApiError;
@@ -143,7 +143,7 @@ impl<S: Sync> FromRequestParts<S> for TaskListRequest {
             states: query.states("status", &mut errors),
             name: query.filter_text("name"),
             cursor: query.cursor("cursor", &mut errors),
-            limit: query.count("limit", &mut errors).map(|limit| limit.max(1) as usize),
+            limit: query.limit("limit", None, &mut errors),
         };
         let scope = list_scope(parts, &query, &mut errors);
         finish(scope.map(|scope| Self { scope, filter }), errors)
@@ -195,7 +195,9 @@ impl<S: Sync> FromRequestParts<S> for HistoryRequest {
             until: query.since("until", &mut errors),
             text: text("q"),
             cursor: query.cursor("cursor", &mut errors),
-            limit: query.limit("limit", &mut errors),
+            limit: query
+                .limit("limit", Some(MAX_LIMIT), &mut errors)
+                .unwrap_or(DEFAULT_LIMIT),
         };
         let user = headers::user(&parts.headers, &mut errors);
         let request = user.map(|user| {

@@ -1,11 +1,12 @@
 //! Handlers that list cluster nodes and their accelerators.
 
-use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use serde::Serialize;
 use task::wire::{ClusterNode, GpuModel};
 use utoipa::ToSchema;
 
+use super::json::pollable_response;
 use crate::app::AppState;
 use crate::error::{ApiError, ApiResult};
 use crate::extract::AuthUser;
@@ -24,14 +25,11 @@ pub(crate) struct NodeListResponse {
     get, path = "/nodes", operation_id = "list_nodes", tag = "cluster",
     responses((status = 200, description = "The cluster nodes.", body = NodeListResponse)),
 )]
-pub(crate) async fn list_nodes(
-    State(app): State<AppState>,
-    AuthUser(user): AuthUser,
-) -> ApiResult<Json<NodeListResponse>> {
+pub(crate) async fn list_nodes(State(app): State<AppState>, AuthUser(user): AuthUser) -> ApiResult<Response> {
     let _permit = app.limits.acquire_kubernetes_call()?;
     let nodes = app.executor.cluster_nodes().await;
     let nodes = nodes.map_err(|source| ApiError::executor("list nodes", &user, source))?;
-    Ok(Json(NodeListResponse { nodes }))
+    pollable_response(&NodeListResponse { nodes })
 }
 
 /// Accelerators.
@@ -48,12 +46,9 @@ pub(crate) struct GpuListResponse {
     get, path = "/gpus", operation_id = "list_gpus", tag = "cluster",
     responses((status = 200, description = "The accelerators of all ready cluster nodes.", body = GpuListResponse)),
 )]
-pub(crate) async fn list_gpus(
-    State(app): State<AppState>,
-    AuthUser(user): AuthUser,
-) -> ApiResult<Json<GpuListResponse>> {
+pub(crate) async fn list_gpus(State(app): State<AppState>, AuthUser(user): AuthUser) -> ApiResult<Response> {
     let _permit = app.limits.acquire_kubernetes_call()?;
     let gpus = app.executor.gpus().await;
     let gpus = gpus.map_err(|source| ApiError::executor("list GPUs", &user, source))?;
-    Ok(Json(GpuListResponse { gpus }))
+    pollable_response(&GpuListResponse { gpus })
 }

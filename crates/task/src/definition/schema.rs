@@ -1,8 +1,9 @@
 //! The OpenAPI schemas of task and volume definitions, for generated clients.
 //!
-//! They accept whatever the parsers accept, with three exceptions: a `null` (absent means the same), Pydantic's
-//! conversions (e.g., `"3"` for the number 3), and a task with a `setup` but without `run`. Where a rule cannot be a
-//! portable schema, the description has it.
+//! They accept whatever the parsers accept, with these exceptions: a `null` (absent means the same), Pydantic's
+//! conversions (e.g., `"3"` for the number 3), numbers and booleans in `secrets`, a task with a `setup` but without `run`,
+//! and old names of keys, which exclude the new ones. `docs/API.md` lists them. Where a rule cannot be a portable schema, the
+//! description has it.
 
 mod config;
 
