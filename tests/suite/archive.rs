@@ -330,7 +330,14 @@ async fn past_and_present_tasks_are_one_list() {
     assert_eq!(names(&bob, "?user=alice@example.com&name=eval*").await, ["eval-1"]);
     let (place, _, _) = api.get("/history?cursor=x").await.invalid();
     assert_eq!(place, "query.cursor");
-    assert_eq!(api.get("/history?status=over").await.status, 422);
+    for path in [
+        "/history?status=over",
+        "/history?limit=0",
+        "/history?limit=1001",
+        "/tasks?limit=0",
+    ] {
+        assert_eq!(api.get(path).await.status, 422, "{path}");
+    }
     let live: TaskRecord = api.get(&format!("/history/{running}")).await.parsed();
     assert_eq!((live.task.status, live.end), (TaskState::Running, None));
     assert_eq!(archived_text(api, &running, "?follow=false").await, "begun\n");

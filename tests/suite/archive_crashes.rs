@@ -82,7 +82,7 @@ fn pause() -> Duration {
 
 /// Number of kills, and about how many seconds they take.
 fn kills() -> (usize, usize) {
-    let kills = from_environment("K8S_CLI_E2E_ARCHIVE_KILLS", 6);
+    let kills = from_environment("K8S_CLI_E2E_ARCHIVE_KILLS", 12);
     (kills, kills * 5)
 }
 

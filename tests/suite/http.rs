@@ -124,7 +124,9 @@ async fn a_client_that_polls_transfers_only_changes() {
     let world = World::own(&[]).await;
     let id = world.api.run("echo done").await;
     world.api.wait_for(&id, TaskState::Completed).await;
-    for path in ["/tasks".to_owned(), format!("/tasks/{id}"), "/volumes".to_owned()] {
+    let task = format!("/tasks/{id}");
+    for path in ["/tasks", &task, "/volumes", "/history", "/usage", "/nodes", "/gpus"] {
+        let path = path.to_owned();
         let first = get_with(&world, &path, "If-None-Match", "\"other\"");
         let tag = first.header("etag").unwrap();
         assert_eq!(first.status, 200, "{path}");
@@ -148,20 +150,26 @@ async fn only_pages_of_allowed_origins_can_use_the_api() {
         let headers: [(&str, &[u8]); 3] = [
             ("Origin", origin.as_bytes()),
             ("Access-Control-Request-Method", b"POST"),
-            ("Access-Control-Request-Headers", b"x-user, content-type"),
+            ("Access-Control-Request-Headers", b"x-user, content-type, authorization"),
         ];
-        let preflight = raw(world.api.base(), "OPTIONS", "/tasks/submit", &headers, None);
-        assert_eq!(
-            preflight.header("access-control-allow-origin"),
-            is_allowed.then_some(origin),
-            "{origin}"
-        );
-        let answer = get_with(&world, "/tasks", "Origin", origin);
-        assert_eq!(
-            answer.header("access-control-allow-origin"),
-            is_allowed.then_some(origin),
-            "{origin}"
-        );
+        for path in ["/tasks/submit", "/version", "/openapi.json"] {
+            let preflight = raw(world.api.base(), "OPTIONS", path, &headers, None);
+            assert_eq!(
+                preflight.header("access-control-allow-origin"),
+                is_allowed.then_some(origin),
+                "{origin} {path}"
+            );
+            let allowed = preflight.header("access-control-allow-headers").unwrap();
+            assert!(allowed.contains("authorization"), "{allowed}");
+        }
+        for path in ["/tasks", "/version", "/healthz", "/readyz", "/openapi.json"] {
+            let answer = get_with(&world, path, "Origin", origin);
+            assert_eq!(
+                answer.header("access-control-allow-origin"),
+                is_allowed.then_some(origin),
+                "{origin} {path}"
+            );
+        }
     }
 }
 

@@ -5,6 +5,8 @@ mod accounts; // Other accounts of the machine.
 mod archive; // Records and logs of tasks that are gone.
 mod archive_bucket; // An archive in a bucket that is away for a while.
 mod archive_crashes; // Killed servers, and what is in the archive.
+mod archive_damage; // Lost and damaged objects, and tasks that are ending.
+mod archive_full; // An archive without room.
 mod archive_rotation; // A log that is rotated faster than it is read.
 mod background; // What the background server inherits.
 mod buckets; // Copies from buckets to nodes.

@@ -245,7 +245,11 @@ async fn works_behind(kind: ProxyKind) {
 
     // It also forwards a pack of the largest size that the CLI uploads.
     let length = (4 << 20) - 4;
-    let content = [u32::try_from(length).unwrap().to_be_bytes().to_vec(), vec![b'x'; length]].concat();
+    let content = [
+        u32::try_from(length).unwrap().to_be_bytes().to_vec(),
+        vec![b'x'; length],
+    ]
+    .concat();
     let pack = proxy.request(Method::POST, "/files/contents").body(content.repeat(2));
     assert_eq!(pack.send().await.unwrap().status(), StatusCode::OK);
 
