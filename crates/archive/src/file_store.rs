@@ -13,22 +13,23 @@ mod outputs;
 mod paths;
 mod prune;
 mod quota;
+mod refresh;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use files::{Content, ContentHash, Manifest, ManifestHash};
 use futures::{StreamExt, TryStreamExt, stream};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use object_store::PutPayload;
-use object_store::path::Path;
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
 use crate::archive::Archive;
 use crate::error::Error;
+use crate::key::RecordKey;
 use crate::location::Location;
 use crate::space::Limits;
 use crate::store::{Store, written_at};
@@ -36,11 +37,8 @@ use crate::store::{Store, written_at};
 pub use self::prune::FilesInUse;
 
 use self::paths::UserPrefix;
-use self::quota::{Usage, counted};
-
-/// When contents are written again, and file sets, because they are used again. Well before they would be deleted.
-const REFRESH_AFTER: SignedDuration = SignedDuration::from_hours(12);
-const TOUCH_AFTER: SignedDuration = SignedDuration::from_hours(1);
+use self::quota::{Objects, Usage, Writing, counted};
+use self::refresh::REFRESH_AFTER;
 
 /// Stored files met the limits when they were uploaded, and tasks submitted then still need them.
 const STORED: files::Limits = files::Limits::NONE;
@@ -75,6 +73,17 @@ struct Stored {
     /// The sizes of the contents, and when they were written.
     contents: HashMap<ContentHash, (u64, Timestamp)>,
     sets: HashSet<ManifestHash>,
+    outputs: HashSet<RecordKey>,
+}
+
+impl Stored {
+    fn has(&self, object: &paths::Stored) -> bool {
+        match object {
+            paths::Stored::Content(hash) => self.contents.contains_key(hash),
+            paths::Stored::Set(hash) => self.sets.contains(hash),
+            paths::Stored::Outputs(task) => self.outputs.contains(task),
+        }
+    }
 }
 
 impl FileStore {
@@ -178,67 +187,24 @@ impl FileStore {
     ) -> Result<Vec<ContentHash>, Error> {
         let prefix = UserPrefix::of(user);
         let stored = self.stored(&prefix).await?;
-        let (mut missing, mut old) = (BTreeMap::new(), Vec::new());
-        // The clock of the store may differ by minutes, which does not matter for hours.
         let refresh_before = Timestamp::now() - REFRESH_AFTER;
-        for (hash, length) in manifest.contents() {
-            match stored.contents.get(&hash) {
-                Some((size, written)) if *size == u64::from(length) => {
-                    old.extend(Content::new(hash, length).filter(|_| *written < refresh_before));
-                }
-                // A content that a power cut has shortened is missing, too.
-                _ => drop(missing.insert(hash, length)),
-            }
-        }
+        let (mut missing, old) = stored.missing_and_old(manifest, refresh_before);
         missing.extend(self.refresh(user, old).await?);
-        let is_new = !stored.sets.contains(&hash);
-        let own = if is_new { counted(encoded.len() as u64) } else { 0 };
+        let own = Objects::from([(paths::Stored::Set(hash), counted(encoded.len() as u64))]);
         if missing.is_empty() {
             self.check_disk().await?;
-            self.usage().add(&prefix, own)?;
+            let _writing = Writing::begin(&self.usage, &prefix, &own, |object| stored.has(object))?;
             self.store.put(&prefix.set(&hash), PutPayload::from(encoded)).await?;
         } else {
-            let more = missing.values().map(|length| counted(u64::from(*length))).sum::<u64>();
-            self.usage().check(&prefix, more.saturating_add(own))?;
+            let missing = missing.iter().map(|(hash, length)| {
+                let bytes = counted(u64::from(*length));
+                (paths::Stored::Content(*hash), bytes)
+            });
+            // A content that is damaged is listed, and has been deleted.
+            let has_set = |object: &paths::Stored| matches!(object, paths::Stored::Set(_)) && stored.has(object);
+            self.usage().check(&prefix, &missing.chain(own).collect(), has_set)?;
         }
         Ok(missing.into_keys().collect())
-    }
-
-    /// Writes contents again, so that [`Self::prune`] keeps them while they are about to be used. Returns those that are
-    /// damaged or gone.
-    async fn refresh(&self, user: &str, contents: Vec<Content>) -> Result<Vec<(ContentHash, u32)>, Error> {
-        let refresh = |content: Content| async move {
-            match self.contents(user, [content]).await? {
-                Some(read) => {
-                    for (hash, bytes) in read {
-                        let path = UserPrefix::of(user).content(&hash);
-                        self.store.put(&path, PutPayload::from(bytes)).await?;
-                    }
-                    Ok(None)
-                }
-                None => Ok::<_, Error>(Some((*content.hash(), content.length()))),
-            }
-        };
-        let refreshed = stream::iter(contents).map(refresh).buffer_unordered(CONCURRENT_CALLS);
-        let gone: Vec<Option<(ContentHash, u32)>> = refreshed.try_collect().await?;
-        Ok(gone.into_iter().flatten().collect())
-    }
-
-    /// Notes that a file set is in use.
-    pub async fn touch(&self, user: &str, set: &ManifestHash) -> Result<(), Error> {
-        let path = UserPrefix::of(user).set(set);
-        self.write_again(&path, Timestamp::now() - TOUCH_AFTER).await
-    }
-
-    /// Writes an object again if it was last written before this time.
-    async fn write_again(&self, path: &Path, before: Timestamp) -> Result<(), Error> {
-        let written = self.store.written_at(path).await?;
-        if written.is_some_and(|written| written < before)
-            && let Some(content) = self.store.get(path).await?
-        {
-            self.store.put(path, PutPayload::from(content)).await?;
-        }
-        Ok(())
     }
 
     /// Whether all contents of a file set are there, as far as a list of them shows.
@@ -261,13 +227,14 @@ impl FileStore {
         if !self.usage().knows(prefix) {
             self.stored(prefix).await?;
         }
-        // Contents that are there already count twice until the user is listed again, with the next manifest.
-        let more = contents.iter().map(|content| counted(content.len() as u64)).sum();
-        self.usage().add(prefix, more)?;
         // Megabytes take milliseconds, in which this thread would answer nobody else.
         let hash = move || contents.into_iter().map(|content| (ContentHash::of(&content), content));
         let hashed = tokio::task::spawn_blocking(move || hash().collect::<Vec<_>>()).await;
         let hashed = hashed.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        let objects = hashed
+            .iter()
+            .map(|(hash, content)| (paths::Stored::Content(*hash), counted(content.len() as u64)));
+        let _writing = self.begin_writing(prefix, &objects.collect()).await?;
         let count = hashed.len();
         stream::iter(hashed)
             .map(Ok)
@@ -276,6 +243,16 @@ impl FileStore {
             })
             .await?;
         Ok(count)
+    }
+
+    /// Counts objects that are about to be written. What is there already, e.g., from another upload of the same folder, is
+    /// only found by a list, which is made when there seems to be no room.
+    async fn begin_writing(&self, prefix: &UserPrefix, objects: &Objects) -> Result<Writing, Error> {
+        if let Ok(writing) = Writing::begin(&self.usage, prefix, objects, |_| false) {
+            return Ok(writing);
+        }
+        let stored = self.stored(prefix).await?;
+        Writing::begin(&self.usage, prefix, objects, |object| stored.has(object))
     }
 
     /// Files must leave room on the disk for the logs of all.
@@ -357,7 +334,7 @@ impl FileStore {
 
     async fn stored(&self, prefix: &UserPrefix) -> Result<Stored, Error> {
         let (mut stored, mut bytes) = (Stored::default(), 0_u64);
-        let before = self.usage().mark(prefix);
+        let list = self.usage().begin_list();
         self.store
             .visit(&prefix.all(), |object| {
                 match paths::parse(&object.location) {
@@ -365,13 +342,13 @@ impl FileStore {
                         stored.contents.insert(hash, (object.size, written_at(object)));
                     }
                     Some((_, paths::Stored::Set(hash))) => drop(stored.sets.insert(hash)),
-                    Some((_, paths::Stored::Outputs(_))) => {}
+                    Some((_, paths::Stored::Outputs(task))) => drop(stored.outputs.insert(task)),
                     None => return,
                 }
                 bytes = bytes.saturating_add(counted(object.size));
             })
             .await?;
-        self.usage().listed(prefix, bytes, before);
+        self.usage().listed(prefix, bytes, list, |object| stored.has(object));
         Ok(stored)
     }
 }

@@ -5,8 +5,8 @@ use files::ManifestHash;
 use object_store::PutPayload;
 
 use super::FileStore;
-use super::paths::UserPrefix;
-use super::quota::counted;
+use super::paths::{Stored, UserPrefix};
+use super::quota::{Objects, counted};
 use crate::error::Error;
 use crate::key::RecordKey;
 
@@ -19,7 +19,8 @@ impl FileStore {
         let content = Bytes::from(set.to_string());
         self.check_disk().await?;
         let prefix = UserPrefix::of(user);
-        self.usage().add(&prefix, counted(content.len() as u64))?;
+        let own = Objects::from([(Stored::Outputs(task.clone()), counted(content.len() as u64))]);
+        let _writing = self.begin_writing(&prefix, &own).await?;
         self.store.put(&prefix.outputs(task), PutPayload::from(content)).await
     }
 

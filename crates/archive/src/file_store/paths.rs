@@ -36,6 +36,11 @@ impl UserPrefix {
         Path::from(format!("{FILES}/{}", self.0))
     }
 
+    /// The prefix of all file sets of the user.
+    pub(super) fn sets(&self) -> Path {
+        Path::from(format!("{FILES}/{}/{SETS}", self.0))
+    }
+
     pub(super) fn content(&self, hash: &ContentHash) -> Path {
         Path::from(format!("{FILES}/{}/{CONTENTS}/{hash}", self.0))
     }

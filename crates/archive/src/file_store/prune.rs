@@ -9,7 +9,8 @@ use object_store::path::Path;
 
 use super::paths::{self, FILES, Stored, UserPrefix};
 use super::quota::counted;
-use super::{CONCURRENT_CALLS, FileStore, STORED, TOUCH_AFTER};
+use super::refresh::TOUCH_AFTER;
+use super::{CONCURRENT_CALLS, FileStore, STORED};
 use crate::error::Error;
 use crate::key::RecordKey;
 use crate::store::written_at;
@@ -23,11 +24,13 @@ const DELETED_TOGETHER: usize = 64;
 
 /// The objects that are older than the limit.
 #[derive(Default)]
-struct Old {
+pub(super) struct Old {
     contents: HashMap<UserPrefix, HashSet<ContentHash>>,
     sets: Vec<Path>,
-    /// The sets that are in use.
+    /// The sets that are in use, and whose contents are not yet taken out.
     used_sets: Vec<(UserPrefix, ManifestHash)>,
+    /// The sets whose contents are taken out.
+    kept_sets: HashSet<(UserPrefix, ManifestHash)>,
 }
 
 /// What tasks use.
@@ -56,17 +59,46 @@ impl FileStore {
         }
         let old_outputs = self.find_outputs(now, &in_use.tasks, &mut used).await?;
         self.delete_old(&old_outputs, limit).await?;
-        let in_use = used;
-        let mut old = self.list_old(limit, &in_use).await?;
+        let old = self.list_old(limit, &used).await?;
+        let deleted = self.delete_listed(old, limit).await?;
+        self.count_all().await?;
+        Ok(deleted)
+    }
+
+    /// Deletes what is old and not in use. A set that somebody has begun to use, or has stored, since the list keeps its
+    /// contents: once the old sets are deleted, those that are there are looked at again.
+    pub(super) async fn delete_listed(&self, mut old: Old, limit: Timestamp) -> Result<usize, Error> {
         self.keep_used(&mut old).await?;
         self.delete_old(&old.sets, limit).await?;
+        self.list_used_since(&mut old).await?;
+        self.keep_used(&mut old).await?;
         let contents = old.contents.iter();
         let contents: Vec<Path> = contents
             .flat_map(|(user, hashes)| hashes.iter().map(|hash| user.content(hash)))
             .collect();
-        let deleted = self.delete_old(&contents, limit).await?;
-        self.count_all().await?;
-        Ok(deleted)
+        self.delete_old(&contents, limit).await
+    }
+
+    /// Lists the sets that are there once more, of those users whose contents would be deleted.
+    async fn list_used_since(&self, old: &mut Old) -> Result<(), Error> {
+        let Old {
+            contents,
+            used_sets,
+            kept_sets,
+            ..
+        } = old;
+        let users = contents.iter().filter(|(_, hashes)| !hashes.is_empty());
+        for (user, _) in users {
+            self.store
+                .visit(&user.sets(), |object| {
+                    if let Some((user, Stored::Set(hash))) = paths::parse(&object.location) {
+                        used_sets.push((user, hash));
+                    }
+                })
+                .await?;
+        }
+        used_sets.retain(|set| !kept_sets.contains(set));
+        Ok(())
     }
 
     /// Adds the file sets with outputs of tasks to those in use, and returns the names of outputs that nobody needs.
@@ -109,7 +141,11 @@ impl FileStore {
 
     /// Lists what is old. Contents first: the sets that are listed next name all that were in use then, and what is put into
     /// use later has been written again.
-    async fn list_old(&self, limit: Timestamp, in_use: &HashSet<(UserPrefix, ManifestHash)>) -> Result<Old, Error> {
+    pub(super) async fn list_old(
+        &self,
+        limit: Timestamp,
+        in_use: &HashSet<(UserPrefix, ManifestHash)>,
+    ) -> Result<Old, Error> {
         let mut old = Old::default();
         let all = Path::from(FILES);
         self.store
@@ -138,9 +174,10 @@ impl FileStore {
     /// Takes the contents of sets that are in use out of what is to be deleted.
     async fn keep_used(&self, old: &mut Old) -> Result<(), Error> {
         for (user, hash) in std::mem::take(&mut old.used_sets) {
-            let Some(contents) = old.contents.get_mut(&user) else {
+            let Some(contents) = old.contents.get_mut(&user).filter(|contents| !contents.is_empty()) else {
                 continue;
             };
+            old.kept_sets.insert((user.clone(), hash));
             let Some(text) = self.store.get(&user.set(&hash)).await? else {
                 continue;
             };

@@ -88,6 +88,36 @@ async fn a_user_cannot_store_more_than_the_limit() {
 }
 
 #[tokio::test]
+async fn uploads_of_the_same_files_at_the_same_time_count_once() {
+    let contents: Vec<Vec<u8>> = (0..16_u8).map(|byte| vec![byte; 4096]).collect();
+    let slices: Vec<&[u8]> = contents.iter().map(Vec::as_slice).collect();
+    let manifest = manifest(&slices);
+    // Room for two of such folders.
+    let store = &FileStore::open(&Location::memory(), LIMITS, 2 * 17 * 4096).unwrap();
+    let (manifest, packs) = (&manifest, &contents);
+    let upload = async move || {
+        let missing = store.put_manifest("alice", manifest).await?;
+        for pack in packs.chunks(4) {
+            tokio::task::yield_now().await;
+            let wanted = pack
+                .iter()
+                .filter(|bytes| missing.contains(&files::ContentHash::of(bytes)));
+            let wanted = wanted.map(|bytes| Bytes::from(bytes.clone())).collect();
+            store.put_contents("alice", wanted).await?;
+        }
+        store.put_manifest("alice", manifest).await
+    };
+    let uploads = (0..10).map(|_| upload());
+    for uploaded in futures::future::join_all(uploads).await {
+        assert_eq!(uploaded.unwrap(), []);
+    }
+    // They are not free either.
+    let others = (0..18_u8).map(|byte| Bytes::from(vec![byte + 100; 4096])).collect();
+    let error = store.put_contents("alice", others).await.unwrap_err();
+    assert!(matches!(error, Error::TooManyFiles { stored: 69_632, .. }), "{error}");
+}
+
+#[tokio::test]
 async fn all_users_together_cannot_store_more_than_the_limit() {
     let store = FileStore::open(&Location::memory(), LIMITS, 1 << 20).unwrap();
     let store = store.with_max_bytes(4096);
@@ -216,6 +246,79 @@ async fn the_contents_of_a_file_set_in_use_stay() {
     assert!(store.put_manifest("alice", &manifest).await.unwrap().is_empty());
     let modified = path(b"one").metadata().unwrap().modified().unwrap();
     assert!(modified > old + std::time::Duration::from_secs(3600));
+}
+
+/// Makes an object in the folder of a store as old as one that nobody has used for two days.
+fn make_old(folder: &std::path::Path, path: &object_store::path::Path) {
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(48 * 3600);
+    let file = std::fs::File::options().write(true).open(folder.join(path.as_ref()));
+    file.unwrap().set_modified(old).unwrap();
+}
+
+/// What somebody does between the two halves of deleting.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Meanwhile {
+    Nothing,
+    Touch,
+    Store,
+}
+
+#[tokio::test]
+async fn what_somebody_uses_between_the_list_and_the_deletion_stays() {
+    for meanwhile in [Meanwhile::Nothing, Meanwhile::Touch, Meanwhile::Store] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = FileStore::open(&Location::folder(folder.path().to_owned()), LIMITS, 1 << 20).unwrap();
+        let (set, alice) = (manifest(&[b"one", b"two"]), UserPrefix::of("alice"));
+        let contents = ["one", "two"].map(Bytes::from).to_vec();
+        store.put_contents("alice", contents).await.unwrap();
+        assert!(store.put_manifest("alice", &set).await.unwrap().is_empty());
+        make_old(folder.path(), &alice.set(&set.hash()));
+        for bytes in ["one", "two"] {
+            make_old(folder.path(), &alice.content(&files::ContentHash::of(bytes.as_bytes())));
+        }
+        let limit = Timestamp::now() - SignedDuration::from_hours(24);
+        let old = store.list_old(limit, &std::collections::HashSet::new()).await.unwrap();
+        match meanwhile {
+            Meanwhile::Nothing => {}
+            Meanwhile::Touch => store.touch("alice", &set.hash()).await.unwrap(),
+            Meanwhile::Store => {
+                // By a server that does not write contents again.
+                let other = manifest(&[b"two", b"one"]);
+                let path = folder.path().join(alice.set(&other.hash()).as_ref());
+                std::fs::write(path, other.encode()).unwrap();
+            }
+        }
+        let deleted = store.delete_listed(old, limit).await.unwrap();
+        let expected = if meanwhile == Meanwhile::Nothing { 2 } else { 0 };
+        assert_eq!(deleted, expected);
+        assert_eq!(
+            store.is_complete("alice", &set).await.unwrap(),
+            meanwhile != Meanwhile::Nothing
+        );
+        let is_there = store.manifest("alice", &set.hash()).await.unwrap().is_some();
+        assert_eq!(is_there, meanwhile == Meanwhile::Touch);
+    }
+}
+
+#[tokio::test]
+async fn the_contents_of_a_file_set_that_is_used_again_are_written_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::open(&Location::folder(folder.path().to_owned()), LIMITS, 1 << 20).unwrap();
+    let (set, alice) = (manifest(&[b"one"]), UserPrefix::of("alice"));
+    store.put_contents("alice", vec![Bytes::from("one")]).await.unwrap();
+    assert!(store.put_manifest("alice", &set).await.unwrap().is_empty());
+    let content = alice.content(&files::ContentHash::of(b"one"));
+    let age = |path: &object_store::path::Path| {
+        let modified = folder.path().join(path.as_ref()).metadata().unwrap().modified();
+        modified.unwrap().elapsed().unwrap().as_secs() / 3600
+    };
+    // A new set was used just now, with its contents.
+    make_old(folder.path(), &content);
+    store.touch("alice", &set.hash()).await.unwrap();
+    assert_eq!(age(&content), 48);
+    make_old(folder.path(), &alice.set(&set.hash()));
+    store.touch("alice", &set.hash()).await.unwrap();
+    assert_eq!((age(&content), age(&alice.set(&set.hash()))), (0, 0));
 }
 
 #[tokio::test]

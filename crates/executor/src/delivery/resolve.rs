@@ -170,8 +170,9 @@ async fn keep(source: &FileSource, user: &UserName, definition: &TaskDefinition)
     for mount in &definition.files {
         let missing = || not_stored(&mount.files);
         let hash: ManifestHash = mount.files.as_str().parse().map_err(|_| missing())?;
-        let manifest = source.store.manifest(user.as_str(), &hash).await?.ok_or_else(missing)?;
+        // In this order: what is there once it is noted as used stays.
         source.store.touch(user.as_str(), &hash).await?;
+        let manifest = source.store.manifest(user.as_str(), &hash).await?.ok_or_else(missing)?;
         if !source.store.is_complete(user.as_str(), &manifest).await? {
             return Err(missing());
         }
