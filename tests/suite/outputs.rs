@@ -171,9 +171,50 @@ async fn each_attempt_keeps_its_outputs_in_place_of_those_before() {
     assert!(numbers.len() == 2 && numbers[1].ends_with(kept.trim()), "{log} {kept}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_attempt_that_writes_nothing_has_no_outputs() {
+    let (world, _archive) = fetching(&[]).await;
+    let volume = world.api.create_small_volume("once-more").await;
+    let run = "mkdir /data/second || exit 0; echo half >out; exit 1";
+    let mut task = task(&world, run, json!({"out": "out"})).await;
+    task["volumes"] = json!({"/data": "once-more"});
+    task["resources"]["job_recovery"] = json!({"max_restarts_on_errors": 1});
+    let id = world.api.submit(&task).await;
+    let status = end_of(&world, &id).await;
+    let log = world.api.log_text(&id, "").await;
+    assert_eq!(status.status, TaskState::Completed, "{log}");
+    assert!(log.contains("[k8s-cli: kept `out`"), "{log}");
+    assert!(
+        log.contains("[k8s-cli: kept nothing; outputs of earlier attempts"),
+        "{log}"
+    );
+    let nothing = world.api.get(&format!("/tasks/{id}/outputs")).await.error(404);
+    assert_eq!(nothing, format!("Task {id} has kept no outputs"));
+    let _ = world.api.stop(&id).await.ok();
+    let _ = world.api.delete_volume(&volume).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_output_that_cannot_be_kept_does_not_lose_the_others() {
+    let (world, _archive) = fetching(&[]).await;
+    let run = "echo saved >model; mkfifo pipe";
+    let outputs = json!({"pipe": "pipe", "model": "model", "none": "model/x"});
+    let id = world.api.submit(&task(&world, run, outputs).await).await;
+    let status = end_of(&world, &id).await;
+    let log = world.api.log_text(&id, "").await;
+    assert_eq!(status.metadata.nodes[0].exit_code, Some(1), "{log} {status:?}");
+    assert!(log.contains("cannot keep the outputs: `pipe`: "), "{log}");
+    assert!(
+        log.contains("/model/x` does not exist]\n") || log.contains("`model/x` does not exist]\n"),
+        "{log}"
+    );
+    let folder = download(&world.api, &id).await;
+    assert_eq!(fs::read_to_string(folder.path().join("model")).unwrap(), "saved\n");
+}
+
 /// The status of the response to a node of an attempt that sends outputs: a manifest without entries.
 async fn send_as_node(api: &Api, token: &str, attempt: Option<&str>) -> u16 {
-    let empty = Manifest::joined([]).unwrap();
+    let empty = Manifest::empty();
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let mut request = client.put(format!("{}/outputs/{}", api.base(), empty.hash()));
     if let Some(attempt) = attempt {

@@ -29,6 +29,8 @@ pub struct LeftOut {
     /// What cannot be copied: sockets, pipes, devices, and links out of the folder. Only [`crate::Walk::fitting`] goes on without
     /// them.
     pub unfit: Paths,
+    /// What cannot be read, or has a path that is too long. Only [`crate::Walk::fitting`] goes on without it.
+    pub unreadable: Paths,
     /// What is included although git ignores it, because a `.skyignore` replaces what git reads.
     pub ignored_by_git_only: Paths,
 }

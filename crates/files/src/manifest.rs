@@ -58,6 +58,12 @@ impl Manifest {
         }
     }
 
+    /// The manifest of an empty folder.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { entries: Vec::new() }
+    }
+
     /// Reads a manifest that anybody may have written.
     ///
     /// # Errors

@@ -7,6 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, AtFlags, CWD};
+
 use crate::defaults::Reason;
 use crate::entry::{LinkTarget, Mode};
 use crate::entry_path::EntryPath;
@@ -40,17 +42,18 @@ impl Walk {
     /// If the folder is more than the limits allow, or a file or folder cannot be read. If there is something other than
     /// files, folders, and links, or a link that leads out of the folder.
     pub fn folder(&self, root: &Path) -> Result<Selection, Error> {
-        let (root, walker) = self.walk(root, Unfit::Refuse)?;
+        let (root, walker) = self.walk(root, &Unfit::Refuse)?;
         Selection::new(Root::Folder(root), walker.entries, walker.left_out, &self.limits)
     }
 
-    /// Does the same, but skips what cannot be copied: a program wrote the folder, and no user is there to fix it.
+    /// Does the same, but skips what cannot be copied or read, or has too long a path in the folder `below`: a program wrote
+    /// the folder, and no user is there to fix it.
     ///
     /// # Errors
     ///
-    /// If the folder is more than the limits allow, or a file or folder cannot be read.
-    pub fn fitting(&self, root: &Path) -> Result<Selection, Error> {
-        let (root, mut walker) = self.walk(root, Unfit::LeaveOut)?;
+    /// If the folder is more than the limits allow, or cannot be read itself.
+    pub fn fitting(&self, root: &Path, below: &EntryPath) -> Result<Selection, Error> {
+        let (root, mut walker) = self.walk(root, &Unfit::LeaveOut { below: below.clone() })?;
         walker
             .entries
             .sort_unstable_by(|left, right| left.path.cmp(&right.path));
@@ -63,11 +66,11 @@ impl Walk {
         Selection::new(Root::Folder(root), walker.entries, walker.left_out, &self.limits)
     }
 
-    fn walk(&self, root: &Path, unfit: Unfit) -> Result<(PathBuf, Walker), Error> {
+    fn walk(&self, root: &Path, unfit: &Unfit) -> Result<(PathBuf, Walker), Error> {
         let root = fs::canonicalize(root).map_err(Error::io("read", root))?;
         let rules = IgnoreRules::of_root(&root, self.everything)?;
         let mut walker = Walker {
-            unfit,
+            unfit: unfit.clone(),
             entries: Vec::new(),
             left_out: LeftOut {
                 ignore_file: rules.ignore_file(),
@@ -110,10 +113,10 @@ impl Walk {
 }
 
 /// What becomes of what cannot be copied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Unfit {
     Refuse,
-    LeaveOut,
+    LeaveOut { below: EntryPath },
 }
 
 /// A folder that is to be read.
@@ -142,7 +145,15 @@ impl Walker {
                 }
                 None => Err(Error::io("read", &folder.place)(source)),
             },
-            listed => listed,
+            Err(error) => match &folder.path {
+                Some(path) if self.unfit != Unfit::Refuse => {
+                    self.forget(path);
+                    self.left_out.unreadable.add(format!("{path}/"));
+                    Ok(())
+                }
+                _ => Err(error),
+            },
+            Ok(()) => Ok(()),
         }
     }
 
@@ -150,7 +161,12 @@ impl Walker {
         let failed = || Error::io("read", &folder.place);
         for item in fs::read_dir(&folder.place).map_err(failed())? {
             let item = item.map_err(failed())?;
-            self.visit(folder, &item.file_name())?;
+            match self.visit(folder, &item.file_name()) {
+                Err(_) if self.unfit != Unfit::Refuse => {
+                    self.left_out.unreadable.add(folder.shown(&item.file_name(), false));
+                }
+                visited => visited?,
+            }
             if self.entries.len() > max_entries {
                 break;
             }
@@ -194,12 +210,20 @@ impl Walker {
         let path = EntryPath::child(folder.path.as_ref(), name.as_bytes())?;
         let kind = match found_kind(&place, &metadata) {
             Err(Error::Io { source, .. }) if is_absent(&source) => return Ok(()),
-            Err(Error::Special { .. }) if self.unfit == Unfit::LeaveOut => {
+            Err(Error::Special { .. }) if self.unfit != Unfit::Refuse => {
                 self.left_out.unfit.add(folder.shown(name, false));
                 return Ok(());
             }
             kind => kind?,
         };
+        if let Unfit::LeaveOut { below } = &self.unfit {
+            EntryPath::child(Some(below), path.as_bytes())?;
+            // Otherwise one file of another user would keep all others from being sent.
+            if metadata.is_file() {
+                rustix::fs::accessat(CWD, &place, Access::READ_OK, AtFlags::EACCESS)
+                    .map_err(|error| Error::io("read", &place)(error.into()))?;
+            }
+        }
         if metadata.is_dir() {
             let rules = folder.rules.of_folder(&place)?;
             self.waiting.push(Folder {

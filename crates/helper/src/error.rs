@@ -62,6 +62,9 @@ pub enum Error {
         /// The argument.
         text: String,
     },
+    /// Some outputs cannot be read. The others are kept.
+    #[error("{}", .0.join("; "))]
+    Outputs(Vec<String>),
     /// The address of what to copy is not one.
     #[error("`{url}`: {reason}")]
     Address {

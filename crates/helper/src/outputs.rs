@@ -32,7 +32,15 @@ struct Output {
     manifest: Manifest,
 }
 
-/// Sends the outputs. Those that do not exist are named and left out.
+/// Whether the outputs can be read once more if they change meanwhile.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Try {
+    Again,
+    Last,
+}
+
+/// Sends the outputs. Those that do not exist are named and left out, and one that cannot be read does not keep the others
+/// from being sent.
 pub(crate) fn keep(args: Keep) -> Result<(), Error> {
     let source = Source::from_environment()?;
     let upload = Upload::new(source, args.patience);
@@ -41,8 +49,9 @@ pub(crate) fn keep(args: Keep) -> Result<(), Error> {
     let paths = parse(args.outputs)?;
     let mut reads = 1;
     loop {
-        match runtime.block_on(keep_as_they_are(&upload, &paths)) {
-            Err(Error::Files(error)) if reads < MAX_READS && has_changed(&error) => reads += 1,
+        let which = if reads < MAX_READS { Try::Again } else { Try::Last };
+        match runtime.block_on(keep_as_they_are(&upload, &paths, which)) {
+            Err(Error::Files(error)) if which == Try::Again && has_changed(&error) => reads += 1,
             kept => return kept,
         }
     }
@@ -63,14 +72,28 @@ fn parse(arguments: Vec<OsString>) -> Result<Vec<(EntryPath, PathBuf)>, Error> {
     arguments.chunks(2).map(pair).collect()
 }
 
-async fn keep_as_they_are(upload: &Upload, paths: &[(EntryPath, PathBuf)]) -> Result<(), Error> {
-    let mut outputs = Vec::with_capacity(paths.len());
+async fn keep_as_they_are(upload: &Upload, paths: &[(EntryPath, PathBuf)], which: Try) -> Result<(), Error> {
+    let (mut outputs, mut failures) = (Vec::with_capacity(paths.len()), Vec::new());
     for (name, path) in paths {
-        outputs.extend(read(name, path)?);
+        match read(name, path) {
+            Ok(output) => outputs.extend(output),
+            Err(Error::Files(error)) if which == Try::Again && has_changed(&error) => return Err(error.into()),
+            Err(error) => failures.push(format!("`{name}`: {error}")),
+        }
     }
-    if outputs.is_empty() {
-        return Ok(());
+    let unreadable = outputs.iter().filter_map(Output::unreadable);
+    failures.extend(unreadable);
+    // Outputs of an earlier attempt are not those of this one.
+    if !outputs.is_empty() || upload.replaces() {
+        send(upload, outputs).await?;
     }
+    match failures.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Outputs(failures)),
+    }
+}
+
+async fn send(upload: &Upload, outputs: Vec<Output>) -> Result<(), Error> {
     let manifest = Manifest::joined(outputs.iter().map(Output::part))?;
     let encoded = Bytes::from(manifest.encode());
     let names: Vec<String> = outputs.iter().map(|output| format!("`{}`", output.name)).collect();
@@ -80,8 +103,12 @@ async fn keep_as_they_are(upload: &Upload, paths: &[(EntryPath, PathBuf)]) -> Re
         Ok(send_packs(parts, wanted, |pack| packs.blocking_send(pack).is_ok())?)
     };
     upload.run(ManifestHash::of(&encoded), encoded, packs).await?;
-    let size = HumanSize(manifest.total_bytes());
-    eprintln!("[k8s-cli: kept {} ({size})]", names.join(", "));
+    if names.is_empty() {
+        eprintln!("[k8s-cli: kept nothing; outputs of earlier attempts are no longer kept]");
+    } else {
+        let size = HumanSize(manifest.total_bytes());
+        eprintln!("[k8s-cli: kept {} ({size})]", names.join(", "));
+    }
     Ok(())
 }
 
@@ -89,14 +116,14 @@ async fn keep_as_they_are(upload: &Upload, paths: &[(EntryPath, PathBuf)]) -> Re
 fn read(name: &EntryPath, path: &Path) -> Result<Option<Output>, Error> {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             eprintln!("[k8s-cli: the output `{}` does not exist]", path.display());
             return Ok(None);
         }
         Err(error) => return Err(Error::io("read", path)(error)),
     };
     let selection = if metadata.is_dir() {
-        WALK.fitting(path)?
+        WALK.fitting(path, name)?
     } else {
         // Its folders are those of the name of the output.
         let last = EntryPath::new(name.name()).map_err(files::Error::from)?;
@@ -116,6 +143,12 @@ fn read(name: &EntryPath, path: &Path) -> Result<Option<Output>, Error> {
 }
 
 impl Output {
+    /// What is missing in it because it cannot be read.
+    fn unreadable(&self) -> Option<String> {
+        let paths = &self.selection.left_out().unreadable;
+        (paths.count() > 0).then(|| format!("`{}` is kept without what cannot be read: {paths}", self.name))
+    }
+
     fn part(&self) -> Part<'_> {
         let (name, manifest) = (self.name.clone(), &self.manifest);
         match self.is_folder {

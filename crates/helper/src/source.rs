@@ -71,7 +71,12 @@ impl Source {
 
     #[cfg(test)]
     pub(crate) fn at(url: &str, token: &str) -> Self {
-        Self::new(Url::Fixed(url.to_owned()), token.to_owned(), Some(1)).unwrap()
+        Self::of_attempt(1, url, token)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of_attempt(attempt: u32, url: &str, token: &str) -> Self {
+        Self::new(Url::Fixed(url.to_owned()), token.to_owned(), Some(attempt)).unwrap()
     }
 
     fn new(url: Url, token: String, attempt: Option<u32>) -> Result<Self, Error> {
@@ -86,6 +91,11 @@ impl Source {
 
     async fn url(&self, set: &ManifestHash, what: &str) -> Result<String, Failure<Error>> {
         Ok(format!("{}/files/{set}/{what}", self.base().await?))
+    }
+
+    /// Whether an earlier attempt may have sent outputs. An older server does not say which attempt this is.
+    pub(crate) fn has_predecessor(&self) -> bool {
+        self.attempt.is_some_and(|attempt| attempt > 1)
     }
 
     /// The URL of the server, without a slash at the end.

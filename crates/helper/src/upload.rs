@@ -42,6 +42,11 @@ impl Upload {
         }
     }
 
+    /// Whether the server may have outputs of an earlier attempt.
+    pub(crate) fn replaces(&self) -> bool {
+        self.source.has_predecessor()
+    }
+
     /// Sends the manifest and what is missing, until nothing is. `read` sends packs of the contents that it is asked for, and
     /// runs on a thread of its own.
     pub(crate) async fn run<R>(&self, set: ManifestHash, manifest: Bytes, read: R) -> Result<(), Error>

@@ -404,8 +404,34 @@ fn what_cannot_be_copied_is_left_out_of_what_a_program_wrote() {
         symlink(target, dir.path().join("run").join(link)).unwrap();
     }
     assert!(WALK.folder(dir.path()).is_err());
-    let selection = WALK.fitting(dir.path()).unwrap();
+    let selection = WALK.fitting(dir.path(), &EntryPath::new("a/b").unwrap()).unwrap();
     assert_eq!(taken(&selection), ["latest", "run", "run/good", "run/log"]);
     let unfit = &selection.left_out().unfit;
     assert_eq!(unfit.to_string(), "`run/absolute`, `run/out`, `run/self` and 1 more");
+}
+
+#[test]
+fn what_cannot_be_read_does_not_keep_the_rest_from_being_sent() {
+    let dir = folder(&[("good", "x"), ("secret", "x"), ("closed/file", "x")]);
+    let deep = vec!["d"; 256].join("/");
+    fs::create_dir_all(dir.path().join(&deep)).unwrap();
+    let close = |name: &str| fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(0o000)).unwrap();
+    close("secret");
+    close("closed");
+    let selection = WALK.fitting(dir.path(), &EntryPath::new("a/b").unwrap()).unwrap();
+    let left_out = selection.left_out();
+    // Root may read everything.
+    let is_root = rustix::process::geteuid().is_root();
+    assert_eq!(
+        left_out.unreadable.count(),
+        if is_root { 1 } else { 3 },
+        "{}",
+        left_out.unreadable
+    );
+    assert_eq!(taken(&selection).contains(&"secret".to_owned()), is_root);
+    assert!(taken(&selection).contains(&"good".to_owned()));
+    let selected = selection.entries().iter().filter(|entry| entry.path.name() == b"d");
+    assert_eq!(selected.count(), 253);
+    assert!(WALK.folder(dir.path()).is_err());
+    fs::set_permissions(dir.path().join("closed"), fs::Permissions::from_mode(0o700)).unwrap();
 }

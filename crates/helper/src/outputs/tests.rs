@@ -15,7 +15,7 @@ use axum::{Router, serve};
 use files::{ContentHash, EntryKind, Limits, Manifest, Pack};
 use serde_json::json;
 
-use super::{keep_as_they_are, parse};
+use super::{Try, keep_as_they_are, parse};
 use crate::error::Error;
 use crate::source::Source;
 use crate::upload::Upload;
@@ -90,9 +90,13 @@ async fn start(server: Server) -> (Arc<Server>, String) {
 }
 
 async fn keep(url: &str, token: &str, arguments: &[&str]) -> Result<(), Error> {
+    keep_of_attempt(1, url, token, arguments).await
+}
+
+async fn keep_of_attempt(attempt: u32, url: &str, token: &str, arguments: &[&str]) -> Result<(), Error> {
     let arguments = arguments.iter().map(Into::into).collect();
-    let upload = Upload::new(Source::at(url, token), Duration::from_secs(20));
-    keep_as_they_are(&upload, &parse(arguments)?).await
+    let upload = Upload::new(Source::of_attempt(attempt, url, token), Duration::from_secs(20));
+    keep_as_they_are(&upload, &parse(arguments)?, Try::Last).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,9 +136,50 @@ async fn files_and_folders_are_kept_at_their_names_over_outages() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn outputs_that_do_not_exist_are_no_failure() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let below = file.path().join("below").to_str().unwrap().to_owned();
     let (server, url) = start(Server::default()).await;
-    keep(&url, TOKEN, &["a", "/no/such"]).await.unwrap();
+    keep(&url, TOKEN, &["a", "/no/such", "b", &below]).await.unwrap();
     assert_eq!(server.requests.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_attempt_without_outputs_has_none() {
+    let (server, url) = start(Server::default()).await;
+    keep_of_attempt(2, &url, TOKEN, &["a", "/no/such"]).await.unwrap();
+    let kept = server.kept.lock().unwrap().clone().unwrap();
+    assert!(kept.entries().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_output_that_cannot_be_kept_does_not_lose_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    fs::write(path("good"), "x").unwrap();
+    fs::create_dir_all(path(&format!("deep/{}", vec!["d"; 300].join("/")))).unwrap();
+    fs::write(path("deep/log"), "lines").unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
+    let (server, url) = start(Server::default()).await;
+    let arguments = [
+        "socket",
+        &path("socket"),
+        "run/deep",
+        &path("deep"),
+        "good",
+        &path("good"),
+    ];
+    let error = keep(&url, TOKEN, &arguments).await.unwrap_err();
+    let Error::Outputs(failures) = &error else {
+        panic!("{error}")
+    };
+    assert!(failures.len() == 2 && failures[0].contains("is a socket"), "{error}");
+    assert!(
+        failures[1].starts_with("`run/deep` is kept without what cannot be read: `d/d/"),
+        "{error}"
+    );
+    let kept = server.kept.lock().unwrap().clone().unwrap();
+    let has = |name: &str| kept.entries().iter().any(|entry| entry.path.to_string() == name);
+    assert!(has("good") && has("run/deep/log") && !has("socket"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use executor::Purpose;
-use files::ManifestHash;
+use files::{Manifest, ManifestHash};
 use http::HeaderMap;
 use task::UserName;
 
@@ -22,7 +22,8 @@ use crate::extract::{Anonymous, AuthUser, ResourceId, read_bytes};
 /// Upload the manifest of the outputs of a task.
 ///
 /// For the nodes of the task, with its token. The ID is the SHA-256 of the manifest. If contents are missing, upload them,
-/// then the manifest again; the file set then has the outputs of the task, instead of those of an earlier attempt.
+/// then the manifest again; the file set then has the outputs of the task, instead of those of an earlier attempt. If it has
+/// no entries, the task has no outputs.
 #[utoipa::path(
     put, path = "/outputs/{file_set_id}", operation_id = "put_outputs", tag = "files",
     params(("file_set_id" = String, Path, description = "ID of the file set.")),
@@ -39,6 +40,7 @@ pub(crate) async fn put_outputs(
     let body = read_bytes(&app, request, &user).await?;
     let missing = receive_manifest(&app, &user, set, body).await?;
     if missing.is_empty() {
+        let has_none = set == Manifest::empty().hash();
         let failed = |source| ApiError::executor("keep outputs", &user, source);
         let task = app
             .executor
@@ -47,9 +49,12 @@ pub(crate) async fn put_outputs(
             .map_err(failed)?;
         // Its pods may be known before it is.
         let task = task.ok_or_else(|| ApiError::Unavailable("the task is not known yet; try again".to_owned()))?;
-        let kept = app.files.put_outputs(user.as_str(), &task, &set).await;
+        let kept = match has_none {
+            true => app.files.delete_outputs(user.as_str(), &task).await,
+            false => app.files.put_outputs(user.as_str(), &task, &set).await,
+        };
         kept.map_err(|source| failed(source.into()))?;
-        tracing::info!(event = "outputs_kept", user = %user, task = %access.task.as_str(), "outputs kept");
+        tracing::info!(event = "outputs_kept", user = %user, task = %access.task.as_str(), has_none, "outputs kept");
     }
     Ok(Json(FileSetUploadResponse::new(set, &missing)))
 }
@@ -111,10 +116,11 @@ pub(crate) async fn delete_outputs(
     AuthUser(user): AuthUser,
 ) -> ApiResult<Json<FileSetResponse>> {
     let (task, set) = find(&app, &user, &id).await?;
-    let found = describe(&app, &user, set).await?.ok_or_else(|| nothing_kept(&id))?;
+    let found = describe(&app, &user, set).await;
+    // Also if the file set is gone or damaged: what names it would stay.
     let deleted = app.files.delete_outputs(user.as_str(), &task).await;
     deleted.map_err(|source| ApiError::executor("delete outputs", &user, source.into()))?;
-    Ok(Json(found))
+    found?.map(Json).ok_or_else(|| nothing_kept(&id))
 }
 
 /// Get the manifest of the outputs of a past or present task.
