@@ -32,6 +32,7 @@ mod missing;
 mod mtime;
 mod pack;
 mod packs;
+mod partial;
 mod selection;
 mod tar;
 mod text;

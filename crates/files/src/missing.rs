@@ -1,7 +1,5 @@
 //! Finds out which contents a folder lacks, before it is written.
 
-use std::fs::File;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -13,7 +11,8 @@ use crate::entry::EntryKind;
 use crate::entry_path::EntryPath;
 use crate::error::Error;
 use crate::manifest::Manifest;
-use crate::unpack::{FOLDER, Unpack, leading, open_old};
+use crate::partial::Present;
+use crate::unpack::{FOLDER, Unpack};
 
 impl Unpack {
     /// The contents that [`Self::write`] will ask for, in this order, so that they can be fetched meanwhile; perhaps a few
@@ -45,12 +44,10 @@ impl Unpack {
                     open.push((&entry.path, handle));
                 }
                 EntryKind::File { contents, .. } => {
-                    let there = match folder.and_then(|folder| open_old(folder.as_fd(), entry.path.name())) {
-                        Some(file) => {
-                            present(file, contents).map_err(Error::io("read", target.join(entry.path.as_path())))?
-                        }
-                        None => 0,
-                    };
+                    let find = |folder: &OwnedFd| Present::find(folder.as_fd(), entry.path.name(), contents);
+                    let present = folder.map(find).transpose();
+                    let present = present.map_err(Error::io("read", target.join(entry.path.as_path())))?;
+                    let there = present.map_or(0, |present| present.leading.count);
                     missing.extend_from_slice(&contents[there..]);
                 }
                 EntryKind::Link { .. } => {}
@@ -64,16 +61,10 @@ fn open_folder(folder: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(folder, name, FOLDER, FileMode::empty())
 }
 
-/// How many of the first contents a file has.
-fn present(mut file: File, contents: &[Content]) -> io::Result<usize> {
-    let size = file.metadata()?.len();
-    Ok(leading(&mut file, size, contents)?.0)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{MetadataExt, symlink};
     use std::path::Path;
 
     use bytes::Bytes;
@@ -154,7 +145,9 @@ mod tests {
         fs::hard_link(target.join("a/c"), dir.path().join("other")).unwrap();
         let (missing, asked) = missing_and_asked(&target);
         assert_eq!(missing, asked);
-        assert_eq!(missing, ["x2", "x3", "c1", "d2"]);
+        // That of another name is not changed, but copied.
+        assert_eq!(missing, ["x2", "x3", "d2"]);
+        assert_eq!(fs::metadata(dir.path().join("other")).unwrap().nlink(), 1);
         assert_eq!(fs::read_to_string(target.join("d")).unwrap(), "d1d2");
     }
 

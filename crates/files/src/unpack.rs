@@ -4,11 +4,11 @@
 //! folder is written, whatever anybody puts into it meanwhile.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode as FileMode, OFlags, Timespec, Timestamps, UTIME_NOW};
+use rustix::fs::{AtFlags, Dir, Mode as FileMode, OFlags, Timespec, Timestamps, UTIME_NOW};
 use rustix::io::Errno;
 
 use crate::content::Content;
@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::hashing::Progress;
 use crate::manifest::Manifest;
 use crate::mtime::Mtime;
+use crate::partial::{Present, Writing};
 
 /// Opens a folder, and never what a link leads to.
 pub(crate) const FOLDER: OFlags = OFlags::DIRECTORY
@@ -27,14 +28,11 @@ pub(crate) const FOLDER: OFlags = OFlags::DIRECTORY
     .union(OFlags::CLOEXEC);
 
 /// Makes a file, and fails if there is anything of its name, even a link to nothing.
-const NEW_FILE: OFlags = OFlags::WRONLY
+pub(crate) const NEW_FILE: OFlags = OFlags::WRONLY
     .union(OFlags::CREATE)
     .union(OFlags::EXCL)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
-
-/// Opens what an earlier run has left. A FIFO in its place is not waited for.
-const OLD_FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
 /// How a manifest is written to a folder.
 #[derive(Debug, Clone, Copy, Default)]
@@ -43,8 +41,8 @@ pub struct Unpack {
     pub writable: bool,
     /// Continue in a folder that an earlier run has begun: contents that are right are not asked for again.
     ///
-    /// Without it, the folder must be empty. With it, a file or link that is not as it should be is replaced; whatever
-    /// the manifest does not have stays.
+    /// Without it, the folder must be empty. With it, a file or link that is not as it should be is replaced, a file as soon
+    /// as the new one is whole; whatever the manifest does not have stays.
     pub resume: bool,
 }
 
@@ -87,15 +85,16 @@ impl Unpack {
                     mtime,
                     contents: wanted,
                 } => {
-                    let mut file = self.open_file(&folders, &entry.path)?;
+                    let mut writing = self.begin_file(&folders, &entry.path, wanted)?;
                     let mut fetch = |content: &Content| fetch(&entry.path, content, contents);
-                    write_file(&mut file, wanted, &mut fetch, |bytes| {
+                    write_file(&mut writing, wanted, &mut fetch, |bytes| {
                         done.bytes += bytes;
                         progress(done);
                     })
                     .map_err(|error| error.named(&folders, &entry.path))?;
-                    set_mtime(&file, mtime.unwrap_or(Mtime::UNKNOWN))
-                        .and_then(|()| self.set_mode(&file, *mode, 0o600))
+                    set_mtime(&writing.file, mtime.unwrap_or(Mtime::UNKNOWN))
+                        .and_then(|()| self.set_mode(&writing.file, *mode, 0o600))
+                        .and_then(|()| writing.finish(folders.current(), entry.path.name()))
                         .map_err(folders.failed("write", &entry.path))?;
                     done.files += 1;
                     progress(done);
@@ -126,21 +125,17 @@ impl Unpack {
         folders.leave_all(set_mode)
     }
 
-    /// Opens the file to write: a new one, or with what an earlier run has left in it.
-    fn open_file(&self, folders: &Folders<'_>, path: &EntryPath) -> Result<File, Error> {
+    /// Begins to write a file: a new one, or on from what an earlier run has left of it.
+    fn begin_file(&self, folders: &Folders<'_>, path: &EntryPath, contents: &[Content]) -> Result<Writing, Error> {
         let (folder, name) = (folders.current(), path.name());
-        let mode = FileMode::from_raw_mode(0o600);
-        let mut opened = rustix::fs::openat(folder, name, NEW_FILE, mode);
-        if self.resume && matches!(opened, Err(Errno::EXIST)) {
-            if let Some(file) = open_old(folder, name) {
-                return Ok(file);
-            }
-            // It is a link, somebody else's file, or one that this user may not read. It goes; what it leads to stays.
-            let removed = rustix::fs::unlinkat(folder, name, AtFlags::empty());
-            opened = removed.and_then(|()| rustix::fs::openat(folder, name, NEW_FILE, mode));
+        if self.resume {
+            let present = Present::find(folder, name, contents).map_err(folders.failed("read", path))?;
+            let begun = present.begin(folder, name, contents);
+            return begun.map_err(folders.failed("make", path));
         }
+        let opened = rustix::fs::openat(folder, name, NEW_FILE, FileMode::from_raw_mode(0o600));
         opened
-            .map(File::from)
+            .map(|handle| Writing::new(File::from(handle)))
             .map_err(io::Error::from)
             .map_err(folders.failed("make", path))
     }
@@ -240,26 +235,6 @@ fn enter(folder: BorrowedFd<'_>, name: &[u8], step: Step) -> rustix::io::Result<
     Ok(handle)
 }
 
-/// What an earlier run has left, if it can be continued.
-pub(crate) fn open_old(folder: BorrowedFd<'_>, name: &[u8]) -> Option<File> {
-    let open = |access| {
-        let handle = rustix::fs::openat(folder, name, OLD_FILE | access, FileMode::empty())?;
-        let stat = rustix::fs::fstat(&handle)?;
-        // A file that has another name would change there, too.
-        let is_ours = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink == 1;
-        if is_ours { Ok(handle) } else { Err(Errno::EXIST) }
-    };
-    let opened = match open(OFlags::RDWR) {
-        // It has its mode already.
-        Err(Errno::ACCESS) => {
-            rustix::fs::fchmod(open(OFlags::RDONLY).ok()?, FileMode::from_raw_mode(0o600)).ok()?;
-            open(OFlags::RDWR)
-        }
-        opened => opened,
-    };
-    opened.ok().map(File::from)
-}
-
 fn make_link(folder: BorrowedFd<'_>, name: &[u8], target: &[u8], resume: bool) -> io::Result<()> {
     let mut made = rustix::fs::symlinkat(target, folder, name);
     if resume && made == Err(Errno::EXIST) {
@@ -320,19 +295,17 @@ impl FileError {
 
 /// Writes the contents to a file that may have the first ones already. `written` hears of every content.
 fn write_file(
-    file: &mut File,
+    writing: &mut Writing,
     contents: &[Content],
     fetch: &mut dyn FnMut(&Content) -> Result<bytes::Bytes, Error>,
     mut written: impl FnMut(u64),
 ) -> Result<(), FileError> {
-    let old_size = file.metadata()?.len();
-    let (there, mut size) = leading(file, old_size, contents)?;
+    let (there, mut size) = (writing.leading.count, writing.leading.bytes);
     for content in &contents[..there] {
         written(u64::from(content.length()));
     }
+    let file = &mut writing.file;
     if there < contents.len() {
-        // From here on nothing is as it should be.
-        file.set_len(size)?;
         file.seek(SeekFrom::Start(size))?;
     }
     for content in &contents[there..] {
@@ -340,7 +313,11 @@ fn write_file(
         size += u64::from(content.length());
         written(u64::from(content.length()));
     }
-    Ok(file.set_len(size)?)
+    // Not before: another node may write the same file.
+    if file.metadata()?.len() > size {
+        file.set_len(size)?;
+    }
+    Ok(())
 }
 
 fn set_mtime(file: &File, mtime: Mtime) -> io::Result<()> {
@@ -355,26 +332,6 @@ fn set_mtime(file: &File, mtime: Mtime) -> io::Result<()> {
         },
     };
     Ok(rustix::fs::futimens(file, &times)?)
-}
-
-/// How many of the first contents a file of this size has, and their length.
-pub(crate) fn leading(file: &mut File, file_size: u64, contents: &[Content]) -> io::Result<(usize, u64)> {
-    let mut size = 0;
-    for (count, content) in contents.iter().enumerate() {
-        let end = size + u64::from(content.length());
-        if end > file_size || !has(file, content)? {
-            return Ok((count, size));
-        }
-        size = end;
-    }
-    Ok((contents.len(), size))
-}
-
-/// Whether a file has this content where it is read.
-fn has(file: &mut File, content: &Content) -> io::Result<bool> {
-    let mut bytes = vec![0; content.length() as usize];
-    file.read_exact(&mut bytes)?;
-    Ok(content.is(&bytes))
 }
 
 #[cfg(test)]

@@ -214,6 +214,66 @@ fn a_run_that_was_cut_continues_where_it_ended() {
     assert_eq!(fs::read(dir.path().join("small")).unwrap(), b"small");
 }
 
+/// Bytes in which no content is twice.
+fn noise(count: usize) -> Vec<u8> {
+    let mut state = 1_u32;
+    let next = |_| {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as u8
+    };
+    (0..count).map(next).collect()
+}
+
+#[test]
+fn an_old_file_stays_until_the_new_one_is_whole() {
+    let bytes = noise(20 << 20);
+    let dir = target();
+    let path = dir.path().join("large");
+    fs::write(&path, &bytes[..9 << 20]).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).unwrap();
+    let mut tree = Tree::default().file("large", 0o600, &bytes);
+    let all = tree.contents.clone();
+    let last = tree.entries[0].kind.contents().last().copied().unwrap();
+    tree.contents.remove(last.hash());
+    assert!(tree.write(RESUME, dir.path()).is_err());
+    assert_eq!((fs::read(&path).unwrap().len(), mode(&path)), (9 << 20, 0o440));
+    // The next run continues the new one.
+    let manifest = Manifest::new(tree.entries.clone()).unwrap();
+    assert_eq!(RESUME.missing(&manifest, dir.path()).unwrap(), [last]);
+    (tree.contents, tree.asked) = (all, 0);
+    tree.write(RESUME, dir.path()).unwrap();
+    assert_eq!((tree.asked, mode(&path)), (1, 0o600));
+    assert!(fs::read(&path).unwrap() == bytes);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn two_may_write_the_same_files_at_the_same_time() {
+    let dir = target();
+    let bytes: Vec<u8> = (0..6 << 20_u32)
+        .map(|at: u32| (at.wrapping_mul(2_654_435_761) >> 11) as u8)
+        .collect();
+    let tree = Tree::default()
+        .file("large", 0o600, &bytes)
+        .file("small", 0o600, b"small");
+    let manifest = Manifest::new(tree.entries.clone()).unwrap();
+    let write = || {
+        let mut read = |content: &Content| {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            Ok(tree.contents[content.hash()].clone())
+        };
+        RESUME.write(&manifest, dir.path(), &mut read, drop)
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (0..4).map(|_| scope.spawn(write)).collect();
+        others.into_iter().for_each(|other| other.join().unwrap().unwrap());
+    });
+    assert!(fs::read(dir.path().join("large")).unwrap() == bytes);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+}
+
 #[test]
 fn nothing_is_written_through_what_somebody_has_put_into_the_folder() {
     let dir = target();
