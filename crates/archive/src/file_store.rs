@@ -14,9 +14,9 @@ mod paths;
 mod prune;
 mod quota;
 mod refresh;
+mod temporary;
 
 use std::collections::{HashMap, HashSet};
-use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -24,7 +24,6 @@ use files::{Content, ContentHash, Manifest, ManifestHash};
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use object_store::PutPayload;
-use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
 use crate::archive::Archive;
@@ -39,6 +38,7 @@ pub use self::prune::FilesInUse;
 use self::paths::UserPrefix;
 use self::quota::{Objects, Usage, Writing, counted};
 use self::refresh::REFRESH_AFTER;
+use self::temporary::Temporary;
 
 /// Stored files met the limits when they were uploaded, and tasks submitted then still need them.
 const STORED: files::Limits = files::Limits::NONE;
@@ -64,7 +64,7 @@ pub struct FileStore {
     reading: Arc<Semaphore>,
     has_memory_only: bool,
     /// Deleted with the store, if it is for this process only.
-    _temporary: Option<Arc<TempDir>>,
+    _temporary: Option<Arc<Temporary>>,
 }
 
 /// What a user has stored.
@@ -105,12 +105,7 @@ impl FileStore {
             path: std::env::temp_dir(),
             source,
         };
-        let mut builder = tempfile::Builder::new();
-        // The files of users are nobody else's business.
-        builder
-            .prefix("k8s-cli-files-")
-            .permissions(std::fs::Permissions::from_mode(0o700));
-        let directory = builder.tempdir().map_err(unusable)?;
+        let directory = Temporary::make().map_err(unusable)?;
         let store = Self::open(&Location::folder(directory.path().to_owned()), limits, max_user_bytes)?;
         Ok(Self {
             _temporary: Some(Arc::new(directory)),
