@@ -46,6 +46,9 @@ const STORED: files::Limits = files::Limits::NONE;
 /// How many contents are read or written concurrently.
 const CONCURRENT_CALLS: usize = 16;
 
+/// Up to how many contents are looked up one by one. A list of all that a user has stored may have a hundred pages.
+const MAX_HEADS: usize = 64;
+
 /// What all users together may store in the memory of the process.
 const MEMORY_BYTES: u64 = 256 << 20;
 
@@ -202,14 +205,20 @@ impl FileStore {
         Ok(missing.into_keys().collect())
     }
 
-    /// Whether all contents of a file set are there, as far as a list of them shows.
+    /// Whether all contents of a file set are there, as far as their sizes show.
     pub async fn is_complete(&self, user: &str, manifest: &Manifest) -> Result<bool, Error> {
-        let stored = self.stored(&UserPrefix::of(user)).await?.contents;
-        let is_there = |(hash, length): (ContentHash, u32)| {
-            let size = stored.get(&hash).map(|(size, _)| *size);
-            size == Some(u64::from(length))
-        };
-        Ok(manifest.contents().into_iter().all(is_there))
+        let prefix = &UserPrefix::of(user);
+        let contents = manifest.contents();
+        if contents.len() > MAX_HEADS {
+            let (missing, _) = self.stored(prefix).await?.missing_and_old(manifest, Timestamp::MIN);
+            return Ok(missing.is_empty());
+        }
+        let heads = contents.into_iter().map(|(hash, length)| async move {
+            let found = self.store.head(&prefix.content(&hash)).await?;
+            Ok::<_, Error>(found.is_some_and(|found| found.size == u64::from(length)))
+        });
+        let found = stream::iter(heads).buffer_unordered(CONCURRENT_CALLS);
+        found.try_all(async |is_there| is_there).await
     }
 
     /// Stores contents under their hashes. They may be there already.

@@ -100,10 +100,14 @@ impl Store {
 
     /// When an object was written, or `None` if there is none.
     pub(crate) async fn written_at(&self, path: &Path) -> Result<Option<Timestamp>, Error> {
+        Ok(self.head(path).await?.map(|meta| written_at(&meta)))
+    }
+
+    /// What is known of an object, or `None` if there is none.
+    pub(crate) async fn head(&self, path: &Path) -> Result<Option<ObjectMeta>, Error> {
         let (objects, at) = (Arc::clone(&self.objects), path.clone());
         let head = async move { objects.head(&at).await };
-        let meta = if_found(self.limited("read", path, TIMEOUT, head).await)?;
-        Ok(meta.map(|meta| written_at(&meta)))
+        if_found(self.limited("read", path, TIMEOUT, head).await)
     }
 
     /// Reads the first bytes of an object.

@@ -88,6 +88,22 @@ async fn a_user_cannot_store_more_than_the_limit() {
 }
 
 #[tokio::test]
+async fn a_file_set_of_many_contents_is_complete_as_one_of_few() {
+    let store = FileStore::open(&Location::memory(), LIMITS, 1 << 20).unwrap();
+    for count in [3, super::MAX_HEADS as u8 + 1] {
+        let contents: Vec<Vec<u8>> = (0..count).map(|byte| vec![byte, count]).collect();
+        let slices: Vec<&[u8]> = contents.iter().map(Vec::as_slice).collect();
+        let set = manifest(&slices);
+        for content in &contents {
+            assert!(!store.is_complete("alice", &set).await.unwrap());
+            let content = vec![Bytes::from(content.clone())];
+            store.put_contents("alice", content).await.unwrap();
+        }
+        assert!(store.is_complete("alice", &set).await.unwrap());
+    }
+}
+
+#[tokio::test]
 async fn uploads_of_the_same_files_at_the_same_time_count_once() {
     let contents: Vec<Vec<u8>> = (0..16_u8).map(|byte| vec![byte; 4096]).collect();
     let slices: Vec<&[u8]> = contents.iter().map(Vec::as_slice).collect();
