@@ -44,10 +44,12 @@ pub enum Error {
         heaviest: Vec<Heavy>,
     },
     /// A manifest is larger than allowed.
-    #[error("the manifest is larger than {}", HumanSize(*limit as u64))]
+    #[error("the manifest is larger than {}{}", HumanSize(*limit as u64), named(heaviest))]
     ManifestTooLarge {
         /// The limit in bytes.
         limit: usize,
+        /// The folders that have most entries.
+        heaviest: Vec<Heavy>,
     },
     /// A line of a manifest is not what it should be.
     #[error("line {line} of the manifest is invalid: {reason}")]

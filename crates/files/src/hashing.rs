@@ -9,13 +9,18 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::content::{Content, split};
+use crate::content::{Content, MAX_CONTENT, split};
 use crate::entry::{Entry, EntryKind};
 use crate::entry_path::EntryPath;
 use crate::error::Error;
 use crate::hash_cache::{Folder, HashCache, now};
-use crate::manifest::Manifest;
-use crate::selection::{FoundKind, Root, Selection, Since, Stamp, open, since};
+use crate::heaviest::Weight;
+use crate::manifest::{Manifest, NAMED_PATHS};
+use crate::selection::{Found, FoundKind, Root, Selection, Since, Stamp, open, since};
+
+/// The shortest line of a manifest, `{"path":"","kind":"link","target":""}`, and the shortest content in one, `["HASH",1]`.
+const LEAST_LINE: usize = 38;
+const LEAST_CONTENT: usize = 70;
 
 /// More threads would not read much faster, and each may have about 16 MiB of a large file in memory.
 const MAX_THREADS: usize = 4;
@@ -78,6 +83,8 @@ impl Selection {
         cache: &HashCache,
         mut progress: impl FnMut(Progress) + Send,
     ) -> Result<Manifest, Error> {
+        // Reading all files may take long.
+        self.check_manifest(self.least_manifest())?;
         let known = cache.load(self.root_path());
         let mut readings: Vec<Reading> = vec![Reading::Gone; self.entries().len()];
         let mut remembered = Folder::default();
@@ -149,11 +156,26 @@ impl Selection {
             entries.push(Entry { path, kind });
         }
         let manifest = Manifest::new(entries)?;
-        let limit = self.limits.max_manifest_bytes;
-        if manifest.encode().len() > limit {
-            return Err(Error::ManifestTooLarge { limit });
-        }
+        self.check_manifest(manifest.encode().len())?;
         Ok(manifest)
+    }
+
+    fn check_manifest(&self, bytes: usize) -> Result<(), Error> {
+        let limit = self.limits.max_manifest_bytes;
+        if bytes <= limit {
+            return Ok(());
+        }
+        let heaviest = self.heaviest(NAMED_PATHS, Weight::Entries);
+        Err(Error::ManifestTooLarge { limit, heaviest })
+    }
+
+    /// How many bytes the manifest has at least: what is in every line, the path, and the hash of each content.
+    fn least_manifest(&self) -> usize {
+        let bytes = |entry: &Found| {
+            let contents = entry.size().div_ceil(MAX_CONTENT as u64) as usize;
+            LEAST_LINE + entry.path.as_bytes().len() + contents * LEAST_CONTENT
+        };
+        self.entries().iter().map(bytes).sum()
     }
 }
 
@@ -262,7 +284,7 @@ mod tests {
     use std::time::Duration;
 
     use crate::hash_cache::now;
-    use crate::{HashCache, Limits, Progress, Walk};
+    use crate::{Error, HashCache, Limits, Progress, Walk};
 
     #[test]
     fn files_that_have_not_changed_are_not_read_again() {
@@ -302,5 +324,42 @@ mod tests {
         assert_ne!(after, before);
         cache.forget(&folder.canonicalize().unwrap());
         assert_eq!(hash(100), (after, Some(0)));
+    }
+
+    #[test]
+    fn a_manifest_that_is_too_large_is_refused_before_files_are_read_and_what_has_most_of_it_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("many")).unwrap();
+        for number in 0..30 {
+            fs::write(dir.path().join(format!("many/{number}")), "x").unwrap();
+        }
+        let walk = |max_manifest_bytes| Walk {
+            limits: Limits {
+                max_manifest_bytes,
+                ..Limits::NONE
+            },
+            everything: false,
+        };
+        let read = |max_manifest_bytes| {
+            let mut is_read = false;
+            let selection = walk(max_manifest_bytes).folder(dir.path()).unwrap();
+            let manifest = selection.manifest(&HashCache::none(), |_| is_read = true);
+            (manifest, is_read)
+        };
+        let size = read(1 << 20).0.unwrap().encode().len();
+        assert!(read(size).0.is_ok());
+        // Only the result shows that it is a byte too large.
+        for (limit, expected) in [(size - 1, true), (size / 2, false)] {
+            let (refused, is_read) = read(limit);
+            let error = refused.unwrap_err();
+            assert!(matches!(error, Error::ManifestTooLarge { .. }), "{error}");
+            assert!(
+                error
+                    .to_string()
+                    .contains("; the largest are `many/` (30 B in 31 entries)"),
+                "{error}"
+            );
+            assert_eq!(is_read, expected);
+        }
     }
 }

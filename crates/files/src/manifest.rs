@@ -72,7 +72,8 @@ impl Manifest {
     pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, Error> {
         if bytes.len() > limits.max_manifest_bytes {
             let limit = limits.max_manifest_bytes;
-            return Err(Error::ManifestTooLarge { limit });
+            let heaviest = Vec::new();
+            return Err(Error::ManifestTooLarge { limit, heaviest });
         }
         let invalid = |line, reason: &str| Error::Manifest {
             line,

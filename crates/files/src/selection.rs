@@ -195,7 +195,7 @@ impl Selection {
         self.heaviest(count, Weight::Bytes)
     }
 
-    fn heaviest(&self, count: usize, weight: Weight) -> Vec<Heavy> {
+    pub(crate) fn heaviest(&self, count: usize, weight: Weight) -> Vec<Heavy> {
         let entries = self.entries.iter().map(|entry| {
             let is_directory = matches!(entry.kind, FoundKind::Directory { .. });
             (&entry.path, entry.size(), is_directory)

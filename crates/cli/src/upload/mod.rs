@@ -53,6 +53,9 @@ pub(crate) enum Known {
 /// What the server says if it has deleted the files between their upload and the submit.
 const FILES_GONE: &str = "files are not stored";
 
+/// What it says if there is no room for them.
+pub(crate) const FILES_TOO_LARGE: &str = "leave out large files";
+
 /// A folder or a file that the server has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Uploaded {
@@ -252,7 +255,7 @@ impl<'a> Uploader<'a> {
         let mut transfer = Transfer::new(self.context, part, &folder, &progress);
         let sent = transfer.run(outage, tells && is_first).await;
         progress.clear();
-        let sent = sent?;
+        let sent = sent.map_err(|error| notes::with_largest(error, part, &folder.selection))?;
         if tells && let Some(summary) = notes::summary(&part.written, &sent) {
             print_message(&summary);
         }

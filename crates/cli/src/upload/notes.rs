@@ -2,8 +2,10 @@
 
 use files::{Heavy, HumanSize, IgnoreFile, LeftOut, Selection};
 
+use super::FILES_TOO_LARGE;
+use crate::error::Error;
 use crate::output::plural;
-use crate::task_file::LocalSource;
+use crate::task_file::{LocalPart, LocalSource};
 
 /// An upload that is larger is reported when it is done.
 const REPORTED_BYTES: u64 = 1 << 20;
@@ -64,6 +66,23 @@ pub(super) fn largest(written: &str, selection: &Selection) -> Option<String> {
             named.join(", ")
         )
     })
+}
+
+/// The server knows that the files are too large, and this machine what to leave out.
+pub(super) fn with_largest(error: Error, part: &LocalPart, selection: &Selection) -> Error {
+    let LocalPart { written, source, .. } = part;
+    let largest = match source.everything || source.file_name.is_some() {
+        true => None,
+        false => largest(written, selection),
+    };
+    match (error, largest) {
+        (Error::Server(mut message), Some(largest)) if message.text.contains(FILES_TOO_LARGE) => {
+            message.text.push_str("; ");
+            message.text.push_str(&largest);
+            Error::Server(message)
+        }
+        (error, _) => error,
+    }
 }
 
 /// Names what is large, before it is sent.

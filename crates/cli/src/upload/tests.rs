@@ -74,7 +74,7 @@ impl Store {
             }
             _ if self.is_full => Some((
                 "507 Insufficient Storage",
-                json!({"detail": "The store is full"}).to_string(),
+                json!({"detail": "there is no room; leave out large files"}).to_string(),
             )),
             _ if self.refuses_from.is_some_and(|first| self.packs >= first) => {
                 Some(("503 Service Unavailable", json!({"detail": "busy"}).to_string()))
@@ -229,7 +229,7 @@ async fn a_server_that_keeps_nothing_is_an_error_and_no_endless_upload() {
 }
 
 #[tokio::test]
-async fn a_full_store_is_said_in_the_words_of_the_server() {
+async fn a_full_store_is_said_in_the_words_of_the_server_with_what_is_largest() {
     let setup = Setup::new(Store {
         is_full: true,
         ..Store::default()
@@ -240,7 +240,9 @@ async fn a_full_store_is_said_in_the_words_of_the_server() {
         matches!(&error, Error::Server(message) if message.status == Some(507)),
         "{error:?}"
     );
-    assert_eq!(error.to_string(), "The store is full");
+    let message = error.to_string();
+    let expected = "there is no room; leave out large files; the largest in `code` are `";
+    assert!(message.starts_with(expected), "{message}");
     let posts = setup
         .requests()
         .iter()

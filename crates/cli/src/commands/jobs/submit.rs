@@ -18,13 +18,10 @@ use crate::logs::LogOptions;
 use crate::output::{self, plural, print, print_message, print_warning};
 use crate::resources::{get, get_whole_group};
 use crate::task_file::{TaskParts, TaskSet};
-use crate::upload::{Known, Verbosity, are_files_gone, largest, upload};
+use crate::upload::{FILES_TOO_LARGE, Known, Verbosity, are_files_gone, largest, upload};
 
 /// The variables of a shell that say where programs are.
 const SHELL_VARIABLES: [&str; 3] = ["PATH", "VIRTUAL_ENV", "CONDA_PREFIX"];
-
-/// What it says if there is no room for them in the cluster.
-const FILES_TOO_LARGE: &str = "leave out large files";
 
 /// The status if the idempotency key was used for another task.
 const CONFLICT: u16 = 409;
