@@ -243,6 +243,9 @@ async fn a_copy_that_cannot_be_is_said() {
         let error = failed(source, target, code);
         assert!(error.contains(reason), "{source} {target}: {error}");
     }
+    fs::write(cli.home().join("large"), vec![7; 2 << 20]).unwrap();
+    let error = failed("large", "my-date:/x", 3);
+    assert!(!error.contains("uploaded"), "{error}");
     assert_eq!(world.api.task_ids().await, [""; 0]);
 }
 

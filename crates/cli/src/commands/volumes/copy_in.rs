@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::on_volume::{MOUNT_PATH, check_end, refused, task, to_stderr};
 use super::short_task::with_short_task;
 use crate::args::VolumePath;
+use crate::client::patiently;
 use crate::context::Context;
 use crate::error::{Error, FileAction, Result};
 use crate::output::{escape_line, print_message};
@@ -37,6 +38,7 @@ pub(super) async fn copy_in(context: &Context, source: &str, target: &VolumePath
             everything: true,
         },
     };
+    check_volume(context, &target.volume).await.map_err(refused)?;
     let copied = match try_copy(context, &part, &target, Known::Ask).await {
         // Files that no task refers to are deleted after a while, which may be now.
         Err(error) if are_files_gone(&error) => try_copy(context, &part, &target, Known::No).await,
@@ -45,6 +47,14 @@ pub(super) async fn copy_in(context: &Context, source: &str, target: &VolumePath
     let copied = copied.map_err(refused)?;
     print_message(&format!("copied {copied} to `{target}`"));
     Ok(())
+}
+
+/// Checks that there is such a volume, before an upload that may take long.
+async fn check_volume(context: &Context, volume: &str) -> Result<()> {
+    let body = task("cp", volume, CPUS, "true");
+    let key = uuid::Uuid::new_v4().to_string();
+    let check = async || context.client.submit("/tasks/submit?dry_run=true", &body, &key).await;
+    patiently(async || context.with_server(check).await).await.map(drop)
 }
 
 async fn try_copy(context: &Context, part: &LocalPart, target: &VolumePath, known: Known) -> Result<Uploaded> {
