@@ -7,7 +7,7 @@ use super::copies::copy;
 use super::fetch;
 use super::git_clone::clone;
 use super::program;
-use super::quoting::{quote, quote_path};
+use super::quoting::{pattern, quote, quote_path};
 use super::unkept;
 use super::working_dir::{LINKS_HOME, WORKING_DIR};
 use crate::delivery::{Delivery, PackedFiles, PackedSet};
@@ -23,15 +23,18 @@ const PARTS_DIR: &str = "/etc/k8s-cli-files";
 /// The volume that the working folder is.
 const WORKING_DIR_VOLUME: &str = "k8s-cli-workdir";
 
-/// Unpacks the parts in directory `$1` to the directory `$2`: everything, or the file `$3`.
+/// Unpacks the parts in directory `$1` to the directory `$2`: everything, or the file `$3`, which is `$4` as a pattern if that
+/// is not the same.
 ///
 /// All modes are those of the archive: busybox's tar has no option to ignore the mask. A file from a machine whose clock is
-/// ahead must not trigger GNU tar's warning.
+/// ahead must not trigger GNU tar's warning. The name of a file may have a backslash, which GNU tar would take for the
+/// beginning of a special character; other tars take a name for a pattern.
 const UNPACK: &str = r#"k8s_cli_unpack() {
-  local why
+  local why name=$3
+  [ -z "$4" ] || case $(tar --help 2>&1) in *BusyBox* | *bsdtar*) name=$4 ;; esac
   if ! command -v tar >/dev/null; then
     why="\`tar\` is not in the image; install it, or use another image"
-  elif mkdir -p -- "$2" && cat "$1"/*/part | (umask 0; cd -- "$2" && TAR_OPTIONS=--warning=no-timestamp tar xzf - ${3:+-- "$3"}); then
+  elif mkdir -p -- "$2" && cat "$1"/*/part | (umask 0; cd -- "$2" && TAR_OPTIONS='--warning=no-timestamp --no-unquote' tar xzf - ${3:+-- "$name"}); then
     return
   else
     why="see the log of the node"
@@ -114,13 +117,15 @@ pub(super) fn bring(definition: &TaskDefinition, delivery: &Delivery) -> String 
     }
     if let Some(repository) = definition.workdir.as_ref().and_then(Workdir::repository) {
         text.push_str(&clone(repository));
-        text.push_str(unkept::AFTER_CLONE);
     }
     if has_files {
         text.push_str(&unpack(definition, delivery));
     }
     text.push_str(fetch::forget(delivery));
     text.push_str(&copy(definition));
+    if definition.has_working_dir() {
+        text.push_str(unkept::MARK);
+    }
     text
 }
 
@@ -128,7 +133,7 @@ fn unpack(definition: &TaskDefinition, delivery: &Delivery) -> String {
     let mut text = String::new();
     for (index, mount) in definition.files.iter().enumerate() {
         let (directory, file) = place(mount);
-        let file = file.map(|file| format!(" {}", quote(&file))).unwrap_or_default();
+        let file = file.map(|file| file_arguments(&file)).unwrap_or_default();
         let source = match delivery {
             Delivery::Fetched(_) => mount.files.to_string(),
             Delivery::Packed(_) => parts_dir(index),
@@ -137,6 +142,14 @@ fn unpack(definition: &TaskDefinition, delivery: &Delivery) -> String {
     }
     text.push_str("unset -f k8s_cli_unpack\n");
     text
+}
+
+fn file_arguments(file: &str) -> String {
+    let pattern = pattern(file);
+    match pattern == file {
+        true => format!(" {}", quote(file)),
+        false => format!(" {} {}", quote(file), quote(&pattern)),
+    }
 }
 
 fn parts_dir(index: usize) -> String {
@@ -157,5 +170,57 @@ fn place(mount: &FileMount) -> (String, Option<String>) {
         Some(("", name)) => ("/".to_owned(), Some(name.to_owned())),
         Some((directory, name)) => (quote_path(directory), Some(name.to_owned())),
         None => (".".to_owned(), Some(path)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::process::Command;
+
+    use super::{UNPACK, file_arguments};
+
+    /// Packs a file and another one, and unpacks it alone with the programs in `bin` before others.
+    fn unpack(name: &str, bin: &Path) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |below: &str| dir.path().join(below);
+        for folder in ["from", "parts/0000", "to"] {
+            fs::create_dir_all(path(folder)).unwrap();
+        }
+        for file in [name, "other"] {
+            fs::write(path("from").join(file), "x").unwrap();
+        }
+        let mut tar = Command::new("tar");
+        tar.arg("czf")
+            .arg(path("parts/0000/part"))
+            .arg("--no-unquote")
+            .arg("-C")
+            .arg(path("from"));
+        assert!(tar.args(["--", name, "other"]).status().unwrap().success());
+        let script = format!("{UNPACK}k8s_cli_unpack parts to{}", file_arguments(name));
+        let output = Command::new("/bin/bash")
+            .args(["-c", &script])
+            .current_dir(dir.path())
+            .env("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()))
+            .output()
+            .unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{name} {output:?}");
+        let unpacked = fs::read_dir(path("to")).unwrap().map(|item| item.unwrap().file_name());
+        assert_eq!(unpacked.collect::<Vec<_>>(), [name]);
+    }
+
+    #[test]
+    fn a_file_is_unpacked_whatever_its_name_is() {
+        let bin = tempfile::tempdir().unwrap();
+        let busybox = Path::new("/usr/bin/busybox");
+        if busybox.exists() {
+            std::os::unix::fs::symlink(busybox, bin.path().join("tar")).unwrap();
+        }
+        for name in [r"conf\tx.txt", "w[1]*?.txt", "it's", "-x"] {
+            for bin in [Path::new("/nonexistent"), bin.path()] {
+                unpack(name, bin);
+            }
+        }
     }
 }

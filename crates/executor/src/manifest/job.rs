@@ -241,13 +241,16 @@ fn arguments(submission: &Submission, mount: impl FnOnce()) -> Vec<String> {
     let hooks = hooks::hooks_script(definition);
     // Process 1 passes its variables on to the hooks.
     let begin = [
-        unkept::begin(definition).to_owned(),
         outputs::begin(definition),
         fetch::forget(&submission.files).to_owned(),
         hooks.unwrap_or_default(),
     ];
     let end = [outputs::end(definition), &unkept::end(definition)];
-    let init = init_script(&begin.concat(), &end.concat());
+    let init = format!(
+        "{}{}",
+        unkept::begin(definition),
+        init_script(&begin.concat(), &end.concat())
+    );
     let script = submission.script();
     if matches!(script, Script::File(_)) || hooks::are_files(definition) {
         mount();
