@@ -159,10 +159,10 @@ impl TaskFile {
     }
 
     /// A `workdir` of the file that is a folder of the container, and exists here, too.
-    pub(super) fn mistaken_workdir(&self) -> Option<&str> {
-        let workdir = self.body["workdir"].as_str()?;
+    pub(super) fn mistaken_workdir(&self) -> Option<String> {
+        let workdir = local_files::written_workdir(&self.body)?;
         let is_flag = self.source.is_flag(&["workdir"]);
-        (!is_flag && local_files::is_probably_here(workdir)).then_some(workdir)
+        (!is_flag && local_files::is_probably_here(&workdir)).then_some(workdir)
     }
 
     /// Shows errors from the server at their locations in the file.

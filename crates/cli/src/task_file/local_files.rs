@@ -98,10 +98,10 @@ pub(crate) fn find(body: &Value, workdir_is_flag: bool, here: &Here) -> Result<V
         Ok(part) => parts.push(part),
         Err(fault) => faults.push(fault),
     };
-    let workdir = body["workdir"].as_str();
-    let local_workdir = workdir.filter(|text| workdir_is_flag || is_local_workdir(text));
-    if let Some(written) = local_workdir {
-        add(working_folder(&fill_text(written, body), workdir_is_flag, here));
+    let is_local = |text: &String| workdir_is_flag || (body["workdir"] != "" && is_local_workdir(text));
+    let local_workdir = written_workdir(body).filter(is_local);
+    if let Some(written) = &local_workdir {
+        add(working_folder(written, workdir_is_flag, here));
     }
     for (key, source) in body["file_mounts"].as_object().into_iter().flatten() {
         if let Some(written) = source.as_str().map(|text| fill_text(text, body))
@@ -119,10 +119,15 @@ pub(crate) fn find(body: &Value, workdir_is_flag: bool, here: &Here) -> Result<V
     if faults.is_empty() { Ok(parts) } else { Err(faults) }
 }
 
+/// The `workdir` of a task if it is text, with the variables of the task filled in, as in SkyPilot.
+pub(crate) fn written_workdir(body: &Value) -> Option<String> {
+    body["workdir"].as_str().map(|text| fill_text(text, body))
+}
+
 /// Whether a `workdir` of a task file is a folder here. An absolute one, or one that a variable of the node begins, is a
 /// folder of the container.
 fn is_local_workdir(text: &str) -> bool {
-    !text.is_empty() && !text.starts_with(['/', '$'])
+    !text.starts_with(['/', '$'])
 }
 
 fn working_folder(written: &str, is_flag: bool, here: &Here) -> Result<LocalPart, Fault> {
@@ -331,6 +336,12 @@ mod tests {
         for text in ["/", "/code", "$HOME/code", "${X}"] {
             assert_eq!(workdir(text), [], "{text}");
         }
+        let filled = |value: &str| parts(&json!({"workdir": "$D", "envs": {"D": value}}), false);
+        assert_eq!(filled("code"), at("here/code"));
+        assert_eq!(filled("~/data"), at("home/data"));
+        for value in ["/code", "$HOME/code"] {
+            assert_eq!(filled(value), [], "{value}");
+        }
         for body in [
             json!({"workdir": {"url": "https://x"}}),
             json!({"workdir": ["."]}),
@@ -418,7 +429,11 @@ mod tests {
         let fault = |body: &Value| find(body, true, &here).unwrap_err()[0].1.clone();
         let empty = "the path is empty; use `.` for the current folder";
         assert_eq!(fault(&json!({"workdir": ""})), empty);
-        assert_eq!(fault(&json!({"envs": {"X": ""}, "file_mounts": {"/a": "$X"}})), empty);
+        for of_variable in [json!({"file_mounts": {"/a": "$X"}}), json!({"workdir": "$X"})] {
+            let mut body = of_variable;
+            body["envs"] = json!({"X": ""});
+            assert_eq!(fault(&body), empty);
+        }
         assert_eq!(
             fault(&json!({"workdir": "~alice/code"})),
             "`~alice/code`: `~USER` is not supported; write the path of the folder"

@@ -218,8 +218,8 @@ impl TaskSet {
     }
 
     /// Each `workdir` of a file that is a folder of the container, but probably meant to be one of this machine.
-    pub(crate) fn mistaken_workdirs(&self) -> Vec<&str> {
-        let mut all: Vec<&str> = self.files().iter().filter_map(TaskFile::mistaken_workdir).collect();
+    pub(crate) fn mistaken_workdirs(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.files().iter().filter_map(TaskFile::mistaken_workdir).collect();
         all.dedup();
         all
     }

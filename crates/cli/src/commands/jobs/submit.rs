@@ -171,7 +171,7 @@ enum Key {
 /// of a virtual environment. Elsewhere, the image has its own, and its own folders. With a key of the user, a repeat from
 /// another shell must be the same task.
 async fn adapt_to_machine(context: &Context, task: &mut TaskSet, has_key: bool) -> Result<()> {
-    let mistaken: Vec<String> = task.mistaken_workdirs().into_iter().map(str::to_owned).collect();
+    let mistaken = task.mistaken_workdirs();
     if has_key && mistaken.is_empty() {
         return Ok(());
     }
