@@ -78,7 +78,7 @@ fn describe_section(section: &Section) -> String {
 fn summary(key: &Key) -> String {
     match key.support {
         Support::Full => key.summary.to_owned(),
-        Support::Ignored { reason, .. } | Support::Rejected { reason } => {
+        Support::Ignored { reason, .. } | Support::Rejected { reason, .. } => {
             format!("{} {}", key.summary, sentence(reason))
         }
     }
@@ -99,7 +99,7 @@ fn describe_key(section: &Section, key: &Key) -> String {
     match key.support {
         Support::Full => {}
         Support::Ignored { reason, .. } => text.push_str(&format!("\nIt has no effect: {reason}.\n")),
-        Support::Rejected { reason } => text.push_str(&format!("\nIt is rejected: {reason}.\n")),
+        Support::Rejected { reason, .. } => text.push_str(&format!("\nIt is rejected: {reason}.\n")),
     }
     if !key.examples.is_empty() {
         text.push_str("\nExamples:\n");

@@ -9,6 +9,22 @@ pub(super) fn anything(_: &Value, _: &mut Validator) -> Option<bool> {
     Some(true)
 }
 
+/// Whether the value of a switch is off.
+pub(super) fn is_off(value: &Value) -> bool {
+    matches!(value, Value::Null | Value::Bool(false))
+}
+
+/// Whether the value of an object with a switch is off.
+pub(super) fn is_disabled(value: &Value) -> bool {
+    let has_switch_only = value.as_object().is_some_and(|fields| fields.len() == 1);
+    value.is_null() || has_switch_only && value["enabled"] == false
+}
+
+/// Whether a list is empty.
+pub(super) fn is_empty(value: &Value) -> bool {
+    value.is_null() || value.as_array().is_some_and(Vec::is_empty)
+}
+
 /// A boolean; false asks for nothing.
 pub(super) fn flag(value: &Value, validator: &mut Validator) -> Option<bool> {
     coerce::boolean(value, validator)

@@ -187,7 +187,11 @@ pub(super) fn parse_secrets(
     secrets: &Map<String, Value>,
     validator: &mut Validator,
 ) -> Option<Vec<(String, Secret)>> {
-    if let Value::Array(_) = value {
+    if let Value::Array(names) = value {
+        // As written by hand, a list of no stored secrets.
+        if names.is_empty() {
+            return Some(Vec::new());
+        }
         return validator.value_error(
             "this server stores no secrets; give each with `--secret NAME=VALUE`, or pass your own with `--secret NAME`",
             value,

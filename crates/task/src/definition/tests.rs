@@ -185,16 +185,40 @@ fn the_limit_of_nodes_is_not_reported_beside_other_errors() {
 fn what_has_no_effect_is_said() {
     let task = parse(&json!({
         "run": "x", "file_mounts": {"/a": "b"},
-        "resources": {"use_spot": true, "disk_size": 10, "ports": "8080-8090", "instance_type": "x"},
+        "resources": {"use_spot": true, "disk_size": 10, "ports": "8080-8090"},
     }));
     insta::assert_json_snapshot!(task.warnings, @r#"
     [
-      "`resources.instance_type` has no effect: `x` is not of the form `4CPU--16GB`",
       "local files of `file_mounts` are copied only by the CLI; upload them, and use `files`"
     ]
     "#);
     let task = parse(&json!({"run": "x", "file_mounts": {}}));
     assert!(task.warnings.is_empty(), "{:?}", task.warnings);
+}
+
+#[test]
+fn what_asks_for_nothing_is_accepted_silently() {
+    for value in [
+        json!({"secrets": []}),
+        json!({"managed_secrets": []}),
+        json!({"service": null}),
+        json!({"config": {"kubernetes": {"enable_docker": false, "dws": {"enabled": false}, "quota": null}}}),
+        json!({"config": {"kubernetes": {"enable_docker": null, "dws": null}}}),
+    ] {
+        let mut body = value;
+        body["run"] = json!("x");
+        assert_eq!(parse(&body).warnings, [] as [&str; 0], "{body}");
+    }
+    for kubernetes in [json!({"enable_docker": true}), json!({"dws": {"enabled": true}})] {
+        assert_eq!(
+            faults(&json!({"run": "x", "config": {"kubernetes": kubernetes}})).len(),
+            1
+        );
+    }
+    assert_eq!(
+        faults(&json!({"run": "x", "unknown": null})),
+        ["unknown extra_forbidden"]
+    );
 }
 
 fn json_value() -> impl Strategy<Value = Value> {

@@ -88,6 +88,13 @@ impl<'a, 'v> Fields<'a, 'v> {
         self.fields.get(key).is_some_and(|value| !value.is_null())
     }
 
+    /// Accepts a field without an effect if its value is such.
+    pub fn accept_if(&mut self, key: &'static str, is_such: fn(&Value) -> bool) {
+        if self.fields.get(key).is_some_and(is_such) {
+            self.known.push(key);
+        }
+    }
+
     /// Whether a field was parsed already.
     pub fn is_parsed(&self, key: &str) -> bool {
         self.known.contains(&key)

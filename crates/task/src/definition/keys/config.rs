@@ -1,6 +1,6 @@
 //! The keys of `config`, and of what is in it.
 
-use super::key::{Section, full, ignored, rejected};
+use super::key::{Section, full, ignored, rejected, rejected_unless};
 use crate::definition::ignored;
 
 /// `config`.
@@ -74,6 +74,48 @@ pub const CONFIG: Section = Section {
             "this server has one Kubernetes cluster",
             ignored::object,
         ),
+        ignored(
+            "slurm",
+            "Settings of Slurm.",
+            &[],
+            "this server has one Kubernetes cluster",
+            ignored::object,
+        ),
+        ignored(
+            "vast",
+            "Settings of Vast.",
+            &[],
+            "this server has one Kubernetes cluster",
+            ignored::object,
+        ),
+        ignored(
+            "nebius",
+            "Settings of Nebius.",
+            &[],
+            "this server has one Kubernetes cluster",
+            ignored::object,
+        ),
+        ignored(
+            "runpod",
+            "Settings of RunPod.",
+            &[],
+            "this server has one Kubernetes cluster",
+            ignored::object,
+        ),
+        ignored(
+            "lambda_cloud",
+            "Settings of Lambda Cloud.",
+            &[],
+            "this server has one Kubernetes cluster",
+            ignored::object,
+        ),
+        ignored(
+            "jobs",
+            "Settings of SkyPilot's jobs controller.",
+            &[],
+            "this server has no such controller",
+            ignored::object,
+        ),
     ],
 };
 
@@ -138,14 +180,16 @@ pub const KUBERNETES: Section = Section {
             "the server's `--service-account` applies",
             ignored::remote_identity,
         ),
-        rejected(
+        rejected_unless(
             "enable_docker",
             "Docker inside of the task.",
+            ignored::is_off,
             "the cluster does not allow Docker in tasks",
         ),
-        rejected(
+        rejected_unless(
             "dws",
             "Google's Dynamic Workload Scheduler.",
+            ignored::is_disabled,
             "it is not supported; use `kueue` for a queue",
         ),
         rejected(

@@ -44,6 +44,8 @@ pub enum Support {
     Rejected {
         /// What to use instead.
         reason: &'static str,
+        /// Whether a value asks for nothing, and is accepted.
+        is_nothing: fn(&Value) -> bool,
     },
 }
 
@@ -78,7 +80,17 @@ pub(super) const fn ignored(
 }
 
 pub(super) const fn rejected(name: &'static str, summary: &'static str, reason: &'static str) -> Key {
-    let support = Support::Rejected { reason };
+    rejected_unless(name, summary, reason, Value::is_null)
+}
+
+/// A key that is rejected unless its value asks for nothing.
+pub(super) const fn rejected_unless(
+    name: &'static str,
+    summary: &'static str,
+    reason: &'static str,
+    is_nothing: fn(&Value) -> bool,
+) -> Key {
+    let support = Support::Rejected { reason, is_nothing };
     Key {
         name,
         summary,
@@ -116,12 +128,14 @@ impl Section {
     /// Ends the parsing of this section: warns of keys without effect, and reports those that are unknown or rejected.
     pub(crate) fn finish(&self, mut fields: Fields<'_, '_>) {
         for key in self.keys {
-            if !fields.is_parsed(key.name) {
-                self.ignore(&mut fields, key.name);
+            match key.support {
+                Support::Rejected { is_nothing, .. } => fields.accept_if(key.name, is_nothing),
+                _ if fields.is_parsed(key.name) => {}
+                _ => self.ignore(&mut fields, key.name),
             }
         }
         fields.deny_unknown_fields(|name| match self.key(name)?.support {
-            Support::Rejected { reason } => Some(reason),
+            Support::Rejected { reason, .. } => Some(reason),
             Support::Full | Support::Ignored { .. } => None,
         });
     }

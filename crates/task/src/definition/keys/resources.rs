@@ -57,18 +57,20 @@ pub const RESOURCES: Section = Section {
         full("zone", "Only for other clouds.", &["null"]),
         full(
             "instance_type",
-            "SkyPilot's name for CPUs, memory, and GPUs. Other names have no effect.",
+            "SkyPilot's name for CPUs, memory, and GPUs on Kubernetes. Those of other clouds are rejected.",
             &["4CPU--16GB", "8CPU--32GB--H100:1"],
         ),
         full(
             "use_spot",
             "Use only spot instances: nodes with the label `cloud.google.com/gke-spot=true` or \
-             `karpenter.sh/capacity-type=spot`. If there are none, any node is used, with a warning.",
+             `karpenter.sh/capacity-type=spot`. If there are none, the task is rejected, unless nodes are added \
+             automatically (`--autoscaled` of the server).",
             &["true"],
         ),
         full(
             "any_of",
-            "Alternatives, in any order. Each lists only the keys in which it differs from the rest of `resources`.",
+            "Alternatives, in any order. Each lists only the keys in which it differs from the rest of `resources`. With \
+             several keys in `accelerators`, each is an alternative with each of the models.",
             &["[{accelerators: H100}, {accelerators: A100}]"],
         ),
         full(

@@ -1,6 +1,6 @@
 //! The keys of the task file itself.
 
-use super::key::{Section, full, ignored, rejected};
+use super::key::{Section, full, ignored, rejected, rejected_unless};
 use crate::definition::ignored;
 
 /// The file itself.
@@ -56,7 +56,7 @@ pub const TASK: Section = Section {
         ),
         full(
             "run",
-            "Bash script to run on each node. May be absent if there is a `setup`.",
+            "Bash script to run on each node. May be absent from a file, or if there is a `setup`.",
             &["python3 train.py"],
         ),
         full(
@@ -87,10 +87,11 @@ pub const TASK: Section = Section {
              filled in. In SkyPilot, this key is the estimated size of the output.",
             &["{./results: results}", "{model.pt: /tmp/model.pt}"],
         ),
-        rejected(
+        rejected_unless(
             "managed_secrets",
             "Stored secrets.",
             "this server stores no secrets; give each with `--secret NAME=VALUE`, or pass your own with `--secret NAME`",
+            ignored::is_empty,
         ),
         rejected(
             "service",
@@ -130,6 +131,13 @@ pub const TASK: Section = Section {
         ),
         ignored(
             "file_mounts_mapping",
+            "Written by SkyPilot itself.",
+            &[],
+            "SkyPilot writes it for its own server",
+            ignored::anything,
+        ),
+        ignored(
+            "_metadata",
             "Written by SkyPilot itself.",
             &[],
             "SkyPilot writes it for its own server",

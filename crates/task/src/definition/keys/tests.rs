@@ -37,7 +37,7 @@ fn the_parsers_know_the_keys_of_the_tables() {
             let errors = errors(section, key.name);
             let is_unknown = errors.iter().any(|error| error.starts_with("Extra inputs"));
             match key.support {
-                Support::Rejected { reason } => assert!(errors[0].ends_with(reason), "{}: {errors:?}", key.name),
+                Support::Rejected { reason, .. } => assert!(errors[0].ends_with(reason), "{}: {errors:?}", key.name),
                 _ => assert!(!is_unknown, "{}: {errors:?}", key.name),
             }
         }
@@ -76,7 +76,7 @@ fn row(key: &Key) -> String {
     let summary = match key.support {
         Support::Full => key.summary.to_owned(),
         Support::Ignored { reason, .. } => format!("{} No effect: {reason}.", key.summary),
-        Support::Rejected { reason } => format!("{} Rejected: {reason}.", key.summary),
+        Support::Rejected { reason, .. } => format!("{} Rejected: {reason}.", key.summary),
     };
     format!("| `{}` | {summary} | {} |\n", key.name, examples.join(", "))
 }
