@@ -3,8 +3,9 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::keys;
+use super::accelerators::parse_accelerators;
 use super::resources::{ParsedResources, Resources};
+use super::{instance_type, keys};
 use crate::validation::{LocItem, Validator, coerce};
 
 /// The maximum number of alternatives.
@@ -12,6 +13,9 @@ pub(super) const MAX_ALTERNATIVES: usize = 64;
 
 /// The keys that mean accelerators.
 const ACCELERATOR_KEYS: [&str; 2] = ["accelerators", "gpus"];
+
+/// The key with alternatives in any order.
+const ANY_OF: &str = "any_of";
 
 /// The resources of a task, and others that it can use instead.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -26,6 +30,8 @@ pub struct Alternatives {
 struct Source {
     key: &'static str,
     is_ordered: bool,
+    /// Another key that lists alternatives, if each of those here is combined with each of those there.
+    with: Option<&'static str>,
     /// What each of them adds to the other keys, and where it is in the value of the key.
     overlays: Vec<(LocItem, Map<String, Value>)>,
 }
@@ -36,6 +42,12 @@ pub(super) fn parse_resources(value: &Value, validator: &mut Validator) -> Optio
         return Resources::from_value(value, validator).map(|parsed| (parsed.resources, None));
     };
     let mut sources = sources(fields, validator)?;
+    if let [models, items] = sources.as_slice()
+        && !models.is_ordered
+        && items.key == ANY_OF
+    {
+        sources = vec![product(models, items, &fields[ANY_OF], validator)?];
+    }
     let (first, second) = (sources.pop(), sources.pop());
     match (first, second) {
         (None, _) => parse_single(value, validator).map(|resources| (resources, None)),
@@ -81,10 +93,11 @@ fn sources(fields: &Map<String, Value>, validator: &mut Validator) -> Option<Vec
         sources.push(Source {
             key,
             is_ordered: fields[key].is_array(),
+            with: None,
             overlays: models.into_iter().map(overlay).collect(),
         });
     }
-    for (key, is_ordered) in [("any_of", false), ("ordered", true)] {
+    for (key, is_ordered) in [(ANY_OF, false), ("ordered", true)] {
         let Some(list) = fields.get(key).filter(|list| !list.is_null()) else {
             continue;
         };
@@ -92,10 +105,55 @@ fn sources(fields: &Map<String, Value>, validator: &mut Validator) -> Option<Vec
         sources.push(Source {
             key,
             is_ordered,
+            with: None,
             overlays,
         });
     }
     Some(sources)
+}
+
+/// Each of the alternatives with each of the models, as in SkyPilot. One that names models of its own keeps them.
+fn product(models: &Source, items: &Source, list: &Value, validator: &mut Validator) -> Option<Source> {
+    for (place, overlay) in &models.overlays {
+        validator.within(models.key, |validator| {
+            let value = &overlay[models.key];
+            validator.within(place.clone(), |validator| parse_accelerators(value, validator))
+        })?;
+    }
+    let mut overlays = Vec::new();
+    for (place, item) in &items.overlays {
+        if names_models(item) {
+            overlays.push((place.clone(), item.clone()));
+            continue;
+        }
+        let with = |(_, model): &(LocItem, Map<String, Value>)| (place.clone(), overlaid(model, item));
+        overlays.extend(models.overlays.iter().map(with));
+    }
+    let count = overlays.len();
+    if count > MAX_ALTERNATIVES {
+        let reason =
+            format!("there can be at most {MAX_ALTERNATIVES} alternatives, and with the models there are {count}");
+        return validator.within(items.key, |validator| validator.value_error(reason, list));
+    }
+    Some(Source {
+        key: items.key,
+        is_ordered: false,
+        with: Some(models.key),
+        overlays,
+    })
+}
+
+/// Whether an alternative says which accelerators it has.
+fn names_models(item: &Map<String, Value>) -> bool {
+    let stated = stated_keys(item);
+    let is_named = |key: &&str| item.contains_key(*key) || stated.contains(key);
+    ACCELERATOR_KEYS.iter().any(is_named)
+}
+
+/// The keys with what the instance type of an alternative says.
+fn stated_keys(item: &Map<String, Value>) -> &'static [&'static str] {
+    let name = item.get("instance_type").and_then(Value::as_str);
+    name.map_or(&[], instance_type::stated_keys)
 }
 
 fn listed_models(list: &Value, validator: &mut Validator) -> Option<Vec<(LocItem, Value)>> {
@@ -132,7 +190,9 @@ fn listed<T>(
 /// Parses each alternative with the other keys as its defaults. Drops those on other clouds, unless none is left.
 fn parse_alternatives(fields: &Map<String, Value>, source: &Source, validator: &mut Validator) -> Option<Alternatives> {
     let mut defaults = fields.clone();
-    defaults.shift_remove(source.key);
+    for key in [source.key].into_iter().chain(source.with) {
+        defaults.shift_remove(key);
+    }
     let (mut resources, mut dropped) = (Vec::new(), Vec::new());
     for (place, overlay) in &source.overlays {
         let merged = Value::Object(overlaid(&defaults, overlay));
@@ -154,9 +214,10 @@ fn parse_alternatives(fields: &Map<String, Value>, source: &Source, validator: &
         } = parsed?;
         match elsewhere {
             None => resources.push(parsed),
-            Some(cloud) => dropped.push(format!("`{}.{place}` is on `{}`", source.key, cloud.name)),
+            Some(cloud) => dropped.push(format!("`{}.{place}` {}", source.key, cloud.described())),
         }
     }
+    dropped.dedup();
     if resources.is_empty() {
         return validator.within(source.key, |validator| {
             let reason = format!("no alternative is on Kubernetes: {}", dropped.join(", "));
@@ -171,7 +232,8 @@ fn parse_alternatives(fields: &Map<String, Value>, source: &Source, validator: &
     Some(Alternatives { is_ordered, resources })
 }
 
-/// The defaults with the keys of an alternative, which also replace keys that mean the same.
+/// The defaults with the keys of an alternative, which also replace keys that mean the same, and those that its instance
+/// type states.
 fn overlaid(defaults: &Map<String, Value>, overlay: &Map<String, Value>) -> Map<String, Value> {
     let mut merged = defaults.clone();
     for key in overlay.keys() {
@@ -179,6 +241,99 @@ fn overlaid(defaults: &Map<String, Value>, overlay: &Map<String, Value>) -> Map<
             merged.shift_remove(*alias);
         }
     }
+    for key in stated_keys(overlay) {
+        merged.shift_remove(*key);
+    }
     merged.extend(overlay.clone());
     merged
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::{Resources, TaskDefinition};
+
+    fn parse(resources: &Value) -> Result<TaskDefinition, String> {
+        let body = json!({"run": "true", "resources": resources});
+        TaskDefinition::parse(&body, 1).map_err(|errors| serde_json::to_string(&errors).unwrap())
+    }
+
+    /// Each alternative in a few words: its model, CPUs, and memory.
+    fn alternatives(resources: &Value) -> Vec<String> {
+        let describe = |resources: &Resources| {
+            let model = resources.accelerators.as_ref().and_then(|all| all.model.clone());
+            let amounts = [&resources.cpus, &resources.memory].map(|amount| amount.as_ref().map(ToString::to_string));
+            let words = [model].into_iter().chain(amounts).flatten();
+            words.collect::<Vec<_>>().join(" ")
+        };
+        let alternatives = parse(resources).unwrap().alternatives.unwrap();
+        alternatives.resources.iter().map(describe).collect()
+    }
+
+    #[test]
+    fn several_models_in_any_order_are_combined_with_any_of() {
+        for models in [json!({"L4": 1, "T4": 1}), json!({"L4:1": null, "T4:1": null})] {
+            let resources = json!({"accelerators": models, "any_of": [{"cpus": 1}, {"cpus": 2}, {"gpus": "A100"}]});
+            assert_eq!(alternatives(&resources), ["L4 1", "T4 1", "L4 2", "T4 2", "A100"]);
+        }
+        let wrong = json!({"accelerators": {"L4": 1, "T4": 0}, "any_of": [{"cpus": 1}]});
+        let error = parse(&wrong).unwrap_err();
+        assert!(error.contains(r#"["body","resources","accelerators","T4"]"#), "{error}");
+        let wrong = json!({"accelerators": {"L4": 1, "T4": 1}, "cpus": "x", "any_of": [{"memory": 1}]});
+        let error = parse(&wrong).unwrap_err();
+        assert!(error.contains(r#"["body","resources","cpus"]"#), "{error}");
+        let many = json!({"accelerators": {"L4": 1, "T4": 1}, "any_of": vec![json!({"cpus": 1}); 33]});
+        assert!(parse(&many).unwrap_err().contains("at most 64 alternatives"));
+    }
+
+    #[test]
+    fn an_order_is_combined_with_nothing() {
+        let (list, several, items) = (json!(["L4", "T4"]), json!({"L4": 1, "T4": 1}), json!([{"cpus": 1}]));
+        for resources in [
+            json!({"accelerators": list, "any_of": items}),
+            json!({"accelerators": list, "ordered": items}),
+            json!({"accelerators": several, "ordered": items}),
+            json!({"any_of": items, "ordered": items}),
+            json!({"accelerators": several, "any_of": items, "ordered": items}),
+        ] {
+            let error = parse(&resources).unwrap_err();
+            assert!(error.contains("alternatives are already in"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_instance_type_of_another_cloud_is_refused_and_as_an_alternative_left_out() {
+        let foreign = json!({"instance_type": "m5.large"});
+        let error = parse(&foreign).unwrap_err();
+        assert!(
+            error.contains("`m5.large` is an instance type of another cloud"),
+            "{error}"
+        );
+        let task = parse(&json!({"any_of": [foreign, {"instance_type": "2CPU--4GB"}]})).unwrap();
+        assert_eq!(task.resources.cpus.unwrap().as_str(), "2");
+        assert_eq!(
+            task.warnings,
+            ["alternatives on other clouds are ignored: `any_of.0` has the instance type `m5.large`"]
+        );
+        let error = parse(&json!({"ordered": [foreign]})).unwrap_err();
+        assert!(
+            error.contains("no alternative is on Kubernetes: `ordered.0` has"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_the_instance_type_of_an_alternative_states_replaces_the_rest() {
+        let resources = json!({
+            "cpus": 2, "memory": "4x", "accelerators": "A100",
+            "any_of": [{"instance_type": "8CPU--32GB"}, {"instance_type": "8CPU--32GB--L4:1"}, {"cpus": 3}],
+        });
+        assert_eq!(
+            alternatives(&resources),
+            ["A100 8 32Gi", "L4 8 32Gi", "A100 3 12884901888"]
+        );
+        let resources = json!({"instance_type": "8CPU--32GB", "any_of": [{"cpus": 3}]});
+        assert_eq!(alternatives(&resources), ["3 32Gi"]);
+    }
 }

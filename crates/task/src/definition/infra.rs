@@ -5,19 +5,42 @@ use crate::validation::{Fields, coerce};
 /// What to do with a key that names another cloud.
 const REMEDY: &str = "this server has one Kubernetes cluster: leave it out";
 
+/// The key that can name the machines of another cloud.
+const INSTANCE_TYPE: &str = "instance_type";
+
 /// Resources of another cloud.
 #[derive(Debug)]
 pub(super) struct OtherCloud {
     /// The key that names it.
     pub key: &'static str,
-    /// Its name.
+    /// Its name, or that of an instance type.
     pub name: String,
 }
 
 impl OtherCloud {
+    /// The cloud, whichever it is, with an instance type that is not one of Kubernetes.
+    pub(super) fn of_instance_type(name: String) -> Self {
+        let key = INSTANCE_TYPE;
+        Self { key, name }
+    }
+
     /// Why they are rejected.
     pub(super) fn reason(&self) -> String {
+        if self.key == INSTANCE_TYPE {
+            return format!(
+                "`{}` is an instance type of another cloud; expected, e.g., `4CPU--16GB` or `8CPU--32GB--H100:1`",
+                self.name
+            );
+        }
         format!("`{}` is another cloud, and {REMEDY}", self.name)
+    }
+
+    /// What an alternative asks for, in a sentence.
+    pub(super) fn described(&self) -> String {
+        if self.key == INSTANCE_TYPE {
+            return format!("has the instance type `{}`", self.name);
+        }
+        format!("is on `{}`", self.name)
     }
 }
 

@@ -31,6 +31,16 @@ pub(super) fn parse(name: &str) -> Option<InstanceType> {
     })
 }
 
+/// The keys of `resources` with what the name of an instance type says.
+pub(super) fn stated_keys(name: &str) -> &'static [&'static str] {
+    const ALL: &[&str] = &["cpus", "memory", "accelerators", "gpus"];
+    match parse(name) {
+        Some(InstanceType { accelerators: None, .. }) => &ALL[..2],
+        Some(_) => ALL,
+        None => &[],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::parse;

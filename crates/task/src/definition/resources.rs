@@ -74,7 +74,7 @@ fn is_false(flag: &bool) -> bool {
 /// The value of `resources`, or of one of its alternatives.
 pub(super) struct ParsedResources {
     pub resources: Resources,
-    /// Set if they ask for another cloud.
+    /// Set if they ask for another cloud, or for its machines.
     pub elsewhere: Option<OtherCloud>,
 }
 
@@ -108,19 +108,19 @@ impl Resources {
         let recovery = fields.optional("job_recovery", parse_job_recovery);
         let labels = fields.optional("labels", parse_labels);
         let priority_class = fields.optional("priority_class", parse_priority_class);
-        let elsewhere = infra::check(&mut fields);
+        let instance = instance_type.as_deref().and_then(instance_type::parse);
+        let foreign = instance_type
+            .filter(|_| instance.is_none())
+            .map(OtherCloud::of_instance_type);
+        let elsewhere = infra::check(&mut fields).or(foreign);
         check_aliases(&mut fields);
         let mut wanted = Wanted {
             cpus,
             memory,
             accelerators: accelerators.or(gpus),
         };
-        match instance_type.as_deref().map(|name| (name, instance_type::parse(name))) {
-            Some((_, Some(instance))) => wanted.fill_from(instance),
-            Some((name, None)) if elsewhere.is_none() => fields.warn(format!(
-                "`resources.instance_type` has no effect: `{name}` is not of the form `4CPU--16GB`"
-            )),
-            Some(_) | None => {}
+        if let Some(instance) = instance {
+            wanted.fill_from(instance);
         }
         let memory = wanted.memory_amount().unwrap_or_else(|reason| {
             fields.value_error("memory", reason);

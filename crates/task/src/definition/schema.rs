@@ -340,8 +340,9 @@ fn resources_schema() -> Value {
             ),
             "instance_type": {
                 "type": "string",
-                "description": "SkyPilot's name for CPUs, memory, and GPUs, e.g., `8CPU--32GB--H100:1`. Other names have \
-                    no effect.",
+                "description": "SkyPilot's name for CPUs, memory, and GPUs on Kubernetes. Those of other clouds are \
+                    rejected.",
+                "examples": ["4CPU--16GB", "8CPU--32GB--H100:1"],
             },
             "disk_size": any_value(
                 "Local disk that each node requests: a number of GiB, or text with a unit.",

@@ -76,7 +76,7 @@ fn every_notation_of_the_parser_is_in_the_schema() {
         json!({"run": "true", "config": {"kubernetes": {"provision_timeout": 0, "kueue": {"local_queue_name": "q"}}}}),
         json!({"run": "true", "file_mounts": {"/a": ""}}),
         json!({"run": "true", "workdir": "~/a b"}),
-        resources("instance_type", json!("")),
+        resources("instance_type", json!("0.5CPU--1GB--L4:2")),
         resources("image_id", json!("docker:python:3.13-slim")),
     ];
     let durations = ["90s", "1h30m", "2d", "1 hour, 30 minutes", "PT1H", "1.5h"];
