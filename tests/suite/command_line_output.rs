@@ -239,7 +239,7 @@ async fn submits_logs_and_stops() {
     recorded.run(&["jobs", "submit", "task.yaml"]);
     recorded.cli.write(
         "warned.yaml",
-        "envs: {A: 012}\nresources: {use_spot: true}\nrun: true\n",
+        "envs: {A: 012}\nresources: {disk_tier: best}\nrun: true\n",
     );
     let ran = recorded.cli.run(&["jobs", "submit", "warned.yaml", "--detach"]);
     let id = String::from_utf8_lossy(&ran.stdout).trim().to_owned();

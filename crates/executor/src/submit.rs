@@ -174,7 +174,10 @@ async fn choose_nodes(
 ) -> Result<Placement, Error> {
     let resources = &definition.resources;
     let is_selective = definition.alternatives.is_some() || resources.spot || resources.accelerators.is_some();
-    if !is_selective && resources.cpus.is_none() && resources.memory.is_none() {
+    let has_amounts = [&resources.cpus, &resources.memory, &resources.disk]
+        .into_iter()
+        .any(Option::is_some);
+    if !is_selective && !has_amounts {
         return Ok(Placement {
             resources: resources.clone(),
             ..Placement::default()
@@ -184,7 +187,7 @@ async fn choose_nodes(
     let machines = if is_selective {
         listing.await?
     } else {
-        // The amounts of CPU and memory only cause warnings, which nobody should wait for.
+        // The amounts of CPU, memory, and disk only cause warnings, which nobody should wait for.
         timeout(WARNING_PATIENCE, listing)
             .await
             .ok()

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use task::definition::Accelerators;
-use task::{Resources, TaskDefinition};
+use task::{Quantity, Resources, TaskDefinition};
 
 use super::accelerator_model::{display_name, label_values, model_label, serves};
 use super::machine::{Machine, nanos, resource_name};
@@ -21,6 +21,9 @@ const SPOT_LABELS: [NodeLabel; 2] = [
         value: "spot",
     },
 ];
+
+/// The resource for local disk.
+const DISK: &str = "ephemeral-storage";
 
 /// Why nothing is known about the cluster nodes.
 const NO_PERMISSION: &str = "the server has no permission to list cluster nodes";
@@ -110,11 +113,7 @@ pub(crate) fn choose(
         machines,
         is_autoscaled,
     });
-    let (mut candidates, mut rejections) = candidates(all, cluster, true);
-    if candidates.is_empty() {
-        // On-demand nodes are better than none, with a warning.
-        (candidates, rejections) = self::candidates(all, cluster, false);
-    }
+    let (candidates, rejections) = candidates(all, cluster, is_autoscaled);
     let (count, is_alike) = (all.len(), differ_in_model_only(&candidates));
     let mut warnings: Vec<String> = rejections.iter().map(|rejection| rejection.warning(count)).collect();
     let index = first_that_fits(&candidates, machines.unwrap_or_default());
@@ -165,16 +164,15 @@ impl Rejection {
     }
 }
 
-/// Divides the alternatives into those that the cluster can serve and the others. With `needs_spot`, one that asks for
-/// spot instances is left out if there are none.
+/// Divides the alternatives into those that the cluster can serve and the others.
 fn candidates<'a>(
     all: &'a [Resources],
     cluster: Option<Cluster<'_>>,
-    needs_spot: bool,
+    is_autoscaled: bool,
 ) -> (Vec<Candidate<'a>>, Vec<Rejection>) {
     let (mut candidates, mut rejections) = (Vec::new(), Vec::new());
     for (resources, number) in all.iter().zip(1..) {
-        match candidate(number, resources, cluster, needs_spot) {
+        match candidate(number, resources, cluster, is_autoscaled) {
             Ok(candidate) => candidates.push(candidate),
             Err(reason) => rejections.push(Rejection { number, reason }),
         }
@@ -187,16 +185,20 @@ fn candidate<'a>(
     number: usize,
     resources: &'a Resources,
     cluster: Option<Cluster<'_>>,
-    needs_spot: bool,
+    is_autoscaled: bool,
 ) -> Result<Candidate<'a>, String> {
     let mut warnings = Vec::new();
-    let mut spot = Vec::new();
-    if resources.spot {
-        match spot_labels(cluster) {
-            Ok(labels) => spot = labels,
-            Err(reason) if needs_spot => return Err(reason),
-            Err(reason) => warnings.push(format!("on-demand nodes may be used: {reason}")),
-        }
+    let spot = if resources.spot {
+        spot_labels(cluster.map_or(&[][..], |cluster| cluster.machines), is_autoscaled)
+    } else {
+        Vec::new()
+    };
+    if resources.spot && spot.is_empty() {
+        // A task that silently runs on demand costs its user several times as much.
+        return Err(match cluster {
+            Some(_) => "no cluster node is a spot instance; remove `use_spot` to use on-demand nodes".to_owned(),
+            None => format!("spot instances cannot be found: {NO_PERMISSION}; remove `use_spot` to use any node"),
+        });
     }
     let accelerators = resources.accelerators.as_ref();
     let models = match accelerators.and_then(|accelerators| Some((accelerators, accelerators.model.as_deref()?))) {
@@ -266,20 +268,13 @@ fn models(accelerators: &Accelerators, model: &str, cluster: Option<Cluster<'_>>
 }
 
 /// The labels of spot instances that some cluster node has. An autoscaler may use any of them.
-fn spot_labels(cluster: Option<Cluster<'_>>) -> Result<Vec<NodeLabel>, String> {
-    let Some(cluster) = cluster else {
-        return Err(NO_PERMISSION.to_owned());
-    };
-    let is_used = |label: &NodeLabel| {
-        let mut machines = cluster.machines.iter();
-        machines.any(|machine| has_label(machine, label))
-    };
+fn spot_labels(machines: &[Machine], is_autoscaled: bool) -> Vec<NodeLabel> {
+    let is_used = |label: &NodeLabel| machines.iter().any(|machine| has_label(machine, label));
     let used: Vec<NodeLabel> = SPOT_LABELS.into_iter().filter(is_used).collect();
-    match used.is_empty() {
-        true if cluster.is_autoscaled => Ok(SPOT_LABELS.to_vec()),
-        true => Err("no cluster node is a spot instance".to_owned()),
-        false => Ok(used),
+    if used.is_empty() && is_autoscaled {
+        return SPOT_LABELS.to_vec();
     }
+    used
 }
 
 fn has_label(machine: &Machine, label: &NodeLabel) -> bool {
@@ -335,8 +330,14 @@ fn first_that_fits(candidates: &[Candidate<'_>], machines: &[Machine]) -> usize 
 fn fits(candidate: &Candidate<'_>, machine: &Machine) -> bool {
     let is_model = candidate.models.as_ref().is_none_or(|models| models.are_on(machine));
     let is_spot = candidate.spot.is_empty() || candidate.spot.iter().any(|label| has_label(machine, label));
-    let is_large = demands(candidate.resources).all(|(name, wanted)| machine.nanos(name) >= wanted);
+    let is_large = demands(candidate.resources).all(|(name, wanted)| has_room(machine, name, wanted));
     machine.is_ready && is_model && is_spot && is_large
+}
+
+/// Whether a machine is large enough. Local disk counts only where it is reported.
+fn has_room(machine: &Machine, name: &str, wanted: i128) -> bool {
+    let is_unknown = name == DISK && !machine.allocatable.contains_key(name);
+    is_unknown || machine.nanos(name) >= wanted
 }
 
 /// The resources that a node needs, in billionths.
@@ -345,6 +346,7 @@ fn demands(resources: &Resources) -> impl Iterator<Item = (&'static str, i128)> 
     let demands = [
         ("cpu", resources.cpus.as_ref().map(|amount| nanos(amount.as_str()))),
         ("memory", resources.memory.as_ref().map(|amount| nanos(amount.as_str()))),
+        (DISK, resources.disk.as_ref().map(|amount| nanos(amount.as_str()))),
         (
             accelerators.map_or("", |accelerators| resource_name(accelerators.vendor())),
             accelerators.map(|accelerators| nanos(&accelerators.count.to_string())),
@@ -356,24 +358,19 @@ fn demands(resources: &Resources) -> impl Iterator<Item = (&'static str, i128)> 
 /// Warns of what is more than any machine has, so that the task stays pending until a larger one is added.
 fn too_large(resources: &Resources, machines: Option<&[Machine]>) -> Option<String> {
     let machines = machines.filter(|machines| !machines.is_empty())?;
-    let exceeds = |(name, wanted): &(&str, i128)| machines.iter().all(|machine| machine.nanos(name) < *wanted);
+    let exceeds = |(name, wanted): &(&str, i128)| !machines.iter().any(|machine| has_room(machine, name, *wanted));
     let exceeding: Vec<&str> = demands(resources).filter(exceeds).map(|(name, _)| name).collect();
     if exceeding.is_empty() {
         return None;
     }
-    let count = |amount: Option<String>| amount.unwrap_or_default();
+    let written = |amount: &Option<Quantity>| amount.as_ref().map(ToString::to_string).unwrap_or_default();
     let describe = |name: &&str| {
         let largest = machines.iter().max_by_key(|machine| machine.nanos(name));
         let largest = largest.map_or("0", |machine| machine.amount(name));
         match *name {
-            "cpu" => format!(
-                "{} CPUs (at most {largest})",
-                count(resources.cpus.as_ref().map(ToString::to_string))
-            ),
-            "memory" => format!(
-                "{} of memory (at most {largest})",
-                count(resources.memory.as_ref().map(ToString::to_string))
-            ),
+            "cpu" => format!("{} CPUs (at most {largest})", written(&resources.cpus)),
+            "memory" => format!("{} of memory (at most {largest})", written(&resources.memory)),
+            DISK => format!("{} of local disk (at most {largest})", written(&resources.disk)),
             _ => format!("{} of `{name}` (at most {largest})", resources.gpus()),
         }
     };
@@ -395,9 +392,10 @@ fn describe(resources: &Resources) -> String {
         });
     let cpus = resources.cpus.as_ref().map(|cpus| format!("{cpus} CPUs"));
     let memory = resources.memory.as_ref().map(|memory| format!("{memory} of memory"));
+    let disk = resources.disk.as_ref().map(|disk| format!("{disk} of local disk"));
     let spot = resources.spot.then(|| "spot instances".to_owned());
     let image = resources.image.as_ref().map(|image| format!("image `{image}`"));
-    let parts: Vec<String> = [accelerators, cpus, memory, spot, image]
+    let parts: Vec<String> = [accelerators, cpus, memory, disk, spot, image]
         .into_iter()
         .flatten()
         .collect();

@@ -160,15 +160,51 @@ fn spot_instances_are_demanded_by_the_label_that_exists() {
             .spot
             .is_empty()
     );
-    let placement = placed(&json!({"use_spot": true}), Some(&cluster[..1])).unwrap();
-    let warning = "on-demand nodes may be used: no cluster node is a spot instance";
-    assert_eq!(
-        (placement.spot, placement.warnings),
-        (Vec::new(), vec![warning.to_owned()])
-    );
     let either = json!({"any_of": [{"use_spot": true}, {"use_spot": false}]});
     assert!(placed(&either, Some(&cluster[..1])).unwrap().spot.is_empty());
-    assert_eq!(placed(&json!({"use_spot": true}), None).unwrap().warnings.len(), 1);
+}
+
+#[test]
+fn a_task_for_spot_instances_never_runs_on_demand() {
+    let cluster = cluster();
+    let spot = json!({"use_spot": true});
+    for (machines, reason) in [
+        (Some(&cluster[..1]), "no cluster node is a spot instance"),
+        (None, "the server has no permission to list cluster nodes"),
+    ] {
+        let error = placed(&spot, machines).unwrap_err().join("; ");
+        assert!(error.contains(reason), "{error}");
+        let body = json!({"run": "true", "resources": spot});
+        let definition = TaskDefinition::parse(&body, 1).unwrap();
+        assert_eq!(choose(&definition, machines, true).unwrap().spot.len(), 2);
+    }
+}
+
+#[test]
+fn local_disk_counts_where_it_is_reported() {
+    let with_disk = |cpus: &str, disk: &str| {
+        let mut machine = machine(&[], cpus, 0);
+        machine
+            .allocatable
+            .insert("ephemeral-storage".to_owned(), disk.to_owned());
+        machine
+    };
+    let cluster = [with_disk("8", "100Gi"), with_disk("2", "500Gi")];
+    let placement = placed(
+        &json!({"any_of": [{"cpus": 4, "disk_size": 400}, {"cpus": 1, "disk_size": 300}]}),
+        Some(&cluster),
+    );
+    assert_eq!(placement.unwrap().resources.disk.unwrap().as_str(), "300Gi");
+    let warnings = |machines: &[Machine]| placed(&json!({"disk_size": 1024}), Some(machines)).unwrap().warnings;
+    assert_eq!(
+        warnings(&cluster),
+        ["no cluster node has 1024Gi of local disk (at most 500Gi); the task stays pending until one is added"]
+    );
+    assert_eq!(
+        warnings(&[machine(&[], "8", 0)]),
+        [] as [&str; 0],
+        "the size is unknown"
+    );
 }
 
 proptest! {
@@ -218,15 +254,4 @@ fn what_is_left_out_is_said_with_its_number() {
         placement.warnings[0].starts_with("alternative 1 of 2 is left out: no cluster node has"),
         "{placement:?}"
     );
-    let spot = json!({"accelerators": ["A100", "A100-80GB"], "use_spot": true});
-    let placement = placed(&spot, Some(&cluster[..1])).unwrap();
-    assert!(
-        placement
-            .warnings
-            .iter()
-            .any(|warning| warning.starts_with("on-demand nodes may be used"))
-    );
-    let body = json!({"run": "true", "resources": {"use_spot": true}});
-    let definition = TaskDefinition::parse(&body, 1).unwrap();
-    assert_eq!(choose(&definition, Some(&cluster[..1]), true).unwrap().spot.len(), 2);
 }
