@@ -80,24 +80,33 @@ pub enum Error {
         reason: String,
     },
     /// A task names a volume that does not exist, or that belongs to another user.
-    #[error("volume \"{volume}\" not found")]
+    #[error(
+        "volume \"{volume}\" not found; create it with `k8s-cli volumes create {volume} SIZE{}`",
+        if *for_many { " -a ReadWriteMany" } else { "" }
+    )]
     VolumeNotFound {
+        /// The key of the task that names it: `volumes` or `file_mounts`.
+        key: &'static str,
         /// The mount path in the task.
-        path: String,
+        path: Box<str>,
         /// The name of the volume in the task.
         volume: String,
+        /// Whether several nodes mount it.
+        for_many: bool,
     },
     /// A task with several nodes mounts a volume that only one cluster node can mount.
     #[error(
-        "only one cluster node at a time can mount the volume `{volume}` ({mode}); a task with several nodes requires a volume with the access mode ReadWriteMany"
+        "only one cluster node at a time can mount the volume `{volume}` ({mode}); a task with several nodes requires one with the access mode ReadWriteMany, e.g., from `k8s-cli volumes create NAME SIZE -a ReadWriteMany`"
     )]
     VolumeNotShared {
+        /// The key of the task that names it: `volumes` or `file_mounts`.
+        key: &'static str,
         /// The mount path in the task.
-        path: String,
+        path: Box<str>,
         /// The name of the volume in the task.
         volume: String,
         /// Its access mode.
-        mode: String,
+        mode: Box<str>,
     },
     /// RBAC denies the list of cluster nodes, which only some requests need.
     #[error("the server has no permission to list cluster nodes; grant it as described in docs/OPERATIONS.md")]

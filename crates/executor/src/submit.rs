@@ -133,7 +133,7 @@ pub(crate) async fn resolve_claims(
     definition: &TaskDefinition,
     settings: &Settings,
 ) -> Result<Vec<Option<ResolvedClaim>>, Error> {
-    volumes::resolve(client, cache, user, &definition.volumes, settings.shared_claims).await
+    volumes::resolve(client, cache, user, definition, settings.shared_claims).await
 }
 
 /// Chooses the cluster nodes that the task may use, and checks that they can share its volumes. Lists them only if that

@@ -131,9 +131,10 @@ pub(crate) async fn resolve(
     client: &ApiClient,
     cache: &Cache,
     user: &UserName,
-    mounts: &[VolumeMount],
+    definition: &TaskDefinition,
     shared: SharedClaims,
 ) -> Result<Vec<Option<ResolvedClaim>>, Error> {
+    let mounts = &definition.volumes;
     if mounts.is_empty() {
         return Ok(Vec::new());
     }
@@ -151,7 +152,17 @@ pub(crate) async fn resolve(
                 name: volume.claim.clone(),
                 access_modes: volume.access_modes.clone(),
             },
-            None => claim_by_name(client, user, (&mount.path, wanted), shared).await?,
+            None => match claim_by_name(client, user, wanted, shared).await? {
+                Some(claim) => claim,
+                None => {
+                    return Err(Error::VolumeNotFound {
+                        key: mount.key,
+                        path: mount.path.as_str().into(),
+                        volume: wanted.clone(),
+                        for_many: definition.num_nodes > 1,
+                    });
+                }
+            },
         };
         claims.push(Some(claim));
     }
@@ -173,9 +184,15 @@ pub(crate) async fn check_shared(
     let mounts = definition.volumes.iter().zip(claims);
     let for_one = |(mount, claim): (&VolumeMount, &Option<ResolvedClaim>)| match (&mount.source, claim) {
         (VolumeSource::Named { volume, .. }, Some(claim)) if !claim.is_for_many() => Some(Error::VolumeNotShared {
-            path: mount.path.clone(),
+            key: mount.key,
+            path: mount.path.as_str().into(),
             volume: volume.clone(),
-            mode: claim.access_modes.first().cloned().unwrap_or_default(),
+            mode: claim
+                .access_modes
+                .first()
+                .map(String::as_str)
+                .unwrap_or_default()
+                .into(),
         }),
         _ => None,
     };
@@ -189,24 +206,23 @@ pub(crate) async fn check_shared(
     }
 }
 
+/// The PersistentVolumeClaim with this name, or `None` if there is none that the user may mount.
 async fn claim_by_name(
     client: &ApiClient,
     user: &UserName,
-    (path, volume): (&str, &str),
+    volume: &str,
     shared: SharedClaims,
-) -> Result<ResolvedClaim, Error> {
-    let not_found = || Error::VolumeNotFound {
-        path: path.to_owned(),
-        volume: volume.to_owned(),
-    };
+) -> Result<Option<ResolvedClaim>, Error> {
     // Never put a string that cannot be a name into a request path.
     if !is_claim_name(volume) {
-        return Err(not_found());
+        return Ok(None);
     }
-    let claim = client
+    let Some(claim) = client
         .get::<PersistentVolumeClaim>("look up the volume", volume)
         .await?
-        .ok_or_else(not_found)?;
+    else {
+        return Ok(None);
+    };
     let access_modes = claim.spec.and_then(|spec| spec.access_modes).unwrap_or_default();
     let labels = claim.metadata.labels.unwrap_or_default();
     let is_shared = labels.get(labels::SHARED).is_some_and(|shared| shared == labels::TRUE);
@@ -215,12 +231,12 @@ async fn claim_by_name(
         None => is_shared || shared == SharedClaims::Any,
     };
     if !usable || claim.metadata.deletion_timestamp.is_some() {
-        return Err(not_found());
+        return Ok(None);
     }
-    Ok(ResolvedClaim {
+    Ok(Some(ResolvedClaim {
         name: volume.to_owned(),
         access_modes,
-    })
+    }))
 }
 
 fn is_claim_name(name: &str) -> bool {

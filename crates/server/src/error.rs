@@ -165,8 +165,8 @@ fn invalid_task(error: &Error) -> Option<ErrorDetail> {
         Some(ErrorDetail::value_error(loc, error.to_string(), input))
     };
     match error {
-        Error::VolumeNotFound { path, volume } | Error::VolumeNotShared { path, volume, .. } => {
-            at(&["volumes", path], json!(volume))
+        Error::VolumeNotFound { key, path, volume, .. } | Error::VolumeNotShared { key, path, volume, .. } => {
+            at(&[key, path], json!(volume))
         }
         Error::PodConfig { loc, reason } => {
             let loc = loc.iter().cloned();
@@ -252,7 +252,9 @@ mod tests {
     #[test]
     fn the_callers_mistakes_are_not_ours() {
         let volume = Error::VolumeNotFound {
-            path: "/data".to_owned(),
+            key: "volumes",
+            for_many: false,
+            path: "/data".into(),
             volume: "x".to_owned(),
         };
         assert_eq!(status(volume), 422);

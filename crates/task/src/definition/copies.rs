@@ -169,9 +169,14 @@ mod tests {
                 "{error}"
             );
         }
-        for text in ["r2://data/x", "http://h/x", "azure://x/y"] {
+        for (text, remedy) in [
+            ("r2://data/x", "write `s3://data/x`, and set `AWS_ENDPOINT_URL`"),
+            ("nebius://data", "write `s3://data`, and set `AWS_ENDPOINT_URL`"),
+            ("http://h/x", "e.g., `curl -LO http://h/x`"),
+            ("azure://x/y", "in `setup`, with the tool of its provider"),
+        ] {
             let error = parse(&json!({"/x": text})).unwrap_err();
-            assert!(error.contains("in `setup`"), "{error}");
+            assert!(error.contains(remedy), "{error}");
         }
     }
 

@@ -15,6 +15,9 @@ const SCHEMES: [&str; 11] = [
     "s3", "gs", "r2", "https", "http", "cos", "oci", "nebius", "cw", "azure", "hf",
 ];
 
+/// Those of providers whose buckets have an address of S3, too.
+const S3_SCHEMES: [&str; 4] = ["r2", "oci", "nebius", "cw"];
+
 /// What a file mount is.
 enum Mount {
     Volume(VolumeMount),
@@ -64,13 +67,22 @@ fn parse_source(path: &str, value: &Value, validator: &mut Validator) -> Option<
 }
 
 fn reject_address(source: &str) -> Option<String> {
-    let (scheme, _) = source.split_once("://")?;
-    SCHEMES.contains(&scheme).then(|| {
-        format!(
-            "nodes copy only from `s3://`, `gs://`, and `https://`; copy the data in `setup`, e.g., `{}`",
-            command(source)
-        )
-    })
+    let (scheme, path) = source.split_once("://")?;
+    if !SCHEMES.contains(&scheme) {
+        return None;
+    }
+    let only = "nodes copy only from `s3://`, `gs://`, and `https://`";
+    if S3_SCHEMES.contains(&scheme) {
+        return Some(format!(
+            "{only}; write `s3://{path}`, and set `AWS_ENDPOINT_URL` to the S3 address of the provider, with its keys as \
+             the secrets `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`"
+        ));
+    }
+    let remedy = match scheme {
+        "http" => format!("copy the data in `setup`, e.g., `{}`", command(source)),
+        _ => "copy the data in `setup`, with the tool of its provider".to_owned(),
+    };
+    Some(format!("{only}; {remedy}"))
 }
 
 /// Why an address cannot be the source of a mount.
@@ -111,7 +123,7 @@ fn parse_bucket(path: &str, value: &Value, validator: &mut Validator) -> Option<
         let reason = "a volume cannot be copied; use `mode: MOUNT`";
         return validator.within("mode", |validator| validator.value_error(reason, &value["mode"]));
     }
-    let mount = volume_mount(path, named(name.clone()), value, validator)?;
+    let mount = volume_mount(("file_mounts", path), named(name.clone()), value, validator)?;
     validator.warn(format!(
         "`file_mounts.{path}` mounts the volume `{name}`; there are no buckets"
     ));

@@ -26,6 +26,9 @@ pub struct VolumeMount {
     /// What is mounted.
     #[serde(flatten)]
     pub source: VolumeSource,
+    /// The key of the task that names it, for errors: `volumes` or `file_mounts`.
+    #[serde(skip)]
+    pub key: &'static str,
 }
 
 /// What a task mounts.
@@ -79,13 +82,13 @@ pub(super) fn parse_volume_mounts(value: &Value, validator: &mut Validator) -> O
             Value::Object(_) => parse_volume(value, validator)?,
             _ => named(coerce::string(value, validator)?),
         };
-        volume_mount(path, source, value, validator)
+        volume_mount(("volumes", path), source, value, validator)
     })
 }
 
-/// Checks the path and the name of a mount.
+/// Checks the path and the name of a mount that a key of the task names.
 pub(super) fn volume_mount(
-    path: &str,
+    (key, path): (&'static str, &str),
     source: VolumeSource,
     value: &Value,
     validator: &mut Validator,
@@ -97,7 +100,7 @@ pub(super) fn volume_mount(
         return validator.value_error(reason, value);
     }
     let path = path.to_owned();
-    Some(VolumeMount { path, source })
+    Some(VolumeMount { path, source, key })
 }
 
 /// All of the volume with this name.

@@ -73,6 +73,8 @@ pub(super) fn refused(error: Error) -> Error {
     let messages: Vec<String> = errors.iter().map(FieldError::message).collect();
     let text = messages.join("; ");
     if errors.iter().any(is_of_volume) && text.contains("not found") {
+        // What a task lacks is created, and what a copy lacks was probably mistyped.
+        let text = text.split_once("; create it").map_or(text.as_str(), |(text, _)| text);
         return Error::NotFound(format!("{text}; list yours with `k8s-cli volumes list`").into());
     }
     match errors.iter().all(is_of_volume) {
