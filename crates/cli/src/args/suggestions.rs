@@ -39,9 +39,15 @@ const COMMAND_SUGGESTIONS: &[(&[&str], &str)] = &[
         "use `k8s-cli gpus` to list the GPUs, or `k8s-cli doctor` to show cluster nodes",
     ),
     (
-        &["start", "serve", "server"],
-        "use `k8s-cli api start` to start a server on this machine",
+        &["start", "autostop"],
+        "nothing stays after a task: its nodes are released when it finishes, and a submit gets new ones; `k8s-cli api start` \
+         starts a server on this machine",
     ),
+    (
+        &["serve"],
+        "services are not supported; `k8s-cli jobs submit` runs tasks, and `k8s-cli api serve` is the server itself",
+    ),
+    (&["server"], "use `k8s-cli api start` to start a server on this machine"),
     (
         &["login", "whoami", "logout"],
         "use `k8s-cli auth login NAME`, `k8s-cli auth whoami`, or `k8s-cli auth logout`",
@@ -61,6 +67,21 @@ const COMMAND_SUGGESTIONS: &[(&[&str], &str)] = &[
     ),
 ];
 
+/// Subcommands of other CLIs, by the command that they are typed after, and the hint to show for each.
+const SUBCOMMAND_SUGGESTIONS: &[(&str, &[&str], &str)] = &[
+    (
+        "api",
+        &["login"],
+        "use `k8s-cli auth login NAME` for your name, and `--api-url URL` or `K8S_CLI_API_URL` for the server",
+    ),
+    ("api", &["info"], "use `k8s-cli api status`"),
+    (
+        "volumes",
+        &["apply"],
+        "use `k8s-cli volumes create NAME SIZE`, e.g., `k8s-cli volumes create data 10Gi -a ReadWriteMany`",
+    ),
+];
+
 /// The commands a hint applies to, including their subcommands.
 type CommandScope = &'static [&'static str];
 
@@ -70,7 +91,37 @@ const SUBMIT: CommandScope = &["jobs submit"];
 
 /// Flags of other CLIs: the commands they are used with, their spellings, and the hint to show. The first match wins.
 const FLAG_SUGGESTIONS: &[(CommandScope, &[&str], &str)] = &[
-    (&["jobs logs"], &["-n", "--lines"], "use `--tail LINES`"),
+    (
+        &["jobs logs"],
+        &["-n"],
+        "pass the name of the task without a flag; for the last lines, use `--tail LINES`",
+    ),
+    (
+        &["jobs logs"],
+        &["--name"],
+        "pass the name of the task without a flag: `k8s-cli jobs logs NAME`",
+    ),
+    (&["jobs logs"], &["--lines"], "use `--tail LINES`"),
+    (
+        &["jobs logs"],
+        &["-s", "--sync-down"],
+        "use `k8s-cli jobs logs TASK --no-follow > FILE` to store a log",
+    ),
+    (
+        &["jobs logs"],
+        &["--status"],
+        "use `k8s-cli jobs status TASK` to show a task, or `k8s-cli jobs wait TASK` to exit with its state",
+    ),
+    (
+        &["jobs list"],
+        &["-s", "--skip-finished"],
+        "use `--status pending,running`",
+    ),
+    (
+        SUBMIT,
+        &["--config"],
+        "set the keys of `config` in the task file; `k8s-cli explain task.config` lists them",
+    ),
     (&["jobs logs"], &["-t"], "use `--timestamps`"),
     (
         &["jobs logs"],
@@ -151,8 +202,14 @@ pub(crate) fn suggest(error: &clap::Error) -> Option<String> {
         _ => None,
     };
     let (word, hint) = match error.kind() {
+        ErrorKind::InvalidSubcommand if !matches!(command.as_str(), "" | "jobs") => {
+            let word = typed(ContextKind::InvalidSubcommand)?;
+            let mut known = SUBCOMMAND_SUGGESTIONS.iter();
+            let (_, _, hint) = known.find(|(parent, words, _)| *parent == command && words.contains(&word))?;
+            (word, hint)
+        }
         // The hints are about tasks, so `k8s-cli volumes get` must not suggest `jobs list`.
-        ErrorKind::InvalidSubcommand if matches!(command.as_str(), "" | "jobs") => {
+        ErrorKind::InvalidSubcommand => {
             let word = typed(ContextKind::InvalidSubcommand)?;
             let (_, hint) = COMMAND_SUGGESTIONS.iter().find(|(words, _)| words.contains(&word))?;
             (word, hint)
@@ -220,17 +277,16 @@ mod tests {
             ("ps", "jobs list"),
             ("jobs exec", "jobs submit"),
             ("--user bob queue", "jobs list"),
+            ("autostop", "nothing stays after a task"),
+            ("start", "nothing stays after a task"),
+            ("serve", "services are not supported"),
+            ("api login", "auth login"),
+            ("--user bob volumes apply", "volumes create NAME SIZE"),
         ] {
             let text = suggestion(&format!("{word} something")).unwrap_or_else(|| panic!("{word}"));
             assert!(text.contains(ours), "{text}");
         }
-        for line in [
-            "nothing",
-            "--user bob volumes apply",
-            "volumes get",
-            "api ps",
-            "auth status",
-        ] {
+        for line in ["nothing", "volumes get", "api ps", "auth status"] {
             assert_eq!(suggestion(line), None, "{line}");
         }
     }
@@ -246,6 +302,13 @@ mod tests {
             ("jobs launch -c mine task.yaml", "--name"),
             ("-v", "--version"),
             ("jobs logs x -n 100", "--tail"),
+            ("jobs logs -n train", "without a flag"),
+            ("jobs logs --name train", "jobs logs NAME"),
+            ("jobs logs x --sync-down", "--no-follow > FILE"),
+            ("jobs logs x --status", "jobs status TASK"),
+            ("jobs queue -s", "--status pending,running"),
+            ("jobs queue --skip-finished", "--status pending,running"),
+            ("jobs launch --config a.b=c task.yaml", "explain task.config"),
             ("jobs list -n default", "the namespace is set on the server"),
             ("volumes list -n default", "the namespace is set on the server"),
             ("jobs list -f", "--watch"),
