@@ -417,7 +417,7 @@ async fn files_and_flags_make_groups() {
 /// The server is killed at random moments while a pipeline and a sweep run.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_task_of_a_group_runs_once_whenever_the_server_is_killed() {
-    let kills = from_environment("K8S_CLI_E2E_GROUP_KILLS", 15);
+    let kills = from_environment("K8S_CLI_E2E_GROUP_KILLS", 50);
     let mut world = World::own(&[]).await;
     world.api.create_small_volume("marks").await;
     // A task fails if the one before it has not finished.

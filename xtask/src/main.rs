@@ -226,6 +226,10 @@ fn e2e_long(shell: &Shell, backend: Backend) -> Result<(), xshell::Error> {
         .env("K8S_CLI_E2E_ARCHIVE_KILLS", "50")
         .env("K8S_CLI_E2E_DEADLINE", "3600")
         .run()?;
+    suite(shell, backend, &["each_task_of_a_group_runs_once", "--nocapture"])?
+        .env("K8S_CLI_E2E_GROUP_KILLS", "200")
+        .env("K8S_CLI_E2E_DEADLINE", "3600")
+        .run()?;
     suite(shell, backend, &["log_that_never_ends", "--nocapture"])?
         .env("K8S_CLI_E2E_LOG_MIB", "2048")
         .env("K8S_CLI_E2E_DEADLINE", "3600")
