@@ -1,6 +1,7 @@
 //! Invalid values in a task or a request, as Pydantic reports them.
 
 use serde_json::Value;
+use task::definition::keys;
 
 /// A value that the server rejected.
 #[derive(Debug, Clone, PartialEq, serde::Deserialize)]
@@ -31,17 +32,35 @@ impl FieldError {
 
     /// The message in the words of task files instead of Pydantic's.
     pub(crate) fn message(&self) -> String {
-        let plain = match self.kind.as_str() {
-            "extra_forbidden" => return self.unknown_key_message(),
-            "string_type" => "expected text",
-            "int_type" | "int_parsing" | "int_from_float" => "expected a whole number",
-            "bool_type" | "bool_parsing" => "expected `true` or `false`",
-            "dict_type" | "model_attributes_type" => "expected keys with values",
-            "list_type" => "expected a list",
-            "missing" => "required, but missing",
-            _ => return self.lowercase_message(),
+        match self.kind.as_str() {
+            "extra_forbidden" => self.unknown_key_message(),
+            "string_type" => self.with_shapes("expected text"),
+            "dict_type" | "model_attributes_type" => self.with_shapes("expected keys with values"),
+            "list_type" => self.with_shapes("expected a list"),
+            "int_type" | "int_parsing" | "int_from_float" => "expected a whole number".to_owned(),
+            "bool_type" | "bool_parsing" => "expected `true` or `false`".to_owned(),
+            "missing" => "required, but missing".to_owned(),
+            _ => self.lowercase_message(),
+        }
+    }
+
+    /// What is expected, with the shapes that the value of a key of the task file can have: the parser names only the one
+    /// that it tried last.
+    fn with_shapes(&self, plain: &str) -> String {
+        if self.loc.first().is_none_or(|root| root != "body") {
+            return plain.to_owned();
+        }
+        let mut path = self.path();
+        path.retain(|step| !matches!(step.as_str(), "any_of" | "ordered") && step.parse::<usize>().is_err());
+        let examples = match keys::find(&path.join(".")) {
+            Some((_, Some(key))) => key.examples,
+            _ => &[],
         };
-        plain.to_owned()
+        match examples {
+            [] => plain.to_owned(),
+            [only] => format!("{plain}, e.g., `{only}`"),
+            [all @ .., last] => format!("expected, e.g., `{}`, or `{last}`", all.join("`, `")),
+        }
     }
 
     /// Says why a known key is rejected, or which key an unknown one resembles.
@@ -99,6 +118,41 @@ mod tests {
         let loc = vec![json!("body"), json!("resources"), json!("ports"), json!(1)];
         assert_eq!(text(loc, "Value error, no port"), "`resources.ports.1`: no port");
         assert_eq!(text(vec![json!("body")], "Field required"), "field required");
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_told_the_shapes_that_exist() {
+        let message = |kind: &str, path: &str| {
+            let steps = std::iter::once("body").chain(path.split('.'));
+            let kind = kind.to_owned();
+            FieldError {
+                kind,
+                loc: steps.map(|step| json!(step)).collect(),
+                msg: String::new(),
+            }
+            .message()
+        };
+        assert_eq!(
+            message("string_type", "resources.any_of.0.cpus"),
+            "expected, e.g., `4`, `0.5`, `500m`, or `4+`"
+        );
+        assert_eq!(
+            message("string_type", "setup"),
+            "expected text, e.g., `pip install numpy`"
+        );
+        assert_eq!(message("string_type", "envs.A"), "expected text");
+        assert_eq!(
+            message("dict_type", "envs"),
+            "expected keys with values, e.g., `{LR: 0.1}`"
+        );
+        for (kind, path, shape) in [
+            ("string_type", "resources.image_id", "docker:"),
+            ("string_type", "workdir", "{url: "),
+            ("string_type", "resources.accelerators", "`{H100: 8}`"),
+            ("model_attributes_type", "resources.job_recovery", "`FAILOVER`"),
+        ] {
+            assert!(message(kind, path).contains(shape), "{path}: {}", message(kind, path));
+        }
     }
 
     #[test]
