@@ -8,6 +8,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use serde_saphyr::{DuplicateKeyPolicy, Location, NonFiniteFloatPolicy, Spanned};
 
+use super::yaml_1_1;
 use crate::report::{ValuePath, ValueSpan};
 
 #[derive(Debug)]
@@ -131,12 +132,19 @@ impl JsonConverter<'_> {
             YamlValue::Bool(flag) => Value::Bool(flag),
             YamlValue::Number(number) if is_variable(path) => self.keep_literal_number(path, &number, defined),
             YamlValue::Number(number) => Value::Number(number),
-            YamlValue::Text(text) => {
-                if is_variable(path) && text == self.text[defined.clone()] && yaml_1_1_differs(&text) {
+            YamlValue::Text(text) if is_variable(path) || is_script(path) => {
+                let written = &self.text[defined];
+                let text = if is_non_finite(&text, written) {
+                    written.to_owned()
+                } else {
+                    text
+                };
+                if is_variable(path) && text == written && yaml_1_1::differs(&text) {
                     self.ambiguous.push(ambiguous_variable(path, &text));
                 }
                 Value::String(text)
             }
+            YamlValue::Text(text) => Value::String(text),
             YamlValue::List(items) => {
                 let items = items.into_iter().enumerate();
                 let converted = items.map(|(index, item)| self.convert_child(path, index.to_string(), item, None));
@@ -186,7 +194,7 @@ impl JsonConverter<'_> {
         if written.is_empty() {
             return Value::Number(number.clone());
         }
-        if yaml_1_1_differs(written) {
+        if yaml_1_1::differs(written) {
             let described = ambiguous_variable(path, written);
             self.ambiguous.push(described);
         }
@@ -215,34 +223,15 @@ fn is_variable(path: &[String]) -> bool {
     matches!(path, [map, _] if map == "envs" || map == "secrets")
 }
 
+/// Whether a text is what the parser makes of an unquoted number without a finite value, such as `1e400`.
+fn is_non_finite(text: &str, written: &str) -> bool {
+    let is_number = written.starts_with(|first: char| first.is_ascii_digit() || matches!(first, '.' | '-' | '+'));
+    is_number && text != written && matches!(text, ".inf" | "-.inf" | ".nan")
+}
+
 /// Whether the value is a script. `run: true` is a command, although YAML reads it as a boolean.
 fn is_script(path: &[String]) -> bool {
     matches!(path, [key] if key == "run" || key == "setup")
-}
-
-/// Whether `PyYAML`, which SkyPilot uses, reads an unquoted scalar as a value with another text
-/// (<https://yaml.org/type/bool.html>, <https://yaml.org/type/int.html>, <https://yaml.org/type/float.html>).
-fn yaml_1_1_differs(written: &str) -> bool {
-    let word = written.to_ascii_lowercase();
-    if matches!(word.as_str(), "yes" | "no" | "on" | "off") {
-        return true;
-    }
-    let unsigned = word.trim_start_matches(['-', '+']);
-    let has_digits_only = |text: &str, others: &[char]| {
-        text.starts_with(|first: char| first.is_ascii_digit())
-            && text
-                .chars()
-                .all(|character| character.is_ascii_digit() || others.contains(&character))
-    };
-    let octal =
-        unsigned.len() > 1 && unsigned.starts_with('0') && unsigned.chars().all(|digit| matches!(digit, '0'..='7'));
-    let sexagesimal = unsigned.contains(':') && has_digits_only(unsigned, &[':', '.']) && !unsigned.ends_with(':');
-    let grouped = unsigned.contains('_') && has_digits_only(unsigned, &['_', '.']);
-    let trailing_zero = unsigned.contains('.') && has_digits_only(unsigned, &['.']) && {
-        let fraction = unsigned.rsplit('.').next().unwrap_or_default();
-        fraction.len() > 1 && fraction.ends_with('0')
-    };
-    octal || sexagesimal || grouped || trailing_zero
 }
 
 /// Any YAML value.

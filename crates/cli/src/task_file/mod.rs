@@ -11,6 +11,7 @@ mod task_set;
 #[cfg(test)]
 mod tests;
 mod variables;
+mod yaml_1_1;
 
 pub(crate) use local_files::{FileSets, LocalPart, LocalSource};
 pub(crate) use overrides::Overrides;

@@ -32,7 +32,11 @@ fn variables_hold_what_was_written() {
         .iter()
         .map(|warning| warning.split('`').nth(1).unwrap())
         .collect();
-    assert_eq!(warned, ["A: 012", "B: 1.10", "C: 12:30", "D: yes"]);
+    assert_eq!(warned, ["A: 012", "B: 1.10", "C: 12:30", "D: yes", "H: 0x10"]);
+    let task = parsed("run: a\nenvs: {A: 1e400, B: .inf, C: '.inf', D: -1e400, E: 2026-01-31T10:00:00}\n");
+    let expected = json!({"A": "1e400", "B": ".inf", "C": ".inf", "D": "-1e400", "E": "2026-01-31T10:00:00"});
+    assert_eq!(task.body()["envs"], expected);
+    assert_eq!(task.warnings().len(), 2, "{:?}", task.warnings());
 }
 
 #[test]
