@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use task::TaskDefinition;
+use task::definition::fill_text;
+use task::definition::keys::{CONFIG, RESOURCES, TASK};
 
 use super::document::YamlDocument;
 use super::git;
@@ -17,6 +19,15 @@ use crate::report::{Report, TaskSource};
 
 /// Maximum size of a task file; the same as that of a request to the server.
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// The keys of a mount, by the key of the task that it is in.
+const MOUNT_KEYS: [(&str, &[&str]); 2] = [
+    (
+        "file_mounts",
+        &["name", "source", "store", "mode", "type", "persistent", "config"],
+    ),
+    ("volumes", &["name", "sub_path", "size", "labels", "config"]),
+];
 
 #[derive(Debug)]
 pub(crate) struct TaskFile {
@@ -74,6 +85,17 @@ impl TaskFile {
             source: TaskSource::command(),
             warnings: Vec::new(),
         })
+    }
+
+    /// Lets a task without scripts run nothing, as in SkyPilot: it may only describe resources, as a part of other files
+    /// does. The API requires `run`.
+    pub(super) fn add_missing_run(&mut self) {
+        let Some(body) = self.body.as_object_mut() else { return };
+        if !body.contains_key("run") && !body.contains_key("setup") {
+            body.insert("run".to_owned(), json!(""));
+            let warning = "the task has neither `setup` nor `run`, so it completes at once";
+            self.warnings.push(warning.to_owned());
+        }
     }
 
     pub(crate) fn apply(&mut self, overrides: &Overrides) -> Result<()> {
@@ -169,12 +191,27 @@ impl TaskFile {
     pub(crate) fn report(&self, errors: &[FieldError]) -> Report {
         // The server knows the file sets, and the file the folders that they were made of.
         let parts = self.local_parts(&self.body).unwrap_or_default();
-        let in_file = |error: &FieldError| match local_files::key_of(&error.path(), &parts) {
-            Some(key) => error.at(key),
-            None => error.clone(),
+        let in_file = |error: &FieldError| {
+            let path = error.path();
+            match local_files::key_of(&path, &parts) {
+                Some(key) => error.at(key),
+                None => error.at(&self.as_written(path)),
+            }
         };
         let errors: Vec<FieldError> = errors.iter().map(in_file).collect();
         Report::field_errors(&self.source, &errors)
+    }
+
+    /// The path to a value as the file writes it: the server fills the variables of `envs` into the keys of mounts.
+    fn as_written(&self, mut path: Vec<String>) -> Vec<String> {
+        if let [map, key, ..] = path.as_mut_slice()
+            && let Some(entries) = self.body[map.as_str()].as_object()
+            && !entries.contains_key(key.as_str())
+            && let Some(written) = entries.keys().find(|written| fill_text(written, &self.body) == *key)
+        {
+            key.clone_from(written);
+        }
+        path
     }
 
     /// Shows an error in the value at a path.
@@ -218,23 +255,25 @@ fn name_of_command(script: &str) -> Option<String> {
     task::Name::new(&name).map(|name| name.to_string())
 }
 
-/// Removes the keys that are null at the top level, in `resources`, and in mounts, where null means absent in a task
-/// file. The API rejects some of them.
+/// Removes the known keys that are null at the top level, in `resources`, and in mounts, where null means absent in a
+/// task file. The API rejects some of them. An unknown key stays, and is reported.
 fn without_nulls(mut document: YamlDocument) -> YamlDocument {
-    let remove_nulls = |value: &mut Value| {
+    fn remove_nulls(value: &mut Value, is_known: impl Fn(&str) -> bool) {
         if let Some(fields) = value.as_object_mut() {
-            fields.retain(|_, field| !field.is_null());
-        }
-    };
-    remove_nulls(&mut document.value);
-    for key in ["resources", "config"] {
-        if let Some(part) = document.value.get_mut(key) {
-            remove_nulls(part);
+            fields.retain(|key, field| !field.is_null() || !is_known(key));
         }
     }
-    for key in ["file_mounts", "volumes"] {
-        if let Some(Value::Object(mounts)) = document.value.get_mut(key) {
-            mounts.values_mut().for_each(remove_nulls);
+    remove_nulls(&mut document.value, |key| TASK.key(key).is_some());
+    for section in [&RESOURCES, &CONFIG] {
+        if let Some(part) = document.value.get_mut(section.path) {
+            remove_nulls(part, |key| section.key(key).is_some());
+        }
+    }
+    for (map, keys) in MOUNT_KEYS {
+        if let Some(Value::Object(mounts)) = document.value.get_mut(map) {
+            mounts
+                .values_mut()
+                .for_each(|mount| remove_nulls(mount, |key| keys.contains(&key)));
         }
     }
     document

@@ -55,7 +55,9 @@ impl TaskSet {
         let documents = split_documents(text);
         if documents.len() <= 1 {
             let text = documents.first().map(Document::at_its_line).unwrap_or_default();
-            return Ok(Self::Single(TaskFile::parse(name, text)?));
+            let mut task = TaskFile::parse(name, text)?;
+            task.add_missing_run();
+            return Ok(Self::Single(task));
         }
         if documents.len() > MAX_DOCUMENTS {
             return Err(Error::Usage(format!(
@@ -76,6 +78,7 @@ impl TaskSet {
         } else {
             tasks.insert(0, header);
         }
+        tasks.iter_mut().for_each(TaskFile::add_missing_run);
         match <[TaskFile; 1]>::try_from(tasks) {
             Ok([mut only]) => {
                 only.set_default_name(pipeline_name.as_deref());

@@ -120,8 +120,62 @@ fn faults_are_shown_in_the_file() {
 }
 
 #[test]
-fn what_is_missing_is_missing_in_the_file() {
-    insta::assert_snapshot!(validation_error("name: hello\n"));
+fn a_file_without_scripts_is_a_task_that_runs_nothing() {
+    let run = |text: &str| {
+        let tasks = TaskSet::parse("task.yaml".to_owned(), text, None).unwrap();
+        tasks.validate().unwrap();
+        let warning = "the task has neither `setup` nor `run`, so it completes at once";
+        assert_eq!(
+            tasks.warnings().contains(&warning.to_owned()),
+            tasks.body() != json!({"setup": "a"})
+        );
+        tasks.body()
+    };
+    assert_eq!(run("name: hello\n"), json!({"name": "hello", "run": ""}));
+    assert_eq!(
+        run("run:\nresources: {cpus: 1}\n"),
+        json!({"resources": {"cpus": 1}, "run": ""})
+    );
+    assert_eq!(run("name: a\n---\nresources: {cpus: 1}\n")["run"], "");
+    let pipeline = run("resources: {cpus: 1}\n---\nrun: a\n---\nname: x\n");
+    let runs: Vec<_> = pipeline["tasks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|task| &task["run"])
+        .collect();
+    assert_eq!(runs, ["", "a", ""]);
+    assert_eq!(run("setup: a\n"), json!({"setup": "a"}));
+}
+
+#[test]
+fn a_null_is_absent_only_for_a_key_that_exists() {
+    let task = parsed("run: a\nservice:\nsecrets: []\nresources: {cpus: }\nvolumes: {/a: {name: x, sub_path: }}\n");
+    task.validate().unwrap();
+    for (text, place) in [
+        ("run: a\nunknown:\n", "`unknown`: unknown key"),
+        ("run: a\nresources: {cpu: }\n", "`resources.cpu`: unknown key"),
+        ("run: a\nconfig: {x: }\n", "`config.x`: unknown key"),
+        ("run: a\nvolumes: {/a: {name: x, x: }}\n", "`volumes./a.x`: unknown key"),
+    ] {
+        let error = validation_error(text);
+        assert!(error.contains(place), "{error}");
+    }
+}
+
+#[test]
+fn a_fault_of_a_mount_is_shown_where_its_key_is_written() {
+    let task = parsed("run: a\nenvs: {N: 1}\nfile_mounts:\n  /data/$N: {name: missing}\n");
+    let error = FieldError {
+        kind: "value_error".to_owned(),
+        loc: ["body", "file_mounts", "/data/1"].map(|step| json!(step)).to_vec(),
+        msg: "Value error, volume \"missing\" not found".to_owned(),
+    };
+    let shown = anstream::adapter::strip_str(&task.report(&[error]).to_string()).to_string();
+    assert!(
+        shown.contains("`file_mounts./data/$N`") && shown.contains("task.yaml:4:"),
+        "{shown}"
+    );
 }
 
 #[test]
