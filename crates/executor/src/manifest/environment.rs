@@ -79,6 +79,12 @@ pub(super) fn variables(submission: &Submission, rank: u32) -> Vec<EnvVar> {
         variable("SKYPILOT_SETUP_NODE_RANK", rank),
         variable("SKYPILOT_SETUP_NUM_GPUS_PER_NODE", gpus),
     ];
+    // There are no clusters that outlive a task, so that the task itself is the cluster.
+    let names = [
+        variable("SKYPILOT_CLUSTER_NAME", submission.name.to_string()),
+        variable("SKYPILOT_USER", escape(submission.user.as_str())),
+    ];
+    ours.extend(names.into_iter().filter(|ours| !is_set(&ours.name)));
     if definition.has_working_dir() && !submission.pods.shares_home {
         ours.push(variable(LINKS_HOME, "1".to_owned()));
     }
