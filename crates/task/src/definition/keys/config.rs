@@ -183,14 +183,14 @@ pub const KUBERNETES: Section = Section {
         rejected_unless(
             "enable_docker",
             "Docker inside of the task.",
-            ignored::is_off,
             "the cluster does not allow Docker in tasks",
+            ignored::is_off,
         ),
         rejected_unless(
             "dws",
             "Google's Dynamic Workload Scheduler.",
-            ignored::is_disabled,
             "it is not supported; use `kueue` for a queue",
+            ignored::is_disabled,
         ),
         rejected(
             "quota",
