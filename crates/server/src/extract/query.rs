@@ -88,7 +88,7 @@ impl QueryParams {
             if let Some(max) = max.filter(|max| number > i64::from(*max)) {
                 return validator.push_error_with_context(
                     "less_than_equal",
-                    &format!("Input should be less than or equal to {max}"),
+                    format!("Input should be less than or equal to {max}"),
                     &input,
                     json!({ "le": max }),
                 );
