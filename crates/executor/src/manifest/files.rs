@@ -23,18 +23,18 @@ const PARTS_DIR: &str = "/etc/k8s-cli-files";
 /// The volume that the working folder is.
 const WORKING_DIR_VOLUME: &str = "k8s-cli-workdir";
 
-/// Unpacks the parts in directory `$1` to the directory `$2`: everything, or the file `$3`, which is `$4` as a pattern if that
-/// is not the same.
+/// Unpacks the parts in directory `$1` to the directory `$2`: everything, or the file `$3`. `$4` says that its name is
+/// another one as a pattern.
 ///
 /// All modes are those of the archive: busybox's tar has no option to ignore the mask. A file from a machine whose clock is
 /// ahead must not trigger GNU tar's warning. The name of a file may have a backslash, which GNU tar would take for the
-/// beginning of a special character; other tars take a name for a pattern.
+/// beginning of a special character; other tars take a name for a pattern, and get no name then: the CLI sends such a file alone.
 const UNPACK: &str = r#"k8s_cli_unpack() {
   local why name=$3
-  [ -z "$4" ] || case $(tar --help 2>&1) in *BusyBox* | *bsdtar*) name=$4 ;; esac
+  [ -z "$4" ] || case $(tar --help 2>&1) in *BusyBox* | *bsdtar*) name= ;; esac
   if ! command -v tar >/dev/null; then
     why="\`tar\` is not in the image; install it, or use another image"
-  elif mkdir -p -- "$2" && cat "$1"/*/part | (umask 0; cd -- "$2" && TAR_OPTIONS='--warning=no-timestamp --no-unquote' tar xzf - ${3:+-- "$name"}); then
+  elif mkdir -p -- "$2" && cat "$1"/*/part | (umask 0; cd -- "$2" && TAR_OPTIONS='--warning=no-timestamp --no-unquote' tar xzf - ${name:+-- "$name"}); then
     return
   else
     why="see the log of the node"
@@ -145,10 +145,9 @@ fn unpack(definition: &TaskDefinition, delivery: &Delivery) -> String {
 }
 
 fn file_arguments(file: &str) -> String {
-    let pattern = pattern(file);
-    match pattern == file {
+    match pattern(file) == file {
         true => format!(" {}", quote(file)),
-        false => format!(" {} {}", quote(file), quote(&pattern)),
+        false => format!(" {} odd", quote(file)),
     }
 }
 
@@ -181,23 +180,21 @@ mod tests {
 
     use super::{UNPACK, file_arguments};
 
-    /// Packs a file and another one, and unpacks it alone with the programs in `bin` before others.
+    /// Packs a file, and unpacks it with the programs in `bin` before others.
     fn unpack(name: &str, bin: &Path) {
         let dir = tempfile::tempdir().unwrap();
         let path = |below: &str| dir.path().join(below);
         for folder in ["from", "parts/0000", "to"] {
             fs::create_dir_all(path(folder)).unwrap();
         }
-        for file in [name, "other"] {
-            fs::write(path("from").join(file), "x").unwrap();
-        }
+        fs::write(path("from").join(name), "x").unwrap();
         let mut tar = Command::new("tar");
         tar.arg("czf")
             .arg(path("parts/0000/part"))
             .arg("--no-unquote")
             .arg("-C")
             .arg(path("from"));
-        assert!(tar.args(["--", name, "other"]).status().unwrap().success());
+        assert!(tar.args(["--", name]).status().unwrap().success());
         let script = format!("{UNPACK}k8s_cli_unpack parts to{}", file_arguments(name));
         let output = Command::new("/bin/bash")
             .args(["-c", &script])
