@@ -73,6 +73,31 @@ async fn other_fields_are_refused_with_the_setting_that_allows_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_chooses_among_the_service_accounts_that_are_allowed() {
+    let by_field = |name: &str| task(&json!({"spec": {"serviceAccountName": name}}), "true");
+    let by_identity = |name: &str| json!({"run": "true", "config": {"kubernetes": {"remote_identity": name}}});
+    let world = World::own(&["--allow-service-account", "reader,writer"]).await;
+    for body in [by_field("writer"), by_identity("writer")] {
+        let dry_run = world.api.post("/tasks/submit?dry_run=true", &body).await.ok();
+        let pod = &dry_run["manifests"][0]["spec"]["template"]["spec"];
+        assert_eq!(pod["serviceAccountName"], "writer");
+        assert_eq!(pod["automountServiceAccountToken"], true);
+    }
+    let kubernetes = "body.config.kubernetes";
+    for (body, place) in [
+        (
+            by_field("admin"),
+            format!("{kubernetes}.pod_config.spec.serviceAccountName"),
+        ),
+        (by_identity("admin"), format!("{kubernetes}.remote_identity")),
+    ] {
+        let (path, _, message) = world.api.try_submit(&body).await.invalid();
+        assert_eq!(path, place);
+        assert!(message.contains("`--allow-service-account admin`"), "{message}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_kubernetes_rejects_is_the_tasks_mistake() {
     let world = World::new().await;
     let missing = json!({"spec": {"containers": [{"volumeMounts": [{"name": "nothing", "mountPath": "/x"}]}]}});

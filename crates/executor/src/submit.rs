@@ -102,6 +102,12 @@ pub(crate) fn check_pod_fields(definition: &TaskDefinition, settings: &Settings)
     if let Some(config) = &definition.kubernetes.pod_config {
         pod_config::check(config, allowed, settings.pods.security)?;
     }
+    let account = definition.kubernetes.service_account.as_ref();
+    if let Some(reason) = account.and_then(|account| allowed.reject_service_account(account)) {
+        let loc = ["body", "config", "kubernetes", "remote_identity"];
+        let loc = loc.map(LocItem::from).to_vec();
+        return Err(Error::PodConfig { loc, reason });
+    }
     let all = definition.alternatives.iter().flat_map(|all| &all.resources);
     let mut all = all.chain([&definition.resources]);
     if all.any(|resources| resources.priority_class.is_some()) && !allowed.allows(PRIORITY_CLASS) {

@@ -164,6 +164,16 @@ pub struct Args {
     #[arg(long, env = "K8S_CLI_API_SERVICE_ACCOUNT", value_name = "NAME")]
     pub service_account: Option<String>,
 
+    /// Service account that tasks may choose with `remote_identity` or `pod_config`, and whose token they then receive;
+    /// can be repeated. By default, tasks cannot choose any.
+    #[arg(
+        long,
+        env = "K8S_CLI_API_ALLOW_SERVICE_ACCOUNT",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    pub allow_service_account: Vec<String>,
+
     /// How the `ports` of tasks can be reached. With `load-balancer`, the cluster provides an address outside of it.
     #[arg(long, env = "K8S_CLI_API_PORTS", value_enum, default_value_t = PortsChoice::ClusterIp)]
     pub ports: PortsChoice,

@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::Context;
 use archive::{Archive, Limits, Location};
 use executor::{
-    DefaultRequests, Defaults, Executor, HelperProgram, KUBELET_SYNC_DELAY, PodSecurity, PodSettings, PortExposure,
-    PortIngress, Settings, SharedClaims,
+    AllowList, DefaultRequests, Defaults, Executor, HelperProgram, KUBELET_SYNC_DELAY, PodSecurity, PodSettings,
+    PortExposure, PortIngress, Settings, SharedClaims,
 };
 use task::wire::BackendKind;
 use tokio::signal::unix::{SignalKind, signal};
@@ -216,7 +216,8 @@ fn settings(args: &Args, backend: &Backend, helper: Option<HelperProgram>) -> Se
                 DefaultRequestsChoice::None => DefaultRequests::None,
                 DefaultRequestsChoice::Skypilot => DefaultRequests::SkyPilot,
             },
-            allowed_fields: args.allow_pod_config.iter().cloned().collect(),
+            allowed_fields: AllowList::from_iter(args.allow_pod_config.iter().cloned())
+                .with_service_accounts(args.allow_service_account.clone()),
             ports: match (backend.kind(), args.ports) {
                 (BackendKind::Embedded, _) => PortExposure::PodAddress,
                 (_, PortsChoice::ClusterIp) => PortExposure::ClusterIp,

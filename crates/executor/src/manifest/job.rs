@@ -192,6 +192,7 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
     let init_container = program
         .as_ref()
         .and_then(|program| program::init_container(program, resources.as_ref(), security_context.clone()));
+    let service_account = submission.service_account().map(str::to_owned);
     let mut pod = PodSpec {
         init_containers: init_container.map(|container| vec![container]),
         containers: vec![Container {
@@ -208,10 +209,10 @@ fn pod(submission: &Submission, rank: u32) -> PodSpec {
         }],
         security_context: security::pod_security_context(submission.pods.security),
         image_pull_secrets: secrets::image_pull_secrets(submission),
-        service_account_name: submission.pods.service_account.clone(),
         // A token grants access to the Kubernetes API, so tasks get one only if the operator configures a service
-        // account.
-        automount_service_account_token: Some(submission.pods.service_account.is_some()),
+        // account, or allows the one that the task chooses.
+        automount_service_account_token: Some(service_account.is_some()),
+        service_account_name: service_account,
         restart_policy: Some("Never".to_owned()),
         termination_grace_period_seconds: hooks::grace_seconds(&submission.definition.hooks),
         // Set the deadline on the pod: the Job controller would delete the pod, and its log with it. In a gang it

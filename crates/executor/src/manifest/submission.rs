@@ -104,6 +104,16 @@ impl Submission {
         }
     }
 
+    /// The service account of its pods: the one that the task chooses, or else that of the server.
+    #[must_use]
+    pub fn service_account(&self) -> Option<&str> {
+        let kubernetes = &self.definition.kubernetes;
+        let of_pod = kubernetes.pod_config.as_ref();
+        let of_pod = of_pod.and_then(|config| config["spec"]["serviceAccountName"].as_str());
+        let of_task = of_pod.or(kubernetes.service_account.as_deref());
+        of_task.or(self.pods.service_account.as_deref())
+    }
+
     /// The name of the Job of one node in the first attempt.
     #[must_use]
     pub fn job_name(&self, rank: u32) -> String {

@@ -58,15 +58,23 @@ const NEVER: &[(&str, &str)] = &[
     ("spec.hostname", "the server sets it"),
     ("spec.nodeName", "use `spec.nodeSelector`"),
     ("spec.restartPolicy", "use `resources.job_recovery`"),
+    ("spec.serviceAccount", "use `spec.serviceAccountName`"),
     ("spec.subdomain", "the server sets it"),
 ];
+
+/// The path of the field with the service account. Which ones tasks may choose is a list of its own, because each has
+/// other rights in the cluster.
+const SERVICE_ACCOUNT: &str = "spec.serviceAccountName";
 
 /// The path of the field that `resources.priority_class` sets.
 pub(crate) const PRIORITY_CLASS: &str = "spec.priorityClassName";
 
-/// The fields that an operator allows in addition.
+/// The fields and the service accounts that an operator allows in addition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AllowList(Vec<FieldPath>);
+pub struct AllowList {
+    fields: Vec<FieldPath>,
+    service_accounts: Vec<String>,
+}
 
 /// The path of a field of a pod, e.g., `spec.hostNetwork`, or `*` for all fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +93,10 @@ pub(super) enum Permission {
 
 impl FromIterator<FieldPath> for AllowList {
     fn from_iter<I: IntoIterator<Item = FieldPath>>(paths: I) -> Self {
-        Self(paths.into_iter().collect())
+        Self {
+            fields: paths.into_iter().collect(),
+            service_accounts: Vec::new(),
+        }
     }
 }
 
@@ -98,6 +109,9 @@ impl FromStr for FieldPath {
         let denied = NEVER.iter().find(|(path, _)| is_at_or_below(text, path));
         match denied {
             Some((path, _)) => Err(format!("tasks can never set `{path}`")),
+            None if text == SERVICE_ACCOUNT => {
+                Err("use `--allow-service-account NAME` for each service account that tasks may choose".to_owned())
+            }
             None if text == "*" || is_path => Ok(Self(text.to_owned())),
             None => Err(format!(
                 "invalid field `{text}`; expected, e.g., `spec.hostNetwork`, or `*`"
@@ -113,6 +127,27 @@ impl fmt::Display for FieldPath {
 }
 
 impl AllowList {
+    /// The same list with the service accounts that tasks may choose.
+    #[must_use]
+    pub fn with_service_accounts(self, service_accounts: Vec<String>) -> Self {
+        Self {
+            service_accounts,
+            ..self
+        }
+    }
+
+    /// Why a task may not choose a service account, if it may not.
+    pub(crate) fn reject_service_account(&self, name: &str) -> Option<String> {
+        let is_allowed = self.service_accounts.iter().any(|allowed| allowed == name);
+        if is_allowed || self.allows_all_of(SERVICE_ACCOUNT) {
+            return None;
+        }
+        Some(format!(
+            "the server does not let tasks use the service account `{name}`; its operator can allow it with \
+             `--allow-service-account {name}`"
+        ))
+    }
+
     /// Whether a task may set a field, and everything below.
     pub(crate) fn allows(&self, path: &str) -> bool {
         self.permission(path) == Permission::Allowed
@@ -120,7 +155,7 @@ impl AllowList {
 
     /// Whether the operator allows a field beyond what every task may set.
     pub(super) fn allows_all_of(&self, path: &str) -> bool {
-        self.0
+        self.fields
             .iter()
             .any(|allowed| allowed.0 == "*" || is_at_or_below(path, &allowed.0))
     }
@@ -131,7 +166,12 @@ impl AllowList {
             return Permission::Denied(format!("tasks cannot set `{path}`; {remedy}"));
         }
         let has_never_below = NEVER.iter().any(|(never, _)| is_at_or_below(never, path));
-        let all = || ALWAYS.iter().copied().chain(self.0.iter().map(|path| path.0.as_str()));
+        // Its value is checked.
+        if path == SERVICE_ACCOUNT {
+            return Permission::Allowed;
+        }
+        let added = self.fields.iter().map(|path| path.0.as_str());
+        let all = || ALWAYS.iter().copied().chain(added.clone());
         if all().any(|allowed| allowed == "*" || is_at_or_below(path, allowed)) {
             return if has_never_below {
                 Permission::Partial
@@ -177,7 +217,6 @@ mod tests {
             "spec.containers.securityContext.privileged",
             "spec.containers.securityContext.capabilities.add",
             "spec.containers.ports.hostPort",
-            "spec.serviceAccountName",
             "spec.imagePullSecrets",
             "spec.priorityClassName",
             "spec.initContainers",
@@ -192,6 +231,18 @@ mod tests {
         assert!(list(&["spec.hostNetwork"]).allows("spec.hostNetwork"));
         assert!(!list(&["spec.hostNetwork"]).allows("spec.hostPID"));
         assert!(list(&["spec.volumes.hostPath"]).allows("spec.volumes.hostPath.path"));
+    }
+
+    #[test]
+    fn a_task_may_choose_a_service_account_that_is_listed() {
+        let accounts = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let one = list(&[]).with_service_accounts(accounts(&["reader"]));
+        assert_eq!(one.reject_service_account("reader"), None);
+        assert_eq!(list(&["*"]).reject_service_account("admin"), None);
+        for allowed in [one, list(&[]), list(&["spec.hostNetwork"])] {
+            let reason = allowed.reject_service_account("admin").unwrap();
+            assert!(reason.contains("`--allow-service-account admin`"), "{reason}");
+        }
     }
 
     #[test]
@@ -211,6 +262,7 @@ mod tests {
             "spec.",
             "spec..a",
             "spec.restartPolicy",
+            "spec.serviceAccountName",
             "spec.containers.command",
             "",
         ] {

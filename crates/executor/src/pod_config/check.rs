@@ -59,6 +59,11 @@ fn check_values(spec: &Value, allowed: &AllowList, loc: &mut Vec<LocItem>) -> Re
         loc.extend(["spec", "priorityClassName"].map(LocItem::from));
         return Err(error(loc, format!("`{class}` is reserved for Kubernetes itself")));
     }
+    let account = spec["serviceAccountName"].as_str();
+    if let Some(reason) = account.and_then(|account| allowed.reject_service_account(account)) {
+        loc.extend(["spec", "serviceAccountName"].map(LocItem::from));
+        return Err(error(loc, reason));
+    }
     for (index, toleration) in items(&spec["tolerations"]) {
         let key = toleration["key"].as_str().unwrap_or_default();
         let is_system = ["node-role.kubernetes.io/", "node.kubernetes.io/"]

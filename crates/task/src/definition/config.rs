@@ -22,6 +22,9 @@ pub(super) const MAX_QUEUE_LENGTH: usize = 63;
 /// The pattern of a queue name, for the OpenAPI document; `parse_queue_name` implements the rule.
 pub(super) const QUEUE_PATTERN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 
+/// The maximum length of the name of a service account: it is a DNS subdomain.
+const MAX_ACCOUNT_BYTES: usize = 253;
+
 /// The Kubernetes settings of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct KubernetesConfig {
@@ -34,6 +37,9 @@ pub struct KubernetesConfig {
     /// Labels and annotations of the pods.
     #[serde(skip_serializing_if = "Metadata::is_empty")]
     pub metadata: Metadata,
+    /// The service account of the pods, in SkyPilot `remote_identity`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<String>,
     /// Fields to merge into the pods, as in a Kubernetes manifest. Only their size is checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_config: Option<Value>,
@@ -73,6 +79,10 @@ fn parse_kubernetes(value: &Value, validator: &mut Validator) -> Option<Kubernet
     let provision_timeout = fields.optional("provision_timeout", parse_provision_timeout);
     let local_queue_name = fields.optional("kueue", parse_kueue);
     let metadata = fields.optional("custom_metadata", Metadata::from_value);
+    let identity = fields.optional("remote_identity", parse_remote_identity);
+    if identity == Some(RemoteIdentity::OfServer) {
+        fields.warn("`config.kubernetes.remote_identity` has no effect: the server's `--service-account` applies");
+    }
     let pod_config = fields.optional("pod_config", |value, validator| match value {
         Value::Object(fields) => Some((!fields.is_empty()).then(|| value.clone())),
         _ => validator.push_error("dict_type", "Input should be a valid dictionary", value),
@@ -82,8 +92,41 @@ fn parse_kubernetes(value: &Value, validator: &mut Validator) -> Option<Kubernet
         provision_timeout,
         local_queue_name,
         metadata: metadata.unwrap_or_default(),
+        service_account: match identity {
+            Some(RemoteIdentity::ServiceAccount(name)) => Some(name),
+            Some(RemoteIdentity::OfServer) | None => None,
+        },
         pod_config: pod_config.flatten(),
     })
+}
+
+/// Whose identity the pods have in the cluster.
+#[derive(Debug, PartialEq, Eq)]
+enum RemoteIdentity {
+    /// Whatever the server gives them.
+    OfServer,
+    /// That of a service account.
+    ServiceAccount(String),
+}
+
+/// Parses one of SkyPilot's words, or the name of a service account, which is a DNS subdomain.
+fn parse_remote_identity(value: &Value, validator: &mut Validator) -> Option<RemoteIdentity> {
+    const WORDS: [&str; 3] = ["SERVICE_ACCOUNT", "LOCAL_CREDENTIALS", "NO_UPLOAD"];
+    let name = coerce::string(value, validator)?;
+    if WORDS.contains(&name.as_str()) {
+        return Some(RemoteIdentity::OfServer);
+    }
+    let is_part = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    if (1..=MAX_ACCOUNT_BYTES).contains(&name.len()) && name.bytes().all(is_part) && !name.starts_with(['-', '.']) {
+        return Some(RemoteIdentity::ServiceAccount(name));
+    }
+    validator.value_error(
+        format!(
+            "invalid service account `{name}`; expected its name, or one of {}",
+            WORDS.join(", ")
+        ),
+        value,
+    )
 }
 
 /// Parses seconds. To wait indefinitely, SkyPilot uses -1, and formerly used 0; both are accepted.
@@ -170,6 +213,21 @@ mod tests {
         );
         for wrong in ["", "-a", "a-", "A", "a b", &"a".repeat(64)] {
             assert!(parsed(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_remote_identity_is_a_service_account_or_that_of_the_server() {
+        let parsed = |identity: &str| parse(&json!({"remote_identity": identity}));
+        let task = parsed("my-account").unwrap();
+        assert_eq!(task.kubernetes.service_account.as_deref(), Some("my-account"));
+        let task = parsed("LOCAL_CREDENTIALS").unwrap();
+        assert_eq!((task.kubernetes.service_account, task.warnings.len()), (None, 1));
+        for wrong in ["", "My_Account", "-a", &"a".repeat(254)] {
+            assert!(
+                parsed(wrong).unwrap_err().contains("invalid service account"),
+                "{wrong}"
+            );
         }
     }
 

@@ -49,19 +49,6 @@ pub(super) fn network_tier(value: &Value, validator: &mut Validator) -> Option<b
     word(value, validator, &["standard", "best"])
 }
 
-/// `SERVICE_ACCOUNT` or `LOCAL_CREDENTIALS`; other values name a service account.
-pub(super) fn remote_identity(value: &Value, validator: &mut Validator) -> Option<bool> {
-    const KNOWN: [&str; 3] = ["SERVICE_ACCOUNT", "LOCAL_CREDENTIALS", "NO_UPLOAD"];
-    let text = coerce::string(value, validator)?;
-    if KNOWN.contains(&text.as_str()) {
-        return Some(true);
-    }
-    validator.value_error(
-        "a task cannot choose its service account; ask the operator of the cluster",
-        value,
-    )
-}
-
 /// One of several words, in any case.
 pub(super) fn word(value: &Value, validator: &mut Validator, known: &[&str]) -> Option<bool> {
     let text = coerce::string(value, validator)?;

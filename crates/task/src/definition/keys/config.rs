@@ -162,6 +162,12 @@ pub const KUBERNETES: Section = Section {
             &["{labels: {team: vision}, annotations: {note: first run}}"],
         ),
         full(
+            "remote_identity",
+            "Service account of the pods, if the operator lets tasks choose it (`--allow-service-account` of the server). \
+             SkyPilot's other words have no effect: the server's `--service-account` applies.",
+            &["my-account", "SERVICE_ACCOUNT", "LOCAL_CREDENTIALS"],
+        ),
+        full(
             "pod_config",
             "Fields of the pods, which are merged as in SkyPilot, as far as the operator allows them.",
             &["{spec: {tolerations: [{key: gpu, operator: Exists}]}}"],
@@ -172,13 +178,6 @@ pub const KUBERNETES: Section = Section {
             &["true", "1.5"],
             "limits of CPUs and memory equal the requests of the task",
             ignored::anything,
-        ),
-        ignored(
-            "remote_identity",
-            "Identity of the pods in the cluster.",
-            &["SERVICE_ACCOUNT", "LOCAL_CREDENTIALS"],
-            "the server's `--service-account` applies",
-            ignored::remote_identity,
         ),
         rejected_unless(
             "enable_docker",

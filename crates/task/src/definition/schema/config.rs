@@ -84,6 +84,12 @@ pub(super) fn kubernetes_schema() -> Value {
                 "additionalProperties": true,
             },
             "custom_metadata": reference("CustomMetadata", "Labels and annotations of the pods."),
+            "remote_identity": {
+                "type": "string",
+                "description": "Service account of the pods, if the operator lets tasks choose it. SkyPilot's \
+                    `SERVICE_ACCOUNT` and `LOCAL_CREDENTIALS` have no effect.",
+                "examples": ["my-account", "SERVICE_ACCOUNT", "LOCAL_CREDENTIALS"],
+            },
         },
     });
     with_ignored_keys(schema, &keys::KUBERNETES)
