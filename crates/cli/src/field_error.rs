@@ -52,10 +52,11 @@ impl FieldError {
         }
         let mut path = self.path();
         path.retain(|step| !matches!(step.as_str(), "any_of" | "ordered") && step.parse::<usize>().is_err());
-        let examples = match keys::find(&path.join(".")) {
-            Some((_, Some(key))) => key.examples,
-            _ => &[],
-        };
+        let path = path.join(".");
+        let (parent, name) = path.rsplit_once('.').unwrap_or(("", &path));
+        let section = keys::SECTIONS.iter().find(|section| section.path == parent);
+        let key = section.and_then(|section| section.key(name));
+        let examples = key.map_or(&[][..], |key| key.examples);
         match examples {
             [] => plain.to_owned(),
             [only] => format!("{plain}, e.g., `{only}`"),
