@@ -84,7 +84,8 @@ async fn the_log_of_a_task_that_is_ending_has_what_was_seen_and_is_not_cached() 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_record_has_what_the_nodes_requested_by_default() {
     let (world, _archive) = archiving(&["--default-requests", "skypilot"]).await;
-    let id = world.api.run("true").await;
+    // Times are whole seconds.
+    let id = world.api.run("sleep 2").await;
     world.api.wait_for(&id, TaskState::Completed).await;
     let _ = world.api.stop(&id).await.ok();
     let record = record(&world.api, &id).await;

@@ -319,17 +319,3 @@ async fn fields_without_effect_cause_a_warning() {
         "299 - \"`resources.disk_tier` has no effect: the cluster decides\""
     );
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_task_for_spot_instances_is_refused_where_there_are_none() {
-    let world = World::new().await;
-    let answer = world
-        .api
-        .try_submit(&json!({"run": "true", "resources": {"use_spot": true}}))
-        .await;
-    let (loc, _, message) = answer.invalid();
-    assert_eq!(loc, "body.resources");
-    assert!(message.contains("no cluster node is a spot instance"), "{message}");
-    let either = json!({"run": "true", "resources": {"any_of": [{"use_spot": true}, {"use_spot": false}]}});
-    world.api.submit(&either).await;
-}

@@ -156,7 +156,8 @@ async fn the_log_of_a_task_that_never_started_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_evicted_task_that_exits_with_0_is_retried() {
     let world = World::own(&[]).await;
-    let polite = "trap 'exit 0' TERM; echo attempt; if [ ! -e /data/once ]; then touch /data/once; while :; do sleep 0.1; done; fi";
+    let polite =
+        "trap 'exit 0' TERM; if [ ! -e /data/once ]; then touch /data/once; echo once; while :; do sleep 0.1; done; fi";
     world.api.create_small_volume("once").await;
     let recovers = TaskBuilder::new(polite).volume("/data", "once").recovery("FAILOVER");
     let recovers = world.api.submit(&recovers).await;
@@ -167,6 +168,7 @@ async fn an_evicted_task_that_exits_with_0_is_retried() {
         world.api.wait_for(id, TaskState::Running).await;
     }
     world.api.wait_for_nodes(&gang, TaskState::Running).await;
+    world.api.wait_for_log(&recovers, |log| log == "once\n").await;
     let pods = world.cluster.pods().await;
     let of = |id: &str| {
         pods.iter()

@@ -43,7 +43,7 @@ def run_task() -> None:
         name="round-trip",
         num_nodes=1,
         max_duration="1h30m",
-        resources=Resources(cpus="0.5", memory="0.25Gi", disk_size="256GB", ports="8080-8090", use_spot=False),
+        resources=Resources(cpus="0.5", memory="0.25Gi", disk_size="256GB", ports="8080-8090", use_spot=True),
         envs={"TEXT": "text", "NUMBER": 10, "FRACTION": 0.5, "FLAG": True},
         volumes={"/data": "data"},
         run='echo "$TEXT $NUMBER $FRACTION $FLAG" > /data/file; cat /data/file',

@@ -59,7 +59,7 @@ async function runTask(): Promise<void> {
     name: "round-trip",
     num_nodes: 1,
     max_duration: "1h30m",
-    resources: { cpus: "0.5", memory: "0.25Gi", disk_size: "256GB", ports: "8080-8090", use_spot: false },
+    resources: { cpus: "0.5", memory: "0.25Gi", disk_size: "256GB", ports: "8080-8090", use_spot: true },
     envs: { TEXT: "text", NUMBER: 10, FRACTION: 0.5, FLAG: true },
     volumes: { "/data": "data" },
     run: 'echo "$TEXT $NUMBER $FRACTION $FLAG" > /data/file; cat /data/file',

@@ -113,7 +113,11 @@ pub(crate) fn choose(
         machines,
         is_autoscaled,
     });
-    let (candidates, rejections) = candidates(all, cluster, is_autoscaled);
+    let (mut candidates, mut rejections) = candidates(all, cluster, true);
+    if candidates.is_empty() {
+        // The reference implementation accepts any task, so on-demand nodes are better than none, with a warning.
+        (candidates, rejections) = self::candidates(all, cluster, false);
+    }
     let (count, is_alike) = (all.len(), differ_in_model_only(&candidates));
     let mut warnings: Vec<String> = rejections.iter().map(|rejection| rejection.warning(count)).collect();
     let index = first_that_fits(&candidates, machines.unwrap_or_default());
@@ -164,15 +168,16 @@ impl Rejection {
     }
 }
 
-/// Divides the alternatives into those that the cluster can serve and the others.
+/// Divides the alternatives into those that the cluster can serve and the others. With `needs_spot`, one that asks for
+/// spot instances is left out if there are none.
 fn candidates<'a>(
     all: &'a [Resources],
     cluster: Option<Cluster<'_>>,
-    is_autoscaled: bool,
+    needs_spot: bool,
 ) -> (Vec<Candidate<'a>>, Vec<Rejection>) {
     let (mut candidates, mut rejections) = (Vec::new(), Vec::new());
     for (resources, number) in all.iter().zip(1..) {
-        match candidate(number, resources, cluster, is_autoscaled) {
+        match candidate(number, resources, cluster, needs_spot) {
             Ok(candidate) => candidates.push(candidate),
             Err(reason) => rejections.push(Rejection { number, reason }),
         }
@@ -185,20 +190,16 @@ fn candidate<'a>(
     number: usize,
     resources: &'a Resources,
     cluster: Option<Cluster<'_>>,
-    is_autoscaled: bool,
+    needs_spot: bool,
 ) -> Result<Candidate<'a>, String> {
     let mut warnings = Vec::new();
-    let spot = if resources.spot {
-        spot_labels(cluster.map_or(&[][..], |cluster| cluster.machines), is_autoscaled)
-    } else {
-        Vec::new()
-    };
-    if resources.spot && spot.is_empty() {
-        // A task that silently runs on demand costs its user several times as much.
-        return Err(match cluster {
-            Some(_) => "no cluster node is a spot instance; remove `use_spot` to use on-demand nodes".to_owned(),
-            None => format!("spot instances cannot be found: {NO_PERMISSION}; remove `use_spot` to use any node"),
-        });
+    let mut spot = Vec::new();
+    if resources.spot {
+        match spot_labels(cluster) {
+            Ok(labels) => spot = labels,
+            Err(reason) if needs_spot => return Err(reason),
+            Err(reason) => warnings.push(format!("on-demand nodes may be used: {reason}")),
+        }
     }
     let accelerators = resources.accelerators.as_ref();
     let models = match accelerators.and_then(|accelerators| Some((accelerators, accelerators.model.as_deref()?))) {
@@ -268,13 +269,20 @@ fn models(accelerators: &Accelerators, model: &str, cluster: Option<Cluster<'_>>
 }
 
 /// The labels of spot instances that some cluster node has. An autoscaler may use any of them.
-fn spot_labels(machines: &[Machine], is_autoscaled: bool) -> Vec<NodeLabel> {
-    let is_used = |label: &NodeLabel| machines.iter().any(|machine| has_label(machine, label));
+fn spot_labels(cluster: Option<Cluster<'_>>) -> Result<Vec<NodeLabel>, String> {
+    let Some(cluster) = cluster else {
+        return Err(NO_PERMISSION.to_owned());
+    };
+    let is_used = |label: &NodeLabel| {
+        let mut machines = cluster.machines.iter();
+        machines.any(|machine| has_label(machine, label))
+    };
     let used: Vec<NodeLabel> = SPOT_LABELS.into_iter().filter(is_used).collect();
-    if used.is_empty() && is_autoscaled {
-        return SPOT_LABELS.to_vec();
+    match used.is_empty() {
+        true if cluster.is_autoscaled => Ok(SPOT_LABELS.to_vec()),
+        true => Err("no cluster node is a spot instance".to_owned()),
+        false => Ok(used),
     }
-    used
 }
 
 fn has_label(machine: &Machine, label: &NodeLabel) -> bool {

@@ -67,6 +67,11 @@ fn parse_single(value: &Value, validator: &mut Validator) -> Option<Resources> {
     let ParsedResources { resources, elsewhere } = Resources::from_value(value, validator)?;
     match elsewhere {
         None => Some(resources),
+        // The reference implementation accepts any. As an alternative, it would be one without particular resources.
+        Some(cloud) if cloud.is_instance_type() => {
+            validator.warn(format!("`resources.instance_type` has no effect: {}", cloud.reason()));
+            Some(resources)
+        }
         Some(cloud) => validator.within(cloud.key, |validator| {
             validator.value_error(cloud.reason(), &value[cloud.key])
         }),
@@ -303,12 +308,12 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_type_of_another_cloud_is_refused_and_as_an_alternative_left_out() {
+    fn an_instance_type_of_another_cloud_has_no_effect_and_as_an_alternative_is_left_out() {
         let foreign = json!({"instance_type": "m5.large"});
-        let error = parse(&foreign).unwrap_err();
+        let warnings = parse(&foreign).unwrap().warnings;
         assert!(
-            error.contains("`m5.large` is an instance type of another cloud"),
-            "{error}"
+            warnings[0].contains("has no effect: `m5.large` is an instance type of another cloud"),
+            "{warnings:?}"
         );
         let task = parse(&json!({"any_of": [foreign, {"instance_type": "2CPU--4GB"}]})).unwrap();
         assert_eq!(task.resources.cpus.unwrap().as_str(), "2");

@@ -24,6 +24,11 @@ impl OtherCloud {
         Self { key, name }
     }
 
+    /// Whether they only name an instance type.
+    pub(super) fn is_instance_type(&self) -> bool {
+        self.key == INSTANCE_TYPE
+    }
+
     /// Why they are rejected.
     pub(super) fn reason(&self) -> String {
         if self.key == INSTANCE_TYPE {

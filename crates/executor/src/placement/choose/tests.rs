@@ -165,19 +165,20 @@ fn spot_instances_are_demanded_by_the_label_that_exists() {
 }
 
 #[test]
-fn a_task_for_spot_instances_never_runs_on_demand() {
+fn on_demand_nodes_are_better_than_none_and_a_warning_says_so() {
     let cluster = cluster();
     let spot = json!({"use_spot": true});
     for (machines, reason) in [
         (Some(&cluster[..1]), "no cluster node is a spot instance"),
         (None, "the server has no permission to list cluster nodes"),
     ] {
-        let error = placed(&spot, machines).unwrap_err().join("; ");
-        assert!(error.contains(reason), "{error}");
-        let body = json!({"run": "true", "resources": spot});
-        let definition = TaskDefinition::parse(&body, 1).unwrap();
-        assert_eq!(choose(&definition, machines, true).unwrap().spot.len(), 2);
+        let placement = placed(&spot, machines).unwrap();
+        let warning = format!("on-demand nodes may be used: {reason}");
+        assert_eq!((placement.spot, placement.warnings), (Vec::new(), vec![warning]));
     }
+    let body = json!({"run": "true", "resources": spot});
+    let definition = TaskDefinition::parse(&body, 1).unwrap();
+    assert_eq!(choose(&definition, Some(&cluster[..1]), true).unwrap().spot.len(), 2);
 }
 
 #[test]

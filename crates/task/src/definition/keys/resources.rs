@@ -57,14 +57,13 @@ pub const RESOURCES: Section = Section {
         full("zone", "Only for other clouds.", &["null"]),
         full(
             "instance_type",
-            "SkyPilot's name for CPUs, memory, and GPUs on Kubernetes. Those of other clouds are rejected.",
+            "SkyPilot's name for CPUs, memory, and GPUs. Those of other clouds have no effect, and are left out as alternatives.",
             &["4CPU--16GB", "8CPU--32GB--H100:1"],
         ),
         full(
             "use_spot",
             "Use only spot instances: nodes with the label `cloud.google.com/gke-spot=true` or \
-             `karpenter.sh/capacity-type=spot`. If there are none, the task is rejected, unless nodes are added \
-             automatically (`--autoscaled` of the server).",
+             `karpenter.sh/capacity-type=spot`. If there are none, any node is used, with a warning.",
             &["true"],
         ),
         full(
