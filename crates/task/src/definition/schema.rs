@@ -340,8 +340,8 @@ fn resources_schema() -> Value {
             ),
             "instance_type": {
                 "type": "string",
-                "description": "SkyPilot's name for CPUs, memory, and GPUs on Kubernetes. Those of other clouds are \
-                    rejected.",
+                "description": "SkyPilot's name for CPUs, memory, and GPUs. Those of other clouds have no effect, and are \
+                    left out as alternatives.",
                 "examples": ["4CPU--16GB", "8CPU--32GB--H100:1"],
             },
             "disk_size": any_value(
