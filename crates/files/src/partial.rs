@@ -9,11 +9,17 @@ use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use crate::content::Content;
-use crate::unpack::NEW_FILE;
 
 /// What the names of files begin with that are not whole. The rest follows from the name and the contents: the next run
 /// continues the file, and one with other contents does not.
 const PREFIX: &str = ".k8s-cli-fetch-";
+
+/// Makes a file, and fails if there is anything of its name, even a link to nothing.
+pub(crate) const NEW_FILE: OFlags = OFlags::WRONLY
+    .union(OFlags::CREATE)
+    .union(OFlags::EXCL)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
 
 /// Opens what is there already. A FIFO in its place is not waited for.
 const OLD_FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);

@@ -19,19 +19,12 @@ use crate::error::Error;
 use crate::hashing::Progress;
 use crate::manifest::Manifest;
 use crate::mtime::Mtime;
-use crate::partial::{Present, Writing};
+use crate::partial::{NEW_FILE, Present, Writing};
 
 /// Opens a folder, and never what a link leads to.
 pub(crate) const FOLDER: OFlags = OFlags::DIRECTORY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::RDONLY)
-    .union(OFlags::CLOEXEC);
-
-/// Makes a file, and fails if there is anything of its name, even a link to nothing.
-pub(crate) const NEW_FILE: OFlags = OFlags::WRONLY
-    .union(OFlags::CREATE)
-    .union(OFlags::EXCL)
-    .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
 /// How a manifest is written to a folder.

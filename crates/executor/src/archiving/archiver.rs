@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::context::ArchivingContext;
-use super::task_archiver::{Progress, TrackedTask, archive_task};
+use super::progress::{Progress, TrackedTask};
+use super::task_archiver::archive_task;
 use crate::cache::{Health, TaskChange, TaskKey, TaskSnapshot};
 use crate::logs::LogOrigin;
 use crate::record_key::record_key;

@@ -11,8 +11,8 @@ use task::record::TaskRecord;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::progress::TrackedPod;
 use super::store_health::StoreHealth;
-use super::task_archiver::TrackedPod;
 use crate::backoff::Backoff;
 use crate::log_throttle::LogThrottle;
 use crate::logs::LogOrigin;

@@ -13,6 +13,7 @@ mod context;
 mod frame_buffer;
 mod notice;
 mod pod_archiver;
+mod progress;
 mod record;
 mod store_health;
 mod task_archiver;

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::context::ArchivingContext;
 use super::frame_buffer::FrameBuffer;
 use super::notice;
-use super::task_archiver::TrackedPod;
+use super::progress::TrackedPod;
 use crate::logs::{LogPosition, PodFollower, PodLog, PodLogEnd, PodLogItem, PodLogRange};
 
 /// How often a log that waits for room in the archive is looked at.

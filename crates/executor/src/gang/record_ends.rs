@@ -8,28 +8,10 @@ use serde_json::json;
 
 use super::patch::{ObjectPatch, patch_jobs};
 use super::task::ManagedTask;
-use crate::cache::{Attempts, Cache, Job, JobEnd, NodeEnd, Phase, Pod, Task, newest_pods, unrecorded_end};
+use crate::cache::{Cache, Job, NodeEnd, Pod, unrecorded_end};
 use crate::error::Error;
 use crate::kubernetes::{ApiClient, ObjectRef};
 use crate::labels;
-
-/// Whether the end of a node of the current attempt has yet to be recorded.
-pub(super) fn has_unrecorded_end(task: &Task) -> bool {
-    let has_reason = |pod: &Pod| matches!(&pod.phase, Phase::Ended(end) if end.reason.is_some());
-    let may_have_one = |job: &Job| match job.end {
-        Some(JobEnd::Failed(_)) => job.recorded_end.is_none(),
-        // It may have been evicted, and have ended well nevertheless.
-        Some(JobEnd::Complete) => job.recorded_end.is_none() && task.pods.iter().any(has_reason),
-        None => false,
-    };
-    let current = Attempts::of(&task.jobs).current;
-    if !current.iter().any(may_have_one) {
-        return false;
-    }
-    let newest = newest_pods(&task.pods);
-    let mut ended = current.iter();
-    ended.any(|job| unrecorded_end(job, newest.get(job.uid.as_str()).copied()).is_some())
-}
 
 /// Records the ends of nodes that only their pods have.
 ///

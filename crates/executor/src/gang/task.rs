@@ -5,10 +5,9 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use task::TaskState;
 
-use super::record_ends::has_unrecorded_end;
 use crate::cache::{
-    Attempts, Cache, CacheEntry, Job, Members, Pod, Restart, Stage, Task, TaskKey, TaskOwner, Turn, due_restart,
-    is_cancelled, newest_pods, outcome,
+    Attempts, Cache, CacheEntry, Job, JobEnd, Members, Phase, Pod, Restart, Stage, Task, TaskKey, TaskOwner, Turn,
+    due_restart, is_cancelled, newest_pods, outcome, unrecorded_end,
 };
 
 /// How many earlier attempts keep their Jobs, with the logs of their pods. Without a limit, a task that is preempted
@@ -185,6 +184,24 @@ pub(crate) fn is_reconciled(task: &Task) -> bool {
     let is_managed = task.jobs.first().is_some_and(is_managed);
     let needs_attention = has_leftover_containers || is_managed || task.is_cancelled() || has_unrecorded_end(task);
     task.snapshot.is_some() && needs_attention
+}
+
+/// Whether the end of a node of the current attempt has yet to be recorded.
+fn has_unrecorded_end(task: &Task) -> bool {
+    let has_reason = |pod: &Pod| matches!(&pod.phase, Phase::Ended(end) if end.reason.is_some());
+    let may_have_one = |job: &Job| match job.end {
+        Some(JobEnd::Failed(_)) => job.recorded_end.is_none(),
+        // It may have been evicted, and have ended well nevertheless.
+        Some(JobEnd::Complete) => job.recorded_end.is_none() && task.pods.iter().any(has_reason),
+        None => false,
+    };
+    let current = Attempts::of(&task.jobs).current;
+    if !current.iter().any(may_have_one) {
+        return false;
+    }
+    let newest = newest_pods(&task.pods);
+    let mut ended = current.iter();
+    ended.any(|job| unrecorded_end(job, newest.get(job.uid.as_str()).copied()).is_some())
 }
 
 #[cfg(test)]
