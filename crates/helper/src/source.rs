@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use files::{Content, ManifestHash};
+use peer::PeerCheckLayer;
 use reqwest::{Client, ClientBuilder, RequestBuilder, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
@@ -80,9 +81,14 @@ impl Source {
     }
 
     fn new(url: Url, token: String, attempt: Option<u32>) -> Result<Self, Error> {
-        let is_plain = !matches!(&url, Url::Fixed(url) if url.starts_with("https:"));
+        let builder = client(!matches!(&url, Url::Fixed(url) if url.starts_with("https:")))?;
+        let builder = match url {
+            // On the same machine, any account may listen on the port of a server that has ended.
+            Url::InFile(_) if peer::REPORTS_OWNERS => builder.connector_layer(PeerCheckLayer),
+            Url::InFile(_) | Url::Fixed(_) => builder,
+        };
         Ok(Self {
-            client: client(is_plain)?,
+            client: builder.build().map_err(|error| Error::Client(chain(&error)))?,
             url,
             token,
             attempt,
@@ -149,7 +155,7 @@ impl Origin for Source {
     }
 }
 
-fn client(is_plain: bool) -> Result<Client, Error> {
+fn client(is_plain: bool) -> Result<ClientBuilder, Error> {
     let builder = Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT)
@@ -157,13 +163,12 @@ fn client(is_plain: bool) -> Result<Client, Error> {
         .redirect(reqwest::redirect::Policy::none())
         // The proxy in the variables of a task is for the task, and not for its server.
         .no_proxy();
-    let builder = if is_plain {
+    if is_plain {
         // The image of a task may have no certificates, which would be an error.
-        with_name(with_dns(builder)).tls_certs_only([])
+        Ok(with_name(with_dns(builder)).tls_certs_only([]))
     } else {
-        with_own_parts(builder)?
-    };
-    builder.build().map_err(|error| Error::Client(chain(&error)))
+        with_own_parts(builder)
+    }
 }
 
 /// A client with what this program brings along: its name, a resolver, and the certificates of authorities.

@@ -4,6 +4,7 @@
 //! each socket: this crate asks via netlink or, where that is not permitted, reads the tables in `/proc/net`. Other
 //! systems do not report the owner.
 
+mod connector;
 #[cfg(any(target_os = "linux", test))]
 mod lookup;
 #[cfg(target_os = "linux")]
@@ -17,6 +18,8 @@ pub mod token;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+pub use self::connector::{PeerCheckConnector, PeerCheckLayer, UntrustedPeer};
 
 /// Whether this system reports the owner of a socket. If not, use a [`token`].
 pub const REPORTS_OWNERS: bool = cfg!(target_os = "linux");

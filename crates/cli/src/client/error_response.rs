@@ -1,11 +1,12 @@
 //! Turns error responses into errors: those of the server, and those of proxies and other programs.
 
+use peer::UntrustedPeer;
 use reqwest::{Response, StatusCode, header};
 use serde::Deserialize;
 use serde_json::Value;
 use task::wire::SERVER_HEADER;
 
-use super::peer_check::{UntrustedPeer, find_untrusted_peer};
+use super::untrusted_peer::find_untrusted_peer;
 use super::url::ApiUrl;
 use crate::error::{Error, ErrorMessage};
 use crate::field_error::FieldError;

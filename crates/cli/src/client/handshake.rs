@@ -24,7 +24,7 @@ const SERVICE: &str = "k8s-cli-api";
 pub(crate) enum ServerAuth {
     /// Not needed: the server has a certificate or is on another machine, or the user trusts other accounts.
     None,
-    /// [`super::peer_check`] checks which account owns the other end of each loopback connection.
+    /// [`peer::PeerCheckLayer`] checks which account owns the other end of each loopback connection.
     PeerAccount,
     /// A secret that the user's own server has written to this directory.
     Token {

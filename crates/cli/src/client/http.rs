@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use peer::PeerCheckLayer;
 use peer::token::TOKEN_HEADER;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use serde::Serialize;
@@ -12,7 +13,6 @@ use serde_json::Value;
 
 use super::error_response::{self, RequestKind, unreachable_error};
 use super::handshake::{self, ServerAuth, Session};
-use super::peer_check::PeerCheckLayer;
 use super::retry::Retries;
 use super::upload_body::Sending;
 use super::url::ApiUrl;

@@ -4,11 +4,11 @@ mod error_response;
 mod handshake;
 mod http;
 mod outage;
-mod peer_check;
 mod responses;
 mod retry;
 #[cfg(test)]
 mod stub_server;
+mod untrusted_peer;
 mod upload_body;
 mod url;
 

@@ -1,7 +1,8 @@
-//! Checks which account owns the other end of a loopback connection, before the first byte is sent.
+//! Checks which account owns the other end of a loopback connection, before the first byte is sent: a layer for the
+//! connector of an HTTP client.
 //!
-//! Any account on this machine can listen on the server's port first and would receive tasks with their secrets. The
-//! check looks at the open connection rather than at the address: another program could start listening between a check
+//! Any account on this machine can listen on the server's port first, or once the server has ended, and would receive tasks
+//! with their secrets, or the outputs of tasks with their token. The check looks at the open connection rather than at the address: another program could start listening between a check
 //! of the address and the connect.
 
 use std::net::SocketAddr;
@@ -9,21 +10,22 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use hyper_util::client::legacy::connect::{Connection, HttpInfo};
-use peer::Account;
 use tower::{BoxError, Layer, Service};
+
+use crate::Account;
 
 /// The other end belongs to neither the user's account nor root.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct UntrustedPeer(pub String);
+pub struct UntrustedPeer(pub String);
 
 /// Connector layer that rejects connections to programs of other accounts on this machine.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct PeerCheckLayer;
+pub struct PeerCheckLayer;
 
 /// Connector that checks each new connection.
 #[derive(Debug, Clone)]
-pub(crate) struct PeerCheckConnector<S>(S);
+pub struct PeerCheckConnector<S>(S);
 
 impl<S> Layer<S> for PeerCheckLayer {
     type Service = PeerCheckConnector<S>;
@@ -72,25 +74,13 @@ fn check_peer(local: SocketAddr, remote: SocketAddr) -> Result<(), UntrustedPeer
     if !remote.ip().to_canonical().is_loopback() {
         return Ok(());
     }
-    let reason = match peer::server_account(local, remote) {
+    let reason = match crate::server_account(local, remote) {
         Ok(Some(account)) if account.is_trusted_by(Account::own()) => return Ok(()),
         Ok(Some(account)) => format!("belongs to another account (UID {account})"),
         Ok(None) => "may belong to another account: its owner is unknown".to_owned(),
         Err(error) => format!("may belong to another account: {error}"),
     };
     Err(UntrustedPeer(reason))
-}
-
-/// The [`UntrustedPeer`] error in the chain of causes, if the request failed because of it.
-pub(crate) fn find_untrusted_peer(error: &reqwest::Error) -> Option<&UntrustedPeer> {
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        if let Some(found) = inner.downcast_ref() {
-            return Some(found);
-        }
-        cause = inner.source();
-    }
-    None
 }
 
 #[cfg(test)]
@@ -101,7 +91,7 @@ mod tests {
 
     #[test]
     fn an_own_program_is_trusted_and_a_connection_of_nobody_is_not() {
-        if !peer::REPORTS_OWNERS {
+        if !crate::REPORTS_OWNERS {
             return;
         }
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
