@@ -169,7 +169,7 @@ impl Archive {
         Ok(())
     }
 
-    /// Deletes what killed servers have left in a directory, every day, for ever.
+    /// Deletes what killed servers have left in a directory, every day, until the process ends.
     pub async fn delete_leftovers(&self) {
         loop {
             let is_record = |path: &Path| RecordKey::from_record_path(path).is_some();
@@ -187,7 +187,7 @@ impl Archive {
         }
     }
 
-    /// Looks how full the disk of the archive is, every second, for ever.
+    /// Looks how full the disk of the archive is, every second, until the process ends.
     pub async fn watch_disk(&self) {
         loop {
             let space = Arc::clone(&self.store.space);

@@ -70,7 +70,7 @@ impl Space {
         max.is_none_or(|max| self.used_by().values().all(|used| *used < max))
     }
 
-    /// Looks how full the disk is. Blocks, on a mount that hangs for ever.
+    /// Looks how full the disk is. Blocks, on a mount that hangs forever.
     pub(crate) fn check_disk(&self) {
         if self.folder.is_some() {
             self.is_disk_full.store(!self.has_disk(1), Ordering::Relaxed);

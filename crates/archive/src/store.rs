@@ -194,7 +194,7 @@ impl Store {
         }
     }
 
-    /// Waits for a call, but not for ever. One that does not end goes on by itself, and counts as one of the calls.
+    /// Waits for a call, but not forever. One that does not end goes on by itself, and counts as one of the calls.
     async fn limited<T: Send + 'static>(
         &self,
         action: &'static str,

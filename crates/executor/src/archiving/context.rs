@@ -184,7 +184,7 @@ impl ArchivingContext {
         {}
     }
 
-    /// Looks how full the disk of the archive is, and for what killed servers have left, for ever.
+    /// Looks how full the disk of the archive is, and for what killed servers have left, until the process ends.
     pub(crate) async fn watch_disk(&self) {
         tokio::join!(self.archive.watch_disk(), self.archive.delete_leftovers());
     }
