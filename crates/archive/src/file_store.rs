@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A hash is no right: each user has a prefix of their own, and sees nothing else. A manifest is stored once all of its
-//! contents are. They can still be lost, e.g., in a power cut; whoever needs them finds out which are missing.
+//! contents are. They can still be lost, e.g., in a power cut; a submit finds out which are missing.
 
 mod outputs;
 mod paths;

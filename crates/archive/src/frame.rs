@@ -1,7 +1,7 @@
 //! A frame: consecutive lines of a log, compressed, behind a header that says where they belong.
 //!
 //! A frame is one object: a line of JSON (the header), then zstd. The text is that of the Kubernetes API with
-//! timestamps, so whoever reads logs from there can read them from here.
+//! timestamps, so a reader of logs from there can read them from here.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! Writes the log of a pod, frame by frame.
 //!
-//! Several servers may write the same log. Whoever stores a frame first has decided where it ends; the others go on from
+//! Several servers may write the same log. The server that stores a frame first has decided where it ends; the others go on from
 //! there.
 
 use std::sync::Arc;

@@ -237,7 +237,7 @@ mod tests {
         };
         let deletions = decide(&content, limits, false, time(9), &HashSet::new());
         assert_eq!(deletions.logs, vec![key(1)]);
-        // The logs of live tasks are kept, whoever has submitted them.
+        // The logs of live tasks are kept, no matter who submitted them.
         content.logs.get_mut(&key(1)).unwrap().is_live = true;
         let deletions = decide(&content, limits, false, time(9), &HashSet::new());
         assert_eq!(deletions.logs, vec![key(2)]);

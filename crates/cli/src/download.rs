@@ -87,7 +87,7 @@ struct OfTask {
     path: String,
 }
 
-/// A task has one file set, so that no request names it. Whoever fetches checks that it is the right one.
+/// A task has one file set, so that no request names it. The download checks that it is the right one.
 impl Origin for OfTask {
     type Error = Error;
 

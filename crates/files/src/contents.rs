@@ -12,7 +12,7 @@ use crate::hash::ContentHash;
 use crate::manifest::Manifest;
 use crate::selection::{FoundKind, Selection, Since, open, since};
 
-/// Gives the bytes of contents. Whoever reads checks them, so nobody has to be trusted.
+/// Gives the bytes of contents. Their reader checks them, so nobody has to be trusted.
 pub trait Contents {
     /// The bytes of a content.
     ///

@@ -35,7 +35,7 @@ pub enum EntryKind {
     File {
         /// Who may use it.
         mode: Mode,
-        /// When it was last changed; `None` if whoever listed it did not say.
+        /// When it was last changed; `None` if the listing does not say.
         mtime: Option<Mtime>,
         /// What is in it, in order. An empty file has none.
         contents: Vec<Content>,

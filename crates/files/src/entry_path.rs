@@ -17,7 +17,7 @@ const MAX_PATH: usize = 4096;
 /// The longest component, in bytes. No common file system takes a longer one.
 const MAX_COMPONENT: usize = 255;
 
-/// The most components. Whoever unpacks holds a handle for each folder on the way, and has about 1,000 of them.
+/// The most components. Unpacking holds a handle for each folder on the way, and has about 1,000 of them.
 const MAX_DEPTH: usize = 255;
 
 /// A relative path of raw bytes, with at most 4,096 bytes, 255 components, and 255 bytes per component.

@@ -59,7 +59,7 @@ pub(crate) fn gitignore(folder: &Path, above: Option<Rc<Patterns>>) -> Result<Op
 }
 
 /// The patterns that hold in a folder because it is in a repository: the file of the user for all repositories (`global`),
-/// that of this one, and the `.gitignore` of each folder above. None if git ignores the folder itself: whoever asks for it
+/// that of this one, and the `.gitignore` of each folder above. None if git ignores the folder itself: the caller asks for it
 /// wants what is in it.
 pub(crate) fn git_above(root: &Path, global: Option<&Path>) -> Result<Option<Rc<Patterns>>, Error> {
     let Some(repository) = root.ancestors().find(|folder| folder.join(".git").exists()) else {

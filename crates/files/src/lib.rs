@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The same folder gives the same bytes on every machine, and what was sent once is not sent again. Manifests, packs,
-//! and contents are checked by whoever reads them: they may come from anybody. Nothing is written outside of the folder
+//! and contents are checked by their readers: they may come from anybody. Nothing is written outside of the folder
 //! that they are unpacked to.
 
 mod content;

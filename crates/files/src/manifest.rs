@@ -123,7 +123,7 @@ impl Manifest {
         bytes
     }
 
-    /// The name of the manifest: the hash of its bytes. It encodes the manifest; whoever has the bytes hashes those.
+    /// The name of the manifest: the hash of its bytes. It encodes the manifest; a caller that has the bytes hashes those.
     #[must_use]
     pub fn hash(&self) -> ManifestHash {
         ManifestHash::of(&self.encode())

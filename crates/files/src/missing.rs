@@ -24,7 +24,7 @@ impl Unpack {
     pub fn missing(&self, manifest: &Manifest, target: &Path) -> Result<Vec<Content>, Error> {
         let root = match rustix::fs::open(target, FOLDER, FileMode::empty()) {
             Ok(root) if self.resume => Some(root),
-            // Whoever writes says what is wrong with the folder.
+            // The writer says what is wrong with the folder.
             Ok(_) | Err(_) => None,
         };
         let mut missing = Vec::new();

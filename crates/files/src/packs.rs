@@ -35,7 +35,7 @@ pub fn send_packs<'a>(
         }
     }
     if let Some(pack) = builder.finish() {
-        // Whoever takes no more has a reason of their own.
+        // A receiver that takes no more has a reason of its own.
         send(pack);
     }
     Ok(())

@@ -3,7 +3,7 @@
 //! The same manifest gives the same bytes: owner 0, group 0, a fixed time of folders and links. Names of any length and any bytes are in
 //! GNU's form, which busybox reads, too.
 //!
-//! Whoever unpacks sets `umask 0`: `-p` is not known to every `tar`. Without root, the one of busybox leaves folders
+//! The script that unpacks sets `umask 0`: `-p` is not known to every `tar`. Without root, the one of busybox leaves folders
 //! open that their owner may not write into; a [`Tar::writable`] archive has none.
 
 use std::io::{self, Write};

@@ -116,7 +116,7 @@ impl<O: Origin> Download<O> {
             pack.push(&chunk);
             while let Some(bytes) = pack.take().map_err(|error| refused(Error::from(error)))? {
                 let wanted = batch.get(arrived.len());
-                // Whoever writes the files checks the hash.
+                // The writer of the files checks the hash.
                 let Some(content) = wanted.filter(|content| content.length() as usize == bytes.len()) else {
                     let what = "something other than the contents";
                     return Err(refused(Error::Unexpected { url, what }));

@@ -17,7 +17,7 @@ use crate::origin::{Observer, Origin};
 use crate::progress::NodeLog;
 use crate::source::Source;
 
-/// How files are written. Unlike their owner, who may have taken away their own rights, whoever fetches them must be able to
+/// How files are written. Unlike their owner, who may have taken away their own rights, the node that fetches them must be able to
 /// work with them.
 const UNPACK: Unpack = Unpack {
     writable: true,

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::error::Error;
 
-/// A server that sends file sets to whoever may have them.
+/// A server that sends file sets to clients that may have them.
 pub trait Origin: Send + Sync + 'static {
     /// Why a request will not succeed.
     type Error: From<Error> + Send + 'static;

@@ -39,7 +39,7 @@ impl Stored {
 }
 
 impl FileStore {
-    /// Notes that a file set is in use. Its contents come first: whoever sees that the set is new need not look at them, and
+    /// Notes that a file set is in use. Its contents come first: a server that sees that the set is new need not look at them, and
     /// [`Self::prune`] may have listed both as old.
     pub async fn touch(&self, user: &str, set: &ManifestHash) -> Result<(), Error> {
         let (prefix, now) = (UserPrefix::of(user), Timestamp::now());

@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(told.load(Ordering::Relaxed), 10 * PIECE as i64);
         let silent = std::future::pending::<()>();
         assert!(sending.unless_stuck(Duration::from_secs(10), silent).await.is_none());
-        // Another try begins anew.
+        // Another try starts over.
         drop(sending.body());
         assert_eq!(told.load(Ordering::Relaxed), 0);
     }

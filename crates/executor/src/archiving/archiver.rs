@@ -207,7 +207,7 @@ impl Archiver {
             return;
         };
         let mut progress = tracked.progress.subscribe();
-        // Whoever asks gets what there is by then.
+        // A reader gets what there is by then.
         let _ = timeout(ENDING_PATIENCE, progress.wait_for(|progress| progress.is_archived)).await;
     }
 
@@ -219,7 +219,7 @@ impl Archiver {
         tracked.hurry.cancel();
         let mut progress = tracked.progress.subscribe();
         let is_written = |progress: &Progress| progress.is_archived || progress.unwritten.is_empty();
-        // Whoever asks gets what there is by then.
+        // A reader gets what there is by then.
         let _ = timeout(UNWRITTEN_PATIENCE, progress.wait_for(is_written)).await;
     }
 
@@ -288,7 +288,7 @@ impl Archiver {
 /// Waits until the logs of a task wait for room in the archive and find none.
 async fn until_full(mut progress: watch::Receiver<Progress>) {
     let waits = |progress: &Progress| !progress.waiting.is_empty();
-    // The sender is held by whoever calls this.
+    // The sender is held by the caller.
     while progress.wait_for(waits).await.is_ok() {
         let finds_room = progress.wait_for(|progress| !waits(progress));
         if timeout(ROOM_PATIENCE, finds_room).await.is_err() {

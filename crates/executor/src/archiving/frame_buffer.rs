@@ -20,7 +20,7 @@ const MAX_SIZE: usize = 3 * FRAME_SIZE;
 const FIRST_AGE: Duration = Duration::from_secs(5);
 const MAX_AGE: Duration = Duration::from_secs(60);
 
-/// The same once the task is about to be deleted. Whoever asks for its log then gets what the archive has.
+/// The same once the task is about to be deleted. A reader of its log then gets what the archive has.
 const HURRIED_AGE: Duration = Duration::from_millis(500);
 
 /// Extra wait, beyond twice that time, for a server whose last frame another server had already written. It leaves the

@@ -1,4 +1,4 @@
-//! Which tasks became visible or went away, for whoever must see each of them.
+//! Which tasks became visible or went away, for readers that must see each of them.
 
 use std::sync::Arc;
 

@@ -47,7 +47,7 @@ pub struct FileSource {
 struct PackedSets {
     /// Those of tasks that are being submitted: the tasks of a group have the same.
     in_use: HashMap<(UserName, FileSetId), Weak<PackedSet>>,
-    /// The last one, unless it is large: whoever submits a task often submits the next one from the same folder.
+    /// The last one, unless it is large: users often submit the next task from the same folder.
     last: Option<Arc<PackedSet>>,
 }
 
@@ -167,7 +167,7 @@ impl FileSource {
             return Ok(Packing::Packed(set));
         }
         let source = self.clone();
-        // The turn ends with the work: whoever asked for it may be gone before.
+        // The turn ends with the work: the caller may be gone before.
         let packing = tokio::spawn(async move {
             let packed = source.pack(&key.0, &key.1).await;
             if let Ok(Packing::Packed(set)) = &packed {

@@ -77,7 +77,7 @@ pub(super) async fn complete(client: &ApiClient, cache: &Cache, group: &GroupMem
     commit_all(client, cache, group, present.collect()).await
 }
 
-/// Commits a task that no list shows: it was stopped, or somebody removed labels of its owner. It exists for whoever asked
+/// Commits a task that no list shows: it was stopped, or somebody removed labels of its owner. It exists for the user who asked
 /// for it, and is seen again once the labels are back.
 async fn commit_unlabeled(client: &ApiClient, group: &GroupMember, index: u32) -> Result<(), Error> {
     let Some(owner) = client.get::<ConfigMap>(ACTION, &group.owner_name_of(index)).await? else {

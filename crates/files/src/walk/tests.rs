@@ -240,7 +240,7 @@ fn environments_and_caches_are_left_out_unless_a_pattern_names_them() {
 
     files.push((".gitignore", "!/node_modules\n"));
     assert!(taken(&WALK.folder(folder(&files).path()).unwrap()).contains(&"node_modules/x".to_owned()));
-    // Whoever takes only some kinds of files does not ask for histories.
+    // A caller that takes only some kinds of files does not ask for histories.
     files.push((".gitignore", "*\n!*/\n!*.py\n"));
     assert_eq!(
         taken(&WALK.folder(folder(&files).path()).unwrap()),

@@ -101,7 +101,7 @@ pub(crate) async fn get_files(
 ) -> ApiResult<Json<FileSetResponse>> {
     let hash = parse_id(&id)?;
     let found = describe(&app, &user, hash).await?.ok_or_else(|| not_stored(&id))?;
-    // Whoever asks is about to submit a task with it.
+    // The caller is about to submit a task with it.
     let touched = app.files.touch(user.as_str(), &hash).await;
     touched.map_err(|source| ApiError::executor("get files", &user, source.into()))?;
     Ok(Json(found))

@@ -130,7 +130,7 @@ impl ShortTask<'_> {
         let mut said = None;
         sleep(QUIET_TIME).await;
         loop {
-            // Whoever follows the log sees failures of the server.
+            // The follower of the log sees failures of the server.
             if let Ok(task) = get::<TaskStatus>(&self.context.client, &self.id).await {
                 let task = task.item;
                 if task.status != TaskState::Pending {
