@@ -15,21 +15,26 @@ pub(super) const MARK: &str =
     "{ echo \"${EPOCHREALTIME:-$(($(printf '%(%s)T' -1) + 1))}\" >&9; exec 9>&-; } 2>/dev/null\n";
 
 /// Finds files and links whose status has changed since then: the times of contents are those that `cp -p`, `tar`, or `touch`
-/// give them. The `find` of busybox knows whole minutes only. Does nothing if the image lacks a program for it. Volumes and
+/// give them. The `find` of busybox cannot compare with a time of seconds, but `stat` tells it. Does nothing if the image lacks a program for it. Volumes and
 /// what programs write for themselves are left out. A large folder must not hold up the end of the node.
 ///
 /// Only the first names are remembered. A line may be a part of a name, whose control characters are not for a terminal.
 const UNKEPT: &str = r#"unkept() {
-  local file name names count mark
+  local file name names count mark seconds=
   [ "$NODE_RANK" = 0 ] && [ -z "$k8s_cli_term" ] && IFS= read -rt 0.05 -u 9 mark && command -v timeout && command -v find || return
   # Some locales write a comma.
   mark=${mark/,/.}
-  local -a since=(-newerct "@$mark")
-  find -H "$1" -prune "${since[@]}" || since=(-cmin "-$((($(printf '%(%s)T' -1) - ${mark%.*}) / 60))")
-  timeout 5 find -H "$1" -xdev \( -name __pycache__ -o -name .git -o -name .venv -o -name node_modules "${@:2}" \) -prune -o \( -type f -o -type l \) "${since[@]}" -print |
+  local -a since=(-newerct "@$mark" -print)
+  find -H "$1" -prune "${since[@]}" || { seconds=${mark%.*}; since=(-exec stat -c '%Z %n' {} +); }
+  timeout 5 find -H "$1" -xdev \( -name __pycache__ -o -name .git -o -name .venv -o -name node_modules "${@:2}" \) -prune -o \( -type f -o -type l \) "${since[@]}" |
     {
       names= count=0
       while [ "$count" -lt 100 ] && IFS= read -r file; do
+        if [ -n "$seconds" ]; then
+          case ${file%% *} in '' | *[!0-9]*) continue ;; esac
+          [ "${file%% *}" -gt "$seconds" ] || continue
+          file=${file#* }
+        fi
         name=${file#"$1"/}
         case $name in */*) name=${name%%/*}/ ;; esac
         name="\`${name//[[:cntrl:]]/?}\`"
@@ -136,13 +141,13 @@ mod tests {
     }
 
     #[test]
-    fn the_find_of_busybox_names_what_is_newer_by_a_minute() {
+    fn with_the_find_of_busybox_whole_seconds_are_compared() {
         let bin = tempfile::tempdir().unwrap();
         // It has no `-newerct`.
         let find = "#!/bin/bash\ncase \" $* \" in *' -newerct '*) exit 1 ;; esac\nPATH=${PATH#*:}\nexec find \"$@\"\n";
         fs::write(bin.path().join("find"), find).unwrap();
         fs::set_permissions(bin.path().join("find"), fs::Permissions::from_mode(0o755)).unwrap();
-        let said_after = |seconds: u32| {
+        let said_after = |seconds: i32| {
             let mark = format!("echo $(($(printf '%(%s)T' -1) - {seconds})) >&9; exec 9>&-");
             said_with(
                 bin.path(),
@@ -151,7 +156,7 @@ mod tests {
             )
         };
         assert_eq!(names(&said_after(120)), ["`new`", "`older`"]);
-        assert_eq!(said_after(0), "");
+        assert_eq!(said_after(-60), "");
     }
 
     #[test]
