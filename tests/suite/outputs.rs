@@ -15,7 +15,7 @@ use super::files::{LIMIT, upload, with_files};
 use super::large_files::{fetching, token_of};
 
 /// A task that starts in a folder that it may write to.
-pub(super) async fn task(world: &World, run: &str, outputs: Value) -> Value {
+async fn task(world: &World, run: &str, outputs: Value) -> Value {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("given"), "x").unwrap();
     let id = upload(&world.api, folder.path()).await;
