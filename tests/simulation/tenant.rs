@@ -60,15 +60,13 @@ fn marked(mut object: Value) -> Value {
     object
 }
 
-/// Creates an object. Returns it as Kubernetes has it, unless it was refused.
-async fn create(sim: &Sim, path: &str, object: &Value, what: &str) -> Option<Value> {
+async fn create(sim: &Sim, path: &str, object: &Value, what: &str) {
     let created = sim.direct.send(Method::POST, path, object).await;
     let outcome = match &created {
         Ok(created) => format!("{} {}", created["metadata"]["name"], created["metadata"]["uid"]),
         Err(status) => status["message"].to_string(),
     };
     sim.log(|| format!("the tenant creates {what}: {outcome}"));
-    created.ok()
 }
 
 /// Copies an object without the fields that Kubernetes has set.
@@ -155,31 +153,7 @@ async fn copy_owner(sim: &Sim, victim: &Object, random: &mut Rng) {
         become_mallory(&mut copy);
     }
     copy["metadata"]["annotations"][FOREIGN] = "true".into();
-    let Some(owner) = create(sim, CONFIG_MAPS, &copy, &format!("an owner for {}", object.task)).await else {
-        return;
-    };
-    let job = sim.history().of(Kind::Job, &object.task).next().cloned();
-    let Some(job) = job.filter(|_| random.bool()) else {
-        return;
-    };
-    let attempt = random.u32(2..4);
-    let mut planted = copied(&job);
-    planted["metadata"]["name"] = format!("{exact}-{}-node-{}-attempt-{attempt}", job.task, job.rank).into();
-    planted["metadata"]["annotations"]["k8s-cli/attempt"] = attempt.to_string().into();
-    planted["metadata"]["ownerReferences"] = json!([{
-        "apiVersion": "v1", "kind": "ConfigMap", "name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"],
-    }]);
-    let containers = &planted["spec"]["template"]["spec"]["containers"];
-    planted["spec"] = json!({"suspend": true, "backoffLimit": 0, "template": {"spec": {
-        "restartPolicy": "Never", "containers": containers,
-    }}});
-    let _ = create(
-        sim,
-        JOBS,
-        &marked(planted),
-        &format!("a Job for its owner for {}", object.task),
-    )
-    .await;
+    create(sim, CONFIG_MAPS, &copy, &format!("an owner for {}", object.task)).await;
 }
 
 /// Creates a valid Job of the tenant with the ID of a task.
