@@ -2,8 +2,8 @@
 //! connector of an HTTP client.
 //!
 //! Any account on this machine can listen on the server's port first, or once the server has ended, and would receive tasks
-//! with their secrets, or the outputs of tasks with their token. The check looks at the open connection rather than at the address: another program could start listening between a check
-//! of the address and the connect.
+//! with their secrets, or the outputs of tasks with their token. The check looks at the open connection rather than at the
+//! address: another program could start listening between a check of the address and the connect.
 
 use std::net::SocketAddr;
 use std::pin::Pin;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use archive::{Archive, Limits, Location};
+use escape::escape_controls;
 use executor::{
     AllowList, DefaultRequests, Defaults, Executor, HelperProgram, KUBELET_SYNC_DELAY, PodSecurity, PodSettings,
     PortExposure, PortIngress, Settings, SharedClaims,
@@ -66,19 +67,6 @@ fn error_line(error: &anyhow::Error) -> String {
         }
     }
     escape_controls(&line)
-}
-
-/// Replaces characters that control a terminal, or the direction of text, by their codes.
-fn escape_controls(text: &str) -> String {
-    let is_direction = |char: char| matches!(char, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let mut escaped = String::with_capacity(text.len());
-    for char in text.chars() {
-        match char.is_control() || is_direction(char) {
-            true => escaped.extend(char.escape_unicode()),
-            false => escaped.push(char),
-        }
-    }
-    escaped
 }
 
 /// Runs the server until SIGTERM or SIGINT.

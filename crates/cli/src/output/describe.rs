@@ -2,12 +2,12 @@
 
 use std::fmt::Write;
 
+use escape::escape_line;
 use task::TaskState;
 use task::record::{EndKind, TaskRecord};
 use task::wire::{GroupExecution, NodeStatus, TaskStatus, VolumeStatus};
 
 use super::duration::{age, human_duration};
-use super::escape::escape_line;
 use super::items::{Item, ItemColumn, ShowWhen, WithRaw, table};
 use super::table::{Cell, fixed, flexible, or_dash, status_cell};
 use super::terminal::Terminal;

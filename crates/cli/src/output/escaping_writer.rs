@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::escape::escape_controls;
+use escape::escape_controls;
 
 /// How much of a line is held back until it is complete.
 const MAX_LINE_BYTES: usize = 64 * 1024;

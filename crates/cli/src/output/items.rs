@@ -2,11 +2,11 @@
 
 use std::io::{self, IsTerminal};
 
+use escape::{escape_controls, escape_json, escape_json_strings, is_terminal_control};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::escape::{escape_controls, escape_json, escape_json_strings, is_terminal_control};
 use super::print::print;
 use super::table::{Cell, Column, Table};
 use super::terminal::Terminal;

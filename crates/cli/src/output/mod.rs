@@ -3,7 +3,6 @@
 mod capacity;
 mod describe;
 mod duration;
-mod escape;
 mod escaping_writer;
 mod items;
 mod print;

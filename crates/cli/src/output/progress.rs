@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use escape::escape_controls;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
-use super::escape::escape_controls;
 
 /// What takes less than this is not worth a bar that flashes up.
 const QUIET_TIME: Duration = Duration::from_millis(300);

@@ -1,10 +1,10 @@
 //! Tables in the style of kubectl: no borders, upper-case headers, one line per item.
 
 use anstyle::{AnsiColor, Style};
+use escape::escape_line;
 use task::TaskState;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use super::escape::escape_line;
 use super::terminal::Terminal;
 
 /// Spaces between columns.

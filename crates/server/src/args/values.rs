@@ -67,7 +67,8 @@ pub(super) fn parse_advertise_url(text: &str) -> Result<AdvertiseUrl, String> {
     })
 }
 
-/// Parses a value of `--ingress-domain`: a DNS name of which every part fits, with 15 characters to spare for the first part of the names below it.
+/// Parses a value of `--ingress-domain`: a DNS name of which every part fits, with 15 characters to spare for the first part
+/// of the names below it.
 pub(super) fn parse_domain(text: &str) -> Result<String, String> {
     let is_label = |label: &str| {
         let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';

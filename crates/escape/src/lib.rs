@@ -1,4 +1,4 @@
-//! Escapes control characters in text from the server before it reaches a terminal.
+//! Escapes control characters in text of others, e.g., from a server, before it reaches a terminal.
 //!
 //! Escape sequences can move the cursor, set the window title, or make the terminal send input; their 8-bit forms (C1)
 //! do the same, and bidirectional controls reorder what is displayed. Other users choose names and messages, so all
@@ -8,37 +8,40 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 /// Escapes control characters except newlines and tabs.
-pub(crate) fn escape_controls(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '\n' | '\t' => escaped.push(character),
-            _ if is_terminal_control(character) => push_escape(&mut escaped, character),
-            _ => escaped.push(character),
-        }
-    }
-    escaped
+#[must_use]
+pub fn escape_controls(text: &str) -> String {
+    escape_if(text, |character| {
+        !matches!(character, '\n' | '\t') && is_terminal_control(character)
+    })
 }
 
-/// The same for text with our own styles, whose other escape sequences were already replaced: only the 8-bit forms are left.
-pub(crate) fn escape_8_bit_controls(text: &str) -> String {
+/// The same for text with our own styles, whose other escape sequences were already replaced: only the 8-bit forms are
+/// left.
+#[must_use]
+pub fn escape_8_bit_controls(text: &str) -> String {
+    escape_if(text, |character| matches!(character, '\u{80}'..='\u{9f}'))
+}
+
+fn escape_if(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
-        match character {
-            '\u{80}'..='\u{9f}' => push_escape(&mut escaped, character),
-            _ => escaped.push(character),
+        match is_escaped(character) {
+            true => push_escape(&mut escaped, character),
+            false => escaped.push(character),
         }
     }
     escaped
 }
 
 /// The same on one line: newlines and tabs become spaces.
-pub(crate) fn escape_line(text: &str) -> String {
+#[must_use]
+pub fn escape_line(text: &str) -> String {
     escape_controls(text).replace(['\n', '\t'], " ")
 }
 
 /// Equivalent JSON with control characters in strings written as escapes.
-pub(crate) fn escape_json(json: &str) -> Cow<'_, str> {
+#[must_use]
+pub fn escape_json(json: &str) -> Cow<'_, str> {
     if !json
         .chars()
         .any(|character| is_terminal_control(character) && character != '\n')
@@ -52,7 +55,8 @@ pub(crate) fn escape_json(json: &str) -> Cow<'_, str> {
 /// Rewrites JSON so that its decoded strings have no terminal controls.
 ///
 /// Working on the JSON text instead of on decoded values covers every string of every type.
-pub(crate) fn escape_json_strings(json: &str) -> Cow<'_, str> {
+#[must_use]
+pub fn escape_json_strings(json: &str) -> Cow<'_, str> {
     let mut escaped = String::new();
     let mut copied = 0;
     let mut characters = json.char_indices();
@@ -108,7 +112,8 @@ fn escaped_character(escape: &str) -> Option<(char, usize)> {
 }
 
 /// Whether a terminal interprets the character instead of displaying it.
-pub(crate) fn is_terminal_control(character: char) -> bool {
+#[must_use]
+pub fn is_terminal_control(character: char) -> bool {
     character.is_control()
         || matches!(
             character,
