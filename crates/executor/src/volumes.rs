@@ -5,7 +5,6 @@ use std::time::Duration;
 use task::definition::VolumeSource;
 use task::wire::{VolumeMetadata, VolumeStatus};
 use task::{Id, TaskDefinition, UserName, VolumeDefinition, VolumeMount};
-
 use tokio::time::sleep;
 
 use crate::cache::{Cache, Volume};

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use task::definition::MAX_NODES;
 use task::{Id, Name, UserName};
 
 use crate::kubernetes::ObjectMeta;
@@ -119,6 +120,17 @@ impl<'a> Identity<'a> {
             user: self.user.clone(),
             submission: self.submission.map(Into::into),
         }
+    }
+
+    /// The number of nodes of the task: at least 1.
+    pub(crate) fn num_nodes(&self) -> Result<u32, InvalidObject> {
+        let num_nodes = number(
+            self.annotations,
+            labels::NUM_NODES,
+            MAX_NODES,
+            "its number of nodes is invalid",
+        )?;
+        Ok(num_nodes.unwrap_or(1).max(1))
     }
 
     /// Whether the Python implementation created it, which writes none of our annotations.

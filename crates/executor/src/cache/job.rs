@@ -218,13 +218,7 @@ impl Job {
 /// The rank of a Job, and the number of nodes of its task.
 fn rank(identity: &Identity<'_>) -> Result<(u32, u32), InvalidObject> {
     let rank = number(identity.labels, labels::NODE_INDEX, MAX_NODES, "its rank is invalid")?.unwrap_or(0);
-    let num_nodes = number(
-        identity.annotations,
-        labels::NUM_NODES,
-        MAX_NODES,
-        "its number of nodes is invalid",
-    )?;
-    let num_nodes = num_nodes.unwrap_or(1).max(1);
+    let num_nodes = identity.num_nodes()?;
     match rank < num_nodes {
         true => Ok((rank, num_nodes)),
         false => Err(InvalidObject("its rank exceeds its number of nodes")),

@@ -21,38 +21,30 @@ impl<'a> Members<'a> {
         if jobs.clone().any(|job| job.key.submission.is_none()) {
             return Self::All;
         }
-        let shape = jobs
-            .clone()
-            .find_map(|job| tokens::shape(job.key.submission.as_deref()?));
-        match shape {
-            Some(Shape::Owned) => {
-                // There is one, because its name is taken. Only with a key there are two names: that of the key, and the one
-                // that older servers gave it, under which somebody may have created another in the same second.
-                let rank = |owner: &&TaskOwner| (owner.creation_timestamp, !owner.is_named_by_key());
-                return owners.iter().min_by_key(rank).map_or(Self::None, Self::Owned);
-            }
-            // Its name is that of the task, so there is one.
-            Some(Shape::Single) => {
-                let single = jobs.clone().find(is_single);
-                return single.map_or(Self::None, |job| Self::Single(&job.uid));
-            }
-            None => {}
-        }
-        // Of an older server. Creation times are whole seconds. If two owners have the same one, the one with matching Jobs is not the
-        // forged one.
         let owns = |owner: &TaskOwner| jobs.clone().any(|job| owner.owns(job));
+        // Creation times are whole seconds. Of two owners with the same one, that which has the name of a key is not the
+        // forged one, and among those of older servers, which had other names, that with matching Jobs.
+        let rank = |owner: &&'a TaskOwner| {
+            let (created_at, uid) = (owner.creation_timestamp, owner.uid.as_str());
+            (created_at, !owner.is_named_by_key(), !owns(owner), uid)
+        };
         let owner = match owners {
             [] => None,
             [owner] => Some(owner),
-            several => several
-                .iter()
-                .min_by_key(|owner| (owner.creation_timestamp, !owns(owner), &owner.uid)),
+            several => several.iter().min_by_key(rank),
         };
         let single = jobs
             .clone()
             .filter(is_single)
             .min_by_key(|job| (job.creation_timestamp, &job.uid));
+        let shape = jobs
+            .clone()
+            .find_map(|job| tokens::shape(job.key.submission.as_deref()?));
         match (owner, single) {
+            // The name of the one object that counts is taken, so that there is nothing to choose.
+            (Some(owner), _) if shape == Some(Shape::Owned) => Self::Owned(owner),
+            (_, Some(single)) if shape == Some(Shape::Single) => Self::Single(&single.uid),
+            _ if shape.is_some() => Self::None,
             (Some(owner), Some(single)) if single.creation_timestamp < owner.creation_timestamp => {
                 Self::Single(&single.uid)
             }

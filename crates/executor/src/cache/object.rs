@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use task::Name;
-use task::definition::MAX_NODES;
 
 use super::end_cause::EndCause;
 use super::group_member::{GroupKey, GroupMember};
-use super::identity::{Identity, InvalidObject, MAX_MESSAGE, MAX_REASON, TaskKey, number, owner_uid, time, truncate};
+use super::identity::{Identity, InvalidObject, MAX_MESSAGE, MAX_REASON, TaskKey, owner_uid, time, truncate};
 use super::job::Job;
 use super::owner_files::OwnerFiles;
 use super::phase::{self, Phase};
@@ -143,14 +142,8 @@ impl TaskOwner {
         }
         let turn = identity.annotations.get(labels::TURN);
         let group = identity.annotations.get(labels::GROUP);
-        let num_nodes = number(
-            identity.annotations,
-            labels::NUM_NODES,
-            MAX_NODES,
-            "its number of nodes is invalid",
-        )?;
         Ok(Self {
-            num_nodes: num_nodes.unwrap_or(1).max(1),
+            num_nodes: identity.num_nodes()?,
             uid: identity.uid.to_owned(),
             name: identity.object.to_owned(),
             key: Arc::new(identity.key()),

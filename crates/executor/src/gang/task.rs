@@ -6,8 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use task::TaskState;
 
 use crate::cache::{
-    Attempts, Cache, CacheEntry, Job, JobEnd, Members, Phase, Pod, Restart, Stage, Task, TaskKey, TaskOwner, Turn,
-    due_restart, is_cancelled, newest_pods, outcome, unrecorded_end,
+    Attempts, Cache, CacheEntry, Job, Members, Pod, Restart, Stage, Task, TaskKey, TaskOwner, Turn, due_restart,
+    is_cancelled, newest_pods, outcome, unrecorded_end,
 };
 
 /// How many earlier attempts keep their Jobs, with the logs of their pods. Without a limit, a task that is preempted
@@ -188,15 +188,12 @@ pub(crate) fn is_reconciled(task: &Task) -> bool {
 
 /// Whether the end of a node of the current attempt has yet to be recorded.
 fn has_unrecorded_end(task: &Task) -> bool {
-    let has_reason = |pod: &Pod| matches!(&pod.phase, Phase::Ended(end) if end.reason.is_some());
-    let may_have_one = |job: &Job| match job.end {
-        Some(JobEnd::Failed(_)) => job.recorded_end.is_none(),
-        // It may have been evicted, and have ended well nevertheless.
-        Some(JobEnd::Complete) => job.recorded_end.is_none() && task.pods.iter().any(has_reason),
-        None => false,
-    };
     let current = Attempts::of(&task.jobs).current;
-    if !current.iter().any(may_have_one) {
+    // Most tasks run, or have completed, and are spared the search for their pods.
+    if current
+        .iter()
+        .all(|job| job.end.is_none() || job.recorded_end.is_some())
+    {
         return false;
     }
     let newest = newest_pods(&task.pods);

@@ -88,12 +88,10 @@ pub(super) fn variables(submission: &Submission, rank: u32) -> Vec<EnvVar> {
     if definition.has_working_dir() && !submission.pods.shares_home {
         ours.push(variable(LINKS_HOME, "1".to_owned()));
     }
-    let fetched = submission.files.fetched();
-    ours.extend(
-        fetched
-            .into_iter()
-            .flat_map(|files| fetch::variables(files, secrets::files_name(submission))),
-    );
+    if let Some(files) = submission.files.fetched() {
+        ours.extend(fetch::variables(files, secrets::files_name(submission)));
+        ours.push(variable(fetch::ATTEMPT_VARIABLE, "1".to_owned()));
+    }
     let task_ids = submission.group.as_ref().map(|group| &*group.task_ids);
     ours.extend(
         task_ids

@@ -11,7 +11,7 @@ const ADDRESS_VOLUME: &str = "k8s-cli-server";
 pub(super) const TOKEN_KEY: &str = "token";
 
 /// The number of the attempt, so that the outputs of an earlier one do not replace those of a later one.
-const ATTEMPT_VARIABLE: &str = "K8S_CLI_FILES_ATTEMPT";
+pub(super) const ATTEMPT_VARIABLE: &str = "K8S_CLI_FILES_ATTEMPT";
 
 /// Fetches the file set `$1` to the directory `$2`: everything, or the file `$3`.
 ///
@@ -39,7 +39,7 @@ pub(super) fn forget(delivery: &Delivery) -> &'static str {
 }
 
 /// The variables for the program. The token is in the Secret with this name.
-pub(super) fn variables(files: &FetchedFiles, secret_name: String) -> [EnvVar; 3] {
+pub(super) fn variables(files: &FetchedFiles, secret_name: String) -> [EnvVar; 2] {
     let (name, value) = match &files.from {
         FetchFrom::Cluster { url, .. } => ("K8S_CLI_FILES_URL", url.clone()),
         FetchFrom::ThisMachine { .. } => ("K8S_CLI_FILES_URL_FILE", format!("{ADDRESS_DIR}/{ADDRESS_FILE}")),
@@ -62,12 +62,7 @@ pub(super) fn variables(files: &FetchedFiles, secret_name: String) -> [EnvVar; 3
             ..EnvVarSource::default()
         }),
     };
-    let attempt = EnvVar {
-        name: ATTEMPT_VARIABLE.to_owned(),
-        value: Some("1".to_owned()),
-        value_from: None,
-    };
-    [address, token, attempt]
+    [address, token]
 }
 
 /// Moves a pod to another attempt.

@@ -28,7 +28,8 @@ const WORKING_DIR_VOLUME: &str = "k8s-cli-workdir";
 ///
 /// All modes are those of the archive: busybox's tar has no option to ignore the mask. A file from a machine whose clock is
 /// ahead must not trigger GNU tar's warning. The name of a file may have a backslash, which GNU tar would take for the
-/// beginning of a special character; other tars take a name for a pattern, and get no name then: the CLI sends such a file alone.
+/// beginning of a special character; other tars take a name for a pattern, and get no name then: the CLI sends such a file
+/// alone.
 const UNPACK: &str = r#"k8s_cli_unpack() {
   local why name=$3
   [ -z "$4" ] || case $(tar --help 2>&1) in *BusyBox* | *bsdtar*) name= ;; esac

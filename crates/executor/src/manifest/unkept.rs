@@ -15,8 +15,9 @@ pub(super) const MARK: &str =
     "{ echo \"${EPOCHREALTIME:-$(($(printf '%(%s)T' -1) + 1))}\" >&9; exec 9>&-; } 2>/dev/null\n";
 
 /// Finds files and links whose status has changed since then: the times of contents are those that `cp -p`, `tar`, or `touch`
-/// give them. The `find` of busybox cannot compare with a time of seconds, but `stat` tells it. Does nothing if the image lacks a program for it. Volumes and
-/// what programs write for themselves are left out. A large folder must not hold up the end of the node.
+/// give them. The `find` of busybox cannot compare with a time of seconds, but `stat` tells it. Does nothing if the image
+/// lacks a program for it. Volumes and what programs write for themselves are left out. A large folder must not hold up the
+/// end of the node.
 ///
 /// Only the first names are remembered. A line may be a part of a name, whose control characters are not for a terminal.
 const UNKEPT: &str = r#"unkept() {

@@ -234,14 +234,16 @@ fn outputs_schema() -> Value {
     })
 }
 
+fn variable_name_schema() -> Value {
+    json!({"type": "string", "pattern": VARIABLE_NAME_PATTERN, "maxLength": MAX_VARIABLE_NAME_BYTES})
+}
+
 fn envs_schema() -> Value {
     json!({
         "type": "object",
         "description": "Environment variables of `setup` and `run`.",
         "maxProperties": MAX_VARIABLES,
-        "propertyNames": {
-            "type": "string", "pattern": VARIABLE_NAME_PATTERN, "maxLength": MAX_VARIABLE_NAME_BYTES,
-        },
+        "propertyNames": variable_name_schema(),
         "additionalProperties": any_value(
             format!(
                 "A text of at most {MAX_VARIABLE_BYTES} bytes without NUL characters, a number, or a boolean. \
@@ -259,9 +261,7 @@ fn secrets_schema() -> Value {
             task. No response contains their values. `SKYPILOT_DOCKER_USERNAME`, `SKYPILOT_DOCKER_PASSWORD`, \
             and `SKYPILOT_DOCKER_SERVER`, here or in `envs`, are a login to the registry of the image.",
         "maxProperties": MAX_VARIABLES,
-        "propertyNames": {
-            "type": "string", "pattern": VARIABLE_NAME_PATTERN, "maxLength": MAX_VARIABLE_NAME_BYTES,
-        },
+        "propertyNames": variable_name_schema(),
         "additionalProperties": {
             "type": "string", "format": "password", "writeOnly": true, "maxLength": MAX_VARIABLE_BYTES,
             "pattern": NO_NUL_PATTERN,
