@@ -14,18 +14,9 @@ const LIMIT: Duration = Duration::from_secs(90);
 /// 800,000 bytes that can hardly be compressed.
 const LOUD: &str = "head -c 600000 /dev/urandom | base64 -w 0";
 
-/// The record of a task that has ended and is still there, once it is written.
-async fn record_of_present(api: &Api, id: &str) -> TaskRecord {
-    eventually(LIMIT, "the record of the task", async || {
-        let record: TaskRecord = api.get(&format!("/history/{id}")).await.parsed();
-        record.end.is_some().then_some(record)
-    })
-    .await
-}
-
-/// The record of a task whose log has waited for room: up to a minute after its pod is gone, and once more for its end.
-async fn record_after_the_wait(api: &Api, id: &str) -> TaskRecord {
-    eventually(3 * LIMIT, "the record of the task", async || {
+/// The record of a task that has ended, once it is written; the task may still be there.
+async fn written_record(api: &Api, id: &str, limit: Duration) -> TaskRecord {
+    eventually(limit, "the record of the task", async || {
         let answer = api.get(&format!("/history/{id}")).await;
         let record: TaskRecord = (answer.status == 200).then(|| answer.parsed())?;
         record.end.is_some().then_some(record)
@@ -59,7 +50,7 @@ async fn the_logs_of_finished_tasks_make_room_also_while_the_tasks_are_there() {
     for script in [LOUD, LOUD, LOUD, "for ((i = 0; i < 30; i++)); do echo $i; done"] {
         let id = api.run(script).await;
         api.wait_for(&id, TaskState::Completed).await;
-        assert_eq!(record_of_present(api, &id).await.logs[0].lost, None);
+        assert_eq!(written_record(api, &id, LIMIT).await.logs[0].lost, None);
         ids.push(id);
     }
     assert_eq!(api.logs(&ids[0], "").await.len(), 800_000, "its pod still has it");
@@ -78,7 +69,7 @@ async fn the_logs_of_finished_tasks_of_a_user_at_the_limit_make_room() {
     for _ in 0..3 {
         let id = api.run(LOUD).await;
         api.wait_for(&id, TaskState::Completed).await;
-        record_of_present(api, &id).await;
+        written_record(api, &id, LIMIT).await;
         ids.push(id);
     }
     let _ = api.stop(&ids[2]).await.ok();
@@ -105,7 +96,8 @@ async fn a_user_at_the_limit_stops_a_task_without_waiting_for_room() {
     // The log of a task that has ended is archived, with or without its end, and then makes room.
     let _ = api.stop(&running).await.ok();
     for id in [&running, &id] {
-        let record = record_after_the_wait(api, id).await;
+        // The log has waited for room: up to a minute after its pod is gone, and once more for its end.
+        let record = written_record(api, id, 3 * LIMIT).await;
         assert!(record.logs.len() <= 1, "{record:?}");
     }
 }

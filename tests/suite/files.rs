@@ -116,14 +116,9 @@ async fn send(api: &Api, pack: bytes::Bytes) {
 
 /// Bytes that do not compress.
 pub(crate) fn noise(count: u32) -> Vec<u8> {
-    let mut state = 1_u32;
-    let next = |_| {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        state as u8
-    };
-    (0..count).map(next).collect()
+    let mut bytes = vec![0; count as usize];
+    fastrand::Rng::with_seed(1).fill(&mut bytes);
+    bytes
 }
 
 pub(crate) fn with_files(run: &str, files: Value) -> Value {

@@ -132,17 +132,19 @@ async fn a_foreign_job_with_the_id_of_a_task_is_ignored() {
     );
 }
 
+/// Waits until a second has just begun, so that what follows is created within it.
+async fn turn_of_second() {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    tokio::time::sleep(Duration::from_millis(1010 - u64::from(now.unwrap().subsec_millis()))).await;
+}
+
 /// Kubernetes only knows the second in which an object was created, so the order of two in one second must not matter.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_is_not_taken_over_in_the_second_of_its_submit() {
     let world = World::own(&[]).await;
     for key in [None, Some("key")] {
         for number in 0..3 {
-            // Just after the turn of a second.
-            let second = std::time::SystemTime::now()
-                .duration_since(std::time::UNIX_EPOCH)
-                .unwrap();
-            tokio::time::sleep(Duration::from_millis(1010 - u64::from(second.subsec_millis()))).await;
+            turn_of_second().await;
             let mut request = world.api.request(reqwest::Method::POST, "/tasks/submit");
             if let Some(key) = key {
                 request = request.header("idempotency-key", format!("{key}-{number}"));
@@ -210,10 +212,7 @@ async fn a_task_is_not_hidden_by_one_with_its_id_after_a_restart() {
     let mut world = World::own(&[]).await;
     let mut ids = Vec::new();
     for _ in 0..4 {
-        let second = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap();
-        tokio::time::sleep(Duration::from_millis(1010 - u64::from(second.subsec_millis()))).await;
+        turn_of_second().await;
         let id = world.api.run("echo mine; sleep 600").await;
         let annotations = json!({
             "k8s-cli/username": "alice@example.com", "k8s-cli/submission": "0", "k8s-cli/name": "aaa",

@@ -291,13 +291,8 @@ async fn files_that_the_server_cannot_bring_to_nodes_are_refused_before_anything
 
 /// Bytes that do not compress.
 fn noise() -> impl Iterator<Item = u8> {
-    let mut state = 1_u32;
-    std::iter::repeat_with(move || {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        state as u8
-    })
+    let mut random = fastrand::Rng::with_seed(1);
+    std::iter::repeat_with(move || random.u8(..))
 }
 
 #[tokio::test]

@@ -216,14 +216,9 @@ fn a_run_that_was_cut_continues_where_it_ended() {
 
 /// Bytes in which no content is twice.
 fn noise(count: usize) -> Vec<u8> {
-    let mut state = 1_u32;
-    let next = |_| {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        state as u8
-    };
-    (0..count).map(next).collect()
+    let mut bytes = vec![0; count];
+    fastrand::Rng::with_seed(1).fill(&mut bytes);
+    bytes
 }
 
 #[test]
